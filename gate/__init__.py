@@ -1,0 +1,8 @@
+"""Gate: may A message B? Answered in microseconds from a local Replica.
+
+The public surface for Python programs is `Replica` (a synchronous, thread-safe reader of this node's Replica) and `Verdict`.
+"""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"

@@ -1,0 +1,89 @@
+"""The Change: one fact that happened, in the past tense, as a Partition's Changelog carries it.
+
+A Change states the new fact outright ("banned until X"), never a difference, so applying one twice, or over facts that were
+read after it happened, ends in the same state: that is what lets a follower load a snapshot while writes go on and then
+catch up. Scripts in `store/lua/` write these fields; the follower reads them with `decode_change`.
+
+Stream fields, one letter each because every Change is stored and sent to every node:
+
+    k  kind, one of the words below
+    t  when it happened, Unix ms        w  this write's id, 16 hex digits        p  the id of the write before it ("" if first)
+    a  App key
+    u  the User concerned (a list's owner)
+    e  until, ms (a Ban, a Mute, list entries; FOREVER_MS for no end)
+    m  list members, packed by `codec.pack_members`
+    v  a value: "1"/"0" for the whitelist switch, "1"/"0" registered, a moment for tokens-revoked, JSON for app-set
+
+`p` makes the Changelog a chain: a follower that holds write id X at seq n and reads an entry n+1 whose `p` is not X knows that
+Redis went back in time and was written again, which contiguous numbers alone can't show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple, get_args
+
+from gate.core.codec import unpack_members
+from gate.errors import GateError
+
+Kind = Literal[
+    "app-set",
+    "app-removed",
+    "user-registered",
+    "user-deactivated",
+    "user-reactivated",
+    "user-erased",
+    "ban-imposed",
+    "ban-lifted",
+    "mute-imposed",
+    "mute-lifted",
+    "tokens-revoked",
+    "blocked",
+    "unblocked",
+    "admitted",
+    "unadmitted",
+    "whitelist-switched",
+]
+
+KINDS: frozenset[str] = frozenset(get_args(Kind))
+
+
+class ChangeUnreadable(GateError):
+    """An entry of the Changelog is not a Change this version understands; the follower must load a snapshot."""
+
+
+class Change(NamedTuple):
+    """One Change, decoded. Fields that its kind does not use are empty."""
+
+    seq: int
+    kind: str
+    at_ms: int
+    write_id: str
+    previous_write_id: str
+    app: str
+    user: bytes
+    until_ms: int
+    members: tuple[bytes, ...]
+    value: bytes
+
+
+def decode_change(seq: int, fields: Mapping[bytes, bytes]) -> Change:
+    """Read one stream entry; `ChangeUnreadable` names what is wrong with it."""
+    try:
+        kind = fields[b"k"].decode()
+        if kind not in KINDS:
+            raise ChangeUnreadable(f"Change {seq} is of an unknown kind, {kind[:40]!r}")
+        return Change(
+            seq,
+            kind,
+            int(fields[b"t"]),
+            fields[b"w"].decode(),
+            fields[b"p"].decode(),
+            fields[b"a"].decode(),
+            fields.get(b"u", b""),
+            int(fields.get(b"e", b"0")),
+            tuple(unpack_members(fields.get(b"m", b""))),
+            fields.get(b"v", b""),
+        )
+    except (KeyError, ValueError) as fault:
+        raise ChangeUnreadable(f"Change {seq} is malformed: {fault!r}") from None

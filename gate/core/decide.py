@@ -1,0 +1,186 @@
+"""The decision: eight rules in one table, asked in order; the first that denies gives the reason.
+
+    1 sender-unknown          only where the App requires registration
+    2 sender-deactivated
+    3 sender-banned           until > now
+    4 sender-muted            until > now; not for exempt senders
+    5 recipient-unknown       as 1
+    6 recipient-deactivated
+    7 not-whitelisted         the recipient's whitelist is on and the sender is not on it; not for exempt senders
+    8 blacklisted             the sender is on the recipient's blacklist; not for exempt senders, and under the policy
+                              `whitelist-replaces-blacklist` not while the recipient's whitelist is on
+
+Each rule answers with two things: does it deny, and until when does that answer hold by itself. A fact with an end counts as
+absent from that very millisecond on (`until > now`), so no timer is involved anywhere. The Verdict's `until_ms` is the
+earliest such moment among the rules that were asked: later rules cannot matter before an earlier one lets go.
+
+Three rules of order matter to callers: a rule is only asked if all before it let the pair pass; exemption is a property of the
+App's settings and of the sender alone; an App-wide whitelist switch wins over the User's own.
+
+`decide` is the only definition of the rules. `sender_is_clear` and `recipient_asks` below are proven against it by a property
+test: they let the hot path skip the table where the facts at hand leave at most one list entry to look at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import IntEnum
+from typing import NamedTuple, Protocol
+
+from gate.core.model import FOREVER_MS, AppFacts, ListKind, UserFacts
+from gate.core.verdict import Verdict, Word
+
+
+class FactsView(Protocol):
+    """The facts of one App at one moment, as far as a decision asks."""
+
+    @property
+    def app(self) -> AppFacts:
+        """The App's settings."""
+        ...
+
+    def user(self, user_id: bytes) -> UserFacts:
+        """The User's facts; `NO_FACTS` for a User never heard of."""
+        ...
+
+    def entry_until_ms(self, kind: ListKind, owner: bytes, member: bytes) -> int:
+        """When the entry ends (`FOREVER_MS` if never), or 0 if `member` is not on the list."""
+        ...
+
+
+class Answer(NamedTuple):
+    """One rule's answer: whether it denies, and the moment that may change by itself (`FOREVER_MS`: never)."""
+
+    denies: bool
+    holds_until_ms: int
+
+
+class Question(NamedTuple):
+    """Everything a rule may look at."""
+
+    view: FactsView
+    sender: bytes
+    recipient: bytes
+    now_ms: int
+    sender_facts: UserFacts
+    recipient_facts: UserFacts
+    exempt: bool
+
+
+_PASSES = Answer(False, FOREVER_MS)
+_DENIES = Answer(True, FOREVER_MS)
+
+
+def _timed(until_ms: int, now_ms: int) -> Answer:
+    return Answer(True, until_ms) if until_ms > now_ms else _PASSES
+
+
+def _sender_unknown(q: Question) -> Answer:
+    return _DENIES if q.view.app.require_registered and not q.sender_facts.registered else _PASSES
+
+
+def _sender_deactivated(q: Question) -> Answer:
+    return _DENIES if q.sender_facts.deactivated else _PASSES
+
+
+def _sender_banned(q: Question) -> Answer:
+    return _timed(q.sender_facts.banned_until_ms, q.now_ms)
+
+
+def _sender_muted(q: Question) -> Answer:
+    return _PASSES if q.exempt else _timed(q.sender_facts.muted_until_ms, q.now_ms)
+
+
+def _recipient_unknown(q: Question) -> Answer:
+    return _DENIES if q.view.app.require_registered and not q.recipient_facts.registered else _PASSES
+
+
+def _recipient_deactivated(q: Question) -> Answer:
+    return _DENIES if q.recipient_facts.deactivated else _PASSES
+
+
+def whitelist_is_on(app: AppFacts, recipient: UserFacts) -> bool:
+    """Whether the recipient's whitelist applies: the App-wide switch first, then the User's own."""
+    return recipient.whitelist_on if app.whitelists == "per-user" else app.whitelists == "on"
+
+
+def _not_whitelisted(q: Question) -> Answer:
+    if q.exempt or not whitelist_is_on(q.view.app, q.recipient_facts):
+        return _PASSES
+    until_ms = q.view.entry_until_ms(ListKind.WHITELIST, q.recipient, q.sender)
+    return Answer(False, until_ms) if until_ms > q.now_ms else _DENIES
+
+
+def _blacklisted(q: Question) -> Answer:
+    app = q.view.app
+    replaced = app.list_policy == "whitelist-replaces-blacklist" and whitelist_is_on(app, q.recipient_facts)
+    if q.exempt or replaced:
+        return _PASSES
+    return _timed(q.view.entry_until_ms(ListKind.BLACKLIST, q.recipient, q.sender), q.now_ms)
+
+
+RULES: tuple[tuple[Word, Callable[[Question], Answer]], ...] = (
+    ("sender-unknown", _sender_unknown),
+    ("sender-deactivated", _sender_deactivated),
+    ("sender-banned", _sender_banned),
+    ("sender-muted", _sender_muted),
+    ("recipient-unknown", _recipient_unknown),
+    ("recipient-deactivated", _recipient_deactivated),
+    ("not-whitelisted", _not_whitelisted),
+    ("blacklisted", _blacklisted),
+)
+
+
+def is_exempt(app: AppFacts, sender: bytes) -> bool:
+    """Whether the App names this sender as exempt from mutes and lists."""
+    return bool(app.exempt) and sender.decode("utf-8", "surrogateescape") in app.exempt
+
+
+def ask(view: FactsView, sender: bytes, recipient: bytes, now_ms: int) -> Question:
+    """Gather the facts that the rules look at; `explain` uses it too."""
+    return Question(
+        view, sender, recipient, now_ms, view.user(sender), view.user(recipient), is_exempt(view.app, sender)
+    )
+
+
+def decide(view: FactsView, sender: bytes, recipient: bytes, now_ms: int) -> Verdict:
+    """May `sender` message `recipient` at `now_ms`? Pure: the same facts and moment give the same Verdict."""
+    question = ask(view, sender, recipient, now_ms)
+    holds_until_ms = FOREVER_MS
+    for word, rule in RULES:
+        denies, rule_holds_until_ms = rule(question)
+        if rule_holds_until_ms < holds_until_ms:
+            holds_until_ms = rule_holds_until_ms
+        if denies:
+            return Verdict(word, holds_until_ms if holds_until_ms < FOREVER_MS else None)
+    return Verdict("allowed", holds_until_ms if holds_until_ms < FOREVER_MS else None)
+
+
+class Asks(IntEnum):
+    """What is left to look at for a recipient, given a sender that is clear."""
+
+    NOTHING = 0
+    """No rule can deny: the answer is `allowed` at any moment."""
+    BLACKLIST = 1
+    """Only rule 8 can deny: no entry on the blacklist means `allowed`."""
+    WHITELIST = 2
+    """Only rule 7 can deny: an entry without end on the whitelist means `allowed`."""
+    EVERYTHING = 3
+    """Ask the table."""
+
+
+def sender_is_clear(app: AppFacts, sender: UserFacts) -> bool:
+    """Whether rules 1 to 4 can never deny this sender while these facts stand, whatever the time."""
+    if app.require_registered and not sender.registered:
+        return False
+    return not (sender.deactivated or sender.banned_until_ms or sender.muted_until_ms)
+
+
+def recipient_asks(app: AppFacts, recipient: UserFacts) -> Asks:
+    """What rules 5 to 8 leave to look at while these facts stand, whatever the time and for a clear sender."""
+    if (app.require_registered and not recipient.registered) or recipient.deactivated:
+        return Asks.EVERYTHING
+    if whitelist_is_on(app, recipient):
+        replaced = app.list_policy == "whitelist-replaces-blacklist" or not recipient.blacklist_size
+        return Asks.WHITELIST if replaced else Asks.EVERYTHING
+    return Asks.BLACKLIST if recipient.blacklist_size else Asks.NOTHING

@@ -1,0 +1,68 @@
+"""The facts that verdicts are made of: an App's settings and a User's state.
+
+These are values: the store writes them, the Changelog carries them, the Replica keeps them, `decide` reads them. Every moment
+is Unix milliseconds; 0 means "never was", `FOREVER_MS` means "without end".
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Literal
+
+import msgspec
+
+FOREVER_MS = (1 << 53) - 1
+"""No end. The largest whole number that a Redis sorted-set score and a JSON reader both keep exactly."""
+
+Environment = Literal["development", "production"]
+ListPolicy = Literal["whitelist-replaces-blacklist", "both"]
+WhitelistSwitch = Literal["per-user", "on", "off"]
+
+DEFAULT_LIST_CEILING = 3_000
+"""Entries an owner; RongCloud's documented ceiling on its paid plans."""
+
+
+class ListKind(IntEnum):
+    """Which of an owner's two lists."""
+
+    BLACKLIST = 0
+    WHITELIST = 1
+
+
+class AppFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An App: its credentials and settings, as stored (JSON) in Redis, in the Changelog and in the Replica.
+
+    `secrets` holds one secret, or two during a rotation; the first is the current one. `whitelists` is the App-wide switch:
+    "on" or "off" wins over each User's own, "per-user" leaves it to them. `exempt` senders (official accounts) are not
+    subject to mutes, whitelists and blacklists.
+    """
+
+    key: str
+    name: str = ""
+    secrets: tuple[str, ...]
+    environment: Environment = "development"
+    created_at_ms: int = 0
+    require_registered: bool = False
+    list_policy: ListPolicy = "whitelist-replaces-blacklist"
+    whitelists: WhitelistSwitch = "per-user"
+    exempt: frozenset[str] = frozenset()
+    list_ceiling: int = DEFAULT_LIST_CEILING
+    utc_offset_minutes: int = 480
+    strict_signature: bool = False
+    signature_window_s: int = 300
+
+
+class UserFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What Gate knows of one User that bears on verdicts. A User without any fact equals `NO_FACTS`."""
+
+    registered: bool = False
+    deactivated: bool = False
+    whitelist_on: bool = False
+    banned_until_ms: int = 0
+    muted_until_ms: int = 0
+    tokens_valid_from_ms: int = 0
+    blacklist_size: int = 0
+    whitelist_size: int = 0
+
+
+NO_FACTS = UserFacts()

@@ -1,0 +1,107 @@
+"""Every error that Gate raises on purpose, as one tree.
+
+Each layer raises from this tree only, so that a surface (RESP, HTTP, CLI) can turn an error into its own words in one place
+and so that anything else that escapes is known to be a bug.
+
+    GateError
+    ├── InvalidInput            the caller sent something that breaks a documented limit
+    │   └── InvalidConfig       the same for options and environment, all mistakes at once
+    ├── ProtocolError           bytes on the RESP port that are not RESP
+    ├── NotFound                an App, User or other thing that does not exist
+    │   └── AppUnknown
+    ├── Refused                 well-formed, but the state forbids it
+    │   ├── AppExists
+    │   └── ListFull            a list would pass the App's ceiling; nothing was added
+    ├── Unavailable             something that this needs is away; safe to repeat
+    │   └── StoreUnavailable    Redis is away; `outcome` says whether the write may still land
+    ├── Stale                   this Replica is older than the caller demands
+    └── ReplicaError            the Replica file cannot be used
+        ├── ReplicaMissing      there is none here (yet)
+        └── ReplicaForeign      it is torn, damaged, or of another layout version
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+Outcome = Literal["not-written", "unknown"]
+
+
+class GateError(Exception):
+    """Root of the tree; its text is fit to show to the caller."""
+
+
+class InvalidInput(GateError):
+    """A value breaks a limit; `parameter` names it, the text says the bound and what was sent."""
+
+    def __init__(self, parameter: str, problem: str) -> None:
+        super().__init__(f"{parameter}: {problem}")
+        self.parameter = parameter
+        self.problem = problem
+
+
+class InvalidConfig(InvalidInput):
+    """Options or environment are wrong; `problems` lists every mistake of the one call."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("configuration", "; ".join(problems))
+        self.problems = list(problems)
+
+
+class ProtocolError(GateError):
+    """The peer broke RESP; the text is Redis's wording and the connection must be closed."""
+
+
+class NotFound(GateError):
+    """The thing asked for does not exist."""
+
+
+class AppUnknown(NotFound):
+    """No App has this key."""
+
+
+class Refused(GateError):
+    """The request is well-formed, but the present state forbids it."""
+
+
+class AppExists(Refused):
+    """An App with this key is there already."""
+
+
+class ListFull(Refused):
+    """The list would pass its ceiling; nothing of the call was added."""
+
+    def __init__(self, ceiling: int, size: int, adding: int) -> None:
+        super().__init__(f"the list holds {size} entries and {adding} more would pass its ceiling of {ceiling}")
+        self.ceiling = ceiling
+
+
+class Unavailable(GateError):
+    """Something this request needs is away; `retry_after_s` says when to come back."""
+
+    retry_after_s = 1
+
+
+class StoreUnavailable(Unavailable):
+    """Redis is away. `outcome` is "unknown" when the write was sent and no answer came in time."""
+
+    def __init__(self, problem: str, outcome: Outcome = "not-written") -> None:
+        super().__init__(problem)
+        self.outcome: Outcome = outcome
+
+
+class Stale(GateError):
+    """The Replica has not applied the Revision that the caller demands, or is past `max_staleness`."""
+
+
+class ReplicaError(GateError):
+    """The Replica cannot be used."""
+
+
+class ReplicaMissing(ReplicaError):
+    """No Replica at this path; start the replicator (`gate serve`) first."""
+
+
+class ReplicaForeign(ReplicaError):
+    """The file is torn, damaged, or of another layout version; it is rebuilt from Redis."""
