@@ -1,0 +1,60 @@
+# make serve sets up and runs the service; make test sets up and runs every test. A clone alone suffices for all of it.
+.DEFAULT_GOAL := help
+.PHONY: help setup serve test lint demo bench load lock clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+# Options of `gate serve`, of pytest, and of the load and bench programs: make serve ARGS="--http 0.0.0.0:8080"
+ARGS ?=
+# Two cores are enough for the suite, and every server in it has a port and a directory of its own.
+TEST_PROCESSES ?= 2
+
+help:
+	@echo "make serve   set up and run the service (ARGS=\"--http HOST:PORT ...\")"
+	@echo "make test    set up and run every test   (ARGS=\"tests/core -k ban\")"
+	@echo "make lint    style, types, layers, sizes"
+	@echo "make demo    on real data               make bench  peers side by side      make load  locust"
+	@echo "make setup   only create .venv          make lock   pin the newest releases make clean"
+
+# The stamps lie inside .venv, so that removing .venv removes them. The dev lock contains the runtime lock.
+.venv/.runtime-stamp: requirements.lock pyproject.toml scripts/make-venv
+	@test -e .venv/.dev-stamp || scripts/make-venv requirements.lock
+	@touch $@
+
+.venv/.dev-stamp: requirements-dev.lock pyproject.toml scripts/make-venv
+	@scripts/make-venv requirements-dev.lock
+	@touch $@ .venv/.runtime-stamp
+
+setup: .venv/.dev-stamp
+
+serve: .venv/.runtime-stamp
+	@exec $(BIN)/gate serve $(ARGS)
+
+test: .venv/.dev-stamp
+	@scripts/install-test-tools
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal $(ARGS)
+
+lint: .venv/.dev-stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/lint
+	@scripts/lint-deploy
+
+demo: .venv/.dev-stamp
+	$(BIN)/python -m demo $(ARGS)
+
+bench: .venv/.dev-stamp
+	@scripts/install-test-tools
+	$(BIN)/python -m loadtests.compare $(ARGS)
+
+load: .venv/.dev-stamp
+	$(BIN)/python -m loadtests.run $(ARGS)
+
+# The runtime lock is cut from the dev lock, so that the two never disagree.
+lock:
+	@scripts/lock
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info build
