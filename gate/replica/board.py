@@ -1,0 +1,138 @@
+"""The board: one memory-mapped page on which the replicator tells every reader on the node how fresh the facts are.
+
+Freshness can't live among the facts: stamping it there would be a commit several times a second, which empties every reader's
+cache. Each field is one aligned 8-byte word with a single writer, so a reader never sees half of one; fields need not agree
+with each other to the instant. Moments are on the monotonic clock, which all processes of one boot share.
+
+Who writes: the replicator, at least every `STAMP_EVERY_MS` while it is in touch with Redis. Who reads: hot workers (once a
+batch at the most), HTTP, `gate.Replica`, the CLI.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from enum import IntEnum
+from pathlib import Path
+from typing import NamedTuple
+from zlib import crc32
+
+from gate.errors import ReplicaForeign, ReplicaMissing
+from gate.replica.layout import boot_id
+
+STAMP_EVERY_MS = 200
+"""How often the replicator stamps while nothing happens; its wait for Changes is bounded by this."""
+FRESH_GRACE_MS = 1_000
+"""Facts this young count as fresh (`stale_ms` 0): several missed stamps, yet under the second promised to a person."""
+NEVER_FRESH_MS = 1 << 40
+"""`stale_ms` where nothing is known: about 35 years, past any limit somebody may set."""
+
+_MAGIC = int.from_bytes(b"gateBRD1", "big")
+_PAGE_BYTES = 4_096
+_FIELDS = ("magic", "boot", "pid", "state", "fresh_at_ms", "ready", "reloads", "applied", "lag", "generation")
+_AT = {name: index for index, name in enumerate(_FIELDS)}
+_FRESH_AT = _AT["fresh_at_ms"]
+
+
+class State(IntEnum):
+    """What the replicator is doing."""
+
+    LOADING = 0
+    """No facts yet that can be served; the first snapshot is being loaded."""
+    CATCHING_UP = 1
+    """Serving facts from before; following the Changelog towards its heads."""
+    CURRENT = 2
+    """In touch with Redis, everything read is applied."""
+    CUT_OFF = 3
+    """Redis can't be reached; serving the facts as they were."""
+    RELOADING = 4
+    """The Changelog could not be followed (hole, trim, other epoch, gone back); a snapshot is being loaded aside."""
+    STOPPED = 5
+    """The replicator ended in an orderly way."""
+
+
+class BoardView(NamedTuple):
+    """One look at the board. `stale_ms` is 0 while fresh."""
+
+    state: State
+    ready: bool
+    stale_ms: int
+    pid: int
+    reloads: int
+    applied: int
+    lag: int
+    generation: int
+
+
+def _boot_word() -> int:
+    return crc32(boot_id())
+
+
+class Board:
+    """The page, mapped. Open with `write=True` in the replicator only."""
+
+    def __init__(self, path: Path, *, write: bool = False) -> None:
+        """Map the page at `path`; a writer creates it. Raises `ReplicaMissing`, or `ReplicaForeign` if it is no board."""
+        self._words, self._map = _mapped(path, write)
+        if write:
+            for name in _FIELDS:
+                self._words[_AT[name]] = 0
+            self.put(boot=_boot_word(), pid=os.getpid())
+            self.put(magic=_MAGIC)
+        elif self._words[0] != _MAGIC:
+            raise ReplicaForeign(f"{path} is not a board of this version")
+        self._same_boot = self._words[_AT["boot"]] == _boot_word()
+
+    def put(self, **fields: int) -> None:
+        """Set some fields, each at once."""
+        for name, value in fields.items():
+            self._words[_AT[name]] = value
+
+    def stamp(self, now_monotonic_ms: int) -> None:
+        """Say that at this moment everything in the Changelog was applied."""
+        self._words[_FRESH_AT] = now_monotonic_ms
+
+    def stale_ms(self, now_monotonic_ms: int) -> int:
+        """For how long nobody has known the facts to be complete; 0 within the grace. One word is read."""
+        fresh_at_ms = self._words[_FRESH_AT]
+        if not fresh_at_ms or not self._same_boot:
+            return NEVER_FRESH_MS
+        age_ms = now_monotonic_ms - fresh_at_ms
+        return age_ms if age_ms > FRESH_GRACE_MS else 0
+
+    def view(self, now_monotonic_ms: int) -> BoardView:
+        """All of it."""
+        words = self._words
+        return BoardView(
+            State(words[_AT["state"]]),
+            bool(words[_AT["ready"]]),
+            self.stale_ms(now_monotonic_ms),
+            words[_AT["pid"]],
+            words[_AT["reloads"]],
+            words[_AT["applied"]],
+            words[_AT["lag"]],
+            words[_AT["generation"]],
+        )
+
+    def close(self) -> None:
+        """Unmap. The page stays on disk."""
+        self._words.release()
+        self._map.close()
+
+
+def _mapped(path: Path, write: bool) -> tuple[memoryview, mmap.mmap]:
+    flags = os.O_RDWR | os.O_CREAT if write else os.O_RDONLY
+    try:
+        descriptor = os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        raise ReplicaMissing(f"no board at {path}: the replicator has not run here yet") from None
+    try:
+        if write:
+            os.ftruncate(descriptor, _PAGE_BYTES)
+        elif os.fstat(descriptor).st_size < _PAGE_BYTES:
+            raise ReplicaForeign(f"{path} is cut short")
+        access = mmap.ACCESS_WRITE if write else mmap.ACCESS_READ
+        page = mmap.mmap(descriptor, _PAGE_BYTES, access=access)
+    finally:
+        os.close(descriptor)
+    return memoryview(page).cast("Q"), page

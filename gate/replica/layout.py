@@ -1,0 +1,167 @@
+"""How a Replica lies on disk: one directory, one LMDB file of facts, one page of live status. Documented for other languages.
+
+    DIR/current            the name of the facts file in use, replaced by an atomic rename
+    DIR/facts-N.mdb        the facts; N grows with every snapshot that is swapped in (and its `-lock` file beside it)
+    DIR/board              what the replicator last said of itself, memory-mapped; see `board.py`
+
+Keys in the facts file (its main database), numbers big-endian; ids come last or after their length, so no two facts can meet:
+
+    M <name>                                   layout, boot, clean, partitions, successor, next-app
+    P <partition:2>                            Position: epoch, seq, write id, and when it was applied
+    A <app key>                                the App's number here (4 bytes), then its settings as JSON
+    U <app number:3> <id>                      a User's facts, `codec.pack_user`; absent when it has none
+    B <app number:3> <n:1> <owner:n> <member>  an entry of owner's Blacklist: "" for no end, or 8 bytes, the end in ms
+    W <app number:3> <n:1> <owner:n> <member>  the same for the Whitelist
+
+App numbers are this file's own (they keep edge keys short); they mean nothing elsewhere. A facts file that a newer one has
+replaced carries its name under `successor`; a reader that sees it opens the newer file. Nothing here is ever patched by hand:
+a file that can't be trusted (other layout, torn, machine lost power without a clean close) is rebuilt from Redis.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+
+from gate.core.model import FOREVER_MS, AppFacts, ListKind
+from gate.core.revision import Position
+from gate.errors import ReplicaForeign, ReplicaMissing
+
+LAYOUT_VERSION = b"gate-replica-1"
+
+CURRENT_FILE = "current"
+BOARD_FILE = "board"
+MAP_BYTES = 1 << 40
+"""Address space, not disk or memory: without `writemap` a huge map costs nothing and never has to be grown."""
+MAX_READERS = 1_024
+"""Reader slots in the lock file: one a thread in every process that has this Replica open."""
+
+META_LAYOUT = b"Mlayout"
+META_BOOT = b"Mboot"
+META_CLEAN = b"Mclean"
+META_PARTITIONS = b"Mpartitions"
+META_SUCCESSOR = b"Msuccessor"
+META_NEXT_APP = b"Mnext-app"
+
+_FACTS_NAME = re.compile(r"facts-(\d{1,12})\.mdb")
+_LIST_TAG = {ListKind.BLACKLIST: b"B", ListKind.WHITELIST: b"W"}
+NO_END = b""
+
+
+class PositionRecord(msgspec.Struct, frozen=True, array_like=True):
+    """The value of a `P` key (msgpack array)."""
+
+    epoch: str
+    seq: int
+    tip: str
+    applied_at_ms: int
+
+    @property
+    def position(self) -> Position:
+        """Without the moment."""
+        return Position(self.epoch, self.seq, self.tip)
+
+
+class AppRecord(msgspec.Struct, frozen=True):
+    """The value of an `A` key, decoded: the App's number in this file, and its settings."""
+
+    number: int
+    facts: AppFacts
+
+
+def facts_name(generation: int) -> str:
+    """The file name of one generation of facts."""
+    return f"facts-{generation}.mdb"
+
+
+def generation_of(name: str) -> int:
+    """The generation in a facts file's name; `ReplicaForeign` if it is none."""
+    match = _FACTS_NAME.fullmatch(name)
+    if match is None:
+        raise ReplicaForeign(f"{name[:80]!r} is not the name of a facts file")
+    return int(match[1])
+
+
+def replica_dir(path: Path) -> Path:
+    """The Replica's directory, given it or the data directory that holds it."""
+    return path / "replica" if (path / "replica").is_dir() else path
+
+
+def current_facts(directory: Path) -> Path:
+    """The facts file in use; `ReplicaMissing` if there is none."""
+    try:
+        name = (directory / CURRENT_FILE).read_text().strip()
+    except FileNotFoundError:
+        raise ReplicaMissing(f"no Replica in {directory}: start the replicator there (gate serve) first") from None
+    generation_of(name)
+    path = directory / name
+    if not path.exists():
+        raise ReplicaMissing(f"{directory / CURRENT_FILE} names {name}, which is not there")
+    return path
+
+
+def position_key(partition: int) -> bytes:
+    """Where a Partition's Position is kept."""
+    return b"P" + partition.to_bytes(2, "big")
+
+
+def app_record_key(app_key: str) -> bytes:
+    """Where an App's record is kept."""
+    return b"A" + app_key.encode()
+
+
+def user_prefix(app_number: int) -> bytes:
+    """What the keys of one App's Users begin with; the id follows."""
+    return b"U" + app_number.to_bytes(3, "big")
+
+
+def list_prefix(kind: ListKind, app_number: int) -> bytes:
+    """What the keys of one App's list entries begin with; an owner's part follows."""
+    return _LIST_TAG[kind] + app_number.to_bytes(3, "big")
+
+
+def owner_part(owner: bytes) -> bytes:
+    """The owner inside an entry's key: its length, then itself; the member follows."""
+    return bytes((len(owner),)) + owner
+
+
+def pack_until(until_ms: int) -> bytes:
+    """An entry's value."""
+    return NO_END if until_ms >= FOREVER_MS else until_ms.to_bytes(8, "big")
+
+
+def unpack_until(value: bytes) -> int:
+    """When an entry ends; `FOREVER_MS` for one without end."""
+    return int.from_bytes(value, "big") if value else FOREVER_MS
+
+
+def pack_app_record(number: int, packed_app: bytes) -> bytes:
+    """The value of an `A` key."""
+    return number.to_bytes(4, "big") + packed_app
+
+
+_position_encoder = msgspec.msgpack.Encoder()
+_position_decoder = msgspec.msgpack.Decoder(PositionRecord)
+
+
+def pack_position(position: Position, applied_at_ms: int) -> bytes:
+    """The value of a `P` key."""
+    return _position_encoder.encode(PositionRecord(*position, applied_at_ms))
+
+
+def unpack_position(value: bytes) -> PositionRecord:
+    """The Position that `pack_position` wrote; `ReplicaForeign` if it did not."""
+    try:
+        return _position_decoder.decode(value)
+    except msgspec.DecodeError as fault:
+        raise ReplicaForeign(f"a Position is unreadable: {fault}") from None
+
+
+def boot_id() -> bytes:
+    """The kernel's id of this boot: facts written without fsync outlive a process, but only a boot of the same id."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
+    except FileNotFoundError:  # not Linux: trust no file across a restart of the machine, tell boots apart by nothing
+        return b"unknown"
