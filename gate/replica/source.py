@@ -1,0 +1,85 @@
+"""What the replicator needs of the world: a Changelog to follow, a snapshot to load, a way to say how far it got.
+
+The store implements these; `replica` never imports it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from gate.core.changes import Change
+from gate.core.model import AppFacts, ListKind, UserFacts
+from gate.core.revision import Position
+
+
+class AppPart(NamedTuple):
+    """An App, out of a snapshot."""
+
+    facts: AppFacts
+
+
+class UserPart(NamedTuple):
+    """A User's facts, out of a snapshot; the list sizes in `facts` are 0 (the loader counts)."""
+
+    app: str
+    user: bytes
+    facts: UserFacts
+
+
+class ListPart(NamedTuple):
+    """List entries of one owner that share an end. The same entry may come twice, first without and then with its end."""
+
+    app: str
+    kind: ListKind
+    owner: bytes
+    members: Sequence[bytes]
+    until_ms: int
+
+
+Part = AppPart | UserPart | ListPart
+
+
+class ChangeSource(Protocol):
+    """A Changelog per Partition, and the facts behind them. Every method has a deadline; `StoreUnavailable` when it passes."""
+
+    @property
+    def partitions(self) -> int:
+        """How many Partitions the deployment has."""
+        ...
+
+    async def prepare(self) -> None:
+        """Make sure that every Partition has an epoch (a Redis that was emptied has none)."""
+        ...
+
+    async def heads(self) -> list[Position]:
+        """The head of each Partition's Changelog; `NOWHERE` where there is no history."""
+        ...
+
+    async def write_id_at(self, partition: int, seq: int) -> str | None:
+        """The write id of the entry at `seq`, or None if the log no longer holds it."""
+        ...
+
+    async def read(self, after: Sequence[Position], block_ms: int) -> dict[int, list[Change]]:
+        """Changes after each Position, oldest first, waiting up to `block_ms` for the first; bounded in number a call."""
+        ...
+
+    def snapshot(self) -> AsyncIterator[Sequence[Part]]:
+        """All facts, in batches. Facts that change meanwhile may show as before or after; the Changelog settles it."""
+        ...
+
+
+class Announcer(Protocol):
+    """How this node says that it lives and what it has applied."""
+
+    async def renew(self, applied: Mapping[int, Position]) -> None:
+        """Renew the node's lease and say all Positions."""
+        ...
+
+    async def announce(self, applied: Mapping[int, Position]) -> None:
+        """Say the Positions that moved, at once."""
+        ...
+
+    async def leave(self) -> None:
+        """Give the lease up, in an orderly stop."""
+        ...
