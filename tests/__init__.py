@@ -1,0 +1,3 @@
+"""The tests. They mirror `gate/`; `harness/` holds the real servers, cables and waits that they share."""
+
+from __future__ import annotations
