@@ -12,6 +12,8 @@ Keys in the facts file (its main database), numbers big-endian; ids come last or
     U <app number:3> <id>                      a User's facts, `codec.pack_user`; absent when it has none
     B <app number:3> <n:1> <owner:n> <member>  an entry of owner's Blacklist: "" for no end, or 8 bytes, the end in ms
     W <app number:3> <n:1> <owner:n> <member>  the same for the Whitelist
+    J <transaction id:8>                       the Users whose `U` facts that commit touched, so that readers keep the rest of
+                                               their caches; absent or "*" means: anything may have changed
 
 App numbers are this file's own (they keep edge keys short); they mean nothing elsewhere. A facts file that a newer one has
 replaced carries its name under `successor`; a reader that sees it opens the newer file. Nothing here is ever patched by hand:
@@ -21,6 +23,7 @@ a file that can't be trusted (other layout, torn, machine lost power without a c
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -44,6 +47,10 @@ META_CLEAN = b"Mclean"
 META_PARTITIONS = b"Mpartitions"
 META_SUCCESSOR = b"Msuccessor"
 META_NEXT_APP = b"Mnext-app"
+
+JOURNAL_COMMITS = 1_024
+"""How many `J` keys the writer keeps: a reader further behind than this empties its cache."""
+JOURNAL_EVERYTHING = b"*"
 
 _FACTS_NAME = re.compile(r"facts-(\d{1,12})\.mdb")
 _LIST_TAG = {ListKind.BLACKLIST: b"B", ListKind.WHITELIST: b"W"}
@@ -125,6 +132,25 @@ def list_prefix(kind: ListKind, app_number: int) -> bytes:
 def owner_part(owner: bytes) -> bytes:
     """The owner inside an entry's key: its length, then itself; the member follows."""
     return bytes((len(owner),)) + owner
+
+
+def journal_key(transaction_id: int) -> bytes:
+    """Where one commit's journal is kept."""
+    return b"J" + transaction_id.to_bytes(8, "big")
+
+
+def pack_journal(touched: Iterable[tuple[int, bytes]]) -> bytes:
+    """(app number, User id) pairs that a commit touched; never equal to `JOURNAL_EVERYTHING`."""
+    return b"".join(number.to_bytes(3, "big") + owner_part(user) for number, user in touched)
+
+
+def unpack_journal(value: bytes) -> Iterator[tuple[int, bytes]]:
+    """The pairs that `pack_journal` joined."""
+    at, end = 0, len(value)
+    while at < end:
+        stop = at + 4 + value[at + 3]
+        yield int.from_bytes(value[at : at + 3], "big"), value[at + 4 : stop]
+        at = stop
 
 
 def pack_until(until_ms: int) -> bytes:
