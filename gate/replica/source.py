@@ -6,38 +6,11 @@ The store implements these; `replica` never imports it.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from gate.core.changes import Change
-from gate.core.model import AppFacts, ListKind, UserFacts
 from gate.core.revision import Position
-
-
-class AppPart(NamedTuple):
-    """An App, out of a snapshot."""
-
-    facts: AppFacts
-
-
-class UserPart(NamedTuple):
-    """A User's facts, out of a snapshot; the list sizes in `facts` are 0 (the loader counts)."""
-
-    app: str
-    user: bytes
-    facts: UserFacts
-
-
-class ListPart(NamedTuple):
-    """List entries of one owner that share an end. The same entry may come twice, first without and then with its end."""
-
-    app: str
-    kind: ListKind
-    owner: bytes
-    members: Sequence[bytes]
-    until_ms: int
-
-
-Part = AppPart | UserPart | ListPart
+from gate.core.snapshot import Part
 
 
 class ChangeSource(Protocol):
