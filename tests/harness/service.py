@@ -22,7 +22,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests.harness.ports import LOOPBACK, free_port
-from tests.harness.processes import Process, family, kill_each
+from tests.harness.processes import Process, family, is_alive, kill_each
 from tests.harness.waiting import NotInTime, wait_until
 
 # A first start unpacks nothing and loads nothing, but imports much, in several processes, on a busy machine.
@@ -156,8 +156,14 @@ class GateService:
         members = [one.pid for one in family(self.pid)]
         kill_each(members)
         self._process.wait(STOP_TIMEOUT_S)
-        # One that was just being forked when the list was made.
-        wait_until(self._all_are_dead, STOP_TIMEOUT_S, "every process of the service to be gone")
+
+        def all_are_dead() -> bool:
+            # One may just have been forked when the list was made.
+            late = [one.pid for one in family(self.pid)]
+            kill_each(late)
+            return not late and not any(map(is_alive, members))
+
+        wait_until(all_are_dead, STOP_TIMEOUT_S, "every process of the service to be gone")
 
     def processes(self) -> list[Process]:
         """Every living process of this node: supervisor, roles, embedded server."""
@@ -198,13 +204,8 @@ class GateService:
         self.app_key = found["app"]
         return True
 
-    def _all_are_dead(self) -> bool:
-        left = family(self.pid)
-        kill_each([one.pid for one in left])
-        return not left
-
     def _expect_none_left(self, members: Sequence[Process]) -> None:
-        known = {one.pid: one.command for one in members}
+        known = {one.pid: one.command for one in [*members, *family(self.pid)]}
 
         def survivors() -> list[Process]:
             """A pid may have been given to a stranger since: the same pid must still run the same command."""

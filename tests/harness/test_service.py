@@ -1,0 +1,45 @@
+"""The service under test: what the harness says about a node is so, and nothing outlives one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.harness.processes import is_alive
+from tests.harness.service import GateService, ServiceDied, Services
+
+
+def test_a_ready_node_has_credentials_and_stops_clean(tmp_path: Path) -> None:
+    service = GateService.start(tmp_path / "data")
+    assert service.app_key == service.credentials.app_key
+    assert service.resp_client().ping()
+    pids = [one.pid for one in service.processes()]
+    assert service.stop() == 0
+    assert not any(map(is_alive, pids))
+
+
+def test_kill_all_is_a_power_switch_and_the_node_starts_again(start_service: Services) -> None:
+    service = start_service.start()
+    pids = [one.pid for one in service.processes()]
+    service.kill_all()
+    assert not any(map(is_alive, pids))
+    again = start_service.start(data=service.data)
+    assert again.credentials == service.credentials
+
+
+def test_a_node_that_dies_at_start_says_why(start_service: Services) -> None:
+    first = start_service.start()
+    with pytest.raises(ServiceDied) as died:
+        start_service.start(resp_port=first.resp_port)
+    assert died.value.status in (1, 2)
+    assert str(first.resp_port) in died.value.output
+
+
+def test_processes_tells_a_live_node_from_an_ended_one(start_service: Services) -> None:
+    service = start_service.start()
+    assert service.pid in {one.pid for one in service.processes()}
+    assert all(one.command for one in service.processes())
+    service.stop()
+    assert service.processes() == []
+    assert not is_alive(service.pid)
