@@ -18,13 +18,14 @@ Invariants: single-threaded; nothing read outside the bracket; a change acknowle
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import lmdb
 
 from gate.clock import wall_ms
 from gate.core.codec import unpack_app, unpack_user
+from gate.core.ids import user_id as checked_id
 from gate.core.decide import Asks, decide, recipient_asks, sender_is_clear
 from gate.core.model import NO_FACTS, AppFacts, ListKind, UserFacts
 from gate.core.verdict import Verdict, Word
@@ -55,7 +56,8 @@ _JOURNAL_REACH = 256
 ALLOWED: Word = "allowed"
 
 
-class Standing(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Standing:
     """A User's answers ahead of time. `entry_prefix` None: as a recipient nothing can deny; "": ask the table."""
 
     clear: bool
@@ -193,6 +195,7 @@ class AppReading:
         return decide(self, sender, recipient, wall_ms()).word
 
     def _load(self, user_id: bytes) -> Standing:
+        checked_id(user_id)  # here and not earlier: an id that is cached was checked when it was loaded
         standings = self._standings
         if len(standings) >= self._cached_users:
             standings.clear()

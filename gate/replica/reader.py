@@ -1,0 +1,294 @@
+"""How programs read a Replica: `Replica` for any Python program, `NodeReplica` for Gate's own single-threaded roles.
+
+Both only read: no network, no `await`, no lock against the writer. Every call sees the newest commit, so a check made after a
+write was acknowledged gives the new Verdict. Hot workers, which bracket whole batches, use `reading.Reading` directly.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+from gate.clock import monotonic_ms, wall_ms
+from gate.core.ids import app_key, user_id
+from gate.core.model import AppFacts
+from gate.core.revision import Position, Revision
+from gate.core.verdict import Verdict, Word
+from gate.errors import AppUnknown, ReplicaError, ReplicaMissing
+from gate.replica.board import NEVER_FRESH_MS, Board, BoardView, State
+from gate.replica.explain import Explained, explain
+from gate.replica.layout import BOARD_FILE, replica_dir
+from gate.replica.reading import DEFAULT_CACHED_USERS, AppReading, Reading
+
+_NO_BOARD = BoardView(State.STOPPED, False, NEVER_FRESH_MS, 0, 0, 0, 0, 0)
+
+
+class ReplicaStatus(NamedTuple):
+    """What this node's Replica knows of itself; see `board.State`. `applied` holds one Revision a Partition."""
+
+    state: str
+    ready: bool
+    stale_ms: int
+    reloads: int
+    file: str
+    applied: tuple[Revision, ...]
+
+
+def open_board(directory: Path) -> Board | None:
+    """The directory's board, or None where no replicator has run."""
+    try:
+        return Board(directory / BOARD_FILE)
+    except ReplicaMissing:
+        return None
+
+
+class NodeReplica:
+    """This node's Replica for one thread: all Apps, Positions, freshness. Each call is a bracket of its own."""
+
+    def __init__(self, reading: Reading, board: Board | None, directory: Path) -> None:
+        self._reading = reading
+        self._board = board
+        self._directory = directory
+
+    @classmethod
+    def open(cls, path: str | PathLike[str], *, cached_users: int = DEFAULT_CACHED_USERS) -> NodeReplica:
+        """Open the Replica in `path`, a data directory or a Replica's own; `ReplicaMissing` if there is none yet."""
+        directory = replica_dir(Path(path))
+        return cls(Reading(directory, cached_users), open_board(directory), directory)
+
+    def app(self, key: str) -> AppView | None:
+        """The App with this key, or None."""
+        with _Bracket(self._reading) as reading:
+            found = reading.app(key)
+            return None if found is None else AppView(key, found.app, reading)
+
+    def applied(self, partition: int) -> Position | None:
+        """How far this Replica is in a Partition's Changelog."""
+        with _Bracket(self._reading) as reading:
+            record = reading.position(partition)
+            return None if record is None else record.position
+
+    def applied_all(self) -> tuple[Revision, ...]:
+        """One Revision a Partition, of those that have a history."""
+        with _Bracket(self._reading) as reading:
+            return _applied_all(reading)
+
+    def reaches(self, revisions: Iterable[Revision]) -> bool | None:
+        """Whether all of these are applied here; None if one is of a history that this Replica does not follow."""
+        with _Bracket(self._reading) as reading:
+            return reaches(reading, revisions)
+
+    @property
+    def partitions(self) -> int:
+        """How many Partitions the deployment has."""
+        with _Bracket(self._reading) as reading:
+            return reading.partitions
+
+    def board(self) -> BoardView:
+        """What the replicator last said of itself."""
+        if self._board is None:
+            self._board = open_board(self._directory)
+        return _NO_BOARD if self._board is None else self._board.view(monotonic_ms())
+
+    def status(self) -> ReplicaStatus:
+        """State, staleness and Positions together."""
+        with _Bracket(self._reading) as reading:
+            return _status(self.board(), reading)
+
+    def close(self) -> None:
+        """Give the files back."""
+        self._reading.close()
+        if self._board is not None:
+            self._board.close()
+
+
+class AppView:
+    """One App's decisions through a `NodeReplica`. Cheap; make one per request. `facts` are those at the time it was made."""
+
+    __slots__ = ("_key", "_reading", "facts")
+
+    def __init__(self, key: str, facts: AppFacts, reading: Reading) -> None:
+        self._key = key
+        self._reading = reading
+        self.facts = facts
+
+    def may(self, sender: bytes, recipient: bytes) -> bool:
+        """May `sender` message `recipient`, now?"""
+        return self.verdict(sender, recipient).allowed
+
+    def verdict(self, sender: bytes, recipient: bytes) -> Verdict:
+        """The Verdict with the moment at which it may change by itself."""
+        with _Bracket(self._reading) as reading:
+            return _app(reading, self._key).decide(sender, recipient, wall_ms())
+
+    def words(self, pairs: Iterable[Sequence[bytes]]) -> list[Word]:
+        """Verdict words for (ignored, sender, recipient) triples, in order, all of one commit."""
+        with _Bracket(self._reading) as reading:
+            return _app(reading, self._key).words(pairs)
+
+    def words_to(self, sender: bytes, recipients: Iterable[bytes]) -> list[Word]:
+        """Verdict words for one sender and many recipients, in order, all of one commit."""
+        with _Bracket(self._reading) as reading:
+            return _app(reading, self._key).words_to(sender, recipients)
+
+    def explain(self, sender: bytes, recipient: bytes) -> Explained:
+        """Every rule with its facts, and the Revisions the answer rests on."""
+        with _Bracket(self._reading) as reading:
+            explained = explain(_app(reading, self._key), sender, recipient, wall_ms())
+            explained["revisions"] = [str(revision) for revision in _applied_all(reading)]
+        return explained
+
+
+class Replica:
+    """A node's Replica for any Python program: synchronous, thread-safe, sharing pages with the service.
+
+    Ids are `str` (UTF-8) or `bytes`, 1 to 64 bytes; anything else raises `InvalidInput`. If the App is removed, checks raise
+    `AppUnknown`. Source of the facts: the Changelog, through this node's replicator; `status.stale_ms` says how old they are.
+    """
+
+    def __init__(self, directory: Path, key: str, cached_users: int) -> None:
+        self._directory = directory
+        self._key = key
+        self._cached_users = cached_users
+        self._local = threading.local()
+        self._readings: list[Reading] = []
+        self._guard = threading.Lock()
+        self._board: Board | None = None
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls, path: str | PathLike[str], *, app: str, cached_users: int = DEFAULT_CACHED_USERS
+    ) -> Replica:
+        """Open the Replica in `path` (the service's data directory) for the App with key `app`.
+
+        Raises `ReplicaMissing` if no service has run there, `ReplicaForeign` if the file can't be read, `AppUnknown`.
+        """
+        replica = cls(replica_dir(Path(path)), app_key(app), cached_users)
+        with _Bracket(replica._reading()) as reading:
+            try:
+                _app(reading, app)
+            except AppUnknown:
+                replica.close()
+                raise
+        return replica
+
+    def may_send(self, sender: str | bytes, recipient: str | bytes) -> bool:
+        """May `sender` message `recipient`, now? About a microsecond."""
+        a = sender if type(sender) is bytes else user_id(sender, "sender")
+        b = recipient if type(recipient) is bytes else user_id(recipient, "recipient")
+        try:
+            reading: Reading = self._local.reading
+        except AttributeError:
+            reading = self._reading()
+        reading.refresh()
+        try:
+            return _app(reading, self._key).word(a, b) == "allowed"
+        finally:
+            reading.release()
+
+    def verdict(self, sender: str | bytes, recipient: str | bytes) -> Verdict:
+        """The Verdict: its word, and the moment (Unix ms) at which it may change by itself, or None."""
+        a, b = user_id(sender, "sender"), user_id(recipient, "recipient")
+        with _Bracket(self._reading()) as reading:
+            return _app(reading, self._key).decide(a, b, wall_ms())
+
+    def may_send_many(self, sender: str | bytes, recipients: Iterable[str | bytes]) -> list[bool]:
+        """One sender and many recipients, in order, all answered from one commit."""
+        a = user_id(sender, "sender")
+        many = [user_id(recipient, "recipient") for recipient in recipients]
+        with _Bracket(self._reading()) as reading:
+            return [word == "allowed" for word in _app(reading, self._key).words_to(a, many)]
+
+    def explain(self, sender: str | bytes, recipient: str | bytes) -> Explained:
+        """Every rule with its facts."""
+        a, b = user_id(sender, "sender"), user_id(recipient, "recipient")
+        with _Bracket(self._reading()) as reading:
+            return explain(_app(reading, self._key), a, b, wall_ms())
+
+    @property
+    def status(self) -> ReplicaStatus:
+        """State, staleness and Positions."""
+        with self._guard:
+            if self._board is None:
+                self._board = open_board(self._directory)
+            board = _NO_BOARD if self._board is None else self._board.view(monotonic_ms())
+        with _Bracket(self._reading()) as reading:
+            return _status(board, reading)
+
+    def close(self) -> None:
+        """Give the files back. Call it when no other thread is inside a call."""
+        with self._guard:
+            self._closed = True
+            for reading in self._readings:
+                reading.close()
+            self._readings.clear()
+            if self._board is not None:
+                self._board.close()
+                self._board = None
+        self._local = threading.local()
+
+    def __enter__(self) -> Replica:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _reading(self) -> Reading:
+        known: Reading | None = getattr(self._local, "reading", None)
+        if known is None:
+            with self._guard:
+                if self._closed:
+                    raise ReplicaError("this Replica was closed")
+                known = Reading(self._directory, self._cached_users)
+                self._readings.append(known)
+            self._local.reading = known
+        return known
+
+
+def reaches(reading: Reading, revisions: Iterable[Revision]) -> bool | None:
+    """Inside a bracket: are all of these applied? None if one is of a history that these facts do not follow."""
+    reached = True
+    for revision in revisions:
+        record = reading.position(revision.partition)
+        if record is None or record.epoch != revision.epoch:
+            return None
+        reached = reached and record.seq >= revision.seq
+    return reached
+
+
+class _Bracket:
+    """`refresh` on entry, `release` on exit."""
+
+    __slots__ = ("_reading",)
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+
+    def __enter__(self) -> Reading:
+        self._reading.refresh()
+        return self._reading
+
+    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None) -> None:
+        self._reading.release()
+
+
+def _app(reading: Reading, key: str) -> AppReading:
+    found = reading.app(key)
+    if found is None:
+        raise AppUnknown(f"no App has the key {key!r}")
+    return found
+
+
+def _applied_all(reading: Reading) -> tuple[Revision, ...]:
+    records = ((partition, reading.position(partition)) for partition in range(reading.partitions))
+    return tuple(Revision(partition, record.epoch, record.seq) for partition, record in records if record and record.epoch)
+
+
+def _status(board: BoardView, reading: Reading) -> ReplicaStatus:
+    state = board.state.name.lower().replace("_", "-")
+    return ReplicaStatus(state, board.ready, board.stale_ms, board.reloads, reading.file.name, _applied_all(reading))
