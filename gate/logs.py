@@ -1,0 +1,74 @@
+"""Logs: one line an event, to stderr, as text for people or JSON for machines, and never a secret.
+
+Two guards stand before every line: a field whose name says secret, token, password or signature is blotted out, and a
+password inside a URL is blotted out wherever it occurs. Called once by each process at its start.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any, Literal
+
+import structlog
+
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_SECRET_NAME = re.compile(r"secret|token|password|signature|authorization", re.IGNORECASE)
+_URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]*):[^\s@]*@", re.IGNORECASE)
+_QUERY_TOKEN = re.compile(r"([?&](?:token|access_token)=)[^&\s\"']+", re.IGNORECASE)
+BLOT = "***"
+
+
+def without_secrets(text: str) -> str:
+    """The text with passwords in URLs and tokens in query strings blotted out."""
+    return _QUERY_TOKEN.sub(rf"\1{BLOT}", _URL_PASSWORD.sub(rf"\1:{BLOT}@", text))
+
+
+def scrub(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """The structlog processor that keeps secrets out."""
+    for name in [name for name in event if _SECRET_NAME.search(name)]:
+        event[name] = BLOT
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = without_secrets(value)
+    return event
+
+
+def configure_logs(level: str, form: Literal["text", "json"], role: str) -> None:
+    """Set up structlog and the standard library's logging (libraries use it) for this process."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            scrub,
+            _renderer(form),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(role=role)
+    root = logging.getLogger()
+    root.handlers = [_ToStructlog()]
+    root.setLevel(max(_LEVELS[level], logging.WARNING))
+
+
+def _renderer(form: Literal["text", "json"]) -> Any:
+    if form == "json":
+        return structlog.processors.JSONRenderer(ensure_ascii=False)
+    return structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "role", "event"], drop_missing=True)
+
+
+class _ToStructlog(logging.Handler):
+    """Sends what libraries log through the same guards and the same form."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One record, one event; a traceback rides along as a field."""
+        fields: dict[str, Any] = {"logger": record.name}
+        if record.exc_info:
+            fields["exc_info"] = record.exc_info
+        structlog.get_logger().log(record.levelno, record.getMessage(), **fields)

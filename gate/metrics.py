@@ -1,0 +1,124 @@
+"""Metrics: every name that /metrics exports, in one table of objects, summed over all processes of the service.
+
+Each process counts into memory-mapped files of its own (prometheus_client's multiprocess mode, switched on by
+`PROMETHEUS_MULTIPROC_DIR`, which the supervisor sets before a role starts); whoever answers /metrics adds them up. Counts of a
+process that died stay in the sum. Without that variable (tests, the CLI) the same objects count within the process.
+
+What lives on pages that other processes write (the Replica's board) is read at the scrape, through `BoardSource`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+# A write within the node takes about a millisecond, a wait that gives up one second.
+_ACK_BUCKETS_MS = (0.5, 1, 2, 3, 5, 7.5, 10, 15, 25, 50, 100, 250, 500, 1_000, 2_500)
+# A request waits a millisecond at most on an idle service; anything past a second is trouble.
+_HTTP_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+
+_STATES = "0 loading, 1 catching up, 2 current, 3 cut off, 4 reloading, 5 stopped."
+
+CHECKS = Counter("gate_checks_total", "Decisions, by verdict.", ["verdict"])
+CHECK_BATCHES = Counter("gate_check_batches_total", "Batches of commands that hot workers decided at once.")
+RESP_CONNECTIONS = Gauge("gate_resp_connections", "Open RESP connections.", multiprocess_mode="livesum")
+HTTP_REQUESTS = Counter("gate_http_requests_total", "HTTP requests, by group of endpoints.", ["group", "status"])
+HTTP_SECONDS = Histogram("gate_http_request_seconds", "Time to answer, by group.", ["group"], buckets=_HTTP_BUCKETS_S)
+ROLE_RESTARTS = Counter("gate_role_restarts_total", "Processes of the service that died and were restarted.", ["role"])
+WRITE_APPLIED = Counter("gate_write_applied_total", "Gating writes, by how far they got in time.", ["applied"])
+WRITE_ACK_MS = Histogram("gate_write_ack_ms", "Wait for the nodes to apply a write.", buckets=_ACK_BUCKETS_MS)
+FACTS_ENDED = Counter("gate_swept_facts_total", "Ended facts that the sweep removed.")
+
+
+class BoardFigures(Protocol):
+    """What a scrape reads off the Replica's board; `gate.replica.board.BoardView` has this shape."""
+
+    @property
+    def state(self) -> int: ...
+    @property
+    def ready(self) -> bool: ...
+    @property
+    def stale_ms(self) -> int: ...
+    @property
+    def reloads(self) -> int: ...
+    @property
+    def applied(self) -> int: ...
+    @property
+    def lag(self) -> int: ...
+
+
+BoardSource = Callable[[], BoardFigures | None]
+"""Reads the board, or None while there is none."""
+
+
+class _BoardCollector(Collector):
+    """The Replica's figures, and whether each role answers, as of the scrape."""
+
+    def __init__(self, board: BoardSource, silent_roles: Callable[[], Mapping[str, bool]]) -> None:
+        self._board = board
+        self._silent_roles = silent_roles
+
+    def collect(self) -> Iterator[Metric]:
+        up = GaugeMetricFamily("gate_role_up", "Whether a process of the service answers.", labels=["role"])
+        for role, answers in self._silent_roles().items():
+            up.add_metric([role], float(answers))
+        yield up
+        figures = self._board()
+        if figures is None:
+            return
+        yield GaugeMetricFamily("gate_replica_state", "0 loading, 1 catching up, 2 current, 3 cut off, 4 reloading, 5 stopped.",
+                                value=int(figures.state))  # fmt: skip
+        yield GaugeMetricFamily(
+            "gate_replica_ready", "Whether the Replica has caught up once.", value=float(figures.ready)
+        )
+        yield GaugeMetricFamily("gate_replica_stale_ms", "Age of the facts; 0 while fresh.", value=figures.stale_ms)
+        yield GaugeMetricFamily("gate_replica_lag_changes", "Changes known of but not applied.", value=figures.lag)
+        yield CounterMetricFamily("gate_replica_reloads", "Snapshots loaded.", value=figures.reloads)
+        yield CounterMetricFamily("gate_replica_applied", "Changes applied.", value=figures.applied)
+
+
+def render_metrics(board: BoardSource = lambda: None, roles: Callable[[], Mapping[str, bool]] = dict) -> bytes:
+    """The page for a scrape. `roles` says of each role whether it answers."""
+    if DIRECTORY_VARIABLE not in os.environ:
+        from prometheus_client import REGISTRY
+
+        return bytes(generate_latest(REGISTRY))
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    registry.register(_BoardCollector(board, roles))
+    return bytes(generate_latest(registry))
+
+
+def clear_metrics(directory: Path) -> None:
+    """Start counting anew: a service's counters begin at its start. Only the supervisor calls this, before any role runs."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for old in directory.glob("*.db"):
+        old.unlink()
+
+
+def forget_gauges_of(pid: int, directory: Path) -> None:
+    """A process died: what it was holding open (connections) is gone, what it counted stays."""
+    for gauge in directory.glob(f"gauge_live*_{pid}.db"):
+        gauge.unlink(missing_ok=True)
+
+
+class Stopwatch:
+    """Milliseconds since it was made; for the histograms."""
+
+    def __init__(self) -> None:
+        self._started_ns = time.perf_counter_ns()
+
+    def ms(self) -> float:
+        """Elapsed."""
+        return (time.perf_counter_ns() - self._started_ns) / 1e6
