@@ -17,7 +17,9 @@ and so that anything else that escapes is known to be a bug.
     ├── Stale                   this Replica is older than the caller demands
     └── ReplicaError            the Replica file cannot be used
         ├── ReplicaMissing      there is none here (yet)
-        └── ReplicaForeign      it is torn, damaged, or of another layout version
+        ├── ReplicaForeign      it is torn, damaged, or of another layout version
+        ├── ReplicaFull         no room to write facts; what was committed before still stands
+        └── ChangelogBroken     the Changelog can't be followed from here; a fresh snapshot heals it
 """
 
 from __future__ import annotations
@@ -105,3 +107,18 @@ class ReplicaMissing(ReplicaError):
 
 class ReplicaForeign(ReplicaError):
     """The file is torn, damaged, or of another layout version; it is rebuilt from Redis."""
+
+
+class ReplicaFull(ReplicaError):
+    """There is no room to write facts (disk or map full); nothing of the transaction was kept."""
+
+
+BreakReason = Literal["hole", "trimmed", "epoch", "behind", "forked", "partitions", "recreated", "unreadable"]
+
+
+class ChangelogBroken(ReplicaError):
+    """The Changelog can't be followed from the Replica's Position; `reason` is one stable word for logs and metrics."""
+
+    def __init__(self, reason: BreakReason, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason: BreakReason = reason

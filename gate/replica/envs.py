@@ -30,6 +30,21 @@ def acquire(path: Path) -> lmdb.Environment:
     return env
 
 
+def acquire_writable(path: Path, map_bytes: int = MAP_BYTES) -> lmdb.Environment:
+    """The file's environment for its one writer, created if missing; readers in this process share it from then on.
+
+    Without fsync: facts must outlive a process, not the machine, which is told apart by its boot id (see `writer`).
+    """
+    name = os.path.realpath(path)
+    with _lock:
+        known = _open.get(name)
+        if known and known[0].flags()["readonly"]:
+            raise ReplicaForeign(f"{name} is open for reading in this process, so it can't be opened for writing")
+        env = known[0] if known else _created(name, map_bytes)
+        _open[name] = (env, known[1] + 1 if known else 1)
+    return env
+
+
 def release(path: Path) -> None:
     """Give back what `acquire` handed out."""
     name = os.path.realpath(path)
@@ -66,3 +81,20 @@ def _opened(name: str) -> lmdb.Environment:
         env.close()
         raise ReplicaForeign(f"{name} is of another layout, {layout!r}; the replicator rebuilds it")
     return env
+
+
+def _created(name: str, map_bytes: int) -> lmdb.Environment:
+    try:
+        return lmdb.open(
+            name,
+            subdir=False,
+            map_size=map_bytes,
+            max_readers=MAX_READERS,
+            max_spare_txns=4,
+            readahead=False,
+            sync=False,
+            metasync=False,
+            mode=0o600,
+        )
+    except lmdb.Error as fault:
+        raise ReplicaForeign(f"{name} can't be opened for writing: {fault}") from None

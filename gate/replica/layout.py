@@ -7,6 +7,8 @@
 Keys in the facts file (its main database), numbers big-endian; ids come last or after their length, so no two facts can meet:
 
     M <name>                                   layout, boot, clean, partitions, successor, next-app
+    Mapp:<app key>                             the number that stands for the App in this file, 4 bytes; "" once removed
+    Mpurge:<number:4>                          facts of a removed App that are still to be deleted
     P <partition:2>                            Position: epoch, seq, write id, and when it was applied
     A <app key>                                the App's number here (4 bytes), then its settings as JSON
     U <app number:3> <id>                      a User's facts, `codec.pack_user`; absent when it has none
@@ -47,13 +49,15 @@ META_CLEAN = b"Mclean"
 META_PARTITIONS = b"Mpartitions"
 META_SUCCESSOR = b"Msuccessor"
 META_NEXT_APP = b"Mnext-app"
+META_APP_PREFIX = b"Mapp:"
+META_PURGE_PREFIX = b"Mpurge:"
 
 JOURNAL_COMMITS = 1_024
 """How many `J` keys the writer keeps: a reader further behind than this empties its cache."""
 JOURNAL_EVERYTHING = b"*"
 
 _FACTS_NAME = re.compile(r"facts-(\d{1,12})\.mdb")
-_LIST_TAG = {ListKind.BLACKLIST: b"B", ListKind.WHITELIST: b"W"}
+LIST_TAG = {ListKind.BLACKLIST: b"B", ListKind.WHITELIST: b"W"}
 NO_END = b""
 
 
@@ -119,6 +123,11 @@ def app_record_key(app_key: str) -> bytes:
     return b"A" + app_key.encode()
 
 
+def app_number_key(app_key: str) -> bytes:
+    """Where the writer keeps an App's number: Changes of an App's Users may come before the App's own record."""
+    return META_APP_PREFIX + app_key.encode()
+
+
 def user_prefix(app_number: int) -> bytes:
     """What the keys of one App's Users begin with; the id follows."""
     return b"U" + app_number.to_bytes(3, "big")
@@ -126,7 +135,7 @@ def user_prefix(app_number: int) -> bytes:
 
 def list_prefix(kind: ListKind, app_number: int) -> bytes:
     """What the keys of one App's list entries begin with; an owner's part follows."""
-    return _LIST_TAG[kind] + app_number.to_bytes(3, "big")
+    return LIST_TAG[kind] + app_number.to_bytes(3, "big")
 
 
 def owner_part(owner: bytes) -> bytes:

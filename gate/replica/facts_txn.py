@@ -1,0 +1,221 @@
+"""What each kind of Change does to the facts, inside one write transaction: a table from kind to puts and deletes.
+
+Users are read once, changed in memory and written once a transaction, since bulk Changes come many to a User. Every
+commit carries its journal: the Users whose facts it touched, so that readers drop only those from their caches. The
+caller commits after `flush`, or aborts; then nothing of this object may be used again.
+
+Called by `writer.FactsFile` only; the loader puts its parts through the same object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import lmdb
+import msgspec
+
+from gate.core.changes import Change
+from gate.core.codec import pack_app, pack_user, unpack_app, unpack_user
+from gate.core.model import NO_FACTS, AppFacts, ListKind, UserFacts
+from gate.errors import ChangelogBroken
+from gate.replica.layout import (
+    JOURNAL_COMMITS,
+    JOURNAL_EVERYTHING,
+    META_NEXT_APP,
+    META_PURGE_PREFIX,
+    app_number_key,
+    app_record_key,
+    journal_key,
+    list_prefix,
+    owner_part,
+    pack_app_record,
+    pack_journal,
+    pack_until,
+    user_prefix,
+)
+
+MAX_JOURNAL_USERS = 4_096
+"""Past this a reader forgets everything instead: an import touches more Users than anybody has cached."""
+
+_SIZE_FIELD = {ListKind.BLACKLIST: "blacklist_size", ListKind.WHITELIST: "whitelist_size"}
+_changed = msgspec.structs.replace
+
+
+class FactsTxn:
+    """The facts of one file, as one write transaction sees and changes them."""
+
+    def __init__(self, raw: lmdb.Transaction, numbers: dict[str, int | None]) -> None:
+        """`numbers` are the Apps' numbers known so far (None: removed); this object adds to them."""
+        self.raw = raw
+        self.numbers = numbers
+        self.retired = False
+        self._users: dict[bytes, UserFacts] = {}
+        self._cursor = raw.cursor()
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Set one key as it is."""
+        self.raw.put(key, value)
+
+    def delete(self, key: bytes) -> None:
+        """Delete one key if it is there."""
+        self.raw.delete(key)
+
+    def apply(self, change: Change) -> None:
+        """Make the facts what `change` says they are."""
+        if change.kind == "app-set":
+            self.set_app(unpack_app(change.value))
+            return
+        number = self.number_of(change.app)
+        if number is not None:
+            _APPLY[change.kind](self, number, change)
+
+    def flush(self) -> None:
+        """Write the Users that were changed, and the journal; to be called once, before the commit."""
+        for key in sorted(self._users):
+            facts = self._users[key]
+            if facts == NO_FACTS:
+                self.raw.delete(key)
+            else:
+                self.raw.put(key, pack_user(facts))
+        transaction_id = self.raw.id()
+        self.raw.put(journal_key(transaction_id), self._journal())
+        self.raw.delete(journal_key(max(0, transaction_id - JOURNAL_COMMITS)))
+
+    def number_of(self, app_key: str) -> int | None:
+        """The App's number in this file, given now if the file never heard of it; None for a removed App."""
+        if app_key not in self.numbers:
+            value = self.raw.get(app_number_key(app_key))
+            if value is None:
+                self.numbers[app_key] = self._next_number(app_key)
+            else:
+                self.numbers[app_key] = int.from_bytes(value, "big") if value else None
+        return self.numbers[app_key]
+
+    def set_app(self, facts: AppFacts) -> None:
+        """Create or replace an App's record."""
+        number = self.number_of(facts.key)
+        if number is None:
+            raise ChangelogBroken("recreated", f"App {facts.key} was removed and is there again")
+        self.raw.put(app_record_key(facts.key), pack_app_record(number, pack_app(facts)))
+
+    def remove_app(self, app_key: str, number: int) -> None:
+        """Take the App from readers at once; its facts are deleted by and by (`purge`), since they may be millions."""
+        self.raw.delete(app_record_key(app_key))
+        self.raw.put(app_number_key(app_key), b"")
+        self.raw.put(META_PURGE_PREFIX + number.to_bytes(4, "big"), b"")
+        self.numbers[app_key] = None
+        self.retired = True
+
+    def user(self, key: bytes) -> UserFacts:
+        """A User's facts by key, with what this transaction did to them."""
+        facts = self._users.get(key)
+        if facts is None:
+            packed = cast("bytes | None", self.raw.get(key))
+            facts = unpack_user(packed) if packed is not None else NO_FACTS
+        return facts
+
+    def set_user(self, key: bytes, facts: UserFacts) -> None:
+        """Change a User's facts; they are written by `flush`."""
+        self._users[key] = facts
+
+    def add_entries(self, number: int, kind: ListKind, owner: bytes, members: Sequence[bytes], until_ms: int) -> None:
+        """Put entries on a list; those already there get the new end and do not count again."""
+        prefix = list_prefix(kind, number) + owner_part(owner)
+        value = pack_until(until_ms)
+        items = sorted((prefix + member, value) for member in set(members))
+        consumed, added = self._cursor.putmulti(items, overwrite=False)
+        if added < consumed:
+            self._cursor.putmulti(items)
+        self._resize(number, kind, owner, added)
+
+    def remove_entries(self, number: int, kind: ListKind, owner: bytes, members: Sequence[bytes]) -> None:
+        """Take entries off a list; those that are not on it do not count."""
+        prefix = list_prefix(kind, number) + owner_part(owner)
+        delete = self.raw.delete
+        self._resize(number, kind, owner, -sum(delete(prefix + member) for member in members))
+
+    def erase_user(self, number: int, user: bytes) -> None:
+        """Delete a User's own facts and own lists; entries on other people's lists are theirs."""
+        for kind in ListKind:
+            self._delete_range(list_prefix(kind, number) + owner_part(user), limit=None)
+        self.set_user(user_prefix(number) + user, NO_FACTS)
+
+    def purge(self, limit: int) -> bool:
+        """Delete up to `limit` facts of removed Apps; False if none was left."""
+        purge_key = self._key_from(META_PURGE_PREFIX)
+        if not purge_key.startswith(META_PURGE_PREFIX):
+            return False
+        number = int.from_bytes(purge_key[len(META_PURGE_PREFIX) :], "big")
+        for prefix in (user_prefix(number), *(list_prefix(kind, number) for kind in ListKind)):
+            limit -= self._delete_range(prefix, limit)
+            if limit <= 0:
+                return True
+        self.raw.delete(purge_key)
+        return True
+
+    def _journal(self) -> bytes:
+        if len(self._users) > MAX_JOURNAL_USERS:
+            return JOURNAL_EVERYTHING
+        return pack_journal((int.from_bytes(key[1:4], "big"), key[4:]) for key in self._users)
+
+    def _next_number(self, app_key: str) -> int:
+        number = int.from_bytes(self.raw.get(META_NEXT_APP, b""), "big")
+        self.raw.put(META_NEXT_APP, (number + 1).to_bytes(4, "big"))
+        self.raw.put(app_number_key(app_key), number.to_bytes(4, "big"))
+        return number
+
+    def _resize(self, number: int, kind: ListKind, owner: bytes, by: int) -> None:
+        if by:
+            key, field = user_prefix(number) + owner, _SIZE_FIELD[kind]
+            facts = self.user(key)
+            self.set_user(key, _changed(facts, **{field: getattr(facts, field) + by}))
+
+    def _key_from(self, start: bytes) -> bytes:
+        """The first key at or after `start`, with the cursor on it; "" past the last."""
+        return cast("bytes", self._cursor.key()) if self._cursor.set_range(start) else b""
+
+    def _delete_range(self, prefix: bytes, limit: int | None) -> int:
+        cursor, deleted = self._cursor, 0
+        key = self._key_from(prefix)
+        while deleted != limit and key.startswith(prefix):
+            key = cast("bytes", cursor.key()) if cursor.delete() else b""
+            deleted += 1
+        return deleted
+
+
+def _on_user(fields_of: Callable[[Change], dict[str, int]]) -> Callable[[FactsTxn, int, Change], None]:
+    """A step that sets some of the User's own facts."""
+
+    def step(txn: FactsTxn, number: int, change: Change) -> None:
+        key = user_prefix(number) + change.user
+        txn.set_user(key, _changed(txn.user(key), **fields_of(change)))
+
+    return step
+
+
+def _adds(kind: ListKind) -> Callable[[FactsTxn, int, Change], None]:
+    return lambda txn, number, change: txn.add_entries(number, kind, change.user, change.members, change.until_ms)
+
+
+def _removes(kind: ListKind) -> Callable[[FactsTxn, int, Change], None]:
+    return lambda txn, number, change: txn.remove_entries(number, kind, change.user, change.members)
+
+
+_APPLY: dict[str, Callable[[FactsTxn, int, Change], None]] = {
+    "app-removed": lambda txn, number, change: txn.remove_app(change.app, number),
+    "user-registered": _on_user(lambda change: {"registered": change.value != b"0"}),
+    "user-deactivated": _on_user(lambda change: {"deactivated": True}),
+    "user-reactivated": _on_user(lambda change: {"deactivated": False}),
+    "user-erased": lambda txn, number, change: txn.erase_user(number, change.user),
+    "ban-imposed": _on_user(lambda change: {"banned_until_ms": change.until_ms}),
+    "ban-lifted": _on_user(lambda change: {"banned_until_ms": 0}),
+    "mute-imposed": _on_user(lambda change: {"muted_until_ms": change.until_ms}),
+    "mute-lifted": _on_user(lambda change: {"muted_until_ms": 0}),
+    "tokens-revoked": _on_user(lambda change: {"tokens_valid_from_ms": int(change.value)}),
+    "whitelist-switched": _on_user(lambda change: {"whitelist_on": change.value == b"1"}),
+    "blocked": _adds(ListKind.BLACKLIST),
+    "unblocked": _removes(ListKind.BLACKLIST),
+    "admitted": _adds(ListKind.WHITELIST),
+    "unadmitted": _removes(ListKind.WHITELIST),
+}

@@ -1,0 +1,225 @@
+"""The one writer of a facts file: applies Changes in whole transactions, each with the Positions it reaches.
+
+A transaction is all or nothing, so facts and Positions always agree, whatever kills the process. A machine that loses
+power is another matter, since nothing is fsynced: a file is trusted only in the boot that wrote it, or if it was closed
+in order.
+
+Invariants: Changes are applied in the order of their Partition's Changelog, each exactly behind the last
+(`check_follows`), and applying one again over facts that were read later ends in the same facts. List sizes are exact:
+an entry counts when it was absent. Facts that are no longer worth a byte (a User equal to `NO_FACTS`) are deleted.
+
+Numbers for Apps are given at first sight, not when `app-set` comes: Partitions are followed side by side, so a User's
+Change may come before the record of its App. Facts without a record are invisible to readers. A removed App keeps a
+tombstone; should one of the same key be created again, only a fresh snapshot can tell whose facts are whose
+(`ChangelogBroken`, "recreated").
+
+Called by the loader and the replicator, from one thread at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import cast
+
+import lmdb
+import msgspec
+
+from gate.core.changes import Change
+from gate.core.revision import NOWHERE, Position
+from gate.errors import ChangelogBroken, ReplicaForeign, ReplicaFull
+from gate.replica import envs
+from gate.replica.facts_txn import FactsTxn
+from gate.replica.layout import (
+    LAYOUT_VERSION,
+    MAP_BYTES,
+    META_BOOT,
+    META_CLEAN,
+    META_LAYOUT,
+    META_PARTITIONS,
+    META_SUCCESSOR,
+    boot_id,
+    pack_position,
+    position_key,
+    unpack_position,
+)
+
+UNKNOWN_BOOT = b"unknown"
+"""`boot_id()` where the kernel tells none: equal to no boot."""
+
+_CORRUPT = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError)
+_UNREADABLE = (struct.error, ValueError, IndexError, msgspec.MsgspecError)
+
+
+def check_follows(position: Position, change: Change) -> Position:
+    """The Position after `change`, or `ChangelogBroken` if it isn't the one right behind `position`."""
+    if change.seq != position.seq + 1:
+        raise ChangelogBroken("hole", f"after seq {position.seq} came {change.seq}")
+    if change.previous_write_id != position.tip:
+        raise ChangelogBroken(
+            "forked", f"seq {change.seq} follows another write than the one applied before it"
+        )
+    return Position(position.epoch, change.seq, change.write_id)
+
+
+class FactsFile:
+    """One facts file, open for writing. Make one with `create` or `open`."""
+
+    def __init__(self, path: Path, env: lmdb.Environment, positions: list[Position]) -> None:
+        """Internal: see `create` and `open`."""
+        self.path = path
+        self._env = env
+        self._positions = positions
+        self._numbers: dict[str, int | None] = {}
+        self._retired_since_open = True
+
+    @classmethod
+    def create(cls, path: Path, partitions: int, map_bytes: int = MAP_BYTES) -> FactsFile:
+        """A new file without facts, nowhere in every Changelog. `ReplicaFull` if there is no room for one."""
+        env = envs.acquire_writable(path, map_bytes)
+        created = cls(path, env, [NOWHERE] * partitions)
+        with created._closing_on_failure(), created.write() as txn:
+            txn.put(META_LAYOUT, LAYOUT_VERSION)
+            txn.put(META_PARTITIONS, str(partitions).encode())
+            txn.put(META_BOOT, boot_id())
+        return created
+
+    @classmethod
+    def open(cls, path: Path, map_bytes: int = MAP_BYTES) -> FactsFile:
+        """An existing file; `ReplicaForeign` if it is of another layout, unreadable, or may be torn.
+
+        From here on the file counts as unclean, on disk as well, until `close_clean`.
+        """
+        env = envs.acquire_writable(path, map_bytes)
+        opened = cls(path, env, [])
+        with opened._closing_on_failure():
+            opened._positions = opened._trusted_positions()
+            with opened.write() as txn:
+                txn.put(META_BOOT, boot_id())
+                txn.delete(META_CLEAN)
+            env.sync(True)
+        return opened
+
+    @property
+    def partitions(self) -> int:
+        """How many Partitions this file follows."""
+        return len(self._positions)
+
+    @property
+    def positions(self) -> Sequence[Position]:
+        """What is applied, by Partition. A copy."""
+        return tuple(self._positions)
+
+    def apply(self, changes: Mapping[int, Sequence[Change]], now_ms: int) -> dict[int, Position]:
+        """Apply Changes of some Partitions in one transaction; returns the Positions that moved.
+
+        Raises `ChangelogBroken` if one doesn't follow, `ReplicaFull` if there is no room: then none of them is applied.
+        """
+        moved: dict[int, Position] = {}
+        with self.write() as txn:
+            for partition, batch in changes.items():
+                position = self._positions[partition]
+                for change in batch:
+                    position = check_follows(position, change)
+                    txn.apply(change)
+                if batch:
+                    moved[partition] = position
+                    txn.put(position_key(partition), pack_position(position, now_ms))
+        self._moved(moved)
+        return moved
+
+    def set_positions(self, positions: Sequence[Position], now_ms: int) -> None:
+        """Say where in the Changelogs these facts stand: the loader does, knowing when its snapshot began."""
+        with self.write() as txn:
+            for partition, position in enumerate(positions):
+                txn.put(position_key(partition), pack_position(position, now_ms))
+        self._moved(dict(enumerate(positions)))
+
+    def name_successor(self, name: str) -> None:
+        """Tell readers that a newer file has replaced this one."""
+        with self.write() as txn:
+            txn.put(META_SUCCESSOR, name.encode())
+
+    def purge(self, limit: int) -> bool:
+        """Delete up to `limit` facts of Apps that were removed; False once nothing is left to delete."""
+        if not self._retired_since_open:
+            return False
+        with self.write() as txn:
+            self._retired_since_open = txn.purge(limit)
+        return self._retired_since_open
+
+    def check_readers(self) -> int:
+        """Free the slots of readers that were killed: each would keep old pages from being used again."""
+        return self._env.reader_check()
+
+    def close(self) -> None:
+        """Give the file up as it is; it stays trusted while this boot lasts."""
+        envs.release(self.path)
+
+    def close_clean(self) -> None:
+        """Close in order: the file is trusted after a reboot too. The facts reach the disk before the word of it."""
+        self._env.sync(True)
+        with self.write() as txn:
+            txn.put(META_CLEAN, b"1")
+        self._env.sync(True)
+        self.close()
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[FactsTxn]:
+        """One transaction: committed at the end, aborted by any exception. LMDB's errors come out as this project's."""
+        raw: lmdb.Transaction | None = None
+        try:
+            raw = self._env.begin(write=True, buffers=False)
+            txn = FactsTxn(raw, dict(self._numbers))
+            yield txn
+            txn.flush()
+            raw.commit()
+        except _CORRUPT as fault:
+            raise ReplicaForeign(f"{self.path.name} is damaged: {fault}") from fault
+        except (lmdb.MapFullError, lmdb.TxnFullError, lmdb.DiskError) as fault:
+            raise ReplicaFull(f"no room for {self.path.name}: {fault}") from fault
+        finally:
+            if raw is not None:
+                raw.abort()
+        self._numbers = txn.numbers
+        self._retired_since_open = self._retired_since_open or txn.retired
+
+    def _moved(self, positions: Mapping[int, Position]) -> None:
+        for partition, position in positions.items():
+            self._positions[partition] = position
+
+    def _trusted_positions(self) -> list[Position]:
+        try:
+            with self._env.begin() as txn:
+                _check_trust(txn, self.path)
+                partitions = int(txn.get(META_PARTITIONS, b""))
+                return [_position_of(txn, partition) for partition in range(partitions)]
+        except lmdb.Error as fault:
+            raise ReplicaForeign(f"{self.path.name} is damaged: {fault}") from fault
+        except _UNREADABLE as fault:
+            raise ReplicaForeign(f"{self.path.name} is unreadable: {fault!r}") from fault
+
+    @contextlib.contextmanager
+    def _closing_on_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+
+
+def _check_trust(txn: lmdb.Transaction, path: Path) -> None:
+    layout = txn.get(META_LAYOUT)
+    if layout != LAYOUT_VERSION:
+        raise ReplicaForeign(f"{path.name} is of another layout: {layout!r}, this version writes {LAYOUT_VERSION!r}")
+    boot = boot_id()
+    same_boot = txn.get(META_BOOT) == boot and boot != UNKNOWN_BOOT
+    if not same_boot and txn.get(META_CLEAN) is None:
+        raise ReplicaForeign(f"{path.name} may be torn: the machine went down before the file was closed")
+
+
+def _position_of(txn: lmdb.Transaction, partition: int) -> Position:
+    value = cast("bytes | None", txn.get(position_key(partition)))
+    return unpack_position(value).position if value is not None else NOWHERE
