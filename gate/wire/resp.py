@@ -1,0 +1,161 @@
+r"""The command reader of the RESP port: `hiredis` for the common case, the exact parser for everything else.
+
+Reading commands is most of what a check costs beside the decision, so a well-formed chunk of whole commands is read
+in C: 0.14 µs for a command of three arguments in a batch of 64, and 0.12 µs for the guards
+(`loadtests/micro/resp_parse.py`). `hiredis.Reader` is made for replies, though, and laxer than a server may be. So a
+chunk goes to it only between commands, and its result counts only if it is provably what `StrictReader` would have
+said:
+
+- A count of five digits or more, which makes it allocate that much at once (`*3000000000`), never reaches it.
+- Types whose values look like a bulk string or an array (`+ = ( ~ > | %`) are noticed by their type byte anywhere in
+  the chunk, since nothing marks where a line begins; then the commands are encoded again and compared with the chunk.
+- Joining all arguments fails on anything that is not bytes (integers, nulls, nested arrays, a top level that is no
+  list).
+- An empty array sent after the chunk comes back alone only if the chunk ended exactly between two commands.
+
+Whatever fails a guard is read again by the exact parser. Hence the law, tested for arbitrary bytes in arbitrary
+chunks: this reader and `StrictReader` return the same commands and the same error. hiredis keeps nothing between two
+calls, so its readers are lent from a small pool, and an idle connection costs one Python object of 96 bytes.
+
+Called by `gate.wire.connection`, one CommandReader a connection.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import chain
+from typing import Final
+
+import hiredis
+
+from gate.wire.strict import (
+    MAX_ARGS,
+    MAX_BULK_BYTES,
+    MAX_COMMAND_BYTES,
+    MAX_LINE_BYTES,
+    Command,
+    StrictReader,
+)
+
+__all__ = [
+    "MAX_ARGS",
+    "MAX_BULK_BYTES",
+    "MAX_COMMAND_BYTES",
+    "MAX_LINE_BYTES",
+    "Command",
+    "CommandReader",
+    "StrictReader",
+]
+
+_SHORT_BYTES: Final = 128
+"""Up to here a chunk is most likely one command, and splitting it takes half the time of hiredis with its guards."""
+_PIECE_BYTES: Final = 16 * 1024
+"""hiredis moves the rest of its buffer after each KiB read: 57 KB at once cost a quarter more a command than 17 KB."""
+
+_END: Final[list[object]] = [object()]
+"""What hiredis returns for "no more": a list, for it compares fastest with lists; equal to none that can be sent."""
+_PROBE: Final = b"*0\r\n"
+_LONG_COUNT: Final = re.compile(rb"\*[0-9]{5}")
+_LONG_LOOKALIKE_COUNT: Final = re.compile(rb"[~>|][0-9]{5}")
+_ARRAY_HEADERS: Final = [b"*%d" % count for count in range(_SHORT_BYTES)]
+_BULK_HEADERS: Final = [b"$%d" % length for length in range(_SHORT_BYTES)]
+_header_of_length = _BULK_HEADERS.__getitem__
+
+_idle_readers: list[hiredis.Reader] = []
+
+
+class CommandReader(StrictReader):
+    """`StrictReader`, faster: same attributes, same commands, same errors."""
+
+    __slots__ = ()
+
+    def feed(self, chunk: bytes) -> list[Command]:
+        """The commands completed by `chunk`, in order; never raises on what the bytes are."""
+        if self.pending or self.error is not None:
+            commands: list[Command] = []
+            rest = self._resume(chunk, commands, one_only=True)
+            return commands + self.feed(rest) if rest else commands
+        size = len(chunk)
+        if size <= _SHORT_BYTES and (command := _single(chunk)) is not None:
+            return [command]
+        if size <= _PIECE_BYTES and chunk[-2:] == b"\r\n" and (batch := _batch(chunk)) is not None:
+            return batch
+        return self._feed_in_pieces(chunk)
+
+    def _feed_in_pieces(self, chunk: bytes) -> list[Command]:
+        """Read what the fast path takes, without a last command that is cut off; the exact parser takes the rest."""
+        commands: list[Command] = []
+        start = 0
+        for stop in _cuts(chunk):
+            batch = _batch(chunk[start:stop])
+            if batch is None:
+                break
+            commands += batch
+            start = stop
+        if start < len(chunk):
+            self._resume(chunk[start:], commands)
+        return commands
+
+
+def _single(chunk: bytes) -> Command | None:
+    """The command that `chunk` consists of, if it is exactly one: its lines must be what its arguments encode to."""
+    lines = chunk.split(b"\r\n")
+    args = lines[2::2]
+    if not args or lines[0] != _ARRAY_HEADERS[len(args)]:
+        return None
+    return args if lines[1::2] == [*map(_header_of_length, map(len, args)), b""] else None
+
+
+def _batch(piece: bytes) -> list[Command] | None:
+    """All commands of `piece` if it holds nothing but whole, well-formed commands; else None, and nothing is lost."""
+    if piece[:1] != b"*" or len(piece) > MAX_BULK_BYTES or _LONG_COUNT.search(piece) is not None:
+        return None
+    doubtful = _has_lookalike(piece)
+    if doubtful and _LONG_LOOKALIKE_COUNT.search(piece) is not None:
+        return None
+    # pop and append are atomic, so that two threads never share a reader; one that met trouble is not put back.
+    reader = _idle_readers.pop() if _idle_readers else hiredis.Reader(notEnoughData=_END)
+    try:
+        reader.feed(piece)
+        batch: list[Command] = [*iter(reader.gets, _END)]
+        reader.feed(_PROBE)
+        if reader.gets() != [] or not all(batch):
+            return None
+        b"".join(chain.from_iterable(batch))
+    except (hiredis.ProtocolError, TypeError):
+        return None
+    if doubtful and _encoded(batch) != piece:
+        return None
+    _idle_readers.append(reader)
+    return batch
+
+
+def _has_lookalike(piece: bytes) -> bool:
+    # Seven scans for one byte each (+ = ( ~ > | %) run at memory speed; a regular expression for all takes 2 ns a byte.
+    return 43 in piece or 61 in piece or 40 in piece or 126 in piece or 62 in piece or 124 in piece or 37 in piece
+
+
+def _encoded(batch: list[Command]) -> bytes:
+    # Its stub says a tuple of one; it takes any.
+    return b"".join([hiredis.pack_command(tuple(command)) for command in batch])  # type: ignore[arg-type]
+
+
+def _cuts(chunk: bytes) -> list[int]:
+    """Where to cut a chunk into pieces of whole commands. A guess: an argument may hold what looks like a start."""
+    size = len(chunk)
+    last_start = chunk.rfind(b"\r\n*") + 2
+    cuts: list[int] = []
+    start = 0
+    while size - start > _PIECE_BYTES:
+        cut = chunk.rfind(b"\r\n*", start + 1, start + _PIECE_BYTES)
+        if cut < 0:
+            cut = chunk.find(b"\r\n*", start + _PIECE_BYTES - 3)
+        if cut < 0:
+            break
+        start = cut + 2
+        cuts.append(start)
+    if start < last_start:
+        cuts.append(last_start)
+    if chunk[-2:] == b"\r\n":
+        cuts.append(size)
+    return cuts
