@@ -48,6 +48,21 @@ class Row(NamedTuple):
 
 COMMANDS: dict[str, Row] = {
     "serve": Row("gate.cli.serve", "serve", "Run the service: the one command that a node needs."),
+    "check": Row("gate.cli.check", "check", "May A message B? Exits 0 for yes, 1 for no."),
+    "explain": Row("gate.cli.check", "explain", "Every rule with the facts it looked at."),
+    "ban": Row("gate.cli.penalties", "ban", "Ban Users until a moment."),
+    "unban": Row("gate.cli.penalties", "unban", "Lift the Bans of Users."),
+    "bans": Row("gate.cli.penalties", "bans", "List who is banned."),
+    "mute": Row("gate.cli.penalties", "mute", "Mute Users until a moment."),
+    "unmute": Row("gate.cli.penalties", "unmute", "Lift the Mutes of Users."),
+    "mutes": Row("gate.cli.penalties", "mutes", "List who is muted."),
+    "blacklist": Row("gate.cli.lists", "blacklist", "Whose messages an owner refuses."),
+    "whitelist": Row("gate.cli.lists", "whitelist", "Whose messages alone an owner accepts, and the switch."),
+    "app": Row("gate.cli.apps", "app", "Apps: tenants, their secrets and settings."),
+    "import": Row("gate.cli.importing", "import_facts", "Load facts from NDJSON or CSV files."),
+    "export": Row("gate.cli.exporting", "export_facts", "Write an App's facts as NDJSON."),
+    "replica": Row("gate.cli.replica", "replica", "This node's Replica: status, verify, rebuild."),
+    "doctor": Row("gate.cli.doctor", "doctor", "Look for what is wrong here, and say what to do."),
 }
 
 

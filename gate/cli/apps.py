@@ -1,0 +1,309 @@
+"""`gate app …`: tenants, their secrets and settings.
+
+A secret is shown when it is made and not again, unless `--show-secret` asks for it. A rotation has two steps, so
+that no request fails between them: `rotate-secret` adds a new one beside the old, and `rotate-secret --drop-old`
+ends the old one once every app server has moved. `create` returns when the App can be used on every live node.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from gate.cli.moments import shown_moment
+from gate.cli.options import DEFAULT_DATA, DataOption, JsonOption, Mistakes, RedisOption, Target, all_mistakes, given_id
+from gate.cli.output import counted, print_json, print_table, say
+from gate.cli.reach import Reach, Settled, run_with
+from gate.clock import wall_ms
+from gate.core import ids
+from gate.core.model import AppFacts, Environment, ListPolicy, WhitelistSwitch
+from gate.errors import InvalidInput, Refused
+
+MAX_NAME_CHARS = 64
+MAX_LIST_CEILING = 1_000_000
+"""A list is checked against its ceiling inside one script; past this, one owner could stall a Partition."""
+MAX_EXEMPT = 1_000
+"""Exempt senders travel with the App's settings, to every node, on each change."""
+MAX_WINDOW_S = 86_400
+MIN_OFFSET_MINUTES, MAX_OFFSET_MINUTES = -12 * 60, 14 * 60
+"""The time zones that exist."""
+
+_SECRET = re.compile(r"[\x21-\x7e]{8,128}")
+_KEY_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
+"""Without the letters that are mistaken for one another when a key is read out."""
+
+app = typer.Typer(help="Apps: tenants, their secrets and settings.", no_args_is_help=True)
+
+_Key = Annotated[str, typer.Argument(metavar="KEY", help="The App's key.")]
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What people call it.")],
+    key: Annotated[str | None, typer.Option("--key", metavar="K", help="Its key; default: a random one.")] = None,
+    secret: Annotated[
+        str | None,
+        typer.Option("--secret", envvar="GATE_APP_SECRET", metavar="S", help="Its secret; default: a random one."),
+    ] = None,
+    environment: Annotated[Environment, typer.Option("--environment", help="What it is for.")] = "development",
+    data: DataOption = DEFAULT_DATA,
+    redis: RedisOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Create an App; it can be used when this returns. The secret is printed once."""
+    with all_mistakes() as mistakes:
+        facts = AppFacts(
+            key=mistakes.take(lambda: ids.app_key(key) if key is not None else _random_key(), ""),
+            name=mistakes.take(lambda: _name(name), ""),
+            secrets=(mistakes.take(lambda: _secret(secret) if secret is not None else _random_secret(), ""),),
+            environment=environment,
+            created_at_ms=wall_ms(),
+        )
+
+    async def work(reach: Reach) -> Settled:
+        return await reach.write(reach.store.apps.create(facts, facts.created_at_ms))
+
+    settled = run_with(Target(data, None, redis), work)
+    if as_json:
+        made = {"app_key": facts.key, "app_secret": facts.secrets[0], "name": name, "environment": environment}
+        print_json(made | {"revision": settled.revision, "applied": settled.applied})
+    else:
+        say(f"created App {facts.key} ({environment}): {settled.shown}")
+        say(f"its secret, shown only now: {facts.secrets[0]}")
+
+
+@app.command("list")
+def list_(data: DataOption = DEFAULT_DATA, redis: RedisOption = None, as_json: JsonOption = False) -> None:
+    """List the Apps."""
+
+    async def work(reach: Reach) -> list[AppFacts]:
+        return sorted(await reach.store.apps.list(), key=lambda one: one.key)
+
+    found = run_with(Target(data, None, redis), work)
+    if as_json:
+        print_json({"apps": [_document(facts, show_secret=False) for facts in found]})
+    elif found:
+        rows = ((one.key, one.name, one.environment, shown_moment(one.created_at_ms)) for one in found)
+        print_table(("key", "name", "environment", "created"), rows)
+    else:
+        say("there are no Apps yet: gate app create NAME")
+
+
+@app.command()
+def show(
+    key: _Key,
+    show_secret: Annotated[bool, typer.Option("--show-secret", help="Print the secrets too.")] = False,
+    data: DataOption = DEFAULT_DATA,
+    redis: RedisOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show an App's settings."""
+    wanted = ids.app_key(key)
+    document = _document(run_with(Target(data, None, redis), lambda reach: reach.app(wanted)), show_secret=show_secret)
+    if as_json:
+        print_json(document)
+    else:
+        print_table(("setting", "value"), ((name, _shown_setting(name, value)) for name, value in document.items()))
+
+
+@app.command("set")
+def set_(
+    key: _Key,
+    name: Annotated[str | None, typer.Option("--name", help="What people call it.")] = None,
+    environment: Annotated[Environment | None, typer.Option("--environment", help="What it is for.")] = None,
+    list_policy: Annotated[
+        ListPolicy | None, typer.Option("--list-policy", help="Whether a Whitelist that is on replaces the Blacklist.")
+    ] = None,
+    require_registered: Annotated[
+        bool | None,
+        typer.Option("--require-registered/--no-require-registered", help="Refuse Users that were never registered."),
+    ] = None,
+    whitelists: Annotated[
+        WhitelistSwitch | None, typer.Option("--whitelists", help="For everybody, or each User's own switch.")
+    ] = None,
+    exempt: Annotated[
+        list[str] | None, typer.Option("--exempt", metavar="USER", help="Add an exempt sender (may be repeated).")
+    ] = None,
+    unexempt: Annotated[
+        list[str] | None, typer.Option("--unexempt", metavar="USER", help="Remove one (may be repeated).")
+    ] = None,
+    list_ceiling: Annotated[int | None, typer.Option("--list-ceiling", metavar="N", help="Entries an owner.")] = None,
+    utc_offset: Annotated[
+        int | None, typer.Option("--utc-offset", metavar="MINUTES", help="Of the times that /user/* answers.")
+    ] = None,
+    strict_signature: Annotated[
+        bool | None,
+        typer.Option("--strict-signature/--no-strict-signature", help="Check a signature's time, and its nonce once."),
+    ] = None,
+    signature_window: Annotated[
+        int | None, typer.Option("--signature-window", metavar="SECONDS", help="How far off a strict signature may be.")
+    ] = None,
+    data: DataOption = DEFAULT_DATA,
+    redis: RedisOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change an App's settings; what is not named stays as it is."""
+    with all_mistakes() as mistakes:
+        wanted = mistakes.take(lambda: ids.app_key(key), "")
+        if name is not None:
+            mistakes.take(lambda: _name(name), "")
+        _bounded(mistakes, "--list-ceiling", list_ceiling, 1, MAX_LIST_CEILING)
+        _bounded(mistakes, "--utc-offset", utc_offset, MIN_OFFSET_MINUTES, MAX_OFFSET_MINUTES)
+        _bounded(mistakes, "--signature-window", signature_window, 1, MAX_WINDOW_S)
+        added, removed = _senders(exempt, "--exempt", mistakes), _senders(unexempt, "--unexempt", mistakes)
+    settings: dict[str, Any] = {
+        "name": name,
+        "environment": environment,
+        "list_policy": list_policy,
+        "require_registered": require_registered,
+        "whitelists": whitelists,
+        "list_ceiling": list_ceiling,
+        "utc_offset_minutes": utc_offset,
+        "strict_signature": strict_signature,
+        "signature_window_s": signature_window,
+    }
+    changes = {setting: value for setting, value in settings.items() if value is not None}
+    if not (changes or added or removed):
+        raise InvalidInput("set", "name at least one setting to change (gate app set --help lists them)")
+
+    def changed(facts: AppFacts) -> AppFacts:
+        senders = (facts.exempt | added) - removed
+        if len(senders) > MAX_EXEMPT:
+            raise Refused(f"an App has at most {MAX_EXEMPT:,} exempt senders, this would be {len(senders):,}")
+        return msgspec.structs.replace(facts, exempt=senders, **changes)
+
+    settled = _update(Target(data, None, redis), wanted, changed)
+    if as_json:
+        print_json({"app_key": wanted, "revision": settled.revision, "applied": settled.applied})
+    else:
+        say(f"changed App {wanted}: {settled.shown}")
+
+
+@app.command("rotate-secret")
+def rotate_secret(
+    key: _Key,
+    secret: Annotated[
+        str | None,
+        typer.Option("--secret", envvar="GATE_APP_SECRET", metavar="S", help="The new secret; default: a random one."),
+    ] = None,
+    drop_old: Annotated[bool, typer.Option("--drop-old", help="End the old secret; the newest stays.")] = False,
+    data: DataOption = DEFAULT_DATA,
+    redis: RedisOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Give an App a new secret beside the old one, or with --drop-old end the old one."""
+    with all_mistakes() as mistakes:
+        wanted = mistakes.take(lambda: ids.app_key(key), "")
+        fresh = mistakes.take(lambda: _secret(secret) if secret is not None else _random_secret(), "")
+
+    def changed(facts: AppFacts) -> AppFacts:
+        if drop_old:
+            return msgspec.structs.replace(facts, secrets=facts.secrets[:1])
+        if len(facts.secrets) > 1:
+            raise Refused("a rotation is under way: end the old secret first, with --drop-old")
+        return msgspec.structs.replace(facts, secrets=(fresh, facts.secrets[0]))
+
+    settled = _update(Target(data, None, redis), wanted, changed)
+    shown = {} if drop_old else {"app_secret": fresh}
+    if as_json:
+        print_json({"app_key": wanted, **shown, "revision": settled.revision, "applied": settled.applied})
+    elif drop_old:
+        say(f"App {wanted} accepts its newest secret only: {settled.shown}")
+    else:
+        say(f"App {wanted} accepts both secrets: {settled.shown}")
+        say(f"the new one, shown only now: {fresh}")
+        say(f"when every app server has it: gate app rotate-secret {wanted} --drop-old")
+
+
+@app.command()
+def remove(
+    key: _Key,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    data: DataOption = DEFAULT_DATA,
+    redis: RedisOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove an App and every fact of its Users. There is no way back but an export."""
+    wanted = ids.app_key(key)
+    if not yes:
+        typer.confirm(f"Remove App {wanted} and every fact of its Users?", abort=True, err=True)
+
+    async def work(reach: Reach) -> Settled:
+        await reach.app(wanted)
+        return await reach.write(reach.store.apps.remove(wanted, wall_ms()))
+
+    settled = run_with(Target(data, None, redis), work)
+    if as_json:
+        print_json({"app_key": wanted, "revision": settled.revision, "applied": settled.applied})
+    else:
+        say(f"removed App {wanted}: {settled.shown}")
+
+
+def _update(target: Target, key: str, changed: Callable[[AppFacts], AppFacts]) -> Settled:
+    async def work(reach: Reach) -> Settled:
+        return await reach.write(reach.store.apps.update(key, changed, wall_ms()))
+
+    return run_with(target, work)
+
+
+def _random_key() -> str:
+    return "".join(secrets.choice(_KEY_ALPHABET) for _ in range(12))
+
+
+def _random_secret() -> str:
+    return secrets.token_urlsafe(24)
+
+
+def _name(name: str) -> str:
+    if not 1 <= len(name) <= MAX_NAME_CHARS or not name.isprintable():
+        raise InvalidInput("NAME", f"must be 1 to {MAX_NAME_CHARS} printable characters")
+    return name
+
+
+def _secret(secret: str) -> str:
+    if not _SECRET.fullmatch(secret):
+        raise InvalidInput("secret", "must be 8 to 128 printable ASCII characters without spaces")
+    return secret
+
+
+def _bounded(mistakes: Mistakes, option: str, value: int | None, least: int, most: int) -> None:
+    if value is not None and not least <= value <= most:
+        mistakes.add(InvalidInput(option, f"must be {least:,} to {most:,}, got {value}"))
+
+
+def _senders(given: list[str] | None, option: str, mistakes: Mistakes) -> frozenset[str]:
+    senders = set()
+    for sender in given or ():
+        raw = mistakes.take(lambda sender=sender: given_id(sender, option), b"")  # type: ignore[misc]
+        try:
+            senders.add(raw.decode())
+        except UnicodeDecodeError:
+            mistakes.add(InvalidInput(option, "an exempt sender's id must be UTF-8"))
+    return frozenset(senders)
+
+
+def _document(facts: AppFacts, *, show_secret: bool) -> dict[str, Any]:
+    """All settings, defaults included (the stored form leaves them out)."""
+    document: dict[str, Any] = {name: getattr(facts, name) for name in facts.__struct_fields__}
+    document["exempt"] = sorted(facts.exempt)
+    if show_secret:
+        document["secrets"] = list(facts.secrets)
+    else:
+        del document["secrets"]
+        document["secret_count"] = len(facts.secrets)
+    return document
+
+
+def _shown_setting(name: str, value: object) -> str:
+    if name.endswith("_at_ms"):
+        return shown_moment(int(str(value)))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(value) or "none"
+    return counted(value, "secret") if name == "secret_count" and isinstance(value, int) else str(value)

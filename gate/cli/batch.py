@@ -1,0 +1,50 @@
+"""Facts on their way into the store, gathered so that each is written once and an owner's entries travel together.
+
+Within a Batch the last line about a thing wins, as it would if the lines were written one by one; dictionaries keep
+their order. A Batch remembers the line on which each list first appeared, so that a list that is refused as a whole
+(its ceiling) can be reported by line as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from gate.core.model import ListKind
+
+ListKey = tuple[ListKind, bytes]
+
+
+class Imposition(NamedTuple):
+    """A Ban or a Mute, but for whose it is."""
+
+    until_ms: int
+    why: str
+    by: str
+
+
+@dataclass(slots=True)
+class Batch:
+    """Some facts, by kind. `entries` counts what was taken in, repeats included."""
+
+    bans: dict[bytes, Imposition] = field(default_factory=dict)
+    mutes: dict[bytes, Imposition] = field(default_factory=dict)
+    lists: dict[ListKey, dict[bytes, int]] = field(default_factory=dict)
+    switches: dict[bytes, bool] = field(default_factory=dict)
+    registered: dict[bytes, None] = field(default_factory=dict)
+    lines: dict[ListKey, int] = field(default_factory=dict)
+    entries: int = 0
+
+    def put(self, kind: ListKind, owner: bytes, members: Iterable[bytes], until_ms: int, line: int) -> None:
+        """List entries; an entry that is here already takes the new end."""
+        key = (kind, owner)
+        known = self.lists.get(key)
+        if known is None:
+            known = self.lists[key] = {}
+            self.lines[key] = line
+        before = len(known)
+        for member in members:
+            known[member] = until_ms
+        # Repeats count once: what is reported is what the store was asked to hold.
+        self.entries += len(known) - before

@@ -1,0 +1,158 @@
+"""`gate check` and `gate explain`: the question itself, answered from this node's Replica file.
+
+They read the file directly, as a hot worker does, so they answer with Redis down and with the whole service stopped;
+how old the facts are is said on stderr, and in the JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gate.cli.moments import shown_duration, shown_moment
+from gate.cli.options import DEFAULT_DATA, AppOption, DataOption, JsonOption, Target, all_mistakes, given_id
+from gate.cli.output import print_json, print_table, say, shown_id, warn
+from gate.core.partition import partition_of
+from gate.core.revision import Revision, join_revisions, parse_revisions
+from gate.errors import AppUnknown, ReplicaMissing, Stale
+from gate.replica.board import NEVER_FRESH_MS, BoardView
+from gate.replica.layout import replica_dir
+from gate.replica.reader import AppView, NodeReplica
+
+_Sender = Annotated[str, typer.Argument(metavar="A", help="The sender's id.")]
+_Recipient = Annotated[str, typer.Argument(metavar="B", help="The recipient's id.")]
+
+_NOTHING_DEMANDED: tuple[Revision, ...] = ()
+
+
+def check(
+    sender: _Sender,
+    recipient: _Recipient,
+    min_revision: Annotated[
+        str | None, typer.Option("--min", metavar="REVISION", help="Refuse to answer from before this Revision.")
+    ] = None,
+    data: DataOption = DEFAULT_DATA,
+    app: AppOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """May A message B? Prints the verdict and exits 0 for yes, 1 for no."""
+    with all_mistakes() as mistakes:
+        a = mistakes.take(lambda: given_id(sender, "A"), b"")
+        b = mistakes.take(lambda: given_id(recipient, "B"), b"")
+        demanded = mistakes.take(lambda: _demanded(min_revision), _NOTHING_DEMANDED)
+    key = Target(data, app).app_key()
+    with opened_replica(data) as replica:
+        if demanded and not replica.reaches(demanded):
+            raise Stale(f"this Replica has not applied {min_revision} (or follows another history)")
+        verdict = _app_view(replica, key).verdict(a, b)
+        board = replica.board()
+        if as_json:
+            print_json(
+                {
+                    "allowed": verdict.allowed,
+                    "verdict": verdict.word,
+                    "until": verdict.until_ms,
+                    "revision": _revision(replica, key, (a, b)),
+                    "stale_ms": board.stale_ms,
+                }
+            )
+        else:
+            until = f" until {shown_moment(verdict.until_ms)}" if verdict.until_ms else ""
+            say(f"{verdict.word}{until}")
+        warn_if_stale(board)
+    raise typer.Exit(0 if verdict.allowed else 1)
+
+
+def explain(
+    sender: _Sender,
+    recipient: _Recipient,
+    data: DataOption = DEFAULT_DATA,
+    app: AppOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Why may A message B, or why not: every rule with the facts it looked at."""
+    with all_mistakes() as mistakes:
+        a = mistakes.take(lambda: given_id(sender, "A"), b"")
+        b = mistakes.take(lambda: given_id(recipient, "B"), b"")
+    key = Target(data, app).app_key()
+    with opened_replica(data) as replica:
+        explained: dict[str, Any] = dict(_app_view(replica, key).explain(a, b))
+        board = replica.board()
+        explained["stale_ms"] = board.stale_ms
+        if as_json:
+            print_json(explained)
+        else:
+            _print_explained(explained, shown_id(a), shown_id(b))
+        warn_if_stale(board)
+    raise typer.Exit(0 if explained["allowed"] else 1)
+
+
+@contextmanager
+def opened_replica(data: Path) -> Iterator[NodeReplica]:
+    """This node's Replica; `ReplicaMissing` says what to start if there is none."""
+    try:
+        replica = NodeReplica.open(replica_dir(data))
+    except ReplicaMissing:
+        raise ReplicaMissing(f"no Replica in {data}: start `gate serve` there first, or say --data DIR") from None
+    try:
+        yield replica
+    finally:
+        replica.close()
+
+
+def warn_if_stale(board: BoardView) -> None:
+    """One line on stderr unless the facts are known to be complete."""
+    if not board.stale_ms:
+        return
+    state = board.state.name.lower().replace("_", " ")
+    age = "an unknown time" if board.stale_ms >= NEVER_FRESH_MS else shown_duration(board.stale_ms)
+    warn(f"gate: these facts may be old: not known to be complete for {age} (the replicator is {state})")
+
+
+def _demanded(min_revision: str | None) -> tuple[Revision, ...]:
+    return parse_revisions(min_revision) if min_revision else _NOTHING_DEMANDED
+
+
+def _app_view(replica: NodeReplica, key: str) -> AppView:
+    view = replica.app(key)
+    if view is None:
+        raise AppUnknown(f"no App has the key {key!r} (gate app list shows them)")
+    return view
+
+
+def _revision(replica: NodeReplica, key: str, users: tuple[bytes, ...]) -> str:
+    count = replica.partitions
+    partitions = {partition_of(key, user, count) for user in users}
+    positions = {partition: replica.applied(partition) for partition in partitions}
+    return join_revisions(Revision(p, at.epoch, at.seq) for p, at in positions.items() if at is not None and at.epoch)
+
+
+def _print_explained(explained: Mapping[str, Any], sender: str, recipient: str) -> None:
+    until = f" until {shown_moment(explained['until'])}" if explained["until"] else ""
+    exempt = " (an exempt sender)" if explained["exempt"] else ""
+    say(f"{sender}{exempt} to {recipient}: {explained['verdict']}{until}")
+    rows = []
+    for rule in explained["rules"]:
+        answer = "denies" if rule["denies"] else "passes"
+        first = " <- the reason" if rule["rule"] == explained["verdict"] else ""
+        held_until = shown_moment(rule["until"]) if rule["until"] else ""
+        rows.append((rule["rule"], answer + first, held_until, _shown_facts(rule["facts"])))
+    print_table(("rule", "answer", "until", "facts"), rows)
+
+
+def _shown_facts(facts: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')}: {_shown_fact(name, fact)}" for name, fact in facts.items())
+
+
+def _shown_fact(name: str, fact: object) -> str:
+    if fact is None:
+        return "none"
+    if isinstance(fact, bool):
+        return "yes" if fact else "no"
+    if isinstance(fact, int) and name.endswith("until"):
+        return shown_moment(fact)
+    return str(fact)

@@ -1,0 +1,205 @@
+"""What the fields of an imported line mean: the table of kinds, and the checks that no line passes unread.
+
+    kind              fields
+    ban, mute         user; one of until, seconds, minutes, permanent; reason, actor
+    blacklist         owner; member or members; until, seconds or minutes if the entries end
+    whitelist         the same
+    whitelist-switch  user; on
+    user              user (registers it)
+
+An unknown field is an error, not noise: a misspelt `until` would block for ever. A fact whose end has passed is
+counted and left out, so that an old export can be imported. Ids are text, or `{"b64": …}` where they are no UTF-8.
+Pure.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Mapping
+
+from gate.cli.batch import Batch, Imposition
+from gate.cli.moments import one_end
+from gate.core.ids import MAX_ID_BYTES
+from gate.core.model import FOREVER_MS, ListKind
+from gate.errors import InvalidInput
+
+Fields = Mapping[str, object]
+
+_ENDS = frozenset(("until", "seconds", "minutes", "permanent"))
+_IMPOSED = frozenset(("kind", "user", "reason", "actor")) | _ENDS
+_LISTED = frozenset(("kind", "owner", "member", "members")) | _ENDS
+_SWITCHED = frozenset(("kind", "user", "on"))
+_REGISTERED = frozenset(("kind", "user"))
+
+COLUMNS = (
+    "kind", "user", "owner", "member", "until", "seconds", "minutes", "permanent", "on", "reason", "actor",
+)  # fmt: skip
+"""Of a CSV header, in any order."""
+
+POSITIONAL: dict[str, tuple[str, ...]] = {
+    "ban": ("user", "until", "reason", "actor"),
+    "mute": ("user", "until", "reason", "actor"),
+    "blacklist": ("owner", "member", "until"),
+    "whitelist": ("owner", "member", "until"),
+    "whitelist-switch": ("user", "on"),
+    "user": ("user",),
+}
+"""The columns of a CSV without a header, by kind; trailing ones may be left out."""
+
+KINDS = tuple(POSITIONAL)
+
+MAX_TEXT_CHARS = 256
+"""Of a reason or an actor: a sentence and a name, kept with every Ban."""
+
+_TRUE = frozenset(("true", "1", "yes", "on"))
+_FALSE = frozenset(("false", "0", "no", "off"))
+
+
+class Taker:
+    """Takes the fields of one line after another into `batch`; `InvalidInput` says what is wrong with a line."""
+
+    def __init__(self, now_ms: int, kind: str | None = None) -> None:
+        """`now_ms` is the moment that durations count from; `kind` is that of lines that name none."""
+        self.batch = Batch()
+        self.ended = 0
+        self._now_ms = now_ms
+        self._kind = kind
+        self._takes: dict[str, tuple[Callable[[str, Fields, int], None], frozenset[str]]] = {
+            "ban": (self._take_imposed, _IMPOSED),
+            "mute": (self._take_imposed, _IMPOSED),
+            "blacklist": (self._take_listed, _LISTED),
+            "whitelist": (self._take_listed, _LISTED),
+            "whitelist-switch": (self._take_switched, _SWITCHED),
+            "user": (self._take_registered, _REGISTERED),
+        }
+
+    def take(self, fields: Fields, line: int) -> None:
+        """One line. Nothing of it is taken if any of it is wrong."""
+        kind = fields.get("kind", self._kind)
+        take, known = self._takes.get(kind, (None, _REGISTERED)) if isinstance(kind, str) else (None, _REGISTERED)
+        if take is None:
+            problem = "is missing" if kind is None else f"is not known: {str(kind)[:40]!r}"
+            raise InvalidInput("kind", f"{problem}; must be one of {', '.join(KINDS)}")
+        if not known.issuperset(fields):
+            strange = ", ".join(sorted(repr(name[:40]) for name in fields if name not in known))
+            raise InvalidInput(f"a {kind} line", f"has fields that it can't have: {strange}")
+        take(kind, fields, line)  # type: ignore[arg-type]  # it is a str: the table was asked only for one
+
+    def cut(self) -> Batch:
+        """The Batch so far; the next line begins another."""
+        batch, self.batch = self.batch, Batch()
+        return batch
+
+    def _take_imposed(self, kind: str, fields: Fields, line: int) -> None:
+        user = _id(fields, "user")
+        until_ms = self._end(fields, required=True)
+        imposition = Imposition(until_ms, _text(fields, "reason"), _text(fields, "actor"))
+        if until_ms <= self._now_ms:
+            self.ended += 1
+            return
+        (self.batch.bans if kind == "ban" else self.batch.mutes)[user] = imposition
+        self.batch.entries += 1
+
+    def _take_listed(self, kind: str, fields: Fields, line: int) -> None:
+        owner = _id(fields, "owner")
+        members = _members(fields)
+        until_ms = self._end(fields, required=False) if len(fields) > 2 else FOREVER_MS
+        if until_ms <= self._now_ms:
+            self.ended += len(members)
+            return
+        list_kind = ListKind.BLACKLIST if kind == "blacklist" else ListKind.WHITELIST
+        self.batch.put(list_kind, owner, members, until_ms, line)
+
+    def _take_switched(self, kind: str, fields: Fields, line: int) -> None:
+        self.batch.switches[_id(fields, "user")] = _flag(fields, "on")
+        self.batch.entries += 1
+
+    def _take_registered(self, kind: str, fields: Fields, line: int) -> None:
+        self.batch.registered[_id(fields, "user")] = None
+        self.batch.entries += 1
+
+    def _end(self, fields: Fields, *, required: bool) -> int:
+        if not required and _ENDS.isdisjoint(fields):
+            return FOREVER_MS
+        until = fields.get("until")
+        if isinstance(until, int) and not isinstance(until, bool):
+            until = str(until)
+        elif until is not None and not isinstance(until, str):
+            raise InvalidInput("until", "must be Unix milliseconds or a moment as 2030-01-31T18:00:00Z")
+        return one_end(
+            self._now_ms,
+            seconds=_whole(fields, "seconds"),
+            minutes=_whole(fields, "minutes"),
+            until=until,
+            permanent="permanent" in fields and _flag(fields, "permanent"),
+            required=required,
+        )
+
+
+def _id(fields: Fields, name: str) -> bytes:
+    if name not in fields:
+        raise InvalidInput(name, "is missing")
+    return _id_of(fields[name], name)
+
+
+def _id_of(value: object, name: str) -> bytes:
+    if type(value) is str:
+        # A cell of a CSV carries bytes that are no UTF-8 as surrogates; JSON can't hold any.
+        raw = value.encode("utf-8", "surrogateescape")
+    elif isinstance(value, dict) and value.keys() == {"b64"} and isinstance(value["b64"], str):
+        raw = _unbase64(value["b64"], name)
+    else:
+        raise InvalidInput(name, 'must be text, or {"b64": "…"} for bytes that are no UTF-8')
+    if not 1 <= len(raw) <= MAX_ID_BYTES:
+        raise InvalidInput(name, f"must be 1 to {MAX_ID_BYTES} bytes, {len(raw)} were given")
+    return raw
+
+
+def _unbase64(text: str, name: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidInput(name, "holds a b64 that is no base64") from None
+
+
+def _members(fields: Fields) -> list[bytes]:
+    if "member" in fields:
+        if "members" in fields:
+            raise InvalidInput("members", "say member or members, not both")
+        return [_id_of(fields["member"], "member")]
+    members = fields.get("members")
+    if not isinstance(members, list) or not members:
+        raise InvalidInput("member", "is missing" if members is None else "members must be a list of at least one id")
+    return [_id_of(member, "members") for member in members]
+
+
+def _text(fields: Fields, name: str) -> str:
+    value = fields.get(name, "")
+    if not isinstance(value, str) or len(value) > MAX_TEXT_CHARS:
+        raise InvalidInput(name, f"must be text of at most {MAX_TEXT_CHARS} characters")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise InvalidInput(name, "is no UTF-8") from None
+    return value
+
+
+def _whole(fields: Fields, name: str) -> int | None:
+    value = fields.get(name)
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 16:
+        return int(value)
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    raise InvalidInput(name, "must be a whole number")
+
+
+def _flag(fields: Fields, name: str) -> bool:
+    value = fields.get(name)
+    if isinstance(value, bool):
+        return value
+    word = str(value).lower() if isinstance(value, str | int) else ""
+    if word in _TRUE or word in _FALSE:
+        return word in _TRUE
+    raise InvalidInput(name, "is missing" if value is None else "must be true or false")

@@ -1,0 +1,93 @@
+"""Lines of an import, as the fields they spell: NDJSON and CSV, read in bounded memory whatever the bytes are.
+
+A line that can't be read is yielded as its problem, with its number, and reading goes on: a file of a million lines
+is not refused for one of them. What the fields mean is `fact_fields`' business. Pure but for the stream it is given.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO, Literal
+
+import orjson
+
+from gate.cli.fact_fields import COLUMNS, POSITIONAL
+from gate.errors import InvalidInput
+
+Format = Literal["ndjson", "csv"]
+Line = tuple[int, Mapping[str, object] | str]
+"""Its number (the first is 1), and its fields or what is wrong with it."""
+
+MAX_LINE_BYTES = 1 << 20
+"""Ten thousand members of 64 bytes, with room; without a bound, a file without line ends would be read into memory."""
+MAX_FIELD_CHARS = 4_096
+"""Far above an id or a reason; what a forgotten quote may swallow before it is noticed."""
+
+
+def ndjson_lines(stream: IO[bytes]) -> Iterator[Line]:
+    """One JSON object a line; blank lines are skipped."""
+    number = 0
+    readline, loads = stream.readline, orjson.loads
+    while line := readline(MAX_LINE_BYTES):
+        number += 1
+        if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
+            _skip_line(stream)
+            yield number, f"is longer than {MAX_LINE_BYTES:,} bytes"
+            continue
+        try:
+            fields = loads(line)
+        except orjson.JSONDecodeError as fault:
+            if line.isspace():
+                continue
+            yield number, f"is not JSON: {fault}"
+            continue
+        yield number, fields if type(fields) is dict else "is not a JSON object"
+
+
+def _skip_line(stream: IO[bytes]) -> None:
+    while (more := stream.readline(MAX_LINE_BYTES)) and not more.endswith(b"\n"):
+        pass
+
+
+def csv_lines(stream: IO[bytes], headless_kind: str | None = None) -> Iterator[Line]:
+    """Rows under a header of known columns, or in the order that `headless_kind` has; empty cells count as absent.
+
+    Bytes that are no UTF-8 pass through as surrogates, so any id can be written. `InvalidInput` if the header is none.
+    """
+    csv.field_size_limit(MAX_FIELD_CHARS)
+    text = io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="")
+    rows = csv.reader(text, strict=True)
+    columns = POSITIONAL[headless_kind] if headless_kind else _header(rows)
+    fewest = len(columns) if headless_kind is None else 1
+    number = rows.line_num + 1
+    while True:
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as fault:
+            yield number, f"is not CSV: {fault}"
+        else:
+            if fewest <= len(row) <= len(columns):
+                yield number, {column: cell for column, cell in zip(columns, row, strict=False) if cell}
+            elif row:
+                yield number, f"has {len(row)} columns, the header has {len(columns)}"
+        number = rows.line_num + 1
+
+
+def _header(rows: Iterator[list[str]]) -> Sequence[str]:
+    try:
+        header = [name.strip() for name in next(rows)]
+    except (StopIteration, csv.Error):
+        raise InvalidInput("line 1", "must be a header that names the columns, such as owner,member,until") from None
+    strange = [name[:40] for name in header if name not in COLUMNS]
+    if strange or len(set(header)) < len(header):
+        raise InvalidInput(
+            "line 1",
+            f"must be a header of columns out of {','.join(COLUMNS)}, each once"
+            + (f"; not known: {', '.join(map(repr, strange))}" if strange else "")
+            + " (for a file without a header say --no-header --kind KIND)",
+        )
+    return header

@@ -1,0 +1,272 @@
+"""`gate blacklist …` and `gate whitelist …`: whose messages an owner refuses, or whose alone the owner accepts.
+
+Both nouns have the same verbs, made once; the Whitelist has its switch besides. Entries may be given an end. An
+addition that would pass the App's ceiling adds nothing. `list` and `contains` ask the store, so they show what is
+true, not what has arrived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gate.cli.moments import json_moment, one_end, shown_moment
+from gate.cli.options import (
+    DEFAULT_DATA,
+    AppOption,
+    DataOption,
+    JsonOption,
+    Mistakes,
+    RedisOption,
+    Target,
+    all_mistakes,
+    given_id,
+    given_ids,
+)
+from gate.cli.output import counted, json_id, print_json, print_table, say, shown_id
+from gate.cli.reach import Reach, Settled, run_with
+from gate.clock import wall_ms
+from gate.core.model import FOREVER_MS, ListKind
+from gate.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from gate.store.store import Written
+
+PAGE_ROWS = 1_000
+"""Rows asked of the store at a time."""
+
+_Owner = Annotated[str, typer.Argument(metavar="OWNER", help="Whose list.")]
+_Members = Annotated[list[str], typer.Argument(metavar="MEMBER", help="Who is on it.")]
+_Users = Annotated[list[str], typer.Argument(metavar="USER", help="Ids of Users.")]
+_Seconds = Annotated[
+    int | None, typer.Option("--seconds", metavar="N", help="The entries end so many seconds from now.")
+]
+_Minutes = Annotated[
+    int | None, typer.Option("--minutes", metavar="N", help="The entries end so many minutes from now.")
+]
+_Until = Annotated[
+    str | None,
+    typer.Option("--until", metavar="TIME", help="The entries end then: Unix milliseconds, or 2030-01-31T18:00:00Z."),
+]
+_Limit = Annotated[int, typer.Option("--limit", min=1, help="At most so many rows.")]
+_DEFAULT_LIMIT = 100_000
+
+blacklist = typer.Typer(help="Whose messages an owner refuses.", no_args_is_help=True)
+whitelist = typer.Typer(help="Whose messages alone an owner accepts while the Whitelist is on.", no_args_is_help=True)
+
+
+def _register(noun: typer.Typer, kind: ListKind, name: str) -> None:
+    @noun.command("add", help=f"Put members on OWNER's {name}: all of them or, past the App's ceiling, none.")
+    def add(
+        owner: _Owner,
+        members: _Members,
+        seconds: _Seconds = None,
+        minutes: _Minutes = None,
+        until: _Until = None,
+        data: DataOption = DEFAULT_DATA,
+        app: AppOption = None,
+        redis: RedisOption = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        now_ms = wall_ms()
+        with all_mistakes() as mistakes:
+            whose, whom = _owner_and_members(owner, members, mistakes)
+            until_ms = mistakes.take(
+                lambda: _future(one_end(now_ms, seconds=seconds, minutes=minutes, until=until, required=False), now_ms),
+                FOREVER_MS,
+            )
+        target = Target(data, app, redis)
+        key = target.app_key()
+
+        async def work(reach: Reach) -> Settled:
+            ceiling = (await reach.app(key)).list_ceiling
+            adding = reach.store.lists.add(key, kind, whose, whom, until_ms, now_ms, ceiling)
+            return await reach.write(adding)
+
+        settled = run_with(target, work)
+        ending = "" if until_ms == FOREVER_MS else f" until {shown_moment(until_ms)}"
+        done = f"{counted(len(whom), 'member')} on the {name} of {shown_id(whose)}{ending}"
+        document = _document(whose, whom) | {"until": json_moment(until_ms)}
+        _print_settled(settled, done, document, as_json)
+
+    @noun.command("remove", help=f"Take members off OWNER's {name}, listed or not.")
+    def remove(
+        owner: _Owner,
+        members: _Members,
+        data: DataOption = DEFAULT_DATA,
+        app: AppOption = None,
+        redis: RedisOption = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        with all_mistakes() as mistakes:
+            whose, whom = _owner_and_members(owner, members, mistakes)
+        target = Target(data, app, redis)
+        settled = _write_for(target, lambda reach, key: reach.store.lists.remove(key, kind, whose, whom, wall_ms()))
+        done = f"{counted(len(whom), 'member')} not on the {name} of {shown_id(whose)}"
+        _print_settled(settled, done, _document(whose, whom), as_json)
+
+    @noun.command("list", help=f"Show OWNER's {name}, the newest entry first.")
+    def list_(
+        owner: _Owner,
+        limit: _Limit = _DEFAULT_LIMIT,
+        data: DataOption = DEFAULT_DATA,
+        app: AppOption = None,
+        redis: RedisOption = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        whose = given_id(owner, "OWNER")
+        entries = _entries(Target(data, app, redis), kind, whose, limit)
+        if as_json:
+            rows = [{"member": json_id(member), "until": json_moment(until_ms)} for member, until_ms in entries]
+            print_json({"owner": json_id(whose), "entries": rows})
+        elif entries:
+            print_table(("member", "until"), ((shown_id(member), shown_moment(end)) for member, end in entries))
+        else:
+            say(f"the {name} of {shown_id(whose)} is empty")
+
+    @noun.command("contains", help=f"Is each member on OWNER's {name}? Exits 1 unless all are.")
+    def contains(
+        owner: _Owner,
+        members: _Members,
+        data: DataOption = DEFAULT_DATA,
+        app: AppOption = None,
+        redis: RedisOption = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        with all_mistakes() as mistakes:
+            whose, whom = _owner_and_members(owner, members, mistakes)
+        target = Target(data, app, redis)
+        key = target.app_key()
+
+        async def work(reach: Reach) -> list[bool]:
+            await reach.app(key)
+            return list(await reach.store.lists.contains(key, kind, whose, whom, wall_ms()))
+
+        held = run_with(target, work)
+        if as_json:
+            rows = [{"member": json_id(member), "on": on} for member, on in zip(whom, held, strict=True)]
+            print_json({"owner": json_id(whose), "members": rows})
+        else:
+            for member, on in zip(whom, held, strict=True):
+                say(f"{shown_id(member)}: {'on' if on else 'not on'} the {name}")
+        raise typer.Exit(0 if all(held) else 1)
+
+
+_register(blacklist, ListKind.BLACKLIST, "Blacklist")
+_register(whitelist, ListKind.WHITELIST, "Whitelist")
+
+
+@whitelist.command("on")
+def switch_on(
+    users: _Users,
+    data: DataOption = DEFAULT_DATA,
+    app: AppOption = None,
+    redis: RedisOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Enable the Whitelists of Users: only those on them may message these Users."""
+    _switch(users, True, Target(data, app, redis), as_json)
+
+
+@whitelist.command("off")
+def switch_off(
+    users: _Users,
+    data: DataOption = DEFAULT_DATA,
+    app: AppOption = None,
+    redis: RedisOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Disable the Whitelists of Users; the entries stay."""
+    _switch(users, False, Target(data, app, redis), as_json)
+
+
+@whitelist.command("status")
+def status(
+    users: _Users,
+    data: DataOption = DEFAULT_DATA,
+    app: AppOption = None,
+    redis: RedisOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Is each User's Whitelist on? An App-wide switch (gate app show) wins over it."""
+    with all_mistakes() as mistakes:
+        given = given_ids(users, "USER", mistakes)
+    target = Target(data, app, redis)
+    key = target.app_key()
+
+    async def work(reach: Reach) -> tuple[str, list[bool]]:
+        facts = await reach.app(key)
+        return facts.whitelists, list(await reach.store.lists.switches(key, given))
+
+    whitelists, switches = run_with(target, work)
+    if as_json:
+        rows = [{"user": json_id(user), "on": on} for user, on in zip(given, switches, strict=True)]
+        print_json({"app_whitelists": whitelists, "users": rows})
+        return
+    print_table(
+        ("user", "whitelist"),
+        ((shown_id(user), "on" if on else "off") for user, on in zip(given, switches, strict=True)),
+    )
+    if whitelists != "per-user":
+        say(f"but the App switches Whitelists {whitelists} for everybody")
+
+
+def _switch(users: list[str], on: bool, target: Target, as_json: bool) -> None:
+    with all_mistakes() as mistakes:
+        given = given_ids(users, "USER", mistakes)
+    settled = _write_for(target, lambda reach, key: reach.store.lists.switch(key, given, on, wall_ms()))
+    done = f"the Whitelist of {counted(len(given), 'User')} is {'on' if on else 'off'}"
+    _print_settled(settled, done, {"users": [json_id(user) for user in given], "on": on}, as_json)
+
+
+def _owner_and_members(owner: str, members: list[str], mistakes: Mistakes) -> tuple[bytes, list[bytes]]:
+    whose = mistakes.take(lambda: given_id(owner, "OWNER"), b"")
+    return whose, given_ids(members, "MEMBER", mistakes)
+
+
+def _future(until_ms: int, now_ms: int) -> int:
+    if until_ms <= now_ms:
+        raise InvalidInput("until", f"is past: {shown_moment(until_ms)}")
+    return until_ms
+
+
+def _write_for(target: Target, write: Callable[[Reach, str], Awaitable[Written]]) -> Settled:
+    key = target.app_key()
+
+    async def work(reach: Reach) -> Settled:
+        await reach.app(key)
+        return await reach.write(write(reach, key))
+
+    return run_with(target, work)
+
+
+def _entries(target: Target, kind: ListKind, owner: bytes, limit: int) -> list[tuple[bytes, int]]:
+    key = target.app_key()
+
+    async def work(reach: Reach) -> list[tuple[bytes, int]]:
+        await reach.app(key)
+        found: list[tuple[bytes, int]] = []
+        before: int | None = None
+        now_ms = wall_ms()
+        while len(found) < limit:
+            count = min(PAGE_ROWS, limit - len(found))
+            page, before = await reach.store.lists.page(key, kind, owner, now_ms, before, count)
+            found.extend((entry.member, entry.until_ms) for entry in page)
+            if before is None:
+                break
+        return found
+
+    return run_with(target, work)
+
+
+def _document(owner: bytes, members: list[bytes]) -> dict[str, Any]:
+    return {"owner": json_id(owner), "members": [json_id(member) for member in members]}
+
+
+def _print_settled(settled: Settled, done: str, document: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(document | {"revision": settled.revision, "applied": settled.applied})
+    else:
+        say(f"{done}: {settled.shown}")

@@ -1,0 +1,107 @@
+"""Moments as people and files write them, and as the terminal shows them.
+
+A Ban or a list entry ends at a moment, and there are four ways to name one: so many minutes or seconds from now, a
+moment itself, or never. A moment without a zone is refused rather than guessed: the operator's zone, the server's
+and the App's may all differ, and a Ban that ends eight hours late is a complaint.
+
+Pure: `now_ms` is an argument. Called by the commands that impose or block, and by the import for each line.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from gate.core.model import FOREVER_MS
+from gate.errors import InvalidInput
+
+LONGEST_S = 100 * 366 * 86_400
+"""A hundred years. A longer end is a mistake in units more often than a wish; `permanent` is the word for it."""
+
+_LAST_MS = 253_402_300_799_999
+"""The end of the year 9999, past which no moment can be shown."""
+
+
+def parse_moment(text: str, parameter: str = "until") -> int:
+    """Unix ms out of digits (ms) or ISO 8601 with its zone; `InvalidInput` says which forms there are."""
+    if text.isascii() and text.isdigit() and len(text) <= 16:
+        return _in_range(int(text), parameter)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidInput(
+            parameter, f"must be Unix milliseconds or a moment as 2030-01-31T18:00:00Z, got {text[:80]!r}"
+        ) from None
+    if moment.tzinfo is None:
+        raise InvalidInput(parameter, f"must name its zone: {text[:80]}Z or {text[:80]}+08:00")
+    return _in_range(int(moment.timestamp() * 1_000), parameter)
+
+
+def _in_range(moment_ms: int, parameter: str) -> int:
+    if moment_ms >= FOREVER_MS:
+        return FOREVER_MS
+    if not 0 < moment_ms <= _LAST_MS:
+        raise InvalidInput(parameter, f"must lie between 1970 and 9999, got {moment_ms} ms")
+    return moment_ms
+
+
+def after(now_ms: int, duration_s: int, parameter: str) -> int:
+    """The moment so many seconds from now; `InvalidInput` unless 1 second to a hundred years."""
+    if not 1 <= duration_s <= LONGEST_S:
+        raise InvalidInput(parameter, "must be at least 1 and at most a hundred years; for no end say permanent")
+    return now_ms + duration_s * 1_000
+
+
+def one_end(
+    now_ms: int,
+    *,
+    seconds: int | None = None,
+    minutes: int | None = None,
+    until: str | None = None,
+    permanent: bool = False,
+    required: bool = True,
+) -> int:
+    """The one end that was named; `FOREVER_MS` for permanent, or for none where it is not required."""
+    named = [
+        name
+        for name, given in (
+            ("seconds", seconds is not None),
+            ("minutes", minutes is not None),
+            ("until", until is not None),
+            ("permanent", permanent),
+        )
+        if given
+    ]
+    if len(named) > 1:
+        raise InvalidInput(
+            "end",
+            f"say one of {' and '.join(named)}, not both" if len(named) == 2 else f"say one of {', '.join(named)}",
+        )
+    if not named and required:
+        raise InvalidInput("end", "say when it ends: minutes, seconds, until or permanent")
+    if seconds is not None:
+        return after(now_ms, seconds, "seconds")
+    if minutes is not None:
+        return after(now_ms, minutes * 60, "minutes")
+    if until is not None:
+        return parse_moment(until)
+    return FOREVER_MS
+
+
+def shown_moment(moment_ms: int) -> str:
+    """For people: UTC to the second, `never` for no end."""
+    if moment_ms >= FOREVER_MS:
+        return "never"
+    return datetime.fromtimestamp(min(moment_ms, _LAST_MS) / 1_000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def json_moment(moment_ms: int) -> int | None:
+    """For programs: Unix ms, null for no end."""
+    return None if moment_ms >= FOREVER_MS else moment_ms
+
+
+def shown_duration(duration_ms: int) -> str:
+    """For people, in the unit that leaves a number worth reading: `850 ms`, `12 s`, `3 min`, `5 h`, `9 d`."""
+    for unit, unit_ms, below in (("ms", 1, 1_000), ("s", 1_000, 120), ("min", 60_000, 120), ("h", 3_600_000, 48)):
+        if duration_ms < unit_ms * below:
+            return f"{duration_ms // unit_ms} {unit}"
+    return f"{duration_ms // 86_400_000} d"

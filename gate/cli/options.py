@@ -1,0 +1,138 @@
+"""The options that every command shares, and what they resolve to: which data directory, which App, which Redis.
+
+One place, so that `--data`, `--app`, `--redis` and `--json` read and behave alike everywhere. A `Target` resolves
+lazily: a check never needs Redis, and `gate app list` needs no App.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import msgspec
+import typer
+
+from gate.core import ids
+from gate.errors import InvalidConfig, InvalidInput, NotFound, Unavailable
+
+DEFAULT_DATA = Path("gate-data")
+CREDENTIALS_FILE = "credentials.json"
+NODE_ID_FILE = "node-id"
+SOCKET_FILE = Path("redis") / "redis.sock"
+
+DataOption = Annotated[
+    Path, typer.Option("--data", envvar="GATE_DATA", metavar="DIR", help="The service's data directory.")
+]
+AppOption = Annotated[
+    str | None,
+    typer.Option("--app", envvar="GATE_APP", metavar="KEY", help="App key; default: the App of credentials.json."),
+]
+RedisOption = Annotated[
+    str | None,
+    typer.Option("--redis", envvar="GATE_REDIS", metavar="URL", help="Redis; default: the server inside DIR."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+T = TypeVar("T")
+
+
+class _Credentials(msgspec.Struct):
+    app_key: str
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a command acts, as the options named it."""
+
+    data: Path
+    app: str | None = None
+    redis: str | None = None
+
+    def app_key(self) -> str:
+        """The App meant; `InvalidInput` if the option is no App key, `NotFound` if nothing names one."""
+        if self.app is not None:
+            return ids.app_key(self.app)
+        path = self.data / CREDENTIALS_FILE
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=_Credentials).app_key
+        except FileNotFoundError:
+            raise NotFound(f"no App is named: say --app KEY (there is no {path})") from None
+        except (OSError, msgspec.DecodeError) as fault:
+            raise NotFound(f"{path} cannot be read ({fault}): say --app KEY") from None
+
+    def redis_url(self) -> str:
+        """The Redis meant: the option, or the embedded server's socket; `Unavailable` if there is none."""
+        if self.redis:
+            return self.redis
+        path = embedded_socket(self.data)
+        if not path.exists():
+            raise Unavailable(
+                f"no service keeps its Redis in {self.data}: start `gate serve` there, or name its Redis with --redis"
+            )
+        return f"unix://{path.absolute()}"
+
+    def replica_dir(self) -> Path:
+        """Where this node's Replica lies."""
+        return self.data / "replica"
+
+    def node_id(self) -> str | None:
+        """The id of the node whose data this is, if a service ever ran here."""
+        try:
+            return (self.data / NODE_ID_FILE).read_text().strip() or None
+        except OSError:
+            return None
+
+
+def embedded_socket(data: Path) -> Path:
+    """Where the embedded server listens."""
+    return data / SOCKET_FILE
+
+
+class Mistakes:
+    """Collects the mistakes of one call, so that all are named at once."""
+
+    def __init__(self) -> None:
+        self._problems: list[str] = []
+
+    def take(self, read: Callable[[], T], otherwise: T) -> T:
+        """What `read` returns, or `otherwise` after noting what was wrong."""
+        try:
+            return read()
+        except InvalidInput as fault:
+            self.add(fault)
+            return otherwise
+
+    def add(self, fault: InvalidInput) -> None:
+        """Note one mistake, or the many that another collector found."""
+        self._problems.extend(fault.problems if isinstance(fault, InvalidConfig) else [str(fault)])
+
+    def settle(self) -> None:
+        """Raise `InvalidConfig` naming all of them, if there are any."""
+        if self._problems:
+            raise InvalidConfig(self._problems)
+
+
+@contextmanager
+def all_mistakes() -> Iterator[Mistakes]:
+    """Mistakes noted inside are raised together at the end."""
+    mistakes = Mistakes()
+    yield mistakes
+    mistakes.settle()
+
+
+def given_id(argument: str, parameter: str) -> bytes:
+    """The id that a command-line argument spells, byte for byte (bytes that are no UTF-8 arrive as surrogates)."""
+    return ids.user_id(os.fsencode(argument), parameter)
+
+
+def given_ids(arguments: Iterable[str], parameter: str, mistakes: Mistakes) -> list[bytes]:
+    """Ids in order, each once; every bad one is noted."""
+    read: dict[bytes, None] = {}
+    for argument in arguments:
+        raw = mistakes.take(lambda argument=argument: given_id(argument, parameter), b"")  # type: ignore[misc]
+        read[raw] = None
+    return list(read)

@@ -1,0 +1,78 @@
+"""What commands print: tables and short lines for people, one JSON document for programs.
+
+Results go to stdout; progress, warnings and errors to stderr, so that `gate … --json | jq` always works. Rich is
+imported only when a table is drawn: `--json` callers do not pay for it.
+"""
+
+from __future__ import annotations
+
+import base64
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from gate.core.ids import shown
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+JsonId = str | dict[str, str]
+
+
+def json_id(raw: bytes) -> JsonId:
+    """An id in JSON: text where it is UTF-8, else `{"b64": …}`."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return {"b64": base64.b64encode(raw).decode()}
+
+
+def shown_id(raw: bytes) -> str:
+    """An id on a terminal: control characters escaped, so that no id can move the cursor or forge a line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown(raw))
+
+
+def print_json(document: Any) -> None:
+    """One JSON document, indented, on stdout."""
+    sys.stdout.write(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode())
+
+
+def say(line: str) -> None:
+    """One line on stdout."""
+    sys.stdout.write(line + "\n")
+
+
+def warn(line: str) -> None:
+    """One line on stderr."""
+    sys.stderr.write(line + "\n")
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A rich console that neither highlights nor reads markup: what it is given is other people's text."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    # In a pipe there is no width to fit: a table that wraps is a table that grep misses.
+    width = None if stream.isatty() else 10_000
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=width)
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None) -> None:
+    """A table on stdout."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console().print(table)
+
+
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """`1 user`, `3 users`, `12,000 entries`."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"

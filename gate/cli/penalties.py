@@ -1,0 +1,234 @@
+"""`gate ban`, `unban`, `bans` and `gate mute`, `unmute`, `mutes`: whom the App refuses, until when, why and by whom.
+
+A Ban needs its end said: minutes, seconds, a moment, or `--permanent`. A later one replaces the earlier, longer or
+shorter. All Users of one call are banned by one write a Partition, and the call returns when it is effective.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+import typer
+
+from gate.cli.fact_fields import MAX_TEXT_CHARS
+from gate.cli.moments import json_moment, one_end, shown_moment
+from gate.cli.options import (
+    DEFAULT_DATA,
+    AppOption,
+    DataOption,
+    JsonOption,
+    RedisOption,
+    Target,
+    all_mistakes,
+    given_ids,
+)
+from gate.cli.output import counted, json_id, print_json, print_table, say, shown_id
+from gate.cli.reach import Reach, Settled, run_with
+from gate.clock import wall_ms
+from gate.core.model import FOREVER_MS
+from gate.errors import InvalidInput
+
+MAX_USERS_A_CALL = 10_000
+"""More than a command line holds in practice; past this, `gate import` is the tool."""
+PAGE_ROWS = 1_000
+"""Rows asked of the store at a time."""
+
+Penalty = Literal["bans", "mutes"]
+
+_PAST = {"bans": "banned", "mutes": "muted"}
+
+_Users = Annotated[list[str], typer.Argument(metavar="USER", help="Ids of Users.")]
+_Minutes = Annotated[int | None, typer.Option("--minutes", metavar="N", help="Ends so many minutes from now.")]
+_Seconds = Annotated[int | None, typer.Option("--seconds", metavar="N", help="Ends so many seconds from now.")]
+_Until = Annotated[
+    str | None,
+    typer.Option("--until", metavar="TIME", help="Ends then: Unix milliseconds, or 2030-01-31T18:00:00Z."),
+]
+_Permanent = Annotated[bool, typer.Option("--permanent", help="Has no end, until it is lifted.")]
+_Reason = Annotated[str, typer.Option("--reason", help="Why, for the next operator.")]
+_Actor = Annotated[str, typer.Option("--actor", help="Who decided it.")]
+_Limit = Annotated[int, typer.Option("--limit", min=1, help="At most so many rows.")]
+_DEFAULT_LIMIT = 100_000
+
+
+def ban(
+    users: _Users,
+    minutes: _Minutes = None,
+    seconds: _Seconds = None,
+    until: _Until = None,
+    permanent: _Permanent = False,
+    reason: _Reason = "",
+    actor: _Actor = "",
+    data: DataOption = DEFAULT_DATA,
+    app: AppOption = None,
+    redis: RedisOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ban Users: the App refuses them until the Ban ends."""
+    end = _End(minutes, seconds, until, permanent)
+    _impose("bans", users, end, (reason, actor), Target(data, app, redis), as_json)
+
+
+def mute(
+    users: _Users,
+    minutes: _Minutes = None,
+    seconds: _Seconds = None,
+    until: _Until = None,
+    permanent: _Permanent = False,
+    reason: _Reason = "",
+    actor: _Actor = "",
+    data: DataOption = DEFAULT_DATA,
+    app: AppOption = None,
+    redis: RedisOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Mute Users: they may connect and read, but not send, until the Mute ends."""
+    end = _End(minutes, seconds, until, permanent)
+    _impose("mutes", users, end, (reason, actor), Target(data, app, redis), as_json)
+
+
+def unban(
+    users: _Users,
+    data: DataOption = DEFAULT_DATA,
+    app: AppOption = None,
+    redis: RedisOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Lift the Bans of Users, banned or not."""
+    _lift("bans", users, Target(data, app, redis), as_json)
+
+
+def unmute(
+    users: _Users,
+    data: DataOption = DEFAULT_DATA,
+    app: AppOption = None,
+    redis: RedisOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Lift the Mutes of Users, muted or not."""
+    _lift("mutes", users, Target(data, app, redis), as_json)
+
+
+def bans(
+    limit: _Limit = _DEFAULT_LIMIT,
+    data: DataOption = DEFAULT_DATA,
+    app: AppOption = None,
+    redis: RedisOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List who is banned, the latest end first."""
+    _list("bans", limit, Target(data, app, redis), as_json)
+
+
+def mutes(
+    limit: _Limit = _DEFAULT_LIMIT,
+    data: DataOption = DEFAULT_DATA,
+    app: AppOption = None,
+    redis: RedisOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List who is muted, the latest end first."""
+    _list("mutes", limit, Target(data, app, redis), as_json)
+
+
+class _End:
+    """When it ends, as the options said."""
+
+    def __init__(self, minutes: int | None, seconds: int | None, until: str | None, permanent: bool) -> None:
+        self._read: Callable[[int], int] = lambda now_ms: one_end(
+            now_ms, minutes=minutes, seconds=seconds, until=until, permanent=permanent
+        )
+
+    def at(self, now_ms: int) -> int:
+        """As a moment; `InvalidInput` if it is none, or is past."""
+        until_ms = self._read(now_ms)
+        if until_ms <= now_ms:
+            raise InvalidInput("until", f"is past: {shown_moment(until_ms)}")
+        return until_ms
+
+
+def _read_users(users: list[str]) -> list[bytes]:
+    if len(users) > MAX_USERS_A_CALL:
+        raise InvalidInput("USER", f"at most {MAX_USERS_A_CALL:,} a call; gate import takes any number")
+    with all_mistakes() as mistakes:
+        return given_ids(users, "USER", mistakes)
+
+
+def _impose(kind: Penalty, users: list[str], end: _End, why_by: tuple[str, str], target: Target, as_json: bool) -> None:
+    now_ms = wall_ms()
+    with all_mistakes() as mistakes:
+        given = mistakes.take(lambda: _read_users(users), [])
+        until_ms = mistakes.take(lambda: end.at(now_ms), FOREVER_MS)
+        why, by = (mistakes.take(lambda text=text: given_text(text), "") for text in why_by)  # type: ignore[misc]
+    key = target.app_key()
+
+    async def work(reach: Reach) -> Settled:
+        await reach.app(key)
+        store = reach.store.bans if kind == "bans" else reach.store.mutes
+        return await reach.write(store.impose(key, given, until_ms, now_ms, why=why, by=by))
+
+    settled = run_with(target, work)
+    if as_json:
+        document = {"users": [json_id(user) for user in given], "until": json_moment(until_ms)}
+        print_json(document | {"revision": settled.revision, "applied": settled.applied})
+    else:
+        end_words = "without end" if until_ms == FOREVER_MS else f"until {shown_moment(until_ms)}"
+        say(f"{_PAST[kind]} {counted(len(given), 'User')} {end_words}: {settled.shown}")
+
+
+def _lift(kind: Penalty, users: list[str], target: Target, as_json: bool) -> None:
+    given = _read_users(users)
+    key = target.app_key()
+
+    async def work(reach: Reach) -> Settled:
+        await reach.app(key)
+        store = reach.store.bans if kind == "bans" else reach.store.mutes
+        return await reach.write(store.lift(key, given, wall_ms()))
+
+    settled = run_with(target, work)
+    if as_json:
+        document = {"users": [json_id(user) for user in given]}
+        print_json(document | {"revision": settled.revision, "applied": settled.applied})
+    else:
+        say(f"{counted(len(given), 'User')} no longer {_PAST[kind]}: {settled.shown}")
+
+
+def _list(kind: Penalty, limit: int, target: Target, as_json: bool) -> None:
+    key = target.app_key()
+
+    async def work(reach: Reach) -> list[tuple[bytes, int, str, str]]:
+        await reach.app(key)
+        store = reach.store.bans if kind == "bans" else reach.store.mutes
+        found: list[tuple[bytes, int, str, str]] = []
+        now_ms = wall_ms()
+        while len(found) < limit:
+            page = await store.page(key, now_ms, len(found), min(PAGE_ROWS, limit - len(found)))
+            found.extend((one.user, one.until_ms, one.why, one.by) for one in page)
+            if not page:
+                break
+        return found
+
+    found = run_with(target, work)
+    if as_json:
+        rows = [
+            {"user": json_id(user), "until": json_moment(until_ms), "reason": why, "actor": by}
+            for user, until_ms, why, by in found
+        ]
+        print_json({kind: rows})
+    elif found:
+        shown = ((shown_id(user), shown_moment(until_ms), why, by) for user, until_ms, why, by in found)
+        print_table(("user", "until", "reason", "actor"), shown)
+    else:
+        say(f"nobody is {_PAST[kind]}")
+
+
+def given_text(text: str, parameter: str = "reason or actor") -> str:
+    """A reason or a name from the command line; `InvalidInput` if it is too long or no text."""
+    if len(text) > MAX_TEXT_CHARS:
+        raise InvalidInput(parameter, f"at most {MAX_TEXT_CHARS} characters, {len(text)} were given")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidInput(parameter, "is no UTF-8") from None
+    return text

@@ -1,0 +1,97 @@
+"""How a command reaches the store, and how it waits until what it wrote is effective.
+
+A command connects, does one thing and leaves. Its write is answered like one over HTTP: the Revision, and how far it
+got within a second (`all` live nodes, this `node`, or still `pending`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from gate.cli.options import Target
+from gate.core.model import AppFacts
+from gate.core.revision import join_revisions
+
+if TYPE_CHECKING:
+    from gate.store.acks import Acknowledger
+    from gate.store.store import Store, Written
+
+T = TypeVar("T")
+
+ACK_TIMEOUT_MS = 1_000
+"""As long as a write over HTTP waits, by default."""
+
+_APPLIED_WORDS = {
+    "all": "effective on every live node",
+    "node": "effective on this node; another live node has yet to follow",
+    "pending": "written; no node has confirmed it yet",
+}
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A write that is in, and how far it got."""
+
+    revision: str
+    applied: str
+
+    @property
+    def shown(self) -> str:
+        """For people."""
+        return _APPLIED_WORDS[self.applied]
+
+
+@dataclass(frozen=True)
+class Reach:
+    """A connected store. `write` is for gating writes."""
+
+    store: Store
+    _acks: Acknowledger
+
+    async def write(self, writing: Awaitable[Written]) -> Settled:
+        """Write, then wait until it is effective."""
+        written = await writing
+        applied = await self._acks.wait(written, ACK_TIMEOUT_MS)
+        return Settled(join_revisions(written.revisions), applied)
+
+    async def app(self, key: str) -> AppFacts:
+        """The App, or `AppUnknown`. Asked before each write: facts of no App would never be found again."""
+        return await self.store.apps.get(key)
+
+
+@asynccontextmanager
+async def reached(target: Target) -> AsyncIterator[Reach]:
+    """The store that the options name, connected; `StoreUnavailable` within half a second if it is away."""
+    # Late: redis-py costs a tenth of a second that `--help` and `check` should not pay.
+    from gate.store.acks import Acknowledger
+    from gate.store.store import Store
+
+    store = await Store.connect(target.redis_url())
+    try:
+        acks = Acknowledger(store, target.node_id())
+        await acks.start()
+        try:
+            yield Reach(store, acks)
+        finally:
+            await acks.aclose()
+    finally:
+        await store.aclose()
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a command's asynchronous part."""
+    return asyncio.run(work)
+
+
+def run_with(target: Target, work: Callable[[Reach], Awaitable[T]]) -> T:
+    """Connect, do the work, leave."""
+
+    async def connected() -> T:
+        async with reached(target) as reach:
+            return await work(reach)
+
+    return run(connected())
