@@ -161,9 +161,7 @@ class Replica:
         self._closed = False
 
     @classmethod
-    def open(
-        cls, path: str | PathLike[str], *, app: str, cached_users: int = DEFAULT_CACHED_USERS
-    ) -> Replica:
+    def open(cls, path: str | PathLike[str], *, app: str, cached_users: int = DEFAULT_CACHED_USERS) -> Replica:
         """Open the Replica in `path` (the service's data directory) for the App with key `app`.
 
         Raises `ReplicaMissing` if no service has run there, `ReplicaForeign` if the file can't be read, `AppUnknown`.
@@ -235,7 +233,9 @@ class Replica:
     def __enter__(self) -> Replica:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _reading(self) -> Reading:
@@ -273,7 +273,9 @@ class _Bracket:
         self._reading.refresh()
         return self._reading
 
-    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._reading.release()
 
 
@@ -286,7 +288,9 @@ def _app(reading: Reading, key: str) -> AppReading:
 
 def _applied_all(reading: Reading) -> tuple[Revision, ...]:
     records = ((partition, reading.position(partition)) for partition in range(reading.partitions))
-    return tuple(Revision(partition, record.epoch, record.seq) for partition, record in records if record and record.epoch)
+    return tuple(
+        Revision(partition, record.epoch, record.seq) for partition, record in records if record and record.epoch
+    )
 
 
 def _status(board: BoardView, reading: Reading) -> ReplicaStatus:

@@ -25,8 +25,8 @@ import lmdb
 
 from gate.clock import wall_ms
 from gate.core.codec import unpack_app, unpack_user
-from gate.core.ids import user_id as checked_id
 from gate.core.decide import Asks, decide, recipient_asks, sender_is_clear
+from gate.core.ids import user_id as checked_id
 from gate.core.model import NO_FACTS, AppFacts, ListKind, UserFacts
 from gate.core.verdict import Verdict, Word
 from gate.replica import envs
@@ -73,7 +73,18 @@ PLAIN = Standing(True, None, None, None)
 class AppReading:
     """One App's facts as one thread reads them. Also the `FactsView` that `decide` asks."""
 
-    __slots__ = ("_cached_users", "_key", "_lists", "_moves", "_raw", "_reading", "_standings", "_users", "app", "number")
+    __slots__ = (
+        "_cached_users",
+        "_key",
+        "_lists",
+        "_moves",
+        "_raw",
+        "_reading",
+        "_standings",
+        "_users",
+        "app",
+        "number",
+    )
 
     def __init__(self, reading: Reading, key: str, cached_users: int) -> None:
         self._reading = reading

@@ -1,8 +1,8 @@
 r"""Replies as RESP bytes: constants made at import for the hot commands, and encoders for everything else.
 
 The hot loop appends constants to a list and joins it once for each socket buffer, so that a check's answer costs no
-encoding. RESP2 has no maps, nulls, booleans or doubles; each encoder says what a RESP2 client gets in their place, which
-is what Redis gives it.
+encoding. RESP2 has no maps, nulls, booleans or doubles; each encoder says what a RESP2 client gets in their place,
+which is what Redis gives it.
 
 Invariants: pure functions; every return value is exactly one whole reply (or a header, where the name says so), and no
 text of a caller can break the framing.
@@ -16,7 +16,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-Value = bytes | str | bool | int | float | None | Sequence["Value"] | Mapping[bytes | str, "Value"]
+Value = bytes | str | bool | int | float | None | Sequence["Value"] | Mapping[str, "Value"]
 """What a reply can say: scalars, arrays and maps, nested."""
 
 ONE: Final = b":1\r\n"
@@ -133,7 +133,7 @@ def _one_line(text: str) -> bytes:
 
 
 def _utf8(text: str) -> bytes:
-    # Bytes that are no UTF-8 come as lone surrogates (surrogateescape) and leave as they were; other surrogates become '?'.
+    # Bytes that are no UTF-8 come as lone surrogates (surrogateescape) and leave as they were; others become '?'.
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:

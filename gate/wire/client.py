@@ -1,0 +1,109 @@
+"""What one RESP connection has agreed on, and what its worker lends it.
+
+Handlers get a `Client` and nothing else, so they can be tested without a socket.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from itertools import count
+
+from gate.clock import monotonic_ms
+from gate.core.verdict import Word
+from gate.errors import GateError, Stale
+from gate.replica.board import Board
+from gate.replica.reading import AppReading, Reading
+
+_ids = count(1)
+
+
+class NoAuth(GateError):
+    """The command needs an App and the connection has none (any more)."""
+
+
+class Worker:
+    """What all connections of one worker share: the Reading, the board, the limits, the counts.
+
+    `max_staleness_ms` 0 means that checks are answered however old the facts are (`--on-stale serve`).
+    """
+
+    def __init__(
+        self,
+        reading: Reading,
+        board: Callable[[], Board | None],
+        *,
+        max_staleness_ms: int = 0,
+        started_at_ms: int = 0,
+    ) -> None:
+        self.reading = reading
+        self.max_staleness_ms = max_staleness_ms
+        self.started_at_ms = started_at_ms or monotonic_ms()
+        self.words: Counter[Word] = Counter()
+        self.connections = 0
+        self.connections_total = 0
+        self.errors = 0
+        self._open_board = board
+        self._board: Board | None = None
+
+    def board(self) -> Board | None:
+        """The replicator's board, opened when it first exists."""
+        if self._board is None:
+            self._board = self._open_board()
+        return self._board
+
+    def stale_ms(self) -> int:
+        """How stale the facts are, in ms; 0 while fresh, and past every limit where no replicator has run."""
+        board = self.board()
+        return 1 << 40 if board is None else board.stale_ms(monotonic_ms())
+
+    def refuse_if_stale(self) -> None:
+        """Raise `Stale` where the deployment chose to refuse checks from facts this old."""
+        limit_ms = self.max_staleness_ms
+        if limit_ms and (stale_ms := self.stale_ms()) > limit_ms:
+            raise Stale(f"the Replica is {stale_ms} ms old and this deployment refuses past {limit_ms} ms")
+
+    def count(self, words: list[Word]) -> None:
+        """Add a batch of Verdicts to the counts; the allowed ones cost one pass in C."""
+        allowed = words.count("allowed")
+        self.words["allowed"] += allowed
+        if allowed != len(words):
+            self.words.update(word for word in words if word != "allowed")
+
+
+class Client:
+    """One connection's agreed state."""
+
+    __slots__ = ("app_key", "app_reading", "id", "name", "peer", "quitting", "resp3", "worker")
+
+    def __init__(self, worker: Worker, peer: str = "") -> None:
+        self.worker = worker
+        self.id = next(_ids)
+        self.peer = peer
+        self.quitting = False
+        self.name = b""
+        self.resp3 = False
+        self.app_key: str | None = None
+        self.app_reading: AppReading | None = None
+
+    def bind(self, app_key: str, app_reading: AppReading) -> None:
+        """From now on this connection speaks for the App."""
+        self.app_key = app_key
+        self.app_reading = app_reading
+
+    def unbind(self) -> None:
+        """Forget the App and every agreement (RESET)."""
+        self.app_key = None
+        self.app_reading = None
+        self.resp3 = False
+        self.name = b""
+
+    def app(self) -> AppReading:
+        """The bound App, inside the current bracket; `NoAuth` without one, or when it was removed."""
+        bound = self.app_reading
+        if bound is None:
+            raise NoAuth("Authentication required. Send AUTH app-key app-secret")
+        if not bound.sync():
+            self.unbind()
+            raise NoAuth("The App of this connection was removed. Send AUTH app-key app-secret of another")
+        return bound

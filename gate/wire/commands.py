@@ -1,0 +1,121 @@
+"""The RESP commands as one table: name, arity, what answers it; and the wording of every error.
+
+A handler takes the connection's `Client` and the arguments (without the name), runs inside a read bracket, and returns the
+encoded reply, or a `Demand` when a check asks for a Revision that is not applied here yet. It never blocks and never touches
+the socket. It refuses by raising a `GateError`; anything else that escapes is a bug and ends that one connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from gate.errors import GateError, ReplicaError, Stale, Unavailable
+from gate.wire import checks, handshake, replies
+from gate.wire.checks import Demand
+from gate.wire.client import Client, NoAuth
+
+Handler = Callable[[Client, Sequence[bytes]], "bytes | Demand"]
+
+_SHOWN_ARGUMENTS_BYTES = 128
+"""How much of an unknown command's arguments its error repeats, as Redis does."""
+
+
+class Command(NamedTuple):
+    """One row: arguments without the name, at least and at most (None: as many as the parser takes)."""
+
+    answer: Handler
+    least: int
+    most: int | None
+    needs_app: bool
+
+
+def _listing(client: Client, arguments: Sequence[bytes]) -> bytes:
+    """`COMMAND [COUNT|DOCS|INFO|LIST …]`: enough for clients that look before they speak."""
+    word = arguments[0].upper() if arguments else b""
+    if word == b"COUNT":
+        return replies.integer(len(COMMANDS))
+    if word == b"DOCS":
+        return replies.encode({}, client.resp3)
+    if word == b"LIST":
+        return replies.encode([name.decode().lower() for name in COMMANDS], client.resp3)
+    names = [name.upper() for name in arguments[1:]] if word == b"INFO" and len(arguments) > 1 else list(COMMANDS)
+    return replies.encode([_listed(name) for name in names], client.resp3)
+
+
+def _listed(name: bytes) -> replies.Value:
+    """A command as `COMMAND INFO` describes one: name, arity, flags, and no keys."""
+    command = COMMANDS.get(name)
+    if command is None:
+        return None
+    exact = command.least == command.most
+    arity = command.least + 1 if exact else -(command.least + 1)
+    return [name.decode().lower(), arity, ["readonly", "fast"], 0, 0, 0]
+
+
+COMMANDS: dict[bytes, Command] = {
+    b"GATE.CHECK": Command(checks.check, 2, 4, True),
+    b"GATE.MCHECK": Command(checks.check_many, 2, None, True),
+    b"GATE.VERDICT": Command(checks.verdict, 2, 4, True),
+    b"GATE.EXPLAIN": Command(checks.explain_check, 2, 2, True),
+    b"AUTH": Command(handshake.auth, 1, 2, False),
+    b"HELLO": Command(handshake.hello, 0, None, False),
+    b"PING": Command(handshake.ping, 0, 1, False),
+    b"ECHO": Command(handshake.echo, 1, 1, True),
+    b"RESET": Command(handshake.reset, 0, 0, False),
+    b"QUIT": Command(handshake.quit_connection, 0, None, False),
+    b"SELECT": Command(handshake.select, 1, 1, False),
+    b"COMMAND": Command(_listing, 0, None, False),
+    b"CLIENT": Command(handshake.client_command, 1, None, False),
+    b"CONFIG": Command(handshake.configuration, 1, None, False),
+    b"INFO": Command(handshake.about, 0, None, True),
+}
+
+
+def answer(client: Client, parts: Sequence[bytes]) -> bytes | Demand:
+    """The reply to one parsed command; every documented refusal becomes an error reply."""
+    name = parts[0].upper()
+    command = COMMANDS.get(name)
+    if command is None:
+        client.worker.errors += 1
+        return replies.error(_unknown(parts))
+    given = len(parts) - 1
+    if given < command.least or (command.most is not None and given > command.most):
+        client.worker.errors += 1
+        return replies.error(f"ERR wrong number of arguments for '{name.decode().lower()}' command")
+    try:
+        if command.needs_app:
+            client.app()
+        return command.answer(client, parts[1:])
+    except GateError as refusal:
+        client.worker.errors += 1
+        return refused(refusal)
+
+
+def refused(refusal: GateError) -> bytes:
+    """The error reply for a refusal: the code word by its kind, then its text."""
+    for kind, code in _CODES:
+        if isinstance(refusal, kind):
+            return replies.error(f"{code}{refusal}")
+    return replies.error(f"ERR {refusal}")
+
+
+_CODES: tuple[tuple[type[GateError], str], ...] = (
+    (handshake.Reply, ""),
+    (NoAuth, "NOAUTH "),
+    (handshake.WrongPass, "WRONGPASS "),
+    (handshake.NoProto, "NOPROTO "),
+    (Stale, "STALE "),
+    (ReplicaError, "UNAVAILABLE "),
+    (Unavailable, "UNAVAILABLE "),
+)
+
+
+def _unknown(parts: Sequence[bytes]) -> str:
+    shown = parts[0][:_SHOWN_ARGUMENTS_BYTES].decode("latin-1")
+    beginning = ""
+    for argument in parts[1:]:
+        if len(beginning) >= _SHOWN_ARGUMENTS_BYTES:
+            break
+        beginning += f"'{argument[: _SHOWN_ARGUMENTS_BYTES - len(beginning)].decode('latin-1')}' "
+    return f"ERR unknown command '{shown}', with args beginning with: {beginning}"

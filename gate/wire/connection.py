@@ -1,0 +1,294 @@
+"""One RESP connection: bytes in, replies out, in order.
+
+The adapter between asyncio and the pure parts, a short list of steps for each chunk: feed the reader, begin a read bracket,
+answer every command, end the bracket, write once. A chunk that holds nothing but two-argument checks, as a router's pipeline
+does, is decided in one call.
+
+What can make a connection wait, and the bound on it:
+
+- A check that demands a Revision (`MIN`) which is not here yet: later commands wait behind it, at most `MIN_WAIT_MS`, then it
+  is answered `STALE`.
+- A peer that does not read its replies: nothing more is decided or read for it until it does; after `STALL_LIMIT_MS` it is cut.
+- A peer that leaves a command unfinished: cut after `STALL_LIMIT_MS`. An idle connection between commands may stay for ever.
+
+Invariants: replies keep the order of commands; a fault of one peer costs that connection only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from operator import itemgetter
+from typing import Protocol, cast
+
+from gate.clock import monotonic_ms
+from gate.errors import GateError, InvalidInput, Stale
+from gate.replica.reader import reaches
+from gate.wire.checks import HOT_REPLIES, Demand
+from gate.wire.client import Client, Worker
+from gate.wire.commands import answer, refused
+from gate.wire.replies import error
+from gate.wire.resp import CommandReader
+
+MIN_WAIT_MS = 100
+"""How long a check waits for the Revision it demands: a hundred times what replication takes, yet a router can bear it."""
+MIN_POLL_S = 0.001
+"""Pause between looks at the Replica while a check waits: about what one replication takes."""
+STALL_LIMIT_MS = 30_000
+"""How long a peer may leave a command unfinished, or its replies unread."""
+SLICE_COMMANDS = 1_024
+"""Commands decided before looking whether the peer still reads: bounds the replies held for one that doesn't."""
+WRITE_HIGH_WATER_BYTES = 256 * 1024
+"""Unsent replies at which a peer counts as not reading."""
+
+_name = itemgetter(0)
+
+
+class Watch(Protocol):
+    """Where a connection reports; the listener implements it."""
+
+    def opened(self, connection: Connection) -> bool:
+        """Count it in; False if there are too many."""
+        ...
+
+    def closed(self, connection: Connection) -> None:
+        """Count it out."""
+        ...
+
+    def stalls(self, connection: Connection) -> None:
+        """Look at it from time to time: the peer owes bytes or reading."""
+        ...
+
+
+class Connection(asyncio.Protocol):
+    """See the module. Created by the listener, one a peer."""
+
+    __slots__ = (
+        "_backlog",
+        "_client",
+        "_demand",
+        "_demand_deadline_ms",
+        "_draining",
+        "_reader",
+        "_retry",
+        "_stalled_since_ms",
+        "_transport",
+        "_unread",
+        "_watch",
+        "_worker",
+    )
+
+    def __init__(self, worker: Worker, watch: Watch) -> None:
+        self._worker = worker
+        self._watch = watch
+        self._client = Client(worker)
+        self._reader = CommandReader()
+        self._transport: asyncio.Transport | None = None
+        self._backlog: list[list[bytes]] = []
+        self._demand: Demand | None = None
+        self._demand_deadline_ms = 0
+        self._retry: asyncio.TimerHandle | None = None
+        self._stalled_since_ms = 0
+        self._unread = False
+        self._draining = False
+
+    # asyncio's callbacks
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Count in, or refuse where there are too many."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER_BYTES)
+        peer = transport.get_extra_info("peername")
+        self._client.peer = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix"
+        if not self._watch.opened(self):
+            self._transport.write(error("ERR max number of clients reached"))
+            self._transport.close()
+            self._draining = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Count out; nothing outlives the connection."""
+        self._watch.closed(self)
+        self._backlog.clear()
+        self._demand = None
+        if self._retry is not None:
+            self._retry.cancel()
+        self._transport = None
+
+    def data_received(self, data: bytes) -> None:
+        """Feed, decide, write."""
+        if self._draining:
+            return
+        commands = self._reader.feed(data)
+        if self._backlog or self._held():
+            self._backlog += commands
+        elif commands:
+            self._run(commands)
+        self._settle()
+
+    def eof_received(self) -> bool:
+        """The peer finished sending: its replies are flushed, then the transport closes itself."""
+        if self._backlog or self._demand is not None:
+            self._draining = True
+            return True
+        return False
+
+    def pause_writing(self) -> None:
+        """The peer does not read: stop deciding and reading for it."""
+        self._unread = True
+        self._hold()
+
+    def resume_writing(self) -> None:
+        """The peer reads again."""
+        self._unread = False
+        self._go_on()
+
+    # Called by the listener
+
+    def drain(self) -> None:
+        """Answer what was received, then close; new bytes are ignored."""
+        self._draining = True
+        self._close_when_done()
+
+    def stalled_ms(self, now_monotonic_ms: int) -> int:
+        """For how long the peer has owed bytes or reading; 0 if it owes nothing."""
+        owes = self._unread or bool(self._reader.pending)
+        if not owes or self._transport is None:
+            self._stalled_since_ms = 0
+            return 0
+        self._stalled_since_ms = self._stalled_since_ms or now_monotonic_ms
+        return max(1, now_monotonic_ms - self._stalled_since_ms)
+
+    def abort(self) -> None:
+        """Cut it."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # Deciding
+
+    def _run(self, commands: list[list[bytes]]) -> None:
+        """Answer as many commands as may be answered now; the rest becomes the backlog."""
+        for start in range(0, len(commands), SLICE_COMMANDS):
+            if self._held() or self._client.quitting:
+                self._backlog = commands[start:] + self._backlog
+                break
+            piece = commands[start : start + SLICE_COMMANDS] if len(commands) > SLICE_COMMANDS else commands
+            self._write(self._answered(piece))
+
+    def _answered(self, commands: list[list[bytes]]) -> bytes:
+        worker = self._worker
+        try:
+            worker.reading.refresh()
+        except GateError as fault:
+            return refused(fault) * len(commands)
+        try:
+            return self._hot(commands) or self._one_by_one(commands)
+        finally:
+            worker.reading.release()
+
+    def _hot(self, commands: list[list[bytes]]) -> bytes | None:
+        """All replies at once, if every command is the same two-argument check; None if that can't be."""
+        app = self._client.app_reading
+        written = HOT_REPLIES.get(commands[0][0])
+        if app is None or written is None or not app.sync():
+            return None
+        if len(commands) > 1 and (set(map(len, commands)) != _THREE or len(set(map(_name, commands))) != 1):
+            return None
+        if len(commands[0]) != 3:
+            return None
+        try:
+            if self._worker.max_staleness_ms:
+                self._worker.refuse_if_stale()
+            words = app.words(commands)
+        except (InvalidInput, Stale):
+            return None  # said one by one, each to its own command
+        self._worker.count(words)
+        return b"".join([written[word] for word in words])
+
+    def _one_by_one(self, commands: list[list[bytes]]) -> bytes:
+        client, replies = self._client, []
+        for index, command in enumerate(commands):
+            reply = answer(client, command)
+            if isinstance(reply, Demand):
+                self._wait_for(reply, commands[index:])
+                break
+            replies.append(reply)
+            if client.quitting:
+                break
+        return b"".join(replies)
+
+    def _write(self, replies: bytes) -> None:
+        if replies and self._transport is not None:
+            self._transport.write(replies)
+
+    def _settle(self) -> None:
+        """After a chunk: end a broken or quitting peer, watch one that owes bytes."""
+        if self._client.quitting or self._reader.error is not None or self._draining:
+            self._close_when_done()
+        elif self._reader.pending:
+            self._watch.stalls(self)
+        elif not self._unread:
+            self._stalled_since_ms = 0
+
+    # Waiting
+
+    def _wait_for(self, demand: Demand, commands: list[list[bytes]]) -> None:
+        self._demand = demand
+        self._demand_deadline_ms = monotonic_ms() + MIN_WAIT_MS
+        self._backlog = commands + self._backlog
+        self._hold()
+        self._retry = asyncio.get_running_loop().call_later(MIN_POLL_S, self._look_again)
+
+    def _look_again(self) -> None:
+        """Is the demanded Revision here? Answer the waiting check, or look again, or say `STALE`."""
+        self._retry = None
+        if self._demand is None or self._transport is None:
+            return
+        reading = self._worker.reading
+        reading.refresh()
+        reached = reaches(reading, self._demand.revisions)
+        reading.release()
+        if reached is False and monotonic_ms() < self._demand_deadline_ms:
+            self._retry = asyncio.get_running_loop().call_later(MIN_POLL_S, self._look_again)
+            return
+        if not reached:
+            del self._backlog[0]
+            demanded = ",".join(map(str, self._demand.revisions))
+            self._write(refused(Stale(f"this Replica has not applied {demanded} within {MIN_WAIT_MS} ms")))
+        self._demand = None
+        self._go_on()
+
+    def _hold(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+        self._watch.stalls(self)
+
+    def _go_on(self) -> None:
+        """Take up the backlog, and reading, where nothing holds them any more."""
+        if self._held() or self._transport is None:
+            return
+        if self._backlog:
+            backlog, self._backlog = self._backlog, []
+            self._run(backlog)
+        if not (self._held() or self._transport.is_closing()):
+            self._transport.resume_reading()
+        self._settle()
+
+    def _held(self) -> bool:
+        return self._unread or self._demand is not None
+
+    def _close_when_done(self) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
+        if self._client.quitting:
+            self._backlog.clear()
+        elif self._backlog or self._demand is not None:
+            return
+        elif self._reader.error is not None:
+            self._transport.write(error(self._reader.error))
+        self._draining = True
+        self._transport.close()
+
+
+_THREE = {3}
+
+ConnectionMaker = Callable[[], Connection]

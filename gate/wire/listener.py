@@ -1,0 +1,158 @@
+"""A hot worker's server: the listening sockets, the connections they brought, and an orderly end.
+
+`serve_wire` is what a worker's process runs. Several workers listen on one TCP port with `SO_REUSEPORT` (the kernel spreads
+connections); a unix socket can't be shared that way, so whoever starts several workers binds it once and hands each of them
+the listening descriptor (`unix_fd`). Every `TICK_S` the listener looks at connections whose peer owes
+something, and passes the counts on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from gate.clock import monotonic_ms
+from gate.replica.reader import open_board
+from gate.replica.reading import DEFAULT_CACHED_USERS, Reading
+from gate.wire.client import Worker
+from gate.wire.connection import STALL_LIMIT_MS, Connection
+
+BACKLOG = 4_096
+"""Connections the kernel may hold while the worker decides: a router fleet reconnecting at once."""
+TICK_S = 1.0
+SPARE_DESCRIPTORS = 64
+"""Of the process's file limit, kept for LMDB, logs and the loop itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class WireOptions:
+    """How one hot worker serves. `port` 0 takes a free one; `max_staleness_ms` 0 means no limit."""
+
+    replica_dir: Path
+    host: str = "127.0.0.1"
+    port: int = 6390
+    unix_path: str | None = None
+    unix_fd: int | None = None
+    max_staleness_ms: int = 0
+    on_stale: Literal["serve", "refuse"] = "serve"
+    reuse_port: bool = True
+    max_connections: int | None = None
+    cached_users: int = DEFAULT_CACHED_USERS
+    on_counts: Callable[[Worker], None] | None = None
+
+
+class WireServer:
+    """A running hot worker."""
+
+    def __init__(self, worker: Worker, options: WireOptions, max_connections: int) -> None:
+        self.worker = worker
+        self._options = options
+        self._max_connections = max_connections
+        self._connections: set[Connection] = set()
+        self._stalling: set[Connection] = set()
+        self._servers: list[asyncio.Server] = []
+        self._all_closed = asyncio.Event()
+        self._all_closed.set()
+        self._tick: asyncio.TimerHandle | None = None
+        self.port = 0
+
+    def make(self) -> Connection:
+        """A connection for a peer that the loop accepted."""
+        return Connection(self.worker, self)
+
+    def opened(self, connection: Connection) -> bool:
+        """Count it in; False if there are too many."""
+        self._connections.add(connection)
+        self._all_closed.clear()
+        self.worker.connections += 1
+        self.worker.connections_total += 1
+        return len(self._connections) <= self._max_connections
+
+    def closed(self, connection: Connection) -> None:
+        """Count it out."""
+        self._connections.discard(connection)
+        self._stalling.discard(connection)
+        self.worker.connections -= 1
+        if not self._connections:
+            self._all_closed.set()
+
+    def stalls(self, connection: Connection) -> None:
+        """Look at it on every tick until it owes nothing."""
+        self._stalling.add(connection)
+        connection.stalled_ms(monotonic_ms())
+
+    async def start(self) -> None:
+        """Listen. `OSError` says why that can't be."""
+        loop = asyncio.get_running_loop()
+        options = self._options
+        server = await loop.create_server(
+            self.make, options.host, options.port, reuse_port=options.reuse_port, backlog=BACKLOG
+        )
+        self._servers.append(server)
+        self.port = server.sockets[0].getsockname()[1]
+        for listening in server.sockets:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if options.unix_fd is not None:
+            handed = socket.socket(fileno=options.unix_fd)
+            self._servers.append(await loop.create_unix_server(self.make, sock=handed, backlog=BACKLOG))
+        elif options.unix_path:
+            self._servers.append(await loop.create_unix_server(self.make, options.unix_path, backlog=BACKLOG))
+        self._ticked()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Stop accepting, answer what was received, close; cut what is left after `timeout_s`."""
+        if self._tick is not None:
+            self._tick.cancel()
+        for server in self._servers:
+            server.close()
+        for connection in list(self._connections):
+            connection.drain()
+        try:
+            await asyncio.wait_for(self._all_closed.wait(), timeout_s)
+        except TimeoutError:
+            for connection in list(self._connections):
+                connection.abort()
+        self._report()
+        self.worker.reading.close()
+
+    def _ticked(self) -> None:
+        now_ms = monotonic_ms()
+        for connection in list(self._stalling):
+            stalled_ms = connection.stalled_ms(now_ms)
+            if not stalled_ms:
+                self._stalling.discard(connection)
+            elif stalled_ms > STALL_LIMIT_MS:
+                connection.abort()
+        self._report()
+        self._tick = asyncio.get_running_loop().call_later(TICK_S, self._ticked)
+
+    def _report(self) -> None:
+        if self._options.on_counts is not None:
+            self._options.on_counts(self.worker)
+
+
+async def serve_wire(options: WireOptions) -> WireServer:
+    """Open the Replica and listen. Raises `ReplicaMissing` before the first snapshot, `OSError` if the port is taken."""
+    reading = Reading(options.replica_dir, options.cached_users)
+    worker = Worker(
+        reading,
+        lambda: open_board(options.replica_dir),
+        max_staleness_ms=options.max_staleness_ms if options.on_stale == "refuse" else 0,
+    )
+    server = WireServer(worker, options, options.max_connections or _descriptors())
+    try:
+        await server.start()
+    except OSError:
+        reading.close()
+        raise
+    return server
+
+
+def _descriptors() -> int:
+    limit = os.sysconf("SC_OPEN_MAX")
+    return max(SPARE_DESCRIPTORS, limit - SPARE_DESCRIPTORS)
