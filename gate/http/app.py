@@ -1,0 +1,137 @@
+"""The application: one table of endpoints, and the steps that every request takes.
+
+Find the endpoint by its path (doubled slashes count as one, since an official SDK sends them), check the method, learn
+who calls, run it, and word whatever it raises as its family does. Nothing else catches errors. A request is logged
+without its query string, which may carry a Token, and without its body and headers, which carry secrets.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+from typing import NamedTuple
+
+import structlog
+from aiohttp import web
+
+from gate.errors import GateError
+from gate.http import auth, rongcloud, v1
+from gate.http.calls import Call
+from gate.http.errors import Internal, MethodWrong, PathUnknown, Problem, rongcloud_problem, v1_problem
+from gate.http.health import PROBES, Probe
+from gate.http.options import MAX_JSON_BYTES
+from gate.http.ports import Deps
+from gate.http.replies import REQUEST_ID, json_reply, request_id
+from gate.http.rongcloud import endpoint as rongcloud_endpoint
+from gate.http.v1 import endpoint as v1_endpoint
+
+_SLASHES = re.compile(r"/{2,}")
+_RONGCLOUD_PREFIX = "/user/"
+
+log = structlog.get_logger("gate.http")
+
+Answer = Callable[[web.Request, Deps], Awaitable[web.Response]]
+Wording = Callable[[GateError, str], Problem]
+
+
+class Route(NamedTuple):
+    """What one path answers: by method, for which group of endpoints it is counted."""
+
+    group: str
+    methods: dict[str, Answer]
+
+
+def make_app(deps: Deps) -> web.Application:
+    """The whole HTTP surface on these dependencies."""
+    app = web.Application(client_max_size=MAX_JSON_BYTES)
+    app.router.add_route("*", "/{path:.*}", Dispatch(deps).serve)
+    return app
+
+
+class Dispatch:
+    """From a request to its answer."""
+
+    def __init__(self, deps: Deps) -> None:
+        """Build the table once."""
+        self._deps = deps
+        self._routes = _routes()
+
+    async def serve(self, request: web.Request) -> web.Response:
+        """Never raises but for a cancelled request."""
+        started = perf_counter()
+        path = _SLASHES.sub("/", request.path)
+        route = self._routes.get(path)
+        mint = request_id(request.headers)
+        response = await self._answer(request, path, route, mint)
+        response.headers[REQUEST_ID] = mint
+        seconds = perf_counter() - started
+        self._deps.count_request(route.group if route else "unknown", response.status, seconds)
+        if self._deps.options.access_log:
+            log.info(
+                "request",
+                method=request.method[:16],
+                path=request.path[:200],
+                status=response.status,
+                ms=round(seconds * 1_000, 2),
+                request_id=mint,
+            )
+        return response
+
+    async def _answer(self, request: web.Request, path: str, route: Route | None, mint: str) -> web.Response:
+        wording: Wording = rongcloud_problem if path.startswith(_RONGCLOUD_PREFIX) else v1_problem
+        try:
+            return await _chosen(request, path, route)(request, self._deps)
+        except GateError as fault:
+            problem = wording(fault, request.path)
+        except Exception as fault:
+            log.exception("a request failed on a bug", path=request.path[:200], request_id=mint)
+            problem = wording(Internal(f"an internal error, {type(fault).__name__}; the log has it"), request.path)
+        return json_reply(problem.body, problem.status, problem.headers)
+
+
+def _chosen(request: web.Request, path: str, route: Route | None) -> Answer:
+    if route is None:
+        raise PathUnknown(f"there is no endpoint {path[:200]}")
+    method = "GET" if request.method == "HEAD" else request.method
+    answer = route.methods.get(method)
+    if answer is None:
+        raise MethodWrong(request.method, ", ".join(sorted(route.methods)))
+    return answer
+
+
+def _routes() -> dict[str, Route]:
+    routes: dict[str, Route] = {}
+    for path, endpoint in rongcloud.ENDPOINTS.items():
+        routes[path] = Route("user", {"POST": _signed(endpoint)})
+    for (path, method), v1_one in v1.ENDPOINTS.items():
+        group = "check" if path in ("/v1/check", "/v1/explain") else "v1"
+        routes.setdefault(path, Route(group, {})).methods[method] = _known(v1_one)
+    for path, probe in PROBES.items():
+        routes[path] = Route("probe", {"GET": _open(probe)})
+    return routes
+
+
+def _signed(endpoint: rongcloud.Endpoint) -> Answer:
+    async def answer(request: web.Request, deps: Deps) -> web.Response:
+        now_ms = deps.now_ms()
+        view = await auth.signed_caller(request.headers, deps, now_ms)
+        return await rongcloud_endpoint.answer(endpoint, Call(request, deps, view, now_ms))
+
+    return answer
+
+
+def _known(endpoint: v1.Endpoint) -> Answer:
+    async def answer(request: web.Request, deps: Deps) -> web.Response:
+        now_ms = deps.now_ms()
+        view = await auth.caller(request.headers, deps, now_ms)
+        return await v1_endpoint.answer(endpoint, Call(request, deps, view, now_ms))
+
+    return answer
+
+
+def _open(probe: Probe) -> Answer:
+    async def answer(request: web.Request, deps: Deps) -> web.Response:
+        return probe(deps)
+
+    return answer

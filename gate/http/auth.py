@@ -1,0 +1,137 @@
+"""Who calls: an App, by RongCloud's signature or by HTTP Basic with its key and secret.
+
+A signature is the lowercase hex SHA-1 of secret + nonce + timestamp, the header strings as sent. The official SDKs send
+seconds where the documents say milliseconds, and one signs once for the life of its process; so neither freshness nor a
+single use is asked for, unless the App turned on `strict_signature`. During a rotation both secrets sign. Secrets are
+read from the Replica: with Redis away callers are still known (a strict App's signatures alone need Redis, to know the
+nonces that were used).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from hashlib import sha1
+from hmac import compare_digest
+from typing import NamedTuple
+
+from gate.core.ids import app_key as checked_app_key
+from gate.core.model import AppFacts
+from gate.errors import AppUnknown, InvalidInput
+from gate.http.errors import CredentialsWrong
+from gate.http.forms import TooLong
+from gate.http.ports import AppView, Deps, Replica
+
+MAX_NONCE_CHARS = 128
+"""Under `strict_signature` nonces are remembered, so their length has a bound; elsewhere any header will do."""
+
+_FIRST_MS = 100_000_000_000
+"""A Timestamp from here on is milliseconds (1973), below it seconds (until the year 5138)."""
+
+_WRONG = "the App key or its secret is wrong"
+
+
+class Signed(NamedTuple):
+    """The four headers, as sent."""
+
+    app_key: str
+    nonce: str
+    timestamp: str
+    signature: str
+
+
+def signature_of(secret: str, nonce: str, timestamp: str) -> str:
+    """What the Signature header must read."""
+    return sha1(_bytes(secret + nonce + timestamp), usedforsecurity=False).hexdigest()
+
+
+def signed_headers(headers: Mapping[str, str]) -> Signed:
+    """The headers, each under its own name or with `RC-` before it; `InvalidInput` names the one that is missing."""
+    values = [_header(headers, name) for name in ("App-Key", "Nonce", "Timestamp", "Signature")]
+    return Signed(*values)
+
+
+async def signed_caller(headers: Mapping[str, str], deps: Deps, now_ms: int) -> AppView:
+    """The App that signed this request."""
+    signed = signed_headers(headers)
+    view = app_view(deps.replica, signed.app_key)
+    if view is None:
+        raise AppUnknown(f"no App has the key {signed.app_key[:40]!r}")
+    if not _is_signed(view.facts, signed):
+        raise CredentialsWrong("The signature is wrong, please check.")
+    if view.facts.strict_signature:
+        await _insist(view.facts, signed, deps, now_ms)
+    return view
+
+
+async def caller(headers: Mapping[str, str], deps: Deps, now_ms: int) -> AppView:
+    """The App that calls, by Basic or by signature."""
+    basic = headers.get("Authorization")
+    if basic is not None:
+        return _basic_caller(basic, deps.replica)
+    if "App-Key" in headers or "RC-App-Key" in headers:
+        return await signed_caller(headers, deps, now_ms)
+    raise CredentialsWrong("give HTTP Basic with App key and secret, or App-Key, Nonce, Timestamp and Signature")
+
+
+def app_view(replica: Replica, app_key: str) -> AppView | None:
+    """The App with this key, whatever the key may look like."""
+    try:
+        return replica.app(checked_app_key(app_key))
+    except InvalidInput:
+        return None
+
+
+def _basic_caller(header: str, replica: Replica) -> AppView:
+    scheme, _, encoded = header.partition(" ")
+    if scheme.lower() != "basic":
+        raise CredentialsWrong("this endpoint takes HTTP Basic with App key and secret, or a signature")
+    try:
+        app_key, _, secret = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
+    except (binascii.Error, ValueError):
+        raise CredentialsWrong("the Authorization header is not Basic credentials in base64") from None
+    view = app_view(replica, app_key)
+    if view is None or not _matches(secret, view.facts.secrets):
+        raise CredentialsWrong(_WRONG)
+    return view
+
+
+def _header(headers: Mapping[str, str], name: str) -> str:
+    value = headers.get(name) or headers.get(f"RC-{name}")
+    if not value:
+        raise InvalidInput(name, "is required")
+    return value
+
+
+def _is_signed(facts: AppFacts, signed: Signed) -> bool:
+    return _matches(
+        signed.signature, tuple(signature_of(secret, signed.nonce, signed.timestamp) for secret in facts.secrets)
+    )
+
+
+def _matches(given: str, accepted: tuple[str, ...]) -> bool:
+    """Compares with all of them, in a time that does not depend on where they differ."""
+    raw = _bytes(given)
+    return sum([compare_digest(raw, _bytes(one)) for one in accepted]) > 0
+
+
+async def _insist(facts: AppFacts, signed: Signed, deps: Deps, now_ms: int) -> None:
+    if len(signed.nonce) > MAX_NONCE_CHARS:
+        raise TooLong("Nonce", f"must be at most {MAX_NONCE_CHARS} characters, {len(signed.nonce)} were sent")
+    if not (signed.timestamp.isascii() and signed.timestamp.isdigit() and len(signed.timestamp) <= 16):
+        raise InvalidInput("Timestamp", "must be Unix time in seconds or milliseconds")
+    moment = int(signed.timestamp)
+    signed_at_ms = moment if moment >= _FIRST_MS else moment * 1_000
+    window_ms = facts.signature_window_s * 1_000
+    if abs(now_ms - signed_at_ms) > window_ms:
+        raise CredentialsWrong(
+            f"The Timestamp is more than {facts.signature_window_s} s from now; sign each request anew."
+        )
+    # One signed at the far end of the window stays acceptable for two windows from now.
+    if not await deps.store.nonces.spend(facts.key, signed.nonce, 2 * window_ms):
+        raise CredentialsWrong("The Nonce was used before; sign each request anew.")
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

@@ -1,0 +1,115 @@
+"""One authenticated request, and the few things that endpoints do with it: read its body, write its answer's headers."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from time import perf_counter
+
+import orjson
+from aiohttp import web
+
+from gate.core.model import AppFacts
+from gate.core.revision import join_revisions
+from gate.errors import InvalidInput, Unavailable
+from gate.http.forms import FORM_TYPE, Form, TooLong, WrongContentType, parse_fields
+from gate.http.options import BODY_DEADLINE_S, MAX_FORM_BYTES, MAX_JSON_BYTES
+from gate.http.ports import Applied, AppView, Deps, Written
+
+REVISION = "X-Gate-Revision"
+APPLIED = "X-Gate-Applied"
+_JSON = "application/json"
+
+
+@dataclass(slots=True)
+class Call:
+    """A request whose App is known."""
+
+    request: web.Request
+    deps: Deps
+    view: AppView
+    now_ms: int
+
+    @property
+    def facts(self) -> AppFacts:
+        """The App's settings."""
+        return self.view.facts
+
+    @property
+    def app_key(self) -> str:
+        """The App's key."""
+        return self.view.facts.key
+
+    def query(self) -> Form:
+        """The query string. Read from the bytes as sent, so that ids may be percent-encoded bytes of any kind."""
+        raw = self.request.raw_path.partition("?")[2]
+        return Form(parse_fields(raw.encode("utf-8", "surrogateescape")))
+
+    async def form(self) -> Form:
+        """The body as a form; an empty body is an empty form, whatever it is declared as."""
+        body = await read_body(self.request, MAX_FORM_BYTES)
+        if body:
+            self._expect(FORM_TYPE)
+        return Form(parse_fields(body))
+
+    async def json_bytes(self) -> bytes:
+        """The body, declared as JSON."""
+        body = await read_body(self.request, MAX_JSON_BYTES)
+        if not body:
+            raise InvalidInput("body", "must be a JSON object, an empty one was sent")
+        self._expect(_JSON)
+        return body
+
+    async def json(self) -> dict[str, object]:
+        """The body as a JSON object."""
+        try:
+            parsed = orjson.loads(await self.json_bytes())
+        except orjson.JSONDecodeError as fault:
+            raise InvalidInput("body", f"must be JSON: {fault}") from None
+        if not isinstance(parsed, dict):
+            raise InvalidInput("body", f"must be a JSON object, got {type(parsed).__name__}")
+        return parsed
+
+    async def effective(self, written: Written) -> tuple[str, Applied]:
+        """Wait until the write is effective, within bounds; its Revisions and how far it got.
+
+        The write is in by now: whatever goes wrong with the waiting is `pending`, never an error.
+        """
+        started = perf_counter()
+        try:
+            applied = await self.deps.acks.wait(written, self.deps.options.ack_timeout_ms)
+        except Unavailable:
+            applied = "pending"
+        self.deps.count_applied(applied, (perf_counter() - started) * 1_000)
+        return join_revisions(written.revisions), applied
+
+    def _expect(self, content_type: str) -> None:
+        # A request without the header is taken at its word: several clients leave it out.
+        if "Content-Type" in self.request.headers and self.request.content_type != content_type:
+            sent = self.request.content_type[:80]
+            raise WrongContentType("Content-Type", f"must be {content_type}, {sent!r} was sent")
+
+
+async def read_body(request: web.Request, most_bytes: int) -> bytes:
+    """The whole body, within its size and the deadline."""
+    declared = request.content_length
+    if declared is not None and declared > most_bytes:
+        raise TooLong("body", f"must be at most {most_bytes} bytes, {declared} were announced")
+    try:
+        async with asyncio.timeout(BODY_DEADLINE_S):
+            return await _drained(request, most_bytes)
+    except TimeoutError:
+        raise InvalidInput("body", f"must arrive within {BODY_DEADLINE_S:g} s") from None
+    except (web.RequestPayloadError, ConnectionError):
+        raise InvalidInput("body", "was cut off or is not encoded as its headers say") from None
+
+
+async def _drained(request: web.Request, most_bytes: int) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    while chunk := await request.content.readany():
+        size += len(chunk)
+        if size > most_bytes:
+            raise TooLong("body", f"must be at most {most_bytes} bytes")
+        chunks.append(chunk)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)

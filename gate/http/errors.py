@@ -1,0 +1,143 @@
+"""How an error becomes an HTTP answer: one table for each of the two wordings.
+
+`/user/*` answers as RongCloud does: `{"code", "errorMessage", "url"}` with the HTTP status that belongs to the code.
+Everything else answers `{"error": word, "message", "parameter"?}`. Both add `"outcome": "unknown"` when a write may
+still land. The first row that fits an error wins, so a row stands above the rows of its base classes.
+
+    HTTP  code  word                what happened
+    400   1002  invalid             a parameter is missing or wrong; the text names it, its bound and what was sent
+    400   1005  too-long (413)      a value or the body is longer than its limit
+    400   1002  unauthorized (401)  no App has this key
+    401   1004  unauthorized        the signature, or key and secret, are wrong
+    400   1002  list-full (409)     the list would pass its ceiling; nothing was added
+    400   1002  refused (409)       the state forbids it, such as banning a deactivated User
+    404   404   not-found           no such endpoint, or no such thing
+    405   405   method-not-allowed
+    503   1000  stale               the Replica is too old for this question (409 where `min` was not reached in time)
+    503   1000  unavailable         Redis or the Replica is away; `Retry-After` says when to come back
+    500   1000  internal            a bug; the log has it under the request's id
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from gate.errors import (
+    AppUnknown,
+    GateError,
+    InvalidInput,
+    ListFull,
+    NotFound,
+    Refused,
+    ReplicaError,
+    Stale,
+    StoreUnavailable,
+    Unavailable,
+)
+from gate.http.forms import TooLong
+
+RETRY_AFTER_S = Unavailable.retry_after_s
+
+
+class CredentialsWrong(GateError):
+    """Signature, or key and secret, do not belong together; the text never says which half."""
+
+
+class PathUnknown(NotFound):
+    """No endpoint has this path."""
+
+
+class MethodWrong(Refused):
+    """The endpoint does not take this method; `allowed` lists those that it takes."""
+
+    def __init__(self, method: str, allowed: str) -> None:
+        super().__init__(f"{method[:16]} is not allowed here, use {allowed}")
+        self.allowed = allowed
+
+
+class MinimumUnmet(Stale):
+    """The Revision that the caller demands was not applied within the wait."""
+
+
+class Internal(GateError):
+    """What a caller hears of a bug."""
+
+
+class Problem(NamedTuple):
+    """An error, worded: everything but its bytes."""
+
+    status: int
+    body: dict[str, object]
+    headers: dict[str, str]
+
+
+_CODES: tuple[tuple[type[GateError], int, int], ...] = (
+    (TooLong, 400, 1005),
+    (CredentialsWrong, 401, 1004),
+    (PathUnknown, 404, 404),
+    (MethodWrong, 405, 405),
+    (InvalidInput, 400, 1002),
+    (NotFound, 400, 1002),
+    (Refused, 400, 1002),
+    (Stale, 503, 1000),
+    (Unavailable, 503, 1000),
+    (ReplicaError, 503, 1000),
+    (GateError, 500, 1000),
+)
+
+_WORDS: tuple[tuple[type[GateError], int, str], ...] = (
+    (TooLong, 413, "too-long"),
+    (CredentialsWrong, 401, "unauthorized"),
+    (AppUnknown, 401, "unauthorized"),
+    (MethodWrong, 405, "method-not-allowed"),
+    (InvalidInput, 400, "invalid"),
+    (NotFound, 404, "not-found"),
+    (ListFull, 409, "list-full"),
+    (Refused, 409, "refused"),
+    (MinimumUnmet, 409, "stale"),
+    (Stale, 503, "stale"),
+    (Unavailable, 503, "unavailable"),
+    (ReplicaError, 503, "unavailable"),
+    (GateError, 500, "internal"),
+)
+
+
+def rongcloud_problem(fault: GateError, path: str) -> Problem:
+    """The answer under `/user/*`."""
+    status, code = next((status, code) for kind, status, code in _CODES if isinstance(fault, kind))
+    body: dict[str, object] = {"code": code, "errorMessage": _rongcloud_message(fault), "url": path}
+    return _problem(fault, status, body)
+
+
+def v1_problem(fault: GateError, path: str) -> Problem:
+    """The answer everywhere else."""
+    status, word = next((status, word) for kind, status, word in _WORDS if isinstance(fault, kind))
+    body: dict[str, object] = {"error": word, "message": str(fault)}
+    if isinstance(fault, AppUnknown):
+        body["message"] = "the App key or its secret is wrong"
+    if isinstance(fault, InvalidInput):
+        body["parameter"] = fault.parameter
+    problem = _problem(fault, status, body)
+    if status == 401:
+        problem.headers["WWW-Authenticate"] = 'Basic realm="gate", charset="UTF-8"'
+    return problem
+
+
+def _rongcloud_message(fault: GateError) -> str:
+    if isinstance(fault, AppUnknown):
+        return "invalid App-Key."
+    if isinstance(fault, InvalidInput):
+        subject = "The request body" if fault.parameter == "body" else f"The parameter {fault.parameter}"
+        return f"{subject} {fault.problem}."
+    return str(fault)
+
+
+def _problem(fault: GateError, status: int, body: dict[str, object]) -> Problem:
+    headers: dict[str, str] = {}
+    if status == 503:
+        headers["Retry-After"] = str(RETRY_AFTER_S)
+    if isinstance(fault, MethodWrong):
+        headers["Allow"] = fault.allowed
+    if isinstance(fault, StoreUnavailable) and fault.outcome == "unknown":
+        body["outcome"] = fault.outcome
+    return Problem(status, body, headers)

@@ -1,0 +1,142 @@
+"""Form bodies and query strings: bytes in, checked values out; no I/O.
+
+Decoding is exact and lenient where senders are: fields may come in any order and repeat, unknown ones are ignored, `+`
+is a space, and a `%` that escapes nothing stays, because one official SDK sends its values unescaped. Values stay bytes
+until an endpoint asks for text, so that what is not UTF-8 is refused by the name of its parameter rather than guessed
+at. Every refusal is an `InvalidInput` whose `problem` reads on after "The parameter X ".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import unquote_to_bytes
+
+from gate.core.ids import MAX_ID_BYTES
+from gate.errors import InvalidInput
+from gate.http.options import MAX_FIELDS
+
+FORM_TYPE = "application/x-www-form-urlencoded"
+
+_SHOWN_CHARS = 80
+"""How much of a wrong value an error repeats."""
+
+
+class TooLong(InvalidInput):
+    """A value or a body is longer than its limit (RongCloud has a code of its own for this)."""
+
+
+class WrongContentType(InvalidInput):
+    """The body is not declared as what this endpoint reads."""
+
+
+Fields = dict[str, list[bytes]]
+
+
+def parse_fields(raw: bytes) -> Fields:
+    """Every field with its values, in the order sent."""
+    fields: Fields = {}
+    if not raw:
+        return fields
+    parts = raw.split(b"&", MAX_FIELDS)
+    if len(parts) > MAX_FIELDS:
+        raise InvalidInput("body", f"must hold at most {MAX_FIELDS} fields")
+    for part in parts:
+        if part:
+            name, _, value = part.partition(b"=")
+            fields.setdefault(_decoded(name).decode("utf-8", "replace"), []).append(_decoded(value))
+    return fields
+
+
+class Form:
+    """The fields of one request, asked for by name."""
+
+    def __init__(self, fields: Fields) -> None:
+        """Take what `parse_fields` read."""
+        self._fields = fields
+
+    def one(self, name: str) -> bytes | None:
+        """The value of a field that may come once, or None where it is absent or empty."""
+        values = self._fields.get(name, ())
+        if len(values) > 1:
+            raise InvalidInput(name, f"must be given once, {len(values)} were sent")
+        return values[0] if values and values[0] else None
+
+    def text(self, name: str) -> str | None:
+        """As `one`, as UTF-8."""
+        value = self.one(name)
+        return None if value is None else _utf8(name, value)
+
+    def user(self, name: str) -> bytes:
+        """One User id in UTF-8, required."""
+        value = self.one(name)
+        if value is None:
+            raise InvalidInput(name, "is required")
+        return _text_id(name, value)
+
+    def raw_user(self, name: str) -> bytes:
+        """One User id of any bytes, required."""
+        value = self.one(name)
+        if value is None:
+            raise InvalidInput(name, "is required")
+        return _sized_id(name, value)
+
+    def users(self, name: str, most: int) -> list[bytes]:
+        """One to `most` User ids in UTF-8, a field each; repeated ids are taken once."""
+        values = self._fields.get(name, [])
+        if not values or values == [b""]:
+            raise InvalidInput(name, "is required")
+        if len(values) > most:
+            raise InvalidInput(name, f"must be given 1 to {most} times, {len(values)} were sent")
+        return list(dict.fromkeys(_text_id(name, value) for value in values))
+
+    def whole(self, name: str, least: int, most: int, default: int | None = None) -> int:
+        """A whole number within bounds; required unless there is a default."""
+        value = self.one(name)
+        if value is None:
+            if default is None:
+                raise InvalidInput(name, "is required")
+            return default
+        if not value.isdigit() or len(value) > len(str(most)) or not least <= int(value) <= most:
+            raise InvalidInput(name, f"must be a whole number from {least} to {most}, {shown_value(value)} was sent")
+        return int(value)
+
+    def choice(self, name: str, words: Sequence[str]) -> str:
+        """One of a few words, required."""
+        value = self.text(name)
+        if value is None:
+            raise InvalidInput(name, "is required")
+        if value not in words:
+            raise InvalidInput(name, f"must be {' or '.join(words)}, {shown_value(value.encode())} was sent")
+        return value
+
+
+def shown_value(value: bytes) -> str:
+    """A wrong value, quoted and cut, for an error's text."""
+    text = value.decode("utf-8", "backslashreplace")
+    return repr(text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "…")
+
+
+def _decoded(raw: bytes) -> bytes:
+    if b"+" in raw:
+        raw = raw.replace(b"+", b" ")
+    return unquote_to_bytes(raw) if b"%" in raw else raw
+
+
+def _utf8(name: str, value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError as fault:
+        raise InvalidInput(name, f"must be UTF-8, byte {fault.start} is not") from None
+
+
+def _sized_id(name: str, value: bytes) -> bytes:
+    if len(value) > MAX_ID_BYTES:
+        raise TooLong(name, f"must be 1 to {MAX_ID_BYTES} bytes, {len(value)} were sent")
+    if not value:
+        raise InvalidInput(name, f"must be 1 to {MAX_ID_BYTES} bytes, 0 were sent")
+    return value
+
+
+def _text_id(name: str, value: bytes) -> bytes:
+    _utf8(name, value)
+    return _sized_id(name, value)

@@ -1,0 +1,42 @@
+"""What a deployment may choose about HTTP, and the limits that it may not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+OnStale = Literal["serve", "refuse"]
+
+MAX_FORM_BYTES = 256 * 1024
+"""A form: a thousand ids of 64 bytes, percent-encoded, fit; official SDKs send up to 8 kB."""
+MAX_JSON_BYTES = 16 * 1024 * 1024
+"""A JSON body: 10,000 pairs of the longest ids, each byte escaped as \\u00XX, fit."""
+MAX_FIELDS = 4_096
+"""Fields of one form or query string."""
+BODY_DEADLINE_S = 10.0
+"""The whole body must have come by then; a slow sender costs its own connection only."""
+IDLE_CONNECTION_S = 75.0
+"""A connection without a (complete) request head is closed after this; longer than the usual proxy's own limit."""
+MIN_WAIT_MS = 100
+"""How long a check that demands a Revision waits for it."""
+MIN_POLL_S = 0.002
+"""How often it looks meanwhile; one look is a read of memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HttpOptions:
+    """How this node serves HTTP."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    """0 takes a free one."""
+    reuse_port: bool = False
+    """Whether others may hold the port with SO_REUSEPORT, as a supervisor does to keep it over a restart."""
+    max_staleness_ms: int = 0
+    """Facts older than this are too old for a check; 0 sets no bound."""
+    on_stale: OnStale = "serve"
+    """What a check does past `max_staleness_ms`: answer all the same, or 503."""
+    ack_timeout_ms: int = 1_000
+    """How long a write waits to be effective before it answers `pending`."""
+    access_log: bool = True
+    """One line a request: method, path without its query, status, time."""

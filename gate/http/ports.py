@@ -1,0 +1,231 @@
+"""What HTTP needs of the world: a Replica to read, a store to write, a way to wait until a write is effective.
+
+The store and the Replica satisfy these Protocols by their shape; nothing here is implemented here. `Deps` carries them,
+with the node's options, into every endpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from gate.clock import wall_ms
+from gate.core.model import AppFacts, ListKind
+from gate.core.revision import Position, Revision
+from gate.core.verdict import Verdict, Word
+from gate.http.options import HttpOptions
+
+Applied = Literal["all", "node", "pending"]
+
+
+class Board(Protocol):
+    """How fresh this node's facts are."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether the Replica has caught up with the heads it saw at start."""
+        ...
+
+    @property
+    def stale_ms(self) -> int:
+        """For how long nobody has known the facts to be complete; 0 while fresh."""
+        ...
+
+
+class AppView(Protocol):
+    """One App's facts at one moment."""
+
+    @property
+    def facts(self) -> AppFacts:
+        """The App's settings."""
+        ...
+
+    def verdict(self, sender: bytes, recipient: bytes, /) -> Verdict:
+        """May the one message the other, now?"""
+        ...
+
+    def words(self, pairs: Iterable[Sequence[bytes]], /) -> Sequence[Word]:
+        """Words for (ignored, sender, recipient) triples, in order, all of one commit."""
+        ...
+
+    def words_to(self, sender: bytes, recipients: Iterable[bytes], /) -> Sequence[Word]:
+        """Words for one sender and many recipients, in order, all of one commit."""
+        ...
+
+    def explain(self, sender: bytes, recipient: bytes, /) -> dict[str, Any]:
+        """Every rule with the facts it looked at, fit for JSON."""
+        ...
+
+
+class Replica(Protocol):
+    """This node's copy of the facts; synchronous. Methods raise `ReplicaError` while there is none."""
+
+    @property
+    def partitions(self) -> int:
+        """How many Partitions the deployment has."""
+        ...
+
+    def app(self, app_key: str, /) -> AppView | None:
+        """The App at its newest committed facts, or None if there is no such App."""
+        ...
+
+    def applied(self, partition: int, /) -> Position | None:
+        """How far this Partition's Changelog is applied."""
+        ...
+
+    def applied_all(self) -> Sequence[Revision]:
+        """One Revision a Partition, of those that have a history."""
+        ...
+
+    def board(self) -> Board:
+        """The live status."""
+        ...
+
+    def reaches(self, revisions: Sequence[Revision], /) -> bool | None:
+        """Whether all these Revisions are applied; None where they belong to another history."""
+        ...
+
+
+class Written(Protocol):
+    """What a write returns; passed on to the Acknowledger."""
+
+    @property
+    def revisions(self) -> tuple[Revision, ...]:
+        """Where the write stands in each Changelog that it touched."""
+        ...
+
+
+class Timed(Protocol):
+    """A Ban or a Mute, as a page lists it."""
+
+    @property
+    def user(self) -> bytes: ...
+    @property
+    def until_ms(self) -> int: ...
+    @property
+    def why(self) -> str: ...
+    @property
+    def by(self) -> str: ...
+
+
+class Entry(Protocol):
+    """One entry of a list, as a page lists it."""
+
+    @property
+    def member(self) -> bytes: ...
+    @property
+    def until_ms(self) -> int: ...
+
+
+class Penalties(Protocol):
+    """Bans, or Mutes: both refuse Users until a moment."""
+
+    async def impose(
+        self, app_key: str, users: Sequence[bytes], until_ms: int, now_ms: int, why: str = "", by: str = ""
+    ) -> Written:
+        """Impose on all these Users; a later one replaces the earlier."""
+        ...
+
+    async def lift(self, app_key: str, users: Sequence[bytes], now_ms: int) -> Written:
+        """Lift from all these Users."""
+        ...
+
+    async def page(self, app_key: str, now_ms: int, offset: int, count: int) -> Sequence[Timed]:
+        """Those in force, the latest end first."""
+        ...
+
+
+class Lists(Protocol):
+    """Blacklists, Whitelists and the switch between them."""
+
+    async def add(
+        self,
+        app_key: str,
+        kind: ListKind,
+        owner: bytes,
+        members: Sequence[bytes],
+        until_ms: int,
+        now_ms: int,
+        ceiling: int,
+    ) -> Written:
+        """Add all or, past the ceiling, none (`ListFull`)."""
+        ...
+
+    async def remove(
+        self, app_key: str, kind: ListKind, owner: bytes, members: Sequence[bytes], now_ms: int
+    ) -> Written:
+        """Remove these members, listed or not."""
+        ...
+
+    async def page(
+        self, app_key: str, kind: ListKind, owner: bytes, now_ms: int, before: int | None, count: int
+    ) -> tuple[Sequence[Entry], int | None]:
+        """Entries newest first, and where the next page begins."""
+        ...
+
+    async def switch(self, app_key: str, users: Sequence[bytes], on: bool, now_ms: int) -> Written:
+        """Switch these Users' whitelists on or off."""
+        ...
+
+    async def switches(self, app_key: str, users: Sequence[bytes]) -> Sequence[bool]:
+        """Whether each User's whitelist is on."""
+        ...
+
+
+class Nonces(Protocol):
+    """Nonces seen, for Apps with `strict_signature`."""
+
+    async def spend(self, app_key: str, nonce: str, ttl_ms: int) -> bool:
+        """True the first time within `ttl_ms`, False after that."""
+        ...
+
+
+class Store(Protocol):
+    """Redis, behind one method a noun."""
+
+    @property
+    def bans(self) -> Penalties: ...
+    @property
+    def mutes(self) -> Penalties: ...
+    @property
+    def lists(self) -> Lists: ...
+    @property
+    def nonces(self) -> Nonces: ...
+
+
+class Acknowledger(Protocol):
+    """Waits until a write is effective."""
+
+    async def wait(self, written: Written, timeout_ms: int) -> Applied:
+        """How far the write got within the time."""
+        ...
+
+
+def _nothing_missing() -> list[str]:
+    return []
+
+
+def _count_nothing(*_: object) -> None:
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deps:
+    """Everything an endpoint may reach for."""
+
+    replica: Replica
+    store: Store
+    acks: Acknowledger
+    options: HttpOptions = field(default_factory=HttpOptions)
+    roles_missing: Callable[[], list[str]] = _nothing_missing
+    """Names of the roles on this node that do not answer."""
+    metrics_text: Callable[[], bytes] = bytes
+    """The Prometheus exposition."""
+    count_request: Callable[[str, int, float], None] = _count_nothing
+    """(group of endpoints, status, seconds), once a request."""
+    count_applied: Callable[[str, float], None] = _count_nothing
+    """(all, node or pending; milliseconds waited), once a write."""
+    count_verdicts: Callable[[Mapping[str, int]], None] = _count_nothing
+    """How often each word was answered, once a request that checked."""
+    now_ms: Callable[[], int] = wall_ms

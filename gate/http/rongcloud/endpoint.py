@@ -1,0 +1,36 @@
+"""What an endpoint of this API is, and how its answer is made."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from aiohttp import web
+
+from gate.http.calls import APPLIED, REVISION, Call
+from gate.http.forms import Form
+from gate.http.ports import Written
+from gate.http.replies import json_reply
+
+MAX_IDS = 20
+"""Ids that one call may name."""
+
+
+class Success(NamedTuple):
+    """A good answer: its fields beside the code, and the write that it stands for, if any."""
+
+    fields: dict[str, object] = {}  # noqa: RUF012  # never written to
+    written: Written | None = None
+
+
+Endpoint = Callable[[Call, Form], Awaitable[Success]]
+
+
+async def answer(endpoint: Endpoint, call: Call) -> web.Response:
+    """Run the endpoint; a write is answered once it is effective."""
+    success = await endpoint(call, await call.form())
+    headers = None
+    if success.written is not None:
+        revision, applied = await call.effective(success.written)
+        headers = {REVISION: revision, APPLIED: applied}
+    return json_reply({"code": 200, **success.fields}, headers=headers)

@@ -1,0 +1,39 @@
+"""The listening server: started by the `http` role, drained on SIGTERM."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from gate.http.app import make_app
+from gate.http.options import IDLE_CONNECTION_S
+from gate.http.ports import Deps
+
+
+class HttpServer:
+    """A running server."""
+
+    def __init__(self, runner: web.AppRunner, host: str, port: int) -> None:
+        self._runner = runner
+        self.host = host
+        self.port = port
+
+    async def drain(self, timeout_s: float) -> None:
+        """Stop accepting, let requests in flight finish for up to `timeout_s`, close."""
+        # aiohttp takes this time when the runner is made; the drain's own is known only now.
+        self._runner._shutdown_timeout = timeout_s
+        await self._runner.cleanup()
+
+
+async def serve_http(deps: Deps) -> HttpServer:
+    """Listen on `deps.options.host` and `port` (0: a free one). `OSError` if it can't be had."""
+    options = deps.options
+    # aiohttp's own access log would print query strings.
+    runner = web.AppRunner(make_app(deps), access_log=None, keepalive_timeout=IDLE_CONNECTION_S)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, options.host, options.port, reuse_port=options.reuse_port or None).start()
+    except OSError:
+        await runner.cleanup()
+        raise
+    port: int = runner.addresses[0][1]
+    return HttpServer(runner, options.host, port)

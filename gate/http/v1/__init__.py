@@ -1,0 +1,15 @@
+"""`/v1/*`: what RongCloud's API lacks. JSON in and out, HTTP Basic with App key and secret or the same signature.
+
+Every mistake of a request is named at once where that is possible. An endpoint takes the call and returns what its
+answer holds, or a write that is answered once it is effective.
+"""
+
+from __future__ import annotations
+
+from gate.http.v1 import check, lists, penalties
+from gate.http.v1.endpoint import Endpoint
+
+ENDPOINTS: dict[tuple[str, str], Endpoint] = {**check.ENDPOINTS, **penalties.ENDPOINTS, **lists.ENDPOINTS}
+"""By path and method."""
+
+__all__ = ["ENDPOINTS", "Endpoint"]

@@ -1,0 +1,122 @@
+"""`/v1/check` and `/v1/explain`: may A message B? Answered from this node's Replica; Redis is never asked.
+
+A denial is an answer, hence 200. The batch form is the fast one: ids are turned to bytes and measured by the list, and
+all its words come from one commit; 1,000 pairs take about two milliseconds. Ids in a query string are percent-encoded
+bytes of any kind; in JSON they are as `ids.py` says.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from itertools import chain, repeat
+from typing import cast
+
+from gate.core.ids import MAX_ID_BYTES
+from gate.core.verdict import Word
+from gate.errors import InvalidInput
+from gate.http.calls import Call
+from gate.http.ports import AppView
+from gate.http.v1.endpoint import Endpoint
+from gate.http.v1.fresh import demanded, freshness, freshness_of
+from gate.http.v1.ids import loose_id_bytes
+
+MAX_PAIRS = 10_000
+"""Of one batch: some 10 ms of this process, which serves others too."""
+
+_SHAPES = 'must be {"pairs": [[from, to], …]} or {"from": id, "to": [id, …]}'
+
+
+async def check(call: Call) -> dict[str, object]:
+    """`GET ?from=&to=[&min=]` → allowed, verdict, until, revision, stale_ms."""
+    query = call.query()
+    sender, recipient = query.raw_user("from"), query.raw_user("to")
+    view = await demanded(call, query.text("min"))
+    fresh = freshness_of(call, (sender, recipient))
+    verdict = view.verdict(sender, recipient)
+    call.deps.count_verdicts({verdict.word: 1})
+    return {
+        "allowed": verdict.allowed,
+        "verdict": verdict.word,
+        "until": verdict.until_ms,
+        "revision": fresh.revision,
+        "stale_ms": fresh.stale_ms,
+    }
+
+
+async def check_batch(call: Call) -> dict[str, object]:
+    """`POST` up to 10,000 pairs, or one sender and as many recipients → verdicts in order."""
+    body = await call.json()
+    minimum = body.get("min")
+    if not (minimum is None or isinstance(minimum, str)):
+        raise InvalidInput("min", "must be a Revision as an answer gave it")
+    ask = _question(body)
+    view = await demanded(call, minimum)
+    fresh = freshness(call)
+    words = ask(view)
+    call.deps.count_verdicts(Counter(words))
+    return {"verdicts": words, "revision": fresh.revision, "stale_ms": fresh.stale_ms}
+
+
+async def explain(call: Call) -> dict[str, object]:
+    """`GET ?from=&to=[&min=]` → every rule with the facts it looked at."""
+    query = call.query()
+    sender, recipient = query.raw_user("from"), query.raw_user("to")
+    view = await demanded(call, query.text("min"))
+    fresh = freshness_of(call, (sender, recipient))
+    return {**view.explain(sender, recipient), "revision": fresh.revision, "stale_ms": fresh.stale_ms}
+
+
+def _question(body: dict[str, object]) -> Callable[[AppView], Sequence[Word]]:
+    """What to ask of the view, once there is one."""
+    if "pairs" in body:
+        if "from" in body or "to" in body:
+            raise InvalidInput("pairs", "must not come together with from and to")
+        senders, recipients = pair_ids(_many(body["pairs"], "pairs"))
+        return lambda view: view.words(zip(repeat(b""), senders, recipients))
+    if "from" in body and "to" in body:
+        sender = loose_id_bytes(body["from"], "from")
+        many = many_ids(_many(body["to"], "to"), "to[{}]".format)
+        return lambda view: view.words_to(sender, many)
+    raise InvalidInput("body", _SHAPES)
+
+
+def _many(value: object, parameter: str) -> list[object]:
+    if not isinstance(value, list):
+        raise InvalidInput(parameter, "must be an array")
+    if len(value) > MAX_PAIRS:
+        raise InvalidInput(parameter, f"must hold at most {MAX_PAIRS}, {len(value)} were sent")
+    return value
+
+
+def pair_ids(pairs: list[object]) -> tuple[list[bytes], list[bytes]]:
+    """Senders and recipients of `[from, to]` or `{"from", "to"}` pairs."""
+    plain = set(map(type, pairs)) <= {list} and set(map(len, cast("list[list[object]]", pairs))) <= {2}
+    both = cast("list[list[object]]", pairs) if plain else [_pair(pair, index) for index, pair in enumerate(pairs)]
+    ids = many_ids(list(chain.from_iterable(both)), lambda index: f"pairs[{index // 2}][{index % 2}]")
+    return ids[::2], ids[1::2]
+
+
+def _pair(pair: object, index: int) -> list[object]:
+    if isinstance(pair, dict) and "from" in pair and "to" in pair:
+        return [pair["from"], pair["to"]]
+    if isinstance(pair, list) and len(pair) == 2:
+        return pair
+    raise InvalidInput(f"pairs[{index}]", 'must be [from, to] or {"from": id, "to": id}')
+
+
+def many_ids(values: list[object], name: Callable[[int], str]) -> list[bytes]:
+    """Ids as bytes. Strings alone, the usual case, are turned and measured without a step of Python for each."""
+    if set(map(type, values)) <= {str}:
+        ids = list(map(str.encode, cast("list[str]", values)))
+        sizes = list(map(len, ids))
+        if not sizes or (min(sizes) >= 1 and max(sizes) <= MAX_ID_BYTES):
+            return ids
+    return [loose_id_bytes(value, name(index)) for index, value in enumerate(values)]
+
+
+ENDPOINTS: dict[tuple[str, str], Endpoint] = {
+    ("/v1/check", "GET"): check,
+    ("/v1/check", "POST"): check_batch,
+    ("/v1/explain", "GET"): explain,
+}

@@ -1,0 +1,104 @@
+"""`/v1/bans` and `/v1/mutes`: POST imposes, DELETE lifts, GET lists those in force, the latest end first.
+
+Unlike `/user/block.json` these take an end to the millisecond or none at all, a reason, and who did it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import msgspec
+
+from gate.core.model import FOREVER_MS
+from gate.errors import InvalidInput
+from gate.http.calls import Call
+from gate.http.ports import Penalties, Store, Written
+from gate.http.v1.endpoint import Endpoint, read_as, refuse_if_any
+from gate.http.v1.ends import end_ms
+from gate.http.v1.ids import IdJson, id_json, ids_bytes
+
+MAX_USERS = 1_000
+"""Users that one call may name: one script a Partition, each of some milliseconds at the most."""
+MAX_REASON_CHARS = 512
+MAX_ACTOR_CHARS = 128
+MAX_PAGE = 1_000
+MAX_OFFSET = 1_000_000
+
+Family = Callable[[Store], Penalties]
+
+
+class Imposing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whom, until when (exactly one of `until`, `seconds`, `permanent`), why and by whom."""
+
+    users: list[IdJson]
+    until: int | None = None
+    seconds: int | None = None
+    permanent: bool = False
+    reason: str = ""
+    actor: str = ""
+
+
+class Lifting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whom."""
+
+    users: list[IdJson]
+
+
+async def impose(call: Call, family: Family) -> Written:
+    """A later Ban or Mute replaces the earlier one, longer or shorter."""
+    body = await read_as(call, Imposing)
+    problems: list[InvalidInput] = []
+    users = ids_bytes(body.users, "users", MAX_USERS, problems)
+    until_ms = end_ms(body.until, body.seconds, body.permanent, call.now_ms, problems)
+    if until_ms is None:
+        problems.append(InvalidInput("until", "is required, or seconds, or permanent"))
+    for name, text, most in (("reason", body.reason, MAX_REASON_CHARS), ("actor", body.actor, MAX_ACTOR_CHARS)):
+        if len(text) > most:
+            problems.append(InvalidInput(name, f"must be at most {most} characters, {len(text)} were sent"))
+    refuse_if_any(problems)
+    return await family(call.deps.store).impose(
+        call.app_key, users, until_ms or 0, call.now_ms, body.reason, body.actor
+    )
+
+
+async def lift(call: Call, family: Family) -> Written:
+    """Lifting what was never imposed is no error."""
+    body = await read_as(call, Lifting)
+    problems: list[InvalidInput] = []
+    users = ids_bytes(body.users, "users", MAX_USERS, problems)
+    refuse_if_any(problems)
+    return await family(call.deps.store).lift(call.app_key, users, call.now_ms)
+
+
+async def page(call: Call, family: Family, name: str) -> dict[str, object]:
+    """`until` null means without end."""
+    query = call.query()
+    offset = query.whole("offset", 0, MAX_OFFSET, default=0)
+    count = query.whole("count", 1, MAX_PAGE, default=MAX_PAGE)
+    found = await family(call.deps.store).page(call.app_key, call.now_ms, offset, count)
+    return {
+        name: [
+            {
+                "user": id_json(one.user),
+                "until": one.until_ms if one.until_ms < FOREVER_MS else None,
+                "reason": one.why,
+                "actor": one.by,
+            }
+            for one in found
+        ]
+    }
+
+
+def _endpoints(name: str, family: Family) -> dict[tuple[str, str], Endpoint]:
+    return {
+        (f"/v1/{name}", "POST"): partial(impose, family=family),
+        (f"/v1/{name}", "DELETE"): partial(lift, family=family),
+        (f"/v1/{name}", "GET"): partial(page, family=family, name=name),
+    }
+
+
+ENDPOINTS: dict[tuple[str, str], Endpoint] = {
+    **_endpoints("bans", lambda store: store.bans),
+    **_endpoints("mutes", lambda store: store.mutes),
+}
