@@ -11,9 +11,11 @@ and so that anything else that escapes is known to be a bug.
     │   └── AppUnknown
     ├── Refused                 well-formed, but the state forbids it
     │   ├── AppExists
+    │   ├── UserDeactivated     the User may not be banned or muted any more; nothing of the call was written
     │   └── ListFull            a list would pass the App's ceiling; nothing was added
     ├── Unavailable             something that this needs is away; safe to repeat
     │   └── StoreUnavailable    Redis is away; `outcome` says whether the write may still land
+    ├── CannotStart             the service can't run here: a port in use, a directory that can't be written
     ├── Stale                   this Replica is older than the caller demands
     └── ReplicaError            the Replica file cannot be used
         ├── ReplicaMissing      there is none here (yet)
@@ -71,6 +73,15 @@ class AppExists(Refused):
     """An App with this key is there already."""
 
 
+class UserDeactivated(Refused):
+    """Users of the call are deactivated; `users` names them."""
+
+    def __init__(self, users: Sequence[bytes]) -> None:
+        named = ", ".join(user.decode("utf-8", "backslashreplace") for user in users[:10])
+        super().__init__(f"deactivated: {named}")
+        self.users = list(users)
+
+
 class ListFull(Refused):
     """The list would pass its ceiling; nothing of the call was added."""
 
@@ -91,6 +102,10 @@ class StoreUnavailable(Unavailable):
     def __init__(self, problem: str, outcome: Outcome = "not-written") -> None:
         super().__init__(problem)
         self.outcome: Outcome = outcome
+
+
+class CannotStart(GateError):
+    """The service can't run here; the text is one line that says why and what to do."""
 
 
 class Stale(GateError):

@@ -1,0 +1,123 @@
+"""Apps: their credentials and settings, in Partition 0.
+
+A change is optimistic: the script compares with what the caller read, so that of two operators neither undoes the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from gate.core.codec import pack_app, unpack_app
+from gate.core.ids import app_key as checked_app_key
+from gate.core.model import AppFacts
+from gate.core.partition import APPS_PARTITION
+from gate.errors import AppExists, AppUnknown, StoreUnavailable
+from gate.store import keys, scripts
+from gate.store.link import Link, LinkLost, ReplyError
+from gate.store.writing import Step, Writer, Written
+
+MAX_UPDATE_TRIES = 20
+"""Each failed try means that another operator's change went in."""
+SCAN_COUNT = 1_000
+DELETE_BATCH = 500
+
+
+class Apps:
+    """Creates, changes, reads and removes Apps. Every method raises `StoreUnavailable`."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    async def create(self, facts: AppFacts, now_ms: int) -> Written:
+        """Write a new App. Raises `AppExists`."""
+        written = await self._put(facts, b"", now_ms)
+        if isinstance(written, bytes):
+            raise AppExists(f"there is an App with the key {facts.key!r} already")
+        return written
+
+    async def put(self, facts: AppFacts, now_ms: int) -> Written:
+        """Replace an App, whatever it is now. Raises `AppUnknown`."""
+        written = await self._put(facts, "*", now_ms)
+        if isinstance(written, bytes):
+            raise _unknown(facts.key)
+        return written
+
+    async def update(
+        self, app_key: str, mutate: Callable[[AppFacts], AppFacts], now_ms: int
+    ) -> tuple[AppFacts, Written]:
+        """Replace an App by `mutate` of it, which is called anew if somebody else was quicker. Raises `AppUnknown`."""
+        packed = await self._get(app_key)
+        for _ in range(MAX_UPDATE_TRIES):
+            facts = mutate(unpack_app(packed))
+            written = await self._put(facts, packed, now_ms)
+            if not isinstance(written, bytes):
+                return facts, written
+            if not written:
+                raise _unknown(app_key)
+            packed = written
+        raise StoreUnavailable(f"the App {app_key!r} was changed by others {MAX_UPDATE_TRIES} times meanwhile")
+
+    async def get(self, app_key: str) -> AppFacts:
+        """Read an App. Raises `AppUnknown`."""
+        return unpack_app(await self._get(app_key))
+
+    async def list(self) -> list[AppFacts]:
+        """All Apps, by key."""
+        (rows,) = await self._writer.client.read(("HVALS", keys.apps()))
+        return sorted((unpack_app(row) for row in rows), key=lambda facts: facts.key)
+
+    async def remove(self, app_key: str, now_ms: int) -> Written:
+        """Remove an App and all facts of its Users. Safe to repeat after an interruption; an unknown App is fine.
+
+        Facts that are written to it meanwhile may stay behind; so stop its callers first, or repeat.
+        """
+        step = Step(APPS_PARTITION, scripts.APP_REMOVE, [keys.apps()], [])
+        written, _ = await self._writer.write(checked_app_key(app_key), [step], now_ms)
+        link = await self._writer.client.open_dedicated()
+        try:
+            await self._purge(link, app_key)
+        except LinkLost as loss:
+            raise StoreUnavailable(str(loss), "unknown") from None
+        finally:
+            await link.aclose()
+        return written
+
+    async def _get(self, app_key: str) -> bytes:
+        (packed,) = await self._writer.client.read(("HGET", keys.apps(), app_key))
+        if packed is None:
+            raise _unknown(app_key)
+        assert isinstance(packed, bytes)
+        return packed
+
+    async def _put(self, facts: AppFacts, present: bytes | Literal["*"], now_ms: int) -> Written | bytes:
+        """What the App is now, as bytes, if that is not `present`."""
+        step = Step(APPS_PARTITION, scripts.APP_PUT, [keys.apps()], [pack_app(facts), present])
+        written, (reply,) = await self._writer.write(checked_app_key(facts.key), [step], now_ms)
+        return bytes(reply[1]) if reply[0] == b"differs" else written
+
+    async def _purge(self, link: Link, app_key: str) -> None:
+        deadline_ms = self._writer.client.deadline_ms
+        doomed = [
+            key
+            for partition in range(self._writer.partitions)
+            for key in (keys.bans(partition, app_key), keys.mutes(partition, app_key))
+        ]
+        cursor = b"0"
+        while True:
+            command = ("SCAN", cursor, "MATCH", keys.app_glob(app_key), "COUNT", SCAN_COUNT)
+            (reply,) = await link.exchange([command], deadline_ms)
+            if isinstance(reply, ReplyError):
+                raise StoreUnavailable(f"the server refused: {reply}", "unknown")
+            cursor, found = reply
+            doomed += [key for key in found if (parsed := keys.parse(key)) and parsed.app == app_key]
+            while doomed and (cursor == b"0" or len(doomed) >= DELETE_BATCH):
+                # One command a key: in a Cluster each lies in a slot of its own.
+                await link.exchange([("UNLINK", key) for key in doomed[:DELETE_BATCH]], deadline_ms)
+                del doomed[:DELETE_BATCH]
+            if cursor == b"0":
+                return
+
+
+def _unknown(app_key: str) -> AppUnknown:
+    return AppUnknown(f"there is no App with the key {app_key!r}")

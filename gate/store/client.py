@@ -1,0 +1,144 @@
+"""The way to the server: deadlines, failing fast while it is away, and what its errors mean.
+
+Every call has a deadline. Once one was missed, or a connection refused, calls fail at once with `StoreUnavailable` while a
+probe in the background tries a fresh connection every `PROBE_EVERY_MS`; only its success lets commands through again. So a
+Redis that hangs costs one caller one deadline, not every caller one.
+
+A connection that the server merely closed is opened anew by the next call. A write whose answer never came has the outcome
+"unknown"; one that was never sent, or that the server refused, "not-written".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Sequence
+
+from gate.errors import Outcome, StoreUnavailable
+from gate.store.address import Address
+from gate.store.link import Command, Link, LinkLost, Reply, ReplyError, open_link
+from gate.store.scripts import Call
+
+PROBE_EVERY_MS = 250
+"""Short enough that service is back within half a second of Redis; each probe is one connection and one PING."""
+
+_AWAY = re.compile(
+    # Redis 6.2 wraps what a command in a script answered: "ERR Error running script …: -OOM command not allowed …".
+    r"(?:^|-)(LOADING|READONLY|MISCONF|OOM|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|NOAUTH|WRONGPASS|NOPERM)\b"
+)
+
+
+class Client:
+    """Shared by all of a process's callers on one loop. `aclose` when done."""
+
+    def __init__(self, address: Address, deadline_ms: int, connect_ms: int) -> None:
+        self.address = address
+        self.deadline_ms = deadline_ms
+        self._connect_ms = connect_ms
+        self._link: Link | None = None
+        self._connecting = asyncio.Lock()
+        self._away: str = ""
+        self._probe: asyncio.Task[None] | None = None
+
+    async def read(self, *commands: Command) -> list[Reply]:
+        """Pipeline commands that change nothing. Raises `StoreUnavailable`."""
+        replies = await self._exchange(commands, "not-written")
+        for reply in replies:
+            raise_if_error(reply)
+        return replies
+
+    async def query(self, call: Call) -> Reply:
+        """Run a script that changes nothing. Raises `StoreUnavailable`."""
+        return (await self._run_scripts([call], "not-written"))[0]
+
+    async def write(self, calls: Sequence[Call], behind: Call | None = None) -> list[Reply]:
+        """Run scripts in one pipeline; `behind` is run after all of them, on the same connection, and replies last.
+
+        Raises `StoreUnavailable`: with the outcome "unknown" also if only some of several scripts ran.
+        """
+        return await self._run_scripts([*calls, behind] if behind else calls, "unknown", rerun_last=behind is not None)
+
+    async def open_dedicated(self, on_push: Callable[[list[Reply]], None] | None = None) -> Link:
+        """A Link of the caller's own, for commands that block or answer at length. Raises `StoreUnavailable`."""
+        try:
+            return await open_link(self.address, self._connect_ms, on_push)
+        except LinkLost as loss:
+            raise StoreUnavailable(str(loss)) from None
+
+    async def aclose(self) -> None:
+        """Close the connection and end the probe."""
+        self._away = "the store was closed"
+        if self._probe is not None:
+            self._probe.cancel()
+            await asyncio.gather(self._probe, return_exceptions=True)
+        if self._link is not None:
+            await self._link.aclose()
+
+    async def _run_scripts(
+        self, calls: Sequence[Call], outcome_if_sent: Outcome, rerun_last: bool = False
+    ) -> list[Reply]:
+        replies = await self._exchange([call.by_sha for call in calls], outcome_if_sent)
+        missing = {at for at, reply in enumerate(replies) if is_noscript(reply)}
+        if missing:
+            # What is run behind the others must come after the last of them.
+            again = sorted(missing | {len(calls) - 1} if rerun_last else missing)
+            late = await self._exchange([calls[at].by_source for at in again], outcome_if_sent)
+            for at, reply in zip(again, late, strict=True):
+                replies[at] = reply
+        some_ran = len(calls) > 1 and not all(isinstance(reply, ReplyError) for reply in replies)
+        for reply in replies:
+            raise_if_error(reply, outcome_if_sent if some_ran else "not-written")
+        return replies
+
+    async def _exchange(self, commands: Sequence[Command], outcome_if_sent: Outcome) -> list[Reply]:
+        try:
+            link = self._link if self._link is not None and self._link.is_open else await self._connected()
+            return await link.exchange(commands, self.deadline_ms)
+        except LinkLost as loss:
+            self._note_loss(str(loss))
+            raise StoreUnavailable(str(loss), outcome_if_sent if loss.was_sent else "not-written") from None
+
+    async def _connected(self) -> Link:
+        if self._away:
+            raise LinkLost(self._away, was_sent=False)
+        async with self._connecting:
+            if self._away:  # whoever held the lock found out
+                raise LinkLost(self._away, was_sent=False)
+            if self._link is None or not self._link.is_open:
+                self._link = await open_link(self.address, self._connect_ms)
+            return self._link
+
+    def _note_loss(self, problem: str) -> None:
+        """Fail fast from now on, until the probe gets through."""
+        if self._away:
+            return
+        self._away = problem
+        self._probe = asyncio.get_running_loop().create_task(self._probe_until_back())
+
+    async def _probe_until_back(self) -> None:
+        while True:
+            try:
+                link = await open_link(self.address, self._connect_ms)
+            except LinkLost as loss:
+                self._away = str(loss)
+                await asyncio.sleep(PROBE_EVERY_MS / 1000)
+                continue
+            if self._link is not None and self._link.is_open:  # someone was connecting just when another call failed
+                await link.aclose()
+            else:
+                self._link = link
+            self._away = ""
+            return
+
+
+def is_noscript(reply: Reply) -> bool:
+    """Whether the server does not know the script; nothing ran."""
+    return isinstance(reply, ReplyError) and str(reply).startswith("NOSCRIPT")
+
+
+def raise_if_error(reply: Reply, outcome: Outcome = "not-written") -> None:
+    """Turn an error reply into what it means: the server can't serve now, or there is a bug, which escapes as it is."""
+    if isinstance(reply, ReplyError):
+        if _AWAY.search(str(reply)):
+            raise StoreUnavailable(f"the server refused: {reply}", outcome)
+        raise reply

@@ -1,0 +1,117 @@
+"""Every key that Gate has in Redis, and every field of those that are hashes. No other file spells one.
+
+The hash tag `{partition}` keeps all keys of one script in one Redis Cluster slot. An id is always the last part of a key, so
+that any bytes are safe in it: what precedes it holds no more colons than the patterns below say.
+
+    gate:{p}:meta                  hash    epoch, seq, tip; in Partition 0 also partitions, schema
+    gate:{p}:log                   stream  the Changelog, entry ids <seq>-0
+    gate:{0}:apps                  hash    App key -> App, JSON
+    gate:{p}:user:<app>:<id>       hash    a User's facts, fields below; absent if there are none
+    gate:{p}:black:<app>:<id>      zset    Blacklist of an owner: member -> order, newest highest
+    gate:{p}:black-ends:<app>:<id> zset    of those entries that end: member -> until, ms
+    gate:{p}:white:<app>:<id>      zset    Whitelist, likewise
+    gate:{p}:white-ends:<app>:<id> zset    likewise
+    gate:{p}:bans:<app>            zset    User -> until, ms
+    gate:{p}:mutes:<app>           zset    User -> until, ms
+    gate:nodes                     zset    node id -> end of its lease, ms on the server's clock
+    gate:applied                   channel what each node has applied
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from gate.core.model import ListKind
+
+NODES = b"gate:nodes"
+APPLIED_CHANNEL = b"gate:applied"
+
+META_EPOCH, META_SEQ, META_TIP = b"epoch", b"seq", b"tip"
+META_PARTITIONS, META_SCHEMA = b"partitions", b"schema"
+SCHEMA_VERSION = b"1"
+
+BANNED_UNTIL, BANNED_WHY, BANNED_BY = b"b", b"bw", b"bb"
+MUTED_UNTIL, MUTED_WHY, MUTED_BY = b"m", b"mw", b"mb"
+DEACTIVATED_AT, REGISTERED_AT = b"d", b"r"
+WHITELIST_ON = b"w"
+TOKENS_VALID_FROM = b"v"
+
+LIST_WORD = {ListKind.BLACKLIST: "black", ListKind.WHITELIST: "white"}
+
+_APP_KEY = r"[A-Za-z0-9_-]{1,32}"
+_USER_KEY = rf"(user|black|black-ends|white|white-ends):({_APP_KEY}):(.{{1,64}})"
+
+PATTERNS: list[str] = [
+    r"gate:\{\d{1,4}\}:(meta|log)",
+    r"gate:\{0\}:apps",
+    rf"gate:\{{\d{{1,4}}\}}:(bans|mutes):{_APP_KEY}",
+    rf"gate:\{{\d{{1,4}}\}}:{_USER_KEY}",
+    r"gate:nodes",
+]
+"""Regexes (DOTALL, from end to end) that every key matches one of; what a leak audit holds a Redis against."""
+
+ALL_PARTITIONS_GLOB = b"gate:{*}:*"
+ENDS_GLOB = b"gate:{*}:*-ends:*"
+
+_PARSED = re.compile(rf"gate:\{{(\d{{1,4}})\}}:{_USER_KEY}".encode(), re.DOTALL)
+
+
+class UserKey(NamedTuple):
+    """What a key that belongs to one User says. `noun` is `user`, `black`, `black-ends`, `white` or `white-ends`."""
+
+    partition: int
+    noun: str
+    app: str
+    user: bytes
+
+
+def meta(partition: int) -> bytes:
+    """A Partition's epoch, head and tip."""
+    return b"gate:{%d}:meta" % partition
+
+
+def log(partition: int) -> bytes:
+    """A Partition's Changelog."""
+    return b"gate:{%d}:log" % partition
+
+
+def apps() -> bytes:
+    """All Apps, in Partition 0."""
+    return b"gate:{0}:apps"
+
+
+def user(partition: int, app: str, user_id: bytes) -> bytes:
+    """A User's facts."""
+    return b"gate:{%d}:user:%b:%b" % (partition, app.encode(), user_id)
+
+
+def entries(partition: int, kind: ListKind, app: str, owner: bytes) -> bytes:
+    """The entries of one owner's list, by order."""
+    return b"gate:{%d}:%b:%b:%b" % (partition, LIST_WORD[kind].encode(), app.encode(), owner)
+
+
+def ends(partition: int, kind: ListKind, app: str, owner: bytes) -> bytes:
+    """The ends of those entries of one owner's list that have one."""
+    return b"gate:{%d}:%b-ends:%b:%b" % (partition, LIST_WORD[kind].encode(), app.encode(), owner)
+
+
+def bans(partition: int, app: str) -> bytes:
+    """A Partition's banned Users of one App, by end."""
+    return b"gate:{%d}:bans:%b" % (partition, app.encode())
+
+
+def mutes(partition: int, app: str) -> bytes:
+    """A Partition's muted Users of one App, by end."""
+    return b"gate:{%d}:mutes:%b" % (partition, app.encode())
+
+
+def app_glob(app: str) -> bytes:
+    """A SCAN pattern that matches every User's key of one App; ids hold colons, so check each match with `parse`."""
+    return b"gate:{*}:*:%b:*" % app.encode()
+
+
+def parse(key: bytes) -> UserKey | None:
+    """The parts of a key that belongs to one User; None for any other key."""
+    found = _PARSED.fullmatch(key)
+    return UserKey(int(found[1]), found[2].decode(), found[3].decode(), found[4]) if found else None

@@ -1,0 +1,184 @@
+"""One connection to a server, on which any number of callers pipeline at once.
+
+Why not a pool: replies come in the order of commands, so callers can share one connection without waiting for each other,
+and what they send in the same moment travels together. A command that waits (a blocking read) or answers at length (a
+snapshot) takes a Link of its own, so that nobody queues behind it.
+
+A missed deadline closes the Link: a server that hung may answer later, and then nobody would know whose reply it is. From
+then on every exchange fails with `LinkLost`, which says whether the command may have been sent. Used by `client` only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import hiredis
+
+from gate.store.address import Address
+
+Reply = Any
+"""What a server answers: bytes, int, None, a list of these, or a `ReplyError`."""
+Command = Sequence[bytes | str | int]
+
+_NOT_COMPLETE = object()
+
+
+class ReplyError(Exception):
+    """A server's `-ERR …`. A value among replies; the caller decides what it means."""
+
+
+class LinkLost(Exception):
+    """The connection is gone, or did not answer in time. `was_sent`: the command may have been carried out."""
+
+    def __init__(self, problem: str, was_sent: bool) -> None:
+        super().__init__(problem)
+        self.was_sent = was_sent
+
+
+class _Exchange:
+    """Commands on their way: `wanted` replies are still to come."""
+
+    __slots__ = ("arrival", "replies", "wanted")
+
+    def __init__(self, wanted: int, arrival: asyncio.Future[list[Reply]]) -> None:
+        self.wanted = wanted
+        self.arrival = arrival
+        self.replies: list[Reply] = []
+
+
+class Link(asyncio.Protocol):
+    """A connected Link; made by `open_link`. `on_push` receives pub/sub messages."""
+
+    def __init__(self, on_push: Callable[[list[Reply]], None] | None = None) -> None:
+        self._on_push = on_push
+        self._reader = hiredis.Reader(replyError=ReplyError, notEnoughData=_NOT_COMPLETE)
+        self._waiting: deque[_Exchange] = deque()
+        self._transport: asyncio.Transport | None = None
+        self._loss: str = "not connected"
+        self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether an exchange can be begun."""
+        return self._transport is not None
+
+    async def exchange(self, commands: Sequence[Command], deadline_ms: float) -> list[Reply]:
+        """Send commands, wait for all their replies; an error reply is a `ReplyError` in its place. Raises `LinkLost`."""
+        return await self.exchange_packed(pack(commands), len(commands), deadline_ms)
+
+    async def exchange_packed(self, packed: bytes, wanted: int, deadline_ms: float) -> list[Reply]:
+        """As `exchange`, for commands that are packed already."""
+        if self._transport is None:
+            raise LinkLost(self._loss, was_sent=False)
+        loop = asyncio.get_running_loop()
+        exchange = _Exchange(wanted, loop.create_future())
+        self._waiting.append(exchange)
+        self._transport.write(packed)
+        # A plain timer: cheaper than a timeout scope, and the loss is every waiting caller's, not only this one's.
+        timer = loop.call_later(deadline_ms / 1000, self._overdue, deadline_ms)
+        try:
+            return await exchange.arrival
+        finally:
+            timer.cancel()
+
+    async def aclose(self) -> None:
+        """Close, and wait until the socket is gone."""
+        if self._transport is not None:
+            self._lose("closed")
+            await self._closed
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """asyncio: the socket is connected."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """asyncio: bytes arrived."""
+        reader = self._reader
+        reader.feed(data)
+        try:
+            while (reply := reader.gets()) is not _NOT_COMPLETE:
+                self._take(reply)
+        except hiredis.ProtocolError as fault:
+            self._lose(f"the server does not speak RESP: {fault}")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """asyncio: the socket is closed."""
+        self._lose(f"the connection was lost: {exc}" if exc else "the server closed the connection")
+        if not self._closed.done():
+            self._closed.set_result(None)
+
+    def _take(self, reply: Reply) -> None:
+        if self._on_push is not None and isinstance(reply, list) and reply[0] == b"message":
+            self._on_push(reply)
+            return
+        if not self._waiting:
+            self._lose(f"the server said something nobody asked for: {str(reply)[:80]}")
+            return
+        exchange = self._waiting[0]
+        exchange.replies.append(reply)
+        if len(exchange.replies) == exchange.wanted:
+            self._waiting.popleft()
+            if not exchange.arrival.done():  # its caller may have been cancelled
+                exchange.arrival.set_result(exchange.replies)
+
+    def _overdue(self, deadline_ms: float) -> None:
+        self._lose(f"the server did not answer within {deadline_ms:.0f} ms")
+
+    def _lose(self, problem: str) -> None:
+        if self._transport is None:
+            return
+        self._transport.abort()
+        self._transport = None
+        self._loss = problem
+        while self._waiting:
+            arrival = self._waiting.popleft().arrival
+            if not arrival.done():
+                arrival.set_exception(LinkLost(problem, was_sent=True))
+
+
+def pack(commands: Sequence[Command]) -> bytes:
+    """Commands as they travel."""
+    # hiredis's stub asks for a tuple of one; it takes any.
+    return b"".join([hiredis.pack_command(tuple(command)) for command in commands])  # type: ignore[arg-type]
+
+
+async def open_link(address: Address, connect_ms: float, on_push: Callable[[list[Reply]], None] | None = None) -> Link:
+    """Connect, authenticate, choose the database and see a PONG, all within `connect_ms`. Raises `LinkLost`."""
+    try:
+        async with asyncio.timeout(connect_ms / 1000):
+            link = await _connect(address, on_push)
+            try:
+                await _greet(link, address, connect_ms)
+            except BaseException:
+                await link.aclose()
+                raise
+            return link
+    except TimeoutError:
+        raise LinkLost(f"no answer from {address.shown} within {connect_ms:.0f} ms", was_sent=False) from None
+    except OSError as fault:
+        raise LinkLost(f"cannot reach {address.shown}: {fault.strerror or fault}", was_sent=False) from None
+
+
+async def _connect(address: Address, on_push: Callable[[list[Reply]], None] | None) -> Link:
+    loop = asyncio.get_running_loop()
+    if address.path:
+        return (await loop.create_unix_connection(lambda: Link(on_push), address.path))[1]
+    tls = ssl.create_default_context(cafile=address.tls_ca_file or None) if address.tls else None
+    return (await loop.create_connection(lambda: Link(on_push), address.host, address.port, ssl=tls))[1]
+
+
+async def _greet(link: Link, address: Address, deadline_ms: float) -> None:
+    commands: list[Command] = []
+    if address.password:
+        commands.append(("AUTH", address.username or "default", address.password))
+    if address.db:
+        commands.append(("SELECT", address.db))
+    commands.append(("PING",))
+    for reply in await link.exchange(commands, deadline_ms):
+        if isinstance(reply, ReplyError):
+            raise LinkLost(f"{address.shown} answered: {reply}", was_sent=False)

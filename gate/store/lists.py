@@ -1,0 +1,171 @@
+"""Blacklists and Whitelists, and the switch that turns a User's Whitelist on.
+
+Entries keep the order in which they were added; an entry added again keeps its place and takes the new end. An entry that
+has ended counts as absent from the very millisecond; the next addition to its list, or a sweep, takes it off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from gate.core.codec import pack_members
+from gate.core.model import FOREVER_MS, ListKind
+from gate.errors import InvalidInput, ListFull
+from gate.store import keys, scripts
+from gate.store.link import Command, Reply
+from gate.store.writing import MAX_IDS_A_CALL, Step, Writer, Written
+
+MEMBERS_A_CHANGE = 100
+"""So that one Change stays below 7 KB; `CHUNK` in lua/lib/members.lua is the same."""
+MAX_PAGE = 1_000
+
+ADDED = {ListKind.BLACKLIST: "blocked", ListKind.WHITELIST: "admitted"}
+TAKEN_OFF = {ListKind.BLACKLIST: "unblocked", ListKind.WHITELIST: "unadmitted"}
+
+
+class Entry(NamedTuple):
+    """One list entry; `until_ms` is `FOREVER_MS` for one without end."""
+
+    member: bytes
+    until_ms: int
+
+
+class Group(NamedTuple):
+    """Entries to add to one owner's list, all with one end."""
+
+    owner: bytes
+    members: Sequence[bytes]
+    until_ms: int = FOREVER_MS
+
+
+class Lists:
+    """Adds, removes and reads entries. Every method raises `StoreUnavailable`."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    async def add(
+        self,
+        app_key: str,
+        kind: ListKind,
+        owner: bytes,
+        members: Sequence[bytes],
+        until_ms: int,
+        now_ms: int,
+        ceiling: int | None,
+    ) -> Written:
+        """Add entries to one list. Raises `ListFull`, with none added, if it would hold more than `ceiling`."""
+        return await self.add_many(app_key, kind, [Group(owner, members, until_ms)], now_ms, ceiling)
+
+    async def add_many(
+        self, app_key: str, kind: ListKind, groups: Sequence[Group], now_ms: int, ceiling: int | None
+    ) -> Written:
+        """Add entries to the lists of many owners. All or nothing in each Partition: after `ListFull` others may be in."""
+        if sum(len(group.members) for group in groups) > MAX_IDS_A_CALL:
+            raise InvalidInput("members", f"at most {MAX_IDS_A_CALL} in one call")
+        grouped: dict[int, list[Group]] = {}
+        for group in groups:
+            grouped.setdefault(self._writer.partition_of(app_key, group.owner), []).append(group)
+        steps = [self.adding(app_key, kind, partition, some, ceiling) for partition, some in grouped.items()]
+        written, replies = await self._writer.write(app_key, steps, now_ms)
+        for reply in replies:
+            if reply[0] == b"full":
+                raise ListFull(ceiling or 0, reply[1], reply[2])
+        return written
+
+    def adding(
+        self, app_key: str, kind: ListKind, partition: int, groups: Sequence[Group], ceiling: int | None
+    ) -> Step:
+        """The step that adds to lists of one Partition; also what an import sends."""
+        lists: list[bytes] = []
+        args: list[bytes | str | int] = [ADDED[kind], TAKEN_OFF[kind], ceiling or 0, FOREVER_MS]
+        for owner, members, until_ms in groups:
+            if not 0 < until_ms <= FOREVER_MS:
+                raise InvalidInput("until", f"must be 1 to {FOREVER_MS} ms, {until_ms} was sent")
+            lists += (keys.entries(partition, kind, app_key, owner), keys.ends(partition, kind, app_key, owner))
+            chunks = pack_chunks(list(dict.fromkeys(members)))
+            args += (owner, until_ms, len(chunks), *chunks)
+        return Step(partition, scripts.LIST_ADD, lists, args)
+
+    async def remove(
+        self, app_key: str, kind: ListKind, owner: bytes, members: Sequence[bytes], now_ms: int
+    ) -> Written:
+        """Take entries off one list; taking off what is not there is fine."""
+        if len(members) > MAX_IDS_A_CALL:
+            raise InvalidInput("members", f"at most {MAX_IDS_A_CALL} in one call, {len(members)} were sent")
+        partition = self._writer.partition_of(app_key, owner)
+        step = Step(
+            partition,
+            scripts.LIST_REMOVE,
+            [keys.entries(partition, kind, app_key, owner), keys.ends(partition, kind, app_key, owner)],
+            [TAKEN_OFF[kind], owner, pack_members(dict.fromkeys(members))],
+        )
+        return (await self._writer.write(app_key, [step], now_ms))[0]
+
+    async def page(
+        self, app_key: str, kind: ListKind, owner: bytes, now_ms: int, before: int | None, count: int
+    ) -> tuple[list[Entry], int | None]:
+        """Entries in force, newest first, older than the place `before`; and the next page's `before`, None at the end."""
+        if not 1 <= count <= MAX_PAGE:
+            raise InvalidInput("count", f"must be 1 to {MAX_PAGE}, {count} was sent")
+        partition = self._writer.partition_of(app_key, owner)
+        call = scripts.Call(
+            scripts.LIST_PAGE,
+            [keys.entries(partition, kind, app_key, owner), keys.ends(partition, kind, app_key, owner)],
+            [now_ms, "" if before is None else before, count],
+        )
+        last, *rows = await self._writer.client.query(call)
+        entries = [
+            Entry(member, int(until) if until else FOREVER_MS)
+            for member, until in zip(rows[::2], rows[1::2], strict=True)
+        ]
+        return entries, int(last) if last else None
+
+    async def contains(
+        self, app_key: str, kind: ListKind, owner: bytes, members: Sequence[bytes], now_ms: int
+    ) -> list[bool]:
+        """Whether each member is on the list, by an entry in force."""
+        if not members:
+            return []
+        partition = self._writer.partition_of(app_key, owner)
+        orders, ends = await self._writer.client.read(
+            ("ZMSCORE", keys.entries(partition, kind, app_key, owner), *members),
+            ("ZMSCORE", keys.ends(partition, kind, app_key, owner), *members),
+        )
+        return [
+            order is not None and (end is None or int(end) > now_ms) for order, end in zip(orders, ends, strict=True)
+        ]
+
+    async def switch(self, app_key: str, users: Sequence[bytes], on: bool, now_ms: int) -> Written:
+        """Turn Users' Whitelists on or off."""
+        steps = [
+            self.switching(app_key, partition, group, on)
+            for partition, group in self._writer.by_partition(app_key, users).items()
+        ]
+        return (await self._writer.write(app_key, steps, now_ms))[0]
+
+    def switching(self, app_key: str, partition: int, users: Sequence[bytes], on: bool) -> Step:
+        """The step that switches Whitelists of one Partition; also what an import sends."""
+        return Step(
+            partition,
+            scripts.USER_SET,
+            [keys.user(partition, app_key, user) for user in users],
+            ["whitelist-switched", int(on), keys.WHITELIST_ON, "1" if on else "", *users],
+        )
+
+    async def switches(self, app_key: str, users: Sequence[bytes]) -> list[bool]:
+        """Whether each User's Whitelist is on."""
+        asked: list[Command] = [
+            ("HEXISTS", keys.user(self._writer.partition_of(app_key, user), app_key, user), keys.WHITELIST_ON)
+            for user in users
+        ]
+        replies: list[Reply] = await self._writer.client.read(*asked) if asked else []
+        return [bool(reply) for reply in replies]
+
+
+def pack_chunks(members: Sequence[bytes]) -> list[bytes]:
+    """Members as Changes carry them, at most `MEMBERS_A_CHANGE` each."""
+    return [
+        pack_members(members[first : first + MEMBERS_A_CHANGE]) for first in range(0, len(members), MEMBERS_A_CHANGE)
+    ]

@@ -1,0 +1,34 @@
+-- Bans or mutes Users of one Partition. A later one replaces the earlier, whether longer or shorter.
+--   KEYS  1 meta  2 log  3 bans or mutes  4... one User's facts for each User
+--   ARGV  1-5 as lib/append.lua  6 Change kind  7-9 fields: until, why, by
+--         10 '1' to refuse if any of the Users is deactivated  11... for each User: id, until ms, why, by
+--   returns {seq, epoch}, or {'deactivated', id...} with nothing written
+-- Atomic: the fact, its place in the query and its Change are one; a deactivation can't slip in between.
+--!include append
+if ARGV[10] == '1' then
+  local deactivated = {'deactivated'}
+  for index = 4, #KEYS do
+    if redis.call('HEXISTS', KEYS[index], 'd') == 1 then
+      deactivated[#deactivated + 1] = ARGV[11 + (index - 4) * 4]
+    end
+  end
+  if #deactivated > 1 then
+    return deactivated
+  end
+end
+open_log()
+for index = 4, #KEYS do
+  local at = 11 + (index - 4) * 4
+  local id, ends_at, why, by = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  append(ARGV[6], {'u', id, 'e', ends_at})
+  redis.call('HSET', KEYS[index], ARGV[7], ends_at)
+  for field, text in pairs({[ARGV[8]] = why, [ARGV[9]] = by}) do
+    if text == '' then
+      redis.call('HDEL', KEYS[index], field)
+    else
+      redis.call('HSET', KEYS[index], field, text)
+    end
+  end
+  redis.call('ZADD', KEYS[3], ends_at, id)
+end
+return close_log()

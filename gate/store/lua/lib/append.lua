@@ -1,0 +1,45 @@
+-- Numbers Changes and appends them to a Partition's Changelog. Put in front of every script that writes.
+--
+-- A script that includes this has   KEYS[1] meta   KEYS[2] log
+-- and   ARGV[1] now, ms             ARGV[2] epoch to take if there is none, 16 hex
+--       ARGV[3] write id, first 12 of 16 hex         ARGV[4] about how many entries the log keeps
+--       ARGV[5] App key
+-- It calls open_log() once every check has passed, append() for each Change, then changes its state, and returns
+-- close_log(): {seq, epoch}. Appending comes before any change of state, so that a log that refuses an entry (out of
+-- memory, disk full, read-only) leaves nothing half-written.
+
+local now = tonumber(ARGV[1])
+local app = ARGV[5]
+local epoch, seq, tip
+local appended = 0
+
+-- A whole number in full: Lua would write one past 10^14 with an exponent.
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
+local function open_log()
+  local meta = redis.call('HMGET', KEYS[1], 'epoch', 'seq', 'tip')
+  if meta[1] then
+    epoch, seq, tip = meta[1], tonumber(meta[2]), meta[3]
+  else
+    -- Entries without an epoch belong to no history, and would refuse the numbers of a new one.
+    redis.call('DEL', KEYS[2])
+    epoch, seq, tip = ARGV[2], 0, ''
+  end
+end
+
+-- `fields` are those of gate/core/changes.py after k t w p a: a flat list of names and values.
+local function append(kind, fields)
+  seq = seq + 1
+  local id = ARGV[3] .. string.format('%04x', appended % 65536)
+  appended = appended + 1
+  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], whole(seq) .. '-0',
+    'k', kind, 't', ARGV[1], 'w', id, 'p', tip, 'a', app, unpack(fields))
+  tip = id
+end
+
+local function close_log()
+  redis.call('HSET', KEYS[1], 'epoch', epoch, 'seq', whole(seq), 'tip', tip)
+  return {seq, epoch}
+end

@@ -1,0 +1,35 @@
+-- List members, each packed after its length in one byte, as the `m` of a Change carries them.
+
+-- How many members one Change carries at most; the writer packs its chunks by the same number.
+local CHUNK = 100
+
+local function unpack_members(packed)
+  local members, at, size = {}, 1, #packed
+  while at <= size do
+    local length = string.byte(packed, at)
+    members[#members + 1] = string.sub(packed, at + 1, at + length)
+    at = at + 1 + length
+  end
+  return members
+end
+
+-- Calls `each(packed, slice)` for every CHUNK of `members`.
+local function in_chunks(members, each)
+  for first = 1, #members, CHUNK do
+    local slice, packed = {}, {}
+    for index = first, math.min(first + CHUNK - 1, #members) do
+      slice[#slice + 1] = members[index]
+      packed[#packed + 1] = string.char(#members[index]) .. members[index]
+    end
+    each(table.concat(packed), slice)
+  end
+end
+
+-- Takes members off a list, with their ends, and says so in the Changelog.
+local function take_off(kind, owner, entries, ends, members)
+  in_chunks(members, function(packed, slice)
+    append(kind, {'u', owner, 'm', packed})
+    redis.call('ZREM', entries, unpack(slice))
+    redis.call('ZREM', ends, unpack(slice))
+  end)
+end

@@ -1,0 +1,76 @@
+-- Adds entries to the lists of owners of one Partition. An entry that is there keeps its place and takes the new end.
+--   KEYS  1 meta  2 log  3... for each group: entries, ends
+--   ARGV  1-5 as lib/append.lua  6 Change kind of adding  7 Change kind of taking off
+--         8 ceiling of a list, or '0' for none  9 until of an entry without end
+--         10... for each group: owner, until ms, number of chunks, each chunk: packed members
+--   returns {seq, epoch}, or {'full', size, adding} with nothing added anywhere
+-- Atomic: entries and Changes are one; adders in parallel never pass the ceiling. Entries that have ended leave the list here,
+-- before it is measured, and the Changelog says so: nothing else need wait for a sweep.
+--!include append
+--!include members
+local ceiling = tonumber(ARGV[8])
+
+-- One owner may have several groups in a call (entries with different ends): they are swept once and measured together.
+local groups, swept, at = {}, {}, 10
+for index = 3, #KEYS, 2 do
+  local group = {entries = KEYS[index], ends = KEYS[index + 1], owner = ARGV[at], ends_at = ARGV[at + 1], chunks = {}}
+  local count = tonumber(ARGV[at + 2])
+  for chunk = 1, count do
+    group.chunks[chunk] = ARGV[at + 2 + chunk]
+  end
+  at = at + 3 + count
+  group.ended = swept[group.ends] and {} or redis.call('ZRANGEBYSCORE', group.ends, '-inf', ARGV[1])
+  swept[group.ends] = true
+  groups[#groups + 1] = group
+end
+
+local measured = {}
+for _, group in ipairs(ceiling > 0 and groups or {}) do
+  local list = measured[group.entries]
+  if not list then
+    list = {size = redis.call('ZCARD', group.entries) - #group.ended, adding = 0, seen = {}, ended = {}}
+    for _, member in ipairs(group.ended) do
+      list.ended[member] = true
+    end
+    measured[group.entries] = list
+  end
+  for _, chunk in ipairs(group.chunks) do
+    local members = unpack_members(chunk)
+    local orders = redis.call('ZMSCORE', group.entries, unpack(members))
+    for index, member in ipairs(members) do
+      if not list.seen[member] and (not orders[index] or list.ended[member]) then
+        list.seen[member] = true
+        list.adding = list.adding + 1
+      end
+    end
+  end
+  if list.size + list.adding > ceiling and list.adding > 0 then
+    return {'full', list.size, list.adding}
+  end
+end
+
+open_log()
+for _, group in ipairs(groups) do
+  take_off(ARGV[7], group.owner, group.entries, group.ends, group.ended)
+  local is_timed = group.ends_at ~= ARGV[9]
+  local had_ends = redis.call('EXISTS', group.ends) == 1
+  for _, chunk in ipairs(group.chunks) do
+    append(ARGV[6], {'u', group.owner, 'e', group.ends_at, 'm', chunk})
+    local members = unpack_members(chunk)
+    local ordered, timed = {}, {}
+    for index, member in ipairs(members) do
+      -- The order grows with the Changelog: whole, unique in the list, and below 2^53 for 2^46 Changes.
+      ordered[#ordered + 1] = whole(seq * 128 + index)
+      ordered[#ordered + 1] = member
+      timed[#timed + 1] = group.ends_at
+      timed[#timed + 1] = member
+    end
+    redis.call('ZADD', group.entries, 'NX', unpack(ordered))
+    if is_timed then
+      redis.call('ZADD', group.ends, unpack(timed))
+    elseif had_ends then
+      redis.call('ZREM', group.ends, unpack(members))
+    end
+  end
+end
+return close_log()

@@ -1,0 +1,36 @@
+-- Reads one page of a list, newest first, without the entries that have ended.
+--   KEYS  1 entries  2 ends
+--   ARGV  1 now, ms  2 order to begin below, or '' for the newest  3 entries wanted
+--   returns {order of the last entry, or '' if no more follow, member, until ms or '', member, until ms or '', ...}
+-- Atomic so that an entry and its end are of one moment. Writes nothing.
+local now, wanted = tonumber(ARGV[1]), tonumber(ARGV[3])
+local page, found, last = {''}, 0, ARGV[2]
+while true do
+  local from = last == '' and '+inf' or '(' .. last
+  -- More than wanted: one to see whether a next page exists, some to pass over ended ones in few steps.
+  local step = math.min(wanted + 16 - found, 1000)
+  local rows = redis.call('ZREVRANGEBYSCORE', KEYS[1], from, '-inf', 'WITHSCORES', 'LIMIT', 0, step)
+  if #rows == 0 then
+    return page
+  end
+  local members = {}
+  for index = 1, #rows, 2 do
+    members[#members + 1] = rows[index]
+  end
+  local ends = redis.call('ZMSCORE', KEYS[2], unpack(members))
+  for index, member in ipairs(members) do
+    local ends_at = ends[index]
+    if not ends_at or tonumber(ends_at) > now then
+      if found == wanted then
+        page[1] = page.last
+        page.last = nil
+        return page
+      end
+      found = found + 1
+      page[#page + 1] = member
+      page[#page + 1] = ends_at or ''
+      page.last = rows[index * 2]
+    end
+    last = rows[index * 2]
+  end
+end

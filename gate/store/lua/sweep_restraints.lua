@@ -1,0 +1,25 @@
+-- Removes Bans or Mutes of one Partition that have ended.
+--   KEYS  1 meta  2 log  3 bans or mutes  4... one User's facts for each User
+--   ARGV  1-5 as lib/append.lua  6 Change kind of lifting  7-9 fields: until, why, by  10... the Users' ids
+--   returns {how many were removed}
+-- Atomic: whether it has ended is asked again here, as it may have been imposed anew since the caller looked.
+--!include append
+local ended = {}
+for index = 4, #KEYS do
+  local id = ARGV[10 + index - 4]
+  local ends_at = redis.call('ZSCORE', KEYS[3], id)
+  if ends_at and tonumber(ends_at) <= now then
+    ended[#ended + 1] = {KEYS[index], id}
+  end
+end
+if #ended == 0 then
+  return {0}
+end
+open_log()
+for _, pair in ipairs(ended) do
+  append(ARGV[6], {'u', pair[2]})
+  redis.call('HDEL', pair[1], ARGV[7], ARGV[8], ARGV[9])
+  redis.call('ZREM', KEYS[3], pair[2])
+end
+close_log()
+return {#ended}

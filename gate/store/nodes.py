@@ -1,0 +1,65 @@
+"""Nodes: the lease by which a replicator says that it lives, and the announcements of what it has applied.
+
+A lease ends on the server's clock, so nodes need not agree on the time. A node takes its lease before it reads the heads it
+starts from; `writing` depends on that order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from gate.core.revision import Position
+from gate.store import keys, scripts
+from gate.store.client import Client
+from gate.store.scripts import Call
+
+LEASE_TTL_MS = 3_000
+"""How long a node that died without a word is waited for; several renewals, so that one lost one costs nothing."""
+
+
+class Announcement(msgspec.Struct, frozen=True, array_like=True):
+    """What one node has applied, as published (msgpack array): Partition -> (epoch, seq)."""
+
+    node: str
+    applied: dict[int, tuple[str, int]]
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Announcement)
+
+
+class NodeAnnouncer:
+    """One node's voice; the replicator's. Every method raises `StoreUnavailable`."""
+
+    def __init__(self, client: Client, node: str, lease_ttl_ms: int = LEASE_TTL_MS) -> None:
+        self._client = client
+        self._node = node
+        self._lease_ttl_ms = lease_ttl_ms
+
+    async def renew(self, applied: Mapping[int, Position]) -> None:
+        """Take or renew the lease, and say all Positions, for writers that missed an announcement."""
+        await self._client.write([Call(scripts.LEASE, [keys.NODES], [self._node, self._lease_ttl_ms])])
+        await self.announce(applied)
+
+    async def announce(self, applied: Mapping[int, Position]) -> None:
+        """Say the Positions that moved."""
+        await self._client.read(("PUBLISH", keys.APPLIED_CHANNEL, pack_announcement(self._node, applied)))
+
+    async def leave(self) -> None:
+        """Give the lease up."""
+        await self._client.write([Call(scripts.LEASE, [keys.NODES], [self._node, 0])])
+
+
+def pack_announcement(node: str, applied: Mapping[int, Position]) -> bytes:
+    """What `unpack_announcement` reads."""
+    return _encoder.encode(Announcement(node, {p: (position.epoch, position.seq) for p, position in applied.items()}))
+
+
+def unpack_announcement(packed: bytes) -> Announcement | None:
+    """The announcement; None for anything else that somebody may publish there."""
+    try:
+        return _decoder.decode(packed)
+    except msgspec.DecodeError:
+        return None

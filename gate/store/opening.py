@@ -1,0 +1,59 @@
+"""Opening Partitions: each gets its epoch, the deployment its number of Partitions; and a server too old is refused."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+
+from gate.core.partition import APPS_PARTITION, MAX_PARTITIONS
+from gate.errors import InvalidConfig
+from gate.store import keys, scripts
+from gate.store.client import Client
+from gate.store.scripts import Call
+from gate.store.writing import LOG_MAX_ENTRIES
+
+OLDEST_SERVER = (6, 2)
+
+
+async def open_partitions(client: Client, which: Iterable[int], wanted: int) -> int:
+    """Open Partitions of a deployment of `wanted`; Partition 0 must be among them. Answers how many there are.
+
+    Raises `InvalidConfig` if this Redis holds a deployment of another number or schema, `StoreUnavailable`.
+    """
+    if not 1 <= wanted <= MAX_PARTITIONS:
+        raise InvalidConfig([f"the number of Partitions must be 1 to {MAX_PARTITIONS}, got {wanted}"])
+    first, *_ = await client.write([_opening(partition, wanted) for partition in which])
+    present, schema = int(first[2]), first[3]
+    if schema != keys.SCHEMA_VERSION:
+        raise InvalidConfig([f"{client.address.shown} holds facts of schema {schema.decode()}, this is schema "
+                             f"{keys.SCHEMA_VERSION.decode()}: use the matching version of Gate"])  # fmt: skip
+    if present != wanted:
+        raise InvalidConfig([f"{client.address.shown} holds a deployment of {present} Partitions, not {wanted}: "
+                             "leave the number out, it never changes"])  # fmt: skip
+    return present
+
+
+async def partitions_present(client: Client) -> int | None:
+    """How many Partitions the deployment in this Redis has; None if there is none. Raises `StoreUnavailable`."""
+    (count,) = await client.read(("HGET", keys.meta(APPS_PARTITION), keys.META_PARTITIONS))
+    return None if count is None else int(count)
+
+
+async def refuse_old_server(client: Client) -> None:
+    """Raises `InvalidConfig` on a server older than `OLDEST_SERVER`, `StoreUnavailable`."""
+    (text,) = await client.read(("INFO", "server"))
+    facts = dict(line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
+    # Valkey tells clients the Redis version that it is compatible with.
+    version = facts.get("redis_version", "0.0")
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_SERVER:
+        raise InvalidConfig([f"{client.address.shown} is Redis {version}: 6.2 or later, or Valkey, is needed"])
+
+
+def _opening(partition: int, wanted: int) -> Call:
+    is_first = partition == APPS_PARTITION
+    return Call(
+        scripts.OPEN,
+        [keys.meta(partition), keys.log(partition)],
+        [0, secrets.token_hex(8), secrets.token_hex(6), LOG_MAX_ENTRIES, "", wanted if is_first else "",
+         keys.SCHEMA_VERSION],
+    )  # fmt: skip

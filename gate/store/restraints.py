@@ -1,0 +1,157 @@
+"""Bans and Mutes: what they share, which is everything but their names. `bans` and `mutes` name them.
+
+One reads a User's facts for why and by whom, and a set ordered by end for the query. A restraint that has ended stays in
+Redis until a sweep, and counts as absent everywhere from the very millisecond.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from gate.core.model import FOREVER_MS
+from gate.errors import InvalidInput, UserDeactivated
+from gate.store import keys, scripts
+from gate.store.writing import Step, Writer, Written
+
+MAX_PAGE_DEPTH = 100_000
+"""Offset plus count of one page: every Partition is asked for that many, as any may hold them all."""
+
+
+class Restraint(NamedTuple):
+    """One User's Ban or Mute."""
+
+    user: bytes
+    until_ms: int
+    why: str
+    by: str
+
+
+class RestraintWords(NamedTuple):
+    """How one kind of restraint is spelled in Redis."""
+
+    imposed: str
+    lifted: str
+    until: bytes
+    why: bytes
+    by: bytes
+
+
+class Restraints:
+    """Imposes, lifts and lists one kind of restraint. Every method raises `StoreUnavailable`."""
+
+    words: RestraintWords
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    def key(self, partition: int, app_key: str) -> bytes:
+        """The set of those restrained, by end."""
+        raise NotImplementedError
+
+    async def impose(
+        self,
+        app_key: str,
+        users: Sequence[bytes],
+        until_ms: int,
+        now_ms: int,
+        why: str = "",
+        by: str = "",
+        *,
+        refuse_deactivated: bool = True,
+    ) -> Written:
+        """Restrain Users until a moment; each replaces the User's earlier one, longer or shorter.
+
+        Raises `UserDeactivated`, with nobody restrained, unless told not to mind. (If a User of another Partition is
+        deactivated in the very moment between the look and the write, the rest of the call may be in.)
+        """
+        grouped = self._writer.by_partition(app_key, users)
+        if refuse_deactivated and len(grouped) > 1:
+            await self._refuse_deactivated(app_key, grouped)
+        steps = [
+            self.imposing(
+                app_key, partition, [Restraint(user, until_ms, why, by) for user in group], refuse_deactivated
+            )
+            for partition, group in grouped.items()
+        ]
+        written, replies = await self._writer.write(app_key, steps, now_ms)
+        if deactivated := [user for reply in replies if reply[0] == b"deactivated" for user in reply[1:]]:
+            raise UserDeactivated(deactivated)
+        return written
+
+    def imposing(self, app_key: str, partition: int, group: Sequence[Restraint], refuse_deactivated: bool) -> Step:
+        """The step that restrains Users of one Partition; also what an import sends."""
+        for restraint in group:
+            if not 0 < restraint.until_ms <= FOREVER_MS:
+                raise InvalidInput("until", f"must be 1 to {FOREVER_MS} ms, {restraint.until_ms} was sent")
+        words = self.words
+        args: list[bytes | str | int] = [words.imposed, words.until, words.why, words.by, int(refuse_deactivated)]
+        for restraint in group:
+            args += restraint
+        facts = [keys.user(partition, app_key, restraint.user) for restraint in group]
+        return Step(partition, scripts.IMPOSE, [self.key(partition, app_key), *facts], args)
+
+    async def lift(self, app_key: str, users: Sequence[bytes], now_ms: int) -> Written:
+        """Let Users go; lifting what is not imposed is fine."""
+        words = self.words
+        steps = [
+            Step(
+                partition,
+                scripts.LIFT,
+                [self.key(partition, app_key), *(keys.user(partition, app_key, user) for user in group)],
+                [words.lifted, words.until, words.why, words.by, *group],
+            )
+            for partition, group in self._writer.by_partition(app_key, users).items()
+        ]
+        return (await self._writer.write(app_key, steps, now_ms))[0]
+
+    async def page(self, app_key: str, now_ms: int, offset: int, count: int) -> list[Restraint]:
+        """Those in force, the latest end first, and among equal ends the greatest id first (as bytes)."""
+        if offset < 0 or count < 1 or offset + count > MAX_PAGE_DEPTH:
+            raise InvalidInput("page", f"must begin at 0 or later and end before {MAX_PAGE_DEPTH}")
+        until = [
+            (
+                "ZREVRANGEBYSCORE",
+                self.key(partition, app_key),
+                "+inf",
+                f"({now_ms}",
+                "WITHSCORES",
+                "LIMIT",
+                0,
+                offset + count,
+            )
+            for partition in range(self._writer.partitions)
+        ]
+        rows: list[tuple[int, bytes]] = []
+        for reply in await self._writer.client.read(*until):
+            rows += [(int(end), user) for user, end in zip(reply[::2], reply[1::2], strict=True)]
+        rows.sort(reverse=True)
+        rows = rows[offset : offset + count]
+        return [
+            Restraint(user, end, why, by)
+            for (end, user), (why, by) in zip(
+                rows, await self._reasons(app_key, [user for _, user in rows]), strict=True
+            )
+        ]
+
+    async def count(self, app_key: str, now_ms: int) -> int:
+        """How many are in force."""
+        partitions = range(self._writer.partitions)
+        counts = [("ZCOUNT", self.key(partition, app_key), f"({now_ms}", "+inf") for partition in partitions]
+        return sum(await self._writer.client.read(*counts))
+
+    async def _reasons(self, app_key: str, users: Sequence[bytes]) -> list[tuple[str, str]]:
+        asked = [
+            ("HMGET", keys.user(self._writer.partition_of(app_key, user), app_key, user), self.words.why, self.words.by)
+            for user in users
+        ]
+        replies = await self._writer.client.read(*asked) if asked else []
+        return [((why or b"").decode(), (by or b"").decode()) for why, by in replies]
+
+    async def _refuse_deactivated(self, app_key: str, grouped: dict[int, list[bytes]]) -> None:
+        """The scripts ask again, but each only in its own Partition; asked first, none of the call is written."""
+        users = [(partition, user) for partition, group in grouped.items() for user in group]
+        asked = [("HEXISTS", keys.user(partition, app_key, user), keys.DEACTIVATED_AT) for partition, user in users]
+        found = await self._writer.client.read(*asked)
+        if deactivated := [user for (_, user), is_so in zip(users, found, strict=True) if is_so]:
+            raise UserDeactivated(deactivated)

@@ -1,0 +1,74 @@
+"""The Lua scripts, loaded once: one `.lua` file each, with the libraries that its `--!include` lines name put in place.
+
+A script is run by its SHA-1 (`EVALSHA`), and once by its source (`EVAL`) where the server answers NOSCRIPT, which a restart
+or `SCRIPT FLUSH` makes it do at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from gate.store.link import Command
+
+_FOLDER = Path(__file__).parent / "lua"
+_INCLUDE = re.compile(r"^--!include (\w+)$", re.MULTILINE)
+
+
+class Script(NamedTuple):
+    """One script, as a server knows it."""
+
+    name: str
+    source: str
+    sha: str
+
+
+class Call(NamedTuple):
+    """One run of a script; all its keys lie in one hash tag."""
+
+    script: Script
+    keys: Sequence[bytes]
+    args: Sequence[bytes | str | int]
+
+    @property
+    def by_sha(self) -> Command:
+        """The command for a server that knows the script."""
+        return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.args)
+
+    @property
+    def by_source(self) -> Command:
+        """The command for one that does not."""
+        return ("EVAL", self.script.source, len(self.keys), *self.keys, *self.args)
+
+
+def load_script(name: str) -> Script:
+    """Read `lua/<name>.lua`, with its libraries."""
+    source = _INCLUDE.sub(_library, (_FOLDER / f"{name}.lua").read_text())
+    return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+
+def _library(include: re.Match[str]) -> str:
+    return (_FOLDER / "lib" / f"{include[1]}.lua").read_text()
+
+
+OPEN = load_script("open")
+APP_PUT = load_script("app_put")
+APP_REMOVE = load_script("app_remove")
+IMPOSE = load_script("impose")
+LIFT = load_script("lift")
+USER_SET = load_script("user_set")
+LIST_ADD = load_script("list_add")
+LIST_REMOVE = load_script("list_remove")
+LIST_PAGE = load_script("list_page")
+LEASE = load_script("lease")
+LIVE_NODES = load_script("live_nodes")
+SWEEP_RESTRAINTS = load_script("sweep_restraints")
+SWEEP_LIST = load_script("sweep_list")
+
+ALL = (
+    OPEN, APP_PUT, APP_REMOVE, IMPOSE, LIFT, USER_SET, LIST_ADD, LIST_REMOVE, LIST_PAGE, LEASE, LIVE_NODES,
+    SWEEP_RESTRAINTS, SWEEP_LIST,
+)  # fmt: skip

@@ -1,0 +1,87 @@
+"""The snapshot: every fact in Redis, found by one SCAN of the keyspace and read in pipelines, on a Link of its own.
+
+SCAN promises every key that is there throughout. Whatever changes meanwhile may show as before or as after: the follower
+read the Changelogs' heads first, and every Change since then states its fact outright.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+from gate.core.codec import unpack_app
+from gate.core.model import FOREVER_MS, ListKind
+from gate.core.snapshot import AppPart, ListPart, Part, UserPart
+from gate.errors import StoreUnavailable
+from gate.store import keys
+from gate.store.client import Client, raise_if_error
+from gate.store.keys import UserKey
+from gate.store.link import Command, Link, LinkLost, Reply
+from gate.store.users import FACT_FIELDS, facts_of
+
+SCAN_COUNT = 1_000
+"""Keys a step: one pipeline of reads, some thousands of members, a few ms of the server's time."""
+SNAPSHOT_DEADLINE_MS = 10_000
+"""One step's; generous, because a list without a ceiling is read whole."""
+
+_KIND = {word: kind for kind, word in keys.LIST_WORD.items()}
+
+
+async def read_snapshot(client: Client) -> AsyncIterator[Sequence[Part]]:
+    """Yield all facts in batches, Apps first. Raises `StoreUnavailable`."""
+    link = await client.open_dedicated()
+    try:
+        packed_apps = (await _exchange(link, [("HVALS", keys.apps())]))[0]
+        yield [AppPart(unpack_app(packed)) for packed in packed_apps]
+        cursor: bytes = b"0"
+        found: list[UserKey] = []
+        while True:
+            # The next step of the SCAN travels with the reads of the last, so that the server never waits for us.
+            commands = [_reading(key) for key in found]
+            commands.append(("SCAN", cursor, "MATCH", keys.ALL_PARTITIONS_GLOB, "COUNT", SCAN_COUNT))
+            *replies, (cursor, names) = await _exchange(link, commands)
+            yield [part for key, reply in zip(found, replies, strict=True) for part in _parts(key, reply)]
+            found = [key for name in names if (key := keys.parse(name))]
+            if cursor == b"0":
+                break
+        replies = await _exchange(link, [_reading(key) for key in found])
+        yield [part for key, reply in zip(found, replies, strict=True) for part in _parts(key, reply)]
+    finally:
+        await link.aclose()
+
+
+async def _exchange(link: Link, commands: Sequence[Command]) -> list[Reply]:
+    if not commands:
+        return []
+    try:
+        replies = await link.exchange(commands, SNAPSHOT_DEADLINE_MS)
+    except LinkLost as loss:
+        raise StoreUnavailable(str(loss)) from None
+    for reply in replies:
+        raise_if_error(reply)
+    return replies
+
+
+def _reading(key: UserKey) -> Command:
+    if key.noun == "user":
+        return ("HMGET", keys.user(key.partition, key.app, key.user), *FACT_FIELDS)
+    word, is_ends = key.noun.removesuffix("-ends"), key.noun.endswith("-ends")
+    if is_ends:
+        return ("ZRANGE", keys.ends(key.partition, _KIND[word], key.app, key.user), 0, -1, "WITHSCORES")
+    return ("ZRANGE", keys.entries(key.partition, _KIND[word], key.app, key.user), 0, -1)
+
+
+def _parts(key: UserKey, reply: Reply) -> list[Part]:
+    if not reply:
+        return []  # deleted since the SCAN saw it
+    if key.noun == "user":
+        return [UserPart(key.app, key.user, facts_of(reply))]
+    if key.noun.endswith("-ends"):
+        return list(_timed_parts(key, _KIND[key.noun.removesuffix("-ends")], reply))
+    return [ListPart(key.app, _KIND[key.noun], key.user, reply, FOREVER_MS)]
+
+
+def _timed_parts(key: UserKey, kind: ListKind, reply: Sequence[bytes]) -> list[ListPart]:
+    by_end: dict[bytes, list[bytes]] = {}
+    for member, end in zip(reply[::2], reply[1::2], strict=True):
+        by_end.setdefault(end, []).append(member)
+    return [ListPart(key.app, kind, key.user, members, int(end)) for end, members in by_end.items()]

@@ -1,0 +1,90 @@
+"""The Store: one deployment's truth, with one attribute for each noun.
+
+Made by `Store.connect` in every process that writes or replicates; a check never needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+from gate.core.partition import DEFAULT_PARTITIONS
+from gate.core.snapshot import Part
+from gate.store.address import parse_address
+from gate.store.apps import Apps
+from gate.store.bans import Bans
+from gate.store.changelog import Changelog
+from gate.store.client import Client
+from gate.store.lists import Lists
+from gate.store.mutes import Mutes
+from gate.store.nodes import NodeAnnouncer
+from gate.store.opening import open_partitions, partitions_present, refuse_old_server
+from gate.store.users import Users
+from gate.store.writing import Writer
+
+DEADLINE_MS = 1_000
+"""For one exchange with the server. A healthy one takes less than a millisecond; this leaves room for a slow disk."""
+CONNECT_MS = 500
+
+
+class Store:
+    """A connected Store; `aclose` when done. Every call may raise `StoreUnavailable`, and none hangs."""
+
+    def __init__(self, client: Client, partitions: int) -> None:
+        self.client = client
+        self.writer = Writer(client, partitions)
+        self.apps = Apps(self.writer)
+        self.bans = Bans(self.writer)
+        self.mutes = Mutes(self.writer)
+        self.lists = Lists(self.writer)
+        self.users = Users(self.writer)
+        self.changelog = Changelog(client, partitions)
+
+    @classmethod
+    async def connect(
+        cls,
+        url: str,
+        *,
+        partitions: int | None = None,
+        deadline_ms: int = DEADLINE_MS,
+        connect_ms: int = CONNECT_MS,
+    ) -> Store:
+        """Connect, and set the deployment up if this Redis holds none yet.
+
+        Raises `StoreUnavailable`; `InvalidConfig` for a URL that is none, a server that is too old, or a number of
+        Partitions other than the deployment's.
+        """
+        client = Client(parse_address(url), deadline_ms, connect_ms)
+        try:
+            await refuse_old_server(client)
+            wanted = partitions or await partitions_present(client) or DEFAULT_PARTITIONS
+            return cls(client, await open_partitions(client, [0], wanted))
+        except BaseException:
+            await client.aclose()
+            raise
+
+    @property
+    def partitions(self) -> int:
+        """How many Partitions the deployment has."""
+        return self.writer.partitions
+
+    @property
+    def url_shown(self) -> str:
+        """Where the server is, with the password hidden."""
+        return self.client.address.shown
+
+    def announcer(self, node: str) -> NodeAnnouncer:
+        """The voice of one node, for its replicator."""
+        return NodeAnnouncer(self.client, node)
+
+    def snapshot(self) -> AsyncIterator[Sequence[Part]]:
+        """All facts, in batches; the same as the Changelog's."""
+        return self.changelog.snapshot()
+
+    async def ping(self) -> None:
+        """Raises `StoreUnavailable` if the server does not answer."""
+        await self.client.read(("PING",))
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self.changelog.aclose()
+        await self.client.aclose()

@@ -1,0 +1,96 @@
+"""How a write is run: one script for each Partition that it touches, in one pipeline, and what it answers.
+
+The live nodes are read behind the scripts on the same connection. A node takes its lease before it reads the heads that it
+starts from, so a node missing from that answer will read this write with its heads; no live node is overlooked.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from gate.core.partition import partition_of
+from gate.core.revision import Revision
+from gate.errors import InvalidInput
+from gate.store import keys, scripts
+from gate.store.client import Client
+from gate.store.link import Reply
+from gate.store.scripts import Call, Script
+
+LOG_MAX_ENTRIES = 16_384
+"""Kept of each Partition's Changelog, about: at 1,000 Changes/s over 16 Partitions, a follower may be away four minutes."""
+MAX_IDS_A_CALL = 10_000
+"""A script holds the server for a microsecond or so an id; more goes through `bulk`, in bounded scripts."""
+
+_LIVE_NODES = Call(scripts.LIVE_NODES, [keys.NODES], [])
+
+
+class Written(NamedTuple):
+    """What a write answers: where it stands, and the nodes that were live when it was in."""
+
+    revisions: tuple[Revision, ...]
+    live_nodes: frozenset[str]
+
+
+class Step(NamedTuple):
+    """One script's run in one Partition: its own keys and arguments, behind those that every write has."""
+
+    partition: int
+    script: Script
+    keys: Sequence[bytes]
+    args: Sequence[bytes | str | int]
+
+
+class Writer:
+    """Turns steps into calls and replies into Revisions."""
+
+    def __init__(self, client: Client, partitions: int) -> None:
+        self.client = client
+        self.partitions = partitions
+
+    def partition_of(self, app: str, user: bytes) -> int:
+        """The Partition of a User of this deployment."""
+        return partition_of(app, user, self.partitions)
+
+    def by_partition(self, app: str, users: Iterable[bytes]) -> dict[int, list[bytes]]:
+        """Users by Partition, each once, in the order given. Raises `InvalidInput` past `MAX_IDS_A_CALL`."""
+        grouped: dict[int, list[bytes]] = defaultdict(list)
+        unique = dict.fromkeys(users)
+        if len(unique) > MAX_IDS_A_CALL:
+            raise InvalidInput("users", f"at most {MAX_IDS_A_CALL} in one call, {len(unique)} were sent")
+        for user in unique:
+            grouped[self.partition_of(app, user)].append(user)
+        return grouped
+
+    def call_of(self, app: str, step: Step, now_ms: int) -> Call:
+        """The call that runs a step, with the keys and arguments that `lua/lib/append.lua` reads."""
+        partition = step.partition
+        return Call(
+            step.script,
+            [keys.meta(partition), keys.log(partition), *step.keys],
+            [now_ms, secrets.token_hex(8), secrets.token_hex(6), LOG_MAX_ENTRIES, app, *step.args],
+        )
+
+    async def write(self, app: str, steps: Sequence[Step], now_ms: int) -> tuple[Written, list[Reply]]:
+        """Run the steps; a reply that begins with a word is a refusal, for the caller to judge.
+
+        Raises `StoreUnavailable`.
+        """
+        calls = [self.call_of(app, step, now_ms) for step in steps]
+        *replies, live = await self.client.write(calls, behind=_LIVE_NODES)
+        return Written(revisions_of(steps, replies), frozenset(node.decode() for node in live)), replies
+
+    async def live_nodes(self) -> frozenset[str]:
+        """The nodes whose lease has not ended. Raises `StoreUnavailable`."""
+        return frozenset(node.decode() for node in await self.client.query(_LIVE_NODES))
+
+
+def revisions_of(steps: Sequence[Step], replies: Sequence[Reply]) -> tuple[Revision, ...]:
+    """The Revisions among replies, in the order of steps."""
+    return tuple(
+        Revision(step.partition, reply[1].decode(), reply[0])
+        for step, reply in zip(steps, replies, strict=True)
+        if isinstance(reply[0], int)
+    )
