@@ -1,8 +1,8 @@
 """Metrics: every name that /metrics exports, in one table of objects, summed over all processes of the service.
 
 Each process counts into memory-mapped files of its own (prometheus_client's multiprocess mode, switched on by
-`PROMETHEUS_MULTIPROC_DIR`, which the supervisor sets before a role starts); whoever answers /metrics adds them up. Counts of a
-process that died stay in the sum. Without that variable (tests, the CLI) the same objects count within the process.
+`PROMETHEUS_MULTIPROC_DIR`, which the supervisor sets before a role starts); whoever answers /metrics adds them up.
+Counts of a process that died stay in the sum. Without that variable (tests, the CLI) the objects count within the process.
 
 What lives on pages that other processes write (the Replica's board) is read at the scrape, through `BoardSource`.
 """
@@ -27,6 +27,8 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _ACK_BUCKETS_MS = (0.5, 1, 2, 3, 5, 7.5, 10, 15, 25, 50, 100, 250, 500, 1_000, 2_500)
 # A request waits a millisecond at most on an idle service; anything past a second is trouble.
 _HTTP_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+
+_STATES = "0 loading, 1 catching up, 2 current, 3 cut off, 4 reloading, 5 stopped."
 
 _STATES = "0 loading, 1 catching up, 2 current, 3 cut off, 4 reloading, 5 stopped."
 
@@ -65,19 +67,19 @@ BoardSource = Callable[[], BoardFigures | None]
 class _BoardCollector(Collector):
     """The Replica's figures, and whether each role answers, as of the scrape."""
 
-    def __init__(self, board: BoardSource, silent_roles: Callable[[], Mapping[str, bool]]) -> None:
+    def __init__(self, board: BoardSource, answering: Callable[[], Mapping[str, bool]]) -> None:
         self._board = board
-        self._silent_roles = silent_roles
+        self._answering = answering
 
     def collect(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("gate_role_up", "Whether a process of the service answers.", labels=["role"])
-        for role, answers in self._silent_roles().items():
+        for role, answers in self._answering().items():
             up.add_metric([role], float(answers))
         yield up
         figures = self._board()
         if figures is None:
             return
-        yield GaugeMetricFamily("gate_replica_state", "0 loading, 1 catching up, 2 current, 3 cut off, 4 reloading, 5 stopped.",
+        yield GaugeMetricFamily("gate_replica_state", _STATES,
                                 value=int(figures.state))  # fmt: skip
         yield GaugeMetricFamily(
             "gate_replica_ready", "Whether the Replica has caught up once.", value=float(figures.ready)
@@ -101,7 +103,7 @@ def render_metrics(board: BoardSource = lambda: None, roles: Callable[[], Mappin
 
 
 def clear_metrics(directory: Path) -> None:
-    """Start counting anew: a service's counters begin at its start. Only the supervisor calls this, before any role runs."""
+    """Start counting anew, as a service does at its start. Only the supervisor calls this, before any role runs."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     for old in directory.glob("*.db"):
         old.unlink()

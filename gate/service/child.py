@@ -1,0 +1,146 @@
+"""One supervised process: started, watched, restarted when it dies, stopped when told.
+
+The first restart comes at once, since most deaths are single; a process that keeps dying young backs off to five seconds, with
+jitter so that several do not come back in step. Before it was ever ready, a reason it gives, or several young deaths in a row,
+end the whole start: a service that can't start should say so and go. Each `Child` is one task of the supervisor's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import structlog
+
+from gate.clock import monotonic_ms
+from gate.errors import CannotStart, GateError
+
+FIRST_RESTART_MS = 50
+SLOWEST_RESTART_MS = 5_000
+YOUNG_MS = 5_000
+"""A life shorter than this counts towards backing off."""
+YOUNG_DEATHS_AT_START = 4
+"""This many before it was ever ready: the start has failed."""
+
+log = structlog.get_logger()
+
+
+def backoff_ms(young_deaths: int, jitter: float) -> int:
+    """The wait before a restart; `jitter` from 0 to 1 adds up to a half."""
+    doubled = FIRST_RESTART_MS << max(0, min(young_deaths - 1, 10))
+    return int(min(doubled, SLOWEST_RESTART_MS) * (1 + jitter / 2))
+
+
+class Child(ABC):
+    """What every supervised process has in common; how it is started and when it is ready are its subclass's."""
+
+    def __init__(self, name: str, role: str, on_restart: Callable[[str], None]) -> None:
+        self.name = name
+        self.role = role
+        self.ready = asyncio.Event()
+        self.was_ready = False
+        self.failed: asyncio.Future[GateError] = asyncio.get_running_loop().create_future()
+        self._on_restart = on_restart
+        self._process: asyncio.subprocess.Process | None = None
+        self._stopping = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Start it and keep it running until `stop`."""
+        self._keeper = asyncio.create_task(self._keep(), name=f"keep {self.name}")
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a process exists now."""
+        return self._process is not None and self._process.returncode is None
+
+    async def stop(self, timeout_s: float) -> None:
+        """SIGTERM, then SIGKILL after `timeout_s`; returns when it is gone."""
+        self._stopping.set()
+        self._signal(signal.SIGTERM)
+        if self._keeper is None:
+            return
+        try:
+            await asyncio.wait_for(asyncio.shield(self._keeper), timeout_s)
+        except TimeoutError:
+            log.warning("killed: it did not stop in time", process=self.name, timeout_s=round(timeout_s, 1))
+            self.kill()
+            await self._keeper
+
+    def kill(self) -> None:
+        """SIGKILL, and no restart."""
+        self._stopping.set()
+        self._signal(signal.SIGKILL)
+
+    def declare_ready(self) -> None:
+        """The process does its work."""
+        self.was_ready = True
+        self.ready.set()
+
+    def fail(self, fault: GateError) -> None:
+        """The start of the service can't succeed for this reason. Once it has succeeded, a reason is only logged."""
+        if not self.was_ready and not self.failed.done():
+            self.failed.set_result(fault)
+
+    @abstractmethod
+    async def launch(self) -> asyncio.subprocess.Process:
+        """Start the process. `CannotStart` if that is impossible."""
+
+    @abstractmethod
+    async def attend(self, process: asyncio.subprocess.Process) -> None:
+        """Look after it while it lives: talk to it, see when it is ready. Cancelled when it dies."""
+
+    @abstractmethod
+    def on_death(self) -> None:
+        """It died: whatever was shown of it no longer holds."""
+
+    def death_note(self) -> str:
+        """What its own log last said, if it has one."""
+        return ""
+
+    async def _keep(self) -> None:
+        young_deaths = 0
+        while not self._stopping.is_set():
+            started_ms = monotonic_ms()
+            status = await self._live_once()
+            self.ready.clear()
+            self.on_death()
+            if self._stopping.is_set():
+                return
+            young_deaths = young_deaths + 1 if monotonic_ms() - started_ms < YOUNG_MS else 1
+            if not self.was_ready and young_deaths >= YOUNG_DEATHS_AT_START:
+                self.fail(CannotStart(f"{self.name} keeps ending at its start ({status}){self._noted()}"))
+            await self._pause_before_restart(status, young_deaths)
+
+    async def _live_once(self) -> str:
+        try:
+            process = self._process = await self.launch()
+        except OSError as fault:
+            return str(fault)
+        if self._stopping.is_set():  # told to stop while it was being started
+            process.send_signal(signal.SIGTERM)
+        attending = asyncio.create_task(self.attend(process), name=f"attend {self.name}")
+        status = await process.wait()
+        attending.cancel()
+        await asyncio.gather(attending, return_exceptions=True)
+        return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+
+    async def _pause_before_restart(self, status: str, young_deaths: int) -> None:
+        wait_ms = backoff_ms(young_deaths, random.random())
+        log.warning("died; restarting", process=self.name, how=status, restart_in_ms=wait_ms)
+        self._on_restart(self.role)
+        try:
+            await asyncio.wait_for(self._stopping.wait(), wait_ms / 1000)
+        except TimeoutError:
+            return
+
+    def _noted(self) -> str:
+        note = self.death_note()
+        return f": {note}" if note else ""
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(number)

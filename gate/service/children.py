@@ -1,0 +1,141 @@
+"""The two sorts of supervised process: a role of Gate's own, told what to do over a channel, and the embedded server."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from gate.clock import monotonic_ms
+from gate.errors import CannotStart, InvalidConfig
+from gate.metrics import DIRECTORY_VARIABLE
+from gate.service import embedded
+from gate.service.child import Child
+from gate.service.orders import GO, MAX_LINE_BYTES, Order, pack, read_word
+from gate.service.roles_board import RolesBoard
+
+FIRST_PING_EVERY_S = 0.01
+PING_EVERY_S = 0.5
+
+
+class RoleChild(Child):
+    """A Python process that runs one role. Its order goes to its stdin; so does the word that the store answers."""
+
+    def __init__(
+        self,
+        order: Order,
+        role: str,
+        *,
+        board: RolesBoard,
+        metrics: Path,
+        store_answers: asyncio.Event,
+        on_restart: Callable[[str], None],
+    ) -> None:
+        super().__init__(order.name, role, on_restart)
+        self._order = order
+        self._board = board
+        self._metrics = metrics
+        self._store_answers = store_answers
+        self._channel: socket.socket | None = None
+
+    async def launch(self) -> asyncio.subprocess.Process:
+        """Start it, with one end of the channel as its stdin. stdout is the service's ready line's alone."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._channel = ours
+            return await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "gate.service.role", self.role, self._order.name),
+                stdin=theirs.fileno(),
+                stdout=sys.stderr,
+                pass_fds=() if self._order.unix_fd is None else (self._order.unix_fd,),
+                env={**os.environ, DIRECTORY_VARIABLE: str(self._metrics)},
+            )
+
+    async def attend(self, process: asyncio.subprocess.Process) -> None:
+        """Send the order and, once the store answers, the word to go; listen until the channel ends."""
+        assert self._channel is not None
+        reader, writer = await asyncio.open_connection(sock=self._channel, limit=MAX_LINE_BYTES)
+        going = asyncio.create_task(self._send_order(writer))
+        try:
+            while line := await reader.readline():
+                self._hear(line)
+            await asyncio.Event().wait()  # the channel may end a moment before the process does
+        finally:
+            going.cancel()
+            writer.close()
+
+    def on_death(self) -> None:
+        """Off the board."""
+        self._board.set_ready(self._order.slot, False)
+
+    async def _send_order(self, writer: asyncio.StreamWriter) -> None:
+        writer.write(pack(self._order))
+        await self._store_answers.wait()
+        writer.write(GO)
+
+    def _hear(self, line: bytes) -> None:
+        word = read_word(line)
+        if word.is_ready:
+            self.declare_ready()
+        else:
+            self.fail(InvalidConfig([word.problem]) if word.is_usage else CannotStart(word.problem))
+
+
+class RedisChild(Child):
+    """The embedded server. It can't beat on the board itself, so the supervisor pings it and beats for it."""
+
+    def __init__(
+        self,
+        program: Path,
+        directory: Path,
+        *,
+        board: RolesBoard,
+        slot: int,
+        answers: asyncio.Event,
+        on_restart: Callable[[str], None],
+    ) -> None:
+        super().__init__("redis", "redis", on_restart)
+        self.socket = embedded.prepare_socket(directory)
+        self._program = program
+        self._directory = directory
+        self._board = board
+        self._slot = slot
+        self._answers = answers
+
+    async def launch(self) -> asyncio.subprocess.Process:
+        """Start it in a group of its own: a Ctrl-C in the terminal must not stop it before those that write to it."""
+        return await asyncio.create_subprocess_exec(
+            *embedded.command(self._program, self._directory, self.socket),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=sys.stderr,
+            process_group=0,
+        )
+
+    async def attend(self, process: asyncio.subprocess.Process) -> None:
+        """Ping it, closely until it answers (it may have to load its data first), then twice a second."""
+        while True:
+            if await embedded.answers(self.socket):
+                self._board.beat(self._slot, monotonic_ms())
+                self._board.set_ready(self._slot, True)
+                self._answers.set()
+                self.declare_ready()
+            await asyncio.sleep(PING_EVERY_S if self.ready.is_set() else FIRST_PING_EVERY_S)
+
+    def on_death(self) -> None:
+        """Off the board."""
+        self._board.set_ready(self._slot, False)
+
+    def death_note(self) -> str:
+        """The last line of its log."""
+        return embedded.log_tail(self._directory)
+
+    def forget_socket(self) -> None:
+        """After an orderly stop: remove the private directory that a long path made necessary."""
+        folder = self.socket.parent
+        if folder != self._directory:
+            self.socket.unlink(missing_ok=True)
+            folder.rmdir()
+            (self._directory / embedded.ELSEWHERE_FILE).unlink(missing_ok=True)

@@ -1,0 +1,90 @@
+"""Where everything lies in a data directory, and the locks that keep two services from sharing one.
+
+    DIR/credentials.json     the first App's key and secret, the operator's name and password (0600)
+    DIR/node-id              this node's name in the deployment, made once
+    DIR/replica/             the Replica; see `gate.replica.layout`
+    DIR/redis/               the embedded server: append-only file, log, unix socket
+    DIR/run/ROLE.lock        held by the service that runs this role here; holds its pid
+    DIR/run/SERVICE/         live pages of one service (named after its first role): heartbeats, metrics
+
+Locks are the kernel's, so nothing stale is ever left after a `kill -9`. Each role has its own: containers may split the roles
+of one data directory among them, while two services with the same role are refused.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from pathlib import Path
+
+from gate.config import Role
+from gate.errors import CannotStart
+
+
+class Places:
+    """The paths of one data directory, for a service that runs `roles` there."""
+
+    def __init__(self, data: Path, roles: tuple[Role, ...]) -> None:
+        self.data = data
+        self.credentials = data / "credentials.json"
+        self.node_id = data / "node-id"
+        self.replica = data / "replica"
+        self.redis = data / "redis"
+        self.run = data / "run"
+        self.service = self.run / roles[0]
+        self.roles_board = self.service / "roles"
+        self.metrics = self.service / "metrics"
+
+    def prepare(self) -> None:
+        """Create the directories, for this user's eyes only; `CannotStart` if that is impossible."""
+        try:
+            self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in (self.replica, self.redis, self.run, self.service, self.metrics):
+                folder.mkdir(mode=0o700, exist_ok=True)
+            write_private(self.run / "probe", b"")
+        except OSError as fault:
+            problem = f"the data directory {self.data} can't be written: {fault.strerror}"
+            raise CannotStart(f"{problem}; choose another with --data") from None
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Replace a file in one step, mode 0600, on disk when this returns."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.write(descriptor, content)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    draft.replace(path)
+
+
+def node_id(path: Path) -> str:
+    """This node's id, 16 hex digits; made at the first call."""
+    try:
+        known = path.read_text().strip()
+    except FileNotFoundError:
+        known = ""
+    if not known:
+        known = secrets.token_hex(8)
+        write_private(path, known.encode())
+    return known
+
+
+def lock_roles(places: Places, roles: tuple[Role, ...]) -> list[int]:
+    """Take the lock of each role; `CannotStart` names the service that has one. The descriptors hold them until exit."""
+    return [_lock(places, role) for role in roles]
+
+
+def _lock(places: Places, role: Role) -> int:
+    descriptor = os.open(places.run / f"{role}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+        os.close(descriptor)
+        raise CannotStart(f"another gate serve (pid {holder}) uses {places.data}; stop it, or choose --data") from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+    return descriptor

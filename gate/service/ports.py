@@ -1,0 +1,98 @@
+"""Takes the ports a service will listen on before anything else starts, so that one in use is one clear line and exit status 1.
+
+A port is first bound alone (which fails if anybody listens there), then held by a bound socket that never listens and lets
+others share it: port 0 stays resolved while workers come and go, and no connection ever lands on the holder.
+A unix socket can't be shared that way; it listens here, and every worker inherits it.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from gate.config import Endpoint
+from gate.errors import CannotStart
+
+RETRY_FOR_S = 0.5
+"""After a `kill -9` of a service the kernel takes some milliseconds to end its workers; the next start may be that quick."""
+RETRY_EVERY_S = 0.02
+
+
+UNIX_MODE = 0o660
+"""The owner's group may connect; they still have to authenticate."""
+BACKLOG = 4_096
+
+
+class HeldPort(NamedTuple):
+    """A port that is ours: where to listen, and the socket that keeps it."""
+
+    endpoint: Endpoint
+    holder: socket.socket
+
+
+def hold_port(wanted: Endpoint, option: str) -> HeldPort:
+    """Take the port; `CannotStart` names the option if that is impossible."""
+    family, address = _resolve(wanted, option)
+    deadline_s = time.monotonic() + RETRY_FOR_S
+    while True:
+        try:
+            return _hold(wanted, family, address)
+        except OSError as fault:
+            if fault.errno == errno.EADDRINUSE and time.monotonic() < deadline_s:
+                time.sleep(RETRY_EVERY_S)
+                continue
+            why = "the port is in use" if fault.errno == errno.EADDRINUSE else fault.strerror
+            raise CannotStart(f"can't listen on {wanted}: {why}; choose another with {option} HOST:PORT") from None
+
+
+def _resolve(wanted: Endpoint, option: str) -> tuple[int, tuple[str, int]]:
+    try:
+        found = socket.getaddrinfo(wanted.host, wanted.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror as fault:
+        problem = f"can't listen on {wanted}: the host name has no address ({fault.strerror})"
+        raise CannotStart(f"{problem}; write an address in {option}") from None
+    family, _, _, _, address = found[0]
+    return family, (str(address[0]), int(address[1]))
+
+
+def _hold(wanted: Endpoint, family: int, address: tuple[str, int]) -> HeldPort:
+    with socket.socket(family, socket.SOCK_STREAM) as alone:
+        # Connections of an earlier service that linger in TIME_WAIT are no obstacle; one that listens is.
+        alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        alone.bind(address)
+        alone.listen(1)
+        port = int(alone.getsockname()[1])
+    holder = socket.socket(family, socket.SOCK_STREAM)
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    holder.bind((address[0], port))
+    return HeldPort(Endpoint(wanted.host, port), holder)
+
+
+def hold_unix(path: Path) -> socket.socket:
+    """Listen on a unix socket, replacing a dead one; `CannotStart` if somebody listens there or it can't be made."""
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _clear_dead_socket(path)
+        listening.bind(str(path))
+        path.chmod(UNIX_MODE)
+        listening.listen(BACKLOG)
+    except OSError as fault:
+        listening.close()
+        why = "it is in use" if fault.errno == errno.EADDRINUSE else fault.strerror
+        raise CannotStart(f"can't listen on {path}: {why}; choose another with --unix PATH") from None
+    return listening
+
+
+def _clear_dead_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
+        try:
+            caller.connect(str(path))
+        except FileNotFoundError:
+            return
+        except ConnectionRefusedError:  # what `kill -9` leaves behind; anything else that lies there is left alone
+            if path.is_socket():
+                path.unlink()

@@ -1,0 +1,147 @@
+"""The program of every role's process: `python -m gate.service.role ROLE NAME`, started by the supervisor only.
+
+It ties itself to the supervisor's life, takes its order from the channel on stdin, sets up logs, and runs the role's `main`
+with a `Post`: heartbeats, readiness, and the wish to stop. A role's own imports come after that, in its module.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import os
+import resource
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from types import FrameType
+
+from gate.clock import monotonic_ms
+from gate.errors import GateError, InvalidConfig, InvalidInput
+from gate.service.orders import GO, Order, Word, pack, read_order
+from gate.service.parent_death import die_with_parent
+from gate.service.places import Places
+from gate.service.roles_board import BEAT_EVERY_S, RolesBoard
+
+CHANNEL = 0
+ORPHAN_GRACE_S = 1.5
+"""How long a role without supervisor may take to finish in an orderly way; the kernel ends it after that."""
+ORDERLY_WHEN_ORPHANED = frozenset({"replicator"})
+"""Roles that have something to leave in order. The others must free their ports at once."""
+
+Main = Callable[["Post"], Awaitable[None]]
+
+
+class Post:
+    """A role's place in the service: its order, and its line to the supervisor."""
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        self.config = order.config
+        self.places = Places(order.config.directory, order.config.role)
+        self.board = RolesBoard(self.places.roles_board)
+        self.stopping = asyncio.Event()
+        self.store_answers = asyncio.Event()
+
+    def ready(self) -> None:
+        """Say that this role does its work."""
+        self.board.beat(self.order.slot, monotonic_ms())
+        self.board.set_ready(self.order.slot, True)
+        self._say(Word(is_ready=True))
+
+    def refuse(self, fault: GateError) -> None:
+        """Say why this role can't start."""
+        problem = "; ".join(fault.problems) if isinstance(fault, InvalidConfig) else str(fault)
+        self._say(Word(is_ready=False, problem=problem, is_usage=isinstance(fault, InvalidInput)))
+
+    async def beat(self) -> None:
+        """Show for ever that this process's loop turns."""
+        while True:
+            self.board.beat(self.order.slot, monotonic_ms())
+            await asyncio.sleep(BEAT_EVERY_S)
+
+    def listen(self) -> None:
+        """Watch the channel for the word to go, and for its end."""
+        asyncio.get_running_loop().add_reader(CHANNEL, self._on_channel)
+
+    def _on_channel(self) -> None:
+        heard = os.read(CHANNEL, 4_096)
+        if not heard:
+            asyncio.get_running_loop().remove_reader(CHANNEL)
+            signal.setitimer(signal.ITIMER_REAL, ORPHAN_GRACE_S)
+            self.stopping.set()
+        elif heard.startswith(GO):
+            self.store_answers.set()
+
+    def _say(self, word: Word) -> None:
+        # The supervisor may be gone; then there is nobody to tell and the channel's end stops this process.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            os.write(CHANNEL, pack(word))
+
+
+async def hold_post(post: Post, main: Main) -> int:
+    """Run the role until it is told to stop; the exit status."""
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, post.stopping.set)
+    post.listen()
+    beating = asyncio.create_task(post.beat())
+    try:
+        await main(post)
+    except GateError as fault:
+        import structlog
+
+        structlog.get_logger().error("this role can't go on", problem=str(fault))
+        post.refuse(fault)
+        return 1
+    finally:
+        beating.cancel()
+    return 0
+
+
+def receive_order() -> Order:
+    """Read the one line that the supervisor sends first, and not a byte more."""
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        byte = os.read(CHANNEL, 1)
+        if not byte:
+            sys.exit(1)
+        line += byte
+    return read_order(bytes(line))
+
+
+def raise_file_limit() -> None:
+    """As many connections as the machine's owner allows at all."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS refuses "unlimited"
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def run(role: str) -> int:
+    """Everything from the order to the exit status."""
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # a Ctrl-C reaches the whole terminal; the supervisor decides the order
+    parent_pid = os.getppid()
+    die_with_parent(signal.SIGTERM if role in ORDERLY_WHEN_ORPHANED else signal.SIGKILL, parent_pid)
+    order = receive_order()
+    import uvloop
+
+    from gate.logs import configure_logs
+
+    configure_logs(order.config.log_level, order.config.log_format, order.name)
+    raise_file_limit()
+    main: Main = importlib.import_module(f"gate.service.roles.{role}").main
+
+    async def posted() -> int:
+        return await hold_post(Post(order), main)
+
+    return uvloop.run(posted())
+
+
+def _stop_early(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _stop_early)  # until the loop takes over
+    sys.exit(run(sys.argv[1]))

@@ -1,0 +1,265 @@
+"""`gate serve`: takes the data directory and the ports, starts every process, says when all of it answers, and stops in order.
+
+    start   directories, locks, ports; then all processes at once: roles import while the embedded server loads its data, and
+            hot workers answer from the Replica on disk before Redis does
+    ready   every process has said so and /readyz is 200: one line on stdout
+    stop    HTTP and workers (no new connections, in-flight work is finished), background, replicator, the embedded server last
+
+A start that can't succeed stops all of it and raises one reason. Everything the supervisor itself holds (locks, ports) is the
+kernel's to take back, so a `kill -9` leaves nothing stale; children notice by themselves (`parent_death`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gate.config import Endpoint, Role, ServeConfig
+from gate.logs import configure_logs
+from gate.metrics import DIRECTORY_VARIABLE, clear_metrics
+from gate.service import embedded
+from gate.service.child import Child
+from gate.service.children import RedisChild, RoleChild
+from gate.service.credentials import read_credentials
+from gate.service.orders import Order
+from gate.service.places import Places, lock_roles, node_id
+from gate.service.ports import HeldPort, hold_port, hold_unix
+from gate.service.roles_board import RolesBoard
+
+READYZ_EVERY_S = 0.01
+READYZ_TIMEOUT_S = 2.0
+STOP_ORDER: tuple[tuple[Role, ...], ...] = (("worker", "http"), ("background",), ("replicator",), ("redis",))
+LAST_SHARE = 0.2
+"""Of the time left to stop in, what each later step is sure of at least."""
+EXIT_FORCED = 1
+
+
+def run(config: ServeConfig) -> int:
+    """Run the service until it is told to stop; the exit status. `CannotStart` or `InvalidConfig` if it can't run."""
+    os.umask(0o077)
+    places = Places(config.directory, config.role)
+    places.prepare()
+    locks = lock_roles(places, config.role)
+    ports = _hold_ports(config)
+    program = embedded.server_program(config.redis_server) if "redis" in config.role else None
+    clear_metrics(places.metrics)
+    os.environ[DIRECTORY_VARIABLE] = str(places.metrics)
+    configure_logs(config.log_level, config.log_format, "supervisor")
+
+    async def supervised() -> int:
+        children = _Children(config, places, ports)
+        return await Supervisor(config, places, children.all(program), ports).run()
+
+    try:
+        return asyncio.run(supervised())
+    finally:
+        ports.let_go(config)
+        for lock in locks:
+            os.close(lock)
+
+
+class _Ports(NamedTuple):
+    """What this service listens on; None where its role does not run here."""
+
+    http: HeldPort | None
+    resp: HeldPort | None
+    unix: socket.socket | None
+
+    def let_go(self, config: ServeConfig) -> None:
+        for held in (self.http, self.resp):
+            if held:
+                held.holder.close()
+        if self.unix and config.unix:
+            self.unix.close()
+            Path(config.unix).unlink(missing_ok=True)
+
+
+def _hold_ports(config: ServeConfig) -> _Ports:
+    has_worker = "worker" in config.role
+    return _Ports(
+        hold_port(config.http, "--http") if "http" in config.role else None,
+        hold_port(config.resp, "--resp") if has_worker else None,
+        hold_unix(Path(config.unix)) if has_worker and config.unix else None,
+    )
+
+
+class _Children:
+    """Makes every process of the service, and lays out the board that they beat on."""
+
+    def __init__(self, config: ServeConfig, places: Places, ports: _Ports) -> None:
+        self._config = config
+        self._places = places
+        self._ports = ports
+        self._names = [name for role in config.role for name in _names_of(role, config.workers)]
+        self._slots = count()
+        self._board = RolesBoard.lay_out(places.roles_board, self._names)
+        self._store_answers = asyncio.Event()
+        self._redis_url = config.redis or embedded.socket_url(embedded.socket_path(places.redis))
+
+    def all(self, program: Path | None) -> list[Child]:
+        """In the order of the roles; the embedded server first, because roles need its address."""
+        children: list[Child] = []
+        if program is not None:
+            children.append(self._redis(program))
+        else:
+            self._store_answers.set()
+        node = node_id(self._places.node_id)
+        for role in self._config.role:
+            if role != "redis":
+                children += [self._role(role, name, index, node) for index, name in self._of(role)]
+        return children
+
+    def _of(self, role: Role) -> list[tuple[int, str]]:
+        return list(enumerate(_names_of(role, self._config.workers)))
+
+    def _redis(self, program: Path) -> RedisChild:
+        child = RedisChild(
+            program,
+            self._places.redis,
+            board=self._board,
+            slot=next(self._slots),
+            answers=self._store_answers,
+            on_restart=_count_restart,
+        )
+        self._redis_url = embedded.socket_url(child.socket)
+        return child
+
+    def _role(self, role: Role, name: str, index: int, node: str) -> RoleChild:
+        http, resp, unix = self._ports
+        order = Order(
+            name=name,
+            slot=next(self._slots),
+            index=index,
+            config=self._config,
+            redis_url=self._redis_url,
+            http=http.endpoint if http else None,
+            resp=resp.endpoint if resp else None,
+            unix_fd=unix.fileno() if unix and role == "worker" else None,
+            node_id=node,
+        )
+        return RoleChild(
+            order,
+            role,
+            board=self._board,
+            metrics=self._places.metrics,
+            store_answers=self._store_answers,
+            on_restart=_count_restart,
+        )
+
+
+def _names_of(role: Role, workers: int) -> list[str]:
+    return [f"worker-{index}" for index in range(workers)] if role == "worker" else [role]
+
+
+def _count_restart(role: str) -> None:
+    from gate.metrics import ROLE_RESTARTS
+
+    ROLE_RESTARTS.labels(role).inc()
+
+
+class Supervisor:
+    """Runs the children from start to stop."""
+
+    def __init__(self, config: ServeConfig, places: Places, children: list[Child], ports: _Ports) -> None:
+        self._config = config
+        self._places = places
+        self._children = children
+        self._http = ports.http
+        self._resp = ports.resp
+        self._told_to_stop = asyncio.Event()
+        self._forced = False
+
+    async def run(self) -> int:
+        """Start, say ready, wait, stop."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal)
+        for child in self._children:
+            child.start()
+        try:
+            await self._run_until_told()
+        finally:
+            await self._stop()
+        return EXIT_FORCED if self._forced else 0
+
+    async def _run_until_told(self) -> None:
+        """Returns when told to stop; raises the reason of a start that failed."""
+        told = asyncio.ensure_future(self._told_to_stop.wait())
+        ready = asyncio.ensure_future(self._until_ready())
+        failures = [child.failed for child in self._children]
+        awaited: list[asyncio.Future[Any]] = [told, ready, *failures]
+        try:
+            await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+            for failure in failures:
+                if failure.done():
+                    raise failure.result()
+            if ready.done() and not told.done():
+                ready.result()
+                print(self._ready_line(), flush=True)
+                await told
+        finally:
+            told.cancel()
+            ready.cancel()
+
+    async def _until_ready(self) -> None:
+        for child in self._children:
+            await child.ready.wait()
+        if self._http:
+            await _readyz_says_200(self._http.endpoint)
+
+    def _ready_line(self) -> str:
+        """Names only what runs here: with `--role` a service may have no HTTP, no RESP port, or no App of its own."""
+        credentials = read_credentials(self._places.credentials)
+        parts = {
+            "http": self._http and self._http.endpoint,
+            "resp": self._resp and self._resp.endpoint,
+            "app": credentials and credentials.app_key,
+        }
+        return " ".join(["gate ready", *(f"{name}={value}" for name, value in parts.items() if value)])
+
+    def _on_signal(self) -> None:
+        """The first signal drains; a second ends everything at once."""
+        if self._told_to_stop.is_set():
+            self._forced = True
+            for child in self._children:
+                child.kill()
+        self._told_to_stop.set()
+
+    async def _stop(self) -> None:
+        self._told_to_stop.set()
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + self._config.drain_timeout
+        for step, roles in enumerate(STOP_ORDER, start=1):
+            later = len(STOP_ORDER) - step
+            left_s = max(0.1, deadline_s - loop.time())
+            timeout_s = left_s * (1 - LAST_SHARE * later)
+            await asyncio.gather(*(child.stop(timeout_s) for child in self._children if child.role in roles))
+        for child in self._children:
+            if isinstance(child, RedisChild):
+                with suppress(OSError):
+                    child.forget_socket()
+
+
+async def _readyz_says_200(endpoint: Endpoint) -> None:
+    while not await _readyz_is_200(endpoint):  # noqa: ASYNC110 - what is waited for lives in another process
+        await asyncio.sleep(READYZ_EVERY_S)
+
+
+async def _readyz_is_200(endpoint: Endpoint) -> bool:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(endpoint.host, endpoint.host)
+    try:
+        async with asyncio.timeout(READYZ_TIMEOUT_S):
+            reader, writer = await asyncio.open_connection(host, endpoint.port)
+            try:
+                writer.write(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                return b" 200 " in await reader.readline()
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return False
