@@ -13,6 +13,7 @@ that any bytes are safe in it: what precedes it holds no more colons than the pa
     gate:{p}:white-ends:<app>:<id> zset    likewise
     gate:{p}:bans:<app>            zset    User -> until, ms
     gate:{p}:mutes:<app>           zset    User -> until, ms
+    gate:{p}:nonce:<app>:<nonce>   string  a signature's nonce that was used; ends by itself
     gate:nodes                     zset    node id -> end of its lease, ms on the server's clock
     gate:applied                   channel what each node has applied
 """
@@ -47,6 +48,7 @@ PATTERNS: list[str] = [
     r"gate:\{0\}:apps",
     rf"gate:\{{\d{{1,4}}\}}:(bans|mutes):{_APP_KEY}",
     rf"gate:\{{\d{{1,4}}\}}:{_USER_KEY}",
+    rf"gate:\{{\d{{1,4}}\}}:nonce:{_APP_KEY}:.{{1,512}}",
     r"gate:nodes",
 ]
 """Regexes (DOTALL, from end to end) that every key matches one of; what a leak audit holds a Redis against."""

@@ -65,10 +65,11 @@ LIST_REMOVE = load_script("list_remove")
 LIST_PAGE = load_script("list_page")
 LEASE = load_script("lease")
 LIVE_NODES = load_script("live_nodes")
+NONCE_SPEND = load_script("nonce_spend")
 SWEEP_RESTRAINTS = load_script("sweep_restraints")
 SWEEP_LIST = load_script("sweep_list")
 
 ALL = (
     OPEN, APP_PUT, APP_REMOVE, IMPOSE, LIFT, USER_SET, LIST_ADD, LIST_REMOVE, LIST_PAGE, LEASE, LIVE_NODES,
-    SWEEP_RESTRAINTS, SWEEP_LIST,
+    NONCE_SPEND, SWEEP_RESTRAINTS, SWEEP_LIST,
 )  # fmt: skip

@@ -17,6 +17,7 @@ from gate.store.client import Client
 from gate.store.lists import Lists
 from gate.store.mutes import Mutes
 from gate.store.nodes import NodeAnnouncer
+from gate.store.nonces import Nonces
 from gate.store.opening import open_partitions, partitions_present, refuse_old_server
 from gate.store.users import Users
 from gate.store.writing import Writer
@@ -37,6 +38,7 @@ class Store:
         self.mutes = Mutes(self.writer)
         self.lists = Lists(self.writer)
         self.users = Users(self.writer)
+        self.nonces = Nonces(client, partitions)
         self.changelog = Changelog(client, partitions)
 
     @classmethod
