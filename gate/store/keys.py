@@ -113,6 +113,11 @@ def app_glob(app: str) -> bytes:
     return b"gate:{*}:*:%b:*" % app.encode()
 
 
+def nonce(partition: int, app: str, spent: bytes) -> bytes:
+    """A nonce that was used."""
+    return b"gate:{%d}:nonce:%b:%b" % (partition, app.encode(), spent)
+
+
 def parse(key: bytes) -> UserKey | None:
     """The parts of a key that belongs to one User; None for any other key."""
     found = _PARSED.fullmatch(key)
