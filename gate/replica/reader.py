@@ -125,10 +125,10 @@ class AppView:
         with _Bracket(self._reading) as reading:
             return _app(reading, self._key).decide(sender, recipient, wall_ms())
 
-    def words(self, pairs: Iterable[Sequence[bytes]]) -> list[Word]:
-        """Verdict words for (ignored, sender, recipient) triples, in order, all of one commit."""
+    def words(self, checks: Iterable[Sequence[bytes]]) -> list[Word]:
+        """Verdict words for (b"", sender, recipient) triples, in order, all of one commit."""
         with _Bracket(self._reading) as reading:
-            return _app(reading, self._key).words(pairs)
+            return _app(reading, self._key).words(b"", checks)
 
     def words_to(self, sender: bytes, recipients: Iterable[bytes]) -> list[Word]:
         """Verdict words for one sender and many recipients, in order, all of one commit."""

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from operator import itemgetter
 from typing import Protocol, cast
 
 from gate.clock import monotonic_ms
@@ -40,8 +39,6 @@ SLICE_COMMANDS = 1_024
 """Commands decided before looking whether the peer still reads: bounds the replies held for one that doesn't."""
 WRITE_HIGH_WATER_BYTES = 256 * 1024
 """Unsent replies at which a peer counts as not reading."""
-
-_name = itemgetter(0)
 
 
 class Watch(Protocol):
@@ -191,16 +188,12 @@ class Connection(asyncio.Protocol):
         written = HOT_REPLIES.get(commands[0][0])
         if app is None or written is None or not app.sync():
             return None
-        if len(commands) > 1 and (set(map(len, commands)) != _THREE or len(set(map(_name, commands))) != 1):
-            return None
-        if len(commands[0]) != 3:
-            return None
         try:
             if self._worker.max_staleness_ms:
                 self._worker.refuse_if_stale()
-            words = app.words(commands)
-        except (InvalidInput, Stale):
-            return None  # said one by one, each to its own command
+            words = app.words(commands[0][0], commands)
+        except (ValueError, InvalidInput, Stale):
+            return None  # not all alike, or refused: answered one by one, each its own reply
         self._worker.count(words)
         return b"".join([written[word] for word in words])
 
@@ -288,7 +281,5 @@ class Connection(asyncio.Protocol):
         self._draining = True
         self._transport.close()
 
-
-_THREE = {3}
 
 ConnectionMaker = Callable[[], Connection]
