@@ -1,0 +1,150 @@
+"""The decision against a naive oracle, and the shortcuts of the hot path against the decision.
+
+The oracle is written from the design's words, on purpose in another shape than the table: it filters out ended facts first and
+then asks plain questions. `until` is checked by what it means: nothing changes before that moment, and then it may.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gate.core.decide import Asks, decide, recipient_asks, sender_is_clear
+from gate.core.model import FOREVER_MS, NO_FACTS, AppFacts, ListKind, UserFacts
+from gate.core.verdict import Verdict
+from tests.cases.facts import DictFacts
+from tests.cases.loading import Entry
+
+ANA, BOB, CARL = b"ana", b"bob", b"carl"
+PEOPLE = (ANA, BOB, CARL)
+# Few moments, close together, so that ends meet each other and the moments of asking.
+LAST_MS = 8
+
+moments = st.integers(1, LAST_MS) | st.just(FOREVER_MS)
+ends = st.just(0) | moments
+
+apps = st.builds(
+    AppFacts,
+    key=st.just("app"),
+    secrets=st.just(("s",)),
+    require_registered=st.booleans(),
+    list_policy=st.sampled_from(["whitelist-replaces-blacklist", "both"]),
+    whitelists=st.sampled_from(["per-user", "on", "off"]),
+    exempt=st.frozensets(st.sampled_from(["ana", "bob"])),
+)
+users = st.builds(
+    UserFacts,
+    registered=st.booleans(),
+    deactivated=st.booleans(),
+    whitelist_on=st.booleans(),
+    banned_until_ms=ends,
+    muted_until_ms=ends,
+)
+# Mostly harmless people, or else the first rules would hide the last ones.
+people = st.dictionaries(st.sampled_from(PEOPLE), users | st.just(NO_FACTS) | st.just(UserFacts(whitelist_on=True)))
+entries = st.lists(
+    st.builds(Entry, st.sampled_from(ListKind), st.sampled_from(PEOPLE), st.sampled_from(PEOPLE), moments), max_size=6
+)
+facts = st.builds(DictFacts, apps, people, entries)
+pairs = st.tuples(st.sampled_from(PEOPLE), st.sampled_from(PEOPLE))
+nows = st.integers(0, LAST_MS + 1)
+
+
+def oracle(view: DictFacts, sender: bytes, recipient: bytes, now_ms: int) -> str:
+    """The design's section 4, rule by rule, in the plainest words there are."""
+    app, a, b = view.app, view.user(sender), view.user(recipient)
+
+    def listed(kind: ListKind) -> bool:
+        return view.entry_until_ms(kind, recipient, sender) > now_ms
+
+    exempt = sender.decode() in app.exempt
+    if app.whitelists == "on":
+        whitelist_on = True
+    elif app.whitelists == "off":
+        whitelist_on = False
+    else:
+        whitelist_on = b.whitelist_on
+    reasons = [
+        app.require_registered and not a.registered and "sender-unknown",
+        a.deactivated and "sender-deactivated",
+        a.banned_until_ms > now_ms and "sender-banned",
+        a.muted_until_ms > now_ms and not exempt and "sender-muted",
+        app.require_registered and not b.registered and "recipient-unknown",
+        b.deactivated and "recipient-deactivated",
+        whitelist_on and not listed(ListKind.WHITELIST) and not exempt and "not-whitelisted",
+        listed(ListKind.BLACKLIST)
+        and not exempt
+        and not (whitelist_on and app.list_policy == "whitelist-replaces-blacklist")
+        and "blacklisted",
+    ]
+    return next((reason for reason in reasons if reason), "allowed")
+
+
+def changes_of(view: DictFacts, pair: tuple[bytes, bytes], moments_ms: Iterable[int]) -> list[str]:
+    return [oracle(view, *pair, moment_ms) for moment_ms in moments_ms]
+
+
+@given(facts, pairs, nows)
+def test_the_table_agrees_with_the_oracle(view: DictFacts, pair: tuple[bytes, bytes], now_ms: int) -> None:
+    assert decide(view, *pair, now_ms).word == oracle(view, *pair, now_ms)
+
+
+@given(facts, pairs, nows)
+def test_nothing_changes_before_until(view: DictFacts, pair: tuple[bytes, bytes], now_ms: int) -> None:
+    verdict = decide(view, *pair, now_ms)
+    end_ms = LAST_MS + 3 if verdict.until_ms is None else verdict.until_ms
+    assert end_ms > now_ms
+    assert set(changes_of(view, pair, range(now_ms, end_ms))) == {verdict.word}
+
+
+@given(facts, pairs, nows)
+def test_until_is_the_moment_of_a_fact_that_was_asked(view: DictFacts, pair: tuple[bytes, bytes], now_ms: int) -> None:
+    """Never an invented moment: it is the end of one of the sender's restraints or of the pair's own entries."""
+    sender, recipient = pair
+    until_ms = decide(view, *pair, now_ms).until_ms
+    known = {view.user(sender).banned_until_ms, view.user(sender).muted_until_ms}
+    known |= {view.entry_until_ms(kind, recipient, sender) for kind in ListKind}
+    assert until_ms is None or (until_ms in known and now_ms < until_ms < FOREVER_MS)
+
+
+@given(facts, pairs, nows)
+def test_a_sender_called_clear_is_never_refused_for_its_own_sake(
+    view: DictFacts, pair: tuple[bytes, bytes], now_ms: int
+) -> None:
+    if sender_is_clear(view.app, view.user(pair[0])):
+        assert not decide(view, *pair, now_ms).word.startswith("sender-")
+
+
+@given(facts, pairs, nows)
+def test_the_shortcuts_agree_with_the_table(view: DictFacts, pair: tuple[bytes, bytes], now_ms: int) -> None:
+    sender, recipient = pair
+    asks = recipient_asks(view.app, view.user(recipient))
+    if not sender_is_clear(view.app, view.user(sender)):
+        return
+    verdict = decide(view, sender, recipient, now_ms)
+    if asks is Asks.NOTHING:
+        assert verdict == Verdict("allowed", None)
+    elif asks is Asks.BLACKLIST:
+        until_ms = view.entry_until_ms(ListKind.BLACKLIST, recipient, sender)
+        assert verdict.word in ("allowed", "blacklisted")
+        assert until_ms or verdict == Verdict("allowed", None)
+        assert view.app.exempt or until_ms != FOREVER_MS or verdict == Verdict("blacklisted", None)
+    elif asks is Asks.WHITELIST:
+        until_ms = view.entry_until_ms(ListKind.WHITELIST, recipient, sender)
+        assert verdict.word in ("allowed", "not-whitelisted")
+        assert until_ms != FOREVER_MS or verdict == Verdict("allowed", None)
+        assert view.app.exempt or until_ms or verdict == Verdict("not-whitelisted", None)
+
+
+@given(apps, users)
+def test_what_a_recipient_asks_never_hides_a_rule_of_its_own(app: AppFacts, user: UserFacts) -> None:
+    if user.deactivated or (app.require_registered and not user.registered):
+        assert recipient_asks(app, user) is Asks.EVERYTHING
+
+
+def test_an_exempt_sender_of_any_bytes_is_looked_up_without_failing() -> None:
+    app = AppFacts(key="app", secrets=("s",), exempt=frozenset({"news"}), whitelists="on")
+    assert decide(DictFacts(app, {}, []), b"\xff\x00", BOB, 0).word == "not-whitelisted"
+    assert decide(DictFacts(app, {}, []), b"news", BOB, 0).word == "allowed"
