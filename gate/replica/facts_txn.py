@@ -71,13 +71,16 @@ class FactsTxn:
             _APPLY[change.kind](self, number, change)
 
     def flush(self) -> None:
-        """Write the Users that were changed, and the journal; to be called once, before the commit."""
+        """Write the Users that were changed; to be called once, before the commit."""
         for key in sorted(self._users):
             facts = self._users[key]
             if facts == NO_FACTS:
                 self.raw.delete(key)
             else:
                 self.raw.put(key, pack_user(facts))
+
+    def write_journal(self) -> None:
+        """Say in this commit which Users it touches, and let an old journal go."""
         transaction_id = self.raw.id()
         self.raw.put(journal_key(transaction_id), self._journal())
         self.raw.delete(journal_key(max(0, transaction_id - JOURNAL_COMMITS)))
@@ -87,10 +90,16 @@ class FactsTxn:
         if app_key not in self.numbers:
             value = self.raw.get(app_number_key(app_key))
             if value is None:
-                self.numbers[app_key] = self._next_number(app_key)
+                self.give_number(app_key, self._next_number())
             else:
                 self.numbers[app_key] = int.from_bytes(value, "big") if value else None
         return self.numbers[app_key]
+
+    def give_number(self, app_key: str, number: int) -> None:
+        """Let `number` stand for the App in this file; the loader gives numbers before the file has any."""
+        self.numbers[app_key] = number
+        self.raw.put(app_number_key(app_key), number.to_bytes(4, "big"))
+        self.raw.put(META_NEXT_APP, max(number + 1, self._next_number()).to_bytes(4, "big"))
 
     def set_app(self, facts: AppFacts) -> None:
         """Create or replace an App's record."""
@@ -159,11 +168,8 @@ class FactsTxn:
             return JOURNAL_EVERYTHING
         return pack_journal((int.from_bytes(key[1:4], "big"), key[4:]) for key in self._users)
 
-    def _next_number(self, app_key: str) -> int:
-        number = int.from_bytes(self.raw.get(META_NEXT_APP, b""), "big")
-        self.raw.put(META_NEXT_APP, (number + 1).to_bytes(4, "big"))
-        self.raw.put(app_number_key(app_key), number.to_bytes(4, "big"))
-        return number
+    def _next_number(self) -> int:
+        return int.from_bytes(self.raw.get(META_NEXT_APP, b""), "big")
 
     def _resize(self, number: int, kind: ListKind, owner: bytes, by: int) -> None:
         if by:

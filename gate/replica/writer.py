@@ -58,9 +58,7 @@ def check_follows(position: Position, change: Change) -> Position:
     if change.seq != position.seq + 1:
         raise ChangelogBroken("hole", f"after seq {position.seq} came {change.seq}")
     if change.previous_write_id != position.tip:
-        raise ChangelogBroken(
-            "forked", f"seq {change.seq} follows another write than the one applied before it"
-        )
+        raise ChangelogBroken("forked", f"seq {change.seq} follows another write than the one applied before it")
     return Position(position.epoch, change.seq, change.write_id)
 
 
@@ -77,14 +75,8 @@ class FactsFile:
 
     @classmethod
     def create(cls, path: Path, partitions: int, map_bytes: int = MAP_BYTES) -> FactsFile:
-        """A new file without facts, nowhere in every Changelog. `ReplicaFull` if there is no room for one."""
-        env = envs.acquire_writable(path, map_bytes)
-        created = cls(path, env, [NOWHERE] * partitions)
-        with created._closing_on_failure(), created.write() as txn:
-            txn.put(META_LAYOUT, LAYOUT_VERSION)
-            txn.put(META_PARTITIONS, str(partitions).encode())
-            txn.put(META_BOOT, boot_id())
-        return created
+        """A new file without facts, for the loader; no reader accepts it before `finish`."""
+        return cls(path, envs.acquire_writable(path, map_bytes), [NOWHERE] * partitions)
 
     @classmethod
     def open(cls, path: Path, map_bytes: int = MAP_BYTES) -> FactsFile:
@@ -130,9 +122,15 @@ class FactsFile:
         self._moved(moved)
         return moved
 
-    def set_positions(self, positions: Sequence[Position], now_ms: int) -> None:
-        """Say where in the Changelogs these facts stand: the loader does, knowing when its snapshot began."""
+    def finish(self, positions: Sequence[Position], now_ms: int) -> None:
+        """Make a created file a whole one, and say where in the Changelogs its facts stand: where its snapshot began.
+
+        Last, and not in `create`: these keys sort behind the list entries, which can only be appended before them.
+        """
         with self.write() as txn:
+            txn.put(META_LAYOUT, LAYOUT_VERSION)
+            txn.put(META_PARTITIONS, str(len(positions)).encode())
+            txn.put(META_BOOT, boot_id())
             for partition, position in enumerate(positions):
                 txn.put(position_key(partition), pack_position(position, now_ms))
         self._moved(dict(enumerate(positions)))
@@ -167,14 +165,25 @@ class FactsFile:
         self.close()
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[FactsTxn]:
-        """One transaction: committed at the end, aborted by any exception. LMDB's errors come out as this project's."""
+    def read(self) -> Iterator[lmdb.Transaction]:
+        """The newest commit, for the loader's counting and for `verify`."""
+        with self._env.begin() as txn:
+            yield txn
+
+    @contextlib.contextmanager
+    def write(self, *, journal: bool = True) -> Iterator[FactsTxn]:
+        """One transaction: committed at the end, aborted by any exception. LMDB's errors come out as this project's.
+
+        Only commits that no reader can see may do without a journal.
+        """
         raw: lmdb.Transaction | None = None
         try:
             raw = self._env.begin(write=True, buffers=False)
             txn = FactsTxn(raw, dict(self._numbers))
             yield txn
             txn.flush()
+            if journal:
+                txn.write_journal()
             raw.commit()
         except _CORRUPT as fault:
             raise ReplicaForeign(f"{self.path.name} is damaged: {fault}") from fault
