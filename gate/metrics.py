@@ -33,8 +33,9 @@ _STATES = "0 loading, 1 catching up, 2 current, 3 cut off, 4 reloading, 5 stoppe
 _STATES = "0 loading, 1 catching up, 2 current, 3 cut off, 4 reloading, 5 stopped."
 
 CHECKS = Counter("gate_checks_total", "Decisions, by verdict.", ["verdict"])
-CHECK_BATCHES = Counter("gate_check_batches_total", "Batches of commands that hot workers decided at once.")
 RESP_CONNECTIONS = Gauge("gate_resp_connections", "Open RESP connections.", multiprocess_mode="livesum")
+RESP_CONNECTIONS_OPENED = Counter("gate_resp_connections_opened_total", "RESP connections accepted.")
+RESP_ERRORS = Counter("gate_resp_errors_total", "Commands on the RESP port that were answered with an error.")
 HTTP_REQUESTS = Counter("gate_http_requests_total", "HTTP requests, by group of endpoints.", ["group", "status"])
 HTTP_SECONDS = Histogram("gate_http_request_seconds", "Time to answer, by group.", ["group"], buckets=_HTTP_BUCKETS_S)
 ROLE_RESTARTS = Counter("gate_role_restarts_total", "Processes of the service that died and were restarted.", ["role"])

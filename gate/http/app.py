@@ -68,7 +68,9 @@ class Dispatch:
         seconds = perf_counter() - started
         self._deps.count_request(route.group if route else "unknown", response.status, seconds)
         if self._deps.options.access_log:
-            log.info(
+            # Probes come every second or so for ever, and all the same.
+            write = log.debug if route and route.group == "probe" else log.info
+            write(
                 "request",
                 method=request.method[:16],
                 path=request.path[:200],

@@ -108,11 +108,12 @@ class Child(ABC):
             status = await self._live_once()
             self.ready.clear()
             self.on_death()
-            if self._stopping.is_set():
+            if self._stopping.is_set() or self.failed.done():
                 return
             young_deaths = young_deaths + 1 if monotonic_ms() - started_ms < YOUNG_MS else 1
             if not self.was_ready and young_deaths >= YOUNG_DEATHS_AT_START:
                 self.fail(CannotStart(f"{self.name} keeps ending at its start ({status}){self._noted()}"))
+                return
             await self._pause_before_restart(status, young_deaths)
 
     async def _live_once(self) -> str:

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from gate.clock import monotonic_ms
 from gate.errors import CannotStart, InvalidConfig
 from gate.metrics import DIRECTORY_VARIABLE
@@ -72,7 +74,7 @@ class RoleChild(Child):
         self._board.set_ready(self._order.slot, False)
 
     async def _send_order(self, writer: asyncio.StreamWriter) -> None:
-        writer.write(pack(self._order))
+        writer.write(pack(msgspec.structs.replace(self._order, is_restart=self.was_ready)))
         await self._store_answers.wait()
         writer.write(GO)
 

@@ -31,6 +31,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """Where to listen, port 0 resolved; None if that role does not run here."""
     unix_fd: int | None
     """The listening unix socket that all workers share, inherited under this number."""
+    is_restart: bool
+    """This process was ready before in this service's life, and died: what is away now is no reason to refuse."""
     node_id: str
 
 

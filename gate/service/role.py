@@ -26,6 +26,7 @@ from gate.service.roles_board import BEAT_EVERY_S, RolesBoard
 CHANNEL = 0
 ORPHAN_GRACE_S = 1.5
 """How long a role without supervisor may take to finish in an orderly way; the kernel ends it after that."""
+DRAIN_SHARE = 0.3
 ORDERLY_WHEN_ORPHANED = frozenset({"replicator"})
 """Roles that have something to leave in order. The others must free their ports at once."""
 
@@ -42,6 +43,11 @@ class Post:
         self.board = RolesBoard(self.places.roles_board)
         self.stopping = asyncio.Event()
         self.store_answers = asyncio.Event()
+
+    @property
+    def drain_s(self) -> float:
+        """How long work in flight may take after the word to stop: less than the supervisor waits for this process."""
+        return self.config.drain_timeout * DRAIN_SHARE
 
     def ready(self) -> None:
         """Say that this role does its work."""
@@ -88,10 +94,11 @@ async def hold_post(post: Post, main: Main) -> int:
     try:
         await main(post)
     except GateError as fault:
-        import structlog
-
-        structlog.get_logger().error("this role can't go on", problem=str(fault))
         post.refuse(fault)
+        if post.order.is_restart:  # at the first start the supervisor says it, in the one line that ends the start
+            import structlog
+
+            structlog.get_logger().error("this role can't go on", problem=str(fault))
         return 1
     finally:
         beating.cancel()

@@ -32,7 +32,7 @@ from gate.service.places import Places, lock_roles, node_id
 from gate.service.ports import HeldPort, hold_port, hold_unix
 from gate.service.roles_board import RolesBoard
 
-READYZ_EVERY_S = 0.01
+READYZ_EVERY_S = 0.02
 READYZ_TIMEOUT_S = 2.0
 STOP_ORDER: tuple[tuple[Role, ...], ...] = (("worker", "http"), ("background",), ("replicator",), ("redis",))
 LAST_SHARE = 0.2
@@ -141,6 +141,7 @@ class _Children:
             http=http.endpoint if http else None,
             resp=resp.endpoint if resp else None,
             unix_fd=unix.fileno() if unix and role == "worker" else None,
+            is_restart=False,
             node_id=node,
         )
         return RoleChild(

@@ -1,0 +1,71 @@
+"""The replicator: makes sure that the first App exists, then keeps this node's Replica in step with Redis.
+
+One at a time in a data directory: an orphan of a supervisor that was killed may still be closing its files in order, so a new
+one waits for its lock first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+
+from gate.clock import wall_ms
+from gate.replica.replicator import Replicator
+from gate.service.credentials import ensure_first_app
+from gate.service.role import ORPHAN_GRACE_S, Post
+from gate.service.stores import connected_store
+from gate.store.store import Store
+
+LOCK_FILE = "replicator.writing"
+LOCK_LOOK_EVERY_S = 0.01
+
+
+async def main(post: Post) -> None:
+    """Replicate until told to stop."""
+    lock = await _sole_writer(post)
+    store = await connected_store(post)
+    if store is None:
+        return
+    try:
+        await ensure_first_app(post.places.credentials, store.apps, wall_ms())
+        await _replicate(post, store)
+    finally:
+        await store.aclose()
+        os.close(lock)
+
+
+async def _replicate(post: Post, store: Store) -> None:
+    async def first_app_again() -> None:
+        await ensure_first_app(post.places.credentials, store.apps, wall_ms())
+
+    replicator = Replicator(
+        post.places.replica,
+        store.changelog,
+        store.announcer(post.order.node_id),
+        before_snapshot=first_app_again,
+    )
+    running = asyncio.create_task(replicator.run())
+    stopping = asyncio.ensure_future(post.stopping.wait())
+    ready = asyncio.create_task(_say_ready(post, replicator))
+    await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
+    ready.cancel()
+    stopping.cancel()
+    replicator.stop()
+    await running
+
+
+async def _say_ready(post: Post, replicator: Replicator) -> None:
+    await replicator.ready.wait()
+    post.ready()
+
+
+async def _sole_writer(post: Post) -> int:
+    descriptor = os.open(post.places.run / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+    for _ in range(int(2 * ORPHAN_GRACE_S / LOCK_LOOK_EVERY_S)):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            await asyncio.sleep(LOCK_LOOK_EVERY_S)
+    return descriptor

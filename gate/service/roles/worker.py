@@ -1,0 +1,68 @@
+"""The hot worker: answers checks on the RESP port out of this node's Replica. It never meets Redis.
+
+It listens as soon as there is a Replica to read, so a node that restarts answers while everything else is still coming up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+from gate.errors import ReplicaForeign, ReplicaMissing
+from gate.metrics import CHECKS, RESP_CONNECTIONS, RESP_CONNECTIONS_OPENED, RESP_ERRORS
+from gate.service.role import Post
+from gate.wire.client import Worker
+from gate.wire.listener import WireOptions, WireServer, serve_wire
+
+REPLICA_LOOK_EVERY_S = 0.01
+"""How often to look for the Replica that the replicator is about to make; one look opens one small file."""
+
+
+class Tally:
+    """Passes on what a worker counted since the last time; its own counters are plain integers, cheap on the hot path."""
+
+    def __init__(self) -> None:
+        self._words: Counter[str] = Counter()
+        self._opened = 0
+        self._errors = 0
+
+    def report(self, worker: Worker) -> None:
+        """Called by the listener once a second and at the end."""
+        for word, total in worker.words.items():
+            if total != self._words[word]:
+                CHECKS.labels(word).inc(total - self._words[word])
+                self._words[word] = total
+        RESP_CONNECTIONS.set(worker.connections)
+        RESP_CONNECTIONS_OPENED.inc(worker.connections_total - self._opened)
+        RESP_ERRORS.inc(worker.errors - self._errors)
+        self._opened, self._errors = worker.connections_total, worker.errors
+
+
+async def main(post: Post) -> None:
+    """Serve until told to stop, then drain."""
+    server = await _served(post)
+    if server is None:
+        return
+    post.ready()
+    await post.stopping.wait()
+    await server.drain(post.drain_s)
+
+
+async def _served(post: Post) -> WireServer | None:
+    config, endpoint = post.config, post.order.resp
+    assert endpoint is not None
+    options = WireOptions(
+        replica_dir=post.places.replica,
+        host=endpoint.host,
+        port=endpoint.port,
+        unix_fd=post.order.unix_fd,
+        max_staleness_ms=config.max_staleness_ms,
+        on_stale=config.on_stale,
+        on_counts=Tally().report,
+    )
+    while not post.stopping.is_set():
+        try:
+            return await serve_wire(options)
+        except (ReplicaMissing, ReplicaForeign):  # there is none yet, or the replicator is about to replace it
+            await asyncio.sleep(REPLICA_LOOK_EVERY_S)
+    return None

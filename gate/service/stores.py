@@ -1,0 +1,103 @@
+"""How roles come to a connected Store.
+
+At the service's first start an unreachable Redis is a reason to refuse. After that it is weather: a role that is restarted
+while Redis is away waits for it, and HTTP meanwhile serves checks and answers writes with 503 (`StoreLater`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from gate.errors import StoreUnavailable
+from gate.service.role import Post
+from gate.store.acks import Acknowledger, Applied
+from gate.store.bans import Bans
+from gate.store.lists import Lists
+from gate.store.mutes import Mutes
+from gate.store.nonces import Nonces
+from gate.store.store import Store
+from gate.store.users import Users
+from gate.store.writing import Written
+
+RETRY_EVERY_S = 0.25
+"""As often as the store itself probes a Redis that is away."""
+
+
+async def connected_store(post: Post) -> Store | None:
+    """The Store, as soon as Redis answers; None if told to stop before. At the first start `StoreUnavailable` instead."""
+    if not await _told_to_go(post):
+        return None
+    while not post.stopping.is_set():
+        try:
+            return await Store.connect(post.order.redis_url, partitions=post.config.partitions)
+        except StoreUnavailable:
+            if not post.order.is_restart:
+                raise
+            await asyncio.sleep(RETRY_EVERY_S)
+    return None
+
+
+async def _told_to_go(post: Post) -> bool:
+    going, stopping = asyncio.ensure_future(post.store_answers.wait()), asyncio.ensure_future(post.stopping.wait())
+    await asyncio.wait([going, stopping], return_when=asyncio.FIRST_COMPLETED)
+    going.cancel()
+    stopping.cancel()
+    return post.store_answers.is_set()
+
+
+class StoreLater:
+    """A Store that HTTP can hold before it is connected: until then every use raises `StoreUnavailable`."""
+
+    def __init__(self) -> None:
+        self._store: Store | None = None
+
+    def connect(self, store: Store) -> None:
+        """From now on it is that Store."""
+        self._store = store
+
+    @property
+    def bans(self) -> Bans:
+        """As the Store."""
+        return self._connected().bans
+
+    @property
+    def mutes(self) -> Mutes:
+        """As the Store."""
+        return self._connected().mutes
+
+    @property
+    def lists(self) -> Lists:
+        """As the Store."""
+        return self._connected().lists
+
+    @property
+    def users(self) -> Users:
+        """As the Store."""
+        return self._connected().users
+
+    @property
+    def nonces(self) -> Nonces:
+        """As the Store."""
+        return self._connected().nonces
+
+    def _connected(self) -> Store:
+        if self._store is None:
+            raise StoreUnavailable("Redis has not been reached yet")
+        return self._store
+
+
+class AcknowledgerLater:
+    """An Acknowledger likewise; nothing can be written, hence waited for, before the Store is connected."""
+
+    def __init__(self) -> None:
+        self._acks: Acknowledger | None = None
+
+    def connect(self, acks: Acknowledger) -> None:
+        """From now on it is that one."""
+        self._acks = acks
+
+    async def wait(self, written: Written, timeout_ms: int) -> Applied:
+        """As the Acknowledger."""
+        if self._acks is None:
+            return "pending"
+        return await self._acks.wait(written, timeout_ms)
