@@ -1,0 +1,67 @@
+"""The deployed files, read for the tests: where they lie, and what each says of settings and ports."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+REPOSITORY = Path(__file__).parents[2]
+DEPLOY = REPOSITORY / "deploy"
+REDIS_CONF = DEPLOY / "redis.conf"
+
+Settings = dict[str, str]
+
+
+def load_yaml(name: str) -> Any:
+    """One YAML file of the folder."""
+    return yaml.safe_load((DEPLOY / name).read_text())
+
+
+def containerfile_words() -> dict[str, list[str]]:
+    """Every instruction of the image's last stage, by name, with what follows it; continued lines are joined."""
+    text = re.sub(r"^#.*\n", "", (DEPLOY / "Containerfile").read_text(), flags=re.MULTILINE).replace("\\\n", " ")
+    last_stage = text[text.rindex("\nFROM ") :]
+    words: dict[str, list[str]] = {}
+    for line in last_stage.splitlines():
+        if line.strip():
+            instruction, _, rest = line.strip().partition(" ")
+            words.setdefault(instruction, []).append(rest.strip())
+    return words
+
+
+def assignments(text: str) -> Settings:
+    """`A=b C="d e"`, as ENV and Environment= have it."""
+    return dict(word.split("=", 1) for word in shlex.split(text) if "=" in word)
+
+
+def image_settings() -> Settings:
+    """What the image sets of Gate."""
+    return {k: v for line in containerfile_words()["ENV"] for k, v in assignments(line).items() if k.startswith("GATE_")}
+
+
+def compose_settings() -> Settings:
+    """What compose sets of Gate, with variables of the caller's shell unset but for the one it demands."""
+    declared = load_yaml("compose.yaml")["services"]["gate"]["environment"]
+    return {name: re.sub(r"\$\{\w+:-\}", "", re.sub(r"\$\{\w+:\?.*?\}", "s3cret", text)) for name, text in declared.items()}
+
+
+def unit_lines() -> list[tuple[str, str]]:
+    """Every `Name=value` of the systemd unit, in order."""
+    lines = (line for line in (DEPLOY / "gate.service").read_text().splitlines() if not line.startswith("#"))
+    return [(name, value) for name, found, value in (line.partition("=") for line in lines) if found]
+
+
+def unit_settings() -> Settings:
+    """What the unit sets of Gate."""
+    return {k: v for name, value in unit_lines() if name == "Environment" for k, v in assignments(value).items()}
+
+
+def redis_settings() -> list[tuple[str, str]]:
+    """Every directive of redis.conf, in order."""
+    lines = [line.strip() for line in REDIS_CONF.read_text().splitlines()]
+    pairs = (line.partition(" ") for line in lines if line and not line.startswith("#"))
+    return [(name, value.strip('" ')) for name, _, value in pairs]

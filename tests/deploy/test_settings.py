@@ -1,0 +1,120 @@
+"""What the deployed files set must exist in the program: options, ports, deadlines, metrics."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import promql_parser
+import pytest
+from prometheus_client import REGISTRY
+
+from gate.config import OPTIONS, read_config
+from gate.metrics import _BoardCollector
+from tests.deploy.files import (
+    DEPLOY,
+    REPOSITORY,
+    Settings,
+    compose_settings,
+    containerfile_words,
+    image_settings,
+    load_yaml,
+    unit_lines,
+    unit_settings,
+)
+
+SETTINGS: dict[str, Callable[[], Settings]] = {
+    "Containerfile": image_settings,
+    "compose.yaml": compose_settings,
+    "gate.service": unit_settings,
+}
+DRAIN_S = float(OPTIONS["drain_timeout"].default or 0)
+
+
+@pytest.mark.parametrize("file", SETTINGS)
+def test_every_setting_is_an_option_with_a_value_that_it_takes(file: str) -> None:
+    settings = SETTINGS[file]()
+    assert settings
+    assert set(settings) <= {option.variable for option in OPTIONS.values()}
+    read_config({}, settings)
+
+
+def test_the_image_and_compose_agree_on_ports() -> None:
+    ports = [image_settings()[name].rpartition(":")[2] for name in ("GATE_HTTP", "GATE_RESP")]
+    service = load_yaml("compose.yaml")["services"]["gate"]
+    assert containerfile_words()["EXPOSE"] == [" ".join(ports)]
+    assert [compose_settings()[name].rpartition(":")[2] for name in ("GATE_HTTP", "GATE_RESP")] == ports
+    assert [published.rpartition(":")[2] for published in service["ports"]] == ports
+    assert f"127.0.0.1:{ports[0]}/readyz" in service["healthcheck"]["test"][-1]
+    assert f"127.0.0.1:{ports[0]}/healthz" in (DEPLOY / "Containerfile").read_text()
+    assert load_yaml("prometheus.yaml")["scrape_configs"][0]["static_configs"][0]["targets"] == [f"127.0.0.1:{ports[0]}"]
+
+
+def test_data_lies_on_the_volume() -> None:
+    [volume] = containerfile_words()["VOLUME"]
+    assert image_settings()["GATE_DATA"] == volume
+    assert f"gate:{volume}" in load_yaml("compose.yaml")["services"]["gate"]["volumes"]
+    state = dict(unit_lines())["StateDirectory"]
+    assert unit_settings()["GATE_DATA"] == f"/var/lib/{state}"
+
+
+def test_everyone_waits_longer_than_a_drain_takes() -> None:
+    graces = [service["stop_grace_period"] for service in load_yaml("compose.yaml")["services"].values()]
+    assert all(float(grace.removesuffix("s")) > DRAIN_S for grace in graces)
+    unit = dict(unit_lines())
+    assert float(unit["TimeoutStopSec"]) > DRAIN_S
+    # A signal to every process at once would stop the embedded server first.
+    assert unit["KillMode"] == "mixed"
+
+
+def test_the_image_is_built_from_what_its_context_holds() -> None:
+    held = {line[1:] for line in (REPOSITORY / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert {"gate", "pyproject.toml", "requirements.in", "requirements.lock", "LICENSE", "README.md"} == held
+    assert all((REPOSITORY / name).exists() for name in held)
+
+
+def exported() -> set[str]:
+    """Every name of a sample's family, as a query writes it."""
+    families = [*REGISTRY.collect(), *_BoardCollector(_Figures, lambda: {"http": True}).collect()]
+    names = set()
+    for family in families:
+        suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}.get(family.type, [""])
+        names |= {family.name + suffix for suffix in suffixes}
+    return names
+
+
+class _Figures:
+    """A board on which everything is 0."""
+
+    def __getattr__(self, name: str) -> int:
+        return 0
+
+
+def selectors(expression: Any) -> Iterator[Any]:
+    """Every vector selector in a parsed expression, whatever it is wrapped in."""
+    if isinstance(expression, promql_parser.VectorSelector):
+        yield expression
+    for attribute in ("lhs", "rhs", "expr", "vector_selector"):
+        inner = getattr(expression, attribute, None)
+        if inner is not None:
+            yield from selectors(inner)
+    for argument in getattr(expression, "args", None) or ():
+        yield from selectors(argument)
+
+
+def rules() -> list[dict[str, Any]]:
+    return [rule for group in load_yaml("gate-rules.yaml")["groups"] for rule in group["rules"]]
+
+
+@pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
+def test_an_alert_asks_for_metrics_that_exist_and_is_explained(rule: dict[str, Any]) -> None:
+    asked = [selector.name for selector in selectors(promql_parser.parse(rule["expr"]))]
+    assert asked
+    assert set(asked) <= exported() | {"up"}
+    operations = (REPOSITORY / "docs" / "operations.md").read_text()
+    assert re.search(rf"\b{rule['alert']}\b", operations)
+
+
+def test_the_rules_are_the_ones_that_prometheus_loads() -> None:
+    assert load_yaml("prometheus.yaml")["rule_files"] == ["gate-rules.yaml"]
