@@ -61,7 +61,7 @@ class Lists:
     async def add_many(
         self, app_key: str, kind: ListKind, groups: Sequence[Group], now_ms: int, ceiling: int | None
     ) -> Written:
-        """Add entries to the lists of many owners. All or nothing in each Partition: after `ListFull` others may be in."""
+        """Add entries to the lists of many owners. All or nothing for each owner: after `ListFull` others may be in."""
         if sum(len(group.members) for group in groups) > MAX_IDS_A_CALL:
             raise InvalidInput("members", f"at most {MAX_IDS_A_CALL} in one call")
         grouped: dict[int, list[Group]] = {}
@@ -70,8 +70,8 @@ class Lists:
         steps = [self.adding(app_key, kind, partition, some, ceiling) for partition, some in grouped.items()]
         written, replies = await self._writer.write(app_key, steps, now_ms)
         for reply in replies:
-            if reply[0] == b"full":
-                raise ListFull(ceiling or 0, reply[1], reply[2])
+            for _, size, adding in refusals(reply):
+                raise ListFull(ceiling or 0, size, adding)
         return written
 
     def adding(
@@ -162,6 +162,11 @@ class Lists:
         ]
         replies: list[Reply] = await self._writer.client.read(*asked) if asked else []
         return [bool(reply) for reply in replies]
+
+
+def refusals(reply: Reply) -> list[tuple[int, int, int]]:
+    """Of a step that added: each list that was full, as (number of its first group in the step, size, adding)."""
+    return list(zip(reply[2::3], reply[3::3], reply[4::3], strict=True))
 
 
 def pack_chunks(members: Sequence[bytes]) -> list[bytes]:

@@ -12,6 +12,7 @@ from gate.core.snapshot import Part
 from gate.store.address import parse_address
 from gate.store.apps import Apps
 from gate.store.bans import Bans
+from gate.store.bulk import BulkWriter
 from gate.store.changelog import Changelog
 from gate.store.client import Client
 from gate.store.lists import Lists
@@ -20,7 +21,9 @@ from gate.store.nodes import NodeAnnouncer
 from gate.store.nonces import Nonces
 from gate.store.opening import open_partitions, partitions_present, refuse_old_server
 from gate.store.users import Users
-from gate.store.writing import Writer
+from gate.store.writing import Writer, Written
+
+__all__ = ["Store", "Written"]
 
 DEADLINE_MS = 1_000
 """For one exchange with the server. A healthy one takes less than a millisecond; this leaves room for a slow disk."""
@@ -81,6 +84,10 @@ class Store:
     def snapshot(self) -> AsyncIterator[Sequence[Part]]:
         """All facts, in batches; the same as the Changelog's."""
         return self.changelog.snapshot()
+
+    def bulk(self, app_key: str, now_ms: int, ceiling: int | None = None) -> BulkWriter:
+        """A writer for many facts at once, as an import has them."""
+        return BulkWriter(self.writer, app_key, now_ms, ceiling)
 
     async def ping(self) -> None:
         """Raises `StoreUnavailable` if the server does not answer."""

@@ -20,6 +20,10 @@ FACT_FIELDS = (
 """What a verdict asks of a User's hash, in the order that `facts_of` takes."""
 
 
+_Field = tuple[bytes, str | int]
+"""A field of a User's hash and its new value, "" to drop it."""
+
+
 class Users:
     """Writes and reads Users' facts. Every method raises `StoreUnavailable`."""
 
@@ -28,19 +32,19 @@ class Users:
 
     async def register(self, app_key: str, users: Sequence[bytes], now_ms: int) -> Written:
         """Users exist from now on; those that did already do still."""
-        return await self._set(app_key, users, now_ms, "user-registered", "1", keys.REGISTERED_AT, now_ms)
+        return await self._set(app_key, users, now_ms, "user-registered", "1", (keys.REGISTERED_AT, now_ms))
 
     async def deactivate(self, app_key: str, users: Sequence[bytes], now_ms: int) -> Written:
         """Users may neither send nor be sent to."""
-        return await self._set(app_key, users, now_ms, "user-deactivated", "", keys.DEACTIVATED_AT, now_ms)
+        return await self._set(app_key, users, now_ms, "user-deactivated", "", (keys.DEACTIVATED_AT, now_ms))
 
     async def reactivate(self, app_key: str, users: Sequence[bytes], now_ms: int) -> Written:
         """As if never deactivated."""
-        return await self._set(app_key, users, now_ms, "user-reactivated", "", keys.DEACTIVATED_AT, "")
+        return await self._set(app_key, users, now_ms, "user-reactivated", "", (keys.DEACTIVATED_AT, ""))
 
     async def revoke_tokens(self, app_key: str, users: Sequence[bytes], before_ms: int, now_ms: int) -> Written:
         """Tokens minted before a moment are no longer valid."""
-        return await self._set(app_key, users, now_ms, "tokens-revoked", before_ms, keys.TOKENS_VALID_FROM, before_ms)
+        return await self._set(app_key, users, now_ms, "tokens-revoked", before_ms, (keys.TOKENS_VALID_FROM, before_ms))
 
     async def facts(self, app_key: str, users: Sequence[bytes]) -> list[UserFacts]:
         """Each User's facts as stored: an end that has passed shows, entries that have ended count in the sizes."""
@@ -55,25 +59,25 @@ class Users:
             for fields, black, white in zip(replies[::3], replies[1::3], replies[2::3], strict=True)
         ]
 
+    def registering(self, partition: int, app_key: str, users: Sequence[bytes], now_ms: int) -> Step:
+        """The step that registers Users of one Partition; also what an import sends."""
+        return _setting(partition, app_key, users, "user-registered", "1", (keys.REGISTERED_AT, now_ms))
+
     async def _set(
-        self,
-        app_key: str,
-        users: Sequence[bytes],
-        now_ms: int,
-        kind: str,
-        change_value: str | int,
-        *field: bytes | str | int,
+        self, app_key: str, users: Sequence[bytes], now_ms: int, kind: str, change_value: str | int, field: _Field
     ) -> Written:
         steps = [
-            Step(
-                partition,
-                scripts.USER_SET,
-                [keys.user(partition, app_key, user) for user in group],
-                [kind, change_value, *field, *group],
-            )
+            _setting(partition, app_key, group, kind, change_value, field)
             for partition, group in self._writer.by_partition(app_key, users).items()
         ]
         return (await self._writer.write(app_key, steps, now_ms))[0]
+
+
+def _setting(
+    partition: int, app_key: str, users: Sequence[bytes], kind: str, change_value: str | int, field: _Field
+) -> Step:
+    facts = [keys.user(partition, app_key, user) for user in users]
+    return Step(partition, scripts.USER_SET, facts, [kind, change_value, *field, *users])
 
 
 def facts_of(fields: Sequence[bytes | None], blacklist_size: int = 0, whitelist_size: int = 0) -> UserFacts:

@@ -3,9 +3,10 @@
 --   ARGV  1-5 as lib/append.lua  6 Change kind of adding  7 Change kind of taking off
 --         8 ceiling of a list, or '0' for none  9 until of an entry without end
 --         10... for each group: owner, until ms, number of chunks, each chunk: packed members
---   returns {seq, epoch}, or {'full', size, adding} with nothing added anywhere
--- Atomic: entries and Changes are one; adders in parallel never pass the ceiling. Entries that have ended leave the list here,
--- before it is measured, and the Changelog says so: nothing else need wait for a sweep.
+--   returns {seq, epoch, then for each list that is full: number of its first group (from 0), size, adding}
+--         or, if all of them are, {'full', '', number, size, adding...} with nothing written
+-- Atomic: entries and Changes are one; adders in parallel never pass the ceiling. To a list that would pass it nothing is
+-- added. Entries that have ended leave the list here, before it is measured, and the Changelog says so.
 --!include append
 --!include members
 local ceiling = tonumber(ARGV[8])
@@ -24,16 +25,8 @@ for index = 3, #KEYS, 2 do
   groups[#groups + 1] = group
 end
 
-local measured = {}
-for _, group in ipairs(ceiling > 0 and groups or {}) do
-  local list = measured[group.entries]
-  if not list then
-    list = {size = redis.call('ZCARD', group.entries) - #group.ended, adding = 0, seen = {}, ended = {}}
-    for _, member in ipairs(group.ended) do
-      list.ended[member] = true
-    end
-    measured[group.entries] = list
-  end
+-- What each list would hold. The size is what is in force; an ended entry that is added again counts as new.
+local function measure(list, group)
   for _, chunk in ipairs(group.chunks) do
     local members = unpack_members(chunk)
     local orders = redis.call('ZMSCORE', group.entries, unpack(members))
@@ -44,13 +37,36 @@ for _, group in ipairs(ceiling > 0 and groups or {}) do
       end
     end
   end
-  if list.size + list.adding > ceiling and list.adding > 0 then
-    return {'full', list.size, list.adding}
-  end
 end
 
-open_log()
-for _, group in ipairs(groups) do
+local lists, full, fits = {}, {}, ceiling == 0
+for number, group in ipairs(ceiling > 0 and groups or {}) do
+  local list = lists[group.entries]
+  if not list then
+    list = {number = number - 1, adding = 0, seen = {}, ended = {}}
+    list.size = redis.call('ZCARD', group.entries) - #group.ended
+    for _, member in ipairs(group.ended) do
+      list.ended[member] = true
+    end
+    lists[group.entries] = list
+  end
+  measure(list, group)
+end
+for _, list in pairs(lists) do
+  list.is_full = list.adding > 0 and list.size + list.adding > ceiling
+  if list.is_full then
+    full[#full + 1] = list.number
+    full[#full + 1] = list.size
+    full[#full + 1] = list.adding
+  else
+    fits = true
+  end
+end
+if not fits then
+  return {'full', '', unpack(full)}
+end
+
+local function add(group)
   take_off(ARGV[7], group.owner, group.entries, group.ends, group.ended)
   local is_timed = group.ends_at ~= ARGV[9]
   local had_ends = redis.call('EXISTS', group.ends) == 1
@@ -73,4 +89,12 @@ for _, group in ipairs(groups) do
     end
   end
 end
-return close_log()
+
+open_log()
+for _, group in ipairs(groups) do
+  if ceiling == 0 or not lists[group.entries].is_full then
+    add(group)
+  end
+end
+local head = close_log()
+return {head[1], head[2], unpack(full)}

@@ -1,0 +1,217 @@
+"""Many facts at once, as an import has them: gathered by Partition into scripts of bounded size, several under way at a time.
+
+Facts are stated outright, so a run that broke off is finished by running it again. Of facts about the same thing the last one
+given holds. Deactivated Users may be restrained here: what is loaded is another system's state.
+
+    async with store.bulk("default", now_ms) as bulk:
+        await bulk.add(ListKind.BLACKLIST, owner, members)
+        await bulk.ban(user, until_ms)
+        result = await bulk.flush()
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import NamedTuple
+
+from gate.core.model import FOREVER_MS, ListKind
+from gate.core.revision import Revision
+from gate.errors import StoreUnavailable
+from gate.store.bans import Bans
+from gate.store.client import is_noscript, raise_if_error
+from gate.store.link import Link, LinkLost, Reply
+from gate.store.lists import Group, Lists, refusals
+from gate.store.mutes import Mutes
+from gate.store.restraints import Restraint, Restraints
+from gate.store.users import Users
+from gate.store.writing import Step, Writer, Written, revisions_of
+
+FACTS_A_SCRIPT = 1_000
+"""Bounds how long one script holds the server: some 2 ms."""
+SCRIPTS_A_PIPELINE = 8
+PIPELINES_UNDER_WAY = 2
+"""While the server runs one, the next is packed and sent."""
+BULK_DEADLINE_MS = 10_000
+"""Of one pipeline; it may wait behind others and behind a rewrite of the append-only file."""
+
+
+class FullList(NamedTuple):
+    """A list to which nothing was added, because it would have passed the ceiling."""
+
+    kind: ListKind
+    owner: bytes
+    size: int
+    adding: int
+
+
+class BulkResult(NamedTuple):
+    """What went in since the BulkWriter was made. `facts` counts a repeated one each time."""
+
+    facts: int
+    written: Written
+    full: list[FullList]
+
+
+class BulkWriter:
+    """Not shared between tasks. Every method raises `StoreUnavailable`; then some of what was given may be in."""
+
+    def __init__(self, writer: Writer, app_key: str, now_ms: int, ceiling: int | None) -> None:
+        self._writer = writer
+        self._app = app_key
+        self._now_ms = now_ms
+        self._ceiling = ceiling
+        self._lists = Lists(writer)
+        self._restraints: dict[str, Restraints] = {"ban": Bans(writer), "mute": Mutes(writer)}
+        self._users = Users(writer)
+        self._link: Link | None = None
+        self._restrained: dict[tuple[str, int], dict[bytes, Restraint]] = {}
+        self._groups: dict[tuple[ListKind, int], list[Group]] = {}
+        self._group_sizes: dict[tuple[ListKind, int], int] = {}
+        self._switched: dict[int, dict[bytes, bool]] = {}
+        self._registered: dict[int, dict[bytes, None]] = {}
+        self._ready: list[tuple[Step, Callable[[Reply], None]]] = []
+        self._under_way: deque[asyncio.Task[None]] = deque()
+        self._newest: dict[int, Revision] = {}
+        self._full: list[FullList] = []
+        self._facts = 0
+
+    async def __aenter__(self) -> BulkWriter:
+        self._link = await self._writer.client.open_dedicated()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Drops what was not flushed."""
+        for task in self._under_way:
+            task.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+        if self._link is not None:
+            await self._link.aclose()
+
+    async def ban(self, user: bytes, until_ms: int, why: str = "", by: str = "") -> None:
+        """Impose a Ban."""
+        await self._restrain("ban", Restraint(user, until_ms, why, by))
+
+    async def mute(self, user: bytes, until_ms: int, why: str = "", by: str = "") -> None:
+        """Impose a Mute."""
+        await self._restrain("mute", Restraint(user, until_ms, why, by))
+
+    async def add(self, kind: ListKind, owner: bytes, members: Sequence[bytes], until_ms: int = FOREVER_MS) -> None:
+        """Add entries to a list."""
+        self._facts += len(members)
+        at = kind, self._writer.partition_of(self._app, owner)
+        groups = self._groups.setdefault(at, [])
+        for first in range(0, len(members), FACTS_A_SCRIPT):
+            slice_ = members[first : first + FACTS_A_SCRIPT]
+            groups.append(Group(owner, slice_, until_ms))
+            size = self._group_sizes[at] = self._group_sizes.get(at, 0) + len(slice_)
+            if size >= FACTS_A_SCRIPT:
+                self._emit_lists(at)
+                groups = self._groups.setdefault(at, [])
+        await self._send_if_due()
+
+    async def switch(self, user: bytes, on: bool) -> None:
+        """Turn a Whitelist on or off."""
+        self._facts += 1
+        partition = self._writer.partition_of(self._app, user)
+        switched = self._switched.setdefault(partition, {})
+        switched[user] = on
+        if len(switched) >= FACTS_A_SCRIPT:
+            self._emit_switches(partition)
+            await self._send_if_due()
+
+    async def register(self, user: bytes) -> None:
+        """Make a User exist."""
+        self._facts += 1
+        partition = self._writer.partition_of(self._app, user)
+        registered = self._registered.setdefault(partition, {})
+        registered[user] = None
+        if len(registered) >= FACTS_A_SCRIPT:
+            self._emit_registrations(partition)
+            await self._send_if_due()
+
+    async def flush(self) -> BulkResult:
+        """Send all that is gathered, and wait until everything is in."""
+        for noun, partition in list(self._restrained):
+            self._emit_restraints(noun, partition)
+        for at in list(self._groups):
+            self._emit_lists(at)
+        for partition in list(self._switched):
+            self._emit_switches(partition)
+        for partition in list(self._registered):
+            self._emit_registrations(partition)
+        while self._ready:
+            await self._send()
+        while self._under_way:
+            await self._under_way.popleft()
+        revisions = tuple(self._newest[partition] for partition in sorted(self._newest))
+        return BulkResult(self._facts, Written(revisions, await self._writer.live_nodes()), list(self._full))
+
+    async def _restrain(self, noun: str, restraint: Restraint) -> None:
+        self._facts += 1
+        partition = self._writer.partition_of(self._app, restraint.user)
+        gathered = self._restrained.setdefault((noun, partition), {})
+        gathered[restraint.user] = restraint
+        if len(gathered) >= FACTS_A_SCRIPT:
+            self._emit_restraints(noun, partition)
+            await self._send_if_due()
+
+    def _emit_restraints(self, noun: str, partition: int) -> None:
+        gathered = list(self._restrained.pop((noun, partition)).values())
+        self._emit(self._restraints[noun].imposing(self._app, partition, gathered, refuse_deactivated=False))
+
+    def _emit_lists(self, at: tuple[ListKind, int]) -> None:
+        kind, partition = at
+        groups = self._groups.pop(at)
+        self._group_sizes.pop(at, None)
+
+        def note_full(reply: Reply) -> None:
+            for number, size, adding in refusals(reply):
+                self._full.append(FullList(kind, groups[number].owner, size, adding))
+
+        self._emit(self._lists.adding(self._app, kind, partition, groups, self._ceiling), note_full)
+
+    def _emit_switches(self, partition: int) -> None:
+        switched = self._switched.pop(partition)
+        for on in (True, False):
+            if users := [user for user, is_on in switched.items() if is_on is on]:
+                self._emit(self._lists.switching(self._app, partition, users, on))
+
+    def _emit_registrations(self, partition: int) -> None:
+        self._emit(self._users.registering(partition, self._app, list(self._registered.pop(partition)), self._now_ms))
+
+    def _emit(self, step: Step, on_reply: Callable[[Reply], None] = lambda reply: None) -> None:
+        self._ready.append((step, on_reply))
+
+    async def _send_if_due(self) -> None:
+        while len(self._ready) >= SCRIPTS_A_PIPELINE:
+            await self._send()
+
+    async def _send(self) -> None:
+        while len(self._under_way) >= PIPELINES_UNDER_WAY:
+            await self._under_way.popleft()
+        batch, self._ready = self._ready[:SCRIPTS_A_PIPELINE], self._ready[SCRIPTS_A_PIPELINE:]
+        self._under_way.append(asyncio.get_running_loop().create_task(self._exchange(batch)))
+        await asyncio.sleep(0)  # lets it write its commands now, while the caller goes on to gather more
+
+    async def _exchange(self, batch: Sequence[tuple[Step, Callable[[Reply], None]]]) -> None:
+        assert self._link is not None, "a BulkWriter is used inside `async with`"
+        calls = [self._writer.call_of(self._app, step, self._now_ms) for step, _ in batch]
+        try:
+            replies = await self._link.exchange([call.by_sha for call in calls], BULK_DEADLINE_MS)
+            if unknown := [at for at, reply in enumerate(replies) if is_noscript(reply)]:
+                late = await self._link.exchange([calls[at].by_source for at in unknown], BULK_DEADLINE_MS)
+                for at, reply in zip(unknown, late, strict=True):
+                    replies[at] = reply
+        except LinkLost as loss:
+            raise StoreUnavailable(str(loss), "unknown") from None
+        for reply in replies:
+            raise_if_error(reply, "unknown")
+        for (_, on_reply), reply in zip(batch, replies, strict=True):
+            on_reply(reply)
+        for revision in revisions_of([step for step, _ in batch], replies):
+            self._newest[revision.partition] = revision

@@ -1,0 +1,59 @@
+"""What the server says of itself that bears on Gate's promises: version, persistence, eviction, memory, clock.
+
+Read by `gate doctor`. A hosted Redis may refuse CONFIG; what it refuses is None, and the caller says "unknown".
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from gate.errors import StoreUnavailable
+from gate.store.client import Client
+from gate.store.link import ReplyError
+
+_SETTINGS = ("appendfsync", "maxmemory-policy")
+
+
+class Vitals(NamedTuple):
+    """One look at the server. Settings are None where the server will not tell."""
+
+    name: str
+    version: str
+    role: str
+    is_append_only: bool
+    last_write_failed: bool
+    used_memory_bytes: int
+    max_memory_bytes: int
+    evicted_keys: int
+    append_fsync: str | None
+    eviction_policy: str | None
+    now_ms: int
+
+
+async def read_vitals(client: Client) -> Vitals:
+    """Ask the server. Raises `StoreUnavailable`."""
+    info_text, (seconds, micros) = await client.read(("INFO",), ("TIME",))
+    info = dict(line.split(":", 1) for line in info_text.decode().splitlines() if ":" in line)
+    settings = {name: await _setting(client, name) for name in _SETTINGS}
+    name = "Valkey" if "valkey_version" in info else "Redis"
+    return Vitals(
+        name=name,
+        version=info.get("valkey_version") or info.get("redis_version", "unknown"),
+        role=info.get("role", "unknown"),
+        is_append_only=info.get("aof_enabled") == "1",
+        last_write_failed="err" in (info.get("aof_last_write_status", "ok"), info.get("rdb_last_bgsave_status", "ok")),
+        used_memory_bytes=int(info.get("used_memory", "0")),
+        max_memory_bytes=int(info.get("maxmemory", "0")),
+        evicted_keys=int(info.get("evicted_keys", "0")),
+        append_fsync=settings["appendfsync"],
+        eviction_policy=settings["maxmemory-policy"] or info.get("maxmemory_policy"),
+        now_ms=int(seconds) * 1_000 + int(micros) // 1_000,
+    )
+
+
+async def _setting(client: Client, name: str) -> str | None:
+    try:
+        ((*_, value),) = await client.read(("CONFIG", "GET", name))
+    except (ReplyError, StoreUnavailable, ValueError):  # unknown command, no permission, or no such setting
+        return None
+    return str(value.decode())
