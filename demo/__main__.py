@@ -1,0 +1,84 @@
+"""`python -m demo [--json]`: a service of its own, the facts loaded, the trace replayed, the service stopped.
+
+Exit status 0, or 1 with one line if the service did not do its part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from demo.admin import AdminClient, AdminRefused, import_lists, impose_bans, switch_whitelists_on, write_import_file
+from demo.dataset import Facts, Message, derive_facts, read_messages, read_ratings
+from demo.replay import replay
+from demo.report import Outcome, as_json, show
+from tests.harness.service import GateService, LeftBehind, ServiceDied
+from tests.harness.waiting import NotInTime
+
+
+def main() -> int:
+    """The whole demo."""
+    parser = argparse.ArgumentParser(prog="python -m demo", description="Gate on real data.")
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of tables")
+    wants_json = parser.parse_args().json
+    console = Console(quiet=wants_json, highlight=False)
+    outcome = Outcome()
+    try:
+        run(outcome, console)
+    except (AdminRefused, NotInTime, ServiceDied, LeftBehind) as failure:
+        print(f"demo: {failure}", file=sys.stderr)
+        return 1
+    if wants_json:
+        print(as_json(outcome))
+    show(outcome, console)
+    return 0
+
+
+def run(outcome: Outcome, console: Console) -> None:
+    """Every step, timed into `outcome`. The service and its data are gone afterwards, whatever happens."""
+
+    @contextmanager
+    def step(name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        with console.status(name):
+            yield
+        outcome.steps_s[name] = time.perf_counter() - started
+
+    with step("read the data and derive the facts"):
+        messages, facts = read_messages(), derive_facts(read_ratings())
+    with tempfile.TemporaryDirectory(prefix="gate-demo-") as folder:
+        with step("start a service"):
+            service = GateService.start(Path(folder) / "data")
+        with service:
+            with closing(AdminClient(service.http, service.credentials)) as admin:
+                with step("impose the bans over HTTP"):
+                    impose_bans(admin, facts.banned)
+                with step("switch the whitelists on over HTTP"):
+                    switch_whitelists_on(admin, facts.whitelists)
+            with step("import the lists"):
+                write_import_file(facts, Path(folder) / "lists.ndjson")
+                import_lists(Path(folder) / "lists.ndjson", service.data)
+            with step("replay the messages") as _, service.resp_client() as client:
+                verdicts = replay(client, messages)
+    _fill(outcome, messages, facts, verdicts)
+
+
+def _fill(outcome: Outcome, messages: list[Message], facts: Facts, verdicts: dict[str, int]) -> None:
+    outcome.messages = len(messages)
+    outcome.blacklist_entries = facts.blacklist_entries
+    outcome.whitelist_entries = facts.whitelist_entries
+    outcome.whitelists_on = len(facts.whitelists)
+    outcome.bans = len(facts.banned)
+    outcome.verdicts = dict(verdicts)
+    outcome.checks_per_s = round(len(messages) / outcome.steps_s["replay the messages"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

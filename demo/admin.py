@@ -1,0 +1,112 @@
+"""How the facts reach the service: a part as an app server would send it, over the signed HTTP API; the bulk by `gate import`.
+
+Both ways answer once the write is effective on this node, so the trace may start right after.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlencode, urlsplit
+
+from demo.dataset import Facts
+from tests.harness.service import Credentials
+
+USERS_A_CALL = 20
+"""The API's limit on `userId` fields."""
+BAN_MINUTES = 1_440
+"""The API has no Ban without end; a day outlasts the demo."""
+TIMEOUT_S = 30.0
+
+
+class AdminRefused(RuntimeError):
+    """The service refused a write, or could not make it effective."""
+
+
+class AdminClient:
+    """Signed calls of the RongCloud-compatible API on one connection."""
+
+    def __init__(self, base_url: str, credentials: Credentials) -> None:
+        self._connection = http.client.HTTPConnection(urlsplit(base_url).netloc, timeout=TIMEOUT_S)
+        self._credentials = credentials
+
+    def call(self, path: str, fields: Sequence[tuple[str, str]]) -> None:
+        """One write; returns once it is effective. Raises AdminRefused."""
+        self._connection.request("POST", path, urlencode(fields), self._headers())
+        response = self._connection.getresponse()
+        body = response.read()
+        applied = response.headers.get("X-Gate-Applied")
+        if response.status != 200 or applied != "all":
+            raise AdminRefused(f"{path}: {response.status}, applied to {applied}: {body.decode(errors='replace')}")
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _headers(self) -> dict[str, str]:
+        nonce, timestamp = secrets.token_hex(8), str(int(time.time() * 1_000))
+        signed = (self._credentials.app_secret + nonce + timestamp).encode()
+        return {
+            "App-Key": self._credentials.app_key,
+            "Nonce": nonce,
+            "Timestamp": timestamp,
+            "Signature": hashlib.sha1(signed).hexdigest(),
+            "Content-Type": "application/x-www-form-urlencoded",
+        }
+
+
+class Imported(NamedTuple):
+    """What `gate import` says of itself."""
+
+    entries: int
+    entries_per_s: int
+
+
+def impose_bans(client: AdminClient, banned: Iterable[int]) -> int:
+    """Bans over HTTP; how many calls it took."""
+    return _in_calls(client, "/user/block.json", banned, ("minute", str(BAN_MINUTES)))
+
+
+def switch_whitelists_on(client: AdminClient, owners: Iterable[int]) -> int:
+    """Whitelist switches over HTTP; how many calls it took."""
+    return _in_calls(client, "/user/whitesetting/set.json", owners, ("whiteSetting", "1"))
+
+
+def write_import_file(facts: Facts, path: Path) -> None:
+    """Both kinds of list, as `gate import` reads them: one owner a line."""
+    with path.open("w") as lines:
+        for kind, lists in (("blacklist", facts.blacklists), ("whitelist", facts.whitelists)):
+            for owner, members in sorted(lists.items()):
+                if members:
+                    fact = {"kind": kind, "owner": str(owner), "members": [str(member) for member in sorted(members)]}
+                    lines.write(json.dumps(fact) + "\n")
+
+
+def import_lists(path: Path, data: Path) -> Imported:
+    """Runs `gate import` on the service's data directory. Raises AdminRefused."""
+    command = [sys.executable, "-m", "gate", "import", str(path), "--data", str(data), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    summary: dict[str, Any] = json.loads(done.stdout) if done.returncode == 0 else {}
+    if summary.get("applied") != "all":
+        raise AdminRefused(f"gate import ended with {done.returncode}: {done.stdout}{done.stderr}")
+    return Imported(summary["entries"], summary["entries_per_second"])
+
+
+def _in_calls(client: AdminClient, path: str, users: Iterable[int], last_field: tuple[str, str]) -> int:
+    calls = 0
+    for batch in _batches(sorted(users), USERS_A_CALL):
+        client.call(path, [*(("userId", str(user)) for user in batch), last_field])
+        calls += 1
+    return calls
+
+
+def _batches(users: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    for start in range(0, len(users), size):
+        yield users[start : start + size]
