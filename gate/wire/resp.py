@@ -143,7 +143,7 @@ def _encoded(batch: list[Command]) -> bytes:
 def _cuts(chunk: bytes) -> list[int]:
     """Where to cut a chunk into pieces of whole commands. A guess: an argument may hold what looks like a start."""
     size = len(chunk)
-    last_start = chunk.rfind(b"\r\n*") + 2
+    last_start = chunk.rfind(b"\r\n*") + 2 if b"\r\n*" in chunk else 0
     cuts: list[int] = []
     start = 0
     while size - start > _PIECE_BYTES:

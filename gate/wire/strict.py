@@ -151,7 +151,7 @@ class StrictReader:
                 if args > 0:
                     self._args, self._args_left, self._spent = [], args, end + 1 - start
                     return end + 1
-            elif argument_list := split_inline(buffer[start:end].removesuffix(b"\r")):
+            elif argument_list := split_inline(buffer[start:end]):
                 commands.append(argument_list)
             start = end + 1
         self._awaited = _ANY_LINE

@@ -71,6 +71,7 @@ REFUSED: Final[list[tuple[bytes, str]]] = [
     (b"*9223372036854775808\r\n", BAD_COUNT),
     (b"*-9223372036854775809\r\n", BAD_COUNT),
     (b"*99999999999999999999\r\n", BAD_COUNT),
+    (b"*" + b"1" * 5_000 + b"\r\n", BAD_COUNT),
     (b"*1\r\n*1\r\n$4\r\nPING\r\n", expected_dollar("*")),
     (b"*1\r\n*0\r\n", expected_dollar("*")),
     (b"*1\r\n*3000000000\r\n", expected_dollar("*")),

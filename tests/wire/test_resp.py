@@ -82,6 +82,16 @@ def test_a_reply_at_top_level_is_an_inline_command(reader: StrictReader, first: 
     assert reader.feed(ping + first + ping) == [[b"PING"], [first[:-2]], [b"PING"]]
 
 
+@pytest.mark.parametrize("first", [b"%1", b"~1", b">1", b"|1", b"$1"])
+def test_a_reply_of_many_lines_at_top_level_is_as_many_inline_commands(reader: StrictReader, first: bytes) -> None:
+    lines = [first, b"$1", b"a", b"$1", b"b"]
+    ping = command(b"PING") * 10
+    assert (
+        reader.feed(ping + b"\r\n".join(lines) + b"\r\n" + ping)
+        == [[b"PING"]] * 10 + [[line] for line in lines] + [[b"PING"]] * 10
+    )
+
+
 @pytest.mark.parametrize("kind", [b"*", b"~", b">", b"|"])
 def test_an_announced_length_is_never_allocated(reader: StrictReader, kind: bytes) -> None:
     # As an element after an argument that ends oddly, so that the header begins no line.
@@ -133,6 +143,15 @@ def test_the_longest_inline_command_and_one_more(reader: StrictReader) -> None:
     assert reader.error == "ERR Protocol error: too big inline request"
 
 
+@pytest.mark.parametrize("start", [b"a", b"*", b"*1\r\n$"])
+def test_a_line_that_never_ends_is_refused_in_small_chunks_too(reader: StrictReader, start: bytes) -> None:
+    reader.feed(start)
+    for _ in range(MAX_LINE_BYTES // 1_000 + 1):
+        reader.feed(b"1" * 1_000)
+    assert reader.error is not None
+    assert reader.pending == 0
+
+
 def test_an_inline_command_of_too_many_arguments(reader: StrictReader) -> None:
     assert reader.feed(b"a " * MAX_ARGS + b"\r\n") == [[b"a"] * MAX_ARGS]
     assert reader.feed(b"a " * (MAX_ARGS + 1) + b"\r\n") == []
@@ -156,17 +175,21 @@ def test_the_largest_command_of_ids_fits(reader: StrictReader) -> None:
 
 
 class CountingReader(CommandReader):
-    """Counts the bytes that were cut again, which is the work that slicing could multiply."""
+    """Counts what the exact parser was asked to read, which is the work that slicing could multiply."""
 
-    __slots__ = ("cut_bytes",)
+    __slots__ = ("cut_bytes", "cut_commands")
 
     def __init__(self) -> None:
         super().__init__()
         self.cut_bytes = 0
+        self.cut_commands = 0
 
     def _cut(self, buffer: bytes, commands: list[Command], one_only: bool) -> int:
         self.cut_bytes += len(buffer)
-        return super()._cut(buffer, commands, one_only)
+        before = len(commands)
+        start = super()._cut(buffer, commands, one_only)
+        self.cut_commands += len(commands) - before
+        return start
 
 
 @pytest.mark.parametrize(
@@ -195,8 +218,16 @@ def test_a_large_pipeline_in_odd_chunks_stays_on_the_fast_path() -> None:
     for start in range(0, len(sent), 65_521):
         got += reader.feed(sent[start : start + 65_521])
     assert got == [CHECK] * 20_000
-    # Only the command that each chunk cuts in two, and the rest that it came with, are seen by the exact parser.
-    assert reader.cut_bytes < 1.2 * len(sent)
+    # The exact parser reads only the one command that each cut leaves in two halves.
+    assert reader.cut_commands <= len(sent) // 65_521
+
+
+@pytest.mark.parametrize("size", [100, 1_000, 3_000])
+def test_a_large_command_in_one_chunk_stays_on_the_fast_path(size: int) -> None:
+    reader = CountingReader()
+    args = [b"GATE.MCHECK", *(b"user-%07d" % number for number in range(size))]
+    assert reader.feed(command(*args)) == [args]
+    assert reader.cut_commands == 0
 
 
 def test_idle_readers_are_small_and_hold_no_parser() -> None:
