@@ -246,7 +246,8 @@ def remove(
 
 def _update(target: Target, key: str, changed: Callable[[AppFacts], AppFacts]) -> Settled:
     async def work(reach: Reach) -> Settled:
-        return await reach.write(reach.store.apps.update(key, changed, wall_ms()))
+        _, written = await reach.store.apps.update(key, changed, wall_ms())
+        return await reach.settle(written)
 
     return run_with(target, work)
 

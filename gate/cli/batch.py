@@ -35,6 +35,7 @@ class Batch:
     registered: dict[bytes, None] = field(default_factory=dict)
     lines: dict[ListKey, int] = field(default_factory=dict)
     entries: int = 0
+    source: str = ""
 
     def put(self, kind: ListKind, owner: bytes, members: Iterable[bytes], until_ms: int, line: int) -> None:
         """List entries; an entry that is here already takes the new end."""

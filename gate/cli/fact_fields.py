@@ -17,6 +17,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Mapping
+from typing import Literal, get_args
 
 from gate.cli.batch import Batch, Imposition
 from gate.cli.moments import one_end
@@ -47,7 +48,8 @@ POSITIONAL: dict[str, tuple[str, ...]] = {
 }
 """The columns of a CSV without a header, by kind; trailing ones may be left out."""
 
-KINDS = tuple(POSITIONAL)
+Kind = Literal["ban", "mute", "blacklist", "whitelist", "whitelist-switch", "user"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 MAX_TEXT_CHARS = 256
 """Of a reason or an actor: a sentence and a name, kept with every Ban."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 import orjson
 
@@ -58,23 +58,28 @@ def csv_lines(stream: IO[bytes], headless_kind: str | None = None) -> Iterator[L
     """
     csv.field_size_limit(MAX_FIELD_CHARS)
     text = io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="")
-    rows = csv.reader(text, strict=True)
-    columns = POSITIONAL[headless_kind] if headless_kind else _header(rows)
-    fewest = len(columns) if headless_kind is None else 1
-    number = rows.line_num + 1
+    try:
+        rows = csv.reader(text, strict=True)
+        columns = POSITIONAL[headless_kind] if headless_kind else _header(rows)
+        yield from _rows(rows, columns, 1 if headless_kind else len(columns))
+    finally:
+        text.detach()  # its end would close the file, which may be read again
+
+
+def _rows(rows: Any, columns: Sequence[str], fewest: int) -> Iterator[Line]:
     while True:
+        number = rows.line_num + 1  # where the row begins: a quoted cell may hold line ends
         try:
             row = next(rows)
         except StopIteration:
             return
         except csv.Error as fault:
             yield number, f"is not CSV: {fault}"
-        else:
-            if fewest <= len(row) <= len(columns):
-                yield number, {column: cell for column, cell in zip(columns, row, strict=False) if cell}
-            elif row:
-                yield number, f"has {len(row)} columns, the header has {len(columns)}"
-        number = rows.line_num + 1
+            continue
+        if fewest <= len(row) <= len(columns):
+            yield number, {column: cell for column, cell in zip(columns, row, strict=False) if cell}
+        elif row:
+            yield number, f"has {len(row)} columns, the header has {len(columns)}"
 
 
 def _header(rows: Iterator[list[str]]) -> Sequence[str]:

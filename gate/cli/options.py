@@ -22,7 +22,6 @@ from gate.errors import InvalidConfig, InvalidInput, NotFound, Unavailable
 DEFAULT_DATA = Path("gate-data")
 CREDENTIALS_FILE = "credentials.json"
 NODE_ID_FILE = "node-id"
-SOCKET_FILE = Path("redis") / "redis.sock"
 
 DataOption = Annotated[
     Path, typer.Option("--data", envvar="GATE_DATA", metavar="DIR", help="The service's data directory.")
@@ -68,12 +67,15 @@ class Target:
         """The Redis meant: the option, or the embedded server's socket; `Unavailable` if there is none."""
         if self.redis:
             return self.redis
-        path = embedded_socket(self.data)
+        # Late: a check needs no Redis, nor what starts one.
+        from gate.service.embedded import socket_path, socket_url
+
+        path = socket_path(self.data.absolute() / "redis")
         if not path.exists():
             raise Unavailable(
                 f"no service keeps its Redis in {self.data}: start `gate serve` there, or name its Redis with --redis"
             )
-        return f"unix://{path.absolute()}"
+        return socket_url(path)
 
     def replica_dir(self) -> Path:
         """Where this node's Replica lies."""
@@ -85,11 +87,6 @@ class Target:
             return (self.data / NODE_ID_FILE).read_text().strip() or None
         except OSError:
             return None
-
-
-def embedded_socket(data: Path) -> Path:
-    """Where the embedded server listens."""
-    return data / SOCKET_FILE
 
 
 class Mistakes:

@@ -158,7 +158,7 @@ def _read_users(users: list[str]) -> list[bytes]:
 def _impose(kind: Penalty, users: list[str], end: _End, why_by: tuple[str, str], target: Target, as_json: bool) -> None:
     now_ms = wall_ms()
     with all_mistakes() as mistakes:
-        given = mistakes.take(lambda: _read_users(users), [])
+        given = mistakes.take(lambda: _read_users(users), list[bytes]())
         until_ms = mistakes.take(lambda: end.at(now_ms), FOREVER_MS)
         why, by = (mistakes.take(lambda text=text: given_text(text), "") for text in why_by)  # type: ignore[misc]
     key = target.app_key()

@@ -54,8 +54,11 @@ class Reach:
 
     async def write(self, writing: Awaitable[Written]) -> Settled:
         """Write, then wait until it is effective."""
-        written = await writing
-        applied = await self._acks.wait(written, ACK_TIMEOUT_MS)
+        return await self.settle(await writing)
+
+    async def settle(self, written: Written, timeout_ms: int = ACK_TIMEOUT_MS) -> Settled:
+        """Wait until a write is effective, at most that long."""
+        applied = await self._acks.wait(written, timeout_ms)
         return Settled(join_revisions(written.revisions), applied)
 
     async def app(self, key: str) -> AppFacts:
@@ -72,7 +75,7 @@ async def reached(target: Target) -> AsyncIterator[Reach]:
 
     store = await Store.connect(target.redis_url())
     try:
-        acks = Acknowledger(store, target.node_id())
+        acks = Acknowledger(store, _waited_for(target))
         await acks.start()
         try:
             yield Reach(store, acks)
@@ -80,6 +83,13 @@ async def reached(target: Target) -> AsyncIterator[Reach]:
             await acks.aclose()
     finally:
         await store.aclose()
+
+
+def _waited_for(target: Target) -> str | None:
+    """This data directory's node, if its replicator runs: a node that is down is not waited for."""
+    from gate.cli.local_node import replicator_runs
+
+    return target.node_id() if replicator_runs(target.replica_dir()) else None
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -130,7 +130,7 @@ class Restraints:
         return [
             Restraint(user, end, why, by)
             for (end, user), (why, by) in zip(
-                rows, await self._reasons(app_key, [user for _, user in rows]), strict=True
+                rows, await self.reasons(app_key, [user for _, user in rows]), strict=True
             )
         ]
 
@@ -140,7 +140,8 @@ class Restraints:
         counts = [("ZCOUNT", self.key(partition, app_key), f"({now_ms}", "+inf") for partition in partitions]
         return sum(await self._writer.client.read(*counts))
 
-    async def _reasons(self, app_key: str, users: Sequence[bytes]) -> list[tuple[str, str]]:
+    async def reasons(self, app_key: str, users: Sequence[bytes]) -> list[tuple[str, str]]:
+        """Why, and by whom, each User is restrained; empty words where that is not so."""
         asked = [
             ("HMGET", keys.user(self._writer.partition_of(app_key, user), app_key, user), self.words.why, self.words.by)
             for user in users

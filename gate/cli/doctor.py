@@ -1,0 +1,61 @@
+"""`gate doctor`: what is wrong on this machine, line by line, each with what to do about it.
+
+Every check is a function that returns a `Finding`; none of them changes anything, and none is skipped because
+another failed. Exits 1 if one fails; warnings alone exit 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from gate.cli import doctor_local, doctor_redis
+from gate.cli.finding import Finding
+from gate.cli.options import DEFAULT_DATA, DataOption, JsonOption, RedisOption, Target
+from gate.cli.output import console, print_json
+
+_STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+
+
+def doctor(
+    http: Annotated[str, typer.Option("--http", envvar="GATE_HTTP", metavar="HOST:PORT")] = "127.0.0.1:8080",
+    resp: Annotated[str, typer.Option("--resp", envvar="GATE_RESP", metavar="HOST:PORT")] = "127.0.0.1:6390",
+    data: DataOption = DEFAULT_DATA,
+    redis: RedisOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Look for what is wrong here, and say what to do."""
+    findings = list(_findings(Target(data, None, redis), http, resp))
+    failed = any(finding.level == "fail" for finding in findings)
+    if as_json:
+        print_json({"ok": not failed, "findings": [finding._asdict() for finding in findings]})
+    else:
+        _print(findings)
+    raise typer.Exit(1 if failed else 0)
+
+
+def _findings(target: Target, http: str, resp: str) -> Iterator[Finding]:
+    yield doctor_local.data_directory(target.data)
+    yield doctor_local.disk_space(target.data)
+    yield doctor_local.credentials(target.data)
+    yield doctor_local.file_limit()
+    yield doctor_local.processors()
+    yield from doctor_redis.findings(target)
+    yield doctor_local.replica_state(target.data)
+    yield doctor_local.http_port(http)
+    yield doctor_local.resp_port(resp)
+
+
+def _print(findings: list[Finding]) -> None:
+    from rich.text import Text
+
+    out = console()
+    for finding in findings:
+        line = Text()
+        line.append(f"{finding.level:<5}", style=_STYLES[finding.level])
+        line.append(f"{finding.subject}: {finding.found}")
+        if finding.advice:
+            line.append(f"\n     {finding.advice}", style="dim")
+        out.print(line, soft_wrap=True)

@@ -1,0 +1,154 @@
+"""The checks of `gate doctor` that look at this machine: directory, disk, credentials, limits, Replica, ports."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import resource
+import shutil
+import socket
+import stat
+from pathlib import Path
+
+import msgspec
+
+from gate.cli.check import opened_replica
+from gate.cli.finding import Finding, fail, ok, warn
+from gate.cli.local_node import replicator_lives
+from gate.cli.moments import shown_duration
+from gate.cli.options import CREDENTIALS_FILE
+from gate.cli.output import counted
+from gate.errors import ReplicaError
+from gate.replica.board import NEVER_FRESH_MS, State
+
+LOW_DISK_BYTES = 1 << 30
+NO_DISK_BYTES = 64 << 20
+"""Below this the append-only file's next rewrite, or the next snapshot, is likely to fail."""
+FEW_FILES = 16_384
+"""Connections a worker should be able to hold, and some for files."""
+CONNECT_TIMEOUT_S = 1.0
+
+
+def data_directory(data: Path) -> Finding:
+    """There, ours alone, and writable."""
+    subject = f"data directory {data}"
+    try:
+        mode = stat.S_IMODE(data.stat().st_mode)
+    except OSError as fault:
+        return fail(subject, f"can't be looked at: {fault.strerror}", "start `gate serve`, or say --data DIR")
+    if not data.is_dir():
+        return fail(subject, "is no directory", "say --data DIR")
+    if not os.access(data, os.W_OK | os.X_OK):
+        return fail(subject, "can't be written by this user", "run as the service's user, or chown the directory")
+    if mode & 0o077:
+        return warn(subject, f"is open to others (mode {mode:03o})", f"chmod 700 {data}")
+    return ok(subject, "writable, and nobody else's")
+
+
+def disk_space(data: Path) -> Finding:
+    """Room for the append-only file and for a second Replica beside the first."""
+    there = next((path for path in (data, *data.absolute().parents) if path.exists()), Path("/"))
+    free_bytes = shutil.disk_usage(there).free
+    found = f"{free_bytes / (1 << 30):.1f} GiB free"
+    advice = "free some, or move the data directory to a larger disk: writes are refused when it is full"
+    if free_bytes < NO_DISK_BYTES:
+        return fail("disk space", found, advice)
+    return warn("disk space", found, advice) if free_bytes < LOW_DISK_BYTES else ok("disk space", found)
+
+
+def credentials(data: Path) -> Finding:
+    """`credentials.json`: well-formed, and unreadable to others."""
+    path = data / CREDENTIALS_FILE
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        document = msgspec.json.decode(path.read_bytes())
+    except FileNotFoundError:
+        return warn(CREDENTIALS_FILE, "is not there", "the first start of `gate serve` writes it; else say --app KEY")
+    except (OSError, msgspec.DecodeError) as fault:
+        return fail(CREDENTIALS_FILE, f"can't be read: {fault}", f"restore {path}, or move it away and start again")
+    if mode & 0o077:
+        return fail(
+            CREDENTIALS_FILE,
+            f"can be read by others (mode {mode:03o})",
+            f"chmod 600 {path}; then gate app rotate-secret, since the secret may be known",
+        )
+    if not isinstance(document, dict) or not {"app_key", "app_secret"} <= document.keys():
+        return fail(CREDENTIALS_FILE, "lacks app_key or app_secret", f"restore {path}, or move it away and start again")
+    return ok(CREDENTIALS_FILE, "complete, mode 600")
+
+
+def file_limit() -> Finding:
+    """The hard limit: the service raises its soft one by itself."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most == resource.RLIM_INFINITY:
+        return ok("open files", "no limit")
+    found = f"at most {most:,} a process"
+    if most < FEW_FILES:
+        return warn("open files", found, f"raise the hard limit to {FEW_FILES:,} or more (ulimit -Hn, LimitNOFILE=)")
+    return ok("open files", found)
+
+
+def processors() -> Finding:
+    """How many cores this may use."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if count == 1:
+        return warn("cores", "one", "it works; checks, writes and the replicator share it")
+    return ok("cores", str(count))
+
+
+def replica_state(data: Path) -> Finding:
+    """There is one, its replicator lives, and its facts are fresh."""
+    try:
+        with opened_replica(data) as opened:
+            board, known = opened.board(), opened.status()
+    except ReplicaError as fault:
+        return fail("Replica", str(fault), "start `gate serve`; a damaged Replica is rebuilt by itself")
+    if not replicator_lives(board):
+        age = "of unknown age" if board.stale_ms >= NEVER_FRESH_MS else f"{shown_duration(board.stale_ms)} old"
+        return fail("Replica", f"no replicator runs here; facts are {age}", "start `gate serve`")
+    if board.state is State.CUT_OFF:
+        return fail("Replica", f"cut off from Redis for {shown_duration(board.stale_ms)}", "see the Redis lines above")
+    if board.stale_ms or not board.ready:
+        advice = "wait; if it stays so, read the replicator's log"
+        return warn("Replica", f"{known.state}, {'ready' if board.ready else 'not ready'}", advice)
+    reloads = f", {counted(board.reloads, 'reload')} since it began" if board.reloads else ""
+    return ok("Replica", f"{known.state}, fresh, {known.file}{reloads}")
+
+
+def http_port(address: str) -> Finding:
+    """Gate answers `/readyz` there."""
+    subject = f"HTTP {address}"
+    host, _, port = address.rpartition(":")
+    try:
+        connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=CONNECT_TIMEOUT_S)
+        connection.request("GET", "/readyz")
+        answer = connection.getresponse()
+        body = answer.read(4_096).decode(errors="replace")
+        connection.close()
+    except ValueError:
+        return fail(subject, "is no HOST:PORT", "say --http HOST:PORT")
+    except (OSError, http.client.HTTPException) as fault:
+        return warn(subject, f"does not answer: {fault}", "start `gate serve`, or say --http HOST:PORT")
+    if answer.status == 200:
+        return ok(subject, "ready")
+    if answer.status == 503:
+        return fail(subject, f"not ready: {body.strip()[:200]}", "wait, then read the service's log")
+    return fail(subject, f"something else listens there (status {answer.status})", "say --http HOST:PORT")
+
+
+def resp_port(address: str) -> Finding:
+    """Something that speaks RESP answers there."""
+    subject = f"RESP {address}"
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S) as peer:
+            peer.sendall(b"*1\r\n$4\r\nPING\r\n")
+            answer = peer.recv(256)
+    except ValueError:
+        return fail(subject, "is no HOST:PORT", "say --resp HOST:PORT")
+    except OSError as fault:
+        return warn(subject, f"does not answer: {fault}", "start `gate serve`, or say --resp HOST:PORT")
+    # Without AUTH a worker may refuse the PING, but it does so in RESP.
+    if answer.startswith((b"+PONG", b"-NOAUTH")):
+        return ok(subject, "answers")
+    return fail(subject, "something else listens there", "say --resp HOST:PORT")

@@ -1,0 +1,103 @@
+"""Files of an import: which format, whether compressed, how far read.
+
+The suffix says it all (`.ndjson`, `.jsonl`, `.csv`, each also `.gz`) unless an option does. Every file of a call is
+opened and its header read before anything is written, so that a misspelt name of the third file does not leave two
+of three imported.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import shutil
+import sys
+import tempfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, cast
+
+from gate.cli.fact_lines import Format, Line, csv_lines, ndjson_lines
+from gate.errors import InvalidInput
+
+STDIN = "-"
+READ_BYTES = 1 << 20
+"""Asked of the disk at a time: fewer, longer reads leave more of the core to parsing."""
+
+_FORMATS: dict[str, Format] = {".ndjson": "ndjson", ".jsonl": "ndjson", ".csv": "csv"}
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+class FactFile:
+    """One file, or stdin. `lines` reads it once; `rewind` makes it readable again."""
+
+    def __init__(self, name: str, file_format: Format | None, headless_kind: str | None) -> None:
+        """Open it; `InvalidInput` if it can't be, or if nothing says what format it has."""
+        self.name = "stdin" if name == STDIN else name
+        self.format = file_format or _format_of(name)
+        self._headless_kind = headless_kind
+        try:
+            self._raw: IO[bytes] = sys.stdin.buffer if name == STDIN else Path(name).open("rb", READ_BYTES)  # noqa: SIM115
+        except OSError as fault:
+            raise InvalidInput(name, f"can't be read: {fault.strerror}") from None
+        self._is_stdin = name == STDIN
+        self.size_bytes = 0 if self._is_stdin else Path(name).stat().st_size
+
+    @property
+    def read_bytes(self) -> int:
+        """How far it is read, in bytes as they are on disk; 0 where that can't be told."""
+        return 0 if self._is_stdin else self._raw.tell()
+
+    def keep(self) -> None:
+        """Make `rewind` possible for stdin too, by a copy on disk."""
+        if self._is_stdin:
+            copy = cast("IO[bytes]", tempfile.TemporaryFile())  # noqa: SIM115
+            shutil.copyfileobj(self._raw, copy)
+            copy.seek(0)
+            self._raw = copy
+
+    def rewind(self) -> None:
+        """Back to the beginning."""
+        self._raw.seek(0)
+
+    def lines(self) -> Iterator[Line]:
+        """Its lines, numbered from 1. What ends the reading early (damaged compression) is the last line's problem."""
+        number = 0
+        try:
+            stream = _decompressed(self._raw)
+            lines = csv_lines(stream, self._headless_kind) if self.format == "csv" else ndjson_lines(stream)
+            for line in lines:
+                number = line[0]
+                yield line
+        except (OSError, EOFError, zlib.error) as fault:
+            yield number + 1, f"and all after it can't be read: {fault}"
+
+    def check_header(self) -> None:
+        """Raise `InvalidInput` now if the header is none. Not for stdin, which can be read only once."""
+        if self._is_stdin or self.format != "csv":
+            return
+        try:
+            next(iter(self.lines()), None)
+        finally:
+            self.rewind()
+
+
+def _decompressed(raw: IO[bytes]) -> IO[bytes]:
+    # A look at the first bytes rather than at the name: stdin has none.
+    peekable = cast("io.BufferedReader", raw)
+    if peekable.peek(2)[:2] != _GZIP_MAGIC:
+        return raw
+    return cast("IO[bytes]", io.BufferedReader(gzip.GzipFile(fileobj=raw), READ_BYTES))
+
+
+def _format_of(name: str) -> Format:
+    if name == STDIN:
+        return "ndjson"
+    suffixes = Path(name).suffixes
+    if suffixes and suffixes[-1] == ".gz":
+        suffixes.pop()
+    found = _FORMATS.get(suffixes[-1].lower()) if suffixes else None
+    if found is None:
+        known = ", ".join(_FORMATS)
+        raise InvalidInput(name, f"its name ends in none of {known} (or those and .gz): say --format ndjson or csv")
+    return found

@@ -1,0 +1,105 @@
+"""Files read into Batches: which lines were wrong, how far the reading is, and when to let others work.
+
+Reading is synchronous and the sending of what was read is not, so `batches` yields every few hundred lines even when
+nothing is ready: that is when the loop sends and receives. Called by `gate import`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from gate.cli.batch import Batch
+from gate.cli.fact_fields import Taker
+from gate.cli.fact_files import FactFile
+from gate.clock import wall_ms
+from gate.errors import InvalidInput
+
+BATCH_ENTRIES = 10_000
+"""Entries a Batch: enough that each Partition gets scripts of a good size, parsed in about 20 ms."""
+SLICE_LINES = 500
+"""Lines read before the loop may send and receive again: about a millisecond."""
+SHOWN_ERRORS = 20
+
+
+class WrongLine(NamedTuple):
+    """A line that was left out."""
+
+    file: str
+    line: int
+    problem: str
+
+
+class Intake:
+    """Reads files into Batches, and remembers what was wrong. Each call of `batches` reads everything anew."""
+
+    def __init__(self, sources: Sequence[FactFile], kind: str | None, max_errors: int) -> None:
+        self._sources = sources
+        self._kind = kind
+        self._max_errors = max_errors
+        self._now_ms = wall_ms()
+        self._done_bytes = 0
+        self._source: FactFile | None = None
+        self.lines = self.errors = self.ended = 0
+        self.shown: list[WrongLine] = []
+        self.is_cut_short = False
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all files together; 0 if one is a pipe."""
+        sizes = [source.size_bytes for source in self._sources]
+        return sum(sizes) if all(sizes) else 0
+
+    @property
+    def read_bytes(self) -> int:
+        """How far that is read."""
+        return self._done_bytes + (self._source.read_bytes if self._source else 0)
+
+    def batches(self) -> Iterator[Batch | None]:
+        """A Batch now and then, and None every `SLICE_LINES`: a moment to let others work."""
+        self.lines = self.errors = self.ended = self._done_bytes = 0
+        self.shown, self.is_cut_short = [], False
+        taker = Taker(self._now_ms, self._kind)
+        for source in self._sources:
+            self._source = source
+            for number, fields in source.lines():
+                self._take(taker, source.name, number, fields)
+                if self.is_cut_short:
+                    break
+                if self.lines % SLICE_LINES == 0:
+                    yield None
+                if taker.batch.entries >= BATCH_ENTRIES:
+                    yield self._cut(taker, source)
+            # A Batch never spans files: its lines are reported under one name.
+            yield self._cut(taker, source)
+            self._done_bytes, self._source = self._done_bytes + source.size_bytes, None
+            if self.is_cut_short:
+                return
+
+    def refuse(self, file: str, line: int, problem: str) -> None:
+        """Count a wrong line; the first ones are kept to be shown."""
+        self.errors += 1
+        if len(self.shown) < SHOWN_ERRORS:
+            self.shown.append(WrongLine(file, line, problem))
+        self.is_cut_short = self.is_cut_short or self.errors == self._max_errors
+
+    def _take(self, taker: Taker, file: str, number: int, fields: Mapping[str, object] | str) -> None:
+        self.lines += 1
+        if isinstance(fields, str):
+            self.refuse(file, number, fields)
+            return
+        try:
+            taker.take(fields, number)
+        except InvalidInput as fault:
+            self.refuse(file, number, str(fault))
+
+    def _cut(self, taker: Taker, source: FactFile) -> Batch:
+        self.ended = taker.ended
+        batch = taker.cut()
+        batch.source = source.name
+        return batch
+
+    def rewind(self) -> None:
+        """Make every file readable from its beginning."""
+        for source in self._sources:
+            source.rewind()

@@ -1,0 +1,84 @@
+"""How far a long command is: a bar where a person watches, a plain line now and then where a log does, on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from gate.cli.output import console, warn
+from gate.clock import monotonic_ms
+
+PLAIN_EVERY_MS = 5_000
+"""Often enough to see that it lives, rare enough for a log."""
+
+
+class Progress(Protocol):
+    """Told, from time to time, how far it is."""
+
+    def at(self, read_bytes: int, entries: int) -> None:
+        """So many bytes are read and entries written since the beginning."""
+        ...
+
+
+class _Silent:
+    def at(self, read_bytes: int, entries: int) -> None:
+        """Nothing."""
+
+
+class _Plain:
+    def __init__(self, total_bytes: int) -> None:
+        self._total_bytes = total_bytes
+        self._started_ms = self._said_ms = monotonic_ms()
+
+    def at(self, read_bytes: int, entries: int) -> None:
+        """A line, if the last one is some seconds ago."""
+        now_ms = monotonic_ms()
+        if now_ms - self._said_ms < PLAIN_EVERY_MS:
+            return
+        self._said_ms = now_ms
+        share = f"{100 * read_bytes // self._total_bytes} %, " if self._total_bytes else ""
+        warn(f"gate: {share}{entries:,} entries, {rate(entries, now_ms - self._started_ms):,}/s")
+
+
+@contextmanager
+def shown_progress(total_bytes: int, *, silent: bool = False) -> Iterator[Progress]:
+    """A bar if stderr is a terminal, else plain lines; nothing if `silent`. `total_bytes` 0 means that it is not known."""
+    if silent:
+        yield _Silent()
+    elif sys.stderr.isatty():
+        with _bar(total_bytes) as bar:
+            yield bar
+    else:
+        yield _Plain(total_bytes)
+
+
+@contextmanager
+def _bar(total_bytes: int) -> Iterator[Progress]:
+    from rich.progress import BarColumn, DownloadColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
+    columns = (
+        BarColumn(),
+        TaskProgressColumn(),
+        DownloadColumn(),
+        TextColumn("{task.fields[entries]:,} entries, {task.fields[a_second]:,}/s"),
+        TimeRemainingColumn(),
+    )
+    with RichProgress(*columns, console=console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=total_bytes or None, entries=0, a_second=0)
+        started_ms = monotonic_ms()
+
+        class Bar:
+            def at(self, read_bytes: int, entries: int) -> None:
+                """Moves the bar."""
+                elapsed_ms = monotonic_ms() - started_ms
+                progress.update(task, completed=read_bytes, entries=entries, a_second=rate(entries, elapsed_ms))
+
+        yield Bar()
+
+
+def rate(count: int, elapsed_ms: int) -> int:
+    """A second."""
+    return count * 1_000 // max(elapsed_ms, 1)

@@ -1,0 +1,122 @@
+"""`gate replica …`: the state of this node's Replica, whether it equals Redis, and a fresh one on demand.
+
+`status` reads files only and works with everything down. `verify` needs Redis. `rebuild` leaves a request that the
+replicator takes up, at once if it runs, else when it next starts; the old facts are served meanwhile.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from gate.cli.check import opened_replica, warn_if_stale
+from gate.cli.local_node import replicator_lives
+from gate.cli.moments import shown_duration
+from gate.cli.options import DEFAULT_DATA, DataOption, JsonOption, RedisOption, Target
+from gate.cli.output import counted, print_json, print_table, say
+from gate.cli.reach import Reach, run_with
+from gate.clock import monotonic_ms
+from gate.errors import Unavailable
+from gate.replica.board import NEVER_FRESH_MS
+from gate.replica.layout import replica_dir
+
+LOOK_EVERY_S = 0.05
+DEFAULT_WAIT_S = 60
+
+replica = typer.Typer(help="This node's Replica.", no_args_is_help=True)
+
+
+@replica.command()
+def status(data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -> None:
+    """What the replicator last said, how old the facts are, and how far each Partition is."""
+    with opened_replica(data) as opened:
+        known, board = opened.status(), opened.board()
+    path = replica_dir(data) / known.file
+    facts_bytes = path.stat().st_size if path.exists() else 0
+    applied = [str(revision) for revision in known.applied]
+    if as_json:
+        print_json(
+            {
+                "state": known.state,
+                "ready": known.ready,
+                "stale_ms": known.stale_ms,
+                "reloads": known.reloads,
+                "lag": board.lag,
+                "replicator_pid": board.pid,
+                "replicator_alive": replicator_lives(board),
+                "file": str(path),
+                "bytes": facts_bytes,
+                "applied": applied,
+            }
+        )
+        return
+    age = (
+        "fresh"
+        if not known.stale_ms
+        else "of unknown age"
+        if known.stale_ms >= NEVER_FRESH_MS
+        else (f"{shown_duration(known.stale_ms)} old")
+    )
+    alive = f"pid {board.pid}" if replicator_lives(board) else "not running"
+    say(f"{known.state}, {'ready' if known.ready else 'not ready'}, {age}; replicator {alive}")
+    say(f"{path}: {facts_bytes:,} bytes, {counted(known.reloads, 'reload')} since the replicator began")
+    print_table(("partition", "epoch", "seq"), ((str(r.partition), r.epoch, f"{r.seq:,}") for r in known.applied))
+    warn_if_stale(board)
+
+
+@replica.command()
+def verify(data: DataOption = DEFAULT_DATA, redis: RedisOption = None, as_json: JsonOption = False) -> None:
+    """Compare every fact of the Replica with Redis. Exits 1 if they differ."""
+    from gate.replica.verify import verify as compare
+
+    directory = replica_dir(data)
+    with opened_replica(data):
+        pass  # says what is missing, in the words of every other command
+
+    async def work(reach: Reach) -> Any:
+        return await compare(directory, reach.store)
+
+    report = run_with(Target(data, None, redis), work)
+    if as_json:
+        print_json({"equal": report.equal})
+    raise typer.Exit(0 if report.equal else 1)
+
+
+@replica.command()
+def rebuild(
+    wait: Annotated[
+        int, typer.Option("--wait", metavar="SECONDS", min=0, help="For the new facts to be in use; 0: do not wait.")
+    ] = DEFAULT_WAIT_S,
+    data: DataOption = DEFAULT_DATA,
+    as_json: JsonOption = False,
+) -> None:
+    """Have the Replica loaded anew from Redis; checks go on meanwhile."""
+    from gate.replica.requests import ask_to_rebuild
+
+    with opened_replica(data) as opened:
+        before = opened.status().file
+        ask_to_rebuild(replica_dir(data))
+        running = replicator_lives(opened.board())
+        after = _file_after(opened, before, wait) if running and wait else None
+    if as_json:
+        print_json({"requested": True, "replicator_alive": running, "file": after})
+    elif after:
+        say(f"rebuilt: {after} replaced {before}")
+    elif running:
+        say("asked for; the replicator is at work (gate replica status shows it)")
+    else:
+        say("asked for; no replicator runs here, the next one to start will rebuild first")
+    if running and wait and after is None:
+        raise Unavailable(f"the new facts were not in use after {wait} s; the old ones are still served")
+
+
+def _file_after(opened: Any, before: str, wait_s: int) -> str | None:
+    deadline_ms = monotonic_ms() + wait_s * 1_000
+    while monotonic_ms() < deadline_ms:
+        file: str = opened.status().file
+        if file != before:
+            return file
+        time.sleep(LOOK_EVERY_S)
+    return None
