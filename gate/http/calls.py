@@ -14,7 +14,8 @@ from gate.core.revision import join_revisions
 from gate.errors import InvalidInput, Unavailable
 from gate.http.forms import FORM_TYPE, Form, TooLong, WrongContentType, parse_fields
 from gate.http.options import BODY_DEADLINE_S, MAX_FORM_BYTES, MAX_JSON_BYTES
-from gate.http.ports import Applied, AppView, Deps, Written
+from gate.http.ports import Applied, AppView, Deps
+from gate.store.writing import Written
 
 REVISION = "X-Gate-Revision"
 APPLIED = "X-Gate-Applied"

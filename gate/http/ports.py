@@ -15,6 +15,7 @@ from gate.core.model import AppFacts, ListKind
 from gate.core.revision import Position, Revision
 from gate.core.verdict import Verdict, Word
 from gate.http.options import HttpOptions
+from gate.store.writing import Written
 
 Applied = Literal["all", "node", "pending"]
 
@@ -84,15 +85,6 @@ class Replica(Protocol):
 
     def reaches(self, revisions: Sequence[Revision], /) -> bool | None:
         """Whether all these Revisions are applied; None where they belong to another history."""
-        ...
-
-
-class Written(Protocol):
-    """What a write returns; passed on to the Acknowledger."""
-
-    @property
-    def revisions(self) -> tuple[Revision, ...]:
-        """Where the write stands in each Changelog that it touched."""
         ...
 
 

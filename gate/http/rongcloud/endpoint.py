@@ -9,8 +9,8 @@ from aiohttp import web
 
 from gate.http.calls import APPLIED, REVISION, Call
 from gate.http.forms import Form
-from gate.http.ports import Written
 from gate.http.replies import json_reply
+from gate.store.writing import Written
 
 MAX_IDS = 20
 """Ids that one call may name."""

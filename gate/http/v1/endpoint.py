@@ -11,8 +11,8 @@ from aiohttp import web
 
 from gate.errors import InvalidInput
 from gate.http.calls import APPLIED, REVISION, Call
-from gate.http.ports import Written
 from gate.http.replies import json_reply
+from gate.store.writing import Written
 
 Body = TypeVar("Body")
 Endpoint = Callable[[Call], Awaitable[dict[str, object] | Written]]

@@ -10,10 +10,10 @@ from gate.core.model import FOREVER_MS, ListKind
 from gate.errors import InvalidInput
 from gate.http.calls import Call
 from gate.http.paging import page_cursor, page_token
-from gate.http.ports import Written
 from gate.http.v1.endpoint import Endpoint, read_as, refuse_if_any
 from gate.http.v1.ends import end_ms
 from gate.http.v1.ids import IdJson, id_bytes, id_json, ids_bytes
+from gate.store.writing import Written
 
 MAX_MEMBERS = 1_000
 """Entries, or Users, that one call may name."""

@@ -13,10 +13,11 @@ import msgspec
 from gate.core.model import FOREVER_MS
 from gate.errors import InvalidInput
 from gate.http.calls import Call
-from gate.http.ports import Penalties, Store, Written
+from gate.http.ports import Penalties, Store
 from gate.http.v1.endpoint import Endpoint, read_as, refuse_if_any
 from gate.http.v1.ends import end_ms
 from gate.http.v1.ids import IdJson, id_json, ids_bytes
+from gate.store.writing import Written
 
 MAX_USERS = 1_000
 """Users that one call may name: one script a Partition, each of some milliseconds at the most."""

@@ -1,0 +1,144 @@
+"""One node in one process for the tests of HTTP: a real server, a real Store and Replica, the application on a real socket.
+
+The node follows the Changelog with the parts that the replicator is made of, so that what a test writes over HTTP is what
+its next check reads.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote_plus
+
+import orjson
+from aiohttp import ClientResponse, ClientSession, TCPConnector
+
+from gate.core.model import AppFacts
+from gate.http.auth import signature_of
+from gate.http.options import HttpOptions
+from gate.http.ports import Deps
+from gate.http.replica_later import ReplicaLater
+from gate.http.server import HttpServer, serve_http
+from gate.replica.reader import NodeReplica
+from gate.store.store import Store
+from tests.http.node import Node
+
+APP = AppFacts(key="app", secrets=("secret-1",), created_at_ms=1)
+PARTITIONS = 4
+TIMEOUT_S = 15.0
+
+Field = tuple[str, str | bytes]
+
+
+class Reply(NamedTuple):
+    """What came back, parsed."""
+
+    status: int
+    headers: dict[str, str]
+    body: Any
+
+
+class World:
+    """A node under test, and the ways to call it."""
+
+    def __init__(self, store: Store, node: Node, server: HttpServer, session: ClientSession) -> None:
+        self.store = store
+        self.node = node
+        self.server = server
+        self.app = APP
+        self._session = session
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.server.host}:{self.server.port}"
+
+    async def send(
+        self, method: str, target: str, body: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> Reply:
+        """One request, exactly as given: the target is not normalized."""
+        from yarl import URL
+
+        url = URL(self.url + target, encoded=True)
+        async with self._session.request(method, url, data=body, headers=headers or {}) as response:
+            return await _read(response)
+
+    async def user(self, path: str, fields: Sequence[Field] | bytes = (), **headers: str) -> Reply:
+        """A signed call of `/user/<path>`, its form encoded by the book unless it is bytes already."""
+        body = fields if isinstance(fields, bytes) else form(fields)
+        sent = {**signed(self.app), "Content-Type": "application/x-www-form-urlencoded", **headers}
+        return await self.send("POST", f"/user/{path}", body, sent)
+
+    async def v1(self, method: str, target: str, body: Any = None) -> Reply:
+        """A call of `/v1/<target>` with HTTP Basic; a body is JSON unless it is bytes already."""
+        headers = basic(self.app)
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+            body = body if isinstance(body, bytes) else orjson.dumps(body)
+        return await self.send(method, f"/v1/{target}", body, headers)
+
+    async def word(self, sender: str | bytes, recipient: str | bytes) -> str:
+        """The Verdict by GET, the ids percent-encoded."""
+        reply = await self.v1("GET", f"check?from={quote_plus(sender)}&to={quote_plus(recipient)}")
+        assert reply.status == 200, reply
+        word: str = reply.body["verdict"]
+        return word
+
+    async def set_app(self, app: AppFacts) -> None:
+        """Change the App's settings, and wait until this node knows."""
+        written = await self.store.apps.put(app, now_ms())
+        await self.node.acks.wait(written, 5_000)
+        self.app = app
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def form(fields: Sequence[Field]) -> bytes:
+    return "&".join(f"{quote_plus(name)}={quote_plus(value)}" for name, value in fields).encode()
+
+
+def signed(
+    app: AppFacts, *, secret: str | None = None, nonce: str = "14314", timestamp: str | None = None
+) -> dict[str, str]:
+    stamp = str(now_ms()) if timestamp is None else timestamp
+    signature = signature_of(app.secrets[0] if secret is None else secret, nonce, stamp)
+    return {"App-Key": app.key, "Nonce": nonce, "Timestamp": stamp, "Signature": signature}
+
+
+def basic(app: AppFacts, secret: str | None = None) -> dict[str, str]:
+    pair = f"{app.key}:{app.secrets[0] if secret is None else secret}"
+    return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
+
+
+@asynccontextmanager
+async def running_world(redis_url: str, directory: Path, **options: Any) -> AsyncIterator[World]:
+    """A node on this Redis, with the App in place."""
+    store = await Store.connect(redis_url, partitions=PARTITIONS)
+    async with Node.running(store, directory) as node:
+        written = await store.apps.create(APP, now_ms())
+        assert await node.acks.wait(written, 5_000) != "pending"
+        replica = NodeReplica.open(directory)
+        deps = Deps(
+            replica=ReplicaLater(lambda: replica),
+            store=store,
+            acks=node.acks,
+            options=HttpOptions(port=0, **options),
+            metrics_text=lambda: b"gate_up 1\n",
+        )
+        server = await serve_http(deps)
+        async with ClientSession(connector=TCPConnector(force_close=False)) as session:
+            yield World(store, node, server, session)
+        await server.drain(1.0)
+        replica.close()
+    await store.aclose()
+
+
+async def _read(response: ClientResponse) -> Reply:
+    raw = await response.read()
+    is_json = response.headers.get("Content-Type", "").startswith("application/json")
+    return Reply(response.status, dict(response.headers), orjson.loads(raw) if is_json and raw else raw)
