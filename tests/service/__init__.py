@@ -1,0 +1,3 @@
+"""The service, run for real."""
+
+from __future__ import annotations

@@ -1,0 +1,119 @@
+"""Options and environment: defaults, precedence, and every mistake of one call named at once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gate.config import OPTIONS, ROLES, Endpoint, ServeConfig, read_config
+from gate.errors import InvalidConfig
+
+WRONG = {
+    "http": ["", "8080", ":8080", "127.0.0.1", "127.0.0.1:65536", "::1:80", "a b:1", "host:-1"],
+    "resp": ["x"],
+    "redis": ["localhost", "http://localhost", "redis://", "unix://", "redis://h:99999", "redis://[::1"],
+    "unix": ["/tmp/" + "x" * 120],
+    "workers": ["0", "65", "many", "-1", "1.5", "9" * 40],
+    "role": ["", "router", "worker,,http", "worker;http"],
+    "partitions": ["0", "1025"],
+    "max_staleness_ms": ["-1", "forever"],
+    "on_stale": ["allow"],
+    "ack_timeout_ms": ["0"],
+    "drain_timeout": ["0", "1e3", "601"],
+    "log_level": ["loud"],
+    "log_format": ["xml"],
+    "data": ["a\0b"],
+}
+
+
+def test_defaults_are_those_of_the_contract() -> None:
+    config = read_config({}, {})
+    assert config.directory == Path("gate-data").absolute()
+    assert str(config.http) == "127.0.0.1:8080"
+    assert str(config.resp) == "127.0.0.1:6390"
+    assert config.redis is None
+    assert config.role == ROLES
+    assert (config.max_staleness_ms, config.on_stale, config.ack_timeout_ms) == (0, "serve", 1000)
+    assert 1 <= config.workers <= max(1, len(os.sched_getaffinity(0)) // 2)
+
+
+def test_an_option_wins_over_the_environment_and_that_over_the_default() -> None:
+    environment = {"GATE_HTTP": "0.0.0.0:1", "GATE_WORKERS": "3", "GATE_LOG_FORMAT": "json"}
+    config = read_config({"http": "[::1]:2"}, environment)
+    assert config.http == Endpoint("::1", 2)
+    assert str(config.http) == "[::1]:2"
+    assert (config.workers, config.log_format) == (3, "json")
+
+
+def test_an_empty_variable_counts_as_absent() -> None:
+    assert read_config({}, {"GATE_REDIS": "", "GATE_WORKERS": ""}).redis is None
+
+
+@pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in WRONG.items() for text in texts])
+def test_a_wrong_value_is_named_with_its_flag(name: str, text: str) -> None:
+    with pytest.raises(InvalidConfig) as caught:
+        read_config({name: text}, {})
+    assert len(caught.value.problems) == 1
+    assert caught.value.problems[0].startswith(OPTIONS[name].flag + ": ")
+
+
+def test_all_mistakes_of_one_call_are_named_at_once() -> None:
+    given = {name: texts[-1] for name, texts in WRONG.items() if name not in ("on_stale", "log_level")}
+    environment = {"GATE_ON_STALE": "allow", "GATE_LOG_LEVEL": "loud"}
+    with pytest.raises(InvalidConfig) as caught:
+        read_config(given, environment)
+    named = [problem.partition(":")[0] for problem in caught.value.problems]
+    expected = {OPTIONS[name].flag for name in given} | set(environment)
+    assert sorted(named) == sorted(expected)
+
+
+def test_a_password_in_a_wrong_url_is_not_repeated() -> None:
+    with pytest.raises(InvalidConfig) as caught:
+        read_config({"redis": "rediss//user:hunter2@host"}, {})
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"http": "h:1", "resp": "h:1"}, "--http and --resp"),
+        ({"redis": "redis://h", "redis_server": "/bin/true"}, "--redis and --redis-server"),
+        ({"redis": "redis://h", "role": "redis"}, "--role redis"),
+        ({"on_stale": "refuse"}, "--max-staleness-ms"),
+    ],
+)
+def test_values_that_contradict_each_other_are_refused(given: dict[str, str], named: str) -> None:
+    with pytest.raises(InvalidConfig, match=named):
+        read_config(given, {})
+
+
+def test_two_ports_left_to_the_kernel_do_not_collide() -> None:
+    config = read_config({"http": "127.0.0.1:0", "resp": "127.0.0.1:0"}, {})
+    assert config.http == config.resp
+
+
+def test_the_embedded_server_does_not_run_beside_a_redis_that_was_named() -> None:
+    assert "redis" not in read_config({"redis": "redis://h:1/0"}, {}).role
+
+
+def test_roles_keep_their_order_and_all_means_all() -> None:
+    assert read_config({"role": "http, worker"}, {}).role == ("worker", "http")
+    assert read_config({"role": "all"}, {}).role == ROLES
+
+
+def test_a_config_survives_the_trip_to_a_role() -> None:
+    config = read_config({"redis": "unix:///tmp/x.sock", "partitions": "4"}, {})
+    assert msgspec.json.decode(msgspec.json.encode(config), type=ServeConfig) == config
+
+
+@given(st.sampled_from(sorted(OPTIONS)), st.text(max_size=40))
+def test_any_text_is_read_or_refused_in_words(name: str, text: str) -> None:
+    try:
+        read_config({name: text}, {})
+    except InvalidConfig as refused:
+        assert refused.problems
