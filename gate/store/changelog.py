@@ -7,19 +7,23 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
-from gate.core.changes import Change, decode_change
+from gate.core.changes import Change, decode_entry
 from gate.core.partition import APPS_PARTITION
 from gate.core.revision import NOWHERE, Position
 from gate.core.snapshot import Part
 from gate.errors import StoreUnavailable
 from gate.store import keys
 from gate.store.client import Client, raise_if_error
-from gate.store.link import Command, Link, LinkLost, Reply
+from gate.store.link import Command, Link, LinkLost
 from gate.store.opening import open_partitions
 from gate.store.snapshot import read_snapshot
 
 MAX_CHANGES_A_READ = 1_000
 """Of each Partition: a batch that is applied in some 10 ms, and small beside what it saves to batch."""
+
+
+_Entry = tuple[bytes, list[bytes]]
+"""An entry's id, and its fields' names and values in turn."""
 
 
 class Changelog:
@@ -52,35 +56,24 @@ class Changelog:
         """The write id of the entry at `seq`; None if the log does not hold it."""
         at = b"%d-0" % seq
         (rows,) = await self._client.read(("XRANGE", keys.log(partition), at, at))
-        return _fields(rows[0][1])[b"w"].decode() if rows else None
+        return decode_entry(seq, rows[0][1]).write_id if rows else None
 
     async def read(self, after: Sequence[Position], block_ms: int) -> dict[int, list[Change]]:
         """Changes after each Position, oldest first, waiting up to `block_ms` for the first.
 
         A Partition without news is absent. Raises `ChangeUnreadable` too.
         """
-        streams = [keys.log(partition) for partition in range(self._partitions)]
-        after_ids = [b"%d-0" % position.seq for position in after]
-        command: Command = (
-            "XREAD",
-            "COUNT",
-            MAX_CHANGES_A_READ,
-            "BLOCK",
-            max(1, block_ms),
-            "STREAMS",
-            *streams,
-            *after_ids,
-        )
-        reply = await self._on_own_link(command, block_ms + self._client.deadline_ms)
-        changes = {
-            partition: [decode_change(int(entry_id[:-2]), _fields(flat)) for entry_id, flat in entries]
-            for partition, entries in ((_partition_of_log(log), entries) for log, entries in reply or ())
+        entries = await self._read_raw(list(enumerate(position.seq for position in after)), block_ms)
+        newest = entries.get(APPS_PARTITION, [])
+        while len(newest) == MAX_CHANGES_A_READ:
+            # More may follow than was read, and facts of an App must not overtake its creation.
+            last = _seq_of(newest[-1][0])
+            newest = (await self._read_raw([(APPS_PARTITION, last)], 1)).get(APPS_PARTITION, [])
+            entries[APPS_PARTITION] += newest
+        return {
+            partition: [decode_entry(_seq_of(entry_id), flat) for entry_id, flat in some]
+            for partition, some in entries.items()
         }
-        apps = changes.get(APPS_PARTITION)
-        if apps is not None and len(apps) >= MAX_CHANGES_A_READ:
-            # More Changes of Apps may follow than this read took; facts of an App must not overtake its creation.
-            return {APPS_PARTITION: apps}
-        return changes
 
     def snapshot(self) -> AsyncIterator[Sequence[Part]]:
         """All facts, in batches; Apps first. Facts that change meanwhile may show as before or after."""
@@ -91,19 +84,27 @@ class Changelog:
         if self._link is not None:
             await self._link.aclose()
 
-    async def _on_own_link(self, command: Command, deadline_ms: int) -> Reply:
+    async def _read_raw(self, after: Sequence[tuple[int, int]], block_ms: int) -> dict[int, list[_Entry]]:
+        """Entries after each (Partition, seq), as the server sends them."""
+        streams = [keys.log(partition) for partition, _ in after]
+        command: Command = (
+            *("XREAD", "COUNT", MAX_CHANGES_A_READ, "BLOCK", max(1, block_ms), "STREAMS"),
+            *streams,
+            *(b"%d-0" % seq for _, seq in after),
+        )
         if self._link is None or not self._link.is_open:
             self._link = await self._client.open_dedicated()
         try:
-            (reply,) = await self._link.exchange([command], deadline_ms)
+            (reply,) = await self._link.exchange([command], block_ms + self._client.deadline_ms)
         except LinkLost as loss:
             raise StoreUnavailable(str(loss)) from None
         raise_if_error(reply)
-        return reply
+        return {_partition_of_log(log): entries for log, entries in reply or ()}
 
 
-def _fields(flat: Sequence[bytes]) -> dict[bytes, bytes]:
-    return dict(zip(flat[::2], flat[1::2], strict=True))
+def _seq_of(entry_id: bytes) -> int:
+    """Out of `<seq>-0`."""
+    return int(entry_id[:-2])
 
 
 def _partition_of_log(key: bytes) -> int:

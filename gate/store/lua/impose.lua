@@ -21,13 +21,18 @@ for index = 4, #KEYS do
   local at = 11 + (index - 4) * 4
   local id, ends_at, why, by = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   append(ARGV[6], {'u', id, 'e', ends_at})
-  redis.call('HSET', KEYS[index], ARGV[7], ends_at)
+  local fields, dropped = {ARGV[7], ends_at}, {}
   for field, text in pairs({[ARGV[8]] = why, [ARGV[9]] = by}) do
     if text == '' then
-      redis.call('HDEL', KEYS[index], field)
+      dropped[#dropped + 1] = field
     else
-      redis.call('HSET', KEYS[index], field, text)
+      fields[#fields + 1] = field
+      fields[#fields + 1] = text
     end
+  end
+  if redis.call('HSET', KEYS[index], unpack(fields)) * 2 < #fields and #dropped > 0 then
+    -- Some field was there, so an earlier one's reasons may be too.
+    redis.call('HDEL', KEYS[index], unpack(dropped))
   end
   redis.call('ZADD', KEYS[3], ends_at, id)
 end
