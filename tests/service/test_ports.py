@@ -26,9 +26,9 @@ def listener(port: int, reuse: bool) -> socket.socket:
 def test_port_0_is_resolved_and_workers_can_share_it() -> None:
     held = hold_port(Endpoint(LOOPBACK, 0), "--http")
     assert held.endpoint.port > 0
-    with held.holder, listener(held.endpoint.port, reuse=True), listener(held.endpoint.port, reuse=True):
-        with socket.create_connection((LOOPBACK, held.endpoint.port), 1):
-            pass
+    port = held.endpoint.port
+    with held.holder, listener(port, reuse=True), listener(port, reuse=True):
+        socket.create_connection((LOOPBACK, port), 1).close()
 
 
 def test_nobody_is_served_by_the_holder() -> None:
