@@ -62,6 +62,7 @@ class BoardView(NamedTuple):
     applied: int
     lag: int
     generation: int
+    """Of the facts file in use. A reader of another one must move, also where the old file could not say so."""
 
 
 def _boot_word() -> int:
@@ -75,9 +76,9 @@ class Board:
         """Map the page at `path`; a writer creates it. Raises `ReplicaMissing`, or `ReplicaForeign` if it is no board."""
         self._words, self._map = _mapped(path, write)
         if write:
-            for name in _FIELDS:
-                self._words[_AT[name]] = 0
-            self.put(boot=_boot_word(), pid=os.getpid())
+            # Never without its magic once it had one: a reader may open the page at any moment.
+            cleared = {name: 0 for name in _FIELDS if name not in ("magic", "boot", "pid")}
+            self.put(**cleared, boot=_boot_word(), pid=os.getpid())
             self.put(magic=_MAGIC)
         elif self._words[0] != _MAGIC:
             raise ReplicaForeign(f"{path} is not a board of this version")

@@ -75,8 +75,12 @@ class FactsFile:
 
     @classmethod
     def create(cls, path: Path, partitions: int, map_bytes: int = MAP_BYTES) -> FactsFile:
-        """A new file without facts, for the loader; no reader accepts it before `finish`."""
-        return cls(path, envs.acquire_writable(path, map_bytes), [NOWHERE] * partitions)
+        """A new file without facts, for the loader; no reader accepts it before `finish`. `ReplicaFull`."""
+        try:
+            env = envs.acquire_writable(path, map_bytes)
+        except ReplicaForeign as fault:
+            raise ReplicaFull(str(fault)) from fault
+        return cls(path, env, [NOWHERE] * partitions)
 
     @classmethod
     def open(cls, path: Path, map_bytes: int = MAP_BYTES) -> FactsFile:
@@ -87,11 +91,12 @@ class FactsFile:
         env = envs.acquire_writable(path, map_bytes)
         opened = cls(path, env, [])
         with opened._closing_on_failure():
-            opened._positions = opened._trusted_positions()
-            with opened.write() as txn:
-                txn.put(META_BOOT, boot_id())
-                txn.delete(META_CLEAN)
-            env.sync(True)
+            opened._positions, was_clean = opened._trusted()
+            if was_clean:
+                with opened.write() as txn:
+                    txn.put(META_BOOT, boot_id())
+                    txn.delete(META_CLEAN)
+                env.sync(True)
         return opened
 
     @property
@@ -189,6 +194,10 @@ class FactsFile:
             raise ReplicaForeign(f"{self.path.name} is damaged: {fault}") from fault
         except (lmdb.MapFullError, lmdb.TxnFullError, lmdb.DiskError) as fault:
             raise ReplicaFull(f"no room for {self.path.name}: {fault}") from fault
+        except lmdb.PanicError:
+            raise  # the environment is beyond use; a new process opens the file as of its last commit
+        except lmdb.Error as fault:
+            raise ReplicaFull(f"{self.path.name} can't be written: {fault}") from fault
         finally:
             if raw is not None:
                 raw.abort()
@@ -199,12 +208,13 @@ class FactsFile:
         for partition, position in positions.items():
             self._positions[partition] = position
 
-    def _trusted_positions(self) -> list[Position]:
+    def _trusted(self) -> tuple[list[Position], bool]:
+        """The Positions, and whether the file was closed in order; `ReplicaForeign` if it can't be trusted."""
         try:
             with self._env.begin() as txn:
-                _check_trust(txn, self.path)
+                was_clean = _check_trust(txn, self.path)
                 partitions = int(txn.get(META_PARTITIONS, b""))
-                return [_position_of(txn, partition) for partition in range(partitions)]
+                return [_position_of(txn, partition) for partition in range(partitions)], was_clean
         except lmdb.Error as fault:
             raise ReplicaForeign(f"{self.path.name} is damaged: {fault}") from fault
         except _UNREADABLE as fault:
@@ -219,14 +229,16 @@ class FactsFile:
             raise
 
 
-def _check_trust(txn: lmdb.Transaction, path: Path) -> None:
+def _check_trust(txn: lmdb.Transaction, path: Path) -> bool:
     layout = txn.get(META_LAYOUT)
     if layout != LAYOUT_VERSION:
         raise ReplicaForeign(f"{path.name} is of another layout: {layout!r}, this version writes {LAYOUT_VERSION!r}")
     boot = boot_id()
     same_boot = txn.get(META_BOOT) == boot and boot != UNKNOWN_BOOT
-    if not same_boot and txn.get(META_CLEAN) is None:
+    was_clean = txn.get(META_CLEAN) is not None
+    if not same_boot and not was_clean:
         raise ReplicaForeign(f"{path.name} may be torn: the machine went down before the file was closed")
+    return was_clean
 
 
 def _position_of(txn: lmdb.Transaction, partition: int) -> Position:

@@ -1,0 +1,81 @@
+"""Whether a Changelog can be followed from where this Replica stands, and in what portions.
+
+Contiguous numbers alone do not show every break: a Redis that was restored from an older file and written again past our
+Position has the right numbers and another history. So a Position carries the id of its last write, each Change names the
+write before it, and whoever begins to follow, or has lost sight of Redis, compares ids before saying that facts are fresh.
+
+Called by the replicator and the loader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from gate.core.changes import Change
+from gate.core.revision import Position
+from gate.errors import ChangelogBroken
+from gate.replica.source import ChangeSource
+
+MAX_SLICE_WEIGHT = 5_000
+"""Puts a commit at the most, roughly: some 20 ms for which nothing else runs."""
+
+
+def check_heads(applied: Sequence[Position], heads: Sequence[Position]) -> None:
+    """`ChangelogBroken` if these heads can't be the future of what is applied, as far as heads alone show."""
+    if len(applied) != len(heads):
+        raise ChangelogBroken("partitions", f"there are {len(heads)}, the Replica was loaded from {len(applied)}")
+    for partition, (ours, head) in enumerate(zip(applied, heads, strict=True)):
+        if ours.epoch != head.epoch:
+            raise ChangelogBroken(
+                "epoch", f"Partition {partition} has {head.epoch or 'none'}, not {ours.epoch or 'none'}"
+            )
+        if ours.seq > head.seq:
+            raise ChangelogBroken("behind", f"Partition {partition} ends at {head.seq}, {ours.seq} is applied here")
+        if ours.seq == head.seq and ours.tip != head.tip:
+            raise ChangelogBroken(
+                "forked", f"Partition {partition} has another write at {ours.seq} than the one applied"
+            )
+
+
+async def verify_history(source: ChangeSource, applied: Sequence[Position]) -> list[Position]:
+    """The heads, having proved that following on from `applied` is sound. `ChangelogBroken`, `StoreUnavailable`."""
+    heads = await source.heads()
+    check_heads(applied, heads)
+    for partition, (ours, head) in enumerate(zip(applied, heads, strict=True)):
+        if head.seq > ours.seq:
+            await _verify_link(source, partition, ours)
+    return heads
+
+
+async def _verify_link(source: ChangeSource, partition: int, ours: Position) -> None:
+    """The entry behind ours must still be there; ours may be trimmed, since the next one names the write before it."""
+    if await source.write_id_at(partition, ours.seq + 1) is None:
+        raise ChangelogBroken("trimmed", f"Partition {partition} no longer holds {ours.seq + 1}")
+    at_ours = await source.write_id_at(partition, ours.seq) if ours.seq else None
+    if at_ours is not None and at_ours != ours.tip:
+        raise ChangelogBroken("forked", f"Partition {partition} has another write at {ours.seq} than the one applied")
+
+
+def reached(applied: Sequence[Position], heads: Sequence[Position]) -> bool:
+    """Whether everything up to `heads` is applied."""
+    return all(ours.seq >= head.seq for ours, head in zip(applied, heads, strict=True))
+
+
+def lag(applied: Sequence[Position], heads: Sequence[Position]) -> int:
+    """How many Changes are still to be applied."""
+    return sum(max(0, head.seq - ours.seq) for ours, head in zip(applied, heads, strict=True))
+
+
+def slices(changes: Mapping[int, Sequence[Change]]) -> Iterator[dict[int, list[Change]]]:
+    """What one read brought, in portions that are each applied in one commit; usually one. Partition 0, Apps, first."""
+    portion: dict[int, list[Change]] = {}
+    weight = 0
+    for partition in sorted(changes):
+        for change in changes[partition]:
+            portion.setdefault(partition, []).append(change)
+            weight += 1 + len(change.members)
+            if weight >= MAX_SLICE_WEIGHT:
+                yield portion
+                portion, weight = {}, 0
+    if portion:
+        yield portion

@@ -1,0 +1,330 @@
+"""The replicator: keeps this node's Replica in step with Redis, and says how far it is.
+
+    lease ──▶ open what is here, serve it ──▶ prove that it can be followed ──▶ follow: read, apply, commit, announce, stamp
+                                                     │ no                            │ no longer
+                                                     └──▶ load a snapshot aside, swap ◀──┘
+
+What it knows that it doesn't know: facts are stamped fresh only for a moment at which Redis itself named its heads, and only
+when everything up to those heads is applied. So a Redis that was emptied, restored or written again behind our back can't
+pass for fresh, whether or not the connection broke. While the Changelog can't be followed, the old facts go on being served
+and their stamp ages.
+
+Invariants: the lease is taken before heads are read, so that every writer waits for this node from then on. Positions are
+announced after their commit, never before. It retries for ever, with a cap. One replicator a directory.
+
+Called by the replicator role; `run` until `stop`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import structlog
+
+from gate.clock import monotonic_ms, wall_ms
+from gate.core.changes import ChangeUnreadable
+from gate.core.revision import Position
+from gate.errors import ChangelogBroken, ReplicaForeign, ReplicaFull, ReplicaMissing, StoreUnavailable
+from gate.replica import files, probe
+from gate.replica.board import STAMP_EVERY_MS, Board, State
+from gate.replica.following import check_heads, lag, reached, slices, verify_history
+from gate.replica.layout import BOARD_FILE, MAP_BYTES, current_facts, generation_of
+from gate.replica.loader import load_snapshot
+from gate.replica.source import Announcer, ChangeSource
+from gate.replica.voice import Voice
+from gate.replica.writer import FactsFile
+
+FIRST_RETRY_MS = 50
+LAST_RETRY_MS = 1_000
+LAST_RELOAD_RETRY_MS = 15_000
+"""Where the disk is full, each attempt to load reads all of Redis for nothing."""
+OLD_FACTS_KEPT_S = 10.0
+"""After a swap, until the replaced file is deleted: a reader may just have read its name and be about to open it."""
+CHECK_READERS_EVERY_MS = 5_000
+PURGED_AT_ONCE = 5_000
+
+_log = structlog.get_logger()
+
+
+class _Stopping(Exception):
+    """`stop` was called; unwinds a load."""
+
+
+class Replicator:
+    """Keeps `directory` in step with `source`. Make one a process; `run` it once."""
+
+    def __init__(
+        self,
+        directory: Path,
+        source: ChangeSource,
+        announcer: Announcer,
+        *,
+        before_snapshot: Callable[[], Awaitable[None]] | None = None,
+        map_bytes: int = MAP_BYTES,
+    ) -> None:
+        """`before_snapshot` runs before each load: an emptied Redis may need its first App again."""
+        self.ready = asyncio.Event()
+        """Set once the heads that were seen at start are applied; stays set."""
+        self._directory = directory
+        self._source = source
+        self._voice = Voice(announcer, self._applied)
+        self._before_snapshot = before_snapshot
+        self._map_bytes = map_bytes
+        self._stopping = asyncio.Event()
+        self._file: FactsFile | None = None
+        self._outgoing: list[FactsFile] = []
+        self._board: Board
+        self._reload_because: str | None = None
+        self._retry_ms = FIRST_RETRY_MS
+        self._sought: tuple[int, list[Position]] | None = None
+        self._looked_at_ms = 0
+        self._readers_checked_at_ms = 0
+        self._reloads = 0
+        self._applied_changes = 0
+        self._state = State.LOADING
+
+    def stop(self) -> None:
+        """Let `run` end in order, soon."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Serve what is here, then keep it in step until `stop`. Ends with the facts file closed in order."""
+        self._open()
+        speaking: asyncio.Task[None] | None = None
+        try:
+            while not self._stopping.is_set():
+                try:
+                    await self._voice.renew()
+                    speaking = speaking or self._speaking()
+                    await self._follow(await self._footing())
+                except _Stopping:
+                    break
+                except StoreUnavailable as fault:
+                    await self._cut_off("redis-away", str(fault))
+                except ReplicaFull as fault:
+                    await self._cut_off("no-room", str(fault))
+                except (ChangelogBroken, ChangeUnreadable) as fault:
+                    self._must_reload(getattr(fault, "reason", "unreadable"), str(fault))
+                    await self._pause()
+                except ReplicaForeign as fault:
+                    self._distrust(str(fault))
+        finally:
+            await self._end(speaking)
+
+    # Starting and ending
+
+    def _open(self) -> None:
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._board = Board(self._directory / BOARD_FILE, write=True)
+        try:
+            self._file = self._opened()
+        except ReplicaMissing:
+            self._reload_because = "missing"
+        except ReplicaForeign as fault:
+            self._distrust(str(fault))
+        files.delete_leftovers(self._directory, self._file.path if self._file else None)
+        self._show(State.CATCHING_UP if self._file else State.LOADING)
+        if self._file is not None:
+            self._heed_request()
+
+    def _opened(self) -> FactsFile:
+        path = current_facts(self._directory)
+        problem = probe.survives(path)
+        if problem:
+            raise ReplicaForeign(f"{path.name} is damaged: {problem}")
+        file = FactsFile.open(path, self._map_bytes)
+        self._board.put(generation=generation_of(path.name))
+        return file
+
+    def _distrust(self, problem: str) -> None:
+        """Serve nothing rather than facts that can't be trusted, and load them anew."""
+        _log.warning("the Replica is rebuilt from Redis", reason="foreign", problem=problem)
+        files.forget_current(self._directory)
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        self._reload_because = "foreign"
+
+    def _speaking(self) -> asyncio.Task[None]:
+        speaking = asyncio.create_task(self._voice.speak())
+        speaking.add_done_callback(lambda _: self.stop())  # a node that can't be heard must not go on unnoticed
+        return speaking
+
+    async def _end(self, speaking: asyncio.Task[None] | None) -> None:
+        if speaking is not None:
+            speaking.cancel()
+            await asyncio.wait([speaking])
+        await self._voice.leave()
+        for file in self._outgoing:
+            file.close()
+        if self._file is not None:
+            self._close_clean(self._file)
+        self._show(State.STOPPED)
+        self._board.close()
+        if speaking is not None and not speaking.cancelled():
+            speaking.result()
+
+    def _close_clean(self, file: FactsFile) -> None:
+        try:
+            file.close_clean()
+        except (ReplicaFull, ReplicaForeign) as fault:
+            _log.warning("the Replica was not closed in order; a reboot will rebuild it", problem=str(fault))
+            file.close()
+
+    # From whatever is here to facts that can be followed
+
+    async def _footing(self) -> FactsFile:
+        """The facts file in use, after proof that the Changelog continues it; a fresh one if it doesn't."""
+        await self._source.prepare()
+        if self._file is not None and self._reload_because is None:
+            asked_at_ms = monotonic_ms()
+            heads = await verify_history(self._source, self._file.positions)
+            self._show(State.CATCHING_UP)
+            self._seek(asked_at_ms, heads)
+            self._stamp_if_reached(self._file)
+            return self._file
+        return await self._reload()
+
+    def _must_reload(self, reason: str, problem: str) -> None:
+        _log.warning("the Changelog can't be followed; loading a fresh snapshot", reason=reason, problem=problem)
+        self._reload_because = reason
+
+    async def _reload(self) -> FactsFile:
+        self._show(State.RELOADING if self._file else State.LOADING)
+        if self._before_snapshot is not None:
+            await self._before_snapshot()
+        path = files.next_facts(self._directory)
+        began_ms = monotonic_ms()
+        fresh = await load_snapshot(self._source, path, map_bytes=self._map_bytes, tick=self._raise_if_stopping)
+        self._swap(fresh)
+        files.rebuild_is_done(self._directory)
+        _log.info(
+            "a fresh snapshot is in use", reason=self._reload_because, file=path.name, ms=monotonic_ms() - began_ms
+        )
+        self._reload_because = None
+        self._retry_ms = FIRST_RETRY_MS
+        await self._look(fresh)
+        return fresh
+
+    def _swap(self, fresh: FactsFile) -> None:
+        try:
+            files.make_current(fresh.path)
+        except ReplicaFull:
+            fresh.close()
+            files.delete_facts(fresh.path)
+            raise
+        if self._file is not None:
+            self._outgoing.append(self._file)
+            self._reloads += 1
+        self._file = fresh
+        self._sought = None
+        self._board.put(generation=generation_of(fresh.path.name), reloads=self._reloads)
+        self._send_readers_on()
+        self._voice.say(self._applied())
+
+    def _send_readers_on(self) -> None:
+        """Name the successor in replaced files. A full disk may refuse that, so it is tried until it is done."""
+        assert self._file is not None
+        while self._outgoing:
+            old = self._outgoing[0]
+            try:
+                old.name_successor(self._file.path.name)
+            except ReplicaFull:
+                return
+            except ReplicaForeign as fault:
+                _log.warning(
+                    "a replaced facts file can't be written; its readers move by the board", problem=str(fault)
+                )
+            self._outgoing.pop(0)
+            old.close()
+            asyncio.get_running_loop().call_later(OLD_FACTS_KEPT_S, files.delete_facts, old.path)
+
+    # Following
+
+    async def _follow(self, file: FactsFile) -> None:
+        while not self._stopping.is_set() and self._reload_because is None:
+            changes = await self._source.read(file.positions, STAMP_EVERY_MS)
+            for portion in slices(changes):
+                self._voice.say(file.apply(portion, wall_ms()))
+                self._applied_changes += sum(map(len, portion.values()))
+                self._stamp_if_reached(file)
+                await asyncio.sleep(0)  # the announcement goes out, and a lease may be due, before the next portion
+            if not changes or (self._sought is None and monotonic_ms() - self._looked_at_ms >= STAMP_EVERY_MS):
+                await self._look(file)
+            self._retry_ms = FIRST_RETRY_MS
+            self._keep_house(file, idle=not changes)
+
+    async def _look(self, file: FactsFile) -> None:
+        """Ask Redis where its heads are, which is the only ground for calling facts fresh."""
+        asked_at_ms = monotonic_ms()
+        heads = await self._source.heads()
+        check_heads(file.positions, heads)
+        self._seek(asked_at_ms, heads)
+        self._stamp_if_reached(file)
+
+    def _seek(self, asked_at_ms: int, heads: list[Position]) -> None:
+        self._sought = asked_at_ms, heads
+        self._looked_at_ms = asked_at_ms
+
+    def _stamp_if_reached(self, file: FactsFile) -> None:
+        if self._sought is None:
+            return
+        asked_at_ms, heads = self._sought
+        self._board.put(applied=self._applied_changes, lag=lag(file.positions, heads))
+        if reached(file.positions, heads):
+            self._sought = None
+            self._board.stamp(asked_at_ms)
+            if self._state is not State.CURRENT:
+                _log.info("the Replica is current", file=file.path.name)
+            self._show(State.CURRENT)
+            if not self.ready.is_set():
+                self._board.put(ready=1)
+                self.ready.set()
+
+    def _keep_house(self, file: FactsFile, *, idle: bool) -> None:
+        now_ms = monotonic_ms()
+        if now_ms - self._readers_checked_at_ms >= CHECK_READERS_EVERY_MS:
+            self._readers_checked_at_ms = now_ms
+            file.check_readers()
+            self._send_readers_on()
+        if idle:
+            file.purge(PURGED_AT_ONCE)
+        self._heed_request()
+
+    def _heed_request(self) -> None:
+        if files.rebuild_is_asked(self._directory):
+            self._must_reload("asked", "somebody asked for a fresh snapshot")
+
+    # Being cut off
+
+    async def _cut_off(self, reason: str, problem: str) -> None:
+        if self._state is not State.CUT_OFF:
+            _log.warning("the Replica is cut off; serving the facts as they were", reason=reason, problem=problem)
+        self._show(State.CUT_OFF if self._file else State.LOADING)
+        await self._pause(LAST_RELOAD_RETRY_MS if reason == "no-room" and self._reload_because else LAST_RETRY_MS)
+
+    async def _pause(self, last_ms: int = LAST_RETRY_MS) -> None:
+        """Wait before the next attempt, longer each time; a wish to stop ends the wait."""
+        wait_s = self._retry_ms / 1_000 * random.uniform(0.5, 1.0)
+        self._retry_ms = min(last_ms, self._retry_ms * 2)
+        try:
+            async with asyncio.timeout(wait_s):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+
+    # What it says of itself
+
+    def _applied(self) -> dict[int, Position]:
+        return dict(enumerate(self._file.positions)) if self._file else {}
+
+    def _show(self, state: State) -> None:
+        self._state = state
+        self._board.put(state=state)
+
+    def _raise_if_stopping(self) -> None:
+        if self._stopping.is_set():
+            raise _Stopping

@@ -1,0 +1,69 @@
+"""The node's voice: renews its lease, and announces each Position that moved, in order, beside the replicator's own work.
+
+Announcing must not hold up the next read, so it is a task with one slot: what moves while a message is on its way is merged
+into the next one. A lost announcement is no harm; every renewal says all Positions again.
+
+Called by the replicator.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping
+
+from gate.core.revision import Position
+from gate.errors import StoreUnavailable
+from gate.replica.source import Announcer
+
+RENEW_EVERY_MS = 700
+"""A quarter of the lease: three in a row may be lost."""
+
+
+class Voice:
+    """Speaks for this node. `applied` tells all Positions of the facts that are served."""
+
+    def __init__(self, announcer: Announcer, applied: Callable[[], Mapping[int, Position]]) -> None:
+        self._announcer = announcer
+        self._applied = applied
+        self._moved: dict[int, Position] = {}
+        self._news = asyncio.Event()
+
+    def say(self, moved: Mapping[int, Position]) -> None:
+        """Announce Positions, soon."""
+        if moved:
+            self._moved.update(moved)
+            self._news.set()
+
+    async def renew(self) -> None:
+        """Take or renew the lease now. `StoreUnavailable`."""
+        await self._announcer.renew(self._applied())
+
+    async def speak(self) -> None:
+        """Announce and renew until cancelled."""
+        loop = asyncio.get_running_loop()
+        renew_at = loop.time()
+        while True:
+            try:
+                async with asyncio.timeout_at(renew_at):
+                    await self._news.wait()
+            except TimeoutError:
+                renew_at = loop.time() + RENEW_EVERY_MS / 1_000 * random.uniform(0.9, 1.1)
+                await self._attempt(self.renew)
+            else:
+                await self._attempt(self._announce)
+
+    async def leave(self) -> None:
+        """Give the lease up; if Redis is away it lapses by itself."""
+        await self._attempt(self._announcer.leave)
+
+    async def _announce(self) -> None:
+        moved, self._moved = self._moved, {}
+        self._news.clear()
+        await self._announcer.announce(moved)
+
+    async def _attempt(self, act: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await act()
+        except StoreUnavailable:
+            return  # the replicator meets the same and says so; the next renewal repeats all Positions
