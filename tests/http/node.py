@@ -32,6 +32,7 @@ class Node:
         self.board = board
         self._store = store
         self._facts = facts
+        self.directory = facts.path.parent
         self._announcer = store.announcer(NODE_ID)
         self._following: asyncio.Task[None] | None = None
 

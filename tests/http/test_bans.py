@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from gate.core.revision import parse_revisions
@@ -85,8 +86,6 @@ async def test_a_query_orders_by_end_and_pages(world: World) -> None:
 
 
 async def test_the_end_is_printed_in_the_apps_time_zone(world: World) -> None:
-    import msgspec
-
     until_ms = now_ms() + 600_000
     await world.v1("POST", "bans", {"users": ["u1"], "until": until_ms})
     for offset in (480, 0, -210):

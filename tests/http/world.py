@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from urllib.parse import quote_plus
 
 import orjson
 from aiohttp import ClientResponse, ClientSession, TCPConnector
+from yarl import URL
 
 from gate.core.model import AppFacts
 from gate.http.auth import signature_of
@@ -38,7 +39,7 @@ class Reply(NamedTuple):
     """What came back, parsed."""
 
     status: int
-    headers: dict[str, str]
+    headers: Mapping[str, str]
     body: Any
 
 
@@ -60,8 +61,6 @@ class World:
         self, method: str, target: str, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> Reply:
         """One request, exactly as given: the target is not normalized."""
-        from yarl import URL
-
         url = URL(self.url + target, encoded=True)
         async with self._session.request(method, url, data=body, headers=headers or {}) as response:
             return await _read(response)
@@ -141,4 +140,4 @@ async def running_world(redis_url: str, directory: Path, **options: Any) -> Asyn
 async def _read(response: ClientResponse) -> Reply:
     raw = await response.read()
     is_json = response.headers.get("Content-Type", "").startswith("application/json")
-    return Reply(response.status, dict(response.headers), orjson.loads(raw) if is_json and raw else raw)
+    return Reply(response.status, response.headers, orjson.loads(raw) if is_json and raw else raw)

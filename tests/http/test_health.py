@@ -1,0 +1,76 @@
+"""The probes, and what is never logged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gate.errors import ReplicaMissing
+from gate.http.health import readyz
+from gate.http.ports import Deps, Replica
+from gate.http.replica_later import ReplicaLater
+from gate.replica.reader import NodeReplica
+from tests.http.world import World, basic
+
+
+async def test_alive_ready_and_measured_without_credentials(world: World) -> None:
+    reply = await world.send("GET", "/healthz")
+    assert (reply.status, reply.body) == (200, {"status": "ok"})
+    reply = await world.send("GET", "/readyz")
+    assert (reply.status, reply.body) == (200, {"ready": True, "stale_ms": 0})
+    reply = await world.send("GET", "/metrics")
+    assert (reply.status, reply.body) == (200, b"gate_up 1\n")
+    assert reply.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    assert (await world.send("HEAD", "/readyz")).status == 200
+    assert (await world.send("POST", "/readyz")).status == 405
+
+
+async def test_not_ready_until_the_replica_has_caught_up(world: World) -> None:
+    world.node.board.put(ready=0)
+    reply = await world.send("GET", "/readyz")
+    assert (reply.status, reply.body) == (503, {"ready": False, "missing": ["replica: catching up"]})
+    assert reply.headers["Retry-After"] == "1"
+    world.node.board.put(ready=1)
+    assert (await world.send("GET", "/readyz")).status == 200
+
+
+async def test_every_role_that_does_not_answer_is_named(world: World) -> None:
+    missing = ["worker 1"]
+    deps = Deps(
+        replica=ReplicaLater(lambda: NodeReplica.open(world.node.directory)),
+        store=world.store,
+        acks=world.node.acks,
+        roles_missing=lambda: list(missing),
+    )
+    reply = readyz(deps)
+    assert reply.status == 503
+    assert reply.body == b'{"ready":false,"missing":["worker 1"]}'
+    missing.clear()
+    assert readyz(deps).status == 200
+
+
+async def test_a_node_without_a_replica_is_not_ready_and_opens_it_when_it_is_there(
+    world: World, tmp_path: Path
+) -> None:
+    opened: list[Replica] = []
+
+    def open_replica() -> Replica:
+        if not opened:
+            raise ReplicaMissing("no Replica here")
+        return opened[0]
+
+    deps = Deps(replica=ReplicaLater(open_replica), store=world.store, acks=world.node.acks)
+    assert readyz(deps).body == b'{"ready":false,"missing":["replica: no Replica here"]}'
+    opened.append(NodeReplica.open(world.node.directory))
+    assert readyz(deps).status == 200
+
+
+async def test_the_log_shows_neither_query_nor_credentials(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    await world.send("GET", "/v1/check?from=alice&to=bob&token=hush", headers=basic(world.app))
+    await world.send("GET", "/nothing?token=hush")
+    await world.user("block.json", [("userId", "carol"), ("minute", "1")])
+    logged = "".join(capsys.readouterr())
+    assert "path=/v1/check" in logged
+    for secret in ("hush", "alice", "carol", "secret-1", basic(world.app)["Authorization"].split()[1]):
+        assert secret not in logged
