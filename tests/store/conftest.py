@@ -1,0 +1,34 @@
+"""A Store on a real server: on each flavor (`store`), or on one where the flavor can't matter (`valkey_store`)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gate.core.model import AppFacts
+from gate.store.store import Store
+from tests.harness.servers import RedisServer
+from tests.store.following import Follower
+
+APP = "default"
+
+
+@pytest.fixture
+async def store(each_redis: RedisServer) -> AsyncIterator[Store]:
+    opened = await Store.connect(each_redis.url)
+    yield opened
+    await opened.aclose()
+
+
+@pytest.fixture
+async def valkey_store(redis_server: RedisServer) -> AsyncIterator[Store]:
+    opened = await Store.connect(redis_server.url)
+    await opened.apps.create(AppFacts(key=APP, secrets=("s",)), 1)
+    yield opened
+    await opened.aclose()
+
+
+@pytest.fixture
+async def follower(store: Store) -> Follower:
+    return await Follower.start(store.changelog)
