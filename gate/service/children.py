@@ -13,9 +13,9 @@ import msgspec
 
 from gate.clock import monotonic_ms
 from gate.errors import CannotStart, InvalidConfig
-from gate.metrics import DIRECTORY_VARIABLE
 from gate.service import embedded
 from gate.service.child import Child
+from gate.service.counting import DIRECTORY_VARIABLE, forget_gauges_of
 from gate.service.orders import GO, MAX_LINE_BYTES, Order, pack, read_word
 from gate.service.roles_board import RolesBoard
 
@@ -70,8 +70,10 @@ class RoleChild(Child):
             writer.close()
 
     def on_death(self) -> None:
-        """Off the board."""
+        """Off the board, and its connections off the count."""
         self._board.set_ready(self._order.slot, False)
+        if self.pid is not None:
+            forget_gauges_of(self.pid, self._metrics)
 
     async def _send_order(self, writer: asyncio.StreamWriter) -> None:
         writer.write(pack(msgspec.structs.replace(self._order, is_restart=self.was_ready)))

@@ -21,11 +21,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gate.config import Endpoint, Role, ServeConfig
-from gate.logs import configure_logs
-from gate.metrics import DIRECTORY_VARIABLE, clear_metrics
 from gate.service import embedded
 from gate.service.child import Child
 from gate.service.children import RedisChild, RoleChild
+from gate.service.counting import DIRECTORY_VARIABLE, clear_counts
 from gate.service.credentials import read_credentials
 from gate.service.orders import Order
 from gate.service.places import Places, lock_roles, node_id
@@ -34,6 +33,8 @@ from gate.service.roles_board import RolesBoard
 
 READYZ_EVERY_S = 0.02
 READYZ_TIMEOUT_S = 2.0
+START_ORDER: tuple[Role, ...] = ("redis", "worker", "replicator", "http", "background")
+"""Workers early: on a Replica that is there already they answer before anything else is up."""
 STOP_ORDER: tuple[tuple[Role, ...], ...] = (("worker", "http"), ("background",), ("replicator",), ("redis",))
 LAST_SHARE = 0.2
 """Of the time left to stop in, what each later step is sure of at least."""
@@ -48,9 +49,8 @@ def run(config: ServeConfig) -> int:
     locks = lock_roles(places, config.role)
     ports = _hold_ports(config)
     program = embedded.server_program(config.redis_server) if "redis" in config.role else None
-    clear_metrics(places.metrics)
+    clear_counts(places.metrics)
     os.environ[DIRECTORY_VARIABLE] = str(places.metrics)
-    configure_logs(config.log_level, config.log_format, "supervisor")
 
     async def supervised() -> int:
         children = _Children(config, places, ports)
@@ -158,6 +158,12 @@ def _names_of(role: Role, workers: int) -> list[str]:
     return [f"worker-{index}" for index in range(workers)] if role == "worker" else [role]
 
 
+def _configure_logs(config: ServeConfig) -> None:
+    from gate.logs import configure_logs
+
+    configure_logs(config.log_level, config.log_format, "supervisor")
+
+
 def _count_restart(role: str) -> None:
     from gate.metrics import ROLE_RESTARTS
 
@@ -181,9 +187,13 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
-        for child in self._children:
-            child.start()
+        for role in START_ORDER:
+            for child in self._children:
+                if child.role == role:
+                    child.start()
         try:
+            await asyncio.sleep(0)  # every child is being started: now there is time for imports
+            _configure_logs(self._config)
             await self._run_until_told()
         finally:
             await self._stop()

@@ -40,11 +40,6 @@ class PythonChild(Child):
     def on_death(self) -> None:
         pass
 
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
 
 def test_backing_off_doubles_from_at_once_to_a_ceiling() -> None:
     assert backoff_ms(1, 0.0) == FIRST_RESTART_MS
