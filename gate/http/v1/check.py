@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import chain, repeat
+from itertools import count, repeat
 from typing import cast
 
 from gate.core.ids import MAX_ID_BYTES
@@ -91,27 +91,40 @@ def _many(value: object, parameter: str) -> list[object]:
 
 def pair_ids(pairs: list[object]) -> tuple[list[bytes], list[bytes]]:
     """Senders and recipients of `[from, to]` or `{"from", "to"}` pairs."""
-    plain = set(map(type, pairs)) <= {list} and set(map(len, cast("list[list[object]]", pairs))) <= {2}
-    both = cast("list[list[object]]", pairs) if plain else [_pair(pair, index) for index, pair in enumerate(pairs)]
-    ids = many_ids(list(chain.from_iterable(both)), lambda index: f"pairs[{index // 2}][{index % 2}]")
-    return ids[::2], ids[1::2]
+    if not pairs:
+        return [], []
+    columns = _columns(pairs) or list(zip(*map(_pair, pairs, count()), strict=True))
+    senders, recipients = columns
+    return many_ids(senders, "pairs[{}][0]".format), many_ids(recipients, "pairs[{}][1]".format)
 
 
-def _pair(pair: object, index: int) -> list[object]:
+def _columns(pairs: list[object]) -> Sequence[Sequence[object]] | None:
+    """The usual case, arrays of two, turned over in one step; None for anything else."""
+    if set(map(type, pairs)) != {list}:
+        return None
+    try:
+        columns = list(zip(*cast("list[list[object]]", pairs), strict=True))
+    except ValueError:
+        return None
+    return columns if len(columns) == 2 else None
+
+
+def _pair(pair: object, index: int) -> tuple[object, object]:
     if isinstance(pair, dict) and "from" in pair and "to" in pair:
-        return [pair["from"], pair["to"]]
+        return pair["from"], pair["to"]
     if isinstance(pair, list) and len(pair) == 2:
-        return pair
+        return pair[0], pair[1]
     raise InvalidInput(f"pairs[{index}]", 'must be [from, to] or {"from": id, "to": id}')
 
 
-def many_ids(values: list[object], name: Callable[[int], str]) -> list[bytes]:
+def many_ids(values: Sequence[object], name: Callable[[int], str]) -> list[bytes]:
     """Ids as bytes. Strings alone, the usual case, are turned and measured without a step of Python for each."""
-    if set(map(type, values)) <= {str}:
-        ids = list(map(str.encode, cast("list[str]", values)))
-        sizes = list(map(len, ids))
-        if not sizes or (min(sizes) >= 1 and max(sizes) <= MAX_ID_BYTES):
-            return ids
+    try:
+        ids = list(map(str.encode, cast("Sequence[str]", values)))
+    except TypeError:  # something that is no string
+        ids = []
+    if ids and all(ids) and max(map(len, ids)) <= MAX_ID_BYTES:
+        return ids
     return [loose_id_bytes(value, name(index)) for index, value in enumerate(values)]
 
 
