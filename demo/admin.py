@@ -5,13 +5,10 @@ Both ways answer once the write is effective on this node, so the trace may star
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
-import secrets
 import subprocess
 import sys
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +16,7 @@ from urllib.parse import urlencode, urlsplit
 
 from demo.dataset import Facts
 from tests.harness.service import Credentials
+from tests.harness.signing import signature_headers
 
 USERS_A_CALL = 20
 """The API's limit on `userId` fields."""
@@ -40,7 +38,8 @@ class AdminClient:
 
     def call(self, path: str, fields: Sequence[tuple[str, str]]) -> None:
         """One write; returns once it is effective. Raises AdminRefused."""
-        self._connection.request("POST", path, urlencode(fields), self._headers())
+        headers = signature_headers(self._credentials.app_key, self._credentials.app_secret)
+        self._connection.request("POST", path, urlencode(fields), headers)
         response = self._connection.getresponse()
         body = response.read()
         applied = response.headers.get("X-Gate-Applied")
@@ -49,17 +48,6 @@ class AdminClient:
 
     def close(self) -> None:
         self._connection.close()
-
-    def _headers(self) -> dict[str, str]:
-        nonce, timestamp = secrets.token_hex(8), str(int(time.time() * 1_000))
-        signed = (self._credentials.app_secret + nonce + timestamp).encode()
-        return {
-            "App-Key": self._credentials.app_key,
-            "Nonce": nonce,
-            "Timestamp": timestamp,
-            "Signature": hashlib.sha1(signed).hexdigest(),
-            "Content-Type": "application/x-www-form-urlencoded",
-        }
 
 
 class Imported(NamedTuple):

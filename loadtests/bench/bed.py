@@ -1,0 +1,158 @@
+"""What the rows are measured on: servers that are started and loaded when a row first asks for them, and ended together.
+
+One Valkey 9 with its append-only file on is Gate's store, shared by two nodes, so that a row can look at another node and
+restart one; one Redis 7 holds the same facts for the peers. Everything lies in one temporary directory.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+
+from gate.core.model import ListKind
+from loadtests.bench.facts import FactSet, user_id
+from loadtests.bench.pairs import Pair, Spread, make_pairs
+from loadtests.bench.systems.gate import GateSystem
+from loadtests.bench.systems.redis_peers import LuaSystem, PlainSystem, load
+from tests.harness.servers import RedisServer
+from tests.harness.service import GateService
+
+PAIRS_AT_SCALE_1 = 400_000
+LEAST_PAIRS = 5_120
+READY_TIMEOUT_S = 600.0
+LIST_WORDS = {ListKind.BLACKLIST: "blacklist", ListKind.WHITELIST: "whitelist"}
+
+
+class BedFailed(RuntimeError):
+    """The servers could not be loaded."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How large, how long, how often."""
+
+    scale: float = 1.0
+    seconds: float = 1.0
+    """Of each timed round."""
+    rounds: int = 5
+    """Of each figure, of which the median counts; systems take turns within a round."""
+
+
+class Bed:
+    """Use as a context; leaving it ends every server and removes every file."""
+
+    def __init__(self, options: Options, console: Console) -> None:
+        self.options = options
+        self.console = console
+        self.facts = FactSet(options.scale)
+        self._stack = ExitStack()
+        self._pairs: dict[Spread, list[Pair]] = {}
+
+    def __enter__(self) -> Bed:
+        self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="gate-bench-")))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def pairs(self, spread: Spread) -> list[Pair]:
+        """The pairs that every system is asked."""
+        if spread not in self._pairs:
+            count = max(LEAST_PAIRS, round(PAIRS_AT_SCALE_1 * self.options.scale))
+            self._pairs[spread] = make_pairs(spread, self.facts.users, count)
+        return self._pairs[spread]
+
+    @cached_property
+    def edges(self) -> int:
+        return self.facts.edges()
+
+    @cached_property
+    def store(self) -> RedisServer:
+        """Gate's store."""
+        server = RedisServer.start("valkey-9", self.folder / "store", aof=True)
+        self._stack.callback(server.stop)
+        return server
+
+    @cached_property
+    def node(self) -> GateService:
+        """The node that is asked, one hot worker, loaded through `gate import`."""
+        node = self.start_node("node")
+        self._timed("gate: import", lambda: self._import(node))
+        return node
+
+    @cached_property
+    def gate(self) -> GateSystem:
+        return GateSystem(self.node, self.node.credentials)
+
+    @cached_property
+    def peers(self) -> RedisServer:
+        """Redis 7 with the facts."""
+        server = RedisServer.start("redis-7", self.folder / "peers")
+        self._stack.callback(server.stop)
+        self._timed("redis: load the same facts", lambda: load(server, self.facts))
+        return server
+
+    @cached_property
+    def lua(self) -> LuaSystem:
+        return LuaSystem(self.peers)
+
+    @cached_property
+    def plain(self) -> PlainSystem:
+        return PlainSystem(self.peers)
+
+    def start_node(self, name: str) -> GateService:
+        """A node of its own on the store; in a folder that exists it goes on from its Replica. Returns when it is ready."""
+        node = GateService.start(self.folder / name, redis_url=self.store.url, workers=1, wait=False)
+        self._stack.callback(node.stop)
+        node.wait_ready(READY_TIMEOUT_S)
+        return node
+
+    def say(self, line: str) -> None:
+        self.console.print(line, style="dim", highlight=False)
+
+    def _timed(self, what: str, work: Callable[[], Any]) -> None:
+        started = time.perf_counter()
+        result = work()
+        self.say(f"{what}: {time.perf_counter() - started:.1f} s{'' if result is None else f', {result}'}")
+
+    def _import(self, node: GateService) -> str:
+        path = self.folder / "facts.ndjson"
+        _write_import(self.facts, path)
+        command = [sys.executable, "-m", "gate", "import", str(path), "--json", "--data", str(node.data)]
+        done = subprocess.run([*command, "--redis", self.store.url], capture_output=True, text=True, check=False)
+        summary = json.loads(done.stdout) if done.returncode == 0 else {}
+        if summary.get("applied") != "all":
+            raise BedFailed(f"gate import ended with {done.returncode}: {done.stdout}{done.stderr}")
+        path.unlink()
+        return f"{summary['entries']:,} facts, {summary['entries_per_second']:,}/s"
+
+
+def _write_import(facts: FactSet, path: Path) -> None:
+    with path.open("w") as lines:
+        for kind, numbers in (("ban", facts.banned), ("mute", facts.muted)):
+            for number in numbers:
+                fact = {"kind": kind, "user": user_id(number).decode(), "until": facts.until_ms}
+                lines.write(json.dumps(fact) + "\n")
+        for owned in facts.lists():
+            owner = user_id(owned.owner).decode()
+            if owned.kind is ListKind.WHITELIST:
+                lines.write(json.dumps({"kind": "whitelist-switch", "user": owner, "on": True}) + "\n")
+            listed = {"kind": LIST_WORDS[owned.kind], "owner": owner}
+            lines.write(json.dumps(listed | {"members": [user_id(one).decode() for one in owned.members]}) + "\n")
+            if owned.ending:
+                ending = {"members": [user_id(one).decode() for one in owned.ending], "until": facts.until_ms}
+                lines.write(json.dumps(listed | ending) + "\n")

@@ -1,0 +1,25 @@
+"""The rows of the report, one file a subject. Each takes the bed and gives the rows it measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from loadtests.bench.bed import Bed
+from loadtests.bench.rows import acks, batches, checks, crosscheck, in_process, replica_files, round_trip
+from loadtests.bench.table import Row
+
+ROWS: dict[str, Callable[[Bed], list[Row]]] = {
+    "checks": checks.measure,
+    "roundtrip": round_trip.measure,
+    "may-send": in_process.measure_may_send,
+    "mcheck": batches.measure_mcheck,
+    "http-batch": batches.measure_http,
+    "size": replica_files.measure_size,
+    "snapshot": replica_files.measure_snapshot,
+    "restart": replica_files.measure_restart,
+    "ack": acks.measure,
+    "redis-benchmark": crosscheck.measure,
+    "casbin": in_process.measure_casbin,
+    "cedarpy": in_process.measure_cedar,
+}
+"""By the name that `--only` takes, in the order in which they run."""

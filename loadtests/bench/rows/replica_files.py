@@ -1,0 +1,121 @@
+"""The Replica on disk and in memory, how fast a node without one gets it, and how fast a node with one is back."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from statistics import median
+
+from loadtests.bench.bed import Bed
+from loadtests.bench.client import ask
+from loadtests.bench.facts import user_id
+from loadtests.bench.systems.gate import GateSystem
+from loadtests.bench.table import Row
+from tests.harness.processes import family
+
+MOST_BYTES_AN_EDGE = 60
+LEAST_EDGES_PER_S = 200_000
+MOST_RESTART_S = 1.0
+BLOCK_BYTES = 512
+"""What `st_blocks` counts in."""
+OTHER_NODE = "other-node"
+
+
+def measure_size(bed: Bed) -> list[Row]:
+    """The facts file of a node that loaded a snapshot, and of the node that followed the import; pages a worker maps."""
+    other = bed.start_node(OTHER_NODE)
+    bed.gate.connect().close()
+    loaded, followed = _facts_file(other.data), _facts_file(bed.node.data)
+    sizes = {"loaded": _disk_bytes(loaded), "followed": _disk_bytes(followed)}
+    resident = max((_resident_bytes(one.pid, loaded) for one in family(other.pid)), default=0)
+    other.stop()
+    an_edge = {name: round(size / bed.edges, 1) for name, size in sizes.items()}
+    return [
+        Row(
+            "size",
+            f"Replica on disk at {bed.edges:,} edges, its Users included; in memory at most that",
+            f"<= {MOST_BYTES_AN_EDGE} B an edge",
+            f"{an_edge['loaded']} B after a snapshot, {an_edge['followed']} B after following the import",
+            max(an_edge.values()) <= MOST_BYTES_AN_EDGE,
+            {"bytes": sizes, "resident_bytes_of_one_process": resident},
+        )
+    ]
+
+
+def measure_snapshot(bed: Bed) -> list[Row]:
+    """From the start of a node without a Replica to its ready line, which includes the start of its processes."""
+    _ = bed.node
+    seconds = []
+    for _ in range(bed.options.rounds):
+        shutil.rmtree(bed.folder / OTHER_NODE, ignore_errors=True)
+        started = time.perf_counter()
+        node = bed.start_node(OTHER_NODE)
+        seconds.append(time.perf_counter() - started)
+        node.stop()
+    rate = bed.edges / median(seconds)
+    return [
+        Row(
+            "snapshot",
+            "snapshot load: a node without a Replica, from start to ready line",
+            f">= {LEAST_EDGES_PER_S:,} edges/s",
+            f"{rate:,.0f} edges/s ({median(seconds):.1f} s)",
+            rate >= LEAST_EDGES_PER_S,
+            {"seconds": [round(one, 2) for one in seconds]},
+        )
+    ]
+
+
+def measure_restart(bed: Bed) -> list[Row]:
+    """Stopped in order, and killed whole; then from start to ready line and to the first answered check."""
+    _ = bed.node
+    bed.start_node(OTHER_NODE).stop()
+    clean = [_restart(bed, kill=False) for _ in range(bed.options.rounds)]
+    killed = [_restart(bed, kill=True) for _ in range(bed.options.rounds)]
+    ready, after_kill = median(clean), median(killed)
+    return [
+        Row(
+            "restart",
+            f"restart on an existing Replica of {bed.edges:,} edges, from start to ready line and a check",
+            f"<= {MOST_RESTART_S} s",
+            f"{ready:.2f} s after SIGTERM, {after_kill:.2f} s after kill -9",
+            max(ready, after_kill) <= MOST_RESTART_S,
+            {"after_sigterm_s": [round(one, 3) for one in clean], "after_kill_s": [round(one, 3) for one in killed]},
+        )
+    ]
+
+
+def _restart(bed: Bed, *, kill: bool) -> float:
+    """Start the other node, time it, and end it the way the next start shall find it."""
+    started = time.perf_counter()
+    node = bed.start_node(OTHER_NODE)
+    system = GateSystem(node, bed.node.credentials)
+    with system.connect() as connection:
+        ask(connection, system.request((user_id(1), user_id(2))), 1)
+    elapsed = time.perf_counter() - started
+    if kill:
+        node.kill_all()
+    else:
+        node.stop()
+    return elapsed
+
+
+def _facts_file(data: Path) -> Path:
+    directory = data / "replica"
+    return directory / (directory / "current").read_text().strip()
+
+
+def _disk_bytes(path: Path) -> int:
+    return path.stat().st_blocks * BLOCK_BYTES
+
+
+def _resident_bytes(pid: int, mapped: Path) -> int:
+    """How much of the file one process has in memory; 0 if it does not map it."""
+    in_file, total = False, 0
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        words = line.split()
+        if not words[0].endswith(":"):
+            in_file = words[-1] == str(mapped)
+        elif in_file and words[0] == "Rss:":
+            total += int(words[1]) * 1_024
+    return total

@@ -1,0 +1,3 @@
+"""Benchmarks of single parts, in one process."""
+
+from __future__ import annotations
