@@ -23,6 +23,8 @@ def user_id(value: str | bytes, parameter: str = "userId") -> bytes:
         raw = value.encode() if isinstance(value, str) else value
     except UnicodeEncodeError:
         raise InvalidInput(parameter, "is not valid Unicode: it holds half of a surrogate pair") from None
+    if not isinstance(raw, bytes):
+        raise InvalidInput(parameter, f"must be text or bytes, got {type(raw).__name__}")
     if not 1 <= len(raw) <= MAX_ID_BYTES:
         raise InvalidInput(parameter, f"must be 1 to {MAX_ID_BYTES} bytes, {len(raw)} were sent")
     return raw

@@ -29,6 +29,7 @@ from gate.core.decide import Asks, decide, recipient_asks, sender_is_clear
 from gate.core.ids import user_id as checked_id
 from gate.core.model import NO_FACTS, AppFacts, ListKind, UserFacts
 from gate.core.verdict import Verdict, Word
+from gate.errors import AppUnknown
 from gate.replica import envs
 from gate.replica.layout import (
     JOURNAL_EVERYTHING,
@@ -206,6 +207,17 @@ class AppReading:
                 if word is not None:
                     return word
         return decide(self, sender, recipient, wall_ms()).word
+
+    def word_now(self, sender: bytes, recipient: bytes) -> Word:
+        """`word` in a bracket of its own, for a caller with a single question. `AppUnknown` if the App was removed."""
+        reading = self._reading
+        reading.refresh()
+        try:
+            if not self.sync():
+                raise AppUnknown(f"the App {self.app.key!r} was removed")
+            return self.word(sender, recipient)
+        finally:
+            reading.release()
 
     def _load(self, user_id: bytes) -> Standing:
         checked_id(user_id)  # here and not earlier: an id that is cached was checked when it was loaded
