@@ -38,11 +38,12 @@ class Settled:
 
     revision: str
     applied: str
+    live_nodes: int
 
     @property
     def shown(self) -> str:
         """For people."""
-        return _APPLIED_WORDS[self.applied]
+        return _APPLIED_WORDS[self.applied] if self.live_nodes else "written; no node is live"
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Reach:
     async def settle(self, written: Written, timeout_ms: int = ACK_TIMEOUT_MS) -> Settled:
         """Wait until a write is effective, at most that long."""
         applied = await self._acks.wait(written, timeout_ms)
-        return Settled(join_revisions(written.revisions), applied)
+        return Settled(join_revisions(written.revisions), applied, len(written.live_nodes))
 
     async def app(self, key: str) -> AppFacts:
         """The App, or `AppUnknown`. Asked before each write: facts of no App would never be found again."""

@@ -12,23 +12,30 @@
 local ceiling = tonumber(ARGV[8])
 
 -- One owner may have several groups in a call (entries with different ends): they are swept once and measured together.
-local groups, swept, at = {}, {}, 10
+local groups, has_ends, at = {}, {}, 10
 for index = 3, #KEYS, 2 do
   local group = {entries = KEYS[index], ends = KEYS[index + 1], owner = ARGV[at], ends_at = ARGV[at + 1], chunks = {}}
   local count = tonumber(ARGV[at + 2])
+  group.size, group.members = 0, {}
   for chunk = 1, count do
     group.chunks[chunk] = ARGV[at + 2 + chunk]
+    group.members[chunk] = unpack_members(group.chunks[chunk])
+    group.size = group.size + #group.members[chunk]
   end
   at = at + 3 + count
-  group.ended = swept[group.ends] and {} or redis.call('ZRANGEBYSCORE', group.ends, '-inf', ARGV[1])
-  swept[group.ends] = true
+  group.ended = {}
+  if has_ends[group.ends] == nil then
+    has_ends[group.ends] = redis.call('EXISTS', group.ends) == 1  -- most lists have none, and this is the cheapest question
+    if has_ends[group.ends] then
+      group.ended = redis.call('ZRANGEBYSCORE', group.ends, '-inf', ARGV[1])
+    end
+  end
   groups[#groups + 1] = group
 end
 
 -- What each list would hold. The size is what is in force; an ended entry that is added again counts as new.
 local function measure(list, group)
-  for _, chunk in ipairs(group.chunks) do
-    local members = unpack_members(chunk)
+  for _, members in ipairs(group.members) do
     local orders = redis.call('ZMSCORE', group.entries, unpack(members))
     for index, member in ipairs(members) do
       if not list.seen[member] and (not orders[index] or list.ended[member]) then
@@ -43,16 +50,23 @@ local lists, full, fits = {}, {}, ceiling == 0
 for number, group in ipairs(ceiling > 0 and groups or {}) do
   local list = lists[group.entries]
   if not list then
-    list = {number = number - 1, adding = 0, seen = {}, ended = {}}
+    list = {number = number - 1, adding = 0, seen = {}, ended = {}, groups = {}, most = 0}
     list.size = redis.call('ZCARD', group.entries) - #group.ended
     for _, member in ipairs(group.ended) do
       list.ended[member] = true
     end
     lists[group.entries] = list
   end
-  measure(list, group)
+  list.most = list.most + group.size
+  list.groups[#list.groups + 1] = group
 end
 for _, list in pairs(lists) do
+  -- Few lists come near their ceiling: only for those is it asked which members are new.
+  if list.size + list.most > ceiling then
+    for _, group in ipairs(list.groups) do
+      measure(list, group)
+    end
+  end
   list.is_full = list.adding > 0 and list.size + list.adding > ceiling
   if list.is_full then
     full[#full + 1] = list.number
@@ -69,22 +83,24 @@ end
 local function add(group)
   take_off(ARGV[7], group.owner, group.entries, group.ends, group.ended)
   local is_timed = group.ends_at ~= ARGV[9]
-  local had_ends = redis.call('EXISTS', group.ends) == 1
-  for _, chunk in ipairs(group.chunks) do
+  for number, chunk in ipairs(group.chunks) do
     append(ARGV[6], {'u', group.owner, 'e', group.ends_at, 'm', chunk})
-    local members = unpack_members(chunk)
+    local members = group.members[number]
     local ordered, timed = {}, {}
     for index, member in ipairs(members) do
       -- The order grows with the Changelog: whole, unique in the list, and below 2^53 for 2^46 Changes.
-      ordered[#ordered + 1] = whole(seq * 128 + index)
-      ordered[#ordered + 1] = member
-      timed[#timed + 1] = group.ends_at
-      timed[#timed + 1] = member
+      ordered[index * 2 - 1] = seq * 128 + index
+      ordered[index * 2] = member
+      if is_timed then
+        timed[index * 2 - 1] = group.ends_at
+        timed[index * 2] = member
+      end
     end
     redis.call('ZADD', group.entries, 'NX', unpack(ordered))
     if is_timed then
       redis.call('ZADD', group.ends, unpack(timed))
-    elseif had_ends then
+      has_ends[group.ends] = true
+    elseif has_ends[group.ends] then
       redis.call('ZREM', group.ends, unpack(members))
     end
   end
