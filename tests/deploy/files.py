@@ -40,13 +40,17 @@ def assignments(text: str) -> Settings:
 
 def image_settings() -> Settings:
     """What the image sets of Gate."""
-    return {k: v for line in containerfile_words()["ENV"] for k, v in assignments(line).items() if k.startswith("GATE_")}
+    return {
+        k: v for line in containerfile_words()["ENV"] for k, v in assignments(line).items() if k.startswith("GATE_")
+    }
 
 
 def compose_settings() -> Settings:
     """What compose sets of Gate, with variables of the caller's shell unset but for the one it demands."""
     declared = load_yaml("compose.yaml")["services"]["gate"]["environment"]
-    return {name: re.sub(r"\$\{\w+:-\}", "", re.sub(r"\$\{\w+:\?.*?\}", "s3cret", text)) for name, text in declared.items()}
+    return {
+        name: re.sub(r"\$\{\w+:-\}", "", re.sub(r"\$\{\w+:\?.*?\}", "s3cret", text)) for name, text in declared.items()
+    }
 
 
 def unit_lines() -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ from prometheus_client import REGISTRY
 
 from gate.config import OPTIONS, read_config
 from gate.metrics import _BoardCollector
+from gate.replica.board import BoardView, State
 from tests.deploy.files import (
     DEPLOY,
     REPOSITORY,
@@ -29,6 +30,7 @@ SETTINGS: dict[str, Callable[[], Settings]] = {
     "compose.yaml": compose_settings,
     "gate.service": unit_settings,
 }
+ZEROS = BoardView(State.CURRENT, True, 0, 0, 0, 0, 0, 0)
 DRAIN_S = float(OPTIONS["drain_timeout"].default or 0)
 
 
@@ -48,7 +50,9 @@ def test_the_image_and_compose_agree_on_ports() -> None:
     assert [published.rpartition(":")[2] for published in service["ports"]] == ports
     assert f"127.0.0.1:{ports[0]}/readyz" in service["healthcheck"]["test"][-1]
     assert f"127.0.0.1:{ports[0]}/healthz" in (DEPLOY / "Containerfile").read_text()
-    assert load_yaml("prometheus.yaml")["scrape_configs"][0]["static_configs"][0]["targets"] == [f"127.0.0.1:{ports[0]}"]
+    assert load_yaml("prometheus.yaml")["scrape_configs"][0]["static_configs"][0]["targets"] == [
+        f"127.0.0.1:{ports[0]}"
+    ]
 
 
 def test_data_lies_on_the_volume() -> None:
@@ -76,19 +80,12 @@ def test_the_image_is_built_from_what_its_context_holds() -> None:
 
 def exported() -> set[str]:
     """Every name of a sample's family, as a query writes it."""
-    families = [*REGISTRY.collect(), *_BoardCollector(_Figures, lambda: {"http": True}).collect()]
+    families = [*REGISTRY.collect(), *_BoardCollector(lambda: ZEROS, lambda: {"http": True}).collect()]
     names = set()
     for family in families:
         suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}.get(family.type, [""])
         names |= {family.name + suffix for suffix in suffixes}
     return names
-
-
-class _Figures:
-    """A board on which everything is 0."""
-
-    def __getattr__(self, name: str) -> int:
-        return 0
 
 
 def selectors(expression: Any) -> Iterator[Any]:

@@ -1,0 +1,115 @@
+"""The consoles in the documentation: read out of a page, run for real against a service, and compared with what the page shows.
+
+A fenced block marked `console` holds commands (`$ …`, continued by lines that begin with `> `) and what they print. All blocks
+of one page run in one shell, in order, in the directory that holds `gate-data`. `python -m tests.docs.consoles PAGE…` runs the
+pages and writes what the commands really print into them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.harness.service import GateService
+
+SHOWN_HTTP, SHOWN_RESP = "8080", "6390"
+SHELL_TIMEOUT_S = 60
+_MARK = "--- next command ---"
+# What a terminal would show: redis-cli words replies only for one.
+_PRELUDE = 'redis-cli() { command redis-cli --no-raw "$@"; }\nexec 2>&1\n'
+
+# Differs from run to run, and is not what a page is about.
+_VOLATILE = (
+    # Two Users may share a Partition, or not.
+    (re.compile(r"\d{1,4}:[0-9a-f]{16}:\d+(,\d{1,4}:[0-9a-f]{16}:\d+)*"), "REVISION"),
+    (re.compile(r'"next":"[^"]+"'), '"next":"TOKEN"'),
+    (re.compile(r"\b\d{13}\b"), "MOMENT"),
+    (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"), "MOMENT"),
+    (re.compile(r"\b[0-9a-f]{32}\b"), "REQUEST-ID"),
+    (re.compile(r"\b[0-9a-f]{16}\b"), "KEY"),
+    (re.compile(r"\b[A-Za-z0-9_-]{32}\b"), "SECRET"),
+    (re.compile(r"^Date: .*$", re.MULTILINE), "Date: NOW"),
+    (re.compile(r"\b\d+ (ms|s|min|h)\b"), "A-WHILE"),
+    (re.compile(r" +"), " "),
+)
+
+
+class Step(NamedTuple):
+    """One command of a page, what it shows as the output, and where in the text that output lies."""
+
+    command: str
+    shown: str
+    start: int
+    end: int
+
+
+def steps(text: str) -> list[Step]:
+    """Every command in the page's consoles, in order."""
+    found = []
+    for block in re.finditer(r"^```console\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+        for one in re.finditer(r"^\$ (.*\n(?:> .*\n)*)((?:(?!\$ ).*\n)*)", block[1], re.MULTILINE):
+            command = re.sub(r"^> ", "", one[1], flags=re.MULTILINE)
+            start, end = (block.start(1) + at for at in one.span(2))
+            found.append(Step(command, one[2], start, end))
+    return found
+
+
+def run(commands: Sequence[str], service: GateService) -> list[str]:
+    """What each command prints, both streams, with the ports that the pages show."""
+    ports = {SHOWN_HTTP: service.http.rpartition(":")[2], SHOWN_RESP: str(service.resp_port)}
+    script = _PRELUDE + "".join(f"{_with_ports(command, ports)}echo '{_MARK}'\n" for command in commands)
+    # The pages speak from a clone's root.
+    venv = service.data.with_name(".venv")
+    if not venv.exists():
+        venv.symlink_to(Path(sys.prefix))
+    environment = {
+        **os.environ,
+        "COLUMNS": "100",
+        "GATE_HTTP": f"127.0.0.1:{ports[SHOWN_HTTP]}",
+        "GATE_RESP": f"127.0.0.1:{ports[SHOWN_RESP]}",
+    }
+    ended = subprocess.run(
+        ["bash", "-c", script],
+        cwd=service.data.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=SHELL_TIMEOUT_S,
+        check=False,  # a denied `gate check` exits 1, and is shown
+    )
+    printed = _with_ports(ended.stdout, {real: shown for shown, real in ports.items()})
+    return printed.split(f"{_MARK}\n")[:-1]
+
+
+def settled(text: str) -> str:
+    """The text without what differs from run to run."""
+    for pattern, word in _VOLATILE:
+        text = pattern.sub(word, text)
+    return "\n".join(line.rstrip() for line in text.strip().splitlines())
+
+
+def _with_ports(text: str, ports: dict[str, str]) -> str:
+    return re.sub(r"\b(" + "|".join(ports) + r")\b", lambda found: ports[found[1]], text)
+
+
+def _rewrite(page: Path) -> None:
+    text = page.read_text()
+    with tempfile.TemporaryDirectory() as folder, GateService.start(Path(folder) / "gate-data") as service:
+        told = steps(text)
+        printed = run([step.command for step in told], service)
+    for step, output in reversed(list(zip(told, printed, strict=True))):
+        if settled(output) != settled(step.shown):
+            whole_lines = output if output.endswith("\n") or not output else f"{output}\n"
+            text = text[: step.start] + whole_lines + text[step.end :]
+    page.write_text(text)
+
+
+if __name__ == "__main__":
+    for argument in sys.argv[1:]:
+        _rewrite(Path(argument))

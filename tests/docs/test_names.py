@@ -1,0 +1,117 @@
+"""The documentation names nothing that does not exist, and leaves out nothing that does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from gate.cli import COMMANDS as NOUNS
+from gate.cli import app as cli
+from gate.config import OPTIONS
+from gate.http import rongcloud, v1
+from gate.http.health import PROBES
+from gate.replica.board import State
+from gate.wire.commands import COMMANDS
+from tests.deploy.test_settings import exported
+from tests.docs.pages import (
+    NOT_METRICS,
+    PAGES,
+    REPOSITORY,
+    all_text,
+    anchors,
+    cli_commands,
+    constants,
+    endpoints,
+    links,
+    metrics,
+    options_of_serve,
+    page_text,
+    resp_commands,
+)
+
+SERVED = {*rongcloud.ENDPOINTS, *(path for path, _ in v1.ENDPOINTS), *PROBES}
+
+
+def test_resp_commands_are_the_ones_that_are_answered() -> None:
+    gates = {name.decode() for name in COMMANDS if name.startswith(b"GATE.")}
+    assert resp_commands(all_text()) == gates
+    protocol = page_text("docs/protocol.md")
+    assert [name.decode() for name in COMMANDS if f"`{name.decode()}" not in protocol] == []
+
+
+def test_endpoints_are_the_ones_that_are_served() -> None:
+    # The one that the page shows the answer of.
+    assert endpoints(all_text()) - SERVED == {"/user/nothing.json"}
+    assert SERVED - endpoints(page_text("docs/http.md")) == set()
+
+
+@pytest.mark.parametrize(("path", "method"), sorted(v1.ENDPOINTS))
+def test_every_method_of_v1_has_an_example(path: str, method: str) -> None:
+    assert re.search(rf"^\$ v1 {method} '?{path}\b", page_text("docs/http.md"), re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(set(rongcloud.ENDPOINTS) - {p for p in rongcloud.ENDPOINTS if "blocklist" in p})
+)
+def test_every_path_of_the_user_api_has_an_example(path: str) -> None:
+    assert re.search(rf"^\$ signed {path}\b", page_text("docs/http.md"), re.MULTILINE)
+
+
+def test_options_are_the_ones_of_serve() -> None:
+    assert options_of_serve(page_text("docs/operations.md")) == {option.flag for option in OPTIONS.values()}
+
+
+def test_metrics_are_the_ones_that_are_exported() -> None:
+    families = {re.sub(r"_(bucket|count|sum)$", "", name) for name in exported() if name.startswith("gate_")}
+    assert metrics(all_text()) - families == set()
+    assert families - metrics(page_text("docs/operations.md")) == set()
+    info = page_text("docs/protocol.md")
+    assert all(f"`{name}`" in info for name in NOT_METRICS)
+
+
+def test_commands_of_the_command_line_exist() -> None:
+    group = get_command(cli)
+    for words in cli_commands(all_text()):
+        assert words[0] in NOUNS, words
+        noun = group.get_command(None, words[0])  # type: ignore[attr-defined]
+        if len(words) > 1 and hasattr(noun, "commands"):
+            assert words[1] in noun.commands, words
+
+
+def test_states_of_the_replica_are_listed() -> None:
+    table = dict(re.findall(r"^\| `([a-z-]+)` \| (\d) \|", page_text("docs/operations.md"), re.MULTILINE))
+    assert table == {state.name.lower().replace("_", "-"): str(int(state)) for state in State}
+
+
+def test_limits_are_named_as_in_the_code() -> None:
+    sources = {str(path.relative_to(REPOSITORY)): path.read_text() for path in (REPOSITORY / "gate").rglob("*.py")}
+    for name, place in constants(page_text("docs/protocol.md")) | constants(page_text("docs/behaviour.md")):
+        texts = [sources[place]] if place else list(sources.values())
+        assert any(re.search(rf"^{name}\b.*=", text, re.MULTILINE) for text in texts), (name, place)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    for link in links(page_text(page)):
+        path, _, anchor = link.partition("#")
+        target = (REPOSITORY / page).parent / path if path else REPOSITORY / page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(Path(target).read_text()), link
+
+
+def test_every_decision_is_reachable() -> None:
+    linked = links(page_text("docs/architecture.md")) | links(page_text("docs/behaviour.md"))
+    assert any(link.startswith("decisions/") for link in linked)
+    numbers = sorted(path.name[:4] for path in (REPOSITORY / "docs" / "decisions").glob("*.md"))
+    assert numbers == [f"{index:04d}" for index in range(1, len(numbers) + 1)]
+
+
+def test_the_tree_has_a_line_for_each_folder() -> None:
+    listed = set(re.findall(r"^\| `([a-z/]+)` \|", page_text("README.md").split("## The tree")[1], re.MULTILINE))
+    packages = {f"gate/{path.parent.name}" for path in (REPOSITORY / "gate").glob("*/__init__.py")}
+    assert packages <= listed
+    assert all((REPOSITORY / folder).is_dir() for folder in listed)
