@@ -10,6 +10,7 @@ import logging
 import re
 import sys
 from collections.abc import MutableMapping
+from types import TracebackType
 from typing import Any, Literal
 
 # structlog imports rich for a renderer that is not used here; without it each process starts 60 ms sooner.
@@ -48,6 +49,7 @@ def configure_logs(level: str, form: Literal["text", "json"], role: str) -> None
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            _naming(role),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
@@ -58,10 +60,23 @@ def configure_logs(level: str, form: Literal["text", "json"], role: str) -> None
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(role=role)
     root = logging.getLogger()
     root.handlers = [_ToStructlog()]
     root.setLevel(max(_LEVELS[level], logging.WARNING))
+    sys.excepthook = _log_crash
+
+
+def _naming(role: str) -> Any:
+    def name(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event["role"] = role
+        return event
+
+    return name
+
+
+def _log_crash(kind: type[BaseException], fault: BaseException, trace: TracebackType | None) -> None:
+    """What ends the process is an event like any other: one line, in the same form, past the same guards."""
+    structlog.get_logger().critical("crashed", exc_info=(kind, fault, trace))
 
 
 def _renderer(form: Literal["text", "json"]) -> Any:

@@ -56,7 +56,7 @@ class Child(ABC):
     @property
     def pid(self) -> int | None:
         """Of the present or last process."""
-        return self._process and self._process.pid
+        return None if self._process is None else self._process.pid
 
     async def stop(self, timeout_s: float) -> None:
         """SIGTERM, then SIGKILL after `timeout_s`; returns when it is gone."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -52,6 +54,17 @@ def test_an_event_is_one_line_on_stderr(form: str, capsys: pytest.CaptureFixture
     assert len(captured.err.splitlines()) == 1
     assert "hunter2" not in captured.err
     assert "tester" in captured.err
+
+
+def test_a_crash_is_one_line_as_well() -> None:
+    code = (
+        "from gate.logs import configure_logs; configure_logs('info', 'json', 'x'); raise ValueError('a://u:hunter2@h')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert (json.loads(line)["event"], json.loads(line)["level"]) == ("crashed", "critical")
+    assert "hunter2" not in line
 
 
 def test_what_libraries_log_passes_the_same_guards(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,76 @@
+"""What tests of a running service share: starts that are refused, probes, and its processes by role."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.harness.processes import family
+from tests.harness.service import GateService
+
+REFUSAL_TIMEOUT_S = 20.0
+
+
+class Refusal(NamedTuple):
+    """How a start that can't be ended."""
+
+    status: int
+    out: str
+    lines: list[str]
+
+
+def refused(data: Path, *options: str, env: dict[str, str] | None = None) -> Refusal:
+    """Run a start that should fail by itself, on ports of its own unless given; nothing may be left running."""
+    command = [sys.executable, "-m", "gate", "serve", "--data", str(data)]
+    for flag in ("--http", "--resp"):
+        command += [] if flag in options else [flag, "127.0.0.1:0"]
+    process = subprocess.Popen(
+        [*command, *options],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **(env or {})},
+        start_new_session=True,
+    )
+    try:
+        out, err = process.communicate(timeout=REFUSAL_TIMEOUT_S)
+    finally:
+        process.kill()
+    assert family(process.pid) == [], "left running"
+    return Refusal(process.returncode, out, err.splitlines())
+
+
+def get(service: GateService, path: str) -> tuple[int, str]:
+    """A GET without credentials."""
+    try:
+        with urllib.request.urlopen(service.http + path, timeout=10) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def readyz(service: GateService) -> tuple[int, dict[str, Any]]:
+    """The probe, decoded."""
+    status, body = get(service, "/readyz")
+    return status, json.loads(body)
+
+
+def restarts(service: GateService, role: str) -> float:
+    """How often a role was restarted, off /metrics."""
+    name = f'gate_role_restarts_total{{role="{role}"}} '
+    lines = [line for line in get(service, "/metrics")[1].splitlines() if line.startswith(name)]
+    return float(lines[0].removeprefix(name)) if lines else 0.0
+
+
+def pid_of(service: GateService, role: str) -> int | None:
+    """The process that runs a role now, or None between two."""
+    mark = "valkey-server" if role == "redis" else f"gate.service.role {role} "
+    found = [one.pid for one in service.processes() if mark in one.command + " "]
+    return found[0] if len(found) == 1 else None

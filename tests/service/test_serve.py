@@ -1,0 +1,239 @@
+"""`gate serve` whole: the first start and the ready line, deaths of each process, and every way to stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import time
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.harness.ports import free_port
+from tests.harness.processes import family, is_alive
+from tests.harness.servers import RedisServer
+from tests.harness.service import GateService, Services
+from tests.harness.waiting import wait_until
+from tests.service.running import get, pid_of, readyz, restarts
+
+ROLES = ["redis", "replicator", "worker", "http", "background"]
+
+
+@pytest.fixture(scope="module")
+def service(start_module_service: Services) -> GateService:
+    return start_module_service.start(env={"GATE_LOG_FORMAT": "json", "GATE_LOG_LEVEL": "debug"})
+
+
+def test_the_first_start_leaves_what_the_contract_says(service: GateService) -> None:
+    credentials = service.data / "credentials.json"
+    assert stat.S_IMODE(credentials.stat().st_mode) == 0o600
+    assert stat.S_IMODE(service.data.stat().st_mode) == 0o700
+    names = ["app_key", "app_secret", "operator", "operator_password"]
+    assert list(json.loads(credentials.read_text())) == names
+    assert service.output.count("gate ready") == 1
+    assert service.app_key == service.credentials.app_key
+
+
+def test_when_it_says_ready_all_of_it_answers(service: GateService) -> None:
+    assert readyz(service) == (200, {"ready": True, "stale_ms": 0})
+    assert get(service, "/healthz")[0] == 200
+    assert service.resp_client().execute_command("GATE.CHECK", "a", "b") == 1
+    assert all(pid_of(service, role) for role in ROLES)
+    _, page = get(service, "/metrics")
+    assert 'gate_role_up{role="worker-0"} 1.0' in page
+    assert "gate_replica_state 2.0" in page
+
+
+def test_what_the_worker_decided_is_counted(service: GateService) -> None:
+    service.resp_client().execute_command("GATE.CHECK", "a", "b")
+    wait_until(lambda: 'gate_checks_total{verdict="allowed"}' in get(service, "/metrics")[1], 5, "the count of checks")
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_process_that_is_killed_is_restarted_and_counted(service: GateService, role: str) -> None:
+    before = wait_until(lambda: pid_of(service, role), 10, f"the {role}")
+    counted = restarts(service, role)
+    os.kill(before, signal.SIGKILL)
+    wait_until(lambda: pid_of(service, role) not in (None, before), 10, f"another {role}")
+
+    def all_is_well() -> bool:
+        try:
+            return readyz(service)[0] == 200 and restarts(service, role) == counted + 1
+        except OSError:  # HTTP itself may be the one that was killed
+            return False
+
+    wait_until(all_is_well, 15, "the service to be whole again, and the restart to be counted")
+    assert service.resp_client().execute_command("GATE.CHECK", "a", "b") == 1
+
+
+def test_a_process_that_hangs_is_named_until_it_goes_on(service: GateService) -> None:
+    wait_until(lambda: readyz(service)[0] == 200, 15, "the service to be whole")
+    background = wait_until(lambda: pid_of(service, "background"), 5, "the background worker")
+    os.kill(background, signal.SIGSTOP)
+    try:
+        status, body = wait_until(
+            lambda: found if (found := readyz(service))[0] != 200 else None, 10, "the silence to be noticed"
+        )
+    finally:
+        os.kill(background, signal.SIGCONT)
+    assert (status, body["missing"]) == (503, ["background"])
+    wait_until(lambda: readyz(service)[0] == 200, 10, "it to be heard again")
+
+
+def test_no_secret_is_in_arguments_environment_or_logs(service: GateService) -> None:
+    credentials = service.credentials
+    secrets = [credentials.app_secret, credentials.operator_password]
+    for one in service.processes():
+        environment = Path(f"/proc/{one.pid}/environ").read_bytes().decode(errors="replace")
+        assert [secret for secret in secrets if secret in one.command + environment] == []
+    assert [secret for secret in secrets if secret in service.output] == []
+
+
+def test_logs_are_json_lines_when_asked(service: GateService) -> None:
+    lines = [line for line in service.output.splitlines() if not line.startswith("gate ready")]
+    assert lines
+    assert all({"event", "level", "timestamp", "role"} <= json.loads(line).keys() for line in lines)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_in_order(start_service: Services, number: signal.Signals) -> None:
+    service = start_service.start()
+    members = family(service.pid)
+    # To the whole group, as a Ctrl-C in a terminal does.
+    os.killpg(service.pid, number) if number is signal.SIGINT else os.kill(service.pid, number)
+    assert service.wait_exit() == 0
+    assert not any(is_alive(one.pid) for one in members)
+    assert "Traceback" not in service.output
+    assert not (service.data / "redis" / "redis.sock").exists()
+
+
+def test_a_signal_before_it_is_ready_ends_it_too(start_service: Services) -> None:
+    service = start_service.start(wait=False)
+    wait_until(lambda: len(service.processes()) > 2, 10, "the first children")
+    assert service.stop() == 0
+    assert "gate ready" not in service.output
+
+
+def test_a_second_signal_does_not_wait(start_service: Services) -> None:
+    service = start_service.start("--drain-timeout", "60")
+    os.kill(wait_until(lambda: pid_of(service, "replicator"), 5, "the replicator"), signal.SIGSTOP)
+    os.kill(service.pid, signal.SIGTERM)
+    wait_until(lambda: pid_of(service, "http") is None, 10, "the drain to begin")
+    os.kill(service.pid, signal.SIGTERM)
+    assert service.wait_exit(5) == 1
+
+
+def test_one_that_does_not_stop_is_killed_in_the_time_given(start_service: Services) -> None:
+    service = start_service.start("--drain-timeout", "1")
+    os.kill(wait_until(lambda: pid_of(service, "replicator"), 5, "the replicator"), signal.SIGSTOP)
+    started_s = time.monotonic()
+    assert service.stop() == 0
+    assert time.monotonic() - started_s < 5
+
+
+def test_nothing_outlives_a_supervisor_that_is_killed(start_service: Services) -> None:
+    service = start_service.start()
+    members = family(service.pid)
+    os.kill(service.pid, signal.SIGKILL)
+    wait_until(lambda: not any(is_alive(one.pid) for one in members), 2, "every child to end")
+    again = start_service.start(data=service.data, resp_port=service.resp_port)
+    assert again.credentials == service.credentials
+
+
+def test_a_start_right_after_the_supervisor_was_killed(start_service: Services) -> None:
+    """As a service manager does: the old children may still be ending."""
+    service = start_service.start()
+    os.kill(service.pid, signal.SIGKILL)
+    http_port = int(service.http.rpartition(":")[2])
+    again = start_service.start(data=service.data, resp_port=service.resp_port, http_port=http_port)
+    assert again.resp_client().execute_command("GATE.CHECK", "a", "b") == 1
+
+
+def test_facts_outlive_the_death_of_everything(start_service: Services) -> None:
+    service = start_service.start()
+    service.kill_all()
+    again = start_service.start(data=service.data)
+    assert again.credentials == service.credentials
+    assert readyz(again)[0] == 200
+
+
+def test_all_workers_share_a_unix_socket(start_service: Services, tmp_path: Path) -> None:
+    path = tmp_path / "resp.sock"
+    service = start_service.start("--unix", str(path), workers=2)
+    credentials = service.credentials
+    clients = [
+        redis.Redis(unix_socket_path=str(path), username=credentials.app_key, password=credentials.app_secret)
+        for _ in range(8)
+    ]
+    assert [client.execute_command("GATE.CHECK", "a", "b") for client in clients] == [1] * len(clients)
+    service.stop()
+    assert not path.exists()
+
+
+def test_port_0_is_resolved_in_the_ready_line(start_service: Services) -> None:
+    service = start_service.start("--http", "127.0.0.1:0", "--resp", "127.0.0.1:0")
+    assert readyz(service)[0] == 200
+    assert service.resp_client().ping()
+
+
+def test_a_data_directory_with_a_long_path(start_service: Services, tmp_path: Path) -> None:
+    service = start_service.start(data=tmp_path / ("x" * 120) / "data")
+    assert service.resp_client().execute_command("GATE.CHECK", "a", "b") == 1
+    moved = Path((service.data / "redis" / "socket").read_text())
+    service.stop()
+    assert not moved.parent.exists()
+
+
+def test_an_emptied_redis_gets_its_app_again(start_service: Services, private_redis: RedisServer) -> None:
+    service = start_service.start(redis_url=private_redis.url)
+    private_redis.restart_empty()
+    wait_until(lambda: private_redis.client.hexists("gate:{0}:apps", service.credentials.app_key), 15, "the App")
+    assert service.resp_client().execute_command("GATE.CHECK", "a", "b") == 1
+
+
+def test_two_nodes_on_one_redis_share_the_first_app(start_service: Services, private_redis: RedisServer) -> None:
+    first = start_service.start(redis_url=private_redis.url)
+    second = start_service.start(redis_url=private_redis.url)
+    assert second.app_key == first.app_key
+    assert pid_of(first, "redis") is None
+    assert (first.data / "node-id").read_text() != (second.data / "node-id").read_text()
+
+
+def test_a_password_of_redis_is_seen_nowhere(start_service: Services, tmp_path: Path) -> None:
+    server = RedisServer.start("valkey-9", tmp_path / "locked", extra=["--requirepass", ""])
+    server.client.config_set("requirepass", "hunter2")
+    url = f"redis://:hunter2@127.0.0.1:{server.port}/0"
+    try:
+        service = start_service.start(env={"GATE_REDIS": url, "GATE_LOG_LEVEL": "debug"})
+        roles = [one for one in service.processes() if "gate.service.role" in one.command]
+        assert len(roles) == 4
+        assert [one for one in service.processes() if "hunter2" in one.command] == []
+        os.kill(wait_until(lambda: pid_of(service, "background"), 5, "the background worker"), signal.SIGKILL)
+        server.kill()
+        wait_until(lambda: "cut off" in service.output, 10, "the loss to be logged")
+        assert "hunter2" not in service.output
+        service.stop()
+    finally:
+        server.kill()
+
+
+def test_roles_can_be_split_over_services_that_share_a_data_directory(start_service: Services) -> None:
+    back = start_service.start("--role", "redis,replicator,background", wait=False)
+    wait_until(lambda: "gate ready app=" in back.output, 20, "the ready line of what runs there")
+    front = start_service.start("--role", "worker,http", data=back.data, wait=False)
+    front.output_path = back.output_path  # one data directory, one file of output
+    wait_until(lambda: f"resp=127.0.0.1:{front.resp_port}" in front.output_path.read_text(), 20, "the front's line")
+    assert front.resp_client().execute_command("GATE.CHECK", "a", "b") == 1
+    assert readyz(front)[0] == 200
+
+
+def test_a_wild_port_stays_free_after_all(start_service: Services) -> None:
+    """Where one service stopped, the next takes the same ports at once, whatever lingers in TIME_WAIT."""
+    port = free_port()
+    for _ in range(2):
+        service = start_service.start(resp_port=port)
+        service.resp_client().ping()
+        assert service.stop() == 0
