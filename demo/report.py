@@ -29,7 +29,7 @@ def as_json(outcome: Outcome) -> str:
 
 
 def show(outcome: Outcome, console: Console) -> None:
-    facts = Table(title="Facts, from a trust network of 5,881 users", title_justify="left")
+    facts = Table(title="Facts", title_justify="left")
     facts.add_column("fact")
     facts.add_column("count", justify="right")
     facts.add_row("blacklist entries", f"{outcome.blacklist_entries:,}")
