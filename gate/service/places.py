@@ -43,6 +43,7 @@ class Places:
             for folder in (self.replica, self.redis, self.run, self.service, self.metrics):
                 folder.mkdir(mode=0o700, exist_ok=True)
             write_private(self.run / "probe", b"")
+            (self.run / "probe").unlink()
         except OSError as fault:
             problem = f"the data directory {self.data} can't be written: {fault.strerror}"
             raise CannotStart(f"{problem}; choose another with --data") from None

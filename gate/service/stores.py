@@ -33,6 +33,7 @@ async def connected_store(post: Post) -> Store | None:
         except StoreUnavailable:
             if not post.order.is_restart:
                 raise
+            post.ready()  # it does what can be done: readiness does not turn back because Redis is away
             await asyncio.sleep(RETRY_EVERY_S)
     return None
 

@@ -62,6 +62,14 @@ def readyz(service: GateService) -> tuple[int, dict[str, Any]]:
     return status, json.loads(body)
 
 
+def is_ready(service: GateService) -> bool:
+    """Whether the probe says 200; no while HTTP itself is away."""
+    try:
+        return readyz(service)[0] == 200
+    except OSError:
+        return False
+
+
 def restarts(service: GateService, role: str) -> float:
     """How often a role was restarted, off /metrics."""
     name = f'gate_role_restarts_total{{role="{role}"}} '

@@ -17,7 +17,7 @@ from tests.harness.processes import family, is_alive
 from tests.harness.servers import RedisServer
 from tests.harness.service import GateService, Services
 from tests.harness.waiting import wait_until
-from tests.service.running import get, pid_of, readyz, restarts
+from tests.service.running import get, is_ready, pid_of, readyz, restarts
 
 ROLES = ["redis", "replicator", "worker", "http", "background"]
 
@@ -59,13 +59,11 @@ def test_a_process_that_is_killed_is_restarted_and_counted(service: GateService,
     os.kill(before, signal.SIGKILL)
     wait_until(lambda: pid_of(service, role) not in (None, before), 10, f"another {role}")
 
-    def all_is_well() -> bool:
-        try:
-            return readyz(service)[0] == 200 and restarts(service, role) == counted + 1
-        except OSError:  # HTTP itself may be the one that was killed
-            return False
-
-    wait_until(all_is_well, 15, "the service to be whole again, and the restart to be counted")
+    wait_until(
+        lambda: is_ready(service) and restarts(service, role) == counted + 1,
+        15,
+        "the service to be whole again, and the restart to be counted",
+    )
     assert service.resp_client().execute_command("GATE.CHECK", "a", "b") == 1
 
 
@@ -192,6 +190,32 @@ def test_an_emptied_redis_gets_its_app_again(start_service: Services, private_re
     private_redis.restart_empty()
     wait_until(lambda: private_redis.client.hexists("gate:{0}:apps", service.credentials.app_key), 15, "the App")
     assert service.resp_client().execute_command("GATE.CHECK", "a", "b") == 1
+
+
+def test_readiness_does_not_turn_back_because_redis_is_away(
+    start_service: Services, private_redis: RedisServer
+) -> None:
+    service = start_service.start(redis_url=private_redis.url)
+    with private_redis.paused():
+        for role in ("replicator", "background", "http"):
+            before = wait_until(lambda: pid_of(service, role), 5, f"the {role}")
+            os.kill(before, signal.SIGKILL)
+            wait_until(lambda: pid_of(service, role) not in (None, before), 10, f"another {role}")
+        wait_until(lambda: is_ready(service), 10, "the service to be ready without Redis")
+        assert service.resp_client().execute_command("GATE.CHECK", "a", "b") == 1
+    wait_until(lambda: "gate_replica_state 2.0" in get(service, "/metrics")[1], 10, "the Replica to be current again")
+
+
+def test_the_embedded_server_may_hang_without_a_balancer_noticing(start_service: Services) -> None:
+    service = start_service.start()
+    server = wait_until(lambda: pid_of(service, "redis"), 5, "the server")
+    os.kill(server, signal.SIGSTOP)
+    try:
+        page = 'gate_role_up{role="redis"} 0.0'
+        wait_until(lambda: page in get(service, "/metrics")[1], 10, "the silence to be noticed")
+        assert is_ready(service)
+    finally:
+        os.kill(server, signal.SIGCONT)
 
 
 def test_two_nodes_on_one_redis_share_the_first_app(start_service: Services, private_redis: RedisServer) -> None:

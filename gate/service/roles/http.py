@@ -81,7 +81,7 @@ async def _served(post: Post, store: StoreLater, acks: AcknowledgerLater) -> Htt
             on_stale=config.on_stale,
             ack_timeout_ms=config.ack_timeout_ms,
         ),
-        roles_missing=lambda: post.board.silent(monotonic_ms()),
+        roles_missing=_Missing(post),
         metrics_text=lambda: render_metrics(board, lambda: post.board.answering(monotonic_ms())),
         count_request=_count_request,
         count_applied=_count_applied,
@@ -95,6 +95,19 @@ async def _served(post: Post, store: StoreLater, acks: AcknowledgerLater) -> Htt
 
 def _open_replica(post: Post) -> Replica:
     return NodeReplica.open(post.places.replica)
+
+
+class _Missing:
+    """Names the processes that do not answer. Once all have, the embedded server's absence counts no more than Redis's."""
+
+    def __init__(self, post: Post) -> None:
+        self._board = post.board
+        self._were_all_here = post.order.is_restart
+
+    def __call__(self) -> list[str]:
+        silent = self._board.silent(monotonic_ms())
+        self._were_all_here = self._were_all_here or not silent
+        return [name for name in silent if name != "redis"] if self._were_all_here else silent
 
 
 class _BoardLook:
