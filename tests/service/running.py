@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import urllib.error
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 
 from tests.harness.processes import family
 from tests.harness.service import GateService
+from tests.harness.waiting import wait_until
 
 REFUSAL_TIMEOUT_S = 20.0
 
@@ -82,3 +84,10 @@ def pid_of(service: GateService, role: str) -> int | None:
     mark = "valkey-server" if role == "redis" else f"gate.service.role {role} "
     found = [one.pid for one in service.processes() if mark in one.command + " "]
     return found[0] if len(found) == 1 else None
+
+
+def kill(service: GateService, role: str) -> None:
+    """SIGKILL to the process of a role; returns once another runs."""
+    before = wait_until(lambda: pid_of(service, role), 10, f"the {role}")
+    os.kill(before, signal.SIGKILL)
+    wait_until(lambda: pid_of(service, role) not in (None, before), 10, f"another {role}")

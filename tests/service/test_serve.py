@@ -17,7 +17,7 @@ from tests.harness.processes import family, is_alive
 from tests.harness.servers import RedisServer
 from tests.harness.service import GateService, Services
 from tests.harness.waiting import wait_until
-from tests.service.running import get, is_ready, pid_of, readyz, restarts
+from tests.service.running import get, is_ready, kill, pid_of, readyz, restarts
 
 ROLES = ["redis", "replicator", "worker", "http", "background"]
 
@@ -54,10 +54,8 @@ def test_what_the_worker_decided_is_counted(service: GateService) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_a_process_that_is_killed_is_restarted_and_counted(service: GateService, role: str) -> None:
-    before = wait_until(lambda: pid_of(service, role), 10, f"the {role}")
     counted = restarts(service, role)
-    os.kill(before, signal.SIGKILL)
-    wait_until(lambda: pid_of(service, role) not in (None, before), 10, f"another {role}")
+    kill(service, role)
 
     wait_until(
         lambda: is_ready(service) and restarts(service, role) == counted + 1,
@@ -198,9 +196,7 @@ def test_readiness_does_not_turn_back_because_redis_is_away(
     service = start_service.start(redis_url=private_redis.url)
     with private_redis.paused():
         for role in ("replicator", "background", "http"):
-            before = wait_until(lambda: pid_of(service, role), 5, f"the {role}")
-            os.kill(before, signal.SIGKILL)
-            wait_until(lambda: pid_of(service, role) not in (None, before), 10, f"another {role}")
+            kill(service, role)
         wait_until(lambda: is_ready(service), 10, "the service to be ready without Redis")
         assert service.resp_client().execute_command("GATE.CHECK", "a", "b") == 1
     wait_until(lambda: "gate_replica_state 2.0" in get(service, "/metrics")[1], 10, "the Replica to be current again")
