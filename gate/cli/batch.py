@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from gate.core.model import ListKind
+from gate.core.model import FOREVER_MS, ListKind
 
 ListKey = tuple[ListKind, bytes]
 
@@ -49,3 +49,13 @@ class Batch:
             known[member] = until_ms
         # Repeats count once: what is reported is what the store was asked to hold.
         self.entries += len(known) - before
+
+    def put_one(self, kind: ListKind, owner: bytes, member: bytes, line: int) -> None:
+        """One list entry without end."""
+        known = self.lists.get((kind, owner))
+        if known is None:
+            known = self.lists[kind, owner] = {}
+            self.lines[kind, owner] = line
+        if member not in known:
+            self.entries += 1
+        known[member] = FOREVER_MS

@@ -6,7 +6,7 @@ nothing is ready: that is when the loop sends and receives. Called by `gate impo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from gate.cli.batch import Batch
@@ -62,14 +62,10 @@ class Intake:
         taker = Taker(self._now_ms, self._kind)
         for source in self._sources:
             self._source = source
-            for number, fields in source.lines():
-                self._take(taker, source.name, number, fields)
+            for _ in self._take(taker, source):
                 if self.is_cut_short:
                     break
-                if self.lines % SLICE_LINES == 0:
-                    yield None
-                if taker.batch.entries >= BATCH_ENTRIES:
-                    yield self._cut(taker, source)
+                yield self._cut(taker, source) if taker.batch.entries >= BATCH_ENTRIES else None
             # A Batch never spans files: its lines are reported under one name.
             yield self._cut(taker, source)
             self._done_bytes, self._source = self._done_bytes + source.size_bytes, None
@@ -83,15 +79,22 @@ class Intake:
             self.shown.append(WrongLine(file, line, problem))
         self.is_cut_short = self.is_cut_short or self.errors == self._max_errors
 
-    def _take(self, taker: Taker, file: str, number: int, fields: Mapping[str, object] | str) -> None:
-        self.lines += 1
-        if isinstance(fields, str):
-            self.refuse(file, number, fields)
-            return
-        try:
-            taker.take(fields, number)
-        except InvalidInput as fault:
-            self.refuse(file, number, str(fault))
+    def _take(self, taker: Taker, source: FactFile) -> Iterator[None]:
+        """Feed the Taker; yields when somebody should look."""
+        take, take_pair, refuse, file = taker.take, taker.take_pair, self.refuse, source.name
+        for number, fields in source.lines():
+            self.lines += 1
+            try:
+                if type(fields) is tuple:
+                    take_pair(fields, number)
+                elif type(fields) is str:
+                    refuse(file, number, fields)
+                else:
+                    take(fields, number)  # type: ignore[arg-type]  # what is neither is a mapping
+            except InvalidInput as fault:
+                refuse(file, number, str(fault))
+            if self.lines % SLICE_LINES == 0 or taker.batch.entries >= BATCH_ENTRIES or self.is_cut_short:
+                yield None
 
     def _cut(self, taker: Taker, source: FactFile) -> Batch:
         self.ended = taker.ended

@@ -7,7 +7,7 @@ replicator takes up, at once if it runs, else when it next starts; the old facts
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,10 @@ from gate.clock import monotonic_ms
 from gate.errors import Unavailable
 from gate.replica.board import NEVER_FRESH_MS
 from gate.replica.layout import replica_dir
+
+if TYPE_CHECKING:
+    from gate.replica.reader import NodeReplica
+    from gate.replica.verify import Report
 
 LOOK_EVERY_S = 0.05
 DEFAULT_WAIT_S = 60
@@ -75,12 +79,21 @@ def verify(data: DataOption = DEFAULT_DATA, redis: RedisOption = None, as_json: 
     with opened_replica(data):
         pass  # says what is missing, in the words of every other command
 
-    async def work(reach: Reach) -> Any:
-        return await compare(directory, reach.store)
+    async def work(reach: Reach) -> Report:
+        return await compare(directory, reach.store.changelog)
 
     report = run_with(Target(data, None, redis), work)
     if as_json:
-        print_json({"equal": report.equal})
+        first = [difference._asdict() for difference in report.first]
+        print_json({**report._asdict(), "first": first, "equal": report.equal})
+    elif report.problem:
+        say(report.problem)
+    elif report.equal:
+        say(f"{counted(report.facts, 'fact')}: the Replica equals Redis")
+    else:
+        say(f"{counted(report.differences, 'difference')} in {counted(report.facts, 'fact')}; the first ones:")
+        print_table(("App", "fact", "in the Replica", "in Redis"), report.first)
+        say("gate replica rebuild loads it anew")
     raise typer.Exit(0 if report.equal else 1)
 
 
@@ -112,7 +125,7 @@ def rebuild(
         raise Unavailable(f"the new facts were not in use after {wait} s; the old ones are still served")
 
 
-def _file_after(opened: Any, before: str, wait_s: int) -> str | None:
+def _file_after(opened: NodeReplica, before: str, wait_s: int) -> str | None:
     deadline_ms = monotonic_ms() + wait_s * 1_000
     while monotonic_ms() < deadline_ms:
         file: str = opened.status().file
