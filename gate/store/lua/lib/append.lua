@@ -23,8 +23,11 @@ local function open_log()
   if meta[1] then
     epoch, seq, tip = meta[1], tonumber(meta[2]), meta[3]
   else
-    -- Entries without an epoch belong to no history, and would refuse the numbers of a new one.
-    redis.call('DEL', KEYS[2])
+    -- Entries without an epoch belong to no history, and would refuse the numbers of a new one. Looked for first: a script
+    -- whose first write is a DEL may go on where memory is full, as it seems to free some.
+    if redis.call('EXISTS', KEYS[2]) == 1 then
+      redis.call('DEL', KEYS[2])
+    end
     epoch, seq, tip = ARGV[2], 0, ''
   end
 end

@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gate.core.revision import Position, Revision
+from gate.errors import StoreUnavailable
+from gate.store import keys
+from gate.store.acks import Acknowledger
+from gate.store.nodes import NodeAnnouncer
+from gate.store.store import Store
+from gate.store.writing import Written
+from tests.harness.servers import RedisServer
+from tests.harness.waiting import wait_until_async
+from tests.store.conftest import APP
+
+NOW = 1_000
+
+
+@pytest.fixture
+async def acks(store: Store) -> AsyncIterator[Acknowledger]:
+    listening = Acknowledger(store, "n1")
+    await listening.start()
+    yield listening
+    await listening.aclose()
+
+
+async def ban(store: Store) -> Written:
+    return await store.bans.impose(APP, [b"ann", b"bob"], 5_000, NOW)
+
+
+def positions(revisions: tuple[Revision, ...], behind: int = 0) -> dict[int, Position]:
+    return {p: Position(epoch, seq - behind, "tip") for p, epoch, seq in revisions}
+
+
+async def test_a_write_names_the_nodes_that_were_live(store: Store) -> None:
+    assert (await ban(store)).live_nodes == frozenset()
+    for node in ("n1", "n2"):
+        await store.announcer(node).renew({})
+    assert (await ban(store)).live_nodes == {"n1", "n2"}
+    await store.announcer("n2").leave()
+    assert (await ban(store)).live_nodes == {"n1"}
+
+
+async def test_a_lease_ends_and_leaves_no_trace(store: Store) -> None:
+    await NodeAnnouncer(store.client, "n1", lease_ttl_ms=60).renew({})
+    assert await store.writer.live_nodes() == {"n1"}
+
+    async def has_ended() -> bool:
+        return not await store.writer.live_nodes()
+
+    await wait_until_async(has_ended, 2, "the lease to end")
+    await store.announcer("n2").renew({})
+    (present,) = await store.client.read(("ZRANGE", keys.NODES, 0, -1))
+    assert present == [b"n2"]
+
+
+async def test_all_once_every_live_node_has_it(store: Store, acks: Acknowledger) -> None:
+    nodes = [store.announcer(name) for name in ("n1", "n2")]
+    for node in nodes:
+        await node.renew({})
+    written = await ban(store)
+    waiting = asyncio.ensure_future(acks.wait(written, 5_000))
+    await nodes[0].announce(positions(written.revisions))
+    await asyncio.sleep(0.02)
+    assert not waiting.done()
+    await nodes[1].announce(positions(written.revisions, behind=1))
+    await asyncio.sleep(0.02)
+    assert not waiting.done(), "it is one Change behind"
+    await nodes[1].announce(positions(written.revisions))
+    assert await asyncio.wait_for(waiting, 1) == "all"
+
+
+async def test_each_partition_counts(store: Store, acks: Acknowledger) -> None:
+    node = store.announcer("n1")
+    await node.renew({})
+    written = await ban(store)
+    assert len(written.revisions) == 2
+    first, second = ({p: at} for p, at in positions(written.revisions).items())
+    await node.announce(first)
+    assert await acks.wait(written, 60) == "pending"
+    await node.announce(second)
+    assert await acks.wait(written, 1_000) == "all"
+
+
+async def test_node_if_only_this_one_has_it_in_time(store: Store, acks: Acknowledger) -> None:
+    for name in ("n1", "n2"):
+        await store.announcer(name).renew({})
+    written = await ban(store)
+    await store.announcer("n1").announce(positions(written.revisions))
+    begun_s = time.monotonic()
+    assert await acks.wait(written, 100) == "node"
+    assert 0.1 <= time.monotonic() - begun_s < 0.4
+
+
+async def test_pending_while_this_node_has_not_even_without_a_lease(store: Store, acks: Acknowledger) -> None:
+    await store.announcer("n2").renew({})
+    written = await ban(store)
+    assert written.live_nodes == {"n2"}
+    await store.announcer("n2").announce(positions(written.revisions))
+    assert await acks.wait(written, 100) == "pending"
+
+
+async def test_an_announcement_before_the_wait_counts(store: Store, acks: Acknowledger) -> None:
+    node = store.announcer("n1")
+    written = await ban(store)
+    await node.renew(positions(written.revisions))
+    assert await acks.wait(written, 1_000) == "all"
+    begun_s = time.monotonic()
+    assert await acks.wait(written, 1_000) == "all"
+    assert time.monotonic() - begun_s < 0.01
+
+
+async def test_another_epoch_never_counts(store: Store, acks: Acknowledger) -> None:
+    written = await ban(store)
+    other = {p: Position("0" * 16, seq + 10, "tip") for p, _, seq in written.revisions}
+    await store.announcer("n1").renew(other)
+    assert await acks.wait(written, 100) == "pending"
+
+
+async def test_a_node_whose_lease_ends_is_no_longer_waited_for(store: Store, acks: Acknowledger) -> None:
+    await NodeAnnouncer(store.client, "dying", lease_ttl_ms=300).renew({})
+    written = await ban(store)
+    await store.announcer("n1").renew(positions(written.revisions))
+    assert written.live_nodes == {"dying"}
+    begun_s = time.monotonic()
+    assert await acks.wait(written, 5_000) == "all"
+    assert time.monotonic() - begun_s < 2
+
+
+async def test_a_live_node_is_not_taken_for_a_lapsed_one_however_many_wait(store: Store, acks: Acknowledger) -> None:
+    for name in ("n1", "n2"):
+        await store.announcer(name).renew({})
+    written = [await ban(store) for _ in range(30)]
+    await store.announcer("n1").announce(positions(written[-1].revisions))
+    waits = [asyncio.ensure_future(acks.wait(each, 700)) for each in written]
+    assert set(await asyncio.gather(*waits)) == {"node"}
+
+
+async def test_without_a_node_of_its_own(store: Store) -> None:
+    acks = Acknowledger(store, None)
+    await acks.start()
+    assert await acks.wait(await ban(store), 1_000) == "all", "nobody is live, so every live node has it"
+    await store.announcer("n2").renew({})
+    written = await ban(store)
+    assert await acks.wait(written, 50) == "pending"
+    await store.announcer("n2").announce(positions(written.revisions))
+    assert await acks.wait(written, 1_000) == "all"
+    await acks.aclose()
+
+
+async def test_many_waits_at_once_are_all_told(store: Store, acks: Acknowledger) -> None:
+    node = store.announcer("n1")
+    await node.renew({})
+    written = await asyncio.gather(*(store.bans.impose(APP, [b"u%d" % n], 5_000, NOW) for n in range(300)))
+    waits = [asyncio.ensure_future(acks.wait(each, 5_000)) for each in written]
+    await asyncio.sleep(0)
+    heads = await store.changelog.heads()
+    await node.announce(dict(enumerate(heads)))
+    assert set(await asyncio.wait_for(asyncio.gather(*waits), 2)) == {"all"}
+
+
+async def test_a_stranger_on_the_channel_is_passed_over(store: Store, acks: Acknowledger) -> None:
+    for noise in (b"", b"hello", b"\xc1", b"\x93\x01\x02\x03", b"[1]"):
+        await store.client.read(("PUBLISH", keys.APPLIED_CHANNEL, noise))
+    written = await ban(store)
+    await store.announcer("n1").renew(positions(written.revisions))
+    assert await acks.wait(written, 1_000) == "all"
+
+
+async def test_a_subscription_that_was_lost_is_taken_again(
+    each_redis: RedisServer, store: Store, acks: Acknowledger
+) -> None:
+    written = await ban(store)
+    each_redis.client.client_kill_filter(_type="pubsub")
+
+    async def is_told() -> bool:
+        await store.announcer("n1").renew(positions(written.revisions))  # as a replicator does, again and again
+        return await acks.wait(written, 20) == "all"
+
+    await wait_until_async(is_told, 5, "the subscription to be back")
+
+
+async def test_a_wait_ends_in_time_while_the_server_hangs(private_redis: RedisServer) -> None:
+    store = await Store.connect(private_redis.url)
+    acks = Acknowledger(store, "n1")
+    await acks.start()
+    written = await ban(store)
+    with private_redis.paused():
+        begun_s = time.monotonic()
+        assert await acks.wait(written, 600) == "pending"
+        assert time.monotonic() - begun_s < 0.9
+    await acks.aclose()
+    await store.aclose()
+
+
+async def test_starting_on_a_dead_server_says_so(private_redis: RedisServer) -> None:
+    store = await Store.connect(private_redis.url)
+    private_redis.kill()
+    with pytest.raises(StoreUnavailable):
+        await Acknowledger(store, "n1").start()
+    await store.aclose()

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gate.core.partition import DEFAULT_PARTITIONS
+from gate.errors import InvalidConfig, StoreUnavailable
+from gate.store import keys
+from gate.store.address import parse_address
+from gate.store.store import Store
+from tests.harness.ports import free_port
+from tests.harness.servers import RedisServer
+
+
+async def connected(url: str, **options: int | None) -> int:
+    store = await Store.connect(url, **options)  # type: ignore[arg-type]
+    await store.ping()
+    await store.aclose()
+    return store.partitions
+
+
+async def test_the_number_of_partitions_is_set_once(each_redis: RedisServer) -> None:
+    assert await connected(each_redis.url, partitions=4) == 4
+    assert await connected(each_redis.url) == 4
+    assert await connected(each_redis.url, partitions=4) == 4
+    with pytest.raises(InvalidConfig, match="4 Partitions, not 8"):
+        await connected(each_redis.url, partitions=8)
+
+
+async def test_without_a_wish_there_are_sixteen(each_redis: RedisServer) -> None:
+    assert await connected(each_redis.url) == DEFAULT_PARTITIONS
+
+
+async def test_two_first_starts_agree(each_redis: RedisServer) -> None:
+    outcomes = await asyncio.gather(*(connected(each_redis.url, partitions=n) for n in (4, 8)), return_exceptions=True)
+    assert sorted(map(str, map(type, outcomes))) == sorted(map(str, (int, InvalidConfig)))
+
+
+@pytest.mark.parametrize("partitions", [-1, 1_025])
+async def test_an_impossible_number_is_refused(redis_server: RedisServer, partitions: int) -> None:
+    with pytest.raises(InvalidConfig, match="1 to 1024"):
+        await connected(redis_server.url, partitions=partitions)
+
+
+async def test_another_schema_is_refused(redis_server: RedisServer) -> None:
+    await connected(redis_server.url)
+    redis_server.client.hset(keys.meta(0), keys.META_SCHEMA, "9")
+    with pytest.raises(InvalidConfig, match="schema 9"):
+        await connected(redis_server.url)
+
+
+async def test_nobody_listens(redis_server: RedisServer) -> None:
+    with pytest.raises(StoreUnavailable, match="cannot reach redis://127"):
+        await connected(f"redis://127.0.0.1:{free_port()}")
+    with pytest.raises(StoreUnavailable, match="cannot reach unix:///nowhere"):
+        await connected("unix:///nowhere.sock")
+
+
+async def test_a_password_is_used_and_never_shown(redis_server: RedisServer) -> None:
+    redis_server.client.execute_command("ACL", "SETUSER", "gate", "on", ">s3cret%", "~gate:*", "&gate:*", "+@all")
+    try:
+        store = await Store.connect(f"redis://gate:s3cret%25@127.0.0.1:{redis_server.port}/0")
+        assert store.url_shown == f"redis://gate:***@127.0.0.1:{redis_server.port}"
+        await store.aclose()
+        with pytest.raises(StoreUnavailable, match="WRONGPASS") as refused:
+            await connected(f"redis://gate:wrong@127.0.0.1:{redis_server.port}")
+        assert "wrong@" not in str(refused.value)
+    finally:
+        redis_server.client.execute_command("ACL", "DELUSER", "gate")
+
+
+async def test_a_database_of_its_own(redis_server: RedisServer) -> None:
+    assert await connected(f"redis://127.0.0.1:{redis_server.port}/3", partitions=2) == 2
+    assert redis_server.client.dbsize() == 0
+
+
+class OldServer(asyncio.Protocol):
+    """A server of a version that no package carries any more; it knows PING and INFO."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if b"PING" in data:
+            self.transport.write(b"+PONG\r\n")
+        if b"INFO" in data:
+            self.transport.write(b"$44\r\n# Server\r\nredis_version:6.0.16\r\nredis_mode:x\r\n")
+
+
+async def test_a_server_that_is_too_old_is_refused() -> None:
+    server = await asyncio.get_running_loop().create_server(OldServer, "127.0.0.1", 0)
+    with pytest.raises(InvalidConfig, match=r"Redis 6\.0\.16: 6\.2 or later"):
+        await connected(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    server.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://h", "redis://h:6379"),
+        ("redis://:p%40ss@h:7/2", "redis://:***@h:7/2"),
+        ("rediss://u:p@h:7", "rediss://u:***@h:7"),
+        ("redis://[::1]:7", "redis://[::1]:7"),
+        ("unix:///run/a%20b.sock?db=3", "unix:///run/a b.sock?db=3"),
+    ],
+)
+def test_addresses_are_read_and_shown(url: str, shown: str) -> None:
+    assert parse_address(url).shown == shown
+
+
+def test_a_password_is_unquoted() -> None:
+    assert parse_address("redis://:p%40ss@h").password == "p@ss"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "localhost", "http://h", "redis://", "redis://h:port", "redis://h:99999", "redis://h/one", "unix://run/x",
+     "unix://", "unix:///" + "x" * 120, "redis://:hunter2@h:port"],
+)  # fmt: skip
+def test_what_is_no_address_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(InvalidConfig) as refused:
+        parse_address(url)
+    assert "hunter2" not in str(refused.value)

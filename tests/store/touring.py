@@ -1,0 +1,71 @@
+"""Every operation of the store once, for tests that ask something of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from gate.core.model import AppFacts, ListKind
+from gate.store.lists import Group
+from gate.store.store import Store
+from gate.store.sweep import Sweep
+
+APP = "default"
+USERS = [b"ann", b"bob", b"c\0\r\n:{9}", *(b"u%d" % number for number in range(20))]
+FACTS = AppFacts(key=APP, secrets=("s",))
+BLACK = ListKind.BLACKLIST
+
+WRITES: dict[str, Callable[[Store], Awaitable[object]]] = {
+    "ban": lambda store: store.bans.impose(APP, USERS, 5_000, 1, "why", "by"),
+    "unban": lambda store: store.bans.lift(APP, USERS, 1),
+    "mute": lambda store: store.mutes.impose(APP, USERS, 5_000, 1),
+    "unmute": lambda store: store.mutes.lift(APP, USERS, 1),
+    "list add": lambda store: store.lists.add(APP, BLACK, b"ann", USERS, 5_000, 1, 100),
+    "list add many": lambda store: store.lists.add_many(APP, BLACK, [Group(u, USERS) for u in USERS], 1, 100),
+    "list remove": lambda store: store.lists.remove(APP, BLACK, b"ann", [b"bob"], 1),
+    "switch": lambda store: store.lists.switch(APP, USERS, True, 1),
+    "register": lambda store: store.users.register(APP, USERS, 1),
+    "deactivate": lambda store: store.users.deactivate(APP, [b"gone"], 1),
+    "reactivate": lambda store: store.users.reactivate(APP, [b"gone"], 1),
+    "revoke tokens": lambda store: store.users.revoke_tokens(APP, USERS, 1, 1),
+    "app put": lambda store: store.apps.put(FACTS, 1),
+    "app update": lambda store: store.apps.update(APP, lambda facts: facts, 1),
+    "prepare": lambda store: store.changelog.prepare(),
+    "lease": lambda store: store.announcer("n1").renew({}),
+    "leave": lambda store: store.announcer("n1").leave(),
+    "nonce": lambda store: store.nonces.spend(APP, "nonce", 1_000),
+    "sweep": lambda store: Sweep(store).run(6_000),
+    "app remove": lambda store: store.apps.remove(APP, 1),
+}
+READS: dict[str, Callable[[Store], Awaitable[object]]] = {
+    "bans page": lambda store: store.bans.page(APP, 1, 0, 10),
+    "bans count": lambda store: store.bans.count(APP, 1),
+    "list page": lambda store: store.lists.page(APP, BLACK, b"ann", 1, None, 10),
+    "list contains": lambda store: store.lists.contains(APP, BLACK, b"ann", USERS, 1),
+    "switches": lambda store: store.lists.switches(APP, USERS),
+    "user facts": lambda store: store.users.facts(APP, USERS),
+    "app get": lambda store: store.apps.get(APP),
+    "app list": lambda store: store.apps.list(),
+    "heads": lambda store: store.changelog.heads(),
+    "write id": lambda store: store.changelog.write_id_at(1, 1),
+    "ping": lambda store: store.ping(),
+}
+
+
+async def tour(store: Store) -> None:
+    """All of them, so that each has something to do."""
+    await store.apps.create(FACTS, 1)
+    for operation in (*WRITES.values(), *READS.values()):
+        if operation is WRITES["app remove"]:
+            for read in READS.values():
+                await read(store)
+        elif operation in READS.values():
+            continue
+        await operation(store)
+    async with store.bulk(APP, 1) as bulk:
+        await bulk.ban(b"ann", 5_000)
+        await bulk.add(BLACK, b"ann", USERS)
+        await bulk.switch(b"ann", True)
+        await bulk.register(b"ann")
+        await bulk.flush()
+    async for _ in store.snapshot():
+        pass
