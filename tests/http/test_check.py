@@ -37,7 +37,7 @@ async def test_a_denial_is_an_answer_with_its_end(world: World) -> None:
 
 async def test_the_revision_names_the_partitions_of_both(world: World) -> None:
     reply = await world.v1("GET", "check?from=a&to=b")
-    wanted = {partition_of("app", user, world.store.partitions) for user in (b"a", b"b")}
+    wanted = {partition_of(world.app.key, user, world.store.partitions) for user in (b"a", b"b")}
     assert {revision.partition for revision in parse_revisions(reply.body["revision"])} == wanted
     reply = await world.v1("POST", "check", {"pairs": []})
     assert len(parse_revisions(reply.body["revision"])) == world.store.partitions
@@ -189,7 +189,7 @@ async def test_a_demanded_revision_that_does_not_come_is_409(world: World) -> No
 
 async def test_a_demanded_revision_is_waited_for(world: World) -> None:
     await world.node.stop_following()
-    written = await world.store.bans.impose("app", [b"a"], now_ms() + 60_000, now_ms())
+    written = await world.store.bans.impose(world.app.key, [b"a"], now_ms() + 60_000, now_ms())
     asking = asyncio.create_task(world.v1("GET", f"check?from=a&to=b&min={written.revisions[0]}"))
     await world.node.follow()
     reply = await asking

@@ -17,7 +17,7 @@ AT_ONCE_S = 0.5
 
 
 async def test_killed_writes_fail_at_once_and_checks_go_on(private_redis: RedisServer, tmp_path: Path) -> None:
-    async with running_world(private_redis.url, tmp_path) as world:
+    async with running_world(private_redis.url, tmp_path / "replica") as world:
         await world.v1("POST", "bans", {"users": ["a"], "seconds": 600})
         private_redis.kill()
         for _ in range(3):
@@ -37,7 +37,7 @@ async def test_killed_writes_fail_at_once_and_checks_go_on(private_redis: RedisS
 
 
 async def test_a_write_without_an_answer_has_an_unknown_outcome(private_redis: RedisServer, tmp_path: Path) -> None:
-    async with running_world(private_redis.url, tmp_path) as world:
+    async with running_world(private_redis.url, tmp_path / "replica") as world:
         await world.user("block.json", [("userId", "a"), ("minute", "1")])
         with private_redis.paused():
             started = time.monotonic()
@@ -52,7 +52,7 @@ async def test_a_write_without_an_answer_has_an_unknown_outcome(private_redis: R
 
 
 async def test_writes_work_again_once_redis_does(private_redis: RedisServer, tmp_path: Path) -> None:
-    async with running_world(private_redis.url, tmp_path) as world:
+    async with running_world(private_redis.url, tmp_path / "replica") as world:
         private_redis.stop()
         assert (await world.user("unblock.json", [("userId", "a")])).status == 503
         private_redis.restart()
@@ -64,7 +64,9 @@ async def test_writes_work_again_once_redis_does(private_redis: RedisServer, tmp
 
 
 async def test_staleness_shows_and_may_be_refused(private_redis: RedisServer, tmp_path: Path) -> None:
-    async with running_world(private_redis.url, tmp_path, max_staleness_ms=1_200, on_stale="refuse") as world:
+    async with running_world(
+        private_redis.url, tmp_path / "replica", max_staleness_ms=1_200, on_stale="refuse"
+    ) as world:
         assert (await world.v1("GET", "check?from=a&to=b")).status == 200
         private_redis.kill()
 
@@ -84,7 +86,7 @@ async def test_staleness_shows_and_may_be_refused(private_redis: RedisServer, tm
 async def test_by_default_checks_are_served_however_stale(
     private_redis: RedisServer, tmp_path: Path, bound: int
 ) -> None:
-    async with running_world(private_redis.url, tmp_path, max_staleness_ms=bound) as world:
+    async with running_world(private_redis.url, tmp_path / "replica", max_staleness_ms=bound) as world:
         private_redis.kill()
 
         async def stale() -> bool:
@@ -96,7 +98,7 @@ async def test_by_default_checks_are_served_however_stale(
 
 
 async def test_a_strict_app_is_not_let_in_without_redis(private_redis: RedisServer, tmp_path: Path) -> None:
-    async with running_world(private_redis.url, tmp_path) as world:
+    async with running_world(private_redis.url, tmp_path / "replica") as world:
         await world.set_app(msgspec.structs.replace(world.app, strict_signature=True))
         private_redis.kill()
         reply = await world.user("block/query.json")
@@ -108,7 +110,7 @@ async def test_a_strict_app_is_not_let_in_without_redis(private_redis: RedisServ
 async def test_a_redis_that_refuses_writes_is_503_and_nothing_was_written(
     private_redis: RedisServer, tmp_path: Path
 ) -> None:
-    async with running_world(private_redis.url, tmp_path) as world:
+    async with running_world(private_redis.url, tmp_path / "replica") as world:
         private_redis.client.config_set("maxmemory", "1")
         reply = await world.user("block.json", [("userId", "a"), ("minute", "1")])
         assert (reply.status, reply.body["code"]) == (503, 1000)

@@ -6,12 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from gate.core.revision import NOWHERE
 from gate.errors import ReplicaMissing
 from gate.http.health import readyz
 from gate.http.ports import Deps, Replica
 from gate.http.replica_later import ReplicaLater
+from gate.replica.board import Board
+from gate.replica.layout import BOARD_FILE, CURRENT_FILE, facts_name
 from gate.replica.reader import NodeReplica
-from tests.http.world import World, basic
+from gate.replica.writer import FactsFile
+from tests.http.world import PARTITIONS, World, basic
 
 
 async def test_alive_ready_and_measured_without_credentials(world: World) -> None:
@@ -26,13 +30,21 @@ async def test_alive_ready_and_measured_without_credentials(world: World) -> Non
     assert (await world.send("POST", "/readyz")).status == 405
 
 
-async def test_not_ready_until_the_replica_has_caught_up(world: World) -> None:
-    world.node.board.put(ready=0)
-    reply = await world.send("GET", "/readyz")
-    assert (reply.status, reply.body) == (503, {"ready": False, "missing": ["replica: catching up"]})
-    assert reply.headers["Retry-After"] == "1"
-    world.node.board.put(ready=1)
-    assert (await world.send("GET", "/readyz")).status == 200
+async def test_not_ready_until_the_replica_has_caught_up(world: World, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    facts = FactsFile.create(other / facts_name(1), PARTITIONS)
+    facts.finish([NOWHERE] * PARTITIONS, 0)
+    facts.close_clean()
+    (other / CURRENT_FILE).write_text(facts_name(1))
+    board = Board(other / BOARD_FILE, write=True)
+    deps = Deps(replica=NodeReplica.open(other), store=world.store, acks=world.node.acks)
+    reply = readyz(deps)
+    assert (reply.status, reply.headers["Retry-After"]) == (503, "1")
+    assert reply.body == b'{"ready":false,"missing":["replica: catching up"]}'
+    board.put(ready=1)
+    assert readyz(deps).status == 200
+    board.close()
 
 
 async def test_every_role_that_does_not_answer_is_named(world: World) -> None:

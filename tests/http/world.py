@@ -1,7 +1,6 @@
 """One node in one process for the tests of HTTP: a real server, a real Store and Replica, the application on a real socket.
 
-The node follows the Changelog with the parts that the replicator is made of, so that what a test writes over HTTP is what
-its next check reads.
+What a test writes over HTTP goes to Redis and comes back through the Changelog before its next check reads it.
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ from gate.replica.reader import NodeReplica
 from gate.store.store import Store
 from tests.http.node import Node
 
-APP = AppFacts(key="app", secrets=("secret-1",), created_at_ms=1)
 PARTITIONS = 4
 TIMEOUT_S = 15.0
 
@@ -50,8 +48,9 @@ class World:
         self.store = store
         self.node = node
         self.server = server
-        self.app = APP
+        self.app = AppFacts(key="none", secrets=("none",))
         self._session = session
+        self._apps_begun = 0
 
     @property
     def url(self) -> str:
@@ -86,6 +85,13 @@ class World:
         word: str = reply.body["verdict"]
         return word
 
+    async def begin_app(self) -> None:
+        """Go on in a new App, without any facts."""
+        self._apps_begun += 1
+        self.app = AppFacts(key=f"app-{self._apps_begun}", secrets=("secret-1",), created_at_ms=now_ms())
+        written = await self.store.apps.create(self.app, now_ms())
+        assert await self.node.acks.wait(written, 5_000) == "all"
+
     async def set_app(self, app: AppFacts) -> None:
         """Change the App's settings, and wait until this node knows."""
         written = await self.store.apps.put(app, now_ms())
@@ -116,11 +122,9 @@ def basic(app: AppFacts, secret: str | None = None) -> dict[str, str]:
 
 @asynccontextmanager
 async def running_world(redis_url: str, directory: Path, **options: Any) -> AsyncIterator[World]:
-    """A node on this Redis, with the App in place."""
+    """A node on this Redis, with a first App in place."""
     store = await Store.connect(redis_url, partitions=PARTITIONS)
     async with Node.running(store, directory) as node:
-        written = await store.apps.create(APP, now_ms())
-        assert await node.acks.wait(written, 5_000) != "pending"
         replica = NodeReplica.open(directory)
         deps = Deps(
             replica=ReplicaLater(lambda: replica),
@@ -131,7 +135,9 @@ async def running_world(redis_url: str, directory: Path, **options: Any) -> Asyn
         )
         server = await serve_http(deps)
         async with ClientSession(connector=TCPConnector(force_close=False)) as session:
-            yield World(store, node, server, session)
+            world = World(store, node, server, session)
+            await world.begin_app()
+            yield world
         await server.drain(1.0)
         replica.close()
     await store.aclose()
