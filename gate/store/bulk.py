@@ -101,7 +101,7 @@ class BulkWriter:
         await self._restrain("mute", Restraint(user, until_ms, why, by))
 
     async def add(self, kind: ListKind, owner: bytes, members: Sequence[bytes], until_ms: int = FOREVER_MS) -> None:
-        """Add entries to a list."""
+        """Add entries to a list. One given in pieces may be filled by some before a later one passes the ceiling."""
         self._facts += len(members)
         at = kind, self._writer.partition_of(self._app, owner)
         groups = self._groups.setdefault(at, [])

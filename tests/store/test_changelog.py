@@ -2,18 +2,20 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 
 import pytest
 
 from gate.core.changes import ChangeUnreadable
 from gate.core.model import FOREVER_MS, AppFacts, ListKind
 from gate.core.revision import NOWHERE, Position
-from gate.errors import InvalidConfig
+from gate.errors import InvalidConfig, StoreUnavailable
 from gate.store import keys
 from gate.store.changelog import MAX_CHANGES_A_READ
 from gate.store.store import Store
 from gate.store.writing import LOG_MAX_ENTRIES
 from tests.harness.servers import RedisServer
+from tests.harness.waiting import wait_until_async
 from tests.store.conftest import APP
 from tests.store.following import Follower
 
@@ -163,3 +165,31 @@ async def test_an_entry_of_no_known_kind_is_refused(each_redis: RedisServer, sto
     each_redis.client.xadd(keys.log(3), {"k": "sung", "t": 1, "w": "0" * 16, "p": "", "a": "x"}, id="1-0")
     with pytest.raises(ChangeUnreadable):
         await store.changelog.read(follower.positions, 10)
+
+
+async def test_a_server_that_went_back_and_wrote_on_is_found_out(private_redis: RedisServer, tmp_path: Path) -> None:
+    store = await Store.connect(private_redis.url)
+    try:
+        await store.bans.impose(APP, [b"ann"], 2_000, NOW)
+        private_redis.save_copy(tmp_path / "older.rdb")
+        for until_ms in (3_000, 4_000):
+            (known,) = (await store.bans.impose(APP, [b"ann"], until_ms, NOW)).revisions
+        tip = await store.changelog.write_id_at(known.partition, known.seq)
+        private_redis.restart_from(tmp_path / "older.rdb")
+        await wait_until_async(lambda: has_head(store, known.partition, 1), 5, "the store to be back")
+        for until_ms in (5_000, 6_000, 7_000):
+            (now,) = (await store.bans.impose(APP, [b"ann"], until_ms, NOW)).revisions
+        assert (now.epoch, now.seq) == (known.epoch, known.seq + 1), "numbers alone show nothing"
+        assert await store.changelog.write_id_at(known.partition, known.seq) != tip
+        positions = [Position(known.epoch, known.seq, tip or "")] * store.partitions
+        (change,) = (await store.changelog.read(positions, 10))[known.partition]
+        assert change.previous_write_id != tip
+    finally:
+        await store.aclose()
+
+
+async def has_head(store: Store, partition: int, seq: int) -> bool:
+    try:
+        return (await store.changelog.heads())[partition].seq == seq
+    except StoreUnavailable:
+        return False
