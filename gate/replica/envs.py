@@ -2,13 +2,15 @@
 
 LMDB forbids opening a file twice in one process (closing one handle drops the other's file locks), while a program may well
 open two `Replica` objects on one directory, and each thread follows a swap to a newer file at its own moment. So environments
-are shared and counted here; the last user closes. Never open one before a fork.
+are shared and counted here; the last user closes. What is shared is the file, not its name: one that was deleted and made
+again under its old name is another. Never open one before a fork.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 import lmdb
@@ -17,17 +19,30 @@ from gate.errors import ReplicaForeign, ReplicaMissing
 from gate.replica.layout import LAYOUT_VERSION, MAP_BYTES, MAX_READERS, META_LAYOUT
 
 _lock = threading.Lock()
-_open: dict[str, tuple[lmdb.Environment, int]] = {}
+_open: dict[str, list[_Shared]] = {}
+
+
+@dataclass(slots=True)
+class _Shared:
+    env: lmdb.Environment
+    file: tuple[int, int] | None
+    users: int
 
 
 def acquire(path: Path) -> lmdb.Environment:
     """The file's environment, read-only, opened once in this process. `ReplicaMissing` or `ReplicaForeign` if it can't be."""
     name = os.path.realpath(path)
     with _lock:
-        known = _open.get(name)
-        env = known[0] if known else _opened(name)
-        _open[name] = (env, known[1] + 1 if known else 1)
-    return env
+        file = _identity(name)
+        known = _known(name, file)
+        if known is not None:
+            known.users += 1
+            return known.env
+        env = _opened(name)
+        if _identity(name) != file:
+            env.close()
+            raise ReplicaMissing(f"{name} was replaced while it was opened")
+        return _kept(name, env)
 
 
 def acquire_writable(path: Path, map_bytes: int = MAP_BYTES) -> lmdb.Environment:
@@ -37,24 +52,51 @@ def acquire_writable(path: Path, map_bytes: int = MAP_BYTES) -> lmdb.Environment
     """
     name = os.path.realpath(path)
     with _lock:
-        known = _open.get(name)
-        if known and known[0].flags()["readonly"]:
+        known = _known(name, _identity(name))
+        if known is None:
+            return _kept(name, _created(name, map_bytes))
+        if known.env.flags()["readonly"]:
             raise ReplicaForeign(f"{name} is open for reading in this process, so it can't be opened for writing")
-        env = known[0] if known else _created(name, map_bytes)
-        _open[name] = (env, known[1] + 1 if known else 1)
-    return env
+        known.users += 1
+        return known.env
 
 
-def release(path: Path) -> None:
-    """Give back what `acquire` handed out."""
+def release(path: Path, env: lmdb.Environment | None = None) -> None:
+    """Give back what `acquire` handed out; which one, where a file was made again under the name (else the newest)."""
     name = os.path.realpath(path)
     with _lock:
-        env, users = _open[name]
-        if users > 1:
-            _open[name] = (env, users - 1)
+        all_shared = _open[name]
+        shared = next(one for one in reversed(all_shared) if env is None or one.env is env)
+        shared.users -= 1
+        if shared.users:
             return
-        del _open[name]
-    env.close()
+        all_shared.remove(shared)
+        if not all_shared:
+            del _open[name]
+    shared.env.close()
+
+
+def open_count() -> int:
+    """How many environments this process has open: to find one that was never given back."""
+    with _lock:
+        return sum(map(len, _open.values()))
+
+
+def _identity(name: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(name)
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _known(name: str, file: tuple[int, int] | None) -> _Shared | None:
+    return next((shared for shared in _open.get(name, ()) if shared.file == file), None)
+
+
+def _kept(name: str, env: lmdb.Environment) -> lmdb.Environment:
+    _open.setdefault(name, []).append(_Shared(env, _identity(name), 1))
+    return env
 
 
 def _opened(name: str) -> lmdb.Environment:
@@ -75,8 +117,12 @@ def _opened(name: str) -> lmdb.Environment:
         if not os.path.exists(name):
             raise ReplicaMissing(f"no facts file at {name}") from None
         raise ReplicaForeign(f"{name} can't be opened: {fault}") from None
-    with env.begin() as txn:
-        layout = txn.get(META_LAYOUT)
+    try:
+        with env.begin() as txn:
+            layout = txn.get(META_LAYOUT)
+    except lmdb.Error as fault:
+        env.close()
+        raise ReplicaForeign(f"{name} is damaged: {fault}") from None
     if layout != LAYOUT_VERSION:
         env.close()
         raise ReplicaForeign(f"{name} is of another layout, {layout!r}; the replicator rebuilds it")

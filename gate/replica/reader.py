@@ -18,11 +18,12 @@ from gate.core.ids import app_key, user_id
 from gate.core.model import AppFacts
 from gate.core.revision import Position, Revision
 from gate.core.verdict import Verdict, Word
-from gate.errors import AppUnknown, ReplicaError, ReplicaMissing
+from gate.errors import AppUnknown, GateError, ReplicaError, ReplicaMissing
+from gate.replica.app_reading import AppReading
 from gate.replica.board import NEVER_FRESH_MS, Board, BoardView, State
 from gate.replica.explain import Explained, explain
 from gate.replica.layout import BOARD_FILE, replica_dir
-from gate.replica.reading import DEFAULT_CACHED_USERS, AppReading, Reading
+from gate.replica.reading import DEFAULT_CACHED_USERS, Reading
 
 _NO_BOARD = BoardView(State.STOPPED, False, NEVER_FRESH_MS, 0, 0, 0, 0, 0)
 
@@ -138,9 +139,7 @@ class AppView:
     def explain(self, sender: bytes, recipient: bytes) -> Explained:
         """Every rule with its facts, and the Revisions the answer rests on."""
         with _Bracket(self._reading) as reading:
-            explained = explain(_app(reading, self._key), sender, recipient, wall_ms())
-            explained["revisions"] = [str(revision) for revision in _applied_all(reading)]
-        return explained
+            return _explained(reading, self._key, sender, recipient)
 
 
 class Replica:
@@ -155,7 +154,7 @@ class Replica:
         self._key = key
         self._cached_users = cached_users
         self._local = threading.local()
-        self._readings: list[Reading] = []
+        self._readings: set[Reading] = set()
         self._guard = threading.Lock()
         self._board: Board | None = None
         self._closed = False
@@ -167,12 +166,12 @@ class Replica:
         Raises `ReplicaMissing` if no service has run there, `ReplicaForeign` if the file can't be read, `AppUnknown`.
         """
         replica = cls(replica_dir(Path(path)), app_key(app), cached_users)
-        with _Bracket(replica._reading()) as reading:
-            try:
+        try:
+            with _Bracket(replica._reading()) as reading:
                 _app(reading, app)
-            except AppUnknown:
-                replica.close()
-                raise
+        except GateError:
+            replica.close()
+            raise
         return replica
 
     def may_send(self, sender: str | bytes, recipient: str | bytes) -> bool:
@@ -203,10 +202,10 @@ class Replica:
             return [word == "allowed" for word in _app(reading, self._key).words_to(a, many)]
 
     def explain(self, sender: str | bytes, recipient: str | bytes) -> Explained:
-        """Every rule with its facts."""
+        """Every rule with its facts, and the Revisions the answer rests on."""
         a, b = user_id(sender, "sender"), user_id(recipient, "recipient")
         with _Bracket(self._reading()) as reading:
-            return explain(_app(reading, self._key), a, b, wall_ms())
+            return _explained(reading, self._key, a, b)
 
     @property
     def status(self) -> ReplicaStatus:
@@ -245,7 +244,8 @@ class Replica:
                 if self._closed:
                     raise ReplicaError("this Replica was closed")
                 known = Reading(self._directory, self._cached_users)
-                self._readings.append(known)
+                self._readings.add(known)
+            self._local.lease = _Lease(known, self._readings, self._guard)
             self._local.reading = known
         return known
 
@@ -259,6 +259,25 @@ def reaches(reading: Reading, revisions: Iterable[Revision]) -> bool | None:
             return None
         reached = reached and record.seq >= revision.seq
     return reached
+
+
+class _Lease:
+    """Lies among a thread's own variables and closes its Reading when the thread ends: a program may start a thread a request.
+
+    It belongs to no cycle, so it goes at that very moment and not in a garbage collection that might hold the lock.
+    """
+
+    __slots__ = ("_guard", "_reading", "_readings")
+
+    def __init__(self, reading: Reading, readings: set[Reading], guard: threading.Lock) -> None:
+        self._reading = reading
+        self._readings = readings
+        self._guard = guard
+
+    def __del__(self) -> None:
+        with self._guard:
+            self._readings.discard(self._reading)
+            self._reading.close()
 
 
 class _Bracket:
@@ -284,6 +303,12 @@ def _app(reading: Reading, key: str) -> AppReading:
     if found is None:
         raise AppUnknown(f"no App has the key {key!r}")
     return found
+
+
+def _explained(reading: Reading, key: str, sender: bytes, recipient: bytes) -> Explained:
+    explained = explain(_app(reading, key), sender, recipient, wall_ms())
+    explained["revisions"] = [str(revision) for revision in _applied_all(reading)]
+    return explained
 
 
 def _applied_all(reading: Reading) -> tuple[Revision, ...]:

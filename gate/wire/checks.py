@@ -34,6 +34,11 @@ class Demand(NamedTuple):
 
     revisions: tuple[Revision, ...]
 
+    @property
+    def text(self) -> str:
+        """As the caller wrote them."""
+        return ",".join(map(str, self.revisions))
+
 
 def check(client: Client, arguments: Sequence[bytes]) -> bytes | Demand:
     """`GATE.CHECK from to [MIN revision]` → 1 or 0."""

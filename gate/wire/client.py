@@ -12,8 +12,9 @@ from itertools import count
 from gate.clock import monotonic_ms
 from gate.core.verdict import Word
 from gate.errors import GateError, Stale
+from gate.replica.app_reading import AppReading
 from gate.replica.board import Board
-from gate.replica.reading import AppReading, Reading
+from gate.replica.reading import Reading
 
 _ids = count(1)
 

@@ -72,8 +72,11 @@ COMMANDS: dict[bytes, Command] = {
 }
 
 
-def answer(client: Client, parts: Sequence[bytes]) -> bytes | Demand:
-    """The reply to one parsed command; every documented refusal becomes an error reply."""
+def answer(client: Client, parts: Sequence[bytes], outage: GateError | None = None) -> bytes | Demand:
+    """The reply to one parsed command; every documented refusal becomes an error reply.
+
+    `outage` says why there is no bracket: then what asks the Replica is refused with it, and the rest is answered.
+    """
     name = parts[0].upper()
     command = COMMANDS.get(name)
     if command is None:
@@ -85,6 +88,8 @@ def answer(client: Client, parts: Sequence[bytes]) -> bytes | Demand:
         return replies.error(f"ERR wrong number of arguments for '{name.decode().lower()}' command")
     try:
         if command.needs_app:
+            if outage is not None:
+                raise outage
             client.app()
         return command.answer(client, parts[1:])
     except GateError as refusal:
@@ -112,10 +117,11 @@ _CODES: tuple[tuple[type[GateError], str], ...] = (
 
 
 def _unknown(parts: Sequence[bytes]) -> str:
-    shown = parts[0][:_SHOWN_ARGUMENTS_BYTES].decode("latin-1")
-    beginning = ""
+    shown = parts[0][:_SHOWN_ARGUMENTS_BYTES]
+    beginning = b""
     for argument in parts[1:]:
         if len(beginning) >= _SHOWN_ARGUMENTS_BYTES:
             break
-        beginning += f"'{argument[: _SHOWN_ARGUMENTS_BYTES - len(beginning)].decode('latin-1')}' "
-    return f"ERR unknown command '{shown}', with args beginning with: {beginning}"
+        beginning += b"'%b' " % argument[: _SHOWN_ARGUMENTS_BYTES - len(beginning)]
+    text = b"ERR unknown command '%b', with args beginning with: %b" % (shown, beginning)
+    return text.decode("utf-8", "surrogateescape")  # the reply has the same bytes again

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Protocol, cast
 
 from gate.clock import monotonic_ms
-from gate.errors import GateError, InvalidInput, Stale
+from gate.errors import GateError, Stale
 from gate.replica.reader import reaches
 from gate.wire.checks import HOT_REPLIES, Demand
 from gate.wire.client import Client, Worker
@@ -32,7 +32,9 @@ from gate.wire.resp import CommandReader
 MIN_WAIT_MS = 100
 """How long a check waits for the Revision it demands: a hundred times what replication takes, yet a router can bear it."""
 MIN_POLL_S = 0.001
-"""Pause between looks at the Replica while a check waits: about what one replication takes."""
+"""Pause before the first look at the Replica while a check waits: about what one replication takes. Each is twice the last."""
+MAX_POLL_S = 0.016
+"""Longest pause between two looks: a thousand connections that wait must not keep a worker busy with looking."""
 STALL_LIMIT_MS = 30_000
 """How long a peer may leave a command unfinished, or its replies unread."""
 SLICE_COMMANDS = 1_024
@@ -99,8 +101,9 @@ class Connection(asyncio.Protocol):
         self._client.peer = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix"
         if not self._watch.opened(self):
             self._transport.write(error("ERR max number of clients reached"))
-            self._transport.close()
             self._draining = True
+            self._transport.close()
+            self._watch.stalls(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Count out; nothing outlives the connection."""
@@ -116,14 +119,17 @@ class Connection(asyncio.Protocol):
         if self._draining:
             return
         commands = self._reader.feed(data)
-        if self._backlog or self._held():
-            self._backlog += commands
-        elif commands:
-            self._run(commands)
+        if commands:
+            self._stalled_since_ms = 0  # it got somewhere
+            if self._backlog or self._held():
+                self._backlog += commands
+            else:
+                self._run(commands)
         self._settle()
 
     def eof_received(self) -> bool:
         """The peer finished sending: its replies are flushed, then the transport closes itself."""
+        self._watch.stalls(self)
         if self._backlog or self._demand is not None:
             self._draining = True
             return True
@@ -137,6 +143,7 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The peer reads again."""
         self._unread = False
+        self._stalled_since_ms = 0
         self._go_on()
 
     # Called by the listener
@@ -147,9 +154,11 @@ class Connection(asyncio.Protocol):
         self._close_when_done()
 
     def stalled_ms(self, now_monotonic_ms: int) -> int:
-        """For how long the peer has owed bytes or reading; 0 if it owes nothing."""
-        owes = self._unread or bool(self._reader.pending)
-        if not owes or self._transport is None:
+        """For how long the peer has owed bytes or reading, without getting anywhere; 0 if it owes nothing.
+
+        It owes reading, too, where the connection closes as soon as the last replies are out.
+        """
+        if self._transport is None or not (self._unread or self._reader.pending or self._transport.is_closing()):
             self._stalled_since_ms = 0
             return 0
         self._stalled_since_ms = self._stalled_since_ms or now_monotonic_ms
@@ -166,7 +175,7 @@ class Connection(asyncio.Protocol):
         """Answer as many commands as may be answered now; the rest becomes the backlog."""
         for start in range(0, len(commands), SLICE_COMMANDS):
             if self._held() or self._client.quitting:
-                self._backlog = commands[start:] + self._backlog
+                self._backlog += commands[start:]  # behind what the last piece left
                 break
             piece = commands[start : start + SLICE_COMMANDS] if len(commands) > SLICE_COMMANDS else commands
             self._write(self._answered(piece))
@@ -176,7 +185,7 @@ class Connection(asyncio.Protocol):
         try:
             worker.reading.refresh()
         except GateError as fault:
-            return refused(fault) * len(commands)
+            return self._one_by_one(commands, fault)
         try:
             return self._hot(commands) or self._one_by_one(commands)
         finally:
@@ -192,18 +201,21 @@ class Connection(asyncio.Protocol):
             if self._worker.max_staleness_ms:
                 self._worker.refuse_if_stale()
             words = app.words(commands[0][0], commands)
-        except (ValueError, InvalidInput, Stale):
+        except (ValueError, GateError):
             return None  # not all alike, or refused: answered one by one, each its own reply
         self._worker.count(words)
         return b"".join([written[word] for word in words])
 
-    def _one_by_one(self, commands: list[list[bytes]]) -> bytes:
+    def _one_by_one(self, commands: list[list[bytes]], outage: GateError | None = None) -> bytes:
         client, replies = self._client, []
         for index, command in enumerate(commands):
-            reply = answer(client, command)
+            reply = answer(client, command, outage)
             if isinstance(reply, Demand):
-                self._wait_for(reply, commands[index:])
-                break
+                if not self._waited():
+                    self._wait_for(reply, commands[index:])
+                    break
+                self._worker.errors += 1
+                reply = refused(Stale(f"this Replica has not applied {reply.text} within {MIN_WAIT_MS} ms"))
             replies.append(reply)
             if client.quitting:
                 break
@@ -224,31 +236,40 @@ class Connection(asyncio.Protocol):
 
     # Waiting
 
+    def _waited(self) -> bool:
+        """Whether what was received together has waited as long as it may: one deadline for all of it, not one a check."""
+        return self._demand_deadline_ms != 0 and monotonic_ms() >= self._demand_deadline_ms
+
     def _wait_for(self, demand: Demand, commands: list[list[bytes]]) -> None:
         self._demand = demand
-        self._demand_deadline_ms = monotonic_ms() + MIN_WAIT_MS
-        self._backlog = commands + self._backlog
+        self._demand_deadline_ms = self._demand_deadline_ms or monotonic_ms() + MIN_WAIT_MS
+        self._backlog = commands
         self._hold()
-        self._retry = asyncio.get_running_loop().call_later(MIN_POLL_S, self._look_again)
+        self._look_later(MIN_POLL_S)
 
-    def _look_again(self) -> None:
-        """Is the demanded Revision here? Answer the waiting check, or look again, or say `STALE`."""
+    def _look_later(self, pause_s: float) -> None:
+        self._retry = asyncio.get_running_loop().call_later(pause_s, self._look_again, pause_s)
+
+    def _look_again(self, pause_s: float) -> None:
+        """Take the waiting check up again, unless its Revision is still to come and there is time."""
         self._retry = None
         if self._demand is None or self._transport is None:
             return
-        reading = self._worker.reading
-        reading.refresh()
-        reached = reaches(reading, self._demand.revisions)
-        reading.release()
-        if reached is False and monotonic_ms() < self._demand_deadline_ms:
-            self._retry = asyncio.get_running_loop().call_later(MIN_POLL_S, self._look_again)
+        if not self._waited() and self._still_to_come(self._demand):
+            self._look_later(min(2 * pause_s, MAX_POLL_S))
             return
-        if not reached:
-            del self._backlog[0]
-            demanded = ",".join(map(str, self._demand.revisions))
-            self._write(refused(Stale(f"this Replica has not applied {demanded} within {MIN_WAIT_MS} ms")))
         self._demand = None
         self._go_on()
+
+    def _still_to_come(self, demand: Demand) -> bool:
+        reading = self._worker.reading
+        try:
+            reading.refresh()
+            return reaches(reading, demand.revisions) is False
+        except GateError:
+            return False  # the check itself will say what is wrong
+        finally:
+            reading.release()
 
     def _hold(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
@@ -262,6 +283,8 @@ class Connection(asyncio.Protocol):
         if self._backlog:
             backlog, self._backlog = self._backlog, []
             self._run(backlog)
+        if not self._backlog:
+            self._demand_deadline_ms = 0
         if not (self._held() or self._transport.is_closing()):
             self._transport.resume_reading()
         self._settle()
@@ -280,6 +303,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(error(self._reader.error))
         self._draining = True
         self._transport.close()
+        self._watch.stalls(self)
 
 
 ConnectionMaker = Callable[[], Connection]

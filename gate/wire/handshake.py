@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 from gate import __version__
 from gate.clock import monotonic_ms
-from gate.errors import GateError
+from gate.core.ids import app_key as checked_key
+from gate.errors import GateError, InvalidInput
 from gate.wire import replies
 from gate.wire.client import Client
 
@@ -77,14 +78,14 @@ def _hello_options(options: Sequence[bytes]) -> tuple[tuple[bytes, bytes] | None
             name = _client_name(options[at + 1])
             at += 2
         else:
-            raise Reply(f"ERR Syntax error in HELLO option '{options[at][:64].decode('latin-1')}'")
+            raise Reply(f"ERR Syntax error in HELLO option '{_shown(options[at])}'")
     return credentials, name
 
 
 def _bind(client: Client, key: bytes, secret: bytes) -> None:
     try:
-        app_key = key.decode("ascii")
-    except UnicodeDecodeError:
+        app_key = checked_key(key.decode("ascii"))
+    except (UnicodeDecodeError, InvalidInput):
         app_key = ""
     app = client.worker.reading.app(app_key) if app_key else None
     secrets = app.app.secrets if app is not None else ("",)
@@ -120,8 +121,8 @@ def quit_connection(client: Client, arguments: Sequence[bytes]) -> bytes:
 def select(client: Client, arguments: Sequence[bytes]) -> bytes:
     """`SELECT 0`: there is only one database."""
     if not arguments[0].isdigit():
-        raise Reply("ERR invalid DB index")
-    if int(arguments[0]) != 0:
+        raise Reply("ERR value is not an integer or out of range")
+    if arguments[0] != b"0":
         raise Reply("ERR DB index is out of range: there is only database 0 here")
     return replies.OK
 
@@ -139,8 +140,7 @@ def client_command(client: Client, arguments: Sequence[bytes]) -> bytes:
     word, rest = arguments[0].upper(), arguments[1:]
     arity = _CLIENT_ARITY.get(word)
     if arity is None:
-        shown = arguments[0][:64].decode("latin-1")
-        raise Reply(f"ERR unknown subcommand '{shown}'. Try CLIENT ID, SETNAME, GETNAME, SETINFO, INFO.")
+        raise Reply(f"ERR unknown subcommand '{_shown(arguments[0])}'. Try CLIENT ID, SETNAME, GETNAME, SETINFO, INFO.")
     if len(rest) != arity:
         raise Reply(f"ERR wrong number of arguments for 'client|{word.decode().lower()}' command")
     if word == b"ID":
@@ -153,7 +153,7 @@ def client_command(client: Client, arguments: Sequence[bytes]) -> bytes:
     if word == b"SETNAME":
         client.name = _client_name(rest[0])
     elif word == b"SETINFO" and rest[0].upper() not in (b"LIB-NAME", b"LIB-VER"):
-        raise Reply(f"ERR Unrecognized option '{rest[0][:64].decode('latin-1')}'")
+        raise Reply(f"ERR Unrecognized option '{_shown(rest[0])}'")
     return replies.OK
 
 
@@ -173,6 +173,11 @@ def _client_name(name: bytes) -> bytes:
     if any(byte < 33 or byte > 126 for byte in name):
         raise Reply("ERR Client names cannot contain spaces, newlines or special characters.")
     return name[:64]
+
+
+def _shown(argument: bytes) -> str:
+    """The beginning of an argument, byte for byte once the reply is encoded."""
+    return argument[:64].decode("utf-8", "surrogateescape")
 
 
 def about(client: Client, arguments: Sequence[bytes]) -> bytes:

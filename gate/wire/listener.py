@@ -9,7 +9,7 @@ something, and passes the counts on.
 from __future__ import annotations
 
 import asyncio
-import os
+import resource
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +27,8 @@ BACKLOG = 4_096
 TICK_S = 1.0
 SPARE_DESCRIPTORS = 64
 """Of the process's file limit, kept for LMDB, logs and the loop itself."""
+UNLIMITED = 1 << 20
+"""Connections where the process has no file limit: more than a worker's memory carries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,8 @@ class WireOptions:
     reuse_port: bool = True
     max_connections: int | None = None
     cached_users: int = DEFAULT_CACHED_USERS
+    stall_limit_ms: int = STALL_LIMIT_MS
+    tick_s: float = TICK_S
     on_counts: Callable[[Worker], None] | None = None
 
 
@@ -59,6 +63,7 @@ class WireServer:
         self._all_closed = asyncio.Event()
         self._all_closed.set()
         self._tick: asyncio.TimerHandle | None = None
+        self._bound_unix: Path | None = None
         self.port = 0
 
     def make(self) -> Connection:
@@ -102,14 +107,16 @@ class WireServer:
             self._servers.append(await loop.create_unix_server(self.make, sock=handed, backlog=BACKLOG))
         elif options.unix_path:
             self._servers.append(await loop.create_unix_server(self.make, options.unix_path, backlog=BACKLOG))
+            self._bound_unix = Path(options.unix_path)
         self._ticked()
 
     async def drain(self, timeout_s: float) -> None:
         """Stop accepting, answer what was received, close; cut what is left after `timeout_s`."""
         if self._tick is not None:
             self._tick.cancel()
-        for server in self._servers:
-            server.close()
+        self.stop_listening()
+        for _ in range(2):  # the loop reads every socket once more: what has arrived counts as received
+            await asyncio.sleep(0)
         for connection in list(self._connections):
             connection.drain()
         try:
@@ -117,8 +124,18 @@ class WireServer:
         except TimeoutError:
             for connection in list(self._connections):
                 connection.abort()
+            await self._all_closed.wait()
         self._report()
         self.worker.reading.close()
+
+    def stop_listening(self) -> None:
+        """Refuse new connections; a unix socket that this server bound itself goes with it."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+        if self._bound_unix is not None:
+            self._bound_unix.unlink(missing_ok=True)
+            self._bound_unix = None
 
     def _ticked(self) -> None:
         now_ms = monotonic_ms()
@@ -126,10 +143,10 @@ class WireServer:
             stalled_ms = connection.stalled_ms(now_ms)
             if not stalled_ms:
                 self._stalling.discard(connection)
-            elif stalled_ms > STALL_LIMIT_MS:
+            elif stalled_ms > self._options.stall_limit_ms:
                 connection.abort()
         self._report()
-        self._tick = asyncio.get_running_loop().call_later(TICK_S, self._ticked)
+        self._tick = asyncio.get_running_loop().call_later(self._options.tick_s, self._ticked)
 
     def _report(self) -> None:
         if self._options.on_counts is not None:
@@ -148,11 +165,12 @@ async def serve_wire(options: WireOptions) -> WireServer:
     try:
         await server.start()
     except OSError:
+        server.stop_listening()
         reading.close()
         raise
     return server
 
 
 def _descriptors() -> int:
-    limit = os.sysconf("SC_OPEN_MAX")
-    return max(SPARE_DESCRIPTORS, limit - SPARE_DESCRIPTORS)
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return UNLIMITED if limit == resource.RLIM_INFINITY else max(SPARE_DESCRIPTORS, limit - SPARE_DESCRIPTORS)
