@@ -65,6 +65,7 @@ class Dispatch:
         mint = request_id(request.headers)
         response = await self._answer(request, path, route, mint)
         response.headers[REQUEST_ID] = mint
+        response.headers["Server"] = "gate"  # aiohttp would name its own version and Python's
         seconds = perf_counter() - started
         self._deps.count_request(route.group if route else "unknown", response.status, seconds)
         if self._deps.options.access_log:

@@ -35,6 +35,14 @@ async def test_unblocking_who_is_not_blocked_is_no_error(world: World) -> None:
     assert (reply.status, reply.body) == (200, {"code": 200})
 
 
+async def test_no_check_is_older_than_an_answered_write(world: World) -> None:
+    for _ in range(150):
+        await world.user("block.json", [("userId", "u1"), ("minute", "1")])
+        assert await world.word("u1", "u2") == "sender-banned"
+        await world.user("unblock.json", [("userId", "u1")])
+        assert await world.word("u1", "u2") == "allowed"
+
+
 async def test_twenty_users_at_once_over_all_partitions(world: World) -> None:
     reply = await world.user("block.json", [*TWENTY, ("minute", "1")])
     assert reply.status == 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import re
 from collections.abc import Callable
 
@@ -19,7 +20,7 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 async def test_an_error_has_exactly_three_members_and_is_json(world: World) -> None:
     reply = await world.user("block.json")
-    assert reply.status == 400
+    assert (reply.status, reply.headers["Server"]) == (400, "gate")
     assert reply.body == {"code": 1002, "errorMessage": "The parameter userId is required.", "url": "/user/block.json"}
     assert reply.headers["Content-Type"] == "application/json;charset=UTF-8"
     assert type(reply.body["code"]) is int
@@ -210,6 +211,15 @@ def head(world: World, length: str) -> bytes:
     return "\r\n".join(["POST /user/block.json HTTP/1.1", "Host: x", *lines, length, "", ""]).encode()
 
 
+async def test_a_compressed_body_counts_by_what_it_holds(world: World) -> None:
+    packed = {"Content-Encoding": "gzip"}
+    assert (await world.user("block.json", gzip.compress(BLOCK), **packed)).status == 200
+    reply = await world.user("block.json", gzip.compress(b"userId=" + b"x" * 50_000_000), **packed)
+    assert (reply.status, reply.body["code"]) == (400, 1005)
+    reply = await world.user("block.json", b"not gzip", **packed)
+    assert (reply.status, reply.body["code"]) == (400, 1002)
+
+
 async def test_a_chunked_body_past_its_limit(world: World) -> None:
     reader, writer = await raw(world, head(world, "Transfer-Encoding: chunked"))
     chunk = b"%x\r\n%b\r\n" % (65_536, b"x" * 65_536)
@@ -245,6 +255,13 @@ async def test_what_is_not_http_costs_its_own_connection_only(world: World, garb
     assert (await asyncio.wait_for(reader.read(12), 10)).startswith(b"HTTP/1.")
     writer.close()
     assert await world.word("a", "b") == "allowed"
+
+
+async def test_many_at_once_each_get_their_own_answer(world: World) -> None:
+    calls_made = [world.user("block.json", [("userId", f"u{number}"), ("minute", "1")]) for number in range(100)]
+    checks = [world.word(f"u{number}", "x") for number in range(100)]
+    assert {reply.status for reply in await asyncio.gather(*calls_made)} == {200}
+    assert set(await asyncio.gather(*checks)) == {"sender-banned"}
 
 
 # --- ids of requests -------------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ class World:
         self.node = node
         self.server = server
         self.app = AppFacts(key="none", secrets=("none",))
-        self._session = session
+        self.session = session
         self._apps_begun = 0
 
     @property
@@ -61,7 +61,7 @@ class World:
     ) -> Reply:
         """One request, exactly as given: the target is not normalized."""
         url = URL(self.url + target, encoded=True)
-        async with self._session.request(method, url, data=body, headers=headers or {}) as response:
+        async with self.session.request(method, url, data=body, headers=headers or {}) as response:
             return await _read(response)
 
     async def user(self, path: str, fields: Sequence[Field] | bytes = (), **headers: str) -> Reply:
