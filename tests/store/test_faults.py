@@ -240,22 +240,24 @@ async def test_a_demoted_server_refuses_writes(each_redis: RedisServer, store: S
     await ban(store)
 
 
-async def test_a_server_that_cannot_save_refuses_writes(redis_flavor: Flavor, tmp_path: Path) -> None:
-    server = RedisServer.start(redis_flavor, tmp_path / "gone")
-    store = await Store.connect(server.url)
-    try:
-        server.client.config_set("save", "900 1")
-        shutil.rmtree(tmp_path / "gone")
-        server.client.bgsave()
-        await wait_until_async(
-            lambda: server.client.info("persistence")["rdb_last_bgsave_status"] == "err", 10, "a save to fail"
-        )
-        with pytest.raises(StoreUnavailable, match="MISCONF") as refused:
-            await ban(store)
-        assert refused.value.outcome == "not-written"
-    finally:
-        await store.aclose()
-        server.kill()
+@pytest.fixture
+def doomed_redis(redis_flavor: Flavor, tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer.start(redis_flavor, tmp_path / "doomed")
+    yield server
+    server.kill()
+
+
+async def test_a_server_that_cannot_save_refuses_writes(doomed_redis: RedisServer) -> None:
+    store = await Store.connect(doomed_redis.url)
+    client = doomed_redis.client
+    client.config_set("save", "900 1")
+    shutil.rmtree(doomed_redis.directory)
+    client.bgsave()
+    await wait_until_async(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err", 10, "a failed save")
+    with pytest.raises(StoreUnavailable, match="MISCONF") as refused:
+        await ban(store)
+    assert refused.value.outcome == "not-written"
+    await store.aclose()
 
 
 @pytest.mark.parametrize(
