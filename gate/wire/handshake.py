@@ -19,6 +19,9 @@ from gate.wire.client import Client
 SPEAKS_LIKE = "7.2.0"
 """The Redis version that INFO and HELLO name, for clients that choose their own commands by it."""
 
+MAX_DIGITS = 18
+"""Of a number in a command: what certainly fits the 64 bits that Redis reads numbers into."""
+
 
 class WrongPass(GateError):
     """The App key or secret is wrong; which of the two is not said."""
@@ -120,7 +123,7 @@ def quit_connection(client: Client, arguments: Sequence[bytes]) -> bytes:
 
 def select(client: Client, arguments: Sequence[bytes]) -> bytes:
     """`SELECT 0`: there is only one database."""
-    if not arguments[0].isdigit():
+    if not arguments[0].isdigit() or len(arguments[0]) > MAX_DIGITS:
         raise Reply("ERR value is not an integer or out of range")
     if arguments[0] != b"0":
         raise Reply("ERR DB index is out of range: there is only database 0 here")
