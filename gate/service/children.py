@@ -1,4 +1,8 @@
-"""The two sorts of supervised process: a role of Gate's own, told what to do over a channel, and the embedded server."""
+"""The two sorts of supervised process: a role of Gate's own, told what to do over a channel, and the embedded server.
+
+Each leads a process group of its own: a Ctrl-C in the terminal, or `timeout`, signals the supervisor's whole group, and the
+order in which things stop is the supervisor's to decide.
+"""
 
 from __future__ import annotations
 
@@ -52,6 +56,7 @@ class RoleChild(Child):
                 *(sys.executable, "-m", "gate.service.role", self.role, self._order.name),
                 stdin=theirs.fileno(),
                 stdout=sys.stderr,
+                process_group=0,
                 pass_fds=() if self._order.unix_fd is None else (self._order.unix_fd,),
                 env={**os.environ, DIRECTORY_VARIABLE: str(self._metrics)},
             )
@@ -110,7 +115,7 @@ class RedisChild(Child):
         self._answers = answers
 
     async def launch(self) -> asyncio.subprocess.Process:
-        """Start it in a group of its own: a Ctrl-C in the terminal must not stop it before those that write to it."""
+        """Start it through the launcher."""
         return await asyncio.create_subprocess_exec(
             *embedded.command(self._program, self._directory, self.socket),
             stdin=asyncio.subprocess.DEVNULL,

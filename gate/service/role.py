@@ -14,7 +14,6 @@ import resource
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from types import FrameType
 
 from gate.clock import monotonic_ms
 from gate.errors import GateError, InvalidConfig, InvalidInput
@@ -145,10 +144,5 @@ def run(role: str) -> int:
     return uvloop.run(posted())
 
 
-def _stop_early(_number: int, _frame: FrameType | None) -> None:
-    sys.exit(0)
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _stop_early)  # until the loop takes over
     sys.exit(run(sys.argv[1]))

@@ -39,6 +39,8 @@ STOP_ORDER: tuple[tuple[Role, ...], ...] = (("worker", "http"), ("background",),
 LAST_SHARE = 0.2
 """Of the time left to stop in, what each later step is sure of at least."""
 EXIT_FORCED = 1
+FORCE_AFTER_S = 1.0
+"""A signal sooner after the first is the same wish twice: make and timeout pass on what the group has got already."""
 
 
 def run(config: ServeConfig) -> int:
@@ -180,6 +182,7 @@ class Supervisor:
         self._http = ports.http
         self._resp = ports.resp
         self._told_to_stop = asyncio.Event()
+        self._told_at_s = 0.0
         self._forced = False
 
     async def run(self) -> int:
@@ -197,6 +200,7 @@ class Supervisor:
             await self._run_until_told()
         finally:
             await self._stop()
+            self._heed_no_more_signals()
         return EXIT_FORCED if self._forced else 0
 
     async def _run_until_told(self) -> None:
@@ -235,12 +239,21 @@ class Supervisor:
         return " ".join(["gate ready", *(f"{name}={value}" for name, value in parts.items() if value)])
 
     def _on_signal(self) -> None:
-        """The first signal drains; a second ends everything at once."""
-        if self._told_to_stop.is_set():
+        """The first signal drains; another, given on second thoughts, ends everything at once."""
+        now_s = asyncio.get_running_loop().time()
+        if not self._told_to_stop.is_set():
+            self._told_at_s = now_s
+            self._told_to_stop.set()
+        elif now_s - self._told_at_s > FORCE_AFTER_S:
             self._forced = True
             for child in self._children:
                 child.kill()
-        self._told_to_stop.set()
+
+    def _heed_no_more_signals(self) -> None:
+        """All is stopped: a signal that comes while this process tidies up would only spoil its exit status."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
 
     async def _stop(self) -> None:
         self._told_to_stop.set()

@@ -118,8 +118,21 @@ def test_a_second_signal_does_not_wait(start_service: Services) -> None:
     os.kill(wait_until(lambda: pid_of(service, "replicator"), 5, "the replicator"), signal.SIGSTOP)
     os.kill(service.pid, signal.SIGTERM)
     wait_until(lambda: pid_of(service, "http") is None, 10, "the drain to begin")
+
+    def insist() -> bool:
+        os.kill(service.pid, signal.SIGTERM)
+        return not service.is_running
+
+    wait_until(insist, 10, "it to give up the drain")
+    assert service.wait_exit() == 1
+
+
+def test_the_same_signal_twice_at_once_is_one(start_service: Services) -> None:
+    """`timeout` and `make` send what the group has got already."""
+    service = start_service.start()
     os.kill(service.pid, signal.SIGTERM)
-    assert service.wait_exit(5) == 1
+    os.kill(service.pid, signal.SIGTERM)
+    assert service.wait_exit() == 0
 
 
 def test_one_that_does_not_stop_is_killed_in_the_time_given(start_service: Services) -> None:
