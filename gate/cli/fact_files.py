@@ -78,6 +78,8 @@ class FactFile:
             return
         try:
             next(iter(self.lines()), None)
+        except InvalidInput as fault:
+            raise InvalidInput(f"{self.name}, {fault.parameter}", fault.problem) from None
         finally:
             self.rewind()
 

@@ -21,3 +21,9 @@ def gate(service: GateService) -> Command:
     key = secrets.token_hex(4)
     Command(service.data)("app", "create", "Test", "--key", key)
     return Command(service.data, key)
+
+
+@pytest.fixture(scope="module")
+def anyone(service: GateService) -> Command:
+    """The command, for the first App: where nothing is written, none need be made."""
+    return Command(service.data, service.credentials.app_key)

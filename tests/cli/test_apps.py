@@ -1,0 +1,112 @@
+"""Apps from the command line: created, changed, rotated, removed."""
+
+from __future__ import annotations
+
+import secrets
+
+import redis
+
+from tests.cli.command import Command
+from tests.harness.ports import LOOPBACK
+from tests.harness.service import GateService
+
+
+def may_log_in(service: GateService, key: str, secret: str) -> bool:
+    client = redis.Redis(host=LOOPBACK, port=service.resp_port, username=key, password=secret, retry=None)
+    try:
+        return bool(client.ping())
+    except redis.AuthenticationError:
+        return False
+    finally:
+        client.close()
+
+
+def test_an_app_can_be_used_when_create_returns(service: GateService) -> None:
+    gate = Command(service.data)
+    for _ in range(3):
+        made = gate.json("app", "create", "Shop 店", "--environment", "production")
+        assert made == made | {"name": "Shop 店", "environment": "production", "applied": "all"}
+        assert may_log_in(service, made["app_key"], made["app_secret"])
+        assert Command(service.data, made["app_key"])("check", "a", "b").out == "allowed\n"
+
+
+def test_a_secret_is_shown_once_and_on_demand(service: GateService) -> None:
+    gate, key = Command(service.data), secrets.token_hex(4)
+    shown = gate("app", "create", "Shop", "--key", key, "--secret", "hush-hush").out
+    assert shown.count("hush-hush") == 1
+    assert "hush-hush" not in gate("app", "show", key).out + gate("app", "list").out
+    assert "hush-hush" not in str(gate.json("app", "show", key)) + str(gate.json("app", "list"))
+    assert gate.json("app", "show", key, "--show-secret")["secrets"] == ["hush-hush"]
+    assert f"the key '{key}' already" in gate("app", "create", "Shop", "--key", key, status=1).err
+
+
+def test_settings(gate: Command) -> None:
+    assert gate.app
+    gate(
+        "app",
+        "set",
+        gate.app,
+        "--list-policy",
+        "both",
+        "--whitelists",
+        "on",
+        "--require-registered",
+        "--utc-offset",
+        "0",
+    )
+    gate(
+        "app", "set", gate.app, "--exempt", "boss", "--exempt", "bot", "--strict-signature", "--signature-window", "60"
+    )
+    gate("app", "set", gate.app, "--unexempt", "bot", "--name", "New", "--no-require-registered", "--list-ceiling", "9")
+    shown = gate.json("app", "show", gate.app)
+    assert shown == shown | {
+        "name": "New",
+        "list_policy": "both",
+        "whitelists": "on",
+        "require_registered": False,
+        "utc_offset_minutes": 0,
+        "exempt": ["boss"],
+        "strict_signature": True,
+        "signature_window_s": 60,
+        "list_ceiling": 9,
+        "secret_count": 1,
+    }
+    assert gate("check", "ann", "bob", status=1).out == "not-whitelisted\n"
+    assert gate.json("check", "boss", "bob")["allowed"]
+
+
+def test_a_rotation_keeps_the_old_secret_until_it_is_dropped(service: GateService, gate: Command) -> None:
+    assert gate.app
+    (old,) = gate.json("app", "show", gate.app, "--show-secret")["secrets"]
+    new = gate.json("app", "rotate-secret", gate.app)["app_secret"]
+    assert may_log_in(service, gate.app, old) and may_log_in(service, gate.app, new)
+    assert "--drop-old" in gate("app", "rotate-secret", gate.app, status=1).err
+    gate("app", "rotate-secret", gate.app, "--drop-old")
+    assert may_log_in(service, gate.app, new) and not may_log_in(service, gate.app, old)
+
+
+def test_removal_asks_first(gate: Command) -> None:
+    assert gate.app
+    gate("ban", "ann", "--permanent")
+    gate("app", "remove", gate.app, stdin=b"n\n", status=1)
+    gate("check", "ann", "bob", status=1)
+    gate("app", "remove", gate.app, "--yes")
+    assert "no App" in gate("check", "bob", "ann", status=1).err
+    assert gate.app not in [app["key"] for app in gate.json("app", "list")["apps"]]
+
+
+def test_mistakes_are_named_at_once(gate: Command) -> None:
+    assert gate.app
+    made = gate("app", "create", "", "--key", "no good", "--secret", "short", status=2).err
+    assert [line.split(":")[1].strip() for line in made.splitlines()] == ["app key", "NAME", "secret"]
+    changed = gate(
+        "app", "set", gate.app, "--list-ceiling", "0", "--utc-offset", "841", "--exempt", b"\xff", status=2
+    ).err
+    assert [line.split(":")[1].strip() for line in changed.splitlines()] == [
+        "--list-ceiling",
+        "--utc-offset",
+        "--exempt",
+    ]
+    gate("app", "set", gate.app, status=2)
+    gate("app", "set", gate.app, "--list-policy", "neither", status=2)
+    gate("app", "create", status=2)
