@@ -124,9 +124,6 @@ def raise_file_limit() -> None:
 
 def run(role: str) -> int:
     """Everything from the order to the exit status."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # a Ctrl-C reaches the whole terminal; the supervisor decides the order
     parent_pid = os.getppid()
     die_with_parent(signal.SIGTERM if role in ORDERLY_WHEN_ORPHANED else signal.SIGKILL, parent_pid)
     order = receive_order()

@@ -11,6 +11,7 @@ import fcntl
 import os
 
 from gate.clock import wall_ms
+from gate.errors import CannotStart
 from gate.replica.replicator import Replicator
 from gate.service.credentials import ensure_first_app
 from gate.service.role import ORPHAN_GRACE_S, Post
@@ -61,11 +62,12 @@ async def _say_ready(post: Post, replicator: Replicator) -> None:
 
 
 async def _sole_writer(post: Post) -> int:
-    descriptor = os.open(post.places.run / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+    path = post.places.run / LOCK_FILE
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     for _ in range(int(2 * ORPHAN_GRACE_S / LOCK_LOOK_EVERY_S)):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
+            return descriptor
         except BlockingIOError:
             await asyncio.sleep(LOCK_LOOK_EVERY_S)
-    return descriptor
+    raise CannotStart(f"another replicator still writes in {post.places.replica} (it holds {path}); end it first")
