@@ -89,10 +89,7 @@ class Board:
         """Map the page at `path`; a writer creates it. Raises `ReplicaMissing`, or `ReplicaForeign` if it is no board."""
         self._words, self._map = _mapped(path, write)
         if write:
-            # Never without its magic once it had one: a reader may open the page at any moment.
-            cleared = {name: 0 for name in _FIELDS if name not in ("magic", "boot", "pid")}
-            self.put(**cleared, boot=_boot_word(), pid=os.getpid())
-            self.put(magic=_MAGIC)
+            self._take_over()
         elif self._words[0] != _MAGIC:
             raise ReplicaForeign(f"{path} is not a board of this version")
         self._same_boot = self._words[_AT["boot"]] == _boot_word()
@@ -101,6 +98,16 @@ class Board:
 
         The generation alone would not do: a replicator that finds no trustworthy file counts from 1 again.
         """
+
+    def _take_over(self) -> None:
+        """Begin anew on a page that readers may have mapped: never without its magic once it had one.
+
+        When facts were last known to be complete stays true across a restart of the replicator, though not of the machine.
+        """
+        same_boot = self._words[_AT["boot"]] == _boot_word()
+        kept = {"magic", "boot", "pid", *(("fresh_at_ms",) if same_boot else ())}
+        self.put(**{name: 0 for name in _FIELDS if name not in kept}, boot=_boot_word(), pid=os.getpid())
+        self.put(magic=_MAGIC)
 
     def put(self, **fields: int) -> None:
         """Set some fields, each at once; saying which generation is in use moves `chosen`, even if it says the same."""

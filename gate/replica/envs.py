@@ -15,7 +15,7 @@ from pathlib import Path
 
 import lmdb
 
-from gate.errors import ReplicaForeign, ReplicaMissing
+from gate.errors import ReplicaError, ReplicaForeign, ReplicaMissing
 from gate.replica.layout import LAYOUT_VERSION, MAP_BYTES, MAX_READERS, META_LAYOUT
 
 _lock = threading.Lock()
@@ -56,7 +56,7 @@ def acquire_writable(path: Path, map_bytes: int = MAP_BYTES) -> lmdb.Environment
         if known is None:
             return _kept(name, _created(name, map_bytes))
         if known.env.flags()["readonly"]:
-            raise ReplicaForeign(f"{name} is open for reading in this process, so it can't be opened for writing")
+            raise ReplicaError(f"{name} is open for reading in this process, so it can't be opened for writing")
         known.users += 1
         return known.env
 

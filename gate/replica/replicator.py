@@ -129,6 +129,8 @@ class Replicator:
         self._show(State.CATCHING_UP if self._file else State.LOADING)
         if self._file is not None:
             self._heed_request()
+        else:
+            self._board.put(fresh_at_ms=0)
 
     def _opened(self) -> FactsFile:
         path = current_facts(self._directory)
@@ -250,6 +252,7 @@ class Replicator:
             for portion in slices(changes):
                 self._voice.say(file.apply(portion, wall_ms()))
                 self._applied_changes += sum(map(len, portion.values()))
+                self._board.put(applied=self._applied_changes)
                 self._stamp_if_reached(file)
                 await asyncio.sleep(0)  # the announcement goes out, and a lease may be due, before the next portion
             if not changes or (self._sought is None and monotonic_ms() - self._looked_at_ms >= STAMP_EVERY_MS):
@@ -273,7 +276,7 @@ class Replicator:
         if self._sought is None:
             return
         asked_at_ms, heads = self._sought
-        self._board.put(applied=self._applied_changes, lag=lag(file.positions, heads))
+        self._board.put(lag=lag(file.positions, heads))
         if reached(file.positions, heads):
             self._sought = None
             self._board.stamp(asked_at_ms)

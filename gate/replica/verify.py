@@ -106,7 +106,7 @@ def _held_still(path: Path) -> Iterator[lmdb.Transaction]:
         with env.begin() as txn:
             yield txn
     finally:
-        envs.release(path)
+        envs.release(path, env)
 
 
 def _positions(txn: lmdb.Transaction) -> list[Position]:

@@ -159,7 +159,7 @@ class FactsFile:
 
     def close(self) -> None:
         """Give the file up as it is; it stays trusted while this boot lasts."""
-        envs.release(self.path)
+        envs.release(self.path, self._env)
 
     def close_clean(self) -> None:
         """Close in order: the file is trusted after a reboot too. The facts reach the disk before the word of it."""

@@ -84,7 +84,7 @@ class Model:
         return UserFacts(**self.own.get(key, {}), blacklist_size=sizes[0], whitelist_size=sizes[1])
 
     def parts(self) -> list[Part]:
-        """A snapshot, with entries that end shown twice, as Redis does."""
+        """A snapshot. Entries and their ends lie apart, as in Redis."""
         parts: list[Part] = [AppPart(facts) for facts in self.apps.values()]
         parts += [UserPart(app, user, UserFacts(**own)) for (app, user), own in self.own.items() if own]
         for (app, kind, owner, member), until_ms in self.entries.items():
@@ -92,6 +92,36 @@ class Model:
             if until_ms < FOREVER:
                 parts.append(ListPart(app, kind, owner, [member], until_ms))
         return parts
+
+    def part(self, subject: Subject) -> Part | None:
+        """What there is to show of one subject by now."""
+        match subject:
+            case ("app", key):
+                return AppPart(self.apps[key]) if key in self.apps else None
+            case ("user", app, user):
+                own = self.own.get((app, user))
+                return UserPart(app, user, UserFacts(**own)) if own else None
+            case ("entry", *entry):
+                return ListPart(*entry[:3], [entry[3]], FOREVER) if tuple(entry) in self.entries else None
+            case ("end", *entry):
+                until_ms = self.entries.get(tuple(entry), FOREVER)
+                return ListPart(*entry[:3], [entry[3]], until_ms) if until_ms < FOREVER else None
+        raise AssertionError(subject)
+
+
+Subject = tuple[Any, ...]
+
+
+def subject_of(part: Part) -> Subject:
+    """What a part is about, so that a scan shows each once, whatever it says by then."""
+    match part:
+        case AppPart():
+            return ("app", part.facts.key)
+        case UserPart():
+            return ("user", part.app, part.user)
+        case ListPart():
+            ends = part.until_ms < FOREVER
+            return ("end" if ends else "entry", part.app, part.kind, part.owner, part.members[0])
 
 
 FOREVER = (1 << 53) - 1

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from gate.errors import ReplicaForeign, ReplicaMissing
+from gate.replica import board as board_module
+from gate.replica.board import FRESH_GRACE_MS, NEVER_FRESH_MS, Board, BoardView, State
+
+NOW_MS = 5_000_000
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "board"
+
+
+def test_a_reader_sees_what_the_replicator_puts(path: Path) -> None:
+    writer, reader = Board(path, write=True), Board(path)
+    writer.put(state=State.CURRENT, ready=1, lag=7, applied=99, reloads=2, generation=3)
+    writer.stamp(NOW_MS)
+    assert reader.view(NOW_MS) == BoardView(State.CURRENT, True, 0, os.getpid(), 2, 99, 7, 3)
+    reader.close()
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("age_ms", "stale_ms"), [(0, 0), (FRESH_GRACE_MS, 0), (FRESH_GRACE_MS + 1, FRESH_GRACE_MS + 1), (90_000, 90_000)]
+)
+def test_staleness_is_age_past_the_grace(path: Path, age_ms: int, stale_ms: int) -> None:
+    board = Board(path, write=True)
+    board.stamp(NOW_MS)
+    assert board.stale_ms(NOW_MS + age_ms) == stale_ms
+    board.close()
+
+
+def test_never_stamped_is_never_fresh(path: Path) -> None:
+    board = Board(path, write=True)
+    assert board.stale_ms(NOW_MS) == NEVER_FRESH_MS
+    board.close()
+
+
+def test_a_new_replicator_begins_anew_but_keeps_when_facts_were_complete(path: Path) -> None:
+    """Else every restart of it would make a node look as if it had never known anything."""
+    first = Board(path, write=True)
+    first.put(state=State.CURRENT, ready=1, reloads=4)
+    first.stamp(NOW_MS)
+    first.close()
+    second = Board(path, write=True)
+    view = second.view(NOW_MS + 2_000)
+    assert (view.state, view.ready, view.reloads) == (State.LOADING, False, 0)
+    assert view.stale_ms == 2_000
+    second.close()
+
+
+def test_a_stamp_of_another_boot_is_worth_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = Board(path, write=True)
+    first.stamp(NOW_MS)
+    first.close()
+    monkeypatch.setattr(board_module, "boot_id", lambda: b"another boot")
+    reader = Board(path)
+    assert reader.stale_ms(NOW_MS) == NEVER_FRESH_MS
+    reader.close()
+    second = Board(path, write=True)
+    assert second.stale_ms(NOW_MS) == NEVER_FRESH_MS
+    second.close()
+
+
+def test_the_page_is_never_without_its_magic_for_a_reader(path: Path) -> None:
+    Board(path, write=True).close()
+    reader = Board(path)
+    words: list[int] = []
+
+    class Watched(Board):
+        def put(self, **fields: int) -> None:
+            super().put(**fields)
+            words.append(reader._words[0])
+
+    Watched(path, write=True).close()
+    assert len(words) >= 2
+    assert 0 not in words
+    reader.close()
+
+
+def test_none_here(path: Path) -> None:
+    with pytest.raises(ReplicaMissing):
+        Board(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"short", b"\x00" * 4_096, b"x" * 4_096])
+def test_no_board(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(ReplicaForeign):
+        Board(path)
+
+
+def test_it_is_for_this_user_alone(path: Path) -> None:
+    Board(path, write=True).close()
+    assert path.stat().st_mode & 0o777 == 0o600

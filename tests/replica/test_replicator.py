@@ -1,0 +1,518 @@
+"""The replicator against a scripted Redis: each way in which a Changelog can break, and what is served meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gate.core.model import FOREVER_MS
+from gate.errors import ReplicaMissing
+from gate.replica import writer as writer_module
+from gate.replica.board import FRESH_GRACE_MS, State
+from gate.replica.layout import current_facts
+from gate.replica.reader import NodeReplica
+from gate.replica.requests import ask_to_rebuild
+from gate.replica.writer import FactsFile
+from tests.replica.model import facts_in
+from tests.replica.node import Node, running
+from tests.replica.scripted import Listener, ScriptedRedis
+
+
+@pytest.fixture
+def redis() -> ScriptedRedis:
+    redis = ScriptedRedis()
+    redis.write(0, "app-set", app="app")
+    redis.write(1, "ban-imposed", b"bad", until_ms=FOREVER_MS)
+    return redis
+
+
+@pytest.fixture
+def listener(redis: ScriptedRedis) -> Listener:
+    return Listener(redis)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "replica"
+
+
+@pytest.fixture
+async def node(directory: Path, redis: ScriptedRedis, listener: Listener) -> AsyncIterator[Node]:
+    async with running(directory, redis, listener) as node:
+        await node.until_ready()
+        yield node
+
+
+class TestFollowing:
+    async def test_a_write_becomes_effective_and_is_announced(
+        self, node: Node, redis: ScriptedRedis, listener: Listener
+    ) -> None:
+        assert node.word(b"a", b"b") == "allowed"
+        redis.write(1, "blocked", b"b", [b"a"], until_ms=FOREVER_MS)
+        await node.until_word(b"a", b"b", "blacklisted")
+        head = (await redis.heads())[1]
+        await node.until(lambda: {1: head} in listener.said, "the announcement")
+
+    async def test_nothing_is_announced_before_it_is_committed(
+        self, node: Node, redis: ScriptedRedis, listener: Listener
+    ) -> None:
+        early: list[object] = []
+        reader = node.reader
+
+        async def announce(applied: Any) -> None:
+            early.extend(p for p, position in applied.items() if reader.applied(p) < position)
+            listener.said.append(dict(applied))
+
+        listener.announce = announce  # type: ignore[method-assign]
+        for i in range(200):
+            redis.write(i % 2, "ban-imposed", b"u%d" % i, until_ms=FOREVER_MS)
+            if i % 7 == 0:
+                await asyncio.sleep(0)
+        await node.until_word(b"u199", b"b", "sender-banned")
+        await node.until(lambda: any(1 in said for said in listener.said), "an announcement")
+        assert early == []
+
+    async def test_announcements_of_a_partition_never_go_back(
+        self, node: Node, redis: ScriptedRedis, listener: Listener
+    ) -> None:
+        for i in range(300):
+            redis.write(1, "ban-imposed", b"u%d" % i, until_ms=FOREVER_MS)
+            if i % 5 == 0:
+                await asyncio.sleep(0.001)
+        head = (await redis.heads())[1]
+        await node.until(lambda: any(said.get(1) == head for said in listener.said), "the last announcement")
+        seqs = [said[1].seq for said in listener.said if 1 in said]
+        assert seqs == sorted(seqs)
+
+    async def test_much_at_once_is_caught_up(self, node: Node, redis: ScriptedRedis) -> None:
+        for i in range(3_000):
+            redis.write(
+                i % 2, "blocked", b"u%d" % (i % 50), [b"m%d" % j for j in range(i, i + 20)], until_ms=FOREVER_MS
+            )
+        await node.until_word(b"m3018", b"u49", "blacklisted")
+        await node.until(lambda: node.board.applied == 3_000, "all of them to be counted")
+        assert node.board.lag == 0
+
+    async def test_it_stays_fresh_while_nothing_happens(self, node: Node) -> None:
+        began = asyncio.get_running_loop().time()
+        await node.until(
+            lambda: asyncio.get_running_loop().time() - began > FRESH_GRACE_MS * 1.3 / 1_000 or node.board.stale_ms,
+            "longer than the grace",
+        )
+        assert node.board.stale_ms == 0
+
+    async def test_it_stays_fresh_while_there_is_always_more(self, node: Node, redis: ScriptedRedis) -> None:
+        """Freshness is measured against the heads of a moment, so a stream that never pauses is no reason to look stale."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + FRESH_GRACE_MS * 1.3 / 1_000
+        stale: list[int] = []
+        i = 0
+        while loop.time() < until:
+            for _ in range(5):
+                redis.write(i % 2, "ban-imposed", b"u%d" % i, until_ms=FOREVER_MS)
+                i += 1
+            await asyncio.sleep(0)
+            stale.append(node.board.stale_ms)
+        assert max(stale) == 0
+
+
+class TestStarting:
+    async def test_the_lease_is_taken_before_heads_are_read(
+        self, directory: Path, redis: ScriptedRedis, listener: Listener
+    ) -> None:
+        async with running(directory, redis, listener) as node:
+            await node.until_ready()
+        calls = redis.calls
+        assert calls.index("renew") < calls.index("prepare") < calls.index("heads")
+
+    async def test_what_was_there_is_followed_on_without_a_snapshot(
+        self, directory: Path, redis: ScriptedRedis, listener: Listener
+    ) -> None:
+        async with running(directory, redis, listener) as node:
+            await node.until_ready()
+        assert listener.has_left
+        redis.write(1, "ban-lifted", b"bad")
+        async with running(directory, redis, listener) as node:
+            await node.until_ready()
+            assert node.word(b"bad", b"b") == "allowed"
+        assert redis.snapshots == 1
+
+    async def test_redis_away_at_start_the_old_facts_are_served(
+        self, directory: Path, redis: ScriptedRedis, listener: Listener
+    ) -> None:
+        async with running(directory, redis, listener) as node:
+            await node.until_ready()
+        redis.is_away = True
+        async with running(directory, redis, listener) as node:
+            await node.until_state(State.CUT_OFF)
+            assert node.word(b"bad", b"b") == "sender-banned"
+            assert node.board.stale_ms > 0
+            assert not node.board.ready
+            redis.is_away = False
+            await node.until_ready()
+        assert redis.snapshots == 1
+
+    async def test_redis_away_at_the_very_first_start(
+        self, directory: Path, redis: ScriptedRedis, listener: Listener
+    ) -> None:
+        redis.is_away = True
+        async with running(directory, redis, listener) as node:
+            await node.until(lambda: any(line["reason"] == "redis-away" for line in node.logged), "the log line")
+            with pytest.raises(ReplicaMissing):
+                NodeReplica.open(directory)
+            redis.is_away = False
+            await node.until_ready()
+            assert node.word(b"bad", b"b") == "sender-banned"
+
+    async def test_an_emptied_redis_is_prepared_before_it_is_read(
+        self, directory: Path, listener: Listener, redis: ScriptedRedis
+    ) -> None:
+        redis.restart_empty()
+        order: list[str] = []
+
+        async def first_app() -> None:
+            order.append("before-snapshot")
+            redis.write(0, "app-set", app="app")
+
+        async with running(directory, redis, listener, before_snapshot=first_app) as node:
+            await node.until_ready()
+            assert node.settings() is not None
+        assert order == ["before-snapshot"]
+
+    async def test_stopping_says_so(self, directory: Path, redis: ScriptedRedis, listener: Listener) -> None:
+        async with running(directory, redis, listener) as node:
+            await node.until_ready()
+            board = node.reader._board
+            await node.stop()
+        reader = NodeReplica.open(directory)
+        assert reader.board().state is State.STOPPED
+        reader.close()
+        assert listener.has_left
+        del board
+
+    async def test_stopping_while_loading_leaves_nothing_half_done(
+        self, directory: Path, redis: ScriptedRedis, listener: Listener
+    ) -> None:
+        for i in range(50):
+            redis.write(1, "ban-imposed", b"u%d" % i, until_ms=FOREVER_MS)
+        node = Node(directory, redis, listener)
+        redis.during_snapshot = lambda step: node.replicator.stop() if step == 10 else None
+        await node.start()
+        await node.stop()
+        assert {path.name for path in directory.iterdir()} == {"board"}
+
+
+Fault = Callable[[ScriptedRedis], None]
+
+
+def emptied(redis: ScriptedRedis) -> None:
+    redis.restart_empty()
+    redis.write(0, "app-set", app="app")
+
+
+def emptied_and_written_past_ours(redis: ScriptedRedis) -> None:
+    redis.restart_empty()
+    for _ in range(30):
+        redis.write(0, "app-set", app="app")
+        redis.write(1, "ban-lifted", b"bad")
+
+
+def trimmed(redis: ScriptedRedis) -> None:
+    for _ in range(10):
+        redis.write(1, "ban-lifted", b"bad")
+    redis.trim(1, 9)
+
+
+def hole(redis: ScriptedRedis) -> None:
+    for _ in range(10):
+        redis.write(1, "ban-lifted", b"bad")
+    redis.lose_entry(1, 5)
+
+
+FAULTS: list[tuple[Fault, set[str]]] = [
+    (emptied, {"epoch", "behind"}),
+    (emptied_and_written_past_ours, {"epoch", "forked"}),
+    (trimmed, {"trimmed", "hole"}),
+    (hole, {"hole"}),
+]
+
+
+class TestBreaks:
+    """While the node runs and while it is down; a fault is noticed, the old facts are served, a fresh snapshot heals it."""
+
+    @pytest.mark.parametrize(("fault", "reasons"), FAULTS, ids=[fault.__name__ for fault, _ in FAULTS])
+    async def test_noticed_while_following(
+        self, node: Node, redis: ScriptedRedis, fault: Fault, reasons: set[str]
+    ) -> None:
+        assert node.word(b"bad", b"b") == "sender-banned"
+        fault(redis)
+        await node.until_reloaded(2)
+        assert node.word(b"bad", b"b") == "allowed"
+        assert set(node.reasons()) <= {"missing", *reasons}
+        assert node.board.reloads == 1
+
+    @pytest.mark.parametrize(("fault", "reasons"), FAULTS, ids=[fault.__name__ for fault, _ in FAULTS])
+    async def test_noticed_at_start(
+        self, directory: Path, redis: ScriptedRedis, listener: Listener, fault: Fault, reasons: set[str]
+    ) -> None:
+        async with running(directory, redis, listener) as node:
+            await node.until_ready()
+        fault(redis)
+        async with running(directory, redis, listener) as node:
+            await node.until_ready()
+            assert node.word(b"bad", b"b") == "allowed"
+            assert len(node.reasons()) == 1
+            assert set(node.reasons()) <= reasons
+
+    @pytest.mark.parametrize("writes_after", [0, 1, 2, 3, 30])
+    async def test_restored_from_an_older_file(self, node: Node, redis: ScriptedRedis, writes_after: int) -> None:
+        """Also where new writes reach or pass our own Position before we look: numbers alone can't show that."""
+        older = redis.saved()
+        for i in range(2):
+            redis.write(1, "ban-imposed", b"lost%d" % i, until_ms=FOREVER_MS)
+        await node.until_word(b"lost1", b"b", "sender-banned")
+        redis.restore(older)
+        for i in range(writes_after):
+            redis.write(1, "ban-imposed", b"new%d" % i, until_ms=FOREVER_MS)
+        await node.until_reloaded(2)
+        assert node.word(b"lost1", b"b") == "allowed"
+        if writes_after:
+            assert node.word(b"new0", b"b") == "sender-banned"
+
+    async def test_old_facts_are_served_and_marked_stale_until_the_swap(self, node: Node, redis: ScriptedRedis) -> None:
+        for i in range(40):
+            redis.write(0, "ban-imposed", b"u%d" % i, until_ms=FOREVER_MS)
+        await node.until_word(b"u39", b"b", "sender-banned")
+        seen: list[tuple[State, str, int]] = []
+        hold = True
+
+        def look(step: int) -> None:
+            seen.append((node.board.state, node.word(b"bad", b"b"), node.board.generation))
+            if step == 5 and hold:
+                redis.is_away = True
+
+        redis.during_snapshot = look
+        redis.restart_empty()
+        for i in range(10):
+            redis.write(0, "app-set", app="app")
+            redis.write(1, "blocked", b"u%d" % i, [b"m"], until_ms=FOREVER_MS)
+        await node.until(lambda: len(seen) >= 6, "a load that is cut off in its middle")
+        await node.until(lambda: node.board.stale_ms > 0, "the old facts to be marked stale")
+        assert node.word(b"bad", b"b") == "sender-banned"
+        hold = False
+        redis.is_away = False
+        await node.until_reloaded(2)
+        assert node.board.stale_ms == 0
+        assert node.word(b"bad", b"b") == "allowed"
+        assert {(state, word) for state, word, _ in seen} == {(State.RELOADING, "sender-banned")}
+        assert {generation for *_, generation in seen} == {1}
+
+    async def test_broken_while_loading_it_starts_again(self, node: Node, redis: ScriptedRedis) -> None:
+        breaks = 2
+
+        def again(step: int) -> None:
+            nonlocal breaks
+            if breaks and step == 0:
+                breaks -= 1
+                emptied(redis)
+
+        redis.during_snapshot = again
+        emptied(redis)
+        await node.until(lambda: breaks == 0 and node.board.state is State.CURRENT, "the third load to succeed")
+        assert redis.snapshots >= 4
+
+    async def test_an_app_made_again_under_its_key(self, node: Node, redis: ScriptedRedis) -> None:
+        redis.write(0, "app-removed", app="app")
+        redis.write(0, "app-set", app="app")
+        redis.write(1, "ban-imposed", b"other", until_ms=FOREVER_MS)
+        await node.until_reloaded(2)
+        assert node.reasons()[-1] == "recreated"
+        assert node.word(b"bad", b"b") == "allowed"
+        assert node.word(b"other", b"b") == "sender-banned"
+
+    async def test_the_log_says_it_once(self, node: Node, redis: ScriptedRedis) -> None:
+        emptied(redis)
+        await node.until_reloaded(2)
+        warnings = [line for line in node.logged if "can't be followed" in line["event"]]
+        assert len(warnings) == 1
+        assert warnings[0]["reason"] in {"epoch", "behind"}
+
+    async def test_replaced_files_are_deleted_at_last(
+        self, directory: Path, redis: ScriptedRedis, listener: Listener, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("gate.replica.replicator.OLD_FACTS_KEPT_S", 0.05)
+        async with running(directory, redis, listener) as node:
+            await node.until_ready()
+            emptied(redis)
+            await node.until_reloaded(2)
+            await node.until(lambda: not list(directory.glob("facts-1.*")), "the replaced file to be deleted")
+            assert node.word(b"bad", b"b") == "allowed"
+
+
+class TestCutOff:
+    async def test_checks_go_on_and_staleness_grows(self, node: Node, redis: ScriptedRedis) -> None:
+        redis.is_away = True
+        await node.until_state(State.CUT_OFF)
+        await node.until(lambda: node.board.stale_ms > FRESH_GRACE_MS, "staleness to show")
+        assert node.word(b"bad", b"b") == "sender-banned"
+        assert node.board.ready
+
+    async def test_it_comes_back_by_itself(self, node: Node, redis: ScriptedRedis) -> None:
+        redis.is_away = True
+        await node.until_state(State.CUT_OFF)
+        redis.write(1, "ban-lifted", b"bad")
+        redis.is_away = False
+        await node.until_word(b"bad", b"b", "allowed")
+        await node.until_state(State.CURRENT)
+        assert redis.snapshots == 1
+
+    async def test_history_is_proved_again_before_facts_are_called_fresh(
+        self, node: Node, redis: ScriptedRedis
+    ) -> None:
+        redis.is_away = True
+        await node.until_state(State.CUT_OFF)
+        emptied_and_written_past_ours(redis)
+        redis.is_away = False
+        await node.until_reloaded(2)
+
+    async def test_the_log_says_it_once(self, node: Node, redis: ScriptedRedis) -> None:
+        redis.is_away = True
+        await node.until(lambda: node.board.stale_ms > FRESH_GRACE_MS + 500, "a while")
+        assert len([line for line in node.logged if line.get("reason") == "redis-away"]) == 1
+
+    async def test_the_lease_is_renewed_again(self, node: Node, redis: ScriptedRedis, listener: Listener) -> None:
+        redis.is_away = True
+        await node.until_state(State.CUT_OFF)
+        before = listener.renewals
+        redis.is_away = False
+        await node.until(lambda: listener.renewals > before + 1, "renewals")
+
+    async def test_no_room_for_changes_then_room_again(
+        self, directory: Path, redis: ScriptedRedis, listener: Listener, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with running(directory, redis, listener, map_bytes=512 << 10) as node:
+            await node.until_ready()
+            before = redis.saved()
+            for i in range(500):
+                redis.write(1, "blocked", b"%064d" % i, [b"%064d" % j for j in range(100)], until_ms=FOREVER_MS)
+            await node.until_state(State.CUT_OFF)
+            await node.until(lambda: node.board.stale_ms > 0, "staleness to show")
+            assert any(line.get("reason") == "no-room" for line in node.logged)
+            assert node.word(b"bad", b"b") == "sender-banned"
+            redis.restore(before)
+            await node.until_state(State.CURRENT)
+
+
+class TestMistrust:
+    """A file found at start that can't be served: one log line, a fresh snapshot."""
+
+    @pytest.fixture
+    async def left(self, directory: Path, redis: ScriptedRedis, listener: Listener) -> Path:
+        """The facts file of a node that ran and was stopped."""
+        async with running(directory, redis, listener) as node:
+            await node.until_ready()
+            for i in range(2_000):
+                redis.write(1, "ban-imposed", b"u%d" % i, until_ms=FOREVER_MS)
+            await node.until_word(b"u1999", b"b", "sender-banned")
+        return current_facts(directory)
+
+    async def rebuilt(self, directory: Path, redis: ScriptedRedis, listener: Listener) -> list[str]:
+        async with running(directory, redis, listener) as node:
+            await node.until_ready()
+            assert node.word(b"bad", b"b") == "sender-banned"
+            assert node.word(b"u1999", b"b") == "sender-banned"
+            lines = [line for line in node.logged if "rebuilt" in line["event"]]
+        return [line["problem"] for line in lines]
+
+    async def test_a_sound_file_is_used(
+        self, left: Path, directory: Path, redis: ScriptedRedis, listener: Listener
+    ) -> None:
+        assert await self.rebuilt(directory, redis, listener) == []
+
+    @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.99])
+    async def test_cut_short(
+        self, left: Path, directory: Path, redis: ScriptedRedis, listener: Listener, share: float
+    ) -> None:
+        with left.open("r+b") as file:
+            file.truncate(int(left.stat().st_size * share))
+        assert len(await self.rebuilt(directory, redis, listener)) == 1
+
+    @pytest.mark.parametrize("seed", range(4))
+    async def test_overwritten(
+        self, left: Path, directory: Path, redis: ScriptedRedis, listener: Listener, seed: int
+    ) -> None:
+        size = left.stat().st_size
+        noise = bytes((i * 2654435761 + seed * 97) >> 7 & 0xFF for i in range(size))
+        left.write_bytes(noise)
+        assert len(await self.rebuilt(directory, redis, listener)) == 1
+
+    async def test_pages_overwritten_behind_sound_ones(
+        self, left: Path, directory: Path, redis: ScriptedRedis, listener: Listener
+    ) -> None:
+        with left.open("r+b") as file:
+            file.seek(8_192)
+            file.write(b"\xa5" * (left.stat().st_size - 8_192))
+        assert len(await self.rebuilt(directory, redis, listener)) == 1
+
+    async def test_after_a_power_cut(
+        self, left: Path, directory: Path, redis: ScriptedRedis, listener: Listener, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        FactsFile.open(left).close()  # as a process that was killed leaves it
+        monkeypatch.setattr(writer_module, "boot_id", lambda: b"another boot")
+        problems = await self.rebuilt(directory, redis, listener)
+        assert len(problems) == 1
+        assert "torn" in problems[0]
+
+    async def test_a_current_that_names_nonsense(
+        self, left: Path, directory: Path, redis: ScriptedRedis, listener: Listener
+    ) -> None:
+        (directory / "current").write_text("/etc/passwd\n")
+        assert len(await self.rebuilt(directory, redis, listener)) == 1
+
+    async def test_leftovers_of_a_load_that_was_killed_are_cleared_away(
+        self, left: Path, directory: Path, redis: ScriptedRedis, listener: Listener
+    ) -> None:
+        (directory / "facts-7.loading" / "lists").mkdir(parents=True)
+        FactsFile.create(directory / "facts-7.mdb", 2).close()
+        assert await self.rebuilt(directory, redis, listener) == []
+        assert {path.name for path in directory.glob("facts-*")} == {left.name, f"{left.name}-lock"}
+
+    async def test_another_number_of_partitions_is_loaded_anew_and_served_meanwhile(
+        self, left: Path, directory: Path, listener: Listener
+    ) -> None:
+        other = ScriptedRedis(3)
+        other.write(0, "app-set", app="app")
+        async with running(directory, other, Listener(other)) as node:
+            await node.until_ready()
+            assert node.reader.partitions == 3
+            assert node.reasons() == ["partitions"]
+
+
+class TestRebuild:
+    async def test_asked_for_while_running(self, node: Node, directory: Path, redis: ScriptedRedis) -> None:
+        ask_to_rebuild(directory)
+        await node.until_reloaded(2)
+        assert node.reasons() == ["missing", "asked"]
+        await node.until(lambda: not (directory / "rebuild").exists(), "the request to be cleared")
+        assert redis.snapshots == 2
+
+    async def test_asked_for_while_nobody_runs(self, directory: Path, redis: ScriptedRedis, listener: Listener) -> None:
+        async with running(directory, redis, listener) as node:
+            await node.until_ready()
+        ask_to_rebuild(directory)
+        async with running(directory, redis, listener) as node:
+            await node.until_ready()
+            assert node.reasons() == ["asked"]
+
+    async def test_a_rebuilt_replica_equals_redis(self, node: Node, directory: Path, redis: ScriptedRedis) -> None:
+        redis.write(0, "admitted", b"b", [b"c"], until_ms=9)
+        ask_to_rebuild(directory)
+        await node.until_reloaded(2)
+        await node.stop()
+        file = FactsFile.open(current_facts(directory))
+        assert facts_in(file) == redis.model.facts()
+        file.close()
