@@ -107,10 +107,10 @@ class AppReading:
     def sync(self) -> bool:
         """Look at the App's record if the Replica moved since; False if there is no such App (any more)."""
         if self._moves != self._reading.moves:
-            self._moves = self._reading.moves
             raw = self._reading.read(self._key) or b""
             if raw != self._raw:
                 self._adopt(raw)
+            self._moves = self._reading.moves  # last, so that a record that can't be read is looked at again
         return bool(self._raw)
 
     def _adopt(self, raw: bytes) -> None:
