@@ -53,7 +53,8 @@ class RoleChild(Child):
         with theirs:
             self._channel = ours
             return await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "gate.service.role", self.role, self._order.name),
+                # -P: the code that runs is the one installed, not whatever folder named gate lies where this was started.
+                *(sys.executable, "-P", "-m", "gate.service.role", self.role, self._order.name),
                 stdin=theirs.fileno(),
                 stdout=sys.stderr,
                 process_group=0,

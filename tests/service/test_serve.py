@@ -47,6 +47,11 @@ def test_when_it_says_ready_all_of_it_answers(service: GateService) -> None:
     assert "gate_replica_state 2.0" in page
 
 
+def test_roles_never_import_from_the_working_directory(service: GateService) -> None:
+    arguments = Path(f"/proc/{pid_of(service, 'worker')}/cmdline").read_bytes().split(b"\0")
+    assert arguments[1] == b"-P"
+
+
 def test_what_the_worker_decided_is_counted(service: GateService) -> None:
     service.resp_client().execute_command("GATE.CHECK", "a", "b")
     wait_until(lambda: 'gate_checks_total{verdict="allowed"}' in get(service, "/metrics")[1], 5, "the count of checks")
