@@ -13,6 +13,7 @@ and so that anything else that escapes is known to be a bug.
     │   ├── AppExists
     │   ├── UserDeactivated     the User may not be banned or muted any more; nothing of the call was written
     │   └── ListFull            a list would pass the App's ceiling; nothing was added
+    ├── TokenRefused            a Token is not accepted; `fault` says why in one word
     ├── Unavailable             something that this needs is away; safe to repeat
     │   └── StoreUnavailable    Redis is away; `outcome` says whether the write may still land
     ├── CannotStart             the service can't run here: a port in use, a directory that can't be written
@@ -30,6 +31,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 Outcome = Literal["not-written", "unknown"]
+TokenFault = Literal["malformed", "app-unknown", "forged", "expired", "user-deactivated", "revoked", "user-banned"]
+"""In the order that a Token is checked."""
 
 
 class GateError(Exception):
@@ -88,6 +91,15 @@ class ListFull(Refused):
     def __init__(self, ceiling: int, size: int, adding: int) -> None:
         super().__init__(f"the list holds {size} entries and {adding} more would pass its ceiling of {ceiling}")
         self.ceiling = ceiling
+
+
+class TokenRefused(GateError):
+    """A Token is not accepted. `until_ms` is when a Ban ends that is the only reason, else None. Never holds the Token."""
+
+    def __init__(self, fault: TokenFault, problem: str, until_ms: int | None = None) -> None:
+        super().__init__(problem)
+        self.fault: TokenFault = fault
+        self.until_ms = until_ms
 
 
 class Unavailable(GateError):

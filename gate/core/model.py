@@ -20,6 +20,10 @@ WhitelistSwitch = Literal["per-user", "on", "off"]
 
 DEFAULT_LIST_CEILING = 3_000
 """Entries an owner; RongCloud's documented ceiling on its paid plans."""
+DEVELOPMENT_USER_LIMIT = 100
+"""Users of a development App that sets no limit of its own, as RongCloud."""
+DEFAULT_REACTIVATE_AFTER_S = 3_600
+DEFAULT_AUDIT_DAYS = 90
 
 
 class ListKind(IntEnum):
@@ -35,6 +39,10 @@ class AppFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `secrets` holds one secret, or two during a rotation; the first is the current one. `whitelists` is the App-wide switch:
     "on" or "off" wins over each User's own, "per-user" leaves it to them. `exempt` senders (official accounts) are not
     subject to mutes, whitelists and blacklists.
+
+    `user_limit` counts registered Users and None means what the environment says. `token_keys` are the Token keys (hex, see
+    `token.signing_key`) of secrets that were dropped while their Tokens were to live on. `rate_limits` is calls a second by
+    group of endpoints. `webhook_url` is where results of deactivation and reactivation go, "" for nowhere.
     """
 
     key: str
@@ -50,6 +58,21 @@ class AppFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     utc_offset_minutes: int = 480
     strict_signature: bool = False
     signature_window_s: int = 300
+    user_limit: int | None = None
+    token_ttl_s: int = 0
+    token_keys: tuple[str, ...] = ()
+    close_sessions_on_expire: bool = False
+    reactivate_after_s: int = DEFAULT_REACTIVATE_AFTER_S
+    audit_days: int = DEFAULT_AUDIT_DAYS
+    rate_limits: dict[str, int] = {}
+    webhook_url: str = ""
+
+    @property
+    def most_users(self) -> int | None:
+        """How many Users may be registered; None for any number. Production Apps have no limit."""
+        if self.environment == "production":
+            return None
+        return DEVELOPMENT_USER_LIMIT if self.user_limit is None else self.user_limit
 
 
 class UserFacts(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,139 @@
+"""The Token: what a client shows to prove which User it is, signed with a key that only the App's secret yields.
+
+    "gt1."  base64url, without padding, of  claims  HMAC-SHA-256 of "gt1." and the claims, 32 bytes
+    claims  generation, 4 bytes   minted at, expires at (0: never), ms, 8 bytes each   nonce, 8 bytes
+            length of the App key, 1 byte   App key   User id
+
+A form of its own rather than a JWT: an id may be any 64 bytes, which JSON in base64 stretches past the 256 characters that a
+Token may have; there is no header that names its own algorithm ("none" among them); and nothing is parsed before it is proven.
+
+The signing key is derived from the App's secret, so a leaked one signs Tokens but no requests. Its generation says which of the
+App's secrets a Token was minted under: the App's current ones, and the dropped ones whose keys it keeps (`token_keys`).
+
+Whether a Token is accepted follows from facts that every node has, so `verify` asks no Redis. A Token minted in the same
+millisecond as its User's `tokens_valid_from_ms` is valid, one minted before it is not.
+
+Pure: the caller brings the clock and the nonce. Called by `gate.http` (minting, the client API), the RESP port and the
+WebSocket.
+"""
+
+from __future__ import annotations
+
+import hmac
+import struct
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from typing import NamedTuple
+
+from gate.core.decide import FactsView
+from gate.core.ids import MAX_ID_BYTES
+from gate.core.model import AppFacts, UserFacts
+from gate.errors import TokenRefused
+
+PREFIX = "gt1."
+"""Names the form and its version; also what a scanner for leaked secrets can look for."""
+MAX_TOKEN_CHARS = 256
+"""RongCloud's limit, on which client code relies. The longest of this form has 214."""
+NONCE_BYTES = 8
+
+_KEY_CONTEXT = b"gate token signing key 1"
+_HEAD = struct.Struct(">4sQQ8sB")
+_MAC_BYTES = 32
+_MIN_BYTES = _HEAD.size + 2 + _MAC_BYTES
+_PREFIX = PREFIX.encode()
+
+Lookup = Callable[[str], FactsView | None]
+"""The facts of an App by its key, at this moment; None if there is no such App, or the caller takes no Tokens of it."""
+
+
+class Claims(NamedTuple):
+    """What a Token says. `expires_at_ms` is 0 for a Token that does not expire."""
+
+    app: str
+    user: bytes
+    minted_at_ms: int
+    expires_at_ms: int
+    nonce: bytes
+    generation: bytes
+
+
+def signing_key(secret: str) -> bytes:
+    """The key that signs Tokens under an App's secret; what `token_keys` keeps, as hex, of a secret that was dropped."""
+    return hmac.digest(secret.encode("utf-8", "surrogateescape"), _KEY_CONTEXT, "sha256")
+
+
+def generation_of(key: bytes) -> bytes:
+    """The 4 bytes by which a Token names its signing key."""
+    return sha256(key).digest()[:4]
+
+
+def mint(app: AppFacts, user: bytes, now_ms: int, nonce: bytes) -> str:
+    """A new Token for a User, under the App's current secret and with the App's time to live. `nonce` is 8 random bytes."""
+    expires_at_ms = now_ms + app.token_ttl_s * 1_000 if app.token_ttl_s else 0
+    key = signing_key(app.secrets[0])
+    app_key = app.key.encode()
+    head = _HEAD.pack(generation_of(key), now_ms, expires_at_ms, nonce, len(app_key))
+    claims = head + app_key + user
+    signed = claims + hmac.digest(key, _PREFIX + claims, "sha256")
+    return PREFIX + urlsafe_b64encode(signed).rstrip(b"=").decode()
+
+
+def verify(token: str, lookup: Lookup, now_ms: int) -> Claims:
+    """What a valid Token says; `TokenRefused` for any other, with the first of `TokenFault` that holds."""
+    signed = _decoded(token)
+    claims = _claims(signed[:-_MAC_BYTES])
+    view = lookup(claims.app)
+    if view is None:
+        raise TokenRefused("app-unknown", "the Token is of no App that is served here")
+    if not _is_signed(view.app, claims.generation, signed):
+        raise TokenRefused("forged", "the Token's signature is wrong, or of a secret that was dropped")
+    if 0 < claims.expires_at_ms <= now_ms:
+        raise TokenRefused("expired", "the Token has expired")
+    _check_user(claims, view.user(claims.user), now_ms)
+    return claims
+
+
+def _decoded(token: str) -> bytes:
+    """The bytes behind a Token of exactly this form: one that decodes to the same bytes but is spelled otherwise is refused."""
+    if token.startswith(PREFIX) and len(token) <= MAX_TOKEN_CHARS and token.isascii():
+        text = token[len(PREFIX) :].encode()
+        try:
+            signed = urlsafe_b64decode(text + b"=" * (-len(text) % 4))
+        except ValueError:
+            signed = b""
+        if len(signed) >= _MIN_BYTES and urlsafe_b64encode(signed).rstrip(b"=") == text:
+            return signed
+    raise TokenRefused("malformed", "this is not a Token")
+
+
+def _claims(packed: bytes) -> Claims:
+    generation, minted_at_ms, expires_at_ms, nonce, app_length = _HEAD.unpack_from(packed)
+    app_ends = _HEAD.size + app_length
+    app, user = packed[_HEAD.size : app_ends], packed[app_ends:]
+    if not (app.isascii() and len(app) == app_length and 1 <= len(user) <= MAX_ID_BYTES):
+        raise TokenRefused("malformed", "this is not a Token")
+    return Claims(app.decode(), user, minted_at_ms, expires_at_ms, nonce, generation)
+
+
+def _is_signed(app: AppFacts, generation: bytes, signed: bytes) -> bool:
+    claims, mac = _PREFIX + signed[:-_MAC_BYTES], signed[-_MAC_BYTES:]
+    return any(
+        hmac.compare_digest(hmac.digest(key, claims, "sha256"), mac)
+        for key in _keys(app)
+        if generation_of(key) == generation
+    )
+
+
+def _keys(app: AppFacts) -> Iterator[bytes]:
+    yield from map(signing_key, app.secrets)
+    yield from map(bytes.fromhex, app.token_keys)
+
+
+def _check_user(claims: Claims, facts: UserFacts, now_ms: int) -> None:
+    if facts.deactivated:
+        raise TokenRefused("user-deactivated", "the User is deactivated")
+    if claims.minted_at_ms < facts.tokens_valid_from_ms:
+        raise TokenRefused("revoked", "the Token was revoked")
+    if facts.banned_until_ms > now_ms:
+        raise TokenRefused("user-banned", "the User is banned", facts.banned_until_ms)
