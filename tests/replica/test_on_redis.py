@@ -1,0 +1,304 @@
+"""The replicator on a real server with the real store: the rows of the failure table that concern it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import statistics
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gate.core.model import FOREVER_MS, ListKind
+from gate.core.partition import partition_of
+from gate.errors import StoreUnavailable
+from gate.replica.board import FRESH_GRACE_MS, State
+from gate.replica.layout import current_facts
+from gate.replica.verify import verify
+from gate.replica.writer import FactsFile
+from gate.store.acks import Acknowledger
+from gate.store.keys import log as log_key
+from gate.store.store import Store
+from tests.harness.cable import Cable
+from tests.harness.servers import RedisServer
+from tests.harness.waiting import wait_until
+from tests.replica.node import APP, Node, running
+
+ODD = (b"\x00", b"\r\n", b"a b", b"a:b", b"%s{0}", "😀".encode(), b"\xff\xfe", b"x" * 64)
+
+
+async def ban(store: Store, *users: bytes) -> None:
+    await store.bans.impose(APP, list(users), FOREVER_MS, 1)
+
+
+async def until_writable(store: Store) -> None:
+    """The writer's own connection noticed the restart too."""
+    for _ in range(200):
+        try:
+            return await store.ping()
+        except StoreUnavailable:
+            await asyncio.sleep(0.02)
+    raise AssertionError("the server did not come back")
+
+
+@pytest.fixture
+async def acks(store: Store, redis_node: Node) -> AsyncIterator[Acknowledger]:
+    acks = Acknowledger(store, "node-1")
+    await acks.start()
+    yield acks
+    await acks.aclose()
+
+
+class TestFollowing:
+    async def test_acknowledged_means_effective(self, redis_node: Node, store: Store, acks: Acknowledger) -> None:
+        """Flips: the first verdict after each acknowledgement must be the new one."""
+        for i in range(300):
+            write = store.lists.add if i % 2 == 0 else store.lists.remove
+            rest = (FOREVER_MS, 1, 10) if i % 2 == 0 else (1,)
+            written = await write(APP, ListKind.BLACKLIST, b"b", [b"a"], *rest)  # type: ignore[operator]
+            assert await acks.wait(written) == "all"
+            assert redis_node.word(b"a", b"b") == ("blacklisted" if i % 2 == 0 else "allowed")
+
+    async def test_a_write_reaches_another_node_within_10_ms(
+        self, tmp_path: Path, redis_node: Node, followed: Store, store: Store
+    ) -> None:
+        """The 99th of 100: from the answer to the write, to its effect on a node that did not make it."""
+        async with running(tmp_path / "second", followed.changelog, followed.announcer("node-2")) as second:
+            await redis_node.stop()
+            await second.until_ready()
+            took_ms: list[float] = []
+            for i in range(300):
+                written = await store.bans.impose(APP, [b"u%d" % i], FOREVER_MS, 1)
+                answered = time.perf_counter()
+                while not second.reader.reaches(written.revisions):
+                    await asyncio.sleep(0)
+                took_ms.append((time.perf_counter() - answered) * 1_000)
+                assert second.word(b"u%d" % i, b"b") == "sender-banned"
+        assert statistics.quantiles(took_ms, n=100)[98] <= 10, sorted(took_ms)[-10:]
+
+    async def test_ids_of_every_kind(self, redis_node: Node, store: Store, followed: Store) -> None:
+        for owner in ODD:
+            await store.lists.add(APP, ListKind.BLACKLIST, owner, list(ODD), FOREVER_MS, 1, 100)
+            await store.lists.add(APP, ListKind.WHITELIST, owner, list(ODD[:3]), 1 << 50, 1, 100)
+        await ban(store, *ODD)
+        await store.bans.lift(APP, list(ODD), 1)
+        for owner in ODD:
+            for member in ODD:
+                await redis_node.until_word(member, owner, "blacklisted")
+        assert redis_node.word(b"a", b"b") == "allowed"
+        report = await verify(redis_node.directory, followed.changelog)
+        assert report.equal, report
+        assert report.facts == 1 + len(ODD) * (1 + len(ODD) + 3)
+
+    async def test_a_snapshot_of_the_same_facts_equals_what_was_followed(
+        self, redis_node: Node, store: Store, followed: Store
+    ) -> None:
+        async with store.bulk(APP, 1) as bulk:
+            for i in range(400):
+                members = [b"m%d" % j for j in range(i % 40)]
+                if members:
+                    await bulk.add(ListKind(i % 2), b"o%d" % i, members, FOREVER_MS if i % 3 else 1 << 50)
+                await bulk.ban(b"u%d" % i, FOREVER_MS)
+                await bulk.switch(b"o%d" % i, on=i % 2 == 0)
+            await bulk.flush()
+        await redis_node.until(lambda: redis_node.board.lag == 0, "all of it")
+        report = await verify(redis_node.directory, followed.changelog)
+        assert report.equal, report
+
+
+class TestRedisAway:
+    @pytest.mark.parametrize("how", ["cut", "freeze"])
+    async def test_a_cable_that_is_cut_or_black(self, redis_node: Node, store: Store, cable: Cable, how: str) -> None:
+        await ban(store, b"bad")
+        await redis_node.until_word(b"bad", b"b", "sender-banned")
+        with cable.cut_off() if how == "cut" else cable.frozen():
+            await redis_node.until_state(State.CUT_OFF)
+            await ban(store, b"later")
+            await redis_node.until(lambda: redis_node.board.stale_ms > FRESH_GRACE_MS, "staleness to show")
+            assert redis_node.word(b"bad", b"b") == "sender-banned"
+            assert redis_node.word(b"later", b"b") == "allowed"
+        await redis_node.until_word(b"later", b"b", "sender-banned")
+        await redis_node.until_state(State.CURRENT)
+        assert redis_node.board.reloads == 0
+
+    async def test_a_server_that_hangs(self, redis_node: Node, private_redis: RedisServer) -> None:
+        with private_redis.paused():
+            await redis_node.until_state(State.CUT_OFF)
+            assert redis_node.word(b"a", b"b") == "allowed"
+        await redis_node.until_state(State.CURRENT)
+
+    async def test_a_server_that_is_restarted_with_its_facts(
+        self, redis_node: Node, store: Store, private_redis: RedisServer
+    ) -> None:
+        await ban(store, b"bad")
+        private_redis.restart()
+        await until_writable(store)
+        await ban(store, b"later")
+        await redis_node.until_word(b"later", b"b", "sender-banned")
+        assert redis_node.board.reloads == 0
+
+
+class TestRedisWentBack:
+    async def test_restarted_empty(
+        self, redis_node: Node, store: Store, private_redis: RedisServer, followed: Store
+    ) -> None:
+        await ban(store, b"bad")
+        await redis_node.until_word(b"bad", b"b", "sender-banned")
+        private_redis.restart_empty()
+        await redis_node.until_reloaded(2)
+        assert redis_node.word(b"bad", b"b") == "allowed"
+        await until_writable(store)
+        await ban(store, b"new")
+        await redis_node.until_word(b"new", b"b", "sender-banned")
+        assert (await verify(redis_node.directory, followed.changelog)).equal
+
+    async def test_emptied_behind_an_open_connection(
+        self, redis_node: Node, store: Store, private_redis: RedisServer
+    ) -> None:
+        await ban(store, b"bad")
+        await redis_node.until_word(b"bad", b"b", "sender-banned")
+        private_redis.client.flushall()
+        await redis_node.until_reloaded(2)
+        assert redis_node.word(b"bad", b"b") == "allowed"
+
+    @pytest.mark.parametrize("writes_after", [0, 1, 3, 8])
+    async def test_restored_from_an_older_file(
+        self,
+        redis_node: Node,
+        store: Store,
+        private_redis: RedisServer,
+        tmp_path: Path,
+        cable: Cable,
+        writes_after: int,
+    ) -> None:
+        """Also when new writes have passed our Position by the time we see it again."""
+        await ban(store, b"kept")
+        private_redis.save_copy(tmp_path / "older.rdb")
+        for _ in range(3):
+            await ban(store, b"lost")
+            await store.bans.lift(APP, [b"kept"], 1)
+        await redis_node.until_word(b"lost", b"b", "sender-banned")
+        await redis_node.until_word(b"kept", b"b", "allowed")
+        with cable.cut_off():
+            private_redis.restart_from(tmp_path / "older.rdb")
+            await until_writable(store)
+            for _ in range(writes_after):
+                await ban(store, b"new")
+                await store.mutes.impose(APP, [b"lost"], 5, 1)
+                await store.mutes.impose(APP, [b"kept"], 5, 1)
+        await redis_node.until_reloaded(2)
+        assert redis_node.word(b"lost", b"b") == "allowed"
+        assert redis_node.word(b"kept", b"b") == "sender-banned"
+        assert redis_node.word(b"new", b"b") == ("sender-banned" if writes_after else "allowed")
+
+    async def test_trimmed_past_our_position(
+        self, redis_node: Node, store: Store, private_redis: RedisServer, cable: Cable, followed: Store
+    ) -> None:
+        with cable.cut_off():
+            for _ in range(10):
+                await ban(store, b"bad")
+            partition = partition_of(APP, b"bad", store.partitions)
+            private_redis.client.xtrim(log_key(partition), maxlen=3, approximate=False)
+        await redis_node.until_reloaded(2)
+        assert redis_node.word(b"bad", b"b") == "sender-banned"
+        assert redis_node.reasons()[-1] == "trimmed"
+        assert (await verify(redis_node.directory, followed.changelog)).equal
+
+
+class TestVerify:
+    async def test_it_finds_what_differs(self, redis_node: Node, store: Store, followed: Store) -> None:
+        await store.lists.add(APP, ListKind.BLACKLIST, b"o", [b"x", b"y"], FOREVER_MS, 1, 100)
+        await ban(store, b"bad")
+        await redis_node.until(lambda: redis_node.word(b"bad", b"o") == "sender-banned", "the writes")
+        await redis_node.stop()
+        file = FactsFile.open(current_facts(redis_node.directory))
+        with file.write() as txn:
+            number = txn.number_of(APP)
+            assert number is not None
+            txn.remove_entries(number, ListKind.BLACKLIST, b"o", [b"x"])
+            txn.add_entries(number, ListKind.WHITELIST, b"o", [b"z"], 77)
+        file.close()
+        report = await verify(redis_node.directory, followed.changelog)
+        assert not report.equal
+        assert report.differences == 3
+        assert {(d.fact, d.in_replica, d.in_redis) for d in report.first[1:]} == {
+            ("blacklist of o: x", "", "without end"),
+            ("whitelist of o: z", "until 77", ""),
+        }
+
+    async def test_it_compares_the_same_moment_while_writes_go_on(
+        self, redis_node: Node, store: Store, cable: Cable
+    ) -> None:
+        async def keep_writing() -> None:
+            for i in range(10_000):
+                await ban(store, b"u%d" % i)
+
+        writing = asyncio.create_task(keep_writing())
+        for _ in range(3):
+            second = await Store.connect(cable.url)
+            report = await verify(redis_node.directory, second.changelog)
+            await second.aclose()
+            assert report.equal, report
+        writing.cancel()
+
+    async def test_a_replica_of_another_history(
+        self, redis_node: Node, store: Store, private_redis: RedisServer, followed: Store
+    ) -> None:
+        await redis_node.stop()
+        private_redis.client.flushall()
+        await followed.changelog.prepare()
+        report = await verify(redis_node.directory, followed.changelog)
+        assert not report.equal
+        assert "epoch" in report.problem
+
+
+REPLICATE = """
+import asyncio, sys
+from pathlib import Path
+from gate.replica.replicator import Replicator
+from gate.store.store import Store
+
+async def main():
+    store = await Store.connect(sys.argv[2])
+    await Replicator(Path(sys.argv[1]), store.changelog, store.announcer("killed")).run()
+
+asyncio.run(main())
+"""
+
+
+class TestKilled:
+    async def test_kill_9_in_full_flight_then_catch_up(
+        self, tmp_path: Path, store: Store, private_redis: RedisServer
+    ) -> None:
+        """Whatever moment it is killed at, what it left is whole, is followed on, and ends equal to Redis."""
+        directory = tmp_path / "replica"
+        for round_ in range(4):
+            child = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", REPLICATE, str(directory), private_redis.url, cwd=os.getcwd()
+            )
+            try:
+                await asyncio.to_thread(wait_until, (directory / "current").exists, 20, "the first snapshot")
+                for i in range(150):
+                    await store.lists.add(
+                        APP,
+                        ListKind.BLACKLIST,
+                        b"o%d" % i,
+                        [b"%d-%d" % (round_, j) for j in range(50)],
+                        FOREVER_MS,
+                        1,
+                        1_000,
+                    )
+            finally:
+                child.send_signal(signal.SIGKILL)
+                await child.wait()
+        async with running(directory, store.changelog, store.announcer("node-1")) as node:
+            await node.until_ready()
+            assert node.reasons() == []
+            report = await verify(directory, (second := await Store.connect(private_redis.url)).changelog)
+            await second.aclose()
+            assert report.equal, report
+            assert report.facts > 150 * 200
