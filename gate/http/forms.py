@@ -8,7 +8,6 @@ at. Every refusal is an `InvalidInput` whose `problem` reads on after "The param
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from urllib.parse import unquote_to_bytes
 
 from gate.core.ids import MAX_ID_BYTES
@@ -99,15 +98,6 @@ class Form:
         if not value.isdigit() or len(value) > len(str(most)) or not least <= int(value) <= most:
             raise InvalidInput(name, f"must be a whole number from {least} to {most}, {shown_value(value)} was sent")
         return int(value)
-
-    def choice(self, name: str, words: Sequence[str]) -> str:
-        """One of a few words, required."""
-        value = self.text(name)
-        if value is None:
-            raise InvalidInput(name, "is required")
-        if value not in words:
-            raise InvalidInput(name, f"must be {' or '.join(words)}, {shown_value(value.encode())} was sent")
-        return value
 
 
 def shown_value(value: bytes) -> str:

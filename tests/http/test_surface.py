@@ -194,7 +194,7 @@ async def test_an_empty_body_lacks_its_parameters_and_not_its_data(world: World)
 async def test_a_body_past_its_limit(world: World) -> None:
     reply = await world.user("block.json", b"x" * (MAX_FORM_BYTES + 1))
     assert (reply.status, reply.body["code"]) == (400, 1005)
-    assert reply.body["errorMessage"].startswith("The request body must be at most 262144 bytes")
+    assert reply.body["errorMessage"].startswith("The request body must be at most 262144 bytes, 262145 were announced")
     reply = await world.v1("POST", "check", b" " * (MAX_JSON_BYTES + 1))
     assert (reply.status, reply.body["error"], reply.body["parameter"]) == (413, "too-long", "body")
 
