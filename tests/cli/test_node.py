@@ -9,6 +9,7 @@ from tests.harness.cable import Cable
 from tests.harness.ports import free_port
 from tests.harness.servers import RedisServer
 from tests.harness.service import GateService, Services
+from tests.harness.waiting import wait_until
 
 
 def test_replica_status_verify_and_rebuild(gate: Command) -> None:
@@ -95,6 +96,8 @@ def test_checks_outlive_the_service_and_say_how_old_they_are(start_service: Serv
     gate = Command(service.data)
     gate("ban", "ann", "--permanent")
     service.stop()
+    # Facts as young as the grace count as fresh, and a quick machine checks within it.
+    wait_until(lambda: gate.json("replica", "status")["stale_ms"] > 0, 10, "the facts to count as stale")
     denied = gate("check", "ann", "bob", status=1)
     assert denied.out == "sender-banned\n"
     assert "these facts may be old" in denied.err
