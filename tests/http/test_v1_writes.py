@@ -149,6 +149,7 @@ MANY = [f"u{number}" for number in range(1_001)]
         ("PUT", "whitelist-switch", {"users": ["a"], "on": 1}, "on", "expected `bool`, got `int`"),
         ("GET", "bans?count=0", None, "count", "must be a whole number from 1 to 1000"),
         ("GET", "bans?offset=-1", None, "offset", "must be a whole number from 0"),
+        ("GET", "bans?offset=99001", None, "offset", "must be a whole number from 0 to 99000"),
         ("GET", "blacklist", None, "owner", "is required"),
         ("GET", "blacklist?owner=b&token=zzz", None, "token", "must be the `next`"),
     ],

@@ -24,7 +24,8 @@ MAX_USERS = 1_000
 MAX_REASON_CHARS = 512
 MAX_ACTOR_CHARS = 128
 MAX_PAGE = 1_000
-MAX_OFFSET = 1_000_000
+MAX_OFFSET = 99_000
+"""With a page behind it, the depth to which the store pages: every Partition is asked for that many."""
 
 Family = Callable[[Store], Penalties]
 
