@@ -25,6 +25,8 @@ from gate.wire.connection import STALL_LIMIT_MS, Connection
 BACKLOG = 4_096
 """Connections the kernel may hold while the worker decides: a router fleet reconnecting at once."""
 TICK_S = 1.0
+DRAIN_GRACE_S = 0.05
+"""For so long a worker that drains goes on as before: what was sent to it before it stopped listening has arrived by then."""
 SPARE_DESCRIPTORS = 64
 """Of the process's file limit, kept for LMDB, logs and the loop itself."""
 UNLIMITED = 1 << 20
@@ -115,8 +117,7 @@ class WireServer:
         if self._tick is not None:
             self._tick.cancel()
         self.stop_listening()
-        for _ in range(2):  # the loop reads every socket once more: what has arrived counts as received
-            await asyncio.sleep(0)
+        await asyncio.sleep(min(DRAIN_GRACE_S, timeout_s))
         for connection in list(self._connections):
             connection.drain()
         try:
