@@ -66,16 +66,28 @@ def lag(applied: Sequence[Position], heads: Sequence[Position]) -> int:
     return sum(max(0, head.seq - ours.seq) for ours, head in zip(applied, heads, strict=True))
 
 
-def slices(changes: Mapping[int, Sequence[Change]]) -> Iterator[dict[int, list[Change]]]:
+def slices(changes: Mapping[int, Sequence[Change]]) -> Iterator[dict[int, Sequence[Change]]]:
     """What one read brought, in portions that are each applied in one commit; usually one. Partition 0, Apps, first."""
-    portion: dict[int, list[Change]] = {}
-    weight = 0
+    portion: dict[int, Sequence[Change]] = {}
+    room = MAX_SLICE_WEIGHT
     for partition in sorted(changes):
-        for change in changes[partition]:
-            portion.setdefault(partition, []).append(change)
-            weight += 1 + len(change.members)
-            if weight >= MAX_SLICE_WEIGHT:
+        rest = changes[partition]
+        while rest:
+            count, weight = _fitting(rest, room)
+            portion[partition], rest = rest[:count], rest[count:]
+            room -= weight
+            if rest or room <= 0:
                 yield portion
-                portion, weight = {}, 0
+                portion, room = {}, MAX_SLICE_WEIGHT
     if portion:
         yield portion
+
+
+def _fitting(batch: Sequence[Change], room: int) -> tuple[int, int]:
+    """How many Changes go into a portion with so much room, and what they weigh; at least one."""
+    weight = 0
+    for count, change in enumerate(batch):
+        if weight >= room:
+            return count, weight
+        weight += 1 + len(change.members)
+    return len(batch), weight

@@ -53,13 +53,16 @@ _CORRUPT = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb
 _UNREADABLE = (struct.error, ValueError, IndexError, msgspec.MsgspecError)
 
 
-def check_follows(position: Position, change: Change) -> Position:
-    """The Position after `change`, or `ChangelogBroken` if it isn't the one right behind `position`."""
-    if change.seq != position.seq + 1:
-        raise ChangelogBroken("hole", f"after seq {position.seq} came {change.seq}")
-    if change.previous_write_id != position.tip:
-        raise ChangelogBroken("forked", f"seq {change.seq} follows another write than the one applied before it")
-    return Position(position.epoch, change.seq, change.write_id)
+def check_follows(position: Position, changes: Sequence[Change]) -> Position:
+    """The Position after `changes`, or `ChangelogBroken` if one isn't right behind the one before it."""
+    epoch, seq, tip = position
+    for change in changes:
+        if change.seq != seq + 1:
+            raise ChangelogBroken("hole", f"after seq {seq} came {change.seq}")
+        if change.previous_write_id != tip:
+            raise ChangelogBroken("forked", f"seq {change.seq} follows another write than the one applied before it")
+        seq, tip = change.seq, change.write_id
+    return Position(epoch, seq, tip)
 
 
 class FactsFile:
@@ -117,12 +120,10 @@ class FactsFile:
         moved: dict[int, Position] = {}
         with self.write() as txn:
             for partition, batch in changes.items():
-                position = self._positions[partition]
-                for change in batch:
-                    position = check_follows(position, change)
-                    txn.apply(change)
                 if batch:
-                    moved[partition] = position
+                    position = moved[partition] = check_follows(self._positions[partition], batch)
+                    for change in batch:
+                        txn.apply(change)
                     txn.put(position_key(partition), pack_position(position, now_ms))
         self._moved(moved)
         return moved

@@ -170,23 +170,23 @@ class TestRemovedApps:
 class TestOrder:
     def test_the_next_change_follows(self, changes: Changes) -> None:
         first, second = changes("ban-lifted", b"u"), changes("ban-lifted", b"u")
-        position = check_follows(check_follows(START, first), second)
+        position = check_follows(START, [first, second])
         assert position == Position(EPOCH, 2, second.write_id)
 
     def test_a_hole_is_seen(self, changes: Changes) -> None:
         changes("ban-lifted", b"u")
         with pytest.raises(ChangelogBroken, match="hole"):
-            check_follows(START, changes("ban-lifted", b"u"))
+            check_follows(START, [changes("ban-lifted", b"u")])
 
     def test_a_repetition_is_seen(self, changes: Changes) -> None:
         change = changes("ban-lifted", b"u")
         with pytest.raises(ChangelogBroken, match="hole"):
-            check_follows(Position(EPOCH, 1, change.write_id), change)
+            check_follows(Position(EPOCH, 1, change.write_id), [change])
 
     def test_another_history_of_the_same_numbers_is_seen(self, changes: Changes) -> None:
         changes("ban-lifted", b"u")
         with pytest.raises(ChangelogBroken, match="forked"):
-            check_follows(Position(EPOCH, 1, "another"), changes("ban-lifted", b"u"))
+            check_follows(Position(EPOCH, 1, "another"), [changes("ban-lifted", b"u")])
 
     def test_a_break_leaves_facts_and_positions_as_they_were(self, file: FactsFile, changes: Changes) -> None:
         good = [changes.app_set(), changes("ban-imposed", b"u", until_ms=5)]
