@@ -37,7 +37,7 @@ _SECRET = re.compile(r"[\x21-\x7e]{8,128}")
 _KEY_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 """Without the letters that are mistaken for one another when a key is read out."""
 
-app = typer.Typer(help="Apps: tenants, their secrets and settings.", no_args_is_help=True)
+app = typer.Typer(help="Apps: tenants, their secrets and settings.", no_args_is_help=True, add_completion=False)
 
 _Key = Annotated[str, typer.Argument(metavar="KEY", help="The App's key.")]
 

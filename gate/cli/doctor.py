@@ -37,7 +37,7 @@ def doctor(
 
 
 def _findings(target: Target, http: str, resp: str) -> Iterator[Finding]:
-    yield doctor_local.data_directory(target.data)
+    yield doctor_local.directory(target.data)
     yield doctor_local.disk_space(target.data)
     yield doctor_local.credentials(target.data)
     yield doctor_local.file_limit()

@@ -29,7 +29,7 @@ FEW_FILES = 16_384
 CONNECT_TIMEOUT_S = 1.0
 
 
-def data_directory(data: Path) -> Finding:
+def directory(data: Path) -> Finding:
     """There, ours alone, and writable."""
     subject = f"data directory {data}"
     try:

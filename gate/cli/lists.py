@@ -53,11 +53,18 @@ _Until = Annotated[
 _Limit = Annotated[int, typer.Option("--limit", min=1, help="At most so many rows.")]
 _DEFAULT_LIMIT = 100_000
 
-blacklist = typer.Typer(help="Whose messages an owner refuses.", no_args_is_help=True)
-whitelist = typer.Typer(help="Whose messages alone an owner accepts while the Whitelist is on.", no_args_is_help=True)
+blacklist = typer.Typer(help="Whose messages an owner refuses.", no_args_is_help=True, add_completion=False)
+whitelist = typer.Typer(
+    help="Whose messages alone an owner accepts while the Whitelist is on.", no_args_is_help=True, add_completion=False
+)
 
 
 def _register(noun: typer.Typer, kind: ListKind, name: str) -> None:
+    for verb in (_register_add, _register_remove, _register_list, _register_contains):
+        verb(noun, kind, name)
+
+
+def _register_add(noun: typer.Typer, kind: ListKind, name: str) -> None:
     @noun.command("add", help=f"Put members on OWNER's {name}: all of them or, past the App's ceiling, none.")
     def add(
         owner: _Owner,
@@ -91,6 +98,8 @@ def _register(noun: typer.Typer, kind: ListKind, name: str) -> None:
         document = _document(whose, whom) | {"until": json_moment(until_ms)}
         _print_settled(settled, done, document, as_json)
 
+
+def _register_remove(noun: typer.Typer, kind: ListKind, name: str) -> None:
     @noun.command("remove", help=f"Take members off OWNER's {name}, listed or not.")
     def remove(
         owner: _Owner,
@@ -107,6 +116,8 @@ def _register(noun: typer.Typer, kind: ListKind, name: str) -> None:
         done = f"{counted(len(whom), 'member')} not on the {name} of {shown_id(whose)}"
         _print_settled(settled, done, _document(whose, whom), as_json)
 
+
+def _register_list(noun: typer.Typer, kind: ListKind, name: str) -> None:
     @noun.command("list", help=f"Show OWNER's {name}, the newest entry first.")
     def list_(
         owner: _Owner,
@@ -126,6 +137,8 @@ def _register(noun: typer.Typer, kind: ListKind, name: str) -> None:
         else:
             say(f"the {name} of {shown_id(whose)} is empty")
 
+
+def _register_contains(noun: typer.Typer, kind: ListKind, name: str) -> None:
     @noun.command("contains", help=f"Is each member on OWNER's {name}? Exits 1 unless all are.")
     def contains(
         owner: _Owner,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 LOOK_EVERY_S = 0.05
 DEFAULT_WAIT_S = 60
 
-replica = typer.Typer(help="This node's Replica.", no_args_is_help=True)
+replica = typer.Typer(help="This node's Replica.", no_args_is_help=True, add_completion=False)
 
 
 @replica.command()
