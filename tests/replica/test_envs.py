@@ -1,0 +1,53 @@
+"""One environment a file and process: shared while it is the same file, another once it was made again, closed by the last."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gate.errors import ReplicaForeign, ReplicaMissing
+from gate.replica import envs
+from gate.replica.files import delete_facts
+from gate.replica.writer import FactsFile
+from tests.replica.ledger import Ledger
+
+
+def test_users_of_one_file_share_it_and_the_last_closes(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    path = ledger.file.path
+    (tmp_path / "link.mdb").symlink_to(path.name)
+    first, second = envs.acquire(path), envs.acquire(tmp_path / "link.mdb")
+    assert first is second
+    ledger.close()
+    envs.release(path)
+    assert envs.open_count() == 1
+    envs.release(tmp_path / "link.mdb")
+    assert envs.open_count() == 0
+
+
+def test_a_file_made_again_under_its_name_is_another(tmp_path: Path) -> None:
+    Ledger(tmp_path).close()
+    path = tmp_path / "facts-1.mdb"
+    old = envs.acquire(path)
+    delete_facts(path)
+    with pytest.raises(ReplicaMissing):
+        envs.acquire(path)
+    Ledger(tmp_path).close()
+    new = envs.acquire(path)
+    assert new is not old
+    envs.release(path, old)
+    with new.begin() as txn:
+        assert txn.get(b"Mlayout") is not None, "the new one stays open"
+    envs.release(path, new)
+    assert envs.open_count() == 0
+
+
+def test_a_file_that_is_read_here_cannot_be_written_here(tmp_path: Path) -> None:
+    Ledger(tmp_path).close()
+    path = tmp_path / "facts-1.mdb"
+    envs.acquire(path)
+    with pytest.raises(ReplicaForeign, match="open for reading"):
+        FactsFile.open(path)
+    envs.release(path)
+    assert envs.open_count() == 0
