@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gate.errors import ReplicaForeign, ReplicaMissing
+from gate.errors import ReplicaError, ReplicaMissing
 from gate.replica import envs
 from gate.replica.files import delete_facts
 from gate.replica.writer import FactsFile
@@ -47,7 +47,7 @@ def test_a_file_that_is_read_here_cannot_be_written_here(tmp_path: Path) -> None
     Ledger(tmp_path).close()
     path = tmp_path / "facts-1.mdb"
     envs.acquire(path)
-    with pytest.raises(ReplicaForeign, match="open for reading"):
+    with pytest.raises(ReplicaError, match="open for reading"):
         FactsFile.open(path)
     envs.release(path)
     assert envs.open_count() == 0
