@@ -15,7 +15,8 @@ from gate.core.partition import APPS_PARTITION
 from gate.errors import AppExists, AppUnknown, StoreUnavailable
 from gate.store import keys, scripts
 from gate.store.link import Link, LinkLost, ReplyError
-from gate.store.writing import Step, Writer, Written
+from gate.store.told import changed, created
+from gate.store.writing import Because, Step, Writer, Written
 
 MAX_UPDATE_TRIES = 20
 """Each failed try means that another operator's change went in."""
@@ -29,28 +30,29 @@ class Apps:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
 
-    async def create(self, facts: AppFacts, now_ms: int) -> Written:
+    async def create(self, facts: AppFacts, now_ms: int, why: str = "", by: str = "") -> Written:
         """Write a new App. Raises `AppExists`."""
-        written = await self._put(facts, b"", now_ms)
+        written = await self._put(facts, b"", now_ms, Because(by, why), created(facts))
         if isinstance(written, bytes):
             raise AppExists(f"there is an App with the key {facts.key!r} already")
         return written
 
-    async def put(self, facts: AppFacts, now_ms: int) -> Written:
+    async def put(self, facts: AppFacts, now_ms: int, why: str = "", by: str = "") -> Written:
         """Replace an App, whatever it is now. Raises `AppUnknown`."""
-        written = await self._put(facts, "*", now_ms)
+        written = await self._put(facts, "*", now_ms, Because(by, why), created(facts))
         if isinstance(written, bytes):
             raise _unknown(facts.key)
         return written
 
     async def update(
-        self, app_key: str, mutate: Callable[[AppFacts], AppFacts], now_ms: int
+        self, app_key: str, mutate: Callable[[AppFacts], AppFacts], now_ms: int, why: str = "", by: str = ""
     ) -> tuple[AppFacts, Written]:
         """Replace an App by `mutate` of it, which is called anew if somebody else was quicker. Raises `AppUnknown`."""
         packed = await self._get(app_key)
         for _ in range(MAX_UPDATE_TRIES):
-            facts = mutate(unpack_app(packed))
-            written = await self._put(facts, packed, now_ms)
+            before = unpack_app(packed)
+            facts = mutate(before)
+            written = await self._put(facts, packed, now_ms, Because(by, why), changed(before, facts))
             if not isinstance(written, bytes):
                 return facts, written
             if not written:
@@ -90,9 +92,11 @@ class Apps:
         assert isinstance(packed, bytes)
         return packed
 
-    async def _put(self, facts: AppFacts, present: bytes | Literal["*"], now_ms: int) -> Written | bytes:
-        """What the App is now, as bytes, if that is not `present`."""
-        step = Step(APPS_PARTITION, scripts.APP_PUT, [keys.apps()], [pack_app(facts), present])
+    async def _put(
+        self, facts: AppFacts, present: bytes | Literal["*"], now_ms: int, because: Because, told: bytes
+    ) -> Written | bytes:
+        """What the App is now, as bytes, if that is not `present`. `told` is what the audit says of it."""
+        step = Step(APPS_PARTITION, scripts.APP_PUT, [keys.apps()], [pack_app(facts), present, told], because)
         written, (reply,) = await self._writer.write(checked_app_key(facts.key), [step], now_ms)
         return bytes(reply[1]) if reply[0] == b"differs" else written
 
@@ -101,8 +105,15 @@ class Apps:
         doomed = [
             key
             for partition in range(self._writer.partitions)
-            for key in (keys.bans(partition, app_key), keys.mutes(partition, app_key))
+            for key in (
+                keys.bans(partition, app_key),
+                keys.mutes(partition, app_key),
+                keys.users(partition, app_key),
+                keys.gone(partition, app_key),
+                keys.audit(partition, app_key),
+            )
         ]
+        doomed.append(keys.quota(app_key))
         cursor = b"0"
         while True:
             command = ("SCAN", cursor, "MATCH", keys.app_glob(app_key), "COUNT", SCAN_COUNT)

@@ -13,6 +13,13 @@ that any bytes are safe in it: what precedes it holds no more colons than the pa
     gate:{p}:white-ends:<app>:<id> zset    likewise
     gate:{p}:bans:<app>            zset    User -> until, ms
     gate:{p}:mutes:<app>           zset    User -> until, ms
+    gate:{p}:users:<app>           zset    registered User -> since when, ms
+    gate:{0}:quota:<app>           zset    User that has a place under the App's limit -> when it was reserved, ms
+    gate:{p}:audit:<app>           stream  who did what to whom, and why; an entry's id is its moment
+    gate:{p}:gone:<app>            zset    deactivated User -> since when, ms
+    gate:{p}:jobs                  zset    <app>:<id> whose facts are to be erased -> when that is due, ms
+    gate:{p}:hooks                 stream  results that Apps' webhooks are to hear of
+    gate:{p}:hooks-dead            stream  those that were given up
     gate:{p}:nonce:<app>:<nonce>   string  a signature's nonce that was used; ends by itself
     gate:nodes                     zset    node id -> end of its lease, ms on the server's clock
     gate:applied                   channel what each node has applied
@@ -35,8 +42,11 @@ SCHEMA_VERSION = b"1"
 BANNED_UNTIL, BANNED_WHY, BANNED_BY = b"b", b"bw", b"bb"
 MUTED_UNTIL, MUTED_WHY, MUTED_BY = b"m", b"mw", b"mb"
 DEACTIVATED_AT, REGISTERED_AT = b"d", b"r"
+NAME, PORTRAIT = b"n", b"i"
 WHITELIST_ON = b"w"
 TOKENS_VALID_FROM = b"v"
+OPERATION = b"o"
+"""The operation that deactivated the User, as its answer named it."""
 
 LIST_WORD = {ListKind.BLACKLIST: "black", ListKind.WHITELIST: "white"}
 
@@ -44,9 +54,10 @@ _APP_KEY = r"[A-Za-z0-9_-]{1,32}"
 _USER_KEY = rf"(user|black|black-ends|white|white-ends):({_APP_KEY}):(.{{1,64}})"
 
 PATTERNS: list[str] = [
-    r"gate:\{\d{1,4}\}:(meta|log)",
+    r"gate:\{\d{1,4}\}:(meta|log|jobs|hooks|hooks-dead)",
     r"gate:\{0\}:apps",
-    rf"gate:\{{\d{{1,4}}\}}:(bans|mutes):{_APP_KEY}",
+    rf"gate:\{{\d{{1,4}}\}}:(bans|mutes|users|audit|gone):{_APP_KEY}",
+    rf"gate:\{{0\}}:quota:{_APP_KEY}",
     rf"gate:\{{\d{{1,4}}\}}:{_USER_KEY}",
     rf"gate:\{{\d{{1,4}}\}}:nonce:{_APP_KEY}:.{{1,512}}",
     r"gate:nodes",
@@ -106,6 +117,41 @@ def bans(partition: int, app: str) -> bytes:
 def mutes(partition: int, app: str) -> bytes:
     """A Partition's muted Users of one App, by end."""
     return b"gate:{%d}:mutes:%b" % (partition, app.encode())
+
+
+def users(partition: int, app: str) -> bytes:
+    """A Partition's registered Users of one App, by since when."""
+    return b"gate:{%d}:users:%b" % (partition, app.encode())
+
+
+def quota(app: str) -> bytes:
+    """Users that count against the App's limit, in Partition 0."""
+    return b"gate:{0}:quota:%b" % app.encode()
+
+
+def audit(partition: int, app: str) -> bytes:
+    """What was done to a Partition's Users of one App; in Partition 0 also to the App itself."""
+    return b"gate:{%d}:audit:%b" % (partition, app.encode())
+
+
+def gone(partition: int, app: str) -> bytes:
+    """A Partition's deactivated Users of one App, by since when."""
+    return b"gate:{%d}:gone:%b" % (partition, app.encode())
+
+
+def jobs(partition: int) -> bytes:
+    """Users of a Partition whose facts are to be erased, by when that is due."""
+    return b"gate:{%d}:jobs" % partition
+
+
+def hooks(partition: int) -> bytes:
+    """Results that Apps are to be told."""
+    return b"gate:{%d}:hooks" % partition
+
+
+def dead_hooks(partition: int) -> bytes:
+    """Results that no attempt could deliver."""
+    return b"gate:{%d}:hooks-dead" % partition
 
 
 def app_glob(app: str) -> bytes:

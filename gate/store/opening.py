@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable
 
 from gate.core.partition import APPS_PARTITION, MAX_PARTITIONS
@@ -10,7 +9,7 @@ from gate.errors import InvalidConfig
 from gate.store import keys, scripts
 from gate.store.client import Client
 from gate.store.scripts import Call
-from gate.store.writing import LOG_MAX_ENTRIES
+from gate.store.writing import Step, logged_call
 
 OLDEST_SERVER = (6, 2)
 
@@ -51,9 +50,5 @@ async def refuse_old_server(client: Client) -> None:
 
 def _opening(partition: int, wanted: int) -> Call:
     is_first = partition == APPS_PARTITION
-    return Call(
-        scripts.OPEN,
-        [keys.meta(partition), keys.log(partition)],
-        [0, secrets.token_hex(8), secrets.token_hex(6), LOG_MAX_ENTRIES, "", wanted if is_first else "",
-         keys.SCHEMA_VERSION],
-    )  # fmt: skip
+    step = Step(partition, scripts.OPEN, [], [wanted if is_first else "", keys.SCHEMA_VERSION])
+    return logged_call("", step, now_ms=0)

@@ -28,19 +28,31 @@ _LIVE_NODES = Call(scripts.LIVE_NODES, [keys.NODES], [])
 
 
 class Written(NamedTuple):
-    """What a write answers: where it stands, and the nodes that were live when it was in."""
+    """What a write answers: where it stands, the nodes that were live when it was in, and which run of the server took it."""
 
     revisions: tuple[Revision, ...]
     live_nodes: frozenset[str]
+    server_id: str
+
+
+class Because(NamedTuple):
+    """Who did it, and why, as far as the caller says; for the audit."""
+
+    by: str = ""
+    why: str = ""
 
 
 class Step(NamedTuple):
-    """One script's run in one Partition: its own keys and arguments, behind those that every write has."""
+    """One script's run in one Partition: its own keys and arguments, between those that every write has.
+
+    `because` None keeps the step out of the audit: housekeeping, imports, and what is no decision of anybody.
+    """
 
     partition: int
     script: Script
     keys: Sequence[bytes]
     args: Sequence[bytes | str | int]
+    because: Because | None = None
 
 
 class Writer:
@@ -66,12 +78,7 @@ class Writer:
 
     def call_of(self, app: str, step: Step, now_ms: int) -> Call:
         """The call that runs a step, with the keys and arguments that `lua/lib/append.lua` reads."""
-        partition = step.partition
-        return Call(
-            step.script,
-            [keys.meta(partition), keys.log(partition), *step.keys],
-            [now_ms, secrets.token_hex(8), secrets.token_hex(6), LOG_MAX_ENTRIES, app, *step.args],
-        )
+        return logged_call(app, step, now_ms)
 
     async def write(self, app: str, steps: Sequence[Step], now_ms: int) -> tuple[Written, list[Reply]]:
         """Run the steps; a reply that begins with a word is a refusal, for the caller to judge.
@@ -80,11 +87,23 @@ class Writer:
         """
         calls = [self.call_of(app, step, now_ms) for step in steps]
         *replies, live = await self.client.write(calls, behind=_LIVE_NODES)
-        return Written(revisions_of(steps, replies), frozenset(node.decode() for node in live)), replies
+        nodes = frozenset(node.decode() for node in live)
+        return Written(revisions_of(steps, replies), nodes, self.client.server_id), replies
 
     async def live_nodes(self) -> frozenset[str]:
         """The nodes whose lease has not ended. Raises `StoreUnavailable`."""
         return frozenset(node.decode() for node in await self.client.query(_LIVE_NODES))
+
+
+def logged_call(app: str, step: Step, now_ms: int) -> Call:
+    """The call of a script that includes `lua/lib/append.lua`, with the keys and arguments that it reads."""
+    partition, by, why = step.partition, *(step.because or Because())
+    return Call(
+        step.script,
+        [keys.meta(partition), keys.log(partition), *step.keys, keys.audit(partition, app)],
+        [now_ms, secrets.token_hex(8), secrets.token_hex(6), LOG_MAX_ENTRIES, app, *step.args,
+         "" if step.because is None else "1", by, why],
+    )  # fmt: skip
 
 
 def revisions_of(steps: Sequence[Step], replies: Sequence[Reply]) -> tuple[Revision, ...]:

@@ -2,6 +2,7 @@
 --   KEYS  1 meta  2 log  3 apps
 --   ARGV  1-5 as lib/append.lua  6 the App as JSON
 --         7 what must be there now: '' nothing, '*' an App, otherwise exactly this JSON
+--         8 what changed, as JSON without secrets, for the audit
 --   returns {seq, epoch}, or {'differs', what is there or ''} with nothing written
 -- Atomic: of two operators who change the same App, the second sees that it changed and reads again.
 --!include append
@@ -10,6 +11,6 @@ if present ~= ARGV[7] and not (ARGV[7] == '*' and present ~= '') then
   return {'differs', present}
 end
 open_log()
-append('app-set', {'v', ARGV[6]})
+append('app-set', {'v', ARGV[6]}, {'v', ARGV[8]})
 redis.call('HSET', KEYS[3], app, ARGV[6])
 return close_log()

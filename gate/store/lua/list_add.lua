@@ -81,7 +81,7 @@ if not fits then
 end
 
 local function add(group)
-  take_off(ARGV[7], group.owner, group.entries, group.ends, group.ended)
+  take_off(ARGV[7], group.owner, group.entries, group.ends, group.ended, false)
   local is_timed = group.ends_at ~= ARGV[9]
   for number, chunk in ipairs(group.chunks) do
     append(ARGV[6], {'u', group.owner, 'e', group.ends_at, 'm', chunk})

@@ -4,10 +4,15 @@
 -- and   ARGV[1] now, ms             ARGV[2] epoch to take if there is none, 16 hex
 --       ARGV[3] write id, first 12 of 16 hex         ARGV[4] about how many entries the log keeps
 --       ARGV[5] App key
+-- Behind its own keys and arguments the writer puts what every write has, which is taken off here, so that a script counts
+-- its own by #KEYS and #ARGV: the last key is the App's audit stream; the last arguments are '1' to audit the Changes (or
+-- ''), who did it, and why.
 -- It calls open_log() once every check has passed, append() for each Change, then changes its state, and returns
 -- close_log(): {seq, epoch}. Appending comes before any change of state, so that a log that refuses an entry (out of
 -- memory, disk full, read-only) leaves nothing half-written.
 
+local why, by, is_audited = table.remove(ARGV), table.remove(ARGV), table.remove(ARGV) == '1'
+local audit_stream = table.remove(KEYS)
 local now = tonumber(ARGV[1])
 local app = ARGV[5]
 local epoch, seq, tip
@@ -32,14 +37,23 @@ local function open_log()
   end
 end
 
--- `fields` are those of gate/core/changes.py after k t w p a: a flat list of names and values.
-local function append(kind, fields)
+-- Writes what was done, to whom, by whom and why. Its moment is its id, on the server's clock.
+local function audit(kind, fields)
+  redis.call('XADD', audit_stream, '*', 'k', kind, 'by', by, 'why', why, unpack(fields))
+end
+
+-- `fields` are those of gate/core/changes.py after k t w p a: a flat list of names and values. The audit shows the same,
+-- unless `shown` gives others; false keeps what happened by itself out of it.
+local function append(kind, fields, shown)
   seq = seq + 1
   local id = ARGV[3] .. string.format('%04x', appended % 65536)
   appended = appended + 1
   redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], whole(seq) .. '-0',
     'k', kind, 't', ARGV[1], 'w', id, 'p', tip, 'a', app, unpack(fields))
   tip = id
+  if is_audited and shown ~= false then
+    audit(kind, shown or fields)
+  end
 end
 
 local function close_log()
