@@ -8,10 +8,13 @@ and so that anything else that escapes is known to be a bug.
     │   └── InvalidConfig       the same for options and environment, all mistakes at once
     ├── ProtocolError           bytes on the RESP port that are not RESP
     ├── NotFound                an App, User or other thing that does not exist
-    │   └── AppUnknown
+    │   ├── AppUnknown
+    │   └── UserUnknown         nobody is registered under this id
     ├── Refused                 well-formed, but the state forbids it
     │   ├── AppExists
-    │   ├── UserDeactivated     the User may not be banned or muted any more; nothing of the call was written
+    │   ├── UserDeactivated     what was asked is not for deactivated Users; nothing of the call was written
+    │   ├── UserLimitReached    the App has as many Users as it may
+    │   ├── NotInProduction     only development Apps may do this
     │   └── ListFull            a list would pass the App's ceiling; nothing was added
     ├── TokenRefused            a Token is not accepted; `fault` says why in one word
     ├── Unavailable             something that this needs is away; safe to repeat
@@ -68,6 +71,14 @@ class AppUnknown(NotFound):
     """No App has this key."""
 
 
+class UserUnknown(NotFound):
+    """Nobody is registered under this id."""
+
+    def __init__(self, user: bytes) -> None:
+        super().__init__(f"no User is registered as {user.decode('utf-8', 'backslashreplace')!r}")
+        self.user = user
+
+
 class Refused(GateError):
     """The request is well-formed, but the present state forbids it."""
 
@@ -83,6 +94,18 @@ class UserDeactivated(Refused):
         named = ", ".join(user.decode("utf-8", "backslashreplace") for user in users[:10])
         super().__init__(f"deactivated: {named}")
         self.users = list(users)
+
+
+class UserLimitReached(Refused):
+    """The App has as many registered Users as it may."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the App may have {limit} registered Users, and has them")
+        self.limit = limit
+
+
+class NotInProduction(Refused):
+    """Only development Apps may do this."""
 
 
 class ListFull(Refused):

@@ -60,6 +60,12 @@ APP_REMOVE = load_script("app_remove")
 IMPOSE = load_script("impose")
 LIFT = load_script("lift")
 USER_SET = load_script("user_set")
+REGISTER = load_script("register")
+REFRESH = load_script("refresh")
+REVOKE_TOKENS = load_script("revoke_tokens")
+ERASE = load_script("erase")
+QUOTA_RESERVE = load_script("quota_reserve")
+QUOTA_RELEASE = load_script("quota_release")
 LIST_ADD = load_script("list_add")
 LIST_REMOVE = load_script("list_remove")
 LIST_PAGE = load_script("list_page")
@@ -72,4 +78,5 @@ SWEEP_LIST = load_script("sweep_list")
 ALL = (
     OPEN, APP_PUT, APP_REMOVE, IMPOSE, LIFT, USER_SET, LIST_ADD, LIST_REMOVE, LIST_PAGE, LEASE, LIVE_NODES,
     NONCE_SPEND, SWEEP_RESTRAINTS, SWEEP_LIST,
+    REGISTER, REFRESH, REVOKE_TOKENS, ERASE, QUOTA_RESERVE, QUOTA_RELEASE,
 )  # fmt: skip
