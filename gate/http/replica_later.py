@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from gate.core.revision import Position, Revision
+from gate.core.token import Claims
 from gate.http.ports import AppView, Board, Replica
 
 
@@ -27,6 +28,10 @@ class ReplicaLater:
     def app(self, app_key: str, /) -> AppView | None:
         """As the Replica."""
         return self._replica().app(app_key)
+
+    def verify_token(self, shown: str, now_ms: int, /) -> Claims:
+        """As the Replica."""
+        return self._replica().verify_token(shown, now_ms)
 
     def applied(self, partition: int, /) -> Position | None:
         """As the Replica."""

@@ -14,8 +14,9 @@ from types import TracebackType
 from typing import NamedTuple
 
 from gate.clock import monotonic_ms, wall_ms
+from gate.core import token
 from gate.core.ids import app_key, user_id
-from gate.core.model import AppFacts
+from gate.core.model import AppFacts, ListKind, UserFacts
 from gate.core.revision import Position, Revision
 from gate.core.verdict import Verdict, Word
 from gate.errors import AppUnknown, GateError, ReplicaError, ReplicaMissing
@@ -66,6 +67,11 @@ class NodeReplica:
         with _Bracket(self._reading) as reading:
             found = reading.app(key)
             return None if found is None else AppView(key, found.app, reading)
+
+    def verify_token(self, shown: str, now_ms: int) -> token.Claims:
+        """What a valid Token says, by the facts of one commit; `TokenRefused` for any other."""
+        with _Bracket(self._reading) as reading:
+            return token.verify(shown, reading.app, now_ms)
 
     def applied(self, partition: int) -> Position | None:
         """How far this Replica is in a Partition's Changelog."""
@@ -140,6 +146,16 @@ class AppView:
         """Every rule with its facts, and the Revisions the answer rests on."""
         with _Bracket(self._reading) as reading:
             return _explained(reading, self._key, sender, recipient)
+
+    def user(self, user: bytes) -> UserFacts:
+        """What is known of one User."""
+        with _Bracket(self._reading) as reading:
+            return _app(reading, self._key).user(user)
+
+    def entry_until_ms(self, kind: ListKind, owner: bytes, member: bytes) -> int:
+        """When the entry ends (`FOREVER_MS`: never), or 0 if there is none. One that has ended may still be found."""
+        with _Bracket(self._reading) as reading:
+            return _app(reading, self._key).entry_until_ms(kind, owner, member)
 
 
 class Replica:
