@@ -9,6 +9,8 @@ still land. The first row that fits an error wins, so a row stands above the row
     400   1005  too-long (413)      a value or the body is longer than its limit
     400   1002  unauthorized (401)  no App has this key
     401   1004  unauthorized        the signature, or key and secret, are wrong
+    403   2007  user-limit          the App has as many registered Users as it may
+    401   1007  refused (409)       only development Apps may do this
     400   1002  list-full (409)     the list would pass its ceiling; nothing was added
     400   1002  refused (409)       the state forbids it, such as banning a deactivated User
     404   404   not-found           no such endpoint, or no such thing
@@ -22,17 +24,21 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from gate.core.ids import shown
 from gate.errors import (
     AppUnknown,
     GateError,
     InvalidInput,
     ListFull,
     NotFound,
+    NotInProduction,
     Refused,
     ReplicaError,
     Stale,
     StoreUnavailable,
     Unavailable,
+    UserLimitReached,
+    UserUnknown,
 )
 from gate.http.forms import TooLong
 
@@ -78,6 +84,8 @@ _CODES: tuple[tuple[type[GateError], int, int], ...] = (
     (MethodWrong, 405, 405),
     (InvalidInput, 400, 1002),
     (NotFound, 400, 1002),
+    (UserLimitReached, 403, 2007),
+    (NotInProduction, 401, 1007),
     (Refused, 400, 1002),
     (Stale, 503, 1000),
     (Unavailable, 503, 1000),
@@ -93,6 +101,7 @@ _WORDS: tuple[tuple[type[GateError], int, str], ...] = (
     (InvalidInput, 400, "invalid"),
     (NotFound, 404, "not-found"),
     (ListFull, 409, "list-full"),
+    (UserLimitReached, 403, "user-limit"),
     (Refused, 409, "refused"),
     (MinimumUnmet, 409, "stale"),
     (Stale, 503, "stale"),
@@ -126,6 +135,8 @@ def v1_problem(fault: GateError, path: str) -> Problem:
 def _rongcloud_message(fault: GateError) -> str:
     if isinstance(fault, AppUnknown):
         return "invalid App-Key."
+    if isinstance(fault, UserUnknown):
+        return f"userId<{shown(fault.user)}> is not exist."
     if isinstance(fault, InvalidInput):
         subject = "The request body" if fault.parameter == "body" else f"The parameter {fault.parameter}"
         return f"{subject} {fault.problem}."

@@ -88,6 +88,11 @@ class Form:
             raise InvalidInput(name, f"must be given 1 to {most} times, {len(values)} were sent")
         return list(dict.fromkeys(_text_id(name, value) for value in values))
 
+    def joined_users(self, name: str, most: int) -> list[bytes]:
+        """As `users`, where each field may also hold several ids with commas between them, as some SDKs send them."""
+        parts = [part for value in self._fields.get(name, ()) for part in value.split(b",") if part]
+        return Form({name: parts}).users(name, most)
+
     def whole(self, name: str, least: int, most: int, default: int | None = None) -> int:
         """A whole number within bounds; required unless there is a default."""
         value = self.one(name)

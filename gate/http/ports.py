@@ -11,11 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from gate.clock import wall_ms
-from gate.core.model import AppFacts, ListKind
+from gate.core.model import AppFacts, ListKind, UserFacts
 from gate.core.revision import Position, Revision
+from gate.core.token import Claims
 from gate.core.verdict import Verdict, Word
+from gate.http.nobody_online import NobodyOnline
 from gate.http.options import HttpOptions
-from gate.store.writing import Written
+from gate.store.users import Enrolment, Profile
+from gate.store.writing import Because, Written
 
 Applied = Literal["all", "node", "pending"]
 
@@ -58,6 +61,14 @@ class AppView(Protocol):
         """Every rule with the facts it looked at, fit for JSON."""
         ...
 
+    def user(self, user: bytes, /) -> UserFacts:
+        """What is known of one User; `NO_FACTS` if nothing is."""
+        ...
+
+    def entry_until_ms(self, kind: ListKind, owner: bytes, member: bytes, /) -> int:
+        """When the entry ends (`FOREVER_MS`: never), or 0 if there is none. One that has ended may still be found."""
+        ...
+
 
 class Replica(Protocol):
     """This node's copy of the facts; synchronous. Methods raise `ReplicaError` while there is none."""
@@ -69,6 +80,10 @@ class Replica(Protocol):
 
     def app(self, app_key: str, /) -> AppView | None:
         """The App at its newest committed facts, or None if there is no such App."""
+        ...
+
+    def verify_token(self, shown: str, now_ms: int, /) -> Claims:
+        """What a valid Token says; `TokenRefused` for any other."""
         ...
 
     def applied(self, partition: int, /) -> Position | None:
@@ -127,6 +142,54 @@ class Penalties(Protocol):
         """Those in force, the latest end first."""
         ...
 
+    async def count(self, app_key: str, now_ms: int) -> int:
+        """How many are in force."""
+        ...
+
+
+class Users(Protocol):
+    """Who is registered, and as what."""
+
+    async def enrol(
+        self, app: AppFacts, user: bytes, now_ms: int, name: str | None = None, portrait: str | None = None
+    ) -> Enrolment:
+        """Register unless registered; a name or portrait that is told replaces the old one."""
+        ...
+
+    async def refresh(self, app_key: str, user: bytes, name: str | None, portrait: str | None) -> None:
+        """Change a registered User's name or portrait; None leaves it."""
+        ...
+
+    async def profiles(self, app_key: str, users: Sequence[bytes]) -> Sequence[Profile | None]:
+        """Each User's profile; None for one that is not registered."""
+        ...
+
+    async def page(self, app_key: str, offset: int, count: int, *, newest_first: bool = False) -> Sequence[Profile]:
+        """Registered Users in the order of their registration."""
+        ...
+
+    async def count(self, app_key: str) -> int:
+        """How many Users are registered."""
+        ...
+
+    async def erase(self, app_key: str, users: Sequence[bytes], now_ms: int, because: Because = ...) -> Written:
+        """Delete Users with everything of their own."""
+        ...
+
+    async def revoke_tokens(
+        self, app_key: str, users: Sequence[bytes], before_ms: int, now_ms: int, because: Because = ...
+    ) -> Written:
+        """Refuse Tokens minted before a moment."""
+        ...
+
+
+class Presence(Protocol):
+    """Who has a Session now."""
+
+    async def is_online(self, app_key: str, user: bytes) -> bool:
+        """Whether the User has at least one."""
+        ...
+
 
 class Lists(Protocol):
     """Blacklists, Whitelists and the switch between them."""
@@ -177,6 +240,8 @@ class Store(Protocol):
     """Redis, behind one method a noun."""
 
     @property
+    def users(self) -> Users: ...
+    @property
     def bans(self) -> Penalties: ...
     @property
     def mutes(self) -> Penalties: ...
@@ -209,6 +274,7 @@ class Deps:
     replica: Replica
     store: Store
     acks: Acknowledger
+    presence: Presence = field(default_factory=NobodyOnline)
     options: HttpOptions = field(default_factory=HttpOptions)
     roles_missing: Callable[[], list[str]] = _nothing_missing
     """Names of the roles on this node that do not answer."""

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import NamedTuple
 
-from gate.core.model import FOREVER_MS, ListKind
+from gate.core.model import FOREVER_MS, AppFacts, ListKind
 from gate.core.revision import Revision
 from gate.errors import StoreUnavailable
 from gate.store.bans import Bans
@@ -26,7 +26,7 @@ from gate.store.link import Link, LinkLost, Reply
 from gate.store.lists import Group, Lists, refusals
 from gate.store.mutes import Mutes
 from gate.store.restraints import Restraint, Restraints
-from gate.store.users import Users
+from gate.store.users import Registration, Users
 from gate.store.writing import Step, Writer, Written, revisions_of
 
 FACTS_A_SCRIPT = 1_000
@@ -71,7 +71,7 @@ class BulkWriter:
         self._groups: dict[tuple[ListKind, int], list[Group]] = {}
         self._group_sizes: dict[tuple[ListKind, int], int] = {}
         self._switched: dict[int, dict[bytes, bool]] = {}
-        self._registered: dict[int, dict[bytes, None]] = {}
+        self._registered: dict[int, dict[bytes, Registration]] = {}
         self._ready: list[tuple[Step, Callable[[Reply], None]]] = []
         self._under_way: deque[asyncio.Task[None]] = deque()
         self._newest: dict[int, Revision] = {}
@@ -81,6 +81,10 @@ class BulkWriter:
     async def __aenter__(self) -> BulkWriter:
         self._link = await self._writer.client.open_dedicated()
         return self
+
+    @property
+    def _server_id(self) -> str:
+        return self._link.server_id if self._link is not None else ""
 
     async def __aexit__(
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
@@ -124,15 +128,21 @@ class BulkWriter:
             self._emit_switches(partition)
             await self._send_if_due()
 
-    async def register(self, user: bytes) -> None:
-        """Make a User exist."""
+    async def register(
+        self, user: bytes, name: str | None = None, portrait: str | None = None, at_ms: int | None = None
+    ) -> None:
+        """Make a User exist, since a moment (now if not told); a name or portrait of None leaves what there is."""
         self._facts += 1
         partition = self._writer.partition_of(self._app, user)
         registered = self._registered.setdefault(partition, {})
-        registered[user] = None
+        registered[user] = Registration(user, self._now_ms if at_ms is None else at_ms, name, portrait)
         if len(registered) >= FACTS_A_SCRIPT:
             self._emit_registrations(partition)
             await self._send_if_due()
+
+    async def reserve(self, app: AppFacts, users: Sequence[bytes]) -> list[bytes]:
+        """Places for Users to register, where the App has a limit; those that found none, and should be left out."""
+        return await self._users.quota.reserve_all(app, users, self._now_ms)
 
     async def flush(self) -> BulkResult:
         """Send all that is gathered, and wait until everything is in."""
@@ -149,7 +159,7 @@ class BulkWriter:
         while self._under_way:
             await self._under_way.popleft()
         revisions = tuple(self._newest[partition] for partition in sorted(self._newest))
-        return BulkResult(self._facts, Written(revisions, await self._writer.live_nodes()), list(self._full))
+        return BulkResult(self._facts, Written(revisions, await self._writer.live_nodes(), self._server_id), list(self._full))
 
     async def _restrain(self, noun: str, restraint: Restraint) -> None:
         self._facts += 1
@@ -182,7 +192,8 @@ class BulkWriter:
                 self._emit(self._lists.switching(self._app, partition, users, on))
 
     def _emit_registrations(self, partition: int) -> None:
-        self._emit(self._users.registering(partition, self._app, list(self._registered.pop(partition)), self._now_ms))
+        registered = list(self._registered.pop(partition).values())
+        self._emit(self._users.registering(partition, self._app, registered, refuse_deactivated=False))
 
     def _emit(self, step: Step, on_reply: Callable[[Reply], None] = lambda reply: None) -> None:
         self._ready.append((step, on_reply))

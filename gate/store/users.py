@@ -1,13 +1,21 @@
-"""Facts of Users that no other noun owns: registered, deactivated, since when Tokens are valid."""
+"""Users: registering them, their profiles, deleting them, and the facts that no other noun owns.
+
+A name and a portrait bear on no verdict: they lie in Redis only, and changing them costs neither a Change nor a wait.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from gate.core.model import ListKind, UserFacts
+from gate.core.model import AppFacts, ListKind, UserFacts
+from gate.errors import UserDeactivated, UserUnknown
 from gate.store import keys, scripts
-from gate.store.link import Command
-from gate.store.writing import Step, Writer, Written
+from gate.store.link import Command, Reply
+from gate.store.quota import Quota
+from gate.store.roll import Roll, Row
+from gate.store.scripts import Call
+from gate.store.writing import Because, Step, Writer, Written
 
 FACT_FIELDS = (
     keys.REGISTERED_AT,
@@ -24,15 +32,142 @@ _Field = tuple[bytes, str | int]
 """A field of a User's hash and its new value, "" to drop it."""
 
 
+UNSAID = Because()
+
+
+class Registration(NamedTuple):
+    """A User to register. A name or portrait of None leaves what there is."""
+
+    user: bytes
+    at_ms: int
+    name: str | None = None
+    portrait: str | None = None
+
+
+class Profile(NamedTuple):
+    """What is known of a registered User for people; "" where nothing was told."""
+
+    user: bytes
+    registered_at_ms: int
+    name: str
+    portrait: str
+
+
+class Enrolment(NamedTuple):
+    """A User that may have a Token. `written` is None if nothing changed that a verdict asks for."""
+
+    written: Written | None
+    mint_at_ms: int
+    """When its Token is to count as minted: now, but not before the deletion of an earlier User of this id."""
+
+
 class Users:
     """Writes and reads Users' facts. Every method raises `StoreUnavailable`."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
+        self.quota = Quota(writer)
+
+    async def enrol(
+        self, app: AppFacts, user: bytes, now_ms: int, name: str | None = None, portrait: str | None = None
+    ) -> Enrolment:
+        """Register a User unless it is; a name or portrait that is told replaces the old one.
+
+        Costs one look where the User is registered and nothing changes. Raises `UserDeactivated`, `UserLimitReached`.
+        """
+        facts = keys.user(self._writer.partition_of(app.key, user), app.key, user)
+        asked = (keys.REGISTERED_AT, keys.DEACTIVATED_AT, keys.NAME, keys.PORTRAIT, keys.TOKENS_VALID_FROM)
+        ((registered_at, deactivated_at, old_name, old_portrait, valid_from),) = await self._writer.client.read(
+            ("HMGET", facts, *asked)
+        )
+        if deactivated_at is not None:
+            raise UserDeactivated([user])
+        if registered_at is None:
+            await self.quota.reserve(app, user, now_ms)
+            written = await self.register_all(app.key, [Registration(user, now_ms, name, portrait)], now_ms)
+            return Enrolment(written, max(now_ms, int(valid_from or 0)))
+        if _is_news(name, old_name) or _is_news(portrait, old_portrait):
+            await self.refresh(app.key, user, name, portrait)
+        return Enrolment(None, now_ms)
 
     async def register(self, app_key: str, users: Sequence[bytes], now_ms: int) -> Written:
-        """Users exist from now on; those that did already do still."""
-        return await self._set(app_key, users, now_ms, "user-registered", "1", (keys.REGISTERED_AT, now_ms))
+        """Users exist from now on; those that did already do still. The App's limit is the caller's to ask for."""
+        return await self.register_all(app_key, [Registration(user, now_ms) for user in users], now_ms)
+
+    async def register_all(
+        self, app_key: str, registrations: Sequence[Registration], now_ms: int, *, refuse_deactivated: bool = True
+    ) -> Written:
+        """As `register`, with profiles. Raises `UserDeactivated`; then none of that User's Partition was registered."""
+        by_user = {registration.user: registration for registration in registrations}
+        steps = [
+            self.registering(
+                partition, app_key, [by_user[user] for user in group], refuse_deactivated=refuse_deactivated
+            )
+            for partition, group in self._writer.by_partition(app_key, by_user).items()
+        ]
+        written, replies = await self._writer.write(app_key, steps, now_ms)
+        _refuse_deactivated(replies)
+        return written
+
+    def registering(
+        self, partition: int, app_key: str, group: Sequence[Registration], *, refuse_deactivated: bool
+    ) -> Step:
+        """The step that registers Users of one Partition; also what an import sends."""
+        args: list[bytes | str | int] = [int(refuse_deactivated)]
+        for user, at_ms, name, portrait in group:
+            args += (user, at_ms, _told(name), _told(portrait))
+        facts = [keys.user(partition, app_key, registration.user) for registration in group]
+        return Step(partition, scripts.REGISTER, [keys.users(partition, app_key), *facts], args)
+
+    async def refresh(self, app_key: str, user: bytes, name: str | None, portrait: str | None) -> None:
+        """Change a registered User's name or portrait; None leaves it. Raises `UserUnknown`, `UserDeactivated`."""
+        facts = keys.user(self._writer.partition_of(app_key, user), app_key, user)
+        (word,) = await self._writer.client.write([Call(scripts.REFRESH, [facts], [_told(name), _told(portrait)])])
+        if word == b"unknown":
+            raise UserUnknown(user)
+        if word == b"deactivated":
+            raise UserDeactivated([user])
+
+    async def profiles(self, app_key: str, users: Sequence[bytes]) -> list[Profile | None]:
+        """Each User's profile; None for one that is not registered."""
+        asked: list[Command] = [
+            (
+                "HMGET",
+                keys.user(self._writer.partition_of(app_key, user), app_key, user),
+                keys.REGISTERED_AT,
+                keys.NAME,
+                keys.PORTRAIT,
+            )
+            for user in users
+        ]
+        replies = await self._writer.client.read(*asked) if asked else []
+        return [
+            None if at_ms is None else Profile(user, int(at_ms), (name or b"").decode(), (portrait or b"").decode())
+            for user, (at_ms, name, portrait) in zip(users, replies, strict=True)
+        ]
+
+    async def page(self, app_key: str, offset: int, count: int, *, newest_first: bool = False) -> list[Profile]:
+        """Registered Users in the order of their registration. One that is deleted meanwhile is left out."""
+        rows: list[Row] = await self._roll(app_key, newest_first).page(offset, count)
+        return [one for one in await self.profiles(app_key, [user for user, _ in rows]) if one is not None]
+
+    async def count(self, app_key: str) -> int:
+        """How many Users are registered."""
+        return await self._roll(app_key, newest_first=False).count()
+
+    async def erase(self, app_key: str, users: Sequence[bytes], now_ms: int, because: Because = UNSAID) -> Written:
+        """Delete Users, registered or not: everything of their own, and their places under the App's limit.
+
+        Their Tokens are revoked. Raises `UserDeactivated`; then nothing of that User's Partition was deleted.
+        """
+        steps = [
+            self._erasing(partition, app_key, group, now_ms + 1, because)
+            for partition, group in self._writer.by_partition(app_key, users).items()
+        ]
+        written, replies = await self._writer.write(app_key, steps, now_ms)
+        _refuse_deactivated(replies)
+        await self.quota.release(app_key, list(users))
+        return written
 
     async def deactivate(self, app_key: str, users: Sequence[bytes], now_ms: int) -> Written:
         """Users may neither send nor be sent to."""
@@ -42,9 +177,21 @@ class Users:
         """As if never deactivated."""
         return await self._set(app_key, users, now_ms, "user-reactivated", "", (keys.DEACTIVATED_AT, ""))
 
-    async def revoke_tokens(self, app_key: str, users: Sequence[bytes], before_ms: int, now_ms: int) -> Written:
-        """Tokens minted before a moment are no longer valid."""
-        return await self._set(app_key, users, now_ms, "tokens-revoked", before_ms, (keys.TOKENS_VALID_FROM, before_ms))
+    async def revoke_tokens(
+        self, app_key: str, users: Sequence[bytes], before_ms: int, now_ms: int, because: Because = UNSAID
+    ) -> Written:
+        """Tokens minted before a moment are no longer valid; those revoked earlier stay so."""
+        steps = [
+            Step(
+                partition,
+                scripts.REVOKE_TOKENS,
+                [keys.user(partition, app_key, user) for user in group],
+                [before_ms, *group],
+                because,
+            )
+            for partition, group in self._writer.by_partition(app_key, users).items()
+        ]
+        return (await self._writer.write(app_key, steps, now_ms))[0]
 
     async def facts(self, app_key: str, users: Sequence[bytes]) -> list[UserFacts]:
         """Each User's facts as stored: an end that has passed shows, entries that have ended count in the sizes."""
@@ -59,9 +206,18 @@ class Users:
             for fields, black, white in zip(replies[::3], replies[1::3], replies[2::3], strict=True)
         ]
 
-    def registering(self, partition: int, app_key: str, users: Sequence[bytes], now_ms: int) -> Step:
-        """The step that registers Users of one Partition; also what an import sends."""
-        return _setting(partition, app_key, users, "user-registered", "1", (keys.REGISTERED_AT, now_ms))
+    def _roll(self, app_key: str, newest_first: bool) -> Roll:
+        return Roll(self._writer.client, self._writer.partitions, app_key, newest_first=newest_first)
+
+    def _erasing(
+        self, partition: int, app_key: str, users: Sequence[bytes], valid_from_ms: int, because: Because
+    ) -> Step:
+        own = [keys.users(partition, app_key), keys.bans(partition, app_key), keys.mutes(partition, app_key)]
+        for user in users:
+            own.append(keys.user(partition, app_key, user))
+            for kind in ListKind:
+                own += (keys.entries(partition, kind, app_key, user), keys.ends(partition, kind, app_key, user))
+        return Step(partition, scripts.ERASE, own, [valid_from_ms, *users], because)
 
     async def _set(
         self, app_key: str, users: Sequence[bytes], now_ms: int, kind: str, change_value: str | int, field: _Field
@@ -78,6 +234,20 @@ def _setting(
 ) -> Step:
     facts = [keys.user(partition, app_key, user) for user in users]
     return Step(partition, scripts.USER_SET, facts, [kind, change_value, *field, *users])
+
+
+def _told(text: str | None) -> str:
+    """A name or portrait as scripts take it: "" for one that was not told."""
+    return "" if text is None else "=" + text
+
+
+def _is_news(told: str | None, known: bytes | None) -> bool:
+    return told is not None and told.encode() != (known or b"")
+
+
+def _refuse_deactivated(replies: Sequence[Reply]) -> None:
+    if deactivated := [user for reply in replies if reply[0] == b"deactivated" for user in reply[1:]]:
+        raise UserDeactivated(deactivated)
 
 
 def facts_of(fields: Sequence[bytes | None], blacklist_size: int = 0, whitelist_size: int = 0) -> UserFacts:

@@ -34,6 +34,7 @@ async def test_each_fact_is_set_said_and_read(store: Store, follower: Follower) 
 async def test_saying_it_again_does_not_move_since_when(store: Store) -> None:
     for now_ms in (NOW, NOW + 5):
         await store.users.register(APP, [b"ann"], now_ms)
+    for now_ms in (NOW, NOW + 5):
         await store.users.deactivate(APP, [b"ann"], now_ms)
     key = keys.user(store.writer.partition_of(APP, b"ann"), APP, b"ann")
     (moments,) = await store.client.read(("HMGET", key, keys.REGISTERED_AT, keys.DEACTIVATED_AT))

@@ -6,9 +6,16 @@ its answer holds beside `"code": 200`. Limits are RongCloud's own.
 
 from __future__ import annotations
 
-from gate.http.rongcloud import bans, lists, whitesetting
+from gate.http.rongcloud import bans, lists, mutes, tokens, users, whitesetting
 from gate.http.rongcloud.endpoint import Endpoint
 
-ENDPOINTS: dict[str, Endpoint] = {**bans.ENDPOINTS, **lists.ENDPOINTS, **whitesetting.ENDPOINTS}
+ENDPOINTS: dict[str, Endpoint] = {
+    **users.ENDPOINTS,
+    **tokens.ENDPOINTS,
+    **bans.ENDPOINTS,
+    **mutes.ENDPOINTS,
+    **lists.ENDPOINTS,
+    **whitesetting.ENDPOINTS,
+}
 
 __all__ = ["ENDPOINTS", "Endpoint"]
