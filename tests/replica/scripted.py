@@ -29,6 +29,7 @@ class ScriptedRedis:
         self.model = Model()
         self.first_held = [1] * partitions
         self.is_away = False
+        self.server_id = "run-1"
         self.snapshots = 0
         self.calls: list[str] = []
         self.during_snapshot: Callable[[int], None] = lambda step: None
@@ -53,6 +54,7 @@ class ScriptedRedis:
         log[:] = [change for change in log if change.seq != seq]
 
     def restart_empty(self) -> None:
+        self.server_id += "'"
         self.model = Model()
         self.logs = [Changes("") for _ in range(self.partitions)]
         self.first_held = [1] * self.partitions
@@ -62,6 +64,7 @@ class ScriptedRedis:
         return copy.deepcopy((self.model, self.logs, self.first_held))
 
     def restore(self, saved: tuple[Model, list[Changes], list[int]]) -> None:
+        self.server_id += "'"
         self.model, self.logs, self.first_held = copy.deepcopy(saved)
         self._news.set()
 
@@ -142,6 +145,10 @@ class Listener:
         self.said: list[dict[int, Position]] = []
         self.renewals = 0
         self.has_left = False
+
+    @property
+    def server_id(self) -> str:
+        return self._source.server_id
 
     async def renew(self, applied: Mapping[int, Position]) -> None:
         self._source._answer("renew")

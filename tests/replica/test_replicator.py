@@ -150,8 +150,8 @@ class TestStarting:
         async with running(directory, redis, listener) as node:
             await node.until_state(State.CUT_OFF)
             assert node.word(b"bad", b"b") == "sender-banned"
-            assert node.board.stale_ms > 0
             assert not node.board.ready
+            await node.until(lambda: node.board.stale_ms > 0, "staleness to show")
             redis.is_away = False
             await node.until_ready()
         assert redis.snapshots == 1
@@ -227,6 +227,13 @@ def trimmed(redis: ScriptedRedis) -> None:
     redis.trim(1, 9)
 
 
+def trimmed_to_nothing(redis: ScriptedRedis) -> None:
+    """No read will ever bring an entry whose number shows that others are missing."""
+    for _ in range(10):
+        redis.write(1, "ban-lifted", b"bad")
+    redis.trim(1, 99)
+
+
 def hole(redis: ScriptedRedis) -> None:
     for _ in range(10):
         redis.write(1, "ban-lifted", b"bad")
@@ -237,6 +244,7 @@ FAULTS: list[tuple[Fault, set[str]]] = [
     (emptied, {"epoch", "behind"}),
     (emptied_and_written_past_ours, {"epoch", "forked"}),
     (trimmed, {"trimmed", "hole"}),
+    (trimmed_to_nothing, {"trimmed"}),
     (hole, {"hole"}),
 ]
 
@@ -351,6 +359,27 @@ class TestBreaks:
             await node.until_reloaded(2)
             await node.until(lambda: not list(directory.glob("facts-1.*")), "the replaced file to be deleted")
             assert node.word(b"bad", b"b") == "allowed"
+
+    async def test_positions_are_not_said_to_a_server_whose_history_is_another(
+        self, node: Node, redis: ScriptedRedis, listener: Listener
+    ) -> None:
+        """It gives our numbers to other writes: whoever waits for those must not take ours for theirs."""
+        older = redis.saved()
+        for i in range(5):
+            redis.write(1, "ban-imposed", b"lost%d" % i, until_ms=FOREVER_MS)
+        await node.until_word(b"lost4", b"b", "sender-banned")
+        redis.is_away = True
+        await node.until_state(State.CUT_OFF)
+        redis.restore(older)
+        redis.write(1, "ban-imposed", b"new", until_ms=FOREVER_MS)
+        new_head = (redis.logs[1].epoch, redis.logs[1].log[-1].seq)
+        listener.said.clear()
+        redis.is_away = False
+        await node.until_reloaded(2)
+        first_true = next(i for i, said in enumerate(listener.said) if 1 in said)
+        said = listener.said[first_true][1]
+        assert (said.epoch, said.seq) == new_head
+        assert said.tip == redis.logs[1].log[-1].write_id
 
 
 class TestCutOff:
