@@ -15,12 +15,17 @@ from typing import NamedTuple
 import structlog
 from aiohttp import web
 
+from gate.core.limits import EACH_CLIENT, limit_names
 from gate.errors import GateError
-from gate.http import auth, rongcloud, v1
+from gate.http import auth, client, rongcloud, v1
 from gate.http.calls import Call
+from gate.http.client import cors
+from gate.http.client import endpoint as client_endpoint
+from gate.http.client.problems import client_problem
 from gate.http.errors import Internal, MethodWrong, PathUnknown, Problem, rongcloud_problem, v1_problem
 from gate.http.health import PROBES, Probe
 from gate.http.options import MAX_JSON_BYTES
+from gate.http.paths import template_of
 from gate.http.ports import Deps
 from gate.http.replies import REQUEST_ID, json_reply, request_id
 from gate.http.rongcloud import endpoint as rongcloud_endpoint
@@ -61,10 +66,12 @@ class Dispatch:
         """Never raises but for a cancelled request."""
         started = perf_counter()
         path = _SLASHES.sub("/", request.path)
-        route = self._routes.get(path)
+        route = self._routes.get(path) or self._routes.get(template_of(request.raw_path) or "")
         mint = request_id(request.headers)
         response = await self._answer(request, path, route, mint)
         response.headers[REQUEST_ID] = mint
+        if path.startswith(cors.PREFIX):
+            cors.open_to_pages(response)
         response.headers["Server"] = "gate"  # aiohttp would name its own version and Python's
         seconds = perf_counter() - started
         self._deps.count_request(route.group if route else "unknown", response.status, seconds)
@@ -82,7 +89,7 @@ class Dispatch:
         return response
 
     async def _answer(self, request: web.Request, path: str, route: Route | None, mint: str) -> web.Response:
-        wording: Wording = rongcloud_problem if path.startswith(_RONGCLOUD_PREFIX) else v1_problem
+        wording = _wording(path)
         try:
             return await _chosen(request, path, route)(request, self._deps)
         except GateError as fault:
@@ -97,6 +104,8 @@ def _chosen(request: web.Request, path: str, route: Route | None) -> Answer:
     if route is None:
         raise PathUnknown(f"there is no endpoint {path[:200]}")
     method = "GET" if request.method == "HEAD" else request.method
+    if method == "OPTIONS" and path.startswith(cors.PREFIX):
+        return _preflight(route)
     answer = route.methods.get(method)
     if answer is None:
         raise MethodWrong(request.method, ", ".join(sorted(route.methods)))
@@ -106,29 +115,57 @@ def _chosen(request: web.Request, path: str, route: Route | None) -> Answer:
 def _routes() -> dict[str, Route]:
     routes: dict[str, Route] = {}
     for path, endpoint in rongcloud.ENDPOINTS.items():
-        routes[path] = Route("user", {"POST": _signed(endpoint)})
+        routes[path] = Route("user", {"POST": _signed(endpoint, limit_names(path))})
     for (path, method), v1_one in v1.ENDPOINTS.items():
         group = "check" if path in ("/v1/check", "/v1/explain") else "v1"
-        routes.setdefault(path, Route(group, {})).methods[method] = _known(v1_one)
+        routes.setdefault(path, Route(group, {})).methods[method] = _known(v1_one, limit_names(path))
+    for (path, method), client_one in client.ENDPOINTS.items():
+        routes.setdefault(path, Route("client", {})).methods[method] = _borne(client_one, limit_names(path))
     for path, probe in PROBES.items():
         routes[path] = Route("probe", {"GET": _open(probe)})
     return routes
 
 
-def _signed(endpoint: rongcloud.Endpoint) -> Answer:
+def _wording(path: str) -> Wording:
+    if path.startswith(_RONGCLOUD_PREFIX):
+        return rongcloud_problem
+    return client_problem if path.startswith(cors.PREFIX) else v1_problem
+
+
+def _preflight(route: Route) -> Answer:
+    async def answer(request: web.Request, deps: Deps) -> web.Response:
+        return cors.preflight(route.methods)
+
+    return answer
+
+
+def _signed(endpoint: rongcloud.Endpoint, limits: tuple[str, ...]) -> Answer:
     async def answer(request: web.Request, deps: Deps) -> web.Response:
         now_ms = deps.now_ms()
         view = await auth.signed_caller(request.headers, deps, now_ms)
+        deps.limiter.spend(view.facts, limits)
         return await rongcloud_endpoint.answer(endpoint, Call(request, deps, view, now_ms))
 
     return answer
 
 
-def _known(endpoint: v1.Endpoint) -> Answer:
+def _known(endpoint: v1.Endpoint, limits: tuple[str, ...]) -> Answer:
     async def answer(request: web.Request, deps: Deps) -> web.Response:
         now_ms = deps.now_ms()
         view = await auth.caller(request.headers, deps, now_ms)
+        deps.limiter.spend(view.facts, limits)
         return await v1_endpoint.answer(endpoint, Call(request, deps, view, now_ms))
+
+    return answer
+
+
+def _borne(endpoint: client.Endpoint, limits: tuple[str, ...]) -> Answer:
+    limits = (*limits, EACH_CLIENT)
+
+    async def answer(request: web.Request, deps: Deps) -> web.Response:
+        call = client_endpoint.client_caller(request, deps, deps.now_ms())
+        deps.limiter.spend(call.facts, limits, call.user)
+        return await client_endpoint.answer(endpoint, call)
 
     return answer
 

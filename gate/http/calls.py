@@ -14,6 +14,7 @@ from gate.core.revision import join_revisions
 from gate.errors import InvalidInput, Unavailable
 from gate.http.forms import FORM_TYPE, Form, TooLong, WrongContentType, parse_fields
 from gate.http.options import BODY_DEADLINE_S, MAX_FORM_BYTES, MAX_JSON_BYTES
+from gate.http.paths import user_in
 from gate.http.ports import Applied, AppView, Deps
 from gate.store.writing import Written
 
@@ -40,6 +41,10 @@ class Call:
     def app_key(self) -> str:
         """The App's key."""
         return self.view.facts.key
+
+    def path_user(self) -> bytes:
+        """The User that the path names."""
+        return user_in(self.request.raw_path)
 
     def query(self) -> Form:
         """The query string. Read from the bytes as sent, so that ids may be percent-encoded bytes of any kind."""

@@ -13,6 +13,7 @@ still land. The first row that fits an error wins, so a row stands above the row
     401   1007  refused (409)       only development Apps may do this
     400   1002  list-full (409)     the list would pass its ceiling; nothing was added
     400   1002  refused (409)       the state forbids it, such as banning a deactivated User
+    429   1008  rate-limited        more calls a second than the App's own `rate_limits` allow; `Retry-After`
     404   404   not-found           no such endpoint, or no such thing
     405   405   method-not-allowed
     503   1000  stale               the Replica is too old for this question (409 where `min` was not reached in time)
@@ -41,6 +42,7 @@ from gate.errors import (
     UserUnknown,
 )
 from gate.http.forms import TooLong
+from gate.http.limits import RateExceeded
 
 RETRY_AFTER_S = Unavailable.retry_after_s
 
@@ -80,6 +82,7 @@ class Problem(NamedTuple):
 _CODES: tuple[tuple[type[GateError], int, int], ...] = (
     (TooLong, 400, 1005),
     (CredentialsWrong, 401, 1004),
+    (RateExceeded, 429, 1008),
     (PathUnknown, 404, 404),
     (MethodWrong, 405, 405),
     (InvalidInput, 400, 1002),
@@ -97,6 +100,7 @@ _WORDS: tuple[tuple[type[GateError], int, str], ...] = (
     (TooLong, 413, "too-long"),
     (CredentialsWrong, 401, "unauthorized"),
     (AppUnknown, 401, "unauthorized"),
+    (RateExceeded, 429, "rate-limited"),
     (MethodWrong, 405, "method-not-allowed"),
     (InvalidInput, 400, "invalid"),
     (NotFound, 404, "not-found"),
@@ -147,6 +151,8 @@ def _problem(fault: GateError, status: int, body: dict[str, object]) -> Problem:
     headers: dict[str, str] = {}
     if status == 503:
         headers["Retry-After"] = str(RETRY_AFTER_S)
+    if isinstance(fault, RateExceeded):
+        headers["Retry-After"] = str(fault.retry_after_s)
     if isinstance(fault, MethodWrong):
         headers["Allow"] = fault.allowed
     if isinstance(fault, StoreUnavailable) and fault.outcome == "unknown":

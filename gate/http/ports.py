@@ -15,6 +15,7 @@ from gate.core.model import AppFacts, ListKind, UserFacts
 from gate.core.revision import Position, Revision
 from gate.core.token import Claims
 from gate.core.verdict import Verdict, Word
+from gate.http.limits import Limiter
 from gate.http.nobody_online import NobodyOnline
 from gate.http.options import HttpOptions
 from gate.store.users import Enrolment, Profile
@@ -276,6 +277,7 @@ class Deps:
     acks: Acknowledger
     presence: Presence = field(default_factory=NobodyOnline)
     options: HttpOptions = field(default_factory=HttpOptions)
+    limiter: Limiter = field(default_factory=Limiter)
     roles_missing: Callable[[], list[str]] = _nothing_missing
     """Names of the roles on this node that do not answer."""
     metrics_text: Callable[[], bytes] = bytes

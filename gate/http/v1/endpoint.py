@@ -23,7 +23,11 @@ _FIELD = re.compile(r"(?:missing required|unknown) field `([^`]*)`")
 
 async def answer(endpoint: Endpoint, call: Call) -> web.Response:
     """Run the endpoint; a write is answered once it is effective, with its Revision in the body and the header."""
-    outcome = await endpoint(call)
+    return await replied(call, await endpoint(call))
+
+
+async def replied(call: Call, outcome: dict[str, object] | Written) -> web.Response:
+    """What an endpoint returned, as an answer."""
     if isinstance(outcome, dict):
         return json_reply(outcome)
     revision, applied = await call.effective(outcome)

@@ -1,0 +1,15 @@
+"""`/client/v1/*`: what an end user's own app may do with its Token, and to nobody's facts but its own.
+
+The App and the User are those of the Token; neither is ever a parameter. Browsers of any site may call: a Token is sent on
+purpose, in a header, and never by the browser of its own accord.
+"""
+
+from __future__ import annotations
+
+from gate.http.client import blacklist
+from gate.http.client.endpoint import Endpoint
+
+ENDPOINTS: dict[tuple[str, str], Endpoint] = {**blacklist.ENDPOINTS}
+"""By path and method."""
+
+__all__ = ["ENDPOINTS", "Endpoint"]

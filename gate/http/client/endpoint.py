@@ -1,0 +1,47 @@
+"""What an endpoint of `/client` is, who calls it, and how its answer is made."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from gate.errors import TokenRefused
+from gate.http.calls import Call
+from gate.http.errors import CredentialsWrong
+from gate.http.ports import Deps
+from gate.http.v1.endpoint import replied
+from gate.store.writing import Written
+
+
+@dataclass(slots=True)
+class ClientCall(Call):
+    """A request with a Token that is valid."""
+
+    user: bytes
+    """Whose Token it is."""
+
+
+Endpoint = Callable[[ClientCall], Awaitable[dict[str, object] | Written]]
+
+
+def client_caller(request: web.Request, deps: Deps, now_ms: int) -> ClientCall:
+    """The call of the User whose Token the request bears; `TokenRefused` if it is not valid. Redis is not asked."""
+    claims = deps.replica.verify_token(_bearer(request.headers), now_ms)
+    view = deps.replica.app(claims.app)
+    if view is None:
+        raise TokenRefused("app-unknown", "the Token's App was removed just now")
+    return ClientCall(request, deps, view, now_ms, claims.user)
+
+
+async def answer(endpoint: Endpoint, call: ClientCall) -> web.Response:
+    """Run the endpoint; a write is answered once it is effective."""
+    return await replied(call, await endpoint(call))
+
+
+def _bearer(headers: Mapping[str, str]) -> str:
+    scheme, _, shown = headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        raise CredentialsWrong("give the User's Token, as Authorization: Bearer TOKEN")
+    return shown.strip()

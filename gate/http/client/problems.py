@@ -1,0 +1,50 @@
+"""How an error is worded to an end user's app: as `/v1` words it, and for a Token that is not accepted:
+
+    HTTP  word               what happened                           what the app should do
+    401   unauthorized       no Token was shown                      log in
+    401   token-malformed    it is no Token, or not all of one       ask its server for a new one
+    401   token-forged       not signed by any secret of the App     likewise; also after the secret was dropped
+    401   token-expired      its time is over                        likewise
+    401   token-revoked      it was minted before a revocation       likewise, after logging in
+    401   app-unknown        it is of an App that is not served      nothing helps
+    403   user-banned        until `until` (null: without end)       come back then; the same Token will do
+    403   user-deactivated   the User is deactivated                 nothing helps
+
+A Token's signature is proven before its User's state is looked at, so nobody learns of that who was not given a Token.
+"""
+
+from __future__ import annotations
+
+from gate.core.model import FOREVER_MS
+from gate.errors import GateError, TokenFault, TokenRefused
+from gate.http.errors import Problem, v1_problem
+
+FAULTS: dict[TokenFault, tuple[int, str]] = {
+    "malformed": (401, "token-malformed"),
+    "app-unknown": (401, "app-unknown"),
+    "forged": (401, "token-forged"),
+    "expired": (401, "token-expired"),
+    "revoked": (401, "token-revoked"),
+    "user-deactivated": (403, "user-deactivated"),
+    "user-banned": (403, "user-banned"),
+}
+"""Status and word of each reason to refuse a Token."""
+
+_CHALLENGE = 'Bearer realm="gate"'
+
+
+def client_problem(fault: GateError, path: str) -> Problem:
+    """The answer under `/client/`."""
+    problem = _refusal(fault) if isinstance(fault, TokenRefused) else v1_problem(fault, path)
+    if problem.status == 401:
+        named = ', error="invalid_token"' if isinstance(fault, TokenRefused) else ""
+        problem.headers["WWW-Authenticate"] = _CHALLENGE + named
+    return problem
+
+
+def _refusal(fault: TokenRefused) -> Problem:
+    status, word = FAULTS[fault.fault]
+    body: dict[str, object] = {"error": word, "message": str(fault)}
+    if fault.until_ms is not None:
+        body["until"] = fault.until_ms if fault.until_ms < FOREVER_MS else None
+    return Problem(status, body, {})
