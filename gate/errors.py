@@ -13,6 +13,7 @@ and so that anything else that escapes is known to be a bug.
     ├── Refused                 well-formed, but the state forbids it
     │   ├── AppExists
     │   ├── UserDeactivated     what was asked is not for deactivated Users; nothing of the call was written
+    │   ├── ReactivationTooEarly
     │   ├── UserLimitReached    the App has as many Users as it may
     │   ├── NotInProduction     only development Apps may do this
     │   └── ListFull            a list would pass the App's ceiling; nothing was added
@@ -94,6 +95,18 @@ class UserDeactivated(Refused):
         named = ", ".join(user.decode("utf-8", "backslashreplace") for user in users[:10])
         super().__init__(f"deactivated: {named}")
         self.users = list(users)
+
+
+class ReactivationTooEarly(Refused):
+    """A User of the call may not be reactivated yet; nothing of the call was written.
+
+    `from_ms` is when it may; None while its facts are being erased, which takes seconds.
+    """
+
+    def __init__(self, user: bytes, from_ms: int | None, problem: str) -> None:
+        super().__init__(f"the User {user.decode('utf-8', 'backslashreplace')} {problem}")
+        self.user = user
+        self.from_ms = from_ms
 
 
 class UserLimitReached(Refused):

@@ -12,7 +12,8 @@ Stream fields, one letter each because every Change is stored and sent to every 
     u  the User concerned (a list's owner)
     e  until, ms (a Ban, a Mute, list entries; FOREVER_MS for no end)
     m  list members, packed by `codec.pack_members`
-    v  a value: "1"/"0" for the whitelist switch, "1"/"0" registered, a moment for tokens-revoked, JSON for app-set
+    v  a value: "1"/"0" for the whitelist switch, "1"/"0" registered, a moment for tokens-revoked, JSON for app-set;
+       "1" for user-erased where the User stays deactivated
 
 `p` makes the Changelog a chain: a follower that holds write id X at seq n and reads an entry n+1 whose `p` is not X knows that
 Redis went back in time and was written again, which contiguous numbers alone can't show.

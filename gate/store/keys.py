@@ -144,6 +144,11 @@ def jobs(partition: int) -> bytes:
     return b"gate:{%d}:jobs" % partition
 
 
+def job(app: str, user_id: bytes) -> bytes:
+    """A member of `jobs`."""
+    return b"%b:%b" % (app.encode(), user_id)
+
+
 def hooks(partition: int) -> bytes:
     """Results that Apps are to be told."""
     return b"gate:{%d}:hooks" % partition

@@ -14,7 +14,7 @@ from gate.core.model import FOREVER_MS, ListKind
 from gate.errors import InvalidInput, ListFull
 from gate.store import keys, scripts
 from gate.store.link import Command, Reply
-from gate.store.writing import MAX_IDS_A_CALL, Step, Writer, Written
+from gate.store.writing import MAX_IDS_A_CALL, Because, Step, Writer, Written
 
 MEMBERS_A_CHANGE = 100
 """So that one Change stays below 7 KB; `CHUNK` in lua/lib/members.lua is the same."""
@@ -54,12 +54,21 @@ class Lists:
         until_ms: int,
         now_ms: int,
         ceiling: int | None,
+        why: str = "",
+        by: str = "",
     ) -> Written:
         """Add entries to one list. Raises `ListFull`, with none added, if it would hold more than `ceiling`."""
-        return await self.add_many(app_key, kind, [Group(owner, members, until_ms)], now_ms, ceiling)
+        return await self.add_many(app_key, kind, [Group(owner, members, until_ms)], now_ms, ceiling, why, by)
 
     async def add_many(
-        self, app_key: str, kind: ListKind, groups: Sequence[Group], now_ms: int, ceiling: int | None
+        self,
+        app_key: str,
+        kind: ListKind,
+        groups: Sequence[Group],
+        now_ms: int,
+        ceiling: int | None,
+        why: str = "",
+        by: str = "",
     ) -> Written:
         """Add entries to the lists of many owners. All or nothing for each owner: after `ListFull` others may be in."""
         if sum(len(group.members) for group in groups) > MAX_IDS_A_CALL:
@@ -67,7 +76,10 @@ class Lists:
         grouped: dict[int, list[Group]] = {}
         for group in groups:
             grouped.setdefault(self._writer.partition_of(app_key, group.owner), []).append(group)
-        steps = [self.adding(app_key, kind, partition, some, ceiling) for partition, some in grouped.items()]
+        steps = [
+            self.adding(app_key, kind, partition, some, ceiling)._replace(because=Because(by, why))
+            for partition, some in grouped.items()
+        ]
         written, replies = await self._writer.write(app_key, steps, now_ms)
         for reply in replies:
             for _, size, adding in refusals(reply):
@@ -89,7 +101,14 @@ class Lists:
         return Step(partition, scripts.LIST_ADD, lists, args)
 
     async def remove(
-        self, app_key: str, kind: ListKind, owner: bytes, members: Sequence[bytes], now_ms: int
+        self,
+        app_key: str,
+        kind: ListKind,
+        owner: bytes,
+        members: Sequence[bytes],
+        now_ms: int,
+        why: str = "",
+        by: str = "",
     ) -> Written:
         """Take entries off one list; taking off what is not there is fine."""
         if len(members) > MAX_IDS_A_CALL:
@@ -100,6 +119,7 @@ class Lists:
             scripts.LIST_REMOVE,
             [keys.entries(partition, kind, app_key, owner), keys.ends(partition, kind, app_key, owner)],
             [TAKEN_OFF[kind], owner, pack_members(dict.fromkeys(members))],
+            Because(by, why),
         )
         return (await self._writer.write(app_key, [step], now_ms))[0]
 
@@ -137,10 +157,12 @@ class Lists:
             order is not None and (end is None or int(end) > now_ms) for order, end in zip(orders, ends, strict=True)
         ]
 
-    async def switch(self, app_key: str, users: Sequence[bytes], on: bool, now_ms: int) -> Written:
+    async def switch(
+        self, app_key: str, users: Sequence[bytes], on: bool, now_ms: int, why: str = "", by: str = ""
+    ) -> Written:
         """Turn Users' Whitelists on or off."""
         steps = [
-            self.switching(app_key, partition, group, on)
+            self.switching(app_key, partition, group, on)._replace(because=Because(by, why))
             for partition, group in self._writer.by_partition(app_key, users).items()
         ]
         return (await self._writer.write(app_key, steps, now_ms))[0]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from gate.core.model import FOREVER_MS
 from gate.errors import InvalidInput, UserDeactivated
 from gate.store import keys, scripts
-from gate.store.writing import Step, Writer, Written
+from gate.store.writing import Because, Step, Writer, Written
 
 MAX_PAGE_DEPTH = 100_000
 """Offset plus count of one page: every Partition is asked for that many, as any may hold them all."""
@@ -71,7 +71,7 @@ class Restraints:
         steps = [
             self.imposing(
                 app_key, partition, [Restraint(user, until_ms, why, by) for user in group], refuse_deactivated
-            )
+            )._replace(because=Because(by, why))
             for partition, group in grouped.items()
         ]
         written, replies = await self._writer.write(app_key, steps, now_ms)
@@ -91,7 +91,7 @@ class Restraints:
         facts = [keys.user(partition, app_key, restraint.user) for restraint in group]
         return Step(partition, scripts.IMPOSE, [self.key(partition, app_key), *facts], args)
 
-    async def lift(self, app_key: str, users: Sequence[bytes], now_ms: int) -> Written:
+    async def lift(self, app_key: str, users: Sequence[bytes], now_ms: int, why: str = "", by: str = "") -> Written:
         """Let Users go; lifting what is not imposed is fine."""
         words = self.words
         steps = [
@@ -100,6 +100,7 @@ class Restraints:
                 scripts.LIFT,
                 [self.key(partition, app_key), *(keys.user(partition, app_key, user) for user in group)],
                 [words.lifted, words.until, words.why, words.by, *group],
+                Because(by, why),
             )
             for partition, group in self._writer.by_partition(app_key, users).items()
         ]

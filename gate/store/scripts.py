@@ -74,9 +74,21 @@ LIVE_NODES = load_script("live_nodes")
 NONCE_SPEND = load_script("nonce_spend")
 SWEEP_RESTRAINTS = load_script("sweep_restraints")
 SWEEP_LIST = load_script("sweep_list")
+DEACTIVATE = load_script("deactivate")
+REACTIVATE = load_script("reactivate")
+ERASE_DEACTIVATED = load_script("erase_deactivated")
+JOBS_CLAIM = load_script("jobs_claim")
+JOB_FINISH = load_script("job_finish")
+HOOKS_TAKE = load_script("hooks_take")
+HOOK_DONE = load_script("hook_done")
+HOOK_BURY = load_script("hook_bury")
+HOOK_REPLAY = load_script("hook_replay")
+AUDIT_TRIM = load_script("audit_trim")
 
 ALL = (
     OPEN, APP_PUT, APP_REMOVE, IMPOSE, LIFT, USER_SET, LIST_ADD, LIST_REMOVE, LIST_PAGE, LEASE, LIVE_NODES,
     NONCE_SPEND, SWEEP_RESTRAINTS, SWEEP_LIST,
     REGISTER, REFRESH, REVOKE_TOKENS, ERASE, QUOTA_RESERVE, QUOTA_RELEASE,
+    DEACTIVATE, REACTIVATE, ERASE_DEACTIVATED, JOBS_CLAIM, JOB_FINISH,
+    HOOKS_TAKE, HOOK_DONE, HOOK_BURY, HOOK_REPLAY, AUDIT_TRIM,
 )  # fmt: skip

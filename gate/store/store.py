@@ -11,10 +11,14 @@ from gate.core.partition import DEFAULT_PARTITIONS
 from gate.core.snapshot import Part
 from gate.store.address import parse_address
 from gate.store.apps import Apps
+from gate.store.audit import Audit
 from gate.store.bans import Bans
 from gate.store.bulk import BulkWriter
 from gate.store.changelog import Changelog
 from gate.store.client import Client
+from gate.store.deactivation import Deactivation
+from gate.store.hooks import Hooks
+from gate.store.jobs import Jobs
 from gate.store.lists import Lists
 from gate.store.mutes import Mutes
 from gate.store.nodes import NodeAnnouncer
@@ -41,6 +45,10 @@ class Store:
         self.mutes = Mutes(self.writer)
         self.lists = Lists(self.writer)
         self.users = Users(self.writer)
+        self.deactivation = Deactivation(self.writer)
+        self.jobs = Jobs(self.writer)
+        self.hooks = Hooks(client, partitions)
+        self.audit = Audit(self.writer)
         self.nonces = Nonces(client, partitions)
         self.changelog = Changelog(client, partitions)
 

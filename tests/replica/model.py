@@ -62,6 +62,8 @@ class Model:
                     self.entries.pop((change.app, kind_of(change), change.user, member), None)
             case "user-erased":
                 own.clear()
+                if change.value == b"1":
+                    own["deactivated"] = True
                 self.entries = {e: u for e, u in self.entries.items() if (e[0], e[2]) != (change.app, change.user)}
 
     def _drop_app(self, app: str) -> None:

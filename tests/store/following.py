@@ -69,6 +69,11 @@ class Facts:
                 self.set_user(change.app, change.user, registered=change.value == b"1")
             case "user-deactivated" | "user-reactivated":
                 self.set_user(change.app, change.user, deactivated=change.kind == "user-deactivated")
+            case "user-erased":
+                self.users.pop((change.app, change.user), None)
+                self.lists = {key: own for key, own in self.lists.items() if (key[0], key[2]) != (change.app, change.user)}
+                if change.value == b"1":
+                    self.set_user(change.app, change.user, deactivated=True)
             case "tokens-revoked":
                 self.set_user(change.app, change.user, tokens_valid_from_ms=int(change.value))
             case "blocked" | "admitted":

@@ -1,0 +1,156 @@
+"""The audit: who did what to which User, when, until when and why. Appended by the scripts that did it, so it can't be wrong.
+
+One stream a Partition and App; an entry's id is its moment on the server's clock. Entries of all Partitions are read in one
+order, the latest first, from a cursor that stays right while new ones come. Kept for the App's `audit_days`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from gate.core.codec import unpack_members
+from gate.core.model import FOREVER_MS
+from gate.errors import InvalidInput
+from gate.store import keys, scripts
+from gate.store.link import Command
+from gate.store.scripts import Call
+from gate.store.writing import Writer
+
+MAX_PAGE = 1_000
+LOOKED_AT_A_STEP = 1_000
+MAX_LOOKED_AT = 50_000
+"""Entries of one Partition that a question about one User looks at before it answers a short page with a cursor."""
+
+_CURSOR = re.compile(r"(\d{1,16})-(\d{1,16})-(\d{1,4})")
+
+
+class AuditEntry(NamedTuple):
+    """One thing that was done. `until_ms` is 0 where it has no meaning; `user` is empty for what was done to the App."""
+
+    at_ms: int
+    number: int
+    partition: int
+    kind: str
+    user: bytes
+    members: tuple[bytes, ...]
+    until_ms: int
+    value: bytes
+    by: str
+    why: str
+
+
+class _Place(NamedTuple):
+    """Where an entry stands among those of all Partitions; of one moment, the higher place was read first."""
+
+    at_ms: int
+    number: int
+    partition: int
+
+    def below(self, partition: int) -> str:
+        """The end of a Partition's part that comes after this place, in Redis's words."""
+        return f"{'' if partition < self.partition else '('}{self.at_ms}-{self.number}"
+
+
+class Audit:
+    """Reads and trims. Every method raises `StoreUnavailable`."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    async def page(
+        self,
+        app_key: str,
+        count: int,
+        *,
+        user: bytes | None = None,
+        from_ms: int = 0,
+        to_ms: int = FOREVER_MS,
+        cursor: str | None = None,
+    ) -> tuple[list[AuditEntry], str | None]:
+        """What was done from one moment to before another, the latest first; and the next page's cursor, None at the end.
+
+        Of one User, a page may be short, even empty, and still have a next one. Raises `InvalidInput`.
+        """
+        if not 1 <= count <= MAX_PAGE:
+            raise InvalidInput("count", f"must be 1 to {MAX_PAGE}, {count} was sent")
+        place = None if cursor is None else _place(cursor)
+        last = f"({to_ms}-0"
+        if user is None:
+            return await self._of_all(app_key, count, place, from_ms, last)
+        return await self._of_user(app_key, user, count, place, from_ms, last)
+
+    async def trim(self, app_key: str, before_ms: int) -> int:
+        """Drop what is older; answers how many entries."""
+        calls = [
+            Call(scripts.AUDIT_TRIM, [keys.audit(partition, app_key)], [max(before_ms, 0)])
+            for partition in range(self._writer.partitions)
+        ]
+        return sum(await self._writer.client.write(calls))
+
+    async def _of_all(
+        self, app_key: str, count: int, place: _Place | None, from_ms: int, last: str
+    ) -> tuple[list[AuditEntry], str | None]:
+        partitions = range(self._writer.partitions)
+        asked: list[Command] = [
+            ("XREVRANGE", keys.audit(partition, app_key), place.below(partition) if place else last, from_ms,
+             "COUNT", count + 1)
+            for partition in partitions
+        ]  # fmt: skip
+        replies = await self._writer.client.read(*asked)
+        entries = [_entry(partition, row) for partition, rows in zip(partitions, replies, strict=True) for row in rows]
+        entries.sort(key=lambda entry: entry[:3], reverse=True)
+        page = entries[:count]
+        return page, _cursor(page[-1]) if len(entries) > count else None
+
+    async def _of_user(
+        self, app_key: str, user: bytes, count: int, place: _Place | None, from_ms: int, last: str
+    ) -> tuple[list[AuditEntry], str | None]:
+        partition = self._writer.partition_of(app_key, user)
+        below = place.below(partition) if place else last
+        found: list[AuditEntry] = []
+        for _ in range(MAX_LOOKED_AT // LOOKED_AT_A_STEP):
+            asked = ("XREVRANGE", keys.audit(partition, app_key), below, from_ms, "COUNT", LOOKED_AT_A_STEP)
+            (rows,) = await self._writer.client.read(asked)
+            entry = None
+            for row in rows:
+                entry = _entry(partition, row)
+                if entry.user == user:
+                    found.append(entry)
+                    if len(found) == count:
+                        return found, _cursor(entry)
+            if entry is None or len(rows) < LOOKED_AT_A_STEP:
+                return found, None
+            below = f"({entry.at_ms}-{entry.number}"
+        return found, f"{below[1:]}-{partition}"
+
+
+def _cursor(entry: AuditEntry) -> str:
+    return f"{entry.at_ms}-{entry.number}-{entry.partition}"
+
+
+def _place(cursor: str) -> _Place:
+    match = _CURSOR.fullmatch(cursor)
+    if match is None:
+        raise InvalidInput("cursor", "must be the `next` of an earlier answer")
+    return _Place(int(match[1]), int(match[2]), int(match[3]))
+
+
+def _entry(partition: int, row: Sequence[object]) -> AuditEntry:
+    entry_id, flat = row
+    assert isinstance(entry_id, bytes) and isinstance(flat, list)
+    at_ms, _, number = entry_id.partition(b"-")
+    fields: dict[bytes, bytes] = dict(zip(flat[::2], flat[1::2], strict=True))
+    return AuditEntry(
+        int(at_ms),
+        int(number),
+        partition,
+        fields[b"k"].decode(),
+        fields.get(b"u", b""),
+        tuple(unpack_members(fields.get(b"m", b""))),
+        int(fields.get(b"e", b"0")),
+        fields.get(b"v", b""),
+        fields[b"by"].decode(),
+        fields[b"why"].decode(),
+    )

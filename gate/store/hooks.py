@@ -1,0 +1,121 @@
+"""Hooks: results that Apps are to hear of, from the script that caused them until a webhook took them or they are given up.
+
+At least once: a result leaves its stream when it was delivered, not before. The server counts the attempts and since when
+the last one is, so a worker that dies or is restarted changes nothing, and any node may go on. Used by `gate.webhooks`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from gate.errors import InvalidInput
+from gate.store import keys, scripts
+from gate.store.client import Client
+from gate.store.link import Command
+from gate.store.scripts import Call
+
+MAX_DEAD = 10_000
+"""Dead letters kept of each Partition, about; the oldest go first. A receiver that was gone for so long asks Gate instead."""
+MAX_LISTED = 1_000
+
+_DEAD_ID = re.compile(r"(\d{1,4}):(\d{1,20}-\d{1,20})")
+
+
+class Hook(NamedTuple):
+    """One result. `kind` is "0" for a deactivation, "1" for a reactivation; `code` "0" means done."""
+
+    partition: int
+    entry: str
+    attempt: int
+    app: str
+    user: bytes
+    operation: str
+    kind: str
+    code: str
+    at_ms: int
+
+
+class DeadHook(NamedTuple):
+    """A result that was given up, with what was wrong at its last attempt. `id` is what `replay` takes."""
+
+    id: str
+    gave_up_ms: int
+    problem: str
+    attempts: int
+    hook: Hook
+
+
+class Hooks:
+    """Takes, ends and lists results. Every method raises `StoreUnavailable`."""
+
+    def __init__(self, client: Client, partitions: int) -> None:
+        self._client = client
+        self._partitions = partitions
+
+    async def take(self, consumer: str, most: int, waits_ms: Sequence[int]) -> list[Hook]:
+        """Up to `most` of each Partition to deliver now. `waits_ms`: how long after each failed attempt the next is due."""
+        calls = [
+            Call(scripts.HOOKS_TAKE, [keys.hooks(partition)], [consumer, most, *waits_ms])
+            for partition in await self._with_results()
+        ]
+        replies = await self._client.write(calls) if calls else []
+        rows = [(_partition_of(call.keys[0]), row) for call, taken in zip(calls, replies, strict=True) for row in taken]
+        return [_hook(partition, row[0], int(row[1]), row[2:]) for partition, row in rows]
+
+    async def done(self, hook: Hook) -> None:
+        """It was delivered, or there is nobody to deliver it to."""
+        await self._client.write([Call(scripts.HOOK_DONE, [keys.hooks(hook.partition)], [hook.entry])])
+
+    async def bury(self, hook: Hook, problem: str) -> None:
+        """Give it up."""
+        streams = [keys.hooks(hook.partition), keys.dead_hooks(hook.partition)]
+        await self._client.write([Call(scripts.HOOK_BURY, streams, [hook.entry, problem, hook.attempt, MAX_DEAD])])
+
+    async def waiting(self) -> int:
+        """How many are not delivered yet, of all Apps."""
+        return sum(await self._client.read(*(("XLEN", keys.hooks(p)) for p in range(self._partitions))))
+
+    async def dead(self, app_key: str, most: int = MAX_LISTED) -> list[DeadHook]:
+        """The App's dead letters, the latest first."""
+        asked = [("XREVRANGE", keys.dead_hooks(p), "+", "-") for p in range(self._partitions)]
+        found: list[DeadHook] = []
+        for partition, entries in enumerate(await self._client.read(*asked)):
+            found += [dead for entry in entries if (dead := _dead(partition, *entry)).hook.app == app_key]
+        return sorted(found, key=lambda dead: dead.gave_up_ms, reverse=True)[:most]
+
+    async def replay(self, ids: Sequence[str]) -> int:
+        """Put dead letters back among the results to deliver; answers how many there were. Raises `InvalidInput`."""
+        calls = []
+        for one in ids:
+            match = _DEAD_ID.fullmatch(one)
+            if match is None or int(match[1]) >= self._partitions:
+                raise InvalidInput("ID", f"must be one that `gate webhooks list` shows, got {one[:80]!r}")
+            partition = int(match[1])
+            calls.append(Call(scripts.HOOK_REPLAY, [keys.hooks(partition), keys.dead_hooks(partition)], [match[2]]))
+        return sum(await self._client.write(calls)) if calls else 0
+
+    async def _with_results(self) -> list[int]:
+        """Most rounds find nothing, and a look is cheaper than a write."""
+        asked: list[Command] = [("XLEN", keys.hooks(partition)) for partition in range(self._partitions)]
+        lengths = await self._client.read(*asked)
+        return [partition for partition, length in enumerate(lengths) if length]
+
+
+def _partition_of(key: bytes) -> int:
+    """Out of `gate:{p}:hooks`."""
+    return int(key[6 : key.index(b"}")])
+
+
+def _hook(partition: int, entry: bytes, attempt: int, flat: Sequence[bytes]) -> Hook:
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    app, operation, kind, code = (fields[name].decode() for name in (b"a", b"o", b"y", b"c"))
+    return Hook(partition, entry.decode(), attempt, app, fields[b"u"], operation, kind, code, int(fields[b"t"]))
+
+
+def _dead(partition: int, entry: bytes, flat: Sequence[bytes]) -> DeadHook:
+    _, problem, _, attempts, *rest = flat
+    hook = _hook(partition, entry, int(attempts), rest)
+    gave_up_ms = int(entry.partition(b"-")[0])
+    return DeadHook(f"{partition}:{hook.entry}", gave_up_ms, problem.decode(), hook.attempt, hook)

@@ -1,0 +1,91 @@
+"""Jobs: erasing what deactivated Users have, step by step, each of which may be repeated.
+
+    1 erase    everything of the User's own, in its Partition; the Replicas hear of it by a Change
+    2 release  its place under the App's limit of Users, in Partition 0
+    3 finish   the job is off the list, and the result is on its way to the App's webhook
+
+A worker that dies anywhere leaves a job that is due again after `LEASE_MS`, and is done again from the first step. Used by
+the background role of every node; each takes what is due.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from gate.core.model import ListKind
+from gate.store import keys, scripts
+from gate.store.quota import Quota
+from gate.store.scripts import Call
+from gate.store.writing import Because, Step, Writer
+
+LEASE_MS = 10_000
+"""A job takes some milliseconds; a longer hold-up has it done twice, which is fine."""
+MAX_CLAIMED = 64
+"""Of each Partition at a time: what a worker that dies holds up."""
+
+ERASED = Because("gate", "deactivated")
+
+
+class Job(NamedTuple):
+    """A deactivated User whose facts are to be erased."""
+
+    partition: int
+    app: str
+    user: bytes
+
+
+class Jobs:
+    """Claims jobs and does their steps. Every method raises `StoreUnavailable`."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._quota = Quota(writer)
+
+    async def claim(self, now_ms: int) -> list[Job]:
+        """Jobs that are due; nobody else gets them for `LEASE_MS`."""
+        partitions = range(self._writer.partitions)
+        # Most rounds find nothing, and a look is cheaper than a write.
+        looks = [("ZCOUNT", keys.jobs(partition), "-inf", now_ms) for partition in partitions]
+        waiting = await self._writer.client.read(*looks)
+        busy = [partition for partition, count in zip(partitions, waiting, strict=True) if count]
+        if not busy:
+            return []
+        calls = [
+            Call(scripts.JOBS_CLAIM, [keys.jobs(partition)], [now_ms, now_ms + LEASE_MS, MAX_CLAIMED])
+            for partition in busy
+        ]
+        claimed = await self._writer.client.write(calls)
+        return [_job(partition, name) for partition, names in zip(busy, claimed, strict=True) for name in names]
+
+    async def run(self, job: Job, now_ms: int) -> None:
+        """All steps."""
+        await self.erase(job, now_ms)
+        await self.release(job)
+        await self.finish(job, now_ms)
+
+    async def erase(self, job: Job, now_ms: int) -> None:
+        """Step 1. A User that is no longer deactivated keeps everything."""
+        partition, app, user = job
+        own = [keys.users(partition, app), keys.bans(partition, app), keys.mutes(partition, app)]
+        own.append(keys.user(partition, app, user))
+        for kind in ListKind:
+            own += (keys.entries(partition, kind, app, user), keys.ends(partition, kind, app, user))
+        step = Step(partition, scripts.ERASE_DEACTIVATED, own, [user], ERASED)
+        await self._writer.client.write([self._writer.call_of(app, step, now_ms)])
+
+    async def release(self, job: Job) -> None:
+        """Step 2."""
+        await self._quota.release(job.app, [job.user])
+
+    async def finish(self, job: Job, now_ms: int) -> bool:
+        """Step 3; False if another worker did it."""
+        partition, app, user = job
+        own = [keys.jobs(partition), keys.hooks(partition), keys.user(partition, app, user)]
+        (ended,) = await self._writer.client.write([Call(scripts.JOB_FINISH, own, [now_ms, app, user])])
+        return bool(ended)
+
+
+def _job(partition: int, name: bytes) -> Job:
+    """An App key holds no colon."""
+    app, _, user = name.partition(b":")
+    return Job(partition, app.decode(), user)

@@ -1,0 +1,19 @@
+-- Erases everything that one deactivated User has, but that it is deactivated. Entries on other people's lists are theirs.
+--   KEYS  1 meta  2 log  3 users  4 bans  5 mutes  6 facts  7 Blacklist entries  8 ends  9 Whitelist entries  10 ends
+--   ARGV  1-5 as lib/append.lua  6 the User's id
+--   returns {seq, epoch}, or {'active'} with nothing written if it is not deactivated (any more)
+-- Atomic: a User that was reactivated keeps what it has anew. The Change says that the User stays deactivated, so that there
+-- is no moment at which it is not.
+--!include append
+local kept = redis.call('HMGET', KEYS[6], 'd', 'o')
+if not kept[1] then
+  return {'active'}
+end
+open_log()
+append('user-erased', {'u', ARGV[6], 'v', '1'})
+for index = 3, 5 do
+  redis.call('ZREM', KEYS[index], ARGV[6])
+end
+redis.call('UNLINK', KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10])
+redis.call('HSET', KEYS[6], 'd', kept[1], 'o', kept[2] or '')
+return close_log()

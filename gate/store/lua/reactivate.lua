@@ -1,0 +1,39 @@
+-- Reactivates Users of one Partition: their ids, not their facts.
+--   KEYS  1 meta  2 log  3 gone  4 jobs  5 hooks  6... one User's facts for each User
+--   ARGV  1-5 as lib/append.lua  6 operation  7 Users deactivated after this moment are refused, ms  8... the Users' ids
+--   returns {seq, epoch}, or {'refused', id, since when deactivated, '1' while it is being erased or '0', ...} with nothing
+--         written
+-- Atomic: an erasure can't slip in behind the look, and erase what the User has anew. Tokens from before stay revoked: the
+-- Changelog says so first, so that there is no moment at which one of them is valid.
+--!include append
+--!include hooks
+local refused = {'refused'}
+for index = 6, #KEYS do
+  local id = ARGV[8 + index - 6]
+  local since = redis.call('HGET', KEYS[index], 'd')
+  local is_erasing = redis.call('ZSCORE', KEYS[4], app .. ':' .. id)
+  if since and (is_erasing or tonumber(since) > tonumber(ARGV[7])) then
+    refused[#refused + 1] = id
+    refused[#refused + 1] = since
+    refused[#refused + 1] = is_erasing and '1' or '0'
+  end
+end
+if #refused > 1 then
+  return refused
+end
+open_log()
+for index = 6, #KEYS do
+  local id = ARGV[8 + index - 6]
+  if redis.call('HEXISTS', KEYS[index], 'd') == 1 then
+    local from = whole(math.max(now, tonumber(redis.call('HGET', KEYS[index], 'v') or 0)))
+    append('tokens-revoked', {'u', id, 'v', from}, false)
+    append('user-reactivated', {'u', id})
+    redis.call('HSET', KEYS[index], 'v', from)
+    redis.call('HDEL', KEYS[index], 'd', 'o')
+    redis.call('ZREM', KEYS[3], id)
+  else
+    append('user-reactivated', {'u', id})
+  end
+  tell(KEYS[5], app, id, ARGV[6], '1', ARGV[1])
+end
+return close_log()
