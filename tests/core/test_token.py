@@ -1,0 +1,164 @@
+"""Tokens: what is minted is read back, whatever the id; what is anything else is refused in the right word."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Callable
+
+import jwt
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from gate.core import token as tokens
+from gate.core.decide import FactsView
+from gate.core.model import FOREVER_MS, AppFacts, ListKind, UserFacts
+from gate.core.token import MAX_TOKEN_CHARS, PREFIX, Claims, mint, signing_key, verify
+from gate.errors import TokenRefused
+
+NOW = 1_700_000_000_000
+NONCE = b"\x00nonce\xff\x01"
+APP = AppFacts(key="shop", secrets=("first-secret",))
+LONGEST = AppFacts(key="k" * 32, secrets=("s" * 128,), token_ttl_s=1 << 31)
+
+ids = st.binary(min_size=1, max_size=64)
+
+
+class View:
+    """One App's facts, with one User's."""
+
+    def __init__(self, app: AppFacts, facts: UserFacts) -> None:
+        self.app = app
+        self._facts = facts
+
+    def user(self, user_id: bytes) -> UserFacts:
+        return self._facts
+
+    def entry_until_ms(self, kind: ListKind, owner: bytes, member: bytes) -> int:
+        return 0
+
+
+def here(*apps: AppFacts, **facts: int | bool) -> Callable[[str], FactsView | None]:
+    views = {app.key: View(app, UserFacts(**facts)) for app in apps}
+    return views.get
+
+
+def refusal(token: str, lookup: Callable[[str], FactsView | None] | None = None, now_ms: int = NOW) -> str:
+    with pytest.raises(TokenRefused) as caught:
+        verify(token, lookup or here(APP), now_ms)
+    # Whoever reads the error, or a log of it, must not get the Token with it.
+    assert len(token) < 20 or token not in str(caught.value)
+    return caught.value.fault
+
+
+@given(ids, st.integers(0, FOREVER_MS), st.binary(min_size=8, max_size=8))
+@example(b"\xff" * 64, FOREVER_MS, b"\xff" * 8)
+@example(b"\0" * 64, 0, b"\0" * 8)
+def test_what_is_minted_is_read_back(user: bytes, minted_at_ms: int, nonce: bytes) -> None:
+    token = mint(LONGEST, user, minted_at_ms, nonce)
+    assert len(token) <= MAX_TOKEN_CHARS and token.isascii() and token.startswith(PREFIX)
+    assert set(token[len(PREFIX) :]) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
+    claims = verify(token, here(LONGEST), minted_at_ms)
+    assert claims[:5] == (LONGEST.key, user, minted_at_ms, minted_at_ms + (1 << 31) * 1_000, nonce)
+
+
+def test_the_nonce_makes_tokens_of_one_moment_differ() -> None:
+    assert mint(APP, b"ann", NOW, NONCE) != mint(APP, b"ann", NOW, NONCE[::-1])
+    assert mint(APP, b"ann", NOW, NONCE) == mint(APP, b"ann", NOW, NONCE)
+
+
+@pytest.mark.parametrize("user", [b"ann", b"\0\r\n:{9}" * 8])
+def test_every_other_string_is_refused(user: bytes) -> None:
+    token = mint(APP, user, NOW, NONCE)
+    for cut in range(len(token)):
+        assert refusal(token[:cut]) in ("malformed", "forged", "app-unknown")
+    for at, char in enumerate(token):
+        for other in ("A", "B", "-", "=", "+", " ", "\0", "é"):
+            if other != char:
+                assert refusal(token[:at] + other + token[at + 1 :]) in ("malformed", "forged", "app-unknown")
+    for extended in (token + "=", token + "A", token + "AA", token + "AAAA", " " + token, token + "\n", token * 2):
+        assert refusal(extended) in ("malformed", "forged")
+
+
+@given(st.text(max_size=300) | st.binary(max_size=250).map(lambda raw: PREFIX + base64.urlsafe_b64encode(raw).decode()))
+def test_noise_is_refused_in_a_known_word(noise: str) -> None:
+    assert refusal(noise) in ("malformed", "app-unknown", "forged")
+
+
+def test_a_jwt_without_algorithm_is_no_token() -> None:
+    for forged in (
+        jwt.encode({"a": "shop", "u": "ann"}, None, algorithm="none"),
+        jwt.encode({"a": "shop", "u": "ann"}, APP.secrets[0].ljust(32), algorithm="HS256"),
+    ):
+        assert refusal(forged) == "malformed"
+        assert refusal(PREFIX + forged) == "malformed"
+
+
+def test_the_request_secret_itself_signs_no_token() -> None:
+    signed = base64.urlsafe_b64decode(mint(APP, b"ann", NOW, NONCE)[len(PREFIX) :] + "==")
+    for key in (APP.secrets[0].encode(), b"", signing_key("other")):
+        mac = hmac.digest(key, PREFIX.encode() + signed[:-32], hashlib.sha256)
+        again = PREFIX + base64.urlsafe_b64encode(signed[:-32] + mac).rstrip(b"=").decode()
+        assert refusal(again) == "forged"
+
+
+def test_a_token_is_of_its_app_only() -> None:
+    token = mint(APP, b"ann", NOW, NONCE)
+    twin = msgspec.structs.replace(APP, key="shop2")
+    assert refusal(token, here(twin)) == "app-unknown"
+    assert verify(token, here(APP, twin), NOW).app == "shop"
+    raw = base64.urlsafe_b64decode(token[len(PREFIX) :] + "==")
+    renamed = base64.urlsafe_b64encode(raw.replace(b"\x04shop", b"\x05shop2")).rstrip(b"=").decode()
+    assert refusal(PREFIX + renamed, here(APP, twin)) == "forged"
+
+
+def test_it_expires_at_the_very_millisecond() -> None:
+    app = msgspec.structs.replace(APP, token_ttl_s=60)
+    token = mint(app, b"ann", NOW, NONCE)
+    assert verify(token, here(app), NOW + 59_999).expires_at_ms == NOW + 60_000
+    assert refusal(token, here(app), NOW + 60_000) == "expired"
+    permanent = mint(APP, b"ann", NOW, NONCE)
+    assert verify(permanent, here(APP), FOREVER_MS).expires_at_ms == 0
+
+
+def test_revocation_spares_what_was_minted_at_its_moment() -> None:
+    token = mint(APP, b"ann", NOW, NONCE)
+    assert verify(token, here(APP, tokens_valid_from_ms=NOW), NOW)
+    assert refusal(token, here(APP, tokens_valid_from_ms=NOW + 1)) == "revoked"
+
+
+def test_a_user_that_may_not_connect_has_no_valid_token() -> None:
+    token = mint(APP, b"ann", NOW, NONCE)
+    assert refusal(token, here(APP, deactivated=True, tokens_valid_from_ms=NOW + 1)) == "user-deactivated"
+    assert refusal(token, here(APP, banned_until_ms=NOW + 1)) == "user-banned"
+    assert verify(token, here(APP, banned_until_ms=NOW), NOW)
+    with pytest.raises(TokenRefused) as caught:
+        verify(token, here(APP, banned_until_ms=NOW + 5), NOW)
+    assert caught.value.until_ms == NOW + 5
+
+
+def test_a_rotation_keeps_old_tokens_until_the_old_secret_is_dropped() -> None:
+    old = mint(APP, b"ann", NOW, NONCE)
+    both = msgspec.structs.replace(APP, secrets=("second-secret", "first-secret"))
+    new = mint(both, b"ann", NOW, NONCE)
+    assert verify(old, here(both), NOW) and verify(new, here(both), NOW)
+    assert refusal(new, here(APP)) == "forged"
+    dropped = msgspec.structs.replace(APP, secrets=("second-secret",))
+    assert refusal(old, here(dropped)) == "forged"
+    kept = msgspec.structs.replace(dropped, token_keys=(signing_key("first-secret").hex(),))
+    assert verify(old, here(kept), NOW) == verify(old, here(APP), NOW)
+    assert verify(new, here(kept), NOW).generation != verify(old, here(kept), NOW).generation
+
+
+def test_what_a_token_says_is_as_documented() -> None:
+    """Another language that mints or reads Tokens by the docstring must agree."""
+    key = hmac.digest(b"first-secret", b"gate token signing key 1", "sha256")
+    claims = hashlib.sha256(key).digest()[:4] + NOW.to_bytes(8, "big") + bytes(8) + NONCE + b"\x04shop" + b"ann"
+    signed = claims + hmac.digest(key, b"gt1." + claims, "sha256")
+    assert mint(APP, b"ann", NOW, NONCE) == "gt1." + base64.urlsafe_b64encode(signed).rstrip(b"=").decode()
+    assert tokens.verify(mint(APP, b"ann", NOW, NONCE), here(APP), NOW) == Claims(
+        "shop", b"ann", NOW, 0, NONCE, claims[:4]
+    )
