@@ -9,9 +9,11 @@ and so that anything else that escapes is known to be a bug.
     ├── ProtocolError           bytes on the RESP port that are not RESP
     ├── NotFound                an App, User or other thing that does not exist
     │   ├── AppUnknown
+    │   ├── OperatorUnknown
     │   └── UserUnknown         nobody is registered under this id
     ├── Refused                 well-formed, but the state forbids it
     │   ├── AppExists
+    │   ├── OperatorExists
     │   ├── UserDeactivated     what was asked is not for deactivated Users; nothing of the call was written
     │   ├── ReactivationTooEarly
     │   ├── UserLimitReached    the App has as many Users as it may
@@ -80,12 +82,20 @@ class UserUnknown(NotFound):
         self.user = user
 
 
+class OperatorUnknown(NotFound):
+    """No operator has this name."""
+
+
 class Refused(GateError):
     """The request is well-formed, but the present state forbids it."""
 
 
 class AppExists(Refused):
     """An App with this key is there already."""
+
+
+class OperatorExists(Refused):
+    """An operator of this name is there already."""
 
 
 class UserDeactivated(Refused):

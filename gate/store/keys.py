@@ -6,6 +6,7 @@ that any bytes are safe in it: what precedes it holds no more colons than the pa
     gate:{p}:meta                  hash    epoch, seq, tip; in Partition 0 also partitions, schema
     gate:{p}:log                   stream  the Changelog, entry ids <seq>-0
     gate:{0}:apps                  hash    App key -> App, JSON
+    gate:{0}:operators             hash    name -> operator, JSON, with the password's hash
     gate:{p}:user:<app>:<id>       hash    a User's facts, fields below; absent if there are none
     gate:{p}:black:<app>:<id>      zset    Blacklist of an owner: member -> order, newest highest
     gate:{p}:black-ends:<app>:<id> zset    of those entries that end: member -> until, ms
@@ -55,7 +56,7 @@ _USER_KEY = rf"(user|black|black-ends|white|white-ends):({_APP_KEY}):(.{{1,64}})
 
 PATTERNS: list[str] = [
     r"gate:\{\d{1,4}\}:(meta|log|jobs|hooks|hooks-dead)",
-    r"gate:\{0\}:apps",
+    r"gate:\{0\}:(apps|operators)",
     rf"gate:\{{\d{{1,4}}\}}:(bans|mutes|users|audit|gone):{_APP_KEY}",
     rf"gate:\{{0\}}:quota:{_APP_KEY}",
     rf"gate:\{{\d{{1,4}}\}}:{_USER_KEY}",
@@ -92,6 +93,11 @@ def log(partition: int) -> bytes:
 def apps() -> bytes:
     """All Apps, in Partition 0."""
     return b"gate:{0}:apps"
+
+
+def operators() -> bytes:
+    """All operators, in Partition 0."""
+    return b"gate:{0}:operators"
 
 
 def user(partition: int, app: str, user_id: bytes) -> bytes:

@@ -72,6 +72,7 @@ LIST_PAGE = load_script("list_page")
 LEASE = load_script("lease")
 LIVE_NODES = load_script("live_nodes")
 NONCE_SPEND = load_script("nonce_spend")
+OPERATOR_WRITE = load_script("operator_write")
 SWEEP_RESTRAINTS = load_script("sweep_restraints")
 SWEEP_LIST = load_script("sweep_list")
 DEACTIVATE = load_script("deactivate")
@@ -88,7 +89,7 @@ AUDIT_TRIM = load_script("audit_trim")
 ALL = (
     OPEN, APP_PUT, APP_REMOVE, IMPOSE, LIFT, USER_SET, LIST_ADD, LIST_REMOVE, LIST_PAGE, LEASE, LIVE_NODES,
     NONCE_SPEND, SWEEP_RESTRAINTS, SWEEP_LIST,
-    REGISTER, REFRESH, REVOKE_TOKENS, ERASE, QUOTA_RESERVE, QUOTA_RELEASE,
+    OPERATOR_WRITE, REGISTER, REFRESH, REVOKE_TOKENS, ERASE, QUOTA_RESERVE, QUOTA_RELEASE,
     DEACTIVATE, REACTIVATE, ERASE_DEACTIVATED, JOBS_CLAIM, JOB_FINISH,
     HOOKS_TAKE, HOOK_DONE, HOOK_BURY, HOOK_REPLAY, AUDIT_TRIM,
 )  # fmt: skip

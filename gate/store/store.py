@@ -24,6 +24,7 @@ from gate.store.mutes import Mutes
 from gate.store.nodes import NodeAnnouncer
 from gate.store.nonces import Nonces
 from gate.store.opening import open_partitions, partitions_present, refuse_old_server
+from gate.store.operators import Operators
 from gate.store.users import Users
 from gate.store.writing import Writer, Written
 
@@ -50,6 +51,7 @@ class Store:
         self.hooks = Hooks(client, partitions)
         self.audit = Audit(self.writer)
         self.nonces = Nonces(client, partitions)
+        self.operators = Operators(client)
         self.changelog = Changelog(client, partitions)
 
     @classmethod

@@ -1,0 +1,119 @@
+"""What an App's settings may be: one table of bounds, for the command line and for `/v1/apps` alike.
+
+Settings are named as the fields of `AppFacts`; a surface that calls them otherwise brings the names that its mistakes should
+speak of. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from gate.core.ids import user_id
+from gate.errors import InvalidInput
+
+MAX_NAME_CHARS = 64
+MAX_LIST_CEILING = 1_000_000
+"""A list is checked against its ceiling inside one script; past this, one owner could stall a Partition."""
+MAX_EXEMPT = 1_000
+"""Exempt senders travel with the App's settings, to every node, on each change."""
+MAX_WINDOW_S = 86_400
+MIN_OFFSET_MINUTES, MAX_OFFSET_MINUTES = -12 * 60, 14 * 60
+"""The time zones that exist."""
+MAX_USER_LIMIT = 1_000_000
+MAX_TOKEN_TTL_S = 10 * 366 * 86_400
+MAX_REACTIVATE_AFTER_S = 30 * 86_400
+MAX_AUDIT_DAYS = 3_660
+MAX_RATE_GROUPS = 64
+MAX_RATE = 1_000_000
+MAX_URL_CHARS = 2_048
+
+BOUNDS: dict[str, tuple[int, int]] = {
+    "list_ceiling": (1, MAX_LIST_CEILING),
+    "utc_offset_minutes": (MIN_OFFSET_MINUTES, MAX_OFFSET_MINUTES),
+    "signature_window_s": (1, MAX_WINDOW_S),
+    "user_limit": (0, MAX_USER_LIMIT),
+    "token_ttl_s": (0, MAX_TOKEN_TTL_S),
+    "reactivate_after_s": (0, MAX_REACTIVATE_AFTER_S),
+    "audit_days": (1, MAX_AUDIT_DAYS),
+}
+"""Of each setting that is a number: the least and the most."""
+
+ADMINS_ONLY = frozenset(
+    {"environment", "strict_signature", "signature_window_s", "token_ttl_s", "user_limit", "audit_days", "webhook_url"}
+)
+"""What decides who may call, who may connect, what is kept of it and where it is told: no operator below admin changes it."""
+
+_RATE_GROUP = re.compile(r"[a-z][a-z0-9-]{0,31}")
+
+
+def setting_mistakes(changes: Mapping[str, Any], named: Callable[[str], str] = str) -> list[InvalidInput]:
+    """What is wrong with these settings, whose types are right; none if all of them may be stored."""
+    mistakes: list[InvalidInput] = []
+    for setting, value in changes.items():
+        if value is None:  # no user limit of its own
+            continue
+        problem = _problem(setting, value)
+        if problem:
+            mistakes.append(InvalidInput(named(setting), problem))
+    return mistakes
+
+
+def _problem(setting: str, value: Any) -> str | None:
+    if setting in BOUNDS:
+        least, most = BOUNDS[setting]
+        return None if least <= value <= most else f"must be {least:,} to {most:,}, got {value}"
+    check = _CHECKS.get(setting)
+    return None if check is None else check(value)
+
+
+def _name(name: str) -> str | None:
+    fits = 1 <= len(name) <= MAX_NAME_CHARS and name.isprintable()
+    return None if fits else f"must be 1 to {MAX_NAME_CHARS} printable characters"
+
+
+def _exempt(senders: frozenset[str]) -> str | None:
+    if len(senders) > MAX_EXEMPT:
+        return f"an App has at most {MAX_EXEMPT:,} exempt senders, this would be {len(senders):,}"
+    try:
+        for sender in senders:
+            user_id(sender)
+    except InvalidInput as fault:
+        return fault.problem
+    return None
+
+
+def _webhook_url(url: str) -> str | None:
+    if not url:
+        return None
+    if len(url) > MAX_URL_CHARS or not url.isascii() or not url.isprintable() or " " in url:
+        return f"must be at most {MAX_URL_CHARS:,} visible ASCII characters"
+    try:
+        parts = urlsplit(url)
+        is_complete = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_complete = False
+    if not is_complete or "@" in url.partition("://")[2].partition("/")[0]:
+        return "must be an http or https URL with a host and without a user name, or empty for none"
+    return None
+
+
+def _rate_limits(limits: Mapping[str, int]) -> str | None:
+    if len(limits) > MAX_RATE_GROUPS:
+        return f"must name at most {MAX_RATE_GROUPS} groups"
+    for group, rate in limits.items():
+        if not _RATE_GROUP.fullmatch(group):
+            return f"must name groups of endpoints, {group[:40]!r} is none"
+        if not 1 <= rate <= MAX_RATE:
+            return f"must be 1 to {MAX_RATE:,} calls a second, got {rate} for {group}"
+    return None
+
+
+_CHECKS: dict[str, Callable[[Any], str | None]] = {
+    "name": _name,
+    "exempt": _exempt,
+    "webhook_url": _webhook_url,
+    "rate_limits": _rate_limits,
+}

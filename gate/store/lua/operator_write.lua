@@ -1,0 +1,31 @@
+-- Writes or removes an operator.
+--   KEYS  1 operators
+--   ARGV  1 name  2 what must be there now: '' nobody, otherwise exactly this JSON  3 what shall be there: JSON, '' nobody
+--   returns 'ok'; or 'differs' or 'last-admin' with nothing written
+-- Atomic: of two who change one operator the second sees that it changed; and two admins who remove each other at the same
+-- moment must not leave a deployment that nobody may administer.
+if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= ARGV[2] then
+  return 'differs'
+end
+
+local function is_admin(operator)
+  return operator ~= '' and cjson.decode(operator)['role'] == 'admin'
+end
+
+if is_admin(ARGV[2]) and not is_admin(ARGV[3]) then
+  local admins = 0
+  for _, operator in ipairs(redis.call('HVALS', KEYS[1])) do
+    if is_admin(operator) then
+      admins = admins + 1
+    end
+  end
+  if admins == 1 then
+    return 'last-admin'
+  end
+end
+if ARGV[3] == '' then
+  redis.call('HDEL', KEYS[1], ARGV[1])
+else
+  redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+end
+return 'ok'

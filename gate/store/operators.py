@@ -1,0 +1,79 @@
+"""Operators: who may administer the deployment, in Partition 0. No gating fact: no Change, nothing for a Replica.
+
+Passwords are hashed by the caller (`passwords`), off the loop. Every method raises `StoreUnavailable`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from gate.core.operators import Operator, operator_name
+from gate.errors import OperatorExists, OperatorUnknown, Refused, StoreUnavailable
+from gate.store import keys, scripts
+from gate.store.client import Client
+from gate.store.scripts import Call
+
+MAX_CHANGE_TRIES = 20
+"""Each failed try means that somebody else's change went in."""
+
+
+class Operators:
+    """Adds, changes, reads and removes operators."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def get(self, name: str) -> Operator | None:
+        """The operator, or None."""
+        packed = await self._packed(name)
+        return _unpacked(packed) if packed else None
+
+    async def list(self) -> list[Operator]:
+        """All of them, by name."""
+        (rows,) = await self._client.read(("HVALS", keys.operators()))
+        return sorted((_unpacked(row) for row in rows), key=lambda operator: operator.name)
+
+    async def add(self, operator: Operator) -> None:
+        """Raises `OperatorExists` if the name is taken."""
+        if await self._write(operator_name(operator.name), b"", msgspec.json.encode(operator)) == b"differs":
+            raise OperatorExists(f"there is an operator {operator.name!r} already")
+
+    async def change(self, name: str, mutate: Callable[[Operator], Operator]) -> Operator:
+        """Replace an operator by `mutate` of it. Raises `OperatorUnknown`, and `Refused` for the last admin's demotion."""
+        changed = await self._swap(name, mutate)
+        assert changed is not None
+        return changed
+
+    async def remove(self, name: str) -> None:
+        """Raises `OperatorUnknown`, and `Refused` for the last admin."""
+        await self._swap(name, lambda _: None)
+
+    async def _swap(self, name: str, mutate: Callable[[Operator], Operator | None]) -> Operator | None:
+        for _ in range(MAX_CHANGE_TRIES):
+            present = await self._packed(name)
+            if not present:
+                raise OperatorUnknown(f"there is no operator {name!r}")
+            wanted = mutate(_unpacked(present))
+            outcome = await self._write(name, present, b"" if wanted is None else msgspec.json.encode(wanted))
+            if outcome == b"last-admin":
+                raise Refused(f"{name!r} is the only admin: make another operator admin first")
+            if outcome == b"ok":
+                return wanted
+        raise StoreUnavailable(f"the operator {name!r} was changed by others {MAX_CHANGE_TRIES} times meanwhile")
+
+    async def _packed(self, name: str) -> bytes:
+        (packed,) = await self._client.read(("HGET", keys.operators(), operator_name(name)))
+        return packed or b""
+
+    async def _write(self, name: str, present: bytes, wanted: bytes) -> bytes:
+        (outcome,) = await self._client.write(
+            [Call(scripts.OPERATOR_WRITE, [keys.operators()], [name, present, wanted])]
+        )
+        assert isinstance(outcome, bytes)
+        return outcome
+
+
+def _unpacked(packed: bytes) -> Operator:
+    return msgspec.json.decode(packed, type=Operator)
