@@ -182,8 +182,9 @@ class Replicator:
         """The facts file in use, after proof that the Changelog continues it; a fresh one if it doesn't."""
         await self._source.prepare()
         if self._file is not None and self._reload_because is None:
-            asked_at_ms = monotonic_ms()
+            asked_at_ms, server_id = monotonic_ms(), self._voice.server_id
             heads = await verify_history(self._source, self._file.positions)
+            self._voice.vouch(server_id)
             self._show(State.CATCHING_UP)
             self._seek(asked_at_ms, heads)
             self._stamp_if_reached(self._file)
@@ -208,7 +209,7 @@ class Replicator:
         )
         self._reload_because = None
         self._retry_ms = FIRST_RETRY_MS
-        await self._look(fresh)
+        await self._look(fresh, idle=False)
         return fresh
 
     def _swap(self, fresh: FactsFile) -> None:
@@ -256,15 +257,22 @@ class Replicator:
                 self._stamp_if_reached(file)
                 await asyncio.sleep(0)  # the announcement goes out, and a lease may be due, before the next portion
             if not changes or (self._sought is None and monotonic_ms() - self._looked_at_ms >= STAMP_EVERY_MS):
-                await self._look(file)
+                await self._look(file, idle=not changes)
             self._retry_ms = FIRST_RETRY_MS
             self._keep_house(file, idle=not changes)
 
-    async def _look(self, file: FactsFile) -> None:
-        """Ask Redis where its heads are, which is the only ground for calling facts fresh."""
-        asked_at_ms = monotonic_ms()
-        heads = await self._source.heads()
-        check_heads(file.positions, heads)
+    async def _look(self, file: FactsFile, *, idle: bool) -> None:
+        """Ask Redis where its heads are, which is the only ground for calling facts fresh.
+
+        Where nothing comes although the heads are ahead, what is missing may have been trimmed: that no read tells.
+        """
+        asked_at_ms, server_id = monotonic_ms(), self._voice.server_id
+        if idle:
+            heads = await verify_history(self._source, file.positions)
+        else:
+            heads = await self._source.heads()
+            check_heads(file.positions, heads)
+        self._voice.vouch(server_id)
         self._seek(asked_at_ms, heads)
         self._stamp_if_reached(file)
 

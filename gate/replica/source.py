@@ -45,6 +45,11 @@ class ChangeSource(Protocol):
 class Announcer(Protocol):
     """How this node says that it lives and what it has applied."""
 
+    @property
+    def server_id(self) -> str:
+        """Which run of the server is connected now. Announcements are labelled with it as it is when they are made."""
+        ...
+
     async def renew(self, applied: Mapping[int, Position]) -> None:
         """Renew the node's lease and say all Positions."""
         ...

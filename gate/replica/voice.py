@@ -3,6 +3,9 @@
 Announcing must not hold up the next read, so it is a task with one slot: what moves while a message is on its way is merged
 into the next one. A lost announcement is no harm; every renewal says all Positions again.
 
+Positions are said only to the run of the server whose heads were found to continue them: one that came back with older data
+gives the same numbers to other writes, and whoever waits for those must not hear ours.
+
 Called by the replicator.
 """
 
@@ -28,6 +31,18 @@ class Voice:
         self._applied = applied
         self._moved: dict[int, Position] = {}
         self._news = asyncio.Event()
+        self._vouched_for: str | None = None
+
+    @property
+    def server_id(self) -> str:
+        """Which run of the server is connected now; ask before its heads."""
+        return self._announcer.server_id
+
+    def vouch(self, server_id: str) -> None:
+        """This run of the server continues the Positions that are applied here."""
+        if server_id != self._vouched_for:
+            self._vouched_for = server_id
+            self.say(self._applied())
 
     def say(self, moved: Mapping[int, Position]) -> None:
         """Announce Positions, soon."""
@@ -37,7 +52,7 @@ class Voice:
 
     async def renew(self) -> None:
         """Take or renew the lease now. `StoreUnavailable`."""
-        await self._announcer.renew(self._applied())
+        await self._announcer.renew(self._applied() if self._may_say else {})
 
     async def speak(self) -> None:
         """Announce and renew until cancelled."""
@@ -60,7 +75,12 @@ class Voice:
     async def _announce(self) -> None:
         moved, self._moved = self._moved, {}
         self._news.clear()
-        await self._announcer.announce(moved)
+        if self._may_say:
+            await self._announcer.announce(moved)
+
+    @property
+    def _may_say(self) -> bool:
+        return self._announcer.server_id == self._vouched_for
 
     async def _attempt(self, act: Callable[[], Awaitable[None]]) -> None:
         try:

@@ -4,6 +4,9 @@ An Acknowledger remembers the newest announcement of each node, so one that came
 for the nodes that were live when the write was in, and for its own node in any case: checks here are answered from here. A
 node whose lease ends meanwhile is no longer waited for. What an announcement lost on a broken connection said is said again
 with the node's next renewal.
+
+An announcement counts only for writes to the same run of the server: one that came back with older data gives numbers that were
+announced before to other writes.
 """
 
 from __future__ import annotations
@@ -11,11 +14,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import Sequence
 from typing import Literal
 
 from gate.clock import monotonic_ms
-from gate.core.revision import Revision
 from gate.errors import StoreUnavailable
 from gate.store import keys
 from gate.store.link import Link, LinkLost, Reply
@@ -36,10 +37,10 @@ PING_EVERY_MS = 1_000
 class _Wait:
     """One write, and the nodes that are yet to announce it."""
 
-    __slots__ = ("arrival", "began_ms", "nodes", "revisions")
+    __slots__ = ("arrival", "began_ms", "nodes", "written")
 
-    def __init__(self, revisions: Sequence[Revision], nodes: set[str], arrival: asyncio.Future[None]) -> None:
-        self.revisions = revisions
+    def __init__(self, written: Written, nodes: set[str], arrival: asyncio.Future[None]) -> None:
+        self.written = written
         self.nodes = nodes
         self.arrival = arrival
         self.began_ms = monotonic_ms()
@@ -57,7 +58,7 @@ class Acknowledger:
     def __init__(self, store: Store, node: str | None) -> None:
         self._store = store
         self._node = node
-        self._applied: dict[str, dict[int, tuple[str, int]]] = {}
+        self._applied: dict[str, tuple[str, dict[int, tuple[str, int]]]] = {}
         self._waits: defaultdict[str, set[_Wait]] = defaultdict(set)
         self._listening: asyncio.Task[None] | None = None
         self._live: frozenset[str] = frozenset()
@@ -78,9 +79,9 @@ class Acknowledger:
     async def wait(self, written: Written, timeout_ms: int = WAIT_MS) -> Applied:
         """How far the write got within the time: `all` live nodes, this `node`, or `pending`. Never raises."""
         own = {self._node} if self._node else set()
-        nodes = {node for node in written.live_nodes | own if not self._has(node, written.revisions)}
+        nodes = {node for node in written.live_nodes | own if not self._has(node, written)}
         if nodes:
-            wait = _Wait(written.revisions, nodes, asyncio.get_running_loop().create_future())
+            wait = _Wait(written, nodes, asyncio.get_running_loop().create_future())
             for node in tuple(nodes):
                 self._waits[node].add(wait)
             try:
@@ -124,9 +125,11 @@ class Acknowledger:
                 if not waits:
                     del self._waits[node]
 
-    def _has(self, node: str, revisions: Sequence[Revision]) -> bool:
-        applied = self._applied.get(node, {})
-        for partition, epoch, seq in revisions:
+    def _has(self, node: str, written: Written) -> bool:
+        server_id, applied = self._applied.get(node, ("", {}))
+        if server_id != written.server_id:
+            return False
+        for partition, epoch, seq in written.revisions:
             at = applied.get(partition)
             if at is None or at[0] != epoch or at[1] < seq:
                 return False
@@ -137,9 +140,11 @@ class Acknowledger:
         if announcement is None:
             return
         node = announcement.node
-        self._applied.setdefault(node, {}).update(announcement.applied)
+        server_id, applied = self._applied.get(node, ("", {}))
+        known = applied if server_id == announcement.server_id else {}
+        self._applied[node] = announcement.server_id, {**known, **announcement.applied}
         for wait in tuple(self._waits.get(node, ())):
-            if self._has(node, wait.revisions):
+            if self._has(node, wait.written):
                 self._waits[node].discard(wait)
                 wait.drop(node)
 

@@ -40,6 +40,11 @@ class Client:
         self._away: str = ""
         self._probe: asyncio.Task[None] | None = None
 
+    @property
+    def server_id(self) -> str:
+        """Which run of the server commands reach now; "" where there is no connection."""
+        return self._link.server_id if self._link is not None and self._link.is_open else ""
+
     async def read(self, *commands: Command) -> list[Reply]:
         """Pipeline commands that change nothing. Raises `StoreUnavailable`."""
         replies = await self._exchange(commands, "not-written")

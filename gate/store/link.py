@@ -11,6 +11,7 @@ then on every exchange fails with `LinkLost`, which says whether the command may
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ Reply = Any
 Command = Sequence[bytes | str | int]
 
 _NOT_COMPLETE = object()
+_RUN_ID = re.compile(rb"^run_id:(\w+)", re.MULTILINE)
 
 
 class ReplyError(Exception):
@@ -59,6 +61,8 @@ class Link(asyncio.Protocol):
         self._waiting: deque[_Exchange] = deque()
         self._transport: asyncio.Transport | None = None
         self._loss: str = "not connected"
+        self.server_id = ""
+        """The server's own name for this run of it; another one after a restart, whatever data it came back with."""
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
@@ -177,7 +181,10 @@ async def _greet(link: Link, address: Address, deadline_ms: float) -> None:
         commands.append(("AUTH", address.username or "default", address.password))
     if address.db:
         commands.append(("SELECT", address.db))
-    commands.append(("PING",))
-    for reply in await link.exchange(commands, deadline_ms):
+    commands += [("PING",), ("INFO", "server")]
+    replies = await link.exchange(commands, deadline_ms)
+    for reply in replies:
         if isinstance(reply, ReplyError):
             raise LinkLost(f"{address.shown} answered: {reply}", was_sent=False)
+    found = _RUN_ID.search(replies[-1])
+    link.server_id = found[1].decode() if found else ""

@@ -20,10 +20,15 @@ LEASE_TTL_MS = 3_000
 
 
 class Announcement(msgspec.Struct, frozen=True, array_like=True):
-    """What one node has applied, as published (msgpack array): Partition -> (epoch, seq)."""
+    """What one node has applied, as published (msgpack array): Partition -> (epoch, seq).
+
+    `server_id` is the run of the server whose history these are Positions of: one that came back with older data gives the
+    same numbers to other writes, and an announcement from before must not pass for theirs.
+    """
 
     node: str
     applied: dict[int, tuple[str, int]]
+    server_id: str = ""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -38,23 +43,33 @@ class NodeAnnouncer:
         self._node = node
         self._lease_ttl_ms = lease_ttl_ms
 
+    @property
+    def server_id(self) -> str:
+        """Which run of the server is connected now."""
+        return self._client.server_id
+
     async def renew(self, applied: Mapping[int, Position]) -> None:
         """Take or renew the lease, and say all Positions, for writers that missed an announcement."""
+        packed = pack_announcement(self._node, applied, self.server_id)
         await self._client.write([Call(scripts.LEASE, [keys.NODES], [self._node, self._lease_ttl_ms])])
-        await self.announce(applied)
+        await self._publish(packed)
 
     async def announce(self, applied: Mapping[int, Position]) -> None:
         """Say the Positions that moved."""
-        await self._client.read(("PUBLISH", keys.APPLIED_CHANNEL, pack_announcement(self._node, applied)))
+        await self._publish(pack_announcement(self._node, applied, self.server_id))
 
     async def leave(self) -> None:
         """Give the lease up."""
         await self._client.write([Call(scripts.LEASE, [keys.NODES], [self._node, 0])])
 
+    async def _publish(self, packed: bytes) -> None:
+        await self._client.read(("PUBLISH", keys.APPLIED_CHANNEL, packed))
 
-def pack_announcement(node: str, applied: Mapping[int, Position]) -> bytes:
+
+def pack_announcement(node: str, applied: Mapping[int, Position], server_id: str) -> bytes:
     """What `unpack_announcement` reads."""
-    return _encoder.encode(Announcement(node, {p: (position.epoch, position.seq) for p, position in applied.items()}))
+    places = {partition: (position.epoch, position.seq) for partition, position in applied.items()}
+    return _encoder.encode(Announcement(node, places, server_id))
 
 
 def unpack_announcement(packed: bytes) -> Announcement | None:

@@ -20,7 +20,7 @@ from tests.service.running import get, pid_of
 RECOVERY_TIMEOUT_S = 15.0
 """A node is back within a second or two; a machine that runs the whole suite beside it is slower."""
 STALE_TIMEOUT_S = 5.0
-JSON_LOGS = {"GATE_LOG_FORMAT": "json"}
+JSON_LOGS = {"GATE_LOG_FORMAT": "json", "GATE_LOG_LEVEL": "warning"}
 
 FIRST_REFUSAL_MS = 1_500
 """One deadline of a store that hangs, and room for a busy machine."""
