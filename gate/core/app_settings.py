@@ -6,12 +6,12 @@ speak of. Pure.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from gate.core.ids import user_id
+from gate.core.limits import checked_limits
 from gate.errors import InvalidInput
 
 MAX_NAME_CHARS = 64
@@ -26,8 +26,6 @@ MAX_USER_LIMIT = 1_000_000
 MAX_TOKEN_TTL_S = 10 * 366 * 86_400
 MAX_REACTIVATE_AFTER_S = 30 * 86_400
 MAX_AUDIT_DAYS = 3_660
-MAX_RATE_GROUPS = 64
-MAX_RATE = 1_000_000
 MAX_URL_CHARS = 2_048
 
 BOUNDS: dict[str, tuple[int, int]] = {
@@ -45,8 +43,6 @@ ADMINS_ONLY = frozenset(
     {"environment", "strict_signature", "signature_window_s", "token_ttl_s", "user_limit", "audit_days", "webhook_url"}
 )
 """What decides who may call, who may connect, what is kept of it and where it is told: no operator below admin changes it."""
-
-_RATE_GROUP = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
 
 def setting_mistakes(changes: Mapping[str, Any], named: Callable[[str], str] = str) -> list[InvalidInput]:
@@ -101,13 +97,10 @@ def _webhook_url(url: str) -> str | None:
 
 
 def _rate_limits(limits: Mapping[str, int]) -> str | None:
-    if len(limits) > MAX_RATE_GROUPS:
-        return f"must name at most {MAX_RATE_GROUPS} groups"
-    for group, rate in limits.items():
-        if not _RATE_GROUP.fullmatch(group):
-            return f"must name groups of endpoints, {group[:40]!r} is none"
-        if not 1 <= rate <= MAX_RATE:
-            return f"must be 1 to {MAX_RATE:,} calls a second, got {rate} for {group}"
+    try:
+        checked_limits(limits)
+    except InvalidInput as fault:
+        return fault.problem
     return None
 
 
