@@ -38,6 +38,7 @@ from gate.wire.strict import (
 )
 
 __all__ = [
+    "LONE_BYTES",
     "MAX_ARGS",
     "MAX_BULK_BYTES",
     "MAX_COMMAND_BYTES",
@@ -45,10 +46,12 @@ __all__ = [
     "Command",
     "CommandReader",
     "StrictReader",
+    "lone_triple",
 ]
 
 _SHORT_BYTES: Final = 128
 """Up to here a chunk is most likely one command, and splitting it takes half the time of hiredis with its guards."""
+LONE_BYTES: Final = _SHORT_BYTES
 _PIECE_BYTES: Final = 16 * 1024
 """hiredis moves the rest of its buffer after each KiB read: 57 KB at once cost a quarter more a command than 17 KB."""
 
@@ -104,6 +107,26 @@ def _single(chunk: bytes) -> Command | None:
     if not args or lines[0] != _ARRAY_HEADERS[len(args)]:
         return None
     return args if lines[1::2] == [*map(_header_of_length, map(len, args)), b""] else None
+
+
+def lone_triple(chunk: bytes) -> tuple[bytes, bytes, bytes] | None:
+    """The parts of a chunk of at most `LONE_BYTES` that is exactly one command of three parts; None for anything else.
+
+    For the caller that asks one check at a time: a third of what `feed` takes. Between commands only.
+    """
+    try:
+        count, name_length, name, first_length, first, second_length, second, end = chunk.split(b"\r\n")
+    except ValueError:
+        return None
+    if (
+        count == b"*3"
+        and not end
+        and name_length == _BULK_HEADERS[len(name)]
+        and first_length == _BULK_HEADERS[len(first)]
+        and second_length == _BULK_HEADERS[len(second)]
+    ):
+        return name, first, second
+    return None
 
 
 def _batch(piece: bytes) -> list[Command] | None:

@@ -13,7 +13,7 @@ from itertools import pairwise
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gate.wire.resp import Command, CommandReader, StrictReader
+from gate.wire.resp import LONE_BYTES, Command, CommandReader, StrictReader, lone_triple
 from tests.wire.malformed import ODD_BUT_GOOD, REDIS_ONLY_GOOD, REDIS_ONLY_REFUSED, REFUSED, STRICTER, echo
 
 Outcome = tuple[list[Command], str | None, int]
@@ -147,3 +147,37 @@ def test_long_pipelines_with_a_mutated_byte() -> None:
         for _ in range(pick.randrange(1, 4)):
             sent[pick.randrange(len(sent))] = pick.choice(b"*$+-:~>|%=(_#,\r\n019a\x00")
         assert_law(bytes(sent), [pick.randrange(len(sent)) for _ in range(3)])
+
+
+_ARGS = st.one_of(
+    st.binary(min_size=0, max_size=24),
+    st.sampled_from([b"GATE.CHECK", b"a\r\nb", b"\r\n", b"$1\r\nx", b"*3\r\n$1", b"", b"\r", b"\n"]),
+)
+
+
+@given(
+    args=st.lists(_ARGS, min_size=1, max_size=4),
+    cut=st.integers(0, 8),
+    tail=st.sampled_from([b"", b"\r\n", b"*", PING]),
+)
+def test_a_lone_triple_is_what_the_exact_reader_says(args: list[bytes], cut: int, tail: bytes) -> None:
+    whole = echo_of(args)
+    chunk = whole[: len(whole) - cut] + tail
+    triple = lone_triple(chunk) if len(chunk) <= LONE_BYTES else None
+    if triple is not None:
+        reader = StrictReader()
+        assert reader.feed(chunk) == [list(triple)]
+        assert reader.error is None
+        assert reader.pending == 0
+    elif len(args) == 3 and cut == 0 and not tail and len(whole) <= LONE_BYTES:
+        assert any(b"\r\n" in arg for arg in args)  # the only good triples that it leaves to the general way
+
+
+@given(chunk=st.lists(st.sampled_from(TOKENS), max_size=8).map(b"".join))
+def test_a_lone_triple_is_never_made_of_anything_else(chunk: bytes) -> None:
+    triple = lone_triple(chunk) if len(chunk) <= LONE_BYTES else None
+    assert triple is None or StrictReader().feed(chunk) == [list(triple)]
+
+
+def echo_of(args: list[bytes]) -> bytes:
+    return b"*%d\r\n" % len(args) + b"".join(b"$%d\r\n%b\r\n" % (len(arg), arg) for arg in args)
