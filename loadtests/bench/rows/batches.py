@@ -12,7 +12,7 @@ from loadtests.bench.bed import Bed
 from loadtests.bench.client import Batch, Peer, ask, run
 from loadtests.bench.http import http_connection, post
 from loadtests.bench.pairs import Pair
-from loadtests.bench.systems import prepare
+from loadtests.bench.systems import encoded, prepare
 from loadtests.bench.table import Row
 
 RECIPIENTS = 100
@@ -38,7 +38,7 @@ def measure_mcheck(bed: Bed) -> list[Row]:
             _, size = ask(connection, request, 1)
             many.append(Batch(request, size, RECIPIENTS))
             singles += [(sender, recipient) for recipient in these]
-    one_by_one, _ = prepare(bed.gate, singles, RECIPIENTS)
+    one_by_one, _ = prepare(bed.gate, encoded(bed.gate, singles), RECIPIENTS)
     grouped_rates, single_rates = [], []
     for _ in range(bed.options.rounds):
         grouped_rates.append(run(bed.gate.connect, many, CONNECTIONS, bed.options.seconds).checks_per_s)

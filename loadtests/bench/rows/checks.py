@@ -11,8 +11,8 @@ from typing import Any
 
 from loadtests.bench.bed import Bed
 from loadtests.bench.client import Batch, Rate, run
-from loadtests.bench.pairs import Spread
-from loadtests.bench.systems import System, prepare
+from loadtests.bench.pairs import Pair, Spread
+from loadtests.bench.systems import System, encoded, prepare
 from loadtests.bench.table import Row
 
 PIPELINES = (1, 16, 64, 256)
@@ -34,9 +34,10 @@ def measure(bed: Bed) -> list[Row]:
 
 def _measure_spread(bed: Bed, spread: Spread) -> Row:
     systems: list[System] = [bed.gate, bed.lua, bed.plain]
+    requests = {system.name: encoded(system, bed.pairs(spread)) for system in systems}
     cells: Cells = []
     for pipeline in PIPELINES:
-        batches = _agreeing(bed, systems, spread, pipeline)
+        batches = _agreeing(systems, bed.pairs(spread), requests, pipeline)
         for connections in CONNECTIONS:
             rates = _rounds(bed, systems, batches, connections)
             cell = {name: _summary(these) for name, these in rates.items()}
@@ -56,13 +57,14 @@ def _measure_spread(bed: Bed, spread: Spread) -> Row:
     )
 
 
-def _agreeing(bed: Bed, systems: list[System], spread: Spread, pipeline: int) -> dict[str, list[Batch]]:
+def _agreeing(
+    systems: list[System], pairs: list[Pair], requests: dict[str, list[bytes]], pipeline: int
+) -> dict[str, list[Batch]]:
     """Every system's buffers, after every pair got the same answer from all."""
-    pairs = bed.pairs(spread)
     batches: dict[str, list[Batch]] = {}
     first: list[bool] | None = None
     for system in systems:
-        batches[system.name], answers = prepare(system, pairs, pipeline)
+        batches[system.name], answers = prepare(system, requests[system.name], pipeline)
         first = answers if first is None else first
         if answers != first:
             wrong = [pair for pair, one, other in zip(pairs, first, answers, strict=False) if one is not other]

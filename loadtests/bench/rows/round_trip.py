@@ -6,7 +6,7 @@ from statistics import median
 
 from loadtests.bench.bed import Bed
 from loadtests.bench.client import Batch, run
-from loadtests.bench.systems import prepare
+from loadtests.bench.systems import encoded, prepare
 from loadtests.bench.table import Row
 
 MOST_RATIO = 1.25
@@ -16,7 +16,7 @@ PING = Batch(b"*1\r\n$4\r\nPING\r\n", len(b"+PONG\r\n"), 1)
 
 def measure(bed: Bed) -> list[Row]:
     """One row."""
-    batches, _ = prepare(bed.gate, bed.pairs("uniform")[:PAIRS], 1)
+    batches, _ = prepare(bed.gate, encoded(bed.gate, bed.pairs("uniform")[:PAIRS]), 1)
     check_us, ping_us, check_p99_us, ping_p99_us = [], [], [], []
     for _ in range(bed.options.rounds):
         check = run(bed.gate.connect, batches, 1, bed.options.seconds)

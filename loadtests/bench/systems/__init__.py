@@ -29,15 +29,20 @@ class System(Protocol):
         ...
 
 
-def prepare(system: System, pairs: Sequence[Pair], pipeline: int) -> tuple[list[Batch], list[bool]]:
-    """The pairs as buffers of `pipeline` checks, each asked once: its replies' length, and the answers in order."""
+def prepare(system: System, requests: Sequence[bytes], pipeline: int) -> tuple[list[Batch], list[bool]]:
+    """The encoded checks as buffers of `pipeline`, each asked once: its replies' length, and the answers in order."""
     batches: list[Batch] = []
     answers: list[bool] = []
     step = system.replies_a_check
     with system.connect() as connection:
-        for start in range(0, len(pairs) - pipeline + 1, pipeline):
-            request = b"".join(map(system.request, pairs[start : start + pipeline]))
+        for start in range(0, len(requests) - pipeline + 1, pipeline):
+            request = b"".join(requests[start : start + pipeline])
             replies, size = ask(connection, request, pipeline * step)
             batches.append(Batch(request, size, pipeline))
             answers += [system.allowed(replies[index : index + step]) for index in range(0, len(replies), step)]
     return batches, answers
+
+
+def encoded(system: System, pairs: Sequence[Pair]) -> list[bytes]:
+    """Every pair's check, encoded once."""
+    return [system.request(pair) for pair in pairs]
