@@ -58,6 +58,7 @@ COMMANDS: dict[str, Row] = {
     "mutes": Row("gate.cli.penalties", "mutes", "List who is muted."),
     "blacklist": Row("gate.cli.lists", "blacklist", "Whose messages an owner refuses."),
     "whitelist": Row("gate.cli.lists", "whitelist", "Whose messages alone an owner accepts, and the switch."),
+    "user": Row("gate.cli.users", "user", "Users: registration, profiles, Tokens, deletion."),
     "app": Row("gate.cli.apps", "app", "Apps: tenants, their secrets and settings."),
     "import": Row("gate.cli.importing", "import_facts", "Load facts from NDJSON or CSV files."),
     "export": Row("gate.cli.exporting", "export_facts", "Write an App's facts as NDJSON."),

@@ -55,6 +55,16 @@ class Quota:
             released += (await self._writer.client.write([call]))[0]
         return released
 
+    async def release_unused(self, app_key: str, users: Sequence[bytes], until_ms: int = FOREVER_MS) -> int:
+        """Give back the places of those of these Users that are not registered; answers how many."""
+        asked: list[Command] = [
+            ("HEXISTS", keys.user(self._writer.partition_of(app_key, user), app_key, user), keys.REGISTERED_AT)
+            for user in users
+        ]
+        came = await self._writer.client.read(*asked) if asked else []
+        unused = [user for user, is_there in zip(users, came, strict=True) if not is_there]
+        return await self.release(app_key, unused, until_ms)
+
     async def _try(self, app_key: str, users: Sequence[bytes], limit: int, now_ms: int) -> list[bytes]:
         calls = [
             Call(scripts.QUOTA_RESERVE, [keys.quota(app_key)], [limit, now_ms, *users[first : first + IDS_A_SCRIPT]])
@@ -79,10 +89,4 @@ class Quota:
         """Release the places that no User came to."""
         long_ago_ms = now_ms - UNDER_WAY_MS
         (held,) = await self._writer.client.read(("ZRANGEBYSCORE", keys.quota(app_key), "-inf", long_ago_ms))
-        asked: list[Command] = [
-            ("HEXISTS", keys.user(self._writer.partition_of(app_key, user), app_key, user), keys.REGISTERED_AT)
-            for user in held
-        ]
-        came = await self._writer.client.read(*asked) if asked else []
-        empty = [user for user, is_there in zip(held, came, strict=True) if not is_there]
-        return await self.release(app_key, empty, long_ago_ms)
+        return await self.release_unused(app_key, held, long_ago_ms)
