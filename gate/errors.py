@@ -15,7 +15,7 @@ and so that anything else that escapes is known to be a bug.
     │   ├── AppExists
     │   ├── OperatorExists
     │   ├── UserDeactivated     what was asked is not for deactivated Users; nothing of the call was written
-    │   ├── ReactivationTooEarly
+    │   ├── ReactivationTooEarly  nobody of the call was reactivated
     │   ├── UserLimitReached    the App has as many Users as it may
     │   ├── NotInProduction     only development Apps may do this
     │   └── ListFull            a list would pass the App's ceiling; nothing was added

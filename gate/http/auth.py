@@ -12,12 +12,12 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from hashlib import sha1
 from hmac import compare_digest
 from typing import NamedTuple
 
 from gate.core.ids import app_key as checked_app_key
 from gate.core.model import AppFacts
+from gate.core.signature import signature_of
 from gate.errors import AppUnknown, InvalidInput
 from gate.http.errors import CredentialsWrong
 from gate.http.forms import TooLong
@@ -39,11 +39,6 @@ class Signed(NamedTuple):
     nonce: str
     timestamp: str
     signature: str
-
-
-def signature_of(secret: str, nonce: str, timestamp: str) -> str:
-    """What the Signature header must read."""
-    return sha1(_bytes(secret + nonce + timestamp), usedforsecurity=False).hexdigest()
 
 
 def signed_headers(headers: Mapping[str, str]) -> Signed:

@@ -11,13 +11,15 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from gate.clock import wall_ms
-from gate.core.model import AppFacts, ListKind, UserFacts
+from gate.core.model import FOREVER_MS, AppFacts, ListKind, UserFacts
 from gate.core.revision import Position, Revision
 from gate.core.token import Claims
 from gate.core.verdict import Verdict, Word
 from gate.http.limits import Limiter
 from gate.http.nobody_online import NobodyOnline
 from gate.http.options import HttpOptions
+from gate.store.audit import AuditEntry
+from gate.store.deactivation import Gone, Operation
 from gate.store.users import Enrolment, Profile
 from gate.store.writing import Because, Written
 
@@ -135,7 +137,7 @@ class Penalties(Protocol):
         """Impose on all these Users; a later one replaces the earlier."""
         ...
 
-    async def lift(self, app_key: str, users: Sequence[bytes], now_ms: int) -> Written:
+    async def lift(self, app_key: str, users: Sequence[bytes], now_ms: int, why: str = "", by: str = "") -> Written:
         """Lift from all these Users."""
         ...
 
@@ -204,12 +206,21 @@ class Lists(Protocol):
         until_ms: int,
         now_ms: int,
         ceiling: int,
+        why: str = "",
+        by: str = "",
     ) -> Written:
         """Add all or, past the ceiling, none (`ListFull`)."""
         ...
 
     async def remove(
-        self, app_key: str, kind: ListKind, owner: bytes, members: Sequence[bytes], now_ms: int
+        self,
+        app_key: str,
+        kind: ListKind,
+        owner: bytes,
+        members: Sequence[bytes],
+        now_ms: int,
+        why: str = "",
+        by: str = "",
     ) -> Written:
         """Remove these members, listed or not."""
         ...
@@ -220,12 +231,47 @@ class Lists(Protocol):
         """Entries newest first, and where the next page begins."""
         ...
 
-    async def switch(self, app_key: str, users: Sequence[bytes], on: bool, now_ms: int) -> Written:
+    async def switch(
+        self, app_key: str, users: Sequence[bytes], on: bool, now_ms: int, why: str = "", by: str = ""
+    ) -> Written:
         """Switch these Users' whitelists on or off."""
         ...
 
     async def switches(self, app_key: str, users: Sequence[bytes]) -> Sequence[bool]:
         """Whether each User's whitelist is on."""
+        ...
+
+
+class Deactivation(Protocol):
+    """Users that are gone: denied at once, erased soon after."""
+
+    async def deactivate(self, app_key: str, users: Sequence[bytes], now_ms: int) -> Operation:
+        """Deactivate all these Users, deactivated already or not."""
+        ...
+
+    async def reactivate(self, app_key: str, users: Sequence[bytes], now_ms: int, after_ms: int) -> Operation:
+        """Give these ids back, or none of them (`ReactivationTooEarly`)."""
+        ...
+
+    async def page(self, app_key: str, offset: int, count: int) -> Sequence[Gone]:
+        """Deactivated Users, the latest first."""
+        ...
+
+
+class Audit(Protocol):
+    """Who did what to whom."""
+
+    async def page(
+        self,
+        app_key: str,
+        count: int,
+        *,
+        user: bytes | None = None,
+        from_ms: int = 0,
+        to_ms: int = FOREVER_MS,
+        cursor: str | None = None,
+    ) -> tuple[list[AuditEntry], str | None]:
+        """The latest first, and the next page's cursor."""
         ...
 
 
@@ -248,6 +294,10 @@ class Store(Protocol):
     def mutes(self) -> Penalties: ...
     @property
     def lists(self) -> Lists: ...
+    @property
+    def deactivation(self) -> Deactivation: ...
+    @property
+    def audit(self) -> Audit: ...
     @property
     def nonces(self) -> Nonces: ...
 

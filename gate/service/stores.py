@@ -11,7 +11,9 @@ import asyncio
 from gate.errors import StoreUnavailable
 from gate.service.role import Post
 from gate.store.acks import Acknowledger, Applied
+from gate.store.audit import Audit
 from gate.store.bans import Bans
+from gate.store.deactivation import Deactivation
 from gate.store.lists import Lists
 from gate.store.mutes import Mutes
 from gate.store.nonces import Nonces
@@ -75,6 +77,16 @@ class StoreLater:
     def users(self) -> Users:
         """As the Store."""
         return self._connected().users
+
+    @property
+    def deactivation(self) -> Deactivation:
+        """As the Store."""
+        return self._connected().deactivation
+
+    @property
+    def audit(self) -> Audit:
+        """As the Store."""
+        return self._connected().audit
 
     @property
     def nonces(self) -> Nonces:

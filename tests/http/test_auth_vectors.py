@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from multidict import CIMultiDict
 
+from gate.core.signature import signature_of
 from gate.errors import InvalidInput
-from gate.http.auth import signature_of, signed_headers
+from gate.http.auth import signed_headers
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from aiohttp import ClientResponse, ClientSession, TCPConnector
 from yarl import URL
 
 from gate.core.model import AppFacts
-from gate.http.auth import signature_of
+from gate.core.signature import signature_of
 from gate.http.options import HttpOptions
 from gate.http.ports import Deps
 from gate.http.replica_later import ReplicaLater

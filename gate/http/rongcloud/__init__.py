@@ -6,12 +6,13 @@ its answer holds beside `"code": 200`. Limits are RongCloud's own.
 
 from __future__ import annotations
 
-from gate.http.rongcloud import bans, lists, mutes, tokens, users, whitesetting
+from gate.http.rongcloud import bans, deactivation, lists, mutes, tokens, users, whitesetting
 from gate.http.rongcloud.endpoint import Endpoint
 
 ENDPOINTS: dict[str, Endpoint] = {
     **users.ENDPOINTS,
     **tokens.ENDPOINTS,
+    **deactivation.ENDPOINTS,
     **bans.ENDPOINTS,
     **mutes.ENDPOINTS,
     **lists.ENDPOINTS,

@@ -10,6 +10,7 @@ from gate.core.model import FOREVER_MS, ListKind
 from gate.errors import InvalidInput
 from gate.http.calls import Call
 from gate.http.paging import page_cursor, page_token
+from gate.http.v1.because import check_because
 from gate.http.v1.endpoint import Endpoint, read_as, refuse_if_any
 from gate.http.v1.ends import end_ms
 from gate.http.v1.ids import IdJson, id_bytes, id_json, ids_bytes
@@ -26,6 +27,8 @@ class Adding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     members: list[IdJson]
     until: int | None = None
     seconds: int | None = None
+    reason: str = ""
+    actor: str = ""
 
 
 class Removing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -33,6 +36,8 @@ class Removing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     owner: IdJson
     members: list[IdJson]
+    reason: str = ""
+    actor: str = ""
 
 
 class Switching(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,6 +45,8 @@ class Switching(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     users: list[IdJson]
     on: bool
+    reason: str = ""
+    actor: str = ""
 
 
 async def add(call: Call, kind: ListKind) -> Written:
@@ -49,10 +56,11 @@ async def add(call: Call, kind: ListKind) -> Written:
     owner = _owner(body.owner, problems)
     members = ids_bytes(body.members, "members", MAX_MEMBERS, problems)
     until_ms = end_ms(body.until, body.seconds, False, call.now_ms, problems)
+    check_because(body.reason, body.actor, problems)
     refuse_if_any(problems)
-    return await call.deps.store.lists.add(
-        call.app_key, kind, owner, members, until_ms or FOREVER_MS, call.now_ms, call.facts.list_ceiling
-    )
+    end = until_ms or FOREVER_MS
+    ceiling, why, by = call.facts.list_ceiling, body.reason, body.actor
+    return await call.deps.store.lists.add(call.app_key, kind, owner, members, end, call.now_ms, ceiling, why, by)
 
 
 async def remove(call: Call, kind: ListKind) -> Written:
@@ -61,8 +69,9 @@ async def remove(call: Call, kind: ListKind) -> Written:
     problems: list[InvalidInput] = []
     owner = _owner(body.owner, problems)
     members = ids_bytes(body.members, "members", MAX_MEMBERS, problems)
+    check_because(body.reason, body.actor, problems)
     refuse_if_any(problems)
-    return await call.deps.store.lists.remove(call.app_key, kind, owner, members, call.now_ms)
+    return await call.deps.store.lists.remove(call.app_key, kind, owner, members, call.now_ms, body.reason, body.actor)
 
 
 async def page(call: Call, kind: ListKind) -> dict[str, object]:
@@ -85,8 +94,9 @@ async def switch(call: Call) -> Written:
     body = await read_as(call, Switching)
     problems: list[InvalidInput] = []
     users = ids_bytes(body.users, "users", MAX_MEMBERS, problems)
+    check_because(body.reason, body.actor, problems)
     refuse_if_any(problems)
-    return await call.deps.store.lists.switch(call.app_key, users, body.on, call.now_ms)
+    return await call.deps.store.lists.switch(call.app_key, users, body.on, call.now_ms, body.reason, body.actor)
 
 
 def _owner(value: IdJson, problems: list[InvalidInput]) -> bytes:

@@ -14,6 +14,7 @@ from gate.core.model import FOREVER_MS
 from gate.errors import InvalidInput
 from gate.http.calls import Call
 from gate.http.ports import Penalties, Store
+from gate.http.v1.because import check_because
 from gate.http.v1.endpoint import Endpoint, read_as, refuse_if_any
 from gate.http.v1.ends import end_ms
 from gate.http.v1.ids import IdJson, id_json, ids_bytes
@@ -21,8 +22,6 @@ from gate.store.writing import Written
 
 MAX_USERS = 1_000
 """Users that one call may name: one script a Partition, each of some milliseconds at the most."""
-MAX_REASON_CHARS = 512
-MAX_ACTOR_CHARS = 128
 MAX_PAGE = 1_000
 MAX_OFFSET = 99_000
 """With a page behind it, the depth to which the store pages: every Partition is asked for that many."""
@@ -42,9 +41,11 @@ class Imposing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Lifting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Whom."""
+    """Whom, why and by whom."""
 
     users: list[IdJson]
+    reason: str = ""
+    actor: str = ""
 
 
 async def impose(call: Call, family: Family) -> Written:
@@ -55,9 +56,7 @@ async def impose(call: Call, family: Family) -> Written:
     until_ms = end_ms(body.until, body.seconds, body.permanent, call.now_ms, problems)
     if until_ms is None:
         problems.append(InvalidInput("until", "is required, or seconds, or permanent"))
-    for name, text, most in (("reason", body.reason, MAX_REASON_CHARS), ("actor", body.actor, MAX_ACTOR_CHARS)):
-        if len(text) > most:
-            problems.append(InvalidInput(name, f"must be at most {most} characters, {len(text)} were sent"))
+    check_because(body.reason, body.actor, problems)
     refuse_if_any(problems)
     return await family(call.deps.store).impose(
         call.app_key, users, until_ms or 0, call.now_ms, body.reason, body.actor
@@ -69,8 +68,9 @@ async def lift(call: Call, family: Family) -> Written:
     body = await read_as(call, Lifting)
     problems: list[InvalidInput] = []
     users = ids_bytes(body.users, "users", MAX_USERS, problems)
+    check_because(body.reason, body.actor, problems)
     refuse_if_any(problems)
-    return await family(call.deps.store).lift(call.app_key, users, call.now_ms)
+    return await family(call.deps.store).lift(call.app_key, users, call.now_ms, body.reason, body.actor)
 
 
 async def page(call: Call, family: Family, name: str) -> dict[str, object]:
