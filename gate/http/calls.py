@@ -23,28 +23,14 @@ APPLIED = "X-Gate-Applied"
 _JSON = "application/json"
 
 
-@dataclass(slots=True)
-class Call:
-    """A request whose App is known."""
+class Exchange:
+    """A request whose caller is known, whoever that is."""
+
+    __slots__ = ()
 
     request: web.Request
     deps: Deps
-    view: AppView
     now_ms: int
-
-    @property
-    def facts(self) -> AppFacts:
-        """The App's settings."""
-        return self.view.facts
-
-    @property
-    def app_key(self) -> str:
-        """The App's key."""
-        return self.view.facts.key
-
-    def path_user(self) -> bytes:
-        """The User that the path names."""
-        return user_in(self.request.raw_path)
 
     def query(self) -> Form:
         """The query string. Read from the bytes as sent, so that ids may be percent-encoded bytes of any kind."""
@@ -94,6 +80,30 @@ class Call:
         if "Content-Type" in self.request.headers and self.request.content_type != content_type:
             sent = self.request.content_type[:80]
             raise WrongContentType("Content-Type", f"must be {content_type}, {sent!r} was sent")
+
+
+@dataclass(slots=True)
+class Call(Exchange):
+    """A request whose App is known."""
+
+    request: web.Request
+    deps: Deps
+    view: AppView
+    now_ms: int
+
+    @property
+    def facts(self) -> AppFacts:
+        """The App's settings."""
+        return self.view.facts
+
+    @property
+    def app_key(self) -> str:
+        """The App's key."""
+        return self.view.facts.key
+
+    def path_user(self) -> bytes:
+        """The User that the path names."""
+        return user_in(self.request.raw_path)
 
 
 async def read_body(request: web.Request, most_bytes: int) -> bytes:

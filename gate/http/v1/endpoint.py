@@ -10,7 +10,7 @@ import msgspec
 from aiohttp import web
 
 from gate.errors import InvalidInput
-from gate.http.calls import APPLIED, REVISION, Call
+from gate.http.calls import APPLIED, REVISION, Call, Exchange
 from gate.http.replies import json_reply
 from gate.store.writing import Written
 
@@ -26,7 +26,7 @@ async def answer(endpoint: Endpoint, call: Call) -> web.Response:
     return await replied(call, await endpoint(call))
 
 
-async def replied(call: Call, outcome: dict[str, object] | Written) -> web.Response:
+async def replied(call: Exchange, outcome: dict[str, object] | Written) -> web.Response:
     """What an endpoint returned, as an answer."""
     if isinstance(outcome, dict):
         return json_reply(outcome)
@@ -34,7 +34,7 @@ async def replied(call: Call, outcome: dict[str, object] | Written) -> web.Respo
     return json_reply({"revision": revision, "applied": applied}, headers={REVISION: revision, APPLIED: applied})
 
 
-async def read_as(call: Call, shape: type[Body]) -> Body:
+async def read_as(call: Exchange, shape: type[Body]) -> Body:
     """The body as a `msgspec.Struct`; `InvalidInput` names the member that is wrong."""
     body = await call.json_bytes()
     try:
