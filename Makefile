@@ -32,6 +32,7 @@ serve: .venv/.runtime-stamp
 
 test: .venv/.dev-stamp
 	@scripts/install-test-tools
+	@scripts/install-sdks
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal $(ARGS)
 
 lint: .venv/.dev-stamp
@@ -57,4 +58,4 @@ lock:
 	@scripts/lock
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info build
+	rm -rf .venv tests/conformance/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info build
