@@ -149,6 +149,10 @@ class Penalties(Protocol):
         """How many are in force."""
         ...
 
+    async def reasons(self, app_key: str, users: Sequence[bytes]) -> Sequence[tuple[str, str]]:
+        """Why, and by whom, each User is restrained; empty words where that is not so."""
+        ...
+
 
 class Users(Protocol):
     """Who is registered, and as what."""
@@ -161,6 +165,10 @@ class Users(Protocol):
 
     async def refresh(self, app_key: str, user: bytes, name: str | None, portrait: str | None) -> None:
         """Change a registered User's name or portrait; None leaves it."""
+        ...
+
+    async def facts(self, app_key: str, users: Sequence[bytes]) -> Sequence[UserFacts]:
+        """Each User's facts as stored: an end that has passed shows, entries that have ended count in the sizes."""
         ...
 
     async def profiles(self, app_key: str, users: Sequence[bytes]) -> Sequence[Profile | None]:

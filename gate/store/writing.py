@@ -106,6 +106,21 @@ def logged_call(app: str, step: Step, now_ms: int) -> Call:
     )  # fmt: skip
 
 
+def joined(writes: Iterable[Written]) -> Written | None:
+    """Several writes as one that is effective when all of them are; None for none. Given in the order they were made."""
+    newest: dict[int, Revision] = {}
+    live_nodes: frozenset[str] = frozenset()
+    server_id = None
+    for written in writes:
+        for revision in written.revisions:
+            known = newest.get(revision.partition)
+            if known is None or known.epoch != revision.epoch or known.seq < revision.seq:
+                newest[revision.partition] = revision
+        live_nodes |= written.live_nodes
+        server_id = written.server_id
+    return None if server_id is None else Written(tuple(newest.values()), live_nodes, server_id)
+
+
 def revisions_of(steps: Sequence[Step], replies: Sequence[Reply]) -> tuple[Revision, ...]:
     """The Revisions among replies, in the order of steps."""
     return tuple(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -15,7 +15,17 @@ from gate.http.replies import json_reply
 from gate.store.writing import Written
 
 Body = TypeVar("Body")
-Endpoint = Callable[[Call], Awaitable[dict[str, object] | Written]]
+
+
+class Done(NamedTuple):
+    """What an answer holds beside how far its write got; no write where nothing had to change."""
+
+    fields: dict[str, object]
+    written: Written | None
+
+
+Outcome = dict[str, object] | Written | Done
+Endpoint = Callable[[Call], Awaitable[Outcome]]
 
 _AT_PATH = re.compile(r"^(.*?)(?: - at `\$\.?([^`]*)`)?$", re.DOTALL)
 _FIELD = re.compile(r"(?:missing required|unknown) field `([^`]*)`")
@@ -26,12 +36,16 @@ async def answer(endpoint: Endpoint, call: Call) -> web.Response:
     return await replied(call, await endpoint(call))
 
 
-async def replied(call: Exchange, outcome: dict[str, object] | Written) -> web.Response:
+async def replied(call: Exchange, outcome: Outcome) -> web.Response:
     """What an endpoint returned, as an answer."""
     if isinstance(outcome, dict):
         return json_reply(outcome)
-    revision, applied = await call.effective(outcome)
-    return json_reply({"revision": revision, "applied": applied}, headers={REVISION: revision, APPLIED: applied})
+    fields, written = outcome if isinstance(outcome, Done) else ({}, outcome)
+    if written is None:
+        return json_reply({**fields, "revision": None, "applied": None})
+    revision, applied = await call.effective(written)
+    body = {**fields, "revision": revision, "applied": applied}
+    return json_reply(body, headers={REVISION: revision, APPLIED: applied})
 
 
 async def read_as(call: Exchange, shape: type[Body]) -> Body:
