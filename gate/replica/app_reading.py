@@ -88,6 +88,7 @@ class AppReading:
         "_reading",
         "_standings",
         "_users",
+        "_without_facts",
         "app",
         "number",
     )
@@ -103,6 +104,7 @@ class AppReading:
         self.app = AppFacts(key=key, secrets=())
         self._users = b""
         self._lists: dict[ListKind, bytes] = {}
+        self._without_facts: Standing | None = None
 
     def sync(self) -> bool:
         """Look at the App's record if the Replica moved since; False if there is no such App (any more)."""
@@ -126,6 +128,9 @@ class AppReading:
             self._raw = raw
             self._users = user_prefix(self.number)
             self._lists = {kind: list_prefix(kind, self.number) for kind in ListKind}
+            # Most Users have no facts, and under most settings all of those stand alike.
+            alike = recipient_asks(self.app, NO_FACTS) is Asks.NOTHING
+            self._without_facts = self._standing(b"", NO_FACTS) if alike else None
 
     def forget(self, user: bytes) -> None:
         """Drop what is cached of one User."""
@@ -140,8 +145,9 @@ class AppReading:
     def user(self, user_id: bytes) -> UserFacts:
         """The User's facts, fresh from this transaction."""
         packed = self._reading.read(self._users + user_id)
-        if packed is None:
-            return NO_FACTS
+        return NO_FACTS if packed is None else self._unpacked(packed)
+
+    def _unpacked(self, packed: bytes) -> UserFacts:
         try:
             return unpack_user(packed)
         except UNREADABLE as fault:
@@ -245,7 +251,10 @@ class AppReading:
         standings = self._standings
         if len(standings) >= self._cached_users:
             standings.clear()
-        standing = self._standing(user_id, self.user(user_id))
+        packed = self._reading.read(self._users + user_id)
+        standing = self._without_facts if packed is None else self._standing(user_id, self._unpacked(packed))
+        if standing is None:
+            standing = self._standing(user_id, NO_FACTS)
         standings[user_id] = standing
         return standing
 
