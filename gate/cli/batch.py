@@ -24,6 +24,15 @@ class Imposition(NamedTuple):
     by: str
 
 
+class Newcomer(NamedTuple):
+    """A User to register, but for who it is; `line` is where. None: since now, or what there is."""
+
+    line: int
+    at_ms: int | None = None
+    name: str | None = None
+    portrait: str | None = None
+
+
 @dataclass(slots=True)
 class Batch:
     """Some facts, by kind. `entries` counts what was taken in, repeats included."""
@@ -32,7 +41,7 @@ class Batch:
     mutes: dict[bytes, Imposition] = field(default_factory=dict)
     lists: dict[ListKey, dict[bytes, int]] = field(default_factory=dict)
     switches: dict[bytes, bool] = field(default_factory=dict)
-    registered: dict[bytes, None] = field(default_factory=dict)
+    registered: dict[bytes, Newcomer] = field(default_factory=dict)
     lines: dict[ListKey, int] = field(default_factory=dict)
     entries: int = 0
     source: str = ""

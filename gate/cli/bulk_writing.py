@@ -31,6 +31,7 @@ class BulkLoad:
 
     def __init__(self, bulk: BulkWriter, app: AppFacts, refuse: Refuse) -> None:
         self._bulk = bulk
+        self._app = app
         self._ceiling = app.list_ceiling
         self._refuse = refuse
         self._lines: dict[ListKey, tuple[str, int]] = {}
@@ -41,8 +42,10 @@ class BulkLoad:
     async def put(self, batch: Batch) -> None:
         """Hand over a Batch; waits while too much is under way. Raises `StoreUnavailable`."""
         bulk = self._bulk
-        for user in batch.registered:
-            await bulk.register(user)
+        refused = await self._refused(batch)
+        for user, (_, at_ms, name, portrait) in batch.registered.items():
+            if user not in refused:
+                await bulk.register(user, name, portrait, at_ms)
         for user, ban in batch.bans.items():
             await bulk.ban(user, *ban)
         for user, mute in batch.mutes.items():
@@ -52,7 +55,7 @@ class BulkLoad:
             await self._put_list(key, members)
         for user, on in batch.switches.items():
             await bulk.switch(user, on)
-        self.entries += batch.entries
+        self.entries += batch.entries - len(refused)
         self._since_flush += batch.entries
         if self._since_flush >= FLUSH_ENTRIES:
             await self.flush()
@@ -73,6 +76,20 @@ class BulkLoad:
         self._lines.clear()
         self._since_flush = 0
         return result.written
+
+    async def _refused(self, batch: Batch) -> frozenset[bytes]:
+        """Those whom the App has no place for, each reported."""
+        if self._app.most_users is None or not batch.registered:
+            return frozenset()
+        refused = await self._bulk.reserve(self._app, list(batch.registered))
+        for user in refused:
+            self._refuse(
+                batch.source,
+                batch.registered[user].line,
+                f"the App may have {self._app.most_users:,} registered Users, and has them: {shown_id(user)} was left out"
+                " (gate app set --user-limit, or --environment production)",
+            )
+        return frozenset(refused)
 
     async def _put_list(self, key: ListKey, members: dict[bytes, int]) -> None:
         by_end: dict[int, list[bytes]] = {}

@@ -14,7 +14,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Annotated, Any, cast
+from typing import IO, TYPE_CHECKING, Annotated, Any, cast
 
 import orjson
 import typer
@@ -26,6 +26,9 @@ from gate.clock import wall_ms
 from gate.core.model import FOREVER_MS, ListKind
 from gate.core.snapshot import ListPart, UserPart
 from gate.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from gate.store.users import Profile
 
 PAGE_ROWS = 1_000
 """Entries asked of the store at a time, and members a line: some 70 KB."""
@@ -113,12 +116,17 @@ async def _facts_of_users(reach: Reach, key: str, parts: Sequence[UserPart], now
         for (user, until_ms), (why, by) in zip(held, reasons, strict=True):
             told = {name: text for name, text in (("reason", why), ("actor", by)) if text}
             facts.append({"kind": word, "user": json_id(user), **_end(until_ms, required=True), **told})
+    registered = [part.user for part in parts if part.facts.registered]
+    facts += [_profile(one) for one in await reach.store.users.profiles(key, registered) if one is not None]
     for part in parts:
-        if part.facts.registered:
-            facts.append({"kind": "user", "user": json_id(part.user)})
         if part.facts.whitelist_on:
             facts.append({"kind": "whitelist-switch", "user": json_id(part.user), "on": True})
     return facts
+
+
+def _profile(profile: Profile) -> Fact:
+    told = {name: text for name, text in (("name", profile.name), ("portrait", profile.portrait)) if text}
+    return {"kind": "user", "user": json_id(profile.user), "registered": profile.registered_at_ms, **told}
 
 
 def _until(word: str, part: UserPart) -> int:

@@ -5,7 +5,7 @@
     blacklist         owner; member or members; until, seconds or minutes if the entries end
     whitelist         the same
     whitelist-switch  user; on
-    user              user (registers it)
+    user              user (registers it); name, portrait; registered, the moment since when (default: now)
 
 An unknown field is an error, not noise: a misspelt `until` would block for ever. A fact whose end has passed is
 counted and left out, so that an old export can be imported. Ids are text, or `{"b64": …}` where they are no UTF-8.
@@ -19,10 +19,11 @@ import binascii
 from collections.abc import Callable, Mapping
 from typing import Literal, get_args
 
-from gate.cli.batch import Batch, Imposition
-from gate.cli.moments import one_end
+from gate.cli.batch import Batch, Imposition, Newcomer
+from gate.cli.moments import one_end, parse_moment
 from gate.core.ids import MAX_ID_BYTES
 from gate.core.model import FOREVER_MS, ListKind
+from gate.core.registration import name_is_too_long, portrait_is_too_long
 from gate.errors import InvalidInput
 
 Fields = Mapping[str, object]
@@ -31,10 +32,11 @@ _ENDS = frozenset(("until", "seconds", "minutes", "permanent"))
 _IMPOSED = frozenset(("kind", "user", "reason", "actor")) | _ENDS
 _LISTED = frozenset(("kind", "owner", "member", "members")) | _ENDS
 _SWITCHED = frozenset(("kind", "user", "on"))
-_REGISTERED = frozenset(("kind", "user"))
+_REGISTERED = frozenset(("kind", "user", "name", "portrait", "registered"))
 
 COLUMNS = (
     "kind", "user", "owner", "member", "until", "seconds", "minutes", "permanent", "on", "reason", "actor",
+    "name", "portrait", "registered",
 )  # fmt: skip
 """Of a CSV header, in any order."""
 
@@ -44,7 +46,7 @@ POSITIONAL: dict[str, tuple[str, ...]] = {
     "blacklist": ("owner", "member", "until"),
     "whitelist": ("owner", "member", "until"),
     "whitelist-switch": ("user", "on"),
-    "user": ("user",),
+    "user": ("user", "name", "portrait", "registered"),
 }
 """The columns of a CSV without a header, by kind; trailing ones may be left out."""
 
@@ -132,17 +134,27 @@ class Taker:
         self.batch.entries += 1
 
     def _take_registered(self, kind: str, fields: Fields, line: int) -> None:
-        self.batch.registered[_id(fields, "user")] = None
+        user = _id(fields, "user")
+        newcomer = Newcomer(line)
+        if len(fields) > 2 or "kind" not in fields:
+            name = _profile_text(fields, "name", name_is_too_long)
+            portrait = _profile_text(fields, "portrait", portrait_is_too_long)
+            newcomer = Newcomer(line, self._registered_at(fields), name, portrait)
+        self.batch.registered[user] = newcomer
         self.batch.entries += 1
+
+    def _registered_at(self, fields: Fields) -> int | None:
+        if "registered" not in fields:
+            return None
+        at_ms = _moment(fields, "registered")
+        if at_ms > self._now_ms:
+            raise InvalidInput("registered", f"must not be later than now, got {at_ms} ms")
+        return at_ms
 
     def _end(self, fields: Fields, *, required: bool) -> int:
         if not required and _ENDS.isdisjoint(fields):
             return FOREVER_MS
-        until = fields.get("until")
-        if isinstance(until, int) and not isinstance(until, bool):
-            until = str(until)
-        elif until is not None and not isinstance(until, str):
-            raise InvalidInput("until", "must be Unix milliseconds or a moment as 2030-01-31T18:00:00Z")
+        until = _moment_text(fields, "until")
         return one_end(
             self._now_ms,
             seconds=_whole(fields, "seconds"),
@@ -199,6 +211,32 @@ def _text(fields: Fields, name: str) -> str:
             value.encode()
         except UnicodeEncodeError:
             raise InvalidInput(name, "is no UTF-8") from None
+    return value
+
+
+def _profile_text(fields: Fields, name: str, is_too_long: Callable[[str], bool]) -> str | None:
+    value = fields.get(name)
+    if value is None:
+        return None
+    try:
+        if not isinstance(value, str) or is_too_long(value):
+            raise InvalidInput(name, "must be text, and not so long")
+    except UnicodeEncodeError:
+        raise InvalidInput(name, "is no UTF-8") from None
+    return value
+
+
+def _moment(fields: Fields, name: str) -> int:
+    text = _moment_text(fields, name)
+    return parse_moment(text or "", name)
+
+
+def _moment_text(fields: Fields, name: str) -> str | None:
+    value = fields.get(name)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if value is not None and not isinstance(value, str):
+        raise InvalidInput(name, "must be Unix milliseconds or a moment as 2030-01-31T18:00:00Z")
     return value
 
 
