@@ -1,47 +1,88 @@
-"""The background worker: removes facts that have ended, to save room; a check counts them as absent by itself."""
+"""The background worker: removes facts that have ended, erases what deactivated Users had, tells Apps' webhooks, trims audits.
+
+None of it is waited for by a check or a request, and each may be done again: whatever this process was at when it died is
+done by the next one, on this node or another.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 import structlog
 
 from gate.clock import wall_ms
 from gate.errors import StoreUnavailable
-from gate.metrics import FACTS_ENDED
+from gate.metrics import FACTS_ENDED, USERS_ERASED, WEBHOOKS
 from gate.service.role import Post
 from gate.service.stores import connected_store
+from gate.store.store import Store
 from gate.store.sweep import Sweep
+from gate.webhooks.delivery import Deliverer
 
-SWEEP_EVERY_S = 5.0
+DAY_MS = 86_400_000
 
 log = structlog.get_logger()
 
 
+class Chore(NamedTuple):
+    """Something to do over and over, each in its own time, so that none holds up another."""
+
+    name: str
+    every_s: float
+    work: Callable[[], Awaitable[object]]
+
+
 async def main(post: Post) -> None:
-    """Sweep until told to stop."""
+    """Do all chores until told to stop."""
     store = await connected_store(post)
     if store is None:
         return
-    sweep = Sweep(store)
     post.ready()
     try:
-        while not post.stopping.is_set():
-            await _sweep(sweep)
-            await _pause(post)
+        async with Deliverer(store.hooks, store.apps, post.order.node_id, _count_webhook) as deliverer:
+            await asyncio.gather(*(_do(chore, post) for chore in _chores(store, deliverer)))
     finally:
         await store.aclose()
 
 
+def _chores(store: Store, deliverer: Deliverer) -> list[Chore]:
+    sweep = Sweep(store)
+    return [
+        Chore("sweep", 5.0, lambda: _sweep(sweep)),
+        Chore("jobs", 0.5, lambda: _work(store)),
+        Chore("webhooks", 0.5, deliverer.run_once),
+        Chore("audit", 60.0, lambda: _trim(store)),
+    ]
+
+
+async def _do(chore: Chore, post: Post) -> None:
+    while not post.stopping.is_set():
+        try:
+            await chore.work()
+        except StoreUnavailable as away:  # the next round will do
+            log.debug("put off", chore=chore.name, problem=str(away))
+        try:
+            await asyncio.wait_for(post.stopping.wait(), chore.every_s)
+        except TimeoutError:
+            continue
+
+
 async def _sweep(sweep: Sweep) -> None:
-    try:
-        FACTS_ENDED.inc(await sweep.run(wall_ms()))
-    except StoreUnavailable as away:  # the next round will do
-        log.debug("sweep put off", problem=str(away))
+    FACTS_ENDED.inc(await sweep.run(wall_ms()))
 
 
-async def _pause(post: Post) -> None:
-    try:
-        await asyncio.wait_for(post.stopping.wait(), SWEEP_EVERY_S)
-    except TimeoutError:
-        return
+async def _work(store: Store) -> None:
+    for job in await store.jobs.claim(wall_ms()):
+        await store.jobs.run(job, wall_ms())
+        USERS_ERASED.inc()
+
+
+async def _trim(store: Store) -> None:
+    for app in await store.apps.list():
+        await store.audit.trim(app.key, wall_ms() - app.audit_days * DAY_MS)
+
+
+def _count_webhook(outcome: str) -> None:
+    WEBHOOKS.labels(outcome).inc()

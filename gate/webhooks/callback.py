@@ -1,0 +1,35 @@
+"""What a webhook receives: the signed address and the form. Pure: the moment and the nonce are arguments.
+
+As RongCloud signs its callbacks: with query parameters, by the App's current secret. Both names that its documents give the
+moment are sent. The body is not signed; a receiver that must be sure of it uses https.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+from gate.core.model import AppFacts
+from gate.core.signature import signature_of
+from gate.store.hooks import Hook
+
+
+def signed_url(app: AppFacts, nonce: str, now_ms: int) -> str:
+    """The App's webhook with the signature's parameters behind those that it has."""
+    moment = str(now_ms)
+    signature = signature_of(app.secrets[0], nonce, moment)
+    query = urlencode(
+        {"appKey": app.key, "nonce": nonce, "timestamp": moment, "signTimestamp": moment, "signature": signature}
+    )
+    return f"{app.webhook_url}{'&' if '?' in app.webhook_url else '?'}{query}"
+
+
+def form_of(hook: Hook) -> bytes:
+    """The result, one User a callback. An id that is not UTF-8 travels as its bytes."""
+    fields = {
+        "userId": hook.user,
+        "operateId": hook.operation,
+        "type": hook.kind,
+        "code": hook.code,
+        "time": hook.at_ms,
+    }
+    return urlencode(fields).encode()

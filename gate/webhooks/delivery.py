@@ -1,0 +1,138 @@
+"""Delivery: takes results that are due, POSTs each to its App's webhook, and says what became of it.
+
+At least once: a result is ended after a 2xx answer, so a receiver may hear one twice (`operateId` and `userId` tell). Anything
+else is tried again, each time later, and given up after the last of `WAITS_MS`. Attempts are counted by Redis, so workers may
+die and nodes may share the work.
+
+An address is the operators' to set, never a User's. Redirects are not followed and nothing of an answer but its status is
+kept, so that a webhook can't be used to read what only this machine may reach. Used by the background role.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+from aiohttp import ClientError, ClientSession, ClientTimeout
+
+from gate.clock import wall_ms
+from gate.core.model import AppFacts
+from gate.errors import AppUnknown, StoreUnavailable
+from gate.store.hooks import Hook, Hooks
+from gate.webhooks.callback import form_of, signed_url
+
+TIMEOUT_S = 5.0
+"""For one attempt, from connecting to the answer. Less than the first wait: an attempt under way is not made twice."""
+WAITS_MS = (10_000, 30_000, 120_000, 600_000, 3_600_000, 3_600_000, 3_600_000, 14_400_000)
+"""After the 1st, 2nd, ... attempt, each up to half as long again: the last attempt is 7 to 11 hours after the first."""
+MAX_UNDER_WAY = 64
+"""Attempts at a time: a receiver that hangs holds up this many for `TIMEOUT_S` each."""
+FORM_TYPE = "application/x-www-form-urlencoded"
+
+log = structlog.get_logger()
+
+Outcome = Callable[[str], None]
+"""Counts what became of an attempt: `delivered`, `failed`, `dead` or `unwanted`."""
+
+
+class Apps(Protocol):
+    """Where an App's webhook and secret are read."""
+
+    async def get(self, app_key: str) -> AppFacts:
+        """Raises `AppUnknown`."""
+        ...
+
+
+class Deliverer:
+    """One a process. `run_once` takes what is due and leaves it running; `drain` waits for that."""
+
+    def __init__(
+        self,
+        hooks: Hooks,
+        apps: Apps,
+        consumer: str,
+        count: Outcome = lambda outcome: None,
+        waits_ms: tuple[int, ...] = WAITS_MS,
+    ) -> None:
+        self._hooks = hooks
+        self._apps = apps
+        self._consumer = consumer
+        self._count = count
+        self._waits_ms = waits_ms
+        self._session: ClientSession | None = None
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Deliverer:
+        # No cookies, no proxy of the environment: an answer leaves nothing behind.
+        self._session = ClientSession(timeout=ClientTimeout(total=TIMEOUT_S), headers={"User-Agent": "gate"})
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        """What is under way is left to the next attempt."""
+        for task in self._under_way:
+            task.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+        if self._session is not None:
+            await self._session.close()
+
+    async def run_once(self) -> int:
+        """Begin to deliver what is due, as far as there is room; answers how many. Raises `StoreUnavailable`."""
+        room = MAX_UNDER_WAY - len(self._under_way)
+        if room <= 0:
+            return 0
+        taken = await self._hooks.take(self._consumer, room, self._waits_ms)
+        for hook in taken:
+            task = asyncio.get_running_loop().create_task(self._deliver(hook))
+            self._under_way.add(task)
+            task.add_done_callback(self._under_way.discard)
+        return len(taken)
+
+    async def drain(self) -> None:
+        """Wait for the attempts that are under way."""
+        await asyncio.gather(*self._under_way)
+
+    async def _deliver(self, hook: Hook) -> None:
+        try:
+            app = await self._wanted(hook)
+            problem = "" if app is None else await self._post(app, hook)
+            if not problem:
+                await self._hooks.done(hook)
+            elif hook.attempt > len(self._waits_ms):
+                await self._hooks.bury(hook, problem)
+            outcome = "unwanted" if app is None else "delivered" if not problem else self._lost(hook, problem)
+            self._count(outcome)
+        except StoreUnavailable as away:  # it stays pending, and comes again
+            log.debug("a webhook's result is not written down", problem=str(away))
+
+    async def _wanted(self, hook: Hook) -> AppFacts | None:
+        """The App, if it is there and has a webhook."""
+        try:
+            app = await self._apps.get(hook.app)
+        except AppUnknown:
+            return None
+        return app if app.webhook_url else None
+
+    async def _post(self, app: AppFacts, hook: Hook) -> str:
+        """What went wrong; "" if nothing did."""
+        assert self._session is not None, "a Deliverer is used inside `async with`"
+        url = signed_url(app, secrets.token_hex(9), wall_ms())
+        try:
+            async with self._session.post(
+                url, data=form_of(hook), headers={"Content-Type": FORM_TYPE}, allow_redirects=False
+            ) as answer:
+                return "" if 200 <= answer.status < 300 else f"it answered {answer.status}"
+        except TimeoutError:
+            return f"no answer within {TIMEOUT_S:g} s"
+        except (ClientError, ValueError) as fault:
+            # Not the text: it may hold the address, and that the signature.
+            return f"it could not be reached ({type(fault).__name__})"
+
+    def _lost(self, hook: Hook, problem: str) -> str:
+        is_dead = hook.attempt > len(self._waits_ms)
+        write = log.warning if is_dead else log.info
+        write("a webhook did not take a result", app=hook.app, operation=hook.operation, attempt=hook.attempt,
+              problem=problem, given_up=is_dead)  # fmt: skip
+        return "dead" if is_dead else "failed"
