@@ -1,1 +1,1 @@
-"""RongCloud's own SDKs, as they are published, against a live Gate with only the host changed; and requests as they send them."""
+"""RongCloud's own SDKs, as published, against a live Gate with only the host changed; and requests as they really send them."""

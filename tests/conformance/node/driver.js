@@ -1,6 +1,6 @@
 // Lets a test in another process call one of RongCloud's Node SDKs: a JSON line in, a JSON line out.
 //
-// Usage: node driver.js SDK HOST KEY SECRET. A line is [call, arguments]; the call "?" lists all calls, found by walking the
+// Usage: node driver.js SDK HOST[;HOST] KEY SECRET. A line is [call, arguments]; the call "?" lists all calls, found by walking the
 // SDK's own exports. The answer is what the SDK gives its caller: {returned} or {raised}.
 'use strict';
 
@@ -8,7 +8,7 @@ const readline = require('readline');
 
 // 3.1.1 takes the host as an option, and answers by promises.
 function sdk3(host, key, secret) {
-  const sdk = require('rongcloud-sdk')({ appkey: key, secret, api: host });
+  const sdk = require('rongcloud-sdk')({ appkey: key, secret, api: host.split(';') });
   return walk('User', sdk.User, {}, (call, args) => call(...args));
 }
 
