@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gate.cli.deactivated import deactivate, deactivated, erasure_proof, reactivate
 from gate.cli.moments import json_moment, parse_moment, shown_moment
 from gate.cli.options import (
     DEFAULT_DATA,
@@ -278,6 +279,12 @@ def expire(
 
     settled = run_with(target, work)
     _print_settled(settled, f"Tokens of {counted(len(given), 'User')} revoked", given, as_json)
+
+
+user.command()(deactivate)
+user.command()(reactivate)
+user.command()(deactivated)
+user.command("erasure-proof")(erasure_proof)
 
 
 def shown_text(text: str) -> str:

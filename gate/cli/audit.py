@@ -1,0 +1,98 @@
+"""`gate audit`: who did what to whom, when, until when and why, the latest first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import orjson
+import typer
+
+from gate.cli.moments import json_moment, parse_moment, shown_moment
+from gate.cli.options import (
+    DEFAULT_DATA,
+    AppOption,
+    DataOption,
+    JsonOption,
+    RedisOption,
+    Target,
+    all_mistakes,
+    given_id,
+)
+from gate.cli.output import json_id, print_json, print_table, say, shown_id
+from gate.cli.reach import Reach, run_with
+from gate.core.model import FOREVER_MS
+
+if TYPE_CHECKING:
+    from gate.store.audit import AuditEntry
+
+PAGE_ROWS = 1_000
+MAX_SHOWN_MEMBERS = 5
+
+_From = Annotated[str | None, typer.Option("--from", metavar="TIME", help="From then on: ms, or 2030-01-31T18:00:00Z.")]
+_To = Annotated[str | None, typer.Option("--to", metavar="TIME", help="Before then.")]
+
+
+def audit(
+    user: Annotated[str | None, typer.Option("--user", metavar="USER", help="Of this User only.")] = None,
+    since: _From = None,
+    until: _To = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many rows.")] = 100,
+    data: DataOption = DEFAULT_DATA,
+    app: AppOption = None,
+    redis: RedisOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show who did what to whom, and why."""
+    with all_mistakes() as mistakes:
+        given = None if user is None else mistakes.take(lambda: given_id(user, "--user"), b"")
+        from_ms = 0 if since is None else mistakes.take(lambda: parse_moment(since, "--from"), 0)
+        to_ms = FOREVER_MS if until is None else mistakes.take(lambda: parse_moment(until, "--to"), 0)
+    target = Target(data, app, redis)
+    key = target.app_key()
+
+    async def work(reach: Reach) -> list[AuditEntry]:
+        await reach.app(key)
+        found: list[AuditEntry] = []
+        cursor: str | None = None
+        while len(found) < limit:
+            count = min(PAGE_ROWS, limit - len(found))
+            page, cursor = await reach.store.audit.page(
+                key, count, user=given, from_ms=from_ms, to_ms=to_ms, cursor=cursor
+            )
+            found += page
+            if cursor is None:
+                break
+        return found
+
+    found = run_with(target, work)
+    if as_json:
+        print_json({"entries": [_document(entry) for entry in found]})
+    elif found:
+        print_table(("when", "what", "user", "of what", "actor", "reason"), (_row(entry) for entry in found))
+    else:
+        say("nothing was done")
+
+
+def _document(entry: AuditEntry) -> dict[str, object]:
+    return {
+        "at": entry.at_ms,
+        "what": entry.kind,
+        "user": json_id(entry.user) if entry.user else None,
+        "members": [json_id(member) for member in entry.members],
+        "until": json_moment(entry.until_ms) if entry.until_ms else None,
+        "value": orjson.loads(entry.value) if entry.value else None,
+        "actor": entry.by,
+        "reason": entry.why,
+    }
+
+
+def _row(entry: AuditEntry) -> tuple[str, ...]:
+    what = [", ".join(shown_id(member) for member in entry.members[:MAX_SHOWN_MEMBERS])] if entry.members else []
+    if len(entry.members) > MAX_SHOWN_MEMBERS:
+        what.append(f"and {len(entry.members) - MAX_SHOWN_MEMBERS} more")
+    if entry.until_ms:
+        what.append("without end" if entry.until_ms >= FOREVER_MS else f"until {shown_moment(entry.until_ms)}")
+    if entry.value:
+        what.append(shown_id(entry.value))
+    texts = (shown_id(text.encode()) for text in (entry.by, entry.why))
+    return (shown_moment(entry.at_ms), entry.kind, shown_id(entry.user), " ".join(what), *texts)

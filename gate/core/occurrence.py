@@ -1,0 +1,30 @@
+"""Where an id still occurs after its User was erased: what the store and the Replica each find for the proof of erasure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Occurrence(NamedTuple):
+    """A place, how often the id is there, and whether the documentation says that it stays there after an erasure."""
+
+    place: str
+    times: int
+    is_documented: bool
+
+
+class Tally:
+    """Counts occurrences by place."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, bool], int] = {}
+
+    def add(self, place: str, is_documented: bool, count: int = 1) -> None:
+        """Note some."""
+        if count:
+            self._found[place, is_documented] = self._found.get((place, is_documented), 0) + count
+
+    def all(self) -> list[Occurrence]:
+        """What should not be there first."""
+        rows = [Occurrence(place, times, documented) for (place, documented), times in self._found.items()]
+        return sorted(rows, key=lambda row: (row.is_documented, row.place))

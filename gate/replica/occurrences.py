@@ -1,0 +1,91 @@
+"""The proof of an erasure, the Replica's half: every key that can hold the User's id is looked at.
+
+What LMDB has deleted is out of every reader's sight, but its pages are overwritten only as they are used again; a rebuilt
+file (`gate replica rebuild`) holds none of it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import lmdb
+
+from gate.core.codec import unpack_user
+from gate.core.model import ListKind, UserFacts
+from gate.core.occurrence import Occurrence, Tally
+from gate.replica import envs
+from gate.replica.layout import (
+    app_record_key,
+    current_facts,
+    list_prefix,
+    owner_part,
+    unpack_journal,
+    user_prefix,
+)
+
+_LIST_NAMES = {ListKind.BLACKLIST: "black", ListKind.WHITELIST: "white"}
+
+
+def occurrences(directory: Path, app_key: str, user: bytes) -> list[Occurrence]:
+    """Every place in the Replica's facts that holds the id. `ReplicaMissing`, `ReplicaForeign`."""
+    path = current_facts(directory)
+    env = envs.acquire(path)
+    try:
+        with env.begin() as txn:
+            return _found(txn, app_key, user).all()
+    finally:
+        envs.release(path, env)
+
+
+def _found(txn: lmdb.Transaction, app_key: str, user: bytes) -> Tally:
+    tally = Tally()
+    record = cast("bytes | None", txn.get(app_record_key(app_key)))
+    if record is None:
+        return tally
+    number = int.from_bytes(record[:4], "big")
+    _look_at_facts(txn, number, user, tally)
+    for kind in ListKind:
+        _look_into_lists(txn, kind, number, user, tally)
+    tally.add("the journal of recent commits", True, _in_journals(txn, number, user))
+    return tally
+
+
+def _look_at_facts(txn: lmdb.Transaction, number: int, user: bytes, tally: Tally) -> None:
+    packed = cast("bytes | None", txn.get(user_prefix(number) + user))
+    if packed is None:
+        return
+    facts = unpack_user(packed)
+    kept = UserFacts(deactivated=facts.deactivated, tokens_valid_from_ms=facts.tokens_valid_from_ms)
+    tally.add("its own record: that it is deactivated, since when Tokens are valid", True)
+    if facts != kept:
+        tally.add("its own record: other facts", False)
+
+
+def _look_into_lists(txn: lmdb.Transaction, kind: ListKind, number: int, user: bytes, tally: Tally) -> None:
+    """A member stands behind its owner in a key, so all of the App's entries are looked at."""
+    prefix = list_prefix(kind, number)
+    own, end = owner_part(user), len(prefix)
+    cursor = txn.cursor()
+    if not cursor.set_range(prefix):
+        return
+    for key in cast("list[bytes]", cursor.iternext(keys=True, values=False)):
+        if not key.startswith(prefix):
+            return
+        if key.startswith(own, end):
+            tally.add(f"its own {_LIST_NAMES[kind]}list", False)
+        elif key.endswith(user) and key[end + 1 + key[end] :] == user:
+            tally.add(f"{_LIST_NAMES[kind]}lists of others", True)
+
+
+def _in_journals(txn: lmdb.Transaction, number: int, user: bytes) -> int:
+    cursor = txn.cursor()
+    if not cursor.set_range(b"J"):
+        return 0
+    found = 0
+    for key, value in cast("list[tuple[bytes, bytes]]", cursor.iternext()):
+        if not key.startswith(b"J"):
+            break
+        if value not in (b"*", b""):
+            found += (number, user) in list(unpack_journal(value))
+    return found

@@ -1,0 +1,141 @@
+"""The proof of an erasure, Redis's half: every key is looked at, and every place named where the User's id is.
+
+A walk over the whole keyspace, in bounded steps on a Link of its own: it may take minutes and holds nobody up.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Sequence
+
+from gate.core.codec import unpack_app, unpack_members
+from gate.core.ids import shown
+from gate.core.occurrence import Occurrence, Tally
+from gate.errors import StoreUnavailable
+from gate.store import keys
+from gate.store.client import Client, raise_if_error
+from gate.store.link import Command, Link, LinkLost, Reply
+
+SCAN_COUNT = 1_000
+STREAM_STEP = 1_000
+STEP_DEADLINE_MS = 10_000
+
+_RECORD_FIELDS = {keys.DEACTIVATED_AT, keys.OPERATION, keys.TOKENS_VALID_FROM}
+"""What a User that was erased keeps: that it is deactivated, and since when Tokens of a later one may be valid."""
+
+_APP_SETS = re.compile(rb"gate:\{\d+\}:(bans|mutes|users|quota|gone):([A-Za-z0-9_-]+)")
+_STREAMS = re.compile(rb"gate:\{\d+\}:(log|hooks|hooks-dead|audit:([A-Za-z0-9_-]+))")
+_JOBS = re.compile(rb"gate:\{\d+\}:jobs")
+_NOT_OF_USERS = re.compile(rb"gate:(\{\d+\}:(meta|apps|nonce:.*)|nodes)", re.DOTALL)
+_STREAM_NAMES = {b"log": "the Changelog, until it is trimmed", b"hooks": "results that a webhook is to hear of",
+                 b"hooks-dead": "dead letters of webhooks"}  # fmt: skip
+
+
+async def occurrences(client: Client, app_key: str, user: bytes) -> list[Occurrence]:
+    """Every place in Redis that holds the id. Raises `StoreUnavailable`."""
+    link = await client.open_dedicated()
+    try:
+        search = _Search(link, app_key, user)
+        async for names in search.all_keys():
+            await search.look_at(names)
+        await search.look_at_settings()
+        return search.tally.all()
+    except LinkLost as loss:
+        raise StoreUnavailable(str(loss)) from None
+    finally:
+        await link.aclose()
+
+
+class _Search:
+    def __init__(self, link: Link, app_key: str, user: bytes) -> None:
+        self._link = link
+        self._app = app_key.encode()
+        self._user = user
+        self.tally = Tally()
+
+    async def all_keys(self) -> AsyncIterator[list[bytes]]:
+        cursor = b"0"
+        while True:
+            ((cursor, names),) = await self._ask([("SCAN", cursor, "COUNT", SCAN_COUNT)])
+            yield names
+            if cursor == b"0":
+                return
+
+    async def look_at(self, names: Sequence[bytes]) -> None:
+        """Streams one by one; of all other keys, a question each, together."""
+        questions: list[tuple[bytes, Command]] = []
+        for name in names:
+            if stream := _STREAMS.fullmatch(name):
+                if stream[2] in (None, self._app):
+                    await self._look_into_stream(name, stream[1])
+            elif question := self._question(name):
+                questions.append((name, question))
+        replies = await self._ask([question for _, question in questions])
+        for (name, _), reply in zip(questions, replies, strict=True):
+            if reply is not None and reply != []:
+                self._note(name, reply)
+
+    async def look_at_settings(self) -> None:
+        """The App's own settings may name it."""
+        (packed,) = await self._ask([("HGET", keys.apps(), self._app)])
+        if packed is not None and shown(self._user) in unpack_app(packed).exempt:
+            self.tally.add("the App's exempt senders", False)
+
+    def _question(self, name: bytes) -> Command | None:
+        """What tells whether the id is in this key; None for a key that can't hold it."""
+        if _JOBS.fullmatch(name):
+            return ("ZSCORE", name, keys.job(self._app.decode(), self._user))
+        if sets := _APP_SETS.fullmatch(name):
+            return ("ZSCORE", name, self._user) if sets[2] == self._app else None
+        key = keys.parse(name)
+        if key is None:
+            return None if _NOT_OF_USERS.fullmatch(name) else ("EXISTS", name)
+        if key.app != self._app.decode():
+            return None
+        if key.user == self._user:
+            return ("HKEYS", name) if key.noun == "user" else ("EXISTS", name)
+        return None if key.noun == "user" else ("ZSCORE", name, self._user)
+
+    def _note(self, name: bytes, reply: Reply) -> None:
+        key = keys.parse(name)
+        if _JOBS.fullmatch(name):
+            self.tally.add("the jobs: its erasure is not done", False)
+        elif sets := _APP_SETS.fullmatch(name):
+            self.tally.add(f"the set of {sets[1].decode()}", sets[1] == b"gone")
+        elif key is None:
+            if self._user in name:
+                self.tally.add(f"a key that is not known: {shown(name)}", False)
+        elif key.user != self._user:
+            self.tally.add(
+                f"{key.noun.removesuffix('-ends')}lists of others", True, int(not key.noun.endswith("-ends"))
+            )
+        elif key.noun == "user":
+            facts = sorted(shown(field) for field in set(reply) - _RECORD_FIELDS)
+            self.tally.add("its own record: that it is deactivated, since when Tokens are valid", True)
+            if facts:
+                self.tally.add(f"its own record: facts {', '.join(facts)}", False)
+        else:
+            self.tally.add(f"its own {key.noun} list", False)
+
+    async def _look_into_stream(self, name: bytes, noun: bytes) -> None:
+        place, after = _STREAM_NAMES.get(noun, "the audit"), "-"
+        while True:
+            (entries,) = await self._ask([("XRANGE", name, after, "+", "COUNT", STREAM_STEP)])
+            self.tally.add(place, True, sum(self._is_in(flat, noun) for _, flat in entries))
+            if len(entries) < STREAM_STEP:
+                return
+            after = f"({entries[-1][0].decode()}"
+
+    def _is_in(self, flat: Sequence[bytes], noun: bytes) -> bool:
+        fields = dict(zip(flat[::2], flat[1::2], strict=True))
+        if not noun.startswith(b"audit:") and fields.get(b"a") != self._app:
+            return False
+        return fields.get(b"u") == self._user or self._user in unpack_members(fields.get(b"m", b""))
+
+    async def _ask(self, commands: Sequence[Command]) -> list[Reply]:
+        if not commands:
+            return []
+        replies = await self._link.exchange(commands, STEP_DEADLINE_MS)
+        for reply in replies:
+            raise_if_error(reply)
+        return replies
