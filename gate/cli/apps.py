@@ -15,23 +15,16 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from gate.cli.app_settings import set_
 from gate.cli.moments import shown_moment
-from gate.cli.options import DEFAULT_DATA, DataOption, JsonOption, Mistakes, RedisOption, Target, all_mistakes, given_id
+from gate.cli.options import DEFAULT_DATA, DataOption, JsonOption, RedisOption, Target, all_mistakes
 from gate.cli.output import counted, print_json, print_table, say
 from gate.cli.reach import Reach, Settled, run_with
 from gate.clock import wall_ms
 from gate.core import ids
-from gate.core.model import AppFacts, Environment, ListPolicy, WhitelistSwitch
+from gate.core.app_settings import MAX_NAME_CHARS
+from gate.core.model import AppFacts, Environment
 from gate.errors import InvalidInput, Refused
-
-MAX_NAME_CHARS = 64
-MAX_LIST_CEILING = 1_000_000
-"""A list is checked against its ceiling inside one script; past this, one owner could stall a Partition."""
-MAX_EXEMPT = 1_000
-"""Exempt senders travel with the App's settings, to every node, on each change."""
-MAX_WINDOW_S = 86_400
-MIN_OFFSET_MINUTES, MAX_OFFSET_MINUTES = -12 * 60, 14 * 60
-"""The time zones that exist."""
 
 _SECRET = re.compile(r"[\x21-\x7e]{8,128}")
 _KEY_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
@@ -111,77 +104,7 @@ def show(
         print_table(("setting", "value"), ((name, _shown_setting(name, value)) for name, value in document.items()))
 
 
-@app.command("set")
-def set_(
-    key: _Key,
-    name: Annotated[str | None, typer.Option("--name", help="What people call it.")] = None,
-    environment: Annotated[Environment | None, typer.Option("--environment", help="What it is for.")] = None,
-    list_policy: Annotated[
-        ListPolicy | None, typer.Option("--list-policy", help="Whether a Whitelist that is on replaces the Blacklist.")
-    ] = None,
-    require_registered: Annotated[
-        bool | None,
-        typer.Option("--require-registered/--no-require-registered", help="Refuse Users that were never registered."),
-    ] = None,
-    whitelists: Annotated[
-        WhitelistSwitch | None, typer.Option("--whitelists", help="For everybody, or each User's own switch.")
-    ] = None,
-    exempt: Annotated[
-        list[str] | None, typer.Option("--exempt", metavar="USER", help="Add an exempt sender (may be repeated).")
-    ] = None,
-    unexempt: Annotated[
-        list[str] | None, typer.Option("--unexempt", metavar="USER", help="Remove one (may be repeated).")
-    ] = None,
-    list_ceiling: Annotated[int | None, typer.Option("--list-ceiling", metavar="N", help="Entries an owner.")] = None,
-    utc_offset: Annotated[
-        int | None, typer.Option("--utc-offset", metavar="MINUTES", help="Of the times that /user/* answers.")
-    ] = None,
-    strict_signature: Annotated[
-        bool | None,
-        typer.Option("--strict-signature/--no-strict-signature", help="Check a signature's time, and its nonce once."),
-    ] = None,
-    signature_window: Annotated[
-        int | None, typer.Option("--signature-window", metavar="SECONDS", help="How far off a strict signature may be.")
-    ] = None,
-    data: DataOption = DEFAULT_DATA,
-    redis: RedisOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Change an App's settings; what is not named stays as it is."""
-    with all_mistakes() as mistakes:
-        wanted = mistakes.take(lambda: ids.app_key(key), "")
-        if name is not None:
-            mistakes.take(lambda: _name(name), "")
-        _bounded(mistakes, "--list-ceiling", list_ceiling, 1, MAX_LIST_CEILING)
-        _bounded(mistakes, "--utc-offset", utc_offset, MIN_OFFSET_MINUTES, MAX_OFFSET_MINUTES)
-        _bounded(mistakes, "--signature-window", signature_window, 1, MAX_WINDOW_S)
-        added, removed = _senders(exempt, "--exempt", mistakes), _senders(unexempt, "--unexempt", mistakes)
-    settings: dict[str, Any] = {
-        "name": name,
-        "environment": environment,
-        "list_policy": list_policy,
-        "require_registered": require_registered,
-        "whitelists": whitelists,
-        "list_ceiling": list_ceiling,
-        "utc_offset_minutes": utc_offset,
-        "strict_signature": strict_signature,
-        "signature_window_s": signature_window,
-    }
-    changes = {setting: value for setting, value in settings.items() if value is not None}
-    if not (changes or added or removed):
-        raise InvalidInput("set", "name at least one setting to change (gate app set --help lists them)")
-
-    def changed(facts: AppFacts) -> AppFacts:
-        senders = (facts.exempt | added) - removed
-        if len(senders) > MAX_EXEMPT:
-            raise Refused(f"an App has at most {MAX_EXEMPT:,} exempt senders, this would be {len(senders):,}")
-        return msgspec.structs.replace(facts, exempt=senders, **changes)
-
-    settled = _update(Target(data, None, redis), wanted, changed)
-    if as_json:
-        print_json({"app_key": wanted, "revision": settled.revision, "applied": settled.applied})
-    else:
-        say(f"changed App {wanted}: {settled.shown}")
+app.command("set")(set_)
 
 
 @app.command("rotate-secret")
@@ -272,26 +195,11 @@ def _secret(secret: str) -> str:
     return secret
 
 
-def _bounded(mistakes: Mistakes, option: str, value: int | None, least: int, most: int) -> None:
-    if value is not None and not least <= value <= most:
-        mistakes.add(InvalidInput(option, f"must be {least:,} to {most:,}, got {value}"))
-
-
-def _senders(given: list[str] | None, option: str, mistakes: Mistakes) -> frozenset[str]:
-    senders = set()
-    for sender in given or ():
-        raw = mistakes.take(lambda sender=sender: given_id(sender, option), b"")  # type: ignore[misc]
-        try:
-            senders.add(raw.decode())
-        except UnicodeDecodeError:
-            mistakes.add(InvalidInput(option, "an exempt sender's id must be UTF-8"))
-    return frozenset(senders)
-
-
 def _document(facts: AppFacts, *, show_secret: bool) -> dict[str, Any]:
     """All settings, defaults included (the stored form leaves them out)."""
     document: dict[str, Any] = {name: getattr(facts, name) for name in facts.__struct_fields__}
     document["exempt"] = sorted(facts.exempt)
+    document["token_key_count"] = len(document.pop("token_keys"))  # whoever has such a key can mint
     if show_secret:
         document["secrets"] = list(facts.secrets)
     else:
@@ -307,4 +215,8 @@ def _shown_setting(name: str, value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, list):
         return ", ".join(value) or "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{group} {rate}/s" for group, rate in sorted(value.items())) or "none"
+    if value is None:
+        return "default"
     return counted(value, "secret") if name == "secret_count" and isinstance(value, int) else str(value)

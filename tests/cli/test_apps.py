@@ -110,3 +110,49 @@ def test_mistakes_are_named_at_once(gate: Command) -> None:
     gate("app", "set", gate.app, status=2)
     gate("app", "set", gate.app, "--list-policy", "neither", status=2)
     gate("app", "create", status=2)
+
+
+def test_settings_of_user_management_are_set_and_shown(service: GateService) -> None:
+    gate, key = Command(service.data), secrets.token_hex(4)
+    gate("app", "create", "Shop", "--key", key)
+    gate(
+        "app", "set", key, "--user-limit", "7", "--token-ttl", "3600", "--close-sessions-on-expire", "--audit-days", "9"
+    )
+    gate(
+        "app",
+        "set",
+        key,
+        "--reactivate-after",
+        "60",
+        "--webhook-url",
+        "https://h.example/x?y=1",
+        "--rate-limits",
+        "rongcloud",
+    )
+    shown = gate.json("app", "show", key)
+    assert shown == shown | {
+        "user_limit": 7,
+        "token_ttl_s": 3_600,
+        "close_sessions_on_expire": True,
+        "audit_days": 9,
+        "reactivate_after_s": 60,
+        "webhook_url": "https://h.example/x?y=1",
+    }
+    assert shown["rate_limits"]["user/getToken"] == 200
+    gate("app", "set", key, "--user-limit", "default", "--webhook-url", "", "--rate-limits", "off")
+    shown = gate.json("app", "show", key)
+    assert (shown["user_limit"], shown["webhook_url"], shown["rate_limits"]) == (None, "", {})
+    assert "user_limit" in gate("app", "show", key).out
+
+
+def test_all_wrong_settings_are_named_at_once(service: GateService) -> None:
+    wrong = {
+        "--user-limit": "-1",
+        "--token-ttl": "-5",
+        "--audit-days": "0",
+        "--webhook-url": "ftp://x",
+        "--rate-limits": "x",
+    }
+    refused = Command(service.data)("app", "set", "any", *(word for pair in wrong.items() for word in pair), status=2)
+    named = ("--user-limit", "--token-ttl", "--audit-days", "--webhook-url", "rate limits")
+    assert [option for option in named if option not in refused.err] == []
