@@ -24,6 +24,8 @@ from gate.store.writing import Written
 MAX_USERS = 100
 """That one call may name: an end user blocks by hand."""
 MAX_PAGE = 1_000
+BY_ITSELF = "user"
+"""Who did it, as the audit names an owner that changed its own list."""
 
 
 class Blocking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -70,6 +72,7 @@ async def block(call: ClientCall) -> Written:
         until_ms or FOREVER_MS,
         call.now_ms,
         call.facts.list_ceiling,
+        by=BY_ITSELF,
     )
 
 
@@ -79,7 +82,9 @@ async def unblock(call: ClientCall) -> Written:
     problems: list[InvalidInput] = []
     users = ids_bytes(body.users, "users", MAX_USERS, problems)
     refuse_if_any(problems)
-    return await call.deps.store.lists.remove(call.app_key, ListKind.BLACKLIST, call.user, users, call.now_ms)
+    return await call.deps.store.lists.remove(
+        call.app_key, ListKind.BLACKLIST, call.user, users, call.now_ms, by=BY_ITSELF
+    )
 
 
 def _listed(call: ClientCall, user: bytes) -> dict[str, object]:

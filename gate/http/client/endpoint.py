@@ -11,8 +11,7 @@ from gate.errors import TokenRefused
 from gate.http.calls import Call
 from gate.http.errors import CredentialsWrong
 from gate.http.ports import Deps
-from gate.http.v1.endpoint import replied
-from gate.store.writing import Written
+from gate.http.v1.endpoint import Outcome, replied
 
 
 @dataclass(slots=True)
@@ -23,7 +22,7 @@ class ClientCall(Call):
     """Whose Token it is."""
 
 
-Endpoint = Callable[[ClientCall], Awaitable[dict[str, object] | Written]]
+Endpoint = Callable[[ClientCall], Awaitable[Outcome]]
 
 
 def client_caller(request: web.Request, deps: Deps, now_ms: int) -> ClientCall:

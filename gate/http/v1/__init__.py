@@ -6,10 +6,18 @@ answer holds, or a write that is answered once it is effective.
 
 from __future__ import annotations
 
-from gate.http.v1 import audit, check, lists, penalties
+from gate.http.v1 import audit, bulk, check, dossier, lists, penalties, users
 from gate.http.v1.endpoint import Endpoint
 
-ENDPOINTS: dict[tuple[str, str], Endpoint] = {**check.ENDPOINTS, **penalties.ENDPOINTS, **lists.ENDPOINTS, **audit.ENDPOINTS}
+ENDPOINTS: dict[tuple[str, str], Endpoint] = {
+    **check.ENDPOINTS,
+    **users.ENDPOINTS,
+    **dossier.ENDPOINTS,
+    **penalties.ENDPOINTS,
+    **lists.ENDPOINTS,
+    **bulk.ENDPOINTS,
+    **audit.ENDPOINTS,
+}
 """By path and method."""
 
 __all__ = ["ENDPOINTS", "Endpoint"]

@@ -54,7 +54,7 @@ async def read_as(call: Exchange, shape: type[Body]) -> Body:
     try:
         return msgspec.json.decode(body, type=shape)
     except msgspec.ValidationError as fault:
-        raise _named(str(fault)) from None
+        raise named_mistake(fault) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as fault:
         raise InvalidInput("body", f"must be JSON: {fault}") from None
 
@@ -67,7 +67,9 @@ def refuse_if_any(problems: Sequence[InvalidInput]) -> None:
         raise InvalidInput("body", "; ".join(str(problem) for problem in problems))
 
 
-def _named(text: str) -> InvalidInput:
+def named_mistake(fault: msgspec.ValidationError) -> InvalidInput:
+    """The mistake as ours are worded, with the member that is wrong by its path."""
+    text = str(fault)
     match = _AT_PATH.match(text)
     problem, path = (match[1], match[2]) if match else (text, None)
     field = _FIELD.search(problem)

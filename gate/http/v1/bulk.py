@@ -1,0 +1,139 @@
+"""`POST /v1/bulk`: up to 1,000 operations of any kinds in one call, each with a result of its own.
+
+    {"operations": [{"op": "ban", "user": "a", "seconds": 60}, {"op": "block", "owner": "b", "member": "c"}, …]}
+    {"results": [{"ok": true}, {"ok": false, "error": word, "message": …}, …], "revision": …, "applied": …}
+
+Results come in the order of the operations, and one that is wrong or refused keeps none of the others from being done.
+Operations take effect in their order, too: neighbours of one kind, on different subjects, are done together, which is what
+makes a long run of them cheap. The answer comes when all that was written is effective.
+
+If Redis goes away on the way, what was done stands, what may have been done says `"outcome": "unknown"`, and the rest was
+not begun. Every operation is safe to repeat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from gate.errors import GateError, InvalidInput, StoreUnavailable
+from gate.http.calls import Call
+from gate.http.errors import v1_problem
+from gate.http.v1.endpoint import Done, Endpoint, named_mistake, read_as
+from gate.http.v1.operations import Operation, Subject, Task, each, task_of
+from gate.store.writing import Written, joined
+
+MAX_OPERATIONS = 1_000
+
+_DECODER = msgspec.json.Decoder(Operation)
+
+
+class Bulk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What to do, in order."""
+
+    operations: list[msgspec.Raw]
+
+
+class _Numbered(NamedTuple):
+    number: int
+    task: Task
+
+
+async def bulk(call: Call) -> Done:
+    """→ results, in order. 503 only if nothing at all was done."""
+    body = await read_as(call, Bulk)
+    if not 1 <= len(body.operations) <= MAX_OPERATIONS:
+        problem = f"must hold 1 to {MAX_OPERATIONS} operations, {len(body.operations)} were sent"
+        raise InvalidInput("operations", problem)
+    work = _Work(call, len(body.operations))
+    await work.do(list(work.tasks(body.operations)))
+    return Done({"results": work.results}, joined(work.writes))
+
+
+class _Work:
+    """One call's results, as they come in."""
+
+    def __init__(self, call: Call, size: int) -> None:
+        self._call = call
+        self.results: list[dict[str, object]] = [{"ok": True} for _ in range(size)]
+        self.writes: list[Written] = []
+        self._away: StoreUnavailable | None = None
+
+    def tasks(self, operations: Sequence[msgspec.Raw]) -> Iterator[_Numbered]:
+        """The operations that can be done; the others have their results."""
+        for number, raw in enumerate(operations):
+            try:
+                yield _Numbered(number, task_of(_read(raw), self._call.now_ms))
+            except InvalidInput as fault:
+                self._refuse(number, fault)
+
+    async def do(self, tasks: Sequence[_Numbered]) -> None:
+        """Do all of them, in runs of neighbours that may be done together."""
+        done = 0
+        for run in _runs(tasks):
+            if self._away is None:
+                done += await self._do_run(run)
+            else:
+                for one in run:
+                    self._refuse(one.number, StoreUnavailable(str(self._away)))
+        if self._away is not None and not done:
+            raise self._away
+
+    async def _do_run(self, run: Sequence[_Numbered]) -> int:
+        """How many of them were done."""
+        groups: dict[tuple[object, ...], dict[Subject, int]] = {}
+        for one in run:
+            groups.setdefault(one.task.shared, {})[one.task.subject] = one.number
+        do = run[0].task.run
+        ran, refused = await each(
+            [(shared, do(self._call, shared, list(numbers))) for shared, numbers in groups.items()]
+        )
+        for shared, fault in refused.items():
+            self._refuse_all(groups[shared], dict.fromkeys(groups[shared], fault))
+        done = 0
+        for shared, (writes, refused_some, fields) in ran.items():
+            numbers = groups[shared]
+            self.writes += writes
+            self._refuse_all(numbers, refused_some)
+            for subject, more in fields.items():
+                self.results[numbers[subject]] |= more
+            done += len(numbers) - len(refused_some)
+        return done
+
+    def _refuse_all(self, numbers: dict[Subject, int], refused: dict[Subject, GateError]) -> None:
+        for subject, fault in refused.items():
+            self._refuse(numbers[subject], fault)
+            if isinstance(fault, StoreUnavailable):
+                self._away = fault
+
+    def _refuse(self, number: int, fault: GateError) -> None:
+        self.results[number] = {"ok": False, **v1_problem(fault, self._call.request.path).body}
+
+
+def _read(raw: msgspec.Raw) -> Operation:
+    try:
+        operation: Operation = _DECODER.decode(raw)
+    except msgspec.ValidationError as fault:
+        raise named_mistake(fault) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as fault:
+        raise InvalidInput("operation", f"must be JSON: {fault}") from None
+    return operation
+
+
+def _runs(tasks: Sequence[_Numbered]) -> Iterator[list[_Numbered]]:
+    """Neighbours of one kind on different subjects: in whichever order those are done, the end is the same."""
+    run: list[_Numbered] = []
+    subjects: set[Subject] = set()
+    for one in tasks:
+        if run and (one.task.run is not run[0].task.run or one.task.subject in subjects):
+            yield run
+            run, subjects = [], set()
+        run.append(one)
+        subjects.add(one.task.subject)
+    if run:
+        yield run
+
+
+ENDPOINTS: dict[tuple[str, str], Endpoint] = {("/v1/bulk", "POST"): bulk}
