@@ -6,7 +6,7 @@ with the node's options, into every endpoint.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -15,6 +15,7 @@ from gate.core.model import FOREVER_MS, AppFacts, ListKind, UserFacts
 from gate.core.revision import Position, Revision
 from gate.core.token import Claims
 from gate.core.verdict import Verdict, Word
+from gate.http.administration import Apps, Operators
 from gate.http.limits import Limiter
 from gate.http.nobody_online import NobodyOnline
 from gate.http.options import HttpOptions
@@ -52,11 +53,11 @@ class AppView(Protocol):
         """May the one message the other, now?"""
         ...
 
-    def words(self, pairs: Iterable[Sequence[bytes]], /) -> Sequence[Word]:
-        """Words for (ignored, sender, recipient) triples, in order, all of one commit."""
+    def words(self, senders: Sequence[bytes], recipients: Sequence[bytes], /) -> Sequence[Word]:
+        """Words for pairs given as two columns, in order, all of one commit."""
         ...
 
-    def words_to(self, sender: bytes, recipients: Iterable[bytes], /) -> Sequence[Word]:
+    def words_to(self, sender: bytes, recipients: Sequence[bytes], /) -> Sequence[Word]:
         """Words for one sender and many recipients, in order, all of one commit."""
         ...
 
@@ -294,6 +295,10 @@ class Nonces(Protocol):
 class Store(Protocol):
     """Redis, behind one method a noun."""
 
+    @property
+    def apps(self) -> Apps: ...
+    @property
+    def operators(self) -> Operators: ...
     @property
     def users(self) -> Users: ...
     @property

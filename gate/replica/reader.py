@@ -132,12 +132,12 @@ class AppView:
         with _Bracket(self._reading) as reading:
             return _app(reading, self._key).decide(sender, recipient, wall_ms())
 
-    def words(self, checks: Iterable[Sequence[bytes]]) -> list[Word]:
-        """Verdict words for (b"", sender, recipient) triples, in order, all of one commit."""
+    def words(self, senders: Sequence[bytes], recipients: Sequence[bytes]) -> list[Word]:
+        """Verdict words for pairs given as two columns, in order, all of one commit."""
         with _Bracket(self._reading) as reading:
-            return _app(reading, self._key).words(b"", checks)
+            return _app(reading, self._key).words(senders, recipients)
 
-    def words_to(self, sender: bytes, recipients: Iterable[bytes]) -> list[Word]:
+    def words_to(self, sender: bytes, recipients: Sequence[bytes]) -> list[Word]:
         """Verdict words for one sender and many recipients, in order, all of one commit."""
         with _Bracket(self._reading) as reading:
             return _app(reading, self._key).words_to(sender, recipients)

@@ -225,7 +225,10 @@ class Connection(asyncio.Protocol):
         try:
             if self._worker.max_staleness_ms:
                 self._worker.refuse_if_stale()
-            words = app.words(commands[0][0], commands)
+            names, senders, recipients = zip(*commands, strict=True)
+            if names.count(names[0]) != len(names):
+                return None
+            words = app.words(senders, recipients)
         except (ValueError, GateError):
             return None  # not all alike, or refused: answered one by one, each its own reply
         self._worker.count(words)

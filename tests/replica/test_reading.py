@@ -156,7 +156,7 @@ def _same_words(plain: AppReading, cached: AppReading) -> None:
     now_ms = wall_ms()
     for sender in USERS:
         wanted = [plain.decide(sender, recipient, now_ms).word for recipient in USERS]
-        assert cached.words(b"", [(b"", sender, recipient) for recipient in USERS]) == wanted
+        assert cached.words([sender] * len(USERS), USERS) == wanted
         assert cached.words_to(sender, USERS) == wanted
         assert [cached.word(sender, recipient) for recipient in USERS] == wanted
         assert [cached.decide(sender, recipient, now_ms).word for recipient in USERS] == wanted
@@ -280,7 +280,7 @@ def test_lmdbs_own_errors_come_out_as_this_projects(directory: Path) -> None:
     reading.release()
     asked: list[Callable[[], object]] = [
         lambda: app.word(b"b", b"a"),
-        lambda: app.words(b"", [(b"", b"b", b"a")]),
+        lambda: app.words([b"b"], [b"a"]),
         lambda: app.words_to(b"b", [b"a"]),
         lambda: app.words_to(b"new", [b"a"]),
         lambda: app.decide(b"b", b"a", 0),
@@ -305,7 +305,7 @@ def test_ids_of_another_length_are_refused_beside_any_sender(directory: Path) ->
             with pytest.raises(InvalidInput):
                 app.words_to(sender, [b"b", bad])
             with pytest.raises(InvalidInput):
-                app.words(b"", [(b"", sender, bad)])
+                app.words([sender], [bad])
             with pytest.raises(InvalidInput):
                 app.word(bad, sender)
     _close(reading, ledger)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import count, repeat
+from itertools import count
 from typing import cast
 
 from gate.core.ids import MAX_ID_BYTES
@@ -73,7 +73,7 @@ def _question(body: dict[str, object]) -> Callable[[AppView], Sequence[Word]]:
         if "from" in body or "to" in body:
             raise InvalidInput("pairs", "must not come together with from and to")
         senders, recipients = pair_ids(_many(body["pairs"], "pairs"))
-        return lambda view: view.words(zip(repeat(b""), senders, recipients))
+        return lambda view: view.words(senders, recipients)
     if "from" in body and "to" in body:
         sender = loose_id_bytes(body["from"], "from")
         many = many_ids(_many(body["to"], "to"), "to[{}]".format)
