@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from gate.core.ids import user_id
 from gate.core.limits import checked_limits
+from gate.core.model import AppFacts
 from gate.errors import InvalidInput
 
 MAX_NAME_CHARS = 64
@@ -43,6 +44,15 @@ ADMINS_ONLY = frozenset(
     {"environment", "strict_signature", "signature_window_s", "token_ttl_s", "user_limit", "audit_days", "webhook_url"}
 )
 """What decides who may call, who may connect, what is kept of it and where it is told: no operator below admin changes it."""
+
+
+def app_document(facts: AppFacts) -> dict[str, Any]:
+    """All settings, defaults included (the stored form leaves them out); of secrets only how many there are."""
+    document: dict[str, Any] = {name: getattr(facts, name) for name in facts.__struct_fields__}
+    document["exempt"] = sorted(facts.exempt)
+    document["secret_count"] = len(document.pop("secrets"))
+    document["token_key_count"] = len(document.pop("token_keys"))
+    return document
 
 
 def setting_mistakes(changes: Mapping[str, Any], named: Callable[[str], str] = str) -> list[InvalidInput]:

@@ -16,19 +16,23 @@ import structlog
 from aiohttp import web
 
 from gate.core.limits import EACH_CLIENT, limit_names
+from gate.core.operators import OperatorRole
 from gate.errors import GateError
 from gate.http import auth, client, rongcloud, v1
 from gate.http.calls import Call
 from gate.http.client import cors
 from gate.http.client import endpoint as client_endpoint
 from gate.http.client.problems import client_problem
-from gate.http.errors import Internal, MethodWrong, PathUnknown, Problem, rongcloud_problem, v1_problem
+from gate.http.errors import FeatureAbsent, Internal, MethodWrong, PathUnknown, Problem, rongcloud_problem, v1_problem
 from gate.http.health import PROBES, Probe
+from gate.http.operators import OperatorDoor, operator_caller
 from gate.http.options import MAX_JSON_BYTES
 from gate.http.paths import template_of
 from gate.http.ports import Deps
 from gate.http.replies import REQUEST_ID, json_reply, request_id
 from gate.http.rongcloud import endpoint as rongcloud_endpoint
+from gate.http.rongcloud.absent import ABSENT
+from gate.http.v1 import apps
 from gate.http.v1 import endpoint as v1_endpoint
 
 _SLASHES = re.compile(r"/{2,}")
@@ -119,6 +123,11 @@ def _routes() -> dict[str, Route]:
     for (path, method), v1_one in v1.ENDPOINTS.items():
         group = "check" if path in ("/v1/check", "/v1/explain") else "v1"
         routes.setdefault(path, Route(group, {})).methods[method] = _known(v1_one, limit_names(path))
+    for path, feature in ABSENT.items():
+        routes[path] = Route("user", {"POST": _absent(feature, limit_names(path))})
+    door = OperatorDoor()
+    for (path, method), (role, apps_one) in apps.ENDPOINTS.items():
+        routes.setdefault(path, Route("apps", {})).methods[method] = _administered(apps_one, role, door)
     for (path, method), client_one in client.ENDPOINTS.items():
         routes.setdefault(path, Route("client", {})).methods[method] = _borne(client_one, limit_names(path))
     for path, probe in PROBES.items():
@@ -145,6 +154,23 @@ def _signed(endpoint: rongcloud.Endpoint, limits: tuple[str, ...]) -> Answer:
         view = await auth.signed_caller(request.headers, deps, now_ms)
         deps.limiter.spend(view.facts, limits)
         return await rongcloud_endpoint.answer(endpoint, Call(request, deps, view, now_ms))
+
+    return answer
+
+
+def _absent(feature: str, limits: tuple[str, ...]) -> Answer:
+    async def answer(request: web.Request, deps: Deps) -> web.Response:
+        view = await auth.signed_caller(request.headers, deps, deps.now_ms())
+        deps.limiter.spend(view.facts, limits)
+        raise FeatureAbsent(feature)
+
+    return answer
+
+
+def _administered(endpoint: apps.Endpoint, role: OperatorRole, door: OperatorDoor) -> Answer:
+    async def answer(request: web.Request, deps: Deps) -> web.Response:
+        call = await operator_caller(request, deps, door, role)
+        return await v1_endpoint.replied(call, await endpoint(call))
 
     return answer
 

@@ -78,14 +78,20 @@ def app_view(replica: Replica, app_key: str) -> AppView | None:
         return None
 
 
-def _basic_caller(header: str, replica: Replica) -> AppView:
+def basic_pair(header: str, taken: str) -> tuple[str, str]:
+    """The two halves of an `Authorization: Basic` header; `CredentialsWrong` says what is `taken` here if it is none."""
     scheme, _, encoded = header.partition(" ")
     if scheme.lower() != "basic":
-        raise CredentialsWrong("this endpoint takes HTTP Basic with App key and secret, or a signature")
+        raise CredentialsWrong(f"this endpoint takes HTTP Basic with {taken}")
     try:
-        app_key, _, secret = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
+        name, _, secret = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
     except (binascii.Error, ValueError):
         raise CredentialsWrong("the Authorization header is not Basic credentials in base64") from None
+    return name, secret
+
+
+def _basic_caller(header: str, replica: Replica) -> AppView:
+    app_key, secret = basic_pair(header, "App key and secret, or a signature")
     view = app_view(replica, app_key)
     if view is None or not _matches(secret, view.facts.secrets):
         raise CredentialsWrong(_WRONG)

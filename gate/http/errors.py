@@ -13,7 +13,10 @@ still land. The first row that fits an error wins, so a row stands above the row
     401   1007  refused (409)       only development Apps may do this
     400   1002  list-full (409)     the list would pass its ceiling; nothing was added
     400   1002  refused (409)       the state forbids it, such as banning a deactivated User
+    403         forbidden           the operator's role does not suffice
     429   1008  rate-limited        more calls a second than the App's own `rate_limits` allow; `Retry-After`
+    429         too-many-tries      an operator's password was wrong too often; `Retry-After`
+    430   1009                      RongCloud has this feature and Gate does not; the text names it
     404   404   not-found           no such endpoint, or no such thing
     405   405   method-not-allowed
     503   1000  stale               the Replica is too old for this question (409 where `min` was not reached in time)
@@ -51,6 +54,25 @@ class CredentialsWrong(GateError):
     """Signature, or key and secret, do not belong together; the text never says which half."""
 
 
+class RoleInsufficient(GateError):
+    """The operator is known, and may not do this."""
+
+
+class TriedTooOften(GateError):
+    """Wrong passwords came too fast; nothing was compared."""
+
+    def __init__(self, problem: str, retry_after_s: int) -> None:
+        super().__init__(problem)
+        self.retry_after_s = retry_after_s
+
+
+class FeatureAbsent(GateError):
+    """The path is RongCloud's, and Gate does not do what it is for; nothing was done."""
+
+    def __init__(self, feature: str) -> None:
+        super().__init__(f"Gate does not offer {feature}.")
+
+
 class PathUnknown(NotFound):
     """No endpoint has this path."""
 
@@ -83,6 +105,7 @@ _CODES: tuple[tuple[type[GateError], int, int], ...] = (
     (TooLong, 400, 1005),
     (CredentialsWrong, 401, 1004),
     (RateExceeded, 429, 1008),
+    (FeatureAbsent, 430, 1009),
     (PathUnknown, 404, 404),
     (MethodWrong, 405, 405),
     (InvalidInput, 400, 1002),
@@ -101,6 +124,8 @@ _WORDS: tuple[tuple[type[GateError], int, str], ...] = (
     (CredentialsWrong, 401, "unauthorized"),
     (AppUnknown, 401, "unauthorized"),
     (RateExceeded, 429, "rate-limited"),
+    (TriedTooOften, 429, "too-many-tries"),
+    (RoleInsufficient, 403, "forbidden"),
     (MethodWrong, 405, "method-not-allowed"),
     (InvalidInput, 400, "invalid"),
     (NotFound, 404, "not-found"),
@@ -151,7 +176,7 @@ def _problem(fault: GateError, status: int, body: dict[str, object]) -> Problem:
     headers: dict[str, str] = {}
     if status == 503:
         headers["Retry-After"] = str(RETRY_AFTER_S)
-    if isinstance(fault, RateExceeded):
+    if isinstance(fault, RateExceeded | TriedTooOften):
         headers["Retry-After"] = str(fault.retry_after_s)
     if isinstance(fault, MethodWrong):
         headers["Allow"] = fault.allowed

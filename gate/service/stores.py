@@ -11,12 +11,14 @@ import asyncio
 from gate.errors import StoreUnavailable
 from gate.service.role import Post
 from gate.store.acks import Acknowledger, Applied
+from gate.store.apps import Apps
 from gate.store.audit import Audit
 from gate.store.bans import Bans
 from gate.store.deactivation import Deactivation
 from gate.store.lists import Lists
 from gate.store.mutes import Mutes
 from gate.store.nonces import Nonces
+from gate.store.operators import Operators
 from gate.store.store import Store
 from gate.store.users import Users
 from gate.store.writing import Written
@@ -57,6 +59,16 @@ class StoreLater:
     def connect(self, store: Store) -> None:
         """From now on it is that Store."""
         self._store = store
+
+    @property
+    def apps(self) -> Apps:
+        """As the Store."""
+        return self._connected().apps
+
+    @property
+    def operators(self) -> Operators:
+        """As the Store."""
+        return self._connected().operators
 
     @property
     def bans(self) -> Bans:

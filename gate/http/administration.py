@@ -1,0 +1,44 @@
+"""What the administration of a deployment needs of the store: its Apps and its operators. See `ports` for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from gate.core.model import AppFacts
+from gate.core.operators import Operator
+from gate.store.writing import Written
+
+
+class Apps(Protocol):
+    """Tenants, their credentials and settings."""
+
+    async def create(self, facts: AppFacts, now_ms: int, why: str = "", by: str = "") -> Written:
+        """Write a new App; `AppExists` if the key is taken."""
+        ...
+
+    async def update(
+        self, app_key: str, mutate: Callable[[AppFacts], AppFacts], now_ms: int, why: str = "", by: str = ""
+    ) -> tuple[AppFacts, Written]:
+        """Replace an App by `mutate` of it; `AppUnknown` if there is none."""
+        ...
+
+    async def get(self, app_key: str) -> AppFacts:
+        """Read an App; `AppUnknown` if there is none."""
+        ...
+
+    async def list(self) -> Sequence[AppFacts]:
+        """All Apps, by key."""
+        ...
+
+    async def remove(self, app_key: str, now_ms: int) -> Written:
+        """Remove an App and all facts of its Users."""
+        ...
+
+
+class Operators(Protocol):
+    """Who may administer."""
+
+    async def get(self, name: str, /) -> Operator | None:
+        """The operator, or None."""
+        ...

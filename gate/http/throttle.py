@@ -1,0 +1,82 @@
+"""Slows down whoever keeps getting passwords wrong: after a few failures each further one doubles the wait for the next try.
+
+Counted twice: for a name at an address (so that nobody locks an operator out from elsewhere), and for an address whatever the
+name (so that many names are no way around). In this process alone, for a bounded number of both; the ones that failed longest
+ago are forgotten first. A wait also ends the counting: who stays away for `FORGET_MS` begins anew.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from ipaddress import IPv6Address, ip_address
+from typing import NamedTuple
+
+from gate.clock import monotonic_ms
+
+FREE_FAILURES = 5
+"""Of one name at one address: a person mistypes."""
+FREE_FAILURES_AT_ADDRESS = 20
+"""Of all names at one address: an office has several."""
+FIRST_WAIT_MS = 1_000
+MAX_WAIT_MS = 60_000
+FORGET_MS = 15 * 60_000
+MAX_REMEMBERED = 4_096
+IPV6_PREFIX_BITS = 64
+"""What one customer of an access provider has at the least; counting single addresses would count nothing."""
+
+
+class _Failures(NamedTuple):
+    times: int
+    last_at_ms: int
+
+
+class Throttle:
+    """Remembers failures."""
+
+    def __init__(self, now_ms: Callable[[], int] = monotonic_ms) -> None:
+        self._now_ms = now_ms
+        self._failures: OrderedDict[tuple[str, str], _Failures] = OrderedDict()
+
+    def wait_ms(self, name: str, address: str) -> int:
+        """How long the next try must wait; 0 if it need not."""
+        network = _network(address)
+        return max(
+            self._wait_ms((name, network), FREE_FAILURES), self._wait_ms(("", network), FREE_FAILURES_AT_ADDRESS)
+        )
+
+    def failed(self, name: str, address: str) -> None:
+        """A try failed."""
+        network = _network(address)
+        for key in ((name, network), ("", network)):
+            self._failures[key] = _Failures(self._count(key) + 1, self._now_ms())
+            self._failures.move_to_end(key)
+        while len(self._failures) > MAX_REMEMBERED:
+            self._failures.popitem(last=False)
+
+    def succeeded(self, name: str, address: str) -> None:
+        """The name's own failures there count no more; the address's do, else any account would be a way to reset them."""
+        self._failures.pop((name, _network(address)), None)
+
+    def _wait_ms(self, key: tuple[str, str], free: int) -> int:
+        over = self._count(key) - free
+        if over < 0:
+            return 0
+        wait_ms = min(FIRST_WAIT_MS << min(over, 16), MAX_WAIT_MS)
+        return max(0, self._failures[key].last_at_ms + wait_ms - self._now_ms())
+
+    def _count(self, key: tuple[str, str]) -> int:
+        past = self._failures.get(key)
+        if past is None or self._now_ms() - past.last_at_ms >= FORGET_MS:
+            return 0
+        return past.times
+
+
+def _network(address: str) -> str:
+    try:
+        parsed = ip_address(address)
+    except ValueError:  # a unix socket has none
+        return address
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is None:
+        return str(int(parsed) >> 128 - IPV6_PREFIX_BITS)
+    return str(parsed)
