@@ -18,6 +18,9 @@ import lmdb
 from gate.errors import ReplicaError, ReplicaForeign, ReplicaMissing
 from gate.replica.layout import LAYOUT_VERSION, MAP_BYTES, MAX_READERS, META_LAYOUT
 
+LOCK_FILE_BYTES = 4_096 + 64 * MAX_READERS
+"""What LMDB makes of its lock file: a head, and a cache line for each reader."""
+
 _lock = threading.Lock()
 _open: dict[str, list[_Shared]] = {}
 
@@ -130,6 +133,7 @@ def _opened(name: str) -> lmdb.Environment:
 
 
 def _created(name: str, map_bytes: int) -> lmdb.Environment:
+    _reserve_lock_file(f"{name}-lock")
     try:
         return lmdb.open(
             name,
@@ -144,3 +148,20 @@ def _created(name: str, map_bytes: int) -> lmdb.Environment:
         )
     except lmdb.Error as fault:
         raise ReplicaForeign(f"{name} can't be opened for writing: {fault}") from None
+
+
+def _reserve_lock_file(name: str) -> None:
+    """LMDB maps this file with holes, and on a disk that got full the next reader's first touch of one would end its process.
+
+    Only where there is none yet: to open and close it later would drop the locks that LMDB holds on it.
+    """
+    if os.path.exists(name):
+        return
+    try:
+        with open(name, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+            file.write(bytes(LOCK_FILE_BYTES))
+    except FileExistsError:
+        return  # a reader was first
+    except OSError as fault:
+        Path(name).unlink(missing_ok=True)
+        raise ReplicaForeign(f"{name} can't be written: {fault.strerror}") from None

@@ -103,7 +103,7 @@ def replica_dir(path: Path) -> Path:
 def current_facts(directory: Path) -> Path:
     """The facts file in use; `ReplicaMissing` if there is none."""
     try:
-        name = (directory / CURRENT_FILE).read_text().strip()
+        name = (directory / CURRENT_FILE).read_text(errors="replace").strip()
     except FileNotFoundError:
         raise ReplicaMissing(f"no Replica in {directory}: start the replicator there (gate serve) first") from None
     generation_of(name)

@@ -10,11 +10,31 @@ from pathlib import Path
 DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """prometheus_client's own; read when it is first imported."""
 
+KINDS = ("counter", "gauge_livesum", "histogram")
+"""As prometheus_client names its files, for the sorts of metric that `gate.metrics` has."""
+COUNT_BYTES = 1 << 17
+"""Of each file: some 1,000 series, twice what it makes room for by itself."""
+
 
 def clear_counts(directory: Path) -> None:
     """Count anew, as a service does from its start."""
     for old in directory.glob("*.db"):
         old.unlink()
+
+
+def reserve_counts(directory: Path, pid: int) -> bool:
+    """Give a process's counts their place on the disk before they are mapped; False if there is none.
+
+    prometheus_client maps files with holes, and on a disk that got full to count into one ends the process.
+    """
+    for kind in KINDS:
+        path = directory / f"{kind}_{pid}.db"
+        try:
+            path.write_bytes(bytes(COUNT_BYTES))
+        except OSError:
+            path.unlink(missing_ok=True)
+            return False
+    return True
 
 
 def forget_gauges_of(pid: int, directory: Path) -> None:

@@ -14,9 +14,11 @@ import resource
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 from gate.clock import monotonic_ms
 from gate.errors import GateError, InvalidConfig, InvalidInput
+from gate.service.counting import DIRECTORY_VARIABLE, reserve_counts
 from gate.service.orders import GO, Order, Word, pack, read_order
 from gate.service.parent_death import die_with_parent
 from gate.service.places import Places
@@ -133,6 +135,8 @@ def run(role: str) -> int:
 
     configure_logs(order.config.log_level, order.config.log_format, order.name)
     raise_file_limit()
+    if not reserve_counts(Path(os.environ[DIRECTORY_VARIABLE]), os.getpid()):
+        del os.environ[DIRECTORY_VARIABLE]  # it counts for itself alone, rather than not at all
     main: Main = importlib.import_module(f"gate.service.roles.{role}").main
 
     async def posted() -> int:

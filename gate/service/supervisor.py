@@ -24,7 +24,7 @@ from gate.config import Endpoint, Role, ServeConfig
 from gate.service import embedded
 from gate.service.child import Child
 from gate.service.children import RedisChild, RoleChild
-from gate.service.counting import DIRECTORY_VARIABLE, clear_counts
+from gate.service.counting import DIRECTORY_VARIABLE, clear_counts, reserve_counts
 from gate.service.credentials import read_credentials
 from gate.service.orders import Order
 from gate.service.places import Places, lock_roles, node_id
@@ -52,6 +52,7 @@ def run(config: ServeConfig) -> int:
     ports = _hold_ports(config)
     program = embedded.server_program(config.redis_server) if "redis" in config.role else None
     clear_counts(places.metrics)
+    reserve_counts(places.metrics, os.getpid())
     os.environ[DIRECTORY_VARIABLE] = str(places.metrics)
 
     async def supervised() -> int:

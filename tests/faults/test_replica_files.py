@@ -1,0 +1,172 @@
+"""A Replica's file that can't be trusted: damaged, cut short, foreign, gone, of another boot. It is loaded anew from Redis.
+
+Each is done to the files of a node that was killed whole, which is then started again: it must come up, say why in one log
+line, and equal Redis.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import lmdb
+import pytest
+
+from gate.replica.layout import META_BOOT, META_CLEAN, META_LAYOUT
+from tests.faults.node import JSON_LOGS, RECOVERY_TIMEOUT_S, Node
+from tests.faults.steady import Steady
+from tests.harness.servers import RedisServer
+from tests.harness.service import Services
+from tests.harness.waiting import wait_until
+
+REBUILT = "the Replica is rebuilt from Redis"
+CUT_OFF = "the Replica is cut off; serving the facts as they were"
+SMALL_DISK_BYTES = 24 << 20
+BALLAST_CHUNK = b"\xa5" * (1 << 20)
+
+
+def _overwrite(facts: Path) -> None:
+    size = facts.stat().st_size
+    with facts.open("r+b") as file:
+        file.write(os.urandom(size))
+
+
+def _overwrite_pages(facts: Path) -> None:
+    """All but the two meta pages: it opens well, and kills whoever reads on."""
+    size = facts.stat().st_size
+    with facts.open("r+b") as file:
+        file.seek(2 * 4_096)
+        file.write(os.urandom(size - 2 * 4_096))
+
+
+def _cut_short(facts: Path) -> None:
+    os.truncate(facts, facts.stat().st_size // 2)
+
+
+def _empty(facts: Path) -> None:
+    os.truncate(facts, 0)
+
+
+def _edit(facts: Path, key: bytes, value: bytes) -> None:
+    with closing(lmdb.open(str(facts), subdir=False, map_size=1 << 30)) as env, env.begin(write=True) as txn:
+        txn.put(key, value)
+
+
+def _make_foreign(facts: Path) -> None:
+    _edit(facts, META_LAYOUT, b"gate-replica-99")
+
+
+def _from_another_boot(facts: Path) -> None:
+    """As after a power cut: the file was not closed in order, and the machine has booted since."""
+    with closing(lmdb.open(str(facts), subdir=False, map_size=1 << 30)) as env, env.begin() as txn:
+        assert txn.get(META_CLEAN) is None
+    _edit(facts, META_BOOT, b"00000000-0000-0000-0000-000000000000")
+
+
+def _garbage_in_current(facts: Path) -> None:
+    facts.with_name("current").write_bytes(b"\0\xff../../etc/passwd\n")
+
+
+def _spoil_board(facts: Path) -> None:
+    facts.with_name("board").write_bytes(b"\xff" * 100)
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], None], bool]] = {
+    "overwritten": (_overwrite, True),
+    "overwritten behind its meta pages": (_overwrite_pages, True),
+    "cut short": (_cut_short, True),
+    "emptied": (_empty, True),
+    "of another layout": (_make_foreign, True),
+    "of another boot": (_from_another_boot, True),
+    "named by garbage": (_garbage_in_current, True),
+    "deleted": (Path.unlink, False),
+    "beside a spoilt board": (_spoil_board, False),
+}
+"""By name: the damage, and whether it is one that the log must name. What is merely missing is loaded without a word."""
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_file(name: str, start_service: Services, private_redis: RedisServer) -> None:
+    damage, is_named = DAMAGES[name]
+    service = start_service.start(redis_url=private_redis.url, env=JSON_LOGS)
+    node = Node(service, private_redis.url)
+    expected = node.pairs("filed")
+    facts = node.facts_file()
+    service.kill_all()
+    damage(facts)
+    again = Node(start_service.start(data=service.data, redis_url=private_redis.url, env=JSON_LOGS), private_redis.url)
+    again.asserts(expected)
+    again.wait_whole()
+    assert len(again.logged(REBUILT)) == int(is_named)
+    again.close()
+
+
+def test_a_clean_stop_is_trusted_after_a_reboot(start_service: Services, private_redis: RedisServer) -> None:
+    service = start_service.start(redis_url=private_redis.url)
+    node = Node(service, private_redis.url)
+    expected, facts = node.pairs("clean"), node.facts_file()
+    service.stop()
+    _edit(facts, META_BOOT, b"00000000-0000-0000-0000-000000000000")
+    again = Node(start_service.start(data=service.data, redis_url=private_redis.url, env=JSON_LOGS), private_redis.url)
+    assert again.facts_file() == facts
+    assert again.logged(REBUILT) == []
+    again.asserts(expected)
+    again.wait_whole()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, to fill: a data directory whose service prints to somewhere else."""
+    mounted = tmp_path / "small"
+    mounted.mkdir()
+    options = ["-t", "tmpfs", "-o", f"size={SMALL_DISK_BYTES}", "none", str(mounted)]
+    if os.geteuid() or subprocess.run(["mount", *options], capture_output=True).returncode:
+        pytest.skip("a small file system can be mounted by root only")
+    yield mounted
+    subprocess.run(["umount", "--lazy", str(mounted)], check=True)
+
+
+@contextmanager
+def _full(disk: Path) -> Iterator[None]:
+    ballast = disk / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        try:
+            while file.write(BALLAST_CHUNK) == len(BALLAST_CHUNK):
+                continue
+            while file.write(b"\0"):
+                continue
+        except OSError:
+            pass  # it is full
+    yield
+    ballast.unlink()
+
+
+def test_a_full_disk(small_disk: Path, start_service: Services, private_redis: RedisServer) -> None:
+    """Checks go on from the facts as they were and say so; the write is in Redis, and effective once there is room."""
+    service = start_service.start(data=small_disk, redis_url=private_redis.url, env=JSON_LOGS)
+    node = Node(service, private_redis.url)
+    expected = node.pairs("full")
+    many = {("full crowd", f"owner {number}"): "blacklisted" for number in range(200)}
+    with Steady(service, expected):
+        with _full(small_disk):
+            for number in range(200):
+                answer = node.http.call(
+                    "POST", "/v1/blacklist", {"owner": f"owner {number}", "members": ["full crowd", *_crowd(number)]}
+                )
+                assert answer.status == 200, answer
+                if answer.applied == "pending":
+                    break
+            else:
+                pytest.fail("the disk never got full")
+            node.wait_stale()
+            node.asserts(expected)
+        wait_until(lambda: node.stale_ms() == 0, RECOVERY_TIMEOUT_S, "the facts to be fresh again")
+        node.wait_whole()
+    node.asserts({**expected, **dict(list(many.items())[: number + 1])})
+
+
+def _crowd(number: int) -> list[str]:
+    return [f"{number} member {member} {'x' * 40}" for member in range(500)]
