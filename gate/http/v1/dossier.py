@@ -23,13 +23,15 @@ MAX_PAGES = 10
 async def dossier(call: Call) -> dict[str, object]:
     """`next` of a part is null where that part is whole."""
     user = call.path_user()
+    known, audit = await known_of(call, user), await _audit(call, user)
     return {
         "app": call.app_key,
         "made_at": call.now_ms,
-        **await known_of(call, user),
+        # Of one who left, or whose last fact was lifted, the audit may be all there is.
+        **(known.shown if audit["entries"] else known.fields),
         "blacklist": await _list(call, ListKind.BLACKLIST, user),
         "whitelist": await _list(call, ListKind.WHITELIST, user),
-        "audit": await _audit(call, user),
+        "audit": audit,
     }
 
 

@@ -10,6 +10,7 @@ An id in a path is percent-encoded bytes of any kind. What may be registered is 
 from __future__ import annotations
 
 import os
+from typing import NamedTuple
 
 import msgspec
 
@@ -124,7 +125,7 @@ async def delete(call: Call) -> Written:
 
 async def show(call: Call) -> dict[str, object]:
     """Everything about one User but its lists and its audit, which the dossier adds."""
-    return await known_of(call, call.path_user())
+    return (await known_of(call, call.path_user())).fields
 
 
 async def change(call: Call) -> dict[str, object]:
@@ -133,17 +134,30 @@ async def change(call: Call) -> dict[str, object]:
     body = await read_as(call, ProfileChange)
     refuse_if_any(profile_problems(body.name, body.portrait))
     await call.deps.store.users.refresh(call.app_key, user, body.name, body.portrait)
-    return await known_of(call, user)
+    return (await known_of(call, user)).fields
 
 
-async def known_of(call: Call, user: bytes) -> dict[str, object]:
-    """A User's profile and facts; `UserUnknown` if nothing is known of it. Null is what is not so, or has no end."""
+class Known(NamedTuple):
+    """A User's profile and facts, as answers show them: null is what is not so, or has no end."""
+
+    user: bytes
+    is_anything: bool
+    shown: dict[str, object]
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """What to show; `UserUnknown` if nothing is known."""
+        if not self.is_anything:
+            raise UserUnknown(self.user)
+        return self.shown
+
+
+async def known_of(call: Call, user: bytes) -> Known:
+    """What Redis has of one User, but for its lists and its audit."""
     store, app_key = call.deps.store, call.app_key
     (profile,) = await store.users.profiles(app_key, [user])
     (facts,) = await store.users.facts(app_key, [user])
-    if profile is None and facts == NO_FACTS:
-        raise UserUnknown(user)
-    return {
+    shown = {
         **_profile_json(profile or Profile(user, 0, "", "")),
         "deactivated": facts.deactivated,
         "ban": await _restraint(call, store.bans, user, facts.banned_until_ms),
@@ -154,6 +168,7 @@ async def known_of(call: Call, user: bytes) -> dict[str, object]:
         "tokens_valid_from": facts.tokens_valid_from_ms or None,
         "online": await call.deps.presence.is_online(app_key, user),
     }
+    return Known(user, profile is not None or facts != NO_FACTS, shown)
 
 
 async def enrol(call: Call, user: bytes, name: str | None, portrait: str | None) -> Enrolment:
