@@ -22,6 +22,8 @@ FIRST_WAIT_MS = 1_000
 MAX_WAIT_MS = 60_000
 FORGET_MS = 15 * 60_000
 MAX_REMEMBERED = 4_096
+MAX_NAME_CHARS = 64
+"""Of a name that is remembered; nobody is called longer, and a header may be."""
 IPV6_PREFIX_BITS = 64
 """What one customer of an access provider has at the least; counting single addresses would count nothing."""
 
@@ -42,13 +44,14 @@ class Throttle:
         """How long the next try must wait; 0 if it need not."""
         network = _network(address)
         return max(
-            self._wait_ms((name, network), FREE_FAILURES), self._wait_ms(("", network), FREE_FAILURES_AT_ADDRESS)
+            self._wait_ms((name[:MAX_NAME_CHARS], network), FREE_FAILURES),
+            self._wait_ms(("", network), FREE_FAILURES_AT_ADDRESS),
         )
 
     def failed(self, name: str, address: str) -> None:
         """A try failed."""
         network = _network(address)
-        for key in ((name, network), ("", network)):
+        for key in ((name[:MAX_NAME_CHARS], network), ("", network)):
             self._failures[key] = _Failures(self._count(key) + 1, self._now_ms())
             self._failures.move_to_end(key)
         while len(self._failures) > MAX_REMEMBERED:
@@ -56,7 +59,7 @@ class Throttle:
 
     def succeeded(self, name: str, address: str) -> None:
         """The name's own failures there count no more; the address's do, else any account would be a way to reset them."""
-        self._failures.pop((name, _network(address)), None)
+        self._failures.pop((name[:MAX_NAME_CHARS], _network(address)), None)
 
     def _wait_ms(self, key: tuple[str, str], free: int) -> int:
         over = self._count(key) - free
