@@ -6,7 +6,7 @@ moment are sent. The body is not signed; a receiver that must be sure of it uses
 
 from __future__ import annotations
 
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from gate.core.model import AppFacts
 from gate.core.signature import signature_of
@@ -20,7 +20,8 @@ def signed_url(app: AppFacts, nonce: str, now_ms: int) -> str:
     query = urlencode(
         {"appKey": app.key, "nonce": nonce, "timestamp": moment, "signTimestamp": moment, "signature": signature}
     )
-    return f"{app.webhook_url}{'&' if '?' in app.webhook_url else '?'}{query}"
+    address = urlsplit(app.webhook_url)
+    return urlunsplit(address._replace(query=f"{address.query}&{query}" if address.query else query, fragment=""))
 
 
 def form_of(hook: Hook) -> bytes:
