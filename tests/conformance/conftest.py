@@ -22,3 +22,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GateService]:
 def gate(service: GateService) -> Gate:
     """An App without a limit of Users."""
     return new_app(service, secrets.token_hex(6), secrets.token_hex(12), "production")
+
+
+@pytest.fixture
+def development(service: GateService) -> Gate:
+    """A development App of the test's own, where Users can be deleted."""
+    return new_app(service, secrets.token_hex(6), secrets.token_hex(12), "development")

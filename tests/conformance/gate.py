@@ -64,6 +64,13 @@ class Gate:
         word: str = answer.body["verdict"]
         return word
 
+    def greets(self, token: str) -> bool:
+        """Whether an end user gets in with this Token."""
+        headers = {"Host": "gate", "Authorization": f"Bearer {token}"}
+        answer = self.replay(request_bytes("/client/v1/blacklist", headers, method="GET"))
+        assert answer.status in (200, 401, 403), answer
+        return answer.status == 200
+
 
 def request_bytes(path: str, headers: dict[str, str], body: bytes = b"", method: str = "POST") -> bytes:
     """A request with these headers, in this order, and no others."""
