@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from loadtests.bench.bed import Bed
-from loadtests.bench.rows import acks, batches, checks, crosscheck, in_process, replica_files, round_trip
+from loadtests.bench.rows import acks, batches, checks, crosscheck, in_process, replica_files, round_trip, user_calls
 from loadtests.bench.table import Row
 
 ROWS: dict[str, Callable[[Bed], list[Row]]] = {
@@ -18,6 +18,7 @@ ROWS: dict[str, Callable[[Bed], list[Row]]] = {
     "snapshot": replica_files.measure_snapshot,
     "restart": replica_files.measure_restart,
     "ack": acks.measure,
+    "user-calls": user_calls.measure,
     "redis-benchmark": crosscheck.measure,
     "casbin": in_process.measure_casbin,
     "cedarpy": in_process.measure_cedar,
