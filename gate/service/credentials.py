@@ -3,11 +3,18 @@
 The file is written before the App is created with what it says, so a start that is cut off between the two is finished by the
 next one, and a Redis that lost everything gets the same App again. A node that joins a Redis where an App named `default`
 exists already writes that App's key and secret instead of making another.
+
+The operator is made where Redis holds none at all: never beside others, so that one who was removed stays so. A node that joins
+others can't know their passwords, of which Redis has hashes only, and writes an empty one; so does `gate operator passwd`,
+rather than keep a chosen password in a file. A Redis that lost everything gets the operator again, under a new password if need be.
+A secret of the App that `gate app rotate-secret` turns over here is written here too.
+
 The replicator calls this: it is the one role that every node with a Replica runs once.
 """
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,16 +24,19 @@ import msgspec
 
 from gate.core.ids import app_key
 from gate.core.model import AppFacts
-from gate.errors import AppExists, AppUnknown, CannotStart, InvalidInput
+from gate.core.operators import Operator
+from gate.errors import AppExists, AppUnknown, CannotStart, InvalidInput, OperatorExists
 from gate.service.places import write_private
+from gate.store.inventing import new_app_secret, new_operator_password
+from gate.store.passwords import hash_password
 
 DEFAULT_APP_NAME = "default"
 OPERATOR = "admin"
-KEY_BYTES, SECRET_BYTES, PASSWORD_BYTES = 8, 24, 18
+KEY_BYTES = 8
 
 
 class Credentials(msgspec.Struct, frozen=True):
-    """The file's content."""
+    """The file's content. `operator_password` is empty where it is not the file's to know."""
 
     app_key: str
     app_secret: str
@@ -50,6 +60,18 @@ class Apps(Protocol):
         ...
 
 
+class Operators(Protocol):
+    """What this needs of the store."""
+
+    async def list(self) -> Sequence[Operator]:
+        """All operators."""
+        ...
+
+    async def add(self, operator: Operator) -> None:
+        """Make one; `OperatorExists` if the name is taken."""
+        ...
+
+
 def read_credentials(path: Path) -> Credentials | None:
     """The file's content, or None if it is not there; `CannotStart` if it is unreadable."""
     try:
@@ -62,16 +84,63 @@ def read_credentials(path: Path) -> Credentials | None:
         raise CannotStart(f"{path} can't be read ({fault}); restore it, or move it away to get new ones") from None
 
 
-async def ensure_first_app(path: Path, apps: Apps, now_ms: int) -> Credentials:
-    """Make sure that the file exists and that its App does. Safe to repeat, and to be cut off anywhere."""
+async def ensure_first(path: Path, apps: Apps, operators: Operators, now_ms: int) -> Credentials:
+    """Make sure that the file exists, its App does, and some operator. Safe to repeat, and to be cut off anywhere."""
     credentials = read_credentials(path)
+    is_governed = bool(await operators.list())
     if credentials is None:
         credentials = await _adopted(apps) or _invented()
-        write_private(path, msgspec.json.format(msgspec.json.encode(credentials), indent=2) + b"\n")
+        credentials = without_password(credentials) if is_governed else credentials
+        write_credentials(path, credentials)
+    if not is_governed:
+        credentials = await _with_operator(path, credentials, operators, now_ms)
     try:
         await apps.get(credentials.app_key)
     except AppUnknown:
         await _create(credentials, apps, now_ms)
+    return credentials
+
+
+def write_credentials(path: Path, credentials: Credentials) -> None:
+    """Replace the file in one step. It stays its owner's, whoever writes."""
+    owner = path.stat() if path.exists() else None
+    write_private(path, msgspec.json.format(msgspec.json.encode(credentials), indent=2) + b"\n", owner)
+
+
+def without_password(credentials: Credentials) -> Credentials:
+    """The same, for a file that is not to hold a password."""
+    return msgspec.structs.replace(credentials, operator_password="")
+
+
+def note_new_secret(path: Path, key: str, secret: str) -> bool:
+    """Write the new secret of the file's App; False if the file is another App's, or not there."""
+    credentials = read_credentials(path)
+    if credentials is None or credentials.app_key != key:
+        return False
+    write_credentials(path, msgspec.structs.replace(credentials, app_secret=secret))
+    return True
+
+
+def forget_password(path: Path, operator: str) -> bool:
+    """Empty the password of the file's operator, which holds no more; False if there is nothing to forget."""
+    credentials = read_credentials(path)
+    if credentials is None or credentials.operator != operator or not credentials.operator_password:
+        return False
+    write_credentials(path, without_password(credentials))
+    return True
+
+
+async def _with_operator(path: Path, credentials: Credentials, operators: Operators, now_ms: int) -> Credentials:
+    if not credentials.operator_password:
+        credentials = msgspec.structs.replace(credentials, operator_password=new_operator_password())
+        write_credentials(path, credentials)
+    password_hash = await asyncio.to_thread(hash_password, credentials.operator_password)
+    first = Operator(name=credentials.operator, role="admin", password_hash=password_hash, created_at_ms=now_ms)
+    try:
+        await operators.add(first)
+    except OperatorExists:  # another node was quicker, under a password of its own
+        credentials = without_password(credentials)
+        write_credentials(path, credentials)
     return credentials
 
 
@@ -80,12 +149,11 @@ async def _adopted(apps: Apps) -> Credentials | None:
     if not named:
         return None
     oldest = min(named, key=lambda app: (app.created_at_ms, app.key))
-    return Credentials(oldest.key, oldest.secrets[0], OPERATOR, secrets.token_urlsafe(PASSWORD_BYTES))
+    return Credentials(oldest.key, oldest.secrets[0], OPERATOR, new_operator_password())
 
 
 def _invented() -> Credentials:
-    key, secret = secrets.token_hex(KEY_BYTES), secrets.token_urlsafe(SECRET_BYTES)
-    return Credentials(key, secret, OPERATOR, secrets.token_urlsafe(PASSWORD_BYTES))
+    return Credentials(secrets.token_hex(KEY_BYTES), new_app_secret(), OPERATOR, new_operator_password())
 
 
 async def _create(credentials: Credentials, apps: Apps, now_ms: int) -> None:

@@ -49,11 +49,13 @@ class Places:
             raise CannotStart(f"{problem}; choose another with --data") from None
 
 
-def write_private(path: Path, content: bytes) -> None:
-    """Replace a file in one step, mode 0600, on disk when this returns."""
+def write_private(path: Path, content: bytes, owner: os.stat_result | None = None) -> None:
+    """Replace a file in one step, mode 0600, on disk when this returns; root leaves it to `owner`."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
+        if owner is not None and os.geteuid() == 0:
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
         os.write(descriptor, content)
         os.fsync(descriptor)
     finally:

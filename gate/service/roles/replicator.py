@@ -13,7 +13,7 @@ import os
 from gate.clock import wall_ms
 from gate.errors import CannotStart
 from gate.replica.replicator import Replicator
-from gate.service.credentials import ensure_first_app
+from gate.service.credentials import ensure_first
 from gate.service.role import ORPHAN_GRACE_S, Post
 from gate.service.stores import connected_store
 from gate.store.store import Store
@@ -29,7 +29,7 @@ async def main(post: Post) -> None:
     if store is None:
         return
     try:
-        await ensure_first_app(post.places.credentials, store.apps, wall_ms())
+        await _ensure_first(post, store)
         await _replicate(post, store)
     finally:
         await store.aclose()
@@ -37,14 +37,11 @@ async def main(post: Post) -> None:
 
 
 async def _replicate(post: Post, store: Store) -> None:
-    async def first_app_again() -> None:
-        await ensure_first_app(post.places.credentials, store.apps, wall_ms())
-
     replicator = Replicator(
         post.places.replica,
         store.changelog,
         store.announcer(post.order.node_id),
-        before_snapshot=first_app_again,
+        before_snapshot=lambda: _ensure_first(post, store),
     )
     running = asyncio.create_task(replicator.run())
     stopping = asyncio.ensure_future(post.stopping.wait())
@@ -54,6 +51,10 @@ async def _replicate(post: Post, store: Store) -> None:
     stopping.cancel()
     replicator.stop()
     await running
+
+
+async def _ensure_first(post: Post, store: Store) -> None:
+    await ensure_first(post.places.credentials, store.apps, store.operators, wall_ms())
 
 
 async def _say_ready(post: Post, replicator: Replicator) -> None:
