@@ -26,6 +26,7 @@ _PRELUDE = 'redis-cli() { command redis-cli --no-raw "$@"; }\nexec 2>&1\n'
 
 # Differs from run to run, and is not what a page is about.
 _VOLATILE = (
+    (re.compile(r"gt1\.[A-Za-z0-9_-]{60,}"), "A-TOKEN"),
     # Two Users may share a Partition, or not.
     (re.compile(r"\d{1,4}:[0-9a-f]{16}:\d+(,\d{1,4}:[0-9a-f]{16}:\d+)*"), "REVISION"),
     (re.compile(r'"next":"[^"]+"'), '"next":"TOKEN"'),

@@ -29,7 +29,8 @@ def resp_commands(text: str) -> set[str]:
 
 def endpoints(text: str) -> set[str]:
     """Every path under the prefixes that HTTP serves; a trailing `.` ends a sentence."""
-    paths = re.findall(r"(?<![\w.{}/-])(/(?:user/[a-z/]+\.json|v1/[a-z-]+|healthz|readyz|metrics))\b", text)
+    of_v1 = r"(?:client/)?v1/[a-z-]+(?:/\{[a-z]+\}(?:/[a-z-]+)?)?"
+    paths = re.findall(rf"(?<![\w.{{}}/-])(/(?:user/[a-zA-Z/]+\.json|{of_v1}|healthz|readyz|metrics))(?!\w)", text)
     return set(paths)
 
 

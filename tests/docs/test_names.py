@@ -11,7 +11,7 @@ from typer.main import get_command
 from gate.cli import COMMANDS as NOUNS
 from gate.cli import app as cli
 from gate.config import OPTIONS
-from gate.http import rongcloud, v1
+from gate.http import client, rongcloud, v1
 from gate.http.health import PROBES
 from gate.replica.board import State
 from gate.wire.commands import COMMANDS
@@ -32,7 +32,7 @@ from tests.docs.pages import (
     resp_commands,
 )
 
-SERVED = {*rongcloud.ENDPOINTS, *(path for path, _ in v1.ENDPOINTS), *PROBES}
+SERVED = {*rongcloud.ENDPOINTS, *(path for path, _ in (*v1.ENDPOINTS, *client.ENDPOINTS)), *PROBES}
 
 
 def test_resp_commands_are_the_ones_that_are_answered() -> None:
@@ -50,7 +50,8 @@ def test_endpoints_are_the_ones_that_are_served() -> None:
 
 @pytest.mark.parametrize(("path", "method"), sorted(v1.ENDPOINTS))
 def test_every_method_of_v1_has_an_example(path: str, method: str) -> None:
-    assert re.search(rf"^\$ v1 {method} '?{path}\b", page_text("docs/http.md"), re.MULTILINE)
+    spelled = path.replace("{user}", "[a-z]+")
+    assert re.search(rf"^\$ v1 {method} '?{spelled}\b", page_text("docs/http.md"), re.MULTILINE)
 
 
 @pytest.mark.parametrize(
