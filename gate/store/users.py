@@ -28,10 +28,6 @@ FACT_FIELDS = (
 """What a verdict asks of a User's hash, in the order that `facts_of` takes."""
 
 
-_Field = tuple[bytes, str | int]
-"""A field of a User's hash and its new value, "" to drop it."""
-
-
 UNSAID = Because()
 
 
@@ -169,14 +165,6 @@ class Users:
         await self.quota.release(app_key, list(users))
         return written
 
-    async def deactivate(self, app_key: str, users: Sequence[bytes], now_ms: int) -> Written:
-        """Users may neither send nor be sent to."""
-        return await self._set(app_key, users, now_ms, "user-deactivated", "", (keys.DEACTIVATED_AT, now_ms))
-
-    async def reactivate(self, app_key: str, users: Sequence[bytes], now_ms: int) -> Written:
-        """As if never deactivated."""
-        return await self._set(app_key, users, now_ms, "user-reactivated", "", (keys.DEACTIVATED_AT, ""))
-
     async def revoke_tokens(
         self, app_key: str, users: Sequence[bytes], before_ms: int, now_ms: int, because: Because = UNSAID
     ) -> Written:
@@ -218,22 +206,6 @@ class Users:
             for kind in ListKind:
                 own += (keys.entries(partition, kind, app_key, user), keys.ends(partition, kind, app_key, user))
         return Step(partition, scripts.ERASE, own, [valid_from_ms, *users], because)
-
-    async def _set(
-        self, app_key: str, users: Sequence[bytes], now_ms: int, kind: str, change_value: str | int, field: _Field
-    ) -> Written:
-        steps = [
-            _setting(partition, app_key, group, kind, change_value, field)
-            for partition, group in self._writer.by_partition(app_key, users).items()
-        ]
-        return (await self._writer.write(app_key, steps, now_ms))[0]
-
-
-def _setting(
-    partition: int, app_key: str, users: Sequence[bytes], kind: str, change_value: str | int, field: _Field
-) -> Step:
-    facts = [keys.user(partition, app_key, user) for user in users]
-    return Step(partition, scripts.USER_SET, facts, [kind, change_value, *field, *users])
 
 
 def _told(text: str | None) -> str:

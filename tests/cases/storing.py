@@ -62,7 +62,7 @@ async def put(store: Store, case: Case) -> list[Revision]:
         if facts.registered:
             written.append(await store.users.register(app, [user], 1))
         if facts.deactivated:  # last: a deactivated User may not be banned
-            written.append(await store.users.deactivate(app, [user], 1))
+            written.append((await store.deactivation.deactivate(app, [user], 1)).written)
     return [revision for one in written for revision in one.revisions]
 
 

@@ -103,7 +103,7 @@ async def test_the_end_is_printed_in_the_apps_time_zone(world: World) -> None:
 
 
 async def test_a_deactivated_user_is_refused_and_nobody_is_blocked(world: World) -> None:
-    await world.store.users.deactivate(world.app.key, [b"gone"], now_ms())
+    await world.store.deactivation.deactivate(world.app.key, [b"gone"], now_ms())
     reply = await world.user("block.json", [("userId", "u1"), ("userId", "gone"), ("minute", "1")])
     assert (reply.status, reply.body["code"]) == (400, 1002)
     assert "deactivated" in reply.body["errorMessage"]

@@ -80,7 +80,7 @@ async def test_a_thousand_of_each(world: World) -> None:
 
 
 async def test_each_has_its_own_result_and_keeps_no_other_from_being_done(world: World) -> None:
-    await world.store.users.deactivate(world.app.key, [b"gone1", b"gone2"], now_ms())
+    await world.store.deactivation.deactivate(world.app.key, [b"gone1", b"gone2"], now_ms())
     await world.set_app(msgspec.structs.replace(world.app, list_ceiling=2, user_limit=1))
     found = await results(
         world,

@@ -189,7 +189,7 @@ async def test_a_banned_user_may_come_back_with_the_same_token(world: World) -> 
 
 async def test_a_deactivated_user(world: World) -> None:
     shown = token_of(world.app)
-    written = await world.store.users.deactivate(world.app.key, [b"me"], now_ms())
+    written = (await world.store.deactivation.deactivate(world.app.key, [b"me"], now_ms())).written
     await world.node.acks.wait(written, 5_000)
     assert await refused(world, shown) == (403, "user-deactivated")
 

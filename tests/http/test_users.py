@@ -108,7 +108,7 @@ async def test_unknown_users_are_named(world: World, path: str) -> None:
 @pytest.mark.parametrize("path", ["getToken.json", "refresh.json"])
 async def test_deactivated_users_are_refused(world: World, path: str) -> None:
     await token_of(world, "u1", name="Ann")
-    await world.store.users.deactivate(world.app.key, [b"u1"], now_ms())
+    await world.store.deactivation.deactivate(world.app.key, [b"u1"], now_ms())
     reply = await world.user(path, [("userId", "u1"), ("name", "Bea")])
     assert (reply.status, reply.body["code"]) == (400, 1002)
     assert "deactivated" in reply.body["errorMessage"]
@@ -263,7 +263,7 @@ async def test_production_users_are_not_deleted(world: World) -> None:
 
 async def test_deactivated_users_are_not_deleted(world: World) -> None:
     await token_of(world, "u1")
-    await world.store.users.deactivate(world.app.key, [b"u1"], now_ms())
+    await world.store.deactivation.deactivate(world.app.key, [b"u1"], now_ms())
     reply = await world.user("delusers.json", [("userId", "u1")])
     assert (reply.status, reply.body["code"]) == (400, 1002)
     (facts,) = await world.store.users.facts(world.app.key, [b"u1"])

@@ -133,7 +133,7 @@ async def test_production_deletes_nobody(world: World) -> None:
 
 async def test_a_deactivated_user_is_neither_registered_nor_changed(world: World) -> None:
     await world.store.users.register(world.app.key, [b"ann"], now_ms())
-    await world.store.users.deactivate(world.app.key, [b"ann"], now_ms())
+    await world.store.deactivation.deactivate(world.app.key, [b"ann"], now_ms())
     for method, path, body in (
         ("POST", "users", {"user": "ann"}),
         ("POST", "tokens", {"user": "ann"}),

@@ -99,7 +99,7 @@ async def test_the_ceiling_is_409_and_nothing_is_added(world: World) -> None:
 
 
 async def test_a_deactivated_user_can_not_be_banned(world: World) -> None:
-    await world.store.users.deactivate(world.app.key, [b"gone"], now_ms())
+    await world.store.deactivation.deactivate(world.app.key, [b"gone"], now_ms())
     reply = await world.v1("POST", "bans", {"users": ["gone"], "seconds": 1})
     assert (reply.status, reply.body["error"]) == (409, "refused")
 

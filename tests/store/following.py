@@ -32,6 +32,7 @@ class Facts:
     apps: dict[str, AppFacts] = field(default_factory=dict)
     users: dict[tuple[str, bytes], UserFacts] = field(default_factory=dict)
     lists: dict[tuple[str, ListKind, bytes], dict[bytes, int]] = field(default_factory=dict)
+    erasing: set[tuple[str, bytes]] = field(default_factory=set, compare=False)
 
     def set_user(self, app: str, user: bytes, **changed: object) -> None:
         facts = msgspec.structs.replace(self.users.get((app, user), UserFacts()), **changed)
@@ -50,6 +51,12 @@ class Facts:
             entries.pop(member, None)
         if not entries:
             self.lists.pop((app, kind, owner), None)
+
+    def erase(self, app: str, user: bytes, *, stays_deactivated: bool) -> None:
+        self.users.pop((app, user), None)
+        self.lists = {key: own for key, own in self.lists.items() if (key[0], key[2]) != (app, user)}
+        if stays_deactivated:
+            self.set_user(app, user, deactivated=True)
 
     def apply(self, change: Change) -> None:
         match change.kind:
@@ -70,10 +77,7 @@ class Facts:
             case "user-deactivated" | "user-reactivated":
                 self.set_user(change.app, change.user, deactivated=change.kind == "user-deactivated")
             case "user-erased":
-                self.users.pop((change.app, change.user), None)
-                self.lists = {key: own for key, own in self.lists.items() if (key[0], key[2]) != (change.app, change.user)}
-                if change.value == b"1":
-                    self.set_user(change.app, change.user, deactivated=True)
+                self.erase(change.app, change.user, stays_deactivated=change.value == b"1")
             case "tokens-revoked":
                 self.set_user(change.app, change.user, tokens_valid_from_ms=int(change.value))
             case "blocked" | "admitted":

@@ -93,7 +93,7 @@ async def test_full_lists_are_named_and_the_others_filled(store: Store, follower
 
 
 async def test_deactivated_users_may_be_loaded_with_a_ban(store: Store) -> None:
-    await store.users.deactivate(APP, [b"ann"], NOW)
+    await store.deactivation.deactivate(APP, [b"ann"], NOW)
     async with store.bulk(APP, NOW) as bulk:
         await bulk.ban(b"ann", 5_000)
         await bulk.flush()

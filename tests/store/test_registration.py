@@ -121,7 +121,7 @@ async def test_deleting_is_said_as_it_is_done(store: Store, follower: Follower) 
 
 async def test_a_deactivated_user_is_neither_registered_nor_changed_nor_deleted(store: Store) -> None:
     await store.users.enrol(FACTS, b"ann", NOW, "Ann")
-    await store.users.deactivate(APP, [b"ann"], NOW)
+    await store.deactivation.deactivate(APP, [b"ann"], NOW)
     for refused in (
         store.users.enrol(FACTS, b"ann", NOW, "Bea"),
         store.users.register(APP, [b"ann"], NOW),

@@ -132,7 +132,7 @@ async def test_any_id_and_any_reason_comes_back_whole(store: Store, follower: Fo
 
 async def test_a_deactivated_user_refuses_the_whole_call(store: Store, follower: Follower, case: Case) -> None:
     users = [b"user%d" % number for number in range(40)]
-    await store.users.deactivate(APP, [users[7]], NOW)
+    await store.deactivation.deactivate(APP, [users[7]], NOW)
     await follower.read_new()
     for group in (users, [users[7]]):  # seen before any script, and by the script
         with pytest.raises(UserDeactivated) as refused:

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gate.core.model import FOREVER_MS, AppFacts, ListKind
+from gate.core.model import FOREVER_MS, AppFacts, ListKind, UserFacts
 from gate.core.snapshot import AppPart, ListPart
 from gate.errors import ListFull
 from gate.store.lists import Group
 from gate.store.store import Store
+from gate.store.users import Registration
 from tests.store.conftest import APP
 from tests.store.following import Facts, Follower, snapshot_facts
 from tests.store.odd_ids import ODD_IDS
@@ -60,8 +61,17 @@ async def perform(store: Store, operation: tuple[Any, ...], now_ms: int) -> None
             await store.lists.switch(app, users, on, now_ms)
         case ("revoke", app, users, before_ms):
             await store.users.revoke_tokens(app, users, before_ms, now_ms)
-        case (verb, app, users):
-            await getattr(store.users, verb)(app, users, now_ms)
+        case ("register", app, users):
+            some = [Registration(user, now_ms) for user in users]
+            await store.users.register_all(app, some, now_ms, refuse_deactivated=False)
+        case ("deactivate", app, users):
+            await store.deactivation.deactivate(app, users, now_ms)
+        case ("reactivate", app, users):
+            for job in await store.jobs.claim(now_ms):
+                await store.jobs.run(job, now_ms)
+            await store.deactivation.reactivate(app, users, now_ms, 0)
+        case other:
+            raise AssertionError(f"nobody performs {other}")
 
 
 def expect(facts: Facts, operation: tuple[Any, ...], now_ms: int) -> bool:
@@ -72,6 +82,9 @@ def expect(facts: Facts, operation: tuple[Any, ...], now_ms: int) -> bool:
         _, app, kind, owner, members = operation
         facts.drop_entries(app, kind, owner, members)
         return True
+    if operation[0] in ("deactivate", "reactivate"):
+        expect_gone_or_back(facts, operation, now_ms)
+        return True
     verb, app, users, *value = operation
     changed = {
         "ban": ("banned_until_ms", *value),
@@ -80,13 +93,31 @@ def expect(facts: Facts, operation: tuple[Any, ...], now_ms: int) -> bool:
         "unmute": ("muted_until_ms", 0),
         "switch": ("whitelist_on", *value),
         "register": ("registered", True),
-        "deactivate": ("deactivated", True),
-        "reactivate": ("deactivated", False),
         "revoke": ("tokens_valid_from_ms", *value),
     }[verb]
     for user in users:
-        facts.set_user(app, user, **dict([changed]))
+        field, new = changed
+        if field == "tokens_valid_from_ms":  # what was revoked stays so
+            new = max(new, facts.users.get((app, user), UserFacts()).tokens_valid_from_ms)
+        facts.set_user(app, user, **{field: new})
     return True
+
+
+def expect_gone_or_back(facts: Facts, operation: tuple[Any, ...], now_ms: int) -> None:
+    """What a User has goes once, after it is deactivated; its id may come back after that, without its Tokens."""
+    verb, app, users = operation
+    was_gone = {user for user in users if facts.users.get((app, user), UserFacts()).deactivated}
+    if verb == "deactivate":
+        facts.erasing |= {(app, user) for user in users if user not in was_gone}
+        for user in users:
+            facts.set_user(app, user, deactivated=True)
+        return
+    for of_app, user in facts.erasing:
+        facts.erase(of_app, user, stays_deactivated=True)
+    facts.erasing.clear()
+    for user in was_gone:
+        valid_from_ms = max(now_ms, facts.users[app, user].tokens_valid_from_ms)
+        facts.set_user(app, user, deactivated=False, tokens_valid_from_ms=valid_from_ms)
 
 
 def expect_added(facts: Facts, operation: tuple[Any, ...], now_ms: int) -> bool:

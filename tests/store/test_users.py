@@ -14,8 +14,6 @@ async def test_each_fact_is_set_said_and_read(store: Store, follower: Follower) 
     user = [b"ann"]
     for writing, kind, value, facts in (
         (store.users.register(APP, user, NOW), "user-registered", b"1", UserFacts(registered=True)),
-        (store.users.deactivate(APP, user, NOW), "user-deactivated", b"", UserFacts(registered=True, deactivated=True)),
-        (store.users.reactivate(APP, user, NOW), "user-reactivated", b"", UserFacts(registered=True)),
         (
             store.users.revoke_tokens(APP, user, 777, NOW),
             "tokens-revoked",
@@ -35,7 +33,7 @@ async def test_saying_it_again_does_not_move_since_when(store: Store) -> None:
     for now_ms in (NOW, NOW + 5):
         await store.users.register(APP, [b"ann"], now_ms)
     for now_ms in (NOW, NOW + 5):
-        await store.users.deactivate(APP, [b"ann"], now_ms)
+        await store.deactivation.deactivate(APP, [b"ann"], now_ms)
     key = keys.user(store.writer.partition_of(APP, b"ann"), APP, b"ann")
     (moments,) = await store.client.read(("HMGET", key, keys.REGISTERED_AT, keys.DEACTIVATED_AT))
     assert moments == [b"1000", b"1000"]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from gate.core.model import AppFacts, ListKind
+from gate.store.jobs import Job
 from gate.store.lists import Group
+from gate.store.occurrences import occurrences
 from gate.store.store import Store
 from gate.store.sweep import Sweep
 
@@ -27,8 +29,15 @@ WRITES: dict[str, Callable[[Store], Awaitable[object]]] = {
     "enrol": lambda store: store.users.enrol(FACTS, b"new", 1, "New"),
     "refresh": lambda store: store.users.refresh(APP, b"new", "Newer", None),
     "erase": lambda store: store.users.erase(APP, [b"new"], 1),
-    "deactivate": lambda store: store.users.deactivate(APP, [b"gone"], 1),
-    "reactivate": lambda store: store.users.reactivate(APP, [b"gone"], 1),
+    "deactivate": lambda store: store.deactivation.deactivate(APP, [b"gone"], 1),
+    "claim": lambda store: store.jobs.claim(1),
+    "erase gone": lambda store: store.jobs.run(_job(store), 1),
+    "reactivate": lambda store: store.deactivation.reactivate(APP, [b"gone"], 1, 0),
+    "take hooks": lambda store: store.hooks.take("n1", 10, [1]),
+    "bury hook": lambda store: _bury(store),
+    "replay hook": lambda store: _replay(store),
+    "hook done": lambda store: _finish_hooks(store),
+    "audit trim": lambda store: store.audit.trim(APP, 1),
     "revoke tokens": lambda store: store.users.revoke_tokens(APP, USERS, 1, 1),
     "app put": lambda store: store.apps.put(FACTS, 1),
     "app update": lambda store: store.apps.update(APP, lambda facts: facts, 1),
@@ -48,12 +57,35 @@ READS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "user facts": lambda store: store.users.facts(APP, USERS),
     "profiles": lambda store: store.users.profiles(APP, USERS),
     "roll": lambda store: store.users.page(APP, 0, 10),
+    "gone": lambda store: store.deactivation.page(APP, 0, 10),
+    "dead hooks": lambda store: store.hooks.dead(APP),
+    "audit page": lambda store: store.audit.page(APP, 10),
+    "audit of one": lambda store: store.audit.page(APP, 10, user=b"ann"),
+    "occurrences": lambda store: occurrences(store.client, APP, b"ann"),
     "app get": lambda store: store.apps.get(APP),
     "app list": lambda store: store.apps.list(),
     "heads": lambda store: store.changelog.heads(),
     "write id": lambda store: store.changelog.write_id_at(1, 1),
     "ping": lambda store: store.ping(),
 }
+
+
+def _job(store: Store) -> Job:
+    return Job(store.writer.partition_of(APP, b"gone"), APP, b"gone")
+
+
+async def _bury(store: Store) -> None:
+    for hook in await store.hooks.take("n1", 10, [0]):
+        await store.hooks.bury(hook, "nobody")
+
+
+async def _replay(store: Store) -> None:
+    await store.hooks.replay([dead.id for dead in await store.hooks.dead(APP)])
+
+
+async def _finish_hooks(store: Store) -> None:
+    for hook in await store.hooks.take("n1", 10, [0]):
+        await store.hooks.done(hook)
 
 
 async def tour(store: Store) -> None:

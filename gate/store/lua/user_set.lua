@@ -1,12 +1,10 @@
--- Sets or drops one field of Users of one Partition: registered, deactivated, whitelist on, tokens valid from.
+-- Sets or drops one field of Users of one Partition: the whitelist's switch.
 --   KEYS  1 meta  2 log  3... one User's facts for each User
 --   ARGV  1-5 as lib/append.lua  6 Change kind  7 the Change's value, or '' for none
 --         8 field  9 its value, or '' to drop it  10... the Users' ids
 --   returns {seq, epoch}
 -- Atomic: the fact and its Change are one.
 --!include append
--- Since when a User is registered or deactivated is not changed by saying so again.
-local set = (ARGV[8] == 'r' or ARGV[8] == 'd') and 'HSETNX' or 'HSET'
 open_log()
 for index = 3, #KEYS do
   local fields = {'u', ARGV[10 + index - 3]}
@@ -17,7 +15,7 @@ for index = 3, #KEYS do
   if ARGV[9] == '' then
     redis.call('HDEL', KEYS[index], ARGV[8])
   else
-    redis.call(set, KEYS[index], ARGV[8], ARGV[9])
+    redis.call('HSET', KEYS[index], ARGV[8], ARGV[9])
   end
 end
 return close_log()
