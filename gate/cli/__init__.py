@@ -62,6 +62,7 @@ COMMANDS: dict[str, Row] = {
     "app": Row("gate.cli.apps", "app", "Apps: tenants, their secrets and settings."),
     "audit": Row("gate.cli.audit", "audit", "Who did what to whom, when and why."),
     "webhooks": Row("gate.cli.webhooks", "webhooks", "Results that could not be delivered, and another try for them."),
+    "operator": Row("gate.cli.operators", "operator", "Operators: who may administer, and as what."),
     "import": Row("gate.cli.importing", "import_facts", "Load facts from NDJSON or CSV files."),
     "export": Row("gate.cli.exporting", "export_facts", "Write an App's facts as NDJSON."),
     "replica": Row("gate.cli.replica", "replica", "This node's Replica: status, verify, rebuild."),

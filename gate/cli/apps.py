@@ -7,28 +7,24 @@ ends the old one once every app server has moved. `create` returns when the App 
 
 from __future__ import annotations
 
-import re
-import secrets
-from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 import typer
 
 from gate.cli.app_settings import set_
 from gate.cli.moments import shown_moment
-from gate.cli.options import DEFAULT_DATA, DataOption, JsonOption, RedisOption, Target, all_mistakes
-from gate.cli.output import counted, print_json, print_table, say
+from gate.cli.options import CREDENTIALS_FILE, DEFAULT_DATA, DataOption, JsonOption, RedisOption, Target, all_mistakes
+from gate.cli.output import counted, print_json, print_table, say, warn
+from gate.cli.penalties import given_text
 from gate.cli.reach import Reach, Settled, run_with
 from gate.clock import wall_ms
 from gate.core import ids
-from gate.core.app_settings import MAX_NAME_CHARS
+from gate.core.app_secrets import app_secret, with_new_secret, without_old_secret
+from gate.core.app_settings import MAX_NAME_CHARS, app_document
 from gate.core.model import AppFacts, Environment
-from gate.errors import InvalidInput, Refused
-
-_SECRET = re.compile(r"[\x21-\x7e]{8,128}")
-_KEY_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
-"""Without the letters that are mistaken for one another when a key is read out."""
+from gate.errors import CannotStart, InvalidInput, Refused
+from gate.store.inventing import new_app_key, new_app_secret
 
 app = typer.Typer(help="Apps: tenants, their secrets and settings.", no_args_is_help=True, add_completion=False)
 
@@ -51,9 +47,9 @@ def create(
     """Create an App; it can be used when this returns. The secret is printed once."""
     with all_mistakes() as mistakes:
         facts = AppFacts(
-            key=mistakes.take(lambda: ids.app_key(key) if key is not None else _random_key(), ""),
+            key=mistakes.take(lambda: ids.app_key(key) if key is not None else new_app_key(), ""),
             name=mistakes.take(lambda: _name(name), ""),
-            secrets=(mistakes.take(lambda: _secret(secret) if secret is not None else _random_secret(), ""),),
+            secrets=(mistakes.take(lambda: app_secret(secret if secret is not None else new_app_secret()), ""),),
             environment=environment,
             created_at_ms=wall_ms(),
         )
@@ -115,6 +111,11 @@ def rotate_secret(
         typer.Option("--secret", envvar="GATE_APP_SECRET", metavar="S", help="The new secret; default: a random one."),
     ] = None,
     drop_old: Annotated[bool, typer.Option("--drop-old", help="End the old secret; the newest stays.")] = False,
+    keep_tokens: Annotated[
+        bool, typer.Option("--keep-tokens", help="With --drop-old: Tokens minted under it live on.")
+    ] = False,
+    reason: Annotated[str, typer.Option("--reason", help="Why, for the audit.")] = "",
+    actor: Annotated[str, typer.Option("--actor", help="Who decided it.")] = "",
     data: DataOption = DEFAULT_DATA,
     redis: RedisOption = None,
     as_json: JsonOption = False,
@@ -122,24 +123,36 @@ def rotate_secret(
     """Give an App a new secret beside the old one, or with --drop-old end the old one."""
     with all_mistakes() as mistakes:
         wanted = mistakes.take(lambda: ids.app_key(key), "")
-        fresh = mistakes.take(lambda: _secret(secret) if secret is not None else _random_secret(), "")
+        fresh = mistakes.take(lambda: app_secret(secret if secret is not None else new_app_secret()), "")
+        mistakes.take(lambda: given_text(reason, "--reason"), "")
+        mistakes.take(lambda: given_text(actor, "--actor"), "")
+        if keep_tokens and not drop_old:
+            mistakes.add(InvalidInput("--keep-tokens", "goes with --drop-old"))
 
     def changed(facts: AppFacts) -> AppFacts:
         if drop_old:
-            return msgspec.structs.replace(facts, secrets=facts.secrets[:1])
+            return without_old_secret(facts, keep_tokens=keep_tokens)
         if len(facts.secrets) > 1:
             raise Refused("a rotation is under way: end the old secret first, with --drop-old")
-        return msgspec.structs.replace(facts, secrets=(fresh, facts.secrets[0]))
+        return with_new_secret(facts, fresh)
 
-    settled = _update(Target(data, None, redis), wanted, changed)
+    async def work(reach: Reach) -> Settled:
+        _, written = await reach.store.apps.update(wanted, changed, wall_ms(), reason, actor)
+        return await reach.settle(written)
+
+    settled = run_with(Target(data, None, redis), work)
+    is_noted = not drop_old and _note_secret(data / CREDENTIALS_FILE, wanted, fresh)
     shown = {} if drop_old else {"app_secret": fresh}
     if as_json:
         print_json({"app_key": wanted, **shown, "revision": settled.revision, "applied": settled.applied})
     elif drop_old:
         say(f"App {wanted} accepts its newest secret only: {settled.shown}")
+        say("Tokens minted under dropped secrets " + ("live on" if keep_tokens else "are refused from now on"))
     else:
         say(f"App {wanted} accepts both secrets: {settled.shown}")
         say(f"the new one, shown only now: {fresh}")
+        if is_noted:
+            say(f"{data / CREDENTIALS_FILE} holds it too")
         say(f"when every app server has it: gate app rotate-secret {wanted} --drop-old")
 
 
@@ -167,20 +180,16 @@ def remove(
         say(f"removed App {wanted}: {settled.shown}")
 
 
-def _update(target: Target, key: str, changed: Callable[[AppFacts], AppFacts]) -> Settled:
-    async def work(reach: Reach) -> Settled:
-        _, written = await reach.store.apps.update(key, changed, wall_ms())
-        return await reach.settle(written)
+def _note_secret(path: Path, key: str, secret: str) -> bool:
+    """Write the secret where this node keeps its first App's. The rotation is in, so that failing here is worth a warning."""
+    # Late: `gate app list` has no use for it.
+    from gate.service.credentials import note_new_secret
 
-    return run_with(target, work)
-
-
-def _random_key() -> str:
-    return "".join(secrets.choice(_KEY_ALPHABET) for _ in range(12))
-
-
-def _random_secret() -> str:
-    return secrets.token_urlsafe(24)
+    try:
+        return note_new_secret(path, key, secret)
+    except (OSError, CannotStart) as fault:
+        warn(f"{path} can't be updated, and holds the old secret: {fault}")
+        return False
 
 
 def _name(name: str) -> str:
@@ -189,22 +198,12 @@ def _name(name: str) -> str:
     return name
 
 
-def _secret(secret: str) -> str:
-    if not _SECRET.fullmatch(secret):
-        raise InvalidInput("secret", "must be 8 to 128 printable ASCII characters without spaces")
-    return secret
-
-
 def _document(facts: AppFacts, *, show_secret: bool) -> dict[str, Any]:
-    """All settings, defaults included (the stored form leaves them out)."""
-    document: dict[str, Any] = {name: getattr(facts, name) for name in facts.__struct_fields__}
-    document["exempt"] = sorted(facts.exempt)
-    document["token_key_count"] = len(document.pop("token_keys"))  # whoever has such a key can mint
+    """All settings, and the secrets if they are asked for; never the Token keys, with which anybody could mint."""
+    document = app_document(facts)
     if show_secret:
+        del document["secret_count"]
         document["secrets"] = list(facts.secrets)
-    else:
-        del document["secrets"]
-        document["secret_count"] = len(facts.secrets)
     return document
 
 

@@ -6,7 +6,8 @@ exists already writes that App's key and secret instead of making another.
 
 The operator is made where Redis holds none at all: never beside others, so that one who was removed stays so. A node that joins
 others can't know their passwords, of which Redis has hashes only, and writes an empty one; so does `gate operator passwd`,
-rather than keep a chosen password in a file. A Redis that lost everything gets the operator again, under a new password if need be.
+rather than keep a chosen password in a file. A Redis that lost everything gets the operator again, under a new password if need
+be.
 A secret of the App that `gate app rotate-secret` turns over here is written here too.
 
 The replicator calls this: it is the one role that every node with a Replica runs once.

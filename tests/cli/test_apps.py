@@ -85,6 +85,32 @@ def test_a_rotation_keeps_the_old_secret_until_it_is_dropped(service: GateServic
     assert may_log_in(service, gate.app, new) and not may_log_in(service, gate.app, old)
 
 
+def test_the_tokens_of_a_dropped_secret_live_on_only_if_asked_for(gate: Command) -> None:
+    assert gate.app
+    for choice, count in (["--keep-tokens"], 1), ([], 0):
+        gate("app", "rotate-secret", gate.app, "--reason", "a test", "--actor", "me")
+        said = gate("app", "rotate-secret", gate.app, "--drop-old", *choice).out
+        assert ("live on" in said) is bool(count)
+        assert gate.json("app", "show", gate.app, "--show-secret")["token_key_count"] == count
+    gate("app", "rotate-secret", gate.app, "--keep-tokens", status=2)
+    assert "differ" in gate("app", "rotate-secret", gate.app, "--secret", current(gate), status=2).err
+
+
+def current(gate: Command) -> str:
+    secret: str = gate.json("app", "show", gate.app or "", "--show-secret")["secrets"][0]
+    return secret
+
+
+def test_the_first_apps_new_secret_is_written_to_the_credentials(service: GateService) -> None:
+    gate, before = Command(service.data), service.credentials
+    assert "credentials.json holds it too" in gate("app", "rotate-secret", before.app_key).out
+    assert service.credentials.app_secret == current(Command(service.data, before.app_key)) != before.app_secret
+    assert service.credentials.operator_password == before.operator_password
+    gate("app", "rotate-secret", before.app_key, "--drop-old")
+    assert may_log_in(service, before.app_key, service.credentials.app_secret)
+    assert (service.data / "credentials.json").stat().st_mode & 0o777 == 0o600
+
+
 def test_removal_asks_first(gate: Command) -> None:
     assert gate.app
     gate("ban", "ann", "--permanent")

@@ -1,0 +1,78 @@
+"""Operators from the command line, and what their accounts open over HTTP."""
+
+from __future__ import annotations
+
+import base64
+import urllib.error
+import urllib.request
+
+import pytest
+
+from tests.cli.command import Command
+from tests.harness.service import GateService
+
+
+def status_of(service: GateService, name: str, password: str, path: str = "/v1/apps", method: str = "GET") -> int:
+    pair = base64.b64encode(f"{name}:{password}".encode()).decode()
+    request = urllib.request.Request(service.http + path, method=method, headers={"Authorization": f"Basic {pair}"})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_the_first_operator_is_in_the_credentials(service: GateService) -> None:
+    credentials = service.credentials
+    assert status_of(service, credentials.operator, credentials.operator_password) == 200
+    listed = Command(service.data).json("operator", "list")["operators"]
+    assert {one["operator"]: one["role"] for one in listed}[credentials.operator] == "admin"
+
+
+def test_an_account_from_its_making_to_its_end(service: GateService) -> None:
+    gate = Command(service.data)
+    made = gate.json("operator", "add", "ann", "--role", "viewer")
+    assert made == {"operator": "ann", "role": "viewer", "password": made["password"]}
+    assert status_of(service, "ann", made["password"]) == 200
+    assert status_of(service, "ann", made["password"], f"/v1/apps/{service.app_key}", "DELETE") == 403
+    assert "already" in gate("operator", "add", "ann", status=1).err
+    assert gate.json("operator", "role", "ann", "operator") == {"operator": "ann", "role": "operator"}
+    gate("operator", "passwd", "ann", "--password-stdin", stdin="pässword with spaces\n".encode())
+    assert status_of(service, "ann", made["password"]) == 401
+    assert status_of(service, "ann", "pässword with spaces") == 200
+    shown = gate("operator", "list").out
+    assert "ann" in shown and "operator" in shown and "argon2" not in shown
+    gate("operator", "remove", "ann")
+    assert status_of(service, "ann", "pässword with spaces") == 401
+    assert "no operator 'ann'" in gate("operator", "remove", "ann", status=1).err
+
+
+def test_a_made_up_password_is_shown_once(service: GateService) -> None:
+    gate = Command(service.data)
+    password = gate("operator", "add", "bob").out.strip().rpartition(" ")[2]
+    assert status_of(service, "bob", password) == 200
+    again = gate("operator", "passwd", "bob").out.strip().rpartition(" ")[2]
+    assert again != password and status_of(service, "bob", again) == 200
+
+
+def test_a_changed_password_leaves_the_credentials(service: GateService) -> None:
+    gate, credentials = Command(service.data), service.credentials
+    gate("operator", "passwd", credentials.operator, "--password-stdin", stdin=b"another password\n")
+    assert service.credentials.operator_password == ""
+    assert service.credentials.app_secret == credentials.app_secret
+    assert status_of(service, credentials.operator, credentials.operator_password) == 401
+    assert status_of(service, credentials.operator, "another password") == 200
+
+
+def test_the_last_admin_stays(service: GateService) -> None:
+    gate, admin = Command(service.data), service.credentials.operator
+    assert "only admin" in gate("operator", "remove", admin, status=1).err
+    assert "only admin" in gate("operator", "role", admin, "viewer", status=1).err
+
+
+@pytest.mark.parametrize("typed", [b"", b"short\n", b"\xff" * 10, b"x" * 257, b"with\ttab in it\n"])
+def test_passwords_that_are_none_are_not_repeated(service: GateService, typed: bytes) -> None:
+    refused = Command(service.data)("operator", "add", "a:b", "--password-stdin", stdin=typed, status=2)
+    named = [line.split(":")[1].strip() for line in refused.err.splitlines()]
+    assert named == ["operator", "password"]
+    assert not typed.strip() or typed.strip().decode("utf-8", "replace") not in refused.out + refused.err
