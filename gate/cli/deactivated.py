@@ -13,9 +13,11 @@ import typer
 from gate.cli.moments import shown_moment
 from gate.cli.options import (
     DEFAULT_DATA,
+    ActorOption,
     AppOption,
     DataOption,
     JsonOption,
+    ReasonOption,
     RedisOption,
     Target,
     all_mistakes,
@@ -23,7 +25,7 @@ from gate.cli.options import (
     given_ids,
 )
 from gate.cli.output import counted, json_id, print_json, print_table, say, shown_id
-from gate.cli.penalties import given_text
+from gate.cli.penalties import given_because
 from gate.cli.reach import Reach, Settled, run_with
 from gate.clock import wall_ms
 from gate.core.occurrence import Occurrence
@@ -36,14 +38,12 @@ PAGE_ROWS = 1_000
 EXIT_LEFT_OVER = 1
 
 _Users = Annotated[list[str], typer.Argument(metavar="USER", help="Ids of Users.")]
-_Reason = Annotated[str, typer.Option("--reason", help="Why, for the next operator.")]
-_Actor = Annotated[str, typer.Option("--actor", help="Who decided it.")]
 
 
 def deactivate(
     users: _Users,
-    reason: _Reason = "",
-    actor: _Actor = "",
+    reason: ReasonOption = "",
+    actor: ActorOption = "",
     data: DataOption = DEFAULT_DATA,
     app: AppOption = None,
     redis: RedisOption = None,
@@ -55,8 +55,8 @@ def deactivate(
 
 def reactivate(
     users: _Users,
-    reason: _Reason = "",
-    actor: _Actor = "",
+    reason: ReasonOption = "",
+    actor: ActorOption = "",
     data: DataOption = DEFAULT_DATA,
     app: AppOption = None,
     redis: RedisOption = None,
@@ -139,8 +139,7 @@ def erasure_proof(
 def _change(is_return: bool, users: list[str], reason: str, actor: str, target: Target, as_json: bool) -> None:
     with all_mistakes() as mistakes:
         given = given_ids(users, "USER", mistakes)
-        why = mistakes.take(lambda: given_text(reason), "")
-        by = mistakes.take(lambda: given_text(actor), "")
+        why, by = given_because(reason, actor, mistakes)
     key = target.app_key()
 
     async def work(reach: Reach) -> tuple[str, Settled]:

@@ -15,10 +15,12 @@ import typer
 from gate.cli.moments import json_moment, one_end, shown_moment
 from gate.cli.options import (
     DEFAULT_DATA,
+    ActorOption,
     AppOption,
     DataOption,
     JsonOption,
     Mistakes,
+    ReasonOption,
     RedisOption,
     Target,
     all_mistakes,
@@ -26,6 +28,7 @@ from gate.cli.options import (
     given_ids,
 )
 from gate.cli.output import counted, json_id, print_json, print_table, say, shown_id
+from gate.cli.penalties import given_because
 from gate.cli.reach import Reach, Settled, run_with
 from gate.clock import wall_ms
 from gate.core.model import FOREVER_MS, ListKind
@@ -72,6 +75,8 @@ def _register_add(noun: typer.Typer, kind: ListKind, name: str) -> None:
         seconds: _Seconds = None,
         minutes: _Minutes = None,
         until: _Until = None,
+        reason: ReasonOption = "",
+        actor: ActorOption = "",
         data: DataOption = DEFAULT_DATA,
         app: AppOption = None,
         redis: RedisOption = None,
@@ -80,6 +85,7 @@ def _register_add(noun: typer.Typer, kind: ListKind, name: str) -> None:
         now_ms = wall_ms()
         with all_mistakes() as mistakes:
             whose, whom = _owner_and_members(owner, members, mistakes)
+            why, by = given_because(reason, actor, mistakes)
             until_ms = mistakes.take(
                 lambda: _future(one_end(now_ms, seconds=seconds, minutes=minutes, until=until, required=False), now_ms),
                 FOREVER_MS,
@@ -89,7 +95,7 @@ def _register_add(noun: typer.Typer, kind: ListKind, name: str) -> None:
 
         async def work(reach: Reach) -> Settled:
             ceiling = (await reach.app(key)).list_ceiling
-            adding = reach.store.lists.add(key, kind, whose, whom, until_ms, now_ms, ceiling)
+            adding = reach.store.lists.add(key, kind, whose, whom, until_ms, now_ms, ceiling, why, by)
             return await reach.write(adding)
 
         settled = run_with(target, work)
@@ -104,6 +110,8 @@ def _register_remove(noun: typer.Typer, kind: ListKind, name: str) -> None:
     def remove(
         owner: _Owner,
         members: _Members,
+        reason: ReasonOption = "",
+        actor: ActorOption = "",
         data: DataOption = DEFAULT_DATA,
         app: AppOption = None,
         redis: RedisOption = None,
@@ -111,8 +119,11 @@ def _register_remove(noun: typer.Typer, kind: ListKind, name: str) -> None:
     ) -> None:
         with all_mistakes() as mistakes:
             whose, whom = _owner_and_members(owner, members, mistakes)
+            why, by = given_because(reason, actor, mistakes)
         target = Target(data, app, redis)
-        settled = _write_for(target, lambda reach, key: reach.store.lists.remove(key, kind, whose, whom, wall_ms()))
+        settled = _write_for(
+            target, lambda reach, key: reach.store.lists.remove(key, kind, whose, whom, wall_ms(), why, by)
+        )
         done = f"{counted(len(whom), 'member')} not on the {name} of {shown_id(whose)}"
         _print_settled(settled, done, _document(whose, whom), as_json)
 
@@ -174,25 +185,29 @@ _register(whitelist, ListKind.WHITELIST, "Whitelist")
 @whitelist.command("on")
 def switch_on(
     users: _Users,
+    reason: ReasonOption = "",
+    actor: ActorOption = "",
     data: DataOption = DEFAULT_DATA,
     app: AppOption = None,
     redis: RedisOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Enable the Whitelists of Users: only those on them may message these Users."""
-    _switch(users, True, Target(data, app, redis), as_json)
+    _switch(users, True, (reason, actor), Target(data, app, redis), as_json)
 
 
 @whitelist.command("off")
 def switch_off(
     users: _Users,
+    reason: ReasonOption = "",
+    actor: ActorOption = "",
     data: DataOption = DEFAULT_DATA,
     app: AppOption = None,
     redis: RedisOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Disable the Whitelists of Users; the entries stay."""
-    _switch(users, False, Target(data, app, redis), as_json)
+    _switch(users, False, (reason, actor), Target(data, app, redis), as_json)
 
 
 @whitelist.command("status")
@@ -226,10 +241,11 @@ def status(
         say(f"but the App switches Whitelists {whitelists} for everybody")
 
 
-def _switch(users: list[str], on: bool, target: Target, as_json: bool) -> None:
+def _switch(users: list[str], on: bool, why_by: tuple[str, str], target: Target, as_json: bool) -> None:
     with all_mistakes() as mistakes:
         given = given_ids(users, "USER", mistakes)
-    settled = _write_for(target, lambda reach, key: reach.store.lists.switch(key, given, on, wall_ms()))
+        why, by = given_because(*why_by, mistakes)
+    settled = _write_for(target, lambda reach, key: reach.store.lists.switch(key, given, on, wall_ms(), why, by))
     done = f"the Whitelist of {counted(len(given), 'User')} is {'on' if on else 'off'}"
     _print_settled(settled, done, {"users": [json_id(user) for user in given], "on": on}, as_json)
 

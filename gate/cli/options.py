@@ -34,6 +34,8 @@ RedisOption = Annotated[
     str | None,
     typer.Option("--redis", envvar="GATE_REDIS", metavar="URL", help="Redis; default: the server inside DIR."),
 ]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why, for the next operator.")]
+ActorOption = Annotated[str, typer.Option("--actor", help="Who decided it.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 T = TypeVar("T")

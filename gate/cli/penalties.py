@@ -15,9 +15,12 @@ from gate.cli.fact_fields import MAX_TEXT_CHARS
 from gate.cli.moments import json_moment, one_end, shown_moment
 from gate.cli.options import (
     DEFAULT_DATA,
+    ActorOption,
     AppOption,
     DataOption,
     JsonOption,
+    Mistakes,
+    ReasonOption,
     RedisOption,
     Target,
     all_mistakes,
@@ -46,8 +49,6 @@ _Until = Annotated[
     typer.Option("--until", metavar="TIME", help="Ends then: Unix milliseconds, or 2030-01-31T18:00:00Z."),
 ]
 _Permanent = Annotated[bool, typer.Option("--permanent", help="Has no end, until it is lifted.")]
-_Reason = Annotated[str, typer.Option("--reason", help="Why, for the next operator.")]
-_Actor = Annotated[str, typer.Option("--actor", help="Who decided it.")]
 _Limit = Annotated[int, typer.Option("--limit", min=1, help="At most so many rows.")]
 _DEFAULT_LIMIT = 100_000
 
@@ -58,8 +59,8 @@ def ban(
     seconds: _Seconds = None,
     until: _Until = None,
     permanent: _Permanent = False,
-    reason: _Reason = "",
-    actor: _Actor = "",
+    reason: ReasonOption = "",
+    actor: ActorOption = "",
     data: DataOption = DEFAULT_DATA,
     app: AppOption = None,
     redis: RedisOption = None,
@@ -76,8 +77,8 @@ def mute(
     seconds: _Seconds = None,
     until: _Until = None,
     permanent: _Permanent = False,
-    reason: _Reason = "",
-    actor: _Actor = "",
+    reason: ReasonOption = "",
+    actor: ActorOption = "",
     data: DataOption = DEFAULT_DATA,
     app: AppOption = None,
     redis: RedisOption = None,
@@ -90,24 +91,28 @@ def mute(
 
 def unban(
     users: _Users,
+    reason: ReasonOption = "",
+    actor: ActorOption = "",
     data: DataOption = DEFAULT_DATA,
     app: AppOption = None,
     redis: RedisOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Lift the Bans of Users, banned or not."""
-    _lift("bans", users, Target(data, app, redis), as_json)
+    _lift("bans", users, (reason, actor), Target(data, app, redis), as_json)
 
 
 def unmute(
     users: _Users,
+    reason: ReasonOption = "",
+    actor: ActorOption = "",
     data: DataOption = DEFAULT_DATA,
     app: AppOption = None,
     redis: RedisOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Lift the Mutes of Users, muted or not."""
-    _lift("mutes", users, Target(data, app, redis), as_json)
+    _lift("mutes", users, (reason, actor), Target(data, app, redis), as_json)
 
 
 def bans(
@@ -160,7 +165,7 @@ def _impose(kind: Penalty, users: list[str], end: _End, why_by: tuple[str, str],
     with all_mistakes() as mistakes:
         given = mistakes.take(lambda: _read_users(users), list[bytes]())
         until_ms = mistakes.take(lambda: end.at(now_ms), FOREVER_MS)
-        why, by = (mistakes.take(lambda text=text: given_text(text), "") for text in why_by)  # type: ignore[misc]
+        why, by = given_because(*why_by, mistakes)
     key = target.app_key()
 
     async def work(reach: Reach) -> Settled:
@@ -177,14 +182,16 @@ def _impose(kind: Penalty, users: list[str], end: _End, why_by: tuple[str, str],
         say(f"{_PAST[kind]} {counted(len(given), 'User')} {end_words}: {settled.shown}")
 
 
-def _lift(kind: Penalty, users: list[str], target: Target, as_json: bool) -> None:
-    given = _read_users(users)
+def _lift(kind: Penalty, users: list[str], why_by: tuple[str, str], target: Target, as_json: bool) -> None:
+    with all_mistakes() as mistakes:
+        given = mistakes.take(lambda: _read_users(users), list[bytes]())
+        why, by = given_because(*why_by, mistakes)
     key = target.app_key()
 
     async def work(reach: Reach) -> Settled:
         await reach.app(key)
         store = reach.store.bans if kind == "bans" else reach.store.mutes
-        return await reach.write(store.lift(key, given, wall_ms()))
+        return await reach.write(store.lift(key, given, wall_ms(), why, by))
 
     settled = run_with(target, work)
     if as_json:
@@ -221,6 +228,11 @@ def _list(kind: Penalty, limit: int, target: Target, as_json: bool) -> None:
         print_table(("user", "until", "reason", "actor"), shown)
     else:
         say(f"nobody is {_PAST[kind]}")
+
+
+def given_because(reason: str, actor: str, mistakes: Mistakes) -> tuple[str, str]:
+    """Why and by whom, as a command was told."""
+    return mistakes.take(lambda: given_text(reason), ""), mistakes.take(lambda: given_text(actor), "")
 
 
 def given_text(text: str, parameter: str = "reason or actor") -> str:

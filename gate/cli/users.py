@@ -15,10 +15,12 @@ from gate.cli.deactivated import deactivate, deactivated, erasure_proof, reactiv
 from gate.cli.moments import json_moment, parse_moment, shown_moment
 from gate.cli.options import (
     DEFAULT_DATA,
+    ActorOption,
     AppOption,
     DataOption,
     JsonOption,
     Mistakes,
+    ReasonOption,
     RedisOption,
     Target,
     all_mistakes,
@@ -26,7 +28,7 @@ from gate.cli.options import (
     given_ids,
 )
 from gate.cli.output import counted, json_id, print_json, print_table, say, shown_id
-from gate.cli.penalties import given_text
+from gate.cli.penalties import given_because
 from gate.cli.reach import Reach, Settled, run_with
 from gate.clock import wall_ms
 from gate.core.model import UserFacts
@@ -45,8 +47,6 @@ _Users = Annotated[list[str], typer.Argument(metavar="USER", help="Ids of Users.
 _User = Annotated[str, typer.Argument(metavar="USER", help="The User's id.")]
 _Name = Annotated[str | None, typer.Option("--name", help="What people call the User.")]
 _Portrait = Annotated[str | None, typer.Option("--portrait", metavar="URL", help="Address of the User's picture.")]
-_Reason = Annotated[str, typer.Option("--reason", help="Why, for the next operator.")]
-_Actor = Annotated[str, typer.Option("--actor", help="Who decided it.")]
 
 
 @user.command()
@@ -224,8 +224,8 @@ def list_(
 def delete(
     users: _Users,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    reason: _Reason = "",
-    actor: _Actor = "",
+    reason: ReasonOption = "",
+    actor: ActorOption = "",
     data: DataOption = DEFAULT_DATA,
     app: AppOption = None,
     redis: RedisOption = None,
@@ -255,8 +255,8 @@ def expire(
     before: Annotated[
         str | None, typer.Option("--before", metavar="TIME", help="Tokens minted before then; default: until now.")
     ] = None,
-    reason: _Reason = "",
-    actor: _Actor = "",
+    reason: ReasonOption = "",
+    actor: ActorOption = "",
     data: DataOption = DEFAULT_DATA,
     app: AppOption = None,
     redis: RedisOption = None,
@@ -311,8 +311,7 @@ def _check_profile(name: str | None, portrait: str | None, mistakes: Mistakes) -
 def _users_and_why(users: list[str], reason: str, actor: str) -> tuple[list[bytes], str, str]:
     with all_mistakes() as mistakes:
         given = given_ids(users, "USER", mistakes)
-        why = mistakes.take(lambda: given_text(reason), "")
-        by = mistakes.take(lambda: given_text(actor), "")
+        why, by = given_because(reason, actor, mistakes)
     return given, why, by
 
 

@@ -136,6 +136,32 @@ def test_the_audit_between_moments(gate: Command) -> None:
     assert "--user" in mistakes and "--from" in mistakes
 
 
+def test_every_command_that_writes_can_say_why(gate: Command) -> None:
+    why = ("--reason", "因为", "--actor", "joe")
+    gate("ban", "ann", "--permanent", *why)
+    gate("unban", "ann", *why)
+    gate("mute", "ann", "--permanent", *why)
+    gate("unmute", "ann", *why)
+    gate("blacklist", "add", "ann", "x", *why)
+    gate("whitelist", "remove", "ann", "x", *why)
+    gate("whitelist", "on", "ann", *why)
+    gate("user", "expire", "ann", *why)
+    gate("user", "deactivate", "ann", *why)
+    entries = gate.json("audit", "--user", "ann")["entries"]
+    told = [entry["what"] for entry in entries if (entry["actor"], entry["reason"]) == ("joe", "因为")]
+    assert list(reversed(told)) == [
+        "ban-imposed",
+        "ban-lifted",
+        "mute-imposed",
+        "mute-lifted",
+        "blocked",
+        "unadmitted",
+        "whitelist-switched",
+        "tokens-revoked",
+        "user-deactivated",
+    ]
+
+
 def background_pid(service: GateService) -> int | None:
     return next((one.pid for one in service.processes() if "gate.service.role background" in one.command), None)
 
