@@ -23,7 +23,6 @@ from tests.harness.service import Services
 from tests.harness.waiting import wait_until
 
 REBUILT = "the Replica is rebuilt from Redis"
-CUT_OFF = "the Replica is cut off; serving the facts as they were"
 SMALL_DISK_BYTES = 24 << 20
 BALLAST_CHUNK = b"\xa5" * (1 << 20)
 
@@ -88,33 +87,54 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], bool]] = {
 """By name: the damage, and whether it is one that the log must name. What is merely missing is loaded without a word."""
 
 
+class Site:
+    """A node that is killed and started again, test after test, on one Redis that keeps its facts."""
+
+    def __init__(self, services: Services, server: RedisServer) -> None:
+        self._services = services
+        self._server = server
+        self._service = services.start(redis_url=server.url, env=JSON_LOGS)
+        self.node = Node(self._service, server.url)
+        self.expected = self.node.pairs("filed")
+
+    def start_again(self) -> Node:
+        """On the same data; ready when this returns."""
+        self.node.close()
+        self._service = self._services.start(data=self._service.data, redis_url=self._server.url, env=JSON_LOGS)
+        self.node = Node(self._service, self._server.url)
+        return self.node
+
+
+@pytest.fixture(scope="module")
+def site(start_module_service: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    server = RedisServer.start("valkey-9", tmp_path_factory.mktemp("files"))
+    site = Site(start_module_service, server)
+    yield site
+    site.node.service.stop()
+    server.stop()
+
+
 @pytest.mark.parametrize("name", DAMAGES)
-def test_a_file(name: str, start_service: Services, private_redis: RedisServer) -> None:
+def test_a_file(name: str, site: Site) -> None:
     damage, is_named = DAMAGES[name]
-    service = start_service.start(redis_url=private_redis.url, env=JSON_LOGS)
-    node = Node(service, private_redis.url)
-    expected = node.pairs("filed")
-    facts = node.facts_file()
-    service.kill_all()
+    facts = site.node.facts_file()
+    site.node.service.kill_all()
     damage(facts)
-    again = Node(start_service.start(data=service.data, redis_url=private_redis.url, env=JSON_LOGS), private_redis.url)
-    again.asserts(expected)
-    again.wait_whole()
-    assert len(again.logged(REBUILT)) == int(is_named)
-    again.close()
+    node = site.start_again()
+    node.asserts(site.expected)
+    node.wait_whole()
+    assert len(node.logged(REBUILT)) == int(is_named)
 
 
-def test_a_clean_stop_is_trusted_after_a_reboot(start_service: Services, private_redis: RedisServer) -> None:
-    service = start_service.start(redis_url=private_redis.url)
-    node = Node(service, private_redis.url)
-    expected, facts = node.pairs("clean"), node.facts_file()
-    service.stop()
+def test_a_clean_stop_is_trusted_after_a_reboot(site: Site) -> None:
+    facts = site.node.facts_file()
+    site.node.service.stop()
     _edit(facts, META_BOOT, b"00000000-0000-0000-0000-000000000000")
-    again = Node(start_service.start(data=service.data, redis_url=private_redis.url, env=JSON_LOGS), private_redis.url)
-    assert again.facts_file() == facts
-    assert again.logged(REBUILT) == []
-    again.asserts(expected)
-    again.wait_whole()
+    node = site.start_again()
+    assert node.facts_file() == facts
+    assert node.logged(REBUILT) == []
+    node.asserts(site.expected)
+    node.wait_whole()
 
 
 @pytest.fixture
