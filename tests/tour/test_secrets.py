@@ -1,0 +1,234 @@
+"""No secret is told: after a tour of the whole product, everything that it says of itself is searched for every secret it met.
+
+Searched: the log at its most talkative, the metrics, the probes, the titles of all processes, what RESP says of the service,
+the audit, every answer over HTTP and of the command line but the few that hand out something new.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import secrets
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from gate.core.token import signing_key
+from tests.cli.command import Command
+from tests.harness.ports import LOOPBACK
+from tests.harness.processes import family
+from tests.harness.servers import RedisServer
+from tests.harness.service import GateService, Services
+from tests.harness.signing import signature_headers
+from tests.harness.waiting import wait_until
+from tests.service.running import is_ready, kill
+
+REDIS_PASSWORD = "redis-password-" + secrets.token_hex(8)
+FORM = "application/x-www-form-urlencoded"
+MIN_SECRET_CHARS = 8
+
+
+class Tour:
+    """What was told so far, by place; and the secrets that none of it may hold."""
+
+    def __init__(self, service: GateService) -> None:
+        self.service = service
+        self.told: list[tuple[str, str]] = []
+        self.secrets: dict[str, str] = {}
+
+    def met(self, what: str, secret: str) -> str:
+        """Note a secret."""
+        assert len(secret) >= MIN_SECRET_CHARS, what
+        self.secrets[secret] = what
+        return secret
+
+    def http(
+        self,
+        method: str,
+        path: str,
+        body: str | None = None,
+        headers: Mapping[str, str] = {},
+        *,
+        hands_out: bool = False,
+    ) -> Any:
+        """One call; its answer is searched unless it is one that hands out something new."""
+        request = urllib.request.Request(
+            self.service.http + path, None if body is None else body.encode(), dict(headers), method=method
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=10) as response:
+                text, told = response.read().decode(), str(response.headers)
+        except urllib.error.HTTPError as error:
+            text, told = error.read().decode(), str(error.headers)
+        self.told.append((f"{method} {path}", told if hands_out else told + text))
+        return json.loads(text) if text.startswith(("{", "[")) else text
+
+    def signed(self, path: str, body: str, key: str, secret: str, *, hands_out: bool = False) -> Any:
+        """A call of RongCloud's API. The signature is a secret too: without `strict_signature` it can be used again."""
+        headers = signature_headers(key, secret)
+        self.met("a signature", headers["Signature"])
+        return self.http("POST", path, body, headers, hands_out=hands_out)
+
+    def basic(self, method: str, path: str, pair: str, body: Any = None, *, hands_out: bool = False) -> Any:
+        """A call with HTTP Basic."""
+        encoded = self.met("Basic credentials", base64.b64encode(pair.encode()).decode())
+        headers = {"Authorization": f"Basic {encoded}", "Content-Type": "application/json"}
+        return self.http(method, path, None if body is None else json.dumps(body), headers, hands_out=hands_out)
+
+    def leaks(self) -> Iterator[str]:
+        """Where a secret stands, by what it is."""
+        for place, text in self.told:
+            for secret, what in self.secrets.items():
+                if secret in text or urllib.parse.quote(secret, safe="") in text:
+                    yield f"{what} in {place}: {text[:400]!r}"
+
+
+@pytest.fixture
+def service(private_redis: RedisServer, start_service: Services) -> GateService:
+    """A node whose Redis takes a password, and that logs all it can."""
+    private_redis.client.execute_command("ACL", "SETUSER", "gate", "on", f">{REDIS_PASSWORD}", "~*", "&*", "+@all")
+    address = f"redis://gate:{REDIS_PASSWORD}@{LOOPBACK}:{private_redis.port}/0"
+    return start_service.start(env={"GATE_REDIS": address, "GATE_LOG_LEVEL": "debug"}, workers=1)
+
+
+def test_nothing_tells_a_secret(service: GateService) -> None:
+    tour = Tour(service)
+    tour.met("Redis's password", REDIS_PASSWORD)
+    credentials = service.credentials
+    key = credentials.app_key
+    first = tour.met("the App's first secret", credentials.app_secret)
+    admin = f"{credentials.operator}:{tour.met('the operator password', credentials.operator_password)}"
+    current = apps_over_http(tour, key, first, admin)
+    users_over_http(tour, key, current, f"{key}:{current}")
+    on_resp(tour, key, current)
+    on_the_command_line(tour, key, current)
+    kill(service, "http")
+    kill(service, "replicator")
+    wait_until(lambda: is_ready(service), 30, "the service to be whole again")
+    everything_it_says_of_itself(tour, f"{key}:{current}")
+    assert len(tour.secrets) > 20 and len(tour.told) > 50
+    assert list(tour.leaks()) == []
+
+
+def apps_over_http(tour: Tour, key: str, first: str, admin: str) -> str:
+    """Apps and their secrets by an operator, right and wrong; the secret that is current in the end."""
+    made = tour.basic("POST", "/v1/apps", admin, {"name": "another"}, hands_out=True)
+    tour.met("another App's secret", made["app_secret"])
+    rotated = tour.basic("POST", f"/v1/apps/{key}/rotate-secret", admin, {"reason": "a tour"}, hands_out=True)
+    current = tour.met("the App's new secret", rotated["app_secret"])
+    for secret in (first, current):
+        tour.met("a Token key", signing_key(secret).hex())
+    given = tour.met("a secret that is refused", "a secret with spaces")
+    for body in (
+        {"name": "x", "secret": given},
+        {"name": "x", "secrets": [given]},
+        {"name": "x", "key": 7, "secret": [given]},
+    ):
+        tour.basic("POST", "/v1/apps", admin, body)
+    tour.basic("POST", f"/v1/apps/{key}/rotate-secret", admin, {"secret": given})
+    tour.basic("PATCH", f"/v1/apps/{key}", admin, {"secrets": [given], "token_keys": [given]})
+    tour.basic("PATCH", f"/v1/apps/{key}", admin, {"webhook_url": f"https://user:{given.replace(' ', '-')}@a.example/"})
+    tour.basic("POST", f"/v1/apps/{key}/drop-secret", admin, {"keep_tokens": True})
+    tour.basic("GET", "/v1/apps", admin)
+    tour.basic("GET", f"/v1/apps/{key}", admin)
+    for pair in (f"admin:{tour.met('a mistyped password', 'mistyped-password')}", f"{key}:{current}"):
+        tour.basic("GET", "/v1/apps", pair)
+    tour.basic("DELETE", f"/v1/apps/{made['app_key']}", admin)
+    return current
+
+
+def users_over_http(tour: Tour, key: str, secret: str, app: str) -> None:
+    """User management with all three kinds of credentials, right and wrong."""
+    answer = tour.signed("/user/getToken.json", "userId=ann&name=Ann", key, secret, hands_out=True)
+    token = tour.met("a Token", answer["token"])
+    calls = (
+        ("block.json", "userId=bob&minute=1"),
+        ("info.json", "userId=ann"),
+        ("token/expire.json", "userId=ann&time=1"),
+    )
+    for path, body in calls:
+        tour.signed(f"/user/{path}", body, key, secret)
+        tour.signed(f"/user/{path}", body, key, tour.met("a mistyped secret", "mistyped-secret"))
+        tour.signed(f"/user/{path}", body + f"&secret={secret}&userId={token}", key, secret)
+    for path in ("tag/set.json", "nothing.json", f"nothing.json?token={token}"):
+        tour.signed(f"/user/{path}", "userId=ann", key, secret)
+    for pair in (app, f"{key}:mistyped-secret", f"{key}x:{secret}"):
+        for path in ("check?from=ann&to=bob", "users/ann", "users/ann/dossier", "audit", "bans"):
+            tour.basic("GET", f"/v1/{path}", pair)
+        tour.basic("POST", "/v1/bans", pair, {"users": ["bob"], "seconds": 60, "reason": "a tour", "actor": "me"})
+    for shown in (token, token[:-2], token + "x", "gt1." + token[4:][::-1]):
+        tour.met("a Token, or nearly", shown)
+        tour.http("GET", "/client/v1/blacklist", headers={"Authorization": f"Bearer {shown}"})
+        tour.http("GET", f"/client/v1/connect?token={shown}")
+        tour.http("GET", f"/client/v1/blacklist?token={shown}&x=1", headers={"Authorization": shown})
+
+
+def on_resp(tour: Tour, key: str, secret: str) -> None:
+    """A router that logs in, and one that mistypes."""
+    for given in (secret, "mistyped-secret"):
+        client = redis.Redis(host=LOOPBACK, port=tour.service.resp_port, protocol=3, retry=None)
+        for command in (
+            ("AUTH", key, given),
+            ("HELLO", "3", "AUTH", key, given),
+            ("AUTH", key, given, given),
+            ("INFO",),
+        ):
+            try:
+                tour.told.append((f"RESP {command[0]}", str(client.execute_command(*command))))
+            except redis.RedisError as error:
+                tour.told.append((f"RESP {command[0]}", str(error)))
+        client.close()
+
+
+def on_the_command_line(tour: Tour, key: str, secret: str) -> None:
+    """An operator on the node. What hands out something new is not searched, and what it handed out is."""
+    gate = Command(tour.service.data, key, redis_address(tour))
+    password = gate.json("operator", "add", "olga", "--role", "viewer")["password"]
+    tour.met("a made-up password", password)
+    tour.basic("GET", "/v1/apps", f"olga:{password}")
+    tour.met("a Token of the command line", gate("user", "token", "cleo").out.split()[-1])
+    typed = tour.met("a typed password", "typed-password-1")
+    for arguments in (
+        ("operator", "passwd", "olga", "--password-stdin"),
+        ("operator", "add", "no:good", "--password-stdin"),
+        ("operator", "list"),
+        ("app", "list", "--json"),
+        ("app", "show", key, "--json"),
+        ("app", "rotate-secret", key, "--drop-old"),
+        ("ban", "bob", "--permanent", "--reason", "a tour"),
+        ("export",),
+        ("audit", "--json"),
+        ("doctor",),
+        ("replica", "status", "--json"),
+    ):
+        result = gate(*arguments, stdin=typed.encode() + b"\n", status=None)
+        tour.told.append((" ".join(arguments), result.out + result.err))
+    refused = gate("app", "create", "x", "--secret", "a secret with spaces", status=2)
+    tour.told.append(("app create", refused.out + refused.err))
+
+
+def redis_address(tour: Tour) -> str:
+    """As the service was given it."""
+    found = re.search(rb"GATE_REDIS=([^\0]+)", Path(f"/proc/{tour.service.pid}/environ").read_bytes())
+    assert found is not None
+    return found[1].decode()
+
+
+def everything_it_says_of_itself(tour: Tour, app: str) -> None:
+    """The log, the metrics, the probes, the titles of processes, the audit."""
+    for path in ("/metrics", "/healthz", "/readyz", "/openapi.json", "/docs"):
+        tour.http("GET", path)
+    tour.basic("GET", "/v1/audit", app)
+    for process in family(tour.service.pid):
+        tour.told.append((f"the title of {process.pid}", process.command))
+        tour.told.append((f"the name of {process.pid}", Path(f"/proc/{process.pid}/comm").read_text()))
+    for log in [tour.service.output_path, *tour.service.data.rglob("*.log")]:
+        tour.told.append((str(log), log.read_text(errors="replace")))
+    assert "request" in tour.service.output
