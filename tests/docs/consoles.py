@@ -30,6 +30,7 @@ _VOLATILE = (
     # Two Users may share a Partition, or not.
     (re.compile(r"\d{1,4}:[0-9a-f]{16}:\d+(,\d{1,4}:[0-9a-f]{16}:\d+)*"), "REVISION"),
     (re.compile(r'"next":"[^"]+"'), '"next":"TOKEN"'),
+    (re.compile(r"\b[0-9A-Z]{4}(-[0-9A-Z]{4}){3}\b"), "OPERATION"),
     (re.compile(r"\b\d{13}\b"), "MOMENT"),
     (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"), "MOMENT"),
     (re.compile(r"\b[0-9a-f]{32}\b"), "REQUEST-ID"),
