@@ -25,6 +25,7 @@ from gate.http.client import endpoint as client_endpoint
 from gate.http.client.problems import client_problem
 from gate.http.errors import FeatureAbsent, Internal, MethodWrong, PathUnknown, Problem, rongcloud_problem, v1_problem
 from gate.http.health import PROBES, Probe
+from gate.http.openapi import DOCUMENTS
 from gate.http.operators import OperatorDoor, operator_caller
 from gate.http.options import MAX_JSON_BYTES
 from gate.http.paths import template_of
@@ -64,7 +65,7 @@ class Dispatch:
     def __init__(self, deps: Deps) -> None:
         """Build the table once."""
         self._deps = deps
-        self._routes = _routes()
+        self._routes = make_routes()
 
     async def serve(self, request: web.Request) -> web.Response:
         """Never raises but for a cancelled request."""
@@ -116,7 +117,8 @@ def _chosen(request: web.Request, path: str, route: Route | None) -> Answer:
     return answer
 
 
-def _routes() -> dict[str, Route]:
+def make_routes() -> dict[str, Route]:
+    """Every path that is served."""
     routes: dict[str, Route] = {}
     for path, endpoint in rongcloud.ENDPOINTS.items():
         routes[path] = Route("user", {"POST": _signed(endpoint, limit_names(path))})
@@ -132,6 +134,8 @@ def _routes() -> dict[str, Route]:
         routes.setdefault(path, Route("client", {})).methods[method] = _borne(client_one, limit_names(path))
     for path, probe in PROBES.items():
         routes[path] = Route("probe", {"GET": _open(probe)})
+    for path, document in DOCUMENTS.items():
+        routes[path] = Route("docs", {"GET": _open(document)})
     return routes
 
 

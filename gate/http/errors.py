@@ -101,7 +101,7 @@ class Problem(NamedTuple):
     headers: dict[str, str]
 
 
-_CODES: tuple[tuple[type[GateError], int, int], ...] = (
+CODES: tuple[tuple[type[GateError], int, int], ...] = (
     (TooLong, 400, 1005),
     (CredentialsWrong, 401, 1004),
     (RateExceeded, 429, 1008),
@@ -119,7 +119,7 @@ _CODES: tuple[tuple[type[GateError], int, int], ...] = (
     (GateError, 500, 1000),
 )
 
-_WORDS: tuple[tuple[type[GateError], int, str], ...] = (
+WORDS: tuple[tuple[type[GateError], int, str], ...] = (
     (TooLong, 413, "too-long"),
     (CredentialsWrong, 401, "unauthorized"),
     (AppUnknown, 401, "unauthorized"),
@@ -142,14 +142,14 @@ _WORDS: tuple[tuple[type[GateError], int, str], ...] = (
 
 def rongcloud_problem(fault: GateError, path: str) -> Problem:
     """The answer under `/user/*`."""
-    status, code = next((status, code) for kind, status, code in _CODES if isinstance(fault, kind))
+    status, code = next((status, code) for kind, status, code in CODES if isinstance(fault, kind))
     body: dict[str, object] = {"code": code, "errorMessage": _rongcloud_message(fault), "url": path}
     return _problem(fault, status, body)
 
 
 def v1_problem(fault: GateError, path: str) -> Problem:
     """The answer everywhere else."""
-    status, word = next((status, word) for kind, status, word in _WORDS if isinstance(fault, kind))
+    status, word = next((status, word) for kind, status, word in WORDS if isinstance(fault, kind))
     body: dict[str, object] = {"error": word, "message": str(fault)}
     if isinstance(fault, AppUnknown):
         body["message"] = "the App key or its secret is wrong"

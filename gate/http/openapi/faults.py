@@ -1,0 +1,126 @@
+"""The answers of requests that went wrong: by family and HTTP status, from the tables that word them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal, NamedTuple
+
+from gate.http.client.problems import FAULTS
+from gate.http.errors import CODES, WORDS
+
+Family = Literal["user", "v1", "apps", "client", "open"]
+Schema = dict[str, object]
+
+WORD_MEANINGS: Mapping[str, str] = {
+    "invalid": "a parameter is missing or wrong",
+    "too-long": "a value or the body is longer than its limit",
+    "unauthorized": "the credentials are missing or wrong; which half is not said",
+    "user-limit": "the App has as many registered Users as it may",
+    "forbidden": "the operator's role does not suffice",
+    "list-full": "the list would pass its ceiling; nothing was added",
+    "refused": "the state forbids it",
+    "rate-limited": "more calls a second than the App's `rate_limits` allow",
+    "too-many-tries": "an operator's password was wrong too often",
+    "not-found": "no such endpoint, or no such thing",
+    "method-not-allowed": "`Allow` lists the methods that are",
+    "stale": "the facts here are too old for this question",
+    "unavailable": "Redis or the Replica is away",
+    "internal": "a bug; the log has it under the request's id",
+    "token-malformed": "it is no Token, or not all of one",
+    "token-forged": "no secret of the App signed the Token",
+    "token-expired": "the Token's time is over",
+    "token-revoked": "the Token was minted before a revocation",
+    "app-unknown": "the Token's App is not served",
+    "user-banned": "until `until`",
+    "user-deactivated": "the User is deactivated",
+}
+CODE_MEANINGS: Mapping[int, str] = {
+    1000: "Redis or the Replica is away, or a bug",
+    1002: "a parameter is missing or wrong, no App has this key, or the state forbids it; the text says which",
+    1004: "the signature is wrong",
+    1005: "a value or the body is too long",
+    1007: "only development Apps may do this",
+    1008: "more calls a second than the App's `rate_limits` allow",
+    1009: "RongCloud has this feature and Gate does not; the text names it",
+    2007: "the App has as many registered Users as it may",
+    404: "no such endpoint",
+    405: "`Allow` lists the methods that are",
+}
+
+_EVERYWHERE: Mapping[Family, tuple[int, ...]] = {
+    "user": (400, 401, 429, 500, 503),
+    "v1": (400, 401, 413, 429, 500, 503),
+    "apps": (400, 401, 403, 413, 429, 500, 503),
+    "client": (400, 401, 403, 413, 429, 500, 503),
+    "open": (500,),
+}
+_OF_OPERATORS = {"forbidden", "too-many-tries"}
+_OF_APPS = {"rate-limited", "user-limit"}
+_WITH_RETRY = (429, 503)
+_CHALLENGES = {"v1": "Basic", "apps": "Basic", "client": "Bearer"}
+
+
+class Fault(NamedTuple):
+    """One way to be refused: a status, and the words or codes that it may come with there."""
+
+    family: Family
+    status: int
+    reasons: tuple[str | int, ...]
+
+    @property
+    def name(self) -> str:
+        """What the document calls it."""
+        return "-".join(map(str, (self.family, self.status, *self.reasons)))
+
+
+def faults_of(family: Family, more: Iterable[str | int] = ()) -> list[Fault]:
+    """Every refusal that an endpoint of this family may answer, with `more` words or codes that not all of them do."""
+    reasons = {status: _reasons(family, status) for status in _EVERYWHERE[family]}
+    for reason in more:
+        for _, status, its_reason in CODES if family == "user" else WORDS:
+            if its_reason == reason and status not in _EVERYWHERE[family]:
+                reasons[status] = list(dict.fromkeys([*reasons.get(status, ()), reason]))
+    return [Fault(family, status, tuple(some)) for status, some in sorted(reasons.items())]
+
+
+def fault_schema(fault: Fault) -> Schema:
+    """One refusal, as the document holds it."""
+    is_user = fault.family == "user"
+    shape = "RongCloudProblem" if is_user else "TokenProblem" if fault.family == "client" else "Problem"
+    schema = _narrowed(shape, "code" if is_user else "error", fault.reasons)
+    return {
+        "description": ". ".join(f"`{reason}`: {_meaning(reason)}" for reason in fault.reasons) + ".",
+        "headers": _headers(fault),
+        "content": {"application/json": {"schema": schema}},
+    }
+
+
+def _reasons(family: Family, status: int) -> list[str | int]:
+    if family == "user":
+        return list(dict.fromkeys(code for _, its_status, code in CODES if its_status == status))
+    words = [word for _, its_status, word in WORDS if its_status == status]
+    if family == "client":
+        words += [word for its_status, word in FAULTS.values() if its_status == status]
+    beside = _OF_APPS if family == "apps" else _OF_OPERATORS | {"user-limit"}
+    return list(dict.fromkeys(word for word in words if word not in beside))
+
+
+def _meaning(reason: str | int) -> str:
+    return CODE_MEANINGS[reason] if isinstance(reason, int) else WORD_MEANINGS[reason]
+
+
+def _narrowed(shape: str, member: str, values: Iterable[str | int]) -> Schema:
+    return {
+        "allOf": [{"$ref": f"#/components/schemas/{shape}"}],
+        "properties": {member: {"enum": list(values)}},
+    }
+
+
+def _headers(fault: Fault) -> Schema:
+    family, status, _ = fault
+    headers: Schema = {"X-Request-Id": {"$ref": "#/components/headers/X-Request-Id"}}
+    if status in _WITH_RETRY:
+        headers["Retry-After"] = {"$ref": "#/components/headers/Retry-After"}
+    if status == 401 and family in _CHALLENGES:
+        headers["WWW-Authenticate"] = {"schema": {"type": "string"}, "description": f"`{_CHALLENGES[family]} …`"}
+    return headers

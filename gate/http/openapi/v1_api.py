@@ -1,0 +1,169 @@
+"""`/v1/*` and `/client/v1/*` in the document: what each endpoint reads and answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from gate.core.model import FOREVER_MS
+from gate.http.client import blacklist
+from gate.http.openapi import shapes
+from gate.http.openapi.bounds import APP_KEY
+from gate.http.openapi.described import CURSOR_TEXT, RAW_ID, Described, Field, one_id, text_field, whole
+from gate.http.v1 import apps, audit, bulk, lists, penalties, users
+from gate.http.v1.ids import IdJson
+from gate.http.v1.operations import Operation
+from gate.store.audit import MAX_PAGE as MAX_AUDIT_PAGE
+
+Place = tuple[str, str]
+
+_MIN = text_field("min", "A Revision that the answer must not be older than.", format="revision")
+
+
+class PairNamed(msgspec.Struct):
+    """One question, its two Users named."""
+
+    sender: IdJson = msgspec.field(name="from")
+    recipient: IdJson = msgspec.field(name="to")
+
+
+class CheckPairs(msgspec.Struct):
+    """Questions about any two Users each."""
+
+    pairs: list[Annotated[list[IdJson], Meta(min_length=2, max_length=2)] | PairNamed]
+    min: str | None = None
+
+
+class CheckMany(msgspec.Struct):
+    """One sender, many recipients."""
+
+    sender: IdJson = msgspec.field(name="from")
+    recipients: list[IdJson] = msgspec.field(name="to")
+    min: str | None = None
+
+
+class BulkBody(msgspec.Struct, forbid_unknown_fields=True):
+    """What to do, in order."""
+
+    operations: list[Operation]
+
+
+_ASK = (one_id("from", schema=RAW_ID), one_id("to", schema={**RAW_ID, "examples": ["bob"]}), _MIN)
+
+
+def _restraint(name: str, word: str, page: type) -> dict[Place, Described]:
+    query = (whole("offset", 0, penalties.MAX_OFFSET, 0), whole("count", 1, penalties.MAX_PAGE, penalties.MAX_PAGE))
+    return {
+        (f"/v1/{name}", "POST"): Described(f"Impose {word}", shapes.Effective, penalties.Imposing, faults=("refused",)),
+        (f"/v1/{name}", "DELETE"): Described(f"Lift {word}", shapes.Effective, penalties.Lifting),
+        (f"/v1/{name}", "GET"): Described(f"Page through the {word} in force", page, query=query),
+    }
+
+
+def _list_family(name: str, title: str) -> dict[Place, Described]:
+    query = (
+        one_id("owner", "Whose list.", RAW_ID),
+        whole("count", 1, lists.MAX_MEMBERS, lists.MAX_MEMBERS),
+        text_field("token", CURSOR_TEXT, format="page-token"),
+    )
+    return {
+        (f"/v1/{name}", "POST"): Described(
+            f"Put Users on a {title}", shapes.Effective, lists.Adding, faults=("list-full",)
+        ),
+        (f"/v1/{name}", "DELETE"): Described(f"Take Users off a {title}", shapes.Effective, lists.Removing),
+        (f"/v1/{name}", "GET"): Described(f"Page through a {title}", shapes.MembersPage, query=query),
+    }
+
+
+V1: Mapping[Place, Described] = {
+    ("/v1/check", "GET"): Described(
+        "May one User message another?", shapes.VerdictAnswer, query=_ASK, faults=("stale",)
+    ),
+    ("/v1/check", "POST"): Described(
+        "Many checks at once", shapes.VerdictsAnswer, (CheckPairs, CheckMany), faults=("stale",)
+    ),
+    ("/v1/explain", "GET"): Described("Why, rule by rule", shapes.Explanation, query=_ASK, faults=("stale",)),
+    ("/v1/users", "POST"): Described(
+        "Register a User", shapes.Registration, users.Profiled, faults=("user-limit", "refused")
+    ),
+    ("/v1/users", "GET"): Described(
+        "Page through the registered Users",
+        shapes.UsersPage,
+        query=(
+            whole("offset", 0, users.MAX_OFFSET, 0),
+            whole("count", 1, users.MAX_USERS, users.MAX_USERS),
+            text_field("order", "Whichever comes first.", enum=["oldest", "newest"], default="oldest"),
+        ),
+    ),
+    ("/v1/users", "DELETE"): Described("Delete Users", shapes.Effective, users.Deleting, faults=("refused",)),
+    ("/v1/users/{user}", "GET"): Described("Show a User", shapes.KnownUser, faults=("not-found",)),
+    ("/v1/users/{user}", "PATCH"): Described(
+        "Change what a User is called", shapes.KnownUser, users.ProfileChange, faults=("not-found", "refused")
+    ),
+    ("/v1/users/{user}/dossier", "GET"): Described(
+        "Everything that is kept about a User", shapes.Dossier, faults=("not-found",)
+    ),
+    ("/v1/tokens", "POST"): Described("Mint a Token", shapes.Minting, users.Profiled, faults=("user-limit", "refused")),
+    ("/v1/tokens", "DELETE"): Described("Revoke Tokens", shapes.Effective, users.Revoking),
+    **_restraint("bans", "Bans", shapes.BansPage),
+    **_restraint("mutes", "Mutes", shapes.MutesPage),
+    **_list_family("blacklist", "Blacklist"),
+    **_list_family("whitelist", "Whitelist"),
+    ("/v1/whitelist-switch", "PUT"): Described("Switch Whitelists on or off", shapes.Effective, lists.Switching),
+    ("/v1/bulk", "POST"): Described(f"Up to {bulk.MAX_OPERATIONS:,} operations in one call", shapes.BulkDone, BulkBody),
+    ("/v1/audit", "GET"): Described(
+        "Who did what to whom",
+        shapes.AuditPage,
+        query=(
+            one_id("user", "Only what was done to this User.", RAW_ID, is_required=False),
+            whole("from", 0, FOREVER_MS, 0, "A moment, Unix ms, that counts."),
+            whole("to", 0, FOREVER_MS, FOREVER_MS, "A moment, Unix ms, that no longer counts."),
+            whole("count", 1, MAX_AUDIT_PAGE, audit.DEFAULT_PAGE),
+            text_field("cursor", CURSOR_TEXT, pattern=r"^\d{1,16}-\d{1,16}-\d{1,4}$"),
+        ),
+    ),
+}
+"""What an App calls."""
+
+APPS: Mapping[Place, Described] = {
+    ("/v1/apps", "GET"): Described("All Apps", shapes.AppsPage),
+    ("/v1/apps", "POST"): Described("Create an App", shapes.AppMade, apps.Creating, faults=("refused",)),
+    ("/v1/apps/{app}", "GET"): Described("Show an App", shapes.AppSettings, faults=("not-found",)),
+    ("/v1/apps/{app}", "PATCH"): Described("Change an App", shapes.AppChanged, apps.Changing, faults=("not-found",)),
+    ("/v1/apps/{app}", "DELETE"): Described("Remove an App", shapes.Effective, faults=("not-found",)),
+    ("/v1/apps/{app}/rotate-secret", "POST"): Described(
+        "Give an App a new secret beside the old one", shapes.SecretMade, apps.Rotating, faults=("not-found", "refused")
+    ),
+    ("/v1/apps/{app}/drop-secret", "POST"): Described(
+        "End an App's old secret", shapes.SecretDropped, apps.Dropping, faults=("not-found", "refused")
+    ),
+}
+"""What an operator calls."""
+
+CLIENT: Mapping[Place, Described] = {
+    ("/client/v1/blacklist", "GET"): Described(
+        "The caller's Blacklist, or whether one User is on it",
+        (shapes.MembersPage, shapes.ListedOrNot),
+        query=(
+            one_id("user", "Ask for this User alone.", RAW_ID, is_required=False),
+            whole("count", 1, blacklist.MAX_PAGE, blacklist.MAX_PAGE),
+            text_field("cursor", CURSOR_TEXT, format="page-token"),
+        ),
+    ),
+    ("/client/v1/blacklist", "POST"): Described(
+        "Put Users on the caller's Blacklist", shapes.Effective, blacklist.Blocking, faults=("list-full",)
+    ),
+    ("/client/v1/blacklist", "DELETE"): Described(
+        "Take Users off the caller's Blacklist", shapes.Effective, blacklist.Unblocking
+    ),
+}
+"""What an end user's own app calls."""
+
+PATH_FIELDS: Mapping[str, Field] = {
+    "user": one_id("user", schema=RAW_ID),
+    "app": Field("app", APP_KEY, "The App's key.", True),
+}
+"""What stands in a path."""

@@ -1,0 +1,102 @@
+"""The document says what is served: every path and method, both ways; its answers are the real ones; its page needs nobody."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+from openapi_spec_validator import validate
+
+from gate.http.app import make_routes
+from gate.http.client.problems import FAULTS
+from gate.http.errors import CODES, WORDS
+from gate.http.openapi import openapi_document
+from gate.http.openapi.faults import CODE_MEANINGS, WORD_MEANINGS
+from tests.http.world import World
+
+DOCUMENT = openapi_document()
+
+
+def test_the_document_is_valid_openapi() -> None:
+    validate(DOCUMENT)
+
+
+def test_what_is_served_is_described_and_what_is_described_is_served() -> None:
+    served = {(path, method) for path, route in make_routes().items() for method in route.methods}
+    described = {(path, method.upper()) for path, methods in DOCUMENT["paths"].items() for method in methods}
+    assert described == served
+
+
+def test_every_endpoint_is_named_once_and_says_something() -> None:
+    operations = [one for methods in DOCUMENT["paths"].values() for one in methods.values()]
+    assert len({one["operationId"] for one in operations}) == len(operations)
+    assert [one["operationId"] for one in operations if not one["summary"]] == []
+    tags = {tag["name"] for tag in DOCUMENT["tags"]}
+    assert {tag for one in operations for tag in one["tags"]} == tags
+
+
+def test_every_word_and_code_has_a_meaning_and_none_is_made_up() -> None:
+    assert set(WORD_MEANINGS) == {word for _, _, word in WORDS} | {word for _, word in FAULTS.values()}
+    assert set(CODE_MEANINGS) == {code for _, _, code in CODES}
+
+
+def test_every_schema_is_referred_to_and_every_reference_leads_somewhere() -> None:
+    referred = set(re.findall(r"'#/components/(\w+/[\w.-]+)'", str(DOCUMENT)))
+    components = {f"{kind}/{name}" for kind, named in DOCUMENT["components"].items() for name in named}
+    assert referred - components == set()
+    assert {one for one in components - referred if not one.startswith("securitySchemes/")} == set()
+
+
+async def test_the_document_is_served_to_anyone(world: World) -> None:
+    reply = await world.send("GET", "/openapi.json")
+    assert (reply.status, reply.headers["Access-Control-Allow-Origin"]) == (200, "*")
+    assert reply.body["openapi"] == "3.1.0"
+    assert reply.body["paths"].keys() == DOCUMENT["paths"].keys()
+
+
+class Fetched(HTMLParser):
+    """What a browser would fetch for a page, where its links lead, and the places that they may lead to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.sources: list[str] = []
+        self.links: set[str] = set()
+        self.places: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        said = {name: value or "" for name, value in attrs}
+        self.sources += [value for name, value in said.items() if name in ("src", "srcset", "data", "style", "action")]
+        if tag == "link":
+            self.sources.append(said["href"])
+        if tag == "a":
+            self.links.add(said["href"])
+        if "id" in said:
+            self.places.add(said["id"])
+
+
+async def test_the_page_asks_nobody_for_anything(world: World) -> None:
+    reply = await world.send("GET", "/docs")
+    assert (reply.status, reply.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert reply.headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'sha256-")
+    page = Fetched()
+    page.feed(reply.body.decode())
+    assert page.sources == [] and page.tags & {"script", "img", "iframe", "link", "object", "embed"} == set()
+    assert "url(" not in reply.body.decode() and "@import" not in reply.body.decode()
+    assert {link for link in page.links if not link.startswith("#")} == {"/openapi.json"}
+    assert {link[1:] for link in page.links if link.startswith("#")} <= page.places
+
+
+async def test_the_page_shows_every_endpoint_and_every_schema(world: World) -> None:
+    html = (await world.send("GET", "/docs")).body.decode()
+    for path, methods in DOCUMENT["paths"].items():
+        assert f"<code>{path}</code>" in html
+        assert all(f'<details id="{one["operationId"]}">' in html for one in methods.values())
+    assert all(f'<section id="{name}">' in html for name in DOCUMENT["components"]["schemas"])
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/docs"])
+async def test_the_documents_are_only_read(world: World, path: str) -> None:
+    assert (await world.send("POST", path, b"{}")).status == 405
