@@ -13,6 +13,7 @@ from gate.cli import app as cli
 from gate.config import OPTIONS
 from gate.http import client, rongcloud, v1
 from gate.http.health import PROBES
+from gate.http.v1 import apps
 from gate.replica.board import State
 from gate.wire.commands import COMMANDS
 from tests.deploy.test_settings import exported
@@ -32,7 +33,7 @@ from tests.docs.pages import (
     resp_commands,
 )
 
-SERVED = {*rongcloud.ENDPOINTS, *(path for path, _ in (*v1.ENDPOINTS, *client.ENDPOINTS)), *PROBES}
+SERVED = {*rongcloud.ENDPOINTS, *(path for path, _ in (*v1.ENDPOINTS, *apps.ENDPOINTS, *client.ENDPOINTS)), *PROBES}
 
 
 def test_resp_commands_are_the_ones_that_are_answered() -> None:
@@ -52,6 +53,12 @@ def test_endpoints_are_the_ones_that_are_served() -> None:
 def test_every_method_of_v1_has_an_example(path: str, method: str) -> None:
     spelled = path.replace("{user}", "[a-z]+")
     assert re.search(rf"^\$ v1 {method} '?{spelled}\b", page_text("docs/http.md"), re.MULTILINE)
+
+
+@pytest.mark.parametrize(("path", "method"), sorted(apps.ENDPOINTS))
+def test_every_method_of_an_operator_has_an_example(path: str, method: str) -> None:
+    spelled = path.replace("{app}", "[a-z]+")
+    assert re.search(rf"^\$ operator {method} {spelled}\b", page_text("docs/http.md"), re.MULTILINE)
 
 
 @pytest.mark.parametrize(

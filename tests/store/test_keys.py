@@ -45,7 +45,7 @@ def test_every_key_of_a_partition_lies_in_one_slot(partition: int, app: str, use
 @given(PARTITIONS, APPS, IDS)
 def test_every_key_matches_exactly_one_documented_pattern(partition: int, app: str, user: bytes) -> None:
     patterns = [re.compile(pattern.encode(), re.DOTALL) for pattern in keys.PATTERNS]
-    for key in [*all_keys(partition, app, user), keys.quota(app), keys.apps(), keys.NODES]:
+    for key in [*all_keys(partition, app, user), keys.quota(app), keys.apps(), keys.operators(), keys.NODES]:
         assert sum(bool(pattern.fullmatch(key)) for pattern in patterns) == 1, key
 
 

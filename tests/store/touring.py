@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from gate.core.model import AppFacts, ListKind
+from gate.core.operators import Operator
 from gate.store.jobs import Job
 from gate.store.lists import Group
 from gate.store.occurrences import occurrences
@@ -15,6 +16,7 @@ APP = "default"
 USERS = [b"ann", b"bob", b"c\0\r\n:{9}", *(b"u%d" % number for number in range(20))]
 FACTS = AppFacts(key=APP, secrets=("s",))
 BLACK = ListKind.BLACKLIST
+OPERATOR = Operator(name="ann", role="admin", password_hash="$", created_at_ms=1)
 
 WRITES: dict[str, Callable[[Store], Awaitable[object]]] = {
     "ban": lambda store: store.bans.impose(APP, USERS, 5_000, 1, "why", "by"),
@@ -44,6 +46,9 @@ WRITES: dict[str, Callable[[Store], Awaitable[object]]] = {
     "prepare": lambda store: store.changelog.prepare(),
     "lease": lambda store: store.announcer("n1").renew({}),
     "leave": lambda store: store.announcer("n1").leave(),
+    "operator add": lambda store: store.operators.add(OPERATOR),
+    "operator change": lambda store: store.operators.change("ann", lambda operator: operator),
+    "operator remove": lambda store: _remove_operator(store),
     "nonce": lambda store: store.nonces.spend(APP, "nonce", 1_000),
     "sweep": lambda store: Sweep(store).run(6_000),
     "app remove": lambda store: store.apps.remove(APP, 1),
@@ -62,12 +67,19 @@ READS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "audit page": lambda store: store.audit.page(APP, 10),
     "audit of one": lambda store: store.audit.page(APP, 10, user=b"ann"),
     "occurrences": lambda store: occurrences(store.client, APP, b"ann"),
+    "operators": lambda store: store.operators.list(),
     "app get": lambda store: store.apps.get(APP),
     "app list": lambda store: store.apps.list(),
     "heads": lambda store: store.changelog.heads(),
     "write id": lambda store: store.changelog.write_id_at(1, 1),
     "ping": lambda store: store.ping(),
 }
+
+
+async def _remove_operator(store: Store) -> None:
+    """Needs another admin."""
+    await store.operators.add(Operator(name="bob", role="admin", password_hash="$", created_at_ms=1))
+    await store.operators.remove("ann")
 
 
 def _job(store: Store) -> Job:
