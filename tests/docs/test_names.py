@@ -99,6 +99,15 @@ def test_commands_of_the_command_line_exist() -> None:
             assert words[1] in noun.commands, words
 
 
+def test_settings_of_an_app_are_listed() -> None:
+    listed = page_text("docs/operations.md").split("## Settings of an App")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `([a-z_]+)` \| `(--[a-z-]+)`", listed, re.MULTILINE)
+    assert {name for name, _ in rows} == set(apps.Changing.__struct_fields__) - {"reason"}
+    of_set = get_command(cli).get_command(None, "app").commands["set"]  # type: ignore[attr-defined]
+    spelled = {option for parameter in of_set.params for option in parameter.opts}
+    assert {option for _, option in rows} <= spelled
+
+
 def test_states_of_the_replica_are_listed() -> None:
     table = dict(re.findall(r"^\| `([a-z-]+)` \| (\d) \|", page_text("docs/operations.md"), re.MULTILINE))
     assert table == {state.name.lower().replace("_", "-"): str(int(state)) for state in State}
