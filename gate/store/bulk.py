@@ -31,6 +31,9 @@ from gate.store.writing import Step, Writer, Written, revisions_of
 
 FACTS_A_SCRIPT = 1_000
 """Bounds how long one script holds the server: some 2 ms."""
+USERS_A_SCRIPT = 250
+"""Of facts that are a Change each. What a following node reads comes in pieces of 64 KB with a script between any two: with
+longer ones, it would miss its deadline on a busy machine and be cut off."""
 SCRIPTS_A_PIPELINE = 8
 PIPELINES_UNDER_WAY = 2
 """While the server runs one, the next is packed and sent."""
@@ -136,7 +139,7 @@ class BulkWriter:
         partition = self._writer.partition_of(self._app, user)
         registered = self._registered.setdefault(partition, {})
         registered[user] = Registration(user, self._now_ms if at_ms is None else at_ms, name, portrait)
-        if len(registered) >= FACTS_A_SCRIPT:
+        if len(registered) >= USERS_A_SCRIPT:
             self._emit_registrations(partition)
             await self._send_if_due()
 
@@ -166,7 +169,7 @@ class BulkWriter:
         partition = self._writer.partition_of(self._app, restraint.user)
         gathered = self._restrained.setdefault((noun, partition), {})
         gathered[restraint.user] = restraint
-        if len(gathered) >= FACTS_A_SCRIPT:
+        if len(gathered) >= USERS_A_SCRIPT:
             self._emit_restraints(noun, partition)
             await self._send_if_due()
 
