@@ -15,12 +15,15 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
 
+from gate.clock import monotonic_ms
 from gate.core.revision import Position
 from gate.errors import StoreUnavailable
 from gate.replica.source import Announcer
 
 RENEW_EVERY_MS = 700
 """A quarter of the lease: three in a row may be lost."""
+LEASE_TRUSTED_MS = 1_900
+"""After a renewal: with the grace in which facts count as fresh (`board.FRESH_GRACE_MS`), still less than the lease."""
 
 
 class Voice:
@@ -32,6 +35,7 @@ class Voice:
         self._moved: dict[int, Position] = {}
         self._news = asyncio.Event()
         self._vouched_for: str | None = None
+        self._renewed_at_ms = -LEASE_TRUSTED_MS
 
     @property
     def server_id(self) -> str:
@@ -50,9 +54,18 @@ class Voice:
             self._moved.update(moved)
             self._news.set()
 
+    def was_waited_for(self, moment_ms: int) -> bool:
+        """Whether writers were certain to wait for this node at a moment on the monotonic clock.
+
+        Where renewals fail although Redis names its heads, they may go to another server by now, as after a failover.
+        """
+        return moment_ms < self._renewed_at_ms + LEASE_TRUSTED_MS
+
     async def renew(self) -> None:
         """Take or renew the lease now. `StoreUnavailable`."""
+        began_ms = monotonic_ms()
         await self._announcer.renew(self._applied() if self._may_say else {})
+        self._renewed_at_ms = began_ms
 
     async def speak(self) -> None:
         """Announce and renew until cancelled."""

@@ -24,7 +24,8 @@ PROBE_EVERY_MS = 250
 
 _AWAY = re.compile(
     # Redis 6.2 wraps what a command in a script answered: "ERR Error running script …: -OOM command not allowed …".
-    r"(?:^|-)(LOADING|READONLY|MISCONF|OOM|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|NOAUTH|WRONGPASS|NOPERM)\b"
+    r"(?:^|-)(LOADING|READONLY|MISCONF|OOM|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|NOAUTH|WRONGPASS|NOPERM"
+    r"|UNBLOCKED)\b"  # a server that is demoted lets go of whoever waits for Changes
 )
 
 

@@ -1,0 +1,81 @@
+"""A failover that nobody told this node of: its server was demoted to a replica, and another one takes the writes now.
+
+A demoted server closes no connection and names its heads to whoever asks, but they are no longer the truth: the node is on
+no writer's list any more, so nobody waits for it. It must say that it is stale, as one that is cut off does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from gate.core.changes import Change
+from gate.core.model import FOREVER_MS
+from gate.core.revision import Position
+from gate.replica.board import FRESH_GRACE_MS, State
+from gate.store.acks import Acknowledger
+from gate.store.nodes import LEASE_TTL_MS
+from gate.store.store import Store
+from tests.harness.ports import LOOPBACK, free_port
+from tests.harness.servers import RedisServer
+from tests.harness.waiting import wait_until
+from tests.replica.node import APP, Node
+
+
+@pytest.fixture
+def successor(private_redis: RedisServer, tmp_path: Path) -> Iterator[RedisServer]:
+    """A replica of the server that the node follows, in step with it."""
+    server = RedisServer.start(private_redis.flavor, tmp_path / "successor")
+    try:
+        server.client.replicaof(LOOPBACK, private_redis.port)
+        wait_until(lambda: server.client.info("replication")["master_link_status"] == "up", 10.0, "the first sync")
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+async def elsewhere(successor: RedisServer, redis_node: Node) -> AsyncIterator[Store]:
+    """The writers' side, moved on to the successor."""
+    successor.client.execute_command("REPLICAOF", "NO", "ONE")
+    opened = await Store.connect(successor.url)
+    yield opened
+    await opened.aclose()
+
+
+async def banned_elsewhere(elsewhere: Store) -> str:
+    """How far a Ban got that only the successor took."""
+    acks = Acknowledger(elsewhere, None)
+    await acks.start()
+    try:
+        written = await elsewhere.bans.impose(APP, [b"mallory"], FOREVER_MS, 1)
+        return await acks.wait(written, 2 * LEASE_TTL_MS)
+    finally:
+        await acks.aclose()
+
+
+@pytest.mark.parametrize("is_waiting", [True, False], ids=["while it waits for Changes", "between two reads"])
+async def test_a_node_left_behind_by_a_failover_is_stale_before_anybody_writes_without_it(
+    private_redis: RedisServer, elsewhere: Store, redis_node: Node, followed: Store, is_waiting: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    between_reads, go_on = asyncio.Event(), asyncio.Event()
+    read = followed.changelog.read
+
+    async def held_up(after: Sequence[Position], block_ms: int) -> dict[int, list[Change]]:
+        between_reads.set()
+        await go_on.wait()
+        return await read(after, block_ms)
+
+    if not is_waiting:
+        monkeypatch.setattr(followed.changelog, "read", held_up)
+        await between_reads.wait()
+    private_redis.client.replicaof(LOOPBACK, free_port())
+    go_on.set()
+    assert await banned_elsewhere(elsewhere) == "all", "its lease lapsed"
+    assert redis_node.word(b"mallory", b"bob") == "allowed", "it can't know"
+    assert redis_node.board.stale_ms > FRESH_GRACE_MS
+    assert redis_node.board.state is State.CUT_OFF and redis_node.is_running
