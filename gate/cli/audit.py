@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import orjson
 import typer
 
-from gate.cli.moments import json_moment, parse_moment, shown_moment
+from gate.cli.moments import parse_moment, shown_moment
 from gate.cli.options import (
     DEFAULT_DATA,
     AppOption,
@@ -18,7 +17,7 @@ from gate.cli.options import (
     all_mistakes,
     given_id,
 )
-from gate.cli.output import json_id, print_json, print_table, say, shown_id
+from gate.cli.output import print_json, print_table, say, shown_id
 from gate.cli.reach import Reach, run_with
 from gate.core.model import FOREVER_MS
 
@@ -66,24 +65,14 @@ def audit(
 
     found = run_with(target, work)
     if as_json:
-        print_json({"entries": [_document(entry) for entry in found]})
+        # Late: a table needs nothing of HTTP.
+        from gate.http.v1.audit import entry_json
+
+        print_json({"entries": [entry_json(entry) for entry in found]})
     elif found:
         print_table(("when", "what", "user", "of what", "actor", "reason"), (_row(entry) for entry in found))
     else:
         say("nothing was done")
-
-
-def _document(entry: AuditEntry) -> dict[str, object]:
-    return {
-        "at": entry.at_ms,
-        "what": entry.kind,
-        "user": json_id(entry.user) if entry.user else None,
-        "members": [json_id(member) for member in entry.members],
-        "until": json_moment(entry.until_ms) if entry.until_ms else None,
-        "value": orjson.loads(entry.value) if entry.value else None,
-        "actor": entry.by,
-        "reason": entry.why,
-    }
 
 
 def _row(entry: AuditEntry) -> tuple[str, ...]:
@@ -92,7 +81,7 @@ def _row(entry: AuditEntry) -> tuple[str, ...]:
         what.append(f"and {len(entry.members) - MAX_SHOWN_MEMBERS} more")
     if entry.until_ms:
         what.append("without end" if entry.until_ms >= FOREVER_MS else f"until {shown_moment(entry.until_ms)}")
-    if entry.value:
+    if entry.value and entry.kind != "user-erased":
         what.append(shown_id(entry.value))
     texts = (shown_id(text.encode()) for text in (entry.by, entry.why))
     return (shown_moment(entry.at_ms), entry.kind, shown_id(entry.user), " ".join(what), *texts)

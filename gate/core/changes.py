@@ -13,7 +13,7 @@ Stream fields, one letter each because every Change is stored and sent to every 
     e  until, ms (a Ban, a Mute, list entries; FOREVER_MS for no end)
     m  list members, packed by `codec.pack_members`
     v  a value: "1"/"0" for the whitelist switch, "1"/"0" registered, a moment for tokens-revoked, JSON for app-set;
-       "1" for user-erased where the User stays deactivated
+       for user-erased what stays of the facts, see `left_by_erasure`
 
 `p` makes the Changelog a chain: a follower that holds write id X at seq n and reads an entry n+1 whose `p` is not X knows that
 Redis went back in time and was written again, which contiguous numbers alone can't show.
@@ -25,6 +25,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, get_args
 
 from gate.core.codec import unpack_members
+from gate.core.model import UserFacts
 from gate.errors import GateError
 
 Kind = Literal[
@@ -51,6 +52,14 @@ KINDS: frozenset[str] = frozenset(get_args(Kind))
 _KIND_OF = {kind.encode(): kind for kind in KINDS}
 _FIRST_FIELDS = [b"k", b"t", b"w", b"p", b"a"]
 """What every script writes first, in this order."""
+
+
+def left_by_erasure(value: bytes) -> UserFacts:
+    """The facts that a User has after user-erased: b"d" deactivated, b"dr" so and known as registered, b"" none.
+
+    An id that is out of use stays one that the App knew: its verdict is that it is deactivated, not that it is unknown.
+    """
+    return UserFacts(deactivated=value.startswith(b"d"), registered=value == b"dr")
 
 
 class ChangeUnreadable(GateError):

@@ -15,7 +15,7 @@ from typing import cast
 import lmdb
 import msgspec
 
-from gate.core.changes import Change
+from gate.core.changes import Change, left_by_erasure
 from gate.core.codec import pack_app, pack_user, unpack_app, unpack_user
 from gate.core.model import NO_FACTS, AppFacts, ListKind, UserFacts
 from gate.errors import ChangelogBroken
@@ -144,11 +144,11 @@ class FactsTxn:
         delete = self.raw.delete
         self._resize(number, kind, owner, -sum(delete(prefix + member) for member in members))
 
-    def erase_user(self, number: int, user: bytes, *, stays_deactivated: bool) -> None:
-        """Delete a User's own facts and own lists; entries on other people's lists are theirs."""
+    def erase_user(self, number: int, user: bytes, left: UserFacts) -> None:
+        """Delete a User's own facts but what is `left`, and own lists; entries on other people's lists are theirs."""
         for kind in ListKind:
             self._delete_range(list_prefix(kind, number) + owner_part(user), limit=None)
-        self.set_user(user_prefix(number) + user, UserFacts(deactivated=True) if stays_deactivated else NO_FACTS)
+        self.set_user(user_prefix(number) + user, left)
 
     def purge(self, limit: int) -> bool:
         """Delete up to `limit` facts of removed Apps; False if none was left."""
@@ -213,9 +213,7 @@ _APPLY: dict[str, Callable[[FactsTxn, int, Change], None]] = {
     "user-registered": _on_user(lambda change: {"registered": change.value != b"0"}),
     "user-deactivated": _on_user(lambda change: {"deactivated": True}),
     "user-reactivated": _on_user(lambda change: {"deactivated": False}),
-    "user-erased": lambda txn, number, change: txn.erase_user(
-        number, change.user, stays_deactivated=change.value == b"1"
-    ),
+    "user-erased": lambda txn, number, change: txn.erase_user(number, change.user, left_by_erasure(change.value)),
     "ban-imposed": _on_user(lambda change: {"banned_until_ms": change.until_ms}),
     "ban-lifted": _on_user(lambda change: {"banned_until_ms": 0}),
     "mute-imposed": _on_user(lambda change: {"muted_until_ms": change.until_ms}),

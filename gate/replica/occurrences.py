@@ -56,8 +56,12 @@ def _look_at_facts(txn: lmdb.Transaction, number: int, user: bytes, tally: Tally
     if packed is None:
         return
     facts = unpack_user(packed)
-    kept = UserFacts(deactivated=facts.deactivated, tokens_valid_from_ms=facts.tokens_valid_from_ms)
-    tally.add("its own record: that it is deactivated, since when Tokens are valid", True)
+    kept = UserFacts(
+        deactivated=facts.deactivated,
+        registered=facts.deactivated and facts.registered,
+        tokens_valid_from_ms=facts.tokens_valid_from_ms,
+    )
+    tally.add("its own record: that it is out of use, since when Tokens are valid", True)
     if facts != kept:
         tally.add("its own record: other facts", False)
 

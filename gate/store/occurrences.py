@@ -21,7 +21,8 @@ STREAM_STEP = 1_000
 STEP_DEADLINE_MS = 10_000
 
 _RECORD_FIELDS = {keys.DEACTIVATED_AT, keys.OPERATION, keys.TOKENS_VALID_FROM}
-"""What a User that was erased keeps: that it is deactivated, and since when Tokens of a later one may be valid."""
+"""What a User that was erased keeps: that it is deactivated, and since when Tokens of a later one may be valid. And that it
+was registered, but not when."""
 
 _APP_SETS = re.compile(rb"gate:\{\d+\}:(bans|mutes|users|quota|gone):([A-Za-z0-9_-]+)")
 _STREAMS = re.compile(rb"gate:\{\d+\}:(log|hooks|hooks-dead|audit:([A-Za-z0-9_-]+))")
@@ -93,7 +94,7 @@ class _Search:
         if key.app != self._app.decode():
             return None
         if key.user == self._user:
-            return ("HKEYS", name) if key.noun == "user" else ("EXISTS", name)
+            return ("HGETALL", name) if key.noun == "user" else ("EXISTS", name)
         return None if key.noun == "user" else ("ZSCORE", name, self._user)
 
     def _note(self, name: bytes, reply: Reply) -> None:
@@ -110,8 +111,11 @@ class _Search:
                 f"{key.noun.removesuffix('-ends')}lists of others", True, int(not key.noun.endswith("-ends"))
             )
         elif key.noun == "user":
-            facts = sorted(shown(field) for field in set(reply) - _RECORD_FIELDS)
-            self.tally.add("its own record: that it is deactivated, since when Tokens are valid", True)
+            fields = dict(zip(reply[::2], reply[1::2], strict=True))
+            if fields.get(keys.REGISTERED_AT) == b"":
+                del fields[keys.REGISTERED_AT]
+            facts = sorted(shown(field) for field in fields.keys() - _RECORD_FIELDS)
+            self.tally.add("its own record: that it is out of use, since when Tokens are valid", True)
             if facts:
                 self.tally.add(f"its own record: facts {', '.join(facts)}", False)
         else:

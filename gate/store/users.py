@@ -138,7 +138,7 @@ class Users:
         ]
         replies = await self._writer.client.read(*asked) if asked else []
         return [
-            None if at_ms is None else Profile(user, int(at_ms), (name or b"").decode(), (portrait or b"").decode())
+            None if not at_ms else Profile(user, int(at_ms), (name or b"").decode(), (portrait or b"").decode())
             for user, (at_ms, name, portrait) in zip(users, replies, strict=True)
         ]
 

@@ -77,6 +77,7 @@ def test_from_deactivation_to_the_proof(gate: Command, listener: Listener) -> No
     assert deactivated["applied"] == "all"
     assert gate("check", "ann", "bob", status=1).out == "sender-deactivated\n"
     wait_until(lambda: is_erased(gate, "ann"), DONE_WITHIN_S, "the erasure")
+    assert gate("check", "ann", "bob", status=1).out == "sender-deactivated\n", "erased is not reactivated"
     proof = gate.json("user", "erasure-proof", "ann")
     assert {(row["in"], row["place"]) for row in proof["found"]} == {
         ("Redis", "the Changelog, until it is trimmed"),
@@ -84,8 +85,8 @@ def test_from_deactivation_to_the_proof(gate: Command, listener: Listener) -> No
         ("Redis", "the set of gone"),
         ("Redis", "blacklists of others"),
         ("Redis", "whitelists of others"),
-        ("Redis", "its own record: that it is deactivated, since when Tokens are valid"),
-        ("Replica", "its own record: that it is deactivated, since when Tokens are valid"),
+        ("Redis", "its own record: that it is out of use, since when Tokens are valid"),
+        ("Replica", "its own record: that it is out of use, since when Tokens are valid"),
         ("Replica", "blacklists of others"),
         ("Replica", "whitelists of others"),
         ("Replica", "the journal of recent commits"),

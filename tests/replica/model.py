@@ -62,8 +62,9 @@ class Model:
                     self.entries.pop((change.app, kind_of(change), change.user, member), None)
             case "user-erased":
                 own.clear()
-                if change.value == b"1":
+                if change.value:
                     own["deactivated"] = True
+                    own["registered"] = change.value == b"dr"
                 self.entries = {e: u for e, u in self.entries.items() if (e[0], e[2]) != (change.app, change.user)}
 
     def _drop_app(self, app: str) -> None:

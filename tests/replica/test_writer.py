@@ -129,6 +129,13 @@ class TestEachKindOfChange:
         assert set(facts.users) == {("app", b"a"), ("app", b"uu")}
         assert {(owner, member) for _, _, owner, member in facts.entries} == {(b"a", b"u"), (b"uu", b"a")}
 
+    def test_an_erased_user_may_stay_deactivated(self, file: FactsFile, changes: Changes) -> None:
+        before = [changes.app_set(), changes("ban-imposed", b"u", until_ms=5), changes("user-deactivated", b"u")]
+        file.apply({0: [*before, changes("user-erased", b"u", value=b"d")]}, 1)
+        assert self.user(file) == UserFacts(deactivated=True)
+        file.apply({0: [changes("user-erased", b"u", value=b"dr")]}, 1)
+        assert self.user(file) == UserFacts(deactivated=True, registered=True)
+
     def test_a_users_change_may_come_before_its_app(self, file: FactsFile) -> None:
         users, apps = Changes(EPOCH), Changes(EPOCH)
         file.apply({1: [users("ban-imposed", b"u", until_ms=5)]}, 1)

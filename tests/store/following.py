@@ -52,11 +52,10 @@ class Facts:
         if not entries:
             self.lists.pop((app, kind, owner), None)
 
-    def erase(self, app: str, user: bytes, *, stays_deactivated: bool) -> None:
+    def erase(self, app: str, user: bytes, left: bytes) -> None:
         self.users.pop((app, user), None)
         self.lists = {key: own for key, own in self.lists.items() if (key[0], key[2]) != (app, user)}
-        if stays_deactivated:
-            self.set_user(app, user, deactivated=True)
+        self.set_user(app, user, deactivated=b"d" in left, registered=b"r" in left)
 
     def apply(self, change: Change) -> None:
         match change.kind:
@@ -77,7 +76,7 @@ class Facts:
             case "user-deactivated" | "user-reactivated":
                 self.set_user(change.app, change.user, deactivated=change.kind == "user-deactivated")
             case "user-erased":
-                self.erase(change.app, change.user, stays_deactivated=change.value == b"1")
+                self.erase(change.app, change.user, left=change.value)
             case "tokens-revoked":
                 self.set_user(change.app, change.user, tokens_valid_from_ms=int(change.value))
             case "blocked" | "admitted":

@@ -21,7 +21,8 @@ from tests.store.odd_ids import ODD_IDS
 
 NOW = 1_000_000
 HOUR_MS = 3_600_000
-GONE = UserFacts(deactivated=True)
+GONE = UserFacts(deactivated=True, registered=True)
+"""What is left of a User that was registered."""
 
 
 async def fill(store: Store, user: bytes) -> None:
@@ -73,6 +74,8 @@ async def test_a_user_is_gone_at_once_and_erased_by_the_job(
     assert [change.kind for change in await follower.read_new()] == ["user-erased"]
     assert (await store.users.facts(APP, [b"ann"])) == [GONE]
     assert follower.facts.users == (await snapshot_facts(store.changelog)).users == {(APP, b"ann"): GONE}
+    assert await store.users.profiles(APP, [b"ann"]) == [None]
+    assert await store.users.count(APP) == 0
     assert (APP, ListKind.BLACKLIST, b"ann") not in follower.facts.lists
     partition, other = store.writer.partition_of(APP, b"ann"), store.writer.partition_of(APP, b"other")
     assert keys_naming(each_redis, b"ann") == {
@@ -147,9 +150,10 @@ async def test_reactivation_gives_the_id_back_and_nothing_else(store: Store, fol
     operation = await store.deactivation.reactivate(APP, [b"ann"], later, HOUR_MS)
     changes = await follower.read_new()
     anns = [change.kind for change in changes if change.user == b"ann"]
-    assert anns[-2:] == ["tokens-revoked", "user-reactivated"]
+    assert anns[-3:] == ["tokens-revoked", "user-registered", "user-reactivated"]
     assert follower.facts.users == {(APP, b"ann"): UserFacts(tokens_valid_from_ms=later)}
     assert follower.facts.users == (await snapshot_facts(store.changelog)).users
+    assert await store.users.profiles(APP, [b"ann"]) == [None]
     assert await store.deactivation.page(APP, 0, 10) == []
     (hook,) = await taken(store)
     assert (hook.operation, hook.kind, hook.code) == (operation.id, "1", "0")

@@ -113,11 +113,11 @@ def expect_gone_or_back(facts: Facts, operation: tuple[Any, ...], now_ms: int) -
             facts.set_user(app, user, deactivated=True)
         return
     for of_app, user in facts.erasing:
-        facts.erase(of_app, user, stays_deactivated=True)
+        facts.erase(of_app, user, b"dr" if facts.users[of_app, user].registered else b"d")
     facts.erasing.clear()
     for user in was_gone:
         valid_from_ms = max(now_ms, facts.users[app, user].tokens_valid_from_ms)
-        facts.set_user(app, user, deactivated=False, tokens_valid_from_ms=valid_from_ms)
+        facts.set_user(app, user, deactivated=False, registered=False, tokens_valid_from_ms=valid_from_ms)
 
 
 def expect_added(facts: Facts, operation: tuple[Any, ...], now_ms: int) -> bool:

@@ -27,9 +27,12 @@ for index = 6, #KEYS do
   if redis.call('HEXISTS', KEYS[index], 'd') == 1 then
     local from = whole(math.max(now, tonumber(redis.call('HGET', KEYS[index], 'v') or 0)))
     append('tokens-revoked', {'u', id, 'v', from}, false)
+    if redis.call('HEXISTS', KEYS[index], 'r') == 1 then
+      append('user-registered', {'u', id, 'v', '0'}, false)
+    end
     append('user-reactivated', {'u', id})
     redis.call('HSET', KEYS[index], 'v', from)
-    redis.call('HDEL', KEYS[index], 'd', 'o')
+    redis.call('HDEL', KEYS[index], 'd', 'o', 'r')
     redis.call('ZREM', KEYS[3], id)
   else
     append('user-reactivated', {'u', id})
