@@ -4,10 +4,10 @@
                                                      │ no                            │ no longer
                                                      └──▶ load a snapshot aside, swap ◀──┘
 
-What it knows that it doesn't know: facts are stamped fresh only for a moment at which Redis itself named its heads, and only
-when everything up to those heads is applied. So a Redis that was emptied, restored or written again behind our back can't
-pass for fresh, whether or not the connection broke. While the Changelog can't be followed, the old facts go on being served
-and their stamp ages.
+What it knows that it doesn't know: facts are stamped fresh only for a moment at which Redis itself named its heads, only when
+everything up to those heads is applied, and only while this node's lease is certain. So a Redis that was emptied, restored or
+written again behind our back, or demoted while another one takes the writes, can't pass for fresh, whether or not the
+connection broke. While the Changelog can't be followed, the old facts go on being served and their stamp ages.
 
 Invariants: the lease is taken before heads are read, so that every writer waits for this node from then on. Positions are
 announced after their commit, never before. It retries for ever, with a cap. One replicator a directory.

@@ -40,7 +40,7 @@ def successor(private_redis: RedisServer, tmp_path: Path) -> Iterator[RedisServe
 @pytest.fixture
 async def elsewhere(successor: RedisServer, redis_node: Node) -> AsyncIterator[Store]:
     """The writers' side, moved on to the successor."""
-    successor.client.execute_command("REPLICAOF", "NO", "ONE")
+    successor.client.replicaof("NO", "ONE")
     opened = await Store.connect(successor.url)
     yield opened
     await opened.aclose()
