@@ -6,6 +6,7 @@ the last one is, so a worker that dies or is restarted changes nothing, and any 
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -55,10 +56,15 @@ class Hooks:
         self._partitions = partitions
 
     async def take(self, consumer: str, most: int, waits_ms: Sequence[int]) -> list[Hook]:
-        """Up to `most` of each Partition to deliver now. `waits_ms`: how long after each failed attempt the next is due."""
+        """Up to `most` (1 or more) to deliver now, of all Partitions alike.
+
+        `waits_ms`: how long after each failed attempt the next is due.
+        """
+        with_results = await self._with_results()
+        asked = random.sample(with_results, min(most, len(with_results)))
         calls = [
-            Call(scripts.HOOKS_TAKE, [keys.hooks(partition)], [consumer, most, *waits_ms])
-            for partition in await self._with_results()
+            Call(scripts.HOOKS_TAKE, [keys.hooks(partition)], [consumer, most // len(asked), *waits_ms])
+            for partition in asked
         ]
         replies = await self._client.write(calls) if calls else []
         rows = [(_partition_of(call.keys[0]), row) for call, taken in zip(calls, replies, strict=True) for row in taken]

@@ -1,4 +1,4 @@
-"""What a webhook receives: the signed address and the form. Pure: the moment and the nonce are arguments.
+"""What a webhook receives: the signed address and the form. The moment and the nonce are arguments.
 
 As RongCloud signs its callbacks: with query parameters, by the App's current secret. Both names that its documents give the
 moment are sent. The body is not signed; a receiver that must be sure of it uses https.
@@ -6,11 +6,17 @@ moment are sent. The body is not signed; a receiver that must be sure of it uses
 
 from __future__ import annotations
 
+import secrets
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from gate.core.model import AppFacts
-from gate.core.signature import signature_of
+from gate.core.signature import CALLBACK_NONCE, signature_of
 from gate.store.hooks import Hook
+
+
+def callback_nonce() -> str:
+    """A new one, which can't be a request's; of 18 characters, as long as RongCloud's may be."""
+    return CALLBACK_NONCE + secrets.token_hex(5)
 
 
 def signed_url(app: AppFacts, nonce: str, now_ms: int) -> str:

@@ -11,18 +11,17 @@ kept, so that a webhook can't be used to read what only this machine may reach. 
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Callable
 from typing import Protocol
 
 import structlog
-from aiohttp import ClientError, ClientSession, ClientTimeout
+from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar
 
 from gate.clock import wall_ms
 from gate.core.model import AppFacts
 from gate.errors import AppUnknown, StoreUnavailable
 from gate.store.hooks import Hook, Hooks
-from gate.webhooks.callback import form_of, signed_url
+from gate.webhooks.callback import callback_nonce, form_of, signed_url
 
 TIMEOUT_S = 5.0
 """For one attempt, from connecting to the answer. Less than the first wait: an attempt under way is not made twice."""
@@ -67,7 +66,9 @@ class Deliverer:
 
     async def __aenter__(self) -> Deliverer:
         # No cookies, no proxy of the environment: an answer leaves nothing behind.
-        self._session = ClientSession(timeout=ClientTimeout(total=TIMEOUT_S), headers={"User-Agent": "gate"})
+        self._session = ClientSession(
+            timeout=ClientTimeout(total=TIMEOUT_S), headers={"User-Agent": "gate"}, cookie_jar=DummyCookieJar()
+        )
         return self
 
     async def __aexit__(self, *failure: object) -> None:
@@ -118,7 +119,7 @@ class Deliverer:
     async def _post(self, app: AppFacts, hook: Hook) -> str:
         """What went wrong; "" if nothing did."""
         assert self._session is not None, "a Deliverer is used inside `async with`"
-        url = signed_url(app, secrets.token_hex(9), wall_ms())
+        url = signed_url(app, callback_nonce(), wall_ms())
         try:
             async with self._session.post(
                 url, data=form_of(hook), headers={"Content-Type": FORM_TYPE}, allow_redirects=False
