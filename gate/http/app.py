@@ -55,7 +55,8 @@ class Route(NamedTuple):
 def make_app(deps: Deps) -> web.Application:
     """The whole HTTP surface on these dependencies."""
     app = web.Application(client_max_size=MAX_JSON_BYTES)
-    app.router.add_route("*", "/{path:.*}", Dispatch(deps).serve)
+    # A dot would leave out paths with a line break in an id, and aiohttp would answer those in its own words.
+    app.router.add_route("*", r"/{path:[\s\S]*}", Dispatch(deps).serve)
     return app
 
 

@@ -23,7 +23,7 @@ LOOKED_AT_A_STEP = 1_000
 MAX_LOOKED_AT = 50_000
 """Entries of one Partition that a question about one User looks at before it answers a short page with a cursor."""
 
-_CURSOR = re.compile(r"(\d{1,16})-(\d{1,16})-(\d{1,4})")
+_CURSOR = re.compile(r"([1-9]\d{0,15})-(\d{1,16})-(\d{1,4})")
 
 
 class AuditEntry(NamedTuple):
@@ -76,6 +76,8 @@ class Audit:
         if not 1 <= count <= MAX_PAGE:
             raise InvalidInput("count", f"must be 1 to {MAX_PAGE}, {count} was sent")
         place = None if cursor is None else _place(cursor)
+        if to_ms < 1:
+            return [], None  # nothing is older, and Redis refuses a range that would end before its first id
         last = f"({to_ms}-0"
         if user is None:
             return await self._of_all(app_key, count, place, from_ms, last)

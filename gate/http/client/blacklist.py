@@ -45,11 +45,11 @@ class Unblocking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 async def look(call: ClientCall) -> dict[str, object]:
     """`?user=` → user, listed, until; `?count=&cursor=` → members and where the next page begins."""
     query = call.query()
-    if query.one("user") is not None:
-        return _listed(call, query.raw_user("user"))
     count = query.whole("count", 1, MAX_PAGE, default=MAX_PAGE)
     cursor = query.text("cursor")
     before = None if cursor is None else page_cursor(cursor, "cursor")
+    if query.one("user") is not None:
+        return _listed(call, query.raw_user("user"))
     entries, next_before = await call.deps.store.lists.page(
         call.app_key, ListKind.BLACKLIST, call.user, call.now_ms, before, count
     )

@@ -46,8 +46,8 @@ def text_field(name: str, text: str = "", **schema: object) -> Field:
 
 
 def one_id(name: str, text: str = "", schema: Schema = TEXT_ID, *, is_required: bool = True) -> Field:
-    """One User."""
-    return Field(name, schema, text, is_required)
+    """One User. Where none need be named, an empty one names none."""
+    return Field(name, schema if is_required else {**schema, "minLength": 0}, text, is_required)
 
 
 def ids(name: str, most: int, text: str = "", example: str = "alice") -> Field:
@@ -59,6 +59,6 @@ def ids(name: str, most: int, text: str = "", example: str = "alice") -> Field:
 
 def joined_ids(name: str, most: int) -> Field:
     """One to `most` Users, a field each or with commas between them."""
-    item: Schema = {"type": "string", "format": "user-ids", "minLength": 1, "examples": ["alice,bob"]}
-    many: Schema = {"type": "array", "items": item, "minItems": 1, "maxItems": most, "examples": [["alice,bob"]]}
+    item: Schema = {"type": "string", "format": "user-ids", "minLength": 1, "examples": ["alice"]}
+    many: Schema = {"type": "array", "items": item, "minItems": 1, "maxItems": most, "examples": [["alice"]]}
     return Field(name, many, f"1 to {most:,} Users, a field each, or several in one with commas between them.", True)

@@ -88,7 +88,9 @@ DESCRIBED: Mapping[str, Described] = {
         "Page through the Bans",
         shapes.BannedUsers,
         form=(
-            whole("page", 0, bans.MAX_PAGE, 0, "0: the first 1,000, whatever `size` is."),
+            whole(
+                "page", 0, bans.MAX_PAGE, 0, "0: the first 1,000, whatever `size` is; pages reach 100,000 Bans deep."
+            ),
             whole("size", 1, bans.MAX_PAGE_BANS, bans.DEFAULT_PAGE_BANS),
         ),
     ),

@@ -122,7 +122,7 @@ V1: Mapping[Place, Described] = {
             whole("from", 0, FOREVER_MS, 0, "A moment, Unix ms, that counts."),
             whole("to", 0, FOREVER_MS, FOREVER_MS, "A moment, Unix ms, that no longer counts."),
             whole("count", 1, MAX_AUDIT_PAGE, audit.DEFAULT_PAGE),
-            text_field("cursor", CURSOR_TEXT, pattern=r"^\d{1,16}-\d{1,16}-\d{1,4}$"),
+            text_field("cursor", CURSOR_TEXT, pattern=r"^([1-9][0-9]{0,15}-[0-9]{1,16}-[0-9]{1,4})?$"),
         ),
     ),
 }
