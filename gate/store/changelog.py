@@ -20,6 +20,9 @@ from gate.store.snapshot import read_snapshot
 
 MAX_CHANGES_A_READ = 1_000
 """Of each Partition: a batch that is applied in some 10 ms, and small beside what it saves to batch."""
+LEAST_CHANGES_A_READ = 50
+"""Asked for after answers that did not come in time, as of a server that is busy with an import: asked for as many again, it
+would not answer in time again. Each answer in time lets the next be larger by as many."""
 
 
 _Entry = tuple[bytes, list[bytes]]
@@ -33,6 +36,7 @@ class Changelog:
         self._client = client
         self._partitions = partitions
         self._link: Link | None = None
+        self._changes_a_read = MAX_CHANGES_A_READ
 
     @property
     def partitions(self) -> int:
@@ -63,11 +67,12 @@ class Changelog:
 
         A Partition without news is absent. Raises `ChangeUnreadable` too.
         """
+        asked = self._changes_a_read
         entries = await self._read_raw(list(enumerate(position.seq for position in after)), block_ms)
         newest = entries.get(APPS_PARTITION, [])
-        while len(newest) == MAX_CHANGES_A_READ:
+        while len(newest) >= asked:
             # More may follow than was read, and facts of an App must not overtake its creation.
-            last = _seq_of(newest[-1][0])
+            last, asked = _seq_of(newest[-1][0]), self._changes_a_read
             newest = (await self._read_raw([(APPS_PARTITION, last)], 1)).get(APPS_PARTITION, [])
             entries[APPS_PARTITION] += newest
         return {
@@ -88,7 +93,7 @@ class Changelog:
         """Entries after each (Partition, seq), as the server sends them."""
         streams = [keys.log(partition) for partition, _ in after]
         command: Command = (
-            *("XREAD", "COUNT", MAX_CHANGES_A_READ, "BLOCK", max(1, block_ms), "STREAMS"),
+            *("XREAD", "COUNT", self._changes_a_read, "BLOCK", max(1, block_ms), "STREAMS"),
             *streams,
             *(b"%d-0" % seq for _, seq in after),
         )
@@ -97,8 +102,10 @@ class Changelog:
         try:
             (reply,) = await self._link.exchange([command], block_ms + self._client.deadline_ms)
         except LinkLost as loss:
+            self._changes_a_read = max(LEAST_CHANGES_A_READ, self._changes_a_read // 4)
             raise StoreUnavailable(str(loss)) from None
         raise_if_error(reply)
+        self._changes_a_read = min(MAX_CHANGES_A_READ, self._changes_a_read + LEAST_CHANGES_A_READ)
         return {_partition_of_log(log): entries for log, entries in reply or ()}
 
 

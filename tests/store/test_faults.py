@@ -283,3 +283,20 @@ async def test_a_refusal_is_not_an_outage(fragile: Store) -> None:
     with pytest.raises(AppUnknown):
         await fragile.apps.get("no")
     await ban(fragile)
+
+
+async def test_a_follower_that_was_not_answered_in_time_asks_for_less(cabled: Store, cable: Cable) -> None:
+    await cabled.changelog.prepare()
+    start = await cabled.changelog.heads()
+    users = [b"u%d" % number for number in range(8_000)]
+    await cabled.users.register(APP, users, 1)
+    assert min(map(len, (await cabled.changelog.read(start, 1)).values())) > 250
+    with cable.frozen(), pytest.raises(StoreUnavailable):
+        await cabled.changelog.read(start, 1)
+    sizes, at = [], list(start)
+    while changes := await cabled.changelog.read(at, 1):
+        sizes.append(max(len(some) for some in changes.values()))
+        for partition, some in changes.items():
+            at[partition] = at[partition]._replace(seq=some[-1].seq)
+    assert sizes[0] == 250
+    assert [position.seq for position in at] == [head.seq for head in await cabled.changelog.heads()]
