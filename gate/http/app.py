@@ -72,7 +72,9 @@ class Dispatch:
         """Never raises but for a cancelled request."""
         started = perf_counter()
         path = _SLASHES.sub("/", request.path)
-        route = self._routes.get(path) or self._routes.get(template_of(request.raw_path) or "")
+        # A brace could make a path out of what is a template of paths; what fits the template is found by it.
+        route = self._routes.get(path) if "{" not in path else None
+        route = route or self._routes.get(template_of(request.raw_path) or "")
         mint = request_id(request.headers)
         response = await self._answer(request, path, route, mint)
         response.headers[REQUEST_ID] = mint
