@@ -26,7 +26,6 @@ _ACK_BUCKETS_MS = (0.5, 1, 2, 3, 5, 7.5, 10, 15, 25, 50, 100, 250, 500, 1_000, 2
 # A request waits a millisecond at most on an idle service; anything past a second is trouble.
 _HTTP_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
-_STATES = "0 loading, 1 catching up, 2 current, 3 cut off, 4 reloading, 5 stopped."
 
 _STATES = "0 loading, 1 catching up, 2 current, 3 cut off, 4 reloading, 5 stopped."
 
