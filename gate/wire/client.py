@@ -10,6 +10,7 @@ from collections.abc import Callable
 from itertools import count
 
 from gate.clock import monotonic_ms
+from gate.core.model import AppFacts
 from gate.core.verdict import Word
 from gate.errors import GateError, Stale
 from gate.replica.app_reading import AppReading
@@ -75,7 +76,7 @@ class Worker:
 class Client:
     """One connection's agreed state."""
 
-    __slots__ = ("app_key", "app_reading", "id", "name", "peer", "quitting", "resp3", "worker")
+    __slots__ = ("_secret", "app_key", "app_reading", "facts", "id", "name", "peer", "quitting", "resp3", "worker")
 
     def __init__(self, worker: Worker, peer: str = "") -> None:
         self.worker = worker
@@ -86,25 +87,40 @@ class Client:
         self.resp3 = False
         self.app_key: str | None = None
         self.app_reading: AppReading | None = None
+        self.facts: AppFacts | None = None
+        """The App's settings among which the secret was last found; where it has others by now, `app` looks again."""
+        self._secret = ""
 
-    def bind(self, app_key: str, app_reading: AppReading) -> None:
-        """From now on this connection speaks for the App."""
+    def bind(self, app_key: str, app_reading: AppReading, secret: str) -> None:
+        """From now on this connection speaks for the App, as long as `secret` is one of the App's."""
         self.app_key = app_key
         self.app_reading = app_reading
+        self.facts = app_reading.app
+        self._secret = secret
 
     def unbind(self) -> None:
         """Forget the App and every agreement (RESET)."""
-        self.app_key = None
-        self.app_reading = None
+        self._let_go()
         self.resp3 = False
         self.name = b""
 
     def app(self) -> AppReading:
-        """The bound App, inside the current bracket; `NoAuth` without one, or when it was removed."""
+        """The bound App, inside the current bracket; `NoAuth` without one, when it was removed, or its secret dropped."""
         bound = self.app_reading
         if bound is None:
             raise NoAuth("Authentication required. Send AUTH app-key app-secret")
         if not bound.sync():
             self.unbind()
             raise NoAuth("The App of this connection was removed. Send AUTH app-key app-secret of another")
+        if bound.app is not self.facts:
+            if self._secret not in bound.app.secrets:
+                self._let_go()
+                raise NoAuth("The secret that this connection gave is no longer accepted. Send AUTH app-key app-secret")
+            self.facts = bound.app
         return bound
+
+    def _let_go(self) -> None:
+        self.app_key = None
+        self.app_reading = None
+        self.facts = None
+        self._secret = ""

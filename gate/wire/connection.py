@@ -193,6 +193,8 @@ class Connection(asyncio.Protocol):
             word = app.word_now(parts[1], parts[2])
         except GateError:
             return None  # the general way says what is wrong
+        if app.app is not self._client.facts:
+            return None  # and whether its secret is still accepted
         self._worker.words[word] += 1
         return written[word]
 
@@ -220,7 +222,7 @@ class Connection(asyncio.Protocol):
         """All replies at once, if every command is the same two-argument check; None if that can't be."""
         app = self._client.app_reading
         written = HOT_REPLIES.get(commands[0][0])
-        if app is None or written is None or not app.sync():
+        if app is None or written is None or not app.sync() or app.app is not self._client.facts:
             return None
         try:
             if self._worker.max_staleness_ms:

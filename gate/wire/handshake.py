@@ -96,7 +96,7 @@ def _bind(client: Client, key: bytes, secret: bytes) -> None:
     matches = [hmac.compare_digest(known.encode(), secret) for known in secrets]
     if app is None or not any(matches) or not secret:
         raise WrongPass("invalid username-password pair or user is disabled.")
-    client.bind(app_key, app)
+    client.bind(app_key, app, secret.decode())
 
 
 def ping(client: Client, arguments: Sequence[bytes]) -> bytes:
