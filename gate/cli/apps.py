@@ -23,7 +23,7 @@ from gate.core import ids
 from gate.core.app_secrets import app_secret, with_new_secret, without_old_secret
 from gate.core.app_settings import MAX_NAME_CHARS, app_document
 from gate.core.model import AppFacts, Environment
-from gate.errors import CannotStart, InvalidInput, Refused
+from gate.errors import AppUnknown, CannotStart, InvalidInput, Refused
 from gate.store.inventing import new_app_key, new_app_secret
 
 app = typer.Typer(help="Apps: tenants, their secrets and settings.", no_args_is_help=True, add_completion=False)
@@ -170,7 +170,11 @@ def remove(
         typer.confirm(f"Remove App {wanted} and every fact of its Users?", abort=True, err=True)
 
     async def work(reach: Reach) -> Settled:
-        await reach.app(wanted)
+        try:
+            await reach.app(wanted)
+        except AppUnknown:  # but facts may be left of it, where a removal broke off
+            await reach.store.apps.finish_removal(wanted)
+            raise
         return await reach.write(reach.store.apps.remove(wanted, wall_ms()))
 
     settled = run_with(Target(data, None, redis), work)

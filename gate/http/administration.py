@@ -35,6 +35,10 @@ class Apps(Protocol):
         """Remove an App and all facts of its Users."""
         ...
 
+    async def finish_removal(self, app_key: str) -> None:
+        """Delete what a removal that broke off has left."""
+        ...
+
 
 class Operators(Protocol):
     """Who may administer."""

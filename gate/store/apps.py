@@ -76,6 +76,14 @@ class Apps:
         """
         step = Step(APPS_PARTITION, scripts.APP_REMOVE, [keys.apps()], [])
         written, _ = await self._writer.write(checked_app_key(app_key), [step], now_ms)
+        await self.finish_removal(app_key)
+        return written
+
+    async def finish_removal(self, app_key: str) -> None:
+        """Delete what is left of an App that is gone, as after a removal that broke off.
+
+        What is left would be facts of the next App of that key. Of one that was never there nothing is.
+        """
         link = await self._writer.client.open_dedicated()
         try:
             await self._purge(link, app_key)
@@ -83,7 +91,6 @@ class Apps:
             raise StoreUnavailable(str(loss), "unknown") from None
         finally:
             await link.aclose()
-        return written
 
     async def _get(self, app_key: str) -> bytes:
         (packed,) = await self._writer.client.read(("HGET", keys.apps(), app_key))

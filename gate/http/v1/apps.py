@@ -125,9 +125,14 @@ async def change(call: OperatorCall) -> Done:
 
 
 async def remove(call: OperatorCall) -> Written:
-    """There is no way back but an export. Its audit goes with it."""
-    await _found(call.deps.store.apps.get(call.path_app()))
-    return await call.deps.store.apps.remove(call.path_app(), call.now_ms)
+    """There is no way back but an export. Its audit goes with it. Asked again, it finishes one that broke off."""
+    apps, key = call.deps.store.apps, call.path_app()
+    try:
+        await _found(apps.get(key))
+    except NotFound:
+        await apps.finish_removal(key)
+        raise
+    return await apps.remove(key, call.now_ms)
 
 
 async def rotate_secret(call: OperatorCall) -> Done:
