@@ -39,6 +39,8 @@ STALL_LIMIT_MS = 30_000
 """How long a peer may leave a command unfinished, or its replies unread."""
 SLICE_COMMANDS = 1_024
 """Commands decided before looking whether the peer still reads: bounds the replies held for one that doesn't."""
+MAX_STRANGER_BYTES = 64 * 1024
+"""An unfinished command of a peer without an App: by what others may hold, a few hundred would fill the memory."""
 WRITE_HIGH_WATER_BYTES = 256 * 1024
 """Unsent replies at which a peer counts as not reading."""
 
@@ -257,6 +259,8 @@ class Connection(asyncio.Protocol):
 
     def _settle(self) -> None:
         """After a chunk: end a broken or quitting peer, watch one that owes bytes."""
+        if self._reader.pending > MAX_STRANGER_BYTES and self._client.app_reading is None:
+            self._reader.refuse("ERR Protocol error: unauthenticated request too big")
         if self._client.quitting or self._reader.error is not None or self._draining:
             self._close_when_done()
         elif self._reader.pending:

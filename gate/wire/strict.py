@@ -81,6 +81,12 @@ class StrictReader:
         self._resume(chunk, commands)
         return commands
 
+    def refuse(self, problem: str) -> None:
+        """Read no more, as after a breach of the protocol; what is held is let go."""
+        self.error = problem
+        self.pending = 0
+        self._held, self._args = None, _NO_ARGS
+
     def _resume(self, chunk: bytes, commands: list[Command], *, one_only: bool = False) -> bytes:
         """Append to `commands`; with `one_only`, stop after the command under way and return the bytes behind it."""
         if self.error is not None:
@@ -91,9 +97,7 @@ class StrictReader:
         try:
             start = self._cut(buffer, commands, one_only)
         except ProtocolError as fault:
-            self.error = str(fault)
-            self.pending = 0
-            self._held, self._args = None, _NO_ARGS
+            self.refuse(str(fault))
             return b""
         if one_only and not self._args_left:
             self.pending = 0
