@@ -1,0 +1,100 @@
+"""What Schemathesis is told of Gate: who calls, and what values of Gate's own formats look like. It imports this by itself.
+
+The environment names the service and its credentials, as JSON in `FUZZED`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from itertools import cycle
+from typing import Any
+
+import requests
+import schemathesis
+from hypothesis import strategies as st
+
+from gate.core.ids import MAX_ID_BYTES
+from gate.core.model import AppFacts
+from gate.http.paging import page_token
+from tests.http.world import basic, form, signed
+
+FUZZED = "GATE_FUZZED"
+FORM = "application/x-www-form-urlencoded"
+TIMEOUT_S = 10.0
+GOING = ("/user/deactivate", "/user/reactivate", "/user/activate")
+
+_TEXT_IDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=MAX_ID_BYTES).filter(
+    lambda text: len(text.encode()) <= MAX_ID_BYTES
+)
+FORMATS = {
+    "user-id": _TEXT_IDS,
+    "user-ids": st.lists(_TEXT_IDS.filter(lambda text: "," not in text), min_size=1, max_size=3).map(",".join),
+    "base64-id": st.binary(min_size=1, max_size=MAX_ID_BYTES).map(lambda raw: base64.b64encode(raw).decode()),
+    "app-name": st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=64),
+    "webhook-url": st.sampled_from(["", "https://app.example/gate", "http://10.0.0.1:8000/?a=b"]),
+    "page-token": st.integers(0, 1 << 53).map(page_token),
+    "revision": st.from_regex(r"[0-9]:[0-9a-f]{16}:[0-9]{1,9}", fullmatch=True),
+}
+for _name, _strategy in FORMATS.items():
+    schemathesis.openapi.format(_name, _strategy)
+
+
+@schemathesis.hook
+def map_body(context: schemathesis.HookContext, body: Any) -> Any:
+    """Numbers as programs write them. To JSON Schema 1.0 is an integer, to the decoder it is not."""
+    if isinstance(body, dict):
+        return {name: map_body(context, value) for name, value in body.items()}
+    if isinstance(body, list):
+        return [map_body(context, value) for value in body]
+    return int(body) if isinstance(body, float) and body.is_integer() else body
+
+
+@schemathesis.auth(refresh_interval=None)
+class Caller:
+    """Every kind of credentials on one node. App endpoints are called by Basic and by signature in turn.
+
+    Users are deactivated in an App of its own: elsewhere they would be refused what the document allows.
+    """
+
+    def __init__(self) -> None:
+        known = json.loads(os.environ[FUZZED])
+        self._http = known["http"]
+        pair = f"{known['operator']}:{known['operator_password']}"
+        self._operator = {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
+        self._app = AppFacts(key=known["app_key"], secrets=(known["app_secret"],))
+        self._app_of_the_gone = self._created()
+        self._token = self._minted()
+        self._signs = cycle([False, True])
+
+    def get(self, case: schemathesis.Case, context: schemathesis.AuthContext) -> Caller:
+        """There is nothing to log in to."""
+        return self
+
+    def set(self, case: schemathesis.Case, data: Caller, context: schemathesis.AuthContext) -> None:
+        """The credentials that a call of this path is made with."""
+        case.headers.update(self._headers(case.path))
+
+    def _headers(self, path: str) -> dict[str, str]:
+        if path.startswith("/v1/apps"):
+            return self._operator
+        if path.startswith("/client/"):
+            return {"Authorization": f"Bearer {self._token}"}
+        if path.startswith("/v1/"):
+            return signed(self._app) if next(self._signs) else basic(self._app)
+        if path.startswith("/user/"):
+            return signed(self._app_of_the_gone if path.startswith(GOING) else self._app)
+        return {}
+
+    def _created(self) -> AppFacts:
+        url = f"{self._http}/v1/apps"
+        made = requests.post(url, json={"name": "the gone"}, headers=self._operator, timeout=TIMEOUT_S).json()
+        return AppFacts(key=made["app_key"], secrets=(made["app_secret"],))
+
+    def _minted(self) -> str:
+        headers = {**signed(self._app), "Content-Type": FORM}
+        url = f"{self._http}/user/getToken.json"
+        reply = requests.post(url, form([("userId", "the-bearer")]), headers=headers, timeout=TIMEOUT_S)
+        token: str = reply.json()["token"]
+        return token
