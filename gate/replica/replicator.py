@@ -278,7 +278,7 @@ class Replicator:
 
     def _seek(self, asked_at_ms: int, heads: list[Position]) -> None:
         if not self._voice.was_waited_for(asked_at_ms):
-            raise StoreUnavailable("this node's lease could not be renewed, so writers may not wait for it")
+            raise StoreUnavailable(f"this node's lease was not renewed, so writers may not wait: {self._voice.problem}")
         self._sought = asked_at_ms, heads
         self._looked_at_ms = asked_at_ms
 

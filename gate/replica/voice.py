@@ -36,6 +36,8 @@ class Voice:
         self._news = asyncio.Event()
         self._vouched_for: str | None = None
         self._renewed_at_ms = -LEASE_TRUSTED_MS
+        self.problem = "it took too long"
+        """Why the last renewal that failed did so."""
 
     @property
     def server_id(self) -> str:
@@ -64,7 +66,11 @@ class Voice:
     async def renew(self) -> None:
         """Take or renew the lease now. `StoreUnavailable`."""
         began_ms = monotonic_ms()
-        await self._announcer.renew(self._applied() if self._may_say else {})
+        try:
+            await self._announcer.renew(self._applied() if self._may_say else {})
+        except StoreUnavailable as fault:
+            self.problem = str(fault)
+            raise
         self._renewed_at_ms = began_ms
 
     async def speak(self) -> None:

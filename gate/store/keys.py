@@ -22,7 +22,7 @@ that any bytes are safe in it: what precedes it holds no more colons than the pa
     gate:{p}:hooks                 stream  results that Apps' webhooks are to hear of
     gate:{p}:hooks-dead            stream  those that were given up
     gate:{p}:nonce:<app>:<nonce>   string  a signature's nonce that was used; ends by itself
-    gate:nodes                     zset    node id -> end of its lease, ms on the server's clock
+    gate:nodes                     zset    <node id>/<run> -> end of its lease, ms on the server's clock
     gate:applied                   channel what each node has applied
 """
 

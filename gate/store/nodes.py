@@ -2,15 +2,21 @@
 
 A lease ends on the server's clock, so nodes need not agree on the time. A node takes its lease before it reads the heads it
 starts from; `writing` depends on that order.
+
+An id is one node's. Where a data directory was copied, two would announce under it, and a write that one of them applied would
+count as applied by both: so a lease names the run that holds it, the newest run takes it, and the other one, which can't renew,
+is cut off (its facts show as stale) and says why.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 
 import msgspec
 
 from gate.core.revision import Position
+from gate.errors import StoreUnavailable
 from gate.store import keys, scripts
 from gate.store.client import Client
 from gate.store.scripts import Call
@@ -42,6 +48,8 @@ class NodeAnnouncer:
         self._client = client
         self._node = node
         self._lease_ttl_ms = lease_ttl_ms
+        self._run = secrets.token_hex(8)
+        self._has_begun = False
 
     @property
     def server_id(self) -> str:
@@ -51,7 +59,12 @@ class NodeAnnouncer:
     async def renew(self, applied: Mapping[int, Position]) -> None:
         """Take or renew the lease, and say all Positions, for writers that missed an announcement."""
         packed = pack_announcement(self._node, applied, self.server_id)
-        await self._client.write([Call(scripts.LEASE, [keys.NODES], [self._node, self._lease_ttl_ms])])
+        if not await self._lease(self._lease_ttl_ms):
+            raise StoreUnavailable(
+                f"another node runs under this one's id, {self._node}: the data directory of one is a copy of the other's; "
+                "delete the file node-id in it and start that node again"
+            )
+        self._has_begun = True
         await self._publish(packed)
 
     async def announce(self, applied: Mapping[int, Position]) -> None:
@@ -60,7 +73,13 @@ class NodeAnnouncer:
 
     async def leave(self) -> None:
         """Give the lease up."""
-        await self._client.write([Call(scripts.LEASE, [keys.NODES], [self._node, 0])])
+        await self._lease(0)
+
+    async def _lease(self, ttl_ms: int) -> bool:
+        """False if another run has it."""
+        call = Call(scripts.LEASE, [keys.NODES], [self._node, ttl_ms, self._run, "" if self._has_begun else "1"])
+        (ends_ms,) = await self._client.write([call])
+        return bool(ends_ms)
 
     async def _publish(self, packed: bytes) -> None:
         await self._client.read(("PUBLISH", keys.APPLIED_CHANNEL, packed))

@@ -38,11 +38,26 @@ def positions(revisions: tuple[Revision, ...], behind: int = 0) -> dict[int, Pos
 
 async def test_a_write_names_the_nodes_that_were_live(store: Store) -> None:
     assert (await ban(store)).live_nodes == frozenset()
-    for node in ("n1", "n2"):
-        await store.announcer(node).renew({})
+    nodes = [store.announcer(name) for name in ("n1", "n2")]
+    for node in nodes:
+        await node.renew({})
     assert (await ban(store)).live_nodes == {"n1", "n2"}
-    await store.announcer("n2").leave()
+    await nodes[1].leave()
     assert (await ban(store)).live_nodes == {"n1"}
+
+
+async def test_the_newest_run_of_a_node_has_its_lease(store: Store) -> None:
+    earlier, later = store.announcer("n1"), store.announcer("n1")
+    await earlier.renew({})
+    await store.announcer("n1/2").renew({})
+    await later.renew({})
+    with pytest.raises(StoreUnavailable, match="is a copy of the other's"):
+        await earlier.renew({})
+    await earlier.leave()
+    assert await store.writer.live_nodes() == {"n1", "n1/2"}
+    await later.leave()
+    await earlier.renew({})
+    assert await store.writer.live_nodes() == {"n1", "n1/2"}
 
 
 async def test_a_lease_ends_and_leaves_no_trace(store: Store) -> None:
@@ -55,7 +70,7 @@ async def test_a_lease_ends_and_leaves_no_trace(store: Store) -> None:
     await wait_until_async(has_ended, 2, "the lease to end")
     await store.announcer("n2").renew({})
     (present,) = await store.client.read(("ZRANGE", keys.NODES, 0, -1))
-    assert present == [b"n2"]
+    assert [member.partition(b"/")[0] for member in present] == [b"n2"]
 
 
 async def test_all_once_every_live_node_has_it(store: Store, acks: Acknowledger) -> None:
