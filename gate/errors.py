@@ -186,7 +186,9 @@ class ReplicaFull(ReplicaError):
     """There is no room to write facts (disk or map full); nothing of the transaction was kept."""
 
 
-BreakReason = Literal["hole", "trimmed", "epoch", "behind", "forked", "partitions", "recreated", "unreadable"]
+BreakReason = Literal[
+    "hole", "trimmed", "epoch", "behind", "forked", "partitions", "recreated", "unreadable", "list-numbers"
+]
 
 
 class ChangelogBroken(ReplicaError):

@@ -22,13 +22,21 @@ from typing import Protocol
 import lmdb
 
 from gate.clock import wall_ms
-from gate.core.codec import unpack_app, unpack_user
+from gate.core.codec import unpack_app
 from gate.core.decide import Asks, decide, recipient_asks, sender_is_clear
 from gate.core.ids import user_id as checked_id
 from gate.core.model import NO_FACTS, AppFacts, ListKind, UserFacts
 from gate.core.verdict import Verdict, Word
 from gate.errors import AppUnknown, InvalidInput, ReplicaForeign
-from gate.replica.layout import app_record_key, list_prefix, owner_part, unpack_until, user_prefix
+from gate.replica.layout import (
+    NO_RECORD,
+    UserRecord,
+    app_record_key,
+    list_prefix,
+    unpack_until,
+    unpack_user_record,
+    user_prefix,
+)
 
 ALLOWED: Word = "allowed"
 
@@ -82,7 +90,6 @@ class AppReading:
     __slots__ = (
         "_cached_users",
         "_key",
-        "_lists",
         "_moves",
         "_raw",
         "_reading",
@@ -103,7 +110,6 @@ class AppReading:
         self.number = NO_NUMBER
         self.app = AppFacts(key=key, secrets=())
         self._users = b""
-        self._lists: dict[ListKind, bytes] = {}
         self._without_facts: Standing | None = None
 
     def sync(self) -> bool:
@@ -127,10 +133,9 @@ class AppReading:
             self.number = int.from_bytes(raw[:4], "big")
             self._raw = raw
             self._users = user_prefix(self.number)
-            self._lists = {kind: list_prefix(kind, self.number) for kind in ListKind}
             # Most Users have no facts, and under most settings all of those stand alike.
             alike = recipient_asks(self.app, NO_FACTS) is Asks.NOTHING
-            self._without_facts = self._standing(b"", NO_FACTS) if alike else None
+            self._without_facts = self._standing(NO_RECORD) if alike else None
 
     def forget(self, user: bytes) -> None:
         """Drop what is cached of one User."""
@@ -144,18 +149,21 @@ class AppReading:
 
     def user(self, user_id: bytes) -> UserFacts:
         """The User's facts, fresh from this transaction."""
-        packed = self._reading.read(self._users + user_id)
-        return NO_FACTS if packed is None else self._unpacked(packed)
+        return self._record(user_id).facts
 
-    def _unpacked(self, packed: bytes) -> UserFacts:
+    def _record(self, user_id: bytes) -> UserRecord:
+        packed = self._reading.read(self._users + user_id)
+        return NO_RECORD if packed is None else self._unpacked(packed)
+
+    def _unpacked(self, packed: bytes) -> UserRecord:
         try:
-            return unpack_user(packed)
+            return unpack_user_record(packed)
         except UNREADABLE as fault:
             raise self._reading.damaged(fault) from fault
 
     def entry_until_ms(self, kind: ListKind, owner: bytes, member: bytes) -> int:
         """When the entry ends, or 0 if there is none."""
-        value = self._reading.read(self._lists[kind] + owner_part(owner) + member)
+        value = self._reading.read(list_prefix(self._record(owner).lists, kind) + member)
         return 0 if value is None else unpack_until(value)
 
     def decide(self, sender: bytes, recipient: bytes, now_ms: int) -> Verdict:
@@ -231,13 +239,14 @@ class AppReading:
         if len(standings) >= self._cached_users:
             standings.clear()
         packed = self._reading.read(self._users + user_id)
-        standing = self._without_facts if packed is None else self._standing(user_id, self._unpacked(packed))
+        standing = self._without_facts if packed is None else self._standing(self._unpacked(packed))
         if standing is None:
-            standing = self._standing(user_id, NO_FACTS)
+            standing = self._standing(NO_RECORD)
         standings[user_id] = standing
         return standing
 
-    def _standing(self, user_id: bytes, facts: UserFacts) -> Standing:
+    def _standing(self, record: UserRecord) -> Standing:
+        facts, lists = record  # a whitelist that is on and empty has no number; under its prefix nothing is ever found
         clear = sender_is_clear(self.app, facts)
         asks = recipient_asks(self.app, facts)
         if asks is Asks.NOTHING:
@@ -247,7 +256,7 @@ class AppReading:
         # An exempt sender is never refused by a list, so only the word that lets it pass is known ahead of time.
         lists_bind_all = not self.app.exempt
         if asks is Asks.BLACKLIST:
-            prefix = self._lists[ListKind.BLACKLIST] + owner_part(user_id)
+            prefix = list_prefix(lists, ListKind.BLACKLIST)
             return Standing(clear, prefix, ALLOWED, "blacklisted" if lists_bind_all else None)
-        prefix = self._lists[ListKind.WHITELIST] + owner_part(user_id)
+        prefix = list_prefix(lists, ListKind.WHITELIST)
         return Standing(clear, prefix, "not-whitelisted" if lists_bind_all else None, ALLOWED)

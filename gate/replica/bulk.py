@@ -1,7 +1,8 @@
 """Putting a snapshot into a facts file that nobody reads yet: all of it sorted, each page filled once.
 
 A scan of Redis may show a list twice, and shows an entry's end apart from the entry, so nothing is counted or settled before
-everything of one owner lies side by side. Then the list is put in order and its size becomes one more fact of its owner.
+everything of one User lies side by side. Then its lists are numbered, put in order and counted. Numbers are given in the
+order of Users, so entries come out in the order of their keys; the Users' records, which lie behind all entries, wait.
 
 Everything here runs in the event loop's own thread, in steps of some 50 ms between which the caller lets others run: py-lmdb
 gives up the interpreter lock for every single put, so that puts in a thread beside a busy loop are a hundred times slower.
@@ -11,6 +12,7 @@ Called by the loader.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
@@ -21,17 +23,29 @@ import msgspec
 from gate.core.codec import pack_user, unpack_user
 from gate.core.model import NO_FACTS, AppFacts
 from gate.core.snapshot import ListPart, Part, UserPart
-from gate.replica.layout import LIST_TAG, NO_END, list_prefix, owner_part, pack_until, user_prefix
-from gate.replica.sorter import BATCH_KEYS, Run, Sorter
+from gate.errors import ReplicaFull
+from gate.replica.layout import (
+    FIRST_LIST,
+    LIST_NUMBERS,
+    LIST_TAG,
+    META_NEXT_LIST,
+    lists_prefix,
+    pack_next_list,
+    pack_until,
+    pack_user_record,
+    user_prefix,
+)
+from gate.replica.sorter import BATCH_KEYS, Backlog, Pair, Run, Sorter
 from gate.replica.writer import FactsFile
 
 PUTS_A_COMMIT = 50_000
 """In order, this takes some 20 ms."""
 
 _FACTS = b"f"
-"""Ends the run of a User's own facts; the tag of a list ends the run with its size."""
+"""Begins what a run says of a User's own facts; the tag of a list begins what it says of entries, and their end follows."""
 _SIZE_FIELD = {tag: f"{kind.name.lower()}_size" for kind, tag in LIST_TAG.items()}
-_prefix_of = itemgetter(0)
+_NO_FACTS = pack_user(NO_FACTS)
+_subject_of = itemgetter(0)
 
 
 class SnapshotBuild:
@@ -42,65 +56,85 @@ class SnapshotBuild:
         self._file = file
         self._apps: dict[str, AppFacts] = {}
         self._numbers: dict[str, int] = {}
-        self._lists = Sorter(scratch / "lists", batch_keys)
-        self._users = Sorter(scratch / "users", batch_keys)
+        self._scratch = scratch
+        self._runs = Sorter(scratch / "runs", batch_keys)
+        self._records = Backlog(scratch / "records", batch_keys)
+        self._next_list = FIRST_LIST
 
     def add(self, parts: Sequence[Part]) -> int:
         """Take parts in; returns how many facts they are."""
-        lists: list[Run] = []
-        users: list[Run] = []
+        runs: list[Run] = []
         entries = 0
         for part in parts:
             if isinstance(part, ListPart):
-                prefix = list_prefix(part.kind, self._number(part.app)) + owner_part(part.owner)
-                lists.append((prefix, pack_until(part.until_ms), part.members))
+                owner = user_prefix(self._number(part.app)) + part.owner
+                runs.append((owner, LIST_TAG[part.kind] + pack_until(part.until_ms), part.members))
                 entries += len(part.members)
             elif isinstance(part, UserPart):
-                users.append((user_prefix(self._number(part.app)) + part.user, pack_user(part.facts), (_FACTS,)))
+                runs.append((user_prefix(self._number(part.app)) + part.user, _FACTS + pack_user(part.facts), ()))
             else:
                 self._apps[part.facts.key] = part.facts
-        self._lists.add(lists, entries)
-        self._users.add(users, len(users))
+        self._runs.add(runs, entries + len(runs))
         return entries + len(parts)
 
     def steps(self) -> Iterator[None]:
         """Write everything that was taken in, a short step at a time."""
-        yield from self._put_lists()
-        yield from self._put_users()
+        for batch in self._runs.batches():
+            yield from self._put(self._settled(batch))
+        for records in self._records.batches():
+            yield from self._put(records)
         self._put_apps()
 
     def close(self) -> None:
         """Delete what was spilled."""
-        self._lists.close()
-        self._users.close()
+        self._runs.close()
+        self._records.close()
+        shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _number(self, app_key: str) -> int:
         return self._numbers.setdefault(app_key, len(self._numbers))
 
-    def _put_lists(self) -> Iterator[None]:
-        for batch in self._lists.batches():
-            items: list[tuple[bytes, bytes]] = []
-            sizes: list[Run] = []
-            for prefix, runs in groupby(batch, key=_prefix_of):
-                entries = _entries(prefix, list(runs))
-                sizes.append((_owner_key(prefix), len(entries).to_bytes(4, "big"), (prefix[:1],)))
-                items += entries
-            self._users.add(sizes, len(sizes))
-            yield from self._put(items, append=True)
+    def _settled(self, batch: list[Run]) -> list[Pair]:
+        """The entries of whole Users, in order of their keys; the Users' records go to the backlog."""
+        entries: list[Pair] = []
+        records: list[Pair] = []
+        for user, runs in groupby(batch, key=_subject_of):
+            facts = _NO_FACTS
+            lists: dict[bytes, list[Run]] = {}
+            for run in runs:
+                if run[1].startswith(_FACTS):
+                    facts = run[1][1:]
+                else:
+                    lists.setdefault(run[1][:1], []).append(run)
+            if lists:
+                facts = self._number_lists(facts, lists, entries)
+            if facts != _NO_FACTS:
+                records.append((user, facts))
+        self._records.add(records)
+        return entries
 
-    def _put_users(self) -> Iterator[None]:
-        for batch in self._users.batches():
-            users = ((key, _merged_user(runs)) for key, runs in groupby(batch, key=_prefix_of))
-            yield from self._put([(key, packed) for key, packed in users if packed], append=False)
+    def _number_lists(self, facts: bytes, lists: dict[bytes, list[Run]], entries: list[Pair]) -> bytes:
+        """Give one User's lists the next number and add their entries; returns the User's record."""
+        number = self._next_list
+        if number >= LIST_NUMBERS:
+            raise ReplicaFull(f"more than {LIST_NUMBERS - FIRST_LIST} Users have entries on their lists")
+        self._next_list = number + 1
+        prefix = lists_prefix(number)
+        sizes: dict[str, int] = {}
+        for tag in sorted(lists):
+            found = _entries(prefix + tag, lists[tag])
+            sizes[_SIZE_FIELD[tag]] = len(found)
+            entries += found
+        return pack_user_record(msgspec.structs.replace(unpack_user(facts), **sizes), number)
 
-    def _put(self, items: list[tuple[bytes, bytes]], *, append: bool) -> Iterator[None]:
-        for start in range(0, len(items), PUTS_A_COMMIT):
+    def _put(self, pairs: list[Pair]) -> Iterator[None]:
+        for start in range(0, len(pairs), PUTS_A_COMMIT):
             with self._file.write(journal=False) as txn:
-                txn.raw.cursor().putmulti(items[start : start + PUTS_A_COMMIT], append=append)
+                txn.raw.cursor().putmulti(pairs[start : start + PUTS_A_COMMIT], append=True)
             yield
 
     def _put_apps(self) -> None:
-        """Put the Apps' records and numbers.
+        """Put the Apps' records and numbers, and the list number that comes next.
 
         An App whose Users the snapshot showed, but not its own record, was being removed. It counts as removed: if such
         an App is created again later, the facts left here must not come back with it.
@@ -114,32 +148,16 @@ class SnapshotBuild:
                     txn.set_app(self._apps[app_key])
                 else:
                     txn.remove_app(app_key, number)
+            txn.put(META_NEXT_LIST, pack_next_list(self._next_list))
 
 
-def _owner_key(prefix: bytes) -> bytes:
-    """The key of the facts of the User that owns the list whose keys begin with `prefix`."""
-    return b"U" + prefix[1:4] + prefix[5:]
-
-
-def _entries(prefix: bytes, runs: Sequence[Run]) -> list[tuple[bytes, bytes]]:
+def _entries(prefix: bytes, runs: Sequence[Run]) -> list[Pair]:
     """One list, in order. Where an entry came both with and without an end, the end stands."""
     if len(runs) == 1:
-        _, value, members = runs[0]
-        return [(prefix + member, value) for member in sorted(set(members))]
+        _, said, members = runs[0]
+        until = said[1:]
+        return [(prefix + member, until) for member in sorted(set(members))]
     ends: dict[bytes, bytes] = {}
-    for _, value, members in sorted(runs, key=lambda run: run[1] != NO_END):
-        ends.update(dict.fromkeys(members, value))
+    for _, said, members in sorted(runs, key=lambda run: len(run[1])):  # those without an end are the shorter ones
+        ends.update(dict.fromkeys(members, said[1:]))
     return [(prefix + member, ends[member]) for member in sorted(ends)]
-
-
-def _merged_user(runs: Iterator[Run]) -> bytes:
-    """A User's own facts and list sizes as one value; "" if there is nothing to keep."""
-    facts = NO_FACTS
-    sizes: dict[str, int] = {}
-    for _, value, (what,) in runs:
-        if what == _FACTS:
-            facts = unpack_user(value)
-        else:
-            sizes[_SIZE_FIELD[what]] = int.from_bytes(value, "big")
-    merged = msgspec.structs.replace(facts, **sizes)
-    return b"" if merged == NO_FACTS else pack_user(merged)

@@ -1,6 +1,7 @@
 """What each kind of Change does to the facts, inside one write transaction: a table from kind to puts and deletes.
 
-Users are read once, changed in memory and written once a transaction, since bulk Changes come many to a User. Every
+Users are read once, changed in memory and written once a transaction, since bulk Changes come many to a User. The way to a
+list's entries is its owner's record, which carries their number; so the number is part of what is kept in memory. Every
 commit carries its journal: the Users whose facts it touched, so that readers drop only those from their caches. The
 caller commits after `flush`, or aborts; then nothing of this object may be used again.
 
@@ -16,22 +17,31 @@ import lmdb
 import msgspec
 
 from gate.core.changes import Change, left_by_erasure
-from gate.core.codec import pack_app, pack_user, unpack_app, unpack_user
+from gate.core.codec import pack_app, unpack_app
 from gate.core.model import NO_FACTS, AppFacts, ListKind, UserFacts
 from gate.errors import ChangelogBroken
 from gate.replica.layout import (
+    FIRST_LIST,
     JOURNAL_COMMITS,
     JOURNAL_EVERYTHING,
+    LIST_NUMBERS,
     META_NEXT_APP,
+    META_NEXT_LIST,
     META_PURGE_PREFIX,
+    NO_LISTS,
+    NO_RECORD,
+    UserRecord,
     app_number_key,
     app_record_key,
     journal_key,
     list_prefix,
-    owner_part,
+    lists_prefix,
     pack_app_record,
     pack_journal,
+    pack_next_list,
     pack_until,
+    pack_user_record,
+    unpack_user_record,
     user_prefix,
 )
 
@@ -50,7 +60,8 @@ class FactsTxn:
         self.raw = raw
         self.numbers = numbers
         self.retired = False
-        self._users: dict[bytes, UserFacts] = {}
+        self._users: dict[bytes, UserRecord] = {}
+        self._next_list: int | None = None
         self._cursor = raw.cursor()
 
     def put(self, key: bytes, value: bytes) -> None:
@@ -73,11 +84,13 @@ class FactsTxn:
     def flush(self) -> None:
         """Write the Users that were changed; to be called once, before the commit."""
         for key in sorted(self._users):
-            facts = self._users[key]
+            facts, lists = self._users[key]
             if facts == NO_FACTS:
                 self.raw.delete(key)
             else:
-                self.raw.put(key, pack_user(facts))
+                self.raw.put(key, pack_user_record(facts, lists))
+        if self._next_list is not None:
+            self.raw.put(META_NEXT_LIST, pack_next_list(self._next_list))
 
     def write_journal(self) -> None:
         """Say in this commit which Users it touches, and let an old journal go."""
@@ -116,51 +129,56 @@ class FactsTxn:
         self.numbers[app_key] = None
         self.retired = True
 
-    def user(self, key: bytes) -> UserFacts:
-        """A User's facts by key, with what this transaction did to them."""
-        facts = self._users.get(key)
-        if facts is None:
+    def user(self, key: bytes) -> UserRecord:
+        """A User's record by key, with what this transaction did to it."""
+        record = self._users.get(key)
+        if record is None:
             packed = cast("bytes | None", self.raw.get(key))
-            facts = unpack_user(packed) if packed is not None else NO_FACTS
-        return facts
+            record = unpack_user_record(packed) if packed is not None else NO_RECORD
+        return record
 
-    def set_user(self, key: bytes, facts: UserFacts) -> None:
-        """Change a User's facts; they are written by `flush`."""
-        self._users[key] = facts
+    def set_user(self, key: bytes, record: UserRecord) -> None:
+        """Change a User's record; it is written by `flush`."""
+        self._users[key] = record
 
     def add_entries(self, number: int, kind: ListKind, owner: bytes, members: Sequence[bytes], until_ms: int) -> None:
         """Put entries on a list; those already there get the new end and do not count again."""
-        prefix = list_prefix(kind, number) + owner_part(owner)
-        value = pack_until(until_ms)
+        key = user_prefix(number) + owner
+        facts, known_lists = self.user(key)
+        lists = known_lists or self._new_lists()
+        prefix, value = list_prefix(lists, kind), pack_until(until_ms)
         items = sorted((prefix + member, value) for member in set(members))
         consumed, added = self._cursor.putmulti(items, overwrite=False)
         if added < consumed:
             self._cursor.putmulti(items)
-        self._resize(number, kind, owner, added)
+        self._resize(key, UserRecord(facts, lists), kind, added)
 
     def remove_entries(self, number: int, kind: ListKind, owner: bytes, members: Sequence[bytes]) -> None:
         """Take entries off a list; those that are not on it do not count."""
-        prefix = list_prefix(kind, number) + owner_part(owner)
-        delete = self.raw.delete
-        self._resize(number, kind, owner, -sum(delete(prefix + member) for member in members))
+        key = user_prefix(number) + owner
+        record = self.user(key)
+        if record.lists != NO_LISTS:
+            prefix, delete = list_prefix(record.lists, kind), self.raw.delete
+            self._resize(key, record, kind, -sum(delete(prefix + member) for member in members))
 
     def erase_user(self, number: int, user: bytes, left: UserFacts) -> None:
         """Delete a User's own facts but what is `left`, and own lists; entries on other people's lists are theirs."""
-        for kind in ListKind:
-            self._delete_range(list_prefix(kind, number) + owner_part(user), limit=None)
-        self.set_user(user_prefix(number) + user, left)
+        key = user_prefix(number) + user
+        self._delete_lists(self.user(key).lists, limit=None)
+        self.set_user(key, UserRecord(left, NO_LISTS))
 
     def purge(self, limit: int) -> bool:
         """Delete up to `limit` facts of removed Apps; False if none was left."""
         purge_key = self._key_from(META_PURGE_PREFIX)
         if not purge_key.startswith(META_PURGE_PREFIX):
             return False
-        number = int.from_bytes(purge_key[len(META_PURGE_PREFIX) :], "big")
-        for prefix in (user_prefix(number), *(list_prefix(kind, number) for kind in ListKind)):
-            limit -= self._delete_range(prefix, limit)
-            if limit <= 0:
+        prefix = user_prefix(int.from_bytes(purge_key[len(META_PURGE_PREFIX) :], "big"))
+        while limit > 0:
+            key = self._key_from(prefix)
+            if not key.startswith(prefix):
+                self.raw.delete(purge_key)
                 return True
-        self.raw.delete(purge_key)
+            limit -= self._purge_user(key, cast("bytes", self._cursor.value()), limit)
         return True
 
     def _journal(self) -> bytes:
@@ -171,18 +189,39 @@ class FactsTxn:
     def _next_number(self) -> int:
         return int.from_bytes(self.raw.get(META_NEXT_APP, b""), "big")
 
-    def _resize(self, number: int, kind: ListKind, owner: bytes, by: int) -> None:
+    def _new_lists(self) -> int:
+        """A list number that no User of this file ever had."""
+        if self._next_list is None:
+            self._next_list = int.from_bytes(self.raw.get(META_NEXT_LIST, b""), "big") or FIRST_LIST
+        number = self._next_list
+        if number >= LIST_NUMBERS:
+            raise ChangelogBroken("list-numbers", "this file has used up its list numbers; a fresh one starts over")
+        self._next_list = number + 1
+        return number
+
+    def _resize(self, key: bytes, record: UserRecord, kind: ListKind, by: int) -> None:
         if by:
-            key, field = user_prefix(number) + owner, _SIZE_FIELD[kind]
-            facts = self.user(key)
-            self.set_user(key, _changed(facts, **{field: getattr(facts, field) + by}))
+            field = _SIZE_FIELD[kind]
+            facts = _changed(record.facts, **{field: getattr(record.facts, field) + by})
+            has_entries = facts.blacklist_size or facts.whitelist_size
+            self.set_user(key, UserRecord(facts, record.lists if has_entries else NO_LISTS))
+
+    def _purge_user(self, key: bytes, packed: bytes, limit: int) -> int:
+        """Delete up to `limit` of one User's facts, its record last: without it nothing leads to its entries."""
+        deleted = self._delete_lists(unpack_user_record(packed).lists, limit)
+        if deleted < limit:
+            self.raw.delete(key)
+            deleted += 1
+        return deleted
 
     def _key_from(self, start: bytes) -> bytes:
         """The first key at or after `start`, with the cursor on it; "" past the last."""
         return cast("bytes", self._cursor.key()) if self._cursor.set_range(start) else b""
 
-    def _delete_range(self, prefix: bytes, limit: int | None) -> int:
-        cursor, deleted = self._cursor, 0
+    def _delete_lists(self, lists: int, limit: int | None) -> int:
+        if lists == NO_LISTS:
+            return 0
+        prefix, cursor, deleted = lists_prefix(lists), self._cursor, 0
         key = self._key_from(prefix)
         while deleted != limit and key.startswith(prefix):
             key = cast("bytes", cursor.key()) if cursor.delete() else b""
@@ -195,7 +234,8 @@ def _on_user(fields_of: Callable[[Change], dict[str, int]]) -> Callable[[FactsTx
 
     def step(txn: FactsTxn, number: int, change: Change) -> None:
         key = user_prefix(number) + change.user
-        txn.set_user(key, _changed(txn.user(key), **fields_of(change)))
+        facts, lists = txn.user(key)
+        txn.set_user(key, UserRecord(_changed(facts, **fields_of(change)), lists))
 
     return step
 

@@ -6,20 +6,25 @@
 
 Keys in the facts file (its main database), numbers big-endian; ids come last or after their length, so no two facts can meet:
 
-    M <name>                                   layout, boot, clean, partitions, successor, next-app
-    Mapp:<app key>                             the number that stands for the App in this file, 4 bytes; "" once removed
-    Mpurge:<number:4>                          facts of a removed App that are still to be deleted
-    P <partition:2>                            Position: epoch, seq, write id, and when it was applied
-    A <app key>                                the App's number here (4 bytes), then its settings as JSON
-    U <app number:3> <id>                      a User's facts, `codec.pack_user`; absent when it has none
-    B <app number:3> <n:1> <owner:n> <member>  an entry of owner's Blacklist: "" for no end, or 8 bytes, the end in ms
-    W <app number:3> <n:1> <owner:n> <member>  the same for the Whitelist
-    J <transaction id:8>                       the Users whose `U` facts that commit touched, so that readers keep the rest of
-                                               their caches; absent or "*" means: anything may have changed
+    M <name>                           layout, boot, clean, partitions, successor, next-app, next-list
+    Mapp:<app key>                     the number that stands for the App in this file, 4 bytes; "" once removed
+    Mpurge:<app number:4>              facts of a removed App that are still to be deleted
+    P <partition:2>                    Position: epoch, seq, write id, and when it was applied
+    A <app key>                        the App's number here (4 bytes), then its settings as JSON
+    U <app number:3> <id>              a User's facts, `codec.pack_user`; absent when it has none. Exactly when one of its list
+                                       sizes is not 0, the number of its lists (4 bytes) follows
+    L <list number:4> B <member>       an entry of the Blacklist of the User whose lists have that number: "" for no end, or
+                                       8 bytes, the end in ms
+    L <list number:4> W <member>       the same for the Whitelist
+    J <transaction id:8>               the Users whose `U` facts that commit touched, so that readers keep the rest of their
+                                       caches; absent or "*" means: anything may have changed
 
-App numbers are this file's own (they keep edge keys short); they mean nothing elsewhere. A facts file that a newer one has
-replaced carries its name under `successor`; a reader that sees it opens the newer file. Nothing here is ever patched by hand:
-a file that can't be trusted (other layout, torn, machine lost power without a clean close) is rebuilt from Redis.
+App numbers and list numbers are this file's own (they keep keys short); they mean nothing elsewhere. Both lists of a User have
+one number, given with the first entry and let go with the last; no number is given twice in a file, and 0 is nobody's.
+
+A facts file that a newer one has replaced carries its name under `successor`; a reader that sees it opens the newer file.
+Nothing here is ever patched by hand: a file that can't be trusted (other layout, torn, machine lost power without a clean
+close) is rebuilt from Redis.
 """
 
 from __future__ import annotations
@@ -27,14 +32,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
-from gate.core.model import FOREVER_MS, AppFacts, ListKind
+from gate.core.codec import pack_user, unpack_user
+from gate.core.model import FOREVER_MS, NO_FACTS, AppFacts, ListKind, UserFacts
 from gate.core.revision import Position
 from gate.errors import ReplicaForeign, ReplicaMissing
 
-LAYOUT_VERSION = b"gate-replica-1"
+LAYOUT_VERSION = b"gate-replica-2"
 
 CURRENT_FILE = "current"
 BOARD_FILE = "board"
@@ -49,6 +56,7 @@ META_CLEAN = b"Mclean"
 META_PARTITIONS = b"Mpartitions"
 META_SUCCESSOR = b"Msuccessor"
 META_NEXT_APP = b"Mnext-app"
+META_NEXT_LIST = b"Mnext-list"
 META_APP_PREFIX = b"Mapp:"
 META_PURGE_PREFIX = b"Mpurge:"
 
@@ -59,6 +67,16 @@ JOURNAL_EVERYTHING = b"*"
 _FACTS_NAME = re.compile(r"facts-(\d{1,12})\.mdb")
 LIST_TAG = {ListKind.BLACKLIST: b"B", ListKind.WHITELIST: b"W"}
 NO_END = b""
+
+NO_LISTS = 0
+"""In place of a list number: both lists are empty. Entries under it are never found."""
+FIRST_LIST = 1
+LIST_NUMBERS = 1 << 32
+"""What the key of an entry can name. A file that used them up is built anew, which numbers only the lists there are."""
+
+_LIST_SIZES = 64 | 128
+"""The flags of a User's packed facts that say it has entries on a list."""
+_NUMBER_BYTES = 4
 
 
 class PositionRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -80,6 +98,16 @@ class AppRecord(msgspec.Struct, frozen=True):
 
     number: int
     facts: AppFacts
+
+
+class UserRecord(NamedTuple):
+    """The value of a `U` key, decoded: the User's facts, and the number of its lists (`NO_LISTS` while both are empty)."""
+
+    facts: UserFacts
+    lists: int
+
+
+NO_RECORD = UserRecord(NO_FACTS, NO_LISTS)
 
 
 def facts_name(generation: int) -> str:
@@ -133,14 +161,32 @@ def user_prefix(app_number: int) -> bytes:
     return b"U" + app_number.to_bytes(3, "big")
 
 
-def list_prefix(kind: ListKind, app_number: int) -> bytes:
-    """What the keys of one App's list entries begin with; an owner's part follows."""
-    return LIST_TAG[kind] + app_number.to_bytes(3, "big")
+def lists_prefix(list_number: int) -> bytes:
+    """What the keys of all entries of one owner begin with; the list's tag follows."""
+    return b"L" + list_number.to_bytes(_NUMBER_BYTES, "big")
 
 
-def owner_part(owner: bytes) -> bytes:
-    """The owner inside an entry's key: its length, then itself; the member follows."""
-    return bytes((len(owner),)) + owner
+def list_prefix(list_number: int, kind: ListKind) -> bytes:
+    """What the keys of one list's entries begin with; the member follows."""
+    return lists_prefix(list_number) + LIST_TAG[kind]
+
+
+def pack_user_record(facts: UserFacts, list_number: int) -> bytes:
+    """The value of a `U` key; the number is kept only with a list to number."""
+    packed = pack_user(facts)
+    return packed + list_number.to_bytes(_NUMBER_BYTES, "big") if packed[0] & _LIST_SIZES else packed
+
+
+def pack_next_list(number: int) -> bytes:
+    """The value of `META_NEXT_LIST`; one more byte than a list number, for a file that has given them all."""
+    return number.to_bytes(_NUMBER_BYTES + 1, "big")
+
+
+def unpack_user_record(packed: bytes) -> UserRecord:
+    """What `pack_user_record` wrote; `ValueError`, `IndexError` or `struct.error` if the bytes are not of that form."""
+    if packed[0] & _LIST_SIZES:
+        return UserRecord(unpack_user(packed[:-_NUMBER_BYTES]), int.from_bytes(packed[-_NUMBER_BYTES:], "big"))
+    return UserRecord(unpack_user(packed), NO_LISTS)
 
 
 def journal_key(transaction_id: int) -> bytes:
@@ -150,7 +196,7 @@ def journal_key(transaction_id: int) -> bytes:
 
 def pack_journal(touched: Iterable[tuple[int, bytes]]) -> bytes:
     """(app number, User id) pairs that a commit touched; never equal to `JOURNAL_EVERYTHING`."""
-    return b"".join(number.to_bytes(3, "big") + owner_part(user) for number, user in touched)
+    return b"".join(number.to_bytes(3, "big") + bytes((len(user),)) + user for number, user in touched)
 
 
 def unpack_journal(value: bytes) -> Iterator[tuple[int, bytes]]:

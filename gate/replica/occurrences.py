@@ -6,21 +6,23 @@ file (`gate replica rebuild`) holds none of it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import cast
 
 import lmdb
 
-from gate.core.codec import unpack_user
 from gate.core.model import ListKind, UserFacts
 from gate.core.occurrence import Occurrence, Tally
 from gate.replica import envs
 from gate.replica.layout import (
+    NO_LISTS,
     app_record_key,
     current_facts,
     list_prefix,
-    owner_part,
     unpack_journal,
+    unpack_user_record,
     user_prefix,
 )
 
@@ -45,8 +47,7 @@ def _found(txn: lmdb.Transaction, app_key: str, user: bytes) -> Tally:
         return tally
     number = int.from_bytes(record[:4], "big")
     _look_at_facts(txn, number, user, tally)
-    for kind in ListKind:
-        _look_into_lists(txn, kind, number, user, tally)
+    _look_into_lists(txn, number, user, tally)
     tally.add("the journal of recent commits", True, _in_journals(txn, number, user))
     return tally
 
@@ -55,7 +56,7 @@ def _look_at_facts(txn: lmdb.Transaction, number: int, user: bytes, tally: Tally
     packed = cast("bytes | None", txn.get(user_prefix(number) + user))
     if packed is None:
         return
-    facts = unpack_user(packed)
+    facts = unpack_user_record(packed).facts
     kept = UserFacts(
         deactivated=facts.deactivated,
         registered=facts.deactivated and facts.registered,
@@ -66,20 +67,31 @@ def _look_at_facts(txn: lmdb.Transaction, number: int, user: bytes, tally: Tally
         tally.add("its own record: other facts", False)
 
 
-def _look_into_lists(txn: lmdb.Transaction, kind: ListKind, number: int, user: bytes, tally: Tally) -> None:
-    """A member stands behind its owner in a key, so all of the App's entries are looked at."""
-    prefix = list_prefix(kind, number)
-    own, end = owner_part(user), len(prefix)
+def _look_into_lists(txn: lmdb.Transaction, number: int, user: bytes, tally: Tally) -> None:
+    """The way to an entry is its owner's record, so all of the App's Users are looked at."""
+    prefix = user_prefix(number)
     cursor = txn.cursor()
     if not cursor.set_range(prefix):
         return
-    for key in cast("list[bytes]", cursor.iternext(keys=True, values=False)):
+    for key, packed in cast("list[tuple[bytes, bytes]]", cursor.iternext()):
         if not key.startswith(prefix):
             return
-        if key.startswith(own, end):
-            tally.add(f"its own {_LIST_NAMES[kind]}list", False)
-        elif key.endswith(user) and key[end + 1 + key[end] :] == user:
-            tally.add(f"{_LIST_NAMES[kind]}lists of others", True)
+        lists = unpack_user_record(packed).lists
+        if lists == NO_LISTS:
+            continue
+        for kind in ListKind:
+            if key.endswith(user) and key[len(prefix) :] == user:
+                tally.add(f"its own {_LIST_NAMES[kind]}list", False, _size(txn, list_prefix(lists, kind)))
+            if txn.get(list_prefix(lists, kind) + user) is not None:
+                tally.add(f"{_LIST_NAMES[kind]}lists of others", True)
+
+
+def _size(txn: lmdb.Transaction, prefix: bytes) -> int:
+    cursor = txn.cursor()
+    if not cursor.set_range(prefix):
+        return 0
+    keys = cast("Iterator[bytes]", cursor.iternext(keys=True, values=False))
+    return len(list(takewhile(lambda key: key.startswith(prefix), keys)))
 
 
 def _in_journals(txn: lmdb.Transaction, number: int, user: bytes) -> int:

@@ -54,9 +54,11 @@ def look(name: str) -> str | None:
 def _sample(env: lmdb.Environment) -> None:
     with env.begin() as txn:
         cursor = txn.cursor()
-        for tag in (b"", b"A", b"B", b"P", b"U", b"W"):
-            for step in range(SAMPLES):
-                if cursor.set_range(tag + bytes((0, 0, step % 4, 12, step)) if tag else b""):
+        for step in range(SAMPLES):
+            # Lists are numbered from 1, so the samples lie closer together the smaller the numbers.
+            lists, users = b"L" + (step**4).to_bytes(4, "big"), b"U" + bytes((0, 0, step % 4, step))
+            for start in (b"", b"A", lists, b"P", users):
+                if cursor.set_range(start) if start else cursor.first():
                     cursor.item()
 
 

@@ -1,7 +1,7 @@
 """Sorts more than memory should hold, on disk, so that a facts file can be filled page after page.
 
-LMDB fills pages to the brim when keys come in order, and only to about two thirds when they don't: over 5 M entries that is
-40 bytes an entry against 62. What is sorted are runs, one list or one User each, rather than single keys: far fewer.
+LMDB fills pages to the brim when keys come in order, and only to about two thirds when they don't. What is sorted are runs,
+one list or one User each, rather than single keys: far fewer. A `Backlog` keeps what comes in order already, but too early.
 
 Runs are gathered in batches. The first batch, a fair sample because Redis scans in the order of a hash, says where to cut
 the key space into buckets of about equal size; from then on each batch is appended to its buckets, one file each; at the end
@@ -22,17 +22,20 @@ from typing import BinaryIO
 import msgspec
 
 Run = tuple[bytes, bytes, Sequence[bytes]]
-"""What some keys begin with, the value they share, and what they end with."""
+"""Whom it is about, what is said, and of which members."""
+Pair = tuple[bytes, bytes]
+"""A key and its value."""
 
 BATCH_KEYS = 100_000
-"""Keys gathered before they are spilled: some 10 MB, and about 30 ms for which other tasks wait."""
+"""Members and facts gathered before they are spilled: some 10 MB, and about 30 ms for which other tasks wait."""
 BUCKETS = 256
 """At 5 M keys about 20,000 each. Each costs one open file while a snapshot loads."""
 
 _LENGTH_BYTES = 4
-_prefix_of = itemgetter(0)
+_subject_of = itemgetter(0)
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[tuple[bytes, bytes, list[bytes]]]).decode
+_decode_runs = msgspec.msgpack.Decoder(list[tuple[bytes, bytes, list[bytes]]]).decode
+_decode_pairs = msgspec.msgpack.Decoder(list[Pair]).decode
 
 
 class Sorter:
@@ -48,16 +51,16 @@ class Sorter:
         self._files: list[BinaryIO] = []
 
     def add(self, runs: list[Run], keys: int) -> None:
-        """Take runs in, which have so many keys together."""
+        """Take runs in, which have so many members and facts together."""
         self._runs += runs
         self._keys += keys
         if self._keys >= self._batch_keys:
             self._spill()
 
     def batches(self) -> Iterator[list[Run]]:
-        """All runs in order of prefix. Runs of one prefix come side by side, in one batch."""
+        """All runs in order of whom they are about. Runs of one subject come side by side, in one batch."""
         if not self._files:
-            self._runs.sort(key=_prefix_of)
+            self._runs.sort(key=_subject_of)
             yield self._runs
             return
         self._spill()
@@ -73,15 +76,14 @@ class Sorter:
         self._files = []
 
     def _spill(self) -> None:
-        self._runs.sort(key=_prefix_of)
+        self._runs.sort(key=_subject_of)
         if not self._files:
             self._open_buckets()
         start = 0
         for cut, file in zip([*self._cuts, None], self._files, strict=True):
-            stop = len(self._runs) if cut is None else bisect_left(self._runs, cut, start, key=_prefix_of)
+            stop = len(self._runs) if cut is None else bisect_left(self._runs, cut, start, key=_subject_of)
             if stop > start:
-                chunk = _encode(self._runs[start:stop])
-                file.write(len(chunk).to_bytes(_LENGTH_BYTES, "big") + chunk)
+                _write_chunk(file, _encode(self._runs[start:stop]))
             start = stop
         self._runs, self._keys = [], 0
 
@@ -92,10 +94,54 @@ class Sorter:
         self._files = [(self._directory / str(index)).open("w+b") for index in range(len(self._cuts) + 1)]
 
 
+class Backlog:
+    """`add` pairs in order, then iterate `batches` once; past a batch's size they wait in a file."""
+
+    def __init__(self, path: Path, batch_keys: int = BATCH_KEYS) -> None:
+        """The file at `path` is created when needed, and deleted by `close`."""
+        self._path = path
+        self._batch_keys = batch_keys
+        self._pairs: list[Pair] = []
+        self._file: BinaryIO | None = None
+
+    def add(self, pairs: list[Pair]) -> None:
+        """Take pairs in."""
+        self._pairs += pairs
+        if len(self._pairs) >= self._batch_keys:
+            if self._file is None:
+                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._file = self._path.open("w+b")
+            _write_chunk(self._file, _encode(self._pairs))
+            self._pairs = []
+
+    def batches(self) -> Iterator[list[Pair]]:
+        """All pairs as they came."""
+        if self._file is not None:
+            for chunk in _chunks(self._file):
+                yield _decode_pairs(chunk)
+        yield self._pairs
+
+    def close(self) -> None:
+        """Delete what was written."""
+        if self._file is not None:
+            self._file.close()
+            self._path.unlink()
+            self._file = None
+
+
 def _sorted_bucket(file: BinaryIO) -> list[Run]:
-    file.seek(0)
     runs: list[Run] = []
-    while prefix := file.read(_LENGTH_BYTES):
-        runs += _decode(file.read(int.from_bytes(prefix, "big")))
-    runs.sort(key=_prefix_of)
+    for chunk in _chunks(file):
+        runs += _decode_runs(chunk)
+    runs.sort(key=_subject_of)
     return runs
+
+
+def _write_chunk(file: BinaryIO, chunk: bytes) -> None:
+    file.write(len(chunk).to_bytes(_LENGTH_BYTES, "big") + chunk)
+
+
+def _chunks(file: BinaryIO) -> Iterator[bytes]:
+    file.seek(0)
+    while length := file.read(_LENGTH_BYTES):
+        yield file.read(int.from_bytes(length, "big"))

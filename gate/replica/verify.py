@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -18,15 +18,17 @@ from typing import NamedTuple, cast
 import lmdb
 
 from gate.clock import monotonic_ms, wall_ms
-from gate.core.codec import unpack_user
 from gate.core.ids import shown
-from gate.core.model import FOREVER_MS, ListKind
+from gate.core.model import FOREVER_MS, ListKind, UserFacts
 from gate.core.revision import NOWHERE, Position
 from gate.errors import ChangelogBroken
 from gate.replica import envs
 from gate.replica.following import slices
 from gate.replica.layout import (
+    LIST_TAG,
     META_PARTITIONS,
+    NO_LISTS,
+    NO_RECORD,
     app_record_key,
     current_facts,
     facts_name,
@@ -34,6 +36,7 @@ from gate.replica.layout import (
     position_key,
     unpack_position,
     unpack_until,
+    unpack_user_record,
     user_prefix,
 )
 from gate.replica.loader import load_snapshot
@@ -49,6 +52,16 @@ READ_BLOCK_MS = 50
 
 Fact = tuple[bytes, bytes]
 _PAST_THE_END: Fact = (b"\xff" * 200, b"")
+
+
+class Compared(NamedTuple):
+    """One fact as each side has it, None where there is none: `owner` with no list is a User's own, "" the App's record."""
+
+    owner: bytes
+    kind: ListKind | None
+    member: bytes
+    in_replica: bytes | UserFacts | None
+    in_redis: bytes | UserFacts | None
 
 
 class Difference(NamedTuple):
@@ -142,14 +155,14 @@ async def _compare(replica: lmdb.Transaction, redis: lmdb.Transaction) -> Report
     facts = differences = 0
     first: list[Difference] = []
     for app in sorted(_apps(replica) | _apps(redis)):
-        for what, ours, theirs in _pairs(replica, redis, app):
+        for fact in _facts(replica, redis, app):
             facts += 1
             if facts % COMPARED_AT_ONCE == 0:
                 await asyncio.sleep(0)
-            if ours != theirs:
+            if fact.in_replica != fact.in_redis:
                 differences += 1
                 if len(first) < MAX_SHOWN:
-                    first.append(_difference(app, what, ours, theirs))
+                    first.append(_difference(app, fact))
     return Report(facts, differences, tuple(first))
 
 
@@ -157,27 +170,26 @@ def _apps(txn: lmdb.Transaction) -> set[str]:
     return {key.decode() for key, _ in _range(txn, b"A")}
 
 
-def _pairs(
-    replica: lmdb.Transaction, redis: lmdb.Transaction, app: str
-) -> Iterator[tuple[bytes, bytes | None, bytes | None]]:
-    """Each fact of an App by its key without the App's number, which differs from file to file."""
+def _facts(replica: lmdb.Transaction, redis: lmdb.Transaction, app: str) -> Iterator[Compared]:
+    """Each fact of an App. The numbers of Apps and lists differ from file to file, so they lead to facts but are none."""
     ours, theirs = (_get(txn, app_record_key(app)) or b"" for txn in (replica, redis))
-    yield b"A", ours[4:] or None, theirs[4:] or None
-    our_number, their_number = (int.from_bytes(record[:4], "big") for record in (ours, theirs))
-    for tag, prefix in _PREFIXES.items():
-        merged = _merged(
-            _range(replica, prefix(our_number)) if ours else iter(()),
-            _range(redis, prefix(their_number)) if theirs else iter(()),
-        )
-        for key, in_replica, in_redis in merged:
-            yield tag + key, in_replica, in_redis
+    yield Compared(b"", None, b"", ours[4:] or None, theirs[4:] or None)
+    for user, in_replica, in_redis in _merged(_users(replica, ours), _users(redis, theirs)):
+        here, there = (NO_RECORD if packed is None else unpack_user_record(packed) for packed in (in_replica, in_redis))
+        yield Compared(user, None, b"", in_replica and here.facts, in_redis and there.facts)
+        for kind in LIST_TAG:
+            for member, our_end, their_end in _merged(
+                _list(replica, here.lists, kind), _list(redis, there.lists, kind)
+            ):
+                yield Compared(user, kind, member, our_end, their_end)
 
 
-_PREFIXES: dict[bytes, Callable[[int], bytes]] = {
-    b"U": user_prefix,
-    b"B": lambda number: list_prefix(ListKind.BLACKLIST, number),
-    b"W": lambda number: list_prefix(ListKind.WHITELIST, number),
-}
+def _users(txn: lmdb.Transaction, app_record: bytes) -> Iterator[Fact]:
+    return _range(txn, user_prefix(int.from_bytes(app_record[:4], "big"))) if app_record else iter(())
+
+
+def _list(txn: lmdb.Transaction, lists: int, kind: ListKind) -> Iterator[Fact]:
+    return iter(()) if lists == NO_LISTS else _range(txn, list_prefix(lists, kind))
 
 
 def _range(txn: lmdb.Transaction, prefix: bytes) -> Iterator[Fact]:
@@ -204,28 +216,23 @@ def _merged(ours: Iterator[Fact], theirs: Iterator[Fact]) -> Iterator[tuple[byte
             their_key, their_value = next(theirs, _PAST_THE_END)
 
 
-def _difference(app: str, what: bytes, ours: bytes | None, theirs: bytes | None) -> Difference:
-    tag, key = what[:1], what[1:]
-    if tag == b"A":
-        return Difference(app, "the App's record", _text(ours), _text(theirs))
-    if tag == b"U":
-        return Difference(app, f"User {shown(key)}", _user_text(ours), _user_text(theirs))
-    owner, member = key[1 : 1 + key[0]], key[1 + key[0] :]
-    name = "blacklist" if tag == b"B" else "whitelist"
-    return Difference(app, f"{name} of {shown(owner)}: {shown(member)}", _until_text(ours), _until_text(theirs))
+def _difference(app: str, fact: Compared) -> Difference:
+    ours, theirs = (_text(fact, value) for value in (fact.in_replica, fact.in_redis))
+    if not fact.owner:
+        return Difference(app, "the App's record", ours, theirs)
+    if fact.kind is None:
+        return Difference(app, f"User {shown(fact.owner)}", ours, theirs)
+    name = "blacklist" if fact.kind is ListKind.BLACKLIST else "whitelist"
+    return Difference(app, f"{name} of {shown(fact.owner)}: {shown(fact.member)}", ours, theirs)
 
 
-def _text(value: bytes | None) -> str:
-    return "" if value is None else shown(value)
-
-
-def _user_text(value: bytes | None) -> str:
-    return "" if value is None else str(unpack_user(value))
-
-
-def _until_text(value: bytes | None) -> str:
+def _text(fact: Compared, value: bytes | UserFacts | None) -> str:
     if value is None:
         return ""
+    if isinstance(value, UserFacts):
+        return str(value)
+    if fact.kind is None:
+        return shown(value)
     until_ms = unpack_until(value)
     return "without end" if until_ms >= FOREVER_MS else f"until {until_ms}"
 

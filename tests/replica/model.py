@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,10 +10,17 @@ from typing import Any
 import lmdb
 
 from gate.core.changes import Change
-from gate.core.codec import pack_app, unpack_app, unpack_user
+from gate.core.codec import pack_app, unpack_app
 from gate.core.model import NO_FACTS, AppFacts, ListKind, UserFacts
 from gate.core.snapshot import AppPart, ListPart, Part, UserPart
-from gate.replica.layout import list_prefix, unpack_until, user_prefix
+from gate.replica.layout import (
+    META_NEXT_LIST,
+    META_PURGE_PREFIX,
+    list_prefix,
+    unpack_until,
+    unpack_user_record,
+    user_prefix,
+)
 from gate.replica.writer import FactsFile
 
 Entry = tuple[str, ListKind, bytes, bytes]
@@ -137,6 +145,8 @@ def kind_of(change: Change) -> ListKind:
 def facts_in(file: FactsFile) -> Facts:
     """Everything a reader of this file can see."""
     with file.read() as txn:
+        if not _range(txn, META_PURGE_PREFIX):  # while an App is purged, its records count what may be gone
+            check_numbers(txn)
         return facts_seen(txn)
 
 
@@ -145,12 +155,34 @@ def facts_seen(txn: lmdb.Transaction) -> Facts:
     for key, value in _range(txn, b"A"):
         app, number = key.decode(), int.from_bytes(value[:4], "big")
         facts.apps[app] = unpack_app(value[4:])
-        facts.users |= {(app, user): unpack_user(packed) for user, packed in _range(txn, user_prefix(number))}
-        for kind in ListKind:
-            for rest, until in _range(txn, list_prefix(kind, number)):
-                owner, member = rest[1 : 1 + rest[0]], rest[1 + rest[0] :]
-                facts.entries[app, kind, owner, member] = unpack_until(until)
+        for user, packed in _range(txn, user_prefix(number)):
+            facts.users[app, user], lists = unpack_user_record(packed)
+            for kind in ListKind:
+                for member, until in _range(txn, list_prefix(lists, kind)):
+                    facts.entries[app, kind, user, member] = unpack_until(until)
     return facts
+
+
+def list_numbers(txn: lmdb.Transaction) -> dict[bytes, int]:
+    """The list number in each User's record, by the record's key, removed Apps' too; only of Users that have one."""
+    records = {key: unpack_user_record(packed).lists for key, packed in _range(txn, b"U")}
+    return {key: number for key, number in records.items() if number}
+
+
+def check_numbers(txn: lmdb.Transaction) -> None:
+    """A number is one User's, leads to as many entries as its record says, and no entry lies under another."""
+    numbers = list_numbers(txn)
+    assert len(set(numbers.values())) == len(numbers)
+    assert max(numbers.values(), default=0) < int.from_bytes(txn.get(META_NEXT_LIST, b"\x01"), "big")
+    entries = Counter(rest[:5] for rest, _ in _range(txn, b"L"))
+    expected: Counter[bytes] = Counter()
+    for key, packed in _range(txn, b"U"):
+        facts, number = unpack_user_record(packed)
+        assert bool(number) == bool(facts.blacklist_size or facts.whitelist_size), key
+        if number:
+            expected[list_prefix(number, ListKind.BLACKLIST)[1:]] = facts.blacklist_size
+            expected[list_prefix(number, ListKind.WHITELIST)[1:]] = facts.whitelist_size
+    assert entries == +expected
 
 
 def _range(txn: lmdb.Transaction, prefix: bytes) -> list[tuple[bytes, bytes]]:

@@ -116,7 +116,7 @@ class TestOneSnapshot:
         while file.purge(100):
             pass
         with file.read() as txn:
-            assert not [key for key, _ in txn.cursor() if bytes(key[:1]) in b"UBW"]
+            assert not [key for key, _ in txn.cursor() if bytes(key[:1]) in b"UL"]
 
     def test_changes_go_on_from_there(self, file: FactsFile) -> None:
         build(file, [APP, ListPart("app", BLACK, b"o", [b"a", b"b"], FOREVER_MS)])

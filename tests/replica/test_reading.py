@@ -20,7 +20,7 @@ from gate.replica import envs
 from gate.replica.app_reading import AppReading
 from gate.replica.board import Board
 from gate.replica.files import delete_facts, forget_current, make_current
-from gate.replica.layout import BOARD_FILE, user_prefix
+from gate.replica.layout import BOARD_FILE, NO_LISTS, UserRecord, user_prefix
 from gate.replica.reading import JOURNAL_REACH, MAX_PARTITIONS, Reading
 from tests.replica.ledger import Ledger, app_facts, app_set, said
 
@@ -241,12 +241,12 @@ def test_a_successor_that_cannot_be_opened_is_tried_again(directory: Path) -> No
     _close(reading, old, new)
 
 
-@pytest.mark.parametrize("packed", [b"\xff", b"\x08\x00", b"\x00too long"])
+@pytest.mark.parametrize("packed", [b"", b"\xff", b"\x08\x00", b"\x00too long", b"\x40\0\0\0\1"])
 def test_facts_of_another_form_are_refused(directory: Path, packed: bytes) -> None:
     ledger = Ledger(directory, 1, app_facts())
     with ledger.file.write() as txn:
         txn.put(user_prefix(0) + b"a", packed)
-        txn.set_user(user_prefix(0) + b"b", UserFacts(registered=True))
+        txn.set_user(user_prefix(0) + b"b", UserRecord(UserFacts(registered=True), NO_LISTS))
     reading = Reading(directory)
     with pytest.raises(ReplicaForeign):
         _word(reading, b"a", b"b")

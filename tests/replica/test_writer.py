@@ -159,7 +159,7 @@ class TestRemovedApps:
             steps += 1
         assert steps >= 5
         with file.read() as txn:
-            assert not [key for key, _ in txn.cursor() if bytes(key[:1]) in b"UBW"]
+            assert not [key for key, _ in txn.cursor() if bytes(key[:1]) in b"UL"]
 
     def test_what_comes_for_it_later_is_dropped_and_the_position_moves(self, file: FactsFile, changes: Changes) -> None:
         file.apply({0: [changes.app_set(), changes("app-removed")]}, 1)
