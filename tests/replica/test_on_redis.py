@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import statistics
 import sys
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -25,7 +23,7 @@ from gate.store.keys import log as log_key
 from gate.store.store import Store
 from tests.harness.cable import Cable
 from tests.harness.servers import RedisServer
-from tests.harness.waiting import wait_until
+from tests.harness.waiting import wait_until, wait_until_async
 from tests.replica.node import APP, Node, running
 
 ODD = (b"\x00", b"\r\n", b"a b", b"a:b", b"%s{0}", "😀".encode(), b"\xff\xfe", b"x" * 64)
@@ -63,29 +61,18 @@ class TestFollowing:
             assert await acks.wait(written) == "all"
             assert redis_node.word(b"a", b"b") == ("blacklisted" if i % 2 == 0 else "allowed")
 
-    async def test_a_write_reaches_another_node_within_10_ms(
+    async def test_a_write_reaches_another_node(
         self, tmp_path: Path, redis_node: Node, followed: Store, store: Store
     ) -> None:
-        """The 99th of 100: from the answer to the write, to its effect on a node that did not make it.
-
-        The best of a few rounds counts: a busy machine makes it slower, and nothing makes it faster than it is.
-        """
+        """On a node that did not make it; how soon is a figure of `make bench`."""
         async with running(tmp_path / "second", followed.changelog, followed.announcer("node-2")) as second:
             await redis_node.stop()
             await second.until_ready()
-
-            async def took_ms(user: bytes) -> float:
-                written = await store.bans.impose(APP, [user], FOREVER_MS, 1)
-                answered = time.perf_counter()
-                while not second.reader.reaches(written.revisions):
-                    await asyncio.sleep(0)
-                assert second.word(user, b"b") == "sender-banned"
-                return (time.perf_counter() - answered) * 1_000
-
-            p99s: list[float] = []
-            while len(p99s) < 5 and min(p99s, default=1e9) > 10:
-                p99s.append(statistics.quantiles([await took_ms(b"u%d" % i) for i in range(200)], n=100)[98])
-        assert min(p99s) <= 10, p99s
+            written = await store.bans.impose(APP, [b"u"], FOREVER_MS, 1)
+            await wait_until_async(
+                lambda: second.reader.reaches(written.revisions), 5, "the write to reach the other node"
+            )
+            assert second.word(b"u", b"b") == "sender-banned"
 
     async def test_ids_of_every_kind(self, redis_node: Node, store: Store, followed: Store) -> None:
         for owner in ODD:
