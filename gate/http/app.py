@@ -138,7 +138,7 @@ def make_routes() -> dict[str, Route]:
     for path, probe in PROBES.items():
         routes[path] = Route("probe", {"GET": _open(probe)})
     for path, document in DOCUMENTS.items():
-        routes[path] = Route("docs", {"GET": _open(document)})
+        routes[path] = Route("docs", {"GET": document})
     return routes
 
 

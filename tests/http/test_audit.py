@@ -124,6 +124,12 @@ async def test_another_app_sees_nothing_of_it(world: World) -> None:
     assert await entries(world, "user=a") == []
 
 
+@pytest.mark.parametrize("query", ["to=0", "to=0&user=a", "from=2&to=1", "cursor=1-0-0", "cursor=1-0-3&user=a"])
+async def test_before_all_time_there_is_nothing(world: World, query: str) -> None:
+    await world.v1("POST", "bans", {"users": ["a"], "seconds": 60})
+    assert await entries(world, query) == []
+
+
 async def test_trimming_to_the_moment(world: World) -> None:
     await world.v1("POST", "bans", {"users": ["a", "b"], "seconds": 60})
     newest = max(one["at"] for one in await entries(world))
@@ -142,6 +148,7 @@ async def test_trimming_to_the_moment(world: World) -> None:
         ("to=x", "to"),
         ("cursor=1", "cursor"),
         ("cursor=1-2-3-4", "cursor"),
+        ("cursor=0-0-0", "cursor"),
         ("user=" + "x" * 65, "user"),
         ("user=a&user=b", "user"),
     ],

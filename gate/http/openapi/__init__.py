@@ -1,18 +1,18 @@
 """What HTTP says of itself: `/openapi.json`, and the same as a page at `/docs`, which asks no other host for anything.
 
-Both are made from the tables that the application is made of, once, when they are first asked for. No credentials.
+Both are made from the tables that the application is made of, once, when they are first asked for: some hundred milliseconds,
+so in a thread. No credentials.
 """
 
 from __future__ import annotations
 
+import asyncio
 from functools import cache
 
 import orjson
 from aiohttp import web
 
-from gate.http.health import Probe
 from gate.http.openapi.document import openapi_document
-from gate.http.openapi.page import page_html, policy
 from gate.http.ports import Deps
 from gate.http.replies import JSON_TYPE
 
@@ -20,14 +20,16 @@ PAGE_TYPE = "text/html; charset=utf-8"
 _ANYONE = {"Access-Control-Allow-Origin": "*"}
 
 
-def openapi_json(deps: Deps) -> web.Response:
+async def openapi_json(request: web.Request, deps: Deps) -> web.Response:
     """The document. Any page may read it: it holds no secret, and other tools' pages want it."""
-    return web.Response(body=_document_bytes(), headers={"Content-Type": JSON_TYPE, **_ANYONE})
+    body = await asyncio.to_thread(_document_bytes)
+    return web.Response(body=body, headers={"Content-Type": JSON_TYPE, **_ANYONE})
 
 
-def docs(deps: Deps) -> web.Response:
+async def docs(request: web.Request, deps: Deps) -> web.Response:
     """The document as a page."""
-    return web.Response(body=page_html(), headers={"Content-Type": PAGE_TYPE, **policy()})
+    body, policy = await asyncio.to_thread(_page)
+    return web.Response(body=body, headers={"Content-Type": PAGE_TYPE, **policy})
 
 
 @cache
@@ -35,6 +37,14 @@ def _document_bytes() -> bytes:
     return orjson.dumps(openapi_document())
 
 
-DOCUMENTS: dict[str, Probe] = {"/openapi.json": openapi_json, "/docs": docs}
+def _page() -> tuple[bytes, dict[str, str]]:
+    # Most nodes are never asked for it, and templates take a megabyte and a tenth of their start.
+    from gate.http.openapi.page import page_html, policy
+
+    return page_html(), policy()
+
+
+DOCUMENTS = {"/openapi.json": openapi_json, "/docs": docs}
+"""By path: what answers it."""
 
 __all__ = ["DOCUMENTS", "openapi_document"]

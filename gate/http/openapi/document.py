@@ -22,6 +22,7 @@ from gate.http.openapi.components import schemas_of
 from gate.http.openapi.described import Described, Field
 from gate.http.openapi.faults import Family, Fault, fault_schema, faults_of
 from gate.http.openapi.user_api import DESCRIBED as USER
+from gate.http.openapi.user_shapes import RongCloudProblem
 from gate.http.openapi.v1_api import APPS, CLIENT, PATH_FIELDS, V1
 from gate.http.replies import REQUEST_ID
 from gate.http.rongcloud.absent import ABSENT
@@ -75,7 +76,7 @@ def openapi_document() -> Schema:
     endpoints = list(_endpoints())
     bodies = dict.fromkeys(one.said.body for one in endpoints if one.said.body is not None)
     answers = dict.fromkeys(one.said.answer for one in endpoints if not isinstance(one.said.answer, str))
-    problems = (shapes.RongCloudProblem, shapes.Problem, shapes.TokenProblem, shapes.NotReady)
+    problems = (RongCloudProblem, shapes.Problem, shapes.TokenProblem, shapes.NotReady)
     own, components = schemas_of(bodies, [*answers, *problems])
     paths: Schema = {}
     for one in endpoints:

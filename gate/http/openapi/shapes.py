@@ -1,4 +1,4 @@
-"""What good answers hold, as types: the one place where they are told apart from the code that makes them.
+"""What good answers hold, as types, except those of `/user/*`: the one place where they are told apart from what makes them.
 
 Endpoints return plain dictionaries, which cost nothing to make; these say the same to whoever reads the document. The tests
 hold every answer of a tour against them, and no member may be there that is not told here. A member that may be missing is
@@ -17,108 +17,6 @@ from gate.core.model import AppFacts, Environment
 from gate.core.verdict import Word
 from gate.http.ports import Applied
 from gate.http.v1.ids import IdJson
-
-
-class Success(Struct, kw_only=True):
-    """Done. For a write, the headers say where it stands and how far it got."""
-
-    code: Literal[200]
-
-
-class TokenMinted(Success, kw_only=True):
-    """A new Token; earlier ones stay valid."""
-
-    userId: str
-    token: str
-
-
-class UserProfile(Success, kw_only=True):
-    """A registered User. `createTime` is in the App's time zone."""
-
-    userName: str
-    userPortrait: str
-    createTime: str
-
-
-class OnlineState(Success, kw_only=True):
-    """As a string, as RongCloud has it."""
-
-    status: Literal["0", "1"]
-
-
-class RolledUser(Struct, kw_only=True):
-    """One registered User. `regTime` is in the App's time zone."""
-
-    userId: str
-    userName: str
-    userPortrait: str
-    regTime: str
-
-
-class UserRoll(Success, kw_only=True):
-    """One page; `total` counts all registered Users."""
-
-    total: int
-    users: list[RolledUser]
-
-
-class BannedUser(Struct, kw_only=True):
-    """One Ban. `blockEndTime` is in the App's time zone."""
-
-    userId: str
-    blockEndTime: str
-
-
-class BannedUsers(Success, kw_only=True):
-    """The latest end first."""
-
-    users: list[BannedUser]
-
-
-class UserIds(Success, kw_only=True):
-    """Ids, in the order that the endpoint says."""
-
-    users: list[str]
-
-
-class CountedUserIds(UserIds, kw_only=True):
-    """Ids of one page; `total` counts all."""
-
-    total: int
-
-
-class ListPage(UserIds, kw_only=True):
-    """Newest first; `next` is there where more follows, and goes into `pageToken`."""
-
-    next: str | UnsetType = UNSET
-
-
-class WhitelistSetting(Struct, kw_only=True):
-    """One User's own switch, as a string, as RongCloud has it."""
-
-    userId: str
-    whiteSetting: Literal["0", "1"]
-
-
-class WhitelistSettings(Success, kw_only=True):
-    """In the order asked."""
-
-    users: list[WhitelistSetting]
-
-
-class OperationStarted(Success, kw_only=True):
-    """Effective already; the result of each User is told by webhook under this id."""
-
-    operateId: str
-
-
-class RongCloudProblem(Struct, kw_only=True):
-    """How `/user/*` says what is wrong."""
-
-    code: int
-    errorMessage: str
-    url: str
-    outcome: Literal["unknown"] | UnsetType = UNSET
 
 
 class Problem(Struct, kw_only=True):

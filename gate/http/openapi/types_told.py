@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -86,5 +87,5 @@ def _bounds(schema: Schema) -> Markup:
         elif least in schema:
             said.append(f"{schema[least]:,} or more{unit}")
     if schema.get("default") not in (None, ""):
-        said.append(f"default {schema['default']}")
+        said.append(f"default {json.dumps(schema['default'])}")
     return escape("".join(f", {one}" for one in said))

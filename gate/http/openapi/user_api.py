@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gate.http.openapi import shapes
+from gate.http.openapi import user_shapes as shapes
 from gate.http.openapi.bounds import PORTRAIT, PROFILE_NAME, REGISTRABLE_ID
 from gate.http.openapi.described import CURSOR_TEXT, Described, Field, ids, joined_ids, one_id, text_field, whole
 from gate.http.rongcloud import bans, deactivation, lists, mutes, tokens, users
