@@ -113,8 +113,8 @@ def token(
         say(minted)
 
 
-@user.command()
-def info(
+@user.command("info")
+def profile(
     user_: _User,
     data: DataOption = DEFAULT_DATA,
     app: AppOption = None,

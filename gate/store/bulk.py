@@ -162,7 +162,9 @@ class BulkWriter:
         while self._under_way:
             await self._under_way.popleft()
         revisions = tuple(self._newest[partition] for partition in sorted(self._newest))
-        return BulkResult(self._facts, Written(revisions, await self._writer.live_nodes(), self._server_id), list(self._full))
+        return BulkResult(
+            self._facts, Written(revisions, await self._writer.live_nodes(), self._server_id), list(self._full)
+        )
 
     async def _restrain(self, noun: str, restraint: Restraint) -> None:
         self._facts += 1

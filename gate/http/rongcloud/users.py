@@ -46,7 +46,7 @@ async def refresh(call: Call, form: Form) -> Success:
     return Success()
 
 
-async def info(call: Call, form: Form) -> Success:
+async def profile(call: Call, form: Form) -> Success:
     """A User's name, portrait, and since when it is registered."""
     user = form.user("userId")
     (profile,) = await call.deps.store.users.profiles(call.app_key, [user])
@@ -103,7 +103,7 @@ def _profile(form: Form) -> tuple[str | None, str | None]:
 ENDPOINTS: dict[str, Endpoint] = {
     "/user/getToken.json": get_token,
     "/user/refresh.json": refresh,
-    "/user/info.json": info,
+    "/user/info.json": profile,
     "/user/checkOnline.json": check_online,
     "/user/query.json": query,
     "/user/delusers.json": delete,
