@@ -31,6 +31,14 @@ def make_current(path: Path) -> None:
         raise ReplicaFull(f"{path.with_name(CURRENT_FILE)} can't be written: {fault.strerror}") from fault
 
 
+def is_current(path: Path) -> bool:
+    """Whether readers that open the directory now are led to `path`."""
+    try:
+        return path.with_name(CURRENT_FILE).read_bytes().strip() == path.name.encode()
+    except FileNotFoundError:
+        return False
+
+
 def require_room(directory: Path) -> None:
     """`ReplicaFull` unless there is some room: LMDB maps its lock file, and a disk without room would end the process."""
     room = os.statvfs(directory)

@@ -43,6 +43,8 @@ LAST_RELOAD_RETRY_MS = 15_000
 """Where the disk is full, each attempt to load reads all of Redis for nothing."""
 OLD_FACTS_KEPT_S = 10.0
 """After a swap, until the replaced file is deleted: a reader may just have read its name and be about to open it."""
+CHECK_PLACE_EVERY_MS = 500
+"""How often to look whether the facts file is still where readers look for it: two small looks at the file system."""
 CHECK_READERS_EVERY_MS = 5_000
 PURGED_AT_ONCE = 5_000
 
@@ -81,6 +83,7 @@ class Replicator:
         self._retry_ms = FIRST_RETRY_MS
         self._sought: tuple[int, list[Position]] | None = None
         self._looked_at_ms = 0
+        self._place_checked_at_ms = 0
         self._readers_checked_at_ms = 0
         self._reloads = 0
         self._applied_changes = 0
@@ -306,6 +309,11 @@ class Replicator:
         if idle:
             file.purge(PURGED_AT_ONCE)
         self._heed_request()
+        if now_ms - self._place_checked_at_ms < CHECK_PLACE_EVERY_MS or self._reload_because is not None:
+            return
+        self._place_checked_at_ms = now_ms
+        if not (file.is_in_place and files.is_current(file.path)):
+            self._must_reload("misplaced", f"{file.path.name}, or the name that leads to it, was taken away")
 
     def _heed_request(self) -> None:
         if files.rebuild_is_asked(self._directory):

@@ -75,6 +75,7 @@ class FactsFile:
         self._positions = positions
         self._numbers: dict[str, int | None] = {}
         self._retired_since_open = True
+        self._inode = path.stat().st_ino
 
     @classmethod
     def create(cls, path: Path, partitions: int, map_bytes: int = MAP_BYTES) -> FactsFile:
@@ -101,6 +102,14 @@ class FactsFile:
                     txn.delete(META_CLEAN)
                 env.sync(True)
         return opened
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the path still leads to this very file: somebody may have moved or deleted it."""
+        try:
+            return self.path.stat().st_ino == self._inode
+        except FileNotFoundError:
+            return False
 
     @property
     def partitions(self) -> int:

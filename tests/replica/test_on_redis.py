@@ -16,6 +16,7 @@ from gate.core.partition import partition_of
 from gate.errors import StoreUnavailable
 from gate.replica.board import FRESH_GRACE_MS, State
 from gate.replica.layout import current_facts
+from gate.replica.reader import NodeReplica
 from gate.replica.verify import verify
 from gate.replica.writer import FactsFile
 from gate.store.acks import Acknowledger
@@ -102,6 +103,35 @@ class TestFollowing:
         await redis_node.until(lambda: redis_node.board.lag == 0, "all of it")
         report = await verify(redis_node.directory, followed.changelog)
         assert report.equal, report
+
+
+class TestFilesTakenAway:
+    @pytest.mark.parametrize("what", ["facts", "current", "current is garbage", "another file in its place"])
+    async def test_a_file_that_disappears_under_a_running_node_is_made_anew(
+        self, redis_node: Node, store: Store, what: str
+    ) -> None:
+        await ban(store, b"u")
+        await wait_until_async(lambda: redis_node.word(b"u", b"b") == "sender-banned", 5, "the Ban")
+        current, facts = redis_node.directory / "current", current_facts(redis_node.directory)
+        if what == "facts":
+            facts.unlink()
+        elif what == "current":
+            current.unlink()
+        elif what == "current is garbage":
+            current.write_bytes(b"\xff")
+        else:
+            facts.rename(facts.with_suffix(".moved"))
+            facts.write_bytes(b"no facts")
+        assert redis_node.word(b"u", b"b") == "sender-banned"  # as before, while the new one is loaded
+
+        await wait_until_async(lambda: redis_node.board.reloads == 1, 10, "a fresh snapshot")
+        assert current_facts(redis_node.directory).exists()
+        redis_node.reader.close()
+        fresh = NodeReplica.open(redis_node.directory)
+        app = fresh.app(APP)
+        assert app is not None
+        assert app.verdict(b"u", b"b").word == "sender-banned"
+        fresh.close()
 
 
 class TestRedisAway:
