@@ -35,7 +35,7 @@ FORMATS = {
     "app-name": st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=64),
     "webhook-url": st.sampled_from(["", "https://app.example/gate", "http://10.0.0.1:8000/?a=b"]),
     "page-token": st.integers(0, 1 << 53).map(page_token),
-    "revision": st.from_regex(r"[0-9]:[0-9a-f]{16}:[0-9]{1,9}", fullmatch=True),
+    "revision": st.sampled_from(["0:0123456789abcdef:1", "1:0123456789abcdef:0,2:fedcba9876543210:999999999"]),
 }
 for _name, _strategy in FORMATS.items():
     schemathesis.openapi.format(_name, _strategy)

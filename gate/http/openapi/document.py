@@ -154,7 +154,9 @@ def _operation_id(method: str, path: str) -> str:
 
 
 def _parameter(field: Field, place: str) -> Schema:
-    described = {"description": field.text} if field.text else {}
+    described: Schema = {"description": field.text} if field.text else {}
+    if place == "query" and not field.is_required:
+        described["allowEmptyValue"] = True  # it counts as absent
     return {"name": field.name, "in": place, "required": field.is_required, **described, "schema": field.schema}
 
 
