@@ -76,7 +76,8 @@ def release(path: Path, env: lmdb.Environment | None = None) -> None:
         all_shared.remove(shared)
         if not all_shared:
             del _open[name]
-    shared.env.close()
+        # Inside the lock: py-lmdb refuses a file whose inode it has not yet forgotten, and a new file may be given that inode.
+        shared.env.close()
 
 
 def open_count() -> int:

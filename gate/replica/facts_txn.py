@@ -45,7 +45,7 @@ from gate.replica.layout import (
     user_prefix,
 )
 
-MAX_JOURNAL_USERS = 4_096
+MAX_JOURNAL_USERS = 512
 """Past this a reader forgets everything instead: an import touches more Users than anybody has cached."""
 
 _SIZE_FIELD = {ListKind.BLACKLIST: "blacklist_size", ListKind.WHITELIST: "whitelist_size"}

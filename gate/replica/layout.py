@@ -60,7 +60,7 @@ META_NEXT_LIST = b"Mnext-list"
 META_APP_PREFIX = b"Mapp:"
 META_PURGE_PREFIX = b"Mpurge:"
 
-JOURNAL_COMMITS = 1_024
+JOURNAL_COMMITS = 256
 """How many `J` keys the writer keeps: a reader further behind than this empties its cache."""
 JOURNAL_EVERYTHING = b"*"
 
