@@ -14,16 +14,20 @@ from tests.store.following import Follower
 APP = "default"
 
 
+PATIENCE_MS = 10_000
+"""Where nothing is to be late: a busy machine must not look like a server that is away. `test_faults` has its own deadlines."""
+
+
 @pytest.fixture
 async def store(each_redis: RedisServer) -> AsyncIterator[Store]:
-    opened = await Store.connect(each_redis.url)
+    opened = await Store.connect(each_redis.url, deadline_ms=PATIENCE_MS, connect_ms=PATIENCE_MS)
     yield opened
     await opened.aclose()
 
 
 @pytest.fixture
 async def valkey_store(redis_server: RedisServer) -> AsyncIterator[Store]:
-    opened = await Store.connect(redis_server.url)
+    opened = await Store.connect(redis_server.url, deadline_ms=PATIENCE_MS, connect_ms=PATIENCE_MS)
     await opened.apps.create(AppFacts(key=APP, secrets=("s",)), 1)
     yield opened
     await opened.aclose()

@@ -46,7 +46,7 @@ async def test_a_swept_app_leaves_no_keys_behind(store: Store, follower: Followe
     await store.lists.remove(APP, WHITE, b"o:black-ends:x", [b"ever"], NOW)
     await Sweep(store).run(FOREVER_MS - 1)
     (keys,) = await store.client.read(("KEYS", "gate:*:default*"))
-    assert keys == []
+    assert [key for key in keys if b":audit:" not in key] == []  # the audit has days of its own
 
 
 async def test_a_round_is_bounded_and_the_next_goes_on(store: Store, follower: Follower) -> None:
