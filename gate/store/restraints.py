@@ -6,6 +6,7 @@ Redis until a sweep, and counts as absent everywhere from the very millisecond.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -37,7 +38,7 @@ class RestraintWords(NamedTuple):
     by: bytes
 
 
-class Restraints:
+class Restraints(ABC):
     """Imposes, lifts and lists one kind of restraint. Every method raises `StoreUnavailable`."""
 
     words: RestraintWords
@@ -45,9 +46,9 @@ class Restraints:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
 
+    @abstractmethod
     def key(self, partition: int, app_key: str) -> bytes:
         """The set of those restrained, by end."""
-        raise NotImplementedError
 
     async def impose(
         self,
