@@ -19,6 +19,8 @@ and so that anything else that escapes is known to be a bug.
     │   ├── UserLimitReached    the App has as many Users as it may
     │   ├── NotInProduction     only development Apps may do this
     │   └── ListFull            a list would pass the App's ceiling; nothing was added
+    ├── FeedReset               a feed of presence changes can't be read on from a cursor; read the state anew
+    ├── SessionRefused          a Gateway may not open or close this Session; `fault` says why in one word
     ├── TokenRefused            a Token is not accepted; `fault` says why in one word
     ├── Unavailable             something that this needs is away; safe to repeat
     │   └── StoreUnavailable    Redis is away; `outcome` says whether the write may still land
@@ -137,6 +139,21 @@ class ListFull(Refused):
     def __init__(self, ceiling: int, size: int, adding: int) -> None:
         super().__init__(f"the list holds {size} entries and {adding} more would pass its ceiling of {ceiling}")
         self.ceiling = ceiling
+
+
+class FeedReset(GateError):
+    """The feed can't be read on from this cursor without a gap: look at the state, and go on from the feed's head."""
+
+
+SessionFault = Literal["no-lease", "fenced", "full", "foreign", "draining"]
+
+
+class SessionRefused(GateError):
+    """A Session may not be opened or closed by this caller; the User's Token was not the reason."""
+
+    def __init__(self, fault: SessionFault, problem: str) -> None:
+        super().__init__(problem)
+        self.fault: SessionFault = fault
 
 
 class TokenRefused(GateError):

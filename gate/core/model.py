@@ -17,6 +17,7 @@ FOREVER_MS = (1 << 53) - 1
 Environment = Literal["development", "production"]
 ListPolicy = Literal["whitelist-replaces-blacklist", "both"]
 WhitelistSwitch = Literal["per-user", "on", "off"]
+DevicePolicy = Literal["all", "one-per-platform", "one"]
 
 DEFAULT_LIST_CEILING = 3_000
 """Entries an owner; RongCloud's documented ceiling on its paid plans."""
@@ -43,6 +44,10 @@ class AppFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `user_limit` counts registered Users and None means what the environment says. `token_keys` are the Token keys (hex, see
     `token.signing_key`) of secrets that were dropped while their Tokens were to live on. `rate_limits` is calls a second by
     group of endpoints. `webhook_url` is where results of deactivation and reactivation go, "" for nowhere.
+
+    `device_policy` says how many Sessions a User may have: any number, one of each platform, or one; the newest stays.
+    `hide_presence` shows a User as offline to those whom that User's lists refuse. `presence_webhook_url` is where changes of
+    who is online go.
     """
 
     key: str
@@ -66,6 +71,9 @@ class AppFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     audit_days: int = DEFAULT_AUDIT_DAYS
     rate_limits: dict[str, int] = {}
     webhook_url: str = ""
+    device_policy: DevicePolicy = "all"
+    hide_presence: bool = False
+    presence_webhook_url: str = ""
 
     @property
     def most_users(self) -> int | None:

@@ -85,6 +85,19 @@ HOOK_DONE = load_script("hook_done")
 HOOK_BURY = load_script("hook_bury")
 HOOK_REPLAY = load_script("hook_replay")
 AUDIT_TRIM = load_script("audit_trim")
+PRESENCE_LEASE = load_script("presence_lease")
+PRESENCE_END = load_script("presence_end")
+PRESENCE_OPEN = load_script("presence_open")
+PRESENCE_CLOSE = load_script("presence_close")
+PRESENCE_KICK = load_script("presence_kick")
+PRESENCE_SWEEP = load_script("presence_sweep")
+PRESENCE_ANNOUNCE = load_script("presence_announce")
+PRESENCE_ONLINE = load_script("presence_online")
+PRESENCE_READ = load_script("presence_read")
+PRESENCE_COUNTS = load_script("presence_counts")
+PRESENCE_TOUCH = load_script("presence_touch")
+PRESENCE_HOOK = load_script("presence_hook")
+PRESENCE_FORGET = load_script("presence_forget")
 
 ALL = (
     OPEN, APP_PUT, APP_REMOVE, IMPOSE, LIFT, USER_SET, LIST_ADD, LIST_REMOVE, LIST_PAGE, LEASE, LIVE_NODES,
@@ -92,4 +105,6 @@ ALL = (
     OPERATOR_WRITE, REGISTER, REFRESH, REVOKE_TOKENS, ERASE, QUOTA_RESERVE, QUOTA_RELEASE,
     DEACTIVATE, REACTIVATE, ERASE_DEACTIVATED, JOBS_CLAIM, JOB_FINISH,
     HOOKS_TAKE, HOOK_DONE, HOOK_BURY, HOOK_REPLAY, AUDIT_TRIM,
+    PRESENCE_LEASE, PRESENCE_END, PRESENCE_OPEN, PRESENCE_CLOSE, PRESENCE_KICK, PRESENCE_SWEEP, PRESENCE_ANNOUNCE,
+    PRESENCE_ONLINE, PRESENCE_READ, PRESENCE_COUNTS, PRESENCE_TOUCH, PRESENCE_HOOK, PRESENCE_FORGET,
 )  # fmt: skip

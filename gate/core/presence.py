@@ -1,0 +1,233 @@
+"""What Presence is made of: Sessions, Gateways' leases, and the feed of what changed.
+
+    Session id      11 random characters, a dot, the User id in base64url: whose Session it is can be read from it, so that
+                    closing one needs no index; that it is held by the caller is checked where it is closed
+    platform        the kind of device, as the client names it: "iOS", "Android", "Websocket", ...
+    cursor          <epoch>-<seq>-<moment, µs, hex>: a place in an App's feed. `seq` is contiguous; the moment tells an entry
+                    from another that took its number after Redis went back to an older file
+    feed entry      k kind  t moment, µs  u User  s Session  p platform  g Gateway  i address  w why
+                    l since when a departure that is announced lasts, ms
+
+A User is announced `online` with its first platform and `offline` with its last; others come and go as `platform-online` and
+`platform-offline`. So `online` and `offline` take turns for each User. A `kick` tells the Gateway that holds a Session that it
+was closed, and why.
+
+Pure. Called by `gate.store.presence`, `gate.presence` and every surface that speaks of Sessions.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple, TypeVar, get_args
+
+from gate.core.ids import MAX_ID_BYTES
+from gate.errors import InvalidInput
+
+LEASE_TTL_MS = 15_000
+"""How long a Gateway that says nothing keeps its Sessions."""
+MAX_SESSIONS_A_USER = 64
+"""Of one User at a time: more is a client that connects in a loop."""
+MAX_GATEWAY_BYTES = 64
+MAX_EPOCH = 1 << 53
+FLAP_MS = 1_000
+"""A User that is back on a platform this soon was never announced as gone; the scripts know it by the same name."""
+SESSION_RANDOM_BYTES = 8
+
+Kind = Literal["online", "offline", "platform-online", "platform-offline", "kick"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+CloseReason = Literal[
+    "closed", "logout", "lost", "banned", "deactivated", "token-revoked", "replaced", "kicked", "lease-ended", "app-removed",
+    "shutting-down", "slow",
+]  # fmt: skip
+"""Why a Session ended. The App and its operators cause banned to kicked, the device itself `closed` and `logout`."""
+
+_Name = TypeVar("_Name", str, bytes)
+_PLATFORM = re.compile(rb"[A-Za-z0-9._-]{1,32}")
+_SESSION = re.compile(r"([A-Za-z0-9_-]{11})\.([A-Za-z0-9_-]{2,86})")
+_CURSOR = re.compile(r"([0-9a-f]{1,16})-(\d{1,16})-([0-9a-f]{1,16})")
+
+
+class Session(NamedTuple):
+    """One connected device of one User. `id` is what callers name it by; `active_ms` is 0 where nothing was noted."""
+
+    id: str
+    user: bytes
+    platform: str
+    gateway: bytes
+    epoch: int
+    since_ms: int
+    ip: str
+    minted_at_ms: int
+    active_ms: int
+
+
+class UserPresence(NamedTuple):
+    """A User's live Sessions, the oldest first, and when it was last seen offline and last active; ms, 0 for never."""
+
+    sessions: tuple[Session, ...]
+    last_seen_ms: int
+    last_active_ms: int
+
+    @property
+    def online(self) -> bool:
+        """Whether there is at least one."""
+        return bool(self.sessions)
+
+
+class Lease(NamedTuple):
+    """A Gateway's lease. `beat` counts its renewals; `holds` is False once it has ended."""
+
+    gateway: bytes
+    epoch: int
+    beat: int
+    renewed_at_ms: int
+    holds: bool
+
+
+class Cursor(NamedTuple):
+    """A place in an App's feed: behind the entry `seq`. The feed's beginning has seq 0."""
+
+    epoch: str
+    seq: int
+    at_us: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}-{self.seq}-{self.at_us:x}"
+
+
+class Event(NamedTuple):
+    """One entry of an App's feed. Where it stands is `cursor`; `since_ms` is when what it tells began."""
+
+    cursor: Cursor
+    kind: Kind
+    user: bytes
+    session: str
+    platform: str
+    gateway: bytes
+    ip: str
+    why: str
+    since_ms: int
+
+    @property
+    def at_ms(self) -> int:
+        """When it was appended."""
+        return self.cursor.at_us // 1_000
+
+
+class Counts(NamedTuple):
+    """How many are online. `sessions` is by (Gateway, platform).
+
+    `users` counts Users with a Session; while a lease that ended is being swept (`sweeping` of them), some of its Users yet.
+    """
+
+    users: int
+    sweeping: int
+    sessions: dict[tuple[bytes, str], int]
+
+    @property
+    def total(self) -> int:
+        """All live Sessions."""
+        return sum(self.sessions.values())
+
+    def by_platform(self) -> dict[str, int]:
+        """Sessions of each platform, the most first."""
+        return _summed((platform, many) for (_, platform), many in self.sessions.items())
+
+    def by_gateway(self) -> dict[bytes, int]:
+        """Sessions that each Gateway holds, the most first."""
+        return _summed((gateway, many) for (gateway, _), many in self.sessions.items())
+
+
+def _summed(pairs: Iterable[tuple[_Name, int]]) -> dict[_Name, int]:
+    sums: Counter[_Name] = Counter()
+    for name, many in pairs:
+        sums[name] += many
+    return dict(sums.most_common())
+
+
+def session_id(random: bytes, user: bytes) -> str:
+    """The id of a new Session; `random` is `SESSION_RANDOM_BYTES`."""
+    return f"{_unpadded(random)}.{_unpadded(user)}"
+
+
+def session_parts(session: str) -> tuple[str, bytes]:
+    """What is stored of a Session's id, and whose Session it is; `InvalidInput` for what is no such id."""
+    match = _SESSION.fullmatch(session)
+    user = _padded(match[2]) if match else b""
+    if match is None or not 1 <= len(user) <= MAX_ID_BYTES or _unpadded(user) != match[2]:
+        raise InvalidInput("session", f"must be the id that opening it answered, got {session[:100]!r}")
+    return match[1], user
+
+
+def session_named(stored: str, user: bytes) -> str:
+    """The whole id out of what is stored of it."""
+    return f"{stored}.{_unpadded(user)}"
+
+
+def platform_named(raw: bytes) -> str:
+    """The platform, or `InvalidInput`: 1 to 32 letters, digits, `.`, `_` or `-`."""
+    if not _PLATFORM.fullmatch(raw):
+        raise InvalidInput("platform", f"must be 1 to 32 letters, digits, '.', '_' or '-', got {raw[:40]!r}")
+    return raw.decode()
+
+
+def gateway_named(raw: bytes) -> bytes:
+    """The Gateway's name, or `InvalidInput`: 1 to 64 bytes of visible ASCII."""
+    if not 1 <= len(raw) <= MAX_GATEWAY_BYTES or any(byte < 33 or byte > 126 for byte in raw):
+        raise InvalidInput("gateway", f"must be 1 to {MAX_GATEWAY_BYTES} visible ASCII characters, got {raw[:80]!r}")
+    return raw
+
+
+def epoch_numbered(raw: bytes) -> int:
+    """A Gateway's epoch, or `InvalidInput`: a whole number from 1."""
+    if not raw.isdigit() or len(raw) > 16 or not 1 <= int(raw) < MAX_EPOCH:
+        raise InvalidInput("epoch", f"must be a whole number from 1 to {MAX_EPOCH - 1}, got {raw[:40]!r}")
+    return int(raw)
+
+
+def cursor_told(text: str) -> Cursor:
+    """The cursor that a caller gives back, or `InvalidInput`."""
+    match = _CURSOR.fullmatch(text)
+    if match is None:
+        raise InvalidInput("cursor", f"must be one that the feed gave, got {text[:80]!r}")
+    return Cursor(match[1], int(match[2]), int(match[3], 16))
+
+
+def event_of(epoch: str, seq: int, flat: Sequence[bytes]) -> Event:
+    """One entry of the feed, from names and values as they come over the wire."""
+    fields: Mapping[bytes, bytes] = dict(zip(flat[::2], flat[1::2], strict=True))
+    at_us, user = int(fields[b"t"]), fields[b"u"]
+    kind = fields[b"k"].decode()
+    if kind not in KINDS:
+        raise ValueError(f"entry {seq} is of an unknown kind, {kind[:40]!r}")
+    return Event(
+        Cursor(epoch, seq, at_us),
+        kind,
+        user,
+        session_named(fields[b"s"].decode(), user),
+        fields[b"p"].decode(),
+        fields[b"g"],
+        fields[b"i"].decode("utf-8", "replace"),
+        fields[b"w"].decode(),
+        int(fields.get(b"l", b"0")) or at_us // 1_000,
+    )
+
+
+def lease_of(gateway: bytes, packed: bytes) -> Lease:
+    """A Gateway's lease as it is kept."""
+    epoch, beat, at_ms, holds = packed.split(b":")
+    return Lease(gateway, int(epoch), int(beat), int(at_ms), holds == b"1")
+
+
+def _unpadded(raw: bytes) -> str:
+    return urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def _padded(text: str) -> bytes:
+    try:
+        return urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except ValueError:
+        return b""

@@ -1,0 +1,34 @@
+-- Closes Sessions of Users, whoever holds them, and tells their Gateways.
+--   KEYS  1 base
+--   ARGV  1 why  2 only Sessions whose Token was minted before this, ms, or ''  3 only this session, or ''
+--         4 only this platform, or ''  5 Changelog epoch and 6 seq of the Change that this follows from, or '' for none
+--         7... Users
+--   returns how many live Sessions were closed
+-- Atomic: a Session that opens meanwhile is either closed here, or refused by the bar that is left behind.
+--!include presence
+local why, minted_before, closed = ARGV[1], tonumber(ARGV[2]), 0
+for at = 7, #ARGV do
+  local user = ARGV[at]
+  if ARGV[5] ~= '' then
+    redis.call('HSET', base .. 'bars', user, ARGV[5] .. ':' .. ARGV[6] .. ':' .. whole(now))
+  end
+  local kept, gone = {}, {}
+  for _, one in ipairs(sessions_of(user)) do
+    if (ARGV[3] == '' or ARGV[3] == one[ID]) and (ARGV[4] == '' or ARGV[4] == one[PLATFORM])
+      and (not minted_before or one[MINTED] < minted_before) then
+      gone[#gone + 1] = {one, why}
+    else
+      kept[#kept + 1] = one
+    end
+  end
+  for _, one in ipairs(gone) do
+    if is_live(one[1]) then
+      tell_of('kick', user, one[1], why)
+      closed = closed + 1
+    end
+  end
+  if #gone > 0 then
+    keep_without(user, kept, gone, 0)
+  end
+end
+return closed

@@ -1,0 +1,19 @@
+-- Takes or renews a Gateway's lease.
+--   KEYS  1 base
+--   ARGV  1 gateway  2 epoch, or '' for the one after the last
+--   returns {'ok', epoch, '1' if there was no lease of this epoch before}, or {'fenced', epoch of the lease that counts}
+-- Atomic: whoever reads the lease after this finds the Sessions of lower epochs ended, all of them at once.
+--!include presence
+local gateway, wanted = ARGV[1], ARGV[2]
+local known = lease(gateway)
+local epoch = wanted == '' and (known and known.epoch or 0) + 1 or tonumber(wanted)
+if known and (epoch < known.epoch or (epoch == known.epoch and not known.holds)) then
+  return {'fenced', whole(known.epoch)}
+end
+local is_new = not known or epoch > known.epoch
+if known and is_new and redis.call('EXISTS', base .. 'held:' .. whole(known.epoch) .. ':' .. gateway) == 1 then
+  redis.call('SADD', base .. 'ending', whole(known.epoch) .. ':' .. gateway)
+end
+local beat = known and known.beat + 1 or 1
+redis.call('HSET', LEASES, gateway, whole(epoch) .. ':' .. whole(beat) .. ':' .. whole(now) .. ':1')
+return {'ok', whole(epoch), is_new and '1' or '0'}

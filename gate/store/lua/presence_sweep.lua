@@ -1,0 +1,45 @@
+-- Ends Sessions whose lease has ended, some at a time.
+--   KEYS  1 base
+--   ARGV  1 how many Users at most  2 bars older than this are dropped, ms
+--   returns {how many Sessions were ended, how many leases still have some}
+-- Atomic: a Session leaves its User, the counts and its Gateway's set in one step. What is left for the next run is not live
+-- meanwhile either.
+--!include presence
+local room, ended = tonumber(ARGV[1]), 0
+while room > 0 do
+  local ending = redis.call('SRANDMEMBER', base .. 'ending')
+  if not ending then
+    break
+  end
+  local epoch, gateway = string.match(ending, '^(%d+):(.*)$')
+  local held = base .. 'held:' .. ending
+  local users = redis.call('SRANDMEMBER', held, room)
+  for _, user in ipairs(users) do
+    local kept, gone = {}, {}
+    for _, one in ipairs(sessions_of(user)) do
+      if one[GATEWAY] == gateway and one[EPOCH] == tonumber(epoch) then
+        gone[#gone + 1] = {one, 'lease-ended'}
+      else
+        kept[#kept + 1] = one
+      end
+    end
+    if #gone > 0 then
+      keep_without(user, kept, gone, FLAP_MS)
+    else
+      redis.call('SREM', held, user)
+    end
+    ended = ended + #gone
+  end
+  room = room - math.max(1, #users)
+  if redis.call('EXISTS', held) == 0 then
+    redis.call('SREM', base .. 'ending', ending)
+  end
+end
+local bars = redis.call('HGETALL', base .. 'bars')
+for at = 1, #bars, 2 do
+  local set_at = tonumber(string.match(bars[at + 1], ':(%d+)$'))
+  if set_at + tonumber(ARGV[2]) < now then
+    redis.call('HDEL', base .. 'bars', bars[at])
+  end
+end
+return {ended, redis.call('SCARD', base .. 'ending')}

@@ -1,0 +1,289 @@
+"""Presence in Redis: leases, Sessions, their counts, and the feed of what changed.
+
+Every method is one exchange with the server and raises `StoreUnavailable`; those that open and close are built as calls, so
+that a caller can send many in one pipeline (`gate.presence.batches`). Sliced by App, see docs/decisions/0010. It may be another
+Redis than the one that holds the facts (`--presence-redis`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from gate.core.model import AppFacts
+from gate.core.presence import MAX_SESSIONS_A_USER, Counts, Lease, Session, UserPresence, lease_of, session_named
+from gate.store import presence_keys as keys
+from gate.store import scripts
+from gate.store.client import Client
+from gate.store.link import Reply
+from gate.store.scripts import Call
+
+MAX_USERS_A_SCRIPT = 1_000
+"""Lua can't take much more on its stack; a script of so many holds the server for about a millisecond."""
+SWEPT_A_SCRIPT = 200
+"""Users whose Sessions end in one script, of some 2 ms: what else waits, waits no longer."""
+BAR_MS = 60_000
+"""How long a closed User's bar is kept: far longer than any connect is under way."""
+
+Opened = Literal["ok", "nolease", "fenced", "barred", "full"]
+Closed = Literal["closed", "gone", "foreign"]
+_rows = msgspec.msgpack.Decoder(list[list[int | str]])
+_pair = msgspec.msgpack.Decoder(tuple[int, int])
+
+
+class Leased(NamedTuple):
+    """What taking or renewing a lease gave: the epoch that counts; whether this one holds; whether it did not exist before."""
+
+    epoch: int
+    holds: bool
+    is_new: bool
+
+
+class Opening(NamedTuple):
+    """A Session to open: of whom, held by which Gateway, and the facts under which its Token was found valid."""
+
+    app: AppFacts
+    gateway: bytes
+    epoch: int
+    user: bytes
+    stored_id: str
+    platform: str
+    ip: str
+    minted_at_ms: int
+    log_epoch: str
+    log_seq: int
+    since_ms: int | None = None
+    """To bring back a Session that the server lost; None for a new one."""
+
+
+class Because(NamedTuple):
+    """The Change that Sessions are closed for; none for an operator's kick."""
+
+    log_epoch: str = ""
+    log_seq: int = 0
+
+
+UNCAUSED = Because()
+
+
+class PresenceStore:
+    """One Redis's Presence, of all Apps."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    # Leases
+
+    async def lease(self, app_key: str, gateway: bytes, epoch: int | None) -> Leased:
+        """Take or renew a lease. Epoch None takes the one after the last, whoever has that."""
+        call = _call(scripts.PRESENCE_LEASE, app_key, gateway, "" if epoch is None else epoch)
+        (word, number, *new) = (await self.client.write([call]))[0]
+        if word == b"ok" and new[0] == b"1":
+            await self.client.read(("SADD", keys.APPS, app_key))
+        return Leased(int(number), word == b"ok", bool(new) and new[0] == b"1")
+
+    async def end_lease(self, app_key: str, gateway: bytes, epoch: int, beat: int | None = None) -> bool:
+        """End a lease, unless it was renewed since it had this beat. Its Sessions are not live from then on."""
+        call = _call(scripts.PRESENCE_END, app_key, gateway, epoch, "" if beat is None else beat)
+        return bool((await self.client.write([call]))[0])
+
+    async def leases(self, app_keys: Sequence[str]) -> list[list[Lease]]:
+        """All Gateways of each App, by name."""
+        replies = await self.client.read(*(("HGETALL", keys.leases(app)) for app in app_keys)) if app_keys else []
+        return [sorted(map(lease_of, reply[::2], reply[1::2])) for reply in replies]
+
+    async def apps(self) -> list[str]:
+        """Apps that have or had a Gateway."""
+        (members,) = await self.client.read(("SMEMBERS", keys.APPS))
+        return sorted(member.decode() for member in members)
+
+    # Sessions
+
+    def opening(self, one: Opening) -> Call:
+        """The call whose reply `opened` reads."""
+        return _call(
+            scripts.PRESENCE_OPEN, one.app.key, one.gateway, one.epoch, one.user, one.stored_id, one.platform, one.ip,
+            one.minted_at_ms, one.app.device_policy, MAX_SESSIONS_A_USER, one.log_epoch, one.log_seq,
+            "" if one.since_ms is None else one.since_ms,
+        )  # fmt: skip
+
+    def closing(self, app_key: str, gateway: bytes, epoch: int, user: bytes, stored_id: str, why: str) -> Call:
+        """The call whose reply `closed` reads."""
+        return _call(scripts.PRESENCE_CLOSE, app_key, gateway, epoch, user, stored_id, why)
+
+    def touching(self, app_key: str, sessions: Sequence[tuple[bytes, str]]) -> Call:
+        """Note that these Sessions, by User and stored id, were active just now; replies how many there are."""
+        return _call(scripts.PRESENCE_TOUCH, app_key, *(part for session in sessions for part in session))
+
+    async def kick(
+        self,
+        app_key: str,
+        users: Sequence[bytes],
+        why: str,
+        *,
+        minted_before_ms: int | None = None,
+        stored_id: str = "",
+        platform: str = "",
+        because: Because = UNCAUSED,
+    ) -> int:
+        """Close these Users' Sessions wherever they are held, and tell their Gateways; answers how many were live."""
+        before = "" if minted_before_ms is None else minted_before_ms
+        told = (before, stored_id, platform, because.log_epoch, because.log_seq)
+        calls = [_call(scripts.PRESENCE_KICK, app_key, why, *told, *some) for some in _some(users)]
+        return sum(await self.client.write(calls))
+
+    # Reads
+
+    def asking_online(self, app_key: str, users: Sequence[bytes]) -> Call:
+        """The call that replies 1 or 0 for each of up to `MAX_USERS_A_SCRIPT` Users."""
+        return _call(scripts.PRESENCE_ONLINE, app_key, *users)
+
+    def asking_sessions(self, app_key: str, users: Sequence[bytes]) -> Call:
+        """The call whose reply `presences_of` reads, of up to `MAX_USERS_A_SCRIPT` Users."""
+        return _call(scripts.PRESENCE_READ, app_key, *users)
+
+    async def online(self, app_key: str, users: Sequence[bytes]) -> list[bool]:
+        """Which Users have a live Session, in order."""
+        replies = await self.client.write([self.asking_online(app_key, some) for some in _some(users)])
+        return [one == 1 for reply in replies for one in reply]
+
+    async def is_online(self, app_key: str, user: bytes) -> bool:
+        """Whether the User has a live Session."""
+        return (await self.online(app_key, [user]))[0]
+
+    async def presences(self, app_key: str, users: Sequence[bytes]) -> list[UserPresence]:
+        """Each User's live Sessions and last moments, in order."""
+        chunks = list(_some(users))
+        replies = await self.client.write([self.asking_sessions(app_key, some) for some in chunks])
+        return [one for some, reply in zip(chunks, replies, strict=True) for one in presences_of(some, reply)]
+
+    async def counts(self, app_key: str) -> Counts:
+        """How many are online, by Gateway and platform; no Session is looked at."""
+        (rows,) = await self.client.write([_call(scripts.PRESENCE_COUNTS, app_key)])
+        flat = rows[2:]
+        named = zip(flat[::3], flat[1::3], flat[2::3], strict=True)
+        return Counts(rows[0], rows[1], {(gateway, platform.decode()): many for gateway, platform, many in named})
+
+    async def page(self, app_key: str, cursor: int, count: int) -> tuple[list[tuple[bytes, tuple[Session, ...]]], int]:
+        """Some `count` online Users and the cursor of the next page, 0 after the last.
+
+        Who is online throughout is found; who is found twice while many come and go may be.
+        """
+        (told, leases) = await self.client.read(
+            ("HSCAN", keys.sessions(app_key), cursor, "COUNT", count), ("HGETALL", keys.leases(app_key))
+        )
+        holding = {(lease.gateway, lease.epoch) for lease in map(lease_of, leases[::2], leases[1::2]) if lease.holds}
+        found = [(user, _sessions(user, packed)) for user, packed in zip(told[1][::2], told[1][1::2], strict=True)]
+        live = [(user, tuple(one for one in some if (one.gateway, one.epoch) in holding)) for user, some in found]
+        return [(user, some) for user, some in live if some], int(told[0])
+
+    async def held(self, app_key: str, gateway: bytes, epoch: int) -> set[bytes]:
+        """Users with a Session under a lease, as one that reconciles asks."""
+        (members,) = await self.client.read(("SMEMBERS", keys.held(app_key, epoch, gateway)))
+        return set(members)
+
+    # Housekeeping, which any node may do
+
+    async def sweep(self, app_key: str) -> tuple[int, int]:
+        """End some Sessions whose lease has ended; how many, and how many leases still have some."""
+        (reply,) = await self.client.write([_call(scripts.PRESENCE_SWEEP, app_key, SWEPT_A_SCRIPT, BAR_MS)])
+        return reply[0], reply[1]
+
+    async def announce(self, app_key: str) -> tuple[int, int | None]:
+        """Announce departures that have lasted; how many, and in how many ms the next is due."""
+        (reply,) = await self.client.write([_call(scripts.PRESENCE_ANNOUNCE, app_key, SWEPT_A_SCRIPT)])
+        return reply[0], None if reply[1] < 0 else reply[1]
+
+    async def forget_users(self, app_key: str, users: Sequence[bytes]) -> None:
+        """Drop what is kept of Users without a Session, as when they are erased."""
+        if users:
+            await self.client.write([_call(scripts.PRESENCE_FORGET, app_key, *some) for some in _some(users)])
+
+    async def remove_app(self, app_key: str) -> None:
+        """Drop all of an App's Presence. Its Gateways' connections are refused by its absence already."""
+        cursor: bytes | int = 0
+        while True:
+            match = keys.app_glob(app_key)
+            ((cursor, found),) = await self.client.read(("SCAN", cursor, "MATCH", match, "COUNT", 1_000))
+            ours = [key for key in found if keys.is_presence(key)]
+            if ours:
+                await self.client.read(("UNLINK", *ours))
+            if cursor == b"0":
+                break
+        await self.client.read(("SREM", keys.APPS, app_key))
+
+    # How far Sessions were closed for what the Changelog says
+
+    async def kicked_up_to(self) -> dict[int, tuple[str, int]]:
+        """Partition -> (epoch, seq)."""
+        (flat,) = await self.client.read(("HGETALL", keys.KICKS))
+        told = zip(flat[::2], flat[1::2], strict=True)
+        return {int(partition): _place(place) for partition, place in told}
+
+    async def note_kicked(self, places: dict[int, tuple[str, int]]) -> None:
+        """Note how far. Several nodes may: each repeats at most what another did."""
+        flat = [part for partition, (epoch, seq) in places.items() for part in (partition, f"{epoch}:{seq}")]
+        if flat:
+            await self.client.read(("HSET", keys.KICKS, *flat))
+
+    async def sample(self, app_key: str, packed: bytes, at_ms: int, keep_ms: int) -> None:
+        """Keep a sample of the counts, and drop those older than `keep_ms`."""
+        await self.client.read(
+            ("ZADD", keys.history(app_key), at_ms, packed),
+            ("ZREMRANGEBYSCORE", keys.history(app_key), "-inf", at_ms - keep_ms),
+        )
+
+    async def samples(self, app_key: str, from_ms: int) -> list[tuple[int, bytes]]:
+        """Samples since then, the oldest first."""
+        (flat,) = await self.client.read(("ZRANGEBYSCORE", keys.history(app_key), from_ms, "+inf", "WITHSCORES"))
+        return [(int(float(score)), packed) for packed, score in zip(flat[::2], flat[1::2], strict=True)]
+
+
+def opened(reply: Sequence[Reply]) -> Opened:
+    """What came of opening a Session."""
+    word: Opened = reply[0].decode()
+    return word
+
+
+def closed(reply: Reply) -> Closed:
+    """What came of closing one."""
+    return "foreign" if reply == b"foreign" else "closed" if reply else "gone"
+
+
+def presences_of(users: Sequence[bytes], reply: Sequence[Sequence[bytes]]) -> list[UserPresence]:
+    """What `asking_sessions` replied; last seen while online is left 0."""
+    found = []
+    for user, (packed, seen) in zip(users, reply, strict=True):
+        sessions = _sessions(user, packed) if packed else ()
+        last_seen_ms, last_active_ms = _pair.decode(seen) if seen else (0, 0)
+        active_ms = max((max(one.since_ms, one.active_ms) for one in sessions), default=last_active_ms)
+        found.append(UserPresence(sessions, last_seen_ms, active_ms))
+    return found
+
+
+def _sessions(user: bytes, packed: bytes) -> tuple[Session, ...]:
+    return tuple(_session(user, row) for row in _rows.decode(packed))
+
+
+def _session(user: bytes, row: Sequence[Any]) -> Session:
+    """Of the fields that `presence_keys.SESSION_FIELDS` names; all text is ASCII, as it was checked on the way in."""
+    stored_id, platform, gateway, epoch, since_ms, ip, minted_at_ms, *active = row
+    return Session(
+        session_named(stored_id, user), user, platform, gateway.encode(), epoch, since_ms, ip, minted_at_ms,
+        active[0] if active else 0,
+    )  # fmt: skip
+
+
+def _place(packed: bytes) -> tuple[str, int]:
+    epoch, seq = packed.decode().split(":")
+    return epoch, int(seq)
+
+
+def _call(script: scripts.Script, app_key: str, *args: bytes | str | int) -> Call:
+    return Call(script, [keys.base(app_key)], args)
+
+
+def _some(users: Sequence[bytes]) -> list[Sequence[bytes]]:
+    return [users[at : at + MAX_USERS_A_SCRIPT] for at in range(0, len(users), MAX_USERS_A_SCRIPT)]

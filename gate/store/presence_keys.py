@@ -1,0 +1,92 @@
+"""Every key of Presence in Redis, and how its values are packed. No other file spells one.
+
+Presence is sliced by App, not by Partition: the hash tag `{<app>}` keeps a lease, the Sessions held under it, their counts and
+the feed of what changed in one slot, so that fencing is one step (docs/decisions/0010). It may lie in a Redis of its own.
+
+    gate:{<app>}:leases                    hash    Gateway -> <epoch>:<beat>:<renewed at, ms>:<1 while it holds, 0 once ended>
+    gate:{<app>}:sessions                  hash    User -> its Sessions, msgpack, see `SESSION_FIELDS`
+    gate:{<app>}:held:<epoch>:<gateway>    set     Users with a Session under that lease
+    gate:{<app>}:ending                    set     <epoch>:<gateway> whose Sessions are being ended
+    gate:{<app>}:counts                    hash    <epoch>:<platform>:<gateway> -> Sessions
+    gate:{<app>}:leaving                   zset    User -> when its oldest departure is to be announced, ms
+    gate:{<app>}:left                      hash    User -> departures that are not announced yet, msgpack: platform -> facts
+    gate:{<app>}:seen                      hash    User -> [last seen, last active], ms, msgpack
+    gate:{<app>}:bars                      hash    User -> <epoch>:<seq>:<at, ms> of the Change that closed its Sessions
+    gate:{<app>}:feed                      stream  presence changes and kicks, entry ids <seq>-0
+    gate:{<app>}:feed-meta                 hash    epoch, seq
+    gate:{<app>}:hook                      hash    how far the App's presence webhook has heard the feed, and who tells it
+    gate:{<app>}:history                   zset    sample of the counts, msgpack -> the moment it is of, ms
+    gate:presence-apps                     set     Apps that have or had a lease
+    gate:kicks                             hash    Partition -> <epoch>:<seq> of the Changelog up to which Sessions were closed
+"""
+
+from __future__ import annotations
+
+import re
+
+APPS = b"gate:presence-apps"
+KICKS = b"gate:kicks"
+
+SESSION_FIELDS = ("id", "platform", "gateway", "epoch", "since_ms", "ip", "minted_at_ms", "active_ms")
+"""Of one Session, an array; a User's Sessions are an array of these, the oldest first."""
+
+_APP_KEY = r"[A-Za-z0-9_-]{1,32}"
+PATTERNS: list[str] = [
+    rf"gate:\{{{_APP_KEY}\}}:(leases|sessions|ending|counts|leaving|left|seen|bars|feed|feed-meta|hook|history)",
+    rf"gate:\{{{_APP_KEY}\}}:held:\d{{1,16}}:.{{1,64}}",
+    r"gate:(presence-apps|kicks)",
+]
+"""Regexes (DOTALL, from end to end) that every key of Presence matches one of."""
+
+
+def base(app: str) -> bytes:
+    """What every key of an App's Presence begins with; its scripts take this alone and add the noun."""
+    return b"gate:{%b}:" % app.encode()
+
+
+def leases(app: str) -> bytes:
+    """The App's Gateways and their leases."""
+    return base(app) + b"leases"
+
+
+def sessions(app: str) -> bytes:
+    """The Sessions of every User that has one."""
+    return base(app) + b"sessions"
+
+
+def ending(app: str) -> bytes:
+    """Leases whose Sessions are being ended."""
+    return base(app) + b"ending"
+
+
+def feed(app: str) -> bytes:
+    """What changed, in order."""
+    return base(app) + b"feed"
+
+
+def feed_meta(app: str) -> bytes:
+    """The feed's epoch and head."""
+    return base(app) + b"feed-meta"
+
+
+def history(app: str) -> bytes:
+    """Samples of the counts."""
+    return base(app) + b"history"
+
+
+def held(app: str, epoch: int, gateway: bytes) -> bytes:
+    """Users with a Session under one lease."""
+    return base(app) + b"held:%d:%b" % (epoch, gateway)
+
+
+def app_glob(app: str) -> bytes:
+    """A SCAN pattern that matches an App's keys of Presence, and those of Partitions where the App's key is a number."""
+    return base(app) + b"*"
+
+
+def is_presence(key: bytes) -> bool:
+    """Whether a key is one of Presence's."""
+    return _ANY.fullmatch(key) is not None
+
+
+_ANY = re.compile("|".join(PATTERNS).encode(), re.DOTALL)
