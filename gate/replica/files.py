@@ -39,12 +39,13 @@ def is_current(path: Path) -> bool:
         return False
 
 
-def require_room(directory: Path) -> None:
+def require_room(directory: Path, more_bytes: int = 0) -> None:
     """`ReplicaFull` unless there is some room: LMDB maps its lock file, and a disk without room would end the process."""
     room = os.statvfs(directory)
     free_bytes = room.f_bavail * room.f_frsize
-    if free_bytes < MIN_FREE_BYTES:
-        raise ReplicaFull(f"only {free_bytes:,} bytes are free in {directory}, {MIN_FREE_BYTES:,} are the least")
+    least_bytes = MIN_FREE_BYTES + more_bytes
+    if free_bytes < least_bytes:
+        raise ReplicaFull(f"only {free_bytes:,} bytes are free in {directory}, {least_bytes:,} are the least")
 
 
 def forget_current(directory: Path) -> None:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import structlog
@@ -30,6 +30,7 @@ from gate.core.revision import Position
 from gate.errors import ChangelogBroken, ReplicaForeign, ReplicaFull, ReplicaMissing, StoreUnavailable
 from gate.replica import files, probe
 from gate.replica.board import STAMP_EVERY_MS, Board, State
+from gate.replica.compaction import Compaction
 from gate.replica.following import check_heads, lag, reached, slices, verify_history
 from gate.replica.layout import BOARD_FILE, MAP_BYTES, current_facts, generation_of
 from gate.replica.loader import load_snapshot
@@ -66,6 +67,7 @@ class Replicator:
         *,
         before_snapshot: Callable[[], Awaitable[None]] | None = None,
         map_bytes: int = MAP_BYTES,
+        compaction: Compaction | None = None,
     ) -> None:
         """`before_snapshot` runs before each load: an emptied Redis may need its first App again."""
         self.ready = asyncio.Event()
@@ -75,6 +77,7 @@ class Replicator:
         self._voice = Voice(announcer, self._applied)
         self._before_snapshot = before_snapshot
         self._map_bytes = map_bytes
+        self._compaction = compaction or Compaction(directory)
         self._stopping = asyncio.Event()
         self._file: FactsFile | None = None
         self._outgoing: list[FactsFile] = []
@@ -163,6 +166,7 @@ class Replicator:
             speaking.cancel()
             await asyncio.wait([speaking])
         await self._voice.leave()
+        await self._compaction.aclose()
         for file in self._outgoing:
             file.close()
         if self._file is not None:
@@ -205,6 +209,7 @@ class Replicator:
         path = files.next_facts(self._directory)
         began_ms = monotonic_ms()
         fresh = await load_snapshot(self._source, path, map_bytes=self._map_bytes, tick=self._raise_if_stopping)
+        self._reloads += self._file is not None
         self._swap(fresh)
         files.rebuild_is_done(self._directory)
         _log.info(
@@ -224,7 +229,6 @@ class Replicator:
             raise
         if self._file is not None:
             self._outgoing.append(self._file)
-            self._reloads += 1
         self._file = fresh
         self._sought = None
         self._board.put(generation=generation_of(fresh.path.name), reloads=self._reloads)
@@ -263,6 +267,49 @@ class Replicator:
                 await self._look(file, idle=not changes)
             self._retry_ms = FIRST_RETRY_MS
             self._keep_house(file, idle=not changes)
+            if changes:
+                self._compaction.note_changes()
+            if (copy := self._compaction.made(file)) is not None:
+                file = await self._moved_to(copy, file)
+
+    async def _moved_to(self, path: Path, file: FactsFile) -> FactsFile:
+        """Go on with a compacted copy of the facts in use, once it has what they have; with those, if it can't get that."""
+        try:
+            fresh = FactsFile.open(path, self._map_bytes)
+        except ReplicaForeign as fault:
+            _log.warning("a compacted copy can't be read", problem=str(fault))
+            files.delete_facts(path)
+            return file
+        try:
+            has_all = await self._caught_up(fresh, file.positions)
+        except BaseException:
+            fresh.close()
+            files.delete_facts(path)
+            raise
+        if not has_all:
+            fresh.close()
+            files.delete_facts(path)
+            return file
+        pages_before, pages_after = file.pages()[1], fresh.pages()[1]
+        self._swap(fresh)
+        _log.info("the Replica was compacted", file=path.name, pages=pages_after, pages_before=pages_before)
+        return fresh
+
+    async def _caught_up(self, fresh: FactsFile, positions: Sequence[Position]) -> bool:
+        """Apply what a copy lacks; False if the Changelogs no longer have that."""
+        try:
+            while not reached(fresh.positions, positions):
+                self._raise_if_stopping()
+                changes = await self._source.read(fresh.positions, 1)
+                if not changes:
+                    return False
+                for portion in slices(changes):
+                    fresh.apply(portion, wall_ms())
+                    await asyncio.sleep(0)
+        except (ChangelogBroken, ReplicaFull) as fault:
+            _log.info("the Replica was not compacted", problem=str(fault))
+            return False
+        return True
 
     async def _look(self, file: FactsFile, *, idle: bool) -> None:
         """Ask Redis where its heads are, which is the only ground for calling facts fresh.

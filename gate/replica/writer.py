@@ -30,7 +30,7 @@ import msgspec
 from gate.core.changes import Change
 from gate.core.revision import NOWHERE, Position
 from gate.errors import ChangelogBroken, ReplicaForeign, ReplicaFull
-from gate.replica import envs
+from gate.replica import envs, files
 from gate.replica.facts_txn import FactsTxn
 from gate.replica.layout import (
     LAYOUT_VERSION,
@@ -162,6 +162,19 @@ class FactsFile:
         with self.write() as txn:
             self._retired_since_open = txn.purge(limit)
         return self._retired_since_open
+
+    def pages(self) -> tuple[int, int]:
+        """How many pages hold facts, and how many the file has; the others are free."""
+        stat, used_up_to = self._env.stat(), self._env.info()["last_pgno"]
+        return stat["leaf_pages"] + stat["branch_pages"] + stat["overflow_pages"], used_up_to + 1
+
+    def copy_to(self, path: Path) -> None:
+        """Write the newest commit to another file, without free pages. Any thread may; `ReplicaFull` without room."""
+        files.require_room(path.parent, self.pages()[0] * self._env.stat()["psize"])
+        try:
+            self._env.copy(str(path), compact=True)
+        except lmdb.Error as fault:
+            raise ReplicaFull(f"{path.name} can't be written: {fault}") from fault
 
     def check_readers(self) -> int:
         """Free the slots of readers that were killed: each would keep old pages from being used again."""
