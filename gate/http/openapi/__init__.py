@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from functools import cache
+from typing import Any
 
 import orjson
 from aiohttp import web
 
-from gate.http.openapi.document import openapi_document
 from gate.http.ports import Deps
 from gate.http.replies import JSON_TYPE
 
@@ -32,13 +32,21 @@ async def docs(request: web.Request, deps: Deps) -> web.Response:
     return web.Response(body=body, headers={"Content-Type": PAGE_TYPE, **policy})
 
 
+def openapi_document() -> dict[str, Any]:
+    """The document, as JSON has it."""
+    # Most nodes are never asked for it; its tables would take a tenth of this process's start.
+    from gate.http.openapi.document import openapi_document
+
+    return openapi_document()
+
+
 @cache
 def _document_bytes() -> bytes:
     return orjson.dumps(openapi_document())
 
 
 def _page() -> tuple[bytes, dict[str, str]]:
-    # Most nodes are never asked for it, and templates take a megabyte and a tenth of their start.
+    # As above; and templates take a megabyte.
     from gate.http.openapi.page import page_html, policy
 
     return page_html(), policy()

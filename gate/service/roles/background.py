@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
@@ -19,7 +19,9 @@ from gate.service.role import Post
 from gate.service.stores import connected_store
 from gate.store.store import Store
 from gate.store.sweep import Sweep
-from gate.webhooks.delivery import Deliverer
+
+if TYPE_CHECKING:
+    from gate.webhooks.delivery import Deliverer
 
 DAY_MS = 86_400_000
 
@@ -40,6 +42,9 @@ async def main(post: Post) -> None:
     if store is None:
         return
     post.ready()
+    # An HTTP client takes a quarter of a second to import, which the whole node's start would wait for.
+    from gate.webhooks.delivery import Deliverer
+
     try:
         async with Deliverer(store.hooks, store.apps, post.order.node_id, _count_webhook) as deliverer:
             await asyncio.gather(*(_do(chore, post) for chore in _chores(store, deliverer)))
