@@ -6,7 +6,7 @@
 
 Keys in the facts file (its main database), numbers big-endian; ids come last or after their length, so no two facts can meet:
 
-    M <name>                           layout, boot, clean, partitions, successor, next-app, next-list
+    M <name>                           layout, boot, clean, partitions, successor, next-app, next-list, packed
     Mapp:<app key>                     the number that stands for the App in this file, 4 bytes; "" once removed
     Mpurge:<app number:4>              facts of a removed App that are still to be deleted
     P <partition:2>                    Position: epoch, seq, write id, and when it was applied
@@ -57,12 +57,15 @@ META_PARTITIONS = b"Mpartitions"
 META_SUCCESSOR = b"Msuccessor"
 META_NEXT_APP = b"Mnext-app"
 META_NEXT_LIST = b"Mnext-list"
+META_PACKED = b"Mpacked"
+"""How many keys the file had when its pages were last full: those since then came in at random and left them half empty."""
 META_APP_PREFIX = b"Mapp:"
 META_PURGE_PREFIX = b"Mpurge:"
 
 JOURNAL_COMMITS = 256
 """How many `J` keys the writer keeps: a reader further behind than this empties its cache."""
 JOURNAL_EVERYTHING = b"*"
+JOURNAL_PREFIX = b"J"
 
 _FACTS_NAME = re.compile(r"facts-(\d{1,12})\.mdb")
 LIST_TAG = {ListKind.BLACKLIST: b"B", ListKind.WHITELIST: b"W"}

@@ -290,7 +290,7 @@ class Replicator:
             fresh.close()
             files.delete_facts(path)
             return file
-        pages_before, pages_after = file.pages()[1], fresh.pages()[1]
+        pages_before, pages_after = file.pages(), fresh.pages()
         self._swap(fresh)
         _log.info("the Replica was compacted", file=path.name, pages=pages_after, pages_before=pages_before)
         return fresh

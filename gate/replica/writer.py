@@ -20,7 +20,8 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import cast
 
@@ -33,11 +34,13 @@ from gate.errors import ChangelogBroken, ReplicaForeign, ReplicaFull
 from gate.replica import envs, files
 from gate.replica.facts_txn import FactsTxn
 from gate.replica.layout import (
+    JOURNAL_PREFIX,
     LAYOUT_VERSION,
     MAP_BYTES,
     META_BOOT,
     META_CLEAN,
     META_LAYOUT,
+    META_PACKED,
     META_PARTITIONS,
     META_SUCCESSOR,
     boot_id,
@@ -48,6 +51,10 @@ from gate.replica.layout import (
 
 UNKNOWN_BOOT = b"unknown"
 """`boot_id()` where the kernel tells none: equal to no boot."""
+
+COPIED_AT_ONCE = 2_000
+"""About a millisecond for which no other thread of the process runs."""
+_STAYS_BEHIND = frozenset({META_CLEAN, META_SUCCESSOR, META_PACKED})
 
 _CORRUPT = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError)
 _UNREADABLE = (struct.error, ValueError, IndexError, msgspec.MsgspecError)
@@ -148,6 +155,7 @@ class FactsFile:
             txn.put(META_BOOT, boot_id())
             for partition, position in enumerate(positions):
                 txn.put(position_key(partition), pack_position(position, now_ms))
+            txn.put(META_PACKED, str(txn.raw.stat()["entries"]).encode())
         self._moved(dict(enumerate(positions)))
 
     def name_successor(self, name: str) -> None:
@@ -163,18 +171,35 @@ class FactsFile:
             self._retired_since_open = txn.purge(limit)
         return self._retired_since_open
 
-    def pages(self) -> tuple[int, int]:
-        """How many pages hold facts, and how many the file has; the others are free."""
-        stat, used_up_to = self._env.stat(), self._env.info()["last_pgno"]
-        return stat["leaf_pages"] + stat["branch_pages"] + stat["overflow_pages"], used_up_to + 1
+    def pages(self) -> int:
+        """How many pages the file has, free ones included."""
+        return int(self._env.info()["last_pgno"]) + 1
 
-    def copy_to(self, path: Path) -> None:
-        """Write the newest commit to another file, without free pages. Any thread may; `ReplicaFull` without room."""
-        files.require_room(path.parent, self.pages()[0] * self._env.stat()["psize"])
+    def keys_since_packed(self) -> tuple[int, int]:
+        """How many keys have come since the file's pages were full, and how many there are."""
+        with self._env.begin() as txn:
+            keys = txn.stat()["entries"]
+            return max(0, keys - int(txn.get(META_PACKED, b"0"))), keys
+
+    def copy_packed(self, path: Path, goes_on: Callable[[], bool]) -> None:
+        """Write the newest commit to another file, key by key in order, so that its pages are full and none is free.
+
+        Any thread may, while others read and one writes. `ReplicaFull` without room; ends early once `goes_on` says no.
+        """
+        files.require_room(path.parent, self.pages() * self._env.stat()["psize"])
+        target = envs.acquire_writable(path)
         try:
-            self._env.copy(str(path), compact=True)
+            with self._env.begin() as source:
+                copied = (item for item in source.cursor() if _is_copied(item[0]))
+                while goes_on() and (some := list(islice(copied, COPIED_AT_ONCE))):
+                    with target.begin(write=True) as txn:
+                        txn.cursor().putmulti(some, append=True)
+            with target.begin(write=True) as txn:
+                txn.put(META_PACKED, str(txn.stat()["entries"]).encode())
         except lmdb.Error as fault:
             raise ReplicaFull(f"{path.name} can't be written: {fault}") from fault
+        finally:
+            envs.release(path, target)
 
     def check_readers(self) -> int:
         """Free the slots of readers that were killed: each would keep old pages from being used again."""
@@ -250,6 +275,11 @@ class FactsFile:
         except BaseException:
             self.close()
             raise
+
+
+def _is_copied(key: bytes) -> bool:
+    """Journals name transactions of the file that they lie in."""
+    return key not in _STAYS_BEHIND and not key.startswith(JOURNAL_PREFIX)
 
 
 def _check_trust(txn: lmdb.Transaction, path: Path) -> bool:
