@@ -64,6 +64,19 @@ class Client:
         """
         return await self._run_scripts([*calls, behind] if behind else calls, "unknown", rerun_last=behind is not None)
 
+    async def write_each(self, calls: Sequence[Call]) -> list[Reply]:
+        """Run independent scripts in one pipeline; one that the server refused is a `ReplyError` in its place.
+
+        Raises `StoreUnavailable` where nothing was answered.
+        """
+        replies = await self._exchange([call.by_sha for call in calls], "unknown")
+        missing = [at for at, reply in enumerate(replies) if is_noscript(reply)]
+        if missing:
+            late = await self._exchange([calls[at].by_source for at in missing], "unknown")
+            for at, reply in zip(missing, late, strict=True):
+                replies[at] = reply
+        return replies
+
     async def open_dedicated(self, on_push: Callable[[list[Reply]], None] | None = None) -> Link:
         """A Link of the caller's own, for commands that block or answer at length. Raises `StoreUnavailable`."""
         try:

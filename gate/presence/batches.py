@@ -1,0 +1,94 @@
+"""Calls of one moment travel together: a storm of connects is a few pipelines, not a round trip each.
+
+What is submitted in one turn of the loop is sent at its end as one pipeline, in the order of submission, at most
+`MAX_CALLS_A_BATCH` in each. All calls of a batch share one future; a `Ticket` knows which of its replies is meant. A lost
+server fails the whole batch; a call that the server refused by itself fails alone.
+
+Called by the RESP port's worker role and by the hub, one a process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from gate.errors import StoreUnavailable, Unavailable
+from gate.store.client import Client, raise_if_error
+from gate.store.link import Reply
+from gate.store.scripts import Call
+
+MAX_CALLS_A_BATCH = 512
+"""Some 15 ms of the server's time."""
+MAX_UNDER_WAY = 64
+"""Batches that are not answered yet: past this, what is submitted is refused at once, rather than later or never."""
+
+T = TypeVar("T")
+
+
+class Ticket(Generic[T]):
+    """One reply to come. Once `arrival` is done, `result` gives what was asked, or raises what went wrong."""
+
+    __slots__ = ("_at", "_read", "arrival")
+
+    def __init__(self, arrival: asyncio.Future[list[Reply]], at: int, read: Callable[[Reply], T]) -> None:
+        self.arrival = arrival
+        self._at = at
+        self._read = read
+
+    def result(self) -> T:
+        """What the reply says. Raises `StoreUnavailable`."""
+        reply = self.arrival.result()[self._at]
+        raise_if_error(reply)
+        return self._read(reply)
+
+    async def wait(self) -> T:
+        """`result` as soon as there is one."""
+        await asyncio.shield(self.arrival)
+        return self.result()
+
+
+class Batches:
+    """All calls of one process to one Redis. `aclose` when done: it waits for what is under way."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self._calls: list[Call] = []
+        self._arrival: asyncio.Future[list[Reply]] | None = None
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    def submit(self, call: Call, read: Callable[[Reply], T]) -> Ticket[T]:
+        """Send a call with the others of this turn. Raises `Unavailable` where too many are waited for already."""
+        if self._arrival is None:
+            if len(self._under_way) >= MAX_UNDER_WAY:
+                raise Unavailable("too many calls are under way; try again")
+            loop = asyncio.get_running_loop()
+            self._arrival = loop.create_future()
+            loop.call_soon(self._send)
+        ticket = Ticket(self._arrival, len(self._calls), read)
+        self._calls.append(call)
+        if len(self._calls) >= MAX_CALLS_A_BATCH:
+            self._send()
+        return ticket
+
+    async def aclose(self) -> None:
+        """Wait for what is under way."""
+        self._send()
+        if self._under_way:
+            await asyncio.wait(self._under_way)
+
+    def _send(self) -> None:
+        if self._arrival is None:
+            return
+        calls, arrival = self._calls, self._arrival
+        self._calls, self._arrival = [], None
+        task = asyncio.get_running_loop().create_task(self._exchange(calls, arrival))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+    async def _exchange(self, calls: list[Call], arrival: asyncio.Future[list[Any]]) -> None:
+        try:
+            arrival.set_result(await self.client.write_each(calls))
+        except StoreUnavailable as away:
+            arrival.set_exception(away)
+            arrival.exception()  # whoever asked may be gone
