@@ -1,0 +1,174 @@
+"""Apps' feeds as they grow: every follower of one App in a process shares one blocking read.
+
+Thousands of readers of one feed (event streams, the Gateway that this process is) would cost Redis a connection and a read
+each. Here one task an App reads, and keeps the newest entries; a follower takes from those. One that is further behind reads
+by itself, from its own cursor, until it has caught up: a slow follower costs no memory, loses nothing, and holds up nobody.
+
+A follower sees every entry behind its cursor once, in order, or is raised `FeedReset`. While Redis is away it waits, and goes
+on from where it was; `is_cut_off` says so meanwhile. Used by `gate.http` and `gate.presence`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+
+from gate.core.presence import Cursor, Event
+from gate.errors import FeedReset, StoreUnavailable
+from gate.store.client import Client
+from gate.store.feed import Feed
+
+MOST_A_READ = 1_000
+"""Some 150 kB; a longer reply would hold up what else waits for the server."""
+RECENT_EVENTS = 2_048
+"""Kept of each App that is followed: who wakes a moment late still finds what it missed, without a read of its own."""
+BLOCK_MS = 5_000
+"""How long one read waits; after so long at most it is seen that the server lost the feed and nothing came since."""
+RETRY_S = 0.25
+"""As often as the store itself probes a Redis that is away."""
+
+
+class Tails:
+    """The feeds that are followed in this process. `aclose` ends all of them, and the followers with them."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._tails: dict[str, _Tail] = {}
+        self._is_closed = False
+
+    async def head(self, app_key: str) -> Cursor:
+        """The feed's newest place, to follow from later. Raises `StoreUnavailable`."""
+        return await Feed(self._client, app_key).head()
+
+    async def follow(self, app_key: str, after: Cursor | None = None) -> AsyncGenerator[Sequence[Event], None]:
+        """What lies behind `after`, some at a time, without end; None: what comes after the first step.
+
+        Raises `FeedReset` if the cursor can't be read on from. Close it (`contextlib.aclosing`) rather than drop it: the
+        shared read ends with its last follower.
+        """
+        tail = self._joined(app_key)
+        try:
+            while not self._is_closed:
+                moved = tail.moved
+                tail.raise_its_failure()
+                try:
+                    after = after or await tail.feed.head()
+                    events = await tail.behind(after)
+                except StoreUnavailable:
+                    await asyncio.sleep(RETRY_S)
+                    continue
+                if events:
+                    yield events
+                    after = events[-1].cursor
+                else:
+                    await moved.wait()
+        finally:
+            await self._leave(app_key, tail)
+
+    def is_cut_off(self, app_key: str) -> bool:
+        """Whether the App's followers wait for a Redis that is away."""
+        tail = self._tails.get(app_key)
+        return tail is not None and tail.is_cut_off
+
+    async def aclose(self) -> None:
+        """End every follower's loop, and close the connections."""
+        self._is_closed = True
+        tails = list(self._tails.values())
+        self._tails.clear()
+        for tail in tails:
+            await tail.aclose()
+
+    def _joined(self, app_key: str) -> _Tail:
+        tail = self._tails.get(app_key)
+        if tail is None or tail.has_ended:
+            tail = self._tails[app_key] = _Tail(Feed(self._client, app_key))
+        tail.followers += 1
+        return tail
+
+    async def _leave(self, app_key: str, tail: _Tail) -> None:
+        tail.followers -= 1
+        if tail.followers == 0:
+            if self._tails.get(app_key) is tail:
+                del self._tails[app_key]
+            await tail.aclose()
+
+
+class _Tail:
+    """One App's shared read: the newest entries, and whoever waits for more."""
+
+    def __init__(self, feed: Feed) -> None:
+        self.feed = feed
+        self.followers = 0
+        self.is_cut_off = False
+        self.moved = asyncio.Event()
+        """Set, and replaced, when there is something new to look at."""
+        self._start: Cursor | None = None
+        """Where `_recent` begins: the place before its first entry."""
+        self._recent: list[Event] = []
+        self._reading = asyncio.create_task(self._read(), name=f"the feed of {feed.app_key}")
+        self._reading.add_done_callback(lambda _: self._wake())
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it reads no more, as after a bug."""
+        return self._reading.done()
+
+    def raise_its_failure(self) -> None:
+        """Followers must not wait for a read that failed on a bug."""
+        if self._reading.done() and not self._reading.cancelled():
+            self._reading.result()
+
+    async def behind(self, cursor: Cursor) -> Sequence[Event]:
+        """Some entries behind a cursor; none if it stands at the newest."""
+        at = self._index_behind(cursor)
+        return await self.feed.read(cursor, MOST_A_READ) if at is None else self._recent[at : at + MOST_A_READ]
+
+    async def aclose(self) -> None:
+        """Stop reading, and let those that wait see it."""
+        self._reading.cancel()
+        await asyncio.wait([self._reading])
+        await self.feed.aclose()
+
+    async def _read(self) -> None:
+        place: Cursor | None = None
+        while True:
+            try:
+                if place is None:
+                    place = self._start = await self.feed.head()
+                if self.is_cut_off:  # a look that does not wait: Redis may be back long before something happens
+                    await self.feed.read(place, 1)
+                    self.is_cut_off = False
+                events = await self.feed.wait(place, MOST_A_READ, BLOCK_MS)
+            except StoreUnavailable:
+                self.is_cut_off = True
+                await asyncio.sleep(RETRY_S)
+            except FeedReset:
+                # Each follower finds out by itself, from its own cursor, whether it can read on.
+                place, self._start, self._recent = None, None, []
+                self._wake()
+                await asyncio.sleep(RETRY_S)
+            else:
+                if events:
+                    place = events[-1].cursor
+                    self._keep(events)
+                    self._wake()
+
+    def _keep(self, events: Sequence[Event]) -> None:
+        self._recent += events
+        too_many = len(self._recent) - RECENT_EVENTS
+        if too_many > 0:
+            self._start = self._recent[too_many - 1].cursor
+            del self._recent[:too_many]
+
+    def _index_behind(self, cursor: Cursor) -> int | None:
+        """Where the entries behind a cursor begin in `_recent`; None if the cursor does not stand in there."""
+        if self._start is None:
+            return None
+        if cursor == self._start:
+            return 0
+        at = cursor.seq - self._start.seq
+        return at if 0 < at <= len(self._recent) and self._recent[at - 1].cursor == cursor else None
+
+    def _wake(self) -> None:
+        woken, self.moved = self.moved, asyncio.Event()
+        woken.set()

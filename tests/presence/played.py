@@ -1,0 +1,59 @@
+"""A Gateway played by a test: it takes a lease, opens and closes Sessions, straight through the store."""
+
+from __future__ import annotations
+
+import os
+
+from gate.core.model import AppFacts
+from gate.core.presence import SESSION_RANDOM_BYTES, session_id, session_parts
+from gate.store.address import parse_address
+from gate.store.client import Client
+from gate.store.presence import Opening, PresenceStore, opened
+
+PATIENCE_MS = 10_000
+"""Where nothing is to be late: a busy machine must not look like a server that is away."""
+
+
+class Gateway:
+    """One Gateway of one App."""
+
+    def __init__(self, store: PresenceStore, app: AppFacts, name: bytes = b"edge-1") -> None:
+        self.store = store
+        self.app = app
+        self.name = name
+        self.epoch = 0
+
+    async def lease(self) -> Gateway:
+        """Take the next epoch; Sessions of the one before end."""
+        leased = await self.store.lease(self.app.key, self.name, None)
+        assert leased.holds
+        self.epoch = leased.epoch
+        return self
+
+    async def open(self, user: bytes, platform: str = "iOS") -> str:
+        """A new Session's id."""
+        (session,) = await self.open_many([user], platform)
+        return session
+
+    async def open_many(self, users: list[bytes], platform: str = "iOS") -> list[str]:
+        """A new Session of each, in one pipeline."""
+        ids = [session_id(os.urandom(SESSION_RANDOM_BYTES), user) for user in users]
+        calls = [
+            self.store.opening(
+                Opening(self.app, self.name, self.epoch, user, session_parts(one)[0], platform, "", 0, "", 0)
+            )
+            for user, one in zip(users, ids, strict=True)
+        ]
+        assert {opened(reply) for reply in await self.store.client.write(calls)} == {"ok"}
+        return ids
+
+    async def close(self, session: str) -> None:
+        """End a Session."""
+        stored_id, user = session_parts(session)
+        call = self.store.closing(self.app.key, self.name, self.epoch, user, stored_id, "closed")
+        assert await self.store.client.write([call]) == [1]
+
+
+def presence_on(url: str, deadline_ms: int = PATIENCE_MS) -> PresenceStore:
+    """Presence in this Redis; close its `client` when done."""
+    return PresenceStore(Client(parse_address(url), deadline_ms, deadline_ms))

@@ -1,0 +1,198 @@
+"""Followers of an App's feed: each sees every entry once and in order, whatever happens to Redis, and however slow it is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from gate.core.model import AppFacts
+from gate.core.presence import Cursor, Event
+from gate.errors import FeedReset
+from gate.presence import tails as tails_module
+from gate.presence.tails import Tails
+from gate.store.presence import PresenceStore
+from tests.harness.cable import Cable
+from tests.harness.servers import RedisServer
+from tests.harness.waiting import wait_until_async
+from tests.presence.played import Gateway, presence_on
+
+APP = AppFacts(key="default", secrets=("s",))
+SOON_S = 10.0
+
+
+@pytest.fixture
+async def store(redis_server: RedisServer) -> AsyncIterator[PresenceStore]:
+    store = presence_on(redis_server.url)
+    yield store
+    await store.client.aclose()
+
+
+@pytest.fixture
+async def tails(store: PresenceStore) -> AsyncIterator[Tails]:
+    tails = Tails(store.client)
+    yield tails
+    await tails.aclose()
+
+
+@pytest.fixture
+async def gateway(store: PresenceStore) -> Gateway:
+    return await Gateway(store, APP).lease()
+
+
+async def take(following: AsyncGenerator[Sequence[Event], None], many: int) -> list[Event]:
+    """So many entries."""
+    taken: list[Event] = []
+    async with asyncio.timeout(SOON_S):
+        while len(taken) < many:
+            taken += await anext(following)
+    return taken
+
+
+def told(events: Sequence[Event]) -> list[tuple[str, bytes]]:
+    return [(event.kind, event.user) for event in events]
+
+
+def blocked_reads(server: RedisServer) -> int:
+    blocked: int = server.client.info("clients")["blocked_clients"]
+    return blocked
+
+
+async def test_a_follower_sees_what_lies_behind_its_cursor_and_what_comes(tails: Tails, gateway: Gateway) -> None:
+    start = await tails.head(APP.key)
+    await gateway.open(b"alice")
+    async with aclosing(tails.follow(APP.key, start)) as following:
+        assert told(await take(following, 1)) == [("online", b"alice")]
+        coming = asyncio.create_task(take(following, 2))
+        await gateway.open(b"bob")
+        await gateway.open(b"alice", "Web")
+        assert told(await coming) == [("online", b"bob"), ("platform-online", b"alice")]
+
+
+async def test_without_a_cursor_it_begins_at_the_head(
+    tails: Tails, gateway: Gateway, redis_server: RedisServer
+) -> None:
+    await gateway.open(b"before")
+    async with aclosing(tails.follow(APP.key)) as following:
+        coming = asyncio.create_task(take(following, 1))
+        await wait_until_async(lambda: blocked_reads(redis_server) == 1, SOON_S, "the follower to wait")
+        await gateway.open(b"after")
+        assert told(await coming) == [("online", b"after")]
+
+
+async def test_many_followers_share_one_blocked_read_that_ends_with_the_last(
+    tails: Tails, gateway: Gateway, redis_server: RedisServer
+) -> None:
+    start = await tails.head(APP.key)
+    connections = len(redis_server.client.client_list())
+    followings = [tails.follow(APP.key, start) for _ in range(50)]
+    coming = [asyncio.create_task(take(one, 20)) for one in followings]
+    await wait_until_async(lambda: blocked_reads(redis_server) == 1, SOON_S, "one blocked read")
+    await gateway.open_many([b"%d" % number for number in range(20)])
+    assert len({tuple(told(await one)) for one in coming}) == 1
+    assert len(redis_server.client.client_list()) == connections + 1
+    for one in followings:
+        await one.aclose()
+    await wait_until_async(
+        lambda: len(redis_server.client.client_list()) == connections, SOON_S, "the shared read's connection to close"
+    )
+
+
+async def test_a_slow_follower_catches_up_by_itself_and_keeps_nobody_back(
+    tails: Tails, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tails_module, "RECENT_EVENTS", 16)
+    monkeypatch.setattr(tails_module, "MOST_A_READ", 10)
+    start = await tails.head(APP.key)
+    users = [b"%03d" % number for number in range(200)]
+    async with aclosing(tails.follow(APP.key, start)) as slow, aclosing(tails.follow(APP.key, start)) as quick:
+        await gateway.open(b"first")
+        assert told(await take(slow, 1)) == [("online", b"first")]
+        seen = told(await take(quick, 1))
+        for at in range(0, len(users), 20):
+            await gateway.open_many(users[at : at + 20])
+            seen += told(await take(quick, 20))
+        assert seen == [("online", user) for user in [b"first", *users]]
+        assert told(await take(slow, 200)) == [("online", user) for user in users]
+
+
+async def test_an_outage_delays_and_loses_nothing(redis_server: RedisServer) -> None:
+    with Cable(redis_server.port) as cable:
+        near, far = presence_on(redis_server.url), presence_on(cable.url, 500)
+        tails, gateway = Tails(far.client), await Gateway(near, APP).lease()
+        start = await tails.head(APP.key)
+        async with aclosing(tails.follow(APP.key, start)) as following:
+            coming = asyncio.create_task(take(following, 3))
+            await gateway.open(b"before")
+            await wait_until_async(lambda: not tails.is_cut_off(APP.key), SOON_S, "the first read")
+            cable.cut()
+            await wait_until_async(lambda: tails.is_cut_off(APP.key), SOON_S, "the cut to be noticed")
+            await gateway.open(b"meanwhile")
+            cable.mend()
+            await wait_until_async(lambda: not tails.is_cut_off(APP.key), SOON_S, "the mending to be noticed")
+            await gateway.open(b"after")
+            assert told(await coming) == [("online", b"before"), ("online", b"meanwhile"), ("online", b"after")]
+        await tails.aclose()
+        await near.client.aclose()
+        await far.client.aclose()
+
+
+async def test_a_cursor_of_another_history_is_refused(tails: Tails, gateway: Gateway) -> None:
+    await gateway.open(b"alice")
+    head = await tails.head(APP.key)
+    for wrong in (head._replace(epoch="abc"), head._replace(seq=head.seq + 1), head._replace(at_us=1)):
+        with pytest.raises(FeedReset):
+            await take(tails.follow(APP.key, wrong), 1)
+
+
+async def test_a_feed_that_begins_anew_resets_its_followers_and_serves_new_ones(
+    tails: Tails, gateway: Gateway, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tails_module, "BLOCK_MS", 50)
+    await gateway.open(b"lost")
+    following = tails.follow(APP.key, await tails.head(APP.key))
+    coming = asyncio.create_task(take(following, 1))
+    await wait_until_async(lambda: blocked_reads(redis_server) == 1, SOON_S, "the follower to wait")
+    redis_server.client.flushall()
+    with pytest.raises(FeedReset):
+        await coming
+    await gateway.lease()
+    async with aclosing(tails.follow(APP.key, Cursor("0", 0, 0))) as anew:
+        await gateway.open(b"alice")
+        assert told(await take(anew, 1)) == [("online", b"alice")]
+
+
+async def test_entries_that_are_no_longer_kept_are_a_reset_and_no_gap(
+    tails: Tails, gateway: Gateway, redis_server: RedisServer
+) -> None:
+    start = await tails.head(APP.key)
+    await gateway.open_many([b"a", b"b", b"c"])
+    redis_server.client.xtrim(f"gate:{{{APP.key}}}:feed", maxlen=1, approximate=False)
+    with pytest.raises(FeedReset):
+        await take(tails.follow(APP.key, start), 1)
+
+
+async def test_closing_ends_followers_that_wait(tails: Tails, redis_server: RedisServer) -> None:
+    waiting = [asyncio.create_task(take(tails.follow(APP.key), 1)) for _ in range(3)]
+    await wait_until_async(lambda: blocked_reads(redis_server) == 1, SOON_S, "the followers to wait")
+    await tails.aclose()
+    for one in waiting:
+        with pytest.raises(StopAsyncIteration):
+            await one
+
+
+async def test_an_entry_that_nobody_can_read_is_told_rather_than_waited_on(
+    tails: Tails, gateway: Gateway, redis_server: RedisServer
+) -> None:
+    await gateway.open(b"alice")
+    following = tails.follow(APP.key, await tails.head(APP.key))
+    coming = asyncio.create_task(take(following, 1))
+    await wait_until_async(lambda: blocked_reads(redis_server) == 1, SOON_S, "the follower to wait")
+    entry: dict[Any, Any] = {"k": "unheard-of", "t": 1, "u": "u", "s": "s", "p": "p", "g": "g", "i": "", "w": ""}
+    redis_server.client.hincrby(f"gate:{{{APP.key}}}:feed-meta", "seq", 1)
+    redis_server.client.xadd(f"gate:{{{APP.key}}}:feed", entry, id="2-0")
+    with pytest.raises(ValueError, match="unknown kind"):
+        await coming
