@@ -24,6 +24,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeVar, get_args
 
 from gate.core.ids import MAX_ID_BYTES
+from gate.core.model import AppFacts
 from gate.errors import InvalidInput
 
 LEASE_TTL_MS = 15_000
@@ -31,6 +32,7 @@ LEASE_TTL_MS = 15_000
 MAX_SESSIONS_A_USER = 64
 """Of one User at a time: more is a client that connects in a loop."""
 MAX_GATEWAY_BYTES = 64
+MAX_ADDRESS_BYTES = 64
 MAX_EPOCH = 1 << 53
 FLAP_MS = 1_000
 """A User that is back on a platform this soon was never announced as gone; the scripts know it by the same name."""
@@ -62,6 +64,16 @@ class Session(NamedTuple):
     ip: str
     minted_at_ms: int
     active_ms: int
+
+
+class Verified(NamedTuple):
+    """A User whose Token was found valid, by a Replica that had applied its Partition's Changelog up to here."""
+
+    app: AppFacts
+    user: bytes
+    minted_at_ms: int
+    log_epoch: str
+    log_seq: int
 
 
 class UserPresence(NamedTuple):
@@ -179,6 +191,13 @@ def gateway_named(raw: bytes) -> bytes:
     if not 1 <= len(raw) <= MAX_GATEWAY_BYTES or any(byte < 33 or byte > 126 for byte in raw):
         raise InvalidInput("gateway", f"must be 1 to {MAX_GATEWAY_BYTES} visible ASCII characters, got {raw[:80]!r}")
     return raw
+
+
+def address_told(raw: bytes) -> str:
+    """The client's address as its Gateway tells it, or `InvalidInput`: up to 64 visible ASCII characters."""
+    if len(raw) > MAX_ADDRESS_BYTES or any(byte < 33 or byte > 126 for byte in raw):
+        raise InvalidInput("ip", f"must be at most {MAX_ADDRESS_BYTES} visible ASCII characters, got {raw[:80]!r}")
+    return raw.decode()
 
 
 def epoch_numbered(raw: bytes) -> int:

@@ -90,7 +90,7 @@ def verify(token: str, lookup: Lookup, now_ms: int) -> Claims:
         raise TokenRefused("forged", "the Token's signature is wrong, or of a secret that was dropped")
     if 0 < claims.expires_at_ms <= now_ms:
         raise TokenRefused("expired", "the Token has expired")
-    _check_user(claims, view.user(claims.user), now_ms)
+    check_user(claims.minted_at_ms, view.user(claims.user), now_ms)
     return claims
 
 
@@ -130,10 +130,11 @@ def _keys(app: AppFacts) -> Iterator[bytes]:
     yield from map(bytes.fromhex, app.token_keys)
 
 
-def _check_user(claims: Claims, facts: UserFacts, now_ms: int) -> None:
+def check_user(minted_at_ms: int, facts: UserFacts, now_ms: int) -> None:
+    """`TokenRefused` unless a Token of the User that was minted then lets it connect now, expiry aside."""
     if facts.deactivated:
         raise TokenRefused("user-deactivated", "the User is deactivated")
-    if claims.minted_at_ms < facts.tokens_valid_from_ms:
+    if minted_at_ms < facts.tokens_valid_from_ms:
         raise TokenRefused("revoked", "the Token was revoked")
     if facts.banned_until_ms > now_ms:
         raise TokenRefused("user-banned", "the User is banned", facts.banned_until_ms)

@@ -15,8 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from gate.clock import wall_ms
-from gate.core.model import AppFacts
-from gate.core.presence import SESSION_RANDOM_BYTES, UserPresence, session_id, session_parts
+from gate.core.presence import SESSION_RANDOM_BYTES, UserPresence, Verified, session_id, session_parts
 from gate.errors import Unavailable
 from gate.presence.batches import Batches, Ticket
 from gate.presence.registry import Held, Kept, Registry
@@ -24,16 +23,6 @@ from gate.store.feed import Feed
 from gate.store.presence import Closed, Leased, Opened, Opening, PresenceStore, closed, opened, presences_of
 
 RESTORED_AT_ONCE = 500
-
-
-class Verified(NamedTuple):
-    """A User whose Token was found valid, by a Replica that had applied its Partition's Changelog up to here."""
-
-    app: AppFacts
-    user: bytes
-    minted_at_ms: int
-    log_epoch: str
-    log_seq: int
 
 
 Reverify = Callable[[str, bytes, int], Verified | None]

@@ -12,10 +12,11 @@ from itertools import count
 from gate.clock import monotonic_ms
 from gate.core.model import AppFacts
 from gate.core.verdict import Word
-from gate.errors import GateError, Stale
+from gate.errors import GateError, Stale, Unavailable
 from gate.replica.app_reading import AppReading
 from gate.replica.board import Board
 from gate.replica.reading import Reading
+from gate.wire.ports import Door
 
 _ids = count(1)
 
@@ -45,6 +46,12 @@ class Worker:
         self.connections = 0
         self.connections_total = 0
         self.errors = 0
+        self.draining = False
+        """The service is being stopped: no new Sessions."""
+        self.door: Door | None = None
+        """The way to Presence, once its Redis was reached."""
+        self.lease_holders: Counter[tuple[str, bytes, int]] = Counter()
+        """How many connections hold each lease: App key, Gateway, epoch."""
         self._open_board = board
         self._board: Board | None = None
 
@@ -76,7 +83,19 @@ class Worker:
 class Client:
     """One connection's agreed state."""
 
-    __slots__ = ("_secret", "app_key", "app_reading", "facts", "id", "name", "peer", "quitting", "resp3", "worker")
+    __slots__ = (
+        "_secret",
+        "app_key",
+        "app_reading",
+        "facts",
+        "id",
+        "leases",
+        "name",
+        "peer",
+        "quitting",
+        "resp3",
+        "worker",
+    )
 
     def __init__(self, worker: Worker, peer: str = "") -> None:
         self.worker = worker
@@ -85,6 +104,8 @@ class Client:
         self.quitting = False
         self.name = b""
         self.resp3 = False
+        self.leases: dict[tuple[str, bytes], int] = {}
+        """App key and Gateway -> the epoch that this connection took."""
         self.app_key: str | None = None
         self.app_reading: AppReading | None = None
         self.facts: AppFacts | None = None
@@ -118,6 +139,37 @@ class Client:
                 raise NoAuth("The secret that this connection gave is no longer accepted. Send AUTH app-key app-secret")
             self.facts = bound.app
         return bound
+
+    def door(self) -> Door:
+        """The way to Presence. Raises `Unavailable` until its Redis was reached."""
+        if self.worker.door is None:
+            raise Unavailable("Presence has not been reached yet")
+        return self.worker.door
+
+    def hold_lease(self, gateway: bytes, epoch: int) -> None:
+        """This connection speaks for the Gateway at that epoch, and no other one, from now on."""
+        assert self.app_key is not None
+        held = self.app_key, gateway
+        if self.leases.get(held) != epoch:
+            self._drop_lease(held)
+            self.leases[held] = epoch
+            self.worker.lease_holders[(*held, epoch)] += 1
+
+    def let_go_of_leases(self) -> None:
+        """The connection is gone."""
+        for held in list(self.leases):
+            self._drop_lease(held)
+
+    def _drop_lease(self, held: tuple[str, bytes]) -> None:
+        epoch = self.leases.pop(held, None)
+        if epoch is None:
+            return
+        whole, holders = (*held, epoch), self.worker.lease_holders
+        holders[whole] -= 1
+        if not holders[whole]:
+            del holders[whole]
+            if self.worker.door is not None:
+                self.worker.door.let_go(*whole)
 
     def _let_go(self) -> None:
         self.app_key = None

@@ -10,12 +10,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from gate.errors import GateError, ReplicaError, Stale, Unavailable
-from gate.wire import checks, handshake, replies
+from gate.errors import (
+    FeedReset,
+    GateError,
+    ReplicaError,
+    SessionRefused,
+    Stale,
+    StoreUnavailable,
+    TokenRefused,
+    Unavailable,
+)
+from gate.wire import checks, gateways, handshake, presence, replies
 from gate.wire.checks import Demand
 from gate.wire.client import Client, NoAuth
+from gate.wire.later import Later
 
-Handler = Callable[[Client, Sequence[bytes]], "bytes | Demand"]
+Handler = Callable[[Client, Sequence[bytes]], "bytes | Demand | Later"]
 
 _SHOWN_ARGUMENTS_BYTES = 128
 """How much of an unknown command's arguments its error repeats, as Redis does."""
@@ -58,6 +68,14 @@ COMMANDS: dict[bytes, Command] = {
     b"GATE.MCHECK": Command(checks.check_many, 2, None, True),
     b"GATE.VERDICT": Command(checks.verdict, 2, 4, True),
     b"GATE.EXPLAIN": Command(checks.explain_check, 2, 2, True),
+    b"GATE.ONLINE": Command(presence.online, 1, None, True),
+    b"GATE.SESSIONS": Command(presence.sessions, 1, 1, True),
+    b"GATE.ROUTE": Command(presence.route, 2, 2, True),
+    b"GATE.EVENTS": Command(presence.events, 1, 5, True),
+    b"GATE.LEASE": Command(gateways.lease, 2, 2, True),
+    b"GATE.CONNECT": Command(gateways.connect, 3, 4, True),
+    b"GATE.DISCONNECT": Command(gateways.disconnect, 1, 1, True),
+    b"GATE.TOUCH": Command(gateways.touch, 1, 1_000, True),
     b"AUTH": Command(handshake.auth, 1, 2, False),
     b"HELLO": Command(handshake.hello, 0, None, False),
     b"PING": Command(handshake.ping, 0, 1, False),
@@ -72,7 +90,7 @@ COMMANDS: dict[bytes, Command] = {
 }
 
 
-def answer(client: Client, parts: Sequence[bytes], outage: GateError | None = None) -> bytes | Demand:
+def answer(client: Client, parts: Sequence[bytes], outage: GateError | None = None) -> bytes | Demand | Later:
     """The reply to one parsed command; every documented refusal becomes an error reply.
 
     `outage` says why there is no bracket: then what asks the Replica is refused with it, and the rest is answered.
@@ -97,12 +115,34 @@ def answer(client: Client, parts: Sequence[bytes], outage: GateError | None = No
         return refused(refusal)
 
 
+def worded(later: Later) -> bytes | Later:
+    """The reply that has come, or what else there is to wait for; every documented refusal becomes an error reply."""
+    try:
+        return later.word()
+    except GateError as refusal:
+        return refused(refusal)
+
+
 def refused(refusal: GateError) -> bytes:
     """The error reply for a refusal: the code word by its kind, then its text."""
+    if isinstance(refusal, TokenRefused):
+        until = "" if refusal.until_ms is None else f" until {refusal.until_ms} ms"
+        return replies.error(f"{_TOKEN_CODES.get(refusal.fault, 'BADTOKEN')} {refusal}{until}")
+    if isinstance(refusal, SessionRefused):
+        return replies.error(f"{_SESSION_CODES.get(refusal.fault, 'ERR')} {refusal}")
     for kind, code in _CODES:
         if isinstance(refusal, kind):
-            return replies.error(f"{code}{refusal}")
+            return replies.error(f"{code}{refusal}{_outcome(refusal)}")
     return replies.error(f"ERR {refusal}")
+
+
+def _outcome(refusal: GateError) -> str:
+    unknown = isinstance(refusal, StoreUnavailable) and refusal.outcome == "unknown"
+    return "; the outcome is unknown, and it is safe to repeat" if unknown else ""
+
+
+_TOKEN_CODES = {"user-banned": "BANNED", "user-deactivated": "DEACTIVATED"}
+_SESSION_CODES = {"no-lease": "NOLEASE", "fenced": "FENCED"}
 
 
 _CODES: tuple[tuple[type[GateError], str], ...] = (
@@ -113,6 +153,7 @@ _CODES: tuple[tuple[type[GateError], str], ...] = (
     (Stale, "STALE "),
     (ReplicaError, "UNAVAILABLE "),
     (Unavailable, "UNAVAILABLE "),
+    (FeedReset, "RESET "),
 )
 
 

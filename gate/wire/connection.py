@@ -8,6 +8,8 @@ What can make a connection wait, and the bound on it:
 
 - A check that demands a Revision (`MIN`) which is not here yet: later commands wait behind it, at most `MIN_WAIT_MS`, then it
   is answered `STALE`.
+- A presence command, which asks Redis: commands behind it go on, their replies queue up behind its own (`_outbox`), and past
+  `outbox.MAX_AWAITED` of those nothing more is read. Only a lease holds back what follows it, which may depend on it.
 - A peer that does not read its replies: nothing more is decided or read for it until it does; after `STALL_LIMIT_MS` it is cut.
 - A peer that leaves a command unfinished: cut after `STALL_LIMIT_MS`. An idle connection between commands may stay for ever.
 
@@ -26,6 +28,8 @@ from gate.replica.reader import reaches
 from gate.wire.checks import HOT_REPLIES, Demand
 from gate.wire.client import Client, Worker
 from gate.wire.commands import answer, refused
+from gate.wire.later import Later
+from gate.wire.outbox import Outbox
 from gate.wire.replies import error
 from gate.wire.resp import LONE_BYTES, CommandReader, lone_triple
 
@@ -70,6 +74,7 @@ class Connection(asyncio.Protocol):
         "_demand",
         "_demand_deadline_ms",
         "_draining",
+        "_outbox",
         "_reader",
         "_retry",
         "_stalled_since_ms",
@@ -86,6 +91,7 @@ class Connection(asyncio.Protocol):
         self._reader = CommandReader()
         self._transport: asyncio.Transport | None = None
         self._backlog: list[list[bytes]] = []
+        self._outbox = Outbox(self._ripened)
         self._demand: Demand | None = None
         self._demand_deadline_ms = 0
         self._retry: asyncio.TimerHandle | None = None
@@ -111,6 +117,8 @@ class Connection(asyncio.Protocol):
         """Count out; nothing outlives the connection."""
         self._watch.closed(self)
         self._backlog.clear()
+        self._outbox.abandon()
+        self._client.let_go_of_leases()
         self._demand = None
         if self._retry is not None:
             self._retry.cancel()
@@ -136,7 +144,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The peer finished sending: its replies are flushed, then the transport closes itself."""
         self._watch.stalls(self)
-        if self._backlog or self._demand is not None:
+        if self._backlog or self._demand is not None or self._outbox:
             self._draining = True
             return True
         return False
@@ -239,9 +247,18 @@ class Connection(asyncio.Protocol):
         return b"".join([written[word] for word in words])
 
     def _one_by_one(self, commands: list[list[bytes]], outage: GateError | None = None) -> bytes:
-        client, replies = self._client, []
+        client, replies = self._client, list[bytes]()
         for index, command in enumerate(commands):
             reply = answer(client, command, outage)
+            if isinstance(reply, Later):
+                self._write(b"".join(replies))
+                replies.clear()
+                self._outbox.wait_for(reply)
+                if self._held():
+                    self._hold()
+                    self._backlog = commands[index + 1 :]
+                    break
+                continue
             if isinstance(reply, Demand):
                 if not self._waited():
                     self._wait_for(reply, commands[index:])
@@ -254,7 +271,11 @@ class Connection(asyncio.Protocol):
         return b"".join(replies)
 
     def _write(self, replies: bytes) -> None:
-        if replies and self._transport is not None:
+        if not replies or self._transport is None:
+            return
+        if self._outbox:
+            self._outbox.put(replies)
+        else:
             self._transport.write(replies)
 
     def _settle(self) -> None:
@@ -269,6 +290,13 @@ class Connection(asyncio.Protocol):
             self._stalled_since_ms = 0
 
     # Waiting
+
+    def _ripened(self, _: object) -> None:
+        """Write what has its turn now."""
+        ready = self._outbox.take_ready()
+        if ready and self._transport is not None:
+            self._transport.write(ready)
+            self._go_on()
 
     def _waited(self) -> bool:
         """Whether what was received together has waited as long as it may: one deadline for all of it, not one a check."""
@@ -324,7 +352,7 @@ class Connection(asyncio.Protocol):
         self._settle()
 
     def _held(self) -> bool:
-        return self._unread or self._demand is not None
+        return self._unread or self._demand is not None or self._outbox.is_full
 
     def _close_when_done(self) -> None:
         if self._transport is None or self._transport.is_closing():
@@ -333,7 +361,9 @@ class Connection(asyncio.Protocol):
             self._backlog.clear()
         elif self._backlog or self._demand is not None:
             return
-        elif self._reader.error is not None:
+        if self._outbox:
+            return
+        if self._reader.error is not None and not self._client.quitting:
             self._transport.write(error(self._reader.error))
         self._draining = True
         self._transport.close()

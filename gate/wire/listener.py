@@ -117,6 +117,7 @@ class WireServer:
         if self._tick is not None:
             self._tick.cancel()
         self.stop_listening()
+        self.worker.draining = True
         await asyncio.sleep(min(DRAIN_GRACE_S, timeout_s))
         for connection in list(self._connections):
             connection.drain()

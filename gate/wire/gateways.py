@@ -1,0 +1,208 @@
+"""What Gateways say: LEASE, CONNECT, DISCONNECT, TOUCH.
+
+A Token is verified here, on this node's Replica, in the bracket that the command runs in; then Redis is asked, with what came
+in the same moment from all connections. A Session of which the Gateway never learned, because its connection or Redis went away
+first, is closed again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from gate.clock import monotonic_ms, wall_ms
+from gate.core import token
+from gate.core.partition import partition_of
+from gate.core.presence import (
+    MAX_SESSIONS_A_USER,
+    Verified,
+    address_told,
+    epoch_numbered,
+    gateway_named,
+    platform_named,
+)
+from gate.errors import (
+    GateError,
+    SessionRefused,
+    StoreUnavailable,
+    TokenRefused,
+    Unavailable,
+)
+from gate.replica.reading import Reading
+from gate.wire import replies
+from gate.wire.client import Client
+from gate.wire.later import Later
+
+VERIFY_AGAIN_EVERY_S = 0.005
+VERIFY_AGAIN_FOR_MS = 1_000
+"""How long a connect waits for this Replica to apply the Change for which the User's Sessions were closed."""
+
+
+def lease(client: Client, arguments: Sequence[bytes]) -> Later:
+    """`GATE.LEASE gateway epoch` → for how many ms the lease holds; what follows on the connection waits for it."""
+    gateway, epoch = gateway_named(arguments[0]), epoch_numbered(arguments[1])
+    door, app_key = client.door(), client.app().app.key
+
+    async def take() -> bytes:
+        leased = await door.lease(app_key, gateway, epoch, lambda *whom: _may_connect(client.worker.reading, *whom))
+        if not leased.holds:
+            raise SessionRefused(
+                "fenced",
+                f"epoch {epoch} of the Gateway {gateway.decode()} is over (now {leased.epoch}): take a higher epoch, "
+                "then connect its Sessions again",
+            )
+        return replies.integer(door.lease_ttl_ms)
+
+    taking = asyncio.get_running_loop().create_task(take())
+
+    def word() -> bytes:
+        reply = taking.result()
+        if client.app_key == app_key:
+            client.hold_lease(gateway, epoch)
+        return reply
+
+    return Later(taking, word, holds_back=True)
+
+
+def connect(client: Client, arguments: Sequence[bytes]) -> Later:
+    """`GATE.CONNECT token platform gateway [ip]` → the id of the Session."""
+    worker, door = client.worker, client.door()
+    platform, gateway = platform_named(arguments[1]), gateway_named(arguments[2])
+    ip = address_told(arguments[3]) if len(arguments) > 3 else ""
+    app_key, epoch = _lease_of(client, gateway)
+    if worker.draining:
+        raise SessionRefused("draining", "this node is shutting down: connect the Session through another one")
+    worker.refuse_if_stale()
+    shown = arguments[0].decode("latin-1")
+    verified = _verified(worker.reading, app_key, shown)
+
+    def attempted(by: Verified) -> Later:
+        attempt = door.open(by, gateway, epoch, platform, ip)
+
+        def abandon() -> None:
+            door.abandon(app_key, gateway, epoch, attempt.session)
+
+        def word() -> bytes | Later:
+            try:
+                opened = attempt.ticket.result()
+            except StoreUnavailable as away:
+                if away.outcome == "unknown":
+                    abandon()
+                raise
+            if opened == "ok":
+                return replies.bulk(attempt.session)
+            if opened == "barred":
+                return again(by)
+            raise _refusal(opened, gateway, epoch)
+
+        return Later(attempt.ticket.arrival, word, abandon=abandon)
+
+    deadline_ms = monotonic_ms() + VERIFY_AGAIN_FOR_MS
+
+    def again(by: Verified) -> Later:
+        waiting = asyncio.get_running_loop().create_task(_moved_past(worker.reading, app_key, by, deadline_ms))
+        return Later(waiting, lambda: attempted(_verified_anew(worker.reading, app_key, shown, waiting.result())))
+
+    return attempted(verified)
+
+
+def disconnect(client: Client, arguments: Sequence[bytes]) -> Later:
+    """`GATE.DISCONNECT session` → 1, or 0 if it was gone."""
+    door, session = client.door(), arguments[0].decode("latin-1")
+    app_key = client.app().app.key
+    held = [(gateway, epoch) for (app, gateway), epoch in client.leases.items() if app == app_key]
+    if not held:
+        raise SessionRefused("no-lease", "this connection holds no lease: send GATE.LEASE gateway epoch first")
+    tickets = [door.close(app_key, gateway, epoch, session, "closed") for gateway, epoch in held]
+
+    def word() -> bytes:
+        ends = {ticket.result() for ticket in tickets}
+        if "closed" in ends:
+            return replies.ONE
+        if ends == {"foreign"}:
+            raise SessionRefused("foreign", "another Gateway holds this Session")
+        return replies.ZERO
+
+    if len(tickets) == 1:
+        return Later(tickets[0].arrival, word)
+    return Later(asyncio.gather(*(asyncio.shield(ticket.arrival) for ticket in tickets), return_exceptions=True), word)
+
+
+def touch(client: Client, arguments: Sequence[bytes]) -> Later:
+    """`GATE.TOUCH session [session …]` → how many there are: their Users were active just now."""
+    ticket = client.door().touch(client.app().app.key, [one.decode("latin-1") for one in arguments])
+    return Later(ticket.arrival, lambda: replies.integer(ticket.result()))
+
+
+def _lease_of(client: Client, gateway: bytes) -> tuple[str, int]:
+    app_key = client.app().app.key
+    epoch = client.leases.get((app_key, gateway))
+    if epoch is None:
+        raise SessionRefused(
+            "no-lease",
+            f"this connection holds no lease of the Gateway {gateway.decode()}: send GATE.LEASE gateway epoch first",
+        )
+    return app_key, epoch
+
+
+def _refusal(opened: str, gateway: bytes, epoch: int) -> GateError:
+    name = gateway.decode()
+    if opened == "nolease":
+        return SessionRefused("no-lease", f"Redis lost the lease of the Gateway {name}: send GATE.LEASE {name} {epoch}")
+    if opened == "fenced":
+        problem = f"epoch {epoch} of the Gateway {name} is over: take a higher epoch, then connect its Sessions again"
+        return SessionRefused("fenced", problem)
+    return SessionRefused(
+        "full", f"this User has {MAX_SESSIONS_A_USER} Sessions, the most there may be; close some first"
+    )
+
+
+def _verified(reading: Reading, app_key: str, shown: str) -> Verified:
+    """Inside the bracket. A Token of another App is of no App that this connection speaks for."""
+    claims = token.verify(shown, lambda app: reading.app(app) if app == app_key else None, wall_ms())
+    found = reading.app(app_key)
+    assert found is not None, "its Token was just verified"
+    record = reading.position(partition_of(app_key, claims.user, reading.partitions))
+    epoch, seq = ("0", 0) if record is None else (record.epoch, record.seq)
+    return Verified(found.app, claims.user, claims.minted_at_ms, epoch, seq)
+
+
+def _verified_anew(reading: Reading, app_key: str, shown: str, _moved: None) -> Verified:
+    reading.refresh()
+    try:
+        return _verified(reading, app_key, shown)
+    finally:
+        reading.release()
+
+
+async def _moved_past(reading: Reading, app_key: str, by: Verified, deadline_ms: int) -> None:
+    """Until this Replica has applied more of the User's Partition than when its Token was verified."""
+    while monotonic_ms() < deadline_ms:
+        await asyncio.sleep(VERIFY_AGAIN_EVERY_S)
+        reading.refresh()
+        try:
+            record = reading.position(partition_of(app_key, by.user, reading.partitions))
+        finally:
+            reading.release()
+        if record is not None and (record.epoch, record.seq) != (by.log_epoch, by.log_seq):
+            return
+    raise Unavailable(
+        "this Replica has yet to apply the Change for which the User's Sessions were closed; connect again"
+    )
+
+
+def _may_connect(reading: Reading, app_key: str, user: bytes, minted_at_ms: int) -> Verified | None:
+    """A bracket of its own: whether a Session that Redis lost may be brought back."""
+    reading.refresh()
+    try:
+        found = reading.app(app_key)
+        if found is None:
+            return None
+        token.check_user(minted_at_ms, found.user(user), wall_ms())
+        record = reading.position(partition_of(app_key, user, reading.partitions))
+        epoch, seq = ("0", 0) if record is None else (record.epoch, record.seq)
+        return Verified(found.app, user, minted_at_ms, epoch, seq)
+    except TokenRefused:
+        return None
+    finally:
+        reading.release()

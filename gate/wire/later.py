@@ -1,0 +1,22 @@
+"""A reply that is still to come: what presence commands answer, since they ask Redis.
+
+The connection keeps its place among the replies. Nothing waits for it but those replies; see `connection`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Later(NamedTuple):
+    """Once `arrival` is done, `word` gives the reply, or raises a `GateError`, or says what else to wait for.
+
+    `holds_back`: what follows on the connection may depend on it, so it waits. `abandon` is called if the peer is gone first.
+    """
+
+    arrival: asyncio.Future[Any]
+    word: Callable[[], bytes | Later]
+    holds_back: bool = False
+    abandon: Callable[[], None] | None = None

@@ -1,0 +1,72 @@
+"""Replies of one connection that wait for their turn, behind one that is still to come.
+
+Empty on a connection that only checks, which is asked on each write and costs it nothing more. Used by `connection`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from gate.wire.commands import worded
+from gate.wire.later import Later
+
+MAX_AWAITED = 1_024
+"""Replies that wait, for Redis or for their turn: a gateway's storm of connects goes out in few pipelines."""
+
+
+class Outbox:
+    """In order; `on_ripe` is called when something may have become ready."""
+
+    __slots__ = ("_on_ripe", "_queue", "holds_back")
+
+    def __init__(self, on_ripe: Callable[[object], None]) -> None:
+        self._queue: deque[bytes | Later] = deque()
+        self._on_ripe = on_ripe
+        self.holds_back = False
+        """Something waits that later commands may depend on."""
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more commands should be taken up."""
+        return self.holds_back or len(self._queue) >= MAX_AWAITED
+
+    def put(self, replies: bytes) -> None:
+        """Replies whose turn is behind what waits."""
+        self._queue.append(replies)
+
+    def wait_for(self, later: Later) -> None:
+        """Keep the place of a reply that is still to come."""
+        self._queue.append(later)
+        later.arrival.add_done_callback(self._on_ripe)
+        self.holds_back = self.holds_back or later.holds_back
+
+    def take_ready(self) -> bytes:
+        """What has its turn now."""
+        queue, ready = self._queue, []
+        while queue:
+            head = queue[0]
+            if isinstance(head, Later):
+                if not head.arrival.done():
+                    break
+                reply = worded(head)
+                if isinstance(reply, Later):
+                    queue[0] = reply
+                    reply.arrival.add_done_callback(self._on_ripe)
+                    break
+                head = reply
+            queue.popleft()
+            ready.append(head)
+        self.holds_back = self.holds_back and bool(queue)
+        return b"".join(ready)
+
+    def abandon(self) -> None:
+        """The peer is gone: nobody hears these."""
+        for awaited in self._queue:
+            if isinstance(awaited, Later) and awaited.abandon is not None:
+                awaited.abandon()
+        self._queue.clear()
+        self.holds_back = False

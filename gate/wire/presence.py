@@ -1,0 +1,129 @@
+"""What routers ask of Presence: ONLINE, SESSIONS, ROUTE, EVENTS.
+
+Each is read from Redis, behind everything that came before it: a Session whose opening was answered is seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from gate.core.ids import user_id
+from gate.core.presence import Event, Session, cursor_told, gateway_named
+from gate.errors import InvalidInput
+from gate.wire import replies
+from gate.wire.client import Client
+from gate.wire.later import Later
+
+MAX_USERS = 10_000
+"""In one GATE.ONLINE: some 5 ms of Redis's time."""
+USERS_A_SCRIPT = 1_000
+DEFAULT_EVENTS, MAX_EVENTS = 100, 1_000
+
+
+def online(client: Client, arguments: Sequence[bytes]) -> Later:
+    """`GATE.ONLINE user [user …]` → an array of 1 or 0, in order."""
+    if len(arguments) > MAX_USERS:
+        raise InvalidInput("users", f"at most {MAX_USERS} in one GATE.ONLINE, {len(arguments)} were sent")
+    for user in arguments:
+        user_id(user, "user")
+    door, app_key = client.door(), client.app().app.key
+    pieces = [arguments[at : at + USERS_A_SCRIPT] for at in range(0, len(arguments), USERS_A_SCRIPT)]
+    tickets = [door.online(app_key, piece) for piece in pieces]
+
+    def word() -> bytes:
+        return replies.integers([int(one) for ticket in tickets for one in ticket.result()])
+
+    if len(tickets) == 1:
+        return Later(tickets[0].arrival, word)
+    return Later(asyncio.gather(*(asyncio.shield(ticket.arrival) for ticket in tickets), return_exceptions=True), word)
+
+
+def sessions(client: Client, arguments: Sequence[bytes]) -> Later:
+    """`GATE.SESSIONS user` → an array of maps: session, platform, gateway, since (ms)."""
+    ticket = client.door().presences(client.app().app.key, [user_id(arguments[0], "user")])
+
+    def word() -> bytes:
+        return replies.encode([_shown(one) for one in ticket.result()[0].sessions], client.resp3)
+
+    return Later(ticket.arrival, word)
+
+
+def route(client: Client, arguments: Sequence[bytes]) -> bytes | Later:
+    """`GATE.ROUTE from to` → the Verdict's word, and where the recipient is: platform, Gateway, Session of each device.
+
+    A message that may not be sent has nowhere to go, so nothing is asked.
+    """
+    app = client.app()
+    client.worker.refuse_if_stale()
+    sender, recipient = arguments
+    verdict = app.word(sender, recipient)
+    client.worker.count([verdict])
+    if verdict != "allowed":
+        return replies.encode([verdict, []], client.resp3)
+    ticket = client.door().presences(app.app.key, [user_id(recipient, "to")])
+
+    def word() -> bytes:
+        places: list[replies.Value] = [[one.platform, one.gateway, one.id] for one in ticket.result()[0].sessions]
+        return replies.encode([verdict, places], client.resp3)
+
+    return Later(ticket.arrival, word)
+
+
+def events(client: Client, arguments: Sequence[bytes]) -> Later:
+    """`GATE.EVENTS cursor|$ [COUNT n] [GATEWAY name]` → the next cursor, and what happened in between.
+
+    With GATEWAY only kicks of that Gateway's Sessions. `$` gives the newest cursor and no events.
+    """
+    most, gateway = _event_options(arguments[1:])
+    feed = client.door().feed(client.app().app.key)
+    after = None if arguments[0] == b"$" else cursor_told(arguments[0].decode("latin-1"))
+
+    async def read() -> bytes:
+        if after is None:
+            return replies.encode([str(await feed.head()), []], client.resp3)
+        found = await feed.read(after, most)
+        cursor = found[-1].cursor if found else after
+        wanted = [one for one in found if gateway is None or (one.kind == "kick" and one.gateway == gateway)]
+        return replies.encode([str(cursor), [_event_shown(one) for one in wanted]], client.resp3)
+
+    reading = asyncio.get_running_loop().create_task(read())
+    return Later(reading, reading.result)
+
+
+def _event_options(options: Sequence[bytes]) -> tuple[int, bytes | None]:
+    most, gateway = DEFAULT_EVENTS, None
+    if len(options) % 2:
+        raise InvalidInput("syntax", "expected GATE.EVENTS cursor|$ [COUNT n] [GATEWAY name]")
+    for name, value in zip(options[::2], options[1::2], strict=True):
+        if name.upper() == b"COUNT":
+            if not value.isdigit() or len(value) > 4 or not 1 <= int(value) <= MAX_EVENTS:
+                raise InvalidInput("COUNT", f"must be a whole number from 1 to {MAX_EVENTS}, got {value[:40]!r}")
+            most = int(value)
+        elif name.upper() == b"GATEWAY":
+            gateway = gateway_named(value)
+        else:
+            raise InvalidInput("syntax", f"expected COUNT or GATEWAY, got {name[:40]!r}")
+    return most, gateway
+
+
+def _shown(session: Session) -> dict[str, replies.Value]:
+    return {
+        "session": session.id,
+        "platform": session.platform,
+        "gateway": session.gateway,
+        "since": session.since_ms,
+    }
+
+
+def _event_shown(event: Event) -> dict[str, replies.Value]:
+    return {
+        "cursor": str(event.cursor),
+        "kind": event.kind,
+        "user": event.user,
+        "session": event.session,
+        "platform": event.platform,
+        "gateway": event.gateway,
+        "why": event.why,
+        "at": event.at_ms,
+    }
