@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from gate.http.forms import FORM_TYPE
 from gate.http.openapi import openapi_document
@@ -70,6 +71,7 @@ def test_answers_are_the_documented_ones(family: str, service: GateService, tmp_
     document = tmp_path / "openapi.json"
     document.write_text(json.dumps(as_tested(openapi_document())))
     known = {"http": service.http, **asdict(service.credentials)}
+    settings = app_settings(service)
     command = [
         sys.executable,
         "-m",
@@ -94,3 +96,14 @@ def test_answers_are_the_documented_ones(family: str, service: GateService, tmp_
         check=False,
     )
     assert ended.returncode == 0, ended.stdout
+    # Else what was refused was refused for other reasons than the document's.
+    assert app_settings(service) == settings
+
+
+def app_settings(service: GateService) -> Any:
+    """The App that was called, as an operator sees it."""
+    known = service.credentials
+    url = f"{service.http}/v1/apps/{known.app_key}"
+    reply = requests.get(url, auth=(known.operator, known.operator_password), timeout=10)
+    assert reply.status_code == 200, reply.text
+    return reply.json()
