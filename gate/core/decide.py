@@ -27,7 +27,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
-from gate.core.model import FOREVER_MS, AppFacts, ListKind, UserFacts
+from gate.core.model import FOREVER_MS, NO_FACTS, AppFacts, ListKind, UserFacts
 from gate.core.verdict import Verdict, Word
 
 
@@ -154,6 +154,17 @@ def decide(view: FactsView, sender: bytes, recipient: bytes, now_ms: int) -> Ver
         if denies:
             return Verdict(word, holds_until_ms if holds_until_ms < FOREVER_MS else None)
     return Verdict("allowed", holds_until_ms if holds_until_ms < FOREVER_MS else None)
+
+
+def lists_refuse(view: FactsView, viewer: bytes, owner: bytes, now_ms: int) -> bool:
+    """Whether rule 7 or 8 would deny `viewer`, whatever else denies: those whom `owner`'s lists refuse may not watch it either.
+
+    Nobody is refused by itself, though it may stand on its own Blacklist.
+    """
+    if viewer == owner or is_exempt(view.app, viewer):
+        return False
+    question = Question(view, viewer, owner, now_ms, NO_FACTS, view.user(owner), False)
+    return _not_whitelisted(question).denies or _blacklisted(question).denies
 
 
 class Asks(IntEnum):

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gate.core.decide import Asks, decide, recipient_asks, sender_is_clear
+from gate.core.decide import Asks, decide, lists_refuse, recipient_asks, sender_is_clear
 from gate.core.model import FOREVER_MS, NO_FACTS, AppFacts, ListKind, UserFacts
 from gate.core.verdict import Verdict
 from tests.cases.facts import DictFacts
@@ -155,6 +155,29 @@ def test_the_shortcuts_agree_with_the_table(situation: Situation, now_ms: int) -
         assert verdict.word in ("allowed", "not-whitelisted")
         assert until_ms != FOREVER_MS or verdict == Verdict("allowed", None)
         assert view.app.exempt or until_ms or verdict == Verdict("not-whitelisted", None)
+
+
+class _OnlyLists:
+    """The same facts, but that everybody is registered, and nobody restrained or gone."""
+
+    def __init__(self, view: DictFacts) -> None:
+        self.app = view.app
+        self.entry_until_ms = view.entry_until_ms
+        self._whitelist_on = {user: view.user(user).whitelist_on for user in (ANA, BOB)}
+
+    def user(self, user_id: bytes) -> UserFacts:
+        return UserFacts(registered=True, whitelist_on=self._whitelist_on[user_id])
+
+
+@thoroughly
+@given(situations(), nows)
+def test_lists_refuse_whom_the_decision_would_refuse_for_them_were_nothing_else_against_it(
+    situation: Situation, now_ms: int
+) -> None:
+    view, (viewer, owner) = situation
+    denied = decide(_OnlyLists(view), viewer, owner, now_ms).word
+    assert denied in ("allowed", "not-whitelisted", "blacklisted")
+    assert lists_refuse(view, viewer, owner, now_ms) is (denied != "allowed" and viewer != owner)
 
 
 @given(apps, users)
