@@ -32,8 +32,8 @@ _OTHERS = (
     "user", "user/query", "user/delusers", "user/chat", "user/chat/fb", "user/chat/fb/set", "user/chat/fb/querylist",
     "user/blacklist", "user/whitelist", "user/whitesetting", "user/token",
     "v1", "v1/check", "v1/explain", "v1/bans", "v1/mutes", "v1/blacklist", "v1/whitelist", "v1/whitelist-switch",
-    "v1/users", "v1/tokens", "v1/bulk", "v1/audit",
-    "client", "client/v1/blacklist", EACH_CLIENT,
+    "v1/users", "v1/tokens", "v1/bulk", "v1/audit", "v1/presence", "v1/events", "v1/gateways",
+    "client", "client/v1/blacklist", "client/v1/presence", EACH_CLIENT,
 )  # fmt: skip
 LIMITABLE = frozenset((*RONGCLOUD_LIMITS, *_OTHERS))
 """Every name that a limit may have."""

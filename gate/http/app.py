@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from functools import partial
 from time import perf_counter
 from typing import NamedTuple
 
@@ -38,10 +39,13 @@ from gate.http.v1 import endpoint as v1_endpoint
 
 _SLASHES = re.compile(r"/{2,}")
 _RONGCLOUD_PREFIX = "/user/"
+_GROUPS = {"/v1/check": "check", "/v1/explain": "check", "/v1/events": "events"}
+"""What is counted apart: the one is quick, the other lasts for hours."""
+_MINT = web.RequestKey("mint", str)
 
 log = structlog.get_logger("gate.http")
 
-Answer = Callable[[web.Request, Deps], Awaitable[web.Response]]
+Answer = Callable[[web.Request, Deps], Awaitable[web.StreamResponse]]
 Wording = Callable[[GateError, str], Problem]
 
 
@@ -57,6 +61,8 @@ def make_app(deps: Deps) -> web.Application:
     app = web.Application(client_max_size=MAX_JSON_BYTES)
     # A dot would leave out paths with a line break in an id, and aiohttp would answer those in its own words.
     app.router.add_route("*", r"/{path:[\s\S]*}", Dispatch(deps).serve)
+    app.on_response_prepare.append(_label)
+    app.on_shutdown.append(partial(_end_streams, deps))
     return app
 
 
@@ -68,7 +74,7 @@ class Dispatch:
         self._deps = deps
         self._routes = make_routes()
 
-    async def serve(self, request: web.Request) -> web.Response:
+    async def serve(self, request: web.Request) -> web.StreamResponse:
         """Never raises but for a cancelled request."""
         started = perf_counter()
         path = _SLASHES.sub("/", request.path)
@@ -76,11 +82,8 @@ class Dispatch:
         route = self._routes.get(path) if "{" not in path else None
         route = route or self._routes.get(template_of(request.raw_path) or "")
         mint = request_id(request.headers)
+        request[_MINT] = mint
         response = await self._answer(request, path, route, mint)
-        response.headers[REQUEST_ID] = mint
-        if path.startswith(cors.PREFIX):
-            cors.open_to_pages(response)
-        response.headers["Server"] = "gate"  # aiohttp would name its own version and Python's
         seconds = perf_counter() - started
         self._deps.count_request(route.group if route else "unknown", response.status, seconds)
         if self._deps.options.access_log:
@@ -96,7 +99,7 @@ class Dispatch:
             )
         return response
 
-    async def _answer(self, request: web.Request, path: str, route: Route | None, mint: str) -> web.Response:
+    async def _answer(self, request: web.Request, path: str, route: Route | None, mint: str) -> web.StreamResponse:
         wording = _wording(path)
         try:
             return await _chosen(request, path, route)(request, self._deps)
@@ -106,6 +109,19 @@ class Dispatch:
             log.exception("a request failed on a bug", path=request.path[:200], request_id=mint)
             problem = wording(Internal(f"an internal error, {type(fault).__name__}; the log has it"), request.path)
         return json_reply(problem.body, problem.status, problem.headers)
+
+
+async def _end_streams(deps: Deps, _: web.Application) -> None:
+    """When the service drains; else they would be in flight until the time for it is over."""
+    deps.streams.end_all()
+
+
+async def _label(request: web.Request, response: web.StreamResponse) -> None:
+    """The headers of every answer; here, since those of a stream are sent long before it has been served."""
+    response.headers[REQUEST_ID] = request.get(_MINT) or request_id(request.headers)
+    if _SLASHES.sub("/", request.path).startswith(cors.PREFIX):
+        cors.open_to_pages(response)
+    response.headers["Server"] = "gate"  # aiohttp would name its own version and Python's
 
 
 def _chosen(request: web.Request, path: str, route: Route | None) -> Answer:
@@ -126,7 +142,7 @@ def make_routes() -> dict[str, Route]:
     for path, endpoint in rongcloud.ENDPOINTS.items():
         routes[path] = Route("user", {"POST": _signed(endpoint, limit_names(path))})
     for (path, method), v1_one in v1.ENDPOINTS.items():
-        group = "check" if path in ("/v1/check", "/v1/explain") else "v1"
+        group = _GROUPS.get(path, "v1")
         routes.setdefault(path, Route(group, {})).methods[method] = _known(v1_one, limit_names(path))
     for path, feature in ABSENT.items():
         routes[path] = Route("user", {"POST": _absent(feature, limit_names(path))})
@@ -149,14 +165,14 @@ def _wording(path: str) -> Wording:
 
 
 def _preflight(route: Route) -> Answer:
-    async def answer(request: web.Request, deps: Deps) -> web.Response:
+    async def answer(request: web.Request, deps: Deps) -> web.StreamResponse:
         return cors.preflight(route.methods)
 
     return answer
 
 
 def _signed(endpoint: rongcloud.Endpoint, limits: tuple[str, ...]) -> Answer:
-    async def answer(request: web.Request, deps: Deps) -> web.Response:
+    async def answer(request: web.Request, deps: Deps) -> web.StreamResponse:
         now_ms = deps.now_ms()
         view = await auth.signed_caller(request.headers, deps, now_ms)
         deps.limiter.spend(view.facts, limits)
@@ -166,7 +182,7 @@ def _signed(endpoint: rongcloud.Endpoint, limits: tuple[str, ...]) -> Answer:
 
 
 def _absent(feature: str, limits: tuple[str, ...]) -> Answer:
-    async def answer(request: web.Request, deps: Deps) -> web.Response:
+    async def answer(request: web.Request, deps: Deps) -> web.StreamResponse:
         view = await auth.signed_caller(request.headers, deps, deps.now_ms())
         deps.limiter.spend(view.facts, limits)
         raise FeatureAbsent(feature)
@@ -175,7 +191,7 @@ def _absent(feature: str, limits: tuple[str, ...]) -> Answer:
 
 
 def _administered(endpoint: apps.Endpoint, role: OperatorRole, door: OperatorDoor) -> Answer:
-    async def answer(request: web.Request, deps: Deps) -> web.Response:
+    async def answer(request: web.Request, deps: Deps) -> web.StreamResponse:
         call = await operator_caller(request, deps, door, role)
         return await v1_endpoint.replied(call, await endpoint(call))
 
@@ -183,7 +199,7 @@ def _administered(endpoint: apps.Endpoint, role: OperatorRole, door: OperatorDoo
 
 
 def _known(endpoint: v1.Endpoint, limits: tuple[str, ...]) -> Answer:
-    async def answer(request: web.Request, deps: Deps) -> web.Response:
+    async def answer(request: web.Request, deps: Deps) -> web.StreamResponse:
         now_ms = deps.now_ms()
         view = await auth.caller(request.headers, deps, now_ms)
         deps.limiter.spend(view.facts, limits)
@@ -195,7 +211,7 @@ def _known(endpoint: v1.Endpoint, limits: tuple[str, ...]) -> Answer:
 def _borne(endpoint: client.Endpoint, limits: tuple[str, ...]) -> Answer:
     limits = (*limits, EACH_CLIENT)
 
-    async def answer(request: web.Request, deps: Deps) -> web.Response:
+    async def answer(request: web.Request, deps: Deps) -> web.StreamResponse:
         call = client_endpoint.client_caller(request, deps, deps.now_ms())
         deps.limiter.spend(call.facts, limits, call.user)
         return await client_endpoint.answer(endpoint, call)
@@ -204,7 +220,7 @@ def _borne(endpoint: client.Endpoint, limits: tuple[str, ...]) -> Answer:
 
 
 def _open(probe: Probe) -> Answer:
-    async def answer(request: web.Request, deps: Deps) -> web.Response:
+    async def answer(request: web.Request, deps: Deps) -> web.StreamResponse:
         return probe(deps)
 
     return answer

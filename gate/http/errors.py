@@ -19,6 +19,8 @@ still land. The first row that fits an error wins, so a row stands above the row
     430   1009                      RongCloud has this feature and Gate does not; the text names it
     404   404   not-found           no such endpoint, or no such thing
     405   405   method-not-allowed
+    410         cursor-gone         a feed can't be read on from this cursor; read the state anew
+    429         too-many-streams    the App has as many event streams open on this node as it may
     503   1000  stale               the Replica is too old for this question (409 where `min` was not reached in time)
     503   1000  unavailable         Redis or the Replica is away; `Retry-After` says when to come back
     500   1000  internal            a bug; the log has it under the request's id
@@ -31,6 +33,7 @@ from typing import NamedTuple
 from gate.core.ids import shown
 from gate.errors import (
     AppUnknown,
+    FeedReset,
     GateError,
     InvalidInput,
     ListFull,
@@ -46,6 +49,7 @@ from gate.errors import (
 )
 from gate.http.forms import TooLong
 from gate.http.limits import RateExceeded
+from gate.http.streams import StreamsFull
 
 RETRY_AFTER_S = Unavailable.retry_after_s
 
@@ -124,11 +128,13 @@ WORDS: tuple[tuple[type[GateError], int, str], ...] = (
     (CredentialsWrong, 401, "unauthorized"),
     (AppUnknown, 401, "unauthorized"),
     (RateExceeded, 429, "rate-limited"),
+    (StreamsFull, 429, "too-many-streams"),
     (TriedTooOften, 429, "too-many-tries"),
     (RoleInsufficient, 403, "forbidden"),
     (MethodWrong, 405, "method-not-allowed"),
     (InvalidInput, 400, "invalid"),
     (NotFound, 404, "not-found"),
+    (FeedReset, 410, "cursor-gone"),
     (ListFull, 409, "list-full"),
     (UserLimitReached, 403, "user-limit"),
     (Refused, 409, "refused"),
@@ -176,7 +182,7 @@ def _problem(fault: GateError, status: int, body: dict[str, object]) -> Problem:
     headers: dict[str, str] = {}
     if status == 503:
         headers["Retry-After"] = str(RETRY_AFTER_S)
-    if isinstance(fault, RateExceeded | TriedTooOften):
+    if isinstance(fault, RateExceeded | TriedTooOften | StreamsFull):
         headers["Retry-After"] = str(fault.retry_after_s)
     if isinstance(fault, MethodWrong):
         headers["Allow"] = fault.allowed

@@ -88,6 +88,13 @@ class Form:
             raise InvalidInput(name, f"must be given 1 to {most} times, {len(values)} were sent")
         return list(dict.fromkeys(_text_id(name, value) for value in values))
 
+    def raw_users(self, name: str, most: int) -> list[bytes]:
+        """Up to `most` User ids of any bytes, a field each; repeated ids are taken once."""
+        values = [value for value in self._fields.get(name, ()) if value]
+        if len(values) > most:
+            raise InvalidInput(name, f"must be given at most {most} times, {len(values)} were sent")
+        return list(dict.fromkeys(_sized_id(name, value) for value in values))
+
     def joined_users(self, name: str, most: int) -> list[bytes]:
         """As `users`, where each field may also hold several ids with commas between them, as some SDKs send them."""
         parts = [part for value in self._fields.get(name, ()) for part in value.split(b",") if part]

@@ -13,6 +13,8 @@ MAX_JSON_BYTES = 16 * 1024 * 1024
 """A JSON body: 10,000 pairs of the longest ids, each byte escaped as \\u00XX, fit."""
 MAX_FIELDS = 4_096
 """Fields of one form or query string."""
+MAX_LINE_BYTES = 64 * 1024
+"""The request line, hence the query string: a thousand ids of usual length fit. Longer lists have a body to go in."""
 BODY_DEADLINE_S = 10.0
 """The whole body must have come by then; a slow sender costs its own connection only."""
 IDLE_CONNECTION_S = 75.0

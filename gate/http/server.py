@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from gate.http.app import make_app
-from gate.http.options import IDLE_CONNECTION_S
+from gate.http.options import IDLE_CONNECTION_S, MAX_LINE_BYTES
 from gate.http.ports import Deps
 
 
@@ -28,7 +28,9 @@ async def serve_http(deps: Deps) -> HttpServer:
     """Listen on `deps.options.host` and `port` (0: a free one). `OSError` if it can't be had."""
     options = deps.options
     # aiohttp's own access log would print query strings.
-    runner = web.AppRunner(make_app(deps), access_log=None, keepalive_timeout=IDLE_CONNECTION_S)
+    runner = web.AppRunner(
+        make_app(deps), access_log=None, keepalive_timeout=IDLE_CONNECTION_S, max_line_size=MAX_LINE_BYTES
+    )
     await runner.setup()
     try:
         await web.TCPSite(runner, options.host, options.port, reuse_port=options.reuse_port or None).start()

@@ -40,6 +40,10 @@ class Tails:
         """The feed's newest place, to follow from later. Raises `StoreUnavailable`."""
         return await Feed(self._client, app_key).head()
 
+    async def read(self, app_key: str, after: Cursor, most: int) -> list[Event]:
+        """Up to `most` entries behind a cursor. Raises `FeedReset` and `StoreUnavailable`."""
+        return await Feed(self._client, app_key).read(after, most)
+
     async def follow(self, app_key: str, after: Cursor | None = None) -> AsyncGenerator[Sequence[Event], None]:
         """What lies behind `after`, some at a time, without end; None: what comes after the first step.
 

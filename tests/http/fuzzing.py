@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from gate.core.ids import MAX_ID_BYTES
 from gate.core.model import AppFacts
+from gate.core.presence import KINDS, SESSION_RANDOM_BYTES, session_id
 from gate.http.paging import page_token
 from tests.http.world import basic, form, signed
 
@@ -39,6 +40,13 @@ FORMATS = {
     "app-name": st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=64),
     "webhook-url": st.sampled_from(["", "https://app.example/gate", "http://10.0.0.1:8000/?a=b"]),
     "page-token": st.integers(0, 1 << 53).map(page_token),
+    "feed-cursor": st.builds(
+        lambda seq, at_us: f"652f1a3b00c2e-{seq}-{at_us:x}", st.integers(0, 1 << 40), st.integers(0, 1 << 51)
+    ),
+    "session-id": st.binary(min_size=SESSION_RANDOM_BYTES, max_size=SESSION_RANDOM_BYTES).map(
+        lambda raw: session_id(raw, b"alice")
+    ),
+    "event-kinds": st.lists(st.sampled_from(KINDS), min_size=1).map(",".join),
     "revision": st.sampled_from(["0:0123456789abcdef:1", "1:0123456789abcdef:0,2:fedcba9876543210:999999999"]),
 }
 for _name, _strategy in FORMATS.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,11 @@ async def test_alive_ready_and_measured_without_credentials(world: World) -> Non
     assert (await world.send("POST", "/readyz")).status == 405
 
 
+def deps_on(world: World, replica: Replica) -> Deps:
+    """The world's own, with another Replica."""
+    return Deps(replica=replica, store=world.store, acks=world.node.acks, presence=world.presence, feeds=world.tails)
+
+
 async def test_not_ready_until_the_replica_has_caught_up(world: World, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
@@ -38,7 +44,7 @@ async def test_not_ready_until_the_replica_has_caught_up(world: World, tmp_path:
     facts.close_clean()
     (other / CURRENT_FILE).write_text(facts_name(1))
     board = Board(other / BOARD_FILE, write=True)
-    deps = Deps(replica=NodeReplica.open(other), store=world.store, acks=world.node.acks)
+    deps = deps_on(world, NodeReplica.open(other))
     reply = readyz(deps)
     assert (reply.status, reply.headers["Retry-After"]) == (503, "1")
     assert reply.body == b'{"ready":false,"missing":["replica: catching up"]}'
@@ -49,12 +55,8 @@ async def test_not_ready_until_the_replica_has_caught_up(world: World, tmp_path:
 
 async def test_every_role_that_does_not_answer_is_named(world: World) -> None:
     missing = ["worker 1"]
-    deps = Deps(
-        replica=ReplicaLater(lambda: NodeReplica.open(world.node.directory)),
-        store=world.store,
-        acks=world.node.acks,
-        roles_missing=lambda: list(missing),
-    )
+    replica = ReplicaLater(lambda: NodeReplica.open(world.node.directory))
+    deps = replace(deps_on(world, replica), roles_missing=lambda: list(missing))
     reply = readyz(deps)
     assert reply.status == 503
     assert reply.body == b'{"ready":false,"missing":["worker 1"]}'
@@ -72,7 +74,7 @@ async def test_a_node_without_a_replica_is_not_ready_and_opens_it_when_it_is_the
             raise ReplicaMissing("no Replica here")
         return opened[0]
 
-    deps = Deps(replica=ReplicaLater(open_replica), store=world.store, acks=world.node.acks)
+    deps = deps_on(world, ReplicaLater(open_replica))
     assert readyz(deps).body == b'{"ready":false,"missing":["replica: no Replica here"]}'
     opened.append(NodeReplica.open(world.node.directory))
     assert readyz(deps).status == 200

@@ -13,11 +13,13 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from gate.http.openapi import openapi_document
+from tests.http.event_stream import streaming
 from tests.http.test_apps import ask, begin_operator
 from tests.http.test_client_blacklist import client, token_of
 from tests.http.test_deactivation import finish_jobs
 from tests.http.test_openapi_fuzzed import as_tested
 from tests.http.world import Reply, World, now_ms, signed
+from tests.presence.played import Gateway
 
 DOCUMENT = as_tested(openapi_document())
 OPERATIONS = sorted((path, method.upper()) for path, methods in DOCUMENT["paths"].items() for method in methods)
@@ -62,6 +64,19 @@ class Tour:
         reply = await client(self.world, method, query, body, self.token)
         return self._good("/client/v1/blacklist", method, reply)
 
+    async def as_client(self, path: str, query: str) -> Any:
+        """With a Token, another path than the Blacklist's."""
+        headers = {"Authorization": f"Bearer {self.token}"}
+        return self._good(
+            f"/client/v1/{path}", "GET", await self.world.send("GET", f"/client/v1/{path}{query}", headers=headers)
+        )
+
+    async def stream(self, body: object = None) -> None:
+        """The head of an event stream."""
+        async with streaming(self.world.url, self.world.app, body=body) as stream:
+            reply = Reply(stream.response.status, stream.response.headers, b"")
+            self._good("/v1/events", "GET" if body is None else "POST", reply)
+
     async def open(self, path: str) -> Any:
         """Without credentials."""
         return self._good(path, "GET", await self.world.send("GET", path))
@@ -90,7 +105,7 @@ def hold(path: str, method: str, reply: Reply) -> None:
 
 async def test_every_endpoint_answers_what_the_document_says(world: World) -> None:
     tour = Tour(world, await begin_operator(world, "admin"))
-    for part in (users, restraints, lists, other_v1, at_the_client, deactivation, administration, probes):
+    for part in (users, restraints, lists, presence, other_v1, at_the_client, deactivation, administration, probes):
         await part(tour)
     assert sorted({*OPERATIONS} - tour.visited - {(path, "POST") for path in NOT_OFFERED}) == []
 
@@ -138,6 +153,25 @@ async def lists(tour: Tour) -> None:
         assert (await tour.v1("GET", word, query="?owner=alice&count=1"))["next"]
         await tour.v1("DELETE", word, {"owner": "alice", "members": ["m3"]})
     await tour.v1("PUT", "whitelist-switch", {"users": ["alice"], "on": False})
+
+
+async def presence(tour: Tour) -> None:
+    world = tour.world
+    gateway = await Gateway(world.presence, world.app).lease()
+    cursor = (await tour.v1("GET", "presence/changes"))["cursor"]
+    await gateway.open(ODD)
+    await gateway.close(await gateway.open(b"gone"))
+    shown = await tour.v1("POST", "presence", {"users": [{"b64": "Ci//"}, "gone", "never"], "as": "gone"})
+    assert [one["online"] for one in shown["presence"]] == [True, False, False]
+    assert (await tour.v1("GET", "presence/online"))["users"]
+    assert (await tour.v1("GET", "presence/counts"))["users"] == 1
+    assert (await tour.v1("GET", "presence/changes", query=f"?since={cursor}"))["changes"]
+    assert (await tour.v1("GET", "gateways"))["gateways"]
+    await tour.stream()
+    await tour.stream({"users": ["alice"], "kinds": ["online"], "gateway": "edge-1", "since": cursor})
+    await tour.as_client("presence", f"?user={quote(ODD)}&user=gone")
+    assert (await tour.v1("GET", "users/{user}/sessions", user=ODD))["sessions"]
+    assert (await tour.v1("POST", "users/{user}/kick", {}, user=ODD))["closed"] == 1
 
 
 async def other_v1(tour: Tour) -> None:

@@ -23,8 +23,12 @@ from gate.http.options import HttpOptions
 from gate.http.ports import Deps
 from gate.http.replica_later import ReplicaLater
 from gate.http.server import HttpServer, serve_http
+from gate.presence.tails import Tails
 from gate.replica.reader import NodeReplica
-from gate.store.store import Store
+from gate.store.address import parse_address
+from gate.store.client import Client
+from gate.store.presence import PresenceStore
+from gate.store.store import CONNECT_MS, DEADLINE_MS, Store
 from tests.http.node import Node
 
 PARTITIONS = 4
@@ -44,8 +48,18 @@ class Reply(NamedTuple):
 class World:
     """A node under test, and the ways to call it."""
 
-    def __init__(self, store: Store, node: Node, server: HttpServer, session: ClientSession) -> None:
+    def __init__(
+        self,
+        store: Store,
+        node: Node,
+        server: HttpServer,
+        session: ClientSession,
+        presence: PresenceStore,
+        tails: Tails,
+    ) -> None:
         self.store = store
+        self.presence = presence
+        self.tails = tails
         self.node = node
         self.server = server
         self.app = AppFacts(key="none", secrets=("none",))
@@ -121,24 +135,32 @@ def basic(app: AppFacts, secret: str | None = None) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def running_world(redis_url: str, directory: Path, **options: Any) -> AsyncIterator[World]:
-    """A node on this Redis, with a first App in place."""
+async def running_world(
+    redis_url: str, directory: Path, presence_url: str | None = None, **options: Any
+) -> AsyncIterator[World]:
+    """A node on this Redis, with a first App in place; Presence may have another."""
     store = await Store.connect(redis_url, partitions=PARTITIONS)
     async with Node.running(store, directory) as node:
         replica = NodeReplica.open(directory)
+        client = Client(parse_address(presence_url or redis_url), DEADLINE_MS, CONNECT_MS)
+        presence, tails = PresenceStore(client), Tails(client)
         deps = Deps(
             replica=ReplicaLater(lambda: replica),
             store=store,
             acks=node.acks,
+            presence=presence,
+            feeds=tails,
             options=HttpOptions(port=0, **options),
             metrics_text=lambda: b"gate_up 1\n",
         )
         server = await serve_http(deps)
         async with ClientSession(connector=TCPConnector(force_close=False)) as session:
-            world = World(store, node, server, session)
+            world = World(store, node, server, session, presence, tails)
             await world.begin_app()
             yield world
         await server.drain(1.0)
+        await tails.aclose()
+        await client.aclose()
         replica.close()
     await store.aclose()
 

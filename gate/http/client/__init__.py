@@ -6,10 +6,10 @@ purpose, in a header, and never by the browser of its own accord.
 
 from __future__ import annotations
 
-from gate.http.client import blacklist
+from gate.http.client import blacklist, presence
 from gate.http.client.endpoint import Endpoint
 
-ENDPOINTS: dict[tuple[str, str], Endpoint] = {**blacklist.ENDPOINTS}
+ENDPOINTS: dict[tuple[str, str], Endpoint] = {**blacklist.ENDPOINTS, **presence.ENDPOINTS}
 """By path and method."""
 
 __all__ = ["ENDPOINTS", "Endpoint"]

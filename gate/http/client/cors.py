@@ -20,7 +20,7 @@ _PREFLIGHT_S = 86_400
 _EXPOSED = ", ".join((REVISION, APPLIED, REQUEST_ID, "Retry-After"))
 
 
-def open_to_pages(response: web.Response) -> None:
+def open_to_pages(response: web.StreamResponse) -> None:
     """Let the page that asked read this answer."""
     response.headers["Access-Control-Allow-Origin"] = "*"
     response.headers["Access-Control-Expose-Headers"] = _EXPOSED

@@ -34,7 +34,7 @@ def client_caller(request: web.Request, deps: Deps, now_ms: int) -> ClientCall:
     return ClientCall(request, deps, view, now_ms, claims.user)
 
 
-async def answer(endpoint: Endpoint, call: ClientCall) -> web.Response:
+async def answer(endpoint: Endpoint, call: ClientCall) -> web.StreamResponse:
     """Run the endpoint; a write is answered once it is effective."""
     return await replied(call, await endpoint(call))
 

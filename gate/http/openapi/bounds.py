@@ -13,9 +13,10 @@ from gate.core.app_settings import MAX_EXEMPT, MAX_NAME_CHARS, MAX_URL_CHARS
 from gate.core.ids import MAX_ID_BYTES
 from gate.core.limits import LIMITABLE, MAX_RATE
 from gate.core.model import FOREVER_MS
+from gate.core.presence import MAX_GATEWAY_BYTES
 from gate.core.registration import MAX_NAME_BYTES, MAX_PORTRAIT_BYTES
 from gate.http.client import blacklist
-from gate.http.v1 import apps, bulk, check, lists, penalties, users
+from gate.http.v1 import apps, bulk, check, events, lists, penalties, presence, users
 from gate.http.v1.because import MAX_ACTOR_CHARS, MAX_REASON_CHARS
 from gate.http.v1.ends import FIRST_UNTIL_MS, MAX_SECONDS
 
@@ -50,6 +51,13 @@ PORTRAIT: Schema = {
 }
 APP_KEY: Schema = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,32}$", "examples": ["shop"]}
 APP_SECRET: Schema = {"pattern": "^[!-~]{8,128}$", "examples": ["a-secret-of-our-own"]}
+PLATFORM: Schema = {"pattern": "^[A-Za-z0-9._-]{1,32}$", "examples": ["iOS"]}
+GATEWAY: Schema = {"pattern": "^[!-~]+$", "minLength": 1, "maxLength": MAX_GATEWAY_BYTES, "examples": ["edge-1"]}
+CURSOR: Schema = {
+    "format": "feed-cursor",
+    "pattern": "^[0-9a-f]{1,16}-[0-9]{1,16}-[0-9a-f]{1,16}$",
+    "description": "A place in the App's feed, as an answer gave it.",
+}
 
 
 def _ids(most: int) -> Schema:
@@ -89,6 +97,13 @@ OF_MEMBER: Mapping[tuple[str, str], Schema] = {
     ("Switching", "users"): _ids(lists.MAX_MEMBERS),
     ("Deleting", "users"): _ids(users.MAX_USERS),
     ("Revoking", "users"): _ids(users.MAX_USERS),
+    ("Asking", "users"): _ids(presence.MAX_USERS),
+    ("Asking", "as"): {"anyOf": [TEXT_ID, {"$ref": "#/components/schemas/Base64Id"}, {"type": "null"}]},
+    ("Watching", "users"): _ids(events.MAX_USERS),
+    ("Watching", "gateway"): GATEWAY,
+    ("Watching", "since"): CURSOR,
+    ("Kicking", "platform"): PLATFORM,
+    ("Kicking", "session"): {"format": "session-id", "description": "Its id, as it was answered.", "minLength": 1},
     ("Blocking", "users"): _ids(blacklist.MAX_USERS),
     ("Unblocking", "users"): _ids(blacklist.MAX_USERS),
     ("Profiled", "user"): REGISTRABLE_ID,

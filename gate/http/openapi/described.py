@@ -50,11 +50,13 @@ def one_id(name: str, text: str = "", schema: Schema = TEXT_ID, *, is_required: 
     return Field(name, schema if is_required else {**schema, "minLength": 0}, text, is_required)
 
 
-def ids(name: str, most: int, text: str = "", example: str = "alice") -> Field:
+def ids(
+    name: str, most: int, text: str = "", example: str = "alice", schema: Schema = TEXT_ID, *, is_required: bool = True
+) -> Field:
     """One to `most` Users, a field each."""
-    items = {**TEXT_ID, "examples": [example]}
+    items = {**schema, "examples": [example]}
     many: Schema = {"type": "array", "items": items, "minItems": 1, "maxItems": most, "examples": [[example]]}
-    return Field(name, many, text or f"1 to {most:,} Users, a field each.", True)
+    return Field(name, many, text or f"1 to {most:,} Users, a field each.", is_required)
 
 
 def joined_ids(name: str, most: int) -> Field:

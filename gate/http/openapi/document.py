@@ -48,6 +48,7 @@ _TAGS: dict[str, str] = {
     "Users": "Registration, Tokens, profiles, and what is known of one User.",
     "Bans and Mutes": "With any end or none, a reason, and who did it.",
     "Lists": "Blacklists and Whitelists, and the switch between them.",
+    "Presence": "Who is online, on what, through which Gateway; what changed since a cursor, and what changes. From Redis.",
     "Bulk and audit": "Many operations in one call; who did what to whom.",
     "Apps": "For operators.",
     "Client": "With a User's own Token.",
@@ -57,7 +58,7 @@ _TAGS: dict[str, str] = {
 _TAG_OF = {
     "check": "Checks", "explain": "Checks", "users": "Users", "tokens": "Users", "bans": "Bans and Mutes",
     "mutes": "Bans and Mutes", "blacklist": "Lists", "whitelist": "Lists", "whitelist-switch": "Lists",
-    "bulk": "Bulk and audit", "audit": "Bulk and audit",
+    "presence": "Presence", "events": "Presence", "gateways": "Presence", "bulk": "Bulk and audit", "audit": "Bulk and audit",
 }  # fmt: skip
 
 
@@ -175,7 +176,7 @@ def _faults(faults: Iterable[Fault]) -> Schema:
 
 def _good(one: _Endpoint, own: dict[Any, Schema]) -> Schema:
     headers: Schema = {REQUEST_ID: {"$ref": f"#/components/headers/{REQUEST_ID}"}}
-    if one.family != "open" and one.method in ("POST", "PUT", "PATCH", "DELETE"):
+    if "applied" in getattr(one.said.answer, "__struct_fields__", ()):
         headers |= {name: {"$ref": f"#/components/headers/{name}"} for name in (REVISION, APPLIED)}
     if isinstance(one.said.answer, str):
         return {**_described("Good."), "headers": headers, "content": {one.said.answer: {"schema": {"type": "string"}}}}

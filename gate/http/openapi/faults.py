@@ -21,6 +21,8 @@ WORD_MEANINGS: Mapping[str, str] = {
     "refused": "the state forbids it",
     "rate-limited": "more calls a second than the App's `rate_limits` allow",
     "too-many-tries": "an operator's password was wrong too often",
+    "cursor-gone": "the feed can't be read on from this cursor; read the state anew",
+    "too-many-streams": "the App has as many event streams open on this node as it may",
     "not-found": "no such endpoint, or no such thing",
     "method-not-allowed": "`Allow` lists the methods that are",
     "stale": "the facts here are too old for this question",
@@ -55,7 +57,8 @@ _EVERYWHERE: Mapping[Family, tuple[int, ...]] = {
     "open": (500,),
 }
 _OF_OPERATORS = {"forbidden", "too-many-tries"}
-_OF_APPS = {"rate-limited", "user-limit"}
+_OF_APPS = {"rate-limited", "user-limit", "too-many-streams"}
+_OF_STREAMS = {"too-many-streams"}
 _WITH_RETRY = (429, 503)
 _CHALLENGES = {"v1": "Basic", "apps": "Basic", "client": "Bearer"}
 
@@ -78,7 +81,7 @@ def faults_of(family: Family, more: Iterable[str | int] = ()) -> list[Fault]:
     reasons = {status: _reasons(family, status) for status in _EVERYWHERE[family]}
     for reason in more:
         for _, status, its_reason in CODES if family == "user" else WORDS:
-            if its_reason == reason and status not in _EVERYWHERE[family]:
+            if its_reason == reason and reason not in reasons.get(status, ()):
                 reasons[status] = list(dict.fromkeys([*reasons.get(status, ()), reason]))
     return [Fault(family, status, tuple(some)) for status, some in sorted(reasons.items())]
 
@@ -101,7 +104,7 @@ def _reasons(family: Family, status: int) -> list[str | int]:
     words = [word for _, its_status, word in WORDS if its_status == status]
     if family == "client":
         words += [word for its_status, word in FAULTS.values() if its_status == status]
-    beside = _OF_APPS if family == "apps" else _OF_OPERATORS | {"user-limit"}
+    beside = _OF_APPS if family == "apps" else _OF_OPERATORS | _OF_STREAMS | {"user-limit"}
     return list(dict.fromkeys(word for word in words if word not in beside))
 
 

@@ -9,11 +9,13 @@ import msgspec
 from msgspec import Meta
 
 from gate.core.model import FOREVER_MS
+from gate.core.presence import KINDS
 from gate.http.client import blacklist
-from gate.http.openapi import shapes
-from gate.http.openapi.bounds import APP_KEY
-from gate.http.openapi.described import CURSOR_TEXT, RAW_ID, Described, Field, one_id, text_field, whole
-from gate.http.v1 import apps, audit, bulk, lists, penalties, users
+from gate.http.client import presence as client_presence
+from gate.http.openapi import presence_shapes, shapes
+from gate.http.openapi.bounds import APP_KEY, CURSOR, GATEWAY
+from gate.http.openapi.described import CURSOR_TEXT, RAW_ID, Described, Field, ids, one_id, text_field, whole
+from gate.http.v1 import apps, audit, bulk, changes, events, lists, penalties, presence, users
 from gate.http.v1.ids import IdJson
 from gate.http.v1.operations import Operation
 from gate.store.audit import MAX_PAGE as MAX_AUDIT_PAGE
@@ -51,6 +53,17 @@ class BulkBody(msgspec.Struct, forbid_unknown_fields=True):
     operations: list[Operation]
 
 
+_SINCE = Field("since", {"type": "string", **CURSOR})
+_WATCH = (
+    text_field("kinds", f"With commas between them, of {', '.join(KINDS)}.", format="event-kinds"),
+    ids("users", events.MAX_USERS_IN_QUERY, "Only these, a field each.", schema=RAW_ID, is_required=False),
+    Field(
+        "gateway",
+        {"type": "string", **GATEWAY},
+        "Only Sessions that this Gateway holds, and only their kicks unless kinds are named.",
+    ),
+    _SINCE,
+)
 _ASK = (one_id("from", schema=RAW_ID), one_id("to", schema={**RAW_ID, "examples": ["bob"]}), _MIN)
 
 
@@ -125,6 +138,33 @@ V1: Mapping[Place, Described] = {
             text_field("cursor", CURSOR_TEXT, pattern=r"^([1-9][0-9]{0,15}-[0-9]{1,16}-[0-9]{1,4})?$"),
         ),
     ),
+    ("/v1/presence", "POST"): Described(
+        "Who of these Users is online", presence_shapes.PresenceAnswer, presence.Asking, faults=("stale",)
+    ),
+    ("/v1/presence/counts", "GET"): Described("How many are online", presence_shapes.PresenceCounts),
+    ("/v1/presence/online", "GET"): Described(
+        "Page through the Users that are online",
+        presence_shapes.OnlinePage,
+        query=(
+            whole("size", 1, presence.MAX_PAGE, presence.DEFAULT_PAGE),
+            text_field("pageToken", CURSOR_TEXT, format="page-token"),
+        ),
+    ),
+    ("/v1/presence/changes", "GET"): Described(
+        "Who came and went since a cursor",
+        presence_shapes.PresenceChanges,
+        query=(_SINCE, whole("limit", 1, changes.MAX_ENTRIES, changes.DEFAULT_ENTRIES)),
+        faults=("cursor-gone",),
+    ),
+    ("/v1/events", "GET"): Described(
+        "What happens, as it happens", events.CONTENT_TYPE, query=_WATCH, faults=("too-many-streams",)
+    ),
+    ("/v1/events", "POST"): Described(
+        "What happens to many Users, as it happens", events.CONTENT_TYPE, events.Watching, faults=("too-many-streams",)
+    ),
+    ("/v1/gateways", "GET"): Described("Gateways and their leases", presence_shapes.Gateways),
+    ("/v1/users/{user}/sessions", "GET"): Described("A User's Sessions", presence_shapes.UserSessions),
+    ("/v1/users/{user}/kick", "POST"): Described("Close a User's Sessions", presence_shapes.Kicked, presence.Kicking),
 }
 """What an App calls."""
 
@@ -158,6 +198,12 @@ CLIENT: Mapping[Place, Described] = {
     ),
     ("/client/v1/blacklist", "DELETE"): Described(
         "Take Users off the caller's Blacklist", shapes.Effective, blacklist.Unblocking
+    ),
+    ("/client/v1/presence", "GET"): Described(
+        "Who of these Users is online, as the caller may see it",
+        presence_shapes.PresenceAnswer,
+        query=(ids("user", client_presence.MAX_USERS, schema=RAW_ID),),
+        faults=("stale",),
     ),
 }
 """What an end user's own app calls."""

@@ -6,7 +6,7 @@ answer holds, or a write that is answered once it is effective.
 
 from __future__ import annotations
 
-from gate.http.v1 import audit, bulk, check, dossier, lists, penalties, users
+from gate.http.v1 import audit, bulk, changes, check, dossier, events, lists, penalties, presence, users
 from gate.http.v1.endpoint import Endpoint
 
 ENDPOINTS: dict[tuple[str, str], Endpoint] = {
@@ -17,6 +17,9 @@ ENDPOINTS: dict[tuple[str, str], Endpoint] = {
     **lists.ENDPOINTS,
     **bulk.ENDPOINTS,
     **audit.ENDPOINTS,
+    **presence.ENDPOINTS,
+    **changes.ENDPOINTS,
+    **events.ENDPOINTS,
 }
 """By path and method."""
 

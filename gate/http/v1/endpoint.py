@@ -24,20 +24,23 @@ class Done(NamedTuple):
     written: Written | None
 
 
-Outcome = dict[str, object] | Written | Done
+Outcome = dict[str, object] | Written | Done | web.StreamResponse
+"""A stream is the whole answer already: it was sent when the endpoint returned."""
 Endpoint = Callable[[Call], Awaitable[Outcome]]
 
 _AT_PATH = re.compile(r"^(.*?)(?: - at `\$\.?([^`]*)`)?$", re.DOTALL)
 _FIELD = re.compile(r"(?:missing required|unknown) field `([^`]*)`")
 
 
-async def answer(endpoint: Endpoint, call: Call) -> web.Response:
+async def answer(endpoint: Endpoint, call: Call) -> web.StreamResponse:
     """Run the endpoint; a write is answered once it is effective, with its Revision in the body and the header."""
     return await replied(call, await endpoint(call))
 
 
-async def replied(call: Exchange, outcome: Outcome) -> web.Response:
+async def replied(call: Exchange, outcome: Outcome) -> web.StreamResponse:
     """What an endpoint returned, as an answer."""
+    if isinstance(outcome, web.StreamResponse):
+        return outcome
     if isinstance(outcome, dict):
         return json_reply(outcome)
     fields, written = outcome if isinstance(outcome, Done) else ({}, outcome)

@@ -50,7 +50,7 @@ async def demanded(call: Call, minimum: str | None) -> AppView:
 def freshness_of(call: Call, users: Iterable[bytes]) -> Freshness:
     """For an answer about these Users. `Stale` if the deployment refuses to answer from facts this old."""
     replica = call.deps.replica
-    stale_ms = _bearable(call.deps)
+    stale_ms = bearable(call.deps)
     partitions = {partition_of(call.app_key, user, replica.partitions) for user in users}
     positions = ((partition, replica.applied(partition)) for partition in partitions)
     revisions = [Revision(partition, at.epoch, at.seq) for partition, at in positions if at is not None and at.epoch]
@@ -59,12 +59,13 @@ def freshness_of(call: Call, users: Iterable[bytes]) -> Freshness:
 
 def freshness(call: Call) -> Freshness:
     """For an answer about many Users: every Partition's Revision."""
-    stale_ms = _bearable(call.deps)
+    stale_ms = bearable(call.deps)
     revisions = call.deps.replica.applied_all()
     return Freshness(join_revisions(revisions) if len(revisions) <= MAX_REVISIONS else None, stale_ms)
 
 
-def _bearable(deps: Deps) -> int:
+def bearable(deps: Deps) -> int:
+    """How old this node's facts are, ms; `Stale` if the deployment refuses to answer from them."""
     stale_ms = deps.replica.board().stale_ms
     bound_ms = deps.options.max_staleness_ms
     if bound_ms and stale_ms > bound_ms and deps.options.on_stale == "refuse":

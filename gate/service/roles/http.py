@@ -23,18 +23,25 @@ from gate.metrics import (
     BoardFigures,
     render_metrics,
 )
+from gate.presence.tails import Tails
 from gate.replica.board import Board
 from gate.replica.reader import NodeReplica, open_board
 from gate.service.role import Post
 from gate.service.stores import AcknowledgerLater, StoreLater, connected_store
 from gate.store.acks import Acknowledger
-from gate.store.store import Store
+from gate.store.address import parse_address
+from gate.store.client import Client
+from gate.store.presence import PresenceStore
+from gate.store.store import CONNECT_MS, DEADLINE_MS, Store
 
 
 async def main(post: Post) -> None:
     """Serve until told to stop, then drain."""
     store, acks = StoreLater(), AcknowledgerLater()
-    server = await _served(post, store, acks)
+    # It connects when it is first used, and again whenever it must: Presence needs nothing of the start.
+    client = Client(parse_address(post.order.redis_url), DEADLINE_MS, CONNECT_MS)
+    tails = Tails(client)
+    server = await _served(post, store, acks, PresenceStore(client), tails)
     if post.order.is_restart:
         post.ready()
     connecting = asyncio.create_task(_connect(post, store, acks))
@@ -49,6 +56,8 @@ async def main(post: Post) -> None:
     finally:
         stopping.cancel()
         await server.drain(post.drain_s)
+        await tails.aclose()
+        await client.aclose()
     await connected[1].aclose()
     await connected[0].aclose()
 
@@ -64,7 +73,9 @@ async def _connect(post: Post, store: StoreLater, acks: AcknowledgerLater) -> tu
     return connected, acknowledger
 
 
-async def _served(post: Post, store: StoreLater, acks: AcknowledgerLater) -> HttpServer:
+async def _served(
+    post: Post, store: StoreLater, acks: AcknowledgerLater, presence: PresenceStore, tails: Tails
+) -> HttpServer:
     config, endpoint = post.config, post.order.http
     assert endpoint is not None
     board = _BoardLook(post)
@@ -73,6 +84,8 @@ async def _served(post: Post, store: StoreLater, acks: AcknowledgerLater) -> Htt
         replica=replica,
         store=store,
         acks=acks,
+        presence=presence,
+        feeds=tails,
         options=HttpOptions(
             host=endpoint.host,
             port=endpoint.port,

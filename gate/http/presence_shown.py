@@ -1,0 +1,73 @@
+"""How Presence looks in answers, and what of it a viewer may see.
+
+    {"user": id, "online": true, "platforms": [{"platform": "iOS", "since_ms": …, "sessions": 1}], "last_seen_ms": null,
+     "last_active_ms": …}
+
+Where the App has `hide_presence` on, a User whose lists refuse the viewer is shown as one that was never online. The viewer is
+an end user with its Token, or the User that an App names as the one on whose behalf it asks. Called by `/v1` and `/client/v1`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gate.core.decide import lists_refuse
+from gate.core.model import AppFacts, ListKind, UserFacts
+from gate.core.presence import Session, UserPresence
+from gate.http.calls import Call
+from gate.http.ports import AppView
+from gate.http.v1.fresh import bearable
+from gate.http.v1.ids import id_json
+
+NEVER_SEEN = UserPresence((), 0, 0)
+
+Shown = dict[str, object]
+
+
+async def seen_presences(call: Call, users: Sequence[bytes], viewer: bytes | None) -> list[Shown]:
+    """What this viewer may see of each User, in order; None sees all. Raises `StoreUnavailable` and `Stale`."""
+    presences = await call.deps.presence.presences(call.app_key, users)
+    if viewer is None or not call.facts.hide_presence:
+        return [presence_json(user, one) for user, one in zip(users, presences, strict=True)]
+    bearable(call.deps)
+    facts = _Facts(call.view)
+    return [
+        presence_json(user, NEVER_SEEN if lists_refuse(facts, viewer, user, call.now_ms) else one)
+        for user, one in zip(users, presences, strict=True)
+    ]
+
+
+def presence_json(user: bytes, presence: UserPresence) -> Shown:
+    """One User's Presence. Moments are Unix ms, null for never; one that is online is seen now, so `last_seen_ms` is null."""
+    return {
+        "user": id_json(user),
+        "online": presence.online,
+        "platforms": platforms_json(presence.sessions),
+        "last_seen_ms": None if presence.online else presence.last_seen_ms or None,
+        "last_active_ms": presence.last_active_ms or None,
+    }
+
+
+def platforms_json(sessions: Sequence[Session]) -> list[Shown]:
+    """Each platform once, the one that came first first."""
+    by_platform: dict[str, list[int]] = {}
+    for one in sessions:
+        by_platform.setdefault(one.platform, []).append(one.since_ms)
+    return [
+        {"platform": platform, "since_ms": min(since), "sessions": len(since)}
+        for platform, since in by_platform.items()
+    ]
+
+
+class _Facts:
+    """An `AppView` as the decision asks of it."""
+
+    def __init__(self, view: AppView) -> None:
+        self._view = view
+        self.app: AppFacts = view.facts
+
+    def user(self, user_id: bytes) -> UserFacts:
+        return self._view.user(user_id)
+
+    def entry_until_ms(self, kind: ListKind, owner: bytes, member: bytes) -> int:
+        return self._view.entry_until_ms(kind, owner, member)

@@ -1,0 +1,249 @@
+"""`/v1/events`: an App's feed as server-sent events, in order, from a cursor on, without end.
+
+    id: 6543…-17-62…
+    event: online
+    data: {"user":"alice","platform":"iOS","session":…,"gateway":"edge-1","ip":…,"at_ms":…,"since_ms":…}
+
+`id` is the cursor behind the event: a client that comes back with it (`Last-Event-ID`, as browsers do by themselves, or
+`since`) misses nothing. A line `id` alone moves the cursor of a reader whose filter lets little through. If the feed can't be
+read on from a cursor, an `event: reset` says so, with the newest cursor as its `id`, and the stream ends: read the state anew.
+
+While Redis is away the stream stays open and silent but for its comments, and goes on when Redis is back. A reader that
+takes nothing for half a minute is cut off; it finds what it missed by its cursor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import msgspec
+import orjson
+from aiohttp import web
+
+from gate.clock import monotonic_ms
+from gate.core.presence import KINDS, Cursor, Event, Kind, gateway_named
+from gate.errors import FeedReset, InvalidInput, ReplicaError, StoreUnavailable
+from gate.http.calls import Call
+from gate.http.v1.changes import cursor_named
+from gate.http.v1.endpoint import Endpoint, read_as, refuse_if_any
+from gate.http.v1.ids import IdJson, id_json, ids_bytes
+
+MAX_USERS_IN_QUERY = 1_000
+MAX_USERS = 10_000
+BEAT_S = 15.0
+"""How often something is sent whatever happens: proxies close what is silent for a minute."""
+LOOK_S = 1.0
+"""How often it is looked whether the reader is still there: one that left takes the place of another."""
+SLOW_S = 30.0
+"""How long a reader may take nothing while its buffers are full."""
+SKIPPED_EVENTS = 1_000
+"""A reader whose filter let none of so many through is told where it stands."""
+RETRY_MS = 2_000
+DRAIN_RETRY_MS = (500, 5_000)
+"""Readers of a node that shuts down come back spread over this time."""
+CONTENT_TYPE = "text/event-stream"
+
+_HEADERS = {"Content-Type": f"{CONTENT_TYPE}; charset=utf-8", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+class Watching(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What to tell of: kinds, Users, Sessions of one Gateway; and since which cursor."""
+
+    users: list[IdJson] | None = None
+    kinds: list[Kind] | None = None
+    gateway: str | None = None
+    since: str | None = None
+
+
+class Wanted(NamedTuple):
+    """What a reader asked for. Without Users: of all; without a Gateway: of every one's Sessions."""
+
+    kinds: frozenset[str]
+    users: frozenset[bytes]
+    gateway: bytes | None
+
+    def has(self, event: Event) -> bool:
+        """Whether to tell of it."""
+        return (
+            event.kind in self.kinds
+            and (not self.users or event.user in self.users)
+            and (self.gateway is None or event.gateway == self.gateway)
+        )
+
+
+async def watch(call: Call) -> web.StreamResponse:
+    """`?kinds=a,b&users=a&users=b&gateway=&since=`. Without a cursor it begins with what comes next. With `gateway`: the kicks
+    of Sessions that this Gateway holds, or the kinds that are named."""
+    query = call.query()
+    kinds = query.text("kinds")
+    wanted = _wanted(
+        None if kinds is None else kinds.split(","),
+        query.raw_users("users", MAX_USERS_IN_QUERY),
+        query.text("gateway"),
+    )
+    return await _streamed(call, wanted, query.text("since"))
+
+
+async def watch_many(call: Call) -> web.StreamResponse:
+    """As GET, for more Users than a query string should hold."""
+    body = await read_as(call, Watching)
+    problems: list[InvalidInput] = []
+    users = [] if body.users is None else ids_bytes(body.users, "users", MAX_USERS, problems)
+    refuse_if_any(problems)
+    return await _streamed(call, _wanted(body.kinds, users, body.gateway), body.since)
+
+
+def _wanted(kinds: Sequence[str] | None, users: Sequence[bytes], gateway: str | None) -> Wanted:
+    for kind in kinds or ():
+        if kind not in KINDS:
+            raise InvalidInput("kinds", f"must be of {', '.join(KINDS)}, got {kind[:40]!r}")
+    if not kinds:
+        kinds = KINDS if gateway is None else ("kick",)
+    named = None if gateway is None else gateway_named(gateway.encode())
+    return Wanted(frozenset(kinds), frozenset(users), named)
+
+
+async def _streamed(call: Call, wanted: Wanted, since: str | None) -> web.StreamResponse:
+    """The whole stream. What is wrong with the request is raised before the first byte, and nothing after it."""
+    since = call.request.headers.get("Last-Event-ID") or since
+    response = web.StreamResponse(headers=_HEADERS)
+    with call.deps.streams.admitted(call.app_key):
+        after = await call.deps.feeds.head(call.app_key) if since is None else cursor_named(since, "since")
+        await response.prepare(call.request)
+        if call.request.method != "HEAD":
+            await _Stream(call, wanted, response).serve(after)
+    return response
+
+
+class _Cut(Exception):
+    """The reader is gone, or too slow."""
+
+
+class _Stream:
+    """One reader's stream, once its head was sent."""
+
+    def __init__(self, call: Call, wanted: Wanted, response: web.StreamResponse) -> None:
+        self._call = call
+        self._wanted = wanted
+        self._response = response
+        self._place: Cursor | None = None
+        self._told: Cursor | None = None
+        self._skipped = 0
+        self._sent_at_ms = 0
+
+    async def serve(self, after: Cursor) -> None:
+        """Until the reader goes, the feed is reset, the App is removed or the service drains."""
+        self._place = after
+        try:
+            await self._send(b"retry: %d\n%b" % (RETRY_MS, self._id()))
+            try:
+                await self._follow(self._call.deps.feeds.follow(self._call.app_key, after))
+            except FeedReset as reset:
+                await self._tell_reset(reset)
+            await self._response.write_eof()
+        except (_Cut, ConnectionError):
+            self._cut()
+        except Exception:
+            self._cut()  # what was begun can't be answered with an error any more
+            raise
+
+    async def _follow(self, following: AsyncGenerator[Sequence[Event], None]) -> None:
+        ending: asyncio.Future[Any] = asyncio.ensure_future(self._call.deps.streams.ending.wait())
+        coming: asyncio.Future[Sequence[Event]] | None = None
+        try:
+            while self._is_served():
+                coming = coming or asyncio.ensure_future(anext(following))
+                await asyncio.wait({coming, ending}, timeout=min(LOOK_S, BEAT_S), return_when=asyncio.FIRST_COMPLETED)
+                if ending.done():
+                    await self._send(b"retry: %d\n\n" % random.randint(*DRAIN_RETRY_MS))
+                    return
+                if coming.done():
+                    events, coming = coming.result(), None
+                    await self._tell(events)
+                await self._beat_if_due()
+        except StopAsyncIteration:  # whoever feeds the streams is closed
+            return
+        finally:
+            ending.cancel()
+            if coming is not None:
+                coming.cancel()
+                await asyncio.wait([coming])
+            await following.aclose()
+
+    def _is_served(self) -> bool:
+        """Whether there is something to read. `_Cut` if the reader has gone."""
+        transport = self._call.request.transport
+        if transport is None or transport.is_closing():
+            raise _Cut
+        with suppress(ReplicaError):
+            return self._call.deps.replica.app(self._call.app_key) is not None
+        return True
+
+    async def _tell(self, events: Sequence[Event]) -> None:
+        wanted = [event for event in events if self._wanted.has(event)]
+        self._place = events[-1].cursor
+        self._skipped += len(events) - len(wanted)
+        if wanted:
+            self._told = wanted[-1].cursor
+            await self._send(b"".join(map(_framed, wanted)))
+
+    async def _beat_if_due(self) -> None:
+        if self._skipped >= SKIPPED_EVENTS or monotonic_ms() - self._sent_at_ms >= BEAT_S * 1_000:
+            self._skipped = 0
+            await self._send(self._id() if self._told != self._place else b":\n\n")
+
+    def _id(self) -> bytes:
+        """A line that moves the reader's cursor, and is no event."""
+        self._told = self._place
+        return b"id: %b\n\n" % str(self._place).encode()
+
+    async def _tell_reset(self, reset: FeedReset) -> None:
+        try:
+            head = await self._call.deps.feeds.head(self._call.app_key)
+        except StoreUnavailable:  # the reader comes back with the cursor it has, and is told then
+            return
+        told = {
+            "cursor": str(head),
+            "message": f"{reset}: read the state (GET /v1/presence/online), and go on from here",
+        }
+        await self._send(b"id: %b\nevent: reset\ndata: %b\n\n" % (str(head).encode(), orjson.dumps(told)))
+
+    async def _send(self, chunk: bytes) -> None:
+        try:
+            async with asyncio.timeout(SLOW_S):
+                await self._response.write(chunk)
+        except TimeoutError:
+            raise _Cut from None
+        self._sent_at_ms = monotonic_ms()
+
+    def _cut(self) -> None:
+        transport = self._call.request.transport
+        if transport is not None:
+            transport.abort()
+
+
+def _framed(event: Event) -> bytes:
+    data = orjson.dumps(event_json(event))  # JSON has no line breaks of its own
+    return b"id: %b\nevent: %b\ndata: %b\n\n" % (str(event.cursor).encode(), event.kind.encode(), data)
+
+
+def event_json(event: Event) -> dict[str, object]:
+    """`at_ms` is when it was written, `since_ms` when what it tells began: a departure is told a moment after."""
+    shown: dict[str, object] = {
+        "kind": event.kind,
+        "user": id_json(event.user),
+        "session": event.session,
+        "platform": event.platform,
+        "gateway": event.gateway.decode(),
+        "ip": event.ip,
+        "at_ms": event.at_ms,
+        "since_ms": event.since_ms,
+    }
+    return shown | {"reason": event.why} if event.why else shown
+
+
+ENDPOINTS: dict[tuple[str, str], Endpoint] = {("/v1/events", "GET"): watch, ("/v1/events", "POST"): watch_many}

@@ -1,0 +1,150 @@
+"""`/v1/presence`, `/v1/gateways` and a User's Sessions: who is online, on what, through which Gateway; and putting it out.
+
+    POST /v1/presence                  up to 10,000 Users, also as one of them may see them (`as`)
+    GET  /v1/presence/counts           how many are online, by platform and Gateway; no Session is looked at
+    GET  /v1/presence/online           who is online, page by page
+    GET  /v1/gateways                  leases, their age, and how many Sessions each holds
+    GET  /v1/users/{user}/sessions     a User's live Sessions
+    POST /v1/users/{user}/kick         closes them, wherever they are held
+
+Answered from Redis: with Redis away each is a 503. What changes is told by `changes.py` and `events.py`.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from gate.core.presence import CloseReason, platform_named, session_parts
+from gate.errors import InvalidInput
+from gate.http.calls import Call
+from gate.http.paging import page_cursor, page_token
+from gate.http.presence_shown import platforms_json, presence_json, seen_presences
+from gate.http.v1.endpoint import Endpoint, read_as, refuse_if_any
+from gate.http.v1.ids import IdJson, id_bytes, id_json, ids_bytes
+
+MAX_USERS = 10_000
+"""Of one call: some 15 ms of Redis, in ten scripts, so that nobody else waits longer than for one of them."""
+MAX_PAGE = 1_000
+DEFAULT_PAGE = 100
+KICKED: CloseReason = "kicked"
+
+
+class Asking(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"viewer": "as"}):
+    """Whose Presence, and as which User may see it; without one, all of it."""
+
+    users: list[IdJson]
+    viewer: IdJson | None = None
+
+
+class Kicking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which Sessions: this one, those of a platform, or all."""
+
+    session: str | None = None
+    platform: str | None = None
+
+
+async def presences(call: Call) -> dict[str, object]:
+    """→ presence, in the order of the Users; repeated ones once. With `as`, where the App has `hide_presence` on, Users whose
+    lists refuse that User are shown as offline and never seen."""
+    body = await read_as(call, Asking)
+    problems: list[InvalidInput] = []
+    users = ids_bytes(body.users, "users", MAX_USERS, problems)
+    viewer = None
+    if body.viewer is not None:
+        try:
+            viewer = id_bytes(body.viewer, "as")
+        except InvalidInput as problem:
+            problems.append(problem)
+    refuse_if_any(problems)
+    return {"presence": await seen_presences(call, users, viewer)}
+
+
+async def counts(call: Call) -> dict[str, object]:
+    """→ users, sessions, by_platform, by_gateway; `sweeping` leases have ended whose Users still count in `users`."""
+    found = await call.deps.presence.counts(call.app_key)
+    return {
+        "users": found.users,
+        "sessions": found.total,
+        "by_platform": found.by_platform(),
+        "by_gateway": {gateway.decode(): many for gateway, many in found.by_gateway().items()},
+        "sweeping": found.sweeping,
+    }
+
+
+async def online(call: Call) -> dict[str, object]:
+    """`?size=&pageToken=` → users, next. A page holds about `size`; who is online throughout all pages is found, and may be
+    found twice while many come and go."""
+    query = call.query()
+    size = query.whole("size", 1, MAX_PAGE, default=DEFAULT_PAGE)
+    token = query.text("pageToken")
+    found, following = await call.deps.presence.page(call.app_key, 0 if token is None else page_cursor(token), size)
+    users = [{"user": id_json(user), "platforms": platforms_json(sessions)} for user, sessions in found]
+    return {"users": users, "next": page_token(following) if following else None}
+
+
+async def gateways(call: Call) -> dict[str, object]:
+    """→ gateways, by name. `age_ms` is how long ago the lease was taken or renewed; one that does not hold has ended."""
+    presence = call.deps.presence
+    (leases,) = await presence.leases([call.app_key])
+    sessions = (await presence.counts(call.app_key)).by_gateway()
+    return {
+        "gateways": [
+            {
+                "gateway": one.gateway.decode(),
+                "epoch": one.epoch,
+                "holds": one.holds,
+                "age_ms": max(0, call.now_ms - one.renewed_at_ms),
+                "sessions": sessions.get(one.gateway, 0),
+            }
+            for one in leases
+        ]
+    }
+
+
+async def sessions(call: Call) -> dict[str, object]:
+    """What POST /v1/presence says of one User, and each of its Sessions, the oldest first."""
+    user = call.path_user()
+    (presence,) = await call.deps.presence.presences(call.app_key, [user])
+    return {
+        **presence_json(user, presence),
+        "sessions": [
+            {
+                "session": one.id,
+                "platform": one.platform,
+                "gateway": one.gateway.decode(),
+                "since_ms": one.since_ms,
+                "active_ms": one.active_ms or None,
+                "ip": one.ip,
+            }
+            for one in presence.sessions
+        ],
+    }
+
+
+async def kick(call: Call) -> dict[str, object]:
+    """→ closed: how many Sessions. Their Gateways are told by the feed, with the reason `kicked`. The User may connect again: a
+    Ban is what keeps it out."""
+    user = call.path_user()
+    body = await read_as(call, Kicking)
+    stored_id = "" if body.session is None else _own(user, body.session)
+    platform = "" if body.platform is None else platform_named(body.platform.encode())
+    many = await call.deps.presence.kick(call.app_key, [user], KICKED, stored_id=stored_id, platform=platform)
+    return {"closed": many}
+
+
+def _own(user: bytes, session: str) -> str:
+    """What is stored of the id of this User's Session."""
+    stored_id, whose = session_parts(session)
+    if whose != user:
+        raise InvalidInput("session", "is another User's")
+    return stored_id
+
+
+ENDPOINTS: dict[tuple[str, str], Endpoint] = {
+    ("/v1/presence", "POST"): presences,
+    ("/v1/presence/counts", "GET"): counts,
+    ("/v1/presence/online", "GET"): online,
+    ("/v1/gateways", "GET"): gateways,
+    ("/v1/users/{user}/sessions", "GET"): sessions,
+    ("/v1/users/{user}/kick", "POST"): kick,
+}
