@@ -27,6 +27,10 @@ _PRELUDE = 'redis-cli() { command redis-cli --no-raw "$@"; }\nexec 2>&1\n'
 # Differs from run to run, and is not what a page is about.
 _VOLATILE = (
     (re.compile(r"gt1\.[A-Za-z0-9_-]{60,}"), "A-TOKEN"),
+    (re.compile(r'"[A-Za-z0-9_-]{11}\.[A-Za-z0-9_-]{2,86}"'), '"SESSION"'),
+    (re.compile(r"\b[0-9a-f]{13,14}-\d{1,16}-[0-9a-f]{13,14}\b"), "CURSOR"),
+    (re.compile(r'"age_ms":\d+'), '"age_ms":AGE'),
+    (re.compile(r"^retry: \d+$", re.MULTILINE), "retry: SOON"),
     # Two Users may share a Partition, or not.
     (re.compile(r"\d{1,4}:[0-9a-f]{16}:\d+(,\d{1,4}:[0-9a-f]{16}:\d+)*"), "REVISION"),
     (re.compile(r'"next":"[^"]+"'), '"next":"TOKEN"'),
