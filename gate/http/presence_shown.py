@@ -19,6 +19,8 @@ from gate.http.ports import AppView
 from gate.http.v1.fresh import bearable
 from gate.http.v1.ids import id_json
 
+USERS_AT_ONCE = 1_000
+"""Some 10 ms of this process, where all of them are online: then others have their turn."""
 NEVER_SEEN = UserPresence((), 0, 0)
 
 Shown = dict[str, object]
@@ -26,15 +28,17 @@ Shown = dict[str, object]
 
 async def seen_presences(call: Call, users: Sequence[bytes], viewer: bytes | None) -> list[Shown]:
     """What this viewer may see of each User, in order; None sees all. Raises `StoreUnavailable` and `Stale`."""
-    presences = await call.deps.presence.presences(call.app_key, users)
-    if viewer is None or not call.facts.hide_presence:
-        return [presence_json(user, one) for user, one in zip(users, presences, strict=True)]
-    bearable(call.deps)
+    hides = viewer is not None and call.facts.hide_presence
+    if hides:
+        bearable(call.deps)
     facts = _Facts(call.view)
-    return [
-        presence_json(user, NEVER_SEEN if lists_refuse(facts, viewer, user, call.now_ms) else one)
-        for user, one in zip(users, presences, strict=True)
-    ]
+    shown: list[Shown] = []
+    for at in range(0, len(users), USERS_AT_ONCE):
+        some = users[at : at + USERS_AT_ONCE]
+        for user, presence in zip(some, await call.deps.presence.presences(call.app_key, some), strict=True):
+            is_hidden = hides and viewer is not None and lists_refuse(facts, viewer, user, call.now_ms)
+            shown.append(presence_json(user, NEVER_SEEN if is_hidden else presence))
+    return shown
 
 
 def presence_json(user: bytes, presence: UserPresence) -> Shown:
