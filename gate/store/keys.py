@@ -24,6 +24,8 @@ that any bytes are safe in it: what precedes it holds no more colons than the pa
     gate:{p}:nonce:<app>:<nonce>   string  a signature's nonce that was used; ends by itself
     gate:nodes                     zset    <node id>/<run> -> end of its lease, ms on the server's clock
     gate:applied                   channel what each node has applied
+
+Those of Presence, which may lie in another Redis, are in `presence_keys`.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ import re
 from typing import NamedTuple
 
 from gate.core.model import ListKind
+from gate.store.presence_keys import PATTERNS as PRESENCE_PATTERNS
 
 NODES = b"gate:nodes"
 APPLIED_CHANNEL = b"gate:applied"
@@ -63,6 +66,7 @@ PATTERNS: list[str] = [
     rf"gate:\{{\d{{1,4}}\}}:{_USER_KEY}",
     rf"gate:\{{\d{{1,4}}\}}:nonce:{_APP_KEY}:.{{1,512}}",
     r"gate:nodes",
+    *PRESENCE_PATTERNS,
 ]
 """Regexes (DOTALL, from end to end) that every key matches one of; what a leak audit holds a Redis against."""
 
