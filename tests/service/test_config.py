@@ -24,6 +24,8 @@ WRONG = {
     "max_staleness_ms": ["-1", "forever"],
     "on_stale": ["allow"],
     "ack_timeout_ms": ["0"],
+    "presence_redis": ["localhost:6379", "http://localhost", "redis://"],
+    "lease_ttl_ms": ["0", "999", "600001", "15s"],
     "drain_timeout": ["0", "1e3", "601"],
     "log_level": ["loud"],
     "log_format": ["xml"],

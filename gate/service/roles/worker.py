@@ -1,6 +1,7 @@
-"""The hot worker: answers checks on the RESP port out of this node's Replica. It never meets Redis.
+"""The hot worker: answers checks on the RESP port out of this node's Replica, and Gateways out of Presence.
 
-It listens as soon as there is a Replica to read, so a node that restarts answers while everything else is still coming up.
+It listens as soon as there is a Replica to read, so a node that restarts answers checks while everything else is still coming
+up. Presence, which needs Redis, is imported and connected behind that; no check ever meets it.
 """
 
 from __future__ import annotations
@@ -44,8 +45,28 @@ async def main(post: Post) -> None:
     if server is None:
         return
     post.ready()
+    connecting = asyncio.create_task(_connect_presence(post, server.worker))
     await post.stopping.wait()
     await server.drain(post.drain_s)
+    connecting.cancel()
+    await asyncio.gather(connecting, return_exceptions=True)
+
+
+async def _connect_presence(post: Post, worker: Worker) -> None:
+    """Open the door for presence commands, until cancelled."""
+    from gate.presence.door import Door
+    from gate.service.stores import connected_presence
+
+    store = await connected_presence(post)
+    if store is None:
+        return
+    door = Door(store, post.config.lease_ttl_ms)
+    worker.door = door
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await door.aclose()
+        await store.client.aclose()
 
 
 async def _served(post: Post) -> WireServer | None:
