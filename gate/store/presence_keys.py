@@ -59,6 +59,11 @@ def ending(app: str) -> bytes:
     return base(app) + b"ending"
 
 
+def leaving(app: str) -> bytes:
+    """Users whose departure is to be announced."""
+    return base(app) + b"leaving"
+
+
 def feed(app: str) -> bytes:
     """What changed, in order."""
     return base(app) + b"feed"

@@ -1,4 +1,5 @@
-"""The background worker: removes facts that have ended, erases what deactivated Users had, tells Apps' webhooks, trims audits.
+"""The background worker: removes facts that have ended, erases what deactivated Users had, tells Apps' webhooks, trims audits;
+sweeps Presence, and closes the Sessions of who was banned or deactivated.
 
 None of it is waited for by a check or a request, and each may be done again: whatever this process was at when it died is
 done by the next one, on this node or another.
@@ -14,9 +15,11 @@ import structlog
 
 from gate.clock import wall_ms
 from gate.errors import StoreUnavailable
-from gate.metrics import FACTS_ENDED, USERS_ERASED, WEBHOOKS
+from gate.metrics import FACTS_ENDED, PRESENCE_SWEPT, SESSIONS_KICKED, USERS_ERASED, WEBHOOKS
+from gate.presence.kicks import Kicker
+from gate.presence.sweeper import Sweeper
 from gate.service.role import Post
-from gate.service.stores import connected_store
+from gate.service.stores import connected_presence, connected_store
 from gate.store.store import Store
 from gate.store.sweep import Sweep
 
@@ -45,11 +48,36 @@ async def main(post: Post) -> None:
     # An HTTP client takes a quarter of a second to import, which the whole node's start would wait for.
     from gate.webhooks.delivery import Deliverer
 
+    keeping = asyncio.create_task(_keep_presence(post, store))
     try:
         async with Deliverer(store.hooks, store.apps, post.order.node_id, _count_webhook) as deliverer:
-            await asyncio.gather(*(_do(chore, post) for chore in _chores(store, deliverer)))
+            chores = asyncio.ensure_future(asyncio.gather(*(_do(chore, post) for chore in _chores(store, deliverer))))
+            # A bug in either ends the role, which is restarted and counted.
+            await asyncio.wait((chores, keeping), return_when=asyncio.FIRST_COMPLETED)
+            if keeping.done() and not post.stopping.is_set():
+                keeping.result()
+            await chores
     finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
         await store.aclose()
+
+
+async def _keep_presence(post: Post, store: Store) -> None:
+    """Sweep, and close Sessions for what the Changelog says, until cancelled."""
+    presence = await connected_presence(post)
+    if presence is None:
+        return
+    sweeper = Sweeper(presence, post.config.lease_ttl_ms, lambda what, many: PRESENCE_SWEPT.labels(what).inc(many))
+    kicker = Kicker(
+        store.changelog, store.apps, store.users, presence, lambda why, many: SESSIONS_KICKED.labels(why).inc(many)
+    )
+    try:
+        async with asyncio.TaskGroup() as both:
+            both.create_task(sweeper.run())
+            both.create_task(kicker.run())
+    finally:
+        await presence.client.aclose()
 
 
 def _chores(store: Store, deliverer: Deliverer) -> list[Chore]:

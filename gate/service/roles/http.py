@@ -39,7 +39,7 @@ async def main(post: Post) -> None:
     """Serve until told to stop, then drain."""
     store, acks = StoreLater(), AcknowledgerLater()
     # It connects when it is first used, and again whenever it must: Presence needs nothing of the start.
-    client = Client(parse_address(post.order.redis_url), DEADLINE_MS, CONNECT_MS)
+    client = Client(parse_address(post.config.presence_redis or post.order.redis_url), DEADLINE_MS, CONNECT_MS)
     tails = Tails(client)
     server = await _served(post, store, acks, PresenceStore(client), tails)
     if post.order.is_restart:

@@ -1,0 +1,207 @@
+"""Closes Sessions for what the Changelog says: a Ban is one act; so are deactivation and, if the App says so, revocation.
+
+    ban-imposed       every Session of the User, `banned`, if the Ban is still in force
+    user-deactivated  every Session, `deactivated`
+    tokens-revoked    those whose Token was minted before the moment, `token-revoked`; Apps with close_sessions_on_expire
+    user-erased       what is kept of the User's last moments is dropped
+    app-removed       all of the App's Presence is dropped
+
+How far this got is noted in Redis behind the work, so a restart repeats at most a little, and closing twice does no harm; every
+node does all of it. Where the Changelog can't be read on from there (entries that are gone, another epoch), all who are online
+are held against their facts instead, and it goes on from the heads that were read before.
+
+Called by the background role, `run` until cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+import structlog
+
+from gate.clock import wall_ms
+from gate.core.changes import Change, ChangeUnreadable
+from gate.core.model import AppFacts, UserFacts
+from gate.core.revision import Position
+from gate.errors import AppUnknown, StoreUnavailable
+from gate.store.presence import Because, PresenceStore
+
+BLOCK_MS = 500
+RETRY_S = 0.25
+ONLINE_A_PAGE = 500
+
+Counted = Callable[[str, int], None]
+"""Counts Sessions that were closed, by why."""
+
+_log = structlog.get_logger()
+
+
+class Changes(Protocol):
+    """All Partitions' Changelogs. Methods raise `StoreUnavailable`."""
+
+    async def heads(self) -> list[Position]: ...
+    async def read(self, after: Sequence[Position], block_ms: int) -> dict[int, list[Change]]:
+        """Raises `ChangeUnreadable` too."""
+        ...
+
+
+class Apps(Protocol):
+    """Where an App's settings are read."""
+
+    async def get(self, app_key: str) -> AppFacts:
+        """Raises `AppUnknown`."""
+        ...
+
+
+class Users(Protocol):
+    """Where Users' facts are read."""
+
+    async def facts(self, app_key: str, users: Sequence[bytes]) -> Sequence[UserFacts]: ...
+
+
+class _Cause(NamedTuple):
+    app: str
+    why: str
+    minted_before_ms: int | None
+
+
+class Kicker:
+    """One a process."""
+
+    def __init__(
+        self,
+        changes: Changes,
+        apps: Apps,
+        users: Users,
+        presence: PresenceStore,
+        count: Counted = lambda why, many: None,
+    ) -> None:
+        self._changes = changes
+        self._apps = apps
+        self._users = users
+        self._presence = presence
+        self._count = count
+        self._places: list[Position] = []
+
+    async def run(self) -> None:
+        """Follow for ever."""
+        while True:
+            try:
+                if not self._places:
+                    await self._begin()
+                await self.follow_once(BLOCK_MS)
+            except StoreUnavailable as away:
+                _log.debug("kicks are put off", problem=str(away))
+                self._places = []  # taken up again from what was noted
+                await asyncio.sleep(RETRY_S)
+
+    async def follow_once(self, block_ms: int) -> None:
+        """Do what the next Changes ask for, waiting up to `block_ms` for the first."""
+        try:
+            news = await self._changes.read(self._places, block_ms)
+        except ChangeUnreadable as fault:
+            await self._reconcile(str(fault))
+            return
+        if any(not _is_next(self._places[partition], some) for partition, some in news.items()):
+            await self._reconcile("entries are missing")
+            return
+        for partition, some in news.items():
+            await self._act(self._places[partition].epoch, some)
+            last = some[-1]
+            self._places[partition] = Position(self._places[partition].epoch, last.seq, last.write_id)
+        if news:
+            await self._note(list(news))
+        else:
+            await self._look_at_heads()
+
+    async def _begin(self) -> None:
+        heads, noted = await self._changes.heads(), await self._presence.kicked_up_to()
+        places = [Position(*noted.get(at, (head.epoch, head.seq)), "") for at, head in enumerate(heads)]
+        if all(_can_follow(place, head) for place, head in zip(places, heads, strict=True)):
+            self._places = places
+        else:
+            await self._reconcile("the Changelog is another one")
+
+    async def _look_at_heads(self) -> None:
+        """A Redis that lost writes has nothing new to read for long, and then other Changes under the same numbers."""
+        heads = await self._changes.heads()
+        if not all(_can_follow(place, head) for place, head in zip(self._places, heads, strict=True)):
+            await self._reconcile("Redis went back")
+
+    async def _act(self, epoch: str, changes: Sequence[Change]) -> None:
+        causes: dict[_Cause, dict[bytes, None]] = defaultdict(dict)
+        for change in changes:
+            if change.kind == "app-removed":
+                await self._presence.remove_app(change.app)
+            elif change.kind == "user-erased":
+                await self._presence.forget_users(change.app, [change.user])
+            elif (cause := await self._cause(change)) is not None:
+                causes[cause][change.user] = None
+        because = Because(epoch, changes[-1].seq)
+        for cause, users in causes.items():
+            closed = await self._presence.kick(
+                cause.app, list(users), cause.why, minted_before_ms=cause.minted_before_ms, because=because
+            )
+            self._count(cause.why, closed)
+
+    async def _cause(self, change: Change) -> _Cause | None:
+        if change.kind == "ban-imposed":
+            return _Cause(change.app, "banned", None) if change.until_ms > wall_ms() else None
+        if change.kind == "user-deactivated":
+            return _Cause(change.app, "deactivated", None)
+        if change.kind == "tokens-revoked" and await self._closes_on_expire(change.app):
+            return _Cause(change.app, "token-revoked", int(change.value))
+        return None
+
+    async def _closes_on_expire(self, app_key: str) -> bool:
+        try:
+            return (await self._apps.get(app_key)).close_sessions_on_expire
+        except AppUnknown:
+            return False
+
+    async def _reconcile(self, problem: str) -> None:
+        """Hold everybody who is online against the facts."""
+        _log.warning("kicks can't follow the Changelog; looking at everybody who is online", problem=problem)
+        heads = await self._changes.heads()
+        for app_key in await self._presence.apps():
+            try:
+                app = await self._apps.get(app_key)
+            except AppUnknown:
+                await self._presence.remove_app(app_key)
+                continue
+            cursor = -1
+            while cursor:
+                found, cursor = await self._presence.page(app_key, max(0, cursor), ONLINE_A_PAGE)
+                await self._hold_against_facts(app, [user for user, _ in found])
+        self._places = heads
+        await self._note(range(len(heads)))
+
+    async def _hold_against_facts(self, app: AppFacts, users: Sequence[bytes]) -> None:
+        now_ms = wall_ms()
+        for user, facts in zip(users, await self._users.facts(app.key, users) if users else (), strict=True):
+            closed = 0
+            if facts.deactivated:
+                closed = await self._presence.kick(app.key, [user], "deactivated")
+            elif facts.banned_until_ms > now_ms:
+                closed = await self._presence.kick(app.key, [user], "banned")
+            elif app.close_sessions_on_expire and facts.tokens_valid_from_ms:
+                before_ms = facts.tokens_valid_from_ms
+                closed = await self._presence.kick(app.key, [user], "token-revoked", minted_before_ms=before_ms)
+            if closed:
+                self._count("found-by-looking", closed)
+
+    async def _note(self, partitions: Sequence[int]) -> None:
+        await self._presence.note_kicked({at: (self._places[at].epoch, self._places[at].seq) for at in partitions})
+
+
+def _is_next(place: Position, changes: Sequence[Change]) -> bool:
+    return changes[0].seq == place.seq + 1 and (not place.tip or changes[0].previous_write_id == place.tip)
+
+
+def _can_follow(place: Position, head: Position) -> bool:
+    if place.epoch != head.epoch or place.seq > head.seq:
+        return False
+    return place.seq < head.seq or not place.tip or place.tip == head.tip

@@ -1,0 +1,128 @@
+"""The sweeper: ends leases that nobody renews, the Sessions under them, and announces departures that have lasted.
+
+A lease is judged by its beats on this process's monotonic clock: one that has not moved for its time to live is ended, by a
+script that looks at the beat again. Where Redis could not be reached, or is another run of itself, the watch begins anew, so an
+outage of ours ends nothing. Every node sweeps; what one did, another finds done.
+
+Called by the background role, `run` until cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import NamedTuple
+
+from gate.clock import monotonic_ms
+from gate.core.presence import Lease, lease_of
+from gate.errors import StoreUnavailable
+from gate.store import presence_keys as keys
+from gate.store.presence import PresenceStore
+
+LOOK_EVERY_MS = 250
+TIDY_EVERY_MS = 10_000
+"""How often an App is swept although no lease of it ended: bars that are no longer needed are dropped with it."""
+
+Counted = Callable[[str, int], None]
+"""Counts what was done: `leases`, `sessions` or `departures`, and how many."""
+
+
+class _Seen(NamedTuple):
+    epoch: int
+    beat: int
+    at_ms: int
+
+
+class Sweeper:
+    """One a process."""
+
+    def __init__(
+        self,
+        store: PresenceStore,
+        lease_ttl_ms: int,
+        count: Counted = lambda what, many: None,
+        clock: Callable[[], int] = monotonic_ms,
+    ) -> None:
+        self._store = store
+        self._lease_ttl_ms = lease_ttl_ms
+        self._count = count
+        self._clock = clock
+        self._seen: dict[tuple[str, bytes], _Seen] = {}
+        self._server_id = ""
+        self._tidied_at_ms = 0
+
+    async def run(self) -> None:
+        """Sweep for ever."""
+        while True:
+            try:
+                next_ms = await self.look()
+            except StoreUnavailable:
+                self._seen.clear()
+                next_ms = LOOK_EVERY_MS
+            await asyncio.sleep(next_ms / 1_000)
+
+    async def look(self) -> int:
+        """Do what is to be done now; in how many ms to look again. Raises `StoreUnavailable`."""
+        apps = await self._store.apps()
+        if self._store.client.server_id != self._server_id:
+            self._seen.clear()
+            self._server_id = self._store.client.server_id
+        asked = [
+            command
+            for app in apps
+            for command in (
+                ("HGETALL", keys.leases(app)),
+                ("SCARD", keys.ending(app)),
+                ("ZCARD", keys.leaving(app)),
+            )
+        ]
+        replies = await self._store.client.read(*asked) if asked else []
+        now_ms = self._clock()
+        is_tidying = now_ms - self._tidied_at_ms >= TIDY_EVERY_MS
+        if is_tidying:
+            self._tidied_at_ms = now_ms
+        soonest_ms = LOOK_EVERY_MS
+        for app, leases, ending, leaving in zip(apps, replies[::3], replies[1::3], replies[2::3], strict=True):
+            ended = await self._end_silent(app, [lease_of(*one) for one in zip(leases[::2], leases[1::2], strict=True)])
+            if ended or ending or is_tidying:
+                await self._sweep(app)
+            if ended or ending or leaving:
+                soonest_ms = min(soonest_ms, await self._announce(app))
+        return max(1, soonest_ms)
+
+    async def _end_silent(self, app: str, leases: list[Lease]) -> int:
+        ended = 0
+        for lease in leases:
+            place, now_ms = (app, lease.gateway), self._clock()
+            seen = self._seen.get(place)
+            if not lease.holds:
+                self._seen.pop(place, None)
+            elif seen is None or (seen.epoch, seen.beat) != (lease.epoch, lease.beat):
+                self._seen[place] = _Seen(lease.epoch, lease.beat, now_ms)
+            elif now_ms - seen.at_ms >= self._lease_ttl_ms:
+                ended += await self._store.end_lease(app, lease.gateway, lease.epoch, lease.beat)
+                self._seen.pop(place, None)
+        if ended:
+            self._count("leases", ended)
+        return ended
+
+    async def _sweep(self, app: str) -> None:
+        while True:
+            ended, leases_left = await self._store.sweep(app)
+            if ended:
+                self._count("sessions", ended)
+            if not leases_left:
+                return
+            await asyncio.sleep(0)
+
+    async def _announce(self, app: str) -> int:
+        """In how many ms the next departure is due."""
+        while True:
+            announced, due_in_ms = await self._store.announce(app)
+            if announced:
+                self._count("departures", announced)
+            if due_in_ms is None:
+                return LOOK_EVERY_MS
+            if due_in_ms > 0:
+                return due_in_ms
+            await asyncio.sleep(0)
