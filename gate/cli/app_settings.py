@@ -17,7 +17,7 @@ from gate.clock import wall_ms
 from gate.core import ids
 from gate.core.app_settings import setting_mistakes
 from gate.core.limits import parse_limits
-from gate.core.model import AppFacts, Environment, ListPolicy, WhitelistSwitch
+from gate.core.model import AppFacts, DevicePolicy, Environment, ListPolicy, WhitelistSwitch
 from gate.errors import InvalidConfig, InvalidInput
 
 NO_OWN_LIMIT = "default"
@@ -80,6 +80,13 @@ _Rates = Annotated[
 _Webhook = Annotated[
     str | None, typer.Option("--webhook-url", metavar="URL", help="Where results of deactivation go; empty: nowhere.")
 ]
+_Devices = Annotated[
+    DevicePolicy | None, typer.Option("--device-policy", help="How many Sessions a User may have; the newest stays.")
+]
+_HidePresence = Annotated[
+    bool | None,
+    typer.Option("--hide-presence/--no-hide-presence", help="Show Users as offline to those whom their lists refuse."),
+]
 
 
 def set_(
@@ -102,6 +109,8 @@ def set_(
     audit_days: _AuditDays = None,
     rate_limits: _Rates = None,
     webhook_url: _Webhook = None,
+    device_policy: _Devices = None,
+    hide_presence: _HidePresence = None,
     data: DataOption = DEFAULT_DATA,
     redis: RedisOption = None,
     as_json: JsonOption = False,
@@ -122,6 +131,8 @@ def set_(
         "reactivate_after_s": reactivate_after,
         "audit_days": audit_days,
         "webhook_url": webhook_url,
+        "device_policy": device_policy,
+        "hide_presence": hide_presence,
     }
     changes = {setting: value for setting, value in told.items() if value is not None}
     with all_mistakes() as mistakes:

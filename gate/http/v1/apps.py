@@ -23,7 +23,7 @@ from msgspec import UNSET, UnsetType
 from gate.core.app_secrets import app_secret, with_new_secret, without_old_secret
 from gate.core.app_settings import ADMINS_ONLY, app_document, setting_mistakes
 from gate.core.ids import app_key
-from gate.core.model import AppFacts, Environment, ListPolicy, WhitelistSwitch
+from gate.core.model import AppFacts, DevicePolicy, Environment, ListPolicy, WhitelistSwitch
 from gate.core.operators import OperatorRole, may
 from gate.errors import AppUnknown, InvalidInput, NotFound
 from gate.http.errors import RoleInsufficient
@@ -67,6 +67,8 @@ class Changing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     audit_days: int | UnsetType = UNSET
     rate_limits: dict[str, int] | UnsetType = UNSET
     webhook_url: str | UnsetType = UNSET
+    device_policy: DevicePolicy | UnsetType = UNSET
+    hide_presence: bool | UnsetType = UNSET
     reason: str = ""
 
 
