@@ -34,6 +34,15 @@ RedisOption = Annotated[
     str | None,
     typer.Option("--redis", envvar="GATE_REDIS", metavar="URL", help="Redis; default: the server inside DIR."),
 ]
+PresenceRedisOption = Annotated[
+    str | None,
+    typer.Option(
+        "--presence-redis",
+        envvar="GATE_PRESENCE_REDIS",
+        metavar="URL",
+        help="Redis of Presence; default: that of --redis.",
+    ),
+]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why, for the next operator.")]
 ActorOption = Annotated[str, typer.Option("--actor", help="Who decided it.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
@@ -52,6 +61,7 @@ class Target:
     data: Path
     app: str | None = None
     redis: str | None = None
+    presence_redis: str | None = None
 
     def app_key(self) -> str:
         """The App meant; `InvalidInput` if the option is no App key, `NotFound` if nothing names one."""
@@ -78,6 +88,10 @@ class Target:
                 f"no service keeps its Redis in {self.data}: start `gate serve` there, or name its Redis with --redis"
             )
         return socket_url(path)
+
+    def presence_url(self) -> str:
+        """The Redis that Presence is kept in: that of the facts, unless another is named."""
+        return self.presence_redis or self.redis_url()
 
     def replica_dir(self) -> Path:
         """Where this node's Replica lies."""

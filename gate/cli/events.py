@@ -1,0 +1,173 @@
+"""`gate events`: an App's feed of presence changes and kicks, from a cursor on.
+
+Read from Redis like everything that the command line shows, so no node need run. While Redis is away `--follow` says so on
+stderr, waits, and goes on where it was: nothing is skipped. A feed that can't be read on from the cursor ends the command with
+status 1. However it ends, it says from which cursor to go on: on stderr, with `--json` as a last line that holds nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from gate.cli.moments import shown_moment
+from gate.cli.options import (
+    DEFAULT_DATA,
+    AppOption,
+    DataOption,
+    JsonOption,
+    PresenceRedisOption,
+    RedisOption,
+    Target,
+    all_mistakes,
+    given_ids,
+)
+from gate.cli.output import say, shown_id, warn
+from gate.cli.presence_reach import ask_presence
+from gate.core.presence import KINDS, Cursor, Event, cursor_told, gateway_named
+from gate.errors import FeedReset, InvalidInput, StoreUnavailable
+
+if TYPE_CHECKING:
+    from gate.store.feed import Feed
+    from gate.store.presence import PresenceStore
+
+MOST_A_READ = 1_000
+BLOCK_MS = 5_000
+RETRY_S = 0.25
+"""As often as the store itself probes a Redis that is away."""
+
+_Since = Annotated[str | None, typer.Option("--since", metavar="CURSOR", help="From there on; default: from now on.")]
+_Kinds = Annotated[str | None, typer.Option("--kinds", metavar="A,B", help=f"Of {', '.join(KINDS)}.")]
+
+
+class Wanted(NamedTuple):
+    """Which events to show. Without Users: of all; without a Gateway: of every one's Sessions."""
+
+    kinds: frozenset[str]
+    users: frozenset[bytes]
+    gateway: bytes | None
+
+    def has(self, event: Event) -> bool:
+        """Whether to show it."""
+        return (
+            event.kind in self.kinds
+            and (not self.users or event.user in self.users)
+            and (self.gateway is None or event.gateway == self.gateway)
+        )
+
+
+def events(
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until interrupted.")] = False,
+    since: _Since = None,
+    kinds: _Kinds = None,
+    user: Annotated[
+        list[str] | None, typer.Option("--user", metavar="USER", help="Of this User; again for more.")
+    ] = None,
+    gateway: Annotated[str | None, typer.Option("--gateway", metavar="NAME", help="Of its Sessions only.")] = None,
+    data: DataOption = DEFAULT_DATA,
+    app: AppOption = None,
+    redis: RedisOption = None,
+    presence_redis: PresenceRedisOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show who comes, goes and is kicked, a line an event. With --json each line is an object, the last one a cursor alone."""
+    with all_mistakes() as mistakes:
+        after = None if since is None else mistakes.take(lambda: _cursor(since), None)
+        wanted = Wanted(
+            mistakes.take(lambda: _kinds_named(kinds), frozenset()),
+            frozenset(given_ids(user or (), "--user", mistakes)),
+            None if gateway is None else mistakes.take(lambda: gateway_named(gateway.encode()), b""),
+        )
+
+    async def work(presence: PresenceStore, app_key: str) -> None:
+        from gate.store.feed import Feed
+
+        feed = Feed(presence.client, app_key)
+        try:
+            await _show(feed, after or await feed.head(), wanted, follow, as_json)
+        finally:
+            await feed.aclose()
+
+    ask_presence(Target(data, app, redis, presence_redis), work)
+
+
+async def _show(feed: Feed, after: Cursor, wanted: Wanted, follow: bool, as_json: bool) -> None:
+    try:
+        async for some in _followed(feed, after) if follow else _until_now(feed, after):
+            _print([event for event in some if wanted.has(event)], as_json)
+            after = some[-1].cursor
+    except FeedReset as reset:
+        after = await feed.head()
+        raise FeedReset(f"{reset}: look who is online now (gate online --counts), then read on from here") from None
+    finally:
+        if as_json:
+            say(f'{{"cursor":"{after}"}}')
+        else:
+            warn(f"gate: go on with --since {after}")
+
+
+async def _until_now(feed: Feed, after: Cursor) -> AsyncIterator[Sequence[Event]]:
+    head = await feed.head()
+    while after.seq < head.seq and (some := await feed.read(after, MOST_A_READ)):
+        yield some
+        after = some[-1].cursor
+    if after.seq >= head.seq:
+        await feed.read(after, 1)  # finds out whether the cursor is of this history at all
+
+
+async def _followed(feed: Feed, after: Cursor) -> AsyncIterator[Sequence[Event]]:
+    is_away = False
+    while True:
+        try:
+            some = await feed.wait(after, MOST_A_READ, BLOCK_MS)
+        except StoreUnavailable as away:
+            if not is_away:
+                warn(f"gate: waiting for Redis: {away}")
+            is_away = True
+            await asyncio.sleep(RETRY_S)
+            continue
+        if is_away:
+            warn("gate: Redis is back")
+        is_away = False
+        if some:
+            yield some
+            after = some[-1].cursor
+
+
+def _print(shown: Sequence[Event], as_json: bool) -> None:
+    for event in shown:
+        say(_json_line(event) if as_json else _line(event))
+    sys.stdout.flush()  # in a pipe it would wait for more
+
+
+def _line(event: Event) -> str:
+    why = f"({event.why})" if event.why else ""
+    parts = (shown_id(event.user), event.platform, event.gateway.decode(), event.ip, event.session, why)
+    return " ".join((shown_moment(event.since_ms), f"{event.kind:<16}", *filter(None, parts)))
+
+
+def _json_line(event: Event) -> str:
+    # Late: what people read needs nothing of HTTP.
+    import orjson
+
+    from gate.http.v1.events import event_json
+
+    return orjson.dumps({"cursor": str(event.cursor), **event_json(event)}).decode()
+
+
+def _cursor(text: str) -> Cursor | None:
+    try:
+        return cursor_told(text)
+    except InvalidInput as fault:
+        raise InvalidInput("--since", fault.problem) from None
+
+
+def _kinds_named(text: str | None) -> frozenset[str]:
+    named = frozenset(KINDS if text is None else text.split(","))
+    for one in sorted(named - set(KINDS)):
+        raise InvalidInput("--kinds", f"must be of {', '.join(KINDS)}, got {one[:40]!r}")
+    return named

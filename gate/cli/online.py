@@ -1,0 +1,110 @@
+"""`gate online USER…` and `gate online --counts`: who is online, and how many are.
+
+As `gate check` does for a question with two answers, the exit status is 0 if every User named is online, and 1 if one is not.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gate.cli.moments import shown_moment
+from gate.cli.options import (
+    DEFAULT_DATA,
+    AppOption,
+    DataOption,
+    JsonOption,
+    PresenceRedisOption,
+    RedisOption,
+    Target,
+    all_mistakes,
+    given_ids,
+)
+from gate.cli.output import counted, json_id, print_json, print_table, say, shown_id
+from gate.cli.presence_reach import ask_presence
+from gate.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from gate.core.presence import Counts, UserPresence
+    from gate.store.presence import PresenceStore
+
+
+def online(
+    users: Annotated[list[str] | None, typer.Argument(metavar="USER", help="Ids of Users.")] = None,
+    counts: Annotated[bool, typer.Option("--counts", help="How many are online, by platform and Gateway.")] = False,
+    data: DataOption = DEFAULT_DATA,
+    app: AppOption = None,
+    redis: RedisOption = None,
+    presence_redis: PresenceRedisOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Who is online? Exits 0 if all Users named are, 1 if one is not."""
+    if bool(users) is counts:
+        raise InvalidInput("USER", "say which, or --counts")
+    target = Target(data, app, redis, presence_redis)
+    if counts:
+        _print_counts(ask_presence(target, _counted), as_json)
+        return
+    with all_mistakes() as mistakes:
+        given = given_ids(users or (), "USER", mistakes)
+
+    async def work(presence: PresenceStore, app_key: str) -> list[UserPresence]:
+        return await presence.presences(app_key, given)
+
+    found = list(zip(given, ask_presence(target, work), strict=True))
+    if as_json:
+        print_json({"presence": [presence_document(user, presence) for user, presence in found]})
+    else:
+        print_table(("user", "state", "platforms", "since"), (_row(user, presence) for user, presence in found))
+    raise typer.Exit(0 if all(presence.online for _, presence in found) else 1)
+
+
+def presence_document(user: bytes, presence: UserPresence) -> dict[str, object]:
+    """One User's Presence, word for word as POST /v1/presence has it."""
+    since_of: dict[str, list[int]] = {}
+    for one in presence.sessions:
+        since_of.setdefault(one.platform, []).append(one.since_ms)
+    return {
+        "user": json_id(user),
+        "online": presence.online,
+        "platforms": [
+            {"platform": platform, "since_ms": min(since), "sessions": len(since)}
+            for platform, since in since_of.items()
+        ],
+        "last_seen_ms": None if presence.online else presence.last_seen_ms or None,
+        "last_active_ms": presence.last_active_ms or None,
+    }
+
+
+async def _counted(presence: PresenceStore, app_key: str) -> Counts:
+    return await presence.counts(app_key)
+
+
+def _row(user: bytes, presence: UserPresence) -> tuple[str, ...]:
+    if not presence.online:
+        last = f"last seen {shown_moment(presence.last_seen_ms)}" if presence.last_seen_ms else "never seen"
+        return shown_id(user), "offline", "", last
+    platforms = dict.fromkeys(one.platform for one in presence.sessions)
+    since_ms = min(one.since_ms for one in presence.sessions)
+    return shown_id(user), "online", ", ".join(platforms), shown_moment(since_ms)
+
+
+def _print_counts(found: Counts, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            {
+                "users": found.users,
+                "sessions": found.total,
+                "by_platform": found.by_platform(),
+                "by_gateway": {gateway.decode(): many for gateway, many in found.by_gateway().items()},
+                "sweeping": found.sweeping,
+            }
+        )
+        return
+    sweeping = f"; {counted(found.sweeping, 'ended lease')} being swept" if found.sweeping else ""
+    say(f"{counted(found.users, 'User')} online with {counted(found.total, 'Session')}{sweeping}")
+    if found.total:
+        print_table(("platform", "Sessions"), ((name, f"{many:,}") for name, many in found.by_platform().items()))
+        by_gateway = ((gateway.decode(), f"{many:,}") for gateway, many in found.by_gateway().items())
+        print_table(("Gateway", "Sessions"), by_gateway)

@@ -1,0 +1,53 @@
+"""How a command reaches Presence: the App is looked up among the facts, then its Redis is asked.
+
+Nothing of it comes from the Replica, so with Redis away these commands end with status 3, as writes do. Called by the commands
+that show who is online, and by `gate kick`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from gate.cli.options import Target
+from gate.cli.reach import run
+
+if TYPE_CHECKING:
+    from gate.store.presence import PresenceStore
+
+T = TypeVar("T")
+
+
+@asynccontextmanager
+async def presence_reached(target: Target, app_key: str) -> AsyncIterator[PresenceStore]:
+    """Presence in the Redis that the options name; `AppUnknown`, or `StoreUnavailable` within half a second."""
+    # Late: as in `reach`, the help page should not pay for what talks to Redis.
+    from gate.store.address import parse_address
+    from gate.store.client import Client
+    from gate.store.opening import refuse_old_server
+    from gate.store.presence import PresenceStore
+    from gate.store.store import CONNECT_MS, DEADLINE_MS, Store
+
+    facts = await Store.connect(target.redis_url())
+    try:
+        await facts.apps.get(app_key)  # a key that was mistyped must not read as an App where everybody is offline
+    finally:
+        await facts.aclose()
+    client = Client(parse_address(target.presence_url()), DEADLINE_MS, CONNECT_MS)
+    try:
+        await refuse_old_server(client)
+        yield PresenceStore(client)
+    finally:
+        await client.aclose()
+
+
+def ask_presence(target: Target, work: Callable[[PresenceStore, str], Awaitable[T]]) -> T:
+    """Connect, do the work for the App that the options name, leave."""
+    app_key = target.app_key()
+
+    async def connected() -> T:
+        async with presence_reached(target, app_key) as presence:
+            return await work(presence, app_key)
+
+    return run(connected())

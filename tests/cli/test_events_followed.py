@@ -1,0 +1,62 @@
+"""`gate events --follow`, as somebody watches it in a terminal: at once, across an outage of Redis, until Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gate.core.model import AppFacts
+from tests.cli.command import Command
+from tests.harness.cable import Cable
+from tests.harness.servers import RedisServer
+from tests.harness.waiting import wait_until
+from tests.presence.played import Gateway, presence_on
+
+PATIENCE_S = 30
+APP = AppFacts(key="some-app", secrets=("unused",))
+
+
+@contextmanager
+def following(folder: Path, url: str, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    """The command at work, with what it prints in two files."""
+    words = [sys.executable, "-m", "gate", "events", "--follow", "--app", APP.key, "--redis", url, *options]
+    with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
+        running = subprocess.Popen(words, stdout=out, stderr=err, env={**os.environ, "GATE_DATA": str(folder)})
+        try:
+            yield running
+        finally:
+            running.kill()
+            running.wait()
+
+
+async def test_it_goes_on_after_an_outage_and_says_where_it_stands(redis_server: RedisServer, tmp_path: Path) -> None:
+    Command(tmp_path, APP.key, redis_server.url)("app", "create", "x", "--key", APP.key)
+    store = presence_on(redis_server.url)
+    gateway = await Gateway(store, APP).lease()
+    out, err = tmp_path / "out", tmp_path / "err"
+    await gateway.open(b"first")
+    start = re.search(r"--since (\S+)", Command(tmp_path, APP.key, redis_server.url)("events").err)
+    assert start
+    with Cable(redis_server.port) as cable, following(tmp_path, cable.url, "--since", start[1]) as running:
+        await gateway.open(b"ann")
+        wait_until(lambda: " ann " in out.read_text(), PATIENCE_S, "the first event")
+        with cable.cut_off():
+            await gateway.open(b"bob")
+            wait_until(lambda: "waiting for Redis" in err.read_text(), PATIENCE_S, "word of the outage")
+        wait_until(lambda: " bob " in out.read_text(), PATIENCE_S, "what happened meanwhile")
+        assert "Redis is back" in err.read_text()
+        running.send_signal(signal.SIGINT)
+        assert running.wait(PATIENCE_S) == 130
+    assert [line.split()[3] for line in out.read_text().splitlines()] == ["ann", "bob"]
+    last = err.read_text().splitlines()[-1]
+    onward = last.removeprefix("gate: go on with --since ")
+    await gateway.open(b"eve")
+    told = Command(tmp_path, APP.key, redis_server.url)("events", "--since", onward).out
+    assert [line.split()[3] for line in told.splitlines()] == ["eve"]
+    await store.client.aclose()
