@@ -42,6 +42,10 @@ _log = structlog.get_logger()
 class Changes(Protocol):
     """All Partitions' Changelogs. Methods raise `StoreUnavailable`."""
 
+    async def prepare(self) -> None:
+        """Give every Partition an epoch if it has none."""
+        ...
+
     async def heads(self) -> list[Position]: ...
     async def read(self, after: Sequence[Position], block_ms: int) -> dict[int, list[Change]]:
         """Raises `ChangeUnreadable` too."""
@@ -91,7 +95,7 @@ class Kicker:
         while True:
             try:
                 if not self._places:
-                    await self._begin()
+                    await self.follow_from_noted()
                 await self.follow_once(BLOCK_MS)
             except StoreUnavailable as away:
                 _log.debug("kicks are put off", problem=str(away))
@@ -117,11 +121,15 @@ class Kicker:
         else:
             await self._look_at_heads()
 
-    async def _begin(self) -> None:
+    async def follow_from_noted(self) -> None:
+        """Take up where this or another node stopped; from now on where none ever began. Raises `StoreUnavailable`."""
+        await self._changes.prepare()  # a bar without the Changelog's epoch would hold nobody back
         heads, noted = await self._changes.heads(), await self._presence.kicked_up_to()
         places = [Position(*noted.get(at, (head.epoch, head.seq)), "") for at, head in enumerate(heads)]
         if all(_can_follow(place, head) for place, head in zip(places, heads, strict=True)):
             self._places = places
+            # Where nothing was noted yet, the next process would begin with its own now, and miss what came in between.
+            await self._note(range(len(places)))
         else:
             await self._reconcile("the Changelog is another one")
 

@@ -1,0 +1,166 @@
+"""What runs behind Presence: leases judged by their beats, departures announced once, and Sessions closed for the Changelog."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gate.clock import wall_ms
+from gate.core.model import AppFacts
+from gate.core.presence import Cursor
+from gate.presence.kicks import Kicker
+from gate.presence.sweeper import Sweeper
+from gate.store.feed import Feed
+from gate.store.presence import Opening, PresenceStore, opened
+from gate.store.store import Store
+from tests.harness.servers import RedisServer
+from tests.harness.waiting import wait_until_async
+from tests.presence.played import PATIENCE_MS, Gateway, presence_on
+
+TTL_MS = 1_000
+APP = AppFacts(key="app", secrets=("secret-of-the-app",), close_sessions_on_expire=True)
+BEGINNING = Cursor("0", 0, 0)
+
+
+class HandClock:
+    """A monotonic clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.now_ms = 5_000
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+
+@pytest.fixture
+async def presence(redis_server: RedisServer) -> AsyncIterator[PresenceStore]:
+    store = presence_on(redis_server.url)
+    yield store
+    await store.client.aclose()
+
+
+@pytest.fixture
+async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
+    store = await Store.connect(redis_server.url, partitions=2, deadline_ms=PATIENCE_MS)
+    await store.apps.create(APP, wall_ms())
+    yield store
+    await store.aclose()
+
+
+async def kinds(presence: PresenceStore) -> list[str]:
+    feed = Feed(presence.client, APP.key)
+    return [event.kind for event in await feed.read(BEGINNING, 1_000)]
+
+
+class TestSweeper:
+    async def test_a_lease_that_does_not_move_is_ended_and_one_that_does_is_not(self, presence: PresenceStore) -> None:
+        clock = HandClock()
+        sweeper = Sweeper(presence, TTL_MS, clock=clock)
+        dead, live = await Gateway(presence, APP, b"dead").lease(), await Gateway(presence, APP, b"live").lease()
+        await dead.open_many([b"u-%d" % nth for nth in range(450)])
+        await live.open(b"v")
+        for _ in range(4):
+            await sweeper.look()
+            clock.now_ms += TTL_MS // 3
+            await presence.lease(APP.key, live.name, live.epoch)
+        await sweeper.look()
+        assert await presence.online(APP.key, [b"u-0", b"v"]) == [False, True]
+        counts = await presence.counts(APP.key)
+        assert (counts.users, counts.total, counts.sweeping) == (1, 1, 0)
+
+    async def test_a_look_that_failed_begins_the_watch_anew(
+        self, presence: PresenceStore, redis_server: RedisServer
+    ) -> None:
+        clock = HandClock()
+        sweeper = Sweeper(presence, TTL_MS, clock=clock)
+        gateway = await Gateway(presence, APP).lease()
+        await gateway.open(b"u")
+        await sweeper.look()
+        running = asyncio.create_task(sweeper.run())
+        with redis_server.paused():
+            impatient = presence_on(redis_server.url, deadline_ms=50)
+            sweeper._store = impatient
+            await wait_until_async(lambda: not sweeper._seen, 10, "the sweeper to notice")
+            clock.now_ms += 10 * TTL_MS
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        sweeper._store = presence
+        await wait_until_async(sweeper.look, 10, "a look")
+        assert await presence.online(APP.key, [b"u"]) == [True]
+        clock.now_ms += TTL_MS
+        await sweeper.look()
+        assert await presence.online(APP.key, [b"u"]) == [False]
+        await impatient.client.aclose()
+
+    async def test_a_departure_is_announced_once_and_a_flap_never(self, presence: PresenceStore) -> None:
+        sweepers = [Sweeper(presence, 60_000) for _ in range(2)]
+        gateway = await Gateway(presence, APP).lease()
+        session = await gateway.open(b"u")
+        await gateway.close(session)
+        session = await gateway.open(b"u")
+        await gateway.close(session)
+
+        async def is_announced() -> bool:
+            await asyncio.gather(*(sweeper.look() for sweeper in sweepers))
+            return "offline" in await kinds(presence)
+
+        await wait_until_async(is_announced, 10, "the departure")
+        await asyncio.gather(*(sweeper.look() for sweeper in sweepers))
+        assert await kinds(presence) == ["online", "offline"]
+
+
+class TestKicks:
+    async def test_each_act_closes_what_it_should(self, presence: PresenceStore, store: Store) -> None:
+        kicker = Kicker(store.changelog, store.apps, store.users, presence)
+        gateway = await Gateway(presence, APP).lease()
+        users = [b"banned", b"gone", b"revoked", b"past", b"other"]
+        await gateway.open_many(users)
+        await kicker.follow_from_noted()
+        now_ms = wall_ms()
+        await store.bans.impose(APP.key, [b"banned"], now_ms + 60_000, now_ms)
+        await store.bans.impose(APP.key, [b"past"], now_ms - 1, now_ms)
+        await store.deactivation.deactivate(APP.key, [b"gone"], now_ms)
+        await store.users.revoke_tokens(APP.key, [b"revoked"], now_ms, now_ms)
+        await kicker.follow_once(1)
+        assert await presence.online(APP.key, users) == [False, False, False, True, True]
+
+    async def test_what_happened_while_nobody_followed_is_done_by_the_next(
+        self, presence: PresenceStore, store: Store
+    ) -> None:
+        gateway = await Gateway(presence, APP).lease()
+        await Kicker(store.changelog, store.apps, store.users, presence).follow_from_noted()
+        await gateway.open(b"u")
+        await store.bans.impose(APP.key, [b"u"], wall_ms() + 60_000, wall_ms())
+        later = Kicker(store.changelog, store.apps, store.users, presence)
+        await later.follow_from_noted()
+        await later.follow_once(1)
+        assert await presence.online(APP.key, [b"u"]) == [False]
+
+    async def test_where_the_changelog_has_a_hole_everybody_online_is_looked_at(
+        self, presence: PresenceStore, store: Store, redis_server: RedisServer
+    ) -> None:
+        gateway = await Gateway(presence, APP).lease()
+        kicker = Kicker(store.changelog, store.apps, store.users, presence)
+        await kicker.follow_from_noted()
+        await gateway.open_many([b"u", b"v"])
+        await store.bans.impose(APP.key, [b"u"], wall_ms() + 60_000, wall_ms())
+        for partition in range(2):
+            redis_server.client.xtrim(f"gate:{{{partition}}}:log", maxlen=0)
+        await store.bans.impose(APP.key, [b"w-%d" % nth for nth in range(20)], wall_ms() + 60_000, wall_ms())
+        await kicker.follow_once(1)
+        assert await presence.online(APP.key, [b"u", b"v"]) == [False, True]
+
+    async def test_a_connect_that_was_verified_before_the_ban_is_sent_back(
+        self, presence: PresenceStore, store: Store
+    ) -> None:
+        gateway = await Gateway(presence, APP).lease()
+        kicker = Kicker(store.changelog, store.apps, store.users, presence)
+        await kicker.follow_from_noted()
+        await store.bans.impose(APP.key, [b"u"], wall_ms() + 60_000, wall_ms())
+        await kicker.follow_once(1)
+        opening = Opening(APP, gateway.name, gateway.epoch, b"u", "A" * 11, "iOS", "", 0, "", 0)
+        (reply,) = await presence.client.write([presence.opening(opening)])
+        assert opened(reply) == "barred"
+        assert await presence.online(APP.key, [b"u"]) == [False]
