@@ -53,6 +53,26 @@ def compose_settings() -> Settings:
     }
 
 
+def manifests() -> list[dict[str, Any]]:
+    """Every Kubernetes object that the kustomization applies, and the example of the secret."""
+    listed = [*load_yaml("kubernetes/kustomization.yaml")["resources"], "secret.example.yaml"]
+    return [one for name in listed for one in yaml.safe_load_all((DEPLOY / "kubernetes" / name).read_text())]
+
+
+def manifest(kind: str, name: str = "gate") -> dict[str, Any]:
+    """The one of that kind and name."""
+    [found] = [one for one in manifests() if (one["kind"], one["metadata"]["name"]) == (kind, name)]
+    return found
+
+
+def kubernetes_settings() -> Settings:
+    """What a pod sets of Gate: the settings' map, and what its secret holds."""
+    secret = manifest("Secret")["stringData"]
+    [container] = manifest("StatefulSet")["spec"]["template"]["spec"]["containers"]
+    from_secret = {one["name"]: secret[one["valueFrom"]["secretKeyRef"]["key"]] for one in container["env"]}
+    return dict(manifest("ConfigMap")["data"]) | from_secret
+
+
 def unit_lines() -> list[tuple[str, str]]:
     """Every `Name=value` of the systemd unit, in order."""
     lines = (line for line in (DEPLOY / "gate.service").read_text().splitlines() if not line.startswith("#"))

@@ -20,6 +20,7 @@ from tests.deploy.files import (
     compose_settings,
     containerfile_words,
     image_settings,
+    kubernetes_settings,
     load_yaml,
     unit_lines,
     unit_settings,
@@ -29,6 +30,7 @@ SETTINGS: dict[str, Callable[[], Settings]] = {
     "Containerfile": image_settings,
     "compose.yaml": compose_settings,
     "gate.service": unit_settings,
+    "kubernetes": kubernetes_settings,
 }
 ZEROS = BoardView(State.CURRENT, True, 0, 0, 0, 0, 0, 0)
 DRAIN_S = float(OPTIONS["drain_timeout"].default or 0)
@@ -50,7 +52,7 @@ def test_the_image_and_compose_agree_on_ports() -> None:
     assert [published.rpartition(":")[2] for published in service["ports"]] == ports
     assert f"127.0.0.1:{ports[0]}/readyz" in service["healthcheck"]["test"][-1]
     assert f"127.0.0.1:{ports[0]}/healthz" in (DEPLOY / "Containerfile").read_text()
-    assert load_yaml("prometheus.yaml")["scrape_configs"][0]["static_configs"][0]["targets"] == [
+    assert load_yaml("prometheus/prometheus.yaml")["scrape_configs"][0]["static_configs"][0]["targets"] == [
         f"127.0.0.1:{ports[0]}"
     ]
 
@@ -101,7 +103,7 @@ def selectors(expression: Any) -> Iterator[Any]:
 
 
 def rules() -> list[dict[str, Any]]:
-    return [rule for group in load_yaml("gate-rules.yaml")["groups"] for rule in group["rules"]]
+    return [rule for group in load_yaml("prometheus/gate-rules.yaml")["groups"] for rule in group["rules"]]
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
@@ -114,4 +116,4 @@ def test_an_alert_asks_for_metrics_that_exist_and_is_explained(rule: dict[str, A
 
 
 def test_the_rules_are_the_ones_that_prometheus_loads() -> None:
-    assert load_yaml("prometheus.yaml")["rule_files"] == ["gate-rules.yaml"]
+    assert load_yaml("prometheus/prometheus.yaml")["rule_files"] == ["gate-rules.yaml"]
