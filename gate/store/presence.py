@@ -253,12 +253,12 @@ def closed(reply: Reply) -> Closed:
 
 
 def presences_of(users: Sequence[bytes], reply: Sequence[Sequence[bytes]]) -> list[UserPresence]:
-    """What `asking_sessions` replied; last seen while online is left 0."""
+    """What `asking_sessions` replied; last seen while online is of the time before."""
     found = []
     for user, (packed, seen) in zip(users, reply, strict=True):
         sessions = _sessions(user, packed) if packed else ()
         last_seen_ms, last_active_ms = _pair.decode(seen) if seen else (0, 0)
-        active_ms = max((max(one.since_ms, one.active_ms) for one in sessions), default=last_active_ms)
+        active_ms = max([last_active_ms, *(max(one.since_ms, one.active_ms) for one in sessions)])
         found.append(UserPresence(sessions, last_seen_ms, active_ms))
     return found
 

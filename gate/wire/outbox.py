@@ -11,18 +11,19 @@ from collections.abc import Callable
 from gate.wire.commands import worded
 from gate.wire.later import Later
 
-MAX_AWAITED = 1_024
+MAX_AWAITED = 4_096
 """Replies that wait, for Redis or for their turn: a gateway's storm of connects goes out in few pipelines."""
 
 
 class Outbox:
     """In order; `on_ripe` is called when something may have become ready."""
 
-    __slots__ = ("_on_ripe", "_queue", "holds_back")
+    __slots__ = ("_last", "_on_ripe", "_queue", "holds_back")
 
     def __init__(self, on_ripe: Callable[[object], None]) -> None:
         self._queue: deque[bytes | Later] = deque()
         self._on_ripe = on_ripe
+        self._last: object = None
         self.holds_back = False
         """Something waits that later commands may depend on."""
 
@@ -41,7 +42,9 @@ class Outbox:
     def wait_for(self, later: Later) -> None:
         """Keep the place of a reply that is still to come."""
         self._queue.append(later)
-        later.arrival.add_done_callback(self._on_ripe)
+        if later.arrival is not self._last:  # calls of one batch share one
+            self._last = later.arrival
+            later.arrival.add_done_callback(self._on_ripe)
         self.holds_back = self.holds_back or later.holds_back
 
     def take_ready(self) -> bytes:

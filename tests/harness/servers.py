@@ -208,7 +208,10 @@ class RedisServer:
             raise StartFailed(f"{self.flavor} exited with {status}: {self.log_tail()}")
         try:
             # Not just PING: between the probe for a free port and the bind, another test's server may sit on it.
-            return bool(self.client.info("server")["process_id"] == self.pid)
+            if self.client.info("server")["process_id"] != self.pid:
+                return False
+            self.client.exists("any")  # INFO is answered while the data is still being loaded, this is not
+            return True
         except (redis.ConnectionError, redis.TimeoutError):  # also: BusyLoadingError
             return False
 

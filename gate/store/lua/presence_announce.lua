@@ -34,4 +34,4 @@ for _, user in ipairs(users) do
   keep_left(user, left)
 end
 local following = redis.call('ZRANGE', LEAVING, 0, 0, 'WITHSCORES')
-return {announced, following[2] and math.max(0, tonumber(following[2]) - now) or -1}
+return {announced, following[2] and math.min(FLAP_MS, math.max(0, tonumber(following[2]) - now)) or -1}

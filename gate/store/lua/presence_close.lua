@@ -11,7 +11,7 @@ for _, one in ipairs(sessions_of(user)) do
     if one[GATEWAY] ~= ARGV[1] then
       return 'foreign'
     end
-    if one[EPOCH] ~= tonumber(ARGV[2]) then
+    if one[EPOCH] ~= tonumber(ARGV[2]) or not is_live(one) then
       return 0  -- it ended with the lease it was held under, and is being swept
     end
     gone[1] = {one, ARGV[5]}

@@ -10,7 +10,10 @@ local why, minted_before, closed = ARGV[1], tonumber(ARGV[2]), 0
 for at = 7, #ARGV do
   local user = ARGV[at]
   if ARGV[5] ~= '' then
-    redis.call('HSET', base .. 'bars', user, ARGV[5] .. ':' .. ARGV[6] .. ':' .. whole(now))
+    -- Another node may be further in the Changelog, and have left a higher bar: it must not be lowered.
+    local epoch, seq = string.match(redis.call('HGET', base .. 'bars', user) or '', '^(%x+):(%d+):')
+    local higher = epoch == ARGV[5] and tonumber(seq) > tonumber(ARGV[6]) and seq or ARGV[6]
+    redis.call('HSET', base .. 'bars', user, ARGV[5] .. ':' .. higher .. ':' .. whole(now))
   end
   local kept, gone = {}, {}
   for _, one in ipairs(sessions_of(user)) do

@@ -27,10 +27,12 @@ local before = sessions_of(user)
 local kept, gone, live = {}, {}, 0
 local policy, is_restored = ARGV[8], ARGV[12] ~= ''
 for _, one in ipairs(before) do
-  if one[ID] == id then
+  if one[ID] == id and is_live(one) then
     return {'ok'}  -- it is here already
   end
-  if not is_restored and (policy == 'one' or policy == 'one-per-platform' and one[PLATFORM] == platform) then
+  if one[ID] == id then
+    gone[#gone + 1] = {one, 'lease-ended'}  -- its Gateway brings it back under a later lease, before it was swept
+  elseif not is_restored and (policy == 'one' or policy == 'one-per-platform' and one[PLATFORM] == platform) then
     gone[#gone + 1] = {one, 'replaced'}
   else
     kept[#kept + 1] = one

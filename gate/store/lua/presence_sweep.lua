@@ -38,7 +38,7 @@ end
 local bars = redis.call('HGETALL', base .. 'bars')
 for at = 1, #bars, 2 do
   local set_at = tonumber(string.match(bars[at + 1], ':(%d+)$'))
-  if set_at + tonumber(ARGV[2]) < now then
+  if math.abs(now - set_at) > tonumber(ARGV[2]) then  -- of the future: the clock was set back since
     redis.call('HDEL', base .. 'bars', bars[at])
   end
 end

@@ -105,7 +105,7 @@ end
 
 -- Writes a User's Sessions back. Takes what is no longer there off the counts and the Gateways' sets, and notes departures,
 -- which are announced only if the User is not back on that platform a moment later.
---   gone: {{session, why}, ...} that `sessions` does not hold any more   delay_ms: that moment
+--   gone: {{session, why}, ...}, at least one, that `sessions` does not hold any more   delay_ms: that moment
 local function keep_without(user, sessions, gone, delay_ms)
   local left
   for _, one in ipairs(gone) do
@@ -130,11 +130,14 @@ local function keep_without(user, sessions, gone, delay_ms)
     redis.call('HSET', SESSIONS, user, cmsgpack.pack(sessions))
   else
     redis.call('HDEL', SESSIONS, user)
-    if #gone > 0 then
-      local last = gone[#gone][1]
-      redis.call('HSET', SEEN, user, cmsgpack.pack({now, last[ACTIVE] or last[SINCE]}))
-    end
   end
+  -- The last activity is the User's, whichever of its Sessions it was on and in whatever order they ended.
+  local seen = redis.call('HGET', SEEN, user)
+  local last_seen, active = unpack(seen and cmsgpack.unpack(seen) or {0, 0})
+  for _, one in ipairs(gone) do
+    active = math.max(active, one[1][SINCE], one[1][ACTIVE] or 0)
+  end
+  redis.call('HSET', SEEN, user, cmsgpack.pack({#sessions > 0 and last_seen or now, active}))
 end
 
 local FLAP_MS = 1000  -- a departure shorter than this is never announced
