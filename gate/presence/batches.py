@@ -10,6 +10,7 @@ Called by the RESP port's worker role and by the hub, one a process.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -20,8 +21,10 @@ from gate.store.scripts import Call
 
 MAX_CALLS_A_BATCH = 512
 """Some 15 ms of the server's time."""
-MAX_UNDER_WAY = 64
-"""Batches that are not answered yet: past this, what is submitted is refused at once, rather than later or never."""
+MAX_UNDER_WAY = 4
+"""Pipelines that are not answered yet: enough to keep the server busy; what comes meanwhile goes along with the next."""
+MAX_QUEUED = 256
+"""Batches that wait for that: past this, what is submitted is refused at once, rather than later or never."""
 
 T = TypeVar("T")
 
@@ -55,36 +58,50 @@ class Batches:
         self.client = client
         self._calls: list[Call] = []
         self._arrival: asyncio.Future[list[Reply]] | None = None
+        self._queue: deque[tuple[list[Call], asyncio.Future[list[Reply]]]] = deque()
         self._under_way: set[asyncio.Task[None]] = set()
 
     def submit(self, call: Call, read: Callable[[Reply], T]) -> Ticket[T]:
         """Send a call with the others of this turn. Raises `Unavailable` where too many are waited for already."""
         if self._arrival is None:
-            if len(self._under_way) >= MAX_UNDER_WAY:
+            if len(self._queue) >= MAX_QUEUED:
                 raise Unavailable("too many calls are under way; try again")
             loop = asyncio.get_running_loop()
             self._arrival = loop.create_future()
-            loop.call_soon(self._send)
+            loop.call_soon(self._send, self._arrival)
         ticket = Ticket(self._arrival, len(self._calls), read)
         self._calls.append(call)
         if len(self._calls) >= MAX_CALLS_A_BATCH:
-            self._send()
+            self._send(self._arrival)
         return ticket
 
     async def aclose(self) -> None:
         """Wait for what is under way."""
-        self._send()
-        if self._under_way:
+        self._send(self._arrival)
+        while self._under_way:
             await asyncio.wait(self._under_way)
 
-    def _send(self) -> None:
-        if self._arrival is None:
+    def _send(self, turn: asyncio.Future[list[Reply]] | None) -> None:
+        """End the batch of this turn, unless it was full and went before. While the server is busy it goes on growing."""
+        if turn is None or turn is not self._arrival:
             return
-        calls, arrival = self._calls, self._arrival
-        self._calls, self._arrival = [], None
-        task = asyncio.get_running_loop().create_task(self._exchange(calls, arrival))
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        if len(self._under_way) < MAX_UNDER_WAY or len(self._calls) >= MAX_CALLS_A_BATCH:
+            self._queue.append((self._calls, turn))
+            self._calls, self._arrival = [], None
+            self._pump()
+
+    def _pump(self) -> None:
+        while self._queue and len(self._under_way) < MAX_UNDER_WAY:
+            calls, arrival = self._queue.popleft()
+            task = asyncio.get_running_loop().create_task(self._exchange(calls, arrival))
+            self._under_way.add(task)
+            task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        self._pump()
+        if not self._queue:
+            self._send(self._arrival)
 
     async def _exchange(self, calls: list[Call], arrival: asyncio.Future[list[Any]]) -> None:
         try:
