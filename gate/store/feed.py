@@ -79,7 +79,8 @@ class Feed:
 
 def _check(after: Cursor, epoch: str, head: int, there: Sequence[Reply], entries: Sequence[Reply]) -> None:
     if after.seq == BEGINNING:
-        if after.epoch not in ("0", epoch) or (entries and _seq_of(entries[0][0]) != 1):
+        begins_at_1 = _seq_of(entries[0][0]) == 1 if entries else head == 0
+        if after.epoch not in ("0", epoch) or not begins_at_1:
             raise FeedReset("entries from the beginning are no longer kept")
         return
     if after.epoch != epoch:

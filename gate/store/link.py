@@ -78,6 +78,8 @@ class Link(asyncio.Protocol):
         """As `exchange`, for commands that are packed already."""
         if self._transport is None:
             raise LinkLost(self._loss, was_sent=False)
+        if not wanted:
+            return []  # no reply would ever come
         loop = asyncio.get_running_loop()
         exchange = _Exchange(wanted, loop.create_future())
         self._waiting.append(exchange)

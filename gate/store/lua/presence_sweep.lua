@@ -1,6 +1,6 @@
 -- Ends Sessions whose lease has ended, some at a time.
 --   KEYS  1 base
---   ARGV  1 how many Users at most  2 bars older than this are dropped, ms
+--   ARGV  1 how many Users at most  2 bars older than this are dropped, ms, and those of a later clock
 --   returns {how many Sessions were ended, how many leases still have some}
 -- Atomic: a Session leaves its User, the counts and its Gateway's set in one step. What is left for the next run is not live
 -- meanwhile either.

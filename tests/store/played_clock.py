@@ -1,0 +1,50 @@
+"""A server whose clock a test sets: the scripts are the real ones, but for where they read the time.
+
+A departure lasts a second before it is announced, and a bar a minute; steps of the server's clock must end nothing. None of
+that can wait for a real clock, and no client can set a server's. So `PlayedClock` runs each script of Presence with its one
+call of `TIME` turned into a read of a key beside the App's others, which the test writes. `put_away` removes that key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+
+import redis
+
+from gate.store import presence_keys as keys
+from gate.store.client import Client
+from gate.store.link import Reply
+from gate.store.scripts import Call, Script
+
+_REAL = "redis.call('TIME')"
+_PLAYED = "redis.call('HMGET', KEYS[1] .. 'clock', 's', 'us')"
+
+
+class PlayedClock(Client):
+    """A Client whose scripts are run at the moment that `set_clock` says."""
+
+    async def write(self, calls: Sequence[Call], behind: Call | None = None) -> list[Reply]:
+        """As `Client.write`."""
+        return await super().write([Call(_clocked(call.script), call.keys, call.args) for call in calls], behind)
+
+
+@cache
+def _clocked(script: Script) -> Script:
+    source = script.source.replace(_REAL, _PLAYED)
+    return Script(script.name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+
+def set_clock(client: redis.Redis, app: str, now_us: int) -> None:
+    """From now on it is this moment."""
+    client.hset(_clock(app), mapping={"s": now_us // 1_000_000, "us": now_us % 1_000_000})
+
+
+def put_away(client: redis.Redis, app: str) -> None:
+    """Leave no key behind that is not the store's."""
+    client.delete(_clock(app))
+
+
+def _clock(app: str) -> bytes:
+    return keys.base(app) + b"clock"

@@ -1,0 +1,157 @@
+"""An App's feed: a cursor reads on where it stood, or is told that it can't. Nothing is skipped, and nothing told twice."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gate.core.model import AppFacts
+from gate.core.presence import Cursor, cursor_told
+from gate.errors import FeedReset, StoreUnavailable
+from gate.store import presence_keys as keys
+from gate.store.feed import Feed
+from gate.store.presence import PresenceStore
+from tests.harness.servers import RedisServer
+from tests.harness.waiting import wait_until_async
+from tests.presence.played import Gateway, presence_on
+
+APP = AppFacts(key="default", secrets=("s",))
+BEGINNING = Cursor("0", 0, 0)
+USERS = [b"u%d" % number for number in range(10)]
+MANY = 1_000
+
+
+@pytest.fixture
+async def store(redis_server: RedisServer) -> AsyncIterator[PresenceStore]:
+    store = presence_on(redis_server.url)
+    yield store
+    await store.client.aclose()
+
+
+@pytest.fixture
+async def feed(store: PresenceStore) -> AsyncIterator[Feed]:
+    feed = Feed(store.client, APP.key)
+    yield feed
+    await feed.aclose()
+
+
+@pytest.fixture
+async def gateway(store: PresenceStore) -> Gateway:
+    return await Gateway(store, APP).lease()
+
+
+async def test_pieces_of_any_size_are_the_whole(feed: Feed, gateway: Gateway) -> None:
+    assert await feed.head() == BEGINNING
+    await gateway.open_many(USERS)
+    whole = await feed.read(BEGINNING, MANY)
+    assert [(event.cursor.seq, event.user) for event in whole] == list(enumerate(USERS, 1))
+    assert await feed.head() == whole[-1].cursor
+    for size in (1, 3, 10, 11):
+        cursor, pieces = BEGINNING, []
+        while some := await feed.read(cursor, size):
+            assert len(some) <= size
+            pieces += some
+            cursor = some[-1].cursor
+        assert pieces == whole
+
+
+async def test_a_cursor_survives_being_written_down(feed: Feed, gateway: Gateway) -> None:
+    await gateway.open_many(USERS)
+    fourth = (await feed.read(BEGINNING, MANY))[3].cursor
+    assert cursor_told(str(fourth)) == fourth
+    assert (await feed.read(cursor_told(str(fourth)), 1))[0].user == USERS[4]
+
+
+async def test_the_head_before_the_first_entry_misses_nothing(feed: Feed, gateway: Gateway) -> None:
+    head = await feed.head()
+    await gateway.open(b"first")
+    assert [event.user for event in await feed.read(head, MANY)] == [b"first"]
+
+
+async def test_waiting_ends_with_the_next_entry_and_not_before(feed: Feed, gateway: Gateway) -> None:
+    head = await feed.head()
+    assert await feed.wait(head, MANY, 1) == []
+    await gateway.open(b"one")
+    one = await feed.wait(head, MANY, 10_000)
+    assert [event.user for event in one] == [b"one"]
+    assert await feed.wait(one[-1].cursor, MANY, 1) == []
+
+
+async def test_a_feed_that_lost_all_says_so_from_the_first_moment(
+    feed: Feed, gateway: Gateway, redis_server: RedisServer
+) -> None:
+    await gateway.open_many(USERS)
+    cursor = await feed.head()
+    redis_server.client.flushall()
+    with pytest.raises(FeedReset):
+        await feed.read(cursor, MANY)
+    await gateway.lease()
+    await gateway.open_many([*USERS, *(user + b"x" for user in USERS)])
+    with pytest.raises(FeedReset):
+        await feed.read(cursor, MANY)
+    with pytest.raises(FeedReset):
+        await feed.read(Cursor(cursor.epoch, 0, 0), MANY)
+    assert len(await feed.read(BEGINNING, MANY)) == 2 * len(USERS)
+
+
+async def test_entries_that_are_no_longer_kept_are_missed_aloud(
+    feed: Feed, gateway: Gateway, redis_server: RedisServer
+) -> None:
+    await gateway.open_many(USERS)
+    every = await feed.read(BEGINNING, MANY)
+    redis_server.client.xtrim(keys.feed(APP.key), maxlen=4, approximate=False)
+    for cursor in (BEGINNING, every[0].cursor, every[5].cursor):
+        with pytest.raises(FeedReset):
+            await feed.read(cursor, MANY)
+    assert await feed.read(every[6].cursor, MANY) == every[7:]
+    redis_server.client.delete(keys.feed(APP.key))
+    for cursor in (BEGINNING, every[9].cursor):
+        with pytest.raises(FeedReset):
+            await feed.read(cursor, MANY)
+
+
+async def test_entries_without_a_head_belong_to_no_history(
+    feed: Feed, gateway: Gateway, redis_server: RedisServer
+) -> None:
+    """As when a server that evicts keys dropped one of the two."""
+    await gateway.open_many(USERS)
+    cursor = await feed.head()
+    redis_server.client.delete(keys.feed_meta(APP.key))
+    await gateway.open(b"after")
+    with pytest.raises(FeedReset):
+        await feed.read(cursor, MANY)
+    assert [(event.cursor.seq, event.user) for event in await feed.read(BEGINNING, MANY)] == [(1, b"after")]
+
+
+@pytest.mark.parametrize("went_on", [0, 3, 20])
+async def test_a_server_that_came_back_with_an_older_file_is_noticed(
+    private_redis: RedisServer, tmp_path: Path, went_on: int
+) -> None:
+    """However far it went on since: not yet to the cursor's number, or past it with other entries."""
+    store = presence_on(private_redis.url)
+    gateway = await Gateway(store, APP).lease()
+    feed = Feed(store.client, APP.key)
+    await gateway.open_many(USERS[:2])
+    kept = await feed.head()
+    private_redis.save_copy(tmp_path / "older.rdb")
+    await gateway.open_many(USERS[2:])
+    lost = await feed.head()
+    private_redis.restart_from(tmp_path / "older.rdb")
+    await wait_until_async(lambda: _answers(store), 10, "the store to be back")
+    for number in range(went_on):
+        await gateway.open(b"other%d" % number)
+    with pytest.raises(FeedReset):
+        await feed.read(lost, MANY)
+    assert len(await feed.read(kept, MANY)) == went_on
+    await feed.aclose()
+    await store.client.aclose()
+
+
+async def _answers(store: PresenceStore) -> bool:
+    try:
+        await store.apps()
+    except StoreUnavailable:
+        return False
+    return True

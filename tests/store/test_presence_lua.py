@@ -1,0 +1,109 @@
+"""What the model once found to be wrong with the scripts of Presence, each by itself."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gate.core.model import AppFacts
+from gate.core.presence import session_id, session_parts
+from gate.store import presence_keys as keys
+from gate.store.presence import BAR_MS, Because, Opening, PresenceStore, closed, opened
+from tests.harness.servers import RedisServer
+from tests.presence.played import Gateway, presence_on
+
+APP = AppFacts(key="default", secrets=("s",))
+ANN = b"ann"
+
+
+@pytest.fixture
+async def store(each_redis: RedisServer) -> AsyncIterator[PresenceStore]:
+    store = presence_on(each_redis.url)
+    yield store
+    await store.client.aclose()
+
+
+@pytest.fixture
+async def gateway(store: PresenceStore) -> Gateway:
+    return await Gateway(store, APP).lease()
+
+
+async def opening_at(store: PresenceStore, gateway: Gateway, log_epoch: str, log_seq: int) -> str:
+    stored_id = session_parts(session_id(b"12345678", ANN))[0]
+    one = Opening(APP, gateway.name, gateway.epoch, ANN, stored_id, "iOS", "", 0, log_epoch, log_seq)
+    (reply,) = await store.client.write([store.opening(one)])
+    return opened(reply)
+
+
+async def test_a_session_is_brought_back_under_the_next_lease_before_it_is_swept(
+    store: PresenceStore, gateway: Gateway
+) -> None:
+    session = await gateway.open(ANN)
+    await gateway.lease()
+    stored_id = session_parts(session)[0]
+    again = Opening(APP, gateway.name, gateway.epoch, ANN, stored_id, "iOS", "", 0, "", 0, since_ms=7)
+    (reply,) = await store.client.write([store.opening(again)])
+    assert opened(reply) == "ok"
+    await store.sweep(APP.key)
+    (presence,) = await store.presences(APP.key, [ANN])
+    assert [(one.id, one.epoch, one.since_ms) for one in presence.sessions] == [(session, 2, 7)]
+    counts = await store.counts(APP.key)
+    assert (counts.total, counts.sweeping, counts.users) == (1, 0, 1)
+
+
+async def test_a_node_that_lags_does_not_lower_the_bar_of_one_that_is_ahead(
+    store: PresenceStore, gateway: Gateway
+) -> None:
+    await store.kick(APP.key, [ANN], "banned", because=Because("e", 10))
+    await store.kick(APP.key, [ANN], "token-revoked", because=Because("e", 5))
+    assert await opening_at(store, gateway, "e", 7) == "barred"
+    assert await opening_at(store, gateway, "e", 10) == "ok"
+
+
+async def test_a_bar_of_a_clock_that_was_set_back_goes_too(
+    store: PresenceStore, gateway: Gateway, each_redis: RedisServer
+) -> None:
+    await store.kick(APP.key, [ANN], "banned", because=Because("e", 10))
+    bars = keys.base(APP.key) + b"bars"
+    at_ms = int(each_redis.client.hget(bars, ANN).rsplit(b":")[-1])
+    await store.sweep(APP.key)
+    assert each_redis.client.hlen(bars) == 1
+    each_redis.client.hset(bars, ANN, b"e:10:%d" % (at_ms + 10 * BAR_MS))
+    await store.sweep(APP.key)
+    assert each_redis.client.hlen(bars) == 0
+    assert await opening_at(store, gateway, "f", 1) == "ok"
+
+
+async def test_a_session_of_an_ended_lease_is_gone_for_its_gateway_too(store: PresenceStore, gateway: Gateway) -> None:
+    session = await gateway.open(ANN)
+    stored_id = session_parts(session)[0]
+    assert await store.end_lease(APP.key, gateway.name, gateway.epoch)
+    touching = store.touching(APP.key, [(ANN, stored_id)])
+    closing = store.closing(APP.key, gateway.name, gateway.epoch, ANN, stored_id, "closed")
+    touched, reply = await store.client.write([touching, closing])
+    assert (touched, closed(reply)) == (0, "gone")
+    assert await store.sweep(APP.key) == (1, 0)
+
+
+async def test_the_last_activity_is_the_users_whichever_session_ends_last(
+    store: PresenceStore, gateway: Gateway
+) -> None:
+    phone, desk = await gateway.open(ANN, "iOS"), await gateway.open(ANN, "Desktop")
+    await store.client.write([store.touching(APP.key, [(ANN, session_parts(phone)[0])])])
+    (before,) = await store.presences(APP.key, [ANN])
+    await gateway.close(phone)
+    await gateway.close(desk)
+    (after,) = await store.presences(APP.key, [ANN])
+    assert after.last_active_ms == before.last_active_ms >= before.sessions[1].since_ms
+    assert after.last_seen_ms >= after.last_active_ms
+
+
+async def test_to_ask_nothing_costs_nothing(store: PresenceStore, gateway: Gateway) -> None:
+    """It once waited for a reply that could not come, and took the server for dead."""
+    server_id = store.client.server_id
+    assert await store.online(APP.key, []) == []
+    assert await store.presences(APP.key, []) == []
+    assert await store.kick(APP.key, [], "banned") == 0
+    assert await store.client.write_each([]) == []
+    assert store.client.server_id == server_id != ""

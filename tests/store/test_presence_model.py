@@ -1,0 +1,342 @@
+"""The store of Presence against a naive model: whatever Gateways, operators, sweeps and clocks do, they agree after every step.
+
+The scripts are the real ones on a real server; only their clock is played (`played_clock`). `GATE_MODEL_EXAMPLES` says how many
+runs to try, for one that looks for longer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, TypeVar
+
+import msgspec
+import pytest
+import redis
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from gate.core.model import AppFacts
+from gate.core.presence import FLAP_MS, Cursor, session_parts
+from gate.errors import FeedReset
+from gate.store import presence as presence_module
+from gate.store import presence_keys as keys
+from gate.store.address import parse_address
+from gate.store.feed import Feed
+from gate.store.presence import BAR_MS, UNCAUSED, Because, Opening, PresenceStore, closed, opened
+from tests.harness.servers import RedisServer
+from tests.presence.played import PATIENCE_MS
+from tests.store.played_clock import PlayedClock, put_away, set_clock
+from tests.store.presence_model import Held, Model, TakesTurns, told_of
+
+T = TypeVar("T")
+APP = "default"
+USERS = [b"ann", b"\0", b"a:b:c", "é".encode("latin-1"), b"}:left"]
+GATEWAYS = [b"edge-1", b"1:iOS:edge", b"*"]
+PLATFORMS = ["iOS", "Web", "1"]
+MOST_SESSIONS = 4
+NOON_US = 1_800_000_000_000_000
+LOGS = [("a1", 1), ("a1", 2), ("a1", 3), ("b2", 1)]
+EXAMPLES = int(os.environ.get("GATE_MODEL_EXAMPLES", "40"))
+STEPS = 60
+ALL_ENTRIES = 10_000
+MOST_REPEATS = 50
+
+
+class Agrees(RuleBasedStateMachine):
+    """One App, driven through the store and the model at once."""
+
+    def __init__(self, server: RedisServer) -> None:
+        super().__init__()
+        self.client: redis.Redis = server.client
+        self.client.flushall()
+        self.runner = asyncio.Runner()
+        self.store = PresenceStore(PlayedClock(parse_address(server.url), PATIENCE_MS, PATIENCE_MS))
+        self.now_us = NOON_US
+        self.model = Model(0, MOST_SESSIONS)
+        self.made: list[Held] = []
+        self.feed = Feed(self.store.client, APP)
+        self.cursor = Cursor("0", 0, 0)
+        self.turns = TakesTurns()
+        self._move(0)
+
+    def teardown(self) -> None:
+        self._settles()
+        self.run(self.store.client.aclose())
+        self.runner.close()
+        put_away(self.client, APP)
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return self.runner.run(coroutine)
+
+    users = st.sampled_from(USERS)
+    gateways = st.sampled_from(GATEWAYS)
+    platforms = st.sampled_from(PLATFORMS)
+    policies = st.sampled_from(["all", "all", "one-per-platform", "one"])
+    offsets = st.sampled_from([0, 0, 0, 0, -1, 1])
+
+    # Leases
+
+    @initialize()
+    def gateways_arrive(self) -> None:
+        for gateway in GATEWAYS[:2]:
+            self.take_lease(gateway, None)
+
+    @rule(gateway=gateways, offset=st.sampled_from([0, 0, None, -1, 1, 5]))
+    def take_lease(self, gateway: bytes, offset: int | None) -> None:
+        epoch = None if offset is None else max(1, self._epoch(gateway) + offset)
+        leased = self.run(self.store.lease(APP, gateway, epoch))
+        assert tuple(leased) == self.model.lease(gateway, epoch)
+
+    @rule(gateway=gateways, offset=offsets, beats=st.sampled_from([None, 0, 0, -1]))
+    def lose_lease(self, gateway: bytes, offset: int, beats: int | None) -> None:
+        known = self.model.leases.get(gateway)
+        epoch, beat = self._epoch(gateway) + offset, None if beats is None or known is None else known.beat + beats
+        assert self.run(self.store.end_lease(APP, gateway, epoch, beat)) == self.model.end_lease(gateway, epoch, beat)
+
+    # Sessions
+
+    @rule(
+        user=users, gateway=gateways, platform=platforms, policy=policies, offset=offsets, log=st.sampled_from(LOGS),
+        minted_at_ms=st.integers(1, 9), ip=st.sampled_from(["", "10.0.0.1"]),
+    )  # fmt: skip
+    def connect(
+        self, user: bytes, gateway: bytes, platform: str, policy: Any, offset: int, log: tuple[str, int],
+        minted_at_ms: int, ip: str,
+    ) -> None:  # fmt: skip
+        epoch = max(1, self._epoch(gateway) + offset)
+        number = f"{len(self.made):011d}"
+        held = Held(number, user, platform, gateway, epoch, self.model.now_ms, ip, minted_at_ms)
+        self.made.append(held)
+        self._open(held, policy, log, None)
+
+    @precondition(lambda self: self.made)
+    @rule(policy=policies, which=st.integers(0, 1_000), ago_ms=st.integers(0, 5_000), log=st.sampled_from(LOGS))
+    def bring_back(self, policy: Any, which: int, ago_ms: int, log: tuple[str, int]) -> None:
+        """As a Gateway does after Redis lost a Session, or its lease ended and it took the next."""
+        old = self.made[-1 - which % min(8, len(self.made))]
+        since_ms = self.model.now_ms - ago_ms
+        held = Held(
+            old.id, old.user, old.platform, old.gateway, self._epoch(old.gateway), since_ms, old.ip, old.minted_at_ms
+        )
+        self._open(held, policy, log, since_ms)
+
+    @precondition(lambda self: self.made)
+    @rule(which=st.integers(0, 1_000), gateway=st.none() | gateways, offset=offsets)
+    def disconnect(self, which: int, gateway: bytes | None, offset: int) -> None:
+        one = self._some(which)
+        by = gateway or one.gateway
+        epoch = self._epoch(by) + offset
+        call = self.store.closing(APP, by, epoch, one.user, one.id, "closed")
+        (reply,) = self.run(self.store.client.write([call]))
+        assert closed(reply) == self.model.close(by, epoch, one.user, one.id, "closed")
+
+    @rule(
+        users=st.lists(users, min_size=1, max_size=2, unique=True),
+        before_ms=st.none() | st.integers(1, 9),
+        platform=st.sampled_from(["", "", *PLATFORMS]),
+        log=st.sampled_from([("", 0), *LOGS]),
+    )
+    def kick(self, users: list[bytes], before_ms: int | None, platform: str, log: tuple[str, int]) -> None:
+        because = Because(*log) if log[0] else UNCAUSED
+        asked = self.store.kick(APP, users, "banned", minted_before_ms=before_ms, platform=platform, because=because)
+        assert self.run(asked) == self.model.kick(users, "banned", before_ms, "", platform, log)
+
+    @precondition(lambda self: self.made)
+    @rule(which=st.integers(0, 1_000), user=st.none() | users)
+    def kick_session(self, which: int, user: bytes | None) -> None:
+        one = self._some(which)
+        of = user or one.user
+        asked = self.store.kick(APP, [of], "kicked", stored_id=one.id)
+        assert self.run(asked) == self.model.kick([of], "kicked", None, one.id, "", ("", 0))
+
+    @precondition(lambda self: self.made)
+    @rule(which=st.lists(st.integers(0, 1_000), min_size=1, max_size=3, unique=True))
+    def touch(self, which: list[int]) -> None:
+        pairs = list(dict.fromkeys((one.user, one.id) for one in map(self._some, which)))
+        assert self.run(self.store.client.write([self.store.touching(APP, pairs)])) == [self.model.touch(pairs)]
+
+    # What any node does at any moment
+
+    @rule(room=st.sampled_from([1, 1, 2, 200]))
+    def sweep(self, room: int) -> None:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(presence_module, "SWEPT_A_SCRIPT", room)
+            ended, _ = self.run(self.store.sweep(APP))
+        assert ended <= room * MOST_SESSIONS * 2
+        self.model.swept(self._stored(), ended)
+        self.model.drop_old_bars(BAR_MS)
+
+    @rule(room=st.sampled_from([1, 2, 200]))
+    def announce(self, room: int) -> None:
+        self._announce(room)
+
+    @rule(user=users)
+    def erase(self, user: bytes) -> None:
+        self.run(self.store.forget_users(APP, [user]))
+        for kept in (self.model.seen_ms, self.model.active_ms, self.model.bars):
+            kept.pop(user, None)
+
+    @rule(by_us=st.sampled_from([1, 1_000, 400_000, 999_000, 1_000_000, 1_001_000, 2_500_000, 61_000_000]))
+    def time_passes(self, by_us: int) -> None:
+        self._move(by_us)
+
+    @rule(by_us=st.sampled_from([-1, -300_000, -5_000_000, -90_000_000, -86_400_000_000, 86_400_000_000]))
+    def clock_steps(self, by_us: int) -> None:
+        self._move(by_us)
+
+    @rule()
+    def everything_settles(self) -> None:
+        self._settles()
+
+    @rule(chance=st.integers(0, 9))
+    def redis_loses_all(self, chance: int) -> None:
+        if chance:
+            return
+        self.client.flushall()
+        self._move(1)
+        self.model = Model(self.model.now_ms, MOST_SESSIONS)
+        if self.cursor.seq:
+            with pytest.raises(FeedReset):
+                self.run(self.feed.read(self.cursor, 1))
+        self.cursor, self.turns = Cursor("0", 0, 0), TakesTurns()
+
+    # What must be so after every step
+
+    @invariant()
+    def feed_agrees(self) -> None:
+        events = self.run(self.feed.read(self.cursor, ALL_ENTRIES))
+        assert [told_of(event) for event in events] == self.model.told
+        self._followed(events)
+
+    @invariant()
+    def reads_agree(self) -> None:
+        live = {user: self.model.live(user) for user in USERS}
+        assert self.run(self.store.online(APP, USERS)) == [bool(live[user]) for user in USERS]
+        presences = self.run(self.store.presences(APP, USERS))
+        assert presences == [self.model.presence(user) for user in USERS]
+        page, cursor = self.run(self.store.page(APP, 0, 1_000))
+        assert (dict(page), cursor) == ({user: sessions for user, sessions in live.items() if sessions}, 0)
+        assert self.run(self.store.leases([APP])) == [sorted(self.model.leases.values())]
+
+    @invariant()
+    def counts_agree(self) -> None:
+        counts = self.run(self.store.counts(APP))
+        assert counts.sessions == self.model.counts()
+        assert counts.total == sum(len(self.model.live(user)) for user in USERS)
+        assert counts.users == len(self.model.sessions)
+        # A lease whose last Sessions were closed otherwise is taken off the list by the next sweep.
+        assert counts.sweeping >= len(self.model.ended_leases())
+
+    @invariant()
+    def keys_agree(self) -> None:
+        """Nothing is kept of a User without Sessions, but when it was seen, what it left a moment ago, and a bar."""
+        stored = [one for here in self.model.sessions.values() for one in here]
+        assert self._stored() == {user: {one.id for one in here} for user, here in self.model.sessions.items()}
+        held: dict[bytes, set[bytes]] = {}
+        for one in stored:
+            held.setdefault(keys.held(APP, one.epoch, one.gateway), set()).add(one.user)
+        base = keys.base(APP)
+        assert {key: self.client.smembers(key) for key in self.client.keys(base + b"held:*")} == held
+        counted = Counter(b"%d:%b:%b" % (one.epoch, one.platform.encode(), one.gateway) for one in stored)
+        assert {name: int(many) for name, many in self.client.hgetall(base + b"counts").items()} == counted
+        left = {user: departures for user, departures in self.model.leaving.items() if departures}
+        assert set(self.client.hkeys(base + b"left")) == set(left)
+        due = {user: float(min(one.due_ms for one in departures.values())) for user, departures in left.items()}
+        assert dict(self.client.zrange(base + b"leaving", 0, -1, withscores=True)) == due
+        assert set(self.client.hkeys(base + b"bars")) == set(self.model.bars)
+        assert set(self.client.hkeys(base + b"seen")) == set(self.model.seen_ms) | set(self.model.active_ms)
+
+    # Within
+
+    def _open(self, held: Held, policy: Any, log: tuple[str, int], since_ms: int | None) -> None:
+        app = AppFacts(key=APP, secrets=("s",), device_policy=policy)
+        opening = Opening(
+            app, held.gateway, held.epoch, held.user, held.id, held.platform, held.ip, held.minted_at_ms, *log, since_ms
+        )
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(presence_module, "MAX_SESSIONS_A_USER", MOST_SESSIONS)
+            (reply,) = self.run(self.store.client.write([self.store.opening(opening)]))
+        assert opened(reply) == self.model.open(held, policy, log, since_ms is not None)
+
+    def _announce(self, room: int) -> int:
+        self.feed_agrees()
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(presence_module, "SWEPT_A_SCRIPT", room)
+            many, next_ms = self.run(self.store.announce(APP))
+        events = self.run(self.feed.read(self.cursor, ALL_ENTRIES))
+        assert len(events) == many
+        self.model.announced(events)
+        self._followed(events)
+        pending = any(self.model.leaving.values())
+        assert (next_ms is not None) == pending
+        assert next_ms is None or 0 <= next_ms <= FLAP_MS
+        return many
+
+    def _settles(self) -> None:
+        """All that is dead is swept, and all that is due announced."""
+        self._repeat(lambda: self.run(self.store.sweep(APP))[1], "sweeping")
+        self.model.swept(self._stored(), sum(map(len, self.model.sessions.values())) - self._stored_count())
+        self.model.drop_old_bars(BAR_MS)
+        assert not self.model.ended_leases()
+        self._repeat(lambda: self._announce(200), "announcing")
+        self.model.expect_none_due()
+
+    def _repeat(self, work: Callable[[], int], what: str) -> None:
+        for _ in range(MOST_REPEATS):
+            if not work():
+                return
+        raise AssertionError(f"{what} does not come to an end")
+
+    def _followed(self, events: list[Any]) -> None:
+        self.turns.follow(events)
+        self.cursor = events[-1].cursor if events else self.cursor
+        self.model.told = []
+
+    def _move(self, by_us: int) -> None:
+        self.now_us += by_us
+        self.model.now_ms = self.now_us // 1_000
+        set_clock(self.client, APP, self.now_us)
+
+    def _epoch(self, gateway: bytes) -> int:
+        known = self.model.leases.get(gateway)
+        return known.epoch if known else 1
+
+    def _some(self, which: int) -> Held:
+        """One of the last that were made; most of them are still there."""
+        return self.made[-1 - which % min(12, len(self.made))]
+
+    def _stored(self) -> dict[bytes, set[str]]:
+        rows = self.client.hgetall(keys.sessions(APP))
+        return {user: {one[0] for one in msgspec.msgpack.decode(packed)} for user, packed in rows.items()}
+
+    def _stored_count(self) -> int:
+        return sum(map(len, self._stored().values()))
+
+
+@pytest.mark.timeout(300)
+def test_presence_agrees_with_a_naive_model(each_redis: RedisServer) -> None:
+    chosen = settings(
+        max_examples=EXAMPLES,
+        stateful_step_count=STEPS,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        # Explaining traces every line, and takes ten times as long as finding.
+        phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),
+    )
+    run_state_machine_as_test(partial(Agrees, each_redis), settings=chosen)
+
+
+def test_ids_of_the_model_are_such_as_the_store_makes() -> None:
+    assert session_parts("00000000000.YW5u") == ("0" * 11, b"ann")
