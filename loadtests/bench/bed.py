@@ -1,7 +1,8 @@
 """What the rows are measured on: servers that are started and loaded when a row first asks for them, and ended together.
 
 One Valkey 9 with its append-only file on is Gate's store, shared by two nodes, so that a row can look at another node and
-restart one; one Redis 7 holds the same facts for the peers. Everything lies in one temporary directory.
+restart one; one Redis 7 holds the same facts for the peers. A node of its own, with a Valkey for its Sessions alone, is there
+for Presence. Everything lies in one temporary directory.
 """
 
 from __future__ import annotations
@@ -105,6 +106,20 @@ class Bed:
         self._stack.callback(server.stop)
         self._timed("redis: load the same facts", lambda: load(server, self.facts))
         return server
+
+    @cached_property
+    def presence_store(self) -> RedisServer:
+        """What `presence` keeps its Sessions in, and nothing else."""
+        server = RedisServer.start("valkey-9", self.folder / "presence-store", aof=True)
+        self._stack.callback(server.stop)
+        return server
+
+    @cached_property
+    def presence(self) -> GateService:
+        """A node without facts, whose Presence lies in `presence_store`."""
+        node = GateService.start(self.folder / "presence", "--presence-redis", self.presence_store.url, workers=1)
+        self._stack.callback(node.stop)
+        return node
 
     @cached_property
     def lua(self) -> LuaSystem:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from loadtests.bench.bed import Bed
-from loadtests.bench.rows import acks, batches, checks, crosscheck, in_process, replica_files, round_trip, user_calls
+from loadtests.bench.rows import (
+    acks,
+    batches,
+    checks,
+    crosscheck,
+    in_process,
+    presence,
+    replica_files,
+    round_trip,
+    user_calls,
+)
 from loadtests.bench.table import Row
 
 ROWS: dict[str, Callable[[Bed], list[Row]]] = {
@@ -19,6 +29,8 @@ ROWS: dict[str, Callable[[Bed], list[Row]]] = {
     "restart": replica_files.measure_restart,
     "ack": acks.measure,
     "user-calls": user_calls.measure,
+    "presence-churn": presence.measure_churn,
+    "presence": presence.measure_heartbeats,
     "redis-benchmark": crosscheck.measure,
     "casbin": in_process.measure_casbin,
     "cedarpy": in_process.measure_cedar,

@@ -1,0 +1,207 @@
+"""Gateways as the benchmark plays them: Sessions opened and closed in pipelines, over RESP, or as bare scripts on the server.
+
+A closed loop on each connection: a buffer of connects, the Sessions that it gave, a buffer of disconnects of the same. What the
+client does under the clock is to parse the ids and to encode the disconnects, a microsecond a Session.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import hiredis
+
+from gate.clock import wall_ms
+from gate.core import token
+from gate.core.model import AppFacts
+from gate.core.presence import MAX_SESSIONS_A_USER, SESSION_RANDOM_BYTES, session_id, session_parts
+from gate.store import presence_keys, scripts
+from loadtests.bench.client import NOT_YET, RECEIVE_BYTES, TIMEOUT_S, Peer, ask, connect, encode
+from loadtests.bench.systems.gate import GateSystem
+from tests.harness.ports import LOOPBACK
+from tests.harness.servers import RedisServer
+from tests.harness.service import GateService
+
+EPOCH = 1
+PLATFORM = b"iOS"
+LOADED_AT_ONCE = 1_000
+
+
+class Client(NamedTuple):
+    """A User that connects."""
+
+    user: bytes
+    token: str
+
+
+class Churn(Protocol):
+    """One way to open and close Sessions."""
+
+    name: str
+
+    def connect(self, gateway: bytes) -> socket.socket:
+        """A connection that holds the Gateway's lease."""
+        ...
+
+    def opens(self, gateway: bytes, clients: Sequence[Client]) -> bytes:
+        """The commands that open a Session of each."""
+        ...
+
+    def closes(self, gateway: bytes, clients: Sequence[Client], opened: Sequence[Any]) -> bytes:
+        """The commands that close them again, out of what opening replied."""
+        ...
+
+
+def clients(app_key: str, app_secret: str, many: int) -> list[Client]:
+    """So many Users, each with a Token."""
+    app = AppFacts(key=app_key, secrets=(app_secret,))
+    now_ms = wall_ms()
+    users = [b"online%06d" % number for number in range(many)]
+    return [Client(user, token.mint(app, user, now_ms, os.urandom(token.NONCE_BYTES))) for user in users]
+
+
+class Gateways:
+    """Through a hot worker: `GATE.CONNECT` with real Tokens, and `GATE.DISCONNECT`."""
+
+    name = "gate"
+
+    def __init__(self, node: GateService) -> None:
+        self._system = GateSystem(node, node.credentials)
+
+    def connect(self, gateway: bytes) -> socket.socket:
+        connection = self._system.connect()
+        self.renew(connection, gateway)
+        return connection
+
+    def renew(self, connection: socket.socket, gateway: bytes) -> None:
+        """One heartbeat."""
+        ask(connection, encode("GATE.LEASE", gateway, EPOCH), 1)
+
+    def opens(self, gateway: bytes, clients: Sequence[Client]) -> bytes:
+        return b"".join([encode("GATE.CONNECT", one.token, PLATFORM, gateway) for one in clients])
+
+    def closes(self, gateway: bytes, clients: Sequence[Client], opened: Sequence[Any]) -> bytes:
+        return b"".join([encode("GATE.DISCONNECT", session) for session in opened])
+
+    def load(self, connection: socket.socket, gateway: bytes, clients: Sequence[Client]) -> None:
+        """Open a Session of each, which stay."""
+        for at in range(0, len(clients), LOADED_AT_ONCE):
+            some = clients[at : at + LOADED_AT_ONCE]
+            ask(connection, self.opens(gateway, some), len(some))
+
+
+class BareScripts:
+    """The same scripts by `EVALSHA`, straight to the same server: no Token is verified, and ids are made beforehand."""
+
+    name = "bare EVALSHA"
+
+    def __init__(self, server: RedisServer, app_key: str, clients: Sequence[Client]) -> None:
+        self._server = server
+        self._base = presence_keys.base(app_key)
+        self._open = str(server.client.script_load(scripts.PRESENCE_OPEN.source))
+        self._close = str(server.client.script_load(scripts.PRESENCE_CLOSE.source))
+        self._lease = str(server.client.script_load(scripts.PRESENCE_LEASE.source))
+        self._ids = {
+            one.user: session_parts(session_id(os.urandom(SESSION_RANDOM_BYTES), one.user))[0] for one in clients
+        }
+
+    def connect(self, gateway: bytes) -> socket.socket:
+        connection = connect(LOOPBACK, self._server.port)
+        ask(connection, encode("EVALSHA", self._lease, 1, self._base, gateway, EPOCH), 1)
+        return connection
+
+    def opens(self, gateway: bytes, clients: Sequence[Client]) -> bytes:
+        head = ("EVALSHA", self._open, 1, self._base, gateway, EPOCH)
+        tail = (PLATFORM, "", 1, "all", MAX_SESSIONS_A_USER, "0", 0, "")
+        return b"".join([encode(*head, one.user, self._ids[one.user], *tail) for one in clients])
+
+    def closes(self, gateway: bytes, clients: Sequence[Client], opened: Sequence[Any]) -> bytes:
+        head = ("EVALSHA", self._close, 1, self._base, gateway, EPOCH)
+        return b"".join([encode(*head, one.user, self._ids[one.user], "closed") for one in clients])
+
+    def forget(self) -> None:
+        """Drop what was kept."""
+        if kept := list(self._server.client.scan_iter(match=self._base + b"*", count=1_000)):
+            self._server.client.unlink(*kept)
+
+
+class _Line:
+    """One connection's place in the loop: what was sent last, and of whom."""
+
+    def __init__(self, connection: socket.socket, gateway: bytes, clients: Sequence[Client], pipeline: int) -> None:
+        self.connection = connection
+        self.gateway = gateway
+        self._clients = clients
+        self._pipeline = pipeline
+        self._at = 0
+        self.batch: Sequence[Client] = ()
+        self.is_opening = False
+        self.replies: list[Any] = []
+        self.reader = hiredis.Reader(notEnoughData=NOT_YET)
+
+    def step(self, churn: Churn) -> int:
+        """Send what follows upon the last replies; how many commands that answers."""
+        done = len(self.replies)
+        if self.is_opening:
+            request = churn.closes(self.gateway, self.batch, self.replies)
+        else:
+            self.batch = self._clients[self._at : self._at + self._pipeline]
+            self._at = 0 if self._at + self._pipeline >= len(self._clients) else self._at + self._pipeline
+            request = churn.opens(self.gateway, self.batch)
+        self.is_opening, self.replies = not self.is_opening, []
+        self.connection.sendall(request)
+        return done
+
+    def receive(self) -> bool:
+        """Whether all replies to what was sent are in."""
+        chunk = self.connection.recv(RECEIVE_BYTES)
+        if not chunk:
+            raise Peer("the server closed the connection")
+        self.reader.feed(chunk)
+        while (reply := self.reader.gets()) is not NOT_YET:
+            if isinstance(reply, hiredis.ReplyError):
+                raise Peer(str(reply))
+            self.replies.append(reply)
+        return len(self.replies) == len(self.batch)
+
+
+def churn_rate(churn: Churn, everyone: Sequence[Client], lines: int, pipeline: int, seconds: float) -> float:
+    """Connects and disconnects a second, all of them answered; nobody is connected afterwards."""
+    share = len(everyone) // lines
+    ours = [everyone[nth * share : (nth + 1) * share] for nth in range(lines)]
+    open_ones = [
+        _Line(churn.connect(name), name, some, pipeline)
+        for name, some in zip(map(_gateway, range(lines)), ours, strict=True)
+    ]
+    by_fd = {line.connection.fileno(): line for line in open_ones}
+    answered = 0
+    try:
+        with select.epoll() as poll:
+            started = now = time.perf_counter()
+            for fd, line in by_fd.items():
+                poll.register(fd, select.EPOLLIN)
+                line.step(churn)
+            while by_fd:
+                for fd, _ in poll.poll(TIMEOUT_S):
+                    line = by_fd[fd]
+                    if not line.receive():
+                        continue
+                    now = time.perf_counter()
+                    if now - started >= seconds and not line.is_opening:
+                        answered += len(line.replies)
+                        poll.unregister(fd)
+                        del by_fd[fd]
+                    else:
+                        answered += line.step(churn)
+        return answered / (now - started)
+    finally:
+        for line in open_ones:
+            line.connection.close()
+
+
+def _gateway(nth: int) -> bytes:
+    return b"edge-%d" % nth
