@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
-import promql_parser
 import pytest
 from prometheus_client import REGISTRY
 
@@ -88,32 +85,3 @@ def exported() -> set[str]:
         suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}.get(family.type, [""])
         names |= {family.name + suffix for suffix in suffixes}
     return names
-
-
-def selectors(expression: Any) -> Iterator[Any]:
-    """Every vector selector in a parsed expression, whatever it is wrapped in."""
-    if isinstance(expression, promql_parser.VectorSelector):
-        yield expression
-    for attribute in ("lhs", "rhs", "expr", "vector_selector"):
-        inner = getattr(expression, attribute, None)
-        if inner is not None:
-            yield from selectors(inner)
-    for argument in getattr(expression, "args", None) or ():
-        yield from selectors(argument)
-
-
-def rules() -> list[dict[str, Any]]:
-    return [rule for group in load_yaml("prometheus/gate-rules.yaml")["groups"] for rule in group["rules"]]
-
-
-@pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
-def test_an_alert_asks_for_metrics_that_exist_and_is_explained(rule: dict[str, Any]) -> None:
-    asked = [selector.name for selector in selectors(promql_parser.parse(rule["expr"]))]
-    assert asked
-    assert set(asked) <= exported() | {"up"}
-    operations = (REPOSITORY / "docs" / "operations.md").read_text()
-    assert re.search(rf"\b{rule['alert']}\b", operations)
-
-
-def test_the_rules_are_the_ones_that_prometheus_loads() -> None:
-    assert load_yaml("prometheus/prometheus.yaml")["rule_files"] == ["gate-rules.yaml"]

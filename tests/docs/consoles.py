@@ -2,7 +2,8 @@
 
 A fenced block marked `console` holds commands (`$ …`, continued by lines that begin with `> `) and what they print. All blocks
 of one page run in one shell, in order, in the directory that holds `gate-data`. `python -m tests.docs.consoles PAGE…` runs the
-pages and writes what the commands really print into them.
+pages and writes what the commands really print into them. A block marked `python` whose first line is `# NAME.py` is that file,
+in the same directory.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,12 +23,16 @@ SHOWN_HTTP, SHOWN_RESP = "8080", "6390"
 SHELL_TIMEOUT_S = 60
 _MARK = "--- next command ---"
 # What a terminal would show: redis-cli words replies only for one.
-_PRELUDE = 'redis-cli() { command redis-cli --no-raw "$@"; }\nexec 2>&1\n'
+_PRELUDE = """redis-cli() { command redis-cli --no-raw "$@"; }
+exec 2>&1
+trap 'kill $(jobs -p) 2> /dev/null' EXIT
+"""
 
 # Differs from run to run, and is not what a page is about.
 _VOLATILE = (
     (re.compile(r"gt1\.[A-Za-z0-9_-]{60,}"), "A-TOKEN"),
     (re.compile(r'"[A-Za-z0-9_-]{11}\.[A-Za-z0-9_-]{2,86}"'), '"SESSION"'),
+    (re.compile(r"(?<= )[A-Za-z0-9_-]{11}\.[A-Za-z0-9_-]{2,86}(?= )"), "SESSION"),
     (re.compile(r"\b[0-9a-f]{13,14}-\d{1,16}-[0-9a-f]{13,14}\b"), "CURSOR"),
     (re.compile(r'"age_ms":\d+'), '"age_ms":AGE'),
     (re.compile(r"^retry: \d+$", re.MULTILINE), "retry: SOON"),
@@ -42,6 +47,7 @@ _VOLATILE = (
     (re.compile(r"\b[A-Za-z0-9_-]{32}\b"), "SECRET"),
     (re.compile(r"^Date: .*$", re.MULTILINE), "Date: NOW"),
     (re.compile(r"\b\d+ (ms|s|min|h)\b"), "A-WHILE"),
+    (re.compile(r"─+"), "─"),  # as long as what stands below
     (re.compile(r" +"), " "),
 )
 
@@ -66,7 +72,13 @@ def steps(text: str) -> list[Step]:
     return found
 
 
-def run(commands: Sequence[str], service: GateService) -> list[str]:
+def files(text: str) -> dict[str, str]:
+    """Every file that the page has its reader save."""
+    blocks = re.finditer(r"^```python\n# (\w+\.py)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return {block[1]: block[2] for block in blocks}
+
+
+def run(commands: Sequence[str], service: GateService, files: Mapping[str, str] | None = None) -> list[str]:
     """What each command prints, both streams, with the ports that the pages show."""
     ports = {SHOWN_HTTP: service.http.rpartition(":")[2], SHOWN_RESP: str(service.resp_port)}
     script = _PRELUDE + "".join(f"{_with_ports(command, ports)}echo '{_MARK}'\n" for command in commands)
@@ -74,6 +86,8 @@ def run(commands: Sequence[str], service: GateService) -> list[str]:
     venv = service.data.with_name(".venv")
     if not venv.exists():
         venv.symlink_to(Path(sys.prefix))
+    for name, content in (files or {}).items():
+        (service.data.parent / name).write_text(_with_ports(content, ports))
     environment = {
         **os.environ,
         "COLUMNS": "100",
@@ -108,7 +122,7 @@ def _rewrite(page: Path) -> None:
     text = page.read_text()
     with tempfile.TemporaryDirectory() as folder, GateService.start(Path(folder) / "gate-data") as service:
         told = steps(text)
-        printed = run([step.command for step in told], service)
+        printed = run([step.command for step in told], service, files(text))
     for step, output in reversed(list(zip(told, printed, strict=True))):
         if settled(output) != settled(step.shown):
             whole_lines = output if output.endswith("\n") or not output else f"{output}\n"

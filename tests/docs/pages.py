@@ -8,7 +8,12 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[2]
 PAGES = sorted(
     str(page.relative_to(REPOSITORY))
-    for page in [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *REPOSITORY.glob("docs/**/*.md")]
+    for page in [
+        REPOSITORY / "README.md",
+        REPOSITORY / "CONTRIBUTING.md",
+        *REPOSITORY.glob("docs/**/*.md"),
+        *REPOSITORY.glob("deploy/**/*.md"),
+    ]
 )
 
 

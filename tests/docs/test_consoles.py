@@ -6,11 +6,11 @@ import shutil
 
 import pytest
 
-from tests.docs.consoles import run, settled, steps
+from tests.docs.consoles import files, run, settled, steps
 from tests.docs.pages import REPOSITORY, page_text
 from tests.harness.service import Services
 
-PAGES = ["README.md", "docs/http.md"]
+PAGES = ["README.md", "docs/http.md", "docs/presence.md"]
 TOOLS = ["bash", "curl", "redis-cli"]
 
 
@@ -21,9 +21,10 @@ def test_a_page_shows_what_is_printed(
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     if missing:
         pytest.skip(f"this machine has no {', '.join(missing)}")
-    told = steps(page_text(page))
+    text = page_text(page)
+    told = steps(text)
     service = start_service.start(data=tmp_path_factory.mktemp("clone") / "gate-data")
-    printed = run([step.command for step in told], service)
+    printed = run([step.command for step in told], service, files(text))
     assert len(printed) == len(told)
     for step, output in zip(told, printed, strict=True):
         assert settled(output) == settled(step.shown), step.command
