@@ -208,10 +208,9 @@ class RedisServer:
             raise StartFailed(f"{self.flavor} exited with {status}: {self.log_tail()}")
         try:
             # Not just PING: between the probe for a free port and the bind, another test's server may sit on it.
-            if self.client.info("server")["process_id"] != self.pid:
-                return False
-            self.client.exists("any")  # INFO is answered while the data is still being loaded, this is not
-            return True
+            is_ours = self.client.info("server")["process_id"] == self.pid
+            # Valkey answers INFO while its data is still being loaded.
+            return is_ours and not self.client.info("persistence")["loading"]
         except (redis.ConnectionError, redis.TimeoutError):  # also: BusyLoadingError
             return False
 
