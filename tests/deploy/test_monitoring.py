@@ -107,6 +107,17 @@ def test_the_folder_holds_nothing_else() -> None:
     assert {path.name for path in (DEPLOY / "prometheus").iterdir()} == {"prometheus.yaml", "gate-rules.yaml"}
 
 
+def test_what_is_alarmed_on_is_counted_from_the_start(start_service: Services) -> None:
+    service = start_service.start()
+
+    def swept() -> dict[str, float]:
+        families = text_string_to_metric_families(requests.get(f"{service.http}/metrics", timeout=5).text)
+        samples = [sample for one in families for sample in one.samples if one.name == "gate_presence_swept"]
+        return {sample.labels["what"]: sample.value for sample in samples}
+
+    wait_until(lambda: swept() == {"leases": 0, "sessions": 0, "departures": 0}, 15, "the counts of the sweeps")
+
+
 async def test_a_service_at_work_exports_what_is_asked(redis_server: RedisServer, start_service: Services) -> None:
     service = start_service.start("--lease-ttl-ms", "3000", redis_url=redis_server.url)
     await work(service, redis_server.url)

@@ -68,6 +68,8 @@ async def _keep_presence(post: Post, store: Store) -> None:
     presence = await connected_presence(post)
     if presence is None:
         return
+    for what in ("leases", "sessions", "departures"):
+        PRESENCE_SWEPT.labels(what)  # 0 is told too: a count that begins higher has not increased, and alarms nobody
     sweeper = Sweeper(presence, post.config.lease_ttl_ms, lambda what, many: PRESENCE_SWEPT.labels(what).inc(many))
     kicker = Kicker(
         store.changelog, store.apps, store.users, presence, lambda why, many: SESSIONS_KICKED.labels(why).inc(many)
