@@ -106,6 +106,8 @@ class Batches:
     async def _exchange(self, calls: list[Call], arrival: asyncio.Future[list[Any]]) -> None:
         try:
             arrival.set_result(await self.client.write_each(calls))
-        except StoreUnavailable as away:
-            arrival.set_exception(away)
+        except Exception as problem:  # a bug too is theirs who asked: they would wait for ever
+            arrival.set_exception(problem)
             arrival.exception()  # whoever asked may be gone
+            if not isinstance(problem, StoreUnavailable):
+                raise

@@ -11,22 +11,26 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from gate.clock import wall_ms
 from gate.core.presence import SESSION_RANDOM_BYTES, UserPresence, Verified, session_id, session_parts
-from gate.errors import Unavailable
-from gate.presence.batches import Batches, Ticket
+from gate.errors import StoreUnavailable, Unavailable
+from gate.presence.batches import MAX_CALLS_A_BATCH, Batches, Ticket
 from gate.presence.registry import Held, Kept, Registry
+from gate.presence.restoring import Reverify, opening_of, restore
 from gate.store.feed import Feed
-from gate.store.presence import Closed, Leased, Opened, Opening, PresenceStore, closed, opened, presences_of
+from gate.store.link import Reply
+from gate.store.presence import Closed, Leased, Opened, PresenceStore, closed, opened, presences_of
 
-RESTORED_AT_ONCE = 500
-
-
-Reverify = Callable[[str, bytes, int], Verified | None]
-"""(App key, User, when its Token was minted): whether it may still be connected, and by which Change; None if not."""
+UNSURE = ""
+"""In place of the server's name: what was done there may be lost."""
+CLOSE_AGAIN_S = 0.25
+"""How long a close that Redis did not answer waits for the next try."""
+CLOSING_LASTS_S = 1.0
+"""How long ending this process waits for closes that nobody else would carry out."""
 
 
 class Attempt(NamedTuple):
@@ -45,27 +49,38 @@ class Door:
         self.batches = Batches(store.client)
         self._registry = Registry()
         self._server_ids: dict[Held, str] = {}
-        self._abandoned: dict[Held, dict[str, int]] = {}
+        self._going: dict[tuple[Held, int], asyncio.TimerHandle] = {}
+        self._abandoned: dict[str, tuple[str, bytes, int]] = {}
+        self._closing: asyncio.Task[None] | None = None
 
     # Leases
 
     async def lease(self, app_key: str, gateway: bytes, epoch: int | None, may_connect: Reverify) -> Leased:
         """Take or renew a lease. What Redis lost of the Sessions opened here under it is brought back first."""
-        leased = await self.store.lease(app_key, gateway, epoch)
         held = app_key, gateway
-        server_id, known_id = self.store.client.server_id, self._server_ids.get(held)
-        if leased.holds:
-            self._server_ids[held] = server_id
-            if leased.is_new or (known_id is not None and known_id != server_id):
-                await self._restore(held, leased.epoch, may_connect)
-            self._registry.lease(held, leased.epoch)
-            await self._close_abandoned(held)
+        try:
+            leased = await self.store.lease(app_key, gateway, epoch)
+        except StoreUnavailable:
+            self._doubt(held)  # that it was lost, and taken anew just now, would not be told a second time
+            raise
+        if not leased.holds:
+            return leased
+        server_id = self.store.client.server_id
+        if leased.is_new or self._server_ids.get(held, server_id) != server_id:
+            self._doubt(held)
+            await restore(self.store, self._registry, held, leased.epoch, may_connect)
+        self._server_ids[held] = server_id
+        self._registry.lease(held, leased.epoch)
+        if going := self._going.pop((held, leased.epoch), None):
+            going.cancel()
         return leased
 
     def let_go(self, app_key: str, gateway: bytes, epoch: int) -> None:
-        """Nobody renews this lease through here any more; it ends by itself."""
-        self._registry.let_go((app_key, gateway), epoch)
-        self._server_ids.pop((app_key, gateway), None)
+        """Nobody renews this lease through here any more. A Gateway that is back in time finds its Sessions remembered."""
+        whole = (app_key, gateway), epoch
+        if going := self._going.pop(whole, None):
+            going.cancel()
+        self._going[whole] = asyncio.get_running_loop().call_later(self.lease_ttl_ms / 1_000, self._gone, whole)
 
     # Sessions
 
@@ -82,19 +97,33 @@ class Door:
                 self._registry.add(held, epoch, kept)
             return word
 
-        call = self.store.opening(_opening(by, gateway, epoch, kept, None))
+        call = self.store.opening(opening_of(by, gateway, epoch, kept, None))
         return Attempt(session, self.batches.submit(call, read))
 
     def close(self, app_key: str, gateway: bytes, epoch: int, session: str, why: str) -> Ticket[Closed]:
         """Close a Session of this Gateway. Raises `InvalidInput` for what is no Session's id."""
         stored_id, user = session_parts(session)
-        self._registry.drop((app_key, gateway), user, stored_id)
-        call = self.store.closing(app_key, gateway, epoch, user, stored_id, why)
-        return self.batches.submit(call, closed)
+        held = app_key, gateway
+        self._registry.drop(held, user, stored_id)
+
+        def read(reply: Reply) -> Closed:
+            word = closed(reply)
+            if word == "closed":
+                self._registry.note_closed(held, epoch, user, stored_id)
+            return word
+
+        return self.batches.submit(self.store.closing(app_key, gateway, epoch, user, stored_id, why), read)
 
     def abandon(self, app_key: str, gateway: bytes, epoch: int, session: str) -> None:
-        """Nobody knows of this Session, if it came to be at all: it is closed with the next renewal of its lease."""
-        self._abandoned.setdefault((app_key, gateway), {})[session] = epoch
+        """Nobody knows of this Session, if it came to be at all: it is closed, as soon as Redis can be asked to."""
+        self._abandoned[session] = app_key, gateway, epoch
+        if self._closing is None or self._closing.done():
+            self._closing = asyncio.get_running_loop().create_task(self._close_abandoned())
+
+    def forget(self, app_key: str, gateway: bytes, session: str) -> None:
+        """A Session was kicked: it is not brought back."""
+        stored_id, user = session_parts(session)
+        self._registry.drop((app_key, gateway), user, stored_id)
 
     def touch(self, app_key: str, sessions: Sequence[str]) -> Ticket[int]:
         """Note that these Sessions were active just now; gives how many there are."""
@@ -116,34 +145,32 @@ class Door:
         return Feed(self.store.client, app_key)
 
     async def aclose(self) -> None:
-        """Wait for what is under way."""
+        """Wait for what is under way, and a moment for what can't be."""
+        for going in self._going.values():
+            going.cancel()
+        if self._closing is not None:
+            await asyncio.wait([self._closing], timeout=CLOSING_LASTS_S)
+            self._closing.cancel()
         await self.batches.aclose()
 
-    async def _close_abandoned(self, held: Held) -> None:
-        sessions = self._abandoned.pop(held, {})
-        try:
-            for session, epoch in sessions.items():
-                self.close(*held, epoch, session, "lost")
-        except Unavailable:
-            self._abandoned.setdefault(held, {}).update(sessions)  # closing one twice does no harm
-        await asyncio.sleep(0)
+    def _doubt(self, held: Held) -> None:
+        if held in self._server_ids:
+            self._server_ids[held] = UNSURE
 
-    async def _restore(self, held: Held, epoch: int, may_connect: Reverify) -> None:
-        lost = self._registry.sessions(held, epoch)
-        for at in range(0, len(lost), RESTORED_AT_ONCE):
-            calls = []
-            for kept in lost[at : at + RESTORED_AT_ONCE]:
-                by = may_connect(held[0], kept.user, kept.minted_at_ms)
-                if by is None:
-                    self._registry.drop(held, kept.user, kept.stored_id)
-                else:
-                    calls.append(self.store.opening(_opening(by, held[1], epoch, kept, kept.since_ms)))
-            await self.store.client.write_each(calls)
-            await asyncio.sleep(0)
+    def _gone(self, whole: tuple[Held, int]) -> None:
+        del self._going[whole]
+        held, epoch = whole
+        self._registry.let_go(held, epoch)
+        if not self._registry.knows(held):
+            self._server_ids.pop(held, None)
 
-
-def _opening(by: Verified, gateway: bytes, epoch: int, kept: Kept, since_ms: int | None) -> Opening:
-    return Opening(
-        by.app, gateway, epoch, by.user, kept.stored_id, kept.platform, kept.ip, kept.minted_at_ms,
-        by.log_epoch, by.log_seq, since_ms,
-    )  # fmt: skip
+    async def _close_abandoned(self) -> None:
+        while self._abandoned:
+            some = list(islice(self._abandoned.items(), MAX_CALLS_A_BATCH))
+            try:
+                tickets = [self.close(*held_under, session, "lost") for session, held_under in some]
+                for (session, _), ticket in zip(some, tickets, strict=True):
+                    await ticket.wait()
+                    del self._abandoned[session]
+            except Unavailable:
+                await asyncio.sleep(CLOSE_AGAIN_S)

@@ -3,15 +3,20 @@
 By App and Gateway, for one epoch at a time; a higher one forgets the rest, as the lease does. Kept in memory only: a process
 that dies has nothing to bring back, and the lease that it renewed ends by itself.
 
-Called by `door`.
+Called by `door` and `restoring`.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from typing import NamedTuple
+
+from gate.clock import monotonic_ms
 
 Held = tuple[str, bytes]
 """An App's key and a Gateway's name."""
+CLOSED_KEPT_MS = 5_000
+"""How long what was closed is remembered, while more is closed: longer than what Redis may lose with `appendfsync everysec`."""
 
 
 class Kept(NamedTuple):
@@ -25,37 +30,69 @@ class Kept(NamedTuple):
     since_ms: int
 
 
+class _Gateway:
+    """The Sessions of one, under one epoch."""
+
+    __slots__ = ("closed", "epoch", "sessions")
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.sessions: dict[tuple[bytes, str], Kept] = {}
+        self.closed: deque[tuple[int, bytes, str]] = deque()
+
+
 class Registry:
     """The Sessions of each Gateway that speaks through this process."""
 
     def __init__(self) -> None:
-        self._epochs: dict[Held, int] = {}
-        self._sessions: dict[Held, dict[tuple[bytes, str], Kept]] = {}
+        self._gateways: dict[Held, _Gateway] = {}
 
     def lease(self, held: Held, epoch: int) -> None:
         """The Gateway's epoch is this one now; Sessions of another are over."""
-        if self._epochs.get(held) != epoch:
-            self._epochs[held] = epoch
-            self._sessions[held] = {}
+        known = self._gateways.get(held)
+        if known is None or known.epoch != epoch:
+            self._gateways[held] = _Gateway(epoch)
 
     def let_go(self, held: Held, epoch: int) -> None:
         """Nobody renews this lease through here any more."""
-        if self._epochs.get(held) == epoch:
-            del self._epochs[held], self._sessions[held]
+        known = self._gateways.get(held)
+        if known is not None and known.epoch == epoch:
+            del self._gateways[held]
+
+    def knows(self, held: Held) -> bool:
+        """Whether it speaks through here."""
+        return held in self._gateways
 
     def add(self, held: Held, epoch: int, session: Kept) -> None:
         """It is open."""
-        if self._epochs.get(held) == epoch:
-            self._sessions[held][session.user, session.stored_id] = session
+        known = self._gateways.get(held)
+        if known is not None and known.epoch == epoch:
+            known.sessions[session.user, session.stored_id] = session
 
     def drop(self, held: Held, user: bytes, stored_id: str) -> None:
-        """It is closed, or was never there."""
-        if held in self._sessions:
-            self._sessions[held].pop((user, stored_id), None)
+        """It is not to be brought back."""
+        if held in self._gateways:
+            self._gateways[held].sessions.pop((user, stored_id), None)
+
+    def note_closed(self, held: Held, epoch: int, user: bytes, stored_id: str) -> None:
+        """It was closed just now."""
+        known = self._gateways.get(held)
+        if known is None or known.epoch != epoch:
+            return
+        now_ms = monotonic_ms()
+        known.closed.append((now_ms, user, stored_id))
+        while known.closed[0][0] < now_ms - CLOSED_KEPT_MS:
+            known.closed.popleft()
 
     def sessions(self, held: Held, epoch: int) -> list[Kept]:
         """All that is open under this lease."""
-        return list(self._sessions[held].values()) if self._epochs.get(held) == epoch else []
+        known = self._gateways.get(held)
+        return list(known.sessions.values()) if known is not None and known.epoch == epoch else []
+
+    def closed_lately(self, held: Held, epoch: int) -> list[tuple[bytes, str]]:
+        """User and stored id of what was closed in the last seconds in which anything was."""
+        known = self._gateways.get(held)
+        return [closed[1:] for closed in known.closed] if known is not None and known.epoch == epoch else []
 
     def __len__(self) -> int:
-        return sum(map(len, self._sessions.values()))
+        return sum(len(gateway.sessions) for gateway in self._gateways.values())

@@ -35,6 +35,16 @@ class Feed:
         epoch, seq = (meta[0] or b"0").decode(), int(meta[1] or 0)
         return event_of(epoch, seq, newest[0][1]).cursor if newest else Cursor(epoch, seq, 0)
 
+    async def oldest(self) -> Cursor:
+        """The oldest place to read on from: the beginning, or behind the oldest entry that is still kept."""
+        meta, first = await self._client.read(
+            ("HMGET", keys.feed_meta(self.app_key), "epoch", "seq"), ("XRANGE", self._stream, "-", "+", "COUNT", 1)
+        )
+        epoch = (meta[0] or b"0").decode()
+        if not first or _seq_of(first[0][0]) == BEGINNING + 1:
+            return Cursor(epoch, BEGINNING, 0)
+        return event_of(epoch, _seq_of(first[0][0]), first[0][1]).cursor
+
     async def read(self, after: Cursor, most: int) -> list[Event]:
         """Up to `most` entries behind a cursor, the oldest first. Raises `FeedReset`."""
         last = b"%d-0" % after.seq

@@ -72,6 +72,13 @@ class Worker:
         if limit_ms and (stale_ms := self.stale_ms()) > limit_ms:
             raise Stale(f"the Replica is {stale_ms} ms old and this deployment refuses past {limit_ms} ms")
 
+    def let_go_if_unheld(self, app_key: str, gateway: bytes, epoch: int) -> None:
+        """Tell the door that nobody here speaks for this Gateway any more, unless a connection does."""
+        if not self.lease_holders[app_key, gateway, epoch]:
+            del self.lease_holders[app_key, gateway, epoch]
+            if self.door is not None:
+                self.door.let_go(app_key, gateway, epoch)
+
     def count(self, words: list[Word]) -> None:
         """Add a batch of Verdicts to the counts; the allowed ones cost one pass in C."""
         allowed = words.count("allowed")
@@ -122,6 +129,7 @@ class Client:
     def unbind(self) -> None:
         """Forget the App and every agreement (RESET)."""
         self._let_go()
+        self.let_go_of_leases()
         self.resp3 = False
         self.name = b""
 
@@ -156,7 +164,7 @@ class Client:
             self.worker.lease_holders[(*held, epoch)] += 1
 
     def let_go_of_leases(self) -> None:
-        """The connection is gone."""
+        """The connection is gone, or forgets what it agreed on."""
         for held in list(self.leases):
             self._drop_lease(held)
 
@@ -164,12 +172,8 @@ class Client:
         epoch = self.leases.pop(held, None)
         if epoch is None:
             return
-        whole, holders = (*held, epoch), self.worker.lease_holders
-        holders[whole] -= 1
-        if not holders[whole]:
-            del holders[whole]
-            if self.worker.door is not None:
-                self.worker.door.let_go(*whole)
+        self.worker.lease_holders[(*held, epoch)] -= 1
+        self.worker.let_go_if_unheld(*held, epoch)
 
     def _let_go(self) -> None:
         self.app_key = None

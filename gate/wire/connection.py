@@ -292,8 +292,12 @@ class Connection(asyncio.Protocol):
     # Waiting
 
     def _ripened(self, _: object) -> None:
-        """Write what has its turn now."""
-        ready = self._outbox.take_ready()
+        """Write what has its turn now. What escapes here would leave the peer waiting for ever, so it ends the connection."""
+        try:
+            ready = self._outbox.take_ready()
+        except BaseException:
+            self.abort()
+            raise
         if ready and self._transport is not None:
             self._transport.write(ready)
             self._go_on()

@@ -33,6 +33,8 @@ from gate.wire import replies
 from gate.wire.client import Client
 from gate.wire.later import Later
 
+SESSIONS_A_REPLY = 100
+"""So many of one GATE.TOUCH count for one reply where what a connection waits for is bounded."""
 VERIFY_AGAIN_EVERY_S = 0.005
 VERIFY_AGAIN_FOR_MS = 1_000
 """How long a connect waits for this Replica to apply the Change for which the User's Sessions were closed."""
@@ -61,7 +63,15 @@ def lease(client: Client, arguments: Sequence[bytes]) -> Later:
             client.hold_lease(gateway, epoch)
         return reply
 
-    return Later(taking, word, holds_back=True)
+    def abandon() -> None:
+        """Taken for a connection that is gone: unless another one speaks for the Gateway, nobody does."""
+        taking.add_done_callback(let_go)
+
+    def let_go(taken: asyncio.Task[bytes]) -> None:
+        if taken.exception() is None:
+            client.worker.let_go_if_unheld(app_key, gateway, epoch)
+
+    return Later(taking, word, holds_back=True, abandon=abandon)
 
 
 def connect(client: Client, arguments: Sequence[bytes]) -> Later:
@@ -131,7 +141,8 @@ def disconnect(client: Client, arguments: Sequence[bytes]) -> Later:
 def touch(client: Client, arguments: Sequence[bytes]) -> Later:
     """`GATE.TOUCH session [session …]` → how many there are: their Users were active just now."""
     ticket = client.door().touch(client.app().app.key, [one.decode("latin-1") for one in arguments])
-    return Later(ticket.arrival, lambda: replies.integer(ticket.result()))
+    weight = 1 + len(arguments) // SESSIONS_A_REPLY
+    return Later(ticket.arrival, lambda: replies.integer(ticket.result()), weight=weight)
 
 
 def _lease_of(client: Client, gateway: bytes) -> tuple[str, int]:

@@ -14,9 +14,11 @@ class Later(NamedTuple):
     """Once `arrival` is done, `word` gives the reply, or raises a `GateError`, or says what else to wait for.
 
     `holds_back`: what follows on the connection may depend on it, so it waits. `abandon` is called if the peer is gone first.
+    `weight` is how many small replies it counts for where the bound on what a connection waits for is kept.
     """
 
     arrival: asyncio.Future[Any]
     word: Callable[[], bytes | Later]
     holds_back: bool = False
-    abandon: Callable[[], None] | None = None
+    abandon: Callable[[], object] | None = None
+    weight: int = 1

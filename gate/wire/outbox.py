@@ -11,17 +11,20 @@ from collections.abc import Callable
 from gate.wire.commands import worded
 from gate.wire.later import Later
 
-MAX_AWAITED = 4_096
+MAX_AWAITED = 1_024
 """Replies that wait, for Redis or for their turn: a gateway's storm of connects goes out in few pipelines."""
+BYTES_A_REPLY = 1_024
+"""Ready replies that wait for their turn count for as many as they fill of these: about 1 MB a connection in all."""
 
 
 class Outbox:
     """In order; `on_ripe` is called when something may have become ready."""
 
-    __slots__ = ("_last", "_on_ripe", "_queue", "holds_back")
+    __slots__ = ("_last", "_on_ripe", "_queue", "_weight", "holds_back")
 
     def __init__(self, on_ripe: Callable[[object], None]) -> None:
         self._queue: deque[bytes | Later] = deque()
+        self._weight = 0
         self._on_ripe = on_ripe
         self._last: object = None
         self.holds_back = False
@@ -33,15 +36,17 @@ class Outbox:
     @property
     def is_full(self) -> bool:
         """Whether no more commands should be taken up."""
-        return self.holds_back or len(self._queue) >= MAX_AWAITED
+        return self.holds_back or self._weight >= MAX_AWAITED
 
     def put(self, replies: bytes) -> None:
         """Replies whose turn is behind what waits."""
         self._queue.append(replies)
+        self._weight += _weight_of(replies)
 
     def wait_for(self, later: Later) -> None:
         """Keep the place of a reply that is still to come."""
         self._queue.append(later)
+        self._weight += later.weight
         if later.arrival is not self._last:  # calls of one batch share one
             self._last = later.arrival
             later.arrival.add_done_callback(self._on_ripe)
@@ -52,17 +57,17 @@ class Outbox:
         queue, ready = self._queue, []
         while queue:
             head = queue[0]
-            if isinstance(head, Later):
-                if not head.arrival.done():
-                    break
-                reply = worded(head)
-                if isinstance(reply, Later):
-                    queue[0] = reply
-                    reply.arrival.add_done_callback(self._on_ripe)
-                    break
-                head = reply
+            if isinstance(head, Later) and not head.arrival.done():
+                break
+            reply = worded(head) if isinstance(head, Later) else head
+            self._weight -= _weight_of(head)
+            if isinstance(reply, Later):
+                queue[0] = reply
+                self._weight += reply.weight
+                reply.arrival.add_done_callback(self._on_ripe)
+                break
             queue.popleft()
-            ready.append(head)
+            ready.append(reply)
         self.holds_back = self.holds_back and bool(queue)
         return b"".join(ready)
 
@@ -72,4 +77,9 @@ class Outbox:
             if isinstance(awaited, Later) and awaited.abandon is not None:
                 awaited.abandon()
         self._queue.clear()
+        self._weight = 0
         self.holds_back = False
+
+
+def _weight_of(waiting: bytes | Later) -> int:
+    return waiting.weight if isinstance(waiting, Later) else 1 + len(waiting) // BYTES_A_REPLY

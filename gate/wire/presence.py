@@ -18,6 +18,8 @@ from gate.wire.later import Later
 MAX_USERS = 10_000
 """In one GATE.ONLINE: some 5 ms of Redis's time."""
 USERS_A_SCRIPT = 1_000
+USERS_A_REPLY = 100
+"""So many of one GATE.ONLINE count for one reply where what a connection waits for is bounded."""
 DEFAULT_EVENTS, MAX_EVENTS = 100, 1_000
 
 
@@ -34,9 +36,11 @@ def online(client: Client, arguments: Sequence[bytes]) -> Later:
     def word() -> bytes:
         return replies.integers([int(one) for ticket in tickets for one in ticket.result()])
 
+    weight = 1 + len(arguments) // USERS_A_REPLY
     if len(tickets) == 1:
-        return Later(tickets[0].arrival, word)
-    return Later(asyncio.gather(*(asyncio.shield(ticket.arrival) for ticket in tickets), return_exceptions=True), word)
+        return Later(tickets[0].arrival, word, weight=weight)
+    arrivals = [asyncio.shield(ticket.arrival) for ticket in tickets]
+    return Later(asyncio.gather(*arrivals, return_exceptions=True), word, weight=weight)
 
 
 def sessions(client: Client, arguments: Sequence[bytes]) -> Later:
@@ -73,10 +77,12 @@ def route(client: Client, arguments: Sequence[bytes]) -> bytes | Later:
 def events(client: Client, arguments: Sequence[bytes]) -> Later:
     """`GATE.EVENTS cursor|$ [COUNT n] [GATEWAY name]` → the next cursor, and what happened in between.
 
-    With GATEWAY only kicks of that Gateway's Sessions. `$` gives the newest cursor and no events.
+    With GATEWAY only kicks of that Gateway's Sessions. `$` gives the newest cursor and no events. A thousand events are
+    long, so what follows on the connection waits.
     """
     most, gateway = _event_options(arguments[1:])
-    feed = client.door().feed(client.app().app.key)
+    door, app_key = client.door(), client.app().app.key
+    feed = door.feed(app_key)
     after = None if arguments[0] == b"$" else cursor_told(arguments[0].decode("latin-1"))
 
     async def read() -> bytes:
@@ -84,11 +90,14 @@ def events(client: Client, arguments: Sequence[bytes]) -> Later:
             return replies.encode([str(await feed.head()), []], client.resp3)
         found = await feed.read(after, most)
         cursor = found[-1].cursor if found else after
+        for one in found:
+            if one.kind == "kick":
+                door.forget(app_key, one.gateway, one.session)
         wanted = [one for one in found if gateway is None or (one.kind == "kick" and one.gateway == gateway)]
         return replies.encode([str(cursor), [_event_shown(one) for one in wanted]], client.resp3)
 
     reading = asyncio.get_running_loop().create_task(read())
-    return Later(reading, reading.result)
+    return Later(reading, reading.result, holds_back=True, abandon=reading.cancel)
 
 
 def _event_options(options: Sequence[bytes]) -> tuple[int, bytes | None]:

@@ -1,0 +1,106 @@
+"""What Redis lost of a Gateway's Sessions is brought back, and what it brought back of closed ones is closed again.
+
+After Redis came back, from an older file or from none, some of what was done through this process may not be there. What is
+open by the registry and missing there is opened again: if its User may still be connected, and if it was not kicked, as far as
+the feed tells. What was closed lately is closed again. All of it may be done twice without harm.
+
+Called by `door`, before a lease is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from gate.core.presence import Verified, session_named
+from gate.errors import FeedReset
+from gate.presence.registry import Held, Kept, Registry
+from gate.store.client import raise_if_error
+from gate.store.feed import Feed
+from gate.store.presence import Opening, PresenceStore, opened
+from gate.store.scripts import Call
+
+RESTORED_AT_ONCE = 200
+"""Each User is looked up on the Replica: some 2 ms, in which no check is answered."""
+EVENTS_A_READ = 1_000
+
+T = TypeVar("T")
+Reverify = Callable[[str, bytes, int], Verified | None]
+"""(App key, User, when its Token was minted): whether it may still be connected, and by which Change; None if not."""
+
+
+async def restore(store: PresenceStore, registry: Registry, held: Held, epoch: int, may_connect: Reverify) -> None:
+    """All of one Gateway. Raises `StoreUnavailable`: then it has to be done again."""
+    missing = await _missing(store, held[0], registry.sessions(held, epoch))
+    kicked = await _kicked(store, held) if missing else set()
+    for some in _pieces(missing):
+        await _open_again(store, registry, (held, epoch), [one for one in some if _id(one) not in kicked], may_connect)
+    for one in missing:
+        if _id(one) in kicked:
+            registry.drop(held, one.user, one.stored_id)
+    await _close_again(store, held, epoch, registry.closed_lately(held, epoch))
+
+
+def opening_of(by: Verified, gateway: bytes, epoch: int, kept: Kept, since_ms: int | None) -> Opening:
+    """What the opening script is told of a Session; `since_ms` where it is brought back."""
+    return Opening(
+        by.app, gateway, epoch, by.user, kept.stored_id, kept.platform, kept.ip, kept.minted_at_ms,
+        by.log_epoch, by.log_seq, since_ms,
+    )  # fmt: skip
+
+
+async def _open_again(
+    store: PresenceStore, registry: Registry, under: tuple[Held, int], lost: Sequence[Kept], may_connect: Reverify
+) -> None:
+    held, epoch = under
+    tried, calls = list[Kept](), list[Call]()
+    for kept in lost:
+        if by := may_connect(held[0], kept.user, kept.minted_at_ms):
+            tried.append(kept)
+            calls.append(store.opening(opening_of(by, held[1], epoch, kept, kept.since_ms)))
+        else:
+            registry.drop(held, kept.user, kept.stored_id)
+    for kept, reply in zip(tried, await store.client.write_each(calls) if calls else [], strict=True):
+        raise_if_error(reply)
+        if opened(reply) in ("barred", "full"):
+            registry.drop(held, kept.user, kept.stored_id)
+
+
+async def _close_again(store: PresenceStore, held: Held, epoch: int, gone: Sequence[tuple[bytes, str]]) -> None:
+    for some in _pieces(gone):
+        calls = [store.closing(*held, epoch, user, stored_id, "closed") for user, stored_id in some]
+        for reply in await store.client.write_each(calls):
+            raise_if_error(reply)
+
+
+async def _missing(store: PresenceStore, app_key: str, sessions: Sequence[Kept]) -> list[Kept]:
+    missing = list[Kept]()
+    for some in _pieces(sessions):
+        there = {
+            one.id for found in await store.presences(app_key, [kept.user for kept in some]) for one in found.sessions
+        }
+        missing += [kept for kept in some if _id(kept) not in there]
+    return missing
+
+
+async def _kicked(store: PresenceStore, held: Held) -> set[str]:
+    """Ids of this Gateway's Sessions that were kicked, as far back as the feed goes."""
+    feed, kicked = Feed(store.client, held[0]), set[str]()
+    after = await feed.oldest()
+    try:
+        while found := await feed.read(after, EVENTS_A_READ):
+            kicked |= {one.session for one in found if one.kind == "kick" and one.gateway == held[1]}
+            after = found[-1].cursor
+            await asyncio.sleep(0)
+    except FeedReset:
+        return kicked  # it is trimmed faster than it is read, or was lost meanwhile: no more can be known
+    return kicked
+
+
+def _id(kept: Kept) -> str:
+    return session_named(kept.stored_id, kept.user)
+
+
+def _pieces(sessions: Sequence[T]) -> list[Sequence[T]]:
+    return [sessions[at : at + RESTORED_AT_ONCE] for at in range(0, len(sessions), RESTORED_AT_ONCE)]
