@@ -73,6 +73,8 @@ class PresenceStore:
 
     def __init__(self, client: Client) -> None:
         self.client = client
+        self._listed: set[str] = set()
+        """Apps that this process has put among those that are swept."""
 
     # Leases
 
@@ -80,8 +82,10 @@ class PresenceStore:
         """Take or renew a lease. Epoch None takes the one after the last, whoever has that."""
         call = _call(scripts.PRESENCE_LEASE, app_key, gateway, "" if epoch is None else epoch)
         (word, number, *new) = (await self.client.write([call]))[0]
-        if word == b"ok" and new[0] == b"1":
+        if word == b"ok" and (new[0] == b"1" or app_key not in self._listed):
+            self._listed.discard(app_key)  # if this fails, it is done with the next renewal: a lease must not go unwatched
             await self.client.read(("SADD", keys.APPS, app_key))
+            self._listed.add(app_key)
         return Leased(int(number), word == b"ok", bool(new) and new[0] == b"1")
 
     async def end_lease(self, app_key: str, gateway: bytes, epoch: int, beat: int | None = None) -> bool:

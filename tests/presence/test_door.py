@@ -1,0 +1,280 @@
+"""The door on a real server: what of a Gateway's Sessions comes back when Redis lost it, and what must not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from gate.core.model import AppFacts
+from gate.core.presence import Verified
+from gate.errors import StoreUnavailable
+from gate.presence.batches import MAX_CALLS_A_BATCH, Batches
+from gate.presence.door import Door
+from gate.store import presence_keys as keys
+from gate.store.address import parse_address
+from gate.store.client import Client
+from gate.store.link import ReplyError
+from gate.store.presence import PresenceStore, closed
+from gate.store.scripts import Call, Script
+from tests.harness.cable import Cable
+from tests.harness.servers import RedisServer
+from tests.harness.waiting import wait_until_async
+from tests.presence.played import PATIENCE_MS
+
+APP = AppFacts(key="app", secrets=("s",))
+EDGE = b"edge"
+TTL_MS = 60_000
+DEADLINE_MS = 300
+SLACK_S = 10.0
+
+
+class Doorkeeper:
+    """A door, and a Replica that knows who is banned."""
+
+    def __init__(self, url: str, deadline_ms: int = PATIENCE_MS, lease_ttl_ms: int = TTL_MS) -> None:
+        self.store = PresenceStore(Client(parse_address(url), deadline_ms, deadline_ms))
+        self.door = Door(self.store, lease_ttl_ms)
+        self.banned: set[bytes] = set()
+
+    def verified(self, user: bytes) -> Verified:
+        return Verified(APP, user, 1, "0", 0)
+
+    def may_connect(self, _: str, user: bytes, minted_at_ms: int) -> Verified | None:
+        return None if user in self.banned else self.verified(user)
+
+    async def lease(self, epoch: int = 1) -> None:
+        leased = await self.door.lease(APP.key, EDGE, epoch, self.may_connect)
+        assert leased.holds
+
+    async def open(self, user: bytes) -> str:
+        attempt = self.door.open(self.verified(user), EDGE, 1, "iOS", "")
+        assert await attempt.ticket.wait() == "ok"
+        return attempt.session
+
+    async def close(self, session: str) -> None:
+        assert await self.door.close(APP.key, EDGE, 1, session, "closed").wait() == "closed"
+
+    async def online(self, *users: bytes) -> list[bool]:
+        return await self.store.online(APP.key, users)
+
+    async def aclose(self) -> None:
+        await self.door.aclose()
+        await self.store.client.aclose()
+
+
+@pytest.fixture
+async def keeper(redis_server: RedisServer) -> AsyncIterator[Doorkeeper]:
+    kept = Doorkeeper(redis_server.url)
+    await kept.lease()
+    yield kept
+    await kept.aclose()
+
+
+@pytest.fixture
+def cable(redis_server: RedisServer) -> Iterator[Cable]:
+    with Cable(redis_server.port) as laid:
+        yield laid
+
+
+async def lose_all(keeper: Doorkeeper) -> None:
+    """As a Redis that came back empty."""
+    await keeper.store.remove_app(APP.key)
+
+
+async def lose_sessions(keeper: Doorkeeper) -> None:
+    """As a Redis of which another run came back from an older file: the lease is there, Sessions are not."""
+    await keeper.store.client.read(("DEL", keys.sessions(APP.key)))
+    assert keeper.store.client._link is not None
+    keeper.store.client._link.server_id = "another run"
+
+
+class TestRestoring:
+    async def test_what_is_open_comes_back_and_is_older_than_the_loss(self, keeper: Doorkeeper) -> None:
+        session = await keeper.open(b"ann")
+        (before,) = await keeper.store.presences(APP.key, [b"ann"])
+        await lose_all(keeper)
+        await keeper.lease()
+        (after,) = await keeper.store.presences(APP.key, [b"ann"])
+        assert [one.id for one in after.sessions] == [session]
+        assert abs(after.sessions[0].since_ms - before.sessions[0].since_ms) < SLACK_S * 1_000
+
+    async def test_many_come_back(self, keeper: Doorkeeper) -> None:
+        users = [b"u%d" % nth for nth in range(450)]
+        await asyncio.gather(*(keeper.open(user) for user in users))
+        await lose_all(keeper)
+        await keeper.lease()
+        assert all(await keeper.online(*users))
+
+    async def test_what_was_closed_does_not(self, keeper: Doorkeeper) -> None:
+        await keeper.close(await keeper.open(b"ann"))
+        await lose_all(keeper)
+        await keeper.lease()
+        assert await keeper.online(b"ann") == [False]
+
+    async def test_who_was_banned_meanwhile_does_not_then_or_later(self, keeper: Doorkeeper) -> None:
+        await keeper.open(b"ann")
+        keeper.banned.add(b"ann")
+        await lose_all(keeper)
+        await keeper.lease()
+        keeper.banned.clear()
+        await lose_all(keeper)
+        await keeper.lease()
+        assert await keeper.online(b"ann") == [False]
+
+    async def test_who_was_kicked_does_not_where_the_feed_tells(self, keeper: Doorkeeper) -> None:
+        await keeper.open(b"ann")
+        await keeper.open(b"bob")
+        await keeper.store.kick(APP.key, [b"ann"], "kicked")
+        await lose_sessions(keeper)
+        await keeper.lease()
+        assert await keeper.online(b"ann", b"bob") == [False, True]
+
+    async def test_a_kick_that_the_gateway_was_told_of_needs_no_feed(self, keeper: Doorkeeper) -> None:
+        session = await keeper.open(b"ann")
+        keeper.door.forget(APP.key, EDGE, session)
+        await lose_all(keeper)
+        await keeper.lease()
+        assert await keeper.online(b"ann") == [False]
+
+    async def test_a_close_that_redis_forgot_is_done_again(self, keeper: Doorkeeper) -> None:
+        session = await keeper.open(b"ann")
+        packed = (await keeper.store.client.read(("HGET", keys.sessions(APP.key), "ann")))[0]
+        await keeper.close(session)
+        assert await keeper.online(b"ann") == [False]
+        await lose_sessions(keeper)
+        await keeper.store.client.read(("HSET", keys.sessions(APP.key), "ann", packed))
+        assert await keeper.online(b"ann") == [True]
+        await keeper.lease()
+        assert await keeper.online(b"ann") == [False]
+
+    async def test_a_higher_epoch_brings_nothing_back(self, keeper: Doorkeeper) -> None:
+        await keeper.open(b"ann")
+        await keeper.lease(epoch=2)
+        await lose_all(keeper)
+        await keeper.lease(epoch=2)
+        assert await keeper.online(b"ann") == [False]
+
+    async def test_restoring_that_was_cut_short_is_done_again(self, redis_server: RedisServer, cable: Cable) -> None:
+        through, beside = Doorkeeper(cable.url, DEADLINE_MS), Doorkeeper(redis_server.url)
+        await through.lease()
+        await through.open(b"ann")
+        await lose_all(beside)
+        await beside.lease()  # it has none of these Sessions, and now the lease is not new any more
+        cable.cut()
+        with pytest.raises(StoreUnavailable):
+            await through.lease()
+        cable.mend()
+
+        async def renewed() -> bool:
+            try:
+                await through.lease()
+            except StoreUnavailable:
+                return False
+            return True
+
+        await wait_until_async(renewed, SLACK_S, "Redis to be back")
+        assert await beside.online(b"ann") == [True]
+        await through.aclose()
+        await beside.aclose()
+
+
+class TestLettingGo:
+    async def test_a_gateway_that_is_back_in_time_finds_its_sessions_remembered(self, keeper: Doorkeeper) -> None:
+        await keeper.open(b"ann")
+        keeper.door.let_go(APP.key, EDGE, 1)
+        await keeper.lease()
+        await lose_all(keeper)
+        await keeper.lease()
+        assert await keeper.online(b"ann") == [True]
+
+    async def test_one_that_stays_away_for_a_lease_is_forgotten(self, redis_server: RedisServer) -> None:
+        keeper = Doorkeeper(redis_server.url, lease_ttl_ms=1)
+        await keeper.lease()
+        await keeper.open(b"ann")
+        assert len(keeper.door._registry) == 1
+        keeper.door.let_go(APP.key, EDGE, 1)
+        await wait_until_async(lambda: not keeper.door._registry.knows((APP.key, EDGE)), SLACK_S, "it to be forgotten")
+        assert len(keeper.door._registry) == 0
+        await keeper.aclose()
+
+
+class TestAbandoned:
+    async def test_a_session_nobody_learned_of_is_closed_though_it_is_still_being_opened(
+        self, keeper: Doorkeeper
+    ) -> None:
+        attempt = keeper.door.open(keeper.verified(b"ann"), EDGE, 1, "iOS", "")
+        keeper.door.abandon(APP.key, EDGE, 1, attempt.session)
+        assert await attempt.ticket.wait() == "ok"
+
+        async def is_gone() -> bool:
+            return await keeper.online(b"ann") == [False]
+
+        await wait_until_async(is_gone, SLACK_S, "it to be closed")
+
+    async def test_it_is_closed_after_an_outage_without_a_renewal(
+        self, redis_server: RedisServer, cable: Cable
+    ) -> None:
+        through, beside = Doorkeeper(cable.url, DEADLINE_MS), Doorkeeper(redis_server.url)
+        await through.lease()
+        session = await through.open(b"ann")
+        cable.cut()
+        through.door.abandon(APP.key, EDGE, 1, session)
+        assert await beside.online(b"ann") == [True]
+        cable.mend()
+
+        async def is_gone() -> bool:
+            return await beside.online(b"ann") == [False]
+
+        await wait_until_async(is_gone, SLACK_S, "it to be closed")
+        await through.aclose()
+        await beside.aclose()
+
+
+class TestBatches:
+    @pytest.fixture
+    async def batches(self, keeper: Doorkeeper) -> Batches:
+        return keeper.door.batches
+
+    async def test_calls_of_one_turn_travel_together_and_in_order(self, keeper: Doorkeeper, batches: Batches) -> None:
+        sent: list[int] = []
+        inner = keeper.store.client.write_each
+
+        async def counted(calls: list[Call]) -> list[object]:
+            sent.append(len(calls))
+            return await inner(calls)
+
+        keeper.store.client.write_each = counted  # type: ignore[method-assign, assignment]
+        calls = [keeper.store.asking_online(APP.key, [b"x"] * (nth % 5 + 1)) for nth in range(MAX_CALLS_A_BATCH + 88)]
+        tickets = [batches.submit(call, len) for call in calls]
+        assert [await ticket.wait() for ticket in tickets] == [nth % 5 + 1 for nth in range(len(calls))]
+        assert sent == [MAX_CALLS_A_BATCH, 88]
+
+    async def test_one_that_the_server_refuses_fails_alone(self, keeper: Doorkeeper, batches: Batches) -> None:
+        bad = Call(Script("bad", "return redis.error_reply('WRONG')", "0" * 40), [keys.base(APP.key)], ())
+        good = keeper.store.closing(APP.key, EDGE, 1, b"nobody", "x", "closed")
+        first, second, third = (batches.submit(call, closed) for call in (good, bad, good))
+        assert await first.wait() == "gone"
+        with pytest.raises(ReplyError):
+            await second.wait()
+        assert await third.wait() == "gone"
+
+    async def test_a_lost_server_fails_all_and_says_what_is_known(
+        self, redis_server: RedisServer, cable: Cable
+    ) -> None:
+        keeper = Doorkeeper(cable.url, DEADLINE_MS)
+        await keeper.lease()
+        cable.freeze()
+        sent = [keeper.door.open(keeper.verified(b"u%d" % nth), EDGE, 1, "iOS", "").ticket for nth in range(3)]
+        for ticket in sent:
+            with pytest.raises(StoreUnavailable) as unknown:
+                await ticket.wait()
+            assert unknown.value.outcome == "unknown"
+        late = keeper.door.open(keeper.verified(b"late"), EDGE, 1, "iOS", "").ticket
+        with pytest.raises(StoreUnavailable) as unsent:
+            await late.wait()
+        assert unsent.value.outcome == "not-written"
+        cable.cut()
+        cable.mend()
+        await keeper.aclose()
