@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from loadtests.shapes import Day
 from loadtests.users.admin import AppServer
+from loadtests.users.gateways import Gateway
 from loadtests.users.http_checks import HttpRouter
 from loadtests.users.resp import RespRouter
 
-__all__ = ["AppServer", "Day", "HttpRouter", "RespRouter"]
+__all__ = ["AppServer", "Day", "Gateway", "HttpRouter", "RespRouter"]

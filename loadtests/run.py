@@ -2,9 +2,9 @@
 
     python -m loadtests.run [--seconds 120] [--scale 0.01] [--html FILE]
 
-Loads facts, lets routers check over RESP and HTTP while app servers change facts, writes locust's report to
-`loadtests/results/load.html` and prints a summary. Exit status 1 if any request failed: a refused one, a late one, or a check
-that did not show an acknowledged write.
+Loads facts, lets routers check over RESP and HTTP while app servers change facts and clients of gateways come and go, writes
+locust's report to `loadtests/results/load.html` and prints a summary. Exit status 1 if any request failed: a refused one, a
+late one, a check that did not show an acknowledged write, or a User who is connected and not online.
 """
 
 from __future__ import annotations

@@ -1,3 +1,3 @@
-"""Who loads the service: routers over RESP, routers over HTTP, and app servers that change the facts meanwhile."""
+"""Who loads the service: routers over RESP and HTTP, connection gateways, and app servers that change the facts meanwhile."""
 
 from __future__ import annotations

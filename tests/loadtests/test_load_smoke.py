@@ -18,6 +18,13 @@ def test_a_short_run_has_every_user_and_no_failure(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "loadtests.run", "--seconds", "6", "--scale", "0.001", "--html", str(html)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=RUN_TIMEOUT_S)
     assert done.returncode == 0, done.stdout + done.stderr
-    for name in ("GATE.CHECK x 100", "GET /v1/check", "POST /user/block.json", "effect of a write"):
+    for name in (
+        "GATE.CHECK x 100",
+        "GET /v1/check",
+        "POST /user/block.json",
+        "effect of a write",
+        "GATE.CONNECT",
+        "GATE.ROUTE",
+    ):
         assert name in done.stdout
     assert "locust" in html.read_text().lower()
