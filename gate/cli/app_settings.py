@@ -80,6 +80,10 @@ _Rates = Annotated[
 _Webhook = Annotated[
     str | None, typer.Option("--webhook-url", metavar="URL", help="Where results of deactivation go; empty: nowhere.")
 ]
+_PresenceWebhook = Annotated[
+    str | None,
+    typer.Option("--presence-webhook-url", metavar="URL", help="Where changes of who is online go; empty: nowhere."),
+]
 _Devices = Annotated[
     DevicePolicy | None, typer.Option("--device-policy", help="How many Sessions a User may have; the newest stays.")
 ]
@@ -109,6 +113,7 @@ def set_(
     audit_days: _AuditDays = None,
     rate_limits: _Rates = None,
     webhook_url: _Webhook = None,
+    presence_webhook_url: _PresenceWebhook = None,
     device_policy: _Devices = None,
     hide_presence: _HidePresence = None,
     data: DataOption = DEFAULT_DATA,
@@ -131,6 +136,7 @@ def set_(
         "reactivate_after_s": reactivate_after,
         "audit_days": audit_days,
         "webhook_url": webhook_url,
+        "presence_webhook_url": presence_webhook_url,
         "device_policy": device_policy,
         "hide_presence": hide_presence,
     }

@@ -41,8 +41,9 @@ BOUNDS: dict[str, tuple[int, int]] = {
 """Of each setting that is a number: the least and the most."""
 
 ADMINS_ONLY = frozenset(
-    {"environment", "strict_signature", "signature_window_s", "token_ttl_s", "user_limit", "audit_days", "webhook_url"}
-)
+    {"environment", "strict_signature", "signature_window_s", "token_ttl_s", "user_limit", "audit_days", "webhook_url",
+     "presence_webhook_url"}
+)  # fmt: skip
 """What decides who may call, who may connect, what is kept of it and where it is told: no operator below admin changes it."""
 
 
@@ -118,5 +119,6 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "name": _name,
     "exempt": _exempt,
     "webhook_url": _webhook_url,
+    "presence_webhook_url": _webhook_url,
     "rate_limits": _rate_limits,
 }

@@ -46,7 +46,8 @@ class AppFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     group of endpoints. `webhook_url` is where results of deactivation and reactivation go, "" for nowhere.
 
     `device_policy` says how many Sessions a User may have: any number, one of each platform, or one; the newest stays.
-    `hide_presence` shows a User as offline to those whom that User's lists refuse.
+    `hide_presence` shows a User as offline to those whom that User's lists refuse. `presence_webhook_url` is where changes of
+    who is online go, "" for nowhere.
     """
 
     key: str
@@ -72,6 +73,7 @@ class AppFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     webhook_url: str = ""
     device_policy: DevicePolicy = "all"
     hide_presence: bool = False
+    presence_webhook_url: str = ""
 
     @property
     def most_users(self) -> int | None:

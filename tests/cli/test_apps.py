@@ -171,14 +171,35 @@ def test_settings_of_user_management_are_set_and_shown(service: GateService) -> 
     assert "user_limit" in gate("app", "show", key).out
 
 
+def test_settings_of_presence_are_set_and_shown(service: GateService) -> None:
+    gate, key = Command(service.data), secrets.token_hex(4)
+    gate("app", "create", "Shop", "--key", key)
+    plain = {"device_policy": "all", "hide_presence": False, "presence_webhook_url": ""}
+    assert plain.items() <= gate.json("app", "show", key).items()
+    gate("app", "set", key, "--device-policy", "one-per-platform", "--hide-presence")
+    gate("app", "set", key, "--presence-webhook-url", "https://h.example/online")
+    shown = gate.json("app", "show", key)
+    wanted = {
+        "device_policy": "one-per-platform",
+        "hide_presence": True,
+        "presence_webhook_url": "https://h.example/online",
+    }
+    assert wanted.items() <= shown.items()
+    assert "https://h.example/online" in gate("app", "show", key).out
+    gate("app", "set", key, "--device-policy", "all", "--no-hide-presence", "--presence-webhook-url", "")
+    assert plain.items() <= gate.json("app", "show", key).items()
+    assert "one-per-platform" in gate("app", "set", key, "--device-policy", "two", status=2).err
+
+
 def test_all_wrong_settings_are_named_at_once(service: GateService) -> None:
     wrong = {
         "--user-limit": "-1",
         "--token-ttl": "-5",
         "--audit-days": "0",
         "--webhook-url": "ftp://x",
+        "--presence-webhook-url": "http://user@x/",
         "--rate-limits": "x",
     }
     refused = Command(service.data)("app", "set", "any", *(word for pair in wrong.items() for word in pair), status=2)
-    named = ("--user-limit", "--token-ttl", "--audit-days", "--webhook-url", "rate limits")
+    named = ("--user-limit", "--token-ttl", "--audit-days", " --webhook-url", "--presence-webhook-url", "rate limits")
     assert [option for option in named if option not in refused.err] == []

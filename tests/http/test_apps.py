@@ -42,6 +42,8 @@ async def test_an_app_is_created_changed_and_removed(world: World) -> None:
     pair = {"Authorization": "Basic " + base64.b64encode(f"{key}:{secret}".encode()).decode()}
     assert (await world.send("GET", "/v1/check?from=a&to=b", headers=pair)).status == 200
     changes = {"list_policy": "both", "exempt": ["boss"], "user_limit": None, "webhook_url": "https://a.example/x"}
+    changes |= {"presence_webhook_url": "https://a.example/p", "device_policy": "one", "hide_presence": True}
+    changes |= {"close_sessions_on_expire": True}
     changed = await ask(world, admin, "PATCH", f"apps/{key}", {**changes, "reason": "a test"})
     assert changed.status == 200, changed
     shown = await ask(world, admin, "GET", f"apps/{key}")
@@ -114,7 +116,15 @@ async def test_each_endpoint_takes_its_role(world: World, role: OperatorRole) ->
             assert reply.body["error"] == "forbidden"
 
 
-@pytest.mark.parametrize("setting", [{"environment": "production"}, {"webhook_url": "http://a/"}, {"token_ttl_s": 1}])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"environment": "production"},
+        {"webhook_url": "http://a/"},
+        {"presence_webhook_url": "http://a/"},
+        {"token_ttl_s": 1},
+    ],
+)
 async def test_some_settings_take_an_admin(world: World, setting: dict[str, Any]) -> None:
     operator = await begin_operator(world, "operator")
     reply = await ask(world, operator, "PATCH", f"apps/{world.app.key}", {"name": "New", **setting})
@@ -154,6 +164,11 @@ async def test_some_settings_take_an_admin(world: World, setting: dict[str, Any]
         ("PATCH", "apps/KEY", {"webhook_url": "http://a:b@c.example/"}, "webhook_url"),
         ("PATCH", "apps/KEY", {"webhook_url": "http://a.example:99999/"}, "webhook_url"),
         ("PATCH", "apps/KEY", {"webhook_url": "http://a.example/\r\nX: y"}, "webhook_url"),
+        ("PATCH", "apps/KEY", {"presence_webhook_url": "ftp://a.example/"}, "presence_webhook_url"),
+        ("PATCH", "apps/KEY", {"presence_webhook_url": "http://a:b@c.example/"}, "presence_webhook_url"),
+        ("PATCH", "apps/KEY", {"presence_webhook_url": None}, "presence_webhook_url"),
+        ("PATCH", "apps/KEY", {"device_policy": "two"}, "device_policy"),
+        ("PATCH", "apps/KEY", {"hide_presence": "yes"}, "hide_presence"),
         ("POST", "apps/KEY/rotate-secret", {"secret": "has a space"}, "secret"),
         ("POST", "apps/KEY/rotate-secret", {"secret": "secret-1"}, "secret"),
         ("POST", "apps/KEY/drop-secret", {}, "keep_tokens"),

@@ -51,6 +51,12 @@ PORTRAIT: Schema = {
 }
 APP_KEY: Schema = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,32}$", "examples": ["shop"]}
 APP_SECRET: Schema = {"pattern": "^[!-~]{8,128}$", "examples": ["a-secret-of-our-own"]}
+WEBHOOK_URL: Schema = {
+    "format": "webhook-url",
+    "maxLength": MAX_URL_CHARS,
+    "description": "Empty for none.",
+    "examples": ["https://app.example/gate"],
+}
 PLATFORM: Schema = {"pattern": "^[A-Za-z0-9._-]{1,32}$", "examples": ["iOS"]}
 GATEWAY: Schema = {"pattern": "^[!-~]+$", "minLength": 1, "maxLength": MAX_GATEWAY_BYTES, "examples": ["edge-1"]}
 CURSOR: Schema = {
@@ -131,12 +137,8 @@ OF_MEMBER: Mapping[tuple[str, str], Schema] = {
     ("Creating", "name"): {"format": "app-name", "minLength": 1, "maxLength": MAX_NAME_CHARS, "examples": ["Shop"]},
     ("Changing", "name"): {"format": "app-name", "minLength": 1, "maxLength": MAX_NAME_CHARS, "examples": ["Shop"]},
     ("Changing", "exempt"): {"maxItems": MAX_EXEMPT, "uniqueItems": False, "items": TEXT_ID},
-    ("Changing", "webhook_url"): {
-        "format": "webhook-url",
-        "maxLength": MAX_URL_CHARS,
-        "description": "Empty for none.",
-        "examples": ["https://app.example/gate"],
-    },
+    ("Changing", "webhook_url"): WEBHOOK_URL,
+    ("Changing", "presence_webhook_url"): WEBHOOK_URL,
     ("Changing", "rate_limits"): {
         "propertyNames": {"enum": sorted(LIMITABLE)},
         "additionalProperties": {"type": "integer", "minimum": 1, "maximum": MAX_RATE},

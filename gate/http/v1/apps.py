@@ -69,6 +69,7 @@ class Changing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     webhook_url: str | UnsetType = UNSET
     device_policy: DevicePolicy | UnsetType = UNSET
     hide_presence: bool | UnsetType = UNSET
+    presence_webhook_url: str | UnsetType = UNSET
     reason: str = ""
 
 
