@@ -5,8 +5,8 @@ A change is optimistic: the script compares with what the caller read, so that o
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 from gate.core.codec import pack_app, unpack_app
 from gate.core.ids import app_key as checked_app_key
@@ -22,6 +22,8 @@ MAX_UPDATE_TRIES = 20
 """Each failed try means that another operator's change went in."""
 SCAN_COUNT = 1_000
 DELETE_BATCH = 500
+_PRESENCE_WEBHOOK = b'"presence_webhook_url"'
+"""What an App without one does not have in its stored form: of thousands of Apps only a few are decoded."""
 
 
 class Apps:
@@ -68,6 +70,25 @@ class Apps:
         """All Apps, by key."""
         (rows,) = await self._writer.client.read(("HVALS", keys.apps()))
         return sorted((unpack_app(row) for row in rows), key=lambda facts: facts.key)
+
+    async def moved_at(self) -> tuple[Any, ...]:
+        """Where the Changelog of the Apps' Partition ends: as long as that is the same, no App has changed."""
+        fields = (keys.META_EPOCH, keys.META_SEQ, keys.META_TIP)
+        (place,) = await self._writer.client.read(("HMGET", keys.meta(APPS_PARTITION), *fields))
+        return tuple(place)
+
+    async def with_presence_webhook(self) -> tuple[Sequence[AppFacts], Sequence[str]]:
+        """Apps whose receivers are told who is online; and the keys of all others, of which nothing else is looked at."""
+        (flat,) = await self._writer.client.read(("HGETALL", keys.apps()))
+        telling: list[AppFacts] = []
+        others: list[str] = []
+        for app_key, packed in zip(flat[::2], flat[1::2], strict=True):
+            facts = unpack_app(packed) if _PRESENCE_WEBHOOK in packed else None
+            if facts is not None and facts.presence_webhook_url:
+                telling.append(facts)
+            else:
+                others.append(app_key.decode())
+        return telling, others
 
     async def remove(self, app_key: str, now_ms: int) -> Written:
         """Remove an App and all facts of its Users. Safe to repeat after an interruption; an unknown App is fine.

@@ -57,6 +57,14 @@ class Feed:
         _check(after, epoch, head, there, entries)
         return [event_of(epoch, _seq_of(entry_id), flat) for entry_id, flat in entries]
 
+    async def read_oldest(self, most: int) -> list[Event]:
+        """The oldest entries that are kept, up to `most`; for a reader whose cursor is of no use any more."""
+        meta, entries = await self._client.read(
+            ("HMGET", keys.feed_meta(self.app_key), "epoch", "seq"), ("XRANGE", self._stream, "-", "+", "COUNT", most)
+        )
+        epoch = (meta[0] or b"0").decode()
+        return [event_of(epoch, _seq_of(entry_id), flat) for entry_id, flat in entries]
+
     async def wait(self, after: Cursor, most: int, block_ms: int) -> list[Event]:
         """As `read`, but waits up to `block_ms` for the first. Raises `FeedReset`."""
         if found := await self.read(after, most):
