@@ -40,6 +40,12 @@ WRITE_APPLIED = Counter("gate_write_applied_total", "Gating writes, by how far t
 WRITE_ACK_MS = Histogram("gate_write_ack_ms", "Wait for the nodes to apply a write.", buckets=_ACK_BUCKETS_MS)
 USERS_ERASED = Counter("gate_erased_users_total", "Deactivated Users whose facts were erased.")
 WEBHOOKS = Counter("gate_webhooks_total", "Attempts at webhooks: delivered, failed, dead, unwanted.", ["outcome"])
+PRESENCE_WEBHOOKS = Counter(
+    "gate_presence_webhooks_total", "Attempts at batches for presence webhooks: delivered, failed.", ["outcome"]
+)
+PRESENCE_TOLD = Counter(
+    "gate_presence_changes_told_total", "Entries of feeds for presence webhooks: delivered, lost.", ["outcome"]
+)
 PRESENCE_SWEPT = Counter("gate_presence_swept_total", "Leases and sessions ended, departures announced.", ["what"])
 SESSIONS_KICKED = Counter("gate_sessions_kicked_total", "Sessions closed for what the Changelog says.", ["reason"])
 FACTS_ENDED = Counter("gate_swept_facts_total", "Ended facts that the sweep removed.")

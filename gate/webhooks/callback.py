@@ -19,14 +19,14 @@ def callback_nonce() -> str:
     return CALLBACK_NONCE + secrets.token_hex(5)
 
 
-def signed_url(app: AppFacts, nonce: str, now_ms: int) -> str:
-    """The App's webhook with the signature's parameters behind those that it has."""
+def signed_url(app: AppFacts, webhook_url: str, nonce: str, now_ms: int) -> str:
+    """One of the App's webhooks with the signature's parameters behind those that it has."""
     moment = str(now_ms)
     signature = signature_of(app.secrets[0], nonce, moment)
     query = urlencode(
         {"appKey": app.key, "nonce": nonce, "timestamp": moment, "signTimestamp": moment, "signature": signature}
     )
-    address = urlsplit(app.webhook_url)
+    address = urlsplit(webhook_url)
     return urlunsplit(address._replace(query=f"{address.query}&{query}" if address.query else query, fragment=""))
 
 

@@ -2,10 +2,7 @@
 
 At least once: a result is ended after a 2xx answer, so a receiver may hear one twice (`operateId` and `userId` tell). Anything
 else is tried again, each time later, and given up after the last of `WAITS_MS`. Attempts are counted by Redis, so workers may
-die and nodes may share the work.
-
-An address is the operators' to set, never a User's. Redirects are not followed and nothing of an answer but its status is
-kept, so that a webhook can't be used to read what only this machine may reach. Used by the background role.
+die and nodes may share the work. Used by the background role.
 """
 
 from __future__ import annotations
@@ -15,18 +12,16 @@ from collections.abc import Callable
 from typing import Protocol
 
 import structlog
-from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar
 
-from gate.clock import wall_ms
 from gate.core.model import AppFacts
 from gate.errors import AppUnknown, StoreUnavailable
 from gate.store.hooks import Hook, Hooks
-from gate.webhooks.callback import callback_nonce, form_of, signed_url
+from gate.webhooks.callback import form_of
+from gate.webhooks.posting import Poster
 
-TIMEOUT_S = 5.0
-"""For one attempt, from connecting to the answer. Less than the first wait: an attempt under way is not made twice."""
 WAITS_MS = (10_000, 30_000, 120_000, 600_000, 3_600_000, 3_600_000, 3_600_000, 14_400_000)
-"""After the 1st, 2nd, ... attempt, each up to half as long again: the last attempt is 7 to 11 hours after the first."""
+"""After the 1st, 2nd, ... attempt, each up to half as long again: the last attempt is 7 to 11 hours after the first. The first
+wait is longer than an attempt may take: an attempt under way is not made twice."""
 MAX_UNDER_WAY = 64
 """Attempts at a time: a receiver that hangs holds up this many for `TIMEOUT_S` each."""
 FORM_TYPE = "application/x-www-form-urlencoded"
@@ -61,14 +56,11 @@ class Deliverer:
         self._consumer = consumer
         self._count = count
         self._waits_ms = waits_ms
-        self._session: ClientSession | None = None
+        self._poster = Poster()
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Deliverer:
-        # No cookies, no proxy of the environment: an answer leaves nothing behind.
-        self._session = ClientSession(
-            timeout=ClientTimeout(total=TIMEOUT_S), headers={"User-Agent": "gate"}, cookie_jar=DummyCookieJar()
-        )
+        await self._poster.__aenter__()
         return self
 
     async def __aexit__(self, *failure: object) -> None:
@@ -76,8 +68,7 @@ class Deliverer:
         for task in self._under_way:
             task.cancel()
         await asyncio.gather(*self._under_way, return_exceptions=True)
-        if self._session is not None:
-            await self._session.close()
+        await self._poster.__aexit__(*failure)
 
     async def run_once(self) -> int:
         """Begin to deliver what is due, as far as there is room; answers how many. Raises `StoreUnavailable`."""
@@ -98,7 +89,7 @@ class Deliverer:
     async def _deliver(self, hook: Hook) -> None:
         try:
             app = await self._wanted(hook)
-            problem = "" if app is None else await self._post(app, hook)
+            problem = "" if app is None else await self._poster.post(app, app.webhook_url, form_of(hook), FORM_TYPE)
             if not problem:
                 await self._hooks.done(hook)
             elif hook.attempt > len(self._waits_ms):
@@ -115,21 +106,6 @@ class Deliverer:
         except AppUnknown:
             return None
         return app if app.webhook_url else None
-
-    async def _post(self, app: AppFacts, hook: Hook) -> str:
-        """What went wrong; "" if nothing did."""
-        assert self._session is not None, "a Deliverer is used inside `async with`"
-        url = signed_url(app, callback_nonce(), wall_ms())
-        try:
-            async with self._session.post(
-                url, data=form_of(hook), headers={"Content-Type": FORM_TYPE}, allow_redirects=False
-            ) as answer:
-                return "" if 200 <= answer.status < 300 else f"it answered {answer.status}"
-        except TimeoutError:
-            return f"no answer within {TIMEOUT_S:g} s"
-        except (ClientError, ValueError) as fault:
-            # Not the text: it may hold the address, and that the signature.
-            return f"it could not be reached ({type(fault).__name__})"
 
     def _lost(self, hook: Hook, problem: str) -> str:
         is_dead = hook.attempt > len(self._waits_ms)

@@ -40,6 +40,8 @@ RARE = {
     "gate_erased_users_total",
     "gate_swept_facts_total",
     "gate_webhooks_total",
+    "gate_presence_webhooks_total",
+    "gate_presence_changes_told_total",
 }
 """What a service that is well and has little to do does not export yet, and the tests of these features look at."""
 

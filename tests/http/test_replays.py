@@ -35,7 +35,7 @@ async def test_a_callback_s_signature_is_no_request_s(world: World, is_strict: b
     """Its receiver, and whoever reads its address in a log, must not be able to call Gate with it."""
     app = msgspec.structs.replace(world.app, strict_signature=is_strict, webhook_url="http://receiver.example/hook")
     await world.set_app(app)
-    query = dict(parse_qsl(urlsplit(signed_url(app, callback_nonce(), now_ms())).query))
+    query = dict(parse_qsl(urlsplit(signed_url(app, app.webhook_url, callback_nonce(), now_ms())).query))
     nonce, timestamp = query["nonce"], query["signTimestamp"]
     assert query["signature"] == signature_of("secret-1", nonce, timestamp), "as its receiver verifies it"
     joined, cut = nonce + timestamp, moved or len(nonce)

@@ -18,6 +18,7 @@ class Callback(NamedTuple):
     query: dict[str, str]
     form: dict[bytes, bytes]
     content_type: str
+    body: bytes
 
     def is_signed_by(self, secret: str) -> bool:
         nonce, moment = self.query["nonce"], self.query["signTimestamp"]
@@ -34,9 +35,9 @@ class Receiver:
 
     async def take(self, request: web.Request) -> web.Response:
         body = await request.read()
-        fields = parse_qsl(body.decode(), keep_blank_values=True, encoding="latin-1")  # each byte as it is
+        fields = parse_qsl(body.decode("latin-1"), keep_blank_values=True, encoding="latin-1")  # each byte as it is
         form = {name.encode(): value.encode("latin-1") for name, value in fields}
-        self.callbacks.append(Callback(dict(request.query), form, request.content_type))
+        self.callbacks.append(Callback(dict(request.query), form, request.content_type, body))
         status = self.statuses[0] if len(self.statuses) == 1 else self.statuses.pop(0)
         if not status:
             await asyncio.Event().wait()
@@ -45,12 +46,12 @@ class Receiver:
 
 
 @asynccontextmanager
-async def receiving() -> AsyncIterator[Receiver]:
-    """A receiver on a free port."""
+async def receiving(port: int = 0) -> AsyncIterator[Receiver]:
+    """A receiver, on a free port unless one is given."""
     receiver = Receiver()
     runner = web.ServerRunner(web.Server(receiver.take), shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", port)
     await site.start()
     receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     try:

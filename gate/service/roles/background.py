@@ -1,5 +1,5 @@
 """The background worker: removes facts that have ended, erases what deactivated Users had, tells Apps' webhooks, trims audits;
-sweeps Presence, and closes the Sessions of who was banned or deactivated.
+sweeps Presence, tells receivers who is online, and closes the Sessions of who was banned or deactivated.
 
 None of it is waited for by a check or a request, and each may be done again: whatever this process was at when it died is
 done by the next one, on this node or another.
@@ -15,7 +15,15 @@ import structlog
 
 from gate.clock import wall_ms
 from gate.errors import StoreUnavailable
-from gate.metrics import FACTS_ENDED, PRESENCE_SWEPT, SESSIONS_KICKED, USERS_ERASED, WEBHOOKS
+from gate.metrics import (
+    FACTS_ENDED,
+    PRESENCE_SWEPT,
+    PRESENCE_TOLD,
+    PRESENCE_WEBHOOKS,
+    SESSIONS_KICKED,
+    USERS_ERASED,
+    WEBHOOKS,
+)
 from gate.presence.kicks import Kicker
 from gate.presence.sweeper import Sweeper
 from gate.service.role import Post
@@ -64,7 +72,7 @@ async def main(post: Post) -> None:
 
 
 async def _keep_presence(post: Post, store: Store) -> None:
-    """Sweep, and close Sessions for what the Changelog says, until cancelled."""
+    """Sweep, close Sessions for what the Changelog says, and tell presence webhooks, until cancelled."""
     presence = await connected_presence(post)
     if presence is None:
         return
@@ -74,10 +82,24 @@ async def _keep_presence(post: Post, store: Store) -> None:
     kicker = Kicker(
         store.changelog, store.apps, store.users, presence, lambda why, many: SESSIONS_KICKED.labels(why).inc(many)
     )
+    from gate.webhooks.presence import PresenceTeller  # late, as above
+
+    for outcome in ("delivered", "failed"):
+        PRESENCE_WEBHOOKS.labels(outcome)
+    for outcome in ("delivered", "lost"):
+        PRESENCE_TOLD.labels(outcome)
+    teller = PresenceTeller(
+        store.apps,
+        presence.client,
+        post.order.node_id,
+        lambda outcome: PRESENCE_WEBHOOKS.labels(outcome).inc(),
+        lambda outcome, many: PRESENCE_TOLD.labels(outcome).inc(many),
+    )
     try:
-        async with asyncio.TaskGroup() as both:
-            both.create_task(sweeper.run())
-            both.create_task(kicker.run())
+        async with asyncio.TaskGroup() as all_of_it:
+            all_of_it.create_task(sweeper.run())
+            all_of_it.create_task(kicker.run())
+            all_of_it.create_task(teller.run())
     finally:
         await presence.client.aclose()
 

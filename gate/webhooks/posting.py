@@ -1,0 +1,54 @@
+"""One attempt at a webhook: a POST, and what went wrong with it.
+
+An address is the operators' to set, never a User's. Redirects are not followed, no proxy of the environment is asked, and
+nothing of an answer but its status is kept, so that a webhook can't be used to read what only this machine may reach. Used by
+`gate.webhooks.delivery` and `gate.webhooks.presence`.
+"""
+
+from __future__ import annotations
+
+from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+
+from gate.clock import wall_ms
+from gate.core.model import AppFacts
+from gate.webhooks.callback import callback_nonce, signed_url
+
+TIMEOUT_S = 5.0
+"""For one attempt, from connecting to the answer."""
+
+
+class Poster:
+    """A process's connections to webhooks; used inside `async with`."""
+
+    def __init__(self) -> None:
+        self._session: ClientSession | None = None
+
+    async def __aenter__(self) -> Poster:
+        # No cookies, no proxy of the environment: an answer leaves nothing behind. Connections are not counted: whoever
+        # hangs would take those of others.
+        self._session = ClientSession(
+            connector=TCPConnector(limit=0),
+            timeout=ClientTimeout(total=TIMEOUT_S),
+            headers={"User-Agent": "gate"},
+            cookie_jar=DummyCookieJar(),
+        )
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def post(self, app: AppFacts, address: str, body: bytes, content_type: str) -> str:
+        """What went wrong; "" if it was taken, with an answer of 200 to 299."""
+        assert self._session is not None, "a Poster is used inside `async with`"
+        url = signed_url(app, address, callback_nonce(), wall_ms())
+        try:
+            async with self._session.post(
+                url, data=body, headers={"Content-Type": content_type}, allow_redirects=False
+            ) as answer:
+                return "" if 200 <= answer.status < 300 else f"it answered {answer.status}"
+        except TimeoutError:
+            return f"no answer within {TIMEOUT_S:g} s"
+        except (ClientError, ValueError, OSError) as fault:
+            # Not the text: it may hold the address, and that the signature.
+            return f"it could not be reached ({type(fault).__name__})"

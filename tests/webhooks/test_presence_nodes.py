@@ -1,0 +1,168 @@
+"""Presence webhooks where several nodes tell, die, lose Redis, and where thousands of Users come at once: nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+import msgspec
+
+from gate.clock import wall_ms
+from gate.core.presence import Cursor
+from gate.store import presence_keys as keys
+from gate.store.address import parse_address
+from gate.store.client import Client
+from gate.store.feed import Feed
+from gate.store.store import Store
+from gate.webhooks.presence import CLAIM_MS, LOOK_EVERY_MS, TRY_EVERY_MS
+from tests.harness.cable import Cable
+from tests.harness.servers import RedisServer
+from tests.harness.service import GateService, Services
+from tests.harness.waiting import wait_until_async
+from tests.presence.played import Gateway, presence_on
+from tests.webhooks.receiver import Receiver, receiving
+from tests.webhooks.telling import IN_TIME_S, KEY, Deployment, changes, heard, online, telling, watches
+
+BEGINNING = Cursor("0", 0, 0)
+USERS = [b"u%d" % number for number in range(300)]
+
+
+def end_of_claim(redis_server: RedisServer, key: str = KEY) -> None:
+    """As if its time were over."""
+    redis_server.client.hset(keys.hook(key), "until", 1)
+
+
+async def test_of_two_nodes_one_tells_and_the_other_goes_on_where_it_left(
+    deployment: Deployment, listener: Receiver
+) -> None:
+    gateway = await deployment.add(listener.url)
+    one, two = deployment.teller("one"), deployment.teller("two")
+    async with telling(two):
+        async with telling(one):
+            await wait_until_async(
+                lambda: KEY in two._telling and KEY in one._telling, IN_TIME_S, "both to know the App"
+            )
+            await wait_until_async(
+                lambda: [bool(each._telling[KEY].cursor) for each in (one, two)].count(True) == 1, IN_TIME_S, "a claim"
+            )
+            for at in range(0, 200, 20):
+                await gateway.open_many(USERS[at : at + 20])
+                await heard(listener, online(USERS[: at + 20]))
+        await gateway.open_many(USERS[200:])
+        await heard(listener, online(USERS))
+
+
+async def test_a_node_that_died_is_replaced_when_its_claim_ends(
+    deployment: Deployment, listener: Receiver, redis_server: RedisServer
+) -> None:
+    gateway, dead = await deployment.add(listener.url), deployment.teller("dead")
+    await dead.look()
+    await gateway.open(b"ann")
+    ends_at_ms = int(redis_server.client.hget(keys.hook(KEY), "until"))
+    seconds, micros = redis_server.client.time()
+    assert CLAIM_MS - 2_000 < ends_at_ms - seconds * 1_000 - micros // 1_000 <= CLAIM_MS
+    async with telling(deployment.teller("alive")):
+        await asyncio.sleep((TRY_EVERY_MS + 2 * LOOK_EVERY_MS) / 1_000)  # time in which nothing must happen
+        assert not listener.callbacks, "the claim holds"
+        end_of_claim(redis_server)
+        await heard(listener, [("ann", "0")])
+
+
+async def test_whoever_lost_its_claim_moves_nothing_and_tells_nothing(
+    deployment: Deployment, listener: Receiver, redis_server: RedisServer
+) -> None:
+    """As one that was stopped for a while with an attempt under way."""
+    listener.statuses = [0, 200]
+    gateway, slow = await deployment.add(listener.url), deployment.teller("slow")
+    async with slow._poster:
+        await slow.look()
+        await gateway.open(b"ann")
+        await slow.look()
+        await wait_until_async(lambda: listener.callbacks, IN_TIME_S, "the attempt")
+        end_of_claim(redis_server)
+        async with telling(deployment.teller("quick")):
+            await heard(listener, [("ann", "0"), ("ann", "0")])
+            told_up_to = redis_server.client.hget(keys.hook(KEY), "cursor")
+            assert await asyncio.wait_for(slow._telling[KEY].running, IN_TIME_S) is None
+            slow._telling[KEY].claim_at_ms = 0
+            await slow.look()
+            assert slow._telling[KEY].cursor is None
+            await gateway.open(b"bob")
+            await heard(listener, [("ann", "0"), ("ann", "0"), ("bob", "0")])
+            assert redis_server.client.hget(keys.hook(KEY), "cursor") != told_up_to
+
+
+async def test_a_cut_to_redis_loses_nothing(
+    deployment: Deployment, listener: Receiver, redis_server: RedisServer
+) -> None:
+    gateway = await deployment.add(listener.url)
+    with Cable(redis_server.port) as cable:
+        client = Client(parse_address(cable.url), 1_000, 1_000)
+        teller = deployment.teller(client=client)
+        async with telling(teller):
+            await watches(teller)
+            for at in range(0, 300, 100):
+                await gateway.open_many(USERS[at : at + 50])
+                await wait_until_async(lambda: listener.callbacks, IN_TIME_S, "something")
+                with cable.cut_off():
+                    await gateway.open_many(USERS[at + 50 : at + 100])
+                    await wait_until_async(lambda: not client.server_id, IN_TIME_S, "the cut to be seen")
+            wanted = online(USERS)
+            await wait_until_async(lambda: set(changes(listener)) == set(wanted), IN_TIME_S, "all of it")
+            assert list(dict.fromkeys(changes(listener))) == wanted, "in order; some may come twice"
+        await client.aclose()
+
+
+async def test_a_storm_of_reconnects_is_told_whole_and_in_order(deployment: Deployment, listener: Receiver) -> None:
+    users = [b"s%d" % number for number in range(2_000)]
+    gateway, teller = await deployment.add(listener.url), deployment.teller()
+    async with telling(teller):
+        await watches(teller)
+        for _ in range(2):
+            await gateway.open_many(users)
+            await gateway.store.kick(KEY, users, "kicked")
+            while (await gateway.store.announce(KEY))[0]:
+                pass
+        await gateway.open_many(users)
+        entries, after = [], BEGINNING
+        while some := await Feed(deployment.presence.client, KEY).read(after, 1_000):
+            entries += some
+            after = some[-1].cursor
+        wanted = [(one.user.decode(), "0" if one.kind == "online" else "1") for one in entries if one.kind != "kick"]
+        assert len(wanted) == 5 * len(users)
+        await heard(listener, wanted)
+    assert deployment.counted["changes delivered"] == len(wanted)
+
+
+class TestService:
+    """A whole node."""
+
+    async def test_a_background_role_that_is_killed_at_it_tells_it_after_its_restart(
+        self, start_service: Services, private_redis: RedisServer
+    ) -> None:
+        async with receiving() as listener:
+            service = await asyncio.to_thread(start_service.start, redis_url=private_redis.url)
+            gateway = await self.told_at(service, private_redis, listener.url)
+            listener.statuses = [200, 0, 200]
+            await gateway.open(b"first")
+            await heard(listener, [("first", "0")])
+            await gateway.open_many(USERS)
+            await wait_until_async(lambda: len(listener.callbacks) == 2, IN_TIME_S, "an attempt under way")
+            (background,) = [one for one in service.processes() if " background " in one.command]
+            os.kill(background.pid, signal.SIGKILL)
+            wanted = online([b"first", *USERS])
+            await wait_until_async(lambda: set(changes(listener)) == set(wanted), 30, "all of it")
+            assert list(dict.fromkeys(changes(listener))) == wanted, "in order; some come twice"
+            await gateway.store.client.aclose()
+
+    async def told_at(self, service: GateService, redis: RedisServer, url: str) -> Gateway:
+        """A Gateway of the service's App, once the App is told there."""
+        store, presence = await Store.connect(redis.url, partitions=16), presence_on(redis.url)
+        assert service.app_key is not None
+        told, _ = await store.apps.update(
+            service.app_key, lambda facts: msgspec.structs.replace(facts, presence_webhook_url=url), wall_ms()
+        )
+        await store.aclose()
+        await wait_until_async(lambda: redis.client.hget(keys.hook(told.key), "cursor"), IN_TIME_S, "a claim")
+        return await Gateway(presence, told).lease()
