@@ -144,6 +144,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The peer finished sending: its replies are flushed, then the transport closes itself."""
         self._watch.stalls(self)
+        self._outbox.doubt()
         if self._backlog or self._demand is not None or self._outbox:
             self._draining = True
             return True

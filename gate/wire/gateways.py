@@ -88,8 +88,11 @@ def connect(client: Client, arguments: Sequence[bytes]) -> Later:
 
     def attempted(by: Verified) -> Later:
         attempt = door.open(by, gateway, epoch, platform, ip)
+        is_abandoned = False
 
         def abandon() -> None:
+            nonlocal is_abandoned
+            is_abandoned = True
             door.abandon(app_key, gateway, epoch, attempt.session)
 
         def word() -> bytes | Later:
@@ -100,6 +103,8 @@ def connect(client: Client, arguments: Sequence[bytes]) -> Later:
                     abandon()
                 raise
             if opened == "ok":
+                if is_abandoned:
+                    door.forget(app_key, gateway, attempt.session)
                 return replies.bulk(attempt.session)
             if opened == "barred":
                 return again(by)

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 class Later(NamedTuple):
     """Once `arrival` is done, `word` gives the reply, or raises a `GateError`, or says what else to wait for.
 
-    `holds_back`: what follows on the connection may depend on it, so it waits. `abandon` is called if the peer is gone first.
+    `holds_back`: what follows on the connection may depend on it, so it waits. `abandon` is called if the peer is
+    gone first or may be, perhaps more than once, perhaps before `word`.
     `weight` is how many small replies it counts for where the bound on what a connection waits for is kept.
     """
 

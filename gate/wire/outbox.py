@@ -20,13 +20,14 @@ BYTES_A_REPLY = 1_024
 class Outbox:
     """In order; `on_ripe` is called when something may have become ready."""
 
-    __slots__ = ("_last", "_on_ripe", "_queue", "_weight", "holds_back")
+    __slots__ = ("_is_doubted", "_last", "_on_ripe", "_queue", "_weight", "holds_back")
 
     def __init__(self, on_ripe: Callable[[object], None]) -> None:
         self._queue: deque[bytes | Later] = deque()
         self._weight = 0
         self._on_ripe = on_ripe
         self._last: object = None
+        self._is_doubted = False
         self.holds_back = False
         """Something waits that later commands may depend on."""
 
@@ -51,6 +52,8 @@ class Outbox:
             self._last = later.arrival
             later.arrival.add_done_callback(self._on_ripe)
         self.holds_back = self.holds_back or later.holds_back
+        if self._is_doubted and later.abandon is not None:
+            later.abandon()
 
     def take_ready(self) -> bytes:
         """What has its turn now."""
@@ -71,11 +74,16 @@ class Outbox:
         self.holds_back = self.holds_back and bool(queue)
         return b"".join(ready)
 
-    def abandon(self) -> None:
-        """The peer is gone: nobody hears these."""
+    def doubt(self) -> None:
+        """The peer has said its last word, and may be gone: what must not be without somebody who knows of it is undone."""
+        self._is_doubted = True
         for awaited in self._queue:
             if isinstance(awaited, Later) and awaited.abandon is not None:
                 awaited.abandon()
+
+    def abandon(self) -> None:
+        """The peer is gone: nobody hears these."""
+        self.doubt()
         self._queue.clear()
         self._weight = 0
         self.holds_back = False

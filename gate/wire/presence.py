@@ -97,7 +97,8 @@ def events(client: Client, arguments: Sequence[bytes]) -> Later:
         return replies.encode([str(cursor), [_event_shown(one) for one in wanted]], client.resp3)
 
     reading = asyncio.get_running_loop().create_task(read())
-    return Later(reading, reading.result, holds_back=True, abandon=reading.cancel)
+    reading.add_done_callback(asyncio.Task.exception)  # the peer may be gone by then
+    return Later(reading, reading.result, holds_back=True)
 
 
 def _event_options(options: Sequence[bytes]) -> tuple[int, bytes | None]:

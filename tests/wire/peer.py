@@ -9,6 +9,7 @@ import hiredis
 from gate.wire.checks import Demand
 from gate.wire.client import Client, Worker
 from gate.wire.commands import answer
+from gate.wire.later import Later
 
 
 class Peer:
@@ -17,7 +18,7 @@ class Peer:
     def __init__(self, worker: Worker) -> None:
         self.client = Client(worker, "10.0.0.1:7")
 
-    def raw(self, *words: bytes | str) -> bytes | Demand:
+    def raw(self, *words: bytes | str) -> bytes | Demand | Later:
         reading = self.client.worker.reading
         reading.refresh()
         try:

@@ -1,0 +1,410 @@
+"""Presence commands on real sockets and a real Redis: order, waiting, bounds, bad peers, and Redis going away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import hiredis
+import pytest
+
+from gate.core.model import AppFacts
+from gate.store.presence import Because
+from gate.wire.client import Worker
+from gate.wire.listener import WireOptions, WireServer, serve_wire
+from gate.wire.outbox import MAX_AWAITED
+from tests.harness.cable import Cable
+from tests.harness.servers import RedisServer
+from tests.harness.waiting import wait_until_async
+from tests.replica.ledger import EPOCH, Ledger, app_facts, said
+from tests.wire.conftest import SECRETS
+from tests.wire.gateway import TTL_MS, GatewayPeer, command, door_to, token_of
+
+APP = app_facts(secrets=SECRETS)
+OTHER = app_facts("other", secrets=("theirs",))
+PATIENT_MS, HASTY_MS = 15_000, 300
+SLACK_S = 10.0
+
+
+@pytest.fixture
+def cable(redis_server: RedisServer) -> Iterator[Cable]:
+    with Cable(redis_server.port) as laid:
+        yield laid
+
+
+@pytest.fixture
+def deadline_ms() -> int:
+    return PATIENT_MS
+
+
+@pytest.fixture
+async def server(ledger: Ledger, cable: Cable, deadline_ms: int) -> AsyncIterator[WireServer]:
+    """A worker whose way to Redis can be cut."""
+    started = await serve_wire(WireOptions(ledger.directory, port=0))
+    started.worker.door = door = door_to(cable.url, deadline_ms)
+    yield started
+    await started.drain(1)
+    await door.aclose()
+    await door.store.client.aclose()
+
+
+@pytest.fixture
+async def peer(server: WireServer) -> AsyncIterator[GatewayPeer]:
+    made = await GatewayPeer.to(server)
+    assert await made.ask("GATE.LEASE", "edge", 1) == TTL_MS
+    yield made
+    made.close()
+
+
+def connecting(user: str, app: AppFacts = APP) -> tuple[str, ...]:
+    return ("GATE.CONNECT", token_of(app, user.encode()), "iOS", "edge")
+
+
+async def online(peer: GatewayPeer, *users: str) -> list[int]:
+    found: list[int] = await peer.ask("GATE.ONLINE", *users)
+    return found
+
+
+class TestOrder:
+    async def test_byte_by_byte_is_as_at_once(self, peer: GatewayPeer) -> None:
+        sent = b"".join(
+            (
+                command(*connecting("ann")),
+                command("GATE.CHECK", "bob", "alice"),
+                command("GATE.ONLINE", "ann", "nobody"),
+                b"PING\r\n",
+                command("GATE.CONNECT", "nonsense", "iOS", "edge"),
+            )
+        )
+        for at in range(len(sent)):
+            peer.writer.write(sent[at : at + 1])
+            await peer.writer.drain()
+        session, check, found, pong, refused = [await peer.next() for _ in range(5)]
+        assert session.endswith(b".YW5u")
+        assert (check, found, pong) == (0, [1, 0], b"PONG")
+        assert str(refused).startswith("BADTOKEN")
+
+    async def test_thousands_of_every_kind_keep_their_places(self, peer: GatewayPeer, ledger: Ledger) -> None:
+        tokens = [token_of(APP, b"u%d" % nth) for nth in range(100)]
+        here = str(ledger.revision)
+        for nth in range(1_500):
+            peer.send("GATE.CONNECT", tokens[nth % 100], "iOS", "edge")
+            peer.send("GATE.CHECK", "bob", "alice" if nth % 2 else "zoe", *(("MIN", here) if nth % 3 else ()))
+            peer.send("GATE.ROUTE", "bob", "alice")
+            peer.send("PING", str(nth))
+        sessions = []
+        for nth in range(1_500):
+            sessions.append(await peer.next())
+            assert await peer.next() == (0 if nth % 2 else 1)
+            assert await peer.next() == [b"blacklisted", []]
+            assert await peer.next() == b"%d" % nth
+        assert len(set(sessions)) == 1_500
+        for session in sessions:
+            peer.send("GATE.DISCONNECT", session)
+        assert [await peer.next() for _ in sessions] == [1] * 1_500
+
+    async def test_a_connect_is_seen_by_what_follows_it(self, peer: GatewayPeer) -> None:
+        peer.send(*connecting("ann"))
+        peer.send("GATE.ONLINE", "ann")
+        peer.send("GATE.SESSIONS", "ann")
+        peer.send("GATE.ROUTE", "zoe", "ann")
+        session = await peer.next()
+        assert await peer.next() == [1]
+        (shown,) = await peer.next()
+        assert dict(zip(shown[::2], shown[1::2], strict=True))[b"session"] == session
+        assert await peer.next() == [b"allowed", [[b"iOS", b"edge", session]]]
+
+    async def test_what_waits_for_redis_holds_up_its_own_connection_only(
+        self, peer: GatewayPeer, server: WireServer, cable: Cable
+    ) -> None:
+        router = await GatewayPeer.to(server)
+        with cable.frozen():
+            peer.send(*connecting("ann"))
+            peer.send("GATE.CHECK", "bob", "alice")
+            assert await router.ask("GATE.CHECK", "bob", "alice") == 0
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await peer.next()
+        assert isinstance(await peer.next(), bytes)
+        assert await peer.next() == 0
+        router.close()
+
+    async def test_a_check_that_waits_for_its_revision_and_one_for_redis(
+        self, peer: GatewayPeer, ledger: Ledger
+    ) -> None:
+        position = ledger.revision
+        peer.send(*connecting("ann"))
+        peer.send("GATE.CHECK", "alice", "zoe", "MIN", f"0:{EPOCH}:{position.seq + 1}")
+        peer.send(*connecting("ann"))
+        assert isinstance(await peer.next(), bytes)
+        ledger.commit(said("blocked", b"zoe", b"alice"))
+        assert await peer.next() == 0
+        assert isinstance(await peer.next(), bytes)
+
+
+class TestBounds:
+    async def test_what_one_connection_may_have_under_way(
+        self, peer: GatewayPeer, server: WireServer, cable: Cable
+    ) -> None:
+        mine = peer.in_server(server)
+        with cable.frozen():
+            for _ in range(MAX_AWAITED + 500):
+                peer.send("GATE.ONLINE", "ann")
+            await wait_until_async(lambda: mine._outbox.is_full, SLACK_S, "it to be full")
+            assert len(mine._outbox) == MAX_AWAITED
+        assert [await peer.next() for _ in range(MAX_AWAITED + 500)] == [[0]] * (MAX_AWAITED + 500)
+
+    async def test_long_questions_count_for_many(self, peer: GatewayPeer, server: WireServer, cable: Cable) -> None:
+        mine, users = peer.in_server(server), [f"u{nth}" for nth in range(10_000)]
+        with cable.frozen():
+            for _ in range(20):
+                peer.send("GATE.ONLINE", *users)
+            await wait_until_async(lambda: mine._outbox.is_full, SLACK_S, "it to be full")
+            assert len(mine._outbox) < 12
+        assert [await peer.next() for _ in range(20)] == [[0] * 10_000] * 20
+
+    async def test_replies_that_wait_for_their_turn_are_bounded_by_their_bytes(
+        self, peer: GatewayPeer, server: WireServer, cable: Cable
+    ) -> None:
+        mine, flood = peer.in_server(server), 20_000
+        with cable.frozen():
+            peer.send("GATE.ONLINE", "ann")
+            peer.writer.write(b"COMMAND\r\n" * flood)
+            await wait_until_async(lambda: mine._outbox.is_full, SLACK_S, "it to be full")
+            held = sum(len(one) for one in mine._outbox._queue if isinstance(one, bytes))
+            assert held < 8 << 20, "a slice of commands past the bound, not all of them"
+        assert await peer.next() == [0]
+        for _ in range(flood):
+            await peer.next()
+        assert mine._outbox._weight == 0
+
+    async def test_a_frame_past_the_limit_costs_its_own_connection(self, peer: GatewayPeer, server: WireServer) -> None:
+        liar = await GatewayPeer.to(server)
+        assert (await liar.refused("GATE.CONNECT", b"t" * (1 << 20), "iOS", "edge")).startswith("ERR Protocol error")
+        with pytest.raises((EOFError, ConnectionResetError)):
+            await liar.next()
+        assert await peer.ask("GATE.CHECK", "bob", "alice") == 0
+
+    @pytest.mark.parametrize("count", [10_001])
+    async def test_too_many_users_at_once(self, peer: GatewayPeer, count: int) -> None:
+        assert "at most 10000" in await peer.refused("GATE.ONLINE", *["u"] * count)
+
+
+BAD = [
+    (("GATE.CONNECT", b"\xff\xfe" * 20, "iOS", "edge"), "BADTOKEN"),
+    (("GATE.CONNECT", "", "iOS", "edge"), "BADTOKEN"),
+    (("GATE.CONNECT", "x" * 60_000, "iOS", "edge"), "BADTOKEN"),
+    (("GATE.CONNECT", "x", b"i\xffS", "edge"), "ERR platform: "),
+    (("GATE.CONNECT", "x", "iOS", b"\xff"), "ERR gateway: "),
+    (("GATE.CONNECT", "x", "iOS", "edge", b"1\r\n2"), "ERR ip: "),
+    (("GATE.CONNECT", "x", "iOS"), "ERR wrong number of arguments"),
+    (("GATE.CONNECT", "x", "iOS", "edge-2"), "NOLEASE"),
+    (("GATE.LEASE", b"\xff", "1"), "ERR gateway: "),
+    (("GATE.LEASE", "edge", b"\xff"), "ERR epoch: "),
+    (("GATE.LEASE", "edge", "1.5"), "ERR epoch: "),
+    (("GATE.LEASE", "edge", "٣"), "ERR epoch: "),
+    (("GATE.DISCONNECT", b"\xff"), "ERR session: "),
+    (("GATE.DISCONNECT", "AAAAAAAAAAA."), "ERR session: "),
+    (("GATE.TOUCH", "x"), "ERR session: "),
+    (("GATE.EVENTS", b"\xff"), "ERR cursor: "),
+    (("GATE.EVENTS", "$", "COUNT", "1001"), "ERR COUNT: "),
+    (("GATE.EVENTS", "$", "WHO", "me"), "ERR syntax: "),
+    (("GATE.SESSIONS", ""), "ERR user: "),
+    (("GATE.ROUTE", "a", ""), "ERR "),
+]
+
+
+@pytest.mark.parametrize(("words", "problem"), BAD, ids=[f"{words[0]}-{nth}" for nth, (words, _) in enumerate(BAD)])
+async def test_bad_input_is_told_in_its_place(peer: GatewayPeer, words: tuple[Any, ...], problem: str) -> None:
+    peer.send("PING", "before")
+    peer.send(*words)
+    peer.send("PING", "after")
+    assert await peer.next() == b"before"
+    refused = await peer.next()
+    assert isinstance(refused, hiredis.ReplyError), refused
+    assert str(refused).startswith(problem)
+    assert await peer.next() == b"after"
+
+
+class TestWhoMay:
+    async def test_nobody_without_an_app(self, server: WireServer) -> None:
+        stranger = await GatewayPeer.to(server)
+        await stranger.ask("RESET")
+        for words in (("GATE.LEASE", "edge", 1), connecting("ann"), ("GATE.ONLINE", "ann"), ("GATE.EVENTS", "$")):
+            assert (await stranger.refused(*words)).startswith("NOAUTH")
+        stranger.close()
+
+    async def test_a_reset_ends_the_say_over_a_gateway(self, peer: GatewayPeer) -> None:
+        await peer.ask("RESET")
+        await peer.ask("AUTH", "app", "secret")
+        assert (await peer.refused(*connecting("ann"))).startswith("NOLEASE")
+
+    async def test_an_app_sees_its_own_only(self, peer: GatewayPeer, server: WireServer) -> None:
+        session = await peer.ask(*connecting("ann"))
+        theirs = await GatewayPeer.to(server, "other", "theirs")
+        assert await theirs.ask("GATE.LEASE", "edge", 1) == TTL_MS
+        assert (await theirs.refused(*connecting("ann"))).startswith("BADTOKEN")
+        assert await theirs.ask("GATE.DISCONNECT", session) == 0
+        assert await theirs.ask("GATE.TOUCH", session) == 0
+        assert await online(theirs, "ann") == [0]
+        assert await online(peer, "ann") == [1]
+        theirs.close()
+
+    async def test_the_banned_and_the_deactivated(self, peer: GatewayPeer, ledger: Ledger) -> None:
+        assert (await peer.refused(*connecting("eve"))).startswith("BANNED")
+        ledger.commit(said("user-deactivated", b"gone"))
+        assert (await peer.refused(*connecting("gone"))).startswith("DEACTIVATED")
+
+    async def test_one_connection_may_speak_for_several_gateways(self, peer: GatewayPeer) -> None:
+        await peer.ask("GATE.LEASE", "edge-2", 5)
+        first = await peer.ask(*connecting("ann"))
+        second = await peer.ask("GATE.CONNECT", token_of(APP, b"bob"), "web", "edge-2")
+        assert [await peer.ask("GATE.DISCONNECT", one) for one in (second, first, first)] == [1, 1, 0]
+
+
+class TestBehindAChange:
+    """A connect whose Token was verified before the Change for which the User's Sessions were closed."""
+
+    @pytest.fixture
+    async def barred(self, peer: GatewayPeer, server: WireServer, ledger: Ledger) -> GatewayPeer:
+        behind = Because(EPOCH, ledger.revision.seq + 1)
+        assert server.worker.door is not None
+        await server.worker.door.store.kick("app", [b"ann"], "banned", because=behind)  # type: ignore[attr-defined]
+        peer.send(*connecting("ann"))
+        peer.send("PING", "in its turn")
+        return peer
+
+    async def test_is_refused_for_it_as_soon_as_it_is_here(self, barred: GatewayPeer, ledger: Ledger) -> None:
+        ledger.commit(said("ban-imposed", b"ann"))
+        assert str(await barred.next()).startswith("BANNED")
+        assert await barred.next() == b"in its turn"
+
+    async def test_is_opened_if_it_is_allowed_again(self, barred: GatewayPeer, ledger: Ledger) -> None:
+        ledger.commit(said("ban-imposed", b"ann"), said("ban-lifted", b"ann"))
+        assert isinstance(await barred.next(), bytes)
+        assert await barred.next() == b"in its turn"
+
+    async def test_is_told_to_come_back_if_it_does_not_come(self, barred: GatewayPeer) -> None:
+        assert str(await barred.next()).startswith("UNAVAILABLE")
+        assert await barred.next() == b"in its turn"
+
+
+class TestEnds:
+    @pytest.mark.parametrize("end", ["close", "abort"])
+    async def test_a_session_whose_id_nobody_read_is_closed(
+        self, peer: GatewayPeer, server: WireServer, cable: Cable, end: str
+    ) -> None:
+        dying = await GatewayPeer.to(server)
+        await dying.ask("GATE.LEASE", "edge", 1)
+        with cable.frozen():
+            for _ in range(30):
+                dying.send(*connecting("ann"))
+            mine = dying.in_server(server)
+            await wait_until_async(lambda: len(mine._outbox) == 30, SLACK_S, "all to be under way")
+            dying.close() if end == "close" else dying.writer.transport.abort()
+            await wait_until_async(lambda: mine._outbox._is_doubted, SLACK_S, "the end of the connection")
+        await wait_until_async(lambda: len(server._connections) == 1, SLACK_S, "it to be counted out")
+
+        async def all_gone() -> bool:
+            return await online(peer, "ann") == [0]
+
+        await wait_until_async(all_gone, SLACK_S, "all to be closed")
+        door: Any = server.worker.door
+        assert len(door._registry) == 0, "nor will it be brought back"
+
+    async def test_a_lease_taken_for_a_peer_that_was_cut_is_let_go_of(
+        self, peer: GatewayPeer, server: WireServer, cable: Cable
+    ) -> None:
+        dying = await GatewayPeer.to(server)
+        with cable.frozen():
+            dying.send("GATE.LEASE", "edge-2", 1)
+            mine = dying.in_server(server)
+            await wait_until_async(lambda: len(mine._outbox) == 1, SLACK_S, "it to be under way")
+            mine.abort()
+            await wait_until_async(lambda: len(server._connections) == 1, SLACK_S, "it to be counted out")
+        door: Any = server.worker.door
+        await wait_until_async(lambda: (("app", b"edge-2"), 1) in door._going, SLACK_S, "it to be let go of")
+        assert set(server.worker.lease_holders) == {("app", b"edge", 1)}
+
+    async def test_a_drain_finishes_what_is_under_way_and_opens_nothing_more(
+        self, peer: GatewayPeer, server: WireServer, cable: Cable
+    ) -> None:
+        with cable.frozen():
+            peer.send(*connecting("ann"))
+            mine = peer.in_server(server)
+            await wait_until_async(lambda: len(mine._outbox) == 1, SLACK_S, "it to be under way")
+            draining = asyncio.create_task(server.drain(SLACK_S))
+            await wait_until_async(lambda: server.worker.draining, SLACK_S, "the drain to begin")
+            peer.send(*connecting("bob"))
+            await wait_until_async(lambda: len(mine._outbox) == 2, SLACK_S, "the late one to be received")
+        assert isinstance(await peer.next(), bytes)
+        refused = str(await peer.next())
+        assert refused.startswith("ERR ")
+        assert "shutting down" in refused
+        with pytest.raises(EOFError):
+            await peer.next()
+        await draining
+
+    async def test_a_fault_ends_its_connection_and_leaves_nobody_waiting(
+        self, peer: GatewayPeer, server: WireServer, redis_server: RedisServer
+    ) -> None:
+        other = await GatewayPeer.to(server)
+        redis_server.client.set("gate:{app}:sessions", "of a wrong type")  # what no script expects
+        with pytest.raises((EOFError, ConnectionResetError)):
+            await peer.ask("GATE.ONLINE", "ann")
+        redis_server.client.delete("gate:{app}:sessions")
+        assert await online(other, "ann") == [0]
+        other.close()
+
+
+class TestRedisAway:
+    @pytest.fixture
+    def deadline_ms(self) -> int:
+        return HASTY_MS
+
+    async def test_before_it_was_reached(self, peer: GatewayPeer, server: WireServer) -> None:
+        door, server.worker.door = server.worker.door, None
+        for words in (("GATE.LEASE", "edge", 1), connecting("ann"), ("GATE.ONLINE", "ann"), ("GATE.EVENTS", "$")):
+            assert (await peer.refused(*words)).startswith("UNAVAILABLE")
+        assert await peer.ask("GATE.CHECK", "bob", "alice") == 0
+        assert await peer.ask("GATE.ROUTE", "bob", "alice") == [b"blacklisted", []], "which needs no Redis"
+        server.worker.door = door
+
+    async def test_it_hangs(self, peer: GatewayPeer, cable: Cable, server: WireServer) -> None:
+        with cable.frozen():
+            sent = (connecting("ann"), ("GATE.DISCONNECT", "AAAAAAAAAAA.YW5u"), ("GATE.ONLINE", "ann"), ("PING",))
+            for words in sent:
+                peer.send(*words)
+            connect, disconnect, found, pong = [str(await peer.next()) for _ in sent]
+            assert all(one.startswith("UNAVAILABLE") and "outcome is unknown" in one for one in (connect, disconnect))
+            assert found.startswith("UNAVAILABLE")
+            assert pong == str(b"PONG")
+            assert "unknown" not in await peer.refused(*connecting("ann")), "nothing is sent any more"
+        cable.cut()
+        cable.mend()
+
+        async def answers() -> bool:
+            return not isinstance(await online(peer, "ann"), hiredis.ReplyError)
+
+        await wait_until_async(answers, SLACK_S, "Redis to be back")
+
+        async def nobody_is_online() -> bool:
+            return await online(peer, "ann") == [0]
+
+        await wait_until_async(nobody_is_online, SLACK_S, "the Session of which nobody learned to be closed")
+
+    async def test_a_kick_that_the_gateway_read_is_not_undone_by_a_loss(
+        self, peer: GatewayPeer, server: WireServer, worker: Worker
+    ) -> None:
+        door: Any = server.worker.door
+        cursor = (await peer.ask("GATE.EVENTS", "$"))[0]
+        await peer.ask(*connecting("ann"))
+        await peer.ask(*connecting("bob"))
+        await door.store.kick("app", [b"ann"], "kicked")
+        told = (await peer.ask("GATE.EVENTS", cursor, "GATEWAY", "edge"))[1]
+        assert [dict(zip(one[::2], one[1::2], strict=True))[b"why"] for one in told] == [b"kicked"]
+        await door.store.remove_app("app")
+        assert (await peer.refused(*connecting("zoe"))).startswith("NOLEASE")
+        assert await peer.ask("GATE.LEASE", "edge", 1) == TTL_MS
+        assert await online(peer, "ann", "bob") == [0, 1]
