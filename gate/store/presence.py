@@ -83,7 +83,9 @@ class PresenceStore:
         call = _call(scripts.PRESENCE_LEASE, app_key, gateway, "" if epoch is None else epoch)
         (word, number, *new) = (await self.client.write([call]))[0]
         if word == b"ok" and (new[0] == b"1" or app_key not in self._listed):
-            self._listed.discard(app_key)  # if this fails, it is done with the next renewal: a lease must not go unwatched
+            self._listed.discard(
+                app_key
+            )  # if this fails, it is done with the next renewal: a lease must not go unwatched
             await self.client.read(("SADD", keys.APPS, app_key))
             self._listed.add(app_key)
         return Leased(int(number), word == b"ok", bool(new) and new[0] == b"1")

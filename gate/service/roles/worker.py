@@ -19,6 +19,7 @@ from gate.wire.listener import WireOptions, WireServer, serve_wire
 GC_THRESHOLDS = (50_000, 20, 100)
 """The storm of a Gateway's connects makes thousands of short-lived objects at once; Python's default looks through them, and
 through everything cached, every few hundred: that took three quarters of the time of such a storm."""
+PRESENCE_WAITED_FOR_S = 2.0
 REPLICA_LOOK_EVERY_S = 0.01
 """How often to look for the Replica that the replicator is about to make; one look opens one small file."""
 
@@ -49,15 +50,26 @@ async def main(post: Post) -> None:
     server = await _served(post)
     if server is None:
         return
+    is_open = asyncio.Event()
+    connecting = asyncio.create_task(_connect_presence(post, server.worker, is_open))
+    if not post.order.is_restart:
+        await _opened_or_stopped(is_open, post)
     post.ready()
-    connecting = asyncio.create_task(_connect_presence(post, server.worker))
     await post.stopping.wait()
     await server.drain(post.drain_s)
     connecting.cancel()
     await asyncio.gather(connecting, return_exceptions=True)
 
 
-async def _connect_presence(post: Post, worker: Worker) -> None:
+async def _opened_or_stopped(is_open: asyncio.Event, post: Post) -> None:
+    """Whoever reads the ready line may send a connect at once; but checks need not wait long for a Redis of Presence's own."""
+    waits = [asyncio.create_task(event.wait()) for event in (is_open, post.stopping)]
+    await asyncio.wait(waits, timeout=PRESENCE_WAITED_FOR_S, return_when=asyncio.FIRST_COMPLETED)
+    for one in waits:
+        one.cancel()
+
+
+async def _connect_presence(post: Post, worker: Worker, is_open: asyncio.Event) -> None:
     """Open the door for presence commands, until cancelled."""
     from gate.presence.door import Door
     from gate.service.stores import connected_presence
@@ -68,6 +80,7 @@ async def _connect_presence(post: Post, worker: Worker) -> None:
     gc.freeze()  # what was imported stays for good
     door = Door(store, post.config.lease_ttl_ms)
     worker.door = door
+    is_open.set()
     try:
         await asyncio.Event().wait()
     finally:
