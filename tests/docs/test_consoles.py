@@ -10,7 +10,7 @@ from tests.docs.consoles import files, run, settled, steps
 from tests.docs.pages import REPOSITORY, page_text
 from tests.harness.service import Services
 
-PAGES = ["README.md", "docs/http.md", "docs/presence.md"]
+PAGES = ["README.md", "docs/http.md", "docs/presence.md", "docs/protocol.md"]
 TOOLS = ["bash", "curl", "redis-cli"]
 
 
