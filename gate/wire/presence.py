@@ -20,7 +20,7 @@ MAX_USERS = 10_000
 USERS_A_SCRIPT = 1_000
 USERS_A_REPLY = 100
 """So many of one GATE.ONLINE count for one reply where what a connection waits for is bounded."""
-DEFAULT_EVENTS, MAX_EVENTS = 100, 1_000
+MAX_EVENTS, DEFAULT_EVENTS = 1_000, 100
 
 
 def online(client: Client, arguments: Sequence[bytes]) -> Later:
