@@ -34,8 +34,6 @@ MAX_SESSIONS_A_USER = 64
 MAX_GATEWAY_BYTES = 64
 MAX_ADDRESS_BYTES = 64
 MAX_EPOCH = 1 << 53
-FLAP_MS = 1_000
-"""A User that is back on a platform this soon was never announced as gone; the scripts know it by the same name."""
 SESSION_RANDOM_BYTES = 8
 
 Kind = Literal["online", "offline", "platform-online", "platform-offline", "kick"]

@@ -4,7 +4,7 @@ What is submitted in one turn of the loop is sent at its end as one pipeline, in
 `MAX_CALLS_A_BATCH` in each. All calls of a batch share one future; a `Ticket` knows which of its replies is meant. A lost
 server fails the whole batch; a call that the server refused by itself fails alone.
 
-Called by the RESP port's worker role and by the hub, one a process.
+Used by `door`, one a process.
 """
 
 from __future__ import annotations

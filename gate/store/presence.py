@@ -83,9 +83,8 @@ class PresenceStore:
         call = _call(scripts.PRESENCE_LEASE, app_key, gateway, "" if epoch is None else epoch)
         (word, number, *new) = (await self.client.write([call]))[0]
         if word == b"ok" and (new[0] == b"1" or app_key not in self._listed):
-            self._listed.discard(
-                app_key
-            )  # if this fails, it is done with the next renewal: a lease must not go unwatched
+            # If this fails, it is done with the next renewal: a lease must not go unwatched.
+            self._listed.discard(app_key)
             await self.client.read(("SADD", keys.APPS, app_key))
             self._listed.add(app_key)
         return Leased(int(number), word == b"ok", bool(new) and new[0] == b"1")
@@ -185,11 +184,6 @@ class PresenceStore:
         live = [(user, tuple(one for one in some if (one.gateway, one.epoch) in holding)) for user, some in found]
         return [(user, some) for user, some in live if some], int(told[0])
 
-    async def held(self, app_key: str, gateway: bytes, epoch: int) -> set[bytes]:
-        """Users with a Session under a lease, as one that reconciles asks."""
-        (members,) = await self.client.read(("SMEMBERS", keys.held(app_key, epoch, gateway)))
-        return set(members)
-
     # Housekeeping, which any node may do
 
     async def sweep(self, app_key: str) -> tuple[int, int]:
@@ -233,18 +227,6 @@ class PresenceStore:
         flat = [part for partition, (epoch, seq) in places.items() for part in (partition, f"{epoch}:{seq}")]
         if flat:
             await self.client.read(("HSET", keys.KICKS, *flat))
-
-    async def sample(self, app_key: str, packed: bytes, at_ms: int, keep_ms: int) -> None:
-        """Keep a sample of the counts, and drop those older than `keep_ms`."""
-        await self.client.read(
-            ("ZADD", keys.history(app_key), at_ms, packed),
-            ("ZREMRANGEBYSCORE", keys.history(app_key), "-inf", at_ms - keep_ms),
-        )
-
-    async def samples(self, app_key: str, from_ms: int) -> list[tuple[int, bytes]]:
-        """Samples since then, the oldest first."""
-        (flat,) = await self.client.read(("ZRANGEBYSCORE", keys.history(app_key), from_ms, "+inf", "WITHSCORES"))
-        return [(int(float(score)), packed) for packed, score in zip(flat[::2], flat[1::2], strict=True)]
 
 
 def opened(reply: Sequence[Reply]) -> Opened:

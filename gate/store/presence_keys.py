@@ -15,7 +15,6 @@ the feed of what changed in one slot, so that fencing is one step (docs/decision
     gate:{<app>}:feed                      stream  presence changes and kicks, entry ids <seq>-0
     gate:{<app>}:feed-meta                 hash    epoch, seq
     gate:{<app>}:hook                      hash    of its presence webhook: owner, until (ms) and cursor
-    gate:{<app>}:history                   zset    sample of the counts, msgpack -> the moment it is of, ms
     gate:presence-apps                     set     Apps that have or had a lease
     gate:kicks                             hash    Partition -> <epoch>:<seq> of the Changelog up to which Sessions were closed
 """
@@ -32,7 +31,7 @@ SESSION_FIELDS = ("id", "platform", "gateway", "epoch", "since_ms", "ip", "minte
 
 _APP_KEY = r"[A-Za-z0-9_-]{1,32}"
 PATTERNS: list[str] = [
-    rf"gate:\{{{_APP_KEY}\}}:(leases|sessions|ending|counts|leaving|left|seen|bars|feed|feed-meta|hook|history)",
+    rf"gate:\{{{_APP_KEY}\}}:(leases|sessions|ending|counts|leaving|left|seen|bars|feed|feed-meta|hook)",
     rf"gate:\{{{_APP_KEY}\}}:held:\d{{1,16}}:.{{1,64}}",
     r"gate:(presence-apps|kicks)",
 ]
@@ -77,16 +76,6 @@ def feed_meta(app: str) -> bytes:
 def hook(app: str) -> bytes:
     """Who tells the App's presence webhook, and how far."""
     return base(app) + b"hook"
-
-
-def history(app: str) -> bytes:
-    """Samples of the counts."""
-    return base(app) + b"history"
-
-
-def held(app: str, epoch: int, gateway: bytes) -> bytes:
-    """Users with a Session under one lease."""
-    return base(app) + b"held:%d:%b" % (epoch, gateway)
 
 
 def app_glob(app: str) -> bytes:

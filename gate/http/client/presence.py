@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from gate.errors import InvalidInput
 from gate.http.client.endpoint import ClientCall, Endpoint
-from gate.http.presence_shown import seen_presences
+from gate.http.v1.presence_shown import seen_presences
 
 MAX_USERS = 1_000
 """Of one call: more than a list on a screen, and some 20 kB of a query string."""

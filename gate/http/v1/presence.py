@@ -18,9 +18,9 @@ from gate.core.presence import CloseReason, platform_named, session_parts
 from gate.errors import InvalidInput
 from gate.http.calls import Call
 from gate.http.paging import page_cursor, page_token
-from gate.http.presence_shown import platforms_json, presence_json, seen_presences
 from gate.http.v1.endpoint import Endpoint, read_as, refuse_if_any
 from gate.http.v1.ids import IdJson, id_bytes, id_json, ids_bytes
+from gate.http.v1.presence_shown import platforms_json, presence_json, seen_presences
 
 MAX_USERS = 10_000
 """Of one call: some 150 ms where all are online, a thousand at a time, so that nobody else waits for the whole."""
