@@ -66,7 +66,8 @@ def configure_logs(level: str, form: Literal["text", "json"], role: str) -> None
             _renderer(form),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # One write a line: all processes of the service share the file, and those of two would mix in what is written apart.
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
     root = logging.getLogger()

@@ -27,12 +27,18 @@ def following(folder: Path, url: str, *options: str) -> Iterator[subprocess.Pope
     """The command at work, with what it prints in two files."""
     words = [sys.executable, "-m", "gate", "events", "--follow", "--app", APP.key, "--redis", url, *options]
     with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
-        running = subprocess.Popen(words, stdout=out, stderr=err, env={**os.environ, "GATE_DATA": str(folder)})
+        environ = {**os.environ, "GATE_DATA": str(folder)}
+        # Where the tests run in the background, Ctrl-C is ignored, and what they start would inherit that.
+        running = subprocess.Popen(words, stdout=out, stderr=err, env=environ, preexec_fn=_heeds_ctrl_c)
         try:
             yield running
         finally:
             running.kill()
             running.wait()
+
+
+def _heeds_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 async def test_it_goes_on_after_an_outage_and_says_where_it_stands(redis_server: RedisServer, tmp_path: Path) -> None:

@@ -104,7 +104,9 @@ async def test_of_one_user_and_between_moments(world: World) -> None:
     assert await entries(world, f"user=%ff&from={at}&to={at}") == []
     assert await entries(world, f"user=%ff&from={at}&to={at + 1}") == [one]
     assert await entries(world, f"user=%ff&from={at + 1}") == []
-    assert [entry.get("user") for entry in await entries(world, f"to={at}")] == [None]
+    # Users of other Partitions were banned by scripts of their own, a millisecond earlier or later.
+    earlier = [entry.get("user") for entry in await entries(world, f"to={at}")]
+    assert None in earlier and odd not in earlier
     for _ in range(3):
         await world.v1("DELETE", "bans", {"users": ["a"]})
     page = await world.v1("GET", "audit?user=a&count=2")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -78,3 +79,17 @@ def test_what_libraries_log_passes_the_same_guards(capsys: pytest.CaptureFixture
     assert (event["logger"], event["level"], event["role"]) == ("some.library", "error", "tester")
     assert "ValueError" in event["exception"]
     assert "hunter2" not in line
+
+
+def test_an_event_is_one_write_so_that_lines_of_several_processes_never_mix() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)  # keeps apart what was written apart
+    told = "configure_logs('info', 'json', 'x'); import structlog; log = structlog.get_logger()"
+    said = f"from gate.logs import configure_logs; {told}; log.info('one'); log.info('two')"
+    with ours, theirs:
+        subprocess.run([sys.executable, "-c", said], stderr=theirs.fileno(), check=True, timeout=30)
+        ours.setblocking(False)
+        written = [ours.recv(4_096) for _ in range(2)]
+        with pytest.raises(BlockingIOError):
+            ours.recv(4_096)
+    assert [json.loads(line)["event"] for line in written] == ["one", "two"]
+    assert all(line.endswith(b"\n") for line in written)
