@@ -37,8 +37,9 @@ from gate.store.feed import Feed
 from gate.store.presence import BAR_MS, UNCAUSED, Because, Opening, PresenceStore, closed, opened
 from tests.harness.servers import RedisServer
 from tests.presence.played import PATIENCE_MS
+from tests.presence.takes_turns import TakesTurns
 from tests.store.played_clock import PlayedClock, put_away, set_clock
-from tests.store.presence_model import Held, Model, TakesTurns, told_of
+from tests.store.presence_model import Held, Model, told_of
 
 T = TypeVar("T")
 APP = "default"
