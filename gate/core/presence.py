@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeVar, get_args
 
-from gate.core.ids import MAX_ID_BYTES
+from gate.core.ids import MAX_ID_BYTES, shown
 from gate.core.model import AppFacts
 from gate.errors import InvalidInput
 
@@ -180,28 +180,32 @@ def session_named(stored: str, user: bytes) -> str:
 def platform_named(raw: bytes) -> str:
     """The platform, or `InvalidInput`: 1 to 32 letters, digits, `.`, `_` or `-`."""
     if not _PLATFORM.fullmatch(raw):
-        raise InvalidInput("platform", f"must be 1 to 32 letters, digits, '.', '_' or '-', got {raw[:40]!r}")
+        raise InvalidInput("platform", f"must be 1 to 32 letters, digits, '.', '_' or '-', got {shown(raw[:40])!r}")
     return raw.decode()
 
 
 def gateway_named(raw: bytes) -> bytes:
     """The Gateway's name, or `InvalidInput`: 1 to 64 bytes of visible ASCII."""
     if not 1 <= len(raw) <= MAX_GATEWAY_BYTES or any(byte < 33 or byte > 126 for byte in raw):
-        raise InvalidInput("gateway", f"must be 1 to {MAX_GATEWAY_BYTES} visible ASCII characters, got {raw[:80]!r}")
+        raise InvalidInput(
+            "gateway", f"must be 1 to {MAX_GATEWAY_BYTES} visible ASCII characters, got {shown(raw[:80])!r}"
+        )
     return raw
 
 
 def address_told(raw: bytes) -> str:
     """The client's address as its Gateway tells it, or `InvalidInput`: up to 64 visible ASCII characters."""
     if len(raw) > MAX_ADDRESS_BYTES or any(byte < 33 or byte > 126 for byte in raw):
-        raise InvalidInput("ip", f"must be at most {MAX_ADDRESS_BYTES} visible ASCII characters, got {raw[:80]!r}")
+        raise InvalidInput(
+            "ip", f"must be at most {MAX_ADDRESS_BYTES} visible ASCII characters, got {shown(raw[:80])!r}"
+        )
     return raw.decode()
 
 
 def epoch_numbered(raw: bytes) -> int:
     """A Gateway's epoch, or `InvalidInput`: a whole number from 1."""
     if not raw.isdigit() or len(raw) > 16 or not 1 <= int(raw) < MAX_EPOCH:
-        raise InvalidInput("epoch", f"must be a whole number from 1 to {MAX_EPOCH - 1}, got {raw[:40]!r}")
+        raise InvalidInput("epoch", f"must be a whole number from 1 to {MAX_EPOCH - 1}, got {shown(raw[:40])!r}")
     return int(raw)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from gate.core.ids import user_id
+from gate.core.ids import shown, user_id
 from gate.core.presence import Event, Session, cursor_told, gateway_named
 from gate.errors import InvalidInput
 from gate.wire import replies
@@ -108,12 +108,12 @@ def _event_options(options: Sequence[bytes]) -> tuple[int, bytes | None]:
     for name, value in zip(options[::2], options[1::2], strict=True):
         if name.upper() == b"COUNT":
             if not value.isdigit() or len(value) > 4 or not 1 <= int(value) <= MAX_EVENTS:
-                raise InvalidInput("COUNT", f"must be a whole number from 1 to {MAX_EVENTS}, got {value[:40]!r}")
+                raise InvalidInput("COUNT", f"must be a whole number from 1 to {MAX_EVENTS}, got {shown(value[:40])!r}")
             most = int(value)
         elif name.upper() == b"GATEWAY":
             gateway = gateway_named(value)
         else:
-            raise InvalidInput("syntax", f"expected COUNT or GATEWAY, got {name[:40]!r}")
+            raise InvalidInput("syntax", f"expected COUNT or GATEWAY, got {shown(name[:40])!r}")
     return most, gateway
 
 

@@ -182,7 +182,7 @@ WRONG = [
     (("GATE.CONNECT", "{token}", "iOS", "edge-w", "a b"), "^ip: must be"),
     (("GATE.CONNECT", "{token}", "iOS", "not-mine"), "^NOLEASE"),
     (("GATE.CONNECT", "{token}", "iOS", ""), "^gateway: must be"),
-    (("GATE.LEASE", "edge-w", "0"), "^epoch: must be"),
+    (("GATE.LEASE", "edge-w", "0"), r"^epoch: must be a whole number from 1 to \d+, got '0'$"),
     (("GATE.LEASE", "edge-w", "-1"), "^epoch: must be"),
     (("GATE.LEASE", "edge-w", "9" * 40), "^epoch: must be"),
     (("GATE.LEASE", "x" * 65, "1"), "^gateway: must be"),
