@@ -85,7 +85,11 @@ def test_a_slow_redis_makes_slow_writes_and_nothing_else(site: Site) -> None:
             answer = node.http.unban("far")
             assert answer.status == 200, answer
             assert answer.ms < MAX_SLOW_WRITE_MS, answer
-            assert node.http.check(("far", "x"), answer.revision)["allowed"]
+            # It may be answered before this node has it, as `pending`; once it says `all`, a check can't miss it.
+            settled = wait_until(
+                lambda: one if (one := node.http.unban("far")).applied == "all" else None, RECOVERY_TIMEOUT_S, "a write"
+            )
+            assert node.http.check(("far", "x"), settled.revision)["allowed"]
             assert node.stale_ms() == 0
         finally:
             site.cable.delay_ms = 0.0

@@ -14,10 +14,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from gate.core.model import DevicePolicy
-from gate.core.presence import FLAP_MS, Event, Lease, Session, UserPresence, session_named
+from gate.core.presence import Event, Lease, Session, UserPresence, session_named
 
 Told = tuple[str, bytes, str, str, bytes, str, str, int]
 """kind, User, Session, platform, Gateway, address, why, since: an `Event` but for where it stands."""
+FLAP_MS = 1_000
+"""As docs/decisions/0010 has it: a departure shorter than this is not announced."""
 
 
 @dataclass(eq=False)

@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 )
 
 from gate.core.model import AppFacts
-from gate.core.presence import FLAP_MS, Cursor, session_parts
+from gate.core.presence import Cursor, session_parts
 from gate.errors import FeedReset
 from gate.store import presence as presence_module
 from gate.store import presence_keys as keys
@@ -39,7 +39,7 @@ from tests.harness.servers import RedisServer
 from tests.presence.played import PATIENCE_MS
 from tests.presence.takes_turns import TakesTurns
 from tests.store.played_clock import PlayedClock, put_away, set_clock
-from tests.store.presence_model import Held, Model, told_of
+from tests.store.presence_model import FLAP_MS, Held, Model, told_of
 
 T = TypeVar("T")
 APP = "default"
