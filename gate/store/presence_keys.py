@@ -78,6 +78,11 @@ def hook(app: str) -> bytes:
     return base(app) + b"hook"
 
 
+def held(app: str, epoch: int, gateway: bytes) -> bytes:
+    """Users with a Session under one lease; made by the scripts alone."""
+    return base(app) + b"held:%d:%b" % (epoch, gateway)
+
+
 def app_glob(app: str) -> bytes:
     """A SCAN pattern that matches an App's keys of Presence, and those of Partitions where the App's key is a number."""
     return base(app) + b"*"
