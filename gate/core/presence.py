@@ -72,6 +72,8 @@ class Verified(NamedTuple):
     minted_at_ms: int
     log_epoch: str
     log_seq: int
+    expires_at_ms: int = 0
+    """Of the Token; 0 for never, or where it does not matter."""
 
 
 class UserPresence(NamedTuple):

@@ -17,9 +17,11 @@ from gate.clock import monotonic_ms, wall_ms
 from gate.core import token
 from gate.core.ids import app_key, user_id
 from gate.core.model import AppFacts, ListKind, UserFacts
+from gate.core.presence import Verified
 from gate.core.revision import Position, Revision
 from gate.core.verdict import Verdict, Word
 from gate.errors import AppUnknown, GateError, ReplicaError, ReplicaMissing
+from gate.replica import admission
 from gate.replica.app_reading import AppReading
 from gate.replica.board import NEVER_FRESH_MS, Board, BoardView, State
 from gate.replica.explain import Explained, explain
@@ -72,6 +74,21 @@ class NodeReplica:
         """What a valid Token says, by the facts of one commit; `TokenRefused` for any other."""
         with _Bracket(self._reading) as reading:
             return token.verify(shown, reading.app, now_ms)
+
+    def admitted(self, shown: str, now_ms: int) -> Verified:
+        """Whom a Token lets connect, by the facts of one commit; `TokenRefused`."""
+        with _Bracket(self._reading) as reading:
+            return admission.admitted(reading, shown, now_ms)
+
+    def admitted_still(self, key: str, user: bytes, minted_at_ms: int, now_ms: int) -> Verified:
+        """Whether whoever connected with a Token minted then might do so now, its expiry aside; `TokenRefused`."""
+        with _Bracket(self._reading) as reading:
+            return admission.admitted_still(reading, key, user, minted_at_ms, now_ms)
+
+    def applied_of(self, key: str, user: bytes) -> tuple[str, int]:
+        """Epoch and seq of the User's Partition up to which its facts are here."""
+        with _Bracket(self._reading) as reading:
+            return admission.applied_of(reading, key, user)
 
     def applied(self, partition: int) -> Position | None:
         """How far this Replica is in a Partition's Changelog."""

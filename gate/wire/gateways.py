@@ -11,8 +11,6 @@ import asyncio
 from collections.abc import Sequence
 
 from gate.clock import monotonic_ms, wall_ms
-from gate.core import token
-from gate.core.partition import partition_of
 from gate.core.presence import (
     MAX_SESSIONS_A_USER,
     Verified,
@@ -28,6 +26,7 @@ from gate.errors import (
     TokenRefused,
     Unavailable,
 )
+from gate.replica.admission import admitted, admitted_still, applied_of
 from gate.replica.reading import Reading
 from gate.wire import replies
 from gate.wire.client import Client
@@ -84,7 +83,7 @@ def connect(client: Client, arguments: Sequence[bytes]) -> Later:
         raise SessionRefused("draining", "this node is shutting down: connect the Session through another one")
     worker.refuse_if_stale()
     shown = arguments[0].decode("latin-1")
-    verified = _verified(worker.reading, app_key, shown)
+    verified = admitted(worker.reading, shown, wall_ms(), app_key)
 
     def attempted(by: Verified) -> Later:
         attempt = door.open(by, gateway, epoch, platform, ip)
@@ -173,20 +172,10 @@ def _refusal(opened: str, gateway: bytes, epoch: int) -> GateError:
     )
 
 
-def _verified(reading: Reading, app_key: str, shown: str) -> Verified:
-    """Inside the bracket. A Token of another App is of no App that this connection speaks for."""
-    claims = token.verify(shown, lambda app: reading.app(app) if app == app_key else None, wall_ms())
-    found = reading.app(app_key)
-    assert found is not None, "its Token was just verified"
-    record = reading.position(partition_of(app_key, claims.user, reading.partitions))
-    epoch, seq = ("0", 0) if record is None else (record.epoch, record.seq)
-    return Verified(found.app, claims.user, claims.minted_at_ms, epoch, seq)
-
-
 def _verified_anew(reading: Reading, app_key: str, shown: str, _moved: None) -> Verified:
     reading.refresh()
     try:
-        return _verified(reading, app_key, shown)
+        return admitted(reading, shown, wall_ms(), app_key)
     finally:
         reading.release()
 
@@ -197,10 +186,10 @@ async def _moved_past(reading: Reading, app_key: str, by: Verified, deadline_ms:
         await asyncio.sleep(VERIFY_AGAIN_EVERY_S)
         reading.refresh()
         try:
-            record = reading.position(partition_of(app_key, by.user, reading.partitions))
+            applied = applied_of(reading, app_key, by.user)
         finally:
             reading.release()
-        if record is not None and (record.epoch, record.seq) != (by.log_epoch, by.log_seq):
+        if applied != (by.log_epoch, by.log_seq):
             return
     raise Unavailable(
         "this Replica has yet to apply the Change for which the User's Sessions were closed; connect again"
@@ -211,13 +200,7 @@ def _may_connect(reading: Reading, app_key: str, user: bytes, minted_at_ms: int)
     """A bracket of its own: whether a Session that Redis lost may be brought back."""
     reading.refresh()
     try:
-        found = reading.app(app_key)
-        if found is None:
-            return None
-        token.check_user(minted_at_ms, found.user(user), wall_ms())
-        record = reading.position(partition_of(app_key, user, reading.partitions))
-        epoch, seq = ("0", 0) if record is None else (record.epoch, record.seq)
-        return Verified(found.app, user, minted_at_ms, epoch, seq)
+        return admitted_still(reading, app_key, user, minted_at_ms, wall_ms())
     except TokenRefused:
         return None
     finally:

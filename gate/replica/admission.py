@@ -1,0 +1,42 @@
+"""Who may have a Session, by this node's facts: the Token, the User's state, and up to which Change both were looked at.
+
+Each is asked inside a bracket of a `Reading`. Called by the RESP port's presence commands and, by way of `NodeReplica`, for
+WebSockets.
+"""
+
+from __future__ import annotations
+
+from gate.core import token
+from gate.core.partition import partition_of
+from gate.core.presence import Verified
+from gate.errors import TokenRefused
+from gate.replica.app_reading import AppReading
+from gate.replica.reading import Reading
+
+
+def admitted(reading: Reading, shown: str, now_ms: int, only_app: str | None = None) -> Verified:
+    """Whom this Token lets connect; `TokenRefused`. One of another App than `only_app` is of none that is served here."""
+    claims = token.verify(shown, lambda app: reading.app(app) if only_app in (None, app) else None, now_ms)
+    found = reading.app(claims.app)
+    assert found is not None, "its Token was just verified"
+    return _verified(reading, found, claims.user, claims.minted_at_ms, claims.expires_at_ms)
+
+
+def admitted_still(reading: Reading, app_key: str, user: bytes, minted_at_ms: int, now_ms: int) -> Verified:
+    """Whether a User that connected with a Token minted then might do so now, its expiry aside; `TokenRefused`."""
+    found = reading.app(app_key)
+    if found is None:
+        raise TokenRefused("app-unknown", "the App was removed")
+    token.check_user(minted_at_ms, found.user(user), now_ms)
+    return _verified(reading, found, user, minted_at_ms, 0)
+
+
+def applied_of(reading: Reading, app_key: str, user: bytes) -> tuple[str, int]:
+    """Epoch and seq up to which this User's facts are here; ("0", 0) before there are any."""
+    record = reading.position(partition_of(app_key, user, reading.partitions))
+    return ("0", 0) if record is None else (record.epoch, record.seq)
+
+
+def _verified(reading: Reading, found: AppReading, user: bytes, minted_at_ms: int, expires_at_ms: int) -> Verified:
+    epoch, seq = applied_of(reading, found.app.key, user)
+    return Verified(found.app, user, minted_at_ms, epoch, seq, expires_at_ms)
