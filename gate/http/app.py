@@ -8,7 +8,7 @@ without its query string, which may carry a Token, and without its body and head
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from time import perf_counter
 from typing import NamedTuple
@@ -34,6 +34,7 @@ from gate.http.ports import Deps
 from gate.http.replies import REQUEST_ID, json_reply, request_id
 from gate.http.rongcloud import endpoint as rongcloud_endpoint
 from gate.http.rongcloud.absent import ABSENT
+from gate.http.sites import Site, site_of
 from gate.http.v1 import apps
 from gate.http.v1 import endpoint as v1_endpoint
 
@@ -47,6 +48,7 @@ log = structlog.get_logger("gate.http")
 
 Answer = Callable[[web.Request, Deps], Awaitable[web.StreamResponse]]
 Wording = Callable[[GateError, str], Problem]
+Refusal = Callable[[GateError], web.StreamResponse]
 
 
 class Route(NamedTuple):
@@ -56,11 +58,11 @@ class Route(NamedTuple):
     methods: dict[str, Answer]
 
 
-def make_app(deps: Deps) -> web.Application:
-    """The whole HTTP surface on these dependencies."""
+def make_app(deps: Deps, door: OperatorDoor | None = None, sites: Sequence[Site] = ()) -> web.Application:
+    """The whole HTTP surface on these dependencies. A site that lets operators in shares the `door`, hence its count of guesses."""
     app = web.Application(client_max_size=MAX_JSON_BYTES)
     # A dot would leave out paths with a line break in an id, and aiohttp would answer those in its own words.
-    app.router.add_route("*", r"/{path:[\s\S]*}", Dispatch(deps).serve)
+    app.router.add_route("*", r"/{path:[\s\S]*}", Dispatch(deps, door or OperatorDoor(), sites).serve)
     app.on_response_prepare.append(_label)
     app.on_shutdown.append(partial(_end_streams, deps))
     return app
@@ -69,26 +71,31 @@ def make_app(deps: Deps) -> web.Application:
 class Dispatch:
     """From a request to its answer."""
 
-    def __init__(self, deps: Deps) -> None:
+    def __init__(self, deps: Deps, door: OperatorDoor, sites: Sequence[Site]) -> None:
         """Build the table once."""
         self._deps = deps
-        self._routes = make_routes()
+        self._routes = make_routes(door)
+        self._sites = tuple(sites)
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Never raises but for a cancelled request."""
         started = perf_counter()
         path = _SLASHES.sub("/", request.path)
-        # A brace could make a path out of what is a template of paths; what fits the template is found by it.
-        route = self._routes.get(path) if "{" not in path else None
-        route = route or self._routes.get(template_of(request.raw_path) or "")
         mint = request_id(request.headers)
         request[_MINT] = mint
-        response = await self._answer(request, path, route, mint)
+        site = site_of(self._sites, path)
+        if site is not None:
+            group = site.group
+            response = await _caught(site.answer(request, self._deps), partial(site.refusal, request), request, mint)
+        else:
+            route = self._route(request, path)
+            group = route.group if route else "unknown"
+            response = await _caught(self._answer(request, path, route), _refusal(request, path), request, mint)
         seconds = perf_counter() - started
-        self._deps.count_request(route.group if route else "unknown", response.status, seconds)
+        self._deps.count_request(group, response.status, seconds)
         if self._deps.options.access_log:
             # Probes come every second or so for ever, and all the same.
-            write = log.debug if route and route.group == "probe" else log.info
+            write = log.debug if group == "probe" else log.info
             write(
                 "request",
                 method=request.method[:16],
@@ -99,16 +106,37 @@ class Dispatch:
             )
         return response
 
-    async def _answer(self, request: web.Request, path: str, route: Route | None, mint: str) -> web.StreamResponse:
-        wording = _wording(path)
-        try:
-            return await _chosen(request, path, route)(request, self._deps)
-        except GateError as fault:
-            problem = wording(fault, request.path)
-        except Exception as fault:
-            log.exception("a request failed on a bug", path=request.path[:200], request_id=mint)
-            problem = wording(Internal(f"an internal error, {type(fault).__name__}; the log has it"), request.path)
+    def _route(self, request: web.Request, path: str) -> Route | None:
+        # A brace could make a path out of what is a template of paths; what fits the template is found by it.
+        route = self._routes.get(path) if "{" not in path else None
+        return route or self._routes.get(template_of(request.raw_path) or "")
+
+    async def _answer(self, request: web.Request, path: str, route: Route | None) -> web.StreamResponse:
+        return await _chosen(request, path, route)(request, self._deps)
+
+
+async def _caught(
+    answering: Awaitable[web.StreamResponse], refusal: Refusal, request: web.Request, mint: str
+) -> web.StreamResponse:
+    """The answer, or what is said instead where it failed."""
+    try:
+        return await answering
+    except GateError as fault:
+        return refusal(fault)
+    except Exception as fault:
+        log.exception("a request failed on a bug", path=request.path[:200], request_id=mint)
+        return refusal(Internal(f"an internal error, {type(fault).__name__}; the log has it"))
+
+
+def _refusal(request: web.Request, path: str) -> Refusal:
+    """How a fault is answered on this path."""
+    wording = _wording(path)
+
+    def answer(fault: GateError) -> web.StreamResponse:
+        problem = wording(fault, request.path)
         return json_reply(problem.body, problem.status, problem.headers)
+
+    return answer
 
 
 async def _end_streams(deps: Deps, _: web.Application) -> None:
@@ -136,8 +164,9 @@ def _chosen(request: web.Request, path: str, route: Route | None) -> Answer:
     return answer
 
 
-def make_routes() -> dict[str, Route]:
-    """Every path that is served."""
+def make_routes(door: OperatorDoor | None = None) -> dict[str, Route]:
+    """Every path that is served, but those of sites."""
+    door = door or OperatorDoor()
     routes: dict[str, Route] = {}
     for path, endpoint in rongcloud.ENDPOINTS.items():
         routes[path] = Route("user", {"POST": _signed(endpoint, limit_names(path))})
@@ -146,7 +175,6 @@ def make_routes() -> dict[str, Route]:
         routes.setdefault(path, Route(group, {})).methods[method] = _known(v1_one, limit_names(path))
     for path, feature in ABSENT.items():
         routes[path] = Route("user", {"POST": _absent(feature, limit_names(path))})
-    door = OperatorDoor()
     for (path, method), (role, apps_one) in apps.ENDPOINTS.items():
         routes.setdefault(path, Route("apps", {})).methods[method] = _administered(apps_one, role, door)
     for (path, method), client_one in client.ENDPOINTS.items():

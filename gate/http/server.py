@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from aiohttp import web
 
 from gate.http.app import make_app
+from gate.http.operators import OperatorDoor
 from gate.http.options import IDLE_CONNECTION_S, MAX_LINE_BYTES
 from gate.http.ports import Deps
+from gate.http.sites import Site
 
 
 class HttpServer:
@@ -24,12 +28,15 @@ class HttpServer:
         await self._runner.cleanup()
 
 
-async def serve_http(deps: Deps) -> HttpServer:
-    """Listen on `deps.options.host` and `port` (0: a free one). `OSError` if it can't be had."""
+async def serve_http(deps: Deps, door: OperatorDoor | None = None, sites: Sequence[Site] = ()) -> HttpServer:
+    """Listen on `deps.options.host` and `port` (0: a free one). `OSError` if it can't be had. See `make_app`."""
     options = deps.options
     # aiohttp's own access log would print query strings.
     runner = web.AppRunner(
-        make_app(deps), access_log=None, keepalive_timeout=IDLE_CONNECTION_S, max_line_size=MAX_LINE_BYTES
+        make_app(deps, door, sites),
+        access_log=None,
+        keepalive_timeout=IDLE_CONNECTION_S,
+        max_line_size=MAX_LINE_BYTES,
     )
     await runner.setup()
     try:
