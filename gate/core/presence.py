@@ -39,10 +39,11 @@ SESSION_RANDOM_BYTES = 8
 Kind = Literal["online", "offline", "platform-online", "platform-offline", "kick"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 CloseReason = Literal[
-    "closed", "logout", "lost", "banned", "deactivated", "token-revoked", "replaced", "kicked", "lease-ended", "app-removed",
-    "shutting-down", "slow",
+    "closed", "logout", "lost", "banned", "deactivated", "token-revoked", "token-expired", "replaced", "kicked", "lease-ended",
+    "app-removed", "shutting-down", "slow", "silent", "flooding", "unsupported",
 ]  # fmt: skip
-"""Why a Session ended. The App and its operators cause banned to kicked, the device itself `closed` and `logout`."""
+"""Why a Session ended. The App and its operators cause banned to kicked, the device itself `closed` and `logout`, and what is
+wrong with its connection: slow to read, silent to pings, flooding, unsupported frames."""
 
 _Name = TypeVar("_Name", str, bytes)
 _PLATFORM = re.compile(rb"[A-Za-z0-9._-]{1,32}")
