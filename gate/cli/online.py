@@ -1,15 +1,17 @@
-"""`gate online USER…` and `gate online --counts`: who is online, and how many are.
+"""`gate online USER…`, `gate online --counts` and `gate online --history`: who is online, how many are, and how many were.
 
 As `gate check` does for a question with two answers, the exit status is 0 if every User named is online, and 1 if one is not.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gate.cli.moments import shown_moment
+from gate.cli.online_history import MINUTES, print_history
 from gate.cli.options import (
     DEFAULT_DATA,
     AppOption,
@@ -23,16 +25,18 @@ from gate.cli.options import (
 )
 from gate.cli.output import counted, json_id, print_json, print_table, say, shown_id
 from gate.cli.presence_reach import ask_presence
+from gate.clock import wall_ms
 from gate.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from gate.core.presence import Counts, UserPresence
+    from gate.core.presence import Counts, Sample, UserPresence
     from gate.store.presence import PresenceStore
 
 
 def online(
     users: Annotated[list[str] | None, typer.Argument(metavar="USER", help="Ids of Users.")] = None,
     counts: Annotated[bool, typer.Option("--counts", help="How many are online, by platform and Gateway.")] = False,
+    history: Annotated[bool, typer.Option("--history", help="How many were online in the last hour.")] = False,
     data: DataOption = DEFAULT_DATA,
     app: AppOption = None,
     redis: RedisOption = None,
@@ -40,9 +44,13 @@ def online(
     as_json: JsonOption = False,
 ) -> None:
     """Who is online? Exits 0 if all Users named are, 1 if one is not."""
-    if bool(users) is counts:
-        raise InvalidInput("USER", "say which, or --counts")
+    if bool(users) + counts + history != 1:
+        raise InvalidInput("USER", "say which, or --counts, or --history")
     target = Target(data, app, redis, presence_redis)
+    if history:
+        now_ms = wall_ms()
+        print_history(ask_presence(target, partial(_sampled, now_ms - MINUTES * 60_000)), now_ms, as_json=as_json)
+        return
     if counts:
         _print_counts(ask_presence(target, _counted), as_json)
         return
@@ -79,6 +87,10 @@ def presence_document(user: bytes, presence: UserPresence) -> dict[str, object]:
 
 async def _counted(presence: PresenceStore, app_key: str) -> Counts:
     return await presence.counts(app_key)
+
+
+async def _sampled(since_ms: int, presence: PresenceStore, app_key: str) -> list[Sample]:
+    return await presence.history(app_key, since_ms)
 
 
 def _row(user: bytes, presence: UserPresence) -> tuple[str, ...]:

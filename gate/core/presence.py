@@ -35,6 +35,13 @@ MAX_GATEWAY_BYTES = 64
 MAX_ADDRESS_BYTES = 64
 MAX_EPOCH = 1 << 53
 SESSION_RANDOM_BYTES = 8
+SAMPLE_EVERY_MS = 15_000
+"""How often it is noted how many are online."""
+MAX_SAMPLES = 260
+"""Kept of each App: an hour, and five minutes to spare."""
+MAX_PAIRS_A_SAMPLE = 64
+"""Of Gateway and platform, that a sample names; the others are summed. An App's samples are half a megabyte at most."""
+MAX_PLATFORMS_SUMMED = 16
 
 Kind = Literal["online", "offline", "platform-online", "platform-offline", "kick"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -147,11 +154,44 @@ class Counts(NamedTuple):
 
     def by_platform(self) -> dict[str, int]:
         """Sessions of each platform, the most first."""
-        return _summed((platform, many) for (_, platform), many in self.sessions.items())
+        return _by_platform(self.sessions)
 
     def by_gateway(self) -> dict[bytes, int]:
         """Sessions that each Gateway holds, the most first."""
-        return _summed((gateway, many) for (gateway, _), many in self.sessions.items())
+        return _by_gateway(self.sessions)
+
+
+class Sample(NamedTuple):
+    """How many were online at one moment. `sessions` is by (Gateway, platform), as in `Counts`.
+
+    Past `MAX_PAIRS_A_SAMPLE` pairs, the smallest are summed by platform under the Gateway b""; past `MAX_PLATFORMS_SUMMED`
+    of those, under the platform "" too.
+    """
+
+    at_ms: int
+    users: int
+    sessions: dict[tuple[bytes, str], int]
+
+    @property
+    def total(self) -> int:
+        """All Sessions that were live."""
+        return sum(self.sessions.values())
+
+    def by_platform(self) -> dict[str, int]:
+        """Sessions of each platform, the most first."""
+        return _by_platform(self.sessions)
+
+    def by_gateway(self) -> dict[bytes, int]:
+        """Sessions that each Gateway held, the most first."""
+        return _by_gateway(self.sessions)
+
+
+def _by_platform(sessions: Mapping[tuple[bytes, str], int]) -> dict[str, int]:
+    return _summed((platform, many) for (_, platform), many in sessions.items())
+
+
+def _by_gateway(sessions: Mapping[tuple[bytes, str], int]) -> dict[bytes, int]:
+    return _summed((gateway, many) for (gateway, _), many in sessions.items())
 
 
 def _summed(pairs: Iterable[tuple[_Name, int]]) -> dict[_Name, int]:

@@ -6,19 +6,19 @@ with the node's options, into every endpoint.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from gate.clock import wall_ms
 from gate.core.model import FOREVER_MS, AppFacts, ListKind, UserFacts
-from gate.core.presence import Counts, Cursor, Event, Lease, Session, UserPresence
 from gate.core.revision import Position, Revision
 from gate.core.token import Claims
 from gate.core.verdict import Verdict, Word
 from gate.http.administration import Apps, Operators
 from gate.http.limits import Limiter
 from gate.http.options import HttpOptions
+from gate.http.presence_ports import Feeds, Presence
 from gate.http.streams import Streams
 from gate.store.audit import AuditEntry
 from gate.store.deactivation import Gone, Operation
@@ -193,54 +193,6 @@ class Users(Protocol):
         self, app_key: str, users: Sequence[bytes], before_ms: int, now_ms: int, because: Because = ...
     ) -> Written:
         """Refuse Tokens minted before a moment."""
-        ...
-
-
-class Presence(Protocol):
-    """Who has a Session now. Every method may raise `StoreUnavailable`."""
-
-    async def is_online(self, app_key: str, user: bytes) -> bool:
-        """Whether the User has at least one."""
-        ...
-
-    async def presences(self, app_key: str, users: Sequence[bytes]) -> Sequence[UserPresence]:
-        """Each User's live Sessions and last moments, in order."""
-        ...
-
-    async def counts(self, app_key: str) -> Counts:
-        """How many are online, by Gateway and platform."""
-        ...
-
-    async def page(
-        self, app_key: str, cursor: int, count: int
-    ) -> tuple[Sequence[tuple[bytes, tuple[Session, ...]]], int]:
-        """Some `count` online Users, and the next page's cursor, 0 after the last."""
-        ...
-
-    async def leases(self, app_keys: Sequence[str]) -> Sequence[Sequence[Lease]]:
-        """All Gateways of each App, by name."""
-        ...
-
-    async def kick(
-        self, app_key: str, users: Sequence[bytes], why: str, *, stored_id: str = "", platform: str = ""
-    ) -> int:
-        """Close Sessions of these Users, all or those named, wherever they are held; how many were live."""
-        ...
-
-
-class Feeds(Protocol):
-    """What changed, App by App, in order."""
-
-    async def head(self, app_key: str) -> Cursor:
-        """The newest place. Raises `StoreUnavailable`."""
-        ...
-
-    async def read(self, app_key: str, after: Cursor, most: int) -> Sequence[Event]:
-        """Up to `most` entries behind a cursor. Raises `FeedReset` and `StoreUnavailable`."""
-        ...
-
-    def follow(self, app_key: str, after: Cursor) -> AsyncGenerator[Sequence[Event], None]:
-        """All that lies behind a cursor, without end; waits while Redis is away. Raises `FeedReset`."""
         ...
 
 

@@ -13,7 +13,20 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from gate.core.model import AppFacts
-from gate.core.presence import MAX_SESSIONS_A_USER, Counts, Lease, Session, UserPresence, lease_of, session_named
+from gate.core.presence import (
+    MAX_PAIRS_A_SAMPLE,
+    MAX_PLATFORMS_SUMMED,
+    MAX_SAMPLES,
+    MAX_SESSIONS_A_USER,
+    SAMPLE_EVERY_MS,
+    Counts,
+    Lease,
+    Sample,
+    Session,
+    UserPresence,
+    lease_of,
+    session_named,
+)
 from gate.store import presence_keys as keys
 from gate.store import scripts
 from gate.store.client import Client
@@ -30,6 +43,7 @@ BAR_MS = 60_000
 Opened = Literal["ok", "nolease", "fenced", "barred", "full"]
 Closed = Literal["closed", "gone", "foreign"]
 _rows = msgspec.msgpack.Decoder(list[list[int | str]])
+_flat = msgspec.msgpack.Decoder(list[int | str])
 _pair = msgspec.msgpack.Decoder(tuple[int, int])
 
 
@@ -167,9 +181,16 @@ class PresenceStore:
     async def counts(self, app_key: str) -> Counts:
         """How many are online, by Gateway and platform; no Session is looked at."""
         (rows,) = await self.client.write([_call(scripts.PRESENCE_COUNTS, app_key)])
-        flat = rows[2:]
-        named = zip(flat[::3], flat[1::3], flat[2::3], strict=True)
+        named = zip(rows[2::3], rows[3::3], rows[4::3], strict=True)
         return Counts(rows[0], rows[1], {(gateway, platform.decode()): many for gateway, platform, many in named})
+
+    async def history(self, app_key: str, since_ms: int) -> list[Sample]:
+        """How many were online from a moment on, the oldest first; of the hour and some that is kept, and with gaps for when no
+        node could sample."""
+        first = f"{max(0, since_ms) // SAMPLE_EVERY_MS}-0"
+        (rows,) = await self.client.read(("XRANGE", keys.samples(app_key), first, "+"))
+        samples = [_sample(flat) for _, flat in rows]
+        return [one for one in samples if one.at_ms >= since_ms]
 
     async def page(self, app_key: str, cursor: int, count: int) -> tuple[list[tuple[bytes, tuple[Session, ...]]], int]:
         """Some `count` online Users and the cursor of the next page, 0 after the last.
@@ -185,6 +206,16 @@ class PresenceStore:
         return [(user, some) for user, some in live if some], int(told[0])
 
     # Housekeeping, which any node may do
+
+    async def sample(self, app_key: str) -> bool:
+        """Note how many are online now; False where that was done in this slot of `SAMPLE_EVERY_MS` by the server's clock."""
+        bounds = (SAMPLE_EVERY_MS, MAX_SAMPLES, MAX_PAIRS_A_SAMPLE, MAX_PLATFORMS_SUMMED)
+        return bool((await self.client.write([_call(scripts.PRESENCE_SAMPLE, app_key, *bounds)]))[0])
+
+    async def server_ms(self) -> int:
+        """The server's clock, which dates everything here."""
+        ((seconds, microseconds),) = await self.client.read(("TIME",))
+        return int(seconds) * 1_000 + int(microseconds) // 1_000
 
     async def sweep(self, app_key: str) -> tuple[int, int]:
         """End some Sessions whose lease has ended; how many, and how many leases still have some."""
@@ -262,6 +293,15 @@ def _session(user: bytes, row: Sequence[Any]) -> Session:
         session_named(stored_id, user), user, platform, gateway.encode(), epoch, since_ms, ip, minted_at_ms,
         active[0] if active else 0,
     )  # fmt: skip
+
+
+def _sample(flat: Sequence[bytes]) -> Sample:
+    """One entry of the samples, from names and values as they come over the wire."""
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    counts = _flat.decode(fields[b"c"])
+    named = zip(counts[::3], counts[1::3], counts[2::3], strict=True)
+    sessions = {(str(gateway).encode(), str(platform)): int(many) for gateway, platform, many in named}
+    return Sample(int(fields[b"t"]), int(fields[b"u"]), sessions)
 
 
 def _place(packed: bytes) -> tuple[str, int]:

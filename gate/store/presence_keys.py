@@ -15,6 +15,8 @@ the feed of what changed in one slot, so that fencing is one step (docs/decision
     gate:{<app>}:feed                      stream  presence changes and kicks, entry ids <seq>-0
     gate:{<app>}:feed-meta                 hash    epoch, seq
     gate:{<app>}:hook                      hash    of its presence webhook: owner, until (ms) and cursor
+    gate:{<app>}:samples                   stream  how many were online, entry ids <slot>-0: t at, ms  u Users
+                                                   c Gateway, platform, Sessions, Gateway, ..., flat, msgpack
     gate:presence-apps                     set     Apps that have or had a lease
     gate:kicks                             hash    Partition -> <epoch>:<seq> of the Changelog up to which Sessions were closed
 """
@@ -31,7 +33,7 @@ SESSION_FIELDS = ("id", "platform", "gateway", "epoch", "since_ms", "ip", "minte
 
 _APP_KEY = r"[A-Za-z0-9_-]{1,32}"
 PATTERNS: list[str] = [
-    rf"gate:\{{{_APP_KEY}\}}:(leases|sessions|ending|counts|leaving|left|seen|bars|feed|feed-meta|hook)",
+    rf"gate:\{{{_APP_KEY}\}}:(leases|sessions|ending|counts|leaving|left|seen|bars|feed|feed-meta|hook|samples)",
     rf"gate:\{{{_APP_KEY}\}}:held:\d{{1,16}}:.{{1,64}}",
     r"gate:(presence-apps|kicks)",
 ]
@@ -76,6 +78,11 @@ def feed_meta(app: str) -> bytes:
 def hook(app: str) -> bytes:
     """Who tells the App's presence webhook, and how far."""
     return base(app) + b"hook"
+
+
+def samples(app: str) -> bytes:
+    """How many were online, a sample a slot of time."""
+    return base(app) + b"samples"
 
 
 def held(app: str, epoch: int, gateway: bytes) -> bytes:

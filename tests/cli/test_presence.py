@@ -36,6 +36,9 @@ class Edge:
     def open(self, user: bytes, platform: str = "iOS") -> str:
         return self._run(self.gateway.open(user, platform))
 
+    def sample(self) -> None:
+        self._run(self.store.sample(self.gateway.app.key))
+
     def end(self) -> None:
         assert self._run(self.store.end_lease(self.gateway.app.key, self.gateway.name, self.gateway.epoch))
 
@@ -139,6 +142,22 @@ def test_kick(gate: Command, edge: Edge) -> None:
     assert "is of ann" in gate("kick", "bob", "--session", phone, status=2).err
     mistakes = gate("kick", "", "--session", "x", "--platform", "a b", status=2).err.splitlines()
     assert [line.split(":")[1].strip() for line in mistakes] == ["USER", "session", "platform"]
+
+
+def test_history(gate: Command, edge: Edge) -> None:
+    edge.open(b"ann")
+    edge.open(b"bob", "Web")
+    edge.sample()
+    wait_until(
+        lambda: gate.json("online", "--history")["samples"][-1]["sessions"] == 2, 40, "a sample with both of them"
+    )
+    (*_, sample) = gate.json("online", "--history")["samples"]
+    assert (sample["users"], sample["by_platform"], sample["by_gateway"]) == (2, {"Web": 1, "iOS": 1}, {"edge-1": 2})
+    shown = gate("online", "--history").out
+    lines = {words[0]: words[1:] for words in map(str.split, shown.splitlines()) if words}
+    assert {"Users", "Sessions", "iOS", "Web"} < lines.keys()
+    assert len(lines["Users"][0]) == 60 and "█" in lines["Users"][0] and lines["Users"][-2:] == ["2", "2"]
+    assert "sample" in shown
 
 
 def test_gateways(gate: Command, edges: Edges, service: GateService) -> None:

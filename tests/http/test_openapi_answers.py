@@ -165,6 +165,8 @@ async def presence(tour: Tour) -> None:
     assert [one["online"] for one in shown["presence"]] == [True, False, False]
     assert (await tour.v1("GET", "presence/online"))["users"]
     assert (await tour.v1("GET", "presence/counts"))["users"] == 1
+    await world.presence.sample(world.app.key)
+    assert (await tour.v1("GET", "presence/history", query="?minutes=5"))["samples"]
     assert (await tour.v1("GET", "presence/changes", query=f"?since={cursor}"))["changes"]
     assert (await tour.v1("GET", "gateways"))["gateways"]
     await tour.stream()

@@ -164,6 +164,21 @@ async def test_counts_are_by_platform_and_gateway(world: World) -> None:
     assert (counts["sessions"], counts["by_gateway"], counts["sweeping"]) == (2, {"edge-1": 2}, 1)
 
 
+async def test_the_history_is_what_the_counts_were(world: World) -> None:
+    assert (await world.v1("GET", "presence/history")).body == {"every_ms": 15_000, "samples": []}
+    one, other = await gateway_of(world), await gateway_of(world, b"edge-2")
+    await one.open_many([b"a", b"b"], "iOS")
+    await other.open(b"a", "Web")
+    await world.presence.sample(world.app.key)
+    counts = (await world.v1("GET", "presence/counts")).body
+    (sample,) = (await world.v1("GET", "presence/history?minutes=1")).body["samples"]
+    assert abs(now_ms() - sample.pop("at_ms")) < 60_000
+    assert sample == {name: counts[name] for name in ("users", "sessions", "by_platform", "by_gateway")}
+    for minutes in ("0", "61", "x"):
+        reply = await world.v1("GET", f"presence/history?minutes={minutes}")
+        assert (reply.status, reply.body["parameter"]) == (400, "minutes")
+
+
 async def test_pages_hold_everybody_who_is_online(world: World) -> None:
     users = [b"user-%04d" % number for number in range(700)]
     await (await gateway_of(world)).open_many(users)

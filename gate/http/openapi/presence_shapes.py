@@ -41,6 +41,24 @@ class PresenceCounts(Struct, kw_only=True):
     sweeping: int
 
 
+class PresenceSample(Struct, kw_only=True):
+    """How many were online then. The smallest shares of very many are summed under the Gateway "" (past 64 pairs of Gateway and
+    platform), and under the platform "" (past 16 platforms of those)."""
+
+    at_ms: int
+    users: int
+    sessions: int
+    by_platform: dict[str, int]
+    by_gateway: dict[str, int]
+
+
+class PresenceHistory(Struct, kw_only=True):
+    """The oldest first, one each `every_ms`, but for when nobody could know."""
+
+    every_ms: int
+    samples: list[PresenceSample]
+
+
 class OnlineUser(Struct, kw_only=True):
     """A User with a Session."""
 

@@ -142,6 +142,11 @@ V1: Mapping[Place, Described] = {
         "Who of these Users is online", presence_shapes.PresenceAnswer, presence.Asking, faults=("stale",)
     ),
     ("/v1/presence/counts", "GET"): Described("How many are online", presence_shapes.PresenceCounts),
+    ("/v1/presence/history", "GET"): Described(
+        "How many were online in the last hour",
+        presence_shapes.PresenceHistory,
+        query=(whole("minutes", 1, presence.MAX_MINUTES, presence.MAX_MINUTES, "How far back."),),
+    ),
     ("/v1/presence/online", "GET"): Described(
         "Page through the Users that are online",
         presence_shapes.OnlinePage,

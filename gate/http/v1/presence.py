@@ -2,6 +2,7 @@
 
     POST /v1/presence                  up to 10,000 Users, also as one of them may see them (`as`)
     GET  /v1/presence/counts           how many are online, by platform and Gateway; no Session is looked at
+    GET  /v1/presence/history          how many were, a sample every 15 s for an hour
     GET  /v1/presence/online           who is online, page by page
     GET  /v1/gateways                  leases, their age, and how many Sessions each holds
     GET  /v1/users/{user}/sessions     a User's live Sessions
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import msgspec
 
-from gate.core.presence import CloseReason, platform_named, session_parts
+from gate.core.presence import SAMPLE_EVERY_MS, CloseReason, platform_named, session_parts
 from gate.errors import InvalidInput
 from gate.http.calls import Call
 from gate.http.paging import page_cursor, page_token
@@ -24,6 +25,8 @@ from gate.http.v1.presence_shown import platforms_json, presence_json, seen_pres
 
 MAX_USERS = 10_000
 """Of one call: some 150 ms where all are online, a thousand at a time, so that nobody else waits for the whole."""
+MAX_MINUTES = 60
+"""What is kept for sure; a little more is."""
 MAX_PAGE = 1_000
 DEFAULT_PAGE = 100
 KICKED: CloseReason = "kicked"
@@ -68,6 +71,26 @@ async def counts(call: Call) -> dict[str, object]:
         "by_platform": found.by_platform(),
         "by_gateway": {gateway.decode(): many for gateway, many in found.by_gateway().items()},
         "sweeping": found.sweeping,
+    }
+
+
+async def history(call: Call) -> dict[str, object]:
+    """`?minutes=` → every_ms, samples, the oldest first; gaps where no node could sample. Small shares are summed under the
+    Gateway "", where there are very many."""
+    minutes = call.query().whole("minutes", 1, MAX_MINUTES, default=MAX_MINUTES)
+    samples = await call.deps.presence.history(call.app_key, call.now_ms - minutes * 60_000)
+    return {
+        "every_ms": SAMPLE_EVERY_MS,
+        "samples": [
+            {
+                "at_ms": one.at_ms,
+                "users": one.users,
+                "sessions": one.total,
+                "by_platform": one.by_platform(),
+                "by_gateway": {gateway.decode(): many for gateway, many in one.by_gateway().items()},
+            }
+            for one in samples
+        ],
     }
 
 
@@ -143,6 +166,7 @@ def _own(user: bytes, session: str) -> str:
 ENDPOINTS: dict[tuple[str, str], Endpoint] = {
     ("/v1/presence", "POST"): presences,
     ("/v1/presence/counts", "GET"): counts,
+    ("/v1/presence/history", "GET"): history,
     ("/v1/presence/online", "GET"): online,
     ("/v1/gateways", "GET"): gateways,
     ("/v1/users/{user}/sessions", "GET"): sessions,

@@ -25,6 +25,7 @@ from gate.metrics import (
     WEBHOOKS,
 )
 from gate.presence.kicks import Kicker
+from gate.presence.sampler import Sampler
 from gate.presence.sweeper import Sweeper
 from gate.service.role import Post
 from gate.service.stores import connected_presence, connected_store
@@ -72,7 +73,7 @@ async def main(post: Post) -> None:
 
 
 async def _keep_presence(post: Post, store: Store) -> None:
-    """Sweep, close Sessions for what the Changelog says, and tell presence webhooks, until cancelled."""
+    """Sweep, sample, close Sessions for what the Changelog says, and tell presence webhooks, until cancelled."""
     presence = await connected_presence(post)
     if presence is None:
         return
@@ -98,6 +99,7 @@ async def _keep_presence(post: Post, store: Store) -> None:
     try:
         async with asyncio.TaskGroup() as all_of_it:
             all_of_it.create_task(sweeper.run())
+            all_of_it.create_task(Sampler(presence).run())
             all_of_it.create_task(kicker.run())
             all_of_it.create_task(teller.run())
     finally:
