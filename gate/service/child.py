@@ -8,10 +8,12 @@ end the whole start: a service that can't start should say so and go. Each `Chil
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 
 from gate.clock import monotonic_ms
 from gate.errors import CannotStart, GateError
@@ -123,7 +125,7 @@ class Child(ABC):
         except OSError as fault:
             return str(fault)
         if self._stopping.is_set():  # told to stop while it was being started
-            process.send_signal(signal.SIGTERM)
+            _send(process.pid, signal.SIGTERM)
         attending = asyncio.create_task(self.attend(process), name=f"attend {self.name}")
         status = await process.wait()
         attending.cancel()
@@ -145,7 +147,13 @@ class Child(ABC):
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.returncode is None:
-            self._process.send_signal(number)
+            _send(self._process.pid, number)
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    """Not by `Popen.send_signal`: that looks for an end first, and takes the exit status from whoever waits for it."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def _warn(event: str, **fields: object) -> None:

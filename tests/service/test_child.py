@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 
 import pytest
@@ -89,3 +90,15 @@ async def test_a_reason_given_before_it_was_ready_ends_the_start_at_once() -> No
         raise await child.failed
     await child.stop(5)
     assert (child.launches, child.restarts) == (1, 0)
+
+
+async def test_a_signal_to_one_that_just_ended_takes_no_exit_status_away(caplog: pytest.LogCaptureFixture) -> None:
+    """Else the service's one line about a failed start has another before it, and a death is told with a wrong status."""
+    for _ in range(40):
+        child = PythonChild("")
+        process = child._process = await asyncio.create_subprocess_exec("/bin/true")
+        while process.returncode is None:
+            child._signal(signal.SIGCONT)
+            await asyncio.sleep(0)
+        assert process.returncode == 0
+    assert not [record for record in caplog.records if record.name == "asyncio"]
