@@ -56,13 +56,14 @@ class PresenceHooks:
         """Let any node go on at once."""
         await self.claim(wanted, _GIVEN_BACK_MS)
 
-    async def forget(self, app_keys: Sequence[str]) -> None:
-        """Keep nothing more of these Apps, as where they have no such webhook, but for what another process holds."""
+    async def forget(self, app_keys: Sequence[str]) -> list[str]:
+        """Keep nothing more of these Apps, as where they have no such webhook; answers which another process holds yet."""
         kept: list[str] = []
         for some in _pipelines(app_keys):
             found = await self._client.read(*(("EXISTS", keys.hook(app)) for app in some))
             kept += [app for app, is_there in zip(some, found, strict=True) if is_there]
-        await self._run([self._call(app, "", "") for app in kept])
+        replies = await self._run([self._call(app, "", "") for app in kept])
+        return [app for app, (is_forgotten, _) in zip(kept, replies, strict=True) if not is_forgotten]
 
     async def heads(self, app_keys: Sequence[str]) -> list[tuple[str, int]]:
         """Where each App's feed ends: epoch and seq, ("0", 0) before there is one."""

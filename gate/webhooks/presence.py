@@ -77,6 +77,8 @@ class _Telling:
         """Behind what was told. None while the App is not ours; what Redis keeps may lag behind it, not the other way round."""
         self.batch: list[Event] = []
         """Read, and not taken yet."""
+        self.kept: Cursor | None = None
+        """What Redis kept when it was last asked, whoever told; should it lose that, this is where to go on."""
         self.is_checked = False
         """Whether the cursor was held against this server's feed; one that went back may have come to the same number again."""
         self.failures = 0
@@ -182,23 +184,22 @@ class PresenceTeller:
         """A webhook that comes back begins with what happens then, not with what it missed."""
         forgotten = [app_key for app_key in self._to_forget if app_key not in self._telling]
         if forgotten:
-            await self._hooks.forget(forgotten)
-        self._to_forget = []
+            # What a node that died still claims can't be forgotten before its claim ends.
+            forgotten = await self._hooks.forget(forgotten)
+        self._to_forget = forgotten
 
     # Who tells
 
     async def _claim(self) -> None:
         now_ms = self._clock()
         # What another took over while an attempt was under way is not asked for before that attempt has ended.
-        due = [
-            one for one in self._telling.values() if now_ms >= one.claim_at_ms and (one.cursor or one.running is None)
-        ]
+        due = [one for one in self._telling.values() if now_ms >= one.claim_at_ms and (one.cursor or _is_free(one))]
         claims = await self._hooks.claim([one.claiming for one in due], CLAIM_MS) if due else []
         for one, claim in zip(due, claims, strict=True):
             self._note(one, claim, now_ms)
         begun = [one for one, claim in zip(due, claims, strict=True) if claim.is_ours and one.cursor is None]
         for one in begun:
-            one.cursor = await one.feed.head()
+            one.cursor = one.kept or await one.feed.head()
             await self._renew(one)
 
     async def _renew(self, one: _Telling) -> bool:
@@ -209,6 +210,7 @@ class PresenceTeller:
         return claim.is_ours
 
     def _note(self, one: _Telling, claim: Claim, asked_at_ms: int) -> None:
+        one.kept = claim.cursor or one.kept
         if not claim.is_ours:
             one.let_go(asked_at_ms)
             return

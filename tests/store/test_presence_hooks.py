@@ -80,9 +80,9 @@ async def test_only_what_no_other_holds_is_forgotten(
     one: PresenceHooks, two: PresenceHooks, each_redis: RedisServer
 ) -> None:
     await asked(one, HERE)
-    await two.forget(["app", "never-there"])
+    assert await two.forget(["app", "never-there"]) == ["app"]
     assert await asked(one) == Claim(True, HERE)
-    await one.forget(["app"])
+    assert await one.forget(["app"]) == []
     assert not each_redis.client.exists(keys.hook("app"))
 
 

@@ -93,6 +93,53 @@ async def test_whoever_lost_its_claim_moves_nothing_and_tells_nothing(
             assert redis_server.client.hget(keys.hook(KEY), "cursor") != told_up_to
 
 
+async def test_whoever_lost_its_claim_mid_attempt_takes_over_again_once_the_other_is_gone(
+    deployment: Deployment, listener: Receiver, redis_server: RedisServer
+) -> None:
+    listener.statuses = [0, 200]
+    gateway, slow = await deployment.add(listener.url), deployment.teller("slow")
+    async with telling(slow):
+        await watches(slow)
+        await gateway.open(b"ann")
+        await wait_until_async(lambda: listener.callbacks, IN_TIME_S, "the attempt")
+        end_of_claim(redis_server)
+        async with telling(deployment.teller("quick")):
+            await heard(listener, [("ann", "0"), ("ann", "0")])
+            await wait_until_async(lambda: slow._telling[KEY].cursor is None, IN_TIME_S, "the loss to be noticed")
+        await gateway.open(b"bob")
+        await heard(listener, [("ann", "0"), ("ann", "0"), ("bob", "0")])
+
+
+async def test_a_cursor_that_redis_lost_is_not_taken_for_a_new_webhook(
+    deployment: Deployment, listener: Receiver, redis_server: RedisServer
+) -> None:
+    """Redis came back empty, and the node that did not tell so far is the first to ask."""
+    gateway, one, two = await deployment.add(listener.url), deployment.teller("one"), deployment.teller("two")
+    async with one._poster, two._poster:
+        await one.look()
+        await two.look()
+        redis_server.client.delete(keys.hook(KEY))
+        await gateway.open(b"ann")
+        two._telling[KEY].claim_at_ms = 0
+        await two.look()
+        await heard(listener, [("ann", "0")])
+
+
+async def test_what_a_node_that_died_claimed_is_forgotten_when_its_claim_ends(
+    deployment: Deployment, listener: Receiver, redis_server: RedisServer
+) -> None:
+    """Or a webhook that comes back later would begin with all that it missed."""
+    await deployment.add(listener.url)
+    await deployment.teller("dead").look()
+    await deployment.set_url("")
+    alive = deployment.teller("alive")
+    await alive.look()
+    assert redis_server.client.exists(keys.hook(KEY)), "the claim holds"
+    end_of_claim(redis_server)
+    await alive.look()
+    assert not redis_server.client.exists(keys.hook(KEY))
+
+
 async def test_a_cut_to_redis_loses_nothing(
     deployment: Deployment, listener: Receiver, redis_server: RedisServer
 ) -> None:
