@@ -139,6 +139,7 @@ class _Tail:
             try:
                 if place is None:
                     place = self._start = await self.feed.head()
+                    self._wake()  # something may have come between a follower's first look and this one
                 if self.is_cut_off:  # a look that does not wait: Redis may be back long before something happens
                     await self.feed.read(place, 1)
                     self.is_cut_off = False

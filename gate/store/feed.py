@@ -32,8 +32,11 @@ class Feed:
         meta, newest = await self._client.read(
             ("HMGET", keys.feed_meta(self.app_key), "epoch", "seq"), ("XREVRANGE", self._stream, "+", "-", "COUNT", 1)
         )
-        epoch, seq = (meta[0] or b"0").decode(), int(meta[1] or 0)
-        return event_of(epoch, seq, newest[0][1]).cursor if newest else Cursor(epoch, seq, 0)
+        epoch = (meta[0] or b"0").decode()
+        if not newest:
+            return Cursor(epoch, int(meta[1] or 0), 0)
+        # Its own number: the server may have appended since it told the feed's.
+        return event_of(epoch, _seq_of(newest[0][0]), newest[0][1]).cursor
 
     async def oldest(self) -> Cursor:
         """The oldest place to read on from: the beginning, or behind the oldest entry that is still kept."""
@@ -105,7 +108,8 @@ def _check(after: Cursor, epoch: str, head: int, there: Sequence[Reply], entries
         raise FeedReset("the feed began anew since then")
     if after.seq > head:
         raise FeedReset("the feed went back to a place before that")
-    if not there:
+    # What was there may have been trimmed before the entries behind it were read.
+    if not there or (entries and _seq_of(entries[0][0]) != after.seq + 1):
         raise FeedReset("entries since then are no longer kept")
     if event_of(epoch, after.seq, there[0][1]).cursor != after:
         raise FeedReset("the feed went back to a place before that, and went on otherwise")

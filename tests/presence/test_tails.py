@@ -83,6 +83,28 @@ async def test_without_a_cursor_it_begins_at_the_head(
         assert told(await coming) == [("online", b"after")]
 
 
+async def test_what_comes_between_a_followers_first_look_and_the_shared_read_does_not_wait_for_the_next(
+    gateway: Gateway, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late, start = presence_on(redis_server.url), await Tails(gateway.store.client).head(APP.key)
+    read, looked = late.client.read, asyncio.Event()
+
+    async def read_after_it_came(*commands: Any) -> list[Any]:
+        if commands[1][0] == "XREVRANGE":  # the shared read, as it looks where it begins
+            await looked.wait()
+            await gateway.open(b"between")
+        replies = await read(*commands)
+        looked.set()
+        return replies
+
+    monkeypatch.setattr(late.client, "read", read_after_it_came)
+    tails = Tails(late.client)
+    async with aclosing(tails.follow(APP.key, start)) as following:
+        assert told(await take(following, 1)) == [("online", b"between")]
+    await tails.aclose()
+    await late.client.aclose()
+
+
 async def test_many_followers_share_one_blocked_read_that_ends_with_the_last(
     tails: Tails, gateway: Gateway, redis_server: RedisServer
 ) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,6 +56,47 @@ async def test_pieces_of_any_size_are_the_whole(feed: Feed, gateway: Gateway) ->
             pieces += some
             cursor = some[-1].cursor
         assert pieces == whole
+
+
+class Interrupted:
+    """A client among whose pipelined commands the server serves others': `between` is done before each but the first."""
+
+    def __init__(self, store: PresenceStore, between: Callable[[], Awaitable[object]]) -> None:
+        self._client = store.client
+        self._between = between
+
+    async def read(self, *commands: Any) -> list[Any]:
+        replies = await self._client.read(commands[0])
+        for command in commands[1:]:
+            await self._between()
+            replies += await self._client.read(command)
+        return replies
+
+
+async def test_a_head_that_moves_while_it_is_read_is_a_place_to_read_on_from(
+    store: PresenceStore, gateway: Gateway
+) -> None:
+    users = iter(USERS)
+    await gateway.open(next(users))
+    busy: Any = Interrupted(store, lambda: gateway.open(next(users)))
+    head = await Feed(busy, APP.key).head()
+    await gateway.open(next(users))
+    assert [event.user for event in await Feed(store.client, APP.key).read(head, MANY)] == [USERS[2]]
+
+
+async def test_what_is_trimmed_while_it_is_read_is_no_gap(
+    store: PresenceStore, gateway: Gateway, redis_server: RedisServer
+) -> None:
+    await gateway.open_many(USERS)
+    cursor = (await Feed(store.client, APP.key).read(BEGINNING, MANY))[0].cursor
+    left = iter([len(USERS), 3])
+
+    async def trim() -> None:
+        redis_server.client.xtrim(keys.feed(APP.key), maxlen=next(left), approximate=False)
+
+    busy: Any = Interrupted(store, trim)
+    with pytest.raises(FeedReset):
+        await Feed(busy, APP.key).read(cursor, MANY)
 
 
 async def test_a_cursor_survives_being_written_down(feed: Feed, gateway: Gateway) -> None:
