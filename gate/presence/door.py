@@ -89,16 +89,16 @@ class Door:
         session = session_id(os.urandom(SESSION_RANDOM_BYTES), by.user)
         stored_id = session.partition(".")[0]
         kept = Kept(by.user, stored_id, platform, ip, by.minted_at_ms, wall_ms())
-        held = by.app.key, gateway
+        return Attempt(session, self._opening(by, gateway, epoch, kept, None))
 
-        def read(reply: Sequence[bytes]) -> Opened:
-            word = opened(reply)
-            if word == "ok":
-                self._registry.add(held, epoch, kept)
-            return word
+    def open_again(self, by: Verified, gateway: bytes, epoch: int, kept: Kept) -> Ticket[Opened]:
+        """Open a Session that was open before, under a later lease, with the id that it had."""
+        return self._opening(by, gateway, epoch, kept, kept.since_ms)
 
-        call = self.store.opening(opening_of(by, gateway, epoch, kept, None))
-        return Attempt(session, self.batches.submit(call, read))
+    def remembers(self, app_key: str, gateway: bytes, session: str) -> bool:
+        """Whether this Session was opened here under the present lease, and neither closed nor lost since."""
+        stored_id, user = session_parts(session)
+        return self._registry.has((app_key, gateway), user, stored_id)
 
     def close(self, app_key: str, gateway: bytes, epoch: int, session: str, why: str) -> Ticket[Closed]:
         """Close a Session of this Gateway. Raises `InvalidInput` for what is no Session's id."""
@@ -152,6 +152,17 @@ class Door:
             await asyncio.wait([self._closing], timeout=CLOSING_LASTS_S)
             self._closing.cancel()
         await self.batches.aclose()
+
+    def _opening(self, by: Verified, gateway: bytes, epoch: int, kept: Kept, since_ms: int | None) -> Ticket[Opened]:
+        held = by.app.key, gateway
+
+        def read(reply: Sequence[bytes]) -> Opened:
+            word = opened(reply)
+            if word == "ok":
+                self._registry.add(held, epoch, kept)
+            return word
+
+        return self.batches.submit(self.store.opening(opening_of(by, gateway, epoch, kept, since_ms)), read)
 
     def _doubt(self, held: Held) -> None:
         if held in self._server_ids:

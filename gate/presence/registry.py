@@ -69,6 +69,11 @@ class Registry:
         if known is not None and known.epoch == epoch:
             known.sessions[session.user, session.stored_id] = session
 
+    def has(self, held: Held, user: bytes, stored_id: str) -> bool:
+        """Whether it is open, as far as is known here."""
+        known = self._gateways.get(held)
+        return known is not None and (user, stored_id) in known.sessions
+
     def drop(self, held: Held, user: bytes, stored_id: str) -> None:
         """It is not to be brought back."""
         if held in self._gateways:

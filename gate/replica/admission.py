@@ -7,6 +7,7 @@ WebSockets.
 from __future__ import annotations
 
 from gate.core import token
+from gate.core.model import FOREVER_MS
 from gate.core.partition import partition_of
 from gate.core.presence import Verified
 from gate.errors import TokenRefused
@@ -22,12 +23,21 @@ def admitted(reading: Reading, shown: str, now_ms: int, only_app: str | None = N
     return _verified(reading, found, claims.user, claims.minted_at_ms, claims.expires_at_ms)
 
 
-def admitted_still(reading: Reading, app_key: str, user: bytes, minted_at_ms: int, now_ms: int) -> Verified:
-    """Whether a User that connected with a Token minted then might do so now, its expiry aside; `TokenRefused`."""
-    found = reading.app(app_key)
-    if found is None:
-        raise TokenRefused("app-unknown", "the App was removed")
+def admitted_anew(reading: Reading, app_key: str, user: bytes, minted_at_ms: int, now_ms: int) -> Verified:
+    """Whether a Token that was valid, minted then, lets its User connect now, its expiry aside; `TokenRefused`."""
+    found = _found(reading, app_key)
     token.check_user(minted_at_ms, found.user(user), now_ms)
+    return _verified(reading, found, user, minted_at_ms, 0)
+
+
+def may_stay(reading: Reading, app_key: str, user: bytes, minted_at_ms: int, now_ms: int) -> Verified:
+    """Whether whoever connected with a Token minted then may go on being connected; `TokenRefused`.
+
+    As for a kick: that the Token was revoked meanwhile counts only where the App says so.
+    """
+    found = _found(reading, app_key)
+    counted_ms = minted_at_ms if found.app.close_sessions_on_expire else FOREVER_MS
+    token.check_user(counted_ms, found.user(user), now_ms)
     return _verified(reading, found, user, minted_at_ms, 0)
 
 
@@ -35,6 +45,13 @@ def applied_of(reading: Reading, app_key: str, user: bytes) -> tuple[str, int]:
     """Epoch and seq up to which this User's facts are here; ("0", 0) before there are any."""
     record = reading.position(partition_of(app_key, user, reading.partitions))
     return ("0", 0) if record is None else (record.epoch, record.seq)
+
+
+def _found(reading: Reading, app_key: str) -> AppReading:
+    found = reading.app(app_key)
+    if found is None:
+        raise TokenRefused("app-unknown", "the App was removed")
+    return found
 
 
 def _verified(reading: Reading, found: AppReading, user: bytes, minted_at_ms: int, expires_at_ms: int) -> Verified:

@@ -70,6 +70,12 @@ class NodeReplica:
             found = reading.app(key)
             return None if found is None else AppView(key, found.app, reading)
 
+    def app_facts(self, key: str) -> AppFacts | None:
+        """The App's settings, or None."""
+        with _Bracket(self._reading) as reading:
+            found = reading.app(key)
+            return None if found is None else found.app
+
     def verify_token(self, shown: str, now_ms: int) -> token.Claims:
         """What a valid Token says, by the facts of one commit; `TokenRefused` for any other."""
         with _Bracket(self._reading) as reading:
@@ -80,10 +86,15 @@ class NodeReplica:
         with _Bracket(self._reading) as reading:
             return admission.admitted(reading, shown, now_ms)
 
-    def admitted_still(self, key: str, user: bytes, minted_at_ms: int, now_ms: int) -> Verified:
-        """Whether whoever connected with a Token minted then might do so now, its expiry aside; `TokenRefused`."""
+    def admitted_anew(self, key: str, user: bytes, minted_at_ms: int, now_ms: int) -> Verified:
+        """Whether a Token that was valid, minted then, lets its User connect now, its expiry aside; `TokenRefused`."""
         with _Bracket(self._reading) as reading:
-            return admission.admitted_still(reading, key, user, minted_at_ms, now_ms)
+            return admission.admitted_anew(reading, key, user, minted_at_ms, now_ms)
+
+    def may_stay(self, key: str, user: bytes, minted_at_ms: int, now_ms: int) -> Verified:
+        """Whether whoever connected with a Token minted then may go on being connected; `TokenRefused`."""
+        with _Bracket(self._reading) as reading:
+            return admission.may_stay(reading, key, user, minted_at_ms, now_ms)
 
     def applied_of(self, key: str, user: bytes) -> tuple[str, int]:
         """Epoch and seq of the User's Partition up to which its facts are here."""

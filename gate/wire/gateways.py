@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from gate.clock import monotonic_ms, wall_ms
 from gate.core.presence import (
     MAX_SESSIONS_A_USER,
+    OWN_GATEWAY_PREFIX,
     Verified,
     address_told,
     epoch_numbered,
@@ -21,12 +22,13 @@ from gate.core.presence import (
 )
 from gate.errors import (
     GateError,
+    InvalidInput,
     SessionRefused,
     StoreUnavailable,
     TokenRefused,
     Unavailable,
 )
-from gate.replica.admission import admitted, admitted_still, applied_of
+from gate.replica.admission import admitted, applied_of, may_stay
 from gate.replica.reading import Reading
 from gate.wire import replies
 from gate.wire.client import Client
@@ -42,6 +44,9 @@ VERIFY_AGAIN_FOR_MS = 1_000
 def lease(client: Client, arguments: Sequence[bytes]) -> Later:
     """`GATE.LEASE gateway epoch` → for how many ms the lease holds; what follows on the connection waits for it."""
     gateway, epoch = gateway_named(arguments[0]), epoch_numbered(arguments[1])
+    if gateway.startswith(OWN_GATEWAY_PREFIX):
+        own = OWN_GATEWAY_PREFIX.decode()
+        raise InvalidInput("gateway", f"names that begin with {own} are those of Gate's own nodes: choose another")
     door, app_key = client.door(), client.app().app.key
 
     async def take() -> bytes:
@@ -200,7 +205,7 @@ def _may_connect(reading: Reading, app_key: str, user: bytes, minted_at_ms: int)
     """A bracket of its own: whether a Session that Redis lost may be brought back."""
     reading.refresh()
     try:
-        return admitted_still(reading, app_key, user, minted_at_ms, wall_ms())
+        return may_stay(reading, app_key, user, minted_at_ms, wall_ms())
     except TokenRefused:
         return None
     finally:

@@ -1,0 +1,283 @@
+"""One App's clients on this node's own Gateway: their lease, their Sessions, and the kicks that are meant for them.
+
+    Redis is away          it is asked again; clients stay connected, and nobody is announced offline
+    Redis lost the lease   it is taken again under the same epoch; the door brings back what was open
+    the lease was ended    as after a pause longer than it lasts: a higher epoch is taken, and every Session opened again with
+                           the id that it had, since the clients are still there
+    the feed was reset     kicks may have been missed: whoever has no Session any more is put out
+
+Whoever may not be connected any more by this node's facts is put out with that reason, not brought back. A kick is also
+answered by closing the Session once more, which costs a script and makes sure that none is left that was being brought back.
+
+Called by `own_gateway`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import aclosing
+from typing import Any
+
+from gate.clock import monotonic_ms, wall_ms
+from gate.core.closing import REASON_OF_FAULT
+from gate.core.presence import CloseReason, Cursor, Event, Verified, session_parts
+from gate.errors import FeedReset, SessionRefused, StoreUnavailable, TokenRefused, Unavailable
+from gate.presence.door import Door
+from gate.presence.registry import Kept
+from gate.presence.seats import Admissions, End, Seat
+from gate.presence.tails import Tails
+from gate.store.presence import Opened
+
+BEATS_A_LEASE = 3
+TRIES = 3
+"""Of one connect, where the lease turns out to be lost or over."""
+RETRY_S = 0.25
+AT_ONCE = 200
+"""Sessions that are brought back, looked up or touched in one step: some ms in which nobody else has a turn."""
+VERIFY_AGAIN_EVERY_S = 0.005
+VERIFY_AGAIN_FOR_MS = 1_000
+"""How long a connect waits for this Replica to apply the Change for which the User's Sessions were closed."""
+
+
+class Tenancy:
+    """`begin` it once; `end` it when no client is left."""
+
+    def __init__(self, app_key: str, gateway: bytes, door: Door, feeds: Tails, admissions: Admissions) -> None:
+        self.app_key = app_key
+        self.seats: dict[str, Seat] = {}
+        """By Session id."""
+        self.epoch = 0
+        self.opening = 0
+        """Connects under way."""
+        self.idle_since_ms = monotonic_ms()
+        self._gateway = gateway
+        self._door = door
+        self._feeds = feeds
+        self._admissions = admissions
+        self._turn = asyncio.Lock()
+        """One at a time asks for the lease and brings Sessions back."""
+
+    async def begin(self) -> Cursor:
+        """Take the lease; where to follow the feed from, so that no kick is missed. Raises `StoreUnavailable`."""
+        cursor = await self._feeds.head(self.app_key)
+        leased = await self._door.lease(self.app_key, self._gateway, None, self._may_connect)
+        self.epoch = leased.epoch
+        return cursor
+
+    async def open(self, by: Verified, platform: str, ip: str, end: End) -> Seat:
+        """A Session for a client. Raises `SessionRefused`, `TokenRefused` and `Unavailable`."""
+        seat = Seat(by, platform, ip, wall_ms(), end)
+        self.opening += 1
+        try:
+            return await self._opened(seat, by)
+        finally:
+            self.opening -= 1
+
+    def close(self, seat: Seat, why: CloseReason) -> None:
+        """The client is gone. Where Redis can't be told, it is as soon as it can."""
+        if self.seats.pop(seat.session, None) is not None:
+            self.idle_since_ms = monotonic_ms()
+            self._close(seat.session, why)
+
+    async def keep(self, lease_ttl_ms: int) -> None:
+        """Renew the lease, and tell who was active, until nobody has been here for as long as a lease lasts."""
+        wait_s = beat_s = lease_ttl_ms / BEATS_A_LEASE / 1_000
+        while True:
+            await asyncio.sleep(wait_s)
+            if self._is_idle(lease_ttl_ms):
+                return
+            try:
+                await self._renew(self.epoch)
+                await self._tell_active()
+                wait_s = beat_s
+            except Unavailable:
+                wait_s = min(beat_s, RETRY_S)
+            self._end_expired()
+
+    async def follow(self, after: Cursor) -> None:
+        """Put out whom the feed's kicks name, for ever."""
+        while True:
+            try:
+                async with aclosing(self._feeds.follow(self.app_key, after)) as parts:
+                    async for events in parts:
+                        for one in events:
+                            self._heed(one)
+                        after = events[-1].cursor
+                return  # this process ends
+            except FeedReset:
+                after = await self._found_again()
+
+    async def end(self) -> None:
+        """End the lease, and the Sessions with it."""
+        await self._door.store.end_lease(self.app_key, self._gateway, self.epoch)
+        self._door.let_go(self.app_key, self._gateway, self.epoch)
+
+    # Opening
+
+    async def _opened(self, seat: Seat, by: Verified) -> Seat:
+        deadline_ms = monotonic_ms() + VERIFY_AGAIN_FOR_MS
+        tries = 0
+        while tries < TRIES:
+            epoch = self.epoch
+            word = await self._asked(seat, by, epoch)
+            if word == "ok" and self.epoch == epoch:
+                seat.is_open = True
+                return seat
+            self.seats.pop(seat.session, None)
+            if word == "full":
+                raise SessionRefused("full", "this User has as many Sessions as there may be; close some first")
+            if word == "barred":
+                by = await self._verified_anew(by, deadline_ms)
+                continue
+            tries += 1
+            if word != "ok":
+                await self._renew(epoch)
+        raise Unavailable("this node's lease keeps being lost; connect again")
+
+    async def _asked(self, seat: Seat, by: Verified, epoch: int) -> Opened:
+        attempt = self._door.open(by, self._gateway, epoch, seat.platform, seat.ip)
+        seat.session = attempt.session
+        self.seats[attempt.session] = seat
+        try:
+            return await attempt.ticket.wait()
+        except BaseException as fault:  # the client is gone, or Redis: nobody would close what may have been opened
+            self.seats.pop(attempt.session, None)
+            if not isinstance(fault, StoreUnavailable) or fault.outcome == "unknown":
+                self._door.abandon(self.app_key, self._gateway, epoch, attempt.session)
+            raise
+
+    async def _verified_anew(self, by: Verified, deadline_ms: int) -> Verified:
+        """Once this Replica has applied more of the User's Partition than when the Token was verified."""
+        while monotonic_ms() < deadline_ms:
+            if self._admissions.applied_of(self.app_key, by.user) != (by.log_epoch, by.log_seq):
+                return self._admissions.admitted_anew(self.app_key, by.user, by.minted_at_ms, wall_ms())
+            await asyncio.sleep(VERIFY_AGAIN_EVERY_S)
+        raise Unavailable(
+            "this Replica has yet to apply the Change for which the User's Sessions were closed; connect again"
+        )
+
+    # Keeping
+
+    async def _renew(self, seen_epoch: int) -> None:
+        """Hold the lease again, under a higher epoch if need be, with every Session that is open. Raises `StoreUnavailable`."""
+        async with self._turn:
+            if self.epoch != seen_epoch:
+                return  # another one has seen to it meanwhile
+            if self._admissions.app_facts(self.app_key) is None:
+                self._end_all("app-removed")
+                return
+            leased = await self._door.lease(self.app_key, self._gateway, self.epoch, self._may_connect)
+            if not leased.holds:
+                leased = await self._door.lease(self.app_key, self._gateway, None, self._may_connect)
+                self.epoch = leased.epoch
+            forgotten = [one for one in self.seats.values() if one.is_open and not self._is_remembered(one)]
+            for at in range(0, len(forgotten), AT_ONCE):
+                await self._bring_back(forgotten[at : at + AT_ONCE])
+
+    def _is_remembered(self, seat: Seat) -> bool:
+        return self._door.remembers(self.app_key, self._gateway, seat.session)
+
+    async def _bring_back(self, seats: Sequence[Seat]) -> None:
+        epoch, asked = self.epoch, []
+        for seat in seats:
+            by = self._admitted_or_ended(seat)
+            if by is not None:
+                stored_id, _ = session_parts(seat.session)
+                kept = Kept(seat.user, stored_id, seat.platform, seat.ip, seat.minted_at_ms, seat.since_ms)
+                asked.append((seat, self._door.open_again(by, self._gateway, epoch, kept)))
+        for seat, ticket in asked:
+            word = await ticket.wait()
+            if word == "ok" and seat.session not in self.seats:
+                self._close(seat.session, "lost")  # the client went meanwhile
+            elif word in ("barred", "full"):
+                self._put_out(seat, "lost")
+
+    def _admitted_or_ended(self, seat: Seat) -> Verified | None:
+        try:
+            return self._admissions.may_stay(self.app_key, seat.user, seat.minted_at_ms, wall_ms())
+        except TokenRefused as refused:
+            self._put_out(seat, REASON_OF_FAULT[refused.fault])
+            return None
+
+    def _may_connect(self, app_key: str, user: bytes, minted_at_ms: int) -> Verified | None:
+        try:
+            return self._admissions.may_stay(app_key, user, minted_at_ms, wall_ms())
+        except TokenRefused:
+            return None
+
+    async def _tell_active(self) -> None:
+        active = [one for one in self.seats.values() if one.is_active and one.is_open]
+        for at in range(0, len(active), AT_ONCE):
+            some = active[at : at + AT_ONCE]
+            for one in some:
+                one.is_active = False
+            await self._door.touch(self.app_key, [one.session for one in some]).wait()
+
+    def _end_expired(self) -> None:
+        """Where the App says so. Every client is looked at: a look is far cheaper than a timer each."""
+        app, now_ms = self._admissions.app_facts(self.app_key), wall_ms()
+        if app is not None and app.close_sessions_on_expire:
+            for seat in [one for one in self.seats.values() if 0 < one.expires_at_ms <= now_ms]:
+                self._put_out(seat, "token-expired")
+
+    def _is_idle(self, lease_ttl_ms: int) -> bool:
+        return not self.seats and not self.opening and monotonic_ms() - self.idle_since_ms >= lease_ttl_ms
+
+    # Putting out
+
+    def _heed(self, event: Event) -> None:
+        if event.kind == "kick" and event.gateway == self._gateway and (seat := self.seats.get(event.session)):
+            self._put_out(seat, _reason(event.why))
+
+    def _put_out(self, seat: Seat, why: CloseReason) -> None:
+        if self.seats.pop(seat.session, None) is not None:
+            self.idle_since_ms = monotonic_ms()
+            self._close(seat.session, why)
+        seat.end(why)
+
+    def _end_all(self, why: CloseReason) -> None:
+        for seat in list(self.seats.values()):
+            self._put_out(seat, why)
+
+    def _close(self, session: str, why: CloseReason) -> None:
+        epoch = self.epoch
+
+        def closed(arrival: asyncio.Future[Any]) -> None:
+            if arrival.exception() is not None:
+                self._door.abandon(self.app_key, self._gateway, epoch, session)
+
+        try:
+            ticket = self._door.close(self.app_key, self._gateway, epoch, session, why)
+        except Unavailable:
+            self._door.abandon(self.app_key, self._gateway, epoch, session)
+        else:
+            ticket.arrival.add_done_callback(closed)
+
+    async def _found_again(self) -> Cursor:
+        """After kicks may have been missed: put out who has no Session, and where to follow on from."""
+        while True:
+            try:
+                cursor = await self._feeds.head(self.app_key)
+                await self._renew(self.epoch)
+                seats = [one for one in self.seats.values() if one.is_open]
+                for at in range(0, len(seats), AT_ONCE):
+                    await self._end_without_session(seats[at : at + AT_ONCE])
+                return cursor
+            except Unavailable:
+                await asyncio.sleep(RETRY_S)
+
+    async def _end_without_session(self, seats: Sequence[Seat]) -> None:
+        found = await self._door.presences(self.app_key, [one.user for one in seats]).wait()
+        there = {session.id for one in found for session in one.sessions}
+        for seat in seats:
+            if seat.session not in there and self._admitted_or_ended(seat) is not None:
+                self._put_out(seat, "lost")
+
+
+def _reason(why: str) -> CloseReason:
+    """Why a kick says that a Session was closed; whatever this version does not know is a kick."""
+    reasons: dict[str, CloseReason] = {
+        one: one for one in ("banned", "deactivated", "token-revoked", "replaced", "app-removed", "lost")
+    }
+    return reasons.get(why, "kicked")
