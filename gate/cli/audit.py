@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
+import orjson
 import typer
 
 from gate.cli.moments import parse_moment, shown_moment
@@ -17,7 +18,7 @@ from gate.cli.options import (
     all_mistakes,
     given_id,
 )
-from gate.cli.output import print_json, print_table, say, shown_id
+from gate.cli.output import counted, print_json, print_table, say, shown_id
 from gate.cli.reach import Reach, run_with
 from gate.core.model import FOREVER_MS
 
@@ -75,13 +76,23 @@ def audit(
         say("nothing was done")
 
 
+def _kicked(value: bytes) -> str:
+    """How many Sessions, and which."""
+    told = orjson.loads(value)
+    words = [counted(told["closed"], "Session") if "closed" in told else "Sessions"]
+    words += [told[name] for name in ("session", "platform") if name in told]
+    return " ".join(words)
+
+
 def _row(entry: AuditEntry) -> tuple[str, ...]:
     what = [", ".join(shown_id(member) for member in entry.members[:MAX_SHOWN_MEMBERS])] if entry.members else []
     if len(entry.members) > MAX_SHOWN_MEMBERS:
         what.append(f"and {len(entry.members) - MAX_SHOWN_MEMBERS} more")
     if entry.until_ms:
         what.append("without end" if entry.until_ms >= FOREVER_MS else f"until {shown_moment(entry.until_ms)}")
-    if entry.value and entry.kind != "user-erased":
+    if entry.kind in ("kick-ordered", "kicked"):
+        what.append(_kicked(entry.value))
+    elif entry.value and entry.kind != "user-erased":
         what.append(shown_id(entry.value))
     texts = (shown_id(text.encode()) for text in (entry.by, entry.why))
     return (shown_moment(entry.at_ms), entry.kind, shown_id(entry.user), " ".join(what), *texts)

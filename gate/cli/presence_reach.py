@@ -15,6 +15,7 @@ from gate.cli.reach import run
 
 if TYPE_CHECKING:
     from gate.store.presence import PresenceStore
+    from gate.store.store import Store
 
 T = TypeVar("T")
 
@@ -40,6 +41,19 @@ async def presence_reached(target: Target, app_key: str) -> AsyncIterator[Presen
         yield PresenceStore(client)
     finally:
         await client.aclose()
+
+
+@asynccontextmanager
+async def both_reached(target: Target, app_key: str) -> AsyncIterator[tuple[Store, PresenceStore]]:
+    """The facts and Presence, for what is written to both; errors as of `presence_reached`."""
+    from gate.store.store import Store  # late, as above
+
+    async with presence_reached(target, app_key) as presence:
+        facts = await Store.connect(target.redis_url())
+        try:
+            yield facts, presence
+        finally:
+            await facts.aclose()
 
 
 def ask_presence(target: Target, work: Callable[[PresenceStore, str], Awaitable[T]]) -> T:

@@ -13,25 +13,27 @@ from gate.cli.moments import shown_moment
 from gate.cli.online import presence_document
 from gate.cli.options import (
     DEFAULT_DATA,
+    ActorOption,
     AppOption,
     DataOption,
     JsonOption,
     PresenceRedisOption,
+    ReasonOption,
     RedisOption,
     Target,
     all_mistakes,
     given_id,
 )
 from gate.cli.output import counted, json_id, print_json, print_table, say, shown_id
-from gate.cli.presence_reach import ask_presence
-from gate.core.presence import CloseReason, Session, platform_named, session_parts
+from gate.cli.penalties import given_because
+from gate.cli.presence_reach import ask_presence, both_reached
+from gate.cli.reach import run
+from gate.core.presence import Session, platform_named, session_parts
 from gate.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from gate.core.presence import UserPresence
     from gate.store.presence import PresenceStore
-
-KICKED: CloseReason = "kicked"
 
 _User = Annotated[str, typer.Argument(metavar="USER", help="The User's id.")]
 
@@ -67,6 +69,8 @@ def kick(
     user: _User,
     session: Annotated[str | None, typer.Option("--session", metavar="ID", help="This Session only.")] = None,
     platform: Annotated[str | None, typer.Option("--platform", metavar="NAME", help="Of this platform only.")] = None,
+    reason: ReasonOption = "",
+    actor: ActorOption = "",
     data: DataOption = DEFAULT_DATA,
     app: AppOption = None,
     redis: RedisOption = None,
@@ -76,13 +80,22 @@ def kick(
     """Close a User's Sessions, wherever they are held. Exits 1 if there were none."""
     with all_mistakes() as mistakes:
         given = mistakes.take(lambda: given_id(user, "USER"), b"")
-        stored_id = mistakes.take(lambda: _own(given, session), "")
-        named = "" if platform is None else mistakes.take(lambda: platform_named(platform.encode()), "")
+        mistakes.take(lambda: _refuse_foreign(given, session), None)
+        if platform is not None:
+            mistakes.take(lambda: platform_named(platform.encode()), "")
+        why, by = given_because(reason, actor, mistakes)
+    target = Target(data, app, redis, presence_redis)
+    app_key = target.app_key()
 
-    async def work(presence: PresenceStore, app_key: str) -> int:
-        return await presence.kick(app_key, [given], KICKED, stored_id=stored_id, platform=named)
+    async def work() -> int:
+        from gate.presence.kick_orders import kick_user  # late, as all that talks to Redis
+        from gate.store.writing import Because
 
-    closed = ask_presence(Target(data, app, redis, presence_redis), work)
+        async with both_reached(target, app_key) as (facts, presence):
+            because = Because(by, why)
+            return await kick_user(facts.audit, presence, app_key, given, because, session=session, platform=platform)
+
+    closed = run(work())
     if as_json:
         print_json({"user": json_id(given), "closed": closed})
     elif closed:
@@ -91,14 +104,13 @@ def kick(
         raise NotFound(f"{shown_id(given)} has no such Session")
 
 
-def _own(user: bytes, session: str | None) -> str:
-    """What is stored of the id of this User's Session; "" for none named."""
+def _refuse_foreign(user: bytes, session: str | None) -> None:
+    """Raise `InvalidInput` for what is no Session's id, or one of another User."""
     if session is None:
-        return ""
-    stored_id, whose = session_parts(session)
+        return
+    _, whose = session_parts(session)
     if user and whose != user:
         raise InvalidInput("session", f"is of {shown_id(whose)}")
-    return stored_id
 
 
 def _row(one: Session) -> tuple[str, ...]:

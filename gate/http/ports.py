@@ -276,6 +276,16 @@ class Audit(Protocol):
         """The latest first, and the next page's cursor."""
         ...
 
+    async def order_kick(self, app_key: str, user: bytes, because: Because, session: str, platform: str) -> str:
+        """Note that Sessions are about to be closed; the id of the entry."""
+        ...
+
+    async def settle_kick(
+        self, app_key: str, user: bytes, because: Because, session: str, platform: str, ordered: str, closed: int
+    ) -> None:
+        """Put how many were closed in the place of the order."""
+        ...
+
 
 class Nonces(Protocol):
     """Nonces seen, for Apps with `strict_signature`."""

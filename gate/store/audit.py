@@ -1,5 +1,7 @@
 """The audit: who did what to which User, when, until when and why. Appended by the scripts that did it, so it can't be wrong.
 
+A kick is done elsewhere (`gate.presence.kick_orders`): one entry says that it was ordered, and what came of it takes its place.
+
 One stream a Partition and App; an entry's id is its moment on the server's clock. Entries of all Partitions are read in one
 order, the latest first, from a cursor that stays right while new ones come. Kept for the App's `audit_days`.
 """
@@ -7,8 +9,10 @@ order, the latest first, from a cursor that stays right while new ones come. Kep
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple, get_args
+
+import msgspec
 
 from gate.core.codec import unpack_members
 from gate.core.model import FOREVER_MS
@@ -16,12 +20,16 @@ from gate.errors import InvalidInput
 from gate.store import keys, scripts
 from gate.store.link import Command
 from gate.store.scripts import Call
-from gate.store.writing import Writer
+from gate.store.writing import Because, Writer
 
 MAX_PAGE = 1_000
 LOOKED_AT_A_STEP = 1_000
 MAX_LOOKED_AT = 50_000
 """Entries of one Partition that a question about one User looks at before it answers a short page with a cursor."""
+
+Noted = Literal["kick-ordered", "kicked"]
+"""Kinds of entries beside those of Changes. Their value is JSON: `session`, `platform` if only that, and `closed`, how many."""
+NOTED: frozenset[str] = frozenset(get_args(Noted))
 
 _CURSOR = re.compile(r"([1-9]\d{0,15})-(\d{1,16})-(\d{1,4})")
 
@@ -54,7 +62,7 @@ class _Place(NamedTuple):
 
 
 class Audit:
-    """Reads and trims. Every method raises `StoreUnavailable`."""
+    """Reads, trims, and notes kicks. Every method raises `StoreUnavailable`."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
@@ -91,6 +99,33 @@ class Audit:
         ]
         return sum(await self._writer.client.write(calls))
 
+    async def order_kick(self, app_key: str, user: bytes, because: Because, session: str, platform: str) -> str:
+        """Note that Sessions are about to be closed, all or those named; the id of the entry."""
+        return await self._note(app_key, "kick-ordered", user, because, _which(session, platform))
+
+    async def settle_kick(
+        self, app_key: str, user: bytes, because: Because, session: str, platform: str, ordered: str, closed: int
+    ) -> None:
+        """Put how many were closed in the place of the order."""
+        await self._note(app_key, "kicked", user, because, {**_which(session, platform), "closed": closed}, ordered)
+
+    async def _note(
+        self,
+        app_key: str,
+        kind: Noted,
+        user: bytes,
+        because: Because,
+        value: Mapping[str, object],
+        instead_of: str = "",
+    ) -> str:
+        call = Call(
+            scripts.AUDIT_NOTE,
+            [keys.audit(self._writer.partition_of(app_key, user), app_key)],
+            [instead_of, kind, because.by, because.why, "u", user, "v", msgspec.json.encode(value)],
+        )
+        entry: bytes = (await self._writer.client.write([call]))[0]
+        return entry.decode()
+
     async def _of_all(
         self, app_key: str, count: int, place: _Place | None, from_ms: int, last: str
     ) -> tuple[list[AuditEntry], str | None]:
@@ -126,6 +161,10 @@ class Audit:
                 return found, None
             below = f"({entry.at_ms}-{entry.number}"
         return found, f"{below[1:]}-{partition}"
+
+
+def _which(session: str, platform: str) -> dict[str, object]:
+    return {name: value for name, value in (("session", session), ("platform", platform)) if value}
 
 
 def _cursor(entry: AuditEntry) -> str:

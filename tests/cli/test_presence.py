@@ -144,6 +144,26 @@ def test_kick(gate: Command, edge: Edge) -> None:
     assert [line.split(":")[1].strip() for line in mistakes] == ["USER", "session", "platform"]
 
 
+def test_a_kick_is_in_the_audit(gate: Command, edge: Edge) -> None:
+    edge.open(b"ann")
+    edge.open(b"ann", "Web")
+    gate("kick", "ann", "--platform", "Web", "--reason", "spam", "--actor", "ops@x")
+    gate("kick", "ann")
+    last, first = gate.json("audit", "--user", "ann")["entries"]
+    assert first.pop("at") <= last.pop("at")
+    assert first == {
+        "what": "kicked",
+        "user": "ann",
+        "platform": "Web",
+        "closed": 1,
+        "actor": "ops@x",
+        "reason": "spam",
+    }
+    assert last == {"what": "kicked", "user": "ann", "closed": 1, "actor": "", "reason": ""}
+    assert "1 Session Web" in gate("audit").out
+    assert "reason" in gate("kick", "ann", "--reason", "x" * 10_000, status=2).err
+
+
 def test_history(gate: Command, edge: Edge) -> None:
     edge.open(b"ann")
     edge.open(b"bob", "Web")

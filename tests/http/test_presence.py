@@ -226,6 +226,23 @@ async def test_a_users_sessions_and_kicking_them(world: World) -> None:
     assert kicks == [(session, "kicked") for session in (second, third, first)]
 
 
+async def test_a_kick_is_in_the_audit(world: World) -> None:
+    gateway = await gateway_of(world)
+    phone, _ = await gateway.open(b"ann", "iOS"), await gateway.open_many([b"ann", b"ann"], "Web")
+    because = {"reason": "spam", "actor": "ops@x"}
+    await world.v1("POST", "users/ann/kick", {"platform": "Web", **because})
+    await world.v1("POST", "users/ann/kick", {"session": phone})
+    entries = (await world.v1("GET", "audit?user=ann")).body["entries"]
+    for entry in entries:
+        assert abs(entry.pop("at") - now_ms()) < 60_000
+    assert entries == [
+        {"what": "kicked", "user": "ann", "session": phone, "closed": 1, "actor": "", "reason": ""},
+        {"what": "kicked", "user": "ann", "platform": "Web", "closed": 2, **because},
+    ]
+    reply = await world.v1("POST", "users/ann/kick", {"reason": "x" * 513, "actor": "y" * 129})
+    assert reply.status == 400 and "reason" in reply.body["message"] and "actor" in reply.body["message"]
+
+
 async def test_a_kick_names_what_it_can(world: World) -> None:
     mine = await (await gateway_of(world)).open(b"alice")
     for body, parameter in (

@@ -11,6 +11,7 @@ from gate.store.lists import Group
 from gate.store.occurrences import occurrences
 from gate.store.store import Store
 from gate.store.sweep import Sweep
+from gate.store.writing import Because
 
 APP = "default"
 USERS = [b"ann", b"bob", b"c\0\r\n:{9}", *(b"u%d" % number for number in range(20))]
@@ -39,6 +40,7 @@ WRITES: dict[str, Callable[[Store], Awaitable[object]]] = {
     "bury hook": lambda store: _bury(store),
     "replay hook": lambda store: _replay(store),
     "hook done": lambda store: _finish_hooks(store),
+    "kick audit": lambda store: _kick(store),
     "audit trim": lambda store: store.audit.trim(APP, 1),
     "revoke tokens": lambda store: store.users.revoke_tokens(APP, USERS, 1, 1),
     "app put": lambda store: store.apps.put(FACTS, 1),
@@ -84,6 +86,11 @@ async def _remove_operator(store: Store) -> None:
 
 def _job(store: Store) -> Job:
     return Job(store.writer.partition_of(APP, b"gone"), APP, b"gone")
+
+
+async def _kick(store: Store) -> None:
+    ordered = await store.audit.order_kick(APP, b"ann", Because("by", "why"), "", "iOS")
+    await store.audit.settle_kick(APP, b"ann", Because("by", "why"), "", "iOS", ordered, 1)
 
 
 async def _bury(store: Store) -> None:

@@ -17,6 +17,7 @@ from gate.core.model import AppFacts, Environment
 from gate.core.verdict import Word
 from gate.http.ports import Applied
 from gate.http.v1.ids import IdJson
+from gate.store.audit import Noted
 
 
 class Problem(Struct, kw_only=True):
@@ -206,13 +207,16 @@ class AuditLine(Struct, kw_only=True):
     """Who (`actor`) did what to whom (`user`, with its `members`), when, until when and why."""
 
     at: int
-    what: Kind
+    what: Kind | Noted
     user: IdJson | UnsetType = UNSET
     members: list[IdJson] | UnsetType = UNSET
     until: int | UnsetType | None = UNSET
     settings: dict[str, Any] | UnsetType = UNSET
     on: bool | UnsetType = UNSET
     before: int | UnsetType = UNSET
+    session: str | UnsetType = UNSET
+    platform: str | UnsetType = UNSET
+    closed: int | UnsetType = UNSET
     actor: str
     reason: str
 

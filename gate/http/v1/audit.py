@@ -11,7 +11,7 @@ from gate.core.model import FOREVER_MS
 from gate.http.calls import Call
 from gate.http.v1.endpoint import Endpoint
 from gate.http.v1.ids import id_json
-from gate.store.audit import MAX_PAGE, AuditEntry
+from gate.store.audit import MAX_PAGE, NOTED, AuditEntry
 
 DEFAULT_PAGE = 100
 
@@ -46,6 +46,8 @@ def entry_json(entry: AuditEntry) -> dict[str, object]:
         shown["on"] = entry.value == b"1"
     elif entry.kind == "tokens-revoked":
         shown["before"] = int(entry.value)
+    elif entry.kind in NOTED:
+        shown |= orjson.loads(entry.value)
     return shown | {"actor": entry.by, "reason": entry.why}
 
 

@@ -15,13 +15,16 @@ from __future__ import annotations
 
 import msgspec
 
-from gate.core.presence import SAMPLE_EVERY_MS, CloseReason, platform_named, session_parts
+from gate.core.presence import SAMPLE_EVERY_MS
 from gate.errors import InvalidInput
 from gate.http.calls import Call
 from gate.http.paging import page_cursor, page_token
+from gate.http.v1.because import check_because
 from gate.http.v1.endpoint import Endpoint, read_as, refuse_if_any
 from gate.http.v1.ids import IdJson, id_bytes, id_json, ids_bytes
 from gate.http.v1.presence_shown import platforms_json, presence_json, seen_presences
+from gate.presence.kick_orders import kick_user
+from gate.store.writing import Because
 
 MAX_USERS = 10_000
 """Of one call: some 150 ms where all are online, a thousand at a time, so that nobody else waits for the whole."""
@@ -29,7 +32,6 @@ MAX_MINUTES = 60
 """What is kept for sure; a little more is."""
 MAX_PAGE = 1_000
 DEFAULT_PAGE = 100
-KICKED: CloseReason = "kicked"
 
 
 class Asking(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"viewer": "as"}):
@@ -40,10 +42,12 @@ class Asking(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"v
 
 
 class Kicking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which Sessions: this one, those of a platform, or all."""
+    """Which Sessions: this one, those of a platform, or all; why and by whom."""
 
     session: str | None = None
     platform: str | None = None
+    reason: str = ""
+    actor: str = ""
 
 
 async def presences(call: Call) -> dict[str, object]:
@@ -146,21 +150,17 @@ async def sessions(call: Call) -> dict[str, object]:
 
 async def kick(call: Call) -> dict[str, object]:
     """→ closed: how many Sessions. Their Gateways are told by the feed, with the reason `kicked`. The User may connect again: a
-    Ban is what keeps it out."""
+    Ban is what keeps it out. It is in the audit first: a kick that can't be there is refused."""
     user = call.path_user()
     body = await read_as(call, Kicking)
-    stored_id = "" if body.session is None else _own(user, body.session)
-    platform = "" if body.platform is None else platform_named(body.platform.encode())
-    many = await call.deps.presence.kick(call.app_key, [user], KICKED, stored_id=stored_id, platform=platform)
-    return {"closed": many}
-
-
-def _own(user: bytes, session: str) -> str:
-    """What is stored of the id of this User's Session."""
-    stored_id, whose = session_parts(session)
-    if whose != user:
-        raise InvalidInput("session", "is another User's")
-    return stored_id
+    problems: list[InvalidInput] = []
+    check_because(body.reason, body.actor, problems)
+    refuse_if_any(problems)
+    deps, because = call.deps, Because(body.actor, body.reason)
+    closed = await kick_user(
+        deps.store.audit, deps.presence, call.app_key, user, because, session=body.session, platform=body.platform
+    )
+    return {"closed": closed}
 
 
 ENDPOINTS: dict[tuple[str, str], Endpoint] = {
