@@ -21,7 +21,7 @@ from gate.store.presence import PresenceStore
 
 LOOK_EVERY_MS = 250
 TIDY_EVERY_MS = 10_000
-"""How often an App is swept although no lease of it ended: bars that are no longer needed are dropped with it."""
+"""How often bars that hold nobody back any more are dropped."""
 
 Counted = Callable[[str, int], None]
 """Counts what was done: `leases`, `sessions` or `departures`, and how many."""
@@ -84,8 +84,10 @@ class Sweeper:
         soonest_ms = LOOK_EVERY_MS
         for app, leases, ending, leaving in zip(apps, replies[::3], replies[1::3], replies[2::3], strict=True):
             ended = await self._end_silent(app, [lease_of(*one) for one in zip(leases[::2], leases[1::2], strict=True)])
-            if ended or ending or is_tidying:
+            if ended or ending:
                 await self._sweep(app)
+            if is_tidying:
+                await self._drop_bars(app)
             if ended or ending or leaving:
                 soonest_ms = min(soonest_ms, await self._announce(app))
         return max(1, soonest_ms)
@@ -112,6 +114,12 @@ class Sweeper:
             if ended:
                 self._count("sessions", ended)
             if not leases_left:
+                return
+            await asyncio.sleep(0)
+
+    async def _drop_bars(self, app: str) -> None:
+        while True:
+            if not await self._store.drop_bars(app):
                 return
             await asyncio.sleep(0)
 

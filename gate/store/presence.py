@@ -7,7 +7,7 @@ Redis than the one that holds the facts (`--presence-redis`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -37,8 +37,8 @@ MAX_USERS_A_SCRIPT = 1_000
 """Lua can't take much more on its stack; a script of so many holds the server for about a millisecond."""
 SWEPT_A_SCRIPT = 200
 """Users whose Sessions end in one script, of some 2 ms: what else waits, waits no longer."""
-BAR_MS = 60_000
-"""How long a closed User's bar is kept: far longer than any connect is under way."""
+BARS_A_SCRIPT = 500
+"""Bars that are dropped in one script, of some 2 ms."""
 
 Opened = Literal["ok", "nolease", "fenced", "barred", "full"]
 Closed = Literal["closed", "gone", "foreign"]
@@ -219,13 +219,23 @@ class PresenceStore:
 
     async def sweep(self, app_key: str) -> tuple[int, int]:
         """End some Sessions whose lease has ended; how many, and how many leases still have some."""
-        (reply,) = await self.client.write([_call(scripts.PRESENCE_SWEEP, app_key, SWEPT_A_SCRIPT, BAR_MS)])
+        (reply,) = await self.client.write([_call(scripts.PRESENCE_SWEEP, app_key, SWEPT_A_SCRIPT)])
         return reply[0], reply[1]
 
     async def announce(self, app_key: str) -> tuple[int, int | None]:
         """Announce departures that have lasted; how many, and in how many ms the next is due."""
         (reply,) = await self.client.write([_call(scripts.PRESENCE_ANNOUNCE, app_key, SWEPT_A_SCRIPT)])
         return reply[0], None if reply[1] < 0 else reply[1]
+
+    async def drop_bars(self, app_key: str) -> int:
+        """Drop some bars that hold nobody back any more; how many."""
+        (dropped,) = await self.client.write([_call(scripts.PRESENCE_BAR, app_key, BARS_A_SCRIPT)])
+        return int(dropped)
+
+    async def raise_floors(self, app_key: str, floors: Mapping[str, int | None]) -> None:
+        """Nobody connects any more who was verified on facts from before: epoch of a Changelog -> seq, None if it is over."""
+        flat = [part for epoch, seq in floors.items() for part in (epoch, "" if seq is None else seq)]
+        await self.client.write([_call(scripts.PRESENCE_BAR, app_key, 0, *flat)])
 
     async def forget_users(self, app_key: str, users: Sequence[bytes]) -> None:
         """Drop what is kept of Users without a Session, as when they are erased."""

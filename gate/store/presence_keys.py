@@ -11,7 +11,9 @@ the feed of what changed in one slot, so that fencing is one step (docs/decision
     gate:{<app>}:leaving                   zset    User -> when its oldest departure is to be announced, ms
     gate:{<app>}:left                      hash    User -> departures that are not announced yet, msgpack: platform -> facts
     gate:{<app>}:seen                      hash    User -> [last seen, last active], ms, msgpack
-    gate:{<app>}:bars                      hash    User -> <epoch>:<seq>:<at, ms> of the Change that closed its Sessions
+    gate:{<app>}:bars                      hash    User -> <epoch>:<seq> of the Change that closed its Sessions
+    gate:{<app>}:barred                    zset    those Users by when that was, ms
+    gate:{<app>}:floors                    hash    epoch of a Changelog -> seq below which no connect may have been verified
     gate:{<app>}:feed                      stream  presence changes and kicks, entry ids <seq>-0
     gate:{<app>}:feed-meta                 hash    epoch, seq
     gate:{<app>}:hook                      hash    of its presence webhook: owner, until (ms) and cursor
@@ -33,7 +35,7 @@ SESSION_FIELDS = ("id", "platform", "gateway", "epoch", "since_ms", "ip", "minte
 
 _APP_KEY = r"[A-Za-z0-9_-]{1,32}"
 PATTERNS: list[str] = [
-    rf"gate:\{{{_APP_KEY}\}}:(leases|sessions|ending|counts|leaving|left|seen|bars|feed|feed-meta|hook|samples)",
+    rf"gate:\{{{_APP_KEY}\}}:(leases|sessions|ending|counts|leaving|left|seen|bars|barred|floors|feed|feed-meta|hook|samples)",
     rf"gate:\{{{_APP_KEY}\}}:held:\d{{1,16}}:.{{1,64}}",
     r"gate:(presence-apps|kicks)",
 ]

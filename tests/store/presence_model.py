@@ -10,7 +10,7 @@ told to the feed is what followers believe: a User's platforms are those of its 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gate.core.model import DevicePolicy
@@ -19,6 +19,8 @@ from gate.core.presence import Event, Lease, Session, UserPresence, session_name
 Told = tuple[str, bytes, str, str, bytes, str, str, int]
 """kind, User, Session, platform, Gateway, address, why, since: an `Event` but for where it stands."""
 FLAP_MS = 1_000
+BAR_MS = 60_000
+OVER = (1 << 53) - 1
 """As docs/decisions/0010 has it: a departure shorter than this is not announced."""
 
 
@@ -70,6 +72,7 @@ class Model:
     seen_ms: dict[bytes, int] = field(default_factory=dict)
     active_ms: dict[bytes, int] = field(default_factory=dict)
     bars: dict[bytes, tuple[str, int, int]] = field(default_factory=dict)
+    floors: dict[str, int] = field(default_factory=dict)
     told: list[Told] = field(default_factory=list)
     """What the feed must say of the step that was just made."""
 
@@ -104,8 +107,7 @@ class Model:
             return "nolease"
         if known.epoch > session.epoch or not known.holds:
             return "fenced"
-        bar = self.bars.get(session.user)
-        if bar and (bar[0] != log[0] or bar[1] > log[1]):
+        if self._is_barred(session.user, *log):
             return "barred"
         here = self.sessions.get(session.user, [])
         if any(one.id == session.id and self.is_live(one) for one in here):
@@ -146,8 +148,8 @@ class Model:
     ) -> int:
         """How many live Sessions it closes."""
         closed = 0
+        epoch, seq = log
         for user in users:
-            epoch, seq = log
             if epoch:
                 known = self.bars.get(user)
                 higher = known[1] if known and known[0] == epoch and known[1] > seq else seq
@@ -163,6 +165,8 @@ class Model:
             self.told += [self._told("kick", one, why) for one in live]
             closed += len(live)
             self._remove(user, gone, why, 0)
+        if epoch and not self.leases:
+            self.drop_old_bars()
         return closed
 
     def touch(self, sessions: Sequence[tuple[bytes, str]]) -> int:
@@ -183,9 +187,22 @@ class Model:
             self._remove(user, gone, "lease-ended", FLAP_MS, any_last=True)
         assert ended == 0
 
-    def drop_old_bars(self, keep_ms: int) -> None:
-        """A bar that is older goes; and one of the future is of a clock that was set back."""
-        self.bars = {user: bar for user, bar in self.bars.items() if abs(self.now_ms - bar[2]) <= keep_ms}
+    def drop_old_bars(self) -> None:
+        """A bar that is older goes; and one of the future is of a clock that was set back. The floor is where it was."""
+        for user, (epoch, seq, at_ms) in list(self.bars.items()):
+            if abs(self.now_ms - at_ms) > BAR_MS:
+                del self.bars[user]
+                self.raise_floors({epoch: seq})
+
+    def raise_floors(self, floors: Mapping[str, int | None]) -> None:
+        for epoch, seq in floors.items():
+            self.floors[epoch] = max(self.floors.get(epoch, 0), OVER if seq is None else seq)
+
+    def _is_barred(self, user: bytes, epoch: str, seq: int) -> bool:
+        bar_epoch, bar_seq, _ = self.bars.get(user, (epoch, 0, 0))
+        if bar_epoch != epoch and self.floors.get(bar_epoch) != OVER:
+            return True
+        return self.floors.get(epoch, 0) > seq or (bar_epoch == epoch and bar_seq > seq)
 
     def announced(self, events: Sequence[Event]) -> None:
         """Departures were announced in this order."""

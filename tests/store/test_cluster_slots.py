@@ -6,15 +6,23 @@ so nothing is redirected.
 
 from __future__ import annotations
 
+import socket
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import redis
 
+from gate.core.model import AppFacts
+from gate.store import presence_keys as keys
+from gate.store.feed import Feed
+from gate.store.presence import Because, PresenceStore
+from gate.store.presence_hooks import Claiming, PresenceHooks
 from gate.store.store import Store
 from tests.harness.ports import free_port
 from tests.harness.servers import Flavor, RedisServer
 from tests.harness.waiting import wait_until
+from tests.presence.played import Gateway, presence_on
 from tests.store.touring import tour
 
 
@@ -22,11 +30,47 @@ def is_serving(server: RedisServer) -> bool:
     return bool(server.client.execute_command("CLUSTER INFO")["cluster_state"] == "ok")
 
 
+async def presence_tour(presence: PresenceStore) -> None:
+    """Every script of Presence, with all that it can touch."""
+    app = AppFacts(key="app", secrets=("s",), device_policy="one")
+    gateway = await Gateway(presence, app).lease()
+    await gateway.close(await gateway.open(b"closed"))
+    for platform in ("iOS", "Web"):  # which replaces the other
+        session = await gateway.open(b"u", platform)
+    touched = presence.touching(app.key, [(b"u", session.partition(".")[0])])
+    assert await presence.client.write([touched]) == [1]
+    await presence.kick(app.key, [b"u"], "banned", because=Because("e", 1))
+    await presence.raise_floors(app.key, {"e": 1})
+    await presence.drop_bars(app.key)
+    held = await gateway.open(b"v")
+    assert [bool(one.sessions) for one in await presence.presences(app.key, [b"u", b"v"])] == [False, True]
+    assert await presence.online(app.key, [b"u", b"v"]) == [False, True]
+    assert (await presence.counts(app.key)).total == len([held])
+    assert await presence.sample(app.key)
+    assert await presence.end_lease(app.key, gateway.name, gateway.epoch)
+    await presence.sweep(app.key)
+    await presence.announce(app.key)
+    await presence.forget_users(app.key, [b"u"])
+    hooks = PresenceHooks(presence.client, "node")
+    await hooks.claim([Claiming(app.key, await Feed(presence.client, app.key).head())], 1_000)
+    await hooks.forget([app.key])
+    await presence.remove_app(app.key)
+    assert await presence.client.read(("EXISTS", keys.feed(app.key), keys.leases(app.key))) == [0]
+    await presence.client.aclose()
+
+
 def low_port() -> int:
-    """The cluster's own port is 10,000 higher, and must be one."""
-    while (port := free_port()) > 55_000:
-        pass
-    return port
+    """The cluster's own port is 10,000 higher: it must be one, and none that a connection of anybody's may have at its end."""
+    return next(
+        port for port in range(51_000 + free_port() % 4_000, 55_500) if is_free(port) and is_free(port + 10_000)
+    )
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as one, suppress(OSError):
+        one.bind(("127.0.0.1", port))
+        return True
+    return False
 
 
 async def test_every_script_runs_in_cluster_mode(redis_flavor: Flavor, tmp_path: Path) -> None:
@@ -39,5 +83,6 @@ async def test_every_script_runs_in_cluster_mode(redis_flavor: Flavor, tmp_path:
         store = await Store.connect(server.url)
         await tour(store)
         await store.aclose()
+        await presence_tour(presence_on(server.url))
     finally:
         server.stop()

@@ -9,9 +9,10 @@ import pytest
 from gate.core.model import AppFacts
 from gate.core.presence import session_id, session_parts
 from gate.store import presence_keys as keys
-from gate.store.presence import BAR_MS, Because, Opening, PresenceStore, closed, opened
+from gate.store.presence import Because, Opening, PresenceStore, closed, opened
 from tests.harness.servers import RedisServer
 from tests.presence.played import Gateway, presence_on
+from tests.store.presence_model import BAR_MS
 
 APP = AppFacts(key="default", secrets=("s",))
 ANN = b"ann"
@@ -61,18 +62,55 @@ async def test_a_node_that_lags_does_not_lower_the_bar_of_one_that_is_ahead(
     assert await opening_at(store, gateway, "e", 10) == "ok"
 
 
+async def set_bar_back(store: PresenceStore, redis: RedisServer, by_ms: int) -> None:
+    """As if all bars had been set so much earlier."""
+    barred = keys.base(APP.key) + b"barred"
+    for user, _ in redis.client.zscan(barred)[1]:
+        redis.client.zincrby(barred, -by_ms, user)
+
+
 async def test_a_bar_of_a_clock_that_was_set_back_goes_too(
     store: PresenceStore, gateway: Gateway, each_redis: RedisServer
 ) -> None:
     await store.kick(APP.key, [ANN], "banned", because=Because("e", 10))
-    bars = keys.base(APP.key) + b"bars"
-    at_ms = int(each_redis.client.hget(bars, ANN).rsplit(b":")[-1])
-    await store.sweep(APP.key)
-    assert each_redis.client.hlen(bars) == 1
-    each_redis.client.hset(bars, ANN, b"e:10:%d" % (at_ms + 10 * BAR_MS))
-    await store.sweep(APP.key)
-    assert each_redis.client.hlen(bars) == 0
+    assert await store.drop_bars(APP.key) == 0
+    await set_bar_back(store, each_redis, -10 * BAR_MS)
+    assert await opening_at(store, gateway, "f", 1) == "barred"
+    assert await store.drop_bars(APP.key) == 1
     assert await opening_at(store, gateway, "f", 1) == "ok"
+
+
+async def test_who_lags_for_longer_than_bars_are_kept_opens_nothing_that_was_closed(
+    store: PresenceStore, gateway: Gateway, each_redis: RedisServer
+) -> None:
+    await store.kick(APP.key, [ANN], "banned", because=Because("e", 10))
+    await set_bar_back(store, each_redis, 2 * BAR_MS)
+    assert await store.drop_bars(APP.key) == 1
+    assert await opening_at(store, gateway, "e", 9) == "barred"
+    assert await opening_at(store, gateway, "e", 10) == "ok"
+
+
+async def test_an_epoch_that_is_over_bars_whoever_is_at_it_and_nobody_else(
+    store: PresenceStore, gateway: Gateway
+) -> None:
+    await store.kick(APP.key, [ANN], "banned", because=Because("e", 10))
+    await store.raise_floors(APP.key, {"e": None, "f": 3})
+    assert await opening_at(store, gateway, "e", 99) == "barred"
+    assert await opening_at(store, gateway, "f", 2) == "barred"
+    assert await opening_at(store, gateway, "f", 3) == "ok"
+
+
+async def test_an_app_without_gateways_keeps_no_bars_for_long(store: PresenceStore, each_redis: RedisServer) -> None:
+    """Every Ban leaves one, and nobody sweeps where no lease was ever taken."""
+    base = keys.base(APP.key)
+    await store.kick(APP.key, [b"u%d" % nth for nth in range(10)], "banned", because=Because("e", 10))
+    assert all(BAR_MS < each_redis.client.pttl(base + noun) <= 2 * BAR_MS for noun in (b"bars", b"barred"))
+    await set_bar_back(store, each_redis, 2 * BAR_MS)
+    await store.kick(APP.key, [b"v%d" % nth for nth in range(10)], "banned", because=Because("e", 11))
+    assert each_redis.client.hlen(base + b"bars") == each_redis.client.zcard(base + b"barred") == 10
+    await Gateway(store, APP).lease()
+    await store.kick(APP.key, [ANN], "banned", because=Because("e", 12))
+    assert all(each_redis.client.pttl(base + noun) == -1 for noun in (b"bars", b"barred"))
 
 
 async def test_a_session_of_an_ended_lease_is_gone_for_its_gateway_too(store: PresenceStore, gateway: Gateway) -> None:

@@ -34,7 +34,7 @@ from gate.store import presence as presence_module
 from gate.store import presence_keys as keys
 from gate.store.address import parse_address
 from gate.store.feed import Feed
-from gate.store.presence import BAR_MS, UNCAUSED, Because, Opening, PresenceStore, closed, opened
+from gate.store.presence import UNCAUSED, Because, Opening, PresenceStore, closed, opened
 from tests.harness.servers import RedisServer
 from tests.presence.played import PATIENCE_MS
 from tests.presence.takes_turns import TakesTurns
@@ -177,7 +177,18 @@ class Agrees(RuleBasedStateMachine):
             ended, _ = self.run(self.store.sweep(APP))
         assert ended <= room * MOST_SESSIONS * 2
         self.model.swept(self._stored(), ended)
-        self.model.drop_old_bars(BAR_MS)
+
+    @rule(room=st.sampled_from([1, 500]))
+    def drop_bars(self, room: int) -> None:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(presence_module, "BARS_A_SCRIPT", room)
+            self._drop_bars()
+
+    @rule(log=st.sampled_from(LOGS), is_over=st.integers(0, 9))
+    def raise_floors(self, log: tuple[str, int], is_over: int) -> None:
+        floors = {log[0]: log[1] if is_over else None}
+        self.run(self.store.raise_floors(APP, floors))
+        self.model.raise_floors(floors)
 
     @rule(room=st.sampled_from([1, 2, 200]))
     def announce(self, room: int) -> None:
@@ -186,7 +197,7 @@ class Agrees(RuleBasedStateMachine):
     @rule(user=users)
     def erase(self, user: bytes) -> None:
         self.run(self.store.forget_users(APP, [user]))
-        for kept in (self.model.seen_ms, self.model.active_ms, self.model.bars):
+        for kept in (self.model.seen_ms, self.model.active_ms):
             kept.pop(user, None)
 
     @rule(by_us=st.sampled_from([1, 1_000, 400_000, 999_000, 1_000_000, 1_001_000, 2_500_000, 61_000_000]))
@@ -256,7 +267,12 @@ class Agrees(RuleBasedStateMachine):
         assert set(self.client.hkeys(base + b"left")) == set(left)
         due = {user: float(min(one.due_ms for one in departures.values())) for user, departures in left.items()}
         assert dict(self.client.zrange(base + b"leaving", 0, -1, withscores=True)) == due
-        assert set(self.client.hkeys(base + b"bars")) == set(self.model.bars)
+        bars = self.client.hgetall(base + b"bars")
+        assert bars == {user: b"%b:%d" % (epoch.encode(), seq) for user, (epoch, seq, _) in self.model.bars.items()}
+        barred = dict(self.client.zrange(base + b"barred", 0, -1, withscores=True))
+        assert barred == {user: float(at_ms) for user, (_, _, at_ms) in self.model.bars.items()}
+        floors = {epoch.decode(): int(seq) for epoch, seq in self.client.hgetall(base + b"floors").items()}
+        assert floors == self.model.floors
         assert set(self.client.hkeys(base + b"seen")) == set(self.model.seen_ms) | set(self.model.active_ms)
 
     # Within
@@ -289,10 +305,14 @@ class Agrees(RuleBasedStateMachine):
         """All that is dead is swept, and all that is due announced."""
         self._repeat(lambda: self.run(self.store.sweep(APP))[1], "sweeping")
         self.model.swept(self._stored(), sum(map(len, self.model.sessions.values())) - self._stored_count())
-        self.model.drop_old_bars(BAR_MS)
+        self._drop_bars()
         assert not self.model.ended_leases()
         self._repeat(lambda: self._announce(200), "announcing")
         self.model.expect_none_due()
+
+    def _drop_bars(self) -> None:
+        self._repeat(lambda: self.run(self.store.drop_bars(APP)), "dropping bars")
+        self.model.drop_old_bars()
 
     def _repeat(self, work: Callable[[], int], what: str) -> None:
         for _ in range(MOST_REPEATS):

@@ -5,6 +5,5 @@
 local dropped = 0
 for _, user in ipairs(ARGV) do
   dropped = dropped + redis.call('HDEL', KEYS[1] .. 'seen', user)
-  redis.call('HDEL', KEYS[1] .. 'bars', user)
 end
 return dropped

@@ -6,14 +6,16 @@
 --   returns how many live Sessions were closed
 -- Atomic: a Session that opens meanwhile is either closed here, or refused by the bar that is left behind.
 --!include presence
+--!include bars
 local why, minted_before, closed = ARGV[1], tonumber(ARGV[2]), 0
 for at = 7, #ARGV do
   local user = ARGV[at]
   if ARGV[5] ~= '' then
     -- Another node may be further in the Changelog, and have left a higher bar: it must not be lowered.
-    local epoch, seq = string.match(redis.call('HGET', base .. 'bars', user) or '', '^(%x+):(%d+):')
+    local epoch, seq = bar_of(user)
     local higher = epoch == ARGV[5] and tonumber(seq) > tonumber(ARGV[6]) and seq or ARGV[6]
-    redis.call('HSET', base .. 'bars', user, ARGV[5] .. ':' .. higher .. ':' .. whole(now))
+    redis.call('HSET', BARS, user, ARGV[5] .. ':' .. higher)
+    redis.call('ZADD', BARRED, whole(now), user)
   end
   local kept, gone = {}, {}
   for _, one in ipairs(sessions_of(user)) do
@@ -32,6 +34,20 @@ for at = 7, #ARGV do
   end
   if #gone > 0 then
     keep_without(user, kept, gone, 0)
+  end
+end
+if ARGV[5] ~= '' then
+  -- Nobody sweeps an App that never had a Gateway.
+  local is_swept = redis.call('EXISTS', LEASES) == 1
+  for _, key in ipairs({BARS, BARRED}) do
+    if is_swept then
+      redis.call('PERSIST', key)
+    else
+      redis.call('PEXPIRE', key, 2 * BAR_MS)
+    end
+  end
+  if not is_swept then
+    drop_bars(2 * #ARGV)  -- more than were set here, so that they don't pile up
   end
 end
 return closed

@@ -7,6 +7,7 @@
 --   returns {'ok'}, or with nothing written {'nolease'}, {'fenced'}, {'barred'} or {'full', how many there are}
 -- Atomic: the lease is read, older devices are replaced and the change is told in one step.
 --!include presence
+--!include bars
 local gateway, epoch, user, id, platform = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 local known = lease(gateway)
 if not known or known.epoch < epoch then
@@ -16,12 +17,8 @@ if known.epoch > epoch or not known.holds then
   return {'fenced'}
 end
 -- Sessions of this User were closed by a Change that the verifying Replica may not have seen.
-local bar = redis.call('HGET', base .. 'bars', user)
-if bar then
-  local bar_epoch, bar_seq = string.match(bar, '^(%x+):(%d+):')
-  if bar_epoch ~= ARGV[10] or tonumber(bar_seq) > tonumber(ARGV[11]) then
-    return {'barred'}
-  end
+if is_barred(user, ARGV[10], tonumber(ARGV[11])) then
+  return {'barred'}
 end
 local before = sessions_of(user)
 local kept, gone, live = {}, {}, 0

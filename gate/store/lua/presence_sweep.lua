@@ -1,6 +1,6 @@
 -- Ends Sessions whose lease has ended, some at a time.
 --   KEYS  1 base
---   ARGV  1 how many Users at most  2 bars older than this are dropped, ms, and those of a later clock
+--   ARGV  1 how many Users at most
 --   returns {how many Sessions were ended, how many leases still have some}
 -- Atomic: a Session leaves its User, the counts and its Gateway's set in one step. What is left for the next run is not live
 -- meanwhile either.
@@ -33,13 +33,6 @@ while room > 0 do
   room = room - math.max(1, #users)
   if redis.call('EXISTS', held) == 0 then
     redis.call('SREM', base .. 'ending', ending)
-  end
-end
-local bars = redis.call('HGETALL', base .. 'bars')
-for at = 1, #bars, 2 do
-  local set_at = tonumber(string.match(bars[at + 1], ':(%d+)$'))
-  if math.abs(now - set_at) > tonumber(ARGV[2]) then  -- of the future: the clock was set back since
-    redis.call('HDEL', base .. 'bars', bars[at])
   end
 end
 return {ended, redis.call('SCARD', base .. 'ending')}
