@@ -38,6 +38,9 @@ HTTP_SECONDS = Histogram("gate_http_request_seconds", "Time to answer, by group.
 ROLE_RESTARTS = Counter("gate_role_restarts_total", "Processes of the service that died and were restarted.", ["role"])
 WRITE_APPLIED = Counter("gate_write_applied_total", "Gating writes, by how far they got in time.", ["applied"])
 WRITE_ACK_MS = Histogram("gate_write_ack_ms", "Wait for the nodes to apply a write.", buckets=_ACK_BUCKETS_MS)
+WEBSOCKETS = Gauge("gate_websockets", "Open WebSockets of clients.", multiprocess_mode="livesum")
+WEBSOCKETS_CLOSED = Counter("gate_websockets_closed_total", "WebSockets that ended, by why.", ["reason"])
+WEBSOCKET_MESSAGES = Counter("gate_websocket_messages_total", "Answers on WebSockets, by type.", ["type"])
 USERS_ERASED = Counter("gate_erased_users_total", "Deactivated Users whose facts were erased.")
 WEBHOOKS = Counter("gate_webhooks_total", "Attempts at webhooks: delivered, failed, dead, unwanted.", ["outcome"])
 PRESENCE_WEBHOOKS = Counter(

@@ -33,7 +33,7 @@ _OTHERS = (
     "user/blacklist", "user/whitelist", "user/whitesetting", "user/token",
     "v1", "v1/check", "v1/explain", "v1/bans", "v1/mutes", "v1/blacklist", "v1/whitelist", "v1/whitelist-switch",
     "v1/users", "v1/tokens", "v1/bulk", "v1/audit", "v1/presence", "v1/events", "v1/gateways",
-    "client", "client/v1/blacklist", "client/v1/presence", EACH_CLIENT,
+    "client", "client/v1/connect", "client/v1/blacklist", "client/v1/presence", EACH_CLIENT,
 )  # fmt: skip
 LIMITABLE = frozenset((*RONGCLOUD_LIMITS, *_OTHERS))
 """Every name that a limit may have."""

@@ -21,7 +21,7 @@ from gate.core.operators import OperatorRole
 from gate.errors import GateError
 from gate.http import auth, client, rongcloud, v1
 from gate.http.calls import Call
-from gate.http.client import cors
+from gate.http.client import cors, websocket
 from gate.http.client import endpoint as client_endpoint
 from gate.http.client.problems import client_problem
 from gate.http.errors import FeatureAbsent, Internal, MethodWrong, PathUnknown, Problem, rongcloud_problem, v1_problem
@@ -40,7 +40,7 @@ from gate.http.v1 import endpoint as v1_endpoint
 
 _SLASHES = re.compile(r"/{2,}")
 _RONGCLOUD_PREFIX = "/user/"
-_GROUPS = {"/v1/check": "check", "/v1/explain": "check", "/v1/events": "events"}
+_GROUPS = {"/v1/check": "check", "/v1/explain": "check", "/v1/events": "events", websocket.PATH: "websocket"}
 """What is counted apart: the one is quick, the other lasts for hours."""
 _MINT = web.RequestKey("mint", str)
 
@@ -59,7 +59,7 @@ class Route(NamedTuple):
 
 
 def make_app(deps: Deps, door: OperatorDoor | None = None, sites: Sequence[Site] = ()) -> web.Application:
-    """The whole HTTP surface on these dependencies. A site that lets operators in shares the `door`, hence its count of guesses."""
+    """The whole HTTP surface on these dependencies. A site that lets operators in shares the `door`, and so its throttle."""
     app = web.Application(client_max_size=MAX_JSON_BYTES)
     # A dot would leave out paths with a line break in an id, and aiohttp would answer those in its own words.
     app.router.add_route("*", r"/{path:[\s\S]*}", Dispatch(deps, door or OperatorDoor(), sites).serve)
@@ -142,6 +142,8 @@ def _refusal(request: web.Request, path: str) -> Refusal:
 async def _end_streams(deps: Deps, _: web.Application) -> None:
     """When the service drains; else they would be in flight until the time for it is over."""
     deps.streams.end_all()
+    if deps.gateway is not None:
+        deps.gateway.drain()
 
 
 async def _label(request: web.Request, response: web.StreamResponse) -> None:
@@ -179,6 +181,7 @@ def make_routes(door: OperatorDoor | None = None) -> dict[str, Route]:
         routes.setdefault(path, Route("apps", {})).methods[method] = _administered(apps_one, role, door)
     for (path, method), client_one in client.ENDPOINTS.items():
         routes.setdefault(path, Route("client", {})).methods[method] = _borne(client_one, limit_names(path))
+    routes[websocket.PATH] = Route(_GROUPS[websocket.PATH], {"GET": websocket.connect})
     for path, probe in PROBES.items():
         routes[path] = Route("probe", {"GET": _open(probe)})
     for path, document in DOCUMENTS.items():

@@ -1,4 +1,7 @@
-"""One authenticated request, and the few things that endpoints do with it: read its body, write its answer's headers."""
+"""One authenticated request, and the few things that endpoints do with it: read its body, write its answer's headers.
+
+What is asked in a message on a WebSocket is an `AppAsking` too, without a request of its own.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +26,52 @@ APPLIED = "X-Gate-Applied"
 _JSON = "application/json"
 
 
-class Exchange:
+class Asking:
+    """Whoever asks, and by whatever way."""
+
+    __slots__ = ()
+
+    deps: Deps
+    now_ms: int
+
+    async def effective(self, written: Written) -> tuple[str, Applied]:
+        """Wait until the write is effective, within bounds; its Revisions and how far it got.
+
+        The write is in by now: whatever goes wrong with the waiting is `pending`, never an error.
+        """
+        started = perf_counter()
+        try:
+            applied = await self.deps.acks.wait(written, self.deps.options.ack_timeout_ms)
+        except Unavailable:
+            applied = "pending"
+        self.deps.count_applied(applied, (perf_counter() - started) * 1_000)
+        return join_revisions(written.revisions), applied
+
+
+class AppAsking(Asking):
+    """Somebody whose App is known."""
+
+    __slots__ = ()
+
+    view: AppView
+
+    @property
+    def facts(self) -> AppFacts:
+        """The App's settings."""
+        return self.view.facts
+
+    @property
+    def app_key(self) -> str:
+        """The App's key."""
+        return self.view.facts.key
+
+
+class Exchange(Asking):
     """A request whose caller is known, whoever that is."""
 
     __slots__ = ()
 
     request: web.Request
-    deps: Deps
-    now_ms: int
 
     def query(self) -> Form:
         """The query string. Read from the bytes as sent, so that ids may be percent-encoded bytes of any kind."""
@@ -62,19 +103,6 @@ class Exchange:
             raise InvalidInput("body", f"must be a JSON object, got {type(parsed).__name__}")
         return parsed
 
-    async def effective(self, written: Written) -> tuple[str, Applied]:
-        """Wait until the write is effective, within bounds; its Revisions and how far it got.
-
-        The write is in by now: whatever goes wrong with the waiting is `pending`, never an error.
-        """
-        started = perf_counter()
-        try:
-            applied = await self.deps.acks.wait(written, self.deps.options.ack_timeout_ms)
-        except Unavailable:
-            applied = "pending"
-        self.deps.count_applied(applied, (perf_counter() - started) * 1_000)
-        return join_revisions(written.revisions), applied
-
     def _expect(self, content_type: str) -> None:
         # A request without the header is taken at its word: several clients leave it out.
         if "Content-Type" in self.request.headers and self.request.content_type != content_type:
@@ -83,23 +111,13 @@ class Exchange:
 
 
 @dataclass(slots=True)
-class Call(Exchange):
+class Call(Exchange, AppAsking):
     """A request whose App is known."""
 
     request: web.Request
     deps: Deps
     view: AppView
     now_ms: int
-
-    @property
-    def facts(self) -> AppFacts:
-        """The App's settings."""
-        return self.view.facts
-
-    @property
-    def app_key(self) -> str:
-        """The App's key."""
-        return self.view.facts.key
 
     def path_user(self) -> bytes:
         """The User that the path names."""

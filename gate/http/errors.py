@@ -20,6 +20,7 @@ still land. The first row that fits an error wins, so a row stands above the row
     404   404   not-found           no such endpoint, or no such thing
     405   405   method-not-allowed
     410         cursor-gone         a feed can't be read on from this cursor; read the state anew
+    426         upgrade-required    this is where WebSockets connect
     429         too-many-streams    the App has as many event streams open on this node as it may
     503   1000  stale               the Replica is too old for this question (409 where `min` was not reached in time)
     503   1000  unavailable         Redis or the Replica is away; `Retry-After` says when to come back
@@ -89,6 +90,10 @@ class MethodWrong(Refused):
         self.allowed = allowed
 
 
+class UpgradeRequired(Refused):
+    """The endpoint takes WebSocket handshakes only."""
+
+
 class MinimumUnmet(Stale):
     """The Revision that the caller demands was not applied within the wait."""
 
@@ -132,6 +137,7 @@ WORDS: tuple[tuple[type[GateError], int, str], ...] = (
     (TriedTooOften, 429, "too-many-tries"),
     (RoleInsufficient, 403, "forbidden"),
     (MethodWrong, 405, "method-not-allowed"),
+    (UpgradeRequired, 426, "upgrade-required"),
     (InvalidInput, 400, "invalid"),
     (NotFound, 404, "not-found"),
     (FeedReset, 410, "cursor-gone"),
@@ -184,6 +190,8 @@ def _problem(fault: GateError, status: int, body: dict[str, object]) -> Problem:
         headers["Retry-After"] = str(RETRY_AFTER_S)
     if isinstance(fault, RateExceeded | TriedTooOften | StreamsFull):
         headers["Retry-After"] = str(fault.retry_after_s)
+    if isinstance(fault, UpgradeRequired):
+        headers |= {"Upgrade": "websocket", "Connection": "Upgrade"}
     if isinstance(fault, MethodWrong):
         headers["Allow"] = fault.allowed
     if isinstance(fault, StoreUnavailable) and fault.outcome == "unknown":

@@ -19,6 +19,8 @@ BODY_DEADLINE_S = 10.0
 """The whole body must have come by then; a slow sender costs its own connection only."""
 IDLE_CONNECTION_S = 75.0
 """A connection without a (complete) request head is closed after this; longer than the usual proxy's own limit."""
+BACKLOG = 4_096
+"""Connections that the kernel completes ahead of us, Linux's own bound: fewer, and a storm's clients wait for TCP to retry."""
 MIN_WAIT_MS = 100
 """How long a check that demands a Revision waits for it."""
 MIN_POLL_S = 0.002
@@ -40,5 +42,7 @@ class HttpOptions:
     """What a check does past `max_staleness_ms`: answer all the same, or 503."""
     ack_timeout_ms: int = 1_000
     """How long a write waits to be effective before it answers `pending`."""
+    max_websockets: int = 10_000
+    """Connections of clients at a time; a process needs a file for each."""
     access_log: bool = True
     """One line a request: method, path without its query, status, time."""

@@ -12,14 +12,17 @@ from typing import Any, Literal, Protocol
 
 from gate.clock import wall_ms
 from gate.core.model import FOREVER_MS, AppFacts, ListKind, UserFacts
+from gate.core.presence import Verified
 from gate.core.revision import Position, Revision
 from gate.core.token import Claims
 from gate.core.verdict import Verdict, Word
 from gate.http.administration import Apps, Operators
 from gate.http.limits import Limiter
 from gate.http.options import HttpOptions
+from gate.http.pinging import Pinging
 from gate.http.presence_ports import Feeds, Presence
 from gate.http.streams import Streams
+from gate.presence.own_gateway import OwnGateway
 from gate.store.audit import AuditEntry
 from gate.store.deactivation import Gone, Operation
 from gate.store.users import Enrolment, Profile
@@ -85,6 +88,10 @@ class Replica(Protocol):
 
     def app(self, app_key: str, /) -> AppView | None:
         """The App at its newest committed facts, or None if there is no such App."""
+        ...
+
+    def admitted(self, shown: str, now_ms: int, /) -> Verified:
+        """Whom a Token lets connect, and by which Change; `TokenRefused`."""
         ...
 
     def verify_token(self, shown: str, now_ms: int, /) -> Claims:
@@ -347,6 +354,9 @@ class Deps:
     limiter: Limiter = field(default_factory=Limiter)
     streams: Streams = field(default_factory=Streams)
     """The event streams that are open."""
+    pinging: Pinging = field(default_factory=Pinging)
+    gateway: OwnGateway | None = None
+    """What holds the Sessions of WebSockets; None where this node takes none."""
     roles_missing: Callable[[], list[str]] = _nothing_missing
     """Names of the roles on this node that do not answer."""
     metrics_text: Callable[[], bytes] = bytes
@@ -357,4 +367,6 @@ class Deps:
     """(all, node or pending; milliseconds waited), once a write."""
     count_verdicts: Callable[[Mapping[str, int]], None] = _count_nothing
     """How often each word was answered, once a request that checked."""
+    count_websocket: Callable[[str, str], None] = _count_nothing
+    """(opened, closed or message; why or of what type)."""
     now_ms: Callable[[], int] = wall_ms

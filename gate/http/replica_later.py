@@ -7,18 +7,26 @@ start.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
+from gate.core.model import AppFacts
+from gate.core.presence import Verified
 from gate.core.revision import Position, Revision
 from gate.core.token import Claims
 from gate.http.ports import AppView, Board, Replica
+from gate.presence.seats import Admissions
+
+
+class AdmittingReplica(Replica, Admissions, Protocol):
+    """A Replica that also says who may have a Session."""
 
 
 class ReplicaLater:
     """A `Replica` that raises `ReplicaError` as long as `open_replica` does, and is that Replica from then on."""
 
-    def __init__(self, open_replica: Callable[[], Replica]) -> None:
+    def __init__(self, open_replica: Callable[[], AdmittingReplica]) -> None:
         self._open_replica = open_replica
-        self._opened: Replica | None = None
+        self._opened: AdmittingReplica | None = None
 
     @property
     def partitions(self) -> int:
@@ -28,6 +36,26 @@ class ReplicaLater:
     def app(self, app_key: str, /) -> AppView | None:
         """As the Replica."""
         return self._replica().app(app_key)
+
+    def app_facts(self, app_key: str, /) -> AppFacts | None:
+        """As `NodeReplica`."""
+        return self._replica().app_facts(app_key)
+
+    def admitted(self, shown: str, now_ms: int, /) -> Verified:
+        """As the Replica."""
+        return self._replica().admitted(shown, now_ms)
+
+    def admitted_anew(self, app_key: str, user: bytes, minted_at_ms: int, now_ms: int, /) -> Verified:
+        """As `NodeReplica`."""
+        return self._replica().admitted_anew(app_key, user, minted_at_ms, now_ms)
+
+    def may_stay(self, app_key: str, user: bytes, minted_at_ms: int, now_ms: int, /) -> Verified:
+        """As `NodeReplica`."""
+        return self._replica().may_stay(app_key, user, minted_at_ms, now_ms)
+
+    def applied_of(self, app_key: str, user: bytes, /) -> tuple[str, int]:
+        """As `NodeReplica`."""
+        return self._replica().applied_of(app_key, user)
 
     def verify_token(self, shown: str, now_ms: int, /) -> Claims:
         """As the Replica."""
@@ -49,7 +77,7 @@ class ReplicaLater:
         """As the Replica."""
         return self._replica().reaches(revisions)
 
-    def _replica(self) -> Replica:
+    def _replica(self) -> AdmittingReplica:
         if self._opened is None:
             self._opened = self._open_replica()
         return self._opened

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from gate.http.app import make_app
 from gate.http.operators import OperatorDoor
-from gate.http.options import IDLE_CONNECTION_S, MAX_LINE_BYTES
+from gate.http.options import BACKLOG, IDLE_CONNECTION_S, MAX_LINE_BYTES
 from gate.http.ports import Deps
 from gate.http.sites import Site
 
@@ -40,7 +40,9 @@ async def serve_http(deps: Deps, door: OperatorDoor | None = None, sites: Sequen
     )
     await runner.setup()
     try:
-        await web.TCPSite(runner, options.host, options.port, reuse_port=options.reuse_port or None).start()
+        await web.TCPSite(
+            runner, options.host, options.port, reuse_port=options.reuse_port or None, backlog=BACKLOG
+        ).start()
     except OSError:
         await runner.cleanup()
         raise

@@ -31,6 +31,8 @@ class OwnGateway:
     def __init__(self, node_id: str, door: Door, feeds: Tails, admissions: Admissions) -> None:
         self.name = (OWN_GATEWAY_PREFIX + node_id.encode())[:64]
         self.is_draining = False
+        self.put_out = 1
+        """How many clients are put out together, who should not come back together."""
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._door = door
         self._feeds = feeds
@@ -60,6 +62,7 @@ class OwnGateway:
         """Put everybody out, and let nobody in; how many there were."""
         self.is_draining = True
         seats = [seat for tenancy in self._tasks for seat in tenancy.seats.values()]
+        self.put_out = len(seats)
         for seat in seats:
             seat.end("shutting-down")
         return len(seats)

@@ -9,13 +9,14 @@ from aiohttp import web
 
 from gate.errors import TokenRefused
 from gate.http.calls import Call
+from gate.http.client.asking import ClientAsking
 from gate.http.errors import CredentialsWrong
 from gate.http.ports import Deps
 from gate.http.v1.endpoint import Outcome, replied
 
 
 @dataclass(slots=True)
-class ClientCall(Call):
+class ClientCall(Call, ClientAsking):
     """A request with a Token that is valid."""
 
     user: bytes
@@ -27,7 +28,7 @@ Endpoint = Callable[[ClientCall], Awaitable[Outcome]]
 
 def client_caller(request: web.Request, deps: Deps, now_ms: int) -> ClientCall:
     """The call of the User whose Token the request bears; `TokenRefused` if it is not valid. Redis is not asked."""
-    claims = deps.replica.verify_token(_bearer(request.headers), now_ms)
+    claims = deps.replica.verify_token(bearer(request.headers), now_ms)
     view = deps.replica.app(claims.app)
     if view is None:
         raise TokenRefused("app-unknown", "the Token's App was removed just now")
@@ -39,7 +40,8 @@ async def answer(endpoint: Endpoint, call: ClientCall) -> web.StreamResponse:
     return await replied(call, await endpoint(call))
 
 
-def _bearer(headers: Mapping[str, str]) -> str:
+def bearer(headers: Mapping[str, str]) -> str:
+    """The Token that a request shows; `CredentialsWrong` if there is none."""
     scheme, _, shown = headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         raise CredentialsWrong("give the User's Token, as Authorization: Bearer TOKEN")

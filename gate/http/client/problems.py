@@ -9,6 +9,7 @@
     401   app-unknown        it is of an App that is not served      nothing helps
     403   user-banned        until `until` (null: without end)       come back then; the same Token will do
     403   user-deactivated   the User is deactivated                 nothing helps
+    429   too-many-sessions  the User has as many as there may be    close one
 
 A Token's signature is proven before its User's state is looked at, so nobody learns of that who was not given a Token.
 """
@@ -16,7 +17,7 @@ A Token's signature is proven before its User's state is looked at, so nobody le
 from __future__ import annotations
 
 from gate.core.model import FOREVER_MS
-from gate.errors import GateError, TokenFault, TokenRefused
+from gate.errors import GateError, SessionRefused, TokenFault, TokenRefused, Unavailable
 from gate.http.errors import Problem, v1_problem
 
 FAULTS: dict[TokenFault, tuple[int, str]] = {
@@ -30,12 +31,22 @@ FAULTS: dict[TokenFault, tuple[int, str]] = {
 }
 """Status and word of each reason to refuse a Token."""
 
+FULL_FOR_S = "60"
+"""Nothing says when another Session of the User ends; this keeps a client from asking in a loop."""
+
 _CHALLENGE = 'Bearer realm="gate"'
 
 
 def client_problem(fault: GateError, path: str) -> Problem:
     """The answer under `/client/`."""
-    problem = _refusal(fault) if isinstance(fault, TokenRefused) else v1_problem(fault, path)
+    if isinstance(fault, TokenRefused):
+        problem = _refusal(fault)
+    elif isinstance(fault, SessionRefused) and fault.fault == "full":
+        problem = Problem(429, {"error": "too-many-sessions", "message": str(fault)}, {"Retry-After": FULL_FOR_S})
+    elif isinstance(fault, SessionRefused):  # this node, at this moment
+        problem = v1_problem(Unavailable(str(fault)), path)
+    else:
+        problem = v1_problem(fault, path)
     if problem.status == 401:
         named = ', error="invalid_token"' if isinstance(fault, TokenRefused) else ""
         problem.headers["WWW-Authenticate"] = _CHALLENGE + named

@@ -15,7 +15,7 @@ from gate.core.limits import LIMITABLE, MAX_RATE
 from gate.core.model import FOREVER_MS
 from gate.core.presence import MAX_GATEWAY_BYTES
 from gate.core.registration import MAX_NAME_BYTES, MAX_PORTRAIT_BYTES
-from gate.http.client import blacklist
+from gate.http.client import own_list
 from gate.http.v1 import apps, bulk, check, events, lists, penalties, presence, users
 from gate.http.v1.because import MAX_ACTOR_CHARS, MAX_REASON_CHARS
 from gate.http.v1.ends import FIRST_UNTIL_MS, MAX_SECONDS
@@ -110,8 +110,8 @@ OF_MEMBER: Mapping[tuple[str, str], Schema] = {
     ("Watching", "since"): CURSOR,
     ("Kicking", "platform"): PLATFORM,
     ("Kicking", "session"): {"format": "session-id", "description": "Its id, as it was answered.", "minLength": 1},
-    ("Blocking", "users"): _ids(blacklist.MAX_USERS),
-    ("Unblocking", "users"): _ids(blacklist.MAX_USERS),
+    ("Blocking", "users"): _ids(own_list.MAX_USERS),
+    ("Unblocking", "users"): _ids(own_list.MAX_USERS),
     ("Profiled", "user"): REGISTRABLE_ID,
     ("Register", "user"): REGISTRABLE_ID,
     ("Mint", "user"): REGISTRABLE_ID,

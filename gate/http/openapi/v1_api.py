@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from gate.core.model import FOREVER_MS
 from gate.core.presence import KINDS
-from gate.http.client import blacklist
+from gate.http.client import blacklist, own_list
 from gate.http.client import presence as client_presence
 from gate.http.openapi import presence_shapes, shapes
 from gate.http.openapi.bounds import APP_KEY, CURSOR, GATEWAY
@@ -194,7 +194,7 @@ CLIENT: Mapping[Place, Described] = {
         (shapes.MembersPage, shapes.ListedOrNot),
         query=(
             one_id("user", "Ask for this User alone.", RAW_ID, is_required=False),
-            whole("count", 1, blacklist.MAX_PAGE, blacklist.MAX_PAGE),
+            whole("count", 1, own_list.MAX_PAGE, own_list.MAX_PAGE),
             text_field("cursor", CURSOR_TEXT, format="page-token"),
         ),
     ),

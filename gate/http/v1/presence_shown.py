@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from gate.core.decide import lists_refuse
 from gate.core.model import AppFacts, ListKind, UserFacts
 from gate.core.presence import Session, UserPresence
-from gate.http.calls import Call
+from gate.http.calls import AppAsking
 from gate.http.ports import AppView
 from gate.http.v1.fresh import bearable
 from gate.http.v1.ids import id_json
@@ -26,7 +26,7 @@ NEVER_SEEN = UserPresence((), 0, 0)
 Shown = dict[str, object]
 
 
-async def seen_presences(call: Call, users: Sequence[bytes], viewer: bytes | None) -> list[Shown]:
+async def seen_presences(call: AppAsking, users: Sequence[bytes], viewer: bytes | None) -> list[Shown]:
     """What this viewer may see of each User, in order; None sees all. Raises `StoreUnavailable` and `Stale`."""
     hides = viewer is not None and call.facts.hide_presence
     if hides:

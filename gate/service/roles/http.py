@@ -6,42 +6,47 @@ It listens at once, before Redis or the Replica are there: probes say what is mi
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Mapping
+from typing import Any
 
 from gate.clock import monotonic_ms
 from gate.errors import CannotStart
 from gate.http.options import HttpOptions
-from gate.http.ports import Deps, Replica
-from gate.http.replica_later import ReplicaLater
+from gate.http.ports import Deps
+from gate.http.replica_later import AdmittingReplica, ReplicaLater
 from gate.http.server import HttpServer, serve_http
 from gate.metrics import (
     CHECKS,
     HTTP_REQUESTS,
     HTTP_SECONDS,
+    WEBSOCKET_MESSAGES,
+    WEBSOCKETS,
+    WEBSOCKETS_CLOSED,
     WRITE_ACK_MS,
     WRITE_APPLIED,
     BoardFigures,
     render_metrics,
 )
-from gate.presence.tails import Tails
 from gate.replica.board import Board
 from gate.replica.reader import NodeReplica, open_board
 from gate.service.role import Post
+from gate.service.roles.http_presence import HttpPresence, most_websockets
 from gate.service.stores import AcknowledgerLater, StoreLater, connected_store
 from gate.store.acks import Acknowledger
-from gate.store.address import parse_address
-from gate.store.client import Client
-from gate.store.presence import PresenceStore
-from gate.store.store import CONNECT_MS, DEADLINE_MS, Store
+from gate.store.store import Store
+
+GC_THRESHOLDS = (50_000, 20, 100)
+"""As for hot workers: thousands of WebSockets are a million objects, which Python's default looks through over and over."""
 
 
 async def main(post: Post) -> None:
     """Serve until told to stop, then drain."""
+    gc.set_threshold(*GC_THRESHOLDS)
     store, acks = StoreLater(), AcknowledgerLater()
-    # It connects when it is first used, and again whenever it must: Presence needs nothing of the start.
-    client = Client(parse_address(post.config.presence_redis or post.order.redis_url), DEADLINE_MS, CONNECT_MS)
-    tails = Tails(client)
-    server = await _served(post, store, acks, PresenceStore(client), tails)
+    replica = ReplicaLater(lambda: _open_replica(post))
+    presence = HttpPresence(post, replica)
+    server = await _served(post, store, acks, replica, presence)
     if post.order.is_restart:
         post.ready()
     connecting = asyncio.create_task(_connect(post, store, acks))
@@ -52,14 +57,22 @@ async def main(post: Post) -> None:
         if connected is None:
             return
         post.ready()
-        await stopping
+        gc.freeze()  # what was imported stays for good
+        # A bug in what keeps WebSockets' Sessions ends the role, which is restarted and counted.
+        await _stopped_or_failed(stopping, presence.gateway.failed)
     finally:
         stopping.cancel()
         await server.drain(post.drain_s)
-        await tails.aclose()
-        await client.aclose()
+        await presence.aclose()
     await connected[1].aclose()
     await connected[0].aclose()
+
+
+async def _stopped_or_failed(stopping: asyncio.Future[Any], failed: asyncio.Future[None]) -> None:
+    waited: list[asyncio.Future[Any]] = [stopping, failed]
+    await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+    if failed.done():
+        failed.result()
 
 
 async def _connect(post: Post, store: StoreLater, acks: AcknowledgerLater) -> tuple[Store, Acknowledger] | None:
@@ -74,18 +87,19 @@ async def _connect(post: Post, store: StoreLater, acks: AcknowledgerLater) -> tu
 
 
 async def _served(
-    post: Post, store: StoreLater, acks: AcknowledgerLater, presence: PresenceStore, tails: Tails
+    post: Post, store: StoreLater, acks: AcknowledgerLater, replica: ReplicaLater, presence: HttpPresence
 ) -> HttpServer:
     config, endpoint = post.config, post.order.http
     assert endpoint is not None
     board = _BoardLook(post)
-    replica = ReplicaLater(lambda: _open_replica(post))
     deps = Deps(
         replica=replica,
         store=store,
         acks=acks,
-        presence=presence,
-        feeds=tails,
+        presence=presence.store,
+        feeds=presence.tails,
+        pinging=presence.pinging,
+        gateway=presence.gateway,
         options=HttpOptions(
             host=endpoint.host,
             port=endpoint.port,
@@ -93,12 +107,14 @@ async def _served(
             max_staleness_ms=config.max_staleness_ms,
             on_stale=config.on_stale,
             ack_timeout_ms=config.ack_timeout_ms,
+            max_websockets=most_websockets(),
         ),
         roles_missing=_Missing(post),
         metrics_text=lambda: render_metrics(board, lambda: post.board.answering(monotonic_ms())),
         count_request=_count_request,
         count_applied=_count_applied,
         count_verdicts=_count_verdicts,
+        count_websocket=_count_websocket,
     )
     try:
         return await serve_http(deps)
@@ -106,7 +122,7 @@ async def _served(
         raise CannotStart(f"can't listen on {endpoint}: {fault.strerror}") from None
 
 
-def _open_replica(post: Post) -> Replica:
+def _open_replica(post: Post) -> AdmittingReplica:
     return NodeReplica.open(post.places.replica)
 
 
@@ -144,6 +160,16 @@ def _count_request(group: str, status: int, seconds: float) -> None:
 def _count_applied(applied: str, waited_ms: float) -> None:
     WRITE_APPLIED.labels(applied).inc()
     WRITE_ACK_MS.observe(waited_ms)
+
+
+def _count_websocket(what: str, word: str) -> None:
+    if what == "message":
+        WEBSOCKET_MESSAGES.labels(word).inc()
+    elif what == "opened":
+        WEBSOCKETS.inc()
+    else:
+        WEBSOCKETS.dec()
+        WEBSOCKETS_CLOSED.labels(word).inc()
 
 
 def _count_verdicts(words: Mapping[str, int]) -> None:

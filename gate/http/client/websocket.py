@@ -1,0 +1,273 @@
+"""`/client/v1/connect`: one client's WebSocket, from the handshake to the close frame. docs/websocket.md has it for clients.
+
+    handshake   the Token is verified on this node's Replica, the Session opened in Redis; only then is the connection upgraded,
+                so a refusal is an ordinary answer, and whoever reads `welcome` is online
+    open        messages are answered one by one; pings go round (`pinging`)
+    put out     `end`, from wherever, interrupts what the connection is at: it says why, and closes with that reason's code
+
+One task a connection does all of its writing. Whatever a peer does, costs its own connection only: what it sends is bounded in
+size and rate, and one that does not read is cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import orjson
+from aiohttp import WSMsgType, web
+
+from gate.clock import monotonic_ms
+from gate.core.closing import ENDINGS, reconnect_ms
+from gate.core.limits import EACH_CLIENT, limit_names
+from gate.core.model import FOREVER_MS
+from gate.core.presence import CloseReason, Verified, platform_named
+from gate.errors import Unavailable
+from gate.http.client import messages
+from gate.http.client.endpoint import bearer
+from gate.http.errors import UpgradeRequired
+from gate.http.forms import Form, parse_fields
+from gate.http.pinging import PING_EVERY_S
+from gate.http.ports import Deps
+from gate.http.v1.fresh import bearable
+from gate.http.v1.ids import id_json
+from gate.presence.own_gateway import OwnGateway
+from gate.presence.seats import Seat
+
+PATH = "/client/v1/connect"
+DEFAULT_PLATFORM = b"Websocket"
+MAX_MESSAGES_A_SECOND = 50
+"""Of all frames of a client: a person's app sends a few; a script that hammers should use the server's API."""
+SEND_WITHIN_S = 10.0
+"""By then the client must have taken enough of what it was sent for more to fit."""
+CLOSE_WITHIN_S = 2.0
+"""So long is waited for a client's own close frame."""
+BAN_SEEN_WITHIN_S, BAN_LOOK_EVERY_S = 0.05, 0.005
+"""The kick may be here a moment before this Replica has the Ban, and says when it ends."""
+_LIMITS = (*limit_names(PATH), EACH_CLIENT)
+
+
+async def connect(request: web.Request, deps: Deps) -> web.StreamResponse:
+    """Serve one client until it is gone."""
+    # Compression would cost each connection more memory than all the rest of it.
+    socket = web.WebSocketResponse(
+        timeout=CLOSE_WITHIN_S, autoping=False, compress=False, max_msg_size=messages.MAX_MESSAGE_BYTES
+    )
+    if not socket.can_prepare(request).ok:
+        raise UpgradeRequired("this is where WebSockets connect: send a WebSocket handshake (RFC 6455, version 13)")
+    shown, platform = _asked(request)
+    gateway = _gateway(deps)
+    bearable(deps)
+    by = deps.replica.admitted(shown, deps.now_ms())
+    deps.limiter.spend(by.app, _LIMITS, by.user)
+    client = Client(deps, gateway, socket, by)
+    await client.open(platform, request.remote or "")
+    try:
+        await socket.prepare(request)
+        await client.converse(request.transport)
+    except ConnectionError:
+        client.left = "lost"
+    finally:
+        client.close()
+    return socket
+
+
+def _asked(request: web.Request) -> tuple[str, str]:
+    """Token and platform."""
+    query = Form(parse_fields(request.raw_path.partition("?")[2].encode("utf-8", "surrogateescape")))
+    given = query.one("token")
+    shown = bearer(request.headers) if given is None else given.decode("latin-1")
+    return shown, platform_named(query.one("platform") or DEFAULT_PLATFORM)
+
+
+def _gateway(deps: Deps) -> OwnGateway:
+    gateway = deps.gateway
+    if gateway is None:
+        raise Unavailable("this node takes no WebSockets")
+    if gateway.is_draining:
+        raise Unavailable("this node is shutting down: connect through another one")
+    if len(gateway) >= deps.options.max_websockets:
+        most = deps.options.max_websockets
+        raise Unavailable(f"this node holds {most} WebSockets, as many as its limit of open files lets it")
+    return gateway
+
+
+class Client:
+    """One connection. `is_heard` is set by every frame that comes, and taken back by whoever pings."""
+
+    __slots__ = (
+        "_counted",
+        "_deps",
+        "_ended",
+        "_gateway",
+        "_second",
+        "_socket",
+        "_task",
+        "_transport",
+        "by",
+        "is_heard",
+        "is_pinged",
+        "left",
+        "seat",
+    )
+
+    seat: Seat
+
+    def __init__(self, deps: Deps, gateway: OwnGateway, socket: web.WebSocketResponse, by: Verified) -> None:
+        self.by = by
+        self.left: CloseReason = "closed"
+        """Why the client itself went, as the feed tells it."""
+        self.is_heard = True
+        self.is_pinged = False
+        self._deps = deps
+        self._gateway = gateway
+        self._socket = socket
+        self._task: asyncio.Task[object] | None = None
+        self._transport: asyncio.Transport | None = None
+        self._ended: CloseReason | None = None
+        self._second = 0
+        self._counted = 0
+
+    async def open(self, platform: str, ip: str) -> None:
+        """The Session. Raises what refuses it."""
+        self.seat = await self._gateway.open(self.by, platform, ip, self.end)
+        self._deps.count_websocket("opened", "")
+
+    def close(self) -> None:
+        """The connection is gone: so is the Session."""
+        why = self._ended or self.left
+        self._gateway.close(self.by.app.key, self.seat, why)
+        self._deps.count_websocket("closed", why)
+
+    def end(self, why: CloseReason) -> None:
+        """Put the client out. Interrupts whatever the connection is at."""
+        if self._ended is None:
+            self._ended = why
+            if self._task is not None:
+                self._task.cancel()
+
+    async def ping(self) -> bool:
+        """Ask for a sign of life, and put the client out that gave none since the last time; False once it is gone."""
+        if self._task is None or self._ended is not None:
+            return False
+        if self.is_pinged and not self.is_heard:
+            self.seat.end("silent")
+            return False
+        self.is_heard, self.is_pinged = False, True
+        if self._unsent_bytes():
+            return True  # one that does not read can't be asked, hence will be silent
+        try:
+            await self._socket.ping()
+        except ConnectionError:
+            return False  # its own task notices as well
+        return True
+
+    async def converse(self, transport: asyncio.Transport | None) -> None:
+        """Answer until one of the two has had enough."""
+        self._task, self._transport = asyncio.current_task(), transport
+        try:
+            if self._ended is None:
+                self._deps.pinging.add(self)
+                await self._say(self._welcome())
+                await self._answer_all()
+        except asyncio.CancelledError:
+            if self._ended is None or self._task is None:
+                raise
+            self._task.uncancel()
+        except TimeoutError:
+            self._cut_off()
+        self._task = None  # nothing to interrupt any more
+        if self._ended is not None:
+            await self._say_why(self._ended)
+
+    # Speaking
+
+    async def _answer_all(self) -> None:
+        socket, key = self._socket, self.by.app.key
+        while True:
+            frame = await socket.receive()
+            self.is_heard = True
+            if frame.type in _GONE:
+                self.left = "closed" if frame.type is not WSMsgType.ERROR else "lost"
+                return
+            if self._is_flooding():
+                self._ended = "flooding"
+                return
+            if frame.type is WSMsgType.TEXT:
+                answered = await messages.answer(self._deps, key, self.seat, frame.data)
+                self._deps.count_websocket("message", messages.kind_of(answered))
+                await self._say(answered)
+            elif frame.type is WSMsgType.PING:
+                async with asyncio.timeout(SEND_WITHIN_S):
+                    await socket.pong(frame.data)
+            elif frame.type is WSMsgType.BINARY:
+                self._ended = "unsupported"
+                return
+
+    async def _say(self, said: bytes) -> None:
+        async with asyncio.timeout(SEND_WITHIN_S):
+            await self._socket.send_frame(said, WSMsgType.TEXT)
+
+    async def _say_why(self, why: CloseReason) -> None:
+        if self._socket.closed:
+            return
+        ending = ENDINGS[why]
+        wait_ms = reconnect_ms(self._gateway.put_out, random.random()) if ending.comes_back else None
+        said: dict[str, object] = {
+            "type": "closing",
+            "reason": why,
+            "code": ending.code,
+            "message": ending.message,
+            "reconnect": ending.comes_back,
+            "reconnect_ms": wait_ms,
+        }
+        if why == "banned":
+            said["until"] = await self._ban_ends()
+        try:
+            async with asyncio.timeout(CLOSE_WITHIN_S):
+                await self._socket.send_frame(orjson.dumps(said), WSMsgType.TEXT)
+                await self._socket.close(code=ending.code, message=why.encode())
+        except TimeoutError:
+            self._cut_off()
+
+    def _welcome(self) -> bytes:
+        return orjson.dumps(
+            {
+                "type": "welcome",
+                "session": self.seat.session,
+                "user": id_json(self.by.user),
+                "platform": self.seat.platform,
+                "ping_ms": int(PING_EVERY_S * 1_000),
+            }
+        )
+
+    async def _ban_ends(self) -> int | None:
+        """When, by this node's facts; None for never."""
+        waited_s = 0.0
+        while True:
+            view = self._deps.replica.app(self.by.app.key)
+            until_ms = 0 if view is None else view.user(self.by.user).banned_until_ms
+            if until_ms > self._deps.now_ms() or waited_s >= BAN_SEEN_WITHIN_S:
+                return until_ms if 0 < until_ms < FOREVER_MS else None
+            await asyncio.sleep(BAN_LOOK_EVERY_S)
+            waited_s += BAN_LOOK_EVERY_S
+
+    # Bounds
+
+    def _is_flooding(self) -> bool:
+        second = monotonic_ms() // 1_000
+        if second != self._second:
+            self._second, self._counted = second, 0
+        self._counted += 1
+        return self._counted > MAX_MESSAGES_A_SECOND
+
+    def _unsent_bytes(self) -> int:
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
+    def _cut_off(self) -> None:
+        self.left = "slow"
+        if self._transport is not None:
+            self._transport.abort()
+
+
+_GONE = frozenset({WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR})

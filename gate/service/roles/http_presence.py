@@ -1,0 +1,52 @@
+"""What the HTTP process has of Presence: reads, feeds to follow, and the Gateway that it is itself, for WebSockets.
+
+Each connects to Redis when it is first used, and again whenever it must: Presence needs nothing of the start. Opening Sessions
+has a connection of its own, so that a storm of connects holds up no read.
+"""
+
+from __future__ import annotations
+
+import resource
+
+from gate.http.pinging import Pinging
+from gate.presence.door import Door
+from gate.presence.own_gateway import OwnGateway
+from gate.presence.seats import Admissions
+from gate.presence.tails import Tails
+from gate.service.role import Post
+from gate.store.address import parse_address
+from gate.store.client import Client
+from gate.store.presence import PresenceStore
+from gate.store.store import CONNECT_MS, DEADLINE_MS
+
+FILES_FOR_OTHERS = 512
+"""Of those that a process may open: requests, event streams, the Replica, Redis."""
+LEAST_WEBSOCKETS = 64
+
+
+class HttpPresence:
+    """One a process; `aclose` it when the server has drained."""
+
+    def __init__(self, post: Post, admissions: Admissions) -> None:
+        address = parse_address(post.config.presence_redis or post.order.redis_url)
+        self._reading = Client(address, DEADLINE_MS, CONNECT_MS)
+        self._opening = Client(address, DEADLINE_MS, CONNECT_MS)
+        self.store = PresenceStore(self._reading)
+        self.tails = Tails(self._reading)
+        self.pinging = Pinging()
+        door = Door(PresenceStore(self._opening), post.config.lease_ttl_ms)
+        self.gateway = OwnGateway(post.order.node_id, door, self.tails, admissions)
+
+    async def aclose(self) -> None:
+        """End the leases, then everything else."""
+        await self.pinging.aclose()
+        await self.gateway.aclose()
+        await self.tails.aclose()
+        await self._reading.aclose()
+        await self._opening.aclose()
+
+
+def most_websockets() -> int:
+    """As many as there are files for."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(LEAST_WEBSOCKETS, most - FILES_FOR_OTHERS)
