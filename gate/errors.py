@@ -145,7 +145,7 @@ class FeedReset(GateError):
     """The feed can't be read on from this cursor without a gap: look at the state, and go on from the feed's head."""
 
 
-SessionFault = Literal["no-lease", "fenced", "full", "foreign", "draining"]
+SessionFault = Literal["no-lease", "fenced", "full", "foreign", "draining", "too-many-gateways"]
 
 
 class SessionRefused(GateError):

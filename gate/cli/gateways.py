@@ -30,7 +30,7 @@ def gateways(
     presence_redis: PresenceRedisOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the App's Gateways: lease, epoch, age, Sessions. A lease that ended stays, for its epoch."""
+    """List the App's Gateways: lease, epoch, age, Sessions. A lease that ended stays for a day, for its epoch."""
 
     async def work(presence: PresenceStore, app_key: str) -> tuple[list[Lease], dict[bytes, int]]:
         (leases,) = await presence.leases([app_key])
@@ -47,8 +47,9 @@ def gateways(
 
 
 def _row(lease: Lease, age_ms: int, sessions: int) -> tuple[str, ...]:
-    renewed = f"{shown_duration(age_ms)} ago"
-    return lease.gateway.decode(), "holds" if lease.holds else "ended", str(lease.epoch), renewed, f"{sessions:,}"
+    ago = f"{shown_duration(age_ms)} ago"
+    state, renewed = ("holds", ago) if lease.holds else (f"ended {ago}", "")
+    return lease.gateway.decode(), state, str(lease.epoch), renewed, f"{sessions:,}"
 
 
 def _document(lease: Lease, age_ms: int, sessions: int) -> dict[str, object]:

@@ -29,6 +29,10 @@ from gate.errors import InvalidInput
 
 LEASE_TTL_MS = 15_000
 """How long a Gateway that says nothing keeps its Sessions."""
+MAX_GATEWAYS_AN_APP = 4_096
+"""That hold a lease, or whose lease ended within `LEASE_KEPT_MS`: every node reads all of them four times a second."""
+LEASE_KEPT_MS = 86_400_000
+"""How long a lease that ended is remembered for its epoch: far longer than any process is paused and goes on."""
 MAX_SESSIONS_A_USER = 64
 """Of one User at a time: more is a client that connects in a loop."""
 MAX_GATEWAY_BYTES = 64
@@ -100,7 +104,7 @@ class UserPresence(NamedTuple):
 
 
 class Lease(NamedTuple):
-    """A Gateway's lease. `beat` counts its renewals; `holds` is False once it has ended."""
+    """A Gateway's lease. `beat` counts its renewals; `holds` is False once it has ended, which `renewed_at_ms` dates then."""
 
     gateway: bytes
     epoch: int

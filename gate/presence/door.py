@@ -16,7 +16,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from gate.clock import wall_ms
-from gate.core.presence import SESSION_RANDOM_BYTES, UserPresence, Verified, session_id, session_parts
+from gate.core.presence import LEASE_KEPT_MS, SESSION_RANDOM_BYTES, UserPresence, Verified, session_id, session_parts
 from gate.errors import StoreUnavailable, Unavailable
 from gate.presence.batches import MAX_CALLS_A_BATCH, Batches, Ticket
 from gate.presence.registry import Held, Kept, Registry
@@ -27,6 +27,8 @@ from gate.store.presence import Closed, Leased, Opened, PresenceStore, closed, o
 
 UNSURE = ""
 """In place of the server's name: what was done there may be lost."""
+FORGOTTEN_MS = LEASE_KEPT_MS // 2
+"""A Gateway that was silent for so long may find its lease unknown for no other reason than its age."""
 CLOSE_AGAIN_S = 0.25
 """How long a close that Redis did not answer waits for the next try."""
 CLOSING_LASTS_S = 1.0
@@ -58,11 +60,16 @@ class Door:
     async def lease(self, app_key: str, gateway: bytes, epoch: int | None, may_connect: Reverify) -> Leased:
         """Take or renew a lease. What Redis lost of the Sessions opened here under it is brought back first."""
         held = app_key, gateway
+        silent_ms = 0 if epoch is None else self._registry.asked_for(held, epoch)
         try:
             leased = await self.store.lease(app_key, gateway, epoch)
         except StoreUnavailable:
             self._doubt(held)  # that it was lost, and taken anew just now, would not be told a second time
             raise
+        if leased.is_new and silent_ms >= FORGOTTEN_MS:
+            # It ended long ago, and Redis does not remember that any more: what was open under it stays closed.
+            self._registry.let_go(held, leased.epoch)
+            return leased._replace(holds=False)
         if not leased.holds:
             return leased
         server_id = self.store.client.server_id

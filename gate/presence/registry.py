@@ -33,10 +33,11 @@ class Kept(NamedTuple):
 class _Gateway:
     """The Sessions of one, under one epoch."""
 
-    __slots__ = ("closed", "epoch", "sessions")
+    __slots__ = ("asked_at_ms", "closed", "epoch", "sessions")
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
+        self.asked_at_ms = monotonic_ms()
         self.sessions: dict[tuple[bytes, str], Kept] = {}
         self.closed: deque[tuple[int, bytes, str]] = deque()
 
@@ -52,6 +53,15 @@ class Registry:
         known = self._gateways.get(held)
         if known is None or known.epoch != epoch:
             self._gateways[held] = _Gateway(epoch)
+
+    def asked_for(self, held: Held, epoch: int) -> int:
+        """Its lease is asked for just now; how long, in ms, that was not done through here. 0 where this epoch is not known."""
+        known = self._gateways.get(held)
+        if known is None or known.epoch != epoch:
+            return 0
+        now_ms = monotonic_ms()
+        silent_ms, known.asked_at_ms = now_ms - known.asked_at_ms, now_ms
+        return silent_ms
 
     def let_go(self, held: Held, epoch: int) -> None:
         """Nobody renews this lease through here any more."""

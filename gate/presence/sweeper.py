@@ -21,7 +21,7 @@ from gate.store.presence import PresenceStore
 
 LOOK_EVERY_MS = 250
 TIDY_EVERY_MS = 10_000
-"""How often bars that hold nobody back any more are dropped."""
+"""How often bars and leases that hold nobody back any more are dropped."""
 
 Counted = Callable[[str, int], None]
 """Counts what was done: `leases`, `sessions` or `departures`, and how many."""
@@ -83,11 +83,14 @@ class Sweeper:
             self._tidied_at_ms = now_ms
         soonest_ms = LOOK_EVERY_MS
         for app, leases, ending, leaving in zip(apps, replies[::3], replies[1::3], replies[2::3], strict=True):
-            ended = await self._end_silent(app, [lease_of(*one) for one in zip(leases[::2], leases[1::2], strict=True)])
+            known = [lease_of(*one) for one in zip(leases[::2], leases[1::2], strict=True)]
+            ended = await self._end_silent(app, known)
             if ended or ending:
                 await self._sweep(app)
             if is_tidying:
                 await self._drop_bars(app)
+            if is_tidying and not all(lease.holds for lease in known):
+                await self._store.tidy(app)
             if ended or ending or leaving:
                 soonest_ms = min(soonest_ms, await self._announce(app))
         return max(1, soonest_ms)

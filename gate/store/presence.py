@@ -14,6 +14,8 @@ import msgspec
 
 from gate.core.model import AppFacts
 from gate.core.presence import (
+    LEASE_KEPT_MS,
+    MAX_GATEWAYS_AN_APP,
     MAX_PAIRS_A_SAMPLE,
     MAX_PLATFORMS_SUMMED,
     MAX_SAMPLES,
@@ -27,6 +29,7 @@ from gate.core.presence import (
     lease_of,
     session_named,
 )
+from gate.errors import SessionRefused
 from gate.store import presence_keys as keys
 from gate.store import scripts
 from gate.store.client import Client
@@ -93,9 +96,17 @@ class PresenceStore:
     # Leases
 
     async def lease(self, app_key: str, gateway: bytes, epoch: int | None) -> Leased:
-        """Take or renew a lease. Epoch None takes the one after the last, whoever has that."""
-        call = _call(scripts.PRESENCE_LEASE, app_key, gateway, "" if epoch is None else epoch)
+        """Take or renew a lease. Epoch None takes the one after the last, whoever has that.
+
+        Raises `SessionRefused` for a name beyond `MAX_GATEWAYS_AN_APP`.
+        """
+        call = _call(scripts.PRESENCE_LEASE, app_key, gateway, "" if epoch is None else epoch, MAX_GATEWAYS_AN_APP)
         (word, number, *new) = (await self.client.write([call]))[0]
+        if word == b"full":
+            problem = (
+                f"this App has {int(number)} Gateways that hold a lease or did within a day, the most there may be"
+            )
+            raise SessionRefused("too-many-gateways", f"{problem}: use their names again instead of new ones")
         if word == b"ok" and (new[0] == b"1" or app_key not in self._listed):
             # If this fails, it is done with the next renewal: a lease must not go unwatched.
             self._listed.discard(app_key)
@@ -221,6 +232,10 @@ class PresenceStore:
         """End some Sessions whose lease has ended; how many, and how many leases still have some."""
         (reply,) = await self.client.write([_call(scripts.PRESENCE_SWEEP, app_key, SWEPT_A_SCRIPT)])
         return reply[0], reply[1]
+
+    async def tidy(self, app_key: str) -> int:
+        """Drop leases that ended more than `LEASE_KEPT_MS` ago, once none is being swept; how many."""
+        return int((await self.client.write([_call(scripts.PRESENCE_TIDY, app_key, LEASE_KEPT_MS)]))[0])
 
     async def announce(self, app_key: str) -> tuple[int, int | None]:
         """Announce departures that have lasted; how many, and in how many ms the next is due."""

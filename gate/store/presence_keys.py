@@ -3,7 +3,7 @@
 Presence is sliced by App, not by Partition: the hash tag `{<app>}` keeps a lease, the Sessions held under it, their counts and
 the feed of what changed in one slot, so that fencing is one step (docs/decisions/0010). It may lie in a Redis of its own.
 
-    gate:{<app>}:leases                    hash    Gateway -> <epoch>:<beat>:<renewed at, ms>:<1 while it holds, 0 once ended>
+    gate:{<app>}:leases                    hash    Gateway -> <epoch>:<beat>:<renewed or ended at, ms>:<1 while it holds>
     gate:{<app>}:sessions                  hash    User -> its Sessions, msgpack, see `SESSION_FIELDS`
     gate:{<app>}:held:<epoch>:<gateway>    set     Users with a Session under that lease
     gate:{<app>}:ending                    set     <epoch>:<gateway> whose Sessions are being ended

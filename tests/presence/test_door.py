@@ -7,11 +7,14 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from gate.clock import monotonic_ms
 from gate.core.model import AppFacts
 from gate.core.presence import Verified
 from gate.errors import StoreUnavailable
+from gate.presence import registry as registry_module
 from gate.presence.batches import MAX_CALLS_A_BATCH, Batches
-from gate.presence.door import Door
+from gate.presence.door import FORGOTTEN_MS, Door
+from gate.store import presence as presence_module
 from gate.store import presence_keys as keys
 from gate.store.address import parse_address
 from gate.store.client import Client
@@ -178,6 +181,40 @@ class TestRestoring:
         assert await beside.online(b"ann") == [True]
         await through.aclose()
         await beside.aclose()
+
+
+class TestForgotten:
+    """The lease ended, and is so old that Redis does not remember it: to the script, it is as if Redis had lost it."""
+
+    async def forget(self, keeper: Doorkeeper, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(presence_module, "LEASE_KEPT_MS", -1)
+        await keeper.store.end_lease(APP.key, EDGE, 1)
+        await keeper.store.sweep(APP.key)
+        assert await keeper.store.tidy(APP.key) == 1
+
+    async def test_an_epoch_that_comes_back_after_that_is_over(
+        self, keeper: Doorkeeper, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await keeper.open(b"ann")
+        await self.forget(keeper, monkeypatch)
+        later_ms = monotonic_ms() + FORGOTTEN_MS
+        monkeypatch.setattr(registry_module, "monotonic_ms", lambda: later_ms)
+        leased = await keeper.door.lease(APP.key, EDGE, 1, keeper.may_connect)
+        assert not leased.holds and await keeper.online(b"ann") == [False]
+        await keeper.lease(2)
+        assert await keeper.online(b"ann") == [False] and len(keeper.door._registry) == 0
+
+    async def test_one_that_kept_asking_lost_it_to_redis(
+        self, keeper: Doorkeeper, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await keeper.open(b"ann")
+        begun_ms = monotonic_ms()
+        for part in (1, 2, 3):
+            monkeypatch.setattr(registry_module, "monotonic_ms", lambda: begun_ms + part * FORGOTTEN_MS // 2)  # noqa: B023
+            await keeper.lease()
+        await self.forget(keeper, monkeypatch)
+        await keeper.lease()
+        assert await keeper.online(b"ann") == [True]
 
 
 class TestLettingGo:

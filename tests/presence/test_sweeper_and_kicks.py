@@ -11,7 +11,8 @@ from gate.clock import wall_ms
 from gate.core.model import AppFacts
 from gate.core.presence import Cursor
 from gate.presence.kicks import Kicker
-from gate.presence.sweeper import Sweeper
+from gate.presence.sweeper import TIDY_EVERY_MS, Sweeper
+from gate.store import presence as presence_module
 from gate.store.feed import Feed
 from gate.store.presence import Opening, PresenceStore, opened
 from gate.store.store import Store
@@ -93,6 +94,24 @@ class TestSweeper:
         await sweeper.look()
         assert await presence.online(APP.key, [b"u"]) == [False]
         await impatient.client.aclose()
+
+    async def test_leases_that_ended_long_ago_are_dropped_in_time(
+        self, presence: PresenceStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clock = HandClock()
+        sweeper = Sweeper(presence, 100 * TTL_MS, clock=clock)
+        old = await Gateway(presence, APP, b"old").lease()
+        await Gateway(presence, APP, b"live").lease()
+        await old.open(b"u")
+        await presence.end_lease(APP.key, old.name, old.epoch)
+        await sweeper.look()
+        assert len((await presence.leases([APP.key]))[0]) == 2
+        monkeypatch.setattr(presence_module, "LEASE_KEPT_MS", -1)
+        await sweeper.look()
+        assert len((await presence.leases([APP.key]))[0]) == 2, "that is not looked at all the time"
+        clock.now_ms += TIDY_EVERY_MS
+        await sweeper.look()
+        assert [lease.gateway for lease in (await presence.leases([APP.key]))[0]] == [b"live"]
 
     async def test_a_departure_is_announced_once_and_a_flap_never(self, presence: PresenceStore) -> None:
         sweepers = [Sweeper(presence, 60_000) for _ in range(2)]

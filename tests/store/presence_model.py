@@ -66,6 +66,7 @@ class Model:
 
     now_ms: int
     most_sessions: int
+    most_gateways: int
     leases: dict[bytes, Lease] = field(default_factory=dict)
     sessions: dict[bytes, list[Held]] = field(default_factory=dict)
     leaving: dict[bytes, dict[str, Departure]] = field(default_factory=dict)
@@ -78,10 +79,12 @@ class Model:
 
     # Leases
 
-    def lease(self, gateway: bytes, epoch: int | None) -> tuple[int, bool, bool]:
-        """(epoch that counts, whether this one holds, whether it is new)."""
+    def lease(self, gateway: bytes, epoch: int | None) -> tuple[int, bool, bool] | None:
+        """(epoch that counts, whether this one holds, whether it is new); None for a Gateway too many."""
         known = self.leases.get(gateway)
         wanted = epoch if epoch is not None else known.epoch + 1 if known else 1
+        if known is None and len(self.leases) >= self.most_gateways:
+            return None
         if known and (wanted < known.epoch or (wanted == known.epoch and not known.holds)):
             return known.epoch, False, False
         self.leases[gateway] = Lease(gateway, wanted, known.beat + 1 if known else 1, self.now_ms, True)
@@ -91,8 +94,19 @@ class Model:
         known = self.leases.get(gateway)
         if not known or not known.holds or known.epoch != epoch or beat not in (None, known.beat):
             return False
-        self.leases[gateway] = known._replace(holds=False)
+        self.leases[gateway] = known._replace(holds=False, renewed_at_ms=self.now_ms)
         return True
+
+    def tidy(self, keep_ms: int) -> int:
+        """How many leases are dropped: those that ended long ago. One that ended in the future did so under another clock."""
+        assert not self.ended_leases(), "nothing is dropped while Sessions are being swept"
+        ended = [lease for lease in self.leases.values() if not lease.holds]
+        for lease in ended:
+            if lease.renewed_at_ms > self.now_ms:
+                self.leases[lease.gateway] = lease._replace(renewed_at_ms=self.now_ms)
+            elif self.now_ms - lease.renewed_at_ms > keep_ms:
+                del self.leases[lease.gateway]
+        return len(ended) - sum(not lease.holds for lease in self.leases.values())
 
     def is_live(self, session: Held) -> bool:
         known = self.leases.get(session.gateway)

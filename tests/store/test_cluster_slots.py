@@ -49,6 +49,7 @@ async def presence_tour(presence: PresenceStore) -> None:
     assert await presence.sample(app.key)
     assert await presence.end_lease(app.key, gateway.name, gateway.epoch)
     await presence.sweep(app.key)
+    await presence.tidy(app.key)
     await presence.announce(app.key)
     await presence.forget_users(app.key, [b"u"])
     hooks = PresenceHooks(presence.client, "node")

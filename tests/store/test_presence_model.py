@@ -28,8 +28,8 @@ from hypothesis.stateful import (
 )
 
 from gate.core.model import AppFacts
-from gate.core.presence import Cursor, session_parts
-from gate.errors import FeedReset
+from gate.core.presence import LEASE_KEPT_MS, Cursor, session_parts
+from gate.errors import FeedReset, SessionRefused
 from gate.store import presence as presence_module
 from gate.store import presence_keys as keys
 from gate.store.address import parse_address
@@ -44,9 +44,10 @@ from tests.store.presence_model import FLAP_MS, Held, Model, told_of
 T = TypeVar("T")
 APP = "default"
 USERS = [b"ann", b"\0", b"a:b:c", "é".encode("latin-1"), b"}:left"]
-GATEWAYS = [b"edge-1", b"1:iOS:edge", b"*"]
+GATEWAYS = [b"edge-1", b"1:iOS:edge", b"*", b"1"]
 PLATFORMS = ["iOS", "Web", "1"]
 MOST_SESSIONS = 4
+MOST_GATEWAYS = 3
 NOON_US = 1_800_000_000_000_000
 LOGS = [("a1", 1), ("a1", 2), ("a1", 3), ("b2", 1)]
 EXAMPLES = int(os.environ.get("GATE_MODEL_EXAMPLES", "40"))
@@ -65,7 +66,7 @@ class Agrees(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.store = PresenceStore(PlayedClock(parse_address(server.url), PATIENCE_MS, PATIENCE_MS))
         self.now_us = NOON_US
-        self.model = Model(0, MOST_SESSIONS)
+        self.model = Model(0, MOST_SESSIONS, MOST_GATEWAYS)
         self.made: list[Held] = []
         self.feed = Feed(self.store.client, APP)
         self.cursor = Cursor("0", 0, 0)
@@ -97,8 +98,14 @@ class Agrees(RuleBasedStateMachine):
     @rule(gateway=gateways, offset=st.sampled_from([0, 0, None, -1, 1, 5]))
     def take_lease(self, gateway: bytes, offset: int | None) -> None:
         epoch = None if offset is None else max(1, self._epoch(gateway) + offset)
-        leased = self.run(self.store.lease(APP, gateway, epoch))
-        assert tuple(leased) == self.model.lease(gateway, epoch)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(presence_module, "MAX_GATEWAYS_AN_APP", MOST_GATEWAYS)
+            try:
+                leased: tuple[int, bool, bool] | None = tuple(self.run(self.store.lease(APP, gateway, epoch)))
+            except SessionRefused as refused:
+                assert refused.fault == "too-many-gateways"
+                leased = None
+        assert leased == self.model.lease(gateway, epoch)
 
     @rule(gateway=gateways, offset=offsets, beats=st.sampled_from([None, 0, 0, -1]))
     def lose_lease(self, gateway: bytes, offset: int, beats: int | None) -> None:
@@ -190,6 +197,11 @@ class Agrees(RuleBasedStateMachine):
         self.run(self.store.raise_floors(APP, floors))
         self.model.raise_floors(floors)
 
+    @rule()
+    def tidy(self) -> None:
+        dropped = self.run(self.store.tidy(APP))
+        assert dropped == (0 if self.client.exists(keys.ending(APP)) else self.model.tidy(LEASE_KEPT_MS))
+
     @rule(room=st.sampled_from([1, 2, 200]))
     def announce(self, room: int) -> None:
         self._announce(room)
@@ -218,7 +230,7 @@ class Agrees(RuleBasedStateMachine):
             return
         self.client.flushall()
         self._move(1)
-        self.model = Model(self.model.now_ms, MOST_SESSIONS)
+        self.model = Model(self.model.now_ms, MOST_SESSIONS, MOST_GATEWAYS)
         if self.cursor.seq:
             with pytest.raises(FeedReset):
                 self.run(self.feed.read(self.cursor, 1))

@@ -10,6 +10,7 @@ import hiredis
 import pytest
 
 from gate.core.model import AppFacts
+from gate.store import presence as presence_module
 from gate.store.presence import Because
 from gate.wire.client import Worker
 from gate.wire.listener import WireOptions, WireServer, serve_wire
@@ -185,6 +186,12 @@ class TestBounds:
         with pytest.raises((EOFError, ConnectionResetError)):
             await liar.next()
         assert await peer.ask("GATE.CHECK", "bob", "alice") == 0
+
+    async def test_one_gateway_too_many(self, peer: GatewayPeer, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(presence_module, "MAX_GATEWAYS_AN_APP", 1)
+        assert (await peer.refused("GATE.LEASE", "edge-2", 1)).startswith("ERR this App has 1 Gateways")
+        assert await peer.ask("GATE.LEASE", "edge", 1) == TTL_MS
+        assert (await peer.refused("GATE.CONNECT", token_of(APP, b"ann"), "iOS", "edge-2")).startswith("NOLEASE")
 
     @pytest.mark.parametrize("count", [10_001])
     async def test_too_many_users_at_once(self, peer: GatewayPeer, count: int) -> None:

@@ -74,7 +74,7 @@ class OnlinePage(Struct, kw_only=True):
 
 
 class GatewayLease(Struct, kw_only=True):
-    """`age_ms` is how long ago the lease was taken or renewed."""
+    """`age_ms` is how long ago the lease was taken or renewed, or ended."""
 
     gateway: str
     epoch: int

@@ -110,7 +110,7 @@ async def online(call: Call) -> dict[str, object]:
 
 
 async def gateways(call: Call) -> dict[str, object]:
-    """→ gateways, by name. `age_ms` is how long ago the lease was taken or renewed; one that does not hold has ended."""
+    """→ gateways, by name. `age_ms` is how long ago the lease was taken or renewed, or ended if it does not hold."""
     presence = call.deps.presence
     (leases,) = await presence.leases([call.app_key])
     sessions = (await presence.counts(call.app_key)).by_gateway()

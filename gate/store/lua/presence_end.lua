@@ -8,7 +8,7 @@ local gateway, known = ARGV[1], lease(ARGV[1])
 if not known or not known.holds or known.epoch ~= tonumber(ARGV[2]) or (ARGV[3] ~= '' and known.beat ~= tonumber(ARGV[3])) then
   return 0
 end
-redis.call('HSET', LEASES, gateway, ARGV[2] .. ':' .. whole(known.beat) .. ':' .. whole(known.at) .. ':0')
+redis.call('HSET', LEASES, gateway, ARGV[2] .. ':' .. whole(known.beat) .. ':' .. whole(now) .. ':0')
 if redis.call('EXISTS', base .. 'held:' .. ARGV[2] .. ':' .. gateway) == 1 then
   redis.call('SADD', base .. 'ending', ARGV[2] .. ':' .. gateway)
 end
