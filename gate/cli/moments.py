@@ -9,16 +9,16 @@ Pure: `now_ms` is an argument. Called by the commands that impose or block, and 
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 from gate.core.model import FOREVER_MS
+from gate.core.shown import LAST_MS
+from gate.core.shown import shown_duration as shown_duration
+from gate.core.shown import shown_moment as shown_moment
 from gate.errors import InvalidInput
 
 LONGEST_S = 100 * 366 * 86_400
 """A hundred years. A longer end is a mistake in units more often than a wish; `permanent` is the word for it."""
-
-_LAST_MS = 253_402_300_799_999
-"""The end of the year 9999, past which no moment can be shown."""
 
 
 def parse_moment(text: str, parameter: str = "until") -> int:
@@ -39,7 +39,7 @@ def parse_moment(text: str, parameter: str = "until") -> int:
 def _in_range(moment_ms: int, parameter: str) -> int:
     if moment_ms >= FOREVER_MS:
         return FOREVER_MS
-    if not 0 < moment_ms <= _LAST_MS:
+    if not 0 < moment_ms <= LAST_MS:
         raise InvalidInput(parameter, f"must lie between 1970 and 9999, got {moment_ms} ms")
     return moment_ms
 
@@ -87,21 +87,6 @@ def one_end(
     return FOREVER_MS
 
 
-def shown_moment(moment_ms: int) -> str:
-    """For people: UTC to the second, `never` for no end."""
-    if moment_ms >= FOREVER_MS:
-        return "never"
-    return datetime.fromtimestamp(min(moment_ms, _LAST_MS) / 1_000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-
-
 def json_moment(moment_ms: int) -> int | None:
     """For programs: Unix ms, null for no end."""
     return None if moment_ms >= FOREVER_MS else moment_ms
-
-
-def shown_duration(duration_ms: int) -> str:
-    """For people, in the unit that leaves a number worth reading: `850 ms`, `12 s`, `3 min`, `5 h`, `9 d`."""
-    for unit, unit_ms, below in (("ms", 1, 1_000), ("s", 1_000, 120), ("min", 60_000, 120), ("h", 3_600_000, 48)):
-        if duration_ms < unit_ms * below:
-            return f"{duration_ms // unit_ms} {unit}"
-    return f"{duration_ms // 86_400_000} d"

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from gate.core.ids import shown
+from gate.core.shown import counted as counted
+from gate.core.shown import shown_id as shown_id
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,11 +28,6 @@ def json_id(raw: bytes) -> JsonId:
         return raw.decode()
     except UnicodeDecodeError:
         return {"b64": base64.b64encode(raw).decode()}
-
-
-def shown_id(raw: bytes) -> str:
-    """An id on a terminal: control characters escaped, so that no id can move the cursor or forge a line."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown(raw))
 
 
 def print_json(document: Any) -> None:
@@ -71,8 +67,3 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title:
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     console().print(table)
-
-
-def counted(count: int, one: str, many: str | None = None) -> str:
-    """`1 user`, `3 users`, `12,000 entries`."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"

@@ -17,8 +17,10 @@ import orjson
 from aiohttp import ClientResponse, ClientSession, TCPConnector
 from yarl import URL
 
+from gate.console.site import Console
 from gate.core.model import AppFacts
 from gate.core.signature import signature_of
+from gate.http.operators import OperatorDoor
 from gate.http.options import HttpOptions
 from gate.http.ports import Deps
 from gate.http.replica_later import ReplicaLater
@@ -153,7 +155,8 @@ async def running_world(
             options=HttpOptions(port=0, **options),
             metrics_text=lambda: b"gate_up 1\n",
         )
-        server = await serve_http(deps)
+        door = OperatorDoor()
+        server = await serve_http(deps, door, [Console(door)])
         async with ClientSession(connector=TCPConnector(force_close=False)) as session:
             world = World(store, node, server, session, presence, tails)
             await world.begin_app()

@@ -1,4 +1,6 @@
-"""The HTTP process: RongCloud's user API, /v1, probes and metrics. Slow admin work here can't touch a check on the RESP port.
+"""The HTTP process: RongCloud's user API, /v1, the console, probes and metrics.
+
+Slow admin work here can't touch a check on the RESP port.
 
 It listens at once, before Redis or the Replica are there: probes say what is missing, checks go on while Redis is away.
 """
@@ -11,7 +13,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from gate.clock import monotonic_ms
+from gate.console.site import Console
 from gate.errors import CannotStart
+from gate.http.operators import OperatorDoor
 from gate.http.options import HttpOptions
 from gate.http.ports import Deps
 from gate.http.replica_later import AdmittingReplica, ReplicaLater
@@ -117,7 +121,8 @@ async def _served(
         count_websocket=_count_websocket,
     )
     try:
-        return await serve_http(deps)
+        door = OperatorDoor()
+        return await serve_http(deps, door, [Console(door)])
     except OSError as fault:
         raise CannotStart(f"can't listen on {endpoint}: {fault.strerror}") from None
 

@@ -1,0 +1,104 @@
+"""From a request to a page: which view answers, whether an operator asks, and what is said where it fails.
+
+    /console/                    the Apps                    /console/APP/online         how many are online
+    /console/sign-in, sign-out   open to anybody             /console/APP/user           a User's Sessions and state
+    /console/console.css, …      files                       /console/APP/check          may A message B?
+
+An App's key holds no dot and its pages lie a part deeper, so that no App can stand in the way of the others. Users are named
+in the query only, which is never logged.
+"""
+
+from __future__ import annotations
+
+import re
+
+from aiohttp import web
+
+from gate.console.pages import SEAL, facts_age, html, see_other
+from gate.console.porter import Porter
+from gate.console.site import PREFIX
+from gate.console.views import OF_ALL, OF_APP, OPEN, View
+from gate.console.views.sign_in import sign_in_place
+from gate.console.visit import BADGE_COOKIE, FormForeign, LastRead, Visit
+from gate.errors import AppUnknown, GateError, InvalidInput, StoreUnavailable
+from gate.http.auth import app_view
+from gate.http.errors import MethodWrong, PathUnknown, v1_problem
+from gate.http.operators import OperatorDoor
+from gate.http.ports import Deps
+
+_SLASHES = re.compile(r"/{2,}")
+_STATUSES: tuple[tuple[type[GateError], int], ...] = ((FormForeign, 403), (AppUnknown, 404))
+"""Of faults that the APIs word otherwise, or never meet."""
+_TITLES = {
+    400: "That could not be read",
+    403: "That is not allowed",
+    404: "There is nothing here",
+    405: "That is not allowed here",
+    413: "That is too long",
+    429: "Too many tries",
+    500: "Something is broken here",
+    503: "That is not possible at the moment",
+}
+
+
+class Desk:
+    """One a process."""
+
+    def __init__(self, door: OperatorDoor) -> None:
+        self._porter = Porter(door)
+        self._last_read = LastRead()
+        self._deps: Deps | None = None
+
+    async def answer(self, request: web.Request, deps: Deps) -> web.StreamResponse:
+        """The answer to any request below the prefix."""
+        self._deps = deps
+        response = await self._answer(request, deps)
+        response.headers.update(SEAL)
+        return response
+
+    def refusal(self, request: web.Request, fault: GateError) -> web.StreamResponse:
+        """A page that says what went wrong."""
+        problem = v1_problem(fault, request.path)
+        status = next((status for kind, status in _STATUSES if isinstance(fault, kind)), problem.status)
+        kept = {name: value for name, value in problem.headers.items() if name in ("Allow", "Retry-After")}
+        is_redis = isinstance(fault, StoreUnavailable)
+        response = html(
+            "refusal.html",
+            status,
+            kept,
+            title="Redis can not be reached" if is_redis else _TITLES.get(status, "That did not work"),
+            problem=f"the field {fault.parameter} {fault.problem}" if isinstance(fault, InvalidInput) else str(fault),
+            is_redis=is_redis,
+            is_unknown=isinstance(fault, StoreUnavailable) and fault.outcome == "unknown",
+            facts_age=facts_age(self._deps) if is_redis and self._deps is not None else "",
+        )
+        response.headers.update(SEAL)
+        return response
+
+    async def _answer(self, request: web.Request, deps: Deps) -> web.StreamResponse:
+        path = _SLASHES.sub("/", request.path)
+        if len(path) < len(PREFIX):
+            return see_other(PREFIX)
+        rest = path[len(PREFIX) :]
+        visit = Visit(request, deps, deps.now_ms(), self._porter, self._last_read)
+        if rest in OPEN:
+            return await _chosen(OPEN[rest], request)(visit)
+        key, _, name = rest.partition("/")
+        views = OF_ALL.get(rest) or (OF_APP.get(name) if key else None)
+        visit.known = await self._porter.known(deps.store, request.cookies.get(BADGE_COOKIE, ""), visit.now_ms)
+        if visit.known is None:
+            return see_other(sign_in_place(request))
+        if views is None:
+            raise PathUnknown(f"the console has no page {path[:200]}")
+        if rest not in OF_ALL:
+            visit.view = app_view(deps.replica, key)
+            if visit.view is None:
+                raise AppUnknown(f"there is no App {key[:40]!r}; if it was made just now, load this page again")
+        return await _chosen(views, request)(visit)
+
+
+def _chosen(views: dict[str, View], request: web.Request) -> View:
+    view = views.get("GET" if request.method == "HEAD" else request.method)
+    if view is None:
+        raise MethodWrong(request.method, ", ".join(sorted(views)))
+    return view

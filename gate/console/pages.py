@@ -1,0 +1,98 @@
+"""From values to bytes: templates, redirects, and the headers that every answer of the console bears.
+
+The policy lets a browser load nothing but this host's own files and run no script or style that stands in a page, so that an id
+which slipped through the escaping (it can't: `autoescape`) would still be text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from gate.console.spelling import age_of, named
+from gate.console.visit import Visit
+from gate.console.words import shown_facts
+from gate.core.operators import may
+from gate.core.shown import counted, shown_duration, shown_moment
+from gate.errors import ReplicaError
+from gate.http.ports import Deps
+from gate.replica.board import NEVER_FRESH_MS
+
+HTML = "text/html; charset=utf-8"
+_POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+SEAL = {
+    "Content-Security-Policy": _POLICY,
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+    # Not `no-referrer`: under that browsers send `Origin: null` with a form, and the console wants to see its own.
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+"""On every answer, redirects and refusals included."""
+NOT_KEPT = {"Cache-Control": "no-store"}
+_NOBODY: dict[str, Any] = {"operator": None, "app": None, "here": "", "away": ""}
+"""What the frame around each page shows, where no operator is known."""
+
+
+def _made_environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("gate.console", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(moment=shown_moment, duration=shown_duration, named=named, facts=shown_facts)
+    made.globals.update(counted=counted)
+    return made
+
+
+TEMPLATES = _made_environment()
+
+
+def page(visit: Visit, template: str, status: int = 200, **values: Any) -> web.Response:
+    """A page of an operator's."""
+    known, facts = visit.known, visit.view.facts if visit.view is not None else None
+    away = values.pop("away", "") or (known.away if known is not None else "")
+    return html(
+        template,
+        status,
+        operator=known.operator if known is not None else None,
+        form_token=visit.form_token() if known is not None else "",
+        app=facts,
+        away=away,
+        facts_age=facts_age(visit.deps) if away else "",
+        may_kick=known is not None and not away and may(known.operator.role, "operator"),
+        here=template.partition(".")[0],
+        now_ms=visit.now_ms,
+        **values,
+    )
+
+
+def html(template: str, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any) -> web.Response:
+    """A template, filled."""
+    body = TEMPLATES.get_template(template).render(_NOBODY | values).encode("utf-8", "backslashreplace")
+    return web.Response(body=body, status=status, headers={"Content-Type": HTML, **NOT_KEPT, **(headers or {})})
+
+
+def see_other(place: str) -> web.Response:
+    """Go and GET that, a path of the console that was made here."""
+    return web.Response(status=303, headers={"Location": place, **NOT_KEPT})
+
+
+def facts_age(deps: Deps) -> str:
+    """How old this node's facts are, in words that follow "its facts are"."""
+    try:
+        stale_ms = deps.replica.board().stale_ms
+    except ReplicaError:
+        return "not there yet"
+    if stale_ms >= NEVER_FRESH_MS:
+        return "of an unknown age"
+    return age_of(stale_ms)

@@ -1,0 +1,91 @@
+"""The porter: lets operators in by their password, and knows them again by their badge.
+
+Each request reads the account from Redis, so what changes of it counts at once. While Redis is away a badge that this process
+verified within `RECALLED_MS` is taken at its word, for reading only: an operator on call sees what the node knows, and can
+change nothing. After a restart, or on another node, nobody is recalled.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from hashlib import sha256
+from typing import NamedTuple
+
+from gate.clock import monotonic_ms
+from gate.console.badge import BADGE_TTL_MS, Badge, is_genuine, new_badge, read_badge
+from gate.core.operators import Operator
+from gate.errors import InvalidInput, StoreUnavailable
+from gate.http.operators import OperatorDoor
+from gate.http.ports import Store
+
+RECALLED_MS = 15 * 60_000
+MAX_RECALLED = 256
+"""Badges; one that was not shown for longest is forgotten first."""
+
+
+class Known(NamedTuple):
+    """An operator who shows a badge. `away` is why Redis could not be asked, "" where it was."""
+
+    operator: Operator
+    badge: str
+    away: str
+
+
+class _Seen(NamedTuple):
+    operator: Operator
+    at_ms: int
+
+
+class Porter:
+    """One a process."""
+
+    def __init__(self, door: OperatorDoor, monotonic: Callable[[], int] = monotonic_ms) -> None:
+        self._door = door
+        self._monotonic = monotonic
+        self._seen: OrderedDict[bytes, _Seen] = OrderedDict()
+
+    async def admit(self, store: Store, name: str, password: str, address: str, now_ms: int) -> str:
+        """A new badge. Raises as the `OperatorDoor` does."""
+        operator = await self._door.admit(store.operators, name, password, address)
+        return new_badge(operator, now_ms + BADGE_TTL_MS)
+
+    async def known(self, store: Store, shown: str, now_ms: int) -> Known | None:
+        """Whose badge this is; None if it is none, or not any more. `StoreUnavailable` where that can't be told."""
+        badge = read_badge(shown)
+        if badge is None or badge.until_ms <= now_ms:
+            return None
+        try:
+            operator = await store.operators.get(badge.name)
+        except InvalidInput:  # nobody can be called that
+            return None
+        except StoreUnavailable as fault:
+            seen = self._recalled(badge)
+            if seen is None:
+                raise
+            return Known(seen, shown, str(fault))
+        if operator is None or not is_genuine(badge, operator):
+            self.forget(shown)
+            return None
+        self._note(badge, operator)
+        return Known(operator, shown, "")
+
+    def forget(self, shown: str) -> None:
+        """Recall this badge no more."""
+        self._seen.pop(_digest(shown), None)
+
+    def _recalled(self, badge: Badge) -> Operator | None:
+        seen = self._seen.get(_digest(badge.text))
+        return seen.operator if seen is not None and self._monotonic() - seen.at_ms < RECALLED_MS else None
+
+    def _note(self, badge: Badge, operator: Operator) -> None:
+        key = _digest(badge.text)
+        self._seen[key] = _Seen(operator, self._monotonic())
+        self._seen.move_to_end(key)
+        while len(self._seen) > MAX_RECALLED:
+            self._seen.popitem(last=False)
+
+
+def _digest(shown: str) -> bytes:
+    # A memory dump should not be a bunch of badges.
+    return sha256(shown.encode("utf-8", "surrogatepass")).digest()

@@ -1,0 +1,95 @@
+"""Ids as pages spell them: in text, in links and in forms.
+
+A User's id is any 1 to 64 bytes. In text it is shown in one line with what can't be printed escaped; in a link it is
+percent-encoded bytes. A browser's text field holds UTF-8 without line breaks, so beside each stands a choice of how the id is
+written there:
+
+    user=…&user_as=text      the bytes themselves; also where `user_as` is missing, as in links
+    user=…&user_as=base64    for ids that a text field can't hold
+
+Pure. Called by views and templates.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from typing import NamedTuple
+from urllib.parse import quote, quote_from_bytes
+
+from gate.core.ids import user_id
+from gate.core.shown import shown_duration, shown_id
+from gate.errors import InvalidInput
+from gate.http.forms import Form
+
+TEXT, BASE64 = "text", "base64"
+
+
+class Named(NamedTuple):
+    """One id in all its spellings."""
+
+    text: str
+    query: str
+    field: str
+    written_as: str
+
+    @property
+    def base64(self) -> str:
+        """In base64, where text can't show it exactly; else empty."""
+        return self.field if self.written_as == BASE64 else ""
+
+
+class Asked(NamedTuple):
+    """What a field for an id held: the id, or what is wrong with it; and what to fill the field with again."""
+
+    raw: bytes | None
+    problem: str
+    field: str
+    written_as: str
+
+
+def named(raw: bytes) -> Named:
+    """The spellings of an id."""
+    text = shown_id(raw)
+    is_plain = text.encode() == raw and text == text.strip()
+    field = (text, TEXT) if is_plain else (b64encode(raw).decode(), BASE64)
+    return Named(text, quote_from_bytes(raw, safe=""), *field)
+
+
+def asked(form: Form, name: str) -> Asked:
+    """The id in this field of a query."""
+    try:
+        given, written_as = form.one(name), form.text(f"{name}_as") or TEXT
+        if given is None:
+            return Asked(None, "", "", written_as if written_as == BASE64 else TEXT)
+        if written_as == TEXT:
+            raw = user_id(given, name)
+            return Asked(raw, "", *named(raw)[2:])
+        if written_as != BASE64:
+            raise InvalidInput(f"{name}_as", "must be text or base64")
+        text = given.decode("ascii", "backslashreplace")
+        return _from_base64(text, name)
+    except InvalidInput as fault:
+        return Asked(None, fault.problem, "", TEXT)
+
+
+def _from_base64(text: str, name: str) -> Asked:
+    try:
+        raw = b64decode(text.translate(_URLSAFE).rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), validate=True)
+        return Asked(user_id(raw, name), "", text, BASE64)
+    except InvalidInput as fault:
+        return Asked(None, fault.problem, text, BASE64)
+    except ValueError:
+        return Asked(None, "is not base64", text, BASE64)
+
+
+def query_of(**fields: str) -> str:
+    """A query string, of text."""
+    return "&".join(f"{name}={quote(value, safe='')}" for name, value in fields.items())
+
+
+def age_of(stale_ms: int) -> str:
+    """How old facts are, after "its facts are"."""
+    return f"{shown_duration(stale_ms)} old" if stale_ms else "complete to the second"
+
+
+_URLSAFE = str.maketrans("-_", "+/")

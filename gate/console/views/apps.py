@@ -1,0 +1,24 @@
+"""Which App to look at: all of them, from Redis; while that is away, those that were there when this process last looked."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from gate.console.pages import page, see_other
+from gate.console.site import PREFIX
+from gate.console.visit import AppName, Visit
+from gate.errors import StoreUnavailable
+
+
+async def show(visit: Visit) -> web.Response:
+    """The list; a deployment with a single App goes to it at once."""
+    away = ""
+    try:
+        apps = [AppName(one.key, one.name, one.environment) for one in await visit.deps.store.apps.list()]
+        visit.last_read.apps = apps
+    except StoreUnavailable as fault:
+        away = str(fault)
+    known = visit.last_read.apps
+    if len(known) == 1:
+        return see_other(f"{PREFIX}{known[0].key}/online")
+    return page(visit, "apps.html", apps=known, away=away)

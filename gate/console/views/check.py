@@ -1,0 +1,43 @@
+"""May A message B? Answered from this node's Replica with every rule explained; Redis is not asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+from gate.console.pages import page
+from gate.console.spelling import age_of, asked, named
+from gate.console.visit import Visit
+from gate.console.words import RULES, VERDICTS
+from gate.errors import Stale
+from gate.http.v1.fresh import bearable
+from gate.replica.board import NEVER_FRESH_MS
+
+
+async def show(visit: Visit) -> web.Response:
+    """`?from=&to=` → the Verdict and each rule; without both, the form alone."""
+    query = visit.query()
+    sender, recipient = asked(query, "from"), asked(query, "to")
+    values: dict[str, Any] = {"sender": sender, "recipient": recipient, "explained": None, "too_old": ""}
+    if sender.raw is None or recipient.raw is None:
+        is_wrong = bool(sender.problem or recipient.problem)
+        return page(visit, "check.html", 400 if is_wrong else 200, **values)
+    try:
+        stale_ms = bearable(visit.deps)
+    except Stale as fault:
+        return page(visit, "check.html", 503, **values | {"too_old": str(fault)})
+    return page(
+        visit,
+        "check.html",
+        **values
+        | {
+            "explained": visit.app.explain(sender.raw, recipient.raw),
+            "a": named(sender.raw),
+            "b": named(recipient.raw),
+            "verdicts": VERDICTS,
+            "rules": RULES,
+            "stale_ms": stale_ms,
+            "age": "of an unknown age" if stale_ms >= NEVER_FRESH_MS else age_of(stale_ms),
+        },
+    )

@@ -1,0 +1,95 @@
+"""How many are online: now, by platform and by Gateway, and as lines over the last hour.
+
+`online/part` is the same without the page around it: what `console.js` puts in the place of the old every quarter of a minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from aiohttp import web
+
+from gate.console import charts
+from gate.console.pages import html, page, see_other
+from gate.console.site import PREFIX
+from gate.console.visit import Visit
+from gate.core.presence import SAMPLE_EVERY_MS, Counts, Lease, Sample
+from gate.errors import StoreUnavailable
+
+SHOWN_MS = 3_600_000
+_TICKS_MS = 600_000
+_SMALL_TICKS_MS = 1_200_000
+
+
+class GatewayRow(NamedTuple):
+    """One Gateway of the table; without a lease where it only counts yet."""
+
+    name: str
+    lease: Lease | None
+    age_ms: int
+    sessions: int
+
+
+async def begin(visit: Visit) -> web.Response:
+    """An App's address alone leads here."""
+    return see_other(f"{PREFIX}{visit.app_key}/online")
+
+
+async def show(visit: Visit) -> web.Response:
+    """The page."""
+    return page(visit, "online.html", every_ms=SAMPLE_EVERY_MS, **await _numbers(visit))
+
+
+async def part(visit: Visit) -> web.Response:
+    """What changes of it."""
+    values = {"away": visit.operator.away} | await _numbers(visit)
+    return html("online_part.html", now_ms=visit.now_ms, **values)
+
+
+async def _numbers(visit: Visit) -> dict[str, Any]:
+    presence, key, since_ms = visit.deps.presence, visit.app_key, visit.now_ms - SHOWN_MS
+    try:
+        counts, (leases,), samples = await asyncio.gather(
+            presence.counts(key), presence.leases([key]), presence.history(key, since_ms)
+        )
+    except StoreUnavailable as fault:
+        return {"counts": None, "away": str(fault)}
+    return {
+        "counts": counts,
+        "by_platform": counts.by_platform(),
+        "gateways": _gateways(counts, leases, visit.now_ms),
+        **_lines(samples, visit.now_ms),
+    }
+
+
+def _gateways(counts: Counts, leases: Sequence[Lease], now_ms: int) -> list[GatewayRow]:
+    """Those that hold most first."""
+    sessions = counts.by_gateway()
+    rows = [
+        GatewayRow(one.gateway.decode(), one, max(0, now_ms - one.renewed_at_ms), sessions.pop(one.gateway, 0))
+        for one in leases
+    ]
+    rows += [GatewayRow(gateway.decode(), None, 0, many) for gateway, many in sessions.items()]
+    return sorted(rows, key=lambda row: (-row.sessions, row.name))
+
+
+def _lines(samples: Sequence[Sample], now_ms: int) -> dict[str, Any]:
+    """The charts: those of single Gateways on one scale, so that they compare."""
+    if not samples:
+        return {"platforms": None, "users": None, "by_gateway": {}}
+    since_ms = now_ms - SHOWN_MS
+    gateways = charts.of_gateways(samples)
+    top = max((charts.most_of(values) for name, values in gateways.items() if name != charts.REST), default=0)
+    users = {"Users": [(one.at_ms, one.users) for one in samples]}
+    return {
+        "platforms": charts.chart(charts.of_platforms(samples), since_ms, now_ms, tick_every_ms=_TICKS_MS),
+        "users": charts.chart(users, since_ms, now_ms, tick_every_ms=_TICKS_MS),
+        "by_gateway": {
+            name: charts.chart(
+                {name: values}, since_ms, now_ms, tick_every_ms=_SMALL_TICKS_MS, top=0 if name == charts.REST else top
+            )
+            for name, values in gateways.items()
+        },
+    }

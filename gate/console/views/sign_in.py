@@ -1,0 +1,130 @@
+"""Signing in with an operator's name and password, and out.
+
+A person who followed a link gets to its page after signing in: `next` in the address, and only a path of this console is
+followed. The form's token is a second cookie's HMAC, since nobody is known yet: another site can neither read nor set it, so
+it can't sign a browser in as somebody else.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import secrets
+
+from aiohttp import web
+
+from gate.console.badge import BADGE_TTL_MS, is_same
+from gate.console.pages import html, see_other
+from gate.console.site import PREFIX
+from gate.console.spelling import query_of
+from gate.console.visit import BADGE_COOKIE, FORM_FIELD, Visit, refuse_foreign_origin
+from gate.errors import GateError, InvalidInput, StoreUnavailable
+from gate.http.errors import CredentialsWrong, TriedTooOften
+
+FORM_COOKIE = "gate-console-form"
+FORM_TTL_S = 3_600
+MAX_NEXT_CHARS = 2_000
+
+_OURS = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{1,32}}/[a-z]{{1,20}}(\?[A-Za-z0-9_.~%&=+*-]*)?")
+"""A page of an App: nothing in it could be read as another host or another scheme."""
+_FORM_COOKIE = re.compile(r"[A-Za-z0-9_-]{22,43}")
+
+
+async def show(visit: Visit) -> web.Response:
+    """The form."""
+    return _form(visit, _next_of(visit), 200)
+
+
+async def enter(visit: Visit) -> web.Response:
+    """Sign in. Wrong guesses are counted and slowed down together with those of the API."""
+    refuse_foreign_origin(visit.request)
+    form, following = await visit.form(), _next_of(visit)
+    cookie = visit.request.cookies.get(FORM_COOKIE, "")
+    if not _FORM_COOKIE.fullmatch(cookie) or not is_same(form.text(FORM_FIELD) or "", _token_of(cookie)):
+        return _form(visit, following, 403, "The page was too old, or the browser keeps no cookies. Try again.")
+    try:
+        name, password = form.text("name") or "", form.text("password") or ""
+    except InvalidInput as fault:
+        return _form(visit, following, 400, f"Your {fault.parameter} {fault.problem}.")
+    try:
+        badge = await visit.porter.admit(visit.deps.store, name, password, visit.request.remote or "", visit.now_ms)
+    except CredentialsWrong as fault:
+        return _form(visit, following, 401, f"{_sentence(fault)}.", name)
+    except TriedTooOften as fault:
+        refused = _form(visit, following, 429, f"{_sentence(fault)}.", name)
+        refused.headers["Retry-After"] = str(fault.retry_after_s)
+        return refused
+    except StoreUnavailable as fault:
+        away = "Redis can not be reached, so nobody can sign in at the moment. Checks go on from each node's Replica"
+        refused = _form(visit, following, 503, f"{away}; gate explain A B on a node answers too. ({fault})", name)
+        refused.headers["Retry-After"] = str(fault.retry_after_s)
+        return refused
+    response = see_other(following or PREFIX)
+    _set_cookie(visit, response, BADGE_COOKIE, badge, BADGE_TTL_MS // 1_000)
+    response.del_cookie(FORM_COOKIE, path=PREFIX)
+    return response
+
+
+async def leave(visit: Visit) -> web.Response:
+    """Sign out: the browser forgets its badge, and this process does."""
+    refuse_foreign_origin(visit.request)
+    badge = visit.request.cookies.get(BADGE_COOKIE, "")
+    try:
+        visit.known = await visit.porter.known(visit.deps.store, badge, visit.now_ms)
+    except StoreUnavailable:
+        visit.known = None  # nobody is recalled by it either, so there is nothing to protect
+    if visit.known is not None:
+        await visit.sent()
+    visit.porter.forget(badge)
+    response = see_other(f"{PREFIX}sign-in")
+    response.del_cookie(BADGE_COOKIE, path=PREFIX)
+    return response
+
+
+def sign_in_place(request: web.Request) -> str:
+    """Where to sign in so as to come back to what was asked for."""
+    wanted = request.raw_path
+    return f"{PREFIX}sign-in" + (f"?{query_of(next=wanted)}" if request.method == "GET" and _is_ours(wanted) else "")
+
+
+def _next_of(visit: Visit) -> str:
+    """The page to go to, or "" for none."""
+    try:
+        wanted = visit.query().text("next") or ""
+    except InvalidInput:
+        return ""
+    return wanted if _is_ours(wanted) else ""
+
+
+def _is_ours(wanted: str) -> bool:
+    return len(wanted) <= MAX_NEXT_CHARS and _OURS.fullmatch(wanted) is not None
+
+
+def _form(visit: Visit, following: str, status: int, problem: str = "", name: str = "") -> web.Response:
+    cookie = secrets.token_urlsafe(24)
+    response = html(
+        "sign_in.html",
+        status,
+        problem=problem,
+        name=name,
+        following=following,
+        query=f"?{query_of(next=following)}" if following else "",
+        form_token=_token_of(cookie),
+    )
+    _set_cookie(visit, response, FORM_COOKIE, cookie, FORM_TTL_S)
+    return response
+
+
+def _token_of(cookie: str) -> str:
+    return hmac.digest(cookie.encode(), b"gate console sign-in", "sha256").hex()
+
+
+def _set_cookie(visit: Visit, response: web.Response, name: str, value: str, max_age_s: int) -> None:
+    response.set_cookie(
+        name, value, max_age=max_age_s, path=PREFIX, httponly=True, samesite="Strict", secure=visit.is_https
+    )
+
+
+def _sentence(fault: GateError) -> str:
+    text = str(fault)
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,45 @@
+"""One User: its Sessions, with a button for each that kicks; when it was seen and active; its state by this node's Replica."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+from gate.console.badge import opened_message
+from gate.console.pages import page
+from gate.console.spelling import asked, named
+from gate.console.visit import Visit
+from gate.core.presence import UserPresence
+from gate.errors import InvalidInput, StoreUnavailable
+
+SAID_FOR_MS = 60_000
+"""How long the address of a page may tell what was done: who loads it later should not read that as news."""
+
+
+async def show(visit: Visit) -> web.Response:
+    """`?user=` → the page; without one, the form alone."""
+    query = visit.query()
+    field = asked(query, "user")
+    if field.raw is None:
+        return page(visit, "user.html", 400 if field.problem else 200, field=field, user=None)
+    values: dict[str, Any] = {"field": field, "user": named(field.raw), "facts": visit.app.user(field.raw)}
+    presence: UserPresence | None = None
+    try:
+        (presence,) = await visit.deps.presence.presences(visit.app_key, [field.raw])
+    except StoreUnavailable as fault:
+        values["away"] = str(fault)
+    return page(visit, "user.html", presence=presence, said=_said(visit), **values)
+
+
+def _said(visit: Visit) -> int | None:
+    """How many Sessions the kick that led here closed."""
+    try:
+        text = visit.query().text("said") or ""
+    except InvalidInput:
+        return None
+    message = opened_message(visit.operator.operator, visit.operator.badge, text)
+    if message is None:
+        return None
+    many, at_ms = message.split("-")
+    return int(many) if visit.now_ms - int(at_ms) < SAID_FOR_MS else None

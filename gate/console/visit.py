@@ -1,0 +1,115 @@
+"""One request to the console, as views see it: who asks, about which App, and what a form of theirs brought.
+
+A form is accepted only from a page of ours. Three things say so, each enough against an ordinary forgery: the cookies are
+`SameSite=Strict`, the browser names the page's own origin, and the form carries a token that only the page could have had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from gate.console.badge import form_token, is_same
+from gate.console.porter import Known, Porter
+from gate.core.operators import OperatorRole, may
+from gate.errors import GateError, StoreUnavailable
+from gate.http.calls import Exchange
+from gate.http.errors import RoleInsufficient
+from gate.http.forms import Form
+from gate.http.ports import AppView, Deps
+
+BADGE_COOKIE = "gate-console"
+FORM_FIELD = "form_token"
+
+
+class FormForeign(GateError):
+    """A form that was not sent from a page of this console, or from one of another sign-in."""
+
+
+class AppName(NamedTuple):
+    """An App, as it is chosen by."""
+
+    key: str
+    name: str
+    environment: str
+
+
+@dataclass(slots=True)
+class LastRead:
+    """What to show while Redis is away. One a process."""
+
+    apps: Sequence[AppName] = ()
+
+
+@dataclass(slots=True)
+class Visit(Exchange):
+    """A request. `known` is None on pages that are open to anybody, `view` None on those that are of no App."""
+
+    request: web.Request
+    deps: Deps
+    now_ms: int
+    porter: Porter
+    last_read: LastRead
+    known: Known | None = None
+    view: AppView | None = None
+
+    @property
+    def operator(self) -> Known:
+        """Who asks, on a page that is open to operators only."""
+        assert self.known is not None, "asked only where the desk has looked"
+        return self.known
+
+    @property
+    def app(self) -> AppView:
+        """The App that the page is of."""
+        assert self.view is not None, "asked only on pages of an App"
+        return self.view
+
+    @property
+    def app_key(self) -> str:
+        """Its key."""
+        return self.app.facts.key
+
+    @property
+    def is_https(self) -> bool:
+        """Whether the browser came by TLS. A proxy's word is taken for it: a lie only makes the liar's own cookie stricter."""
+        return self.request.secure or self.request.headers.get("X-Forwarded-Proto", "").lower() == "https"
+
+    def may(self, role: OperatorRole) -> bool:
+        """Whether the operator may do what takes this role, now: while Redis is away nobody may do anything."""
+        return not self.operator.away and may(self.operator.operator.role, role)
+
+    def form_token(self) -> str:
+        """What the page's forms carry."""
+        return form_token(self.operator.operator, self.operator.badge)
+
+    async def sent(self, needed: OperatorRole = "viewer") -> Form:
+        """The form that an operator of at least this role posted. `FormForeign`, `RoleInsufficient`, `StoreUnavailable`."""
+        refuse_foreign_origin(self.request)
+        operator = self.operator.operator
+        if not may(operator.role, needed):
+            raise RoleInsufficient(f"this takes the role {needed}, and {operator.name} is {operator.role}")
+        form = await self.form()
+        if not is_same(form.text(FORM_FIELD) or "", self.form_token()):
+            raise FormForeign("the form is of another sign-in: go back, load the page anew, and send it again")
+        if self.operator.away and needed != "viewer":
+            raise StoreUnavailable(self.operator.away)
+        return form
+
+
+def refuse_foreign_origin(request: web.Request) -> None:
+    """`FormForeign` unless the browser says that the form is of this host.
+
+    Behind a proxy that rewrites `Host`, what it forwards counts: another site's page can't make a browser send that header.
+    """
+    origin = request.headers.get("Origin", "")
+    host = urlsplit(origin).netloc if origin.startswith(("http://", "https://")) else ""
+    if not host or host.lower() not in {
+        request.headers.get("Host", "").lower(),
+        request.headers.get("X-Forwarded-Host", "").lower(),
+    }:
+        raise FormForeign("the form was not sent from a page of this console (its Origin says so), so nothing was done")

@@ -1,0 +1,39 @@
+"""How ids, moments and durations look to people, the same on a terminal and in a browser.
+
+Pure. Called by the command line and by the console.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from gate.core.ids import shown
+from gate.core.model import FOREVER_MS
+
+LAST_MS = 253_402_300_799_999
+"""The end of the year 9999, past which no moment can be shown."""
+
+
+def shown_id(raw: bytes) -> str:
+    """An id in one line: what can't be printed is escaped, so no id can move a cursor, forge a line or turn text round."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown(raw))
+
+
+def shown_moment(moment_ms: int) -> str:
+    """UTC to the second, `never` for no end."""
+    if moment_ms >= FOREVER_MS:
+        return "never"
+    return datetime.fromtimestamp(min(moment_ms, LAST_MS) / 1_000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def shown_duration(duration_ms: int) -> str:
+    """In the unit that leaves a number worth reading: `850 ms`, `12 s`, `3 min`, `5 h`, `9 d`."""
+    for unit, unit_ms, below in (("ms", 1, 1_000), ("s", 1_000, 120), ("min", 60_000, 120), ("h", 3_600_000, 48)):
+        if duration_ms < unit_ms * below:
+            return f"{duration_ms // unit_ms} {unit}"
+    return f"{duration_ms // 86_400_000} d"
+
+
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """`1 user`, `3 users`, `12,000 entries`."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"

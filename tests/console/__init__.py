@@ -1,0 +1,1 @@
+"""Tests of the console over HTTP, as a browser speaks: cookies, forms, roles, and what is shown of what."""

@@ -1,0 +1,210 @@
+"""Who gets in, with what cookie, for how long; and what forms are refused."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from gate.clock import monotonic_ms
+from gate.console.badge import BADGE_TTL_MS
+from gate.console.porter import RECALLED_MS, Porter
+from gate.console.visit import BADGE_COOKIE
+from gate.errors import StoreUnavailable
+from gate.http.operators import OperatorDoor
+from gate.store.passwords import hash_password
+from tests.console.conftest import Place
+from tests.console.visitor import PASSWORD, Visitor, begin_operator
+from tests.http.test_apps import ask
+from tests.http.world import now_ms
+
+
+async def test_an_operator_signs_in_and_out(place: Place) -> None:
+    visitor = Visitor(place.world, await begin_operator(place.world))
+    asked = await visitor.get("/console/")
+    assert (asked.status, asked.place) == (303, "/console/sign-in")
+    form = await visitor.get("/console/sign-in")
+    assert form.status == 200 and "<h1>Sign in" in form.page
+    done = await visitor.sign_in()
+    assert (done.status, done.place) == (303, "/console/")
+    cookie = done.cookies[BADGE_COOKIE]
+    assert (cookie["path"], cookie["samesite"], cookie["httponly"], cookie["secure"]) == (
+        "/console/", "Strict", True, "",
+    )  # fmt: skip
+    assert int(cookie["max-age"]) == 8 * 3_600
+    assert PASSWORD not in cookie.value and "argon2" not in cookie.value
+    page = await visitor.app("online")
+    assert page.status == 200 and visitor.name in page.text
+    out = await visitor.post("/console/sign-out", {"form_token": page.form_token})
+    assert (out.status, out.place, BADGE_COOKIE in visitor.cookies) == (303, "/console/sign-in", False)
+    assert (await visitor.app("online")).status == 303
+
+
+async def test_the_cookie_is_secure_where_the_browser_came_by_tls(place: Place) -> None:
+    visitor = Visitor(place.world, await begin_operator(place.world))
+    form = await visitor.get("/console/sign-in", **{"X-Forwarded-Proto": "https"})
+    assert all(cookie["secure"] for cookie in form.cookies.values()) and form.cookies
+    done = await visitor.sign_in(**{"X-Forwarded-Proto": "https"})
+    assert done.cookies[BADGE_COOKIE]["secure"] is True
+
+
+async def test_wrong_passwords_are_refused_alike_and_slowed_down_together_with_the_api(place: Place) -> None:
+    known, unknown = Visitor(place.world, await begin_operator(place.world)), Visitor(place.world, "nobody")
+    for visitor in (known, unknown):
+        refused = await visitor.sign_in("wrong " + PASSWORD)
+        assert (refused.status, BADGE_COOKIE in visitor.cookies) == (401, False)
+        assert "name or password is wrong" in refused.text and "wrong " + PASSWORD not in refused.page
+        assert "WWW-Authenticate" not in refused.headers
+    for _ in range(4):
+        assert (await ask(place.world, known.name, "GET", "apps", password="wrong")).status == 401
+    late = await known.sign_in()
+    assert (late.status, "Retry-After" in late.headers) == (429, True)
+    assert "try again in" in late.text
+
+
+@pytest.mark.parametrize("change", ["password", "role", "removal"])
+async def test_a_change_of_the_account_ends_its_cookies_at_once(place: Place, change: str) -> None:
+    await begin_operator(place.world, "admin")  # else the last admin could be nobody
+    visitor = await place.visitor("viewer")
+    assert (await visitor.app("online")).status == 200
+    operators = place.world.store.operators
+    if change == "removal":
+        await operators.remove(visitor.name)
+    else:
+        fields = {"password_hash": hash_password("another password")} if change == "password" else {"role": "admin"}
+        await operators.change(visitor.name, lambda one: msgspec.structs.replace(one, **fields))
+    shown = await visitor.app("online")
+    assert (shown.status, shown.place) == (303, f"/console/sign-in?next=%2Fconsole%2F{place.world.app.key}%2Fonline")
+
+
+async def test_a_cookie_holds_for_a_working_day_on_any_node(place: Place) -> None:
+    visitor = await place.visitor()
+    elsewhere, badge = Porter(OperatorDoor()), visitor.cookies[BADGE_COOKIE]
+    known = await elsewhere.known(place.world.store, badge, now_ms())
+    assert known is not None and known.operator.name == visitor.name
+    assert await elsewhere.known(place.world.store, badge, now_ms() + BADGE_TTL_MS) is None
+
+
+async def test_a_badge_is_recalled_for_a_while_by_the_process_that_saw_it(place: Place) -> None:
+    visitor = await place.visitor()
+    clock_ms = [monotonic_ms()]
+    porter, badge = Porter(OperatorDoor(), lambda: clock_ms[0]), visitor.cookies[BADGE_COOKIE]
+    assert await porter.known(place.world.store, badge, now_ms()) is not None
+    async with place.redis_away():
+        known = await porter.known(place.world.store, badge, now_ms())
+        assert known is not None and known.away
+        forged = badge[:-2] + ("AA" if badge[-2:] != "AA" else "BB")
+        with pytest.raises(StoreUnavailable):
+            await porter.known(place.world.store, forged, now_ms())
+        clock_ms[0] += RECALLED_MS
+        with pytest.raises(StoreUnavailable):
+            await porter.known(place.world.store, badge, now_ms())
+
+
+@pytest.mark.parametrize(
+    "badge",
+    [
+        "",
+        "x",
+        "1.YQ.1700000000000." + "A" * 43,
+        "1.____.9999999999999." + "A" * 43,
+        "1.YQ.9999999999999." + "A" * 43,
+        "é" * 99,
+    ],
+)
+async def test_what_is_no_badge_opens_nothing(place: Place, badge: str) -> None:
+    visitor = Visitor(place.world, "nobody")
+    visitor.cookies[BADGE_COOKIE] = badge
+    for target in ("", f"{place.world.app.key}/online", f"{place.world.app.key}/online/part", "nothing/at/all"):
+        shown = await visitor.get(f"/console/{target}")
+        assert shown.status == 303 and shown.place.startswith("/console/sign-in")
+    kick = await visitor.post(f"/console/{place.world.app.key}/user/kick?user=a", {"session": "all"})
+    assert (kick.status, kick.place) == (303, "/console/sign-in")
+
+
+async def test_one_operators_badge_can_not_be_made_anothers(place: Place) -> None:
+    viewer, admin = await place.visitor("viewer"), await place.visitor("admin")
+    mine, others = viewer.cookies[BADGE_COOKIE].split("."), admin.cookies[BADGE_COOKIE].split(".")
+    for forged in ([*others[:2], *mine[2:]], [*mine[:2], str(int(mine[2]) + 1), mine[3]]):
+        viewer.cookies[BADGE_COOKIE] = ".".join(forged)
+        assert (await viewer.app("online")).status == 303
+
+
+async def test_after_signing_in_one_gets_to_the_page_that_was_asked_for(place: Place) -> None:
+    visitor = Visitor(place.world, await begin_operator(place.world))
+    wanted = f"/console/{place.world.app.key}/user?user=%FF%0A%3C"
+    asked = await visitor.get(wanted)
+    assert asked.status == 303
+    assert wanted.replace("&", "&amp;") in (await visitor.get(asked.place)).page
+    assert (await visitor.sign_in(target=asked.place)).place == wanted
+
+
+@pytest.mark.parametrize(
+    "following",
+    [
+        "https://evil.example/",
+        "//evil.example/",
+        "/console//evil.example/x",
+        "/console/../../evil",
+        "/console/a/online%0d%0aX:y",
+        "/console/a/online\\evil",
+        "/console/sign-out",
+        "javascript:alert(1)",
+        "/v1/apps",
+        "/console/a/online?" + "x" * 3_000,
+        "%ff",
+    ],
+)
+async def test_nothing_leads_elsewhere(place: Place, following: str) -> None:
+    visitor = Visitor(place.world, await begin_operator(place.world))
+    target = f"/console/sign-in?next={following}"
+    assert "evil" not in (await visitor.get(target)).page
+    assert (await visitor.sign_in(target=target)).place == "/console/"
+
+
+@pytest.mark.parametrize("origin", ["", "null", "http://evil.example", "https://127.0.0.1", "127.0.0.1"])
+async def test_a_form_of_another_origin_is_refused(place: Place, origin: str) -> None:
+    visitor = await place.visitor()
+    session = await place.gateway_session(b"alice")
+    token = (await visitor.app("user?user=alice")).form_token
+    for target, fields in (
+        ("/console/sign-in", {"name": visitor.name, "password": PASSWORD}),
+        ("/console/sign-out", {}),
+        (f"/console/{place.world.app.key}/user/kick?user=alice", {"session": session}),
+    ):
+        refused = await visitor.post(target, {"form_token": token, **fields}, Origin=origin)
+        assert (refused.status, refused.cookies) == (403, {}), target
+        assert "Origin" in refused.text
+    assert await place.world.presence.is_online(place.world.app.key, b"alice")
+
+
+async def test_a_proxy_that_rewrites_the_host_tells_the_one_that_was_asked_for(place: Place) -> None:
+    visitor = Visitor(place.world, await begin_operator(place.world))
+    told = {"Origin": "https://gate.example", "X-Forwarded-Host": "gate.example"}
+    assert (await visitor.sign_in(**told)).status == 303
+
+
+async def test_a_form_without_its_token_or_with_anothers_is_refused(place: Place) -> None:
+    visitor, other = await place.visitor(), await place.visitor()
+    session = await place.gateway_session(b"alice")
+    others = (await other.app("user?user=alice")).form_token
+    for token in ("", "x", others, visitor.cookies[BADGE_COOKIE]):
+        target = f"/console/{place.world.app.key}/user/kick?user=alice"
+        assert (await visitor.post(target, {"form_token": token, "session": session})).status == 403
+        assert (await visitor.post("/console/sign-out", {"form_token": token})).status == 403
+    assert await place.world.presence.is_online(place.world.app.key, b"alice")
+    assert (await visitor.app("online")).status == 200
+    stranger = Visitor(place.world, visitor.name)
+    sent = {"form_token": "x", "name": visitor.name, "password": PASSWORD}
+    assert (await stranger.post("/console/sign-in", sent)).status == 403
+    await stranger.get("/console/sign-in")
+    assert (await stranger.post("/console/sign-in", sent)).status == 403
+    assert BADGE_COOKIE not in stranger.cookies
+
+
+async def test_credentials_in_any_bytes_are_only_wrong(place: Place) -> None:
+    visitor = Visitor(place.world, "x")
+    for name, password in ((b"\xff", b"x"), (b"a", b"\xff"), (b"", b""), (b"a\nb", b"x" * 5_000), (b"<script>", b"x")):
+        form = await visitor.get("/console/sign-in")
+        sent = {"form_token": form.form_token, "name": name, "password": password}
+        refused = await visitor.post("/console/sign-in", sent)
+        assert refused.status in (400, 401, 429) and "<script>" not in refused.page

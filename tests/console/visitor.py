@@ -1,0 +1,107 @@
+"""A browser as far as pages without scripts need one: it keeps cookies, names its origin, and fills forms in."""
+
+from __future__ import annotations
+
+import html
+import itertools
+import re
+from http.cookies import Morsel
+from typing import NamedTuple
+from urllib.parse import quote_plus
+
+from multidict import CIMultiDictProxy
+from yarl import URL
+
+from gate.core.operators import Operator, OperatorRole
+from gate.store.passwords import hash_password
+from tests.http.world import World
+
+PASSWORD = "a long enough password: with a colon, and é"
+HASH = hash_password(PASSWORD)
+_numbers = itertools.count(1)
+_TOKEN = re.compile(r'name="form_token" value="([^"]+)"')
+_TAG = re.compile(r"<[^>]+>")
+
+
+async def begin_operator(world: World, role: OperatorRole = "operator") -> str:
+    """A new operator's name."""
+    name = f"{role}-{next(_numbers)}"
+    await world.store.operators.add(Operator(name=name, role=role, password_hash=HASH, created_at_ms=1))
+    return name
+
+
+class Shown(NamedTuple):
+    """One answer."""
+
+    status: int
+    headers: CIMultiDictProxy[str]
+    page: str
+    cookies: dict[str, Morsel[str]]
+
+    @property
+    def place(self) -> str:
+        """Where it leads."""
+        return self.headers["Location"]
+
+    @property
+    def text(self) -> str:
+        """What a person reads, in one line."""
+        return " ".join(html.unescape(_TAG.sub(" ", self.page)).split())
+
+    @property
+    def form_token(self) -> str:
+        """What its first form carries."""
+        match = _TOKEN.search(self.page)
+        assert match, self.page
+        return match[1]
+
+
+class Visitor:
+    """One browser."""
+
+    def __init__(self, world: World, name: str) -> None:
+        self.world = world
+        self.name = name
+        self.cookies: dict[str, str] = {}
+
+    async def get(self, target: str, method: str = "GET", **headers: str) -> Shown:
+        """One answer; nothing is followed."""
+        return await self._send(method, target, None, headers)
+
+    async def app(self, target: str) -> Shown:
+        """A page of the test's App."""
+        return await self.get(f"/console/{self.world.app.key}/{target}")
+
+    async def post(self, target: str, fields: dict[str, str | bytes], **headers: str) -> Shown:
+        """A form, from a page of the console itself unless an `Origin` is given."""
+        body = "&".join(f"{quote_plus(name)}={quote_plus(value)}" for name, value in fields.items()).encode()
+        told = {"Content-Type": "application/x-www-form-urlencoded", "Origin": self.world.url, **headers}
+        return await self._send("POST", target, body, told)
+
+    async def sign_in(self, password: str = PASSWORD, target: str = "/console/sign-in", **headers: str) -> Shown:
+        """By the form."""
+        form = await self.get(target)
+        fields: dict[str, str | bytes] = {"form_token": form.form_token, "name": self.name, "password": password}
+        return await self.post(target, fields, **headers)
+
+    async def kick(self, user: str, session: str, **fields: str) -> Shown:
+        """By the form of the User's page; `user` as it stands in a link."""
+        token = (await self.app("user")).form_token
+        given: dict[str, str | bytes] = {"form_token": token, "session": session, **fields}
+        return await self.post(f"/console/{self.world.app.key}/user/kick?user={user}", given)
+
+    async def _send(self, method: str, target: str, body: bytes | None, headers: dict[str, str]) -> Shown:
+        if self.cookies:
+            headers = {**headers, "Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
+        url = URL(self.world.url + target, encoded=True)
+        async with self.world.session.request(
+            method, url, data=body, headers=headers, allow_redirects=False
+        ) as response:
+            raw = await response.read()
+            cookies = dict(response.cookies)
+            for name, morsel in cookies.items():
+                if morsel["max-age"] == "0":
+                    self.cookies.pop(name, None)
+                else:
+                    self.cookies[name] = morsel.value
+            return Shown(response.status, response.headers, raw.decode(), cookies)
