@@ -32,6 +32,8 @@ from gate.store.presence import Because, PresenceStore
 BLOCK_MS = 500
 RETRY_S = 0.25
 ONLINE_A_PAGE = 500
+EPOCH_OVER = (1 << 53) - 1
+"""The floor of a Changelog's epoch that is no more: no Replica that is still at it lets anybody connect."""
 
 Counted = Callable[[str, int], None]
 """Counts Sessions that were closed, by why."""
@@ -89,17 +91,21 @@ class Kicker:
         self._presence = presence
         self._count = count
         self._places: list[Position] = []
+        self._server_id: str | None = None
+        """The run of Presence's server that keeps what was noted; None where that has to be read anew."""
 
     async def run(self) -> None:
         """Follow for ever."""
         while True:
             try:
-                if not self._places:
-                    await self.follow_from_noted()
+                if self._presence.client.server_id != self._server_id:
+                    await (
+                        self.follow_from_noted()
+                    )  # another run may have lost what was closed, and how far that got with it
                 await self.follow_once(BLOCK_MS)
             except StoreUnavailable as away:
                 _log.debug("kicks are put off", problem=str(away))
-                self._places = []  # taken up again from what was noted
+                self._server_id = None
                 await asyncio.sleep(RETRY_S)
 
     async def follow_once(self, block_ms: int) -> None:
@@ -125,12 +131,15 @@ class Kicker:
         """Take up where this or another node stopped; from now on where none ever began. Raises `StoreUnavailable`."""
         await self._changes.prepare()  # a bar without the Changelog's epoch would hold nobody back
         heads, noted = await self._changes.heads(), await self._presence.kicked_up_to()
-        places = [Position(*noted.get(at, (head.epoch, head.seq)), "") for at, head in enumerate(heads)]
+        self._server_id = self._presence.client.server_id
+        begin = self._places or heads
+        places = [noted.get(at, begin[at]) for at in range(len(heads))]
         if all(_can_follow(place, head) for place, head in zip(places, heads, strict=True)):
             self._places = places
             # Where nothing was noted yet, the next process would begin with its own now, and miss what came in between.
             await self._note(range(len(places)))
         else:
+            self._places = places
             await self._reconcile("the Changelog is another one")
 
     async def _look_at_heads(self) -> None:
@@ -150,14 +159,31 @@ class Kicker:
                 causes[cause][change.user] = None
         because = Because(epoch, changes[-1].seq)
         for cause, users in causes.items():
-            closed = await self._presence.kick(
-                cause.app, list(users), cause.why, minted_before_ms=cause.minted_before_ms, because=because
-            )
-            self._count(cause.why, closed)
+            for before_ms, some in (await self._by_token(cause, list(users))).items():
+                closed = await self._presence.kick(
+                    cause.app, some, cause.why, minted_before_ms=before_ms, because=because
+                )
+                self._count(cause.why, closed)
+
+    async def _by_token(self, cause: _Cause, users: Sequence[bytes]) -> dict[int | None, list[bytes]]:
+        """Whom to close for it, by the moment before which their Tokens have to be minted; None for any.
+
+        What was done by another node or before a restart is repeated: that must close nobody whose Ban was lifted since, and
+        of one that was reactivated only what came with the Tokens from before.
+        """
+        if cause.why == "token-revoked":
+            return {cause.minted_before_ms: list(users)}
+        now_ms, found = wall_ms(), defaultdict[int | None, list[bytes]](list)
+        for user, facts in zip(users, await self._users.facts(cause.app, users), strict=True):
+            if facts.deactivated or facts.banned_until_ms > now_ms:
+                found[None].append(user)
+            elif cause.why == "deactivated":
+                found[facts.tokens_valid_from_ms].append(user)
+        return found
 
     async def _cause(self, change: Change) -> _Cause | None:
         if change.kind == "ban-imposed":
-            return _Cause(change.app, "banned", None) if change.until_ms > wall_ms() else None
+            return _Cause(change.app, "banned", None)
         if change.kind == "user-deactivated":
             return _Cause(change.app, "deactivated", None)
         if change.kind == "tokens-revoked" and await self._closes_on_expire(change.app):
@@ -174,12 +200,15 @@ class Kicker:
         """Hold everybody who is online against the facts."""
         _log.warning("kicks can't follow the Changelog; looking at everybody who is online", problem=problem)
         heads = await self._changes.heads()
+        # Whoever connects meanwhile is not found, so it has to be verified on facts that are as new as these.
+        floors = {place.epoch: EPOCH_OVER for place in self._places} | {head.epoch: head.seq for head in heads}
         for app_key in await self._presence.apps():
             try:
                 app = await self._apps.get(app_key)
             except AppUnknown:
                 await self._presence.remove_app(app_key)
                 continue
+            await self._presence.set_floors(app_key, floors)
             cursor = -1
             while cursor:
                 found, cursor = await self._presence.page(app_key, max(0, cursor), ONLINE_A_PAGE)
@@ -202,7 +231,7 @@ class Kicker:
                 self._count("found-by-looking", closed)
 
     async def _note(self, partitions: Sequence[int]) -> None:
-        await self._presence.note_kicked({at: (self._places[at].epoch, self._places[at].seq) for at in partitions})
+        await self._presence.note_kicked({at: self._places[at] for at in partitions})
 
 
 def _is_next(place: Position, changes: Sequence[Change]) -> bool:

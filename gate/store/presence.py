@@ -29,6 +29,7 @@ from gate.core.presence import (
     lease_of,
     session_named,
 )
+from gate.core.revision import Position
 from gate.errors import SessionRefused
 from gate.store import presence_keys as keys
 from gate.store import scripts
@@ -244,13 +245,13 @@ class PresenceStore:
 
     async def drop_bars(self, app_key: str) -> int:
         """Drop some bars that hold nobody back any more; how many."""
-        (dropped,) = await self.client.write([_call(scripts.PRESENCE_BAR, app_key, BARS_A_SCRIPT)])
+        (dropped,) = await self.client.write([_call(scripts.PRESENCE_UNBAR, app_key, BARS_A_SCRIPT)])
         return int(dropped)
 
-    async def raise_floors(self, app_key: str, floors: Mapping[str, int | None]) -> None:
-        """Nobody connects any more who was verified on facts from before: epoch of a Changelog -> seq, None if it is over."""
-        flat = [part for epoch, seq in floors.items() for part in (epoch, "" if seq is None else seq)]
-        await self.client.write([_call(scripts.PRESENCE_BAR, app_key, 0, *flat)])
+    async def set_floors(self, app_key: str, floors: Mapping[str, int]) -> None:
+        """Nobody connects who was verified on facts from before these: epoch of a Changelog -> seq. All bars are dropped."""
+        flat = [part for floor in floors.items() for part in floor]
+        await self.client.write([_call(scripts.PRESENCE_FLOORS, app_key, *flat)])
 
     async def forget_users(self, app_key: str, users: Sequence[bytes]) -> None:
         """Drop what is kept of Users without a Session, as when they are erased."""
@@ -272,15 +273,15 @@ class PresenceStore:
 
     # How far Sessions were closed for what the Changelog says
 
-    async def kicked_up_to(self) -> dict[int, tuple[str, int]]:
-        """Partition -> (epoch, seq)."""
+    async def kicked_up_to(self) -> dict[int, Position]:
+        """Partition -> up to where."""
         (flat,) = await self.client.read(("HGETALL", keys.KICKS))
         told = zip(flat[::2], flat[1::2], strict=True)
         return {int(partition): _place(place) for partition, place in told}
 
-    async def note_kicked(self, places: dict[int, tuple[str, int]]) -> None:
+    async def note_kicked(self, places: Mapping[int, Position]) -> None:
         """Note how far. Several nodes may: each repeats at most what another did."""
-        flat = [part for partition, (epoch, seq) in places.items() for part in (partition, f"{epoch}:{seq}")]
+        flat = [part for partition, place in places.items() for part in (partition, ":".join(map(str, place)))]
         if flat:
             await self.client.read(("HSET", keys.KICKS, *flat))
 
@@ -329,9 +330,9 @@ def _sample(flat: Sequence[bytes]) -> Sample:
     return Sample(int(fields[b"t"]), int(fields[b"u"]), sessions)
 
 
-def _place(packed: bytes) -> tuple[str, int]:
-    epoch, seq = packed.decode().split(":")
-    return epoch, int(seq)
+def _place(packed: bytes) -> Position:
+    epoch, seq, tip = packed.decode().split(":")
+    return Position(epoch, int(seq), tip)
 
 
 def _call(script: scripts.Script, app_key: str, *args: bytes | str | int) -> Call:

@@ -20,7 +20,7 @@ the feed of what changed in one slot, so that fencing is one step (docs/decision
     gate:{<app>}:samples                   stream  how many were online, entry ids <slot>-0: t at, ms  u Users
                                                    c Gateway, platform, Sessions, Gateway, ..., flat, msgpack
     gate:presence-apps                     set     Apps that have or had a lease
-    gate:kicks                             hash    Partition -> <epoch>:<seq> of the Changelog up to which Sessions were closed
+    gate:kicks                             hash    Partition -> Position in the Changelog up to which Sessions were closed
 """
 
 from __future__ import annotations

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from gate.clock import wall_ms
 from gate.core.model import AppFacts
 from gate.core.presence import Cursor
+from gate.errors import StoreUnavailable
 from gate.presence.kicks import Kicker
 from gate.presence.sweeper import TIDY_EVERY_MS, Sweeper
 from gate.store import presence as presence_module
+from gate.store import presence_keys as keys
 from gate.store.feed import Feed
 from gate.store.presence import Opening, PresenceStore, opened
 from gate.store.store import Store
@@ -53,6 +57,22 @@ async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
 async def kinds(presence: PresenceStore) -> list[str]:
     feed = Feed(presence.client, APP.key)
     return [event.kind for event in await feed.read(BEGINNING, 1_000)]
+
+
+async def opened_at(gateway: Gateway, log_epoch: str, log_seq: int) -> str:
+    """The word that opening a Session of `u` answers, whose Token was verified there."""
+    opening = Opening(APP, gateway.name, gateway.epoch, b"u", "A" * 11, "iOS", "", 0, log_epoch, log_seq)
+    (reply,) = await gateway.store.client.write([gateway.store.opening(opening)])
+    return opened(reply)
+
+
+async def goes_offline(presence: PresenceStore, user: bytes) -> None:
+    async def is_offline() -> bool:
+        with suppress(StoreUnavailable):
+            return not await presence.is_online(APP.key, user)
+        return False
+
+    await wait_until_async(is_offline, 10, "the User to be put out")
 
 
 class TestSweeper:
@@ -183,3 +203,82 @@ class TestKicks:
         (reply,) = await presence.client.write([presence.opening(opening)])
         assert opened(reply) == "barred"
         assert await presence.online(APP.key, [b"u"]) == [False]
+
+    async def test_who_connects_while_everybody_is_looked_at_is_verified_on_facts_that_are_as_new(
+        self, presence: PresenceStore, store: Store, redis_server: RedisServer
+    ) -> None:
+        """A page that was looked at before it came does not hold it."""
+        gateway = await Gateway(presence, APP).lease()
+        kicker = Kicker(store.changelog, store.apps, store.users, presence)
+        await kicker.follow_from_noted()
+        await gateway.open(b"v")
+        (at,) = (await store.bans.impose(APP.key, [b"u"], wall_ms() + 60_000, wall_ms())).revisions
+        redis_server.client.hset(keys.KICKS, at.partition, f"{at.epoch}:{at.seq + 100}:0")
+        again = Kicker(store.changelog, store.apps, store.users, presence)
+        await again.follow_from_noted()
+        assert await opened_at(gateway, at.epoch, at.seq - 1) == "barred"
+        assert await opened_at(gateway, at.epoch, at.seq) == "ok"
+
+    async def test_facts_that_redis_wrote_anew_while_nobody_followed_are_looked_at(
+        self, presence: PresenceStore, store: Store, redis_server: RedisServer
+    ) -> None:
+        """It lost the newest Changes, and wrote as many others, before anybody asked: the number alone shows nothing."""
+        gateway = await Gateway(presence, APP).lease()
+        await gateway.open(b"u")
+        await store.bans.impose(APP.key, [b"u"], wall_ms() + 60_000, wall_ms())
+        heads = await store.changelog.heads()
+        await presence.note_kicked({at: head._replace(tip="f" * 16) for at, head in enumerate(heads)})
+        await Kicker(store.changelog, store.apps, store.users, presence).follow_from_noted()
+        assert await presence.online(APP.key, [b"u"]) == [False]
+
+    async def test_what_a_presence_redis_forgot_of_a_ban_is_done_again(
+        self, store: Store, private_redis: RedisServer, tmp_path: Path
+    ) -> None:
+        """It came back from an older file, from before the kick; the facts' Redis was there all the time."""
+        presence = presence_on(private_redis.url)
+        kicker = Kicker(store.changelog, store.apps, store.users, presence)
+        running = asyncio.create_task(kicker.run())
+        gateway = await Gateway(presence, APP).lease()
+        await gateway.open(b"u")
+        await wait_until_async(lambda: private_redis.client.hlen(keys.KICKS), 10, "the kicker to begin")
+        private_redis.save_copy(tmp_path / "before")
+        await store.bans.impose(APP.key, [b"u"], wall_ms() + 60_000, wall_ms())
+        await goes_offline(presence, b"u")
+        await asyncio.to_thread(private_redis.restart_from, tmp_path / "before")
+        await goes_offline(presence, b"u")
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await presence.client.aclose()
+
+    async def test_a_presence_redis_that_lost_all_has_no_kicks_left_out(
+        self, presence: PresenceStore, store: Store, redis_server: RedisServer
+    ) -> None:
+        kicker = Kicker(store.changelog, store.apps, store.users, presence)
+        await kicker.follow_from_noted()
+        (at,) = (await store.bans.impose(APP.key, [b"u"], wall_ms() + 60_000, wall_ms())).revisions
+        redis_server.client.delete(keys.KICKS)
+        await kicker.follow_from_noted()
+        await kicker.follow_once(1)
+        gateway = await Gateway(presence, APP).lease()
+        assert await opened_at(gateway, at.epoch, at.seq - 1) == "barred"
+
+    async def test_one_that_is_late_closes_nobody_whose_ban_was_lifted_or_who_is_back(
+        self, presence: PresenceStore, store: Store
+    ) -> None:
+        gateway = await Gateway(presence, APP).lease()
+        late = Kicker(store.changelog, store.apps, store.users, presence)
+        await late.follow_from_noted()
+        now_ms = wall_ms()
+        await store.bans.impose(APP.key, [b"u", b"still"], now_ms + 60_000, now_ms)
+        await store.bans.lift(APP.key, [b"u"], now_ms)
+        await store.deactivation.deactivate(APP.key, [b"v"], now_ms)
+        for job in await store.jobs.claim(wall_ms()):
+            await store.jobs.run(job, wall_ms())
+        await store.deactivation.reactivate(APP.key, [b"v"], now_ms + 1, 0)
+        await gateway.open_many([b"u", b"v", b"still"])
+        back = Opening(APP, gateway.name, gateway.epoch, b"v", "A" * 11, "Web", "", now_ms + 60_000, "", 0)
+        await presence.client.write([presence.opening(back)])
+        await late.follow_once(1)
+        assert await presence.online(APP.key, [b"u", b"v", b"still"]) == [True, True, False]
+        (of_v,) = await presence.presences(APP.key, [b"v"])
+        assert [one.platform for one in of_v.sessions] == ["Web"], "what came with a Token from before is closed"

@@ -20,7 +20,6 @@ Told = tuple[str, bytes, str, str, bytes, str, str, int]
 """kind, User, Session, platform, Gateway, address, why, since: an `Event` but for where it stands."""
 FLAP_MS = 1_000
 BAR_MS = 60_000
-OVER = (1 << 53) - 1
 """As docs/decisions/0010 has it: a departure shorter than this is not announced."""
 
 
@@ -206,17 +205,14 @@ class Model:
         for user, (epoch, seq, at_ms) in list(self.bars.items()):
             if abs(self.now_ms - at_ms) > BAR_MS:
                 del self.bars[user]
-                self.raise_floors({epoch: seq})
+                self.floors[epoch] = max(self.floors.get(epoch, 0), seq)
 
-    def raise_floors(self, floors: Mapping[str, int | None]) -> None:
-        for epoch, seq in floors.items():
-            self.floors[epoch] = max(self.floors.get(epoch, 0), OVER if seq is None else seq)
+    def set_floors(self, floors: Mapping[str, int]) -> None:
+        self.floors, self.bars = dict(floors), {}
 
     def _is_barred(self, user: bytes, epoch: str, seq: int) -> bool:
         bar_epoch, bar_seq, _ = self.bars.get(user, (epoch, 0, 0))
-        if bar_epoch != epoch and self.floors.get(bar_epoch) != OVER:
-            return True
-        return self.floors.get(epoch, 0) > seq or (bar_epoch == epoch and bar_seq > seq)
+        return bar_epoch != epoch or bar_seq > seq or self.floors.get(epoch, 0) > seq
 
     def announced(self, events: Sequence[Event]) -> None:
         """Departures were announced in this order."""

@@ -40,7 +40,7 @@ async def presence_tour(presence: PresenceStore) -> None:
     touched = presence.touching(app.key, [(b"u", session.partition(".")[0])])
     assert await presence.client.write([touched]) == [1]
     await presence.kick(app.key, [b"u"], "banned", because=Because("e", 1))
-    await presence.raise_floors(app.key, {"e": 1})
+    await presence.set_floors(app.key, {"e": 1})
     await presence.drop_bars(app.key)
     held = await gateway.open(b"v")
     assert [bool(one.sessions) for one in await presence.presences(app.key, [b"u", b"v"])] == [False, True]

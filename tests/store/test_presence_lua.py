@@ -90,14 +90,15 @@ async def test_who_lags_for_longer_than_bars_are_kept_opens_nothing_that_was_clo
     assert await opening_at(store, gateway, "e", 10) == "ok"
 
 
-async def test_an_epoch_that_is_over_bars_whoever_is_at_it_and_nobody_else(
-    store: PresenceStore, gateway: Gateway
-) -> None:
+async def test_floors_take_the_place_of_bars_and_of_floors(store: PresenceStore, gateway: Gateway) -> None:
+    """As where the Changelog is another one: what was closed for the one before holds back nobody who has left it."""
+    await store.set_floors(APP.key, {"e": 5, "d": 100})
     await store.kick(APP.key, [ANN], "banned", because=Because("e", 10))
-    await store.raise_floors(APP.key, {"e": None, "f": 3})
-    assert await opening_at(store, gateway, "e", 99) == "barred"
+    await store.set_floors(APP.key, {"e": 99, "f": 3})
+    assert await opening_at(store, gateway, "e", 98) == "barred"
     assert await opening_at(store, gateway, "f", 2) == "barred"
     assert await opening_at(store, gateway, "f", 3) == "ok"
+    assert await opening_at(store, gateway, "d", 1) == "ok"
 
 
 async def test_an_app_without_gateways_keeps_no_bars_for_long(store: PresenceStore, each_redis: RedisServer) -> None:

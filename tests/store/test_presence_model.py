@@ -191,11 +191,10 @@ class Agrees(RuleBasedStateMachine):
             patched.setattr(presence_module, "BARS_A_SCRIPT", room)
             self._drop_bars()
 
-    @rule(log=st.sampled_from(LOGS), is_over=st.integers(0, 9))
-    def raise_floors(self, log: tuple[str, int], is_over: int) -> None:
-        floors = {log[0]: log[1] if is_over else None}
-        self.run(self.store.raise_floors(APP, floors))
-        self.model.raise_floors(floors)
+    @rule(floors=st.lists(st.sampled_from(LOGS), min_size=1, max_size=2).map(dict))
+    def set_floors(self, floors: dict[str, int]) -> None:
+        self.run(self.store.set_floors(APP, floors))
+        self.model.set_floors(floors)
 
     @rule()
     def tidy(self) -> None:

@@ -1,33 +1,22 @@
 -- What holds back a connect that was verified on facts from before a Change that closed Sessions. Put behind `presence`.
 --
 -- A closed User's bar names the Change. After a minute, far longer than any connect is under way, it is dropped, and the floor of
--- its Changelog's epoch raised to it: a Replica that lags longer than that is behind the floor, whoever connects. An epoch that
--- is over has the floor OVER, which no Replica reaches that has not left it.
+-- its Changelog's epoch raised to it: a Replica that lags longer than that is behind the floor, whoever connects.
 
 local BARS, BARRED, FLOORS = base .. 'bars', base .. 'barred', base .. 'floors'
 local BAR_MS = 60000
-local OVER = '9007199254740991'
 
 local function bar_of(user)
   return string.match(redis.call('HGET', BARS, user) or '', '^(%x+):(%d+)$')
 end
 
 local function is_barred(user, epoch, seq)
-  local floor = redis.call('HGET', FLOORS, epoch)
-  if floor and tonumber(floor) > seq then
+  local bar_epoch, bar_seq = bar_of(user)
+  if bar_epoch and (bar_epoch ~= epoch or tonumber(bar_seq) > seq) then
     return true
   end
-  local bar_epoch, bar_seq = bar_of(user)
-  if bar_epoch == epoch then
-    return tonumber(bar_seq) > seq
-  end
-  return bar_epoch and redis.call('HGET', FLOORS, bar_epoch) ~= OVER
-end
-
-local function raise_floor(epoch, seq)
-  if tonumber(redis.call('HGET', FLOORS, epoch) or '0') < tonumber(seq) then
-    redis.call('HSET', FLOORS, epoch, seq)
-  end
+  local floor = redis.call('HGET', FLOORS, epoch)
+  return floor and tonumber(floor) > seq
 end
 
 -- Drops up to so many bars that are old, or of a clock that was set back since; answers how many.
@@ -38,8 +27,8 @@ local function drop_bars(most)
   end
   for _, user in ipairs(users) do
     local epoch, seq = bar_of(user)
-    if epoch then
-      raise_floor(epoch, seq)
+    if epoch and tonumber(redis.call('HGET', FLOORS, epoch) or '0') < tonumber(seq) then
+      redis.call('HSET', FLOORS, epoch, seq)
     end
     redis.call('HDEL', BARS, user)
     redis.call('ZREM', BARRED, user)
