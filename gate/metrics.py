@@ -25,6 +25,8 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _ACK_BUCKETS_MS = (0.5, 1, 2, 3, 5, 7.5, 10, 15, 25, 50, 100, 250, 500, 1_000, 2_500)
 # A request waits a millisecond at most on an idle service; anything past a second is trouble.
 _HTTP_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+# A kick within the machine takes some milliseconds; after seconds somebody who was banned has read what it should not.
+_KICK_BUCKETS_MS = (2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 60_000)
 
 
 _STATES = "0 loading, 1 catching up, 2 current, 3 cut off, 4 reloading, 5 stopped."
@@ -51,6 +53,18 @@ PRESENCE_TOLD = Counter(
 )
 PRESENCE_SWEPT = Counter("gate_presence_swept_total", "Leases and sessions ended, departures announced.", ["what"])
 SESSIONS_KICKED = Counter("gate_sessions_kicked_total", "Sessions closed for what the Changelog says.", ["reason"])
+KICK_LAG_MS = Histogram(
+    "gate_kick_lag_ms", "From a Change to the end of the Sessions that it closed.", buckets=_KICK_BUCKETS_MS
+)
+OLDEST_BEAT = Gauge(
+    "gate_lease_oldest_beat_ratio",
+    "Largest age of a lease's last beat lately, of the time that it may have.",
+    multiprocess_mode="livemax",
+)
+GATEWAYS = Gauge("gate_gateways", "Gateways whose lease holds, by App.", ["app"], multiprocess_mode="livemax")
+SESSIONS = Gauge(
+    "gate_sessions", "Live Sessions, by App and platform.", ["app", "platform"], multiprocess_mode="livemax"
+)
 FACTS_ENDED = Counter("gate_swept_facts_total", "Ended facts that the sweep removed.")
 
 

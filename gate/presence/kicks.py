@@ -37,6 +37,8 @@ EPOCH_OVER = (1 << 53) - 1
 
 Counted = Callable[[str, int], None]
 """Counts Sessions that were closed, by why."""
+Timed = Callable[[int], None]
+"""Is told how many ms after a Change its Sessions were closed, by the clocks of whoever wrote it and of this node."""
 
 _log = structlog.get_logger()
 
@@ -84,12 +86,14 @@ class Kicker:
         users: Users,
         presence: PresenceStore,
         count: Counted = lambda why, many: None,
+        timed: Timed = lambda ms: None,
     ) -> None:
         self._changes = changes
         self._apps = apps
         self._users = users
         self._presence = presence
         self._count = count
+        self._timed = timed
         self._places: list[Position] = []
         self._server_id: str | None = None
         """The run of Presence's server that keeps what was noted; None where that has to be read anew."""
@@ -149,14 +153,14 @@ class Kicker:
             await self._reconcile("Redis went back")
 
     async def _act(self, epoch: str, changes: Sequence[Change]) -> None:
-        causes: dict[_Cause, dict[bytes, None]] = defaultdict(dict)
+        causes: dict[_Cause, dict[bytes, int]] = defaultdict(dict)
         for change in changes:
             if change.kind == "app-removed":
                 await self._presence.remove_app(change.app)
             elif change.kind == "user-erased":
                 await self._presence.forget_users(change.app, [change.user])
             elif (cause := await self._cause(change)) is not None:
-                causes[cause][change.user] = None
+                causes[cause].setdefault(change.user, change.at_ms)
         because = Because(epoch, changes[-1].seq)
         for cause, users in causes.items():
             for before_ms, some in (await self._by_token(cause, list(users))).items():
@@ -164,6 +168,8 @@ class Kicker:
                     cause.app, some, cause.why, minted_before_ms=before_ms, because=because
                 )
                 self._count(cause.why, closed)
+                if closed:  # by this node: another one that was faster has told it
+                    self._timed(max(0, wall_ms() - min(users[user] for user in some)))
 
     async def _by_token(self, cause: _Cause, users: Sequence[bytes]) -> dict[int | None, list[bytes]]:
         """Whom to close for it, by the moment before which their Tokens have to be minted; None for any.

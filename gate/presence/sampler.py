@@ -10,6 +10,7 @@ Called by the background role, `run` until cancelled.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 
 from gate.core.presence import SAMPLE_EVERY_MS
 from gate.errors import StoreUnavailable
@@ -18,12 +19,16 @@ from gate.store.presence import PresenceStore
 RETRY_MS = 1_000
 """Short of a slot by far: the slot in which Redis comes back still gets its sample."""
 
+Told = Callable[[Mapping[tuple[str, ...], int]], None]
+"""Is told how many Sessions there are by App and platform, whoever took the sample."""
+
 
 class Sampler:
     """One a process."""
 
-    def __init__(self, store: PresenceStore) -> None:
+    def __init__(self, store: PresenceStore, tell: Told = lambda sessions: None) -> None:
         self._store = store
+        self._tell = tell
 
     async def run(self) -> None:
         """Sample for ever."""
@@ -36,6 +41,11 @@ class Sampler:
 
     async def sample(self) -> int:
         """Sample each App, unless that is done in this slot; in how many ms the next begins. Raises `StoreUnavailable`."""
+        sessions: dict[tuple[str, ...], int] = {}
+        since_ms = await self._store.server_ms() - SAMPLE_EVERY_MS
         for app in await self._store.apps():
             await self._store.sample(app)
+            for newest in (await self._store.history(app, since_ms))[-1:]:
+                sessions |= {(app, platform): many for platform, many in newest.by_platform().items()}
+        self._tell(sessions)
         return SAMPLE_EVERY_MS - await self._store.server_ms() % SAMPLE_EVERY_MS

@@ -10,12 +10,13 @@ Called by the background role, `run` until cancelled.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from gate.clock import monotonic_ms
 from gate.core.presence import Lease, lease_of
 from gate.errors import StoreUnavailable
+from gate.presence.figures import OldestBeat
 from gate.store import presence_keys as keys
 from gate.store.presence import PresenceStore
 
@@ -23,6 +24,8 @@ LOOK_EVERY_MS = 250
 TIDY_EVERY_MS = 10_000
 """How often bars and leases that hold nobody back any more are dropped."""
 
+Told = Callable[[float, Mapping[str, int]], None]
+"""Is told the `OldestBeat.ratio`, and how many Gateways of each App hold a lease."""
 Counted = Callable[[str, int], None]
 """Counts what was done: `leases`, `sessions` or `departures`, and how many."""
 
@@ -42,11 +45,14 @@ class Sweeper:
         lease_ttl_ms: int,
         count: Counted = lambda what, many: None,
         clock: Callable[[], int] = monotonic_ms,
+        tell: Told = lambda oldest, gateways: None,
     ) -> None:
         self._store = store
         self._lease_ttl_ms = lease_ttl_ms
         self._count = count
         self._clock = clock
+        self._tell = tell
+        self._oldest = OldestBeat(lease_ttl_ms)
         self._seen: dict[tuple[str, bytes], _Seen] = {}
         self._server_id = ""
         self._tidied_at_ms = 0
@@ -82,8 +88,11 @@ class Sweeper:
         if is_tidying:
             self._tidied_at_ms = now_ms
         soonest_ms = LOOK_EVERY_MS
+        holding: dict[str, int] = {}
+        self._oldest.note(0, now_ms)
         for app, leases, ending, leaving in zip(apps, replies[::3], replies[1::3], replies[2::3], strict=True):
             known = [lease_of(*one) for one in zip(leases[::2], leases[1::2], strict=True)]
+            holding[app] = sum(lease.holds for lease in known)
             ended = await self._end_silent(app, known)
             if ended or ending:
                 await self._sweep(app)
@@ -93,6 +102,7 @@ class Sweeper:
                 await self._store.tidy(app)
             if ended or ending or leaving:
                 soonest_ms = min(soonest_ms, await self._announce(app))
+        self._tell(self._oldest.ratio, holding)
         return max(1, soonest_ms)
 
     async def _end_silent(self, app: str, leases: list[Lease]) -> int:
@@ -100,6 +110,8 @@ class Sweeper:
         for lease in leases:
             place, now_ms = (app, lease.gateway), self._clock()
             seen = self._seen.get(place)
+            if seen and lease.holds:
+                self._oldest.note(now_ms - seen.at_ms, now_ms)
             if not lease.holds:
                 self._seen.pop(place, None)
             elif seen is None or (seen.epoch, seen.beat) != (lease.epoch, lease.beat):

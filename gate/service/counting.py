@@ -10,7 +10,7 @@ from pathlib import Path
 DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """prometheus_client's own; read when it is first imported."""
 
-KINDS = ("counter", "gauge_livesum", "histogram")
+KINDS = ("counter", "gauge_livesum", "gauge_livemax", "histogram")
 """As prometheus_client names its files, for the sorts of metric that `gate.metrics` has."""
 COUNT_BYTES = 1 << 17
 """Of each file: some 1,000 series, twice what it makes room for by itself."""

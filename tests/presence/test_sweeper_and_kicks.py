@@ -115,6 +115,25 @@ class TestSweeper:
         assert await presence.online(APP.key, [b"u"]) == [False]
         await impatient.client.aclose()
 
+    async def test_how_old_beats_become_is_told_before_a_lease_is_lost(self, presence: PresenceStore) -> None:
+        clock, told = HandClock(), list[tuple[float, dict[str, int]]]()
+        sweeper = Sweeper(presence, TTL_MS, clock=clock, tell=lambda oldest, held: told.append((oldest, dict(held))))
+        gateways = [await Gateway(presence, APP, name).lease() for name in (b"late", b"live")]
+        await sweeper.look()
+        clock.now_ms += 800
+        await presence.lease(APP.key, b"live", gateways[1].epoch)
+        await sweeper.look()
+        assert told[-1] == (0.8, {APP.key: 2})
+        clock.now_ms += 199
+        await sweeper.look()
+        assert told[-1] == (0.999, {APP.key: 2})
+        clock.now_ms += 1
+        for _ in range(10):
+            await presence.lease(APP.key, b"live", gateways[1].epoch)
+            await sweeper.look()
+            clock.now_ms += 300
+        assert told[-1] == (0.3, {APP.key: 1}), "the one that was lost is no concern any more"
+
     async def test_leases_that_ended_long_ago_are_dropped_in_time(
         self, presence: PresenceStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -164,6 +183,21 @@ class TestKicks:
         await store.users.revoke_tokens(APP.key, [b"revoked"], now_ms, now_ms)
         await kicker.follow_once(1)
         assert await presence.online(APP.key, users) == [False, False, False, True, True]
+
+    async def test_how_long_a_change_waited_is_told_where_it_closed_anything(
+        self, presence: PresenceStore, store: Store
+    ) -> None:
+        lags: list[int] = []
+        kicker = Kicker(store.changelog, store.apps, store.users, presence, timed=lags.append)
+        gateway = await Gateway(presence, APP).lease()
+        await gateway.open_many([b"early", b"late"])
+        await kicker.follow_from_noted()
+        now_ms = wall_ms()
+        for user, ago_ms in ((b"nobody", 90_000), (b"early", 60_000), (b"late", -60_000)):
+            await store.bans.impose(APP.key, [user], now_ms + 60_000, now_ms - ago_ms)
+            await kicker.follow_once(1)
+        assert len(lags) == 2 and 60_000 <= lags[0] < 120_000
+        assert lags[1] == 0, "of a clock that is ahead"
 
     async def test_what_happened_while_nobody_followed_is_done_by_the_next(
         self, presence: PresenceStore, store: Store

@@ -8,7 +8,7 @@ done by the next one, on this node or another.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
@@ -17,13 +17,18 @@ from gate.clock import wall_ms
 from gate.errors import StoreUnavailable
 from gate.metrics import (
     FACTS_ENDED,
+    GATEWAYS,
+    KICK_LAG_MS,
+    OLDEST_BEAT,
     PRESENCE_SWEPT,
     PRESENCE_TOLD,
     PRESENCE_WEBHOOKS,
+    SESSIONS,
     SESSIONS_KICKED,
     USERS_ERASED,
     WEBHOOKS,
 )
+from gate.presence.figures import BoundedSeries
 from gate.presence.kicks import Kicker
 from gate.presence.sampler import Sampler
 from gate.presence.sweeper import Sweeper
@@ -79,9 +84,26 @@ async def _keep_presence(post: Post, store: Store) -> None:
         return
     for what in ("leases", "sessions", "departures"):
         PRESENCE_SWEPT.labels(what)  # 0 is told too: a count that begins higher has not increased, and alarms nobody
-    sweeper = Sweeper(presence, post.config.lease_ttl_ms, lambda what, many: PRESENCE_SWEPT.labels(what).inc(many))
+    gateways = BoundedSeries(1, lambda labels, many: GATEWAYS.labels(*labels).set(many))
+    sessions = BoundedSeries(2, lambda labels, many: SESSIONS.labels(*labels).set(many))
+
+    def tell_leases(oldest_beat: float, holding: Mapping[str, int]) -> None:
+        OLDEST_BEAT.set(oldest_beat)
+        gateways.set({(app,): many for app, many in holding.items()})
+
+    sweeper = Sweeper(
+        presence,
+        post.config.lease_ttl_ms,
+        lambda what, many: PRESENCE_SWEPT.labels(what).inc(many),
+        tell=tell_leases,
+    )
     kicker = Kicker(
-        store.changelog, store.apps, store.users, presence, lambda why, many: SESSIONS_KICKED.labels(why).inc(many)
+        store.changelog,
+        store.apps,
+        store.users,
+        presence,
+        lambda why, many: SESSIONS_KICKED.labels(why).inc(many),
+        KICK_LAG_MS.observe,
     )
     from gate.webhooks.presence import PresenceTeller  # late, as above
 
@@ -99,7 +121,7 @@ async def _keep_presence(post: Post, store: Store) -> None:
     try:
         async with asyncio.TaskGroup() as all_of_it:
             all_of_it.create_task(sweeper.run())
-            all_of_it.create_task(Sampler(presence).run())
+            all_of_it.create_task(Sampler(presence, sessions.set).run())
             all_of_it.create_task(kicker.run())
             all_of_it.create_task(teller.run())
     finally:
