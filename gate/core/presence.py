@@ -5,8 +5,8 @@
     platform        the kind of device, as the client names it: "iOS", "Android", "Websocket", ...
     cursor          <epoch>-<seq>-<moment, µs, hex>: a place in an App's feed. `seq` is contiguous; the moment tells an entry
                     from another that took its number after Redis went back to an older file
-    feed entry      k kind  t moment, µs  u User  s Session  p platform  g Gateway  i address  w why
-                    l since when a departure that is announced lasts, ms
+    feed entry      kind, moment (µs), Session, platform, Gateway, address, why, since when a departure that is announced
+                    lasts (ms), User; spaces between them, and those from the address on may be empty but for the User
 
 A User is announced `online` with its first platform and `offline` with its last; others come and go as `platform-online` and
 `platform-offline`. So `online` and `offline` take turns for each User. A `kick` tells the Gateway that holds a Session that it
@@ -267,22 +267,21 @@ def cursor_told(text: str) -> Cursor:
 
 
 def event_of(epoch: str, seq: int, flat: Sequence[bytes]) -> Event:
-    """One entry of the feed, from names and values as they come over the wire."""
-    fields: Mapping[bytes, bytes] = dict(zip(flat[::2], flat[1::2], strict=True))
-    at_us, user = int(fields[b"t"]), fields[b"u"]
-    kind = fields[b"k"].decode()
+    """One entry of the feed, from its one field's name and value as they come over the wire."""
+    told, at, session, platform, gateway, ip, why, since, user = flat[1].split(b" ", 8)
+    kind, at_us = told.decode(), int(at)
     if kind not in KINDS:
         raise ValueError(f"entry {seq} is of an unknown kind, {kind[:40]!r}")
     return Event(
         Cursor(epoch, seq, at_us),
         kind,
         user,
-        session_named(fields[b"s"].decode(), user),
-        fields[b"p"].decode(),
-        fields[b"g"],
-        fields[b"i"].decode("utf-8", "replace"),
-        fields[b"w"].decode(),
-        int(fields.get(b"l", b"0")) or at_us // 1_000,
+        session_named(session.decode(), user),
+        platform.decode(),
+        gateway,
+        ip.decode("utf-8", "replace"),
+        why.decode(),
+        int(since or 0) or at_us // 1_000,
     )
 
 

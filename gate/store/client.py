@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from gate.errors import Outcome, StoreUnavailable
 from gate.store.address import Address
 from gate.store.link import Command, Link, LinkLost, Reply, ReplyError, open_link
-from gate.store.scripts import Call
+from gate.store.scripts import Call, replies_of, runs_of
 
 PROBE_EVERY_MS = 250
 """Short enough that service is back within half a second of Redis; each probe is one connection and one PING."""
@@ -65,17 +65,18 @@ class Client:
         return await self._run_scripts([*calls, behind] if behind else calls, "unknown", rerun_last=behind is not None)
 
     async def write_each(self, calls: Sequence[Call]) -> list[Reply]:
-        """Run independent scripts in one pipeline; one that the server refused is a `ReplyError` in its place.
+        """Run independent scripts in one pipeline, in order; one that the server refused is a `ReplyError` in its place.
 
         Raises `StoreUnavailable` where nothing was answered.
         """
-        replies = await self._exchange([call.by_sha for call in calls], "unknown")
+        runs = runs_of(calls)
+        replies = await self._exchange([run.call.by_sha for run in runs], "unknown")
         missing = [at for at, reply in enumerate(replies) if is_noscript(reply)]
         if missing:
-            late = await self._exchange([calls[at].by_source for at in missing], "unknown")
+            late = await self._exchange([runs[at].call.by_source for at in missing], "unknown")
             for at, reply in zip(missing, late, strict=True):
                 replies[at] = reply
-        return replies
+        return replies_of(runs, replies)
 
     async def open_dedicated(self, on_push: Callable[[list[Reply]], None] | None = None) -> Link:
         """A Link of the caller's own, for commands that block or answer at length. Raises `StoreUnavailable`."""
@@ -96,12 +97,13 @@ class Client:
     async def _run_scripts(
         self, calls: Sequence[Call], outcome_if_sent: Outcome, rerun_last: bool = False
     ) -> list[Reply]:
-        replies = await self._exchange([call.by_sha for call in calls], outcome_if_sent)
+        runs = runs_of(calls)
+        replies = await self._exchange([run.call.by_sha for run in runs], outcome_if_sent)
         missing = {at for at, reply in enumerate(replies) if is_noscript(reply)}
         if missing:
             # What is run behind the others must come after the last of them.
-            again = sorted(missing | {len(calls) - 1} if rerun_last else missing)
-            late = await self._exchange([calls[at].by_source for at in again], outcome_if_sent)
+            again = sorted(missing | {len(runs) - 1} if rerun_last else missing)
+            late = await self._exchange([runs[at].call.by_source for at in again], outcome_if_sent)
             for at, reply in zip(again, late, strict=True):
                 replies[at] = reply
         # What is run behind the writes writes nothing, so its success says nothing of theirs.
@@ -109,7 +111,7 @@ class Client:
         some_ran = not all(isinstance(reply, ReplyError) for reply in writes)
         for reply in replies:
             raise_if_error(reply, outcome_if_sent if some_ran else "not-written")
-        return replies
+        return replies_of(runs, replies)
 
     async def _exchange(self, commands: Sequence[Command], outcome_if_sent: Outcome) -> list[Reply]:
         try:

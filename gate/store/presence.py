@@ -134,15 +134,19 @@ class PresenceStore:
 
     def opening(self, one: Opening) -> Call:
         """The call whose reply `opened` reads."""
-        return _call(
-            scripts.PRESENCE_OPEN, one.app.key, one.gateway, one.epoch, one.user, one.stored_id, one.platform, one.ip,
-            one.minted_at_ms, one.app.device_policy, MAX_SESSIONS_A_USER, one.log_epoch, one.log_seq,
-            "" if one.since_ms is None else one.since_ms,
+        return Call(
+            scripts.PRESENCE_OPEN,
+            [keys.base(one.app.key)],
+            (one.gateway, one.epoch, one.app.device_policy, MAX_SESSIONS_A_USER),
+            (
+                one.user, one.stored_id, one.platform, one.ip, one.minted_at_ms, one.log_epoch, one.log_seq,
+                "" if one.since_ms is None else one.since_ms,
+            ),
         )  # fmt: skip
 
     def closing(self, app_key: str, gateway: bytes, epoch: int, user: bytes, stored_id: str, why: str) -> Call:
         """The call whose reply `closed` reads."""
-        return _call(scripts.PRESENCE_CLOSE, app_key, gateway, epoch, user, stored_id, why)
+        return Call(scripts.PRESENCE_CLOSE, [keys.base(app_key)], (gateway, epoch, why), (user, stored_id))
 
     def touching(self, app_key: str, sessions: Sequence[tuple[bytes, str]]) -> Call:
         """Note that these Sessions, by User and stored id, were active just now; replies how many there are."""
@@ -286,9 +290,9 @@ class PresenceStore:
             await self.client.read(("HSET", keys.KICKS, *flat))
 
 
-def opened(reply: Sequence[Reply]) -> Opened:
+def opened(reply: Reply) -> Opened:
     """What came of opening a Session."""
-    word: Opened = reply[0].decode()
+    word: Opened = reply.decode()
     return word
 
 

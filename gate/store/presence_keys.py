@@ -26,6 +26,7 @@ the feed of what changed in one slot, so that fencing is one step (docs/decision
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 APPS = b"gate:presence-apps"
 KICKS = b"gate:kicks"
@@ -42,6 +43,7 @@ PATTERNS: list[str] = [
 """Regexes (DOTALL, from end to end) that every key of Presence matches one of."""
 
 
+@lru_cache(maxsize=1_024)
 def base(app: str) -> bytes:
     """What every key of an App's Presence begins with; its scripts take this alone and add the noun."""
     return b"gate:{%b}:" % app.encode()

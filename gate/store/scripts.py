@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from gate.store.link import Command
+from gate.store.link import Command, Reply, ReplyError
 
 _FOLDER = Path(__file__).parent / "lua"
 _INCLUDE = re.compile(r"^--!include (\w+)$", re.MULTILINE)
+MAX_ROWS_A_SCRIPT = 128
+"""Run as one, about a millisecond: what else waits for the server, waits no longer."""
 
 
 class Script(NamedTuple):
@@ -32,16 +34,57 @@ class Call(NamedTuple):
     script: Script
     keys: Sequence[bytes]
     args: Sequence[bytes | str | int]
+    row: Sequence[bytes | str | int] = ()
+    """Of a script that does the same for many, what it is done for: calls that differ in this alone are run as one."""
 
     @property
     def by_sha(self) -> Command:
         """The command for a server that knows the script."""
-        return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.args)
+        return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.args, *self.row)
 
     @property
     def by_source(self) -> Command:
         """The command for one that does not."""
-        return ("EVAL", self.script.source, len(self.keys), *self.keys, *self.args)
+        return ("EVAL", self.script.source, len(self.keys), *self.keys, *self.args, *self.row)
+
+
+class Run(NamedTuple):
+    """Calls in a row that are run as one. `rows` is how many, and so many replies are in its reply; 0: a call without a row."""
+
+    call: Call
+    rows: int
+
+
+def runs_of(calls: Sequence[Call]) -> list[Run]:
+    """The same calls in the same order, those that follow each other and differ in their rows alone put together."""
+    runs: list[Run] = []
+    at = 0
+    while at < len(calls):
+        first = calls[at]
+        begun, at = at, at + 1
+        if not first.row:
+            runs.append(Run(first, 0))
+            continue
+        rows = list(first.row)
+        while at < len(calls) and at - begun < MAX_ROWS_A_SCRIPT:
+            call = calls[at]
+            if not call.row or call[:3] != first[:3]:
+                break
+            rows += call.row
+            at += 1
+        runs.append(Run(Call(*first[:3], rows), at - begun))
+    return runs
+
+
+def replies_of(runs: Sequence[Run], replies: Sequence[Reply]) -> list[Reply]:
+    """What each call was replied, out of what each run was. An error is that of all its calls."""
+    each: list[Reply] = []
+    for run, reply in zip(runs, replies, strict=True):
+        if run.rows == 0:
+            each.append(reply)
+        else:
+            each += [reply] * run.rows if isinstance(reply, ReplyError) else reply
+    return each
 
 
 def load_script(name: str) -> Script:

@@ -18,7 +18,7 @@ import hiredis
 from gate.clock import wall_ms
 from gate.core import token
 from gate.core.model import AppFacts
-from gate.core.presence import MAX_SESSIONS_A_USER, SESSION_RANDOM_BYTES, session_id, session_parts
+from gate.core.presence import MAX_GATEWAYS_AN_APP, MAX_SESSIONS_A_USER, SESSION_RANDOM_BYTES, session_id, session_parts
 from gate.store import presence_keys, scripts
 from loadtests.bench.client import NOT_YET, RECEIVE_BYTES, TIMEOUT_S, Peer, ask, connect, encode
 from loadtests.bench.systems.gate import GateSystem
@@ -111,17 +111,17 @@ class BareScripts:
 
     def connect(self, gateway: bytes) -> socket.socket:
         connection = connect(LOOPBACK, self._server.port)
-        ask(connection, encode("EVALSHA", self._lease, 1, self._base, gateway, EPOCH), 1)
+        ask(connection, encode("EVALSHA", self._lease, 1, self._base, gateway, EPOCH, MAX_GATEWAYS_AN_APP), 1)
         return connection
 
     def opens(self, gateway: bytes, clients: Sequence[Client]) -> bytes:
-        head = ("EVALSHA", self._open, 1, self._base, gateway, EPOCH)
-        tail = (PLATFORM, "", 1, "all", MAX_SESSIONS_A_USER, "0", 0, "")
+        head = ("EVALSHA", self._open, 1, self._base, gateway, EPOCH, "all", MAX_SESSIONS_A_USER)
+        tail = (PLATFORM, "", 1, "0", 0, "")
         return b"".join([encode(*head, one.user, self._ids[one.user], *tail) for one in clients])
 
     def closes(self, gateway: bytes, clients: Sequence[Client], opened: Sequence[Any]) -> bytes:
-        head = ("EVALSHA", self._close, 1, self._base, gateway, EPOCH)
-        return b"".join([encode(*head, one.user, self._ids[one.user], "closed") for one in clients])
+        head = ("EVALSHA", self._close, 1, self._base, gateway, EPOCH, "closed")
+        return b"".join([encode(*head, one.user, self._ids[one.user]) for one in clients])
 
     def forget(self) -> None:
         """Drop what was kept."""

@@ -213,7 +213,7 @@ async def test_an_entry_that_nobody_can_read_is_told_rather_than_waited_on(
     following = tails.follow(APP.key, await tails.head(APP.key))
     coming = asyncio.create_task(take(following, 1))
     await wait_until_async(lambda: blocked_reads(redis_server) == 1, SOON_S, "the follower to wait")
-    entry: dict[Any, Any] = {"k": "unheard-of", "t": 1, "u": "u", "s": "s", "p": "p", "g": "g", "i": "", "w": ""}
+    entry: dict[Any, Any] = {"e": "unheard-of 1 s p g    u"}
     redis_server.client.hincrby(f"gate:{{{APP.key}}}:feed-meta", "seq", 1)
     redis_server.client.xadd(f"gate:{{{APP.key}}}:feed", entry, id="2-0")
     with pytest.raises(ValueError, match="unknown kind"):

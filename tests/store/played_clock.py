@@ -27,7 +27,11 @@ class PlayedClock(Client):
 
     async def write(self, calls: Sequence[Call], behind: Call | None = None) -> list[Reply]:
         """As `Client.write`."""
-        return await super().write([Call(_clocked(call.script), call.keys, call.args) for call in calls], behind)
+        return await super().write([call._replace(script=_clocked(call.script)) for call in calls], behind)
+
+    async def write_each(self, calls: Sequence[Call]) -> list[Reply]:
+        """As `Client.write_each`."""
+        return await super().write_each([call._replace(script=_clocked(call.script)) for call in calls])
 
 
 @cache

@@ -32,9 +32,11 @@ from gate.core.presence import LEASE_KEPT_MS, Cursor, session_parts
 from gate.errors import FeedReset, SessionRefused
 from gate.store import presence as presence_module
 from gate.store import presence_keys as keys
+from gate.store import scripts
 from gate.store.address import parse_address
 from gate.store.feed import Feed
 from gate.store.presence import UNCAUSED, Because, Opening, PresenceStore, closed, opened
+from gate.store.scripts import Call
 from tests.harness.servers import RedisServer
 from tests.presence.played import PATIENCE_MS
 from tests.presence.takes_turns import TakesTurns
@@ -149,6 +151,25 @@ class Agrees(RuleBasedStateMachine):
         call = self.store.closing(APP, by, epoch, one.user, one.id, "closed")
         (reply,) = self.run(self.store.client.write([call]))
         assert closed(reply) == self.model.close(by, epoch, one.user, one.id, "closed")
+
+    steps = st.lists(st.tuples(st.sampled_from([0, 0, 1, 2, 3]), users, platforms), min_size=2, max_size=9)
+
+    @rule(steps=steps, gateway=gateways, policy=policies, offset=offsets, log=st.sampled_from(LOGS))
+    def storm(self, steps: Any, gateway: bytes, policy: Any, offset: int, log: tuple[str, int]) -> None:
+        """Many at once, which go out as a few scripts: each finds what the one before it left."""
+        epoch, calls, expected = max(1, self._epoch(gateway) + offset), list[Call](), list[Callable[[], Any]]()
+        for back, user, platform in steps:
+            if back and len(self.made) >= back:
+                told = epoch, self.made[-back].user, self.made[-back].id, "closed"
+                calls.append(self.store.closing(APP, gateway, *told))
+                expected.append(partial(self.model.close, gateway, *told))
+                continue
+            self.made.append(Held(f"{len(self.made):011d}", user, platform, gateway, epoch, self.model.now_ms, "", 1))
+            calls.append(self._opening(self.made[-1], policy, log, None))
+            expected.append(partial(self.model.open, self.made[-1], policy, log, False))
+        replies = self.run(self.store.client.write_each(calls))
+        read = [opened if call.script is scripts.PRESENCE_OPEN else closed for call in calls]
+        assert [one(reply) for one, reply in zip(read, replies, strict=True)] == [one() for one in expected]
 
     @rule(
         users=st.lists(users, min_size=1, max_size=2, unique=True),
@@ -289,14 +310,17 @@ class Agrees(RuleBasedStateMachine):
     # Within
 
     def _open(self, held: Held, policy: Any, log: tuple[str, int], since_ms: int | None) -> None:
+        (reply,) = self.run(self.store.client.write([self._opening(held, policy, log, since_ms)]))
+        assert opened(reply) == self.model.open(held, policy, log, since_ms is not None)
+
+    def _opening(self, held: Held, policy: Any, log: tuple[str, int], since_ms: int | None) -> Call:
         app = AppFacts(key=APP, secrets=("s",), device_policy=policy)
         opening = Opening(
             app, held.gateway, held.epoch, held.user, held.id, held.platform, held.ip, held.minted_at_ms, *log, since_ms
         )
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(presence_module, "MAX_SESSIONS_A_USER", MOST_SESSIONS)
-            (reply,) = self.run(self.store.client.write([self.store.opening(opening)]))
-        assert opened(reply) == self.model.open(held, policy, log, since_ms is not None)
+            return self.store.opening(opening)
 
     def _announce(self, room: int) -> int:
         self.feed_agrees()

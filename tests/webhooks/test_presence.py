@@ -237,7 +237,8 @@ async def test_after_redis_went_back_what_was_told_long_before_is_not_told_again
         await heard(listener, online([b"old", b"new"]))
     (_, old), _ = redis.xrange(feed)
     redis.delete(feed)
-    redis.xadd(feed, {**old, b"t": b"%d" % (int(old[b"t"]) - 3_600_000_000)}, id="1-0")
+    kind, at_us, rest = old[b"e"].split(b" ", 2)
+    redis.xadd(feed, {"e": b"%b %d %b" % (kind, int(at_us) - 3_600_000_000, rest)}, id="1-0")
     redis.hset(meta, "seq", 1)
     await gateway.open(b"ann")
     async with telling(deployment.teller()):

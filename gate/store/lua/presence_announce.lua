@@ -4,11 +4,16 @@
 --   returns {how many departures were announced, in how many ms the next is due or -1}
 -- Atomic: whether the User is back is read in the step that announces it gone.
 --!include presence
+--!include presence_changes
 local announced = 0
 -- A clock that was set back must not keep anybody online: what is due later than it can be was dated by the old clock.
 local users = redis.call('ZRANGEBYSCORE', LEAVING, '-inf', whole(now), 'LIMIT', 0, ARGV[1])
 if #users == 0 then
   users = redis.call('ZRANGEBYSCORE', LEAVING, '(' .. whole(now + FLAP_MS), '+inf', 'LIMIT', 0, ARGV[1])
+end
+if #users > 0 then
+  read(SESSIONS, sessions_by, users)
+  read(LEFT, left_by, users)
 end
 for _, user in ipairs(users) do
   local left, due = left_of(user) or {}, {}
@@ -26,12 +31,12 @@ for _, user in ipairs(users) do
     left[platform] = nil
     if not has_platform(sessions, platform) then
       local kind = (#sessions > 0 or next(left)) and 'platform-offline' or 'offline'
-      tell(kind, {'u', user, 's', departure[3], 'p', platform, 'g', departure[4], 'i', departure[5], 'w', departure[6],
-        'l', whole(departure[2])})
+      tell(kind, user, departure[3], platform, departure[4], departure[5], departure[6], whole(departure[2]))
       announced = announced + 1
     end
   end
   keep_left(user, left)
 end
+write()
 local following = redis.call('ZRANGE', LEAVING, 0, 0, 'WITHSCORES')
 return {announced, following[2] and math.min(FLAP_MS, math.max(0, tonumber(following[2]) - now)) or -1}

@@ -1,26 +1,45 @@
--- Closes one Session, for the Gateway that holds it.
+-- Closes Sessions, for the Gateway that holds them.
 --   KEYS  1 base
---   ARGV  1 gateway  2 epoch  3 user  4 session  5 why
---   returns 1, 0 if there was none, or 'foreign' if another Gateway holds it
--- Atomic: the Session, its counts and the departure to announce are one.
+--   ARGV  1 gateway  2 epoch  3 why
+--         4... for each Session: user, session
+--   returns for each: 1, 0 if there was none, or 'foreign' if another Gateway holds it
+-- Atomic: the Session, its counts and the departure to announce are one. As if each were closed by itself.
 --!include presence
-local user = ARGV[3]
-local kept, gone = {}, {}
-for _, one in ipairs(sessions_of(user)) do
-  if one[ID] == ARGV[4] then
-    if one[GATEWAY] ~= ARGV[1] then
-      return 'foreign'
+--!include presence_changes
+local gateway, epoch, why = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local FIRST, PARTS = 4, 2
+
+local function close(user, id)
+  local kept, gone = {}, {}
+  for _, one in ipairs(sessions_of(user)) do
+    if one[ID] == id then
+      if one[GATEWAY] ~= gateway then
+        return 'foreign'
+      end
+      if one[EPOCH] ~= epoch or not is_live(one) then
+        return 0  -- it ended with the lease it was held under, and is being swept
+      end
+      gone[1] = {one, why}
+    else
+      kept[#kept + 1] = one
     end
-    if one[EPOCH] ~= tonumber(ARGV[2]) or not is_live(one) then
-      return 0  -- it ended with the lease it was held under, and is being swept
-    end
-    gone[1] = {one, ARGV[5]}
-  else
-    kept[#kept + 1] = one
   end
+  if #gone == 0 then
+    return 0
+  end
+  keep_without(user, kept, gone, FLAP_MS)
+  return 1
 end
-if #gone == 0 then
-  return 0
+
+local users, closed = {}, {}
+for at = FIRST, #ARGV, PARTS do
+  users[#users + 1] = ARGV[at]
 end
-keep_without(user, kept, gone, FLAP_MS)
-return 1
+read(SESSIONS, sessions_by, users)
+read(LEFT, left_by, users)
+read(SEEN, seen_by, users)
+for nth, user in ipairs(users) do
+  closed[nth] = close(user, ARGV[FIRST + PARTS * (nth - 1) + 1])
+end
+write()
+return closed

@@ -1,65 +1,86 @@
--- Opens a Session.
+-- Opens Sessions, of one Gateway and under one device policy.
 --   KEYS  1 base
---   ARGV  1 gateway  2 epoch  3 user  4 session  5 platform  6 ip  7 when its Token was minted, ms
---         8 device policy: all, one-per-platform or one   9 how many Sessions a User may have
---         10 Changelog epoch and 11 seq that the Token was verified at
---         12 since when, ms, to bring a Session back that the server lost; '' for a new one
---   returns {'ok'}, or with nothing written {'nolease'}, {'fenced'}, {'barred'} or {'full', how many there are}
--- Atomic: the lease is read, older devices are replaced and the change is told in one step.
+--   ARGV  1 gateway  2 epoch  3 device policy: all, one-per-platform or one   4 how many Sessions a User may have
+--         5... for each Session: user, session, platform, ip, when its Token was minted, ms,
+--              Changelog epoch and seq that the Token was verified at,
+--              since when, ms, to bring a Session back that the server lost; '' for a new one
+--   returns for each: 'ok', or where nothing was written 'nolease', 'fenced', 'barred' or 'full'
+-- Atomic: the lease is read, older devices are replaced and the change is told in one step. As if each were opened by itself.
 --!include presence
+--!include presence_changes
 --!include bars
-local gateway, epoch, user, id, platform = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
-local known = lease(gateway)
-if not known or known.epoch < epoch then
-  return {'nolease'}
-end
-if known.epoch > epoch or not known.holds then
-  return {'fenced'}
-end
--- Sessions of this User were closed by a Change that the verifying Replica may not have seen.
-if is_barred(user, ARGV[10], tonumber(ARGV[11])) then
-  return {'barred'}
-end
-local before = sessions_of(user)
-local kept, gone, live = {}, {}, 0
-local policy, is_restored = ARGV[8], ARGV[12] ~= ''
-for _, one in ipairs(before) do
-  if one[ID] == id and is_live(one) then
-    return {'ok'}  -- it is here already
+local gateway, epoch, policy, most = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
+local FIRST, PARTS = 5, 8
+
+local function refusal()
+  local known = lease(gateway)
+  if not known or known.epoch < epoch then
+    return 'nolease'
   end
-  if one[ID] == id then
-    gone[#gone + 1] = {one, 'lease-ended'}  -- its Gateway brings it back under a later lease, before it was swept
-  elseif not is_restored and (policy == 'one' or policy == 'one-per-platform' and one[PLATFORM] == platform) then
-    gone[#gone + 1] = {one, 'replaced'}
+  return (known.epoch > epoch or not known.holds) and 'fenced'
+end
+
+local function open(user, id, platform, ip, minted, since)
+  local before = sessions_of(user)
+  local kept, gone, live = {}, {}, 0
+  for _, one in ipairs(before) do
+    if one[ID] == id and is_live(one) then
+      return 'ok'  -- it is here already
+    end
+    if one[ID] == id then
+      gone[#gone + 1] = {one, 'lease-ended'}  -- its Gateway brings it back under a later lease, before it was swept
+    elseif not since and (policy == 'one' or policy == 'one-per-platform' and one[PLATFORM] == platform) then
+      gone[#gone + 1] = {one, 'replaced'}
+    else
+      kept[#kept + 1] = one
+      live = live + (is_live(one) and 1 or 0)
+    end
+  end
+  if live >= most then
+    return 'full'
+  end
+  for _, one in ipairs(gone) do
+    if is_live(one[1]) then
+      tell_of('kick', user, one[1], 'replaced')
+    end
+  end
+  local session = {id, platform, gateway, epoch, since or now, ip, minted}
+  local left = left_of(user)
+  if left and left[platform] then
+    left[platform] = nil
+    keep_left(user, left)
+  elseif not has_platform(before, platform) then
+    tell_of((#before > 0 or left) and 'platform-online' or 'online', user, session, '')
+  end
+  kept[#kept + 1] = session
+  if #gone > 0 then
+    keep_without(user, kept, gone, FLAP_MS)
   else
-    kept[#kept + 1] = one
-    live = live + (is_live(one) and 1 or 0)
+    keep_sessions(user, kept)
+  end
+  count(session, 1)
+  hold(held_key(session), user, true)
+  return 'ok'
+end
+
+local refused, users, words = refusal(), {}, {}
+for at = FIRST, #ARGV, PARTS do
+  users[#users + 1], words[#words + 1] = ARGV[at], refused or nil
+end
+if refused then
+  return words
+end
+read(SESSIONS, sessions_by, users)
+read(LEFT, left_by, users)
+read_bars(users)
+for nth, user in ipairs(users) do
+  local at = FIRST + PARTS * (nth - 1)
+  -- Sessions of this User were closed by a Change that the verifying Replica may not have seen.
+  if is_barred(user, ARGV[at + 5], tonumber(ARGV[at + 6])) then
+    words[nth] = 'barred'
+  else
+    words[nth] = open(user, ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], tonumber(ARGV[at + 4]), tonumber(ARGV[at + 7]))
   end
 end
-if live >= tonumber(ARGV[9]) then
-  return {'full', live}
-end
-local session = {id, platform, gateway, epoch, is_restored and tonumber(ARGV[12]) or now, ARGV[6], tonumber(ARGV[7])}
-for _, one in ipairs(gone) do
-  if is_live(one[1]) then
-    tell_of('kick', user, one[1], 'replaced')
-  end
-end
-local left = left_of(user)
-local was_announced = has_platform(before, platform) or (left and left[platform])
-if not was_announced then
-  tell_of((#before > 0 or left) and 'platform-online' or 'online', user, session, '')
-end
-if left and left[platform] then
-  left[platform] = nil
-  keep_left(user, left)
-end
-kept[#kept + 1] = session
-count(session, 1)
-redis.call('SADD', held_key(session), user)
-if #gone > 0 then
-  keep_without(user, kept, gone, FLAP_MS)
-else
-  redis.call('HSET', SESSIONS, user, cmsgpack.pack(kept))
-end
-return {'ok'}
+write()
+return words

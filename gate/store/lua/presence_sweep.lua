@@ -5,6 +5,7 @@
 -- Atomic: a Session leaves its User, the counts and its Gateway's set in one step. What is left for the next run is not live
 -- meanwhile either.
 --!include presence
+--!include presence_changes
 local room, ended = tonumber(ARGV[1]), 0
 while room > 0 do
   local ending = redis.call('SRANDMEMBER', base .. 'ending')
@@ -14,6 +15,11 @@ while room > 0 do
   local epoch, gateway = string.match(ending, '^(%d+):(.*)$')
   local held = base .. 'held:' .. ending
   local users = redis.call('SRANDMEMBER', held, room)
+  if #users > 0 then
+    read(SESSIONS, sessions_by, users)
+    read(LEFT, left_by, users)
+    read(SEEN, seen_by, users)
+  end
   for _, user in ipairs(users) do
     local kept, gone = {}, {}
     for _, one in ipairs(sessions_of(user)) do
@@ -26,10 +32,11 @@ while room > 0 do
     if #gone > 0 then
       keep_without(user, kept, gone, FLAP_MS)
     else
-      redis.call('SREM', held, user)
+      hold(held, user, false)
     end
     ended = ended + #gone
   end
+  write()
   room = room - math.max(1, #users)
   if redis.call('EXISTS', held) == 0 then
     redis.call('SREM', base .. 'ending', ending)

@@ -3,15 +3,21 @@
 --   ARGV  user, session, user, session, ...
 --   returns how many of them are live
 --!include presence
-local found = 0
+--!include presence_changes
+local users, found = {}, 0
 for at = 1, #ARGV, 2 do
-  local sessions = sessions_of(ARGV[at])
+  users[#users + 1] = ARGV[at]
+end
+read(SESSIONS, sessions_by, users)
+for nth, user in ipairs(users) do
+  local sessions = sessions_of(user)
   for _, one in ipairs(sessions) do
-    if one[ID] == ARGV[at + 1] and is_live(one) then
+    if one[ID] == ARGV[2 * nth] and is_live(one) then
       one[ACTIVE] = now
-      redis.call('HSET', SESSIONS, ARGV[at], cmsgpack.pack(sessions))
+      keep_sessions(user, sessions)
       found = found + 1
     end
   end
 end
+write()
 return found

@@ -6,8 +6,29 @@
 local BARS, BARRED, FLOORS = base .. 'bars', base .. 'barred', base .. 'floors'
 local BAR_MS = 60000
 
+local bars_by, floor_by = {}, {}
+
+-- Reads the bars of Users at once. What follows takes Users of whom it was read.
+local function read_bars(users)
+  local packed = redis.call('HMGET', BARS, unpack(users))
+  for at, user in ipairs(users) do
+    bars_by[user] = packed[at]
+  end
+end
+
 local function bar_of(user)
-  return string.match(redis.call('HGET', BARS, user) or '', '^(%x+):(%d+)$')
+  if bars_by[user] then
+    return string.match(bars_by[user], '^(%x+):(%d+)$')
+  end
+end
+
+local function floor_of(epoch)
+  local floor = floor_by[epoch]
+  if not floor then
+    floor = redis.call('HGET', FLOORS, epoch) or '0'
+    floor_by[epoch] = floor
+  end
+  return floor
 end
 
 local function is_barred(user, epoch, seq)
@@ -15,8 +36,7 @@ local function is_barred(user, epoch, seq)
   if bar_epoch and (bar_epoch ~= epoch or tonumber(bar_seq) > seq) then
     return true
   end
-  local floor = redis.call('HGET', FLOORS, epoch)
-  return floor and tonumber(floor) > seq
+  return tonumber(floor_of(epoch)) > seq
 end
 
 -- Drops up to so many bars that are old, or of a clock that was set back since; answers how many.
@@ -25,13 +45,17 @@ local function drop_bars(most)
   if #users == 0 then
     users = redis.call('ZRANGEBYSCORE', BARRED, '(' .. whole(now + BAR_MS), '+inf', 'LIMIT', 0, most)
   end
-  for _, user in ipairs(users) do
-    local epoch, seq = bar_of(user)
-    if epoch and tonumber(redis.call('HGET', FLOORS, epoch) or '0') < tonumber(seq) then
-      redis.call('HSET', FLOORS, epoch, seq)
+  if #users > 0 then
+    read_bars(users)
+    for _, user in ipairs(users) do
+      local epoch, seq = bar_of(user)
+      if epoch and tonumber(floor_of(epoch)) < tonumber(seq) then
+        redis.call('HSET', FLOORS, epoch, seq)
+        floor_by[epoch] = seq
+      end
     end
-    redis.call('HDEL', BARS, user)
-    redis.call('ZREM', BARRED, user)
+    redis.call('HDEL', BARS, unpack(users))
+    redis.call('ZREM', BARRED, unpack(users))
   end
   return #users
 end
