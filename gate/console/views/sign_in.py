@@ -25,7 +25,7 @@ FORM_COOKIE = "gate-console-form"
 FORM_TTL_S = 3_600
 MAX_NEXT_CHARS = 2_000
 
-_OURS = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{1,32}}/[a-z]{{1,20}}(\?[A-Za-z0-9_.~%&=+*-]*)?")
+_OURS = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{1,32}}/[a-z]{{1,20}}(\?[A-Za-z0-9._~!$&'()*+,;=:@/?%-]*)?")
 """A page of an App: nothing in it could be read as another host or another scheme."""
 _FORM_COOKIE = re.compile(r"[A-Za-z0-9_-]{22,43}")
 

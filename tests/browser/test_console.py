@@ -1,0 +1,142 @@
+"""The console as an operator uses it: numbers, a kick, a Verdict, signing in and out, Redis away; with scripts and without."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.async_api import expect
+
+from tests.browser.conftest import Site, Tabs
+
+ODD_QUERIES = (
+    "%3Cscript%3Ealert(1)%3C/script%3E",
+    "%22onfocus=%22alert(1)%22%20autofocus=%22",
+    "%FF%0A%3Cb%3E",
+    "%7B%7B7*7%7D%7D",
+)
+WITHOUT_LABEL = """
+    [...document.querySelectorAll("input:not([type=hidden]), select")].filter(one => !one.labels.length).length
+"""
+TOO_WIDE = """
+    [...document.querySelectorAll("main *, header *")]
+        .filter(one => one.getBoundingClientRect().right > innerWidth)
+        .map(one => one.tagName + " " + one.className)
+"""
+
+
+async def test_numbers_follow_what_gateways_do(site: Site, tabs: Tabs) -> None:
+    tab = await tabs.new()
+    await tab.page.goto(f"{site.service.http}/console/")
+    await expect(tab.page).to_have_title("Sign in · Gate")
+    await tab.sign_in()
+    # There is one App, so its first page is where one arrives.
+    await expect(tab.page.get_by_role("heading", name="Online now")).to_be_visible()
+    before = int(await tab.page.inner_text("#sessions"))
+    site.lease()
+    site.connect("ada", "iOS")
+    site.connect("ada", "Web")
+    # What the script does every quarter of a minute, it does too when the tab is looked at again.
+    await tab.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    await expect(tab.page.locator("#sessions")).to_have_text(str(before + 2))
+    await expect(tab.page.get_by_role("row", name="edge-1 holds")).to_be_visible()
+    await expect(tab.page.get_by_role("row", name="iOS 1")).to_be_visible()
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without"])
+async def test_a_button_kicks_one_session_and_another_all(site: Site, tabs: Tabs, scripts: bool) -> None:
+    tab, user = await tabs.new(java_script_enabled=scripts), f"bea-{scripts}"
+    site.lease()
+    sessions = [site.connect(user, platform) for platform in ("iOS", "Web", "Android")]
+    await tab.open(f"user?user={user}")
+    await tab.page.get_by_label("Reason of a kick").fill("noise")
+    await tab.page.get_by_label("Reason of a kick").press("Enter")  # chooses no Session, so does nothing
+    await tab.page.get_by_role("button", name="Kick the Session on Web").click()
+    await expect(tab.page.get_by_role("status")).to_contain_text("1 Session closed.")
+    await expect(tab.page.get_by_role("row", name="Web")).to_have_count(0)
+    assert len(site.sessions(user)) == 2 and sessions[1] not in str(site.sessions(user))
+    await tab.page.get_by_role("button", name="Kick all 2 Sessions").click()
+    await expect(tab.page.get_by_role("status")).to_contain_text("2 Sessions closed.")
+    assert site.sessions(user) == []
+    assert "offline" in await tab.text()
+
+
+async def test_why_a_may_not_message_b(site: Site, tabs: Tabs) -> None:
+    site.v1("POST", "blacklist", {"owner": "bob", "members": ["alice"]})
+    tab = await tabs.new()
+    await tab.open("check")
+    await tab.page.get_by_label("A, the sender").fill("alice")
+    await tab.page.get_by_label("B, the recipient").fill("bob")
+    await tab.page.keyboard.press("Enter")
+    await expect(tab.page.get_by_role("heading", name="No: the sender is on the recipient's Blacklist")).to_be_visible()
+    await expect(tab.page.get_by_role("row", name="blacklisted denies: the reason")).to_be_visible()
+    await expect(tab.page.get_by_role("row", name="passes")).to_have_count(7)
+    await tab.page.get_by_role("link", name="bob").click()
+    await expect(tab.page.get_by_role("heading", name="User bob")).to_be_visible()
+
+
+async def test_a_wrong_password_and_signing_out(site: Site, tabs: Tabs) -> None:
+    tab = await tabs.new()
+    tab.expected = ["status of 401"]
+    await tab.page.goto(f"{site.app_url}/check?from=a&to=b")
+    await tab.sign_in("wrong")
+    await expect(tab.page.get_by_role("alert")).to_have_text("The operator's name or password is wrong.")
+    await tab.sign_in()
+    await tab.page.wait_for_url("**/check?from=a&to=b")
+    (cookie,) = [one for one in await tab.context.cookies() if one["name"] == "gate-console"]
+    assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"]) == (True, "Strict", "/console/")
+    assert await tab.page.evaluate("document.cookie") == ""
+    await tab.page.get_by_role("button", name="Sign out").click()
+    await tab.page.wait_for_url("**/console/sign-in")
+    await tab.page.go_back()
+    await expect(tab.page.get_by_role("heading", name="Sign in to Gate")).to_be_visible()
+
+
+async def test_ids_are_only_text(tabs: Tabs) -> None:
+    tab = await tabs.new()
+    for query in ODD_QUERIES:
+        await tab.open(f"user?user={query}")
+        await expect(tab.page.get_by_role("heading", name="Presence")).to_be_visible()
+        await tab.page.get_by_role("link", name="May this User message another?").click()
+        await tab.page.get_by_label("B, the recipient").fill("<img src=//evil.example/x onerror=alert(2)>")
+        await tab.page.get_by_role("button", name="Ask").click()
+        await expect(tab.page.get_by_role("heading", name="Yes: no rule denies it")).to_be_visible()
+        assert await tab.page.locator("main img, main script").count() == 0
+    # An id that a text field can't hold stays what it is when the form is sent again.
+    await tab.open("user?user=%FF%0A%3Cb%3E")
+    await tab.page.get_by_role("button", name="Show").click()
+    await expect(tab.page.locator("h1")).to_contain_text("\\xff\\n<b>")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1_280])
+async def test_pages_fit_and_can_be_used_by_keyboard(site: Site, tabs: Tabs, scheme: str, width: int) -> None:
+    site.lease("edge-" + "x" * 50)
+    site.connect("w" * 64, "iOS", "edge-" + "x" * 50)
+    tab = await tabs.new(color_scheme=scheme, viewport={"width": width, "height": 800})
+    for page in ("online", "user?user=" + "w" * 64, "check?from=" + "w" * 64 + "&to=" + "W" * 64):
+        await tab.open(page)
+        assert await tab.page.evaluate(TOO_WIDE) == [], page
+        assert await tab.page.evaluate("document.scrollingElement.scrollWidth <= innerWidth"), page
+        assert await tab.page.locator("h1").count() == 1
+        assert await tab.page.evaluate(WITHOUT_LABEL) == 0
+    await tab.page.keyboard.press("Tab")
+    await expect(tab.page.get_by_role("link", name="Skip to the page")).to_be_focused()
+
+
+async def test_with_redis_hanging_the_pages_go_on(site: Site, tabs: Tabs) -> None:
+    tab, stranger = await tabs.new(), await tabs.new()
+    tab.expected = stranger.expected = ["status of 503"]
+    site.lease()
+    site.connect("cleo", "iOS")
+    await tab.open("online")
+    await stranger.page.goto(f"{site.service.http}/console/")
+    with site.server.paused():
+        await tab.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        await expect(tab.page.locator("#live")).to_contain_text("can not be reached")
+        await tab.open("user?user=cleo")
+        await expect(tab.page.get_by_role("alert")).to_contain_text("Redis can not be reached.")
+        await expect(tab.page.get_by_role("alert")).to_contain_text("its facts are")
+        await expect(tab.page.get_by_role("button", name="Kick")).to_have_count(0)
+        await tab.open("check?from=cleo&to=dora")
+        await expect(tab.page.get_by_role("heading", name="Yes: no rule denies it")).to_be_visible()
+        await stranger.sign_in()
+        await expect(stranger.page.get_by_role("alert")).to_contain_text("nobody can sign in at the moment")

@@ -1,0 +1,84 @@
+"""Samples as lines: scales, ticks, gaps, and what is summed."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from gate.console.charts import MAX_LINES, REST, chart, of_gateways, of_platforms
+from gate.core.presence import SAMPLE_EVERY_MS, Sample
+
+HOUR_MS = 3_600_000
+NOW_MS = 1_700_000_000_000 // HOUR_MS * HOUR_MS + 17 * 60_000
+
+
+def samples(*sums: dict[tuple[bytes, str], int]) -> list[Sample]:
+    """One after the other, the last one now."""
+    first_ms = NOW_MS - (len(sums) - 1) * SAMPLE_EVERY_MS
+    return [Sample(first_ms + at * SAMPLE_EVERY_MS, 1, one) for at, one in enumerate(sums)]
+
+
+def moves(path: str) -> list[str]:
+    return re.findall("[ML]", path)
+
+
+def test_lines_run_from_an_hour_ago_to_now_the_largest_first() -> None:
+    series = of_platforms(samples({(b"g", "Web"): 1, (b"g", "iOS"): 5}, {(b"g", "Web"): 2, (b"h", "iOS"): 10}))
+    assert series == {
+        "iOS": [(NOW_MS - SAMPLE_EVERY_MS, 5), (NOW_MS, 10)],
+        "Web": [(NOW_MS - SAMPLE_EVERY_MS, 1), (NOW_MS, 2)],
+    }
+    drawn = chart(series, NOW_MS - HOUR_MS, NOW_MS, tick_every_ms=600_000)
+    assert [(line.name, line.place, line.now, line.most) for line in drawn.lines] == [
+        ("iOS", 0, 10, 10),
+        ("Web", 1, 2, 2),
+    ]
+    assert drawn.lines[0].path == "M995.8 50.00h0L1000.0 0.00"
+    assert [tick.label for tick in drawn.down] == ["0", "2", "4", "6", "8", "10"]
+    assert [tick.at for tick in drawn.down] == [100, 80, 60, 40, 20, 0]
+    assert [tick.label[2:] for tick in drawn.across] == [":20", ":30", ":40", ":50", ":00", ":10"]
+    assert drawn.across[0].at == 5
+
+
+def test_a_platform_that_went_is_drawn_at_nothing() -> None:
+    series = of_platforms(samples({(b"g", "Web"): 3}, {(b"g", "iOS"): 1}))
+    assert [count for _, count in series["Web"]] == [3, 0]
+    assert [count for _, count in series["iOS"]] == [0, 1]
+
+
+def test_a_line_is_broken_where_nobody_knew_and_one_late_sample_breaks_nothing() -> None:
+    at = [
+        NOW_MS - 40 * SAMPLE_EVERY_MS + shift
+        for shift in (0, SAMPLE_EVERY_MS, 3 * SAMPLE_EVERY_MS, 9 * SAMPLE_EVERY_MS)
+    ]
+    drawn = chart({"x": [(moment, 1) for moment in at]}, NOW_MS - HOUR_MS, NOW_MS, tick_every_ms=600_000)
+    assert moves(drawn.lines[0].path) == ["M", "L", "L", "M"]
+
+
+def test_what_lies_before_the_hour_is_not_drawn_and_what_is_a_little_ahead_is_at_the_edge() -> None:
+    values = [(NOW_MS - HOUR_MS - 1, 7), (NOW_MS - 1_000, 2), (NOW_MS + 2_000, 3)]
+    drawn = chart({"x": values}, NOW_MS - HOUR_MS, NOW_MS, tick_every_ms=600_000)
+    assert len(moves(drawn.lines[0].path)) == 2 and "L1000.0 " in drawn.lines[0].path
+
+
+def test_past_eight_lines_the_smallest_are_summed_with_what_the_sample_summed_itself() -> None:
+    many = {(b"edge-%02d" % at, "iOS"): 100 - at for at in range(MAX_LINES + 4)}
+    series = of_gateways(samples({**many, (b"", "iOS"): 1_000}))
+    assert list(series) == [*(f"edge-{at:02}" for at in range(MAX_LINES - 1)), REST]
+    assert series[REST] == [(NOW_MS, sum(100 - at for at in range(MAX_LINES - 1, MAX_LINES + 4)) + 1_000)]
+    few = of_gateways(samples({(b"edge-1", "iOS"): 1, (b"", "iOS"): 2}))
+    assert few == {"edge-1": [(NOW_MS, 1)], REST: [(NOW_MS, 2)]}
+
+
+@pytest.mark.parametrize("most", [0, 1, 3, 4, 9, 10, 11, 99, 101, 999, 1_234, 1_000_000, 123_456_789])
+def test_every_scale_holds_its_line_with_a_few_round_ticks(most: int) -> None:
+    drawn = chart({"x": [(NOW_MS, most)]}, NOW_MS - HOUR_MS, NOW_MS, tick_every_ms=600_000)
+    labels = [int(tick.label.replace(",", "")) for tick in drawn.down]
+    assert 3 <= len(labels) <= 6 and labels[0] == 0 and labels[-1] >= most
+    assert all(re.fullmatch(r"0|[1-9]0*|[1-9][0-9]0*", str(one)) for one in labels)
+
+
+def test_no_samples_are_an_empty_chart() -> None:
+    drawn = chart(of_platforms([]), NOW_MS - HOUR_MS, NOW_MS, tick_every_ms=600_000)
+    assert (drawn.lines, len(drawn.down)) == ([], 5)
