@@ -65,6 +65,7 @@ COMMANDS: dict[str, Row] = {
     "kick": Row("gate.cli.sessions", "kick", "Close a User's Sessions."),
     "gateways": Row("gate.cli.gateways", "gateways", "Who holds client connections: leases, epochs, Sessions."),
     "events": Row("gate.cli.events", "events", "Who comes, goes and is kicked, as it happens."),
+    "connect": Row("gate.cli.connect", "connect", "Be online as a User, over the WebSocket, and show what comes."),
     "audit": Row("gate.cli.audit", "audit", "Who did what to whom, when and why."),
     "webhooks": Row("gate.cli.webhooks", "webhooks", "Results that could not be delivered, and another try for them."),
     "operator": Row("gate.cli.operators", "operator", "Operators: who may administer, and as what."),

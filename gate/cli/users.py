@@ -98,19 +98,23 @@ def token(
     target = Target(data, app, redis)
     key = target.app_key()
 
-    async def work(reach: Reach) -> tuple[str, int]:
-        facts = await reach.app(key)
-        enrolment = await reach.store.users.enrol(facts, given, wall_ms(), name, portrait)
-        if enrolment.written is not None:
-            await reach.settle(enrolment.written)
-        minted = mint(facts, given, enrolment.mint_at_ms, os.urandom(NONCE_BYTES))
-        return minted, enrolment.mint_at_ms + facts.token_ttl_s * 1_000 if facts.token_ttl_s else 0
-
-    minted, expires_at_ms = run_with(target, work)
+    minted, expires_at_ms = run_with(target, lambda reach: minted_token(reach, key, given, name, portrait))
     if as_json:
         print_json({"user": json_id(given), "token": minted, "expires_at": expires_at_ms or None})
     else:
         say(minted)
+
+
+async def minted_token(
+    reach: Reach, key: str, user: bytes, name: str | None = None, portrait: str | None = None
+) -> tuple[str, int]:
+    """A Token that every live node takes, and when it expires (0: never); registers the User if it is not."""
+    facts = await reach.app(key)
+    enrolment = await reach.store.users.enrol(facts, user, wall_ms(), name, portrait)
+    if enrolment.written is not None:
+        await reach.settle(enrolment.written)
+    minted = mint(facts, user, enrolment.mint_at_ms, os.urandom(NONCE_BYTES))
+    return minted, enrolment.mint_at_ms + facts.token_ttl_s * 1_000 if facts.token_ttl_s else 0
 
 
 @user.command("info")

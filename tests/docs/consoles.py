@@ -32,7 +32,7 @@ trap 'kill $(jobs -p) 2> /dev/null' EXIT
 _VOLATILE = (
     (re.compile(r"gt1\.[A-Za-z0-9_-]{60,}"), "A-TOKEN"),
     (re.compile(r'"[A-Za-z0-9_-]{11}\.[A-Za-z0-9_-]{2,86}"'), '"SESSION"'),
-    (re.compile(r"(?<= )[A-Za-z0-9_-]{11}\.[A-Za-z0-9_-]{2,86}(?= )"), "SESSION"),
+    (re.compile(r"(?<= )[A-Za-z0-9_-]{11}\.[A-Za-z0-9_-]{2,86}(?=[ \n])"), "SESSION"),
     (re.compile(r"\b[0-9a-f]{13,14}-\d{1,16}-[0-9a-f]{13,14}\b"), "CURSOR"),
     (re.compile(r'"age_ms":\d+'), '"age_ms":AGE'),
     (re.compile(r"^retry: \d+$", re.MULTILINE), "retry: SOON"),

@@ -10,7 +10,7 @@ from tests.docs.consoles import files, run, settled, steps
 from tests.docs.pages import REPOSITORY, page_text
 from tests.harness.service import Services
 
-PAGES = ["README.md", "docs/http.md", "docs/presence.md", "docs/protocol.md"]
+PAGES = ["README.md", "docs/http.md", "docs/presence.md", "docs/protocol.md", "docs/websocket.md"]
 TOOLS = ["bash", "curl", "redis-cli"]
 
 

@@ -1,0 +1,186 @@
+"""One connection of `gate connect`: from the handshake to the close, and how it ended.
+
+A refusal's reason is in its body, which aiohttp throws away; a middleware keeps it. Nothing that is raised or shown here
+holds the Token: it travels in a header, and of a fault only the kind and the words of the operating system are told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple
+
+import aiohttp
+import orjson
+
+from gate.cli.client_lines import Message, closing_text
+from gate.core.closing import ENDINGS
+
+PATH = "/client/v1/connect"
+HANDSHAKE_S = 10.0
+CLOSE_S = 2.0
+"""How long to wait for the server's half of a close."""
+MAX_REFUSAL_BYTES = 65_536
+
+_FAULTS = {1002: "a malformed frame was sent", 1007: "what was sent is not UTF-8", 1009: "too long a message was sent"}
+"""Codes of RFC 6455 that say that this side did wrong: the same again would end the same."""
+_OF_CODE = {ending.code: (reason, ending) for reason, ending in ENDINGS.items()}
+_OUTAGES = {"shutting-down", "silent", "lost"}
+"""Reasons that are the service's own, not this User's."""
+_TRY_AGAIN_LATER = {429, 500, 502, 503, 504}
+_NEVER_IN_A_LOOP = "too-many-sessions"
+
+Socket = aiohttp.ClientWebSocketResponse
+Heard = Callable[[str, Message], None]
+Opened = Callable[["Socket"], Coroutine[Any, Any, None]]
+
+
+class Ended(NamedTuple):
+    """How a connection ended, or the attempt at one.
+
+    `told` is what programs are told, `text` what people are. `comes_back`: whether the same Token may do, after `wait_ms`
+    where the server said so. `is_outage`: the service is away, rather than that this User is refused.
+    """
+
+    told: Message
+    text: str
+    comes_back: bool
+    is_outage: bool
+    wait_ms: int | None = None
+
+
+class Link:
+    """Where to connect, and as whom."""
+
+    def __init__(
+        self, session: aiohttp.ClientSession, url: str, token: str, platform: str | None, ping_s: float
+    ) -> None:
+        self._session = session
+        self._url = url + PATH
+        self._headers = {"Authorization": f"Bearer {token}"}
+        self._params = {} if platform is None else {"platform": platform}
+        self._ping_s = ping_s
+
+    async def hold(self, opened: Opened, heard: Heard) -> Ended:
+        """Connect and stay. `opened` runs beside it from the welcome on and has the socket; `heard` is given every message."""
+        try:
+            async with asyncio.timeout(HANDSHAKE_S):
+                # Pings, and finds dead who answers none within half of the time; receiving anything counts as an answer.
+                socket = await self._session.ws_connect(
+                    self._url, headers=self._headers, params=self._params, heartbeat=self._ping_s, timeout=_CLOSING
+                )
+        except _Answered as answer:
+            return _refused(answer)
+        except aiohttp.WSServerHandshakeError:
+            return _unreachable("what answers there speaks no WebSocket")
+        except TimeoutError:
+            return _unreachable(f"no answer within {HANDSHAKE_S:g} s")
+        except (aiohttp.ClientError, OSError) as fault:
+            return _unreachable(_words_of(fault))
+        try:
+            return await _received(socket, opened, heard)
+        finally:
+            await socket.close()
+
+
+_CLOSING = aiohttp.ClientWSTimeout(ws_close=CLOSE_S)
+
+
+def client_session() -> aiohttp.ClientSession:
+    """A session whose refused handshakes keep their reason."""
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=HANDSHAKE_S)
+    return aiohttp.ClientSession(middlewares=(_keep_answer,), timeout=timeout)
+
+
+class _Answered(Exception):
+    """The handshake was answered as any request is."""
+
+    def __init__(self, status: int, body: bytes, retry_after: str) -> None:
+        super().__init__(status)
+        self.status = status
+        self.body = body
+        self.retry_after_ms = int(retry_after) * 1_000 if retry_after.isascii() and retry_after.isdigit() else None
+
+
+async def _keep_answer(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    response = await handler(request)
+    if response.status == 101:
+        return response
+    try:
+        body = await response.content.read(MAX_REFUSAL_BYTES)
+    finally:
+        response.close()
+    raise _Answered(response.status, body, response.headers.get("Retry-After", ""))
+
+
+async def _received(socket: Socket, opened: Opened, heard: Heard) -> Ended:
+    closing: Message = {}
+    beside: asyncio.Task[None] | None = None
+    try:
+        async for frame in socket:
+            if frame.type is not aiohttp.WSMsgType.TEXT:
+                continue
+            message = _object(frame.data)
+            heard(frame.data, message)
+            if message.get("type") == "closing":
+                closing = message
+            elif message.get("type") == "welcome" and beside is None:
+                beside = asyncio.create_task(opened(socket))
+    finally:
+        if beside is not None:
+            beside.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await beside
+    return _closed(socket.close_code, closing, isinstance(socket.exception(), aiohttp.ServerTimeoutError))
+
+
+def _refused(answer: _Answered) -> Ended:
+    body = _object(answer.body)
+    word = str(body.get("error", ""))
+    told: Message = {"type": "refused", "status": answer.status, **body}
+    if not word:
+        text = f"{answer.status} was answered, not by Gate: is this the address of its HTTP?"
+        return Ended(told, text, comes_back=False, is_outage=True)
+    text = f"refused: {word}: {closing_text(body)}"
+    is_outage = answer.status >= 500
+    comes_back = answer.status in _TRY_AGAIN_LATER and word != _NEVER_IN_A_LOOP
+    return Ended(told, text, comes_back, is_outage, answer.retry_after_ms)
+
+
+def _unreachable(why: str) -> Ended:
+    return Ended({"type": "unreachable", "message": why}, f"cannot connect: {why}", comes_back=True, is_outage=True)
+
+
+def _closed(code: int | None, closing: Message, was_silent: bool) -> Ended:
+    reason, ending = _OF_CODE.get(code or 0, (None, None))
+    if closing:
+        said = str(closing.get("reason", ""))
+        wait = closing.get("reconnect_ms")
+        told = {**closing, "type": "closed", "code": code}
+        comes_back = closing.get("reconnect") is True
+        return Ended(told, closing_text(closing), comes_back, said in _OUTAGES, wait if isinstance(wait, int) else None)
+    if ending is not None:  # its last message did not arrive
+        text, comes_back, is_outage = ending.message, ending.comes_back, reason in _OUTAGES
+    elif code in _FAULTS:
+        text, comes_back, is_outage = _FAULTS[code], False, False
+    else:
+        text = "the server does not answer" if was_silent else "the connection broke"
+        comes_back, is_outage = True, True
+    return Ended({"type": "closed", "code": code, "reason": reason, "message": text}, text, comes_back, is_outage)
+
+
+def _object(text: str | bytes) -> Message:
+    try:
+        found: Any = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _words_of(fault: Exception) -> str:
+    """Never the text of a fault of aiohttp itself, which may quote the request."""
+    system = fault if isinstance(fault, OSError) else fault.__cause__
+    number = getattr(system, "errno", None)
+    return os.strerror(number) if isinstance(number, int) and number > 0 else type(fault).__name__

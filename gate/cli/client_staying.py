@@ -1,0 +1,185 @@
+"""What `gate connect` does while it runs: connect, send the lines that are typed, show what comes, come back, leave.
+
+Lines are sent once there is a welcome; while there is no connection they wait. What a connection that breaks leaves unanswered
+is sent again on the next one, since all of these messages may be; once, for it may be what breaks them.
+
+After a connection that was closed with advice the advice is followed. Else the wait is drawn between half a second and twice
+the one before, up to half a minute, so that a service that is back is not met by everybody at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import signal
+import sys
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+import orjson
+
+from gate.cli.client_lines import Message, line_of, message_of
+from gate.cli.output import say, shown_id, warn
+from gate.cli.stdin_lines import StdinLines
+from gate.errors import InvalidInput, Refused, Unavailable
+
+if TYPE_CHECKING:
+    from gate.cli.client_link import Ended, Link, Socket
+
+FIRST_WAIT_MS = 500
+LONGEST_WAIT_MS = 30_000
+SEND_EVERY_S = 0.025
+"""More than 50 messages in a second would close the connection."""
+
+_UNASKED = ("welcome", "closing")
+_QUIT = b"quit"
+
+
+class _Sent(NamedTuple):
+    """What waits for its answer."""
+
+    text: str
+    is_repeated: bool = False
+
+
+class Client:
+    """One run. `once`: leave when stdin has ended and all of it is answered; `for_s`: after so long."""
+
+    def __init__(self, *, once: bool, for_s: float | None, reconnects: bool, as_json: bool) -> None:
+        self._once = once
+        self._leaves_when_answered = once
+        self._for_s = for_s
+        self._reconnects = reconnects
+        self._as_json = as_json
+        self._lines = StdinLines()
+        self._unanswered: deque[_Sent] = deque()
+        self._input_has_ended = False
+        self._something_failed = False
+        self._leaving = asyncio.Event()
+        self._socket: Socket | None = None
+        self._was_online = False
+        self._online_at_s = self._sent_at_s = 0.0
+
+    async def stay(self, url: str, token: str, platform: str | None, ping_s: float) -> None:
+        """Until there is a reason to leave. Raises `Refused` or `Unavailable` where that was not to leave from here, online."""
+        # Late: the help page should not pay for HTTP.
+        from gate.cli.client_link import Link, client_session
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._leaving.set)
+        if self._for_s is not None:
+            loop.call_later(self._for_s, self._leaving.set)
+        self._lines.start()
+        async with client_session() as session:
+            holding = asyncio.create_task(self._hold(Link(session, url, token, platform, ping_s)))
+            leaving = asyncio.create_task(self._leaving.wait())
+            await asyncio.wait({holding, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            leaving.cancel()
+            is_online = self._socket is not None
+            if self._socket is not None:
+                await self._socket.close()
+            elif not holding.done():
+                holding.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await holding
+        if not is_online:
+            raise Unavailable("left while there was no connection")
+        if self._once and self._something_failed:
+            raise Refused("not everything was answered with what was asked for")
+
+    async def _hold(self, link: Link) -> None:
+        """One connection after the other. Raises what the last one ended with, but for leaving."""
+        wait_ms = float(FIRST_WAIT_MS)
+        while True:
+            ended = await link.hold(self._opened, self._heard)
+            was_steady = self._socket is not None and _now_s() - self._online_at_s > LONGEST_WAIT_MS / 1_000
+            self._socket = None
+            if self._leaving.is_set():
+                return
+            if self._as_json:
+                _say_json(ended.told)
+            if not (ended.comes_back and self._reconnects and self._was_online):
+                raise (Unavailable if ended.is_outage else Refused)(ended.text)
+            wait_ms = drawn_wait_ms(FIRST_WAIT_MS if was_steady else wait_ms, random.random())
+            await self._wait(ended, advised_ms(ended, wait_ms))
+
+    async def _wait(self, ended: Ended, wait_ms: float) -> None:
+        if self._as_json:
+            _say_json({"type": "reconnecting", "in_ms": int(wait_ms)})
+        else:
+            warn(f"gate: {ended.text}; connecting again in {wait_ms / 1_000:.1f} s")
+        await asyncio.sleep(wait_ms / 1_000)
+
+    async def _opened(self, socket: Socket) -> None:
+        """Send what is left of the connection before, then what comes on stdin."""
+        self._socket, self._was_online, self._online_at_s = socket, True, _now_s()
+        for sent in self._once_more():
+            await self._send(socket, sent.text)
+        while not self._input_has_ended:
+            line = await self._lines.take()
+            if line is None or line.strip() == _QUIT:
+                self._input_has_ended = True
+                self._leaves_when_answered |= line is not None
+                break
+            try:
+                text = message_of(line)
+            except InvalidInput as fault:
+                self._something_failed = True
+                warn(f"gate: {fault}")
+                continue
+            self._unanswered.append(_Sent(text))
+            await self._send(socket, text)
+        self._leave_if_all_is_answered()
+
+    def _once_more(self) -> list[_Sent]:
+        given_up = [sent for sent in self._unanswered if sent.is_repeated]
+        for sent in given_up:
+            self._something_failed = True
+            warn(f"gate: twice without an answer, not sent again: {shown_id(sent.text[:80].encode())}")
+        self._unanswered = deque(_Sent(sent.text, True) for sent in self._unanswered if not sent.is_repeated)
+        return list(self._unanswered)
+
+    async def _send(self, socket: Socket, text: str) -> None:
+        await asyncio.sleep(self._sent_at_s + SEND_EVERY_S - _now_s())
+        self._sent_at_s = _now_s()
+        with contextlib.suppress(ConnectionResetError):  # who receives learns how it ended
+            await socket.send_str(text)
+
+    def _heard(self, text: str, message: Message) -> None:
+        kind = message.get("type")
+        if self._as_json:
+            say(text if "\n" not in text else orjson.dumps(message).decode())
+        elif kind != "closing":  # that is told when the connection has ended
+            say(line_of(message))
+        sys.stdout.flush()  # in a pipe it would wait for more
+        if kind not in _UNASKED and self._unanswered:
+            self._unanswered.popleft()
+            self._something_failed |= kind == "error"
+            self._leave_if_all_is_answered()
+
+    def _leave_if_all_is_answered(self) -> None:
+        if self._leaves_when_answered and self._input_has_ended and not self._unanswered:
+            self._leaving.set()
+
+
+def drawn_wait_ms(before_ms: float, drawn: float) -> float:
+    """How long to wait after a wait of `before_ms`; `drawn` is from 0 to 1."""
+    return min(FIRST_WAIT_MS + (2 * before_ms - FIRST_WAIT_MS) * drawn, LONGEST_WAIT_MS)
+
+
+def advised_ms(ended: Ended, drawn_ms: float) -> float:
+    """The wait that the server asked for: of a `closing` exactly, of a refusal at least, which many were told alike."""
+    if ended.wait_ms is None:
+        return drawn_ms
+    return ended.wait_ms + drawn_ms if ended.told["type"] == "refused" else ended.wait_ms
+
+
+def _say_json(document: Message) -> None:
+    say(orjson.dumps(document).decode())
+    sys.stdout.flush()
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()

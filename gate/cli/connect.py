@@ -1,0 +1,111 @@
+"""`gate connect`: be a client, as an app or a web page is one, over the WebSocket that docs/websocket.md describes.
+
+A connection that was online and ends is made anew, as that page says; one that never was is not tried again, since the address
+or the Token is more likely to be wrong. The exit status is 0 if it was left from here while online, 1 if the User may not be
+online or, with `--once`, an answer was an error, and 3 if the service was away. The Token is never printed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Annotated
+
+import typer
+
+from gate.cli.client_staying import Client
+from gate.cli.options import (
+    DEFAULT_DATA,
+    AppOption,
+    DataOption,
+    JsonOption,
+    Mistakes,
+    RedisOption,
+    Target,
+    all_mistakes,
+)
+from gate.cli.reach import run, run_with
+from gate.cli.users import minted_token
+from gate.core.presence import platform_named
+from gate.core.registration import registrable
+from gate.errors import InvalidInput
+
+PING_S = 20.0
+
+_TOKEN = re.compile(r"[!-~]{1,4096}")
+"""What fits a header. Whether it is a Token the server says."""
+_ADDRESS = re.compile(r"((?:http|ws)(?P<secure>s?)://)?(?P<place>[^\s/?#@]+)(?P<path>(/[^\s/?#]+)*)/?")
+
+_Token = Annotated[
+    str | None, typer.Argument(metavar="TOKEN", envvar="GATE_TOKEN", show_default=False, help="The User's Token.")
+]
+_User = Annotated[
+    str | None, typer.Option("--user", metavar="USER", help="Mint a Token for this User, as gate user token does.")
+]
+_Platform = Annotated[
+    str | None, typer.Option("--platform", metavar="NAME", help="The kind of device; default: Websocket.")
+]
+_Http = Annotated[
+    str, typer.Option("--http", envvar="GATE_HTTP", metavar="ADDRESS", help="Where HTTP listens: HOST:PORT, or a URL.")
+]
+_Once = Annotated[bool, typer.Option("--once", help="Leave when stdin has ended and all of it is answered.")]
+_For = Annotated[float | None, typer.Option("--for", metavar="SECONDS", min=0, help="Leave after so long.")]
+_Ping = Annotated[
+    float, typer.Option("--ping", metavar="SECONDS", min=0.1, help="How often to see if the server lives.")
+]
+_NoReconnect = Annotated[bool, typer.Option("--no-reconnect", help="Leave when the connection ends.")]
+
+
+def connect(
+    token: _Token = None,
+    user: _User = None,
+    platform: _Platform = None,
+    http: _Http = "127.0.0.1:8080",
+    once: _Once = False,
+    for_s: _For = None,
+    ping_s: _Ping = PING_S,
+    no_reconnect: _NoReconnect = False,
+    data: DataOption = DEFAULT_DATA,
+    app: AppOption = None,
+    redis: RedisOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Be online as a User, over the WebSocket, and show what comes.
+
+    Lines on stdin are sent: ping, active, presence USER…, blacklist [USER], block USER…, unblock USER…, or a message as JSON.
+    quit leaves.
+    With --json each line printed is an object, as it came, or one of type closed, refused, unreachable or reconnecting.
+    """
+    with all_mistakes() as mistakes:
+        url = mistakes.take(lambda: _url(http), "")
+        if platform is not None:
+            mistakes.take(lambda: platform_named(os.fsencode(platform)), "")
+        given = _as_whom(token, user, mistakes)
+    target = Target(data, app, redis)
+    shown = given if isinstance(given, str) else _minted(target, given)
+    run(Client(once=once, for_s=for_s, reconnects=not no_reconnect, as_json=as_json).stay(url, shown, platform, ping_s))
+
+
+def _as_whom(token: str | None, user: str | None, mistakes: Mistakes) -> str | bytes:
+    """A Token, or the User to mint one for."""
+    if user is not None and token is None:
+        return mistakes.take(lambda: registrable(os.fsencode(user), "--user"), b"")
+    if token is None or user is not None:
+        mistakes.add(InvalidInput("TOKEN", "say one (or set GATE_TOKEN), or --user, not both"))
+    elif not _TOKEN.fullmatch(token):
+        mistakes.add(InvalidInput("TOKEN", "holds what no Token holds, such as a space or a line break"))
+    return token or ""
+
+
+def _minted(target: Target, user: bytes) -> str:
+    key = target.app_key()
+    token, _ = run_with(target, lambda reach: minted_token(reach, key, user))
+    return token
+
+
+def _url(address: str) -> str:
+    """Scheme, host and port of the server, and the path that it is served below, if any."""
+    found = _ADDRESS.fullmatch(address)
+    if found is None:  # not quoted: with a query or a password in it, it may hold a secret
+        raise InvalidInput("--http", "must be HOST:PORT, or a URL such as https://im.example.com")
+    return f"http{found['secure'] or ''}://{found['place']}{found['path']}"

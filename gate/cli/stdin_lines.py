@@ -1,0 +1,67 @@
+"""Standard input as lines, for a command that must not wait for them: read in a thread, whatever it is.
+
+asyncio can wait for a pipe and a terminal, not for a file or /dev/null; a thread reads them all. It reads the descriptor
+itself, since a thread that is inside `sys.stdin` when the program ends makes Python abort. It is a step ahead at most: what is
+typed while nobody takes lines stays in the pipe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+
+MAX_LINE_BYTES = 256 * 1024
+"""Of a longer one the first so many bytes are kept, which is more than any message may have."""
+_CHUNK_BYTES = 65_536
+
+
+class StdinLines:
+    """Lines without their ends, empty ones left out. After the last, `take` answers None, again and again."""
+
+    def __init__(self) -> None:
+        self._lines: asyncio.Queue[bytes | None] = asyncio.Queue(1)
+        self._has_ended = False
+
+    def start(self) -> None:
+        """Begin to read. Of a running loop; the thread ends with the program."""
+        loop = asyncio.get_running_loop()
+        threading.Thread(target=self._read, args=(loop,), name="stdin", daemon=True).start()
+
+    async def take(self) -> bytes | None:
+        """The next line, when there is one."""
+        if self._has_ended:
+            return None
+        line = await self._lines.get()
+        self._has_ended = line is None
+        return line
+
+    def _read(self, loop: asyncio.AbstractEventLoop) -> None:
+        # The loop may end, or have ended, while a line waits to be taken.
+        with contextlib.suppress(RuntimeError, CancelledError):
+            for line in _stdin():
+                asyncio.run_coroutine_threadsafe(self._lines.put(line), loop).result()
+            asyncio.run_coroutine_threadsafe(self._lines.put(None), loop).result()
+
+
+def _stdin() -> Iterator[bytes]:
+    if sys.stdin is None:  # closed by whoever started this: the number may be another descriptor's by now
+        return
+    begun = b""
+    while chunk := _chunk():
+        *whole, begun = (begun + chunk).split(b"\n")
+        yield from (line[:MAX_LINE_BYTES] for line in whole if line.strip())
+        begun = begun[: MAX_LINE_BYTES + 1]
+    if begun.strip():
+        yield begun
+
+
+def _chunk() -> bytes:
+    try:
+        return os.read(0, _CHUNK_BYTES)
+    except OSError:
+        return b""
