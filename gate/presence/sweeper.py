@@ -1,8 +1,9 @@
 """The sweeper: ends leases that nobody renews, the Sessions under them, and announces departures that have lasted.
 
 A lease is judged by its beats on this process's monotonic clock: one that has not moved for its time to live is ended, by a
-script that looks at the beat again. Where Redis could not be reached, or is another run of itself, the watch begins anew, so an
-outage of ours ends nothing. Every node sweeps; what one did, another finds done.
+script that looks at the beat again. Where Redis could not be reached, or is another run of itself, the watch begins anew, and
+time in which this process did not watch does not count; so an outage of ours ends nothing. Every node sweeps; what one did,
+another finds done.
 
 Called by the background role, `run` until cancelled.
 """
@@ -21,6 +22,10 @@ from gate.store import presence_keys as keys
 from gate.store.presence import PresenceStore
 
 LOOK_EVERY_MS = 250
+MOST_WATCHED_MS = 1_000
+"""So much of the time between two looks counts as watched: the rest is a stopped machine's, whose Gateways renewed nothing."""
+SCRIPTS_A_LOOK = 10
+"""Of one kind for one App, some 20 ms: what is left of a large sweep waits for the next look, which comes at once."""
 TIDY_EVERY_MS = 10_000
 """How often bars and leases that hold nobody back any more are dropped."""
 
@@ -34,6 +39,7 @@ class _Seen(NamedTuple):
     epoch: int
     beat: int
     at_ms: int
+    """Of the time that was watched."""
 
 
 class Sweeper:
@@ -56,6 +62,8 @@ class Sweeper:
         self._seen: dict[tuple[str, bytes], _Seen] = {}
         self._server_id = ""
         self._tidied_at_ms = 0
+        self._looked_at_ms = clock()
+        self._watched_ms = 0
 
     async def run(self) -> None:
         """Sweep for ever."""
@@ -84,6 +92,9 @@ class Sweeper:
         ]
         replies = await self._store.client.read(*asked) if asked else []
         now_ms = self._clock()
+        self._watched_ms += min(now_ms - self._looked_at_ms, MOST_WATCHED_MS)
+        self._looked_at_ms = now_ms
+        before, self._seen = self._seen, {}
         is_tidying = now_ms - self._tidied_at_ms >= TIDY_EVERY_MS
         if is_tidying:
             self._tidied_at_ms = now_ms
@@ -93,11 +104,11 @@ class Sweeper:
         for app, leases, ending, leaving in zip(apps, replies[::3], replies[1::3], replies[2::3], strict=True):
             known = [lease_of(*one) for one in zip(leases[::2], leases[1::2], strict=True)]
             holding[app] = sum(lease.holds for lease in known)
-            ended = await self._end_silent(app, known)
-            if ended or ending:
-                await self._sweep(app)
-            if is_tidying:
-                await self._drop_bars(app)
+            ended = await self._end_silent(app, known, before)
+            if (ended or ending) and await self._sweep(app):
+                soonest_ms = 0
+            if is_tidying and await self._drop_bars(app):
+                self._tidied_at_ms = now_ms - TIDY_EVERY_MS
             if is_tidying and not all(lease.holds for lease in known):
                 await self._store.tidy(app)
             if ended or ending or leaving:
@@ -105,42 +116,45 @@ class Sweeper:
         self._tell(self._oldest.ratio, holding)
         return max(1, soonest_ms)
 
-    async def _end_silent(self, app: str, leases: list[Lease]) -> int:
+    async def _end_silent(self, app: str, leases: list[Lease], before: dict[tuple[str, bytes], _Seen]) -> int:
         ended = 0
         for lease in leases:
-            place, now_ms = (app, lease.gateway), self._clock()
-            seen = self._seen.get(place)
-            if seen and lease.holds:
-                self._oldest.note(now_ms - seen.at_ms, now_ms)
+            place = app, lease.gateway
+            seen = before.get(place)
             if not lease.holds:
-                self._seen.pop(place, None)
-            elif seen is None or (seen.epoch, seen.beat) != (lease.epoch, lease.beat):
-                self._seen[place] = _Seen(lease.epoch, lease.beat, now_ms)
-            elif now_ms - seen.at_ms >= self._lease_ttl_ms:
+                continue
+            if seen is not None:
+                self._oldest.note(self._watched_ms - seen.at_ms, self._looked_at_ms)
+            if seen is None or (seen.epoch, seen.beat) != (lease.epoch, lease.beat):
+                seen = _Seen(lease.epoch, lease.beat, self._watched_ms)
+            if self._watched_ms - seen.at_ms < self._lease_ttl_ms:
+                self._seen[place] = seen
+            else:
                 ended += await self._store.end_lease(app, lease.gateway, lease.epoch, lease.beat)
-                self._seen.pop(place, None)
         if ended:
             self._count("leases", ended)
         return ended
 
-    async def _sweep(self, app: str) -> None:
-        while True:
+    async def _sweep(self, app: str) -> bool:
+        """Whether there is more."""
+        for _ in range(SCRIPTS_A_LOOK):
             ended, leases_left = await self._store.sweep(app)
             if ended:
                 self._count("sessions", ended)
             if not leases_left:
-                return
-            await asyncio.sleep(0)
+                return False
+        return True
 
-    async def _drop_bars(self, app: str) -> None:
-        while True:
+    async def _drop_bars(self, app: str) -> bool:
+        """Whether there are more."""
+        for _ in range(SCRIPTS_A_LOOK):
             if not await self._store.drop_bars(app):
-                return
-            await asyncio.sleep(0)
+                return False
+        return True
 
     async def _announce(self, app: str) -> int:
         """In how many ms the next departure is due."""
-        while True:
+        for _ in range(SCRIPTS_A_LOOK):
             announced, due_in_ms = await self._store.announce(app)
             if announced:
                 self._count("departures", announced)
@@ -148,4 +162,4 @@ class Sweeper:
                 return LOOK_EVERY_MS
             if due_in_ms > 0:
                 return due_in_ms
-            await asyncio.sleep(0)
+        return 0

@@ -13,8 +13,9 @@ from gate.clock import wall_ms
 from gate.core.model import AppFacts
 from gate.core.presence import Cursor
 from gate.errors import StoreUnavailable
+from gate.presence import sweeper as sweeper_module
 from gate.presence.kicks import Kicker
-from gate.presence.sweeper import TIDY_EVERY_MS, Sweeper
+from gate.presence.sweeper import MOST_WATCHED_MS, TIDY_EVERY_MS, Sweeper
 from gate.store import presence as presence_module
 from gate.store import presence_keys as keys
 from gate.store.feed import Feed
@@ -26,6 +27,7 @@ from tests.presence.played import PATIENCE_MS, Gateway, presence_on
 
 TTL_MS = 1_000
 APP = AppFacts(key="app", secrets=("secret-of-the-app",), close_sessions_on_expire=True)
+OTHER = AppFacts(key="other", secrets=("secret-of-the-other",))
 BEGINNING = Cursor("0", 0, 0)
 
 
@@ -151,6 +153,48 @@ class TestSweeper:
         clock.now_ms += TIDY_EVERY_MS
         await sweeper.look()
         assert [lease.gateway for lease in (await presence.leases([APP.key]))[0]] == [b"live"]
+
+    async def test_time_in_which_nobody_watched_ends_nothing(self, presence: PresenceStore) -> None:
+        """The machine was stopped: its Gateways could renew nothing, and are about to."""
+        clock = HandClock()
+        sweeper = Sweeper(presence, 3 * MOST_WATCHED_MS, clock=clock)
+        gateway = await Gateway(presence, APP).lease()
+        await gateway.open(b"u")
+        await sweeper.look()
+        clock.now_ms += 60 * MOST_WATCHED_MS
+        await sweeper.look()
+        assert await presence.online(APP.key, [b"u"]) == [True]
+        for _ in range(2):
+            clock.now_ms += MOST_WATCHED_MS
+            await sweeper.look()
+        assert await presence.online(APP.key, [b"u"]) == [False]
+
+    async def test_a_large_sweep_of_one_app_does_not_keep_another_waiting(
+        self, presence: PresenceStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sweeper_module, "SCRIPTS_A_LOOK", 2)
+        monkeypatch.setattr(presence_module, "SWEPT_A_SCRIPT", 10)
+        sweeper = Sweeper(presence, 60_000)
+        large, other = await Gateway(presence, APP).lease(), await Gateway(presence, OTHER).lease()
+        await large.open_many([b"u-%d" % nth for nth in range(100)])
+        await other.open(b"v")
+        await presence.kick(OTHER.key, [b"v"], "kicked")
+        await presence.end_lease(APP.key, large.name, large.epoch)
+        looks = 1
+        assert await sweeper.look() == 1, "there is more to do"
+        assert [event.kind for event in await Feed(presence.client, OTHER.key).read(BEGINNING, 10)][-1] == "offline"
+        while (await presence.counts(APP.key)).sweeping:
+            await sweeper.look()
+            looks += 1
+        assert looks == 5
+
+    async def test_what_is_gone_is_not_remembered(self, presence: PresenceStore) -> None:
+        sweeper = Sweeper(presence, 60_000)
+        await Gateway(presence, APP).lease()
+        await sweeper.look()
+        await presence.remove_app(APP.key)
+        await sweeper.look()
+        assert not sweeper._seen
 
     async def test_a_departure_is_announced_once_and_a_flap_never(self, presence: PresenceStore) -> None:
         sweepers = [Sweeper(presence, 60_000) for _ in range(2)]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+from msgspec import msgpack
 
 from gate.core.model import AppFacts
 from gate.core.presence import session_id, session_parts
+from gate.store import presence as presence_module
 from gate.store import presence_keys as keys
 from gate.store.presence import Because, Opening, PresenceStore, closed, opened
 from tests.harness.servers import RedisServer
@@ -112,6 +114,23 @@ async def test_an_app_without_gateways_keeps_no_bars_for_long(store: PresenceSto
     await Gateway(store, APP).lease()
     await store.kick(APP.key, [ANN], "banned", because=Because("e", 12))
     assert all(each_redis.client.pttl(base + noun) == -1 for noun in (b"bars", b"barred"))
+
+
+async def test_departures_that_a_clock_set_back_dated_are_announced_without_a_wait(
+    store: PresenceStore, gateway: Gateway, each_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are: each script takes some of them."""
+    monkeypatch.setattr(presence_module, "SWEPT_A_SCRIPT", 2)
+    users = [b"u%d" % nth for nth in range(6)]
+    for session in await gateway.open_many(users):
+        await gateway.close(session)
+    base = keys.base(APP.key)
+    for user in users:
+        ((platform, left),) = msgpack.decode(each_redis.client.hget(base + b"left", user)).items()
+        later = [left[0] + 3_600_000, *left[1:]]
+        each_redis.client.hset(base + b"left", user, msgpack.encode({platform: later}))
+        each_redis.client.zadd(base + b"leaving", {user: later[0]})
+    assert [await store.announce(APP.key) for _ in range(3)] == [(2, 0), (2, 0), (2, None)]
 
 
 async def test_a_session_of_an_ended_lease_is_gone_for_its_gateway_too(store: PresenceStore, gateway: Gateway) -> None:

@@ -39,4 +39,8 @@ for _, user in ipairs(users) do
 end
 write()
 local following = redis.call('ZRANGE', LEAVING, 0, 0, 'WITHSCORES')
-return {announced, following[2] and math.min(FLAP_MS, math.max(0, tonumber(following[2]) - now)) or -1}
+if not following[2] then
+  return {announced, -1}
+end
+local due_in = math.max(0, tonumber(following[2]) - now)
+return {announced, due_in <= FLAP_MS and due_in or 0}
