@@ -26,6 +26,8 @@ from gate.http.errors import MethodWrong, PathUnknown, v1_problem
 from gate.http.operators import OperatorDoor
 from gate.http.ports import Deps
 
+_IS_KNOWN = web.RequestKey("is_known", bool)
+"""Where Redis is, and why it can't be reached, is told to operators only."""
 _SLASHES = re.compile(r"/{2,}")
 _STATUSES: tuple[tuple[type[GateError], int], ...] = ((FormForeign, 403), (AppUnknown, 404))
 """Of faults that the APIs word otherwise, or never meet."""
@@ -67,6 +69,7 @@ class Desk:
             status,
             kept,
             title="Redis can not be reached" if is_redis else _TITLES.get(status, "That did not work"),
+            tells_why=request.get(_IS_KNOWN, False) or not is_redis,
             problem=f"the field {fault.parameter} {fault.problem}" if isinstance(fault, InvalidInput) else str(fault),
             is_redis=is_redis,
             is_unknown=isinstance(fault, StoreUnavailable) and fault.outcome == "unknown",
@@ -86,6 +89,7 @@ class Desk:
         key, _, name = rest.partition("/")
         views = OF_ALL.get(rest) or (OF_APP.get(name) if key else None)
         visit.known = await self._porter.known(deps.store, request.cookies.get(BADGE_COOKIE, ""), visit.now_ms)
+        request[_IS_KNOWN] = visit.known is not None
         if visit.known is None:
             return see_other(sign_in_place(request))
         if views is None:

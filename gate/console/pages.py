@@ -15,7 +15,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from gate.console.spelling import age_of, named
 from gate.console.visit import Visit
 from gate.console.words import shown_facts
-from gate.core.operators import may
 from gate.core.shown import counted, shown_duration, shown_moment
 from gate.errors import ReplicaError
 from gate.http.ports import Deps
@@ -69,7 +68,7 @@ def page(visit: Visit, template: str, status: int = 200, **values: Any) -> web.R
         app=facts,
         away=away,
         facts_age=facts_age(visit.deps) if away else "",
-        may_kick=known is not None and not away and may(known.operator.role, "operator"),
+        may_kick=known is not None and not away and visit.may("operator"),
         here=template.partition(".")[0],
         now_ms=visit.now_ms,
         **values,

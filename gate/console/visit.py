@@ -108,8 +108,6 @@ def refuse_foreign_origin(request: web.Request) -> None:
     """
     origin = request.headers.get("Origin", "")
     host = urlsplit(origin).netloc if origin.startswith(("http://", "https://")) else ""
-    if not host or host.lower() not in {
-        request.headers.get("Host", "").lower(),
-        request.headers.get("X-Forwarded-Host", "").lower(),
-    }:
+    forwarded = request.headers.get("X-Forwarded-Host", "").partition(",")[0].strip()
+    if not host or host.lower() not in (request.headers.get("Host", "").lower(), forwarded.lower()):
         raise FormForeign("the form was not sent from a page of this console (its Origin says so), so nothing was done")

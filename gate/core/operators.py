@@ -1,7 +1,7 @@
 """Operators: the people who run a deployment, and what each role lets them do.
 
-    viewer    sees Apps and their settings, never a secret
-    operator  also changes the settings that shape verdicts and limits
+    viewer    sees Apps, their settings and who is online, never a secret
+    operator  also changes the settings that shape verdicts and limits, and kicks in the console
     admin     also creates and removes Apps, turns over their secrets, and changes where their webhooks go
 
 An operator belongs to the whole deployment, not to an App. The password is kept as an argon2 hash only.

@@ -317,9 +317,11 @@ async def test_with_redis_away_those_who_were_here_read_on(place: Place) -> None
         assert "nothing was changed" in kick.text
         unknown = await late.app("online")
         assert (unknown.status, "Who asks can't be verified" in unknown.text) == (503, True)
+        assert "127.0.0.1" not in unknown.page and "reset" not in unknown.page
         sent = {"form_token": form.form_token, "name": visitor.name, "password": "x"}
         refused = await stranger.post("/console/sign-in", sent)
         assert (refused.status, "nobody can sign in at the moment" in refused.text) == (503, True)
+        assert "127.0.0.1" not in refused.page
         assert (
             await viewer.post("/console/sign-out", {"form_token": (await viewer.app("user")).form_token})
         ).status == 303

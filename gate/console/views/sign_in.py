@@ -56,7 +56,7 @@ async def enter(visit: Visit) -> web.Response:
         return refused
     except StoreUnavailable as fault:
         away = "Redis can not be reached, so nobody can sign in at the moment. Checks go on from each node's Replica"
-        refused = _form(visit, following, 503, f"{away}; gate explain A B on a node answers too. ({fault})", name)
+        refused = _form(visit, following, 503, f"{away}; gate explain A B on a node answers too.", name)
         refused.headers["Retry-After"] = str(fault.retry_after_s)
         return refused
     response = see_other(following or PREFIX)
