@@ -15,12 +15,14 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import NamedTuple
 
+import structlog
+
 from gate.clock import wall_ms
 from gate.core.presence import LEASE_KEPT_MS, SESSION_RANDOM_BYTES, UserPresence, Verified, session_id, session_parts
 from gate.errors import StoreUnavailable, Unavailable
 from gate.presence.batches import MAX_CALLS_A_BATCH, Batches, Ticket
 from gate.presence.registry import Held, Kept, Registry
-from gate.presence.restoring import Reverify, opening_of, restore
+from gate.presence.restoring import Reverify, look_over, opening_of, restore
 from gate.store.feed import Feed
 from gate.store.link import Reply
 from gate.store.presence import Closed, Leased, Opened, PresenceStore, closed, opened, presences_of
@@ -33,6 +35,9 @@ CLOSE_AGAIN_S = 0.25
 """How long a close that Redis did not answer waits for the next try."""
 CLOSING_LASTS_S = 1.0
 """How long ending this process waits for closes that nobody else would carry out."""
+
+
+_log = structlog.get_logger()
 
 
 class Attempt(NamedTuple):
@@ -54,6 +59,7 @@ class Door:
         self._going: dict[tuple[Held, int], asyncio.TimerHandle] = {}
         self._abandoned: dict[str, tuple[str, bytes, int]] = {}
         self._closing: asyncio.Task[None] | None = None
+        self._looking: dict[Held, asyncio.Task[None]] = {}
 
     # Leases
 
@@ -80,6 +86,8 @@ class Door:
         self._registry.lease(held, leased.epoch)
         if going := self._going.pop((held, leased.epoch), None):
             going.cancel()
+        if held not in self._looking:
+            self._looking[held] = asyncio.get_running_loop().create_task(self._look_over(held, leased.epoch))
         return leased
 
     def let_go(self, app_key: str, gateway: bytes, epoch: int) -> None:
@@ -158,6 +166,9 @@ class Door:
         if self._closing is not None:
             await asyncio.wait([self._closing], timeout=CLOSING_LASTS_S)
             self._closing.cancel()
+        for looking in list(self._looking.values()):
+            looking.cancel()
+            await asyncio.wait([looking])
         await self.batches.aclose()
 
     def _opening(self, by: Verified, gateway: bytes, epoch: int, kept: Kept, since_ms: int | None) -> Ticket[Opened]:
@@ -170,6 +181,14 @@ class Door:
             return word
 
         return self.batches.submit(self.store.opening(opening_of(by, gateway, epoch, kept, since_ms)), read)
+
+    async def _look_over(self, held: Held, epoch: int) -> None:
+        try:
+            await look_over(self.store, self._registry, held, epoch)
+        except StoreUnavailable as away:
+            _log.debug("what others closed is looked for later", problem=str(away))
+        finally:
+            del self._looking[held]
 
     def _doubt(self, held: Held) -> None:
         if held in self._server_ids:

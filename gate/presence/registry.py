@@ -15,6 +15,9 @@ from gate.clock import monotonic_ms
 
 Held = tuple[str, bytes]
 """An App's key and a Gateway's name."""
+LOOKED_OVER_AT_LEAST = 200
+LOOKS_FOR_ALL = 16
+"""So many looks, one with each renewal, go over all Sessions of a Gateway: a minute and a half with a lease of 15 s."""
 CLOSED_KEPT_MS = 5_000
 """How long what was closed is remembered, while more is closed: longer than what Redis may lose with `appendfsync everysec`."""
 
@@ -33,13 +36,14 @@ class Kept(NamedTuple):
 class _Gateway:
     """The Sessions of one, under one epoch."""
 
-    __slots__ = ("asked_at_ms", "closed", "epoch", "sessions")
+    __slots__ = ("asked_at_ms", "closed", "epoch", "sessions", "to_look_over")
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
         self.asked_at_ms = monotonic_ms()
         self.sessions: dict[tuple[bytes, str], Kept] = {}
         self.closed: deque[tuple[int, bytes, str]] = deque()
+        self.to_look_over: list[Kept] = []
 
 
 class Registry:
@@ -103,6 +107,17 @@ class Registry:
         """All that is open under this lease."""
         known = self._gateways.get(held)
         return list(known.sessions.values()) if known is not None and known.epoch == epoch else []
+
+    def some_sessions(self, held: Held, epoch: int) -> list[Kept]:
+        """Some of what is open under this lease, others with each call until it was all of them."""
+        known = self._gateways.get(held)
+        if known is None or known.epoch != epoch:
+            return []
+        waiting = known.to_look_over = known.to_look_over or list(known.sessions.values())
+        at = max(0, len(waiting) - max(LOOKED_OVER_AT_LEAST, len(known.sessions) // LOOKS_FOR_ALL))
+        some = waiting[at:]
+        del waiting[at:]
+        return some
 
     def closed_lately(self, held: Held, epoch: int) -> list[tuple[bytes, str]]:
         """User and stored id of what was closed in the last seconds in which anything was."""

@@ -4,7 +4,10 @@ After Redis came back, from an older file or from none, some of what was done th
 open by the registry and missing there is opened again: if its User may still be connected, and if it was not kicked, as far as
 the feed tells. What was closed lately is closed again. All of it may be done twice without harm.
 
-Called by `door`, before a lease is answered.
+And the other way round: what others closed, by a kick or through another process, is not to be brought back later. So what is
+open by the registry is looked over, some of it with each renewal, and what Redis does not have is forgotten.
+
+Called by `door`, before a lease is answered; the looking over, behind that.
 """
 
 from __future__ import annotations
@@ -13,9 +16,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from gate.core.presence import Verified, session_named
+from gate.core.presence import Verified, lease_of, session_named
 from gate.errors import FeedReset
 from gate.presence.registry import Held, Kept, Registry
+from gate.store import presence_keys as keys
 from gate.store.client import raise_if_error
 from gate.store.feed import Feed
 from gate.store.presence import Opening, PresenceStore, opened
@@ -40,6 +44,20 @@ async def restore(store: PresenceStore, registry: Registry, held: Held, epoch: i
         if _id(one) in kicked:
             registry.drop(held, one.user, one.stored_id)
     await _close_again(store, held, epoch, registry.closed_lately(held, epoch))
+
+
+async def look_over(store: PresenceStore, registry: Registry, held: Held, epoch: int) -> None:
+    """Forget some of what was closed by others. Raises `StoreUnavailable`: then the next look finds it."""
+    server_id = store.client.server_id
+    for some in _pieces(registry.some_sessions(held, epoch)):
+        if gone := await _missing(store, held[0], some):
+            # Not where it was lost, with the lease: it is for the next renewal to bring that back.
+            (packed,) = await store.client.read(("HGET", keys.leases(held[0]), held[1]))
+            known = packed and lease_of(held[1], packed)
+            if not known or known.epoch != epoch or not known.holds or store.client.server_id != server_id:
+                return
+            for one in gone:
+                registry.drop(held, one.user, one.stored_id)
 
 
 def opening_of(by: Verified, gateway: bytes, epoch: int, kept: Kept, since_ms: int | None) -> Opening:

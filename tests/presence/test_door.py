@@ -14,6 +14,8 @@ from gate.errors import StoreUnavailable
 from gate.presence import registry as registry_module
 from gate.presence.batches import MAX_CALLS_A_BATCH, Batches
 from gate.presence.door import FORGOTTEN_MS, Door
+from gate.presence.registry import Kept, Registry
+from gate.presence.restoring import look_over
 from gate.store import presence as presence_module
 from gate.store import presence_keys as keys
 from gate.store.address import parse_address
@@ -140,6 +142,41 @@ class TestRestoring:
         await lose_all(keeper)
         await keeper.lease()
         assert await keeper.online(b"ann") == [False]
+
+    async def test_what_others_closed_does_not_once_it_was_looked_over(self, keeper: Doorkeeper) -> None:
+        """A Gateway that hears of kicks over HTTP, or has connections to two workers, says nothing of them here."""
+        kicked, closed_elsewhere, lost = await keeper.open(b"ann"), await keeper.open(b"bob"), await keeper.open(b"eve")
+        await keeper.store.kick(APP.key, [b"ann"], "kicked")
+        elsewhere = Door(keeper.store, TTL_MS)
+        assert await elsewhere.close(APP.key, EDGE, 1, closed_elsewhere, "closed").wait() == "closed"
+        await keeper.lease()
+        await wait_until_async(lambda: not keeper.door._looking, SLACK_S, "a look")
+        assert [keeper.door.remembers(APP.key, EDGE, one) for one in (kicked, closed_elsewhere, lost)] == [
+            False,
+            False,
+            True,
+        ]
+        await lose_all(keeper)
+        await keeper.lease()
+        assert await keeper.online(b"ann", b"bob", b"eve") == [False, False, True]
+
+    async def test_what_was_lost_with_the_lease_is_not_taken_for_closed(self, keeper: Doorkeeper) -> None:
+        await keeper.open(b"ann")
+        await lose_all(keeper)
+        await look_over(keeper.store, keeper.door._registry, (APP.key, EDGE), 1)
+        await keeper.lease()
+        assert await keeper.online(b"ann") == [True]
+
+    def test_all_of_a_gateway_is_looked_over_in_turn(self) -> None:
+        registry, held = Registry(), (APP.key, EDGE)
+        registry.lease(held, 1)
+        for nth in range(10_000):
+            registry.add(held, 1, Kept(b"%d" % nth, "A" * 11, "iOS", "", 1, 1))
+        looks = [registry.some_sessions(held, 1) for _ in range(16)]
+        assert {one.user for some in looks for one in some} == {b"%d" % nth for nth in range(10_000)}
+        assert max(map(len, looks)) == 625
+        assert registry.some_sessions(held, 1), "and again from the beginning"
+        assert not registry.some_sessions(held, 2)
 
     async def test_a_close_that_redis_forgot_is_done_again(self, keeper: Doorkeeper) -> None:
         session = await keeper.open(b"ann")
