@@ -6,6 +6,7 @@ import pytest
 from playwright.async_api import expect
 
 from tests.browser.conftest import Site, Tabs
+from tests.presence.played import presence_on
 
 ODD_QUERIES = (
     "%3Cscript%3Ealert(1)%3C/script%3E",
@@ -13,6 +14,8 @@ ODD_QUERIES = (
     "%FF%0A%3Cb%3E",
     "%7B%7B7*7%7D%7D",
 )
+LOOK_AGAIN = "document.dispatchEvent(new Event('visibilitychange'))"
+"""What the script does every quarter of a minute, it does too when the tab is looked at again."""
 WITHOUT_LABEL = """
     [...document.querySelectorAll("input:not([type=hidden]), select")].filter(one => !one.labels.length).length
 """
@@ -34,11 +37,41 @@ async def test_numbers_follow_what_gateways_do(site: Site, tabs: Tabs) -> None:
     site.lease()
     site.connect("ada", "iOS")
     site.connect("ada", "Web")
-    # What the script does every quarter of a minute, it does too when the tab is looked at again.
-    await tab.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    await tab.page.evaluate(LOOK_AGAIN)
     await expect(tab.page.locator("#sessions")).to_have_text(str(before + 2))
     await expect(tab.page.get_by_role("row", name="edge-1 holds")).to_be_visible()
     await expect(tab.page.get_by_role("row", name="iOS 1")).to_be_visible()
+
+
+async def test_the_last_hour_is_drawn(site: Site, tabs: Tabs) -> None:
+    site.lease()
+    site.connect("eve", "iOS")
+    presence = presence_on(site.server.url)
+    await presence.sample(site.service.credentials.app_key)  # unless the service did in this quarter of a minute
+    await presence.client.aclose()
+    tab = await tabs.new()
+    await tab.open("online")
+    for kind in ("platforms", "users", "gateway"):
+        line = tab.page.locator(f"[data-kind={kind}] path.line").first
+        await expect(line).to_have_css("stroke-width", "2.5px")
+        assert await line.evaluate("one => getComputedStyle(one).stroke") != "none"
+        box = await tab.page.locator(f"[data-kind={kind}] svg.box").first.bounding_box()
+        assert box is not None and box["width"] > 200 and box["height"] > 80
+
+
+async def test_a_page_that_stays_open_says_when_its_numbers_are_old_and_when_one_is_signed_out(tabs: Tabs) -> None:
+    tab = await tabs.new()
+    tab.expected = ["net::ERR_FAILED"]
+    await tab.open("online")
+    await tab.page.route("**/online/part", lambda route: route.abort())
+    await tab.page.evaluate(LOOK_AGAIN)
+    await expect(tab.page.get_by_role("status")).to_contain_text("this node does not answer")
+    await tab.page.unroute("**/online/part")
+    await tab.page.evaluate(LOOK_AGAIN)
+    await expect(tab.page.locator("#not-fresh")).to_be_hidden()
+    await tab.context.clear_cookies()
+    await tab.page.evaluate(LOOK_AGAIN)
+    await expect(tab.page.get_by_role("heading", name="Sign in to Gate")).to_be_visible()
 
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without"])
@@ -130,7 +163,7 @@ async def test_with_redis_hanging_the_pages_go_on(site: Site, tabs: Tabs) -> Non
     await tab.open("online")
     await stranger.page.goto(f"{site.service.http}/console/")
     with site.server.paused():
-        await tab.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        await tab.page.evaluate(LOOK_AGAIN)
         await expect(tab.page.locator("#live")).to_contain_text("can not be reached")
         await tab.open("user?user=cleo")
         await expect(tab.page.get_by_role("alert")).to_contain_text("Redis can not be reached.")

@@ -9,7 +9,10 @@ from html.parser import HTMLParser
 from urllib.parse import quote_from_bytes
 
 import pytest
+from aiohttp import web
 
+from gate.console.views import OF_APP
+from gate.console.visit import Visit
 from gate.core.model import FOREVER_MS, AppFacts, ListKind
 from gate.core.operators import ROLES, OperatorRole
 from tests.console.conftest import Place
@@ -271,6 +274,16 @@ async def test_what_is_no_id_is_said_beside_the_field(place: Place, query: str, 
     shown = await (await place.visitor()).app(f"user?{query}")
     assert (shown.status, problem in shown.text) == (400 if problem else 200, True)
     assert "<h2" not in shown.page and ("aria-invalid" in shown.page) is bool(problem)
+
+
+async def test_a_bug_is_a_page_without_its_details(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(visit: Visit) -> web.Response:
+        raise ZeroDivisionError("a secret detail")
+
+    monkeypatch.setitem(OF_APP["check"], "GET", broken)
+    shown = await (await place.visitor()).app("check")
+    assert (shown.status, "Something is broken here" in shown.text, "secret" in shown.page) == (500, True, False)
+    assert_sealed(shown)
 
 
 async def test_a_query_without_end_is_refused_in_words(place: Place) -> None:
