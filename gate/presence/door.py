@@ -86,9 +86,13 @@ class Door:
         self._registry.lease(held, leased.epoch)
         if going := self._going.pop((held, leased.epoch), None):
             going.cancel()
-        if held not in self._looking:
-            self._looking[held] = asyncio.get_running_loop().create_task(self._look_over(held, leased.epoch))
         return leased
+
+    def look_over(self, app_key: str, gateway: bytes, epoch: int) -> None:
+        """Begin to forget what others closed of a Gateway that need not tell us of kicks. Call it with each renewal."""
+        held = app_key, gateway
+        if held not in self._looking:
+            self._looking[held] = asyncio.get_running_loop().create_task(self._look_over(held, epoch))
 
     def let_go(self, app_key: str, gateway: bytes, epoch: int) -> None:
         """Nobody renews this lease through here any more. A Gateway that is back in time finds its Sessions remembered."""

@@ -57,6 +57,7 @@ def lease(client: Client, arguments: Sequence[bytes]) -> Later:
                 f"epoch {epoch} of the Gateway {gateway.decode()} is over (now {leased.epoch}): take a higher epoch, "
                 "then connect its Sessions again",
             )
+        door.look_over(app_key, gateway, epoch)
         return replies.integer(door.lease_ttl_ms)
 
     taking = asyncio.get_running_loop().create_task(take())

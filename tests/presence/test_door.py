@@ -149,7 +149,7 @@ class TestRestoring:
         await keeper.store.kick(APP.key, [b"ann"], "kicked")
         elsewhere = Door(keeper.store, TTL_MS)
         assert await elsewhere.close(APP.key, EDGE, 1, closed_elsewhere, "closed").wait() == "closed"
-        await keeper.lease()
+        keeper.door.look_over(APP.key, EDGE, 1)
         await wait_until_async(lambda: not keeper.door._looking, SLACK_S, "a look")
         assert [keeper.door.remembers(APP.key, EDGE, one) for one in (kicked, closed_elsewhere, lost)] == [
             False,
