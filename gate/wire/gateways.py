@@ -33,6 +33,7 @@ from gate.replica.reading import Reading
 from gate.wire import replies
 from gate.wire.client import Client
 from gate.wire.later import Later
+from gate.wire.ports import Attempt, Door
 
 SESSIONS_A_REPLY = 100
 """So many of one GATE.TOUCH count for one reply where what a connection waits for is bounded."""
@@ -82,7 +83,7 @@ def lease(client: Client, arguments: Sequence[bytes]) -> Later:
 def connect(client: Client, arguments: Sequence[bytes]) -> Later:
     """`GATE.CONNECT token platform gateway [ip]` → the id of the Session."""
     worker, door = client.worker, client.door()
-    platform, gateway = platform_named(arguments[1]), gateway_named(arguments[2])
+    platform, gateway = platform_named(arguments[1]), arguments[2]
     ip = address_told(arguments[3]) if len(arguments) > 3 else ""
     app_key, epoch = _lease_of(client, gateway)
     if worker.draining:
@@ -90,40 +91,77 @@ def connect(client: Client, arguments: Sequence[bytes]) -> Later:
     worker.refuse_if_stale()
     shown = arguments[0].decode("latin-1")
     verified = admitted(worker.reading, shown, wall_ms(), app_key)
+    return _Connecting(door, worker.reading, shown, (app_key, gateway, epoch), platform, ip).attempt(verified)
 
-    def attempted(by: Verified) -> Later:
-        attempt = door.open(by, gateway, epoch, platform, ip)
-        is_abandoned = False
 
-        def abandon() -> None:
-            nonlocal is_abandoned
-            is_abandoned = True
-            door.abandon(app_key, gateway, epoch, attempt.session)
+class _Connecting:
+    """One GATE.CONNECT, until it is answered.
 
-        def word() -> bytes | Later:
-            try:
-                opened = attempt.ticket.result()
-            except StoreUnavailable as away:
-                if away.outcome == "unknown":
-                    abandon()
-                raise
-            if opened == "ok":
-                if is_abandoned:
-                    door.forget(app_key, gateway, attempt.session)
-                return replies.bulk(attempt.session)
-            if opened == "barred":
-                return again(by)
-            raise _refusal(opened, gateway, epoch)
+    Nothing of it refers to itself, as closures would that call each other: in a storm only the collector could free those.
+    """
 
-        return Later(attempt.ticket.arrival, word, abandon=abandon)
+    __slots__ = (
+        "_again_until_ms",
+        "_by",
+        "_door",
+        "_ip",
+        "_is_abandoned",
+        "_moved",
+        "_now",
+        "_platform",
+        "_reading",
+        "_shown",
+        "_under",
+    )
 
-    deadline_ms = monotonic_ms() + VERIFY_AGAIN_FOR_MS
+    _by: Verified
+    _now: Attempt
+    _moved: asyncio.Task[None]
 
-    def again(by: Verified) -> Later:
-        waiting = asyncio.get_running_loop().create_task(_moved_past(worker.reading, app_key, by, deadline_ms))
-        return Later(waiting, lambda: attempted(_verified_anew(worker.reading, app_key, shown, waiting.result())))
+    def __init__(
+        self, door: Door, reading: Reading, shown: str, under: tuple[str, bytes, int], platform: str, ip: str
+    ) -> None:
+        self._door = door
+        self._reading = reading
+        self._shown = shown
+        self._under = under
+        self._platform = platform
+        self._ip = ip
+        self._again_until_ms = 0
 
-    return attempted(verified)
+    def attempt(self, by: Verified) -> Later:
+        _, gateway, epoch = self._under
+        self._is_abandoned = False
+        self._now = self._door.open(by, gateway, epoch, self._platform, self._ip)
+        self._by = by
+        return Later(self._now.ticket.arrival, self._word, abandon=self._abandon)
+
+    def _abandon(self) -> None:
+        self._is_abandoned = True
+        self._door.abandon(*self._under, self._now.session)
+
+    def _word(self) -> bytes | Later:
+        try:
+            opened = self._now.ticket.result()
+        except StoreUnavailable as away:
+            if away.outcome == "unknown":
+                self._abandon()
+            raise
+        app_key, gateway, epoch = self._under
+        if opened == "ok":
+            if self._is_abandoned:
+                self._door.forget(app_key, gateway, self._now.session)
+            return replies.bulk(self._now.session)
+        if opened == "barred":
+            self._again_until_ms = self._again_until_ms or monotonic_ms() + VERIFY_AGAIN_FOR_MS
+            moved = _moved_past(self._reading, app_key, self._by, self._again_until_ms)
+            self._moved = asyncio.get_running_loop().create_task(moved)
+            return Later(self._moved, self._again)
+        raise _refusal(opened, gateway, epoch)
+
+    def _again(self) -> Later:
+        self._moved.result()
+        return self.attempt(_verified_anew(self._reading, self._under[0], self._shown))
 
 
 def disconnect(client: Client, arguments: Sequence[bytes]) -> Later:
@@ -155,13 +193,14 @@ def touch(client: Client, arguments: Sequence[bytes]) -> Later:
     return Later(ticket.arrival, lambda: replies.integer(ticket.result()), weight=weight)
 
 
-def _lease_of(client: Client, gateway: bytes) -> tuple[str, int]:
+def _lease_of(client: Client, raw: bytes) -> tuple[str, int]:
+    """The App and the epoch under which this connection speaks for a Gateway; `InvalidInput` for what is no name of one."""
     app_key = client.app().app.key
-    epoch = client.leases.get((app_key, gateway))
+    epoch = client.leases.get((app_key, raw))
     if epoch is None:
+        name = gateway_named(raw).decode()
         raise SessionRefused(
-            "no-lease",
-            f"this connection holds no lease of the Gateway {gateway.decode()}: send GATE.LEASE gateway epoch first",
+            "no-lease", f"this connection holds no lease of the Gateway {name}: send GATE.LEASE gateway epoch first"
         )
     return app_key, epoch
 
@@ -178,7 +217,7 @@ def _refusal(opened: str, gateway: bytes, epoch: int) -> GateError:
     )
 
 
-def _verified_anew(reading: Reading, app_key: str, shown: str, _moved: None) -> Verified:
+def _verified_anew(reading: Reading, app_key: str, shown: str) -> Verified:
     reading.refresh()
     try:
         return admitted(reading, shown, wall_ms(), app_key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -104,6 +105,26 @@ class TestOrder:
         for session in sessions:
             peer.send("GATE.DISCONNECT", session)
         assert [await peer.next() for _ in sessions] == [1] * 1_500
+
+    async def test_a_storm_leaves_nothing_that_only_the_collector_frees(self, peer: GatewayPeer) -> None:
+        """What referred to itself of each connect made that a quarter of a worker's time."""
+        tokens = [token_of(APP, b"u%d" % nth) for nth in range(200)]
+
+        async def storm() -> int:
+            gc.collect()
+            for one in tokens:
+                peer.send("GATE.CONNECT", one, "iOS", "edge")
+            for session in [await peer.next() for _ in tokens]:
+                peer.send("GATE.DISCONNECT", session)
+            assert [await peer.next() for _ in tokens] == [1] * len(tokens)
+            return gc.collect()
+
+        gc.disable()
+        try:
+            await storm()  # what is made once
+            assert await storm() < len(tokens)
+        finally:
+            gc.enable()
 
     async def test_a_connect_is_seen_by_what_follows_it(self, peer: GatewayPeer) -> None:
         peer.send(*connecting("ann"))
