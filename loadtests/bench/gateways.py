@@ -56,11 +56,11 @@ class Churn(Protocol):
         ...
 
 
-def clients(app_key: str, app_secret: str, many: int) -> list[Client]:
+def clients(app_key: str, app_secret: str, many: int, name: str = "online") -> list[Client]:
     """So many Users, each with a Token."""
     app = AppFacts(key=app_key, secrets=(app_secret,))
     now_ms = wall_ms()
-    users = [b"online%06d" % number for number in range(many)]
+    users = [f"{name}{number:06}".encode() for number in range(many)]
     return [Client(user, token.mint(app, user, now_ms, os.urandom(token.NONCE_BYTES))) for user in users]
 
 

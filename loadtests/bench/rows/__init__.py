@@ -14,7 +14,9 @@ from loadtests.bench.rows import (
     presence,
     replica_files,
     round_trip,
+    storm,
     user_calls,
+    websockets,
 )
 from loadtests.bench.table import Row
 
@@ -31,6 +33,9 @@ ROWS: dict[str, Callable[[Bed], list[Row]]] = {
     "user-calls": user_calls.measure,
     "presence-churn": presence.measure_churn,
     "presence": presence.measure_heartbeats,
+    "websockets": websockets.measure_held,
+    "websocket-kicks": websockets.measure_kicks,
+    "websocket-storm": storm.measure,
     "redis-benchmark": crosscheck.measure,
     "casbin": in_process.measure_casbin,
     "cedarpy": in_process.measure_cedar,

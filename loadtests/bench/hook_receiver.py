@@ -1,0 +1,66 @@
+"""An App server's end of a presence webhook, in a process of its own: takes every batch, and says later what was told."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import NamedTuple
+
+from loadtests.bench.apart import CLIENTS_NICE, END, Apart
+from tests.harness.ports import LOOPBACK
+
+
+class Told(NamedTuple):
+    """One change."""
+
+    user: str
+    status: str
+    session: str
+
+
+class HookReceiver:
+    """Use as a context."""
+
+    def __init__(self) -> None:
+        self._apart = Apart(_serve, nice=CLIENTS_NICE)
+        self.url: str = self._apart.hear()
+
+    def __enter__(self) -> HookReceiver:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._apart.__exit__(kind, error, trace)
+
+    def told(self) -> list[Told]:
+        """Everything so far, in the order in which it came, once each: a change may be told twice."""
+        batches: list[bytes] = self._apart.ask("told")
+        changes = (change for batch in batches for change in json.loads(batch))
+        return list(dict.fromkeys(Told(one["userid"], one["status"], one["sessionId"]) for one in changes))
+
+
+def _serve(line: Connection) -> None:
+    batches: list[bytes] = []
+
+    class Take(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            batches.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nobody reads it."""
+
+    with ThreadingHTTPServer((LOOPBACK, 0), Take) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        line.send(f"http://{LOOPBACK}:{server.server_port}")
+        while line.recv() != END:
+            line.send(list(batches))
+        server.shutdown()

@@ -1,0 +1,185 @@
+"""Reconnect storms: every WebSocket breaks at once, and everybody comes back, while checks go on and a webhook is told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any, NamedTuple
+
+from gate.store import presence_keys
+from loadtests.bench.apart import CLIENTS_NICE
+from loadtests.bench.bed import Bed
+from loadtests.bench.client import ask
+from loadtests.bench.crowd import Crowd, Look
+from loadtests.bench.gateways import Gateways, clients
+from loadtests.bench.hook_receiver import HookReceiver, Told
+from loadtests.bench.paced import CHECKS_A_SECOND, PacedChecks, slowest_ms
+from loadtests.bench.rows.websockets import crowd_of, set_app, wait_until_gone, websockets
+from loadtests.bench.table import Row
+from tests.harness.processes import kill_each
+from tests.harness.service import GateService
+from tests.harness.waiting import wait_until
+
+MOST_BACK_S = 30
+MOST_CHECK_MS = 20
+IDLE_S = 3.0
+QUIET_S = 3.0
+"""A departure is announced within a second or two; when nothing came for so long, the storm is over."""
+SETTLED_WITHIN_S = 60.0
+LOOK_EVERY_S = 0.05
+PROBES, PROBE_EVERY_S = 100, 0.2
+EVENTS_A_CALL = 1_000
+STATUS_OF = {"online": "0", "platform-online": "0", "offline": "1", "platform-offline": "1"}
+"""How the webhook tells each kind of the feed."""
+
+
+class _Storm(NamedTuple):
+    what: str
+    break_all: Callable[[GateService, Crowd], Look]
+
+
+def _drop(node: GateService, crowd: Crowd) -> Look:
+    return crowd.storm()
+
+
+def _kill(node: GateService, crowd: Crowd) -> Look:
+    return crowd.after(lambda: kill_each([role_pid(node, "http")]))
+
+
+_STORMS = (
+    _Storm("all sockets are closed at once, all come back at once", _drop),
+    _Storm("kill -9 of the HTTP role, clients come back as documented", _kill),
+)
+
+
+def measure(bed: Bed) -> list[Row]:
+    """One row for each way to break."""
+    node, many = bed.presence, websockets(bed)
+    with HookReceiver() as receiver, PacedChecks(node) as checks, crowd_of(bed, many) as crowd:
+        set_app(bed, "--presence-webhook-url", receiver.url)
+        _watched(node, receiver)
+        crowd.come()
+        rows = [_row(bed, storm, crowd, checks, receiver) for storm in _STORMS]
+        crowd.drop()
+        wait_until_gone(node)
+        set_app(bed, "--presence-webhook-url", "")
+    return rows
+
+
+def _row(bed: Bed, storm: _Storm, crowd: Crowd, checks: PacedChecks, receiver: HookReceiver) -> Row:
+    feed = _Feed(bed)
+    feed.wait_until_quiet()
+    feed.skip()
+    rest_s = time.monotonic()
+    time.sleep(IDLE_S)
+    began_s = time.monotonic()
+    look = storm.break_all(bed.presence, crowd)
+    back_s = max(look.welcomed_s) - began_s
+    feed.wait_until_quiet()
+    at_rest_ms = slowest_ms(checks.took_between(rest_s, began_s))
+    took_ns = checks.took_between(began_s, time.monotonic())
+    changes = feed.read()
+    told = set(_all_told(receiver, changes))
+    lost = [one for one in changes if one not in told]
+    slowest = slowest_ms(took_ns)
+    late = sum(1 for one in took_ns if one > MOST_CHECK_MS * 1e6)
+    return Row(
+        "websocket-storm",
+        f"{crowd.many:,} WebSockets: {storm.what}; checks at {CHECKS_A_SECOND:,}/s meanwhile",
+        f"back <= {MOST_BACK_S} s, no check > {MOST_CHECK_MS} ms, no webhook lost",
+        f"{back_s:.1f} s; {slowest:.1f} ms (at rest {at_rest_ms:.1f}); {len(lost)} lost of {len(changes):,}",
+        back_s <= MOST_BACK_S and slowest <= MOST_CHECK_MS and not lost,
+        {
+            "back_s": back_s,
+            "half_back_s": median(look.welcomed_s) - began_s,
+            "checks": len(took_ns),
+            "checks_too_slow": late,
+            "slowest_check_ms": slowest,
+            "slowest_check_at_rest_ms": at_rest_ms,
+            "refused": dict(look.refused),
+            "clients_nice": CLIENTS_NICE,
+        },
+    )
+
+
+def _all_told(receiver: HookReceiver, wanted: list[Told]) -> list[Told]:
+    """What the receiver has once the last change of the feed arrived there."""
+    told: list[Told] = []
+
+    def has_last() -> bool:
+        told[:] = receiver.told()
+        return not wanted or wanted[-1] in told
+
+    wait_until(has_last, SETTLED_WITHIN_S, "the newest change to be told to the webhook")
+    return told
+
+
+def _watched(node: GateService, receiver: HookReceiver) -> None:
+    """Until the receiver hears of what happens: it begins with what comes after it was set."""
+    gateways, name = Gateways(node), b"probe"
+    others = clients(node.credentials.app_key, node.credentials.app_secret, PROBES, "probe")
+    with gateways.connect(name) as connection:
+
+        def hears() -> bool:
+            some = [others.pop()]
+            opened, _ = ask(connection, gateways.opens(name, some), 1)
+            ask(connection, gateways.closes(name, some, opened), 1)
+            time.sleep(PROBE_EVERY_S)
+            return bool(receiver.told())
+
+        wait_until(hears, PROBES * PROBE_EVERY_S, "the presence webhook to begin")
+
+
+class _Feed:
+    """What changed, as the webhook should tell it. It is read when the storm is over: a large read is a check's delay."""
+
+    def __init__(self, bed: Bed) -> None:
+        self._client = bed.presence.resp_client()
+        self._server = bed.presence_store.client
+        self._key = presence_keys.feed_meta(bed.presence.credentials.app_key)
+        self.skip()
+
+    def skip(self) -> None:
+        """Go on from the newest."""
+        self._cursor: Any = self._events("$")[0]
+
+    def wait_until_quiet(self) -> None:
+        """Until nothing came for `QUIET_S`."""
+        head, since_s = None, time.monotonic()
+
+        def is_quiet() -> bool:
+            nonlocal head, since_s
+            if head != (head := self._server.hget(self._key, "seq")):
+                since_s = time.monotonic()
+            time.sleep(LOOK_EVERY_S)
+            return time.monotonic() - since_s >= QUIET_S
+
+        wait_until(is_quiet, SETTLED_WITHIN_S, "changes of Presence to end")
+
+    def read(self) -> list[Told]:
+        """What came since `skip`."""
+        told = []
+        while True:
+            self._cursor, events = self._events(self._cursor)
+            for one in map(_fields, events):
+                if status := STATUS_OF.get(one["kind"]):
+                    told.append(Told(one["user"], status, one["session"]))
+            if not events:
+                return told
+
+    def _events(self, after: Any) -> Any:
+        return self._client.execute_command("GATE.EVENTS", after, "COUNT", EVENTS_A_CALL)  # type: ignore[no-untyped-call]
+
+
+def _fields(event: dict[Any, Any]) -> dict[str, str]:
+    return {_text(name): _text(it) for name, it in event.items()}
+
+
+def _text(given: Any) -> str:
+    return given.decode() if isinstance(given, bytes) else str(given)
+
+
+def role_pid(node: GateService, role: str) -> int:
+    """Of a role's process that runs now."""
+    return next(one.pid for one in node.processes() if f"gate.service.role {role} " in one.command + " ")
