@@ -21,7 +21,7 @@ from gate.core.operators import OperatorRole
 from gate.errors import GateError
 from gate.http import auth, client, rongcloud, v1
 from gate.http.calls import Call
-from gate.http.client import cors, websocket
+from gate.http.client import cors, page, websocket
 from gate.http.client import endpoint as client_endpoint
 from gate.http.client.problems import client_problem
 from gate.http.errors import FeatureAbsent, Internal, MethodWrong, PathUnknown, Problem, rongcloud_problem, v1_problem
@@ -74,7 +74,7 @@ class Dispatch:
     def __init__(self, deps: Deps, door: OperatorDoor, sites: Sequence[Site]) -> None:
         """Build the table once."""
         self._deps = deps
-        self._routes = make_routes(door)
+        self._routes = make_routes(door) | {path: Route("docs", {"GET": answer}) for path, answer in page.FILES.items()}
         self._sites = tuple(sites)
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
@@ -167,7 +167,7 @@ def _chosen(request: web.Request, path: str, route: Route | None) -> Answer:
 
 
 def make_routes(door: OperatorDoor | None = None) -> dict[str, Route]:
-    """Every path that is served, but those of sites."""
+    """Every path that is served, but those of sites and of the client's page: what programs call."""
     door = door or OperatorDoor()
     routes: dict[str, Route] = {}
     for path, endpoint in rongcloud.ENDPOINTS.items():
