@@ -42,9 +42,12 @@ def may_stay(reading: Reading, app_key: str, user: bytes, minted_at_ms: int, now
 
 
 def applied_of(reading: Reading, app_key: str, user: bytes) -> tuple[str, int]:
-    """Epoch and seq up to which this User's facts are here; ("0", 0) before there are any."""
+    """Epoch and seq up to which this User's facts are here; ("0", 0) before there are any.
+
+    So too where Redis went back: what it has now under the same numbers is not what is here, so they say nothing.
+    """
     record = reading.position(partition_of(app_key, user, reading.partitions))
-    return ("0", 0) if record is None else (record.epoch, record.seq)
+    return ("0", 0) if record is None or reading.is_reloading else (record.epoch, record.seq)
 
 
 def _found(reading: Reading, app_key: str) -> AppReading:

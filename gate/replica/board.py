@@ -128,6 +128,11 @@ class Board:
         age_ms = now_monotonic_ms - fresh_at_ms
         return age_ms if age_ms > FRESH_GRACE_MS else 0
 
+    @property
+    def is_reloading(self) -> bool:
+        """Whether the facts in use are of a history that Redis may not have any more. One word is read."""
+        return self._words[_AT["state"]] == State.RELOADING
+
     def view(self, now_monotonic_ms: int) -> BoardView:
         """All of it."""
         words = self._words

@@ -165,6 +165,11 @@ class Reading:
         return None if value is None else unpack_position(value)
 
     @property
+    def is_reloading(self) -> bool:
+        """Whether these facts are being replaced, since the Changelog does not go on from them."""
+        return self._board is not None and self._board.is_reloading
+
+    @property
     def partitions(self) -> int:
         """How many Partitions the facts were loaded from."""
         return int(self.read(META_PARTITIONS) or b"0")
