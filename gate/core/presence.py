@@ -18,9 +18,11 @@ Pure. Called by `gate.store.presence`, `gate.presence` and every surface that sp
 from __future__ import annotations
 
 import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64decode
+from binascii import b2a_base64
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Literal, NamedTuple, TypeVar, get_args
 
 from gate.core.ids import MAX_ID_BYTES, shown
@@ -59,6 +61,7 @@ CloseReason = Literal[
 wrong with its connection: slow to read, silent to pings, flooding, unsupported frames."""
 
 _Name = TypeVar("_Name", str, bytes)
+_TO_URL = bytes.maketrans(b"+/", b"-_")
 _PLATFORM = re.compile(rb"[A-Za-z0-9._-]{1,32}")
 _SESSION = re.compile(r"([A-Za-z0-9_-]{11})\.([A-Za-z0-9_-]{2,86})")
 _CURSOR = re.compile(r"([0-9a-f]{1,16})-(\d{1,16})-([0-9a-f]{1,16})")
@@ -226,6 +229,7 @@ def session_named(stored: str, user: bytes) -> str:
     return f"{stored}.{_unpadded(user)}"
 
 
+@lru_cache(maxsize=256)
 def platform_named(raw: bytes) -> str:
     """The platform, or `InvalidInput`: 1 to 32 letters, digits, `.`, `_` or `-`."""
     if not _PLATFORM.fullmatch(raw):
@@ -292,7 +296,8 @@ def lease_of(gateway: bytes, packed: bytes) -> Lease:
 
 
 def _unpadded(raw: bytes) -> str:
-    return urlsafe_b64encode(raw).rstrip(b"=").decode()
+    # What `urlsafe_b64encode` does, in half of its time: a connect and its disconnect take three.
+    return b2a_base64(raw, newline=False).translate(_TO_URL).rstrip(b"=").decode()
 
 
 def _padded(text: str) -> bytes:

@@ -121,8 +121,10 @@ def _claims(packed: bytes) -> Claims:
 
 def _is_signed(app: AppFacts, generation: bytes, signed: bytes) -> bool:
     claims, mac = _PREFIX + signed[:-_MAC_BYTES], signed[-_MAC_BYTES:]
-    signers = _signers(app.secrets, app.token_keys).get(generation, ())
-    return any(hmac.compare_digest(signer.sign(claims), mac) for signer in signers)
+    for signer in _signers(app.secrets, app.token_keys).get(generation, ()):
+        if hmac.compare_digest(signer.sign(claims), mac):
+            return True
+    return False
 
 
 class _Signer:

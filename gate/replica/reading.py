@@ -71,7 +71,9 @@ class Reading:
         "_chosen_seen",
         "_directory",
         "_env",
+        "_partitions",
         "_path",
+        "_positions",
         "_seen",
         "_txn",
         "get",
@@ -90,6 +92,8 @@ class Reading:
         self._chosen_seen = 0
         self._seen = _NEVER
         self._txn: lmdb.Transaction | None = None
+        self._positions: dict[int, PositionRecord | None] = {}
+        self._partitions: int | None = None
         self.moves = 0
         self._watch_board()
         self._path, env = _open_current(directory)
@@ -161,8 +165,10 @@ class Reading:
 
     def position(self, partition: int) -> PositionRecord | None:
         """How far this Replica is in a Partition's Changelog; None before its first fact, or if there is no such Partition."""
-        value = self.read(position_key(partition)) if partition < MAX_PARTITIONS else None
-        return None if value is None else unpack_position(value)
+        if partition not in self._positions:
+            value = self.read(position_key(partition)) if partition < MAX_PARTITIONS else None
+            self._positions[partition] = None if value is None else unpack_position(value)
+        return self._positions[partition]
 
     @property
     def is_reloading(self) -> bool:
@@ -172,7 +178,9 @@ class Reading:
     @property
     def partitions(self) -> int:
         """How many Partitions the facts were loaded from."""
-        return int(self.read(META_PARTITIONS) or b"0")
+        if self._partitions is None:
+            self._partitions = int(self.read(META_PARTITIONS) or b"0")
+        return self._partitions
 
     @property
     def file(self) -> Path:
@@ -181,6 +189,8 @@ class Reading:
 
     def _moved(self, seen: int) -> None:
         self.moves += 1
+        self._positions.clear()
+        self._partitions = None
         if self._board is None:
             self._watch_board()
         replaced = self.get(META_SUCCESSOR) is not None

@@ -65,10 +65,10 @@ def runs_of(calls: Sequence[Call]) -> list[Run]:
         if not first.row:
             runs.append(Run(first, 0))
             continue
-        rows = list(first.row)
+        rows, (script, keys, args, _) = list(first.row), first
         while at < len(calls) and at - begun < MAX_ROWS_A_SCRIPT:
             call = calls[at]
-            if not call.row or call[:3] != first[:3]:
+            if call.script is not script or not call.row or call.args != args or call.keys != keys:
                 break
             rows += call.row
             at += 1
