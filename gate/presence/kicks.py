@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import NamedTuple, Protocol
 
 import structlog
@@ -154,12 +154,15 @@ class Kicker:
 
     async def _act(self, epoch: str, changes: Sequence[Change]) -> None:
         causes: dict[_Cause, dict[bytes, int]] = defaultdict(dict)
+        erased = defaultdict[str, list[bytes]](list)
+        revoked = {change.app for change in changes if change.kind == "tokens-revoked"}
+        closing = {app_key for app_key in revoked if await self._closes_on_expire(app_key)}
         for change in changes:
             if change.kind == "app-removed":
                 await self._presence.remove_app(change.app)
             elif change.kind == "user-erased":
-                await self._presence.forget_users(change.app, [change.user])
-            elif (cause := await self._cause(change)) is not None:
+                erased[change.app].append(change.user)
+            elif (cause := _cause(change, closing)) is not None:
                 causes[cause].setdefault(change.user, change.at_ms)
         because = Because(epoch, changes[-1].seq)
         for cause, users in causes.items():
@@ -170,6 +173,8 @@ class Kicker:
                 self._count(cause.why, closed)
                 if closed:  # by this node: another one that was faster has told it
                     self._timed(max(0, wall_ms() - min(users[user] for user in some)))
+        for app_key, gone in erased.items():
+            await self._presence.forget_users(app_key, gone)
 
     async def _by_token(self, cause: _Cause, users: Sequence[bytes]) -> dict[int | None, list[bytes]]:
         """Whom to close for it, by the moment before which their Tokens have to be minted; None for any.
@@ -186,15 +191,6 @@ class Kicker:
             elif cause.why == "deactivated":
                 found[facts.tokens_valid_from_ms].append(user)
         return found
-
-    async def _cause(self, change: Change) -> _Cause | None:
-        if change.kind == "ban-imposed":
-            return _Cause(change.app, "banned", None)
-        if change.kind == "user-deactivated":
-            return _Cause(change.app, "deactivated", None)
-        if change.kind == "tokens-revoked" and await self._closes_on_expire(change.app):
-            return _Cause(change.app, "token-revoked", int(change.value))
-        return None
 
     async def _closes_on_expire(self, app_key: str) -> bool:
         try:
@@ -238,6 +234,16 @@ class Kicker:
 
     async def _note(self, partitions: Sequence[int]) -> None:
         await self._presence.note_kicked({at: self._places[at] for at in partitions})
+
+
+def _cause(change: Change, closing_on_expire: Container[str]) -> _Cause | None:
+    if change.kind == "ban-imposed":
+        return _Cause(change.app, "banned", None)
+    if change.kind == "user-deactivated":
+        return _Cause(change.app, "deactivated", None)
+    if change.kind == "tokens-revoked" and change.app in closing_on_expire:
+        return _Cause(change.app, "token-revoked", int(change.value))
+    return None
 
 
 def _is_next(place: Position, changes: Sequence[Change]) -> bool:

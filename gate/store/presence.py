@@ -264,15 +264,7 @@ class PresenceStore:
 
     async def remove_app(self, app_key: str) -> None:
         """Drop all of an App's Presence. Its Gateways' connections are refused by its absence already."""
-        cursor: bytes | int = 0
-        while True:
-            match = keys.app_glob(app_key)
-            ((cursor, found),) = await self.client.read(("SCAN", cursor, "MATCH", match, "COUNT", 1_000))
-            ours = [key for key in found if keys.is_presence(key)]
-            if ours:
-                await self.client.read(("UNLINK", *ours))
-            if cursor == b"0":
-                break
+        await self.client.write([_call(scripts.PRESENCE_REMOVE, app_key, *keys.NOUNS)])
         await self.client.read(("SREM", keys.APPS, app_key))
 
     # How far Sessions were closed for what the Changelog says

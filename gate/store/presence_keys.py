@@ -25,7 +25,6 @@ the feed of what changed in one slot, so that fencing is one step (docs/decision
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 
 APPS = b"gate:presence-apps"
@@ -34,9 +33,15 @@ KICKS = b"gate:kicks"
 SESSION_FIELDS = ("id", "platform", "gateway", "epoch", "since_ms", "ip", "minted_at_ms", "active_ms")
 """Of one Session, an array; a User's Sessions are an array of these, the oldest first."""
 
+NOUNS = (
+    "leases", "sessions", "ending", "counts", "leaving", "left", "seen", "bars", "barred", "floors", "feed", "feed-meta",
+    "hook", "samples",
+)  # fmt: skip
+"""Of every key of one App but those of who is held under a lease."""
+
 _APP_KEY = r"[A-Za-z0-9_-]{1,32}"
 PATTERNS: list[str] = [
-    rf"gate:\{{{_APP_KEY}\}}:(leases|sessions|ending|counts|leaving|left|seen|bars|barred|floors|feed|feed-meta|hook|samples)",
+    rf"gate:\{{{_APP_KEY}\}}:({'|'.join(NOUNS)})",
     rf"gate:\{{{_APP_KEY}\}}:held:\d{{1,16}}:.{{1,64}}",
     r"gate:(presence-apps|kicks)",
 ]
@@ -92,16 +97,3 @@ def samples(app: str) -> bytes:
 def held(app: str, epoch: int, gateway: bytes) -> bytes:
     """Users with a Session under one lease; made by the scripts alone."""
     return base(app) + b"held:%d:%b" % (epoch, gateway)
-
-
-def app_glob(app: str) -> bytes:
-    """A SCAN pattern that matches an App's keys of Presence, and those of Partitions where the App's key is a number."""
-    return base(app) + b"*"
-
-
-def is_presence(key: bytes) -> bool:
-    """Whether a key is one of Presence's."""
-    return _ANY.fullmatch(key) is not None
-
-
-_ANY = re.compile("|".join(PATTERNS).encode(), re.DOTALL)

@@ -340,6 +340,24 @@ class TestKicks:
         gateway = await Gateway(presence, APP).lease()
         assert await opened_at(gateway, at.epoch, at.seq - 1) == "barred"
 
+    async def test_many_at_once_are_not_asked_for_one_by_one(
+        self, presence: PresenceStore, store: Store, redis_server: RedisServer
+    ) -> None:
+        """Whoever is banned behind them would wait for all of that."""
+        kicker = Kicker(store.changelog, store.apps, store.users, presence)
+        gateway = await Gateway(presence, APP).lease()
+        users = [b"u%d" % nth for nth in range(100)]
+        await gateway.open_many(users)
+        await kicker.follow_from_noted()
+        await store.users.revoke_tokens(APP.key, users, wall_ms(), wall_ms())
+        await store.users.erase(APP.key, users, wall_ms())
+        redis_server.client.config_resetstat()
+        await kicker.follow_once(1)
+        assert not any(await presence.online(APP.key, users))
+        asked = redis_server.client.info("commandstats")
+        assert asked["cmdstat_hget"]["calls"] + asked["cmdstat_evalsha"]["calls"] < 40
+        assert not redis_server.client.exists(keys.base(APP.key) + b"seen")
+
     async def test_one_that_is_late_closes_nobody_whose_ban_was_lifted_or_who_is_back(
         self, presence: PresenceStore, store: Store
     ) -> None:

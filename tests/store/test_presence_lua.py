@@ -165,3 +165,25 @@ async def test_to_ask_nothing_costs_nothing(store: PresenceStore, gateway: Gatew
     assert await store.kick(APP.key, [], "banned") == 0
     assert await store.client.write_each([]) == []
     assert store.client.server_id == server_id != ""
+
+
+async def test_an_app_that_is_removed_leaves_nothing_and_nobody_waits_for_it(
+    store: PresenceStore, each_redis: RedisServer
+) -> None:
+    """Not even where it is called as a Partition is, whose keys have the same tag; however many keys of others there are."""
+    app = AppFacts(key="3", secrets=("s",))
+    gateway, other = await Gateway(store, app, b"a:b").lease(), await Gateway(store, APP).lease()
+    await gateway.open(b"of an old epoch")
+    await gateway.lease()
+    await gateway.open_many([ANN, b"bob"])
+    await store.kick(app.key, [ANN], "banned", because=Because("e", 1))
+    await store.sample(app.key)
+    await other.open(ANN)
+    each_redis.client.set("gate:{3}:meta", "of the Partition")
+    each_redis.client.config_resetstat()
+    await store.remove_app(app.key)
+    assert each_redis.client.keys("gate:{3}:*") == [b"gate:{3}:meta"]
+    assert "cmdstat_scan" not in each_redis.client.info("commandstats")
+    assert await store.apps() == [APP.key]
+    assert await store.online(APP.key, [ANN]) == [True]
+    each_redis.client.delete("gate:{3}:meta")
