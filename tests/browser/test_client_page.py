@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator
 
 import pytest
@@ -10,11 +11,14 @@ from playwright.async_api import Page, expect
 
 from tests.browser.conftest import Site, Tab, Tabs
 from tests.browser.test_console import TOO_WIDE, WITHOUT_LABEL
-from tests.harness.waiting import wait_until
-from tests.service.running import kill
+from tests.harness.processes import kill_each
+from tests.harness.waiting import wait_until, wait_until_async
+from tests.service.running import kill, pid_of
 
 REFUSED_HANDSHAKE = ("WebSocket connection to", "Failed to load resource")
 """What Chromium itself says of a refusal."""
+PING_MS = 25_000
+LONGEST_WAIT_MS = 30_000
 STORED = "localStorage.length + sessionStorage.length + document.cookie.length"
 
 
@@ -120,6 +124,31 @@ async def test_the_server_dies_and_comes_back(site: Site, tab: Tab) -> None:
     kill(site.service, "http")
     await expect(tab.page.get_by_role("log")).to_contain_text('"type":"welcome"', timeout=30_000)
     await expect(tab.page.locator("#state-title")).to_have_text("Online as ann")
+
+
+async def test_a_server_that_is_silent_is_noticed_by_asking(site: Site, tabs: Tabs) -> None:
+    tab = await tabs.new()
+    tab.expected += REFUSED_HANDSHAKE
+    received: list[str] = []
+    tab.page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: received.append(str(frame))))
+    await tab.page.clock.install()
+    await tab.page.goto(f"{site.service.http}/client/")
+    await be_online(tab, "sue")
+    online = await tab.page.inner_text("#state-text")
+    for turn in (1, 2, 3):
+        await tab.page.clock.run_for(PING_MS)
+        await wait_until_async(lambda turn=turn: "".join(received).count("pong") == turn, 10, "the answer to a ping")  # type: ignore[misc]
+    assert await tab.page.inner_text("#state-text") == online
+    http = pid_of(site.service, "http")
+    assert http
+    kill_each([http], signal.SIGSTOP)
+    try:
+        await tab.page.clock.run_for(2 * PING_MS)
+        await expect(tab.page.locator("#state-text")).to_have_text("The server does not answer (broken).")
+    finally:
+        kill_each([http], signal.SIGCONT)
+    await tab.page.clock.run_for(LONGEST_WAIT_MS)
+    await expect(tab.page.locator("#state-title")).to_have_text("Online as sue")
 
 
 async def test_a_narrow_screen_in_the_dark_and_every_field_has_a_label(site: Site, tabs: Tabs) -> None:

@@ -194,6 +194,21 @@ def test_a_token_that_is_not_accepted(gate: Command, service: GateService) -> No
     assert "user-deactivated" in gate("connect", "--http", service.http, token, status=1).err
 
 
+def test_its_token_is_revoked(gate: Command, service: GateService, start: Start) -> None:
+    assert gate.app
+    token = gate("user", "token", "ann").out.strip()
+    run = start(token, "--json")
+    run.await_out("welcome")
+    gate("user", "expire", "ann")
+    assert "token-revoked" in gate("connect", "--http", service.http, token, status=1).err
+    run.say("ping", "blacklist")  # the Session outlives it, by this App's settings, and may do nothing
+    run.await_out("token-revoked")
+    assert run.types() == ["welcome", "pong", "error"]
+    gate("app", "set", gate.app, "--close-sessions-on-expire")
+    gate("user", "expire", "ann")
+    assert run.status() == 1 and run.told[-1]["code"] == 4401
+
+
 def test_kicked_and_back(gate: Command, start: Start) -> None:
     run, leaving = start("--user", "ann", "--json"), start("--user", "bob", "--no-reconnect")
     run.await_out("welcome")
