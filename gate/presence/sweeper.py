@@ -2,8 +2,8 @@
 
 A lease is judged by its beats on this process's monotonic clock: one that has not moved for its time to live is ended, by a
 script that looks at the beat again. Where Redis could not be reached, or is another run of itself, the watch begins anew, and
-time in which this process did not watch does not count; so an outage of ours ends nothing. Every node sweeps; what one did,
-another finds done.
+time in which this process did not watch does not count; so an outage of ours ends nothing. Another run of Redis may lack what
+the last one had: no departure is announced for as long as a lease lasts. Every node sweeps; what one did, another finds done.
 
 Called by the background role, `run` until cancelled.
 """
@@ -64,6 +64,7 @@ class Sweeper:
         self._tidied_at_ms = 0
         self._looked_at_ms = clock()
         self._watched_ms = 0
+        self._announce_from_ms = 0
 
     async def run(self) -> None:
         """Sweep for ever."""
@@ -80,6 +81,9 @@ class Sweeper:
         apps = await self._store.apps()
         if self._store.client.server_id != self._server_id:
             self._seen.clear()
+            if self._server_id:
+                # It may have forgotten who came back: Gateways that live bring that back with their next renewal.
+                self._announce_from_ms = self._watched_ms + self._lease_ttl_ms
             self._server_id = self._store.client.server_id
         asked = [
             command
@@ -111,7 +115,7 @@ class Sweeper:
                 self._tidied_at_ms = now_ms - TIDY_EVERY_MS
             if is_tidying and not all(lease.holds for lease in known):
                 await self._store.tidy(app)
-            if ended or ending or leaving:
+            if (ended or ending or leaving) and self._watched_ms >= self._announce_from_ms:
                 soonest_ms = min(soonest_ms, await self._announce(app))
         self._tell(self._oldest.ratio, holding)
         return max(1, soonest_ms)
