@@ -1,8 +1,8 @@
 """Presence in Redis: leases, Sessions, their counts, and the feed of what changed.
 
-Every method is one exchange with the server and raises `StoreUnavailable`; those that open and close are built as calls, so
-that a caller can send many in one pipeline (`gate.presence.batches`). Sliced by App, see docs/decisions/0010. It may be another
-Redis than the one that holds the facts (`--presence-redis`).
+Methods are one exchange with the server, or a few where many Users are meant, and raise `StoreUnavailable`; those that open and
+close are built as calls, so that a caller can send many in one pipeline (`gate.presence.batches`). Sliced by App, see
+docs/decisions/0010. It may be another Redis than the one that holds the facts (`--presence-redis`).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from gate.store.scripts import Call
 MAX_USERS_A_SCRIPT = 1_000
 """Lua can't take much more on its stack; a script of so many holds the server for about a millisecond."""
 SWEPT_A_SCRIPT = 200
-"""Users whose Sessions end in one script, of some 2 ms: what else waits, waits no longer."""
+"""Users whose Sessions end in one script, of some 4 ms: what else waits, waits no longer."""
 BARS_A_SCRIPT = 500
 """Bars that are dropped in one script, of some 2 ms."""
 
@@ -166,8 +166,11 @@ class PresenceStore:
         """Close these Users' Sessions wherever they are held, and tell their Gateways; answers how many were live."""
         before = "" if minted_before_ms is None else minted_before_ms
         told = (before, stored_id, platform, because.log_epoch, because.log_seq)
-        calls = [_call(scripts.PRESENCE_KICK, app_key, why, *told, *some) for some in _some(users)]
-        return sum(await self.client.write(calls))
+        closed = 0
+        for some in _some(users, SWEPT_A_SCRIPT):  # one by one, as a pipeline of them would let nobody in between
+            (many,) = await self.client.write([_call(scripts.PRESENCE_KICK, app_key, why, *told, *some)])
+            closed += int(many)
+        return closed
 
     # Reads
 
@@ -335,5 +338,5 @@ def _call(script: scripts.Script, app_key: str, *args: bytes | str | int) -> Cal
     return Call(script, [keys.base(app_key)], args)
 
 
-def _some(users: Sequence[bytes]) -> list[Sequence[bytes]]:
-    return [users[at : at + MAX_USERS_A_SCRIPT] for at in range(0, len(users), MAX_USERS_A_SCRIPT)]
+def _some(users: Sequence[bytes], most: int = MAX_USERS_A_SCRIPT) -> list[Sequence[bytes]]:
+    return [users[at : at + most] for at in range(0, len(users), most)]

@@ -187,3 +187,14 @@ async def test_an_app_that_is_removed_leaves_nothing_and_nobody_waits_for_it(
     assert await store.apps() == [APP.key]
     assert await store.online(APP.key, [ANN]) == [True]
     each_redis.client.delete("gate:{3}:meta")
+
+
+async def test_a_kick_of_very_many_is_done_in_steps_that_nobody_waits_long_for(
+    store: PresenceStore, gateway: Gateway, each_redis: RedisServer
+) -> None:
+    users = [b"u%d" % nth for nth in range(900)]
+    await gateway.open_many(users)
+    each_redis.client.config_resetstat()
+    assert await store.kick(APP.key, users, "kicked") == len(users)
+    stats = each_redis.client.info("commandstats")
+    assert stats["cmdstat_evalsha"]["calls"] >= len(users) / presence_module.SWEPT_A_SCRIPT
