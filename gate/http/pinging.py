@@ -1,18 +1,25 @@
-"""Pings to all WebSockets of this process, one after another round a ring, so that ten thousand never come at once.
+"""Pings to all WebSockets of this process, each of them once in `PING_EVERY_S`, so that ten thousand never come at once.
 
-Each is pinged about once in `PING_EVERY_S`; one that was not heard of since the time before is put out. A timer for each would
-let those who connected in one storm be pinged in one moment, for ever. Called by `client.websocket`; one task a process.
+One that was not heard of since the time before is put out, so nobody is asked sooner: that is how long an answer may take.
+Whoever comes is asked first after a part of that time that is drawn at random, or those who connected in one storm would be
+pinged in one moment, for ever. One task a process looks who is due, which is cheaper than a timer each.
+
+Called by `client.websocket`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import random
+from collections.abc import Callable
+from heapq import heappop, heappush
+from itertools import count
 from typing import Protocol
 
 PING_EVERY_S = 25.0
 """Shorter than the idle limits of usual proxies, 30 to 60 s."""
-STEP_S = 0.25
+LOOKS_A_ROUND = 100
+"""How often in `PING_EVERY_S` to look who is due."""
 
 
 class Pinged(Protocol):
@@ -24,17 +31,19 @@ class Pinged(Protocol):
 
 
 class Pinging:
-    """The ring."""
+    """Who is pinged when. `draw` gives numbers from 0 to 1."""
 
-    def __init__(self, every_s: float = PING_EVERY_S) -> None:
-        self._steps = max(1, round(every_s / STEP_S))
-        self._step_s = every_s / self._steps
-        self._ring: deque[Pinged] = deque()
+    def __init__(self, every_s: float = PING_EVERY_S, draw: Callable[[], float] = random.random) -> None:
+        self._every_s = every_s
+        self._draw = draw
+        self._due: list[tuple[float, int, Pinged]] = []
+        """A heap of moments of the loop's clock. The number keeps two of one moment apart."""
+        self._numbers = count()
         self._going: asyncio.Task[None] | None = None
 
     def add(self, client: Pinged) -> None:
-        """It comes last, hence is pinged when everybody has been."""
-        self._ring.append(client)
+        """It is pinged until it is gone."""
+        self._put(client, self._every_s * self._draw())
         if self._going is None or self._going.done():
             self._going = asyncio.create_task(self._go_round(), name="pings")
 
@@ -44,10 +53,14 @@ class Pinging:
             self._going.cancel()
             await asyncio.wait([self._going])
 
+    def _put(self, client: Pinged, in_s: float) -> None:
+        heappush(self._due, (asyncio.get_running_loop().time() + in_s, next(self._numbers), client))
+
     async def _go_round(self) -> None:
-        while self._ring:
-            await asyncio.sleep(self._step_s)
-            for _ in range(-(-len(self._ring) // self._steps)):
-                client = self._ring.popleft()
+        clock = asyncio.get_running_loop().time
+        while self._due:
+            await asyncio.sleep(self._every_s / LOOKS_A_ROUND)
+            while self._due and self._due[0][0] <= clock():
+                _, _, client = heappop(self._due)
                 if await client.ping():
-                    self._ring.append(client)
+                    self._put(client, self._every_s)
