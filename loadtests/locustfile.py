@@ -7,5 +7,6 @@ from loadtests.users.admin import AppServer
 from loadtests.users.gateways import Gateway
 from loadtests.users.http_checks import HttpRouter
 from loadtests.users.resp import RespRouter
+from loadtests.users.websockets import App, AppCrowd
 
-__all__ = ["AppServer", "Day", "Gateway", "HttpRouter", "RespRouter"]
+__all__ = ["App", "AppCrowd", "AppServer", "Day", "Gateway", "HttpRouter", "RespRouter"]

@@ -25,6 +25,9 @@ def test_a_short_run_has_every_user_and_no_failure(tmp_path: Path) -> None:
         "effect of a write",
         "GATE.CONNECT",
         "GATE.ROUTE",
+        "WS come",
+        "WS presence",
+        "WS storm of 50",
     ):
         assert name in done.stdout
     assert "locust" in html.read_text().lower()
