@@ -88,10 +88,8 @@ class Gateways:
         return b"".join([encode("GATE.DISCONNECT", session) for session in opened])
 
     def load(self, connection: socket.socket, gateway: bytes, clients: Sequence[Client]) -> None:
-        """Open a Session of each, which stay."""
-        for at in range(0, len(clients), LOADED_AT_ONCE):
-            some = clients[at : at + LOADED_AT_ONCE]
-            ask(connection, self.opens(gateway, some), len(some))
+        """Open a Session of each, which stay; up to `LOADED_AT_ONCE` of them."""
+        ask(connection, self.opens(gateway, clients), len(clients))
 
 
 class BareScripts:

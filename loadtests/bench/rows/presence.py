@@ -12,7 +12,7 @@ from typing import Any
 from gate.core.presence import LEASE_TTL_MS
 from loadtests.bench.bed import Bed
 from loadtests.bench.client import Batch, ask, encode, run
-from loadtests.bench.gateways import BareScripts, Client, Gateways, churn_rate, clients
+from loadtests.bench.gateways import LOADED_AT_ONCE, BareScripts, Client, Gateways, churn_rate, clients
 from loadtests.bench.systems.gate import GateSystem
 from loadtests.bench.table import Row
 from tests.harness.servers import RedisServer
@@ -72,8 +72,11 @@ def measure_heartbeats(bed: Bed) -> list[Row]:
         empty = [_writes_of_a_beat(gate, server, connections, names) for _ in range(BEATS)]
         before = _used_bytes(server)
         share = len(everyone) // GATEWAYS
-        for nth, (connection, name) in enumerate(zip(connections, names, strict=True)):
-            gate.load(connection, name, everyone[nth * share : (nth + 1) * share])
+        for at in range(0, share, LOADED_AT_ONCE):
+            for nth, (connection, name) in enumerate(zip(connections, names, strict=True)):
+                gate.renew(connection, name)  # on a slow machine all this takes longer than a lease
+                some = everyone[nth * share : (nth + 1) * share]
+                gate.load(connection, name, some[at : at + LOADED_AT_ONCE])
         _settled(server)
         bytes_each = (_used_bytes(server) - before) / (share * GATEWAYS)
         full = [_writes_of_a_beat(gate, server, connections, names) for _ in range(BEATS)]
