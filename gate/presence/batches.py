@@ -20,7 +20,7 @@ from gate.store.link import Reply
 from gate.store.scripts import Call
 
 MAX_CALLS_A_BATCH = 512
-"""Some 15 ms of the server's time."""
+"""Some 6 ms of the server's time, in scripts of `scripts.MAX_ROWS_A_SCRIPT` Sessions."""
 MAX_UNDER_WAY = 4
 """Pipelines that are not answered yet: enough to keep the server busy; what comes meanwhile goes along with the next."""
 MAX_QUEUED = 256
