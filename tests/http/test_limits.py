@@ -8,6 +8,7 @@ import pytest
 from gate.core.limits import EACH_CLIENT, LIMITABLE, limit_names
 from gate.core.model import AppFacts
 from gate.http import client, limits, rongcloud, v1
+from gate.http.client import websocket
 from gate.http.limits import Limiter, RateExceeded
 from tests.http.test_client_blacklist import PATH, token_of
 from tests.http.world import World, signed
@@ -102,7 +103,7 @@ def test_buckets_are_bounded(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_every_name_covers_an_endpoint() -> None:
-    paths = [*rongcloud.ENDPOINTS, *(path for path, _ in (*v1.ENDPOINTS, *client.ENDPOINTS))]
+    paths = [*rongcloud.ENDPOINTS, *(path for path, _ in (*v1.ENDPOINTS, *client.ENDPOINTS)), websocket.PATH]
     covering = {name for path in paths for name in limit_names(path)} | {EACH_CLIENT}
     assert LIMITABLE - covering == set()
 

@@ -22,9 +22,12 @@ from gate.core.model import AppFacts
 from gate.core.signature import signature_of
 from gate.http.operators import OperatorDoor
 from gate.http.options import HttpOptions
+from gate.http.pinging import PING_EVERY_S, Pinging
 from gate.http.ports import Deps
 from gate.http.replica_later import ReplicaLater
 from gate.http.server import HttpServer, serve_http
+from gate.presence.door import Door
+from gate.presence.own_gateway import OwnGateway
 from gate.presence.tails import Tails
 from gate.replica.reader import NodeReplica
 from gate.store.address import parse_address
@@ -35,6 +38,7 @@ from tests.http.node import Node
 
 PARTITIONS = 4
 TIMEOUT_S = 15.0
+LEASE_TTL_MS = 3_000
 
 Field = tuple[str, str | bytes]
 
@@ -58,10 +62,12 @@ class World:
         session: ClientSession,
         presence: PresenceStore,
         tails: Tails,
+        gateway: OwnGateway,
     ) -> None:
         self.store = store
         self.presence = presence
         self.tails = tails
+        self.gateway = gateway
         self.node = node
         self.server = server
         self.app = AppFacts(key="none", secrets=("none",))
@@ -138,7 +144,11 @@ def basic(app: AppFacts, secret: str | None = None) -> dict[str, str]:
 
 @asynccontextmanager
 async def running_world(
-    redis_url: str, directory: Path, presence_url: str | None = None, **options: Any
+    redis_url: str,
+    directory: Path,
+    presence_url: str | None = None,
+    ping_every_s: float = PING_EVERY_S,
+    **options: Any,
 ) -> AsyncIterator[World]:
     """A node on this Redis, with a first App in place; Presence may have another."""
     store = await Store.connect(redis_url, partitions=PARTITIONS)
@@ -146,22 +156,28 @@ async def running_world(
         replica = NodeReplica.open(directory)
         client = Client(parse_address(presence_url or redis_url), DEADLINE_MS, CONNECT_MS)
         presence, tails = PresenceStore(client), Tails(client)
+        later, pinging = ReplicaLater(lambda: replica), Pinging(ping_every_s)
+        gateway = OwnGateway("node-1", Door(presence, LEASE_TTL_MS), tails, later)
         deps = Deps(
-            replica=ReplicaLater(lambda: replica),
+            replica=later,
             store=store,
             acks=node.acks,
             presence=presence,
             feeds=tails,
+            pinging=pinging,
+            gateway=gateway,
             options=HttpOptions(port=0, **options),
             metrics_text=lambda: b"gate_up 1\n",
         )
         door = OperatorDoor()
         server = await serve_http(deps, door, [Console(door)])
         async with ClientSession(connector=TCPConnector(force_close=False)) as session:
-            world = World(store, node, server, session, presence, tails)
+            world = World(store, node, server, session, presence, tails, gateway)
             await world.begin_app()
             yield world
         await server.drain(1.0)
+        await pinging.aclose()
+        await gateway.aclose()
         await tails.aclose()
         await client.aclose()
         replica.close()

@@ -1,0 +1,168 @@
+"""A client of `/client/v1/connect`, frame by frame: it can send what no library would, and answers only when told to."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+from urllib.parse import urlencode, urlsplit
+
+import orjson
+
+PATH = "/client/v1/connect"
+PATIENCE_S = 15.0
+CONTINUED, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+FINAL = 0x80
+
+
+class Refused(Exception):
+    """At the handshake: the answer to it."""
+
+    def __init__(self, status: int, headers: dict[str, str], body: Any) -> None:
+        super().__init__(f"{status}: {body}")
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+
+class Closed(NamedTuple):
+    """How the server closed: what it said last, and the code of its close frame; None for what there was not."""
+
+    said: dict[str, Any] | None
+    code: int | None
+
+
+class Frame(NamedTuple):
+    """One that came."""
+
+    opcode: int
+    payload: bytes
+
+
+class Socket:
+    """One connection that is open; `welcome` is what it was told first."""
+
+    welcome: dict[str, Any]
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    @property
+    def session(self) -> str:
+        """Its id."""
+        session: str = self.welcome["session"]
+        return session
+
+    async def ask(self, kind: str, **fields: Any) -> dict[str, Any]:
+        """The answer to one message."""
+        self.send(TEXT, orjson.dumps({"type": kind, **fields}))
+        return await self.told()
+
+    def send(self, opcode: int, payload: bytes = b"", first: int = FINAL, masked: bool = True) -> None:
+        """One frame, as it is told."""
+        mask = os.urandom(4)
+        size = len(payload)
+        length = size if size < 126 else 126 if size < 1 << 16 else 127
+        head = bytes([first | opcode, length | (FINAL if masked else 0)])
+        head += b"" if length < 126 else struct.pack(">H" if length == 126 else ">Q", size)
+        if masked:
+            key = (mask * (size // 4 + 1))[:size]
+            payload = (int.from_bytes(payload, "big") ^ int.from_bytes(key, "big")).to_bytes(size, "big")
+            head += mask
+        self.writer.write(head + payload)
+
+    async def frame(self) -> Frame:
+        """The next frame; `EOFError` where the connection ended."""
+        async with asyncio.timeout(PATIENCE_S):
+            try:
+                first, length = await self.reader.readexactly(2)
+                if length == 126:
+                    (length,) = struct.unpack(">H", await self.reader.readexactly(2))
+                elif length == 127:
+                    (length,) = struct.unpack(">Q", await self.reader.readexactly(8))
+                return Frame(first & 0xF, await self.reader.readexactly(length))
+            except (asyncio.IncompleteReadError, ConnectionError) as end:
+                raise EOFError from end
+
+    async def told(self) -> dict[str, Any]:
+        """The next message. Pings that come before it are answered."""
+        while (frame := await self.frame()).opcode == PING:
+            self.send(PONG, frame.payload)
+        assert frame.opcode == TEXT, frame
+        said: dict[str, Any] = orjson.loads(frame.payload)
+        return said
+
+    async def closed(self) -> Closed:
+        """Until the server closes it."""
+        said = None
+        try:
+            while (frame := await self.frame()).opcode != CLOSE:
+                said = orjson.loads(frame.payload) if frame.opcode == TEXT else said
+        except EOFError:
+            return Closed(said, None)
+        return Closed(said, int.from_bytes(frame.payload[:2], "big"))
+
+    async def leave(self) -> None:
+        """As a client that closes, until the server has too."""
+        self.send(CLOSE, (1000).to_bytes(2, "big"))
+        await self.closed()
+        self.drop()
+
+    def drop(self) -> None:
+        """As a client whose network is gone."""
+        self.writer.close()
+
+
+async def connect(
+    url: str, token: str = "", headers: dict[str, str] | None = None, token_in_query: str = "", **query: str
+) -> Socket:
+    """An open connection that was welcomed; raises `Refused`. A header that is empty is not sent."""
+    if token_in_query:
+        query["token"] = token_in_query
+    parts = urlsplit(url)
+    assert parts.hostname
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    sent = {
+        "Host": parts.netloc,
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode(),
+        "Sec-WebSocket-Version": "13",
+        **({"Authorization": f"Bearer {token}"} if token else {}),
+        **(headers or {}),
+    }
+    target = PATH + (f"?{urlencode(query)}" if query else "")
+    lines = [f"GET {target} HTTP/1.1", *(f"{name}: {value}" for name, value in sent.items() if value), "", ""]
+    writer.write("\r\n".join(lines).encode("latin-1"))
+    socket = Socket(reader, writer)
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            await _answered(reader)
+        socket.welcome = await socket.told()
+    except BaseException:
+        writer.close()
+        raise
+    return socket
+
+
+@asynccontextmanager
+async def connected(url: str, token: str, **query: str) -> AsyncIterator[Socket]:
+    """An open connection, which is dropped in the end."""
+    socket = await connect(url, token, **query)
+    try:
+        yield socket
+    finally:
+        socket.drop()
+
+
+async def _answered(reader: asyncio.StreamReader) -> None:
+    status, *rest = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in rest if line)}
+    if status.split()[1] != "101":
+        body = await reader.readexactly(int(headers["content-length"]))
+        raise Refused(int(status.split()[1]), headers, orjson.loads(body))

@@ -1,0 +1,424 @@
+"""`/client/v1/connect`: who is let in, what is answered, and that whatever a peer does costs its own connection only."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import pytest_asyncio
+
+from gate.core.presence import MAX_SESSIONS_A_USER, OWN_GATEWAY_PREFIX
+from gate.http.client import websocket
+from gate.http.client.messages import MAX_MESSAGE_BYTES
+from gate.http.client.websocket import MAX_MESSAGES_A_SECOND, PATH
+from tests.harness.servers import RedisServer
+from tests.harness.waiting import wait_until_async
+from tests.harness.websocket import BINARY, CONTINUED, PING, PONG, TEXT, Refused, Socket, connect, connected
+from tests.http.test_client_blacklist import token_of
+from tests.http.world import World, basic, now_ms, running_world
+
+SOON_S = 10.0
+
+
+async def refusal(world: World, token: str = "", **options: Any) -> Refused:
+    with pytest.raises(Refused) as caught:
+        await connect(world.url, token, **options)
+    return caught.value
+
+
+async def is_online(world: World, user: bytes) -> bool:
+    return await world.presence.is_online(world.app.key, user)
+
+
+async def until_offline(world: World, user: bytes) -> None:
+    async def is_offline() -> bool:
+        return not await is_online(world, user)
+
+    await wait_until_async(is_offline, SOON_S, f"{user!r} to be offline")
+
+
+# The handshake
+
+
+async def test_whoever_is_welcomed_is_online_on_this_nodes_own_gateway(world: World) -> None:
+    async with connected(world.url, token_of(world.app, "ann"), platform="iOS") as ann:
+        assert ann.welcome == {
+            "type": "welcome", "session": ann.session, "user": "ann", "platform": "iOS", "ping_ms": 25_000,
+        }  # fmt: skip
+        (presence,) = await world.presence.presences(world.app.key, [b"ann"])
+        (session,) = presence.sessions
+        assert (session.id, session.platform, session.ip) == (ann.session, "iOS", "127.0.0.1")
+        assert session.gateway == world.gateway.name
+        assert session.gateway.startswith(OWN_GATEWAY_PREFIX)
+        await ann.leave()
+        await until_offline(world, b"ann")
+
+
+async def test_a_browser_says_its_token_in_the_query(world: World) -> None:
+    bob = await connect(world.url, token_in_query=token_of(world.app, "bob"))
+    assert bob.welcome["platform"] == "Websocket"
+    bob.drop()
+
+
+async def test_an_id_of_any_bytes(world: World) -> None:
+    odd = b"\xff\0 :\r\n"
+    async with connected(world.url, token_of(world.app, odd)) as client:
+        assert client.welcome["user"] == {"b64": "/wAgOg0K"}
+        answer = await client.ask("presence", users=[{"b64": "/wAgOg0K"}])
+        assert answer["presence"][0]["online"]
+
+
+@pytest.mark.parametrize(
+    ("shown", "status", "word"),
+    [("", 401, "unauthorized"), ("not a token", 401, "token-malformed"), ("gt1.AAAA", 401, "token-malformed")],
+)
+async def test_who_shows_no_token_is_refused(world: World, shown: str, status: int, word: str) -> None:
+    refused = await refusal(world, shown)
+    assert (refused.status, refused.body["error"]) == (status, word)
+    assert refused.headers["www-authenticate"].startswith("Bearer")
+    assert refused.headers["x-request-id"]
+
+
+async def test_who_may_not_connect_is_refused_with_the_reason(world: World) -> None:
+    forged = token_of(world.app, "ann")[:-4] + "AAAA"
+    assert (await refusal(world, forged)).body["error"] == "token-forged"
+    old = token_of(world.app, "ann", now_ms() - 1_000)
+    await world.user("token/expire.json", [("userId", "ann"), ("time", str(now_ms()))])
+    assert (await refusal(world, old)).body["error"] == "token-revoked"
+    until_ms = now_ms() + 3_600_000
+    await world.v1("POST", "bans", {"users": ["bob"], "until": until_ms})
+    refused = await refusal(world, token_of(world.app, "bob"))
+    assert (refused.status, refused.body["error"], refused.body["until"]) == (403, "user-banned", until_ms)
+    await world.user("deactivate.json", [("userId", "cy")])
+    refused = await refusal(world, token_of(world.app, "cy"))
+    assert (refused.status, refused.body["error"]) == (403, "user-deactivated")
+    assert not any([await is_online(world, user) for user in (b"ann", b"bob", b"cy")])
+
+
+async def test_a_platform_that_is_none_is_refused(world: World) -> None:
+    refused = await refusal(world, token_of(world.app), platform="a b")
+    assert (refused.status, refused.body["parameter"]) == (400, "platform")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Upgrade": ""}, {"Sec-WebSocket-Version": "9"}, {"Sec-WebSocket-Key": "short"}, {"Connection": "close"}],
+)
+async def test_what_is_no_handshake_is_told_so(world: World, headers: dict[str, str]) -> None:
+    refused = await refusal(world, token_of(world.app), headers=headers)
+    assert (refused.status, refused.body["error"]) == (426, "upgrade-required")
+    assert refused.headers["upgrade"] == "websocket"
+    reply = await world.send("POST", PATH)
+    assert (reply.status, reply.headers["Allow"]) == (405, "GET")
+
+
+async def test_one_user_has_no_more_sessions_than_there_may_be(world: World) -> None:
+    token = token_of(world.app, "ann")
+    sockets = await asyncio.gather(*(connect(world.url, token) for _ in range(MAX_SESSIONS_A_USER)))
+    refused = await refusal(world, token)
+    assert (refused.status, refused.body["error"]) == (429, "too-many-sessions")
+    assert int(refused.headers["retry-after"]) >= 1
+    await sockets[0].leave()
+
+    async def is_let_in() -> bool:  # the Session ends in the moment after the connection
+        try:
+            sockets[0] = await connect(world.url, token)
+        except Refused as full:
+            assert full.status == 429
+            return False
+        return True
+
+    await wait_until_async(is_let_in, SOON_S, "room for another Session")
+    for socket in sockets:
+        socket.drop()
+
+
+async def test_the_apps_own_limits_count(world: World) -> None:
+    await world.set_app(msgspec.structs.replace(world.app, rate_limits={"client/v1/connect": 1}))
+    (await connect(world.url, token_of(world.app))).drop()
+    refused = await refusal(world, token_of(world.app))
+    assert (refused.status, refused.body["error"]) == (429, "rate-limited")
+
+
+async def test_a_newer_device_takes_the_place_of_an_older_one_where_the_app_says_so(world: World) -> None:
+    await world.set_app(msgspec.structs.replace(world.app, device_policy="one-per-platform"))
+    token = token_of(world.app, "ann")
+    phone, tablet = await connect(world.url, token, platform="iOS"), await connect(world.url, token, platform="iPad")
+    newer = await connect(world.url, token, platform="iOS")
+    said, code = await phone.closed()
+    assert said is not None
+    assert (said["reason"], said["code"], said["reconnect"], code) == ("replaced", 4409, False, 4409)
+    assert (await tablet.ask("ping"), await newer.ask("ping")) == ({"type": "pong"}, {"type": "pong"})
+    tablet.drop()
+    newer.drop()
+
+
+# Messages
+
+
+async def test_each_message_is_answered_in_order_with_its_id(world: World) -> None:
+    async with connected(world.url, token_of(world.app, "ann")) as ann:
+        for number in range(20):
+            ann.send(TEXT, b'{"type":"ping","id":%d}' % number)
+        assert [(await ann.told())["id"] for _ in range(20)] == list(range(20))
+        assert await ann.ask("active", id="x") == {"type": "active", "id": "x"}
+
+
+async def test_presence_as_the_user_may_see_it(world: World) -> None:
+    await world.set_app(msgspec.structs.replace(world.app, hide_presence=True))
+    await world.v1("POST", "blacklist", {"owner": "bob", "members": ["ann"]})
+    async with (
+        connected(world.url, token_of(world.app, "ann")) as ann,
+        connected(world.url, token_of(world.app, "bob")) as bob,
+    ):
+        shown = (await ann.ask("presence", users=["ann", "bob", "bob"]))["presence"]
+        assert [(one["user"], one["online"]) for one in shown] == [("ann", True), ("bob", False)]
+        assert shown[1]["last_active_ms"] is None
+        assert (await bob.ask("presence", users=["ann"]))["presence"][0]["online"]
+
+
+async def test_the_own_blacklist(world: World) -> None:
+    async with connected(world.url, token_of(world.app, "ann")) as ann:
+        answer = await ann.ask("block", users=["eve", "mal"], seconds=600, id=1)
+        assert (answer["type"], answer["applied"], answer["id"]) == ("block", "all", 1)
+        assert await world.word("eve", "ann") == "blacklisted"
+        listed = await ann.ask("blacklist", user="eve")
+        assert listed["listed"]
+        assert abs(listed["until"] - now_ms() - 600_000) < 60_000
+        page = await ann.ask("blacklist", count=1)
+        assert [one["user"] for one in page["members"]] == ["mal"]
+        page = await ann.ask("blacklist", count=1, cursor=page["next"])
+        assert [one["user"] for one in page["members"]] == ["eve"]
+        assert (await ann.ask("unblock", users=["eve", "mal"]))["applied"] == "all"
+        assert await world.word("eve", "ann") == "allowed"
+        assert await ann.ask("blacklist") == {"type": "blacklist", "members": [], "next": None}
+
+
+@pytest.mark.parametrize(
+    ("text", "parameter"),
+    [
+        (b"{", "message"),
+        (b"[1]", "message"),
+        (b"", "message"),
+        (b'{"id":7}', "type"),
+        (b'{"type":7}', "type"),
+        (b'{"type":"nope"}', "type"),
+        (b'{"type":"pi, ac"}', "type"),
+        (b'{"type":"ping","id":{}}', "id"),
+        (b'{"type":"ping","id":"%s"}' % (b"x" * 200), "id"),
+        (b'{"type":"ping","more":1}', "more"),
+        (b'{"type":"presence"}', "users"),
+        (b'{"type":"presence","users":[]}', "users"),
+        (b'{"type":"presence","users":[""]}', "users[0]"),
+        (b'{"type":"presence","users":[1]}', "users[0]"),
+        (b'{"type":"blacklist","count":0}', "count"),
+        (b'{"type":"blacklist","cursor":"?"}', "cursor"),
+        (b'{"type":"block","users":["a"],"seconds":0}', "seconds"),
+        (b'{"type":"block","users":["a"],"seconds":1,"until":9999999999999}', "until"),
+        (b"[" * 5_000, "message"),
+    ],
+)
+async def test_a_mistake_is_named_and_costs_nothing(world: World, text: bytes, parameter: str) -> None:
+    async with connected(world.url, token_of(world.app)) as client:
+        client.send(TEXT, text)
+        answer = await client.told()
+        assert (answer["type"], answer["error"]) == ("error", "invalid")
+        assert answer["parameter"].startswith(parameter) or answer["parameter"] == "seconds"
+        assert await client.ask("ping") == {"type": "pong"}
+
+
+async def test_a_session_that_outlives_its_token_can_do_nothing_with_it(world: World) -> None:
+    async with connected(world.url, token_of(world.app, "ann", now_ms() - 1_000)) as ann:
+        await world.user("token/expire.json", [("userId", "ann"), ("time", str(now_ms()))])
+        for asked in ({"users": ["bob"]}, {"users": ["ann"]}):
+            assert (await ann.ask("presence", **asked))["error"] == "token-revoked"
+            assert (await ann.ask("block", **asked))["error"] == "token-revoked"
+        assert await world.word("bob", "ann") == "allowed"
+        assert await ann.ask("ping") == {"type": "pong"}
+
+
+async def test_activity_is_told(world: World) -> None:
+    async with connected(world.url, token_of(world.app, "ann")) as ann:
+        (before,) = (await world.presence.presences(world.app.key, [b"ann"]))[0].sessions
+        assert before.active_ms == 0
+        await ann.ask("active")
+
+        async def is_noted() -> bool:
+            return (await world.presence.presences(world.app.key, [b"ann"]))[0].sessions[0].active_ms > 0
+
+        await wait_until_async(is_noted, SOON_S, "the activity to be noted")
+
+
+# Peers that misbehave
+
+
+async def closed_for(world: World, misbehave: Any) -> tuple[Any, int | None]:
+    """What happens to one that misbehaves; another one is there before and after."""
+    async with connected(world.url, token_of(world.app, "good")) as good:
+        bad = await connect(world.url, token_of(world.app, "bad"))
+        misbehave(bad)
+        closed = await bad.closed()
+        bad.drop()
+        assert await good.ask("ping") == {"type": "pong"}
+        assert await is_online(world, b"good")
+        await until_offline(world, b"bad")
+    return closed
+
+
+async def test_a_binary_frame(world: World) -> None:
+    said, code = await closed_for(world, lambda bad: bad.send(BINARY, b"\0\1"))
+    assert (said["reason"], code) == ("unsupported", 1003)
+
+
+@pytest.mark.parametrize(
+    ("misbehave", "code"),
+    [
+        (lambda bad: bad.send(TEXT, b'"\xff\xfe"'), 1007),
+        (lambda bad: bad.send(TEXT, b"x" * (MAX_MESSAGE_BYTES + 1)), 1009),
+        (lambda bad: bad.send(TEXT, b" " * 1_000_000), 1009),
+        (lambda bad: bad.send(0x3, b"reserved"), 1002),
+        (lambda bad: bad.send(TEXT, b"{}", first=0xC0), 1002),
+        (lambda bad: bad.send(PING, b"x" * 126), 1002),
+        (lambda bad: bad.send(CONTINUED, b"of nothing"), 1002),
+    ],
+)
+async def test_frames_that_break_the_protocol(world: World, misbehave: Any, code: int) -> None:
+    assert await closed_for(world, misbehave) == (None, code)
+
+
+async def test_a_message_in_ever_more_pieces_is_bounded_too(world: World) -> None:
+    def misbehave(bad: Socket) -> None:
+        bad.send(TEXT, b'"', first=0)
+        for _ in range(MAX_MESSAGE_BYTES // 16_384 + 2):
+            bad.send(CONTINUED, b"x" * 16_384, first=0)
+
+    assert (await closed_for(world, misbehave))[1] == 1009
+
+
+async def test_messages_without_end(world: World) -> None:
+    def misbehave(bad: Socket) -> None:
+        for _ in range(3 * MAX_MESSAGES_A_SECOND):
+            bad.send(TEXT, b'{"type":"ping"}')
+
+    said, code = await closed_for(world, misbehave)
+    assert (said["reason"], said["reconnect"], code) == ("flooding", True, 4429)
+
+
+async def test_pings_of_the_client_are_answered_with_what_they_carry(world: World) -> None:
+    async with connected(world.url, token_of(world.app)) as client:
+        client.send(PING, b"here")
+        assert await client.frame() == (PONG, b"here")
+
+
+async def test_one_that_vanishes_without_a_word(world: World) -> None:
+    client = await connect(world.url, token_of(world.app, "ann"))
+    client.writer.transport.abort()
+    await until_offline(world, b"ann")
+
+
+async def test_one_that_takes_nothing_it_is_sent_is_cut_off(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websocket, "SEND_WITHIN_S", 0.2)
+    users = [f"a user with an id that is rather long, {number:020}" for number in range(1_000)]
+    slow = await connect(world.url, token_of(world.app, "slow"))
+    slow.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    async with connected(world.url, token_of(world.app, "good")) as good:
+        question = b'{"type":"presence","users":["' + '","'.join(users).encode() + b'"]}'
+
+        async def is_cut_off() -> bool:
+            assert await good.ask("ping") == {"type": "pong"}
+            slow.send(TEXT, question)
+            return not await is_online(world, b"slow")
+
+        for _ in range(1_000):
+            if await is_cut_off():
+                break
+            await asyncio.sleep(1 / MAX_MESSAGES_A_SECOND)  # more is flooding, which is another matter
+        assert not await is_online(world, b"slow")
+    slow.drop()
+
+
+# Ends
+
+
+async def test_an_operators_kick(world: World) -> None:
+    client = await connect(world.url, token_of(world.app, "ann"))
+    assert (await world.v1("POST", "users/ann/kick", {})).body == {"closed": 1}
+    said, code = await client.closed()
+    assert said is not None
+    assert (said["reason"], said["reconnect"], code) == ("kicked", True, 4411)
+    assert 500 <= said["reconnect_ms"] <= 1_500
+    client.drop()
+
+
+@pytest_asyncio.fixture(loop_scope="function")
+async def hasty(tmp_path: Path, redis_server: RedisServer) -> AsyncIterator[World]:
+    """A node of its own, that pings four times a second and may be drained."""
+    async with running_world(redis_server.url, tmp_path / "replica", ping_every_s=0.25) as running:
+        yield running
+
+
+async def test_one_that_answers_no_ping_is_put_out(hasty: World) -> None:
+    silent = await connect(hasty.url, token_of(hasty.app, "silent"))
+    good = await connect(hasty.url, token_of(hasty.app, "good"))
+
+    async def answering() -> None:
+        while True:
+            if (await good.frame()).opcode == PING:
+                good.send(PONG)
+
+    task = asyncio.create_task(answering())
+    said, code = await silent.closed()
+    assert said is not None
+    assert (said["reason"], said["reconnect"], code) == ("silent", True, 4408)
+    assert not task.done()
+    assert await is_online(hasty, b"good")
+    task.cancel()
+    silent.drop()
+    good.drop()
+
+
+async def test_a_drain_tells_everybody_when_to_come_back_and_lets_nobody_in(hasty: World) -> None:
+    clients = [await connect(hasty.url, token_of(hasty.app, f"user-{number}")) for number in range(20)]
+    keeping_alive = await hasty.send("GET", PATH, headers=basic(hasty.app))  # a connection that is there when it drains
+    assert keeping_alive.status == 426
+    draining = asyncio.create_task(hasty.server.drain(5.0))
+    ends = [await client.closed() for client in clients]
+    assert {code for _, code in ends} == {1001}
+    waits = [
+        said["reconnect_ms"] for said, _ in ends if said and said["reason"] == "shutting-down" and said["reconnect"]
+    ]
+    assert len(waits) == 20
+    assert len(set(waits)) > 5
+    assert min(waits) >= 500
+    for client in clients:
+        client.drop()
+    await asyncio.wait_for(draining, 4.0)
+    assert hasty.gateway.is_draining
+    counts = await hasty.presence.counts(hasty.app.key)
+    assert counts.total == 0
+
+
+async def test_redis_that_is_away_lets_nobody_in_and_puts_nobody_out(
+    hasty: World, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    ann = await connect(hasty.url, token_of(hasty.app, "ann"))
+    redis_server.kill()
+    refused = await refusal(hasty, token_of(hasty.app, "bob"))
+    assert (refused.status, refused.body["error"]) == (503, "unavailable")
+    assert refused.headers["retry-after"]
+    ann.send(PONG)
+    assert (await ann.ask("presence", users=["ann"]))["error"] == "unavailable"
+    assert (await ann.ask("blacklist", user="eve"))["listed"] is False
+    redis_server.restart()
+    assert await ann.ask("ping") == {"type": "pong"}
+
+    async def is_answered() -> bool:
+        await asyncio.sleep(1 / MAX_MESSAGES_A_SECOND)  # more is flooding, which is another matter
+        return bool((await ann.ask("presence", users=["ann"]))["type"] == "presence")
+
+    await wait_until_async(is_answered, SOON_S, "Redis to be found again")
+    ann.drop()
