@@ -406,6 +406,7 @@ async def test_redis_that_is_away_lets_nobody_in_and_puts_nobody_out(
     hasty: World, redis_server: RedisServer, tmp_path: Path
 ) -> None:
     ann = await connect(hasty.url, token_of(hasty.app, "ann"))
+    redis_server.client.save()
     redis_server.kill()
     refused = await refusal(hasty, token_of(hasty.app, "bob"))
     assert (refused.status, refused.body["error"]) == (503, "unavailable")
