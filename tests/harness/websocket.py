@@ -151,9 +151,9 @@ async def connect(
 
 
 @asynccontextmanager
-async def connected(url: str, token: str, **query: str) -> AsyncIterator[Socket]:
+async def connected(url: str, token: str, platform: str = "Web") -> AsyncIterator[Socket]:
     """An open connection, which is dropped in the end."""
-    socket = await connect(url, token, **query)
+    socket = await connect(url, token, platform=platform)
     try:
         yield socket
     finally:
