@@ -18,6 +18,7 @@ from gate.cli.options import DEFAULT_DATA, AppOption, DataOption, JsonOption, Ta
 from gate.cli.output import print_json, print_table, say, shown_id, warn
 from gate.core.partition import partition_of
 from gate.core.revision import Revision, join_revisions, parse_revisions
+from gate.core.shown import shown_facts
 from gate.errors import AppUnknown, ReplicaMissing, Stale
 from gate.replica.board import NEVER_FRESH_MS, BoardView
 from gate.replica.layout import replica_dir
@@ -140,19 +141,9 @@ def _print_explained(explained: Mapping[str, Any], sender: str, recipient: str) 
         answer = "denies" if rule["denies"] else "passes"
         first = " <- the reason" if rule["rule"] == explained["verdict"] else ""
         held_until = shown_moment(rule["until"]) if rule["until"] else ""
-        rows.append((rule["rule"], answer + first, held_until, _shown_facts(rule["facts"])))
+        rows.append((rule["rule"], answer + first, held_until, _in_one_line(rule["facts"])))
     print_table(("rule", "answer", "until", "facts"), rows)
 
 
-def _shown_facts(facts: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')}: {_shown_fact(name, fact)}" for name, fact in facts.items())
-
-
-def _shown_fact(name: str, fact: object) -> str:
-    if fact is None:
-        return "none"
-    if isinstance(fact, bool):
-        return "yes" if fact else "no"
-    if isinstance(fact, int) and name.endswith("until"):
-        return shown_moment(fact)
-    return str(fact)
+def _in_one_line(facts: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}: {fact}" for name, fact in shown_facts(facts))

@@ -14,8 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gate.console.spelling import age_of, named
 from gate.console.visit import Visit
-from gate.console.words import shown_facts
-from gate.core.shown import counted, shown_duration, shown_moment
+from gate.core.shown import counted, shown_duration, shown_facts, shown_moment
 from gate.errors import ReplicaError
 from gate.http.ports import Deps
 from gate.replica.board import NEVER_FRESH_MS

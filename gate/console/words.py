@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from gate.core.shown import shown_moment
 from gate.core.verdict import Word
 
 VERDICTS: dict[Word, str] = {
@@ -31,18 +28,3 @@ RULES: dict[str, str] = {
     "blacklisted": "The sender must not be on the recipient's Blacklist",
 }
 """What each rule asks, in the order in which they are asked."""
-
-
-def shown_facts(facts: Mapping[str, object]) -> list[tuple[str, str]]:
-    """The facts that a rule looked at, by name, as the command line shows them."""
-    return [(name.replace("_", " "), _shown_fact(name, fact)) for name, fact in facts.items()]
-
-
-def _shown_fact(name: str, fact: object) -> str:
-    if fact is None:
-        return "none"
-    if isinstance(fact, bool):
-        return "yes" if fact else "no"
-    if isinstance(fact, int) and name.endswith("until"):
-        return shown_moment(fact)
-    return str(fact)

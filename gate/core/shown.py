@@ -5,6 +5,7 @@ Pure. Called by the command line and by the console.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from gate.core.ids import shown
@@ -37,3 +38,18 @@ def shown_duration(duration_ms: int) -> str:
 def counted(count: int, one: str, many: str | None = None) -> str:
     """`1 user`, `3 users`, `12,000 entries`."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def shown_facts(facts: Mapping[str, object]) -> list[tuple[str, str]]:
+    """The facts that a rule looked at, by name, in words."""
+    return [(name.replace("_", " "), _shown_fact(name, fact)) for name, fact in facts.items()]
+
+
+def _shown_fact(name: str, fact: object) -> str:
+    if fact is None:
+        return "none"
+    if isinstance(fact, bool):
+        return "yes" if fact else "no"
+    if isinstance(fact, int) and name.endswith("until"):
+        return shown_moment(fact)
+    return str(fact)
