@@ -12,6 +12,7 @@ from gate.cli import COMMANDS as NOUNS
 from gate.cli import app as cli
 from gate.config import OPTIONS
 from gate.http import client, rongcloud, v1
+from gate.http.client import websocket
 from gate.http.health import PROBES
 from gate.http.openapi import DOCUMENTS
 from gate.http.rongcloud.absent import ABSENT
@@ -36,7 +37,7 @@ from tests.docs.pages import (
 )
 
 SERVED = {*rongcloud.ENDPOINTS, *(path for path, _ in (*v1.ENDPOINTS, *apps.ENDPOINTS, *client.ENDPOINTS))}
-SERVED |= {*PROBES, *DOCUMENTS}
+SERVED |= {websocket.PATH, *PROBES, *DOCUMENTS}
 
 
 def test_resp_commands_are_the_ones_that_are_answered() -> None:

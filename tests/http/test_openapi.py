@@ -9,7 +9,7 @@ import pytest
 from openapi_spec_validator import validate
 
 from gate.http.app import make_routes
-from gate.http.client.problems import FAULTS
+from gate.http.client.problems import FAULTS, SESSIONS_FULL
 from gate.http.errors import CODES, WORDS
 from gate.http.openapi import openapi_document
 from gate.http.openapi.faults import CODE_MEANINGS, WORD_MEANINGS
@@ -37,7 +37,9 @@ def test_every_endpoint_is_named_once_and_says_something() -> None:
 
 
 def test_every_word_and_code_has_a_meaning_and_none_is_made_up() -> None:
-    assert set(WORD_MEANINGS) == {word for _, _, word in WORDS} | {word for _, word in FAULTS.values()}
+    assert set(WORD_MEANINGS) == {word for _, _, word in WORDS} | {
+        word for _, word in (*FAULTS.values(), SESSIONS_FULL)
+    }
     assert set(CODE_MEANINGS) == {code for _, _, code in CODES}
 
 

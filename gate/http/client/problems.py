@@ -31,6 +31,9 @@ FAULTS: dict[TokenFault, tuple[int, str]] = {
 }
 """Status and word of each reason to refuse a Token."""
 
+SESSIONS_FULL: tuple[int, str] = (429, "too-many-sessions")
+"""Status and word of a connect for which its User has no Session left."""
+
 FULL_FOR_S = "60"
 """Nothing says when another Session of the User ends; this keeps a client from asking in a loop."""
 
@@ -42,7 +45,8 @@ def client_problem(fault: GateError, path: str) -> Problem:
     if isinstance(fault, TokenRefused):
         problem = _refusal(fault)
     elif isinstance(fault, SessionRefused) and fault.fault == "full":
-        problem = Problem(429, {"error": "too-many-sessions", "message": str(fault)}, {"Retry-After": FULL_FOR_S})
+        status, word = SESSIONS_FULL
+        problem = Problem(status, {"error": word, "message": str(fault)}, {"Retry-After": FULL_FOR_S})
     elif isinstance(fault, SessionRefused):  # this node, at this moment
         problem = v1_problem(Unavailable(str(fault)), path)
     else:

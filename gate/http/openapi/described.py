@@ -22,7 +22,10 @@ class Field(NamedTuple):
 
 
 class Described(NamedTuple):
-    """One endpoint. A tuple of types means any one of them; `faults` are the words or codes that not all of its family have."""
+    """One endpoint. A tuple of types means any one of them, None a good answer without a body, whose status is `status`.
+
+    `faults` are the words or codes that not all of its family have.
+    """
 
     summary: str
     answer: Any
@@ -30,6 +33,7 @@ class Described(NamedTuple):
     query: tuple[Field, ...] = ()
     form: tuple[Field, ...] | None = None
     faults: tuple[str | int, ...] = ()
+    status: int = 200
 
 
 def whole(name: str, least: int, most: int, default: int | None = None, text: str = "") -> Field:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from gate.http import client, rongcloud, v1
 from gate.http.calls import APPLIED, REVISION
+from gate.http.client import websocket
 from gate.http.forms import FORM_TYPE
 from gate.http.openapi import probes, shapes
 from gate.http.openapi.components import schemas_of
@@ -23,7 +24,7 @@ from gate.http.openapi.described import Described, Field
 from gate.http.openapi.faults import Family, Fault, fault_schema, faults_of
 from gate.http.openapi.user_api import DESCRIBED as USER
 from gate.http.openapi.user_shapes import RongCloudProblem
-from gate.http.openapi.v1_api import APPS, CLIENT, PATH_FIELDS, V1
+from gate.http.openapi.v1_api import APPS, CLIENT, CONNECT, CONNECT_TEXT, PATH_FIELDS, V1
 from gate.http.replies import REQUEST_ID
 from gate.http.rongcloud.absent import ABSENT
 from gate.http.v1 import apps
@@ -42,6 +43,7 @@ _SECURITY: dict[Family, list[Schema]] = {
     "client": [{"token": []}],
     "open": [],
 }
+_SECURITY_OF_PATH: dict[str, list[Schema]] = {websocket.PATH: [{"token": []}, {"tokenInQuery": []}]}
 _TAGS: dict[str, str] = {
     "User API": "RongCloud's Server API for users, compatible to the field. Forms in, JSON out.",
     "Checks": "Answered from this node's Replica; Redis is never asked.",
@@ -76,7 +78,7 @@ def openapi_document() -> Schema:
     """The whole document, made once; not to be changed."""
     endpoints = list(_endpoints())
     bodies = dict.fromkeys(one.said.body for one in endpoints if one.said.body is not None)
-    answers = dict.fromkeys(one.said.answer for one in endpoints if not isinstance(one.said.answer, str))
+    answers = dict.fromkeys(one.said.answer for one in endpoints if not isinstance(one.said.answer, str | None))
     problems = (RongCloudProblem, shapes.Problem, shapes.TokenProblem, shapes.NotReady)
     own, components = schemas_of(bodies, [*answers, *problems])
     paths: Schema = {}
@@ -113,6 +115,7 @@ def _endpoints() -> Iterator[_Endpoint]:
         yield _Endpoint(path, method, "apps", "Apps", APPS[path, method], text)
     for (path, method), client_one in client.ENDPOINTS.items():
         yield _Endpoint(path, method, "client", "Client", CLIENT[path, method], _said_by(client_one))
+    yield _Endpoint(websocket.PATH, "GET", "client", "Client", CONNECT, " ".join(CONNECT_TEXT.split()))
     for path, (said, text) in probes.DESCRIBED.items():
         yield _Endpoint(path, "GET", "open", "Probes", said, text)
 
@@ -132,12 +135,12 @@ def _operation(one: _Endpoint, own: dict[Any, Schema]) -> Schema:
         "tags": [one.tag],
         "summary": said.summary,
         "description": one.text,
-        "security": _SECURITY[one.family],
+        "security": _SECURITY_OF_PATH.get(one.path, _SECURITY[one.family]),
         "parameters": [
             *(_parameter(field, "path") for field in path_fields),
             *(_parameter(field, "query") for field in said.query),
         ],
-        "responses": {"200": _good(one, own), **_faults(faults_of(one.family, said.faults))},
+        "responses": {str(said.status): _good(one, own), **_faults(faults_of(one.family, said.faults))},
     }
     if said.form is not None:
         operation["requestBody"] = _form(said.form)
@@ -178,6 +181,8 @@ def _good(one: _Endpoint, own: dict[Any, Schema]) -> Schema:
     headers: Schema = {REQUEST_ID: {"$ref": f"#/components/headers/{REQUEST_ID}"}}
     if "applied" in getattr(one.said.answer, "__struct_fields__", ()):
         headers |= {name: {"$ref": f"#/components/headers/{name}"} for name in (REVISION, APPLIED)}
+    if one.said.answer is None:
+        return {**_described("Good, and no longer HTTP."), "headers": headers}
     if isinstance(one.said.answer, str):
         return {**_described("Good."), "headers": headers, "content": {one.said.answer: {"schema": {"type": "string"}}}}
     return {
@@ -215,6 +220,12 @@ def _schemes() -> Schema:
         "app": {"type": "http", "scheme": "basic", "description": "The App's key and secret."},
         "operator": {"type": "http", "scheme": "basic", "description": "An operator's name and password."},
         "token": {"type": "http", "scheme": "bearer", "description": "A User's Token."},
+        "tokenInQuery": {
+            "type": "apiKey",
+            "in": "query",
+            "name": "token",
+            "description": "A User's Token, from browsers that open a WebSocket. It is never logged here.",
+        },
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
-from gate.http.client.problems import FAULTS
+from gate.http.client.problems import FAULTS, SESSIONS_FULL
 from gate.http.errors import CODES, WORDS
 
 Family = Literal["user", "v1", "apps", "client", "open"]
@@ -23,6 +23,8 @@ WORD_MEANINGS: Mapping[str, str] = {
     "too-many-tries": "an operator's password was wrong too often",
     "cursor-gone": "the feed can't be read on from this cursor; read the state anew",
     "too-many-streams": "the App has as many event streams open on this node as it may",
+    "upgrade-required": "this was no WebSocket handshake, and nothing else is answered here",
+    "too-many-sessions": "the User has as many Sessions as there may be",
     "not-found": "no such endpoint, or no such thing",
     "method-not-allowed": "`Allow` lists the methods that are",
     "stale": "the facts here are too old for this question",
@@ -60,6 +62,7 @@ _OF_OPERATORS = {"forbidden", "too-many-tries"}
 _OF_APPS = {"rate-limited", "user-limit", "too-many-streams"}
 _OF_STREAMS = {"too-many-streams"}
 _WITH_RETRY = (429, 503)
+_NO_HANDSHAKE = 426
 _CHALLENGES = {"v1": "Basic", "apps": "Basic", "client": "Bearer"}
 
 
@@ -80,7 +83,7 @@ def faults_of(family: Family, more: Iterable[str | int] = ()) -> list[Fault]:
     """Every refusal that an endpoint of this family may answer, with `more` words or codes that not all of them do."""
     reasons = {status: _reasons(family, status) for status in _EVERYWHERE[family]}
     for reason in more:
-        for _, status, its_reason in CODES if family == "user" else WORDS:
+        for status, its_reason in _table(family):
             if its_reason == reason and reason not in reasons.get(status, ()):
                 reasons[status] = list(dict.fromkeys([*reasons.get(status, ()), reason]))
     return [Fault(family, status, tuple(some)) for status, some in sorted(reasons.items())]
@@ -96,6 +99,12 @@ def fault_schema(fault: Fault) -> Schema:
         "headers": _headers(fault),
         "content": {"application/json": {"schema": schema}},
     }
+
+
+def _table(family: Family) -> list[tuple[int, str | int]]:
+    if family == "user":
+        return [(status, code) for _, status, code in CODES]
+    return [*((status, word) for _, status, word in WORDS), SESSIONS_FULL]
 
 
 def _reasons(family: Family, status: int) -> list[str | int]:
@@ -124,6 +133,8 @@ def _headers(fault: Fault) -> Schema:
     headers: Schema = {"X-Request-Id": {"$ref": "#/components/headers/X-Request-Id"}}
     if status in _WITH_RETRY:
         headers["Retry-After"] = {"$ref": "#/components/headers/Retry-After"}
+    if status == _NO_HANDSHAKE:
+        headers["Upgrade"] = {"schema": {"type": "string", "const": "websocket"}}
     if status == 401 and family in _CHALLENGES:
         headers["WWW-Authenticate"] = {"schema": {"type": "string"}, "description": f"`{_CHALLENGES[family]} …`"}
     return headers

@@ -129,9 +129,10 @@ def _body(operation: Schema) -> Markup | None:
 def _answers(document: Schema, operation: Schema) -> Iterator[tuple[str, Markup, Markup]]:
     for status, answer in operation["responses"].items():
         whole = document["components"]["responses"][answer["$ref"].rpartition("/")[2]] if "$ref" in answer else answer
-        (content,) = whole["content"].values()
-        schema = content["schema"].get("allOf", [content["schema"]])[0]
-        yield status, _text(whole["description"]), told(schema)
+        body = Markup("")
+        for content in whole.get("content", {}).values():  # one, or none
+            body = told(content["schema"].get("allOf", [content["schema"]])[0])
+        yield status, _text(whole["description"]), body
 
 
 def _text(text: str) -> Markup:
@@ -150,7 +151,12 @@ def _curl(document: Schema, path: str, method: str, operation: Schema) -> str:
             query.append(f"{one['name']}={value}")
     target = f"{path}?{'&'.join(query)}" if query else path
     content = operation.get("requestBody", {}).get("content", {})
-    said = [f'curl -X {method} "http://$GATE_HTTP{target}"', *_credentials(operation), *_sent(document, content)]
+    said = [
+        f'curl -X {method} "http://$GATE_HTTP{target}"',
+        *_credentials(operation),
+        *_upgrade(operation),
+        *_sent(document, content),
+    ]
     return " \\\n    ".join(said)
 
 
@@ -164,6 +170,17 @@ def _credentials(operation: Schema) -> list[str]:
         return ['-H "Authorization: Bearer $TOKEN"']
     headers = {"App-Key": "KEY", "Nonce": "NONCE", "Timestamp": "TIMESTAMP", "Signature": "SIGNATURE"}
     return [f'-H "{name}: ${value}"' for name, value in headers.items()] if schemes else []
+
+
+def _upgrade(operation: Schema) -> list[str]:
+    """What makes it a WebSocket handshake, and shows the frames that come."""
+    if "101" not in operation["responses"]:
+        return []
+    return [
+        "-H 'Connection: Upgrade' -H 'Upgrade: websocket'",
+        "-H 'Sec-WebSocket-Version: 13' -H \"Sec-WebSocket-Key: $(head -c 16 /dev/urandom | base64)\"",
+        "--no-buffer --output -",
+    ]
 
 
 def _sent(document: Schema, content: Schema) -> Iterator[str]:

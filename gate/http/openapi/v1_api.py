@@ -8,12 +8,13 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from gate.core.closing import ENDINGS
 from gate.core.model import FOREVER_MS
 from gate.core.presence import KINDS
 from gate.http.client import blacklist, own_list
 from gate.http.client import presence as client_presence
 from gate.http.openapi import presence_shapes, shapes
-from gate.http.openapi.bounds import APP_KEY, CURSOR, GATEWAY
+from gate.http.openapi.bounds import APP_KEY, CURSOR, GATEWAY, PLATFORM
 from gate.http.openapi.described import CURSOR_TEXT, RAW_ID, Described, Field, ids, one_id, text_field, whole
 from gate.http.v1 import apps, audit, bulk, changes, events, lists, penalties, presence, users
 from gate.http.v1.ids import IdJson
@@ -212,6 +213,20 @@ CLIENT: Mapping[Place, Described] = {
     ),
 }
 """What an end user's own app calls."""
+
+CONNECT = Described(
+    "Hold a Session over a WebSocket",
+    None,
+    query=(text_field("platform", "The kind of device; `Websocket` if nothing is said.", **PLATFORM),),
+    faults=("upgrade-required", "too-many-sessions"),
+    status=101,
+)
+CONNECT_TEXT = f"""\
+A WebSocket handshake (RFC 6455, version 13). Who may not connect is refused before the upgrade, by an ordinary answer; whoever
+reads `welcome` is online. Browsers, which can set no header here, give the Token as `token` in the query. Messages and their
+answers are JSON in text frames: `docs/websocket.md` has them. Closed by Gate with one of these codes:
+{", ".join(f"{ending.code} `{reason}`" for reason, ending in ENDINGS.items())}.\
+"""
 
 PATH_FIELDS: Mapping[str, Field] = {
     "user": one_id("user", schema=RAW_ID),
