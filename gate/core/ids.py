@@ -8,6 +8,7 @@ kept to characters that are safe in key names, headers and file names.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from gate.errors import InvalidInput
 
@@ -28,6 +29,13 @@ def user_id(value: str | bytes, parameter: str = "userId") -> bytes:
     if not 1 <= len(raw) <= MAX_ID_BYTES:
         raise InvalidInput(parameter, f"must be 1 to {MAX_ID_BYTES} bytes, {len(raw)} were sent")
     return raw
+
+
+def check_user_ids(raw: Sequence[bytes], parameter: str = "userId") -> None:
+    """As `user_id` for each of at least one, without a call of Python's for each."""
+    if min(map(len, raw)) < 1 or max(map(len, raw)) > MAX_ID_BYTES:
+        for one in raw:
+            user_id(one, parameter)
 
 
 def app_key(value: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from gate.core.ids import shown, user_id
+from gate.core.ids import check_user_ids, shown, user_id
 from gate.core.presence import Event, Session, cursor_told, gateway_named
 from gate.errors import InvalidInput
 from gate.wire import replies
@@ -27,14 +27,13 @@ def online(client: Client, arguments: Sequence[bytes]) -> Later:
     """`GATE.ONLINE user [user …]` → an array of 1 or 0, in order."""
     if len(arguments) > MAX_USERS:
         raise InvalidInput("users", f"at most {MAX_USERS} in one GATE.ONLINE, {len(arguments)} were sent")
-    for user in arguments:
-        user_id(user, "user")
+    check_user_ids(arguments, "user")
     door, app_key = client.door(), client.app().app.key
     pieces = [arguments[at : at + USERS_A_SCRIPT] for at in range(0, len(arguments), USERS_A_SCRIPT)]
     tickets = [door.online(app_key, piece) for piece in pieces]
 
     def word() -> bytes:
-        return replies.integers([int(one) for ticket in tickets for one in ticket.result()])
+        return replies.yes_or_no([one for ticket in tickets for one in ticket.result()])
 
     weight = 1 + len(arguments) // USERS_A_REPLY
     if len(tickets) == 1:

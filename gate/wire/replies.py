@@ -80,9 +80,9 @@ def double(number: float, resp3: bool) -> bytes:
     return b",%b\r\n" % digits if resp3 else bulk(digits)
 
 
-def integers(numbers: Sequence[int]) -> bytes:
-    """An array of integers."""
-    return b"*%d\r\n%b" % (len(numbers), b"".join([b":%d\r\n" % number for number in numbers]))
+def yes_or_no(claims: Sequence[bool]) -> bytes:
+    """An array of 1 or 0."""
+    return b"*%d\r\n%b" % (len(claims), b"".join([ONE if claim else ZERO for claim in claims]))
 
 
 def encode(value: Value, resp3: bool) -> bytes:

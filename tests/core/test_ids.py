@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gate.core.ids import MAX_ID_BYTES, app_key, shown, user_id
+from gate.core.ids import MAX_ID_BYTES, app_key, check_user_ids, shown, user_id
 from gate.errors import InvalidInput
 
 
@@ -51,3 +51,12 @@ def test_any_id_can_be_shown(raw: bytes) -> None:
 def test_shown_keeps_utf8_and_escapes_the_rest() -> None:
     assert shown("客服".encode()) == "客服"
     assert shown(b"a\xff\x00") == "a\\xff\x00"
+
+
+def test_many_ids_are_checked_as_each_would_be() -> None:
+    check_user_ids([b"a", b"x" * MAX_ID_BYTES])
+    with pytest.raises(InvalidInput, match="1 to 64 bytes, 65 were sent") as refused:
+        check_user_ids([b"a", b"x" * 65, b""], "user")
+    assert refused.value.parameter == "user"
+    with pytest.raises(InvalidInput, match="0 were sent"):
+        check_user_ids([b""])

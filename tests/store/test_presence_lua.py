@@ -198,3 +198,18 @@ async def test_a_kick_of_very_many_is_done_in_steps_that_nobody_waits_long_for(
     assert await store.kick(APP.key, users, "kicked") == len(users)
     stats = each_redis.client.info("commandstats")
     assert stats["cmdstat_evalsha"]["calls"] >= len(users) / presence_module.SWEPT_A_SCRIPT
+
+
+@pytest.mark.parametrize("many", [1, 2, 15, 16, 64])
+async def test_who_has_any_live_session_among_many_is_online(store: PresenceStore, gateway: Gateway, many: int) -> None:
+    other = await Gateway(store, APP, b"edge-2").lease()
+    other.epoch = 1_795_401_494_233
+    await store.lease(APP.key, other.name, other.epoch)
+    if many > 1:
+        await gateway.open_many([ANN] * (many - 1))
+    await other.open(ANN)
+    assert await store.online(APP.key, [ANN, b"bob", ANN]) == [True, False, True]
+    await store.end_lease(APP.key, gateway.name, gateway.epoch)
+    assert await store.online(APP.key, [ANN, b"bob"]) == [True, False], "the last of them is live"
+    await store.end_lease(APP.key, other.name, other.epoch)
+    assert await store.online(APP.key, [ANN, b"bob"]) == [False, False]

@@ -86,8 +86,8 @@ def test_headers() -> None:
     assert replies.array_header(3) == b"*3\r\n"
     assert replies.map_header(3, resp3=True) == b"%3\r\n"
     assert replies.map_header(3, resp3=False) == b"*6\r\n"
-    assert replies.integers([1, 0, 1]) == b"*3\r\n:1\r\n:0\r\n:1\r\n"
-    assert replies.integers([]) == replies.EMPTY_ARRAY
+    assert replies.yes_or_no([True, False, True]) == b"*3\r\n:1\r\n:0\r\n:1\r\n"
+    assert replies.yes_or_no([]) == replies.EMPTY_ARRAY
 
 
 SCALARS = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.binary(max_size=20)

@@ -4,17 +4,28 @@
 --   returns {1 or 0, ...} in order
 -- A script so that leases and Sessions are of one moment. Writes nothing.
 --!include presence
-local found = redis.call('HMGET', SESSIONS, unpack(ARGV))
-local online = {}
-for at = 1, #ARGV do
-  online[at] = 0
-  if found[at] then
-    for _, one in ipairs(cmsgpack.unpack(found[at])) do
-      if is_live(one) then
-        online[at] = 1
-        break
-      end
+local MOST_SHORT = 0x9f  -- the first byte of an array of up to 15 Sessions, which takes no second one
+local SESSION_AT = 2  -- then comes the first Session's, and its fields behind that
+
+-- Most have one Session, and it is live: to take its first fields alone out of what is packed is half of all the work.
+local function is_first_live(packed)
+  if string.byte(packed) <= MOST_SHORT then
+    local _, _, _, gateway, epoch = cmsgpack.unpack_limit(packed, EPOCH, SESSION_AT)
+    return lease_holds(gateway, epoch)
+  end
+end
+
+local function is_any_live(packed)
+  for _, one in ipairs(cmsgpack.unpack(packed)) do
+    if is_live(one) then
+      return true
     end
   end
+end
+
+local found = redis.call('HMGET', SESSIONS, unpack(ARGV))
+local online = {}
+for at, packed in ipairs(found) do
+  online[at] = packed and (is_first_live(packed) or is_any_live(packed)) and 1 or 0
 end
 return online

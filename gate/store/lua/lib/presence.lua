@@ -34,7 +34,11 @@ local function lease(gateway)
   return known
 end
 
+local function lease_holds(gateway, epoch)
+  local held_by = lease(gateway)
+  return held_by and held_by.holds and held_by.epoch == epoch
+end
+
 local function is_live(session)
-  local held_by = lease(session[GATEWAY])
-  return held_by and held_by.holds and held_by.epoch == session[EPOCH]
+  return lease_holds(session[GATEWAY], session[EPOCH])
 end
