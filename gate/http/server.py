@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
+import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from gate.http.app import make_app
 from gate.http.operators import OperatorDoor
 from gate.http.options import BACKLOG, IDLE_CONNECTION_S, MAX_LINE_BYTES
 from gate.http.ports import Deps
 from gate.http.sites import Site
+
+log = structlog.get_logger("gate.http")
+
+
+class NeverQuoted(logging.Filter):
+    """Keeps aiohttp from logging what is no HTTP: it quotes the line, credentials included, and calls it an error of ours."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record may be logged as it is."""
+        fault = record.exc_info[1] if record.exc_info else None
+        if not isinstance(fault, HttpProcessingError):
+            return True
+        log.debug("what came is no HTTP", fault=type(fault).__name__)
+        return False
+
+
+_NEVER_QUOTED = NeverQuoted()
 
 
 class HttpServer:
@@ -31,6 +51,7 @@ class HttpServer:
 async def serve_http(deps: Deps, door: OperatorDoor | None = None, sites: Sequence[Site] = ()) -> HttpServer:
     """Listen on `deps.options.host` and `port` (0: a free one). `OSError` if it can't be had. See `make_app`."""
     options = deps.options
+    logging.getLogger("aiohttp.server").addFilter(_NEVER_QUOTED)  # once, however often it is added
     # aiohttp's own access log would print query strings.
     runner = web.AppRunner(
         make_app(deps, door, sites),

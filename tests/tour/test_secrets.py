@@ -6,10 +6,12 @@ the audit, every answer over HTTP and of the command line but the few that hand 
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import re
 import secrets
+import socket
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -28,6 +30,8 @@ from tests.harness.servers import RedisServer
 from tests.harness.service import GateService, Services
 from tests.harness.signing import signature_headers
 from tests.harness.waiting import wait_until
+from tests.harness.websocket import PATH as CONNECT
+from tests.harness.websocket import Refused, connect
 from tests.service.running import is_ready, kill
 
 REDIS_PASSWORD = "redis-password-" + secrets.token_hex(8)
@@ -107,6 +111,8 @@ def test_nothing_tells_a_secret(service: GateService) -> None:
     admin = f"{credentials.operator}:{tour.met('the operator password', credentials.operator_password)}"
     current = apps_over_http(tour, key, first, admin)
     users_over_http(tour, key, current, f"{key}:{current}")
+    asyncio.run(on_the_websocket(tour, f"{key}:{current}"))
+    that_is_no_http(tour)
     on_resp(tour, key, current)
     on_the_command_line(tour, key, current)
     kill(service, "http")
@@ -166,8 +172,65 @@ def users_over_http(tour: Tour, key: str, secret: str, app: str) -> None:
     for shown in (token, token[:-2], token + "x", "gt1." + token[4:][::-1]):
         tour.met("a Token, or nearly", shown)
         tour.http("GET", "/client/v1/blacklist", headers={"Authorization": f"Bearer {shown}"})
-        tour.http("GET", f"/client/v1/connect?token={shown}")
+        tour.http("GET", f"{CONNECT}?token={shown}")
         tour.http("GET", f"/client/v1/blacklist?token={shown}&x=1", headers={"Authorization": shown})
+
+
+async def on_the_websocket(tour: Tour, app: str) -> None:
+    """A browser's client, its Token in the query: let in, asking, put out; and refused in every way."""
+    url = tour.service.http
+    token = tour.basic("POST", "/v1/tokens", app, {"user": "wes"}, hands_out=True)["token"]
+    tour.met("a Token in a query", token)
+    client = await connect(url, token_in_query=token, platform="Web")
+    tour.told.append(("welcome", json.dumps(client.welcome)))
+    for asked in (
+        {"kind": "ping"},
+        {"kind": "presence", "users": ["ann", ""]},
+        {"kind": "blacklist"},
+        {"kind": "shout"},
+    ):
+        tour.told.append((f"an answer to {asked}", json.dumps(await client.ask(**asked))))
+    tour.basic("POST", "/v1/bans", app, {"users": ["wes"], "seconds": 60})
+    tour.told.append(("why it was put out", str(await client.closed())))
+    client.drop()
+    for shown in (token, token[:-2], token + "x", token.replace("gt1.", "gt1.%")):
+        tour.met("a Token, or nearly", shown)
+        for more in ({}, {"platform": "a b"}, {"headers": {"Sec-WebSocket-Version": "9"}}):
+            try:
+                await connect(url, token_in_query=shown, **more)  # type: ignore[arg-type]
+            except Refused as refused:
+                tour.told.append((f"a refusal of {more}", str(refused)))
+            else:
+                pytest.fail("none of these may connect")
+
+
+def that_is_no_http(tour: Tour) -> None:
+    """Requests that break off where the Token is, or that HTTP's parser refuses: it would quote them where it complains."""
+    token = tour.met("a Token in a broken request", "gt1." + secrets.token_urlsafe(60))
+    target = f"{CONNECT}?token={token}"
+    port = int(tour.service.http.rpartition(":")[2])
+    for text in (
+        f"GET {target} HTTP/9.9\r\n\r\n",
+        f"GET {target}\r\n\r\n",
+        f"G@T {target} HTTP/1.1\r\nHost: x\r\n\r\n",
+        f"GET {target} and more HTTP/1.1\r\nHost: x\r\n\r\n",
+        f"GET {target} HTTP/1.1\r\nHost: x\r\nAuthorization : Bearer {token}\r\n\r\n",
+        f"GET {target} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\0\r\n\r\n",
+        f"GET {target}&more={'x' * 100_000} HTTP/1.1\r\nHost: x\r\n\r\n",
+        f"GET http://[{target} HTTP/1.1\r\nHost: x\r\n\r\n",
+        f"GET {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {token}\r\n\r\n",
+        f"GET {target}",
+    ):
+        with socket.create_connection((LOOPBACK, port), timeout=10) as peer:
+            peer.sendall(text.encode())
+            peer.shutdown(socket.SHUT_WR)
+            answer = b""
+            try:
+                while piece := peer.recv(65_536):
+                    answer += piece
+            except ConnectionResetError:
+                pass
+        tour.told.append((f"the answer to {text[:4]}…{text[-40:]}", answer.decode(errors="replace")))
 
 
 def on_resp(tour: Tour, key: str, secret: str) -> None:
@@ -232,3 +295,4 @@ def everything_it_says_of_itself(tour: Tour, app: str) -> None:
     for log in [tour.service.output_path, *tour.service.data.rglob("*.log")]:
         tour.told.append((str(log), log.read_text(errors="replace")))
     assert "request" in tour.service.output
+    assert re.search(rf"'request' .*path='{CONNECT}' status=101", tour.service.output)  # it does tell of these
