@@ -21,7 +21,7 @@ RECONNECTS_A_SECOND = 1_000
 
 
 class Ending(NamedTuple):
-    """What a client is told. `comes_back` says whether the same Token will do, now."""
+    """What a client is told. `comes_back` says whether the same client with the same Token may do better, now."""
 
     code: int
     comes_back: bool
@@ -30,7 +30,7 @@ class Ending(NamedTuple):
 
 ENDINGS: dict[CloseReason, Ending] = {
     "shutting-down": Ending(1001, True, "this node is shutting down: connect again, through any node"),
-    "unsupported": Ending(1003, True, "messages are JSON in text frames, a binary frame was sent"),
+    "unsupported": Ending(1003, False, "messages are JSON in text frames, a binary frame was sent: mend the client"),
     "token-revoked": Ending(4401, False, "the Token was revoked: get a new one from your server"),
     "token-expired": Ending(4402, False, "the Token has expired: get a new one from your server"),
     "banned": Ending(4403, False, "the User is banned: come back when the Ban has ended"),

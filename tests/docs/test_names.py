@@ -11,6 +11,7 @@ from typer.main import get_command
 from gate.cli import COMMANDS as NOUNS
 from gate.cli import app as cli
 from gate.config import OPTIONS
+from gate.core.closing import ENDINGS
 from gate.http import client, rongcloud, v1
 from gate.http.client import websocket
 from gate.http.health import PROBES
@@ -112,6 +113,14 @@ def test_settings_of_an_app_are_listed() -> None:
 def test_states_of_the_replica_are_listed() -> None:
     table = dict(re.findall(r"^\| `([a-z-]+)` \| (\d) \|", page_text("docs/operations.md"), re.MULTILINE))
     assert table == {state.name.lower().replace("_", "-"): str(int(state)) for state in State}
+
+
+def test_close_codes_of_the_websocket_are_listed_with_their_advice() -> None:
+    rows = re.findall(
+        r"^\| (\d{4}) \| `([a-z-]+)` \|.*\| (true|false)[^|]*\|$", page_text("docs/websocket.md"), re.MULTILINE
+    )
+    told = {reason: (ending.code, ending.comes_back) for reason, ending in ENDINGS.items()}
+    assert {reason: (int(code), back == "true") for code, reason, back in rows} == told
 
 
 def test_limits_are_named_as_in_the_code() -> None:

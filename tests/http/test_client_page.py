@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gate.core.closing import ENDINGS
 from gate.http.client import page
 from tests.http.world import World
 
@@ -39,6 +40,15 @@ async def test_it_is_read_only_and_all_there_is(world: World) -> None:
     assert (await world.send("POST", "/client/")).status == 405
     for path in ("/client/__init__.py", "/client/../app.py", "/client/index.html", "/client/page.js/"):
         assert (await world.send("GET", path)).status == 404
+
+
+def test_its_client_reads_a_code_without_a_message_as_it_is_meant() -> None:
+    table = (FOLDER / "gate-client.js").read_text().split("const ENDINGS = {")[1].split("};")[0]
+    read = {
+        int(code): (reason, back == "true") for code, reason, back in re.findall(r'(\d+): \["(.*?)", (\w+)\]', table)
+    }
+    of_rfc_6455 = {1002: ("malformed", False), 1007: ("malformed", False), 1009: ("too-long", False)}
+    assert read == of_rfc_6455 | {one.code: (reason, one.comes_back) for reason, one in ENDINGS.items()}
 
 
 def test_the_page_names_no_other_host_and_runs_nothing_that_stands_in_it() -> None:

@@ -272,6 +272,7 @@ async def closed_for(world: World, misbehave: Any) -> tuple[Any, int | None]:
 async def test_a_binary_frame(world: World) -> None:
     said, code = await closed_for(world, lambda bad: bad.send(BINARY, b"\0\1"))
     assert (said["reason"], code) == ("unsupported", 1003)
+    assert (said["reconnect"], said["reconnect_ms"]) == (False, None)  # it would end the same
 
 
 @pytest.mark.parametrize(
