@@ -15,14 +15,14 @@ import asyncio
 import random
 
 import orjson
-from aiohttp import WSMsgType, web
+from aiohttp import HttpVersion11, WSMsgType, web
 
 from gate.clock import monotonic_ms
 from gate.core.closing import ENDINGS, reconnect_ms
 from gate.core.limits import EACH_CLIENT, limit_names
 from gate.core.model import FOREVER_MS
 from gate.core.presence import CloseReason, Verified, platform_named
-from gate.errors import Unavailable
+from gate.errors import InvalidInput, Unavailable
 from gate.http.client import messages
 from gate.http.client.endpoint import bearer
 from gate.http.errors import UpgradeRequired
@@ -53,7 +53,7 @@ async def connect(request: web.Request, deps: Deps) -> web.StreamResponse:
     socket = web.WebSocketResponse(
         timeout=CLOSE_WITHIN_S, autoping=False, compress=False, max_msg_size=messages.MAX_MESSAGE_BYTES
     )
-    if not socket.can_prepare(request).ok:
+    if not _is_handshake(request, socket):
         raise UpgradeRequired("this is where WebSockets connect: send a WebSocket handshake (RFC 6455, version 13)")
     shown, platform = _asked(request)
     gateway = _gateway(deps)
@@ -72,11 +72,25 @@ async def connect(request: web.Request, deps: Deps) -> web.StreamResponse:
     return socket
 
 
+def _is_handshake(request: web.Request, socket: web.WebSocketResponse) -> bool:
+    if request.method != "GET" or request.version < HttpVersion11:  # neither is looked at below
+        return False
+    try:
+        return socket.can_prepare(request).ok
+    except ValueError:  # its key is not even ASCII
+        return False
+
+
 def _asked(request: web.Request) -> tuple[str, str]:
     """Token and platform."""
     query = Form(parse_fields(request.raw_path.partition("?")[2].encode("utf-8", "surrogateescape")))
     given = query.one("token")
-    shown = bearer(request.headers) if given is None else given.decode("latin-1")
+    if given is None:
+        shown = bearer(request.headers)
+    else:
+        shown = given.decode("latin-1")
+        if "Authorization" in request.headers and bearer(request.headers) != shown:
+            raise InvalidInput("token", "is another than the one in the header Authorization: send one of them")
     return shown, platform_named(query.one("platform") or DEFAULT_PLATFORM)
 
 
@@ -138,6 +152,8 @@ class Client:
         why = self._ended or self.left
         self._gateway.close(self.by.app.key, self.seat, why)
         self._deps.count_websocket("closed", why)
+        if self._transport is not None and self._unsent_bytes():
+            self._transport.abort()  # else it would stay open until all of that was read, which may be never
 
     def end(self, why: CloseReason) -> None:
         """Put the client out. Interrupts whatever the connection is at."""

@@ -1,0 +1,47 @@
+"""What a client of `/client/v1/connect` that means no good costs, past its own connection: nothing that lasts."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from gate.http.client import websocket
+from gate.http.client.websocket import MAX_MESSAGES_A_SECOND
+from tests.harness.waiting import wait_until_async
+from tests.harness.websocket import TEXT, Socket, connect
+from tests.http.test_client_blacklist import token_of
+from tests.http.world import World
+
+SOON_S = 10.0
+_LONG_IDS = [f"a user with an id that is rather long, {number:020}" for number in range(1_000)]
+LONG_QUESTION = b'{"type":"presence","users":["' + '","'.join(_LONG_IDS).encode() + b'"]}'
+
+
+def is_held(client: Socket) -> bool:
+    """Whether the server's process still has its end of the connection open, as the kernel tells."""
+    (_, client_port), (_, server_port) = (client.writer.get_extra_info(name) for name in ("sockname", "peername"))
+    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    ends = {(int(row[1][9:], 16), int(row[2][9:], 16)): row[9] for row in rows}
+    return ends.get((server_port, client_port), "0") != "0"
+
+
+@pytest.mark.parametrize("questions", [1, 40])  # what they are answered lies with the kernel; with us
+async def test_one_that_reads_nothing_holds_its_connection_no_longer_than_it_may(
+    world: World, monkeypatch: pytest.MonkeyPatch, questions: int
+) -> None:
+    monkeypatch.setattr(websocket, "CLOSE_WITHIN_S", 0.2)
+    slow = await connect(world.url, token_of(world.app, "slow"))
+    slow.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    for _ in range(questions):
+        slow.send(TEXT, LONG_QUESTION)
+        await asyncio.sleep(1 / MAX_MESSAGES_A_SECOND)  # more is flooding, which is another matter
+    assert is_held(slow)
+    await world.v1("POST", "users/slow/kick", {})
+
+    async def is_let_go() -> bool:
+        return not is_held(slow)
+
+    await wait_until_async(is_let_go, SOON_S, "the connection to be closed")
+    slow.drop()
