@@ -1,7 +1,8 @@
 """A seeded storm over Presence: Gateways, the service and Redis are killed while Users come and go, then it is calm.
 
-In the end the counts are the Sessions that the living Gateways hold, each of them and no other; and the feed, which a follower
-read through all of it, tells every coming and going once: without a hole, and in turns for each User.
+Some come through Gateways, others with a WebSocket of their own. In the end the counts are the Sessions that the living
+Gateways and the clients hold, each of them and no other; and the feed, which a follower read through all of it, tells every
+coming and going once: without a hole, and in turns for each User.
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ import pytest
 from gate.clock import wall_ms
 from gate.core import token
 from gate.core.model import AppFacts
-from gate.core.presence import Cursor, Event
+from gate.core.presence import OWN_GATEWAY_PREFIX, Cursor, Event
 from gate.errors import StoreUnavailable
+from gate.service.places import node_id
 from gate.store import presence_keys as keys
 from gate.store.feed import Feed
 from gate.store.presence import PresenceStore
+from tests.faults.crowd import Crowd
 from tests.faults.node import RECOVERY_TIMEOUT_S
 from tests.harness.servers import RedisServer
 from tests.harness.service import GateService, Services
@@ -47,10 +50,11 @@ CALM_S = (0.2, 1.5)
 """Between two faults. A process that dies again and again is restarted ever later, and then nothing happens any more."""
 LEASE_MS = 1_000
 SESSIONS_EACH = 25
+WEBSOCKETS = 25
 USERS = [b"user %d" % number for number in range(300)]
 GATEWAYS = ("edge-1", "edge-2", "edge-3")
 ROLES = ("worker", "background", "http")
-LEAST_ENTRIES, LEAST_FAULTS = 200, 6
+LEAST_ENTRIES, LEAST_FAULTS, LEAST_WELCOMED = 200, 6, 100
 """Fewer prove nothing. An idle machine makes a thousand and twenty."""
 PAGE = 1_000
 
@@ -68,14 +72,13 @@ class GatewayProcess:
         if self._process is not None:
             return
         credentials = self._node.credentials
-        app = AppFacts(key=credentials.app_key, secrets=(credentials.app_secret,))
         self._seed += 1
         orders = {
             "name": self._name,
             "port": self._node.resp_port,
-            "app_key": app.key,
+            "app_key": credentials.app_key,
             "app_secret": credentials.app_secret,
-            "tokens": [token.mint(app, user, wall_ms(), os.urandom(8)) for user in USERS],
+            "tokens": tokens(self._node),
             "seed": self._seed,
             "sessions": SESSIONS_EACH,
         }
@@ -105,6 +108,12 @@ class GatewayProcess:
         assert self._process is not None and self._process.stdout is not None
         held: list[str] | None = json.loads(self._process.stdout.readline())
         return held
+
+
+def tokens(node: GateService) -> list[str]:
+    """One for each User."""
+    app = AppFacts(key=node.credentials.app_key, secrets=(node.credentials.app_secret,))
+    return [token.mint(app, user, wall_ms(), os.urandom(8)) for user in USERS]
 
 
 class Follower:
@@ -139,11 +148,17 @@ class Storm:
         self.chance = random.Random(SEED)
         self.node = self._start()
         self.gateways = [GatewayProcess(name, self.node, SEED + nth * 100) for nth, name in enumerate(GATEWAYS)]
+        self.crowd = Crowd(lambda: self.node.http, tokens(self.node), SEED, WEBSOCKETS)
         self.faults: list[str] = []
 
     @property
     def app_key(self) -> str:
         return self.node.credentials.app_key
+
+    @property
+    def own_gateway(self) -> str:
+        """The name under which the node holds its clients' Sessions."""
+        return OWN_GATEWAY_PREFIX.decode() + node_id(self._data / "node-id")
 
     def strike(self) -> None:
         """One fault."""
@@ -172,13 +187,16 @@ class Storm:
                 gateway.start()
 
     def settle(self) -> dict[str, list[str]]:
-        """All are there, nobody comes or goes any more: what each Gateway holds."""
-        held: dict[str, list[str]] = {}
+        """All are there, nobody comes or goes any more: what each Gateway holds, the node itself among them."""
+        self.crowd.settle()
+        held = {}
         for gateway in self.gateways:
             gateway.start()
             gateway.say("settle")
         for name, gateway in zip(GATEWAYS, self.gateways, strict=True):
             held[name] = wait_until(lambda: _in_a_list(gateway.held()), RECOVERY_TIMEOUT_S, f"{name} to be sure")[0]  # noqa: B023
+        own = wait_until(lambda: _in_a_list(self.crowd.held()), RECOVERY_TIMEOUT_S, "all clients to be back")[0]
+        held[self.own_gateway] = own
         return held
 
     def end(self) -> None:
@@ -233,14 +251,15 @@ async def following(store: PresenceStore, app_key: str) -> AsyncIterator[Followe
 async def test_counts_are_the_live_sessions_and_each_transition_is_told_once(storm: Storm) -> None:
     store = presence_on(storm.server.url, 1_000)
     try:
-        async with following(store, storm.app_key) as follower:
+        async with following(store, storm.app_key) as follower, storm.crowd.out():
             await asyncio.to_thread(_blow, storm)
             held = await asyncio.to_thread(storm.settle)
             await wait_until_async(lambda: _is_calm(storm), RECOVERY_TIMEOUT_S, "all to be swept and announced")
             await _holds(store, storm, held)
             head = await Feed(store.client, storm.app_key).head()
             await wait_until_async(lambda: follower.cursor == head, RECOVERY_TIMEOUT_S, "the follower to be there")
-        await _told_once(store, storm, follower.events)
+            await _told_once(store, storm, follower.events)
+        assert storm.crowd.welcomed >= LEAST_WELCOMED
         assert len(follower.events) >= LEAST_ENTRIES
         assert len(storm.faults) >= LEAST_FAULTS, storm.faults
     finally:
@@ -265,7 +284,7 @@ def _is_calm(storm: Storm) -> bool:
 async def _holds(store: PresenceStore, storm: Storm, held: dict[str, list[str]]) -> None:
     """What the store says is what the Gateways hold, Session by Session, and so are the counts."""
     presences = await store.presences(storm.app_key, USERS)
-    found: dict[str, list[str]] = {name: [] for name in GATEWAYS}
+    found: dict[str, list[str]] = {name: [] for name in held}
     for presence in presences:
         for session in presence.sessions:
             found[session.gateway.decode()].append(session.id)

@@ -76,9 +76,9 @@ class Socket:
             head += mask
         self.writer.write(head + payload)
 
-    async def frame(self) -> Frame:
+    async def frame(self, patience_s: float | None = PATIENCE_S) -> Frame:
         """The next frame; `EOFError` where the connection ended."""
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(patience_s):
             try:
                 first, length = await self.reader.readexactly(2)
                 if length == 126:
@@ -93,6 +93,8 @@ class Socket:
         """The next message. Pings that come before it are answered."""
         while (frame := await self.frame()).opcode == PING:
             self.send(PONG, frame.payload)
+        if frame.opcode == CLOSE:
+            raise EOFError(f"closed with {int.from_bytes(frame.payload[:2], 'big')}")
         assert frame.opcode == TEXT, frame
         said: dict[str, Any] = orjson.loads(frame.payload)
         return said
@@ -106,6 +108,15 @@ class Socket:
         except EOFError:
             return Closed(said, None)
         return Closed(said, int.from_bytes(frame.payload[:2], "big"))
+
+    async def idle(self) -> None:
+        """Until it is closed, however long that takes: pings are answered, all else is passed over."""
+        try:
+            while (frame := await self.frame(patience_s=None)).opcode != CLOSE:
+                if frame.opcode == PING:
+                    self.send(PONG, frame.payload)
+        except EOFError:
+            return
 
     async def leave(self) -> None:
         """As a client that closes, until the server has too."""
