@@ -2,7 +2,7 @@
 
 One Valkey 9 with its append-only file on is Gate's store, shared by two nodes, so that a row can look at another node and
 restart one; one Redis 7 holds the same facts for the peers. A node of its own, with a Valkey for its Sessions alone, is there
-for Presence. Everything lies in one temporary directory.
+for Presence, another one with nothing but what it brings for WebSockets. Everything lies in one temporary directory.
 """
 
 from __future__ import annotations
@@ -118,6 +118,13 @@ class Bed:
     def presence(self) -> GateService:
         """A node without facts, whose Presence lies in `presence_store`."""
         node = GateService.start(self.folder / "presence", "--presence-redis", self.presence_store.url, workers=1)
+        self._stack.callback(node.stop)
+        return node
+
+    @cached_property
+    def websockets(self) -> GateService:
+        """A node as `make serve` starts it, with the embedded server for everything; for WebSockets."""
+        node = GateService.start(self.folder / "websockets", workers=1)
         self._stack.callback(node.stop)
         return node
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from gate.store import presence_keys
 from loadtests.bench.apart import CLIENTS_NICE
 from loadtests.bench.bed import Bed
 from loadtests.bench.client import ask
 from loadtests.bench.crowd import Crowd, Look
 from loadtests.bench.gateways import Gateways, clients
 from loadtests.bench.hook_receiver import HookReceiver, Told
-from loadtests.bench.paced import CHECKS_A_SECOND, PacedChecks, slowest_ms
+from loadtests.bench.paced import CHECKS_A_SECOND, PacedChecks, p99_ms, slowest_ms
 from loadtests.bench.rows.websockets import crowd_of, set_app, wait_until_gone, websockets
 from loadtests.bench.table import Row
 from tests.harness.processes import kill_each
@@ -55,27 +56,28 @@ _STORMS = (
 
 def measure(bed: Bed) -> list[Row]:
     """One row for each way to break."""
-    node, many = bed.presence, websockets(bed)
+    node, many = bed.websockets, websockets(bed)
     with HookReceiver() as receiver, PacedChecks(node) as checks, crowd_of(bed, many) as crowd:
         set_app(bed, "--presence-webhook-url", receiver.url)
         _watched(node, receiver)
         crowd.come()
-        rows = [_row(bed, storm, crowd, checks, receiver) for storm in _STORMS]
+        rows = [_row(node, storm, crowd, checks, receiver) for storm in _STORMS]
         crowd.drop()
         wait_until_gone(node)
         set_app(bed, "--presence-webhook-url", "")
     return rows
 
 
-def _row(bed: Bed, storm: _Storm, crowd: Crowd, checks: PacedChecks, receiver: HookReceiver) -> Row:
-    feed = _Feed(bed)
+def _row(node: GateService, storm: _Storm, crowd: Crowd, checks: PacedChecks, receiver: HookReceiver) -> Row:
+    feed = _Feed(node)
     feed.wait_until_quiet()
     feed.skip()
+    busy_before, worker = os.getloadavg()[0], role_pid(node, "worker")
     rest_s = time.monotonic()
     time.sleep(IDLE_S)
-    began_s = time.monotonic()
-    look = storm.break_all(bed.presence, crowd)
-    back_s = max(look.welcomed_s) - began_s
+    began_s, turns = time.monotonic(), _Turns.of(worker)
+    look = storm.break_all(node, crowd)
+    back_s, turns = max(look.welcomed_s) - began_s, _Turns.of(worker).since(turns)
     feed.wait_until_quiet()
     at_rest_ms = slowest_ms(checks.took_between(rest_s, began_s))
     took_ns = checks.took_between(began_s, time.monotonic())
@@ -86,7 +88,7 @@ def _row(bed: Bed, storm: _Storm, crowd: Crowd, checks: PacedChecks, receiver: H
     late = sum(1 for one in took_ns if one > MOST_CHECK_MS * 1e6)
     return Row(
         "websocket-storm",
-        f"{crowd.many:,} WebSockets: {storm.what}; checks at {CHECKS_A_SECOND:,}/s meanwhile",
+        f"{crowd.many:,} WebSockets: {storm.what}; checks at {CHECKS_A_SECOND:,}/s meanwhile, clients on the same cores",
         f"back <= {MOST_BACK_S} s, no check > {MOST_CHECK_MS} ms, no webhook lost",
         f"{back_s:.1f} s; {slowest:.1f} ms (at rest {at_rest_ms:.1f}); {len(lost)} lost of {len(changes):,}",
         back_s <= MOST_BACK_S and slowest <= MOST_CHECK_MS and not lost,
@@ -97,10 +99,29 @@ def _row(bed: Bed, storm: _Storm, crowd: Crowd, checks: PacedChecks, receiver: H
             "checks_too_slow": late,
             "slowest_check_ms": slowest,
             "slowest_check_at_rest_ms": at_rest_ms,
+            "p99_check_ms": p99_ms(took_ns),
+            "worker_ran_ms": turns.ran_ms,
+            "worker_waited_for_a_core_ms": turns.waited_ms,
+            "load_average_before": busy_before,
             "refused": dict(look.refused),
             "clients_nice": CLIENTS_NICE,
         },
     )
+
+
+class _Turns(NamedTuple):
+    """What became of a process's time: it is a late check whether the worker is at something else or waits for a core."""
+
+    ran_ms: float
+    waited_ms: float
+
+    @classmethod
+    def of(cls, pid: int) -> _Turns:
+        ran_ns, waited_ns, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
+        return cls(int(ran_ns) / 1e6, int(waited_ns) / 1e6)
+
+    def since(self, before: _Turns) -> _Turns:
+        return _Turns(self.ran_ms - before.ran_ms, self.waited_ms - before.waited_ms)
 
 
 def _all_told(receiver: HookReceiver, wanted: list[Told]) -> list[Told]:
@@ -134,10 +155,8 @@ def _watched(node: GateService, receiver: HookReceiver) -> None:
 class _Feed:
     """What changed, as the webhook should tell it. It is read when the storm is over: a large read is a check's delay."""
 
-    def __init__(self, bed: Bed) -> None:
-        self._client = bed.presence.resp_client()
-        self._server = bed.presence_store.client
-        self._key = presence_keys.feed_meta(bed.presence.credentials.app_key)
+    def __init__(self, node: GateService) -> None:
+        self._client = node.resp_client()
         self.skip()
 
     def skip(self) -> None:
@@ -150,7 +169,7 @@ class _Feed:
 
         def is_quiet() -> bool:
             nonlocal head, since_s
-            if head != (head := self._server.hget(self._key, "seq")):
+            if head != (head := self._events("$")[0]):
                 since_s = time.monotonic()
             time.sleep(LOOK_EVERY_S)
             return time.monotonic() - since_s >= QUIET_S

@@ -48,7 +48,7 @@ KICKED_WITHIN_S = 10.0
 
 def measure_held(bed: Bed) -> list[Row]:
     """Idle windows before and after; in between all are held for longer than a round of pings."""
-    node, many = bed.presence, websockets(bed)
+    node, many = bed.websockets, websockets(bed)
     window_s = min(WINDOW_S, WINDOW_S * bed.options.scale * 10)
     with PacedChecks(node) as checks, crowd_of(bed, many) as crowd:
         warm(node, many)
@@ -97,7 +97,7 @@ def measure_held(bed: Bed) -> list[Row]:
 
 def measure_kicks(bed: Bed) -> list[Row]:
     """Users of a crowd of their own are put out one by one, by each kind of call, while the others idle."""
-    node, many = bed.presence, websockets(bed)
+    node, many = bed.websockets, websockets(bed)
     set_app(bed, "--close-sessions-on-expire")
     each = max(5, round(KICKED_A_KIND * min(1.0, bed.options.scale * 10)))
     kicked = clients(node.credentials.app_key, node.credentials.app_secret, each * len(_KICKS), "kicked")
@@ -177,8 +177,8 @@ def websockets(bed: Bed) -> int:
 
 @contextmanager
 def crowd_of(bed: Bed, many: int) -> Iterator[Crowd]:
-    credentials = bed.presence.credentials
-    with Crowd(bed.presence, clients(credentials.app_key, credentials.app_secret, many)) as crowd:
+    credentials = bed.websockets.credentials
+    with Crowd(bed.websockets, clients(credentials.app_key, credentials.app_secret, many)) as crowd:
         yield crowd
 
 
@@ -206,7 +206,7 @@ _USERS = [b"online%06d" % number for number in range(1_000)]
 
 def set_app(bed: Bed, *options: str) -> None:
     """Change the node's App."""
-    node = bed.presence
+    node = bed.websockets
     command = [sys.executable, "-m", "gate", "app", "set", node.credentials.app_key, *options, "--data", str(node.data)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
