@@ -1,6 +1,6 @@
 """`make load`: two headless minutes of locust against a service of its own.
 
-    python -m loadtests.run [--seconds 120] [--scale 0.01] [--html FILE]
+    python -m loadtests.run [--only USER ...] [--seconds 120] [--scale 0.01] [--html FILE]
 
 Loads facts, lets routers check over RESP and HTTP while app servers change facts and clients of gateways come and go, writes
 locust's report to `loadtests/results/load.html` and prints a summary. Exit status 1 if any request failed: a refused one, a
@@ -14,6 +14,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,6 +29,8 @@ from tests.harness.ports import LOOPBACK
 from tests.harness.service import GateService
 
 ROOT = Path(__file__).parents[1]
+USERS = ("RespRouter", "HttpRouter", "AppServer", "Gateway", "App", "AppCrowd")
+"""Those of `locustfile`, which only locust's own process should import: it patches sockets."""
 # Locust stops by its shape; this bound is for a locust that does not.
 GRACE_S = 60.0
 
@@ -35,6 +38,9 @@ GRACE_S = 60.0
 def main() -> int:
     """Start, load, report, stop."""
     parser = argparse.ArgumentParser(prog="python -m loadtests.run", description="Locust against a service of its own.")
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="USER", choices=USERS, help=f"out of {', '.join(USERS)}"
+    )
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--scale", type=float, default=0.01, help="of the facts; 1: a million Users")
     parser.add_argument("--html", type=Path, default=RESULTS / "load.html", metavar="FILE")
@@ -42,7 +48,7 @@ def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else 160)
     given.html.parent.mkdir(parents=True, exist_ok=True)
     with Bed(Options(given.scale), console) as bed:
-        stats, status = _locust(bed.node, bed.facts.users, given.seconds, given.html)
+        stats, status = _locust(bed.node, bed.facts.users, given.seconds, given.html, given.only)
     failures = _show(stats, console)
     console.print(f"report: {given.html}", style="dim")
     if not stats:
@@ -51,7 +57,9 @@ def main() -> int:
     return 1 if failures or status else 0
 
 
-def _locust(node: GateService, users: int, seconds: float, html: Path) -> tuple[list[dict[str, Any]], int]:
+def _locust(
+    node: GateService, users: int, seconds: float, html: Path, only: Sequence[str]
+) -> tuple[list[dict[str, Any]], int]:
     credentials = node.credentials
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),
@@ -74,6 +82,7 @@ def _locust(node: GateService, users: int, seconds: float, html: Path) -> tuple[
         "WARNING",
         "--stop-timeout",
         "5",
+        *only,
     ]
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds + GRACE_S, check=False
