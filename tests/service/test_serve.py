@@ -52,6 +52,12 @@ def test_roles_never_import_from_the_working_directory(service: GateService) -> 
     assert arguments[1] == b"-P"
 
 
+def test_who_answers_checks_comes_first_where_processors_are_short(service: GateService) -> None:
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    behind = {role: os.getpriority(os.PRIO_PROCESS, pid_of(service, role) or -1) - own for role in ROLES}
+    assert behind == {"redis": 0, "replicator": 0, "worker": 0, "http": 5, "background": 5}
+
+
 def test_what_the_worker_decided_is_counted(service: GateService) -> None:
     service.resp_client().execute_command("GATE.CHECK", "a", "b")
     wait_until(lambda: 'gate_checks_total{verdict="allowed"}' in get(service, "/metrics")[1], 5, "the count of checks")
