@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 from typing import Any
 
+import aiohttp
 import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
+from gate.clock import wall_ms
+from gate.core import token
 from gate.core.model import AppFacts
 from gate.metrics import _BoardCollector
 from tests.deploy.files import DEPLOY, REPOSITORY, load_yaml
@@ -143,7 +147,7 @@ def page_of(service: GateService) -> dict[str, set[str]]:
 
 
 async def work(service: GateService, redis_url: str) -> None:
-    """A bit of everything: checks, an error, a write, a kick for a Ban, a lease that ends with its Session."""
+    """A bit of everything: checks, an error, a write, a kick for a Ban, a lease that ends with its Session, a WebSocket."""
     known = service.credentials
     router = service.resp_client()
     router.execute_command("GATE.CHECK", "ann", "bob")
@@ -160,3 +164,13 @@ async def work(service: GateService, redis_url: str) -> None:
     )
     assert answer.ok, answer.text
     await store.client.aclose()
+    await come_and_go(service, token.mint(app, b"bob", wall_ms(), os.urandom(token.NONCE_BYTES)))
+
+
+async def come_and_go(service: GateService, shown: str) -> None:
+    """As a client that asks one thing."""
+    at, headers = f"{service.http}/client/v1/connect", {"Authorization": f"Bearer {shown}"}
+    async with aiohttp.ClientSession() as session, session.ws_connect(at, headers=headers) as client:
+        assert (await client.receive_json(timeout=5))["type"] == "welcome"
+        await client.send_json({"type": "ping"})
+        assert (await client.receive_json(timeout=5))["type"] == "pong"
