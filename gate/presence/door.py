@@ -4,7 +4,7 @@ Whoever opens a Session has verified its Token on a Replica, and says up to whic
 compares that with the Change for which the User's Sessions were last closed: if the Replica had not seen it, the answer is
 `barred`, and the caller verifies again once its Replica has moved. So a Ban can't be overtaken by a connect.
 
-Called by the RESP port's presence commands, by way of its Protocols.
+Called by the RESP port's presence commands, by way of its Protocols, and by `tenancy` for this node's own clients.
 """
 
 from __future__ import annotations
