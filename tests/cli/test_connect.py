@@ -254,9 +254,10 @@ def test_stdin_that_is_none(gate: Command, service: GateService) -> None:
 
 
 def test_nothing_there(gate: Command, service: GateService) -> None:
-    result = gate("connect", "token", "--http", f"127.0.0.1:{free_port()}", "--json", status=3)
+    where = f"127.0.0.1:{free_port()}"
+    result = gate("connect", "token", "--http", where, "--json", status=3)
     assert json.loads(result.out) == {"type": "unreachable", "message": "Connection refused"}
-    assert result.err == "gate: cannot connect: Connection refused\n"
+    assert result.err == f"gate: cannot connect to http://{where}: Connection refused (--http says where)\n"
     # What listens there is no HTTP.
     assert "cannot connect" in gate("connect", "token", "--http", f"127.0.0.1:{service.resp_port}", status=3).err
     assert "not-found" in gate("connect", "token", "--http", f"{service.http}/elsewhere", status=1).err
