@@ -152,3 +152,36 @@ def _refused(answer: _Answered) -> Ended:
     is_outage = answer.status >= 500
     comes_back = answer.status in _TRY_AGAIN_LATER and word != _NEVER_IN_A_LOOP
     return Ended(told, text, comes_back, is_outage, answer.retry_after_ms)
+
+
+def _closed(code: int | None, closing: Message, was_silent: bool) -> Ended:
+    reason, ending = _OF_CODE.get(code or 0, (None, None))
+    if closing:
+        said = str(closing.get("reason", ""))
+        wait = closing.get("reconnect_ms")
+        told = {**closing, "type": "closed", "code": code}
+        comes_back = closing.get("reconnect") is True
+        return Ended(told, closing_text(closing), comes_back, said in _OUTAGES, wait if isinstance(wait, int) else None)
+    if ending is not None:  # its last message did not arrive
+        text, comes_back, is_outage = ending.message, ending.comes_back, reason in _OUTAGES
+    elif code in _FAULTS:
+        text, comes_back, is_outage = _FAULTS[code], False, False
+    else:
+        text = "the server does not answer" if was_silent else "the connection broke"
+        comes_back, is_outage = True, True
+    return Ended({"type": "closed", "code": code, "reason": reason, "message": text}, text, comes_back, is_outage)
+
+
+def _object(text: str | bytes) -> Message:
+    try:
+        found: Any = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _words_of(fault: Exception) -> str:
+    """Never the text of a fault of aiohttp itself, which may quote the request."""
+    system = fault if isinstance(fault, OSError) else fault.__cause__
+    number = getattr(system, "errno", None)
+    return os.strerror(number) if isinstance(number, int) and number > 0 else type(fault).__name__
