@@ -11,6 +11,7 @@ import select
 import socket
 import time
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, NamedTuple, Protocol
 
 import hiredis
@@ -29,6 +30,11 @@ from tests.harness.service import GateService
 EPOCH = 1
 PLATFORM = b"iOS"
 LOADED_AT_ONCE = 1_000
+MINTED_AT_MS = 1_800_000_000_000
+LOG_EPOCH = "652f1a3b00c2e"
+"""Of the length that they have in a connect through Gate."""
+DONE = {b"ok", 1}
+"""What a script replies for each Session that it opened or closed."""
 
 
 class Client(NamedTuple):
@@ -93,11 +99,14 @@ class Gateways:
 
 
 class BareScripts:
-    """The same scripts by `EVALSHA`, straight to the same server: no Token is verified, and ids are made beforehand."""
+    """The same scripts by `EVALSHA`, straight to the same server. `together` is how many Sessions a call is for.
 
-    name = "bare EVALSHA"
+    No Token is verified, ids are made beforehand, and no departure is announced.
+    """
 
-    def __init__(self, server: RedisServer, app_key: str, clients: Sequence[Client]) -> None:
+    def __init__(self, server: RedisServer, app_key: str, clients: Sequence[Client], together: int) -> None:
+        self.name = f"bare EVALSHA of {together}"
+        self._together = together
         self._server = server
         self._base = presence_keys.base(app_key)
         self._open = str(server.client.script_load(scripts.PRESENCE_OPEN.source))
@@ -114,12 +123,16 @@ class BareScripts:
 
     def opens(self, gateway: bytes, clients: Sequence[Client]) -> bytes:
         head = ("EVALSHA", self._open, 1, self._base, gateway, EPOCH, "all", MAX_SESSIONS_A_USER)
-        tail = (PLATFORM, "", 1, "0", 0, "")
-        return b"".join([encode(*head, one.user, self._ids[one.user], *tail) for one in clients])
+        tail = (PLATFORM, "", MINTED_AT_MS, LOG_EPOCH, 1, "")
+        return self._calls(head, [(one.user, self._ids[one.user], *tail) for one in clients])
 
     def closes(self, gateway: bytes, clients: Sequence[Client], opened: Sequence[Any]) -> bytes:
         head = ("EVALSHA", self._close, 1, self._base, gateway, EPOCH, "closed")
-        return b"".join([encode(*head, one.user, self._ids[one.user]) for one in clients])
+        return self._calls(head, [(one.user, self._ids[one.user]) for one in clients])
+
+    def _calls(self, head: tuple[Any, ...], rows: Sequence[tuple[Any, ...]]) -> bytes:
+        some = [rows[at : at + self._together] for at in range(0, len(rows), self._together)]
+        return b"".join([encode(*head, *chain.from_iterable(one)) for one in some])
 
     def forget(self) -> None:
         """Drop what was kept."""
@@ -163,7 +176,12 @@ class _Line:
         while (reply := self.reader.gets()) is not NOT_YET:
             if isinstance(reply, hiredis.ReplyError):
                 raise Peer(str(reply))
-            self.replies.append(reply)
+            if isinstance(reply, list):  # a script's, for each of its Sessions
+                if not DONE.issuperset(reply):
+                    raise Peer(f"the script replied {reply}")
+                self.replies += reply
+            else:
+                self.replies.append(reply)
         return len(self.replies) == len(self.batch)
 
 

@@ -11,9 +11,10 @@ from typing import Any
 
 from gate.core.presence import LEASE_TTL_MS
 from gate.store import presence_keys
+from gate.store.scripts import MAX_ROWS_A_SCRIPT
 from loadtests.bench.bed import Bed
 from loadtests.bench.client import Batch, ask, encode, run
-from loadtests.bench.gateways import LOADED_AT_ONCE, BareScripts, Client, Gateways, churn_rate, clients
+from loadtests.bench.gateways import LOADED_AT_ONCE, BareScripts, Churn, Client, Gateways, churn_rate, clients
 from loadtests.bench.systems.gate import GateSystem
 from loadtests.bench.table import Row
 from tests.harness.servers import RedisServer
@@ -41,22 +42,30 @@ MOST_BYTES_A_SESSION = 250
 
 
 def measure_churn(bed: Bed) -> list[Row]:
-    """Systems take turns; each Session is opened, answered, closed, answered."""
+    """Systems take turns; each Session is opened, answered, closed, answered.
+
+    Gate has one script open or close what came together, so it is held against the script alone at its best too: called for as
+    many at a time, by a client that has nothing else to do.
+    """
     everyone = _everyone(bed)
-    gate, bare = Gateways(bed.presence), BareScripts(bed.presence_store, BARE_APP, everyone)
-    rates: dict[str, list[float]] = {gate.name: [], bare.name: []}
+    gate, store = Gateways(bed.presence), bed.presence_store
+    bare = [BareScripts(store, f"{BARE_APP}-{many}", everyone, many) for many in (1, MAX_ROWS_A_SCRIPT)]
+    systems: list[Churn] = [gate, *bare]
+    rates: dict[str, list[float]] = {system.name: [] for system in systems}
     for _ in range(bed.options.rounds):
-        for system in (gate, bare):
+        for system in systems:
             rates[system.name].append(churn_rate(system, everyone, LINES, PIPELINE, bed.options.seconds))
-    bare.forget()
-    ours, theirs = median(rates[gate.name]), median(rates[bare.name])
+    for system in bare:
+        system.forget()
+    ours = median(rates[gate.name])
+    shares = {system.name: ours / median(rates[system.name]) for system in bare}
     return [
         Row(
             "presence-churn",
             f"connects and disconnects a second, {LINES} Gateways, pipeline {PIPELINE}, against bare EVALSHA",
             f">= {LEAST_CHURN_PER_S:,}/s and {LEAST_OF_BARE} x",
-            f"{ours:,.0f}/s, {ours / theirs:.2f} x ({theirs:,.0f}/s)",
-            ours >= LEAST_CHURN_PER_S and ours / theirs >= LEAST_OF_BARE,
+            f"{ours:,.0f}/s, " + ", ".join(f"{share:.2f} x {name}" for name, share in shares.items()),
+            ours >= LEAST_CHURN_PER_S and min(shares.values()) >= LEAST_OF_BARE,
             {name: [round(rate) for rate in some] for name, some in rates.items()},
         )
     ]
