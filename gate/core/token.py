@@ -21,12 +21,12 @@ from __future__ import annotations
 
 import hmac
 import struct
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple
 
+from gate.core.base64url import decoded, encoded
 from gate.core.decide import FactsView
 from gate.core.ids import MAX_ID_BYTES
 from gate.core.model import AppFacts, UserFacts
@@ -79,7 +79,7 @@ def mint(app: AppFacts, user: bytes, now_ms: int, nonce: bytes) -> str:
     head = _HEAD.pack(generation_of(key), now_ms, expires_at_ms, nonce, len(app_key))
     claims = head + app_key + user
     signed = claims + hmac.digest(key, _PREFIX + claims, "sha256")
-    return PREFIX + urlsafe_b64encode(signed).rstrip(b"=").decode()
+    return PREFIX + encoded(signed).decode()
 
 
 def verify(token: str, lookup: Lookup, now_ms: int) -> Claims:
@@ -100,12 +100,8 @@ def verify(token: str, lookup: Lookup, now_ms: int) -> Claims:
 def _decoded(token: str) -> bytes:
     """The bytes behind a Token of exactly this form: one that decodes to the same bytes but is spelled otherwise is refused."""
     if token.startswith(PREFIX) and len(token) <= MAX_TOKEN_CHARS and token.isascii():
-        text = token[len(PREFIX) :].encode()
-        try:
-            signed = urlsafe_b64decode(text + b"=" * (-len(text) % 4))
-        except ValueError:
-            signed = b""
-        if len(signed) >= _MIN_BYTES and urlsafe_b64encode(signed).rstrip(b"=") == text:
+        signed = decoded(token[len(PREFIX) :].encode())
+        if len(signed) >= _MIN_BYTES:
             return signed
     raise TokenRefused("malformed", "this is not a Token")
 

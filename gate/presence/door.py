@@ -10,7 +10,6 @@ Called by the RESP port's presence commands, by way of its Protocols, and by `te
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Sequence
 from itertools import islice
 from typing import NamedTuple
@@ -21,6 +20,7 @@ from gate.clock import wall_ms
 from gate.core.presence import LEASE_KEPT_MS, SESSION_RANDOM_BYTES, UserPresence, Verified, session_id, session_parts
 from gate.errors import StoreUnavailable, Unavailable
 from gate.presence.batches import MAX_CALLS_A_BATCH, Batches, Ticket
+from gate.presence.randomness import Randomness
 from gate.presence.registry import Held, Kept, Registry
 from gate.presence.restoring import Reverify, look_over, opening_of, restore
 from gate.store.feed import Feed
@@ -55,6 +55,7 @@ class Door:
         self.lease_ttl_ms = lease_ttl_ms
         self.batches = Batches(store.client)
         self._registry = Registry()
+        self._randomness = Randomness(SESSION_RANDOM_BYTES)
         self._server_ids: dict[Held, str] = {}
         self._going: dict[tuple[Held, int], asyncio.TimerHandle] = {}
         self._abandoned: dict[str, tuple[str, bytes, int]] = {}
@@ -105,7 +106,7 @@ class Door:
 
     def open(self, by: Verified, gateway: bytes, epoch: int, platform: str, ip: str) -> Attempt:
         """Open a Session. Where the ticket says anything but `ok`, there is none."""
-        session = session_id(os.urandom(SESSION_RANDOM_BYTES), by.user)
+        session = session_id(self._randomness.next(), by.user)
         stored_id = session.partition(".")[0]
         kept = Kept(by.user, stored_id, platform, ip, by.minted_at_ms, wall_ms())
         return Attempt(session, self._opening(by, gateway, epoch, kept, None))

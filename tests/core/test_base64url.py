@@ -1,0 +1,32 @@
+"""base64url without padding."""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gate.core.base64url import decoded, encoded
+
+
+@given(st.binary(max_size=200))
+def test_it_is_what_the_standard_library_says(raw: bytes) -> None:
+    text = encoded(raw)
+    assert text == urlsafe_b64encode(raw).rstrip(b"=")
+    assert decoded(text) == raw
+
+
+@given(st.binary(max_size=40) | st.text("AQgw-_+/=\n ", max_size=12).map(str.encode))
+def test_no_other_spelling_is_taken(text: bytes) -> None:
+    raw = decoded(text)
+    assert raw == b"" or urlsafe_b64encode(raw).rstrip(b"=") == text
+
+
+@pytest.mark.parametrize(
+    "text", [b"A", b"AAAAA", b"AB", b"AA==", b"AA=", b"+/+/", b"AA AA", b"AAAA\n", b"\xff\xff\xff\xff"]
+)
+def test_what_is_no_encoding_has_no_bytes(text: bytes) -> None:
+    assert urlsafe_b64decode(b"-_-_") == decoded(b"-_-_")
+    assert decoded(text) == b""
