@@ -20,6 +20,7 @@ and so that anything else that escapes is known to be a bug.
     │   ├── NotInProduction     only development Apps may do this
     │   └── ListFull            a list would pass the App's ceiling; nothing was added
     ├── FeedReset               a feed of presence changes can't be read on from a cursor; read the state anew
+    │   └── FeedUnreadable      since what lies behind it is in a form of another version
     ├── SessionRefused          a Gateway may not open or close this Session; `fault` says why in one word
     ├── TokenRefused            a Token is not accepted; `fault` says why in one word
     ├── Unavailable             something that this needs is away; safe to repeat
@@ -143,6 +144,19 @@ class ListFull(Refused):
 
 class FeedReset(GateError):
     """The feed can't be read on from this cursor without a gap: look at the state, and go on from the feed's head."""
+
+
+class FeedUnreadable(FeedReset):
+    """So many entries are in a form that this version does not read, as another one leaves them.
+
+    The last of them is `seq` of `epoch`: whoever can do without them goes on behind that.
+    """
+
+    def __init__(self, epoch: str, seq: int, many: int) -> None:
+        super().__init__(f"entries up to {seq} were written by a version of Gate that this one does not understand")
+        self.epoch = epoch
+        self.seq = seq
+        self.many = many
 
 
 SessionFault = Literal["no-lease", "fenced", "full", "foreign", "draining", "too-many-gateways"]

@@ -16,18 +16,22 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+import structlog
+
 from gate.core.presence import Verified, lease_of, session_named
-from gate.errors import FeedReset
+from gate.errors import FeedReset, FeedUnreadable
 from gate.presence.registry import Held, Kept, Registry
 from gate.store import presence_keys as keys
 from gate.store.client import raise_if_error
-from gate.store.feed import Feed
+from gate.store.feed import Feed, behind
 from gate.store.presence import Opening, PresenceStore, opened
 from gate.store.scripts import Call
 
 RESTORED_AT_ONCE = 200
 """Each User is looked up on the Replica: some 2 ms, in which no check is answered."""
 EVENTS_A_READ = 1_000
+
+_log = structlog.get_logger()
 
 T = TypeVar("T")
 Reverify = Callable[[str, bytes, int], Verified | None]
@@ -106,14 +110,20 @@ async def _kicked(store: PresenceStore, held: Held) -> set[str]:
     """Ids of this Gateway's Sessions that were kicked, as far back as the feed goes."""
     feed, kicked = Feed(store.client, held[0]), set[str]()
     after = await feed.oldest()
-    try:
-        while found := await feed.read(after, EVENTS_A_READ):
-            kicked |= {one.session for one in found if one.kind == "kick" and one.gateway == held[1]}
-            after = found[-1].cursor
-            await asyncio.sleep(0)
-    except FeedReset:
-        return kicked  # it is trimmed faster than it is read, or was lost meanwhile: no more can be known
-    return kicked
+    while True:
+        try:
+            found = await feed.read(after, EVENTS_A_READ)
+        except FeedUnreadable as unread:
+            _log.error("kicks that are told of there are not known", app=held[0], problem=str(unread))
+            after = behind(unread)
+            continue
+        except FeedReset:
+            return kicked  # it is trimmed faster than it is read, or was lost meanwhile: no more can be known
+        if not found:
+            return kicked
+        kicked |= {one.session for one in found if one.kind == "kick" and one.gateway == held[1]}
+        after = found[-1].cursor
+        await asyncio.sleep(0)
 
 
 def _id(kept: Kept) -> str:

@@ -13,8 +13,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
+import structlog
+
 from gate.core.presence import Cursor, Event
-from gate.errors import FeedReset, StoreUnavailable
+from gate.errors import FeedReset, FeedUnreadable, StoreUnavailable
 from gate.store.client import Client
 from gate.store.feed import Feed
 
@@ -26,6 +28,8 @@ BLOCK_MS = 5_000
 """How long one read waits; after so long at most it is seen that the server lost the feed and nothing came since."""
 RETRY_S = 0.25
 """As often as the store itself probes a Redis that is away."""
+
+_log = structlog.get_logger()
 
 
 class Tails:
@@ -147,7 +151,9 @@ class _Tail:
             except StoreUnavailable:
                 self.is_cut_off = True
                 await asyncio.sleep(RETRY_S)
-            except FeedReset:
+            except FeedReset as reset:
+                if isinstance(reset, FeedUnreadable):
+                    _log.error("a feed's followers have to begin anew", app=self.feed.app_key, problem=str(reset))
                 # Each follower finds out by itself, from its own cursor, whether it can read on.
                 place, self._start, self._recent = None, None, []
                 self._wake()

@@ -3,14 +3,18 @@
 A cursor is a place behind an entry. Before reading on from it, the entry is looked at: if it is another (Redis went back to an
 older file), if entries between are no longer kept, or if the feed has another epoch (Redis lost all), `FeedReset` says so, and
 the reader must look at the state anew; nothing is skipped in silence. See `gate.core.presence` for what entries say.
+
+So it is where entries were written by a version of Gate that this one does not understand: `FeedUnreadable`. The place behind
+such an entry has no moment, 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 
 from gate.core.presence import Cursor, Event, event_of
-from gate.errors import FeedReset, StoreUnavailable
+from gate.errors import FeedReset, FeedUnreadable, StoreUnavailable
 from gate.store import presence_keys as keys
 from gate.store.client import Client, raise_if_error
 from gate.store.link import Command, Link, LinkLost, Reply
@@ -36,7 +40,7 @@ class Feed:
         if not newest:
             return Cursor(epoch, int(meta[1] or 0), 0)
         # Its own number: the server may have appended since it told the feed's.
-        return event_of(epoch, _seq_of(newest[0][0]), newest[0][1]).cursor
+        return _place(epoch, newest[0])
 
     async def oldest(self) -> Cursor:
         """The oldest place to read on from: the beginning, or behind the oldest entry that is still kept."""
@@ -46,7 +50,7 @@ class Feed:
         epoch = (meta[0] or b"0").decode()
         if not first or _seq_of(first[0][0]) == BEGINNING + 1:
             return Cursor(epoch, BEGINNING, 0)
-        return event_of(epoch, _seq_of(first[0][0]), first[0][1]).cursor
+        return _place(epoch, first[0])
 
     async def read(self, after: Cursor, most: int) -> list[Event]:
         """Up to `most` entries behind a cursor, the oldest first. Raises `FeedReset`."""
@@ -58,15 +62,18 @@ class Feed:
         )
         epoch, head = (meta[0] or b"0").decode(), int(meta[1] or 0)
         _check(after, epoch, head, there, entries)
-        return [event_of(epoch, _seq_of(entry_id), flat) for entry_id, flat in entries]
+        unread = _unreadable(epoch, entries)
+        if unread:
+            raise FeedUnreadable(epoch, _seq_of(entries[unread - 1][0]), unread)
+        return _readable(epoch, entries)
 
     async def read_oldest(self, most: int) -> list[Event]:
-        """The oldest entries that are kept, up to `most`; for a reader whose cursor is of no use any more."""
+        """The oldest entries that are kept and can be read, up to `most`; for a reader whose cursor is of no use any more."""
         meta, entries = await self._client.read(
             ("HMGET", keys.feed_meta(self.app_key), "epoch", "seq"), ("XRANGE", self._stream, "-", "+", "COUNT", most)
         )
         epoch = (meta[0] or b"0").decode()
-        return [event_of(epoch, _seq_of(entry_id), flat) for entry_id, flat in entries]
+        return _readable(epoch, entries[_unreadable(epoch, entries) :])
 
     async def wait(self, after: Cursor, most: int, block_ms: int) -> list[Event]:
         """As `read`, but waits up to `block_ms` for the first. Raises `FeedReset`."""
@@ -98,6 +105,11 @@ class Feed:
             await self._link.aclose()
 
 
+def behind(unread: FeedUnreadable) -> Cursor:
+    """The place behind what could not be read."""
+    return Cursor(unread.epoch, unread.seq, 0)
+
+
 def _check(after: Cursor, epoch: str, head: int, there: Sequence[Reply], entries: Sequence[Reply]) -> None:
     if after.seq == BEGINNING:
         begins_at_1 = _seq_of(entries[0][0]) == 1 if entries else head == 0
@@ -111,8 +123,36 @@ def _check(after: Cursor, epoch: str, head: int, there: Sequence[Reply], entries
     # What was there may have been trimmed before the entries behind it were read.
     if not there or (entries and _seq_of(entries[0][0]) != after.seq + 1):
         raise FeedReset("entries since then are no longer kept")
-    if event_of(epoch, after.seq, there[0][1]).cursor != after:
+    if _place(epoch, there[0]) != after:
         raise FeedReset("the feed went back to a place before that, and went on otherwise")
+
+
+def _readable(epoch: str, entries: Sequence[Reply]) -> list[Event]:
+    """Of these, up to the first that can't be read."""
+    found: list[Event] = []
+    for entry in entries:
+        event = _event(epoch, entry)
+        if event is None:
+            break
+        found.append(event)
+    return found
+
+
+def _unreadable(epoch: str, entries: Sequence[Reply]) -> int:
+    """How many of these can't be read before the first that can."""
+    return sum(1 for _ in takewhile(lambda entry: _event(epoch, entry) is None, entries))
+
+
+def _place(epoch: str, entry: Reply) -> Cursor:
+    event = _event(epoch, entry)
+    return Cursor(epoch, _seq_of(entry[0]), 0) if event is None else event.cursor
+
+
+def _event(epoch: str, entry: Reply) -> Event | None:
+    try:
+        return event_of(epoch, _seq_of(entry[0]), entry[1])
+    except ValueError:
+        return None
 
 
 def _seq_of(entry_id: bytes) -> int:

@@ -22,9 +22,9 @@ import structlog
 from gate.clock import monotonic_ms
 from gate.core.model import AppFacts
 from gate.core.presence import Cursor, Event
-from gate.errors import FeedReset, StoreUnavailable
+from gate.errors import FeedReset, FeedUnreadable, StoreUnavailable
 from gate.store.client import Client
-from gate.store.feed import Feed
+from gate.store.feed import Feed, behind
 from gate.store.presence_hooks import Claim, Claiming, PresenceHooks
 from gate.webhooks.posting import TIMEOUT_S, Poster
 from gate.webhooks.presence_body import JSON_TYPE, body_of, told_of
@@ -286,17 +286,30 @@ class PresenceTeller:
     async def _read(self, one: _Telling, after: Cursor) -> tuple[Cursor, list[Event]]:
         """What comes next, and the place before it."""
         try:
-            return after, await one.feed.read(after, MOST_A_BATCH)
+            return await self._read_on(one, after, MOST_A_BATCH)
         except FeedReset as reset:
             return await self._read_anew(one, after, str(reset))
 
+    async def _read_on(self, one: _Telling, after: Cursor, most: int) -> tuple[Cursor, list[Event]]:
+        """What comes next that this version understands, and the place before it."""
+        while True:
+            try:
+                return after, await one.feed.read(after, most)
+            except FeedUnreadable as unread:
+                _log.error("a presence webhook can't be told all of the feed", app=one.app.key, lost=unread.many,
+                           problem=str(unread))  # fmt: skip
+                self._count_changes("lost", unread.many)
+                after = behind(unread)
+
     async def _read_anew(self, one: _Telling, after: Cursor, problem: str) -> tuple[Cursor, list[Event]]:
         """From the oldest that is kept; where the feed went back, without what was told."""
-        place, kept = Cursor("0", 0, 0), await one.feed.read_oldest(MOST_A_READ)
+        kept = await one.feed.read_oldest(MOST_A_READ)
+        place = Cursor("0", 0, 0) if kept else await one.feed.oldest()
         lost = _lost(after, kept)
         while told := _told_before(after, kept):
-            place = kept[told - 1].cursor
-            kept = kept[told:] or await one.feed.read(place, MOST_A_READ)
+            place, kept = kept[told - 1].cursor, kept[told:]
+            if not kept:
+                place, kept = await self._read_on(one, place, MOST_A_READ)
         _log.warning("a presence webhook can't be told all of the feed", app=one.app.key, cursor=str(after), lost=lost,
                      problem=problem)  # fmt: skip
         self._count_changes("lost", lost)

@@ -9,6 +9,7 @@ import pytest
 
 from gate.http.client import websocket
 from gate.http.client.websocket import MAX_MESSAGES_A_SECOND
+from gate.store import presence_keys as keys
 from tests.harness.waiting import wait_until_async
 from tests.harness.websocket import TEXT, Socket, connect
 from tests.http.test_client_blacklist import token_of
@@ -45,3 +46,26 @@ async def test_one_that_reads_nothing_holds_its_connection_no_longer_than_it_may
 
     await wait_until_async(is_let_go, SOON_S, "the connection to be closed")
     slow.drop()
+
+
+async def test_a_feed_with_entries_of_another_version_lets_clients_in_and_puts_them_out(world: World) -> None:
+    """As after an update, or one that was taken back: the newest entry where the first client comes, and one meanwhile."""
+    client, app_key = world.presence.client, world.app.key
+
+    async def append_of_another_version() -> None:
+        (seq,) = await client.read(("HINCRBY", keys.feed_meta(app_key), "seq", 1))
+        await client.read(
+            ("HSETNX", keys.feed_meta(app_key), "epoch", "1"),
+            ("XADD", keys.feed(app_key), b"%d-0" % seq, "e", "online"),
+        )
+
+    await append_of_another_version()
+    ann, bob = (
+        await connect(world.url, token_of(world.app, "ann")),
+        await connect(world.url, token_of(world.app, "bob")),
+    )
+    await append_of_another_version()
+    await world.v1("POST", "users/ann/kick", {})
+    assert (await ann.closed()).code in (4411, 4412)  # kicked; or lost, where that could not be told any more
+    assert await bob.ask("ping") == {"type": "pong"}
+    bob.drop()

@@ -11,7 +11,7 @@ import pytest
 
 from gate.core.model import AppFacts
 from gate.core.presence import Cursor, Event
-from gate.errors import FeedReset
+from gate.errors import FeedReset, FeedUnreadable
 from gate.presence import tails as tails_module
 from gate.presence.tails import Tails
 from gate.store.presence import PresenceStore
@@ -216,5 +216,5 @@ async def test_an_entry_that_nobody_can_read_is_told_rather_than_waited_on(
     entry: dict[Any, Any] = {"e": "unheard-of 1 s p g    u"}
     redis_server.client.hincrby(f"gate:{{{APP.key}}}:feed-meta", "seq", 1)
     redis_server.client.xadd(f"gate:{{{APP.key}}}:feed", entry, id="2-0")
-    with pytest.raises(ValueError, match="unknown kind"):
+    with pytest.raises(FeedUnreadable, match="does not understand"):
         await coming

@@ -10,9 +10,9 @@ import pytest
 
 from gate.core.model import AppFacts
 from gate.core.presence import Cursor, cursor_told
-from gate.errors import FeedReset, StoreUnavailable
+from gate.errors import FeedReset, FeedUnreadable, StoreUnavailable
 from gate.store import presence_keys as keys
-from gate.store.feed import Feed
+from gate.store.feed import Feed, behind
 from gate.store.presence import PresenceStore
 from tests.harness.servers import RedisServer
 from tests.harness.waiting import wait_until_async
@@ -197,3 +197,44 @@ async def _answers(store: PresenceStore) -> bool:
     except StoreUnavailable:
         return False
     return True
+
+
+def append_of_another_version(redis_server: RedisServer, entry: bytes = b"online alice iOS edge-1") -> int:
+    """What no version of now would write; its number."""
+    seq = int(redis_server.client.hincrby(keys.feed_meta(APP.key), "seq", 1))
+    redis_server.client.xadd(keys.feed(APP.key), {"e": entry}, id=f"{seq}-0")
+    return seq
+
+
+@pytest.mark.parametrize(
+    "entry", [b"", b"online", b"online x y z a b c d e", b"onward 1 s p g i w 0 u", b"\xff 1 s p g i w 0 u"]
+)
+async def test_entries_of_another_version_are_never_skipped_in_silence(
+    feed: Feed, gateway: Gateway, redis_server: RedisServer, entry: bytes
+) -> None:
+    await gateway.open(b"ann")
+    seq = append_of_another_version(redis_server, entry)
+    (ann,) = await feed.read(BEGINNING, MANY)
+    with pytest.raises(FeedUnreadable, match=f"up to {seq} were written by a version") as caught:
+        await feed.read(ann.cursor, MANY)
+    assert (behind(caught.value), caught.value.many) == (await feed.head(), 1)
+    await gateway.open(b"bob")
+    (bob,) = await feed.read(behind(caught.value), MANY)
+    assert (bob.user, bob.cursor.seq) == (b"bob", seq + 1)
+    assert await feed.wait(bob.cursor, MANY, 1) == []
+
+
+async def test_a_feed_that_begins_with_entries_of_another_version(
+    feed: Feed, gateway: Gateway, redis_server: RedisServer
+) -> None:
+    await gateway.open(b"ann")
+    redis_server.client.xtrim(keys.feed(APP.key), maxlen=0)
+    for _ in range(3):
+        seq = append_of_another_version(redis_server)
+    assert await feed.oldest() == Cursor((await feed.head()).epoch, seq - 2, 0)
+    assert await feed.read_oldest(MANY) == []
+    await gateway.open(b"bob")
+    assert [one.user for one in await feed.read_oldest(MANY)] == [b"bob"]
+    with pytest.raises(FeedUnreadable) as caught:
+        await feed.read(await feed.oldest(), MANY)
+    assert (caught.value.seq, caught.value.many) == (seq, 2)

@@ -211,6 +211,24 @@ async def test_entries_that_are_gone_are_counted_and_the_oldest_kept_comes_next(
     assert deployment.counted["changes lost"] == 100 - kept
 
 
+@pytest.mark.parametrize("is_all_that_is_kept", [False, True])
+async def test_entries_of_another_version_are_counted_as_lost_and_what_follows_is_told(
+    deployment: Deployment, listener: Receiver, redis_server: RedisServer, is_all_that_is_kept: bool
+) -> None:
+    gateway, teller = await deployment.add(listener.url), deployment.teller()
+    await teller.look()
+    await gateway.open(b"ann")
+    for _ in range(2):
+        seq = redis_server.client.hincrby(keys.feed_meta(KEY), "seq", 1)
+        redis_server.client.xadd(keys.feed(KEY), {"e": b"online alice"}, id=f"{seq}-0")
+    await gateway.open(b"bob")
+    if is_all_that_is_kept:
+        redis_server.client.xtrim(keys.feed(KEY), maxlen=2, approximate=False)
+    async with telling(teller):
+        await heard(listener, online([b"bob"] if is_all_that_is_kept else [b"ann", b"bob"]))
+    assert deployment.counted["changes lost"] == (3 if is_all_that_is_kept else 2)
+
+
 async def test_after_redis_lost_all_its_data_the_new_feed_is_told_from_its_beginning(
     deployment: Deployment, listener: Receiver, redis_server: RedisServer
 ) -> None:
