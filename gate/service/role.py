@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import os
 import resource
@@ -148,7 +149,9 @@ def run(role: str) -> int:
     async def posted() -> int:
         return await hold_post(Post(order), main)
 
-    return uvloop.run(posted())
+    status = uvloop.run(posted())
+    gc.freeze()  # or the interpreter's last act is to look through what thousands of connections left, for seconds
+    return status
 
 
 if __name__ == "__main__":

@@ -66,6 +66,7 @@ async def main(post: Post) -> None:
         await _stopped_or_failed(stopping, presence.gateway.failed)
     finally:
         stopping.cancel()
+        gc.disable()  # it would look through what thousands of WebSockets leave, which goes with the process anyway
         await server.drain(post.drain_s)
         await presence.aclose()
     await connected[1].aclose()

@@ -1,0 +1,55 @@
+"""A node that stops with thousands of WebSockets: each is told to come back later, and everything ends in the time for it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from statistics import median
+
+from gate.config import OPTIONS
+from gate.core.closing import ENDINGS
+from loadtests.bench.apart import CLIENTS_NICE
+from loadtests.bench.bed import Bed
+from loadtests.bench.crowd import Crowd
+from loadtests.bench.gateways import clients
+from loadtests.bench.rows.websockets import websockets
+from loadtests.bench.table import Row
+from tests.harness.service import GateService
+
+STOPPED_WITHIN_S = 60.0
+KILLED = "killed: it did not stop in time"
+"""What the supervisor logs of a process that it had to end."""
+
+
+def measure(bed: Bed) -> list[Row]:
+    """One row, on a node of its own, which is gone then."""
+    most_s, code = float(OPTIONS["drain_timeout"].default or 0), ENDINGS["shutting-down"].code
+    node, many = GateService.start(bed.folder / "drain", workers=1), websockets(bed)
+    try:
+        credentials = node.credentials
+        with Crowd(node, clients(credentials.app_key, credentials.app_secret, many)) as crowd:
+            crowd.come()
+            crowd.watch()
+            began_s = time.monotonic()
+            os.kill(node.pid, signal.SIGTERM)
+            node.wait_exit(STOPPED_WITHIN_S)
+            took_s = time.monotonic() - began_s
+            told_s = [one.at_s - began_s for one in crowd.look().closed if one.code == code]
+    finally:
+        node.stop()
+    killed = node.output.count(KILLED)
+    return [
+        Row(
+            "websocket-drain",
+            f"SIGTERM to a node with {many:,} WebSockets: told {code}, of its roles killed, until all has ended",
+            f"all told, none killed, <= {most_s:g} s",
+            f"{len(told_s):,} told, {killed} killed, {took_s:.1f} s",
+            len(told_s) == many and not killed and took_s <= most_s,
+            {
+                "half_told_s": median(told_s or [0.0]),
+                "all_told_s": max(told_s, default=0.0),
+                "clients_nice": CLIENTS_NICE,
+            },
+        )
+    ]
