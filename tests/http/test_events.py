@@ -139,6 +139,7 @@ async def test_a_cursor_that_cannot_be_read_on_from_is_a_reset_and_the_end(world
         ("", {"users": []}, "users"),
         ("", {"users": ["a"] * 10_001}, "users"),
         ("", {"kinds": ["nothing"]}, "kinds[0]"),
+        ("", {"kinds": []}, "kinds"),
         ("", {"cursor": "1"}, "cursor"),
     ],
 )

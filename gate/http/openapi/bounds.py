@@ -106,6 +106,7 @@ OF_MEMBER: Mapping[tuple[str, str], Schema] = {
     ("Asking", "users"): _ids(presence.MAX_USERS),
     ("Asking", "as"): {"anyOf": [TEXT_ID, {"$ref": "#/components/schemas/Base64Id"}, {"type": "null"}]},
     ("Watching", "users"): _ids(events.MAX_USERS),
+    ("Watching", "kinds"): {"minItems": 1},
     ("Watching", "gateway"): GATEWAY,
     ("Watching", "since"): CURSOR,
     ("Kicking", "platform"): PLATFORM,

@@ -98,11 +98,13 @@ async def watch_many(call: Call) -> web.StreamResponse:
 
 
 def _wanted(kinds: Sequence[str] | None, users: Sequence[bytes], gateway: str | None) -> Wanted:
-    for kind in kinds or ():
+    if kinds is None:
+        kinds = KINDS if gateway is None else ("kick",)
+    elif not kinds:  # as for Users: nobody means all of them by naming none
+        raise InvalidInput("kinds", f"must hold at least one of {', '.join(KINDS)}, or be left out")
+    for kind in kinds:
         if kind not in KINDS:
             raise InvalidInput("kinds", f"must be of {', '.join(KINDS)}, got {kind[:40]!r}")
-    if not kinds:
-        kinds = KINDS if gateway is None else ("kick",)
     named = None if gateway is None else gateway_named(gateway.encode())
     return Wanted(frozenset(kinds), frozenset(users), named)
 
