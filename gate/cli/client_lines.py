@@ -17,13 +17,13 @@ from gate.cli.output import json_id, shown_id
 from gate.core.ids import user_id
 from gate.errors import InvalidInput
 
-WORDS = "ping, active, presence USER…, blacklist [USER], block USER…, unblock USER…, a message as JSON, or quit"
+WORDS = "ping, active, logout, presence USER…, blacklist [USER], block USER…, unblock USER…, a message as JSON, or quit"
 MAX_MESSAGE_BYTES = 128 * 1024
 """Past this the server closes the connection."""
 
 Message = dict[str, Any]
 
-_ALONE = (b"ping", b"active")
+_ALONE = (b"ping", b"active", b"logout")
 _OF_USERS = (b"presence", b"block", b"unblock")
 _APPLIED = {"all": "effective on every live node", "node": "effective on this node", "pending": "written"}
 
@@ -64,7 +64,7 @@ def line_of(message: Message) -> str:
             return f"{word}ed: {_APPLIED.get(str(applied), _plain(applied))}"
         case {"type": "error", "error": word, "message": text}:
             return f"error: {_plain(word)}: {_plain(text)}"
-        case {"type": "pong" | "active" as kind}:
+        case {"type": "pong" | "active" | "logout" as kind}:
             return str(kind)
     return _plain(orjson.dumps(message).decode())
 

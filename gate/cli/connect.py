@@ -72,8 +72,8 @@ def connect(
 ) -> None:
     """Be online as a User, over the WebSocket, and show what comes.
 
-    Lines on stdin are sent: ping, active, presence USER…, blacklist [USER], block USER…, unblock USER…, or a message as JSON.
-    quit leaves.
+    Lines on stdin are sent: ping, active, logout, presence USER…, blacklist [USER], block USER…, unblock USER…, or a message
+    as JSON. quit leaves.
     With --json each line printed is an object, as it came, or one of type closed, refused, unreachable or reconnecting.
     """
     with all_mistakes() as mistakes:

@@ -40,6 +40,7 @@ ENDINGS: dict[CloseReason, Ending] = {
     "deactivated": Ending(4410, False, "the User is deactivated"),
     "kicked": Ending(4411, True, "an operator or the app server closed this Session"),
     "lost": Ending(4412, True, "this Session was lost: connect again"),
+    "logout": Ending(4413, False, "the client logged out"),
     "flooding": Ending(4429, True, "too many messages a second: connect again, and send fewer"),
 }
 """By reason."""

@@ -14,6 +14,7 @@ from gate.clock import monotonic_ms, wall_ms
 from gate.core.presence import (
     MAX_SESSIONS_A_USER,
     OWN_GATEWAY_PREFIX,
+    CloseReason,
     Verified,
     address_told,
     epoch_numbered,
@@ -165,13 +166,16 @@ class _Connecting:
 
 
 def disconnect(client: Client, arguments: Sequence[bytes]) -> Later:
-    """`GATE.DISCONNECT session` → 1, or 0 if it was gone."""
+    """`GATE.DISCONNECT session [LOGOUT]` → 1, or 0 if it was gone. `LOGOUT`: the User meant to leave."""
+    if len(arguments) > 1 and arguments[1].upper() != b"LOGOUT":
+        raise InvalidInput("LOGOUT", "is all that may follow the session")
+    why: CloseReason = "logout" if len(arguments) > 1 else "closed"
     door, session = client.door(), arguments[0].decode("latin-1")
     app_key = client.app().app.key
     held = [(gateway, epoch) for (app, gateway), epoch in client.leases.items() if app == app_key]
     if not held:
         raise SessionRefused("no-lease", "this connection holds no lease: send GATE.LEASE gateway epoch first")
-    tickets = [door.close(app_key, gateway, epoch, session, "closed") for gateway, epoch in held]
+    tickets = [door.close(app_key, gateway, epoch, session, why) for gateway, epoch in held]
 
     def word() -> bytes:
         ends = {ticket.result() for ticket in tickets}

@@ -168,6 +168,14 @@ async def test_each_message_is_answered_in_order_with_its_id(world: World) -> No
         assert await ann.ask("active", id="x") == {"type": "active", "id": "x"}
 
 
+async def test_who_logs_out_is_let_go_and_advised_to_stay_away(world: World) -> None:
+    async with connected(world.url, token_of(world.app, "ann")) as ann:
+        assert await ann.ask("logout", id=1) == {"type": "logout", "id": 1}
+        said, code = await ann.closed()
+        assert said is not None
+        assert (said["reason"], said["reconnect"], code) == ("logout", False, 4413)
+
+
 async def test_presence_as_the_user_may_see_it(world: World) -> None:
     await world.set_app(msgspec.structs.replace(world.app, hide_presence=True))
     await world.v1("POST", "blacklist", {"owner": "bob", "members": ["ann"]})

@@ -88,6 +88,17 @@ def test_a_session_is_seen_at_once_and_gone_when_it_is_closed(service: GateServi
     assert mine() == [b"online", b"offline"]
 
 
+def test_a_logout_is_told_apart_from_a_connection_that_ended(service: GateService, gateway: redis.Redis) -> None:
+    cursor = head(gateway)
+    gateway.execute_command("GATE.LEASE", "edge-l", 1)
+    for user, words in (("lea", ()), ("leo", ("logout",))):
+        session = gateway.execute_command("GATE.CONNECT", token_of(service, user), "iOS", "edge-l")
+        assert gateway.execute_command("GATE.DISCONNECT", session, *words) == 1
+    left = lambda: {e[b"user"]: e[b"why"] for e in events_since(gateway, cursor) if e[b"kind"] == b"offline"}  # noqa: E731
+    wait_until(lambda: len(left()) == 2, SLACK_S, "the departures to be announced")
+    assert left() == {b"lea": b"closed", b"leo": b"logout"}
+
+
 def test_a_blocked_sender_is_told_no_place(service: GateService, gateway: redis.Redis) -> None:
     gateway.execute_command("GATE.LEASE", "edge-r", 1)
     gateway.execute_command("GATE.CONNECT", token_of(service, "rae"), "iOS", "edge-r")

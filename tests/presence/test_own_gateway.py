@@ -145,6 +145,23 @@ async def test_a_token_that_ends_ends_its_session_where_the_app_says_so(node: No
     client.drop()
 
 
+async def test_who_logs_out_is_told_apart_from_who_closes(node: Node) -> None:
+    out, gone = await node.connect("out"), await node.connect("gone")
+    assert (await out.ask("logout"))["type"] == "logout"
+    assert (await out.closed()).code == 4413
+    out.drop()
+    await gone.leave()
+
+    async def reasons() -> dict[bytes, str]:
+        return {one.user: one.why for one in await node.events() if one.kind == "offline"}
+
+    async def are_told() -> bool:
+        return len(await reasons()) == 2
+
+    await wait_until_async(are_told, SOON_S, "the departures to be announced")
+    assert await reasons() == {b"out": "logout", b"gone": "closed"}
+
+
 async def test_nobody_else_leases_the_name_of_a_nodes_own_gateway(node: Node) -> None:
     with (
         node.service.resp_client() as client,

@@ -234,6 +234,7 @@ BAD = [
     (("GATE.LEASE", "edge", "٣"), "ERR epoch: "),
     (("GATE.DISCONNECT", b"\xff"), "ERR session: "),
     (("GATE.DISCONNECT", "AAAAAAAAAAA."), "ERR session: "),
+    (("GATE.DISCONNECT", "AAAAAAAAAAA.YW5u", "NOW"), "ERR LOGOUT: "),
     (("GATE.TOUCH", "x"), "ERR session: "),
     (("GATE.EVENTS", b"\xff"), "ERR cursor: "),
     (("GATE.EVENTS", "$", "COUNT", "1001"), "ERR COUNT: "),

@@ -44,6 +44,10 @@ class Active(_Said, frozen=True, tag="active"):
     """The User is at the device."""
 
 
+class Logout(_Said, frozen=True, tag="logout"):
+    """The User leaves for good, and is not only out of reach: webhooks tell these two apart."""
+
+
 class Presence(_Said, frozen=True, tag="presence"):
     """Who of these is online?"""
 
@@ -93,6 +97,9 @@ async def _answered(deps: Deps, app_key: str, seat: Seat, said: dict[str, Any]) 
     message = _read(said)
     if isinstance(message, Ping):
         return {"type": "pong"}
+    if isinstance(message, Logout):
+        seat.end("logout")  # interrupts the connection once this is answered
+        return {"type": "logout"}
     seat.is_active = True
     if isinstance(message, Active):
         return {"type": "active"}
@@ -146,8 +153,8 @@ _TABLE: dict[type[_Said], tuple[Callable[[Message, Any], Awaitable[Answer | Writ
 }
 """What answers a message, and the App's limits that it counts against: those of the call over HTTP."""
 
-_ANY = Ping | Active | Presence | Blacklist | Block | Unblock
-_NAMES = ", ".join(("ping", "active", "presence", "blacklist", "block", "unblock"))
+_ANY = Ping | Active | Logout | Presence | Blacklist | Block | Unblock
+_NAMES = ", ".join(("ping", "active", "logout", "presence", "blacklist", "block", "unblock"))
 
 
 def _object(text: str) -> dict[str, Any]:

@@ -46,6 +46,7 @@ const ENDINGS = {
   4410: ["deactivated", false],
   4411: ["kicked", true],
   4412: ["lost", true],
+  4413: ["logout", false],
   4429: ["flooding", true],
 };
 
