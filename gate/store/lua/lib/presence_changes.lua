@@ -58,19 +58,20 @@ local function keep_left(user, left)
   left_by[user], left_changed[user] = left and next(left) and left or false, true
 end
 
-local epoch_texts = {}
+local whole_of = {}
 
-local function epoch_text(epoch)
-  local text = epoch_texts[epoch]
+-- As `whole`, for what many Users have in common: epochs, moments.
+local function same_whole(number)
+  local text = whole_of[number]
   if not text then
-    text = whole(epoch)
-    epoch_texts[epoch] = text
+    text = whole(number)
+    whole_of[number] = text
   end
   return text
 end
 
 local function count(session, by)
-  local field = epoch_text(session[EPOCH]) .. ':' .. session[PLATFORM] .. ':' .. session[GATEWAY]
+  local field = same_whole(session[EPOCH]) .. ':' .. session[PLATFORM] .. ':' .. session[GATEWAY]
   counted[field] = (counted[field] or 0) + by
 end
 
@@ -85,7 +86,7 @@ local function hold(held, user, is_in)
 end
 
 local function held_key(session)
-  return base .. 'held:' .. epoch_text(session[EPOCH]) .. ':' .. session[GATEWAY]
+  return base .. 'held:' .. same_whole(session[EPOCH]) .. ':' .. session[GATEWAY]
 end
 
 local now_us = time[1] .. string.format('%06d', time[2])
@@ -147,7 +148,7 @@ local function write_feed()
     redis.call('HSET', FEED_META, 'epoch', string.format('%x', time[1]) .. string.format('%05x', time[2]))
   end
   for nth, entry in ipairs(told) do
-    redis.call('XADD', FEED, whole(before + nth) .. '-0', 'e', entry)
+    redis.call('XADD', FEED, before + nth, 'e', entry)  -- '-0' is what the server adds
   end
   if last % TRIM_EVERY < #told then
     redis.call('XTRIM', FEED, 'MAXLEN', '~', FEED_MAX_ENTRIES)
@@ -164,7 +165,7 @@ local function write_left()
         due = math.min(due, departure[1])
       end
       put[#put + 1], put[#put + 2] = user, cmsgpack.pack(left)
-      due_at[#due_at + 1], due_at[#due_at + 2] = whole(due), user
+      due_at[#due_at + 1], due_at[#due_at + 2] = same_whole(due), user
     else
       dropped[#dropped + 1] = user
     end
