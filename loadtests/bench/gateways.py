@@ -27,7 +27,6 @@ from tests.harness.ports import LOOPBACK
 from tests.harness.servers import RedisServer
 from tests.harness.service import GateService
 
-EPOCH = 1
 PLATFORM = b"iOS"
 LOADED_AT_ONCE = 1_000
 MINTED_AT_MS = 1_800_000_000_000
@@ -77,15 +76,17 @@ class Gateways:
 
     def __init__(self, node: GateService) -> None:
         self._system = GateSystem(node, node.credentials)
+        self._epochs: dict[bytes, int] = {}
 
     def connect(self, gateway: bytes) -> socket.socket:
         connection = self._system.connect()
+        self._epochs[gateway] = wall_ms()
         self.renew(connection, gateway)
         return connection
 
     def renew(self, connection: socket.socket, gateway: bytes) -> None:
         """One heartbeat."""
-        ask(connection, encode("GATE.LEASE", gateway, EPOCH), 1)
+        ask(connection, encode("GATE.LEASE", gateway, self._epochs[gateway]), 1)
 
     def opens(self, gateway: bytes, clients: Sequence[Client]) -> bytes:
         return b"".join([encode("GATE.CONNECT", one.token, PLATFORM, gateway) for one in clients])
@@ -101,13 +102,15 @@ class Gateways:
 class BareScripts:
     """The same scripts by `EVALSHA`, straight to the same server. `together` is how many Sessions a call is for.
 
-    No Token is verified, ids are made beforehand, and no departure is announced.
+    No Token is verified, and ids are made beforehand. Departures are announced by the node, as those of Gate are.
     """
 
     def __init__(self, server: RedisServer, app_key: str, clients: Sequence[Client], together: int) -> None:
         self.name = f"bare EVALSHA of {together}"
         self._together = together
         self._server = server
+        self._app_key = app_key
+        self._epochs: dict[bytes, int] = {}
         self._base = presence_keys.base(app_key)
         self._open = str(server.client.script_load(scripts.PRESENCE_OPEN.source))
         self._close = str(server.client.script_load(scripts.PRESENCE_CLOSE.source))
@@ -118,16 +121,18 @@ class BareScripts:
 
     def connect(self, gateway: bytes) -> socket.socket:
         connection = connect(LOOPBACK, self._server.port)
-        ask(connection, encode("EVALSHA", self._lease, 1, self._base, gateway, EPOCH, MAX_GATEWAYS_AN_APP), 1)
+        epoch = self._epochs[gateway] = wall_ms()
+        ask(connection, encode("EVALSHA", self._lease, 1, self._base, gateway, epoch, MAX_GATEWAYS_AN_APP), 1)
+        self._server.client.sadd(presence_keys.APPS, self._app_key)
         return connection
 
     def opens(self, gateway: bytes, clients: Sequence[Client]) -> bytes:
-        head = ("EVALSHA", self._open, 1, self._base, gateway, EPOCH, "all", MAX_SESSIONS_A_USER)
+        head = ("EVALSHA", self._open, 1, self._base, gateway, self._epochs[gateway], "all", MAX_SESSIONS_A_USER)
         tail = (PLATFORM, "", MINTED_AT_MS, LOG_EPOCH, 1, "")
         return self._calls(head, [(one.user, self._ids[one.user], *tail) for one in clients])
 
     def closes(self, gateway: bytes, clients: Sequence[Client], opened: Sequence[Any]) -> bytes:
-        head = ("EVALSHA", self._close, 1, self._base, gateway, EPOCH, "closed")
+        head = ("EVALSHA", self._close, 1, self._base, gateway, self._epochs[gateway], "closed")
         return self._calls(head, [(one.user, self._ids[one.user]) for one in clients])
 
     def _calls(self, head: tuple[Any, ...], rows: Sequence[tuple[Any, ...]]) -> bytes:
@@ -136,6 +141,7 @@ class BareScripts:
 
     def forget(self) -> None:
         """Drop what was kept."""
+        self._server.client.srem(presence_keys.APPS, self._app_key)
         if kept := list(self._server.client.scan_iter(match=self._base + b"*", count=1_000)):
             self._server.client.unlink(*kept)
 
