@@ -1,8 +1,8 @@
 """The porter: lets operators in by their password, and knows them again by their badge.
 
-Each request reads the account from Redis, so what changes of it counts at once. While Redis is away a badge that this process
-verified within `RECALLED_MS` is taken at its word, for reading only: an operator on call sees what the node knows, and can
-change nothing. After a restart, or on another node, nobody is recalled.
+Each request reads the account from Redis, and whether the badge was signed out, so what changes of either counts at once.
+While Redis is away a badge that this process verified within `RECALLED_MS` is taken at its word, for reading only: an operator
+on call sees what the node knows, and can change nothing. After a restart, or on another node, nobody is recalled.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from hashlib import sha256
 from typing import NamedTuple
+
+import structlog
 
 from gate.clock import monotonic_ms
 from gate.console.badge import BADGE_TTL_MS, Badge, is_genuine, new_badge, read_badge
@@ -22,6 +24,8 @@ from gate.http.ports import Store
 RECALLED_MS = 15 * 60_000
 MAX_RECALLED = 256
 """Badges; one that was not shown for longest is forgotten first."""
+
+_log = structlog.get_logger()
 
 
 class Known(NamedTuple):
@@ -44,6 +48,7 @@ class Porter:
         self._door = door
         self._monotonic = monotonic
         self._seen: OrderedDict[bytes, _Seen] = OrderedDict()
+        self._seen_out: OrderedDict[bytes, None] = OrderedDict()
 
     async def admit(self, store: Store, name: str, password: str, address: str, now_ms: int) -> str:
         """A new badge. Raises as the `OperatorDoor` does."""
@@ -53,10 +58,10 @@ class Porter:
     async def known(self, store: Store, shown: str, now_ms: int) -> Known | None:
         """Whose badge this is; None if it is none, or not any more. `StoreUnavailable` where that can't be told."""
         badge = read_badge(shown)
-        if badge is None or badge.until_ms <= now_ms:
+        if badge is None or badge.until_ms <= now_ms or _digest(shown) in self._seen_out:
             return None
         try:
-            operator = await store.operators.get(badge.name)
+            operator = await store.operators.behind_badge(badge.name, _digest(shown))
         except InvalidInput:  # nobody can be called that
             return None
         except StoreUnavailable as fault:
@@ -69,6 +74,19 @@ class Porter:
             return None
         self._note(badge, operator)
         return Known(operator, shown, "")
+
+    async def see_out(self, store: Store, shown: str, now_ms: int) -> None:
+        """End a badge that is known, on every node; while Redis is away, here alone, until this process ends."""
+        self.forget(shown)
+        digest, badge = _digest(shown), read_badge(shown)
+        assert badge is not None, "what is known is one"
+        self._seen_out[digest] = None
+        while len(self._seen_out) > MAX_RECALLED:
+            self._seen_out.popitem(last=False)
+        try:
+            await store.operators.end_badge(digest, badge.until_ms - now_ms)
+        except StoreUnavailable as away:
+            _log.warning("signed out on this node alone", operator=badge.name, problem=str(away))
 
     def forget(self, shown: str) -> None:
         """Recall this badge no more."""

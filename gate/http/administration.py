@@ -46,3 +46,11 @@ class Operators(Protocol):
     async def get(self, name: str, /) -> Operator | None:
         """The operator, or None."""
         ...
+
+    async def behind_badge(self, name: str, digest: bytes, /) -> Operator | None:
+        """The operator that a badge names, or None; None too where the badge was ended."""
+        ...
+
+    async def end_badge(self, digest: bytes, ttl_ms: int, /) -> None:
+        """Make a badge good for nothing, on every node."""
+        ...

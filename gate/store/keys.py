@@ -22,6 +22,7 @@ that any bytes are safe in it: what precedes it holds no more colons than the pa
     gate:{p}:hooks                 stream  results that Apps' webhooks are to hear of
     gate:{p}:hooks-dead            stream  those that were given up
     gate:{p}:nonce:<app>:<nonce>   string  a signature's nonce that was used; ends by itself
+    gate:{0}:badge-ended:<digest>  string  a console's badge that was signed out; ends when the badge would have
     gate:nodes                     zset    <node id>/<run> -> end of its lease, ms on the server's clock
     gate:applied                   channel what each node has applied
 
@@ -65,6 +66,7 @@ PATTERNS: list[str] = [
     rf"gate:\{{0\}}:quota:{_APP_KEY}",
     rf"gate:\{{\d{{1,4}}\}}:{_USER_KEY}",
     rf"gate:\{{\d{{1,4}}\}}:nonce:{_APP_KEY}:.{{1,512}}",
+    r"gate:\{0\}:badge-ended:[0-9a-f]{64}",
     r"gate:nodes",
     *PRESENCE_PATTERNS,
 ]
@@ -103,6 +105,11 @@ def apps() -> bytes:
 def operators() -> bytes:
     """All operators, in Partition 0."""
     return b"gate:{0}:operators"
+
+
+def badge_ended(digest: bytes) -> bytes:
+    """A badge of the console that is good for nothing any more, in Partition 0."""
+    return b"gate:{0}:badge-ended:" + digest.hex().encode()
 
 
 def user(partition: int, app: str, user_id: bytes) -> bytes:

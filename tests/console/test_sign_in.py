@@ -39,6 +39,33 @@ async def test_an_operator_signs_in_and_out(place: Place) -> None:
     assert (await visitor.app("online")).status == 303
 
 
+async def test_a_cookie_that_was_signed_out_is_none_any_more_on_any_node(place: Place) -> None:
+    visitor = await place.visitor()
+    other = Visitor(place.world, visitor.name)
+    await other.sign_in()
+    copy, elsewhere = visitor.cookies[BADGE_COOKIE], Porter(OperatorDoor())
+    assert await elsewhere.known(place.world.store, copy, now_ms()) is not None
+    await visitor.post("/console/sign-out", {"form_token": (await visitor.app("online")).form_token})
+    visitor.cookies[BADGE_COOKIE] = copy
+    assert (await visitor.app("online")).status == 303
+    assert await elsewhere.known(place.world.store, copy, now_ms()) is None
+    assert (await other.app("online")).status == 200
+    async with place.redis_away():
+        with pytest.raises(StoreUnavailable):
+            await elsewhere.known(place.world.store, copy, now_ms())
+        assert (await visitor.app("online")).status == 303
+
+
+async def test_signing_out_while_redis_is_away_counts_on_this_node_after_it_too(place: Place) -> None:
+    visitor = await place.visitor()
+    copy, token = visitor.cookies[BADGE_COOKIE], (await visitor.app("online")).form_token
+    async with place.redis_away():
+        out = await visitor.post("/console/sign-out", {"form_token": token})
+        assert (out.status, BADGE_COOKIE in visitor.cookies) == (303, False)
+    visitor.cookies[BADGE_COOKIE] = copy
+    assert (await visitor.app("online")).status == 303
+
+
 async def test_the_cookie_is_secure_where_the_browser_came_by_tls(place: Place) -> None:
     visitor = Visitor(place.world, await begin_operator(place.world))
     form = await visitor.get("/console/sign-in", **{"X-Forwarded-Proto": "https"})

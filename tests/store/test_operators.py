@@ -11,6 +11,7 @@ from gate.core.operators import Operator, OperatorRole
 from gate.errors import InvalidInput, OperatorExists, OperatorUnknown, Refused
 from gate.store.passwords import hash_password, password_fits
 from gate.store.store import Store
+from tests.harness.waiting import wait_until_async
 
 
 def operator(name: str, role: OperatorRole = "admin") -> Operator:
@@ -27,6 +28,21 @@ async def test_added_read_changed_removed(store: Store) -> None:
     assert changed == await store.operators.get("bob") == operator("bob", "admin")
     await store.operators.remove("ann")
     assert await store.operators.list() == [operator("bob")]
+
+
+async def test_a_badge_that_was_ended_has_nobody_behind_it_for_as_long_as_it_would_have_been_good(store: Store) -> None:
+    await store.operators.add(operator("ann"))
+    ended, other = b"e" * 32, b"o" * 32
+    await store.operators.end_badge(ended, 60_000)
+    assert await store.operators.behind_badge("ann", ended) is None
+    assert await store.operators.behind_badge("ann", other) == operator("ann")
+    assert await store.operators.behind_badge("bob", other) is None
+    await store.operators.end_badge(other, -5)  # it is over by itself, at this moment
+
+    async def is_forgotten() -> bool:
+        return await store.operators.behind_badge("ann", other) is not None
+
+    await wait_until_async(is_forgotten, 5, "a badge that is over to leave nothing behind")
 
 
 async def test_a_name_is_taken_once(store: Store) -> None:

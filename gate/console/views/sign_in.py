@@ -66,7 +66,7 @@ async def enter(visit: Visit) -> web.Response:
 
 
 async def leave(visit: Visit) -> web.Response:
-    """Sign out: the browser forgets its badge, and this process does."""
+    """Sign out: the browser forgets its badge, and no node takes it any more; while Redis is away, this process does not."""
     refuse_foreign_origin(visit.request)
     badge = visit.request.cookies.get(BADGE_COOKIE, "")
     try:
@@ -75,7 +75,7 @@ async def leave(visit: Visit) -> web.Response:
         visit.known = None  # nobody is recalled by it either, so there is nothing to protect
     if visit.known is not None:
         await visit.sent()
-    visit.porter.forget(badge)
+        await visit.porter.see_out(visit.deps.store, badge, visit.now_ms)
     response = see_other(f"{PREFIX}sign-in")
     response.del_cookie(BADGE_COOKIE, path=PREFIX)
     return response
