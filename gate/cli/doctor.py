@@ -13,7 +13,7 @@ import typer
 
 from gate.cli import doctor_local, doctor_redis
 from gate.cli.finding import Finding
-from gate.cli.options import DEFAULT_DATA, DataOption, JsonOption, RedisOption, Target
+from gate.cli.options import DEFAULT_DATA, DataOption, JsonOption, PresenceRedisOption, RedisOption, Target
 from gate.cli.output import console, print_json
 
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
@@ -24,10 +24,11 @@ def doctor(
     resp: Annotated[str, typer.Option("--resp", envvar="GATE_RESP", metavar="HOST:PORT")] = "127.0.0.1:6390",
     data: DataOption = DEFAULT_DATA,
     redis: RedisOption = None,
+    presence_redis: PresenceRedisOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Look for what is wrong here, and say what to do."""
-    findings = list(_findings(Target(data, None, redis), http, resp))
+    findings = list(_findings(Target(data, None, redis, presence_redis), http, resp))
     failed = any(finding.level == "fail" for finding in findings)
     if as_json:
         print_json({"ok": not failed, "findings": [finding._asdict() for finding in findings]})
@@ -43,6 +44,7 @@ def _findings(target: Target, http: str, resp: str) -> Iterator[Finding]:
     yield doctor_local.file_limit()
     yield doctor_local.processors()
     yield from doctor_redis.findings(target)
+    yield from doctor_redis.presence_findings(target)
     yield doctor_local.replica_state(target.data)
     yield doctor_local.http_port(http)
     yield doctor_local.resp_port(resp)

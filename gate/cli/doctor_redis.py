@@ -1,17 +1,24 @@
-"""The checks of `gate doctor` that ask Redis: does it answer, does it keep what it is told, is its clock ours."""
+"""The checks of `gate doctor` that ask Redis: does it answer, does it keep what it is told, is its clock ours.
+
+Where Presence has a Redis of its own, that one is asked the same, under its own name.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from gate.cli.finding import Finding, fail, ok, warn
 from gate.cli.moments import shown_duration
 from gate.cli.options import Target
 from gate.cli.output import counted
-from gate.cli.reach import Reach, run_with
+from gate.cli.reach import Reach, run, run_with
 from gate.clock import wall_ms
 from gate.errors import GateError
 from gate.store.vitals import Vitals, read_vitals
+
+if TYPE_CHECKING:
+    from gate.store.client import Client
 
 SKEW_WARN_MS, SKEW_FAIL_MS = 1_000, 10_000
 """Bans end by each machine's wall clock: so far apart, they visibly end at different times."""
@@ -27,30 +34,65 @@ def findings(target: Target) -> Iterator[Finding]:
         return
     shown = f"{vitals.name} {vitals.version} answers, {counted(apps, 'App')}, {counted(live_nodes, 'live node')}"
     yield ok("Redis", shown)
-    yield _role(vitals)
-    yield _persistence(vitals)
-    yield _eviction(vitals)
-    yield _memory(vitals)
-    yield _clock(skew_ms)
+    yield from _of_server("Redis", vitals, skew_ms, option="--redis", lost="Bans")
+
+
+def presence_findings(target: Target) -> Iterator[Finding]:
+    """As `findings`, of the Redis that only Presence uses; none where it shares the other one."""
+    if target.presence_redis is None:
+        return
+    try:
+        vitals, skew_ms = run(_looked_at(target.presence_redis))
+    except GateError as fault:
+        yield fail("Presence Redis", str(fault), "nobody connects without it: start it, or say --presence-redis URL")
+        return
+    yield ok("Presence Redis", f"{vitals.name} {vitals.version} answers")
+    yield from _of_server("Presence Redis", vitals, skew_ms, option="--presence-redis", lost="Sessions")
+
+
+def _of_server(name: str, vitals: Vitals, skew_ms: int, option: str, lost: str) -> Iterator[Finding]:
+    yield _role(f"{name} role", vitals, option)
+    yield _persistence(f"{name} persistence", vitals)
+    yield _eviction(f"{name} eviction", vitals, lost)
+    yield _memory(f"{name} memory", vitals)
+    yield _clock("clock" if name == "Redis" else f"{name} clock", skew_ms)
 
 
 async def _looked(reach: Reach) -> tuple[Vitals, int, int, int]:
-    before_ms = wall_ms()
-    vitals = await read_vitals(reach.store.client)
-    after_ms = wall_ms()
-    # The answer was made somewhere between the two; what lies between is no skew.
-    skew_ms = max(before_ms - vitals.now_ms, vitals.now_ms - after_ms, 0)
+    vitals, skew_ms = await _vitals(reach.store.client)
     return vitals, skew_ms, len(await reach.store.apps.list()), len(await reach.store.writer.live_nodes())
 
 
-def _role(vitals: Vitals) -> Finding:
+async def _looked_at(url: str) -> tuple[Vitals, int]:
+    # Late, as in `reach`: the help page should not pay for what talks to Redis.
+    from gate.store.address import parse_address
+    from gate.store.client import Client
+    from gate.store.opening import refuse_old_server
+    from gate.store.store import CONNECT_MS, DEADLINE_MS
+
+    client = Client(parse_address(url), DEADLINE_MS, CONNECT_MS)
+    try:
+        await refuse_old_server(client)
+        return await _vitals(client)
+    finally:
+        await client.aclose()
+
+
+async def _vitals(client: Client) -> tuple[Vitals, int]:
+    before_ms = wall_ms()
+    vitals = await read_vitals(client)
+    after_ms = wall_ms()
+    # The answer was made somewhere between the two; what lies between is no skew.
+    return vitals, max(before_ms - vitals.now_ms, vitals.now_ms - after_ms, 0)
+
+
+def _role(subject: str, vitals: Vitals, option: str) -> Finding:
     if vitals.role == "master":
-        return ok("Redis role", "primary")
-    return fail("Redis role", vitals.role, "name the primary with --redis: a replica refuses writes")
+        return ok(subject, "primary")
+    return fail(subject, vitals.role, f"name the primary with {option}: a replica refuses writes")
 
 
-def _persistence(vitals: Vitals) -> Finding:
-    subject = "Redis persistence"
+def _persistence(subject: str, vitals: Vitals) -> Finding:
     if vitals.last_write_failed:
         return fail(subject, "the last write to disk failed", "look at its disk and its log: writes may be refused")
     if not vitals.is_append_only:
@@ -63,33 +105,33 @@ def _persistence(vitals: Vitals) -> Finding:
     return ok(subject, f"append-only file on, fsync {fsync}")
 
 
-def _eviction(vitals: Vitals) -> Finding:
-    subject, policy = "Redis eviction", vitals.eviction_policy
+def _eviction(subject: str, vitals: Vitals, lost: str) -> Finding:
+    policy = vitals.eviction_policy
     if vitals.evicted_keys and policy != "noeviction":
         return fail(
-            subject, f"{vitals.evicted_keys:,} keys were evicted: Bans may be lost", "set maxmemory-policy noeviction"
+            subject, f"{vitals.evicted_keys:,} keys were evicted: {lost} may be lost", "set maxmemory-policy noeviction"
         )
     if policy is None:
         return warn(subject, "the server does not tell", "make sure that maxmemory-policy is noeviction")
     if policy != "noeviction":
-        return fail(subject, f"maxmemory-policy {policy}: a full memory would drop Bans", "set it to noeviction")
+        return fail(subject, f"maxmemory-policy {policy}: a full memory would drop {lost}", "set it to noeviction")
     return ok(subject, "none (noeviction)")
 
 
-def _memory(vitals: Vitals) -> Finding:
+def _memory(subject: str, vitals: Vitals) -> Finding:
     used = f"{vitals.used_memory_bytes / (1 << 20):.0f} MiB used"
     if not vitals.max_memory_bytes:
-        return ok("Redis memory", f"{used}, no limit")
+        return ok(subject, f"{used}, no limit")
     percent = 100 * vitals.used_memory_bytes // vitals.max_memory_bytes
     found = f"{used}, {percent} % of maxmemory"
     if percent >= NEARLY_FULL_PERCENT:
-        return warn("Redis memory", found, "raise maxmemory: writes are refused when it is full")
-    return ok("Redis memory", found)
+        return warn(subject, found, "raise maxmemory: writes are refused when it is full")
+    return ok(subject, found)
 
 
-def _clock(skew_ms: int) -> Finding:
+def _clock(subject: str, skew_ms: int) -> Finding:
     found = f"{shown_duration(skew_ms)} from Redis's"
     advice = "run NTP on both machines: Bans end by the wall clock"
     if skew_ms >= SKEW_FAIL_MS:
-        return fail("clock", found, advice)
-    return warn("clock", found, advice) if skew_ms >= SKEW_WARN_MS else ok("clock", found)
+        return fail(subject, found, advice)
+    return warn(subject, found, advice) if skew_ms >= SKEW_WARN_MS else ok(subject, found)

@@ -49,6 +49,21 @@ def test_doctor_says_what_is_wrong_and_what_to_do(service: GateService) -> None:
     assert report.count("something else listens there") >= 1
 
 
+def test_doctor_looks_at_the_redis_of_presence_too(service: GateService, private_redis: RedisServer) -> None:
+    gate, where = (
+        Command(service.data),
+        ("--http", service.http.removeprefix("http://"), "--resp", f":{service.resp_port}"),
+    )
+    private_redis.client.config_set("maxmemory-policy", "allkeys-lru")
+    there = gate("doctor", *where, "--presence-redis", private_redis.url, status=1).out
+    assert "fail Presence Redis eviction: maxmemory-policy allkeys-lru: a full memory would drop Sessions" in there
+    assert "warn Presence Redis persistence: append-only file off" in there
+    private_redis.stop()
+    away = gate("doctor", *where, "--presence-redis", private_redis.url, status=1).out
+    assert "fail Presence Redis: " in away and "start it, or say --presence-redis URL" in away
+    assert "fail Redis" not in there + away
+
+
 def test_doctor_on_an_empty_directory(tmp_path: Path) -> None:
     report = Command(tmp_path / "nothing").json("doctor", "--http", f"127.0.0.1:{free_port()}", status=1)
     levels = {finding["subject"]: finding["level"] for finding in report["findings"]}
