@@ -50,7 +50,10 @@ class OwnGateway:
         tenancy = await self._tenancy(
             by.app.key
         )  # once it is there, nothing is waited for, so it can't end before it counts
-        return await tenancy.open(by, platform, ip, end)
+        seat = await tenancy.open(by, platform, ip, end)
+        if self.is_draining:  # since this one began to wait, when it was in no table
+            seat.end("shutting-down")
+        return seat
 
     def close(self, app_key: str, seat: Seat, why: CloseReason) -> None:
         """The client is gone."""

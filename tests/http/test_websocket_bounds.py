@@ -10,10 +10,11 @@ import pytest
 from gate.http.client import websocket
 from gate.http.client.websocket import MAX_MESSAGES_A_SECOND
 from gate.store import presence_keys as keys
+from tests.harness.servers import RedisServer
 from tests.harness.waiting import wait_until_async
 from tests.harness.websocket import TEXT, Socket, connect
 from tests.http.test_client_blacklist import token_of
-from tests.http.world import World
+from tests.http.world import World, running_world
 
 SOON_S = 10.0
 _LONG_IDS = [f"a user with an id that is rather long, {number:020}" for number in range(1_000)]
@@ -69,3 +70,17 @@ async def test_a_feed_with_entries_of_another_version_lets_clients_in_and_puts_t
     assert (await ann.closed()).code in (4411, 4412)  # kicked; or lost, where that could not be told any more
     assert await bob.ask("ping") == {"type": "pong"}
     bob.drop()
+
+
+async def test_one_that_is_being_let_in_when_the_node_drains_is_put_out_with_the_others(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    async with running_world(redis_server.url, tmp_path / "replica") as node:
+        redis_server.client.execute_command("CLIENT", "PAUSE", 400, "WRITE")
+        connecting = asyncio.create_task(connect(node.url, token_of(node.app, "ann")))
+        await wait_until_async(lambda: node.app.key in node.gateway._tenancies, SOON_S, "the lease to be asked for")
+        draining = asyncio.create_task(node.server.drain(SOON_S))
+        ann = await connecting
+        assert (ann.welcome["type"], ann.welcome.get("reason")) == ("closing", "shutting-down")
+        ann.drop()
+        await draining
