@@ -45,8 +45,7 @@ class OwnGateway:
 
     async def open(self, by: Verified, platform: str, ip: str, end: End) -> Seat:
         """A Session for a client. Raises `SessionRefused`, `TokenRefused` and `Unavailable`."""
-        if self.is_draining:
-            raise SessionRefused("draining", "this node is shutting down: connect through another one")
+        self._refuse_draining()
         tenancy = await self._tenancy(
             by.app.key
         )  # once it is there, nothing is waited for, so it can't end before it counts
@@ -77,6 +76,10 @@ class OwnGateway:
             self._cancel(tenancy)
             await self._end_lease(tenancy)
         await self._door.aclose()
+
+    def _refuse_draining(self) -> None:
+        if self.is_draining:
+            raise SessionRefused("draining", "this node is shutting down: connect through another one")
 
     async def _tenancy(self, app_key: str) -> Tenancy:
         """The App's, begun by whoever asks first; the others wait for the same."""
