@@ -182,6 +182,10 @@ def _object(text: str | bytes) -> Message:
 
 def _words_of(fault: Exception) -> str:
     """Never the text of a fault of aiohttp itself, which may quote the request."""
+    if isinstance(fault, aiohttp.ClientConnectorDNSError):
+        return "no host of that name is known"
+    if isinstance(fault, aiohttp.ClientResponseError):
+        return "what answers there speaks no HTTP"
     system = fault if isinstance(fault, OSError) else fault.__cause__
     number = getattr(system, "errno", None)
     return os.strerror(number) if isinstance(number, int) and number > 0 else type(fault).__name__

@@ -258,8 +258,9 @@ def test_nothing_there(gate: Command, service: GateService) -> None:
     result = gate("connect", "token", "--http", where, "--json", status=3)
     assert json.loads(result.out) == {"type": "unreachable", "message": "Connection refused"}
     assert result.err == f"gate: cannot connect to http://{where}: Connection refused (--http says where)\n"
-    # What listens there is no HTTP.
-    assert "cannot connect" in gate("connect", "token", "--http", f"127.0.0.1:{service.resp_port}", status=3).err
+    no_http = gate("connect", "token", "--http", f"127.0.0.1:{service.resp_port}", status=3).err
+    assert "what answers there speaks no HTTP (--http says where)" in no_http
+    assert "no host of that name is known" in gate("connect", "token", "--http", "gate.invalid:1", status=3).err
     assert "not-found" in gate("connect", "token", "--http", f"{service.http}/elsewhere", status=1).err
 
 
