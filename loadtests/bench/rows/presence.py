@@ -49,14 +49,14 @@ def measure_churn(bed: Bed) -> list[Row]:
     Gate has one script open or close what came together, so it is held against the script alone at its best too: called for as
     many at a time, by a client that has nothing else to do.
     """
-    everyone = _everyone(bed)
+    everyone = everyone_of(bed)
     gate, store = Gateways(bed.presence), bed.presence_store
     bare = [BareScripts(store, f"{BARE_APP}-{many}", everyone, many) for many in (1, MAX_ROWS_A_SCRIPT)]
     systems: list[Churn] = [gate, *bare]
     rates: dict[str, list[float]] = {system.name: [] for system in systems}
     for _ in range(bed.options.rounds):
         for system in systems:
-            _settled(store)  # each has its own departures announced meanwhile, and nobody else's
+            settled(store)  # each has its own departures announced meanwhile, and nobody else's
             seconds = ROUNDS_A_TURN * bed.options.seconds
             rates[system.name].append(churn_rate(system, everyone, LINES, PIPELINE, seconds))
     for system in bare:
@@ -78,10 +78,10 @@ def measure_churn(bed: Bed) -> list[Row]:
 def measure_heartbeats(bed: Bed) -> list[Row]:
     """Writes that a round of renewals makes, without Sessions and with all of them; and what memory a Session takes."""
     gate, server = Gateways(bed.presence), bed.presence_store
-    everyone = _everyone(bed)
+    everyone = everyone_of(bed)
     names = [b"beat-%d" % nth for nth in range(GATEWAYS)]
     connections = [gate.connect(name) for name in names]
-    _settled(server)
+    settled(server)
     try:
         empty = [_writes_of_a_beat(gate, server, connections, names) for _ in range(BEATS)]
         # What came before filled it: then each new entry would take the place of an old one, and cost nothing.
@@ -93,7 +93,7 @@ def measure_heartbeats(bed: Bed) -> list[Row]:
                 gate.renew(connection, name)  # on a slow machine all this takes longer than a lease
                 some = everyone[nth * share : (nth + 1) * share]
                 gate.load(connection, name, some[at : at + LOADED_AT_ONCE])
-        _settled(server)
+        settled(server)
         bytes_each = (_used_bytes(server) - before) / (share * GATEWAYS)
         full = [_writes_of_a_beat(gate, server, connections, names) for _ in range(BEATS)]
         others_per_s = _writes_meanwhile(server) / WATCHED_S
@@ -149,7 +149,7 @@ def _online_rate(bed: Bed, everyone: list[Client]) -> Row:
     )
 
 
-def _everyone(bed: Bed) -> list[Client]:
+def everyone_of(bed: Bed) -> list[Client]:
     credentials = bed.presence.credentials
     many = max(LEAST_USERS, round(USERS_AT_SCALE_1 * bed.options.scale))
     return clients(credentials.app_key, credentials.app_secret, many)
@@ -186,7 +186,7 @@ def _writing(server: RedisServer) -> frozenset[str]:
 _WRITING: dict[int, frozenset[str]] = {}
 
 
-def _settled(server: RedisServer) -> None:
+def settled(server: RedisServer) -> None:
     """Until nobody is being announced or swept any more."""
     wait_until(lambda: not server.client.keys("gate:{*}:leaving"), 60.0, "departures to be announced")
 
