@@ -23,6 +23,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Literal, NamedTuple, TypeVar, get_args
 
+import msgspec
+
 from gate.core.base64url import decoded, encoded
 from gate.core.ids import MAX_ID_BYTES, shown
 from gate.core.model import AppFacts
@@ -79,7 +81,7 @@ class Session(NamedTuple):
     active_ms: int
 
 
-class Verified(NamedTuple):
+class Verified(msgspec.Struct, frozen=True):
     """A User whose Token was found valid, by a Replica that had applied its Partition's Changelog up to here."""
 
     app: AppFacts

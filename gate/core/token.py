@@ -24,7 +24,8 @@ import struct
 from collections.abc import Callable
 from functools import lru_cache
 from hashlib import sha256
-from typing import NamedTuple
+
+import msgspec
 
 from gate.core.base64url import decoded, encoded
 from gate.core.decide import FactsView
@@ -50,7 +51,7 @@ Lookup = Callable[[str], FactsView | None]
 """The facts of an App by its key, at this moment; None if there is no such App, or the caller takes no Tokens of it."""
 
 
-class Claims(NamedTuple):
+class Claims(msgspec.Struct, frozen=True, gc=False):
     """What a Token says. `expires_at_ms` is 0 for a Token that does not expire."""
 
     app: str

@@ -12,8 +12,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from itertools import islice
-from typing import NamedTuple
 
+import msgspec
 import structlog
 
 from gate.clock import wall_ms
@@ -40,7 +40,7 @@ CLOSING_LASTS_S = 1.0
 _log = structlog.get_logger()
 
 
-class Attempt(NamedTuple):
+class Attempt(msgspec.Struct, frozen=True):
     """A Session being opened: its id, and what comes of it."""
 
     session: str

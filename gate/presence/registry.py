@@ -9,7 +9,8 @@ Called by `door` and `restoring`.
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
+
+import msgspec
 
 from gate.clock import monotonic_ms
 
@@ -22,7 +23,7 @@ CLOSED_KEPT_MS = 5_000
 """How long what was closed is remembered, while more is closed: longer than what Redis may lose with `appendfsync everysec`."""
 
 
-class Kept(NamedTuple):
+class Kept(msgspec.Struct, frozen=True, gc=False):
     """A Session as it would be opened again."""
 
     user: bytes

@@ -40,6 +40,8 @@ _OPTIONS = {
     # Evicting a Ban to make room would let a banned User send: a full memory must fail the write instead.
     "maxmemory-policy": "noeviction",
     "loglevel": "notice",
+    # What held it up for longer is remembered under its kind: `LATENCY LATEST` tells a slow disk from a large script.
+    "latency-monitor-threshold": "100",
 }
 
 

@@ -59,7 +59,7 @@ class Leased(NamedTuple):
     is_new: bool
 
 
-class Opening(NamedTuple):
+class Opening(msgspec.Struct, frozen=True, gc=False):
     """A Session to open: of whom, held by which Gateway, and the facts under which its Token was found valid."""
 
     app: AppFacts

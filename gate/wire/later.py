@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 
-class Later(NamedTuple):
+class Later(msgspec.Struct, frozen=True):
     """Once `arrival` is done, `word` gives the reply, or raises a `GateError`, or says what else to wait for.
 
     `holds_back`: what follows on the connection may depend on it, so it waits. `abandon` is called if the peer is

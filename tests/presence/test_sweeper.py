@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from gate.core.model import AppFacts
 from gate.core.presence import Cursor
@@ -185,7 +186,7 @@ class TestSweeper:
         await asyncio.to_thread(private_redis.restart_from, tmp_path / "before")
         await wait_until_async(lambda: looks(sweeper), 10, "Redis to be back")
         await sweeper.look()
-        await presence.client.write([presence.opening(back._replace(since_ms=1))])
+        await presence.client.write([presence.opening(replace(back, since_ms=1))])
         assert await kinds(presence) == ["online", "online", "kick", "kick"]
         for _ in range(3):
             clock.now_ms += MOST_WATCHED_MS

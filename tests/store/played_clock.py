@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from functools import cache
 
 import redis
+from msgspec.structs import replace
 
 from gate.store import presence_keys as keys
 from gate.store.client import Client
@@ -27,11 +28,11 @@ class PlayedClock(Client):
 
     async def write(self, calls: Sequence[Call], behind: Call | None = None) -> list[Reply]:
         """As `Client.write`."""
-        return await super().write([call._replace(script=_clocked(call.script)) for call in calls], behind)
+        return await super().write([replace(call, script=_clocked(call.script)) for call in calls], behind)
 
     async def write_each(self, calls: Sequence[Call]) -> list[Reply]:
         """As `Client.write_each`."""
-        return await super().write_each([call._replace(script=_clocked(call.script)) for call in calls])
+        return await super().write_each([replace(call, script=_clocked(call.script)) for call in calls])
 
 
 @cache
