@@ -52,6 +52,8 @@ async def serve_http(deps: Deps, door: OperatorDoor | None = None, sites: Sequen
     """Listen on `deps.options.host` and `port` (0: a free one). `OSError` if it can't be had. See `make_app`."""
     options = deps.options
     logging.getLogger("aiohttp.server").addFilter(_NEVER_QUOTED)  # once, however often it is added
+    # It would print the subprotocols that a client offers, among which some put their Token, before anybody is let in.
+    logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)
     # aiohttp's own access log would print query strings.
     runner = web.AppRunner(
         make_app(deps, door, sites),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import logging
 import os
 
 import pytest
@@ -40,6 +41,18 @@ async def test_what_only_looks_like_a_handshake_opens_nothing(world: World, line
     before = (await world.presence.counts(world.app.key)).total
     assert b" 426 " in (await answer_to(world, line, key)).split(b"\r\n")[0]
     assert (await world.presence.counts(world.app.key)).total <= before
+
+
+async def test_a_token_among_subprotocols_is_not_looked_at_and_not_in_the_log(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where browsers' apps put what they can't put in a header."""
+    caplog.set_level(logging.DEBUG)
+    token = token_of(world.app, "ann")
+    with pytest.raises(Refused, match="unauthorized"):
+        await connect(world.url, headers={"Sec-WebSocket-Protocol": f"bearer, {token}"})
+    (await connect(world.url, token, headers={"Sec-WebSocket-Protocol": f"bearer, {token}"})).drop()
+    assert token not in caplog.text
 
 
 async def test_two_tokens_that_differ_are_refused_whichever_is_good(world: World) -> None:
