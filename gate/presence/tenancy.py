@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 from gate.clock import monotonic_ms, wall_ms
@@ -244,8 +244,11 @@ class Tenancy:
         epoch = self.epoch
 
         def closed(arrival: asyncio.Future[Any]) -> None:
-            if arrival.exception() is not None:
-                self._door.abandon(self.app_key, self._gateway, epoch, session)
+            if arrival.exception() is None:
+                with suppress(StoreUnavailable):  # refused, as by a server that takes no writes
+                    ticket.result()
+                    return
+            self._door.abandon(self.app_key, self._gateway, epoch, session)
 
         try:
             ticket = self._door.close(self.app_key, self._gateway, epoch, session, why)

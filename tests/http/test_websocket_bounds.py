@@ -84,3 +84,24 @@ async def test_one_that_is_being_let_in_when_the_node_drains_is_put_out_with_the
         assert (ann.welcome["type"], ann.welcome.get("reason")) == ("closing", "shutting-down")
         ann.drop()
         await draining
+
+
+async def test_one_that_goes_while_redis_takes_no_writes_leaves_no_session_behind(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    """As in the middle of a failover, with a full disk or no memory left: Redis answers, and refuses."""
+
+    def refusals() -> int:
+        return int(redis_server.client.info("errorstats").get("errorstat_READONLY", {"count": 0})["count"])
+
+    async with running_world(redis_server.url, tmp_path / "replica") as node:
+        clients = [await connect(node.url, token_of(node.app, f"user-{number}")) for number in range(30)]
+        redis_server.client.replicaof("127.0.0.1", "1")
+        await asyncio.gather(*(client.leave() for client in clients))
+        await wait_until_async(lambda: refusals() >= len(clients), SOON_S, "what closes Sessions to be refused")
+        redis_server.client.replicaof("NO", "ONE")
+
+        async def are_closed() -> bool:
+            return (await node.presence.counts(node.app.key)).total == 0
+
+        await wait_until_async(are_closed, SOON_S, "Sessions without a connection to be closed")
