@@ -54,8 +54,9 @@ class Ticket(Generic[T]):
 class Batches:
     """All calls of one process to one Redis. `aclose` when done: it waits for what is under way."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, most_under_way: int = MAX_UNDER_WAY) -> None:
         self.client = client
+        self._most_under_way = most_under_way
         self._calls: list[Call] = []
         self._arrival: asyncio.Future[list[Reply]] | None = None
         self._queue: deque[tuple[list[Call], asyncio.Future[list[Reply]]]] = deque()
@@ -85,13 +86,13 @@ class Batches:
         """End the batch of this turn, unless it was full and went before. While the server is busy it goes on growing."""
         if turn is None or turn is not self._arrival:
             return
-        if len(self._under_way) < MAX_UNDER_WAY or len(self._calls) >= MAX_CALLS_A_BATCH:
+        if len(self._under_way) < self._most_under_way or len(self._calls) >= MAX_CALLS_A_BATCH:
             self._queue.append((self._calls, turn))
             self._calls, self._arrival = [], None
             self._pump()
 
     def _pump(self) -> None:
-        while self._queue and len(self._under_way) < MAX_UNDER_WAY:
+        while self._queue and len(self._under_way) < self._most_under_way:
             calls, arrival = self._queue.popleft()
             task = asyncio.get_running_loop().create_task(self._exchange(calls, arrival))
             self._under_way.add(task)

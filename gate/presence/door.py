@@ -19,7 +19,7 @@ import structlog
 from gate.clock import wall_ms
 from gate.core.presence import LEASE_KEPT_MS, SESSION_RANDOM_BYTES, UserPresence, Verified, session_id, session_parts
 from gate.errors import StoreUnavailable, Unavailable
-from gate.presence.batches import MAX_CALLS_A_BATCH, Batches, Ticket
+from gate.presence.batches import MAX_CALLS_A_BATCH, MAX_UNDER_WAY, Batches, Ticket
 from gate.presence.randomness import Randomness
 from gate.presence.registry import Held, Kept, Registry
 from gate.presence.restoring import Reverify, look_over, opening_of, restore
@@ -50,10 +50,10 @@ class Attempt(msgspec.Struct, frozen=True):
 class Door:
     """Everything that a process asks of Presence. Calls raise `StoreUnavailable`."""
 
-    def __init__(self, store: PresenceStore, lease_ttl_ms: int) -> None:
+    def __init__(self, store: PresenceStore, lease_ttl_ms: int, most_under_way: int = MAX_UNDER_WAY) -> None:
         self.store = store
         self.lease_ttl_ms = lease_ttl_ms
-        self.batches = Batches(store.client)
+        self.batches = Batches(store.client, most_under_way)
         self._registry = Registry()
         self._randomness = Randomness(SESSION_RANDOM_BYTES)
         self._server_ids: dict[Held, str] = {}

@@ -26,6 +26,9 @@ RECENT_EVENTS = 2_048
 """Kept of each App that is followed: who wakes a moment late still finds what it missed, without a read of its own."""
 BLOCK_MS = 5_000
 """How long one read waits; after so long at most it is seen that the server lost the feed and nothing came since."""
+GATHER_S = 0.005
+"""So long is waited after some entries for those right behind them, or each would be a read of its own, which took a quarter of
+the HTTP role's time while thousands connected. A kick may be as late."""
 RETRY_S = 0.25
 """As often as the store itself probes a Redis that is away."""
 
@@ -163,6 +166,8 @@ class _Tail:
                     place = events[-1].cursor
                     self._keep(events)
                     self._wake()
+                    if len(events) < MOST_A_READ:
+                        await asyncio.sleep(GATHER_S)
 
     def _keep(self, events: Sequence[Event]) -> None:
         self._recent += events

@@ -1,5 +1,5 @@
-"""Who loads the service: routers over RESP and HTTP, connection gateways, apps with WebSockets of their own, and app servers that
-change the facts meanwhile.
+"""Who loads the service: routers over RESP and HTTP, connection gateways, apps with WebSockets of their own, and app servers
+that change the facts meanwhile.
 """
 
 from __future__ import annotations

@@ -123,6 +123,21 @@ async def test_many_followers_share_one_blocked_read_that_ends_with_the_last(
     )
 
 
+async def test_what_comes_one_behind_the_other_is_read_together(
+    tails: Tails, gateway: Gateway, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tails_module, "GATHER_S", 1.0)
+    users = [b"%d" % number for number in range(20)]
+    async with aclosing(tails.follow(APP.key, await tails.head(APP.key))) as following:
+        coming = asyncio.create_task(take(following, 1))
+        await wait_until_async(lambda: blocked_reads(redis_server) == 1, SOON_S, "the follower to wait")
+        await gateway.open(b"first")
+        assert told(await coming) == [("online", b"first")]  # which does not wait for others
+        for user in users:
+            await gateway.open(user)
+        assert told(await anext(following)) == [("online", user) for user in users]
+
+
 async def test_a_slow_follower_catches_up_by_itself_and_keeps_nobody_back(
     tails: Tails, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:

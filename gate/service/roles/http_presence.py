@@ -22,6 +22,9 @@ from gate.store.store import CONNECT_MS, DEADLINE_MS
 FILES_FOR_OTHERS = 512
 """Of those that a process may open: requests, event streams, the Replica, Redis."""
 LEAST_WEBSOCKETS = 64
+BATCHES_UNDER_WAY = 1
+"""Connects come one by one here, not many in one chunk as from a Gateway: those that come while a batch is under way make the
+next one, instead of a batch each. Ten thousand that came back cost this role a quarter less so, and Redis half."""
 
 
 class HttpPresence:
@@ -34,7 +37,7 @@ class HttpPresence:
         self.store = PresenceStore(self._reading)
         self.tails = Tails(self._reading)
         self.pinging = Pinging()
-        door = Door(PresenceStore(self._opening), post.config.lease_ttl_ms)
+        door = Door(PresenceStore(self._opening), post.config.lease_ttl_ms, BATCHES_UNDER_WAY)
         self.gateway = OwnGateway(post.order.node_id, door, self.tails, admissions)
 
     async def aclose(self) -> None:

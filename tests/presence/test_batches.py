@@ -1,0 +1,34 @@
+"""Calls of one moment travel together, and how many pipelines may be under way says what a moment is."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gate.presence.batches import Batches
+from tests.harness.servers import RedisServer
+from tests.presence.played import presence_on
+
+PAUSE_MS = 300
+"""So long the server answers nobody, and what is submitted meanwhile can't have been answered."""
+
+
+@pytest.mark.parametrize(("most_under_way", "is_together"), [(1, True), (4, False)])
+async def test_what_comes_while_the_server_is_busy_waits_for_room_together(
+    redis_server: RedisServer, most_under_way: int, is_together: bool
+) -> None:
+    store = presence_on(redis_server.url)
+    await store.client.read(("PING",))  # connected
+    batches = Batches(store.client, most_under_way)
+    redis_server.client.client_pause(PAUSE_MS, all=True)
+    tickets = []
+    for nth in range(3):
+        tickets.append(batches.submit(store.asking_online("default", [b"%d" % nth]), len))
+        await asyncio.sleep(0)  # its turn of the loop is over
+    first, second, third = (one.arrival for one in tickets)
+    assert not first.done() and first is not second
+    assert (second is third) is is_together
+    assert [await one.wait() for one in tickets] == [1, 1, 1]
+    await batches.aclose()
+    await store.client.aclose()
