@@ -7,8 +7,8 @@
     app-removed       all of the App's Presence is dropped
 
 How far this got is noted in Redis behind the work, so a restart repeats at most a little, and closing twice does no harm; every
-node does all of it. Where the Changelog can't be read on from there (entries that are gone, another epoch), all who are online
-are held against their facts instead, and it goes on from the heads that were read before.
+node does all of it. Where the Changelog can't be read on from there (entries that are gone, another epoch), and where nobody
+followed it before, all who are online are held against their facts instead, and it goes on from heads that were read before.
 
 Called by the background role, `run` until cancelled.
 """
@@ -132,14 +132,17 @@ class Kicker:
             await self._look_at_heads()
 
     async def follow_from_noted(self) -> None:
-        """Take up where this or another node stopped; from now on where none ever began. Raises `StoreUnavailable`."""
+        """Take up where this or another node stopped; where none ever began, from now on. Raises `StoreUnavailable`."""
         await self._changes.prepare()  # a bar without the Changelog's epoch would hold nobody back
         heads, noted = await self._changes.heads(), await self._presence.kicked_up_to()
         self._server_id = self._presence.client.server_id
+        is_first = not self._places and len(noted) < len(heads)
         begin = self._places or heads
         places = [noted.get(at, begin[at]) for at in range(len(heads))]
         if all(_can_follow(place, head) for place, head in zip(places, heads, strict=True)):
             self._places = places
+            if is_first:  # a node's ports answer sooner than this role is at work: who was banned meanwhile?
+                await self._look_at_everybody()
             # Where nothing was noted yet, the next process would begin with its own now, and miss what came in between.
             await self._note(range(len(places)))
         else:
@@ -201,6 +204,9 @@ class Kicker:
     async def _reconcile(self, problem: str) -> None:
         """Hold everybody who is online against the facts."""
         _log.warning("kicks can't follow the Changelog; looking at everybody who is online", problem=problem)
+        await self._look_at_everybody()
+
+    async def _look_at_everybody(self) -> None:
         heads = await self._changes.heads()
         # Whoever connects meanwhile is not found, so it has to be verified on facts that are as new as these.
         floors = {place.epoch: EPOCH_OVER for place in self._places} | {head.epoch: head.seq for head in heads}

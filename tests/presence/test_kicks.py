@@ -96,6 +96,16 @@ class TestKicks:
         await later.follow_once(1)
         assert await presence.online(APP.key, [b"u"]) == [False]
 
+    async def test_what_happened_before_anybody_ever_followed_is_done_by_the_first(
+        self, presence: PresenceStore, store: Store
+    ) -> None:
+        """A node's first start: it answers before this role is at its work."""
+        gateway = await Gateway(presence, APP).lease()
+        await gateway.open_many([b"u", b"v"])
+        await store.bans.impose(APP.key, [b"u"], wall_ms() + 60_000, wall_ms())
+        await Kicker(store.changelog, store.apps, store.users, presence).follow_from_noted()
+        assert await presence.online(APP.key, [b"u", b"v"]) == [False, True]
+
     async def test_where_the_changelog_has_a_hole_everybody_online_is_looked_at(
         self, presence: PresenceStore, store: Store, redis_server: RedisServer
     ) -> None:
