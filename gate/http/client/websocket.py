@@ -89,7 +89,8 @@ def _asked(request: web.Request) -> tuple[str, str]:
         shown = bearer(request.headers)
     else:
         shown = given.decode("latin-1")
-        if "Authorization" in request.headers and bearer(request.headers) != shown:
+        shows_both = request.headers.get("Authorization", "").lower().startswith("bearer ")
+        if shows_both and bearer(request.headers) != shown:
             raise InvalidInput("token", "is another than the one in the header Authorization: send one of them")
     return shown, platform_named(query.one("platform") or DEFAULT_PLATFORM)
 
