@@ -32,6 +32,10 @@ class NeverQuoted(logging.Filter):
 
 _NEVER_QUOTED = NeverQuoted()
 
+LISTENERS = 4
+"""Sockets that listen on the port. Each has a queue of its own, of `BACKLOG`, and the loop accepts one connection of each in a
+turn: with a single one, thousands of clients that come at once wait for TCP to retry, after 1 s, 3 s, 7 s."""
+
 
 class HttpServer:
     """A running server."""
@@ -63,11 +67,13 @@ async def serve_http(deps: Deps, door: OperatorDoor | None = None, sites: Sequen
     )
     await runner.setup()
     try:
-        await web.TCPSite(
-            runner, options.host, options.port, reuse_port=options.reuse_port or None, backlog=BACKLOG
-        ).start()
+        port = options.port
+        for _ in range(LISTENERS if options.reuse_port else 1):
+            await web.TCPSite(
+                runner, options.host, port, reuse_port=options.reuse_port or None, backlog=BACKLOG
+            ).start()
+            port = runner.addresses[0][1]
     except OSError:
         await runner.cleanup()
         raise
-    port: int = runner.addresses[0][1]
     return HttpServer(runner, options.host, port)

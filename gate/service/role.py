@@ -34,7 +34,7 @@ ORDERLY_WHEN_ORPHANED = frozenset({"replicator"})
 
 NICE = {"http": 5, "background": 5}
 """How far roles step back, by nice level, for those that answer checks or keep the facts of checks fresh: where processors are
-short, they have a third of a worker's share. Ten thousand WebSockets that come back keep `http` busy for ten seconds; the
+short, they have a third of a worker's share. Ten thousand WebSockets that come back keep `http` busy for seconds; the
 slowest check meanwhile took 12 ms so (median of 5 such storms on 2 cores that the clients shared), and 17 ms without."""
 
 Main = Callable[["Post"], Awaitable[None]]
