@@ -13,11 +13,12 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from gate.errors import Outcome, StoreUnavailable
 from gate.store.address import Address
 from gate.store.link import Command, Link, LinkLost, Reply, ReplyError, open_link
-from gate.store.scripts import Call, replies_of, runs_of
+from gate.store.scripts import Call, Run, replies_of, runs_of
 
 PROBE_EVERY_MS = 250
 """Short enough that service is back within half a second of Redis; each probe is one connection and one PING."""
@@ -70,7 +71,7 @@ class Client:
         Raises `StoreUnavailable` where nothing was answered.
         """
         runs = runs_of(calls)
-        replies = await self._exchange([run.call.by_sha for run in runs], "unknown")
+        replies = await self._run(runs, "unknown")
         missing = [at for at, reply in enumerate(replies) if is_noscript(reply)]
         if missing:
             late = await self._exchange([runs[at].call.by_source for at in missing], "unknown")
@@ -98,7 +99,7 @@ class Client:
         self, calls: Sequence[Call], outcome_if_sent: Outcome, rerun_last: bool = False
     ) -> list[Reply]:
         runs = runs_of(calls)
-        replies = await self._exchange([run.call.by_sha for run in runs], outcome_if_sent)
+        replies = await self._run(runs, outcome_if_sent)
         missing = {at for at, reply in enumerate(replies) if is_noscript(reply)}
         if missing:
             # What is run behind the others must come after the last of them.
@@ -113,10 +114,15 @@ class Client:
             raise_if_error(reply, outcome_if_sent if some_ran else "not-written")
         return replies_of(runs, replies)
 
-    async def _exchange(self, commands: Sequence[Command], outcome_if_sent: Outcome) -> list[Reply]:
+    async def _run(self, runs: Sequence[Run], outcome_if_sent: Outcome) -> list[Reply]:
+        return await self._exchange(partial(_commands, runs), outcome_if_sent)
+
+    async def _exchange(
+        self, commands: Sequence[Command] | Callable[[Link], Sequence[Command]], outcome_if_sent: Outcome
+    ) -> list[Reply]:
         try:
             link = self._link if self._link is not None and self._link.is_open else await self._connected()
-            return await link.exchange(commands, self.deadline_ms)
+            return await link.exchange(commands(link) if callable(commands) else commands, self.deadline_ms)
         except LinkLost as loss:
             self._note_loss(str(loss))
             raise StoreUnavailable(str(loss), outcome_if_sent if loss.was_sent else "not-written") from None
@@ -152,6 +158,20 @@ class Client:
                 self._link = link
             self._away = ""
             return
+
+
+def _commands(runs: Sequence[Run], link: Link) -> list[Command]:
+    """Each script by its SHA-1, but the first time on a connection by its source.
+
+    A server that was restarted knows no script. One that it refused would be run again behind all those that it knew, out of
+    turn: a User who leaves and comes back in one pipeline would come back and leave.
+    """
+    commands: list[Command] = []
+    for run in runs:
+        script = run.call.script
+        commands.append(run.call.by_sha if script.sha in link.scripts else run.call.by_source)
+        link.scripts.add(script.sha)
+    return commands
 
 
 def is_noscript(reply: Reply) -> bool:

@@ -63,6 +63,8 @@ class Link(asyncio.Protocol):
         self._loss: str = "not connected"
         self.server_id = ""
         """The server's own name for this run of it; another one after a restart, whatever data it came back with."""
+        self.scripts: set[str] = set()
+        """The SHA-1s of scripts whose source was sent over it. The server knows them, unless it was told to forget."""
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
