@@ -94,6 +94,14 @@ async def watches(teller: PresenceTeller, key: str = KEY) -> None:
     await wait_until_async(has_claimed, IN_TIME_S, "the App to be claimed")
 
 
+async def looked(teller: PresenceTeller) -> None:
+    """One round to its end, where it does not run: what happens afterwards is not read by what the round began."""
+    await teller.look()
+    begun = [one.running for one in teller._telling.values() if one.running is not None]
+    if begun:
+        await asyncio.wait(begun)
+
+
 def batches(receiver: Receiver) -> list[list[dict[str, Any]]]:
     """The arrays that were received, repeated ones too."""
     return [orjson.loads(callback.body) for callback in receiver.callbacks]

@@ -25,6 +25,7 @@ from tests.webhooks.telling import (
     batches,
     changes,
     heard,
+    looked,
     online,
     telling,
     watches,
@@ -55,7 +56,7 @@ async def test_what_waits_comes_in_batches_and_in_order(deployment: Deployment, 
     users = [b"u%d" % number for number in range(2 * MOST_A_BATCH + 50)]
     gateway = await deployment.add(listener.url)
     teller = deployment.teller()
-    await teller.look()
+    await looked(teller)
     sessions = await gateway.open_many(users)
     await gateway.store.kick(KEY, [users[0]], "kicked")
     async with telling(teller):
@@ -172,7 +173,7 @@ async def test_what_was_off_while_no_node_ran_begins_anew_too(deployment: Deploy
     async with telling(teller):
         await watches(teller)
     await deployment.set_url("")
-    await deployment.teller().look()
+    await looked(deployment.teller())
     await gateway.open(b"unheard")
     await deployment.set_url(listener.url)
     teller = deployment.teller()
@@ -202,7 +203,7 @@ async def test_entries_that_are_gone_are_counted_and_the_oldest_kept_comes_next(
 ) -> None:
     users = [b"u%d" % number for number in range(100)]
     gateway, teller = await deployment.add(listener.url), deployment.teller()
-    await teller.look()
+    await looked(teller)
     await gateway.open_many(users)
     redis_server.client.xtrim(keys.feed(KEY), maxlen=kept, approximate=False)
     async with telling(teller):
@@ -216,7 +217,7 @@ async def test_entries_of_another_version_are_counted_as_lost_and_what_follows_i
     deployment: Deployment, listener: Receiver, redis_server: RedisServer, is_all_that_is_kept: bool
 ) -> None:
     gateway, teller = await deployment.add(listener.url), deployment.teller()
-    await teller.look()
+    await looked(teller)
     await gateway.open(b"ann")
     for _ in range(2):
         seq = redis_server.client.hincrby(keys.feed_meta(KEY), "seq", 1)
@@ -267,7 +268,7 @@ async def test_apps_without_the_webhook_cost_nothing(deployment: Deployment, red
     for number in range(300):
         await deployment.store.apps.create(AppFacts(key=f"app-{number}", secrets=(SECRET,)), wall_ms())
     teller, redis = deployment.teller(clock=(clock := HandClock())), redis_server.client
-    await teller.look()
+    await looked(teller)
     redis.config_resetstat()
     for _ in range(20):
         clock.now_ms += 5_000

@@ -22,7 +22,7 @@ from tests.harness.service import GateService, Services
 from tests.harness.waiting import wait_until_async
 from tests.presence.played import Gateway, presence_on
 from tests.webhooks.receiver import Receiver, receiving
-from tests.webhooks.telling import IN_TIME_S, KEY, Deployment, changes, heard, online, telling, watches
+from tests.webhooks.telling import IN_TIME_S, KEY, Deployment, changes, heard, looked, online, telling, watches
 
 BEGINNING = Cursor("0", 0, 0)
 USERS = [b"u%d" % number for number in range(300)]
@@ -57,7 +57,7 @@ async def test_a_node_that_died_is_replaced_when_its_claim_ends(
     deployment: Deployment, listener: Receiver, redis_server: RedisServer
 ) -> None:
     gateway, dead = await deployment.add(listener.url), deployment.teller("dead")
-    await dead.look()
+    await looked(dead)
     await gateway.open(b"ann")
     ends_at_ms = int(redis_server.client.hget(keys.hook(KEY), "until"))
     seconds, micros = redis_server.client.time()
@@ -116,12 +116,12 @@ async def test_a_cursor_that_redis_lost_is_not_taken_for_a_new_webhook(
     """Redis came back empty, and the node that did not tell so far is the first to ask."""
     gateway, one, two = await deployment.add(listener.url), deployment.teller("one"), deployment.teller("two")
     async with one._poster, two._poster:
-        await one.look()
-        await two.look()
+        await looked(one)
+        await looked(two)
         redis_server.client.delete(keys.hook(KEY))
         await gateway.open(b"ann")
         two._telling[KEY].claim_at_ms = 0
-        await two.look()
+        await looked(two)
         await heard(listener, [("ann", "0")])
 
 
@@ -130,7 +130,7 @@ async def test_what_a_node_that_died_claimed_is_forgotten_when_its_claim_ends(
 ) -> None:
     """Or a webhook that comes back later would begin with all that it missed."""
     await deployment.add(listener.url)
-    await deployment.teller("dead").look()
+    await looked(deployment.teller("dead"))
     await deployment.set_url("")
     alive = deployment.teller("alive")
     await alive.look()
