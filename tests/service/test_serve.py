@@ -56,6 +56,9 @@ def test_who_answers_checks_comes_first_where_processors_are_short(service: Gate
     own = os.getpriority(os.PRIO_PROCESS, 0)
     behind = {role: os.getpriority(os.PRIO_PROCESS, pid_of(service, role) or -1) - own for role in ROLES}
     assert behind == {"redis": 0, "replicator": 0, "worker": 0, "http": 5, "background": 5}
+    policies = {role: os.sched_getscheduler(pid_of(service, role) or -1) for role in ROLES}
+    waits = {role for role, policy in policies.items() if policy == os.SCHED_BATCH}
+    assert waits == {"http", "background"}
 
 
 def test_what_the_worker_decided_is_counted(service: GateService) -> None:
