@@ -132,6 +132,13 @@ class GateService:
             self.kill_all()
             raise
 
+    def wait_for_output(self, text: str, timeout_s: float = READY_TIMEOUT_S) -> None:
+        """Until it has printed that. Raises NotInTime."""
+        try:
+            wait_until(lambda: text in self.output, timeout_s, "")
+        except NotInTime as late:
+            raise NotInTime(f"{text!r} from gate serve, which printed:\n{self.output}", timeout_s) from late
+
     def wait_exit(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
         """The exit status. Raises NotInTime if it does not end, LeftBehind if a process of its own outlives it."""
         status_of = self._process.poll

@@ -269,7 +269,7 @@ def test_a_password_of_redis_is_seen_nowhere(start_service: Services, tmp_path: 
 
 def test_roles_can_be_split_over_services_that_share_a_data_directory(start_service: Services) -> None:
     back = start_service.start("--role", "redis,replicator,background", wait=False)
-    wait_until(lambda: "gate ready app=" in back.output, 20, "the ready line of what runs there")
+    back.wait_for_output("gate ready app=")
     front = start_service.start("--role", "worker,http", data=back.data, wait=False)
     front.output_path = back.output_path  # one data directory, one file of output
     wait_until(lambda: f"resp=127.0.0.1:{front.resp_port}" in front.output_path.read_text(), 20, "the front's line")
