@@ -16,6 +16,9 @@ T = TypeVar("T")
 # Short against what is waited for (process starts, replication), long against the cost of one poll.
 POLL_INTERVAL_S = 0.005
 
+TIMER_EARLY_S = 0.005
+"""A loop reads its clock once a turn, by the millisecond: its timers may be early by some of those."""
+
 
 class NotInTime(AssertionError):
     """The condition did not come true before the deadline."""
