@@ -58,7 +58,7 @@ class Client:
         self._something_failed = False
         self._leaving = asyncio.Event()
         self._socket: Socket | None = None
-        self._was_online = False
+        self._was_online = self._has_logged_out = False
         self._online_at_s = self._sent_at_s = 0.0
 
     async def stay(self, url: str, token: str, platform: str | None, ping_s: float) -> None:
@@ -84,7 +84,7 @@ class Client:
                 holding.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await holding
-        if not is_online:
+        if not is_online and not self._has_logged_out:
             raise Unavailable("left while there was no connection")
         if self._once and self._something_failed:
             raise Refused("not everything was answered with what was asked for")
@@ -154,6 +154,9 @@ class Client:
         elif kind != "closing":  # that is told when the connection has ended
             say(line_of(message))
         sys.stdout.flush()  # in a pipe it would wait for more
+        if kind == "logout":
+            self._has_logged_out = True
+            self._leaving.set()  # the server closes next, as it was asked to
         if kind not in _UNASKED and self._unanswered:
             self._unanswered.popleft()
             self._something_failed |= kind == "error"

@@ -167,6 +167,15 @@ def test_a_token_is_shown_by_whoever_has_it(gate: Command, service: GateService,
     gate("connect", "--http", service.http, "--user", "ann", token, status=2)
 
 
+def test_who_logs_out_has_what_was_asked_for(gate: Command, service: GateService, start: Start) -> None:
+    for _ in range(3):  # whichever comes first, the answer or the end
+        run = start("--user", "leo")
+        run.await_out("online as leo")
+        run.say("logout")
+        assert (run.status(), run.err) == (0, "")
+        assert run.out.endswith("logout\n")
+
+
 def test_put_out_by_a_ban(gate: Command, service: GateService, start: Start) -> None:
     token = gate("user", "token", "ann").out.strip()
     run, program = start(token), start(token, "--json")
