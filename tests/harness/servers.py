@@ -7,6 +7,7 @@ Used by the fixtures in `tests/conftest.py`, by fault tests, and by the benchmar
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import signal
 import subprocess
@@ -159,8 +160,10 @@ class RedisServer:
             wait_until(self._aof_is_written, START_TIMEOUT_S, "the append-only file to be rewritten")
 
     def pause(self) -> None:
-        """SIGSTOP: connections stay open, nothing is answered."""
-        self._running().send_signal(signal.SIGSTOP)
+        """SIGSTOP: connections stay open, nothing is answered once this returns."""
+        process = self._running()
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)  # it may be at something just now
 
     def resume(self) -> None:
         self._running().send_signal(signal.SIGCONT)
