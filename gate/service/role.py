@@ -34,9 +34,9 @@ ORDERLY_WHEN_ORPHANED = frozenset({"replicator"})
 
 NICE = {"http": 5, "background": 5}
 """How far roles step back, by nice level, for those that answer checks or keep the facts of checks fresh: where processors are
-short, they have a third of a worker's share, and do not interrupt one (`_step_back`). Ten thousand WebSockets that come back
-keep `http` busy for seconds; the slowest check meanwhile took 12 ms so (median of 5 such storms on 2 cores that the clients
-shared), and 17 ms without."""
+short, they have a third of a worker's share. Ten thousand WebSockets that come back keep `http` busy for seconds; with this
+level alone the slowest check meanwhile took 12 ms (median of 5 such storms on 2 cores that the clients shared), without it
+17 ms. See `_step_back` for the rest."""
 
 Main = Callable[["Post"], Awaitable[None]]
 
