@@ -229,9 +229,9 @@ class RedisServer:
         if process is None:
             return
         if process.poll() is None:
-            # A paused server takes SIGTERM only once it runs again.
-            process.send_signal(signal.SIGCONT)
             process.send_signal(signal_number)
+            if signal_number != signal.SIGKILL:  # which ends a paused server too; let go first, it would answer
+                process.send_signal(signal.SIGCONT)
         try:
             process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,8 @@ from redis.retry import Retry
 
 from tests.harness.ports import LOOPBACK, free_port
 from tests.harness.servers import Flavor, RedisServer, StartFailed, server_binary
+
+KILLS = 20
 
 VERSION_PREFIX: dict[Flavor, tuple[str, str]] = {
     "redis-6.2": ("redis_version", "6.2."),
@@ -120,3 +125,35 @@ def test_a_bad_option_is_said_at_once(tmp_path: Path) -> None:
 
 def test_binaries_are_files(redis_flavor: Flavor) -> None:
     assert server_binary(redis_flavor).is_file()
+
+
+def test_a_paused_server_that_is_killed_carries_nothing_out_any_more(
+    private_redis: RedisServer, one_core: set[int]
+) -> None:
+    for _ in range(KILLS):
+        os.sched_setaffinity(private_redis.pid, one_core)
+        with socket.create_connection((LOOPBACK, private_redis.port), timeout=5.0) as client:
+            client.sendall(b"PING\r\n")
+            assert client.recv(100) == b"+PONG\r\n"
+            private_redis.pause()
+            client.sendall(b"PING\r\n")
+            private_redis.kill()
+            assert received(client) == b""
+        private_redis.restart()
+
+
+@pytest.fixture
+def one_core() -> Iterator[set[int]]:
+    """The test runs on this core alone: a server on it that is let go runs before the test does its next step."""
+    before = os.sched_getaffinity(0)
+    core = {min(before)}
+    os.sched_setaffinity(0, core)
+    yield core
+    os.sched_setaffinity(0, before)
+
+
+def received(client: socket.socket) -> bytes:
+    try:
+        return client.recv(100)
+    except ConnectionResetError:  # with what it had not read yet
+        return b""
