@@ -102,10 +102,9 @@ class Kicker:
         """Follow for ever."""
         while True:
             try:
+                # Another run may have lost what was closed, and how far that got with it.
                 if self._presence.client.server_id != self._server_id:
-                    await (
-                        self.follow_from_noted()
-                    )  # another run may have lost what was closed, and how far that got with it
+                    await self.follow_from_noted()
                 await self.follow_once(BLOCK_MS)
             except StoreUnavailable as away:
                 _log.debug("kicks are put off", problem=str(away))

@@ -79,7 +79,7 @@ def test_frozen_holds_every_byte_and_thaw_delivers_them(cable: Cable, redis_serv
         with pytest.raises(redis.TimeoutError):
             client_through(cable, timeout_s=0.1).ping()
         assert redis_server.client.get("gate:test") == b"before"
-    wait_until(lambda: redis_server.client.get("gate:test") == b"held", 2, "the held write to arrive")
+    wait_until(lambda: redis_server.client.get("gate:test") == b"held", 10, "the held write to arrive")
     assert client_through(cable).ping()
 
 
@@ -124,7 +124,7 @@ def test_a_dead_upstream_resets_the_client() -> None:
 async def test_calls_work_from_inside_a_loop(cable: Cable) -> None:
     client = redis.asyncio.Redis.from_url(cable.url, retry=redis.asyncio.retry.Retry(NoBackoff(), 0))
     waiting = asyncio.ensure_future(client.xread({"gate:test": "$"}, block=0))
-    await wait_until_async(lambda: cable.connection_count == 1, 2, "the client to connect")
+    await wait_until_async(lambda: cable.connection_count == 1, 10, "the client to connect")
     cable.cut()
     with pytest.raises(redis.ConnectionError):
         await waiting

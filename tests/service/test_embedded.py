@@ -103,7 +103,7 @@ def test_it_is_told_to_end_when_its_parent_dies(tmp_path: Path) -> None:
     wait_until(lambda: b"sleep" in Path(f"/proc/{child}/cmdline").read_bytes()[:12], 10, "the child to be sleep")
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    wait_until(lambda: not is_alive(child), 2, "the child to end with its parent")
+    wait_until(lambda: not is_alive(child), 10, "the child to end with its parent")
 
 
 def test_a_parent_that_is_gone_already_is_noticed(tmp_path: Path) -> None:

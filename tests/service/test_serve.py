@@ -161,7 +161,7 @@ def test_nothing_outlives_a_supervisor_that_is_killed(start_service: Services) -
     service = start_service.start()
     members = family(service.pid)
     os.kill(service.pid, signal.SIGKILL)
-    wait_until(lambda: not any(is_alive(one.pid) for one in members), 2, "every child to end")
+    wait_until(lambda: not any(is_alive(one.pid) for one in members), 10, "every child to end")
     again = start_service.start(data=service.data, resp_port=service.resp_port)
     assert again.credentials == service.credentials
 

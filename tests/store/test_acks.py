@@ -61,13 +61,13 @@ async def test_the_newest_run_of_a_node_has_its_lease(store: Store) -> None:
 
 
 async def test_a_lease_ends_and_leaves_no_trace(store: Store) -> None:
-    await NodeAnnouncer(store.client, "n1", lease_ttl_ms=60).renew({})
+    await NodeAnnouncer(store.client, "n1", lease_ttl_ms=500).renew({})
     assert await store.writer.live_nodes() == {"n1"}
 
     async def has_ended() -> bool:
         return not await store.writer.live_nodes()
 
-    await wait_until_async(has_ended, 2, "the lease to end")
+    await wait_until_async(has_ended, 10, "the lease to end")
     await store.announcer("n2").renew({})
     (present,) = await store.client.read(("ZRANGE", keys.NODES, 0, -1))
     assert [member.partition(b"/")[0] for member in present] == [b"n2"]
@@ -86,7 +86,7 @@ async def test_all_once_every_live_node_has_it(store: Store, acks: Acknowledger)
     await asyncio.sleep(0.02)
     assert not waiting.done(), "it is one Change behind"
     await nodes[1].announce(positions(written.revisions))
-    assert await asyncio.wait_for(waiting, 1) == "all"
+    assert await asyncio.wait_for(waiting, 10) == "all"
 
 
 async def test_each_partition_counts(store: Store, acks: Acknowledger) -> None:
@@ -98,7 +98,7 @@ async def test_each_partition_counts(store: Store, acks: Acknowledger) -> None:
     await node.announce(first)
     assert await acks.wait(written, 60) == "pending"
     await node.announce(second)
-    assert await acks.wait(written, 1_000) == "all"
+    assert await acks.wait(written, 10_000) == "all"
 
 
 async def test_node_if_only_this_one_has_it_in_time(store: Store, acks: Acknowledger) -> None:
@@ -123,10 +123,10 @@ async def test_an_announcement_before_the_wait_counts(store: Store, acks: Acknow
     node = store.announcer("n1")
     written = await ban(store)
     await node.renew(positions(written.revisions))
-    assert await acks.wait(written, 1_000) == "all"
+    assert await acks.wait(written, 10_000) == "all"
     begun_s = time.monotonic()
-    assert await acks.wait(written, 1_000) == "all"
-    assert time.monotonic() - begun_s < 0.5, "at once, not after the second it may wait"
+    assert await acks.wait(written, 10_000) == "all"
+    assert time.monotonic() - begun_s < 5, "at once, not after the ten seconds it may wait"
 
 
 async def test_another_epoch_never_counts(store: Store, acks: Acknowledger) -> None:
@@ -137,13 +137,13 @@ async def test_another_epoch_never_counts(store: Store, acks: Acknowledger) -> N
 
 
 async def test_a_node_whose_lease_ends_is_no_longer_waited_for(store: Store, acks: Acknowledger) -> None:
-    await NodeAnnouncer(store.client, "dying", lease_ttl_ms=300).renew({})
+    await NodeAnnouncer(store.client, "dying", lease_ttl_ms=1_500).renew({})
     written = await ban(store)
     await store.announcer("n1").renew(positions(written.revisions))
     assert written.live_nodes == {"dying"}
     begun_s = time.monotonic()
-    assert await acks.wait(written, 5_000) == "all"
-    assert time.monotonic() - begun_s < 2
+    assert await acks.wait(written, 20_000) == "all"
+    assert time.monotonic() - begun_s < 10
 
 
 async def test_a_live_node_is_not_taken_for_a_lapsed_one_however_many_wait(store: Store, acks: Acknowledger) -> None:
@@ -163,7 +163,7 @@ async def test_without_a_node_of_its_own(store: Store) -> None:
     written = await ban(store)
     assert await acks.wait(written, 50) == "pending"
     await store.announcer("n2").announce(positions(written.revisions))
-    assert await acks.wait(written, 1_000) == "all"
+    assert await acks.wait(written, 10_000) == "all"
     await acks.aclose()
 
 
@@ -175,7 +175,7 @@ async def test_many_waits_at_once_are_all_told(store: Store, acks: Acknowledger)
     await asyncio.sleep(0)
     heads = await store.changelog.heads()
     await node.announce(dict(enumerate(heads)))
-    assert set(await asyncio.wait_for(asyncio.gather(*waits), 2)) == {"all"}
+    assert set(await asyncio.wait_for(asyncio.gather(*waits), 10)) == {"all"}
 
 
 async def test_a_stranger_on_the_channel_is_passed_over(store: Store, acks: Acknowledger) -> None:
@@ -183,7 +183,7 @@ async def test_a_stranger_on_the_channel_is_passed_over(store: Store, acks: Ackn
         await store.client.read(("PUBLISH", keys.APPLIED_CHANNEL, noise))
     written = await ban(store)
     await store.announcer("n1").renew(positions(written.revisions))
-    assert await acks.wait(written, 1_000) == "all"
+    assert await acks.wait(written, 10_000) == "all"
 
 
 async def test_a_subscription_that_was_lost_is_taken_again(

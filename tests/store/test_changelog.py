@@ -66,16 +66,16 @@ async def test_the_write_id_proves_what_stands_at_a_place(store: Store, follower
 
 
 async def test_a_read_waits_for_the_first_change(store: Store, follower: Follower) -> None:
-    reading = asyncio.ensure_future(store.changelog.read(follower.positions, 5_000))
+    reading = asyncio.ensure_future(store.changelog.read(follower.positions, 20_000))
     await store.bans.impose(APP, [b"ann"], 5_000, NOW)
-    changes = await asyncio.wait_for(reading, 2)
+    changes = await asyncio.wait_for(reading, 10)
     assert [change.user for some in changes.values() for change in some] == [b"ann"]
 
 
 async def test_a_read_without_news_ends_in_time(store: Store, follower: Follower) -> None:
     begun_s = time.monotonic()
     assert await store.changelog.read(follower.positions, 50) == {}
-    assert 0.04 < time.monotonic() - begun_s < 1
+    assert 0.04 < time.monotonic() - begun_s < 5
 
 
 async def test_a_cancelled_read_does_not_disturb_the_next(store: Store, follower: Follower) -> None:

@@ -25,7 +25,8 @@ from tests.store.following import Follower
 from tests.store.touring import APP, FACTS, READS, WRITES
 
 DEADLINE_MS = 300
-AT_ONCE_S = 0.5
+AT_ONCE_S = 2.0
+"""Far above what a busy machine needs; that nothing waited for the deadline, the outcome says."""
 BACK_S = 5.0
 
 
