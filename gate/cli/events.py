@@ -2,14 +2,17 @@
 
 Read from Redis like everything that the command line shows, so no node need run. While Redis is away `--follow` says so on
 stderr, waits, and goes on where it was: nothing is skipped. A feed that can't be read on from the cursor ends the command with
-status 1. However it ends, it says from which cursor to go on: on stderr, with `--json` as a last line that holds nothing else.
+status 1, SIGINT or SIGTERM with status 130. However it ends, it says from which cursor to go on: on stderr, with `--json` as a
+last line that holds nothing else.
 """
 
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
@@ -88,11 +91,36 @@ def events(
 
         feed = Feed(presence.client, app_key)
         try:
+            if follow:
+                _end_on_signals()
             await _show(feed, after or await feed.head(), wanted, follow, as_json)
         finally:
             await feed.aclose()
 
-    ask_presence(Target(data, app, redis, presence_redis), work)
+    try:
+        ask_presence(Target(data, app, redis, presence_redis), work)
+    except asyncio.CancelledError:  # by `_end_on_signals` alone
+        raise KeyboardInterrupt from None
+
+
+def _end_on_signals() -> None:
+    """Cancel this task at the first SIGINT or SIGTERM, at a place where what was shown and the cursor agree.
+
+    The next signal ends the program where it stands, without a cursor: it may be stuck in a pipe that nobody reads.
+    """
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    # One that is ignored stays so: it is what a shell says of Ctrl-C to those that it starts in the background.
+    heeded = [one for one in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(one) is not signal.SIG_IGN]
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        for one in heeded:
+            signal.signal(one, signal.SIG_DFL)
+        if not loop.is_closed():  # then it is about to end anyway
+            loop.call_soon_threadsafe(task.cancel)
+
+    for one in heeded:
+        signal.signal(one, end)  # the loop's own handlers wait for the loop, which such a pipe would hold up
 
 
 async def _show(feed: Feed, after: Cursor, wanted: Wanted, follow: bool, as_json: bool) -> None:

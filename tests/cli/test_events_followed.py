@@ -1,7 +1,8 @@
-"""`gate events --follow`, as somebody watches it in a terminal: at once, across an outage of Redis, until Ctrl-C."""
+"""`gate events --follow`, as somebody watches it in a terminal: at once, across an outage of Redis, until Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -10,6 +11,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 from gate.core.model import AppFacts
 from tests.cli.command import Command
@@ -64,5 +67,36 @@ async def test_it_goes_on_after_an_outage_and_says_where_it_stands(redis_server:
     onward = last.removeprefix("gate: go on with --since ")
     await gateway.open(b"eve")
     told = Command(tmp_path, APP.key, redis_server.url)("events", "--since", onward).out
+    assert [line.split()[3] for line in told.splitlines()] == ["eve"]
+    await store.client.aclose()
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("is_json", [False, True])
+async def test_a_signal_ends_it_with_the_cursor_to_go_on_from(
+    redis_server: RedisServer, tmp_path: Path, ending: signal.Signals, is_json: bool
+) -> None:
+    gate = Command(tmp_path, APP.key, redis_server.url)
+    gate("app", "create", "x", "--key", APP.key)
+    store = presence_on(redis_server.url)
+    gateway = await Gateway(store, APP).lease()
+    await gateway.open(b"first")
+    start = gate("events", "--json").json["cursor"]
+    out, err = tmp_path / "out", tmp_path / "err"
+    options = ["--json"] if is_json else []
+    with following(tmp_path, redis_server.url, "--since", start, *options) as running:
+        await gateway.open(b"ann")
+        wait_until(lambda: "ann" in out.read_text(), PATIENCE_S, "the first event")
+        running.send_signal(ending)
+        assert running.wait(PATIENCE_S) == 130
+    if is_json:
+        *_, last = (json.loads(line) for line in out.read_text().splitlines())
+        assert list(last) == ["cursor"]
+        assert not err.read_text()
+        onward = last["cursor"]
+    else:
+        onward = err.read_text().removeprefix("gate: go on with --since ").rstrip("\n")
+    await gateway.open(b"eve")
+    told = gate("events", "--since", onward).out
     assert [line.split()[3] for line in told.splitlines()] == ["eve"]
     await store.client.aclose()
