@@ -166,6 +166,21 @@ async def test_who_leaves_and_comes_back_in_one_pipeline_does_it_in_that_order_o
     assert presence.last_seen_ms > 0, "it came back before it had left"
 
 
+async def test_who_comes_and_leaves_in_one_pipeline_is_gone_though_scripts_were_flushed_meanwhile(
+    store: PresenceStore, gateway: Gateway, each_redis: RedisServer
+) -> None:
+    """Who left was unknown yet, then let in for good: a Session that nobody would ever close."""
+    await gateway.close(await gateway.open(b"bob"))  # both scripts went over this connection
+    stored_id = session_parts(session_id(b"12345678", ANN))[0]
+    coming = store.opening(Opening(APP, gateway.name, gateway.epoch, ANN, stored_id, "iOS", "", 0, "", 0))
+    leaving = store.closing(APP.key, gateway.name, gateway.epoch, ANN, stored_id, "closed")
+    each_redis.client.script_flush()
+    each_redis.client.script_load(scripts.PRESENCE_CLOSE.source)  # as another connection that was faster
+    came, online, left = await store.client.write_each([coming, store.asking_online(APP.key, [ANN]), leaving])
+    assert (opened(came), online, closed(left)) == ("ok", [1], "closed")
+    assert await store.online(APP.key, [ANN]) == [False]
+
+
 async def test_the_last_activity_is_the_users_whichever_session_ends_last(
     store: PresenceStore, gateway: Gateway
 ) -> None:
