@@ -19,6 +19,7 @@ from demo.admin import AdminClient, AdminRefused, import_lists, impose_bans, swi
 from demo.dataset import Facts, Message, derive_facts, read_messages, read_ratings
 from demo.replay import replay
 from demo.report import Outcome, as_json, show
+from tests.harness.ending import end_orderly_when_told
 from tests.harness.service import GateService, LeftBehind, ServiceDied
 from tests.harness.waiting import NotInTime
 
@@ -29,6 +30,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of tables")
     wants_json = parser.parse_args().json
     console = Console(quiet=wants_json, highlight=False)
+    end_orderly_when_told()
     outcome = Outcome()
     try:
         run(outcome, console)

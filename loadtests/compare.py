@@ -18,6 +18,7 @@ from rich.console import Console
 from loadtests.bench.bed import Bed, Options
 from loadtests.bench.rows import ROWS
 from loadtests.bench.table import RESULTS, Row, show, write
+from tests.harness.ending import end_orderly_when_told
 
 
 def main() -> int:
@@ -29,6 +30,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="of each figure; the median counts")
     parser.add_argument("--out", type=Path, default=RESULTS / "bench.json", metavar="FILE")
     given = parser.parse_args()
+    end_orderly_when_told()
     console = Console(width=None if sys.stdout.isatty() else 160)
     rows: list[Row] = []
     started = time.perf_counter()
