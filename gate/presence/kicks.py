@@ -4,7 +4,7 @@
     user-deactivated  every Session, `deactivated`
     tokens-revoked    those whose Token was minted before the moment, `token-revoked`; Apps with close_sessions_on_expire
     user-erased       what is kept of the User's last moments is dropped
-    app-removed       all of the App's Presence is dropped
+    app-removed       all of the App's Presence is dropped; and dropped again where a node lets a Gateway in meanwhile
 
 How far this got is noted in Redis behind the work, so a restart repeats at most a little, and closing twice does no harm; every
 node does all of it. Where the Changelog can't be read on from there (entries that are gone, another epoch), and where nobody
@@ -22,7 +22,7 @@ from typing import NamedTuple, Protocol
 
 import structlog
 
-from gate.clock import wall_ms
+from gate.clock import monotonic_ms, wall_ms
 from gate.core.changes import Change, ChangeUnreadable
 from gate.core.model import AppFacts, UserFacts
 from gate.core.revision import Position
@@ -31,6 +31,7 @@ from gate.store.presence import Because, PresenceStore
 
 BLOCK_MS = 500
 RETRY_S = 0.25
+DROP_REMOVED_EVERY_MS = 10_000
 ONLINE_A_PAGE = 500
 EPOCH_OVER = (1 << 53) - 1
 """The floor of a Changelog's epoch that is no more: no Replica that is still at it lets anybody connect."""
@@ -62,6 +63,8 @@ class Apps(Protocol):
     async def get(self, app_key: str) -> AppFacts:
         """Raises `AppUnknown`."""
         ...
+
+    async def missing(self, app_keys: Sequence[str]) -> Sequence[str]: ...
 
 
 class Users(Protocol):
@@ -97,6 +100,7 @@ class Kicker:
         self._places: list[Position] = []
         self._server_id: str | None = None
         """The run of Presence's server that keeps what was noted; None where that has to be read anew."""
+        self._drop_removed_at_ms = 0
 
     async def run(self) -> None:
         """Follow for ever."""
@@ -106,6 +110,9 @@ class Kicker:
                 if self._presence.client.server_id != self._server_id:
                     await self.follow_from_noted()
                 await self.follow_once(BLOCK_MS)
+                if monotonic_ms() >= self._drop_removed_at_ms:
+                    await self.drop_removed()
+                    self._drop_removed_at_ms = monotonic_ms() + DROP_REMOVED_EVERY_MS
             except StoreUnavailable as away:
                 _log.debug("kicks are put off", problem=str(away))
                 self._server_id = None
@@ -129,6 +136,11 @@ class Kicker:
             await self._note(list(news))
         else:
             await self._look_at_heads()
+
+    async def drop_removed(self) -> None:
+        """Drop all Presence of what is no App. A node that has yet to see one removed lets its Gateways in for as long."""
+        for app_key in await self._apps.missing(await self._presence.apps()):
+            await self._presence.remove_app(app_key)
 
     async def follow_from_noted(self) -> None:
         """Take up where this or another node stopped; where none ever began, from now on. Raises `StoreUnavailable`."""
@@ -209,11 +221,11 @@ class Kicker:
         heads = await self._changes.heads()
         # Whoever connects meanwhile is not found, so it has to be verified on facts that are as new as these.
         floors = {place.epoch: EPOCH_OVER for place in self._places} | {head.epoch: head.seq for head in heads}
+        await self.drop_removed()
         for app_key in await self._presence.apps():
             try:
                 app = await self._apps.get(app_key)
-            except AppUnknown:
-                await self._presence.remove_app(app_key)
+            except AppUnknown:  # removed just now: the Changelog tells of it
                 continue
             await self._presence.set_floors(app_key, floors)
             cursor = -1

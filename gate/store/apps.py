@@ -71,6 +71,13 @@ class Apps:
         (rows,) = await self._writer.client.read(("HVALS", keys.apps()))
         return sorted((unpack_app(row) for row in rows), key=lambda facts: facts.key)
 
+    async def missing(self, app_keys: Sequence[str]) -> Sequence[str]:
+        """Those that are no App's."""
+        if not app_keys:
+            return ()
+        found = await self._writer.client.read(*(("HEXISTS", keys.apps(), key) for key in app_keys))
+        return [key for key, is_there in zip(app_keys, found, strict=True) if not is_there]
+
     async def moved_at(self) -> tuple[Any, ...]:
         """Where the Changelog of the Apps' Partition ends: as long as that is the same, no App has changed."""
         fields = (keys.META_EPOCH, keys.META_SEQ, keys.META_TIP)

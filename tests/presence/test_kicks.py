@@ -54,6 +54,10 @@ async def goes_offline(presence: PresenceStore, user: bytes) -> None:
     await wait_until_async(is_offline, 10, "the User to be put out")
 
 
+async def is_forgotten(presence: PresenceStore, server: RedisServer) -> bool:
+    return not server.client.keys(f"gate:{{{APP.key}}}:*") and not await presence.apps()
+
+
 class TestKicks:
     async def test_each_act_closes_what_it_should(self, presence: PresenceStore, store: Store) -> None:
         kicker = Kicker(store.changelog, store.apps, store.users, presence)
@@ -119,6 +123,40 @@ class TestKicks:
         await store.bans.impose(APP.key, [b"w-%d" % nth for nth in range(20)], wall_ms() + 60_000, wall_ms())
         await kicker.follow_once(1)
         assert await presence.online(APP.key, [b"u", b"v"]) == [False, True]
+
+    async def test_what_a_node_lets_into_an_app_whose_removal_it_has_not_seen_is_dropped_too(
+        self, presence: PresenceStore, store: Store, redis_server: RedisServer
+    ) -> None:
+        stays = AppFacts(key="stays", secrets=("s",))
+        await store.apps.create(stays, wall_ms())
+        other = await Gateway(presence, stays).lease()
+        await other.open(b"v")
+        kicker = Kicker(store.changelog, store.apps, store.users, presence)
+        await kicker.follow_from_noted()
+        await store.apps.remove(APP.key, wall_ms())
+        await kicker.follow_once(1)
+        lagging = await Gateway(presence, APP).lease()
+        await lagging.open(b"u")
+        await kicker.drop_removed()
+        assert not redis_server.client.keys(f"gate:{{{APP.key}}}:*")
+        assert await presence.apps() == [stays.key]
+        assert await presence.online(stays.key, [b"v"]) == [True]
+
+    async def test_what_was_let_in_so_is_dropped_while_it_follows(
+        self, presence: PresenceStore, store: Store, redis_server: RedisServer
+    ) -> None:
+        kicker = Kicker(store.changelog, store.apps, store.users, presence)
+        await kicker.follow_from_noted()
+        await store.apps.remove(APP.key, wall_ms())
+        await kicker.follow_once(1)
+        lagging = await Gateway(presence, APP).lease()
+        await lagging.open(b"u")
+        running = asyncio.create_task(kicker.run())
+        try:
+            await wait_until_async(lambda: is_forgotten(presence, redis_server), 10, "the App to be forgotten")
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
 
     async def test_a_connect_that_was_verified_before_the_ban_is_sent_back(
         self, presence: PresenceStore, store: Store

@@ -12,7 +12,7 @@ from typing import Any
 from gate.core.presence import LEASE_TTL_MS
 from gate.store import presence_keys
 from gate.store.scripts import MAX_ROWS_A_SCRIPT
-from loadtests.bench.bed import Bed
+from loadtests.bench.bed import Bed, create_app
 from loadtests.bench.client import Batch, ask, encode, run
 from loadtests.bench.gateways import LOADED_AT_ONCE, BareScripts, Churn, Client, Gateways, churn_rate, clients
 from loadtests.bench.systems.gate import GateSystem
@@ -51,7 +51,10 @@ def measure_churn(bed: Bed) -> list[Row]:
     """
     everyone = everyone_of(bed)
     gate, store = Gateways(bed.presence), bed.presence_store
-    bare = [BareScripts(store, f"{BARE_APP}-{many}", everyone, many) for many in (1, MAX_ROWS_A_SCRIPT)]
+    together = {f"{BARE_APP}-{many}": many for many in (1, MAX_ROWS_A_SCRIPT)}
+    for app_key in together:
+        create_app(bed.presence, app_key, "--key", app_key)  # Presence of what is no App is dropped
+    bare = [BareScripts(store, app_key, everyone, many) for app_key, many in together.items()]
     systems: list[Churn] = [gate, *bare]
     rates: dict[str, list[float]] = {system.name: [] for system in systems}
     for _ in range(bed.options.rounds):

@@ -5,18 +5,15 @@ Everything is on this machine, Redis and the load client too, and each write wai
 
 from __future__ import annotations
 
-import json
 import select
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from itertools import count
 from statistics import median
 from typing import NamedTuple
 
-from loadtests.bench.bed import Bed, BedFailed
+from loadtests.bench.bed import Bed, create_app
 from loadtests.bench.client import RECEIVE_BYTES, TIMEOUT_S, Peer, Rate, percentile_us
 from loadtests.bench.http import LENGTH, http_connection
 from loadtests.bench.table import Row
@@ -60,7 +57,8 @@ KINDS = (
 
 def measure(bed: Bed) -> list[Row]:
     """One row a kind."""
-    app = _production_app(bed)
+    # Of an App without a limit to its Users.
+    app = create_app(bed.node, "Calls", "--environment", "production", "--redis", bed.store.url)
     numbers = count()
     _load(bed, app, KINDS[1], numbers, USERS, seconds=None)
     return [_row(bed, app, kind, numbers) for kind in KINDS]
@@ -78,18 +76,6 @@ def _row(bed: Bed, app: tuple[str, str], kind: Kind, numbers: count[int]) -> Row
         per_s >= kind.least_per_s,
         {"per_s": per_s, "p50_ms": median(rate.p50_us for rate in rates) / 1_000, "p99_ms": p99_ms},
     )
-
-
-def _production_app(bed: Bed) -> tuple[str, str]:
-    """Key and secret of an App without a limit to its Users."""
-    command = [sys.executable, "-m", "gate", "app", "create", "Calls", "--environment", "production", "--json"]
-    done = subprocess.run(
-        [*command, "--data", str(bed.node.data), "--redis", bed.store.url], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise BedFailed(f"gate app create ended with {done.returncode}: {done.stderr}")
-    made = json.loads(done.stdout)
-    return made["app_key"], made["app_secret"]
 
 
 def _load(
