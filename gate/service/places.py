@@ -14,12 +14,14 @@ of one data directory among them, while two services with the same role are refu
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import secrets
 from pathlib import Path
 
 from gate.config import Role
 from gate.errors import CannotStart
+from gate.replica.layout import boot_id
 
 
 class Places:
@@ -73,6 +75,12 @@ def node_id(path: Path) -> str:
         known = secrets.token_hex(8)
         write_private(path, known.encode())
     return known
+
+
+def place_of(data: Path) -> str:
+    """A word for this directory on this machine since its boot: a copy has another one, on another machine the same has."""
+    there = data.stat()
+    return hashlib.sha256(b"%b %d %d" % (boot_id(), there.st_dev, there.st_ino)).hexdigest()[:16]
 
 
 def lock_roles(places: Places, roles: tuple[Role, ...]) -> list[int]:

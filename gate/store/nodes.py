@@ -4,12 +4,14 @@ A lease ends on the server's clock, so nodes need not agree on the time. A node 
 starts from; `writing` depends on that order.
 
 An id is one node's. Where a data directory was copied, two would announce under it, and a write that one of them applied would
-count as applied by both: so a lease names the run that holds it, the newest run takes it, and the other one, which can't renew,
-is cut off (its facts show as stale) and says why.
+count as applied by both. So a lease names the run that holds it, and the place where that runs; who starts in another place and
+sees the lease renewed has a rival, and goes no further. Of two that start at once, the newest run takes the lease; the other
+one, which can't renew, is cut off (its facts show as stale) and says why.
 """
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Mapping
 
@@ -23,6 +25,9 @@ from gate.store.scripts import Call
 
 LEASE_TTL_MS = 3_000
 """How long a node that died without a word is waited for; several renewals, so that one lost one costs nothing."""
+
+
+RIVAL_LOOK_EVERY_S = 0.1
 
 
 class Announcement(msgspec.Struct, frozen=True, array_like=True):
@@ -42,19 +47,38 @@ _decoder = msgspec.msgpack.Decoder(Announcement)
 
 
 class NodeAnnouncer:
-    """One node's voice; the replicator's. Every method raises `StoreUnavailable`."""
+    """One node's voice; the replicator's. Every method raises `StoreUnavailable`.
 
-    def __init__(self, client: Client, node: str, lease_ttl_ms: int = LEASE_TTL_MS) -> None:
+    `place` is a word without "-" for the data directory that it runs in: the same after a `kill -9`, another one of a copy.
+    """
+
+    def __init__(self, client: Client, node: str, place: str = "", lease_ttl_ms: int = LEASE_TTL_MS) -> None:
         self._client = client
         self._node = node
+        self._place = place
         self._lease_ttl_ms = lease_ttl_ms
-        self._run = secrets.token_hex(8)
+        self._run = f"{place}-{secrets.token_hex(8)}"
         self._has_begun = False
 
     @property
     def server_id(self) -> str:
         """Which run of the server is connected now."""
         return self._client.server_id
+
+    async def has_rival(self) -> bool:
+        """Whether a node in another place lives under this id; ask before the first `renew`.
+
+        Told as soon as that node renews. One that died there is waited out, at most for its lease; its run before in the same
+        place is nobody to wait for.
+        """
+        seen = await self._leases_elsewhere()
+        while seen:
+            await asyncio.sleep(RIVAL_LOOK_EVERY_S)
+            now = await self._leases_elsewhere()
+            if any(ends_ms > seen.get(run, 0) for run, ends_ms in now.items()):
+                return True
+            seen = now
+        return False
 
     async def renew(self, applied: Mapping[int, Position]) -> None:
         """Take or renew the lease, and say all Positions, for writers that missed an announcement."""
@@ -80,6 +104,18 @@ class NodeAnnouncer:
         call = Call(scripts.LEASE, [keys.NODES], [self._node, ttl_ms, self._run, "" if self._has_begun else "1"])
         (ends_ms,) = await self._client.write([call])
         return bool(ends_ms)
+
+    async def _leases_elsewhere(self) -> dict[bytes, int]:
+        """Runs of this id in other places -> when their leases end, ms on the server's clock; of those that hold."""
+        (seconds, micros), flat = await self._client.read(("TIME",), ("ZRANGE", keys.NODES, 0, -1, "WITHSCORES"))
+        now_ms = int(seconds) * 1_000 + int(micros) // 1_000
+        found: dict[bytes, int] = {}
+        for member, ends_ms in zip(flat[::2], flat[1::2], strict=True):
+            node, _, run = member.rpartition(b"/")
+            place = run.partition(b"-")[0]
+            if node == self._node.encode() and place != self._place.encode() and int(ends_ms) > now_ms:
+                found[run] = int(ends_ms)
+        return found
 
     async def _publish(self, packed: bytes) -> None:
         await self._client.read(("PUBLISH", keys.APPLIED_CHANNEL, packed))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import socket
 from pathlib import Path
 
@@ -71,6 +72,19 @@ def test_another_number_of_partitions(tmp_path: Path, start_service: Services, p
     start_service.start("--partitions", "4", redis_url=private_redis.url)
     refusal = refused(tmp_path / "data", "--redis", private_redis.url, "--partitions", "8")
     is_one_line(refusal, 2, "4 Partitions", "8")
+
+
+def test_a_copy_of_a_data_directory_whose_node_runs(
+    tmp_path: Path, start_service: Services, private_redis: RedisServer
+) -> None:
+    service = start_service.start(redis_url=private_redis.url)
+    copy = tmp_path / "copy"
+    copy.mkdir(mode=0o700)
+    shutil.copy2(service.data / "node-id", copy)
+    is_one_line(refused(copy, "--redis", private_redis.url), 1, str(copy / "node-id"), "delete")
+    assert service.is_running
+    (copy / "node-id").unlink()
+    start_service.start(data=copy, redis_url=private_redis.url)
 
 
 def test_a_data_directory_that_another_service_uses(start_service: Services) -> None:

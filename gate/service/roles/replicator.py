@@ -1,7 +1,7 @@
 """The replicator: makes sure that the first App exists, then keeps this node's Replica in step with Redis.
 
 One at a time in a data directory: an orphan of a supervisor that was killed may still be closing its files in order, so a new
-one waits for its lock first.
+one waits for its lock first. One at a time under a node's id, too: a copy of a directory refuses to start beside the other.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from gate.clock import wall_ms
 from gate.errors import CannotStart
 from gate.replica.replicator import Replicator
 from gate.service.credentials import ensure_first
+from gate.service.places import place_of
 from gate.service.role import ORPHAN_GRACE_S, Post
 from gate.service.stores import connected_store
+from gate.store.nodes import NodeAnnouncer
 from gate.store.store import Store
 
 LOCK_FILE = "replicator.writing"
@@ -33,19 +35,30 @@ async def main(post: Post) -> None:
     store = await connected_store(post)
     if store is None:
         return
+    announcer = store.announcer(post.order.node_id, place_of(post.places.data))
     try:
+        if not post.order.is_restart:  # a service that runs is refused nothing
+            await _refuse_a_copy(post, announcer)
         await _ensure_first(post, store)
-        await _replicate(post, store)
+        await _replicate(post, store, announcer)
     finally:
         await store.aclose()
         os.close(lock)
 
 
-async def _replicate(post: Post, store: Store) -> None:
+async def _refuse_a_copy(post: Post, announcer: NodeAnnouncer) -> None:
+    if await announcer.has_rival():
+        raise CannotStart(
+            f"a node of this one's id, {post.order.node_id}, runs already, in a data directory that was copied from or to "
+            f"{post.places.data}: delete {post.places.node_id}, and start again"
+        )
+
+
+async def _replicate(post: Post, store: Store, announcer: NodeAnnouncer) -> None:
     replicator = Replicator(
         post.places.replica,
         store.changelog,
-        store.announcer(post.order.node_id),
+        announcer,
         before_snapshot=lambda: _ensure_first(post, store),
     )
     running = asyncio.create_task(replicator.run())
