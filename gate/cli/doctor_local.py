@@ -107,7 +107,9 @@ def replica_state(data: Path) -> Finding:
         age = "of unknown age" if board.stale_ms >= NEVER_FRESH_MS else f"{shown_duration(board.stale_ms)} old"
         return fail("Replica", f"no replicator runs here; facts are {age}", "start `gate serve`")
     if board.state is State.CUT_OFF:
-        advice = "see the Redis lines above; where they are well, the replicator's log: another node may have this one's id"
+        advice = (
+            "see the Redis lines above; where they are well, the replicator's log: another node may have this one's id"
+        )
         return fail("Replica", f"cut off from Redis for {shown_duration(board.stale_ms)}", advice)
     if board.stale_ms or not board.ready:
         advice = "wait; if it stays so, read the replicator's log"
