@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import CancelledError
+from itertools import chain
 
 MAX_LINE_BYTES = 256 * 1024
 """Of a longer one the first so many bytes are kept, which is more than any message may have."""
@@ -24,7 +24,8 @@ class StdinLines:
     """Lines without their ends, empty ones left out. After the last, `take` answers None, again and again."""
 
     def __init__(self) -> None:
-        self._lines: asyncio.Queue[bytes | None] = asyncio.Queue(1)
+        self._lines: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._room = threading.Semaphore()
         self._has_ended = False
 
     def start(self) -> None:
@@ -37,15 +38,16 @@ class StdinLines:
         if self._has_ended:
             return None
         line = await self._lines.get()
+        self._room.release()
         self._has_ended = line is None
         return line
 
     def _read(self, loop: asyncio.AbstractEventLoop) -> None:
-        # The loop may end, or have ended, while a line waits to be taken.
-        with contextlib.suppress(RuntimeError, CancelledError):
-            for line in _stdin():
-                asyncio.run_coroutine_threadsafe(self._lines.put(line), loop).result()
-            asyncio.run_coroutine_threadsafe(self._lines.put(None), loop).result()
+        # The loop may have ended meanwhile. It is given no coroutine: one that it would not come to would complain.
+        with contextlib.suppress(RuntimeError):
+            for line in chain(_stdin(), [None]):
+                self._room.acquire()
+                loop.call_soon_threadsafe(self._lines.put_nowait, line)
 
 
 def _stdin() -> Iterator[bytes]:
