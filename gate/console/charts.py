@@ -26,6 +26,8 @@ GAP_MS = SAMPLE_EVERY_MS * 5 // 2
 """One sample that came late is no gap; two that are missing are."""
 WIDTH, HEIGHT = 1_000, 100
 """The box that lines are drawn in."""
+EDGE = 5.0
+"""Per cent: a label so near to an end of its axis would run out of the page, or, moved in, into the next one on a telephone."""
 LEAST_TOP = 4
 """Of the scale: below that, ticks of whole Sessions would be one on the other."""
 
@@ -44,7 +46,7 @@ class Line(NamedTuple):
 
 
 class Tick(NamedTuple):
-    """A label on an axis, and its place: per cent from the left, or from the top."""
+    """A label on an axis, maybe empty, and its place: per cent from the left, or from the top."""
 
     label: str
     at: float
@@ -78,10 +80,8 @@ def chart(series: Series, from_ms: int, to_ms: int, *, tick_every_ms: int, top: 
         if values
     ]
     first = -(-from_ms // tick_every_ms) * tick_every_ms
-    across = [
-        Tick(_hour_and_minute(at), round((at - from_ms) * 100 / (to_ms - from_ms), 2))
-        for at in range(first, to_ms + 1, tick_every_ms)
-    ]
+    places = [(at, round((at - from_ms) * 100 / (to_ms - from_ms), 2)) for at in range(first, to_ms + 1, tick_every_ms)]
+    across = [Tick(_hour_and_minute(at) if EDGE <= place <= 100 - EDGE else "", place) for at, place in places]
     down = [Tick(f"{count:,}", round(100 - count * 100 / highest, 2)) for count in range(0, highest + 1, step)]
     return Chart(lines, across, down)
 

@@ -41,6 +41,18 @@ def test_lines_run_from_an_hour_ago_to_now_the_largest_first() -> None:
     assert drawn.across[0].at == 5
 
 
+@pytest.mark.parametrize("minute", range(21))
+@pytest.mark.parametrize("tick_every_minutes", [10, 20])
+def test_no_label_is_pushed_into_the_next_or_out_of_the_page(minute: int, tick_every_minutes: int) -> None:
+    """A telephone's chart is some 270 px wide, a label 35."""
+    now_ms = NOW_MS + minute * 60_000
+    across = chart({}, now_ms - HOUR_MS, now_ms, tick_every_ms=tick_every_minutes * 60_000).across
+    assert len(across) >= 60 // tick_every_minutes  # each tick is drawn
+    labelled = [tick.at for tick in across if tick.label]
+    assert len(labelled) >= 60 // tick_every_minutes - 1
+    assert all(5 <= at <= 95 for at in labelled)
+
+
 def test_a_platform_that_went_is_drawn_at_nothing() -> None:
     series = of_platforms(samples({(b"g", "Web"): 3}, {(b"g", "iOS"): 1}))
     assert [count for _, count in series["Web"]] == [3, 0]
