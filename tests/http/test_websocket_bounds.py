@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from gate.http.client import websocket
+from gate.http.client.messages import MAX_MESSAGE_BYTES
 from gate.http.client.websocket import MAX_MESSAGES_A_SECOND
 from gate.store import presence_keys as keys
 from tests.harness.servers import RedisServer
 from tests.harness.waiting import wait_until_async
-from tests.harness.websocket import TEXT, Socket, connect
+from tests.harness.websocket import CONTINUED, TEXT, Socket, connect
 from tests.http.test_client_blacklist import token_of
 from tests.http.world import World, running_world
 
@@ -47,6 +48,20 @@ async def test_one_that_reads_nothing_holds_its_connection_no_longer_than_it_may
 
     await wait_until_async(is_let_go, SOON_S, "the connection to be closed")
     slow.drop()
+
+
+async def test_the_longest_message_there_may_be_is_answered_in_one_piece_or_in_two(world: World) -> None:
+    ping = b'{"type":"ping"}'.ljust(MAX_MESSAGE_BYTES)
+    client = await connect(world.url, token_of(world.app, "ann"))
+    client.send(TEXT, ping)
+    assert await client.told() == {"type": "pong"}
+    client.send(TEXT, ping[:70_000], first=0)
+    client.send(CONTINUED, ping[70_000:])
+    assert await client.told() == {"type": "pong"}
+    client.send(TEXT, ping[:70_000], first=0)
+    client.send(CONTINUED, ping[70_000:] + b" ")
+    assert (await client.closed()).code == 1009
+    client.drop()
 
 
 async def test_a_feed_with_entries_of_another_version_lets_clients_in_and_puts_them_out(world: World) -> None:

@@ -49,9 +49,9 @@ _LIMITS = (*limit_names(PATH), EACH_CLIENT)
 
 async def connect(request: web.Request, deps: Deps) -> web.StreamResponse:
     """Serve one client until it is gone."""
-    # Compression would cost each connection more memory than all the rest of it.
+    # Compression would cost each connection more memory than all the rest of it. The library refuses the size itself too.
     socket = web.WebSocketResponse(
-        timeout=CLOSE_WITHIN_S, autoping=False, compress=False, max_msg_size=messages.MAX_MESSAGE_BYTES
+        timeout=CLOSE_WITHIN_S, autoping=False, compress=False, max_msg_size=messages.MAX_MESSAGE_BYTES + 1
     )
     if not _is_handshake(request, socket):
         raise UpgradeRequired("this is where WebSockets connect: send a WebSocket handshake (RFC 6455, version 13)")
