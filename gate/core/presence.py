@@ -91,6 +91,8 @@ class Verified(msgspec.Struct, frozen=True):
     log_seq: int
     expires_at_ms: int = 0
     """Of the Token; 0 for never, or where it does not matter."""
+    generation: bytes = b""
+    """Of the key that signed the Token; empty where it does not matter."""
 
 
 class UserPresence(NamedTuple):

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import hmac
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from hashlib import sha256
 
@@ -96,6 +96,19 @@ def verify(token: str, lookup: Lookup, now_ms: int) -> Claims:
         raise TokenRefused("expired", "the Token has expired")
     check_user(claims.minted_at_ms, view.user(claims.user), now_ms)
     return claims
+
+
+def generations(app: AppFacts) -> Collection[bytes]:
+    """Of the keys that sign for the App now."""
+    return _signers(app.secrets, app.token_keys).keys()
+
+
+def check_standing(app: AppFacts, generation: bytes, expires_at_ms: int, now_ms: int) -> None:
+    """`TokenRefused` unless a Token that was verified once would pass again, its User aside."""
+    if generation not in generations(app):
+        raise TokenRefused("forged", "the Token is of a secret that was dropped")
+    if 0 < expires_at_ms <= now_ms:
+        raise TokenRefused("expired", "the Token has expired")
 
 
 def _decoded(token: str) -> bytes:

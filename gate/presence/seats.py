@@ -38,6 +38,7 @@ class Seat:
     __slots__ = (
         "_end",
         "expires_at_ms",
+        "generation",
         "ip",
         "is_active",
         "is_open",
@@ -53,6 +54,7 @@ class Seat:
         self.user = by.user
         self.minted_at_ms = by.minted_at_ms
         self.expires_at_ms = by.expires_at_ms
+        self.generation = by.generation
         self.platform = platform
         self.ip = ip
         self.since_ms = since_ms

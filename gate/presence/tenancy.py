@@ -20,6 +20,7 @@ from contextlib import aclosing, suppress
 from typing import Any
 
 from gate.clock import monotonic_ms, wall_ms
+from gate.core import token
 from gate.core.closing import REASON_OF_FAULT
 from gate.core.presence import CloseReason, Cursor, Event, Verified, session_parts
 from gate.errors import FeedReset, SessionRefused, StoreUnavailable, TokenRefused, Unavailable
@@ -215,10 +216,13 @@ class Tenancy:
             await self._door.touch(self.app_key, [one.session for one in some]).wait()
 
     def _end_expired(self) -> None:
-        """Where the App says so. Every client is looked at: a look is far cheaper than a timer each."""
+        """Where the App says so; likewise for dropped secrets. Every client is looked at: far cheaper than a timer each."""
         app, now_ms = self._admissions.app_facts(self.app_key), wall_ms()
         if app is not None and app.close_sessions_on_expire:
-            for seat in [one for one in self.seats.values() if 0 < one.expires_at_ms <= now_ms]:
+            standing, seats = token.generations(app), list(self.seats.values())
+            for seat in [one for one in seats if one.generation not in standing]:
+                self._put_out(seat, "token-revoked")
+            for seat in [one for one in seats if 0 < one.expires_at_ms <= now_ms]:
                 self._put_out(seat, "token-expired")
 
     def _is_idle(self, lease_ttl_ms: int) -> bool:

@@ -20,14 +20,15 @@ def admitted(reading: Reading, shown: str, now_ms: int, only_app: str | None = N
     claims = token.verify(shown, lambda app: reading.app(app) if only_app in (None, app) else None, now_ms)
     found = reading.app(claims.app)
     assert found is not None, "its Token was just verified"
-    return _verified(reading, found, claims.user, claims.minted_at_ms, claims.expires_at_ms)
+    epoch, seq = applied_of(reading, claims.app, claims.user)
+    return Verified(found.app, claims.user, claims.minted_at_ms, epoch, seq, claims.expires_at_ms, claims.generation)
 
 
 def admitted_anew(reading: Reading, app_key: str, user: bytes, minted_at_ms: int, now_ms: int) -> Verified:
     """Whether a Token that was valid, minted then, lets its User connect now, its expiry aside; `TokenRefused`."""
     found = _found(reading, app_key)
     token.check_user(minted_at_ms, found.user(user), now_ms)
-    return _verified(reading, found, user, minted_at_ms, 0)
+    return _verified(reading, found, user, minted_at_ms)
 
 
 def may_stay(reading: Reading, app_key: str, user: bytes, minted_at_ms: int, now_ms: int) -> Verified:
@@ -38,7 +39,7 @@ def may_stay(reading: Reading, app_key: str, user: bytes, minted_at_ms: int, now
     found = _found(reading, app_key)
     counted_ms = minted_at_ms if found.app.close_sessions_on_expire else FOREVER_MS
     token.check_user(counted_ms, found.user(user), now_ms)
-    return _verified(reading, found, user, minted_at_ms, 0)
+    return _verified(reading, found, user, minted_at_ms)
 
 
 def applied_of(reading: Reading, app_key: str, user: bytes) -> tuple[str, int]:
@@ -57,6 +58,6 @@ def _found(reading: Reading, app_key: str) -> AppReading:
     return found
 
 
-def _verified(reading: Reading, found: AppReading, user: bytes, minted_at_ms: int, expires_at_ms: int) -> Verified:
+def _verified(reading: Reading, found: AppReading, user: bytes, minted_at_ms: int) -> Verified:
     epoch, seq = applied_of(reading, found.app.key, user)
-    return Verified(found.app, user, minted_at_ms, epoch, seq, expires_at_ms)
+    return Verified(found.app, user, minted_at_ms, epoch, seq)

@@ -108,6 +108,7 @@ async def _answered(deps: Deps, app_key: str, seat: Seat, said: dict[str, Any]) 
     if view is None:
         raise TokenRefused("app-unknown", "the App was removed")
     # The Session may outlive its Token, where the App says so; what the Token stood for does not.
+    token.check_standing(view.facts, seat.generation, seat.expires_at_ms, now_ms)
     token.check_user(seat.minted_at_ms, view.user(seat.user), now_ms)
     answers, limits = _TABLE[type(message)]
     deps.limiter.spend(view.facts, limits, seat.user)
