@@ -104,15 +104,7 @@ def _row(user: bytes, presence: UserPresence) -> tuple[str, ...]:
 
 def _print_counts(found: Counts, as_json: bool) -> None:
     if as_json:
-        print_json(
-            {
-                "users": found.users,
-                "sessions": found.total,
-                "by_platform": found.by_platform(),
-                "by_gateway": {gateway.decode(): many for gateway, many in found.by_gateway().items()},
-                "sweeping": found.sweeping,
-            }
-        )
+        print_json({**found.document(), "sweeping": found.sweeping})
         return
     sweeping = f"; {counted(found.sweeping, 'ended lease')} being swept" if found.sweeping else ""
     say(f"{counted(found.users, 'User')} online with {counted(found.total, 'Session')}{sweeping}")

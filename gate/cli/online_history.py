@@ -20,7 +20,9 @@ _REST = "(others)"
 def print_history(samples: Sequence[Sample], now_ms: int, *, as_json: bool) -> None:
     """The last hour, word for word as GET /v1/presence/history has it, or as lines; `samples` the oldest first."""
     if as_json:
-        print_json({"every_ms": SAMPLE_EVERY_MS, "samples": [_document(one) for one in samples]})
+        print_json(
+            {"every_ms": SAMPLE_EVERY_MS, "samples": [{"at_ms": one.at_ms, **one.document()} for one in samples]}
+        )
     elif samples:
         print_table(("online", "last hour", "least", "most", "now"), _rows(samples, now_ms))
         say(f"{counted(len(samples), 'sample')}, one every {SAMPLE_EVERY_MS // 1_000} s")
@@ -53,13 +55,3 @@ def _rows(samples: Sequence[Sample], now_ms: int) -> Iterator[tuple[str, ...]]:
 def _row(name: str, values: Sequence[tuple[int, int]], now_ms: int) -> tuple[str, ...]:
     numbers = [value for _, value in values]
     return name, sparkline(values, now_ms), f"{min(numbers):,}", f"{max(numbers):,}", f"{numbers[-1]:,}"
-
-
-def _document(one: Sample) -> dict[str, object]:
-    return {
-        "at_ms": one.at_ms,
-        "users": one.users,
-        "sessions": one.total,
-        "by_platform": one.by_platform(),
-        "by_gateway": {gateway.decode(): many for gateway, many in one.by_gateway().items()},
-    }

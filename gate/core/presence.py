@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Literal, NamedTuple, TypeVar, get_args
 
@@ -148,14 +148,10 @@ class Event(NamedTuple):
         return self.cursor.at_us // 1_000
 
 
-class Counts(NamedTuple):
-    """How many are online. `sessions` is by (Gateway, platform).
-
-    `users` counts Users with a Session; while a lease that ended is being swept (`sweeping` of them), some of its Users yet.
-    """
+class HowMany(msgspec.Struct, frozen=True):
+    """How many Users are online, and live Sessions by (Gateway, platform)."""
 
     users: int
-    sweeping: int
     sessions: dict[tuple[bytes, str], int]
 
     @property
@@ -165,44 +161,36 @@ class Counts(NamedTuple):
 
     def by_platform(self) -> dict[str, int]:
         """Sessions of each platform, the most first."""
-        return _by_platform(self.sessions)
+        return _summed((platform, many) for (_, platform), many in self.sessions.items())
 
     def by_gateway(self) -> dict[bytes, int]:
         """Sessions that each Gateway holds, the most first."""
-        return _by_gateway(self.sessions)
+        return _summed((gateway, many) for (gateway, _), many in self.sessions.items())
+
+    def document(self) -> dict[str, object]:
+        """As every surface tells it in JSON: users, sessions, by_platform, by_gateway."""
+        return {
+            "users": self.users,
+            "sessions": self.total,
+            "by_platform": self.by_platform(),
+            "by_gateway": {gateway.decode(): many for gateway, many in self.by_gateway().items()},
+        }
 
 
-class Sample(NamedTuple):
-    """How many were online at one moment. `sessions` is by (Gateway, platform), as in `Counts`.
+class Counts(HowMany, frozen=True):
+    """Now. While a lease that ended is being swept (`sweeping` of them), `users` has some of its Users yet."""
+
+    sweeping: int
+
+
+class Sample(HowMany, frozen=True):
+    """At one moment that has passed.
 
     Past `MAX_PAIRS_A_SAMPLE` pairs, the smallest are summed by platform under the Gateway b""; past `MAX_PLATFORMS_SUMMED`
     of those, under the platform "" too.
     """
 
     at_ms: int
-    users: int
-    sessions: dict[tuple[bytes, str], int]
-
-    @property
-    def total(self) -> int:
-        """All Sessions that were live."""
-        return sum(self.sessions.values())
-
-    def by_platform(self) -> dict[str, int]:
-        """Sessions of each platform, the most first."""
-        return _by_platform(self.sessions)
-
-    def by_gateway(self) -> dict[bytes, int]:
-        """Sessions that each Gateway held, the most first."""
-        return _by_gateway(self.sessions)
-
-
-def _by_platform(sessions: Mapping[tuple[bytes, str], int]) -> dict[str, int]:
-    return _summed((platform, many) for (_, platform), many in sessions.items())
-
-
-def _by_gateway(sessions: Mapping[tuple[bytes, str], int]) -> dict[bytes, int]:
-    return _summed((gateway, many) for (gateway, _), many in sessions.items())
 
 
 def _summed(pairs: Iterable[tuple[_Name, int]]) -> dict[_Name, int]:

@@ -201,7 +201,7 @@ class PresenceStore:
         """How many are online, by Gateway and platform; no Session is looked at."""
         (rows,) = await self.client.write([_call(scripts.PRESENCE_COUNTS, app_key)])
         named = zip(rows[2::3], rows[3::3], rows[4::3], strict=True)
-        return Counts(rows[0], rows[1], {(gateway, platform.decode()): many for gateway, platform, many in named})
+        return Counts(rows[0], {(gateway, platform.decode()): many for gateway, platform, many in named}, rows[1])
 
     async def history(self, app_key: str, since_ms: int) -> list[Sample]:
         """How many were online from a moment on, the oldest first; of the hour and some that is kept, and with gaps for when no
@@ -326,7 +326,7 @@ def _sample(flat: Sequence[bytes]) -> Sample:
     counts = _flat.decode(fields[b"c"])
     named = zip(counts[::3], counts[1::3], counts[2::3], strict=True)
     sessions = {(str(gateway).encode(), str(platform)): int(many) for gateway, platform, many in named}
-    return Sample(int(fields[b"t"]), int(fields[b"u"]), sessions)
+    return Sample(int(fields[b"u"]), sessions, int(fields[b"t"]))
 
 
 def _place(packed: bytes) -> Position:

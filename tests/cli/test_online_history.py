@@ -38,8 +38,8 @@ def test_what_is_older_than_an_hour_is_left_off() -> None:
 
 def test_platforms_come_by_what_they_are_now_and_those_that_were_last(capsys: pytest.CaptureFixture[str]) -> None:
     samples = [
-        Sample(NOW_MS - MINUTE_MS, 9, {(b"a", "Old"): 9, (b"a", "iOS"): 1}),
-        Sample(NOW_MS, 3, {(b"a", "iOS"): 1, (b"b", "Web"): 2, (b"", ""): 1}),
+        Sample(9, {(b"a", "Old"): 9, (b"a", "iOS"): 1}, NOW_MS - MINUTE_MS),
+        Sample(3, {(b"a", "iOS"): 1, (b"b", "Web"): 2, (b"", ""): 1}, NOW_MS),
     ]
     print_history(samples, NOW_MS, as_json=False)
     rows = [line.split() for line in capsys.readouterr().out.splitlines() if "█" in line]

@@ -16,7 +16,7 @@ NOW_MS = 1_700_000_000_000 // HOUR_MS * HOUR_MS + 17 * 60_000
 def samples(*sums: dict[tuple[bytes, str], int]) -> list[Sample]:
     """One after the other, the last one now."""
     first_ms = NOW_MS - (len(sums) - 1) * SAMPLE_EVERY_MS
-    return [Sample(first_ms + at * SAMPLE_EVERY_MS, 1, one) for at, one in enumerate(sums)]
+    return [Sample(1, one, first_ms + at * SAMPLE_EVERY_MS) for at, one in enumerate(sums)]
 
 
 def moves(path: str) -> list[str]:

@@ -64,7 +64,7 @@ async def test_a_sample_says_what_the_counts_said(server: Server, gateway: Gatew
     assert await server.sample_at(NOON_MS + 7)
     counts = await server.store.counts(APP.key)
     (sample,) = await server.store.history(APP.key, 0)
-    assert sample == Sample(NOON_MS + 7, 4, {(b"edge-1", "iOS"): 2, (b"1:iOS:edge", "Web"): 3})
+    assert sample == Sample(4, {(b"edge-1", "iOS"): 2, (b"1:iOS:edge", "Web"): 3}, NOON_MS + 7)
     assert (sample.sessions, sample.users, sample.total) == (counts.sessions, counts.users, counts.total)
     await server.store.end_lease(APP.key, other.name, other.epoch)
     assert await server.sample_at(NOON_MS + SAMPLE_EVERY_MS)

@@ -69,13 +69,7 @@ async def presences(call: Call) -> dict[str, object]:
 async def counts(call: Call) -> dict[str, object]:
     """→ users, sessions, by_platform, by_gateway; `sweeping` leases have ended whose Users still count in `users`."""
     found = await call.deps.presence.counts(call.app_key)
-    return {
-        "users": found.users,
-        "sessions": found.total,
-        "by_platform": found.by_platform(),
-        "by_gateway": {gateway.decode(): many for gateway, many in found.by_gateway().items()},
-        "sweeping": found.sweeping,
-    }
+    return {**found.document(), "sweeping": found.sweeping}
 
 
 async def history(call: Call) -> dict[str, object]:
@@ -83,19 +77,7 @@ async def history(call: Call) -> dict[str, object]:
     Gateway "", where there are very many."""
     minutes = call.query().whole("minutes", 1, MAX_MINUTES, default=MAX_MINUTES)
     samples = await call.deps.presence.history(call.app_key, call.now_ms - minutes * 60_000)
-    return {
-        "every_ms": SAMPLE_EVERY_MS,
-        "samples": [
-            {
-                "at_ms": one.at_ms,
-                "users": one.users,
-                "sessions": one.total,
-                "by_platform": one.by_platform(),
-                "by_gateway": {gateway.decode(): many for gateway, many in one.by_gateway().items()},
-            }
-            for one in samples
-        ],
-    }
+    return {"every_ms": SAMPLE_EVERY_MS, "samples": [{"at_ms": one.at_ms, **one.document()} for one in samples]}
 
 
 async def online(call: Call) -> dict[str, object]:
