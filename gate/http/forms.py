@@ -60,6 +60,10 @@ class Form:
             raise InvalidInput(name, f"must be given once, {len(values)} were sent")
         return values[0] if values and values[0] else None
 
+    def has(self, name: str) -> bool:
+        """Whether the field was sent, be it empty."""
+        return name in self._fields
+
     def text(self, name: str) -> str | None:
         """As `one`, as UTF-8."""
         value = self.one(name)

@@ -99,9 +99,8 @@ async def _close_again(store: PresenceStore, held: Held, epoch: int, gone: Seque
 async def _missing(store: PresenceStore, app_key: str, sessions: Sequence[Kept]) -> list[Kept]:
     missing = list[Kept]()
     for some in _pieces(sessions):
-        there = {
-            one.id for found in await store.presences(app_key, [kept.user for kept in some]) for one in found.sessions
-        }
+        users = list(dict.fromkeys(kept.user for kept in some))  # each once: the answer has all Sessions of each
+        there = {one.id for found in await store.presences(app_key, users) for one in found.sessions}
         missing += [kept for kept in some if _id(kept) not in there]
     return missing
 

@@ -75,7 +75,7 @@ COMMANDS: dict[bytes, Command] = {
     b"GATE.LEASE": Command(gateways.lease, 2, 2, True),
     b"GATE.CONNECT": Command(gateways.connect, 3, 4, True),
     b"GATE.DISCONNECT": Command(gateways.disconnect, 1, 2, True),
-    b"GATE.TOUCH": Command(gateways.touch, 1, 1_000, True),
+    b"GATE.TOUCH": Command(gateways.touch, 1, None, True),
     b"AUTH": Command(handshake.auth, 1, 2, False),
     b"HELLO": Command(handshake.hello, 0, None, False),
     b"PING": Command(handshake.ping, 0, 1, False),

@@ -171,9 +171,11 @@ class Connection(asyncio.Protocol):
     def stalled_ms(self, now_monotonic_ms: int) -> int:
         """For how long the peer has owed bytes or reading, without getting anywhere; 0 if it owes nothing.
 
-        It owes reading, too, where the connection closes as soon as the last replies are out.
+        It owes reading, too, where the connection closes as soon as the last replies are out. The rest of a command it owes
+        only while it is read: what waits for an answer of ours to something earlier is not its doing.
         """
-        if self._transport is None or not (self._unread or self._reader.pending or self._transport.is_closing()):
+        owes_bytes = self._reader.pending and not (self._held() or self._backlog)
+        if self._transport is None or not (self._unread or owes_bytes or self._transport.is_closing()):
             self._stalled_since_ms = 0
             return 0
         self._stalled_since_ms = self._stalled_since_ms or now_monotonic_ms

@@ -36,6 +36,8 @@ from gate.wire.client import Client
 from gate.wire.later import Later
 from gate.wire.ports import Attempt, Door
 
+MAX_TOUCHED = 1_000
+"""Sessions of one GATE.TOUCH."""
 SESSIONS_A_REPLY = 100
 """So many of one GATE.TOUCH count for one reply where what a connection waits for is bounded."""
 VERIFY_AGAIN_EVERY_S = 0.005
@@ -192,6 +194,8 @@ def disconnect(client: Client, arguments: Sequence[bytes]) -> Later:
 
 def touch(client: Client, arguments: Sequence[bytes]) -> Later:
     """`GATE.TOUCH session [session …]` → how many there are: their Users were active just now."""
+    if len(arguments) > MAX_TOUCHED:
+        raise InvalidInput("sessions", f"at most {MAX_TOUCHED} in one GATE.TOUCH, {len(arguments)} were sent")
     ticket = client.door().touch(client.app().app.key, [one.decode("latin-1") for one in arguments])
     weight = 1 + len(arguments) // SESSIONS_A_REPLY
     return Later(ticket.arrival, lambda: replies.integer(ticket.result()), weight=weight)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import pytest
 
 from gate.clock import monotonic_ms
 from gate.core.model import AppFacts
-from gate.core.presence import Verified
+from gate.core.presence import UserPresence, Verified
 from gate.errors import StoreUnavailable
 from gate.presence import registry as registry_module
 from gate.presence.batches import MAX_CALLS_A_BATCH, Batches
@@ -159,6 +159,19 @@ class TestRestoring:
         await lose_all(keeper)
         await keeper.lease()
         assert await keeper.online(b"ann", b"bob", b"eve") == [False, False, True]
+
+    async def test_a_user_with_many_sessions_is_looked_up_once(self, keeper: Doorkeeper) -> None:
+        asked = list[bytes]()
+
+        class Noting(PresenceStore):
+            async def presences(self, app_key: str, users: Sequence[bytes]) -> list[UserPresence]:
+                asked.extend(users)
+                return await super().presences(app_key, users)
+
+        for user in (b"ann", b"ann", b"ann", b"bob"):
+            await keeper.open(user)
+        await look_over(Noting(keeper.store.client), keeper.door._registry, (APP.key, EDGE), 1)
+        assert sorted(asked) == [b"ann", b"bob"]
 
     async def test_what_was_lost_with_the_lease_is_not_taken_for_closed(self, keeper: Doorkeeper) -> None:
         await keeper.open(b"ann")

@@ -306,6 +306,16 @@ async def test_one_deadline_for_all_that_came_together(
     line.connection.connection_lost(None)
 
 
+async def test_half_a_command_behind_one_that_waits_is_not_the_peers_delay(ledger: Ledger, line: Line) -> None:
+    line.send(_check("a", "b", "MIN", _ahead(ledger)) + command("ECHO", "x")[:9])
+    assert line.connection.stalled_ms(1_000) == 0, "what follows is not read meanwhile"
+    ledger.commit(said("user-registered", b"a"))
+    await line.answered(18)
+    assert line.connection in line.watch.watched
+    assert line.connection.stalled_ms(90_000) == 1, "time counts from when it may go on"
+    assert line.connection.stalled_ms(91_000) == 1_000
+
+
 async def test_drain_lets_a_waiting_check_finish(ledger: Ledger, line: Line) -> None:
     line.send(_check("a", "b", "MIN", _ahead(ledger)) + command("PING"))
     line.connection.drain()

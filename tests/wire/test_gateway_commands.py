@@ -218,6 +218,11 @@ class TestBounds:
     async def test_too_many_users_at_once(self, peer: GatewayPeer, count: int) -> None:
         assert "at most 10000" in await peer.refused("GATE.ONLINE", *["u"] * count)
 
+    async def test_too_many_sessions_at_once(self, peer: GatewayPeer) -> None:
+        session = await peer.ask(*connecting("ann"))
+        assert await peer.ask("GATE.TOUCH", *[session] * 1_000) == 1_000
+        assert "sessions: at most 1000 in one GATE.TOUCH" in await peer.refused("GATE.TOUCH", *[session] * 1_001)
+
 
 BAD = [
     (("GATE.CONNECT", b"\xff\xfe" * 20, "iOS", "edge"), "BADTOKEN"),

@@ -79,12 +79,12 @@ async def watch(call: Call) -> web.StreamResponse:
     """`?kinds=a,b&users=a&users=b&gateway=&since=`. Without a cursor it begins with what comes next. With `gateway`: the kicks
     of Sessions that this Gateway holds, or the kinds that are named."""
     query = call.query()
-    kinds = query.text("kinds")
-    wanted = _wanted(
-        None if kinds is None else kinds.split(","),
-        query.raw_users("users", MAX_USERS_IN_QUERY),
-        query.text("gateway"),
-    )
+    kinds, gateway = query.text("kinds"), query.text("gateway")
+    users = query.raw_users("users", MAX_USERS_IN_QUERY)
+    for name, value in (("kinds", kinds), ("users", users), ("gateway", gateway)):
+        if query.has(name) and not value:  # a reader of an empty list would be told of everybody
+            raise InvalidInput(name, "must hold something, or be left out")
+    wanted = _wanted(None if kinds is None else kinds.split(","), users, gateway)
     return await _streamed(call, wanted, query.text("since"))
 
 
