@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from gate.core.model import FOREVER_MS
 from gate.errors import (
     FeedReset,
     GateError,
@@ -126,14 +127,19 @@ def worded(later: Later) -> bytes | Later:
 def refused(refusal: GateError) -> bytes:
     """The error reply for a refusal: the code word by its kind, then its text."""
     if isinstance(refusal, TokenRefused):
-        until = "" if refusal.until_ms is None else f" until {refusal.until_ms} ms"
-        return replies.error(f"{_TOKEN_CODES.get(refusal.fault, 'BADTOKEN')} {refusal}{until}")
+        return replies.error(f"{_TOKEN_CODES.get(refusal.fault, 'BADTOKEN')} {refusal}{_end(refusal.until_ms)}")
     if isinstance(refusal, SessionRefused):
         return replies.error(f"{_SESSION_CODES.get(refusal.fault, 'ERR')} {refusal}")
     for kind, code in _CODES:
         if isinstance(refusal, kind):
             return replies.error(f"{code}{refusal}{_outcome(refusal)}")
     return replies.error(f"ERR {refusal}")
+
+
+def _end(until_ms: int | None) -> str:
+    if until_ms is None:
+        return ""
+    return f" until {until_ms} ms" if until_ms < FOREVER_MS else " without end"
 
 
 def _outcome(refusal: GateError) -> str:

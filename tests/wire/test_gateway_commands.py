@@ -10,6 +10,7 @@ from typing import Any
 import hiredis
 import pytest
 
+from gate.clock import wall_ms
 from gate.core.model import AppFacts
 from gate.store import presence as presence_module
 from gate.store.presence import Because
@@ -286,7 +287,10 @@ class TestWhoMay:
         theirs.close()
 
     async def test_the_banned_and_the_deactivated(self, peer: GatewayPeer, ledger: Ledger) -> None:
-        assert (await peer.refused(*connecting("eve"))).startswith("BANNED")
+        assert await peer.refused(*connecting("eve")) == "BANNED the User is banned without end"
+        until_ms = wall_ms() + 3_600_000
+        ledger.commit(said("ban-imposed", b"mallory", until_ms=until_ms))
+        assert await peer.refused(*connecting("mallory")) == f"BANNED the User is banned until {until_ms} ms"
         ledger.commit(said("user-deactivated", b"gone"))
         assert (await peer.refused(*connecting("gone"))).startswith("DEACTIVATED")
 
