@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from gate.errors import StoreUnavailable, Unavailable
@@ -32,22 +33,29 @@ T = TypeVar("T")
 class Ticket(Generic[T]):
     """One reply to come. Once `arrival` is done, `result` gives what was asked, or raises what went wrong."""
 
-    __slots__ = ("_at", "_read", "arrival")
+    __slots__ = ("_asks_only", "_at", "_read", "arrival")
 
-    def __init__(self, arrival: asyncio.Future[list[Reply]], at: int, read: Callable[[Reply], T]) -> None:
+    def __init__(
+        self, arrival: asyncio.Future[list[Reply]], at: int, read: Callable[[Reply], T], asks_only: bool
+    ) -> None:
         self.arrival = arrival
         self._at = at
         self._read = read
+        self._asks_only = asks_only
 
     def result(self) -> T:
         """What the reply says. Raises `StoreUnavailable`."""
+        away = self.arrival.exception()
+        if self._asks_only and isinstance(away, StoreUnavailable):
+            raise StoreUnavailable(str(away))  # the batch's outcome is that of what others wrote in it
         reply = self.arrival.result()[self._at]
         raise_if_error(reply)
         return self._read(reply)
 
     async def wait(self) -> T:
         """`result` as soon as there is one."""
-        await asyncio.shield(self.arrival)
+        with suppress(StoreUnavailable):  # which `result` raises
+            await asyncio.shield(self.arrival)
         return self.result()
 
 
@@ -62,15 +70,18 @@ class Batches:
         self._queue: deque[tuple[list[Call], asyncio.Future[list[Reply]]]] = deque()
         self._under_way: set[asyncio.Task[None]] = set()
 
-    def submit(self, call: Call, read: Callable[[Reply], T]) -> Ticket[T]:
-        """Send a call with the others of this turn. Raises `Unavailable` where too many are waited for already."""
+    def submit(self, call: Call, read: Callable[[Reply], T], asks_only: bool = False) -> Ticket[T]:
+        """Send a call with the others of this turn; one that `asks_only` changes nothing.
+
+        Raises `Unavailable` where too many are waited for already.
+        """
         if self._arrival is None:
             if len(self._queue) >= MAX_QUEUED:
                 raise Unavailable("too many calls are under way; try again")
             loop = asyncio.get_running_loop()
             self._arrival = loop.create_future()
             loop.call_soon(self._send, self._arrival)
-        ticket = Ticket(self._arrival, len(self._calls), read)
+        ticket = Ticket(self._arrival, len(self._calls), read, asks_only)
         self._calls.append(call)
         if len(self._calls) >= MAX_CALLS_A_BATCH:
             self._send(self._arrival)

@@ -154,11 +154,13 @@ class Door:
 
     def online(self, app_key: str, users: Sequence[bytes]) -> Ticket[list[bool]]:
         """Which of up to `MAX_USERS_A_SCRIPT` Users have a live Session."""
-        return self.batches.submit(self.store.asking_online(app_key, users), lambda reply: [one == 1 for one in reply])
+        call = self.store.asking_online(app_key, users)
+        return self.batches.submit(call, lambda reply: [one == 1 for one in reply], asks_only=True)
 
     def presences(self, app_key: str, users: Sequence[bytes]) -> Ticket[list[UserPresence]]:
         """The live Sessions of up to `MAX_USERS_A_SCRIPT` Users."""
-        return self.batches.submit(self.store.asking_sessions(app_key, users), lambda reply: presences_of(users, reply))
+        call = self.store.asking_sessions(app_key, users)
+        return self.batches.submit(call, lambda reply: presences_of(users, reply), asks_only=True)
 
     def feed(self, app_key: str) -> Feed:
         """What changes in an App; `aclose` it."""

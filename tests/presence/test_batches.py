@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from gate.errors import StoreUnavailable
 from gate.presence.batches import Batches
 from tests.harness.servers import RedisServer
 from tests.presence.played import presence_on
@@ -30,5 +31,22 @@ async def test_what_comes_while_the_server_is_busy_waits_for_room_together(
     assert not first.done() and first is not second
     assert (second is third) is is_together
     assert [await one.wait() for one in tickets] == [1, 1, 1]
+    await batches.aclose()
+    await store.client.aclose()
+
+
+@pytest.mark.parametrize(("asks_only", "outcome"), [(True, "not-written"), (False, "unknown")])
+async def test_a_question_that_was_not_answered_may_not_still_be_carried_out(
+    redis_server: RedisServer, asks_only: bool, outcome: str
+) -> None:
+    """Though it went along with what may."""
+    store = presence_on(redis_server.url)
+    await store.client.read(("PING",))  # connected
+    batches = Batches(store.client)
+    with redis_server.paused():
+        ticket = batches.submit(store.asking_online("default", [b"ann"]), len, asks_only)
+        with pytest.raises(StoreUnavailable) as caught:
+            await ticket.wait()
+        assert caught.value.outcome == outcome
     await batches.aclose()
     await store.client.aclose()
