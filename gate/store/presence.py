@@ -8,6 +8,7 @@ docs/decisions/0010. It may be another Redis than the one that holds the facts (
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -44,8 +45,14 @@ SWEPT_A_SCRIPT = 200
 BARS_A_SCRIPT = 500
 """Bars that are dropped in one script, of some 2 ms."""
 
+FIRST_RANKED = 1 << 62
+"""Cursors of a page from here on are ranks of Users; the server's own are below."""
+RANK_BYTES = 6
+
 Opened = Literal["ok", "nolease", "fenced", "barred", "full"]
 Closed = Literal["closed", "gone", "foreign"]
+_Row = tuple[bytes, bytes]
+"""A User and its Sessions, packed."""
 _rows = msgspec.msgpack.Decoder(list[list[int | str]])
 _flat = msgspec.msgpack.Decoder(list[int | str])
 _pair = msgspec.msgpack.Decoder(tuple[int, int])
@@ -216,13 +223,17 @@ class PresenceStore:
 
         Who is online throughout is found; who is found twice while many come and go may be.
         """
+        rank, place = (cursor - FIRST_RANKED, 0) if cursor >= FIRST_RANKED else (0, cursor)
         (told, leases) = await self.client.read(
-            ("HSCAN", keys.sessions(app_key), cursor, "COUNT", count), ("HGETALL", keys.leases(app_key))
+            ("HSCAN", keys.sessions(app_key), place, "COUNT", count), ("HGETALL", keys.leases(app_key))
         )
         holding = {(lease.gateway, lease.epoch) for lease in map(lease_of, leases[::2], leases[1::2]) if lease.holds}
-        found = [(user, _sessions(user, packed)) for user, packed in zip(told[1][::2], told[1][1::2], strict=True)]
+        rows, following = list(zip(told[1][::2], told[1][1::2], strict=True)), int(told[0])
+        if place == 0 and (rank or following == 0):
+            rows, following = _ranked(rows, rank, count if following == 0 else len(rows), following)
+        found = [(user, _sessions(user, packed)) for user, packed in rows]
         live = [(user, tuple(one for one in some if (one.gateway, one.epoch) in holding)) for user, some in found]
-        return [(user, some) for user, some in live if some], int(told[0])
+        return [(user, some) for user, some in live if some], following
 
     # Housekeeping, which any node may do
 
@@ -283,6 +294,23 @@ class PresenceStore:
         flat = [part for partition, place in places.items() for part in (partition, ":".join(map(str, place)))]
         if flat:
             await self.client.read(("HSET", keys.KICKS, *flat))
+
+
+def _ranked(rows: list[_Row], rank: int, count: int, following: int) -> tuple[list[_Row], int]:
+    """Of a small App's Users, some `count` from this rank on, and the cursor of the next page.
+
+    The server tells of a small hash at once, however many were asked for. So its Users are told in the order of their ranks,
+    which no other User moves. If the hash has become a large one since the page before, those of lower ranks were on a page.
+    """
+    if len(rows) <= count and not rank:
+        return rows, following
+    rows = sorted((row for row in rows if _rank(row[0]) >= rank), key=lambda row: _rank(row[0]))
+    end = next((at for at in range(count, len(rows)) if _rank(rows[at][0]) > _rank(rows[at - 1][0])), len(rows))
+    return rows[:end], FIRST_RANKED + _rank(rows[end][0]) if end < len(rows) else following
+
+
+def _rank(user: bytes) -> int:
+    return int.from_bytes(blake2b(user, digest_size=RANK_BYTES).digest())
 
 
 def opened(reply: Reply) -> Opened:

@@ -193,6 +193,26 @@ async def test_pages_hold_everybody_who_is_online(world: World) -> None:
     assert (await world.v1("GET", "presence/online?pageToken=nonsense")).body["parameter"] == "pageToken"
 
 
+@pytest.mark.parametrize("growing", [False, True])
+async def test_pages_of_few_users_are_no_longer_than_asked_for(world: World, growing: bool) -> None:
+    """The server tells of a small hash at once, whatever was asked for; and of a part, once it has grown."""
+    users = {f"u{number}" for number in range(100)}
+    gateway = await gateway_of(world)
+    await gateway.open_many([user.encode() for user in users])
+    pages: list[list[str]] = []
+    token = ""
+    while token is not None:
+        reply = await world.v1("GET", f"presence/online?size=10&pageToken={token}")
+        pages.append([one["user"] for one in reply.body["users"]])
+        token = reply.body["next"]
+        if growing and len(pages) == 5:
+            await gateway.open_many([b"later%d" % number for number in range(1_000)])
+    found = [user for page in pages for user in page if user in users]
+    assert set(found) == users
+    assert [len(page) for page in pages[:5]] == [10] * 5
+    assert growing or (len(pages), len(found)) == (10, 100)
+
+
 async def test_gateways_show_their_leases(world: World) -> None:
     one, other = await gateway_of(world), await gateway_of(world, b"edge-2")
     await one.open_many([b"a", b"b"])
