@@ -13,6 +13,7 @@ Called by the `gate` program and by `python -m gate`.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -36,6 +37,9 @@ EXIT_USAGE = 2
 EXIT_UNREACHABLE = 3
 EXIT_INTERRUPTED = 130
 """What a shell reports for a program that SIGINT ended."""
+
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""How the system says that a file can't grow."""
 
 
 class Row(NamedTuple):
@@ -119,7 +123,10 @@ def _root() -> None:
 def main() -> None:
     """Run the command line and exit with its status."""
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # else a full disk is found out when nobody can say so any more
     except GateError as fault:
         for line in getattr(fault, "problems", None) or [str(fault)]:
             print(f"gate: {line}", file=sys.stderr)
@@ -127,8 +134,18 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:  # `gate bans | head`: the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(EXIT_NO)
+    except OSError as fault:
+        if fault.errno not in NO_ROOM:
+            raise
+        _drop_output()
+        print(f"gate: the output could not be written: {fault.strerror}", file=sys.stderr)
+        sys.exit(EXIT_NO)
+
+
+def _drop_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def exit_status(fault: GateError) -> int:

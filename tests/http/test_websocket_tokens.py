@@ -16,8 +16,8 @@ from tests.harness.websocket import Socket, connect, connected
 from tests.http.test_client_blacklist import token_of
 from tests.http.world import World
 
-SOON_S = 10.0
-SHORT_S = 2
+SOON_S = 20.0
+SHORT_S = 4
 """A Token's life: enough to connect with it on a busy machine."""
 
 
