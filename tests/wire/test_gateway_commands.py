@@ -294,6 +294,21 @@ class TestWhoMay:
         ledger.commit(said("user-deactivated", b"gone"))
         assert (await peer.refused(*connecting("gone"))).startswith("DEACTIVATED")
 
+    async def test_a_gateway_hears_of_its_kick_behind_many_changes_of_others(
+        self, peer: GatewayPeer, server: WireServer
+    ) -> None:
+        session = await peer.ask(*connecting("ann"))
+        cursor = (await peer.ask("GATE.EVENTS", "$"))[0]
+        await peer.ask("GATE.LEASE", "edge-2", 1)
+        for nth in range(300):
+            peer.send("GATE.CONNECT", token_of(APP, b"u%d" % nth), "iOS", "edge-2")
+        assert all([isinstance(await peer.next(), bytes) for _ in range(300)])
+        assert server.worker.door is not None
+        await server.worker.door.store.kick("app", [b"ann"], "kicked")  # type: ignore[attr-defined]
+        assert len((await peer.ask("GATE.EVENTS", cursor))[1]) == 100
+        (told,) = (await peer.ask("GATE.EVENTS", cursor, "GATEWAY", "edge"))[1]
+        assert dict(zip(told[::2], told[1::2], strict=True))[b"session"] == session
+
     async def test_one_connection_may_speak_for_several_gateways(self, peer: GatewayPeer) -> None:
         await peer.ask("GATE.LEASE", "edge-2", 5)
         first = await peer.ask(*connecting("ann"))
