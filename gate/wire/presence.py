@@ -21,8 +21,8 @@ USERS_A_SCRIPT = 1_000
 USERS_A_REPLY = 100
 """So many of one GATE.ONLINE count for one reply where what a connection waits for is bounded."""
 MAX_EVENTS, DEFAULT_EVENTS = 1_000, 100
-"""Entries of the feed that one GATE.EVENTS looks at; the latter unless told, but for a Gateway, which is told of few: by a hundred
-at a time, one that asks fifty times a second falls behind in a storm, and ends up with RESET."""
+"""Entries of the feed that one GATE.EVENTS looks at; the latter unless told, but for a Gateway, which is told of few: by a
+hundred at a time, one that asks fifty times a second falls behind in a storm, and ends up with RESET."""
 
 
 def online(client: Client, arguments: Sequence[bytes]) -> Later:
