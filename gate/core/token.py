@@ -103,6 +103,14 @@ def generations(app: AppFacts) -> Collection[bytes]:
     return _signers(app.secrets, app.token_keys).keys()
 
 
+def is_same_app(app: AppFacts, other: AppFacts) -> bool:
+    """Whether both are states of one App, and not of two that had the key one after the other: those share no secret.
+
+    One that was made anew with its old secrets, after Redis lost it, is the same.
+    """
+    return app.created_at_ms == other.created_at_ms or not set(generations(app)).isdisjoint(generations(other))
+
+
 def check_standing(app: AppFacts, generation: bytes, expires_at_ms: int, now_ms: int) -> None:
     """`TokenRefused` unless a Token that was verified once would pass again, its User aside."""
     if generation not in generations(app):

@@ -108,7 +108,7 @@ class Door:
         """Open a Session. Where the ticket says anything but `ok`, there is none."""
         session = session_id(self._randomness.next(), by.user)
         stored_id = session.partition(".")[0]
-        kept = Kept(by.user, stored_id, platform, ip, by.minted_at_ms, wall_ms())
+        kept = Kept(by.app, by.user, stored_id, platform, ip, by.minted_at_ms, wall_ms())
         return Attempt(session, self._opening(by, gateway, epoch, kept, None))
 
     def open_again(self, by: Verified, gateway: bytes, epoch: int, kept: Kept) -> Ticket[Opened]:

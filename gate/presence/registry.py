@@ -13,6 +13,7 @@ from collections import deque
 import msgspec
 
 from gate.clock import monotonic_ms
+from gate.core.model import AppFacts
 
 Held = tuple[str, bytes]
 """An App's key and a Gateway's name."""
@@ -24,8 +25,9 @@ CLOSED_KEPT_MS = 5_000
 
 
 class Kept(msgspec.Struct, frozen=True, gc=False):
-    """A Session as it would be opened again."""
+    """A Session as it would be opened again. `app` is what its App was when it was opened."""
 
+    app: AppFacts
     user: bytes
     stored_id: str
     platform: str

@@ -19,6 +19,7 @@ from typing import TypeVar
 import structlog
 
 from gate.core.presence import Verified, lease_of, session_named
+from gate.core.token import is_same_app
 from gate.errors import FeedReset, FeedUnreadable
 from gate.presence.registry import Held, Kept, Registry
 from gate.store import presence_keys as keys
@@ -78,7 +79,8 @@ async def _open_again(
     held, epoch = under
     tried, calls = list[Kept](), list[Call]()
     for kept in lost:
-        if by := may_connect(held[0], kept.user, kept.minted_at_ms):
+        by = may_connect(held[0], kept.user, kept.minted_at_ms)
+        if by is not None and is_same_app(by.app, kept.app):
             tried.append(kept)
             calls.append(store.opening(opening_of(by, held[1], epoch, kept, kept.since_ms)))
         else:

@@ -37,6 +37,7 @@ class Seat:
 
     __slots__ = (
         "_end",
+        "app",
         "expires_at_ms",
         "generation",
         "ip",
@@ -51,6 +52,8 @@ class Seat:
     )
 
     def __init__(self, by: Verified, platform: str, ip: str, since_ms: int, end: End) -> None:
+        self.app = by.app
+        """What its App was when the client came."""
         self.user = by.user
         self.minted_at_ms = by.minted_at_ms
         self.expires_at_ms = by.expires_at_ms

@@ -15,13 +15,14 @@ Called by `own_gateway`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import aclosing, suppress
 from typing import Any
 
 from gate.clock import monotonic_ms, wall_ms
 from gate.core import token
 from gate.core.closing import REASON_OF_FAULT
+from gate.core.model import AppFacts
 from gate.core.presence import CloseReason, Cursor, Event, Verified, session_parts
 from gate.errors import FeedReset, SessionRefused, StoreUnavailable, TokenRefused, Unavailable
 from gate.presence.door import Door
@@ -94,7 +95,7 @@ class Tenancy:
                 wait_s = beat_s
             except Unavailable:
                 wait_s = min(beat_s, RETRY_S)
-            self._end_expired()
+            self._end_whose_time_is_over()
 
     async def follow(self, after: Cursor) -> None:
         """Put out whom the feed's kicks name, for ever."""
@@ -152,7 +153,10 @@ class Tenancy:
         """Once this Replica has applied more of the User's Partition than when the Token was verified."""
         while monotonic_ms() < deadline_ms:
             if self._admissions.applied_of(self.app_key, by.user) != (by.log_epoch, by.log_seq):
-                return self._admissions.admitted_anew(self.app_key, by.user, by.minted_at_ms, wall_ms())
+                anew = self._admissions.admitted_anew(self.app_key, by.user, by.minted_at_ms, wall_ms())
+                if not token.is_same_app(anew.app, by.app):
+                    raise TokenRefused("app-unknown", "the App was removed")
+                return anew
             await asyncio.sleep(VERIFY_AGAIN_EVERY_S)
         raise Unavailable(
             "this Replica has yet to apply the Change for which the User's Sessions were closed; connect again"
@@ -185,7 +189,7 @@ class Tenancy:
             by = self._admitted_or_ended(seat)
             if by is not None:
                 stored_id, _ = session_parts(seat.session)
-                kept = Kept(seat.user, stored_id, seat.platform, seat.ip, seat.minted_at_ms, seat.since_ms)
+                kept = Kept(by.app, seat.user, stored_id, seat.platform, seat.ip, seat.minted_at_ms, seat.since_ms)
                 asked.append((seat, self._door.open_again(by, self._gateway, epoch, kept)))
         for seat, ticket in asked:
             word = await ticket.wait()
@@ -196,10 +200,14 @@ class Tenancy:
 
     def _admitted_or_ended(self, seat: Seat) -> Verified | None:
         try:
-            return self._admissions.may_stay(self.app_key, seat.user, seat.minted_at_ms, wall_ms())
+            by = self._admissions.may_stay(self.app_key, seat.user, seat.minted_at_ms, wall_ms())
         except TokenRefused as refused:
             self._put_out(seat, REASON_OF_FAULT[refused.fault])
             return None
+        if not token.is_same_app(by.app, seat.app):
+            self._put_out(seat, "app-removed")
+            return None
+        return by
 
     def _may_connect(self, app_key: str, user: bytes, minted_at_ms: int) -> Verified | None:
         try:
@@ -215,15 +223,15 @@ class Tenancy:
                 one.is_active = False
             await self._door.touch(self.app_key, [one.session for one in some]).wait()
 
-    def _end_expired(self) -> None:
-        """Where the App says so; likewise for dropped secrets. Every client is looked at: far cheaper than a timer each."""
+    def _end_whose_time_is_over(self) -> None:
+        """Every client is looked at: far cheaper than a timer each."""
         app, now_ms = self._admissions.app_facts(self.app_key), wall_ms()
-        if app is not None and app.close_sessions_on_expire:
-            standing, seats = token.generations(app), list(self.seats.values())
-            for seat in [one for one in seats if one.generation not in standing]:
-                self._put_out(seat, "token-revoked")
-            for seat in [one for one in seats if 0 < one.expires_at_ms <= now_ms]:
-                self._put_out(seat, "token-expired")
+        if app is None:
+            return
+        standing = token.generations(app)
+        for seat in list(self.seats.values()):
+            if why := _why_over(seat, app, standing, now_ms):
+                self._put_out(seat, why)
 
     def _is_idle(self, lease_ttl_ms: int) -> bool:
         return not self.seats and not self.opening and monotonic_ms() - self.idle_since_ms >= lease_ttl_ms
@@ -280,6 +288,17 @@ class Tenancy:
         for seat in seats:
             if seat.session not in there and self._admitted_or_ended(seat) is not None:
                 self._put_out(seat, "lost")
+
+
+def _why_over(seat: Seat, app: AppFacts, standing: Collection[bytes], now_ms: int) -> CloseReason | None:
+    """Of another App that had the key before; or of a Token that would be refused now, where the App says that this counts."""
+    if seat.app is not app and not token.is_same_app(seat.app, app):
+        return "app-removed"
+    if app.close_sessions_on_expire and seat.generation not in standing:
+        return "token-revoked"
+    if app.close_sessions_on_expire and 0 < seat.expires_at_ms <= now_ms:
+        return "token-expired"
+    return None
 
 
 def _reason(why: str) -> CloseReason:

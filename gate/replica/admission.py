@@ -16,8 +16,15 @@ from gate.replica.reading import Reading
 
 
 def admitted(reading: Reading, shown: str, now_ms: int, only_app: str | None = None) -> Verified:
-    """Whom this Token lets connect; `TokenRefused`. One of another App than `only_app` is of none that is served here."""
-    claims = token.verify(shown, lambda app: reading.app(app) if only_app in (None, app) else None, now_ms)
+    """Whom this Token lets connect; `TokenRefused`. One of another App than `only_app` is of none that is known."""
+    try:
+        claims = token.verify(shown, lambda app: reading.app(app) if only_app in (None, app) else None, now_ms)
+    except TokenRefused as refused:
+        if refused.fault != "app-unknown" or only_app is None:
+            raise
+        raise TokenRefused(
+            "app-unknown", f"the Token is not of the App {only_app}, which this connection is for"
+        ) from None
     found = reading.app(claims.app)
     assert found is not None, "its Token was just verified"
     epoch, seq = applied_of(reading, claims.app, claims.user)

@@ -14,7 +14,7 @@ from gate.http.client.websocket import MAX_MESSAGES_A_SECOND
 from tests.harness.waiting import wait_until_async
 from tests.harness.websocket import Socket, connect, connected
 from tests.http.test_client_blacklist import token_of
-from tests.http.world import World
+from tests.http.world import World, now_ms
 
 SOON_S = 20.0
 SHORT_S = 4
@@ -72,3 +72,14 @@ async def test_a_dropped_secret_puts_out_whom_it_let_in_where_the_app_says_so(wo
         assert await stays.ask("ping") == {"type": "pong"}
     for one in (old, new, short):
         one.drop()
+
+
+async def test_who_is_of_an_app_that_had_the_key_before_is_put_out(world: World) -> None:
+    """It is made anew before a node looks whether it is there."""
+    old = await connect(world.url, token_of(world.app, "old"))
+    await world.store.apps.remove(world.app.key, now_ms())
+    another = msgspec.structs.replace(world.app, secrets=("secret-2",), created_at_ms=world.app.created_at_ms + 1)
+    await world.store.apps.create(another, now_ms())
+    said, _ = await old.closed()
+    assert said is not None
+    assert (said["reason"], said["reconnect"]) == ("app-removed", False)

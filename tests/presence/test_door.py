@@ -42,9 +42,10 @@ class Doorkeeper:
         self.store = PresenceStore(Client(parse_address(url), deadline_ms, deadline_ms))
         self.door = Door(self.store, lease_ttl_ms)
         self.banned: set[bytes] = set()
+        self.app = APP
 
     def verified(self, user: bytes) -> Verified:
-        return Verified(APP, user, 1, "0", 0)
+        return Verified(self.app, user, 1, "0", 0)
 
     def may_connect(self, _: str, user: bytes, minted_at_ms: int) -> Verified | None:
         return None if user in self.banned else self.verified(user)
@@ -111,6 +112,20 @@ class TestRestoring:
         await lose_all(keeper)
         await keeper.lease()
         assert all(await keeper.online(*users))
+
+    async def test_nothing_comes_back_into_another_app_of_that_name(self, keeper: Doorkeeper) -> None:
+        await keeper.open(b"ann")
+        await lose_all(keeper)
+        keeper.app = AppFacts(key=APP.key, secrets=("another",), created_at_ms=APP.created_at_ms + 1)
+        await keeper.lease()
+        assert await keeper.online(b"ann") == [False]
+
+    async def test_all_comes_back_into_an_app_that_was_lost_and_made_anew(self, keeper: Doorkeeper) -> None:
+        await keeper.open(b"ann")
+        await lose_all(keeper)
+        keeper.app = AppFacts(key=APP.key, secrets=("newer", *APP.secrets), created_at_ms=APP.created_at_ms + 1)
+        await keeper.lease()
+        assert await keeper.online(b"ann") == [True]
 
     async def test_what_was_closed_does_not(self, keeper: Doorkeeper) -> None:
         await keeper.close(await keeper.open(b"ann"))
@@ -184,7 +199,7 @@ class TestRestoring:
         registry, held = Registry(), (APP.key, EDGE)
         registry.lease(held, 1)
         for nth in range(10_000):
-            registry.add(held, 1, Kept(b"%d" % nth, "A" * 11, "iOS", "", 1, 1))
+            registry.add(held, 1, Kept(APP, b"%d" % nth, "A" * 11, "iOS", "", 1, 1))
         looks = [registry.some_sessions(held, 1) for _ in range(16)]
         assert {one.user for some in looks for one in some} == {b"%d" % nth for nth in range(10_000)}
         assert max(map(len, looks)) == 625

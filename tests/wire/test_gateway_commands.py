@@ -279,7 +279,8 @@ class TestWhoMay:
         session = await peer.ask(*connecting("ann"))
         theirs = await GatewayPeer.to(server, "other", "theirs")
         assert await theirs.ask("GATE.LEASE", "edge", 1) == TTL_MS
-        assert (await theirs.refused(*connecting("ann"))).startswith("BADTOKEN")
+        refused = await theirs.refused(*connecting("ann"))
+        assert refused.startswith("BADTOKEN the Token is not of the App ")
         assert await theirs.ask("GATE.DISCONNECT", session) == 0
         assert await theirs.ask("GATE.TOUCH", session) == 0
         assert await online(theirs, "ann") == [0]
