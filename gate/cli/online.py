@@ -1,4 +1,4 @@
-"""`gate online USER…`, `gate online --counts` and `gate online --history`: who is online, how many are, and how many were.
+"""`gate online USER…`, `gate online` and `gate online --history`: who is online, how many are, and how many were.
 
 As `gate check` does for a question with two answers, the exit status is 0 if every User named is online, and 1 if one is not.
 """
@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 
 def online(
     users: Annotated[list[str] | None, typer.Argument(metavar="USER", help="Ids of Users.")] = None,
-    counts: Annotated[bool, typer.Option("--counts", help="How many are online, by platform and Gateway.")] = False,
+    counts: Annotated[
+        bool, typer.Option("--counts", help="How many, by platform and Gateway: as without USER.")
+    ] = False,
     history: Annotated[bool, typer.Option("--history", help="How many were online in the last hour.")] = False,
     data: DataOption = DEFAULT_DATA,
     app: AppOption = None,
@@ -43,19 +45,19 @@ def online(
     presence_redis: PresenceRedisOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Who is online? Exits 0 if all Users named are, 1 if one is not."""
-    if bool(users) + counts + history != 1:
-        raise InvalidInput("USER", "say which, or --counts, or --history")
+    """How many are online; with USER, whether those are: exits 0 if all are, 1 if one is not."""
+    if bool(users) + counts + history > 1:
+        raise InvalidInput("USER", "say which, or --counts, or --history; one of them")
     target = Target(data, app, redis, presence_redis)
     if history:
         now_ms = wall_ms()
         print_history(ask_presence(target, partial(_sampled, now_ms - MINUTES * 60_000)), now_ms, as_json=as_json)
         return
-    if counts:
+    if not users:
         _print_counts(ask_presence(target, _counted), as_json)
         return
     with all_mistakes() as mistakes:
-        given = given_ids(users or (), "USER", mistakes)
+        given = given_ids(users, "USER", mistakes)
 
     async def work(presence: PresenceStore, app_key: str) -> list[UserPresence]:
         return await presence.presences(app_key, given)

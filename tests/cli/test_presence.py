@@ -102,6 +102,10 @@ def test_online(gate: Command, edge: Edge) -> None:
     rows = gate.json("online", "ann", "bob", status=1)["presence"]
     assert [(row["user"], row["online"]) for row in rows] == [("ann", True), ("bob", False)]
     assert "2 Sessions" in gate("online", "--counts").out
+    assert gate("online").out == gate("online", "--counts").out
+    assert gate.json("online") == gate.json("online", "--counts")
+    for both in (("ann", "--counts"), ("ann", "--history"), ("--counts", "--history")):
+        assert "gate: USER: say which, or --counts, or --history; one of them" in gate("online", *both, status=2).err
     gate("kick", "ann")
     assert "last seen" in gate("online", "ann", status=1).out
 
@@ -232,7 +236,6 @@ def test_events_that_are_no_longer_kept(gate: Command, edge: Edge) -> None:
 
 
 def test_mistakes(anyone: Command) -> None:
-    anyone("online", status=2)
     anyone("online", "ann", "--counts", status=2)
     told = anyone("events", "--since", "x", "--kinds", "online,away", "--user", "", "--gateway", "a b", status=2).err
     assert [line.split(":")[1].strip() for line in told.splitlines()] == ["--since", "--kinds", "--user", "gateway"]
