@@ -54,6 +54,17 @@ async def goes_offline(presence: PresenceStore, user: bytes) -> None:
     await wait_until_async(is_offline, 10, "the User to be put out")
 
 
+async def let_in_late(presence: PresenceStore, store: Store) -> Kicker:
+    """A Kicker that dropped the removed App, after which a node that has yet to see that let `u` into it."""
+    kicker = Kicker(store.changelog, store.apps, store.users, presence)
+    await kicker.follow_from_noted()
+    await store.apps.remove(APP.key, wall_ms())
+    await kicker.follow_once(1)
+    lagging = await Gateway(presence, APP).lease()
+    await lagging.open(b"u")
+    return kicker
+
+
 async def is_forgotten(presence: PresenceStore, server: RedisServer) -> bool:
     return not server.client.keys(f"gate:{{{APP.key}}}:*") and not await presence.apps()
 
@@ -131,12 +142,7 @@ class TestKicks:
         await store.apps.create(stays, wall_ms())
         other = await Gateway(presence, stays).lease()
         await other.open(b"v")
-        kicker = Kicker(store.changelog, store.apps, store.users, presence)
-        await kicker.follow_from_noted()
-        await store.apps.remove(APP.key, wall_ms())
-        await kicker.follow_once(1)
-        lagging = await Gateway(presence, APP).lease()
-        await lagging.open(b"u")
+        kicker = await let_in_late(presence, store)
         await kicker.drop_removed()
         assert not redis_server.client.keys(f"gate:{{{APP.key}}}:*")
         assert await presence.apps() == [stays.key]
@@ -145,12 +151,7 @@ class TestKicks:
     async def test_what_was_let_in_so_is_dropped_while_it_follows(
         self, presence: PresenceStore, store: Store, redis_server: RedisServer
     ) -> None:
-        kicker = Kicker(store.changelog, store.apps, store.users, presence)
-        await kicker.follow_from_noted()
-        await store.apps.remove(APP.key, wall_ms())
-        await kicker.follow_once(1)
-        lagging = await Gateway(presence, APP).lease()
-        await lagging.open(b"u")
+        kicker = await let_in_late(presence, store)
         running = asyncio.create_task(kicker.run())
         try:
             await wait_until_async(lambda: is_forgotten(presence, redis_server), 10, "the App to be forgotten")
