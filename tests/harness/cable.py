@@ -1,4 +1,4 @@
-"""A TCP cable between a client and a server that a test can cut, mend, freeze and slow down.
+"""A TCP cable between a client and a server that a test can cut, mend, freeze, slow down, half close and point elsewhere.
 
 It runs on a loop and thread of its own: the same calls work from synchronous and from asynchronous tests, and a test
 that blocks its own loop does not stop the bytes. Every call returns once its effect is in place.
@@ -36,6 +36,8 @@ class Cable:
         self.port: int = self._reservation.getsockname()[1]
         self.delay_ms = 0.0
         self._carrying: set[asyncio.Task[None]] = set()
+        self._clients: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._half_closed: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -68,6 +70,18 @@ class Cable:
     def thaw(self) -> None:
         """Delivers what was held back, then everything else."""
         self._call(self._set_flowing(True))
+
+    def point_to(self, upstream_port: int) -> None:
+        """New connections go to that port; those that are open stay where they are, as behind a virtual address."""
+        self._call(self._point_to(upstream_port))
+
+    def cut_every(self, nth: int) -> None:
+        """Resets every `nth` live connection, in the order in which they were opened; 1: all. New ones are accepted."""
+        self._call(self._cut_every(nth))
+
+    def half_close(self) -> None:
+        """Ends the direction from server to client on every live connection; the other one stays open."""
+        self._call(self._half_close())
 
     @contextmanager
     def cut_off(self) -> Iterator[None]:
@@ -116,6 +130,21 @@ class Cable:
             task.cancel()
         await asyncio.gather(*carrying, return_exceptions=True)
 
+    async def _point_to(self, upstream_port: int) -> None:
+        self._upstream = (self._upstream[0], upstream_port)
+
+    async def _cut_every(self, nth: int) -> None:
+        chosen = list(self._clients)[::nth]
+        for task in chosen:
+            task.cancel()
+        await asyncio.gather(*chosen, return_exceptions=True)
+
+    async def _half_close(self) -> None:
+        for client in self._clients.values():
+            if not client.is_closing() and client not in self._half_closed:
+                self._half_closed.add(client)
+                client.write_eof()
+
     async def _set_flowing(self, is_flowing: bool) -> None:
         if is_flowing:
             self._flowing.set()
@@ -129,11 +158,14 @@ class Cable:
             return
         task = self._loop.create_task(self._carry(reader, writer))
         self._carrying.add(task)
+        self._clients[task] = writer
         # A task that is cancelled before its first step runs none of its own clean-up.
         task.add_done_callback(lambda done: self._hang_up(done, writer))
 
     def _hang_up(self, task: asyncio.Task[None], writer: asyncio.StreamWriter) -> None:
         self._carrying.discard(task)
+        self._clients.pop(task, None)
+        self._half_closed.discard(writer)
         if task.cancelled() or task.exception() is not None:
             _reset(writer)
         else:
@@ -172,8 +204,9 @@ class Cable:
             await self._flowing.wait()
             if not chunk:
                 return
-            writer.write(chunk)
-            await writer.drain()
+            if writer not in self._half_closed:
+                writer.write(chunk)
+                await writer.drain()
 
 
 async def _end(*tasks: asyncio.Task[None]) -> None:

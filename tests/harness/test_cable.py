@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import redis
@@ -13,7 +15,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests.harness.cable import Cable
-from tests.harness.ports import free_port
+from tests.harness.ports import LOOPBACK, free_port
 from tests.harness.servers import RedisServer
 from tests.harness.waiting import wait_until, wait_until_async
 
@@ -129,3 +131,37 @@ async def test_calls_work_from_inside_a_loop(cable: Cable) -> None:
     with pytest.raises(redis.ConnectionError):
         await waiting
     await client.aclose()
+
+
+def test_an_open_connection_stays_where_it_was_when_the_cable_moves(cable: Cable, tmp_path: Path) -> None:
+    old = client_through(cable)
+    old.set("gate:test", "old")
+    other = RedisServer.start("valkey-9", tmp_path)
+    try:
+        cable.point_to(other.port)
+        assert old.get("gate:test") == b"old"
+        assert client_through(cable).get("gate:test") is None
+        cable.cut_every(1)
+        assert old.get("gate:test") is None
+    finally:
+        other.stop()
+
+
+def test_a_half_closed_connection_still_carries_what_is_sent(cable: Cable, redis_server: RedisServer) -> None:
+    with socket.create_connection((LOOPBACK, cable.port), 5.0) as client:
+        client.sendall(b"PING\r\n")
+        assert client.recv(100) == b"+PONG\r\n"
+        cable.half_close()
+        assert client.recv(100) == b""
+        client.sendall(b"SET gate:test one-way\r\n")
+        wait_until(lambda: redis_server.client.get("gate:test") == b"one-way", 10, "the write to arrive")
+        client.settimeout(0.1)
+        assert client.recv(100) == b""
+
+
+def test_one_connection_of_two_is_cut(cable: Cable) -> None:
+    clients = [client_through(cable), client_through(cable)]
+    before = [one.client_id() for one in clients]
+    cable.cut_every(2)
+    after = [one.client_id() for one in clients]
+    assert (before[0] != after[0], before[1] == after[1]) == (True, True)
