@@ -14,6 +14,7 @@ and so that anything else that escapes is known to be a bug.
     ├── Refused                 well-formed, but the state forbids it
     │   ├── AppExists
     │   ├── OperatorExists
+    │   ├── TokensHeld          no Token is minted before the moment until which Tokens were revoked
     │   ├── UserDeactivated     what was asked is not for deactivated Users; nothing of the call was written
     │   ├── ReactivationTooEarly  nobody of the call was reactivated
     │   ├── UserLimitReached    the App has as many Users as it may
@@ -108,6 +109,16 @@ class UserDeactivated(Refused):
         named = ", ".join(user.decode("utf-8", "backslashreplace") for user in users[:10])
         super().__init__(f"deactivated: {named}")
         self.users = list(users)
+
+
+class TokensHeld(Refused):
+    """The User's Tokens are revoked until a moment that is still to come, so none is minted before."""
+
+    def __init__(self, user: bytes, until_ms: int, shown_until: str) -> None:
+        named = user.decode("utf-8", "backslashreplace")
+        super().__init__(f"the Tokens of {named} are revoked until {shown_until}; ask for one after that")
+        self.user = user
+        self.until_ms = until_ms
 
 
 class ReactivationTooEarly(Refused):

@@ -33,7 +33,7 @@ from gate.cli.reach import Reach, Settled, run_with
 from gate.clock import wall_ms
 from gate.core.model import UserFacts
 from gate.core.registration import name_is_too_long, portrait_is_too_long, registrable
-from gate.core.token import NONCE_BYTES, mint
+from gate.core.token import NONCE_BYTES, expiry_ms, mint
 from gate.errors import InvalidInput, NotInProduction, UserLimitReached, UserUnknown
 
 if TYPE_CHECKING:
@@ -109,12 +109,12 @@ async def minted_token(
     reach: Reach, key: str, user: bytes, name: str | None = None, portrait: str | None = None
 ) -> tuple[str, int]:
     """A Token that every live node takes, and when it expires (0: never); registers the User if it is not."""
-    facts = await reach.app(key)
-    enrolment = await reach.store.users.enrol(facts, user, wall_ms(), name, portrait)
+    facts, now_ms = await reach.app(key), wall_ms()
+    enrolment = await reach.store.users.enrol_for_token(facts, user, now_ms, name, portrait)
     if enrolment.written is not None:
         await reach.settle(enrolment.written)
-    minted = mint(facts, user, enrolment.mint_at_ms, os.urandom(NONCE_BYTES))
-    return minted, enrolment.mint_at_ms + facts.token_ttl_s * 1_000 if facts.token_ttl_s else 0
+    minted = mint(facts, user, enrolment.mint_at_ms, os.urandom(NONCE_BYTES), now_ms)
+    return minted, expiry_ms(facts, now_ms)
 
 
 @user.command("info")
@@ -257,7 +257,7 @@ def delete(
 def expire(
     users: _Users,
     before: Annotated[
-        str | None, typer.Option("--before", metavar="TIME", help="Tokens minted before then; default: until now.")
+        str | None, typer.Option("--before", metavar="TIME", help="Tokens minted before then; default: all there are.")
     ] = None,
     reason: ReasonOption = "",
     actor: ActorOption = "",
@@ -270,7 +270,7 @@ def expire(
     now_ms = wall_ms()
     with all_mistakes() as mistakes:
         given, why, by = mistakes.take(lambda: _users_and_why(users, reason, actor), (list[bytes](), "", ""))
-        # A Token minted in this very millisecond would otherwise be spared.
+        # Past now: every Token that was handed out, those of this millisecond and of a clock that was ahead included.
         before_ms = mistakes.take(lambda: now_ms + 1 if before is None else parse_moment(before, "--before"), 0)
     target = Target(data, app, redis)
     key = target.app_key()

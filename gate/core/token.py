@@ -10,8 +10,9 @@ Token may have; there is no header that names its own algorithm ("none" among th
 The signing key is derived from the App's secret, so a leaked one signs Tokens but no requests. Its generation says which of the
 App's secrets a Token was minted under: the App's current ones, and the dropped ones whose keys it keeps (`token_keys`).
 
-Whether a Token is accepted follows from facts that every node has, so `verify` asks no Redis. A Token minted in the same
-millisecond as its User's `tokens_valid_from_ms` is valid, one minted before it is not.
+Whether a Token is accepted follows from facts that every node has, so `verify` asks no Redis. A Token that counts as minted
+at its User's `tokens_valid_from_ms` is valid, one of before is not. The store gives out the moment (`Users.enrol_for_token`):
+it is never before `tokens_valid_from_ms`, and a revocation sets that past every moment given out, so no clock is trusted.
 
 Pure: the caller brings the clock and the nonce. Called by `gate.http` (minting, the client API), the RESP port and the
 WebSocket.
@@ -72,12 +73,20 @@ def generation_of(key: bytes) -> bytes:
     return sha256(key).digest()[:4]
 
 
-def mint(app: AppFacts, user: bytes, now_ms: int, nonce: bytes) -> str:
-    """A new Token for a User, under the App's current secret and with the App's time to live. `nonce` is 8 random bytes."""
-    expires_at_ms = now_ms + app.token_ttl_s * 1_000 if app.token_ttl_s else 0
+def expiry_ms(app: AppFacts, now_ms: int) -> int:
+    """When a Token expires that is minted now, by the App's time to live; 0: never."""
+    return now_ms + app.token_ttl_s * 1_000 if app.token_ttl_s else 0
+
+
+def mint(app: AppFacts, user: bytes, minted_at_ms: int, nonce: bytes, now_ms: int | None = None) -> str:
+    """A new Token for a User, under the App's current secret and with the App's time to live. `nonce` is 8 random bytes.
+
+    `now_ms` is the clock's where the moment that the Token carries is another.
+    """
+    expires_at_ms = expiry_ms(app, minted_at_ms if now_ms is None else now_ms)
     key = signing_key(app.secrets[0])
     app_key = app.key.encode()
-    head = _HEAD.pack(generation_of(key), now_ms, expires_at_ms, nonce, len(app_key))
+    head = _HEAD.pack(generation_of(key), minted_at_ms, expires_at_ms, nonce, len(app_key))
     claims = head + app_key + user
     signed = claims + hmac.digest(key, _PREFIX + claims, "sha256")
     return PREFIX + encoded(signed).decode()

@@ -168,8 +168,14 @@ class Users(Protocol):
 
     async def enrol(
         self, app: AppFacts, user: bytes, now_ms: int, name: str | None = None, portrait: str | None = None
+    ) -> Written | None:
+        """Register unless registered; a name or portrait that is given replaces the old one."""
+        ...
+
+    async def enrol_for_token(
+        self, app: AppFacts, user: bytes, now_ms: int, name: str | None = None, portrait: str | None = None
     ) -> Enrolment:
-        """Register unless registered; a name or portrait that is told replaces the old one."""
+        """As `enrol`, and the moment that the User's new Token is to carry."""
         ...
 
     async def refresh(self, app_key: str, user: bytes, name: str | None, portrait: str | None) -> None:

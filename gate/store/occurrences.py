@@ -20,7 +20,7 @@ SCAN_COUNT = 1_000
 STREAM_STEP = 1_000
 STEP_DEADLINE_MS = 10_000
 
-_RECORD_FIELDS = {keys.DEACTIVATED_AT, keys.OPERATION, keys.TOKENS_VALID_FROM}
+_RECORD_FIELDS = {keys.DEACTIVATED_AT, keys.OPERATION, keys.TOKENS_VALID_FROM, keys.TOKENS_MINTED_TO}
 """What a User that was erased keeps: that it is deactivated, and since when Tokens of a later one may be valid. And that it
 was registered, but not when."""
 

@@ -6,10 +6,11 @@ A name and a portrait bear on no verdict: they lie in Redis only, and changing t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from gate.core.model import AppFacts, ListKind, UserFacts
-from gate.errors import UserDeactivated, UserUnknown
+from gate.errors import TokensHeld, UserDeactivated, UserUnknown
 from gate.store import keys, scripts
 from gate.store.link import Command, Reply
 from gate.store.quota import Quota
@@ -29,6 +30,10 @@ FACT_FIELDS = (
 
 
 UNSAID = Because()
+HOLD_FROM_MS = 5_000
+"""A caller's clock may be so far ahead of this node's when it revokes what was minted until now."""
+MAX_ENROLMENTS = 3
+"""Of one User in one call: each time it may have been deleted again before its Token."""
 
 
 class Registration(NamedTuple):
@@ -54,7 +59,7 @@ class Enrolment(NamedTuple):
 
     written: Written | None
     mint_at_ms: int
-    """When its Token is to count as minted: now, but not before the deletion of an earlier User of this id."""
+    """When its Token is to count as minted: now, but never before the moment from which its Tokens are valid."""
 
 
 class Users:
@@ -64,27 +69,47 @@ class Users:
         self._writer = writer
         self.quota = Quota(writer)
 
-    async def enrol(
+    async def enrol_for_token(
         self, app: AppFacts, user: bytes, now_ms: int, name: str | None = None, portrait: str | None = None
     ) -> Enrolment:
-        """Register a User unless it is; a name or portrait that is told replaces the old one.
+        """As `enrol`, for a User that is to have a Token. Every Token that is minted at the answered moment is valid.
+
+        The moment is recorded, so that a revocation covers the Token whatever the clocks say. Raises `TokensHeld` too.
+        """
+        facts = keys.user(self._writer.partition_of(app.key, user), app.key, user)
+        call = Call(scripts.TOKEN_MINT, [facts], [now_ms, _told(name), _told(portrait)])
+        written = None
+        for _ in range(MAX_ENROLMENTS):
+            ((word, *moment),) = await self._writer.client.write([call])
+            if word == b"ok":
+                return Enrolment(written, int(moment[0]))
+            if word == b"deactivated":
+                raise UserDeactivated([user])
+            if word == b"held":
+                raise _held(user, int(moment[0]))
+            written = await self.enrol(app, user, now_ms, name, portrait)
+        raise UserUnknown(user)
+
+    async def enrol(
+        self, app: AppFacts, user: bytes, now_ms: int, name: str | None = None, portrait: str | None = None
+    ) -> Written | None:
+        """Register a User unless it is; a name or portrait that is told replaces the old one. None: it is registered.
 
         Costs one look where the User is registered and nothing changes. Raises `UserDeactivated`, `UserLimitReached`.
         """
         facts = keys.user(self._writer.partition_of(app.key, user), app.key, user)
-        asked = (keys.REGISTERED_AT, keys.DEACTIVATED_AT, keys.NAME, keys.PORTRAIT, keys.TOKENS_VALID_FROM)
-        ((registered_at, deactivated_at, old_name, old_portrait, valid_from),) = await self._writer.client.read(
+        asked = (keys.REGISTERED_AT, keys.DEACTIVATED_AT, keys.NAME, keys.PORTRAIT)
+        ((registered_at, deactivated_at, old_name, old_portrait),) = await self._writer.client.read(
             ("HMGET", facts, *asked)
         )
         if deactivated_at is not None:
             raise UserDeactivated([user])
         if registered_at is None:
             await self.quota.reserve(app, user, now_ms)
-            written = await self.register_all(app.key, [Registration(user, now_ms, name, portrait)], now_ms)
-            return Enrolment(written, max(now_ms, int(valid_from or 0)))
+            return await self.register_all(app.key, [Registration(user, now_ms, name, portrait)], now_ms)
         if _is_news(name, old_name) or _is_news(portrait, old_portrait):
             await self.refresh(app.key, user, name, portrait)
-        return Enrolment(None, now_ms)
+        return None
 
     async def register(self, app_key: str, users: Sequence[bytes], now_ms: int) -> Written:
         """Users exist from now on; those that did already do still. The App's limit is the caller's to ask for."""
@@ -168,13 +193,17 @@ class Users:
     async def revoke_tokens(
         self, app_key: str, users: Sequence[bytes], before_ms: int, now_ms: int, because: Because = UNSAID
     ) -> Written:
-        """Tokens minted before a moment are no longer valid; those revoked earlier stay so."""
+        """Tokens minted before a moment are no longer valid; those revoked earlier stay so.
+
+        A moment after now covers every Token that was handed out, and those of a clock that was ahead in any case. One that
+        is more than `HOLD_FROM_MS` ahead also keeps new Tokens from being minted until then (`TokensHeld`).
+        """
         steps = [
             Step(
                 partition,
                 scripts.REVOKE_TOKENS,
                 [keys.user(partition, app_key, user) for user in group],
-                [before_ms, *group],
+                [before_ms, HOLD_FROM_MS, *group],
                 because,
             )
             for partition, group in self._writer.by_partition(app_key, users).items()
@@ -211,6 +240,11 @@ class Users:
 def _told(text: str | None) -> str:
     """A name or portrait as scripts take it: "" for one that was not told."""
     return "" if text is None else "=" + text
+
+
+def _held(user: bytes, until_ms: int) -> TokensHeld:
+    shown = datetime.fromtimestamp(until_ms // 1_000 + 1, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    return TokensHeld(user, until_ms, shown)
 
 
 def _is_news(told: str | None, known: bytes | None) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from gate.core.base64url import decoded
+from gate.core.token import PREFIX
 from tests.http.test_users import fault, token_of
 from tests.http.world import Field, World, now_ms
 
@@ -28,6 +30,25 @@ async def test_an_earlier_moment_brings_nothing_back(world: World) -> None:
     for moment in (now_ms() + 60_000, 1_000_000_000_000):
         await world.user("token/expire.json", [("userId", "u1"), ("time", str(moment))])
         assert fault(world, old) == "revoked"
+
+
+async def test_a_token_of_the_very_millisecond_is_revoked(world: World) -> None:
+    old = await token_of(world, "u1")
+    minted_at_ms = int.from_bytes(decoded(old.removeprefix(PREFIX).encode())[4:12])
+    await world.user("token/expire.json", [("userId", "u1"), ("time", str(minted_at_ms))])
+    assert fault(world, old) == "revoked"
+    assert fault(world, await token_of(world, "u1")) is None
+
+
+async def test_no_token_is_given_before_the_moment_of_a_revocation(world: World) -> None:
+    moment = now_ms() + 3_600_000
+    await world.user("token/expire.json", [("userId", "u1"), ("time", str(moment))])
+    reply = await world.user("getToken.json", [("userId", "u1"), ("name", "N"), ("portraitUri", "")])
+    assert (reply.status, reply.body["code"]) == (400, 1002)
+    assert "the Tokens of u1 are revoked until 2" in reply.body["errorMessage"]
+    refused = await world.v1("POST", "tokens", {"user": "u1"})
+    assert (refused.status, refused.body["error"]) == (409, "refused")
+    assert (await world.v1("POST", "users", {"user": "u1"})).status == 200
 
 
 async def test_a_moment_in_seconds_is_taken_for_what_it_is(world: World) -> None:

@@ -33,6 +33,8 @@ class Facts:
     users: dict[tuple[str, bytes], UserFacts] = field(default_factory=dict)
     lists: dict[tuple[str, ListKind, bytes], dict[bytes, int]] = field(default_factory=dict)
     erasing: set[tuple[str, bytes]] = field(default_factory=set, compare=False)
+    valid_from_ms: dict[tuple[str, bytes], int] = field(default_factory=dict, compare=False)
+    """Of Tokens of Users whose facts were erased, which a reactivation minds."""
 
     def set_user(self, app: str, user: bytes, **changed: object) -> None:
         facts = msgspec.structs.replace(self.users.get((app, user), UserFacts()), **changed)
@@ -53,7 +55,8 @@ class Facts:
             self.lists.pop((app, kind, owner), None)
 
     def erase(self, app: str, user: bytes, left: bytes) -> None:
-        self.users.pop((app, user), None)
+        gone = self.users.pop((app, user), UserFacts())
+        self.valid_from_ms[app, user] = max(gone.tokens_valid_from_ms, self.valid_from_ms.get((app, user), 0))
         self.lists = {key: own for key, own in self.lists.items() if (key[0], key[2]) != (app, user)}
         self.set_user(app, user, deactivated=b"d" in left, registered=b"r" in left)
 

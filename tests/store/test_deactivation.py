@@ -151,7 +151,7 @@ async def test_reactivation_gives_the_id_back_and_nothing_else(store: Store, fol
     changes = await follower.read_new()
     anns = [change.kind for change in changes if change.user == b"ann"]
     assert anns[-3:] == ["tokens-revoked", "user-registered", "user-reactivated"]
-    assert follower.facts.users == {(APP, b"ann"): UserFacts(tokens_valid_from_ms=later)}
+    assert follower.facts.users == {(APP, b"ann"): UserFacts(tokens_valid_from_ms=later + 1)}
     assert follower.facts.users == (await snapshot_facts(store.changelog)).users
     assert await store.users.profiles(APP, [b"ann"]) == [None]
     assert await store.deactivation.page(APP, 0, 10) == []

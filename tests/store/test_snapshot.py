@@ -116,7 +116,7 @@ def expect_gone_or_back(facts: Facts, operation: tuple[Any, ...], now_ms: int) -
         facts.erase(of_app, user, b"dr" if facts.users[of_app, user].registered else b"d")
     facts.erasing.clear()
     for user in was_gone:
-        valid_from_ms = max(now_ms, facts.users[app, user].tokens_valid_from_ms)
+        valid_from_ms = max(now_ms + 1, facts.valid_from_ms.pop((app, user), 0))
         facts.set_user(app, user, deactivated=False, registered=False, tokens_valid_from_ms=valid_from_ms)
 
 

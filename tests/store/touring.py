@@ -30,6 +30,7 @@ WRITES: dict[str, Callable[[Store], Awaitable[object]]] = {
     "switch": lambda store: store.lists.switch(APP, USERS, True, 1),
     "register": lambda store: store.users.register(APP, USERS, 1),
     "enrol": lambda store: store.users.enrol(FACTS, b"new", 1, "New"),
+    "enrol for a token": lambda store: store.users.enrol_for_token(FACTS, b"newer", 1, "Newer"),
     "refresh": lambda store: store.users.refresh(APP, b"new", "Newer", None),
     "erase": lambda store: store.users.erase(APP, [b"new"], 1),
     "deactivate": lambda store: store.deactivation.deactivate(APP, [b"gone"], 1),

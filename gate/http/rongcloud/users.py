@@ -1,7 +1,7 @@
 """`/user/getToken.json`, `refresh`, `info`, `checkOnline`, `query`, `delusers`: who is registered, and as what.
 
-A User is registered by its first Token. A Token of a User that is registered already costs one look and no write, unless its
-name or portrait is new.
+A User is registered by its first Token. A Token of a User that is registered already costs one small write, which records
+when it was minted.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ async def get_token(call: Call, form: Form) -> Success:
     """A new Token, for a User that is registered from now on; name and portrait overwrite those of before."""
     user = registrable(form.user("userId"))
     name, portrait = _profile(form)
-    enrolment = await call.deps.store.users.enrol(call.facts, user, call.now_ms, name, portrait)
-    token = mint(call.facts, user, enrolment.mint_at_ms, os.urandom(NONCE_BYTES))
+    enrolment = await call.deps.store.users.enrol_for_token(call.facts, user, call.now_ms, name, portrait)
+    token = mint(call.facts, user, enrolment.mint_at_ms, os.urandom(NONCE_BYTES), call.now_ms)
     return Success({"userId": shown(user), "token": token}, enrolment.written)
 
 

@@ -19,10 +19,10 @@ from gate.core.registration import registrable
 from gate.errors import GateError, InvalidInput, UserDeactivated
 from gate.http.calls import Call
 from gate.http.v1.because import check_because
-from gate.http.v1.endpoint import refuse_if_any
+from gate.http.v1.endpoint import Done, refuse_if_any
 from gate.http.v1.ends import end_ms
 from gate.http.v1.ids import IdJson, id_bytes
-from gate.http.v1.users import enrol, minted, profile_problems, refuse_in_production, revoked_before_ms
+from gate.http.v1.users import enrol, enrol_and_mint, profile_problems, refuse_in_production, revoked_before_ms
 from gate.store.writing import Because, Written
 
 WRITES_AT_ONCE = 64
@@ -249,18 +249,14 @@ async def _delete(call: Call, shared: tuple[Because], subjects: Sequence[Subject
 
 
 async def _enrol(
-    call: Call, shared: tuple[str | None, str | None], subjects: Sequence[Subject], with_token: bool
+    call: Call,
+    shared: tuple[str | None, str | None],
+    subjects: Sequence[Subject],
+    enrolling: Callable[[Call, bytes, str | None, str | None], Awaitable[Done]],
 ) -> Ran:
-    name, portrait = shared
-
-    async def one(user: bytes) -> tuple[Written | None, dict[str, object]]:
-        enrolment = await enrol(call, user, name, portrait)
-        fields: dict[str, object] = {"created": enrolment.written is not None}
-        return enrolment.written, fields | (minted(call.facts, user, enrolment) if with_token else {})
-
-    done, refused = await each([(subject, one(subject[0])) for subject in subjects])
-    writes = [written for written, _ in done.values() if written is not None]
-    return Ran(writes, refused, {subject: fields for subject, (_, fields) in done.items()})
+    done, refused = await each([(subject, enrolling(call, subject[0], *shared)) for subject in subjects])
+    writes = [one.written for one in done.values() if one.written is not None]
+    return Ran(writes, refused, {subject: one.fields for subject, one in done.items()})
 
 
 async def _all_but_deactivated(subjects: Sequence[Subject], write: Callable[[list[bytes]], Awaitable[Written]]) -> Ran:
@@ -322,8 +318,8 @@ _RUNS: dict[type[object], Run] = {
     Unblock: partial(_remove, kind=ListKind.BLACKLIST),
     Unadmit: partial(_remove, kind=ListKind.WHITELIST),
     SwitchWhitelist: _switch,
-    Register: partial(_enrol, with_token=False),
-    Mint: partial(_enrol, with_token=True),
+    Register: partial(_enrol, enrolling=enrol),
+    Mint: partial(_enrol, enrolling=enrol_and_mint),
     Revoke: _revoke,
     Delete: _delete,
 }

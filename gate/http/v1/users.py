@@ -10,6 +10,7 @@ An id in a path is percent-encoded bytes of any kind. What may be registered is 
 from __future__ import annotations
 
 import os
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 import msgspec
@@ -22,7 +23,7 @@ from gate.core.registration import (
     portrait_is_too_long,
     registrable,
 )
-from gate.core.token import NONCE_BYTES, mint
+from gate.core.token import NONCE_BYTES, expiry_ms, mint
 from gate.errors import InvalidInput, NotInProduction, UserUnknown
 from gate.http.calls import Call
 from gate.http.forms import TooLong
@@ -31,14 +32,14 @@ from gate.http.v1.because import check_because
 from gate.http.v1.endpoint import Done, Endpoint, read_as, refuse_if_any
 from gate.http.v1.ends import FIRST_UNTIL_MS
 from gate.http.v1.ids import IdJson, id_bytes, id_json, ids_bytes
-from gate.store.users import Enrolment, Profile
+from gate.store.users import Profile
 from gate.store.writing import Because, Written
 
 MAX_USERS = 1_000
 """That one call may name."""
 MAX_OFFSET = 1_000_000_000
 MAX_AHEAD_MS = 86_400_000
-"""How far ahead Tokens may be revoked: until then the User gets none that is valid."""
+"""How far ahead Tokens may be revoked: until then the User gets none."""
 
 
 class Profiled(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,15 +76,12 @@ class Revoking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 async def register(call: Call) -> Done:
     """→ user, created. Registering again is fine, and changes the name and portrait that are said."""
-    user, enrolment = await _enrolled(call)
-    return Done({"user": id_json(user), "created": enrolment.written is not None}, enrolment.written)
+    return await _enrolled(call, enrol)
 
 
 async def mint_token(call: Call) -> Done:
     """→ user, token, expires (ms, null for never), created. Registers the User if it is not."""
-    user, enrolment = await _enrolled(call)
-    fields = {"user": id_json(user), "created": enrolment.written is not None, **minted(call.facts, user, enrolment)}
-    return Done(fields, enrolment.written)
+    return await _enrolled(call, enrol_and_mint)
 
 
 async def revoke(call: Call) -> Written:
@@ -171,16 +169,19 @@ async def known_of(call: Call, user: bytes) -> Known:
     return Known(user, profile is not None or facts != NO_FACTS, shown)
 
 
-async def enrol(call: Call, user: bytes, name: str | None, portrait: str | None) -> Enrolment:
-    """Register a User unless it is registered."""
-    return await call.deps.store.users.enrol(call.facts, user, call.now_ms, name, portrait)
+async def enrol(call: Call, user: bytes, name: str | None, portrait: str | None) -> Done:
+    """Register a User unless it is registered → created."""
+    written = await call.deps.store.users.enrol(call.facts, user, call.now_ms, name, portrait)
+    return Done({"created": written is not None}, written)
 
 
-def minted(app: AppFacts, user: bytes, enrolment: Enrolment) -> dict[str, object]:
-    """A new Token, and when it expires."""
-    token = mint(app, user, enrolment.mint_at_ms, os.urandom(NONCE_BYTES))
-    expires_ms = enrolment.mint_at_ms + app.token_ttl_s * 1_000 if app.token_ttl_s else None
-    return {"token": token, "expires": expires_ms}
+async def enrol_and_mint(call: Call, user: bytes, name: str | None, portrait: str | None) -> Done:
+    """As `enrol`, with a new Token → created, token, expires."""
+    app, now_ms = call.facts, call.now_ms
+    written, mint_at_ms = await call.deps.store.users.enrol_for_token(app, user, now_ms, name, portrait)
+    token = mint(app, user, mint_at_ms, os.urandom(NONCE_BYTES), now_ms)
+    fields = {"created": written is not None, "token": token, "expires": expiry_ms(app, now_ms) or None}
+    return Done(fields, written)
 
 
 def profile_problems(name: str | None, portrait: str | None) -> list[InvalidInput]:
@@ -195,7 +196,7 @@ def profile_problems(name: str | None, portrait: str | None) -> list[InvalidInpu
 
 
 def revoked_before_ms(before: int | None, now_ms: int, problems: list[InvalidInput]) -> int:
-    """The moment before which Tokens die; one not said is just past now, so that none of before this call lives."""
+    """The moment before which Tokens die; without one it is past now, which covers every Token that was handed out."""
     if before is None:
         return now_ms + 1
     if not FIRST_UNTIL_MS <= before <= now_ms + MAX_AHEAD_MS:
@@ -209,7 +210,7 @@ def refuse_in_production(app: AppFacts) -> None:
         raise NotInProduction("Users can be deleted in the development environment only; deactivate them instead")
 
 
-async def _enrolled(call: Call) -> tuple[bytes, Enrolment]:
+async def _enrolled(call: Call, enrolling: Callable[[Call, bytes, str | None, str | None], Awaitable[Done]]) -> Done:
     body = await read_as(call, Profiled)
     problems = profile_problems(body.name, body.portrait)
     user = b""
@@ -218,7 +219,8 @@ async def _enrolled(call: Call) -> tuple[bytes, Enrolment]:
     except InvalidInput as problem:
         problems.append(problem)
     refuse_if_any(problems)
-    return user, await enrol(call, user, body.name, body.portrait)
+    fields, written = await enrolling(call, user, body.name, body.portrait)
+    return Done({"user": id_json(user), **fields}, written)
 
 
 async def _restraint(call: Call, family: Penalties, user: bytes, until_ms: int) -> dict[str, object] | None:

@@ -6,6 +6,7 @@
 --   returns {seq, epoch}, or {'deactivated', id...} with nothing written: deleting would undo the deactivation
 -- Atomic: the facts, their places in the indexes and the Change are one.
 --!include append
+--!include tokens
 local deactivated = {'deactivated'}
 for index = 6, #KEYS, 5 do
   if redis.call('HEXISTS', KEYS[index], 'd') == 1 then
@@ -19,7 +20,7 @@ open_log()
 for index = 6, #KEYS, 5 do
   local id, facts = ARGV[7 + (index - 6) / 5], KEYS[index]
   if redis.call('EXISTS', facts, KEYS[index + 1], KEYS[index + 3]) > 0 then
-    local from = whole(math.max(tonumber(ARGV[6]), tonumber(redis.call('HGET', facts, 'v') or 0)))
+    local from = whole(valid_from(facts, tonumber(ARGV[6])))
     append('user-erased', {'u', id})
     append('tokens-revoked', {'u', id, 'v', from}, false)
     redis.call('UNLINK', facts, KEYS[index + 1], KEYS[index + 2], KEYS[index + 3], KEYS[index + 4])

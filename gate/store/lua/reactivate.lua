@@ -6,6 +6,7 @@
 -- Atomic: an erasure can't slip in behind the look, and erase what the User has anew. Tokens from before stay revoked: the
 -- Changelog says so first, so that there is no moment at which one of them is valid.
 --!include append
+--!include tokens
 --!include hooks
 local refused = {'refused'}
 for index = 6, #KEYS do
@@ -25,14 +26,14 @@ open_log()
 for index = 6, #KEYS do
   local id = ARGV[8 + index - 6]
   if redis.call('HEXISTS', KEYS[index], 'd') == 1 then
-    local from = whole(math.max(now, tonumber(redis.call('HGET', KEYS[index], 'v') or 0)))
+    local from = whole(valid_from(KEYS[index], now + 1))
     append('tokens-revoked', {'u', id, 'v', from}, false)
     if redis.call('HEXISTS', KEYS[index], 'r') == 1 then
       append('user-registered', {'u', id, 'v', '0'}, false)
     end
     append('user-reactivated', {'u', id})
     redis.call('HSET', KEYS[index], 'v', from)
-    redis.call('HDEL', KEYS[index], 'd', 'o', 'r')
+    redis.call('HDEL', KEYS[index], 'd', 'o', 'r', 't')
     redis.call('ZREM', KEYS[3], id)
   else
     append('user-reactivated', {'u', id})
