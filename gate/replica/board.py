@@ -18,13 +18,16 @@ from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
 
-from gate.errors import ReplicaForeign, ReplicaMissing
-from gate.replica.layout import boot_id
+from gate.errors import ReplicaError, ReplicaForeign, ReplicaMissing
+from gate.replica.files import identity_of
+from gate.replica.layout import MAX_GENERATION, boot_id
 
 STAMP_EVERY_MS = 200
 """How often the replicator stamps while nothing happens; its wait for Changes is bounded by this."""
 FRESH_GRACE_MS = 1_000
 """Facts this young count as fresh (`stale_ms` 0): several missed stamps, yet under the second promised to a person."""
+LOOK_AGAIN_MS = 100
+"""How often a reader that finds its page stale looks whether another page lies in its place."""
 NEVER_FRESH_MS = 1 << 40
 """`stale_ms` where nothing is known: about 35 years, past any limit somebody may set."""
 
@@ -87,11 +90,23 @@ class Board:
 
     def __init__(self, path: Path, *, write: bool = False) -> None:
         """Map the page at `path`; a writer creates it. Raises `ReplicaMissing`, or `ReplicaForeign` if it is no board."""
-        self._words, self._map = _mapped(path, write)
+        self._path = path
+        self._writes = write
+        self._looked_at_ms = 0
+        self.is_new = not path.exists()
+        self.last_generation = 0
+        """What the page named before this writer took it over: no other file may get that name."""
+        self._adopt(path)
         if write:
             self._take_over()
-        elif self._words[0] != _MAGIC:
+
+    def _adopt(self, path: Path) -> None:
+        """Map the page at `path` in place of any other."""
+        words, page = _mapped(path, self._writes)
+        if not self._writes and words[0] != _MAGIC:
             raise ReplicaForeign(f"{path} is not a board of this version")
+        self._words, self._map = words, page
+        self._identity = identity_of(path)
         self._same_boot = self._words[_AT["boot"]] == _boot_word()
         self.chosen = self._words[_AT["chosen_at_ns"] : _AT["chosen_at_ns"] + 1]
         """One word that differs whenever a facts file was put in use: readers compare it before every read, in 30 ns.
@@ -104,10 +119,33 @@ class Board:
 
         When facts were last known to be complete stays true across a restart of the replicator, though not of the machine.
         """
-        same_boot = self._words[_AT["boot"]] == _boot_word()
+        same_boot = self._same_boot
+        if self._words[0] == _MAGIC:
+            self.last_generation = min(self._words[_AT["generation"]], MAX_GENERATION - 1)
         kept = {"magic", "boot", "pid", *(("fresh_at_ms",) if same_boot else ())}
         self.put(**{name: 0 for name in _FIELDS if name not in kept}, boot=_boot_word(), pid=os.getpid())
         self.put(magic=_MAGIC)
+        self._same_boot = True
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the path still leads to this page: somebody may have moved or deleted it."""
+        return identity_of(self._path) == self._identity
+
+    def lay_out_again(self) -> None:
+        """Put a page in the place of one that was taken away. `OSError`.
+
+        Whoever has the old one mapped is led to it: the old one is stale from now on, and its `chosen` moves.
+        """
+        old = self._words
+        draft = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        draft.unlink(missing_ok=True)
+        draft.touch(mode=0o600)
+        draft.write_bytes(old.tobytes())
+        draft.replace(self._path)
+        self._adopt(self._path)
+        old[_FRESH_AT] = 0
+        old[_AT["chosen_at_ns"]] = time.monotonic_ns()
 
     def put(self, **fields: int) -> None:
         """Set some fields, each at once; saying which generation is in use moves `chosen`, even if it says the same."""
@@ -123,10 +161,23 @@ class Board:
     def stale_ms(self, now_monotonic_ms: int) -> int:
         """For how long nobody has known the facts to be complete; 0 within the grace. One word is read."""
         fresh_at_ms = self._words[_FRESH_AT]
-        if not fresh_at_ms or not self._same_boot:
-            return NEVER_FRESH_MS
-        age_ms = now_monotonic_ms - fresh_at_ms
-        return age_ms if age_ms > FRESH_GRACE_MS else 0
+        age_ms = now_monotonic_ms - fresh_at_ms if fresh_at_ms and self._same_boot else NEVER_FRESH_MS
+        if age_ms <= FRESH_GRACE_MS:
+            return 0
+        return self.stale_ms(now_monotonic_ms) if self._moved_on(now_monotonic_ms) else age_ms
+
+    def _moved_on(self, now_monotonic_ms: int) -> bool:
+        """Map the page that lies in this one's place by now; False if there is no other, or it was looked for just now."""
+        if self._writes or now_monotonic_ms - self._looked_at_ms < LOOK_AGAIN_MS:
+            return False
+        self._looked_at_ms = now_monotonic_ms
+        if self.is_in_place:
+            return False
+        try:
+            self._adopt(self._path)
+        except ReplicaError:
+            return False
+        return True
 
     @property
     def is_reloading(self) -> bool:

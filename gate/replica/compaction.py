@@ -19,6 +19,7 @@ import structlog
 from gate.clock import monotonic_ms
 from gate.errors import ReplicaFull
 from gate.replica import files
+from gate.replica.layout import generation_of
 from gate.replica.writer import FactsFile
 
 CALM_MS = 5_000
@@ -89,7 +90,7 @@ class Compaction:
         return came >= LEAST_NEW_SHARE * keys
 
     def _begin(self, file: FactsFile) -> None:
-        path = files.next_facts(self._directory)
+        path = files.next_facts(self._directory, generation_of(file.path.name))
         self._ending.clear()
         self._copy = (
             path,

@@ -104,6 +104,9 @@ def _kept(name: str, env: lmdb.Environment) -> lmdb.Environment:
 
 
 def _opened(name: str) -> lmdb.Environment:
+    if os.path.exists(name) and not os.path.exists(f"{name}-lock"):
+        # One made here would be another than the writer has, which would then write over pages that are being read.
+        raise ReplicaForeign(f"{name}-lock was taken away; the replicator (gate serve) makes both files again")
     try:
         env = lmdb.open(
             name,

@@ -3,6 +3,9 @@
 The name in `current` is replaced by a rename, so that a reader sees the old name or the new one. A facts file may be deleted
 while others have it mapped; they keep their pages until they let go.
 
+A name is used once: a deletion that was planned for one file must never meet another, and readers compare names. So a file's
+generation lies above all that are here, that `current` names and that the caller has used; and a deletion names its inode.
+
 Called by the replicator (the only one that changes anything here) and the loader; readers use `layout.current_facts`.
 """
 
@@ -12,12 +15,28 @@ import os
 import shutil
 from pathlib import Path
 
+import structlog
+
 from gate.errors import ReplicaForeign, ReplicaFull
-from gate.replica.layout import CURRENT_FILE, facts_name, generation_of
+from gate.replica.layout import CURRENT_FILE, MAX_GENERATION, facts_name, generation_of
 
 REBUILD_FILE = "rebuild"
 MIN_FREE_BYTES = 16 << 20
 """To begin to load a snapshot; what it takes in the end, nobody knows before."""
+
+Identity = tuple[int, int]
+"""Device and inode: which file it is, whatever its name."""
+
+_log = structlog.get_logger()
+
+
+def identity_of(path: Path | str) -> Identity | None:
+    """Which file this name leads to; None if it leads nowhere."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def make_current(path: Path) -> None:
@@ -35,7 +54,7 @@ def is_current(path: Path) -> bool:
     """Whether readers that open the directory now are led to `path`."""
     try:
         return path.with_name(CURRENT_FILE).read_bytes().strip() == path.name.encode()
-    except FileNotFoundError:
+    except OSError:
         return False
 
 
@@ -50,19 +69,28 @@ def require_room(directory: Path, more_bytes: int = 0) -> None:
 
 def forget_current(directory: Path) -> None:
     """Let no facts file be current: rather none than one that can't be trusted."""
-    (directory / CURRENT_FILE).unlink(missing_ok=True)
+    _unlink(directory / CURRENT_FILE)
 
 
-def next_facts(directory: Path) -> Path:
-    """Where to load the next snapshot: a generation above all that are here."""
-    generations = [_generation(path) for path in directory.glob("facts-*")]
-    return directory / facts_name(max(generations, default=0) + 1)
+def last_generation(directory: Path) -> int:
+    """The highest generation that is here or that `current` names; 0 if there is none."""
+    try:
+        named = (directory / CURRENT_FILE).read_text(errors="replace").strip()
+    except OSError:
+        named = ""
+    return max(map(_generation, (named, *(path.name for path in directory.glob("facts-*")))))
 
 
-def delete_facts(path: Path) -> None:
-    """Delete a facts file with its lock file."""
-    path.unlink(missing_ok=True)
-    path.with_name(f"{path.name}-lock").unlink(missing_ok=True)
+def next_facts(directory: Path, used: int = 0) -> Path:
+    """Where to load the next snapshot: a generation above all that are here and all that the caller has `used`."""
+    return directory / facts_name(max(used, last_generation(directory)) + 1)
+
+
+def delete_facts(path: Path, identity: Identity | None = None) -> None:
+    """Delete a facts file with its lock file; if `identity` is given, only while the name leads to that file or nowhere."""
+    if identity is None or identity_of(path) in (identity, None):
+        _unlink(path)
+        _unlink(path.with_name(f"{path.name}-lock"))
 
 
 def delete_leftovers(directory: Path, keep: Path | None) -> None:
@@ -76,16 +104,26 @@ def delete_leftovers(directory: Path, keep: Path | None) -> None:
 
 def rebuild_is_asked(directory: Path) -> bool:
     """Whether somebody asked for a fresh snapshot (`requests.ask_to_rebuild`)."""
-    return (directory / REBUILD_FILE).exists()
+    return (directory / REBUILD_FILE).is_file()
 
 
 def rebuild_is_done(directory: Path) -> None:
     """The request was taken up."""
-    (directory / REBUILD_FILE).unlink(missing_ok=True)
+    _unlink(directory / REBUILD_FILE)
 
 
-def _generation(path: Path) -> int:
+def _generation(name: str) -> int:
+    """Of a facts file or what belongs to one; 0 for any other name, and for one so high that another could not follow."""
     try:
-        return generation_of(f"{path.name.partition('.')[0]}.mdb")
+        generation = generation_of(f"{name.partition('.')[0]}.mdb")
     except ReplicaForeign:
         return 0
+    return generation if generation < MAX_GENERATION else 0
+
+
+def _unlink(path: Path) -> None:
+    """What can't be deleted stays: a directory of that name, or a file that somebody protected."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as fault:
+        _log.warning("a file of the Replica can't be deleted", file=str(path), problem=fault.strerror)

@@ -67,6 +67,8 @@ JOURNAL_COMMITS = 256
 JOURNAL_EVERYTHING = b"*"
 JOURNAL_PREFIX = b"J"
 
+MAX_GENERATION = 10**12 - 1
+"""Twelve digits, as many as the name of a facts file may have."""
 _FACTS_NAME = re.compile(r"facts-(\d{1,12})\.mdb")
 LIST_TAG = {ListKind.BLACKLIST: b"B", ListKind.WHITELIST: b"W"}
 NO_END = b""
@@ -137,6 +139,8 @@ def current_facts(directory: Path) -> Path:
         name = (directory / CURRENT_FILE).read_text(errors="replace").strip()
     except FileNotFoundError:
         raise ReplicaMissing(f"no Replica in {directory}: start the replicator there (gate serve) first") from None
+    except OSError as fault:
+        raise ReplicaForeign(f"{directory / CURRENT_FILE} can't be read: {fault.strerror}") from None
     generation_of(name)
     path = directory / name
     if not path.exists():

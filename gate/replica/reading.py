@@ -226,13 +226,17 @@ class Reading:
     def _watch_board(self) -> None:
         """Follow the word on the board; without a board, only the successor's name tells of another file."""
         try:
-            self._board = Board(self._directory / BOARD_FILE)
+            board = Board(self._directory / BOARD_FILE)
         except ReplicaError:
             return
-        self._chosen = self._board.chosen
+        self._chosen, old, self._board = board.chosen, self._board, board
+        if old is not None:
+            old.close()
 
     def _chosen_again(self) -> None:
-        """The replicator said which file is in use: another one, or this one after all."""
+        """The replicator said which file is in use: another one, or this one after all; or that another board says it."""
+        if self._board is not None and not self._board.is_in_place:
+            self._watch_board()
         chosen = self._chosen[0]
         if self._swapped() is not None:
             self._chosen_seen = chosen  # not before: a file that can't be opened yet is tried again
@@ -250,6 +254,8 @@ class Reading:
         if isinstance(self._env, lmdb.Environment):
             envs.release(self._path, self._env)
         self._path, self._env, self._seen = path, env, _NEVER
+        if self._board is not None and not self._board.is_in_place:
+            self._watch_board()
         return True
 
 

@@ -34,6 +34,7 @@ from gate.replica.compaction import Compaction
 from gate.replica.following import check_heads, lag, reached, slices, verify_history
 from gate.replica.layout import BOARD_FILE, MAP_BYTES, current_facts, generation_of
 from gate.replica.loader import load_snapshot
+from gate.replica.replaced import Replaced
 from gate.replica.source import Announcer, ChangeSource
 from gate.replica.voice import Voice
 from gate.replica.writer import FactsFile
@@ -42,8 +43,6 @@ FIRST_RETRY_MS = 50
 LAST_RETRY_MS = 1_000
 LAST_RELOAD_RETRY_MS = 15_000
 """Where the disk is full, each attempt to load reads all of Redis for nothing."""
-OLD_FACTS_KEPT_S = 10.0
-"""After a swap, until the replaced file is deleted: a reader may just have read its name and be about to open it."""
 CHECK_PLACE_EVERY_MS = 500
 """How often to look whether the facts file is still where readers look for it: two small looks at the file system."""
 CHECK_READERS_EVERY_MS = 5_000
@@ -80,7 +79,8 @@ class Replicator:
         self._compaction = compaction or Compaction(directory)
         self._stopping = asyncio.Event()
         self._file: FactsFile | None = None
-        self._outgoing: list[FactsFile] = []
+        self._replaced = Replaced()
+        self._used_generation = 0
         self._board: Board
         self._reload_because: str | None = None
         self._retry_ms = FIRST_RETRY_MS
@@ -123,10 +123,13 @@ class Replicator:
     # Starting and ending
 
     def _open(self) -> None:
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make_directory()
         self._board = Board(self._directory / BOARD_FILE, write=True)
+        self._used_generation = self._board.last_generation
         try:
             self._file = self._opened()
+            if self._board.is_new:  # readers may hold the one that was taken away: only another facts file moves them
+                self._reload_because = "no-board"
         except ReplicaMissing:
             self._reload_because = "missing"
         except ReplicaForeign as fault:
@@ -137,6 +140,9 @@ class Replicator:
             self._heed_request()
         else:
             self._board.put(fresh_at_ms=0)
+
+    def _make_directory(self) -> None:
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def _opened(self) -> FactsFile:
         path = current_facts(self._directory)
@@ -152,7 +158,7 @@ class Replicator:
         _log.warning("the Replica is rebuilt from Redis", reason="foreign", problem=problem)
         files.forget_current(self._directory)
         if self._file is not None:
-            self._file.close()
+            self._replaced.drop(self._file)
             self._file = None
         self._reload_because = "foreign"
 
@@ -167,8 +173,7 @@ class Replicator:
             await asyncio.wait([speaking])
         await self._voice.leave()
         await self._compaction.aclose()
-        for file in self._outgoing:
-            file.close()
+        self._replaced.close()
         if self._file is not None:
             self._close_clean(self._file)
         self._show(State.STOPPED)
@@ -206,7 +211,11 @@ class Replicator:
         self._show(State.RELOADING if self._file else State.LOADING)
         if self._before_snapshot is not None:
             await self._before_snapshot()
-        path = files.next_facts(self._directory)
+        await (
+            self._compaction.aclose()
+        )  # it reads the file that is about to be closed, and may be writing under the next name
+        self._make_directory()
+        path = files.next_facts(self._directory, self._used_generation)
         began_ms = monotonic_ms()
         fresh = await load_snapshot(self._source, path, map_bytes=self._map_bytes, tick=self._raise_if_stopping)
         self._reloads += self._file is not None
@@ -228,29 +237,13 @@ class Replicator:
             files.delete_facts(fresh.path)
             raise
         if self._file is not None:
-            self._outgoing.append(self._file)
+            self._replaced.add(self._file)
         self._file = fresh
         self._sought = None
-        self._board.put(generation=generation_of(fresh.path.name), reloads=self._reloads)
-        self._send_readers_on()
+        self._used_generation = generation_of(fresh.path.name)
+        self._board.put(generation=self._used_generation, reloads=self._reloads)
+        self._replaced.send_readers_on(fresh.path.name)
         self._voice.say(self._applied())
-
-    def _send_readers_on(self) -> None:
-        """Name the successor in replaced files. A full disk may refuse that, so it is tried until it is done."""
-        assert self._file is not None
-        while self._outgoing:
-            old = self._outgoing[0]
-            try:
-                old.name_successor(self._file.path.name)
-            except ReplicaFull:
-                return
-            except ReplicaForeign as fault:
-                _log.warning(
-                    "a replaced facts file can't be written; its readers move by the board", problem=str(fault)
-                )
-            self._outgoing.pop(0)
-            old.close()
-            asyncio.get_running_loop().call_later(OLD_FACTS_KEPT_S, files.delete_facts, old.path)
 
     # Following
 
@@ -352,15 +345,26 @@ class Replicator:
         if now_ms - self._readers_checked_at_ms >= CHECK_READERS_EVERY_MS:
             self._readers_checked_at_ms = now_ms
             file.check_readers()
-            self._send_readers_on()
+            self._replaced.send_readers_on(file.path.name)
         if idle:
             file.purge(PURGED_AT_ONCE)
         self._heed_request()
         if now_ms - self._place_checked_at_ms < CHECK_PLACE_EVERY_MS or self._reload_because is not None:
             return
         self._place_checked_at_ms = now_ms
-        if not (file.is_in_place and files.is_current(file.path)):
+        self._check_place(file)
+
+    def _check_place(self, file: FactsFile) -> None:
+        """Somebody may have taken files away or put others in their place."""
+        in_place = file.is_in_place
+        if not in_place:
+            files.forget_current(self._directory)  # what has the name now is another file
+        if not (in_place and files.is_current(file.path)):
             self._must_reload("misplaced", f"{file.path.name}, or the name that leads to it, was taken away")
+        if not self._board.is_in_place:
+            self._make_directory()
+            self._board.lay_out_again()
+            _log.warning("the board was taken away and is laid out again")
 
     def _heed_request(self) -> None:
         if files.rebuild_is_asked(self._directory):

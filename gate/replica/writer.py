@@ -82,7 +82,10 @@ class FactsFile:
         self._positions = positions
         self._numbers: dict[str, int | None] = {}
         self._retired_since_open = True
-        self._inode = path.stat().st_ino
+        self.identity = files.identity_of(path)
+        """Which file this is, whatever its name leads to by now."""
+        self._lock_path = path.with_name(f"{path.name}-lock")
+        self._lock_identity = files.identity_of(self._lock_path)
 
     @classmethod
     def create(cls, path: Path, partitions: int, map_bytes: int = MAP_BYTES) -> FactsFile:
@@ -112,11 +115,13 @@ class FactsFile:
 
     @property
     def is_in_place(self) -> bool:
-        """Whether the path still leads to this very file: somebody may have moved or deleted it."""
-        try:
-            return self.path.stat().st_ino == self._inode
-        except FileNotFoundError:
-            return False
+        """Whether the names still lead to this very file and its lock file: somebody may have moved or deleted one.
+
+        Readers that open another lock file take slots that this writer does not see, so it would write over their pages.
+        """
+        return (
+            files.identity_of(self.path) == self.identity and files.identity_of(self._lock_path) == self._lock_identity
+        )
 
     @property
     def partitions(self) -> int:

@@ -99,3 +99,46 @@ def test_no_board(path: Path, content: bytes) -> None:
 def test_it_is_for_this_user_alone(path: Path) -> None:
     Board(path, write=True).close()
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_page_that_was_taken_away_is_laid_out_again(path: Path) -> None:
+    """A reader that has the old one mapped, and whoever opens it now, see the same again at once."""
+    writer, reader = Board(path, write=True), Board(path)
+    writer.put(generation=7, state=State.CURRENT)
+    writer.stamp(NOW_MS)
+    chosen = reader.chosen[0]
+    path.unlink()
+    assert not writer.is_in_place
+    writer.lay_out_again()
+    assert writer.is_in_place
+    assert reader.chosen[0] != chosen, "who compares that word looks again"
+    assert reader.stale_ms(NOW_MS) == 0
+    writer.stamp(NOW_MS + 5_000)
+    for one in (reader, Board(path)):
+        assert one.view(NOW_MS + 5_000)[:3] == (State.CURRENT, False, 0)
+        assert one.view(NOW_MS).generation == 7
+        one.close()
+    writer.close()
+
+
+def test_a_reader_finds_the_page_that_another_writer_laid_out(path: Path) -> None:
+    first, reader = Board(path, write=True), Board(path)
+    first.stamp(NOW_MS)
+    path.unlink()
+    first.close()
+    second = Board(path, write=True)
+    assert second.is_new
+    assert reader.stale_ms(NOW_MS + 2_000) == NEVER_FRESH_MS
+    second.stamp(NOW_MS + 2_000)
+    assert reader.stale_ms(NOW_MS + 2_000) == 0
+    reader.close()
+    second.close()
+
+
+def test_a_writer_remembers_the_generation_before_it(path: Path) -> None:
+    first = Board(path, write=True)
+    first.put(generation=41)
+    first.close()
+    second = Board(path, write=True)
+    assert (second.last_generation, second.view(NOW_MS).generation) == (41, 0)
+    second.close()

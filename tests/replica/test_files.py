@@ -88,3 +88,35 @@ def test_room_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_current_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(ReplicaFull, match="can't be written"):
         files.make_current(tmp_path / "no such directory" / "facts-1.mdb")
+
+
+def test_a_generation_that_was_used_or_is_named_is_not_given_again(tmp_path: Path) -> None:
+    assert files.next_facts(tmp_path, used=4).name == "facts-5.mdb"
+    (tmp_path / "current").write_text("facts-8.mdb\n")
+    assert files.next_facts(tmp_path, used=4).name == "facts-9.mdb"
+
+
+def test_the_highest_name_there_can_be_is_passed_over(tmp_path: Path) -> None:
+    touched(tmp_path, "facts-999999999999.mdb", "facts-2.mdb")
+    assert files.next_facts(tmp_path).name == "facts-3.mdb"
+
+
+def test_a_deletion_names_the_file_it_means(tmp_path: Path) -> None:
+    (path,) = touched(tmp_path, "facts-1.mdb")
+    meant = files.identity_of(path)
+    path.rename(tmp_path / "kept so that its inode is not given again")
+    path.touch()
+    files.delete_facts(path, meant)
+    assert path.exists()
+    files.delete_facts(path, files.identity_of(path))
+    assert not path.exists()
+
+
+def test_what_cannot_be_deleted_stays(tmp_path: Path) -> None:
+    (tmp_path / "facts-3.mdb").mkdir()
+    (tmp_path / "current").mkdir()
+    files.delete_leftovers(tmp_path, None)
+    files.forget_current(tmp_path)
+    assert (tmp_path / "facts-3.mdb").is_dir()
+    with pytest.raises(ReplicaForeign, match="can't be read"):
+        current_facts(tmp_path)

@@ -352,7 +352,7 @@ class TestBreaks:
     async def test_replaced_files_are_deleted_at_last(
         self, directory: Path, redis: ScriptedRedis, listener: Listener, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("gate.replica.replicator.OLD_FACTS_KEPT_S", 0.05)
+        monkeypatch.setattr("gate.replica.replaced.OLD_FACTS_KEPT_S", 0.05)
         async with running(directory, redis, listener) as node:
             await node.until_ready()
             emptied(redis)
