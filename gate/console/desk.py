@@ -37,6 +37,7 @@ _TITLES = {
     404: "There is nothing here",
     405: "That is not allowed here",
     413: "That is too long",
+    415: "That can not be read",
     429: "Too many tries",
     500: "Something is broken here",
     503: "That is not possible at the moment",

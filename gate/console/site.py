@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from gate.errors import GateError
+from gate.http.errors import v1_problem
 from gate.http.operators import OperatorDoor
 from gate.http.ports import Deps
 
@@ -42,7 +43,8 @@ class Console:
     def refusal(self, request: web.Request, fault: GateError) -> web.StreamResponse:
         """A page that says what went wrong."""
         if self._desk is None:
-            return web.Response(text=f"The console can not be shown: {fault}\n", status=500)
+            status = v1_problem(fault, request.path).status
+            return web.Response(text=f"The console can not be shown: {fault}\n", status=status)
         return self._desk.refusal(request, fault)
 
 

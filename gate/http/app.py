@@ -20,6 +20,7 @@ from gate.core.limits import EACH_CLIENT, limit_names
 from gate.core.operators import OperatorRole
 from gate.errors import GateError
 from gate.http import auth, client, rongcloud, v1
+from gate.http.bodies import expect_continue, refuse_encoded, release_body
 from gate.http.calls import Call
 from gate.http.client import cors, page, websocket
 from gate.http.client import endpoint as client_endpoint
@@ -28,7 +29,6 @@ from gate.http.errors import FeatureAbsent, Internal, MethodWrong, PathUnknown, 
 from gate.http.health import PROBES, Probe
 from gate.http.openapi import DOCUMENTS
 from gate.http.operators import OperatorDoor, operator_caller
-from gate.http.options import MAX_JSON_BYTES
 from gate.http.paths import template_of
 from gate.http.ports import Deps
 from gate.http.replies import REQUEST_ID, json_reply, request_id
@@ -60,9 +60,10 @@ class Route(NamedTuple):
 
 def make_app(deps: Deps, door: OperatorDoor | None = None, sites: Sequence[Site] = ()) -> web.Application:
     """The whole HTTP surface on these dependencies. A site that lets operators in shares the `door`, and so its throttle."""
-    app = web.Application(client_max_size=MAX_JSON_BYTES)
+    app = web.Application()
     # A dot would leave out paths with a line break in an id, and aiohttp would answer those in its own words.
-    app.router.add_route("*", r"/{path:[\s\S]*}", Dispatch(deps, door or OperatorDoor(), sites).serve)
+    dispatch = Dispatch(deps, door or OperatorDoor(), sites)
+    app.router.add_route("*", r"/{path:[\s\S]*}", dispatch.serve, expect_handler=expect_continue)
     app.on_response_prepare.append(_label)
     app.on_shutdown.append(partial(_end_streams, deps))
     return app
@@ -86,7 +87,7 @@ class Dispatch:
         site = site_of(self._sites, path)
         if site is not None:
             group = site.group
-            response = await _caught(site.answer(request, self._deps), partial(site.refusal, request), request, mint)
+            response = await _caught(self._visited(request, site), partial(site.refusal, request), request, mint)
         else:
             route = self._route(request, path)
             group = route.group if route else "unknown"
@@ -111,7 +112,12 @@ class Dispatch:
         route = self._routes.get(path) if "{" not in path else None
         return route or self._routes.get(template_of(request.raw_path) or "")
 
+    async def _visited(self, request: web.Request, site: Site) -> web.StreamResponse:
+        refuse_encoded(request)
+        return await site.answer(request, self._deps)
+
     async def _answer(self, request: web.Request, path: str, route: Route | None) -> web.StreamResponse:
+        refuse_encoded(request)
         return await _chosen(request, path, route)(request, self._deps)
 
 
@@ -126,6 +132,8 @@ async def _caught(
     except Exception as fault:
         log.exception("a request failed on a bug", path=request.path[:200], request_id=mint)
         return refusal(Internal(f"an internal error, {type(fault).__name__}; the log has it"))
+    finally:
+        release_body(request)
 
 
 def _refusal(request: web.Request, path: str) -> Refusal:

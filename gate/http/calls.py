@@ -5,7 +5,6 @@ What is asked in a message on a WebSocket is an `AppAsking` too, without a reque
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -15,8 +14,18 @@ from aiohttp import web
 from gate.core.model import AppFacts
 from gate.core.revision import join_revisions
 from gate.errors import InvalidInput, Unavailable
-from gate.http.forms import FORM_TYPE, Form, TooLong, WrongContentType, parse_fields
-from gate.http.options import BODY_DEADLINE_S, MAX_FORM_BYTES, MAX_JSON_BYTES
+from gate.http.bodies import (
+    MAX_BATCH_BYTES,
+    MAX_BATCH_PARTS,
+    MAX_CLIENT_BYTES,
+    MAX_FORM_BYTES,
+    MAX_JSON_BYTES,
+    MAX_JSON_PARTS,
+    Payer,
+    read_body,
+    refuse_many_parts,
+)
+from gate.http.forms import FORM_TYPE, Form, WrongContentType, parse_fields
 from gate.http.paths import user_in
 from gate.http.ports import Applied, AppView, Deps
 from gate.store.writing import Written
@@ -73,6 +82,11 @@ class Exchange(Asking):
 
     request: web.Request
 
+    @property
+    def payer(self) -> Payer:
+        """Whose budget the body counts against."""
+        return Payer("console", (self.request.remote or "", b""))
+
     def query(self) -> Form:
         """The query string. Read from the bytes as sent, so that ids may be percent-encoded bytes of any kind."""
         raw = self.request.raw_path.partition("?")[2]
@@ -80,23 +94,28 @@ class Exchange(Asking):
 
     async def form(self) -> Form:
         """The body as a form; an empty body is an empty form, whatever it is declared as."""
-        body = await read_body(self.request, MAX_FORM_BYTES)
+        most = MAX_CLIENT_BYTES if self.payer.kind == "console" else MAX_FORM_BYTES
+        body = await read_body(self.request, self.deps.bodies, self.payer, most)
         if body:
             self._expect(FORM_TYPE)
         return Form(parse_fields(body))
 
-    async def json_bytes(self) -> bytes:
-        """The body, declared as JSON."""
-        body = await read_body(self.request, MAX_JSON_BYTES)
+    async def json_bytes(self, is_batch: bool = False) -> bytes:
+        """The body, declared as JSON; that of a batch may be longer."""
+        most, most_parts = (MAX_BATCH_BYTES, MAX_BATCH_PARTS) if is_batch else (MAX_JSON_BYTES, MAX_JSON_PARTS)
+        if self.payer.kind == "client":
+            most = MAX_CLIENT_BYTES
+        body = await read_body(self.request, self.deps.bodies, self.payer, most)
+        refuse_many_parts(body, most_parts)
         if not body:
             raise InvalidInput("body", "must be a JSON object, an empty one was sent")
         self._expect(_JSON)
         return body
 
-    async def json(self) -> dict[str, object]:
-        """The body as a JSON object."""
+    async def batch(self) -> dict[str, object]:
+        """The body of a batch, as a JSON object."""
         try:
-            parsed = orjson.loads(await self.json_bytes())
+            parsed = orjson.loads(await self.json_bytes(is_batch=True))
         except orjson.JSONDecodeError as fault:
             raise InvalidInput("body", f"must be JSON: {fault}") from None
         if not isinstance(parsed, dict):
@@ -119,31 +138,11 @@ class Call(Exchange, AppAsking):
     view: AppView
     now_ms: int
 
+    @property
+    def payer(self) -> Payer:
+        """The App."""
+        return Payer("app", (self.app_key, b""))
+
     def path_user(self) -> bytes:
         """The User that the path names."""
         return user_in(self.request.raw_path)
-
-
-async def read_body(request: web.Request, most_bytes: int) -> bytes:
-    """The whole body, within its size and the deadline."""
-    declared = request.content_length
-    if declared is not None and declared > most_bytes:
-        raise TooLong("body", f"must be at most {most_bytes} bytes, {declared} were announced")
-    try:
-        async with asyncio.timeout(BODY_DEADLINE_S):
-            return await _drained(request, most_bytes)
-    except TimeoutError:
-        raise InvalidInput("body", f"must arrive within {BODY_DEADLINE_S:g} s") from None
-    except (web.RequestPayloadError, ConnectionError):
-        raise InvalidInput("body", "was cut off or is not encoded as its headers say") from None
-
-
-async def _drained(request: web.Request, most_bytes: int) -> bytes:
-    chunks: list[bytes] = []
-    size = 0
-    while chunk := await request.content.readany():
-        size += len(chunk)
-        if size > most_bytes:
-            raise TooLong("body", f"must be at most {most_bytes} bytes")
-        chunks.append(chunk)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)

@@ -6,7 +6,9 @@ still land. The first row that fits an error wins, so a row stands above the row
 
     HTTP  code  word                what happened
     400   1002  invalid             a parameter is missing or wrong; the text names it, its bound and what was sent
-    400   1005  too-long (413)      a value or the body is longer than its limit
+    400   1005  too-long (413)      a value is longer than its limit
+    413   1005  too-long            the body is longer than its endpoint takes
+    415   1002  body-encoded        the body is compressed; send it as it is
     400   1002  unauthorized (401)  no App has this key
     401   1004  unauthorized        the signature, or key and secret, are wrong
     403   2007  user-limit          the App has as many registered Users as it may
@@ -48,6 +50,7 @@ from gate.errors import (
     UserLimitReached,
     UserUnknown,
 )
+from gate.http.bodies import BodyEncoded, BodyTooLong
 from gate.http.forms import TooLong
 from gate.http.limits import RateExceeded
 from gate.http.streams import StreamsFull
@@ -111,6 +114,8 @@ class Problem(NamedTuple):
 
 
 CODES: tuple[tuple[type[GateError], int, int], ...] = (
+    (BodyTooLong, 413, 1005),
+    (BodyEncoded, 415, 1002),
     (TooLong, 400, 1005),
     (CredentialsWrong, 401, 1004),
     (RateExceeded, 429, 1008),
@@ -130,6 +135,7 @@ CODES: tuple[tuple[type[GateError], int, int], ...] = (
 
 WORDS: tuple[tuple[type[GateError], int, str], ...] = (
     (TooLong, 413, "too-long"),
+    (BodyEncoded, 415, "body-encoded"),
     (CredentialsWrong, 401, "unauthorized"),
     (AppUnknown, 401, "unauthorized"),
     (RateExceeded, 429, "rate-limited"),

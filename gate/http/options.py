@@ -7,18 +7,20 @@ from typing import Literal
 
 OnStale = Literal["serve", "refuse"]
 
-MAX_FORM_BYTES = 256 * 1024
-"""A form: a thousand ids of 64 bytes, percent-encoded, fit; official SDKs send up to 8 kB."""
-MAX_JSON_BYTES = 16 * 1024 * 1024
-"""A JSON body: 10,000 pairs of the longest ids, each byte escaped as \\u00XX, fit."""
 MAX_FIELDS = 4_096
 """Fields of one form or query string."""
 MAX_LINE_BYTES = 64 * 1024
 """The request line, hence the query string: a thousand ids of usual length fit. Longer lists have a body to go in."""
-BODY_DEADLINE_S = 10.0
-"""The whole body must have come by then; a slow sender costs its own connection only."""
 IDLE_CONNECTION_S = 75.0
-"""A connection without a (complete) request head is closed after this; longer than the usual proxy's own limit."""
+"""A connection that waits for its next request is closed after this; longer than the usual proxy's own limit."""
+HEAD_DEADLINE_S = 10.0
+"""The head of a request must be complete by then, from the connection's beginning or from the head's first byte."""
+LINGER_S = 2.0
+"""How long a body that nobody reads is thrown away after its refusal, so that the client sees the refusal before the end."""
+TURN_BYTES = 16 * 1024
+"""What one connection may give the parser in one turn of the loop: 16 KiB of chunks of a byte take some 5 ms."""
+MAX_WEBSOCKET_BYTES_A_SECOND = 256 * 1024
+"""What is read of one WebSocket: past it the rest waits. Two of the longest messages; frames that make no message count too."""
 BACKLOG = 4_096
 """Connections that the kernel completes ahead of us, Linux's own bound: fewer, and a storm's clients wait for TCP to retry."""
 MIN_WAIT_MS = 100

@@ -17,6 +17,7 @@ from gate.core.revision import Position, Revision
 from gate.core.token import Claims
 from gate.core.verdict import Verdict, Word
 from gate.http.administration import Apps, Operators
+from gate.http.bodies import Bodies
 from gate.http.limits import Limiter
 from gate.http.options import HttpOptions
 from gate.http.pinging import Pinging
@@ -358,6 +359,8 @@ class Deps:
     feeds: Feeds
     options: HttpOptions = field(default_factory=HttpOptions)
     limiter: Limiter = field(default_factory=Limiter)
+    bodies: Bodies = field(default_factory=Bodies)
+    """The bytes of requests' bodies that are in flight."""
     streams: Streams = field(default_factory=Streams)
     """The event streams that are open."""
     pinging: Pinging = field(default_factory=Pinging)

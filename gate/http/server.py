@@ -10,8 +10,9 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gate.http.app import make_app
+from gate.http.connection import ConnectionRunner
 from gate.http.operators import OperatorDoor
-from gate.http.options import BACKLOG, IDLE_CONNECTION_S, MAX_LINE_BYTES
+from gate.http.options import BACKLOG, IDLE_CONNECTION_S, LINGER_S, MAX_LINE_BYTES
 from gate.http.ports import Deps
 from gate.http.sites import Site
 
@@ -59,11 +60,13 @@ async def serve_http(deps: Deps, door: OperatorDoor | None = None, sites: Sequen
     # It would print the subprotocols that a client offers, among which some put their Token, before anybody is let in.
     logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)
     # aiohttp's own access log would print query strings.
-    runner = web.AppRunner(
+    runner = ConnectionRunner(
         make_app(deps, door, sites),
         access_log=None,
         keepalive_timeout=IDLE_CONNECTION_S,
         max_line_size=MAX_LINE_BYTES,
+        lingering_time=LINGER_S,
+        auto_decompress=False,
     )
     await runner.setup()
     try:

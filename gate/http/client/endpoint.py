@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from gate.errors import TokenRefused
+from gate.http.bodies import Payer
 from gate.http.calls import Call
 from gate.http.client.asking import ClientAsking
 from gate.http.errors import CredentialsWrong
@@ -21,6 +22,11 @@ class ClientCall(Call, ClientAsking):
 
     user: bytes
     """Whose Token it is."""
+
+    @property
+    def payer(self) -> Payer:
+        """The User."""
+        return Payer("client", (self.app_key, self.user))
 
 
 Endpoint = Callable[[ClientCall], Awaitable[Outcome]]

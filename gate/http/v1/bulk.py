@@ -43,7 +43,7 @@ class _Numbered(NamedTuple):
 
 async def bulk(call: Call) -> Done:
     """→ results, in order. 503 only if nothing at all was done."""
-    body = await read_as(call, Bulk)
+    body = await read_as(call, Bulk, is_batch=True)
     if not 1 <= len(body.operations) <= MAX_OPERATIONS:
         problem = f"must hold 1 to {MAX_OPERATIONS} operations, {len(body.operations)} were sent"
         raise InvalidInput("operations", problem)

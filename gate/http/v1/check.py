@@ -46,7 +46,7 @@ async def check(call: Call) -> dict[str, object]:
 
 async def check_batch(call: Call) -> dict[str, object]:
     """`POST` up to 10,000 pairs, or one sender and as many recipients → verdicts in order."""
-    body = await call.json()
+    body = await call.batch()
     minimum = body.get("min")
     if not (minimum is None or isinstance(minimum, str)):
         raise InvalidInput("min", "must be a Revision as an answer gave it")

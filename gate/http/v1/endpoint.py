@@ -51,9 +51,9 @@ async def replied(call: Exchange, outcome: Outcome) -> web.StreamResponse:
     return json_reply(body, headers={REVISION: revision, APPLIED: applied})
 
 
-async def read_as(call: Exchange, shape: type[Body]) -> Body:
+async def read_as(call: Exchange, shape: type[Body], is_batch: bool = False) -> Body:
     """The body as a `msgspec.Struct`; `InvalidInput` names the member that is wrong."""
-    body = await call.json_bytes()
+    body = await call.json_bytes(is_batch)
     try:
         return msgspec.json.decode(body, type=shape)
     except msgspec.ValidationError as fault:

@@ -27,6 +27,7 @@ from aiohttp import web
 from gate.clock import monotonic_ms
 from gate.core.presence import KINDS, Cursor, Event, Kind, gateway_named
 from gate.errors import FeedReset, InvalidInput, ReplicaError, StoreUnavailable
+from gate.http.bodies import release_body
 from gate.http.calls import Call
 from gate.http.v1.changes import cursor_named
 from gate.http.v1.endpoint import Endpoint, read_as, refuse_if_any
@@ -90,10 +91,11 @@ async def watch(call: Call) -> web.StreamResponse:
 
 async def watch_many(call: Call) -> web.StreamResponse:
     """As GET, for more Users than a query string should hold."""
-    body = await read_as(call, Watching)
+    body = await read_as(call, Watching, is_batch=True)
     problems: list[InvalidInput] = []
     users = [] if body.users is None else ids_bytes(body.users, "users", MAX_USERS, problems)
     refuse_if_any(problems)
+    release_body(call.request)  # the stream lasts for hours
     return await _streamed(call, _wanted(body.kinds, users, body.gateway), body.since)
 
 

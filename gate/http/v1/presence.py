@@ -53,7 +53,7 @@ class Kicking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 async def presences(call: Call) -> dict[str, object]:
     """→ presence, in the order of the Users; repeated ones once. With `as`, where the App has `hide_presence` on, Users whose
     lists refuse that User are shown as offline and never seen."""
-    body = await read_as(call, Asking)
+    body = await read_as(call, Asking, is_batch=True)
     problems: list[InvalidInput] = []
     users = ids_bytes(body.users, "users", MAX_USERS, problems)
     viewer = None

@@ -1,0 +1,164 @@
+"""One connection of the HTTP port, as aiohttp serves it, with what aiohttp leaves open.
+
+    turns     a connection gives the parser a bounded piece in one turn of the loop, and the rest after the others had theirs:
+              250 kB of one-byte chunks, or of empty WebSocket frames, are 100 ms in one piece
+    heads     a request head that isn't complete in time ends the connection
+    frames    what is read of a WebSocket in a second is bounded, whether or not it makes a message
+    no HTTP   is answered in our words, and without aiohttp's version
+
+Called by `server`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiohttp import web
+
+from gate.http.options import HEAD_DEADLINE_S, MAX_WEBSOCKET_BYTES_A_SECOND, TURN_BYTES
+from gate.http.replies import json_reply
+
+_NO_HTTP = "this is no HTTP/1.1 request that can be read: a line of it is malformed, or longer than it may be"
+
+
+class Connection(web.RequestHandler):
+    """From the accepted socket to its end."""
+
+    __slots__ = ("_head_timer", "_is_held", "_is_turn_due", "_read_bytes", "_read_since_s", "_rest")
+
+    def __init__(self, manager: web.Server, loop: asyncio.AbstractEventLoop, **settings: Any) -> None:
+        super().__init__(manager, loop=loop, **settings)
+        self._rest = b""
+        """What came and waits for its turn; reading is paused meanwhile."""
+        self._is_held = False
+        """Whether reading is paused for the rest's sake."""
+        self._is_turn_due = False
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._read_since_s = 0.0
+        self._read_bytes = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It was accepted."""
+        super().connection_made(transport)
+        self._head_timer = self._loop.call_later(HEAD_DEADLINE_S, self._end_without_head)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """It ended."""
+        self._rest = b""
+        self._stop_head_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came; or, where there are none, aiohttp goes on with those that it kept."""
+        if not data:
+            super().data_received(data)
+        elif self._rest:
+            self._rest += data
+        elif len(data) > TURN_BYTES or self._payload_parser is not None:
+            self._rest = data
+            self._take_turn()
+        else:
+            self._feed(data)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What is no HTTP, in our words. The line itself is not quoted or logged: it may hold a Token."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("a part of an answer was sent already")
+        if status >= 500:
+            self.logger.error("a request failed", exc_info=exc)
+            body = {"error": "internal", "message": "an internal error; the log has it"}
+        else:
+            body = {"error": "invalid", "message": _NO_HTTP}
+        response = json_reply(body, status, {"Server": "gate"})
+        response.force_close()
+        return response
+
+    # Turns
+
+    def _take_turn(self) -> None:
+        self._is_turn_due = False
+        if self.transport is None or not self._rest:
+            return
+        wait_s = self._websocket_waits_s()
+        if not wait_s:
+            piece, self._rest = self._rest[:TURN_BYTES], self._rest[TURN_BYTES:]
+            self._feed(piece)
+        if self._rest and self.transport is not None:
+            self._pause_transport_reading()
+            self._is_held = True
+            # aiohttp itself wants no more for now? Then its wish to go on brings the next turn.
+            if not (self._reading_paused or self._buffer_paused):
+                self._next_turn(wait_s)
+        elif self._is_held and not (self._reading_paused or self._buffer_paused):
+            self._is_held = False
+            super()._resume_transport_reading()
+
+    def _next_turn(self, wait_s: float = 0.0) -> None:
+        if not self._is_turn_due:
+            self._is_turn_due = True
+            if wait_s:
+                self._loop.call_later(wait_s, self._take_turn)
+            else:
+                self._loop.call_soon(self._take_turn)
+
+    def _resume_transport_reading(self) -> None:
+        if self._rest:
+            self._next_turn()
+        else:
+            super()._resume_transport_reading()
+
+    def _feed(self, data: bytes) -> None:
+        count = self._request_count
+        super().data_received(data)
+        if self._request_count != count:
+            self._stop_head_timer()
+        elif self._head_timer is None and data and self._is_between_requests():
+            self._head_timer = self._loop.call_later(HEAD_DEADLINE_S, self._end_without_head)
+
+    def _websocket_waits_s(self) -> float:
+        """How long nothing more is read of this WebSocket; counts the next piece if that is not so."""
+        if self._payload_parser is None:
+            return 0.0
+        now_s = self._loop.time()
+        if now_s - self._read_since_s >= 1:
+            self._read_since_s, self._read_bytes = now_s, 0
+        if self._read_bytes >= MAX_WEBSOCKET_BYTES_A_SECOND:
+            return self._read_since_s + 1 - now_s
+        self._read_bytes += min(len(self._rest), TURN_BYTES)
+        return 0.0
+
+    # Heads
+
+    def _is_between_requests(self) -> bool:
+        return self._waiter is not None and not self._messages and not self._upgraded
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _end_without_head(self) -> None:
+        self._head_timer = None
+        if self._is_between_requests():
+            self.force_close()
+
+
+class ConnectionRunner(web.AppRunner):
+    """Runs an application over `Connection`s."""
+
+    async def _make_server(self) -> web.Server:
+        server = await super()._make_server()
+        server.__class__ = _Server  # aiohttp has no place where one could name the class of a connection
+        return server
+
+
+class _Server(web.Server):
+    def __call__(self) -> Connection:
+        return Connection(self, self._loop, **self._kwargs)
