@@ -62,9 +62,7 @@ class BodyEncoded(GateError):
     """The body is compressed."""
 
     def __init__(self, encoding: str) -> None:
-        super().__init__(
-            f"send the body as it is: Content-Encoding {encoding[:40]!r} is not taken, bodies are never decompressed"
-        )
+        super().__init__(f"send the body uncompressed: a body with the Content-Encoding {encoding[:40]!r} is not read")
 
 
 class BodiesFull(Unavailable):

@@ -14,6 +14,7 @@ Schema = dict[str, object]
 WORD_MEANINGS: Mapping[str, str] = {
     "invalid": "a parameter is missing or wrong",
     "too-long": "a value or the body is longer than its limit",
+    "body-encoded": "the body is compressed; send it as it is",
     "unauthorized": "the credentials are missing or wrong; which half is not said",
     "user-limit": "the App has as many registered Users as it may",
     "forbidden": "the operator's role does not suffice",
@@ -52,11 +53,11 @@ CODE_MEANINGS: Mapping[int, str] = {
 }
 
 _EVERYWHERE: Mapping[Family, tuple[int, ...]] = {
-    "user": (400, 401, 429, 500, 503),
-    "v1": (400, 401, 413, 429, 500, 503),
-    "apps": (400, 401, 403, 413, 429, 500, 503),
-    "client": (400, 401, 403, 413, 429, 500, 503),
-    "open": (500,),
+    "user": (400, 401, 413, 415, 429, 500, 503),
+    "v1": (400, 401, 413, 415, 429, 500, 503),
+    "apps": (400, 401, 403, 413, 415, 429, 500, 503),
+    "client": (400, 401, 403, 413, 415, 429, 500, 503),
+    "open": (415, 500),
 }
 _OF_OPERATORS = {"forbidden", "too-many-tries"}
 _OF_APPS = {"rate-limited", "user-limit", "too-many-streams"}
