@@ -1,7 +1,7 @@
 """Blacklists and Whitelists, and the switch that turns a User's Whitelist on.
 
 Entries keep the order in which they were added; an entry added again keeps its place and takes the new end. An entry that
-has ended counts as absent from the very millisecond; the next addition to its list, or a sweep, takes it off.
+has ended counts as absent from the very millisecond; a sweep takes it off.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from gate.store.writing import MAX_IDS_A_CALL, Because, Step, Writer, Written
 MEMBERS_A_CHANGE = 100
 """So that one Change stays below 7 KB; `CHUNK` in lua/lib/members.lua is the same."""
 MAX_PAGE = 1_000
+MAX_LOOKED_AT = 10_000
+"""Entries that one script looks at for a page, which takes some 5 ms: very many may have ended and not be swept yet."""
 
 ADDED = {ListKind.BLACKLIST: "blocked", ListKind.WHITELIST: "admitted"}
 TAKEN_OFF = {ListKind.BLACKLIST: "unblocked", ListKind.WHITELIST: "unadmitted"}
@@ -91,7 +93,7 @@ class Lists:
     ) -> Step:
         """The step that adds to lists of one Partition; also what an import sends."""
         lists: list[bytes] = []
-        args: list[bytes | str | int] = [ADDED[kind], TAKEN_OFF[kind], ceiling or 0, FOREVER_MS]
+        args: list[bytes | str | int] = [ADDED[kind], ceiling or 0, FOREVER_MS]
         for owner, members, until_ms in groups:
             if not 0 < until_ms <= FOREVER_MS:
                 raise InvalidInput("until", f"must be 1 to {FOREVER_MS} ms, {until_ms} was sent")
@@ -130,17 +132,18 @@ class Lists:
         if not 1 <= count <= MAX_PAGE:
             raise InvalidInput("count", f"must be 1 to {MAX_PAGE}, {count} was sent")
         partition = self._writer.partition_of(app_key, owner)
-        call = scripts.Call(
-            scripts.LIST_PAGE,
-            [keys.entries(partition, kind, app_key, owner), keys.ends(partition, kind, app_key, owner)],
-            [now_ms, "" if before is None else before, count],
-        )
-        last, *rows = await self._writer.client.query(call)
-        entries = [
-            Entry(member, int(until) if until else FOREVER_MS)
-            for member, until in zip(rows[::2], rows[1::2], strict=True)
-        ]
-        return entries, int(last) if last else None
+        own = [keys.entries(partition, kind, app_key, owner), keys.ends(partition, kind, app_key, owner)]
+        entries: list[Entry] = []
+        place, is_over = "" if before is None else before, False
+        while not is_over:
+            call = scripts.Call(scripts.LIST_PAGE, own, [now_ms, place, count - len(entries), MAX_LOOKED_AT])
+            place, is_whole, *rows = await self._writer.client.query(call)
+            entries += [
+                Entry(member, int(until) if until else FOREVER_MS)
+                for member, until in zip(rows[::2], rows[1::2], strict=True)
+            ]
+            is_over = bool(is_whole)
+        return entries, int(place) if place else None
 
     async def contains(
         self, app_key: str, kind: ListKind, owner: bytes, members: Sequence[bytes], now_ms: int

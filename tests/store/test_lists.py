@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
 from gate.core.model import FOREVER_MS, ListKind
 from gate.errors import InvalidInput, ListFull
-from gate.store.lists import Entry, Group
+from gate.store.lists import MAX_LOOKED_AT, Entry, Group
 from gate.store.store import Store
 from tests.store.conftest import APP
 from tests.store.following import Follower, snapshot_facts
@@ -20,6 +21,13 @@ EVERY_KIND = pytest.mark.parametrize("kind", list(ListKind))
 
 def ids(count: int, prefix: str = "m") -> list[bytes]:
     return [b"%s%d" % (prefix.encode(), number) for number in range(count)]
+
+
+async def add_ended(store: Store, count: int) -> None:
+    """Entries of the owner `o` that end at 2,000."""
+    for first in range(0, count, 10_000):
+        some = [b"m%d" % number for number in range(first, min(first + 10_000, count))]
+        await store.lists.add(APP, BLACK, b"o", some, 2_000, NOW, None)
 
 
 async def members(store: Store, kind: ListKind, owner: bytes, now_ms: int = NOW) -> list[bytes]:
@@ -81,15 +89,14 @@ async def test_an_entry_ends_at_its_very_millisecond(store: Store) -> None:
     assert await store.lists.contains(APP, WHITE, b"o", [], 5_000) == []
 
 
-async def test_ended_entries_make_room_and_leave_with_a_change(store: Store, follower: Follower) -> None:
+async def test_ended_entries_make_room_and_stay_for_the_sweep(store: Store, follower: Follower) -> None:
     await store.lists.add(APP, BLACK, b"o", [b"old1", b"old2"], 5_000, NOW, 3)
     await store.lists.add(APP, BLACK, b"o", [b"kept"], 6_000, NOW, 3)
     await follower.read_new()
     with pytest.raises(ListFull):
         await store.lists.add(APP, BLACK, b"o", [b"new1"], FOREVER_MS, 4_999, 3)
     await store.lists.add(APP, BLACK, b"o", [b"new1", b"old1"], FOREVER_MS, 5_000, 3)
-    gone, added = await follower.read_new()
-    assert (gone.kind, sorted(gone.members)) == ("unblocked", [b"old1", b"old2"])
+    added = await follower.read_one()
     assert (added.kind, added.members) == ("blocked", (b"new1", b"old1"))
     assert await members(store, BLACK, b"o", 5_000) == [b"old1", b"new1", b"kept"]
     assert (await snapshot_facts(store.changelog)).lists == follower.facts.lists
@@ -178,6 +185,41 @@ async def test_pages_pass_over_ended_entries_without_gaps(store: Store) -> None:
     assert await members(store, BLACK, b"o", 2_000) == living
     entries, following = await store.lists.page(APP, BLACK, b"o", 2_000, None, len(living))
     assert (len(entries), following) == (len(living), None), "no empty page follows a full last one"
+
+
+@pytest.mark.parametrize("living", [0, 3])
+async def test_a_page_behind_many_ended_entries_is_found(valkey_store: Store, living: int) -> None:
+    store = valkey_store
+    await store.lists.add(APP, BLACK, b"o", ids(living, "old"), FOREVER_MS, NOW, None)
+    await add_ended(store, 3 * MAX_LOOKED_AT)
+    await store.lists.add(APP, BLACK, b"o", ids(2, "new"), FOREVER_MS, NOW, None)
+    entries, following = await store.lists.page(APP, BLACK, b"o", 2_000, None, 10)
+    assert [entry.member for entry in entries] == [*ids(2, "new")[::-1], *ids(living, "old")[::-1]]
+    assert following is None
+    entries, following = await store.lists.page(APP, BLACK, b"o", 2_000, None, 2)
+    assert [entry.member for entry in entries] == ids(2, "new")[::-1]
+    rest, _ = await store.lists.page(APP, BLACK, b"o", 2_000, following, 10)
+    assert [entry.member for entry in rest] == ids(living, "old")[::-1]
+
+
+async def test_adding_costs_the_same_however_many_entries_have_ended(valkey_store: Store) -> None:
+    store = valkey_store
+    await add_ended(store, 160_000)
+    took_s = 0.0
+    for call in range(20):
+        began = time.perf_counter()
+        await store.lists.add(APP, BLACK, b"o", [b"new%d" % call, b"m%d" % call], FOREVER_MS, 2_000, 50)
+        took_s += time.perf_counter() - began
+    assert took_s / 20 < 0.02, "one call that took off 20,000 took 125 ms"
+    with pytest.raises(ListFull) as full:
+        await store.lists.add(APP, BLACK, b"o", ids(11, "more"), FOREVER_MS, 2_000, 50)
+    assert "the list holds 40 entries" in str(full.value)
+
+
+async def test_thousands_of_full_lists_in_one_call_are_refused(valkey_store: Store) -> None:
+    groups = [Group(b"o%d" % number, [b"a", b"b"]) for number in range(5_000)]
+    with pytest.raises(ListFull):
+        await valkey_store.lists.add_many("default", BLACK, groups, NOW, 1)
 
 
 async def test_a_page_goes_on_from_its_place_while_the_list_grows(store: Store) -> None:

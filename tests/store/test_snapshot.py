@@ -126,7 +126,6 @@ def expect_added(facts: Facts, operation: tuple[Any, ...], now_ms: int) -> bool:
     living = {member for member, until_ms in entries.items() if until_ms > now_ms}
     if set(members) - living and len(living | set(members)) > CEILING:
         return False
-    facts.drop_entries(app, kind, owner, [member for member in entries if member not in living])
     facts.put_entries(app, kind, owner, dict.fromkeys(members, end))
     return True
 

@@ -1,18 +1,18 @@
 -- Adds entries to the lists of owners of one Partition. An entry that is there keeps its place and takes the new end.
 --   KEYS  1 meta  2 log  3... for each group: entries, ends
---   ARGV  1-5 as lib/append.lua  6 Change kind of adding  7 Change kind of taking off
---         8 ceiling of a list, or '0' for none  9 until of an entry without end
---         10... for each group: owner, until ms, number of chunks, each chunk: packed members
+--   ARGV  1-5 as lib/append.lua  6 Change kind  7 ceiling of a list, or '0' for none  8 until of an entry without end
+--         9... for each group: owner, until ms, number of chunks, each chunk: packed members
 --   returns {seq, epoch, then for each list that is full: number of its first group (from 0), size, adding}
 --         or, if all of them are, {'full', '', number, size, adding...} with nothing written
 -- Atomic: entries and Changes are one; adders in parallel never pass the ceiling. To a list that would pass it nothing is
--- added. Entries that have ended leave the list here, before it is measured, and the Changelog says so.
+-- added. Entries that have ended do not count; the sweep takes them off, so this costs the same however many there are. One
+-- that is added again takes a new place.
 --!include append
 --!include members
-local ceiling = tonumber(ARGV[8])
+local ceiling = tonumber(ARGV[7])
 
--- One owner may have several groups in a call (entries with different ends): they are swept once and measured together.
-local groups, has_ends, at = {}, {}, 10
+-- One owner may have several groups in a call (entries with different ends): they are measured together.
+local groups, has_ends, at = {}, {}, 9
 for index = 3, #KEYS, 2 do
   local group = {entries = KEYS[index], ends = KEYS[index + 1], owner = ARGV[at], ends_at = ARGV[at + 1], chunks = {}}
   local count = tonumber(ARGV[at + 2])
@@ -23,22 +23,29 @@ for index = 3, #KEYS, 2 do
     group.size = group.size + #group.members[chunk]
   end
   at = at + 3 + count
-  group.ended = {}
   if has_ends[group.ends] == nil then
     has_ends[group.ends] = redis.call('EXISTS', group.ends) == 1  -- most lists have none, and this is the cheapest question
-    if has_ends[group.ends] then
-      group.ended = redis.call('ZRANGEBYSCORE', group.ends, '-inf', ARGV[1])
-    end
   end
   groups[#groups + 1] = group
+end
+
+-- Which of some members are on the list with an end that has passed: {index -> true}.
+local function ended_of(group, members)
+  local ended = {}
+  if has_ends[group.ends] then
+    for index, ends_at in ipairs(redis.call('ZMSCORE', group.ends, unpack(members))) do
+      ended[index] = ends_at and tonumber(ends_at) <= now or nil
+    end
+  end
+  return ended
 end
 
 -- What each list would hold. The size is what is in force; an ended entry that is added again counts as new.
 local function measure(list, group)
   for _, members in ipairs(group.members) do
-    local orders = redis.call('ZMSCORE', group.entries, unpack(members))
+    local orders, ended = redis.call('ZMSCORE', group.entries, unpack(members)), ended_of(group, members)
     for index, member in ipairs(members) do
-      if not list.seen[member] and (not orders[index] or list.ended[member]) then
+      if not list.seen[member] and (not orders[index] or ended[index]) then
         list.seen[member] = true
         list.adding = list.adding + 1
       end
@@ -50,10 +57,10 @@ local lists, full, fits = {}, {}, ceiling == 0
 for number, group in ipairs(ceiling > 0 and groups or {}) do
   local list = lists[group.entries]
   if not list then
-    list = {number = number - 1, adding = 0, seen = {}, ended = {}, groups = {}, most = 0}
-    list.size = redis.call('ZCARD', group.entries) - #group.ended
-    for _, member in ipairs(group.ended) do
-      list.ended[member] = true
+    list = {number = number - 1, adding = 0, seen = {}, groups = {}, most = 0}
+    list.size = redis.call('ZCARD', group.entries)
+    if has_ends[group.ends] then
+      list.size = list.size - redis.call('ZCOUNT', group.ends, '-inf', ARGV[1])
     end
     lists[group.entries] = list
   end
@@ -76,17 +83,27 @@ for _, list in pairs(lists) do
     fits = true
   end
 end
+local function reply(first, second)
+  local all = {first, second}
+  for _, number in ipairs(full) do  -- not by unpack, which has no room for thousands
+    all[#all + 1] = number
+  end
+  return all
+end
+
 if not fits then
-  return {'full', '', unpack(full)}
+  return reply('full', '')
 end
 
 local function add(group)
-  take_off(ARGV[7], group.owner, group.entries, group.ends, group.ended, false)
-  local is_timed = group.ends_at ~= ARGV[9]
+  local is_timed = group.ends_at ~= ARGV[8]
   for number, chunk in ipairs(group.chunks) do
     append(ARGV[6], {'u', group.owner, 'e', group.ends_at, 'm', chunk})
     local members = group.members[number]
     local ordered, timed = {}, {}
+    for index in pairs(ended_of(group, members)) do
+      redis.call('ZREM', group.entries, members[index])  -- so that it takes a new place
+    end
     for index, member in ipairs(members) do
       -- The order grows with the Changelog: whole, unique in the list, and below 2^53 for 2^46 Changes.
       ordered[index * 2 - 1] = seq * 128 + index
@@ -113,4 +130,4 @@ for _, group in ipairs(groups) do
   end
 end
 local head = close_log()
-return {head[1], head[2], unpack(full)}
+return reply(head[1], head[2])

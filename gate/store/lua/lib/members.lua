@@ -25,10 +25,10 @@ local function in_chunks(members, each)
   end
 end
 
--- Takes members off a list, with their ends, and says so in the Changelog; `shown` as append() takes it.
-local function take_off(kind, owner, entries, ends, members, shown)
+-- Takes members off a list, with their ends, and says so in the Changelog.
+local function take_off(kind, owner, entries, ends, members)
   in_chunks(members, function(packed, slice)
-    append(kind, {'u', owner, 'm', packed}, shown)
+    append(kind, {'u', owner, 'm', packed})
     redis.call('ZREM', entries, unpack(slice))
     redis.call('ZREM', ends, unpack(slice))
   end)
