@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 from urllib.parse import urlsplit
@@ -68,6 +69,8 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True):
     on_stale: OnStale
     ack_timeout_ms: int
     drain_timeout: float
+    health: Endpoint | None
+    trusted_proxies: tuple[str, ...]
     log_level: LogLevel
     log_format: LogFormat
 
@@ -170,6 +173,18 @@ def _roles(text: str) -> tuple[Role, ...]:
     return tuple(role for role in ROLES if role in asked)
 
 
+def _networks(text: str) -> tuple[str, ...]:
+    networks = [word.strip() for word in text.split(",")]
+    for one in networks:
+        try:
+            ip_network(one)
+        except ValueError:
+            raise ValueError(
+                "write networks as 10.0.0.0/8,192.0.2.7,2001:db8::/32, with no bits past the prefix"
+            ) from None
+    return tuple(networks)
+
+
 def _default_workers() -> str:
     """Half of the cores that this process may use, and at least one: replicator, HTTP and the router need some too."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -196,6 +211,8 @@ _TABLE = (
            _one_of(get_args(OnStale))),
     Option("ack_timeout_ms", "MS", "How long a write waits for the live nodes.", "1000", _whole(1, MAX_ACK_TIMEOUT_MS)),
     Option("drain_timeout", "S", "How long a stop may take.", "10", _seconds),
+    Option("health", "HOST:PORT", "Where the supervisor answers /healthz.", None, _endpoint),
+    Option("trusted_proxies", "CIDR,...", "Proxies whose X-Forwarded-For is believed.", None, _networks),
     Option("log_level", "WORD", "debug, info, warning or error.", "info", _one_of(get_args(LogLevel))),
     Option("log_format", "WORD", "text or json.", "text", _one_of(get_args(LogFormat))),
 )  # fmt: skip
@@ -217,6 +234,7 @@ def read_config(given: Mapping[str, str], environ: Mapping[str, str]) -> ServeCo
     problems += _conflicts(values)
     if problems:
         raise InvalidConfig(problems)
+    values["trusted_proxies"] = values["trusted_proxies"] or ()
     if values["redis"] is not None:
         values["role"] = tuple(role for role in values["role"] if role != "redis")
     return ServeConfig(**values)
@@ -231,6 +249,9 @@ def _conflicts(values: Mapping[str, Any]) -> list[str]:
     http, resp = values.get("http"), values.get("resp")
     if http is not None and http == resp and http.port:
         problems.append(f"--http and --resp: give them different ports (both are {http})")
+    health = values.get("health")
+    if health is not None and health.port and health in (http, resp):
+        problems.append(f"--health: give it a port of its own ({health} is taken by --http or --resp)")
     if values.get("redis") and values.get("redis_server"):
         problems.append("--redis and --redis-server: give one; --redis-server is the program of the embedded server")
     if values.get("redis") and values.get("role") == ("redis",):

@@ -38,6 +38,8 @@ def serve(
     on_stale: Annotated[_Text, _option("on_stale")] = None,
     ack_timeout_ms: Annotated[_Text, _option("ack_timeout_ms")] = None,
     drain_timeout: Annotated[_Text, _option("drain_timeout")] = None,
+    health: Annotated[_Text, _option("health")] = None,
+    trusted_proxies: Annotated[_Text, _option("trusted_proxies")] = None,
     log_level: Annotated[_Text, _option("log_level")] = None,
     log_format: Annotated[_Text, _option("log_format")] = None,
 ) -> None:

@@ -102,6 +102,7 @@ class Dispatch:
                 method=request.method[:16],
                 path=request.path[:200],
                 status=response.status,
+                client=self._deps.address_of(request),
                 ms=round(seconds * 1_000, 2),
                 request_id=mint,
             )

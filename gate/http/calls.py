@@ -85,7 +85,7 @@ class Exchange(Asking):
     @property
     def payer(self) -> Payer:
         """Whose budget the body counts against."""
-        return Payer("console", (self.request.remote or "", b""))
+        return Payer("console", (self.deps.address_of(self.request), b""))
 
     def query(self) -> Form:
         """The query string. Read from the bytes as sent, so that ids may be percent-encoded bytes of any kind."""

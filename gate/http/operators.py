@@ -56,7 +56,7 @@ class OperatorCall(Exchange):
 async def operator_caller(request: web.Request, deps: Deps, door: OperatorDoor, needed: OperatorRole) -> OperatorCall:
     """The call of an operator with at least this role. Raises what its mistakes are, and `StoreUnavailable`."""
     name, password = basic_pair(request.headers.get("Authorization", ""), "an operator's name and password")
-    operator = await door.admit(deps.store.operators, name, password, request.remote or "")
+    operator = await door.admit(deps.store.operators, name, password, deps.address_of(request))
     if not may(operator.role, needed):
         raise RoleInsufficient(f"this takes the role {needed}, and {operator.name} is {operator.role}")
     return OperatorCall(request, deps, deps.now_ms(), operator)

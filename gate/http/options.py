@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from gate.http.peers import Network
+
 OnStale = Literal["serve", "refuse"]
 
 MAX_FIELDS = 4_096
@@ -46,5 +48,7 @@ class HttpOptions:
     """How long a write waits to be effective before it answers `pending`."""
     max_websockets: int = 10_000
     """Connections of clients at a time; a process needs a file for each."""
+    trusted_proxies: tuple[Network, ...] = ()
+    """Peers whose `X-Forwarded-For` is believed."""
     access_log: bool = True
     """One line a request: method, path without its query, status, time."""

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from aiohttp import web
+
 from gate.clock import wall_ms
 from gate.core.model import FOREVER_MS, AppFacts, ListKind, UserFacts
 from gate.core.presence import Verified
@@ -20,6 +22,7 @@ from gate.http.administration import Apps, Operators
 from gate.http.bodies import Bodies
 from gate.http.limits import Limiter
 from gate.http.options import HttpOptions
+from gate.http.peers import client_address
 from gate.http.pinging import Pinging
 from gate.http.presence_ports import Feeds, Presence
 from gate.http.streams import Streams
@@ -379,3 +382,7 @@ class Deps:
     count_websocket: Callable[[str, str], None] = _count_nothing
     """(opened, closed or message; why or of what type)."""
     now_ms: Callable[[], int] = wall_ms
+
+    def address_of(self, request: web.Request) -> str:
+        """Where the request's client is, behind the proxies that are trusted."""
+        return client_address(request, self.options.trusted_proxies)

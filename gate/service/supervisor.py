@@ -26,6 +26,7 @@ from gate.service.child import Child
 from gate.service.children import RedisChild, RoleChild
 from gate.service.counting import DIRECTORY_VARIABLE, clear_counts, reserve_counts
 from gate.service.credentials import read_credentials
+from gate.service.health import HealthPort
 from gate.service.orders import Order
 from gate.service.places import Places, lock_roles, node_id
 from gate.service.ports import HeldPort, hold_port, hold_unix
@@ -73,9 +74,10 @@ class _Ports(NamedTuple):
     http: HeldPort | None
     resp: HeldPort | None
     unix: socket.socket | None
+    health: HeldPort | None
 
     def let_go(self, config: ServeConfig) -> None:
-        for held in (self.http, self.resp):
+        for held in (self.http, self.resp, self.health):
             if held:
                 held.holder.close()
         if self.unix and config.unix:
@@ -89,6 +91,7 @@ def _hold_ports(config: ServeConfig) -> _Ports:
         hold_port(config.http, "--http") if "http" in config.role else None,
         hold_port(config.resp, "--resp") if has_worker else None,
         hold_unix(Path(config.unix)) if has_worker and config.unix else None,
+        hold_port(config.health, "--health") if config.health else None,
     )
 
 
@@ -134,7 +137,7 @@ class _Children:
         return child
 
     def _role(self, role: Role, name: str, index: int, node: str) -> RoleChild:
-        http, resp, unix = self._ports
+        http, resp, unix, _ = self._ports
         order = Order(
             name=name,
             slot=next(self._slots),
@@ -182,6 +185,7 @@ class Supervisor:
         self._children = children
         self._http = ports.http
         self._resp = ports.resp
+        self._health = HealthPort(ports.health.holder) if ports.health else None
         self._told_to_stop = asyncio.Event()
         self._told_at_s = 0.0
         self._forced = False
@@ -191,6 +195,8 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
+        if self._health:
+            await self._health.start()
         for role in START_ORDER:
             for child in self._children:
                 if child.role == role:
@@ -259,6 +265,8 @@ class Supervisor:
     async def _stop(self) -> None:
         self._told_to_stop.set()
         loop = asyncio.get_running_loop()
+        if self._health:
+            self._health.stop()
         deadline_s = loop.time() + self._config.drain_timeout
         for step, roles in enumerate(STOP_ORDER, start=1):
             later = len(STOP_ORDER) - step

@@ -56,19 +56,21 @@ def test_ports_are_those_of_the_image_and_the_settings() -> None:
     named = {port["name"]: port["containerPort"] for port in container()["ports"]}
     exposed = [int(port) for port in containerfile_words()["EXPOSE"][0].split()]
     assert [named["http"], named["resp"]] == exposed
+    assert named["health"] == int(kubernetes_settings()["GATE_HEALTH"].rpartition(":")[2])
     settings = kubernetes_settings()
     assert [int(settings[name].rpartition(":")[2]) for name in ("GATE_HTTP", "GATE_RESP")] == exposed
     for service in (one for one in manifests() if one["kind"] == "Service"):
         assert all(named[port["targetPort"]] == port["port"] for port in service["spec"]["ports"])
     allowed = [port["port"] for rule in manifest("NetworkPolicy")["spec"]["ingress"] for port in rule["ports"]]
-    assert sorted(allowed) == sorted(named)
+    assert sorted(allowed) == sorted(named.keys() - {"health"}), "the kubelet comes in whatever the policy says"
     annotations = manifest("StatefulSet")["spec"]["template"]["metadata"]["annotations"]
     assert int(annotations["prometheus.io/port"]) == named["http"]
 
 
 def test_probes_ask_what_each_is_for() -> None:
     probes = {name: container()[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")}
-    assert all(probe["port"] == "http" and probe["path"] in PROBES for probe in probes.values())
+    assert all(probe["path"] in PROBES for probe in probes.values())
+    assert [probes[name]["port"] for name in probes] == ["health", "health", "http"]
     assert [probes[name]["path"] for name in probes] == ["/healthz", "/healthz", "/readyz"]
 
 

@@ -48,7 +48,7 @@ def test_the_image_and_compose_agree_on_ports() -> None:
     assert [compose_settings()[name].rpartition(":")[2] for name in ("GATE_HTTP", "GATE_RESP")] == ports
     assert [published.rpartition(":")[2] for published in service["ports"]] == ports
     assert f"127.0.0.1:{ports[0]}/readyz" in service["healthcheck"]["test"][-1]
-    assert f"127.0.0.1:{ports[0]}/healthz" in (DEPLOY / "Containerfile").read_text()
+    assert f"{image_settings()['GATE_HEALTH']}/healthz" in (DEPLOY / "Containerfile").read_text()
     assert load_yaml("prometheus/prometheus.yaml")["scrape_configs"][0]["static_configs"][0]["targets"] == [
         f"127.0.0.1:{ports[0]}"
     ]

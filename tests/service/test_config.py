@@ -26,6 +26,8 @@ WRONG = {
     "ack_timeout_ms": ["0"],
     "presence_redis": ["localhost:6379", "http://localhost", "redis://"],
     "lease_ttl_ms": ["0", "999", "600001", "15s"],
+    "health": ["8081", "127.0.0.1"],
+    "trusted_proxies": ["localhost", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.0/8,,::/0", "10.0.0.0/8;::/0"],
     "drain_timeout": ["0", "1e3", "601"],
     "log_level": ["loud"],
     "log_format": ["xml"],

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import stat
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -284,3 +287,22 @@ def test_a_wild_port_stays_free_after_all(start_service: Services) -> None:
         service = start_service.start(resp_port=port)
         service.resp_client().ping()
         assert service.stop() == 0
+
+
+def test_the_supervisor_says_that_it_is_alive_whatever_http_does(start_service: Services) -> None:
+    port = free_port()
+    service = start_service.start("--health", f"127.0.0.1:{port}")
+    stuck = pid_of(service, "http")
+    assert stuck is not None
+    os.kill(stuck, signal.SIGSTOP)
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
+            assert (answer.status, answer.read()) == (200, b'{"status":"ok"}')
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5)
+        idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(200)]
+        for one in idle:
+            one.close()
+        assert urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5).status == 200
+    finally:
+        os.kill(stuck, signal.SIGCONT)

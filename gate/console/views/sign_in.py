@@ -47,7 +47,8 @@ async def enter(visit: Visit) -> web.Response:
     except InvalidInput as fault:
         return _form(visit, following, 400, f"Your {fault.parameter} {fault.problem}.")
     try:
-        badge = await visit.porter.admit(visit.deps.store, name, password, visit.request.remote or "", visit.now_ms)
+        address = visit.deps.address_of(visit.request)
+        badge = await visit.porter.admit(visit.deps.store, name, password, address, visit.now_ms)
     except CredentialsWrong as fault:
         return _form(visit, following, 401, f"{_sentence(fault)}.", name)
     except TriedTooOften as fault:

@@ -61,7 +61,7 @@ async def connect(request: web.Request, deps: Deps) -> web.StreamResponse:
     by = deps.replica.admitted(shown, deps.now_ms())
     deps.limiter.spend(by.app, _LIMITS, by.user)
     client = Client(deps, gateway, socket, by)
-    await client.open(platform, request.remote or "")
+    await client.open(platform, deps.address_of(request))
     try:
         await socket.prepare(request)
         await client.converse(request.transport)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Mapping
+from ipaddress import ip_network
 from typing import Any
 
 from gate.clock import monotonic_ms
@@ -113,6 +114,7 @@ async def _served(
             on_stale=config.on_stale,
             ack_timeout_ms=config.ack_timeout_ms,
             max_websockets=most_websockets(),
+            trusted_proxies=tuple(map(ip_network, config.trusted_proxies)),
         ),
         roles_missing=_Missing(post),
         metrics_text=lambda: render_metrics(board, lambda: post.board.answering(monotonic_ms())),
