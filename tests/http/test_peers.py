@@ -76,4 +76,6 @@ async def test_a_session_and_the_log_have_the_clients_address(
             await behind.v1("POST", f"users/{user}/kick", {})
             await client.closed()
             client.drop()
+            capsys.readouterr()
+            await behind.send("GET", "/nowhere", headers=headers)
             assert f"client={address} " in capsys.readouterr().out
