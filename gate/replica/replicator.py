@@ -194,11 +194,11 @@ class Replicator:
         """The facts file in use, after proof that the Changelog continues it; a fresh one if it doesn't."""
         await self._source.prepare()
         if self._file is not None and self._reload_because is None:
-            asked_at_ms, server_id = monotonic_ms(), self._voice.server_id
+            asked = self._voice.ask()
             heads = await verify_history(self._source, self._file.positions)
-            self._voice.vouch(server_id)
+            self._voice.vouch(asked)
             self._show(State.CATCHING_UP)
-            self._seek(asked_at_ms, heads)
+            self._seek(asked.at_ms, heads)
             self._stamp_if_reached(self._file)
             return self._file
         return await self._reload()
@@ -309,19 +309,17 @@ class Replicator:
 
         Where nothing comes although the heads are ahead, what is missing may have been trimmed: that no read tells.
         """
-        asked_at_ms, server_id = monotonic_ms(), self._voice.server_id
+        asked = self._voice.ask()
         if idle:
             heads = await verify_history(self._source, file.positions)
         else:
             heads = await self._source.heads()
             check_heads(file.positions, heads)
-        self._voice.vouch(server_id)
-        self._seek(asked_at_ms, heads)
+        self._voice.vouch(asked)
+        self._seek(asked.at_ms, heads)
         self._stamp_if_reached(file)
 
     def _seek(self, asked_at_ms: int, heads: list[Position]) -> None:
-        if not self._voice.was_waited_for(asked_at_ms):
-            raise StoreUnavailable(f"this node's lease was not renewed, so writers may not wait: {self._voice.problem}")
         self._sought = asked_at_ms, heads
         self._looked_at_ms = asked_at_ms
 

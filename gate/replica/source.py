@@ -50,8 +50,13 @@ class Announcer(Protocol):
         """Which run of the server is connected now. Announcements are labelled with it as it is when they are made."""
         ...
 
-    async def renew(self, applied: Mapping[int, Position]) -> None:
-        """Renew the node's lease and say all Positions."""
+    @property
+    def reached_at_ms(self) -> int:
+        """When a fresh connection to the address of Redis was begun that reached this run, last; on the monotonic clock."""
+        ...
+
+    async def renew(self, applied: Mapping[int, Position]) -> str:
+        """Renew the node's lease and say all Positions. Answers which run of the server has the lease now."""
         ...
 
     async def announce(self, applied: Mapping[int, Position]) -> None:

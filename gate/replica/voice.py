@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple
 
 from gate.clock import monotonic_ms
 from gate.core.revision import Position
@@ -26,6 +27,13 @@ LEASE_TRUSTED_MS = 1_900
 """After a renewal: with the grace in which facts count as fresh (`board.FRESH_GRACE_MS`), still less than the lease."""
 
 
+class Asked(NamedTuple):
+    """A question for the heads of Redis that writers were certain to wait for this node at: when, and of which server."""
+
+    at_ms: int
+    server_id: str
+
+
 class Voice:
     """Speaks for this node. `applied` tells all Positions of the facts that are served."""
 
@@ -36,18 +44,29 @@ class Voice:
         self._news = asyncio.Event()
         self._vouched_for: str | None = None
         self._renewed_at_ms = -LEASE_TRUSTED_MS
+        self._renewed_on = ""
         self.problem = "it took too long"
         """Why the last renewal that failed did so."""
 
-    @property
-    def server_id(self) -> str:
-        """Which run of the server is connected now; ask before its heads."""
-        return self._announcer.server_id
+    def ask(self) -> Asked:
+        """Before asking Redis for its heads. `StoreUnavailable` where writers may not wait for this node now.
 
-    def vouch(self, server_id: str) -> None:
-        """This run of the server continues the Positions that are applied here."""
-        if server_id != self._vouched_for:
-            self._vouched_for = server_id
+        Where renewals fail although Redis names its heads, writes may go to another server by now, as after a failover; and a
+        node that was paused may have been taken off the list. The same if no fresh connection reached the server lately: the
+        address may lead elsewhere.
+        """
+        now_ms = monotonic_ms()
+        certain_until_ms = min(self._renewed_at_ms, self._announcer.reached_at_ms) + LEASE_TRUSTED_MS
+        if now_ms >= certain_until_ms or self._announcer.server_id != self._renewed_on:
+            raise StoreUnavailable(f"this node's lease was not renewed, so writers may not wait: {self.problem}")
+        return Asked(now_ms, self._renewed_on)
+
+    def vouch(self, asked: Asked) -> None:
+        """The heads that were asked for continue the Positions applied here. `StoreUnavailable` if the server changed."""
+        if self._announcer.server_id != asked.server_id:
+            raise StoreUnavailable("the connection to Redis was replaced meanwhile")
+        if asked.server_id != self._vouched_for:
+            self._vouched_for = asked.server_id
             self.say(self._applied())
 
     def say(self, moved: Mapping[int, Position]) -> None:
@@ -56,22 +75,15 @@ class Voice:
             self._moved.update(moved)
             self._news.set()
 
-    def was_waited_for(self, moment_ms: int) -> bool:
-        """Whether writers were certain to wait for this node at a moment on the monotonic clock.
-
-        Where renewals fail although Redis names its heads, they may go to another server by now, as after a failover.
-        """
-        return moment_ms < self._renewed_at_ms + LEASE_TRUSTED_MS
-
     async def renew(self) -> None:
         """Take or renew the lease now. `StoreUnavailable`."""
         began_ms = monotonic_ms()
         try:
-            await self._announcer.renew(self._applied() if self._may_say else {})
+            renewed_on = await self._announcer.renew(self._applied() if self._may_say else {})
         except StoreUnavailable as fault:
             self.problem = str(fault)
             raise
-        self._renewed_at_ms = began_ms
+        self._renewed_at_ms, self._renewed_on = began_ms, renewed_on
 
     async def speak(self) -> None:
         """Announce and renew until cancelled."""

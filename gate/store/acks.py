@@ -1,12 +1,13 @@
 """How a writer learns that its write is effective: it waits until the live nodes have announced what they applied.
 
 An Acknowledger remembers the newest announcement of each node, so one that came before the wait began counts as well. It waits
-for the nodes that were live when the write was in, and for its own node in any case: checks here are answered from here. A
-node whose lease ends meanwhile is no longer waited for. What an announcement lost on a broken connection said is said again
-with the node's next renewal.
+for the nodes that were listed when the write was in, for those that it heard within the last lease, whatever the list says, and
+for its own node in any case: checks here are answered from here. A node that gave its lease up, or whose beat has not moved for
+a lease, is no longer waited for. A lost announcement is repeated with the node's next renewal.
 
 An announcement counts only for writes to the same run of the server: one that came back with older data gives numbers that were
-announced before to other writes.
+announced before to other writes. `all` is answered only if the list was complete when the write was in (`registry`), and no
+node has meanwhile shown that it was replaced.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from gate.clock import monotonic_ms
 from gate.errors import StoreUnavailable
 from gate.store import keys
 from gate.store.link import Link, LinkLost, Reply
-from gate.store.nodes import unpack_announcement
+from gate.store.nodes import LEASE_TTL_MS, unpack_announcement
+from gate.store.registry import BeatWatch, Registry
 from gate.store.store import Store
 from gate.store.writing import Written
 
@@ -34,14 +36,28 @@ PING_EVERY_MS = 1_000
 """How soon a dead subscription is noticed, together with the store's deadline."""
 
 
+class _Heard(NamedTuple):
+    """What one node announced last."""
+
+    server_id: str
+    applied: dict[int, tuple[str, int]]
+    registry: str
+    at_ms: int
+    """On the monotonic clock; also of a beat that was seen to move."""
+
+
+_NOTHING_HEARD = _Heard("", {}, "", -LEASE_TTL_MS)
+
+
 class _Wait:
     """One write, and the nodes that are yet to announce it."""
 
-    __slots__ = ("arrival", "began_ms", "nodes", "written")
+    __slots__ = ("arrival", "began_ms", "is_certain", "nodes", "written")
 
-    def __init__(self, written: Written, nodes: set[str], arrival: asyncio.Future[None]) -> None:
+    def __init__(self, written: Written, nodes: set[str], is_certain: bool, arrival: asyncio.Future[None]) -> None:
         self.written = written
         self.nodes = nodes
+        self.is_certain = is_certain
         self.arrival = arrival
         self.began_ms = monotonic_ms()
 
@@ -58,10 +74,11 @@ class Acknowledger:
     def __init__(self, store: Store, node: str | None) -> None:
         self._store = store
         self._node = node
-        self._applied: dict[str, tuple[str, dict[int, tuple[str, int]]]] = {}
+        self._heard: dict[str, _Heard] = {}
         self._waits: defaultdict[str, set[_Wait]] = defaultdict(set)
         self._listening: asyncio.Task[None] | None = None
-        self._live: frozenset[str] = frozenset()
+        self._watch = BeatWatch()
+        self._looked: tuple[Registry, frozenset[str]] | None = None
         self._looked_at_ms = -1
         self._looking = asyncio.Lock()
 
@@ -78,11 +95,14 @@ class Acknowledger:
 
     async def wait(self, written: Written, timeout_ms: int = WAIT_MS) -> Applied:
         """How far the write got within the time: `all` live nodes, this `node`, or `pending`. Never raises."""
-        own = {self._node} if self._node else set()
-        nodes = {node for node in written.live_nodes | own if not self._has(node, written)}
+        recently_ms = monotonic_ms() - LEASE_TTL_MS
+        heard = {node for node, heard in self._heard.items() if heard.at_ms > recently_ms}
+        asked = written.live_nodes | heard | ({self._node} if self._node else set())
+        is_certain = bool(written.registry) and not any(self._replaces(self._heard[node], written) for node in heard)
+        nodes = {node for node in asked if not self._has(node, written)}
         if nodes:
-            wait = _Wait(written, nodes, asyncio.get_running_loop().create_future())
-            for node in tuple(nodes):
+            wait = _Wait(written, nodes, is_certain, asyncio.get_running_loop().create_future())
+            for node in asked:
                 self._waits[node].add(wait)
             try:
                 async with asyncio.timeout(timeout_ms / 1000):
@@ -90,32 +110,44 @@ class Acknowledger:
             except TimeoutError:
                 pass  # what was heard until now is the answer
             finally:
-                self._forget(wait, written.live_nodes | own)
-        if not nodes:
+                self._forget(wait, asked)
+            is_certain = wait.is_certain
+        if not nodes and is_certain:
             return "all"
         return "node" if self._node and self._node not in nodes else "pending"
 
     async def _settle(self, wait: _Wait) -> None:
         while not wait.arrival.done():
             await asyncio.wait([wait.arrival], timeout=LOOK_AGAIN_MS / 1000)
-            if not wait.arrival.done() and (live := await self._live_since(wait.began_ms)) is not None:
-                for node in wait.nodes - live - {self._node or ""}:
+            if wait.arrival.done() or (looked := await self._looked_since(wait.began_ms)) is None:
+                continue
+            registry, live = looked
+            if wait.is_certain and registry.complete != wait.written.registry:
+                wait.is_certain = False
+            recently_ms = monotonic_ms() - LEASE_TTL_MS
+            for node in wait.nodes - live - {self._node or ""}:
+                if self._heard.get(node, _NOTHING_HEARD).at_ms <= recently_ms:
                     wait.drop(node)
 
-    async def _live_since(self, began_ms: int) -> frozenset[str] | None:
-        """The live nodes as read at some time after `began_ms`, so that many waits share one look; None if Redis is away.
+    async def _looked_since(self, began_ms: int) -> tuple[Registry, frozenset[str]] | None:
+        """The registry and the live nodes as read at some time after `began_ms`, so that many waits share one look.
 
-        An older look won't do: it may lack a node that took its lease just before the write.
+        None if Redis is away. An older look won't do: it may lack a node that took its lease just before the write.
         """
         async with self._looking:
             if self._looked_at_ms < max(began_ms, monotonic_ms() - LOOK_AGAIN_MS):
-                looked_at_ms = monotonic_ms()
+                asked_ms = monotonic_ms()
                 try:
-                    self._live = await self._store.writer.live_nodes()
+                    registry = await self._store.writer.registry()
                 except StoreUnavailable:
                     return None
-                self._looked_at_ms = looked_at_ms
-            return self._live
+                dead = {listed.node for listed in self._watch.dead(registry.nodes, asked_ms)}
+                now_ms = monotonic_ms()
+                for node in self._watch.note(registry, now_ms):
+                    self._heard[node] = self._heard.get(node, _NOTHING_HEARD)._replace(at_ms=now_ms)
+                self._looked = registry, registry.live - dead
+                self._looked_at_ms = asked_ms
+            return self._looked
 
     def _forget(self, wait: _Wait, nodes: frozenset[str]) -> None:
         for node in nodes:
@@ -126,7 +158,7 @@ class Acknowledger:
                     del self._waits[node]
 
     def _has(self, node: str, written: Written) -> bool:
-        server_id, applied = self._applied.get(node, ("", {}))
+        server_id, applied, _, _ = self._heard.get(node, _NOTHING_HEARD)
         if server_id != written.server_id:
             return False
         for partition, epoch, seq in written.revisions:
@@ -135,17 +167,28 @@ class Acknowledger:
                 return False
         return True
 
+    def _replaces(self, heard: _Heard, written: Written) -> bool:
+        """Whether a node has renewed its lease in another list than the one that was read behind the write."""
+        return heard.server_id == written.server_id and heard.registry not in ("", written.registry)
+
     def _hear(self, message: list[Reply]) -> None:
         announcement = unpack_announcement(message[2])
         if announcement is None:
             return
         node = announcement.node
-        server_id, applied = self._applied.get(node, ("", {}))
-        known = applied if server_id == announcement.server_id else {}
-        self._applied[node] = announcement.server_id, {**known, **announcement.applied}
+        if announcement.has_left:
+            self._heard.pop(node, None)
+            return
+        known = self._heard.get(node, _NOTHING_HEARD)
+        applied = known.applied if known.server_id == announcement.server_id else {}
+        heard = _Heard(
+            announcement.server_id, {**applied, **announcement.applied}, announcement.incarnation, monotonic_ms()
+        )
+        self._heard[node] = heard
         for wait in tuple(self._waits.get(node, ())):
+            if self._replaces(heard, wait.written):
+                wait.is_certain = False
             if self._has(node, wait.written):
-                self._waits[node].discard(wait)
                 wait.drop(node)
 
     async def _subscribed(self) -> Link:

@@ -27,7 +27,7 @@ from gate.store.lists import Group, Lists, refusals
 from gate.store.mutes import Mutes
 from gate.store.restraints import Restraint, Restraints
 from gate.store.users import Registration, Users
-from gate.store.writing import Step, Writer, Written, revisions_of
+from gate.store.writing import Step, Writer, Written, revisions_of, written_of
 
 FACTS_A_SCRIPT = 1_000
 """Bounds how long one script holds the server: some 2 ms."""
@@ -162,9 +162,11 @@ class BulkWriter:
         while self._under_way:
             await self._under_way.popleft()
         revisions = tuple(self._newest[partition] for partition in sorted(self._newest))
-        return BulkResult(
-            self._facts, Written(revisions, await self._writer.live_nodes(), self._server_id), list(self._full)
-        )
+        registry = await self._writer.registry()
+        written = written_of(revisions, registry)
+        if registry.server_id != self._server_id:
+            written = written._replace(server_id=self._server_id, registry="")
+        return BulkResult(self._facts, written, list(self._full))
 
     async def _restrain(self, noun: str, restraint: Restraint) -> None:
         self._facts += 1

@@ -6,20 +6,29 @@ Redis that hangs costs one caller one deadline, not every caller one.
 
 A connection that the server merely closed is opened anew by the next call. A write whose answer never came has the outcome
 "unknown"; one that was never sent, or that the server refused, "not-written".
+
+All connections of a Client are to one run of one server. The address may lead to another one while connections stay open (a
+virtual IP, a Kubernetes Service, a server that was demoted), so a fresh connection is made every `CHECK_ADDRESS_EVERY_MS`. If
+the newest connection reaches another run than older ones, those are closed. A replica counts as away.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 import re
+import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from gate.clock import monotonic_ms
 from gate.errors import Outcome, StoreUnavailable
 from gate.store.address import Address
-from gate.store.link import Command, Link, LinkLost, Reply, ReplyError, open_link
+from gate.store.link import Command, Link, LinkLost, NotPrimary, Reply, ReplyError, open_link
 from gate.store.scripts import Call, Run, replies_of, runs_of
 
+CHECK_ADDRESS_EVERY_MS = 700
+"""A connection and three commands. Freshness depends on it: three may take their deadline before a replicator doubts."""
 PROBE_EVERY_MS = 250
 """Short enough that service is back within half a second of Redis; each probe is one connection and one PING."""
 
@@ -41,6 +50,13 @@ class Client:
         self._connecting = asyncio.Lock()
         self._away: str = ""
         self._probe: asyncio.Task[None] | None = None
+        self._links: weakref.WeakSet[Link] = weakref.WeakSet()
+        self._checking: asyncio.Task[None] | None = None
+        self.reached_at_ms = 0
+        """When the newest connection was begun that reached the server; on the monotonic clock."""
+        self._reached = ""
+        self.address_problem = ""
+        """Why the last check of the address failed; "" if it did not."""
 
     @property
     def server_id(self) -> str:
@@ -49,7 +65,7 @@ class Client:
 
     async def read(self, *commands: Command) -> list[Reply]:
         """Pipeline commands that change nothing. Raises `StoreUnavailable`."""
-        replies = await self._exchange(commands, "not-written")
+        _, replies = await self._exchange(commands, "not-written")
         for reply in replies:
             raise_if_error(reply)
         return replies
@@ -71,27 +87,32 @@ class Client:
         Each must be safe to repeat. Raises `StoreUnavailable` where nothing was answered.
         """
         runs = runs_of(calls)
-        replies = await self._run(runs, "unknown")
+        _, replies = await self._run(runs, "unknown")
         unknown = next((at for at, reply in enumerate(replies) if is_noscript(reply)), len(runs))
         if unknown < len(runs):
             # All from there on, as they were asked for: who came and left would else have left, and then come for good.
             # This costs nothing as long as nobody flushes; 14 kB of source in each pipeline would.
-            replies[unknown:] = await self._exchange([run.call.by_source for run in runs[unknown:]], "unknown")
+            _, replies[unknown:] = await self._exchange([run.call.by_source for run in runs[unknown:]], "unknown")
         return replies_of(runs, replies)
 
     async def open_dedicated(self, on_push: Callable[[list[Reply]], None] | None = None) -> Link:
         """A Link of the caller's own, for commands that block or answer at length. Raises `StoreUnavailable`."""
         try:
-            return await open_link(self.address, self._connect_ms, on_push)
+            return await self._open(on_push)
         except LinkLost as loss:
             raise StoreUnavailable(str(loss)) from None
+
+    def reconnect(self, problem: str) -> None:
+        """Close every connection: each caller that needs one makes a new one."""
+        self._drop(list(self._links), problem)
 
     async def aclose(self) -> None:
         """Close the connection and end the probe."""
         self._away = "the store was closed"
-        if self._probe is not None:
-            self._probe.cancel()
-            await asyncio.gather(self._probe, return_exceptions=True)
+        tasks = [task for task in (self._probe, self._checking) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._link is not None:
             await self._link.aclose()
 
@@ -99,12 +120,13 @@ class Client:
         self, calls: Sequence[Call], outcome_if_sent: Outcome, rerun_last: bool = False
     ) -> list[Reply]:
         runs = runs_of(calls)
-        replies = await self._run(runs, outcome_if_sent)
+        link, replies = await self._run(runs, outcome_if_sent)
         missing = {at for at, reply in enumerate(replies) if is_noscript(reply)}
         if missing:
             # What is run behind the others must come after the last of them.
             again = sorted(missing | {len(runs) - 1} if rerun_last else missing)
-            late = await self._exchange([runs[at].call.by_source for at in again], outcome_if_sent)
+            # Over the same connection: what was read behind writes must be of the server that took them.
+            _, late = await self._exchange([runs[at].call.by_source for at in again], outcome_if_sent, link)
             for at, reply in zip(again, late, strict=True):
                 replies[at] = reply
         # What is run behind the writes writes nothing, so its success says nothing of theirs.
@@ -114,15 +136,20 @@ class Client:
             raise_if_error(reply, outcome_if_sent if some_ran else "not-written")
         return replies_of(runs, replies)
 
-    async def _run(self, runs: Sequence[Run], outcome_if_sent: Outcome) -> list[Reply]:
+    async def _run(self, runs: Sequence[Run], outcome_if_sent: Outcome) -> tuple[Link, list[Reply]]:
         return await self._exchange(partial(_commands, runs), outcome_if_sent)
 
     async def _exchange(
-        self, commands: Sequence[Command] | Callable[[Link], Sequence[Command]], outcome_if_sent: Outcome
-    ) -> list[Reply]:
+        self,
+        commands: Sequence[Command] | Callable[[Link], Sequence[Command]],
+        outcome_if_sent: Outcome,
+        link: Link | None = None,
+    ) -> tuple[Link, list[Reply]]:
+        """`link` where it must be that one."""
         try:
-            link = self._link if self._link is not None and self._link.is_open else await self._connected()
-            return await link.exchange(commands(link) if callable(commands) else commands, self.deadline_ms)
+            if link is None:
+                link = self._link if self._link is not None and self._link.is_open else await self._connected()
+            return link, await link.exchange(commands(link) if callable(commands) else commands, self.deadline_ms)
         except LinkLost as loss:
             self._note_loss(str(loss))
             raise StoreUnavailable(str(loss), outcome_if_sent if loss.was_sent else "not-written") from None
@@ -134,8 +161,47 @@ class Client:
             if self._away:  # whoever held the lock found out
                 raise LinkLost(self._away, was_sent=False)
             if self._link is None or not self._link.is_open:
-                self._link = await open_link(self.address, self._connect_ms)
+                self._link = await self._open()
             return self._link
+
+    async def _open(self, on_push: Callable[[list[Reply]], None] | None = None) -> Link:
+        """Connect; the newest connection shows which server is the right one. Raises `LinkLost`."""
+        began_ms = monotonic_ms()
+        link = await open_link(self.address, self._connect_ms, on_push)
+        if link.server_id != self._reached and began_ms < self.reached_at_ms:
+            await link.aclose()
+            raise LinkLost(f"{self.address.shown} led to another server a moment later", was_sent=False)
+        self.reached_at_ms, self._reached, self.address_problem = began_ms, link.server_id, ""
+        self._drop(
+            [other for other in self._links if other.server_id != link.server_id],
+            f"{self.address.shown} leads to another server now, or to another run of it",
+        )
+        self._links.add(link)
+        if self._checking is None:
+            self._checking = asyncio.get_running_loop().create_task(self._check_address())
+        return link
+
+    def _drop(self, links: Sequence[Link], problem: str) -> None:
+        for link in links:
+            if link is self._link:
+                link.give_up(problem)  # it is shared: replies on their way may say that writes are in
+            else:
+                link.drop(problem)
+
+    async def _check_address(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_ADDRESS_EVERY_MS / 1000 * random.uniform(0.9, 1.1))
+            if self._away:
+                continue  # the probe makes connections
+            try:
+                link = await self._open()
+            except LinkLost as loss:
+                self.address_problem = str(loss)
+                if isinstance(loss, NotPrimary):
+                    self._drop(list(self._links), str(loss))
+                    self._note_loss(str(loss))
+            else:
+                link.drop("the address was checked")
 
     def _note_loss(self, problem: str) -> None:
         """Fail fast from now on, until the probe gets through."""
@@ -147,7 +213,7 @@ class Client:
     async def _probe_until_back(self) -> None:
         while True:
             try:
-                link = await open_link(self.address, self._connect_ms)
+                link = await self._open()
             except LinkLost as loss:
                 self._away = str(loss)
                 await asyncio.sleep(PROBE_EVERY_MS / 1000)

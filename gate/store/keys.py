@@ -23,7 +23,8 @@ that any bytes are safe in it: what precedes it holds no more colons than the pa
     gate:{p}:hooks-dead            stream  those that were given up
     gate:{p}:nonce:<app>:<nonce>   string  a signature's nonce that was used; ends by itself
     gate:{0}:badge-ended:<digest>  string  a console's badge that was signed out; ends when the badge would have
-    gate:nodes                     zset    <node id>/<place>-<run> -> end of its lease, ms on the server's clock
+    gate:nodes                     hash    node/<node id> -> run, beat, lease in ms, offset of its clock in ms;
+                                           marker -> incarnation, server id, whether it is settled
     gate:applied                   channel what each node has applied
 
 Those of Presence, which may lie in another Redis, are in `presence_keys`.

@@ -5,7 +5,9 @@ and what they send in the same moment travels together. A command that waits (a 
 snapshot) takes a Link of its own, so that nobody queues behind it.
 
 A missed deadline closes the Link: a server that hung may answer later, and then nobody would know whose reply it is. From
-then on every exchange fails with `LinkLost`, which says whether the command may have been sent. Used by `client` only.
+then on every exchange fails with `LinkLost`, which says whether the command may have been sent. An answer by which a server
+says that the truth is elsewhere (`READONLY`) closes the Link as well, once all replies on their way were delivered. Used by
+`client` only.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ Reply = Any
 Command = Sequence[bytes | str | int]
 
 _NOT_COMPLETE = object()
-_RUN_ID = re.compile(rb"^run_id:(\w+)", re.MULTILINE)
+_NOT_HERE = re.compile(r"(?:^|-)(READONLY|MASTERDOWN|NOREPLICAS|UNBLOCKED|LOADING|CLUSTERDOWN|MOVED)\b")
+"""Errors after which another server may be the right one. Inside a script, Redis 6.2 puts words in front."""
+_FACT = re.compile(rb"^(run_id|master_replid|role|master_host|master_port):(\S*)", re.MULTILINE)
 
 
 class ReplyError(Exception):
@@ -39,6 +43,10 @@ class LinkLost(Exception):
     def __init__(self, problem: str, was_sent: bool) -> None:
         super().__init__(problem)
         self.was_sent = was_sent
+
+
+class NotPrimary(LinkLost):
+    """The server that was reached is a replica: it is not the truth, and takes no writes."""
 
 
 class _Exchange:
@@ -61,8 +69,10 @@ class Link(asyncio.Protocol):
         self._waiting: deque[_Exchange] = deque()
         self._transport: asyncio.Transport | None = None
         self._loss: str = "not connected"
+        self._is_given_up = False
         self.server_id = ""
-        """The server's own name for this run of it; another one after a restart, whatever data it came back with."""
+        """This run of the server, and the history that it writes: another one after a restart, whatever data it came back with,
+        and after a demotion and a promotion, which break no connection."""
         self.scripts: set[str] = set()
         """The SHA-1s of scripts whose source was sent over it. The server knows them, unless it was told to forget."""
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -70,7 +80,7 @@ class Link(asyncio.Protocol):
     @property
     def is_open(self) -> bool:
         """Whether an exchange can be begun."""
-        return self._transport is not None
+        return self._transport is not None and not self._is_given_up
 
     async def exchange(self, commands: Sequence[Command], deadline_ms: float) -> list[Reply]:
         """Send commands, wait for all their replies; an error reply is a `ReplyError` in its place. Raises `LinkLost`."""
@@ -78,7 +88,7 @@ class Link(asyncio.Protocol):
 
     async def exchange_packed(self, packed: bytes, wanted: int, deadline_ms: float) -> list[Reply]:
         """As `exchange`, for commands that are packed already."""
-        if self._transport is None:
+        if self._transport is None or self._is_given_up:
             raise LinkLost(self._loss, was_sent=False)
         if not wanted:
             return []  # no reply would ever come
@@ -92,6 +102,22 @@ class Link(asyncio.Protocol):
             return await exchange.arrival
         finally:
             timer.cancel()
+
+    def give_up(self, problem: str) -> None:
+        """Begin no further exchange, and close as soon as those on their way have their replies."""
+        if self._transport is None or self._is_given_up:
+            return
+        self._is_given_up, self._loss = True, problem
+        if not self._waiting:
+            self.drop(problem)
+
+    def drop(self, problem: str) -> None:
+        """Close at once; exchanges on their way fail."""
+        self._lose(problem)
+
+    async def wait_closed(self) -> None:
+        """Wait until the connection is closed, by either side."""
+        await asyncio.shield(self._closed)
 
     async def aclose(self) -> None:
         """Close, and wait until the socket is gone."""
@@ -126,12 +152,16 @@ class Link(asyncio.Protocol):
         if not self._waiting:
             self._lose(f"the server said something nobody asked for: {str(reply)[:80]}")
             return
+        if isinstance(reply, ReplyError) and _NOT_HERE.search(str(reply)):
+            self._is_given_up, self._loss = True, f"the server answered: {reply}"
         exchange = self._waiting[0]
         exchange.replies.append(reply)
         if len(exchange.replies) == exchange.wanted:
             self._waiting.popleft()
             if not exchange.arrival.done():  # its caller may have been cancelled
                 exchange.arrival.set_result(exchange.replies)
+        if self._is_given_up and not self._waiting:
+            self._lose(self._loss)
 
     def _overdue(self, deadline_ms: float) -> None:
         self._lose(f"the server did not answer within {deadline_ms:.0f} ms")
@@ -185,10 +215,13 @@ async def _greet(link: Link, address: Address, deadline_ms: float) -> None:
         commands.append(("AUTH", address.username or "default", address.password))
     if address.db:
         commands.append(("SELECT", address.db))
-    commands += [("PING",), ("INFO", "server")]
+    commands += [("PING",), ("INFO", "server"), ("INFO", "replication")]
     replies = await link.exchange(commands, deadline_ms)
     for reply in replies:
         if isinstance(reply, ReplyError):
             raise LinkLost(f"{address.shown} answered: {reply}", was_sent=False)
-    found = _RUN_ID.search(replies[-1])
-    link.server_id = found[1].decode() if found else ""
+    facts = {name: value.decode() for name, value in _FACT.findall(b"\n".join(replies[-2:]))}
+    if facts[b"role"] == "slave":
+        primary = f"{facts[b'master_host']}:{facts[b'master_port']}"
+        raise NotPrimary(f"{address.shown} is a replica of {primary} and takes no writes", was_sent=False)
+    link.server_id = f"{facts[b'run_id']}:{facts[b'master_replid']}"

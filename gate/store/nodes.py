@@ -1,7 +1,8 @@
 """Nodes: the lease by which a replicator says that it lives, and the announcements of what it has applied.
 
-A lease ends on the server's clock, so nodes need not agree on the time. A node takes its lease before it reads the heads it
-starts from; `writing` depends on that order.
+A lease is an entry in the registry, judged by its beats (`registry`). A node takes its lease before it reads the heads that it
+starts from; `writing` depends on that order. With each renewal it sees the whole registry: it removes the entries of nodes that
+it has watched for a lease without a beat, and settles the marker that it has watched for a lease.
 
 An id is one node's. Where a data directory was copied, two would announce under it, and a write that one of them applied would
 count as applied by both. So a lease names the run that holds it, and the place where that runs; who starts in another place and
@@ -17,10 +18,12 @@ from collections.abc import Mapping
 
 import msgspec
 
+from gate.clock import monotonic_ms, wall_ms
 from gate.core.revision import Position
 from gate.errors import StoreUnavailable
 from gate.store import keys, scripts
 from gate.store.client import Client
+from gate.store.registry import READ, BeatWatch, ListedNode, Registry, parse_registry
 from gate.store.scripts import Call
 
 LEASE_TTL_MS = 3_000
@@ -34,12 +37,15 @@ class Announcement(msgspec.Struct, frozen=True, array_like=True):
     """What one node has applied, as published (msgpack array): Partition -> (epoch, seq).
 
     `server_id` is the run of the server whose history these are Positions of: one that came back with older data gives the
-    same numbers to other writes, and an announcement from before must not pass for theirs.
+    same numbers to other writes, and an announcement from before must not pass for theirs. `incarnation` is that of the
+    registry at the node's last renewal. `has_left`: the node has given its lease up, and calls nothing fresh.
     """
 
     node: str
     applied: dict[int, tuple[str, int]]
     server_id: str = ""
+    incarnation: str = ""
+    has_left: bool = False
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -50,81 +56,114 @@ class NodeAnnouncer:
     """One node's voice; the replicator's. Every method raises `StoreUnavailable`.
 
     `place` is a word without "-" for the data directory that it runs in: the same after a `kill -9`, another one of a copy.
+    `owns_server`: the server serves this data directory only, so a list that lost nothing names every node from the start.
     """
 
-    def __init__(self, client: Client, node: str, place: str = "", lease_ttl_ms: int = LEASE_TTL_MS) -> None:
+    def __init__(
+        self,
+        client: Client,
+        node: str,
+        place: str = "",
+        lease_ttl_ms: int = LEASE_TTL_MS,
+        *,
+        owns_server: bool = False,
+    ) -> None:
         self._client = client
         self._node = node
         self._place = place
         self._lease_ttl_ms = lease_ttl_ms
+        self._owns_server = owns_server
         self._run = f"{place}-{secrets.token_hex(8)}"
-        self._has_begun = False
+        self._beat = 0
+        self._watch = BeatWatch()
+        self._registry: Registry | None = None
 
     @property
     def server_id(self) -> str:
         """Which run of the server is connected now."""
         return self._client.server_id
 
+    @property
+    def reached_at_ms(self) -> int:
+        """When a connection was begun that reached it, last."""
+        return self._client.reached_at_ms
+
     async def has_rival(self) -> bool:
         """Whether a node in another place lives under this id; ask before the first `renew`.
 
-        Told as soon as that node renews. One that died there is waited out, at most for its lease; its run before in the same
-        place is nobody to wait for.
+        Known as soon as that node renews. One that died there is waited out for its lease; an earlier run in the same place is
+        no rival.
         """
-        seen = await self._leases_elsewhere()
-        while seen:
-            await asyncio.sleep(RIVAL_LOOK_EVERY_S)
-            now = await self._leases_elsewhere()
-            if any(ends_ms > seen.get(run, 0) for run, ends_ms in now.items()):
+        watch = BeatWatch()
+        seen: ListedNode | None = None
+        while True:
+            asked_ms = monotonic_ms()
+            registry = parse_registry(await self._client.query(READ))
+            listed = next((each for each in registry.nodes if each.node == self._node), None)
+            if listed is None or listed.run.partition("-")[0] == self._place:
+                return False
+            if seen is not None and listed != seen:
                 return True
-            seen = now
-        return False
+            seen = listed
+            if any(watch.dead([listed], asked_ms)):
+                return False
+            watch.note(registry, monotonic_ms())
+            await asyncio.sleep(RIVAL_LOOK_EVERY_S)
 
-    async def renew(self, applied: Mapping[int, Position]) -> None:
-        """Take or renew the lease, and say all Positions, for writers that missed an announcement."""
-        packed = pack_announcement(self._node, applied, self.server_id)
-        if not await self._lease(self._lease_ttl_ms):
+    async def renew(self, applied: Mapping[int, Position]) -> str:
+        """Take or renew the lease, and say all Positions, for writers that missed an announcement.
+
+        Answers which run of the server has the lease now.
+        """
+        server_id = self.server_id
+        self._beat += 1
+        granted, registry = await self._lease(str(self._beat))
+        if not granted:
             raise StoreUnavailable(
                 f"another node runs under this one's id, {self._node}: the data directory of one is a copy of the other's; "
                 "delete the file node-id in it and start that node again"
             )
-        self._has_begun = True
-        await self._publish(packed)
+        self._watch.note(registry, monotonic_ms())
+        self._registry = registry
+        if (
+            registry.server_id != self.server_id
+        ):  # what the connection said of the server when it was made holds no longer
+            self._client.reconnect("the server writes another history now")
+        await self._publish(applied, server_id)
+        return registry.server_id
 
     async def announce(self, applied: Mapping[int, Position]) -> None:
         """Say the Positions that moved."""
-        await self._publish(pack_announcement(self._node, applied, self.server_id))
+        await self._publish(applied, self.server_id)
 
     async def leave(self) -> None:
-        """Give the lease up."""
-        await self._lease(0)
+        """Give the lease up. The node's facts must not be fresh any more."""
+        await self._lease("")
+        await self._publish({}, self.server_id, has_left=True)
 
-    async def _lease(self, ttl_ms: int) -> bool:
-        """False if another run has it."""
-        call = Call(scripts.LEASE, [keys.NODES], [self._node, ttl_ms, self._run, "" if self._has_begun else "1"])
-        (ends_ms,) = await self._client.write([call])
-        return bool(ends_ms)
+    async def _lease(self, beat: str) -> tuple[bool, Registry]:
+        """Whether this run has the lease, and the registry after it. `beat` "" gives the lease up."""
+        asked_ms, last = monotonic_ms(), self._registry
+        dead = self._watch.dead(last.nodes, asked_ms) if last else ()
+        removed = [part for each in dead if each.node != self._node for part in (each.field, each.packed)]
+        settled = self._watch.incarnation_watched(asked_ms, self._lease_ttl_ms)
+        args = [self._node, self._run, beat, self._lease_ttl_ms, wall_ms(), "" if last else "1", secrets.token_hex(8),
+                settled, last.server_id if last else "", "1" if self._owns_server else "", *removed]  # fmt: skip
+        (reply,) = await self._client.write([Call(scripts.LEASE, [keys.NODES], args)])
+        return reply[0] == b"1", parse_registry(reply[1:])
 
-    async def _leases_elsewhere(self) -> dict[bytes, int]:
-        """Runs of this id in other places -> when their leases end, ms on the server's clock; of those that hold."""
-        (seconds, micros), flat = await self._client.read(("TIME",), ("ZRANGE", keys.NODES, 0, -1, "WITHSCORES"))
-        now_ms = int(seconds) * 1_000 + int(micros) // 1_000
-        found: dict[bytes, int] = {}
-        for member, ends_ms in zip(flat[::2], flat[1::2], strict=True):
-            node, _, run = member.rpartition(b"/")
-            place = run.partition(b"-")[0]
-            if node == self._node.encode() and place != self._place.encode() and int(ends_ms) > now_ms:
-                found[run] = int(ends_ms)
-        return found
-
-    async def _publish(self, packed: bytes) -> None:
+    async def _publish(self, applied: Mapping[int, Position], server_id: str, has_left: bool = False) -> None:
+        incarnation = self._registry.incarnation if self._registry else ""
+        packed = pack_announcement(self._node, applied, server_id, incarnation, has_left)
         await self._client.read(("PUBLISH", keys.APPLIED_CHANNEL, packed))
 
 
-def pack_announcement(node: str, applied: Mapping[int, Position], server_id: str) -> bytes:
+def pack_announcement(
+    node: str, applied: Mapping[int, Position], server_id: str, incarnation: str = "", has_left: bool = False
+) -> bytes:
     """What `unpack_announcement` reads."""
     places = {partition: (position.epoch, position.seq) for partition, position in applied.items()}
-    return _encoder.encode(Announcement(node, places, server_id))
+    return _encoder.encode(Announcement(node, places, server_id, incarnation, has_left))
 
 
 def unpack_announcement(packed: bytes) -> Announcement | None:

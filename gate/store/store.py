@@ -87,9 +87,9 @@ class Store:
         """Where the server is, with the password hidden."""
         return self.client.address.shown
 
-    def announcer(self, node: str, place: str = "") -> NodeAnnouncer:
-        """The voice of one node, for its replicator; `place` as `NodeAnnouncer` has it."""
-        return NodeAnnouncer(self.client, node, place)
+    def announcer(self, node: str, place: str = "", *, owns_server: bool = False) -> NodeAnnouncer:
+        """The voice of one node, for its replicator; `place` and `owns_server` as `NodeAnnouncer` has them."""
+        return NodeAnnouncer(self.client, node, place, owns_server=owns_server)
 
     def snapshot(self) -> AsyncIterator[Sequence[Part]]:
         """All facts, in batches; the same as the Changelog's."""

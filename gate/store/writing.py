@@ -1,7 +1,8 @@
 """How a write is run: one script for each Partition that it touches, in one pipeline, and what it answers.
 
-The live nodes are read behind the scripts on the same connection. A node takes its lease before it reads the heads that it
-starts from, so a node missing from that answer will read this write with its heads; no live node is overlooked.
+The registry of nodes is read behind the scripts on the same connection. A node takes its lease before it reads the heads that
+it starts from, so a node missing from that answer will read this write with its heads; no live node is overlooked, unless the
+registry itself lost some, which its marker shows.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from typing import NamedTuple
 from gate.core.partition import partition_of
 from gate.core.revision import Revision
 from gate.errors import InvalidInput
-from gate.store import keys, scripts
+from gate.store import keys
 from gate.store.client import Client
 from gate.store.link import Reply
+from gate.store.registry import READ, Registry, parse_registry
 from gate.store.scripts import Call, Script
 
 LOG_MAX_ENTRIES = 16_384
@@ -24,15 +26,18 @@ LOG_MAX_ENTRIES = 16_384
 MAX_IDS_A_CALL = 10_000
 """A script holds the server for a microsecond or so an id; more goes through `bulk`, in bounded scripts."""
 
-_LIVE_NODES = Call(scripts.LIVE_NODES, [keys.NODES], [])
-
 
 class Written(NamedTuple):
-    """What a write answers: where it stands, the nodes that were live when it was in, and which run of the server took it."""
+    """What a write answers: where it stands, the nodes that were listed when it was in, and which run of the server took it.
+
+    `registry` is the incarnation of a list that certainly names every node that may call its facts fresh; "" where one may be
+    missing, as after Redis lost its data.
+    """
 
     revisions: tuple[Revision, ...]
     live_nodes: frozenset[str]
     server_id: str
+    registry: str
 
 
 class Because(NamedTuple):
@@ -86,13 +91,21 @@ class Writer:
         Raises `StoreUnavailable`.
         """
         calls = [self.call_of(app, step, now_ms) for step in steps]
-        *replies, live = await self.client.write(calls, behind=_LIVE_NODES)
-        nodes = frozenset(node.decode() for node in live)
-        return Written(revisions_of(steps, replies), nodes, self.client.server_id), replies
+        *replies, listed = await self.client.write(calls, behind=READ)
+        return written_of(revisions_of(steps, replies), parse_registry(listed)), replies
+
+    async def registry(self) -> Registry:
+        """The registry of nodes, now. Raises `StoreUnavailable`."""
+        return parse_registry(await self.client.query(READ))
 
     async def live_nodes(self) -> frozenset[str]:
-        """The nodes whose lease has not ended. Raises `StoreUnavailable`."""
-        return frozenset(node.decode() for node in await self.client.query(_LIVE_NODES))
+        """The nodes that hold a lease, or did until a moment ago. Raises `StoreUnavailable`."""
+        return (await self.registry()).live
+
+
+def written_of(revisions: tuple[Revision, ...], registry: Registry) -> Written:
+    """Writes, with the registry that was read behind them on the same connection."""
+    return Written(revisions, registry.live, registry.server_id, registry.complete)
 
 
 def logged_call(app: str, step: Step, now_ms: int) -> Call:
@@ -110,7 +123,7 @@ def joined(writes: Iterable[Written]) -> Written | None:
     """Several writes as one that is effective when all of them are; None for none. Given in the order they were made."""
     newest: dict[int, Revision] = {}
     live_nodes: frozenset[str] = frozenset()
-    server_id = None
+    server_id, registry = None, None
     for written in writes:
         for revision in written.revisions:
             known = newest.get(revision.partition)
@@ -118,7 +131,8 @@ def joined(writes: Iterable[Written]) -> Written | None:
                 newest[revision.partition] = revision
         live_nodes |= written.live_nodes
         server_id = written.server_id
-    return None if server_id is None else Written(tuple(newest.values()), live_nodes, server_id)
+        registry = written.registry if registry in (None, written.registry) else ""
+    return None if server_id is None else Written(tuple(newest.values()), live_nodes, server_id, registry or "")
 
 
 def revisions_of(steps: Sequence[Step], replies: Sequence[Reply]) -> tuple[Revision, ...]:

@@ -11,6 +11,7 @@ import copy
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
+from gate.clock import monotonic_ms
 from gate.core.changes import Change
 from gate.core.revision import NOWHERE, Position
 from gate.core.snapshot import Part
@@ -150,10 +151,15 @@ class Listener:
     def server_id(self) -> str:
         return self._source.server_id
 
-    async def renew(self, applied: Mapping[int, Position]) -> None:
+    @property
+    def reached_at_ms(self) -> int:
+        return monotonic_ms()
+
+    async def renew(self, applied: Mapping[int, Position]) -> str:
         self._source._answer("renew")
         self.renewals += 1
         self.said.append(dict(applied))
+        return self.server_id
 
     async def announce(self, applied: Mapping[int, Position]) -> None:
         self._source._answer("announce")

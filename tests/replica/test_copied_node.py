@@ -14,6 +14,7 @@ from gate.core.revision import Position
 from gate.replica.board import State
 from gate.store.acks import Acknowledger
 from gate.store.store import Store
+from tests.harness.registry import settle
 from tests.harness.servers import RedisServer
 from tests.replica.node import APP, Node, running
 
@@ -33,6 +34,7 @@ async def test_of_two_nodes_under_one_id_the_earlier_is_stale_and_says_why(
     async with running(tmp_path / "copy", second.changelog, second.announcer("node-1")) as copy:
         await copy.until_ready()
         await redis_node.until(lambda: redis_node.board.state is State.CUT_OFF, "the earlier one to be cut off")
+        await settle(store)
         monkeypatch.setattr(followed.changelog, "read", never)
         written = await store.bans.impose(APP, [b"mallory"], FOREVER_MS, 1)
         assert await acks.wait(written) == "all"

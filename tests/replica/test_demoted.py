@@ -47,10 +47,14 @@ async def elsewhere(successor: RedisServer, redis_node: Node) -> AsyncIterator[S
 
 
 async def banned_elsewhere(elsewhere: Store) -> str:
-    """How far a Ban got that only the successor took."""
-    acks = Acknowledger(elsewhere, None)
+    """How far a Ban got that only the successor took, once its registry is settled by a node that is there."""
+    acks, there = Acknowledger(elsewhere, None), elsewhere.announcer("node-2")
     await acks.start()
     try:
+        while not (await elsewhere.writer.registry()).is_settled:
+            await there.renew({})
+            await asyncio.sleep(0.05)
+        await there.leave()
         written = await elsewhere.bans.impose(APP, [b"mallory"], FOREVER_MS, 1)
         return await acks.wait(written, 2 * LEASE_TTL_MS)
     finally:

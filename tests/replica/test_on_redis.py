@@ -23,6 +23,7 @@ from gate.store.acks import Acknowledger
 from gate.store.keys import log as log_key
 from gate.store.store import Store
 from tests.harness.cable import Cable
+from tests.harness.registry import settle
 from tests.harness.servers import RedisServer
 from tests.harness.waiting import wait_until, wait_until_async
 from tests.replica.node import APP, Node, running
@@ -46,6 +47,7 @@ async def until_writable(store: Store) -> None:
 
 @pytest.fixture
 async def acks(store: Store, redis_node: Node) -> AsyncIterator[Acknowledger]:
+    await settle(store)
     acks = Acknowledger(store, "node-1")
     await acks.start()
     yield acks

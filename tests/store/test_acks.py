@@ -13,6 +13,7 @@ from gate.store.acks import Acknowledger
 from gate.store.nodes import NodeAnnouncer
 from gate.store.store import Store
 from gate.store.writing import Written
+from tests.harness.registry import settle
 from tests.harness.servers import RedisServer
 from tests.harness.waiting import TIMER_EARLY_S, wait_until_async
 from tests.store.conftest import APP
@@ -22,6 +23,7 @@ NOW = 1_000
 
 @pytest.fixture
 async def acks(store: Store) -> AsyncIterator[Acknowledger]:
+    await settle(store)
     listening = Acknowledger(store, "n1")
     await listening.start()
     yield listening
@@ -62,15 +64,25 @@ async def test_the_newest_run_of_a_node_has_its_lease(store: Store) -> None:
 
 async def test_a_lease_ends_and_leaves_no_trace(store: Store) -> None:
     await NodeAnnouncer(store.client, "n1", lease_ttl_ms=500).renew({})
-    assert await store.writer.live_nodes() == {"n1"}
+    watcher = store.announcer("n2")
 
     async def has_ended() -> bool:
-        return not await store.writer.live_nodes()
+        await watcher.renew({})
+        return await store.writer.live_nodes() == {"n2"}
 
-    await wait_until_async(has_ended, 10, "the lease to end")
-    await store.announcer("n2").renew({})
-    (present,) = await store.client.read(("ZRANGE", keys.NODES, 0, -1))
-    assert [member.partition(b"/")[0] for member in present] == [b"n2"]
+    await wait_until_async(has_ended, 10, "a node to find it dead")
+    (present,) = await store.client.read(("HKEYS", keys.NODES))
+    assert set(present) == {b"node/n2", b"marker"}
+
+
+async def test_a_lease_that_is_renewed_outlasts_every_watcher(store: Store) -> None:
+    brief, watcher = NodeAnnouncer(store.client, "n1", lease_ttl_ms=300), store.announcer("n2")
+    ends_s = time.monotonic() + 1
+    while time.monotonic() < ends_s:
+        for node in (brief, watcher):
+            await node.renew({})
+            assert "n1" in await store.writer.live_nodes()
+        await asyncio.sleep(0.05)
 
 
 async def test_all_once_every_live_node_has_it(store: Store, acks: Acknowledger) -> None:
@@ -156,6 +168,7 @@ async def test_a_live_node_is_not_taken_for_a_lapsed_one_however_many_wait(store
 
 
 async def test_without_a_node_of_its_own(store: Store) -> None:
+    await settle(store)
     acks = Acknowledger(store, None)
     await acks.start()
     assert await acks.wait(await ban(store), 1_000) == "all", "nobody is live, so every live node has it"

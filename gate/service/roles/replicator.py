@@ -35,7 +35,8 @@ async def main(post: Post) -> None:
     store = await connected_store(post)
     if store is None:
         return
-    announcer = store.announcer(post.order.node_id, place_of(post.places.data))
+    is_embedded = post.config.redis is None
+    announcer = store.announcer(post.order.node_id, place_of(post.places.data), owns_server=is_embedded)
     try:
         if not post.order.is_restart:  # a service that runs is refused nothing
             await _refuse_a_copy(post, announcer)

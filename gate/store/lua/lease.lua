@@ -1,25 +1,74 @@
--- Takes or renews a node's lease, on the server's clock, and forgets nodes whose lease has ended.
+-- Takes, renews or gives up a node's lease, and keeps the registry's marker.
 --   KEYS  1 nodes
---   ARGV  1 node id  2 lease, ms, or '0' to give it up  3 run of the node's replicator
---         4 '1' to take it from another run, as a replicator that starts does; '' to renew
---   returns when the lease ends, ms, or 0 with nothing written if another run has taken it
--- Atomic: reading the clock and writing the end must not be apart; and of two runs under one id, of which writers would
--- wait for one only, the earlier must learn of the later.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local member = ARGV[1] .. '/' .. ARGV[3]
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now))
-if ARGV[2] == '0' then
-  redis.call('ZREM', KEYS[1], member)
-  return now
+--   ARGV  1 node id  2 run of the node's replicator  3 beat, or '' to give the lease up  4 length of the lease, ms
+--         5 the node's wall clock, ms  6 '1' to take the lease from another run, as a replicator that starts does; '' to renew
+--         7 incarnation for a marker that has to be set  8 incarnation that the node has watched for a lease, or ''
+--         9 server id at the node's last renewal, or ''
+--         10 '1' if the server serves this one node's data directory only
+--         11 ... field and value of each entry that the node found dead
+--   returns {'1', or '0' with no lease taken if another run has it, server id, field, value, ...}
+-- Atomic: of two runs under one id, of which writers would wait for one only, the earlier must learn of the later; an entry that
+-- was renewed must not be removed; and a marker must never be settled that was set for a list which lost nodes.
+--!include server_id
+local nodes = KEYS[1]
+local node, run, beat = ARGV[1], ARGV[2], ARGV[3]
+local field = 'node/' .. node
+local server = server_id()
+
+local function place_of(any_run)
+  return string.match(any_run, '^[^-]*')
 end
-for _, other in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
-  if other ~= member and string.match(other, '^(.*)/') == ARGV[1] then
-    if ARGV[4] == '' then
-      return 0
+
+local function is_alone()
+  for _, other in ipairs(redis.call('HKEYS', nodes)) do
+    if other ~= field and other ~= 'marker' then
+      return false
     end
-    redis.call('ZREM', KEYS[1], other)
+  end
+  return true
+end
+
+local function mark(settled)
+  redis.call('HSET', nodes, 'marker', ARGV[7] .. ' ' .. server .. ' ' .. settled)
+end
+
+local function answer(granted)
+  local listed = redis.call('HGETALL', nodes)
+  table.insert(listed, 1, server)
+  table.insert(listed, 1, granted)
+  return listed
+end
+
+local held_by, last_beat = string.match(redis.call('HGET', nodes, field) or '', '^(%S+) (%d+) ')
+if beat == '' then
+  if held_by == run then
+    redis.call('HDEL', nodes, field)
+  end
+  return answer('1')
+end
+if held_by and held_by ~= run and ARGV[6] == '' then
+  return answer('0')
+end
+local marker = redis.call('HGET', nodes, 'marker')
+local incarnation, of_server = string.match(marker or '', '^(%S+) (%S+) ')
+if of_server ~= server then
+  local is_whole = ARGV[10] == '1' and is_alone() and (marker or ARGV[6] == '1')
+  redis.call('DEL', nodes)
+  mark(is_whole and '1' or '0')
+elseif (ARGV[9] ~= '' and ARGV[9] ~= server) or (held_by and place_of(held_by) ~= place_of(run)) then
+  mark('0')  -- the list stood here unattended, or loses a node that may still run
+elseif incarnation == ARGV[8] then
+  redis.call('HSET', nodes, 'marker', incarnation .. ' ' .. server .. ' 1')
+end
+for at = 11, #ARGV, 2 do
+  if redis.call('HGET', nodes, ARGV[at]) == ARGV[at + 1] then
+    redis.call('HDEL', nodes, ARGV[at])
   end
 end
-redis.call('ZADD', KEYS[1], string.format('%.0f', now + tonumber(ARGV[2])), member)
-return now + tonumber(ARGV[2])
+if held_by == run and tonumber(last_beat) > tonumber(beat) then
+  beat = last_beat  -- a renewal whose answer was given up, and that came through late
+end
+local time = redis.call('TIME')
+local offset = tonumber(ARGV[5]) - (time[1] * 1000 + math.floor(time[2] / 1000))
+redis.call('HSET', nodes, field, run .. ' ' .. beat .. ' ' .. ARGV[4] .. ' ' .. string.format('%.0f', offset))
+return answer('1')

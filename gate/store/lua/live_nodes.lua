@@ -1,12 +1,9 @@
--- Names the nodes whose lease has not ended.
+-- Reads the registry of nodes.
 --   KEYS  1 nodes
 --   ARGV  none
---   returns {node id, ...}
--- A script so that leases and clock are the server's own. Writes nothing.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local names = {}
-for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. string.format('%.0f', now), '+inf')) do
-  names[#names + 1] = string.match(member, '^(.*)/')  -- without the run
-end
-return names
+--   returns {server id, field, value, field, value, ...}
+-- Atomic: the list must be of the history that the writes in front of this script are in. Writes nothing.
+--!include server_id
+local listed = redis.call('HGETALL', KEYS[1])
+table.insert(listed, 1, server_id())
+return listed
