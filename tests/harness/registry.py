@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import asyncio
 
+import redis
+
+from gate.store import keys
 from gate.store.nodes import NodeAnnouncer
 from gate.store.store import Store
+from tests.harness.waiting import wait_until
 
+MARKER_TIMEOUT_S = 5.0
 BRIEF_LEASE_MS = 1
 
 
@@ -20,3 +25,15 @@ async def settle(store: Store) -> None:
         await watcher.renew({})
         await asyncio.sleep(BRIEF_LEASE_MS / 1_000)
     await watcher.leave()
+
+
+def settle_at(url: str) -> None:
+    """The same for a service that runs on the Redis at `url`, whose nodes are all there and hold their lease."""
+    with redis.Redis.from_url(url, single_connection_client=True) as client:
+
+        def marker() -> bytes | None:
+            return client.hget(keys.NODES.decode(), "marker")
+
+        found = wait_until(marker, MARKER_TIMEOUT_S, "a node to take its lease")
+        assert found is not None
+        client.hset(keys.NODES.decode(), "marker", found[:-1] + b"1")

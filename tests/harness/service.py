@@ -23,6 +23,7 @@ from redis.retry import Retry
 
 from tests.harness.ports import LOOPBACK, free_port
 from tests.harness.processes import Process, family, is_alive, kill_each
+from tests.harness.registry import settle_at
 from tests.harness.waiting import NotInTime, wait_until
 
 # A first start unpacks nothing and loads nothing, but imports much, in several processes, on a busy machine.
@@ -92,7 +93,10 @@ class GateService:
         env: Mapping[str, str] | None = None,
         wait: bool = True,
     ) -> GateService:
-        """Runs `gate serve` on `data`, with free ports unless given. Raises ServiceDied or NotInTime."""
+        """Runs `gate serve` on `data`, with free ports unless given. Raises ServiceDied or NotInTime.
+
+        On a Redis that it is given, what its first lease is for is done at once: writes may be acknowledged as `all`.
+        """
         data.parent.mkdir(parents=True, exist_ok=True)
         http_port, resp_port = http_port or free_port(), resp_port or free_port()
         command = [sys.executable, "-m", "gate", "serve", "--data", str(data), "--workers", str(workers)]
@@ -102,6 +106,8 @@ class GateService:
         service = cls(data, [*command, *options], env or {}, f"http://{LOOPBACK}:{http_port}", resp_port)
         if wait:
             service.wait_ready()
+            if redis_url is not None:
+                settle_at(redis_url)
         return service
 
     @property
