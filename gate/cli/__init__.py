@@ -1,45 +1,36 @@
 """The `gate` command: one file a noun, imported only when that noun is asked for, so that `gate --help` is quick.
 
 A noun's file offers a function (one command) or a `typer.Typer` (a noun with verbs); a row in `COMMANDS` names it.
-Commands raise `GateError` and print nothing of failures themselves: `main` turns each into one line and an exit status.
-
-    0  done, allowed, found
-    1  denied, not found, refused, or a start that failed
-    2  wrong usage, all mistakes of the call at once
-    3  the service, Redis or the Replica can't be reached
+Commands raise `GateError` and print nothing of failures themselves: `gate.cli.ending` turns each into one line and an exit
+status.
 
 Called by the `gate` program and by `python -m gate`.
 """
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import sys
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import TextIOWrapper
+from typing import Annotated, Any, NamedTuple
 
 import typer
+import typer.core
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from gate.errors import (
-    GateError,
-    InvalidInput,
-    ReplicaForeign,
-    ReplicaMissing,
-    Stale,
-    Unavailable,
-)
+from gate import __version__
+from gate.cli import ending
 
-EXIT_NO = 1
-EXIT_USAGE = 2
-EXIT_UNREACHABLE = 3
-EXIT_INTERRUPTED = 130
-"""What a shell reports for a program that SIGINT ended."""
+# Typer's pages in plain text: rich costs a tenth of a second, and cuts long words.
+typer.core.HAS_RICH = False
 
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-"""How the system says that a file can't grow."""
+
+COMPLETION_REQUEST = "_GATE_COMPLETE"
+"""Set by the shell's completion when it asks which words may follow."""
 
 
 class Row(NamedTuple):
@@ -85,6 +76,20 @@ class NounGroup(TyperGroup):
 
     _is_listing = False
 
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """What may follow `gate`, from the table alone."""
+        with self._listing():
+            return super().shell_complete(ctx, incomplete)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that is meant; for an unknown one, the names that resemble it."""
+        if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
+            from difflib import get_close_matches  # late: for this one mistake
+
+            near = get_close_matches(args[0], self.list_commands(ctx), n=3)
+            ctx.fail(f"no such command {args[0]!r}" + (f" (did you mean {', '.join(near)}?)" if near else ""))
+        return super().resolve_command(ctx, args)
+
     def list_commands(self, ctx: Any) -> list[str]:
         """All commands, in the table's order."""
         return [*COMMANDS, *super().list_commands(ctx)]
@@ -98,9 +103,14 @@ class NounGroup(TyperGroup):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """The help page, from the table alone."""
+        with self._listing():
+            super().format_help(ctx, formatter)
+
+    @contextmanager
+    def _listing(self) -> Iterator[None]:
         self._is_listing = True
         try:
-            super().format_help(ctx, formatter)
+            yield
         finally:
             self._is_listing = False
 
@@ -110,57 +120,52 @@ app = typer.Typer(
     cls=NounGroup,
     help="May A message B? Runs the service, and asks and administers it.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        print(f"gate {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _root() -> None:
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
     """May A message B? Runs the service, and asks and administers it."""
 
 
 def main() -> None:
     """Run the command line and exit with its status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter is no reason to fail
+    sys.exit(ending.run(_run))
+
+
+def _run() -> int:
+    command = get_command(app)
+    if COMPLETION_REQUEST in os.environ:  # the shell asks what may follow; this exits
+        command.main(prog_name="gate")
     try:
-        try:
-            app()
-        finally:
-            sys.stdout.flush()  # else a full disk is found out when nobody can say so any more
-    except GateError as fault:
-        for line in getattr(fault, "problems", None) or [str(fault)]:
-            print(f"gate: {line}", file=sys.stderr)
-        sys.exit(exit_status(fault))
-    except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:  # `gate bans | head`: the reader has seen enough
-        _drop_output()
-        sys.exit(EXIT_NO)
-    except OSError as fault:
-        if fault.errno not in NO_ROOM:
-            raise
-        _drop_output()
-        print(f"gate: the output could not be written: {fault.strerror}", file=sys.stderr)
-        sys.exit(EXIT_NO)
-
-
-def _drop_output() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def exit_status(fault: GateError) -> int:
-    """The exit status that a failure ends the program with."""
-    if isinstance(fault, InvalidInput):
-        return EXIT_USAGE
-    if isinstance(fault, Unavailable | Stale | ReplicaMissing | ReplicaForeign):
-        return EXIT_UNREACHABLE
-    return EXIT_NO
+        # Not `command.main`: that ends with status 1, which means "denied", where a pipe was closed.
+        with command.make_context("gate", sys.argv[1:], help_option_names=["-h", "--help"]) as context:
+            command.invoke(context)
+    except typer.Exit as done:
+        return done.exit_code
+    return 0
 
 
 def _imported(name: str, row: Row) -> Any:
     found = getattr(importlib.import_module(row.module), row.attribute)
     if isinstance(found, typer.Typer):
         command = get_command(found)
+        for verb in getattr(command, "commands", {}).values():
+            verb.short_help = _first_sentence(verb.help or "")  # Typer cuts a summary at 45 characters
     else:
         alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         alone.command(name)(found)
@@ -169,9 +174,13 @@ def _imported(name: str, row: Row) -> Any:
     return command
 
 
+def _first_sentence(text: str) -> str:
+    return " ".join(text.split("\n\n")[0].split()).split(". ")[0].removesuffix(".") + "."
+
+
 def _summary_only(name: str, row: Row) -> Any:
     def stub() -> None: ...
 
     alone = typer.Typer(add_completion=False)
-    alone.command(name, help=row.summary)(stub)
+    alone.command(name, short_help=row.summary)(stub)
     return get_command(alone)

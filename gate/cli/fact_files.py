@@ -38,7 +38,7 @@ class FactFile:
         self._headless_kind = headless_kind
         try:
             self._raw: IO[bytes] = sys.stdin.buffer if name == STDIN else Path(name).open("rb", READ_BYTES)  # noqa: SIM115
-        except OSError as fault:
+        except (FileNotFoundError, IsADirectoryError) as fault:
             raise InvalidInput(name, f"can't be read: {fault.strerror}") from None
         self._is_stdin = name == STDIN
         self.size_bytes = 0 if self._is_stdin else Path(name).stat().st_size
@@ -70,6 +70,8 @@ class FactFile:
                 number = line[0]
                 yield line
         except (OSError, EOFError, zlib.error) as fault:
+            if isinstance(fault, OSError) and fault.errno:  # the system's refusal, not damaged compression
+                raise OSError(fault.errno, fault.strerror, self.name) from None
             yield number + 1, f"and all after it can't be read: {fault}"
 
     def check_header(self) -> None:

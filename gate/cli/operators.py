@@ -23,7 +23,7 @@ from gate.core.operators import MAX_PASSWORD_BYTES, Operator, OperatorRole, new_
 from gate.errors import CannotStart, InvalidInput
 from gate.store.inventing import new_operator_password
 
-operator = typer.Typer(help="Operators: who may administer, and as what.", no_args_is_help=True)
+operator = typer.Typer(help="Operators: who may administer, and as what.", no_args_is_help=True, add_completion=False)
 
 _Name = Annotated[str, typer.Argument(metavar="NAME", help="The operator's name.")]
 _FromStdin = Annotated[

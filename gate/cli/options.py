@@ -24,7 +24,9 @@ CREDENTIALS_FILE = "credentials.json"
 NODE_ID_FILE = "node-id"
 
 DataOption = Annotated[
-    Path, typer.Option("--data", envvar="GATE_DATA", metavar="DIR", help="The service's data directory.")
+    # Typer's own look at a path that may not be read would call it wrong usage.
+    Path,
+    typer.Option("--data", envvar="GATE_DATA", metavar="DIR", readable=False, help="The service's data directory."),
 ]
 AppOption = Annotated[
     str | None,
@@ -72,8 +74,8 @@ class Target:
             return msgspec.json.decode(path.read_bytes(), type=_Credentials).app_key
         except FileNotFoundError:
             raise NotFound(f"no App is named: say --app KEY (there is no {path})") from None
-        except (OSError, msgspec.DecodeError) as fault:
-            raise NotFound(f"{path} cannot be read ({fault}): say --app KEY") from None
+        except msgspec.DecodeError as fault:
+            raise Unavailable(f"{path} is not what `gate serve` writes ({fault}): say --app KEY") from None
 
     def redis_url(self) -> str:
         """The Redis meant: the option, or the embedded server's socket; `Unavailable` if there is none."""

@@ -10,7 +10,9 @@ from typing import Annotated
 
 import typer
 
+from gate.cli.ending import reason_of
 from gate.config import OPTIONS, read_config
+from gate.errors import CannotStart
 
 _Text = str | None
 
@@ -45,8 +47,12 @@ def serve(
 ) -> None:
     """Run the service until SIGTERM or SIGINT. Prints one line, `gate ready ...`, when all of it answers."""
     given = {name: value for name, value in locals().items() if value is not None}
-    config = read_config(given, os.environ)
-    # Imported late: a wrong option should be told without waiting for the rest of the program.
-    from gate.service.supervisor import run
+    try:
+        config = read_config(given, os.environ)
+        # Imported late: a wrong option is reported without waiting for the rest of the program.
+        from gate.service.supervisor import run
 
-    raise typer.Exit(run(config))
+        raise typer.Exit(run(config))
+    except OSError as fault:
+        where = f"{fault.filename}: " if isinstance(fault.filename, str) else ""
+        raise CannotStart(f"{where}{reason_of(fault)}") from fault

@@ -41,7 +41,9 @@ if TYPE_CHECKING:
 
 PAGE_ROWS = 1_000
 
-user = typer.Typer(help="Users: register, show, list and delete them; their Tokens.", no_args_is_help=True)
+user = typer.Typer(
+    help="Users: register, show, list and delete them; their Tokens.", no_args_is_help=True, add_completion=False
+)
 
 _Users = Annotated[list[str], typer.Argument(metavar="USER", help="Ids of Users.")]
 _User = Annotated[str, typer.Argument(metavar="USER", help="The User's id.")]

@@ -15,7 +15,9 @@ from gate.errors import InvalidInput, NotFound
 if TYPE_CHECKING:
     from gate.store.hooks import DeadHook
 
-webhooks = typer.Typer(help="Webhooks: dead letters, and another try for them.", no_args_is_help=True)
+webhooks = typer.Typer(
+    help="Webhooks: dead letters, and another try for them.", no_args_is_help=True, add_completion=False
+)
 
 _KINDS = {"0": "deactivation", "1": "reactivation"}
 

@@ -15,9 +15,18 @@ LAST_MS = 253_402_300_799_999
 """The end of the year 9999, past which no moment can be shown."""
 
 
+def shown_text(text: str) -> str:
+    """Any text from outside in one line: what can't be printed is escaped, so none can move a cursor, forge a line or turn
+    text round. Escape sequences, line ends, bidi controls and lone surrogates are not printable; letters of any script are.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def shown_id(raw: bytes) -> str:
-    """An id in one line: what can't be printed is escaped, so no id can move a cursor, forge a line or turn text round."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown(raw))
+    """An id in one line, safe for a terminal as `shown_text` makes it."""
+    return shown_text(shown(raw))
 
 
 def shown_moment(moment_ms: int) -> str:

@@ -18,5 +18,5 @@ def test_output_that_can_not_be_written_is_one_line_and_a_failure(command: list[
         done = subprocess.run(
             [sys.executable, "-m", "gate", *command], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
         )
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert done.stderr == "gate: the output could not be written: No space left on device\n"
