@@ -12,14 +12,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import structlog
 
-from gate.clock import monotonic_ms
-from gate.errors import ReplicaFull
+from gate.clock import monotonic_ms, wall_ms
+from gate.core.revision import Position
+from gate.errors import ChangelogBroken, ReplicaFull
 from gate.replica import files
+from gate.replica.following import reached, slices
 from gate.replica.layout import generation_of
+from gate.replica.source import ChangeSource
 from gate.replica.writer import FactsFile
 
 CALM_MS = 5_000
@@ -96,3 +100,22 @@ class Compaction:
             path,
             asyncio.create_task(asyncio.to_thread(file.copy_packed, path, lambda: not self._ending.is_set())),
         )
+
+
+async def caught_up(
+    copy: FactsFile, positions: Sequence[Position], source: ChangeSource, tick: Callable[[], None]
+) -> bool:
+    """Apply what a copy lacks; False if the Changelogs no longer have that. `tick` may raise, to end it."""
+    try:
+        while not reached(copy.positions, positions):
+            tick()
+            changes = await source.read(copy.positions, 1)
+            if not changes:
+                return False
+            for portion in slices(changes):
+                copy.apply(portion, wall_ms())
+                await asyncio.sleep(0)
+    except (ChangelogBroken, ReplicaFull) as fault:
+        _log.info("the Replica was not compacted", problem=str(fault))
+        return False
+    return True

@@ -30,7 +30,7 @@ from gate.core.revision import Position
 from gate.errors import ChangelogBroken, ReplicaForeign, ReplicaFull, ReplicaMissing, StoreUnavailable
 from gate.replica import files, probe
 from gate.replica.board import STAMP_EVERY_MS, Board, State
-from gate.replica.compaction import Compaction
+from gate.replica.compaction import Compaction, caught_up
 from gate.replica.following import check_heads, lag, reached, slices, verify_history
 from gate.replica.layout import BOARD_FILE, MAP_BYTES, current_facts, generation_of
 from gate.replica.loader import load_snapshot
@@ -67,8 +67,16 @@ class Replicator:
         before_snapshot: Callable[[], Awaitable[None]] | None = None,
         map_bytes: int = MAP_BYTES,
         compaction: Compaction | None = None,
+        was_ready: bool = False,
+        show_problem: Callable[[str], object] = bool,
     ) -> None:
-        """`before_snapshot` runs before each load: an emptied Redis may need its first App again."""
+        """`before_snapshot` runs before each load: an emptied Redis may need its first App again.
+
+        `was_ready`: the process before this one was, so being cut off makes this one no less ready. `show_problem` is called
+        with what keeps the facts from being current, and with "" once they are.
+        """
+        self.opened = asyncio.Event()
+        """Set once the facts on disk are open, or taken away because they can't be trusted."""
         self.ready = asyncio.Event()
         """Set once the heads that were seen at start are applied; stays set."""
         self._directory = directory
@@ -77,6 +85,8 @@ class Replicator:
         self._before_snapshot = before_snapshot
         self._map_bytes = map_bytes
         self._compaction = compaction or Compaction(directory)
+        self._was_ready = was_ready
+        self._show_problem = show_problem
         self._stopping = asyncio.Event()
         self._file: FactsFile | None = None
         self._replaced = Replaced()
@@ -140,6 +150,7 @@ class Replicator:
             self._heed_request()
         else:
             self._board.put(fresh_at_ms=0)
+        self.opened.set()
 
     def _make_directory(self) -> None:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -274,7 +285,7 @@ class Replicator:
             files.delete_facts(path)
             return file
         try:
-            has_all = await self._caught_up(fresh, file.positions)
+            has_all = await caught_up(fresh, file.positions, self._source, self._raise_if_stopping)
         except BaseException:
             fresh.close()
             files.delete_facts(path)
@@ -287,22 +298,6 @@ class Replicator:
         self._swap(fresh)
         _log.info("the Replica was compacted", file=path.name, pages=pages_after, pages_before=pages_before)
         return fresh
-
-    async def _caught_up(self, fresh: FactsFile, positions: Sequence[Position]) -> bool:
-        """Apply what a copy lacks; False if the Changelogs no longer have that."""
-        try:
-            while not reached(fresh.positions, positions):
-                self._raise_if_stopping()
-                changes = await self._source.read(fresh.positions, 1)
-                if not changes:
-                    return False
-                for portion in slices(changes):
-                    fresh.apply(portion, wall_ms())
-                    await asyncio.sleep(0)
-        except (ChangelogBroken, ReplicaFull) as fault:
-            _log.info("the Replica was not compacted", problem=str(fault))
-            return False
-        return True
 
     async def _look(self, file: FactsFile, *, idle: bool) -> None:
         """Ask Redis where its heads are, which is the only ground for calling facts fresh.
@@ -334,6 +329,7 @@ class Replicator:
             if self._state is not State.CURRENT:
                 _log.info("the Replica is current", file=file.path.name)
             self._show(State.CURRENT)
+            self._show_problem("")
             if not self.ready.is_set():
                 self._board.put(ready=1)
                 self.ready.set()
@@ -371,9 +367,12 @@ class Replicator:
     # Being cut off
 
     async def _cut_off(self, reason: str, problem: str) -> None:
-        if self._state is not State.CUT_OFF:
+        if self._file is not None and self._state is not State.CUT_OFF:
             _log.warning("the Replica is cut off; serving the facts as they were", reason=reason, problem=problem)
         self._show(State.CUT_OFF if self._file else State.LOADING)
+        self._show_problem(problem)
+        if self._was_ready and self._file is not None:
+            self._board.put(ready=1)
         await self._pause(LAST_RELOAD_RETRY_MS if reason == "no-room" and self._reload_because else LAST_RETRY_MS)
 
     async def _pause(self, last_ms: int = LAST_RETRY_MS) -> None:

@@ -21,7 +21,7 @@ from gate.errors import CannotStart, GateError
 FIRST_RESTART_MS = 50
 SLOWEST_RESTART_MS = 5_000
 YOUNG_MS = 5_000
-"""A life shorter than this counts towards backing off."""
+"""A life shorter than this counts towards backing off, and so does every one in which it was never ready."""
 YOUNG_DEATHS_AT_START = 4
 """This many before it was ever ready: the start has failed."""
 
@@ -32,16 +32,31 @@ def backoff_ms(young_deaths: int, jitter: float) -> int:
     return int(min(doubled, SLOWEST_RESTART_MS) * (1 + jitter / 2))
 
 
+class Watch:
+    """How the supervisor looks at its children: when to look again, and which failure at the start it excuses."""
+
+    def __init__(self) -> None:
+        self.changed = asyncio.Event()
+        self.excuses: Callable[[Child], bool] = lambda _: False
+
+
 class Child(ABC):
     """What every supervised process has in common; how it is started and when it is ready are its subclass's."""
 
-    def __init__(self, name: str, role: str, on_restart: Callable[[str], None]) -> None:
+    def __init__(self, name: str, role: str, on_restart: Callable[[str], None], watch: Watch | None = None) -> None:
         self.name = name
         self.role = role
+        self.waits_for = ""
+        """What keeps it from its work; "" for nothing."""
+        self.may_refuse = True
+        """What it waits for is a reason to refuse the start of a node without a Replica."""
+        self.has_opened = False
+        """The replicator alone: it has looked at the Replica on disk."""
         self.ready = asyncio.Event()
         self.was_ready = False
         self.failed: asyncio.Future[GateError] = asyncio.get_running_loop().create_future()
         self._on_restart = on_restart
+        self.watch = watch or Watch()
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
@@ -81,11 +96,20 @@ class Child(ABC):
     def declare_ready(self) -> None:
         """The process does its work."""
         self.was_ready = True
+        self.wait_for("")
         self.ready.set()
 
+    def wait_for(self, problem: str) -> None:
+        """It can't do its work before this is over; "" once it is."""
+        if problem != self.waits_for:
+            self.waits_for = problem
+            self.watch.changed.set()
+
     def fail(self, fault: GateError) -> None:
-        """The start of the service can't succeed for this reason. Once it has succeeded, a reason is only logged."""
-        if not self.was_ready and not self.failed.done():
+        """The start of the service can't succeed for this reason. Once it has, or is excused, the reason is waited out."""
+        if self.was_ready or self.watch.excuses(self):
+            self.wait_for(str(fault))
+        elif not self.failed.done():
             self.failed.set_result(fault)
 
     @abstractmethod
@@ -113,10 +137,12 @@ class Child(ABC):
             self.on_death()
             if self._stopping.is_set() or self.failed.done():
                 return
-            young_deaths = young_deaths + 1 if monotonic_ms() - started_ms < YOUNG_MS else 1
+            is_young = monotonic_ms() - started_ms < YOUNG_MS or not self.was_ready
+            young_deaths = young_deaths + 1 if is_young else 1
             if not self.was_ready and young_deaths >= YOUNG_DEATHS_AT_START:
                 self.fail(CannotStart(f"{self.name} keeps ending at its start ({status}){self._noted()}"))
-                return
+                if self.failed.done():
+                    return
             await self._pause_before_restart(status, young_deaths)
 
     async def _live_once(self) -> str:
@@ -134,7 +160,8 @@ class Child(ABC):
 
     async def _pause_before_restart(self, status: str, young_deaths: int) -> None:
         wait_ms = backoff_ms(young_deaths, random.random())
-        _warn("died; restarting", process=self.name, how=status, restart_in_ms=wait_ms)
+        why = {"problem": self.waits_for} if self.waits_for else {}
+        _warn("died; restarting", process=self.name, how=status, restart_in_ms=wait_ms, **why)
         self._on_restart(self.role)
         try:
             await asyncio.wait_for(self._stopping.wait(), wait_ms / 1000)

@@ -18,7 +18,7 @@ import msgspec
 from gate.clock import monotonic_ms
 from gate.errors import CannotStart, InvalidConfig
 from gate.service import embedded
-from gate.service.child import Child
+from gate.service.child import Child, Watch
 from gate.service.counting import DIRECTORY_VARIABLE, forget_gauges_of
 from gate.service.orders import GO, MAX_LINE_BYTES, Order, pack, read_word
 from gate.service.roles_board import RolesBoard
@@ -39,8 +39,9 @@ class RoleChild(Child):
         metrics: Path,
         store_answers: asyncio.Event,
         on_restart: Callable[[str], None],
+        watch: Watch,
     ) -> None:
-        super().__init__(order.name, role, on_restart)
+        super().__init__(order.name, role, on_restart, watch)
         self._order = order
         self._board = board
         self._metrics = metrics
@@ -88,8 +89,14 @@ class RoleChild(Child):
 
     def _hear(self, line: bytes) -> None:
         word = read_word(line)
-        if word.is_ready:
+        if word.what == "ready":
             self.declare_ready()
+        elif word.what == "opened":
+            self.has_opened = True
+            self.watch.changed.set()
+        elif word.what == "waits":
+            self.may_refuse = self.may_refuse and not word.was_reached
+            self.wait_for(word.problem)
         else:
             self.fail(InvalidConfig([word.problem]) if word.is_usage else CannotStart(word.problem))
 
@@ -106,8 +113,9 @@ class RedisChild(Child):
         slot: int,
         answers: asyncio.Event,
         on_restart: Callable[[str], None],
+        watch: Watch,
     ) -> None:
-        super().__init__("redis", "redis", on_restart)
+        super().__init__("redis", "redis", on_restart, watch)
         self.socket = embedded.prepare_socket(directory)
         self._program = program
         self._directory = directory
@@ -127,7 +135,9 @@ class RedisChild(Child):
     async def attend(self, process: asyncio.subprocess.Process) -> None:
         """Ping it, closely until it answers (it may have to load its data first), then twice a second."""
         while True:
-            if await embedded.answers(self.socket):
+            problem = await embedded.problem_of(self.socket)
+            self._board.note(self._slot, problem)
+            if not problem:
                 self._board.beat(self._slot, monotonic_ms())
                 self._board.set_ready(self._slot, True)
                 self._answers.set()
@@ -137,6 +147,7 @@ class RedisChild(Child):
     def on_death(self) -> None:
         """Off the board."""
         self._board.set_ready(self._slot, False)
+        self._board.note(self._slot, f"it ended: {self.death_note()}")
 
     def death_note(self) -> str:
         """The last line of its log."""

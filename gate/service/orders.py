@@ -2,10 +2,12 @@
 
 A pipe rather than arguments or environment, because the Redis URL may hold a password and both of those can be read from
 outside; and because its end tells the role that the supervisor is gone. The supervisor sends one `Order`, then `GO` once the
-embedded server answers. The role sends one `Word` when it does its work, or why it can't.
+embedded server answers. The role sends a `Word` when it does its work, while it waits for something, or why it can't start.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import msgspec
 
@@ -37,12 +39,17 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Word(msgspec.Struct, frozen=True, kw_only=True):
-    """What a role says: it is ready, or it can't start for a reason that a restart won't cure by itself."""
+    """What a role says of itself."""
 
-    is_ready: bool
+    what: Literal["ready", "opened", "waits", "refuses"]
+    """`opened`, by the replicator: the Replica on disk was looked at, and is taken away if it can't be trusted. `refuses`: it
+    can't start, for a reason that a restart won't cure by itself."""
     problem: str = ""
+    """What it waits for; "" for nothing any more. Or why it refuses."""
     is_usage: bool = False
     """The problem is a mistake in the options."""
+    was_reached: bool = False
+    """Redis has answered before: even a node without a Replica goes on waiting."""
 
 
 def pack(message: Order | Word) -> bytes:

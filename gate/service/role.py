@@ -51,6 +51,8 @@ class Post:
         self.board = RolesBoard(self.places.roles_board)
         self.stopping = asyncio.Event()
         self.store_answers = asyncio.Event()
+        self._has_waited = False
+        self._waits_for = ""
 
     @property
     def drain_s(self) -> float:
@@ -61,12 +63,37 @@ class Post:
         """Say that this role does its work."""
         self.board.beat(self.order.slot, monotonic_ms())
         self.board.set_ready(self.order.slot, True)
-        self._say(Word(is_ready=True))
+        self._say(Word(what="ready"))
+
+    def opened(self) -> None:
+        """Say that the Replica on disk was looked at: what is there now can be served."""
+        self._say(Word(what="opened"))
+
+    def waits_for(self, problem: str, *, was_reached: bool = False) -> None:
+        """Say what this role waits for before it can do all of its work; "" once it has that."""
+        self._has_waited = self._has_waited or bool(problem)
+        if problem != self._waits_for:
+            self._waits_for = problem
+            self.note(problem)
+            self._say(Word(what="waits", problem=problem, was_reached=was_reached))
+            if problem and was_reached:
+                import structlog
+
+                structlog.get_logger().warning("waiting", problem=problem)
+
+    def note(self, problem: str) -> None:
+        """Show in /readyz, for as long as this role does not answer, what it waits for."""
+        self.board.note(self.order.slot, problem)
+
+    @property
+    def may_refuse(self) -> bool:
+        """Whether this is the service's start and nothing was waited for: only then is a wrong setting a reason to end."""
+        return not self.order.is_restart and not self._has_waited
 
     def refuse(self, fault: GateError) -> None:
         """Say why this role can't start."""
         problem = "; ".join(fault.problems) if isinstance(fault, InvalidConfig) else str(fault)
-        self._say(Word(is_ready=False, problem=problem, is_usage=isinstance(fault, InvalidInput)))
+        self._say(Word(what="refuses", problem=problem, is_usage=isinstance(fault, InvalidInput)))
 
     async def beat(self) -> None:
         """Show for ever that this process's loop turns."""

@@ -1,8 +1,9 @@
 """The page on which every process of a service shows that it lives: one slot each, memory-mapped.
 
 A process that hangs still exists, so existing is no proof; a heartbeat is. The supervisor lays the page out before any role
-runs; each role beats its own slot twice a second; HTTP reads all of them for /readyz and /metrics. Each field is one aligned
-8-byte word with a single writer. Moments are monotonic, one clock for all processes.
+runs; each role beats its own slot twice a second, and the supervisor one of its own; HTTP reads all of them for /readyz and
+/metrics. A slot has room for a note: what its process waits for. Each field is one aligned 8-byte word with a single writer; a
+note may be read while it is replaced, and then reads garbled once. Moments are monotonic, one clock for all processes.
 """
 
 from __future__ import annotations
@@ -15,9 +16,14 @@ BEAT_EVERY_S = 0.5
 SILENT_AFTER_MS = 3_000
 """Six beats missed: not a busy moment but a process that hangs."""
 
+SUPERVISOR = "supervisor"
+"""The slot of the process that restarts the others: while it does not run, nothing that dies comes back."""
+
 _NAME_BYTES = 32
-_SLOT_WORDS = 8
-_BEAT, _READY = 4, 5
+_SLOT_WORDS = 64
+_BEAT, _READY, _NOTE_BYTES = 4, 5, 6
+_NOTE_AT = 7 * 8
+MAX_NOTE_BYTES = _SLOT_WORDS * 8 - _NOTE_AT
 
 
 class RolesBoard:
@@ -45,6 +51,14 @@ class RolesBoard:
         """Say that the process of this slot does its work, or (its supervisor) that it died."""
         self._words[slot * _SLOT_WORDS + _READY] = int(ready)
 
+    def note(self, slot: int, text: str) -> None:
+        """Say what the process of this slot waits for; "" once it waits for nothing."""
+        packed = text.encode()[:MAX_NOTE_BYTES]
+        start = slot * _SLOT_WORDS * 8 + _NOTE_AT
+        self._words[slot * _SLOT_WORDS + _NOTE_BYTES] = 0
+        self._map[start : start + len(packed)] = packed
+        self._words[slot * _SLOT_WORDS + _NOTE_BYTES] = len(packed)
+
     def answering(self, now_monotonic_ms: int) -> dict[str, bool]:
         """Of each process by name, whether it is ready and was heard of lately."""
         return {
@@ -54,6 +68,14 @@ class RolesBoard:
     def silent(self, now_monotonic_ms: int) -> list[str]:
         """The names of those that do not answer."""
         return [name for name, answers in self.answering(now_monotonic_ms).items() if not answers]
+
+    def explained(self, name: str) -> str:
+        """The name, and what its process waits for if it says so."""
+        slot = next(slot for slot in range(len(self._words) // _SLOT_WORDS) if self._name(slot) == name)
+        start = slot * _SLOT_WORDS * 8 + _NOTE_AT
+        length = min(self._words[slot * _SLOT_WORDS + _NOTE_BYTES], MAX_NOTE_BYTES)
+        text = self._map[start : start + length].decode(errors="replace")
+        return f"{name}: {text}" if text else name
 
     def _name(self, slot: int) -> str:
         start = slot * _SLOT_WORDS * 8

@@ -1,14 +1,15 @@
 """How roles come to a connected Store.
 
-At the service's first start an unreachable Redis is a reason to refuse. After that it is weather: a role that is restarted
-while Redis is away waits for it, and HTTP meanwhile serves checks and answers writes with 503 (`StoreLater`).
+That Redis is away is weather: a role waits for it and reports that to the supervisor, and HTTP meanwhile serves checks and
+answers writes with 503 (`StoreLater`). Only at the start of a node without a Replica does the supervisor refuse for it.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
-from gate.errors import StoreUnavailable
+from gate.errors import CannotStart, InvalidConfig, StoreUnavailable
 from gate.service.role import Post
 from gate.store.acks import Acknowledger, Applied
 from gate.store.address import parse_address
@@ -17,6 +18,7 @@ from gate.store.audit import Audit
 from gate.store.bans import Bans
 from gate.store.client import Client
 from gate.store.deactivation import Deactivation
+from gate.store.link import ReplyError
 from gate.store.lists import Lists
 from gate.store.mutes import Mutes
 from gate.store.nonces import Nonces
@@ -31,19 +33,49 @@ RETRY_EVERY_S = 0.25
 """As often as the store itself probes a Redis that is away."""
 
 
-async def connected_store(post: Post) -> Store | None:
-    """The Store, as soon as Redis answers; None if told to stop before. At the first start `StoreUnavailable` instead."""
+async def connected_store(
+    post: Post, settle: Callable[[Store], Awaitable[None]] | None = None, when_away: Callable[[], object] = bool
+) -> Store | None:
+    """The Store, as soon as Redis answers and `settle` accepts it; None if told to stop before. `when_away`: at each failure.
+
+    What can never be right (`InvalidConfig`, `CannotStart`) is raised only where nothing was waited for; later it is waited for
+    too, since a service that serves checks does not end for it.
+    """
     if not await _told_to_go(post):
         return None
     while not post.stopping.is_set():
         try:
-            return await Store.connect(post.order.redis_url, partitions=post.config.partitions)
-        except StoreUnavailable:
-            if not post.order.is_restart:
+            store = await _settled(post, settle)
+        except (StoreUnavailable, ReplyError) as fault:
+            problem = str(fault)
+        except (InvalidConfig, CannotStart) as fault:
+            if post.may_refuse:
                 raise
+            problem = "; ".join(fault.problems) if isinstance(fault, InvalidConfig) else str(fault)
+        else:
+            post.waits_for("")
+            return store
+        post.waits_for(_of_redis(problem, parse_address(post.order.redis_url).shown))
+        when_away()
+        if post.order.is_restart:
             post.ready()  # it does what can be done: readiness does not turn back because Redis is away
-            await asyncio.sleep(RETRY_EVERY_S)
+        await asyncio.sleep(RETRY_EVERY_S)
     return None
+
+
+async def _settled(post: Post, settle: Callable[[Store], Awaitable[None]] | None) -> Store:
+    store = await Store.connect(post.order.redis_url, partitions=post.config.partitions)
+    try:
+        if settle is not None:
+            await settle(store)
+    except BaseException:
+        await store.aclose()
+        raise
+    return store
+
+
+def _of_redis(problem: str, shown: str) -> str:
+    return f"Redis: {problem}" if shown in problem else f"Redis at {shown}: {problem}"
 
 
 async def connected_presence(post: Post) -> PresenceStore | None:

@@ -3,6 +3,7 @@
     start   directories, locks, ports; then all processes at once: roles import while the embedded server loads its data, and
             hot workers answer from the Replica on disk before Redis does
     ready   every process has said so and /readyz is 200: one line on stdout
+    away    Redis does not answer: with a Replica on disk, one line on stdout that says so, and checks are served; else refused
     stop    HTTP and workers (no new connections, in-flight work is finished), background, replicator, the embedded server last
 
 A start that can't succeed stops all of it and raises one reason. Everything the supervisor itself holds (locks, ports) is the
@@ -20,9 +21,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gate.clock import monotonic_ms
 from gate.config import Endpoint, Role, ServeConfig
+from gate.errors import CannotStart, ReplicaError
+from gate.replica.layout import current_facts
 from gate.service import embedded
-from gate.service.child import Child
+from gate.service.child import Child, Watch
 from gate.service.children import RedisChild, RoleChild
 from gate.service.counting import DIRECTORY_VARIABLE, clear_counts, reserve_counts
 from gate.service.credentials import read_credentials
@@ -30,7 +34,7 @@ from gate.service.health import HealthPort
 from gate.service.orders import Order
 from gate.service.places import Places, lock_roles, node_id
 from gate.service.ports import HeldPort, hold_port, hold_unix
-from gate.service.roles_board import RolesBoard
+from gate.service.roles_board import BEAT_EVERY_S, SUPERVISOR, RolesBoard
 
 READYZ_EVERY_S = 0.02
 READYZ_TIMEOUT_S = 2.0
@@ -58,7 +62,7 @@ def run(config: ServeConfig) -> int:
 
     async def supervised() -> int:
         children = _Children(config, places, ports)
-        return await Supervisor(config, places, children.all(program), ports).run()
+        return await Supervisor(config, places, children, program, ports).run()
 
     try:
         return asyncio.run(supervised())
@@ -104,7 +108,8 @@ class _Children:
         self._ports = ports
         self._names = [name for role in config.role for name in _names_of(role, config.workers)]
         self._slots = count()
-        self._board = RolesBoard.lay_out(places.roles_board, self._names)
+        self.board = RolesBoard.lay_out(places.roles_board, [*self._names, SUPERVISOR])
+        self.watch = Watch()
         self._store_answers = asyncio.Event()
         self._redis_url = config.redis or embedded.socket_url(embedded.socket_path(places.redis))
 
@@ -121,6 +126,11 @@ class _Children:
                 children += [self._role(role, name, index, node) for index, name in self._of(role)]
         return children
 
+    def beat(self) -> None:
+        """Show that the supervisor runs."""
+        self.board.beat(len(self._names), monotonic_ms())
+        self.board.set_ready(len(self._names), True)
+
     def _of(self, role: Role) -> list[tuple[int, str]]:
         return list(enumerate(_names_of(role, self._config.workers)))
 
@@ -128,10 +138,11 @@ class _Children:
         child = RedisChild(
             program,
             self._places.redis,
-            board=self._board,
+            board=self.board,
             slot=next(self._slots),
             answers=self._store_answers,
             on_restart=_count_restart,
+            watch=self.watch,
         )
         self._redis_url = embedded.socket_url(child.socket)
         return child
@@ -153,10 +164,11 @@ class _Children:
         return RoleChild(
             order,
             role,
-            board=self._board,
+            board=self.board,
             metrics=self._places.metrics,
             store_answers=self._store_answers,
             on_restart=_count_restart,
+            watch=self.watch,
         )
 
 
@@ -179,10 +191,16 @@ def _count_restart(role: str) -> None:
 class Supervisor:
     """Runs the children from start to stop."""
 
-    def __init__(self, config: ServeConfig, places: Places, children: list[Child], ports: _Ports) -> None:
+    def __init__(
+        self, config: ServeConfig, places: Places, children: _Children, program: Path | None, ports: _Ports
+    ) -> None:
         self._config = config
         self._places = places
-        self._children = children
+        self._children = children.all(program)
+        self._beat = children.beat
+        self._watch = children.watch
+        self._watch.excuses = self._excuses
+        self._serves_without_redis = False
         self._http = ports.http
         self._resp = ports.resp
         self._health = HealthPort(ports.health.holder) if ports.health else None
@@ -201,12 +219,14 @@ class Supervisor:
             for child in self._children:
                 if child.role == role:
                     child.start()
+        beating = asyncio.create_task(self._keep_beating())
         try:
             await asyncio.sleep(0)  # every child is being started: now there is time for imports
             _configure_logs(self._config)
             await self._run_until_told()
         finally:
             await self._stop()
+            beating.cancel()
             self._heed_no_more_signals()
         return EXIT_FORCED if self._forced else 0
 
@@ -214,20 +234,72 @@ class Supervisor:
         """Returns when told to stop; raises the reason of a start that failed."""
         told = asyncio.ensure_future(self._told_to_stop.wait())
         ready = asyncio.ensure_future(self._until_ready())
+        away = asyncio.ensure_future(self._heed_waiting())
         failures = [child.failed for child in self._children]
-        awaited: list[asyncio.Future[Any]] = [told, ready, *failures]
+        awaited: list[asyncio.Future[Any]] = [told, ready, away, *failures]
         try:
             await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
             for failure in failures:
                 if failure.done():
                     raise failure.result()
+            if away.done():
+                away.result()
             if ready.done() and not told.done():
                 ready.result()
+                away.cancel()  # from here on Redis away is the replicator's to report
                 print(self._ready_line(), flush=True)
                 await told
         finally:
             told.cancel()
             ready.cancel()
+            away.cancel()
+
+    async def _keep_beating(self) -> None:
+        while True:
+            self._beat()
+            await asyncio.sleep(BEAT_EVERY_S)
+
+    async def _heed_waiting(self) -> None:
+        """Say once that a Replica is served though Redis is away; raise `CannotStart` where there is none to serve."""
+        while True:
+            await self._watch.changed.wait()
+            self._watch.changed.clear()
+            waiting = [child for child in self._children if child.waits_for]
+            if not waiting or not self._replica_was_looked_at():
+                continue
+            if self._has_replica():
+                await self._say_away(waiting[0])
+            elif refusing := [child for child in waiting if child.may_refuse]:
+                raise CannotStart(refusing[0].waits_for)
+
+    async def _say_away(self, waiting: Child) -> None:
+        if self._serves_without_redis:
+            return
+        self._serves_without_redis = True
+        serving = [held.endpoint for held in (self._resp, self._http) if held]
+        for endpoint in serving:
+            while not await _accepts(endpoint):  # noqa: ASYNC110 - as below
+                await asyncio.sleep(READYZ_EVERY_S)
+        server = "the embedded server: " if waiting.role == "redis" else ""
+        words = f"gate {'serves checks from its Replica; ' if serving else ''}waiting for {server}{waiting.waits_for}"
+        print(words, flush=True)
+
+    def _excuses(self, child: Child) -> bool:
+        """Whether a start goes on though this process can't: checks are served without."""
+        return self._serves_without_redis or (child.role == "redis" and self._has_replica())
+
+    def _replica_was_looked_at(self) -> bool:
+        """What is there may be of another boot, or damaged: then the replicator takes it away first."""
+        return all(child.has_opened for child in self._children if child.role == "replicator")
+
+    def _has_replica(self) -> bool:
+        """Whether there is something to go on with while Redis is away."""
+        if set(self._config.role) == {"redis"}:
+            return False
+        try:
+            return bool(current_facts(self._places.replica))
+        except ReplicaError:
+            return False
 
     async def _until_ready(self) -> None:
         for child in self._children:
@@ -279,16 +351,25 @@ class Supervisor:
                     child.forget_socket()
 
 
+async def _accepts(endpoint: Endpoint) -> bool:
+    try:
+        async with asyncio.timeout(READYZ_TIMEOUT_S):
+            _, writer = await asyncio.open_connection(_near(endpoint.host), endpoint.port)
+            writer.close()
+            return True
+    except (OSError, TimeoutError):
+        return False
+
+
 async def _readyz_says_200(endpoint: Endpoint) -> None:
     while not await _readyz_is_200(endpoint):  # noqa: ASYNC110 - what is waited for lives in another process
         await asyncio.sleep(READYZ_EVERY_S)
 
 
 async def _readyz_is_200(endpoint: Endpoint) -> bool:
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(endpoint.host, endpoint.host)
     try:
         async with asyncio.timeout(READYZ_TIMEOUT_S):
-            reader, writer = await asyncio.open_connection(host, endpoint.port)
+            reader, writer = await asyncio.open_connection(_near(endpoint.host), endpoint.port)
             try:
                 writer.write(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
                 return b" 200 " in await reader.readline()
@@ -296,3 +377,8 @@ async def _readyz_is_200(endpoint: Endpoint) -> bool:
                 writer.close()
     except (OSError, TimeoutError):
         return False
+
+
+def _near(host: str) -> str:
+    """Where what listens on every address is reached from here."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)

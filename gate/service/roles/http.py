@@ -144,7 +144,8 @@ class _Missing:
     def __call__(self) -> list[str]:
         silent = self._board.silent(monotonic_ms())
         self._were_all_here = self._were_all_here or not silent
-        return [name for name in silent if name != "redis"] if self._were_all_here else silent
+        counting = [name for name in silent if name != "redis"] if self._were_all_here else silent
+        return [self._board.explained(name) for name in counting]
 
 
 class _BoardLook:

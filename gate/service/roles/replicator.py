@@ -1,5 +1,8 @@
 """The replicator: makes sure that the first App exists, then keeps this node's Replica in step with Redis.
 
+It opens the Replica at once, so that a node whose Redis is away serves what it has, or nothing if that can't be trusted; the
+rest follows when Redis answers (`TruthLater`).
+
 One at a time in a data directory: an orphan of a supervisor that was killed may still be closing its files in order, so a new
 one waits for its lock first. One at a time under a node's id, too: a copy of a directory refuses to start beside the other.
 """
@@ -18,6 +21,7 @@ from gate.service.credentials import ensure_first
 from gate.service.places import place_of
 from gate.service.role import ORPHAN_GRACE_S, Post
 from gate.service.stores import connected_store
+from gate.service.truth_later import TruthLater
 from gate.store.nodes import NodeAnnouncer
 from gate.store.store import Store
 
@@ -32,19 +36,53 @@ async def main(post: Post) -> None:
     """Replicate until told to stop."""
     gc.set_threshold(*GC_THRESHOLDS)
     lock = await _sole_writer(post)
-    store = await connected_store(post)
-    if store is None:
-        return
-    is_embedded = post.config.redis is None
-    announcer = store.announcer(post.order.node_id, place_of(post.places.data), owns_server=is_embedded)
+    truth = TruthLater()
+    replicator = Replicator(
+        post.places.replica,
+        truth,
+        truth,
+        before_snapshot=lambda: _ensure_first(post, truth.store),
+        was_ready=post.order.is_restart,
+        show_problem=lambda problem: _show(post, truth, problem),
+    )
+    running = asyncio.create_task(replicator.run())
+    connecting = asyncio.create_task(_connect(post, truth))
+    saying = asyncio.create_task(_say(post, replicator))
+    stopping = asyncio.ensure_future(post.stopping.wait())
     try:
+        await asyncio.wait([running, connecting, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if connecting.done() and connecting.exception() is None:
+            await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (connecting, saying, stopping):
+            task.cancel()
+        replicator.stop()
+        truth.give_up()
+        refusal, *_ = await asyncio.gather(connecting, running, return_exceptions=True)
+        await truth.aclose()
+        os.close(lock)
+    if isinstance(refusal, Exception):
+        raise refusal
+    running.result()
+
+
+async def _connect(post: Post, truth: TruthLater) -> None:
+    """Give the replicator its Redis. `CannotStart` or `InvalidConfig` if the start is refused."""
+
+    async def settle(store: Store) -> None:
+        is_embedded = post.config.redis is None
+        announcer = store.announcer(post.order.node_id, place_of(post.places.data), owns_server=is_embedded)
         if not post.order.is_restart:  # a service that runs is refused nothing
             await _refuse_a_copy(post, announcer)
         await _ensure_first(post, store)
-        await _replicate(post, store, announcer)
-    finally:
-        await store.aclose()
-        os.close(lock)
+        truth.connect(store, announcer)
+
+    await connected_store(post, settle, truth.give_up)
+
+
+def _show(post: Post, truth: TruthLater, problem: str) -> None:
+    if truth.is_reached:  # till then `connected_store` knows better what the problem is
+        post.waits_for(problem, was_reached=True)
 
 
 async def _refuse_a_copy(post: Post, announcer: NodeAnnouncer) -> None:
@@ -55,28 +93,13 @@ async def _refuse_a_copy(post: Post, announcer: NodeAnnouncer) -> None:
         )
 
 
-async def _replicate(post: Post, store: Store, announcer: NodeAnnouncer) -> None:
-    replicator = Replicator(
-        post.places.replica,
-        store.changelog,
-        announcer,
-        before_snapshot=lambda: _ensure_first(post, store),
-    )
-    running = asyncio.create_task(replicator.run())
-    stopping = asyncio.ensure_future(post.stopping.wait())
-    ready = asyncio.create_task(_say_ready(post, replicator))
-    await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
-    ready.cancel()
-    stopping.cancel()
-    replicator.stop()
-    await running
-
-
 async def _ensure_first(post: Post, store: Store) -> None:
     await ensure_first(post.places.credentials, store.apps, store.operators, wall_ms())
 
 
-async def _say_ready(post: Post, replicator: Replicator) -> None:
+async def _say(post: Post, replicator: Replicator) -> None:
+    await replicator.opened.wait()
+    post.opened()
     await replicator.ready.wait()
     post.ready()
 

@@ -102,7 +102,11 @@ async def _served(post: Post) -> WireServer | None:
     )
     while not post.stopping.is_set():
         try:
-            return await serve_wire(options)
-        except (ReplicaMissing, ReplicaForeign):  # there is none yet, or the replicator is about to replace it
+            server = await serve_wire(options)
+        except (ReplicaMissing, ReplicaForeign) as fault:  # there is none yet, or the replicator is about to replace it
+            post.note(str(fault))
             await asyncio.sleep(REPLICA_LOOK_EVERY_S)
+        else:
+            post.note("")
+            return server
     return None

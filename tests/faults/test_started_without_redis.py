@@ -1,0 +1,154 @@
+"""A node that has a Replica starts whatever is wrong with Redis: it serves checks, says what it waits for, and heals."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import redis
+
+from tests.faults.calls import Pair
+from tests.faults.node import RECOVERY_TIMEOUT_S, Node
+from tests.harness.ports import free_port
+from tests.harness.servers import RedisServer
+from tests.harness.service import GateService, Services
+from tests.harness.waiting import wait_until
+from tests.service.running import is_ready, readyz, refused
+
+SERVES = "gate serves checks from its Replica; waiting for "
+FIRST_CHECK_WITHIN_S = 10.0
+PASSWORD = "hunter2"
+
+
+class Rested(NamedTuple):
+    """A node that was stopped in order, its Redis, and verdicts that it knows."""
+
+    data: Path
+    server: RedisServer
+    expected: dict[Pair, str]
+
+
+@pytest.fixture(scope="module")
+def rested(start_module_service: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rested]:
+    server = RedisServer.start("valkey-9", tmp_path_factory.mktemp("rested"), aof=True)
+    service = start_module_service.start("--partitions", "4", redis_url=server.url)
+    node = Node(service)
+    expected = node.pairs("before")
+    node.close()
+    service.stop()
+    yield Rested(service.data, server, expected)
+    server.stop()
+
+
+@contextmanager
+def _killed(server: RedisServer) -> Iterator[None]:
+    server.kill()
+    yield
+    server.restart()
+
+
+@contextmanager
+def _configured(server: RedisServer, name: str, wrong: str, right: str) -> Iterator[None]:
+    server.client.config_set(name, wrong)
+    yield
+    password = wrong if name == "requirepass" else None
+    with redis.Redis(host="127.0.0.1", port=server.port, password=password) as healer:
+        healer.config_set(name, right)
+
+
+@contextmanager
+def _demoted(server: RedisServer) -> Iterator[None]:
+    server.client.replicaof("127.0.0.1", free_port())
+    yield
+    server.client.replicaof("NO", "ONE")
+
+
+Fault = Callable[[RedisServer], AbstractContextManager[None]]
+FAULTS: dict[str, tuple[Fault, str]] = {
+    "is not there": (_killed, "refused"),
+    "hangs": (lambda server: server.paused(), "within 500 ms"),
+    "is a replica": (_demoted, "READONLY"),
+    "is out of memory": (lambda server: _configured(server, "maxmemory", "1", "0"), "OOM"),
+    "wants a password": (lambda server: _configured(server, "requirepass", PASSWORD, ""), "NOAUTH"),
+}
+"""By name: the fault, and a word of the reason that it is reported with."""
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_node_with_a_replica_starts_though_redis(rested: Rested, start_service: Services, fault: str) -> None:
+    wrong, reason = FAULTS[fault]
+    with wrong(rested.server):
+        service = start_service.start(data=rested.data, redis_url=rested.server.url, wait=False)
+        service.wait_for_output(SERVES, FIRST_CHECK_WITHIN_S)
+        node = Node(service)
+        node.asserts(rested.expected)
+        assert wait_until(node.stale_ms, 5, "the facts to be said to be old")
+        wait_until(lambda: reason in str(readyz(service)), 5, "/readyz to give the reason")
+        assert readyz(service)[0] == 503
+        refusal = node.http.ban("nobody")
+        assert (refusal.status, refusal.body["error"]) == (503, "unavailable")
+        assert str(rested.server.port) in service.output
+        assert "gate ready" not in service.output
+        node.close()
+
+    _heals(service, rested.expected)
+
+
+def _heals(service: GateService, expected: dict[Pair, str]) -> None:
+    service.wait_ready()
+    node = Node(service)
+    node.wait_writable()
+    node.asserts(expected)
+    assert is_ready(service)
+    assert service.output.count(SERVES) == 1
+    assert "Traceback" not in service.output
+    node.close()
+    service.stop()
+
+
+def test_a_node_whose_replica_is_damaged_is_refused(rested: Rested, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(rested.data, data)
+    facts = data / "replica" / (data / "replica" / "current").read_text().strip()
+    facts.write_bytes(b"\0" * 8_192)
+    refusal = refused(data, "--redis", f"redis://127.0.0.1:{free_port()}")
+    assert refusal.status == 1
+    assert refusal.lines[-1].startswith("gate: Redis: cannot reach")
+    assert refusal.out == ""
+
+
+def test_a_wrong_setting_found_late_is_reported_and_not_fatal(rested: Rested, start_service: Services) -> None:
+    with _killed(rested.server):
+        service = start_service.start("--partitions", "8", data=rested.data, redis_url=rested.server.url, wait=False)
+        service.wait_for_output(SERVES, FIRST_CHECK_WITHIN_S)
+    wait_until(lambda: "a deployment of 4 Partitions" in str(readyz(service)), RECOVERY_TIMEOUT_S, "the reason")
+    node = Node(service)
+    node.asserts(rested.expected)
+    assert node.stale_ms() > 0
+    node.close()
+    service.stop()
+
+
+def test_an_embedded_server_that_cannot_start_does_not_stop_checks(start_service: Services) -> None:
+    service = start_service.start()
+    node = Node(service)
+    expected = node.pairs("before")
+    node.close()
+    service.stop()
+    manifest = next((service.data / "redis" / "appendonlydir").glob("*.manifest"))
+    whole = manifest.read_bytes()
+    manifest.write_bytes(b"no manifest\n")
+
+    again = start_service.start(data=service.data, wait=False)
+    again.wait_for_output(f"{SERVES}the embedded server: ", FIRST_CHECK_WITHIN_S)
+    node = Node(again)
+    node.asserts(expected)
+    assert wait_until(lambda: "redis: it ended: " in str(readyz(again)), 5, "/readyz to give the reason")
+    node.close()
+
+    manifest.write_bytes(whole)
+    _heals(again, expected)
