@@ -20,7 +20,8 @@ from tests.harness.waiting import wait_until
 from tests.service.running import is_ready, readyz, refused
 
 SERVES = "gate serves checks from its Replica; waiting for "
-FIRST_CHECK_WITHIN_S = 10.0
+FIRST_CHECK_WITHIN_S = 30.0
+"""Under a second on an idle machine (`make bench ARGS="--only restart"`); the suite may share it with others."""
 PASSWORD = "hunter2"
 
 
