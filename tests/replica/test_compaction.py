@@ -105,10 +105,10 @@ async def test_changes_made_while_it_is_copied_are_in_the_copy_before_it_is_used
 async def test_a_copy_that_can_not_catch_up_is_dropped(
     node: Node, redis: ScriptedRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def never(_self: object, _fresh: object, _positions: object) -> bool:
+    async def never(*_: object) -> bool:
         return False
 
-    monkeypatch.setattr(type(node.replicator), "_caught_up", never)
+    monkeypatch.setattr("gate.replica.replicator.caught_up", never)
     written = await import_much(node, redis)
     await node.until(
         lambda: not any(node.directory.glob("facts-2.mdb*")) and node.replicator._compaction._not_before_ms > 0,
