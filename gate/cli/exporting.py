@@ -2,30 +2,25 @@
 
 Users are found by a scan of the keyspace; each list is then read whole by the store's own page script, which leaves
 out what has ended and keeps ends and order, so that an import makes the same lists again. Facts written meanwhile
-may be in or not. A file appears under its name only when it is complete.
+may be in or not. A file appears under its name only when it is complete; see `gate.cli.outfile`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gzip
-import os
-import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any, cast
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
 
 from gate.cli.options import DEFAULT_DATA, AppOption, DataOption, RedisOption, Target
+from gate.cli.outfile import opened_for_writing
 from gate.cli.output import counted, json_id, warn
 from gate.cli.reach import Reach, run_with
 from gate.clock import wall_ms
 from gate.core.model import FOREVER_MS, ListKind
 from gate.core.snapshot import ListPart, UserPart
-from gate.errors import InvalidInput
 
 if TYPE_CHECKING:
     from gate.store.users import Profile
@@ -50,44 +45,18 @@ def export_facts(
     target = Target(data, app, redis)
     key = target.app_key()
 
-    async def work(reach: Reach) -> int:
+    async def work(reach: Reach, stream: IO[bytes]) -> int:
         await reach.app(key)
         count = 0
-        with _opened(file) as stream:
-            async for fact in _facts(reach, key, wall_ms()):
-                stream.write(orjson.dumps(fact, option=orjson.OPT_APPEND_NEWLINE))
-                count += 1
+        async for fact in _facts(reach, key, wall_ms()):
+            stream.write(orjson.dumps(fact, option=orjson.OPT_APPEND_NEWLINE))
+            count += 1
         return count
 
-    count = run_with(target, work)
+    # Opened before anything connects: a FIFO waits here for its reader, where Ctrl-C ends the wait.
+    with opened_for_writing(file) as stream:
+        count = run_with(target, lambda reach: work(reach, stream))
     warn(f"gate: {counted(count, 'line')} written")
-
-
-@contextmanager
-def _opened(file: str) -> Iterator[IO[bytes]]:
-    if file == "-":
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    path = Path(file)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        # Who blocks whom is nobody else's business.
-        raw = os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
-    except OSError as fault:
-        raise InvalidInput(file, f"can't be written: {fault.strerror}") from None
-    try:
-        with raw:
-            if path.suffix == ".gz":
-                with gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=6) as packed:
-                    yield cast("IO[bytes]", packed)
-            else:
-                yield raw
-        draft.replace(path)
-    except OSError as fault:
-        raise InvalidInput(file, f"can't be written: {fault.strerror}") from None
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 async def _facts(reach: Reach, key: str, now_ms: int) -> AsyncIterator[Fact]:
