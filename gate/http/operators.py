@@ -1,11 +1,20 @@
 """Which operator calls, and whether the role suffices: HTTP Basic with the operator's name and password.
 
-An argon2 verification is dear, so one runs at a time on a node, in a thread, with a bounded queue before it; a success is
-remembered for some minutes under an HMAC of name, password and stored hash, by a key that this process alone has. The account
-itself is read from Redis with each request, so a changed password, role or a removal counts at once.
+An argon2 verification is dear, so one runs at a time on a node, in a thread; a success is remembered for some minutes under an
+HMAC of name, password and stored hash, by a key that this process alone has. The account itself is read from Redis with each
+request, so a changed password, role or a removal counts at once.
 
-Failures are slowed down (`throttle`) before anything is compared, the remembered successes too: else those would answer
-guesses as fast as they come. Wrong name and wrong password look and take the same.
+A name that failed too often at an address is refused there for a while (`throttle`), before anything is compared, the
+remembered successes too: else those would answer guesses as fast as they come. Nothing else is refused for others' failures:
+it waits, in lanes. Behind one proxy, where everybody has the proxy's address, a flood of wrong passwords is served after every
+operator who did not fail there.
+
+    0   an operator's name that has not failed at this address: one at a time of those, and a few of that name
+    1   any other, from an address that has not failed often
+    2   everything else, at a pace of its own
+
+Wrong name and wrong password look the same, and take the same while nothing waits: a client that floods this node can tell
+names that exist by their shorter wait. No other name is served with them, since a flood can make up as many as it likes.
 """
 
 from __future__ import annotations
@@ -13,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import secrets
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -26,6 +35,7 @@ from gate.http.administration import Operators
 from gate.http.auth import basic_pair
 from gate.http.calls import Exchange
 from gate.http.errors import CredentialsWrong, RoleInsufficient, TriedTooOften
+from gate.http.lanes import Lanes, LanesFull
 from gate.http.paths import app_in
 from gate.http.ports import Deps
 from gate.http.throttle import Throttle
@@ -33,8 +43,8 @@ from gate.store.passwords import hash_of_nobody, password_fits
 
 REMEMBERED_MS = 5 * 60_000
 MAX_REMEMBERED = 256
-MAX_WAITING = 32
-"""Verifications that may queue: about a second's worth."""
+FIRST_OF_A_NAME = 4
+"""In the first lane, where one name must not take the room of others."""
 
 _WRONG = "the operator's name or password is wrong"
 
@@ -70,8 +80,9 @@ class OperatorDoor:
         self._throttle = Throttle(monotonic)
         self._key = secrets.token_bytes(32)
         self._remembered: OrderedDict[bytes, int] = OrderedDict()
-        self._turn = asyncio.Lock()
-        self._waiting = 0
+        self._lanes = Lanes(3)
+        self._first: Counter[tuple[str, str]] = Counter()
+        """Who is in the first lane: a name at an address, and a name whatever the address."""
 
     async def admit(self, operators: Operators, name: str, password: str, address: str) -> Operator:
         """The operator that this is; `CredentialsWrong` or, without looking, `TriedTooOften`."""
@@ -84,16 +95,27 @@ class OperatorDoor:
         return operator
 
     async def _verify_in_turn(self, operator: Operator | None, name: str, password: str, address: str) -> None:
-        if self._waiting >= MAX_WAITING:
-            raise TriedTooOften("too many log in at this moment", 1)
-        self._waiting += 1
+        lane = self._lane(operator, name, address)
+        seats = ((name, address), (name, "")) if lane == 0 else ()
+        self._first.update(seats)
         try:
-            async with self._turn:
+            async with self._lanes.turn(lane):
                 self._refuse_early(name, address)  # those that went before may have failed
                 if operator is None or not self._is_remembered(operator, password):
                     await self._verify(operator, name, password, address)
+        except LanesFull:
+            raise TriedTooOften("too many log in at this moment", 1) from None
         finally:
-            self._waiting -= 1
+            self._first.subtract(seats)
+            for seat in seats:
+                if not self._first[seat]:
+                    del self._first[seat]
+
+    def _lane(self, operator: Operator | None, name: str, address: str) -> int:
+        has_room = not self._first[name, address] and self._first[name, ""] < FIRST_OF_A_NAME
+        if operator is not None and has_room and not self._throttle.has_failed(name, address):
+            return 0
+        return 2 if self._throttle.is_often_wrong(address) else 1
 
     async def _verify(self, operator: Operator | None, name: str, password: str, address: str) -> None:
         stored = await asyncio.to_thread(hash_of_nobody) if operator is None else operator.password_hash

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from contextlib import suppress
+from itertools import count
 
 import msgspec
 import pytest
 
 from gate.core.operators import Operator
-from gate.http import operators, throttle
+from gate.http import lanes, operators, throttle
 from gate.http.errors import CredentialsWrong, TriedTooOften
 from gate.http.operators import OperatorDoor
 from gate.http.throttle import Throttle
 from gate.store.passwords import hash_password
+from tests.harness.waiting import wait_until_async
 from tests.http.world import World
 
 PASSWORD = "a long enough password"
@@ -88,12 +91,12 @@ async def test_a_password_is_verified_once_and_then_remembered(
 
 
 async def test_many_at_once_are_verified_once(door: OperatorDoor, accounts: Accounts, verified: list[str]) -> None:
-    await asyncio.gather(*(door.admit(accounts, "ann", PASSWORD, HERE) for _ in range(operators.MAX_WAITING)))
+    await asyncio.gather(*(door.admit(accounts, "ann", PASSWORD, HERE) for _ in range(lanes.ROOM)))
     assert len(verified) == 1
 
 
 async def test_too_many_at_once_are_sent_away(door: OperatorDoor, accounts: Accounts) -> None:
-    tries = (door.admit(accounts, "ann", PASSWORD, HERE) for _ in range(operators.MAX_WAITING + 5))
+    tries = (door.admit(accounts, "ann", PASSWORD, HERE) for _ in range(lanes.ROOM + 6))  # one of them is served
     outcomes = await asyncio.gather(*tries, return_exceptions=True)
     assert sum(isinstance(outcome, TriedTooOften) for outcome in outcomes) == 5
     await door.admit(accounts, "ann", PASSWORD, HERE)
@@ -153,13 +156,48 @@ def test_waits_double_up_to_a_bound_and_are_forgotten(clock: Clock) -> None:
     assert slowed.wait_ms("ann", HERE) == 0
 
 
-def test_many_names_from_one_network_are_no_way_around(clock: Clock) -> None:
+def test_many_names_from_one_network_stand_behind_others(clock: Clock) -> None:
     slowed = Throttle(clock)
     for number in range(throttle.FREE_FAILURES_AT_ADDRESS):
-        assert slowed.wait_ms(f"name {number}", "2001:db8::1") == 0
+        assert not slowed.is_often_wrong("2001:db8::1")
         slowed.failed(f"name {number}", f"2001:db8::{number:x}")
-    assert slowed.wait_ms("another", "2001:db8::ffff") == throttle.FIRST_WAIT_MS
-    assert slowed.wait_ms("another", "2001:db8:0:1::1") == 0
+    assert slowed.is_often_wrong("2001:db8::ffff")
+    assert slowed.wait_ms("another", "2001:db8::ffff") == 0
+    assert not slowed.is_often_wrong("2001:db8:0:1::1")
+    clock.now_ms += throttle.FORGET_MS
+    assert not slowed.is_often_wrong("2001:db8::ffff")
+
+
+@pytest.mark.parametrize(("names", "addresses"), [("made up", 1), ("operators", 200)])
+async def test_a_flood_of_wrong_passwords_locks_nobody_out(addresses: int, names: str) -> None:
+    """Forty operators sign in, each once, from the one address that the flood comes from too, or from elsewhere."""
+    accounts, door = Accounts(), OperatorDoor()
+    hashed = accounts.of["ann"].password_hash
+    for number in range(41):
+        accounts.of[f"op-{number}"] = Operator(
+            name=f"op-{number}", role="viewer", password_hash=hashed, created_at_ms=1
+        )
+    where = [f"192.0.2.{number}" for number in range(addresses)]
+    tried = 0
+
+    async def flood(seed: int) -> None:
+        nonlocal tried
+        for number in count(seed * 1_000_000):
+            name = "op-40" if names == "operators" else f"name-{number}"
+            with suppress(CredentialsWrong, TriedTooOften):
+                await door.admit(accounts, name, "guess", where[number % addresses])
+            tried += 1
+            await asyncio.sleep(0.02)  # this loop serves and attacks at once
+
+    floods = [asyncio.create_task(flood(number)) for number in range(100)]
+    await wait_until_async(lambda: tried > 200, 30, "the flood")
+    began_s = asyncio.get_running_loop().time()
+    signing = (door.admit(accounts, f"op-{number}", PASSWORD, where[0]) for number in range(40))
+    assert len({one.name for one in await asyncio.gather(*signing)}) == 40
+    assert asyncio.get_running_loop().time() - began_s < 15
+    for one in floods:
+        one.cancel()
+    await asyncio.gather(*floods, return_exceptions=True)
 
 
 def test_what_is_remembered_is_bounded(clock: Clock) -> None:
