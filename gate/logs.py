@@ -10,9 +10,10 @@ import logging
 import re
 import sys
 from collections.abc import MutableMapping
+from contextlib import suppress
 from functools import lru_cache
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, TextIO, cast
 
 # structlog imports rich for a renderer that is not used here; without it each process starts 60 ms sooner.
 if "rich" not in sys.modules:
@@ -67,13 +68,30 @@ def configure_logs(level: str, form: Literal["text", "json"], role: str) -> None
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         # One write a line: all processes of the service share the file, and those of two would mix in what is written apart.
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Stderr())),
         cache_logger_on_first_use=True,
     )
     root = logging.getLogger()
     root.handlers = [_ToStructlog()]
     root.setLevel(max(_LEVELS[level], logging.WARNING))
     sys.excepthook = _log_crash
+
+
+class _Stderr:
+    """stderr, where a line that can't be written (a full disk, a reader that ended) does not end what it reports on.
+
+    Python keeps such lines, up to 8 KiB of them, and writes them with the next one that can be.
+    """
+
+    def write(self, text: str) -> None:
+        """One line."""
+        with suppress(OSError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        """Written by now, or kept."""
+        with suppress(OSError):
+            sys.stderr.flush()
 
 
 def _naming(role: str) -> Any:

@@ -23,7 +23,9 @@ SLOWEST_RESTART_MS = 5_000
 YOUNG_MS = 5_000
 """A life shorter than this counts towards backing off, and so does every one in which it was never ready."""
 YOUNG_DEATHS_AT_START = 4
-"""This many before it was ever ready: the start has failed."""
+"""This many before the whole service was ever ready: the start has failed."""
+DEATHS_AT_START = 8
+"""Or this many deaths at any age, as where memory does for all processes but one."""
 
 
 def backoff_ms(young_deaths: int, jitter: float) -> int:
@@ -37,6 +39,8 @@ class Watch:
 
     def __init__(self) -> None:
         self.changed = asyncio.Event()
+        self.has_started = False
+        """The service was ready, or serves checks: no failure of a child ends it any more."""
         self.excuses: Callable[[Child], bool] = lambda _: False
 
 
@@ -107,7 +111,7 @@ class Child(ABC):
 
     def fail(self, fault: GateError) -> None:
         """The start of the service can't succeed for this reason. Once it has, or is excused, the reason is waited out."""
-        if self.was_ready or self.watch.excuses(self):
+        if self.watch.has_started or self.watch.excuses(self):
             self.wait_for(str(fault))
         elif not self.failed.done():
             self.failed.set_result(fault)
@@ -129,7 +133,7 @@ class Child(ABC):
         return ""
 
     async def _keep(self) -> None:
-        young_deaths = 0
+        young_deaths = deaths = 0
         while not self._stopping.is_set():
             started_ms = monotonic_ms()
             status = await self._live_once()
@@ -138,8 +142,9 @@ class Child(ABC):
             if self._stopping.is_set() or self.failed.done():
                 return
             is_young = monotonic_ms() - started_ms < YOUNG_MS or not self.was_ready
-            young_deaths = young_deaths + 1 if is_young else 1
-            if not self.was_ready and young_deaths >= YOUNG_DEATHS_AT_START:
+            young_deaths, deaths = young_deaths + 1 if is_young else 1, deaths + 1
+            is_too_much = young_deaths >= YOUNG_DEATHS_AT_START or deaths >= DEATHS_AT_START
+            if is_too_much and not self.watch.has_started:
                 self.fail(CannotStart(f"{self.name} keeps ending at its start ({status}){self._noted()}"))
                 if self.failed.done():
                     return
@@ -148,7 +153,7 @@ class Child(ABC):
     async def _live_once(self) -> str:
         try:
             process = self._process = await self.launch()
-        except OSError as fault:
+        except (OSError, RuntimeError) as fault:  # no memory, process, file or thread to be had: later there may be
             return str(fault)
         if self._stopping.is_set():  # told to stop while it was being started
             _send(process.pid, signal.SIGTERM)

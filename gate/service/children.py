@@ -51,17 +51,25 @@ class RoleChild(Child):
     async def launch(self) -> asyncio.subprocess.Process:
         """Start it, with one end of the channel as its stdin. stdout is the service's ready line's alone."""
         ours, theirs = socket.socketpair()
-        with theirs:
-            self._channel = ours
-            return await asyncio.create_subprocess_exec(
-                # -P: the code that runs is the one installed, not whatever folder named gate lies where this was started.
-                *(sys.executable, "-P", "-m", "gate.service.role", self.role, self._order.name),
-                stdin=theirs.fileno(),
-                stdout=sys.stderr,
-                process_group=0,
-                pass_fds=() if self._order.unix_fd is None else (self._order.unix_fd,),
-                env={**os.environ, DIRECTORY_VARIABLE: str(self._metrics)},
-            )
+        try:
+            with theirs:
+                process = await self._launched(theirs)
+        except BaseException:
+            ours.close()  # a role that was started all the same ends with it
+            raise
+        self._channel = ours
+        return process
+
+    async def _launched(self, channel: socket.socket) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            # -P: the code that runs is the one installed, not whatever folder named gate lies where this was started.
+            *(sys.executable, "-P", "-m", "gate.service.role", self.role, self._order.name),
+            stdin=channel.fileno(),
+            stdout=sys.stderr,
+            process_group=0,
+            pass_fds=() if self._order.unix_fd is None else (self._order.unix_fd,),
+            env={**os.environ, DIRECTORY_VARIABLE: str(self._metrics)},
+        )
 
     async def attend(self, process: asyncio.subprocess.Process) -> None:
         """Send the order and, once the store answers, the word to go; listen until the channel ends."""

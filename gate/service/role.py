@@ -11,7 +11,6 @@ import contextlib
 import gc
 import importlib
 import os
-import resource
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -20,6 +19,7 @@ from pathlib import Path
 from gate.clock import monotonic_ms
 from gate.errors import GateError, InvalidConfig, InvalidInput
 from gate.service.counting import DIRECTORY_VARIABLE, reserve_counts
+from gate.service.limits import raise_file_limit
 from gate.service.orders import GO, Order, Word, pack, read_order
 from gate.service.parent_death import die_with_parent
 from gate.service.places import Places
@@ -149,13 +149,6 @@ def receive_order() -> Order:
             sys.exit(1)
         line += byte
     return read_order(bytes(line))
-
-
-def raise_file_limit() -> None:
-    """As many connections as the machine's owner allows at all."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):  # macOS refuses "unlimited"
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _step_back(role: str) -> None:

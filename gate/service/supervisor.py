@@ -31,6 +31,7 @@ from gate.service.children import RedisChild, RoleChild
 from gate.service.counting import DIRECTORY_VARIABLE, clear_counts, reserve_counts
 from gate.service.credentials import read_credentials
 from gate.service.health import HealthPort
+from gate.service.limits import FEW_FILES, most_clients, require_limits
 from gate.service.orders import Order
 from gate.service.places import Places, lock_roles, node_id
 from gate.service.ports import HeldPort, hold_port, hold_unix
@@ -51,6 +52,7 @@ FORCE_AFTER_S = 1.0
 def run(config: ServeConfig) -> int:
     """Run the service until it is told to stop; the exit status. `CannotStart` or `InvalidConfig` if it can't run."""
     os.umask(0o077)
+    files = require_limits(config)
     places = Places(config.directory, config.role)
     places.prepare()
     locks = lock_roles(places, config.role)
@@ -62,7 +64,7 @@ def run(config: ServeConfig) -> int:
 
     async def supervised() -> int:
         children = _Children(config, places, ports)
-        return await Supervisor(config, places, children, program, ports).run()
+        return await Supervisor(config, places, children, program, ports, files).run()
 
     try:
         return asyncio.run(supervised())
@@ -176,10 +178,14 @@ def _names_of(role: Role, workers: int) -> list[str]:
     return [f"worker-{index}" for index in range(workers)] if role == "worker" else [role]
 
 
-def _configure_logs(config: ServeConfig) -> None:
+def _configure_logs(config: ServeConfig, files: int) -> None:
     from gate.logs import configure_logs
 
     configure_logs(config.log_level, config.log_format, "supervisor")
+    if 0 <= files < FEW_FILES:
+        import structlog
+
+        structlog.get_logger().warning("few files may be open", files=files, clients_a_worker=most_clients(files))
 
 
 def _count_restart(role: str) -> None:
@@ -192,15 +198,21 @@ class Supervisor:
     """Runs the children from start to stop."""
 
     def __init__(
-        self, config: ServeConfig, places: Places, children: _Children, program: Path | None, ports: _Ports
+        self,
+        config: ServeConfig,
+        places: Places,
+        children: _Children,
+        program: Path | None,
+        ports: _Ports,
+        files: int,
     ) -> None:
         self._config = config
+        self._files = files
         self._places = places
         self._children = children.all(program)
         self._beat = children.beat
         self._watch = children.watch
         self._watch.excuses = self._excuses
-        self._serves_without_redis = False
         self._http = ports.http
         self._resp = ports.resp
         self._health = HealthPort(ports.health.holder) if ports.health else None
@@ -222,7 +234,7 @@ class Supervisor:
         beating = asyncio.create_task(self._keep_beating())
         try:
             await asyncio.sleep(0)  # every child is being started: now there is time for imports
-            _configure_logs(self._config)
+            _configure_logs(self._config, self._files)
             await self._run_until_told()
         finally:
             await self._stop()
@@ -246,6 +258,7 @@ class Supervisor:
                 away.result()
             if ready.done() and not told.done():
                 ready.result()
+                self._watch.has_started = True
                 away.cancel()  # from here on Redis away is the replicator's to report
                 print(self._ready_line(), flush=True)
                 await told
@@ -273,9 +286,9 @@ class Supervisor:
                 raise CannotStart(refusing[0].waits_for)
 
     async def _say_away(self, waiting: Child) -> None:
-        if self._serves_without_redis:
+        if self._watch.has_started:
             return
-        self._serves_without_redis = True
+        self._watch.has_started = True
         serving = [held.endpoint for held in (self._resp, self._http) if held]
         for endpoint in serving:
             while not await _accepts(endpoint):  # noqa: ASYNC110 - as below
@@ -286,7 +299,7 @@ class Supervisor:
 
     def _excuses(self, child: Child) -> bool:
         """Whether a start goes on though this process can't: checks are served without."""
-        return self._serves_without_redis or (child.role == "redis" and self._has_replica())
+        return child.role == "redis" and self._has_replica()
 
     def _replica_was_looked_at(self) -> bool:
         """What is there may be of another boot, or damaged: then the replicator takes it away first."""

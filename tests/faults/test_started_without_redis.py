@@ -72,7 +72,7 @@ Fault = Callable[[RedisServer], AbstractContextManager[None]]
 FAULTS: dict[str, tuple[Fault, str]] = {
     "is not there": (_killed, "refused"),
     "hangs": (lambda server: server.paused(), "within 500 ms"),
-    "is a replica": (_demoted, "READONLY"),
+    "is a replica": (_demoted, "is a replica of"),
     "is out of memory": (lambda server: _configured(server, "maxmemory", "1", "0"), "OOM"),
     "wants a password": (lambda server: _configured(server, "requirepass", PASSWORD, ""), "NOAUTH"),
 }

@@ -92,6 +92,7 @@ class GateService:
         workers: int = 1,
         env: Mapping[str, str] | None = None,
         wait: bool = True,
+        under: Sequence[str] = (),
     ) -> GateService:
         """Runs `gate serve` on `data`, with free ports unless given. Raises ServiceDied or NotInTime.
 
@@ -99,7 +100,7 @@ class GateService:
         """
         data.parent.mkdir(parents=True, exist_ok=True)
         http_port, resp_port = http_port or free_port(), resp_port or free_port()
-        command = [sys.executable, "-m", "gate", "serve", "--data", str(data), "--workers", str(workers)]
+        command = [*under, sys.executable, "-m", "gate", "serve", "--data", str(data), "--workers", str(workers)]
         command += ["--http", f"{LOOPBACK}:{http_port}", "--resp", f"{LOOPBACK}:{resp_port}"]
         if redis_url is not None:
             command += ["--redis", redis_url]
@@ -249,6 +250,7 @@ class Services:
         resp_port: int | None = None,
         env: Mapping[str, str] | None = None,
         wait: bool = True,
+        under: Sequence[str] = (),
     ) -> GateService:
         """As `GateService.start`, in a new directory unless `data` is given (to start an old node again)."""
         service = GateService.start(
@@ -260,6 +262,7 @@ class Services:
             workers=workers,
             env=env,
             wait=wait,
+            under=under,
         )
         self._started.append(service)
         return service

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,9 +28,12 @@ class Refusal(NamedTuple):
     lines: list[str]
 
 
-def refused(data: Path, *options: str, env: dict[str, str] | None = None) -> Refusal:
-    """Run a start that should fail by itself, on ports of its own unless given; nothing may be left running."""
-    command = [sys.executable, "-m", "gate", "serve", "--data", str(data)]
+def refused(data: Path, *options: str, env: dict[str, str] | None = None, under: Sequence[str] = ()) -> Refusal:
+    """Run a start that should fail by itself, on ports of its own unless given; nothing may be left running.
+
+    `under` is a command that runs it, as `nice`.
+    """
+    command = [*under, sys.executable, "-m", "gate", "serve", "--data", str(data)]
     for flag in ("--http", "--resp"):
         command += [] if flag in options else [flag, "127.0.0.1:0"]
     process = subprocess.Popen(

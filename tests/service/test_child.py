@@ -81,6 +81,23 @@ async def test_one_that_never_comes_up_fails_the_start_and_is_not_tried_for_ever
     await child.stop(1)
 
 
+async def test_one_that_dies_again_and_again_fails_the_start_though_it_was_ready_once() -> None:
+    child = PythonChild("print('up', flush=True); raise SystemExit(9)")
+    child.start()
+    fault = await asyncio.wait_for(child.failed, 20)
+    assert "exit status 9" in str(fault)
+    await child.stop(1)
+
+
+async def test_one_that_dies_again_and_again_does_not_end_a_service_that_runs() -> None:
+    child = PythonChild("print('up', flush=True); raise SystemExit(9)")
+    child.watch.has_started = True
+    child.start()
+    await wait_until_async(lambda: child.launches > YOUNG_DEATHS_AT_START, 20, "another restart")
+    assert not child.failed.done()
+    await child.stop(1)
+
+
 async def test_a_reason_given_before_it_was_ready_ends_the_start_at_once() -> None:
     child = PythonChild(STAYS)
     child.start()

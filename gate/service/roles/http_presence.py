@@ -13,6 +13,7 @@ from gate.presence.door import Door
 from gate.presence.own_gateway import OwnGateway
 from gate.presence.seats import Admissions
 from gate.presence.tails import Tails
+from gate.service.limits import most_clients
 from gate.service.role import Post
 from gate.store.address import parse_address
 from gate.store.client import Client
@@ -21,7 +22,6 @@ from gate.store.store import CONNECT_MS, DEADLINE_MS
 
 FILES_FOR_OTHERS = 512
 """Of those that a process may open: requests, event streams, the Replica, Redis."""
-LEAST_WEBSOCKETS = 64
 BATCHES_UNDER_WAY = 1
 """Connects come one by one here, not many in one chunk as from a Gateway: those that come while a batch is under way make the
 next one, instead of a batch each. Ten thousand that came back cost this role a quarter less so, and Redis half."""
@@ -52,4 +52,4 @@ class HttpPresence:
 def most_websockets() -> int:
     """As many as there are files for."""
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(LEAST_WEBSOCKETS, most - FILES_FOR_OTHERS)
+    return max(most - FILES_FOR_OTHERS, most_clients(most) // 2)

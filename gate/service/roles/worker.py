@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import resource
 from collections import Counter
 
 from gate.errors import ReplicaForeign, ReplicaMissing
 from gate.metrics import CHECKS, RESP_CONNECTIONS, RESP_CONNECTIONS_OPENED, RESP_ERRORS
+from gate.service.limits import FEW_FILES, most_clients
 from gate.service.role import Post
 from gate.wire.client import Worker
 from gate.wire.listener import WireOptions, WireServer, serve_wire
@@ -99,6 +101,7 @@ async def _served(post: Post) -> WireServer | None:
         max_staleness_ms=config.max_staleness_ms,
         on_stale=config.on_stale,
         on_counts=Tally().report,
+        max_connections=_most_connections(),
     )
     while not post.stopping.is_set():
         try:
@@ -110,3 +113,9 @@ async def _served(post: Post) -> WireServer | None:
             post.note("")
             return server
     return None
+
+
+def _most_connections() -> int | None:
+    """Where few files may be open, as many as that leaves; else the listener's own bound."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return most_clients(files) if 0 <= files < FEW_FILES else None
