@@ -10,15 +10,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
-from urllib.parse import urlsplit
 
 import msgspec
 
+from gate.core.file_text import read_text
 from gate.core.partition import DEFAULT_PARTITIONS, MAX_PARTITIONS
 from gate.core.presence import LEASE_TTL_MS
+from gate.core.urls import split_url
 from gate.errors import InvalidConfig
 
 Role = Literal["redis", "replicator", "worker", "http", "background"]
@@ -130,12 +132,11 @@ def _redis_url(text: str) -> str:
     # The URL may hold a password: no message repeats it.
     problem = "write redis://[USER:PASSWORD@]HOST:PORT/DB, rediss://... for TLS, or unix:///PATH/redis.sock"
     try:
-        url = urlsplit(text)
-        usable = url.scheme in _REDIS_SCHEMES and bool(url.path if url.scheme == "unix" else url.hostname)
-        usable = usable and (url.port is None or url.port > 0)
-    except ValueError:
-        raise ValueError(problem) from None
-    if not usable:
+        url = split_url(text)
+    except ValueError as fault:
+        raise ValueError(f"{problem}: {fault}") from None
+    usable = url.scheme in _REDIS_SCHEMES and bool(url.path if url.scheme == "unix" else url.hostname)
+    if not usable or url.port == 0:
         raise ValueError(problem)
     return text
 
@@ -219,13 +220,72 @@ _TABLE = (
 OPTIONS: dict[str, Option] = {option.name: option for option in _TABLE}
 
 
+REDIS_FILES = {"GATE_REDIS_FILE": "redis", "GATE_PRESENCE_REDIS_FILE": "presence_redis"}
+"""Variables that name a file which holds a URL, so that a password need not stand in an environment; and their options."""
+OTHER_VARIABLES = {*REDIS_FILES, "GATE_APP", "GATE_APP_SECRET", "GATE_TOKEN", "GATE_NATIVE"}
+"""Known besides the options of `gate serve`: what other commands and the compiled core read."""
+OTHER_PREFIXES = ("GATE_FUZZ", "GATE_MODEL_", "GATE_LOAD_", "GATE_BENCH_", "GATE_CHAOS_", "GATE_SOAK_", "GATE_TEST_")
+"""Of the repository's tests and load programs, which start services in their own environment."""
+_SERVICE_LINK = re.compile(r"GATE(_\w+)?_(SERVICE_(HOST|PORT)(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")
+"""What Kubernetes sets in every container where a Service is named gate; its GATE_PORT reads tcp://..."""
+MAX_URL_FILE_BYTES = 16_384
+
+
+def environment_problems(environ: Mapping[str, str]) -> list[str]:
+    """Every `GATE_*` variable that is unknown or empty: a typing mistake, or a secret that did not arrive."""
+    known = {option.variable for option in OPTIONS.values()} | OTHER_VARIABLES
+    problems = []
+    for name in sorted(name for name in environ if name.startswith("GATE_")):
+        if name in known:
+            if not environ[name]:
+                problems.append(f"{name}: is empty: give it a value, or unset it")
+        elif not name.startswith(OTHER_PREFIXES) and not _is_service_link(name, environ[name]):
+            near = get_close_matches(name, known, n=1)
+            problems.append(f"{name}: there is no such setting" + (f"; did you mean {near[0]}?" if near else ""))
+    return problems
+
+
+def _is_service_link(name: str, text: str) -> bool:
+    if _SERVICE_LINK.fullmatch(name) is None:
+        return False
+    return (
+        "://" in text if name.endswith("_PORT") and not name.endswith("_SERVICE_PORT") and "_TCP" not in name else True
+    )
+
+
+def redis_in_file(variable: str, environ: Mapping[str, str]) -> str | None:
+    """The URL in the file that `variable` names; None where it names none. `InvalidConfig` says what is wrong with it."""
+    path = environ.get(variable)
+    if not path:
+        return None
+    plain = "GATE_" + REDIS_FILES[variable].upper()
+    if environ.get(plain):
+        raise InvalidConfig([f"{plain} and {variable}: give one of them"])
+    try:
+        with open(path, "rb") as file:
+            url = read_text(file.read(MAX_URL_FILE_BYTES + 1)).strip()
+    except OSError as fault:
+        raise InvalidConfig([f"{variable}: {path} can't be read: {fault.strerror}"]) from None
+    except ValueError:
+        raise InvalidConfig([f"{variable}: {path} is no text"]) from None
+    try:
+        return _redis_url(url)
+    except ValueError as fault:
+        raise InvalidConfig([f"{variable}: in {path} {fault}"]) from None
+
+
 def read_config(given: Mapping[str, str], environ: Mapping[str, str]) -> ServeConfig:
     """The service that these options (by name) and this environment ask for; `InvalidConfig` names every mistake."""
     values: dict[str, Any] = {}
-    problems: list[str] = []
+    problems = environment_problems(environ)
+    in_files = {}
+    for variable, name in REDIS_FILES.items():
+        try:
+            in_files[name] = None if name in given else redis_in_file(variable, environ)
+        except InvalidConfig as fault:
+            problems += fault.problems
     for name, option in OPTIONS.items():
-        # An empty variable is what `GATE_REDIS= gate serve` and compose files with unset values give: as if absent.
-        text = given[name] if name in given else environ.get(option.variable) or option.default
+        text = given[name] if name in given else in_files.get(name) or environ.get(option.variable) or option.default
         try:
             values[name] = None if text is None else option.read(text)
         except ValueError as fault:

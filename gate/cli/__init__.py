@@ -24,6 +24,7 @@ from typer.main import get_command
 
 from gate import __version__
 from gate.cli import ending
+from gate.errors import InvalidConfig
 
 # Typer's pages in plain text: rich costs a tenth of a second, and cuts long words.
 typer.core.HAS_RICH = False
@@ -31,6 +32,10 @@ typer.core.HAS_RICH = False
 
 COMPLETION_REQUEST = "_GATE_COMPLETE"
 """Set by the shell's completion when it asks which words may follow."""
+
+
+USUAL_VARIABLES = {"GATE_DATA", "GATE_APP", "GATE_REDIS", "GATE_HTTP", "GATE_RESP"}
+"""So usual that the table of all is not imported for them."""
 
 
 class Row(NamedTuple):
@@ -151,6 +156,7 @@ def _run() -> int:
     command = get_command(app)
     if COMPLETION_REQUEST in os.environ:  # the shell asks what may follow; this exits
         command.main(prog_name="gate")
+    _check_environment()
     try:
         # Not `command.main`: that ends with status 1, which means "denied", where a pipe was closed.
         with command.make_context("gate", sys.argv[1:], help_option_names=["-h", "--help"]) as context:
@@ -158,6 +164,19 @@ def _run() -> int:
     except typer.Exit as done:
         return done.exit_code
     return 0
+
+
+def _check_environment() -> None:
+    """Refuse a `GATE_*` variable that is empty or unknown, unless help is all that is wanted."""
+    odd = [
+        name for name in os.environ if name.startswith("GATE_") and not (name in USUAL_VARIABLES and os.environ[name])
+    ]
+    if not odd or {"-h", "--help", "--version"} & set(sys.argv[1:]):
+        return
+    from gate.config import environment_problems  # late: the usual ones need no table
+
+    if problems := environment_problems(os.environ):
+        raise InvalidConfig(problems)
 
 
 def _imported(name: str, row: Row) -> Any:

@@ -39,10 +39,10 @@ def findings(target: Target) -> Iterator[Finding]:
 
 def presence_findings(target: Target) -> Iterator[Finding]:
     """As `findings`, of the Redis that only Presence uses; none where it shares the other one."""
-    if target.presence_redis is None:
+    if not target.has_presence_redis():
         return
     try:
-        vitals, skew_ms = run(_looked_at(target.presence_redis))
+        vitals, skew_ms = run(_looked_at(target.presence_url()))
     except GateError as fault:
         yield fail("Presence Redis", str(fault), "nobody connects without it: start it, or say --presence-redis URL")
         return

@@ -81,6 +81,8 @@ class Target:
         """The Redis meant: the option, or the embedded server's socket; `Unavailable` if there is none."""
         if self.redis:
             return self.redis
+        if in_file := _redis_in_file("GATE_REDIS_FILE"):
+            return in_file
         # Late: a check needs no Redis, nor what starts one.
         from gate.service.embedded import socket_path, socket_url
 
@@ -93,7 +95,11 @@ class Target:
 
     def presence_url(self) -> str:
         """The Redis that Presence is kept in: that of the facts, unless another is named."""
-        return self.presence_redis or self.redis_url()
+        return self.presence_redis or _redis_in_file("GATE_PRESENCE_REDIS_FILE") or self.redis_url()
+
+    def has_presence_redis(self) -> bool:
+        """Whether Presence has a Redis of its own."""
+        return self.presence_redis is not None or "GATE_PRESENCE_REDIS_FILE" in os.environ
 
     def replica_dir(self) -> Path:
         """Where this node's Replica lies."""
@@ -105,6 +111,14 @@ class Target:
             return (self.data / NODE_ID_FILE).read_text().strip() or None
         except OSError:
             return None
+
+
+def _redis_in_file(variable: str) -> str | None:
+    if variable not in os.environ:
+        return None
+    from gate.config import redis_in_file  # late: seldom asked for
+
+    return redis_in_file(variable, os.environ)
 
 
 class Mistakes:

@@ -48,9 +48,7 @@ def image_settings() -> Settings:
 def compose_settings() -> Settings:
     """What compose sets of Gate, with variables of the caller's shell unset but for the one it demands."""
     declared = load_yaml("compose.yaml")["services"]["gate"]["environment"]
-    return {
-        name: re.sub(r"\$\{\w+:-\}", "", re.sub(r"\$\{\w+:\?.*?\}", "s3cret", text)) for name, text in declared.items()
-    }
+    return {name: re.sub(r"\$\{\w+:\?.*?\}", "s3cret", text) for name, text in declared.items() if text is not None}
 
 
 def manifests() -> list[dict[str, Any]]:

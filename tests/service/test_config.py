@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import msgspec
@@ -54,8 +55,64 @@ def test_an_option_wins_over_the_environment_and_that_over_the_default() -> None
     assert (config.workers, config.log_format) == (3, "json")
 
 
-def test_an_empty_variable_counts_as_absent() -> None:
-    assert read_config({}, {"GATE_REDIS": "", "GATE_WORKERS": ""}).redis is None
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("GATE_REDIS", "", "GATE_REDIS: is empty"),
+        ("GATE_WORKERS", "", "GATE_WORKERS: is empty"),
+        ("GATE_APP_SECRET", "", "GATE_APP_SECRET: is empty"),
+        ("GATE_REDIS_URL", "redis://h", "GATE_REDIS_URL: there is no such setting; did you mean GATE_REDIS?"),
+        ("GATE_WORKER", "2", "did you mean GATE_WORKERS?"),
+        ("GATE_PORT", "8080", "GATE_PORT: there is no such setting"),
+        ("GATE_", "x", "GATE_: there is no such setting"),
+    ],
+)
+def test_a_variable_that_is_empty_or_unknown_is_refused(name: str, text: str, said: str) -> None:
+    with pytest.raises(InvalidConfig, match=re.escape(said)):
+        read_config({}, {name: text})
+    with pytest.raises(InvalidConfig, match=re.escape(said)):
+        read_config({"redis": "redis://h", "workers": "1"}, {name: text})
+
+
+def test_what_kubernetes_says_of_a_service_named_gate_is_no_mistake() -> None:
+    links = {
+        "GATE_SERVICE_HOST": "10.0.0.1",
+        "GATE_SERVICE_PORT": "8080",
+        "GATE_SERVICE_PORT_HTTP": "8080",
+        "GATE_PORT": "tcp://10.0.0.1:8080",
+        "GATE_PORT_8080_TCP": "tcp://10.0.0.1:8080",
+        "GATE_PORT_8080_TCP_ADDR": "10.0.0.1",
+        "GATE_PORT_8080_TCP_PORT": "8080",
+        "GATE_PORT_8080_TCP_PROTO": "tcp",
+        "GATE_NODES_SERVICE_HOST": "None",
+        "GATE_NODES_PORT": "tcp://10.0.0.1:6390",
+    }
+    read_config({}, links)
+
+
+@pytest.mark.parametrize(
+    "content", [b"redis://u:p@h:1/0", b"\xef\xbb\xbfredis://u:p@h:1/0\r\n\r\n", "redis://u:p@h:1/0\n".encode("utf-16")]
+)
+def test_a_file_may_hold_the_url_of_redis(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "url"
+    file.write_bytes(content)
+    config = read_config({}, {"GATE_REDIS_FILE": str(file), "GATE_PRESENCE_REDIS_FILE": str(file)})
+    assert (config.redis, config.presence_redis) == ("redis://u:p@h:1/0",) * 2
+    assert "redis" not in config.role
+    assert read_config({"redis": "redis://other"}, {"GATE_REDIS_FILE": str(file)}).redis == "redis://other"
+    with pytest.raises(InvalidConfig, match="GATE_REDIS and GATE_REDIS_FILE: give one"):
+        read_config({}, {"GATE_REDIS_FILE": str(file), "GATE_REDIS": "redis://h"})
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\n\n", b"hunter2", b"\xff\xfe\x00", b"redis://u:hun/ter2@h:1"])
+def test_a_file_without_a_url_is_refused_by_name(content: bytes | None, tmp_path: Path) -> None:
+    file = tmp_path / "url"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(InvalidConfig) as caught:
+        read_config({}, {"GATE_REDIS_FILE": str(file)})
+    assert caught.value.problems[0].startswith("GATE_REDIS_FILE: ")
+    assert "hun" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in WRONG.items() for text in texts])

@@ -105,6 +105,11 @@ def test_no_secret_is_in_arguments_environment_or_logs(service: GateService) -> 
     assert [secret for secret in secrets if secret in service.output] == []
 
 
+def test_the_log_names_the_redis_in_use(service: GateService) -> None:
+    lines = [json.loads(line) for line in service.output.splitlines() if not line.startswith("gate ready")]
+    assert [line["redis"] for line in lines if line["event"] == "redis in use"] == ["embedded"]
+
+
 def test_logs_are_json_lines_when_asked(service: GateService) -> None:
     lines = [line for line in service.output.splitlines() if not line.startswith("gate ready")]
     assert lines
@@ -260,6 +265,7 @@ def test_a_password_of_redis_is_seen_nowhere(start_service: Services, tmp_path: 
         service = start_service.start(env={"GATE_REDIS": url, "GATE_LOG_LEVEL": "debug"})
         roles = [one for one in service.processes() if "gate.service.role" in one.command]
         assert len(roles) == 4
+        assert f"redis=redis://:***@127.0.0.1:{server.port}" in service.output
         assert [one for one in service.processes() if "hunter2" in one.command] == []
         os.kill(wait_until(lambda: pid_of(service, "background"), 5, "the background worker"), signal.SIGKILL)
         server.kill()
