@@ -120,6 +120,12 @@ def _opened(name: str) -> lmdb.Environment:
         )
     except (FileNotFoundError, lmdb.NotFoundError):
         raise ReplicaMissing(f"no facts file at {name}") from None
+    except lmdb.LockError:  # py-lmdb begins a transaction at once
+        raise ReplicaForeign(_same_pid(name)) from None
+    except lmdb.MemoryError:
+        raise ReplicaForeign(
+            f"{name} can't be mapped: that takes {MAP_BYTES >> 40} TiB of addresses, though no memory; lift ulimit -v"
+        ) from None
     except lmdb.Error as fault:
         if not os.path.exists(name):
             raise ReplicaMissing(f"no facts file at {name}") from None
@@ -139,7 +145,7 @@ def _opened(name: str) -> lmdb.Environment:
 def _created(name: str, map_bytes: int) -> lmdb.Environment:
     _reserve_lock_file(f"{name}-lock")
     try:
-        return lmdb.open(
+        env = lmdb.open(
             name,
             subdir=False,
             map_size=map_bytes,
@@ -150,8 +156,25 @@ def _created(name: str, map_bytes: int) -> lmdb.Environment:
             metasync=False,
             mode=0o600,
         )
+    except lmdb.LockError:
+        raise ReplicaForeign(_same_pid(name)) from None
     except lmdb.Error as fault:
         raise ReplicaForeign(f"{name} can't be opened for writing: {fault}") from None
+    # Takes this process's place in the lock file now: a reader of the same id is refused then, and not the writer.
+    try:
+        with env.begin():
+            return env
+    except lmdb.LockError:
+        env.close()
+        raise ReplicaForeign(_same_pid(name)) from None
+
+
+def _same_pid(name: str) -> str:
+    """LMDB knows readers by their process id, which it locks a byte for; two namespaces may give the same one."""
+    return (
+        f"{name} is in use by another process with this one's id, {os.getpid()}: containers that share a data directory "
+        "must share their process ids too (shareProcessNamespace: true, --pid=container:NAME, pid: service:NAME)"
+    )
 
 
 def _reserve_lock_file(name: str) -> None:

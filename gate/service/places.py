@@ -4,11 +4,12 @@
     DIR/node-id              this node's name in the deployment, made once
     DIR/replica/             the Replica; see `gate.replica.layout`
     DIR/redis/               the embedded server: append-only file, log, unix socket
-    DIR/run/ROLE.lock        held by the service that runs this role here; holds its pid
+    DIR/run/ROLE.lock        held by the service that runs this role here; holds its pid, and the namespace that is of
     DIR/run/SERVICE/         live pages of one service (named after its first role): heartbeats, metrics
 
 Locks are the kernel's, so nothing stale is ever left after a `kill -9`. Each role has its own: containers may split the roles
-of one data directory among them, while two services with the same role are refused.
+of one data directory among them, while two services with the same role are refused. So are containers that don't share their
+process ids, where a role of each opens the Replica: LMDB knows readers by these ids, and a collision is a matter of time.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ from pathlib import Path
 from gate.config import Role
 from gate.errors import CannotStart
 from gate.replica.layout import boot_id
+
+REPLICA_ROLES: frozenset[Role] = frozenset({"replicator", "worker", "http"})
+"""Those that open the Replica."""
+MAX_HOLDER_BYTES = 64
 
 
 class Places:
@@ -85,17 +90,57 @@ def place_of(data: Path) -> str:
 
 def lock_roles(places: Places, roles: tuple[Role, ...]) -> list[int]:
     """Take the lock of each role; `CannotStart` names the service that has one. The descriptors hold them until exit."""
-    return [_lock(places, role) for role in roles]
+    locks = [_lock(places, role) for role in roles]
+    if REPLICA_ROLES & set(roles):
+        for role in sorted(REPLICA_ROLES - set(roles)):
+            _refuse_other_namespace(places, role)
+    return locks
+
+
+def pid_namespace() -> str:
+    """The kernel's name of the namespace that this process's id is of; "" where there is no such thing."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
 
 
 def _lock(places: Places, role: Role) -> int:
-    descriptor = os.open(places.run / f"{role}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = os.open(_lock_path(places, role), os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+        holder, _ = _holder(descriptor)
         os.close(descriptor)
         raise CannotStart(f"another gate serve (pid {holder}) uses {places.data}; stop it, or choose --data") from None
     os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+    os.pwrite(descriptor, f"{os.getpid()} {pid_namespace()}".encode(), 0)
     return descriptor
+
+
+def _refuse_other_namespace(places: Places, role: Role) -> None:
+    try:
+        descriptor = os.open(_lock_path(places, role), os.O_RDWR)
+    except FileNotFoundError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        _, namespace = _holder(descriptor)
+        if namespace and namespace != pid_namespace():
+            raise CannotStart(
+                f"the role {role} of {places.data} runs in another container with process ids of its own: let both share "
+                "them (shareProcessNamespace: true, --pid=container:NAME, pid: service:NAME), or run both roles in one"
+            ) from None
+    finally:
+        os.close(descriptor)
+
+
+def _lock_path(places: Places, role: Role) -> Path:
+    return places.run / f"{role}.lock"
+
+
+def _holder(descriptor: int) -> tuple[str, str]:
+    """Who holds a role's lock: its pid, and the namespace that is of ("" of an earlier version)."""
+    pid, _, namespace = os.pread(descriptor, MAX_HOLDER_BYTES, 0).decode(errors="replace").strip().partition(" ")
+    return pid or "unknown", namespace

@@ -69,17 +69,15 @@ class Post:
         """Say that the Replica on disk was looked at: what is there now can be served."""
         self._say(Word(what="opened"))
 
-    def waits_for(self, problem: str, *, was_reached: bool = False) -> None:
-        """Say what this role waits for before it can do all of its work; "" once it has that."""
+    def waits_for(self, problem: str, *, was_reached: bool = False) -> bool:
+        """Say what this role waits for before it can do all of its work, "" once it has that; whether that is new."""
         self._has_waited = self._has_waited or bool(problem)
-        if problem != self._waits_for:
-            self._waits_for = problem
-            self.note(problem)
-            self._say(Word(what="waits", problem=problem, was_reached=was_reached))
-            if problem and was_reached:
-                import structlog
-
-                structlog.get_logger().warning("waiting", problem=problem)
+        if problem == self._waits_for:
+            return False
+        self._waits_for = problem
+        self.note(problem)
+        self._say(Word(what="waits", problem=problem, was_reached=was_reached))
+        return True
 
     def note(self, problem: str) -> None:
         """Show in /readyz, for as long as this role does not answer, what it waits for."""

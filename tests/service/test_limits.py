@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import lmdb
 import pytest
 
 from gate.service.limits import OWN_FILES, memory_limit
@@ -42,6 +43,15 @@ def test_a_small_address_space_is_refused(tmp_path: Path) -> None:
     refusal = refused(tmp_path / "data", under=_limited("ulimit -v 2000000"))
     assert (refusal.status, len(refusal.lines)) == (1, 1), refusal.lines
     assert "ulimit -v" in refusal.lines[0]
+
+
+def test_a_reader_in_a_small_address_space_is_told_which_limit(tmp_path: Path) -> None:
+    path = tmp_path / "facts-1.mdb"
+    with lmdb.open(str(path), subdir=False):
+        read = f"from pathlib import Path; from gate.replica import envs; envs.acquire(Path({str(path)!r}))"
+        command = _limited("ulimit -v 2000000", sys.executable, "-c", read)
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "can't be mapped: that takes 1 TiB of addresses, though no memory; lift ulimit -v" in ended.stderr
 
 
 def test_past_a_small_file_limit_a_connection_is_told_why(start_service: Services) -> None:

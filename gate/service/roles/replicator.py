@@ -14,8 +14,11 @@ import fcntl
 import gc
 import os
 
+import structlog
+
 from gate.clock import wall_ms
 from gate.errors import CannotStart
+from gate.replica.layout import CURRENT_FILE
 from gate.replica.replicator import Replicator
 from gate.service.credentials import ensure_first
 from gate.service.places import place_of
@@ -30,6 +33,8 @@ LOCK_LOOK_EVERY_S = 0.01
 GC_THRESHOLDS = (100_000, 50, 100)
 """Changes are many small objects that no cycle holds. Of 100,000, a second of CPU time reads 300,000 so, and 190,000 with
 Python's own (700, 10, 10)."""
+
+log = structlog.get_logger()
 
 
 async def main(post: Post) -> None:
@@ -81,8 +86,10 @@ async def _connect(post: Post, truth: TruthLater) -> None:
 
 
 def _show(post: Post, truth: TruthLater, problem: str) -> None:
-    if truth.is_reached:  # till then `connected_store` knows better what the problem is
-        post.waits_for(problem, was_reached=True)
+    if not truth.is_reached:  # till then `connected_store` knows better what the problem is
+        return
+    if post.waits_for(problem, was_reached=True) and problem and not (post.places.replica / CURRENT_FILE).exists():
+        log.warning("no facts could be loaded yet", problem=problem)
 
 
 async def _refuse_a_copy(post: Post, announcer: NodeAnnouncer) -> None:
