@@ -65,6 +65,15 @@ GATEWAYS = Gauge("gate_gateways", "Gateways whose lease holds, by App.", ["app"]
 SESSIONS = Gauge(
     "gate_sessions", "Live Sessions, by App and platform.", ["app", "platform"], multiprocess_mode="livemax"
 )
+CLOCK_OFFSET_MS = Gauge(
+    "gate_clock_offset_ms", "This node's wall clock less Redis's.", multiprocess_mode="livemostrecent"
+)
+CLOCK_SPREAD_MS = Gauge(
+    "gate_clock_spread_ms",
+    "How far the two clocks are apart that differ most, of Redis's and those of all nodes.",
+    multiprocess_mode="livemostrecent",
+)
+SWEEPS = Counter("gate_sweeps_total", "Rounds of the sweep: run, or refused for what the clocks say.", ["outcome"])
 FACTS_ENDED = Counter("gate_swept_facts_total", "Ended facts that the sweep removed.")
 
 

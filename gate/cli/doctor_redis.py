@@ -5,7 +5,7 @@ Where Presence has a Redis of its own, that one is asked the same, under its own
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from gate.cli.finding import Finding, fail, ok, warn
@@ -19,22 +19,22 @@ from gate.store.vitals import Vitals, read_vitals
 
 if TYPE_CHECKING:
     from gate.store.client import Client
+    from gate.store.clocks import ClockLook
 
-SKEW_WARN_MS, SKEW_FAIL_MS = 1_000, 10_000
-"""Bans end by each machine's wall clock: so far apart, they visibly end at different times."""
 NEARLY_FULL_PERCENT = 90
 
 
 def findings(target: Target) -> Iterator[Finding]:
     """One finding if Redis can't be reached, else several."""
     try:
-        vitals, skew_ms, apps, live_nodes = run_with(target, _looked)
+        vitals, apps, clocks = run_with(target, _looked)
     except GateError as fault:
         yield fail("Redis", str(fault), "checks go on without it, writes do not: start it, or say --redis URL")
         return
-    shown = f"{vitals.name} {vitals.version} answers, {counted(apps, 'App')}, {counted(live_nodes, 'live node')}"
-    yield ok("Redis", shown)
-    yield from _of_server("Redis", vitals, skew_ms, option="--redis", lost="Bans")
+    nodes = counted(len(clocks.offsets_ms), "live node")
+    yield ok("Redis", f"{vitals.name} {vitals.version} answers, {counted(apps, 'App')}, {nodes}")
+    yield from _of_server("Redis", vitals, clocks.own_offset_ms, option="--redis", lost="Bans")
+    yield from _node_clocks(clocks.offsets_ms)
 
 
 def presence_findings(target: Target) -> Iterator[Finding]:
@@ -58,9 +58,11 @@ def _of_server(name: str, vitals: Vitals, skew_ms: int, option: str, lost: str) 
     yield _clock("clock" if name == "Redis" else f"{name} clock", skew_ms)
 
 
-async def _looked(reach: Reach) -> tuple[Vitals, int, int, int]:
-    vitals, skew_ms = await _vitals(reach.store.client)
-    return vitals, skew_ms, len(await reach.store.apps.list()), len(await reach.store.writer.live_nodes())
+async def _looked(reach: Reach) -> tuple[Vitals, int, ClockLook]:
+    from gate.store.clocks import look_at_clocks
+
+    client = reach.store.client
+    return await read_vitals(client), len(await reach.store.apps.list()), await look_at_clocks(client)
 
 
 async def _looked_at(url: str) -> tuple[Vitals, int]:
@@ -83,7 +85,7 @@ async def _vitals(client: Client) -> tuple[Vitals, int]:
     vitals = await read_vitals(client)
     after_ms = wall_ms()
     # The answer was made somewhere between the two; what lies between is no skew.
-    return vitals, max(before_ms - vitals.now_ms, vitals.now_ms - after_ms, 0)
+    return vitals, min(0, after_ms - vitals.now_ms) or max(0, before_ms - vitals.now_ms)
 
 
 def _role(subject: str, vitals: Vitals, option: str) -> Finding:
@@ -129,9 +131,18 @@ def _memory(subject: str, vitals: Vitals) -> Finding:
     return ok(subject, found)
 
 
-def _clock(subject: str, skew_ms: int) -> Finding:
-    found = f"{shown_duration(skew_ms)} from Redis's"
+def _node_clocks(offsets_ms: Mapping[str, int]) -> Iterator[Finding]:
+    """Each node's clock as the node itself found it with its last beat: this machine may be none of theirs."""
+    for node, offset_ms in sorted(offsets_ms.items()):
+        yield _clock(f"clock of node {node}", offset_ms)
+
+
+def _clock(subject: str, offset_ms: int) -> Finding:
+    from gate.store.clocks import MOST_APART_MS, WARN_APART_MS
+
+    way = "ahead of" if offset_ms > 0 else "behind" if offset_ms else "from"
+    found = f"{shown_duration(abs(offset_ms))} {way} Redis's"
     advice = "run NTP on both machines: Bans end by the wall clock"
-    if skew_ms >= SKEW_FAIL_MS:
-        return fail(subject, found, advice)
-    return warn(subject, found, advice) if skew_ms >= SKEW_WARN_MS else ok(subject, found)
+    if abs(offset_ms) > MOST_APART_MS:
+        return fail(subject, found, f"{advice}, and where they differ so much nothing that has ended is removed")
+    return warn(subject, found, advice) if abs(offset_ms) >= WARN_APART_MS else ok(subject, found)

@@ -84,7 +84,7 @@ class Porter:
         while len(self._seen_out) > MAX_RECALLED:
             self._seen_out.popitem(last=False)
         try:
-            await store.operators.end_badge(digest, badge.until_ms - now_ms)
+            await store.operators.end_badge(digest, badge.until_ms)
         except StoreUnavailable as away:
             _log.warning("signed out on this node alone", operator=badge.name, problem=str(away))
 

@@ -51,6 +51,6 @@ class Operators(Protocol):
         """The operator that a badge names, or None; None too where the badge was ended."""
         ...
 
-    async def end_badge(self, digest: bytes, ttl_ms: int, /) -> None:
+    async def end_badge(self, digest: bytes, until_ms: int, /) -> None:
         """Make a badge good for nothing, on every node."""
         ...

@@ -133,8 +133,7 @@ async def _insist(facts: AppFacts, signed: Signed, deps: Deps, now_ms: int) -> N
         raise CredentialsWrong(
             f"The Timestamp is more than {facts.signature_window_s} s from now; sign each request anew."
         )
-    # One signed at the far end of the window stays acceptable for two windows from now.
-    if not await deps.store.nonces.spend(facts.key, signed.nonce, 2 * window_ms):
+    if not await deps.store.nonces.spend(facts.key, signed.nonce, signed_at_ms + window_ms):
         raise CredentialsWrong("The Nonce was used before; sign each request anew.")
 
 

@@ -307,8 +307,8 @@ class Audit(Protocol):
 class Nonces(Protocol):
     """Nonces seen, for Apps with `strict_signature`."""
 
-    async def spend(self, app_key: str, nonce: str, ttl_ms: int) -> bool:
-        """True the first time within `ttl_ms`, False after that."""
+    async def spend(self, app_key: str, nonce: str, until_ms: int) -> bool:
+        """True the first time, False after that; `until_ms` is when its signature passes no more."""
         ...
 
 

@@ -146,6 +146,7 @@ class Apps:
                 keys.users(partition, app_key),
                 keys.gone(partition, app_key),
                 keys.audit(partition, app_key),
+                keys.nonces(partition, app_key),
             )
         ]
         doomed.append(keys.quota(app_key))

@@ -24,6 +24,8 @@ from gate.store.writing import Because, Writer
 
 MAX_PAGE = 1_000
 LOOKED_AT_A_STEP = 1_000
+TRIMMED_A_SCRIPT = 500
+"""Old entries that one script drops, in a millisecond: after `audit_days` was lowered there may be millions."""
 MAX_LOOKED_AT = 50_000
 """Entries of one Partition that a question about one User looks at before it answers a short page with a cursor."""
 
@@ -91,13 +93,20 @@ class Audit:
             return await self._of_all(app_key, count, place, from_ms, last)
         return await self._of_user(app_key, user, count, place, from_ms, last)
 
-    async def trim(self, app_key: str, before_ms: int) -> int:
-        """Drop what is older; answers how many entries."""
-        calls = [
-            Call(scripts.AUDIT_TRIM, [keys.audit(partition, app_key)], [max(before_ms, 0)])
-            for partition in range(self._writer.partitions)
-        ]
-        return sum(await self._writer.client.write(calls))
+    async def trim(self, app_key: str, over_ms: int, kept_ms: int) -> int:
+        """Drop what was older than `kept_ms` at `over_ms`, a moment that is over by every clock; answers how many entries."""
+        dropped, partitions = 0, set(range(self._writer.partitions))
+        while partitions:
+            calls = [
+                Call(scripts.AUDIT_TRIM, [keys.audit(partition, app_key)], [over_ms, kept_ms, TRIMMED_A_SCRIPT])
+                for partition in sorted(partitions)
+            ]
+            counts = await self._writer.client.write(calls)
+            dropped += sum(counts)
+            partitions = {
+                at for at, count in zip(sorted(partitions), counts, strict=True) if count >= TRIMMED_A_SCRIPT - 1
+            }
+        return dropped
 
     async def order_kick(self, app_key: str, user: bytes, because: Because, session: str, platform: str) -> str:
         """Note that Sessions are about to be closed, all or those named; the id of the entry."""

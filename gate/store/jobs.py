@@ -4,8 +4,9 @@
     2 release  its place under the App's limit of Users, in Partition 0
     3 finish   the job is off the list, and the result is on its way to the App's webhook
 
-A worker that dies anywhere leaves a job that is due again after `LEASE_MS`, and is done again from the first step. Used by
-the background role of every node; each takes what is due.
+A worker that dies or hangs anywhere leaves a job with a claim. Every node that has watched one claim for `LEASE_MS` on its own
+monotonic clock takes the job over, and does it again from the first step: no step of any clock hurries or holds up an erasure.
+Used by the background role of every node.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ LEASE_MS = 10_000
 """A job takes some milliseconds; a longer hold-up has it done twice, which is fine."""
 MAX_CLAIMED = 64
 """Of each Partition at a time: what a worker that dies holds up."""
+UNCLAIMED = 0
 
 ERASED = Because("gate", "deactivated")
 
@@ -40,21 +42,30 @@ class Jobs:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self._quota = Quota(writer)
+        self._watched: dict[tuple[int, bytes], tuple[int, int]] = {}
+        """Of each claimed job that was seen last: the claim, and since when it has been the same."""
 
-    async def claim(self, now_ms: int) -> list[Job]:
-        """Jobs that are due; nobody else gets them for `LEASE_MS`."""
+    async def claim(self, monotonic_ms: int) -> list[Job]:
+        """Jobs that no worker has, or that one has had for `LEASE_MS`; no other worker gets them for as long."""
         partitions = range(self._writer.partitions)
         # Most rounds find nothing, and a look is cheaper than a write.
-        looks = [("ZCOUNT", keys.jobs(partition), "-inf", now_ms) for partition in partitions]
-        waiting = await self._writer.client.read(*looks)
-        busy = [partition for partition, count in zip(partitions, waiting, strict=True) if count]
-        if not busy:
-            return []
-        calls = [
-            Call(scripts.JOBS_CLAIM, [keys.jobs(partition)], [now_ms, now_ms + LEASE_MS, MAX_CLAIMED])
-            for partition in busy
-        ]
-        claimed = await self._writer.client.write(calls)
+        looks = [("ZRANGE", keys.jobs(partition), 0, MAX_CLAIMED - 1, "WITHSCORES") for partition in partitions]
+        known, self._watched = self._watched, {}
+        calls: list[Call] = []
+        busy: list[int] = []
+        for partition, flat in zip(partitions, await self._writer.client.read(*looks), strict=True):
+            free: list[bytes | int] = []
+            for name, score in zip(flat[::2], flat[1::2], strict=True):
+                claim = int(score)
+                seen, since_ms = known.get((partition, name), (UNCLAIMED, 0))
+                if claim == UNCLAIMED or (seen == claim and monotonic_ms - since_ms >= LEASE_MS):
+                    free += (name, claim)
+                else:
+                    self._watched[partition, name] = claim, since_ms if seen == claim else monotonic_ms
+            if free:
+                calls.append(Call(scripts.JOBS_CLAIM, [keys.jobs(partition)], free))
+                busy.append(partition)
+        claimed = await self._writer.client.write(calls) if calls else []
         return [_job(partition, name) for partition, names in zip(busy, claimed, strict=True) for name in names]
 
     async def run(self, job: Job, now_ms: int) -> None:

@@ -18,11 +18,11 @@ that any bytes are safe in it: what precedes it holds no more colons than the pa
     gate:{0}:quota:<app>           zset    User that has a place under the App's limit -> when it was reserved, ms
     gate:{p}:audit:<app>           stream  who did what to whom, and why; an entry's id is its moment
     gate:{p}:gone:<app>            zset    deactivated User -> since when, ms
-    gate:{p}:jobs                  zset    <app>:<id> whose facts are to be erased -> when that is due, ms
+    gate:{p}:jobs                  zset    <app>:<id> whose facts are to be erased -> how often a worker has taken it
     gate:{p}:hooks                 stream  results that Apps' webhooks are to hear of
     gate:{p}:hooks-dead            stream  those that were given up
-    gate:{p}:nonce:<app>:<nonce>   string  a signature's nonce that was used; ends by itself
-    gate:{0}:badge-ended:<digest>  string  a console's badge that was signed out; ends when the badge would have
+    gate:{p}:nonces:<app>          zset    a signature's nonce that was used -> until when the signature may pass, ms
+    gate:{0}:badges-ended          zset    digest of a console's badge that was signed out -> when it would have ended, ms
     gate:nodes                     hash    node/<node id> -> run, beat, lease in ms, offset of its clock in ms;
                                            marker -> incarnation, server id, whether it is settled
     gate:applied                   channel what each node has applied
@@ -66,12 +66,10 @@ _USER_KEY = rf"(user|black|black-ends|white|white-ends):({_APP_KEY}):(.{{1,64}})
 
 PATTERNS: list[str] = [
     r"gate:\{\d{1,4}\}:(meta|log|jobs|hooks|hooks-dead)",
-    r"gate:\{0\}:(apps|operators)",
-    rf"gate:\{{\d{{1,4}}\}}:(bans|mutes|users|audit|gone):{_APP_KEY}",
+    r"gate:\{0\}:(apps|operators|badges-ended)",
+    rf"gate:\{{\d{{1,4}}\}}:(bans|mutes|users|audit|gone|nonces):{_APP_KEY}",
     rf"gate:\{{0\}}:quota:{_APP_KEY}",
     rf"gate:\{{\d{{1,4}}\}}:{_USER_KEY}",
-    rf"gate:\{{\d{{1,4}}\}}:nonce:{_APP_KEY}:.{{1,512}}",
-    r"gate:\{0\}:badge-ended:[0-9a-f]{64}",
     r"gate:nodes",
     *PRESENCE_PATTERNS,
 ]
@@ -112,9 +110,9 @@ def operators() -> bytes:
     return b"gate:{0}:operators"
 
 
-def badge_ended(digest: bytes) -> bytes:
-    """A badge of the console that is good for nothing any more, in Partition 0."""
-    return b"gate:{0}:badge-ended:" + digest.hex().encode()
+def badges_ended() -> bytes:
+    """Badges of the console that were signed out, in Partition 0."""
+    return b"gate:{0}:badges-ended"
 
 
 def user(partition: int, app: str, user_id: bytes) -> bytes:
@@ -163,7 +161,7 @@ def gone(partition: int, app: str) -> bytes:
 
 
 def jobs(partition: int) -> bytes:
-    """Users of a Partition whose facts are to be erased, by when that is due."""
+    """Users of a Partition whose facts are to be erased, by how often a worker has taken the job."""
     return b"gate:{%d}:jobs" % partition
 
 
@@ -187,9 +185,9 @@ def app_glob(app: str) -> bytes:
     return b"gate:{*}:*:%b:*" % app.encode()
 
 
-def nonce(partition: int, app: str, spent: bytes) -> bytes:
-    """A nonce that was used."""
-    return b"gate:{%d}:nonce:%b:%b" % (partition, app.encode(), spent)
+def nonces(partition: int, app: str) -> bytes:
+    """Nonces of one App that were used, by until when their signatures may pass."""
+    return b"gate:{%d}:nonces:%b" % (partition, app.encode())
 
 
 def parse(key: bytes) -> UserKey | None:

@@ -32,14 +32,14 @@ class Operators:
 
     async def behind_badge(self, name: str, digest: bytes) -> Operator | None:
         """The operator of this name, or None; None too where the badge with this digest was ended."""
-        packed, is_ended = await self._client.read(
-            ("HGET", keys.operators(), operator_name(name)), ("EXISTS", keys.badge_ended(digest))
+        packed, ended_until = await self._client.read(
+            ("HGET", keys.operators(), operator_name(name)), ("ZSCORE", keys.badges_ended(), digest)
         )
-        return _unpacked(packed) if packed and not is_ended else None
+        return _unpacked(packed) if packed and ended_until is None else None
 
-    async def end_badge(self, digest: bytes, ttl_ms: int) -> None:
-        """The badge with this digest, which would be good for so long yet, is none from now on, on every node."""
-        await self._client.write([Call(scripts.BADGE_END, [keys.badge_ended(digest)], [max(1, ttl_ms)])])
+    async def end_badge(self, digest: bytes, until_ms: int) -> None:
+        """The badge with this digest, which would be good until then, is none from now on, on every node."""
+        await self._client.write([Call(scripts.BADGE_END, [keys.badges_ended()], [digest, until_ms])])
 
     async def list(self) -> list[Operator]:
         """All of them, by name."""

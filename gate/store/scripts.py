@@ -125,6 +125,7 @@ BADGE_END = load_script("badge_end")
 OPERATOR_WRITE = load_script("operator_write")
 SWEEP_RESTRAINTS = load_script("sweep_restraints")
 SWEEP_LIST = load_script("sweep_list")
+SWEEP_SET = load_script("sweep_set")
 DEACTIVATE = load_script("deactivate")
 REACTIVATE = load_script("reactivate")
 ERASE_DEACTIVATED = load_script("erase_deactivated")
@@ -157,7 +158,7 @@ PRESENCE_FLOORS = load_script("presence_floors")
 
 ALL = (
     OPEN, APP_PUT, APP_REMOVE, IMPOSE, LIFT, USER_SET, LIST_ADD, LIST_REMOVE, LIST_PAGE, LEASE, LIVE_NODES,
-    NONCE_SPEND, SWEEP_RESTRAINTS, SWEEP_LIST,
+    NONCE_SPEND, SWEEP_RESTRAINTS, SWEEP_LIST, SWEEP_SET,
     OPERATOR_WRITE, REGISTER, REFRESH, REVOKE_TOKENS, TOKEN_MINT, ERASE, QUOTA_RESERVE, QUOTA_RELEASE,
     DEACTIVATE, REACTIVATE, ERASE_DEACTIVATED, JOBS_CLAIM, JOB_FINISH,
     HOOKS_TAKE, HOOK_DONE, HOOK_BURY, HOOK_REPLAY, AUDIT_TRIM, AUDIT_NOTE,

@@ -1,28 +1,47 @@
 """The sweep: housekeeping that takes ended Bans, Mutes and list entries out of Redis and out of every Replica.
 
-Nothing depends on it but memory: an ended fact counts as absent everywhere from its very millisecond. Each script asks again
-whether a fact has ended, so a sweep never races with an imposition. Used by the background role, every few seconds.
+Nothing depends on it but memory: an ended fact counts as absent everywhere from its very millisecond. What it deletes is gone
+on every node, so it deletes only what is over by the clocks of all nodes (`clocks`). Each script asks again whether a fact
+has ended, so a sweep never races with an imposition. Nonces and badges that can't be used any more go the same way.
+
+A run goes on until nothing is left, in slices that hold the server for some milliseconds, and gives way after each. Used by the
+background role, every few seconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
+from gate.clock import wall_ms
 from gate.core.partition import partition_of
 from gate.store import keys, scripts
 from gate.store.keys import UserKey
+from gate.store.link import Command
 from gate.store.lists import TAKEN_OFF
 from gate.store.restraints import Restraints
+from gate.store.scripts import Call
 from gate.store.store import Store
 from gate.store.writing import Step
 
 MAX_SWEPT_A_SCRIPT = 500
 """A script holds the server some 2 ms for so many."""
+SLICE_FACTS = 1_000
+SLICE_PAUSE_S = 0.04
+"""So at most some 20,000 facts a second: a tenth of what a Replica applies, and a small part of the server's time."""
 SCAN_COUNT = 1_000
-SCAN_STEPS_A_CALL = 20
-"""So one call looks at some 20,000 keys, in about 20 ms of the server's time; the next goes on from there."""
+SCAN_STEPS_A_RUN = 20
+"""So one run looks at some 20,000 keys for lists, in about 20 ms of the server's time; the next goes on from there."""
 
 _KIND = {word: kind for kind, word in keys.LIST_WORD.items()}
+
+
+class _Due(NamedTuple):
+    """A script to run, of which so many facts are about to go."""
+
+    call: Call
+    facts: int
 
 
 class Sweep:
@@ -30,70 +49,105 @@ class Sweep:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._writer = store.writer
         self._cursor = b"0"
 
-    async def run(self, now_ms: int) -> int:
-        """One bounded round; answers how many facts were removed. Raises `StoreUnavailable`."""
+    async def run(self, over_ms: int, goes_on: Callable[[], bool] = lambda: True) -> int:
+        """Remove what had ended at `over_ms`, a moment that is over by every clock; answers how many facts that was.
+
+        Ends early once `goes_on` says no. Raises `StoreUnavailable`.
+        """
         swept = 0
         for facts in await self._store.apps.list():
-            swept += await self._sweep_restraints(facts.key, self._store.bans, now_ms)
-            swept += await self._sweep_restraints(facts.key, self._store.mutes, now_ms)
-        return swept + await self._sweep_lists(now_ms)
+            swept += await self._sweep_restraints(facts.key, self._store.bans, over_ms, goes_on)
+            swept += await self._sweep_restraints(facts.key, self._store.mutes, over_ms, goes_on)
+            partitions = range(self._store.partitions)
+            await self._sweep_sets([keys.nonces(partition, facts.key) for partition in partitions], over_ms, goes_on)
+        await self._sweep_sets([keys.badges_ended()], over_ms, goes_on)
+        return swept + await self._sweep_lists(over_ms, goes_on)
 
-    async def _sweep_restraints(self, app_key: str, noun: Restraints, now_ms: int) -> int:
-        partitions = range(self._store.partitions)
-        ended = await self._store.client.read(
-            *(
-                ("ZRANGEBYSCORE", noun.key(partition, app_key), "-inf", now_ms, "LIMIT", 0, MAX_SWEPT_A_SCRIPT)
+    async def _sweep_restraints(self, app_key: str, noun: Restraints, over_ms: int, goes_on: Callable[[], bool]) -> int:
+        words, swept, partitions = noun.words, 0, list(range(self._store.partitions))
+        while partitions and goes_on():
+            looks: list[Command] = [
+                ("ZRANGEBYSCORE", noun.key(partition, app_key), "-inf", over_ms, "LIMIT", 0, MAX_SWEPT_A_SCRIPT)
                 for partition in partitions
-            )
-        )
-        words = noun.words
-        steps = [
-            Step(
-                partition,
-                scripts.SWEEP_RESTRAINTS,
-                [noun.key(partition, app_key), *(keys.user(partition, app_key, user) for user in users)],
-                [words.lifted, words.until, words.why, words.by, *users],
-            )
-            for partition, users in zip(partitions, ended, strict=True)
-            if users
-        ]
-        return await self._run(app_key, steps, now_ms)
+            ]
+            ended = await self._store.client.read(*looks)
+            due: list[_Due] = []
+            for partition, users in zip(partitions, ended, strict=True):
+                own = [noun.key(partition, app_key), *(keys.user(partition, app_key, user) for user in users)]
+                args = [over_ms, words.lifted, words.until, words.why, words.by, *users]
+                if users:
+                    due.append(_Due(self._logged(app_key, partition, scripts.SWEEP_RESTRAINTS, own, args), len(users)))
+            removed = await self._run(due, goes_on)
+            full = [at for at, users in zip(partitions, ended, strict=True) if len(users) == MAX_SWEPT_A_SCRIPT]
+            swept, partitions = swept + removed, full if removed else []
+        return swept
 
-    async def _sweep_lists(self, now_ms: int) -> int:
+    async def _sweep_lists(self, over_ms: int, goes_on: Callable[[], bool]) -> int:
         """There is no index of lists that hold ends: it would cost every write, where this costs a slow walk."""
         swept = 0
-        for _ in range(SCAN_STEPS_A_CALL):
+        for _ in range(SCAN_STEPS_A_RUN):
             ((self._cursor, names),) = await self._store.client.read(
                 ("SCAN", self._cursor, "MATCH", keys.ENDS_GLOB, "COUNT", SCAN_COUNT)
             )
-            swept += await self._sweep_some([key for name in names if (key := keys.parse(name))], now_ms)
-            if self._cursor == b"0":
+            # An id may end in what reads like such a key's beginning, hence the look at the noun.
+            found = [key for name in names if (key := keys.parse(name)) and key.noun.endswith("-ends")]
+            swept += await self._sweep_some([key for key in found if self._is_ours(key)], over_ms, goes_on)
+            if self._cursor == b"0" or not goes_on():
                 break
         return swept
 
-    async def _sweep_some(self, found: Sequence[UserKey], now_ms: int) -> int:
-        # An id may end in what reads like such a key's beginning, hence the look at the noun.
-        lists = [key for key in found if key.noun.endswith("-ends") and self._is_ours(key)]
-        by_app: dict[str, list[Step]] = {}
-        for partition, noun, app, owner in lists:
-            kind = _KIND[noun.removesuffix("-ends")]
-            step = Step(
-                partition,
-                scripts.SWEEP_LIST,
-                [keys.entries(partition, kind, app, owner), keys.ends(partition, kind, app, owner)],
-                [TAKEN_OFF[kind], owner, MAX_SWEPT_A_SCRIPT],
+    async def _sweep_some(self, lists: Sequence[UserKey], over_ms: int, goes_on: Callable[[], bool]) -> int:
+        swept = 0
+        while lists and goes_on():
+            kinds = [_KIND[key.noun.removesuffix("-ends")] for key in lists]
+            counts = await self._store.client.read(
+                *(
+                    ("ZCOUNT", keys.ends(key.partition, kind, key.app, key.user), "-inf", over_ms)
+                    for key, kind in zip(lists, kinds, strict=True)
+                )
             )
-            by_app.setdefault(app, []).append(step)
-        return sum([await self._run(app, steps, now_ms) for app, steps in by_app.items()])
+            due: list[_Due] = []
+            args: list[bytes | str | int]
+            for (partition, _, app, owner), kind, count in zip(lists, kinds, counts, strict=True):
+                own = [keys.entries(partition, kind, app, owner), keys.ends(partition, kind, app, owner)]
+                args = [over_ms, TAKEN_OFF[kind], owner, MAX_SWEPT_A_SCRIPT]
+                if count:
+                    call = self._logged(app, partition, scripts.SWEEP_LIST, own, args)
+                    due.append(_Due(call, min(count, MAX_SWEPT_A_SCRIPT)))
+            removed = await self._run(due, goes_on)
+            longer = [key for key, count in zip(lists, counts, strict=True) if count > MAX_SWEPT_A_SCRIPT]
+            swept, lists = swept + removed, longer if removed else []
+        return swept
+
+    async def _sweep_sets(self, names: Sequence[bytes], over_ms: int, goes_on: Callable[[], bool]) -> None:
+        while names and goes_on():
+            counts = await self._store.client.read(*(("ZCOUNT", name, "-inf", over_ms) for name in names))
+            names = [name for name, count in zip(names, counts, strict=True) if count]
+            due = [_Due(Call(scripts.SWEEP_SET, [name], [over_ms, SLICE_FACTS]), SLICE_FACTS) for name in names]
+            if names and not await self._run(due, goes_on):
+                return  # the server's clock says that nothing is over
 
     def _is_ours(self, key: UserKey) -> bool:
         return key.partition == partition_of(key.app, key.user, self._store.partitions)
 
-    async def _run(self, app_key: str, steps: Sequence[Step], now_ms: int) -> int:
-        if not steps:
-            return 0
-        replies = await self._store.client.write([self._writer.call_of(app_key, step, now_ms) for step in steps])
-        return sum(int(reply[0]) for reply in replies)
+    def _logged(
+        self, app: str, partition: int, script: scripts.Script, own: list[bytes], args: list[bytes | str | int]
+    ) -> Call:
+        return self._store.writer.call_of(app, Step(partition, script, own, args), wall_ms())
+
+    async def _run(self, due: Sequence[_Due], goes_on: Callable[[], bool]) -> int:
+        """Run the scripts, some at a time, with a pause after each slice."""
+        removed, at = 0, 0
+        while at < len(due) and goes_on():
+            some: list[Call] = []
+            facts = 0
+            while at < len(due) and (not some or facts + due[at].facts <= SLICE_FACTS):
+                some.append(due[at].call)
+                facts += due[at].facts
+                at += 1
+            replies = await self._store.client.write(some)
+            removed += sum(reply if isinstance(reply, int) else int(reply[0]) for reply in replies)
+            await asyncio.sleep(SLICE_PAUSE_S * facts / SLICE_FACTS)
+        return removed

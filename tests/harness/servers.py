@@ -11,7 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, get_args
@@ -57,7 +57,14 @@ class RedisServer:
     """One server process. Made by `RedisServer.start`; `stop` ends it, and everything it owns lies in `directory`."""
 
     def __init__(
-        self, flavor: Flavor, directory: Path, port: int, unixsocket: Path | None, aof: bool, extra: Sequence[str]
+        self,
+        flavor: Flavor,
+        directory: Path,
+        port: int,
+        unixsocket: Path | None,
+        aof: bool,
+        extra: Sequence[str],
+        env: Mapping[str, str],
     ) -> None:
         self.flavor = flavor
         self.directory = directory
@@ -65,6 +72,7 @@ class RedisServer:
         self.unixsocket = unixsocket
         self._aof = aof
         self._extra = tuple(extra)
+        self._env = dict(env)
         self._process: subprocess.Popen[bytes] | None = None
         self._client: redis.Redis | None = None
 
@@ -77,17 +85,18 @@ class RedisServer:
         unixsocket: Path | None = None,
         aof: bool = False,
         extra: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
     ) -> RedisServer:
         """Starts a server and waits until it answers. `extra` are further options: `["--maxmemory", "10mb"]`."""
         directory.mkdir(parents=True, exist_ok=True)
         for _ in range(START_TRIES - 1 if port is None else 0):
-            server = cls(flavor, directory, free_port(), unixsocket, aof, extra)
+            server = cls(flavor, directory, free_port(), unixsocket, aof, extra, env or {})
             try:
                 server._launch()
             except StartFailed:
                 continue
             return server
-        server = cls(flavor, directory, free_port() if port is None else port, unixsocket, aof, extra)
+        server = cls(flavor, directory, free_port() if port is None else port, unixsocket, aof, extra, env or {})
         server._launch()
         return server
 
@@ -183,7 +192,8 @@ class RedisServer:
     def _launch(self, aof: bool | None = None) -> None:
         # The descriptor is the child's once it runs.
         with (self.directory / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(self._command(self._aof if aof is None else aof), stdout=log, stderr=log)
+            command = self._command(self._aof if aof is None else aof)
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **self._env})
         try:
             wait_until(self._answers, START_TIMEOUT_S, f"{self.flavor} on port {self.port} to answer PING")
         except BaseException:

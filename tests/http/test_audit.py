@@ -135,9 +135,9 @@ async def test_before_all_time_there_is_nothing(world: World, query: str) -> Non
 async def test_trimming_to_the_moment(world: World) -> None:
     await world.v1("POST", "bans", {"users": ["a", "b"], "seconds": 60})
     newest = max(one["at"] for one in await entries(world))
-    assert await world.store.audit.trim(world.app.key, newest) >= 1
+    assert await world.store.audit.trim(world.app.key, newest, 0) >= 1
     assert {one["at"] for one in await entries(world)} == {newest}
-    await world.store.audit.trim(world.app.key, newest + 1)
+    await world.store.audit.trim(world.app.key, newest + 1, 0)
     assert await entries(world) == []
 
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
+from gate.clock import wall_ms
 from gate.core.model import FOREVER_MS, AppFacts, ListKind
 from gate.store.store import Store
 from gate.store.sweep import MAX_SWEPT_A_SCRIPT, Sweep
@@ -49,21 +51,56 @@ async def test_a_swept_app_leaves_no_keys_behind(store: Store, follower: Followe
     assert [key for key in keys if b":audit:" not in key] == []  # the audit has days of its own
 
 
-async def test_a_round_is_bounded_and_the_next_goes_on(store: Store, follower: Follower) -> None:
-    await store.apps.create(AppFacts(key=APP, secrets=("s",)), NOW)
+async def ended_together(store: Store) -> int:
+    """More facts of each kind than one script removes."""
+    bans, members = MAX_SWEPT_A_SCRIPT * store.partitions * 2, MAX_SWEPT_A_SCRIPT * 3 + 200
     async with store.bulk(APP, NOW) as bulk:
-        for number in range(MAX_SWEPT_A_SCRIPT * store.partitions * 2):
+        for number in range(bans):
             await bulk.ban(b"u%d" % number, ENDS)
-        await bulk.add(BLACK, b"o", [b"m%d" % number for number in range(MAX_SWEPT_A_SCRIPT + 200)], ENDS)
+        await bulk.add(BLACK, b"o", [b"m%d" % number for number in range(members)], ENDS)
         await bulk.flush()
-    sweep, rounds = Sweep(store), []
-    while swept := await sweep.run(ENDS):
-        rounds.append(swept)
-    assert len(rounds) > 1
-    assert max(rounds) <= MAX_SWEPT_A_SCRIPT * (store.partitions + 1)
-    assert sum(rounds) == MAX_SWEPT_A_SCRIPT * store.partitions * 2 + MAX_SWEPT_A_SCRIPT + 200
+    return bans + members
+
+
+async def test_one_run_removes_all_that_ended_together(store: Store, follower: Follower) -> None:
+    await store.apps.create(AppFacts(key=APP, secrets=("s",)), NOW)
+    many = await ended_together(store)
+    assert await Sweep(store).run(ENDS) == many
     await follower.read_new()
     assert follower.facts.users == follower.facts.lists == {}
+
+
+async def test_a_run_that_is_to_stop_leaves_the_rest_to_the_next(valkey_store: Store) -> None:
+    store = valkey_store
+    many = await ended_together(store)
+    turns = iter([True] * 6)
+    first = await Sweep(store).run(ENDS, lambda: next(turns, False))
+    assert 0 < first < many
+    assert first + await Sweep(store).run(ENDS) == many
+
+
+async def test_a_slice_of_the_sweep_holds_up_no_other_command_for_long(valkey_store: Store) -> None:
+    store = valkey_store
+    await ended_together(store)
+    sweeping, longest_s = asyncio.ensure_future(Sweep(store).run(ENDS)), 0.0
+    while not sweeping.done():
+        began = time.perf_counter()
+        await store.ping()
+        longest_s = max(longest_s, time.perf_counter() - began)
+        await asyncio.sleep(0.001)
+    assert longest_s < 0.1
+
+
+async def test_what_the_server_does_not_take_for_over_stays(store: Store) -> None:
+    await store.apps.create(AppFacts(key=APP, secrets=("s",)), NOW)
+    ends_ms = wall_ms() + 60_000
+    await store.bans.impose(APP, [b"ann"], ends_ms, NOW)
+    await store.lists.add(APP, BLACK, b"o", [b"bob"], ends_ms, NOW, None)
+    assert await store.nonces.spend(APP, "n", ends_ms)
+    assert await Sweep(store).run(ends_ms + 1) == 0
+    assert await store.bans.count(APP, ends_ms - 1) == 1
+    assert await store.lists.contains(APP, BLACK, b"o", [b"bob"], ends_ms - 1) == [True]
+    assert not await store.nonces.spend(APP, "n", ends_ms)
 
 
 async def test_a_sweep_never_undoes_what_is_imposed_meanwhile(store: Store, follower: Follower) -> None:

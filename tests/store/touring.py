@@ -42,7 +42,7 @@ WRITES: dict[str, Callable[[Store], Awaitable[object]]] = {
     "replay hook": lambda store: _replay(store),
     "hook done": lambda store: _finish_hooks(store),
     "kick audit": lambda store: _kick(store),
-    "audit trim": lambda store: store.audit.trim(APP, 1),
+    "audit trim": lambda store: store.audit.trim(APP, 1, 0),
     "revoke tokens": lambda store: store.users.revoke_tokens(APP, USERS, 1, 1),
     "app put": lambda store: store.apps.put(FACTS, 1),
     "app update": lambda store: store.apps.update(APP, lambda facts: facts, 1),
@@ -53,7 +53,7 @@ WRITES: dict[str, Callable[[Store], Awaitable[object]]] = {
     "operator change": lambda store: store.operators.change("ann", lambda operator: operator),
     "operator remove": lambda store: _remove_operator(store),
     "badge end": lambda store: store.operators.end_badge(b"d" * 32, 1_000),
-    "nonce": lambda store: store.nonces.spend(APP, "nonce", 1_000),
+    "nonce": lambda store: store.nonces.spend(APP, "nonce", 5_000),
     "sweep": lambda store: Sweep(store).run(6_000),
     "app remove": lambda store: store.apps.remove(APP, 1),
 }

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from gate.clock import wall_ms
+from gate.clock import monotonic_ms, wall_ms
 from gate.errors import StoreUnavailable
 from gate.metrics import (
     FACTS_ENDED,
@@ -25,6 +25,7 @@ from gate.metrics import (
     PRESENCE_WEBHOOKS,
     SESSIONS,
     SESSIONS_KICKED,
+    SWEEPS,
     USERS_ERASED,
     WEBHOOKS,
 )
@@ -32,6 +33,7 @@ from gate.presence.figures import BoundedSeries
 from gate.presence.kicks import Kicker
 from gate.presence.sampler import Sampler
 from gate.presence.sweeper import Sweeper
+from gate.service.clock_watch import ClockWatch
 from gate.service.role import Post
 from gate.service.stores import connected_presence, connected_store
 from gate.store.store import Store
@@ -65,7 +67,9 @@ async def main(post: Post) -> None:
     keeping = asyncio.create_task(_keep_presence(post, store))
     try:
         async with Deliverer(store.hooks, store.apps, post.order.node_id, _count_webhook) as deliverer:
-            chores = asyncio.ensure_future(asyncio.gather(*(_do(chore, post) for chore in _chores(store, deliverer))))
+            chores = asyncio.ensure_future(
+                asyncio.gather(*(_do(chore, post) for chore in _chores(store, deliverer, post)))
+            )
             # A bug in either ends the role, which is restarted and counted.
             await asyncio.wait((chores, keeping), return_when=asyncio.FIRST_COMPLETED)
             if keeping.done() and not post.stopping.is_set():
@@ -128,13 +132,16 @@ async def _keep_presence(post: Post, store: Store) -> None:
         await presence.client.aclose()
 
 
-def _chores(store: Store, deliverer: Deliverer) -> list[Chore]:
-    sweep = Sweep(store)
+def _chores(store: Store, deliverer: Deliverer, post: Post) -> list[Chore]:
+    for outcome in ("run", "refused"):
+        SWEEPS.labels(outcome)
+    sweep, clocks = Sweep(store), ClockWatch(store.client, post.order.node_id, lambda _: None)
     return [
-        Chore("sweep", 5.0, lambda: _sweep(sweep)),
+        Chore("clocks", 1.0, clocks.look),
+        Chore("sweep", 5.0, lambda: _sweep(sweep, clocks, post)),
         Chore("jobs", 0.5, lambda: _work(store)),
         Chore("webhooks", 0.5, deliverer.run_once),
-        Chore("audit", 60.0, lambda: _trim(store)),
+        Chore("audit", 60.0, lambda: _trim(store, clocks)),
     ]
 
 
@@ -150,19 +157,23 @@ async def _do(chore: Chore, post: Post) -> None:
             continue
 
 
-async def _sweep(sweep: Sweep) -> None:
-    FACTS_ENDED.inc(await sweep.run(wall_ms()))
+async def _sweep(sweep: Sweep, clocks: ClockWatch, post: Post) -> None:
+    over_ms = clocks.over_ms
+    if over_ms is not None:
+        FACTS_ENDED.inc(await sweep.run(over_ms, lambda: not post.stopping.is_set()))
+    SWEEPS.labels("refused" if over_ms is None else "run").inc()
 
 
 async def _work(store: Store) -> None:
-    for job in await store.jobs.claim(wall_ms()):
+    for job in await store.jobs.claim(monotonic_ms()):
         await store.jobs.run(job, wall_ms())
         USERS_ERASED.inc()
 
 
-async def _trim(store: Store) -> None:
-    for app in await store.apps.list():
-        await store.audit.trim(app.key, wall_ms() - app.audit_days * DAY_MS)
+async def _trim(store: Store, clocks: ClockWatch) -> None:
+    if (over_ms := clocks.over_ms) is not None:
+        for app in await store.apps.list():
+            await store.audit.trim(app.key, over_ms, app.audit_days * DAY_MS)
 
 
 def _count_webhook(outcome: str) -> None:

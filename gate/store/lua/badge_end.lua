@@ -1,6 +1,6 @@
--- Notes that a badge of the console was signed out, for as long as it would have been good.
---   KEYS  1 the badge's key
---   ARGV  1 how long, ms
+-- Notes that a badge of the console was signed out, until it would have ended by itself.
+--   KEYS  1 the badges that were ended
+--   ARGV  1 the badge's digest  2 when it would have ended, ms
 --   returns nothing of use
--- Atomic: without its end it would stay for good.
-return redis.call('SET', KEYS[1], '1', 'PX', ARGV[1])
+-- A script because only scripts write.
+return redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])

@@ -13,7 +13,7 @@ for index = 6, #KEYS do
   if redis.call('HSETNX', KEYS[index], 'd', ARGV[1]) == 1 then
     redis.call('HSET', KEYS[index], 'o', ARGV[6])
     redis.call('ZADD', KEYS[3], ARGV[1], id)
-    redis.call('ZADD', KEYS[4], ARGV[1], app .. ':' .. id)
+    redis.call('ZADD', KEYS[4], '0', app .. ':' .. id)
   else
     tell(KEYS[5], app, id, ARGV[6], '0', ARGV[1])
   end

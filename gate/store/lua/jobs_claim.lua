@@ -1,10 +1,14 @@
--- Takes jobs that are due, and puts each off for as long as a worker may need: one that dies leaves its jobs to the next.
+-- Takes jobs, each if its claim is still the one that the caller saw.
 --   KEYS  1 jobs
---   ARGV  1 now, ms  2 when a job that is not finished is due again, ms  3 how many at most
---   returns {<app>:<id>, ...}
+--   ARGV  job, the claim that was seen, job, the claim that was seen, ...
+--   returns {job, ...}, those that were taken; each has the next higher claim
 -- Atomic: no two workers take the same job.
-local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, ARGV[3])
-for _, job in ipairs(due) do
-  redis.call('ZADD', KEYS[1], ARGV[2], job)
+local taken = {}
+for at = 1, #ARGV, 2 do
+  local claim = redis.call('ZSCORE', KEYS[1], ARGV[at])
+  if claim and tonumber(claim) == tonumber(ARGV[at + 1]) then
+    redis.call('ZINCRBY', KEYS[1], 1, ARGV[at])
+    taken[#taken + 1] = ARGV[at]
+  end
 end
-return due
+return taken
