@@ -21,6 +21,7 @@ from gate.core.verdict import Verdict, Word
 from gate.http.administration import Apps, Operators
 from gate.http.bodies import Bodies
 from gate.http.limits import Limiter
+from gate.http.long_work import LongWork
 from gate.http.options import HttpOptions
 from gate.http.peers import client_address
 from gate.http.pinging import Pinging
@@ -364,6 +365,8 @@ class Deps:
     limiter: Limiter = field(default_factory=Limiter)
     bodies: Bodies = field(default_factory=Bodies)
     """The bytes of requests' bodies that are in flight."""
+    long_work: LongWork = field(default_factory=LongWork)
+    """Room for bulk calls."""
     streams: Streams = field(default_factory=Streams)
     """The event streams that are open."""
     pinging: Pinging = field(default_factory=Pinging)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from typing import Any
 
 import msgspec
+import orjson
 import pytest
 
 from gate.core.model import ListKind
 from gate.errors import StoreUnavailable
-from gate.http.v1.operations import Operation
+from gate.http import long_work
+from gate.http.v1.bulk import _Numbered, _runs
+from gate.http.v1.operations import Operation, task_of
 from tests.http.test_client_blacklist import client
 from tests.http.world import Reply, World, now_ms
 
@@ -193,13 +197,79 @@ async def test_redis_away_on_the_way_says_what_was_done(world: World, monkeypatc
         world,
         {"op": "ban", "user": "a", "seconds": 60},
         {"op": "unblock", "owner": "a", "member": "b"},
-        {"op": "ban", "user": "c", "seconds": 60},
+        {"op": "ban", "user": "b", "seconds": 60},
     )
     assert [one.get("error") for one in found] == [None, "unavailable", "unavailable"]
     assert [one.get("outcome") for one in found] == [None, "unknown", None]
-    assert [await world.word(user, "x") for user in "ac"] == ["sender-banned", "allowed"]
+    assert [await world.word(user, "x") for user in "ab"] == ["sender-banned", "allowed"]
 
 
 def test_every_shape_names_its_kind() -> None:
     kinds = [kind.__struct_config__.tag for kind in Operation.__args__]
     assert len(set(kinds)) == len(kinds) == 13
+
+
+MIXED = ("ban", "block", "mute", "admit", "unban", "unblock", "whitelist-switch", "unmute", "unadmit", "revoke")
+
+
+def mixed(number: int, users: int) -> dict[str, Any]:
+    """One of every kind in turn, on a few Users, so that many operations meet."""
+    kind, user = MIXED[number % len(MIXED)], f"user-{number * 7 % users}"
+    fields = {"owner": user, "member": f"user-{number * 3 % users}"} if kind in ON_ENTRIES else {"user": user}
+    more = {"seconds": 600 + number} if kind in ("ban", "mute", "block", "admit") else {}
+    return {"op": kind, **fields, **more, **({"on": number % 3 == 0} if kind == "whitelist-switch" else {})}
+
+
+ON_ENTRIES = ("block", "admit", "unblock", "unadmit")
+
+
+@pytest.mark.parametrize("users", [2, 7, 500])
+def test_waves_keep_the_order_of_what_names_a_user_in_common(users: int) -> None:
+    decode = msgspec.json.Decoder(Operation).decode
+    tasks = [_Numbered(n, task_of(decode(orjson.dumps(mixed(n, users))), 1_000)) for n in range(1_000)]
+    runs = list(_runs(tasks))
+    assert sorted(one.number for run in runs for one in run) == list(range(1_000))
+    done: dict[bytes, list[tuple[int, int]]] = {}
+    for place, run in enumerate(runs):
+        subjects = [one.task.subject for one in run]
+        assert len(set(subjects)) == len(subjects)
+        for one in run:
+            for user in set(one.task.subject):
+                done.setdefault(user, []).append((place, one.number))
+    for at_user in done.values():
+        for place, number in at_user:
+            assert all(other <= number or other_place >= place for other_place, other in at_user)
+    if users == 500:
+        assert len(runs) < 200, "a thousand mixed operations are not a thousand exchanges"
+
+
+async def test_sixteen_at_once_are_answered_and_others_meanwhile(world: World) -> None:
+    async def one_bulk(seed: int) -> list[dict[str, Any]]:
+        return await results(world, *(mixed(seed + number, 2_000) for number in range(200)))
+
+    waits: list[float] = []
+
+    async def check() -> None:
+        clock = asyncio.get_running_loop().time
+        while True:
+            began_s = clock()
+            await world.word("somebody", "else")
+            waits.append(clock() - began_s)
+            await asyncio.sleep(0.01)
+
+    checking = asyncio.create_task(check())
+    async with asyncio.timeout(30):
+        answers = await asyncio.gather(*(one_bulk(seed) for seed in range(16)))
+    checking.cancel()
+    assert all(one["ok"] for answer in answers for one in answer)
+    assert len(waits) > 10 and sorted(waits)[int(len(waits) * 0.9)] < 0.5
+
+
+async def test_more_than_there_is_room_for_is_503(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(long_work, "MOST_OF_AN_APP", 2)
+    sent = {"operations": [{"op": "ban", "user": f"u{number}", "seconds": 60} for number in range(200)]}
+    replies = await asyncio.gather(*(world.v1("POST", "bulk", sent) for _ in range(6)))
+    assert {reply.status for reply in replies} == {200, 503}
+    refused = next(reply for reply in replies if reply.status == 503)
+    assert (refused.body["error"], refused.headers["Retry-After"]) == ("unavailable", "1")
+    assert (await world.v1("POST", "bulk", sent)).status == 200
