@@ -12,11 +12,18 @@ from itertools import count
 from gate.clock import monotonic_ms
 from gate.core.model import AppFacts
 from gate.core.verdict import Word
-from gate.errors import GateError, Stale, Unavailable
+from gate.errors import GateError, ReplicaError, Stale, Unavailable
 from gate.replica.app_reading import AppReading
-from gate.replica.board import Board
+from gate.replica.board import NEVER_FRESH_MS, Board
 from gate.replica.reading import Reading
+from gate.wire.fanouts import FanOuts
 from gate.wire.ports import Door
+from gate.wire.turns import TURN_BYTES, Turns
+
+MAX_STRANGER_COMMANDS = 256
+"""Commands before AUTH: what clients send on connecting is ten at most, and a probe sends PINGs."""
+MAX_WRONG_AUTHS = 5
+"""On one connection, of which the fifth closes it: guessing costs a new connection each time."""
 
 _ids = count(1)
 
@@ -26,7 +33,7 @@ class NoAuth(GateError):
 
 
 class Worker:
-    """What all connections of one worker share: the Reading, the board, the limits, the counts.
+    """What all connections of one worker share: the Reading, the board, the turns, the limits, the counts.
 
     `max_staleness_ms` 0 means that checks are answered however old the facts are (`--on-stale serve`).
     """
@@ -52,8 +59,32 @@ class Worker:
         """The way to Presence, once its Redis was reached."""
         self.lease_holders: Counter[tuple[str, bytes, int]] = Counter()
         """How many connections hold each lease: App key, Gateway, epoch."""
+        self.turns = Turns()
+        self.fan_outs = FanOuts(reading, self.turns)
+        self.received = memoryview(bytearray(TURN_BYTES))
+        """Where each socket is read to, one after another: what came is taken from it before the next is read."""
+        self.stale_at_begin_ms = 0
+        """`stale_ms` just before the present bracket's facts were read."""
         self._open_board = board
         self._board: Board | None = None
+
+    def begin(self) -> None:
+        """Begin a read bracket, which `reading.release` ends. Raises `ReplicaError`.
+
+        The age is read before the facts: a process that is paused in between must not call old facts fresh.
+        """
+        try:
+            self.stale_at_begin_ms = self.stale_ms()
+        except ReplicaError:
+            if self.max_staleness_ms:
+                raise
+            self.stale_at_begin_ms = NEVER_FRESH_MS
+        self.reading.refresh()
+
+    def close(self) -> None:
+        """Give the Replica back."""
+        self.fan_outs.close()
+        self.reading.close()
 
     def board(self) -> Board | None:
         """The replicator's board, opened when it first exists."""
@@ -64,12 +95,12 @@ class Worker:
     def stale_ms(self) -> int:
         """How stale the facts are, in ms; 0 while fresh, and past every limit where no replicator has run."""
         board = self.board()
-        return 1 << 40 if board is None else board.stale_ms(monotonic_ms())
+        return NEVER_FRESH_MS if board is None else board.stale_ms(monotonic_ms())
 
     def refuse_if_stale(self) -> None:
-        """Raise `Stale` where the deployment chose to refuse checks from facts this old."""
-        limit_ms = self.max_staleness_ms
-        if limit_ms and (stale_ms := self.stale_ms()) > limit_ms:
+        """Raise `Stale` where the deployment chose to refuse checks from facts as old as this bracket's."""
+        limit_ms, stale_ms = self.max_staleness_ms, self.stale_at_begin_ms
+        if limit_ms and stale_ms > limit_ms:
             raise Stale(f"the Replica is {stale_ms} ms old and this deployment refuses past {limit_ms} ms")
 
     def let_go_if_unheld(self, app_key: str, gateway: bytes, epoch: int) -> None:
@@ -101,7 +132,9 @@ class Client:
         "peer",
         "quitting",
         "resp3",
+        "stranger_commands",
         "worker",
+        "wrong_auths",
     )
 
     def __init__(self, worker: Worker, peer: str = "") -> None:
@@ -117,6 +150,9 @@ class Client:
         self.app_reading: AppReading | None = None
         self.facts: AppFacts | None = None
         """The App's settings among which the secret was last found; where it has others by now, `app` looks again."""
+        self.stranger_commands = 0
+        """Sent since there was an App."""
+        self.wrong_auths = 0
         self._secret = ""
 
     def bind(self, app_key: str, app_reading: AppReading, secret: str) -> None:
@@ -124,6 +160,7 @@ class Client:
         self.app_key = app_key
         self.app_reading = app_reading
         self.facts = app_reading.app
+        self.stranger_commands = 0
         self._secret = secret
 
     def unbind(self) -> None:

@@ -1,19 +1,23 @@
 """One RESP connection: bytes in, replies out, in order.
 
-The adapter between asyncio and the pure parts, a short list of steps for each chunk: feed the reader, begin a read bracket,
-answer every command, end the bracket, write once. A chunk that holds nothing but two-argument checks, as a router's pipeline
-does, is decided in one call.
+The adapter between asyncio and the pure parts, a short list of steps for each turn: take commands from what was read, begin a
+read bracket, answer every command, end the bracket, write once. A turn that holds nothing but checks that are alike, as a
+router's pipeline does, is decided in one call (`hot`). How much a turn may read and do, and when the next comes: `turns`.
 
 What can make a connection wait, and the bound on it:
 
+- Its next turn, while others have theirs.
 - A check that demands a Revision (`MIN`) which is not here yet: later commands wait behind it, at most `MIN_WAIT_MS`, then it
   is answered `STALE`.
 - A presence command, which asks Redis: commands behind it go on, their replies queue up behind its own (`_outbox`), and past
-  `outbox.MAX_AWAITED` of those nothing more is read. Only a lease holds back what follows it, which may depend on it.
+  `outbox.MAX_AWAITED` of those nothing more is read. A lease holds back what follows it, which may depend on it, and so does
+  what is long in itself.
 - A peer that does not read its replies: nothing more is decided or read for it until it does; after `STALL_LIMIT_MS` it is cut.
-- A peer that leaves a command unfinished: cut after `STALL_LIMIT_MS`. An idle connection between commands may stay for ever.
+- A peer that leaves a command unfinished: cut after `STALL_LIMIT_MS`. An idle connection between commands may stay for ever,
+  once it gave the secret of an App.
 
-Invariants: replies keep the order of commands; a fault of one peer costs that connection only.
+Invariants: replies keep the order of commands; a fault of one peer costs that connection only; what was read and not answered
+is less than one turn's bytes and one command.
 """
 
 from __future__ import annotations
@@ -22,29 +26,27 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from gate.clock import monotonic_ms
+from gate.clock import monotonic_us
 from gate.errors import GateError, Stale
-from gate.replica.reader import reaches
-from gate.wire.checks import HOT_REPLIES, Demand
+from gate.wire.checks import Demand
 from gate.wire.client import Client, Worker
 from gate.wire.commands import answer, refused
+from gate.wire.hot import batch_reply, lone_reply
 from gate.wire.later import Later
 from gate.wire.outbox import Outbox
 from gate.wire.replies import error
-from gate.wire.resp import LONE_BYTES, CommandReader, lone_triple
+from gate.wire.resp import LONE_BYTES, CommandReader
+from gate.wire.turns import SLICE_US, TURN_BYTES
+from gate.wire.waiting import MIN_WAIT_MS, RevisionWait
 
-MIN_WAIT_MS = 100
-"""How long a check waits for the Revision it demands: a hundred times what replication takes, yet a router can bear it."""
-MIN_POLL_S = 0.001
-"""Pause before the first look at the Replica while a check waits: about what one replication takes. Each is twice the last."""
-MAX_POLL_S = 0.016
-"""Longest pause between two looks: a thousand connections that wait must not keep a worker busy with looking."""
 STALL_LIMIT_MS = 30_000
 """How long a peer may leave a command unfinished, or its replies unread."""
-SLICE_COMMANDS = 1_024
-"""Commands decided before looking whether the peer still reads: bounds the replies held for one that doesn't."""
+PIECE_COMMANDS = 256
+"""Commands between two looks at the clock where they are decided together: 0.1 ms, or 1.5 ms where no User is cached."""
 MAX_STRANGER_BYTES = 64 * 1024
 """An unfinished command of a peer without an App: by what others may hold, a few hundred would fill the memory."""
+STRANGER_BUDGET_BYTES = 2 * MAX_STRANGER_BYTES
+"""All that a peer may send without an App: what clients send on connecting is less than 1 KiB."""
 WRITE_HIGH_WATER_BYTES = 256 * 1024
 """Unsent replies at which a peer counts as not reading."""
 
@@ -64,24 +66,33 @@ class Watch(Protocol):
         """Look at it from time to time: the peer owes bytes or reading."""
         ...
 
+    def stands(self, connection: Connection) -> None:
+        """It got an App, or has none any more."""
+        ...
 
-class Connection(asyncio.Protocol):
+
+class Connection(asyncio.BufferedProtocol):
     """See the module. Created by the listener, one a peer."""
 
     __slots__ = (
         "_backlog",
         "_client",
-        "_demand",
-        "_demand_deadline_ms",
         "_draining",
+        "_is_full",
+        "_is_paused",
+        "_is_waiting",
         "_outbox",
         "_reader",
-        "_retry",
+        "_rest",
         "_stalled_since_ms",
+        "_stranger_bytes",
         "_transport",
         "_unread",
+        "_wait",
         "_watch",
         "_worker",
+        "is_local",
+        "is_stranger",
     )
 
     def __init__(self, worker: Worker, watch: Watch) -> None:
@@ -90,14 +101,21 @@ class Connection(asyncio.Protocol):
         self._client = Client(worker)
         self._reader = CommandReader()
         self._transport: asyncio.Transport | None = None
-        self._backlog: list[list[bytes]] = []
+        self._rest = b""  # read, and not cut into commands yet
+        self._backlog: list[list[bytes]] = []  # commands that were not answered yet
+        self._is_full = False  # the last read filled the buffer: the peer sent more than one turn takes
+        self._is_waiting = False  # for a turn
+        self._is_paused = False
         self._outbox = Outbox(self._ripened)
-        self._demand: Demand | None = None
-        self._demand_deadline_ms = 0
-        self._retry: asyncio.TimerHandle | None = None
+        self._wait = RevisionWait(worker, self._go_on)
         self._stalled_since_ms = 0
+        self._stranger_bytes = 0
         self._unread = False
         self._draining = False
+        self.is_stranger = True
+        """Whether it has no App."""
+        self.is_local = False
+        """Whether it came by the unix socket."""
 
     # asyncio's callbacks
 
@@ -106,46 +124,52 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER_BYTES)
         peer = transport.get_extra_info("peername")
-        self._client.peer = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix"
+        self.is_local = not isinstance(peer, tuple)
+        self._client.peer = "unix" if self.is_local else f"{peer[0]}:{peer[1]}"
         if not self._watch.opened(self):
-            self._transport.write(error("ERR max number of clients reached"))
-            self._draining = True
-            self._transport.close()
-            self._watch.stalls(self)
+            self.refuse("ERR max number of clients reached")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Count out; nothing outlives the connection."""
         self._watch.closed(self)
         self._backlog.clear()
+        self._rest = b""
         self._outbox.abandon()
         self._client.let_go_of_leases()
-        self._demand = None
-        if self._retry is not None:
-            self._retry.cancel()
+        self._wait.cancel()
         self._transport = None
 
-    def data_received(self, data: bytes) -> None:
-        """Feed, decide, write."""
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where to read to."""
+        return self._worker.received
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take it out of the buffer, which all connections share, and have a turn."""
         if self._draining:
             return
-        if len(data) <= LONE_BYTES and (reply := self._express(data)) is not None:
-            self._stalled_since_ms = 0
-            self._write(reply)
-            return
-        commands = self._reader.feed(data)
-        if commands:
-            self._stalled_since_ms = 0  # it got somewhere
-            if self._backlog or self._held():
-                self._backlog += commands
-            else:
-                self._run(commands)
-        self._settle()
+        received = self._worker.received[:nbytes].tobytes()
+        client = self._client
+        if nbytes <= LONE_BYTES and not (self._reader.pending or self._is_paused):
+            reply = lone_reply(client, received)
+            if reply is not None:
+                self._stalled_since_ms = 0
+                self._write(reply)
+                return
+        self._wait.received(is_rest=self._is_full)
+        self._is_full = nbytes == TURN_BYTES
+        self._rest += received
+        if client.app_reading is None:
+            self._stranger_bytes += nbytes
+            if self._worker.turns.is_busy:
+                self._wait_for_a_turn()
+                return
+        self._go_on()
 
     def eof_received(self) -> bool:
         """The peer finished sending: its replies are flushed, then the transport closes itself."""
         self._watch.stalls(self)
         self._outbox.doubt()
-        if self._backlog or self._demand is not None or self._outbox:
+        if self._has_work() or self._wait.is_on or self._outbox:
             self._draining = True
             return True
         return False
@@ -168,13 +192,24 @@ class Connection(asyncio.Protocol):
         self._draining = True
         self._close_when_done()
 
+    def refuse(self, problem: str) -> None:
+        """Send the error and close, whatever else was to be answered."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        self._draining = True
+        self._backlog.clear()
+        self._rest = b""
+        self._transport.write(error(problem))
+        self._transport.close()
+        self._watch.stalls(self)
+
     def stalled_ms(self, now_monotonic_ms: int) -> int:
         """For how long the peer has owed bytes or reading, without getting anywhere; 0 if it owes nothing.
 
         It owes reading, too, where the connection closes as soon as the last replies are out. The rest of a command it owes
         only while it is read: what waits for an answer of ours to something earlier is not its doing.
         """
-        owes_bytes = self._reader.pending and not (self._held() or self._backlog)
+        owes_bytes = self._reader.pending and not (self._is_held() or self._has_work() or self._is_waiting)
         if self._transport is None or not (self._unread or owes_bytes or self._transport.is_closing()):
             self._stalled_since_ms = 0
             return 0
@@ -186,91 +221,109 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    # Turns
+
+    def _take_turn(self) -> None:
+        self._is_waiting = False
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Answer for one slice, then see what is next; nothing while it waits for its turn, or for what else holds it."""
+        if self._transport is None or self._is_waiting:
+            return
+        try:
+            self._work()
+            self._settle()
+        except BaseException:
+            self.abort()  # what escapes here would leave the peer waiting for ever
+            raise
+
+    def _work(self) -> None:
+        until_us = monotonic_us() + SLICE_US
+        while not (self._is_held() or self._client.quitting):
+            if self._backlog:
+                commands, self._backlog = self._backlog, []
+            elif self._rest:
+                commands, self._rest = self._reader.take(self._rest)
+            else:
+                return
+            if commands:
+                self._stalled_since_ms = 0  # it got somewhere
+                self._write(self._answered(commands, until_us))
+            if monotonic_us() >= until_us:
+                return
+
+    def _settle(self) -> None:
+        """After a slice: end a broken or quitting peer, watch one that owes bytes, and read on where nothing is left to do."""
+        client, reader = self._client, self._reader
+        if (client.app_reading is None) is not self.is_stranger:
+            self.is_stranger, self._stranger_bytes = not self.is_stranger, 0
+            self._watch.stands(self)
+        if self.is_stranger and reader.error is None and self._is_over_budget():
+            reader.refuse("ERR Protocol error: unauthenticated request too big")
+        if client.quitting or reader.error is not None or self._draining:
+            self._close_when_done()
+        if self._is_held():
+            return
+        if self._has_work() or (self._is_full and not self._is_paused):
+            self._wait_for_a_turn()
+            return
+        self._resume()
+        if reader.pending:
+            self._watch.stalls(self)
+        else:
+            self._stalled_since_ms = 0
+
+    def _is_over_budget(self) -> bool:
+        return self._stranger_bytes > STRANGER_BUDGET_BYTES or self._reader.pending > MAX_STRANGER_BYTES
+
+    def _wait_for_a_turn(self) -> None:
+        if self._transport is not None and not (self._is_waiting or self._transport.is_closing()):
+            self._is_waiting = True
+            self._pause()
+            self._worker.turns.wait(self._take_turn, is_stranger=self.is_stranger)
+
     # Deciding
 
-    def _express(self, data: bytes) -> bytes | None:
-        """The reply to a chunk that is one lone check, as from a router that doesn't pipeline; None for anything else.
-
-        Takes a third of the time of the general way (1.2 us of 3.3), which a round trip shows.
-        """
-        app, reader = self._client.app_reading, self._reader
-        if app is None or reader.pending or reader.error is not None or self._backlog or self._held():
-            return None
-        parts = lone_triple(data)
-        if parts is None or self._worker.max_staleness_ms:
-            return None
-        written = HOT_REPLIES.get(parts[0])
-        if written is None:
-            return None
-        try:
-            word = app.word_now(parts[1], parts[2])
-        except GateError:
-            return None  # the general way says what is wrong
-        if app.app is not self._client.facts:
-            return None  # and whether its secret is still accepted
-        self._worker.words[word] += 1
-        return written[word]
-
-    def _run(self, commands: list[list[bytes]]) -> None:
-        """Answer as many commands as may be answered now; the rest becomes the backlog."""
-        for start in range(0, len(commands), SLICE_COMMANDS):
-            if self._held() or self._client.quitting:
-                self._backlog += commands[start:]  # behind what the last piece left
-                break
-            piece = commands[start : start + SLICE_COMMANDS] if len(commands) > SLICE_COMMANDS else commands
-            self._write(self._answered(piece))
-
-    def _answered(self, commands: list[list[bytes]]) -> bytes:
+    def _answered(self, commands: list[list[bytes]], until_us: int) -> bytes:
+        """The replies of as many as may be answered now; the rest becomes the backlog."""
+        if len(commands) > PIECE_COMMANDS:
+            commands, self._backlog = commands[:PIECE_COMMANDS], commands[PIECE_COMMANDS:]
         worker = self._worker
         try:
-            worker.reading.refresh()
+            worker.begin()
         except GateError as fault:
-            return self._one_by_one(commands, fault)
+            return self._one_by_one(commands, until_us, fault)
         try:
-            return self._hot(commands) or self._one_by_one(commands)
+            return batch_reply(self._client, commands) or self._one_by_one(commands, until_us)
         finally:
             worker.reading.release()
 
-    def _hot(self, commands: list[list[bytes]]) -> bytes | None:
-        """All replies at once, if every command is the same two-argument check; None if that can't be."""
-        app = self._client.app_reading
-        written = HOT_REPLIES.get(commands[0][0])
-        if app is None or written is None or not app.sync() or app.app is not self._client.facts:
-            return None
-        try:
-            if self._worker.max_staleness_ms:
-                self._worker.refuse_if_stale()
-            names, senders, recipients = zip(*commands, strict=True)
-            if names.count(names[0]) != len(names):
-                return None
-            words = app.words(senders, recipients)
-        except (ValueError, GateError):
-            return None  # not all alike, or refused: answered one by one, each its own reply
-        self._worker.count(words)
-        return b"".join([written[word] for word in words])
-
-    def _one_by_one(self, commands: list[list[bytes]], outage: GateError | None = None) -> bytes:
-        client, replies = self._client, list[bytes]()
-        for index, command in enumerate(commands):
+    def _one_by_one(self, commands: list[list[bytes]], until_us: int, outage: GateError | None = None) -> bytes:
+        client, replies, done = self._client, list[bytes](), 0
+        for command in commands:
             reply = answer(client, command, outage)
+            if isinstance(reply, Demand):
+                if not self._wait.is_over:
+                    self._wait.begin(reply)
+                    self._hold()
+                    break
+                self._worker.errors += 1
+                reply = refused(Stale(f"this Replica has not applied {reply.text} within {MIN_WAIT_MS} ms"))
+            done += 1
             if isinstance(reply, Later):
                 self._write(b"".join(replies))
                 replies.clear()
                 self._outbox.wait_for(reply)
-                if self._held():
+                if self._is_held():
                     self._hold()
-                    self._backlog = commands[index + 1 :]
                     break
-                continue
-            if isinstance(reply, Demand):
-                if not self._waited():
-                    self._wait_for(reply, commands[index:])
-                    break
-                self._worker.errors += 1
-                reply = refused(Stale(f"this Replica has not applied {reply.text} within {MIN_WAIT_MS} ms"))
-            replies.append(reply)
-            if client.quitting:
+            else:
+                replies.append(reply)
+            if client.quitting or monotonic_us() >= until_us:
                 break
+        if done < len(commands):
+            self._backlog = commands[done:] + self._backlog
         return b"".join(replies)
 
     def _write(self, replies: bytes) -> None:
@@ -280,17 +333,6 @@ class Connection(asyncio.Protocol):
             self._outbox.put(replies)
         else:
             self._transport.write(replies)
-
-    def _settle(self) -> None:
-        """After a chunk: end a broken or quitting peer, watch one that owes bytes."""
-        if self._reader.pending > MAX_STRANGER_BYTES and self._client.app_reading is None:
-            self._reader.refuse("ERR Protocol error: unauthenticated request too big")
-        if self._client.quitting or self._reader.error is not None or self._draining:
-            self._close_when_done()
-        elif self._reader.pending:
-            self._watch.stalls(self)
-        elif not self._unread:
-            self._stalled_since_ms = 0
 
     # Waiting
 
@@ -305,68 +347,33 @@ class Connection(asyncio.Protocol):
             self._transport.write(ready)
             self._go_on()
 
-    def _waited(self) -> bool:
-        """Whether what was received together has waited as long as it may: one deadline for all of it, not one a check."""
-        return self._demand_deadline_ms != 0 and monotonic_ms() >= self._demand_deadline_ms
+    def _is_held(self) -> bool:
+        return self._unread or self._wait.is_on or self._outbox.is_full
 
-    def _wait_for(self, demand: Demand, commands: list[list[bytes]]) -> None:
-        self._demand = demand
-        self._demand_deadline_ms = self._demand_deadline_ms or monotonic_ms() + MIN_WAIT_MS
-        self._backlog = commands
-        self._hold()
-        self._look_later(MIN_POLL_S)
-
-    def _look_later(self, pause_s: float) -> None:
-        self._retry = asyncio.get_running_loop().call_later(pause_s, self._look_again, pause_s)
-
-    def _look_again(self, pause_s: float) -> None:
-        """Take the waiting check up again, unless its Revision is still to come and there is time."""
-        self._retry = None
-        if self._demand is None or self._transport is None:
-            return
-        if not self._waited() and self._still_to_come(self._demand):
-            self._look_later(min(2 * pause_s, MAX_POLL_S))
-            return
-        self._demand = None
-        self._go_on()
-
-    def _still_to_come(self, demand: Demand) -> bool:
-        reading = self._worker.reading
-        try:
-            reading.refresh()
-            return reaches(reading, demand.revisions) is False
-        except GateError:
-            return False  # the check itself will say what is wrong
-        finally:
-            reading.release()
+    def _has_work(self) -> bool:
+        return bool(self._backlog or self._rest)
 
     def _hold(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.pause_reading()
+        self._pause()
         self._watch.stalls(self)
 
-    def _go_on(self) -> None:
-        """Take up the backlog, and reading, where nothing holds them any more."""
-        if self._held() or self._transport is None:
-            return
-        if self._backlog:
-            backlog, self._backlog = self._backlog, []
-            self._run(backlog)
-        if not self._backlog:
-            self._demand_deadline_ms = 0
-        if not (self._held() or self._transport.is_closing()):
-            self._transport.resume_reading()
-        self._settle()
+    def _pause(self) -> None:
+        if not self._is_paused and self._transport is not None and not self._transport.is_closing():
+            self._is_paused = True
+            self._transport.pause_reading()
 
-    def _held(self) -> bool:
-        return self._unread or self._demand is not None or self._outbox.is_full
+    def _resume(self) -> None:
+        if self._is_paused and self._transport is not None and not self._transport.is_closing():
+            self._is_paused = False
+            self._transport.resume_reading()
 
     def _close_when_done(self) -> None:
         if self._transport is None or self._transport.is_closing():
             return
         if self._client.quitting:
             self._backlog.clear()
-        elif self._backlog or self._demand is not None:
+            self._rest = b""
+        elif self._has_work() or self._wait.is_on:
             return
         if self._outbox:
             return

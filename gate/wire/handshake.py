@@ -7,6 +7,7 @@ AUTH, unlike in Redis, so that a load balancer can ask whether the port lives an
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Sequence
 
 from gate import __version__
@@ -14,7 +15,7 @@ from gate.clock import monotonic_ms
 from gate.core.ids import app_key as checked_key
 from gate.errors import GateError, InvalidInput
 from gate.wire import replies
-from gate.wire.client import Client
+from gate.wire.client import MAX_WRONG_AUTHS, Client
 
 SPEAKS_LIKE = "7.2.0"
 """The Redis version that INFO and HELLO name, for clients that choose their own commands by it."""
@@ -95,8 +96,16 @@ def _bind(client: Client, key: bytes, secret: bytes) -> None:
     # Every secret is compared, and one where there is no App, so that time tells nothing.
     matches = [hmac.compare_digest(known.encode(), secret) for known in secrets]
     if app is None or not any(matches) or not secret:
-        raise WrongPass("invalid username-password pair or user is disabled.")
+        raise WrongPass(f"invalid username-password pair or user is disabled.{_wrong_again(client)}")
     client.bind(app_key, app, secret.decode())
+
+
+def _wrong_again(client: Client) -> str:
+    client.wrong_auths += 1
+    if client.wrong_auths < MAX_WRONG_AUTHS:
+        return ""
+    client.quitting = True
+    return f" This was the {MAX_WRONG_AUTHS}th on this connection, which is closed: look at the App key and secret"
 
 
 def ping(client: Client, arguments: Sequence[bytes]) -> bytes:
@@ -172,8 +181,11 @@ _CLIENT_ARITY = {
 }
 
 
+_CLIENT_NAME = re.compile(rb"[!-~]*+")
+
+
 def _client_name(name: bytes) -> bytes:
-    if any(byte < 33 or byte > 126 for byte in name):
+    if _CLIENT_NAME.fullmatch(name) is None:
         raise Reply("ERR Client names cannot contain spaces, newlines or special characters.")
     return name[:64]
 

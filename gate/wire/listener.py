@@ -21,6 +21,7 @@ from gate.replica.reader import open_board
 from gate.replica.reading import DEFAULT_CACHED_USERS, Reading
 from gate.wire.client import Worker
 from gate.wire.connection import STALL_LIMIT_MS, Connection
+from gate.wire.slots import AUTH_WITHIN_MS, Slots
 
 BACKLOG = 4_096
 """Connections the kernel may hold while the worker decides: a router fleet reconnecting at once."""
@@ -48,6 +49,7 @@ class WireOptions:
     max_connections: int | None = None
     cached_users: int = DEFAULT_CACHED_USERS
     stall_limit_ms: int = STALL_LIMIT_MS
+    auth_within_ms: int = AUTH_WITHIN_MS
     tick_s: float = TICK_S
     on_counts: Callable[[Worker], None] | None = None
 
@@ -58,7 +60,7 @@ class WireServer:
     def __init__(self, worker: Worker, options: WireOptions, max_connections: int) -> None:
         self.worker = worker
         self._options = options
-        self._max_connections = max_connections
+        self._slots = Slots(max_connections, options.auth_within_ms)
         self._connections: set[Connection] = set()
         self._stalling: set[Connection] = set()
         self._servers: list[asyncio.Server] = []
@@ -78,12 +80,13 @@ class WireServer:
         self._all_closed.clear()
         self.worker.connections += 1
         self.worker.connections_total += 1
-        return len(self._connections) <= self._max_connections
+        return self._slots.take(connection, monotonic_ms())
 
     def closed(self, connection: Connection) -> None:
         """Count it out."""
         self._connections.discard(connection)
         self._stalling.discard(connection)
+        self._slots.free(connection)
         self.worker.connections -= 1
         if not self._connections:
             self._all_closed.set()
@@ -92,6 +95,10 @@ class WireServer:
         """Look at it on every tick until it owes nothing."""
         self._stalling.add(connection)
         connection.stalled_ms(monotonic_ms())
+
+    def stands(self, connection: Connection) -> None:
+        """It got an App, or has none any more."""
+        self._slots.stands(connection, monotonic_ms())
 
     async def start(self) -> None:
         """Listen. `OSError` says why that can't be."""
@@ -128,7 +135,7 @@ class WireServer:
                 connection.abort()
             await self._all_closed.wait()
         self._report()
-        self.worker.reading.close()
+        self.worker.close()
 
     def stop_listening(self) -> None:
         """Refuse new connections; a unix socket that this server bound itself goes with it."""
@@ -147,6 +154,7 @@ class WireServer:
                 self._stalling.discard(connection)
             elif stalled_ms > self._options.stall_limit_ms:
                 connection.abort()
+        self._slots.close_late_ones(now_ms)
         self._report()
         self._tick = asyncio.get_running_loop().call_later(self._options.tick_s, self._ticked)
 
@@ -168,7 +176,7 @@ async def serve_wire(options: WireOptions) -> WireServer:
         await server.start()
     except OSError:
         server.stop_listening()
-        reading.close()
+        worker.close()
         raise
     return server
 

@@ -31,9 +31,10 @@ REPLY_BYTES = len(b":1\r\n")
 class PacedChecks:
     """Use as a context: they go on until it is left."""
 
-    def __init__(self, node: GateService) -> None:
+    def __init__(self, node: GateService, checks_a_second: int = CHECKS_A_SECOND) -> None:
         credentials = node.credentials
-        self._apart = Apart(_go_on, node.resp_port, credentials.app_key, credentials.app_secret, nice=0)
+        whom = node.resp_port, credentials.app_key, credentials.app_secret
+        self._apart = Apart(_go_on, *whom, checks_a_second, nice=0)
 
     def __enter__(self) -> PacedChecks:
         return self
@@ -49,19 +50,20 @@ class PacedChecks:
         return took_ns
 
 
-def _go_on(line: Connection, port: int, app_key: str, app_secret: str) -> None:
+def _go_on(line: Connection, port: int, app_key: str, app_secret: str, checks_a_second: int) -> None:
     gc.disable()
     with suppress(PermissionError):  # as on a machine of its own, where it need not wait for what it measures
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     with connect(LOOPBACK, port) as connection:
         ask(connection, encode("AUTH", app_key, app_secret), 1)
-        _Pace(line, connection).run()
+        _Pace(line, connection, checks_a_second).run()
 
 
 class _Pace:
     """The process's own side. What it keeps are numbers: a hundred thousand objects would be looked through."""
 
-    def __init__(self, line: Connection, connection: socket.socket) -> None:
+    def __init__(self, line: Connection, connection: socket.socket, checks_a_second: int) -> None:
+        self._every_s = 1 / checks_a_second
         self._line = line
         self._connection = connection
         self._request = encode("GATE.CHECK", b"online000000", b"online000001")
@@ -69,7 +71,7 @@ class _Pace:
         self._sent_s, self._took_ns = array("d"), array("q")
 
     def run(self) -> None:
-        every_s, next_s, unread = 1 / CHECKS_A_SECOND, time.monotonic(), 0
+        every_s, next_s, unread = self._every_s, time.monotonic(), 0
         while True:
             while next_s <= time.monotonic():
                 self._under_way.append(time.monotonic())

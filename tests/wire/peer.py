@@ -6,6 +6,7 @@ from typing import Any
 
 import hiredis
 
+from gate.errors import ReplicaError
 from gate.wire.checks import Demand
 from gate.wire.client import Client, Worker
 from gate.wire.commands import answer
@@ -19,12 +20,15 @@ class Peer:
         self.client = Client(worker, "10.0.0.1:7")
 
     def raw(self, *words: bytes | str) -> bytes | Demand | Later:
-        reading = self.client.worker.reading
-        reading.refresh()
+        worker, outage = self.client.worker, None
         try:
-            return answer(self.client, [word if isinstance(word, bytes) else word.encode() for word in words])
+            worker.begin()
+        except ReplicaError as fault:
+            outage = fault
+        try:
+            return answer(self.client, [word if isinstance(word, bytes) else word.encode() for word in words], outage)
         finally:
-            reading.release()
+            worker.reading.release()
 
     def __call__(self, *words: bytes | str) -> Any:
         reply = self.raw(*words)

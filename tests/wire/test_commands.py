@@ -76,7 +76,7 @@ def test_an_id_of_another_length_is_refused_whoever_the_other_is(peer: Peer, bad
 
 
 def test_mcheck_takes_a_bounded_number_of_recipients(peer: Peer) -> None:
-    assert len(peer("GATE.MCHECK", "alice", *[b"x"] * MAX_RECIPIENTS)) == MAX_RECIPIENTS
+    assert len(peer("GATE.MCHECK", "alice", *[b"x"] * 1_000)) == 1_000
     refusal = peer.error("GATE.MCHECK", "alice", *[b"x"] * (MAX_RECIPIENTS + 1))
     assert refusal == f"ERR recipients: at most {MAX_RECIPIENTS} in one GATE.MCHECK, {MAX_RECIPIENTS + 1} were sent"
 

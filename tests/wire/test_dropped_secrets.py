@@ -17,8 +17,8 @@ REFUSED = b"-NOAUTH The secret that this connection gave is no longer accepted. 
 @pytest.fixture
 def line(worker: Worker) -> Line:
     made = Line(worker)
-    made.connection.data_received(b"AUTH app secret\r\n")
-    made.connection.data_received(CHECK)
+    made.send(b"AUTH app secret\r\n")
+    made.send(CHECK)
     assert made.transport.written == b"+OK\r\n:0\r\n"
     made.transport.written = b""
     return made
@@ -27,11 +27,11 @@ def line(worker: Worker) -> Line:
 @pytest.mark.parametrize("times", [1, 2, 40], ids=["a lone check", "a short pipeline", "a long one"])
 def test_a_dropped_secret_ends_what_it_let_in(ledger: Ledger, line: Line, times: int) -> None:
     ledger.commit(app_set(app_facts(secrets=("fresh",))))
-    line.connection.data_received(CHECK * times)
+    line.send(CHECK * times)
     again = b"-NOAUTH Authentication required. Send AUTH app-key app-secret\r\n"
     assert line.transport.written == REFUSED + again * (times - 1)
     line.transport.written = b""
-    line.connection.data_received(b"AUTH app fresh\r\n" + CHECK)
+    line.send(b"AUTH app fresh\r\n" + CHECK)
     assert line.transport.written == b"+OK\r\n:0\r\n"
 
 
@@ -39,7 +39,7 @@ def test_a_dropped_secret_ends_what_it_let_in(ledger: Ledger, line: Line, times:
 def test_a_rotation_under_way_and_other_settings_end_nothing(ledger: Ledger, line: Line, times: int) -> None:
     for settings in ({"secrets": ("fresh", *SECRETS)}, {"secrets": ("fresh", "secret"), "name": "other"}):
         ledger.commit(app_set(app_facts(**settings)))
-        line.connection.data_received(CHECK * times)
+        line.send(CHECK * times)
     assert line.transport.written == b":0\r\n" * 2 * times
 
 

@@ -331,6 +331,7 @@ async def test_drain_waits_for_a_check_that_waits(serve: Serve, ledger: Ledger) 
 async def test_drain_cuts_who_does_not_read(serve: Serve) -> None:
     server = await serve()
     wire = await Wire.to(server)
+    await wire.asked(b"+OK\r\n", "AUTH", "app", "secret")
     wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
     for _ in range(300):
         wire.send("ECHO", b"x" * 60_000)
@@ -359,7 +360,7 @@ MAX_IDLE_CONNECTION_BYTES = 8_192
 
 
 async def test_ten_thousand_idle_connections(serve: Serve, many_descriptors: int) -> None:
-    server = await serve(max_connections=many_descriptors + 10)
+    server = await serve(max_connections=2 * many_descriptors, auth_within_ms=600_000)
     before = _resident_bytes()
     idle: list[socket.socket] = []
     loop = asyncio.get_running_loop()

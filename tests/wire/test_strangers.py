@@ -21,7 +21,7 @@ def test_a_stranger_s_command_is_small(worker: Worker) -> None:
     line = Line(worker)
     held = 0
     for piece in pieces(HALF_A_FAN_OUT):
-        line.connection.data_received(piece)
+        line.send(piece)
         held = max(held, line.connection._reader.pending)
         if line.transport.closed:
             break
@@ -33,7 +33,7 @@ def test_a_stranger_s_command_is_small(worker: Worker) -> None:
 def test_what_clients_send_on_connecting_fits(worker: Worker, size: int) -> None:
     line = Line(worker)
     for piece in pieces(command("PING", "x" * size)):
-        line.connection.data_received(piece)
+        line.send(piece)
     assert line.transport.written.endswith(b"x\r\n") and not line.transport.closed
 
 
@@ -41,5 +41,5 @@ def test_an_app_s_own_may_be_large(worker: Worker) -> None:
     line = Line(worker)
     assert line.send(AUTH) == b"+OK\r\n"
     for piece in pieces(HALF_A_FAN_OUT):
-        line.connection.data_received(piece)
+        line.send(piece)
     assert not line.transport.closed and line.connection._reader.pending > MAX_STRANGER_BYTES

@@ -11,6 +11,7 @@ from loadtests.bench.rows import (
     checks,
     crosscheck,
     drain,
+    fairness,
     gateway_death,
     in_process,
     presence,
@@ -25,6 +26,7 @@ from loadtests.bench.table import Row
 ROWS: dict[str, Callable[[Bed], list[Row]]] = {
     "checks": checks.measure,
     "roundtrip": round_trip.measure,
+    "fairness": fairness.measure,
     "may-send": in_process.measure_may_send,
     "mcheck": batches.measure_mcheck,
     "http-batch": batches.measure_http,

@@ -1,0 +1,224 @@
+"""What one check waits for next to a connection that sends one thing without a pause: each kind in turn, hostile ones included.
+
+A checker asks 500 times a second, which is next to nothing; one attacker's connection, in a process of its own, sends as fast as
+the worker reads, reads every reply, and connects again when it is cut off. Half of the kinds are without credentials.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import time
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import NamedTuple
+
+from loadtests.bench.apart import CLIENTS_NICE, END, Apart
+from loadtests.bench.bed import Bed
+from loadtests.bench.client import RECEIVE_BYTES, ask, connect, encode, percentile_us
+from loadtests.bench.paced import PacedChecks, slowest_ms
+from loadtests.bench.table import Row
+from tests.harness.ports import LOOPBACK
+from tests.harness.processes import family
+from tests.harness.service import GateService
+
+CHECKS_A_SECOND = 500
+MOST_P99_MS = 20.0
+SETTLE_S = 0.3
+"""After the attack, so that the last checks of it are answered: those that were not by then count as never."""
+LEAST_ANSWERED = 0.95
+CHUNK_BYTES = 1 << 18
+MANY = 10_000
+AUTH, GATEWAY = "auth", "gateway"
+"""What an attacker sends first: its App's credentials; and a lease behind them."""
+
+
+class Kind(NamedTuple):
+    """What is sent over and over; `first` is what is sent once, `sip` how many bytes at a time (0: as many as there is room for)."""
+
+    sent: bytes
+    first: str = ""
+    sip: int = 0
+
+
+def _users(count: int, mark: str) -> list[bytes]:
+    return [b"%s%06d" % (mark.encode(), number) for number in range(count)]
+
+
+HISTORY = "0123456789abcdef"
+"""Stands for the epoch of the App's Changelog, which the attacker asks for: a Revision of another one is refused at once."""
+UNREACHABLE = f"0:{HISTORY}:9999999999"
+STRANGERS: dict[str, Kind] = {
+    "blank lines": Kind(b"\r\n" * 1_000),
+    "newlines": Kind(b"\n" * 1_000),
+    "blanks without an end": Kind(b" " * 1_000),
+    "*0": Kind(b"*0\r\n" * 1_000),
+    "*-1": Kind(b"*-1\r\n" * 1_000),
+    "PING": Kind(encode("PING") * 500),
+    "inline PING": Kind(b"PING\r\n" * 500),
+    "COMMAND": Kind(b"COMMAND\r\n" * 500),
+    "HELLO 3": Kind(encode("HELLO", 3) * 500),
+    "RESET": Kind(encode("RESET") * 500),
+    "tiny invalid": Kind(b"a\n" * 1_000),
+    "inline with quotes": Kind(b'PING "a" "b" "c" "d"\r\n' * 100),
+    "wrong AUTH": Kind(encode("AUTH", "nosuch", "wrong") * 100),
+    "QUIT": Kind(encode("QUIT") * 500),
+    "HTTP": Kind(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n" * 100),
+    "TLS": Kind(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 100),
+    "half a command": Kind(b"*1024\r\n" + b"$8\r\nabcdefgh\r\n" * 1_000),
+    "one byte at a time": Kind(encode("PING") * 100, sip=1),
+}
+CLIENTS: dict[str, Kind] = {
+    "CHECK": Kind(
+        b"".join(encode("GATE.CHECK", a, b) for a, b in zip(_users(500, "a"), _users(500, "b"), strict=True)), AUTH
+    ),
+    "CHECK of ever new Users": Kind(
+        b"".join(encode("GATE.CHECK", a, b) for a, b in zip(_users(200_000, "n"), _users(200_000, "m"), strict=True)),
+        AUTH,
+    ),
+    "CHECK FRESH": Kind(encode("GATE.CHECK", "a", "b", "FRESH", 1_000) * 500, AUTH),
+    "VERDICT": Kind(encode("GATE.VERDICT", "a", "b") * 500, AUTH),
+    "mixed checks": Kind((encode("GATE.CHECK", "a", "b") + encode("GATE.VERDICT", "a", "b")) * 300, AUTH),
+    "MIN unreachable": Kind(encode("GATE.CHECK", "a", "b", "MIN", UNREACHABLE) * 500, AUTH),
+    "MIN of 64": Kind(encode("GATE.CHECK", "a", "b", "MIN", ",".join([UNREACHABLE] * 64)) * 50, AUTH),
+    "MCHECK of 10,000": Kind(encode("GATE.MCHECK", *_users(MANY, "c")), AUTH),
+    "MCHECK of ever new 10,000": Kind(b"".join(encode("GATE.MCHECK", *_users(MANY, f"d{n}")) for n in range(40)), AUTH),
+    "EXPLAIN": Kind(encode("GATE.EXPLAIN", "a", "b") * 500, AUTH),
+    "INFO": Kind(encode("INFO") * 500, AUTH),
+    "COMMAND, bound": Kind(encode("COMMAND") * 500, AUTH),
+    "COMMAND INFO of many": Kind(encode("COMMAND", "INFO", *["get"] * 60) * 20, AUTH),
+    "PING, bound": Kind(encode("PING") * 500, AUTH),
+    "blank lines, bound": Kind(b"\r\n" * 1_000, AUTH),
+    "*0, bound": Kind(b"*0\r\n" * 1_000, AUTH),
+    "PING and *0 in turn": Kind((encode("PING") + b"*0\r\n") * 500, AUTH),
+    "tiny invalid, bound": Kind(b"a\n" * 1_000, AUTH),
+    "tiny arrays": Kind(b"*1\r\n$0\r\n\r\n" * 1_000, AUTH),
+    "inline with quotes, bound": Kind(b'PING "a" "b" "c" "d"\r\n' * 100, AUTH),
+    "a long inline command": Kind(b"PING" + b" a" * 8_000 + b"\r\n", AUTH),
+    "quotes only": Kind(b"PING" + b' ""' * 1_000 + b"\r\n", AUTH),
+    "escapes only": Kind(b'PING "' + rb"\x41" * 900 + b'"\r\n', AUTH),
+    "right AUTH and RESET": Kind(encode("RESET") + encode("PING") * 10, AUTH),
+    "wide arrays": Kind(encode("NOSUCH", *["x"] * 16_000), AUTH),
+    "long bulk strings": Kind(encode("ECHO", "x" * 60_000), AUTH),
+    "a long client name": Kind(encode("CLIENT", "SETNAME", "x" * 60_000), AUTH),
+    "HELLO with many options": Kind(encode("HELLO", "3", *["SETNAME", "x" * 60_000] * 20), AUTH),
+    "ONLINE of 10,000": Kind(encode("GATE.ONLINE", *_users(MANY, "e")), AUTH),
+    "ONLINE of one": Kind(encode("GATE.ONLINE", "e") * 500, AUTH),
+    "SESSIONS": Kind(encode("GATE.SESSIONS", "e") * 500, AUTH),
+    "ROUTE": Kind(encode("GATE.ROUTE", "e", "f") * 500, AUTH),
+    "EVENTS": Kind(encode("GATE.EVENTS", "$") * 500, AUTH),
+    "LEASE": Kind(encode("GATE.LEASE", "fair", 1) * 500, AUTH),
+    "TOUCH of 1,000": Kind(encode("GATE.TOUCH", *[b"oPAEZHrIOXU.YW5u"] * 1_000), AUTH),
+    "TOUCH of one": Kind(encode("GATE.TOUCH", "oPAEZHrIOXU.YW5u") * 500, AUTH),
+    "CONNECT with bad Tokens": Kind(encode("GATE.CONNECT", "YW5u.bad.token@x", "iOS", "fair") * 300, GATEWAY),
+    "DISCONNECT": Kind(encode("GATE.DISCONNECT", "oPAEZHrIOXU.YW5u") * 500, GATEWAY),
+    "one byte at a time, bound": Kind(encode("GATE.CHECK", "a", "b") * 100, AUTH, sip=1),
+}
+KINDS = STRANGERS | CLIENTS
+
+
+def measure(bed: Bed) -> list[Row]:
+    """One row; each kind is in its detail."""
+    node, seen = bed.node, dict[str, dict[str, float]]()
+    with (
+        PacedChecks(node, CHECKS_A_SECOND) as checks,
+        Apart(
+            _attack, node.resp_port, node.credentials.app_key, node.credentials.app_secret, nice=CLIENTS_NICE
+        ) as attacker,
+    ):
+        time.sleep(SETTLE_S)
+        for name in ["nothing", *KINDS]:
+            seen[name] = shown = _beside(bed, node, checks, attacker, name)
+            bed.say(
+                f"{name:28} check p50 {shown['p50_ms']:6.2f} p99 {shown['p99_ms']:6.1f} max {shown['max_ms']:6.1f} ms, "
+                f"{shown['bytes_per_s']:>13,.0f} bytes/s, {shown['connections']:.0f} connections, worker {shown['cpu']:4.0%}"
+            )
+    worst = max(KINDS, key=lambda name: seen[name]["p99_ms"])
+    worst_ms = seen[worst]["p99_ms"]
+    return [
+        Row(
+            "fairness",
+            f"a check, {CHECKS_A_SECOND}/s, next to one connection of each of {len(KINDS)} kinds, worst p99",
+            f"<= {MOST_P99_MS:g} ms",
+            f"{worst_ms:.1f} ms ({worst})",
+            worst_ms <= MOST_P99_MS,
+            {"kinds": seen},
+        )
+    ]
+
+
+def _beside(bed: Bed, node: GateService, checks: PacedChecks, attacker: Apart, name: str) -> dict[str, float]:
+    seconds = bed.options.seconds
+    cpu_s = _worker_cpu_s(node)
+    began_s = time.monotonic()
+    attacker.tell((name, seconds))
+    sent_bytes, connections = attacker.hear()
+    ended_s = time.monotonic()
+    cpu_s = _worker_cpu_s(node) - cpu_s
+    time.sleep(SETTLE_S)
+    took_ns = checks.took_between(began_s, ended_s)
+    took_s = ended_s - began_s
+    answered = len(took_ns) >= LEAST_ANSWERED * CHECKS_A_SECOND * took_s
+    return {
+        "p50_ms": percentile_us(took_ns, 0.5) / 1_000 if answered else float("inf"),
+        "p99_ms": percentile_us(took_ns, 0.99) / 1_000 if answered else float("inf"),
+        "max_ms": slowest_ms(took_ns) if answered else float("inf"),
+        "bytes_per_s": sent_bytes / took_s,
+        "connections": connections,
+        "cpu": cpu_s / took_s,
+    }
+
+
+def _worker_cpu_s(node: GateService) -> float:
+    """Of all processes of the node that are not its Redis: next to nothing else uses any here."""
+    ticks = 0
+    for one in family(node.pid):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            fields = Path(f"/proc/{one.pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _attack(line: Connection, port: int, app_key: str, app_secret: str) -> None:
+    auth = encode("AUTH", app_key, app_secret)
+    firsts = {"": b"", AUTH: auth, GATEWAY: auth + encode("GATE.LEASE", "fair", 1)}
+    with connect(LOOPBACK, port) as connection:
+        explained, _ = ask(connection, auth + encode("GATE.EXPLAIN", "a", "b"), 2)
+    epoch = explained[1][explained[1].index(b"revisions") + 1][0].split(b":")[1]
+    while (order := line.recv()) != END:
+        name, seconds = order
+        kind = KINDS.get(name)
+        if kind is None:
+            time.sleep(seconds)
+            line.send((0, 0))
+        else:
+            kind = kind._replace(sent=kind.sent.replace(HISTORY.encode(), epoch))
+            line.send(_send_on(port, kind, firsts[kind.first], time.monotonic() + seconds))
+
+
+def _send_on(port: int, kind: Kind, first: bytes, until_s: float) -> tuple[int, int]:
+    """Bytes that were taken, and how many connections it took."""
+    chunk = kind.sent * max(1, CHUNK_BYTES // len(kind.sent))
+    sent = connections = 0
+    while time.monotonic() < until_s:
+        connections += 1
+        with suppress(OSError), connect(LOOPBACK, port) as connection:
+            connection.sendall(first)
+            connection.setblocking(False)
+            for taken in _pieces(connection, chunk, kind.sip, until_s):
+                sent += taken
+    return sent, connections
+
+
+def _pieces(connection: socket.socket, chunk: bytes, sip: int, until_s: float):  # type: ignore[no-untyped-def]
+    at, whole = 0, memoryview(chunk)
+    while time.monotonic() < until_s:
+        readable, writable, _ = select.select([connection], [connection], [], 0.1)
+        if readable and not connection.recv(RECEIVE_BYTES):
+            return
+        if writable:
+            taken = connection.send(whole[at : at + sip] if sip else whole[at:])
+            at = (at + taken) % len(chunk)
+            yield taken
