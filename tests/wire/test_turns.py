@@ -1,0 +1,157 @@
+"""A turn for every connection: one pass of the loop is short whatever a peer sends, and who goes before whom."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from gate.wire import turns as module
+from gate.wire.client import Worker
+from gate.wire.resp import CommandReader
+from gate.wire.turns import ROUND_US, TURN_BYTES, Turns
+from loadtests.bench.rows.fairness import KINDS, Kind
+from tests.wire.malformed import echo
+from tests.wire.test_connection import AUTH, Line, command
+
+PASSES = 12
+MOST_CPU_S = 0.012
+"""Of one pass: 2 ms are allowed, and a command; the rest is for a machine that is slower than those that measured 5 ms."""
+SENT_BYTES = 1 << 18
+"""What one read of a socket could bring before there were turns."""
+
+
+@pytest.fixture
+def collects_nothing() -> Iterator[None]:
+    """A collection looks through all that the tests hold, which a worker does not."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("collects_nothing")
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
+async def test_one_pass_of_the_loop_is_short_whatever_is_sent(worker: Worker, kind: Kind) -> None:
+    line = Line(worker)
+    if kind.first:
+        assert line.send(AUTH) == b"+OK\r\n"
+    line.transport.incoming = kind.sent * (1 + SENT_BYTES // len(kind.sent))
+    longest_s = 0.0
+    for _ in range(PASSES):
+        line.transport.written = b""
+        began_s = time.thread_time()
+        line.one_pass()
+        longest_s = max(longest_s, time.thread_time() - began_s)
+    assert longest_s < MOST_CPU_S
+
+
+@pytest.mark.parametrize("sent", [b"\r\n", b"\n", b" \t\r\n", b"*0\r\n", b"*-1\r\n", b"*-9223372036854775808\r\n"])
+def test_what_asks_nothing_is_skipped_and_what_follows_is_answered(worker: Worker, sent: bytes) -> None:
+    line = Line(worker)
+    assert line.send(AUTH + sent * (40_000 // len(sent)) + command("PING") + sent) == b"+OK\r\n+PONG\r\n"
+
+
+@pytest.mark.parametrize("offset", range(-3, 4))
+@pytest.mark.parametrize("word", [b"\r\n", b"*0\r\n", b"PING\r\n", echo(b"ab"), echo(b"\r\n*0\r\n")])
+def test_commands_may_lie_across_the_end_of_a_turn(worker: Worker, word: bytes, offset: int) -> None:
+    line = Line(worker)
+    line.send(AUTH)
+    padding = b"\r\n" * ((TURN_BYTES + offset) // 2 - len(word)) + b"\n" * (offset % 2)
+    wanted = b"".join(line.send(word) for _ in range(3))
+    assert line.send(padding + word * 3) == wanted
+    assert line.send(command("PING")) == b"+PONG\r\n"
+
+
+def test_reading_stops_while_work_is_left_and_begins_again(worker: Worker) -> None:
+    line = Line(worker)
+    line.send(AUTH)
+    line.transport.incoming = b"PING\r\n" * 20_000
+    assert line.one_pass()
+    assert len(line.transport.incoming) == 20_000 * 6 - TURN_BYTES and not line.transport.reading
+    line.go_on()
+    assert line.transport.written == b"+OK\r\n" + b"+PONG\r\n" * 20_000
+    assert line.transport.reading
+
+
+def test_a_peer_that_waits_for_its_turn_owes_nothing(worker: Worker) -> None:
+    line = Line(worker)
+    line.send(AUTH)
+    line.transport.incoming = b"PING\r\n" * 20_000 + b"PI"
+    line.one_pass()
+    assert line.connection.stalled_ms(1_000) == 0
+    line.go_on()
+    assert line.connection.stalled_ms(1_000) == 1
+    assert line.connection in line.watch.watched
+
+
+def test_a_reader_takes_a_small_piece_of_what_c_cannot_read() -> None:
+    reader = CommandReader()
+    commands, rest = reader.take(b"PING\r\n" * 2_000)
+    assert 100 < len(commands) < 400 and len(rest) > 8_000
+    commands, rest = CommandReader().take(echo(b"x") * 500)
+    assert len(commands) == 500 and rest == b""
+
+
+# The order of turns
+
+
+@pytest.fixture
+def soon() -> deque[Callable[[], None]]:
+    return deque()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    now_us = [0]
+    monkeypatch.setattr(module, "monotonic_us", lambda: now_us[0])
+    yield now_us
+
+
+def test_a_pass_gives_strangers_one_turn_and_the_known_a_bounded_time(
+    soon: deque[Callable[[], None]], clock: list[int]
+) -> None:
+    turns, order = Turns(soon.append), list[str]()
+
+    def busy(name: str, is_stranger: bool) -> Callable[[], None]:
+        def take_turn() -> None:
+            order.append(name)
+            clock[0] += ROUND_US // 4
+            turns.wait(take_turn, is_stranger=is_stranger)
+
+        return take_turn
+
+    for number in range(3):
+        turns.wait(busy(f"stranger {number}", True), is_stranger=True)
+    for number in range(5):
+        turns.wait(busy(f"known {number}", False))
+    assert len(soon) == 1, "one pass for all"
+    soon.popleft()()
+    assert order == ["stranger 0", "known 0", "known 1", "known 2"]
+    soon.popleft()()
+    assert order[4:] == ["stranger 1", "known 3", "known 4", "known 0"]
+
+
+def test_a_turn_that_fails_keeps_no_other_from_theirs(soon: deque[Callable[[], None]]) -> None:
+    turns, order = Turns(soon.append), list[str]()
+    turns.wait(lambda: 1 // 0)
+    turns.wait(lambda: order.append("next"))
+    with pytest.raises(ZeroDivisionError):
+        soon.popleft()()
+    soon.popleft()()
+    assert order == ["next"] and not soon and not turns.is_busy
+
+
+def test_a_stranger_waits_behind_all_who_wait_and_a_client_does_not(worker: Worker) -> None:
+    stranger = Line(worker)
+    client = Line(worker)
+    client.send(AUTH)
+    worker.turns.wait(lambda: None)
+    stranger.transport.incoming = client.transport.incoming = command("PING")
+    stranger.transport.deliver()
+    client.transport.deliver()
+    assert (stranger.transport.written, client.transport.written) == (b"", b"+OK\r\n+PONG\r\n")
+    client.go_on()
+    assert stranger.transport.written == b"+PONG\r\n"
