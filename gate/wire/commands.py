@@ -32,7 +32,7 @@ Handler = Callable[[Client, Sequence[bytes]], "bytes | Demand | Later"]
 MAX_LISTED = 64
 """Names in one COMMAND INFO, and words of the other commands that take any: each a few microseconds."""
 _HTTP_NAMES = frozenset([b"POST", b"HOST:"])
-_HTTP_VERSION = b"HTTP/1."
+_HTTP_VERSION = b"HTTP/"
 _SHOWN_ARGUMENTS_BYTES = 128
 """How much of an unknown command's arguments its error repeats, as Redis does."""
 
@@ -115,7 +115,7 @@ def answer(client: Client, parts: Sequence[bytes], outage: GateError | None = No
         if client.stranger_commands > MAX_STRANGER_COMMANDS:
             return _end(client, _TOO_MANY_BEFORE_AUTH)
     if command is None:
-        if name in _HTTP_NAMES or parts[-1].startswith(_HTTP_VERSION):
+        if name in _HTTP_NAMES or parts[-1].upper().startswith(_HTTP_VERSION):
             return _end(client, _HTTP_REFUSED)
         client.worker.errors += 1
         return replies.error(_unknown(parts))

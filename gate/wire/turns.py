@@ -53,10 +53,12 @@ class Turns:
     def _round(self) -> None:
         until_us = monotonic_us() + ROUND_US
         try:
+            while self._known:
+                self._known.popleft()()
+                if monotonic_us() >= until_us:
+                    break
             if self._strangers:
                 self._strangers.popleft()()
-            while self._known and monotonic_us() < until_us:
-                self._known.popleft()()
         finally:  # a turn that failed ended its own connection
             self._is_called = bool(self._known or self._strangers)
             if self._is_called:

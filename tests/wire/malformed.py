@@ -129,7 +129,17 @@ REDIS_ONLY_REFUSED: Final[list[tuple[bytes, str]]] = [
     (b'ECHO "a""b"\r\n', UNBALANCED),
 ]
 
+TLS: Final = (
+    PROTOCOL + "these bytes are TLS, and this port speaks plain RESP: "
+    "turn TLS off in the client, or put a proxy in front that ends TLS"
+)
+
 STRICTER: Final[list[tuple[str, bytes, str]]] = [
+    ("Redis reads a line and waits", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", TLS),
+    ("or says that the command is unknown", b"\x16\x03\x01\n\x00\r\n", TLS),
+    ("MAX_QUOTED_LINE_BYTES", b"ECHO " + b'"a" ' * 1_100 + b"\r\n", LONG_INLINE),
+    ("MAX_QUOTED_LINE_BYTES", b"ECHO " + b"a\v " * 1_600 + b"\r\n", LONG_INLINE),
+    ("MAX_ARGS", b"ECHO" + b" a" * 16_384 + b"\r\n", LONG_INLINE),
     ("a CR ends a header only with its LF", b"*1\rX\r\n", BAD_COUNT),
     ("an LF alone ends no header: Redis would wait for ever", b"*1\n$4\nPING\n", BAD_COUNT),
     ("Redis waits for ever for a header with a NUL", b"*1\r\n\x00\r\n", expected_dollar("\x00")),

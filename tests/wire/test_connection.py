@@ -103,14 +103,30 @@ class Lookout:
 class Line:
     """A connection with its transport and watch. Passes of the loop are made by hand, so that no test needs one."""
 
-    def __init__(self, worker: Worker, room: int = 1 << 30, full: bool = False) -> None:
-        self.soon: deque[Callable[[], None]] = deque()
-        worker.turns = Turns(self.soon.append)
+    def __init__(
+        self, worker: Worker, room: int = 1 << 30, full: bool = False, soon: deque[Callable[[], None]] | None = None
+    ) -> None:
+        self.worker = worker
+        if soon is None:
+            soon = deque()
+            worker.turns = worker.fan_outs._turns = Turns(soon.append)
+        self.soon = soon
         self.watch = Lookout(full)
         self.transport = RecordingTransport(room)
         self.connection = Connection(worker, self.watch)
         self.transport.connection = self.connection
         self.connection.connection_made(cast(asyncio.Transport, self.transport))
+
+    def of_the_same_worker(self) -> Line:
+        """Another connection, whose passes of the loop are the same."""
+        return Line(self.worker, soon=self.soon)
+
+    def only_me(self, sent: bytes) -> bytes:
+        """What is answered in the read that brings it."""
+        before = len(self.transport.written)
+        self.transport.incoming += sent
+        self.transport.deliver()
+        return self.transport.written[before:]
 
     def send(self, *chunks: bytes) -> bytes:
         """What the chunks are answered at once."""

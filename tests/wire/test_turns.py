@@ -129,9 +129,27 @@ def test_a_pass_gives_strangers_one_turn_and_the_known_a_bounded_time(
         turns.wait(busy(f"known {number}", False))
     assert len(soon) == 1, "one pass for all"
     soon.popleft()()
-    assert order == ["stranger 0", "known 0", "known 1", "known 2"]
+    assert order == ["known 0", "known 1", "known 2", "known 3", "stranger 0"]
     soon.popleft()()
-    assert order[4:] == ["stranger 1", "known 3", "known 4", "known 0"]
+    assert order[5:] == ["known 4", "known 0", "known 1", "known 2", "stranger 1"]
+
+
+def test_long_turns_of_strangers_and_clients_alternate(soon: deque[Callable[[], None]], clock: list[int]) -> None:
+    turns, order = Turns(soon.append), list[str]()
+
+    def busy(name: str, is_stranger: bool) -> Callable[[], None]:
+        def take_turn() -> None:
+            order.append(name)
+            clock[0] += 5 * ROUND_US
+            turns.wait(take_turn, is_stranger=is_stranger)
+
+        return take_turn
+
+    turns.wait(busy("stranger", True), is_stranger=True)
+    turns.wait(busy("known", False))
+    for _ in range(2):
+        soon.popleft()()
+    assert order == ["known", "stranger"] * 2
 
 
 def test_a_turn_that_fails_keeps_no_other_from_theirs(soon: deque[Callable[[], None]]) -> None:
@@ -146,7 +164,7 @@ def test_a_turn_that_fails_keeps_no_other_from_theirs(soon: deque[Callable[[], N
 
 def test_a_stranger_waits_behind_all_who_wait_and_a_client_does_not(worker: Worker) -> None:
     stranger = Line(worker)
-    client = Line(worker)
+    client = stranger.of_the_same_worker()
     client.send(AUTH)
     worker.turns.wait(lambda: None)
     stranger.transport.incoming = client.transport.incoming = command("PING")
