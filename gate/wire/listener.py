@@ -29,7 +29,7 @@ TICK_S = 1.0
 DRAIN_GRACE_S = 0.05
 """For so long a worker that drains goes on as before: what was sent to it before it stopped listening has arrived by then."""
 SPARE_DESCRIPTORS = 64
-"""Of the process's file limit, kept for LMDB, logs and the loop itself."""
+"""Of the process's file limit, or half of it where that is less, kept for LMDB, logs and the loop itself."""
 UNLIMITED = 1 << 20
 """Connections where the process has no file limit: more than a worker's memory carries."""
 
@@ -183,4 +183,4 @@ async def serve_wire(options: WireOptions) -> WireServer:
 
 def _descriptors() -> int:
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return UNLIMITED if limit == resource.RLIM_INFINITY else max(SPARE_DESCRIPTORS, limit - SPARE_DESCRIPTORS)
+    return UNLIMITED if limit == resource.RLIM_INFINITY else max(limit // 2, limit - SPARE_DESCRIPTORS)
