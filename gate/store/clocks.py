@@ -1,8 +1,8 @@
 """The clocks that decide what has ended: the wall clock of every node, and the server's.
 
 A fact ends on each node by its own wall clock. What is deleted is gone on all of them, so a moment counts as *over* only once
-all clocks have passed it, and a margin more. Each node's replicator notes in the registry, with every beat, how far its clock is
-from the server's; this node's own is read with each look.
+all clocks have passed it, and a margin more. Each node's replicator notes in the registry, with every beat, how far its clock
+is from the server's; this node's own is read with each look.
 
 A clock may step between a beat and a look, and the server's then makes every noted difference wrong. So the looks of a whole
 lease count: a moment is over if it was so in each, and every node that is in the first and in the last has beaten in between. A
