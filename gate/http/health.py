@@ -2,7 +2,7 @@
 
 `/readyz` turns 200 once this node's Replica has caught up with the heads it saw at start and every role answers; its
 503 says what is missing. It does not turn back because Redis is away: checks go on then, and a balancer should let
-them.
+them. A 200 may list `warnings`: what is wrong and no reason to send traffic elsewhere, such as clocks that differ.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def readyz(deps: Deps) -> web.Response:
         missing = [f"replica: {fault}", *missing]
     if missing:
         return json_reply({"ready": False, "missing": missing}, 503, {"Retry-After": "1"})
-    return json_reply({"ready": True, "stale_ms": stale_ms})
+    warnings = deps.warnings()
+    return json_reply({"ready": True, "stale_ms": stale_ms, **({"warnings": warnings} if warnings else {})})
 
 
 def metrics(deps: Deps) -> web.Response:

@@ -374,6 +374,8 @@ class Deps:
     """What holds the Sessions of WebSockets; None where this node takes none."""
     roles_missing: Callable[[], list[str]] = _nothing_missing
     """Names of the roles on this node that do not answer."""
+    warnings: Callable[[], list[str]] = _nothing_missing
+    """What is wrong although every role answers: clocks that differ."""
     metrics_text: Callable[[], bytes] = bytes
     """The Prometheus exposition."""
     count_request: Callable[[str, int, float], None] = _count_nothing

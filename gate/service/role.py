@@ -80,7 +80,7 @@ class Post:
         return True
 
     def note(self, problem: str) -> None:
-        """Show in /readyz, for as long as this role does not answer, what it waits for."""
+        """Show in /readyz what this role waits for; of a role that answers, what is wrong all the same."""
         self.board.note(self.order.slot, problem)
 
     @property

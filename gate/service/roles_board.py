@@ -71,11 +71,18 @@ class RolesBoard:
 
     def explained(self, name: str) -> str:
         """The name, and what its process waits for if it says so."""
-        slot = next(slot for slot in range(len(self._words) // _SLOT_WORDS) if self._name(slot) == name)
+        text = self._note_of(next(slot for slot in range(len(self._words) // _SLOT_WORDS) if self._name(slot) == name))
+        return f"{name}: {text}" if text else name
+
+    def warnings(self, now_monotonic_ms: int) -> list[str]:
+        """What processes that answer note all the same."""
+        slots = range(len(self._words) // _SLOT_WORDS)
+        return [text for slot in slots if self._answers(slot, now_monotonic_ms) and (text := self._note_of(slot))]
+
+    def _note_of(self, slot: int) -> str:
         start = slot * _SLOT_WORDS * 8 + _NOTE_AT
         length = min(self._words[slot * _SLOT_WORDS + _NOTE_BYTES], MAX_NOTE_BYTES)
-        text = self._map[start : start + length].decode(errors="replace")
-        return f"{name}: {text}" if text else name
+        return self._map[start : start + length].decode(errors="replace")
 
     def _name(self, slot: int) -> str:
         start = slot * _SLOT_WORDS * 8

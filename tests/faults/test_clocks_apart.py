@@ -19,7 +19,7 @@ from tests.harness.faked_clock import FakedClock
 from tests.harness.servers import RedisServer
 from tests.harness.service import Services
 from tests.harness.waiting import wait_until
-from tests.service.running import get
+from tests.service.running import get, readyz
 
 HOUR_S = 3_600
 LASTS_S = 300
@@ -96,6 +96,10 @@ def test_a_node_whose_clock_is_wrong_deletes_nothing(
     assert sweeps(wrong, "run") == 0
     wait_until(lambda: is_swept(private_redis), SWEEP_TIMEOUT_S, "the node whose clock is right to sweep")
     assert_lasting(right)
+    for node in (right, wrong):
+        status, body = readyz(node.service)
+        assert (status, len(body["warnings"])) == (200, 1)
+        assert re.fullmatch(r"clock of [0-9a-z-]+: \d+\.\d s ahead of Redis's", body["warnings"][0])
     (warning,) = wrong.logged("this node's clock differs from Redis's")
     assert abs(warning["ahead_ms"] - ahead_s * 1_000) < 1_000 and not warning["sweeps"]
     assert abs(wrong.metric("gate_clock_offset_ms") - ahead_s * 1_000) < 1_000

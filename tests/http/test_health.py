@@ -53,6 +53,13 @@ async def test_not_ready_until_the_replica_has_caught_up(world: World, tmp_path:
     board.close()
 
 
+async def test_a_warning_is_shown_and_keeps_no_traffic_away(world: World) -> None:
+    replica = ReplicaLater(lambda: NodeReplica.open(world.node.directory))
+    reply = readyz(replace(deps_on(world, replica), warnings=lambda: ["clock of n1: 2.0 s ahead of Redis's"]))
+    assert reply.status == 200
+    assert reply.body == b'{"ready":true,"stale_ms":0,"warnings":["clock of n1: 2.0 s ahead of Redis\'s"]}'
+
+
 async def test_every_role_that_does_not_answer_is_named(world: World) -> None:
     missing = ["worker 1"]
     replica = ReplicaLater(lambda: NodeReplica.open(world.node.directory))

@@ -42,3 +42,14 @@ def test_laying_out_anew_leaves_an_orphan_writing_to_its_own_page(tmp_path: Path
     orphans.beat(0, 5)
     orphans.set_ready(0, True)
     assert board.silent(5) == ["http"]
+
+
+def test_a_note_of_a_process_that_answers_is_a_warning(tmp_path: Path) -> None:
+    board = RolesBoard.lay_out(tmp_path / "roles", ["redis", "http"])
+    board.note(1, "clock of n1: 2.0 s ahead of Redis's")
+    assert board.warnings(10_000) == []
+    board.beat(1, 10_000)
+    board.set_ready(1, True)
+    assert board.warnings(10_000) == ["clock of n1: 2.0 s ahead of Redis's"]
+    board.note(1, "")
+    assert board.warnings(10_000) == []

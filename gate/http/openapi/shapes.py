@@ -299,6 +299,7 @@ class Ready(Struct, kw_only=True):
 
     ready: Literal[True]
     stale_ms: int | None
+    warnings: list[str] | UnsetType = UNSET
 
 
 class NotReady(Struct, kw_only=True):

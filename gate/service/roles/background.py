@@ -135,7 +135,7 @@ async def _keep_presence(post: Post, store: Store) -> None:
 def _chores(store: Store, deliverer: Deliverer, post: Post) -> list[Chore]:
     for outcome in ("run", "refused"):
         SWEEPS.labels(outcome)
-    sweep, clocks = Sweep(store), ClockWatch(store.client, post.order.node_id, lambda _: None)
+    sweep, clocks = Sweep(store), ClockWatch(store.client, post.order.node_id, post.note)
     return [
         Chore("clocks", 1.0, clocks.look),
         Chore("sweep", 5.0, lambda: _sweep(sweep, clocks, post)),

@@ -117,6 +117,7 @@ async def _served(
             trusted_proxies=tuple(map(ip_network, config.trusted_proxies)),
         ),
         roles_missing=_Missing(post),
+        warnings=lambda: post.board.warnings(monotonic_ms()),
         metrics_text=lambda: render_metrics(board, lambda: post.board.answering(monotonic_ms())),
         count_request=_count_request,
         count_applied=_count_applied,
