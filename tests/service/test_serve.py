@@ -265,7 +265,7 @@ def test_a_password_of_redis_is_seen_nowhere(start_service: Services, tmp_path: 
         service = start_service.start(env={"GATE_REDIS": url, "GATE_LOG_LEVEL": "debug"})
         roles = [one for one in service.processes() if "gate.service.role" in one.command]
         assert len(roles) == 4
-        assert f"redis=redis://:***@127.0.0.1:{server.port}" in service.output
+        assert f"redis='redis://:***@127.0.0.1:{server.port}'" in service.output
         assert [one for one in service.processes() if "hunter2" in one.command] == []
         os.kill(wait_until(lambda: pid_of(service, "background"), 5, "the background worker"), signal.SIGKILL)
         server.kill()
