@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import orjson
 
 from gate.cli.client_lines import Message, line_of, message_of
-from gate.cli.output import say, shown_id, warn
+from gate.cli.output import print_json_line, say, shown_id, warn
 from gate.cli.stdin_lines import StdinLines
 from gate.errors import InvalidInput, Refused, Unavailable
 
@@ -150,9 +150,10 @@ class Client:
     def _heard(self, text: str, message: Message) -> None:
         kind = message.get("type")
         if self._as_json:
-            say(text if "\n" not in text else orjson.dumps(message).decode())
+            print_json_line(text if "\n" not in text else orjson.dumps(message).decode())
         elif kind != "closing":  # that is told when the connection has ended
-            say(line_of(message))
+            for line in line_of(message).split("\n"):  # what others wrote in it is escaped already
+                say(line)
         sys.stdout.flush()  # in a pipe it would wait for more
         if kind == "logout":
             self._has_logged_out = True
@@ -180,7 +181,7 @@ def advised_ms(ended: Ended, drawn_ms: float) -> float:
 
 
 def _say_json(document: Message) -> None:
-    say(orjson.dumps(document).decode())
+    print_json_line(orjson.dumps(document).decode())
     sys.stdout.flush()
 
 

@@ -15,6 +15,7 @@ from gate.cli import doctor_local, doctor_redis
 from gate.cli.finding import Finding
 from gate.cli.options import DEFAULT_DATA, DataOption, JsonOption, PresenceRedisOption, RedisOption, Target
 from gate.cli.output import console, print_json
+from gate.core.shown import shown_text
 
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
@@ -57,7 +58,7 @@ def _print(findings: list[Finding]) -> None:
     for finding in findings:
         line = Text()
         line.append(f"{finding.level:<5}", style=_STYLES[finding.level])
-        line.append(f"{finding.subject}: {finding.found}")
+        line.append(shown_text(f"{finding.subject}: {finding.found}"))
         if finding.advice:
-            line.append(f"\n     {finding.advice}", style="dim")
+            line.append(f"\n     {shown_text(finding.advice)}", style="dim")
         out.print(line, soft_wrap=True)

@@ -29,7 +29,7 @@ from gate.cli.options import (
     all_mistakes,
     given_ids,
 )
-from gate.cli.output import say, shown_id, warn
+from gate.cli.output import print_json_line, say, shown_id, warn
 from gate.cli.presence_reach import ask_presence
 from gate.core.presence import KINDS, Cursor, Event, cursor_told, gateway_named
 from gate.errors import FeedReset, InvalidInput, StoreUnavailable
@@ -133,7 +133,7 @@ async def _show(feed: Feed, after: Cursor, wanted: Wanted, follow: bool, as_json
         raise FeedReset(f"{reset}: look who is online now (gate online --counts), then read on from here") from None
     finally:
         if as_json:
-            say(f'{{"cursor":"{after}"}}')
+            print_json_line(f'{{"cursor":"{after}"}}')
         else:
             warn(f"gate: go on with --since {after}")
 
@@ -168,7 +168,10 @@ async def _followed(feed: Feed, after: Cursor) -> AsyncIterator[Sequence[Event]]
 
 def _print(shown: Sequence[Event], as_json: bool) -> None:
     for event in shown:
-        say(_json_line(event) if as_json else _line(event))
+        if as_json:
+            print_json_line(_json_line(event))
+        else:
+            say(_line(event))
     sys.stdout.flush()  # in a pipe it would wait for more
 
 

@@ -1,6 +1,7 @@
 """What commands print: tables and short lines for people, one JSON document for programs.
 
-Results go to stdout; progress, warnings and errors to stderr, so that `gate … --json | jq` always works. Rich is
+All text for people passes through `shown_text` here, so that no reason, name or id of another person can move the cursor or
+forge a line. Results go to stdout; progress, warnings and errors to stderr, so that `gate … --json | jq` always works. Rich is
 imported only when a table is drawn: `--json` callers do not pay for it.
 """
 
@@ -15,6 +16,7 @@ import orjson
 
 from gate.core.shown import counted as counted
 from gate.core.shown import shown_id as shown_id
+from gate.core.shown import shown_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,14 +37,19 @@ def print_json(document: Any) -> None:
     sys.stdout.write(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode())
 
 
-def say(line: str) -> None:
-    """One line on stdout."""
+def print_json_line(line: str) -> None:
+    """A line that is one JSON document, on stdout: data, printed as it is."""
     sys.stdout.write(line + "\n")
 
 
+def say(line: str) -> None:
+    """One line on stdout, with what is not printable escaped."""
+    sys.stdout.write(shown_text(line) + "\n")
+
+
 def warn(line: str) -> None:
-    """One line on stderr."""
-    sys.stderr.write(line + "\n")
+    """One line on stderr, with what is not printable escaped."""
+    sys.stderr.write(shown_text(line) + "\n")
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -65,5 +72,5 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title:
     for column in columns:
         table.add_column(column)
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(shown_text(cell)) for cell in row))
     console().print(table)
