@@ -16,7 +16,7 @@ from gate.cli.app_settings import set_
 from gate.cli.moments import shown_moment
 from gate.cli.options import CREDENTIALS_FILE, DEFAULT_DATA, DataOption, JsonOption, RedisOption, Target, all_mistakes
 from gate.cli.output import counted, print_json, print_table, say, warn
-from gate.cli.penalties import given_text
+from gate.cli.penalties import given_because
 from gate.cli.reach import Reach, Settled, run_with
 from gate.clock import wall_ms
 from gate.core import ids
@@ -124,8 +124,7 @@ def rotate_secret(
     with all_mistakes() as mistakes:
         wanted = mistakes.take(lambda: ids.app_key(key), "")
         fresh = mistakes.take(lambda: app_secret(secret if secret is not None else new_app_secret()), "")
-        mistakes.take(lambda: given_text(reason, "--reason"), "")
-        mistakes.take(lambda: given_text(actor, "--actor"), "")
+        given_because(reason, actor, mistakes)
         if keep_tokens and not drop_old:
             mistakes.add(InvalidInput("--keep-tokens", "goes with --drop-old"))
 

@@ -23,6 +23,7 @@ from gate.cli.batch import Batch, Imposition, Newcomer
 from gate.cli.moments import one_end, parse_moment
 from gate.core.ids import MAX_ID_BYTES
 from gate.core.model import FOREVER_MS, ListKind
+from gate.core.reasons import MAX_IMPORTED_ACTOR_CHARS, MAX_REASON_CHARS
 from gate.core.registration import name_is_too_long, portrait_is_too_long
 from gate.errors import InvalidInput
 
@@ -52,9 +53,6 @@ POSITIONAL: dict[str, tuple[str, ...]] = {
 
 Kind = Literal["ban", "mute", "blacklist", "whitelist", "whitelist-switch", "user"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-
-MAX_TEXT_CHARS = 256
-"""Of a reason or an actor: a sentence and a name, kept with every Ban."""
 
 _LIST_KINDS = {"blacklist": ListKind.BLACKLIST, "whitelist": ListKind.WHITELIST}
 _TRUE = frozenset(("true", "1", "yes", "on"))
@@ -204,8 +202,9 @@ def _members(fields: Fields) -> list[bytes]:
 
 def _text(fields: Fields, name: str) -> str:
     value = fields.get(name, "")
-    if not isinstance(value, str) or len(value) > MAX_TEXT_CHARS:
-        raise InvalidInput(name, f"must be text of at most {MAX_TEXT_CHARS} characters")
+    most = MAX_REASON_CHARS if name == "reason" else MAX_IMPORTED_ACTOR_CHARS
+    if not isinstance(value, str) or len(value) > most:
+        raise InvalidInput(name, f"must be text of at most {most} characters")
     if not value.isascii():
         try:
             value.encode()

@@ -11,7 +11,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from gate.cli.fact_fields import MAX_TEXT_CHARS
 from gate.cli.moments import json_moment, one_end, shown_moment
 from gate.cli.options import (
     DEFAULT_DATA,
@@ -30,6 +29,7 @@ from gate.cli.output import counted, json_id, print_json, print_table, say, show
 from gate.cli.reach import Reach, Settled, run_with
 from gate.clock import wall_ms
 from gate.core.model import FOREVER_MS
+from gate.core.reasons import MAX_ACTOR_CHARS, MAX_REASON_CHARS
 from gate.errors import InvalidInput
 
 MAX_USERS_A_CALL = 10_000
@@ -231,16 +231,18 @@ def _list(kind: Penalty, limit: int, target: Target, as_json: bool) -> None:
 
 
 def given_because(reason: str, actor: str, mistakes: Mistakes) -> tuple[str, str]:
-    """Why and by whom, as a command was told."""
-    return mistakes.take(lambda: given_text(reason), ""), mistakes.take(lambda: given_text(actor), "")
+    """Why and by whom, as the options say."""
+    return (
+        mistakes.take(lambda: _given_text(reason, "--reason", MAX_REASON_CHARS), ""),
+        mistakes.take(lambda: _given_text(actor, "--actor", MAX_ACTOR_CHARS), ""),
+    )
 
 
-def given_text(text: str, parameter: str = "reason or actor") -> str:
-    """A reason or a name from the command line; `InvalidInput` if it is too long or no text."""
-    if len(text) > MAX_TEXT_CHARS:
-        raise InvalidInput(parameter, f"at most {MAX_TEXT_CHARS} characters, {len(text)} were given")
+def _given_text(text: str, option: str, most: int) -> str:
+    if len(text) > most:
+        raise InvalidInput(option, f"at most {most} characters, {len(text)} were given")
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise InvalidInput(parameter, "is no UTF-8") from None
+        raise InvalidInput(option, "is no UTF-8") from None
     return text

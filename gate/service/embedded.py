@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 from urllib.parse import quote
 
-from gate.config import MAX_UNIX_PATH_BYTES
+from gate.config import MAX_UNIX_PATH_BYTES, ServeConfig
 from gate.errors import CannotStart
 from gate.service import parent_death
 
@@ -142,3 +142,14 @@ def log_tail(redis_directory: Path) -> str:
     except FileNotFoundError:
         return ""
     return lines[-1] if lines else ""
+
+
+def log_redis(config: ServeConfig) -> None:
+    """Name the Redis in use, without its password: an embedded one that was not meant looks healthy."""
+    from structlog import get_logger  # late, as what follows: the help page and the children's start come first
+
+    from gate.store.address import parse_address
+
+    named = {"redis": config.redis, "presence_redis": config.presence_redis}
+    shown = {name: parse_address(url).shown for name, url in named.items() if url}
+    get_logger().info("redis in use", **{"redis": "embedded"} | shown)

@@ -260,7 +260,7 @@ class Supervisor:
                 ready.result()
                 self._watch.has_started = True
                 away.cancel()  # from here on Redis away is the replicator's to report
-                self._log_redis()
+                embedded.log_redis(self._config)
                 print(self._ready_line(), flush=True)
                 await told
         finally:
@@ -320,16 +320,6 @@ class Supervisor:
             await child.ready.wait()
         if self._http:
             await _readyz_says_200(self._http.endpoint)
-
-    def _log_redis(self) -> None:
-        """Name the Redis in use, without its password: an embedded one that nobody meant looks healthy."""
-        from structlog import get_logger
-
-        from gate.store.address import parse_address  # late: not before the children were started
-
-        named = {"redis": self._config.redis, "presence_redis": self._config.presence_redis}
-        shown = {name: parse_address(url).shown for name, url in named.items() if url}
-        get_logger().info("redis in use", **{"redis": "embedded"} | shown)
 
     def _ready_line(self) -> str:
         """Names only what runs here: with `--role` a service may have no HTTP, no RESP port, or no App of its own."""

@@ -179,3 +179,13 @@ def test_many_entries_arrive_whole(gate: Command, tmp_path: Path) -> None:
     # Rows of one owner are far apart, so its entries went in by several scripts.
     assert len(gate.json("blacklist", "list", "o17")["entries"]) == members
     assert gate.json("replica", "verify")["equal"]
+
+
+def test_what_one_way_accepts_an_import_accepts(gate: Command, tmp_path: Path) -> None:
+    gate("ban", "ann", "--permanent", "--reason", "r" * 512, "--actor", "a" * 128)
+    copy = tmp_path / "copy.ndjson"
+    gate("export", copy)
+    gate("unban", "ann")
+    gate("import", copy)
+    (row,) = gate.json("bans")["bans"]
+    assert (row["reason"], row["actor"]) == ("r" * 512, "a" * 128)

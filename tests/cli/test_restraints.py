@@ -70,12 +70,12 @@ def test_explain_names_every_rule(gate: Command) -> None:
 
 def test_all_mistakes_of_a_call_are_named_at_once(gate: Command) -> None:
     long = "x" * 65
-    result = gate("ban", "", long, "--minutes", "1", "--permanent", "--reason", "y" * 300, status=2)
+    result = gate("ban", "", long, "--minutes", "1", "--permanent", "--reason", "y" * 513, status=2)
     assert result.err.splitlines() == [
         "gate: USER: must be 1 to 64 bytes, 0 were sent",
         "gate: USER: must be 1 to 64 bytes, 65 were sent",
         "gate: end: say one of minutes and permanent, not both",
-        "gate: reason or actor: at most 256 characters, 300 were given",
+        "gate: --reason: at most 512 characters, 513 were given",
     ]
     assert gate.json("bans")["bans"] == []
 

@@ -14,10 +14,10 @@ from gate.core.ids import MAX_ID_BYTES
 from gate.core.limits import LIMITABLE, MAX_RATE
 from gate.core.model import FOREVER_MS
 from gate.core.presence import MAX_GATEWAY_BYTES
+from gate.core.reasons import MAX_ACTOR_CHARS, MAX_REASON_CHARS
 from gate.core.registration import MAX_NAME_BYTES, MAX_PORTRAIT_BYTES
 from gate.http.client import own_list
 from gate.http.v1 import apps, bulk, check, events, lists, penalties, presence, users
-from gate.http.v1.because import MAX_ACTOR_CHARS, MAX_REASON_CHARS
 from gate.http.v1.ends import FIRST_UNTIL_MS, MAX_SECONDS
 
 Schema = dict[str, object]

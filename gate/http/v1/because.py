@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
+from gate.core.reasons import MAX_ACTOR_CHARS, MAX_REASON_CHARS
 from gate.errors import InvalidInput
-
-MAX_REASON_CHARS = 512
-MAX_ACTOR_CHARS = 128
 
 
 def check_because(reason: str, actor: str, problems: list[InvalidInput]) -> None:
