@@ -32,7 +32,8 @@ def settle_at(url: str) -> None:
     with redis.Redis.from_url(url, single_connection_client=True) as client:
 
         def marker() -> bytes | None:
-            return client.hget(keys.NODES.decode(), "marker")
+            found: bytes | None = client.hget(keys.NODES.decode(), "marker")
+            return found
 
         found = wait_until(marker, MARKER_TIMEOUT_S, "a node to take its lease")
         assert found is not None

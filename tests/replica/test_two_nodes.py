@@ -1,0 +1,200 @@
+"""Two nodes on one Redis that loses data or moves: once a write was answered `all`, no node gives the old verdict as fresh.
+
+The second node stops in the worst moment, as a process that is paused: its last stamp is new, its lease is not renewed, and
+it hears nothing. Meanwhile the first one goes on, and is asked to write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gate.core.model import FOREVER_MS
+from gate.errors import StoreUnavailable
+from gate.store import keys
+from gate.store.acks import Acknowledger, Applied
+from gate.store.store import Store
+from tests.harness.cable import Cable
+from tests.harness.ports import LOOPBACK
+from tests.harness.registry import settle
+from tests.harness.servers import RedisServer
+from tests.harness.waiting import wait_until, wait_until_async
+from tests.replica.node import APP, Node, running
+
+BACK_TIMEOUT_S = 15.0
+
+
+class Pair:
+    """Both nodes and a writer, which all reach Redis through one cable; the second node can be paused."""
+
+    def __init__(self, cable: Cable, server: RedisServer, writer: Store, second: Store) -> None:
+        self.cable, self.server, self.writer = cable, server, writer
+        self.going_on = asyncio.Event()
+        self.going_on.set()
+        self.is_paused = asyncio.Event()
+        self.acks = Acknowledger(writer, "node-1")
+        self.second: Node
+        self._bans = 0
+        self.answers: list[Applied] = []
+        self.source, self.announcer = second.changelog, second.announcer("node-2")
+        self.source.read = self._pausing(self.source.read)  # type: ignore[method-assign]
+        self.announcer.renew = self._pausing(self.announcer.renew)  # type: ignore[method-assign]
+        self.announcer.announce = self._pausing(self.announcer.announce)  # type: ignore[method-assign]
+
+    def _pausing(self, act: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def held(*args: Any) -> Any:
+            if not self.going_on.is_set():
+                self.is_paused.set()
+                await self.going_on.wait()
+            return await act(*args)
+
+        return held
+
+    async def pause_second(self) -> None:
+        """Returns right after its last stamp."""
+        self.going_on.clear()
+        await self.is_paused.wait()
+
+    async def ban(self) -> bytes:
+        """One more User is banned; a server that is away costs an attempt. Judges what the second node says to an `all`."""
+        self._bans += 1
+        user = b"user %d" % self._bans
+        try:
+            written = await self.writer.bans.impose(APP, [user], FOREVER_MS, 1)
+        except StoreUnavailable:
+            await asyncio.sleep(0.01)
+            return user
+        applied = await self.acks.wait(written, 300)
+        self.answers.append(applied)
+        if applied == "all":
+            is_fresh, word = self.second.board.stale_ms == 0, self.second.word(user, b"anyone")
+            assert not (is_fresh and word == "allowed"), f"{user!r} was banned on all nodes: {self.answers}"
+        return user
+
+    async def bans_until(self, condition: Callable[[], bool], what: str) -> None:
+        async def banned() -> bool:
+            await self.ban()
+            return condition()
+
+        await wait_until_async(banned, BACK_TIMEOUT_S, what)
+
+
+@pytest.fixture
+async def writer(cable: Cable, store: Store) -> AsyncIterator[Store]:
+    opened = await Store.connect(cable.url)
+    yield opened
+    await opened.aclose()
+
+
+@pytest.fixture
+async def pair(
+    private_redis: RedisServer, cable: Cable, store: Store, writer: Store, redis_node: Node, tmp_path: Path
+) -> AsyncIterator[Pair]:
+    followed = await Store.connect(cable.url)
+    pair = Pair(cable, private_redis, writer, followed)
+    await settle(store)
+    await pair.acks.start()
+    async with running(tmp_path / "second", pair.source, pair.announcer) as pair.second:
+        await pair.second.until_ready()
+        await pair.bans_until(lambda: pair.answers[-1:] == ["all"], "a write to be in force on both")
+        yield pair
+        pair.going_on.set()
+    await pair.acks.aclose()
+    await followed.aclose()
+
+
+@pytest.fixture
+def successor(private_redis: RedisServer, tmp_path: Path) -> Iterator[RedisServer]:
+    """A replica of the server that both nodes follow, in step with it."""
+    server = RedisServer.start(private_redis.flavor, tmp_path / "successor")
+    server.client.replicaof(LOOPBACK, private_redis.port)
+    wait_until(lambda: server.client.info("replication")["master_link_status"] == "up", 10.0, "the first sync")
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def empty(pair: Pair) -> None:
+    pair.server.client.flushall()
+
+
+def lose_the_list(pair: Pair) -> None:
+    pair.server.client.delete(keys.NODES)
+
+
+def restart_empty(pair: Pair) -> None:
+    pair.server.restart_empty()
+
+
+def restart_older(pair: Pair) -> None:
+    pair.server.save_copy(pair.second.directory.parent / "older.rdb")
+    pair.server.restart_from(pair.second.directory.parent / "older.rdb")
+
+
+@pytest.mark.parametrize("lose", [empty, lose_the_list, restart_empty, restart_older])
+async def test_all_is_not_answered_while_a_forgotten_node_is_fresh(
+    pair: Pair, lose: Callable[[Pair], None], redis_node: Node
+) -> None:
+    await pair.pause_second()
+    await asyncio.to_thread(lose, pair)
+    pair.answers.clear()
+    await pair.bans_until(lambda: pair.second.board.stale_ms > 0, "the second node to be stale")
+    assert "all" not in pair.answers
+    await pair.bans_until(lambda: "node" in pair.answers, "a write to be in force on the first node")
+    pair.going_on.set()
+    await pair.bans_until(lambda: pair.answers[-1] == "all", "the list to be complete again")
+    user = await pair.ban()
+    await pair.second.until_word(user, b"anyone", "sender-banned")
+
+
+@pytest.mark.parametrize("are_cut", ["none", "every second one"])
+async def test_a_demoted_server_whose_address_moved_is_left(
+    pair: Pair, successor: RedisServer, redis_node: Node, are_cut: str
+) -> None:
+    """Connections stay open, and the address leads to the successor: writes are accepted again, and both nodes follow."""
+    loop = asyncio.get_running_loop()
+    await asyncio.to_thread(successor.client.replicaof, "NO", "ONE")
+    await asyncio.to_thread(pair.server.client.replicaof, LOOPBACK, successor.port)
+    await asyncio.to_thread(pair.cable.point_to, successor.port)
+    if are_cut == "every second one":
+        await asyncio.to_thread(pair.cable.cut_every, 2)
+    moved_s = loop.time()
+    pair.answers.clear()
+    await pair.bans_until(lambda: bool(pair.answers), "a write to be accepted")
+    assert loop.time() - moved_s < 2.0
+    await pair.bans_until(lambda: pair.answers[-1] == "all", "the nodes to have moved")
+    user = await pair.ban()
+    for node in (redis_node, pair.second):
+        await node.until_word(user, b"anyone", "sender-banned")
+
+
+@pytest.mark.parametrize("nth", [2, 3])
+async def test_an_old_server_that_lives_on_keeps_no_connection(
+    pair: Pair, successor: RedisServer, redis_node: Node, nth: int
+) -> None:
+    """Nobody demoted it, and only some connections broke: what stays behind would wait, and answer, for ever."""
+    await asyncio.to_thread(successor.client.replicaof, "NO", "ONE")
+    await asyncio.to_thread(pair.cable.point_to, successor.port)
+    await asyncio.to_thread(pair.cable.cut_every, nth)
+    pair.answers.clear()
+    await pair.bans_until(lambda: pair.answers[-1:] == ["all"], "all connections to have moved")
+    wait_until(lambda: len(pair.server.client.client_list()) <= 2, BACK_TIMEOUT_S, "the old server to be left")
+    user = await pair.ban()
+    for node in (redis_node, pair.second):
+        await node.until_word(user, b"anyone", "sender-banned")
+        assert node.board.stale_ms == 0
+
+
+async def test_a_paused_node_on_the_old_server_is_stale_before_all(pair: Pair, successor: RedisServer) -> None:
+    """The old server lives on, and the paused node's connections to it: its lease there would hold for ever."""
+    await pair.pause_second()
+    await asyncio.to_thread(successor.client.replicaof, "NO", "ONE")
+    await asyncio.to_thread(pair.cable.point_to, successor.port)
+    pair.answers.clear()
+    await pair.bans_until(lambda: pair.answers[-1:] == ["all"], "the list there to be settled")
+    assert pair.second.board.stale_ms > 0
