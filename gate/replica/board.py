@@ -158,6 +158,11 @@ class Board:
         """Say that at this moment everything in the Changelog was applied."""
         self._words[_FRESH_AT] = now_monotonic_ms
 
+    def end_freshness(self, now_monotonic_ms: int) -> None:
+        """From now on the facts show as stale, by their true age or just past the grace."""
+        if self._words[_FRESH_AT]:
+            self.stamp(max(1, min(self._words[_FRESH_AT], now_monotonic_ms - FRESH_GRACE_MS - 1)))
+
     def stale_ms(self, now_monotonic_ms: int) -> int:
         """For how long nobody has known the facts to be complete; 0 within the grace. One word is read."""
         fresh_at_ms = self._words[_FRESH_AT]
@@ -187,10 +192,13 @@ class Board:
     def view(self, now_monotonic_ms: int) -> BoardView:
         """All of it."""
         words = self._words
+        state, stale_ms = State(words[_AT["state"]]), self.stale_ms(now_monotonic_ms)
+        if state is State.CURRENT and stale_ms:
+            state = State.CATCHING_UP  # as of a replicator that is paused, or was killed: nobody said so, yet it is
         return BoardView(
-            State(words[_AT["state"]]),
+            state,
             bool(words[_AT["ready"]]),
-            self.stale_ms(now_monotonic_ms),
+            stale_ms,
             words[_AT["pid"]],
             words[_AT["reloads"]],
             words[_AT["applied"]],

@@ -182,6 +182,8 @@ class Replicator:
         if speaking is not None:
             speaking.cancel()
             await asyncio.wait([speaking])
+        # Before the lease: a writer that waits for this node no longer must find its facts stale.
+        self._board.end_freshness(monotonic_ms())
         await self._voice.leave()
         await self._compaction.aclose()
         self._replaced.close()

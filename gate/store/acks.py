@@ -178,6 +178,8 @@ class Acknowledger:
         node = announcement.node
         if announcement.has_left:
             self._heard.pop(node, None)
+            for wait in tuple(self._waits.get(node, ())) if node != self._node else ():
+                wait.drop(node)
             return
         known = self._heard.get(node, _NOTHING_HEARD)
         applied = known.applied if known.server_id == announcement.server_id else {}

@@ -59,6 +59,12 @@ class Pair:
         self.going_on.clear()
         await self.is_paused.wait()
 
+    async def forget_what_was_heard(self) -> None:
+        """From now on, writes are as those of a process that just started, which knows what Redis says and no more."""
+        await self.acks.aclose()
+        self.acks = Acknowledger(self.writer, "node-1")
+        await self.acks.start()
+
     async def ban(self) -> bytes:
         """One more User is banned; a server that is away costs an attempt. Judges what the second node says to an `all`."""
         self._bans += 1
@@ -141,6 +147,7 @@ async def test_all_is_not_answered_while_a_forgotten_node_is_fresh(
     pair: Pair, lose: Callable[[Pair], None], redis_node: Node
 ) -> None:
     await pair.pause_second()
+    await pair.forget_what_was_heard()
     await asyncio.to_thread(lose, pair)
     pair.answers.clear()
     await pair.bans_until(lambda: pair.second.board.stale_ms > 0, "the second node to be stale")
@@ -193,6 +200,7 @@ async def test_an_old_server_that_lives_on_keeps_no_connection(
 async def test_a_paused_node_on_the_old_server_is_stale_before_all(pair: Pair, successor: RedisServer) -> None:
     """The old server lives on, and the paused node's connections to it: its lease there would hold for ever."""
     await pair.pause_second()
+    await pair.forget_what_was_heard()
     await asyncio.to_thread(successor.client.replicaof, "NO", "ONE")
     await asyncio.to_thread(pair.cable.point_to, successor.port)
     pair.answers.clear()

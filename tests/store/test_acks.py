@@ -167,6 +167,42 @@ async def test_a_live_node_is_not_taken_for_a_lapsed_one_however_many_wait(store
     assert set(await asyncio.gather(*waits)) == {"node"}
 
 
+async def test_a_node_that_was_heard_counts_though_the_list_lost_it(store: Store, acks: Acknowledger) -> None:
+    other = store.announcer("n2")
+    await other.renew({})
+    await store.announcer("n1").renew({})
+    await wait_until_async(lambda: "n2" in acks._heard, 10, "the other node to be heard")
+    await store.client.read(("HDEL", keys.NODES, "node/n2"))
+    written = await ban(store)
+    await store.announcer("n1").announce(positions(written.revisions))
+    assert await acks.wait(written, 60) == "node"
+    waiting = asyncio.ensure_future(acks.wait(written, 10_000))
+    await asyncio.sleep(0)
+    await other.leave()
+    assert await asyncio.wait_for(waiting, 5) == "all", "it said that it left"
+
+
+async def test_a_list_that_may_lack_nodes_never_gives_all(store: Store, acks: Acknowledger) -> None:
+    await store.client.read(("DEL", keys.NODES))
+    node = store.announcer("n1")
+    await node.renew({})
+    written = await ban(store)
+    await node.announce(positions(written.revisions))
+    begun_s = time.monotonic()
+    assert await acks.wait(written, 10_000) == "node"
+    assert time.monotonic() - begun_s < 5, "it does not wait for more than the nodes that it knows"
+
+
+async def test_a_list_that_was_replaced_after_the_write_gives_no_all(store: Store, acks: Acknowledger) -> None:
+    node = store.announcer("n1")
+    await node.renew({})
+    written = await ban(store)
+    assert written.registry
+    await store.client.read(("DEL", keys.NODES))
+    await node.renew(positions(written.revisions))
+    assert await acks.wait(written, 1_000) == "node"
+
+
 async def test_without_a_node_of_its_own(store: Store) -> None:
     await settle(store)
     acks = Acknowledger(store, None)
