@@ -19,7 +19,7 @@ import structlog
 
 from gate.clock import monotonic_ms, wall_ms
 from gate.core.revision import Position
-from gate.errors import ChangelogBroken, ReplicaFull
+from gate.errors import ChangelogBroken, ReplicaForeign, ReplicaFull
 from gate.replica import files
 from gate.replica.following import reached, slices
 from gate.replica.layout import generation_of
@@ -100,6 +100,26 @@ class Compaction:
             path,
             asyncio.create_task(asyncio.to_thread(file.copy_packed, path, lambda: not self._ending.is_set())),
         )
+
+
+async def opened_in_step(
+    path: Path, file: FactsFile, source: ChangeSource, tick: Callable[[], None], map_bytes: int
+) -> FactsFile | None:
+    """A finished copy, opened, once it has what `file` has; None, with the copy deleted, if it can't get that."""
+    try:
+        copy = FactsFile.open(path, map_bytes)
+    except ReplicaForeign as fault:
+        _log.warning("a compacted copy can't be read", problem=str(fault))
+        files.delete_facts(path)
+        return None
+    has_all = False
+    try:
+        has_all = await caught_up(copy, file.positions, source, tick)
+    finally:
+        if not has_all:
+            copy.close()
+            files.delete_facts(path)
+    return copy if has_all else None
 
 
 async def caught_up(

@@ -20,6 +20,9 @@ MAX_SLICE_WEIGHT = 2_000
 """Puts a commit at the most, roughly: some 10 ms for which nothing else runs. LMDB keeps the pages that the last commits
 replaced: commits of 5,000 scattered entries left a quarter of a file of 600,000 to them."""
 
+UNREACHED_MS = 2_000
+"""For so long the heads may be ahead while nothing comes: a hundred times what a read takes."""
+
 
 def check_heads(applied: Sequence[Position], heads: Sequence[Position]) -> None:
     """`ChangelogBroken` if these heads can't be the future of what is applied, as far as heads alone show."""
@@ -65,6 +68,46 @@ def reached(applied: Sequence[Position], heads: Sequence[Position]) -> bool:
 def lag(applied: Sequence[Position], heads: Sequence[Position]) -> int:
     """How many Changes are still to be applied."""
     return sum(max(0, head.seq - ours.seq) for ours, head in zip(applied, heads, strict=True))
+
+
+class Pursuit:
+    """The heads that Redis named last, until everything up to them is applied."""
+
+    def __init__(self) -> None:
+        self.asked_at_ms = 0
+        self._heads: list[Position] | None = None
+        self._stuck_since_ms: int | None = None
+        self.times_stuck = 0
+        """Since heads were reached last."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing that is still to be reached."""
+        return self._heads is None
+
+    def begin(self, asked_at_ms: int, heads: list[Position] | None) -> None:
+        """Heads that were asked for at a moment; None where they are no ground for calling facts fresh."""
+        self.asked_at_ms, self._heads = asked_at_ms, heads
+
+    def end(self) -> None:
+        """They are reached, or to be forgotten."""
+        self._heads, self.times_stuck = None, 0
+
+    def lag(self, applied: Sequence[Position]) -> int:
+        """How many Changes are still to be applied."""
+        return lag(applied, self._heads or applied)
+
+    def is_stuck(self, now_ms: int, *, idle: bool) -> bool:
+        """Whether nothing has come for `UNREACHED_MS`, although the heads are ahead. No error shows that."""
+        if not idle or self._heads is None:
+            self._stuck_since_ms = None
+        elif self._stuck_since_ms is None:
+            self._stuck_since_ms = now_ms
+        elif now_ms - self._stuck_since_ms >= UNREACHED_MS:
+            self._stuck_since_ms = None
+            self.times_stuck += 1
+            return True
+        return False
 
 
 def slices(changes: Mapping[int, Sequence[Change]]) -> Iterator[dict[int, Sequence[Change]]]:

@@ -30,13 +30,13 @@ from gate.core.revision import Position
 from gate.errors import ChangelogBroken, ReplicaForeign, ReplicaFull, ReplicaMissing, StoreUnavailable
 from gate.replica import files, probe
 from gate.replica.board import STAMP_EVERY_MS, Board, State
-from gate.replica.compaction import Compaction, caught_up
-from gate.replica.following import check_heads, lag, reached, slices, verify_history
+from gate.replica.compaction import Compaction, opened_in_step
+from gate.replica.following import UNREACHED_MS, Pursuit, check_heads, slices, verify_history
 from gate.replica.layout import BOARD_FILE, MAP_BYTES, current_facts, generation_of
 from gate.replica.loader import load_snapshot
 from gate.replica.replaced import Replaced
 from gate.replica.source import Announcer, ChangeSource
-from gate.replica.voice import Voice
+from gate.replica.voice import Asked, Voice
 from gate.replica.writer import FactsFile
 
 FIRST_RETRY_MS = 50
@@ -81,7 +81,7 @@ class Replicator:
         """Set once the heads that were seen at start are applied; stays set."""
         self._directory = directory
         self._source = source
-        self._voice = Voice(announcer, self._applied)
+        self._voice = Voice(announcer, self._applied, self._end_freshness)
         self._before_snapshot = before_snapshot
         self._map_bytes = map_bytes
         self._compaction = compaction or Compaction(directory)
@@ -94,8 +94,7 @@ class Replicator:
         self._board: Board
         self._reload_because: str | None = None
         self._retry_ms = FIRST_RETRY_MS
-        self._sought: tuple[int, list[Position]] | None = None
-        self._looked_at_ms = 0
+        self._pursuit = Pursuit()
         self._place_checked_at_ms = 0
         self._readers_checked_at_ms = 0
         self._reloads = 0
@@ -113,12 +112,14 @@ class Replicator:
         try:
             while not self._stopping.is_set():
                 try:
-                    await self._voice.renew()
+                    await self._voice.take()
                     speaking = speaking or self._speaking()
                     await self._follow(await self._footing())
                 except _Stopping:
                     break
                 except StoreUnavailable as fault:
+                    if self._reload_because is None:
+                        self._voice.in_step()  # it is Redis that is missing
                     await self._cut_off("redis-away", str(fault))
                 except ReplicaFull as fault:
                     await self._cut_off("no-room", str(fault))
@@ -182,8 +183,6 @@ class Replicator:
         if speaking is not None:
             speaking.cancel()
             await asyncio.wait([speaking])
-        # Before the lease: a writer that waits for this node no longer must find its facts stale.
-        self._board.end_freshness(monotonic_ms())
         await self._voice.leave()
         await self._compaction.aclose()
         self._replaced.close()
@@ -209,10 +208,8 @@ class Replicator:
         if self._file is not None and self._reload_because is None:
             asked = self._voice.ask()
             heads = await verify_history(self._source, self._file.positions)
-            self._voice.vouch(asked)
             self._show(State.CATCHING_UP)
-            self._seek(asked.at_ms, heads)
-            self._stamp_if_reached(self._file)
+            self._found(self._file, asked, heads)
             return self._file
         return await self._reload()
 
@@ -252,7 +249,7 @@ class Replicator:
         if self._file is not None:
             self._replaced.add(self._file)
         self._file = fresh
-        self._sought = None
+        self._pursuit.end()
         self._used_generation = generation_of(fresh.path.name)
         self._board.put(generation=self._used_generation, reloads=self._reloads)
         self._replaced.send_readers_on(fresh.path.name)
@@ -269,8 +266,12 @@ class Replicator:
                 self._board.put(applied=self._applied_changes)
                 self._stamp_if_reached(file)
                 await asyncio.sleep(0)  # the announcement goes out, and a lease may be due, before the next portion
-            if not changes or (self._sought is None and monotonic_ms() - self._looked_at_ms >= STAMP_EVERY_MS):
+            if not changes or (self._pursuit.is_over and monotonic_ms() - self._pursuit.asked_at_ms >= STAMP_EVERY_MS):
                 await self._look(file, idle=not changes)
+            if self._pursuit.is_stuck(monotonic_ms(), idle=not changes):
+                self._begin_again()
+            if self._voice.in_step():
+                return
             self._retry_ms = FIRST_RETRY_MS
             self._keep_house(file, idle=not changes)
             if changes:
@@ -280,21 +281,8 @@ class Replicator:
 
     async def _moved_to(self, path: Path, file: FactsFile) -> FactsFile:
         """Go on with a compacted copy of the facts in use, once it has what they have; with those, if it can't get that."""
-        try:
-            fresh = FactsFile.open(path, self._map_bytes)
-        except ReplicaForeign as fault:
-            _log.warning("a compacted copy can't be read", problem=str(fault))
-            files.delete_facts(path)
-            return file
-        try:
-            has_all = await caught_up(fresh, file.positions, self._source, self._raise_if_stopping)
-        except BaseException:
-            fresh.close()
-            files.delete_facts(path)
-            raise
-        if not has_all:
-            fresh.close()
-            files.delete_facts(path)
+        fresh = await opened_in_step(path, file, self._source, self._raise_if_stopping, self._map_bytes)
+        if fresh is None:
             return file
         pages_before, pages_after = file.pages(), fresh.pages()
         self._swap(fresh)
@@ -312,22 +300,29 @@ class Replicator:
         else:
             heads = await self._source.heads()
             check_heads(file.positions, heads)
+        self._found(file, asked, heads)
+
+    def _found(self, file: FactsFile, asked: Asked, heads: list[Position]) -> None:
         self._voice.vouch(asked)
-        self._seek(asked.at_ms, heads)
+        self._pursuit.begin(asked.at_ms, heads if asked.is_waited_for else None)
         self._stamp_if_reached(file)
 
-    def _seek(self, asked_at_ms: int, heads: list[Position]) -> None:
-        self._sought = asked_at_ms, heads
-        self._looked_at_ms = asked_at_ms
+    def _begin_again(self) -> None:
+        """What Redis names is not reached: over new connections first, then with another snapshot."""
+        problem = f"the heads that Redis names were not reached for {UNREACHED_MS} ms"
+        if self._pursuit.times_stuck == 1:
+            self._source.reconnect(problem)
+            raise StoreUnavailable(problem)
+        self._must_reload("unreached", problem)
 
     def _stamp_if_reached(self, file: FactsFile) -> None:
-        if self._sought is None:
+        if self._pursuit.is_over:
             return
-        asked_at_ms, heads = self._sought
-        self._board.put(lag=lag(file.positions, heads))
-        if reached(file.positions, heads):
-            self._sought = None
-            self._board.stamp(asked_at_ms)
+        behind = self._pursuit.lag(file.positions)
+        self._board.put(lag=behind)
+        if not behind:
+            self._pursuit.end()
+            self._board.stamp(self._pursuit.asked_at_ms)
             if self._state is not State.CURRENT:
                 _log.info("the Replica is current", file=file.path.name)
             self._show(State.CURRENT)
@@ -388,6 +383,10 @@ class Replicator:
             return
 
     # What it says of itself
+
+    def _end_freshness(self) -> None:
+        self._pursuit.end()
+        self._board.end_freshness(monotonic_ms())
 
     def _applied(self) -> dict[int, Position]:
         return dict(enumerate(self._file.positions)) if self._file else {}

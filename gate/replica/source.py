@@ -5,7 +5,7 @@ The store implements these; `replica` never imports it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Protocol
 
 from gate.core.changes import Change
@@ -37,6 +37,10 @@ class ChangeSource(Protocol):
         """Changes after each Position, oldest first, waiting up to `block_ms` for the first; bounded in number a call."""
         ...
 
+    def reconnect(self, problem: str) -> None:
+        """Close every connection; the next call makes new ones."""
+        ...
+
     def snapshot(self) -> AsyncIterator[Sequence[Part]]:
         """All facts, in batches. Facts that change meanwhile may show as before or after; the Changelog settles it."""
         ...
@@ -53,6 +57,15 @@ class Announcer(Protocol):
     @property
     def reached_at_ms(self) -> int:
         """When a fresh connection to the address of Redis was begun that reached this run, last; on the monotonic clock."""
+        ...
+
+    @property
+    def address_problem(self) -> str:
+        """Why the last attempt to make one failed; "" if it did not."""
+        ...
+
+    async def heed(self, asked: Callable[[], None]) -> None:
+        """Until cancelled, call `asked` whenever somebody asks all nodes for their Positions."""
         ...
 
     async def renew(self, applied: Mapping[int, Position]) -> str:

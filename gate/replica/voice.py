@@ -16,6 +16,8 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
+import structlog
+
 from gate.clock import monotonic_ms
 from gate.core.revision import Position
 from gate.errors import StoreUnavailable
@@ -27,19 +29,33 @@ LEASE_TRUSTED_MS = 1_900
 """After a renewal: with the grace in which facts count as fresh (`board.FRESH_GRACE_MS`), still less than the lease."""
 
 
+UNABLE_MS = 2_000
+"""A node that could apply nothing for so long, though Redis answers, lets writers go on without it. A snapshot of many facts
+takes longer; no writer needs to wait for that either."""
+
+
 class Asked(NamedTuple):
-    """A question for the heads of Redis that writers were certain to wait for this node at: when, and of which server."""
+    """A question for the heads of Redis: when, of which server, and whether writers were certain to wait for this node then."""
 
     at_ms: int
     server_id: str
+    is_waited_for: bool
+
+
+_log = structlog.get_logger()
 
 
 class Voice:
-    """Speaks for this node. `applied` tells all Positions of the facts that are served."""
+    """Speaks for this node. `applied` names all Positions of the facts that are served; `end_freshness` makes them stale."""
 
-    def __init__(self, announcer: Announcer, applied: Callable[[], Mapping[int, Position]]) -> None:
+    def __init__(
+        self, announcer: Announcer, applied: Callable[[], Mapping[int, Position]], end_freshness: Callable[[], None]
+    ) -> None:
         self._announcer = announcer
         self._applied = applied
+        self._end_freshness = end_freshness
+        self._in_step_at_ms = monotonic_ms()
+        self._is_silent = False
         self._moved: dict[int, Position] = {}
         self._news = asyncio.Event()
         self._vouched_for: str | None = None
@@ -56,10 +72,13 @@ class Voice:
         address may lead elsewhere.
         """
         now_ms = monotonic_ms()
+        if self._is_silent:
+            return Asked(now_ms, self._announcer.server_id, is_waited_for=False)
         certain_until_ms = min(self._renewed_at_ms, self._announcer.reached_at_ms) + LEASE_TRUSTED_MS
         if now_ms >= certain_until_ms or self._announcer.server_id != self._renewed_on:
-            raise StoreUnavailable(f"this node's lease was not renewed, so writers may not wait: {self.problem}")
-        return Asked(now_ms, self._renewed_on)
+            problem = self._announcer.address_problem or self.problem
+            raise StoreUnavailable(f"this node's lease was not renewed, so writers may not wait: {problem}")
+        return Asked(now_ms, self._renewed_on, is_waited_for=True)
 
     def vouch(self, asked: Asked) -> None:
         """The heads that were asked for continue the Positions applied here. `StoreUnavailable` if the server changed."""
@@ -75,6 +94,17 @@ class Voice:
             self._moved.update(moved)
             self._news.set()
 
+    def in_step(self) -> bool:
+        """What Redis has can be applied here, as far as it can be reached. True if the lease must be taken again."""
+        self._in_step_at_ms = monotonic_ms()
+        was_silent, self._is_silent = self._is_silent, False
+        return was_silent
+
+    async def take(self) -> None:
+        """Take or renew the lease, unless this node can't apply anything at present. `StoreUnavailable`."""
+        if not self._is_silent:
+            await self.renew()
+
     async def renew(self) -> None:
         """Take or renew the lease now. `StoreUnavailable`."""
         began_ms = monotonic_ms()
@@ -89,24 +119,40 @@ class Voice:
         """Announce and renew until cancelled."""
         loop = asyncio.get_running_loop()
         renew_at = loop.time()
-        while True:
-            try:
-                async with asyncio.timeout_at(renew_at):
-                    await self._news.wait()
-            except TimeoutError:
-                renew_at = loop.time() + RENEW_EVERY_MS / 1_000 * random.uniform(0.9, 1.1)
-                await self._attempt(self.renew)
-            else:
-                await self._attempt(self._announce)
+        heeding = loop.create_task(self._announcer.heed(lambda: self.say(self._applied())))
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout_at(renew_at):
+                        await self._news.wait()
+                except TimeoutError:
+                    renew_at = loop.time() + RENEW_EVERY_MS / 1_000 * random.uniform(0.9, 1.1)
+                    await self._attempt(self._renew_or_leave)
+                else:
+                    await self._attempt(self._announce)
+        finally:
+            heeding.cancel()
+            await asyncio.wait([heeding])
 
     async def leave(self) -> None:
-        """Give the lease up; if Redis is away it lapses by itself."""
+        """End freshness, then give the lease up; if Redis is away it lapses by itself."""
+        self._end_freshness()  # first: a writer that does not wait for this node must find its facts stale
         await self._attempt(self._announcer.leave)
+
+    async def _renew_or_leave(self) -> None:
+        if self._is_silent:
+            return
+        if monotonic_ms() - self._in_step_at_ms < UNABLE_MS:
+            await self.renew()
+            return
+        _log.warning("nothing can be applied here; the lease is given up, so that writers do not wait for this node")
+        self._is_silent = True
+        await self.leave()
 
     async def _announce(self) -> None:
         moved, self._moved = self._moved, {}
         self._news.clear()
-        if self._may_say:
+        if self._may_say and not self._is_silent:
             await self._announcer.announce(moved)
 
     @property

@@ -8,7 +8,7 @@ a Redis that answers at once is not reported as away.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 
 from gate.core.changes import Change
@@ -77,6 +77,10 @@ class TruthLater:
         """As the Changelog."""
         return await self.store.changelog.read(after, block_ms)
 
+    def reconnect(self, problem: str) -> None:
+        """As the Changelog."""
+        self.store.changelog.reconnect(problem)
+
     def snapshot(self) -> AsyncIterator[Sequence[Part]]:
         """As the Changelog."""
         return self.store.changelog.snapshot()
@@ -90,6 +94,16 @@ class TruthLater:
     def reached_at_ms(self) -> int:
         """As the announcer; before all moments where it is not connected."""
         return self._announcer.reached_at_ms if self._announcer is not None else 0
+
+    @property
+    def address_problem(self) -> str:
+        """As the announcer."""
+        return self._announcer.address_problem if self._announcer is not None else ""
+
+    async def heed(self, asked: Callable[[], None]) -> None:
+        """As the announcer, once the first renewal has found it."""
+        assert self._announcer is not None
+        await self._announcer.heed(asked)
 
     async def renew(self, applied: Mapping[int, Position]) -> str:
         """As the announcer."""

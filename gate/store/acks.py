@@ -3,7 +3,7 @@
 An Acknowledger remembers the newest announcement of each node, so one that came before the wait began counts as well. It waits
 for the nodes that were listed when the write was in, for those that it heard within the last lease, whatever the list says, and
 for its own node in any case: checks here are answered from here. A node that gave its lease up, or whose beat has not moved for
-a lease, is no longer waited for. A lost announcement is repeated with the node's next renewal.
+a lease, is no longer waited for. After its connection was lost, it asks all nodes to repeat their Positions.
 
 An announcement counts only for writes to the same run of the server: one that came back with older data gives numbers that were
 announced before to other writes. `all` is answered only if the list was complete when the write was in (`registry`), and no
@@ -13,17 +13,16 @@ node has meanwhile shown that it was replaced.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import defaultdict
 from typing import Literal, NamedTuple
 
 from gate.clock import monotonic_ms
 from gate.errors import StoreUnavailable
 from gate.store import keys
-from gate.store.link import Link, LinkLost, Reply
 from gate.store.nodes import LEASE_TTL_MS, unpack_announcement
 from gate.store.registry import BeatWatch, Registry
 from gate.store.store import Store
+from gate.store.subscription import Subscription
 from gate.store.writing import Written
 
 Applied = Literal["all", "node", "pending"]
@@ -31,9 +30,6 @@ Applied = Literal["all", "node", "pending"]
 WAIT_MS = 1_000
 LOOK_AGAIN_MS = 250
 """How often a wait asks which nodes still live: seldom, since almost every wait is over in a few ms."""
-LISTEN_AGAIN_MS = 250
-PING_EVERY_MS = 1_000
-"""How soon a dead subscription is noticed, together with the store's deadline."""
 
 
 class _Heard(NamedTuple):
@@ -76,6 +72,7 @@ class Acknowledger:
         self._node = node
         self._heard: dict[str, _Heard] = {}
         self._waits: defaultdict[str, set[_Wait]] = defaultdict(set)
+        self._subscription = Subscription(store.client, keys.APPLIED_CHANNEL, self._hear, self._ask_all)
         self._listening: asyncio.Task[None] | None = None
         self._watch = BeatWatch()
         self._looked: tuple[Registry, frozenset[str]] | None = None
@@ -84,14 +81,15 @@ class Acknowledger:
 
     async def start(self) -> None:
         """Subscribe, and keep subscribed. Raises `StoreUnavailable` if the server is away now; later losses heal."""
-        link = await self._subscribed()
-        self._listening = asyncio.get_running_loop().create_task(self._listen(link))
+        await self._subscription.begin()
+        self._listening = asyncio.get_running_loop().create_task(self._subscription.keep())
 
     async def aclose(self) -> None:
         """Stop listening."""
         if self._listening is not None:
             self._listening.cancel()
             await asyncio.gather(self._listening, return_exceptions=True)
+        await self._subscription.aclose()
 
     async def wait(self, written: Written, timeout_ms: int = WAIT_MS) -> Applied:
         """How far the write got within the time: `all` live nodes, this `node`, or `pending`. Never raises."""
@@ -171,8 +169,8 @@ class Acknowledger:
         """Whether a node has renewed its lease in another list than the one that was read behind the write."""
         return heard.server_id == written.server_id and heard.registry not in ("", written.registry)
 
-    def _hear(self, message: list[Reply]) -> None:
-        announcement = unpack_announcement(message[2])
+    def _hear(self, packed: bytes) -> None:
+        announcement = unpack_announcement(packed)
         if announcement is None:
             return
         node = announcement.node
@@ -193,28 +191,6 @@ class Acknowledger:
             if self._has(node, wait.written):
                 wait.drop(node)
 
-    async def _subscribed(self) -> Link:
-        link = await self._store.client.open_dedicated(self._hear)
-        try:
-            await link.exchange([("SUBSCRIBE", keys.APPLIED_CHANNEL)], self._store.client.deadline_ms)
-        except LinkLost as loss:
-            raise StoreUnavailable(str(loss)) from None
-        return link
-
-    async def _listen(self, link: Link) -> None:
-        try:
-            while True:
-                with contextlib.suppress(LinkLost):
-                    while True:
-                        await asyncio.sleep(PING_EVERY_MS / 1000)
-                        await link.exchange([("PING",)], self._store.client.deadline_ms)
-                link = await self._subscribed_again()
-        finally:
-            await link.aclose()
-
-    async def _subscribed_again(self) -> Link:
-        while True:
-            try:
-                return await self._subscribed()
-            except StoreUnavailable:
-                await asyncio.sleep(LISTEN_AGAIN_MS / 1000)
+    async def _ask_all(self) -> None:
+        """Some announcements may have been missed: every node repeats its Positions."""
+        await self._store.client.read(("PUBLISH", keys.ASK_CHANNEL, b""))

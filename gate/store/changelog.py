@@ -80,6 +80,10 @@ class Changelog:
             for partition, some in entries.items()
         }
 
+    def reconnect(self, problem: str) -> None:
+        """Close every connection; the next call makes new ones."""
+        self._client.reconnect(problem)
+
     def snapshot(self) -> AsyncIterator[Sequence[Part]]:
         """All facts, in batches; Apps first. Facts that change meanwhile may show as before or after."""
         return read_snapshot(self._client)

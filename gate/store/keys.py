@@ -26,6 +26,7 @@ that any bytes are safe in it: what precedes it holds no more colons than the pa
     gate:nodes                     hash    node/<node id> -> run, beat, lease in ms, offset of its clock in ms;
                                            marker -> incarnation, server id, whether it is settled
     gate:applied                   channel what each node has applied
+    gate:ask                       channel asks each node to repeat that
 
 Those of Presence, which may lie in another Redis, are in `presence_keys`.
 """
@@ -40,6 +41,7 @@ from gate.store.presence_keys import PATTERNS as PRESENCE_PATTERNS
 
 NODES = b"gate:nodes"
 APPLIED_CHANNEL = b"gate:applied"
+ASK_CHANNEL = b"gate:ask"
 
 META_EPOCH, META_SEQ, META_TIP = b"epoch", b"seq", b"tip"
 META_PARTITIONS, META_SCHEMA = b"partitions", b"schema"

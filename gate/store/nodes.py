@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -25,6 +25,7 @@ from gate.store import keys, scripts
 from gate.store.client import Client
 from gate.store.registry import READ, BeatWatch, ListedNode, Registry, parse_registry
 from gate.store.scripts import Call
+from gate.store.subscription import Subscription
 
 LEASE_TTL_MS = 3_000
 """How long a node that died without a word is waited for; several renewals, so that one lost one costs nothing."""
@@ -87,6 +88,16 @@ class NodeAnnouncer:
     def reached_at_ms(self) -> int:
         """When a connection was begun that reached it, last."""
         return self._client.reached_at_ms
+
+    @property
+    def address_problem(self) -> str:
+        """Why none could be made last; "" if it could."""
+        return self._client.address_problem
+
+    async def heed(self, asked: Callable[[], None]) -> None:
+        """Until cancelled, call `asked` whenever a process asks all nodes for their Positions."""
+        async with Subscription(self._client, keys.ASK_CHANNEL, lambda message: asked()) as subscription:
+            await subscription.keep()
 
     async def has_rival(self) -> bool:
         """Whether a node in another place lives under this id; ask before the first `renew`.

@@ -71,6 +71,9 @@ class ScriptedRedis:
 
     # ChangeSource
 
+    def reconnect(self, problem: str) -> None:
+        self.calls.append("reconnect")
+
     async def prepare(self) -> None:
         self._answer("prepare")
         for log in self.logs:
@@ -154,6 +157,13 @@ class Listener:
     @property
     def reached_at_ms(self) -> int:
         return monotonic_ms()
+
+    @property
+    def address_problem(self) -> str:
+        return ""
+
+    async def heed(self, asked: Callable[[], None]) -> None:
+        await asyncio.Event().wait()
 
     async def renew(self, applied: Mapping[int, Position]) -> str:
         self._source._answer("renew")

@@ -108,7 +108,7 @@ async def test_a_copy_that_can_not_catch_up_is_dropped(
     async def never(*_: object) -> bool:
         return False
 
-    monkeypatch.setattr("gate.replica.replicator.caught_up", never)
+    monkeypatch.setattr("gate.replica.compaction.caught_up", never)
     written = await import_much(node, redis)
     await node.until(
         lambda: not any(node.directory.glob("facts-2.mdb*")) and node.replicator._compaction._not_before_ms > 0,

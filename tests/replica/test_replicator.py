@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gate.core.changes import Change
 from gate.core.model import FOREVER_MS
 from gate.errors import ReplicaMissing
 from gate.replica import writer as writer_module
@@ -96,6 +97,29 @@ class TestFollowing:
         await node.until_word(b"m3018", b"u49", "blacklisted")
         await node.until(lambda: node.board.applied == 3_000, "all of them to be counted")
         assert node.board.lag == 0
+
+    async def test_heads_that_nothing_leads_to_are_sought_over_new_connections(
+        self, node: Node, redis: ScriptedRedis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As where the reading connection stayed on another server: no error shows it."""
+
+        is_reading = asyncio.Event()
+
+        async def nothing(*_: object) -> dict[int, list[Change]]:
+            is_reading.set()
+            await asyncio.sleep(0.05)
+            if "reconnect" in redis.calls:
+                monkeypatch.undo()
+            return {}
+
+        monkeypatch.setattr(redis, "read", nothing)
+        await is_reading.wait()
+        redis.write(0, "ban-imposed", b"late", until_ms=FOREVER_MS)
+        await node.until(lambda: node.board.stale_ms > 0, "the facts to be stale")
+        assert node.board.state is not State.CURRENT
+        await node.until_word(b"late", b"b", "sender-banned")
+        assert redis.calls.count("reconnect") == 1
+        assert sum("were not reached" in str(line.get("problem")) for line in node.logged) == 1
 
     async def test_it_stays_fresh_while_nothing_happens(self, node: Node) -> None:
         began = asyncio.get_running_loop().time()

@@ -13,8 +13,12 @@ from typing import Any
 
 import pytest
 
+from gate.clock import monotonic_ms
 from gate.core.model import FOREVER_MS
-from gate.errors import StoreUnavailable
+from gate.core.revision import Position
+from gate.errors import ReplicaFull, StoreUnavailable
+from gate.replica.board import NEVER_FRESH_MS, Board
+from gate.replica.layout import BOARD_FILE
 from gate.store import keys
 from gate.store.acks import Acknowledger, Applied
 from gate.store.store import Store
@@ -41,9 +45,8 @@ class Pair:
         self._bans = 0
         self.answers: list[Applied] = []
         self.source, self.announcer = second.changelog, second.announcer("node-2")
-        self.source.read = self._pausing(self.source.read)  # type: ignore[method-assign]
-        self.announcer.renew = self._pausing(self.announcer.renew)  # type: ignore[method-assign]
-        self.announcer.announce = self._pausing(self.announcer.announce)  # type: ignore[method-assign]
+        for at, name in ((self.source, "read"), (self.announcer, "renew"), (self.announcer, "announce")):
+            setattr(at, name, self._pausing(getattr(at, name)))
 
     def _pausing(self, act: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def held(*args: Any) -> Any:
@@ -206,3 +209,56 @@ async def test_a_paused_node_on_the_old_server_is_stale_before_all(pair: Pair, s
     pair.answers.clear()
     await pair.bans_until(lambda: pair.answers[-1:] == ["all"], "the list there to be settled")
     assert pair.second.board.stale_ms > 0
+
+
+async def test_a_node_that_can_apply_nothing_holds_no_writer_up_for_long(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a full disk: it is stale, gives its lease up, and takes it again when there is room."""
+    file = pair.second.replicator._file
+    assert file is not None
+
+    def no_room(*_: object) -> dict[int, Position]:
+        raise ReplicaFull("no room")
+
+    with monkeypatch.context() as full:
+        full.setattr(file, "apply", no_room)
+        pair.answers.clear()
+        await pair.bans_until(lambda: pair.answers[-1:] == ["all"], "writers to go on without it")
+        assert pair.second.board.stale_ms > 0
+        assert any("the lease is given up" in line["event"] for line in pair.second.logged)
+        for _ in range(5):
+            user = await pair.ban()
+            assert pair.answers[-1] == "all"
+    await pair.second.until_word(user, b"anyone", "sender-banned")
+    await pair.second.until(lambda: pair.second.board.stale_ms == 0, "it to be fresh again")
+    assert "node-2" in await pair.writer.writer.live_nodes()
+
+
+async def test_a_lost_announcement_is_asked_for_at_once(pair: Pair, redis_node: Node) -> None:
+    """The writers' subscription breaks while a write waits; nothing else would be announced before the next renewal."""
+    for _ in range(3):
+        pair.going_on.clear()
+        waiting = asyncio.ensure_future(pair.ban())
+        await asyncio.sleep(0.05)
+        link = pair.acks._subscription._link
+        assert link is not None
+        link.drop("cut")
+        pair.going_on.set()
+        await asyncio.wait_for(waiting, 1.0)
+    assert pair.answers[-3:] == ["all"] * 3
+
+
+async def test_a_node_that_stops_is_stale_before_its_lease_ends(pair: Pair) -> None:
+    """A reader in another process goes on: it must not call old verdicts fresh once no writer waits for this node."""
+    board = Board(pair.second.directory / BOARD_FILE)
+    stopping = asyncio.create_task(pair.second.stop())
+
+    async def has_left() -> bool:
+        return "node-2" not in await pair.writer.writer.live_nodes()
+
+    await wait_until_async(has_left, BACK_TIMEOUT_S, "the lease to be given up")
+    assert 0 < board.stale_ms(monotonic_ms()) < NEVER_FRESH_MS
+    await stopping
+    assert 0 < board.stale_ms(monotonic_ms()) < NEVER_FRESH_MS
+    board.close()

@@ -1,0 +1,81 @@
+"""One channel, listened to over a connection of its own, and again as soon as that connection is lost.
+
+The loss itself wakes it; a connection that is silently dead is found by a PING. Used by `acks` and `nodes`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+
+from gate.errors import StoreUnavailable
+from gate.store.client import Client
+from gate.store.link import Link, LinkLost, Reply
+
+LISTEN_AGAIN_MS = 250
+PING_EVERY_MS = 1_000
+"""How soon a subscription that is silently dead is noticed, together with the store's deadline."""
+
+
+class Subscription:
+    """`on_message` is called with each message, and `on_again` whenever some may have been missed."""
+
+    def __init__(
+        self,
+        client: Client,
+        channel: bytes,
+        on_message: Callable[[bytes], None],
+        on_again: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self._client = client
+        self._channel = channel
+        self._on_message = on_message
+        self._on_again = on_again
+        self._link: Link | None = None
+
+    async def __aenter__(self) -> Subscription:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def begin(self) -> None:
+        """Subscribe. `StoreUnavailable`."""
+        link = await self._client.open_dedicated(self._hear)
+        try:
+            await link.exchange([("SUBSCRIBE", self._channel)], self._client.deadline_ms)
+        except LinkLost as loss:
+            raise StoreUnavailable(str(loss)) from None
+        self._link = link
+
+    async def keep(self) -> None:
+        """Stay subscribed until cancelled."""
+        while True:
+            if self._link is not None:
+                with contextlib.suppress(LinkLost):
+                    await self._until_lost(self._link)
+            try:
+                await self.begin()
+                if self._on_again is not None:
+                    await self._on_again()
+            except StoreUnavailable:
+                await asyncio.sleep(LISTEN_AGAIN_MS / 1000)
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        if self._link is not None:
+            await self._link.aclose()
+
+    async def _until_lost(self, link: Link) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PING_EVERY_MS / 1000):
+                    await link.wait_closed()
+            await link.exchange([("PING",)], self._client.deadline_ms)
+
+    def _hear(self, message: list[Reply]) -> None:
+        self._on_message(message[2])
