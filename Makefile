@@ -1,6 +1,6 @@
 # make serve sets up and runs the service; make test sets up and runs every test. A clone alone suffices for all of it.
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test lint demo bench load lock clean
+.PHONY: help setup serve test lint demo bench load chaos soak fuzz lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -14,6 +14,8 @@ help:
 	@echo "make test    set up and run every test   (ARGS=\"tests/core -k ban\")"
 	@echo "make lint    style, types, layers, sizes"
 	@echo "make demo    on real data               make bench  peers side by side      make load  locust"
+	@echo "make chaos   faults by a seed, and a judge of every answer (SEED=1 MINUTES=3 NODES=3 RATE=60)"
+	@echo "make soak    does anything grow in half an hour (MINUTES=30)    make fuzz  strangers' bytes (SECONDS=60)"
 	@echo "make setup   only create .venv          make lock   pin the newest releases make clean"
 
 # The stamps lie inside .venv, so that removing .venv removes them. The dev lock contains the runtime lock.
@@ -52,6 +54,20 @@ bench: .venv/.dev-stamp
 
 load: .venv/.dev-stamp
 	$(BIN)/python -m loadtests.run $(ARGS)
+
+# Of chaos and soak: SEED= (chaos draws one of its own), MINUTES=, NODES=, RATE= (faults a minute). Of fuzz: SECONDS= a target.
+SECONDS ?= 60
+chaos: .venv/.dev-stamp
+	@scripts/install-test-tools
+	$(BIN)/python -m loadtests.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) \
+		$(if $(NODES),--nodes $(NODES)) $(if $(RATE),--rate $(RATE)) $(ARGS)
+
+soak: .venv/.dev-stamp
+	@scripts/install-test-tools
+	$(BIN)/python -m loadtests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(NODES),--nodes $(NODES)) $(ARGS)
+
+fuzz: .venv/.dev-stamp
+	$(BIN)/python -m loadtests.fuzz --seconds $(SECONDS) $(ARGS)
 
 # The runtime lock is cut from the dev lock, so that the two never disagree.
 lock:

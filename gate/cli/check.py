@@ -49,8 +49,8 @@ def check(
     with opened_replica(data) as replica:
         if demanded and not replica.reaches(demanded):
             raise Stale(f"this Replica has not applied {min_revision} (or follows another history)")
+        board = replica.board()  # before the facts, which may become fresh in between
         verdict = _app_view(replica, key).verdict(a, b)
-        board = replica.board()
         if as_json:
             print_json(
                 {
@@ -81,8 +81,8 @@ def explain(
         b = mistakes.take(lambda: given_id(recipient, "B"), b"")
     key = Target(data, app).app_key()
     with opened_replica(data) as replica:
-        explained: dict[str, Any] = dict(_app_view(replica, key).explain(a, b))
         board = replica.board()
+        explained: dict[str, Any] = dict(_app_view(replica, key).explain(a, b))
         explained["stale_ms"] = board.stale_ms
         if as_json:
             print_json(explained)

@@ -62,7 +62,7 @@ def pack_user(facts: UserFacts) -> bytes:
 
 
 def unpack_user(packed: bytes) -> UserFacts:
-    """The facts that `pack_user` wrote; `ValueError` or `struct.error` if the bytes are not of that form."""
+    """The facts that `pack_user` wrote; `ValueError`, `IndexError` or `struct.error` if the bytes are not of that form."""
     flags, at = packed[0], 1
     moments = [0, 0, 0]
     for index, flag in enumerate((_BANNED, _MUTED, _TOKENS)):
@@ -97,5 +97,5 @@ def unpack_app(packed: bytes | str) -> AppFacts:
     """The App that `pack_app` wrote; unknown fields are ignored so that an older node can follow a newer one."""
     try:
         return _app_decoder.decode(packed)
-    except msgspec.DecodeError as fault:  # ValidationError is one of these
+    except (msgspec.DecodeError, UnicodeDecodeError) as fault:  # ValidationError is one of the former
         raise InvalidInput("app", str(fault)) from None
