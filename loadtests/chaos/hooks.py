@@ -26,7 +26,7 @@ class Hooks:
         self._ledger = ledger
         self._chance = random.Random(seed)
         self.told: set[tuple[str, str]] = set()
-        self._at: dict[str, tuple[tuple[str, str], tuple[int, Key]]] = {}
+        self._at: dict[str, Key] = {}
         self.status: dict[tuple[str, str], str] = {}
         """By User and platform, what was told last."""
         self.url = ""
@@ -50,18 +50,14 @@ class Hooks:
             return
         self.told.add(change)
         self.status[user, platform] = status
-        place = self._feeds.of_session.get(change)
-        if place is None:
-            return  # no reader of the feed is there yet, or the feed began again
+        if change not in self._feeds.demanded:
+            self._at.pop(user, None)
+            return  # no reader of the feed is there yet; or Redis lost something, and the feed is told from its beginning
+        place = self._feeds.of_session[change]
         before = self._at.get(user)
-        if before is not None and _is_behind(place, before[1]):
+        if before is not None and before[0] == place[0] and place[1] < before[1]:
             self._ledger.broken("webhook out of order", f"{user}: {change} is {place}, after {before}")
-        self._at[user] = (change, place)
-
-
-def _is_behind(place: tuple[int, Key], other: tuple[int, Key]) -> bool:
-    """Of one history of the feed; a Redis that lost something gives its numbers again."""
-    return place[0] == other[0] and place[1][0] == other[1][0] and place[1][1] < other[1][1]
+        self._at[user] = place
 
 
 @asynccontextmanager

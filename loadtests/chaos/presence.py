@@ -152,8 +152,8 @@ class Feeds:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._entries: dict[Key, tuple[bytes, ...]] = {}
-        self.of_session: dict[tuple[str, str], tuple[int, Key]] = {}
-        """Where a Session's coming (status 0) or going (status 1) stands, and after how many losses it was read."""
+        self.of_session: dict[tuple[str, str], Key] = {}
+        """Where a Session's coming (status 0) or going (status 1) stands."""
         self.demanded: set[tuple[str, str]] = set()
         """Changes that the webhook must be sent: those since `demand`, for as long as Redis loses nothing."""
         self._losses: int | None = None
@@ -171,7 +171,7 @@ class Feeds:
         kind = said[0].decode()
         if kind.endswith(("online", "offline")):
             change = (said[2].decode(), "0" if kind.endswith("online") else "1")
-            self.of_session.setdefault(change, (self._ledger.losses, key))
+            self.of_session.setdefault(change, key)
             if self._losses == self._ledger.losses and not self._ledger.is_doubtful:
                 self.demanded.add(change)
             else:

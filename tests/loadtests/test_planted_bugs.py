@@ -58,8 +58,8 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planted]:
 def test_nothing_is_found_where_nothing_is_wrong(planted: Planted) -> None:
     ledger = planted.work(Lie(), Lie())
     assert ledger.violations == []
-    assert ledger.counts["writes all"] > 20
-    assert ledger.counts["verdicts fresh"] > 500
+    assert ledger.counts["writes all"] > 5
+    assert ledger.counts["verdicts fresh"] > 100
 
 
 @pytest.mark.parametrize("cached_for_ms", [50, 500])
