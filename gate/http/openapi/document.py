@@ -11,9 +11,9 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
-from importlib.metadata import version
 from typing import Any, NamedTuple
 
+from gate import __version__
 from gate.http import client, rongcloud, v1
 from gate.http.calls import APPLIED, REVISION
 from gate.http.client import websocket
@@ -91,7 +91,7 @@ def openapi_document() -> Schema:
     ]
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Gate", "version": version("gate"), "description": ABOUT, "license": _license()},
+        "info": {"title": "Gate", "version": __version__, "description": ABOUT, "license": _license()},
         "servers": [{"url": "/"}],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
