@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import redis
 
 from tests.faults.calls import Pair
 from tests.faults.node import RECOVERY_TIMEOUT_S, Node
+from tests.harness.cable import Cable
 from tests.harness.ports import free_port
 from tests.harness.servers import RedisServer
 from tests.harness.service import GateService, Services
@@ -68,12 +70,30 @@ def _demoted(server: RedisServer) -> Iterator[None]:
     server.client.replicaof("NO", "ONE")
 
 
+@contextmanager
+def _loading(server: RedisServer) -> Iterator[None]:
+    """A restart on a large file, as far as others can see: each key takes 20 ms to load, all of them a minute."""
+    server.client.mset({f"filler-{nth}": "x" * 100 for nth in range(3_000)})
+    server.client.bgrewriteaof()  # only what is loaded in the form of a snapshot lets clients be answered meanwhile
+    wait_until(lambda: not server.client.info("persistence")["aof_rewrite_in_progress"], 10, "the rewrite")
+    server.kill()
+    slowly = ("--key-load-delay", "20000", "--loading-process-events-interval-bytes", "1024")
+    process = subprocess.Popen([*server._command(aof=True), *slowly], stdout=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+        server.restart()
+
+
 Fault = Callable[[RedisServer], AbstractContextManager[None]]
 FAULTS: dict[str, tuple[Fault, str]] = {
     "is not there": (_killed, "refused"),
     "hangs": (lambda server: server.paused(), "within 500 ms"),
     "is a replica": (_demoted, "is a replica of"),
     "is out of memory": (lambda server: _configured(server, "maxmemory", "1", "0"), "OOM"),
+    "loads its data": (_loading, "LOADING"),
     "wants a password": (lambda server: _configured(server, "requirepass", PASSWORD, ""), "NOAUTH"),
 }
 """By name: the fault, and a word of the reason that it is reported with."""
@@ -134,15 +154,48 @@ def test_a_wrong_setting_found_late_is_reported_and_not_fatal(rested: Rested, st
     service.stop()
 
 
-def test_an_embedded_server_that_cannot_start_does_not_stop_checks(start_service: Services) -> None:
+def test_a_copy_that_began_without_redis_waits_until_the_other_node_ends(
+    rested: Rested, start_service: Services, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(rested.data, copy)
+    original = start_service.start(data=rested.data, redis_url=rested.server.url)
+    with Cable(rested.server.port) as cable:
+        with cable.cut_off():
+            service = start_service.start(data=copy, redis_url=cable.url, wait=False)
+            service.wait_for_output(SERVES, FIRST_CHECK_WITHIN_S)
+        wait_until(
+            lambda: "runs already, in a data directory that was copied" in str(readyz(service)), 30, "the reason"
+        )
+        assert is_ready(original)
+        original.stop()
+        service.wait_ready()
+        service.stop()
+
+
+def _damage_its_files(folder: Path) -> Callable[[], object]:
+    manifest = next((folder / "appendonlydir").glob("*.manifest"))
+    whole = manifest.read_bytes()
+    manifest.write_bytes(b"no manifest\n")
+    return lambda: manifest.write_bytes(whole)
+
+
+def _take_its_address(folder: Path) -> Callable[[], object]:
+    place = folder / "redis.sock"
+    place.mkdir()
+    return place.rmdir
+
+
+@pytest.mark.parametrize("breaks", [_damage_its_files, _take_its_address])
+def test_an_embedded_server_that_cannot_start_does_not_stop_checks(
+    start_service: Services, breaks: Callable[[Path], Callable[[], object]]
+) -> None:
     service = start_service.start()
     node = Node(service)
     expected = node.pairs("before")
     node.close()
     service.stop()
-    manifest = next((service.data / "redis" / "appendonlydir").glob("*.manifest"))
-    whole = manifest.read_bytes()
-    manifest.write_bytes(b"no manifest\n")
+    mend = breaks(service.data / "redis")
 
     again = start_service.start(data=service.data, wait=False)
     again.wait_for_output(f"{SERVES}the embedded server: ", FIRST_CHECK_WITHIN_S)
@@ -151,5 +204,5 @@ def test_an_embedded_server_that_cannot_start_does_not_stop_checks(start_service
     assert wait_until(lambda: "redis: it ended: " in str(readyz(again)), 5, "/readyz to give the reason")
     node.close()
 
-    manifest.write_bytes(whole)
+    mend()
     _heals(again, expected)
