@@ -89,6 +89,8 @@ class BoardFigures(Protocol):
     @property
     def reloads(self) -> int: ...
     @property
+    def damages(self) -> int: ...
+    @property
     def applied(self) -> int: ...
     @property
     def lag(self) -> int: ...
@@ -121,6 +123,7 @@ class _BoardCollector(Collector):
         yield GaugeMetricFamily("gate_replica_stale_ms", "Age of the facts; 0 while fresh.", value=figures.stale_ms)
         yield GaugeMetricFamily("gate_replica_lag_changes", "Changes known of but not applied.", value=figures.lag)
         yield CounterMetricFamily("gate_replica_reloads", "Snapshots loaded.", value=figures.reloads)
+        yield CounterMetricFamily("gate_replica_damages", "Damaged files that were left.", value=figures.damages)
         yield CounterMetricFamily("gate_replica_applied", "Changes applied.", value=figures.applied)
 
 

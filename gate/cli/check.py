@@ -21,7 +21,7 @@ from gate.core.revision import Revision, join_revisions, parse_revisions
 from gate.core.shown import shown_facts
 from gate.errors import AppUnknown, ReplicaMissing, Stale
 from gate.replica.board import NEVER_FRESH_MS, BoardView
-from gate.replica.layout import replica_dir
+from gate.replica.layout import current_facts, replica_dir
 from gate.replica.reader import AppView, NodeReplica
 
 _Sender = Annotated[str, typer.Argument(metavar="A", help="The sender's id.")]
@@ -92,13 +92,19 @@ def explain(
     raise typer.Exit(0 if explained["allowed"] else 1)
 
 
+def require_replica(data: Path) -> None:
+    """`ReplicaMissing` says what to start if there is no Replica; the file itself is not opened."""
+    try:
+        current_facts(replica_dir(data))
+    except ReplicaMissing:
+        raise ReplicaMissing(f"no Replica in {data}: start `gate serve` there first, or say --data DIR") from None
+
+
 @contextmanager
 def opened_replica(data: Path) -> Iterator[NodeReplica]:
     """This node's Replica; `ReplicaMissing` says what to start if there is none."""
-    try:
-        replica = NodeReplica.open(replica_dir(data))
-    except ReplicaMissing:
-        raise ReplicaMissing(f"no Replica in {data}: start `gate serve` there first, or say --data DIR") from None
+    require_replica(data)
+    replica = NodeReplica.open(replica_dir(data))
     try:
         yield replica
     finally:

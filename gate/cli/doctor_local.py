@@ -19,7 +19,9 @@ from gate.cli.moments import shown_duration
 from gate.cli.options import CREDENTIALS_FILE
 from gate.cli.output import counted
 from gate.errors import ReplicaError
+from gate.replica import probe
 from gate.replica.board import NEVER_FRESH_MS, State
+from gate.replica.layout import replica_dir
 
 LOW_DISK_BYTES = 1 << 30
 NO_DISK_BYTES = 64 << 20
@@ -27,6 +29,7 @@ NO_DISK_BYTES = 64 << 20
 FEW_FILES = 16_384
 """Connections a worker should be able to hold, and some for files."""
 CONNECT_TIMEOUT_S = 1.0
+DAMAGE_ADVICE = "it is loaded again by itself; look at the disk, its cable and the memory of this machine"
 
 
 def directory(data: Path) -> Finding:
@@ -103,6 +106,8 @@ def replica_state(data: Path) -> Finding:
             board, known = opened.board(), opened.status()
     except ReplicaError as fault:
         return fail("Replica", str(fault), "start `gate serve`; a damaged Replica is rebuilt by itself")
+    if damage := probe.adds_up(replica_dir(data) / known.file):
+        return fail("Replica", f"{known.file} is damaged: {damage}", DAMAGE_ADVICE)
     if not replicator_lives(board):
         age = "of unknown age" if board.stale_ms >= NEVER_FRESH_MS else f"{shown_duration(board.stale_ms)} old"
         return fail("Replica", f"no replicator runs here; facts are {age}", "start `gate serve`")
@@ -114,6 +119,8 @@ def replica_state(data: Path) -> Finding:
     if board.stale_ms or not board.ready:
         advice = "wait; if it stays so, read the replicator's log"
         return warn("Replica", f"{known.state}, {'ready' if board.ready else 'not ready'}", advice)
+    if board.damages:
+        return warn("Replica", f"{counted(board.damages, 'damaged file')} replaced since it began", DAMAGE_ADVICE)
     reloads = f", {counted(board.reloads, 'reload')} since it began" if board.reloads else ""
     return ok("Replica", f"{known.state}, fresh, {known.file}{reloads}")
 

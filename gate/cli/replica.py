@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gate.cli.check import opened_replica, warn_if_stale
+from gate.cli.check import opened_replica, require_replica, warn_if_stale
 from gate.cli.local_node import replicator_lives
 from gate.cli.moments import shown_duration
 from gate.cli.options import DEFAULT_DATA, DataOption, JsonOption, RedisOption, Target
@@ -76,8 +76,7 @@ def verify(data: DataOption = DEFAULT_DATA, redis: RedisOption = None, as_json: 
     from gate.replica.verify import verify as compare
 
     directory = replica_dir(data)
-    with opened_replica(data):
-        pass  # says what is missing, in the words of every other command
+    require_replica(data)
 
     async def work(reach: Reach) -> Report:
         return await compare(directory, reach.store.changelog)

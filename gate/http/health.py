@@ -32,7 +32,7 @@ def readyz(deps: Deps) -> web.Response:
         board = deps.replica.board()
         stale_ms: int | None = board.stale_ms
         if not board.ready:
-            missing = ["replica: catching up", *missing]
+            missing = [f"replica: {board.why_not_ready}", *missing]
     except ReplicaError as fault:
         stale_ms = None
         missing = [f"replica: {fault}", *missing]

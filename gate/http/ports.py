@@ -45,6 +45,11 @@ class Board(Protocol):
         ...
 
     @property
+    def why_not_ready(self) -> str:
+        """What to say of it while it isn't ready."""
+        ...
+
+    @property
     def stale_ms(self) -> int:
         """For how long nobody has known the facts to be complete; 0 while fresh."""
         ...

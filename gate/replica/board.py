@@ -45,6 +45,7 @@ _FIELDS = (
     "lag",
     "generation",
     "chosen_at_ns",
+    "damages",
 )
 _AT = {name: index for index, name in enumerate(_FIELDS)}
 _FRESH_AT = _AT["fresh_at_ms"]
@@ -79,6 +80,13 @@ class BoardView(NamedTuple):
     lag: int
     generation: int
     """Of the facts file in use. A reader of another one must move, also where the old file could not say so."""
+    damages: int = 0
+    """How many damaged files were left since the replicator began."""
+
+    @property
+    def why_not_ready(self) -> str:
+        """What to say of a Replica that is not ready."""
+        return "damaged, and loaded again" if self.damages and self.state is State.LOADING else "catching up"
 
 
 def _boot_word() -> int:
@@ -204,6 +212,7 @@ class Board:
             words[_AT["applied"]],
             words[_AT["lag"]],
             words[_AT["generation"]],
+            words[_AT["damages"]],
         )
 
     def close(self) -> None:

@@ -130,7 +130,7 @@ class SnapshotBuild:
     def _put(self, pairs: list[Pair]) -> Iterator[None]:
         for start in range(0, len(pairs), PUTS_A_COMMIT):
             with self._file.write(journal=False) as txn:
-                txn.raw.cursor().putmulti(pairs[start : start + PUTS_A_COMMIT], append=True)
+                txn.append(pairs[start : start + PUTS_A_COMMIT])
             yield
 
     def _put_apps(self) -> None:

@@ -17,6 +17,10 @@ import lmdb
 
 from gate.errors import ReplicaError, ReplicaForeign, ReplicaMissing
 from gate.replica.layout import LAYOUT_VERSION, MAP_BYTES, MAX_READERS, META_LAYOUT
+from gate.replica.requests import report_damage
+
+DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError)
+"""LMDB's errors that are of the file; its others are of the machine or of how it is used."""
 
 LOCK_FILE_BYTES = 4_096 + 64 * MAX_READERS
 """What LMDB makes of its lock file: a head, and a cache line for each reader."""
@@ -129,17 +133,32 @@ def _opened(name: str) -> lmdb.Environment:
     except lmdb.Error as fault:
         if not os.path.exists(name):
             raise ReplicaMissing(f"no facts file at {name}") from None
+        _report(name, fault)
         raise ReplicaForeign(f"{name} can't be opened: {fault}") from None
     try:
+        _require_length(name, env)
         with env.begin() as txn:
             layout = txn.get(META_LAYOUT)
     except lmdb.Error as fault:
         env.close()
+        _report(name, fault)
         raise ReplicaForeign(f"{name} is damaged: {fault}") from None
     if layout != LAYOUT_VERSION:
         env.close()
         raise ReplicaForeign(f"{name} is of another layout, {layout!r}; the replicator rebuilds it")
     return env
+
+
+def _require_length(name: str, env: lmdb.Environment) -> None:
+    """To read a page behind the end of the file would end this process with SIGBUS."""
+    pages = env.info()["last_pgno"] + 1
+    if os.path.getsize(name) < pages * env.stat()["psize"]:
+        raise lmdb.CorruptedError(f"it is cut short, its {pages} pages are not all there")
+
+
+def _report(name: str, fault: lmdb.Error) -> None:
+    if isinstance(fault, DAMAGE):
+        report_damage(Path(name), str(fault))
 
 
 def _created(name: str, map_bytes: int) -> lmdb.Environment:

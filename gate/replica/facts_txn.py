@@ -1,5 +1,8 @@
 """What each kind of Change does to the facts, inside one write transaction: a table from kind to puts and deletes.
 
+Every put and delete goes through here, since the file's checksum is kept with it (`layout.META_CHECKSUM`): what a key adds
+to it is taken away before the key is changed, and added after.
+
 Users are read once, changed in memory and written once a transaction, since bulk Changes come many to a User. The way to a
 list's entries is its owner's record, which carries their number; so the number is part of what is kept in memory. Every
 commit carries its journal: the Users whose facts it touched, so that readers drop only those from their caches. The
@@ -12,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import cast
+from zlib import crc32
 
 import lmdb
 import msgspec
@@ -33,6 +37,7 @@ from gate.replica.layout import (
     UserRecord,
     app_number_key,
     app_record_key,
+    checksum_of,
     journal_key,
     list_prefix,
     lists_prefix,
@@ -60,17 +65,33 @@ class FactsTxn:
         self.raw = raw
         self.numbers = numbers
         self.retired = False
+        self.checksum_change = 0
+        """What this transaction did to the file's checksum."""
         self._users: dict[bytes, UserRecord] = {}
         self._next_list: int | None = None
         self._cursor = raw.cursor()
 
     def put(self, key: bytes, value: bytes) -> None:
         """Set one key as it is."""
-        self.raw.put(key, value)
+        old = self.raw.replace(key, value)
+        self.checksum_change += crc32(value, crc32(key))
+        if old is not None:
+            self.checksum_change -= crc32(old, crc32(key))
 
-    def delete(self, key: bytes) -> None:
-        """Delete one key if it is there."""
-        self.raw.delete(key)
+    def delete(self, key: bytes) -> bool:
+        """Delete one key; whether it was there."""
+        old = self.raw.pop(key)
+        if old is None:
+            return False
+        self.checksum_change -= crc32(old, crc32(key))
+        return True
+
+    def append(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
+        """Put many keys that lie behind all there are, in their order; one put costs a tenth so."""
+        if pairs:
+            self.checksum_change += checksum_of(pairs)
+            _, added = self.raw.cursor().putmulti(pairs, append=True)
+            assert added == len(pairs), "keys that do not lie behind all others are left out"
 
     def apply(self, change: Change) -> None:
         """Make the facts what `change` says they are."""
@@ -86,17 +107,17 @@ class FactsTxn:
         for key in sorted(self._users):
             facts, lists = self._users[key]
             if facts == NO_FACTS:
-                self.raw.delete(key)
+                self.delete(key)
             else:
-                self.raw.put(key, pack_user_record(facts, lists))
+                self.put(key, pack_user_record(facts, lists))
         if self._next_list is not None:
-            self.raw.put(META_NEXT_LIST, pack_next_list(self._next_list))
+            self.put(META_NEXT_LIST, pack_next_list(self._next_list))
 
     def write_journal(self) -> None:
         """Say in this commit which Users it touches, and let an old journal go."""
         transaction_id = self.raw.id()
-        self.raw.put(journal_key(transaction_id), self._journal())
-        self.raw.delete(journal_key(max(0, transaction_id - JOURNAL_COMMITS)))
+        self.put(journal_key(transaction_id), self._journal())
+        self.delete(journal_key(max(0, transaction_id - JOURNAL_COMMITS)))
 
     def number_of(self, app_key: str) -> int | None:
         """The App's number in this file, given now if the file never heard of it; None for a removed App."""
@@ -111,21 +132,21 @@ class FactsTxn:
     def give_number(self, app_key: str, number: int) -> None:
         """Let `number` stand for the App in this file; the loader gives numbers before the file has any."""
         self.numbers[app_key] = number
-        self.raw.put(app_number_key(app_key), number.to_bytes(4, "big"))
-        self.raw.put(META_NEXT_APP, max(number + 1, self._next_number()).to_bytes(4, "big"))
+        self.put(app_number_key(app_key), number.to_bytes(4, "big"))
+        self.put(META_NEXT_APP, max(number + 1, self._next_number()).to_bytes(4, "big"))
 
     def set_app(self, facts: AppFacts) -> None:
         """Create or replace an App's record."""
         number = self.number_of(facts.key)
         if number is None:
             raise ChangelogBroken("recreated", f"App {facts.key} was removed and is there again")
-        self.raw.put(app_record_key(facts.key), pack_app_record(number, pack_app(facts)))
+        self.put(app_record_key(facts.key), pack_app_record(number, pack_app(facts)))
 
     def remove_app(self, app_key: str, number: int) -> None:
         """Take the App from readers at once; its facts are deleted by and by (`purge`), since they may be millions."""
-        self.raw.delete(app_record_key(app_key))
-        self.raw.put(app_number_key(app_key), b"")
-        self.raw.put(META_PURGE_PREFIX + number.to_bytes(4, "big"), b"")
+        self.delete(app_record_key(app_key))
+        self.put(app_number_key(app_key), b"")
+        self.put(META_PURGE_PREFIX + number.to_bytes(4, "big"), b"")
         self.numbers[app_key] = None
         self.retired = True
 
@@ -147,10 +168,15 @@ class FactsTxn:
         facts, known_lists = self.user(key)
         lists = known_lists or self._new_lists()
         prefix, value = list_prefix(lists, kind), pack_until(until_ms)
-        items = sorted((prefix + member, value) for member in set(members))
-        consumed, added = self._cursor.putmulti(items, overwrite=False)
-        if added < consumed:
-            self._cursor.putmulti(items)
+        replace, added, change = self.raw.replace, 0, 0
+        for entry in sorted({prefix + member for member in members}):
+            old, entry_crc = replace(entry, value), crc32(entry)
+            change += crc32(value, entry_crc)
+            if old is None:
+                added += 1
+            else:
+                change -= crc32(old, entry_crc)
+        self.checksum_change += change
         self._resize(key, UserRecord(facts, lists), kind, added)
 
     def remove_entries(self, number: int, kind: ListKind, owner: bytes, members: Sequence[bytes]) -> None:
@@ -158,7 +184,7 @@ class FactsTxn:
         key = user_prefix(number) + owner
         record = self.user(key)
         if record.lists != NO_LISTS:
-            prefix, delete = list_prefix(record.lists, kind), self.raw.delete
+            prefix, delete = list_prefix(record.lists, kind), self.delete
             self._resize(key, record, kind, -sum(delete(prefix + member) for member in members))
 
     def erase_user(self, number: int, user: bytes, left: UserFacts) -> None:
@@ -176,7 +202,7 @@ class FactsTxn:
         while limit > 0:
             key = self._key_from(prefix)
             if not key.startswith(prefix):
-                self.raw.delete(purge_key)
+                self.delete(purge_key)
                 return True
             limit -= self._purge_user(key, cast("bytes", self._cursor.value()), limit)
         return True
@@ -210,7 +236,7 @@ class FactsTxn:
         """Delete up to `limit` of one User's facts, its record last: without it nothing leads to its entries."""
         deleted = self._delete_lists(unpack_user_record(packed).lists, limit)
         if deleted < limit:
-            self.raw.delete(key)
+            self.delete(key)
             deleted += 1
         return deleted
 
@@ -224,6 +250,7 @@ class FactsTxn:
         prefix, cursor, deleted = lists_prefix(lists), self._cursor, 0
         key = self._key_from(prefix)
         while deleted != limit and key.startswith(prefix):
+            self.checksum_change -= crc32(cast("bytes", cursor.value()), crc32(key))
             key = cast("bytes", cursor.key()) if cursor.delete() else b""
             deleted += 1
         return deleted

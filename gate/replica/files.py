@@ -21,6 +21,8 @@ from gate.errors import ReplicaForeign, ReplicaFull
 from gate.replica.layout import CURRENT_FILE, MAX_GENERATION, facts_name, generation_of
 
 REBUILD_FILE = "rebuild"
+DAMAGED_FILE = "damaged"
+MAX_REPORT_BYTES = 1_000
 MIN_FREE_BYTES = 16 << 20
 """To begin to load a snapshot; what it takes in the end, nobody knows before."""
 
@@ -100,6 +102,28 @@ def delete_leftovers(directory: Path, keep: Path | None) -> None:
     for path in directory.glob("facts-*.mdb"):
         if path != keep:
             delete_facts(path)
+
+
+def damage_reported(directory: Path, name: str) -> str | None:
+    """What a reader said of the facts file of this name, if one could not read it; reports of other files are dropped."""
+    path = directory / DAMAGED_FILE
+    if not path.is_file():
+        return None
+    try:
+        with path.open("rb") as file:
+            said = file.read(MAX_REPORT_BYTES).decode(errors="replace")
+    except OSError as fault:
+        return f"its report can't be read: {fault.strerror}"
+    of, _, reason = said.partition("\n")
+    if of in (name, ""):  # one without a name is being written, by someone who met it just now
+        return reason.strip() or "a reader met a page that can't be read"
+    _unlink(path)
+    return None
+
+
+def forget_damage(directory: Path) -> None:
+    """The file that was reported is not used any more."""
+    _unlink(directory / DAMAGED_FILE)
 
 
 def rebuild_is_asked(directory: Path) -> bool:

@@ -6,7 +6,7 @@
 
 Keys in the facts file (its main database), numbers big-endian; ids come last or after their length, so no two facts can meet:
 
-    M <name>                           layout, boot, clean, partitions, successor, next-app, next-list, packed
+    M <name>                           layout, boot, clean, partitions, successor, next-app, next-list, packed, checksum
     Mapp:<app key>                     the number that stands for the App in this file, 4 bytes; "" once removed
     Mpurge:<app number:4>              facts of a removed App that are still to be deleted
     P <partition:2>                    Position: epoch, seq, write id, and when it was applied
@@ -22,6 +22,9 @@ Keys in the facts file (its main database), numbers big-endian; ids come last or
 App numbers and list numbers are this file's own (they keep keys short); they mean nothing elsewhere. Both lists of a User have
 one number, given with the first entry and let go with the last; no number is given twice in a file, and 0 is nobody's.
 
+`Mchecksum` is the sum, modulo 2^64, of the CRC-32 (as zlib's, of the key and then the value) of every other key there is, as 8
+bytes. The writer keeps it in the transaction that changes a key, so that damage shows: see `probe.scrub`.
+
 A facts file that a newer one has replaced carries its name under `successor`; a reader that sees it opens the newer file.
 Nothing here is ever patched by hand: a file that can't be trusted (other layout, torn, machine lost power without a clean
 close) is rebuilt from Redis.
@@ -33,6 +36,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
+from zlib import crc32
 
 import msgspec
 
@@ -41,7 +45,7 @@ from gate.core.model import FOREVER_MS, NO_FACTS, AppFacts, ListKind, UserFacts
 from gate.core.revision import Position
 from gate.errors import ReplicaForeign, ReplicaMissing
 
-LAYOUT_VERSION = b"gate-replica-2"
+LAYOUT_VERSION = b"gate-replica-3"
 
 CURRENT_FILE = "current"
 BOARD_FILE = "board"
@@ -59,6 +63,8 @@ META_NEXT_APP = b"Mnext-app"
 META_NEXT_LIST = b"Mnext-list"
 META_PACKED = b"Mpacked"
 """How many keys the file had when its pages were last full: those since then came in at random and left them half empty."""
+META_CHECKSUM = b"Mchecksum"
+CHECKSUM_RANGE = 1 << 64
 META_APP_PREFIX = b"Mapp:"
 META_PURGE_PREFIX = b"Mpurge:"
 
@@ -194,6 +200,16 @@ def unpack_user_record(packed: bytes) -> UserRecord:
     if packed[0] & _LIST_SIZES:
         return UserRecord(unpack_user(packed[:-_NUMBER_BYTES]), int.from_bytes(packed[-_NUMBER_BYTES:], "big"))
     return UserRecord(unpack_user(packed), NO_LISTS)
+
+
+def checksum_of(pairs: Iterable[tuple[bytes, bytes]]) -> int:
+    """What these keys with their values add to the file's checksum. Of many at once since it runs in C then: 0.15 us each."""
+    return sum(map(crc32, map(b"".join, pairs)))
+
+
+def pack_checksum(checksum: int) -> bytes:
+    """The value of `META_CHECKSUM`."""
+    return (checksum % CHECKSUM_RANGE).to_bytes(8, "big")
 
 
 def journal_key(transaction_id: int) -> bytes:

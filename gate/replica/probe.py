@@ -1,19 +1,31 @@
-"""A look at a facts file from a process of its own, because a damaged one can kill whoever looks.
+"""Looks at a facts file from a process of its own, because a damaged one can kill whoever looks.
 
-LMDB trusts its file: a page that is cut off or overwritten may end the reader with SIGBUS or SIGSEGV, which nothing in that
-process can catch. So before the replicator opens a file that it did not just write, a child reads it, and the child's end
-says whether the file can be opened: the page count against the file's length first, then every page of the tree for a file
-of moderate size, else a sample of keys.
+LMDB trusts its file: a page that is cut off or overwritten may end the reader with SIGBUS, SIGSEGV or SIGABRT, which nothing in
+that process can catch. So a child reads it, and the child's end says whether the file is sound. There are two looks:
 
-`survives` is called by the replicator. The file is also the child's program, so it imports nothing of this project.
+- `look`, before the replicator opens a file that it did not just write: the page count against the file's length first, then
+  every page of the tree for a file of moderate size, else a sample of keys. Structure only: some 150 ms for 5 M entries.
+- `scrub`, in the background: every key is looked up from the root, and all keys with their values must add up to the checksum
+  that the writer keeps (`layout.META_CHECKSUM`). So a fact that was lost, changed or can't be found shows. 3 s for 5 M entries.
+
+Called by the replicator, `upkeep`, `verify` and `gate doctor`. The file is also the child's program, so it imports nothing of
+this project.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
+import resource
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
+from typing import cast
+from zlib import crc32
 
 import lmdb
 
@@ -21,34 +33,144 @@ PROBE_TIMEOUT_S = 10
 WALK_MAX_BYTES = 1 << 30
 """Up to this size every page is looked at: some 150 ms where 5 M entries are in the page cache."""
 SAMPLES = 256
+NICENESS = 10
+"""A scrub takes a tenth of what others get of a busy core, and yet ends: it pins the pages of its commit."""
+MAX_GROWN_PAGES = 8_192
+MAX_GROWN_SHARE = 0.25
+"""By so much may the file grow while a scrub pins its commit, in pages or as a share; past both it is given up."""
+GIVEN_UP = 3
+"""The exit status that says so."""
+DOES_NOT_ADD_UP = "its facts do not add up"
+"""Begins what is said of a file that can be read, though it is not what was written."""
+_META_BYTES = 2 * 4_096
+"""The least there is in a file: LMDB would say of a shorter one what no one understands."""
+_AT_ONCE = 10_000
 _MAP_BYTES = 1 << 40
+_MAX_READERS = 1_024
+_CHECKSUM = b"Mchecksum"
+_DEADLY = frozenset({signal.SIGABRT, signal.SIGBUS, signal.SIGSEGV, signal.SIGILL, signal.SIGFPE})
+"""The signals that damage ends a reader with; any other came from elsewhere, such as a lack of memory."""
 
 
 def survives(path: Path) -> str | None:
-    """None if a child read the file and lived; otherwise what happened to it."""
+    """None if a child had its `look` at the file and lived; otherwise what happened to it."""
+    return _ran("look", path)
+
+
+def adds_up(path: Path) -> str | None:
+    """None if a child scrubbed the file and found it sound, or could not tell in time; otherwise what is wrong with it."""
+    return _ran("scrub", path)
+
+
+async def scrubbed(path: Path, python: str = sys.executable) -> str | None:
+    """As `adds_up`, without a deadline, on the loop; raises `TimeoutError` if it was given up since too much is written."""
+    child = await asyncio.create_subprocess_exec(
+        *_command("scrub", path, python), stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        _, said = await child.communicate()
+    except BaseException:
+        with contextlib.suppress(ProcessLookupError):
+            child.kill()
+        await child.wait()
+        raise
+    assert child.returncode is not None
+    if child.returncode == GIVEN_UP:
+        raise TimeoutError
+    return _problem(child.returncode, said)
+
+
+def _ran(what: str, path: Path) -> str | None:
     try:
         child = subprocess.run(
-            [sys.executable, "-I", __file__, str(path)], capture_output=True, timeout=PROBE_TIMEOUT_S, check=False
+            _command(what, path, sys.executable), capture_output=True, timeout=PROBE_TIMEOUT_S, check=False
         )
     except subprocess.TimeoutExpired:
         return None  # slow is not damaged: a disk under load, a file far larger than memory
-    if child.returncode < 0:
-        return f"reading it ended a process with signal {-child.returncode}"
-    return (child.stderr.decode(errors="replace").strip() or "unreadable") if child.returncode else None
+    return None if child.returncode == GIVEN_UP else _problem(child.returncode, child.stderr)
+
+
+def _command(what: str, path: Path, python: str) -> list[str]:
+    return [python, "-I", __file__, what, str(path)]
+
+
+def _problem(returncode: int, said: bytes) -> str | None:
+    text = said.decode(errors="replace").strip()
+    if returncode >= 0:
+        return (text or "unreadable") if returncode else None
+    if -returncode not in _DEADLY:
+        return None
+    return f"reading it ended a process with signal {-returncode}" + (f": {text}" if text else "")
 
 
 def look(name: str) -> str | None:
-    """What is wrong with the file, if this process lives to tell."""
-    size = os.path.getsize(name)
+    """What is wrong with the file's structure, if this process lives to tell."""
+    if empty := _without_meta_pages(name):
+        return empty
     with lmdb.open(name, subdir=False, readonly=True, lock=False, create=False, map_size=_MAP_BYTES) as env:
-        pages, page_bytes = env.info()["last_pgno"] + 1, env.stat()["psize"]
-        if pages * page_bytes > size:
-            return f"the file is cut short: {size} bytes, its {pages} pages need {pages * page_bytes}"
-        if size <= WALK_MAX_BYTES:
+        if short := _cut_short(name, env):
+            return short
+        if os.path.getsize(name) <= WALK_MAX_BYTES:
             with open(os.devnull, "wb") as nowhere:
                 env.copyfd(nowhere.fileno(), compact=True)
         _sample(env)
     return None
+
+
+def scrub(name: str) -> str | None:
+    """What is wrong with the file's facts, if this process lives to tell. Others may read and write meanwhile."""
+    if empty := _without_meta_pages(name):
+        return empty
+    parent = os.getppid()
+    os.nice(NICENESS)
+    with lmdb.open(
+        name, subdir=False, readonly=True, create=False, map_size=_MAP_BYTES, max_readers=_MAX_READERS, readahead=False
+    ) as env:
+        if short := _cut_short(name, env):
+            return short
+        grown_to = _may_grow_to(env)
+        with env.begin() as txn:
+            expected, entries = txn.get(_CHECKSUM), txn.stat()["entries"]
+            seen = checksum = 0
+            for keys in _all_keys(txn):
+                if os.getppid() != parent or env.info()["last_pgno"] > grown_to:
+                    sys.exit(GIVEN_UP)
+                values = list(map(txn.get, keys))
+                if None in values:
+                    return f"the key {keys[values.index(None)]!r} is there and can't be found"
+                seen += len(keys)
+                checksum += sum(map(crc32, cast("list[bytes]", values), map(crc32, keys)))
+            if expected is None:
+                return "it has no checksum"
+            checksum -= crc32(expected, crc32(_CHECKSUM))
+            if seen != entries or (checksum % (1 << 64)).to_bytes(8, "big") != expected:
+                return f"{DOES_NOT_ADD_UP} to its checksum ({seen} keys were found, {entries} counted)"
+    return None
+
+
+def _without_meta_pages(name: str) -> str | None:
+    size = os.path.getsize(name)
+    return f"the file is cut short: {size} bytes" if size < _META_BYTES else None
+
+
+def _cut_short(name: str, env: lmdb.Environment) -> str | None:
+    size, pages, page_bytes = os.path.getsize(name), env.info()["last_pgno"] + 1, env.stat()["psize"]
+    if pages * page_bytes <= size:
+        return None
+    return f"the file is cut short: {size} bytes, its {pages} pages need {pages * page_bytes}"
+
+
+def _may_grow_to(env: lmdb.Environment) -> int:
+    pages = env.info()["last_pgno"]
+    return pages + max(MAX_GROWN_PAGES, int(pages * MAX_GROWN_SHARE))
+
+
+def _all_keys(txn: lmdb.Transaction) -> Iterator[list[bytes]]:
+    """Every key in order, as the leaves have them; the caller looks each up from the root."""
+    cursor = txn.cursor()
+    keys = cast("Iterator[bytes]", cursor.iternext(values=False) if cursor.first() else iter(()))
+    while some := list(islice(keys, _AT_ONCE)):
+        yield some
 
 
 def _sample(env: lmdb.Environment) -> None:
@@ -63,9 +185,11 @@ def _sample(env: lmdb.Environment) -> None:
 
 
 def main() -> int:
-    """The child: exit status 1 with one line on stderr if the file is not fit to be opened."""
+    """The child: exit status 1 with one line on stderr if the file is damaged."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    what, name = sys.argv[1:]
     try:
-        problem = look(sys.argv[1])
+        problem = scrub(name) if what == "scrub" else look(name)
     except (lmdb.Error, OSError) as fault:
         problem = str(fault)
     if problem:

@@ -36,6 +36,7 @@ from gate.replica.layout import (
     unpack_journal,
     unpack_position,
 )
+from gate.replica.requests import report_damage
 
 DEFAULT_CACHED_USERS = 1 << 20
 """Users an App keeps in a thread's cache before it starts over; about 120 bytes each, only for Users that were asked about."""
@@ -150,7 +151,9 @@ class Reading:
             raise self.damaged(fault) from fault
 
     def damaged(self, fault: Exception) -> ReplicaForeign:
-        """What to raise when the file at hand can't be read."""
+        """What to raise when the file at hand can't be read. Damage is reported to the replicator, which loads it again."""
+        if isinstance(fault, envs.DAMAGE) or not isinstance(fault, lmdb.Error):
+            report_damage(self._path, str(fault))
         return ReplicaForeign(f"{self._path.name} can't be read: {fault}")
 
     def app(self, key: str) -> AppReading | None:
@@ -167,7 +170,10 @@ class Reading:
         """How far this Replica is in a Partition's Changelog; None before its first fact, or if there is no such Partition."""
         if partition not in self._positions:
             value = self.read(position_key(partition)) if partition < MAX_PARTITIONS else None
-            self._positions[partition] = None if value is None else unpack_position(value)
+            try:
+                self._positions[partition] = None if value is None else unpack_position(value)
+            except ReplicaForeign as fault:
+                raise self.damaged(fault) from fault
         return self._positions[partition]
 
     @property
@@ -179,7 +185,10 @@ class Reading:
     def partitions(self) -> int:
         """How many Partitions the facts were loaded from."""
         if self._partitions is None:
-            self._partitions = int(self.read(META_PARTITIONS) or b"0")
+            try:
+                self._partitions = int(self.read(META_PARTITIONS) or b"0")
+            except ValueError as fault:
+                raise self.damaged(fault) from fault
         return self._partitions
 
     @property

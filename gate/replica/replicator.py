@@ -36,6 +36,7 @@ from gate.replica.layout import BOARD_FILE, MAP_BYTES, current_facts, generation
 from gate.replica.loader import load_snapshot
 from gate.replica.replaced import Replaced
 from gate.replica.source import Announcer, ChangeSource
+from gate.replica.upkeep import Upkeep
 from gate.replica.voice import Asked, Voice
 from gate.replica.writer import FactsFile
 
@@ -43,9 +44,6 @@ FIRST_RETRY_MS = 50
 LAST_RETRY_MS = 1_000
 LAST_RELOAD_RETRY_MS = 15_000
 """Where the disk is full, each attempt to load reads all of Redis for nothing."""
-CHECK_PLACE_EVERY_MS = 500
-"""How often to look whether the facts file is still where readers look for it: two small looks at the file system."""
-CHECK_READERS_EVERY_MS = 5_000
 PURGED_AT_ONCE = 5_000
 
 _log = structlog.get_logger()
@@ -95,8 +93,8 @@ class Replicator:
         self._reload_because: str | None = None
         self._retry_ms = FIRST_RETRY_MS
         self._pursuit = Pursuit()
-        self._place_checked_at_ms = 0
-        self._readers_checked_at_ms = 0
+        self._upkeep: Upkeep
+        self._damages = 0
         self._reloads = 0
         self._applied_changes = 0
         self._state = State.LOADING
@@ -127,6 +125,7 @@ class Replicator:
                     self._must_reload(getattr(fault, "reason", "unreadable"), str(fault))
                     await self._pause()
                 except ReplicaForeign as fault:
+                    await self._compaction.aclose()
                     self._distrust(str(fault))
         finally:
             await self._end(speaking)
@@ -137,6 +136,7 @@ class Replicator:
         self._make_directory()
         self._board = Board(self._directory / BOARD_FILE, write=True)
         self._used_generation = self._board.last_generation
+        self._upkeep = Upkeep(self._directory, self._board)
         try:
             self._file = self._opened()
             if self._board.is_new:  # readers may hold the one that was taken away: only another facts file moves them
@@ -147,10 +147,10 @@ class Replicator:
             self._distrust(str(fault))
         files.delete_leftovers(self._directory, self._file.path if self._file else None)
         self._show(State.CATCHING_UP if self._file else State.LOADING)
-        if self._file is not None:
-            self._heed_request()
-        else:
+        if self._file is None:
             self._board.put(fresh_at_ms=0)
+        elif files.rebuild_is_asked(self._directory):
+            self._must_reload("asked", "somebody asked for a fresh snapshot")
         self.opened.set()
 
     def _make_directory(self) -> None:
@@ -170,8 +170,12 @@ class Replicator:
         _log.warning("the Replica is rebuilt from Redis", reason="foreign", problem=problem)
         files.forget_current(self._directory)
         if self._file is not None:
+            # Those who read it go on until the next one is there, and say that its facts are of unknown age.
+            self._damages += 1
+            self._board.put(fresh_at_ms=0, ready=0, damages=self._damages)
             self._replaced.drop(self._file)
             self._file = None
+            self._pursuit.end()
         self._reload_because = "foreign"
 
     def _speaking(self) -> asyncio.Task[None]:
@@ -185,6 +189,7 @@ class Replicator:
             await asyncio.wait([speaking])
         await self._voice.leave()
         await self._compaction.aclose()
+        await self._upkeep.aclose()
         self._replaced.close()
         if self._file is not None:
             self._close_clean(self._file)
@@ -221,16 +226,15 @@ class Replicator:
         self._show(State.RELOADING if self._file else State.LOADING)
         if self._before_snapshot is not None:
             await self._before_snapshot()
-        await (
-            self._compaction.aclose()
-        )  # it reads the file that is about to be closed, and may be writing under the next name
+        await self._compaction.aclose()  # it reads the file that is about to be closed
         self._make_directory()
         path = files.next_facts(self._directory, self._used_generation)
         began_ms = monotonic_ms()
         fresh = await load_snapshot(self._source, path, map_bytes=self._map_bytes, tick=self._raise_if_stopping)
-        self._reloads += self._file is not None
+        self._reloads += self._file is not None or (self._reload_because == "foreign" and self._damages > 0)
         self._swap(fresh)
         files.rebuild_is_done(self._directory)
+        files.forget_damage(self._directory)
         _log.info(
             "a fresh snapshot is in use", reason=self._reload_because, file=path.name, ms=monotonic_ms() - began_ms
         )
@@ -325,41 +329,17 @@ class Replicator:
             self._board.stamp(self._pursuit.asked_at_ms)
             if self._state is not State.CURRENT:
                 _log.info("the Replica is current", file=file.path.name)
-            self._show(State.CURRENT)
-            self._show_problem("")
-            if not self.ready.is_set():
                 self._board.put(ready=1)
                 self.ready.set()
+            self._show(State.CURRENT)
+            self._show_problem("")
 
     def _keep_house(self, file: FactsFile, *, idle: bool) -> None:
-        now_ms = monotonic_ms()
-        if now_ms - self._readers_checked_at_ms >= CHECK_READERS_EVERY_MS:
-            self._readers_checked_at_ms = now_ms
-            file.check_readers()
-            self._replaced.send_readers_on(file.path.name)
+        self._replaced.send_readers_on(file.path.name)
         if idle:
             file.purge(PURGED_AT_ONCE)
-        self._heed_request()
-        if now_ms - self._place_checked_at_ms < CHECK_PLACE_EVERY_MS or self._reload_because is not None:
-            return
-        self._place_checked_at_ms = now_ms
-        self._check_place(file)
-
-    def _check_place(self, file: FactsFile) -> None:
-        """Somebody may have taken files away or put others in their place."""
-        in_place = file.is_in_place
-        if not in_place:
-            files.forget_current(self._directory)  # what has the name now is another file
-        if not (in_place and files.is_current(file.path)):
-            self._must_reload("misplaced", f"{file.path.name}, or the name that leads to it, was taken away")
-        if not self._board.is_in_place:
-            self._make_directory()
-            self._board.lay_out_again()
-            _log.warning("the board was taken away and is laid out again")
-
-    def _heed_request(self) -> None:
-        if files.rebuild_is_asked(self._directory):
-            self._must_reload("asked", "somebody asked for a fresh snapshot")
+        if self._reload_because is None and (wanted := self._upkeep.wanted(file)):
+            self._must_reload(*wanted)
 
     # Being cut off
 

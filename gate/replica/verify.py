@@ -2,6 +2,7 @@
 
 Nothing is stopped for it: one read transaction holds the Replica still while the replicator goes on, and the second copy
 follows the Changelogs to exactly where that transaction stands. So a difference is a defect, never a write in between.
+Before that, a child scrubs the file: a damaged page may end the process that meets it.
 
 Called by `gate replica verify` and by tests, in a process of its own or beside anything else.
 """
@@ -22,7 +23,7 @@ from gate.core.ids import shown
 from gate.core.model import FOREVER_MS, ListKind, UserFacts
 from gate.core.revision import NOWHERE, Position
 from gate.errors import ChangelogBroken
-from gate.replica import envs
+from gate.replica import envs, files, probe
 from gate.replica.following import slices
 from gate.replica.layout import (
     LIST_TAG,
@@ -40,6 +41,7 @@ from gate.replica.layout import (
     user_prefix,
 )
 from gate.replica.loader import load_snapshot
+from gate.replica.requests import report_damage
 from gate.replica.source import ChangeSource
 from gate.replica.writer import FactsFile
 
@@ -89,6 +91,28 @@ class Report(NamedTuple):
 
 async def verify(directory: Path, source: ChangeSource) -> Report:
     """Compare the Replica in `directory` with Redis, fact by fact. `ReplicaMissing`, `StoreUnavailable`, `ReplicaFull`."""
+    facts = current_facts(directory)
+    damage = await _damage(facts)
+    if damage and not damage.startswith(probe.DOES_NOT_ADD_UP):
+        return Report(0, 0, (), f"{facts.name} is damaged: {damage}")
+    report = await _against_redis(directory, source)
+    if damage and report.equal:
+        return report._replace(problem=f"{facts.name} is damaged, though its facts equal Redis: {damage}")
+    return report
+
+
+async def _damage(facts: Path) -> str | None:
+    """What a child finds wrong with the file, which might end this process. The replicator hears of it."""
+    try:
+        damage = await probe.scrubbed(facts)
+    except TimeoutError:
+        return None
+    if damage and files.is_current(facts):
+        report_damage(facts, damage)
+    return damage
+
+
+async def _against_redis(directory: Path, source: ChangeSource) -> Report:
     with tempfile.TemporaryDirectory(prefix="gate-verify-") as scratch:
         try:
             copy = await load_snapshot(source, Path(scratch) / facts_name(1))

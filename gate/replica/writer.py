@@ -19,6 +19,7 @@ Called by the loader and the replicator, from one thread at a time.
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -38,12 +39,15 @@ from gate.replica.layout import (
     LAYOUT_VERSION,
     MAP_BYTES,
     META_BOOT,
+    META_CHECKSUM,
     META_CLEAN,
     META_LAYOUT,
     META_PACKED,
     META_PARTITIONS,
     META_SUCCESSOR,
     boot_id,
+    checksum_of,
+    pack_checksum,
     pack_position,
     position_key,
     unpack_position,
@@ -54,9 +58,8 @@ UNKNOWN_BOOT = b"unknown"
 
 COPIED_AT_ONCE = 2_000
 """About a millisecond for which no other thread of the process runs."""
-_STAYS_BEHIND = frozenset({META_CLEAN, META_SUCCESSOR, META_PACKED})
+_STAYS_BEHIND = frozenset({META_CLEAN, META_SUCCESSOR, META_PACKED, META_CHECKSUM})
 
-_CORRUPT = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError)
 _UNREADABLE = (struct.error, ValueError, IndexError, msgspec.MsgspecError)
 
 
@@ -80,6 +83,10 @@ class FactsFile:
         self.path = path
         self._env = env
         self._positions = positions
+        self._commit = int(env.info()["last_txnid"])
+        self._checksum = 0
+        self._stored_checksum: bytes | None = None
+        self._longest_bytes = 0
         self._numbers: dict[str, int | None] = {}
         self._retired_since_open = True
         self.identity = files.identity_of(path)
@@ -193,25 +200,51 @@ class FactsFile:
         """
         files.require_room(path.parent, self.pages() * self._env.stat()["psize"])
         target = envs.acquire_writable(path)
+        seen = copied = 0
         try:
             with self._env.begin() as source:
-                copied = (item for item in source.cursor() if _is_copied(item[0]))
-                while goes_on() and (some := list(islice(copied, COPIED_AT_ONCE))):
+                items = iter(source.cursor())
+                while goes_on():
+                    some = list(islice(items, COPIED_AT_ONCE))
+                    if not some:
+                        self._require_checksum(source, seen)
+                        break
+                    kept = [item for item in some if _is_copied(item[0])]
+                    left = [item for item in some if not _is_copied(item[0]) and item[0] != META_CHECKSUM]
+                    copied += checksum_of(kept)
+                    seen += checksum_of(kept) + checksum_of(left)
                     with target.begin(write=True) as txn:
-                        txn.cursor().putmulti(some, append=True)
+                        txn.cursor().putmulti(kept, append=True)
             with target.begin(write=True) as txn:
-                txn.put(META_PACKED, str(txn.stat()["entries"]).encode())
+                packed = str(txn.stat()["entries"]).encode()
+                txn.put(META_PACKED, packed)
+                txn.put(META_CHECKSUM, pack_checksum(copied + checksum_of([(META_PACKED, packed)])))
+        except envs.DAMAGE as fault:
+            raise ReplicaForeign(f"{self.path.name} is damaged: {fault}") from fault
         except lmdb.Error as fault:
             raise ReplicaFull(f"{path.name} can't be written: {fault}") from fault
         finally:
             envs.release(path, target)
+
+    def was_changed(self) -> str | None:
+        """What something else did to the file, as far as its length and its newest commit show; None as it should be."""
+        size = self.path.stat().st_size
+        if size < self._longest_bytes:  # first, since to read past the end would end this process
+            return f"it was cut short: {size} bytes of {self._longest_bytes}"
+        self._longest_bytes = max(size, self._fill_up())
+        try:
+            with self._env.begin() as txn:
+                is_ours = txn.id() == self._commit and txn.get(META_CHECKSUM) == self._stored_checksum
+        except lmdb.Error as fault:
+            return str(fault)
+        return None if is_ours else "its newest commit is not the one that was written last"
 
     def check_readers(self) -> int:
         """Free the slots of readers that were killed: each would keep old pages from being used again."""
         return self._env.reader_check()
 
     def close(self) -> None:
-        """Give the file up as it is; it stays trusted while this boot lasts."""
+        """Give the file up as it is; it stays trusted while this boot lasts. It may be damaged, so nothing is read."""
         envs.release(self.path, self._env)
 
     def close_clean(self) -> None:
@@ -220,6 +253,8 @@ class FactsFile:
         with self.write() as txn:
             txn.put(META_CLEAN, b"1")
         self._env.sync(True)
+        if self.is_in_place:
+            self._fill_up()
         self.close()
 
     @contextlib.contextmanager
@@ -232,18 +267,25 @@ class FactsFile:
     def write(self, *, journal: bool = True) -> Iterator[FactsTxn]:
         """One transaction: committed at the end, aborted by any exception. LMDB's errors come out as this project's.
 
-        Only commits that no reader can see may do without a journal.
+        Only commits that no reader can see may do without journal and checksum: both sort behind what is still to be appended.
         """
         raw: lmdb.Transaction | None = None
         try:
             raw = self._env.begin(write=True, buffers=False)
+            if raw.id() != self._commit + 1 or raw.get(META_CHECKSUM) != self._stored_checksum:
+                raise ReplicaForeign(f"{self.path.name} is damaged: something else has written to it")
             txn = FactsTxn(raw, dict(self._numbers))
             yield txn
             txn.flush()
             if journal:
                 txn.write_journal()
+            checksum, stored = self._checksum + txn.checksum_change, self._stored_checksum
+            if journal:
+                stored = pack_checksum(checksum)
+                raw.put(META_CHECKSUM, stored)
+            commit = raw.id()
             raw.commit()
-        except _CORRUPT as fault:
+        except envs.DAMAGE as fault:
             raise ReplicaForeign(f"{self.path.name} is damaged: {fault}") from fault
         except (lmdb.MapFullError, lmdb.TxnFullError, lmdb.DiskError) as fault:
             raise ReplicaFull(f"no room for {self.path.name}: {fault}") from fault
@@ -254,6 +296,7 @@ class FactsFile:
         finally:
             if raw is not None:
                 raw.abort()
+        self._commit, self._checksum, self._stored_checksum = commit, checksum, stored
         self._numbers = txn.numbers
         self._retired_since_open = self._retired_since_open or txn.retired
 
@@ -266,12 +309,26 @@ class FactsFile:
         try:
             with self._env.begin() as txn:
                 was_clean = _check_trust(txn, self.path)
+                self._stored_checksum = txn.get(META_CHECKSUM, b"")
+                self._checksum = int.from_bytes(self._stored_checksum, "big")
                 partitions = int(txn.get(META_PARTITIONS, b""))
                 return [_position_of(txn, partition) for partition in range(partitions)], was_clean
         except lmdb.Error as fault:
             raise ReplicaForeign(f"{self.path.name} is damaged: {fault}") from fault
         except _UNREADABLE as fault:
             raise ReplicaForeign(f"{self.path.name} is unreadable: {fault!r}") from fault
+
+    def _fill_up(self) -> int:
+        """LMDB leaves out last pages that a commit took and gave back; who opens the file would take it for cut short."""
+        needed = self.pages() * int(self._env.stat()["psize"])
+        if self.path.stat().st_size < needed:
+            os.truncate(self.path, needed)
+        return needed
+
+    def _require_checksum(self, txn: lmdb.Transaction, checksum: int) -> None:
+        """What was read must be what was written: else a copy would make damage look sound."""
+        if pack_checksum(checksum) != txn.get(META_CHECKSUM):
+            raise ReplicaForeign(f"{self.path.name} is damaged: its facts do not add up to its checksum")
 
     @contextlib.contextmanager
     def _closing_on_failure(self) -> Iterator[None]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from gate.replica.layout import META_BOOT, META_CLEAN, META_LAYOUT
+from gate.replica.layout import META_BOOT, META_CHECKSUM, META_CLEAN, META_LAYOUT, checksum_of, pack_checksum
 from tests.faults.node import JSON_LOGS, RECOVERY_TIMEOUT_S, Node
 from tests.faults.steady import Steady
 from tests.harness.servers import RedisServer
@@ -50,8 +50,12 @@ def _empty(facts: Path) -> None:
 
 
 def _edit(facts: Path, key: bytes, value: bytes) -> None:
+    """As the writer would: with what this does to the checksum."""
     with closing(lmdb.open(str(facts), subdir=False, map_size=1 << 30)) as env, env.begin(write=True) as txn:
+        stored, old = int.from_bytes(txn.get(META_CHECKSUM, b""), "big"), txn.get(key, b"")
         txn.put(key, value)
+        change = checksum_of([(key, value)]) - checksum_of([(key, old)])
+        txn.put(META_CHECKSUM, pack_checksum(stored + change))
 
 
 def _make_foreign(facts: Path) -> None:

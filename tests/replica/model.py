@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from zlib import crc32
 
 import lmdb
 
@@ -14,9 +15,11 @@ from gate.core.codec import pack_app, unpack_app
 from gate.core.model import NO_FACTS, AppFacts, ListKind, UserFacts
 from gate.core.snapshot import AppPart, ListPart, Part, UserPart
 from gate.replica.layout import (
+    META_CHECKSUM,
     META_NEXT_LIST,
     META_PURGE_PREFIX,
     list_prefix,
+    pack_checksum,
     unpack_until,
     unpack_user_record,
     user_prefix,
@@ -147,6 +150,7 @@ def facts_in(file: FactsFile) -> Facts:
     with file.read() as txn:
         if not _range(txn, META_PURGE_PREFIX):  # while an App is purged, its records count what may be gone
             check_numbers(txn)
+        check_checksum(txn)
         return facts_seen(txn)
 
 
@@ -167,6 +171,12 @@ def list_numbers(txn: lmdb.Transaction) -> dict[bytes, int]:
     """The list number in each User's record, by the record's key, removed Apps' too; only of Users that have one."""
     records = {key: unpack_user_record(packed).lists for key, packed in _range(txn, b"U")}
     return {key: number for key, number in records.items() if number}
+
+
+def check_checksum(txn: lmdb.Transaction) -> None:
+    """The facts add up to what the writer kept of them, change by change."""
+    found = {bytes(key): bytes(value) for key, value in txn.cursor() if bytes(key) != META_CHECKSUM}
+    assert txn.get(META_CHECKSUM) == pack_checksum(sum(crc32(key + value) for key, value in found.items()))
 
 
 def check_numbers(txn: lmdb.Transaction) -> None:
