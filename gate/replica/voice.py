@@ -29,9 +29,9 @@ LEASE_TRUSTED_MS = 1_900
 """After a renewal: with the grace in which facts count as fresh (`board.FRESH_GRACE_MS`), still less than the lease."""
 
 
-UNABLE_MS = 2_000
-"""A node that could apply nothing for so long, though Redis answers, lets writers go on without it. A snapshot of many facts
-takes longer; no writer needs to wait for that either."""
+UNABLE_RENEWALS = 3
+"""In so many renewals, about two seconds, a node that could apply nothing though Redis answers lets writers go on without it. A
+snapshot of many facts takes longer; no writer needs to wait for that either."""
 
 
 class Asked(NamedTuple):
@@ -54,7 +54,7 @@ class Voice:
         self._announcer = announcer
         self._applied = applied
         self._end_freshness = end_freshness
-        self._in_step_at_ms = monotonic_ms()
+        self._renewals_out_of_step = 0
         self._is_silent = False
         self._moved: dict[int, Position] = {}
         self._news = asyncio.Event()
@@ -96,7 +96,7 @@ class Voice:
 
     def in_step(self) -> bool:
         """What Redis has can be applied here, as far as it can be reached. True if the lease must be taken again."""
-        self._in_step_at_ms = monotonic_ms()
+        self._renewals_out_of_step = 0
         was_silent, self._is_silent = self._is_silent, False
         return was_silent
 
@@ -142,7 +142,8 @@ class Voice:
     async def _renew_or_leave(self) -> None:
         if self._is_silent:
             return
-        if monotonic_ms() - self._in_step_at_ms < UNABLE_MS:
+        self._renewals_out_of_step += 1  # counted, not timed: a process that was paused finds out first how things are
+        if self._renewals_out_of_step <= UNABLE_RENEWALS:
             await self.renew()
             return
         _log.warning("nothing can be applied here; the lease is given up, so that writers do not wait for this node")

@@ -5,9 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
+import pytest
+
+from gate.core.model import FOREVER_MS
+from gate.core.revision import Position
+from gate.store.acks import Acknowledger
 from gate.store.nodes import NodeAnnouncer
 from gate.store.store import Store
+from tests.harness.faked_clock import FakedClock
+from tests.harness.registry import settle
+from tests.harness.servers import RedisServer
+from tests.harness.waiting import wait_until_async
 
 RENEWED_EVERY_S = 0.05
 LIVES_MS = 60_000
@@ -58,3 +68,59 @@ async def test_one_that_died_in_another_place_is_waited_out(valkey_store: Store)
     assert not await here.has_rival()
     await here.renew({})
     assert await valkey_store.writer.live_nodes() == {"n1"}
+
+
+@pytest.fixture
+def clock(tmp_path: Path) -> FakedClock:
+    return FakedClock(tmp_path / "clock")
+
+
+@pytest.fixture
+async def clocked(tmp_path: Path, clock: FakedClock) -> AsyncIterator[Store]:
+    """A Store on a server whose wall clock steps."""
+    server = RedisServer.start("valkey-9", tmp_path / "redis", env=clock.env)
+    store = await Store.connect(server.url)
+    await settle(store)
+    yield store
+    await store.aclose()
+    server.stop()
+
+
+async def server_ms(store: Store) -> int:
+    (reply,) = await store.client.read(("TIME",))
+    return int(reply[0]) * 1_000
+
+
+@pytest.mark.parametrize("step_s", [60, -7_200])
+async def test_a_step_of_the_servers_clock_ends_and_prolongs_no_lease(
+    clocked: Store, clock: FakedClock, step_s: int
+) -> None:
+    acks, watcher = Acknowledger(clocked, None), clocked.announcer("n1")
+    await acks.start()
+    await NodeAnnouncer(clocked.client, "paused", lease_ttl_ms=1_000).renew({})
+    await watcher.renew({})
+    before_ms = await server_ms(clocked)
+    clock.step_to(step_s)
+    assert abs(await server_ms(clocked) - before_ms - step_s * 1_000) < 30_000, "it stepped"
+    written = await clocked.bans.impose("app", [b"mallory"], FOREVER_MS, 1)
+    await watcher.renew({p: Position(epoch, seq, "") for p, epoch, seq in written.revisions})
+    assert "paused" in written.live_nodes
+    assert await acks.wait(written, 100) == "pending", "a node that may be fresh has not announced it"
+
+    async def has_ended() -> bool:
+        await watcher.renew({})
+        return "paused" not in await clocked.writer.live_nodes()
+
+    await wait_until_async(has_ended, 5, "the lease to end, a second after its last beat")
+    await acks.aclose()
+
+
+async def test_the_registry_says_how_far_each_nodes_clock_is_from_the_servers(
+    clocked: Store, clock: FakedClock
+) -> None:
+    node = clocked.announcer("n1")
+    for step_s in (0, 90, -90):
+        clock.step_to(step_s)
+        await node.renew({})
+        (listed,) = (await clocked.writer.registry()).nodes
+        assert abs(listed.clock_offset_ms + step_s * 1_000) < 2_000
