@@ -23,7 +23,7 @@ that any bytes are safe in it: what precedes it holds no more colons than the pa
     gate:{p}:hooks-dead            stream  those that were given up
     gate:{p}:nonces:<app>          zset    a signature's nonce that was used -> until when the signature may pass, ms
     gate:{0}:badges-ended          zset    digest of a console's badge that was signed out -> when it would have ended, ms
-    gate:nodes                     hash    node/<node id> -> run, beat, lease in ms, offset of its clock in ms;
+    gate:registry                  hash    node/<node id> -> run, beat, lease in ms, offset of its clock in ms;
                                            marker -> incarnation, server id, whether it is settled
     gate:applied                   channel what each node has applied
     gate:ask                       channel asks each node to repeat that
@@ -39,7 +39,7 @@ from typing import NamedTuple
 from gate.core.model import ListKind
 from gate.store.presence_keys import PATTERNS as PRESENCE_PATTERNS
 
-NODES = b"gate:nodes"
+NODES = b"gate:registry"
 APPLIED_CHANNEL = b"gate:applied"
 ASK_CHANNEL = b"gate:ask"
 
@@ -72,7 +72,8 @@ PATTERNS: list[str] = [
     rf"gate:\{{\d{{1,4}}\}}:(bans|mutes|users|audit|gone|nonces):{_APP_KEY}",
     rf"gate:\{{0\}}:quota:{_APP_KEY}",
     rf"gate:\{{\d{{1,4}}\}}:{_USER_KEY}",
-    r"gate:nodes",
+    r"gate:registry",
+    r"gate:nodes",  # of 0.1: leases, which nothing reads any more
     *PRESENCE_PATTERNS,
 ]
 """Regexes (DOTALL, from end to end) that every key matches one of; what a leak audit holds a Redis against."""

@@ -221,7 +221,7 @@ async def _greet(link: Link, address: Address, deadline_ms: float) -> None:
         if isinstance(reply, ReplyError):
             raise LinkLost(f"{address.shown} answered: {reply}", was_sent=False)
     facts = {name: value.decode() for name, value in _FACT.findall(b"\n".join(replies[-2:]))}
-    if facts[b"role"] == "slave":
-        primary = f"{facts[b'master_host']}:{facts[b'master_port']}"
+    if facts.get(b"role") == "slave":
+        primary = f"{facts.get(b'master_host')}:{facts.get(b'master_port')}"
         raise NotPrimary(f"{address.shown} is a replica of {primary} and takes no writes", was_sent=False)
-    link.server_id = f"{facts[b'run_id']}:{facts[b'master_replid']}"
+    link.server_id = f"{facts.get(b'run_id', '')}:{facts.get(b'master_replid', '')}"

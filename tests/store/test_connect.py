@@ -85,7 +85,7 @@ class OldServer(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if b"PING" in data:
             self.transport.write(b"+PONG\r\n")
-        if b"INFO" in data:
+        for _ in range(data.count(b"INFO")):
             self.transport.write(b"$44\r\n# Server\r\nredis_version:6.0.16\r\nredis_mode:x\r\n")
 
 
@@ -123,3 +123,9 @@ def test_what_is_no_address_is_refused_without_its_password(url: str) -> None:
     with pytest.raises(InvalidConfig) as refused:
         parse_address(url)
     assert "hunter2" not in str(refused.value)
+
+
+async def test_a_replica_is_not_the_truth(private_redis: RedisServer) -> None:
+    private_redis.client.replicaof("127.0.0.1", free_port())
+    with pytest.raises(StoreUnavailable, match=r"is a replica of 127\.0\.0\.1:\d+ and takes no writes"):
+        await connected(private_redis.url)

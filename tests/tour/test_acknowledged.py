@@ -23,6 +23,7 @@ from tests.harness.servers import RedisServer
 from tests.harness.service import GateService, Services
 from tests.harness.waiting import wait_until
 
+EMPTIED_TIMES = 3
 FLIPPERS = 3
 FLIPS = 3_000
 """In all. Each is a write that two nodes apply, and some twenty questions."""
@@ -239,6 +240,27 @@ def test_a_node_that_falls_silent_is_waited_for_until_its_lease_ends(nodes: list
         wait_until(lambda: first.http.ban("silent").applied == "all", 2 * LEASE_MS / 1_000 + 5, "its lease to end")
     second.wait_whole()
     second.asserts({("silent", "x"): "sender-banned"})
+
+
+def test_all_holds_on_the_other_node_though_redis_was_emptied(nodes: list[Node], redis_between: RedisServer) -> None:
+    """The list of live nodes is emptied too, and the first node is back before the second."""
+    first, second = nodes
+    for number in range(EMPTIED_TIMES):
+        redis_between.client.flushall()
+        applied: list[str | None] = []
+
+        def is_all(number: int = number, applied: list[str | None] = applied) -> bool:
+            user = f"emptied {number} {len(applied)}"
+            answer = first.http.ban(user)
+            check = second.http.check((user, "x"))
+            applied.append(answer.applied)
+            is_old_and_fresh = check["verdict"] != "sender-banned" and check["stale_ms"] == 0
+            assert not (answer.applied == "all" and is_old_and_fresh), (applied, check)
+            return answer.applied == "all"
+
+        wait_until(is_all, 2 * LEASE_MS / 1_000 + 10, "the list to be complete again")
+        assert "node" in applied
+    second.wait_whole()
 
 
 def test_a_write_is_pending_while_its_own_replicator_is_silent(nodes: list[Node]) -> None:
