@@ -89,6 +89,10 @@ class Door:
             going.cancel()
         return leased
 
+    def doubt(self, app_key: str, gateway: bytes) -> None:
+        """The lease was lost, and taken again past this door: the next renewal brings back what was open under it."""
+        self._doubt((app_key, gateway))
+
     def look_over(self, app_key: str, gateway: bytes, epoch: int) -> None:
         """Begin to forget what others closed of a Gateway that need not tell us of kicks. Call it with each renewal."""
         held = app_key, gateway

@@ -2,7 +2,7 @@
 
 A `Tenancy` for each App whose Users are connected here: begun by the first that connects, ended when none has been there for as
 long as a lease lasts. Its name is the node's, so a process that starts again takes a higher epoch, which ends what the one
-before it had open.
+before it had open. The leases are renewed by the loop that serves the clients and, where it is held up, by `lease_keeper`.
 
 Called by `gate.http.client`. Whether clients speak WebSocket is not known here.
 """
@@ -18,6 +18,7 @@ import structlog
 from gate.core.presence import OWN_GATEWAY_PREFIX, CloseReason, Verified
 from gate.errors import SessionRefused, StoreUnavailable
 from gate.presence.door import Door
+from gate.presence.lease_keeper import HeldLease, LeaseKeeper
 from gate.presence.seats import Admissions, End, Seat
 from gate.presence.tails import Tails
 from gate.presence.tenancy import Tenancy
@@ -39,6 +40,9 @@ class OwnGateway:
         self._admissions = admissions
         self._tenancies: dict[str, asyncio.Task[Tenancy]] = {}
         self._tasks: dict[Tenancy, set[asyncio.Task[None]]] = {}
+        self._keeper = LeaseKeeper(
+            door.store.client.another, self.name, door.lease_ttl_ms, self._held, lambda app: door.doubt(app, self.name)
+        )
 
     def __len__(self) -> int:
         return sum(len(one.seats) for one in self._tasks)
@@ -72,10 +76,15 @@ class OwnGateway:
     async def aclose(self) -> None:
         """End all leases. Call it when the connections are closed."""
         self.is_draining = True
+        await self._keeper.aclose()
         for tenancy in list(self._tasks):
             self._cancel(tenancy)
             await self._end_lease(tenancy)
         await self._door.aclose()
+
+    def _held(self) -> list[HeldLease]:
+        """Called by the keeper's thread: a copy, made in one step."""
+        return [HeldLease(one.app_key, one.epoch, one.renewed_at_ms) for one in list(self._tasks)]
 
     def _refuse_draining(self) -> None:
         if self.is_draining:
@@ -100,6 +109,7 @@ class OwnGateway:
             self._watched(tenancy.follow(cursor), f"kicks of {app_key}"),
             self._watched(self._keep(tenancy), f"the lease of {app_key}"),
         }
+        self._keeper.start()
         return tenancy
 
     async def _keep(self, tenancy: Tenancy) -> None:

@@ -50,6 +50,8 @@ class Tenancy:
         self.seats: dict[str, Seat] = {}
         """By Session id."""
         self.epoch = 0
+        self.renewed_at_ms = 0
+        """When the lease was last taken or renewed, on the monotonic clock; `LeaseKeeper` reads it from its thread."""
         self.opening = 0
         """Connects under way."""
         self.idle_since_ms = monotonic_ms()
@@ -64,7 +66,7 @@ class Tenancy:
         """Take the lease; where to follow the feed from, so that no kick is missed. Raises `StoreUnavailable`."""
         cursor = await self._feeds.head(self.app_key)
         leased = await self._door.lease(self.app_key, self._gateway, None, self._may_connect)
-        self.epoch = leased.epoch
+        self.epoch, self.renewed_at_ms = leased.epoch, monotonic_ms()
         return cursor
 
     async def open(self, by: Verified, platform: str, ip: str, end: End) -> Seat:
@@ -176,6 +178,7 @@ class Tenancy:
             if not leased.holds:
                 leased = await self._door.lease(self.app_key, self._gateway, None, self._may_connect)
                 self.epoch = leased.epoch
+            self.renewed_at_ms = monotonic_ms()
             forgotten = [one for one in self.seats.values() if one.is_open and not self._is_remembered(one)]
             for at in range(0, len(forgotten), AT_ONCE):
                 await self._bring_back(forgotten[at : at + AT_ONCE])

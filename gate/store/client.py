@@ -58,6 +58,10 @@ class Client:
         self.address_problem = ""
         """Why the last check of the address failed; "" if it did not."""
 
+    def another(self) -> Client:
+        """One more to the same server, for a loop of its own: call it there."""
+        return Client(self.address, self.deadline_ms, self._connect_ms)
+
     @property
     def server_id(self) -> str:
         """Which run of the server commands reach now; "" where there is no connection."""

@@ -26,7 +26,7 @@ from gate.http.v1.users import enrol, enrol_and_mint, profile_problems, refuse_i
 from gate.store.writing import Because, Written
 
 WRITES_AT_ONCE = 16
-"""Of one call. To begin one takes some 0.2 ms, so that these, and those of the other calls under way, are one turn of the loop."""
+"""Of one call. To begin one takes some 0.2 ms: these, and those of other calls under way, fit in one turn of the loop."""
 
 Subject = tuple[bytes, ...]
 Key = TypeVar("Key", bound=Hashable)
