@@ -50,5 +50,5 @@ def test_every_file_says_what_it_is_and_avoids_empty_names(source: Path) -> None
         node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
     }
     words = {word for name in {*named - ASYNCIO_NAMES, source.stem} for word in re.findall(r"[A-Z]?[a-z]+", name)}
-    verbs = {name.lstrip("_").partition("_")[0] for name in named}
+    verbs = {name.lstrip("_").partition("_")[0] for name in named - ASYNCIO_NAMES}
     assert ({word.lower() for word in words} & BANNED_IN_NAMES) | (verbs & BANNED_VERBS) == set()
