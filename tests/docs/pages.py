@@ -52,7 +52,7 @@ NOT_METRICS = {"gate_version", "gate_checks", "gate_denied"}
 def cli_commands(text: str) -> set[tuple[str, ...]]:
     """Every `gate noun [verb]` in code type; capitals and options end it."""
     spelled = re.findall(r"(?:`|\$ \.venv/bin/)gate ([a-z][a-z-]*(?: [a-z][a-z-]*)?)", text)
-    return {tuple(one.split()) for one in spelled} - {("ready", "http")}  # the line that `gate serve` prints
+    return {tuple(one.split()) for one in spelled} - {("ready", "http"), ("serves", "checks")}  # lines of `gate serve`
 
 
 def options_of_serve(text: str) -> set[str]:
