@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from gate.errors import CannotStart, InvalidConfig, StoreUnavailable
 from gate.service.role import Post
+from gate.store import settings
 from gate.store.acks import Acknowledger, Applied
 from gate.store.address import parse_address
 from gate.store.apps import Apps
@@ -66,6 +67,9 @@ async def connected_store(
 async def _settled(post: Post, settle: Callable[[Store], Awaitable[None]] | None) -> Store:
     store = await Store.connect(post.order.redis_url, partitions=post.config.partitions)
     try:
+        if not post.order.is_restart:  # what runs is refused nothing
+            await settings.agree(store.client, post.order.node_id, own_settings(post))
+            await _refuse_another_presence(post, store)
         if settle is not None:
             await settle(store)
     except BaseException:
@@ -87,14 +91,43 @@ async def connected_presence(post: Post) -> PresenceStore | None:
     if not await _told_to_go(post):
         return None
     client = Client(parse_address(post.config.presence_redis or post.order.redis_url), DEADLINE_MS, CONNECT_MS)
-    while not post.stopping.is_set():
-        try:
-            await refuse_old_server(client)
-            return PresenceStore(client)
-        except StoreUnavailable:
+    facts = Client(parse_address(post.order.redis_url), DEADLINE_MS, CONNECT_MS)
+    try:
+        while not post.stopping.is_set():
+            try:
+                await refuse_old_server(client)
+                await settings.agree_on_presence(facts, client, post.order.node_id)
+            except StoreUnavailable:
+                pass
+            except InvalidConfig as differs:  # `_settled` refuses the start for it; a service that runs waits
+                post.note("; ".join(differs.problems))
+            else:
+                post.note("")
+                return PresenceStore(client)
             await asyncio.sleep(RETRY_EVERY_S)
+    finally:
+        await facts.aclose()
     await client.aclose()
     return None
+
+
+async def _refuse_another_presence(post: Post, store: Store) -> None:
+    """Raises `InvalidConfig` if this node would keep Presence elsewhere than the others do.
+
+    That the Redis of Presence is away is no reason: `connected_presence` asks again.
+    """
+    client = Client(parse_address(post.config.presence_redis or post.order.redis_url), DEADLINE_MS, CONNECT_MS)
+    try:
+        await settings.agree_on_presence(store.client, client, post.order.node_id)
+    except StoreUnavailable:
+        return
+    finally:
+        await client.aclose()
+
+
+def own_settings(post: Post) -> dict[str, str]:
+    """Those of this node that every node must have alike, but for the Presence that it reaches."""
+    return {settings.LEASE_TTL: str(post.config.lease_ttl_ms)}
 
 
 async def _told_to_go(post: Post) -> bool:

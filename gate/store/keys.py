@@ -23,6 +23,7 @@ that any bytes are safe in it: what precedes it holds no more colons than the pa
     gate:{p}:hooks-dead            stream  those that were given up
     gate:{p}:nonces:<app>          zset    a signature's nonce that was used -> until when the signature may pass, ms
     gate:{0}:badges-ended          zset    digest of a console's badge that was signed out -> when it would have ended, ms
+    gate:{0}:settings              hash    what every node must have alike: lease-ttl-ms, presence (its id)
     gate:registry                  hash    node/<node id> -> run, beat, lease in ms, offset of its clock in ms;
                                            marker -> incarnation, server id, whether it is settled
     gate:applied                   channel what each node has applied
@@ -68,7 +69,7 @@ _USER_KEY = rf"(user|black|black-ends|white|white-ends):({_APP_KEY}):(.{{1,64}})
 
 PATTERNS: list[str] = [
     r"gate:\{\d{1,4}\}:(meta|log|jobs|hooks|hooks-dead)",
-    r"gate:\{0\}:(apps|operators|badges-ended)",
+    r"gate:\{0\}:(apps|operators|badges-ended|settings)",
     rf"gate:\{{\d{{1,4}}\}}:(bans|mutes|users|audit|gone|nonces):{_APP_KEY}",
     rf"gate:\{{0\}}:quota:{_APP_KEY}",
     rf"gate:\{{\d{{1,4}}\}}:{_USER_KEY}",
@@ -111,6 +112,11 @@ def apps() -> bytes:
 def operators() -> bytes:
     """All operators, in Partition 0."""
     return b"gate:{0}:operators"
+
+
+def settings() -> bytes:
+    """What every node of the deployment must have alike, in Partition 0."""
+    return b"gate:{0}:settings"
 
 
 def badges_ended() -> bytes:

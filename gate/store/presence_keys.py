@@ -20,6 +20,7 @@ the feed of what changed in one slot, so that fencing is one step (docs/decision
     gate:{<app>}:samples                   stream  how many were online, entry ids <slot>-0: t at, ms  u Users
                                                    c Gateway, platform, Sessions, Gateway, ..., flat, msgpack
     gate:presence-apps                     set     Apps that have or had a lease
+    gate:presence-id                       string  names this Presence, so that a node which would split it is refused
     gate:kicks                             hash    Partition -> Position in the Changelog up to which Sessions were closed
 """
 
@@ -28,6 +29,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 APPS = b"gate:presence-apps"
+ID = b"gate:presence-id"
 KICKS = b"gate:kicks"
 
 SESSION_FIELDS = ("id", "platform", "gateway", "epoch", "since_ms", "ip", "minted_at_ms", "active_ms")
@@ -43,7 +45,7 @@ _APP_KEY = r"[A-Za-z0-9_-]{1,32}"
 PATTERNS: list[str] = [
     rf"gate:\{{{_APP_KEY}\}}:({'|'.join(NOUNS)})",
     rf"gate:\{{{_APP_KEY}\}}:held:\d{{1,16}}:.{{1,64}}",
-    r"gate:(presence-apps|kicks)",
+    r"gate:(presence-apps|presence-id|kicks)",
 ]
 """Regexes (DOTALL, from end to end) that every key of Presence matches one of."""
 

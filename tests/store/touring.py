@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from gate.core.model import AppFacts, ListKind
 from gate.core.operators import Operator
+from gate.store import settings
 from gate.store.jobs import Job
 from gate.store.lists import Group
 from gate.store.occurrences import occurrences
@@ -54,6 +55,7 @@ WRITES: dict[str, Callable[[Store], Awaitable[object]]] = {
     "operator remove": lambda store: _remove_operator(store),
     "badge end": lambda store: store.operators.end_badge(b"d" * 32, 1_000),
     "nonce": lambda store: store.nonces.spend(APP, "nonce", 5_000),
+    "settings": lambda store: settings.put_back(store.client, store.client, {settings.LEASE_TTL: "1"}),
     "sweep": lambda store: Sweep(store).run(6_000),
     "app remove": lambda store: store.apps.remove(APP, 1),
 }

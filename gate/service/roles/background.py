@@ -35,7 +35,9 @@ from gate.presence.sampler import Sampler
 from gate.presence.sweeper import Sweeper
 from gate.service.clock_watch import ClockWatch
 from gate.service.role import Post
-from gate.service.stores import connected_presence, connected_store
+from gate.service.stores import connected_presence, connected_store, own_settings
+from gate.store import settings
+from gate.store.presence import PresenceStore
 from gate.store.store import Store
 from gate.store.sweep import Sweep
 
@@ -128,8 +130,25 @@ async def _keep_presence(post: Post, store: Store) -> None:
             all_of_it.create_task(Sampler(presence, sessions.set).run())
             all_of_it.create_task(kicker.run())
             all_of_it.create_task(teller.run())
+            all_of_it.create_task(_put_settings_back(post, store, presence))
     finally:
         await presence.client.aclose()
+
+
+async def _put_settings_back(post: Post, store: Store, presence: PresenceStore) -> None:
+    """For as long as this node runs, a Redis that lost its data gets back what other nodes are compared with."""
+    was_told: set[settings.Differing] = set()
+    while True:
+        try:
+            differing = set(await settings.put_back(store.client, presence.client, own_settings(post)))
+        except StoreUnavailable:
+            differing = was_told
+        for one in differing - was_told:
+            log.error(
+                "a setting of this node differs from the deployment's", setting=one.name, problem=settings.shown(one)
+            )
+        was_told = differing
+        await asyncio.sleep(settings.PUT_BACK_EVERY_S)
 
 
 def _chores(store: Store, deliverer: Deliverer, post: Post) -> list[Chore]:
