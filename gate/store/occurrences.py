@@ -27,7 +27,9 @@ was registered, but not when."""
 _APP_SETS = re.compile(rb"gate:\{\d+\}:(bans|mutes|users|quota|gone):([A-Za-z0-9_-]+)")
 _STREAMS = re.compile(rb"gate:\{\d+\}:(log|hooks|hooks-dead|audit:([A-Za-z0-9_-]+))")
 _JOBS = re.compile(rb"gate:\{\d+\}:jobs")
-_NOT_OF_USERS = re.compile(rb"gate:(\{\d+\}:(meta|apps|badges-ended|settings|nonces:.*)|nodes|presence-id)", re.DOTALL)
+_NOT_OF_USERS = re.compile(
+    rb"gate:(\{\d+\}:(meta|apps|badges-ended|settings|nonces:.*)|nodes|registry|presence-id)", re.DOTALL
+)
 _STREAM_NAMES = {b"log": "the Changelog, until it is trimmed", b"hooks": "results that a webhook is to hear of",
                  b"hooks-dead": "dead letters of webhooks"}  # fmt: skip
 
