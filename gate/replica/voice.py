@@ -84,6 +84,8 @@ class Voice:
         """The heads that were asked for continue the Positions applied here. `StoreUnavailable` if the server changed."""
         if self._announcer.server_id != asked.server_id:
             raise StoreUnavailable("the connection to Redis was replaced meanwhile")
+        if asked.is_waited_for and self._is_silent:
+            raise StoreUnavailable("the lease was given up meanwhile")
         if asked.server_id != self._vouched_for:
             self._vouched_for = asked.server_id
             self.say(self._applied())

@@ -175,9 +175,9 @@ class Acknowledger:
             return
         node = announcement.node
         if announcement.has_left:
-            self._heard.pop(node, None)
-            for wait in tuple(self._waits.get(node, ())) if node != self._node else ():
-                wait.drop(node)
+            self._heard.pop(
+                node, None
+            )  # the next look at the list ends the waits: another run may have taken the lease
             return
         known = self._heard.get(node, _NOTHING_HEARD)
         applied = known.applied if known.server_id == announcement.server_id else {}

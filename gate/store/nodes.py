@@ -149,8 +149,9 @@ class NodeAnnouncer:
 
     async def leave(self) -> None:
         """Give the lease up. The node's facts must not be fresh any more."""
-        await self._lease("")
-        await self._publish({}, self.server_id, has_left=True)
+        is_mine, _ = await self._lease("")
+        if is_mine:
+            await self._publish({}, self.server_id, has_left=True)
 
     async def _lease(self, beat: str) -> tuple[bool, Registry]:
         """Whether this run has the lease, and the registry after it. `beat` "" gives the lease up."""

@@ -44,7 +44,7 @@ if beat == '' then
   if held_by == run then
     redis.call('HDEL', nodes, field)
   end
-  return answer('1')
+  return answer((held_by and held_by ~= run) and '0' or '1')
 end
 if held_by and held_by ~= run and ARGV[6] == '' then
   return answer('0')
