@@ -13,6 +13,7 @@ import lmdb
 import pytest
 
 from gate.service.limits import OWN_FILES, memory_limit
+from tests.faults.calls import Resp
 from tests.harness.ports import LOOPBACK
 from tests.harness.service import GateService, Services
 from tests.harness.waiting import wait_until
@@ -57,20 +58,13 @@ def test_a_reader_in_a_small_address_space_is_told_which_limit(tmp_path: Path) -
 def test_past_a_small_file_limit_a_connection_is_told_why(start_service: Services) -> None:
     service = start_service.start(under=_limited("ulimit -n 64"))
     assert f"clients_a_worker={64 - OWN_FILES}" in service.output
-    connections = [socket.create_connection((LOOPBACK, service.resp_port), 10) for _ in range(64 - OWN_FILES)]
-    for connection in connections:
-        assert _asked(connection) == b"+PONG\r\n"
+    clients = [Resp(service) for _ in range(64 - OWN_FILES)]
     for _ in range(30):  # more than there are files left
         with socket.create_connection((LOOPBACK, service.resp_port), 10) as refused_one:
             assert refused_one.recv(100).startswith(b"-ERR max number of clients reached")
-    for connection in connections:
-        assert _asked(connection) == b"+PONG\r\n"
-        connection.close()
-
-
-def _asked(connection: socket.socket) -> bytes:
-    connection.sendall(b"PING\r\n")
-    return connection.recv(100)
+    for client in clients:
+        assert client.ask("PING") == b"PONG"
+        client.close()
 
 
 @pytest.mark.skipif(not os.access(MEMORY_GROUPS, os.W_OK), reason="needs cgroups of version 1, and root")
