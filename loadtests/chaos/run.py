@@ -134,7 +134,6 @@ class Run:
             checkers, others = [], []
             for node, target in enumerate(targets):
                 checker, http = Checker(node, target, self.ledger), HttpChecker(node, target, self.ledger)
-                await checker.learn()
                 checkers.append(checker)
                 others += [
                     keep_checking(checker, self.registers, seed + node, RESP_EVERY_S, over),

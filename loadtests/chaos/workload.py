@@ -49,12 +49,6 @@ class Checker:
         self._turn = asyncio.Lock()
         self._asked = 0
         self.waiting = 0
-        self.has_fresh = False
-
-    async def learn(self) -> None:
-        """Whether this version takes `FRESH`."""
-        (reply,) = await self._resp.ask([("GATE.VERDICT", "a", "b", "FRESH", "0")])
-        self.has_fresh = isinstance(reply, bytes) or str(reply).startswith("STALE")
 
     async def ask(self, registers: Sequence[Register], demanded: Write | None = None) -> None:
         """All at once; each is judged. With `demanded`, only from facts as new as that write."""

@@ -46,9 +46,9 @@ def _panel(kind: str, lines: Mapping[str, Points], top: int) -> list[str]:
     parts.append(f'<text x="{right}" y="{top + PANEL + 14}" text-anchor="end">{ends_s / 60:.1f} min</text>')
     for number, (name, points) in enumerate(lines.items()):
         colour = COLOURS[number % len(COLOURS)]
-        parts.append(
-            f'<polyline fill="none" stroke="{colour}" stroke-width="1.5" points="{" ".join(map(at, points))}"/>'
-        )
+        dashes = ' stroke-dasharray="6 3"' if number >= len(COLOURS) else ""
+        line = " ".join(map(at, points))
+        parts.append(f'<polyline fill="none" stroke="{colour}" stroke-width="1.5"{dashes} points="{line}"/>')
         y = top + 10 + number * 14
         parts.append(f'<text x="{right + 12}" y="{y}" fill="{colour}">{escape(name)}</text>')
     return parts
