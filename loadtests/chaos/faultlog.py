@@ -8,6 +8,11 @@ from dataclasses import dataclass, field
 LANDS_WITHIN_S = 2.5
 """After everything is whole a write that is on its way lands or fails within its deadlines, about a second each."""
 KEEP_S = 120.0
+HOLDING = (
+    "role paused", "node paused", "cable frozen", "cable slow", "Redis hangs", "Redis slow", "Redis killed, slow",
+    "Redis demoted", "Redis split", "Redis failed over",
+)  # fmt: skip
+"""Beginnings of their names: what keeps a write on its way. Other faults lose it, or let it pass."""
 
 
 @dataclass(slots=True, eq=False)
@@ -56,7 +61,7 @@ class FaultLog:
         """Whether a write of that time must have landed or failed by now."""
         horizon_s = answered_s + LANDS_WITHIN_S
         for fault in sorted(self._recent(began_s), key=lambda one: one.began_s):
-            if fault.concerns(node) and fault.overlaps(began_s, horizon_s):
+            if fault.name.startswith(HOLDING) and fault.concerns(node) and fault.overlaps(began_s, horizon_s):
                 horizon_s = max(horizon_s, fault.ended_s + LANDS_WITHIN_S)
         return now_s > horizon_s
 

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from loadtests.chaos import ending
+from loadtests.chaos.command_writer import CommandWriter
 from loadtests.chaos.embedded import ROOT, EmbeddedReplica
 from loadtests.chaos.faultlog import FaultLog
 from loadtests.chaos.faults import KINDS
@@ -25,8 +26,8 @@ from loadtests.chaos.site import Site
 from loadtests.chaos.storm import Storm
 from loadtests.chaos.workload import Checker, HttpChecker, Writer, keep_checking, keep_checking_http
 
-REGISTERS_OF_A_KIND = 10
-WRITERS = 5
+REGISTERS_OF_A_KIND = 16
+WRITERS = 8
 RESP_EVERY_S, HTTP_EVERY_S, REPLICA_EVERY_S = 0.02, 0.04, 0.03
 COMMAND_TIMEOUT_S = 60.0
 HOOK_HEARD_S = 3.0
@@ -43,6 +44,7 @@ class Options:
     nodes: int = 3
     faults_a_minute: float = 60.0
     with_presence: bool = True
+    """Gateways, the feed, the webhook, and the command line too."""
     kinds: Mapping[str, Kind] = field(default_factory=lambda: KINDS)
 
 
@@ -70,6 +72,8 @@ class Run:
         self.options = options
         self.site = site
         self.registers = make_registers(REGISTERS_OF_A_KIND, f"{options.seed}")
+        self._of_commands = [one for one in make_registers(1, f"{options.seed}-cli") if one.kind != "blacklist"]
+        self.registers += self._of_commands
         self.ledger = Ledger(FaultLog(time.monotonic()), self.registers, self._ahead_ms, self._report)
         self.healing = Healing(len(site.nodes), self.ledger)
         self.storm = Storm(self.site, self.ledger, self.healing)
@@ -175,10 +179,14 @@ class Run:
         over = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             for number in range(WRITERS):
+                registers = self.registers[: -len(self._of_commands)]
                 writer = Writer(
-                    seed + number, self.registers[number::WRITERS], self.site.targets, self._looking(), self.ledger
+                    seed + number, registers[number::WRITERS], self.site.targets, self._looking(), self.ledger
                 )
                 group.create_task(writer.run(over))
+            if self.options.with_presence:
+                commands = CommandWriter(seed, self._of_commands, self.site, self.ledger)
+                group.create_task(commands.run(over))
             try:
                 yield
             finally:

@@ -78,11 +78,8 @@ class Checker:
         pair = (register.sender, register.recipient)
         if demanded is not None:
             return ("GATE.VERDICT", *pair, "MIN", demanded.revision)
-        return (
-            ("GATE.VERDICT", *pair, "FRESH", "0")
-            if self.has_fresh and time.monotonic_ns() % 3
-            else ("GATE.EXPLAIN", *pair)
-        )
+        self._asked += 1
+        return ("GATE.VERDICT", *pair, "FRESH", "0") if self._asked % 2 else ("GATE.EXPLAIN", *pair)
 
     def _judge(self, register: Register, reply: Any, began_s: float, ended_s: float, demanded: Write | None) -> None:
         if isinstance(reply, list):

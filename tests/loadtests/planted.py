@@ -19,6 +19,7 @@ from loadtests.chaos.clients import Target
 from tests.harness.ports import LOOPBACK
 
 CALL_TIMEOUT_S = 5.0
+WRITES = (b"POST /v1/bans", b"POST /v1/mutes", b"POST /v1/blacklist", b"DELETE ")
 CACHED = (b"GATE.VERDICT", b"GATE.EXPLAIN")
 
 
@@ -45,29 +46,43 @@ class Liar:
         self._chance = random.Random(seed)
         self._cache: dict[tuple[bytes, ...], tuple[float, bytes]] = {}
         self._answer = b""
+        self._clients: set[asyncio.StreamWriter] = set()
         self._later: set[asyncio.Task[Any]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        http = self._call(asyncio.start_server(self._serve(self._http), LOOPBACK, 0))
-        resp = self._call(asyncio.start_server(self._serve(self._resp), LOOPBACK, 0))
-        ports = [server.sockets[0].getsockname()[1] for server in (http, resp)]
+        http = asyncio.start_server(self._serve(self._http), LOOPBACK, 0)
+        resp = asyncio.start_server(self._serve(self._resp), LOOPBACK, 0)
+        self._servers: list[asyncio.Server] = [self._call(http), self._call(resp)]
+        ports = [server.sockets[0].getsockname()[1] for server in self._servers]
         self.target = replace(target, http_port=ports[0], resp_port=ports[1])
 
     def close(self) -> None:
+        self._call(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(CALL_TIMEOUT_S)
+        self._loop.close()
 
-    def _call(self, step: Coroutine[Any, Any, asyncio.Server]) -> asyncio.Server:
+    async def _end(self) -> None:
+        for server in self._servers:
+            server.close()
+        for client in self._clients:
+            client.transport.abort()  # a cancelled task of a stream would be logged as a failure
+        if others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others, timeout=CALL_TIMEOUT_S / 2)
+
+    def _call(self, step: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(step, self._loop).result(CALL_TIMEOUT_S)
 
     def _serve(self, carry: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Coroutine[Any, Any, None]]:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self._clients.add(writer)
             try:
                 await carry(reader, writer)
             except (OSError, EOFError):
                 pass
             finally:
+                self._clients.discard(writer)
                 writer.close()
 
         return serve
@@ -75,11 +90,13 @@ class Liar:
     async def _resp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         behind = await asyncio.open_connection(LOOPBACK, self._behind.resp_port)
         asked, replies = hiredis.Reader(), hiredis.Reader()
-        while arrived := await reader.read(65_536):
-            asked.feed(arrived)
-            while (command := asked.gets()) is not False:
-                writer.write(await self._reply(tuple(command), behind, replies))
-        behind[1].close()
+        try:
+            while arrived := await reader.read(65_536):
+                asked.feed(arrived)
+                while (command := asked.gets()) is not False:
+                    writer.write(await self._reply(tuple(command), behind, replies))
+        finally:
+            behind[1].close()
 
     async def _reply(self, command: tuple[bytes, ...], behind: Any, replies: hiredis.Reader) -> bytes:
         kept = self._cache.get(command)
@@ -98,10 +115,13 @@ class Liar:
 
     async def _http(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         behind = await asyncio.open_connection(LOOPBACK, self._behind.http_port)
-        while True:
-            request = await _message(reader)
-            is_write = request.startswith((b"POST /v1/bans", b"POST /v1/mutes", b"POST /v1/blacklist", b"DELETE "))
-            writer.write(await self._answered(request, behind) if is_write else await _passed(request, behind))
+        try:
+            while True:
+                request = await _message(reader)
+                is_write = request.startswith(WRITES)
+                writer.write(await self._answered(request, behind) if is_write else await _passed(request, behind))
+        finally:
+            behind[1].close()
 
     async def _answered(self, request: bytes, behind: Any) -> bytes:
         chance = self._chance.random()
