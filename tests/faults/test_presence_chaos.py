@@ -44,7 +44,7 @@ from tests.presence.takes_turns import TakesTurns
 from tests.service.running import pid_of
 
 ROOT = Path(__file__).parents[2]
-SEED = 20_261_123
+SEED = int(os.environ.get("GATE_CHAOS_SEED", "20261123"))
 STORM_S = 20.0
 CALM_S = (0.2, 1.5)
 """Between two faults. A process that dies again and again is restarted ever later, and then nothing happens any more."""
@@ -263,6 +263,8 @@ async def test_counts_are_the_live_sessions_and_each_transition_is_told_once(sto
         assert len(follower.events) >= LEAST_ENTRIES
         assert len(storm.faults) >= LEAST_FAULTS, storm.faults
     finally:
+        # Shown if the test fails.
+        print(f"GATE_CHAOS_SEED={SEED}:", *storm.faults)
         await store.client.aclose()
 
 
