@@ -107,6 +107,7 @@ class Site:
 
     def __init__(self, directory: Path, nodes: int, proxied: Proxied | None = None) -> None:
         self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
         self._proxied = proxied
         self.clock = Clock(directory / "server-clock")
         self.slow_disk = SlowDisk(directory)
