@@ -22,7 +22,7 @@ PAGE_BYTES = 4_096
 ROLES = ("replicator", "worker", "http", "background")
 LAG_S = 3.0
 """A replica that is linked is behind by less than this."""
-HOURS_S = (600, 7_200)
+STEPS_S = (600, 7_200)
 """By how much a clock steps, either way."""
 
 
@@ -99,21 +99,21 @@ def _node_paused(scene: Scene) -> Iterator[str]:
 
 
 def _node_clock(scene: Scene) -> Iterator[str]:
-    if not scene.node.clock.is_there:
-        raise Skipped("no libfaketime")
-    offset_s = scene.chance.choice((-1, 1)) * scene.chance.randrange(*HOURS_S)
-    scene.node.clock.jump(offset_s)
+    if not scene.node.shim.is_there:
+        raise Skipped("no C compiler")
+    offset_s = scene.chance.choice((-1, 1)) * scene.chance.randrange(*STEPS_S)
+    scene.node.shim.jump(offset_s)
     yield f"{offset_s:+d} s"
-    scene.node.clock.jump(0)
+    scene.node.shim.jump(0)
 
 
 def _server_clock(scene: Scene) -> Iterator[str]:
-    if not scene.site.clock.is_there:
-        raise Skipped("no libfaketime")
-    offset_s = scene.chance.choice((-1, 1)) * scene.chance.randrange(*HOURS_S)
-    scene.site.clock.jump(offset_s)
+    if not scene.site.shim.is_there:
+        raise Skipped("no C compiler")
+    offset_s = scene.chance.choice((-1, 1)) * scene.chance.randrange(*STEPS_S)
+    scene.site.shim.jump(offset_s)
     yield f"{offset_s:+d} s"
-    scene.site.clock.jump(0)
+    scene.site.shim.jump(0)
 
 
 def _node_disk_full(scene: Scene) -> Iterator[str]:
@@ -215,22 +215,22 @@ def _server_killed(scene: Scene) -> Iterator[str]:
 
 def _server_killed_while_slow(scene: Scene) -> Iterator[str]:
     """What was acknowledged while syncs took long must be there."""
-    if not scene.site.slow_disk.is_there:
+    if not scene.site.shim.is_there:
         raise Skipped("no C compiler")
-    scene.site.slow_disk.delay(300)
+    scene.site.shim.delay_syncs(300)
     yield ""
     scene.site.primary.kill()
-    scene.site.slow_disk.delay(0)
+    scene.site.shim.delay_syncs(0)
     scene.site.primary.restart()
 
 
 def _server_slow_disk(scene: Scene) -> Iterator[str]:
-    if not scene.site.slow_disk.is_there:
+    if not scene.site.shim.is_there:
         raise Skipped("no C compiler")
     delay_ms = scene.chance.choice((20, 100, 400, 1_200))
-    scene.site.slow_disk.delay(delay_ms)
+    scene.site.shim.delay_syncs(delay_ms)
     yield f"{delay_ms} ms a sync"
-    scene.site.slow_disk.delay(0)
+    scene.site.shim.delay_syncs(0)
 
 
 def _server_disk_full(scene: Scene) -> Iterator[str]:

@@ -11,8 +11,8 @@ from typing import Any
 from loadtests.chaos.faultlog import FaultLog
 from loadtests.chaos.judge import Read, Register, Write
 
-CLOCK_SETTLES_S = 2.5
-"""A clock that was set back is wrong for so long, since every process reads it once a second."""
+CLOCK_SETTLES_S = 0.5
+"""A verdict that was decided by a clock that was set back since may still be on its way."""
 MAX_SHOWN = 40
 SAME_INCIDENT_S = 2.0
 KINDS = ("ban", "mute", "blacklist")

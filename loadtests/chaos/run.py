@@ -16,7 +16,7 @@ from loadtests.chaos import ending
 from loadtests.chaos.command_writer import CommandWriter
 from loadtests.chaos.embedded import ROOT, EmbeddedReplica
 from loadtests.chaos.faultlog import FaultLog
-from loadtests.chaos.faults import KINDS
+from loadtests.chaos.faults import KINDS, STEPS_S
 from loadtests.chaos.healing import Healing, Pulse, whole
 from loadtests.chaos.hooks import Hooks, receiving
 from loadtests.chaos.ledger import Ledger, Violation, make_registers
@@ -227,12 +227,9 @@ class Run:
         return process.returncode or 0, out.decode(errors="replace")
 
     def _ahead_ms(self, node: int, since_s: float) -> float:
-        """What clocks may be fast by: by any fault of a clock since then."""
-        found = [0.0]
-        for fault in self.ledger.faults.active(node, since_s, time.monotonic()):
-            if fault.name.startswith("clock") and fault.detail.startswith("+"):
-                found.append(float(fault.detail.split(" ")[0]) * 1_000)
-        return max(found)
+        """What clocks may be fast by: the most that a step has, while one is or was in force."""
+        faults = self.ledger.faults.active(node, since_s, time.monotonic())
+        return STEPS_S[1] * 1_000.0 if any(fault.name.startswith("clock") for fault in faults) else 0.0
 
     def _report(self, violation: Violation) -> None:
         self._found.set()

@@ -1,7 +1,8 @@
-"""What a machine does to a process from below: its wall clock steps, its disk takes long to sync. By LD_PRELOAD.
+"""What a machine does to a process from below: its wall clock steps, its disk takes long to sync, or is full.
 
-The clock is libfaketime's, without the monotonic one; the disk is a few lines of C, built where there is a compiler. Each reads
-a file that a fault writes. Where one of the two is missing, its faults are left out of the run, and the report says so.
+Clock and syncs by LD_PRELOAD: a few lines of C, built where there is a compiler, that go by a page which a fault writes. Not
+libfaketime: with the monotonic clock left alone, its 0.9.10 fails every `time.sleep` of Python with EINVAL. Where something is
+missing, its faults are left out of the run, and the report says so.
 """
 
 from __future__ import annotations
@@ -12,99 +13,102 @@ import struct
 import subprocess
 from pathlib import Path
 
-FAKETIME_FOLDERS = ("/usr/lib/x86_64-linux-gnu/faketime", "/usr/lib/aarch64-linux-gnu/faketime", "/usr/lib/faketime")
-CACHE_S = 1
-"""How long libfaketime goes by what it read: a step is in force everywhere after that."""
-SLOW_SYNC = """
+SOURCE = """
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
-static volatile int *delay_us;
+
+static volatile struct { int64_t offset_s, sync_delay_us; } nothing, *page = &nothing;
+static int (*real_clock)(clockid_t, struct timespec *);
+
 __attribute__((constructor)) static void open_page(void) {
-    const char *path = getenv("CHAOS_SYNC_DELAY");
+    const char *path = getenv("CHAOS_SHIM_PAGE");
     int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    real_clock = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
     if (file < 0) return;
-    void *page = mmap(0, sizeof(int), PROT_READ, MAP_SHARED, file, 0);
+    void *mapped = mmap(0, sizeof nothing, PROT_READ, MAP_SHARED, file, 0);
     close(file);
-    delay_us = page == MAP_FAILED ? 0 : page;
+    if (mapped != MAP_FAILED) page = mapped;
+}
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    if (!real_clock) open_page();
+    int failed = real_clock(clock, now);
+    if (!failed && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) now->tv_sec += page->offset_s;
+    return failed;
+}
+int gettimeofday(struct timeval *restrict now, void *restrict zone) {
+    struct timespec exact;
+    (void)zone;
+    clock_gettime(CLOCK_REALTIME, &exact);
+    now->tv_sec = exact.tv_sec;
+    now->tv_usec = exact.tv_nsec / 1000;
+    return 0;
+}
+time_t time(time_t *to) {
+    struct timespec exact;
+    clock_gettime(CLOCK_REALTIME, &exact);
+    if (to) *to = exact.tv_sec;
+    return exact.tv_sec;
 }
 static int synced(const char *name, int file) {
     int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, name);
-    if (delay_us && *delay_us) usleep(*delay_us);
+    if (page->sync_delay_us) usleep(page->sync_delay_us);
     return real(file);
 }
 int fsync(int file) { return synced("fsync", file); }
 int fdatasync(int file) { return synced("fdatasync", file); }
 """
+PAGE = struct.Struct("qq")
 
 
-def faketime_library() -> Path | None:
-    """Where libfaketime is, or None."""
-    found = (Path(folder) / "libfaketime.so.1" for folder in FAKETIME_FOLDERS)
-    return next((path for path in found if path.exists()), None)
+def build_library(directory: Path) -> Path | None:
+    """The preloaded library, or None where there is no C compiler."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        return None
+    source, library = directory / "shim.c", directory / "shim.so"
+    source.write_text(SOURCE)
+    subprocess.run([compiler, "-shared", "-fPIC", "-O2", "-w", "-o", library, source, "-ldl"], check=True)
+    return library
 
 
-class Clock:
-    """The wall clock of the processes that run with `env`. `jump` takes effect within `CACHE_S`."""
+class Shim:
+    """The wall clock and the syncs of the processes that run with `env`; a change takes effect at once."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.offset_s = 0
-        self.library = faketime_library()
-        self.jump(0)
+    def __init__(self, page: Path, library: Path | None) -> None:
+        self._page = page
+        self._library = library
+        self._offset_s = 0
+        self._delay_ms = 0.0
+        page.write_bytes(PAGE.pack(0, 0))
 
     @property
     def is_there(self) -> bool:
-        return self.library is not None
+        return self._library is not None
 
     @property
     def env(self) -> dict[str, str]:
-        if self.library is None:
-            return {}
-        return {
-            "LD_PRELOAD": str(self.library),
-            "FAKETIME_TIMESTAMP_FILE": str(self._path),
-            "FAKETIME_CACHE_DURATION": str(CACHE_S),
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "DONT_FAKE_MONOTONIC": "1",
-        }
+        return {"LD_PRELOAD": str(self._library), "CHAOS_SHIM_PAGE": str(self._page)} if self.is_there else {}
 
     def jump(self, offset_s: int) -> None:
-        """In one step: a reader finds the old offset or the new one."""
-        self.offset_s = offset_s
-        fresh = self._path.with_suffix(".new")
-        fresh.write_text(f"{offset_s:+d}\n")
-        fresh.replace(self._path)
+        """The wall clock is so far off from now on; the monotonic one never is."""
+        self._offset_s = offset_s
+        self._write()
 
+    def delay_syncs(self, delay_ms: float) -> None:
+        """Each sync takes so much longer."""
+        self._delay_ms = delay_ms
+        self._write()
 
-class SlowDisk:
-    """Syncs of the processes that run with `env` take `delay_ms` longer."""
-
-    def __init__(self, directory: Path) -> None:
-        self._page = directory / "sync-delay"
-        self._page.write_bytes(struct.pack("i", 0))
-        self.library = directory / "slowsync.so"
-        compiler = shutil.which("cc") or shutil.which("gcc")
-        if compiler is None:
-            return
-        source = directory / "slowsync.c"
-        source.write_text(SLOW_SYNC)
-        subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", self.library, source, "-ldl"], check=True)
-
-    @property
-    def is_there(self) -> bool:
-        return self.library.exists()
-
-    @property
-    def env(self) -> dict[str, str]:
-        return {"LD_PRELOAD": str(self.library), "CHAOS_SYNC_DELAY": str(self._page)} if self.is_there else {}
-
-    def delay(self, delay_ms: float) -> None:
+    def _write(self) -> None:
         with self._page.open("r+b") as file:
-            file.write(struct.pack("i", int(delay_ms * 1_000)))
+            file.write(PAGE.pack(self._offset_s, int(self._delay_ms * 1_000)))
 
 
 class SmallDisk:

@@ -1,7 +1,7 @@
 """The deployment under test: nodes, each behind a cable of its own, and two servers, of which one is the truth.
 
 The other one follows it as a replica, so that a demotion has somewhere to go. Every node keeps its data on a small disk and has
-a clock that can be set; both servers too.
+a clock that can be set; both servers share one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import redis
 
 from loadtests.chaos.clients import Target
-from loadtests.chaos.shims import Clock, SlowDisk, SmallDisk, preloaded
+from loadtests.chaos.shims import Shim, SmallDisk, build_library
 from tests.harness.cable import Cable
 from tests.harness.ports import free_port
 from tests.harness.processes import family
@@ -36,12 +36,12 @@ Proxied = Callable[[int, Target], Target]
 class SiteNode:
     """One node: its process, its disk, its clock and its cable."""
 
-    def __init__(self, number: int, directory: Path, cable: Cable) -> None:
+    def __init__(self, number: int, directory: Path, cable: Cable, library: Path | None) -> None:
         self.number = number
         self.cable = cable
         self.disk = SmallDisk(directory / "disk", NODE_DISK_BYTES)
         self.data = self.disk.folder
-        self.clock = Clock(directory / "clock")
+        self.shim = Shim(directory / "shim", library)
         self._ports = (free_port(), free_port())
         self.service: GateService | None = None
         self.is_wanted = True
@@ -58,7 +58,7 @@ class SiteNode:
             redis_url=self.cable.url,
             http_port=self._ports[0],
             resp_port=self._ports[1],
-            env={**self.clock.env, "GATE_LOG_LEVEL": "warning"},
+            env={**self.shim.env, "GATE_LOG_LEVEL": "warning"},
             wait=False,
         )
 
@@ -109,14 +109,14 @@ class Site:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self._proxied = proxied
-        self.clock = Clock(directory / "server-clock")
-        self.slow_disk = SlowDisk(directory)
+        library = build_library(directory)
+        self.shim = Shim(directory / "server-shim", library)
         self._disks: dict[int, SmallDisk] = {}
         self.primary, self.secondary = self._server("a"), self._server("b")
         self.nodes: list[SiteNode] = []
         for number in range(nodes):
             (directory / f"node-{number}").mkdir()
-            self.nodes.append(SiteNode(number, directory / f"node-{number}", Cable(self.primary.port)))
+            self.nodes.append(SiteNode(number, directory / f"node-{number}", Cable(self.primary.port), library))
         self.targets: list[Target] = []
         self.backup = directory / "backup.rdb"
 
@@ -177,9 +177,8 @@ class Site:
 
     def _server(self, name: str) -> RedisServer:
         disk = SmallDisk(self.directory / f"server-{name}", SERVER_DISK_BYTES)
-        env = preloaded(self.clock.env, self.slow_disk.env)
         extra = ["--appendfsync", "always", "--auto-aof-rewrite-min-size", "16mb", "--repl-diskless-sync-delay", "0"]
-        server = RedisServer.start("valkey-9", disk.folder / "data", aof=True, extra=extra, env=env)
+        server = RedisServer.start("valkey-9", disk.folder / "data", aof=True, extra=extra, env=self.shim.env)
         self._disks[server.port] = disk
         return server
 
