@@ -1,7 +1,7 @@
 """Calls of one moment travel together: a storm of connects is a few pipelines, not a round trip each.
 
 What is submitted in one turn of the loop is sent at its end as one pipeline, in the order of submission, at most
-`MAX_CALLS_A_BATCH` in each. All calls of a batch share one future; a `Ticket` knows which of its replies is meant. A lost
+`MAX_CALLS_A_BATCH` and about `MAX_ARGS_A_BATCH` in each. All calls of a batch share one future; a `Ticket` knows which of its replies is meant. A lost
 server fails the whole batch; a call that the server refused by itself fails alone.
 
 Used by `door`, one a process.
@@ -22,6 +22,8 @@ from gate.store.scripts import Call
 
 MAX_CALLS_A_BATCH = 512
 """Some 6 ms of the server's time, in scripts of `scripts.MAX_ROWS_A_SCRIPT` Sessions."""
+MAX_ARGS_A_BATCH = 8_192
+"""1 ms of this process's time to write them: calls of a thousand arguments each would make its other work wait."""
 MAX_UNDER_WAY = 4
 """Pipelines that are not answered yet: enough to keep the server busy; what comes meanwhile goes along with the next."""
 MAX_QUEUED = 256
@@ -66,6 +68,7 @@ class Batches:
         self.client = client
         self._most_under_way = most_under_way
         self._calls: list[Call] = []
+        self._args = 0
         self._arrival: asyncio.Future[list[Reply]] | None = None
         self._queue: deque[tuple[list[Call], asyncio.Future[list[Reply]]]] = deque()
         self._under_way: set[asyncio.Task[None]] = set()
@@ -83,9 +86,14 @@ class Batches:
             loop.call_soon(self._send, self._arrival)
         ticket = Ticket(self._arrival, len(self._calls), read, asks_only)
         self._calls.append(call)
-        if len(self._calls) >= MAX_CALLS_A_BATCH:
+        self._args += len(call.args)
+        if self._is_full:
             self._send(self._arrival)
         return ticket
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._calls) >= MAX_CALLS_A_BATCH or self._args >= MAX_ARGS_A_BATCH
 
     async def aclose(self) -> None:
         """Wait for what is under way."""
@@ -97,9 +105,9 @@ class Batches:
         """End the batch of this turn, unless it was full and went before. While the server is busy it goes on growing."""
         if turn is None or turn is not self._arrival:
             return
-        if len(self._under_way) < self._most_under_way or len(self._calls) >= MAX_CALLS_A_BATCH:
+        if len(self._under_way) < self._most_under_way or self._is_full:
             self._queue.append((self._calls, turn))
-            self._calls, self._arrival = [], None
+            self._calls, self._args, self._arrival = [], 0, None
             self._pump()
 
     def _pump(self) -> None:

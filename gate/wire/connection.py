@@ -36,7 +36,7 @@ from gate.wire.later import Later
 from gate.wire.outbox import Outbox
 from gate.wire.replies import error
 from gate.wire.resp import LONE_BYTES, CommandReader
-from gate.wire.turns import SLICE_US, TURN_BYTES
+from gate.wire.turns import SLICE_US, TURN_BYTES, Usage
 from gate.wire.waiting import MIN_WAIT_MS, RevisionWait
 
 STALL_LIMIT_MS = 30_000
@@ -88,6 +88,7 @@ class Connection(asyncio.BufferedProtocol):
         "_stranger_bytes",
         "_transport",
         "_unread",
+        "_usage",
         "_wait",
         "_watch",
         "_worker",
@@ -108,6 +109,7 @@ class Connection(asyncio.BufferedProtocol):
         self._is_paused = False
         self._outbox = Outbox(self._ripened)
         self._wait = RevisionWait(worker, self._go_on)
+        self._usage = Usage()
         self._stalled_since_ms = 0
         self._stranger_bytes = 0
         self._unread = False
@@ -158,12 +160,13 @@ class Connection(asyncio.BufferedProtocol):
         self._wait.received(is_rest=self._is_full)
         self._is_full = nbytes == TURN_BYTES
         self._rest += received
+        turns = self._worker.turns
         if client.app_reading is None:
             self._stranger_bytes += nbytes
-            if self._worker.turns.is_busy:
-                self._wait_for_a_turn()
-                return
-        self._go_on()
+        if turns.is_busy and (self.is_stranger or (turns.is_crowded and not self._usage.is_light)):
+            self._wait_for_a_turn()
+        else:
+            self._go_on()
 
     def eof_received(self) -> bool:
         """The peer finished sending: its replies are flushed, then the transport closes itself."""
@@ -239,19 +242,20 @@ class Connection(asyncio.BufferedProtocol):
             raise
 
     def _work(self) -> None:
-        until_us = monotonic_us() + SLICE_US
-        while not (self._is_held() or self._client.quitting):
+        from_us = now_us = monotonic_us()
+        until_us = from_us + SLICE_US
+        while now_us < until_us and not (self._is_held() or self._client.quitting):
             if self._backlog:
                 commands, self._backlog = self._backlog, []
             elif self._rest:
                 commands, self._rest = self._reader.take(self._rest)
             else:
-                return
+                break
             if commands:
                 self._stalled_since_ms = 0  # it got somewhere
                 self._write(self._answered(commands, until_us))
-            if monotonic_us() >= until_us:
-                return
+            now_us = monotonic_us()
+        self._usage.add(from_us, now_us)
 
     def _settle(self) -> None:
         """After a slice: end a broken or quitting peer, watch one that owes bytes, and read on where nothing is left to do."""

@@ -4,8 +4,9 @@ A worker is one thread. A connection reads at most `TURN_BYTES` and works for ab
 the kernel's buffer holds its peer back, and waits here. Between two rounds the loop looks at every socket: a peer whose
 commands fit in a slice, as a router's do, never waits for a turn, only for what others do in one pass of the loop.
 
-Bounds on one pass, however many connections have work: `ROUND_US` for those with an App, one slice for those without. So
-strangers together can't take more than a fifth of a worker, and never wait in front of a client with credentials.
+Bounds on one pass, however many connections have work: `ROUND_US` for those with an App, as much for what they send in the
+meantime, one slice for those without. So strangers together take a small part of a worker, and never wait in front of a client
+with credentials; and a client that uses little (`Usage`) waits for one pass at most.
 """
 
 from __future__ import annotations
@@ -22,8 +23,35 @@ SLICE_US = 500
 """Work of one connection before it waits for its next turn: some hundred of the dearer commands, or a thousand checks."""
 ROUND_US = 2_000
 """Work for those who wait before the loop looks at every socket again: it bounds what a check waits for, at 20 ms with ease."""
+MOST_IN_A_ROUND = ROUND_US // SLICE_US
+LIGHT_SHARE = 20
+"""A connection may use one part of so many of a worker's time and still counts as one that uses little."""
 
 TakeTurn = Callable[[], None]
+
+
+class Usage:
+    """How much of the worker's time one connection used lately. Begins as one that used much, as newcomers may be many."""
+
+    __slots__ = ("_at_us", "_used_us")
+
+    def __init__(self) -> None:
+        self._at_us = monotonic_us()
+        self._used_us = SLICE_US
+
+    def add(self, from_us: int, until_us: int) -> None:
+        """It had a turn."""
+        self._used_us = self._left(from_us) + until_us - from_us
+        self._at_us = from_us
+
+    @property
+    def is_light(self) -> bool:
+        """Whether it used little: less than a slice, and no more than its share before."""
+        return self._left(monotonic_us()) < SLICE_US
+
+    def _left(self, now_us: int) -> int:
+        used_us = self._used_us - (now_us - self._at_us) // LIGHT_SHARE
+        return used_us if used_us > 0 else 0
 
 
 class Turns:
@@ -40,8 +68,13 @@ class Turns:
 
     @property
     def is_busy(self) -> bool:
-        """Whether anything waits for a turn."""
+        """Whether anything waits for a turn: then what a stranger sends waits too."""
         return self._is_called
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether a round is filled: then what is sent waits too, unless its connection used little lately."""
+        return len(self._known) >= MOST_IN_A_ROUND
 
     def wait(self, take_turn: TakeTurn, *, is_stranger: bool = False) -> None:
         """Call it when its turn comes, in a later pass of the loop."""

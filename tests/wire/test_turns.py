@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from gate.wire import connection
 from gate.wire import turns as module
 from gate.wire.client import Worker
 from gate.wire.resp import CommandReader
-from gate.wire.turns import ROUND_US, TURN_BYTES, Turns
+from gate.wire.turns import LIGHT_SHARE, MOST_IN_A_ROUND, ROUND_US, SLICE_US, TURN_BYTES, Turns, Usage
 from loadtests.bench.rows.fairness import KINDS, Kind
 from tests.wire.malformed import echo
 from tests.wire.test_connection import AUTH, Line, command
@@ -106,7 +107,8 @@ def soon() -> deque[Callable[[], None]]:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     now_us = [0]
-    monkeypatch.setattr(module, "monotonic_us", lambda: now_us[0])
+    for where in (module, connection):
+        monkeypatch.setattr(where, "monotonic_us", lambda: now_us[0])
     yield now_us
 
 
@@ -173,3 +175,30 @@ def test_a_stranger_waits_behind_all_who_wait_and_a_client_does_not(worker: Work
     assert (stranger.transport.written, client.transport.written) == (b"", b"+OK\r\n+PONG\r\n")
     client.go_on()
     assert stranger.transport.written == b"+PONG\r\n"
+
+
+def test_where_a_round_is_filled_one_that_used_much_waits(worker: Worker, clock: list[int]) -> None:
+    line = Line(worker)
+    line.send(AUTH)
+    for _ in range(MOST_IN_A_ROUND):
+        worker.turns.wait(lambda: None)
+    check = command("GATE.CHECK", "bob", "alice")
+    assert line.only_me(check) == b":0\r\n", "a check alone never waits"
+    assert line.only_me(check * 2) == b""
+    line.go_on()
+    assert line.transport.written == b"+OK\r\n" + b":0\r\n" * 3
+    for _ in range(MOST_IN_A_ROUND):
+        worker.turns.wait(lambda: None)
+    clock[0] += LIGHT_SHARE * 60_000
+    assert line.only_me(check * 2) == b":0\r\n" * 2
+
+
+def test_usage_is_forgotten_at_the_rate_of_a_light_share(clock: list[int]) -> None:
+    usage = Usage()
+    assert not usage.is_light, "newcomers may be many"
+    clock[0] += 100 * LIGHT_SHARE
+    assert usage.is_light
+    usage.add(clock[0], clock[0] + SLICE_US)
+    assert not usage.is_light
+    clock[0] += SLICE_US * LIGHT_SHARE
+    assert usage.is_light
