@@ -235,7 +235,8 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is None or self._is_waiting:
             return
         try:
-            self._work()
+            if not (self._is_held() or self._client.quitting):
+                self._work()
             self._settle()
         except BaseException:
             self.abort()  # what escapes here would leave the peer waiting for ever
@@ -244,7 +245,7 @@ class Connection(asyncio.BufferedProtocol):
     def _work(self) -> None:
         from_us = now_us = monotonic_us()
         until_us = from_us + SLICE_US
-        while now_us < until_us and not (self._is_held() or self._client.quitting):
+        while now_us < until_us:
             if self._backlog:
                 commands, self._backlog = self._backlog, []
             elif self._rest:
@@ -254,6 +255,8 @@ class Connection(asyncio.BufferedProtocol):
             if commands:
                 self._stalled_since_ms = 0  # it got somewhere
                 self._write(self._answered(commands, until_us))
+                if self._is_held() or self._client.quitting:
+                    break
             now_us = monotonic_us()
         self._usage.add(from_us, now_us)
 

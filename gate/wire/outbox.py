@@ -20,7 +20,7 @@ BYTES_A_REPLY = 1_024
 class Outbox:
     """In order; `on_ripe` is called when something may have become ready."""
 
-    __slots__ = ("_is_doubted", "_last", "_on_ripe", "_queue", "_weight", "holds_back")
+    __slots__ = ("_is_doubted", "_last", "_on_ripe", "_queue", "_weight", "holds_back", "is_full")
 
     def __init__(self, on_ripe: Callable[[object], None]) -> None:
         self._queue: deque[bytes | Later] = deque()
@@ -30,19 +30,17 @@ class Outbox:
         self._is_doubted = False
         self.holds_back = False
         """Something waits that later commands may depend on."""
+        self.is_full = False
+        """Whether no more commands should be taken up. Kept up to date, as it is asked far more often than it changes."""
 
     def __len__(self) -> int:
         return len(self._queue)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether no more commands should be taken up."""
-        return self.holds_back or self._weight >= MAX_AWAITED
 
     def put(self, replies: bytes) -> None:
         """Replies whose turn is behind what waits."""
         self._queue.append(replies)
         self._weight += _weight_of(replies)
+        self._note_full()
 
     def wait_for(self, later: Later) -> None:
         """Keep the place of a reply that is still to come."""
@@ -52,6 +50,7 @@ class Outbox:
             self._last = later.arrival
             later.arrival.add_done_callback(self._on_ripe)
         self.holds_back = self.holds_back or later.holds_back
+        self._note_full()
         if self._is_doubted and later.abandon is not None:
             later.abandon()
 
@@ -72,6 +71,7 @@ class Outbox:
             queue.popleft()
             ready.append(reply)
         self.holds_back = self.holds_back and bool(queue)
+        self._note_full()
         return b"".join(ready)
 
     def doubt(self) -> None:
@@ -87,6 +87,10 @@ class Outbox:
         self._queue.clear()
         self._weight = 0
         self.holds_back = False
+        self._note_full()
+
+    def _note_full(self) -> None:
+        self.is_full = self.holds_back or self._weight >= MAX_AWAITED
 
 
 def _weight_of(waiting: bytes | Later) -> int:

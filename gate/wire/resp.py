@@ -61,6 +61,9 @@ _SLOW_PIECE_BYTES: Final = 1024
 _NOTHING: Final = re.compile(rb"(?:[ \t\v\f\r]*+\n|\*(?:0|-[1-9][0-9]{0,17}+)\r\n)++")
 """Blank lines and empty arrays, which are skipped: 16 KiB of them in C take 0.1 ms, line by line 16 ms."""
 
+_BEGIN_SOMETHING: Final = frozenset(b"*%d" % digit for digit in range(1, 10))
+"""What nearly every chunk begins with: a look-up takes a tenth of the time of an expression that does not match."""
+
 _END: Final[list[object]] = [object()]
 """What hiredis returns for "no more": a list, for it compares fastest with lists; equal to none that can be sent."""
 _PROBE: Final = b"*0\r\n"
@@ -97,10 +100,12 @@ class CommandReader(StrictReader):
                 return commands, self._resume(chunk, commands, one_only=True)
             stop = chunk.find(b"\n", 0, _SLOW_PIECE_BYTES) + 1 or _SLOW_PIECE_BYTES  # what the cut line is short of
             return self._taken_slowly(chunk, stop, commands)
-        # Bounded by a line's longest, so that no line in it can be too long.
-        if (nothing := _NOTHING.match(chunk, 0, MAX_LINE_BYTES)) is not None:
-            return commands, chunk[nothing.end() :]
         size = len(chunk)
+        if chunk[:2] in _BEGIN_SOMETHING:
+            pass
+        # Bounded by a line's longest, so that no line in it can be too long.
+        elif (nothing := _NOTHING.match(chunk, 0, MAX_LINE_BYTES)) is not None:
+            return commands, chunk[nothing.end() :]
         if size <= _SHORT_BYTES and (command := _single(chunk)) is not None:
             return [command], b""
         if size <= _PIECE_BYTES and chunk[-2:] == b"\r\n" and (batch := _batch(chunk)) is not None:

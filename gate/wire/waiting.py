@@ -27,7 +27,7 @@ TOGETHER_MS = 1_000
 class RevisionWait:
     """One connection's; calls `on_over` when the check that waits should be answered."""
 
-    __slots__ = ("_deadline_ms", "_demand", "_on_over", "_retry", "_worker")
+    __slots__ = ("_deadline_ms", "_demand", "_on_over", "_retry", "_worker", "is_on")
 
     def __init__(self, worker: Worker, on_over: Callable[[], None]) -> None:
         self._worker = worker
@@ -35,11 +35,8 @@ class RevisionWait:
         self._demand: Demand | None = None
         self._deadline_ms = 0
         self._retry: asyncio.TimerHandle | None = None
-
-    @property
-    def is_on(self) -> bool:
+        self.is_on = False
         """Whether a check waits."""
-        return self._demand is not None
 
     @property
     def is_over(self) -> bool:
@@ -48,7 +45,7 @@ class RevisionWait:
 
     def begin(self, demand: Demand) -> None:
         """Wait for it."""
-        self._demand = demand
+        self._demand, self.is_on = demand, True
         self._deadline_ms = self._deadline_ms or monotonic_ms() + MIN_WAIT_MS
         self._look_later(MIN_POLL_S)
 
@@ -59,7 +56,7 @@ class RevisionWait:
 
     def cancel(self) -> None:
         """The peer is gone."""
-        self._demand = None
+        self._demand, self.is_on = None, False
         if self._retry is not None:
             self._retry.cancel()
 
@@ -74,7 +71,7 @@ class RevisionWait:
         if not self.is_over and self._is_still_to_come(self._demand):
             self._look_later(min(2 * pause_s, MAX_POLL_S))
             return
-        self._demand = None
+        self._demand, self.is_on = None, False
         self._on_over()
 
     def _is_still_to_come(self, demand: Demand) -> bool:
