@@ -144,9 +144,9 @@ def _unmet(client: Client, clauses: Sequence[bytes]) -> Demand | None:
         else:
             raise InvalidInput(*_SYNTAX)
     worker = client.worker
+    if within_ms is not None and (age_ms := worker.age_ms()) > within_ms:
+        raise Stale(f"the Replica is {age_ms} ms old and FRESH allows {within_ms} ms")
     client.app()
-    if within_ms is not None and worker.stale_at_begin_ms > within_ms:
-        raise Stale(f"the Replica is {worker.stale_at_begin_ms} ms old and FRESH allows {within_ms} ms")
     return None if revision is None else _unreached(worker.reading, revision)
 
 

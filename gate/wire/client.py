@@ -63,23 +63,27 @@ class Worker:
         self.fan_outs = FanOuts(reading, self.turns)
         self.received = memoryview(bytearray(TURN_BYTES))
         """Where each socket is read to, one after another: what came is taken from it before the next is read."""
-        self.stale_at_begin_ms = 0
-        """`stale_ms` just before the present bracket's facts were read."""
+        self._age_ms: int | None = None
         self._open_board = board
         self._board: Board | None = None
 
     def begin(self) -> None:
-        """Begin a read bracket, which `reading.release` ends. Raises `ReplicaError`.
-
-        The age is read before the facts: a process that is paused in between must not call old facts fresh.
-        """
-        try:
-            self.stale_at_begin_ms = self.stale_ms()
-        except ReplicaError:
-            if self.max_staleness_ms:
-                raise
-            self.stale_at_begin_ms = NEVER_FRESH_MS
+        """Begin a read bracket, which `reading.release` ends. Raises `ReplicaError`."""
+        self._age_ms = self.stale_ms() if self.max_staleness_ms else None
         self.reading.refresh()
+
+    def age_ms(self) -> int:
+        """`stale_ms` from before this bracket's facts were read: a process that is paused in between answers no old ones as fresh.
+
+        Unless the deployment has a limit, it is read when first asked for, and the facts once more after it: sync Apps again.
+        """
+        if self._age_ms is None:
+            try:
+                self._age_ms = self.stale_ms()
+            except ReplicaError:  # a board that can't be read
+                self._age_ms = NEVER_FRESH_MS
+            self.reading.refresh()
+        return self._age_ms
 
     def close(self) -> None:
         """Give the Replica back."""
@@ -99,8 +103,8 @@ class Worker:
 
     def refuse_if_stale(self) -> None:
         """Raise `Stale` where the deployment chose to refuse checks from facts as old as this bracket's."""
-        limit_ms, stale_ms = self.max_staleness_ms, self.stale_at_begin_ms
-        if limit_ms and stale_ms > limit_ms:
+        limit_ms = self.max_staleness_ms
+        if limit_ms and (stale_ms := self.age_ms()) > limit_ms:
             raise Stale(f"the Replica is {stale_ms} ms old and this deployment refuses past {limit_ms} ms")
 
     def let_go_if_unheld(self, app_key: str, gateway: bytes, epoch: int) -> None:

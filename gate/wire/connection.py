@@ -157,7 +157,8 @@ class Connection(asyncio.BufferedProtocol):
                 self._stalled_since_ms = 0
                 self._write(reply)
                 return
-        self._wait.received(is_rest=self._is_full)
+        if self._wait.deadline_ms:
+            self._wait.received(is_rest=self._is_full)
         self._is_full = nbytes == TURN_BYTES
         self._rest += received
         turns = self._worker.turns

@@ -59,27 +59,29 @@ def batch_reply(client: Client, commands: list[Command]) -> bytes | None:
     """All replies at once, if every command is the same kind of check. Inside a bracket."""
     app, worker = client.app_reading, client.worker
     written = HOT_REPLIES.get(commands[0][0])
-    if app is None or written is None or not app.sync() or app.app is not client.facts:
+    if app is None or written is None:
         return None
     try:
         names, senders, recipients, *clause = zip(*commands, strict=True)
         if names.count(names[0]) != len(names) or not _are_fresh(worker, clause):
             return None
+        if not app.sync() or app.app is not client.facts:
+            return None
         words = app.words(senders, recipients)
     except (ValueError, GateError):
         return None  # not all alike, or refused: answered one by one, each its own reply
     worker.count(words)
-    return b"".join([written[word] for word in words])
+    return b"".join(map(written.__getitem__, words))
 
 
 def _are_fresh(worker: Worker, clause: Sequence[Sequence[bytes]]) -> bool:
     """Whether the facts are as young as the deployment and all commands demand, by the same clause or without one."""
     limit_ms = worker.max_staleness_ms
-    if limit_ms and worker.stale_at_begin_ms > limit_ms:
+    if limit_ms and worker.age_ms() > limit_ms:
         return False
     if not clause:
         return True
     if len(clause) != _WITH_FRESH - _PLAIN or any(column.count(column[0]) != len(column) for column in clause):
         return False
     within_ms = fresh_within_ms(clause[0][0], clause[1][0])
-    return within_ms is not None and worker.stale_at_begin_ms <= within_ms
+    return within_ms is not None and worker.age_ms() <= within_ms

@@ -27,13 +27,14 @@ TOGETHER_MS = 1_000
 class RevisionWait:
     """One connection's; calls `on_over` when the check that waits should be answered."""
 
-    __slots__ = ("_deadline_ms", "_demand", "_on_over", "_retry", "_worker", "is_on")
+    __slots__ = ("_demand", "_on_over", "_retry", "_worker", "deadline_ms", "is_on")
 
     def __init__(self, worker: Worker, on_over: Callable[[], None]) -> None:
         self._worker = worker
         self._on_over = on_over
         self._demand: Demand | None = None
-        self._deadline_ms = 0
+        self.deadline_ms = 0
+        """Of what was received together; 0 where none of it had to wait."""
         self._retry: asyncio.TimerHandle | None = None
         self.is_on = False
         """Whether a check waits."""
@@ -41,18 +42,18 @@ class RevisionWait:
     @property
     def is_over(self) -> bool:
         """Whether what was received together has waited as long as it may."""
-        return self._deadline_ms != 0 and monotonic_ms() >= self._deadline_ms
+        return self.deadline_ms != 0 and monotonic_ms() >= self.deadline_ms
 
     def begin(self, demand: Demand) -> None:
         """Wait for it."""
         self._demand, self.is_on = demand, True
-        self._deadline_ms = self._deadline_ms or monotonic_ms() + MIN_WAIT_MS
+        self.deadline_ms = self.deadline_ms or monotonic_ms() + MIN_WAIT_MS
         self._look_later(MIN_POLL_S)
 
     def received(self, *, is_rest: bool) -> None:
         """Bytes came; `is_rest` if the peer had sent more than one turn takes: then they share the deadline, for a while."""
-        if self._deadline_ms and not (is_rest and monotonic_ms() < self._deadline_ms + TOGETHER_MS):
-            self._deadline_ms = 0
+        if self.deadline_ms and not (is_rest and monotonic_ms() < self.deadline_ms + TOGETHER_MS):
+            self.deadline_ms = 0
 
     def cancel(self) -> None:
         """The peer is gone."""

@@ -132,7 +132,7 @@ def test_the_age_is_read_before_the_facts(
 
         monkeypatch.setattr(type(owner), name, noted)
     assert line.send(command("GATE.CHECK", "bob", "alice", "FRESH", "0") * way) == b":0\r\n" * way
-    assert order[:2] == ["stale_ms", "refresh"]
+    assert order[-2:] == ["stale_ms", "refresh"]
 
 
 # With MIN
