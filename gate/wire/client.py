@@ -73,7 +73,7 @@ class Worker:
         self.reading.refresh()
 
     def age_ms(self) -> int:
-        """`stale_ms` from before this bracket's facts were read: a process that is paused in between answers no old ones as fresh.
+        """`stale_ms` from before this bracket's facts were read: a process that is paused in between answers no old ones.
 
         Unless the deployment has a limit, it is read when first asked for, and the facts once more after it: sync Apps again.
         """
