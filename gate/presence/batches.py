@@ -1,8 +1,8 @@
 """Calls of one moment travel together: a storm of connects is a few pipelines, not a round trip each.
 
 What is submitted in one turn of the loop is sent at its end as one pipeline, in the order of submission, at most
-`MAX_CALLS_A_BATCH` and about `MAX_ARGS_A_BATCH` in each. All calls of a batch share one future; a `Ticket` knows which of its replies is meant. A lost
-server fails the whole batch; a call that the server refused by itself fails alone.
+`MAX_CALLS_A_BATCH` and about `MAX_ARGS_A_BATCH` in each. All calls of a batch share one future; a `Ticket` knows which of its
+replies is meant. A lost server fails the whole batch; a call that the server refused by itself fails alone.
 
 Used by `door`, one a process.
 """
