@@ -49,7 +49,7 @@ class Payer(NamedTuple):
 BUDGETS: Final[dict[Class, tuple[int, int]]] = {
     "app": (64 * MIB, 32 * MIB),
     "client": (16 * MIB, 4 * MAX_CLIENT_BYTES),
-    "console": (4 * MIB, 4 * MAX_CLIENT_BYTES),
+    "console": (4 * MIB, MAX_JSON_BYTES),
 }
 """Bytes of bodies in flight: of all callers of a class, and of one caller. 84 MiB in the process at the most."""
 
