@@ -27,6 +27,7 @@ from loadtests.bench.facts import FactSet, user_id
 from loadtests.bench.pairs import Pair, Spread, make_pairs
 from loadtests.bench.systems.gate import GateSystem
 from loadtests.bench.systems.redis_peers import LuaSystem, PlainSystem, load
+from tests.harness.registry import settle_at
 from tests.harness.servers import RedisServer
 from tests.harness.service import GateService
 
@@ -141,6 +142,7 @@ class Bed:
         node = GateService.start(self.folder / name, redis_url=self.store.url, workers=1, wait=False)
         self._stack.callback(node.stop)
         node.wait_ready(READY_TIMEOUT_S)
+        settle_at(self.store.url)
         return node
 
     def say(self, line: str) -> None:
