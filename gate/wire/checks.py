@@ -108,6 +108,7 @@ def _one_or_zero(words: Sequence[Word]) -> bytes:
 
 def explain_check(client: Client, arguments: Sequence[bytes]) -> bytes:
     """`GATE.EXPLAIN from to` → a map: verdict, until, every rule with its facts, revisions, staleness."""
+    age_ms = client.worker.age_ms()  # before the facts, which may become fresh in between
     app = client.app()
     sender, recipient = arguments
     app.word(sender, recipient)  # refuses an id of a wrong length, as a check does
@@ -115,7 +116,7 @@ def explain_check(client: Client, arguments: Sequence[bytes]) -> bytes:
     reading = client.worker.reading
     positions = ((partition, reading.position(partition)) for partition in range(reading.partitions))
     explained["revisions"] = [f"{partition}:{at.epoch}:{at.seq}" for partition, at in positions if at and at.epoch]
-    explained["stale_ms"] = client.worker.stale_ms()
+    explained["stale_ms"] = age_ms
     return replies.encode(explained, client.resp3)
 
 
