@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import orjson
 import typer
 
+from gate.cli.listing import LimitOption, cut_at
 from gate.cli.moments import parse_moment, shown_moment
 from gate.cli.options import (
     DEFAULT_DATA,
@@ -36,7 +37,7 @@ def audit(
     user: Annotated[str | None, typer.Option("--user", metavar="USER", help="Of this User only.")] = None,
     since: _From = None,
     until: _To = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many rows.")] = 100,
+    limit: LimitOption = 100,
     data: DataOption = DEFAULT_DATA,
     app: AppOption = None,
     redis: RedisOption = None,
@@ -54,8 +55,8 @@ def audit(
         await reach.app(key)
         found: list[AuditEntry] = []
         cursor: str | None = None
-        while len(found) < limit:
-            count = min(PAGE_ROWS, limit - len(found))
+        while len(found) <= limit:
+            count = min(PAGE_ROWS, limit + 1 - len(found))
             page, cursor = await reach.store.audit.page(
                 key, count, user=given, from_ms=from_ms, to_ms=to_ms, cursor=cursor
             )
@@ -64,12 +65,12 @@ def audit(
                 break
         return found
 
-    found = run_with(target, work)
+    found, is_cut = cut_at(limit, run_with(target, work))
     if as_json:
         # Late: a table needs nothing of HTTP.
         from gate.http.v1.audit import entry_json
 
-        print_json({"entries": [entry_json(entry) for entry in found]})
+        print_json({"entries": [entry_json(entry) for entry in found]} | is_cut)
     elif found:
         print_table(("when", "what", "user", "of what", "actor", "reason"), (_row(entry) for entry in found))
     else:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gate.cli.listing import DEFAULT_LIMIT, LimitOption, all_rows, cut_at
 from gate.cli.moments import shown_moment
 from gate.cli.options import (
     DEFAULT_DATA,
@@ -67,7 +68,7 @@ def reactivate(
 
 
 def deactivated(
-    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many rows.")] = 100_000,
+    limit: LimitOption = DEFAULT_LIMIT,
     data: DataOption = DEFAULT_DATA,
     app: AppOption = None,
     redis: RedisOption = None,
@@ -79,17 +80,16 @@ def deactivated(
 
     async def work(reach: Reach) -> list[Gone]:
         await reach.app(key)
-        found: list[Gone] = []
-        while len(found) < limit:
-            page = await reach.store.deactivation.page(key, len(found), min(PAGE_ROWS, limit - len(found)))
-            found += page
-            if not page:
-                break
-        return found
+        from gate.store.places import Place  # late: the help page needs no store
 
-    found = run_with(target, work)
+        async def page(last: Gone | None, count: int) -> list[Gone]:
+            return await reach.store.deactivation.behind(key, last and Place(last.since_ms, last.user), count)
+
+        return await all_rows(page, limit)
+
+    found, is_cut = cut_at(limit, run_with(target, work))
     if as_json:
-        print_json({"users": [{"user": json_id(gone.user), "since": gone.since_ms} for gone in found]})
+        print_json({"users": [{"user": json_id(gone.user), "since": gone.since_ms} for gone in found]} | is_cut)
     elif found:
         print_table(("user", "since"), ((shown_id(gone.user), shown_moment(gone.since_ms)) for gone in found))
     else:

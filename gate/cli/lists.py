@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gate.cli.listing import DEFAULT_LIMIT, LimitOption, cut_at
 from gate.cli.moments import json_moment, one_end, shown_moment
 from gate.cli.options import (
     DEFAULT_DATA,
@@ -53,8 +54,6 @@ _Until = Annotated[
     str | None,
     typer.Option("--until", metavar="TIME", help="The entries end then: Unix milliseconds, or 2030-01-31T18:00:00Z."),
 ]
-_Limit = Annotated[int, typer.Option("--limit", min=1, help="At most so many rows.")]
-_DEFAULT_LIMIT = 100_000
 
 blacklist = typer.Typer(help="Whose messages an owner refuses.", no_args_is_help=True, add_completion=False)
 whitelist = typer.Typer(
@@ -132,17 +131,17 @@ def _register_list(noun: typer.Typer, kind: ListKind, name: str) -> None:
     @noun.command("list", help=f"Show OWNER's {name}, the newest entry first.")
     def list_(
         owner: _Owner,
-        limit: _Limit = _DEFAULT_LIMIT,
+        limit: LimitOption = DEFAULT_LIMIT,
         data: DataOption = DEFAULT_DATA,
         app: AppOption = None,
         redis: RedisOption = None,
         as_json: JsonOption = False,
     ) -> None:
         whose = given_id(owner, "OWNER")
-        entries = _entries(Target(data, app, redis), kind, whose, limit)
+        entries, is_cut = cut_at(limit, _entries(Target(data, app, redis), kind, whose, limit))
         if as_json:
             rows = [{"member": json_id(member), "until": json_moment(until_ms)} for member, until_ms in entries]
-            print_json({"owner": json_id(whose), "entries": rows})
+            print_json({"owner": json_id(whose), "entries": rows} | is_cut)
         elif entries:
             print_table(("member", "until"), ((shown_id(member), shown_moment(end)) for member, end in entries))
         else:
@@ -279,8 +278,8 @@ def _entries(target: Target, kind: ListKind, owner: bytes, limit: int) -> list[t
         found: list[tuple[bytes, int]] = []
         before: int | None = None
         now_ms = wall_ms()
-        while len(found) < limit:
-            count = min(PAGE_ROWS, limit - len(found))
+        while len(found) <= limit:
+            count = min(PAGE_ROWS, limit + 1 - len(found))
             page, before = await reach.store.lists.page(key, kind, owner, now_ms, before, count)
             found.extend((entry.member, entry.until_ms) for entry in page)
             if before is None:

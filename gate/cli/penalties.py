@@ -7,10 +7,11 @@ shorter. All Users of one call are banned by one write a Partition, and the call
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from gate.cli.listing import DEFAULT_LIMIT, LimitOption, all_rows, cut_at
 from gate.cli.moments import json_moment, one_end, shown_moment
 from gate.cli.options import (
     DEFAULT_DATA,
@@ -32,10 +33,11 @@ from gate.core.model import FOREVER_MS
 from gate.core.reasons import MAX_ACTOR_CHARS, MAX_REASON_CHARS
 from gate.errors import InvalidInput
 
+if TYPE_CHECKING:
+    from gate.store.restraints import Restraint
+
 MAX_USERS_A_CALL = 10_000
 """More than a command line holds in practice; past this, `gate import` is the tool."""
-PAGE_ROWS = 1_000
-"""Rows asked of the store at a time."""
 
 Penalty = Literal["bans", "mutes"]
 
@@ -49,8 +51,6 @@ _Until = Annotated[
     typer.Option("--until", metavar="TIME", help="Ends then: Unix milliseconds, or 2030-01-31T18:00:00Z."),
 ]
 _Permanent = Annotated[bool, typer.Option("--permanent", help="Has no end, until it is lifted.")]
-_Limit = Annotated[int, typer.Option("--limit", min=1, help="At most so many rows.")]
-_DEFAULT_LIMIT = 100_000
 
 
 def ban(
@@ -116,7 +116,7 @@ def unmute(
 
 
 def bans(
-    limit: _Limit = _DEFAULT_LIMIT,
+    limit: LimitOption = DEFAULT_LIMIT,
     data: DataOption = DEFAULT_DATA,
     app: AppOption = None,
     redis: RedisOption = None,
@@ -127,7 +127,7 @@ def bans(
 
 
 def mutes(
-    limit: _Limit = _DEFAULT_LIMIT,
+    limit: LimitOption = DEFAULT_LIMIT,
     data: DataOption = DEFAULT_DATA,
     app: AppOption = None,
     redis: RedisOption = None,
@@ -204,27 +204,25 @@ def _lift(kind: Penalty, users: list[str], why_by: tuple[str, str], target: Targ
 def _list(kind: Penalty, limit: int, target: Target, as_json: bool) -> None:
     key = target.app_key()
 
-    async def work(reach: Reach) -> list[tuple[bytes, int, str, str]]:
+    async def work(reach: Reach) -> list[Restraint]:
         await reach.app(key)
         store = reach.store.bans if kind == "bans" else reach.store.mutes
-        found: list[tuple[bytes, int, str, str]] = []
         now_ms = wall_ms()
-        while len(found) < limit:
-            page = await store.page(key, now_ms, len(found), min(PAGE_ROWS, limit - len(found)))
-            found.extend((one.user, one.until_ms, one.why, one.by) for one in page)
-            if not page:
-                break
-        return found
 
-    found = run_with(target, work)
+        async def page(last: Restraint | None, count: int) -> list[Restraint]:
+            return await store.behind(key, now_ms, last and last.place, count)
+
+        return await all_rows(page, limit)
+
+    found, is_cut = cut_at(limit, run_with(target, work))
     if as_json:
         rows = [
-            {"user": json_id(user), "until": json_moment(until_ms), "reason": why, "actor": by}
-            for user, until_ms, why, by in found
+            {"user": json_id(one.user), "until": json_moment(one.until_ms), "reason": one.why, "actor": one.by}
+            for one in found
         ]
-        print_json({kind: rows})
+        print_json({kind: rows} | is_cut)
     elif found:
-        shown = ((shown_id(user), shown_moment(until_ms), why, by) for user, until_ms, why, by in found)
+        shown = ((shown_id(one.user), shown_moment(one.until_ms), one.why, one.by) for one in found)
         print_table(("user", "until", "reason", "actor"), shown)
     else:
         say(f"nobody is {_PAST[kind]}")

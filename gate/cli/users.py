@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gate.cli.deactivated import deactivate, deactivated, erasure_proof, reactivate
+from gate.cli.listing import DEFAULT_LIMIT, PAGE_ROWS, LimitOption, cut_at
 from gate.cli.moments import json_moment, parse_moment, shown_moment
 from gate.cli.options import (
     DEFAULT_DATA,
@@ -37,9 +38,8 @@ from gate.core.token import NONCE_BYTES, expiry_ms, mint
 from gate.errors import InvalidInput, NotInProduction, UserLimitReached, UserUnknown
 
 if TYPE_CHECKING:
+    from gate.store.places import Place
     from gate.store.users import Profile
-
-PAGE_ROWS = 1_000
 
 user = typer.Typer(
     help="Users: register, show, list and delete them; their Tokens.", no_args_is_help=True, add_completion=False
@@ -181,7 +181,7 @@ def refresh(
 
 @user.command("list")
 def list_(
-    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many rows.")] = 100_000,
+    limit: LimitOption = DEFAULT_LIMIT,
     newest: Annotated[bool, typer.Option("--newest", help="The newest first, not the oldest.")] = False,
     data: DataOption = DEFAULT_DATA,
     app: AppOption = None,
@@ -195,15 +195,16 @@ def list_(
     async def work(reach: Reach) -> tuple[int, list[Profile]]:
         await reach.app(key)
         found: list[Profile] = []
-        for offset in range(0, limit, PAGE_ROWS):
-            count = min(PAGE_ROWS, limit - offset)
-            page = await reach.store.users.page(key, offset, count, newest_first=newest)
+        place: Place | None = None
+        while len(found) <= limit:
+            page, place = await reach.store.users.behind(key, place, PAGE_ROWS, newest_first=newest)
             found += page
-            if not page:
+            if place is None:
                 break
-        return await reach.store.users.count(key), found
+        return await reach.store.users.count(key), found[: limit + 1]
 
-    total, found = run_with(target, work)
+    total, rows_found = run_with(target, work)
+    found, is_cut = cut_at(limit, rows_found)
     if as_json:
         rows = [
             {
@@ -214,7 +215,7 @@ def list_(
             }
             for one in found
         ]
-        print_json({"total": total, "users": rows})
+        print_json({"total": total, "users": rows} | is_cut)
     elif found:
         print_table(
             ("user", "name", "registered"),

@@ -10,7 +10,9 @@ from __future__ import annotations
 import base64
 import binascii
 
+from gate.core.ids import MAX_ID_BYTES
 from gate.errors import InvalidInput
+from gate.store.places import Place
 
 _FIELD_1_VARINT = 0x08
 _MAX_CURSOR = (1 << 63) - 1
@@ -38,6 +40,22 @@ def page_cursor(token: str, parameter: str = "pageToken") -> int:
         return _varint(packed[1:])
     except (ValueError, binascii.Error):
         raise InvalidInput(parameter, "must be the `next` of an earlier answer") from None
+
+
+def place_token(place: Place) -> str:
+    """The token of the place behind which the next page begins."""
+    return base64.urlsafe_b64encode(place.score.to_bytes(8, "big") + place.member).decode().rstrip("=")
+
+
+def place_of(token: str, parameter: str = "token") -> Place:
+    """The place of a token; `InvalidInput` if no answer can have held this."""
+    try:
+        packed = base64.b64decode(token.encode("ascii") + b"=" * (-len(token) % 4), altchars=b"-_", validate=True)
+    except (ValueError, binascii.Error):
+        packed = b""
+    if not 8 < len(packed) <= 8 + MAX_ID_BYTES or packed[0] > 0x7F:
+        raise InvalidInput(parameter, "must be the `next` of an earlier answer")
+    return Place(int.from_bytes(packed[:8], "big"), packed[8:])
 
 
 def _varint(packed: bytes) -> int:

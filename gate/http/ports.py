@@ -30,6 +30,8 @@ from gate.http.streams import Streams
 from gate.presence.own_gateway import OwnGateway
 from gate.store.audit import AuditEntry
 from gate.store.deactivation import Gone, Operation
+from gate.store.places import Place
+from gate.store.restraints import Restraint
 from gate.store.users import Enrolment, Profile
 from gate.store.writing import Because, Written
 
@@ -125,19 +127,6 @@ class Replica(Protocol):
         ...
 
 
-class Timed(Protocol):
-    """A Ban or a Mute, as a page lists it."""
-
-    @property
-    def user(self) -> bytes: ...
-    @property
-    def until_ms(self) -> int: ...
-    @property
-    def why(self) -> str: ...
-    @property
-    def by(self) -> str: ...
-
-
 class Entry(Protocol):
     """One entry of a list, as a page lists it."""
 
@@ -160,8 +149,12 @@ class Penalties(Protocol):
         """Lift from all these Users."""
         ...
 
-    async def page(self, app_key: str, now_ms: int, offset: int, count: int) -> Sequence[Timed]:
+    async def page(self, app_key: str, now_ms: int, offset: int, count: int) -> Sequence[Restraint]:
         """Those in force, the latest end first."""
+        ...
+
+    async def behind(self, app_key: str, now_ms: int, place: Place | None, count: int) -> Sequence[Restraint]:
+        """The next ones, behind a place."""
         ...
 
     async def count(self, app_key: str, now_ms: int) -> int:
@@ -202,6 +195,12 @@ class Users(Protocol):
 
     async def page(self, app_key: str, offset: int, count: int, *, newest_first: bool = False) -> Sequence[Profile]:
         """Registered Users in the order of their registration."""
+        ...
+
+    async def behind(
+        self, app_key: str, place: Place | None, count: int, *, newest_first: bool = False
+    ) -> tuple[Sequence[Profile], Place | None]:
+        """The next ones, behind a place, and that of the last."""
         ...
 
     async def count(self, app_key: str) -> int:

@@ -76,7 +76,11 @@ class Client:
 
     async def query(self, call: Call) -> Reply:
         """Run a script that changes nothing. Raises `StoreUnavailable`."""
-        return (await self._run_scripts([call], "not-written"))[0]
+        return (await self.query_each([call]))[0]
+
+    async def query_each(self, calls: Sequence[Call]) -> list[Reply]:
+        """Run scripts that change nothing, in one pipeline. Raises `StoreUnavailable`."""
+        return await self._run_scripts(calls, "not-written")
 
     async def write(self, calls: Sequence[Call], behind: Call | None = None) -> list[Reply]:
         """Run scripts in one pipeline; `behind` is run after all of them, on the same connection, and replies last.

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from gate.errors import InvalidInput, ReactivationTooEarly
 from gate.store import keys, scripts
 from gate.store.link import Command
+from gate.store.places import Place, entries_behind
 from gate.store.restraints import MAX_PAGE_DEPTH
 from gate.store.scripts import Script
 from gate.store.writing import Because, Step, Writer, Written
@@ -89,6 +90,12 @@ class Deactivation:
             rows += [(int(since), user) for user, since in zip(reply[::2], reply[1::2], strict=True)]
         rows.sort(reverse=True)
         return [Gone(user, since_ms) for since_ms, user in rows[offset : offset + count]]
+
+    async def behind(self, app_key: str, place: Place | None, count: int) -> list[Gone]:
+        """The next ones in the order of `page`, behind a place; exact while ids are deactivated and given back."""
+        sets = [keys.gone(partition, app_key) for partition in range(self._writer.partitions)]
+        found = await entries_behind(self._writer.client, sets, place, count, reverse=True)
+        return [Gone(user, since_ms) for since_ms, user in found]
 
     def _step(
         self,

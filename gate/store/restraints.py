@@ -13,6 +13,7 @@ from typing import NamedTuple
 from gate.core.model import FOREVER_MS
 from gate.errors import InvalidInput, UserDeactivated
 from gate.store import keys, scripts
+from gate.store.places import Place, entries_behind
 from gate.store.writing import Because, Step, Writer, Written
 
 MAX_PAGE_DEPTH = 100_000
@@ -26,6 +27,11 @@ class Restraint(NamedTuple):
     until_ms: int
     why: str
     by: str
+
+    @property
+    def place(self) -> Place:
+        """Where it stands in the listing."""
+        return Place(self.until_ms, self.user)
 
 
 class RestraintWords(NamedTuple):
@@ -129,12 +135,17 @@ class Restraints(ABC):
             rows += [(int(end), user) for user, end in zip(reply[::2], reply[1::2], strict=True)]
         rows.sort(reverse=True)
         rows = rows[offset : offset + count]
-        return [
-            Restraint(user, end, why, by)
-            for (end, user), (why, by) in zip(
-                rows, await self.reasons(app_key, [user for _, user in rows]), strict=True
-            )
-        ]
+        return await self._with_reasons(app_key, rows)
+
+    async def behind(self, app_key: str, now_ms: int, place: Place | None, count: int) -> list[Restraint]:
+        """The next ones in force, in the order of `page`, behind a place; exact while Users are restrained and let go."""
+        sets = [self.key(partition, app_key) for partition in range(self._writer.partitions)]
+        found = await entries_behind(self._writer.client, sets, place, count, reverse=True)
+        return await self._with_reasons(app_key, [one for one in found if one.score > now_ms])
+
+    async def _with_reasons(self, app_key: str, rows: Sequence[tuple[int, bytes]]) -> list[Restraint]:
+        reasons = await self.reasons(app_key, [user for _, user in rows])
+        return [Restraint(user, end, why, by) for (end, user), (why, by) in zip(rows, reasons, strict=True)]
 
     async def count(self, app_key: str, now_ms: int) -> int:
         """How many are in force."""

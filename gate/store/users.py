@@ -13,6 +13,7 @@ from gate.core.model import AppFacts, ListKind, UserFacts
 from gate.errors import TokensHeld, UserDeactivated, UserUnknown
 from gate.store import keys, scripts
 from gate.store.link import Command, Reply
+from gate.store.places import Place, entries_behind
 from gate.store.quota import Quota
 from gate.store.roll import Roll, Row
 from gate.store.scripts import Call
@@ -171,6 +172,16 @@ class Users:
         """Registered Users in the order of their registration. One that is deleted meanwhile is left out."""
         rows: list[Row] = await self._roll(app_key, newest_first).page(offset, count)
         return [one for one in await self.profiles(app_key, [user for user, _ in rows]) if one is not None]
+
+    async def behind(
+        self, app_key: str, place: Place | None, count: int, *, newest_first: bool = False
+    ) -> tuple[list[Profile], Place | None]:
+        """The next registered Users by moment, then id, and the place of the last one: None where none follow."""
+        sets = [keys.users(partition, app_key) for partition in range(self._writer.partitions)]
+        found = await entries_behind(self._writer.client, sets, place, count, reverse=newest_first)
+        profiles = await self.profiles(app_key, [user for _, user in found]) if found else []
+        # From the index, not from the last profile: that User may be deleted meanwhile.
+        return [one for one in profiles if one is not None], found[-1] if len(found) == count else None
 
     async def count(self, app_key: str) -> int:
         """How many Users are registered."""

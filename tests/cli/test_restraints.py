@@ -118,3 +118,13 @@ def test_an_argument_is_taken_byte_for_byte() -> None:
     from gate.cli.options import given_id
 
     assert given_id(os.fsdecode(b"\xff\x01"), "A") == b"\xff\x01"
+
+
+def test_a_list_that_is_cut_says_so(gate: Command) -> None:
+    gate("ban", "--permanent", *(f"u{number}" for number in range(7)))
+    whole = gate("bans", "--limit", "7")
+    assert whole.err == ""
+    assert "cut" not in gate.json("bans", "--limit", "100101")
+    cut = gate("bans", "--limit", "6", "--json")
+    assert cut.err == "gate: cut at 6 rows, more follow: --limit N lists more\n"
+    assert (len(cut.json["bans"]), cut.json["cut"]) == (6, True)

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from gate.core.ids import MAX_ID_BYTES
 from gate.core.model import AppFacts
 from gate.core.presence import KINDS, SESSION_RANDOM_BYTES, session_id
-from gate.http.paging import page_token
+from gate.http.paging import page_token, place_token
+from gate.store.places import Place
 from tests.http.world import basic, form, signed
 
 FUZZED = "GATE_FUZZED"
@@ -40,6 +41,11 @@ FORMATS = {
     "app-name": st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=64),
     "webhook-url": st.sampled_from(["", "https://app.example/gate", "http://10.0.0.1:8000/?a=b"]),
     "page-token": st.integers(0, 1 << 53).map(page_token),
+    "place-token": st.builds(
+        lambda moment, user: place_token(Place(moment, user)),
+        st.integers(0, 1 << 53),
+        st.binary(min_size=1, max_size=64),
+    ),
     "feed-cursor": st.builds(
         lambda seq, at_us: f"652f1a3b00c2e-{seq}-{at_us:x}", st.integers(0, 1 << 40), st.integers(0, 1 << 51)
     ),

@@ -177,3 +177,35 @@ async def test_other_methods_are_405(world: World, path: str) -> None:
     reply = await world.v1("PATCH", path, {})
     assert (reply.status, reply.body["error"]) == (405, "method-not-allowed")
     assert set(reply.headers["Allow"].split(", ")) <= {"GET", "POST", "PUT", "DELETE"}
+
+
+@pytest.mark.parametrize("family", WORDS)
+async def test_lifting_page_by_page_leaves_none(world: World, family: str) -> None:
+    await world.v1("POST", family, {"users": [f"u{number}" for number in range(150)], "permanent": True})
+    token, lifted = "", 0
+    while True:
+        page = (await world.v1("GET", f"{family}?count=50&token={token}")).body
+        users = [one["user"] for one in page[family]]
+        await world.v1("DELETE", family, {"users": users})
+        lifted += len(users)
+        token = page.get("next", "")
+        if not token:
+            break
+    assert lifted == 150
+    assert (await world.v1("GET", family)).body == {family: []}
+    for wrong in ("x", "AAAA", "!", "gAAAAAAAAAAAYQ"):
+        reply = await world.v1("GET", f"{family}?token={wrong}")
+        assert (reply.status, reply.body["parameter"]) == (400, "token")
+
+
+async def test_the_roll_by_tokens(world: World) -> None:
+    for number in range(5):
+        await world.store.users.register(world.app.key, [b"u%d" % number], 1_700_000_000_000)
+    seen, token = [], ""
+    while True:
+        page = (await world.v1("GET", f"users?count=2&order=newest&token={token}")).body
+        seen += [one["user"] for one in page["users"]]
+        token = page.get("next", "")
+        if not token:
+            break
+    assert seen == ["u4", "u3", "u2", "u1", "u0"]

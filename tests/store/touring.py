@@ -61,6 +61,7 @@ WRITES: dict[str, Callable[[Store], Awaitable[object]]] = {
 }
 READS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "bans page": lambda store: store.bans.page(APP, 1, 0, 10),
+    "bans behind": lambda store: store.bans.behind(APP, 1, None, 10),
     "bans count": lambda store: store.bans.count(APP, 1),
     "list page": lambda store: store.lists.page(APP, BLACK, b"ann", 1, None, 10),
     "list contains": lambda store: store.lists.contains(APP, BLACK, b"ann", USERS, 1),

@@ -108,15 +108,17 @@ class RestrainedUser(Restraint, kw_only=True):
 
 
 class BansPage(Struct, kw_only=True):
-    """The latest end first."""
+    """The latest end first. `next` where more follow."""
 
     bans: list[RestrainedUser]
+    next: str | UnsetType = UNSET
 
 
 class MutesPage(Struct, kw_only=True):
-    """The latest end first."""
+    """The latest end first. `next` where more follow."""
 
     mutes: list[RestrainedUser]
+    next: str | UnsetType = UNSET
 
 
 class Listed(Struct, kw_only=True):
@@ -151,10 +153,11 @@ class RegisteredUser(Struct, kw_only=True):
 
 
 class UsersPage(Struct, kw_only=True):
-    """One page; `total` counts all registered Users."""
+    """One page; `total` counts all registered Users. `next` where more may follow."""
 
     total: int
     users: list[RegisteredUser]
+    next: str | UnsetType = UNSET
 
 
 class KnownUser(RegisteredUser, kw_only=True):

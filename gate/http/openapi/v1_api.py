@@ -65,11 +65,16 @@ _WATCH = (
     ),
     _SINCE,
 )
+_PLACE = text_field("token", f"{CURSOR_TEXT} Not with `offset`.", format="place-token")
 _ASK = (one_id("from", schema=RAW_ID), one_id("to", schema={**RAW_ID, "examples": ["bob"]}), _MIN)
 
 
 def _restraint(name: str, word: str, page: type) -> dict[Place, Described]:
-    query = (whole("offset", 0, penalties.MAX_OFFSET, 0), whole("count", 1, penalties.MAX_PAGE, penalties.MAX_PAGE))
+    query = (
+        whole("offset", 0, penalties.MAX_OFFSET, 0),
+        whole("count", 1, penalties.MAX_PAGE, penalties.MAX_PAGE),
+        _PLACE,
+    )
     return {
         (f"/v1/{name}", "POST"): Described(f"Impose {word}", shapes.Effective, penalties.Imposing, faults=("refused",)),
         (f"/v1/{name}", "DELETE"): Described(f"Lift {word}", shapes.Effective, penalties.Lifting),
@@ -110,6 +115,7 @@ V1: Mapping[Place, Described] = {
             whole("offset", 0, users.MAX_OFFSET, 0),
             whole("count", 1, users.MAX_USERS, users.MAX_USERS),
             text_field("order", "Whichever comes first.", enum=["oldest", "newest"], default="oldest"),
+            _PLACE,
         ),
     ),
     ("/v1/users", "DELETE"): Described("Delete Users", shapes.Effective, users.Deleting, faults=("refused",)),

@@ -13,6 +13,7 @@ import msgspec
 from gate.core.model import FOREVER_MS
 from gate.errors import InvalidInput
 from gate.http.calls import Call
+from gate.http.paging import place_of, place_token
 from gate.http.ports import Penalties, Store
 from gate.http.v1.because import check_because
 from gate.http.v1.endpoint import Endpoint, read_as, refuse_if_any
@@ -74,11 +75,21 @@ async def lift(call: Call, family: Family) -> Written:
 
 
 async def page(call: Call, family: Family, name: str) -> dict[str, object]:
-    """`until` null means without end."""
+    """`until` null means without end. `next` is there where more follow: the `token` of the following page.
+
+    By tokens each one that stays in force is listed once, whatever is imposed and lifted meanwhile; by `offset` not.
+    """
     query = call.query()
     offset = query.whole("offset", 0, MAX_OFFSET, default=0)
     count = query.whole("count", 1, MAX_PAGE, default=MAX_PAGE)
-    found = await family(call.deps.store).page(call.app_key, call.now_ms, offset, count)
+    token = query.text("token")
+    penalties = family(call.deps.store)
+    if offset:
+        found = await penalties.page(call.app_key, call.now_ms, offset, count)
+    else:  # one more than a page: whether another follows
+        place = place_of(token) if token else None
+        found = await penalties.behind(call.app_key, call.now_ms, place, count + 1)
+    following = {"next": place_token(found[count - 1].place)} if len(found) > count else {}
     return {
         name: [
             {
@@ -87,8 +98,9 @@ async def page(call: Call, family: Family, name: str) -> dict[str, object]:
                 "reason": one.why,
                 "actor": one.by,
             }
-            for one in found
-        ]
+            for one in found[:count]
+        ],
+        **following,
     }
 
 

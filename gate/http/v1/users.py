@@ -27,6 +27,7 @@ from gate.core.token import NONCE_BYTES, expiry_ms, mint
 from gate.errors import InvalidInput, NotInProduction, UserUnknown
 from gate.http.calls import Call
 from gate.http.forms import TooLong
+from gate.http.paging import place_of, place_token
 from gate.http.ports import Penalties
 from gate.http.v1.because import check_because
 from gate.http.v1.endpoint import Done, Endpoint, read_as, refuse_if_any
@@ -97,7 +98,7 @@ async def revoke(call: Call) -> Written:
 
 
 async def roll(call: Call) -> dict[str, object]:
-    """`?offset=&count=&order=oldest|newest` → total, users, in the order of their registration."""
+    """`?count=&order=oldest|newest&token=` → total, users, in the order of their registration; next, where more may follow."""
     query = call.query()
     offset = query.whole("offset", 0, MAX_OFFSET, default=0)
     count = query.whole("count", 1, MAX_USERS, default=MAX_USERS)
@@ -105,8 +106,14 @@ async def roll(call: Call) -> dict[str, object]:
     if order not in ("oldest", "newest"):
         raise InvalidInput("order", "must be oldest or newest, whichever comes first")
     users = call.deps.store.users
-    page = await users.page(call.app_key, offset, count, newest_first=order == "newest")
-    return {"total": await users.count(call.app_key), "users": [_profile_json(one) for one in page]}
+    token, newest_first, place = query.text("token"), order == "newest", None
+    if offset:
+        page = await users.page(call.app_key, offset, count, newest_first=newest_first)
+    else:
+        before = place_of(token) if token else None
+        page, place = await users.behind(call.app_key, before, count, newest_first=newest_first)
+    following = {"next": place_token(place)} if place else {}
+    return {"total": await users.count(call.app_key), "users": [_profile_json(one) for one in page], **following}
 
 
 async def delete(call: Call) -> Written:
