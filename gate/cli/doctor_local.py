@@ -18,6 +18,7 @@ from gate.cli.local_node import replicator_lives
 from gate.cli.moments import shown_duration
 from gate.cli.options import CREDENTIALS_FILE
 from gate.cli.output import counted
+from gate.core.file_text import read_text
 from gate.errors import ReplicaError
 from gate.replica import probe
 from gate.replica.board import NEVER_FRESH_MS, State
@@ -64,10 +65,10 @@ def credentials(data: Path) -> Finding:
     path = data / CREDENTIALS_FILE
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
-        document = msgspec.json.decode(path.read_bytes())
+        document = msgspec.json.decode(read_text(path.read_bytes()))
     except FileNotFoundError:
         return warn(CREDENTIALS_FILE, "is not there", "the first start of `gate serve` writes it; else say --app KEY")
-    except (OSError, msgspec.DecodeError) as fault:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as fault:
         return fail(CREDENTIALS_FILE, f"can't be read: {fault}", f"restore {path}, or move it away and start again")
     if mode & 0o077:
         return fail(

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from gate.cli.fact_lines import Format, Line, csv_lines, ndjson_lines
+from gate.core.file_text import UTF16_MARKS
 from gate.errors import InvalidInput
 
 STDIN = "-"
@@ -76,7 +77,7 @@ class FactFile:
 
     def check_header(self) -> None:
         """Raise `InvalidInput` now if the header is none. Not for stdin, which can be read only once."""
-        if self._is_stdin or self.format != "csv":
+        if self._is_stdin:
             return
         try:
             next(iter(self.lines()), None)
@@ -89,9 +90,11 @@ class FactFile:
 def _decompressed(raw: IO[bytes]) -> IO[bytes]:
     # A look at the first bytes rather than at the name: stdin has none.
     peekable = cast("io.BufferedReader", raw)
-    if peekable.peek(2)[:2] != _GZIP_MAGIC:
-        return raw
-    return cast("IO[bytes]", io.BufferedReader(gzip.GzipFile(fileobj=raw), READ_BYTES))
+    if peekable.peek(2)[:2] == _GZIP_MAGIC:
+        peekable = io.BufferedReader(gzip.GzipFile(fileobj=raw), READ_BYTES)
+    if peekable.peek(2)[:2] in UTF16_MARKS:
+        raise InvalidInput("line 1", "is UTF-16: save the file as UTF-8")
+    return cast("IO[bytes]", peekable)
 
 
 def _format_of(name: str) -> Format:

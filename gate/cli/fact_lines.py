@@ -14,6 +14,7 @@ from typing import IO, Any, Literal
 import orjson
 
 from gate.cli.fact_fields import COLUMNS, POSITIONAL
+from gate.core.file_text import UTF8_MARK
 from gate.errors import InvalidInput
 
 Format = Literal["ndjson", "csv"]
@@ -32,6 +33,8 @@ def ndjson_lines(stream: IO[bytes]) -> Iterator[Line]:
     readline, loads = stream.readline, orjson.loads
     while line := readline(MAX_LINE_BYTES):
         number += 1
+        if number == 1:
+            line = line.removeprefix(UTF8_MARK)
         if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
             _skip_line(stream)
             yield number, f"is longer than {MAX_LINE_BYTES:,} bytes"

@@ -19,6 +19,7 @@ from gate.cli.options import CREDENTIALS_FILE, DEFAULT_DATA, DataOption, JsonOpt
 from gate.cli.output import print_json, print_table, say, warn
 from gate.cli.reach import Reach, run_with
 from gate.clock import wall_ms
+from gate.core.file_text import UTF8_MARK
 from gate.core.operators import MAX_PASSWORD_BYTES, Operator, OperatorRole, new_password, operator_name
 from gate.errors import CannotStart, InvalidInput
 from gate.store.inventing import new_operator_password
@@ -137,7 +138,7 @@ def _account(name: str, password_stdin: bool) -> tuple[str, str]:
 def _read_password() -> str:
     if not sys.stdin.isatty():
         # In bytes, so that what is no UTF-8 is named as such.
-        line = sys.stdin.buffer.readline(MAX_PASSWORD_BYTES + 2).rstrip(b"\r\n")
+        line = sys.stdin.buffer.readline(MAX_PASSWORD_BYTES + 2).rstrip(b"\r\n").removeprefix(UTF8_MARK)
         return line.decode("utf-8", "surrogateescape")
     password = getpass.getpass("new password: ")
     if getpass.getpass("once more: ") != password:

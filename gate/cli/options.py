@@ -17,6 +17,7 @@ import msgspec
 import typer
 
 from gate.core import ids
+from gate.core.file_text import read_text
 from gate.errors import InvalidConfig, InvalidInput, NotFound, Unavailable
 
 DEFAULT_DATA = Path("gate-data")
@@ -71,10 +72,10 @@ class Target:
             return ids.app_key(self.app)
         path = self.data / CREDENTIALS_FILE
         try:
-            return msgspec.json.decode(path.read_bytes(), type=_Credentials).app_key
+            return msgspec.json.decode(read_text(path.read_bytes()), type=_Credentials).app_key
         except FileNotFoundError:
             raise NotFound(f"no App is named: say --app KEY (there is no {path})") from None
-        except msgspec.DecodeError as fault:
+        except (msgspec.DecodeError, UnicodeDecodeError) as fault:
             raise Unavailable(f"{path} is not what `gate serve` writes ({fault}): say --app KEY") from None
 
     def redis_url(self) -> str:

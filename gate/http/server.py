@@ -15,6 +15,7 @@ from gate.http.operators import OperatorDoor
 from gate.http.options import BACKLOG, IDLE_CONNECTION_S, LINGER_S, MAX_LINE_BYTES
 from gate.http.ports import Deps
 from gate.http.sites import Site
+from gate.listening import dual_stack_socket
 
 log = structlog.get_logger("gate.http")
 
@@ -72,9 +73,13 @@ async def serve_http(deps: Deps, door: OperatorDoor | None = None, sites: Sequen
     try:
         port = options.port
         for _ in range(LISTENERS if options.reuse_port else 1):
-            await web.TCPSite(
-                runner, options.host, port, reuse_port=options.reuse_port or None, backlog=BACKLOG
-            ).start()
+            bound = dual_stack_socket(options.host, port, reuse_port=options.reuse_port)
+            site: web.BaseSite = (
+                web.SockSite(runner, bound, backlog=BACKLOG)
+                if bound
+                else web.TCPSite(runner, options.host, port, reuse_port=options.reuse_port or None, backlog=BACKLOG)
+            )
+            await site.start()
             port = runner.addresses[0][1]
     except OSError:
         await runner.cleanup()

@@ -16,6 +16,7 @@ The replicator calls this: it is the one role that every node with a Replica run
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import Protocol
 
 import msgspec
 
+from gate.core.file_text import read_text
 from gate.core.ids import app_key
 from gate.core.model import AppFacts
 from gate.core.operators import Operator
@@ -76,12 +78,12 @@ class Operators(Protocol):
 def read_credentials(path: Path) -> Credentials | None:
     """The file's content, or None if it is not there; `CannotStart` if it is unreadable."""
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=Credentials)
+        found = msgspec.json.decode(read_text(path.read_bytes()), type=Credentials)
         app_key(found.app_key)
         return found
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError, InvalidInput) as fault:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, InvalidInput) as fault:
         raise CannotStart(f"{path} can't be read ({fault}); restore it, or move it away to get new ones") from None
 
 
@@ -105,7 +107,10 @@ async def ensure_first(path: Path, apps: Apps, operators: Operators, now_ms: int
 def write_credentials(path: Path, credentials: Credentials) -> None:
     """Replace the file in one step. It stays its owner's, whoever writes."""
     owner = path.stat() if path.exists() else None
-    write_private(path, msgspec.json.format(msgspec.json.encode(credentials), indent=2) + b"\n", owner)
+    # A symbolic link stays one.
+    write_private(
+        Path(os.path.realpath(path)), msgspec.json.format(msgspec.json.encode(credentials), indent=2) + b"\n", owner
+    )
 
 
 def without_password(credentials: Credentials) -> Credentials:
@@ -134,15 +139,25 @@ def forget_password(path: Path, operator: str) -> bool:
 async def _with_operator(path: Path, credentials: Credentials, operators: Operators, now_ms: int) -> Credentials:
     if not credentials.operator_password:
         credentials = msgspec.structs.replace(credentials, operator_password=new_operator_password())
-        write_credentials(path, credentials)
+        _write_or_refuse(path, credentials)
     password_hash = await asyncio.to_thread(hash_password, credentials.operator_password)
     first = Operator(name=credentials.operator, role="admin", password_hash=password_hash, created_at_ms=now_ms)
     try:
         await operators.add(first)
     except OperatorExists:  # another node was quicker, under a password of its own
         credentials = without_password(credentials)
-        write_credentials(path, credentials)
+        _write_or_refuse(path, credentials)
     return credentials
+
+
+def _write_or_refuse(path: Path, credentials: Credentials) -> None:
+    """A file that is mounted read-only serves as long as it holds everything."""
+    try:
+        write_credentials(path, credentials)
+    except OSError as fault:
+        raise CannotStart(
+            f"{path} can't be written ({fault.strerror}): fill in its operator_password, or make it writable"
+        ) from None
 
 
 async def _adopted(apps: Apps) -> Credentials | None:

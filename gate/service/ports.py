@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from gate.config import Endpoint
 from gate.errors import CannotStart
+from gate.listening import EVERY_ADDRESS
 
 RETRY_FOR_S = 0.5
 """After a `kill -9` of a service the kernel takes some milliseconds to end its workers; the next start may be that quick."""
@@ -60,16 +61,23 @@ def _resolve(wanted: Endpoint, option: str) -> tuple[int, tuple[str, int]]:
 
 def _hold(wanted: Endpoint, family: int, address: tuple[str, int]) -> HeldPort:
     with socket.socket(family, socket.SOCK_STREAM) as alone:
+        _both_families(alone, address)
         # Connections of an earlier service that linger in TIME_WAIT are no obstacle; one that listens is.
         alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         alone.bind(address)
         alone.listen(1)
         port = int(alone.getsockname()[1])
     holder = socket.socket(family, socket.SOCK_STREAM)
+    _both_families(holder, address)
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     holder.bind((address[0], port))
     return HeldPort(Endpoint(wanted.host, port), holder)
+
+
+def _both_families(taken: socket.socket, address: tuple[str, int]) -> None:
+    if address[0] == EVERY_ADDRESS:  # whatever the system's default is
+        taken.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
 
 
 def hold_unix(path: Path) -> socket.socket:

@@ -8,6 +8,7 @@ nothing of an answer but its status is kept, so that a webhook can't be used to 
 from __future__ import annotations
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+from yarl import URL
 
 from gate.clock import wall_ms
 from gate.core.model import AppFacts
@@ -41,10 +42,11 @@ class Poster:
     async def post(self, app: AppFacts, address: str, body: bytes, content_type: str) -> str:
         """What went wrong; "" if it was taken, with an answer of 200 to 299."""
         assert self._session is not None, "a Poster is used inside `async with`"
+        # As the App wrote it: what is percent-encoded in it stays so, and nothing is encoded twice.
         url = signed_url(app, address, callback_nonce(), wall_ms())
         try:
             async with self._session.post(
-                url, data=body, headers={"Content-Type": content_type}, allow_redirects=False
+                URL(url, encoded=True), data=body, headers={"Content-Type": content_type}, allow_redirects=False
             ) as answer:
                 return "" if 200 <= answer.status < 300 else f"it answered {answer.status}"
         except TimeoutError:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from gate.clock import monotonic_ms
+from gate.listening import dual_stack_socket
 from gate.replica.reader import open_board
 from gate.replica.reading import DEFAULT_CACHED_USERS, Reading
 from gate.wire.client import Worker
@@ -104,8 +105,13 @@ class WireServer:
         """Listen. `OSError` says why that can't be."""
         loop = asyncio.get_running_loop()
         options = self._options
-        server = await loop.create_server(
-            self.make, options.host, options.port, reuse_port=options.reuse_port, backlog=BACKLOG
+        bound = dual_stack_socket(options.host, options.port, reuse_port=options.reuse_port)
+        server = await (
+            loop.create_server(self.make, sock=bound, backlog=BACKLOG)
+            if bound
+            else loop.create_server(
+                self.make, options.host, options.port, reuse_port=options.reuse_port, backlog=BACKLOG
+            )
         )
         self._servers.append(server)
         self.port = server.sockets[0].getsockname()[1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -163,6 +165,30 @@ async def test_a_password_is_forgotten_for_the_files_operator_alone(store: Store
     assert not forget_password(path, "another")
     assert forget_password(path, made.operator) and not forget_password(path, made.operator)
     assert read_credentials(path) == msgspec.structs.replace(made, operator_password="")
+
+
+async def test_a_file_that_is_mounted_read_only_serves_if_it_is_whole(
+    store: Store, redis_server: RedisServer, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await ensure_first(path, store.apps, store.operators, NOW_MS)
+
+    def refuse(*_: object) -> None:  # root may write anywhere but on such a mount
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr("gate.service.credentials.write_private", refuse)
+    assert await ensure_first(path, store.apps, store.operators, NOW_MS) == made
+    redis_server.client.flushall()
+    path.write_bytes(msgspec.json.encode(msgspec.structs.replace(made, operator_password="")))
+    with pytest.raises(CannotStart, match=r"Read-only file system.*fill in its operator_password"):
+        await ensure_first(path, store.apps, store.operators, NOW_MS)
+
+
+def test_a_symbolic_link_to_the_file_stays_one(path: Path, tmp_path: Path) -> None:
+    real = tmp_path / "real.json"
+    real.write_bytes(msgspec.json.encode(Credentials("k", "s" * 16, "admin", "p")))
+    path.symlink_to("real.json")
+    assert note_new_secret(path, "k", "t" * 16)
+    assert path.is_symlink() and b"t" * 16 in real.read_bytes()
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"{}", b'{"app_key": "a b"}', b"\xff", b"[]"])
