@@ -14,7 +14,16 @@ import typer
 
 from gate.cli.app_settings import set_
 from gate.cli.moments import shown_moment
-from gate.cli.options import CREDENTIALS_FILE, DEFAULT_DATA, DataOption, JsonOption, RedisOption, Target, all_mistakes
+from gate.cli.options import (
+    CREDENTIALS_FILE,
+    DEFAULT_DATA,
+    ActorOption,
+    DataOption,
+    JsonOption,
+    RedisOption,
+    Target,
+    all_mistakes,
+)
 from gate.cli.output import counted, print_json, print_table, say, warn
 from gate.cli.penalties import given_because
 from gate.cli.reach import Reach, Settled, run_with
@@ -115,7 +124,7 @@ def rotate_secret(
         bool, typer.Option("--keep-tokens", help="With --drop-old: Tokens minted under it live on.")
     ] = False,
     reason: Annotated[str, typer.Option("--reason", help="Why, for the audit.")] = "",
-    actor: Annotated[str, typer.Option("--actor", help="Who decided it.")] = "",
+    actor: ActorOption = None,
     data: DataOption = DEFAULT_DATA,
     redis: RedisOption = None,
     as_json: JsonOption = False,
@@ -124,7 +133,7 @@ def rotate_secret(
     with all_mistakes() as mistakes:
         wanted = mistakes.take(lambda: ids.app_key(key), "")
         fresh = mistakes.take(lambda: app_secret(secret if secret is not None else new_app_secret()), "")
-        given_because(reason, actor, mistakes)
+        why, by = given_because(reason, actor, mistakes)
         if keep_tokens and not drop_old:
             mistakes.add(InvalidInput("--keep-tokens", "goes with --drop-old"))
 
@@ -136,7 +145,7 @@ def rotate_secret(
         return with_new_secret(facts, fresh)
 
     async def work(reach: Reach) -> Settled:
-        _, written = await reach.store.apps.update(wanted, changed, wall_ms(), reason, actor)
+        _, written = await reach.store.apps.update(wanted, changed, wall_ms(), why, by)
         return await reach.settle(written)
 
     settled = run_with(Target(data, None, redis), work)

@@ -44,7 +44,7 @@ _Users = Annotated[list[str], typer.Argument(metavar="USER", help="Ids of Users.
 def deactivate(
     users: _Users,
     reason: ReasonOption = "",
-    actor: ActorOption = "",
+    actor: ActorOption = None,
     data: DataOption = DEFAULT_DATA,
     app: AppOption = None,
     redis: RedisOption = None,
@@ -57,7 +57,7 @@ def deactivate(
 def reactivate(
     users: _Users,
     reason: ReasonOption = "",
-    actor: ActorOption = "",
+    actor: ActorOption = None,
     data: DataOption = DEFAULT_DATA,
     app: AppOption = None,
     redis: RedisOption = None,
@@ -136,7 +136,7 @@ def erasure_proof(
         raise typer.Exit(EXIT_LEFT_OVER)
 
 
-def _change(is_return: bool, users: list[str], reason: str, actor: str, target: Target, as_json: bool) -> None:
+def _change(is_return: bool, users: list[str], reason: str, actor: str | None, target: Target, as_json: bool) -> None:
     with all_mistakes() as mistakes:
         given = given_ids(users, "USER", mistakes)
         why, by = given_because(reason, actor, mistakes)

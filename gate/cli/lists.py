@@ -47,6 +47,9 @@ _Users = Annotated[list[str], typer.Argument(metavar="USER", help="Ids of Users.
 _Seconds = Annotated[
     int | None, typer.Option("--seconds", metavar="N", help="The entries end so many seconds from now.")
 ]
+_For = Annotated[
+    str | None, typer.Option("--for", metavar="TIME", help="The entries end after that long: 7d, 90m, 2h30m.")
+]
 _Minutes = Annotated[
     int | None, typer.Option("--minutes", metavar="N", help="The entries end so many minutes from now.")
 ]
@@ -71,11 +74,12 @@ def _register_add(noun: typer.Typer, kind: ListKind, name: str) -> None:
     def add(
         owner: _Owner,
         members: _Members,
+        for_: _For = None,
         seconds: _Seconds = None,
         minutes: _Minutes = None,
         until: _Until = None,
         reason: ReasonOption = "",
-        actor: ActorOption = "",
+        actor: ActorOption = None,
         data: DataOption = DEFAULT_DATA,
         app: AppOption = None,
         redis: RedisOption = None,
@@ -86,7 +90,10 @@ def _register_add(noun: typer.Typer, kind: ListKind, name: str) -> None:
             whose, whom = _owner_and_members(owner, members, mistakes)
             why, by = given_because(reason, actor, mistakes)
             until_ms = mistakes.take(
-                lambda: _future(one_end(now_ms, seconds=seconds, minutes=minutes, until=until, required=False), now_ms),
+                lambda: _future(
+                    one_end(now_ms, duration=for_, seconds=seconds, minutes=minutes, until=until, required=False),
+                    now_ms,
+                ),
                 FOREVER_MS,
             )
         target = Target(data, app, redis)
@@ -110,7 +117,7 @@ def _register_remove(noun: typer.Typer, kind: ListKind, name: str) -> None:
         owner: _Owner,
         members: _Members,
         reason: ReasonOption = "",
-        actor: ActorOption = "",
+        actor: ActorOption = None,
         data: DataOption = DEFAULT_DATA,
         app: AppOption = None,
         redis: RedisOption = None,
@@ -185,7 +192,7 @@ _register(whitelist, ListKind.WHITELIST, "Whitelist")
 def switch_on(
     users: _Users,
     reason: ReasonOption = "",
-    actor: ActorOption = "",
+    actor: ActorOption = None,
     data: DataOption = DEFAULT_DATA,
     app: AppOption = None,
     redis: RedisOption = None,
@@ -199,7 +206,7 @@ def switch_on(
 def switch_off(
     users: _Users,
     reason: ReasonOption = "",
-    actor: ActorOption = "",
+    actor: ActorOption = None,
     data: DataOption = DEFAULT_DATA,
     app: AppOption = None,
     redis: RedisOption = None,
@@ -240,7 +247,7 @@ def status(
         say(f"but the App switches Whitelists {whitelists} for everybody")
 
 
-def _switch(users: list[str], on: bool, why_by: tuple[str, str], target: Target, as_json: bool) -> None:
+def _switch(users: list[str], on: bool, why_by: tuple[str, str | None], target: Target, as_json: bool) -> None:
     with all_mistakes() as mistakes:
         given = given_ids(users, "USER", mistakes)
         why, by = given_because(*why_by, mistakes)

@@ -1,7 +1,7 @@
 """Moments as people and files write them, and as the terminal shows them.
 
-A Ban or a list entry ends at a moment, and there are four ways to name one: so many minutes or seconds from now, a
-moment itself, or never. A moment without a zone is refused rather than guessed: the operator's zone, the server's
+A Ban or a list entry ends at a moment, and there are five ways to name one: a duration (`7d`), so many minutes or seconds from
+now, a moment itself, or never. A moment without a zone is refused rather than guessed: the operator's zone, the server's
 and the App's may all differ, and a Ban that ends eight hours late is a complaint.
 
 Pure: `now_ms` is an argument. Called by the commands that impose or block, and by the import for each line.
@@ -9,6 +9,7 @@ Pure: `now_ms` is an argument. Called by the commands that impose or block, and 
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 
 from gate.core.model import FOREVER_MS
@@ -44,6 +45,18 @@ def _in_range(moment_ms: int, parameter: str) -> int:
     return moment_ms
 
 
+_UNITS_S = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
+_DURATION = re.compile("".join(rf"(?:(?P<{unit}>\d{{1,9}}){unit})?" for unit in _UNITS_S))
+
+
+def parse_duration(text: str, parameter: str = "for") -> int:
+    """Seconds out of a duration as people type it: `7d`, `90m`, `2h30m`; `InvalidInput` says which forms there are."""
+    match = _DURATION.fullmatch(text.strip().lower().replace(" ", ""))
+    if match is None or not any(match.groups()):
+        raise InvalidInput(parameter, f"must be a duration as 7d, 90m or 2h30m (w, d, h, m, s), got {text[:40]!r}")
+    return sum(int(number) * _UNITS_S[unit] for unit, number in match.groupdict().items() if number)
+
+
 def after(now_ms: int, duration_s: int, parameter: str) -> int:
     """The moment so many seconds from now; `InvalidInput` unless 1 second to a hundred years."""
     if not 1 <= duration_s <= LONGEST_S:
@@ -56,6 +69,7 @@ def one_end(
     *,
     seconds: int | None = None,
     minutes: int | None = None,
+    duration: str | None = None,
     until: str | None = None,
     permanent: bool = False,
     required: bool = True,
@@ -66,6 +80,7 @@ def one_end(
         for name, given in (
             ("seconds", seconds is not None),
             ("minutes", minutes is not None),
+            ("for", duration is not None),
             ("until", until is not None),
             ("permanent", permanent),
         )
@@ -77,11 +92,13 @@ def one_end(
             f"say one of {' and '.join(named)}, not both" if len(named) == 2 else f"say one of {', '.join(named)}",
         )
     if not named and required:
-        raise InvalidInput("end", "say when it ends: minutes, seconds, until or permanent")
+        raise InvalidInput("end", "say when it ends: for, minutes, seconds, until or permanent")
     if seconds is not None:
         return after(now_ms, seconds, "seconds")
     if minutes is not None:
         return after(now_ms, minutes * 60, "minutes")
+    if duration is not None:
+        return after(now_ms, parse_duration(duration), "for")
     if until is not None:
         return parse_moment(until)
     return FOREVER_MS

@@ -18,6 +18,7 @@ import typer
 
 from gate.core import ids
 from gate.core.file_text import read_text
+from gate.core.reasons import MAX_ACTOR_CHARS
 from gate.errors import InvalidConfig, InvalidInput, NotFound, Unavailable
 
 DEFAULT_DATA = Path("gate-data")
@@ -46,8 +47,10 @@ PresenceRedisOption = Annotated[
         help="Redis of Presence; default: that of --redis.",
     ),
 ]
-ReasonOption = Annotated[str, typer.Option("--reason", help="Why, for the next operator.")]
-ActorOption = Annotated[str, typer.Option("--actor", help="Who decided it.")]
+ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for the next operator.")]
+ActorOption = Annotated[
+    str | None, typer.Option("--actor", metavar="NAME", help="Who decided it; default: your login name.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 T = TypeVar("T")
@@ -120,6 +123,17 @@ def _redis_in_file(variable: str) -> str | None:
     from gate.config import redis_in_file  # late: seldom asked for
 
     return redis_in_file(variable, os.environ)
+
+
+def login_name() -> str:
+    """Who types the command, behind sudo too; empty where the system does not know."""
+    import getpass  # late: only writes name an actor
+
+    try:
+        name = os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):  # no entry for this uid, as in a container
+        return ""
+    return name[:MAX_ACTOR_CHARS] if name.isprintable() else ""
 
 
 class Mistakes:

@@ -1,6 +1,6 @@
 """`gate ban`, `unban`, `bans` and `gate mute`, `unmute`, `mutes`: whom the App refuses, until when, why and by whom.
 
-A Ban needs its end said: minutes, seconds, a moment, or `--permanent`. A later one replaces the earlier, longer or
+A Ban needs its end said: how long, minutes, seconds, a moment, or `--permanent`. A later one replaces the earlier, longer or
 shorter. All Users of one call are banned by one write a Partition, and the call returns when it is effective.
 """
 
@@ -25,6 +25,7 @@ from gate.cli.options import (
     Target,
     all_mistakes,
     given_ids,
+    login_name,
 )
 from gate.cli.output import counted, json_id, print_json, print_table, say, shown_id
 from gate.cli.reach import Reach, Settled, run_with
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 MAX_USERS_A_CALL = 10_000
 """More than a command line holds in practice; past this, `gate import` is the tool."""
 
+MAX_NAMED = 20
+"""Ids in one line."""
+
 Penalty = Literal["bans", "mutes"]
 
 _PAST = {"bans": "banned", "mutes": "muted"}
@@ -46,6 +50,7 @@ _PAST = {"bans": "banned", "mutes": "muted"}
 _Users = Annotated[list[str], typer.Argument(metavar="USER", help="Ids of Users.")]
 _Minutes = Annotated[int | None, typer.Option("--minutes", metavar="N", help="Ends so many minutes from now.")]
 _Seconds = Annotated[int | None, typer.Option("--seconds", metavar="N", help="Ends so many seconds from now.")]
+_For = Annotated[str | None, typer.Option("--for", metavar="TIME", help="Ends after that long: 7d, 90m, 2h30m.")]
 _Until = Annotated[
     str | None,
     typer.Option("--until", metavar="TIME", help="Ends then: Unix milliseconds, or 2030-01-31T18:00:00Z."),
@@ -55,44 +60,46 @@ _Permanent = Annotated[bool, typer.Option("--permanent", help="Has no end, until
 
 def ban(
     users: _Users,
+    for_: _For = None,
     minutes: _Minutes = None,
     seconds: _Seconds = None,
     until: _Until = None,
     permanent: _Permanent = False,
     reason: ReasonOption = "",
-    actor: ActorOption = "",
+    actor: ActorOption = None,
     data: DataOption = DEFAULT_DATA,
     app: AppOption = None,
     redis: RedisOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Ban Users: the App refuses them until the Ban ends."""
-    end = _End(minutes, seconds, until, permanent)
+    end = _End(for_, minutes, seconds, until, permanent)
     _impose("bans", users, end, (reason, actor), Target(data, app, redis), as_json)
 
 
 def mute(
     users: _Users,
+    for_: _For = None,
     minutes: _Minutes = None,
     seconds: _Seconds = None,
     until: _Until = None,
     permanent: _Permanent = False,
     reason: ReasonOption = "",
-    actor: ActorOption = "",
+    actor: ActorOption = None,
     data: DataOption = DEFAULT_DATA,
     app: AppOption = None,
     redis: RedisOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Mute Users: they may connect and read, but not send, until the Mute ends."""
-    end = _End(minutes, seconds, until, permanent)
+    end = _End(for_, minutes, seconds, until, permanent)
     _impose("mutes", users, end, (reason, actor), Target(data, app, redis), as_json)
 
 
 def unban(
     users: _Users,
     reason: ReasonOption = "",
-    actor: ActorOption = "",
+    actor: ActorOption = None,
     data: DataOption = DEFAULT_DATA,
     app: AppOption = None,
     redis: RedisOption = None,
@@ -105,7 +112,7 @@ def unban(
 def unmute(
     users: _Users,
     reason: ReasonOption = "",
-    actor: ActorOption = "",
+    actor: ActorOption = None,
     data: DataOption = DEFAULT_DATA,
     app: AppOption = None,
     redis: RedisOption = None,
@@ -140,9 +147,11 @@ def mutes(
 class _End:
     """When it ends, as the options said."""
 
-    def __init__(self, minutes: int | None, seconds: int | None, until: str | None, permanent: bool) -> None:
+    def __init__(
+        self, for_: str | None, minutes: int | None, seconds: int | None, until: str | None, permanent: bool
+    ) -> None:
         self._read: Callable[[int], int] = lambda now_ms: one_end(
-            now_ms, minutes=minutes, seconds=seconds, until=until, permanent=permanent
+            now_ms, duration=for_, minutes=minutes, seconds=seconds, until=until, permanent=permanent
         )
 
     def at(self, now_ms: int) -> int:
@@ -160,7 +169,9 @@ def _read_users(users: list[str]) -> list[bytes]:
         return given_ids(users, "USER", mistakes)
 
 
-def _impose(kind: Penalty, users: list[str], end: _End, why_by: tuple[str, str], target: Target, as_json: bool) -> None:
+def _impose(
+    kind: Penalty, users: list[str], end: _End, why_by: tuple[str, str | None], target: Target, as_json: bool
+) -> None:
     now_ms = wall_ms()
     with all_mistakes() as mistakes:
         given = mistakes.take(lambda: _read_users(users), list[bytes]())
@@ -182,23 +193,32 @@ def _impose(kind: Penalty, users: list[str], end: _End, why_by: tuple[str, str],
         say(f"{_PAST[kind]} {counted(len(given), 'User')} {end_words}: {settled.shown}")
 
 
-def _lift(kind: Penalty, users: list[str], why_by: tuple[str, str], target: Target, as_json: bool) -> None:
+def _lift(kind: Penalty, users: list[str], why_by: tuple[str, str | None], target: Target, as_json: bool) -> None:
     with all_mistakes() as mistakes:
         given = mistakes.take(lambda: _read_users(users), list[bytes]())
         why, by = given_because(*why_by, mistakes)
     key = target.app_key()
 
-    async def work(reach: Reach) -> Settled:
+    async def work(reach: Reach) -> tuple[Settled, list[bytes]]:
         await reach.app(key)
-        store = reach.store.bans if kind == "bans" else reach.store.mutes
-        return await reach.write(store.lift(key, given, wall_ms(), why, by))
+        store, now_ms = reach.store.bans if kind == "bans" else reach.store.mutes, wall_ms()
+        ends = [
+            facts.banned_until_ms if kind == "bans" else facts.muted_until_ms
+            for facts in await reach.store.users.facts(key, given)
+        ]
+        free = [user for user, until_ms in zip(given, ends, strict=True) if until_ms <= now_ms]
+        return await reach.write(store.lift(key, given, now_ms, why, by)), free
 
-    settled = run_with(target, work)
+    settled, free = run_with(target, work)
     if as_json:
-        document = {"users": [json_id(user) for user in given]}
+        document = {"users": [json_id(user) for user in given], f"not_{_PAST[kind]}": [json_id(user) for user in free]}
         print_json(document | {"revision": settled.revision, "applied": settled.applied})
-    else:
-        say(f"{counted(len(given), 'User')} no longer {_PAST[kind]}: {settled.shown}")
+        return
+    if len(free) < len(given):
+        say(f"{counted(len(given) - len(free), 'User')} no longer {_PAST[kind]}: {settled.shown}")
+    if free:
+        named = ", ".join(shown_id(user) for user in free[:MAX_NAMED]) + (", ..." if len(free) > MAX_NAMED else "")
+        say(f"{'was' if len(free) == 1 else 'were'} not {_PAST[kind]}: {named}")
 
 
 def _list(kind: Penalty, limit: int, target: Target, as_json: bool) -> None:
@@ -228,11 +248,11 @@ def _list(kind: Penalty, limit: int, target: Target, as_json: bool) -> None:
         say(f"nobody is {_PAST[kind]}")
 
 
-def given_because(reason: str, actor: str, mistakes: Mistakes) -> tuple[str, str]:
+def given_because(reason: str, actor: str | None, mistakes: Mistakes) -> tuple[str, str]:
     """Why and by whom, as the options say."""
     return (
         mistakes.take(lambda: _given_text(reason, "--reason", MAX_REASON_CHARS), ""),
-        mistakes.take(lambda: _given_text(actor, "--actor", MAX_ACTOR_CHARS), ""),
+        mistakes.take(lambda: _given_text(login_name() if actor is None else actor, "--actor", MAX_ACTOR_CHARS), ""),
     )
 
 

@@ -70,7 +70,7 @@ def kick(
     session: Annotated[str | None, typer.Option("--session", metavar="ID", help="This Session only.")] = None,
     platform: Annotated[str | None, typer.Option("--platform", metavar="NAME", help="Of this platform only.")] = None,
     reason: ReasonOption = "",
-    actor: ActorOption = "",
+    actor: ActorOption = None,
     data: DataOption = DEFAULT_DATA,
     app: AppOption = None,
     redis: RedisOption = None,

@@ -232,7 +232,7 @@ def delete(
     users: _Users,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     reason: ReasonOption = "",
-    actor: ActorOption = "",
+    actor: ActorOption = None,
     data: DataOption = DEFAULT_DATA,
     app: AppOption = None,
     redis: RedisOption = None,
@@ -263,7 +263,7 @@ def expire(
         str | None, typer.Option("--before", metavar="TIME", help="Tokens minted before then; default: all there are.")
     ] = None,
     reason: ReasonOption = "",
-    actor: ActorOption = "",
+    actor: ActorOption = None,
     data: DataOption = DEFAULT_DATA,
     app: AppOption = None,
     redis: RedisOption = None,
@@ -315,7 +315,7 @@ def _check_profile(name: str | None, portrait: str | None, mistakes: Mistakes) -
             mistakes.add(InvalidInput(option, "is no UTF-8"))
 
 
-def _users_and_why(users: list[str], reason: str, actor: str) -> tuple[list[bytes], str, str]:
+def _users_and_why(users: list[str], reason: str, actor: str | None) -> tuple[list[bytes], str, str]:
     with all_mistakes() as mistakes:
         given = given_ids(users, "USER", mistakes)
         why, by = given_because(reason, actor, mistakes)

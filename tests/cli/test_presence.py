@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import requests
 
+from gate.cli.options import login_name
 from gate.core.model import AppFacts
 from gate.service.embedded import socket_path, socket_url
 from tests.cli.command import Command
@@ -163,7 +164,7 @@ def test_a_kick_is_in_the_audit(gate: Command, edge: Edge) -> None:
         "actor": "ops@x",
         "reason": "spam",
     }
-    assert last == {"what": "kicked", "user": "ann", "closed": 1, "actor": "", "reason": ""}
+    assert last == {"what": "kicked", "user": "ann", "closed": 1, "actor": login_name(), "reason": ""}
     assert "1 Session Web" in gate("audit").out
     assert "reason" in gate("kick", "ann", "--reason", "x" * 10_000, status=2).err
 

@@ -6,8 +6,11 @@ import os
 
 import pytest
 
+from gate.cli.moments import parse_duration
+from gate.cli.options import login_name
 from gate.clock import wall_ms
 from gate.core.revision import parse_revisions
+from gate.errors import InvalidInput
 from tests.cli.command import Command
 
 
@@ -29,7 +32,10 @@ def test_bans_are_listed_latest_end_first(gate: Command) -> None:
     gate("ban", "soon", "--seconds", "60", "--reason", "a, b", "--actor", "joe")
     gate("ban", "late", "--permanent")
     rows = gate.json("bans")["bans"]
-    assert [(row["user"], row["reason"], row["actor"]) for row in rows] == [("late", "", ""), ("soon", "a, b", "joe")]
+    assert [(row["user"], row["reason"], row["actor"]) for row in rows] == [
+        ("late", "", login_name()),
+        ("soon", "a, b", "joe"),
+    ]
     assert rows[0]["until"] is None
     table = gate("bans").out
     assert "late" in table and "never" in table and "a, b" in table
@@ -128,3 +134,25 @@ def test_a_list_that_is_cut_says_so(gate: Command) -> None:
     cut = gate("bans", "--limit", "6", "--json")
     assert cut.err == "gate: cut at 6 rows, more follow: --limit N lists more\n"
     assert (len(cut.json["bans"]), cut.json["cut"]) == (6, True)
+
+
+@pytest.mark.parametrize(("typed", "seconds"), [("7d", 604_800), ("90m", 5_400), ("2h30m", 9_000), ("1w 1s", 604_801)])
+def test_durations_as_people_type_them(typed: str, seconds: int) -> None:
+    assert parse_duration(typed) == seconds
+
+
+@pytest.mark.parametrize("typed", ["", "7", "d", "30m2h", "1.5h", "-1d", "7 days", "9999999999d"])
+def test_what_is_no_duration_is_refused_with_the_forms(typed: str) -> None:
+    with pytest.raises(InvalidInput, match="as 7d, 90m or 2h30m"):
+        parse_duration(typed)
+
+
+def test_a_ban_for_a_while_and_its_lifting_say_what_was_so(gate: Command) -> None:
+    until_ms = gate.json("ban", "ann", "--for", "2h30m")["until"]
+    assert abs(until_ms - wall_ms() - 9_000_000) < 30_000
+    gate("blacklist", "add", "bob", "ann", "--for", "1d")
+    assert "not both" in gate("ban", "ann", "--for", "1d", "--permanent", status=2).err
+    lifted = gate("unban", "ann", "bob").out
+    assert "1 User no longer banned" in lifted and "was not banned: bob" in lifted
+    assert gate.json("unban", "ann")["not_banned"] == ["ann"]
+    assert "was not muted: ann" in gate("unmute", "ann").out
