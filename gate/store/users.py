@@ -178,10 +178,11 @@ class Users:
     ) -> tuple[list[Profile], Place | None]:
         """The next registered Users by moment, then id, and the place of the last one: None where none follow."""
         sets = [keys.users(partition, app_key) for partition in range(self._writer.partitions)]
-        found = await entries_behind(self._writer.client, sets, place, count, reverse=newest_first)
+        found = await entries_behind(self._writer.client, sets, place, count + 1, reverse=newest_first)
+        follows, found = len(found) > count, found[:count]
         profiles = await self.profiles(app_key, [user for _, user in found]) if found else []
         # From the index, not from the last profile: that User may be deleted meanwhile.
-        return [one for one in profiles if one is not None], found[-1] if len(found) == count else None
+        return [one for one in profiles if one is not None], found[-1] if follows else None
 
     async def count(self, app_key: str) -> int:
         """How many Users are registered."""

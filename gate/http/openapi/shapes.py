@@ -153,7 +153,7 @@ class RegisteredUser(Struct, kw_only=True):
 
 
 class UsersPage(Struct, kw_only=True):
-    """One page; `total` counts all registered Users. `next` where more may follow."""
+    """One page; `total` counts all registered Users. `next` where more follow."""
 
     total: int
     users: list[RegisteredUser]

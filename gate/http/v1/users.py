@@ -98,7 +98,7 @@ async def revoke(call: Call) -> Written:
 
 
 async def roll(call: Call) -> dict[str, object]:
-    """`?count=&order=oldest|newest&token=` → total, users, in the order of their registration; next, where more may follow."""
+    """`?count=&order=oldest|newest&token=` → total, users, in the order of their registration; next, where more follow."""
     query = call.query()
     offset = query.whole("offset", 0, MAX_OFFSET, default=0)
     count = query.whole("count", 1, MAX_USERS, default=MAX_USERS)
