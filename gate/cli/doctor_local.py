@@ -139,7 +139,7 @@ def http_port(address: str) -> Finding:
     except ValueError:
         return fail(subject, "is no HOST:PORT", "say --http HOST:PORT")
     except (OSError, http.client.HTTPException) as fault:
-        return warn(subject, f"does not answer: {fault}", "start `gate serve`, or say --http HOST:PORT")
+        return fail(subject, f"does not answer: {fault}", "start `gate serve`, or say --http HOST:PORT")
     if answer.status == 200:
         return ok(subject, "ready")
     if answer.status == 503:
@@ -158,7 +158,7 @@ def resp_port(address: str) -> Finding:
     except ValueError:
         return fail(subject, "is no HOST:PORT", "say --resp HOST:PORT")
     except OSError as fault:
-        return warn(subject, f"does not answer: {fault}", "start `gate serve`, or say --resp HOST:PORT")
+        return fail(subject, f"does not answer: {fault}", "start `gate serve`, or say --resp HOST:PORT")
     # Without AUTH a worker may refuse the PING, but it does so in RESP.
     if answer.startswith((b"+PONG", b"-NOAUTH")):
         return ok(subject, "answers")

@@ -24,12 +24,38 @@ if TYPE_CHECKING:
 NEARLY_FULL_PERCENT = 90
 
 
+_ADVICE = {
+    "WRONGPASS": "it answers, and the name or the password in {option} is wrong: was it changed?",
+    "invalid password": "it answers, and the password in {option} is wrong: was it changed?",
+    "without any password configured": "it answers, and has no password: leave it out of {option}",
+    "NOAUTH": "it answers, and wants a password: {option} redis://[USER:]PASSWORD@HOST:PORT/DB",
+    "NOPERM": "it answers, and this user lacks a right: grant what docs/operations.md lists (ACL SETUSER)",
+    "MISCONF": "it answers, and can't write its snapshots: look at its disk and its log",
+    "OOM": "it answers, and its memory is full: raise maxmemory, or free some",
+    "READONLY": "it answers, and is a replica: name the primary with {option}",
+    "MASTERDOWN": "it answers, and is a replica without its primary: name the primary with {option}",
+    "LOADING": "it answers, and is reading its data: wait",
+    "BUSY": "it answers, and a script holds it: SCRIPT KILL ends one that has written nothing",
+    "CLUSTERDOWN": "it answers, and its cluster lacks slots: CLUSTER INFO says which",
+    "max number of clients": "it answers, and has as many clients as it may: raise maxclients",
+    "protected mode": "it answers, and takes local clients only: set a password, or bind",
+    "CERTIFICATE": "it answers, and its certificate is not trusted: ?ssl_ca_certs=FILE in {option} names the authority",
+}
+"""What to do, by a word of what Redis answered; a server that does not answer is another matter."""
+
+
+def advice_on(problem: str, option: str) -> str:
+    """What to do about a server that answered with this; empty if it did not answer."""
+    return next((advice.format(option=option) for word, advice in _ADVICE.items() if word in problem), "")
+
+
 def findings(target: Target) -> Iterator[Finding]:
     """One finding if Redis can't be reached, else several."""
     try:
         vitals, apps, clocks = run_with(target, _looked)
     except GateError as fault:
-        yield fail("Redis", str(fault), "checks go on without it, writes do not: start it, or say --redis URL")
+        start = "checks go on without it, writes do not: start it, or say --redis URL"
+        yield fail("Redis", str(fault), advice_on(str(fault), "--redis") or start)
         return
     nodes = counted(len(clocks.offsets_ms), "live node")
     yield ok("Redis", f"{vitals.name} {vitals.version} answers, {counted(apps, 'App')}, {nodes}")
@@ -44,7 +70,8 @@ def presence_findings(target: Target) -> Iterator[Finding]:
     try:
         vitals, skew_ms = run(_looked_at(target.presence_url()))
     except GateError as fault:
-        yield fail("Presence Redis", str(fault), "nobody connects without it: start it, or say --presence-redis URL")
+        start = "nobody connects without it: start it, or say --presence-redis URL"
+        yield fail("Presence Redis", str(fault), advice_on(str(fault), "--presence-redis") or start)
         return
     yield ok("Presence Redis", f"{vitals.name} {vitals.version} answers")
     yield from _of_server("Presence Redis", vitals, skew_ms, option="--presence-redis", lost="Sessions")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from gate.cli.options import Target
 from gate.core.model import AppFacts
 from gate.core.revision import join_revisions
+from gate.errors import Unavailable
 
 if TYPE_CHECKING:
     from gate.store.acks import Acknowledger
@@ -94,8 +95,13 @@ def _waited_for(target: Target) -> str | None:
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a command's asynchronous part."""
-    return asyncio.run(work)
+    """Run a command's asynchronous part. What Redis refuses is `Unavailable`, in its words."""
+    from gate.store.link import ReplyError  # late, as in `reached`
+
+    try:
+        return asyncio.run(work)
+    except ReplyError as refusal:
+        raise Unavailable(f"Redis refused: {refusal}") from None
 
 
 def run_with(target: Target, work: Callable[[Reach], Awaitable[T]]) -> T:
