@@ -9,13 +9,16 @@ lease count: a moment is over if it was so in each, and every node that is in th
 node whose clock is more than `MOST_APART_MS` from the server's takes nothing for over: one of the two is wrong, and it can't
 know which.
 
-Used by the background role (sweep, audit, warnings) and by `gate doctor`.
+What a worker may take over from another is judged by no wall clock: a `Watch` has seen the other's claim unchanged for long
+enough on this process's monotonic clock. Where Redis itself dates attempts, a `Pace` finds that its clock stepped.
+
+Used by the background role (sweep, audit, warnings, jobs, webhooks) and by `gate doctor`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Hashable, Mapping
+from typing import Generic, NamedTuple, TypeVar
 
 from gate.clock import monotonic_ms, wall_ms
 from gate.store.client import Client
@@ -27,6 +30,10 @@ MARGIN_MS = 60_000
 WARN_APART_MS = 1_000
 MOST_APART_MS = 5_000
 LEAST_LEASE_MS = 3_000
+STEP_MS = 1_000
+"""By so much more than two looks explain has a clock stepped. A clock that is slewed gains 0.5 ms a second."""
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 class ClockLook(NamedTuple):
@@ -100,3 +107,55 @@ class Clocks:
         if any(beats.get((listed.node, listed.run)) == listed.beat for listed in last.registry.nodes):
             return None
         return min(look.earliest_ms for look in self._looks) - self._margin_ms
+
+
+class Watch(Generic[Name]):
+    """For how long each claim has been the same, on this process's monotonic clock: a worker that lives changes its own."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Name, tuple[object, int]] = {}
+
+    def unchanged_ms(self, name: Name, claim: object, monotonic_ms: int) -> int:
+        """Take in a look at a claim; 0 for one that is new."""
+        seen, since_ms = self._seen.get(name, (None, monotonic_ms))
+        if seen != claim:
+            since_ms = monotonic_ms
+        self._seen[name] = claim, since_ms
+        return monotonic_ms - since_ms
+
+    def keep_only(self, names: Collection[Name]) -> None:
+        """Drop what is not among these."""
+        self._seen = {name: seen for name, seen in self._seen.items() if name in names}
+
+    def drop(self, name: Name) -> None:
+        """A later look at this claim is the first."""
+        self._seen.pop(name, None)
+
+
+class Pace:
+    """Since when the server's clock has kept pace with this process's monotonic clock. `note` each look at it."""
+
+    def __init__(self) -> None:
+        self._since_ms: int | None = None
+        self._least_ahead_ms = self._most_ahead_ms = 0
+
+    def note(self, server_ms: int, asked_at_ms: int, answered_at_ms: int) -> bool:
+        """Take in a look, sent and answered at two monotonic moments. True where the clock stepped, and at the first look."""
+        least_ms, most_ms = server_ms - answered_at_ms, server_ms - asked_at_ms
+        has_stepped = (
+            self._since_ms is None
+            or least_ms > self._most_ahead_ms + STEP_MS
+            or most_ms < self._least_ahead_ms - STEP_MS
+        )
+        if has_stepped:
+            self._since_ms = answered_at_ms
+        self._least_ahead_ms, self._most_ahead_ms = least_ms, most_ms
+        return has_stepped
+
+    def kept_ms(self, monotonic_ms: int) -> int:
+        """For how long no step was seen."""
+        return 0 if self._since_ms is None else monotonic_ms - self._since_ms
+
+    def latest_ms(self, monotonic_ms: int) -> int:
+        """What the server's clock shows at the latest, unless it stepped after the last look."""
+        return self._most_ahead_ms + monotonic_ms + STEP_MS

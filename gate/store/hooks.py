@@ -2,6 +2,10 @@
 
 At least once: a result leaves its stream when it was delivered, not before. The server counts the attempts and since when
 the last one is, so a worker that dies or is restarted changes nothing, and any node may go on. Used by `gate.webhooks`.
+
+The server dates attempts by its wall clock, which may step. Forward: an attempt that is under way looks old, so none is made
+again before the clock has kept pace with this process's monotonic clock for the first wait, which is longer than an attempt may
+take. Back: an attempt that is dated in the future counts from now on, so a retry waits once more at most.
 """
 
 from __future__ import annotations
@@ -11,9 +15,11 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from gate.errors import InvalidInput
+from gate.clock import monotonic_ms
+from gate.errors import InvalidInput, StoreUnavailable
 from gate.store import keys, scripts
 from gate.store.client import Client
+from gate.store.clocks import Pace
 from gate.store.link import Command
 from gate.store.scripts import Call
 
@@ -54,6 +60,9 @@ class Hooks:
     def __init__(self, client: Client, partitions: int) -> None:
         self._client = client
         self._partitions = partitions
+        self._pace = Pace()
+        self._recounting: dict[int, str] = {}
+        """Partitions in which attempts may be dated in the future, and from which entry on."""
 
     async def take(self, consumer: str, most: int, waits_ms: Sequence[int]) -> list[Hook]:
         """Up to `most` (1 or more) to deliver now, of all Partitions alike.
@@ -61,9 +70,13 @@ class Hooks:
         `waits_ms`: how long after each failed attempt the next is due.
         """
         with_results = await self._with_results()
+        await self._recount(with_results)
+        now_ms = monotonic_ms()
+        is_steady = self._pace.kept_ms(now_ms) >= waits_ms[0]
+        again_until_ms = self._pace.latest_ms(now_ms) if is_steady else 0
         asked = random.sample(with_results, min(most, len(with_results)))
         calls = [
-            Call(scripts.HOOKS_TAKE, [keys.hooks(partition)], [consumer, most // len(asked), *waits_ms])
+            Call(scripts.HOOKS_TAKE, [keys.hooks(partition)], [consumer, most // len(asked), again_until_ms, *waits_ms])
             for partition in asked
         ]
         replies = await self._client.write(calls) if calls else []
@@ -103,10 +116,27 @@ class Hooks:
         return sum(await self._client.write(calls)) if calls else 0
 
     async def _with_results(self) -> list[int]:
-        """Most rounds find nothing, and a look is cheaper than a write."""
+        """Most rounds find nothing, and a look is cheaper than a write. The server's clock is looked at as well."""
         asked: list[Command] = [("XLEN", keys.hooks(partition)) for partition in range(self._partitions)]
-        lengths = await self._client.read(*asked)
+        asked_at_ms = monotonic_ms()
+        *lengths, (seconds, micros) = await self._client.read(*asked, ("TIME",))
+        if self._pace.note(int(seconds) * 1_000 + int(micros) // 1_000, asked_at_ms, monotonic_ms()):
+            self._recounting = dict.fromkeys(range(self._partitions), "-")
         return [partition for partition, length in enumerate(lengths) if length]
+
+    async def _recount(self, with_results: Sequence[int]) -> None:
+        """Go on with attempts that the server's clock, before it was set back, dated in what is the future now."""
+        found = {p: after for p, after in self._recounting.items() if p in with_results}
+        self._recounting = {}
+        if not found:
+            return
+        calls = [Call(scripts.HOOKS_RECOUNT, [keys.hooks(p)], [after]) for p, after in found.items()]
+        try:
+            reached = await self._client.write(calls)
+        except StoreUnavailable:
+            self._recounting = found
+            raise
+        self._recounting |= {p: after.decode() for p, after in zip(found, reached, strict=True) if after}
 
 
 def _partition_of(key: bytes) -> int:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from gate.core.model import ListKind
 from gate.store import keys, scripts
+from gate.store.clocks import Watch
 from gate.store.quota import Quota
 from gate.store.scripts import Call
 from gate.store.writing import Because, Step, Writer
@@ -42,29 +43,29 @@ class Jobs:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self._quota = Quota(writer)
-        self._watched: dict[tuple[int, bytes], tuple[int, int]] = {}
-        """Of each claimed job that was seen last: the claim, and since when it has been the same."""
+        self._watch = Watch[tuple[int, bytes]]()
 
     async def claim(self, monotonic_ms: int) -> list[Job]:
         """Jobs that no worker has, or that one has had for `LEASE_MS`; no other worker gets them for as long."""
         partitions = range(self._writer.partitions)
         # Most rounds find nothing, and a look is cheaper than a write.
         looks = [("ZRANGE", keys.jobs(partition), 0, MAX_CLAIMED - 1, "WITHSCORES") for partition in partitions]
-        known, self._watched = self._watched, {}
+        claimed_by_others: set[tuple[int, bytes]] = set()
         calls: list[Call] = []
         busy: list[int] = []
         for partition, flat in zip(partitions, await self._writer.client.read(*looks), strict=True):
             free: list[bytes | int] = []
             for name, score in zip(flat[::2], flat[1::2], strict=True):
                 claim = int(score)
-                seen, since_ms = known.get((partition, name), (UNCLAIMED, 0))
-                if claim == UNCLAIMED or (seen == claim and monotonic_ms - since_ms >= LEASE_MS):
+                unchanged_ms = self._watch.unchanged_ms((partition, name), claim, monotonic_ms)
+                if claim == UNCLAIMED or unchanged_ms >= LEASE_MS:
                     free += (name, claim)
                 else:
-                    self._watched[partition, name] = claim, since_ms if seen == claim else monotonic_ms
+                    claimed_by_others.add((partition, name))
             if free:
                 calls.append(Call(scripts.JOBS_CLAIM, [keys.jobs(partition)], free))
                 busy.append(partition)
+        self._watch.keep_only(claimed_by_others)
         claimed = await self._writer.client.write(calls) if calls else []
         return [_job(partition, name) for partition, names in zip(busy, claimed, strict=True) for name in names]
 

@@ -16,7 +16,7 @@ the feed of what changed in one slot, so that fencing is one step (docs/decision
     gate:{<app>}:floors                    hash    epoch of a Changelog -> seq below which no connect may have been verified
     gate:{<app>}:feed                      stream  presence changes and kicks, entry ids <seq>-0
     gate:{<app>}:feed-meta                 hash    epoch, seq
-    gate:{<app>}:hook                      hash    of its presence webhook: owner, until (ms) and cursor
+    gate:{<app>}:hook                      hash    of its presence webhook: owner, beat, free and cursor
     gate:{<app>}:samples                   stream  how many were online, entry ids <slot>-0: t at, ms  u Users
                                                    c Gateway, platform, Sessions, Gateway, ..., flat, msgpack
     gate:presence-apps                     set     Apps that have or had a lease

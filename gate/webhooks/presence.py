@@ -4,9 +4,10 @@ At least once, and in order: the cursor moves behind a batch that was taken, and
 taken is tried again, later each time, for as long as it takes; meanwhile the feed waits in Redis, which keeps some 130,000
 entries. What it no longer keeps is counted as lost, and the oldest that is kept comes next.
 
-One node at a time tells an App: it claims the App for `CLAIM_MS`, renews that, and begins no attempt that could outlast it. A
-node that dies is replaced when its claim ends. All Apps share one short poll; only one that has something to tell costs more,
-and one whose receiver hangs holds up nobody. Apps without such a webhook are not looked at unless settings change.
+One node at a time tells an App: it claims the App, renews that, and begins no attempt that could end more than `CLAIM_MS` after
+the last renewal. A node that dies is replaced once another has seen no renewal for so long on its own monotonic clock. All Apps
+share one short poll; only one that has something to tell costs more, and one whose receiver hangs holds up nobody. Apps without
+such a webhook are not looked at unless settings change.
 
 Called by the background role, `run` until cancelled. The facts may lie in another Redis than Presence; either may be away.
 """
@@ -25,7 +26,7 @@ from gate.core.presence import Cursor, Event
 from gate.errors import FeedReset, FeedUnreadable, StoreUnavailable
 from gate.store.client import Client
 from gate.store.feed import Feed, behind
-from gate.store.presence_hooks import Claim, Claiming, PresenceHooks
+from gate.store.presence_hooks import CLAIM_MS, Claim, Claiming, PresenceHooks
 from gate.webhooks.posting import TIMEOUT_S, Poster
 from gate.webhooks.presence_body import JSON_TYPE, body_of, told_of
 
@@ -35,10 +36,9 @@ LIST_EVERY_MS = 1_000
 """At most so often are settings read again, however many writes there are."""
 MOST_A_BATCH = 100
 MOST_A_READ = 1_000
-CLAIM_MS = 10_000
 RENEW_EVERY_MS = 3_000
 TRY_EVERY_MS = 1_000
-"""How often to ask for what another node has: it takes over that much after a claim ended, at most."""
+"""How often to look at what another node has: it takes over `CLAIM_MS` and twice that after the last renewal, at most."""
 ATTEMPT_MS = int(TIMEOUT_S * 1_000) + 500
 """What must be left of a claim when an attempt begins."""
 FIRST_WAIT_MS, LONGEST_WAIT_MS = 1_000, 60_000
@@ -122,7 +122,7 @@ class PresenceTeller:
     ) -> None:
         self._apps = apps
         self._client = client
-        self._hooks = PresenceHooks(client, who)
+        self._hooks = PresenceHooks(client, who, clock)
         self._count_batch = count_batch
         self._count_changes = count_changes
         self._clock = clock
@@ -184,7 +184,7 @@ class PresenceTeller:
         """A webhook that comes back begins with what happens then, not with what it missed."""
         forgotten = [app_key for app_key in self._to_forget if app_key not in self._telling]
         if forgotten:
-            # What a node that died still claims can't be forgotten before its claim ends.
+            # What a node that died has claimed can't be forgotten before that claim may be taken over.
             forgotten = await self._hooks.forget(forgotten)
         self._to_forget = forgotten
 
@@ -194,7 +194,7 @@ class PresenceTeller:
         now_ms = self._clock()
         # What another took over while an attempt was under way is not asked for before that attempt has ended.
         due = [one for one in self._telling.values() if now_ms >= one.claim_at_ms and (one.cursor or _is_free(one))]
-        claims = await self._hooks.claim([one.claiming for one in due], CLAIM_MS) if due else []
+        claims = await self._hooks.claim([one.claiming for one in due]) if due else []
         for one, claim in zip(due, claims, strict=True):
             self._note(one, claim, now_ms)
         begun = [one for one, claim in zip(due, claims, strict=True) if claim.is_ours and one.cursor is None]
@@ -205,7 +205,7 @@ class PresenceTeller:
     async def _renew(self, one: _Telling) -> bool:
         """Keep the claim, and the cursor with it; whether the App is still ours."""
         now_ms = self._clock()
-        (claim,) = await self._hooks.claim([one.claiming], CLAIM_MS)
+        (claim,) = await self._hooks.claim([one.claiming])
         self._note(one, claim, now_ms)
         return claim.is_ours
 
@@ -227,7 +227,7 @@ class PresenceTeller:
         ours = [one.claiming for one in self._telling.values() if one.cursor is not None]
         try:
             await self._hooks.give_back(ours)
-        except StoreUnavailable as away:  # the claims end by themselves
+        except StoreUnavailable as away:  # others take them over when they are not renewed
             _log.debug("presence webhooks are not given back", problem=str(away))
 
     # What is told

@@ -53,7 +53,7 @@ async def presence_tour(presence: PresenceStore) -> None:
     await presence.announce(app.key)
     await presence.forget_users(app.key, [b"u"])
     hooks = PresenceHooks(presence.client, "node")
-    await hooks.claim([Claiming(app.key, await Feed(presence.client, app.key).head())], 1_000)
+    await hooks.claim([Claiming(app.key, await Feed(presence.client, app.key).head())])
     await hooks.forget([app.key])
     await presence.remove_app(app.key)
     assert await presence.client.read(("EXISTS", keys.feed(app.key), keys.leases(app.key))) == [0]

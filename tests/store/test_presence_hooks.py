@@ -1,19 +1,21 @@
-"""Claims on an App's presence webhook: one node's at a time, for a while, and only its owner moves the cursor."""
+"""Claims on an App's presence webhook: one node's at a time, while it renews them, and only its owner moves the cursor."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from gate.core.presence import Cursor
 from gate.store import presence_keys as keys
 from gate.store.presence import PresenceStore
-from gate.store.presence_hooks import APPS_A_PIPELINE, Claim, Claiming, PresenceHooks
+from gate.store.presence_hooks import APPS_A_PIPELINE, CLAIM_MS, Claim, Claiming, PresenceHooks
+from tests.harness.faked_clock import FakedClock
 from tests.harness.servers import RedisServer
 from tests.presence.played import presence_on
+from tests.webhooks.telling import HandClock
 
-HOLD_MS = 10_000
 HERE, FURTHER = Cursor("e", 1, 100), Cursor("e", 2, 200)
 TAKEN = Claim(False, None)
 
@@ -26,17 +28,22 @@ async def presence(each_redis: RedisServer) -> AsyncIterator[PresenceStore]:
 
 
 @pytest.fixture
-def one(presence: PresenceStore) -> PresenceHooks:
-    return PresenceHooks(presence.client, "one")
+def clock() -> HandClock:
+    return HandClock()
 
 
 @pytest.fixture
-def two(presence: PresenceStore) -> PresenceHooks:
-    return PresenceHooks(presence.client, "two")
+def one(presence: PresenceStore, clock: HandClock) -> PresenceHooks:
+    return PresenceHooks(presence.client, "one", clock)
 
 
-async def asked(hooks: PresenceHooks, cursor: Cursor | None = None, hold_ms: int = HOLD_MS) -> Claim:
-    (claim,) = await hooks.claim([Claiming("app", cursor)], hold_ms)
+@pytest.fixture
+def two(presence: PresenceStore, clock: HandClock) -> PresenceHooks:
+    return PresenceHooks(presence.client, "two", clock)
+
+
+async def asked(hooks: PresenceHooks, cursor: Cursor | None = None) -> Claim:
+    (claim,) = await hooks.claim([Claiming("app", cursor)])
     return claim
 
 
@@ -48,12 +55,26 @@ async def test_whoever_asks_first_has_it_and_alone_moves_the_cursor(one: Presenc
     assert await asked(two, FURTHER) == Claim(False, HERE)
 
 
-async def test_a_claim_that_ended_is_free_but_not_for_another_s_cursor(one: PresenceHooks, two: PresenceHooks) -> None:
+async def test_a_claim_not_renewed_is_taken_over_without_a_cursor(
+    one: PresenceHooks, two: PresenceHooks, clock: HandClock
+) -> None:
     await asked(one, HERE)
-    await asked(one, hold_ms=0)
+    assert await asked(two) == Claim(False, HERE)
+    clock.now_ms += CLAIM_MS - 1
+    assert await asked(two) == Claim(False, HERE)
+    clock.now_ms += 1
     assert await asked(two, FURTHER) == Claim(False, HERE), "it lost the claim before, and with it the say"
     assert await asked(two) == Claim(True, HERE)
     assert await asked(one, FURTHER) == Claim(False, HERE)
+
+
+async def test_a_renewed_claim_is_never_taken_over(one: PresenceHooks, two: PresenceHooks, clock: HandClock) -> None:
+    await asked(one, HERE)
+    for _ in range(5):
+        assert await asked(two) == Claim(False, HERE)
+        await asked(one, HERE)
+        clock.now_ms += CLAIM_MS
+        assert await asked(two) == Claim(False, HERE), "seen for too long, but renewed meanwhile"
 
 
 async def test_what_is_given_back_is_another_s_at_once(one: PresenceHooks, two: PresenceHooks) -> None:
@@ -62,12 +83,20 @@ async def test_what_is_given_back_is_another_s_at_once(one: PresenceHooks, two: 
     assert await asked(two) == Claim(True, FURTHER)
 
 
-async def test_a_claim_dated_by_a_clock_that_was_set_back_holds_nobody_up(
-    one: PresenceHooks, two: PresenceHooks, each_redis: RedisServer
-) -> None:
+@pytest.mark.parametrize("step_s", [7_200, -7_200])
+async def test_no_step_of_redis_clock_frees_or_holds_a_claim(tmp_path: Path, clock: HandClock, step_s: int) -> None:
+    redis_clock = FakedClock(tmp_path / "clock")
+    server = RedisServer.start("valkey-9", tmp_path / "redis", env=redis_clock.env)
+    store = presence_on(server.url)
+    one, two = (PresenceHooks(store.client, who, clock) for who in ("one", "two"))
     await asked(one, HERE)
-    each_redis.client.hincrby(keys.hook("app"), "until", 3_600_000)
+    await asked(two)
+    redis_clock.step_to(step_s)
+    assert await asked(two) == Claim(False, HERE)
+    clock.now_ms += CLAIM_MS
     assert await asked(two) == Claim(True, HERE)
+    await store.client.aclose()
+    server.stop()
 
 
 async def test_its_owner_goes_on_where_the_server_lost_it(one: PresenceHooks, each_redis: RedisServer) -> None:
@@ -88,6 +117,6 @@ async def test_only_what_no_other_holds_is_forgotten(
 
 async def test_many_apps_are_asked_for_in_parts(one: PresenceHooks) -> None:
     many = [Claiming(f"app-{number}", None) for number in range(2 * APPS_A_PIPELINE + 1)]
-    assert await one.claim(many, HOLD_MS) == [Claim(True, None)] * len(many)
+    assert await one.claim(many) == [Claim(True, None)] * len(many)
     assert await one.heads([claiming.app_key for claiming in many]) == [("0", 0)] * len(many)
     await one.forget([claiming.app_key for claiming in many])

@@ -11,7 +11,8 @@ import pytest
 from gate.clock import wall_ms
 from gate.core.model import AppFacts
 from gate.store import presence_keys as keys
-from gate.webhooks.presence import CLAIM_MS, FIRST_WAIT_MS, LONGEST_WAIT_MS, MOST_A_BATCH
+from gate.store.presence_hooks import CLAIM_MS
+from gate.webhooks.presence import FIRST_WAIT_MS, LONGEST_WAIT_MS, MOST_A_BATCH
 from tests.harness.ports import free_port
 from tests.harness.servers import RedisServer
 from tests.harness.waiting import wait_until_async

@@ -14,23 +14,35 @@ from gate.store import presence_keys as keys
 from gate.store.address import parse_address
 from gate.store.client import Client
 from gate.store.feed import Feed
+from gate.store.presence_hooks import CLAIM_MS
 from gate.store.store import Store
-from gate.webhooks.presence import CLAIM_MS, LOOK_EVERY_MS, TRY_EVERY_MS
+from gate.webhooks.presence import TRY_EVERY_MS
 from tests.harness.cable import Cable
 from tests.harness.servers import RedisServer
 from tests.harness.service import GateService, Services
 from tests.harness.waiting import wait_until_async
 from tests.presence.played import Gateway, presence_on
 from tests.webhooks.receiver import Receiver, receiving
-from tests.webhooks.telling import IN_TIME_S, KEY, Deployment, changes, heard, looked, online, telling, watches
+from tests.webhooks.telling import (
+    IN_TIME_S,
+    KEY,
+    Deployment,
+    HandClock,
+    changes,
+    heard,
+    looked,
+    online,
+    telling,
+    watches,
+)
 
 BEGINNING = Cursor("0", 0, 0)
 USERS = [b"u%d" % number for number in range(300)]
 
 
 def end_of_claim(redis_server: RedisServer, key: str = KEY) -> None:
-    """As if its time were over."""
-    redis_server.client.hset(keys.hook(key), "until", 1)
+    """As if the others had watched it for long enough."""
+    redis_server.client.hset(keys.hook(key), "free", 1)
 
 
 async def test_of_two_nodes_one_tells_and_the_other_goes_on_where_it_left(
@@ -53,19 +65,19 @@ async def test_of_two_nodes_one_tells_and_the_other_goes_on_where_it_left(
         await heard(listener, online(USERS))
 
 
-async def test_a_node_that_died_is_replaced_when_its_claim_ends(
-    deployment: Deployment, listener: Receiver, redis_server: RedisServer
+async def test_a_node_that_died_is_replaced_once_its_claim_was_watched(
+    deployment: Deployment, listener: Receiver
 ) -> None:
     gateway, dead = await deployment.add(listener.url), deployment.teller("dead")
     await looked(dead)
     await gateway.open(b"ann")
-    ends_at_ms = int(redis_server.client.hget(keys.hook(KEY), "until"))
-    seconds, micros = redis_server.client.time()
-    assert CLAIM_MS - 2_000 < ends_at_ms - seconds * 1_000 - micros // 1_000 <= CLAIM_MS
-    async with telling(deployment.teller("alive")):
-        await asyncio.sleep((TRY_EVERY_MS + 2 * LOOK_EVERY_MS) / 1_000)  # time in which nothing must happen
+    alive = deployment.teller("alive", clock=(clock := HandClock()))
+    async with alive._poster:
+        for _ in range(CLAIM_MS // TRY_EVERY_MS):
+            await looked(alive)
+            clock.now_ms += TRY_EVERY_MS
         assert not listener.callbacks, "the claim holds"
-        end_of_claim(redis_server)
+        await looked(alive)
         await heard(listener, [("ann", "0")])
 
 
@@ -132,10 +144,12 @@ async def test_what_a_node_that_died_claimed_is_forgotten_when_its_claim_ends(
     await deployment.add(listener.url)
     await looked(deployment.teller("dead"))
     await deployment.set_url("")
-    alive = deployment.teller("alive")
+    alive = deployment.teller("alive", clock=(clock := HandClock()))
+    await alive.look()
+    clock.now_ms += CLAIM_MS - 1
     await alive.look()
     assert redis_server.client.exists(keys.hook(KEY)), "the claim holds"
-    end_of_claim(redis_server)
+    clock.now_ms += 1
     await alive.look()
     assert not redis_server.client.exists(keys.hook(KEY))
 

@@ -1,6 +1,8 @@
 -- Takes results to deliver: new ones, and those whose last attempt failed, or died with its worker, long enough ago.
 --   KEYS  1 hooks
---   ARGV  1 consumer  2 how many at most  3... how long after the 1st, 2nd, ... attempt the next is due, ms
+--   ARGV  1 consumer  2 how many at most  3 until when on the server's clock attempts are made again, ms: a clock that shows
+--         more has stepped, and attempts that are under way look old  4... how long after the 1st, 2nd, ... attempt the next is
+--         due, ms
 --   returns {{entry id, which attempt this is, field, value, ...}, ...}
 -- Atomic: no two workers take the same result; the count of attempts is the server's own, so it outlives every worker.
 local GROUP = 'webhooks'
@@ -24,7 +26,7 @@ if #redis.call('XINFO', 'GROUPS', KEYS[1]) == 0 then
 end
 
 local function try_again(id, idle, attempts)
-  local wait = tonumber(ARGV[math.min(2 + attempts, #ARGV)])
+  local wait = tonumber(ARGV[math.min(3 + attempts, #ARGV)])
   -- Spread over half as much again, so that what failed together does not come back together.
   wait = wait * (1 + tonumber(string.sub(string.match(id, '^(%d+)'), -2)) * 7 % 50 / 100)
   if idle < wait then
@@ -38,9 +40,11 @@ local function try_again(id, idle, attempts)
   end
 end
 
+local time = redis.call('TIME')
+local has_kept_pace = time[1] * 1000 + math.floor(time[2] / 1000) <= tonumber(ARGV[3])
 local from = '-'
-for _ = 1, MAX_LOOKS do
-  local pending = redis.call('XPENDING', KEYS[1], GROUP, 'IDLE', ARGV[3], from, '+', 1000)
+for _ = 1, has_kept_pace and MAX_LOOKS or 0 do
+  local pending = redis.call('XPENDING', KEYS[1], GROUP, 'IDLE', ARGV[4], from, '+', 1000)
   for _, row in ipairs(pending) do
     if #taken < room then
       try_again(row[1], row[3], row[4])

@@ -1,25 +1,29 @@
--- Claims, moves on, gives back and forgets the telling of one App's presence webhook.
+-- Claims, moves on, gives back and forgets the delivery of one App's presence webhook.
 --   KEYS  1 base
---   ARGV  1 who  2 for how long, ms; '0' to give it back; '' to forget all of it, as where the App has no such webhook any more
---         3 cursor behind which the receiver is told from now on, or '' to leave it
---   returns {1 if it is this one's, else 0, cursor or ''}
--- Atomic: of two tellers one has it, and only that one moves the cursor. The server's clock ends a claim; one that ends later
--- than a claim can was dated by a clock that was set back since, and holds nobody up.
+--   ARGV  1 who  2 '1' to claim or renew; '0' to give it back; '' to forget all of it, as where the App has no such webhook
+--         any more  3 cursor behind which the receiver hears what follows, or '' to leave it
+--         4 another's claim that the caller may take over, or ''
+--   returns {1 if it is this one's, else 0, cursor or '', the claim that is there now, or ''}
+-- Atomic: of two nodes one has it, and only that one moves the cursor. No clock ends a claim: each renewal makes another one of
+-- it, and a node that saw the same for long enough on its own monotonic clock takes it over (gate/store/clocks.py).
 --!include presence
-local HOOK, MOST_MS = base .. 'hook', 60000
-local kept = redis.call('HMGET', HOOK, 'owner', 'until', 'cursor')
-local owner, ends, cursor = kept[1], tonumber(kept[2] or '0'), kept[3] or ''
-local is_held = ends > now and ends <= now + MOST_MS
-if owner and owner ~= ARGV[1] and (is_held or ARGV[3] ~= '') then
-  return {0, cursor}
+local HOOK = base .. 'hook'
+local kept = redis.call('HMGET', HOOK, 'owner', 'beat', 'free', 'cursor')
+local owner, beat, cursor = kept[1], tonumber(kept[2] or '0'), kept[4] or ''
+if owner and owner ~= ARGV[1] then
+  local claim = whole(beat) .. ' ' .. owner
+  local is_held = kept[3] ~= '1' and claim ~= ARGV[4]
+  if is_held or ARGV[3] ~= '' then
+    return {0, cursor, claim}
+  end
 end
 if ARGV[2] == '' then
   redis.call('DEL', HOOK)
-  return {1, ''}
+  return {1, '', ''}
 end
-redis.call('HSET', HOOK, 'owner', ARGV[1], 'until', whole(now + tonumber(ARGV[2])))
+redis.call('HSET', HOOK, 'owner', ARGV[1], 'beat', whole(beat + 1), 'free', ARGV[2] == '0' and '1' or '0')
 if ARGV[3] ~= '' then
   redis.call('HSET', HOOK, 'cursor', ARGV[3])
   cursor = ARGV[3]
 end
-return {1, cursor}
+return {1, cursor, whole(beat + 1) .. ' ' .. ARGV[1]}
