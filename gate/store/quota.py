@@ -1,7 +1,8 @@
 """How many Users an App may have: a set of reserved places in Partition 0, so that the limit is exact under any concurrency.
 
 A place is reserved before its User is registered in a Partition of its own. A registration that failed in between keeps its
-place; the same call made again uses it, and once the App seems full, places without a User go back to whoever asks.
+place; the same call made again uses it, and once the App seems full, places without a User go back to whoever asks. They go
+back once they are too old by every clock, those of all nodes and the server's: one that is wrong frees none that is under way.
 
 Only Apps with a limit reserve. Users that an App got while it had none are given places when it first asks again.
 """
@@ -13,12 +14,13 @@ from collections.abc import Sequence
 from gate.core.model import FOREVER_MS, AppFacts
 from gate.errors import UserLimitReached
 from gate.store import keys, scripts
+from gate.store.clocks import look_at_clocks
 from gate.store.link import Command
 from gate.store.scripts import Call
 from gate.store.writing import Writer
 
 UNDER_WAY_MS = 60_000
-"""A place without a User may belong to a registration under way; none takes this long."""
+"""A place without a User may belong to a registration under way; none takes this long by any clock."""
 IDS_A_SCRIPT = 1_000
 
 
@@ -87,6 +89,7 @@ class Quota:
 
     async def _take_back(self, app_key: str, now_ms: int) -> int:
         """Release the places that no User came to."""
-        long_ago_ms = now_ms - UNDER_WAY_MS
+        clocks = await look_at_clocks(self._writer.client, lambda: now_ms)
+        long_ago_ms = clocks.earliest_ms - UNDER_WAY_MS
         (held,) = await self._writer.client.read(("ZRANGEBYSCORE", keys.quota(app_key), "-inf", long_ago_ms))
         return await self.release_unused(app_key, held, long_ago_ms)

@@ -7,6 +7,7 @@ import asyncio
 import msgspec
 import pytest
 
+from gate.clock import wall_ms
 from gate.core.model import FOREVER_MS, AppFacts, ListKind, UserFacts
 from gate.errors import UserDeactivated, UserLimitReached, UserUnknown
 from gate.store import keys
@@ -85,6 +86,18 @@ async def test_a_place_that_nobody_took_goes_to_who_asks_later(store: Store) -> 
     with pytest.raises(UserLimitReached):
         await store.users.enrol(FACTS, b"d", NOW + 200_000)
     assert await store.users.count(APP) == 3
+
+
+@pytest.mark.parametrize("by_ms, asker_ms", [(0, 600_000), (-600_000, 0)], ids=["fast-asker", "slow-reserver"])
+async def test_no_wrong_clock_frees_a_place_under_way(store: Store, by_ms: int, asker_ms: int) -> None:
+    entry = f"run-1 1 3000 {by_ms}"  # as the reserving node's replicator notes its clock
+    await store.client.read(("HSET", keys.NODES, "node/reserver", entry))
+    now_ms = wall_ms()
+    for user in (b"a", b"b", b"c"):
+        await store.users.quota.reserve(FACTS, user, now_ms + by_ms)
+    with pytest.raises(UserLimitReached):
+        await store.users.enrol(FACTS, b"ann", now_ms + asker_ms)
+    await store.client.read(("DEL", keys.NODES))
 
 
 async def test_a_limit_of_none_refuses_everybody(store: Store) -> None:
