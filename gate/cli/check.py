@@ -50,7 +50,7 @@ def check(
     with opened_replica(data) as replica:
         if demanded and not replica.reaches(demanded):
             raise Stale(f"this Replica has not applied {min_revision} (or follows another history)")
-        board = replica.board()  # before the facts, which may become fresh in between
+        board, revision = replica.board(), _revision(replica, key, (a, b))  # before the facts, which may become newer
         verdict = _app_view(replica, key).verdict(a, b)
         if as_json:
             print_json(
@@ -58,7 +58,7 @@ def check(
                     "allowed": verdict.allowed,
                     "verdict": verdict.word,
                     "until": verdict.until_ms,
-                    "revision": _revision(replica, key, (a, b)),
+                    "revision": revision,
                     "stale_ms": board.stale_ms,
                 }
             )

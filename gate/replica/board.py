@@ -4,6 +4,9 @@ Freshness can't live among the facts: stamping it there would be a commit severa
 cache. Each field is one aligned 8-byte word with a single writer, so a reader never sees half of one; fields need not agree
 with each other to the instant. Moments are on the monotonic clock, which all processes of one boot share.
 
+The stamp counts for one file, whose device and inode are here: what is read in another one, such as an older copy that was
+moved to its name, is of unknown age (`reading.Reading.stale_ms`).
+
 Who writes: the replicator, at least every `STAMP_EVERY_MS` while it is in touch with Redis. Who reads: hot workers (once a
 batch at the most), HTTP, `gate.Replica`, the CLI.
 """
@@ -19,7 +22,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from gate.errors import ReplicaError, ReplicaForeign, ReplicaMissing
-from gate.replica.files import identity_of
+from gate.replica.files import Identity, identity_of
 from gate.replica.layout import MAX_GENERATION, boot_id
 
 STAMP_EVERY_MS = 200
@@ -46,6 +49,8 @@ _FIELDS = (
     "generation",
     "chosen_at_ns",
     "damages",
+    "facts_device",
+    "facts_inode",
 )
 _AT = {name: index for index, name in enumerate(_FIELDS)}
 _FRESH_AT = _AT["fresh_at_ms"]
@@ -130,7 +135,7 @@ class Board:
         same_boot = self._same_boot
         if self._words[0] == _MAGIC:
             self.last_generation = min(self._words[_AT["generation"]], MAX_GENERATION - 1)
-        kept = {"magic", "boot", "pid", *(("fresh_at_ms",) if same_boot else ())}
+        kept = {"magic", "boot", "pid", *(("fresh_at_ms", "facts_device", "facts_inode") if same_boot else ())}
         self.put(**{name: 0 for name in _FIELDS if name not in kept}, boot=_boot_word(), pid=os.getpid())
         self.put(magic=_MAGIC)
         self._same_boot = True
@@ -162,6 +167,21 @@ class Board:
         if "generation" in fields:
             self._words[_AT["chosen_at_ns"]] = time.monotonic_ns()
 
+    def use(self, generation: int, facts: Identity | None) -> None:
+        """Say which facts file is in use; that moves `chosen`, even if it is the same."""
+        self.name_facts(facts)
+        self.put(generation=generation)
+
+    def name_facts(self, facts: Identity | None) -> None:
+        """Say which file the stamps are of."""
+        device, inode = facts or (0, 0)
+        self.put(facts_device=device, facts_inode=inode)
+
+    @property
+    def facts(self) -> Identity:
+        """Which file the stamps are of; zeros for none."""
+        return self._words[_AT["facts_device"]], self._words[_AT["facts_inode"]]
+
     def stamp(self, now_monotonic_ms: int) -> None:
         """Say that at this moment everything in the Changelog was applied."""
         self._words[_FRESH_AT] = now_monotonic_ms
@@ -175,17 +195,23 @@ class Board:
         """For how long nobody has known the facts to be complete; 0 within the grace. One word is read."""
         fresh_at_ms = self._words[_FRESH_AT]
         age_ms = now_monotonic_ms - fresh_at_ms if fresh_at_ms and self._same_boot else NEVER_FRESH_MS
-        if age_ms <= FRESH_GRACE_MS:
+        if -FRESH_GRACE_MS <= age_ms <= FRESH_GRACE_MS:
             return 0
-        return self.stale_ms(now_monotonic_ms) if self._moved_on(now_monotonic_ms) else age_ms
+        if self._moved_on(now_monotonic_ms):
+            return self.stale_ms(now_monotonic_ms)
+        return age_ms if age_ms > 0 else NEVER_FRESH_MS  # a stamp of the future is damage
 
     def _moved_on(self, now_monotonic_ms: int) -> bool:
-        """Map the page that lies in this one's place by now; False if there is no other, or it was looked for just now."""
+        """Map the page that lies in this one's place by now; False if nothing else counts now, or that was looked for just now.
+
+        A page of another boot may be this boot's by now: a program may open it before the replicator starts.
+        """
         if self._writes or now_monotonic_ms - self._looked_at_ms < LOOK_AGAIN_MS:
             return False
         self._looked_at_ms = now_monotonic_ms
         if self.is_in_place:
-            return False
+            was_of_this_boot, self._same_boot = self._same_boot, self._words[_AT["boot"]] == _boot_word()
+            return self._same_boot and not was_of_this_boot
         try:
             self._adopt(self._path)
         except ReplicaError:
@@ -197,10 +223,12 @@ class Board:
         """Whether the facts in use are of a history that Redis may not have any more. One word is read."""
         return self._words[_AT["state"]] == State.RELOADING
 
-    def view(self, now_monotonic_ms: int) -> BoardView:
-        """All of it."""
+    def view(self, now_monotonic_ms: int, stale_ms: int | None = None) -> BoardView:
+        """All of it; with the age of a reader's own facts, where that is given."""
+        if stale_ms is None:
+            stale_ms = self.stale_ms(now_monotonic_ms)  # first, since it may find another page
         words = self._words
-        state, stale_ms = State(words[_AT["state"]]), self.stale_ms(now_monotonic_ms)
+        state = State(words[_AT["state"]])
         if state is State.CURRENT and stale_ms:
             state = State.CATCHING_UP  # as of a replicator that is paused, or was killed: nobody said so, yet it is
         return BoardView(

@@ -3,7 +3,10 @@
 LMDB forbids opening a file twice in one process (closing one handle drops the other's file locks), while a program may well
 open two `Replica` objects on one directory, and each thread follows a swap to a newer file at its own moment. So environments
 are shared and counted here; the last user closes. What is shared is the file, not its name: one that was deleted and made
-again under its old name is another. Never open one before a fork.
+again under its old name is another.
+
+After a fork, parent and child would hold one place in LMDB's table of readers: what either ends, the writer takes as ended for
+both, and writes over pages that the other reads. So a child uses nothing that was open before, and closes none of it.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from pathlib import Path
 import lmdb
 
 from gate.errors import ReplicaError, ReplicaForeign, ReplicaMissing
+from gate.replica.files import Identity
 from gate.replica.layout import LAYOUT_VERSION, MAP_BYTES, MAX_READERS, META_LAYOUT
 from gate.replica.requests import report_damage
 
@@ -27,12 +31,14 @@ LOCK_FILE_BYTES = 4_096 + 64 * MAX_READERS
 
 _lock = threading.Lock()
 _open: dict[str, list[_Shared]] = {}
+_of_parent: list[_Shared] = []
+"""Open when this process was forked. Kept, since to let go of one would close it."""
 
 
 @dataclass(slots=True)
 class _Shared:
     env: lmdb.Environment
-    file: tuple[int, int] | None
+    file: Identity | None
     users: int
 
 
@@ -45,6 +51,8 @@ def acquire(path: Path) -> lmdb.Environment:
         if known is not None:
             known.users += 1
             return known.env
+        if any(shared.file == file for shared in _of_parent):
+            raise ReplicaError(f"{name} was open in this process before it forked: open a Replica after the fork only")
         env = _opened(name)
         if _identity(name) != file:
             env.close()
@@ -84,13 +92,30 @@ def release(path: Path, env: lmdb.Environment | None = None) -> None:
         shared.env.close()
 
 
+def file_of(path: Path, env: lmdb.Environment) -> Identity | None:
+    """Which file an environment has open, whatever the name leads to by now."""
+    with _lock:
+        return next((shared.file for shared in _open[os.path.realpath(path)] if shared.env is env), None)
+
+
 def open_count() -> int:
     """How many environments this process has open: to find one that was never given back."""
     with _lock:
         return sum(map(len, _open.values()))
 
 
-def _identity(name: str) -> tuple[int, int] | None:
+def _leave_to_parent() -> None:
+    for all_shared in _open.values():
+        _of_parent.extend(all_shared)
+    _open.clear()
+    _lock.release()
+
+
+# Held across a fork, so that no other thread's hold on it stays for ever in the child.
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_leave_to_parent)
+
+
+def _identity(name: str) -> Identity | None:
     try:
         status = os.stat(name)
     except FileNotFoundError:
@@ -98,7 +123,7 @@ def _identity(name: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _known(name: str, file: tuple[int, int] | None) -> _Shared | None:
+def _known(name: str, file: Identity | None) -> _Shared | None:
     return next((shared for shared in _open.get(name, ()) if shared.file == file), None)
 
 

@@ -13,22 +13,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from gate.clock import monotonic_ms, wall_ms
+from gate.clock import wall_ms
 from gate.core import token
 from gate.core.ids import app_key, user_id
 from gate.core.model import AppFacts, ListKind, UserFacts
 from gate.core.presence import Verified
 from gate.core.revision import Position, Revision
 from gate.core.verdict import Verdict, Word
-from gate.errors import AppUnknown, GateError, ReplicaError, ReplicaMissing
+from gate.errors import AppUnknown, GateError, ReplicaError
 from gate.replica import admission
 from gate.replica.app_reading import AppReading
-from gate.replica.board import NEVER_FRESH_MS, Board, BoardView, State
+from gate.replica.board import BoardView
 from gate.replica.explain import Explained, explain
-from gate.replica.layout import BOARD_FILE, replica_dir
+from gate.replica.layout import replica_dir
 from gate.replica.reading import DEFAULT_CACHED_USERS, Reading
-
-_NO_BOARD = BoardView(State.STOPPED, False, NEVER_FRESH_MS, 0, 0, 0, 0, 0)
 
 
 class ReplicaStatus(NamedTuple):
@@ -42,27 +40,16 @@ class ReplicaStatus(NamedTuple):
     applied: tuple[Revision, ...]
 
 
-def open_board(directory: Path) -> Board | None:
-    """The directory's board, or None where no replicator has run."""
-    try:
-        return Board(directory / BOARD_FILE)
-    except ReplicaMissing:
-        return None
-
-
 class NodeReplica:
     """This node's Replica for one thread: all Apps, Positions, freshness. Each call is a bracket of its own."""
 
-    def __init__(self, reading: Reading, board: Board | None, directory: Path) -> None:
+    def __init__(self, reading: Reading) -> None:
         self._reading = reading
-        self._board = board
-        self._directory = directory
 
     @classmethod
     def open(cls, path: str | PathLike[str], *, cached_users: int = DEFAULT_CACHED_USERS) -> NodeReplica:
         """Open the Replica in `path`, a data directory or a Replica's own; `ReplicaMissing` if there is none yet."""
-        directory = replica_dir(Path(path))
-        return cls(Reading(directory, cached_users), open_board(directory), directory)
+        return cls(Reading(replica_dir(Path(path)), cached_users))
 
     def app(self, key: str) -> AppView | None:
         """The App with this key, or None."""
@@ -124,21 +111,18 @@ class NodeReplica:
             return reading.partitions
 
     def board(self) -> BoardView:
-        """What the replicator last said of itself."""
-        if self._board is None:
-            self._board = open_board(self._directory)
-        return _NO_BOARD if self._board is None else self._board.view(monotonic_ms())
+        """What the replicator last said of itself, with the age of the facts. Ask before those are read."""
+        return self._reading.view()
 
     def status(self) -> ReplicaStatus:
         """State, staleness and Positions together."""
+        board = self.board()
         with _Bracket(self._reading) as reading:
-            return _status(self.board(), reading)
+            return _status(board, reading)
 
     def close(self) -> None:
         """Give the files back."""
         self._reading.close()
-        if self._board is not None:
-            self._board.close()
 
 
 class AppView:
@@ -191,6 +175,7 @@ class Replica:
 
     Ids are `str` (UTF-8) or `bytes`, 1 to 64 bytes; anything else raises `InvalidInput`. If the App is removed, checks raise
     `AppUnknown`. Source of the facts: the Changelog, through this node's replicator; `status.stale_ms` says how old they are.
+    After a fork the child opens one of its own, which is refused where its parent had one open already.
     """
 
     def __init__(self, directory: Path, key: str, cached_users: int) -> None:
@@ -200,7 +185,6 @@ class Replica:
         self._local = threading.local()
         self._readings: set[Reading] = set()
         self._guard = threading.Lock()
-        self._board: Board | None = None
         self._closed = False
 
     @classmethod
@@ -253,12 +237,10 @@ class Replica:
 
     @property
     def status(self) -> ReplicaStatus:
-        """State, staleness and Positions."""
-        with self._guard:
-            if self._board is None:
-                self._board = open_board(self._directory)
-            board = _NO_BOARD if self._board is None else self._board.view(monotonic_ms())
-        with _Bracket(self._reading()) as reading:
+        """State, staleness and Positions. Ask for it before the verdict that its `stale_ms` is to count for."""
+        reading = self._reading()
+        board = reading.view()
+        with _Bracket(reading):
             return _status(board, reading)
 
     def close(self) -> None:
@@ -268,9 +250,6 @@ class Replica:
             for reading in self._readings:
                 reading.close()
             self._readings.clear()
-            if self._board is not None:
-                self._board.close()
-                self._board = None
         self._local = threading.local()
 
     def __enter__(self) -> Replica:

@@ -8,22 +8,29 @@ forgotten; any gap in the journal forgets all. That is exact, not a timeout: fac
 facts file may be put in use: the board says so in one word, compared at every `refresh`, and the old file names its
 `successor`; either makes `refresh` move, or go on with the old facts while the new ones can't be opened.
 
+`stale_ms` is the age of the facts, and is asked before they are read: a process that is paused in between may call new facts
+old, and never old facts fresh. The board's stamp counts only for the file that it names, and only while that is the one in use.
+
 Invariants: single-threaded; nothing read outside the bracket; a change acknowledged before `refresh` is seen after it.
 Called by hot workers, which bracket whole batches, and through `reader` by everything else.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
+from weakref import WeakSet
 
 import lmdb
 
+from gate.clock import monotonic_ms
 from gate.errors import ReplicaError, ReplicaForeign, ReplicaMissing
 from gate.replica import envs
 from gate.replica.app_reading import UNREADABLE, AppReading
-from gate.replica.board import Board
+from gate.replica.board import NEVER_FRESH_MS, Board, BoardView, State
+from gate.replica.files import Identity
 from gate.replica.layout import (
     BOARD_FILE,
     JOURNAL_EVERYTHING,
@@ -50,21 +57,31 @@ MAX_PARTITIONS = 1 << 16
 _OPEN_TRIES = 3
 """The file that `current` named may be gone when it is opened: so often is the name read again."""
 
+NO_FACTS_FILE: Identity = (0, 0)
+"""On a board that names none."""
+
 _NEVER = -1
 """No commit was seen."""
+
+
+NO_BOARD = BoardView(State.STOPPED, False, NEVER_FRESH_MS, 0, 0, 0, 0, 0)
 
 
 class _Closed:
     """Stands where a closed Reading's environment was, so that using it says so, at no cost while it is open."""
 
+    def __init__(self, problem: str = "this Replica was closed") -> None:
+        self._problem = problem
+
     def begin(self) -> lmdb.Transaction:
-        raise ReplicaError("this Replica was closed")
+        raise ReplicaError(self._problem)
 
 
 class Reading:
     """One thread's bracketed access to the newest facts of a Replica directory."""
 
     __slots__ = (
+        "__weakref__",
         "_apps",
         "_board",
         "_cached_users",
@@ -72,6 +89,7 @@ class Reading:
         "_chosen_seen",
         "_directory",
         "_env",
+        "_is_followed",
         "_partitions",
         "_path",
         "_positions",
@@ -91,20 +109,32 @@ class Reading:
         self._board: Board | None = None
         self._chosen: Sequence[int] = (0,)
         self._chosen_seen = 0
+        self._is_followed = False
         self._seen = _NEVER
         self._txn: lmdb.Transaction | None = None
         self._positions: dict[int, PositionRecord | None] = {}
         self._partitions: int | None = None
         self.moves = 0
-        self._watch_board()
         self._path, env = _open_current(directory)
         self._env: lmdb.Environment | _Closed = env
+        self._watch_board()
         try:
             self.refresh()
         except BaseException:
             self.close()
             raise
         self.release()
+        _readings.add(self)
+
+    def stale_ms(self) -> int:
+        """For how long nobody has known the facts to be complete that the next bracket reads; 0 while fresh. Outside of one."""
+        return self._age(monotonic_ms())
+
+    def view(self) -> BoardView:
+        """What the replicator last said of itself, with the age of the facts read here. Outside a bracket."""
+        now_ms = monotonic_ms()
+        age_ms = self._age(now_ms)
+        return NO_BOARD if self._board is None else self._board.view(now_ms, age_ms)
 
     def refresh(self) -> None:
         """Begin to read at the newest commit, dropping from the caches what it changed; `ReplicaError` if that can't be."""
@@ -142,6 +172,12 @@ class Reading:
         if self._board is not None:
             self._board.close()
             self._board = None
+
+    def _leave_to_parent(self) -> None:
+        if isinstance(self._env, lmdb.Environment):
+            _of_parent.append(self._txn)
+            self._txn = None
+            self._env = _Closed("this Replica was opened before the process forked: open it after the fork only")
 
     def read(self, key: bytes) -> bytes | None:
         """`get`, whose errors are this project's."""
@@ -232,13 +268,33 @@ class Reading:
                 return None
         return touched
 
+    def _age(self, now_ms: int) -> int:
+        for _ in range(2):
+            if self._board is None:
+                self._watch_board()
+            board = self._board
+            if board is None:
+                return NEVER_FRESH_MS
+            age_ms = board.stale_ms(now_ms)
+            if board.chosen is not self._chosen:  # it found another page in its place
+                self._chosen, self._chosen_seen = board.chosen, _NEVER
+            # After the stamp, since the next one may be of another file, to which this one moves first.
+            if self._chosen[0] == self._chosen_seen:
+                return age_ms if self._is_followed else NEVER_FRESH_MS
+            if self._txn is None:
+                self._chosen_again()
+        return NEVER_FRESH_MS
+
     def _watch_board(self) -> None:
         """Follow the word on the board; without a board, only the successor's name tells of another file."""
+        if isinstance(self._env, _Closed):
+            return
         try:
             board = Board(self._directory / BOARD_FILE)
         except ReplicaError:
             return
-        self._chosen, old, self._board = board.chosen, self._board, board
+        self._chosen, self._chosen_seen = board.chosen, _NEVER
+        old, self._board = self._board, board
         if old is not None:
             old.close()
 
@@ -251,14 +307,24 @@ class Reading:
             self._chosen_seen = chosen  # not before: a file that can't be opened yet is tried again
 
     def _swapped(self) -> bool | None:
-        """Move to the file in use; False if that is still the one being read, None if it can't be opened (now)."""
+        """Move to the file in use; False if that is still the one being read, None if it can't be opened (now).
+
+        Another file than the board names was moved there: no one who has facts already leaves them for that.
+        """
         try:
             path, env = _open_current(self._directory)
         except ReplicaError:
             return None
+        named = self._board.facts if self._board is not None else NO_FACTS_FILE
+        is_followed = envs.file_of(path, env) == named
         if env is self._env:
             envs.release(path, env)
+            self._is_followed = is_followed
             return False
+        if named != NO_FACTS_FILE and not is_followed:
+            envs.release(path, env)
+            return None
+        self._is_followed = is_followed
         self.release()
         if isinstance(self._env, lmdb.Environment):
             envs.release(self._path, self._env)
@@ -266,6 +332,20 @@ class Reading:
         if self._board is not None and not self._board.is_in_place:
             self._watch_board()
         return True
+
+
+_readings: WeakSet[Reading] = WeakSet()
+_of_parent: list[lmdb.Transaction | None] = []
+"""Begun when this process was forked. Kept, since to let go of one would end it in the parent's place."""
+
+
+def _leave_to_parent() -> None:
+    """In the child of a fork: see `envs`."""
+    for reading in list(_readings):
+        reading._leave_to_parent()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def _open_current(directory: Path) -> tuple[Path, lmdb.Environment]:

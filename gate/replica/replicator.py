@@ -18,6 +18,7 @@ Called by the replicator role; `run` until `stop`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -36,7 +37,7 @@ from gate.replica.layout import BOARD_FILE, MAP_BYTES, current_facts, generation
 from gate.replica.loader import load_snapshot
 from gate.replica.replaced import Replaced
 from gate.replica.source import Announcer, ChangeSource
-from gate.replica.upkeep import Upkeep
+from gate.replica.upkeep import CHECK_PLACE_EVERY_MS, Upkeep
 from gate.replica.voice import Asked, Voice
 from gate.replica.writer import FactsFile
 
@@ -162,7 +163,9 @@ class Replicator:
         if problem:
             raise ReplicaForeign(f"{path.name} is damaged: {problem}")
         file = FactsFile.open(path, self._map_bytes)
-        self._board.put(generation=generation_of(path.name))
+        if file.identity != self._board.facts:  # the stamp is of another file, which this one replaced meanwhile
+            self._board.put(fresh_at_ms=0)
+        self._board.use(generation_of(path.name), file.identity)
         return file
 
     def _distrust(self, problem: str) -> None:
@@ -230,8 +233,9 @@ class Replicator:
         self._make_directory()
         path = files.next_facts(self._directory, self._used_generation)
         began_ms = monotonic_ms()
-        fresh = await load_snapshot(self._source, path, map_bytes=self._map_bytes, tick=self._raise_if_stopping)
+        fresh = await load_snapshot(self._source, path, map_bytes=self._map_bytes, tick=self._tick)
         self._reloads += self._file is not None or (self._reload_because == "foreign" and self._damages > 0)
+        self._end_freshness()  # what was loaded is fresh once Redis has named its heads again
         self._swap(fresh)
         files.rebuild_is_done(self._directory)
         files.forget_damage(self._directory)
@@ -255,7 +259,8 @@ class Replicator:
         self._file = fresh
         self._pursuit.end()
         self._used_generation = generation_of(fresh.path.name)
-        self._board.put(generation=self._used_generation, reloads=self._reloads)
+        self._board.put(reloads=self._reloads)
+        self._board.use(self._used_generation, fresh.identity)
         self._replaced.send_readers_on(fresh.path.name)
         self._voice.say(self._applied())
 
@@ -354,13 +359,28 @@ class Replicator:
 
     async def _pause(self, last_ms: int = LAST_RETRY_MS) -> None:
         """Wait before the next attempt, longer each time; a wish to stop ends the wait."""
-        wait_s = self._retry_ms / 1_000 * random.uniform(0.5, 1.0)
+        wait_ms = int(self._retry_ms * random.uniform(0.5, 1.0))
         self._retry_ms = min(last_ms, self._retry_ms * 2)
-        try:
-            async with asyncio.timeout(wait_s):
-                await self._stopping.wait()
-        except TimeoutError:
+        while wait_ms > 0 and not self._stopping.is_set():
+            self._look_after()
+            portion_ms = min(wait_ms, CHECK_PLACE_EVERY_MS)
+            wait_ms -= portion_ms
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(portion_ms / 1_000):
+                    await self._stopping.wait()
+
+    def _look_after(self) -> None:
+        """Upkeep while nothing is followed. A file that is damaged is left at once, though another one has still to come."""
+        if self._file is None:
             return
+        try:
+            wanted = self._upkeep.wanted(self._file, is_cut_off=True)
+        except ReplicaForeign as fault:
+            self._distrust(str(fault))
+            self._show(State.LOADING)
+            return
+        if wanted and self._reload_because is None:
+            self._must_reload(*wanted)
 
     # What it says of itself
 
@@ -374,6 +394,10 @@ class Replicator:
     def _show(self, state: State) -> None:
         self._state = state
         self._board.put(state=state)
+
+    def _tick(self) -> None:
+        self._raise_if_stopping()
+        self._look_after()
 
     def _raise_if_stopping(self) -> None:
         if self._stopping.is_set():

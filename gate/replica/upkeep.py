@@ -3,6 +3,10 @@
 What is found is one of two things. A file that is damaged raises `ReplicaForeign`: nothing in it can be trusted, so it is left
 and loaded again. Anything else that a fresh snapshot mends is returned, and the facts are served until then.
 
+While Redis is away nothing can be loaded, so a file is left only for what is found here, never on the word of a reader alone:
+its report has the file scrubbed. A file that is left then has no successor until Redis is back: those who have it open go on,
+with facts of unknown age, and no one else finds any. Facts that may be wrong anywhere are worse than an error.
+
 A scrub (`probe.scrub`) runs all the time, at low priority, with pauses a hundred times as long as itself: it costs a
 hundredth of a core, and finds damage the sooner the smaller the file is.
 
@@ -49,21 +53,22 @@ class Upkeep:
         self._scrubbing: tuple[FactsFile, int, asyncio.Task[str | None]] | None = None
         self._scrub_at_ms = monotonic_ms() + FIRST_SCRUB_AFTER_MS
 
-    def wanted(self, file: FactsFile) -> tuple[str, str] | None:
+    def wanted(self, file: FactsFile, *, is_cut_off: bool = False) -> tuple[str, str] | None:
         """Why a fresh snapshot has to be loaded, in a word and a sentence. `ReplicaForeign` if the file is damaged."""
         now_ms = monotonic_ms()
-        self._heed_report(file, now_ms)
+        self._heed_report(file, now_ms, is_cut_off)
         self._scrub(file, now_ms)
         if now_ms - self._readers_checked_at_ms >= CHECK_READERS_EVERY_MS:
             self._readers_checked_at_ms = now_ms
             file.check_readers()
+        if now_ms - self._place_checked_at_ms >= CHECK_PLACE_EVERY_MS:
+            self._place_checked_at_ms = now_ms
+            self._check_board(file)
+            if misplaced := self._misplaced(file):
+                return misplaced
         if files.rebuild_is_asked(self._directory):
             return "asked", "somebody asked for a fresh snapshot"
-        if now_ms - self._place_checked_at_ms < CHECK_PLACE_EVERY_MS:
-            return None
-        self._place_checked_at_ms = now_ms
-        self._check_board()
-        return self._misplaced(file)
+        return None
 
     async def aclose(self) -> None:
         """End a scrub under way."""
@@ -83,17 +88,18 @@ class Upkeep:
             return None
         return "misplaced", f"{file.path.name}, or the name that leads to it, was taken away"
 
-    def _check_board(self) -> None:
+    def _check_board(self, file: FactsFile) -> None:
+        self._board.name_facts(file.identity)  # again: an older page may have been copied over this one
         if not self._board.is_in_place:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._board.lay_out_again()
             _log.warning("the board was taken away and is laid out again")
 
-    def _heed_report(self, file: FactsFile, now_ms: int) -> None:
+    def _heed_report(self, file: FactsFile, now_ms: int, is_cut_off: bool) -> None:
         report = files.damage_reported(self._directory, file.path.name)
         if report is None:
             return
-        if now_ms - self._report_heeded_at_ms >= REPORTS_HEEDED_EVERY_MS:
+        if not is_cut_off and now_ms - self._report_heeded_at_ms >= REPORTS_HEEDED_EVERY_MS:
             self._report_heeded_at_ms = now_ms
             raise _damaged(file, report)
         self._scrub_at_ms = 0
@@ -114,8 +120,11 @@ class Upkeep:
             return
         pause_ms = SCRUB_PAUSE_FACTOR * (now_ms - began_ms)
         self._scrub_at_ms = now_ms + min(max(pause_ms, MIN_SCRUB_PAUSE_MS), MAX_SCRUB_PAUSE_MS)
-        if problem and scrubbed is file and file.is_in_place:
+        if scrubbed is not file or not file.is_in_place:
+            return
+        if problem:
             raise _damaged(file, problem)
+        files.forget_damage(self._directory)  # a reader that meets a page which can't be read reports it again
 
 
 def _damaged(file: FactsFile, problem: str) -> ReplicaForeign:

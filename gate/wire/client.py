@@ -6,15 +6,13 @@ Handlers get a `Client` and nothing else, so they can be tested without a socket
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from itertools import count
 
 from gate.clock import monotonic_ms
 from gate.core.model import AppFacts
 from gate.core.verdict import Word
-from gate.errors import GateError, ReplicaError, Stale, Unavailable
+from gate.errors import GateError, Stale, Unavailable
 from gate.replica.app_reading import AppReading
-from gate.replica.board import NEVER_FRESH_MS, Board
 from gate.replica.reading import Reading
 from gate.wire.fanouts import FanOuts
 from gate.wire.ports import Door
@@ -33,7 +31,7 @@ class NoAuth(GateError):
 
 
 class Worker:
-    """What all connections of one worker share: the Reading, the board, the turns, the limits, the counts.
+    """What all connections of one worker share: the Reading, the turns, the limits, the counts.
 
     `max_staleness_ms` 0 means that checks are answered however old the facts are (`--on-stale serve`).
     """
@@ -41,7 +39,6 @@ class Worker:
     def __init__(
         self,
         reading: Reading,
-        board: Callable[[], Board | None],
         *,
         max_staleness_ms: int = 0,
         started_at_ms: int = 0,
@@ -60,12 +57,10 @@ class Worker:
         self.lease_holders: Counter[tuple[str, bytes, int]] = Counter()
         """How many connections hold each lease: App key, Gateway, epoch."""
         self.turns = Turns()
-        self.fan_outs = FanOuts(reading, self.turns)
+        self.fan_outs = FanOuts(reading, self.turns, max_staleness_ms)
         self.received = memoryview(bytearray(TURN_BYTES))
         """Where each socket is read to, one after another: what came is taken from it before the next is read."""
         self._age_ms: int | None = None
-        self._open_board = board
-        self._board: Board | None = None
 
     def begin(self) -> None:
         """Begin a read bracket, which `reading.release` ends. Raises `ReplicaError`."""
@@ -78,10 +73,8 @@ class Worker:
         Unless the deployment has a limit, it is read when first asked for, and the facts once more after it: sync Apps again.
         """
         if self._age_ms is None:
-            try:
-                self._age_ms = self.stale_ms()
-            except ReplicaError:  # a board that can't be read
-                self._age_ms = NEVER_FRESH_MS
+            self.reading.release()  # to read the age may move to another file
+            self._age_ms = self.stale_ms()
             self.reading.refresh()
         return self._age_ms
 
@@ -90,16 +83,9 @@ class Worker:
         self.fan_outs.close()
         self.reading.close()
 
-    def board(self) -> Board | None:
-        """The replicator's board, opened when it first exists."""
-        if self._board is None:
-            self._board = self._open_board()
-        return self._board
-
     def stale_ms(self) -> int:
-        """How stale the facts are, in ms; 0 while fresh, and past every limit where no replicator has run."""
-        board = self.board()
-        return NEVER_FRESH_MS if board is None else board.stale_ms(monotonic_ms())
+        """How stale the next bracket's facts are, in ms; 0 while fresh, and past every limit where no replicator has run."""
+        return self.reading.stale_ms()
 
     def refuse_if_stale(self) -> None:
         """Raise `Stale` where the deployment chose to refuse checks from facts as old as this bracket's."""

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from gate.clock import monotonic_us
 from gate.core.verdict import Word
-from gate.errors import AppUnknown
+from gate.errors import AppUnknown, Stale
 from gate.replica.app_reading import AppReading
 from gate.replica.reading import Reading
 from gate.wire.turns import SLICE_US, Turns
@@ -40,8 +40,9 @@ class _FanOut:
 class FanOuts:
     """Those of one worker, in order of arrival."""
 
-    def __init__(self, reading: Reading, turns: Turns) -> None:
+    def __init__(self, reading: Reading, turns: Turns, max_staleness_ms: int = 0) -> None:
         self._beside = reading
+        self._max_staleness_ms = max_staleness_ms
         self._own: Reading | None = None
         self._app: AppReading | None = None
         self._turns = turns
@@ -93,6 +94,9 @@ class FanOuts:
     def _begin(self, app_key: str) -> AppReading:
         if self._own is None:
             self._own = Reading(self._beside.file.parent)
+        limit_ms = self._max_staleness_ms
+        if limit_ms and (stale_ms := self._own.stale_ms()) > limit_ms:  # it may have no way to a new file
+            raise Stale(f"the Replica is {stale_ms} ms old and this deployment refuses past {limit_ms} ms")
         self._own.refresh()
         self._app = self._own.app(app_key)
         if self._app is None:

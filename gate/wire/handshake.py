@@ -211,7 +211,7 @@ def about(client: Client, arguments: Sequence[bytes]) -> bytes:
             "gate_checks": sum(worker.words.values()),
             "gate_denied": sum(worker.words.values()) - worker.words["allowed"],
         },
-        "Replica": {"gate_replica_stale_ms": worker.stale_ms()},
+        "Replica": {"gate_replica_stale_ms": worker.age_ms()},
     }
     wanted = {argument.decode("latin-1").lower() for argument in arguments} - {"all", "default", "everything"}
     lines: list[str] = []

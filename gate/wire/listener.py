@@ -18,7 +18,6 @@ from typing import Literal
 
 from gate.clock import monotonic_ms
 from gate.listening import dual_stack_socket
-from gate.replica.reader import open_board
 from gate.replica.reading import DEFAULT_CACHED_USERS, Reading
 from gate.wire.client import Worker
 from gate.wire.connection import STALL_LIMIT_MS, Connection
@@ -174,7 +173,6 @@ async def serve_wire(options: WireOptions) -> WireServer:
     reading = Reading(options.replica_dir, options.cached_users)
     worker = Worker(
         reading,
-        lambda: open_board(options.replica_dir),
         max_staleness_ms=options.max_staleness_ms if options.on_stale == "refuse" else 0,
     )
     server = WireServer(worker, options, options.max_connections or _descriptors())

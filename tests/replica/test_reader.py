@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from gate.clock import monotonic_ms
 from gate.errors import AppUnknown, InvalidInput, ReplicaError, ReplicaForeign, ReplicaMissing
 from gate.replica import envs
 from gate.replica.board import Board
@@ -185,7 +186,9 @@ def test_status_without_and_with_a_replicator(ledger: Ledger, replica: Replica) 
     assert replica.status.applied == (ledger.revision,)
     board = Board(ledger.directory / BOARD_FILE, write=True)
     board.put(state=2, ready=1)
-    assert (replica.status.state, replica.status.ready) == ("current", True)
+    board.use(1, ledger.file.identity)
+    board.stamp(monotonic_ms())
+    assert replica.status[:3] == ("current", True, 0)
     board.close()
 
 

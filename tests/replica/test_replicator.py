@@ -184,12 +184,15 @@ class TestStarting:
         self, directory: Path, redis: ScriptedRedis, listener: Listener
     ) -> None:
         redis.is_away = True
-        async with running(directory, redis, listener) as node:
-            await node.until(lambda: any(line["reason"] == "redis-away" for line in node.logged), "the log line")
+        shown: list[str] = []  # the role logs it: it knows what else is waited for
+        async with running(directory, redis, listener, show_problem=shown.append) as node:
+            await node.until(lambda: shown, "the problem to be shown")
+            assert "away, as the test says" in shown[-1]
             with pytest.raises(ReplicaMissing):
                 NodeReplica.open(directory)
             redis.is_away = False
             await node.until_ready()
+            assert shown[-1] == ""
             assert node.word(b"bad", b"b") == "sender-banned"
 
     async def test_an_emptied_redis_is_prepared_before_it_is_read(
@@ -210,13 +213,11 @@ class TestStarting:
     async def test_stopping_says_so(self, directory: Path, redis: ScriptedRedis, listener: Listener) -> None:
         async with running(directory, redis, listener) as node:
             await node.until_ready()
-            board = node.reader._board
             await node.stop()
         reader = NodeReplica.open(directory)
         assert reader.board().state is State.STOPPED
         reader.close()
         assert listener.has_left
-        del board
 
     async def test_stopping_while_loading_leaves_nothing_half_done(
         self, directory: Path, redis: ScriptedRedis, listener: Listener

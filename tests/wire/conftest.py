@@ -32,7 +32,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 @pytest.fixture
 def worker(ledger: Ledger) -> Iterator[Worker]:
     reading = Reading(ledger.directory)
-    yield Worker(reading, lambda: None)
+    yield Worker(reading)
     reading.close()
 
 

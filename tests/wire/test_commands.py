@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -159,6 +158,7 @@ def test_a_malformed_min_is_refused(peer: Peer, clause: tuple[bytes | str, ...])
 @pytest.fixture
 def board(ledger: Ledger) -> Iterator[Board]:
     made = Board(ledger.directory / BOARD_FILE, write=True)
+    made.use(1, ledger.file.identity)
     yield made
     made.close()
 
@@ -167,7 +167,7 @@ def board(ledger: Ledger) -> Iterator[Board]:
 def strict_peer(ledger: Ledger, board: Board) -> Iterator[Peer]:
     """Of a deployment that refuses checks from facts older than 5 s."""
     reading = Reading(ledger.directory)
-    peer = Peer(Worker(reading, lambda: board, max_staleness_ms=5_000))
+    peer = Peer(Worker(reading, max_staleness_ms=5_000))
     assert peer("AUTH", "app", "secret") == b"OK"
     yield peer
     reading.close()
@@ -185,12 +185,12 @@ def test_checks_from_facts_that_are_too_old_are_refused(strict_peer: Peer, board
     assert strict_peer("GATE.CHECK", "alice", "bob") == 1
 
 
-def test_a_board_that_cannot_be_read_refuses_where_staleness_counts(ledger: Ledger, tmp_path: Path) -> None:
-    (tmp_path / "board").write_bytes(b"short")
+def test_a_board_that_cannot_be_read_refuses_where_staleness_counts(ledger: Ledger) -> None:
+    (ledger.directory / BOARD_FILE).write_bytes(b"short")
     reading = Reading(ledger.directory)
-    peer = Peer(Worker(reading, lambda: Board(tmp_path / "board"), max_staleness_ms=5_000))
+    peer = Peer(Worker(reading, max_staleness_ms=5_000))
     peer("AUTH", "app", "secret")
-    assert peer.error("GATE.CHECK", "a", "b").startswith("UNAVAILABLE ")
+    assert peer.error("GATE.CHECK", "a", "b").startswith("STALE ")
     reading.close()
 
 

@@ -428,7 +428,7 @@ def test_settings_that_change_under_a_connection_count_from_the_next_chunk(ledge
 def test_without_facts_what_needs_none_is_answered(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "r", 1, app_facts())
     reading = Reading(ledger.directory)
-    line = Line(Worker(reading, lambda: None))
+    line = Line(Worker(reading))
     line.send(AUTH)
     reading.close()
     refusal = b"-UNAVAILABLE this Replica was closed\r\n"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gate.clock import monotonic_ms
 from gate.core.revision import Revision
+from gate.errors import Stale
 from gate.replica.board import Board
+from gate.replica.layout import BOARD_FILE
 from gate.replica.reading import Reading
 from gate.wire import hot, replies
 from gate.wire.client import Worker
@@ -24,8 +25,9 @@ STALE = b"-STALE the Replica is "
 
 
 @pytest.fixture
-def board(tmp_path: Path) -> Iterator[Board]:
-    made = Board(tmp_path / "board", write=True)
+def board(ledger: Ledger) -> Iterator[Board]:
+    made = Board(ledger.directory / BOARD_FILE, write=True)
+    made.use(1, ledger.file.identity)
     yield made
     made.close()
 
@@ -36,11 +38,9 @@ def aged(board: Board, age_ms: int) -> None:
 
 
 @pytest.fixture
-def line(ledger: Ledger, board: Board, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Line]:
+def line(ledger: Ledger, board: Board, request: pytest.FixtureRequest) -> Iterator[Line]:
     """On a worker whose age limit is the fixture's parameter, else 0."""
-    worker = Worker(
-        Reading(ledger.directory), lambda: Board(tmp_path / "board"), max_staleness_ms=getattr(request, "param", 0)
-    )
+    worker = Worker(Reading(ledger.directory), max_staleness_ms=getattr(request, "param", 0))
     aged(board, 0)
     made = Line(worker)
     assert made.send(AUTH) == b"+OK\r\n"
@@ -107,7 +107,7 @@ def test_an_age_limit_keeps_the_fast_ways_and_is_held_by_them(
 
 
 def test_without_a_replicator_nothing_is_fresh(ledger: Ledger) -> None:
-    worker = Worker(Reading(ledger.directory), lambda: None)
+    worker = Worker(Reading(ledger.directory))
     line = Line(worker)
     line.send(AUTH)
     for times in (1, 3):
@@ -138,6 +138,37 @@ def test_the_age_is_read_before_the_facts(
     replied = line.send(asked)
     assert b"blacklisted" in replied if asked == EXPLAINED else set(replied.splitlines()) == {b":0"}
     assert order[-2:] == ["stale_ms", "refresh"]
+
+
+def test_an_explanation_does_not_take_the_age_after_the_facts(
+    line: Line, board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node catches up while the worker is between the two: what was read before is not fresh for that."""
+    refresh = Reading.refresh
+
+    def then_current(reading: Reading) -> None:
+        refresh(reading)
+        aged(board, 0)
+
+    aged(board, 60_000)
+    monkeypatch.setattr(Reading, "refresh", then_current)
+    shown = line.send(command("GATE.EXPLAIN", "bob", "alice"))
+    assert int(shown.split(b"stale_ms\r\n:")[1].split(b"\r\n")[0]) >= 60_000
+
+
+@pytest.mark.parametrize("line", [LIMIT_MS], indirect=True)
+async def test_a_long_mcheck_is_held_to_the_age_of_its_own_reading(line: Line, board: Board, ledger: Ledger) -> None:
+    """It reads through one of its own, which may have no way to a new file while the worker's has."""
+    worker = line.connection._worker
+    first = worker.fan_outs.submit("app", b"bob", [b"alice"])
+    while not first.done():
+        line.one_pass()
+    assert first.result() == ["blacklisted"]
+    worker.fan_outs._own._is_followed = False  # type: ignore[union-attr]
+    second = worker.fan_outs.submit("app", b"bob", [b"alice"])
+    while not second.done():
+        line.one_pass()
+    assert isinstance(second.exception(), Stale)
 
 
 # With MIN

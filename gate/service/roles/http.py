@@ -15,7 +15,7 @@ from typing import Any
 
 from gate.clock import monotonic_ms
 from gate.console.site import Console
-from gate.errors import CannotStart
+from gate.errors import CannotStart, ReplicaMissing
 from gate.http.operators import OperatorDoor
 from gate.http.options import HttpOptions
 from gate.http.ports import Deps
@@ -34,7 +34,8 @@ from gate.metrics import (
     render_metrics,
 )
 from gate.replica.board import Board
-from gate.replica.reader import NodeReplica, open_board
+from gate.replica.layout import BOARD_FILE
+from gate.replica.reader import NodeReplica
 from gate.service.role import Post
 from gate.service.roles.http_presence import HttpPresence, most_websockets
 from gate.service.stores import AcknowledgerLater, StoreLater, connected_store
@@ -153,13 +154,16 @@ class _BoardLook:
     """Reads the replicator's board for a scrape, once there is one."""
 
     def __init__(self, post: Post) -> None:
-        self._directory = post.places.replica
+        self._path = post.places.replica / BOARD_FILE
         self._board: Board | None = None
 
     def __call__(self) -> BoardFigures | None:
         if self._board is None:
-            self._board = open_board(self._directory)
-        return None if self._board is None else self._board.view(monotonic_ms())
+            try:
+                self._board = Board(self._path)
+            except ReplicaMissing:
+                return None
+        return self._board.view(monotonic_ms())
 
 
 def _count_request(group: str, status: int, seconds: float) -> None:
