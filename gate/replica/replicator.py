@@ -361,26 +361,21 @@ class Replicator:
         """Wait before the next attempt, longer each time; a wish to stop ends the wait."""
         wait_ms = int(self._retry_ms * random.uniform(0.5, 1.0))
         self._retry_ms = min(last_ms, self._retry_ms * 2)
-        while wait_ms > 0 and not self._stopping.is_set():
+        for begun_ms in range(0, wait_ms, CHECK_PLACE_EVERY_MS):
             self._look_after()
-            portion_ms = min(wait_ms, CHECK_PLACE_EVERY_MS)
-            wait_ms -= portion_ms
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(portion_ms / 1_000):
-                    await self._stopping.wait()
+                await asyncio.wait_for(self._stopping.wait(), min(wait_ms - begun_ms, CHECK_PLACE_EVERY_MS) / 1_000)
 
     def _look_after(self) -> None:
         """Upkeep while nothing is followed. A file that is damaged is left at once, though another one has still to come."""
-        if self._file is None:
+        if self._file is None or self._stopping.is_set():
             return
         try:
-            wanted = self._upkeep.wanted(self._file, is_cut_off=True)
+            if (wanted := self._upkeep.wanted(self._file, is_cut_off=True)) and self._reload_because is None:
+                self._must_reload(*wanted)
         except ReplicaForeign as fault:
             self._distrust(str(fault))
             self._show(State.LOADING)
-            return
-        if wanted and self._reload_because is None:
-            self._must_reload(*wanted)
 
     # What it says of itself
 
