@@ -116,6 +116,16 @@ def test_who_has_facts_does_not_leave_them_for_a_copy(site: Site) -> None:
     fresh.close()
 
 
+def test_a_copy_moved_over_the_next_file_is_not_moved_to(site: Site) -> None:
+    with Program(site.directory) as program:
+        assert program() == FRESH
+        fresh = site.swap()
+        site.older.replace(fresh.file.path)
+        site.stamp()
+        assert program() == (NEVER_FRESH_MS, "blacklisted")
+    fresh.close()
+
+
 def test_a_copy_of_the_whole_directory_is_of_unknown_age(site: Site, tmp_path: Path) -> None:
     shutil.copytree(site.directory, tmp_path / "copy")
     with Program(tmp_path / "copy") as program:

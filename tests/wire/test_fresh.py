@@ -140,22 +140,6 @@ def test_the_age_is_read_before_the_facts(
     assert order[-2:] == ["stale_ms", "refresh"]
 
 
-def test_an_explanation_does_not_take_the_age_after_the_facts(
-    line: Line, board: Board, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The node catches up while the worker is between the two: what was read before is not fresh for that."""
-    refresh = Reading.refresh
-
-    def then_current(reading: Reading) -> None:
-        refresh(reading)
-        aged(board, 0)
-
-    aged(board, 60_000)
-    monkeypatch.setattr(Reading, "refresh", then_current)
-    shown = line.send(command("GATE.EXPLAIN", "bob", "alice"))
-    assert int(shown.split(b"stale_ms\r\n:")[1].split(b"\r\n")[0]) >= 60_000
-
-
 @pytest.mark.parametrize("line", [LIMIT_MS], indirect=True)
 async def test_a_long_mcheck_is_held_to_the_age_of_its_own_reading(line: Line, board: Board, ledger: Ledger) -> None:
     """It reads through one of its own, which may have no way to a new file while the worker's has."""

@@ -1,0 +1,35 @@
+"""`gate check --json` never shows a Revision that is newer than its verdict."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+
+from gate.cli.check import check
+from gate.core.verdict import Verdict
+from gate.replica.reader import AppView
+from tests.replica.ledger import Ledger, app_facts, said
+
+
+def test_the_revision_is_read_before_the_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A write becomes effective between the two: whoever demands that Revision later must not have this verdict."""
+    ledger = Ledger(tmp_path, 1, app_facts())
+    before = ledger.revision
+    verdict = AppView.verdict
+
+    def then_banned(view: AppView, sender: bytes, recipient: bytes) -> Verdict:
+        decided = verdict(view, sender, recipient)
+        ledger.commit(said("ban-imposed", b"a"))
+        return decided
+
+    monkeypatch.setattr(AppView, "verdict", then_banned)
+    with pytest.raises(typer.Exit):
+        check("a", "b", data=tmp_path, app="app", as_json=True)
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["verdict"], shown["revision"]) == ("allowed", str(before))
+    ledger.close()
