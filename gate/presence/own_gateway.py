@@ -10,7 +10,7 @@ Called by `gate.http.client`. Whether clients speak WebSocket is not known here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import structlog
@@ -29,7 +29,10 @@ _log = structlog.get_logger()
 class OwnGateway:
     """One a process. `failed` is done once something went wrong that a restart alone mends."""
 
-    def __init__(self, node_id: str, door: Door, feeds: Tails, admissions: Admissions) -> None:
+    def __init__(
+        self, node_id: str, door: Door, feeds: Tails, admissions: Admissions, agreed: Callable[[], Awaitable[None]]
+    ) -> None:
+        """`agreed` raises `StoreUnavailable` for as long as no Session may be opened there."""
         self.name = (OWN_GATEWAY_PREFIX + node_id.encode())[:64]
         self.is_draining = False
         self.put_out = 1
@@ -38,6 +41,7 @@ class OwnGateway:
         self._door = door
         self._feeds = feeds
         self._admissions = admissions
+        self._agreed = agreed
         self._tenancies: dict[str, asyncio.Task[Tenancy]] = {}
         self._tasks: dict[Tenancy, set[asyncio.Task[None]]] = {}
         self._keeper = LeaseKeeper(
@@ -101,6 +105,7 @@ class OwnGateway:
     async def _begun(self, app_key: str) -> Tenancy:
         tenancy = Tenancy(app_key, self.name, self._door, self._feeds, self._admissions)
         try:
+            await self._agreed()
             cursor = await tenancy.begin()
         except BaseException:
             del self._tenancies[app_key]

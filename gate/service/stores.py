@@ -88,27 +88,34 @@ async def connected_presence(post: Post) -> PresenceStore | None:
     It has a connection of its own, so that a storm of connects holds up no write. That it is away is weather from the start:
     checks and writes need none of it.
     """
-    if not await _told_to_go(post):
-        return None
     client = Client(parse_address(post.config.presence_redis or post.order.redis_url), DEADLINE_MS, CONNECT_MS)
+    if await agreed_on_presence(post, client):
+        return PresenceStore(client)
+    await client.aclose()
+    return None
+
+
+async def agreed_on_presence(post: Post, client: Client) -> bool:
+    """Once this client's Redis is known to be that of the deployment's Presence; False if told to stop before."""
+    if not await _told_to_go(post):
+        return False
     facts = Client(parse_address(post.order.redis_url), DEADLINE_MS, CONNECT_MS)
     try:
         while not post.stopping.is_set():
             try:
                 await refuse_old_server(client)
                 await settings.agree_on_presence(facts, client, post.order.node_id)
-            except StoreUnavailable:
+            except (StoreUnavailable, ReplyError):
                 pass
             except InvalidConfig as differs:  # `_settled` refuses the start for it; a service that runs waits
                 post.note("; ".join(differs.problems))
             else:
                 post.note("")
-                return PresenceStore(client)
+                return True
             await asyncio.sleep(RETRY_EVERY_S)
     finally:
         await facts.aclose()
-    await client.aclose()
-    return None
+    return False
 
 
 async def _refuse_another_presence(post: Post, store: Store) -> None:

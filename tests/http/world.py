@@ -5,6 +5,7 @@ What a test writes over HTTP goes to Redis and comes back through the Changelog 
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -159,7 +160,7 @@ async def running_world(
         client = Client(parse_address(presence_url or redis_url), DEADLINE_MS, CONNECT_MS)
         presence, tails = PresenceStore(client), Tails(client)
         later, pinging = ReplicaLater(lambda: replica), Pinging(ping_every_s)
-        gateway = OwnGateway("node-1", Door(presence, LEASE_TTL_MS), tails, later)
+        gateway = OwnGateway("node-1", Door(presence, LEASE_TTL_MS), tails, later, lambda: asyncio.sleep(0))
         deps = Deps(
             replica=later,
             store=store,

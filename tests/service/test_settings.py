@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from gate.store import keys, presence_keys
+from tests.faults.node import Node
+from tests.harness.cable import Cable
 from tests.harness.servers import RedisServer
 from tests.harness.service import Services
-from tests.harness.waiting import wait_until
-from tests.service.running import refused
+from tests.harness.waiting import wait_until, wait_until_async
+from tests.harness.websocket import Refused, connect
+from tests.service.running import readyz, refused
 from tests.service.test_refusals import is_one_line
 
 PUT_BACK_TIMEOUT_S = 10.0
@@ -49,6 +53,27 @@ def test_a_node_whose_settings_differ_is_refused_by_name(
     assert recorded(private_redis, "lease-ttl-ms") == b"45000"
     assert recorded(private_redis, "presence") == presence_redis.client.get(presence_keys.ID.decode())
     assert changed.stop() == 0
+
+
+async def test_no_session_is_opened_in_another_presence_that_was_away_at_the_start(
+    start_service: Services, private_redis: RedisServer, presence_redis: RedisServer
+) -> None:
+    start_service.start(redis_url=private_redis.url)
+    with Cable(presence_redis.port) as cable:
+        cable.cut()
+        other = await asyncio.to_thread(start_service.start, "--presence-redis", cable.url, redis_url=private_redis.url)
+        node = Node(other, private_redis.url)
+        token = (await asyncio.to_thread(node.gate, "user", "token", "ann")).out.strip()
+        for is_away in (True, False):
+            with pytest.raises(Refused) as refusal:
+                await connect(other.http, token, platform="Web")
+            assert refusal.value.status == 503
+            if is_away:
+                cable.mend()
+                await wait_until_async(
+                    lambda: "leads to another server" in str(readyz(other)[1]), PUT_BACK_TIMEOUT_S, "the difference"
+                )
+        assert not presence_redis.client.keys("gate:{*}:leases")
 
 
 def test_a_presence_that_was_lost_is_the_same_while_a_node_runs(

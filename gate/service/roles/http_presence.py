@@ -1,13 +1,16 @@
 """What the HTTP process has of Presence: reads, feeds to follow, and the Gateway that it is itself, for WebSockets.
 
-Each connects to Redis when it is first used, and again whenever it must: Presence needs nothing of the start. Opening Sessions
-has a connection of its own, so that a storm of connects holds up no read.
+Each connects to Redis when it is first used, and again whenever it must: Presence holds up no start. Opening Sessions has a
+connection of its own, so that a storm of connects holds up no read. No Session is opened before that Redis is known to be the
+one that the deployment keeps Presence in: two would split it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import resource
 
+from gate.errors import StoreUnavailable
 from gate.http.pinging import Pinging
 from gate.presence.door import Door
 from gate.presence.own_gateway import OwnGateway
@@ -15,6 +18,7 @@ from gate.presence.seats import Admissions
 from gate.presence.tails import Tails
 from gate.service.limits import most_clients
 from gate.service.role import Post
+from gate.service.stores import agreed_on_presence
 from gate.store.address import parse_address
 from gate.store.client import Client
 from gate.store.presence import PresenceStore
@@ -25,6 +29,8 @@ FILES_FOR_OTHERS = 512
 BATCHES_UNDER_WAY = 1
 """Connects come one by one here, not many in one chunk as from a Gateway: those that come while a batch is under way make the
 next one, instead of a batch each. Ten thousand that came back cost this role a quarter less so, and Redis half."""
+AGREED_WITHIN_S = 1.0
+"""How long the first client of an App waits for the look at that Redis, which takes milliseconds where it answers."""
 
 
 class HttpPresence:
@@ -38,15 +44,23 @@ class HttpPresence:
         self.tails = Tails(self._reading)
         self.pinging = Pinging()
         door = Door(PresenceStore(self._opening), post.config.lease_ttl_ms, BATCHES_UNDER_WAY)
-        self.gateway = OwnGateway(post.order.node_id, door, self.tails, admissions)
+        self._agreeing = asyncio.create_task(agreed_on_presence(post, self._opening))
+        self.gateway = OwnGateway(post.order.node_id, door, self.tails, admissions, self._agreed)
 
     async def aclose(self) -> None:
         """End the leases, then everything else."""
+        self._agreeing.cancel()
+        await asyncio.wait([self._agreeing])
         await self.pinging.aclose()
         await self.gateway.aclose()
         await self.tails.aclose()
         await self._reading.aclose()
         await self._opening.aclose()
+
+    async def _agreed(self) -> None:
+        await asyncio.wait([self._agreeing], timeout=AGREED_WITHIN_S)
+        if not (self._agreeing.done() and self._agreeing.result()):
+            raise StoreUnavailable("Presence has not been reached yet, or is not the one that other nodes use")
 
 
 def most_websockets() -> int:
