@@ -66,18 +66,24 @@ class Program:
 import sys
 from gate import Replica
 replica = Replica.open(sys.argv[1], app="app")
+print("opened", flush=True)
 for line in sys.stdin:
     print(replica.status.stale_ms, replica.verdict("bob", "alice").word, flush=True)
 """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, site: Site, directory: Path | None = None) -> None:
+        self._site = site
         self._process = subprocess.Popen(
-            [sys.executable, "-c", self._TEXT, str(directory)],
+            [sys.executable, "-c", self._TEXT, str(directory or site.directory)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
 
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "opened\n"
+
     def __call__(self) -> tuple[int, str]:
         assert self._process.stdin is not None and self._process.stdout is not None
+        self._site.stamp()  # just now: a busy machine takes its time to start a process
         print(file=self._process.stdin, flush=True)
         age, word = self._process.stdout.readline().split()
         return int(age), word
@@ -93,23 +99,19 @@ FRESH = (0, "blacklisted")
 
 
 def test_a_copy_moved_over_the_file_is_of_unknown_age(site: Site) -> None:
-    with Program(site.directory) as before:
+    with Program(site) as before:
         assert before() == FRESH
         site.older.replace(site.ledger.file.path)
-        site.stamp()
-        with Program(site.directory) as after:
-            site.stamp()
+        with Program(site) as after:
             assert after() == (NEVER_FRESH_MS, "allowed")
-        site.stamp()
         assert before() == FRESH
 
 
 def test_who_has_facts_does_not_leave_them_for_a_copy(site: Site) -> None:
-    with Program(site.directory) as program:
+    with Program(site) as program:
         assert program() == FRESH
         site.older.replace(site.ledger.file.path)
         site.board.put(generation=1)
-        site.stamp()
         assert program() == (NEVER_FRESH_MS, "blacklisted"), "the word moved, and the file that it is of is not there"
         fresh = site.swap()
         assert program() == (0, "allowed")
@@ -117,32 +119,29 @@ def test_who_has_facts_does_not_leave_them_for_a_copy(site: Site) -> None:
 
 
 def test_a_copy_moved_over_the_next_file_is_not_moved_to(site: Site) -> None:
-    with Program(site.directory) as program:
+    with Program(site) as program:
         assert program() == FRESH
         fresh = site.swap()
         site.older.replace(fresh.file.path)
-        site.stamp()
         assert program() == (NEVER_FRESH_MS, "blacklisted")
     fresh.close()
 
 
 def test_a_copy_of_the_whole_directory_is_of_unknown_age(site: Site, tmp_path: Path) -> None:
     shutil.copytree(site.directory, tmp_path / "copy")
-    with Program(tmp_path / "copy") as program:
+    with Program(site, tmp_path / "copy") as program:
         assert program() == (NEVER_FRESH_MS, "blacklisted")
 
 
 def test_facts_are_not_fresh_while_the_next_file_cannot_be_opened(site: Site) -> None:
     """As where a program has no descriptor left: it goes on with the old ones, which no one keeps in step any more."""
-    with Program(site.directory) as program:
+    with Program(site) as program:
         assert program() == FRESH
         fresh = site.swap()
         lock, away = site.directory / "facts-2.mdb-lock", site.directory / "away"
         lock.rename(away)
-        site.stamp()
         assert program() == (NEVER_FRESH_MS, "blacklisted")
         away.rename(lock)
-        site.stamp()
         assert program() == (0, "allowed")
     fresh.close()
 
