@@ -290,12 +290,14 @@ class Supervisor:
         if self._watch.has_started:
             return
         self._watch.has_started = True
+        why = waiting.waits_for
         serving = [held.endpoint for held in (self._resp, self._http) if held]
         for endpoint in serving:
             while not await _accepts(endpoint):  # noqa: ASYNC110 - as below
                 await asyncio.sleep(READYZ_EVERY_S)
         server = "the embedded server: " if waiting.role == "redis" else ""
-        words = f"gate {'serves checks from its Replica; ' if serving else ''}waiting for {server}{waiting.waits_for}"
+        why = waiting.waits_for or why  # it may have ended meanwhile
+        words = f"gate {'serves checks from its Replica; ' if serving else ''}waiting for {server}{why}"
         print(words, flush=True)
 
     def _excuses(self, child: Child) -> bool:
