@@ -114,7 +114,8 @@ def replica_state(data: Path) -> Finding:
         return fail("Replica", f"no replicator runs here; facts are {age}", "start `gate serve`")
     if board.state is State.CUT_OFF:
         advice = (
-            "see the Redis lines above; where they are well, the replicator's log: another node may have this one's id"
+            "see the lines on disk space and Redis; where they are well, the replicator's log: "
+            "another node may have this one's id"
         )
         return fail("Replica", f"cut off from Redis for {shown_duration(board.stale_ms)}", advice)
     if board.stale_ms or not board.ready:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from gate.cli.ending import reason_of
+from gate.cli.ending import CANNOT_GROW, reason_of
 from gate.config import OPTIONS, read_config
 from gate.errors import CannotStart
 
@@ -55,4 +55,5 @@ def serve(
         raise typer.Exit(run(config))
     except OSError as fault:
         where = f"{fault.filename}: " if isinstance(fault.filename, str) else ""
-        raise CannotStart(f"{where}{reason_of(fault)}") from fault
+        advice = "; make room there, or choose another directory with --data" if fault.errno in CANNOT_GROW else ""
+        raise CannotStart(f"{where}{reason_of(fault)}{advice}") from fault

@@ -99,6 +99,7 @@ class Replicator:
         self._reloads = 0
         self._applied_changes = 0
         self._state = State.LOADING
+        self._cut_off_by = ""  # the reason that was logged last; until current again it is logged once
 
     def stop(self) -> None:
         """Let `run` end in order, soon."""
@@ -334,6 +335,7 @@ class Replicator:
             self._board.stamp(self._pursuit.asked_at_ms)
             if self._state is not State.CURRENT:
                 _log.info("the Replica is current", file=file.path.name)
+                self._cut_off_by = ""
                 self._board.put(ready=1)
                 self.ready.set()
             self._show(State.CURRENT)
@@ -346,11 +348,10 @@ class Replicator:
         if self._reload_because is None and (wanted := self._upkeep.wanted(file)):
             self._must_reload(*wanted)
 
-    # Being cut off
-
     async def _cut_off(self, reason: str, problem: str) -> None:
-        if self._file is not None and self._state is not State.CUT_OFF:
+        if self._file is not None and reason != self._cut_off_by:
             _log.warning("the Replica is cut off; serving the facts as they were", reason=reason, problem=problem)
+            self._cut_off_by = reason
         self._show(State.CUT_OFF if self._file else State.LOADING)
         self._show_problem(problem)
         if self._was_ready and self._file is not None:

@@ -63,8 +63,12 @@ def write_private(path: Path, content: bytes, owner: os.stat_result | None = Non
     try:
         if owner is not None and os.geteuid() == 0:
             os.fchown(descriptor, owner.st_uid, owner.st_gid)
-        os.write(descriptor, content)
+        while content:  # a disk that is nearly full takes a part
+            content = content[os.write(descriptor, content) :]
         os.fsync(descriptor)
+    except OSError as fault:
+        draft.unlink(missing_ok=True)
+        raise OSError(fault.errno, os.strerror(fault.errno or 0), str(path)) from None
     finally:
         os.close(descriptor)
     draft.replace(path)
@@ -113,9 +117,17 @@ def _lock(places: Places, role: Role) -> int:
         holder, _ = _holder(descriptor)
         os.close(descriptor)
         raise CannotStart(f"another gate serve (pid {holder}) uses {places.data}; stop it, or choose --data") from None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()} {pid_namespace()}".encode(), 0)
+    _note_holder(descriptor, _lock_path(places, role))
     return descriptor
+
+
+def _note_holder(descriptor: int, path: Path) -> None:
+    """All of the bytes at once, over those of before: a full disk has the room that this took when it was made."""
+    words = f"{os.getpid()} {pid_namespace()}".encode().ljust(MAX_HOLDER_BYTES)
+    try:
+        os.pwrite(descriptor, words, 0)
+    except OSError as fault:
+        raise OSError(fault.errno, os.strerror(fault.errno or 0), str(path)) from None
 
 
 def _refuse_other_namespace(places: Places, role: Role) -> None:

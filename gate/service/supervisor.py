@@ -295,9 +295,10 @@ class Supervisor:
         for endpoint in serving:
             while not await _accepts(endpoint):  # noqa: ASYNC110 - as below
                 await asyncio.sleep(READYZ_EVERY_S)
-        server = "the embedded server: " if waiting.role == "redis" else ""
         why = waiting.waits_for or why  # it may have ended meanwhile
-        words = f"gate {'serves checks from its Replica; ' if serving else ''}waiting for {server}{why}"
+        if not why.startswith("Redis"):
+            why = f"the {'embedded server' if waiting.role == 'redis' else waiting.role}: {why}"
+        words = f"gate {'serves checks from its Replica; ' if serving else ''}waiting for {why}"
         print(words, flush=True)
 
     def _excuses(self, child: Child) -> bool:

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import shutil
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from gate.service.places import write_private
 from tests.harness.ports import free_port
 from tests.harness.servers import RedisServer
 from tests.harness.service import Services
 from tests.service.running import Refusal, refused
+
+
+def run_limited(most_bytes: int, act: Callable[[], None]) -> None:
+    """Do it while no file may grow past so many bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, hard))
+    try:
+        act()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def is_one_line(refusal: Refusal, status: int, *words: str) -> None:
@@ -31,6 +44,14 @@ def test_a_port_in_use(tmp_path: Path, flag: str) -> None:
         other.listen()
         address = f"127.0.0.1:{other.getsockname()[1]}"
         is_one_line(refused(tmp_path / "data", flag, address), 1, address, "in use", flag)
+
+
+def test_a_disk_that_takes_only_a_part_of_a_file(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    is_one_line(refused(data, under=["prlimit", "--fsize=0"]), 1, str(data / "run"), "too large", "make room", "--data")
+    with pytest.raises(OSError, match=r"too large.*node-id"):
+        run_limited(8, lambda: write_private(data / "node-id", b"0123456789abcdef"))
+    assert not [path for path in data.iterdir() if path.is_file()]
 
 
 def test_a_data_directory_that_is_a_file(tmp_path: Path) -> None:
