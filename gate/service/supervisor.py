@@ -296,9 +296,10 @@ class Supervisor:
             while not await _accepts(endpoint):  # noqa: ASYNC110 - as below
                 await asyncio.sleep(READYZ_EVERY_S)
         why = waiting.waits_for or why  # it may have ended meanwhile
-        if not why.startswith("Redis"):
-            why = f"the {'embedded server' if waiting.role == 'redis' else waiting.role}: {why}"
-        words = f"gate {'serves checks from its Replica; ' if serving else ''}waiting for {why}"
+        source = (
+            "" if why.startswith("Redis") else f"the {'embedded server' if waiting.role == 'redis' else waiting.role}: "
+        )
+        words = f"gate {'serves checks from its Replica; ' if serving else ''}waiting for {source}{why}"
         print(words, flush=True)
 
     def _excuses(self, child: Child) -> bool:
