@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -77,8 +78,9 @@ class RoleChild(Child):
         reader, writer = await asyncio.open_connection(sock=self._channel, limit=MAX_LINE_BYTES)
         going = asyncio.create_task(self._send_order(writer))
         try:
-            while line := await reader.readline():
-                self._hear(line)
+            with suppress(ConnectionResetError):  # it was killed before it read the word to go
+                while line := await reader.readline():
+                    self._hear(line)
             await asyncio.Event().wait()  # the channel may end a moment before the process does
         finally:
             going.cancel()

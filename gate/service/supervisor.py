@@ -291,14 +291,12 @@ class Supervisor:
             return
         self._watch.has_started = True
         why = waiting.waits_for
-        serving = [held.endpoint for held in (self._resp, self._http) if held]
-        for endpoint in serving:
+        for endpoint in (serving := [held.endpoint for held in (self._resp, self._http) if held]):
             while not await _accepts(endpoint):  # noqa: ASYNC110 - as below
                 await asyncio.sleep(READYZ_EVERY_S)
         why = waiting.waits_for or why  # it may have ended meanwhile
-        source = (
-            "" if why.startswith("Redis") else f"the {'embedded server' if waiting.role == 'redis' else waiting.role}: "
-        )
+        name = "embedded server" if waiting.role == "redis" else waiting.role
+        source = "" if why.startswith("Redis") else f"the {name}: "
         words = f"gate {'serves checks from its Replica; ' if serving else ''}waiting for {source}{why}"
         print(words, flush=True)
 
