@@ -45,7 +45,7 @@ _OTHERS = (
 LIMITABLE = frozenset((*RONGCLOUD_LIMITS, *_OTHERS))
 """Every name that a limit may have."""
 
-_ALIASES = {"user/blocklist": "user/blacklist", "user/activate": "user/reactivate"}
+_ALIASES = {"user/blocklist": "user/blacklist", "user/activate": "user/reactivate", "user/abandon": "user/deactivate"}
 
 
 def limit_names(path: str) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ from gate.http.paths import template_of
 from gate.http.ports import Deps
 from gate.http.replies import REQUEST_ID, json_reply, request_id
 from gate.http.rongcloud import endpoint as rongcloud_endpoint
-from gate.http.rongcloud.absent import ABSENT
+from gate.http.rongcloud.absent import ABSENT, absent_feature
 from gate.http.sites import Site, site_of
 from gate.http.v1 import apps
 from gate.http.v1 import endpoint as v1_endpoint
@@ -91,7 +91,7 @@ class Dispatch:
         else:
             route = self._route(request, path)
             group = route.group if route else "unknown"
-            response = await _caught(self._answer(request, path, route), _refusal(request, path), request, mint)
+            response = await _caught(self._answer(request, path, route), _refusal(request, path, route), request, mint)
         seconds = perf_counter() - started
         self._deps.count_request(group, response.status, seconds)
         if self._deps.options.access_log:
@@ -111,7 +111,11 @@ class Dispatch:
     def _route(self, request: web.Request, path: str) -> Route | None:
         # A brace could make a path out of what is a template of paths; what fits the template is found by it.
         route = self._routes.get(path) if "{" not in path else None
-        return route or self._routes.get(template_of(request.raw_path) or "")
+        route = route or self._routes.get(template_of(request.raw_path) or "")
+        if route is None and (feature := absent_feature(path)) is not None:
+            refusing = _absent(feature, ())
+            return Route("user", {"GET": refusing, "POST": refusing})
+        return route
 
     async def _visited(self, request: web.Request, site: Site) -> web.StreamResponse:
         refuse_encoded(request)
@@ -137,9 +141,9 @@ async def _caught(
         release_body(request)
 
 
-def _refusal(request: web.Request, path: str) -> Refusal:
+def _refusal(request: web.Request, path: str, route: Route | None) -> Refusal:
     """How a fault is answered on this path."""
-    wording = _wording(path)
+    wording = _wording(path, is_served=route is not None and route.group != "user")
 
     def answer(fault: GateError) -> web.StreamResponse:
         problem = wording(fault, request.path)
@@ -198,8 +202,9 @@ def make_routes(door: OperatorDoor | None = None) -> dict[str, Route]:
     return routes
 
 
-def _wording(path: str) -> Wording:
-    if path.startswith(_RONGCLOUD_PREFIX):
+def _wording(path: str, is_served: bool) -> Wording:
+    # An SDK of RongCloud's must be able to read the refusal of whatever it calls.
+    if path.startswith(_RONGCLOUD_PREFIX) or (path.endswith(".json") and not is_served):
         return rongcloud_problem
     return client_problem if path.startswith(cors.PREFIX) else v1_problem
 

@@ -1,10 +1,10 @@
 """Who calls: an App, by RongCloud's signature or by HTTP Basic with its key and secret.
 
-A signature is the lowercase hex SHA-1 of secret + nonce + timestamp, the header strings as sent. The official SDKs send
-seconds where the documents say milliseconds, and one signs once for the life of its process; so neither freshness nor a
-single use is asked for, unless the App turned on `strict_signature`. During a rotation both secrets sign. Secrets are
-read from the Replica: with Redis away callers are still known (a strict App's signatures alone need Redis, to know the
-nonces that were used).
+A signature is the hex SHA-1 of secret + nonce + timestamp, the header strings as sent, in letters of either case: the
+.NET SDKs send capitals. The official SDKs send seconds where the documents say milliseconds, and one signs once for the
+life of its process; so neither freshness nor a single use is asked for, unless the App turned on `strict_signature`.
+During a rotation both secrets sign. Secrets are read from the Replica: with Redis away callers are still known (a strict
+App's signatures alone need Redis, to know the nonces that were used).
 """
 
 from __future__ import annotations
@@ -107,9 +107,9 @@ def _header(headers: Mapping[str, str], name: str) -> str:
 
 
 def _is_signed(facts: AppFacts, signed: Signed) -> bool:
-    return _matches(
-        signed.signature, tuple(signature_of(secret, signed.nonce, signed.timestamp) for secret in facts.secrets)
-    )
+    expected = tuple(signature_of(secret, signed.nonce, signed.timestamp) for secret in facts.secrets)
+    # What was sent is lowered, which depends on nothing secret; the comparison stays one of constant time.
+    return _matches(signed.signature.lower(), expected)
 
 
 def _matches(given: str, accepted: tuple[str, ...]) -> bool:

@@ -1,5 +1,5 @@
-"""Requests as RongCloud's SDKs really send them, byte for byte, where no SDK can be run here: Go, Java, PHP; and the oddities
-of those that can. Each test names whose habit it is.
+"""Requests as RongCloud's SDKs really send them, byte for byte, where no SDK can be run here: .NET, Go, Java, PHP; and the
+oddities of those that can. Each test names whose habit it is.
 """
 
 from __future__ import annotations
@@ -73,6 +73,22 @@ def php(gate: Gate, path: str, body: str, **more: str) -> Answer:
     return gate.replay(request_bytes(path, headers, body.encode()))
 
 
+def dotnet(gate: Gate, path: str, body: str, version: str = "HTTP/1.1") -> Answer:
+    """3.0.0: capitals in the signature, no agent; `HttpWebRequest` asks to be told to go on, and one fork speaks HTTP/1.0."""
+    headers = signed(gate, "1804289383", seconds())
+    headers = {
+        "Content-Type": FORM,
+        **headers,
+        "Signature": headers["Signature"].upper(),
+        "Host": "gate",
+        "Content-Length": str(len(body)),
+        **({"Expect": "100-continue"} if version == "HTTP/1.1" else {}),
+        "Connection": "Keep-Alive",
+    }
+    request = request_bytes(path, headers, body.encode())
+    return gate.replay(request.replace(b"HTTP/1.1", version.encode(), 1))
+
+
 def any_user() -> str:
     return f"u{secrets.token_hex(5)}"
 
@@ -131,6 +147,19 @@ def test_one_signature_for_the_life_of_a_process(gate: Gate) -> None:
     headers = {"Host": "gate", **signed(gate, "11259375", "1408706337"), "Content-Type": FORM, "Content-Length": "8"}
     for _ in range(3):
         ok(gate.replay(request_bytes("/user/unblock.json", headers, b"userId=a")))
+
+
+@pytest.mark.parametrize("version", ["HTTP/1.1", "HTTP/1.0"])
+def test_dotnet_signs_in_capitals(gate: Gate, version: str) -> None:
+    user = any_user()
+    ok(dotnet(gate, "/user/getToken.json", f"userId={user}&name=n&portraitUri=p", version))
+    ok(dotnet(gate, "/user/block.json", f"userId={user}&minute=5", version))
+    assert gate.verdict(user, "x") == "sender-banned"
+
+
+def test_capitals_of_another_secret_are_refused(gate: Gate) -> None:
+    stranger = Gate(gate.url, gate.key, "not-" + gate.secret, gate.command)
+    assert refusal(dotnet(stranger, "/user/block/query.json", ""))[:2] == (401, 1004)
 
 
 def test_a_strict_app_refuses_a_signature_that_was_used(gate: Gate) -> None:
@@ -292,6 +321,18 @@ def test_go_deactivates_with_commas_and_asks_with_a_double_slash(gate: Gate) -> 
     assert {first, second} <= set(users)
 
 
+@pytest.mark.parametrize("sdk", ["java", "php"])
+def test_older_sdks_call_it_abandon(gate: Gate, sdk: str) -> None:
+    """Java 3.2.27 to 3.3.1 with one id a call, PHP 3.1.4 to 3.2.4."""
+    say = java if sdk == "java" else php
+    user = any_user()
+    assert OPERATION.fullmatch(str(ok(say(gate, "/user/abandon.json", f"userId={user}"))["operateId"]))
+    assert gate.verdict(user, "x") == "sender-deactivated"
+    users = ok(say(gate, "/user/abandon/query.json", "pageNo=1&pageSize=50"))["users"]
+    assert isinstance(users, list)
+    assert user in users
+
+
 def test_php_deactivates_with_a_field_each(gate: Gate) -> None:
     first, second = any_user(), any_user()
     ok(php(gate, "/user/deactivate.json", f"userId={first}&userId={second}"))
@@ -365,7 +406,15 @@ def test_a_feature_that_is_not_gates_is_refused_by_name(gate: Gate, path: str) -
     assert refusal(answer)[:2] == (430, 1009)
 
 
-@pytest.mark.parametrize("path", ["/user/getToken.xml", "/user/nothing.json", "/user/getToken"])
+@pytest.mark.parametrize(
+    "path", ["/group/create.json", "/message/private/publish.json", "/push.json", "/friend/add.json"]
+)
+def test_a_family_that_is_not_gates_keeps_java_on_this_host(gate: Gate, path: str) -> None:
+    """Java counts an answer that it can't read, or of HTTP 501 to 599, against the host, and leaves it after some."""
+    assert refusal(java(gate, path, "id=1"))[:2] == (430, 1009)
+
+
+@pytest.mark.parametrize("path", ["/user/getToken.xml", "/user/nothing.json", "/user/getToken", "/nothing/at/all.json"])
 def test_what_is_nowhere_is_404_in_the_same_shape(gate: Gate, path: str) -> None:
     status, code, _ = refusal(php(gate, path, "userId=u1"))
     assert (status, code) == (404, 404)

@@ -215,7 +215,7 @@ def _schemes() -> Schema:
         "nonce": header("Nonce", "A random string; `RC-Nonce` is another name."),
         "timestamp": header("Timestamp", "Unix time in milliseconds or seconds; `RC-Timestamp` is another name."),
         "signature": header(
-            "Signature", "The lowercase hex SHA-1 of secret + nonce + timestamp; `RC-Signature` is another name."
+            "Signature", "The hex SHA-1 of secret + nonce + timestamp, in either case; `RC-Signature` is another name."
         ),
         "app": {"type": "http", "scheme": "basic", "description": "The App's key and secret."},
         "operator": {"type": "http", "scheme": "basic", "description": "An operator's name and password."},

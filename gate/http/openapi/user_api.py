@@ -35,6 +35,14 @@ def _list_family(word: str, title: str, member: str) -> dict[str, Described]:
 
 
 _GONE = (joined_ids("userId", deactivation.MAX_DEACTIVATED),)
+_GONE_PAGE = Described(
+    "Page through the deactivated Users",
+    shapes.UserIds,
+    form=(
+        whole("pageNo", 1, deactivation.MAX_PAGE, 1),
+        whole("pageSize", 1, deactivation.MAX_PAGE_USERS, deactivation.MAX_PAGE_USERS),
+    ),
+)
 
 DESCRIBED: Mapping[str, Described] = {
     "/user/getToken.json": Described(
@@ -72,14 +80,9 @@ DESCRIBED: Mapping[str, Described] = {
     "/user/deactivate.json": Described("Deactivate Users", shapes.OperationStarted, form=_GONE),
     "/user/reactivate.json": Described("Give deactivated ids back", shapes.OperationStarted, form=_GONE),
     "/user/activate.json": Described("Another name of reactivate", shapes.OperationStarted, form=_GONE),
-    "/user/deactivate/query.json": Described(
-        "Page through the deactivated Users",
-        shapes.UserIds,
-        form=(
-            whole("pageNo", 1, deactivation.MAX_PAGE, 1),
-            whole("pageSize", 1, deactivation.MAX_PAGE_USERS, deactivation.MAX_PAGE_USERS),
-        ),
-    ),
+    "/user/abandon.json": Described("Another name of deactivate", shapes.OperationStarted, form=_GONE),
+    "/user/deactivate/query.json": _GONE_PAGE,
+    "/user/abandon/query.json": _GONE_PAGE,
     "/user/block.json": Described(
         "Ban Users", shapes.Success, form=(ids("userId", MAX_IDS), whole("minute", 1, bans.MAX_MINUTES))
     ),

@@ -45,6 +45,8 @@ ENDPOINTS: dict[str, Endpoint] = {
     "/user/deactivate.json": deactivate,
     "/user/deactivate/query.json": query,
     "/user/reactivate.json": reactivate,
-    # What an official SDK called it before.
+    # What official SDKs called them before (Java 3.2.27 to 3.3.1, PHP 3.1.4 to 3.2.4).
     "/user/activate.json": reactivate,
+    "/user/abandon.json": deactivate,
+    "/user/abandon/query.json": query,
 }
