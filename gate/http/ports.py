@@ -31,7 +31,7 @@ from gate.presence.own_gateway import OwnGateway
 from gate.store.audit import AuditEntry
 from gate.store.deactivation import Gone, Operation
 from gate.store.places import Place
-from gate.store.restraints import Restraint
+from gate.store.restraints import Imposed, Restraint
 from gate.store.users import Enrolment, Profile
 from gate.store.writing import Because, Written
 
@@ -143,6 +143,12 @@ class Penalties(Protocol):
         self, app_key: str, users: Sequence[bytes], until_ms: int, now_ms: int, why: str = "", by: str = ""
     ) -> Written:
         """Impose on all these Users; a later one replaces the earlier."""
+        ...
+
+    async def impose_on_active(
+        self, app_key: str, users: Sequence[bytes], until_ms: int, now_ms: int, why: str = "", by: str = ""
+    ) -> Imposed:
+        """As `impose`, on those that are not deactivated; `UserDeactivated` if all of them are."""
         ...
 
     async def lift(self, app_key: str, users: Sequence[bytes], now_ms: int, why: str = "", by: str = "") -> Written:
@@ -273,8 +279,10 @@ class Deactivation(Protocol):
         """Deactivate all these Users, deactivated already or not."""
         ...
 
-    async def reactivate(self, app_key: str, users: Sequence[bytes], now_ms: int, after_ms: int) -> Operation:
-        """Give these ids back, or none of them (`ReactivationTooEarly`)."""
+    async def reactivate(
+        self, app_key: str, users: Sequence[bytes], now_ms: int, after_ms: int, *, refuse_early: bool
+    ) -> Operation:
+        """Give these ids back; where it is too early for one, none (`ReactivationTooEarly`), or each as its callback says."""
         ...
 
     async def page(self, app_key: str, offset: int, count: int) -> Sequence[Gone]:

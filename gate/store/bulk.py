@@ -179,7 +179,7 @@ class BulkWriter:
 
     def _emit_restraints(self, noun: str, partition: int) -> None:
         gathered = list(self._restrained.pop((noun, partition)).values())
-        self._emit(self._restraints[noun].imposing(self._app, partition, gathered, refuse_deactivated=False))
+        self._emit(self._restraints[noun].imposing(self._app, partition, gathered, "take"))
 
     def _emit_lists(self, at: tuple[ListKind, int]) -> None:
         kind, partition = at

@@ -54,20 +54,29 @@ class Deactivation:
         return Operation(operation, (await self._writer.write(app_key, steps, now_ms))[0])
 
     async def reactivate(
-        self, app_key: str, users: Sequence[bytes], now_ms: int, after_ms: int, why: str = "", by: str = ""
+        self,
+        app_key: str,
+        users: Sequence[bytes],
+        now_ms: int,
+        after_ms: int,
+        why: str = "",
+        by: str = "",
+        *,
+        refuse_early: bool = True,
     ) -> Operation:
         """Give ids back, without what they had; one that is not deactivated is fine. Tokens from before stay revoked.
 
-        Raises `ReactivationTooEarly`, with nobody reactivated, for a User that was deactivated less than `after_ms` ago
-        or is still being erased. (If that comes to be so in the very moment between the look and the write, Users of
-        other Partitions may be in.)
+        It is too early for a User that was deactivated less than `after_ms` ago or is still being erased: the callback of
+        each User says which was done; or with `refuse_early` the call raises `ReactivationTooEarly` and reactivates none.
+        (If that comes to be so in the very moment between the look and the write, Users of other Partitions may be in.)
         """
         operation = operation_id()
         grouped = self._writer.by_partition(app_key, users)
-        if len(grouped) > 1:
+        if refuse_early and len(grouped) > 1:
             await self._refuse_early(app_key, grouped, now_ms, after_ms)
+        args: list[str | int] = [operation, now_ms - after_ms, "1" if refuse_early else ""]
         steps = [
-            self._step(scripts.REACTIVATE, partition, app_key, group, [operation, now_ms - after_ms], Because(by, why))
+            self._step(scripts.REACTIVATE, partition, app_key, group, args, Because(by, why))
             for partition, group in grouped.items()
         ]
         written, replies = await self._writer.write(app_key, steps, now_ms)

@@ -31,7 +31,7 @@ _DEAD_ID = re.compile(r"(\d{1,4}):(\d{1,20}-\d{1,20})")
 
 
 class Hook(NamedTuple):
-    """One result. `kind` is "0" for a deactivation, "1" for a reactivation; `code` "0" means done."""
+    """One result. `kind` is "0" for a deactivation, "1" for a reactivation; `code` "0" means done, "1" too early."""
 
     partition: int
     entry: str

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from gate.core.model import FOREVER_MS
 from gate.errors import InvalidInput, UserDeactivated
 from gate.store import keys, scripts
+from gate.store.link import Reply
 from gate.store.places import Place, entries_behind
 from gate.store.writing import Because, Step, Writer, Written
 
@@ -32,6 +33,17 @@ class Restraint(NamedTuple):
     def place(self) -> Place:
         """Where it stands in the listing."""
         return Place(self.until_ms, self.user)
+
+
+class Imposed(NamedTuple):
+    """A write, and the Users of the call that it left out because they are deactivated."""
+
+    written: Written
+    skipped: list[bytes]
+
+
+IfDeactivated = Literal["refuse", "skip", "take"]
+"""What `impose` does with deactivated Users: refuse the call, leave them out, or restrain them as any other."""
 
 
 class RestraintWords(NamedTuple):
@@ -77,22 +89,42 @@ class Restraints(ABC):
             await self._refuse_deactivated(app_key, grouped)
         steps = [
             self.imposing(
-                app_key, partition, [Restraint(user, until_ms, why, by) for user in group], refuse_deactivated
+                app_key,
+                partition,
+                [Restraint(user, until_ms, why, by) for user in group],
+                "refuse" if refuse_deactivated else "take",
             )._replace(because=Because(by, why))
             for partition, group in grouped.items()
         ]
         written, replies = await self._writer.write(app_key, steps, now_ms)
-        if deactivated := [user for reply in replies if reply[0] == b"deactivated" for user in reply[1:]]:
-            raise UserDeactivated(deactivated)
+        if deactivated := _left_out(replies):
+            raise UserDeactivated(sorted(deactivated))
         return written
 
-    def imposing(self, app_key: str, partition: int, group: Sequence[Restraint], refuse_deactivated: bool) -> Step:
+    async def impose_on_active(
+        self, app_key: str, users: Sequence[bytes], until_ms: int, now_ms: int, why: str = "", by: str = ""
+    ) -> Imposed:
+        """As `impose`, but deactivated Users are left out; `UserDeactivated` only if all of them are."""
+        steps = [
+            self.imposing(app_key, partition, [Restraint(user, until_ms, why, by) for user in group], "skip")._replace(
+                because=Because(by, why)
+            )
+            for partition, group in self._writer.by_partition(app_key, users).items()
+        ]
+        written, replies = await self._writer.write(app_key, steps, now_ms)
+        left_out = _left_out(replies)
+        skipped = [user for user in dict.fromkeys(users) if user in left_out]
+        if not written.revisions:
+            raise UserDeactivated(skipped)
+        return Imposed(written, skipped)
+
+    def imposing(self, app_key: str, partition: int, group: Sequence[Restraint], if_deactivated: IfDeactivated) -> Step:
         """The step that restrains Users of one Partition; also what an import sends."""
         for restraint in group:
             if not 0 < restraint.until_ms <= FOREVER_MS:
                 raise InvalidInput("until", f"must be 1 to {FOREVER_MS} ms, {restraint.until_ms} was sent")
         words = self.words
-        args: list[bytes | str | int] = [words.imposed, words.until, words.why, words.by, int(refuse_deactivated)]
+        args: list[bytes | str | int] = [words.imposed, words.until, words.why, words.by, if_deactivated]
         for restraint in group:
             args += restraint
         facts = [keys.user(partition, app_key, restraint.user) for restraint in group]
@@ -169,3 +201,8 @@ class Restraints(ABC):
         found = await self._writer.client.read(*asked)
         if deactivated := [user for (_, user), is_so in zip(users, found, strict=True) if is_so]:
             raise UserDeactivated(deactivated)
+
+
+def _left_out(replies: Sequence[Reply]) -> set[bytes]:
+    """The Users that scripts named as deactivated."""
+    return {user for reply in replies for user in (reply[1:] if reply[0] == b"deactivated" else reply[2:])}

@@ -343,8 +343,20 @@ def test_php_deactivates_with_a_field_each(gate: Gate) -> None:
 def test_java_reactivates_too_early(gate: Gate, path: str) -> None:
     user = any_user()
     ok(java(gate, "/user/deactivate.json", f"userId={user}"))
-    assert refusal(java(gate, path, f"userId={user}"))[:2] == (400, 1002)
+    assert OPERATION.fullmatch(str(ok(java(gate, path, f"userId={user}"))["operateId"]))
     assert gate.verdict(user, "x") == "sender-deactivated"
+
+
+def test_one_deactivated_user_stops_no_ban_or_mute(gate: Gate) -> None:
+    gone, *others = users = [any_user() for _ in range(20)]
+    ok(java(gate, "/user/deactivate.json", f"userId={gone}"))
+    fields = "".join(f"&userId={user}" for user in users)
+    ok(java(gate, "/user/block.json", f"minute=1{fields}"))
+    assert {gate.verdict(user, "x") for user in others} == {"sender-banned"}
+    ok(java(gate, "/user/unblock.json", fields[1:]))
+    ok(java(gate, "/user/chat/fb/set.json", f"state=1&type=PERSON{fields}"))
+    assert {gate.verdict(user, "x") for user in others} == {"sender-muted"}
+    assert gate.verdict(gone, "x") == "sender-deactivated"
 
 
 @pytest.mark.parametrize("path", ["getToken", "refresh", "block"])

@@ -102,13 +102,20 @@ async def test_the_end_is_printed_in_the_apps_time_zone(world: World) -> None:
         assert user == {"userId": "u1", "blockEndTime": printed(until_ms, offset)}
 
 
-async def test_a_deactivated_user_is_refused_and_nobody_is_blocked(world: World) -> None:
-    await world.store.deactivation.deactivate(world.app.key, [b"gone"], now_ms())
-    reply = await world.user("block.json", [("userId", "u1"), ("userId", "gone"), ("minute", "1")])
+async def test_deactivated_users_are_skipped_and_the_others_blocked(world: World) -> None:
+    await world.store.deactivation.deactivate(world.app.key, [b"gone", b"u3"], now_ms())
+    reply = await world.user("block.json", [("userId", "gone"), *TWENTY[:19], ("minute", "1")])
+    assert (reply.status, reply.body, reply.headers["X-Gate-Applied"]) == (200, {"code": 200}, "all")
+    blocked = {user["userId"] for user in (await world.user("block/query.json")).body["users"]}
+    assert blocked == {f"u{number}" for number in range(19)} - {"u3"}
+    assert await world.word("gone", "x") == "sender-deactivated"
+
+
+async def test_deactivated_users_alone_are_refused_by_name(world: World) -> None:
+    await world.store.deactivation.deactivate(world.app.key, [b"gone", b"lost"], now_ms())
+    reply = await world.user("block.json", [("userId", "lost"), ("userId", "gone"), ("minute", "1")])
     assert (reply.status, reply.body["code"]) == (400, 1002)
-    assert "deactivated" in reply.body["errorMessage"]
-    assert "gone" in reply.body["errorMessage"]
-    assert await world.word("u1", "x") == "allowed"
+    assert reply.body["errorMessage"] == "deactivated: lost, gone"
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,20 @@ async def test_the_ceiling_is_409_and_nothing_is_added(world: World) -> None:
     assert (await world.v1("GET", "blacklist?owner=b")).body["members"] == []
 
 
+@pytest.mark.parametrize("noun", ["bans", "mutes"])
+async def test_the_deactivated_of_a_call_are_named_and_skipped(world: World, noun: str) -> None:
+    gone = [b"u7", b"\xff", b"u900"]
+    await world.store.deactivation.deactivate(world.app.key, gone, now_ms())
+    users = [f"u{number}" for number in range(999)]
+    reply = await world.v1("POST", noun, {"users": [*users, {"b64": "/w=="}], "seconds": 600})
+    assert (reply.status, reply.body["applied"]) == (200, "all")
+    assert reply.body["skipped"] == ["u7", "u900", {"b64": "/w=="}]
+    listed = {row["user"] for row in (await world.v1("GET", noun)).body[noun]}
+    assert listed == set(users) - {"u7", "u900"}
+    again = await world.v1("POST", noun, {"users": ["u1"], "seconds": 600})
+    assert again.body.keys() == {"revision", "applied"}
+
+
 async def test_a_deactivated_user_can_not_be_banned(world: World) -> None:
     await world.store.deactivation.deactivate(world.app.key, [b"gone"], now_ms())
     reply = await world.v1("POST", "bans", {"users": ["gone"], "seconds": 1})

@@ -198,6 +198,27 @@ async def test_too_early_refuses_the_whole_call_and_says_when(store: Store, foll
     assert await store.deactivation.page(APP, 0, 100) == []
 
 
+async def test_too_early_is_answered_for_each_user_by_its_hook(store: Store, follower: Follower) -> None:
+    users = [b"u%d" % number for number in range(40)]
+    await store.deactivation.deactivate(APP, users, NOW)
+    await work(store, NOW)
+    await store.deactivation.deactivate(APP, [b"late"], NOW + 10_000)
+    await work(store, NOW + 10_000)
+    await store.deactivation.deactivate(APP, [b"erasing"], NOW)
+    await taken(store)
+    await follower.read_new()
+    at_ms = NOW + HOUR_MS
+    asked = [*users, b"late", b"erasing", b"never"]
+    operation = await store.deactivation.reactivate(APP, asked, at_ms, HOUR_MS, refuse_early=False)
+    hooks = await taken(store)
+    assert {(hook.operation, hook.kind, hook.at_ms) for hook in hooks} == {(operation.id, "1", at_ms)}
+    assert {hook.user: hook.code for hook in hooks} == {
+        user: "1" if user in (b"late", b"erasing") else "0" for user in asked
+    }
+    assert {change.user for change in await follower.read_new()} == {*users, b"never"}
+    assert {gone.user for gone in await store.deactivation.page(APP, 0, 100)} == {b"late", b"erasing"}
+
+
 async def test_any_id_goes_the_whole_way(store: Store, follower: Follower) -> None:
     await store.deactivation.deactivate(APP, ODD_IDS, NOW)
     assert sorted(gone.user for gone in await store.deactivation.page(APP, 0, 100)) == sorted(ODD_IDS)

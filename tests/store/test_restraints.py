@@ -144,6 +144,19 @@ async def test_a_deactivated_user_refuses_the_whole_call(store: Store, follower:
     assert await case.noun(store).count(APP, NOW) == 40
 
 
+async def test_deactivated_users_are_left_out_and_named(store: Store, follower: Follower, case: Case) -> None:
+    users = [b"user%d" % number for number in range(40)]
+    await store.deactivation.deactivate(APP, [users[7], users[30]], NOW)
+    await follower.read_new()
+    imposed = await case.noun(store).impose_on_active(APP, users, 5_000, NOW, "spam", "ops")
+    assert imposed.skipped == [users[7], users[30]]
+    assert {change.user for change in await follower.read_new()} == set(users) - {users[7], users[30]}
+    assert await case.noun(store).count(APP, NOW) == 38
+    with pytest.raises(UserDeactivated) as refused:
+        await case.noun(store).impose_on_active(APP, [users[30], users[7]], 5_000, NOW)
+    assert refused.value.users == [users[30], users[7]]
+
+
 async def test_too_many_users_in_one_call_are_refused(valkey_store: Store) -> None:
     with pytest.raises(InvalidInput):
         await valkey_store.bans.impose(APP, [b"%d" % number for number in range(10_001)], 5_000, NOW)

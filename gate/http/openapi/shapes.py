@@ -42,6 +42,12 @@ class Effective(Struct, kw_only=True):
     applied: Applied
 
 
+class Imposed(Effective, kw_only=True):
+    """As `Effective`; `skipped` names the Users that were left out because they are deactivated, if there are any."""
+
+    skipped: list[IdJson] | UnsetType = UNSET
+
+
 class EffectiveIfAny(Struct, kw_only=True):
     """As `Effective`; both are null where nothing had to be written."""
 

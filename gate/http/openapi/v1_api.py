@@ -76,7 +76,7 @@ def _restraint(name: str, word: str, page: type) -> dict[Place, Described]:
         _PLACE,
     )
     return {
-        (f"/v1/{name}", "POST"): Described(f"Impose {word}", shapes.Effective, penalties.Imposing, faults=("refused",)),
+        (f"/v1/{name}", "POST"): Described(f"Impose {word}", shapes.Imposed, penalties.Imposing, faults=("refused",)),
         (f"/v1/{name}", "DELETE"): Described(f"Lift {word}", shapes.Effective, penalties.Lifting),
         (f"/v1/{name}", "GET"): Described(f"Page through the {word} in force", page, query=query),
     }

@@ -19,10 +19,11 @@ MAX_PAGE = 1_000_000
 
 
 async def block(call: Call, form: Form) -> Success:
-    """Ban 1 to 20 Users for some minutes; a later Ban replaces the earlier, longer or shorter."""
+    """Ban 1 to 20 Users for some minutes; a later Ban replaces the earlier. Deactivated Users are skipped."""
     users = form.users("userId", MAX_IDS)
     until_ms = call.now_ms + form.whole("minute", 1, MAX_MINUTES) * MINUTE_MS
-    return Success(written=await call.deps.store.bans.impose(call.app_key, users, until_ms, call.now_ms))
+    imposed = await call.deps.store.bans.impose_on_active(call.app_key, users, until_ms, call.now_ms)
+    return Success(written=imposed.written)
 
 
 async def unblock(call: Call, form: Form) -> Success:

@@ -23,10 +23,11 @@ async def deactivate(call: Call, form: Form) -> Success:
 
 
 async def reactivate(call: Call, form: Form) -> Success:
-    """Give 1 to 100 ids back, all or, if it is too early for one of them, none."""
+    """Give 1 to 100 ids back; the callback of each says whether it is, or whether it was too early."""
     users = form.joined_users("userId", MAX_DEACTIVATED)
     after_ms = call.facts.reactivate_after_s * 1_000
-    return _success(await call.deps.store.deactivation.reactivate(call.app_key, users, call.now_ms, after_ms))
+    deactivation = call.deps.store.deactivation
+    return _success(await deactivation.reactivate(call.app_key, users, call.now_ms, after_ms, refuse_early=False))
 
 
 async def query(call: Call, form: Form) -> Success:

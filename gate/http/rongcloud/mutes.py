@@ -21,13 +21,13 @@ CHAT_TYPE = "PERSON"
 
 
 async def set_mute(call: Call, form: Form) -> Success:
-    """Mute 1 to 1,000 Users, or let them speak again."""
+    """Mute 1 to 1,000 Users, or let them speak again. Deactivated Users are not muted."""
     users = form.users("userId", MAX_MUTED)
     muting = form.whole("state", 0, 1) == 1
     _expect_single_chat(form)
     mutes = call.deps.store.mutes
     if muting:
-        return Success(written=await mutes.impose(call.app_key, users, FOREVER_MS, call.now_ms))
+        return Success(written=(await mutes.impose_on_active(call.app_key, users, FOREVER_MS, call.now_ms)).written)
     return Success(written=await mutes.lift(call.app_key, users, call.now_ms))
 
 

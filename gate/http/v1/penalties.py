@@ -16,7 +16,7 @@ from gate.http.calls import Call
 from gate.http.paging import place_of, place_token
 from gate.http.ports import Penalties, Store
 from gate.http.v1.because import check_because
-from gate.http.v1.endpoint import Endpoint, read_as, refuse_if_any
+from gate.http.v1.endpoint import Done, Endpoint, read_as, refuse_if_any
 from gate.http.v1.ends import end_ms
 from gate.http.v1.ids import IdJson, id_json, ids_bytes
 from gate.store.writing import Written
@@ -49,8 +49,8 @@ class Lifting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     actor: str = ""
 
 
-async def impose(call: Call, family: Family) -> Written:
-    """A later Ban or Mute replaces the earlier one, longer or shorter."""
+async def impose(call: Call, family: Family) -> Done:
+    """A later Ban or Mute replaces the earlier one, longer or shorter. Deactivated Users are named as `skipped`."""
     body = await read_as(call, Imposing)
     problems: list[InvalidInput] = []
     users = ids_bytes(body.users, "users", MAX_USERS, problems)
@@ -59,9 +59,10 @@ async def impose(call: Call, family: Family) -> Written:
         problems.append(InvalidInput("until", "is required, or seconds, or permanent"))
     check_because(body.reason, body.actor, problems)
     refuse_if_any(problems)
-    return await family(call.deps.store).impose(
+    written, skipped = await family(call.deps.store).impose_on_active(
         call.app_key, users, until_ms or 0, call.now_ms, body.reason, body.actor
     )
+    return Done({"skipped": [id_json(user) for user in skipped]} if skipped else {}, written)
 
 
 async def lift(call: Call, family: Family) -> Written:

@@ -1,23 +1,24 @@
 -- Bans or mutes Users of one Partition. A later one replaces the earlier, whether longer or shorter.
 --   KEYS  1 meta  2 log  3 bans or mutes  4... one User's facts for each User
 --   ARGV  1-5 as lib/append.lua  6 Change kind  7-9 fields: until, why, by
---         10 '1' to refuse if any of the Users is deactivated  11... for each User: id, until ms, why, by
---   returns {seq, epoch}, or {'deactivated', id...} with nothing written
+--         10 what to do with deactivated Users: 'refuse' all if there is one, 'skip' them, or 'take' them as any other
+--         11... for each User: id, until ms, why, by
+--   returns {seq, epoch, the ids that were skipped...}, or {'deactivated', id...} with nothing written
 -- Atomic: the fact, its place in the query and its Change are one; a deactivation can't slip in between.
 --!include append
-if ARGV[10] == '1' then
-  local deactivated = {'deactivated'}
-  for index = 4, #KEYS do
-    if redis.call('HEXISTS', KEYS[index], 'd') == 1 then
-      deactivated[#deactivated + 1] = ARGV[11 + (index - 4) * 4]
-    end
-  end
-  if #deactivated > 1 then
-    return deactivated
+local active, deactivated = {}, {'deactivated'}
+for index = 4, #KEYS do
+  if ARGV[10] ~= 'take' and redis.call('HEXISTS', KEYS[index], 'd') == 1 then
+    deactivated[#deactivated + 1] = ARGV[11 + (index - 4) * 4]
+  else
+    active[#active + 1] = index
   end
 end
+if #deactivated > 1 and (ARGV[10] == 'refuse' or #active == 0) then
+  return deactivated
+end
 open_log()
-for index = 4, #KEYS do
+for _, index in ipairs(active) do
   local at = 11 + (index - 4) * 4
   local id, ends_at, why, by = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   append(ARGV[6], {'u', id, 'e', ends_at})
@@ -36,4 +37,8 @@ for index = 4, #KEYS do
   end
   redis.call('ZADD', KEYS[3], ends_at, id)
 end
-return close_log()
+local reply = close_log()
+for index = 2, #deactivated do
+  reply[#reply + 1] = deactivated[index]
+end
+return reply

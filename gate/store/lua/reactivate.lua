@@ -1,6 +1,7 @@
 -- Reactivates Users of one Partition: their ids, not their facts.
 --   KEYS  1 meta  2 log  3 gone  4 jobs  5 hooks  6... one User's facts for each User
---   ARGV  1-5 as lib/append.lua  6 operation  7 Users deactivated after this moment are refused, ms  8... the Users' ids
+--   ARGV  1-5 as lib/append.lua  6 operation  7 for Users deactivated after this moment it is too early, ms
+--         8 '1' to refuse all if it is too early for any, '' to answer for each by hook  9... the Users' ids
 --   returns {seq, epoch}, or {'refused', id, since when deactivated, '1' while it is being erased or '0', ...} with nothing
 --         written
 -- Atomic: an erasure can't slip in behind the look, and erase what the User has anew. Tokens from before stay revoked: the
@@ -8,24 +9,27 @@
 --!include append
 --!include tokens
 --!include hooks
-local refused = {'refused'}
+local refused, early = {'refused'}, {}
 for index = 6, #KEYS do
-  local id = ARGV[8 + index - 6]
+  local id = ARGV[9 + index - 6]
   local since = redis.call('HGET', KEYS[index], 'd')
   local is_erasing = redis.call('ZSCORE', KEYS[4], app .. ':' .. id)
   if since and (is_erasing or tonumber(since) > tonumber(ARGV[7])) then
     refused[#refused + 1] = id
     refused[#refused + 1] = since
     refused[#refused + 1] = is_erasing and '1' or '0'
+    early[index] = true
   end
 end
-if #refused > 1 then
+if #refused > 1 and ARGV[8] == '1' then
   return refused
 end
 open_log()
 for index = 6, #KEYS do
-  local id = ARGV[8 + index - 6]
-  if redis.call('HEXISTS', KEYS[index], 'd') == 1 then
+  local id = ARGV[9 + index - 6]
+  if early[index] then
+    -- Nothing of it changes.
+  elseif redis.call('HEXISTS', KEYS[index], 'd') == 1 then
     local from = whole(valid_from(KEYS[index], now + 1))
     append('tokens-revoked', {'u', id, 'v', from}, false)
     if redis.call('HEXISTS', KEYS[index], 'r') == 1 then
@@ -38,6 +42,6 @@ for index = 6, #KEYS do
   else
     append('user-reactivated', {'u', id})
   end
-  tell(KEYS[5], app, id, ARGV[6], '1', ARGV[1])
+  tell(KEYS[5], app, id, ARGV[6], '1', ARGV[1], early[index] and '1' or '0')
 end
 return close_log()
