@@ -35,11 +35,15 @@ MAX_WORKERS = 64
 MAX_STALENESS_CEILING_MS = 86_400_000
 MAX_ACK_TIMEOUT_MS = 60_000
 MAX_DRAIN_S = 600.0
+MIN_HTTP_IDLE_S, MAX_HTTP_IDLE_S = 1.0, 3_600.0
+"""Below a second no client could use its connection again; an hour is past what any proxy keeps."""
 MIN_LEASE_TTL_MS, MAX_LEASE_TTL_MS = 1_000, 600_000
 MAX_UNIX_PATH_BYTES = 107
 """What the kernel's address of a unix socket holds."""
 
 _HOST_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([A-Za-z0-9._-]+)):(\d{1,5})")
+_PUBLIC_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)*/?")
+"""What needs no escaping in a link, a cookie's path or a header."""
 _REDIS_SCHEMES = ("redis", "rediss", "unix")
 
 
@@ -72,6 +76,8 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True):
     ack_timeout_ms: int
     drain_timeout: float
     health: Endpoint | None
+    http_idle_timeout: float
+    public_url: str | None
     trusted_proxies: tuple[str, ...]
     log_level: LogLevel
     log_format: LogFormat
@@ -156,6 +162,24 @@ def _seconds(text: str) -> float:
     return float(text)
 
 
+def _idle_seconds(text: str) -> float:
+    if not re.fullmatch(r"\d{1,6}(\.\d{1,3})?", text) or not MIN_HTTP_IDLE_S <= float(text) <= MAX_HTTP_IDLE_S:
+        raise ValueError(f"write seconds, from {MIN_HTTP_IDLE_S:g} to {MAX_HTTP_IDLE_S:g}")
+    return float(text)
+
+
+def _public_url(text: str) -> str:
+    problem = "write https://HOST[:PORT][/PREFIX], the address that clients use, without a query"
+    try:
+        url = split_url(text)
+    except ValueError as fault:
+        raise ValueError(f"{problem}: {fault}") from None
+    is_plain = not (url.query or url.fragment or url.username or url.password)
+    if url.scheme not in ("http", "https") or not url.hostname or not is_plain or not _PUBLIC_PATH.fullmatch(url.path):
+        raise ValueError(problem)
+    return text.rstrip("/")
+
+
 def _one_of(words: tuple[str, ...]) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text not in words:
@@ -213,6 +237,8 @@ _TABLE = (
     Option("ack_timeout_ms", "MS", "How long a write waits for the live nodes.", "1000", _whole(1, MAX_ACK_TIMEOUT_MS)),
     Option("drain_timeout", "S", "How long a stop may take.", "10", _seconds),
     Option("health", "HOST:PORT", "Where the supervisor answers /healthz.", None, _endpoint),
+    Option("http_idle_timeout", "S", "How long an HTTP connection may wait for its next request.", "120", _idle_seconds),
+    Option("public_url", "URL", "Where clients reach HTTP, past proxies.", None, _public_url, "as the request says"),
     Option("trusted_proxies", "CIDR,...", "Proxies whose X-Forwarded-For is believed.", None, _networks),
     Option("log_level", "WORD", "debug, info, warning or error.", "info", _one_of(get_args(LogLevel))),
     Option("log_format", "WORD", "text or json.", "text", _one_of(get_args(LogFormat))),

@@ -41,6 +41,8 @@ def serve(
     ack_timeout_ms: Annotated[_Text, _option("ack_timeout_ms")] = None,
     drain_timeout: Annotated[_Text, _option("drain_timeout")] = None,
     health: Annotated[_Text, _option("health")] = None,
+    http_idle_timeout: Annotated[_Text, _option("http_idle_timeout")] = None,
+    public_url: Annotated[_Text, _option("public_url")] = None,
     trusted_proxies: Annotated[_Text, _option("trusted_proxies")] = None,
     log_level: Annotated[_Text, _option("log_level")] = None,
     log_format: Annotated[_Text, _option("log_format")] = None,

@@ -77,6 +77,9 @@ class Dispatch:
         self._deps = deps
         self._routes = make_routes(door) | {path: Route("docs", {"GET": answer}) for path, answer in page.FILES.items()}
         self._sites = tuple(sites)
+        if self._sites:
+            # A browser that opens the bare address is an operator's.
+            self._routes["/"] = Route("docs", {"GET": _leading_to(self._sites[0].prefix)})
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Never raises but for a cancelled request."""
@@ -260,6 +263,13 @@ def _borne(endpoint: client.Endpoint, limits: tuple[str, ...]) -> Answer:
         call = client_endpoint.client_caller(request, deps, deps.now_ms())
         deps.limiter.spend(call.facts, limits, call.user)
         return await client_endpoint.answer(endpoint, call)
+
+    return answer
+
+
+def _leading_to(path: str) -> Answer:
+    async def answer(request: web.Request, deps: Deps) -> web.StreamResponse:
+        return web.Response(status=302, headers={"Location": deps.options.public_path + path})
 
     return answer
 

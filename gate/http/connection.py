@@ -3,6 +3,7 @@
     turns     a connection gives the parser a bounded piece in one turn of the loop, and the rest after the others had theirs:
               250 kB of one-byte chunks, or of empty WebSocket frames, are 100 ms in one piece
     heads     a request head that isn't complete in time ends the connection
+    half      a client that ends its own side after its requests gets their answers, and then the end
     frames    what is read of a WebSocket in a second is bounded, whether or not it makes a message
     no HTTP   is answered in our words, and without aiohttp's version
 
@@ -16,7 +17,7 @@ from typing import Any
 
 from aiohttp import web
 
-from gate.http.options import HEAD_DEADLINE_S, MAX_WEBSOCKET_BYTES_A_SECOND, TURN_BYTES
+from gate.http.options import HALF_CLOSED_LOOK_S, HEAD_DEADLINE_S, MAX_WEBSOCKET_BYTES_A_SECOND, TURN_BYTES
 from gate.http.replies import json_reply
 
 _NO_HTTP = "this is no HTTP/1.1 request that can be read: a line of it is malformed, or longer than it may be"
@@ -25,7 +26,7 @@ _NO_HTTP = "this is no HTTP/1.1 request that can be read: a line of it is malfor
 class Connection(web.RequestHandler):
     """From the accepted socket to its end."""
 
-    __slots__ = ("_head_timer", "_is_held", "_is_turn_due", "_read_bytes", "_read_since_s", "_rest")
+    __slots__ = ("_head_timer", "_is_half_closed", "_is_held", "_is_turn_due", "_read_bytes", "_read_since_s", "_rest")
 
     def __init__(self, manager: web.Server, loop: asyncio.AbstractEventLoop, **settings: Any) -> None:
         super().__init__(manager, loop=loop, **settings)
@@ -33,6 +34,8 @@ class Connection(web.RequestHandler):
         """What came and waits for its turn; reading is paused meanwhile."""
         self._is_held = False
         """Whether reading is paused for the rest's sake."""
+        self._is_half_closed = False
+        """Whether the client ended its side, and still gets answers."""
         self._is_turn_due = False
         self._head_timer: asyncio.TimerHandle | None = None
         self._read_since_s = 0.0
@@ -60,6 +63,13 @@ class Connection(web.RequestHandler):
             self._take_turn()
         else:
             self._feed(data)
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio reads what aiohttp leaves at None
+        """The client sends no more. True where it gets an answer yet; then the connection ends once it has them all."""
+        self._is_half_closed = bool(self._rest) or self._owes_an_answer()
+        if self._is_half_closed and not self._rest:
+            self._end_when_idle()
+        return self._is_half_closed
 
     def handle_error(
         self,
@@ -98,7 +108,10 @@ class Connection(web.RequestHandler):
                 self._next_turn(wait_s)
         elif self._is_held and not (self._reading_paused or self._buffer_paused):
             self._is_held = False
-            super()._resume_transport_reading()
+            if self._is_half_closed:
+                self._end_when_idle()
+            else:
+                super()._resume_transport_reading()
 
     def _next_turn(self, wait_s: float = 0.0) -> None:
         if not self._is_turn_due:
@@ -133,6 +146,30 @@ class Connection(web.RequestHandler):
             return self._read_since_s + 1 - now_s
         self._read_bytes += min(len(self._rest), TURN_BYTES)
         return 0.0
+
+    # Half-closed
+
+    def _owes_an_answer(self) -> bool:
+        """Whether a whole request came that isn't answered; one that misses a part of its body never will be."""
+        if self._upgraded or self._payload_parser is not None:
+            return False
+        if self._messages:
+            return self._messages[-1][1].is_eof()
+        if self._waiter is not None:
+            return False  # for the next request
+        request = self._current_request
+        if request is None:
+            return True  # its handler is about to begin, or its answer is being written
+        # What is streaming already goes to a client that left, more likely than to one that reads on for ever.
+        return request.content.is_eof() and not request.writer.output_size
+
+    def _end_when_idle(self) -> None:
+        if self.transport is None or self.transport.is_closing():
+            return
+        if self._owes_an_answer():
+            self._loop.call_later(HALF_CLOSED_LOOK_S, self._end_when_idle)
+        else:
+            self.transport.close()  # what is written is flushed first
 
     # Heads
 

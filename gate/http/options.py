@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import urlsplit
 
 from gate.http.peers import Network
 
@@ -13,8 +14,11 @@ MAX_FIELDS = 4_096
 """Fields of one form or query string."""
 MAX_LINE_BYTES = 64 * 1024
 """The request line, hence the query string: a thousand ids of usual length fit. Longer lists have a body to go in."""
-IDLE_CONNECTION_S = 75.0
-"""A connection that waits for its next request is closed after this; longer than the usual proxy's own limit."""
+DEFAULT_IDLE_S = 120.0
+"""A connection that waits for its next request is closed after this, unless the deployment says otherwise. Longer than common
+clients and proxies keep one (60 to 100 s): who closes first must be the side that sends, or a request meets the end."""
+HALF_CLOSED_LOOK_S = 0.02
+"""How often a connection whose client ended its side is looked at, until its answers are written."""
 HEAD_DEADLINE_S = 10.0
 """The head of a request must be complete by then, from the connection's beginning or from the head's first byte."""
 LINGER_S = 2.0
@@ -48,7 +52,16 @@ class HttpOptions:
     """How long a write waits to be effective before it answers `pending`."""
     max_websockets: int = 10_000
     """Connections of clients at a time; a process needs a file for each."""
+    idle_s: float = DEFAULT_IDLE_S
+    """How long a connection may wait for its next request."""
+    public_url: str = ""
+    """Where clients reach this node, past proxies: scheme, host, and the path that a proxy takes off; "" if as it is."""
     trusted_proxies: tuple[Network, ...] = ()
     """Peers whose `X-Forwarded-For` is believed."""
     access_log: bool = True
     """One line a request: method, path without its query, status, time."""
+
+    @property
+    def public_path(self) -> str:
+        """What clients see before each path: "" or `/some/prefix`."""
+        return urlsplit(self.public_url).path

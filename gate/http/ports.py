@@ -31,7 +31,7 @@ from gate.presence.own_gateway import OwnGateway
 from gate.store.audit import AuditEntry
 from gate.store.deactivation import Gone, Operation
 from gate.store.places import Place
-from gate.store.restraints import Imposed, Restraint
+from gate.store.restraints import Restraints
 from gate.store.users import Enrolment, Profile
 from gate.store.writing import Because, Written
 
@@ -134,42 +134,6 @@ class Entry(Protocol):
     def member(self) -> bytes: ...
     @property
     def until_ms(self) -> int: ...
-
-
-class Penalties(Protocol):
-    """Bans, or Mutes: both refuse Users until a moment."""
-
-    async def impose(
-        self, app_key: str, users: Sequence[bytes], until_ms: int, now_ms: int, why: str = "", by: str = ""
-    ) -> Written:
-        """Impose on all these Users; a later one replaces the earlier."""
-        ...
-
-    async def impose_on_active(
-        self, app_key: str, users: Sequence[bytes], until_ms: int, now_ms: int, why: str = "", by: str = ""
-    ) -> Imposed:
-        """As `impose`, on those that are not deactivated; `UserDeactivated` if all of them are."""
-        ...
-
-    async def lift(self, app_key: str, users: Sequence[bytes], now_ms: int, why: str = "", by: str = "") -> Written:
-        """Lift from all these Users."""
-        ...
-
-    async def page(self, app_key: str, now_ms: int, offset: int, count: int) -> Sequence[Restraint]:
-        """Those in force, the latest end first."""
-        ...
-
-    async def behind(self, app_key: str, now_ms: int, place: Place | None, count: int) -> Sequence[Restraint]:
-        """The next ones, behind a place."""
-        ...
-
-    async def count(self, app_key: str, now_ms: int) -> int:
-        """How many are in force."""
-        ...
-
-    async def reasons(self, app_key: str, users: Sequence[bytes]) -> Sequence[tuple[str, str]]:
-        """Why, and by whom, each User is restrained; empty words where that is not so."""
-        ...
 
 
 class Users(Protocol):
@@ -335,9 +299,9 @@ class Store(Protocol):
     @property
     def users(self) -> Users: ...
     @property
-    def bans(self) -> Penalties: ...
+    def bans(self) -> Restraints: ...
     @property
-    def mutes(self) -> Penalties: ...
+    def mutes(self) -> Restraints: ...
     @property
     def lists(self) -> Lists: ...
     @property

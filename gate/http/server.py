@@ -12,7 +12,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from gate.http.app import make_app
 from gate.http.connection import ConnectionRunner
 from gate.http.operators import OperatorDoor
-from gate.http.options import BACKLOG, IDLE_CONNECTION_S, LINGER_S, MAX_LINE_BYTES
+from gate.http.options import BACKLOG, LINGER_S, MAX_LINE_BYTES
 from gate.http.ports import Deps
 from gate.http.sites import Site
 from gate.listening import dual_stack_socket
@@ -64,7 +64,7 @@ async def serve_http(deps: Deps, door: OperatorDoor | None = None, sites: Sequen
     runner = ConnectionRunner(
         make_app(deps, door, sites),
         access_log=None,
-        keepalive_timeout=IDLE_CONNECTION_S,
+        keepalive_timeout=options.idle_s,
         max_line_size=MAX_LINE_BYTES,
         lingering_time=LINGER_S,
         auto_decompress=False,

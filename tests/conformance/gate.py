@@ -38,11 +38,13 @@ class Gate:
     secret: str
     command: Command
 
-    def replay(self, request: bytes) -> Answer:
+    def replay(self, request: bytes, *, half_closing: bool = False) -> Answer:
         """These very bytes, on a connection of their own: no client library tidies them up."""
         at = urlsplit(self.url)
         with socket.create_connection((at.hostname or "", at.port or 0), TIMEOUT_S) as peer:
             peer.sendall(request)
+            if half_closing:
+                peer.shutdown(socket.SHUT_WR)
             reply = http.client.HTTPResponse(peer)
             reply.begin()
             return Answer(reply.status, reply.headers, reply.read())

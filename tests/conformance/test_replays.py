@@ -122,6 +122,17 @@ def test_a_request_without_an_id_gets_one(gate: Gate) -> None:
     assert re.fullmatch(r"[0-9a-f]{32}", answer.headers["X-Request-Id"])
 
 
+@pytest.mark.parametrize("version", ["HTTP/1.1", "HTTP/1.0"])
+def test_a_half_closing_client_gets_its_answer(gate: Gate, version: str) -> None:
+    """As `nc -N` and some client libraries do: the writing side ends behind the request."""
+    user = any_user()
+    headers = {"Host": "gate", **signed(gate, "1", seconds()), "Content-Type": FORM}
+    body = f"userId={user}&minute=1".encode()
+    request = request_bytes("/user/block.json", {**headers, "Content-Length": str(len(body))}, body)
+    ok(gate.replay(request.replace(b"HTTP/1.1", version.encode(), 1), half_closing=True))
+    assert gate.verdict(user, "x") == "sender-banned"
+
+
 def test_an_error_is_in_the_order_that_was_recorded(gate: Gate) -> None:
     answer = go(gate, "/user/getToken.json", "")
     assert answer.status == 400

@@ -42,7 +42,12 @@ async def test_an_unknown_user_path_is_404_in_rongclouds_shape(world: World, pat
     assert set(reply.body) == {"code", "errorMessage", "url"}
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/nothing", "/nothing", "/v1/check/", "/v1/a%0Ab"])
+async def test_the_bare_address_leads_to_the_console(world: World) -> None:
+    async with world.session.get(f"http://{world.server.host}:{world.server.port}/", allow_redirects=False) as reply:
+        assert (reply.status, reply.headers["Location"]) == (302, "/console/")
+
+
+@pytest.mark.parametrize("path", ["/v1", "/v1/nothing", "/nothing", "/v1/check/", "/v1/a%0Ab"])
 async def test_any_other_unknown_path_is_404_in_our_shape(world: World, path: str) -> None:
     reply = await world.send("GET", path)
     assert (reply.status, reply.body["error"]) == (404, "not-found")

@@ -14,11 +14,12 @@ from gate.core.model import FOREVER_MS
 from gate.errors import InvalidInput
 from gate.http.calls import Call
 from gate.http.paging import place_of, place_token
-from gate.http.ports import Penalties, Store
+from gate.http.ports import Store
 from gate.http.v1.because import check_because
 from gate.http.v1.endpoint import Done, Endpoint, read_as, refuse_if_any
 from gate.http.v1.ends import end_ms
 from gate.http.v1.ids import IdJson, id_json, ids_bytes
+from gate.store.restraints import Restraints
 from gate.store.writing import Written
 
 MAX_USERS = 1_000
@@ -27,7 +28,7 @@ MAX_PAGE = 1_000
 MAX_OFFSET = 99_000
 """With a page behind it, the depth to which the store pages: every Partition is asked for that many."""
 
-Family = Callable[[Store], Penalties]
+Family = Callable[[Store], Restraints]
 
 
 class Imposing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

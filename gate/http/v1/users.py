@@ -28,11 +28,11 @@ from gate.errors import InvalidInput, NotInProduction, UserUnknown
 from gate.http.calls import Call
 from gate.http.forms import TooLong
 from gate.http.paging import place_of, place_token
-from gate.http.ports import Penalties
 from gate.http.v1.because import check_because
 from gate.http.v1.endpoint import Done, Endpoint, read_as, refuse_if_any
 from gate.http.v1.ends import FIRST_UNTIL_MS
 from gate.http.v1.ids import IdJson, id_bytes, id_json, ids_bytes
+from gate.store.restraints import Restraints
 from gate.store.users import Profile
 from gate.store.writing import Because, Written
 
@@ -230,7 +230,7 @@ async def _enrolled(call: Call, enrolling: Callable[[Call, bytes, str | None, st
     return Done({"user": id_json(user), **fields}, written)
 
 
-async def _restraint(call: Call, family: Penalties, user: bytes, until_ms: int) -> dict[str, object] | None:
+async def _restraint(call: Call, family: Restraints, user: bytes, until_ms: int) -> dict[str, object] | None:
     if until_ms <= call.now_ms:
         return None
     ((why, by),) = await family.reasons(call.app_key, [user])

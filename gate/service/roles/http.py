@@ -115,6 +115,8 @@ async def _served(
             on_stale=config.on_stale,
             ack_timeout_ms=config.ack_timeout_ms,
             max_websockets=most_websockets(),
+            idle_s=config.http_idle_timeout,
+            public_url=config.public_url or "",
             trusted_proxies=tuple(map(ip_network, config.trusted_proxies)),
         ),
         roles_missing=_Missing(post),
