@@ -2,13 +2,15 @@
 
 Each process counts into memory-mapped files of its own (prometheus_client's multiprocess mode, switched on by
 `PROMETHEUS_MULTIPROC_DIR`, which the supervisor sets before a role starts); whoever answers /metrics adds them up.
-Counts of a process that died stay in the sum. Without that variable (tests, the CLI) the objects count within the process.
+Counts of a process that died stay in the sum, in one file for all of them. Without that variable (tests, the CLI) the
+objects count within the process.
 
 What lives on pages that other processes write (the Replica's board) is read at the scrape, through `BoardSource`.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
@@ -136,4 +138,10 @@ def render_metrics(board: BoardSource = lambda: None, roles: Callable[[], Mappin
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     registry.register(_BoardCollector(board, roles))
-    return bytes(generate_latest(registry))
+    reading = os.open(os.environ[DIRECTORY_VARIABLE], os.O_RDONLY)
+    try:
+        # The supervisor moves the counts of dead processes together; not while they are added up.
+        fcntl.flock(reading, fcntl.LOCK_SH)
+        return bytes(generate_latest(registry))
+    finally:
+        os.close(reading)

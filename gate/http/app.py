@@ -7,6 +7,7 @@ without its query string, which may carry a Token, and without its body and head
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -26,7 +27,7 @@ from gate.http.client import cors, page, websocket
 from gate.http.client import endpoint as client_endpoint
 from gate.http.client.problems import client_problem
 from gate.http.errors import FeatureAbsent, Internal, MethodWrong, PathUnknown, Problem, rongcloud_problem, v1_problem
-from gate.http.health import PROBES, Probe
+from gate.http.health import ASIDE, PROBES, Probe
 from gate.http.openapi import DOCUMENTS
 from gate.http.operators import OperatorDoor, operator_caller
 from gate.http.paths import template_of
@@ -199,7 +200,7 @@ def make_routes(door: OperatorDoor | None = None) -> dict[str, Route]:
         routes.setdefault(path, Route("client", {})).methods[method] = _borne(client_one, limit_names(path))
     routes[websocket.PATH] = Route(_GROUPS[websocket.PATH], {"GET": websocket.connect})
     for path, probe in PROBES.items():
-        routes[path] = Route("probe", {"GET": _open(probe)})
+        routes[path] = Route("probe", {"GET": _aside(probe) if path in ASIDE else _open(probe)})
     for path, document in DOCUMENTS.items():
         routes[path] = Route("docs", {"GET": document})
     return routes
@@ -270,6 +271,16 @@ def _borne(endpoint: client.Endpoint, limits: tuple[str, ...]) -> Answer:
 def _leading_to(path: str) -> Answer:
     async def answer(request: web.Request, deps: Deps) -> web.StreamResponse:
         return web.Response(status=302, headers={"Location": deps.options.public_path + path})
+
+    return answer
+
+
+def _aside(probe: Probe) -> Answer:
+    one_at_a_time = asyncio.Lock()
+
+    async def answer(request: web.Request, deps: Deps) -> web.StreamResponse:
+        async with one_at_a_time:
+            return await asyncio.to_thread(probe, deps)
 
     return answer
 

@@ -47,4 +47,6 @@ def metrics(deps: Deps) -> web.Response:
     return web.Response(body=deps.metrics_text(), headers={"Content-Type": METRICS_TYPE})
 
 
+ASIDE = frozenset({"/metrics"})
+"""Served in a thread, one at a time: adding up the counts of all processes must not hold up `/healthz`."""
 PROBES: dict[str, Probe] = {"/healthz": healthz, "/readyz": readyz, "/metrics": metrics}

@@ -20,12 +20,15 @@ from gate.clock import monotonic_ms
 from gate.errors import CannotStart, InvalidConfig
 from gate.service import embedded
 from gate.service.child import Child, Watch
-from gate.service.counting import DIRECTORY_VARIABLE, forget_gauges_of
+from gate.service.counting import DIRECTORY_VARIABLE, fold_counts_of, forget_gauges_of
 from gate.service.orders import GO, MAX_LINE_BYTES, Order, pack, read_word
 from gate.service.roles_board import RolesBoard
 
 FIRST_PING_EVERY_S = 0.01
 PING_EVERY_S = 0.5
+
+FOLD_AGAIN_S = 0.2
+"""A scrape that reads the counts takes a few milliseconds."""
 
 
 class RoleChild(Child):
@@ -91,6 +94,11 @@ class RoleChild(Child):
         self._board.set_ready(self._order.slot, False)
         if self.pid is not None:
             forget_gauges_of(self.pid, self._metrics)
+            self._fold(self.pid)
+
+    def _fold(self, pid: int) -> None:
+        if not fold_counts_of(pid, self._metrics):
+            asyncio.get_running_loop().call_later(FOLD_AGAIN_S, self._fold, pid)
 
     async def _send_order(self, writer: asyncio.StreamWriter) -> None:
         writer.write(pack(msgspec.structs.replace(self._order, is_restart=self.was_ready)))

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from aiohttp import ClientSession
 
 from gate.core.revision import NOWHERE
 from gate.errors import ReplicaMissing
 from gate.http.health import readyz
+from gate.http.options import HttpOptions
 from gate.http.ports import Deps, Replica
 from gate.http.replica_later import ReplicaLater
+from gate.http.server import serve_http
 from gate.replica.board import Board
 from gate.replica.layout import BOARD_FILE, CURRENT_FILE, facts_name
 from gate.replica.reader import NodeReplica
 from gate.replica.writer import FactsFile
+from tests.http.test_server import deps_of
 from tests.http.world import PARTITIONS, World, basic
 
 
@@ -29,6 +35,30 @@ async def test_alive_ready_and_measured_without_credentials(world: World) -> Non
     assert reply.headers["Content-Type"].startswith("text/plain; version=0.0.4")
     assert (await world.send("HEAD", "/readyz")).status == 200
     assert (await world.send("POST", "/readyz")).status == 405
+
+
+async def test_a_slow_scrape_holds_up_no_other_probe(world: World) -> None:
+    scraping, may_end = threading.Event(), threading.Event()
+
+    def slow() -> bytes:
+        scraping.set()
+        assert may_end.wait(10)
+        return b"gate_up 1\n"
+
+    server = await serve_http(replace(deps_of(world, HttpOptions(port=0)), metrics_text=slow))
+    try:
+        async with ClientSession(f"http://{server.host}:{server.port}") as session:
+            scrape = asyncio.create_task(session.get("/metrics"))
+            await asyncio.to_thread(scraping.wait, 10)
+            async with session.get("/healthz") as reply:
+                assert reply.status == 200
+            assert not scrape.done()
+            may_end.set()
+            async with await scrape as scraped:
+                assert await scraped.read() == b"gate_up 1\n"
+    finally:
+        may_end.set()
+        await server.drain(1)
 
 
 def deps_on(world: World, replica: Replica) -> Deps:

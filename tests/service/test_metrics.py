@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
 from pathlib import Path
+from time import perf_counter
 
-from gate.service.counting import DIRECTORY_VARIABLE, clear_counts, forget_gauges_of
+from gate.service.counting import DIRECTORY_VARIABLE, clear_counts, fold_counts_of, forget_gauges_of
 
 COUNT = """
 from gate.metrics import CHECKS, RESP_CONNECTIONS
@@ -42,6 +44,35 @@ def test_counts_of_processes_add_up_and_outlive_them(tmp_path: Path) -> None:
     _, page = run(RENDER, tmp_path)
     assert 'gate_checks_total{verdict="allowed"} 6.0' in page
     assert "gate_resp_connections 2.0" in page
+
+
+def test_a_thousand_dead_processes_leave_one_file_of_each_kind(tmp_path: Path) -> None:
+    first, _ = run(COUNT, tmp_path)
+    made = {path.name.removesuffix(f"_{first}.db"): path.read_bytes() for path in tmp_path.glob("*.db")}
+    for pid in range(1_000_000, 1_001_000):
+        for kind, counts in made.items():
+            (tmp_path / f"{kind}_{pid}.db").write_bytes(counts)
+        forget_gauges_of(pid, tmp_path)
+        assert fold_counts_of(pid, tmp_path)
+    run(COUNT, tmp_path)
+    began_s = perf_counter()
+    _, page = run(RENDER, tmp_path)
+    assert perf_counter() - began_s < 10
+    assert 'gate_checks_total{verdict="allowed"} 3006.0' in page
+    assert "gate_resp_connections 4.0" in page
+    assert page.count("gate_write_ack_ms_count") == 1
+    assert len(list(tmp_path.iterdir())) <= 3 * len(made) + 2, "of three that were not moved, and of the dead"
+
+
+def test_counts_are_not_moved_while_a_scrape_adds_them_up(tmp_path: Path) -> None:
+    pid, _ = run(COUNT, tmp_path)
+    reading = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(reading, fcntl.LOCK_SH)
+    assert not fold_counts_of(pid, tmp_path)
+    assert (tmp_path / f"counter_{pid}.db").exists()
+    os.close(reading)
+    assert fold_counts_of(pid, tmp_path)
+    assert not (tmp_path / f"counter_{pid}.db").exists()
 
 
 def test_a_new_service_counts_from_nothing(tmp_path: Path) -> None:
