@@ -14,7 +14,7 @@ import re
 
 from aiohttp import web
 
-from gate.console.pages import SEAL, facts_age, html, see_other
+from gate.console.pages import SEAL, below, facts_age, html, see_other
 from gate.console.porter import Porter
 from gate.console.site import PREFIX
 from gate.console.views import OF_ALL, OF_APP, OPEN, View
@@ -52,14 +52,14 @@ class Desk:
         self._last_read = LastRead()
         self._deps: Deps | None = None
 
-    async def answer(self, request: web.Request, deps: Deps) -> web.StreamResponse:
+    async def answer(self, request: web.Request, deps: Deps) -> web.Response:
         """The answer to any request below the prefix."""
         self._deps = deps
         response = await self._answer(request, deps)
         response.headers.update(SEAL)
-        return response
+        return below(deps.options.public_path, response)
 
-    def refusal(self, request: web.Request, fault: GateError) -> web.StreamResponse:
+    def refusal(self, request: web.Request, fault: GateError) -> web.Response:
         """A page that says what went wrong."""
         problem = v1_problem(fault, request.path)
         status = next((status for kind, status in _STATUSES if isinstance(fault, kind)), problem.status)
@@ -77,9 +77,9 @@ class Desk:
             facts_age=facts_age(self._deps) if is_redis and self._deps is not None else "",
         )
         response.headers.update(SEAL)
-        return response
+        return below(self._deps.options.public_path if self._deps is not None else "", response)
 
-    async def _answer(self, request: web.Request, deps: Deps) -> web.StreamResponse:
+    async def _answer(self, request: web.Request, deps: Deps) -> web.Response:
         path = _SLASHES.sub("/", request.path)
         if len(path) < len(PREFIX):
             return see_other(PREFIX)

@@ -85,6 +85,21 @@ def see_other(place: str) -> web.Response:
     return web.Response(status=303, headers={"Location": place, **NOT_KEPT})
 
 
+def below(public_path: str, response: web.Response) -> web.Response:
+    """The answer for a browser that sees the console below a path: of its links, its redirect and its cookies.
+
+    Everything here is made for `/console/`. Text of others can't be taken for a link, since its quotes are escaped.
+    """
+    if public_path:
+        if "Location" in response.headers:
+            response.headers["Location"] = public_path + response.headers["Location"]
+        for cookie in response.cookies.values():
+            cookie["path"] = public_path + cookie["path"]
+        if response.headers.get("Content-Type") == HTML and isinstance(response.body, bytes):
+            response.body = response.body.replace(b'="/console/', f'="{public_path}/console/'.encode())
+    return response
+
+
 def facts_age(deps: Deps) -> str:
     """How old this node's facts are, in words that follow "its facts are"."""
     try:

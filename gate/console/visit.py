@@ -20,6 +20,7 @@ from gate.errors import GateError, StoreUnavailable
 from gate.http.calls import Exchange
 from gate.http.errors import RoleInsufficient
 from gate.http.forms import Form
+from gate.http.peers import forwarded_host, forwarded_proto, is_believed
 from gate.http.ports import AppView, Deps
 
 BADGE_COOKIE = "gate-console"
@@ -76,8 +77,12 @@ class Visit(Exchange):
 
     @property
     def is_https(self) -> bool:
-        """Whether the browser came by TLS. A proxy's word is taken for it: a lie only makes the liar's own cookie stricter."""
-        return self.request.secure or self.request.headers.get("X-Forwarded-Proto", "").lower() == "https"
+        """Whether the browser came by TLS, as `--public-url` or a proxy says: a lie makes the liar's own cookie stricter."""
+        options = self.deps.options
+        if options.public_url:
+            return options.public_url.startswith("https:")
+        is_told = is_believed(self.request, options.trusted_proxies)
+        return self.request.secure or (is_told and forwarded_proto(self.request) == "https")
 
     def may(self, role: OperatorRole) -> bool:
         """Whether the operator may do what takes this role, now: while Redis is away nobody may do anything."""
@@ -89,7 +94,7 @@ class Visit(Exchange):
 
     async def sent(self, needed: OperatorRole = "viewer") -> Form:
         """The form that an operator of at least this role posted. `FormForeign`, `RoleInsufficient`, `StoreUnavailable`."""
-        refuse_foreign_origin(self.request)
+        refuse_foreign_origin(self.request, self.deps)
         operator = self.operator.operator
         if not may(operator.role, needed):
             raise RoleInsufficient(f"this takes the role {needed}, and {operator.name} is {operator.role}")
@@ -101,13 +106,15 @@ class Visit(Exchange):
         return form
 
 
-def refuse_foreign_origin(request: web.Request) -> None:
-    """`FormForeign` unless the browser says that the form is of this host.
+def refuse_foreign_origin(request: web.Request, deps: Deps) -> None:
+    """`FormForeign` unless the browser says that the form is of this host, or of `--public-url`.
 
     Behind a proxy that rewrites `Host`, what it forwards counts: another site's page can't make a browser send that header.
     """
     origin = request.headers.get("Origin", "")
     host = urlsplit(origin).netloc if origin.startswith(("http://", "https://")) else ""
-    forwarded = request.headers.get("X-Forwarded-Host", "").partition(",")[0].strip()
-    if not host or host.lower() not in (request.headers.get("Host", "").lower(), forwarded.lower()):
+    ours = {request.headers.get("Host", "").lower(), urlsplit(deps.options.public_url).netloc.lower()}
+    if is_believed(request, deps.options.trusted_proxies):
+        ours.add(forwarded_host(request))
+    if not host or host.lower() not in ours:
         raise FormForeign("the form was not sent from a page of this console (its Origin says so), so nothing was done")

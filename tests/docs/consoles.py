@@ -44,7 +44,7 @@ _VOLATILE = (
     (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"), "MOMENT"),
     (re.compile(r"\b[0-9a-f]{32}\b"), "REQUEST-ID"),
     (re.compile(r"\b[0-9a-f]{16}\b"), "KEY"),
-    (re.compile(r"\b[A-Za-z0-9_-]{32}\b"), "SECRET"),
+    (re.compile(r"(?<![\w-])[A-Za-z0-9_-]{32}(?![\w-])"), "SECRET"),
     (re.compile(r"^Date: .*$", re.MULTILINE), "Date: NOW"),
     (re.compile(r"\b\d+ (ms|s|min|h)\b"), "A-WHILE"),
     (re.compile(r"─+"), "─"),  # as long as what stands below

@@ -19,12 +19,15 @@ PROXIES = tuple(map(ip_network, ("10.0.0.0/8", "127.0.0.0/8", "2001:db8:1::/48")
 class Request:
     """What is read of one."""
 
-    def __init__(self, remote: str | None, *values: str) -> None:
+    def __init__(self, remote: str | None, *values: str, standard: tuple[str, ...] = ()) -> None:
+        self._standard = list(standard)
         self.remote = remote
         self.headers = self
         self._values = list(values)
 
     def getall(self, name: str, default: list[str]) -> list[str]:
+        if name == "Forwarded":
+            return self._standard or default
         assert name == "X-Forwarded-For"
         return self._values or default
 
@@ -58,6 +61,30 @@ class Request:
 )
 def test_the_last_address_that_is_no_proxy_counts(peer: str | None, values: list[str], address: str) -> None:
     assert client_address(Request(peer, *values), PROXIES) == address  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("values", "address"),
+    [
+        (["for=198.51.100.7"], "198.51.100.7"),
+        (["For=203.0.113.9, for=198.51.100.7;proto=https;by=10.0.0.9"], "198.51.100.7"),
+        (["for=203.0.113.9", 'proto=https; FOR="198.51.100.7:4711", for=10.2.3.4'], "198.51.100.7"),
+        (['for="[2001:db8::7]:4711"'], "2001:db8::7"),
+        (['for="203.0.113.9, for=203.0.113.8";host="a;b,c", for=198.51.100.7'], "198.51.100.7"),
+        (['for="198.51.100.\\7"'], "198.51.100.7"),
+        (["for=198.51.100.7, for=unknown"], "10.0.0.1"),
+        (["for=198.51.100.7, proto=https"], "10.0.0.1"),
+        (["for=198.51.100.7, for=_hidden, for=10.0.0.2"], "10.0.0.2"),
+        ([",;=,for"], "10.0.0.1"),
+        (['"' * 4_000 + "," * 4_000], "10.0.0.1"),
+    ],
+)
+def test_the_standard_header_is_read_as_its_rfc_says(values: list[str], address: str) -> None:
+    assert client_address(Request("10.0.0.1", standard=tuple(values)), PROXIES) == address  # type: ignore[arg-type]
+    both = Request("10.0.0.1", "192.0.2.5", standard=tuple(values))
+    assert client_address(both, PROXIES) == "192.0.2.5"  # type: ignore[arg-type]
+    untrusted = Request("192.0.2.1", standard=tuple(values))
+    assert client_address(untrusted, PROXIES) == "192.0.2.1"  # type: ignore[arg-type]
 
 
 def test_without_trusted_proxies_the_header_is_ignored() -> None:

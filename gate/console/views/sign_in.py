@@ -37,7 +37,7 @@ async def show(visit: Visit) -> web.Response:
 
 async def enter(visit: Visit) -> web.Response:
     """Sign in. Wrong guesses are counted and slowed down together with those of the API."""
-    refuse_foreign_origin(visit.request)
+    refuse_foreign_origin(visit.request, visit.deps)
     form, following = await visit.form(), _next_of(visit)
     cookie = visit.request.cookies.get(FORM_COOKIE, "")
     if not _FORM_COOKIE.fullmatch(cookie) or not is_same(form.text(FORM_FIELD) or "", _token_of(cookie)):
@@ -68,7 +68,7 @@ async def enter(visit: Visit) -> web.Response:
 
 async def leave(visit: Visit) -> web.Response:
     """Sign out: the browser forgets its badge, and no node takes it any more; while Redis is away, this process does not."""
-    refuse_foreign_origin(visit.request)
+    refuse_foreign_origin(visit.request, visit.deps)
     badge = visit.request.cookies.get(BADGE_COOKIE, "")
     try:
         visit.known = await visit.porter.known(visit.deps.store, badge, visit.now_ms)

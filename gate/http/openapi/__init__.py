@@ -22,7 +22,7 @@ _ANYONE = {"Access-Control-Allow-Origin": "*"}
 
 async def openapi_json(request: web.Request, deps: Deps) -> web.Response:
     """The document. Any page may read it: it holds no secret, and other tools' pages want it."""
-    body = await asyncio.to_thread(_document_bytes)
+    body = await asyncio.to_thread(_document_bytes, deps.options.public_url)
     return web.Response(body=body, headers={"Content-Type": JSON_TYPE, **_ANYONE})
 
 
@@ -41,8 +41,8 @@ def openapi_document() -> dict[str, Any]:
 
 
 @cache
-def _document_bytes() -> bytes:
-    return orjson.dumps(openapi_document())
+def _document_bytes(public_url: str) -> bytes:
+    return orjson.dumps(openapi_document() | ({"servers": [{"url": public_url}]} if public_url else {}))
 
 
 def _page() -> tuple[bytes, dict[str, str]]:
