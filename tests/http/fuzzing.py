@@ -29,7 +29,7 @@ OWN_APPS: list[object] = []
 """Keys of the Apps whose credentials are used; operators' calls are kept off them."""
 THROWAWAY_APP = "a-throwaway"
 """What those are done to instead; it may be there or not."""
-GOING = ("/user/deactivate", "/user/reactivate", "/user/activate")
+GOING = ("/user/deactivate", "/user/reactivate", "/user/activate", "/user/abandon")
 
 _TEXT_IDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=MAX_ID_BYTES).filter(
     lambda text: len(text.encode()) <= MAX_ID_BYTES

@@ -221,6 +221,8 @@ async def at_the_client(tour: Tour) -> None:
 async def deactivation(tour: Tour) -> None:
     await tour.user("deactivate", userId="gone,gone too")
     await tour.user("deactivate/query")
+    await tour.user("abandon", userId="gone")
+    await tour.user("abandon/query")
     app = tour.world.app
     await tour.apps("PATCH", "apps/{app}", {"reactivate_after_s": 0, "exempt": ["boss"]}, app=app.key)
     await finish_jobs(tour.world)
