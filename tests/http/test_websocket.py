@@ -11,6 +11,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 
+from gate.core.limits import MAX_RATE
 from gate.core.presence import MAX_SESSIONS_A_USER, OWN_GATEWAY_PREFIX
 from gate.http.client import websocket
 from gate.http.client.messages import MAX_MESSAGE_BYTES
@@ -117,6 +118,7 @@ async def test_what_is_no_handshake_is_told_so(world: World, headers: dict[str, 
 
 
 async def test_one_user_has_no_more_sessions_than_there_may_be(world: World) -> None:
+    await world.set_app(msgspec.structs.replace(world.app, rate_limits={"client-user": 2 * MAX_SESSIONS_A_USER}))
     token = token_of(world.app, "ann")
     sockets = await asyncio.gather(*(connect(world.url, token) for _ in range(MAX_SESSIONS_A_USER)))
     refused = await refusal(world, token)
@@ -331,6 +333,8 @@ async def test_one_that_vanishes_without_a_word(world: World) -> None:
 
 async def test_one_that_takes_nothing_it_is_sent_is_cut_off(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(websocket, "SEND_WITHIN_S", 0.2)
+    # By default a User may ask for 200 Users a second, and refusals are too short to fill a socket's buffers in time.
+    await world.set_app(msgspec.structs.replace(world.app, rate_limits={"client-user-asked": MAX_RATE}))
     users = [f"a user with an id that is rather long, {number:020}" for number in range(1_000)]
     slow = await connect(world.url, token_of(world.app, "slow"))
     slow.writer.transport.pause_reading()  # type: ignore[attr-defined]
