@@ -335,7 +335,7 @@ async def test_one_that_takes_nothing_it_is_sent_is_cut_off(world: World, monkey
     monkeypatch.setattr(websocket, "SEND_WITHIN_S", 0.2)
     # By default a User may ask for 200 Users a second, and refusals are too short to fill a socket's buffers in time.
     await world.set_app(msgspec.structs.replace(world.app, rate_limits={"client-user-asked": MAX_RATE}))
-    users = [f"a user with an id that is rather long, {number:020}" for number in range(1_000)]
+    users = [str(number) for number in range(1_000)]  # short: what is read in a second is bounded
     slow = await connect(world.url, token_of(world.app, "slow"))
     slow.writer.transport.pause_reading()  # type: ignore[attr-defined]
     async with connected(world.url, token_of(world.app, "good")) as good:
