@@ -123,6 +123,11 @@ CLIENTS: dict[str, Kind] = {
     "one byte at a time, bound": Kind(encode("GATE.CHECK", "a", "b") * 100, AUTH, sip=1),
 }
 KINDS = STRANGERS | CLIENTS
+FEW = ("blank lines", "half a command", "wrong AUTH", "CHECK of ever new Users", "MIN unreachable", "EVENTS",
+       "MCHECK of 10,000", "CONNECT with bad Tokens")  # fmt: skip
+"""One of each sort: of strangers, of clients, held and large commands, of Gateways."""
+FEW_BELOW_S = 0.1
+"""Rounds that short measure nothing: they are run for the benchmark's own sake, and a few kinds are enough for that."""
 
 
 def measure(bed: Bed) -> list[Row]:
@@ -134,25 +139,32 @@ def measure(bed: Bed) -> list[Row]:
             _attack, node.resp_port, node.credentials.app_key, node.credentials.app_secret, nice=CLIENTS_NICE
         ) as attacker,
     ):
-        wait_until(lambda: checks.took_between(0, time.monotonic()), CHECKS_BEGIN_S, "the first checks to be answered")
-        for name in ["nothing", *KINDS]:
+        until_checked(checks)
+        names = KINDS if bed.options.seconds >= FEW_BELOW_S else FEW
+        for name in ["nothing", *names]:
             seen[name] = shown = _beside(bed, node, checks, attacker, name)
             bed.say(
                 f"{name:28} check p50 {shown['p50_ms']:6.2f} p99 {shown['p99_ms']:6.1f} max {shown['max_ms']:6.1f} ms, "
                 f"{shown['bytes_per_s']:>13,.0f} bytes/s, {shown['connections']:.0f} connections, worker {shown['cpu']:4.0%}"
             )
-    worst = max(KINDS, key=lambda name: seen[name]["p99_ms"])
+    worst = max(names, key=lambda name: seen[name]["p99_ms"])
     worst_ms = seen[worst]["p99_ms"]
     return [
         Row(
             "fairness",
-            f"a check, {CHECKS_A_SECOND}/s, next to one connection of each of {len(KINDS)} kinds, worst p99",
+            f"a check, {CHECKS_A_SECOND}/s, next to one connection of each of {len(names)} kinds, worst p99",
             f"<= {MOST_P99_MS:g} ms",
             f"{worst_ms:.1f} ms ({worst})",
             worst_ms <= MOST_P99_MS,
             {"kinds": seen},
         )
     ]
+
+
+def until_checked(checks: PacedChecks) -> None:
+    """Return when checks are answered. The time for it begins when their process does: on a busy machine that takes long."""
+    checks.took_between(0, 0)
+    wait_until(lambda: checks.took_between(0, time.monotonic()), CHECKS_BEGIN_S, "the first checks to be answered")
 
 
 def _beside(bed: Bed, node: GateService, checks: PacedChecks, attacker: Apart, name: str) -> dict[str, float]:
@@ -163,7 +175,7 @@ def _beside(bed: Bed, node: GateService, checks: PacedChecks, attacker: Apart, n
     sent_bytes, connections = attacker.hear()
     ended_s = time.monotonic()
     cpu_s = _worker_cpu_s(node) - cpu_s
-    took_ns = _answered(checks, began_s, ended_s)
+    took_ns = answered(checks, began_s, ended_s)
     return {
         "p50_ms": percentile_us(took_ns, 0.5) / 1_000,
         "p99_ms": percentile_us(took_ns, 0.99) / 1_000,
@@ -174,7 +186,7 @@ def _beside(bed: Bed, node: GateService, checks: PacedChecks, attacker: Apart, n
     }
 
 
-def _answered(checks: PacedChecks, began_s: float, ended_s: float) -> array[int]:
+def answered(checks: PacedChecks, began_s: float, ended_s: float) -> array[int]:
     """What each check of that time took; one that is not answered soon after counts with all the time there was for it."""
     most = int(CHECKS_A_SECOND * (ended_s - began_s))
     until_s = ended_s + SETTLE_S
