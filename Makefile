@@ -35,7 +35,7 @@ serve: .venv/.runtime-stamp
 test: .venv/.dev-stamp
 	@scripts/install-test-tools
 	@scripts/install-sdks
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal $(ARGS)
+	@scripts/run-tests $(TEST_PROCESSES) $(ARGS)
 
 lint: .venv/.dev-stamp
 	$(BIN)/ruff check .
