@@ -11,7 +11,7 @@ import asyncio
 import socket
 
 MAX_PROBES = 64
-"""Connections at a time; an orchestrator has one or two."""
+"""Connections at a time; an orchestrator has one or two. Past it the oldest is closed, so that no newcomer is refused."""
 MAX_HEAD_BYTES = 4_096
 HEAD_WITHIN_S = 2.0
 
@@ -27,7 +27,7 @@ class HealthPort:
     def __init__(self, listening: socket.socket) -> None:
         self._socket = listening
         self._server: asyncio.Server | None = None
-        self._probes = 0
+        self._open: dict[asyncio.StreamWriter, None] = {}
 
     async def start(self) -> None:
         """Listen."""
@@ -41,17 +41,20 @@ class HealthPort:
             self._server.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._probes += 1
+        self._open[writer] = None
+        if len(self._open) > MAX_PROBES:
+            oldest = next(iter(self._open))
+            del self._open[oldest]
+            oldest.transport.abort()  # a probe that is one was answered long ago
         try:
-            if self._probes <= MAX_PROBES:
-                async with asyncio.timeout(HEAD_WITHIN_S):
-                    head = await reader.readuntil(b"\r\n\r\n")
-                    writer.write(_answer_to(head))
-                    await writer.drain()
+            async with asyncio.timeout(HEAD_WITHIN_S):
+                head = await reader.readuntil(b"\r\n\r\n")
+                writer.write(_answer_to(head))
+                await writer.drain()
         except (OSError, TimeoutError, EOFError, asyncio.LimitOverrunError):
             pass  # it was no probe
         finally:
-            self._probes -= 1
+            self._open.pop(writer, None)
             writer.close()
 
 
