@@ -17,7 +17,9 @@ async def presences(call: ClientCall) -> dict[str, object]:
     """→ presence, in the order of the Users; repeated ones once."""
     # Counted before they are decoded, which costs as much as answering.
     asked = call.request.raw_path.count("user=")
-    call.deps.limiter.spend_asked(call.facts, call.user, min(asked, MAX_USERS))
+    if asked > MAX_USERS:
+        raise InvalidInput("user", f"must be given at most {MAX_USERS} times, {asked} were sent")
+    call.deps.limiter.spend_asked(call.facts, call.user, asked)
     users = call.query().raw_users("user", MAX_USERS)
     if not users:
         raise InvalidInput("user", "is required")
