@@ -25,8 +25,8 @@ PAGE_BYTES = 4_096
 OWNERS = 120
 MEMBERS = 25
 FLIPPED_BITS = 2_000
-SCRUB_TIMEOUT_S = 30.0
-"""A scrub of a small file runs every ten seconds."""
+SCRUB_TIMEOUT_S = 200.0
+"""A scrub of a small file runs every ten seconds, and pauses for a hundred times what the last one took."""
 
 
 def _pages(facts: Path) -> range:
@@ -121,6 +121,7 @@ def site(start_module_service: Services) -> Iterator[Site]:
     yield Site(Node(start_module_service.start(env=JSON_LOGS)))
 
 
+@pytest.mark.timeout(SCRUB_TIMEOUT_S + 60)
 @pytest.mark.parametrize("name", DAMAGES)
 def test_damaged_while_it_runs(name: str, site: Site) -> None:
     node = site.node

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import requests
 
+from gate.core.limits import MAX_RATE
 from gate.http.forms import FORM_TYPE
 from gate.http.openapi import openapi_document
 from tests.harness.service import GateService, Services
@@ -62,7 +63,12 @@ def as_tested(document: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def service(start_module_service: Services) -> GateService:
-    return start_module_service.start()
+    """One without limits of end users in the way: thousands of calls come from one of them."""
+    service = start_module_service.start()
+    limits = f"client-user={MAX_RATE},client-user-asked={MAX_RATE}"
+    command = [sys.executable, "-m", "gate", "app", "set", service.credentials.app_key, "--rate-limits", limits]
+    subprocess.run([*command, "--data", str(service.data)], cwd=REPOSITORY, check=True)
+    return service
 
 
 @pytest.mark.timeout(TIMEOUT_S + 20)

@@ -74,7 +74,7 @@ def measure(bed: Bed) -> list[Row]:
     worst_ms, worst_http_ms = seen[worst]["p99_ms"], seen[worst_http]["http_p99_ms"]
     return [
         Row(
-            "fairness",
+            "fairness-http",
             f"a check over RESP, {CHECKS_A_SECOND}/s, next to each of {len(seen) - 1} attacks on HTTP, worst p99",
             f"<= {MOST_P99_MS:g} ms",
             f"{worst_ms:.1f} ms ({worst})",
@@ -82,7 +82,7 @@ def measure(bed: Bed) -> list[Row]:
             {"kinds": seen},
         ),
         Row(
-            "fairness",
+            "fairness-http",
             f"GET /v1/check and /healthz, {PROBES_A_SECOND}/s, next to each of them, worst p99",
             f"<= {MOST_HTTP_P99_MS:g} ms",
             f"{worst_http_ms:.1f} ms ({worst_http})",
