@@ -283,7 +283,7 @@ class Supervisor:
                 continue
             if self._has_replica():
                 await self._say_away(waiting[0])
-            elif refusing := [child for child in waiting if child.may_refuse]:
+            elif not self._watch.has_started and (refusing := [child for child in waiting if child.may_refuse]):
                 raise CannotStart(refusing[0].waits_for)
 
     async def _say_away(self, waiting: Child) -> None:

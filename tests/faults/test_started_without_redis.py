@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -19,7 +21,7 @@ from tests.harness.ports import free_port
 from tests.harness.servers import RedisServer
 from tests.harness.service import GateService, Services
 from tests.harness.waiting import wait_until
-from tests.service.running import is_ready, readyz, refused
+from tests.service.running import is_ready, pid_of, readyz, refused
 
 SERVES = "gate serves checks from its Replica; waiting for "
 FIRST_CHECK_WITHIN_S = 30.0
@@ -129,6 +131,27 @@ def _heals(service: GateService, expected: dict[Pair, str]) -> None:
     assert "Traceback" not in service.output
     node.close()
     service.stop()
+
+
+def test_one_that_served_does_not_end_when_its_replica_is_taken_away(
+    rested: Rested, start_service: Services, tmp_path: Path
+) -> None:
+    """There is nothing to serve any more, but the start is over: it goes on waiting for Redis."""
+    data = tmp_path / "data"
+    shutil.copytree(rested.data, data)
+    (data / "node-id").unlink()
+    with _killed(rested.server):
+        service = start_service.start(data=data, redis_url=rested.server.url, wait=False)
+        service.wait_for_output(SERVES, FIRST_CHECK_WITHIN_S)
+        for taken in (data / "replica").iterdir():
+            taken.unlink()
+        service.wait_for_output("taken away", RECOVERY_TIMEOUT_S)
+        replicator = pid_of(service, "replicator")
+        assert replicator is not None
+        os.kill(replicator, signal.SIGKILL)
+        wait_until(lambda: pid_of(service, "replicator") not in (None, replicator), 10, "another replicator")
+        wait_until(lambda: "replicator" in str(readyz(service)), 10, "/readyz to name what is missing")
+    _heals(service, rested.expected)
 
 
 def test_a_node_whose_replica_is_damaged_is_refused(rested: Rested, tmp_path: Path) -> None:
