@@ -70,7 +70,7 @@ def presence_findings(target: Target) -> Iterator[Finding]:
     try:
         vitals, skew_ms = run(_looked_at(target.presence_url()))
     except GateError as fault:
-        start = "nobody connects without it: start it, or say --presence-redis URL"
+        start = "no client connects without it: start it, or say --presence-redis URL"
         yield fail("Presence Redis", str(fault), advice_on(str(fault), "--presence-redis") or start)
         return
     yield ok("Presence Redis", f"{vitals.name} {vitals.version} answers")

@@ -22,7 +22,7 @@ HALF_CLOSED_LOOK_S = 0.02
 HEAD_DEADLINE_S = 10.0
 """The head of a request must be complete by then, from the connection's beginning or from the head's first byte."""
 LINGER_S = 2.0
-"""How long a body that nobody reads is thrown away after its refusal, so that the client sees the refusal before the end."""
+"""How long a body that is not read is discarded after its refusal, so that the client sees the refusal before the end."""
 TURN_BYTES = 4 * 1024
 """What one connection may give the parser in one turn of the loop: 4 KiB of chunks of a byte take some 2 ms."""
 MAX_WEBSOCKET_BYTES_A_SECOND = 256 * 1024

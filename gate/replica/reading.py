@@ -127,7 +127,7 @@ class Reading:
         _readings.add(self)
 
     def stale_ms(self) -> int:
-        """For how long nobody has known the facts to be complete that the next bracket reads; 0 while fresh. Outside of one."""
+        """For how long the facts that the next bracket reads were not known to be complete; 0 while fresh. Outside of one."""
         return self._age(monotonic_ms())
 
     def view(self) -> BoardView:
