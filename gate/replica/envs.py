@@ -98,10 +98,11 @@ def file_of(path: Path, env: lmdb.Environment) -> Identity | None:
         return next((shared.file for shared in _open[os.path.realpath(path)] if shared.env is env), None)
 
 
-def open_count() -> int:
-    """How many environments this process has open: to find one that was never given back."""
+def open_count(directory: Path) -> int:
+    """How many environments this process has open of files in and under a directory: to find one that was never given back."""
+    above = os.path.join(os.path.realpath(directory), "")
     with _lock:
-        return sum(map(len, _open.values()))
+        return sum(len(shared) for name, shared in _open.items() if name.startswith(above))
 
 
 def _leave_to_parent() -> None:

@@ -9,7 +9,7 @@ import asyncio
 import base64
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote_plus
@@ -152,15 +152,22 @@ async def running_world(
     ping_every_s: float = PING_EVERY_S,
     **options: Any,
 ) -> AsyncIterator[World]:
-    """A node on this Redis, with a first App in place; Presence may have another."""
-    store = await Store.connect(redis_url, partitions=PARTITIONS)
-    async with Node.running(store, directory) as node:
+    """A node on this Redis, with a first App in place; Presence may have another. Closed again also where the test fails."""
+    async with AsyncExitStack() as opened:
+        store = await Store.connect(redis_url, partitions=PARTITIONS)
+        opened.push_async_callback(store.aclose)
+        node = await opened.enter_async_context(Node.running(store, directory))
         await settle(store)
         replica = NodeReplica.open(directory)
+        opened.callback(replica.close)
         client = Client(parse_address(presence_url or redis_url), DEADLINE_MS, CONNECT_MS)
+        opened.push_async_callback(client.aclose)
         presence, tails = PresenceStore(client), Tails(client)
+        opened.push_async_callback(tails.aclose)
         later, pinging = ReplicaLater(lambda: replica), Pinging(ping_every_s)
         gateway = OwnGateway("node-1", Door(presence, LEASE_TTL_MS), tails, later, lambda: asyncio.sleep(0))
+        opened.push_async_callback(gateway.aclose)
+        opened.push_async_callback(pinging.aclose)
         deps = Deps(
             replica=later,
             store=store,
@@ -174,17 +181,11 @@ async def running_world(
         )
         door = OperatorDoor()
         server = await serve_http(deps, door, [Console(door)])
-        async with ClientSession(connector=TCPConnector(force_close=False)) as session:
-            world = World(store, node, server, session, presence, tails, gateway)
-            await world.begin_app()
-            yield world
-        await server.drain(1.0)
-        await pinging.aclose()
-        await gateway.aclose()
-        await tails.aclose()
-        await client.aclose()
-        replica.close()
-    await store.aclose()
+        opened.push_async_callback(server.drain, 1.0)
+        session = await opened.enter_async_context(ClientSession(connector=TCPConnector(force_close=False)))
+        world = World(store, node, server, session, presence, tails, gateway)
+        await world.begin_app()
+        yield world
 
 
 async def _read(response: ClientResponse) -> Reply:

@@ -21,9 +21,9 @@ def test_users_of_one_file_share_it_and_the_last_closes(tmp_path: Path) -> None:
     assert first is second
     ledger.close()
     envs.release(path)
-    assert envs.open_count() == 1
+    assert envs.open_count(tmp_path) == 1
     envs.release(tmp_path / "link.mdb")
-    assert envs.open_count() == 0
+    assert envs.open_count(tmp_path) == 0
 
 
 def test_a_file_made_again_under_its_name_is_another(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_a_file_made_again_under_its_name_is_another(tmp_path: Path) -> None:
     with new.begin() as txn:
         assert txn.get(b"Mlayout") is not None, "the new one stays open"
     envs.release(path, new)
-    assert envs.open_count() == 0
+    assert envs.open_count(tmp_path) == 0
 
 
 def test_a_file_that_is_read_here_cannot_be_written_here(tmp_path: Path) -> None:
@@ -50,4 +50,4 @@ def test_a_file_that_is_read_here_cannot_be_written_here(tmp_path: Path) -> None
     with pytest.raises(ReplicaError, match="open for reading"):
         FactsFile.open(path)
     envs.release(path)
-    assert envs.open_count() == 0
+    assert envs.open_count(tmp_path) == 0

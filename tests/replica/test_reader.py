@@ -28,7 +28,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     made.commit(said("blocked", b"alice", b"bob"), said("ban-imposed", b"eve", until_ms=1 << 50))
     yield made
     made.close()
-    assert envs.open_count() == 0
+    assert envs.open_count(tmp_path) == 0
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_opening_says_what_is_missing(ledger: Ledger, tmp_path: Path) -> None:
     (foreign / "current").write_text("../../etc/passwd")
     with pytest.raises(ReplicaForeign):
         Replica.open(foreign, app="app")
-    assert envs.open_count() == 1, "the ledger's own"
+    assert envs.open_count(tmp_path) == 1, "the ledger's own"
 
 
 def test_after_close_every_use_says_so(ledger: Ledger) -> None:
@@ -156,7 +156,7 @@ def test_after_close_every_use_says_so(ledger: Ledger) -> None:
 
 def test_two_replicas_on_one_path_share_the_file_and_close_alone(ledger: Ledger) -> None:
     first, second = (Replica.open(ledger.directory, app="app") for _ in range(2))
-    assert envs.open_count() == 1
+    assert envs.open_count(ledger.directory) == 1
     first.close()
     assert not second.may_send("bob", "alice")
     second.close()
@@ -178,7 +178,7 @@ def test_a_replica_that_is_forgotten_closes_itself(tmp_path: Path) -> None:
     Ledger(tmp_path / "r", 1, app_facts()).close()
     Replica.open(tmp_path / "r", app="app").may_send("a", "b")
     gc.collect()
-    assert envs.open_count() == 0
+    assert envs.open_count(tmp_path) == 0
 
 
 def test_status_without_and_with_a_replicator(ledger: Ledger, replica: Replica) -> None:
@@ -260,7 +260,7 @@ def test_files_are_replaced_under_four_threads(tmp_path: Path) -> None:
     replica.close()
     ledger.close()
     board.close()
-    assert envs.open_count() == 0
+    assert envs.open_count(tmp_path) == 0
 
 
 def _checked_by_all(checks: list[int], faults: list[object]) -> None:

@@ -44,8 +44,8 @@ class CachesAreExact(RuleBasedStateMachine):
         self.reading.close()
         for ledger in [*self.outgoing, self.ledger]:
             ledger.close()
+        assert envs.open_count(self.directory) == 0
         shutil.rmtree(self.directory)
-        assert envs.open_count() == 0
 
     apps = st.sampled_from(["app", "other"])
     users = st.sampled_from(USERS)
@@ -328,7 +328,7 @@ def test_a_closed_reading_says_so(directory: Path) -> None:
     with pytest.raises(ReplicaError, match="closed"):
         reading.refresh()
     ledger.close()
-    assert envs.open_count() == 0
+    assert envs.open_count(directory) == 0
 
 
 def test_what_cannot_be_opened_leaks_nothing(directory: Path) -> None:
@@ -345,11 +345,11 @@ def test_what_cannot_be_opened_leaks_nothing(directory: Path) -> None:
     make_current(directory / "facts-4.mdb")
     with pytest.raises(ReplicaMissing):
         Reading(directory)
-    assert envs.open_count() == 0
+    assert envs.open_count(directory) == 0
 
 
 def _close(reading: Reading, *ledgers: Ledger) -> None:
     reading.close()
     for ledger in ledgers:
         ledger.close()
-    assert envs.open_count() == 0
+    assert envs.open_count(ledgers[0].directory) == 0

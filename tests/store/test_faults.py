@@ -6,17 +6,20 @@ import asyncio
 import contextlib
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import uvloop
 
 from gate.core.changes import Change
 from gate.core.model import FOREVER_MS, ListKind
 from gate.core.revision import Position
 from gate.errors import AppUnknown, StoreUnavailable
+from gate.store.address import parse_address
 from gate.store.client import raise_if_error
-from gate.store.link import ReplyError
+from gate.store.link import ReplyError, open_link
 from gate.store.store import Store
 from tests.harness.cable import Cable
 from tests.harness.servers import Flavor, RedisServer
@@ -65,6 +68,22 @@ async def is_back(store: Store) -> bool:
 
 async def back(store: Store) -> None:
     await wait_until_async(lambda: is_back(store), BACK_S, "the store to be back")
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_a_reply_that_came_in_time_counts_however_late_the_loop_reads_it(
+    private_redis: RedisServer, run: Callable[[Coroutine[Any, Any, None]], None]
+) -> None:
+    async def held_up() -> None:
+        link = await open_link(parse_address(private_redis.url), 5_000)
+        asked = [asyncio.create_task(link.exchange([("PING",)], DEADLINE_MS)) for _ in range(2)]
+        await asyncio.sleep(0)  # they are sent
+        time.sleep(2 * DEADLINE_MS / 1_000)
+        assert await asyncio.gather(*asked) == [[b"PONG"]] * 2
+        assert link.is_open, "what others have on their way is not lost"
+        await link.aclose()
+
+    run(held_up())
 
 
 async def refusal_of(store: Store) -> tuple[str, float]:
