@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -30,6 +31,14 @@ class Row:
     @property
     def command(self) -> str:
         return f'make bench ARGS="--only {self.row}"'
+
+
+def show_row(row: Row, console: Console) -> None:
+    """One row as soon as it is measured. rich flushes, so a pipe has it at once too."""
+    met = {True: "[green]met[/]", False: "[red]NOT MET[/]", None: "measured"}[row.met]
+    bound = f" (must be {escape(row.target)})" if row.target else ""
+    line = f"{met} [bold]{row.row}[/]: {escape(row.what)}: {escape(row.measured)}{bound}"
+    console.print(line, highlight=False, soft_wrap=True)
 
 
 def show(rows: list[Row], console: Console) -> None:
