@@ -24,11 +24,12 @@ from typer.main import get_command
 
 from gate import __version__
 from gate.cli import ending
+from gate.cli.values import read_plainly
 from gate.errors import InvalidConfig
 
 # Typer's pages in plain text: rich costs a tenth of a second, and cuts long words.
 typer.core.HAS_RICH = False
-
+read_plainly()
 
 COMPLETION_REQUEST = "_GATE_COMPLETE"
 """Set by the shell's completion when it asks which words may follow."""

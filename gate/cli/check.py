@@ -13,7 +13,6 @@ from typing import Annotated, Any
 
 import typer
 
-import gate.logs  # noqa: F401 - first: it imports structlog without rich, which saves a check a tenth of a second
 from gate.cli.moments import shown_duration, shown_moment
 from gate.cli.options import DEFAULT_DATA, AppOption, DataOption, JsonOption, Target, all_mistakes, given_id
 from gate.cli.output import print_json, print_table, say, shown_id, warn

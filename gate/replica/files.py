@@ -15,8 +15,6 @@ import os
 import shutil
 from pathlib import Path
 
-import structlog
-
 from gate.errors import ReplicaForeign, ReplicaFull
 from gate.replica.layout import CURRENT_FILE, MAX_GENERATION, facts_name, generation_of
 
@@ -28,8 +26,6 @@ MIN_FREE_BYTES = 16 << 20
 
 Identity = tuple[int, int]
 """Device and inode: which file it is, whatever its name."""
-
-_log = structlog.get_logger()
 
 
 def identity_of(path: Path | str) -> Identity | None:
@@ -150,4 +146,6 @@ def _unlink(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as fault:
-        _log.warning("a file of the Replica can't be deleted", file=str(path), problem=fault.strerror)
+        from structlog import get_logger  # late: a check by the command line imports this module, and logs nothing
+
+        get_logger().warning("a file of the Replica can't be deleted", file=str(path), problem=fault.strerror)

@@ -1,0 +1,84 @@
+"""How the text of an argument becomes its value, for the kinds that nearly all commands take: text, numbers, switches, paths.
+
+Typer builds a pydantic model for each of them, and importing pydantic takes 0.2 s: longer than all the rest of `gate check`.
+A kind that is not here is left to Typer. `tests/cli/test_quick.py` fails where that import comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import typer
+import typer.core
+from typer._click.exceptions import BadParameter
+from typer._coercion import RuntimeParam, build_runtime_param
+
+_YES, _NO = frozenset({"1", "true", "t", "yes", "y", "on"}), frozenset({"0", "false", "f", "no", "n", "off", ""})
+_MAX_NUMBER_CHARS = 40
+"""More digits than any number here has; Python itself refuses thousands."""
+
+
+def _switch(text: str) -> bool:
+    word = text.strip().lower()
+    if word not in _YES | _NO:
+        raise ValueError
+    return word in _YES
+
+
+def _whole(text: str) -> int:
+    if len(text) > _MAX_NUMBER_CHARS:
+        raise ValueError
+    return int(text)
+
+
+_READ: Mapping[Any, tuple[Callable[[str], Any], str]] = {
+    str: (str, "text"),
+    bool: (_switch, "yes or no"),
+    int: (_whole, "a whole number"),
+    float: (float, "a number"),
+    Path: (Path, "a path"),
+}
+
+
+@dataclass(frozen=True)
+class PlainParam(RuntimeParam):
+    """Reads one parameter without pydantic."""
+
+    def _coerce_value(self, value: Any, param: Any, ctx: Any) -> Any:
+        kind: Any = self.annotation
+        if get_origin(kind) is list:
+            (each,) = get_args(kind)
+            return [self._read(one, each, param, ctx) for one in value]
+        return self._read(value, kind, param, ctx)
+
+    def _read(self, value: Any, kind: Any, param: Any, ctx: Any) -> Any:
+        read, words = _READ[kind]
+        if not isinstance(value, str):  # a default
+            return value
+        try:
+            found = read(value)
+        except ValueError:
+            raise BadParameter(f"write {words}, not {value[:_MAX_NUMBER_CHARS]!r}.", ctx=ctx, param=param) from None
+        least, most = self.parameter_info.min, self.parameter_info.max
+        if kind in (int, float) and not (
+            (least is None or found >= least) and (most is None or found <= most)  # nan is neither
+        ):
+            bounds = [f"at least {least:g}"] * (least is not None) + [f"at most {most or 0:g}"] * (most is not None)
+            raise BadParameter(f"write {words}, {' and '.join(bounds)}.", ctx=ctx, param=param)
+        return found
+
+
+def read_plainly() -> None:
+    """Have Typer read the kinds of this module by it."""
+
+    def build(descriptor: Any) -> RuntimeParam:
+        annotation, about = descriptor.annotation, descriptor.parameter_info
+        kind = get_args(annotation)[0] if get_origin(annotation) is list else annotation
+        if kind not in _READ or about.parser is not None or (kind is Path and (about.exists or about.readable)):
+            return build_runtime_param(descriptor)
+        return PlainParam(parameter_info=about, annotation=annotation)
+
+    typer.core.build_runtime_param = build  # type: ignore[attr-defined]
