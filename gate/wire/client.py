@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import count
+from typing import get_args
 
 from gate.clock import monotonic_ms
 from gate.core.model import AppFacts
@@ -46,7 +47,7 @@ class Worker:
         self.reading = reading
         self.max_staleness_ms = max_staleness_ms
         self.started_at_ms = started_at_ms or monotonic_ms()
-        self.words: Counter[Word] = Counter()
+        self.words: dict[Word, int] = dict.fromkeys(get_args(Word), 0)
         self.connections = 0
         self.connections_total = 0
         self.errors = 0
@@ -102,10 +103,14 @@ class Worker:
 
     def count(self, words: list[Word]) -> None:
         """Add a batch of Verdicts to the counts; the allowed ones cost one pass in C."""
+        counts = self.words
         allowed = words.count("allowed")
-        self.words["allowed"] += allowed
+        counts["allowed"] += allowed
         if allowed != len(words):
-            self.words.update(word for word in words if word != "allowed")
+            # A plain dict that has every word: a Counter takes twice as long.
+            for word in words:
+                if word != "allowed":
+                    counts[word] += 1
 
 
 class Client:

@@ -83,7 +83,8 @@ def test_mcheck_takes_a_bounded_number_of_recipients(peer: Peer) -> None:
 def test_checks_are_counted_by_word(peer: Peer) -> None:
     peer("GATE.CHECK", "alice", "bob")
     peer("GATE.MCHECK", "bob", "alice", "carol", "eve")
-    assert peer.client.worker.words == {"allowed": 2, "blacklisted": 1, "not-whitelisted": 1}
+    counted = {word: count for word, count in peer.client.worker.words.items() if count}
+    assert counted == {"allowed": 2, "blacklisted": 1, "not-whitelisted": 1}
 
 
 # EXPLAIN
