@@ -4,6 +4,7 @@
     redis_server    one Valkey 9 for the whole run, emptied before the test and audited after it
     each_redis      the same, once per flavor
     private_redis   a Valkey 9 of the test's own, to kill, pause and restart
+    clocked_redis   one whose clock `redis_clock` steps
     start_service   starts a `gate serve`; ends it after the test (`start_module_service`: after the module)
 
 A server belongs to one test process, so the suite runs with `-n 2` as it does without.
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.faked_clock import FakedClock
 from tests.harness.leaks import audit_keys
 from tests.harness.servers import REDIS_FLAVORS, Flavor, FlavorMissing, RedisServer, server_binary
 from tests.harness.service import Services
@@ -86,6 +88,20 @@ def each_redis(
 @pytest.fixture
 def private_redis(tmp_path: Path) -> Iterator[RedisServer]:
     server = RedisServer.start(DEFAULT_FLAVOR, tmp_path / "private-redis")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def redis_clock(tmp_path: Path) -> FakedClock:
+    """The clock of `clocked_redis`, to step."""
+    return FakedClock(tmp_path / "redis-clock")
+
+
+@pytest.fixture
+def clocked_redis(tmp_path: Path, redis_clock: FakedClock) -> Iterator[RedisServer]:
+    """A Valkey 9 of the test's own, on a clock that the test sets."""
+    server = RedisServer.start("valkey-9", tmp_path / "clocked-redis", env=redis_clock.env)
     yield server
     server.stop()
 

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from gate.clock import wall_ms
 from gate.store.store import Store
@@ -25,18 +22,6 @@ HOUR_S = 3_600
 LASTS_S = 300
 SWEEP_TIMEOUT_S = 30.0
 """Two looks a lease apart, and a round of the sweep, on a busy machine."""
-
-
-@pytest.fixture
-def redis_clock(tmp_path: Path) -> FakedClock:
-    return FakedClock(tmp_path / "redis-clock")
-
-
-@pytest.fixture
-def clocked_redis(tmp_path: Path, redis_clock: FakedClock) -> Iterator[RedisServer]:
-    server = RedisServer.start("valkey-9", tmp_path / "clocked-redis", env=redis_clock.env)
-    yield server
-    server.stop()
 
 
 def sweeps(node: Node, outcome: str) -> float:

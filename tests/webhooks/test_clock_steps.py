@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 
@@ -21,18 +20,6 @@ HOUR_S = 3_600
 WAITS_MS = (3_000, 3_000, 3_000)
 IN_TIME_S = 12.0
 ROUND_EVERY_S = 0.05
-
-
-@pytest.fixture
-def redis_clock(tmp_path: Path) -> FakedClock:
-    return FakedClock(tmp_path / "redis-clock")
-
-
-@pytest.fixture
-def clocked_redis(tmp_path: Path, redis_clock: FakedClock) -> Iterator[RedisServer]:
-    server = RedisServer.start("valkey-9", tmp_path / "clocked-redis", env=redis_clock.env)
-    yield server
-    server.stop()
 
 
 @pytest.fixture
