@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from ipaddress import ip_network
@@ -35,6 +36,8 @@ MAX_WORKERS = 64
 MAX_STALENESS_CEILING_MS = 86_400_000
 MAX_ACK_TIMEOUT_MS = 60_000
 MAX_DRAIN_S = 600.0
+MAX_NODE_NAME_CHARS = 64
+"""A host's name has at most 63; more would break the tables that show it."""
 MIN_HTTP_IDLE_S, MAX_HTTP_IDLE_S = 1.0, 3_600.0
 """Below a second no client could use its connection again; an hour is past what any proxy keeps."""
 MIN_LEASE_TTL_MS, MAX_LEASE_TTL_MS = 1_000, 600_000
@@ -61,6 +64,7 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One service, as asked for. `redis` None means the embedded server in the data directory."""
 
     data: str
+    node_name: str
     redis: str | None
     http: Endpoint
     resp: Endpoint
@@ -210,6 +214,17 @@ def _networks(text: str) -> tuple[str, ...]:
     return tuple(networks)
 
 
+def _node_name(text: str) -> str:
+    if not text.strip() or not text.isprintable() or len(text) > MAX_NODE_NAME_CHARS:
+        raise ValueError(f"write 1 to {MAX_NODE_NAME_CHARS} printable characters")
+    return text
+
+
+def _host_name() -> str:
+    name = socket.gethostname()[:MAX_NODE_NAME_CHARS]
+    return name if name.isprintable() and name.strip() else "gate"
+
+
 def _default_workers() -> str:
     """Half of the cores that this process may use, and at least one: replicator, HTTP and the router need some too."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -218,6 +233,7 @@ def _default_workers() -> str:
 
 _TABLE = (
     Option("data", "DIR", "The data directory.", DEFAULT_DATA, _path),
+    Option("node_name", "NAME", "What people call this node.", _host_name(), _node_name, "the host's name"),
     Option("redis", "URL", "Redis, instead of the embedded server.", None, _redis_url, "embedded"),
     Option("http", "HOST:PORT", "Where HTTP listens.", "127.0.0.1:8080", _endpoint),
     Option("resp", "HOST:PORT", "Where the RESP port listens.", "127.0.0.1:6390", _endpoint),
@@ -255,6 +271,8 @@ OTHER_PREFIXES = ("GATE_FUZZ", "GATE_MODEL_", "GATE_LOAD_", "GATE_BENCH_", "GATE
 _SERVICE_LINK = re.compile(r"GATE(_\w+)?_(SERVICE_(HOST|PORT)(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")
 """What Kubernetes sets in every container where a Service is named gate; its GATE_PORT reads tcp://..."""
 MAX_URL_FILE_BYTES = 16_384
+SECRET_OPTIONS = frozenset(REDIS_FILES.values())
+"""Options whose value may hold a password."""
 
 
 def environment_problems(environ: Mapping[str, str]) -> list[str]:
@@ -327,7 +345,7 @@ def read_config(given: Mapping[str, str], environ: Mapping[str, str]) -> ServeCo
 
 
 def _quoted(name: str, text: str) -> str:
-    return "" if name in ("redis", "presence_redis") else f" (got {text[:80]!r})"
+    return "" if name in SECRET_OPTIONS else f" (got {text[:80]!r})"
 
 
 def _conflicts(values: Mapping[str, Any]) -> list[str]:

@@ -9,6 +9,19 @@ from __future__ import annotations
 import socket
 
 EVERY_ADDRESS = "::"
+_NEAR = {"0.0.0.0": "127.0.0.1", EVERY_ADDRESS: "::1"}
+
+
+def near(host: str) -> str:
+    """Where what listens on this host is reached on the same machine."""
+    return _NEAR.get(host, host)
+
+
+def near_address(address: str) -> str:
+    """The same, of HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    reached = near(host.strip("[]"))
+    return f"[{reached}]:{port}" if ":" in reached else f"{reached}:{port}"
 
 
 def dual_stack_socket(host: str, port: int, *, reuse_port: bool) -> socket.socket | None:

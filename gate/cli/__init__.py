@@ -24,11 +24,11 @@ from typer.main import get_command
 
 from gate import __version__
 from gate.cli import ending
+from gate.cli.pages import lay_out_plainly
 from gate.cli.values import read_plainly
 from gate.errors import InvalidConfig
 
-# Typer's pages in plain text: rich costs a tenth of a second, and cuts long words.
-typer.core.HAS_RICH = False
+lay_out_plainly()
 read_plainly()
 
 COMPLETION_REQUEST = "_GATE_COMPLETE"

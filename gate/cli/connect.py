@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from gate.cli.client_staying import Client
+from gate.cli.moments import parse_duration
 from gate.cli.options import (
     DEFAULT_DATA,
     AppOption,
@@ -31,6 +32,7 @@ from gate.core.registration import registrable
 from gate.errors import InvalidInput
 
 PING_S = 20.0
+_SECONDS = re.compile(r"\d{1,9}(\.\d{1,3})?")
 
 _TOKEN = re.compile(r"[!-~]{1,4096}")
 """What fits a header. Whether it is a Token the server says."""
@@ -46,10 +48,18 @@ _Platform = Annotated[
     str | None, typer.Option("--platform", metavar="NAME", help="The kind of device; default: Websocket.")
 ]
 _Http = Annotated[
-    str, typer.Option("--http", envvar="GATE_HTTP", metavar="ADDRESS", help="Where HTTP listens: HOST:PORT, or a URL.")
+    str | None,
+    typer.Option(
+        "--http",
+        envvar="GATE_HTTP",
+        metavar="ADDRESS",
+        help="HOST:PORT, or a URL; default: that of the service in DIR, or 127.0.0.1:8080.",
+    ),
 ]
 _Once = Annotated[bool, typer.Option("--once", help="Leave when stdin has ended and all of it is answered.")]
-_For = Annotated[float | None, typer.Option("--for", metavar="SECONDS", min=0, help="Leave after so long.")]
+_For = Annotated[
+    str | None, typer.Option("--for", metavar="TIME", help="Leave after so long: 30s, 2h30m, or so many seconds.")
+]
 _Ping = Annotated[
     float, typer.Option("--ping", metavar="SECONDS", min=0.1, help="How often to see if the server lives.")
 ]
@@ -60,9 +70,9 @@ def connect(
     token: _Token = None,
     user: _User = None,
     platform: _Platform = None,
-    http: _Http = "127.0.0.1:8080",
+    http: _Http = None,
     once: _Once = False,
-    for_s: _For = None,
+    for_time: _For = None,
     ping_s: _Ping = PING_S,
     no_reconnect: _NoReconnect = False,
     data: DataOption = DEFAULT_DATA,
@@ -76,14 +86,21 @@ def connect(
     as JSON. quit leaves.
     With --json each line printed is an object, as it came, or one of type closed, refused, unreachable or reconnecting.
     """
+    target = Target(data, app, redis, http=http)
     with all_mistakes() as mistakes:
-        url = mistakes.take(lambda: _url(http), "")
+        url = mistakes.take(lambda: _url(target.http_address()), "")
+        for_s = mistakes.take(lambda: _stay_s(for_time), None)
         if platform is not None:
             mistakes.take(lambda: platform_named(os.fsencode(platform)), "")
         given = _as_whom(token, user, mistakes)
-    target = Target(data, app, redis)
     shown = given if isinstance(given, str) else _minted(target, given)
     run(Client(once=once, for_s=for_s, reconnects=not no_reconnect, as_json=as_json).stay(url, shown, platform, ping_s))
+
+
+def _stay_s(text: str | None) -> float | None:
+    if text is None or not _SECONDS.fullmatch(text):
+        return None if text is None else float(parse_duration(text))
+    return float(text)
 
 
 def _as_whom(token: str | None, user: str | None, mistakes: Mistakes) -> str | bytes:

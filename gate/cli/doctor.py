@@ -7,13 +7,21 @@ another failed. Exits 1 if one fails; warnings alone exit 0.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
 
 import typer
 
 from gate.cli import doctor_local, doctor_redis
 from gate.cli.finding import Finding
-from gate.cli.options import DEFAULT_DATA, DataOption, JsonOption, PresenceRedisOption, RedisOption, Target
+from gate.cli.options import (
+    DEFAULT_DATA,
+    DataOption,
+    HttpOption,
+    JsonOption,
+    PresenceRedisOption,
+    RedisOption,
+    RespOption,
+    Target,
+)
 from gate.cli.output import console, print_json
 from gate.core.shown import shown_text
 
@@ -21,15 +29,15 @@ _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 def doctor(
-    http: Annotated[str, typer.Option("--http", envvar="GATE_HTTP", metavar="HOST:PORT")] = "127.0.0.1:8080",
-    resp: Annotated[str, typer.Option("--resp", envvar="GATE_RESP", metavar="HOST:PORT")] = "127.0.0.1:6390",
+    http: HttpOption = None,
+    resp: RespOption = None,
     data: DataOption = DEFAULT_DATA,
     redis: RedisOption = None,
     presence_redis: PresenceRedisOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Look for what is wrong here, and say what to do."""
-    findings = list(_findings(Target(data, None, redis, presence_redis), http, resp))
+    findings = list(_findings(Target(data, None, redis, presence_redis, http, resp)))
     failed = any(finding.level == "fail" for finding in findings)
     if as_json:
         print_json({"ok": not failed, "findings": [finding._asdict() for finding in findings]})
@@ -38,7 +46,7 @@ def doctor(
     raise typer.Exit(1 if failed else 0)
 
 
-def _findings(target: Target, http: str, resp: str) -> Iterator[Finding]:
+def _findings(target: Target) -> Iterator[Finding]:
     yield doctor_local.directory(target.data)
     yield doctor_local.disk_space(target.data)
     yield doctor_local.credentials(target.data)
@@ -47,8 +55,8 @@ def _findings(target: Target, http: str, resp: str) -> Iterator[Finding]:
     yield from doctor_redis.findings(target)
     yield from doctor_redis.presence_findings(target)
     yield doctor_local.replica_state(target.data)
-    yield doctor_local.http_port(http)
-    yield doctor_local.resp_port(resp)
+    yield doctor_local.http_port(target.http_address())
+    yield doctor_local.resp_port(target.resp_address())
 
 
 def _print(findings: list[Finding]) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import msgspec
 import typer
@@ -21,7 +22,12 @@ from gate.core.file_text import read_text
 from gate.core.reasons import MAX_ACTOR_CHARS
 from gate.errors import InvalidConfig, InvalidInput, NotFound, Unavailable
 
+if TYPE_CHECKING:
+    from gate.service.running import Running
+
 DEFAULT_DATA = Path("gate-data")
+DEFAULT_HTTP = "127.0.0.1:8080"
+DEFAULT_RESP = "127.0.0.1:6390"
 CREDENTIALS_FILE = "credentials.json"
 NODE_ID_FILE = "node-id"
 
@@ -36,7 +42,7 @@ AppOption = Annotated[
 ]
 RedisOption = Annotated[
     str | None,
-    typer.Option("--redis", envvar="GATE_REDIS", metavar="URL", help="Redis; default: the server inside DIR."),
+    typer.Option("--redis", envvar="GATE_REDIS", metavar="URL", help="Redis; default: that of the service in DIR."),
 ]
 PresenceRedisOption = Annotated[
     str | None,
@@ -45,6 +51,24 @@ PresenceRedisOption = Annotated[
         envvar="GATE_PRESENCE_REDIS",
         metavar="URL",
         help="Redis of Presence; default: that of --redis.",
+    ),
+]
+HttpOption = Annotated[
+    str | None,
+    typer.Option(
+        "--http",
+        envvar="GATE_HTTP",
+        metavar="HOST:PORT",
+        help=f"Where HTTP is; default: that of the service in DIR, or {DEFAULT_HTTP}.",
+    ),
+]
+RespOption = Annotated[
+    str | None,
+    typer.Option(
+        "--resp",
+        envvar="GATE_RESP",
+        metavar="HOST:PORT",
+        help=f"Where the RESP port is; default: that of the service in DIR, or {DEFAULT_RESP}.",
     ),
 ]
 ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for the next operator.")]
@@ -68,6 +92,15 @@ class Target:
     app: str | None = None
     redis: str | None = None
     presence_redis: str | None = None
+    http: str | None = None
+    resp: str | None = None
+
+    @cached_property
+    def services(self) -> list[Running]:
+        """What runs in the data directory now."""
+        from gate.service.running import running_services  # late: a check needs to know of no service
+
+        return running_services(self.data)
 
     def app_key(self) -> str:
         """The App meant; `InvalidInput` if the option is no App key, `NotFound` if nothing names one."""
@@ -82,11 +115,9 @@ class Target:
             raise Unavailable(f"{path} is not what `gate serve` writes ({fault}): say --app KEY") from None
 
     def redis_url(self) -> str:
-        """The Redis meant: the option, or the embedded server's socket; `Unavailable` if there is none."""
-        if self.redis:
-            return self.redis
-        if in_file := _redis_in_file("GATE_REDIS_FILE"):
-            return in_file
+        """The Redis meant: the option, that of the running service, or the embedded server; `Unavailable` if there is none."""
+        if named := self._named_redis() or self._found("redis"):
+            return named
         # Late: a check needs no Redis, nor what starts one.
         from gate.service.embedded import socket_path, socket_url
 
@@ -99,15 +130,46 @@ class Target:
 
     def presence_url(self) -> str:
         """The Redis that Presence is kept in: that of the facts, unless another is named."""
-        return self.presence_redis or _redis_in_file("GATE_PRESENCE_REDIS_FILE") or self.redis_url()
+        return self._own_presence_redis() or self.redis_url()
 
     def has_presence_redis(self) -> bool:
         """Whether Presence has a Redis of its own."""
-        return self.presence_redis is not None or "GATE_PRESENCE_REDIS_FILE" in os.environ
+        return self._own_presence_redis() is not None
+
+    def http_address(self) -> str:
+        """Where HTTP is reached: the option, the running service, or the default."""
+        return self.http or self._found_address("http") or DEFAULT_HTTP
+
+    def resp_address(self) -> str:
+        """Where the RESP port is reached, likewise."""
+        return self.resp or self._found_address("resp") or DEFAULT_RESP
 
     def replica_dir(self) -> Path:
         """Where this node's Replica lies."""
         return self.data / "replica"
+
+    def _named_redis(self) -> str | None:
+        return self.redis or _redis_in_file("GATE_REDIS_FILE")
+
+    def _own_presence_redis(self) -> str | None:
+        if named := self.presence_redis or _redis_in_file("GATE_PRESENCE_REDIS_FILE"):
+            return named
+        facts = self._named_redis()
+        with suppress(PermissionError):
+            if facts is None or facts == self._found("redis"):  # of another Redis than its own a service knows nothing
+                return self._found("presence_redis")
+        return None
+
+    def _found(self, attribute: str) -> str | None:
+        return next((found for each in self.services if (found := getattr(each, attribute))), None)
+
+    def _found_address(self, attribute: str) -> str | None:
+        from gate.listening import near_address  # late, as above
+
+        with suppress(PermissionError):  # a service of another user
+            if address := self._found(attribute):
+                return near_address(address)
+        return None
 
     def node_id(self) -> str | None:
         """The id of the node whose data this is, if a service ever ran here."""

@@ -26,6 +26,7 @@ def _option(name: str, flag: str | None = None) -> typer.models.OptionInfo:
 
 def serve(
     data: Annotated[_Text, _option("data")] = None,
+    node_name: Annotated[_Text, _option("node_name")] = None,
     redis: Annotated[_Text, _option("redis")] = None,
     http: Annotated[_Text, _option("http")] = None,
     resp: Annotated[_Text, _option("resp")] = None,
@@ -52,9 +53,10 @@ def serve(
     try:
         config = read_config(given, os.environ)
         # Imported late: a wrong option is reported without waiting for the rest of the program.
+        from gate.service.in_force import in_force
         from gate.service.supervisor import run
 
-        raise typer.Exit(run(config))
+        raise typer.Exit(run(config, in_force(config, given, os.environ)))
     except OSError as fault:
         where = f"{fault.filename}: " if isinstance(fault.filename, str) else ""
         advice = "; make room there, or choose another directory with --data" if fault.errno in CANNOT_GROW else ""

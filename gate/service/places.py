@@ -5,7 +5,7 @@
     DIR/replica/             the Replica; see `gate.replica.layout`
     DIR/redis/               the embedded server: append-only file, log, unix socket
     DIR/run/ROLE.lock        held by the service that runs this role here; holds its pid, and the namespace that is of
-    DIR/run/SERVICE/         live pages of one service (named after its first role): heartbeats, metrics
+    DIR/run/SERVICE/         of one service (named after its first role): heartbeats, metrics, and service.json (`running`)
 
 Locks are the kernel's, so nothing stale is ever left after a `kill -9`. Each role has its own: containers may split the roles
 of one data directory among them, while two services with the same role are refused. So are containers that don't share their
@@ -18,6 +18,7 @@ import fcntl
 import hashlib
 import os
 import secrets
+import time
 from pathlib import Path
 
 from gate.config import Role
@@ -27,6 +28,9 @@ from gate.replica.layout import boot_id
 REPLICA_ROLES: frozenset[Role] = frozenset({"replicator", "worker", "http"})
 """Those that open the Replica."""
 MAX_HOLDER_BYTES = 64
+LOOKED_AT_S = 0.1
+"""How long a lock that is in use is asked for again: a command that looks whether it is held has it for microseconds."""
+LOOK_EVERY_S = 0.01
 
 
 class Places:
@@ -111,14 +115,23 @@ def pid_namespace() -> str:
 
 def _lock(places: Places, role: Role) -> int:
     descriptor = os.open(_lock_path(places, role), os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not _taken(descriptor):
         holder, _ = _holder(descriptor)
         os.close(descriptor)
-        raise CannotStart(f"another gate serve (pid {holder}) uses {places.data}; stop it, or choose --data") from None
+        raise CannotStart(f"another gate serve (pid {holder}) uses {places.data}; stop it, or choose --data")
     _note_holder(descriptor, _lock_path(places, role))
     return descriptor
+
+
+def _taken(descriptor: int) -> bool:
+    for _ in range(int(LOOKED_AT_S / LOOK_EVERY_S)):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(LOOK_EVERY_S)
+        else:
+            return True
+    return False
 
 
 def _note_holder(descriptor: int, path: Path) -> None:

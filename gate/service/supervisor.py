@@ -21,24 +21,27 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gate.clock import monotonic_ms
-from gate.config import Endpoint, Role, ServeConfig
+from gate import __version__
+from gate.clock import monotonic_ms, wall_ms
+from gate.config import Role, ServeConfig
 from gate.errors import CannotStart, ReplicaError
 from gate.replica.layout import current_facts
 from gate.service import embedded
+from gate.service.answering import until_accepted, until_ready
 from gate.service.child import Child, Watch
 from gate.service.children import RedisChild, RoleChild
 from gate.service.counting import DIRECTORY_VARIABLE, clear_counts, reserve_counts
 from gate.service.credentials import read_credentials
+from gate.service.greeting import first_words, ready_line
 from gate.service.health import HealthPort
+from gate.service.in_force import InForce
 from gate.service.limits import FEW_FILES, most_clients, require_limits
 from gate.service.orders import Order
 from gate.service.places import Places, lock_roles, node_id
 from gate.service.ports import HeldPort, hold_port, hold_unix
 from gate.service.roles_board import BEAT_EVERY_S, SUPERVISOR, RolesBoard
+from gate.service.running import Running, forget_running, note_running
 
-READYZ_EVERY_S = 0.02
-READYZ_TIMEOUT_S = 2.0
 START_ORDER: tuple[Role, ...] = ("redis", "worker", "replicator", "http", "background")
 """Workers early: on a Replica that is there already they answer before anything else is up."""
 STOP_ORDER: tuple[tuple[Role, ...], ...] = (("worker", "http"), ("background",), ("replicator",), ("redis",))
@@ -49,8 +52,11 @@ FORCE_AFTER_S = 1.0
 """A signal sooner after the first is the same wish twice: make and timeout pass on what the group has got already."""
 
 
-def run(config: ServeConfig) -> int:
-    """Run the service until it is told to stop; the exit status. `CannotStart` or `InvalidConfig` if it can't run."""
+def run(config: ServeConfig, options: InForce) -> int:
+    """Run the service until it is told to stop; the exit status. `CannotStart` or `InvalidConfig` if it can't run.
+
+    `options` is what `gate config` shows of it.
+    """
     os.umask(0o077)
     files = require_limits(config)
     places = Places(config.directory, config.role)
@@ -58,6 +64,7 @@ def run(config: ServeConfig) -> int:
     locks = lock_roles(places, config.role)
     ports = _hold_ports(config)
     program = embedded.server_program(config.redis_server) if "redis" in config.role else None
+    note_running(places, _running(config, options, places, ports))
     clear_counts(places.metrics)
     reserve_counts(places.metrics, os.getpid())
     os.environ[DIRECTORY_VARIABLE] = str(places.metrics)
@@ -70,6 +77,7 @@ def run(config: ServeConfig) -> int:
         return asyncio.run(supervised())
     finally:
         ports.let_go(config)
+        forget_running(places)
         for lock in locks:
             os.close(lock)
 
@@ -98,6 +106,26 @@ def _hold_ports(config: ServeConfig) -> _Ports:
         hold_port(config.resp, "--resp") if has_worker else None,
         hold_unix(Path(config.unix)) if has_worker and config.unix else None,
         hold_port(config.health, "--health") if config.health else None,
+    )
+
+
+def _running(config: ServeConfig, options: InForce, places: Places, ports: _Ports) -> Running:
+    http, resp, _, health = (str(held.endpoint) if isinstance(held, HeldPort) else None for held in ports)
+    return Running(
+        pid=os.getpid(),
+        version=__version__,
+        started_at_ms=wall_ms(),
+        node_id=node_id(places.node_id),
+        node_name=config.node_name,
+        host=socket.gethostname(),
+        roles=config.role,
+        redis=config.redis,
+        presence_redis=config.presence_redis,
+        http=http,
+        resp=resp,
+        unix=config.unix if ports.unix else None,
+        health=health,
+        options=options,
     )
 
 
@@ -219,6 +247,7 @@ class Supervisor:
         self._told_to_stop = asyncio.Event()
         self._told_at_s = 0.0
         self._forced = False
+        self._is_first_start = not places.credentials.exists()
 
     async def run(self) -> int:
         """Start, say ready, wait, stop."""
@@ -261,7 +290,7 @@ class Supervisor:
                 self._watch.has_started = True
                 away.cancel()  # from here on Redis away is the replicator's to report
                 embedded.log_redis(self._config)
-                print(self._ready_line(), flush=True)
+                self._greet()
                 await told
         finally:
             told.cancel()
@@ -292,8 +321,7 @@ class Supervisor:
         self._watch.has_started = True
         why = waiting.waits_for
         for endpoint in (serving := [held.endpoint for held in (self._resp, self._http) if held]):
-            while not await _accepts(endpoint):  # noqa: ASYNC110 - as below
-                await asyncio.sleep(READYZ_EVERY_S)
+            await until_accepted(endpoint)
         why = waiting.waits_for or why  # it may have ended meanwhile
         name = "embedded server" if waiting.role == "redis" else waiting.role
         source = "" if why.startswith("Redis") else f"the {name}: "
@@ -321,17 +349,14 @@ class Supervisor:
         for child in self._children:
             await child.ready.wait()
         if self._http:
-            await _readyz_says_200(self._http.endpoint)
+            await until_ready(self._http.endpoint)
 
-    def _ready_line(self) -> str:
-        """Names only what runs here: with `--role` a service may have no HTTP, no RESP port, or no App of its own."""
+    def _greet(self) -> None:
+        http, resp = (held.endpoint if held else None for held in (self._http, self._resp))
         credentials = read_credentials(self._places.credentials)
-        parts = {
-            "http": self._http and self._http.endpoint,
-            "resp": self._resp and self._resp.endpoint,
-            "app": credentials and credentials.app_key,
-        }
-        return " ".join(["gate ready", *(f"{name}={value}" for name, value in parts.items() if value)])
+        print(ready_line(http, resp, credentials), flush=True)
+        if self._is_first_start and self._config.log_format == "text":  # else a program reads both streams
+            print(first_words(self._config, self._places, http, credentials), flush=True)
 
     def _on_signal(self) -> None:
         """The first signal drains; another, given on second thoughts, ends everything at once."""
@@ -365,36 +390,3 @@ class Supervisor:
             if isinstance(child, RedisChild):
                 with suppress(OSError):
                     child.forget_socket()
-
-
-async def _accepts(endpoint: Endpoint) -> bool:
-    try:
-        async with asyncio.timeout(READYZ_TIMEOUT_S):
-            _, writer = await asyncio.open_connection(_near(endpoint.host), endpoint.port)
-            writer.close()
-            return True
-    except (OSError, TimeoutError):
-        return False
-
-
-async def _readyz_says_200(endpoint: Endpoint) -> None:
-    while not await _readyz_is_200(endpoint):  # noqa: ASYNC110 - what is waited for lives in another process
-        await asyncio.sleep(READYZ_EVERY_S)
-
-
-async def _readyz_is_200(endpoint: Endpoint) -> bool:
-    try:
-        async with asyncio.timeout(READYZ_TIMEOUT_S):
-            reader, writer = await asyncio.open_connection(_near(endpoint.host), endpoint.port)
-            try:
-                writer.write(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-                return b" 200 " in await reader.readline()
-            finally:
-                writer.close()
-    except (OSError, TimeoutError):
-        return False
-
-
-def _near(host: str) -> str:
-    """Where what listens on every address is reached from here."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)

@@ -1,0 +1,39 @@
+"""What `gate serve` prints when all of it answers: one line for scripts, and at its first start what a newcomer looks for.
+
+The ready line comes first on stdout at every start, so that a script need not know which start it is.
+"""
+
+from __future__ import annotations
+
+import os
+
+from gate import __version__
+from gate.config import Endpoint, ServeConfig
+from gate.core.shown import shown_text
+from gate.listening import near
+from gate.service.credentials import Credentials
+from gate.service.places import Places
+
+
+def ready_line(http: Endpoint | None, resp: Endpoint | None, credentials: Credentials | None) -> str:
+    """Names only what runs here: with `--role` a service may have no HTTP, no RESP port, or no App of its own."""
+    parts = {"http": http, "resp": resp, "app": credentials and credentials.app_key}
+    return " ".join(["gate ready", *(f"{name}={value}" for name, value in parts.items() if value)])
+
+
+def first_words(config: ServeConfig, places: Places, http: Endpoint | None, credentials: Credentials | None) -> str:
+    """Lines for whoever started it for the first time: where the console and the credentials are, and how to stop."""
+    from gate.store.address import parse_address  # late: needed once in a service's life
+
+    redis = parse_address(config.redis).shown if config.redis else f"embedded, in {places.redis}"
+    rows = {"version": __version__}
+    if http:
+        base = config.public_url or f"http://{Endpoint(near(http.host), http.port)}"
+        who = f", sign in as {credentials.operator}" if credentials and credentials.operator_password else ""
+        rows["console"] = f"{base}/console/{who}"
+    if credentials:
+        rows["credentials"] = f"{places.credentials} (the App's key and secret, the operator's password)"
+    rows["Redis"] = redis
+    rows["stop"] = f"Ctrl-C, or kill {os.getpid()}"
+    width = max(map(len, rows))
+    return "\n".join(f"  {name:<{width}}  {shown_text(text)}" for name, text in rows.items())
