@@ -9,10 +9,6 @@ ARGS ?=
 # Two cores are enough for the suite, and every server in it has a port and a directory of its own.
 TEST_PROCESSES ?= 2
 
-# Some containers set it. Each of the processes that the tests start would then compile the whole package for itself: two thirds
-# of the time that a node takes to start.
-unexport PYTHONDONTWRITEBYTECODE
-
 help:
 	@echo "make serve   set up and run the service (ARGS=\"--http HOST:PORT ...\")"
 	@echo "make test    set up and run every test   (ARGS=\"tests/core -k ban\")"

@@ -4,6 +4,10 @@ A fenced block marked `console` holds commands (`$ …`, continued by lines that
 of one page run in one shell, in order, in the directory that holds `gate-data`. `python -m tests.docs.consoles PAGE…` runs the
 pages and writes what the commands really print into them. A block marked `python` whose first line is `# NAME.py` is that file,
 in the same directory.
+
+The README has blocks to paste instead: one marked `sh` holds commands alone, and what they print is in the block marked
+`text` that comes right after it, if they print anything. Blocks that begin with `make` are left to
+`tests/deploy/test_quick_start.py`, which follows the page from `git clone` on.
 """
 
 from __future__ import annotations
@@ -72,6 +76,20 @@ def steps(text: str) -> list[Step]:
     return found
 
 
+def blocks(text: str) -> list[Step]:
+    """Every block of commands to paste, in order."""
+    found = []
+    for block in re.finditer(r"^```sh\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?", text, re.DOTALL | re.MULTILINE):
+        start, end = block.span(2) if block[2] is not None else (block.end(), block.end())
+        found.append(Step(block[1], block[2] or "", start, end))
+    return found
+
+
+def pasted(text: str) -> list[Step]:
+    """The blocks that need a service that runs, and start none."""
+    return [block for block in blocks(text) if not block.command.startswith("make ")]
+
+
 def files(text: str) -> dict[str, str]:
     """Every file that the page has its reader save."""
     blocks = re.finditer(r"^```python\n# (\w+\.py)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
@@ -81,13 +99,13 @@ def files(text: str) -> dict[str, str]:
 def run(commands: Sequence[str], service: GateService, files: Mapping[str, str] | None = None) -> list[str]:
     """What each command prints, both streams, with the ports that the pages show."""
     ports = {SHOWN_HTTP: service.http.rpartition(":")[2], SHOWN_RESP: str(service.resp_port)}
-    script = _PRELUDE + "".join(f"{_with_ports(command, ports)}echo '{_MARK}'\n" for command in commands)
+    script = _PRELUDE + "".join(f"{with_ports(command, ports)}echo '{_MARK}'\n" for command in commands)
     # The pages speak from a clone's root.
     venv = service.data.with_name(".venv")
     if not venv.exists():
         venv.symlink_to(Path(sys.prefix))
     for name, content in (files or {}).items():
-        (service.data.parent / name).write_text(_with_ports(content, ports))
+        (service.data.parent / name).write_text(with_ports(content, ports))
     environment = {
         **os.environ,
         "COLUMNS": "100",
@@ -103,7 +121,7 @@ def run(commands: Sequence[str], service: GateService, files: Mapping[str, str] 
         timeout=SHELL_TIMEOUT_S,
         check=False,  # a denied `gate check` exits 1, and is shown
     )
-    printed = _with_ports(ended.stdout, {real: shown for shown, real in ports.items()})
+    printed = with_ports(ended.stdout, {real: shown for shown, real in ports.items()})
     return printed.split(f"{_MARK}\n")[:-1]
 
 
@@ -114,14 +132,14 @@ def settled(text: str) -> str:
     return "\n".join(line.rstrip() for line in text.strip().splitlines())
 
 
-def _with_ports(text: str, ports: dict[str, str]) -> str:
+def with_ports(text: str, ports: dict[str, str]) -> str:
     return re.sub(r"\b(" + "|".join(ports) + r")\b", lambda found: ports[found[1]], text)
 
 
 def _rewrite(page: Path) -> None:
     text = page.read_text()
     with tempfile.TemporaryDirectory() as folder, GateService.start(Path(folder) / "gate-data") as service:
-        told = steps(text)
+        told = steps(text) or pasted(text)
         printed = run([step.command for step in told], service, files(text))
     for step, output in reversed(list(zip(told, printed, strict=True))):
         if settled(output) != settled(step.shown):

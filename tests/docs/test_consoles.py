@@ -6,15 +6,16 @@ import shutil
 
 import pytest
 
-from tests.docs.consoles import files, run, settled, steps
+from tests.docs.consoles import files, pasted, run, settled, steps
 from tests.docs.pages import REPOSITORY, page_text
 from tests.harness.service import Services
 
-PAGES = ["README.md", "docs/http.md", "docs/presence.md", "docs/protocol.md", "docs/websocket.md"]
+README = "README.md"
+PAGES = ["docs/http.md", "docs/presence.md", "docs/protocol.md", "docs/websocket.md"]
 TOOLS = ["bash", "curl", "redis-cli"]
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [README, *PAGES])
 def test_a_page_shows_what_is_printed(
     page: str, start_service: Services, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -22,7 +23,7 @@ def test_a_page_shows_what_is_printed(
     if missing:
         pytest.skip(f"this machine has no {', '.join(missing)}")
     text = page_text(page)
-    told = steps(text)
+    told = pasted(text) if page == README else steps(text)
     service = start_service.start(data=tmp_path_factory.mktemp("clone") / "gate-data")
     printed = run([step.command for step in told], service, files(text))
     assert len(printed) == len(told)

@@ -140,6 +140,14 @@ def test_links_lead_somewhere(page: str) -> None:
             assert anchor in anchors(Path(target).read_text()), link
 
 
+def test_the_index_has_every_page() -> None:
+    index = REPOSITORY / "docs" / "README.md"
+    listed = {(index.parent / link.partition("#")[0]).resolve() for link in links(index.read_text())}
+    pages = {*index.parent.glob("**/*.md"), *(REPOSITORY / "deploy").glob("**/*.md")} - {index}
+    missing = sorted(str(page.relative_to(REPOSITORY)) for page in pages - listed)
+    assert missing == [], "give each a line in docs/README.md"
+
+
 def test_every_decision_is_reachable() -> None:
     written = {path.name for path in (REPOSITORY / "docs" / "decisions").glob("*.md")}
     linked = {
@@ -150,8 +158,9 @@ def test_every_decision_is_reachable() -> None:
     assert numbers == [f"{index:04d}" for index in range(1, len(numbers) + 1)]
 
 
-def test_the_tree_has_a_line_for_each_folder() -> None:
-    listed = set(re.findall(r"^\| `([a-z/]+)` \|", page_text("README.md").split("## The tree")[1], re.MULTILINE))
+def test_the_layout_has_a_line_for_each_folder() -> None:
+    layout = page_text("README.md").split("## Repository layout")[1].split("\n## ")[0]
+    listed = set(re.findall(r"^\| `([a-z/]+)` \|", layout, re.MULTILINE))
     packages = {f"gate/{path.parent.name}" for path in (REPOSITORY / "gate").glob("*/__init__.py")}
     assert packages <= listed
     assert all((REPOSITORY / folder).is_dir() for folder in listed)
