@@ -5,7 +5,7 @@ Where Presence has a Redis of its own, that one is asked the same, under its own
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from gate.cli.finding import Finding, fail, ok, warn
@@ -18,11 +18,17 @@ from gate.errors import GateError
 from gate.store.vitals import Vitals, read_vitals
 
 if TYPE_CHECKING:
+    from gate.store.address import Address
     from gate.store.client import Client
     from gate.store.clocks import ClockLook
 
 NEARLY_FULL_PERCENT = 90
-
+FAR_SHARE = 0.5
+"""Of a limit: past it one lost packet, which is sent again after some 200 ms, is an outage."""
+PATIENT_MS = 10_000
+"""How long the doctor tries to connect where the limit was too short."""
+FRESH_CONNECT_MS = 900
+"""A connection must be made so often that a node knows which server the address leads to; past this its facts show as stale."""
 
 _ADVICE = {
     "WRONGPASS": "it answers, and the name or the password in {option} is wrong: was it changed?",
@@ -49,17 +55,45 @@ def advice_on(problem: str, option: str) -> str:
     return next((advice.format(option=option) for word, advice in _ADVICE.items() if word in problem), "")
 
 
+def _advice(fault: GateError, url: Callable[[], str], option: str) -> str:
+    if "connect_timeout_ms" in str(fault) and (connect_ms := _connects_in_ms(url())):
+        return (
+            f"it answers after {connect_ms:,.0f} ms: give it longer, with connect_timeout_ms={2 * connect_ms:.0f} "
+            f"behind ? in the URL of {option}"
+        )
+    return advice_on(str(fault), option)
+
+
+def _connects_in_ms(url: str) -> float | None:
+    """How long it takes to connect where there is time; None if it does not come about."""
+    from gate.store.address import parse_address
+    from gate.store.client import Client
+    from gate.store.vitals import measure_distance
+
+    async def measured() -> float:
+        client = Client(parse_address(url), PATIENT_MS, PATIENT_MS)
+        try:
+            return (await measure_distance(client))[0]
+        finally:
+            await client.aclose()
+
+    try:
+        return run(measured())
+    except GateError:
+        return None
+
+
 def findings(target: Target) -> Iterator[Finding]:
     """One finding if Redis can't be reached, else several."""
     try:
-        vitals, apps, clocks = run_with(target, _looked)
+        vitals, address, apps, clocks = run_with(target, _looked)
     except GateError as fault:
         start = "checks go on without it, writes do not: start it, or say --redis URL"
-        yield fail("Redis", str(fault), advice_on(str(fault), "--redis") or start)
+        yield fail("Redis", str(fault), _advice(fault, target.redis_url, "--redis") or start)
         return
     nodes = counted(len(clocks.offsets_ms), "live node")
     yield ok("Redis", f"{vitals.name} {vitals.version} answers, {counted(apps, 'App')}, {nodes}")
-    yield from _of_server("Redis", vitals, clocks.own_offset_ms, option="--redis", lost="Bans")
+    yield from _of_server("Redis", vitals, address, clocks.own_offset_ms, option="--redis", lost="Bans")
     yield from _node_clocks(clocks.offsets_ms)
 
 
@@ -67,17 +101,23 @@ def presence_findings(target: Target) -> Iterator[Finding]:
     """As `findings`, of the Redis that only Presence uses; none where it shares the other one."""
     if not target.has_presence_redis():
         return
+    from gate.store.address import parse_address  # late, as in `reach`: the help page should not pay for it
+
     try:
-        vitals, skew_ms = run(_looked_at(target.presence_url()))
+        url = target.presence_url()
+        vitals, skew_ms = run(_looked_at(url))
     except GateError as fault:
         start = "no client connects without it: start it, or say --presence-redis URL"
-        yield fail("Presence Redis", str(fault), advice_on(str(fault), "--presence-redis") or start)
+        yield fail("Presence Redis", str(fault), _advice(fault, target.presence_url, "--presence-redis") or start)
         return
     yield ok("Presence Redis", f"{vitals.name} {vitals.version} answers")
-    yield from _of_server("Presence Redis", vitals, skew_ms, option="--presence-redis", lost="Sessions")
+    yield from _of_server(
+        "Presence Redis", vitals, parse_address(url), skew_ms, option="--presence-redis", lost="Sessions"
+    )
 
 
-def _of_server(name: str, vitals: Vitals, skew_ms: int, option: str, lost: str) -> Iterator[Finding]:
+def _of_server(name: str, vitals: Vitals, address: Address, skew_ms: int, option: str, lost: str) -> Iterator[Finding]:
+    yield _distance(f"{name} distance", vitals, address, option)
     yield _role(f"{name} role", vitals, option)
     yield _persistence(f"{name} persistence", vitals)
     yield _eviction(f"{name} eviction", vitals, lost)
@@ -85,11 +125,11 @@ def _of_server(name: str, vitals: Vitals, skew_ms: int, option: str, lost: str) 
     yield _clock("clock" if name == "Redis" else f"{name} clock", skew_ms)
 
 
-async def _looked(reach: Reach) -> tuple[Vitals, int, ClockLook]:
+async def _looked(reach: Reach) -> tuple[Vitals, Address, int, ClockLook]:
     from gate.store.clocks import look_at_clocks
 
     client = reach.store.client
-    return await read_vitals(client), len(await reach.store.apps.list()), await look_at_clocks(client)
+    return await read_vitals(client), client.address, len(await reach.store.apps.list()), await look_at_clocks(client)
 
 
 async def _looked_at(url: str) -> tuple[Vitals, int]:
@@ -97,9 +137,8 @@ async def _looked_at(url: str) -> tuple[Vitals, int]:
     from gate.store.address import parse_address
     from gate.store.client import Client
     from gate.store.opening import refuse_old_server
-    from gate.store.store import CONNECT_MS, DEADLINE_MS
 
-    client = Client(parse_address(url), DEADLINE_MS, CONNECT_MS)
+    client = Client(parse_address(url))
     try:
         await refuse_old_server(client)
         return await _vitals(client)
@@ -113,6 +152,20 @@ async def _vitals(client: Client) -> tuple[Vitals, int]:
     after_ms = wall_ms()
     # The answer was made somewhere between the two; what lies between is no skew.
     return vitals, min(0, after_ms - vitals.now_ms) or max(0, before_ms - vitals.now_ms)
+
+
+def _distance(subject: str, vitals: Vitals, address: Address, option: str) -> Finding:
+    found = (
+        f"connecting takes {vitals.connect_ms:.0f} ms of {address.connect_timeout_ms:,}, "
+        f"an answer {vitals.round_trip_ms:.1f} ms of {address.timeout_ms:,}"
+    )
+    if vitals.connect_ms > FRESH_CONNECT_MS:
+        return warn(subject, found, "this is too far for facts that are always fresh: run Redis nearer to this node")
+    if vitals.connect_ms > FAR_SHARE * address.connect_timeout_ms:
+        return warn(subject, found, f"give it longer: connect_timeout_ms=MS behind ? in the URL of {option}")
+    if vitals.round_trip_ms > FAR_SHARE * address.timeout_ms:
+        return warn(subject, found, f"give it longer: timeout_ms=MS behind ? in the URL of {option}")
+    return ok(subject, found)
 
 
 def _role(subject: str, vitals: Vitals, option: str) -> Finding:

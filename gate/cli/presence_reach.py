@@ -28,14 +28,14 @@ async def presence_reached(target: Target, app_key: str) -> AsyncIterator[Presen
     from gate.store.client import Client
     from gate.store.opening import refuse_old_server
     from gate.store.presence import PresenceStore
-    from gate.store.store import CONNECT_MS, DEADLINE_MS, Store
+    from gate.store.store import Store
 
     facts = await Store.connect(target.redis_url())
     try:
         await facts.apps.get(app_key)  # a key that was mistyped must not read as an App where everybody is offline
     finally:
         await facts.aclose()
-    client = Client(parse_address(target.presence_url()), DEADLINE_MS, CONNECT_MS)
+    client = Client(parse_address(target.presence_url()))
     try:
         await refuse_old_server(client)
         yield PresenceStore(client)

@@ -55,7 +55,9 @@ def serve(
         # Imported late: a wrong option is reported without waiting for the rest of the program.
         from gate.service.in_force import in_force
         from gate.service.supervisor import run
+        from gate.store.address import check_addresses
 
+        check_addresses({"--redis": config.redis, "--presence-redis": config.presence_redis})
         raise typer.Exit(run(config, in_force(config, given, os.environ)))
     except OSError as fault:
         where = f"{fault.filename}: " if isinstance(fault.filename, str) else ""

@@ -26,7 +26,7 @@ from gate.store.nonces import Nonces
 from gate.store.opening import refuse_old_server
 from gate.store.operators import Operators
 from gate.store.presence import PresenceStore
-from gate.store.store import CONNECT_MS, DEADLINE_MS, Store
+from gate.store.store import Store
 from gate.store.users import Users
 from gate.store.writing import Written
 
@@ -88,7 +88,7 @@ async def connected_presence(post: Post) -> PresenceStore | None:
     It has a connection of its own, so that a storm of connects holds up no write. That it is away is weather from the start:
     checks and writes need none of it.
     """
-    client = Client(parse_address(post.config.presence_redis or post.order.redis_url), DEADLINE_MS, CONNECT_MS)
+    client = Client(parse_address(post.config.presence_redis or post.order.redis_url))
     if await agreed_on_presence(post, client):
         return PresenceStore(client)
     await client.aclose()
@@ -99,7 +99,7 @@ async def agreed_on_presence(post: Post, client: Client) -> bool:
     """Once this client's Redis is known to be that of the deployment's Presence; False if told to stop before."""
     if not await _told_to_go(post):
         return False
-    facts = Client(parse_address(post.order.redis_url), DEADLINE_MS, CONNECT_MS)
+    facts = Client(parse_address(post.order.redis_url))
     try:
         while not post.stopping.is_set():
             try:
@@ -123,7 +123,7 @@ async def _refuse_another_presence(post: Post, store: Store) -> None:
 
     That the Redis of Presence is away is no reason: `connected_presence` asks again.
     """
-    client = Client(parse_address(post.config.presence_redis or post.order.redis_url), DEADLINE_MS, CONNECT_MS)
+    client = Client(parse_address(post.config.presence_redis or post.order.redis_url))
     try:
         await settings.agree_on_presence(store.client, client, post.order.node_id)
     except StoreUnavailable:

@@ -1,10 +1,13 @@
 """Where the server is, out of a URL: `redis://[user:password@]host[:port][/db]`, `rediss://…` for TLS, `unix:///path[?db=n]`.
 
-Parsed here so that a mistake is named before anything connects. No message repeats any part of the URL: it may be a password's.
+Options follow behind `?`: how long connecting and an answer may take, and the files of TLS. Parsed here so that a mistake is
+named before anything connects. No message repeats any part of the URL but the name of an option: the rest may be a password's.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import SplitResult, parse_qs, unquote
 
@@ -14,6 +17,17 @@ from gate.errors import InvalidConfig
 DEFAULT_PORT = 6379
 MAX_UNIX_PATH_BYTES = 107
 """What the kernel's address structure holds on Linux."""
+CONNECT_TIMEOUT_MS = 500
+"""For a whole connection: TCP, TLS and the greeting take a round trip each."""
+TIMEOUT_MS = 1_000
+"""For one exchange with the server. A healthy one takes less than a millisecond; this leaves room for a slow disk."""
+LEAST_TIMEOUT_MS, MOST_TIMEOUT_MS = 10, 30_000
+"""Past half a minute a server that does not answer is not slow."""
+
+_TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+_OPTIONS = ("db", "connect_timeout_ms", "timeout_ms", *_TLS_FILES)
+
+_OPTION_NAME = re.compile(r"[a-z_]{1,40}")
 
 _FORMS = "must read redis://HOST[:PORT][/DB], rediss://… or unix:///PATH"
 
@@ -29,6 +43,10 @@ class Address(NamedTuple):
     db: int
     username: str
     password: str
+    tls_cert_file: str = ""
+    tls_key_file: str = ""
+    connect_timeout_ms: int = CONNECT_TIMEOUT_MS
+    timeout_ms: int = TIMEOUT_MS
 
     @property
     def shown(self) -> str:
@@ -47,12 +65,13 @@ def parse_address(url: str) -> Address:
         parts = split_url(url)
     except ValueError as fault:
         raise InvalidConfig([f"the Redis URL {_FORMS}: {fault}"]) from None
-    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    query = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
     is_unix = parts.scheme == "unix"
     if is_unix:
         _check_unix(parts)
     elif parts.scheme not in ("redis", "rediss") or not parts.hostname:
         raise InvalidConfig([f"the Redis URL {_FORMS}"])
+    _check_options(query, parts.scheme == "rediss")
     return Address(
         host="" if is_unix else unquote(parts.hostname or ""),
         port=parts.port or DEFAULT_PORT,
@@ -62,7 +81,42 @@ def parse_address(url: str) -> Address:
         db=_database(query.get("db") or ("" if is_unix else parts.path.strip("/"))),
         username=unquote(parts.username or ""),
         password=unquote(parts.password or ""),
+        tls_cert_file=query.get("ssl_certfile", ""),
+        tls_key_file=query.get("ssl_keyfile", ""),
+        connect_timeout_ms=_timeout(query, "connect_timeout_ms", CONNECT_TIMEOUT_MS),
+        timeout_ms=_timeout(query, "timeout_ms", TIMEOUT_MS),
     )
+
+
+def _check_options(query: Mapping[str, str], is_tls: bool) -> None:
+    unknown = [name for name in query if name not in _OPTIONS]
+    if unknown:  # `split_url` has refused a URL whose password may reach to here; the shape is looked at all the same
+        named = f" {unknown[0]}" if _OPTION_NAME.fullmatch(unknown[0]) else ""
+        raise InvalidConfig([f"the Redis URL has an unknown option{named}: there are {', '.join(_OPTIONS)}"])
+    files = [name for name in _TLS_FILES if name in query]
+    if files and not is_tls:
+        raise InvalidConfig([f"the Redis URL has {files[0]}, which is for rediss:// only"])
+    if "ssl_keyfile" in files and "ssl_certfile" not in files:
+        raise InvalidConfig(["the Redis URL has ssl_keyfile: give ssl_certfile as well"])
+
+
+def _timeout(query: Mapping[str, str], name: str, default: int) -> int:
+    text = query.get(name, str(default))
+    if not text.isdecimal() or len(text) > 6 or not LEAST_TIMEOUT_MS <= int(text) <= MOST_TIMEOUT_MS:
+        raise InvalidConfig(
+            [f"{name} in the Redis URL must be a whole number from {LEAST_TIMEOUT_MS} to {MOST_TIMEOUT_MS:,}"]
+        )
+    return int(text)
+
+
+def check_addresses(urls: Mapping[str, str | None]) -> None:
+    """Read URLs by the options that they were given as; `InvalidConfig` names the option."""
+    for option, url in urls.items():
+        try:
+            if url:
+                parse_address(url)
+        except InvalidConfig as fault:
+            raise InvalidConfig([f"{option}: {problem}" for problem in fault.problems]) from None
 
 
 def _check_unix(parts: SplitResult) -> None:

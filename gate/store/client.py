@@ -29,6 +29,8 @@ from gate.store.scripts import Call, Run, replies_of, runs_of
 
 CHECK_ADDRESS_EVERY_MS = 700
 """A connection and three commands. Freshness depends on it: three may take their deadline before a replicator doubts."""
+LEAST_PAUSE_MS = 50
+"""Between two looks at the address, however long connecting takes."""
 PROBE_EVERY_MS = 250
 """Short enough that service is back within half a second of Redis; each probe is one connection and one PING."""
 
@@ -42,10 +44,11 @@ _AWAY = re.compile(
 class Client:
     """Shared by all of a process's callers on one loop. `aclose` when done."""
 
-    def __init__(self, address: Address, deadline_ms: int, connect_ms: int) -> None:
+    def __init__(self, address: Address, deadline_ms: int | None = None, connect_ms: int | None = None) -> None:
+        """Deadlines are the address's, unless given."""
         self.address = address
-        self.deadline_ms = deadline_ms
-        self._connect_ms = connect_ms
+        self.deadline_ms = deadline_ms or address.timeout_ms
+        self._connect_ms = connect_ms or address.connect_timeout_ms
         self._link: Link | None = None
         self._connecting = asyncio.Lock()
         self._away: str = ""
@@ -197,8 +200,12 @@ class Client:
                 link.drop(problem)
 
     async def _check_address(self) -> None:
+        began_ms = monotonic_ms()
         while True:
-            await asyncio.sleep(CHECK_ADDRESS_EVERY_MS / 1000 * random.uniform(0.9, 1.1))
+            # From begin to begin: over a far link connecting takes as long as the wait, and freshness depends on both.
+            wait_ms = began_ms + CHECK_ADDRESS_EVERY_MS * random.uniform(0.9, 1.1) - monotonic_ms()
+            await asyncio.sleep(max(wait_ms, LEAST_PAUSE_MS) / 1000)
+            began_ms = monotonic_ms()
             if self._away:
                 continue  # the probe makes connections
             try:

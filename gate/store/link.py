@@ -205,7 +205,8 @@ async def open_link(address: Address, connect_ms: float, on_push: Callable[[list
                 raise
             return link
     except TimeoutError:
-        raise LinkLost(f"no answer from {address.shown} within {connect_ms:.0f} ms", was_sent=False) from None
+        how_long = f"no answer from {address.shown} within {connect_ms:.0f} ms (connect_timeout_ms in its URL)"
+        raise LinkLost(how_long, was_sent=False) from None
     except OSError as fault:
         raise LinkLost(f"cannot reach {address.shown}: {fault.strerror or fault}", was_sent=False) from None
 
@@ -214,8 +215,15 @@ async def _connect(address: Address, on_push: Callable[[list[Reply]], None] | No
     loop = asyncio.get_running_loop()
     if address.path:
         return (await loop.create_unix_connection(lambda: Link(on_push), address.path))[1]
-    tls = ssl.create_default_context(cafile=address.tls_ca_file or None) if address.tls else None
+    tls = _tls_context(address) if address.tls else None
     return (await loop.create_connection(lambda: Link(on_push), address.host, address.port, ssl=tls))[1]
+
+
+def _tls_context(address: Address) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=address.tls_ca_file or None)
+    if address.tls_cert_file:
+        context.load_cert_chain(address.tls_cert_file, address.tls_key_file or None)
+    return context
 
 
 async def _greet(link: Link, address: Address, deadline_ms: float) -> None:

@@ -30,10 +30,6 @@ from gate.store.writing import Writer, Written
 
 __all__ = ["Store", "Written"]
 
-DEADLINE_MS = 1_000
-"""For one exchange with the server. A healthy one takes less than a millisecond; this leaves room for a slow disk."""
-CONNECT_MS = 500
-
 
 class Store:
     """A connected Store; `aclose` when done. Every call may raise `StoreUnavailable`, and none hangs."""
@@ -60,10 +56,10 @@ class Store:
         url: str,
         *,
         partitions: int | None = None,
-        deadline_ms: int = DEADLINE_MS,
-        connect_ms: int = CONNECT_MS,
+        deadline_ms: int | None = None,
+        connect_ms: int | None = None,
     ) -> Store:
-        """Connect, and set the deployment up if this Redis holds none yet.
+        """Connect, and set the deployment up if this Redis holds none yet. Deadlines are the URL's, unless given.
 
         Raises `StoreUnavailable`; `InvalidConfig` for a URL that is none, a server that is too old, or a number of
         Partitions other than the deployment's.

@@ -1,16 +1,18 @@
-"""What the server says of itself that bears on Gate's promises: version, persistence, eviction, memory, clock.
+"""What the server says of itself that bears on Gate's promises: version, persistence, eviction, memory, clock, distance.
 
 Read by `gate doctor`. A hosted Redis may refuse CONFIG; what it refuses is None, and the caller says "unknown".
 """
 
 from __future__ import annotations
 
+import time
 from typing import NamedTuple
 
 from gate.errors import StoreUnavailable
 from gate.store.client import Client
-from gate.store.link import ReplyError
+from gate.store.link import LinkLost, ReplyError
 
+PINGS = 3
 _SETTINGS = ("appendfsync", "maxmemory-policy")
 
 
@@ -28,10 +30,15 @@ class Vitals(NamedTuple):
     append_fsync: str | None
     eviction_policy: str | None
     now_ms: int
+    connect_ms: float
+    """A connection of its own: TCP, TLS if there is any, and the greeting."""
+    round_trip_ms: float
+    """The quickest of a few answers."""
 
 
 async def read_vitals(client: Client) -> Vitals:
     """Ask the server. Raises `StoreUnavailable`."""
+    connect_ms, round_trip_ms = await measure_distance(client)
     info_text, (seconds, micros) = await client.read(("INFO",), ("TIME",))
     info = dict(line.split(":", 1) for line in info_text.decode().splitlines() if ":" in line)
     settings = {name: await _setting(client, name) for name in _SETTINGS}
@@ -48,7 +55,27 @@ async def read_vitals(client: Client) -> Vitals:
         append_fsync=settings["appendfsync"],
         eviction_policy=settings["maxmemory-policy"] or info.get("maxmemory_policy"),
         now_ms=int(seconds) * 1_000 + int(micros) // 1_000,
+        connect_ms=connect_ms,
+        round_trip_ms=round_trip_ms,
     )
+
+
+async def measure_distance(client: Client) -> tuple[float, float]:
+    """How long connecting and one answer take, ms. Raises `StoreUnavailable`."""
+    began_s = time.monotonic()
+    link = await client.open_dedicated()
+    connect_ms = (time.monotonic() - began_s) * 1_000
+    trips_ms = []
+    try:
+        for _ in range(PINGS):
+            began_s = time.monotonic()
+            await link.exchange([("PING",)], client.deadline_ms)
+            trips_ms.append((time.monotonic() - began_s) * 1_000)
+    except LinkLost as loss:
+        raise StoreUnavailable(str(loss)) from None
+    finally:
+        await link.aclose()
+    return connect_ms, min(trips_ms)
 
 
 async def _setting(client: Client, name: str) -> str | None:

@@ -34,7 +34,7 @@ from gate.replica.reader import NodeReplica
 from gate.store.address import parse_address
 from gate.store.client import Client
 from gate.store.presence import PresenceStore
-from gate.store.store import CONNECT_MS, DEADLINE_MS, Store
+from gate.store.store import Store
 from tests.harness.registry import settle
 from tests.http.node import Node
 
@@ -160,7 +160,7 @@ async def running_world(
         await settle(store)
         replica = NodeReplica.open(directory)
         opened.callback(replica.close)
-        client = Client(parse_address(presence_url or redis_url), DEADLINE_MS, CONNECT_MS)
+        client = Client(parse_address(presence_url or redis_url))
         opened.push_async_callback(client.aclose)
         presence, tails = PresenceStore(client), Tails(client)
         opened.push_async_callback(tails.aclose)

@@ -144,5 +144,11 @@ def test_all_mistakes_of_one_call_are_named_at_once(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.parametrize("flag", ["--redis", "--presence-redis"])
+def test_an_option_of_a_redis_url_that_there_is_not(tmp_path: Path, flag: str) -> None:
+    is_one_line(refused(tmp_path / "data", flag, "redis://h/0?retries=3"), 2, flag, "retries", "connect_timeout_ms")
+    assert not (tmp_path / "data").exists()
+
+
 def test_an_unknown_option_is_a_usage_error(tmp_path: Path) -> None:
     assert refused(tmp_path / "data", "--no-such-option").status == 2

@@ -125,6 +125,34 @@ def test_what_is_no_address_is_refused_without_its_password(url: str) -> None:
     assert "hunter2" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        ("socket_timeout=3", "unknown option socket_timeout: there are db, connect_timeout_ms, timeout_ms,"),
+        ("Pa55!=1", "unknown option: there are"),
+        ("timeout_ms=1s", "timeout_ms in the Redis URL must be a whole number from 10 to 30,000"),
+        ("connect_timeout_ms=30001", "connect_timeout_ms in the Redis URL must be"),
+        ("timeout_ms=", "timeout_ms in the Redis URL must be"),
+        ("ssl_ca_certs=/ca.pem", "ssl_ca_certs, which is for rediss:// only"),
+    ],
+)
+def test_options_of_a_url_are_refused_by_name(query: str, named: str) -> None:
+    with pytest.raises(InvalidConfig) as refused:
+        parse_address(f"redis://h/0?{query}")
+    assert named in str(refused.value)
+    assert "Pa55" not in str(refused.value)
+
+
+def test_a_key_without_its_certificate_is_refused() -> None:
+    with pytest.raises(InvalidConfig, match="give ssl_certfile as well"):
+        parse_address("rediss://h/0?ssl_keyfile=/key.pem")
+
+
+def test_limits_are_the_urls_or_the_defaults() -> None:
+    assert parse_address("redis://h?connect_timeout_ms=2000&timeout_ms=3000")[-2:] == (2_000, 3_000)
+    assert parse_address("unix:///run/s")[-2:] == (500, 1_000)
+
+
 async def test_a_replica_is_not_the_truth(private_redis: RedisServer) -> None:
     private_redis.client.replicaof("127.0.0.1", free_port())
     with pytest.raises(StoreUnavailable, match=r"is a replica of 127\.0\.0\.1:\d+ and takes no writes"):

@@ -22,7 +22,6 @@ from gate.service.stores import agreed_on_presence
 from gate.store.address import parse_address
 from gate.store.client import Client
 from gate.store.presence import PresenceStore
-from gate.store.store import CONNECT_MS, DEADLINE_MS
 
 FILES_FOR_OTHERS = 512
 """Of those that a process may open: requests, event streams, the Replica, Redis."""
@@ -38,8 +37,8 @@ class HttpPresence:
 
     def __init__(self, post: Post, admissions: Admissions) -> None:
         address = parse_address(post.config.presence_redis or post.order.redis_url)
-        self._reading = Client(address, DEADLINE_MS, CONNECT_MS)
-        self._opening = Client(address, DEADLINE_MS, CONNECT_MS)
+        self._reading = Client(address)
+        self._opening = Client(address)
         self.store = PresenceStore(self._reading)
         self.tails = Tails(self._reading)
         self.pinging = Pinging()
