@@ -75,6 +75,7 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True):
     presence_redis: str | None
     lease_ttl_ms: int
     partitions: int | None
+    allow_eviction: bool
     max_staleness_ms: int
     on_stale: OnStale
     ack_timeout_ms: int
@@ -172,6 +173,13 @@ def _idle_seconds(text: str) -> float:
     return float(text)
 
 
+def _flag(text: str) -> bool:
+    word = text.strip().lower()
+    if word not in ("1", "true", "yes", "on", "0", "false", "no", "off"):
+        raise ValueError("write 1 or 0")
+    return word in ("1", "true", "yes", "on")
+
+
 def _public_url(text: str) -> str:
     problem = "write https://HOST[:PORT][/PREFIX], the address that clients use, without a query"
     try:
@@ -246,6 +254,7 @@ _TABLE = (
            _whole(MIN_LEASE_TTL_MS, MAX_LEASE_TTL_MS)),
     Option("partitions", "N", "Partitions, set for ever at the first start.", None, _whole(1, MAX_PARTITIONS),
            str(DEFAULT_PARTITIONS)),
+    Option("allow_eviction", "", "Start on a Redis that may evict facts.", "0", _flag, "refused"),
     Option("max_staleness_ms", "MS", "When a Replica counts as too old; 0 for never.", "0",
            _whole(0, MAX_STALENESS_CEILING_MS)),
     Option("on_stale", "WORD", "What a check on too old facts does: serve or refuse.", "serve",

@@ -7,6 +7,7 @@ another failed. Exits 1 if one fails; warnings alone exit 0.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Annotated
 
 import typer
 
@@ -34,10 +35,14 @@ def doctor(
     data: DataOption = DEFAULT_DATA,
     redis: RedisOption = None,
     presence_redis: PresenceRedisOption = None,
+    allow_eviction: Annotated[
+        bool,
+        typer.Option("--allow-eviction", envvar="GATE_ALLOW_EVICTION", help="A Redis that may evict is a warning."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Look for what is wrong here, and say what to do."""
-    findings = list(_findings(Target(data, None, redis, presence_redis, http, resp)))
+    findings = list(_findings(Target(data, None, redis, presence_redis, http, resp), allow_eviction))
     failed = any(finding.level == "fail" for finding in findings)
     if as_json:
         print_json({"ok": not failed, "findings": [finding._asdict() for finding in findings]})
@@ -46,14 +51,14 @@ def doctor(
     raise typer.Exit(1 if failed else 0)
 
 
-def _findings(target: Target) -> Iterator[Finding]:
+def _findings(target: Target, allow_eviction: bool) -> Iterator[Finding]:
     yield doctor_local.directory(target.data)
     yield doctor_local.disk_space(target.data)
     yield doctor_local.credentials(target.data)
     yield doctor_local.file_limit()
     yield doctor_local.processors()
-    yield from doctor_redis.findings(target)
-    yield from doctor_redis.presence_findings(target)
+    yield from doctor_redis.findings(target, allow_eviction)
+    yield from doctor_redis.presence_findings(target, allow_eviction)
     yield doctor_local.replica_state(target.data)
     yield doctor_local.http_port(target.http_address())
     yield doctor_local.resp_port(target.resp_address())

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gate.store.address import Address
     from gate.store.client import Client
     from gate.store.clocks import ClockLook
+    from gate.store.rights import Needs
 
 NEARLY_FULL_PERCENT = 90
 FAR_SHARE = 0.5
@@ -50,18 +51,48 @@ _ADVICE = {
 """What to do, by a word of what Redis answered; a server that does not answer is another matter."""
 
 
+_OF_RIGHTS = ("NOPERM", "ACL failure", "executing the script can't")
+
+
 def advice_on(problem: str, option: str) -> str:
     """What to do about a server that answered with this; empty if it did not answer."""
     return next((advice.format(option=option) for word, advice in _ADVICE.items() if word in problem), "")
 
 
-def _advice(fault: GateError, url: Callable[[], str], option: str) -> str:
+def _facts_needs(target: Target) -> Needs:
+    from gate.store.rights import ALL, FACTS
+
+    return FACTS if target.has_presence_redis() else ALL
+
+
+def _advice(fault: GateError, url: Callable[[], str], option: str, needs: Needs) -> str:
     if "connect_timeout_ms" in str(fault) and (connect_ms := _connects_in_ms(url())):
         return (
             f"it answers after {connect_ms:,.0f} ms: give it longer, with connect_timeout_ms={2 * connect_ms:.0f} "
             f"behind ? in the URL of {option}"
         )
-    return advice_on(str(fault), option)
+    missing = _missing_rights(url(), needs) if any(word in str(fault) for word in _OF_RIGHTS) else ""
+    return missing or advice_on(str(fault), option)
+
+
+def _missing_rights(url: str, needs: Needs) -> str:
+    """One line; "" where nothing is missing, or where nothing can be tried."""
+    from gate.store.address import parse_address
+    from gate.store.client import Client
+    from gate.store.rights import missing_rights, shown_missing
+
+    async def looked() -> str:
+        client = Client(parse_address(url))
+        try:
+            missing = await missing_rights(client, needs)
+            return shown_missing(client, missing) if missing else ""
+        finally:
+            await client.aclose()
+
+    try:
+        return run(looked())
+    except GateError:
+        return ""
 
 
 def _connects_in_ms(url: str) -> float | None:
@@ -83,44 +114,50 @@ def _connects_in_ms(url: str) -> float | None:
         return None
 
 
-def findings(target: Target) -> Iterator[Finding]:
+def findings(target: Target, allow_eviction: bool = False) -> Iterator[Finding]:
     """One finding if Redis can't be reached, else several."""
     try:
         vitals, address, apps, clocks = run_with(target, _looked)
     except GateError as fault:
         start = "checks go on without it, writes do not: start it, or say --redis URL"
-        yield fail("Redis", str(fault), _advice(fault, target.redis_url, "--redis") or start)
+        yield fail("Redis", str(fault), _advice(fault, target.redis_url, "--redis", _facts_needs(target)) or start)
         return
     nodes = counted(len(clocks.offsets_ms), "live node")
     yield ok("Redis", f"{vitals.name} {vitals.version} answers, {counted(apps, 'App')}, {nodes}")
-    yield from _of_server("Redis", vitals, address, clocks.own_offset_ms, option="--redis", lost="Bans")
+    yield _rights("Redis rights", target.redis_url(), _facts_needs(target))
+    yield from _of_server("Redis", vitals, address, clocks.own_offset_ms, "--redis", "Bans", allow_eviction)
     yield from _node_clocks(clocks.offsets_ms)
 
 
-def presence_findings(target: Target) -> Iterator[Finding]:
+def presence_findings(target: Target, allow_eviction: bool = False) -> Iterator[Finding]:
     """As `findings`, of the Redis that only Presence uses; none where it shares the other one."""
     if not target.has_presence_redis():
         return
-    from gate.store.address import parse_address  # late, as in `reach`: the help page should not pay for it
+    # Late, as in `reach`: the help page should not pay for it.
+    from gate.store.address import parse_address
+    from gate.store.rights import PRESENCE
 
     try:
         url = target.presence_url()
         vitals, skew_ms = run(_looked_at(url))
     except GateError as fault:
         start = "no client connects without it: start it, or say --presence-redis URL"
-        yield fail("Presence Redis", str(fault), _advice(fault, target.presence_url, "--presence-redis") or start)
+        yield fail(
+            "Presence Redis", str(fault), _advice(fault, target.presence_url, "--presence-redis", PRESENCE) or start
+        )
         return
     yield ok("Presence Redis", f"{vitals.name} {vitals.version} answers")
-    yield from _of_server(
-        "Presence Redis", vitals, parse_address(url), skew_ms, option="--presence-redis", lost="Sessions"
-    )
+    address = parse_address(url)
+    yield from _of_server("Presence Redis", vitals, address, skew_ms, "--presence-redis", "Sessions", allow_eviction)
 
 
-def _of_server(name: str, vitals: Vitals, address: Address, skew_ms: int, option: str, lost: str) -> Iterator[Finding]:
+def _of_server(
+    name: str, vitals: Vitals, address: Address, skew_ms: int, option: str, lost: str, allow_eviction: bool
+) -> Iterator[Finding]:
     yield _distance(f"{name} distance", vitals, address, option)
     yield _role(f"{name} role", vitals, option)
     yield _persistence(f"{name} persistence", vitals)
-    yield _eviction(f"{name} eviction", vitals, lost)
+    yield _eviction(f"{name} eviction", vitals, lost, allow_eviction)
     yield _memory(f"{name} memory", vitals)
     yield _clock("clock" if name == "Redis" else f"{name} clock", skew_ms)
 
@@ -152,6 +189,12 @@ async def _vitals(client: Client) -> tuple[Vitals, int]:
     after_ms = wall_ms()
     # The answer was made somewhere between the two; what lies between is no skew.
     return vitals, min(0, after_ms - vitals.now_ms) or max(0, before_ms - vitals.now_ms)
+
+
+def _rights(subject: str, url: str, needs: Needs) -> Finding:
+    if missing := _missing_rights(url, needs):
+        return fail(subject, *missing.split(": ", 1))
+    return ok(subject, "every command, key and channel that Gate uses")
 
 
 def _distance(subject: str, vitals: Vitals, address: Address, option: str) -> Finding:
@@ -187,7 +230,7 @@ def _persistence(subject: str, vitals: Vitals) -> Finding:
     return ok(subject, f"append-only file on, fsync {fsync}")
 
 
-def _eviction(subject: str, vitals: Vitals, lost: str) -> Finding:
+def _eviction(subject: str, vitals: Vitals, lost: str, allow_eviction: bool) -> Finding:
     policy = vitals.eviction_policy
     if vitals.evicted_keys and policy != "noeviction":
         return fail(
@@ -196,7 +239,9 @@ def _eviction(subject: str, vitals: Vitals, lost: str) -> Finding:
     if policy is None:
         return warn(subject, "the server does not tell", "make sure that maxmemory-policy is noeviction")
     if policy != "noeviction":
-        return fail(subject, f"maxmemory-policy {policy}: a full memory would drop {lost}", "set it to noeviction")
+        return (warn if allow_eviction else fail)(
+            subject, f"maxmemory-policy {policy}: a full memory would drop {lost}", "set it to noeviction"
+        )
     return ok(subject, "none (noeviction)")
 
 

@@ -25,6 +25,7 @@ from gate.replica.layout import replica_dir
 if TYPE_CHECKING:
     from gate.replica.reader import NodeReplica
     from gate.replica.verify import Report
+    from gate.store.indexes import IndexReport
 
 LOOK_EVERY_S = 0.05
 DEFAULT_WAIT_S = 60
@@ -72,20 +73,23 @@ def status(data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -> None
 
 @replica.command()
 def verify(data: DataOption = DEFAULT_DATA, redis: RedisOption = None, as_json: JsonOption = False) -> None:
-    """Compare every fact of the Replica with Redis. Exits 1 if they differ."""
+    """Compare every fact of the Replica with Redis, and Redis's indexes with its facts. Exits 1 if they differ."""
     from gate.replica.verify import verify as compare
+    from gate.store.indexes import compare_indexes
 
     directory = replica_dir(data)
     require_replica(data)
 
-    async def work(reach: Reach) -> Report:
-        return await compare(directory, reach.store.changelog)
+    async def work(reach: Reach) -> tuple[Report, IndexReport]:
+        return await compare(directory, reach.store.changelog), await compare_indexes(reach.store.client)
 
-    report = run_with(Target(data, None, redis), work)
+    report, indexes = run_with(Target(data, None, redis), work)
+    equal = report.equal and not indexes.differences
     if as_json:
         first = [difference._asdict() for difference in report.first]
-        print_json({**report._asdict(), "first": first, "equal": report.equal})
-    elif report.problem:
+        print_json({**report._asdict(), "first": first, "indexes": _as_json(indexes), "equal": equal})
+        raise typer.Exit(0 if equal else 1)
+    if report.problem:
         say(report.problem)
     elif report.equal:
         say(f"{counted(report.facts, 'fact')}: the Replica equals Redis")
@@ -93,7 +97,35 @@ def verify(data: DataOption = DEFAULT_DATA, redis: RedisOption = None, as_json: 
         say(f"{counted(report.differences, 'difference')} in {counted(report.facts, 'fact')}; the first ones:")
         print_table(("App", "fact", "in the Replica", "in Redis"), report.first)
         say("gate replica rebuild loads it anew")
-    raise typer.Exit(0 if report.equal else 1)
+    _say_indexes(indexes)
+    raise typer.Exit(0 if equal else 1)
+
+
+def _say_indexes(indexes: IndexReport) -> None:
+    from gate.core.ids import shown
+
+    if not indexes.differences:
+        say(f"{counted(indexes.entries, 'index entry', 'index entries')}: Redis's indexes equal its facts")
+        return
+    say(
+        f"{counted(indexes.differences, 'index entry differs', 'index entries differ')} from the facts; the first ones:"
+    )
+    rows = (
+        (one.app, f"{one.noun}: {shown(one.user)}", _text(one.in_facts), _text(one.in_index)) for one in indexes.first
+    )
+    print_table(("App", "entry", "in the facts", "in the index"), rows)
+    say("gate export FILE, then gate import FILE writes them again; see that maxmemory-policy is noeviction")
+
+
+def _text(moment_ms: int | None) -> str:
+    return "" if moment_ms is None else str(moment_ms)
+
+
+def _as_json(indexes: IndexReport) -> dict[str, object]:
+    from gate.core.ids import shown
+
+    first = [{**difference._asdict(), "user": shown(difference.user)} for difference in indexes.first]
+    return {**indexes._asdict(), "first": first}
 
 
 @replica.command()

@@ -20,7 +20,7 @@ _Text = str | None
 def _option(name: str, flag: str | None = None) -> typer.models.OptionInfo:
     option = OPTIONS[name]
     told = f"{option.summary} [{option.variable}; default: {option.shown_default}]"
-    made: typer.models.OptionInfo = typer.Option(flag or option.flag, metavar=option.metavar, help=told)
+    made: typer.models.OptionInfo = typer.Option(flag or option.flag, metavar=option.metavar or None, help=told)
     return made
 
 
@@ -37,6 +37,7 @@ def serve(
     presence_redis: Annotated[_Text, _option("presence_redis")] = None,
     lease_ttl_ms: Annotated[_Text, _option("lease_ttl_ms")] = None,
     partitions: Annotated[_Text, _option("partitions")] = None,
+    allow_eviction: Annotated[bool, _option("allow_eviction")] = False,
     max_staleness_ms: Annotated[_Text, _option("max_staleness_ms")] = None,
     on_stale: Annotated[_Text, _option("on_stale")] = None,
     ack_timeout_ms: Annotated[_Text, _option("ack_timeout_ms")] = None,
@@ -49,7 +50,9 @@ def serve(
     log_format: Annotated[_Text, _option("log_format")] = None,
 ) -> None:
     """Run the service until SIGTERM or SIGINT. Prints one line, `gate ready ...`, when all of it answers."""
-    given = {name: value for name, value in locals().items() if value is not None}
+    given: dict[str, str] = {name: value for name, value in locals().items() if isinstance(value, str)}
+    if allow_eviction:
+        given["allow_eviction"] = "1"
     try:
         config = read_config(given, os.environ)
         # Imported late: a wrong option is reported without waiting for the rest of the program.

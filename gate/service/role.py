@@ -53,6 +53,7 @@ class Post:
         self.store_answers = asyncio.Event()
         self._has_waited = False
         self._waits_for = ""
+        self._notes: dict[str, str] = {}
 
     @property
     def drain_s(self) -> float:
@@ -79,9 +80,10 @@ class Post:
         self._say(Word(what="waits", problem=problem, was_reached=was_reached))
         return True
 
-    def note(self, problem: str) -> None:
-        """Show in /readyz what this role waits for; of a role that answers, what is wrong all the same."""
-        self.board.note(self.order.slot, problem)
+    def note(self, problem: str, topic: str = "") -> None:
+        """Show in /readyz what this role waits for; of a role that answers, what is wrong all the same. One text a topic."""
+        self._notes[topic] = problem
+        self.board.note(self.order.slot, "; ".join(filter(None, self._notes.values())))
 
     @property
     def may_refuse(self) -> bool:

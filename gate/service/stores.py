@@ -19,6 +19,7 @@ from gate.store.audit import Audit
 from gate.store.bans import Bans
 from gate.store.client import Client
 from gate.store.deactivation import Deactivation
+from gate.store.eviction import eviction_policy, shown_eviction
 from gate.store.link import ReplyError
 from gate.store.lists import Lists
 from gate.store.mutes import Mutes
@@ -26,6 +27,7 @@ from gate.store.nonces import Nonces
 from gate.store.opening import refuse_old_server
 from gate.store.operators import Operators
 from gate.store.presence import PresenceStore
+from gate.store.rights import PRESENCE, missing_rights, shown_missing
 from gate.store.store import Store
 from gate.store.users import Users
 from gate.store.writing import Written
@@ -65,9 +67,11 @@ async def connected_store(
 
 
 async def _settled(post: Post, settle: Callable[[Store], Awaitable[None]] | None) -> Store:
-    store = await Store.connect(post.order.redis_url, partitions=post.config.partitions)
+    is_start = not post.order.is_restart  # what runs is refused nothing
+    store = await Store.connect(post.order.redis_url, partitions=post.config.partitions, tries_rights=is_start)
     try:
-        if not post.order.is_restart:  # what runs is refused nothing
+        if is_start:
+            await _refuse_eviction(post, store.client)
             await settings.agree(store.client, post.order.node_id, own_settings(post))
             await _refuse_another_presence(post, store)
         if settle is not None:
@@ -119,17 +123,29 @@ async def agreed_on_presence(post: Post, client: Client) -> bool:
 
 
 async def _refuse_another_presence(post: Post, store: Store) -> None:
-    """Raises `InvalidConfig` if this node would keep Presence elsewhere than the others do.
+    """Raises `InvalidConfig` if this node would keep Presence elsewhere than the others do, `StoreUnavailable` without rights,
+    `CannotStart` where Sessions may be evicted.
 
     That the Redis of Presence is away is no reason: `connected_presence` asks again.
     """
     client = Client(parse_address(post.config.presence_redis or post.order.redis_url))
     try:
-        await settings.agree_on_presence(store.client, client, post.order.node_id)
+        missing = await missing_rights(client, PRESENCE)
+        if not missing:
+            await _refuse_eviction(post, client)
+            await settings.agree_on_presence(store.client, client, post.order.node_id)
     except StoreUnavailable:
         return
     finally:
         await client.aclose()
+    if missing:
+        raise StoreUnavailable(shown_missing(client, missing))
+
+
+async def _refuse_eviction(post: Post, client: Client) -> None:
+    """`CannotStart` on a server that may evict, unless that is allowed."""
+    if not post.config.allow_eviction and (policy := await eviction_policy(client)):
+        raise CannotStart(f"{shown_eviction(client, policy)}, or start with --allow-eviction")
 
 
 def own_settings(post: Post) -> dict[str, str]:

@@ -38,7 +38,10 @@ _AWAY = re.compile(
     # Redis 6.2 wraps what a command in a script answered: "ERR Error running script …: -OOM command not allowed …".
     r"(?:^|-)(LOADING|READONLY|MISCONF|OOM|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|NOAUTH|WRONGPASS|NOPERM"
     r"|UNBLOCKED)\b"  # a server that is demoted lets go of whoever waits for Changes
+    r"|ACL failure in script|The user executing the script can't"
 )
+_MID_SCRIPT = re.compile(r"ACL failure in script|executing the script can't")
+"""A command in a script was refused, and those before it were carried out: a script is not rolled back."""
 
 
 class Client:
@@ -64,6 +67,11 @@ class Client:
     def another(self) -> Client:
         """One more to the same server, for a loop of its own: call it there."""
         return Client(self.address, self.deadline_ms, self._connect_ms)
+
+    @property
+    def problem(self) -> str:
+        """Why calls fail at once; "" while they do not."""
+        return self._away
 
     @property
     def server_id(self) -> str:
@@ -142,7 +150,7 @@ class Client:
                 replies[at] = reply
         # What is run behind the writes writes nothing, so its success says nothing of theirs.
         writes = replies[:-1] if rerun_last else replies
-        some_ran = not all(isinstance(reply, ReplyError) for reply in writes)
+        some_ran = not all(isinstance(reply, ReplyError) and not _MID_SCRIPT.search(str(reply)) for reply in writes)
         for reply in replies:
             raise_if_error(reply, outcome_if_sent if some_ran else "not-written")
         return replies_of(runs, replies)

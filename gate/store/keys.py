@@ -62,6 +62,9 @@ TOKENS_HELD_UNTIL = b"h"
 OPERATION = b"o"
 """The operation that deactivated the User, as its answer named it."""
 
+INDEXED_FIELDS = {"bans": BANNED_UNTIL, "mutes": MUTED_UNTIL, "users": REGISTERED_AT, "gone": DEACTIVATED_AT}
+"""Of each index of Users by its noun, the field whose moment it holds."""
+
 LIST_WORD = {ListKind.BLACKLIST: "black", ListKind.WHITELIST: "white"}
 
 _APP_KEY = r"[A-Za-z0-9_-]{1,32}"
@@ -83,6 +86,7 @@ ALL_PARTITIONS_GLOB = b"gate:{*}:*"
 ENDS_GLOB = b"gate:{*}:*-ends:*"
 
 _PARSED = re.compile(rf"gate:\{{(\d{{1,4}})\}}:{_USER_KEY}".encode(), re.DOTALL)
+_INDEX = re.compile(rf"gate:\{{(\d{{1,4}})\}}:({'|'.join(INDEXED_FIELDS)}):({_APP_KEY})".encode())
 
 
 class UserKey(NamedTuple):
@@ -197,6 +201,17 @@ def app_glob(app: str) -> bytes:
 def nonces(partition: int, app: str) -> bytes:
     """Nonces of one App that were used, by until when their signatures may pass."""
     return b"gate:{%d}:nonces:%b" % (partition, app.encode())
+
+
+def index(partition: int, noun: str, app: str) -> bytes:
+    """A Partition's index of one App's Users; `noun` is one of `INDEXED_FIELDS`."""
+    return b"gate:{%d}:%b:%b" % (partition, noun.encode(), app.encode())
+
+
+def parse_index(key: bytes) -> tuple[int, str, str] | None:
+    """Partition, noun and App of an index; None for any other key."""
+    found = _INDEX.fullmatch(key)
+    return (int(found[1]), found[2].decode(), found[3].decode()) if found else None
 
 
 def parse(key: bytes) -> UserKey | None:

@@ -234,9 +234,11 @@ async def _greet(link: Link, address: Address, deadline_ms: float) -> None:
         commands.append(("SELECT", address.db))
     commands += [("PING",), ("INFO", "server"), ("INFO", "replication")]
     replies = await link.exchange(commands, deadline_ms)
-    for reply in replies:
+    for command, reply in zip(commands, replies, strict=True):
         if isinstance(reply, ReplyError):
-            raise LinkLost(f"{address.shown} answered: {reply}", was_sent=False)
+            right = f"+{str(command[0]).lower()}" if str(reply).startswith("NOPERM") else ""
+            grant = f": grant it with ACL SETUSER {address.username or 'default'} {right}" if right else ""
+            raise LinkLost(f"{address.shown} answered: {reply}{grant}", was_sent=False)
     facts = {name: value.decode() for name, value in _FACT.findall(b"\n".join(replies[-2:]))}
     if facts.get(b"role") == "slave":
         primary = f"{facts.get(b'master_host')}:{facts.get(b'master_port')}"

@@ -25,6 +25,7 @@ from gate.store.nodes import NodeAnnouncer
 from gate.store.nonces import Nonces
 from gate.store.opening import open_partitions, partitions_present, refuse_old_server
 from gate.store.operators import Operators
+from gate.store.rights import FACTS, require_rights
 from gate.store.users import Users
 from gate.store.writing import Writer, Written
 
@@ -58,15 +59,18 @@ class Store:
         partitions: int | None = None,
         deadline_ms: int | None = None,
         connect_ms: int | None = None,
+        tries_rights: bool = False,
     ) -> Store:
         """Connect, and set the deployment up if this Redis holds none yet. Deadlines are the URL's, unless given.
 
-        Raises `StoreUnavailable`; `InvalidConfig` for a URL that is none, a server that is too old, or a number of
-        Partitions other than the deployment's.
+        `tries_rights`: first see that the user has every right that Gate needs. Raises `StoreUnavailable`; `InvalidConfig`
+        for a URL that is none, a server that is too old, or a number of Partitions other than the deployment's.
         """
         client = Client(parse_address(url), deadline_ms, connect_ms)
         try:
             await refuse_old_server(client)
+            if tries_rights:
+                await require_rights(client, FACTS)
             wanted = partitions or await partitions_present(client) or DEFAULT_PARTITIONS
             return cls(client, await open_partitions(client, [0], wanted))
         except BaseException:

@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 
 from gate.errors import StoreUnavailable
-from gate.store.client import Client
-from gate.store.link import Link, LinkLost, Reply
+from gate.store.client import Client, raise_if_error
+from gate.store.link import Link, LinkLost, Reply, ReplyError
 
 LISTEN_AGAIN_MS = 250
 PING_EVERY_MS = 1_000
@@ -47,9 +47,13 @@ class Subscription:
         """Subscribe. `StoreUnavailable`."""
         link = await self._client.open_dedicated(self._hear)
         try:
-            await link.exchange([("SUBSCRIBE", self._channel)], self._client.deadline_ms)
+            (reply,) = await link.exchange([("SUBSCRIBE", self._channel)], self._client.deadline_ms)
+            raise_if_error(reply)
         except LinkLost as loss:
             raise StoreUnavailable(str(loss)) from None
+        except (ReplyError, StoreUnavailable):
+            await link.aclose()
+            raise
         self._link = link
 
     async def keep(self) -> None:

@@ -18,8 +18,8 @@ def test_the_advice_is_by_what_redis_answers(private_redis: RedisServer, tmp_pat
     cases = {
         f"redis://{where}": "wants a password",
         f"redis://:wrong@{where}": "was it changed?",
-        f"redis://narrow:pw@{where}": "lacks a right",
-        f"redis://mute:pw@{where}": "lacks a right",
+        f"redis://narrow:pw@{where}": "lacks ~gate:*: grant it with ACL SETUSER narrow ~gate:*",
+        f"redis://mute:pw@{where}": "grant it with ACL SETUSER mute +info",
         f"redis://127.0.0.1:{free_port()}": "start it, or say --redis URL",
     }
     for url, advice in cases.items():

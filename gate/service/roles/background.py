@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
@@ -34,10 +35,12 @@ from gate.presence.kicks import Kicker
 from gate.presence.sampler import Sampler
 from gate.presence.sweeper import Sweeper
 from gate.service.clock_watch import ClockWatch
+from gate.service.redis_watch import LOOK_EVERY_S, RedisWatch
 from gate.service.role import Post
 from gate.service.stores import connected_presence, connected_store, own_settings
 from gate.store import settings
 from gate.store.presence import PresenceStore
+from gate.store.rights import ALL, FACTS, PRESENCE
 from gate.store.store import Store
 from gate.store.sweep import Sweep
 
@@ -131,6 +134,9 @@ async def _keep_presence(post: Post, store: Store) -> None:
             all_of_it.create_task(kicker.run())
             all_of_it.create_task(teller.run())
             all_of_it.create_task(_put_settings_back(post, store, presence))
+            if post.config.presence_redis:
+                note = partial(post.note, topic="presence-redis")
+                all_of_it.create_task(RedisWatch("the Redis of Presence", presence.client, PRESENCE, note).run())
     finally:
         await presence.client.aclose()
 
@@ -154,9 +160,12 @@ async def _put_settings_back(post: Post, store: Store, presence: PresenceStore) 
 def _chores(store: Store, deliverer: Deliverer, post: Post) -> list[Chore]:
     for outcome in ("run", "refused"):
         SWEEPS.labels(outcome)
-    sweep, clocks = Sweep(store), ClockWatch(store.client, post.order.node_id, post.note)
+    sweep, clocks = Sweep(store), ClockWatch(store.client, post.order.node_id, partial(post.note, topic="clocks"))
+    needs = FACTS if post.config.presence_redis else ALL
+    watch = RedisWatch("Redis", store.client, needs, partial(post.note, topic="redis"))
     return [
         Chore("clocks", 1.0, clocks.look),
+        Chore("redis", LOOK_EVERY_S, watch.look),
         Chore("sweep", 5.0, lambda: _sweep(sweep, clocks, post)),
         Chore("jobs", 0.5, lambda: _work(store)),
         Chore("webhooks", 0.5, deliverer.run_once),

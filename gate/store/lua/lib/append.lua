@@ -10,6 +10,8 @@
 -- It calls open_log() once every check has passed, append() for each Change, then changes its state, and returns
 -- close_log(): {seq, epoch}. Appending comes before any change of state, so that a log that refuses an entry (out of
 -- memory, disk full, read-only) leaves nothing half-written.
+-- A script that ends in its middle all the same, as for a right that its user lacks, leaves entries that meta does not count.
+-- Nobody can say what was changed with them, so the Partition begins a new history: every follower loads a snapshot.
 
 local why, by, is_audited = table.remove(ARGV), table.remove(ARGV), table.remove(ARGV) == '1'
 local audit_stream = table.remove(KEYS)
@@ -21,6 +23,11 @@ local appended = 0
 -- A whole number in full: Lua would write one past 10^14 with an exponent.
 local function whole(number)
   return string.format('%.0f', number)
+end
+
+local function begin_anew()
+  redis.call('DEL', KEYS[2])
+  epoch, seq, tip = ARGV[2], 0, ''
 end
 
 local function open_log()
@@ -45,12 +52,23 @@ end
 -- `fields` are those of gate/core/changes.py after k t w p a: a flat list of names and values. The audit shows the same,
 -- unless `shown` gives others; false keeps what happened by itself out of it.
 local function append(kind, fields, shown)
-  seq = seq + 1
   local id = ARGV[3] .. string.format('%04x', appended % 65536)
-  appended = appended + 1
-  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], whole(seq) .. '-0',
-    'k', kind, 't', ARGV[1], 'w', id, 'p', tip, 'a', app, unpack(fields))
-  tip = id
+  local function put(call)
+    return call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], whole(seq + 1) .. '-0',
+      'k', kind, 't', ARGV[1], 'w', id, 'p', tip, 'a', app, unpack(fields))
+  end
+  if appended > 0 then
+    put(redis.call)
+  else
+    local refused = put(redis.pcall).err
+    if refused then
+      if string.find(refused, 'equal or smaller', 1, true) then
+        begin_anew()
+      end
+      put(redis.call)  -- any other refusal ends the script, in the server's words
+    end
+  end
+  seq, tip, appended = seq + 1, id, appended + 1
   if is_audited and shown ~= false then
     audit(kind, shown or fields)
   end

@@ -1,0 +1,38 @@
+"""The least rights in Redis, as docs/operations.md has them for pasting."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tests.harness.servers import RedisServer
+
+PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
+PASSWORD = "PASSWORD"
+"""As the page has it."""
+
+
+def documented_words() -> list[str]:
+    """What follows ACL SETUSER: the name, then rules."""
+    (block,) = re.findall(r"^```acl\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    words: list[str] = block.replace("\\\n", " ").split()
+    assert words[:3] == ["ACL", "SETUSER", "gate"]
+    return words[2:]
+
+
+def make_user(server: RedisServer) -> str:
+    """The documented user on that server; the URL that uses it."""
+    server.client.execute_command("ACL", "SETUSER", *documented_words())
+    return f"redis://gate:{PASSWORD}@127.0.0.1:{server.port}/0"
+
+
+def change_user(server: RedisServer, *rules: str) -> None:
+    """Give it other rights, as an operator would by mistake."""
+    server.client.execute_command("ACL", "SETUSER", "gate", *rules)
+
+
+def denied(server: RedisServer) -> set[str]:
+    """What the server refused since it was last asked, out of its log of refusals."""
+    entries: list[dict[bytes, bytes]] = server.client.execute_command("ACL", "LOG")
+    server.client.execute_command("ACL", "LOG", "RESET")
+    return {entry[b"object"].decode() for entry in entries}
