@@ -33,7 +33,9 @@ setup: .venv/.dev-stamp
 serve: .venv/.runtime-stamp
 	@exec $(BIN)/gate serve $(ARGS)
 
-test: .venv/.dev-stamp
+test:
+	@scripts/announce-tests
+	@$(MAKE) --no-print-directory setup
 	@scripts/install-test-tools
 	@scripts/install-sdks
 	@scripts/run-tests $(TEST_PROCESSES) $(ARGS)

@@ -1,0 +1,69 @@
+"""`make test` says what it will install before anything is installed, and nothing where all is there."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from tests.deploy.files import REPOSITORY
+
+FROM_THE_SYSTEM = ("bash", "env", "dirname", "basename", "grep", "cmp", "printf")
+TOOLS = ("redis-server", "redis-cli", "redis-benchmark", "faketime", "node", "npm", "chromium")
+
+
+def machine(folder: Path, *tools: str) -> Path:
+    """A directory with what a script may call: the shell's own tools, and those named, which do nothing."""
+    folder.mkdir()
+    for tool in FROM_THE_SYSTEM:
+        found = shutil.which(tool)
+        assert found is not None, tool
+        (folder / tool).symlink_to(found)
+    for tool in tools:
+        (folder / tool).symlink_to("/bin/true")
+    return folder
+
+
+def clone(folder: Path) -> Path:
+    """The files that the announcement reads, before anything was installed."""
+    shutil.copytree(REPOSITORY / "scripts", folder / "scripts")
+    shutil.copytree(REPOSITORY / "tests/conformance/python", folder / "tests/conformance/python")
+    (folder / "tests/conformance/node").mkdir()
+    for name in ("requirements-dev.lock", "tests/conformance/node/package-lock.json"):
+        shutil.copy(REPOSITORY / name, folder / name)
+    return folder
+
+
+def announced(clone: Path, machine: Path) -> str:
+    command = [clone / "scripts/announce-tests"]
+    environment = {"PATH": str(machine)}
+    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+
+
+def test_a_new_machine_is_told_every_package(tmp_path: Path) -> None:
+    new = clone(tmp_path / "clone")
+    python, debian, sdks = announced(new, machine(tmp_path / "bin")).splitlines()
+    assert re.search(r"installs \d\d+ Python packages in \.venv", python)
+    assert debian.endswith("as root: redis-server redis-tools faketime nodejs npm chromium")
+    assert {"rongcloud-2.0.1", "node"} <= set(sdks.split())
+    assert not (new / ".venv").exists(), "an announcement installs nothing"
+
+
+def test_what_is_there_is_left_out(tmp_path: Path) -> None:
+    new = clone(tmp_path / "clone")
+    sdks = announced(new, machine(tmp_path / "bin", *TOOLS)).splitlines()[-1].rpartition(": ")[2].split()
+    for name in sdks:
+        lock, stamp = f"python/{name}.lock", new / f".venv/sdks/{name}/installed.lock"
+        if name == "node":
+            lock, stamp = "node/package-lock.json", new / "tests/conformance/node/node_modules/installed.lock"
+        stamp.parent.mkdir(parents=True)
+        shutil.copy(new / "tests/conformance" / lock, stamp)
+    (new / ".venv/.dev-stamp").touch()
+    assert announced(new, tmp_path / "bin") == ""
+
+
+def test_it_comes_before_the_first_installation() -> None:
+    planned = subprocess.run(["make", "-n", "test"], cwd=REPOSITORY, check=True, capture_output=True, text=True).stdout
+    assert planned.startswith("scripts/announce-tests\n")
+    assert planned.index("announce-tests") < planned.index("install-test-tools")
