@@ -49,6 +49,9 @@ class Row(NamedTuple):
 
 COMMANDS: dict[str, Row] = {
     "serve": Row("gate.cli.serve", "serve", "Run the service: the one command that a node needs."),
+    "status": Row("gate.cli.nodes", "status", "This node and all others: version, Redis, roles, lag, checks, online."),
+    "nodes": Row("gate.cli.nodes", "nodes", "All nodes, as each sees itself."),
+    "config": Row("gate.cli.config", "config", "What each option is in force as, and from where."),
     "check": Row("gate.cli.check", "check", "May A message B? Exits 0 for yes, 1 for no."),
     "explain": Row("gate.cli.check", "explain", "Every rule with the facts it looked at."),
     "ban": Row("gate.cli.penalties", "ban", "Ban Users until a moment."),

@@ -57,7 +57,7 @@ def running_services(data: Path) -> list[Running]:
     """The services that run in this data directory now: one, or several that share its roles."""
     try:
         folders = sorted(path for path in (data / RUN_FOLDER).iterdir() if path.is_dir())
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return []
     return [running for folder in folders if _is_held(folder) for running in _read(folder / SERVICE_FILE)]
 

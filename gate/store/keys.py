@@ -28,6 +28,8 @@ that any bytes are safe in it: what precedes it holds no more colons than the pa
                                            marker -> incarnation, server id, whether it is settled
     gate:applied                   channel what each node has applied
     gate:ask                       channel asks each node to repeat that
+    gate:report-ask                channel asks each node for what it says of itself
+    gate:report                    channel those answers, msgpack
 
 Those of Presence, which may lie in another Redis, are in `presence_keys`.
 """
@@ -43,6 +45,8 @@ from gate.store.presence_keys import PATTERNS as PRESENCE_PATTERNS
 NODES = b"gate:registry"
 APPLIED_CHANNEL = b"gate:applied"
 ASK_CHANNEL = b"gate:ask"
+REPORT_ASK_CHANNEL = b"gate:report-ask"
+REPORT_CHANNEL = b"gate:report"
 
 META_EPOCH, META_SEQ, META_TIP = b"epoch", b"seq", b"tip"
 META_PARTITIONS, META_SCHEMA = b"partitions", b"schema"

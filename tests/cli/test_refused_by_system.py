@@ -38,6 +38,9 @@ COMMANDS = (
     ["replica", "status"],
     ["replica", "verify"],
     ["replica", "rebuild"],
+    ["status"],
+    ["nodes"],
+    ["config"],
 )
 SOME_APP = {"GATE_APP": "some-app"}
 WITHOUT_OVERRIDE = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")

@@ -13,18 +13,21 @@ import asyncio
 import fcntl
 import gc
 import os
+from contextlib import suppress
 
 import structlog
 
 from gate.clock import wall_ms
-from gate.errors import CannotStart
+from gate.errors import CannotStart, GateError
 from gate.replica.layout import CURRENT_FILE
 from gate.replica.replicator import Replicator
 from gate.service.credentials import ensure_first
+from gate.service.node_report import CheckRate, node_report
 from gate.service.places import place_of
 from gate.service.role import ORPHAN_GRACE_S, Post
 from gate.service.stores import connected_store
 from gate.service.truth_later import TruthLater
+from gate.store.node_reports import NodeReport, answer_asked
 from gate.store.nodes import NodeAnnouncer
 from gate.store.store import Store
 
@@ -53,13 +56,14 @@ async def main(post: Post) -> None:
     running = asyncio.create_task(replicator.run())
     connecting = asyncio.create_task(_connect(post, truth))
     saying = asyncio.create_task(_say(post, replicator))
+    reporting = asyncio.create_task(_report(post, truth, connecting))
     stopping = asyncio.ensure_future(post.stopping.wait())
     try:
         await asyncio.wait([running, connecting, stopping], return_when=asyncio.FIRST_COMPLETED)
         if connecting.done() and connecting.exception() is None:
             await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in (connecting, saying, stopping):
+        for task in (connecting, saying, reporting, stopping):
             task.cancel()
         replicator.stop()
         truth.give_up()
@@ -109,6 +113,25 @@ async def _say(post: Post, replicator: Replicator) -> None:
     post.opened()
     await replicator.ready.wait()
     post.ready()
+
+
+async def _report(post: Post, truth: TruthLater, connecting: asyncio.Task[None]) -> None:
+    """Answer commands that ask what this node is and does, until cancelled."""
+    await asyncio.wait([connecting])
+    if not truth.is_reached:
+        return
+    rate = CheckRate(post.places.data)
+    node = post.order.node_id
+
+    def report() -> NodeReport:
+        with suppress(GateError, OSError):  # as of a service.json that another version wrote
+            if found := node_report(post.places.data, node, rate.per_s()):
+                return found
+        return NodeReport(node=node, name=post.config.node_name)
+
+    async with asyncio.TaskGroup() as both:
+        both.create_task(rate.keep())
+        both.create_task(answer_asked(truth.store.client, report))
 
 
 async def _sole_writer(post: Post) -> int:

@@ -1,0 +1,177 @@
+"""`gate status` and `gate nodes`: this node, and all others, as each sees itself now.
+
+`status` works with Redis away, from this node's own files; `nodes` needs Redis. Exits 3 where neither a service runs in the
+data directory nor Redis answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from gate.cli.moments import shown_duration
+from gate.cli.options import (
+    DEFAULT_DATA,
+    AppOption,
+    DataOption,
+    JsonOption,
+    PresenceRedisOption,
+    RedisOption,
+    Target,
+)
+from gate.cli.output import counted, print_json, print_table, say, warn
+from gate.cli.presence_reach import ask_presence
+from gate.cli.reach import Reach, run, run_with
+from gate.clock import wall_ms
+from gate.errors import AppUnknown, GateError, NotFound, Unavailable
+
+if TYPE_CHECKING:
+    from gate.core.presence import Counts
+    from gate.store.node_reports import NodeReport
+    from gate.store.presence import PresenceStore
+
+_COLUMNS = ("node", "name", "host", "version", "Redis", "roles", "state", "lag", "checks/s", "clients")
+
+
+def status(
+    data: DataOption = DEFAULT_DATA,
+    app: AppOption = None,
+    redis: RedisOption = None,
+    presence_redis: PresenceRedisOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """This node and all others: version, Redis, roles, lag, checks a second, who is online. Exits 3 if nothing answers."""
+    target = Target(data, app, redis, presence_redis)
+    try:
+        reports, away = run_with(target, _asked), None
+    except Unavailable as fault:
+        if not target.services:
+            raise
+        reports, away = {}, str(fault)
+    own = reports.get(target.node_id() or "") or (_from_files(target) if target.services else None)
+    others = {node: report for node, report in reports.items() if node != target.node_id()}
+    online = None if away else _online(target)
+    if as_json:
+        listed = [_document(node, report) for node, report in others.items()]
+        print_json(
+            {
+                "node": _document(own.node, own) | _places(target) if own else None,
+                "redis_problem": away,
+                "others": listed,
+                "online": {"app": online[0], "users": online[1].users, "sessions": online[1].total} if online else None,
+            }
+        )
+        return
+    if own:
+        _print_own(target, own)
+    else:
+        say(f"no service runs in {data}")
+    if online:
+        key, counts = online
+        say(f"  online    {counted(counts.users, 'User')} with {counted(counts.total, 'Session')}, App {key}")
+    if others:
+        say(f"{counted(len(others), 'other node')}:")
+        print_table(_COLUMNS, (_row(node, report) for node, report in others.items()))
+    if away:
+        warn(f"gate: {away}; the other nodes are not known")
+
+
+def nodes(data: DataOption = DEFAULT_DATA, redis: RedisOption = None, as_json: JsonOption = False) -> None:
+    """List the nodes that hold a lease, with what each says of itself; one that says nothing is listed all the same."""
+    reports = run_with(Target(data, None, redis), _asked)
+    if as_json:
+        print_json({"nodes": [_document(node, report) for node, report in reports.items()]})
+    elif reports:
+        print_table(_COLUMNS, (_row(node, report) for node, report in reports.items()))
+    else:
+        say("no node holds a lease: start `gate serve` on this Redis")
+
+
+async def _asked(reach: Reach) -> dict[str, NodeReport | None]:
+    from gate.store.node_reports import ask_reports  # late, as in `reach`
+
+    found = await ask_reports(reach.store)
+    named = {listed.node: report for listed, report in found}
+    return dict(sorted(named.items(), key=lambda one: (one[1].name if one[1] else "", one[0])))
+
+
+def _from_files(target: Target) -> NodeReport | None:
+    """This node's report without its replicator; it takes a second, which the rate is counted over."""
+    from gate.service.node_report import CheckRate, node_report
+
+    async def counted_for_a_second() -> float | None:
+        rate = CheckRate(target.data)
+        counting = asyncio.create_task(rate.keep())
+        await asyncio.sleep(1.01)
+        counting.cancel()
+        return rate.per_s()
+
+    return node_report(target.data, target.node_id() or "", run(counted_for_a_second()))
+
+
+def _online(target: Target) -> tuple[str, Counts] | None:
+    async def work(presence: PresenceStore, app_key: str) -> tuple[str, Counts]:
+        return app_key, await presence.counts(app_key)
+
+    try:
+        return ask_presence(target, work)
+    except (NotFound, AppUnknown):  # no App is named, and status is not about one
+        return None
+    except GateError as fault:
+        warn(f"gate: who is online is not known: {fault}")
+        return None
+
+
+def _places(target: Target) -> dict[str, Any]:
+    service = {name: next((found for each in target.services if (found := getattr(each, name))), None)
+               for name in ("http", "resp", "unix", "health")}  # fmt: skip
+    return {"data": str(target.data.absolute()), **service, "pids": [each.pid for each in target.services]}
+
+
+def _document(node: str, report: NodeReport | None) -> dict[str, Any]:
+    from msgspec.structs import asdict
+
+    return {"node": node, "answers": report is not None, **({**asdict(report), "node": node} if report else {})}
+
+
+def _print_own(target: Target, own: NodeReport) -> None:
+    ready = "ready" if own.ready else "not ready"
+    since = f", up {shown_duration(max(0, wall_ms() - own.started_at_ms))}" if own.started_at_ms else ""
+    say(f"{own.name} ({own.node}) on {own.host}: {ready}, Gate {own.version}{since}")
+    places = _places(target)
+    rows = {
+        "data": places["data"],
+        "Redis": own.redis,
+        "HTTP": places["http"],
+        "RESP": ", ".join(filter(None, (places["resp"], places["unix"]))),
+        "roles": ", ".join(own.roles),
+        "silent": ", ".join(own.silent),
+        "facts": f"{own.state}, {shown_age(own.stale_ms)}, {counted(own.lag, 'Change')} behind",
+        "checks/s": _rate(own),
+        "clients": f"{counted(own.resp_connections, 'RESP connection')}, {counted(own.websockets, 'WebSocket')}",
+    }
+    for name, text in rows.items():
+        if text:
+            say(f"  {name:<9} {text}")
+
+
+def shown_age(stale_ms: int) -> str:
+    """How old the facts are."""
+    from gate.replica.board import NEVER_FRESH_MS
+
+    if not stale_ms:
+        return "fresh"
+    return "of unknown age" if stale_ms >= NEVER_FRESH_MS else f"{shown_duration(stale_ms)} old"
+
+
+def _rate(report: NodeReport) -> str:
+    return "not counted yet" if report.checks_per_s is None else f"{report.checks_per_s:,.0f}"
+
+
+def _row(node: str, report: NodeReport | None) -> tuple[str, ...]:
+    if report is None:
+        return (node, "", "", "", "", "", "no answer", "", "", "")
+    state = report.state if not report.silent else f"{report.state}; silent: {', '.join(report.silent)}"
+    clients = f"{report.resp_connections + report.websockets:,}"
+    return (node, report.name, report.host, report.version, report.redis, ", ".join(report.roles),
+            f"{state}, {shown_age(report.stale_ms)}", f"{report.lag:,}", _rate(report), clients)  # fmt: skip
