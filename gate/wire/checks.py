@@ -6,20 +6,24 @@ connection uses to answer a whole batch at once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple, get_args
 
 from gate.clock import monotonic_us, wall_ms
 from gate.core.ids import shown
 from gate.core.revision import Revision, parse_revisions
 from gate.core.verdict import Word
-from gate.errors import AppUnknown, InvalidInput, Stale
+from gate.errors import AppUnknown, GateError, InvalidInput, Stale
+from gate.replica.app_reading import AppReading
 from gate.replica.explain import explain
 from gate.replica.reader import reaches
 from gate.replica.reading import Reading
 from gate.wire import replies
 from gate.wire.client import Client, NoAuth
+from gate.wire.explained import in_lines
 from gate.wire.later import Later
+from gate.wire.long_reads import PIECE as LONG_PIECE
+from gate.wire.long_reads import View
 from gate.wire.turns import SLICE_US
 
 MAX_RECIPIENTS = 10_000
@@ -43,6 +47,8 @@ class Demand(NamedTuple):
     """A check that has to wait: these Revisions are not applied here yet."""
 
     revisions: tuple[Revision, ...]
+    late: Callable[[], bytes | Later] | None = None
+    """What to answer if they do not come in time; `STALE` unless given."""
 
     @property
     def text(self) -> str:
@@ -75,31 +81,60 @@ def check_many(client: Client, arguments: Sequence[bytes]) -> bytes | Later:
     """`GATE.MCHECK from to [to …]` → an array of 1 or 0, in order. What does not fit in a slice goes on in later turns."""
     app, worker = client.app(), client.worker
     worker.refuse_if_stale()
-    sender, recipients = arguments[0], arguments[1:]
-    if len(recipients) > MAX_RECIPIENTS:
-        raise InvalidInput("recipients", f"at most {MAX_RECIPIENTS} in one GATE.MCHECK, {len(recipients)} were sent")
+    sender, recipients = _fan_out(arguments)
     until_us = monotonic_us() + AT_ONCE_US
     words = app.words_to(sender, recipients[:PIECE])
     while len(words) < len(recipients):
         if monotonic_us() >= until_us:
-            return _fan_out(client, app.app.key, sender, recipients)
+            return _check_many_later(client, app.app.key, sender, recipients)
         words += app.words_to(sender, recipients[len(words) : len(words) + PIECE])
     worker.count(words)
     return _one_or_zero(words)
 
 
-def _fan_out(client: Client, app_key: str, sender: bytes, recipients: Sequence[bytes]) -> Later:
-    arrival = client.worker.fan_outs.submit(app_key, sender, recipients)
+def check_many_in_pieces(client: Client, arguments: Sequence[bytes]) -> Generator[None, None, bytes]:
+    """The same from the facts at hand, however long it takes: yields after each piece."""
+    app, worker = client.app(), client.worker
+    worker.refuse_if_stale()
+    words = yield from _words_in_pieces(app, *_fan_out(arguments))
+    worker.count(words)
+    return _one_or_zero(words)
+
+
+def _fan_out(arguments: Sequence[bytes]) -> tuple[bytes, Sequence[bytes]]:
+    sender, recipients = arguments[0], arguments[1:]
+    if len(recipients) > MAX_RECIPIENTS:
+        raise InvalidInput("recipients", f"at most {MAX_RECIPIENTS} in one GATE.MCHECK, {len(recipients)} were sent")
+    return sender, recipients
+
+
+def _words_in_pieces(app: AppReading, sender: bytes, recipients: Sequence[bytes]) -> Generator[None, None, list[Word]]:
+    words = list[Word]()
+    while True:
+        words += app.words_to(sender, recipients[len(words) : len(words) + LONG_PIECE])
+        if len(words) == len(recipients):
+            return words
+        yield
+
+
+def _check_many_later(client: Client, app_key: str, sender: bytes, recipients: Sequence[bytes]) -> Later:
+    worker = client.worker
+
+    def begin(view: View) -> Generator[None, None, list[Word]]:
+        worker.refuse_stale_ms(view.stale_ms)
+        return _words_in_pieces(view.app, sender, recipients)
+
+    arrival = worker.long_reads.submit(app_key, begin)
 
     def word() -> bytes:
         try:
-            words = arrival.result()
+            words: list[Word] = arrival.result()
         except AppUnknown as gone:
             raise NoAuth(f"{gone}. Send AUTH app-key app-secret of another") from gone
-        client.worker.count(words)
+        worker.count(words)
         return _one_or_zero(words)
 
-    return Later(arrival, word, holds_back=True, abandon=arrival.cancel)
+    return Later(arrival, word, holds_back=True, cancel=arrival.cancel)
 
 
 def _one_or_zero(words: Sequence[Word]) -> bytes:
@@ -107,16 +142,20 @@ def _one_or_zero(words: Sequence[Word]) -> bytes:
 
 
 def explain_check(client: Client, arguments: Sequence[bytes]) -> bytes:
-    """`GATE.EXPLAIN from to` → a map: verdict, until, every rule with its facts, revisions, staleness."""
+    """`GATE.EXPLAIN from to` → a map: verdict, until, every rule with its facts, revisions, staleness. With SHORT, lines."""
+    if len(arguments) > 2 and arguments[2].upper() != b"SHORT":
+        raise InvalidInput("syntax", f"expected SHORT or nothing after the two ids, got {shown(arguments[2][:40])!r}")
     age_ms = client.worker.age_ms()  # before the facts, which may become fresh in between
     app = client.app()
-    sender, recipient = arguments
+    sender, recipient = arguments[:2]
     app.word(sender, recipient)  # refuses an id of a wrong length, as a check does
     explained = explain(app, sender, recipient, wall_ms())
     reading = client.worker.reading
     positions = ((partition, reading.position(partition)) for partition in range(reading.partitions))
     explained["revisions"] = [f"{partition}:{at.epoch}:{at.seq}" for partition, at in positions if at and at.epoch]
     explained["stale_ms"] = age_ms
+    if len(arguments) > 2:
+        return replies.encode(in_lines(explained), client.resp3)
     return replies.encode(explained, client.resp3)
 
 
@@ -126,6 +165,20 @@ def _word(client: Client, arguments: Sequence[bytes]) -> Word:
     word = app.word(arguments[0], arguments[1])
     client.worker.count([word])
     return word
+
+
+def weight(arguments: Sequence[bytes]) -> int:
+    """Of a queued CHECK or VERDICT: Revisions take time to read."""
+    return 1 + sum(map(len, arguments[2:])) // 8 if len(arguments) > 2 else 1
+
+
+def missing(client: Client, arguments: Sequence[bytes]) -> Sequence[Revision]:
+    """Which Revisions the command behind CHECK or VERDICT would wait for; none if it would be refused."""
+    try:
+        demand = _unmet(client, arguments[2:]) if len(arguments) > 2 else None
+    except GateError:
+        return ()
+    return () if demand is None else demand.revisions
 
 
 def _unmet(client: Client, clauses: Sequence[bytes]) -> Demand | None:

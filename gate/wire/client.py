@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import count
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from gate.clock import monotonic_ms
 from gate.core.model import AppFacts
@@ -15,9 +15,13 @@ from gate.core.verdict import Word
 from gate.errors import GateError, Stale, Unavailable
 from gate.replica.app_reading import AppReading
 from gate.replica.reading import Reading
-from gate.wire.fanouts import FanOuts
+from gate.wire.long_reads import LongReads
 from gate.wire.ports import Door
+from gate.wire.queued import Queued
 from gate.wire.turns import TURN_BYTES, Turns
+
+if TYPE_CHECKING:
+    from gate.wire.table import Table
 
 MAX_STRANGER_COMMANDS = 256
 """Commands before AUTH: what clients send on connecting is ten at most, and a probe sends PINGs."""
@@ -29,6 +33,22 @@ _ids = count(1)
 
 class NoAuth(GateError):
     """The command needs an App and the connection has none (any more)."""
+
+
+class WrongPass(GateError):
+    """The App key or secret is wrong; which of the two is not said."""
+
+
+class NoProto(GateError):
+    """HELLO asked for a protocol version that is not spoken here."""
+
+
+class Reply(GateError):
+    """An error reply whose text is already as Redis words it."""
+
+
+class Habit(Reply):
+    """The same for what clients try by habit and go on without: it is not counted as an error."""
 
 
 class Worker:
@@ -58,14 +78,22 @@ class Worker:
         self.lease_holders: Counter[tuple[str, bytes, int]] = Counter()
         """How many connections hold each lease: App key, Gateway, epoch."""
         self.turns = Turns()
-        self.fan_outs = FanOuts(reading, self.turns, max_staleness_ms)
+        self.long_reads = LongReads(reading, self.turns)
         self.received = memoryview(bytearray(TURN_BYTES))
         """Where each socket is read to, one after another: what came is taken from it before the next is read."""
+        self.queued_bytes = 0
+        """Of all commands between MULTI and EXEC."""
         self._age_ms: int | None = None
 
     def begin(self) -> None:
         """Begin a read bracket, which `reading.release` ends. Raises `ReplicaError`."""
         self._age_ms = self.stale_ms() if self.max_staleness_ms else None
+        self.reading.refresh()
+
+    def begin_dated(self) -> None:
+        """Begin a bracket whose age is read now, so that nothing in it moves to other facts. Raises `ReplicaError`."""
+        self.reading.release()
+        self._age_ms = self.stale_ms()
         self.reading.refresh()
 
     def age_ms(self) -> int:
@@ -81,7 +109,7 @@ class Worker:
 
     def close(self) -> None:
         """Give the Replica back."""
-        self.fan_outs.close()
+        self.long_reads.close()
         self.reading.close()
 
     def stale_ms(self) -> int:
@@ -90,9 +118,20 @@ class Worker:
 
     def refuse_if_stale(self) -> None:
         """Raise `Stale` where the deployment chose to refuse checks from facts as old as this bracket's."""
+        if self.max_staleness_ms:
+            self.refuse_stale_ms(self.age_ms())
+
+    def refuse_stale_ms(self, stale_ms: int) -> None:
+        """The same for facts of that age."""
         limit_ms = self.max_staleness_ms
-        if limit_ms and (stale_ms := self.age_ms()) > limit_ms:
+        if limit_ms and stale_ms > limit_ms:
             raise Stale(f"the Replica is {stale_ms} ms old and this deployment refuses past {limit_ms} ms")
+
+    def swap_reading(self, reading: Reading, age_ms: int | None) -> tuple[Reading, int | None]:
+        """What commands are answered from until it is swapped back, for a part of a long transaction; gives what it was."""
+        before = self.reading, self._age_ms
+        self.reading, self._age_ms = reading, age_ms
+        return before
 
     def let_go_if_unheld(self, app_key: str, gateway: bytes, epoch: int) -> None:
         """Tell the door that nobody here speaks for this Gateway any more, unless a connection does."""
@@ -117,23 +156,31 @@ class Client:
     """One connection's agreed state."""
 
     __slots__ = (
+        "_plain_table",
         "_secret",
         "app_key",
         "app_reading",
         "facts",
+        "hot_app",
         "id",
         "leases",
         "name",
         "peer",
+        "queued",
         "quitting",
         "resp3",
         "stranger_commands",
+        "table",
         "worker",
         "wrong_auths",
     )
 
-    def __init__(self, worker: Worker, peer: str = "") -> None:
+    def __init__(self, worker: Worker, table: Table, peer: str = "") -> None:
         self.worker = worker
+        self.table = self._plain_table = table
+        """What answers commands: another one between MULTI and EXEC, so that no command has to ask which."""
+        self.queued: Queued | None = None
+        """Since MULTI; None outside of a transaction."""
         self.id = next(_ids)
         self.peer = peer
         self.quitting = False
@@ -143,6 +190,8 @@ class Client:
         """App key and Gateway -> the epoch that this connection took."""
         self.app_key: str | None = None
         self.app_reading: AppReading | None = None
+        self.hot_app: AppReading | None = None
+        """`app_reading`, but None between MULTI and EXEC: then no check is answered by the fast ways."""
         self.facts: AppFacts | None = None
         """The App's settings among which the secret was last found; where it has others by now, `app` looks again."""
         self.stranger_commands = 0
@@ -153,7 +202,7 @@ class Client:
     def bind(self, app_key: str, app_reading: AppReading, secret: str) -> None:
         """From now on this connection speaks for the App, as long as `secret` is one of the App's."""
         self.app_key = app_key
-        self.app_reading = app_reading
+        self.app_reading = self.hot_app = app_reading
         self.facts = app_reading.app
         self.stranger_commands = 0
         self._secret = secret
@@ -180,6 +229,16 @@ class Client:
             self.facts = bound.app
         return bound
 
+    def begin_queue(self, table: Table) -> None:
+        """MULTI: from now on `table` answers, which queues."""
+        self.queued, self.table, self.hot_app = Queued(self.worker), table, None
+
+    def end_queue(self) -> Queued | None:
+        """EXEC, DISCARD, RESET, or the connection is gone: what was queued, if MULTI was sent."""
+        queued, self.queued = self.queued, None
+        self.table, self.hot_app = self._plain_table, self.app_reading
+        return queued
+
     def door(self) -> Door:
         """The way to Presence. Raises `Unavailable` until its Redis was reached."""
         if self.worker.door is None:
@@ -195,6 +254,12 @@ class Client:
             self.leases[held] = epoch
             self.worker.lease_holders[(*held, epoch)] += 1
 
+    def gone(self) -> None:
+        """The connection is: nothing outlives it."""
+        if (queued := self.end_queue()) is not None:
+            queued.drop()
+        self.let_go_of_leases()
+
     def let_go_of_leases(self) -> None:
         """The connection is gone, or forgets what it agreed on."""
         for held in list(self.leases):
@@ -209,6 +274,8 @@ class Client:
 
     def _let_go(self) -> None:
         self.app_key = None
-        self.app_reading = None
+        self.app_reading = self.hot_app = None
+        if self.queued is not None:
+            self.queued.spoil()
         self.facts = None
         self._secret = ""

@@ -23,21 +23,21 @@ is less than one turn's bytes and one command.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Protocol, cast
 
 from gate.clock import monotonic_us
-from gate.errors import GateError, Stale
+from gate.errors import GateError
 from gate.wire.checks import Demand
 from gate.wire.client import Client, Worker
-from gate.wire.commands import answer, refused
+from gate.wire.commands import COMMANDS, answer
 from gate.wire.hot import batch_reply, lone_reply
 from gate.wire.later import Later
 from gate.wire.outbox import Outbox
+from gate.wire.refusals import too_late
 from gate.wire.replies import error
 from gate.wire.resp import LONE_BYTES, CommandReader
 from gate.wire.turns import SLICE_US, TURN_BYTES, Usage
-from gate.wire.waiting import MIN_WAIT_MS, RevisionWait
+from gate.wire.waiting import RevisionWait
 
 STALL_LIMIT_MS = 30_000
 """How long a peer may leave a command unfinished, or its replies unread."""
@@ -99,7 +99,7 @@ class Connection(asyncio.BufferedProtocol):
     def __init__(self, worker: Worker, watch: Watch) -> None:
         self._worker = worker
         self._watch = watch
-        self._client = Client(worker)
+        self._client = Client(worker, COMMANDS)
         self._reader = CommandReader()
         self._transport: asyncio.Transport | None = None
         self._rest = b""  # read, and not cut into commands yet
@@ -137,7 +137,7 @@ class Connection(asyncio.BufferedProtocol):
         self._backlog.clear()
         self._rest = b""
         self._outbox.abandon()
-        self._client.let_go_of_leases()
+        self._client.gone()
         self._wait.cancel()
         self._transport = None
 
@@ -194,6 +194,7 @@ class Connection(asyncio.BufferedProtocol):
     def drain(self) -> None:
         """Answer what was received, then close; new bytes are ignored."""
         self._draining = True
+        self._outbox.hurry()
         self._close_when_done()
 
     def refuse(self, problem: str) -> None:
@@ -272,6 +273,8 @@ class Connection(asyncio.BufferedProtocol):
         if client.quitting or reader.error is not None or self._draining:
             self._close_when_done()
         if self._is_held():
+            if self._has_work():
+                self._pause()
             return
         if self._has_work() or (self._is_full and not self._is_paused):
             self._wait_for_a_turn()
@@ -316,15 +319,17 @@ class Connection(asyncio.BufferedProtocol):
                     self._wait.begin(reply)
                     self._hold()
                     break
-                self._worker.errors += 1
-                reply = refused(Stale(f"this Replica has not applied {reply.text} within {MIN_WAIT_MS} ms"))
+                reply = too_late(self._worker, reply) if reply.late is None else reply.late()
             done += 1
             if isinstance(reply, Later):
                 self._write(b"".join(replies))
                 replies.clear()
                 self._outbox.wait_for(reply)
                 if self._is_held():
-                    self._hold()
+                    if (
+                        not reply.listens
+                    ):  # else `_settle` pauses once more was sent, and until then notices the peer's end
+                        self._hold()
                     break
             else:
                 replies.append(reply)
@@ -390,6 +395,3 @@ class Connection(asyncio.BufferedProtocol):
         self._draining = True
         self._transport.close()
         self._watch.stalls(self)
-
-
-ConnectionMaker = Callable[[], Connection]

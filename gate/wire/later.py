@@ -17,6 +17,8 @@ class Later(msgspec.Struct, frozen=True):
 
     `holds_back`: what follows on the connection may depend on it, so it waits. `abandon` is called if the peer is
     gone first or may be, perhaps more than once, perhaps before `word`.
+    `cancel` is called once it certainly is, and `hurry` if the answer should come now: its peer said its last word, or the
+    worker drains. `listens`: it takes long, so that the peer's end has to be noticed meanwhile.
     `weight` is how many small replies it counts for where the bound on what a connection waits for is kept.
     """
 
@@ -24,4 +26,7 @@ class Later(msgspec.Struct, frozen=True):
     word: Callable[[], bytes | Later]
     holds_back: bool = False
     abandon: Callable[[], object] | None = None
+    cancel: Callable[[], object] | None = None
+    hurry: Callable[[], object] | None = None
+    listens: bool = False
     weight: int = 1

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from gate.wire.commands import worded
 from gate.wire.later import Later
+from gate.wire.refusals import worded
 
 MAX_AWAITED = 1_024
 """Replies that wait, for Redis or for their turn: a gateway's storm of connects goes out in few pipelines."""
@@ -51,6 +51,8 @@ class Outbox:
             later.arrival.add_done_callback(self._on_ripe)
         self.holds_back = self.holds_back or later.holds_back
         self._note_full()
+        if self._is_doubted and later.hurry is not None:
+            later.hurry()
         if self._is_doubted and later.abandon is not None:
             later.abandon()
 
@@ -77,13 +79,23 @@ class Outbox:
     def doubt(self) -> None:
         """The peer has said its last word, and may be gone: what must not be without somebody who knows of it is undone."""
         self._is_doubted = True
+        self.hurry()
         for awaited in self._queue:
             if isinstance(awaited, Later) and awaited.abandon is not None:
                 awaited.abandon()
 
+    def hurry(self) -> None:
+        """What waits for something that may not come is answered now."""
+        for awaited in self._queue:
+            if isinstance(awaited, Later) and awaited.hurry is not None:
+                awaited.hurry()
+
     def abandon(self) -> None:
         """The peer is gone: nobody hears these."""
         self.doubt()
+        for awaited in self._queue:
+            if isinstance(awaited, Later) and awaited.cancel is not None:
+                awaited.cancel()
         self._queue.clear()
         self._weight = 0
         self.holds_back = False

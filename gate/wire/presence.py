@@ -14,6 +14,7 @@ from gate.errors import FeedReset, InvalidInput
 from gate.wire import replies
 from gate.wire.client import Client
 from gate.wire.later import Later
+from gate.wire.table import Asking
 
 MAX_USERS = 10_000
 """In one GATE.ONLINE: some 5 ms of Redis's time."""
@@ -57,24 +58,31 @@ def sessions(client: Client, arguments: Sequence[bytes]) -> Later:
 
 
 def route(client: Client, arguments: Sequence[bytes]) -> bytes | Later:
-    """`GATE.ROUTE from to` → the Verdict's word, and where the recipient is: platform, Gateway, Session of each device.
+    """`GATE.ROUTE from to` → the Verdict's word, and where the recipient is: platform, Gateway, Session of each device."""
+    return route_decided(client, arguments)()
 
-    A message that may not be sent has nowhere to go, so nothing is asked.
-    """
+
+def route_decided(client: Client, arguments: Sequence[bytes]) -> Asking:
+    """The Verdict's part of it. A message that may not be sent has nowhere to go, so nothing is asked."""
     app = client.app()
     client.worker.refuse_if_stale()
     sender, recipient = arguments
     verdict = app.word(sender, recipient)
     client.worker.count([verdict])
-    if verdict != "allowed":
-        return replies.encode([verdict, []], client.resp3)
-    ticket = client.door().presences(app.app.key, [user_id(recipient, "to")])
+    app_key = app.app.key
 
-    def word() -> bytes:
-        places: list[replies.Value] = [[one.platform, one.gateway, one.id] for one in ticket.result()[0].sessions]
-        return replies.encode([verdict, places], client.resp3)
+    def ask() -> bytes | Later:
+        if verdict != "allowed":
+            return replies.encode([verdict, []], client.resp3)
+        ticket = client.door().presences(app_key, [user_id(recipient, "to")])
 
-    return Later(ticket.arrival, word)
+        def word() -> bytes:
+            places: list[replies.Value] = [[one.platform, one.gateway, one.id] for one in ticket.result()[0].sessions]
+            return replies.encode([verdict, places], client.resp3)
+
+        return Later(ticket.arrival, word)
+
+    return ask
 
 
 def events(client: Client, arguments: Sequence[bytes]) -> Later:

@@ -19,6 +19,13 @@ from typing import Final
 Value = bytes | str | bool | int | float | None | Sequence["Value"] | Mapping[str, "Value"]
 """What a reply can say: scalars, arrays and maps, nested."""
 
+
+class Statuses(tuple[str, ...]):
+    """A set of status replies, as Redis gives flags."""
+
+    __slots__ = ()
+
+
 ONE: Final = b":1\r\n"
 ZERO: Final = b":0\r\n"
 OK: Final = b"+OK\r\n"
@@ -27,6 +34,7 @@ RESET: Final = b"+RESET\r\n"
 EMPTY_ARRAY: Final = b"*0\r\n"
 EMPTY_BULK: Final = b"$0\r\n\r\n"
 NULL_RESP2: Final = b"$-1\r\n"
+NULL_ARRAY_RESP2: Final = b"*-1\r\n"
 NULL_RESP3: Final = b"_\r\n"
 TRUE_RESP3: Final = b"#t\r\n"
 FALSE_RESP3: Final = b"#f\r\n"
@@ -56,6 +64,16 @@ def bulk(payload: bytes | str) -> bytes:
 
 def array_header(count: int) -> bytes:
     return b"*%d\r\n" % count
+
+
+def set_header(count: int, resp3: bool) -> bytes:
+    """Of `count` members; RESP2 gets an array."""
+    return b"~%d\r\n" % count if resp3 else b"*%d\r\n" % count
+
+
+def null_array(resp3: bool) -> bytes:
+    """What RESP2 says in place of an array that there is not."""
+    return NULL_RESP3 if resp3 else NULL_ARRAY_RESP2
 
 
 def map_header(count: int, resp3: bool) -> bytes:
@@ -98,6 +116,9 @@ def _append(parts: list[bytes], value: Value, resp3: bool) -> None:
         for key, item in value.items():
             parts.append(bulk(key))
             _append(parts, item, resp3)
+    elif isinstance(value, Statuses):
+        parts.append(set_header(len(value), resp3))
+        parts += map(simple, value)
     elif isinstance(value, (list, tuple)):
         parts.append(array_header(len(value)))
         for item in value:

@@ -9,7 +9,7 @@ import hiredis
 from gate.errors import ReplicaError
 from gate.wire.checks import Demand
 from gate.wire.client import Client, Worker
-from gate.wire.commands import answer
+from gate.wire.commands import COMMANDS, answer
 from gate.wire.later import Later
 
 
@@ -17,7 +17,7 @@ class Peer:
     """A client of one worker: sends words, gets what a Redis client would make of the reply."""
 
     def __init__(self, worker: Worker) -> None:
-        self.client = Client(worker, "10.0.0.1:7")
+        self.client = Client(worker, COMMANDS, "10.0.0.1:7")
 
     def raw(self, *words: bytes | str) -> bytes | Demand | Later:
         worker, outage = self.client.worker, None

@@ -18,6 +18,7 @@ from gate.replica.reading import Reading
 from gate.wire import replies
 from gate.wire import waiting as module
 from gate.wire.client import Client, Worker
+from gate.wire.commands import COMMANDS as TABLE
 from gate.wire.commands import answer
 from gate.wire.connection import PIECE_COMMANDS, Connection
 from gate.wire.turns import Turns
@@ -109,7 +110,7 @@ class Line:
         self.worker = worker
         if soon is None:
             soon = deque()
-            worker.turns = worker.fan_outs._turns = Turns(soon.append)
+            worker.turns = worker.long_reads._turns = Turns(soon.append)
         self.soon = soon
         self.watch = Lookout(full)
         self.transport = RecordingTransport(room)
@@ -215,7 +216,7 @@ def test_any_mix_in_any_chunks_is_answered_as_one_by_one(
     sent = AUTH + b"".join(command(*words) for words in batch)
     edges = sorted({0, len(sent), *(cut for cut in cuts if cut < len(sent))})
     written = line.send(*(sent[start:stop] for start, stop in pairwise(edges)))
-    client = Client(worker)
+    client = Client(worker, TABLE)
     client.id = cast(Any, line.connection)._client.id
     assert written == _one_by_one(client, [(b"AUTH", b"app", b"secret"), *batch])
     assert line.transport.closed == ((b"QUIT",) in batch)

@@ -13,7 +13,7 @@ from gate.errors import Stale
 from gate.replica.board import Board
 from gate.replica.layout import BOARD_FILE
 from gate.replica.reading import Reading
-from gate.wire import hot, replies
+from gate.wire import checks, hot, replies
 from gate.wire.client import Worker
 from gate.wire.commands import COMMANDS
 from tests.replica.ledger import Ledger, said
@@ -144,12 +144,12 @@ def test_the_age_is_read_before_the_facts(
 async def test_a_long_mcheck_is_held_to_the_age_of_its_own_reading(line: Line, board: Board, ledger: Ledger) -> None:
     """It reads through one of its own, which may have no way to a new file while the worker's has."""
     worker = line.connection._worker
-    first = worker.fan_outs.submit("app", b"bob", [b"alice"])
+    first = checks._check_many_later(line.connection._client, "app", b"bob", [b"alice"]).arrival
     while not first.done():
         line.one_pass()
     assert first.result() == ["blacklisted"]
-    worker.fan_outs._own._is_followed = False  # type: ignore[union-attr]
-    second = worker.fan_outs.submit("app", b"bob", [b"alice"])
+    worker.long_reads._own._is_followed = False  # type: ignore[union-attr]
+    second = checks._check_many_later(line.connection._client, "app", b"bob", [b"alice"]).arrival
     while not second.done():
         line.one_pass()
     assert isinstance(second.exception(), Stale)

@@ -190,7 +190,7 @@ class TestBounds:
     async def test_replies_that_wait_for_their_turn_are_bounded_by_their_bytes(
         self, peer: GatewayPeer, server: WireServer, cable: Cable
     ) -> None:
-        mine, flood = peer.in_server(server), 20_000
+        mine, flood = peer.in_server(server), 5_000
         with cable.frozen():
             peer.send("GATE.ONLINE", "ann")
             peer.writer.write(b"COMMAND\r\n" * flood)

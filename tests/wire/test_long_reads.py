@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from gate.wire import checks, fanouts, turns
+from gate.wire import checks, long_reads, turns
 from gate.wire.client import Worker
 from tests.replica.ledger import Ledger, app_facts, app_set, said
 from tests.wire.test_connection import AUTH, Line, command
@@ -19,7 +19,7 @@ FAN_OUT = command("GATE.MCHECK", "bob", *USERS)
 def line(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> Line:
     """On a machine so slow that everything takes as many slices as it may."""
     monkeypatch.setattr(checks, "AT_ONCE_US", 0)
-    monkeypatch.setattr(fanouts, "SLICE_US", 0)
+    monkeypatch.setattr(long_reads, "SLICE_US", 0)
     monkeypatch.setattr(turns, "ROUND_US", 0)
     made = Line(worker)
     assert made.send(AUTH) == b"+OK\r\n"
@@ -32,7 +32,7 @@ def answered(*denied: int) -> bytes:
 
 
 def until_under_way(line: Line) -> None:
-    while line.worker.fan_outs._app is None:
+    while line.worker.long_reads._pieces is None:
         assert line.one_pass()
 
 
@@ -76,7 +76,7 @@ async def test_an_app_that_is_removed_before_its_turn(ledger: Ledger, line: Line
     other.send(AUTH)
     line.transport.incoming = other.transport.incoming = FAN_OUT
     until_under_way(line)
-    while len(worker.fan_outs._queue) < 2:
+    while len(worker.long_reads._queue) < 2:
         other.transport.deliver()
         assert line.one_pass()
     ledger.commit(said("app-removed"))
@@ -90,7 +90,7 @@ async def test_a_peer_that_left_takes_no_more_turns(line: Line, worker: Worker) 
     line.connection.connection_lost(None)
     await asyncio.sleep(0)
     line.go_on()
-    assert not worker.turns.is_busy and not worker.fan_outs._queue
+    assert not worker.turns.is_busy and not worker.long_reads._queue
     assert worker.words["blacklisted"] == 0
 
 

@@ -1,0 +1,81 @@
+"""What one connection has queued since MULTI: bounded by cost, by bytes, and by the bytes of all connections of a worker.
+
+Used by `client`, and filled and carried out by `transactions`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from gate.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from gate.wire.client import Worker
+    from gate.wire.table import Command
+
+MAX_QUEUED_WEIGHT = 10_000
+"""Of one transaction: as many checks as one GATE.MCHECK may hold. A longer command counts for several."""
+MAX_QUEUED_BYTES = 4 * 1024 * 1024
+"""Of one transaction, what Python keeps of each argument included."""
+MAX_QUEUED_BYTES_OF_WORKER = 64 * 1024 * 1024
+"""Of all connections of one worker: a thousand of them that never send EXEC must not fill its memory."""
+BYTES_AN_ARGUMENT = 64
+"""What Python keeps of an argument in addition to its own bytes."""
+
+
+class Entry(NamedTuple):
+    """One queued command."""
+
+    command: Command
+    arguments: Sequence[bytes]
+
+
+class Queued:
+    """The queue. Once an error was answered (`spoil`) it stays empty, and EXEC is refused."""
+
+    __slots__ = ("_bytes", "_worker", "entries", "is_spoiled", "weight")
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._bytes = 0
+        self.entries: list[Entry] = []
+        self.weight = 0
+        self.is_spoiled = False
+
+    def put(self, command: Command, arguments: Sequence[bytes]) -> None:
+        """Raises `InvalidInput` where it is too much."""
+        if self.is_spoiled:
+            return
+        size = sum(map(len, arguments)) + BYTES_AN_ARGUMENT * (len(arguments) + 1)
+        weight = self.weight + (1 if command.weigh is None else command.weigh(arguments))
+        if weight > MAX_QUEUED_WEIGHT:
+            raise InvalidInput(
+                "transaction",
+                f"it counts for more than {MAX_QUEUED_WEIGHT} checks: send smaller ones, or a pipeline without MULTI",
+            )
+        if self._bytes + size > MAX_QUEUED_BYTES:
+            raise InvalidInput(
+                "transaction",
+                f"it fills more than {MAX_QUEUED_BYTES} bytes: send smaller ones, or a pipeline without MULTI",
+            )
+        if self._worker.queued_bytes + size > MAX_QUEUED_BYTES_OF_WORKER:
+            raise InvalidInput(
+                "transaction",
+                "too much is queued on other connections: send it again a moment later, or a pipeline without MULTI",
+            )
+        self.weight = weight
+        self._bytes += size
+        self._worker.queued_bytes += size
+        self.entries.append(Entry(command, arguments))
+
+    def spoil(self) -> None:
+        """Nothing of it will be carried out."""
+        self.is_spoiled = True
+        self.drop()
+
+    def drop(self) -> None:
+        """Forget the commands."""
+        self._worker.queued_bytes -= self._bytes
+        self._bytes = self.weight = 0
+        self.entries = []

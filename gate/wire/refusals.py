@@ -1,0 +1,93 @@
+"""The wording of every refusal: the code word by its kind, then its text.
+
+Called by `commands`, `transactions` and `outbox`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gate.core.model import FOREVER_MS
+from gate.errors import (
+    FeedReset,
+    GateError,
+    ReplicaError,
+    SessionRefused,
+    Stale,
+    StoreUnavailable,
+    TokenRefused,
+    Unavailable,
+)
+from gate.wire import replies
+from gate.wire.checks import Demand
+from gate.wire.client import NoAuth, NoProto, Reply, Worker, WrongPass
+from gate.wire.later import Later
+from gate.wire.waiting import MIN_WAIT_MS
+
+_SHOWN_ARGUMENTS_BYTES = 128
+"""How much of an unknown command's arguments its error repeats, as Redis does."""
+
+
+def worded(later: Later) -> bytes | Later:
+    """The reply that has come, or what else there is to wait for; every documented refusal becomes an error reply."""
+    try:
+        return later.word()
+    except GateError as refusal:
+        return refused(refusal)
+
+
+def refused(refusal: GateError) -> bytes:
+    """The error reply for a refusal."""
+    if isinstance(refusal, TokenRefused):
+        return replies.error(f"{_TOKEN_CODES.get(refusal.fault, 'BADTOKEN')} {refusal}{_until(refusal.until_ms)}")
+    if isinstance(refusal, SessionRefused):
+        return replies.error(f"{_SESSION_CODES.get(refusal.fault, 'ERR')} {refusal}")
+    for kind, code in _CODES:
+        if isinstance(refusal, kind):
+            return replies.error(f"{code}{refusal}{_outcome(refusal)}")
+    return replies.error(f"ERR {refusal}")
+
+
+def _until(until_ms: int | None) -> str:
+    if until_ms is None:
+        return ""
+    return f" until {until_ms} ms" if until_ms < FOREVER_MS else " without end"
+
+
+def _outcome(refusal: GateError) -> str:
+    unknown = isinstance(refusal, StoreUnavailable) and refusal.outcome == "unknown"
+    return "; the outcome is unknown, and it is safe to repeat" if unknown else ""
+
+
+_TOKEN_CODES = {"user-banned": "BANNED", "user-deactivated": "DEACTIVATED"}
+_SESSION_CODES = {"no-lease": "NOLEASE", "fenced": "FENCED"}
+
+
+_CODES: tuple[tuple[type[GateError], str], ...] = (
+    (Reply, ""),
+    (NoAuth, "NOAUTH "),
+    (WrongPass, "WRONGPASS "),
+    (NoProto, "NOPROTO "),
+    (Stale, "STALE "),
+    (ReplicaError, "UNAVAILABLE "),
+    (Unavailable, "UNAVAILABLE "),
+    (FeedReset, "RESET "),
+)
+
+
+def unknown_command(parts: Sequence[bytes]) -> bytes:
+    """As Redis words it."""
+    shown = parts[0][:_SHOWN_ARGUMENTS_BYTES]
+    beginning = b""
+    for argument in parts[1:]:
+        if len(beginning) >= _SHOWN_ARGUMENTS_BYTES:
+            break
+        beginning += b"'%b' " % argument[: _SHOWN_ARGUMENTS_BYTES - len(beginning)]
+    text = b"ERR unknown command '%b', with args beginning with: %b" % (shown, beginning)
+    return replies.error(text.decode("utf-8", "surrogateescape"))  # the reply has the same bytes again
+
+
+def too_late(worker: Worker, demand: Demand) -> bytes:
+    """The error reply for a check whose Revision did not come in time."""
+    worker.errors += 1
+    return refused(Stale(f"this Replica has not applied {demand.text} within {MIN_WAIT_MS} ms"))

@@ -1,0 +1,53 @@
+"""What one row of the command table says: who answers, how many arguments, and how the command goes in a transaction.
+
+Apart from `commands`, which holds the rows, so that `client` and `transactions` can name a row's type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum, auto
+from typing import TYPE_CHECKING, NamedTuple
+
+from gate.wire.later import Later
+
+if TYPE_CHECKING:
+    from gate.wire.checks import Demand
+    from gate.wire.client import Client
+
+Handler = Callable[["Client", Sequence[bytes]], "bytes | Demand | Later"]
+Asking = Callable[[], "bytes | Later"]
+"""A command of which only the question to Redis is left."""
+
+
+class InMulti(Enum):
+    """What happens to a command between MULTI and EXEC."""
+
+    HERE = auto()
+    """Queued. EXEC answers all of these together, from one commit of the Replica."""
+    REDIS = auto()
+    """Queued. EXEC asks Redis behind those, in order."""
+    AT_ONCE = auto()
+    """Not queued: it ends the transaction, or is refused as it is."""
+    NEVER = auto()
+    """Refused, since it can't be queued."""
+
+
+class Command(NamedTuple):
+    """One row: arguments without the name, at least and at most (None: as many as the parser takes)."""
+
+    answer: Handler
+    least: int
+    most: int | None
+    needs_app: bool
+    in_multi: InMulti = InMulti.HERE
+    weigh: Callable[[Sequence[bytes]], int] | None = None
+    """How many checks it costs as much as, in time or in the length of its reply; None: one."""
+    decide: Callable[[Client, Sequence[bytes]], Asking] | None = None
+    """Where a command for Redis needs the Replica first: the part of it that EXEC does together with the checks."""
+
+    is_listed: bool = True
+    """Whether `COMMAND` names it: what is always refused it does not."""
+
+
+Table = Mapping[bytes, Command]

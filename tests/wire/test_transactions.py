@@ -1,0 +1,437 @@
+"""MULTI, EXEC, DISCARD: as Redis answers them, from one commit, bounded, and with nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import hiredis
+import pytest
+
+from gate.wire import long_reads, queued, transactions, turns
+from gate.wire.client import Worker
+from gate.wire.commands import COMMANDS, QUEUEING
+from gate.wire.listener import WireOptions, WireServer, serve_wire
+from gate.wire.queued import MAX_QUEUED_BYTES, MAX_QUEUED_WEIGHT
+from gate.wire.table import InMulti
+from tests.harness.ports import LOOPBACK
+from tests.harness.servers import RedisServer
+from tests.harness.waiting import wait_until_async
+from tests.replica.ledger import Ledger, app_facts, app_set, said
+from tests.wire.conftest import SECRETS
+from tests.wire.gateway import GatewayPeer, door_to, token_of
+from tests.wire.peer import Peer
+from tests.wire.test_connection import AUTH, Line, command
+
+
+async def _settled() -> None:
+    """Tasks have gone as far as they can."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+MULTI, EXEC = command("MULTI"), command("EXEC")
+CHECK, MAY = command("GATE.CHECK", "bob", "alice"), command("GATE.CHECK", "alice", "bob")
+BEGUN = b"+OK\r\n"
+IN_LINE = b"+QUEUED\r\n"
+
+
+@pytest.fixture
+def line(worker: Worker) -> Line:
+    made = Line(worker)
+    assert made.send(AUTH) == b"+OK\r\n"
+    return made
+
+
+# As Redis answers
+
+
+SESSIONS: list[list[tuple[str, ...]]] = [
+    [("MULTI",), ("PING",), ("PING", "x"), ("EXEC",), ("PING",)],
+    [("MULTI",), ("EXEC",)],
+    [("MULTI",), ("PING",), ("DISCARD",), ("PING",)],
+    [("MULTI",), ("PING",), ("ECHO", "a", "b"), ("PING",), ("EXEC",), ("PING",)],
+    [("MULTI",), ("NOSUCH", "x"), ("DISCARD",)],
+    [("MULTI",), ("PING",), ("RESET",), ("EXEC",)],
+    [("EXEC",)],
+    [("DISCARD",)],
+    [("MULTI",), ("SELECT", "x"), ("ECHO", "y"), ("UNWATCH",), ("EXEC",)],
+    [("MULTI", "x"), ("DISCARD", "x")],
+    [("UNWATCH",)],
+    [("MULTI",), ("PING",), ("QUIT",)],
+]
+
+
+@pytest.mark.parametrize("session", SESSIONS, ids=lambda session: " ".join(words[0] for words in session))
+def test_a_session_is_answered_as_by_redis(
+    peer: Peer, redis_server: RedisServer, session: list[tuple[str, ...]]
+) -> None:
+    theirs = _as_redis(redis_server.port, session)
+    for words, wanted in zip(session, theirs, strict=True):
+        ours = peer(*words)
+        assert str(ours).startswith(str(wanted).rstrip(".")), (words, wanted)
+        assert type(ours) is type(wanted)
+
+
+def _as_redis(port: int, session: list[tuple[str, ...]]) -> list[Any]:
+    reader, found = hiredis.Reader(), []
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        for words in session:
+            connection.sendall(hiredis.pack_command(words))  # type: ignore[arg-type]
+            while (reply := reader.gets()) is False:
+                reader.feed(connection.recv(65_536))
+            found.append(reply)
+    return found
+
+
+# Queueing
+
+
+def test_checks_are_queued_however_they_come(line: Line) -> None:
+    assert line.send(MULTI) == BEGUN
+    assert line.send(CHECK) == IN_LINE, "alone, as `hot.lone_reply` would answer it"
+    assert line.send(CHECK * 3) == IN_LINE * 3, "alike, as `hot.batch_reply` would"
+    assert line.send(MAY, command("GATE.VERDICT", "bob", "alice")) == IN_LINE * 2
+    assert line.send(EXEC) == b"*6\r\n" + b":0\r\n" * 4 + b":1\r\n" + b"$11\r\nblacklisted\r\n"
+    assert line.send(CHECK, CHECK * 3) == b":0\r\n" * 4
+    wanted = BEGUN + IN_LINE + b"*1\r\n:0\r\n" + b":1\r\n"
+    assert line.send(MULTI + CHECK + EXEC + MAY) == wanted, "in one read"
+
+
+def test_each_error_within_exec_is_of_its_own_command(peer: Peer) -> None:
+    peer("MULTI")
+    for words in (("GATE.CHECK", "", "b"), ("SELECT", "1"), ("GATE.CHECK", "alice", "bob", "MAX", "1"), ("PING",)):
+        assert peer(*words) == b"QUEUED"
+    first, second, third, fourth = peer("EXEC")
+    assert str(first).startswith("ERR userId: must be 1 to 64 bytes")
+    assert str(second).startswith("ERR DB index is out of range")
+    assert str(third).startswith("ERR syntax: expected MIN")
+    assert fourth == b"PONG"
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [("NOSUCH",), ("GATE.CHECK", "a"), ("MULTI",), ("WATCH", "k"), ("SUBSCRIBE", "c"), ("AUTH", "app", "secret")],
+    ids=lambda words: words[0],
+)
+def test_where_queueing_met_an_error_nothing_runs(peer: Peer, refused: tuple[str, ...]) -> None:
+    peer("MULTI")
+    assert peer("CLIENT", "SETNAME", "before") == b"QUEUED"
+    peer.error(*refused)
+    assert peer("CLIENT", "SETNAME", "behind") == b"QUEUED"
+    assert peer.error("EXEC").startswith("EXECABORT Transaction discarded because of previous errors: nothing")
+    assert peer.client.name == b""
+    assert peer("MULTI") == b"OK" and peer("EXEC") == []
+
+
+@pytest.mark.parametrize("name", [name.decode() for name, row in COMMANDS.items() if row.in_multi is InMulti.NEVER])
+def test_what_cannot_be_queued_says_so(peer: Peer, name: str) -> None:
+    peer("MULTI")
+    refusal = peer.error(name, *["a"] * COMMANDS[name.encode()].least)
+    assert refusal == "ERR Command not allowed inside a transaction: send it before MULTI or after EXEC"
+
+
+def test_watch_says_what_to_do(peer: Peer) -> None:
+    assert peer.error("WATCH", "a", "b").startswith("ERR WATCH is not supported: there are no keys here.")
+    assert peer("UNWATCH") == b"OK"
+
+
+def test_multi_needs_an_app(stranger: Peer) -> None:
+    assert stranger.error("MULTI").startswith("NOAUTH ")
+    assert stranger.error("EXEC").startswith("ERR EXEC without MULTI")
+
+
+def test_a_secret_that_is_dropped_ends_what_was_queued_with_it(ledger: Ledger, peer: Peer) -> None:
+    peer("MULTI")
+    assert peer("GATE.CHECK", "alice", "bob") == b"QUEUED"
+    ledger.commit(app_set(app_facts(secrets=("another",))))
+    assert peer.error("GATE.CHECK", "alice", "bob").startswith("NOAUTH The secret that this connection gave")
+    assert peer.client.worker.queued_bytes == 0
+    assert peer.error("EXEC").startswith("EXECABORT ")
+    assert peer("AUTH", "app", "another") == b"OK"
+    assert peer("GATE.CHECK", "alice", "bob") == 1
+
+
+def test_a_secret_that_is_dropped_before_exec_refuses_each_check(ledger: Ledger, peer: Peer) -> None:
+    peer("MULTI")
+    peer("GATE.CHECK", "alice", "bob")
+    peer("PING")
+    ledger.commit(app_set(app_facts(secrets=("another",))))
+    refusal, pong = peer("EXEC")
+    assert str(refusal).startswith("NOAUTH ") and pong == b"PONG"
+
+
+# Bounds
+
+
+def test_a_transaction_is_bounded_by_what_it_costs(peer: Peer) -> None:
+    peer("MULTI")
+    assert peer("GATE.MCHECK", "bob", *["x"] * (MAX_QUEUED_WEIGHT - 2)) == b"QUEUED"
+    assert peer("PING") == b"QUEUED"
+    refusal = peer.error("PING")
+    assert refusal.startswith(f"ERR transaction: it counts for more than {MAX_QUEUED_WEIGHT} checks: send smaller")
+    assert peer.client.worker.queued_bytes == 0
+    assert peer.error("EXEC").startswith("EXECABORT ")
+
+
+def test_a_transaction_is_bounded_in_bytes(peer: Peer) -> None:
+    peer("MULTI")
+    for _ in range(MAX_QUEUED_BYTES // 65_536 - 1):
+        assert peer("ECHO", "x" * 65_000) == b"QUEUED"
+    assert 0 < peer.client.worker.queued_bytes <= MAX_QUEUED_BYTES
+    peer("ECHO", "x" * 65_000)
+    assert "bytes: send smaller ones" in peer.error("ECHO", "x" * 65_000)
+
+
+def test_all_transactions_of_a_worker_are_bounded(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queued, "MAX_QUEUED_BYTES_OF_WORKER", 1_000)
+    one, other = Peer(worker), Peer(worker)
+    for peer in (one, other):
+        peer("AUTH", "app", "secret")
+        peer("MULTI")
+    assert one("ECHO", "x" * 800) == b"QUEUED"
+    assert "too much is queued on other connections" in other.error("ECHO", "x" * 800)
+    one("DISCARD")
+    other("DISCARD")
+    other("MULTI")
+    assert other("ECHO", "x" * 800) == b"QUEUED"
+    other("EXEC")
+    assert worker.queued_bytes == 0
+
+
+def test_every_command_weighs_something(peer: Peer) -> None:
+    for name, row in QUEUEING.items():
+        assert row.in_multi is COMMANDS[name].in_multi
+        assert row.weigh is None or row.weigh([b"x"] * max(row.least, 1)) >= 1
+
+
+def test_a_connection_that_closes_loses_only_its_queue(line: Line, worker: Worker) -> None:
+    other = line.of_the_same_worker()
+    other.send(AUTH, MULTI, CHECK)
+    line.send(MULTI, CHECK)
+    line.connection.connection_lost(None)
+    assert worker.queued_bytes > 0
+    assert other.send(EXEC) == b"*1\r\n:0\r\n"
+    assert worker.queued_bytes == 0
+
+
+# One commit
+
+
+@pytest.fixture
+def slow_line(line: Line, monkeypatch: pytest.MonkeyPatch) -> Line:
+    """On a machine so slow that everything takes as many slices as it may."""
+    monkeypatch.setattr(transactions, "AT_ONCE_WEIGHT", 0)
+    for module in (long_reads, transactions):
+        monkeypatch.setattr(module, "SLICE_US", 0)
+    monkeypatch.setattr(turns, "ROUND_US", 0)
+    return line
+
+
+QUESTIONS = [
+    CHECK,
+    command("GATE.VERDICT", "bob", "alice", "FRESH", "9" * 15),
+    command("GATE.MCHECK", "bob", *["alice", "zoe"] * 100),
+    command("GATE.EXPLAIN", "bob", "alice"),
+    command("INFO", "replica"),
+    command("GATE.EXPLAIN", "bob", "alice", "SHORT"),
+    CHECK,
+]
+
+
+async def test_all_answers_of_a_long_exec_are_from_one_commit(ledger: Ledger, slow_line: Line) -> None:
+    line = slow_line
+    other = line.of_the_same_worker()
+    other.send(AUTH)
+    line.send(MULTI, *QUESTIONS)
+    line.transport.written = b""
+    line.transport.incoming = EXEC + CHECK
+    while line.worker.long_reads._pieces is None:
+        assert line.one_pass()
+    ledger.commit(said("unblocked", b"alice", b"bob"))
+    assert other.only_me(CHECK) == b":1\r\n", "others see the next commit meanwhile"
+    assert line.transport.written == b""
+    reader = hiredis.Reader()
+    while (replies := reader.gets()) is False:
+        line.one_pass()
+        await _settled()
+        reader.feed(line.transport.written)
+        line.transport.written = b""
+    first, verdict, many, explained, info, lines, last = replies
+    assert (first, verdict, many, last) == (0, b"blacklisted", [0, 1] * 100, 0)
+    assert explained[1] == b"blacklisted" and lines[0].startswith(b"blacklisted: bob may not message alice")
+    assert info.startswith(b"# Replica")
+    while (behind := reader.gets()) is False:
+        line.one_pass()
+        await _settled()
+        reader.feed(line.transport.written)
+    assert behind == 1, "what follows EXEC is answered from the newest"
+    assert line.worker.long_reads._own is not line.worker.reading
+
+
+def test_a_short_exec_is_answered_from_one_commit(ledger: Ledger, peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FRESH reads the age of the facts, which outside of EXEC reads the facts once more."""
+    peer("MULTI")
+    peer("GATE.CHECK", "bob", "alice")
+    peer("GATE.CHECK", "bob", "alice", "FRESH", "9" * 15)
+    peer("GATE.EXPLAIN", "bob", "alice")
+    worker = peer.client.worker
+    begin, age = worker.begin_dated, worker.age_ms
+
+    def commits_first() -> int:
+        ledger.commit(said("unblocked", b"alice", b"bob"))
+        return age()
+
+    def begin_dated() -> None:
+        begin()
+        monkeypatch.setattr(worker, "age_ms", commits_first)
+
+    monkeypatch.setattr(worker, "begin_dated", begin_dated)
+    first, second, third = peer("EXEC")
+    assert (first, second, third[1]) == (0, 0, b"blacklisted")
+
+
+async def test_a_long_exec_whose_peer_is_gone_ends(slow_line: Line) -> None:
+    line = slow_line
+    line.send(MULTI, *QUESTIONS)
+    line.transport.incoming = EXEC
+    while line.worker.long_reads._pieces is None:
+        assert line.one_pass()
+    line.connection.connection_lost(None)
+    await _settled()
+    line.go_on()
+    assert line.worker.long_reads._pieces is None and not line.worker.long_reads._queue
+    assert not line.worker.turns.is_busy
+
+
+# A demanded Revision
+
+
+def test_exec_waits_for_what_its_checks_demand(ledger: Ledger, peer: Peer) -> None:
+    ahead = ledger.revision._replace(seq=ledger.revision.seq + 1)
+    peer("MULTI")
+    peer("GATE.CHECK", "bob", "alice", "MIN", str(ahead))
+    peer("GATE.CHECK", "bob", "alice")
+    demand = peer.raw("EXEC")
+    assert isinstance(demand, transactions.Demand) and demand.revisions == (ahead,)
+    assert demand.late is not None
+    ledger.commit(said("unblocked", b"alice", b"bob"))
+    assert peer("EXEC") == [1, 1]
+
+
+def test_what_did_not_come_in_time_is_stale_alone(ledger: Ledger, peer: Peer) -> None:
+    ahead = ledger.revision._replace(seq=ledger.revision.seq + 1)
+    peer("MULTI")
+    peer("GATE.CHECK", "bob", "alice", "MIN", str(ahead))
+    peer("GATE.CHECK", "bob", "alice")
+    demand = peer.raw("EXEC")
+    assert isinstance(demand, transactions.Demand) and demand.late is not None
+    late = demand.late()
+    assert isinstance(late, bytes)
+    assert late.startswith(b"*2\r\n-STALE this Replica has not applied ") and late.endswith(b"\r\n:0\r\n")
+    assert peer.error("EXEC").startswith("ERR EXEC without MULTI")
+
+
+# Presence, and a client's pipeline
+
+
+APP = app_facts(secrets=SECRETS)
+
+
+@pytest.fixture
+async def server(ledger: Ledger, redis_server: RedisServer) -> AsyncIterator[WireServer]:
+    started = await serve_wire(WireOptions(ledger.directory, port=0))
+    started.worker.door = door = door_to(f"redis://{LOOPBACK}:{redis_server.port}", 15_000)
+    yield started
+    await started.drain(1)
+    await door.aclose()
+    await door.store.client.aclose()
+
+
+async def _transaction(peer: GatewayPeer, *commands: tuple[str | int, ...]) -> Any:
+    assert await peer.ask("MULTI") == b"OK"
+    for words in commands:
+        assert await peer.ask(*words) == b"QUEUED"
+    return await peer.ask("EXEC")
+
+
+async def test_presence_commands_are_carried_out_in_order(server: WireServer) -> None:
+    peer = await GatewayPeer.to(server)
+    leased, session, check, online, route, found, refused = await _transaction(
+        peer,
+        ("GATE.LEASE", "edge", 1),
+        ("GATE.CONNECT", token_of(APP, b"ann"), "iOS", "edge"),
+        ("GATE.CHECK", "bob", "alice"),
+        ("GATE.ONLINE", "ann", "nobody"),
+        ("GATE.ROUTE", "zoe", "ann"),
+        ("GATE.SESSIONS", "ann"),
+        ("GATE.DISCONNECT", "nosuch"),
+    )
+    assert leased > 0 and session.endswith(b".YW5u")
+    assert (check, online) == (0, [1, 0])
+    assert route == [b"allowed", [[b"iOS", b"edge", session]]]
+    assert found[0][1] == session
+    assert str(refused).startswith("ERR session: ")
+    touched, closed, gone = await _transaction(
+        peer, ("GATE.TOUCH", session.decode()), ("GATE.DISCONNECT", session.decode()), ("GATE.ONLINE", "ann")
+    )
+    assert (touched, closed, gone) == (1, 1, [0])
+    peer.close()
+
+
+async def test_more_connects_than_may_wait_are_all_answered(server: WireServer) -> None:
+    peer = await GatewayPeer.to(server)
+    await peer.ask("GATE.LEASE", "edge", 1)
+    tokens = [token_of(APP, b"u%d" % nth) for nth in range(60)]
+    peer.send("MULTI")
+    for nth in range(1_500):
+        peer.send("GATE.CONNECT", tokens[nth % 60], "iOS", "edge")
+    peer.send("EXEC")
+    assert [await peer.next() for _ in range(1_501)] == [b"OK"] + [b"QUEUED"] * 1_500
+    sessions = await peer.next()
+    assert len(set(sessions)) == 1_500
+    peer.close()
+
+
+async def test_the_verdict_of_a_route_is_of_the_same_commit(server: WireServer, ledger: Ledger) -> None:
+    """The lease is answered by Redis; what stands behind it in the queue was decided together with the checks."""
+    peer = await GatewayPeer.to(server)
+    _, route, check = await _transaction(
+        peer, ("GATE.LEASE", "edge", 1), ("GATE.ROUTE", "bob", "alice"), ("GATE.CHECK", "bob", "alice")
+    )
+    assert (route, check) == ([b"blacklisted", []], 0)
+    peer.close()
+
+
+async def test_a_session_of_a_peer_that_left_during_exec_is_closed(server: WireServer) -> None:
+    peer, other = await GatewayPeer.to(server), await GatewayPeer.to(server)
+    assert await _transaction(peer, ("GATE.LEASE", "edge", 1))
+    peer.send("MULTI")
+    peer.send("GATE.CONNECT", token_of(APP, b"ann"), "iOS", "edge")
+    peer.send("EXEC")
+    peer.close()
+    await wait_until_async(lambda: server.worker.connections == 1, 5, "the peer to be gone")
+    async with asyncio.timeout(5):
+        while await other.ask("GATE.ONLINE", "ann") != [0]:
+            pass
+    assert server.worker.queued_bytes == 0
+    other.close()
+
+
+async def test_redis_py_pipelines_are_transactions(server: WireServer) -> None:
+    """As written by default, without `transaction=False`."""
+    import redis.asyncio
+
+    client = redis.asyncio.Redis(host=LOOPBACK, port=server.port, username="app", password="secret")
+    async with client.pipeline() as pipeline:
+        for _ in range(300):
+            pipeline.execute_command("GATE.CHECK", "bob", "alice")
+            pipeline.execute_command("GATE.VERDICT", "alice", "bob")
+        assert await pipeline.execute() == [0, b"allowed"] * 300
+        pipeline.execute_command("NOSUCH")
+        with pytest.raises(redis.ResponseError, match="unknown command"):
+            await pipeline.execute()
+    assert await client.execute_command("GATE.CHECK", "bob", "alice") == 0
+    await client.aclose()
