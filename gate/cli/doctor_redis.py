@@ -40,6 +40,7 @@ _ADVICE = {
     "MISCONF": "it answers, and can't write its snapshots: look at its disk and its log",
     "OOM": "it answers, and its memory is full: raise maxmemory, or free some",
     "READONLY": "it answers, and is a replica: name the primary with {option}",
+    "is a replica of": "it answers, and is a replica: name the primary with {option}",
     "MASTERDOWN": "it answers, and is a replica without its primary: name the primary with {option}",
     "LOADING": "it answers, and is reading its data: wait",
     "BUSY": "it answers, and a script holds it: SCRIPT KILL ends one that has written nothing",

@@ -80,6 +80,11 @@ class Post:
         self._say(Word(what="waits", problem=problem, was_reached=was_reached))
         return True
 
+    @property
+    def problem(self) -> str:
+        """What this role waits for, as it said last."""
+        return self._waits_for
+
     def note(self, problem: str, topic: str = "") -> None:
         """Show in /readyz what this role waits for; of a role that answers, what is wrong all the same. One text a topic."""
         self._notes[topic] = problem

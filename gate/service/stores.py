@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import structlog
+
 from gate.errors import CannotStart, InvalidConfig, StoreUnavailable
 from gate.service.role import Post
 from gate.store import settings
@@ -32,8 +34,12 @@ from gate.store.store import Store
 from gate.store.users import Users
 from gate.store.writing import Written
 
+VOICE = "background"
+"""The role that logs of Redis, so that each change is logged once a node."""
 RETRY_EVERY_S = 0.25
 """As often as the store itself probes a Redis that is away."""
+
+_log = structlog.get_logger()
 
 
 async def connected_store(
@@ -58,12 +64,19 @@ async def connected_store(
         else:
             post.waits_for("")
             return store
-        post.waits_for(_of_redis(problem, parse_address(post.order.redis_url).shown))
+        _wait_for(post, _of_redis(problem, parse_address(post.order.redis_url).shown))
         when_away()
         if post.order.is_restart:
             post.ready()  # it does what can be done: readiness does not turn back because Redis is away
         await asyncio.sleep(RETRY_EVERY_S)
     return None
+
+
+def _wait_for(post: Post, problem: str) -> None:
+    """Of the roles that wait, one logs what changes; what a start meets first is printed by the supervisor."""
+    was_waiting = bool(post.problem) or post.order.is_restart
+    if post.waits_for(problem) and was_waiting and post.order.name == VOICE:
+        _log.warning("Redis can't be used", problem=problem)
 
 
 async def _settled(post: Post, settle: Callable[[Store], Awaitable[None]] | None) -> Store:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
+import redis
 
 from tests.cli.command import Command
 from tests.harness.ports import free_port
-from tests.harness.servers import RedisServer
+from tests.harness.servers import RDB_FILE, RedisServer
 from tests.harness.service import GateService
+from tests.harness.waiting import wait_until
 
 
 def test_the_advice_is_by_what_redis_answers(private_redis: RedisServer, tmp_path: Path) -> None:
@@ -29,6 +35,65 @@ def test_the_advice_is_by_what_redis_answers(private_redis: RedisServer, tmp_pat
     for url in list(cases)[:4]:
         refused = Command(tmp_path, "some-app", url)("bans", status=3).err
         assert len(refused.splitlines()) == 1, refused
+
+
+def _out_of_memory(server: RedisServer) -> None:
+    server.client.config_set("maxmemory", "1")
+
+
+def _demoted(server: RedisServer) -> None:
+    server.client.replicaof("127.0.0.1", free_port())
+
+
+def _without_snapshots(server: RedisServer) -> None:
+    """A directory stands where the snapshot is to be."""
+    (server.directory / RDB_FILE).mkdir()
+    server.client.config_set("save", "900 1")
+    server.client.bgsave()
+    wait_until(lambda: server.client.info("persistence")["rdb_last_bgsave_status"] == "err", 10, "a failed snapshot")
+
+
+def _loading(server: RedisServer) -> None:
+    """Each of many keys takes 5 ms to load, a minute for all of them; after some ten it answers what has come."""
+    server.client.mset({f"filler-{nth}": "x" * 100 for nth in range(12_000)})
+    server.client.save()
+    server.kill()
+    slowly = ("--key-load-delay", "5000", "--loading-process-events-interval-bytes", "1024")
+    server._extra = (*server._extra, *slowly)
+    log = (server.directory / "server.log").open("ab")
+    server._process = subprocess.Popen(server._command(aof=False), stdout=log, stderr=log)
+    log.close()
+    wait_until(lambda: _answers(server), 10, "the server to answer")
+
+
+def _answers(server: RedisServer) -> bool:
+    try:
+        server.client.ping()
+    except redis.BusyLoadingError:
+        return True
+    except redis.ConnectionError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("fault", "word", "advice"),
+    [
+        (_out_of_memory, "OOM", "its memory is full: raise maxmemory"),
+        (_demoted, "is a replica of", "is a replica: name the primary with --redis"),
+        (_without_snapshots, "MISCONF", "can't write its snapshots: look at its disk"),
+        (_loading, "LOADING", "is reading its data: wait"),
+    ],
+)
+def test_the_advice_on_a_server_that_answers_and_can_not_serve(
+    fault: Callable[[RedisServer], None], word: str, advice: str, private_redis: RedisServer, tmp_path: Path
+) -> None:
+    fault(private_redis)
+    report = Command(tmp_path, "some-app", private_redis.url)("doctor", status=1).out
+    found = report[report.index("fail Redis:") :]
+    assert word in found.splitlines()[0]
+    assert advice in found.splitlines()[1]
+    private_redis.kill()
 
 
 def test_ports_that_do_not_answer_are_status_1(service: GateService) -> None:

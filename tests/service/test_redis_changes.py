@@ -59,6 +59,32 @@ def test_what_changes_is_logged_once(start_service: Services, private_redis: Red
     service.wait_for_output("Redis is another server now, or another run of it", NOTICED_WITHIN_S)
 
 
+def test_a_node_that_waits_logs_what_it_waits_for_when_that_changes(
+    start_service: Services, private_redis: RedisServer
+) -> None:
+    service = start_service.start(redis_url=private_redis.url)
+    service.stop()
+    private_redis.client.config_set("requirepass", "another")
+    service = start_service.start(data=service.data, redis_url=private_redis.url, wait=False)
+    service.wait_for_output("gate serves checks from its Replica; waiting for Redis", NOTICED_WITHIN_S)
+    assert "NOAUTH" in service.output and "Redis can't be used" not in service.output
+    private_redis.kill()
+    service.wait_for_output("Redis can't be used", NOTICED_WITHIN_S)
+    private_redis.restart()
+    service.wait_for_output("gate ready", NOTICED_WITHIN_S)
+
+
+def test_what_changes_about_the_redis_of_presence_is_logged(
+    start_service: Services, private_redis: RedisServer, redis_server: RedisServer
+) -> None:
+    service = start_service.start("--presence-redis", private_redis.url, redis_url=redis_server.url)
+    private_redis.client.config_set("maxmemory-policy", "allkeys-lru")
+    service.wait_for_output("the Redis of Presence needs attention", NOTICED_WITHIN_S)
+    assert "may evict facts" in warnings(service)
+    private_redis.client.execute_command("ACL", "SETUSER", "default", "-hscan")
+    wait_until(lambda: "lacks +hscan" in warnings(service), NOTICED_WITHIN_S, "the warning")
+
+
 def test_an_index_that_was_evicted_is_found(
     start_service: Services, private_redis: RedisServer, tmp_path: Path
 ) -> None:
