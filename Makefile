@@ -38,6 +38,7 @@ test:
 	@$(MAKE) --no-print-directory setup
 	@scripts/install-test-tools
 	@scripts/install-sdks
+	@scripts/install-clients
 	@scripts/run-tests $(TEST_PROCESSES) $(ARGS)
 
 lint: .venv/.dev-stamp

@@ -12,6 +12,12 @@ from tests.deploy.files import REPOSITORY
 FROM_THE_SYSTEM = ("bash", "env", "dirname", "basename", "grep", "cmp", "printf")
 TOOLS = ("redis-server", "redis-cli", "redis-benchmark", "faketime", "node", "npm", "chromium")
 
+CLIENTS = {
+    "python": "tests/clients/python/clients.lock",
+    "node": "tests/clients/node/package-lock.json",
+    "debian": "tests/clients/debian.txt",
+}
+
 
 def machine(folder: Path, *tools: str) -> Path:
     """A directory with what a script may call: the shell's own tools, and those named, which do nothing."""
@@ -30,7 +36,9 @@ def clone(folder: Path) -> Path:
     shutil.copytree(REPOSITORY / "scripts", folder / "scripts")
     shutil.copytree(REPOSITORY / "tests/conformance/python", folder / "tests/conformance/python")
     (folder / "tests/conformance/node").mkdir()
-    for name in ("requirements-dev.lock", "tests/conformance/node/package-lock.json"):
+    for name in CLIENTS.values():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    for name in ("requirements-dev.lock", "tests/conformance/node/package-lock.json", *CLIENTS.values()):
         shutil.copy(REPOSITORY / name, folder / name)
     return folder
 
@@ -43,22 +51,26 @@ def announced(clone: Path, machine: Path) -> str:
 
 def test_a_new_machine_is_told_every_package(tmp_path: Path) -> None:
     new = clone(tmp_path / "clone")
-    python, debian, sdks = announced(new, machine(tmp_path / "bin")).splitlines()
+    python, debian, sdks, clients = announced(new, machine(tmp_path / "bin")).splitlines()
     assert re.search(r"installs \d\d+ Python packages in \.venv", python)
     assert debian.endswith("as root: redis-server redis-tools faketime nodejs npm chromium")
     assert {"rongcloud-2.0.1", "node"} <= set(sdks.split())
+    assert all(one in clients for one in ("PyPI's", "npm's", "Debian's, as root (golang-", "php-redis"))
     assert not (new / ".venv").exists(), "an announcement installs nothing"
 
 
 def test_what_is_there_is_left_out(tmp_path: Path) -> None:
     new = clone(tmp_path / "clone")
-    sdks = announced(new, machine(tmp_path / "bin", *TOOLS)).splitlines()[-1].rpartition(": ")[2].split()
+    sdks = announced(new, machine(tmp_path / "bin", *TOOLS)).splitlines()[-2].rpartition(": ")[2].split()
     for name in sdks:
         lock, stamp = f"python/{name}.lock", new / f".venv/sdks/{name}/installed.lock"
         if name == "node":
             lock, stamp = "node/package-lock.json", new / "tests/conformance/node/node_modules/installed.lock"
         stamp.parent.mkdir(parents=True)
         shutil.copy(new / "tests/conformance" / lock, stamp)
+    (new / ".venv/clients").mkdir()
+    for source, lock in CLIENTS.items():
+        shutil.copy(new / lock, new / f".venv/clients/{source}.installed")
     (new / ".venv/.dev-stamp").touch()
     assert announced(new, tmp_path / "bin") == ""
 
