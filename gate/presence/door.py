@@ -10,19 +10,29 @@ Called by the RESP port's presence commands, by way of its Protocols, and by `te
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from itertools import islice
 
 import msgspec
 import structlog
 
 from gate.clock import wall_ms
-from gate.core.presence import LEASE_KEPT_MS, SESSION_RANDOM_BYTES, UserPresence, Verified, session_id, session_parts
+from gate.core.presence import (
+    LEASE_KEPT_MS,
+    SESSION_RANDOM_BYTES,
+    Cursor,
+    Event,
+    UserPresence,
+    Verified,
+    session_id,
+    session_parts,
+)
 from gate.errors import StoreUnavailable, Unavailable
 from gate.presence.batches import MAX_CALLS_A_BATCH, MAX_UNDER_WAY, Batches, Ticket
 from gate.presence.randomness import Randomness
 from gate.presence.registry import Held, Kept, Registry
 from gate.presence.restoring import Reverify, look_over, opening_of, restore
+from gate.presence.tails import Tails
 from gate.store.feed import Feed
 from gate.store.link import Reply
 from gate.store.presence import Closed, Leased, Opened, PresenceStore, closed, opened, presences_of
@@ -54,6 +64,7 @@ class Door:
         self.store = store
         self.lease_ttl_ms = lease_ttl_ms
         self.batches = Batches(store.client, most_under_way)
+        self._tails = Tails(store.client)
         self._registry = Registry()
         self._randomness = Randomness(SESSION_RANDOM_BYTES)
         self._server_ids: dict[Held, str] = {}
@@ -170,8 +181,13 @@ class Door:
         """What changes in an App; `aclose` it."""
         return Feed(self.store.client, app_key)
 
+    def follow(self, app_key: str, after: Cursor) -> AsyncGenerator[Sequence[Event], None]:
+        """What happens behind a cursor, without end: all followers of an App share one blocking read."""
+        return self._tails.follow(app_key, after)
+
     async def aclose(self) -> None:
         """Wait for what is under way, and a moment for what can't be."""
+        await self._tails.aclose()
         for going in self._going.values():
             going.cancel()
         if self._closing is not None:

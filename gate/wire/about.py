@@ -71,7 +71,10 @@ def _replication(worker: Worker) -> Fields:
 
 _SECTIONS: dict[str, Callable[[Worker], Fields]] = {
     "Server": _server,
-    "Clients": lambda worker: {"connected_clients": worker.connections, "blocked_clients": 0},
+    "Clients": lambda worker: {
+        "connected_clients": worker.connections,
+        "blocked_clients": worker.waiting_for_events,
+    },
     "Persistence": lambda _: {"loading": 0, "async_loading": 0},
     "Stats": _stats,
     "Replication": _replication,

@@ -199,7 +199,7 @@ def _unmet(client: Client, clauses: Sequence[bytes]) -> Demand | None:
             raise InvalidInput(*_SYNTAX)
     worker = client.worker
     if within_ms is not None and (age_ms := worker.age_ms()) > within_ms:
-        raise Stale(f"the Replica is {age_ms} ms old and FRESH allows {within_ms} ms")
+        raise Stale(f"the Replica is {age_ms} ms old and FRESH allows {within_ms} ms: ask another node, or allow more")
     client.app()
     return None if revision is None else _unreached(worker.reading, revision)
 
@@ -211,5 +211,7 @@ def _unreached(reading: Reading, text: bytes) -> Demand | None:
     revisions = parse_revisions(text.decode("latin-1"))
     reached = reaches(reading, revisions)
     if reached is None:
-        raise Stale("the Revision is of a history that this Replica does not follow (Redis was emptied or restored)")
+        raise Stale(
+            "the Revision is of a history that this Replica does not follow (Redis was emptied or restored): ask without MIN"
+        )
     return None if reached else Demand(revisions)

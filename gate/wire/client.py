@@ -81,6 +81,8 @@ class Worker:
         self.long_reads = LongReads(reading, self.turns)
         self.received = memoryview(bytearray(TURN_BYTES))
         """Where each socket is read to, one after another: what came is taken from it before the next is read."""
+        self.waiting_for_events = 0
+        """Connections in `GATE.EVENTS … BLOCK`."""
         self.queued_bytes = 0
         """Of all commands between MULTI and EXEC."""
         self._age_ms: int | None = None
@@ -125,7 +127,9 @@ class Worker:
         """The same for facts of that age."""
         limit_ms = self.max_staleness_ms
         if limit_ms and stale_ms > limit_ms:
-            raise Stale(f"the Replica is {stale_ms} ms old and this deployment refuses past {limit_ms} ms")
+            raise Stale(
+                f"the Replica is {stale_ms} ms old and this deployment refuses past {limit_ms} ms: ask another node"
+            )
 
     def swap_reading(self, reading: Reading, age_ms: int | None) -> tuple[Reading, int | None]:
         """What commands are answered from until it is swapped back, for a part of a long transaction; gives what it was."""
@@ -242,7 +246,7 @@ class Client:
     def door(self) -> Door:
         """The way to Presence. Raises `Unavailable` until its Redis was reached."""
         if self.worker.door is None:
-            raise Unavailable("Presence has not been reached yet")
+            raise Unavailable("Presence has not been reached yet: repeat it a moment later")
         return self.worker.door
 
     def hold_lease(self, gateway: bytes, epoch: int) -> None:

@@ -14,6 +14,7 @@ from gate.errors import GateError
 from gate.wire import (
     about,
     checks,
+    events,
     gateways,
     habits,
     handshake,
@@ -25,7 +26,7 @@ from gate.wire import (
 from gate.wire.checks import Demand
 from gate.wire.client import MAX_STRANGER_COMMANDS, Client, Habit
 from gate.wire.later import Later
-from gate.wire.refusals import refused, unknown_command
+from gate.wire.refusals import refused, unknown_command, wrong_number
 from gate.wire.table import Command, InMulti
 
 MAX_LISTED = 64
@@ -50,7 +51,7 @@ COMMANDS: dict[bytes, Command] = {
     b"GATE.ONLINE": Command(presence.online, 1, None, True, _REDIS, len),
     b"GATE.SESSIONS": Command(presence.sessions, 1, 1, True, _REDIS, lambda _: 10),
     b"GATE.ROUTE": Command(presence.route, 2, 2, True, _REDIS, lambda _: 5, presence.route_decided),
-    b"GATE.EVENTS": Command(presence.events, 1, 5, True, _REDIS, lambda _: 1_000),
+    b"GATE.EVENTS": Command(events.events, 1, 7, True, _REDIS, events.weight),
     b"GATE.LEASE": Command(gateways.lease, 2, 2, True, _REDIS, lambda _: 5),
     b"GATE.CONNECT": Command(gateways.connect, 3, 4, True, _REDIS, lambda _: 5),
     b"GATE.DISCONNECT": Command(gateways.disconnect, 1, 2, True, _REDIS, lambda _: 5),
@@ -112,7 +113,7 @@ def answer(client: Client, parts: Sequence[bytes], outage: GateError | None = No
     given = len(parts) - 1
     if given < command.least or (command.most is not None and given > command.most):
         _note_error(client)
-        return replies.error(f"ERR wrong number of arguments for '{name.decode().lower()}' command")
+        return wrong_number(name)
     try:
         if command.needs_app:
             if outage is not None:

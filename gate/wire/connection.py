@@ -12,6 +12,7 @@ What can make a connection wait, and the bound on it:
 - A presence command, which asks Redis: commands behind it go on, their replies queue up behind its own (`_outbox`), and past
   `outbox.MAX_AWAITED` of those nothing more is read. A lease holds back what follows it, which may depend on it, and so does
   what is long in itself.
+- `GATE.EVENTS … BLOCK` and EXEC, which may take long: as a lease, but the peer's end is noticed meanwhile.
 - A peer that does not read its replies: nothing more is decided or read for it until it does; after `STALL_LIMIT_MS` it is cut.
 - A peer that leaves a command unfinished: cut after `STALL_LIMIT_MS`. An idle connection between commands may stay for ever,
   once it gave the secret of an App.
@@ -23,7 +24,7 @@ is less than one turn's bytes and one command.
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol, cast
+from typing import cast
 
 from gate.clock import monotonic_us
 from gate.errors import GateError
@@ -38,6 +39,7 @@ from gate.wire.replies import error
 from gate.wire.resp import LONE_BYTES, CommandReader
 from gate.wire.turns import SLICE_US, TURN_BYTES, Usage
 from gate.wire.waiting import RevisionWait
+from gate.wire.watch import Watch
 
 STALL_LIMIT_MS = 30_000
 """How long a peer may leave a command unfinished, or its replies unread."""
@@ -47,28 +49,9 @@ MAX_STRANGER_BYTES = 64 * 1024
 """An unfinished command of a peer without an App: by what others may hold, a few hundred would fill the memory."""
 STRANGER_BUDGET_BYTES = 2 * MAX_STRANGER_BYTES
 """All that a peer may send without an App: what clients send on connecting is less than 1 KiB."""
+TOO_MANY = "ERR max number of clients reached: connect to another node, or raise the limit of open files of this one"
 WRITE_HIGH_WATER_BYTES = 256 * 1024
 """Unsent replies at which a peer counts as not reading."""
-
-
-class Watch(Protocol):
-    """Where a connection reports; the listener implements it."""
-
-    def opened(self, connection: Connection) -> bool:
-        """Count it in; False if there are too many."""
-        ...
-
-    def closed(self, connection: Connection) -> None:
-        """Count it out."""
-        ...
-
-    def stalls(self, connection: Connection) -> None:
-        """Look at it from time to time: the peer owes bytes or reading."""
-        ...
-
-    def stands(self, connection: Connection) -> None:
-        """It got an App, or has none any more."""
-        ...
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -80,6 +63,7 @@ class Connection(asyncio.BufferedProtocol):
         "_draining",
         "_is_full",
         "_is_paused",
+        "_is_reading",
         "_is_waiting",
         "_outbox",
         "_reader",
@@ -106,7 +90,8 @@ class Connection(asyncio.BufferedProtocol):
         self._backlog: list[list[bytes]] = []  # commands that were not answered yet
         self._is_full = False  # the last read filled the buffer: the peer sent more than one turn takes
         self._is_waiting = False  # for a turn
-        self._is_paused = False
+        self._is_paused = False  # nothing more is decided just now
+        self._is_reading = True  # or else it is held back by its socket
         self._outbox = Outbox(self._ripened)
         self._wait = RevisionWait(worker, self._go_on)
         self._usage = Usage()
@@ -129,7 +114,7 @@ class Connection(asyncio.BufferedProtocol):
         self.is_local = not isinstance(peer, tuple)
         self._client.peer = "unix" if self.is_local else f"{peer[0]}:{peer[1]}"
         if not self._watch.opened(self):
-            self.refuse("ERR max number of clients reached")
+            self.refuse(TOO_MANY)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Count out; nothing outlives the connection."""
@@ -326,10 +311,7 @@ class Connection(asyncio.BufferedProtocol):
                 replies.clear()
                 self._outbox.wait_for(reply)
                 if self._is_held():
-                    if (
-                        not reply.listens
-                    ):  # else `_settle` pauses once more was sent, and until then notices the peer's end
-                        self._hold()
+                    self._hold(listens=reply.listens)
                     break
             else:
                 replies.append(reply)
@@ -366,18 +348,26 @@ class Connection(asyncio.BufferedProtocol):
     def _has_work(self) -> bool:
         return bool(self._backlog or self._rest)
 
-    def _hold(self) -> None:
-        self._pause()
+    def _hold(self, *, listens: bool = False) -> None:
+        """Go on later. One that listens reads on until more is sent, so as to notice its peer's end."""
+        if listens:
+            self._is_paused = True
+        else:
+            self._pause()
         self._watch.stalls(self)
 
     def _pause(self) -> None:
-        if not self._is_paused and self._transport is not None and not self._transport.is_closing():
-            self._is_paused = True
+        self._is_paused = True
+        if self._is_reading and self._transport is not None and not self._transport.is_closing():
+            self._is_reading = False
             self._transport.pause_reading()
 
     def _resume(self) -> None:
-        if self._is_paused and self._transport is not None and not self._transport.is_closing():
-            self._is_paused = False
+        if not self._is_paused:
+            return
+        self._is_paused = False
+        if not self._is_reading and self._transport is not None and not self._transport.is_closing():
+            self._is_reading = True
             self._transport.resume_reading()
 
     def _close_when_done(self) -> None:

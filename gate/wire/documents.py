@@ -99,3 +99,21 @@ ARGUMENTS: dict[bytes, tuple[Argument, ...]] = {
     b"INFO": (Argument("section", optional=True, multiple=True),),
     b"MODULE": (Argument("list", "pure-token", "LIST"),),
 }
+
+
+def expected(name: bytes) -> str:
+    """For the error behind a wrong number of arguments: how the command is typed, as redis-cli shows it."""
+    if name not in DOCUMENTS:
+        return ""
+    return ": expected " + " ".join([name.decode(), *map(_typed, ARGUMENTS.get(name, ()))])
+
+
+def _typed(argument: Argument) -> str:
+    if argument.kind == "pure-token":
+        text = argument.token
+    else:
+        between = "|" if argument.kind == "oneof" else " "
+        text = between.join(map(_typed, argument.choices)) or argument.name
+        text = f"{argument.token} {text}" if argument.token else text
+    text = f"{text} [{text} …]" if argument.multiple and not argument.optional else text
+    return f"[{text}{' …' if argument.multiple else ''}]" if argument.optional else text

@@ -185,7 +185,7 @@ def disconnect(client: Client, arguments: Sequence[bytes]) -> Later:
         if "closed" in ends:
             return replies.ONE
         if ends == {"foreign"}:
-            raise SessionRefused("foreign", "another Gateway holds this Session")
+            raise SessionRefused("foreign", "another Gateway holds this Session: close it from there")
         return replies.ZERO
 
     if len(tickets) == 1:

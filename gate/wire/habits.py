@@ -142,7 +142,7 @@ def tie_break(client: Client, arguments: Sequence[bytes]) -> bytes:
 def no_subscribing(client: Client, arguments: Sequence[bytes]) -> bytes:
     """`SUBSCRIBE`, `PSUBSCRIBE`, `SSUBSCRIBE`, `MONITOR`, `PUBLISH`."""
     raise Reply(
-        "ERR there is no pub/sub here: what happened is read with GATE.EVENTS cursor|$ [COUNT n] [GATEWAY name] [BLOCK ms]"
+        "ERR there is no pub/sub here: send GATE.EVENTS cursor|$ [COUNT n] [GATEWAY name] [BLOCK ms], which waits for events"
     )
 
 

@@ -18,6 +18,12 @@ from gate.wire.client import MAX_WRONG_AUTHS, Client, NoProto, Reply, WrongPass
 SPEAKS_LIKE = "7.2.0"
 """The Redis version that INFO and HELLO name, for clients that choose their own commands by it."""
 
+_PASSWORD_ALONE = (
+    "a password alone names no App: send AUTH app-key app-secret. In a client, the user name is the App key and the password "
+    "its secret"
+)
+_WRONG = "invalid username-password pair or user is disabled: check the App key (user name) and its secret (password)"
+
 MAX_DIGITS = 18
 """Of a number in a command: what certainly fits the 64 bits that Redis reads numbers into."""
 
@@ -25,7 +31,7 @@ MAX_DIGITS = 18
 def auth(client: Client, arguments: Sequence[bytes]) -> bytes:
     """`AUTH app-key app-secret` binds the connection to an App."""
     if len(arguments) == 1:
-        raise Reply("ERR AUTH here takes two arguments: AUTH app-key app-secret")
+        raise Reply(f"WRONGPASS {_PASSWORD_ALONE}")
     _bind(client, arguments[0], arguments[1])
     return replies.OK
 
@@ -36,8 +42,8 @@ def hello(client: Client, arguments: Sequence[bytes]) -> bytes:
     if arguments:
         if arguments[0] not in (b"2", b"3"):
             if not arguments[0].isdigit():
-                raise Reply("ERR Protocol version is not an integer or out of range")
-            raise NoProto("unsupported protocol version")
+                raise Reply("ERR Protocol version is not an integer or out of range: HELLO takes 2 or 3")
+            raise NoProto("unsupported protocol version: HELLO takes 2 or 3")
         resp3 = arguments[0] == b"3"
     credentials, name = _hello_options(arguments[1:])
     if credentials is not None:
@@ -64,11 +70,16 @@ def _hello_options(options: Sequence[bytes]) -> tuple[tuple[bytes, bytes] | None
         if word == b"AUTH" and left >= 2:
             credentials = (options[at + 1], options[at + 2])
             at += 3
+        elif word == b"AUTH" and left == 1:
+            raise Reply(f"WRONGPASS {_PASSWORD_ALONE}")
         elif word == b"SETNAME" and left >= 1:
             name = client_name(options[at + 1])
             at += 2
         else:
-            raise Reply(f"ERR Syntax error in HELLO option '{shown_argument(options[at])}'")
+            raise Reply(
+                f"ERR Syntax error in HELLO option '{shown_argument(options[at])}': "
+                "expected HELLO [2|3] [AUTH app-key app-secret] [SETNAME name]"
+            )
     return credentials, name
 
 
@@ -82,7 +93,8 @@ def _bind(client: Client, key: bytes, secret: bytes) -> None:
     # Every secret is compared, and one where there is no App, so that time tells nothing.
     matches = [hmac.compare_digest(known.encode(), secret) for known in secrets]
     if app is None or not any(matches) or not secret:
-        raise WrongPass(f"invalid username-password pair or user is disabled.{_wrong_again(client)}")
+        problem = _PASSWORD_ALONE if app is None and key == b"default" else _WRONG
+        raise WrongPass(f"{problem}.{_wrong_again(client)}")
     client.bind(app_key, app, secret.decode())
 
 
@@ -121,9 +133,9 @@ def quit_connection(client: Client, arguments: Sequence[bytes]) -> bytes:
 def select(client: Client, arguments: Sequence[bytes]) -> bytes:
     """`SELECT 0`: there is only one database."""
     if not arguments[0].isdigit() or len(arguments[0]) > MAX_DIGITS:
-        raise Reply("ERR value is not an integer or out of range")
+        raise Reply("ERR value is not an integer or out of range: SELECT takes 0")
     if arguments[0] != b"0":
-        raise Reply("ERR DB index is out of range: there is only database 0 here")
+        raise Reply("ERR DB index is out of range: there is only database 0 here, so use SELECT 0 or leave it out")
     return replies.OK
 
 
@@ -132,7 +144,9 @@ _CLIENT_NAME = re.compile(rb"[!-~]*+")
 
 def client_name(name: bytes) -> bytes:
     if _CLIENT_NAME.fullmatch(name) is None:
-        raise Reply("ERR Client names cannot contain spaces, newlines or special characters.")
+        raise Reply(
+            "ERR Client names cannot contain spaces, newlines or special characters. Use letters, digits and punctuation"
+        )
     return name[:64]
 
 

@@ -37,7 +37,7 @@ def command(rows: Rows, client: Client, arguments: Sequence[bytes]) -> bytes:
         return _documents(rows, [one.upper() for one in rest], resp3) if rest else _whole(_documents, rows, resp3)
     if word in _KEYLESS_WORDS and rest:
         if rest[0].upper() not in rows:
-            raise Reply("ERR Invalid command specified: COMMAND LIST names those that there are")
+            raise Reply("ERR Invalid command specified: send COMMAND LIST for those that there are")
         raise Reply("ERR The command has no key arguments: no command of Gate has")
     raise Reply(
         f"ERR unknown subcommand '{shown_argument(arguments[0])}'. Try COMMAND, COMMAND COUNT, LIST, INFO, DOCS, GETKEYS."
@@ -65,7 +65,7 @@ def _filtered(listed: Sequence[bytes], rest: Sequence[bytes]) -> list[replies.Va
     if not rest:
         return [*names]
     if len(rest) != 3 or rest[0].upper() != b"FILTERBY" or rest[1].upper() not in (b"MODULE", b"ACLCAT", b"PATTERN"):
-        raise Reply("ERR syntax error: COMMAND LIST [FILTERBY MODULE name|ACLCAT category|PATTERN pattern]")
+        raise Reply("ERR syntax error: expected COMMAND LIST [FILTERBY MODULE name|ACLCAT category|PATTERN pattern]")
     value = rest[2].decode("latin-1").lower()
     if rest[1].upper() == b"PATTERN":
         return [name for name in names if fnmatchcase(name, value)]

@@ -6,7 +6,7 @@ A check needs none of this; `wire` imports no store.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, Literal, Protocol, TypeVar
 
 from gate.core.presence import Cursor, Event, UserPresence, Verified
@@ -92,3 +92,6 @@ class Door(Protocol):
     def online(self, app_key: str, users: Sequence[bytes]) -> Ticket[list[bool]]: ...
     def presences(self, app_key: str, users: Sequence[bytes]) -> Ticket[list[UserPresence]]: ...
     def feed(self, app_key: str) -> Feed: ...
+    def follow(self, app_key: str, after: Cursor) -> AsyncGenerator[Sequence[Event], None]:
+        """What happens behind a cursor, some at a time, without end; close it. Raises `FeedReset`."""
+        ...

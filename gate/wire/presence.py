@@ -1,4 +1,4 @@
-"""What routers ask of Presence: ONLINE, SESSIONS, ROUTE, EVENTS.
+"""What routers ask of Presence: ONLINE, SESSIONS, ROUTE.
 
 Each is read from Redis, behind everything that came before it: a Session whose opening was answered is seen.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from gate.core.ids import check_user_ids, shown, user_id
-from gate.core.presence import Event, Session, cursor_told, gateway_named
-from gate.errors import FeedReset, InvalidInput
+from gate.core.ids import check_user_ids, user_id
+from gate.core.presence import Session
+from gate.errors import InvalidInput
 from gate.wire import replies
 from gate.wire.client import Client
 from gate.wire.later import Later
@@ -21,11 +21,6 @@ MAX_USERS = 10_000
 USERS_A_SCRIPT = 1_000
 USERS_A_REPLY = 10
 """So many of one GATE.ONLINE count for one reply where what a connection waits for is bounded."""
-EVENTS_A_PIECE = 100
-"""Read and written at a time: 1.5 ms of a worker's time, between which others have their turns."""
-MAX_EVENTS, DEFAULT_EVENTS = 1_000, 100
-"""Entries of the feed that one GATE.EVENTS looks at; the latter unless told, but for a Gateway, which is told of few: by a
-hundred at a time, one that asks fifty times a second falls behind in a storm, and ends up with RESET."""
 
 
 def online(client: Client, arguments: Sequence[bytes]) -> Later:
@@ -85,80 +80,10 @@ def route_decided(client: Client, arguments: Sequence[bytes]) -> Asking:
     return ask
 
 
-def events(client: Client, arguments: Sequence[bytes]) -> Later:
-    """`GATE.EVENTS cursor|$ [COUNT n] [GATEWAY name]` → the next cursor, and what happened in between.
-
-    With GATEWAY only kicks of that Gateway's Sessions. `$` gives the newest cursor and no events. A thousand events are
-    long, so what follows on the connection waits.
-    """
-    most, gateway = _event_options(arguments[1:])
-    door, app_key = client.door(), client.app().app.key
-    feed = door.feed(app_key)
-    after = None if arguments[0] == b"$" else cursor_told(arguments[0].decode("latin-1"))
-
-    async def read() -> bytes:
-        if after is None:
-            return replies.encode([str(await feed.head()), []], client.resp3)
-        cursor, looked_at, written = after, 0, list[bytes]()
-        while looked_at < most:
-            piece = min(EVENTS_A_PIECE, most - looked_at)
-            try:
-                found = await feed.read(cursor, piece)
-            except FeedReset:
-                if not looked_at:
-                    raise
-                break  # trimmed just now: the next call is refused
-            for one in found:
-                if one.kind == "kick":
-                    door.forget(app_key, one.gateway, one.session)
-                if gateway is None or (one.kind == "kick" and one.gateway == gateway):
-                    written.append(replies.encode(_event_shown(one), client.resp3))
-            cursor, looked_at = found[-1].cursor if found else cursor, looked_at + len(found)
-            if len(found) < piece:
-                break
-        return b"".join(
-            [replies.array_header(2), replies.bulk(str(cursor)), replies.array_header(len(written)), *written]
-        )
-
-    reading = asyncio.get_running_loop().create_task(read())
-    reading.add_done_callback(asyncio.Task.exception)  # the peer may be gone by then
-    return Later(reading, reading.result, holds_back=True)
-
-
-def _event_options(options: Sequence[bytes]) -> tuple[int, bytes | None]:
-    most: int | None = None
-    gateway: bytes | None = None
-    if len(options) % 2:
-        raise InvalidInput("syntax", "expected GATE.EVENTS cursor|$ [COUNT n] [GATEWAY name]")
-    for name, value in zip(options[::2], options[1::2], strict=True):
-        if name.upper() == b"COUNT":
-            if not value.isdigit() or len(value) > 4 or not 1 <= int(value) <= MAX_EVENTS:
-                raise InvalidInput("COUNT", f"must be a whole number from 1 to {MAX_EVENTS}, got {shown(value[:40])!r}")
-            most = int(value)
-        elif name.upper() == b"GATEWAY":
-            gateway = gateway_named(value)
-        else:
-            raise InvalidInput("syntax", f"expected COUNT or GATEWAY, got {shown(name[:40])!r}")
-    return most or (DEFAULT_EVENTS if gateway is None else MAX_EVENTS), gateway
-
-
 def _shown(session: Session) -> dict[str, replies.Value]:
     return {
         "session": session.id,
         "platform": session.platform,
         "gateway": session.gateway,
         "since": session.since_ms,
-    }
-
-
-def _event_shown(event: Event) -> dict[str, replies.Value]:
-    return {
-        "cursor": str(event.cursor),
-        "kind": event.kind,
-        "user": event.user,
-        "session": event.session,
-        "platform": event.platform,
-        "gateway": event.gateway,
-        "why": event.why,
-        "at": event.at_ms,
     }

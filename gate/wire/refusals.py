@@ -21,9 +21,11 @@ from gate.errors import (
 from gate.wire import replies
 from gate.wire.checks import Demand
 from gate.wire.client import NoAuth, NoProto, Reply, Worker, WrongPass
+from gate.wire.documents import expected
 from gate.wire.later import Later
 from gate.wire.waiting import MIN_WAIT_MS
 
+_WHAT_THERE_IS = b". Send COMMAND LIST for the commands of this port"
 _SHOWN_ARGUMENTS_BYTES = 128
 """How much of an unknown command's arguments its error repeats, as Redis does."""
 
@@ -83,11 +85,19 @@ def unknown_command(parts: Sequence[bytes]) -> bytes:
         if len(beginning) >= _SHOWN_ARGUMENTS_BYTES:
             break
         beginning += b"'%b' " % argument[: _SHOWN_ARGUMENTS_BYTES - len(beginning)]
-    text = b"ERR unknown command '%b', with args beginning with: %b" % (shown, beginning)
+    text = b"ERR unknown command '%b', with args beginning with: %b%b" % (shown, beginning, _WHAT_THERE_IS)
     return replies.error(text.decode("utf-8", "surrogateescape"))  # the reply has the same bytes again
+
+
+def wrong_number(name: bytes) -> bytes:
+    """Of arguments: as Redis words it, then what the command takes."""
+    lower = name.decode().lower()
+    return replies.error(f"ERR wrong number of arguments for '{lower}' command{expected(name)}")
 
 
 def too_late(worker: Worker, demand: Demand) -> bytes:
     """The error reply for a check whose Revision did not come in time."""
     worker.errors += 1
-    return refused(Stale(f"this Replica has not applied {demand.text} within {MIN_WAIT_MS} ms"))
+    return refused(
+        Stale(f"this Replica has not applied {demand.text} within {MIN_WAIT_MS} ms: ask again, or another node")
+    )

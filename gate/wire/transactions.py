@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 
 from gate.clock import monotonic_us
 from gate.core.revision import Revision
@@ -29,7 +29,7 @@ from gate.wire.outbox import MAX_AWAITED
 from gate.wire.queued import Entry, Queued
 from gate.wire.refusals import refused, too_late, worded
 from gate.wire.table import Asking, Command, Handler, InMulti, Table
-from gate.wire.turns import SLICE_US
+from gate.wire.turns import SLICE_US, in_turn
 
 AT_ONCE_WEIGHT = 256
 """What is decided in the turn that brought EXEC: 0.3 ms, or 1.5 ms where no User is cached."""
@@ -235,26 +235,10 @@ class _Execution:
         if reading is not None:
             await reading
         while self.asks or self._awaited:
-            await self._in_turn(self._go_on)
+            await in_turn(self._worker.turns, self._go_on)
             if self._awaited and not self._is_next_here() and (self._is_full() or not self.asks):
                 await asyncio.wait([self._awaited[0][1].arrival])
         return self.reply()
-
-    async def _in_turn(self, work: Callable[[], None]) -> None:
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def take_turn() -> None:
-            if done.done():  # cancelled, since the peer is gone
-                return
-            try:
-                work()
-            except BaseException as fault:
-                done.set_exception(fault)
-                raise
-            done.set_result(None)
-
-        self._worker.turns.wait(take_turn)
-        await done
 
     def _go_on(self) -> None:
         """Ask, and take what came, for a slice."""

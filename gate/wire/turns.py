@@ -30,6 +30,24 @@ LIGHT_SHARE = 20
 TakeTurn = Callable[[], None]
 
 
+async def in_turn(turns: Turns, work: Callable[[], None]) -> None:
+    """For a task: do some work of at most a slice when its turn comes, and go on behind that."""
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def take_turn() -> None:
+        if done.done():  # cancelled, since the peer is gone
+            return
+        try:
+            work()
+        except BaseException as fault:
+            done.set_exception(fault)
+            raise
+        done.set_result(None)
+
+    turns.wait(take_turn)
+    await done
+
+
 class Usage:
     """How much of the worker's time one connection used lately. Begins as one that used much, as newcomers may be many."""
 

@@ -20,7 +20,7 @@ from gate.wire import waiting as module
 from gate.wire.client import Client, Worker
 from gate.wire.commands import COMMANDS as TABLE
 from gate.wire.commands import answer
-from gate.wire.connection import PIECE_COMMANDS, Connection
+from gate.wire.connection import PIECE_COMMANDS, TOO_MANY, Connection
 from gate.wire.turns import Turns
 from tests.harness.waiting import wait_until_async
 from tests.replica.ledger import EPOCH, Ledger, app_facts, app_set, said
@@ -257,7 +257,7 @@ def test_quit_in_an_early_slice_ends_a_long_pipeline(line: Line) -> None:
 
 def test_one_too_many_is_told_and_closed(worker: Worker) -> None:
     line = Line(worker, full=True)
-    assert line.transport.written == b"-ERR max number of clients reached\r\n"
+    assert line.transport.written == b"-%b\r\n" % TOO_MANY.encode()
     assert line.transport.closed
     assert line.send(PINGS) == b""
 
@@ -356,7 +356,7 @@ async def test_one_deadline_for_all_that_came_together(
     monkeypatch.setattr(module, "monotonic_ms", lambda: clock[0])
     line.send(_check("a", "b", "MIN", _ahead(ledger)) * 1_000 + command("PING"))
     clock[0] += module.MIN_WAIT_MS
-    refusal = f"STALE this Replica has not applied {_ahead(ledger)} within {module.MIN_WAIT_MS} ms"
+    refusal = f"STALE this Replica has not applied {_ahead(ledger)} within {module.MIN_WAIT_MS} ms: ask again, or another node"
     wanted = b"+OK\r\n" + replies.error(refusal) * 1_000 + b"+PONG\r\n"
     assert await line.answered(len(wanted)) == wanted
     line.send(_check("a", "b", "MIN", _ahead(ledger)))

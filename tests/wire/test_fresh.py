@@ -199,7 +199,11 @@ SYNTAX = b"-ERR syntax: expected MIN revision, FRESH ms or both after the two id
         (["FRESH", "-1"], b"-ERR FRESH: must be an age in ms, a whole number from 0, got '-1'\r\n"),
         (["FRESH", ""], b"-ERR FRESH: must be an age in ms, a whole number from 0, got ''\r\n"),
         (["FRESH", "1" * 16], b"-ERR FRESH: must be an age in ms, a whole number from 0, got '1111111111111111'\r\n"),
-        (["FRESH", "1", "MIN", "1", "MIN", "1"], b"-ERR wrong number of arguments for 'gate.check' command\r\n"),
+        (
+            ["FRESH", "1", "MIN", "1", "MIN", "1"],
+            b"-ERR wrong number of arguments for 'gate.check' command: "
+            b"expected GATE.CHECK from to [MIN revision] [FRESH ms]\r\n",
+        ),
     ],
 )
 @pytest.mark.parametrize("times", [1, 3])

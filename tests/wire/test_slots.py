@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gate.wire import replies
+from gate.wire.connection import TOO_MANY
 from gate.wire.slots import FULL
 from tests.harness.waiting import wait_until_async
 from tests.wire.test_listener import DEADLINE_S, Serve, Wire, event_loop_policy, serve
@@ -49,7 +50,7 @@ async def test_clients_may_take_every_slot_while_strangers_keep_coming(serve: Se
     for wire in known:
         await wire.asked(b":0\r\n", "GATE.CHECK", "bob", "alice")
     late = await Wire.to(server)
-    assert await late.rest() == b"-ERR max number of clients reached\r\n"
+    assert await late.rest() == b"-%b\r\n" % TOO_MANY.encode()
     await wait_until_async(lambda: server.worker.connections == MOST, DEADLINE_S, "the strangers to be gone")
     for wire in [*strangers, *known, late]:
         wire.close()
@@ -89,7 +90,7 @@ async def test_with_fewer_than_ten_slots_the_newcomer_is_refused(serve: Serve, m
     for wire in strangers:
         await wire.asked(b"+PONG\r\n", "PING")
     late = await Wire.to(server)
-    assert await late.rest() == b"-ERR max number of clients reached\r\n"
+    assert await late.rest() == b"-%b\r\n" % TOO_MANY.encode()
     await strangers[0].asked(b"+PONG\r\n", "PING")
     for wire in [*strangers, late]:
         wire.close()

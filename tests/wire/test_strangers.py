@@ -48,7 +48,10 @@ def test_an_app_s_own_may_be_large(worker: Worker) -> None:
 
 
 WRONG = command("AUTH", "app", "wrong")
-WRONGPASS = b"-WRONGPASS invalid username-password pair or user is disabled.\r\n"
+WRONGPASS = (
+    b"-WRONGPASS invalid username-password pair or user is disabled: "
+    b"check the App key (user name) and its secret (password).\r\n"
+)
 TOO_MANY = (
     f"NOAUTH More than {MAX_STRANGER_COMMANDS} commands without an App: the connection is closed. "
     "Send AUTH app-key app-secret first"
