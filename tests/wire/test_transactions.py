@@ -57,7 +57,7 @@ SESSIONS: list[list[tuple[str, ...]]] = [
     [("MULTI",), ("PING",), ("RESET",), ("EXEC",)],
     [("EXEC",)],
     [("DISCARD",)],
-    [("MULTI",), ("SELECT", "x"), ("ECHO", "y"), ("UNWATCH",), ("EXEC",)],
+    [("MULTI",), ("SELECT", "0"), ("ECHO", "y"), ("UNWATCH",), ("EXEC",)],
     [("MULTI", "x"), ("DISCARD", "x")],
     [("UNWATCH",)],
     [("MULTI",), ("PING",), ("QUIT",)],
