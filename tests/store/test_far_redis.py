@@ -86,6 +86,8 @@ def test_the_doctor_measures(far_redis: FarRedis, tmp_path: Path) -> None:
     assert "it answers after 6" in (cut := doctor(far_redis.url()))
     assert "with connect_timeout_ms=1" in cut
     assert "give it longer: connect_timeout_ms=MS" in doctor(far_redis.url("connect_timeout_ms=800"))
+    assert "run Redis nearer to this node" in doctor(far_redis.url("connect_timeout_ms=5000"))
+    far_redis.cable.delay_ms = 30
     assert "ok   Redis distance" in doctor(far_redis.url("connect_timeout_ms=5000"))
     far_redis.cable.delay_ms = 0
     assert "its certificate is not trusted" in doctor(far_redis.url(authority=False))
