@@ -5,11 +5,13 @@ What a setting may be is `gate.core.app_settings`' business, the same for `/v1/a
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
+from gate.cli.moments import given_seconds
 from gate.cli.options import DEFAULT_DATA, DataOption, JsonOption, Mistakes, RedisOption, Target, all_mistakes, given_id
 from gate.cli.output import print_json, say
 from gate.cli.reach import Reach, Settled, run_with
@@ -53,14 +55,15 @@ _Strict = Annotated[
     typer.Option("--strict-signature/--no-strict-signature", help="Check a signature's time, and its nonce once."),
 ]
 _Window = Annotated[
-    int | None, typer.Option("--signature-window", metavar="SECONDS", help="How far off a strict signature may be.")
+    str | None,
+    typer.Option("--signature-window", metavar="TIME", help="How far off a strict signature may be: 7d, 2h30m."),
 ]
 _UserLimit = Annotated[
     str | None,
     typer.Option("--user-limit", metavar="N", help="Registered Users in development, or `default`. Production: any."),
 ]
 _TokenTtl = Annotated[
-    int | None, typer.Option("--token-ttl", metavar="SECONDS", help="How long new Tokens are valid; 0: for ever.")
+    str | None, typer.Option("--token-ttl", metavar="TIME", help="How long new Tokens are valid: 7d; 0: for ever.")
 ]
 _CloseSessions = Annotated[
     bool | None,
@@ -69,8 +72,10 @@ _CloseSessions = Annotated[
     ),
 ]
 _Reactivate = Annotated[
-    int | None,
-    typer.Option("--reactivate-after", metavar="SECONDS", help="How soon a deactivated User may be reactivated."),
+    str | None,
+    typer.Option(
+        "--reactivate-after", metavar="TIME", help="How soon a deactivated User may be reactivated: 7d, 2h30m."
+    ),
 ]
 _AuditDays = Annotated[int | None, typer.Option("--audit-days", metavar="N", help="How long the audit is kept.")]
 _Rates = Annotated[
@@ -130,15 +135,17 @@ def set_(
         "list_ceiling": list_ceiling,
         "utc_offset_minutes": utc_offset,
         "strict_signature": strict_signature,
-        "signature_window_s": signature_window,
-        "token_ttl_s": token_ttl,
         "close_sessions_on_expire": close_sessions_on_expire,
-        "reactivate_after_s": reactivate_after,
         "audit_days": audit_days,
         "webhook_url": webhook_url,
         "presence_webhook_url": presence_webhook_url,
         "device_policy": device_policy,
         "hide_presence": hide_presence,
+    }
+    durations = {
+        "signature_window_s": signature_window,
+        "token_ttl_s": token_ttl,
+        "reactivate_after_s": reactivate_after,
     }
     changes = {setting: value for setting, value in told.items() if value is not None}
     with all_mistakes() as mistakes:
@@ -147,6 +154,9 @@ def set_(
             changes["user_limit"] = mistakes.take(lambda: _user_limit(user_limit), None)
         if rate_limits is not None:
             changes["rate_limits"] = mistakes.take(lambda: parse_limits(rate_limits), dict[str, int]())
+        for setting, text in durations.items():
+            if text is not None:
+                changes[setting] = mistakes.take(partial(given_seconds, text, _option(setting)), 0)
         for mistake in setting_mistakes(changes, _option):
             mistakes.add(mistake)
         added, removed = _senders(exempt, "--exempt", mistakes), _senders(unexempt, "--unexempt", mistakes)

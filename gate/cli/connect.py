@@ -31,7 +31,8 @@ from gate.core.presence import platform_named
 from gate.core.registration import registrable
 from gate.errors import InvalidInput
 
-PING_S = 20.0
+PING_S = 20
+LEAST_PING_S = 0.1
 _SECONDS = re.compile(r"\d{1,9}(\.\d{1,3})?")
 
 _TOKEN = re.compile(r"[!-~]{1,4096}")
@@ -61,7 +62,7 @@ _For = Annotated[
     str | None, typer.Option("--for", metavar="TIME", help="Leave after so long: 30s, 2h30m, or so many seconds.")
 ]
 _Ping = Annotated[
-    float, typer.Option("--ping", metavar="SECONDS", min=0.1, help="How often to see if the server lives.")
+    str, typer.Option("--ping", metavar="TIME", help="How often to see if the server lives: 20s, or seconds.")
 ]
 _NoReconnect = Annotated[bool, typer.Option("--no-reconnect", help="Leave when the connection ends.")]
 
@@ -73,7 +74,7 @@ def connect(
     http: _Http = None,
     once: _Once = False,
     for_time: _For = None,
-    ping_s: _Ping = PING_S,
+    ping: _Ping = f"{PING_S}s",
     no_reconnect: _NoReconnect = False,
     data: DataOption = DEFAULT_DATA,
     app: AppOption = None,
@@ -89,7 +90,8 @@ def connect(
     target = Target(data, app, redis, http=http)
     with all_mistakes() as mistakes:
         url = mistakes.take(lambda: _url(target.http_address()), "")
-        for_s = mistakes.take(lambda: _stay_s(for_time), None)
+        for_s = mistakes.take(lambda: None if for_time is None else _seconds(for_time, "--for"), None)
+        ping_s = mistakes.take(lambda: _ping_s(ping), 0.0)
         if platform is not None:
             mistakes.take(lambda: platform_named(os.fsencode(platform)), "")
         given = _as_whom(token, user, mistakes)
@@ -97,10 +99,15 @@ def connect(
     run(Client(once=once, for_s=for_s, reconnects=not no_reconnect, as_json=as_json).stay(url, shown, platform, ping_s))
 
 
-def _stay_s(text: str | None) -> float | None:
-    if text is None or not _SECONDS.fullmatch(text):
-        return None if text is None else float(parse_duration(text))
-    return float(text)
+def _seconds(text: str, option: str) -> float:
+    return float(text) if _SECONDS.fullmatch(text) else float(parse_duration(text, option))
+
+
+def _ping_s(text: str) -> float:
+    seconds = _seconds(text, "--ping")
+    if seconds < LEAST_PING_S:
+        raise InvalidInput("--ping", f"must be at least {LEAST_PING_S} s")
+    return seconds
 
 
 def _as_whom(token: str | None, user: str | None, mistakes: Mistakes) -> str | bytes:

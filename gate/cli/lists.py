@@ -28,7 +28,7 @@ from gate.cli.options import (
     given_id,
     given_ids,
 )
-from gate.cli.output import counted, json_id, print_json, print_table, say, shown_id
+from gate.cli.output import counted, json_id, print_json, print_table, say, shown_id, some_ids
 from gate.cli.penalties import given_because
 from gate.cli.reach import Reach, Settled, run_with
 from gate.clock import wall_ms
@@ -112,7 +112,7 @@ def _register_add(noun: typer.Typer, kind: ListKind, name: str) -> None:
 
 
 def _register_remove(noun: typer.Typer, kind: ListKind, name: str) -> None:
-    @noun.command("remove", help=f"Take members off OWNER's {name}, listed or not.")
+    @noun.command("remove", help=f"Take members off OWNER's {name}; names those that were not on it.")
     def remove(
         owner: _Owner,
         members: _Members,
@@ -127,11 +127,22 @@ def _register_remove(noun: typer.Typer, kind: ListKind, name: str) -> None:
             whose, whom = _owner_and_members(owner, members, mistakes)
             why, by = given_because(reason, actor, mistakes)
         target = Target(data, app, redis)
-        settled = _write_for(
-            target, lambda reach, key: reach.store.lists.remove(key, kind, whose, whom, wall_ms(), why, by)
-        )
-        done = f"{counted(len(whom), 'member')} not on the {name} of {shown_id(whose)}"
-        _print_settled(settled, done, _document(whose, whom), as_json)
+        key = target.app_key()
+
+        async def work(reach: Reach) -> tuple[Settled, list[bytes]]:
+            await reach.app(key)
+            lists, now_ms = reach.store.lists, wall_ms()
+            held = await lists.contains(key, kind, whose, whom, now_ms)
+            absent = [member for member, on in zip(whom, held, strict=True) if not on]
+            return await reach.write(lists.remove(key, kind, whose, whom, now_ms, why, by)), absent
+
+        settled, absent = run_with(target, work)
+        if as_json or len(absent) < len(whom):
+            done = f"{counted(len(whom) - len(absent), 'member')} taken off the {name} of {shown_id(whose)}"
+            document = _document(whose, whom) | {"not_listed": [json_id(member) for member in absent]}
+            _print_settled(settled, done, document, as_json)
+        if absent and not as_json:
+            say(f"{'was' if len(absent) == 1 else 'were'} not on it: {some_ids(absent)}")
 
 
 def _register_list(noun: typer.Typer, kind: ListKind, name: str) -> None:

@@ -57,6 +57,11 @@ def parse_duration(text: str, parameter: str = "for") -> int:
     return sum(int(number) * _UNITS_S[unit] for unit, number in match.groupdict().items() if number)
 
 
+def given_seconds(text: str, parameter: str) -> int:
+    """Seconds out of digits, or out of a duration as people type it."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 12 else parse_duration(text, parameter)
+
+
 def after(now_ms: int, duration_s: int, parameter: str) -> int:
     """The moment so many seconds from now; `InvalidInput` unless 1 second to a hundred years."""
     if not 1 <= duration_s <= LONGEST_S:

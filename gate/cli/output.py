@@ -21,6 +21,9 @@ from gate.core.shown import shown_text
 if TYPE_CHECKING:
     from rich.console import Console
 
+MAX_NAMED = 20
+"""Ids that one line names; who wants all of them takes --json."""
+
 JsonId = str | dict[str, str]
 
 
@@ -30,6 +33,11 @@ def json_id(raw: bytes) -> JsonId:
         return raw.decode()
     except UnicodeDecodeError:
         return {"b64": base64.b64encode(raw).decode()}
+
+
+def some_ids(raw_ids: Sequence[bytes]) -> str:
+    """The first ids in one line, and whether there are more."""
+    return ", ".join(map(shown_id, raw_ids[:MAX_NAMED])) + (", ..." if len(raw_ids) > MAX_NAMED else "")
 
 
 def print_json(document: Any) -> None:

@@ -27,7 +27,7 @@ from gate.cli.options import (
     given_ids,
     login_name,
 )
-from gate.cli.output import counted, json_id, print_json, print_table, say, shown_id
+from gate.cli.output import counted, json_id, print_json, print_table, say, shown_id, some_ids
 from gate.cli.reach import Reach, Settled, run_with
 from gate.clock import wall_ms
 from gate.core.model import FOREVER_MS
@@ -39,9 +39,6 @@ if TYPE_CHECKING:
 
 MAX_USERS_A_CALL = 10_000
 """More than a command line holds in practice; past this, `gate import` is the tool."""
-
-MAX_NAMED = 20
-"""Ids in one line."""
 
 Penalty = Literal["bans", "mutes"]
 
@@ -217,8 +214,7 @@ def _lift(kind: Penalty, users: list[str], why_by: tuple[str, str | None], targe
     if len(free) < len(given):
         say(f"{counted(len(given) - len(free), 'User')} no longer {_PAST[kind]}: {settled.shown}")
     if free:
-        named = ", ".join(shown_id(user) for user in free[:MAX_NAMED]) + (", ..." if len(free) > MAX_NAMED else "")
-        say(f"{'was' if len(free) == 1 else 'were'} not {_PAST[kind]}: {named}")
+        say(f"{'was' if len(free) == 1 else 'were'} not {_PAST[kind]}: {some_ids(free)}")
 
 
 def _list(kind: Penalty, limit: int, target: Target, as_json: bool) -> None:

@@ -13,7 +13,7 @@ import typer
 
 from gate.cli.check import opened_replica, require_replica, warn_if_stale
 from gate.cli.local_node import replicator_lives
-from gate.cli.moments import shown_duration
+from gate.cli.moments import given_seconds, shown_duration
 from gate.cli.options import DEFAULT_DATA, DataOption, JsonOption, RedisOption, Target
 from gate.cli.output import counted, print_json, print_table, say
 from gate.cli.reach import Reach, run_with
@@ -131,19 +131,23 @@ def _as_json(indexes: IndexReport) -> dict[str, object]:
 @replica.command()
 def rebuild(
     wait: Annotated[
-        int, typer.Option("--wait", metavar="SECONDS", min=0, help="For the new facts to be in use; 0: do not wait.")
-    ] = DEFAULT_WAIT_S,
+        str,
+        typer.Option(
+            "--wait", metavar="TIME", help="For the new facts to be in use: 90s, 5m, or seconds; 0: do not wait."
+        ),
+    ] = f"{DEFAULT_WAIT_S}s",
     data: DataOption = DEFAULT_DATA,
     as_json: JsonOption = False,
 ) -> None:
     """Have the Replica loaded anew from Redis; checks go on meanwhile."""
     from gate.replica.requests import ask_to_rebuild
 
+    wait_s = given_seconds(wait, "--wait")
     with opened_replica(data) as opened:
         before = opened.status().file
         ask_to_rebuild(replica_dir(data))
         running = replicator_lives(opened.board())
-        after = _file_after(opened, before, wait) if running and wait else None
+        after = _file_after(opened, before, wait_s) if running and wait_s else None
     if as_json:
         print_json({"requested": True, "replicator_alive": running, "file": after})
     elif after:
@@ -152,8 +156,8 @@ def rebuild(
         say("asked for; the replicator is at work (gate replica status shows it)")
     else:
         say("asked for; no replicator runs here, the next one to start will rebuild first")
-    if running and wait and after is None:
-        raise Unavailable(f"the new facts were not in use after {wait} s; the old ones are still served")
+    if running and wait_s and after is None:
+        raise Unavailable(f"the new facts were not in use after {wait_s} s; the old ones are still served")
 
 
 def _file_after(opened: NodeReplica, before: str, wait_s: int) -> str | None:

@@ -141,9 +141,7 @@ def test_mistakes_are_named_at_once(gate: Command) -> None:
 def test_settings_of_user_management_are_set_and_shown(service: GateService) -> None:
     gate, key = Command(service.data), secrets.token_hex(4)
     gate("app", "create", "Shop", "--key", key)
-    gate(
-        "app", "set", key, "--user-limit", "7", "--token-ttl", "3600", "--close-sessions-on-expire", "--audit-days", "9"
-    )
+    gate("app", "set", key, "--user-limit", "7", "--token-ttl", "1h", "--close-sessions-on-expire", "--audit-days", "9")
     gate(
         "app",
         "set",

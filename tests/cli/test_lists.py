@@ -55,3 +55,13 @@ def test_mistakes(gate: Command) -> None:
     assert [line.split(":")[1].strip() for line in result.err.splitlines()] == ["OWNER", "MEMBER", "seconds"]
     gate("blacklist", "add", "bob", status=2)
     gate("blacklist", "list", status=2)
+
+
+def test_taking_off_says_who_was_not_on_it(gate: Command) -> None:
+    gate("blacklist", "add", "owner", "ann", "bob")
+    taken = gate("blacklist", "remove", "owner", "ann", "eve").out.splitlines()
+    assert taken[0].startswith("1 member taken off the Blacklist of owner: ")
+    assert taken[1:] == ["was not on it: eve"]
+    assert gate("blacklist", "remove", "owner", "eve", "ann").out == "were not on it: eve, ann\n"
+    document = gate.json("blacklist", "remove", "owner", "bob", "eve")
+    assert (document["members"], document["not_listed"]) == (["bob", "eve"], ["eve"])

@@ -53,8 +53,8 @@ def test_slow_libraries_are_not_imported(service: GateService, arguments: list[s
     [
         (["bans", "--limit", "x"], "write a whole number, not 'x': see gate bans --help"),
         (["bans", "--limit", "0"], "write a whole number, at least 1: see gate bans --help"),
-        (["connect", "t", "--ping", "nan"], "write a number, at least 0.1: see gate connect --help"),
-        (["replica", "rebuild", "--wait", "1.5"], "write a whole number, not '1.5': see gate replica rebuild --help"),
+        (["connect", "t", "--ping", "nan"], "--ping: must be a duration as 7d, 90m or 2h30m"),
+        (["replica", "rebuild", "--wait", "1.5"], "--wait: must be a duration as 7d, 90m or 2h30m"),
     ],
 )
 def test_numbers_are_refused_with_what_to_write(anyone: Command, arguments: list[str], problem: str) -> None:
