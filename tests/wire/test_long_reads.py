@@ -106,3 +106,10 @@ def test_one_that_fits_in_a_slice_is_answered_at_once(worker: Worker, monkeypatc
     line = Line(worker)
     line.send(AUTH)
     assert line.send(FAN_OUT) == answered(0, LAST)
+
+
+async def test_a_half_closing_peer_gets_its_answer(line: Line) -> None:
+    line.transport.written, line.transport.incoming = b"", FAN_OUT
+    until_under_way(line)
+    assert line.connection.eof_received()
+    assert await line.answered(len(answered(0, LAST))) == answered(0, LAST)

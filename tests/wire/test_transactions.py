@@ -306,6 +306,18 @@ async def test_a_long_exec_whose_peer_is_gone_ends(slow_line: Line) -> None:
     assert not line.worker.turns.is_busy
 
 
+async def test_a_half_closing_peer_gets_its_answer(slow_line: Line) -> None:
+    """As from a shell's pipe, which ends behind its last command."""
+    line = slow_line
+    line.send(MULTI, *[CHECK] * 50)
+    line.transport.written, line.transport.incoming = b"", EXEC
+    while line.worker.long_reads._pieces is None:
+        assert line.one_pass()
+    assert line.connection.eof_received()
+    wanted = b"*50\r\n" + b":0\r\n" * 50
+    assert await line.answered(len(wanted)) == wanted
+
+
 # A demanded Revision
 
 
