@@ -137,8 +137,10 @@ class _Tail:
     async def aclose(self) -> None:
         """Stop reading, and let those that wait see it."""
         self._reading.cancel()
-        await asyncio.wait([self._reading])
-        await self.feed.aclose()
+        try:
+            await asyncio.wait([self._reading])
+        finally:  # its last follower may be cancelled meanwhile
+            await self.feed.aclose()
 
     async def _read(self) -> None:
         place: Cursor | None = None

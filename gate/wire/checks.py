@@ -172,13 +172,23 @@ def weight(arguments: Sequence[bytes]) -> int:
     return 1 + sum(map(len, arguments[2:])) // 8 if len(arguments) > 2 else 1
 
 
-def missing(client: Client, arguments: Sequence[bytes]) -> Sequence[Revision]:
-    """Which Revisions the command behind CHECK or VERDICT would wait for; none if it would be refused."""
+def demanded(arguments: Sequence[bytes]) -> Sequence[Revision]:
+    """The Revisions behind MIN of a CHECK or VERDICT; none where the command will be refused for them."""
+    for keyword, value in zip(arguments[2::2], arguments[3::2], strict=False):
+        if keyword.upper() == b"MIN":
+            try:
+                return parse_revisions(value.decode("latin-1"))
+            except GateError:
+                return ()
+    return ()
+
+
+def is_still_to_come(reading: Reading, revision: Revision) -> bool:
+    """Whether it is worth waiting for."""
     try:
-        demand = _unmet(client, arguments[2:]) if len(arguments) > 2 else None
+        return reaches(reading, [revision]) is False
     except GateError:
-        return ()
-    return () if demand is None else demand.revisions
+        return False
 
 
 def _unmet(client: Client, clauses: Sequence[bytes]) -> Demand | None:

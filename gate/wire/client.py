@@ -84,7 +84,9 @@ class Worker:
         self.waiting_for_events = 0
         """Connections in `GATE.EVENTS … BLOCK`."""
         self.queued_bytes = 0
-        """Of all commands between MULTI and EXEC."""
+        """Of all commands between MULTI and the answer to EXEC."""
+        self.queues: dict[Queued, None] = {}
+        """Those between MULTI and EXEC, the oldest first."""
         self._age_ms: int | None = None
 
     def begin(self) -> None:
@@ -240,6 +242,8 @@ class Client:
     def end_queue(self) -> Queued | None:
         """EXEC, DISCARD, RESET, or the connection is gone: what was queued, if MULTI was sent."""
         queued, self.queued = self.queued, None
+        if queued is not None:
+            queued.begin()
         self.table, self.hot_app = self._plain_table, self.app_reading
         return queued
 

@@ -31,6 +31,8 @@ from gate.wire.table import Command, InMulti
 
 MAX_LISTED = 64
 """Names in one COMMAND INFO, and words of the other commands that take any: each a few microseconds."""
+MAX_PATTERNS = 8
+"""In one CONFIG GET: each may take 0.2 ms."""
 _HTTP_NAMES = frozenset([b"POST", b"HOST:"])
 _HTTP_VERSION = b"HTTP/"
 
@@ -45,7 +47,7 @@ _HERE, _REDIS, _AT_ONCE, _NEVER = InMulti.HERE, InMulti.REDIS, InMulti.AT_ONCE, 
 
 COMMANDS: dict[bytes, Command] = {
     b"GATE.CHECK": Command(checks.check, 2, 6, True, _HERE, checks.weight),
-    b"GATE.MCHECK": Command(checks.check_many, 2, None, True, _HERE, len),
+    b"GATE.MCHECK": Command(checks.check_many, 2, None, True, _HERE, lambda ids: len(ids) - 1),
     b"GATE.VERDICT": Command(checks.verdict, 2, 6, True, _HERE, checks.weight),
     b"GATE.EXPLAIN": Command(checks.explain_check, 2, 3, True, _HERE, lambda _: 50),
     b"GATE.ONLINE": Command(presence.online, 1, None, True, _REDIS, len),
@@ -69,7 +71,7 @@ COMMANDS: dict[bytes, Command] = {
     b"SELECT": Command(handshake.select, 1, 1, False),
     b"COMMAND": Command(_listing, 0, MAX_LISTED, False, _HERE, lambda _: 500),
     b"CLIENT": Command(habits.client_command, 1, None, False),
-    b"CONFIG": Command(habits.configuration, 1, MAX_LISTED, False),
+    b"CONFIG": Command(habits.configuration, 1, 1 + MAX_PATTERNS, False, _HERE, lambda words: 20 * len(words)),
     b"INFO": Command(about.about, 0, MAX_LISTED, True, _HERE, lambda _: 50),
     b"ROLE": Command(habits.role, 0, 0, False),
     b"TIME": Command(habits.moment, 0, 0, False),

@@ -351,6 +351,7 @@ class Connection(asyncio.BufferedProtocol):
     def _hold(self, *, listens: bool = False) -> None:
         """Go on later. One that listens reads on until more is sent, so as to notice its peer's end."""
         if listens:
+            self._resume()  # it may have waited for its turn; `_settle` pauses it if there is more to do
             self._is_paused = True
         else:
             self._pause()

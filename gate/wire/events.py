@@ -18,7 +18,7 @@ from gate.core.ids import shown
 from gate.core.presence import Cursor, Event, cursor_told, gateway_named
 from gate.errors import FeedReset, InvalidInput, Unavailable
 from gate.wire import replies
-from gate.wire.client import Client, Reply
+from gate.wire.client import Client, Reply, Worker
 from gate.wire.later import Later
 from gate.wire.turns import in_turn
 
@@ -59,10 +59,8 @@ def events(client: Client, arguments: Sequence[bytes]) -> Later:
     options = _options(arguments[1:])
     after = None if arguments[0] == b"$" else cursor_told(arguments[0].decode("latin-1"))
     client.door()
-    if options.block_ms and client.worker.waiting_for_events >= MAX_WAITING:
-        raise Unavailable(
-            f"{MAX_WAITING} connections wait in GATE.EVENTS on this worker: ask without BLOCK, or share one connection"
-        )
+    if options.block_ms:
+        _refuse_one_too_many(client.worker)
     look = _Look(client, options)
     reading = asyncio.get_running_loop().create_task(look.answered(after))
     reading.add_done_callback(lambda done: done.cancelled() or done.exception())  # the peer may be gone by then
@@ -76,10 +74,18 @@ def events(client: Client, arguments: Sequence[bytes]) -> Later:
     )
 
 
+def _refuse_one_too_many(worker: Worker) -> None:
+    if worker.waiting_for_events >= MAX_WAITING:
+        raise Unavailable(
+            f"{MAX_WAITING} connections wait in GATE.EVENTS on this worker: ask without BLOCK, or share one connection"
+        )
+
+
 class _Look:
     """One call."""
 
     def __init__(self, client: Client, options: _Options) -> None:
+        self._client = client
         self._worker = client.worker
         self._door = client.door()
         self._app_key = client.app().app.key
@@ -88,7 +94,7 @@ class _Look:
         self._looked_at = 0
         self._written: list[bytes] = []
         self._cursor: Cursor | None = None
-        self._limit: asyncio.Timeout | None = None
+        self._limit: asyncio.Timeout | None = None  # while it waits
         self._is_hurried = False
 
     def hurry(self) -> None:
@@ -104,6 +110,7 @@ class _Look:
             await self._look_back()
         if self._block_ms and not (self._written or self._is_hurried or self._worker.draining):
             await self._wait(self._cursor)
+            self._refuse_if_dropped()
         header = replies.array_header(2), replies.bulk(str(self._cursor)), replies.array_header(len(self._written))
         return b"".join((*header, *self._written))
 
@@ -124,6 +131,7 @@ class _Look:
 
     async def _wait(self, after: Cursor) -> None:
         step = min(EVENTS_A_PIECE, self._most)
+        _refuse_one_too_many(self._worker)  # once more: many may have looked back at the same time
         self._worker.waiting_for_events += 1
         try:
             async with (
@@ -140,7 +148,16 @@ class _Look:
             if not self._limit or not self._limit.expired():
                 raise
         finally:
+            self._limit = None
             self._worker.waiting_for_events -= 1
+
+    def _refuse_if_dropped(self) -> None:
+        """The App or its secret may be gone since the wait began: then its events are not for this peer any more."""
+        self._worker.begin()
+        try:
+            self._client.app()
+        finally:
+            self._worker.reading.release()
 
     def _take(self, found: Sequence[Event]) -> None:
         for one in found:

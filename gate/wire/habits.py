@@ -7,11 +7,11 @@ would count as one. What a client would rely on is not promised: no key is ever 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 
 from gate.clock import wall_ms
 from gate.wire import replies
 from gate.wire.client import Client, Habit, Reply
+from gate.wire.globs import alike
 from gate.wire.handshake import client_name, shown_argument
 from gate.wire.table import Handler
 
@@ -34,9 +34,8 @@ def configuration(client: Client, arguments: Sequence[bytes]) -> bytes:
     """`CONFIG GET pattern …`: nothing is configured over this port."""
     if arguments[0].upper() != b"GET" or len(arguments) < 2:
         raise Reply("ERR CONFIG has only GET here: settings are options of gate serve")
-    patterns = [one.decode("latin-1").lower() for one in arguments[1:]]
-    found = {name: value for name, value in _SETTINGS.items() if any(fnmatchcase(name, one) for one in patterns)}
-    return replies.encode(found, client.resp3)
+    asked_for = {name for pattern in arguments[1:] for name in alike(_SETTINGS, pattern)}
+    return replies.encode({name: value for name, value in _SETTINGS.items() if name in asked_for}, client.resp3)
 
 
 def client_command(client: Client, arguments: Sequence[bytes]) -> bytes:

@@ -9,11 +9,11 @@ Called by `commands`, which has the rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from fnmatch import fnmatchcase
 
 from gate.wire import replies
 from gate.wire.client import Client, Reply
 from gate.wire.documents import ARGUMENTS, DOCUMENTS, Argument
+from gate.wire.globs import alike
 from gate.wire.handshake import shown_argument
 from gate.wire.table import Command, InMulti
 
@@ -66,9 +66,9 @@ def _filtered(listed: Sequence[bytes], rest: Sequence[bytes]) -> list[replies.Va
         return [*names]
     if len(rest) != 3 or rest[0].upper() != b"FILTERBY" or rest[1].upper() not in (b"MODULE", b"ACLCAT", b"PATTERN"):
         raise Reply("ERR syntax error: expected COMMAND LIST [FILTERBY MODULE name|ACLCAT category|PATTERN pattern]")
-    value = rest[2].decode("latin-1").lower()
     if rest[1].upper() == b"PATTERN":
-        return [name for name in names if fnmatchcase(name, value)]
+        return [*alike(names, rest[2])]
+    value = rest[2].decode("latin-1").lower()
     if rest[1].upper() == b"MODULE":
         return [name for name in names if value == "gate" and name.startswith("gate.")]
     return [name for name in names if value in _categories(name.upper().encode())]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from gate.core.revision import Revision
 from gate.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ MAX_QUEUED_BYTES = 4 * 1024 * 1024
 """Of one transaction, what Python keeps of each argument included."""
 MAX_QUEUED_BYTES_OF_WORKER = 64 * 1024 * 1024
 """Of all connections of one worker: a thousand of them that never send EXEC must not fill its memory."""
+MAX_DEMANDED = 64
+"""Histories of which EXEC waits for a Revision: a check may name as many, and there is one a Partition."""
 BYTES_AN_ARGUMENT = 64
 """What Python keeps of an argument in addition to its own bytes."""
 
@@ -34,7 +37,7 @@ class Entry(NamedTuple):
 class Queued:
     """The queue. Once an error was answered (`spoil`) it stays empty, and EXEC is refused."""
 
-    __slots__ = ("_bytes", "_worker", "entries", "is_spoiled", "weight")
+    __slots__ = ("_bytes", "_worker", "demanded", "entries", "is_spoiled", "made_room", "weight")
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
@@ -42,6 +45,10 @@ class Queued:
         self.entries: list[Entry] = []
         self.weight = 0
         self.is_spoiled = False
+        self.made_room = False
+        """Whether that was for the sake of others."""
+        self.demanded: dict[tuple[int, str], Revision] = {}
+        """The newest of each history that its checks demand with MIN."""
 
     def put(self, command: Command, arguments: Sequence[bytes]) -> None:
         """Raises `InvalidInput` where it is too much."""
@@ -59,15 +66,39 @@ class Queued:
                 "transaction",
                 f"it fills more than {MAX_QUEUED_BYTES} bytes: send smaller ones, or a pipeline without MULTI",
             )
+        self._make_room(size)
         if self._worker.queued_bytes + size > MAX_QUEUED_BYTES_OF_WORKER:
             raise InvalidInput(
                 "transaction",
-                "too much is queued on other connections: send it again a moment later, or a pipeline without MULTI",
+                "too much of other connections is being carried out: send it again a moment later, or a pipeline without MULTI",
             )
         self.weight = weight
         self._bytes += size
         self._worker.queued_bytes += size
         self.entries.append(Entry(command, arguments))
+        self._worker.queues[self] = None
+
+    def _make_room(self, size: int) -> None:
+        """Whoever left the oldest transaction unfinished gives way: else a few idle connections would keep all others out."""
+        worker = self._worker
+        while worker.queued_bytes + size > MAX_QUEUED_BYTES_OF_WORKER:
+            oldest = next((one for one in worker.queues if one is not self), None)
+            if oldest is None:
+                return
+            oldest.made_room = True
+            oldest.spoil()
+
+    def demand(self, revisions: Sequence[Revision]) -> None:
+        """EXEC waits for these, up to `MAX_DEMANDED`."""
+        for one in revisions:
+            of = one.partition, one.epoch
+            known = self.demanded.get(of)
+            if (known is None and len(self.demanded) < MAX_DEMANDED) or (known is not None and known.seq < one.seq):
+                self.demanded[of] = one
+
+    def begin(self) -> None:
+        """EXEC came: from now on it makes no room for others."""
+        self._worker.queues.pop(self, None)
 
     def spoil(self) -> None:
         """Nothing of it will be carried out."""
@@ -76,6 +107,7 @@ class Queued:
 
     def drop(self) -> None:
         """Forget the commands."""
+        self.begin()
         self._worker.queued_bytes -= self._bytes
         self._bytes = self.weight = 0
         self.entries = []

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 from gate.clock import monotonic_us
 from gate.core.revision import Revision
@@ -82,6 +82,8 @@ def queueing(command: Command) -> Command:
     def put(client: Client, arguments: Sequence[bytes]) -> bytes:
         assert client.queued is not None
         client.queued.put(command, arguments)
+        if len(arguments) > 2 and command.answer in _MAY_DEMAND:
+            client.queued.demand(checks.demanded(arguments))
         return QUEUED
 
     return command._replace(answer=_not_queued if command.in_multi is InMulti.NEVER else put)
@@ -96,6 +98,12 @@ def execute(client: Client, arguments: Sequence[bytes]) -> bytes | Demand | Late
     queued = client.queued
     if queued is None:
         raise Reply("ERR EXEC without MULTI: send MULTI first, then the commands, then EXEC")
+    if queued.made_room:
+        client.end_queue()
+        raise Reply(
+            "EXECABORT Transaction discarded: it waited longest for its EXEC when the memory for transactions was full. "
+            "Nothing of it was carried out: send all of it again, and EXEC at once"
+        )
     if queued.is_spoiled:
         client.end_queue()
         raise Reply(
@@ -103,16 +111,13 @@ def execute(client: Client, arguments: Sequence[bytes]) -> bytes | Demand | Late
             "Correct the command that was refused, and send all of it again"
         )
     if demanded := _demanded(client, queued):
+        queued.begin()
         return Demand(demanded, late=lambda: _carried_out(client))
     return _carried_out(client)
 
 
 def _demanded(client: Client, queued: Queued) -> tuple[Revision, ...]:
-    found = dict[Revision, None]()
-    for command, arguments in queued.entries:
-        if len(arguments) > 2 and command.answer in _MAY_DEMAND:
-            found.update(dict.fromkeys(checks.missing(client, arguments)))
-    return tuple(found)
+    return tuple(one for one in queued.demanded.values() if checks.is_still_to_come(client.worker.reading, one))
 
 
 _MAY_DEMAND: tuple[Handler, ...] = (checks.check, checks.verdict)
@@ -121,10 +126,8 @@ _MAY_DEMAND: tuple[Handler, ...] = (checks.check, checks.verdict)
 def _carried_out(client: Client) -> bytes | Later:
     queued = client.end_queue()
     assert queued is not None
-    entries, weight = queued.entries, queued.weight
-    queued.drop()
-    execution = _Execution(client, entries)
-    if weight > AT_ONCE_WEIGHT and client.app_key is not None:
+    execution = _Execution(client, queued)
+    if queued.weight > AT_ONCE_WEIGHT and client.app_key is not None:
         return execution.later(client.app_key)
     try:
         client.worker.begin_dated()
@@ -134,21 +137,27 @@ def _carried_out(client: Client) -> bytes | Later:
     else:
         for _ in execution.facts():
             pass
-    return execution.later(None) if execution.asks else execution.reply()
+    if execution.asks:
+        return execution.later(None)
+    queued.drop()
+    return execution.reply()
 
 
 class _Execution:
     """One EXEC."""
 
-    def __init__(self, client: Client, entries: Sequence[Entry]) -> None:
+    def __init__(self, client: Client, queued: Queued) -> None:
         self._client = client
         self._worker = client.worker
-        self._entries = entries
-        self._answers: list[bytes] = [b""] * len(entries)
+        self._queued = queued
+        self._entries: Sequence[Entry] = queued.entries
+        self._answers: list[bytes] = [b""] * len(queued.entries)
         self.asks: deque[tuple[int, Asking]] = deque()
         """What is still to be sent to Redis, with its place in the array."""
         self._awaited: deque[tuple[int, Later]] = deque()
         self._awaited_weight = 0
+        self._undoings: list[Callable[[], object]] = []
+        """Of what was asked, answered or not: the peer learns of all of it at the end."""
         self._is_doubted = False
 
     def reply(self) -> bytes:
@@ -221,7 +230,7 @@ class _Execution:
         if long_read_of is not None:
             reading = self._worker.long_reads.submit(long_read_of, self._in_view)
         carrying = asyncio.get_running_loop().create_task(self._carry_out(reading))
-        carrying.add_done_callback(lambda done: done.cancelled() or done.exception())  # the peer may be gone by then
+        carrying.add_done_callback(self._end)
 
         def word() -> bytes:
             try:
@@ -230,6 +239,11 @@ class _Execution:
                 raise NoAuth(f"{gone}. Send AUTH app-key app-secret of another") from gone
 
         return Later(carrying, word, holds_back=True, abandon=self._doubt, cancel=carrying.cancel, listens=True)
+
+    def _end(self, carrying: asyncio.Task[bytes]) -> None:
+        self._queued.drop()  # only now: many that are carried out at the same time fill the memory, too
+        if not carrying.cancelled():
+            carrying.exception()  # looked at, since the peer may be gone by then
 
     async def _carry_out(self, reading: asyncio.Future[None] | None) -> bytes:
         if reading is not None:
@@ -273,8 +287,10 @@ class _Execution:
         if isinstance(reply, bytes):
             self._answers[at] = reply
             return
-        if self._is_doubted and reply.abandon is not None:
-            reply.abandon()
+        if reply.abandon is not None:
+            self._undoings.append(reply.abandon)
+            if self._is_doubted:
+                reply.abandon()
         self._awaited.append((at, reply))
         self._awaited_weight += reply.weight
 
@@ -285,15 +301,16 @@ class _Execution:
         if isinstance(reply, Later):
             self._awaited.appendleft((at, reply))
             self._awaited_weight += reply.weight
+            if self._is_doubted and reply.abandon is not None:
+                reply.abandon()
         else:
             self._answers[at] = reply
 
     def _doubt(self) -> None:
         """The peer may be gone."""
         self._is_doubted = True
-        for _, awaited in self._awaited:
-            if awaited.abandon is not None:
-                awaited.abandon()
+        for undo in self._undoings:
+            undo()
 
     def _refused(self, refusal: GateError) -> bytes:
         self._worker.errors += 1

@@ -13,6 +13,7 @@ from gate.core.verdict import Word
 from gate.replica.board import Board
 from gate.replica.layout import BOARD_FILE
 from gate.replica.reading import Reading
+from gate.wire import checks
 from gate.wire.checks import MAX_RECIPIENTS, Demand
 from gate.wire.client import Worker
 from gate.wire.commands import COMMANDS
@@ -75,7 +76,8 @@ def test_an_id_of_another_length_is_refused_whoever_the_other_is(peer: Peer, bad
         assert peer.error(*words) == f"ERR userId: must be 1 to 64 bytes, {len(bad)} were sent"
 
 
-def test_mcheck_takes_a_bounded_number_of_recipients(peer: Peer) -> None:
+def test_mcheck_takes_a_bounded_number_of_recipients(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "AT_ONCE_US", 10_000_000)  # there is no loop for what goes on in turns
     assert len(peer("GATE.MCHECK", "alice", *[b"x"] * 1_000)) == 1_000
     refusal = peer.error("GATE.MCHECK", "alice", *[b"x"] * (MAX_RECIPIENTS + 1))
     assert refusal == f"ERR recipients: at most {MAX_RECIPIENTS} in one GATE.MCHECK, {MAX_RECIPIENTS + 1} were sent"

@@ -1,0 +1,109 @@
+"""How a wait of `GATE.EVENTS … BLOCK` ends, whatever else happens at the same moment."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gate.wire import events
+from gate.wire.later import Later
+from gate.wire.listener import WireServer
+from tests.harness.waiting import wait_until_async
+from tests.replica.ledger import Ledger, app_facts, app_set
+from tests.wire.gateway import GatewayPeer, token_of
+from tests.wire.test_events_block import APP, LONG_MS, _waits, gateway, server
+
+__all__ = ["gateway", "server"]
+
+
+async def _connected(gateway: GatewayPeer, user: bytes) -> None:
+    assert await gateway.ask("GATE.CONNECT", token_of(APP, user), "iOS", "edge")
+
+
+async def test_an_answer_that_is_not_written_yet_can_be_hurried(server: WireServer, gateway: GatewayPeer) -> None:
+    """The peer closes, or the worker drains, at the very moment at which something happened."""
+    peer = await GatewayPeer.to(server)
+    peer.send("GATE.EVENTS", "$", "BLOCK", LONG_MS)
+    await _waits(server)
+    (waiting,) = peer.in_server(server)._outbox._queue
+    assert isinstance(waiting, Later) and waiting.hurry is not None
+    hurry = waiting.hurry
+    failed: list[BaseException] = []
+
+    def at_that_moment(_: object) -> None:
+        try:
+            hurry()
+        except RuntimeError as problem:
+            failed.append(problem)
+
+    waiting.arrival.add_done_callback(at_that_moment)
+    await _connected(gateway, b"ann")
+    assert len((await peer.next())[1]) == 1
+    assert not failed
+    peer.close()
+
+
+async def test_no_more_wait_than_may_though_all_come_at_once(
+    server: WireServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each looks back first, which asks Redis; all of them have passed the first look at the bound by then."""
+    monkeypatch.setattr(events, "MAX_WAITING", 3)
+    peers = [await GatewayPeer.to(server) for _ in range(8)]
+    for peer in peers:
+        peer.send("GATE.EVENTS", "$", "BLOCK", "300")
+    most = 0
+
+    def look() -> bool:
+        nonlocal most
+        most = max(most, server.worker.waiting_for_events)
+        return most > 0 and server.worker.waiting_for_events == 0
+
+    await wait_until_async(look, 10, "the waits to be over")
+    answers = [await peer.next() for peer in peers]
+    assert most == 3
+    assert sum(str(answer).startswith("UNAVAILABLE 3 connections wait in GATE.EVENTS") for answer in answers) == 5
+    for peer in peers:
+        peer.close()
+
+
+async def test_whose_secret_was_dropped_while_it_waited_is_told_nothing(
+    server: WireServer, gateway: GatewayPeer, ledger: Ledger
+) -> None:
+    peer = await GatewayPeer.to(server, "app", "the one before")
+    peer.send("GATE.EVENTS", "$", "BLOCK", LONG_MS)
+    await _waits(server)
+    ledger.commit(app_set(app_facts(secrets=("secret",))))
+    await _connected(gateway, b"ann")
+    assert str(await peer.next()).startswith("NOAUTH The secret that this connection gave is no longer accepted")
+    peer.close()
+
+
+async def test_a_wait_whose_peer_is_cut_off_as_it_ends_leaves_no_connection_to_redis(server: WireServer) -> None:
+    """A half-closing peer ends the wait, and its reset comes while the shared read is being ended."""
+    door = server.worker.door
+    assert door is not None
+    task: asyncio.Task[None] = asyncio.create_task(_followed(server))
+    await wait_until_async(lambda: bool(door._tails._tails), 10, "the feed to be followed")  # type: ignore[attr-defined]
+    (tail,) = door._tails._tails.values()  # type: ignore[attr-defined]
+    await wait_until_async(lambda: tail.feed._link is not None, 10, "the read to have its connection")
+    closed = asyncio.Event()
+    aclose = tail.feed.aclose
+
+    async def noted() -> None:
+        await aclose()
+        closed.set()
+
+    tail.feed.aclose = noted
+    task.cancel()
+    await asyncio.sleep(0)  # it ends the shared read
+    task.cancel()
+    await asyncio.wait([task])
+    assert closed.is_set()
+
+
+async def _followed(server: WireServer) -> None:
+    door = server.worker.door
+    assert door is not None
+    async for _ in door.follow("app", await door.feed("app").head()):
+        pass
