@@ -7,18 +7,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from gate.core.shown import shown_text
 from gate.replica.explain import Explained
 
 
 def in_lines(explained: Explained) -> list[str]:
-    """The verdict first; of each rule whether it denies, and the facts it looked at."""
+    """The verdict first; of each rule whether it denies, and the facts it looked at. Ids are escaped, for a terminal."""
     ending = "" if explained["until"] is None else f", until {explained['until']} ms"
     exempt = ", exempt sender" if explained["exempt"] else ""
     verdict = (
         f"{explained['verdict']}: {explained['from']} {'may' if explained['allowed'] else 'may not'} "
         f"message {explained['to']}{ending}{exempt}, stale {explained['stale_ms']} ms"
     )
-    return [verdict, *(_line(rule) for rule in explained["rules"])]
+    return [shown_text(line) for line in (verdict, *map(_line, explained["rules"]))]
 
 
 def _line(rule: Explained) -> str:

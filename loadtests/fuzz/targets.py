@@ -159,6 +159,7 @@ TARGETS: dict[str, Target] = {
             b"\x05*3\r\n$10\r\nGATE.CHECK\r\n$1\r\na\r\n$1\r\nb\r\n*1\r\n$4\r\nPING\r\n",
             b"\x40PING\r\nSET \"a b\" 'c' \\x41\r\n\r\n*0\r\n*-1\r\n",
             b"\x03*1\r\n*1\r\n:1\r\n+OK\r\n$-1\r\n_\r\n",
+            b"\x07*1\r\n$5\r\nMULTI\r\n*3\r\n$10\r\nGATE.CHECK\r\n$1\r\na\r\n$1\r\nb\r\nEXEC\r\nDISCARD\r\n",
         ),
     ),
     "token": Target(

@@ -103,6 +103,8 @@ def test_explain_short_is_one_line_a_rule(peer: Peer) -> None:
     ]
     assert rules[2] == "sender-banned denies: banned_until never"
     assert peer.error("GATE.EXPLAIN", "a", "b", "LONG").startswith("ERR syntax: expected SHORT")
+    verdict, *_ = peer("GATE.EXPLAIN", b"a\x1b[2J", "b\nc", "SHORT")
+    assert verdict.startswith(rb"allowed: a\x1b[2J may message b\nc, "), "at a terminal"
 
 
 def test_explain_goes_through_every_rule(ledger: Ledger, peer: Peer) -> None:

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import os
 import select
+import selectors
 import socket
 import time
 from array import array
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from loadtests.bench.apart import CLIENTS_NICE, END, Apart
 from loadtests.bench.bed import Bed
 from loadtests.bench.client import RECEIVE_BYTES, ask, connect, encode, percentile_us
+from loadtests.bench.gateways import Client, clients
 from loadtests.bench.paced import PacedChecks, slowest_ms
 from loadtests.bench.table import Row
 from tests.harness.ports import LOOPBACK
@@ -37,16 +39,22 @@ LEAST_ANSWERED = 0.98
 """Of the checks that were due: the checker itself may have been late with the last."""
 CHUNK_BYTES = 1 << 18
 MANY = 10_000
+WAKES_A_SECOND = 2
+"""A thousand are woken, answered, and ask again, which takes most of a core: more often, and it measures the core."""
 AUTH, GATEWAY = "auth", "gateway"
 """What an attacker sends first: its App's credentials; and a lease behind them."""
 
 
 class Kind(NamedTuple):
-    """What is sent over and over; `first` is sent once, `sip` how many bytes go at a time (0: as many as there is room for)."""
+    """What is sent over and over; `first` is sent once, `sip` how many bytes go at a time (0: as many as there is room for).
+
+    With `waiters` so many connections wait in `GATE.EVENTS … BLOCK`, and `WAKES_A_SECOND` Users who connect wake all of them.
+    """
 
     sent: bytes
     first: str = ""
     sip: int = 0
+    waiters: int = 0
 
 
 def _users(count: int, mark: str) -> list[bytes]:
@@ -115,6 +123,17 @@ CLIENTS: dict[str, Kind] = {
     "SESSIONS": Kind(encode("GATE.SESSIONS", "e") * 500, AUTH),
     "ROUTE": Kind(encode("GATE.ROUTE", "e", "f") * 500, AUTH),
     "EVENTS": Kind(encode("GATE.EVENTS", "$") * 500, AUTH),
+    "EVENTS BLOCK waiters": Kind(encode("GATE.EVENTS", "$", "BLOCK", 50_000), AUTH, waiters=1_000),
+    "EXEC of many checks": Kind(
+        encode("MULTI")
+        + b"".join(encode("GATE.CHECK", a, b) for a, b in zip(_users(9_900, "x"), _users(9_900, "y"), strict=True))
+        + encode("EXEC"),
+        AUTH,
+    ),
+    "EXEC of many MIN": Kind(
+        encode("MULTI") + encode("GATE.CHECK", "a", "b", "MIN", f"0:{HISTORY}:1") * 2_400 + encode("EXEC"), AUTH
+    ),
+    "CONFIG GET of long patterns": Kind(encode("CONFIG", "GET", *["*a" * 7_000] * 8) * 10, AUTH),
     "LEASE": Kind(encode("GATE.LEASE", "fair", 1) * 500, AUTH),
     "TOUCH of 1,000": Kind(encode("GATE.TOUCH", *[b"oPAEZHrIOXU.YW5u"] * 1_000), AUTH),
     "TOUCH of one": Kind(encode("GATE.TOUCH", "oPAEZHrIOXU.YW5u") * 500, AUTH),
@@ -223,7 +242,13 @@ def _attack(line: Connection, port: int, app_key: str, app_secret: str) -> None:
             line.send((0, 0))
         else:
             kind = kind._replace(sent=kind.sent.replace(HISTORY.encode(), epoch))
-            line.send(_send_on(port, kind, firsts[kind.first], time.monotonic() + seconds))
+            until_s = time.monotonic() + seconds
+            if kind.waiters:
+                line.send(
+                    _wait_on(port, kind, auth, clients(app_key, app_secret, 1_000, f"woken{until_s:.0f}"), seconds)
+                )
+            else:
+                line.send(_send_on(port, kind, firsts[kind.first], until_s))
 
 
 def _send_on(port: int, kind: Kind, first: bytes, until_s: float) -> tuple[int, int]:
@@ -251,3 +276,28 @@ def _pieces(connection: socket.socket, chunk: bytes, sip: int, until_s: float) -
             taken = connection.send(whole[at : at + sip] if sip else whole[at:])
             at = (at + taken) % len(chunk)
             yield taken
+
+
+def _wait_on(port: int, kind: Kind, auth: bytes, users: Sequence[Client], seconds: float) -> tuple[int, int]:
+    """Wait on many connections, and again when woken."""
+    sent, coming = 0, iter(users)
+    with ExitStack() as stack, selectors.DefaultSelector() as selector:
+        gateway = stack.enter_context(connect(LOOPBACK, port))
+        ask(gateway, auth + encode("GATE.LEASE", "waking", time.time_ns() // 1_000_000), 2)
+        for _ in range(kind.waiters):
+            waiter = stack.enter_context(connect(LOOPBACK, port))
+            ask(waiter, auth, 1)
+            waiter.sendall(kind.sent)
+            selector.register(waiter, selectors.EVENT_READ)
+        woken_at_s = time.monotonic()
+        until_s = woken_at_s + seconds
+        while time.monotonic() < until_s:
+            if time.monotonic() >= woken_at_s:
+                woken_at_s += 1 / WAKES_A_SECOND
+                ask(gateway, encode("GATE.CONNECT", next(coming).token, "iOS", "waking"), 1)
+            for key, _ in selector.select(LOOK_EVERY_S):
+                waiter = cast(socket.socket, key.fileobj)
+                waiter.recv(RECEIVE_BYTES)
+                waiter.sendall(kind.sent)
+                sent += len(kind.sent)
+    return sent, kind.waiters
