@@ -51,7 +51,7 @@ class Address(NamedTuple):
     @property
     def shown(self) -> str:
         """The URL again, fit for logs and errors: the password is hidden."""
-        credentials = f"{self.username}:***@" if self.password else f"{self.username}@" if self.username else ""
+        credentials = f"{self.username}:***@" if self.password else ""
         database = f"/{self.db}" if self.db else ""
         if self.path:
             return f"unix://{credentials}{self.path}" + (f"?db={self.db}" if self.db else "")
@@ -65,7 +65,11 @@ def parse_address(url: str) -> Address:
         parts = split_url(url)
     except ValueError as fault:
         raise InvalidConfig([f"the Redis URL {_FORMS}: {fault}"]) from None
-    query = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
+    if "@" in parts.netloc and not parts.password:  # an empty secret, or a password in the user's place
+        raise InvalidConfig(
+            ["the Redis URL has no password before its @: write redis://:PASSWORD@HOST or USER:PASSWORD@"]
+        )
+    query = _options(parts.query)
     is_unix = parts.scheme == "unix"
     if is_unix:
         _check_unix(parts)
@@ -88,6 +92,14 @@ def parse_address(url: str) -> Address:
     )
 
 
+def _options(query: str) -> dict[str, str]:
+    given = parse_qs(query, keep_blank_values=True)
+    twice = [name for name, values in given.items() if len(values) > 1 and name in _OPTIONS]
+    if twice:
+        raise InvalidConfig([f"the Redis URL has {twice[0]} twice: give it once"])
+    return {name: values[0] for name, values in given.items()}
+
+
 def _check_options(query: Mapping[str, str], is_tls: bool) -> None:
     unknown = [name for name in query if name not in _OPTIONS]
     if unknown:  # `split_url` has refused a URL whose password may reach to here; the shape is looked at all the same
@@ -102,7 +114,11 @@ def _check_options(query: Mapping[str, str], is_tls: bool) -> None:
 
 def _timeout(query: Mapping[str, str], name: str, default: int) -> int:
     text = query.get(name, str(default))
-    if not text.isdecimal() or len(text) > 6 or not LEAST_TIMEOUT_MS <= int(text) <= MOST_TIMEOUT_MS:
+    if (
+        not (text.isascii() and text.isdecimal())
+        or len(text) > 6
+        or not LEAST_TIMEOUT_MS <= int(text) <= MOST_TIMEOUT_MS
+    ):
         raise InvalidConfig(
             [f"{name} in the Redis URL must be a whole number from {LEAST_TIMEOUT_MS} to {MOST_TIMEOUT_MS:,}"]
         )
@@ -130,6 +146,6 @@ def _check_unix(parts: SplitResult) -> None:
 def _database(text: str) -> int:
     if not text:
         return 0
-    if not text.isdecimal() or len(text) > 5:
+    if not (text.isascii() and text.isdecimal()) or len(text) > 5:
         raise InvalidConfig(["the database in the Redis URL must be a small number"])
     return int(text)

@@ -220,9 +220,15 @@ async def _connect(address: Address, on_push: Callable[[list[Reply]], None] | No
 
 
 def _tls_context(address: Address) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=address.tls_ca_file or None)
-    if address.tls_cert_file:
-        context.load_cert_chain(address.tls_cert_file, address.tls_key_file or None)
+    named = f"ssl_ca_certs {address.tls_ca_file}"
+    try:
+        context = ssl.create_default_context(cafile=address.tls_ca_file or None)
+        if address.tls_cert_file:
+            named = " and ".join(filter(None, (f"ssl_certfile {address.tls_cert_file}", address.tls_key_file)))
+            context.load_cert_chain(address.tls_cert_file, address.tls_key_file or None)
+    except OSError as fault:  # without it a missing file reads as a server that is away
+        problem = f"{named} in the URL of {address.shown} can't be used: {fault.strerror or fault}"
+        raise LinkLost(problem, was_sent=False) from None
     return context
 
 

@@ -8,6 +8,7 @@ from gate.core.partition import DEFAULT_PARTITIONS
 from gate.errors import InvalidConfig, StoreUnavailable
 from gate.store import keys
 from gate.store.address import parse_address
+from gate.store.link import LinkLost, open_link
 from gate.store.store import Store
 from tests.harness.ports import free_port
 from tests.harness.servers import RedisServer
@@ -134,6 +135,8 @@ def test_what_is_no_address_is_refused_without_its_password(url: str) -> None:
         ("connect_timeout_ms=30001", "connect_timeout_ms in the Redis URL must be"),
         ("timeout_ms=", "timeout_ms in the Redis URL must be"),
         ("ssl_ca_certs=/ca.pem", "ssl_ca_certs, which is for rediss:// only"),
+        ("timeout_ms=500&timeout_ms=600", "timeout_ms twice: give it once"),
+        ("timeout_ms=\u0665\u0660\u0660", "timeout_ms in the Redis URL must be"),
     ],
 )
 def test_options_of_a_url_are_refused_by_name(query: str, named: str) -> None:
@@ -157,3 +160,17 @@ async def test_a_replica_is_not_the_truth(private_redis: RedisServer) -> None:
     private_redis.client.replicaof("127.0.0.1", free_port())
     with pytest.raises(StoreUnavailable, match=r"is a replica of 127\.0\.0\.1:\d+ and takes no writes"):
         await connected(private_redis.url)
+
+
+@pytest.mark.parametrize("before", ["hunter2", "gate:", ":", ""])
+def test_a_url_whose_password_is_missing_is_refused(before: str) -> None:
+    """As `redis://gate:$PASSWORD@h` is without the variable, or with the password in the user's place."""
+    with pytest.raises(InvalidConfig, match="no password before its @: write redis://:PASSWORD@HOST") as refused:
+        parse_address(f"redis://{before}@h")
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_certfile"])
+async def test_a_missing_file_of_tls_is_named(option: str) -> None:
+    with pytest.raises(LinkLost, match=f"{option} /none.pem in the URL of rediss://h:6379 can't be used: No such file"):
+        await open_link(parse_address(f"rediss://h/0?{option}=/none.pem"), 500)
