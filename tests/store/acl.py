@@ -15,9 +15,12 @@ PASSWORD = "PASSWORD"
 def documented_words() -> list[str]:
     """What follows ACL SETUSER: the name, then rules."""
     (block,) = re.findall(r"^```acl\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    words: list[str] = block.replace("\\\n", " ").split()
-    assert words[:3] == ["ACL", "SETUSER", "gate"]
-    return words[2:]
+    name, rules = "gate", list[str]()
+    for line in block.splitlines():  # each a whole command, as redis-cli takes what is pasted
+        command, setuser, user, *some = line.split()
+        assert (command, setuser, user) == ("ACL", "SETUSER", name)
+        rules += some
+    return [name, *rules]
 
 
 def make_user(server: RedisServer) -> str:
