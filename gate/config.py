@@ -354,7 +354,8 @@ def read_config(given: Mapping[str, str], environ: Mapping[str, str]) -> ServeCo
 
 
 def _quoted(name: str, text: str) -> str:
-    return "" if name in SECRET_OPTIONS else f" (got {text[:80]!r})"
+    # What has an @ may be a URL with a password in it, whichever option it was given to.
+    return "" if name in SECRET_OPTIONS or "@" in text else f" (got {text[:80]!r})"
 
 
 def _conflicts(values: Mapping[str, Any]) -> list[str]:

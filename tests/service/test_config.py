@@ -188,3 +188,10 @@ def test_any_text_is_read_or_refused_in_words(name: str, text: str) -> None:
         read_config({name: text}, {})
     except InvalidConfig as refused:
         assert refused.problems
+
+
+@pytest.mark.parametrize("name", ["public_url", "http", "trusted_proxies", "node_name", "redis"])
+def test_what_may_hold_a_password_is_not_repeated(name: str) -> None:
+    with pytest.raises(InvalidConfig) as refused:
+        read_config({name: "ftp://user:hunter2@h\n"}, {})
+    assert "hunter2" not in str(refused.value) and "user" not in str(refused.value)
