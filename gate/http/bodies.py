@@ -133,6 +133,7 @@ async def read_body(request: web.Request, bodies: Bodies, payer: Payer, most_byt
         async with asyncio.timeout(BODY_DEADLINE_S):
             if request.get(_CONTINUE):
                 await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                request.writer.output_size = 0  # the answer itself has not begun
             return await reading.drained()
     except TimeoutError:
         raise InvalidInput("body", f"must arrive within {BODY_DEADLINE_S:g} s") from None

@@ -14,6 +14,8 @@ from tests.http.world import World, basic, signed
 WITHIN_S = 10.0
 FORM = "Content-Type: application/x-www-form-urlencoded"
 
+EXPECTS = f"{FORM}\r\nExpect: 100-continue"
+
 
 def request(world: World, path: str, body: bytes, length: int | None = None) -> bytes:
     headers = [f"{name}: {value}" for name, value in signed(world.app).items()]
@@ -37,6 +39,17 @@ async def test_it_gets_the_answer_to_its_ban(world: World) -> None:
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert answer.endswith(b'{"code":200}')
     assert await world.word("u1", "x") == "sender-banned"
+
+
+async def test_it_gets_it_behind_the_word_to_continue(world: World) -> None:
+    await world.node.stop_following()  # so that the answer comes behind the end of the client's side
+    reader, writer = await asyncio.open_connection(world.server.host, world.server.port)
+    writer.write(request(world, "/user/block.json", b"userId=u1&minute=1").replace(FORM.encode(), EXPECTS.encode()))
+    assert await asyncio.wait_for(reader.readline(), WITHIN_S) == b"HTTP/1.1 100 Continue\r\n"
+    writer.write_eof()
+    answer = await asyncio.wait_for(reader.read(), WITHIN_S)
+    writer.close()
+    assert answer.startswith(b"\r\nHTTP/1.1 200 ") and answer.endswith(b'{"code":200}')
 
 
 async def test_an_answer_that_takes_its_time_is_waited_for(world: World) -> None:
