@@ -30,7 +30,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 
 class FactFile:
-    """One file, or stdin. `lines` reads it once; `rewind` makes it readable again."""
+    """One file, FIFO or stdin. `lines` reads it once; `rewind` makes it readable again."""
 
     def __init__(self, name: str, file_format: Format | None, headless_kind: str | None) -> None:
         """Open it; `InvalidInput` if it can't be, or if nothing says what format it has."""
@@ -41,17 +41,18 @@ class FactFile:
             self._raw: IO[bytes] = sys.stdin.buffer if name == STDIN else Path(name).open("rb", READ_BYTES)  # noqa: SIM115
         except (FileNotFoundError, IsADirectoryError) as fault:
             raise InvalidInput(name, f"can't be read: {fault.strerror}") from None
-        self._is_stdin = name == STDIN
-        self.size_bytes = 0 if self._is_stdin else Path(name).stat().st_size
+        self._is_once = not self._raw.seekable() or name == STDIN
+        """Whether it can be read only once: stdin, a FIFO, `<(zcat facts.gz)`."""
+        self.size_bytes = 0 if self._is_once else Path(name).stat().st_size
 
     @property
     def read_bytes(self) -> int:
         """How far it is read, in bytes as they are on disk; 0 where that can't be told."""
-        return 0 if self._is_stdin else self._raw.tell()
+        return 0 if self._is_once else self._raw.tell()
 
     def keep(self) -> None:
-        """Make `rewind` possible for stdin too, by a copy on disk."""
-        if self._is_stdin:
+        """Make `rewind` possible for what can be read only once, by a copy on disk."""
+        if self._is_once:
             copy = cast("IO[bytes]", tempfile.TemporaryFile())  # noqa: SIM115
             shutil.copyfileobj(self._raw, copy)
             copy.seek(0)
@@ -76,8 +77,8 @@ class FactFile:
             yield number + 1, f"and all after it can't be read: {fault}"
 
     def check_header(self) -> None:
-        """Raise `InvalidInput` now if the header is none. Not for stdin, which can be read only once."""
-        if self._is_stdin:
+        """Raise `InvalidInput` now if the header is none. Not for what can be read only once."""
+        if self._is_once:
             return
         try:
             next(iter(self.lines()), None)

@@ -42,7 +42,7 @@ def ndjson_lines(stream: IO[bytes]) -> Iterator[Line]:
         try:
             fields = loads(line)
         except orjson.JSONDecodeError as fault:
-            if line.isspace():
+            if not line.strip():
                 continue
             yield number, f"is not JSON: {fault}"
             continue

@@ -52,6 +52,8 @@ def opened_for_writing(name: str) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _opened(name: str) -> Iterator[IO[bytes]]:
+    if not name:
+        raise InvalidInput("FILE", "is empty: name a file, or - for stdout")
     if name == STDOUT:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
@@ -123,16 +125,23 @@ def _replacing(name: str, path: Path, known: os.stat_result | None) -> Iterator[
         draft.unlink(missing_ok=True)
 
 
+def _without_name(fault: OSError) -> OSError:
+    """The refusal without the draft's name, which says nothing to who named the file."""
+    return OSError(fault.errno, fault.strerror or str(fault))
+
+
 def _draft(draft: Path, known: os.stat_result | None) -> IO[bytes] | None:
     """A new file to take the place of the known one; None where it could not have the same links, owner and mode."""
     if known is not None and known.st_nlink > 1:
         return None
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_MODE)
-    except PermissionError:
+    except PermissionError as fault:
         if known is None:
-            raise
+            raise _without_name(fault) from None
         return None
+    except OSError as fault:
+        raise _without_name(fault) from None
     try:
         made = os.fstat(descriptor)
         if known is not None and (made.st_uid, made.st_gid) != (known.st_uid, known.st_gid):

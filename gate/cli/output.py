@@ -8,6 +8,8 @@ imported only when a table is drawn: `--json` callers do not pay for it.
 from __future__ import annotations
 
 import base64
+import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 MAX_NAMED = 20
 """Ids that one line names; who wants all of them takes --json."""
+
+_UNPRINTABLE = re.compile("[\x7f-\xa0\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
+"""What JSON leaves as it is and a terminal acts on or hides: C1 controls, bidi controls, line separators, marks."""
 
 JsonId = str | dict[str, str]
 
@@ -42,12 +47,17 @@ def some_ids(raw_ids: Sequence[bytes]) -> str:
 
 def print_json(document: Any) -> None:
     """One JSON document, indented, on stdout."""
-    sys.stdout.write(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode())
+    sys.stdout.write(_harmless(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()) + "\n")
 
 
 def print_json_line(line: str) -> None:
-    """A line that is one JSON document, on stdout: data, printed as it is."""
-    sys.stdout.write(line + "\n")
+    """A line that is one JSON document, on stdout."""
+    sys.stdout.write(_harmless(line) + "\n")
+
+
+def _harmless(document: str) -> str:
+    """The same JSON, with what a terminal could act on written as `\\uXXXX`; programs read the same text."""
+    return _UNPRINTABLE.sub(lambda found: json.dumps(found[0])[1:-1], document)
 
 
 def say(line: str) -> None:
@@ -71,14 +81,22 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None) -> None:
-    """A table on stdout."""
+    """A table on stdout; where a terminal is too narrow for its longest words, a block of lines for each row."""
     from rich import box
+    from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
     for column in columns:
-        table.add_column(column)
-    for row in rows:
-        table.add_row(*(Text(shown_text(cell)) for cell in row))
-    console().print(table)
+        table.add_column(column, overflow="fold")
+    shown = [[shown_text(cell) for cell in row] for row in rows]
+    for row in shown:
+        table.add_row(*map(Text, row))
+    there = console()
+    if Measurement.get(there, there.options.update(max_width=10_000), table).minimum <= there.width:
+        there.print(table)
+        return
+    longest = max(map(len, columns))
+    blocks = ["\n".join(f"{name:<{longest}}  {cell}" for name, cell in zip(columns, row, strict=True)) for row in shown]
+    sys.stdout.write("\n\n".join([*filter(None, [title]), *blocks]) + "\n")

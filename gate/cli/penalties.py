@@ -7,7 +7,7 @@ shorter. All Users of one call are banned by one write a Partition, and the call
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -176,18 +176,26 @@ def _impose(
         why, by = given_because(*why_by, mistakes)
     key = target.app_key()
 
-    async def work(reach: Reach) -> Settled:
+    async def work(reach: Reach) -> tuple[Settled, list[bytes]]:
         await reach.app(key)
         store = reach.store.bans if kind == "bans" else reach.store.mutes
-        return await reach.write(store.impose(key, given, until_ms, now_ms, why=why, by=by))
+        imposed = await store.impose_on_active(key, given, until_ms, now_ms, why=why, by=by)
+        return await reach.settle(imposed.written), imposed.skipped
 
-    settled = run_with(target, work)
+    settled, skipped = run_with(target, work)
+    done = [user for user in given if user not in skipped]
     if as_json:
-        document = {"users": [json_id(user) for user in given], "until": json_moment(until_ms)}
-        print_json(document | {"revision": settled.revision, "applied": settled.applied})
-    else:
-        end_words = "without end" if until_ms == FOREVER_MS else f"until {shown_moment(until_ms)}"
-        say(f"{_PAST[kind]} {counted(len(given), 'User')} {end_words}: {settled.shown}")
+        document: dict[str, Any] = {
+            "users": [json_id(user) for user in done],
+            "skipped": [json_id(user) for user in skipped],
+        }
+        document |= {"until": json_moment(until_ms), "revision": settled.revision, "applied": settled.applied}
+        print_json(document)
+        return
+    end_words = "without end" if until_ms == FOREVER_MS else f"until {shown_moment(until_ms)}"
+    say(f"{_PAST[kind]} {counted(len(done), 'User')} {end_words}: {settled.shown}")
+    if skipped:
+        say(f"left out, deactivated: {some_ids(skipped)}")
 
 
 def _lift(kind: Penalty, users: list[str], why_by: tuple[str, str | None], target: Target, as_json: bool) -> None:

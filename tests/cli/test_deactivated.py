@@ -69,6 +69,16 @@ def is_erased(gate: Command, user: str) -> bool:
     return gate("user", "erasure-proof", user, status=None).status == 0
 
 
+@pytest.mark.parametrize("verb", ["ban", "mute"])
+def test_a_ban_of_many_leaves_out_who_is_deactivated(gate: Command, verb: str) -> None:
+    gate("user", "deactivate", "ann", "eve")
+    assert "left out, deactivated: ann, eve" in gate(verb, "ann", "bob", "eve", "--for", "7d").out
+    done = gate.json(verb, "ann", "bob", "--for", "7d")
+    assert (done["users"], done["skipped"], done["applied"]) == (["bob"], ["ann"], "all")
+    assert gate("check", "bob", "x", status=1).out.startswith("sender-")
+    assert "deactivated: ann" in gate(verb, "ann", "--for", "7d", status=1).err
+
+
 def test_from_deactivation_to_the_proof(gate: Command, listener: Listener) -> None:
     gate("app", "set", str(gate.app), "--webhook-url", listener.url)
     fill(gate, "ann")

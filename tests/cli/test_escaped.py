@@ -51,3 +51,11 @@ def test_printable_text_is_left_alone() -> None:
     assert shown_text(HARMLESS) == HARMLESS
     assert shown_text(NASTY).isprintable()
     assert shown_text("\ud800").isprintable()
+
+
+def test_json_on_a_terminal_holds_nothing_that_it_acts_on(gate: Command) -> None:
+    gate("ban", "ann", "--permanent", "--reason", NASTY)
+    for command in (["bans"], ["audit"]):
+        result = gate(*command, "--json")
+        assert_printable(result.out)
+        assert NASTY in {entry["reason"] for entry in next(iter(result.json.values()))}

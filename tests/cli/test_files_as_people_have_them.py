@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -35,3 +38,22 @@ def test_credentials_that_are_no_json_are_status_3(tmp_path: Path) -> None:
     (tmp_path / "credentials.json").write_text("hunter2")
     ((status, err),) = run_all([["check", "a", "b"]], env={"GATE_DATA": str(tmp_path)})
     assert status == 3 and "is not what `gate serve` writes" in err and "hunter2" not in err
+
+
+@pytest.mark.parametrize("options", [[], ["--strict"]])
+def test_an_import_reads_what_can_be_read_only_once(options: list[str], gate: Command, tmp_path: Path) -> None:
+    """As `gate import <(zcat facts.gz)` hands it over."""
+    os.mkfifo(fifo := tmp_path / "facts.ndjson")
+    packed = gzip.compress(LINES.encode("utf-8-sig"))
+    with ThreadPoolExecutor() as pool:
+        writing = pool.submit(fifo.write_bytes, packed)
+        gate("import", fifo, *options)
+        writing.result()
+    assert len(gate.json("bans")["bans"]) == 2
+    gate("import", "/dev/stdin", "--format", "ndjson", *options, stdin=packed)
+
+
+def test_a_file_of_a_byte_order_mark_alone_is_empty(gate: Command) -> None:
+    for file_format in ("ndjson", "csv"):
+        gate("import", "-", "--format", file_format, stdin=b"\xef\xbb\xbf\r\n")
+    gate("import", "-", stdin=b"\xef\xbb\xbf")

@@ -136,3 +136,11 @@ def test_the_command_writes_to_what_exists(gate: Command, old: Path) -> None:
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
     assert "Permission denied" in gate("export", "/proc/version", status=3).err or os.geteuid() == 0
     assert "/no/such" in gate("export", "/no/such/file", status=3).err
+
+
+def test_a_refusal_names_the_file_that_was_given(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as refused:
+        write(tmp_path / "none" / "facts")
+    assert refused.value.filename == str(tmp_path / "none" / "facts")
+    with pytest.raises(InvalidInput, match="is empty: name a file"):
+        write("")
