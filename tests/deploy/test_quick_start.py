@@ -54,7 +54,9 @@ def test_the_readme_leads_from_a_clone_to_a_changed_verdict(wheels: Path, tmp_pa
     clone = tmp_path / "gate"
     ports = {SHOWN_HTTP: str(free_port()), SHOWN_RESP: str(free_port())}
     environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(("GATE_", "PIP_", "PYTEST"))
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("GATE_", "PIP_", "PYTEST", "MAKE", "MFLAGS"))  # `make test` hands its own options on
     }
     environment |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels), "PYTHON": sys.executable}
     environment["ARGS"] = f"--http {LOOPBACK}:{ports[SHOWN_HTTP]} --resp {LOOPBACK}:{ports[SHOWN_RESP]}"

@@ -8,6 +8,7 @@ import pytest
 
 from tests.harness.processes import is_alive
 from tests.harness.service import GateService, ServiceDied, Services
+from tests.harness.waiting import wait_until
 
 
 def test_a_ready_node_has_credentials_and_stops_clean(tmp_path: Path) -> None:
@@ -39,7 +40,8 @@ def test_a_node_that_dies_at_start_says_why(start_service: Services) -> None:
 def test_processes_tells_a_live_node_from_an_ended_one(start_service: Services) -> None:
     service = start_service.start()
     assert service.pid in {one.pid for one in service.processes()}
-    assert all(one.command for one in service.processes())
+    # One that is just being started or is just ending has no command line for a moment.
+    wait_until(lambda: all(one.command for one in service.processes()), 5.0, "a command line of every process")
     service.stop()
     assert service.processes() == []
     assert not is_alive(service.pid)

@@ -24,7 +24,8 @@ def documented_words() -> list[str]:
 
 
 def make_user(server: RedisServer) -> str:
-    """The documented user on that server; the URL that uses it."""
+    """The documented user on that server, and nothing refused so far; the URL that uses it."""
+    server.client.execute_command("ACL", "LOG", "RESET")
     server.client.execute_command("ACL", "SETUSER", *documented_words())
     return f"redis://gate:{PASSWORD}@127.0.0.1:{server.port}/0"
 
