@@ -233,3 +233,40 @@ async def test_an_entry_that_nobody_can_read_is_told_rather_than_waited_on(
     redis_server.client.xadd(f"gate:{{{APP.key}}}:feed", entry, id="2-0")
     with pytest.raises(FeedUnreadable, match="does not understand"):
         await coming
+
+
+async def test_those_that_wait_go_on_a_few_in_each_pass_of_the_loop(
+    tails: Tails, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand in one pass took it 10 ms, in which no check was answered."""
+    monkeypatch.setattr(tails_module, "WOKEN_A_PASS", 2)
+    loop, passes, woken = asyncio.get_running_loop(), [0], list[int]()
+    head = await tails.head(APP.key)
+
+    def count() -> None:
+        passes[0] += 1
+        loop.call_soon(count)
+
+    async def follow() -> None:
+        async with aclosing(tails.follow(APP.key, head)) as following:
+            await anext(following)
+            woken.append(passes[0])
+
+    followers = [asyncio.create_task(follow()) for _ in range(10)]
+    tail = await _waited_for_by(tails, len(followers))
+    followers.pop().cancel()
+    await wait_until_async(
+        lambda: len(tail.moved._waiting) == len(followers), SOON_S, "the cancelled one to be forgotten"
+    )
+    count()
+    await gateway.open(b"ann")
+    await asyncio.wait(followers, timeout=SOON_S)
+    assert len(woken) == 9
+    assert max(map(woken.count, woken)) <= 2
+
+
+async def _waited_for_by(tails: Tails, many: int) -> Any:
+    await wait_until_async(
+        lambda: APP.key in tails._tails and len(tails._tails[APP.key].moved._waiting) == many, SOON_S, "all to wait"
+    )
+    return tails._tails[APP.key]
