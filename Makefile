@@ -19,12 +19,13 @@ help:
 	@echo "make soak    does anything grow in half an hour (MINUTES=30)    make fuzz  strangers' bytes (SECONDS=60)"
 	@echo "make setup   only create .venv          make lock   pin the newest releases make clean"
 
+COMPILED := setup.py $(wildcard gate/native/*.c gate/native/*.h gate/native/*.pyx)
 # The stamps lie inside .venv, so that removing .venv removes them. The dev lock contains the runtime lock.
-.venv/.runtime-stamp: requirements.lock pyproject.toml scripts/make-venv
+.venv/.runtime-stamp: requirements.lock pyproject.toml scripts/make-venv $(COMPILED)
 	@test -e .venv/.dev-stamp || scripts/make-venv requirements.lock
 	@touch $@
 
-.venv/.dev-stamp: requirements-dev.lock pyproject.toml scripts/make-venv
+.venv/.dev-stamp: requirements-dev.lock pyproject.toml scripts/make-venv $(COMPILED)
 	@scripts/make-venv requirements-dev.lock
 	@touch $@ .venv/.runtime-stamp
 

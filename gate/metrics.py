@@ -35,6 +35,9 @@ _STATES = "0 loading, 1 catching up, 2 current, 3 cut off, 4 reloading, 5 stoppe
 
 CHECKS = Counter("gate_checks_total", "Decisions, by verdict.", ["verdict"])
 RESP_CONNECTIONS = Gauge("gate_resp_connections", "Open RESP connections.", multiprocess_mode="livesum")
+NATIVE_WORKERS = Gauge(
+    "gate_native_workers", "RESP workers whose checks the compiled core answers.", multiprocess_mode="livesum"
+)
 RESP_CONNECTIONS_OPENED = Counter("gate_resp_connections_opened_total", "RESP connections accepted.")
 RESP_ERRORS = Counter("gate_resp_errors_total", "Commands on the RESP port that were answered with an error.")
 HTTP_REQUESTS = Counter("gate_http_requests_total", "HTTP requests, by group of endpoints.", ["group", "status"])

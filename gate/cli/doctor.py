@@ -57,6 +57,7 @@ def _findings(target: Target, allow_eviction: bool) -> Iterator[Finding]:
     yield doctor_local.credentials(target.data)
     yield doctor_local.file_limit()
     yield doctor_local.processors()
+    yield doctor_local.compiled_core()
     yield from doctor_redis.findings(target, allow_eviction)
     yield from doctor_redis.presence_findings(target, allow_eviction)
     yield doctor_local.replica_state(target.data)

@@ -20,7 +20,7 @@ from gate.cli.options import CREDENTIALS_FILE
 from gate.cli.output import counted
 from gate.core.file_text import read_text
 from gate.errors import ReplicaError
-from gate.replica import probe
+from gate.replica import native_core, probe
 from gate.replica.board import NEVER_FRESH_MS, State
 from gate.replica.layout import replica_dir
 
@@ -98,6 +98,14 @@ def processors() -> Finding:
     if count == 1:
         return warn("cores", "one", "it works; checks, writes and the replicator share it")
     return ok("cores", str(count))
+
+
+def compiled_core() -> Finding:
+    """Whether programs started here answer checks by it."""
+    compiled, why_not = native_core.state()
+    if compiled:
+        return ok("compiled core", "in use for checks")
+    return warn("compiled core", why_not, "checks are answered by Python, with the same answers, several times slower")
 
 
 def replica_state(data: Path) -> Finding:

@@ -136,6 +136,19 @@ def is_exempt(app: AppFacts, sender: bytes) -> bool:
     return bool(app.exempt) and sender.decode("utf-8", "surrogateescape") in app.exempt
 
 
+def exempt_ids(app: AppFacts) -> list[bytes]:
+    """Exactly the ids for which `is_exempt` holds."""
+    ids = []
+    for name in app.exempt:
+        try:
+            raw = name.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            continue  # no id decodes to it
+        if raw.decode("utf-8", "surrogateescape") == name:
+            ids.append(raw)
+    return ids
+
+
 def ask(view: FactsView, sender: bytes, recipient: bytes, now_ms: int) -> Question:
     """Gather the facts that the rules look at; `explain` uses it too."""
     return Question(

@@ -7,6 +7,8 @@ What an `AppReading` decides from:
 - At most one list entry, read from LMDB by its full key. Nothing about a pair is ever cached.
 - In every other case the table itself, `core.decide.decide`, over the same transaction.
 
+Where there is a compiled core (`gate.native`), it does the same in the same transaction, with caches of its own: `checks`.
+
 The cache is valid for one commit; the `Reading` that this belongs to says what to forget when it meets another.
 
 Invariants: used inside the Reading's bracket, by its thread; what can't be read raises `ReplicaError`, never LMDB's errors.
@@ -14,20 +16,23 @@ Invariants: used inside the Reading's bracket, by its thread; what can't be read
 
 from __future__ import annotations
 
+import os
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Protocol
 
 import lmdb
 
 from gate.clock import wall_ms
 from gate.core.codec import unpack_app
-from gate.core.decide import Asks, decide, recipient_asks, sender_is_clear
+from gate.core.decide import Asks, decide, exempt_ids, recipient_asks, sender_is_clear
 from gate.core.ids import user_id as checked_id
 from gate.core.model import NO_FACTS, AppFacts, ListKind, UserFacts
 from gate.core.verdict import Verdict, Word
 from gate.errors import AppUnknown, InvalidInput, ReplicaForeign
+from gate.native import Checks, Snapshot
 from gate.replica.layout import (
     NO_RECORD,
     UserRecord,
@@ -37,6 +42,7 @@ from gate.replica.layout import (
     unpack_user_record,
     user_prefix,
 )
+from gate.replica.native_core import trusted_core
 
 ALLOWED: Word = "allowed"
 
@@ -49,6 +55,7 @@ class Bracket(Protocol):
 
     moves: int
     get: Callable[[bytes], bytes | None]
+    snapshot: Snapshot | None
 
     def read(self, key: bytes) -> bytes | None:
         """`get`, whose errors are this project's."""
@@ -97,6 +104,7 @@ class AppReading:
         "_users",
         "_without_facts",
         "app",
+        "checks",
         "number",
     )
 
@@ -111,6 +119,9 @@ class AppReading:
         self.app = AppFacts(key=key, secrets=())
         self._users = b""
         self._without_facts: Standing | None = None
+        core = trusted_core()
+        self.checks: Checks | None = None if core is None else core.Checks(cached_users, os.urandom(16))
+        """The compiled core's decisions of this App; of use inside the bracket while `is_set`."""
 
     def sync(self) -> bool:
         """Look at the App's record if the Replica moved since; False if there is no such App (any more)."""
@@ -119,12 +130,12 @@ class AppReading:
             if raw != self._raw:
                 self._adopt(raw)
             self._moves = self._reading.moves  # last, so that a record that can't be read is looked at again
+            if self.checks is not None and self._raw:
+                self.checks.sync()
         return bool(self._raw)
 
     def _adopt(self, raw: bytes) -> None:
-        self._standings.clear()
-        self._raw = b""
-        self.number = NO_NUMBER
+        self.forget_all()
         if raw:
             try:
                 self.app = unpack_app(raw[4:])
@@ -136,16 +147,30 @@ class AppReading:
             # Most Users have no facts, and under most settings all of those stand alike.
             alike = recipient_asks(self.app, NO_FACTS) is Asks.NOTHING
             self._without_facts = self._standing(NO_RECORD) if alike else None
+            if self.checks is not None and self._reading.snapshot is not None:
+                app = self.app
+                self.checks.adopt(
+                    self._reading.snapshot,
+                    self.number,
+                    app.require_registered,
+                    app.list_policy,
+                    app.whitelists,
+                    exempt_ids(app),
+                )
 
     def forget(self, user: bytes) -> None:
         """Drop what is cached of one User."""
         self._standings.pop(user, None)
+        if self.checks is not None:
+            self.checks.forget(user)
 
     def forget_all(self) -> None:
         """Drop everything cached, the App's own record included: in another file its number stands for another App."""
         self._standings.clear()
         self._raw = b""
         self.number = NO_NUMBER
+        if self.checks is not None:
+            self.checks.forget_all()
 
     def user(self, user_id: bytes) -> UserFacts:
         """The User's facts, fresh from this transaction."""
@@ -168,6 +193,11 @@ class AppReading:
 
     def decide(self, sender: bytes, recipient: bytes, now_ms: int) -> Verdict:
         """The full decision at a moment."""
+        if self.checks is not None and self.checks.is_set:
+            try:
+                return Verdict(*self.checks.decide(sender, recipient, now_ms))
+            except UNREADABLE as fault:
+                raise self._refused((sender, recipient), fault) from fault
         return decide(self, sender, recipient, now_ms)
 
     def words(self, senders: Sequence[bytes], recipients: Sequence[bytes]) -> list[Word]:
@@ -175,6 +205,11 @@ class AppReading:
 
         Most pairs are of two plain Users: those are found by two passes in C, and only the others are looked at one by one.
         """
+        if self.checks is not None and self.checks.is_set:
+            try:
+                return self.checks.words(senders, recipients)
+            except UNREADABLE as fault:
+                raise self._refused(chain.from_iterable(zip(senders, recipients, strict=True)), fault) from fault
         cached = self._standings.get
         words: list[Word] = [ALLOWED] * len(senders)
         try:
@@ -187,6 +222,11 @@ class AppReading:
 
     def words_to(self, sender: bytes, recipients: Sequence[bytes]) -> list[Word]:
         """The Verdict words for one sender and many recipients."""
+        if self.checks is not None and self.checks.is_set:
+            try:
+                return self.checks.words_to(sender, recipients)
+            except UNREADABLE as fault:
+                raise self._refused((sender, *recipients), fault) from fault
         s = self._standings.get(sender) or self._load(sender)
         words: list[Word] = [ALLOWED] * len(recipients)
         try:
@@ -216,11 +256,22 @@ class AppReading:
 
     def word(self, sender: bytes, recipient: bytes) -> Word:
         """The Verdict word for one pair."""
+        if self.checks is not None and self.checks.is_set:
+            try:
+                return self.checks.word(sender, recipient)
+            except UNREADABLE as fault:
+                raise self._refused((sender, recipient), fault) from fault
         cached = self._standings.get
         try:
             return self._word_of(sender, recipient, cached(sender), cached(recipient))
         except lmdb.Error as fault:
             raise self._reading.damaged(fault) from fault
+
+    def _refused(self, ids: Iterable[bytes], fault: Exception) -> Exception:
+        """What to raise for the core's refusal: of the first id that is none, else of a damaged file."""
+        for one in ids:
+            checked_id(one)
+        return self._reading.damaged(fault)
 
     def word_now(self, sender: bytes, recipient: bytes) -> Word:
         """`word` in a bracket of its own, for a caller with a single question. `AppUnknown` if the App was removed."""

@@ -26,7 +26,9 @@ from weakref import WeakSet
 import lmdb
 
 from gate.clock import monotonic_ms
-from gate.errors import ReplicaError, ReplicaForeign, ReplicaMissing
+from gate.core.verdict import Word
+from gate.errors import ReplicaError, ReplicaForeign
+from gate.native import Snapshot
 from gate.replica import envs
 from gate.replica.app_reading import UNREADABLE, AppReading
 from gate.replica.board import NEVER_FRESH_MS, Board, BoardView, State
@@ -37,12 +39,12 @@ from gate.replica.layout import (
     META_PARTITIONS,
     META_SUCCESSOR,
     PositionRecord,
-    current_facts,
     journal_key,
     position_key,
     unpack_journal,
     unpack_position,
 )
+from gate.replica.opening import mapped, open_current
 from gate.replica.requests import report_damage
 
 DEFAULT_CACHED_USERS = 1 << 20
@@ -53,17 +55,12 @@ JOURNAL_REACH = 256
 
 MAX_PARTITIONS = 1 << 16
 """What the key of a Position can name."""
-
-_OPEN_TRIES = 3
-"""The file that `current` named may be gone when it is opened: so often is the name read again."""
-
+_PLACE_TRIES = 16
+"""Transactions begun until one's meta page can be read for certain: nearly always the first, see `native/tree.c`."""
 NO_FACTS_FILE: Identity = (0, 0)
 """On a board that names none."""
-
 _NEVER = -1
 """No commit was seen."""
-
-
 NO_BOARD = BoardView(State.STOPPED, False, NEVER_FRESH_MS, 0, 0, 0, 0, 0)
 
 
@@ -90,6 +87,7 @@ class Reading:
         "_directory",
         "_env",
         "_is_followed",
+        "_is_left",
         "_partitions",
         "_path",
         "_positions",
@@ -97,6 +95,7 @@ class Reading:
         "_txn",
         "get",
         "moves",
+        "snapshot",
     )
 
     get: Callable[[bytes], bytes | None]
@@ -109,14 +108,16 @@ class Reading:
         self._board: Board | None = None
         self._chosen: Sequence[int] = (0,)
         self._chosen_seen = 0
-        self._is_followed = False
+        self._is_followed = self._is_left = False
         self._seen = _NEVER
         self._txn: lmdb.Transaction | None = None
         self._positions: dict[int, PositionRecord | None] = {}
         self._partitions: int | None = None
         self.moves = 0
-        self._path, env = _open_current(directory)
+        self._path, env = open_current(directory)
         self._env: lmdb.Environment | _Closed = env
+        self.snapshot: Snapshot | None = mapped(self._path, env)
+        """The commit being read as the compiled core sees it, where there is one: it follows the transaction begun here."""
         self._watch_board()
         try:
             self.refresh()
@@ -147,7 +148,9 @@ class Reading:
             self.get = cast("Callable[[bytes], bytes | None]", txn.get)
             seen = txn.id()
             if seen != self._seen:
-                self._moved(seen)
+                self._moved(seen if self.snapshot is None else self._placed(self.snapshot, seen))
+            elif self.snapshot is not None:
+                self.snapshot.is_open = True
         except lmdb.Error as fault:
             self.release()
             raise self.damaged(fault) from fault
@@ -155,15 +158,36 @@ class Reading:
             self.release()
             raise
 
+    def _placed(self, snapshot: Snapshot, seen: int) -> int:
+        """Show the core the commit at hand, or a newer one where newer ones came in between; returns which."""
+        for _ in range(_PLACE_TRIES):
+            try:
+                if snapshot.at(seen):
+                    snapshot.is_open = True
+                    return seen
+            except ValueError as fault:
+                raise self.damaged(fault) from fault
+            if self._txn is not None:
+                self._txn.abort()
+            txn = self._txn = self._env.begin()
+            self.get = cast("Callable[[bytes], bytes | None]", txn.get)
+            seen = txn.id()
+        snapshot.lose()  # Python answers at this commit
+        return seen
+
     def release(self) -> None:
         """End the bracket: nothing may be read until the next `refresh`."""
         if self._txn is not None:
             self._txn.abort()
             self._txn = None
+            if self.snapshot is not None:
+                self.snapshot.is_open = False
 
     def close(self) -> None:
         """Release, and give the file back. Closing twice is harmless; any other use afterwards raises `ReplicaError`."""
         self.release()
+        if self.snapshot is not None:
+            self.snapshot.close()
         env, self._env = self._env, _Closed()
         if isinstance(env, lmdb.Environment):
             envs.release(self._path, env)
@@ -177,6 +201,10 @@ class Reading:
         if isinstance(self._env, lmdb.Environment):
             _of_parent.append(self._txn)
             self._txn = None
+            if self.snapshot is not None:
+                self.snapshot.lose()
+                self.snapshot.unwatch()
+                self.snapshot.is_open = False
             self._env = _Closed("this Replica was opened before the process forked: open it after the fork only")
 
     def read(self, key: bytes) -> bytes | None:
@@ -201,6 +229,10 @@ class Reading:
                 return None  # not remembered: a peer could fill memory with keys that do not exist
             self._apps[key] = known
         return known if known.sync() else None
+
+    def take_counts(self) -> list[tuple[Word, int]]:
+        """How often the core answered with each word since the last call; what Python answers is its caller's to count."""
+        return [one for app in self._apps.values() if app.checks is not None for one in app.checks.take_counts()]
 
     def position(self, partition: int) -> PositionRecord | None:
         """How far this Replica is in a Partition's Changelog; None before its first fact, or if there is no such Partition."""
@@ -238,10 +270,11 @@ class Reading:
         self._partitions = None
         if self._board is None:
             self._watch_board()
-        replaced = self.get(META_SUCCESSOR) is not None
+        replaced = self._is_left = self.get(META_SUCCESSOR) is not None
         if replaced and self._swapped():
             self.refresh()
             return
+        self._arm()
         touched = self._touched(self._seen, seen)
         self._seen = _NEVER if replaced else seen  # replaced by what can't be opened yet: look again each time
         if touched is None:
@@ -278,6 +311,7 @@ class Reading:
             age_ms = board.stale_ms(now_ms)
             if board.chosen is not self._chosen:  # it found another page in its place
                 self._chosen, self._chosen_seen = board.chosen, _NEVER
+                self._arm()
             # After the stamp, since the next one may be of another file, to which this one moves first.
             if self._chosen[0] == self._chosen_seen:
                 return age_ms if self._is_followed else NEVER_FRESH_MS
@@ -292,11 +326,23 @@ class Reading:
         try:
             board = Board(self._directory / BOARD_FILE)
         except ReplicaError:
+            self._arm()
             return
         self._chosen, self._chosen_seen = board.chosen, _NEVER
         old, self._board = self._board, board
+        self._arm()
         if old is not None:
             old.close()
+
+    def _arm(self) -> None:
+        """Let the core begin brackets by itself while the board's word is the one seen, and no other file is awaited."""
+        if self.snapshot is None:
+            return
+        if self._is_left or self._chosen_seen == _NEVER:
+            self.snapshot.unwatch()
+        else:
+            word = self._chosen if isinstance(self._chosen, memoryview) else None
+            self.snapshot.watch(self._env.begin, word, self._chosen_seen)
 
     def _chosen_again(self) -> None:
         """The replicator said which file is in use: another one, or this one after all; or that another board says it."""
@@ -305,6 +351,7 @@ class Reading:
         chosen = self._chosen[0]
         if self._swapped() is not None:
             self._chosen_seen = chosen  # not before: a file that can't be opened yet is tried again
+            self._arm()
 
     def _swapped(self) -> bool | None:
         """Move to the file in use; False if that is still the one being read, None if it can't be opened (now).
@@ -312,7 +359,7 @@ class Reading:
         Another file than the board names was moved there: no one who has facts already leaves them for that.
         """
         try:
-            path, env = _open_current(self._directory)
+            path, env = open_current(self._directory)
         except ReplicaError:
             return None
         named = self._board.facts if self._board is not None else NO_FACTS_FILE
@@ -329,6 +376,10 @@ class Reading:
         if isinstance(self._env, lmdb.Environment):
             envs.release(self._path, self._env)
         self._path, self._env, self._seen = path, env, _NEVER
+        if self.snapshot is not None:
+            self.snapshot.close()
+        self.snapshot = mapped(path, env)
+        self._arm()
         if self._board is not None and not self._board.is_in_place:
             self._watch_board()
         return True
@@ -346,14 +397,3 @@ def _leave_to_parent() -> None:
 
 
 os.register_at_fork(after_in_child=_leave_to_parent)
-
-
-def _open_current(directory: Path) -> tuple[Path, lmdb.Environment]:
-    for _ in range(_OPEN_TRIES - 1):
-        try:
-            path = current_facts(directory)
-            return path, envs.acquire(path)
-        except ReplicaMissing:
-            continue
-    path = current_facts(directory)
-    return path, envs.acquire(path)

@@ -21,6 +21,17 @@ def ready_line(http: Endpoint | None, resp: Endpoint | None, credentials: Creden
     return " ".join(["gate ready", *(f"{name}={value}" for name, value in parts.items() if value)])
 
 
+def log_checks() -> None:
+    """Say whether the compiled core answers checks, and else why not. After the ready line: asking takes some milliseconds."""
+    from structlog import get_logger  # late: needed once in a service's life
+
+    from gate.replica.native_core import state
+
+    compiled, why_not = state()
+    answered_by = {"by": "the compiled core"} if compiled else {"by": "Python, slower", "compiled_core": why_not}
+    get_logger().info("checks are answered", **answered_by)
+
+
 def first_words(config: ServeConfig, places: Places, http: Endpoint | None, credentials: Credentials | None) -> str:
     """Lines for whoever started it for the first time: where the console and the credentials are, and how to stop."""
     from gate.store.address import parse_address  # late: needed once in a service's life

@@ -32,7 +32,7 @@ from gate.service.child import Child, Watch
 from gate.service.children import RedisChild, RoleChild
 from gate.service.counting import DIRECTORY_VARIABLE, clear_counts, reserve_counts
 from gate.service.credentials import read_credentials
-from gate.service.greeting import first_words, ready_line
+from gate.service.greeting import first_words, log_checks, ready_line
 from gate.service.health import HealthPort
 from gate.service.in_force import InForce
 from gate.service.limits import FEW_FILES, most_clients, require_limits
@@ -291,6 +291,7 @@ class Supervisor:
                 away.cancel()  # from here on Redis away is the replicator's to report
                 embedded.log_redis(self._config)
                 self._greet()
+                log_checks()
                 await told
         finally:
             told.cancel()

@@ -67,7 +67,7 @@ class Worker:
         self.reading = reading
         self.max_staleness_ms = max_staleness_ms
         self.started_at_ms = started_at_ms or monotonic_ms()
-        self.words: dict[Word, int] = dict.fromkeys(get_args(Word), 0)
+        self._words: dict[Word, int] = dict.fromkeys(get_args(Word), 0)
         self.connections = 0
         self.connections_total = 0
         self.errors = 0
@@ -79,8 +79,9 @@ class Worker:
         """How many connections hold each lease: App key, Gateway, epoch."""
         self.turns = Turns()
         self.long_reads = LongReads(reading, self.turns)
-        self.received = memoryview(bytearray(TURN_BYTES))
+        self.buffer = bytearray(TURN_BYTES)
         """Where each socket is read to, one after another: what came is taken from it before the next is read."""
+        self.received = memoryview(self.buffer)
         self.waiting_for_events = 0
         """Connections in `GATE.EVENTS … BLOCK`."""
         self.queued_bytes = 0
@@ -148,7 +149,7 @@ class Worker:
 
     def count(self, words: list[Word]) -> None:
         """Add a batch of Verdicts to the counts; the allowed ones cost one pass in C."""
-        counts = self.words
+        counts = self._words
         allowed = words.count("allowed")
         counts["allowed"] += allowed
         if allowed != len(words):
@@ -156,6 +157,13 @@ class Worker:
             for word in words:
                 if word != "allowed":
                     counts[word] += 1
+
+    @property
+    def words(self) -> dict[Word, int]:
+        """How often each Verdict was given, what the compiled core counted included."""
+        for word, given in self.reading.take_counts():
+            self._words[word] += given
+        return self._words
 
 
 class Client:

@@ -1,8 +1,6 @@
 """One RESP connection: bytes in, replies out, in order.
 
-The adapter between asyncio and the pure parts, a short list of steps for each turn: take commands from what was read, begin a
-read bracket, answer every command, end the bracket, write once. A turn that holds nothing but checks that are alike, as a
-router's pipeline does, is decided in one call (`hot`). How much a turn may read and do, and when the next comes: `turns`.
+Each turn (`turns`): take commands from what was read, begin a read bracket, answer them, end it, write once; checks: `hot`.
 
 What can make a connection wait, and the bound on it:
 
@@ -31,12 +29,12 @@ from gate.errors import GateError
 from gate.wire.checks import Demand
 from gate.wire.client import Client, Worker
 from gate.wire.commands import COMMANDS, answer
-from gate.wire.hot import batch_reply, lone_reply
+from gate.wire.hot import answered, answered_now, batch_reply
 from gate.wire.later import Later
 from gate.wire.outbox import Outbox
 from gate.wire.refusals import too_late
 from gate.wire.replies import error
-from gate.wire.resp import LONE_BYTES, CommandReader
+from gate.wire.resp import CommandReader
 from gate.wire.turns import SLICE_US, TURN_BYTES, Usage
 from gate.wire.waiting import RevisionWait
 from gate.wire.watch import Watch
@@ -134,14 +132,15 @@ class Connection(asyncio.BufferedProtocol):
         """Take it out of the buffer, which all connections share, and have a turn."""
         if self._draining:
             return
-        received = self._worker.received[:nbytes].tobytes()
-        client = self._client
-        if nbytes <= LONE_BYTES and not (self._reader.pending or self._is_paused):
-            reply = lone_reply(client, received)
-            if reply is not None:
+        client, taken = self._client, 0
+        if nbytes < TURN_BYTES and not (self._reader.pending or self._is_paused):
+            taken, reply = answered_now(client, nbytes, self._usage)
+            if taken:
                 self._stalled_since_ms = 0
                 self._write(reply)
+            if taken == nbytes:
                 return
+        received = self._worker.received[taken:nbytes].tobytes()
         if self._wait.deadline_ms:
             self._wait.received(is_rest=self._is_full)
         self._is_full = nbytes == TURN_BYTES
@@ -236,6 +235,11 @@ class Connection(asyncio.BufferedProtocol):
             if self._backlog:
                 commands, self._backlog = self._backlog, []
             elif self._rest:
+                if not self._reader.pending and self._answered_checks(until_us):
+                    if self._is_held():
+                        break
+                    now_us = monotonic_us()
+                    continue
                 commands, self._rest = self._reader.take(self._rest)
             else:
                 break
@@ -294,6 +298,14 @@ class Connection(asyncio.BufferedProtocol):
             return batch_reply(self._client, commands) or self._one_by_one(commands, until_us)
         finally:
             worker.reading.release()
+
+    def _answered_checks(self, until_us: int) -> bool:
+        """Write what the core answers at the beginning of the rest; whether that is anything."""
+        taken, replies = answered(self._client, self._rest, until_us)
+        if taken:
+            self._stalled_since_ms, self._rest = 0, self._rest[taken:]
+            self._write(replies)
+        return taken > 0
 
     def _one_by_one(self, commands: list[list[bytes]], until_us: int, outage: GateError | None = None) -> bytes:
         client, replies, done = self._client, list[bytes](), 0

@@ -1,7 +1,9 @@
-"""The fast ways to answer checks: one alone, and a pipeline of checks that are alike. Most of a worker's time passes here.
+"""The fast ways to answer checks: those in bytes that came, by the compiled core; one alone, and a pipeline of checks that are
+alike, in Python. Most of a worker's time passes here.
 
-Both give None for whatever they do not answer themselves, which the general way (`commands.answer`) then does: it alone words
-errors. They take `GATE.CHECK` and `GATE.VERDICT`, plain or with `FRESH`, and hold the deployment's age limit.
+All give None (or no bytes) for whatever they do not answer themselves, which the general way (`commands.answer`) then does: it
+alone words errors. In Python they take `GATE.CHECK` and `GATE.VERDICT`, plain or with `FRESH`; the core takes those two and
+`GATE.MCHECK`, plain. All hold the deployment's age limit.
 
 Called by `gate.wire.connection`.
 """
@@ -10,13 +12,67 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gate.clock import monotonic_us
 from gate.errors import GateError
 from gate.wire.checks import HOT_REPLIES, fresh_within_ms
 from gate.wire.client import Client, Worker
-from gate.wire.resp import Command, lone_command
+from gate.wire.resp import LONE_BYTES, Command, lone_command
+from gate.wire.turns import SLICE_US, Usage
 
 _PLAIN, _WITH_FRESH = 3, 5
 """Parts of a command: name, from, to; and FRESH, ms."""
+_NOTHING = 0, b""
+_A_CHECK = b"\r\nGATE."
+_A_CHECK_BEGINS_BY = 24
+"""A command that the core may know has its name by there: the count and the length before it are 15 bytes at the most."""
+
+
+def answered_now(client: Client, size: int, usage: Usage) -> tuple[int, bytes]:
+    """Of the first `size` bytes in the worker's buffer, how many were answered, and the replies; in a bracket of its own.
+
+    The core answers none where anything moved since the App was last looked at (a commit, the file in use, its settings), and
+    nothing but a lone check is answered while others wait for their turn.
+    """
+    app, worker = client.hot_app, client.worker
+    if app is None:
+        return _NOTHING
+    is_lone = size <= LONE_BYTES
+    if app.checks is not None and not worker.turns.is_busy and app.app is client.facts and _is_young(worker):
+        from_us = 0 if is_lone else monotonic_us()
+        answered = app.checks.answer_now(worker.buffer, size, from_us and from_us + SLICE_US)
+        if not is_lone:
+            usage.add(from_us, monotonic_us())
+        if answered is not None and answered[0]:
+            return answered
+    reply = lone_reply(client, worker.received[:size].tobytes()) if is_lone else None
+    return _NOTHING if reply is None else (size, reply)
+
+
+def _is_young(worker: Worker) -> bool:
+    """Whether the facts are as young as the deployment demands, if it does."""
+    limit_ms = worker.max_staleness_ms
+    if not limit_ms:
+        return True
+    try:
+        return worker.stale_ms() <= limit_ms
+    except GateError:
+        return False  # the general way says what is wrong
+
+
+def answered(client: Client, chunk: bytes, until_us: int) -> tuple[int, bytes]:
+    """Of a chunk, how many bytes the core answered, and the replies; in a bracket that takes up whatever moved."""
+    app, worker = client.hot_app, client.worker
+    if app is None or app.checks is None or chunk.find(_A_CHECK, 0, _A_CHECK_BEGINS_BY) < 0:
+        return _NOTHING
+    try:
+        worker.begin()
+        worker.refuse_if_stale()
+        is_as_bound = app.sync() and app.app is client.facts
+        return app.checks.answer(chunk, until_us) if is_as_bound and app.checks.is_set else _NOTHING
+    except GateError:
+        return _NOTHING  # the general way says what is wrong
+    finally:
+        worker.reading.release()
 
 
 def lone_reply(client: Client, chunk: bytes) -> bytes | None:
@@ -42,7 +98,7 @@ def lone_reply(client: Client, chunk: bytes) -> bytes | None:
         return None  # the general way says what is wrong
     if app.app is not client.facts:
         return None  # and whether its secret is still accepted
-    worker.words[word] += 1
+    worker.count([word])
     return written[word]
 
 

@@ -12,7 +12,8 @@ import resource
 from collections import Counter
 
 from gate.errors import ReplicaForeign, ReplicaMissing
-from gate.metrics import CHECKS, RESP_CONNECTIONS, RESP_CONNECTIONS_OPENED, RESP_ERRORS
+from gate.metrics import CHECKS, NATIVE_WORKERS, RESP_CONNECTIONS, RESP_CONNECTIONS_OPENED, RESP_ERRORS
+from gate.replica.native_core import trusted_core
 from gate.service.limits import FEW_FILES, most_clients
 from gate.service.role import Post
 from gate.wire.client import Worker
@@ -40,6 +41,7 @@ class Tally:
             if total != self._words[word]:
                 CHECKS.labels(word).inc(total - self._words[word])
                 self._words[word] = total
+        NATIVE_WORKERS.set(trusted_core() is not None)
         RESP_CONNECTIONS.set(worker.connections)
         RESP_CONNECTIONS_OPENED.inc(worker.connections_total - self._opened)
         RESP_ERRORS.inc(worker.errors - self._errors)

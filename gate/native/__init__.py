@@ -1,0 +1,36 @@
+"""The compiled core of checks, where it could be built and is not switched off: `core` is its module, or None.
+
+It is an optional part: whoever asks it has the same in Python (`gate.replica.app_reading`, `gate.wire`), and uses that wherever
+`core` is None or leaves a question open. `GATE_NATIVE=0` in the environment switches it off.
+"""
+
+from __future__ import annotations
+
+import os
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gate.native._core import Checks, Snapshot
+else:
+    Checks = Snapshot = object
+
+__all__ = ["Checks", "Snapshot", "core", "why_not"]
+
+VARIABLE = "GATE_NATIVE"
+
+NOT_BUILT = "not built: it takes a C compiler and Python's headers (apt-get install gcc python3-dev, then make setup)"
+SWITCHED_OFF = f"switched off by {VARIABLE}=0"
+
+
+def _found() -> tuple[ModuleType | None, str]:
+    if os.environ.get(VARIABLE) == "0":
+        return None, SWITCHED_OFF
+    try:
+        from gate.native import _core
+    except ImportError:
+        return None, NOT_BUILT
+    return _core, ""
+
+
+core, why_not = _found()

@@ -1,0 +1,199 @@
+/* Checks in a chunk of RESP, answered in order. What is not exactly one of the three commands, whole and with ids of a right
+ * length, is left to the caller: the parser in gate/wire/strict.py defines what else there is and how it is refused.
+ */
+#include "core.h"
+
+#include <string.h>
+#include <time.h>
+
+#define BATCH 64 /* pairs between two looks at the clock; their slots are fetched from memory at the same time */
+
+typedef struct {
+    const uint8_t *start; /* of the command */
+    const uint8_t *sender, *recipient;
+    uint64_t sender_hash, recipient_hash;
+    uint32_t lists;
+    uint8_t sender_size, recipient_size, sender_standing, recipient_standing;
+    uint8_t wants_word;
+} pair;
+
+static const char CHECK[] = "*3\r\n$10\r\nGATE.CHECK\r\n";
+static const char VERDICT[] = "*3\r\n$12\r\nGATE.VERDICT\r\n";
+static const char MCHECK[] = "\r\n$11\r\nGATE.MCHECK\r\n"; /* behind the count */
+
+#define SIZE_OF(literal) (sizeof(literal) - 1)
+#define WORD(literal, length) {literal, SIZE_OF(literal), "$" #length "\r\n" literal "\r\n"}
+
+static const struct {
+    const char *word;
+    size_t word_size;
+    const char *reply;
+} WORDS[GATE_WORDS] = {
+    [GATE_ALLOWED] = WORD("allowed", 7),
+    [GATE_SENDER_UNKNOWN] = WORD("sender-unknown", 14),
+    [GATE_SENDER_DEACTIVATED] = WORD("sender-deactivated", 18),
+    [GATE_SENDER_BANNED] = WORD("sender-banned", 13),
+    [GATE_SENDER_MUTED] = WORD("sender-muted", 12),
+    [GATE_RECIPIENT_UNKNOWN] = WORD("recipient-unknown", 17),
+    [GATE_RECIPIENT_DEACTIVATED] = WORD("recipient-deactivated", 21),
+    [GATE_NOT_WHITELISTED] = WORD("not-whitelisted", 15),
+    [GATE_BLACKLISTED] = WORD("blacklisted", 11),
+};
+
+static uint64_t monotonic_us(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+static inline int begins(const uint8_t *at, const uint8_t *end, const char *with, size_t size) {
+    return (size_t)(end - at) >= size && memcmp(at, with, size) == 0;
+}
+
+/* A whole bulk string of 1 to 64 bytes; where it ends, or NULL. Its length is canonical: no leading zero. */
+static inline const uint8_t *id_at(const uint8_t *at, const uint8_t *end, const uint8_t **id, uint8_t *id_size) {
+    if (end - at < 7 || at[0] != '$' || at[1] < '1' || at[1] > '9')
+        return NULL;
+    size_t size = at[1] - '0';
+    at += 2;
+    if (*at != '\r') {
+        if (*at < '0' || *at > '9')
+            return NULL;
+        size = size * 10 + (*at++ - '0');
+    }
+    if (size > GATE_MAX_ID || (size_t)(end - at) < size + 4 || at[0] != '\r' || at[1] != '\n' || at[size + 2] != '\r' ||
+        at[size + 3] != '\n')
+        return NULL;
+    *id = at + 2;
+    *id_size = (uint8_t)size;
+    return at + size + 4;
+}
+
+static inline void fetch(gate_users *users, pair *one, int sender_is_fetched) {
+    if (!sender_is_fetched) {
+        one->sender_hash = gate_hash(users, one->sender, one->sender_size);
+        gate_prefetch(users, one->sender_size, one->sender_hash);
+    }
+    one->recipient_hash = gate_hash(users, one->recipient, one->recipient_size);
+    gate_prefetch(users, one->recipient_size, one->recipient_hash);
+}
+
+static int word_of(gate_users *users, const pair *one) {
+    return gate_judge(users, one->sender, one->sender_size, one->sender_standing, one->recipient, one->recipient_size,
+                      one->recipient_standing, one->lists, 0);
+}
+
+static size_t reply(int word, int wants_word, uint8_t *out) {
+    if (!wants_word) {
+        memcpy(out, word == GATE_ALLOWED ? ":1\r\n" : ":0\r\n", 4);
+        return 4;
+    }
+    size_t size = WORDS[word].word_size + (WORDS[word].word_size < 10 ? 6 : 7);
+    memcpy(out, WORDS[word].reply, size);
+    return size;
+}
+
+/* GATE.CHECK and GATE.VERDICT; where the first command begins that was not answered. */
+static const uint8_t *answer_pairs(gate_users *users, const uint8_t *at, const uint8_t *end, uint8_t **out) {
+    pair pairs[BATCH];
+    int count = 0;
+    while (count < BATCH) {
+        pair *one = &pairs[count];
+        const uint8_t *next;
+        if (begins(at, end, CHECK, SIZE_OF(CHECK)))
+            next = at + SIZE_OF(CHECK), one->wants_word = 0;
+        else if (begins(at, end, VERDICT, SIZE_OF(VERDICT)))
+            next = at + SIZE_OF(VERDICT), one->wants_word = 1;
+        else
+            break;
+        next = id_at(next, end, &one->sender, &one->sender_size);
+        if (next == NULL || (next = id_at(next, end, &one->recipient, &one->recipient_size)) == NULL)
+            break;
+        one->start = at;
+        fetch(users, one, 0);
+        at = next;
+        count++;
+    }
+    for (int i = 0; i < count; i++) {
+        pair *one = &pairs[i];
+        uint32_t unused;
+        one->sender_standing = gate_standing(users, one->sender, one->sender_size, one->sender_hash, &unused);
+        one->recipient_standing = gate_standing(users, one->recipient, one->recipient_size, one->recipient_hash, &one->lists);
+    }
+    for (int i = 0; i < count; i++) {
+        const pair *one = &pairs[i];
+        int word = one->sender_standing && one->recipient_standing ? word_of(users, one) : GATE_DAMAGED;
+        if (word == GATE_DAMAGED)
+            return one->start;
+        users->counts[word]++;
+        *out += reply(word, one->wants_word, *out);
+    }
+    return at;
+}
+
+/* One GATE.MCHECK; where it ends, or NULL if it is not one that is answered here. */
+static const uint8_t *answer_many(gate_users *users, const uint8_t *at, const uint8_t *end, uint8_t **out) {
+    pair pairs[GATE_MAX_PAIRS];
+    uint8_t words[GATE_MAX_PAIRS];
+    unsigned parts = 0, digits = 0;
+    if (end - at < 2 || *at++ != '*' || *at == '0')
+        return NULL;
+    for (; at < end && *at >= '0' && *at <= '9' && digits < 4; at++, digits++)
+        parts = parts * 10 + (unsigned)(*at - '0');
+    if (parts < 3 || parts > GATE_MAX_PAIRS + 2 || !begins(at, end, MCHECK, SIZE_OF(MCHECK)))
+        return NULL;
+    unsigned count = parts - 2;
+    at = id_at(at + SIZE_OF(MCHECK), end, &pairs[0].sender, &pairs[0].sender_size);
+    for (unsigned i = 0; i < count && at != NULL; i++) {
+        if (i > 0)
+            pairs[i] = pairs[0];
+        at = id_at(at, end, &pairs[i].recipient, &pairs[i].recipient_size);
+        if (at != NULL)
+            fetch(users, &pairs[i], i > 0);
+    }
+    if (at == NULL)
+        return NULL;
+    uint32_t unused;
+    uint8_t standing = gate_standing(users, pairs[0].sender, pairs[0].sender_size, pairs[0].sender_hash, &unused);
+    for (unsigned i = 0; i < count; i++) {
+        pair *one = &pairs[i];
+        one->sender_standing = standing;
+        one->recipient_standing = gate_standing(users, one->recipient, one->recipient_size, one->recipient_hash, &one->lists);
+        int word = standing && one->recipient_standing ? word_of(users, one) : GATE_DAMAGED;
+        if (word == GATE_DAMAGED)
+            return NULL;
+        words[i] = (uint8_t)word;
+    }
+    uint8_t *to = *out, text[4];
+    digits = 0;
+    for (unsigned left = count; left > 0; left /= 10)
+        text[digits++] = (uint8_t)('0' + left % 10);
+    *to++ = '*';
+    while (digits > 0)
+        *to++ = text[--digits];
+    *to++ = '\r';
+    *to++ = '\n';
+    for (unsigned i = 0; i < count; i++) {
+        users->counts[words[i]]++;
+        to += reply(words[i], 0, to);
+    }
+    *out = to;
+    return at;
+}
+
+size_t gate_answer(gate_users *users, const uint8_t *in, size_t size, uint64_t until_us, uint8_t *out, size_t *written) {
+    const uint8_t *at = in, *end = in + size;
+    uint8_t *to = out;
+    while (at < end) {
+        const uint8_t *next = answer_pairs(users, at, end, &to);
+        if (next == at)
+            next = answer_many(users, at, end, &to);
+        if (next == NULL)
+            break;
+        at = next;
+        if (until_us != 0 && monotonic_us() >= until_us)
+            break;
+    }
+    *written = (size_t)(to - out);
+    return (size_t)(at - in);
+}

@@ -1,0 +1,259 @@
+/* One snapshot of an LMDB file (data format 1, 64-bit little-endian), read where it is mapped.
+ *
+ * A page has its number (8 bytes), padding (2), flags (2), and the bounds of its free space (2 and 2); then come the offsets of
+ * its nodes in the order of their keys. A node has 8 bytes of head, its key, and in a leaf its value. In a branch the head
+ * names the page of all keys from the node's own on; the first node stands for the smallest keys, whatever its key.
+ *
+ * Any byte of the file may be wrong. So a page number is held against the snapshot's last page and the file's length, each
+ * offset and length against the page, the depth against a bound, and the page must bear its own number. Damage that keeps to
+ * these bounds gives a wrong page or key, as it would in LMDB; the file's checksum is there to find it.
+ */
+#include "core.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MAGIC 0xBEEFC0DEu
+#define DATA_FORMAT 1u
+#define MIN_PAGE_BYTES 1024u
+#define MAX_PAGE_BYTES 32768u /* LMDB's own bound; so an offset fits in 16 bits */
+#define NO_PAGE UINT64_MAX
+#define MAX_DEPTH 32 /* LMDB's own bound of a cursor's stack */
+#define PAGE_HEAD 16u
+#define NODE_HEAD 8u
+#define LEAST_MAPPED (UINT64_C(1) << 26)
+
+enum { IS_BRANCH = 0x01, IS_LEAF = 0x02, IS_META = 0x08, ALL_KINDS = 0x6f };
+
+/* Places in a meta page, its head included. */
+enum { AT_MAGIC = 16, AT_FORMAT = 20, AT_PAGE_BYTES = 40, AT_MAIN_FLAGS = 92, AT_MAIN_ROOT = 128, AT_LAST_PAGE = 136, AT_ID = 144 };
+
+static inline uint16_t u16(const uint8_t *p) {
+    uint16_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static inline uint32_t u32(const uint8_t *p) {
+    uint32_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+/* Other processes write to the mapped file, so a word that they may change is loaded once, and in one piece. */
+static inline uint64_t shared64(const uint8_t *p) {
+    return __atomic_load_n((const uint64_t *)(const void *)p, __ATOMIC_ACQUIRE);
+}
+
+static int damaged(gate_tree *tree, const char *problem) {
+    tree->problem = problem;
+    return GATE_DAMAGED;
+}
+
+/* Map what there is of the file, and room for it to double; pages behind its end are not touched. 0 or an errno value. */
+static int map_again(gate_tree *tree) {
+    struct stat status;
+    if (fstat(tree->descriptor, &status) != 0)
+        return errno;
+    tree->device = (uint64_t)status.st_dev;
+    tree->inode = (uint64_t)status.st_ino;
+    tree->file_bytes = (uint64_t)status.st_size;
+    if (tree->file_bytes < 2 * MIN_PAGE_BYTES)
+        return EINVAL;
+    if (tree->map != NULL && tree->file_bytes <= tree->mapped_bytes)
+        return 0;
+    uint64_t wanted = tree->file_bytes * 2 > LEAST_MAPPED ? tree->file_bytes * 2 : LEAST_MAPPED;
+    void *map = mmap(NULL, wanted, PROT_READ, MAP_SHARED, tree->descriptor, 0);
+    if (map == MAP_FAILED)
+        return errno;
+    madvise(map, wanted, MADV_RANDOM); /* a check reads pages here and there: none is read ahead */
+    if (tree->map != NULL)
+        munmap((void *)tree->map, tree->mapped_bytes);
+    tree->map = map;
+    tree->mapped_bytes = wanted;
+    return 0;
+}
+
+static int is_readable(gate_tree *tree) {
+    uint32_t page_bytes = tree->page_bytes = u32(tree->map + AT_PAGE_BYTES);
+    return u32(tree->map + AT_MAGIC) == MAGIC && u32(tree->map + AT_FORMAT) == DATA_FORMAT &&
+           (page_bytes & (page_bytes - 1)) == 0 && page_bytes >= MIN_PAGE_BYTES && page_bytes <= MAX_PAGE_BYTES &&
+           tree->file_bytes >= 2 * page_bytes;
+}
+
+int gate_tree_open(gate_tree *tree, const char *path) {
+    memset(tree, 0, sizeof *tree);
+    tree->problem = "";
+    tree->descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    if (tree->descriptor < 0)
+        return errno;
+    int fault = map_again(tree);
+    if (tree->map == NULL) {
+        close(tree->descriptor);
+        return fault == EINVAL ? -1 : fault;
+    }
+    if (is_readable(tree))
+        return 0;
+    gate_tree_close(tree);
+    return -1;
+}
+
+/* What was never opened (all zeros), or was closed, has no map; so the descriptor is closed once, and never descriptor 0. */
+void gate_tree_close(gate_tree *tree) {
+    if (tree->map == NULL)
+        return;
+    munmap((void *)tree->map, tree->mapped_bytes);
+    close(tree->descriptor);
+    tree->map = NULL;
+    tree->transaction = 0;
+}
+
+/* Commit N writes the meta page N mod 2, whole, before transactions may begin that read N. So the page of commit T is written
+ * again by T+2 at the earliest, which begins when T+1 may be read. T's page was therefore read as T wrote it if after that T+1
+ * does not show in the other page; or if after that a transaction still begins at T, though T+1 is written already. */
+static int read_meta(gate_tree *tree, uint64_t transaction) {
+    gate_meta *meta = &tree->meta;
+    const uint8_t *page = tree->map + (transaction & 1) * tree->page_bytes;
+    const uint8_t *other = tree->map + (~transaction & 1) * tree->page_bytes;
+    if (meta->transaction == transaction && transaction != 0)
+        return 1; /* read before this transaction began, and after an earlier one of the same commit */
+    meta->is_plain = (u16(page + 10) & IS_META) != 0 && u16(page + AT_MAIN_FLAGS) == 0;
+    meta->root = shared64(page + AT_MAIN_ROOT);
+    meta->last_page = shared64(page + AT_LAST_PAGE);
+    meta->transaction = shared64(page + AT_ID);
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    if (meta->transaction != transaction)
+        meta->transaction = 0;
+    return meta->transaction != 0 && shared64(other + AT_ID) <= transaction;
+}
+
+int gate_tree_at(gate_tree *tree, uint64_t transaction) {
+    tree->transaction = 0;
+    if (tree->map == NULL)
+        return damaged(tree, "it is closed");
+    if (!read_meta(tree, transaction))
+        return GATE_ABSENT;
+    const gate_meta *meta = &tree->meta;
+    uint64_t last_page = meta->last_page;
+    if (!meta->is_plain)
+        return damaged(tree, "its meta page is not one of an LMDB file with plain keys");
+    if (last_page >= tree->file_bytes / tree->page_bytes && map_again(tree) != 0)
+        return GATE_ABSENT; /* no room for it in this process: Python answers */
+    /* Pages at the end that a transaction took and gave back are not written, so the file may be shorter than it says. */
+    uint64_t pages = tree->file_bytes / tree->page_bytes;
+    if (pages < 2)
+        return damaged(tree, "it is cut short");
+    if (last_page >= pages)
+        last_page = pages - 1;
+    if (meta->root != NO_PAGE && meta->root > last_page)
+        return damaged(tree, "the root of its tree is not a page of it");
+    tree->root = meta->root;
+    tree->last_page = last_page;
+    tree->transaction = transaction;
+    return GATE_FOUND;
+}
+
+/* A transaction begun before this reads commit T or a later one, and a later one's meta page was written before that. */
+int gate_tree_is_newest(const gate_tree *tree) {
+    uint64_t transaction = tree->transaction;
+    if (transaction == 0)
+        return 0;
+    return shared64(tree->map + (transaction & 1) * tree->page_bytes + AT_ID) == transaction &&
+           shared64(tree->map + (~transaction & 1) * tree->page_bytes + AT_ID) < transaction;
+}
+
+static inline uint64_t ordered64(const uint8_t *p) {
+    uint64_t v;
+    memcpy(&v, p, sizeof v);
+    return __builtin_bswap64(v);
+}
+
+/* As memcmp, the shorter one first. Some thirty of these make a look-up, and a call for each would be half of its time. */
+static inline int compare(const uint8_t *a, size_t a_size, const uint8_t *b, size_t b_size) {
+    size_t both = a_size < b_size ? a_size : b_size;
+    if (both < 8) {
+        int order = memcmp(a, b, both);
+        return order != 0 ? order : (a_size > b_size) - (a_size < b_size);
+    }
+    for (size_t at = 0;; at += 8) {
+        if (at > both - 8)
+            at = both - 8; /* the last eight bytes, of which the first are known to be equal */
+        uint64_t one = ordered64(a + at), other = ordered64(b + at);
+        if (one != other)
+            return one < other ? -1 : 1;
+        if (at == both - 8)
+            return (a_size > b_size) - (a_size < b_size);
+    }
+}
+
+/* The node at an index, with its whole key inside the page; NULL if it is not. */
+static inline const uint8_t *node_at(const uint8_t *page, uint32_t page_bytes, unsigned index, size_t *key_size) {
+    uint32_t offset = u16(page + PAGE_HEAD + 2 * index);
+    if (offset + NODE_HEAD > page_bytes)
+        return NULL;
+    *key_size = u16(page + offset + 6);
+    return offset + NODE_HEAD + *key_size <= page_bytes ? page + offset : NULL;
+}
+
+int gate_tree_get(gate_tree *tree, const uint8_t *key, size_t key_size, const uint8_t **value, size_t *value_size) {
+    uint64_t number = tree->root;
+    uint32_t page_bytes = tree->page_bytes;
+    if (tree->transaction == 0)
+        return damaged(tree, "no transaction of it is at hand");
+    if (number == NO_PAGE)
+        return GATE_ABSENT;
+    for (int depth = 0; depth < MAX_DEPTH; depth++) {
+        if (number > tree->last_page)
+            return damaged(tree, "a page number leads behind its last page");
+        const uint8_t *page = tree->map + number * page_bytes;
+        uint64_t own_number;
+        memcpy(&own_number, page, sizeof own_number);
+        unsigned kind = u16(page + 10) & ALL_KINDS, lower = u16(page + 12);
+        int is_branch = kind == IS_BRANCH;
+        if (own_number != number || !(is_branch || kind == IS_LEAF))
+            return damaged(tree, "a page of its tree is not what it should be");
+        if (lower < PAGE_HEAD || lower > page_bytes || (is_branch && lower < PAGE_HEAD + 2))
+            return damaged(tree, "a page counts more nodes than it has room for");
+        unsigned nodes = (lower - PAGE_HEAD) >> 1;
+        unsigned low = (unsigned)is_branch, high = nodes; /* of a branch, the first node's key is not looked at */
+        const uint8_t *node, *found = NULL;
+        size_t node_key_size;
+        while (low < high) {
+            unsigned middle = (low + high) >> 1;
+            node = node_at(page, page_bytes, middle, &node_key_size);
+            if (node == NULL)
+                return damaged(tree, "a key leads out of its page");
+            int order = compare(node + NODE_HEAD, node_key_size, key, key_size);
+            if (order == 0) {
+                found = node;
+                low = middle + 1;
+                break;
+            }
+            if (order < 0)
+                low = middle + 1;
+            else
+                high = middle;
+        }
+        if (is_branch) {
+            node = node_at(page, page_bytes, low - 1, &node_key_size);
+            if (node == NULL)
+                return damaged(tree, "a node leads out of its page");
+            number = u16(node) | (uint64_t)u16(node + 2) << 16 | (uint64_t)u16(node + 4) << 32;
+            continue;
+        }
+        if (found == NULL)
+            return GATE_ABSENT;
+        uint64_t size = u16(found) | (uint64_t)u16(found + 2) << 16;
+        const uint8_t *start = found + NODE_HEAD + key_size;
+        if (u16(found + 4) != 0 || size > page_bytes - (uint64_t)(start - page))
+            return damaged(tree, "a value leads out of its page"); /* what a check reads is never on pages of its own */
+        *value = start;
+        *value_size = size;
+        return GATE_FOUND;
+    }
+    return damaged(tree, "its tree is too deep");
+}

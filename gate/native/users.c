@@ -1,0 +1,443 @@
+/* What Users' facts allow and ask, remembered; and the decision made of it, as gate/core/decide.py defines it.
+ *
+ * A standing is what can be said of one User ahead of time and of the time of day, in both roles: is it clear of rules 1 to 4 as
+ * a sender, and what do rules 5 to 8 leave to look at for it as a recipient. It holds while the User's record and the App's
+ * settings stand; the journal says whom to forget. Nothing about a pair is remembered.
+ */
+#include "core.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* A standing. CLEAR: rules 1 to 4 never deny this sender. What is asked about a recipient, for a clear sender, is two bits. */
+enum {
+    KNOWN = 1,
+    CLEAR = 2,
+    EXEMPT = 4,
+    ASKS = 24,
+    ASKS_NOTHING = 0,
+    ASKS_BLACKLIST = 8,
+    ASKS_WHITELIST = 16,
+    ASKS_EVERYTHING = 24
+};
+
+/* The flags of a User's packed facts, see gate/core/codec.py. */
+enum {
+    REGISTERED = 1,
+    DEACTIVATED = 2,
+    WHITELIST_ON = 4,
+    HAS_BAN = 8,
+    HAS_MUTE = 16,
+    HAS_TOKENS = 32,
+    HAS_BLACKLIST = 64,
+    HAS_WHITELIST = 128
+};
+
+struct gate_slot {
+    uint32_t tag; /* the upper half of the id's hash */
+    uint32_t lists;
+    uint16_t epoch;
+    uint8_t standing; /* 0: forgotten, and its place is kept */
+    uint8_t size;
+    uint8_t id[];
+};
+
+#define SHORT_ID 20 /* fits a slot of 32 bytes, two to a cache line */
+#define SHORT_STRIDE 32
+#define LONG_STRIDE 80
+#define FIRST_SLOTS 64 /* an App that is asked little costs little */
+#define GROWTH 4
+
+static inline uint64_t big_endian(const uint8_t *p, size_t size) {
+    uint64_t v = 0;
+    for (size_t i = 0; i < size; i++)
+        v = v << 8 | p[i];
+    return v;
+}
+
+static uint64_t wall_ms(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* SipHash-1-3, as CPython and Rust use it for the same purpose. */
+
+static inline uint64_t rotated(uint64_t v, int by) { return v << by | v >> (64 - by); }
+
+#define SIP_ROUND                                                                                                              \
+    v0 += v1, v1 = rotated(v1, 13) ^ v0, v0 = rotated(v0, 32), v2 += v3, v3 = rotated(v3, 16) ^ v2, v0 += v3,                  \
+        v3 = rotated(v3, 21) ^ v0, v2 += v1, v1 = rotated(v1, 17) ^ v2, v2 = rotated(v2, 32)
+
+uint64_t gate_hash(const gate_users *users, const uint8_t *id, size_t size) {
+    uint64_t k0 = users->hash_key[0], k1 = users->hash_key[1], last = (uint64_t)size << 56;
+    uint64_t v0 = k0 ^ UINT64_C(0x736f6d6570736575), v1 = k1 ^ UINT64_C(0x646f72616e646f6d);
+    uint64_t v2 = k0 ^ UINT64_C(0x6c7967656e657261), v3 = k1 ^ UINT64_C(0x7465646279746573);
+    for (; size >= 8; id += 8, size -= 8) {
+        uint64_t word;
+        memcpy(&word, id, 8);
+        v3 ^= word;
+        SIP_ROUND;
+        v0 ^= word;
+    }
+    for (size_t i = 0; i < size; i++)
+        last |= (uint64_t)id[i] << (8 * i);
+    v3 ^= last;
+    SIP_ROUND;
+    v0 ^= last;
+    v2 ^= 0xff;
+    SIP_ROUND;
+    SIP_ROUND;
+    SIP_ROUND;
+    return v0 ^ v1 ^ v2 ^ v3;
+}
+
+/* Tables of ids */
+
+static inline gate_slot *slot_at(const gate_table *table, uint64_t index) {
+    return (gate_slot *)(void *)((uint8_t *)table->slots + index * table->stride);
+}
+
+static int table_open(gate_table *table, size_t stride, uint64_t slots) {
+    void *fresh = calloc(slots, stride);
+    if (fresh == NULL)
+        return -1;
+    free(table->slots);
+    table->slots = fresh;
+    table->mask = slots - 1;
+    table->used = 0;
+    table->stride = stride;
+    table->epoch = 1;
+    return 0;
+}
+
+static void table_clear(gate_table *table) {
+    table->used = 0;
+    if (++table->epoch == 0) { /* every 65,535 times: a slot of the first epoch must not come to life again */
+        memset(table->slots, 0, (table->mask + 1) * table->stride);
+        table->epoch = 1;
+    }
+}
+
+/* The id's slot; else NULL, and `*empty` is where it would be. One slot in two is empty, so the search ends. */
+static inline gate_slot *table_find(const gate_table *table, const uint8_t *id, size_t size, uint64_t hash, gate_slot **empty) {
+    uint32_t tag = (uint32_t)(hash >> 32);
+    for (uint64_t index = hash & table->mask;; index = (index + 1) & table->mask) {
+        gate_slot *slot = slot_at(table, index);
+        if (slot->epoch != table->epoch) {
+            *empty = slot;
+            return NULL;
+        }
+        if (slot->tag == tag && slot->size == size && memcmp(slot->id, id, size) == 0)
+            return slot;
+    }
+}
+
+/* Room for one more: a table that is half full is followed by an empty one of four times the size, up to `most` ids, and is
+ * emptied then. To carry the ids over would take tens of milliseconds at once; they come back one by one. */
+static int table_make_room(gate_table *table, uint64_t most) {
+    if (table->used < most && table->used * 2 <= table->mask)
+        return 0;
+    if (table->used >= most || table_open(table, table->stride, (table->mask + 1) * GROWTH) != 0)
+        table_clear(table);
+    return 1;
+}
+
+static inline gate_table *table_for(gate_id_set *set, size_t size) {
+    return size <= SHORT_ID ? &set->short_ids : &set->long_ids;
+}
+
+static void slot_fill(gate_table *table, gate_slot *slot, const uint8_t *id, size_t size, uint64_t hash) {
+    slot->tag = (uint32_t)(hash >> 32);
+    slot->epoch = table->epoch;
+    slot->size = (uint8_t)size;
+    memcpy(slot->id, id, size);
+    table->used++;
+}
+
+static int set_open(gate_id_set *set) {
+    return table_open(&set->short_ids, SHORT_STRIDE, FIRST_SLOTS) | table_open(&set->long_ids, LONG_STRIDE, FIRST_SLOTS);
+}
+
+static void set_clear(gate_id_set *set) {
+    table_clear(&set->short_ids);
+    table_clear(&set->long_ids);
+}
+
+static void set_close(gate_id_set *set) {
+    free(set->short_ids.slots);
+    free(set->long_ids.slots);
+    memset(set, 0, sizeof *set);
+}
+
+int gate_users_open(gate_users *users, const uint8_t *hash_key, uint64_t most_cached) {
+    memset(users, 0, sizeof *users);
+    memcpy(users->hash_key, hash_key, sizeof users->hash_key);
+    users->most_cached = most_cached > 0 ? most_cached : 1;
+    if ((set_open(&users->cached) | set_open(&users->exempt)) == 0)
+        return 0;
+    gate_users_close(users);
+    return -1;
+}
+
+void gate_users_close(gate_users *users) {
+    set_close(&users->cached);
+    set_close(&users->exempt);
+}
+
+void gate_users_adopt(gate_users *users, gate_tree *tree, uint32_t app_number, int require_registered, int list_policy_is_both,
+                      int whitelists) {
+    gate_users_forget_all(users);
+    set_clear(&users->exempt);
+    users->has_exempt = 0;
+    users->tree = tree;
+    users->user_prefix[0] = 'U';
+    for (int i = 0; i < 3; i++)
+        users->user_prefix[1 + i] = (uint8_t)(app_number >> (16 - 8 * i));
+    users->require_registered = require_registered != 0;
+    users->list_policy_is_both = list_policy_is_both != 0;
+    users->whitelists = (uint8_t)whitelists;
+}
+
+int gate_users_exempt(gate_users *users, const uint8_t *id, size_t size) {
+    gate_table *table = table_for(&users->exempt, size);
+    uint64_t hash = gate_hash(users, id, size);
+    gate_slot *empty;
+    if (table_find(table, id, size, hash, &empty) != NULL)
+        return 0;
+    if (table->used * 2 > table->mask) { /* here nothing may be lost: carry all over */
+        gate_table wider = {0};
+        if (table_open(&wider, table->stride, (table->mask + 1) * GROWTH) != 0)
+            return -1;
+        for (uint64_t index = 0; index <= table->mask; index++) {
+            const gate_slot *old = slot_at(table, index);
+            uint64_t old_hash = gate_hash(users, old->id, old->size);
+            if (old->epoch == table->epoch && table_find(&wider, old->id, old->size, old_hash, &empty) == NULL)
+                slot_fill(&wider, empty, old->id, old->size, old_hash);
+        }
+        free(table->slots);
+        *table = wider;
+        table_find(table, id, size, hash, &empty);
+    }
+    slot_fill(table, empty, id, size, hash);
+    users->has_exempt = 1;
+    return 0;
+}
+
+void gate_users_forget(gate_users *users, const uint8_t *id, size_t size) {
+    gate_slot *empty, *slot;
+    if (size < 1 || size > GATE_MAX_ID)
+        return;
+    slot = table_find(table_for(&users->cached, size), id, size, gate_hash(users, id, size), &empty);
+    if (slot != NULL)
+        slot->standing = 0;
+}
+
+void gate_users_forget_all(gate_users *users) { set_clear(&users->cached); }
+
+void gate_prefetch(const gate_users *users, size_t size, uint64_t hash) {
+    const gate_table *table = size <= SHORT_ID ? &users->cached.short_ids : &users->cached.long_ids;
+    __builtin_prefetch(slot_at(table, hash & table->mask));
+}
+
+/* Facts */
+
+typedef struct {
+    uint8_t flags;
+    uint32_t blacklist_size, lists;
+    uint64_t banned_until_ms, muted_until_ms;
+} facts;
+
+/* The User's record: a flag byte, then the moments and sizes that are not zero, then the number of its lists if it has any. */
+static int facts_of(gate_users *users, const uint8_t *id, size_t size, facts *of) {
+    uint8_t key[sizeof users->user_prefix + GATE_MAX_ID];
+    const uint8_t *record;
+    size_t record_size, at = 1;
+    memset(of, 0, sizeof *of);
+    memcpy(key, users->user_prefix, sizeof users->user_prefix);
+    memcpy(key + sizeof users->user_prefix, id, size);
+    int found = gate_tree_get(users->tree, key, sizeof users->user_prefix + size, &record, &record_size);
+    if (found != GATE_FOUND)
+        return found;
+    uint8_t flags = record_size > 0 ? record[0] : 0;
+    int has_lists = (flags & (HAS_BLACKLIST | HAS_WHITELIST)) != 0;
+    size_t expected = 1 + 8 * (size_t)__builtin_popcount(flags & (HAS_BAN | HAS_MUTE | HAS_TOKENS)) +
+                      4 * (size_t)__builtin_popcount(flags & (HAS_BLACKLIST | HAS_WHITELIST)) + 4 * (size_t)has_lists;
+    if (record_size != expected) {
+        users->tree->problem = "a User's record is not as long as its flags say";
+        return GATE_DAMAGED;
+    }
+    of->flags = flags;
+    if (flags & HAS_BAN)
+        of->banned_until_ms = big_endian(record + at, 8), at += 8;
+    if (flags & HAS_MUTE)
+        of->muted_until_ms = big_endian(record + at, 8), at += 8;
+    if (flags & HAS_TOKENS)
+        at += 8;
+    if (flags & HAS_BLACKLIST)
+        of->blacklist_size = (uint32_t)big_endian(record + at, 4), at += 4;
+    if (flags & HAS_WHITELIST)
+        at += 4;
+    if (has_lists)
+        of->lists = (uint32_t)big_endian(record + at, 4);
+    return GATE_FOUND;
+}
+
+/* When the entry of `kind` ends; 0 if there is none. GATE_DAMAGED or 0. */
+static int entry_until(gate_users *users, uint32_t lists, char kind, const uint8_t *member, size_t size, uint64_t *until_ms) {
+    uint8_t key[6 + GATE_MAX_ID];
+    const uint8_t *value;
+    size_t value_size;
+    key[0] = 'L';
+    for (int i = 0; i < 4; i++)
+        key[1 + i] = (uint8_t)(lists >> (24 - 8 * i));
+    key[5] = (uint8_t)kind;
+    memcpy(key + 6, member, size);
+    *until_ms = 0;
+    int found = gate_tree_get(users->tree, key, 6 + size, &value, &value_size);
+    if (found == GATE_DAMAGED)
+        return GATE_DAMAGED;
+    if (found == GATE_ABSENT)
+        return 0;
+    if (value_size != 0 && value_size != 8) {
+        users->tree->problem = "the end of a list entry is not 8 bytes";
+        return GATE_DAMAGED;
+    }
+    *until_ms = value_size == 0 ? GATE_FOREVER_MS : big_endian(value, 8);
+    return 0;
+}
+
+/* Decisions */
+
+static inline int is_unknown(const gate_users *users, const facts *of) {
+    return users->require_registered && !(of->flags & REGISTERED);
+}
+
+static inline int whitelist_is_on(const gate_users *users, const facts *recipient) {
+    return users->whitelists == GATE_WHITELISTS_PER_USER ? (recipient->flags & WHITELIST_ON) != 0
+                                                         : users->whitelists == GATE_WHITELISTS_ON;
+}
+
+static inline int is_exempt(gate_users *users, const uint8_t *id, size_t size, uint64_t hash) {
+    gate_slot *empty;
+    return users->has_exempt && table_find(table_for(&users->exempt, size), id, size, hash, &empty) != NULL;
+}
+
+/* `sender_is_clear` and `recipient_asks` of gate/core/decide.py. */
+static uint8_t standing_of(const gate_users *users, const facts *of) {
+    uint8_t standing = KNOWN;
+    int unknown = is_unknown(users, of), deactivated = of->flags & DEACTIVATED;
+    if (!(unknown || deactivated || of->banned_until_ms || of->muted_until_ms))
+        standing |= CLEAR;
+    if (unknown || deactivated)
+        return standing | ASKS_EVERYTHING;
+    if (whitelist_is_on(users, of))
+        return standing | (!users->list_policy_is_both || !of->blacklist_size ? ASKS_WHITELIST : ASKS_EVERYTHING);
+    return standing | (of->blacklist_size ? ASKS_BLACKLIST : ASKS_NOTHING);
+}
+
+static uint8_t standing_loaded(gate_users *users, gate_slot *slot, gate_slot *empty, const uint8_t *id, size_t size,
+                               uint64_t hash, uint32_t *lists) {
+    facts of;
+    if (facts_of(users, id, size, &of) == GATE_DAMAGED)
+        return 0;
+    if (slot == NULL) {
+        gate_table *table = table_for(&users->cached, size);
+        if (table_make_room(table, users->most_cached))
+            table_find(table, id, size, hash, &empty);
+        slot_fill(table, empty, id, size, hash);
+        slot = empty;
+    }
+    slot->lists = *lists = of.lists;
+    slot->standing = standing_of(users, &of) | (is_exempt(users, id, size, hash) ? EXEMPT : 0);
+    return slot->standing;
+}
+
+uint8_t gate_standing(gate_users *users, const uint8_t *id, size_t size, uint64_t hash, uint32_t *lists) {
+    gate_slot *empty = NULL, *slot = table_find(table_for(&users->cached, size), id, size, hash, &empty);
+    if (slot != NULL && slot->standing != 0) {
+        *lists = slot->lists;
+        return slot->standing;
+    }
+    return standing_loaded(users, slot, empty, id, size, hash, lists);
+}
+
+int gate_judge(gate_users *users, const uint8_t *sender, size_t sender_size, uint8_t sender_standing, const uint8_t *recipient,
+               size_t recipient_size, uint8_t recipient_standing, uint32_t recipient_lists, uint64_t now_ms) {
+    uint64_t until_ms;
+    unsigned asks = recipient_standing & ASKS;
+    if (sender_standing & CLEAR) {
+        /* No list binds an exempt sender; rules 5 and 6, which do, are among everything. */
+        if (asks == ASKS_NOTHING || (asks != ASKS_EVERYTHING && sender_standing & EXEMPT))
+            return GATE_ALLOWED;
+        if (asks != ASKS_EVERYTHING) {
+            int is_white = asks == ASKS_WHITELIST;
+            if (entry_until(users, recipient_lists, is_white ? 'W' : 'B', sender, sender_size, &until_ms) != 0)
+                return GATE_DAMAGED;
+            int is_listed = until_ms == GATE_FOREVER_MS || (until_ms != 0 && until_ms > (now_ms ? now_ms : wall_ms()));
+            return is_white ? (is_listed ? GATE_ALLOWED : GATE_NOT_WHITELISTED)
+                            : (is_listed ? GATE_BLACKLISTED : GATE_ALLOWED);
+        }
+    }
+    return gate_decide(users, sender, sender_size, recipient, recipient_size, now_ms ? now_ms : wall_ms(), &until_ms);
+}
+
+int gate_word(gate_users *users, const uint8_t *sender, size_t sender_size, const uint8_t *recipient, size_t recipient_size,
+              uint64_t now_ms) {
+    uint32_t lists;
+    uint64_t sender_hash = gate_hash(users, sender, sender_size);
+    uint64_t recipient_hash = gate_hash(users, recipient, recipient_size);
+    gate_prefetch(users, recipient_size, recipient_hash);
+    uint8_t s = gate_standing(users, sender, sender_size, sender_hash, &lists);
+    uint8_t r = s ? gate_standing(users, recipient, recipient_size, recipient_hash, &lists) : 0;
+    return r ? gate_judge(users, sender, sender_size, s, recipient, recipient_size, r, lists, now_ms) : GATE_DAMAGED;
+}
+
+/* The table of gate/core/decide.py, rule by rule. A rule that is asked may bring forward the moment at which the word changes. */
+int gate_decide(gate_users *users, const uint8_t *sender, size_t sender_size, const uint8_t *recipient, size_t recipient_size,
+                uint64_t now_ms, uint64_t *until_ms) {
+    facts s, r;
+    uint64_t entry_ms;
+    *until_ms = GATE_FOREVER_MS;
+    if (facts_of(users, sender, sender_size, &s) == GATE_DAMAGED || facts_of(users, recipient, recipient_size, &r) == GATE_DAMAGED)
+        return GATE_DAMAGED;
+    int exempt = is_exempt(users, sender, sender_size, gate_hash(users, sender, sender_size));
+    int is_white = whitelist_is_on(users, &r);
+#define SOONER(moment_ms) (*until_ms = (moment_ms) < *until_ms ? (moment_ms) : *until_ms)
+    if (is_unknown(users, &s))
+        return GATE_SENDER_UNKNOWN;
+    if (s.flags & DEACTIVATED)
+        return GATE_SENDER_DEACTIVATED;
+    if (s.banned_until_ms > now_ms) {
+        SOONER(s.banned_until_ms);
+        return GATE_SENDER_BANNED;
+    }
+    if (!exempt && s.muted_until_ms > now_ms) {
+        SOONER(s.muted_until_ms);
+        return GATE_SENDER_MUTED;
+    }
+    if (is_unknown(users, &r))
+        return GATE_RECIPIENT_UNKNOWN;
+    if (r.flags & DEACTIVATED)
+        return GATE_RECIPIENT_DEACTIVATED;
+    if (exempt)
+        return GATE_ALLOWED;
+    if (is_white) {
+        if (entry_until(users, r.lists, 'W', sender, sender_size, &entry_ms) != 0)
+            return GATE_DAMAGED;
+        if (entry_ms <= now_ms)
+            return GATE_NOT_WHITELISTED;
+        SOONER(entry_ms);
+    }
+    if (users->list_policy_is_both || !is_white) {
+        if (entry_until(users, r.lists, 'B', sender, sender_size, &entry_ms) != 0)
+            return GATE_DAMAGED;
+        if (entry_ms > now_ms) {
+            SOONER(entry_ms);
+            return GATE_BLACKLISTED;
+        }
+    }
+#undef SOONER
+    return GATE_ALLOWED;
+}
