@@ -19,6 +19,7 @@ from tests.deploy.files import REPOSITORY
 
 BUILD_CONTEXT = (
     "pyproject.toml",
+    "setup.py",
     "requirements.in",
     "README.md",
     "LICENSE",
@@ -26,7 +27,7 @@ BUILD_CONTEXT = (
     "SECURITY.md",
     "CHANGELOG.md",
 )
-LEFT_OUT = {"__pycache__"}
+LEFT_OUT = {"__pycache__", "*.so"}
 SDIST = "import sys; from setuptools.build_meta import build_sdist; build_sdist(sys.argv[1])"
 PIP = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
 

@@ -73,7 +73,15 @@ def test_everyone_waits_longer_than_a_drain_takes() -> None:
 
 def test_the_image_is_built_from_what_its_context_holds() -> None:
     held = {line[1:] for line in (REPOSITORY / ".dockerignore").read_text().splitlines() if line.startswith("!")}
-    assert {"gate", "pyproject.toml", "requirements.in", "requirements.lock", "LICENSE", "README.md"} == held
+    assert {
+        "gate",
+        "pyproject.toml",
+        "requirements.in",
+        "requirements.lock",
+        "LICENSE",
+        "README.md",
+        "setup.py",
+    } == held
     assert all((REPOSITORY / name).exists() for name in held)
 
 

@@ -10,8 +10,8 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
-NOT_IMPORTED = {"setuptools"}
-"""Builds the editable install."""
+NOT_IMPORTED = {"setuptools", "cython"}
+"""They build the editable install."""
 
 
 def imported(folder: Path) -> Iterator[str]:

@@ -1,0 +1,83 @@
+"""The compiled core's two objects as Python meets them: refusals, and what a failed opening must leave alone."""
+
+from __future__ import annotations
+
+import gc
+import os
+from pathlib import Path
+
+import pytest
+
+from gate import native
+from gate.core.model import UserFacts
+from gate.replica.native_core import written
+
+core = native.core
+pytestmark = pytest.mark.skipif(core is None, reason=native.why_not)
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 100, bytes(65_536), b"\xff" * 65_536])
+def test_what_is_no_facts_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    assert core is not None
+    path = tmp_path / "facts.mdb"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="not an LMDB file"):
+        core.Snapshot(str(path))
+
+
+def test_a_failed_opening_closes_no_descriptor_of_others(tmp_path: Path) -> None:
+    assert core is not None
+    before = sorted(os.listdir("/proc/self/fd"))
+    for path in (7, "no\0path", "\ud800", str(tmp_path / "missing"), str(tmp_path)):
+        with pytest.raises((TypeError, ValueError, OSError)):
+            core.Snapshot(path)
+    gc.collect()
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def test_nothing_is_read_from_a_closed_or_foreign_snapshot(tmp_path: Path) -> None:
+    assert core is not None
+    path = str(tmp_path / "facts.mdb")
+    written(path, {b"a": UserFacts(registered=True)}, [])
+    snapshot, checks = core.Snapshot(path), core.Checks(10, bytes(16))
+    assert not checks.is_set and checks.may_send_now("a", "b") is None
+    checks.adopt(snapshot, 1, False, "both", "per-user", [])
+    with pytest.raises(core.Damaged, match="no transaction"):
+        checks.word(b"a", b"b")
+    assert not snapshot.at(99), "there is no such commit"
+    assert snapshot.at(1)
+    assert checks.word(b"a", b"b") == "allowed"
+    assert checks.may_send_now("a", "b") is None, "nothing says how to begin"
+    snapshot.close()
+    snapshot.close()
+    with pytest.raises(core.Damaged):
+        checks.word(b"new", b"b")
+
+
+@pytest.mark.parametrize("ids", [("", "b"), ("a", "x" * 65), (b"a", b""), ("é" * 33, "b")])
+def test_an_id_of_a_wrong_length_is_an_index_error(tmp_path: Path, ids: tuple[str | bytes, str | bytes]) -> None:
+    assert core is not None
+    checks = core.Checks(10, bytes(16))
+    for ask in (checks.word, checks.may_send_now):
+        with pytest.raises(IndexError):
+            ask(*ids)
+    with pytest.raises(ValueError):
+        core.Checks(10, b"short")
+
+
+def test_a_small_cache_starts_over_and_answers_the_same(tmp_path: Path) -> None:
+    assert core is not None
+    path = str(tmp_path / "facts.mdb")
+    users = [b"%d" % number + b"-" * (number % 50) for number in range(3_000)]
+    written(path, {user: UserFacts(deactivated=number % 3 == 0) for number, user in enumerate(users)}, [])
+    for most in (1, 7, 100_000):
+        snapshot, checks = core.Snapshot(path), core.Checks(most, os.urandom(16))
+        assert snapshot.at(1)
+        checks.adopt(snapshot, 0x010203, False, "both", "per-user", [b"%d" % number for number in range(500)])
+        for _ in range(2):
+            words = checks.words_to(b"somebody", users)
+            assert [word == "recipient-deactivated" for word in words] == [number % 3 == 0 for number in range(3_000)]
+        checks.forget(users[1])
+        checks.forget(b"")
+        checks.forget(b"y" * 65)
+        assert checks.word(b"somebody", users[1]) == "allowed"

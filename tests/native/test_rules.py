@@ -1,0 +1,85 @@
+"""The compiled core against the definition of the rules, over files that LMDB wrote."""
+
+from __future__ import annotations
+
+from itertools import count, product
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gate import native
+from gate.core.decide import exempt_ids, is_exempt
+from gate.core.model import FOREVER_MS, NO_FACTS, AppFacts, ListKind, UserFacts
+from gate.replica.native_core import Entry, Facts, Question, disagreements, state, written
+
+pytestmark = pytest.mark.skipif(native.core is None, reason=native.why_not)
+
+PEOPLE = [b"a", b"b", b"\x00\r\n", b"exactly-twenty-bytes", b"one-byte-more-than-20", b"x" * 64]
+LAST_MS = 6
+moments = st.integers(1, LAST_MS) | st.just(FOREVER_MS)
+apps = st.builds(
+    AppFacts,
+    key=st.just("app"),
+    secrets=st.just(()),
+    require_registered=st.sampled_from([False, False, True]),
+    list_policy=st.sampled_from(["whitelist-replaces-blacklist", "both"]),
+    whitelists=st.sampled_from(["per-user", "per-user", "on", "off"]),
+    exempt=st.frozensets(st.sampled_from(["a", "x" * 64, "one-byte-more-than-20", "é"]), max_size=2),
+)
+users = st.builds(
+    UserFacts,
+    registered=st.booleans(),
+    deactivated=st.sampled_from([False, False, True]),
+    whitelist_on=st.booleans(),
+    banned_until_ms=st.sampled_from([0, 0, 3, FOREVER_MS]),
+    muted_until_ms=st.sampled_from([0, 0, 4, FOREVER_MS]),
+    tokens_valid_from_ms=st.sampled_from([0, 1]),
+)
+entries = st.lists(
+    st.builds(Entry, st.sampled_from(ListKind), st.sampled_from(PEOPLE), st.sampled_from(PEOPLE), moments),
+    max_size=12,
+    unique_by=lambda entry: entry[:3],
+)
+numbers = count()
+
+
+@given(apps, st.dictionaries(st.sampled_from(PEOPLE), st.just(NO_FACTS) | users), entries)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_core_and_table_agree(
+    tmp_path: Path, app: AppFacts, people: dict[bytes, UserFacts], listed: list[Entry]
+) -> None:
+    for entry in listed:
+        size = "blacklist_size" if entry.kind is ListKind.BLACKLIST else "whitelist_size"
+        facts = people.get(entry.owner, NO_FACTS)
+        known = {field: getattr(facts, field) for field in facts.__struct_fields__}
+        people[entry.owner] = UserFacts(**{**known, size: known[size] + 1})
+    path = str(tmp_path / f"{next(numbers)}.mdb")
+    written(path, people, listed)
+    questions = [Question(*pair, now_ms) for pair in product(PEOPLE, PEOPLE) for now_ms in range(1, LAST_MS + 2)]
+    assert native.core is not None
+    assert disagreements(native.core, path, Facts.of(app, people, listed), questions) == []
+    Path(path).unlink()
+
+
+def test_the_core_that_was_built_is_used() -> None:
+    assert state() == (True, "")
+
+
+@given(st.frozensets(st.text(alphabet=st.characters(), max_size=3)), st.binary(max_size=4))
+def test_exempt_ids_are_the_exempt(names: frozenset[str], user: bytes) -> None:
+    app = AppFacts(key="app", secrets=(), exempt=names)
+    assert (user in exempt_ids(app)) == is_exempt(app, user)
+    assert all(is_exempt(app, raw) for raw in exempt_ids(app))
+
+
+def test_a_wrong_answer_shows(tmp_path: Path) -> None:
+    """What is written is not what is asked about: the comparison must say so."""
+    assert native.core is not None
+    path = str(tmp_path / "facts.mdb")
+    written(path, {b"a": UserFacts(banned_until_ms=9)}, [])
+    facts = Facts.of(AppFacts(key="app", secrets=()), {}, [])
+    assert disagreements(native.core, path, facts, [Question(b"a", b"b", 1), Question(b"b", b"a", 1)]) == [
+        (b"a", b"b", 1)
+    ]
