@@ -311,7 +311,7 @@ cdef class Checks:
 cdef inline const uint8_t* id_of(one, Py_ssize_t* size) except NULL:
     """The bytes of an id, which live as long as the object does. Text as UTF-8."""
     cdef char* start
-    if type(one) is bytes:
+    if isinstance(one, bytes):
         PyBytes_AsStringAndSize(one, &start, size)
     else:
         start = <char*>PyUnicode_AsUTF8AndSize(one, size)

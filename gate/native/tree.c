@@ -61,20 +61,23 @@ static int map_again(gate_tree *tree) {
         return errno;
     tree->device = (uint64_t)status.st_dev;
     tree->inode = (uint64_t)status.st_ino;
-    tree->file_bytes = (uint64_t)status.st_size;
-    if (tree->file_bytes < 2 * MIN_PAGE_BYTES)
+    uint64_t bytes = (uint64_t)status.st_size;
+    if (bytes < 2 * MIN_PAGE_BYTES) {
+        tree->file_bytes = bytes;
         return EINVAL;
-    if (tree->map != NULL && tree->file_bytes <= tree->mapped_bytes)
-        return 0;
-    uint64_t wanted = tree->file_bytes * 2 > LEAST_MAPPED ? tree->file_bytes * 2 : LEAST_MAPPED;
-    void *map = mmap(NULL, wanted, PROT_READ, MAP_SHARED, tree->descriptor, 0);
-    if (map == MAP_FAILED)
-        return errno;
-    madvise(map, wanted, MADV_RANDOM); /* a check reads pages here and there: none is read ahead */
-    if (tree->map != NULL)
-        munmap((void *)tree->map, tree->mapped_bytes);
-    tree->map = map;
-    tree->mapped_bytes = wanted;
+    }
+    if (tree->map == NULL || bytes > tree->mapped_bytes) {
+        uint64_t wanted = bytes * 2 > LEAST_MAPPED ? bytes * 2 : LEAST_MAPPED;
+        void *map = mmap(NULL, wanted, PROT_READ, MAP_SHARED, tree->descriptor, 0);
+        if (map == MAP_FAILED)
+            return errno;
+        madvise(map, wanted, MADV_RANDOM); /* a check reads pages here and there: none is read ahead */
+        if (tree->map != NULL)
+            munmap((void *)tree->map, tree->mapped_bytes);
+        tree->map = map;
+        tree->mapped_bytes = wanted;
+    }
+    tree->file_bytes = bytes; /* last: whatever lies below it is mapped */
     return 0;
 }
 

@@ -133,7 +133,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._draining:
             return
         client, taken = self._client, 0
-        if nbytes < TURN_BYTES and not (self._reader.pending or self._is_paused):
+        if nbytes < TURN_BYTES and not (self._reader.pending or self._is_paused or self._outbox.waiting):
             taken, reply = answered_now(client, nbytes, self._usage)
             if taken:
                 self._stalled_since_ms = 0
@@ -235,7 +235,7 @@ class Connection(asyncio.BufferedProtocol):
             if self._backlog:
                 commands, self._backlog = self._backlog, []
             elif self._rest:
-                if not self._reader.pending and self._answered_checks(until_us):
+                if not (self._reader.pending or self._reader.error) and self._answered_checks(until_us):
                     if self._is_held():
                         break
                     now_us = monotonic_us()

@@ -20,10 +20,11 @@ BYTES_A_REPLY = 1_024
 class Outbox:
     """In order; `on_ripe` is called when something may have become ready."""
 
-    __slots__ = ("_is_doubted", "_last", "_on_ripe", "_queue", "_weight", "holds_back", "is_full")
+    __slots__ = ("_is_doubted", "_last", "_on_ripe", "_weight", "holds_back", "is_full", "waiting")
 
     def __init__(self, on_ripe: Callable[[object], None]) -> None:
-        self._queue: deque[bytes | Later] = deque()
+        self.waiting: deque[bytes | Later] = deque()
+        """Asked on each read: its own truth is quicker than this object's."""
         self._weight = 0
         self._on_ripe = on_ripe
         self._last: object = None
@@ -34,17 +35,17 @@ class Outbox:
         """Whether no more commands should be taken up. Kept up to date, as it is asked far more often than it changes."""
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return len(self.waiting)
 
     def put(self, replies: bytes) -> None:
         """Replies whose turn is behind what waits."""
-        self._queue.append(replies)
+        self.waiting.append(replies)
         self._weight += _weight_of(replies)
         self._note_full()
 
     def wait_for(self, later: Later) -> None:
         """Keep the place of a reply that is still to come."""
-        self._queue.append(later)
+        self.waiting.append(later)
         self._weight += later.weight
         if later.arrival is not self._last:  # calls of one batch share one
             self._last = later.arrival
@@ -58,7 +59,7 @@ class Outbox:
 
     def take_ready(self) -> bytes:
         """What has its turn now."""
-        queue, ready = self._queue, []
+        queue, ready = self.waiting, []
         while queue:
             head = queue[0]
             if isinstance(head, Later) and not head.arrival.done():
@@ -80,23 +81,23 @@ class Outbox:
         """The peer has said its last word, and may be gone: what must not be without somebody who knows of it is undone."""
         self._is_doubted = True
         self.hurry()
-        for awaited in self._queue:
+        for awaited in self.waiting:
             if isinstance(awaited, Later) and awaited.abandon is not None:
                 awaited.abandon()
 
     def hurry(self) -> None:
         """What waits for something that may not come is answered now."""
-        for awaited in self._queue:
+        for awaited in self.waiting:
             if isinstance(awaited, Later) and awaited.hurry is not None:
                 awaited.hurry()
 
     def abandon(self) -> None:
         """The peer is gone: nobody hears these."""
         self.doubt()
-        for awaited in self._queue:
+        for awaited in self.waiting:
             if isinstance(awaited, Later) and awaited.cancel is not None:
                 awaited.cancel()
-        self._queue.clear()
+        self.waiting.clear()
         self._weight = 0
         self.holds_back = False
         self._note_full()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -81,3 +83,43 @@ def test_a_small_cache_starts_over_and_answers_the_same(tmp_path: Path) -> None:
         checks.forget(b"")
         checks.forget(b"y" * 65)
         assert checks.word(b"somebody", users[1]) == "allowed"
+
+
+class Raw(bytes):
+    """Some libraries have such ids."""
+
+
+def test_ids_may_be_of_a_subclass(tmp_path: Path) -> None:
+    assert core is not None
+    path = str(tmp_path / "facts.mdb")
+    written(path, {b"a": UserFacts(registered=True)}, [])
+    snapshot, checks = core.Snapshot(path), core.Checks(10, bytes(16))
+    checks.adopt(snapshot, 1, False, "both", "per-user", [])
+    assert snapshot.at(1)
+    assert checks.word(Raw(b"a"), Raw(b"b")) == checks.word(b"a", b"b") == "allowed"
+    snapshot.close()
+
+
+WITHOUT_ROOM = """
+import resource, sys, lmdb
+from gate.native import core
+env = lmdb.open(sys.argv[1], subdir=False, map_size=1 << 28, sync=False)
+with env.begin(write=True) as txn:
+    txn.put(b"a", b"1")
+snapshot = core.Snapshot(sys.argv[1])
+with env.begin(write=True) as txn:
+    for number in range(200):
+        txn.put(b"%03d" % number, bytes(500_000))
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 24), -1))
+for _ in range(4):
+    with env.begin() as txn:
+        print(snapshot.at(txn.id()) and snapshot.get(b"199"))
+"""
+
+
+def test_a_file_that_grew_past_the_address_space_is_left_to_python(tmp_path: Path) -> None:
+    assert core is not None
+    command = [sys.executable, "-c", WITHOUT_ROOM, str(tmp_path / "grown.mdb")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (ended.returncode, set(ended.stdout.splitlines())) == (0, {"False"}), ended

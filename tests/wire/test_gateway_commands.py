@@ -195,7 +195,7 @@ class TestBounds:
             peer.send("GATE.ONLINE", "ann")
             peer.writer.write(b"COMMAND\r\n" * flood)
             await wait_until_async(lambda: mine._outbox.is_full, SLACK_S, "it to be full")
-            held = sum(len(one) for one in mine._outbox._queue if isinstance(one, bytes))
+            held = sum(len(one) for one in mine._outbox.waiting if isinstance(one, bytes))
             assert held < 8 << 20, "a slice of commands past the bound, not all of them"
         assert await peer.next() == [0]
         for _ in range(flood):
