@@ -240,6 +240,7 @@ class Supervisor:
         self._children = children.all(program)
         self._beat = children.beat
         self._watch = children.watch
+        self._had_replica = False
         self._watch.excuses = self._excuses
         self._http = ports.http
         self._resp = ports.resp
@@ -308,12 +309,15 @@ class Supervisor:
         while True:
             await self._watch.changed.wait()
             self._watch.changed.clear()
-            waiting = [child for child in self._children if child.waits_for]
-            if not waiting or not self._replica_was_looked_at():
+            if not self._replica_was_looked_at():
                 continue
+            waiting = [child for child in self._children if child.waits_for]
+            refusing = [child for child in waiting if child.may_refuse]
             if self._has_replica():
-                await self._say_away(waiting[0])
-            elif not self._watch.has_started and (refusing := [child for child in waiting if child.may_refuse]):
+                self._had_replica = True  # one that is damaged later is no reason to end
+                if waiting:
+                    await self._say_away(waiting[0])
+            elif refusing and not (self._had_replica or self._watch.has_started):
                 raise CannotStart(refusing[0].waits_for)
 
     async def _say_away(self, waiting: Child) -> None:

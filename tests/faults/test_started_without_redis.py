@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
+from urllib.error import URLError
 
 import pytest
 import redis
@@ -152,6 +153,40 @@ def test_one_that_served_does_not_end_when_its_replica_is_taken_away(
         wait_until(lambda: pid_of(service, "replicator") not in (None, replicator), 10, "another replicator")
         wait_until(lambda: "replicator" in str(readyz(service)), 10, "/readyz to name what is missing")
     _heals(service, rested.expected)
+
+
+def test_one_whose_replica_is_taken_away_while_it_starts_does_not_end(
+    rested: Rested, start_service: Services, tmp_path: Path
+) -> None:
+    """Redis goes as well, before every role has reached it: the node waits, since it was neither wrong nor new."""
+    data = tmp_path / "data"
+    shutil.copytree(rested.data, data)
+    (data / "node-id").unlink()
+    service = start_service.start(data=data, redis_url=rested.server.url, wait=False)
+    http = wait_until(lambda: pid_of(service, "http"), 10, "the HTTP role to be started")
+    os.kill(http, signal.SIGSTOP)  # it has not reached Redis: it still imports
+    service.wait_for_output("the Replica is current", FIRST_CHECK_WITHIN_S)
+    replicator = pid_of(service, "replicator")
+    assert replicator is not None
+    os.kill(replicator, signal.SIGSTOP)
+    with _killed(rested.server):
+        for taken in (data / "replica").iterdir():
+            taken.unlink()
+        os.kill(replicator, signal.SIGCONT)
+        service.wait_for_output("taken away", RECOVERY_TIMEOUT_S)
+        os.kill(http, signal.SIGCONT)
+        wait_until(lambda: _names_http(service), FIRST_CHECK_WITHIN_S, "/readyz to say that HTTP waits")
+    service.wait_ready()
+    assert is_ready(service)
+    service.stop()
+
+
+def _names_http(service: GateService) -> bool:
+    assert service.is_running, service.output
+    try:
+        return "http" in str(readyz(service))
+    except URLError:
+        return False  # its port is not open yet
 
 
 def test_a_node_whose_replica_is_damaged_is_refused(rested: Rested, tmp_path: Path) -> None:
