@@ -30,6 +30,8 @@ def _found() -> tuple[ModuleType | None, str]:
         from gate.native import _core
     except ImportError:
         return None, NOT_BUILT
+    except Exception as fault:  # noqa: BLE001 - of an older build; it is shown, and Python answers
+        return None, f"left unused: it is of another version of Gate, build it again (make setup): {fault!r}"
     return _core, ""
 
 

@@ -139,7 +139,10 @@ static inline gate_slot *table_find(const gate_table *table, const uint8_t *id, 
 static int table_make_room(gate_table *table, uint64_t most) {
     if (table->used < most && table->used * 2 <= table->mask)
         return 0;
-    if (table->used >= most || table_open(table, table->stride, (table->mask + 1) * GROWTH) != 0)
+    uint64_t slots = (table->mask + 1) * GROWTH, enough = table->mask + 1;
+    while (enough < 2 * most)
+        enough *= 2;
+    if (table->used >= most || table_open(table, table->stride, slots < enough ? slots : enough) != 0)
         table_clear(table);
     return 1;
 }

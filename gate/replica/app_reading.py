@@ -142,7 +142,6 @@ class AppReading:
             except UNREADABLE as fault:
                 raise self._reading.damaged(fault) from fault
             self.number = int.from_bytes(raw[:4], "big")
-            self._raw = raw
             self._users = user_prefix(self.number)
             # Most Users have no facts, and under most settings all of those stand alike.
             alike = recipient_asks(self.app, NO_FACTS) is Asks.NOTHING
@@ -157,6 +156,7 @@ class AppReading:
                     app.whitelists,
                     exempt_ids(app),
                 )
+            self._raw = raw  # last: what fails before is done again
 
     def forget(self, user: bytes) -> None:
         """Drop what is cached of one User."""

@@ -165,6 +165,6 @@ def _fault(core: ModuleType) -> str:
             for app in apps:
                 if disagreements(core, path, Facts.of(app, people, entries), questions):
                     return "it answered a question otherwise than the rules do; build it again (make setup)"
-    except (OSError, ValueError, lmdb.Error) as fault:
+    except (OSError, ValueError, TypeError, AttributeError, lmdb.Error) as fault:
         return f"it could not be asked its questions: {fault}"
     return ""

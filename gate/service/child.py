@@ -41,6 +41,8 @@ class Watch:
         self.changed = asyncio.Event()
         self.has_started = False
         """The service was ready, or serves checks: no failure of a child ends it any more."""
+        self.redis_was_reached = False
+        """By one of them: a start goes on waiting for it, also without a Replica."""
         self.excuses: Callable[[Child], bool] = lambda _: False
 
 
@@ -52,8 +54,6 @@ class Child(ABC):
         self.role = role
         self.waits_for = ""
         """What keeps it from its work; "" for nothing."""
-        self.may_refuse = True
-        """What it waits for is a reason to refuse the start of a node without a Replica."""
         self.has_opened = False
         """The replicator alone: it has looked at the Replica on disk."""
         self.ready = asyncio.Event()

@@ -112,8 +112,9 @@ class RoleChild(Child):
         elif word.what == "opened":
             self.has_opened = True
             self.watch.changed.set()
+        elif word.what == "reached":
+            self.watch.redis_was_reached = True
         elif word.what == "waits":
-            self.may_refuse = self.may_refuse and not word.was_reached
             self.wait_for(word.problem)
         else:
             self.fail(InvalidConfig([word.problem]) if word.is_usage else CannotStart(word.problem))

@@ -41,15 +41,13 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 class Word(msgspec.Struct, frozen=True, kw_only=True):
     """What a role says of itself."""
 
-    what: Literal["ready", "opened", "waits", "refuses"]
-    """`opened`, by the replicator: the Replica on disk was looked at, and is taken away if it can't be trusted. `refuses`: it
-    can't start, for a reason that a restart won't cure by itself."""
+    what: Literal["ready", "opened", "reached", "waits", "refuses"]
+    """`opened`, by the replicator: the Replica on disk was looked at, and is taken away if it can't be trusted. `reached`:
+    Redis answered and was accepted. `refuses`: it can't start, for a reason that a restart won't cure by itself."""
     problem: str = ""
     """What it waits for; "" for nothing any more. Or why it refuses."""
     is_usage: bool = False
     """The problem is a mistake in the options."""
-    was_reached: bool = False
-    """Redis has answered before: even a node without a Replica goes on waiting."""
 
 
 def pack(message: Order | Word) -> bytes:

@@ -70,14 +70,18 @@ class Post:
         """Say that the Replica on disk was looked at: what is there now can be served."""
         self._say(Word(what="opened"))
 
-    def waits_for(self, problem: str, *, was_reached: bool = False) -> bool:
+    def reached(self) -> None:
+        """Say that Redis answered, and is one to work with: from then on the service waits for it, and does not end."""
+        self._say(Word(what="reached"))
+
+    def waits_for(self, problem: str) -> bool:
         """Say what this role waits for before it can do all of its work, "" once it has that; whether that is new."""
         self._has_waited = self._has_waited or bool(problem)
         if problem == self._waits_for:
             return False
         self._waits_for = problem
         self.note(problem)
-        self._say(Word(what="waits", problem=problem, was_reached=was_reached))
+        self._say(Word(what="waits", problem=problem))
         return True
 
     @property

@@ -62,6 +62,7 @@ async def connected_store(
                 raise
             problem = "; ".join(fault.problems) if isinstance(fault, InvalidConfig) else str(fault)
         else:
+            post.reached()
             post.waits_for("")
             return store
         _wait_for(post, _of_redis(problem, parse_address(post.order.redis_url).shown))

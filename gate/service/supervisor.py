@@ -240,7 +240,6 @@ class Supervisor:
         self._children = children.all(program)
         self._beat = children.beat
         self._watch = children.watch
-        self._had_replica = False
         self._watch.excuses = self._excuses
         self._http = ports.http
         self._resp = ports.resp
@@ -312,13 +311,10 @@ class Supervisor:
             if not self._replica_was_looked_at():
                 continue
             waiting = [child for child in self._children if child.waits_for]
-            refusing = [child for child in waiting if child.may_refuse]
-            if self._has_replica():
-                self._had_replica = True  # one that is damaged later is no reason to end
-                if waiting:
-                    await self._say_away(waiting[0])
-            elif refusing and not (self._had_replica or self._watch.has_started):
-                raise CannotStart(refusing[0].waits_for)
+            if waiting and self._has_replica():
+                await self._say_away(waiting[0])
+            elif waiting and not (self._watch.redis_was_reached or self._watch.has_started):
+                raise CannotStart(waiting[0].waits_for)
 
     async def _say_away(self, waiting: Child) -> None:
         if self._watch.has_started:

@@ -92,7 +92,7 @@ async def _connect(post: Post, truth: TruthLater) -> None:
 def _show(post: Post, truth: TruthLater, problem: str) -> None:
     if not truth.is_reached:  # till then `connected_store` knows better what the problem is
         return
-    if post.waits_for(problem, was_reached=True) and problem and not (post.places.replica / CURRENT_FILE).exists():
+    if post.waits_for(problem) and problem and not (post.places.replica / CURRENT_FILE).exists():
         log.warning("no facts could be loaded yet", problem=problem)
 
 
