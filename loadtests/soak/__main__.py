@@ -50,7 +50,7 @@ def main() -> int:
     trends = [found for name, points in series.points.items() if (found := trend(name, points))]
     report = _report(run, series, trends)
     given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / "soak.json").write_text(json.dumps(report, indent=2) + "\n")
+    (given.out / "soak.json").write_text(json.dumps(report, separators=(",", ":")) + "\n")
     (given.out / "soak.md").write_text(_markdown(report))
     (given.out / "soak.svg").write_text(chart(series.points))
     print(_markdown(report))
