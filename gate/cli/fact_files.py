@@ -77,7 +77,7 @@ class FactFile:
             yield number + 1, f"and all after it can't be read: {fault}"
 
     def check_header(self) -> None:
-        """Raise `InvalidInput` now if the header is none. Not for what can be read only once."""
+        """Raise `InvalidInput` now if there is no valid header. Not for what can be read only once."""
         if self._is_once:
             return
         try:

@@ -115,7 +115,7 @@ class Target:
             raise Unavailable(f"{path} is not what `gate serve` writes ({fault}): say --app KEY") from None
 
     def redis_url(self) -> str:
-        """The Redis meant: the option, that of the running service, or the embedded server; `Unavailable` if there is none."""
+        """The Redis meant: the option, that of the running service, or the embedded server; `Unavailable` without any."""
         if named := self._named_redis() or self._found("redis"):
             return named
         # Late: a check needs no Redis, nor what starts one.

@@ -1,6 +1,6 @@
 """The compiled core of checks, where it could be built and is not switched off: `core` is its module, or None.
 
-It is an optional part: whoever asks it has the same in Python (`gate.replica.app_reading`, `gate.wire`), and uses that wherever
+It is an optional part: its callers have the same in Python (`gate.replica.app_reading`, `gate.wire`), and use that wherever
 `core` is None or leaves a question open. `GATE_NATIVE=0` in the environment switches it off.
 """
 

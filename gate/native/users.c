@@ -287,7 +287,7 @@ static int facts_of(gate_users *users, const uint8_t *id, size_t size, facts *of
     return GATE_FOUND;
 }
 
-/* When the entry of `kind` ends; 0 if there is none. GATE_DAMAGED or 0. */
+/* When the entry of `kind` ends; 0 if no entry exists. GATE_DAMAGED or 0. */
 static int entry_until(gate_users *users, uint32_t lists, char kind, const uint8_t *member, size_t size, uint64_t *until_ms) {
     uint8_t key[6 + GATE_MAX_ID];
     const uint8_t *value;

@@ -187,7 +187,7 @@ class AppReading:
             raise self._reading.damaged(fault) from fault
 
     def entry_until_ms(self, kind: ListKind, owner: bytes, member: bytes) -> int:
-        """When the entry ends, or 0 if there is none."""
+        """When the entry ends, or 0 if no entry exists."""
         value = self._reading.read(list_prefix(self._record(owner).lists, kind) + member)
         return 0 if value is None else unpack_until(value)
 
@@ -268,7 +268,7 @@ class AppReading:
             raise self._reading.damaged(fault) from fault
 
     def _refused(self, ids: Iterable[bytes], fault: Exception) -> Exception:
-        """What to raise for the core's refusal: of the first id that is none, else of a damaged file."""
+        """What to raise for the core's refusal: of the first invalid id, else of a damaged file."""
         for one in ids:
             checked_id(one)
         return self._reading.damaged(fault)

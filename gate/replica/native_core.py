@@ -65,7 +65,7 @@ class Facts(NamedTuple):
         return self.users.get(user_id, NO_FACTS)
 
     def entry_until_ms(self, kind: ListKind, owner: bytes, member: bytes) -> int:
-        """When the entry ends; 0 if there is none."""
+        """When the entry ends; 0 if no entry exists."""
         return self.entries.get((kind, owner, member), 0)
 
 

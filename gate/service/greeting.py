@@ -33,7 +33,7 @@ def log_checks() -> None:
 
 
 def first_words(config: ServeConfig, places: Places, http: Endpoint | None, credentials: Credentials | None) -> str:
-    """Lines for whoever started it for the first time: where the console and the credentials are, and how to stop."""
+    """Lines for a first start: where the console and the credentials are, and how to stop."""
     from gate.store.address import parse_address  # late: needed once in a service's life
 
     redis = parse_address(config.redis).shown if config.redis else f"embedded, in {places.redis}"

@@ -39,7 +39,7 @@ class Entry(NamedTuple):
 
 
 class IndexDifference(NamedTuple):
-    """An entry that differs: its moment in the User's facts and in the index, ms; None where there is none."""
+    """An entry that differs: its moment in the User's facts and in the index, ms; None where it is missing."""
 
     app: str
     noun: str

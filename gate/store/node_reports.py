@@ -1,6 +1,6 @@
 """What nodes say of themselves when they are asked: a command asks on one channel, and each node answers on another.
 
-Nothing is stored, so nothing is written while nobody asks, and nothing is left of a node that is gone. Who should answer is
+Nothing is stored, so nothing is written while no one asks, and nothing is left of a node that is gone. Who should answer is
 known from the registry; a node of 0.2, one that hangs, or one whose Redis user may not use the channels gives no answer.
 Asked by `gate status` and `gate nodes`; answered by the replicator, which every node with a Replica runs once.
 """
@@ -55,7 +55,7 @@ _decoder = msgspec.msgpack.Decoder(NodeReport)
 
 
 async def answer_asked(client: Client, report: Callable[[], NodeReport]) -> None:
-    """Until cancelled, answer whoever asks."""
+    """Until cancelled, answer each question."""
     asked = asyncio.Event()
     while True:
         with suppress(ReplyError):  # the channels are not this user's: the node does its work all the same

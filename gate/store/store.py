@@ -64,7 +64,7 @@ class Store:
         """Connect, and set the deployment up if this Redis holds none yet. Deadlines are the URL's, unless given.
 
         `tries_rights`: first see that the user has every right that Gate needs. Raises `StoreUnavailable`; `InvalidConfig`
-        for a URL that is none, a server that is too old, or a number of Partitions other than the deployment's.
+        for an invalid URL, a server that is too old, or a number of Partitions other than the deployment's.
         """
         client = Client(parse_address(url), deadline_ms, connect_ms)
         try:

@@ -1,4 +1,4 @@
-"""Beside a running service every command finds Redis and the ports by itself, and a dead one misleads nobody."""
+"""Beside a running service every command finds Redis and the ports by itself, and a dead one misleads none of them."""
 
 from __future__ import annotations
 
