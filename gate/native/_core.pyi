@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from gate.core.verdict import Word
 
@@ -21,15 +21,7 @@ class Snapshot:
 
 class Checks:
     def __init__(self, most_cached: int, hash_key: bytes) -> None: ...
-    def adopt(
-        self,
-        snapshot: Snapshot,
-        number: int,
-        require_registered: bool,
-        list_policy: str,
-        whitelists: str,
-        exempt: Iterable[bytes],
-    ) -> None: ...
+    def adopt(self, snapshot: Snapshot, settings: bytes) -> None: ...
     def sync(self) -> None: ...
     def forget(self, user: bytes) -> None: ...
     def forget_all(self) -> None: ...

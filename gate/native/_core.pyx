@@ -40,8 +40,7 @@ cdef extern from "core.h" nogil:
     int gate_tree_get(gate_tree*, const uint8_t*, size_t, const uint8_t**, size_t*)
     int gate_users_open(gate_users*, const uint8_t*, uint64_t)
     void gate_users_close(gate_users*)
-    void gate_users_adopt(gate_users*, gate_tree*, uint32_t, int, int, int)
-    int gate_users_exempt(gate_users*, const uint8_t*, size_t)
+    int gate_users_adopt(gate_users*, gate_tree*, const uint8_t*, size_t)
     void gate_users_forget(gate_users*, const uint8_t*, size_t)
     void gate_users_forget_all(gate_users*)
     int gate_word(gate_users*, const uint8_t*, size_t, const uint8_t*, size_t, uint64_t)
@@ -53,8 +52,6 @@ DEF ROOM = 16 * 1024  # of replies: a reply is shorter than its command
 
 cdef tuple _WORDS = get_args(Word)
 assert len(_WORDS) == GATE_WORDS
-
-_SWITCHES = ("per-user", "on", "off")
 
 
 class Damaged(ValueError):
@@ -189,18 +186,18 @@ cdef class Checks:
         if self.is_open:
             gate_users_close(&self.users)
 
-    def adopt(self, Snapshot snapshot not None, uint32_t number, bint require_registered, str list_policy, str whitelists, exempt):
-        """Decide by these settings, from this file; what was cached is forgotten."""
+    def adopt(self, Snapshot snapshot not None, bytes settings):
+        """Decide by these settings, as packed for the core, from this file; what was cached is forgotten. Raises `Damaged`."""
         cdef char* start
         cdef Py_ssize_t size
         self.synced = 0
         self.snapshot = snapshot
-        gate_users_adopt(&self.users, &snapshot.tree, number, require_registered, list_policy == "both",
-                         _SWITCHES.index(whitelists))
-        for one in exempt:
-            PyBytes_AsStringAndSize(one, &start, &size)
-            if 1 <= size <= GATE_MAX_ID and gate_users_exempt(&self.users, <const uint8_t*>start, size) != 0:
-                raise MemoryError()
+        PyBytes_AsStringAndSize(settings, &start, &size)
+        cdef int adopted = gate_users_adopt(&self.users, &snapshot.tree, <const uint8_t*>start, size)
+        if adopted == GATE_ABSENT:
+            raise MemoryError()
+        if adopted == GATE_DAMAGED:
+            raise Damaged(snapshot.tree.problem.decode())
 
     def sync(self):
         """The App's settings are those of the snapshot's commit."""

@@ -103,10 +103,9 @@ typedef struct {
 int gate_users_open(gate_users *, const uint8_t *hash_key, uint64_t most_cached);
 void gate_users_close(gate_users *);
 
-/* Take over an App's settings, as of this file; what was cached is forgotten, and no sender is exempt yet. */
-void gate_users_adopt(gate_users *, gate_tree *, uint32_t app_number, int require_registered, int list_policy_is_both,
-                      int whitelists);
-int gate_users_exempt(gate_users *, const uint8_t *id, size_t size); /* 0, or -1 if there is no memory */
+/* Take over an App's settings, as of this file, from the bytes of `pack_check_settings`; what was cached is forgotten.
+ * GATE_FOUND; GATE_ABSENT if there is no memory; GATE_DAMAGED if they are not of that form. */
+int gate_users_adopt(gate_users *, gate_tree *, const uint8_t *settings, size_t size);
 void gate_users_forget(gate_users *, const uint8_t *id, size_t size);
 void gate_users_forget_all(gate_users *);
 

@@ -27,7 +27,8 @@
 #define NODE_HEAD 8u
 #define LEAST_MAPPED (UINT64_C(1) << 26)
 
-enum { IS_BRANCH = 0x01, IS_LEAF = 0x02, IS_META = 0x08, ALL_KINDS = 0x6f };
+enum { IS_BRANCH = 0x01, IS_LEAF = 0x02, IS_OVERFLOW = 0x04, IS_META = 0x08, ALL_KINDS = 0x6f };
+enum { VALUE_IS_ELSEWHERE = 0x01 }; /* of a node: its value is on pages of its own */
 
 /* Places in a meta page, its head included. */
 enum { AT_MAGIC = 16, AT_FORMAT = 20, AT_PAGE_BYTES = 40, AT_MAIN_FLAGS = 92, AT_MAIN_ROOT = 128, AT_LAST_PAGE = 136, AT_ID = 144 };
@@ -85,7 +86,7 @@ static int is_readable(gate_tree *tree) {
     uint32_t page_bytes = tree->page_bytes = u32(tree->map + AT_PAGE_BYTES);
     return u32(tree->map + AT_MAGIC) == MAGIC && u32(tree->map + AT_FORMAT) == DATA_FORMAT &&
            (page_bytes & (page_bytes - 1)) == 0 && page_bytes >= MIN_PAGE_BYTES && page_bytes <= MAX_PAGE_BYTES &&
-           tree->file_bytes >= 2 * page_bytes;
+           tree->file_bytes >= 2 * page_bytes && u32(tree->map + page_bytes + AT_PAGE_BYTES) == page_bytes;
 }
 
 int gate_tree_open(gate_tree *tree, const char *path) {
@@ -202,6 +203,24 @@ static inline const uint8_t *node_at(const uint8_t *page, uint32_t page_bytes, u
     return offset + NODE_HEAD + *key_size <= page_bytes ? page + offset : NULL;
 }
 
+/* A long value, such as settings with many exempt senders: `at` has the number of its first page, which counts its pages. */
+static int value_elsewhere(gate_tree *tree, const uint8_t *at, uint64_t room, uint64_t size, const uint8_t **value) {
+    uint64_t number, own_number;
+    if (room < sizeof number)
+        return damaged(tree, "a value leads out of its page");
+    memcpy(&number, at, sizeof number);
+    if (number > tree->last_page)
+        return damaged(tree, "a page number leads behind its last page");
+    const uint8_t *page = tree->map + number * tree->page_bytes;
+    memcpy(&own_number, page, sizeof own_number);
+    uint64_t pages = u32(page + 12);
+    if (own_number != number || (u16(page + 10) & ALL_KINDS) != IS_OVERFLOW || pages > tree->last_page - number + 1 ||
+        size + PAGE_HEAD > pages * tree->page_bytes)
+        return damaged(tree, "a long value is not on the pages that it should be on");
+    *value = page + PAGE_HEAD;
+    return GATE_FOUND;
+}
+
 int gate_tree_get(gate_tree *tree, const uint8_t *key, size_t key_size, const uint8_t **value, size_t *value_size) {
     uint64_t number = tree->root;
     uint32_t page_bytes = tree->page_bytes;
@@ -252,10 +271,12 @@ int gate_tree_get(gate_tree *tree, const uint8_t *key, size_t key_size, const ui
             return GATE_ABSENT;
         uint64_t size = u16(found) | (uint64_t)u16(found + 2) << 16;
         const uint8_t *start = found + NODE_HEAD + key_size;
-        if (u16(found + 4) != 0 || size > page_bytes - (uint64_t)(start - page))
-            return damaged(tree, "a value leads out of its page"); /* what a check reads is never on pages of its own */
-        *value = start;
         *value_size = size;
+        if (u16(found + 4) == VALUE_IS_ELSEWHERE)
+            return value_elsewhere(tree, start, (uint64_t)(page + page_bytes - start), size, value);
+        if (u16(found + 4) != 0 || size > page_bytes - (uint64_t)(start - page))
+            return damaged(tree, "a value leads out of its page");
+        *value = start;
         return GATE_FOUND;
     }
     return damaged(tree, "its tree is too deep");

@@ -34,6 +34,9 @@ enum {
     HAS_WHITELIST = 128
 };
 
+/* The flags of an App's settings, see `pack_check_settings` in gate/replica/layout.py. */
+enum { REQUIRE_REGISTERED = 1, LIST_POLICY_IS_BOTH = 2, WHITELISTS_ON = 4, WHITELISTS_OFF = 8, ALL_SETTINGS = 15 };
+
 struct gate_slot {
     uint32_t tag; /* the upper half of the id's hash */
     uint32_t lists;
@@ -189,21 +192,7 @@ void gate_users_close(gate_users *users) {
     set_close(&users->exempt);
 }
 
-void gate_users_adopt(gate_users *users, gate_tree *tree, uint32_t app_number, int require_registered, int list_policy_is_both,
-                      int whitelists) {
-    gate_users_forget_all(users);
-    set_clear(&users->exempt);
-    users->has_exempt = 0;
-    users->tree = tree;
-    users->user_prefix[0] = 'U';
-    for (int i = 0; i < 3; i++)
-        users->user_prefix[1 + i] = (uint8_t)(app_number >> (16 - 8 * i));
-    users->require_registered = require_registered != 0;
-    users->list_policy_is_both = list_policy_is_both != 0;
-    users->whitelists = (uint8_t)whitelists;
-}
-
-int gate_users_exempt(gate_users *users, const uint8_t *id, size_t size) {
+static int exempt(gate_users *users, const uint8_t *id, size_t size) {
     gate_table *table = table_for(&users->exempt, size);
     uint64_t hash = gate_hash(users, id, size);
     gate_slot *empty;
@@ -226,6 +215,36 @@ int gate_users_exempt(gate_users *users, const uint8_t *id, size_t size) {
     slot_fill(table, empty, id, size, hash);
     users->has_exempt = 1;
     return 0;
+}
+
+/* The number of the App (4 bytes, of which keys hold three), a flag byte, and ids after their length in one byte. */
+int gate_users_adopt(gate_users *users, gate_tree *tree, const uint8_t *settings, size_t size) {
+    gate_users_forget_all(users);
+    set_clear(&users->exempt);
+    users->has_exempt = 0;
+    users->tree = tree;
+    uint8_t flags = size < 5 ? 0 : settings[4], whitelists = flags & (WHITELISTS_ON | WHITELISTS_OFF);
+    if (size < 5 || settings[0] != 0 || (flags & ~ALL_SETTINGS) || whitelists == (WHITELISTS_ON | WHITELISTS_OFF)) {
+        tree->problem = "an App's settings are not of this version of Gate";
+        return GATE_DAMAGED;
+    }
+    memcpy(users->user_prefix, settings, sizeof users->user_prefix);
+    users->user_prefix[0] = 'U';
+    users->require_registered = (flags & REQUIRE_REGISTERED) != 0;
+    users->list_policy_is_both = (flags & LIST_POLICY_IS_BOTH) != 0;
+    users->whitelists = whitelists == 0                ? GATE_WHITELISTS_PER_USER
+                        : whitelists == WHITELISTS_ON ? GATE_WHITELISTS_ON
+                                                      : GATE_WHITELISTS_OFF;
+    for (size_t at = 5, length; at < size; at += 1 + length) {
+        length = settings[at];
+        if (length < 1 || length > GATE_MAX_ID || length > size - at - 1) {
+            tree->problem = "an exempt sender is not 1 to 64 bytes";
+            return GATE_DAMAGED;
+        }
+        if (exempt(users, settings + at + 1, length) != 0)
+            return GATE_ABSENT;
+    }
+    return GATE_FOUND;
 }
 
 void gate_users_forget(gate_users *users, const uint8_t *id, size_t size) {

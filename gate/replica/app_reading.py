@@ -27,7 +27,7 @@ import lmdb
 
 from gate.clock import wall_ms
 from gate.core.codec import unpack_app
-from gate.core.decide import Asks, decide, exempt_ids, recipient_asks, sender_is_clear
+from gate.core.decide import Asks, decide, recipient_asks, sender_is_clear
 from gate.core.ids import user_id as checked_id
 from gate.core.model import NO_FACTS, AppFacts, ListKind, UserFacts
 from gate.core.verdict import Verdict, Word
@@ -38,6 +38,7 @@ from gate.replica.layout import (
     UserRecord,
     app_record_key,
     list_prefix,
+    pack_check_settings,
     unpack_until,
     unpack_user_record,
     user_prefix,
@@ -147,15 +148,7 @@ class AppReading:
             alike = recipient_asks(self.app, NO_FACTS) is Asks.NOTHING
             self._without_facts = self._standing(NO_RECORD) if alike else None
             if self.checks is not None and self._reading.snapshot is not None:
-                app = self.app
-                self.checks.adopt(
-                    self._reading.snapshot,
-                    self.number,
-                    app.require_registered,
-                    app.list_policy,
-                    app.whitelists,
-                    exempt_ids(app),
-                )
+                self.checks.adopt(self._reading.snapshot, pack_check_settings(self.number, self.app))
             self._raw = raw  # last: what fails before is done again
 
     def forget(self, user: bytes) -> None:

@@ -37,11 +37,13 @@ from gate.replica.layout import (
     UserRecord,
     app_number_key,
     app_record_key,
+    check_settings_key,
     checksum_of,
     journal_key,
     list_prefix,
     lists_prefix,
     pack_app_record,
+    pack_check_record,
     pack_journal,
     pack_next_list,
     pack_until,
@@ -140,11 +142,14 @@ class FactsTxn:
         number = self.number_of(facts.key)
         if number is None:
             raise ChangelogBroken("recreated", f"App {facts.key} was removed and is there again")
-        self.put(app_record_key(facts.key), pack_app_record(number, pack_app(facts)))
+        record = pack_app_record(number, pack_app(facts))
+        self.put(app_record_key(facts.key), record)
+        self.put(check_settings_key(facts.key), pack_check_record(record, facts))
 
     def remove_app(self, app_key: str, number: int) -> None:
         """Take the App from readers at once; its facts are deleted by and by (`purge`), since they may be millions."""
         self.delete(app_record_key(app_key))
+        self.delete(check_settings_key(app_key))
         self.put(app_number_key(app_key), b"")
         self.put(META_PURGE_PREFIX + number.to_bytes(4, "big"), b"")
         self.numbers[app_key] = None

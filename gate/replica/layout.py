@@ -11,6 +11,10 @@ Keys in the facts file (its main database), numbers big-endian; ids come last or
     Mpurge:<app number:4>              facts of a removed App that are still to be deleted
     P <partition:2>                    Position: epoch, seq, write id, and when it was applied
     A <app key>                        the App's number here (4 bytes), then its settings as JSON
+    C <app key>                        what a check needs of these, so that it parses no JSON: the CRC-32 of the `A` value (4
+                                       bytes), the App's number (4), a flag byte (1 only registered Users, 2 list policy "both",
+                                       4 Whitelists on, 8 off), and the exempt senders, each after its length in a byte. If the
+                                       CRC-32 differs, a Gate that knows no `C` keys changed the `A` value, and only that counts
     U <app number:3> <id>              a User's facts, `codec.pack_user`; absent when it has none. Exactly when one of its list
                                        sizes is not 0, the number of its lists (4 bytes) follows
     L <list number:4> B <member>       an entry of the Blacklist of the User whose lists have that number: "" for no end, or
@@ -40,7 +44,9 @@ from zlib import crc32
 
 import msgspec
 
-from gate.core.codec import pack_user, unpack_user
+from gate.core.codec import pack_members, pack_user, unpack_user
+from gate.core.decide import exempt_ids
+from gate.core.ids import MAX_ID_BYTES
 from gate.core.model import FOREVER_MS, NO_FACTS, AppFacts, ListKind, UserFacts
 from gate.core.revision import Position
 from gate.errors import ReplicaForeign, ReplicaMissing
@@ -66,6 +72,7 @@ META_PACKED = b"Mpacked"
 META_CHECKSUM = b"Mchecksum"
 CHECKSUM_RANGE = 1 << 64
 META_APP_PREFIX = b"Mapp:"
+APP_PREFIX = b"A"
 META_PURGE_PREFIX = b"Mpurge:"
 
 JOURNAL_COMMITS = 256
@@ -88,6 +95,7 @@ LIST_NUMBERS = 1 << 32
 _LIST_SIZES = 64 | 128
 """The flags of a User's packed facts that say it has entries on a list."""
 _NUMBER_BYTES = 4
+_WHITELISTS_FLAG = {"per-user": 0, "on": 4, "off": 8}
 
 
 class PositionRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -161,7 +169,12 @@ def position_key(partition: int) -> bytes:
 
 def app_record_key(app_key: str) -> bytes:
     """Where an App's record is kept."""
-    return b"A" + app_key.encode()
+    return APP_PREFIX + app_key.encode()
+
+
+def check_settings_key(app_key: str) -> bytes:
+    """Where what a check needs of an App's record is kept."""
+    return b"C" + app_key.encode()
 
 
 def app_number_key(app_key: str) -> bytes:
@@ -244,6 +257,19 @@ def unpack_until(value: bytes) -> int:
 def pack_app_record(number: int, packed_app: bytes) -> bytes:
     """The value of an `A` key."""
     return number.to_bytes(4, "big") + packed_app
+
+
+def pack_check_settings(number: int, app: AppFacts) -> bytes:
+    """What a check needs of an App, as the compiled core takes it: a `C` value without the CRC-32."""
+    flags = app.require_registered | (app.list_policy == "both") << 1 | _WHITELISTS_FLAG[app.whitelists]
+    exempt = sorted(one for one in exempt_ids(app) if 1 <= len(one) <= MAX_ID_BYTES)
+    return number.to_bytes(4, "big") + bytes((flags,)) + pack_members(exempt)
+
+
+def pack_check_record(app_record: bytes, app: AppFacts) -> bytes:
+    """The value of a `C` key, given that of the `A` key and what it says."""
+    number = int.from_bytes(app_record[:_NUMBER_BYTES], "big")
+    return crc32(app_record).to_bytes(4, "big") + pack_check_settings(number, app)
 
 
 _position_encoder = msgspec.msgpack.Encoder()

@@ -21,9 +21,17 @@ from typing import NamedTuple
 import lmdb
 
 from gate import native
-from gate.core.decide import decide, exempt_ids
+from gate.core.decide import decide
 from gate.core.model import FOREVER_MS, NO_FACTS, AppFacts, ListKind, UserFacts
-from gate.replica.layout import LAYOUT_VERSION, META_LAYOUT, list_prefix, pack_until, pack_user_record, user_prefix
+from gate.replica.layout import (
+    LAYOUT_VERSION,
+    META_LAYOUT,
+    list_prefix,
+    pack_check_settings,
+    pack_until,
+    pack_user_record,
+    user_prefix,
+)
 
 _MAP_BYTES = 1 << 24
 _APP_NUMBER = 0x010203
@@ -106,9 +114,7 @@ def disagreements(core: ModuleType, path: str, facts: Facts, questions: Iterable
         snapshot = core.Snapshot(path)
         try:
             snapshot.is_open = snapshot.at(txn.id())
-            checks.adopt(
-                snapshot, _APP_NUMBER, app.require_registered, app.list_policy, app.whitelists, exempt_ids(app)
-            )
+            checks.adopt(snapshot, pack_check_settings(_APP_NUMBER, app))
             for question in questions:
                 expected = decide(facts, *question)
                 words = {checks.word(*question) for _ in range(2)}

@@ -31,6 +31,7 @@ from gate.replica.layout import (
     NO_LISTS,
     NO_RECORD,
     app_record_key,
+    check_settings_key,
     current_facts,
     facts_name,
     list_prefix,
@@ -53,11 +54,15 @@ COMPARED_AT_ONCE = 20_000
 READ_BLOCK_MS = 50
 
 Fact = tuple[bytes, bytes]
+_FOR_CHECKS = b"C"
 _PAST_THE_END: Fact = (b"\xff" * 200, b"")
 
 
 class Compared(NamedTuple):
-    """One fact as each side has it, None where there is none: `owner` with no list is a User's own, "" the App's record."""
+    """One fact as each side has it, None where there is none: `owner` with no list is a User's own, "" the App's record.
+
+    `member` with "" as the owner is what checks read of that record.
+    """
 
     owner: bytes
     kind: ListKind | None
@@ -198,14 +203,21 @@ def _facts(replica: lmdb.Transaction, redis: lmdb.Transaction, app: str) -> Iter
     """Each fact of an App. The numbers of Apps and lists differ from file to file, so they lead to facts but are none."""
     ours, theirs = (_get(txn, app_record_key(app)) or b"" for txn in (replica, redis))
     yield Compared(b"", None, b"", ours[4:] or None, theirs[4:] or None)
+    here, there = (_for_checks(txn, app) for txn in (replica, redis))
+    if here is not None and here != there:  # a service of before 0.4 writes none
+        yield Compared(b"", None, _FOR_CHECKS, here, there)
     for user, in_replica, in_redis in _merged(_users(replica, ours), _users(redis, theirs)):
-        here, there = (NO_RECORD if packed is None else unpack_user_record(packed) for packed in (in_replica, in_redis))
-        yield Compared(user, None, b"", in_replica and here.facts, in_redis and there.facts)
+        our, their = (NO_RECORD if packed is None else unpack_user_record(packed) for packed in (in_replica, in_redis))
+        yield Compared(user, None, b"", in_replica and our.facts, in_redis and their.facts)
         for kind in LIST_TAG:
-            for member, our_end, their_end in _merged(
-                _list(replica, here.lists, kind), _list(redis, there.lists, kind)
-            ):
+            for member, our_end, their_end in _merged(_list(replica, our.lists, kind), _list(redis, their.lists, kind)):
                 yield Compared(user, kind, member, our_end, their_end)
+
+
+def _for_checks(txn: lmdb.Transaction, app: str) -> bytes | None:
+    """What checks read of an App's record, without what names this file's own numbers."""
+    settings = _get(txn, check_settings_key(app))
+    return settings and settings[8:]
 
 
 def _users(txn: lmdb.Transaction, app_record: bytes) -> Iterator[Fact]:
@@ -243,7 +255,8 @@ def _merged(ours: Iterator[Fact], theirs: Iterator[Fact]) -> Iterator[tuple[byte
 def _difference(app: str, fact: Compared) -> Difference:
     ours, theirs = (_text(fact, value) for value in (fact.in_replica, fact.in_redis))
     if not fact.owner:
-        return Difference(app, "the App's record", ours, theirs)
+        name = "the App's record" + (", as checks read it" if fact.member else "")
+        return Difference(app, name, ours, theirs)
     if fact.kind is None:
         return Difference(app, f"User {shown(fact.owner)}", ours, theirs)
     name = "blacklist" if fact.kind is ListKind.BLACKLIST else "whitelist"

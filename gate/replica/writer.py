@@ -22,7 +22,7 @@ import contextlib
 import os
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import cast
 
@@ -30,11 +30,13 @@ import lmdb
 import msgspec
 
 from gate.core.changes import Change
+from gate.core.codec import unpack_app
 from gate.core.revision import NOWHERE, Position
-from gate.errors import ChangelogBroken, ReplicaForeign, ReplicaFull
+from gate.errors import ChangelogBroken, InvalidInput, ReplicaForeign, ReplicaFull
 from gate.replica import envs, files
 from gate.replica.facts_txn import FactsTxn
 from gate.replica.layout import (
+    APP_PREFIX,
     JOURNAL_PREFIX,
     LAYOUT_VERSION,
     MAP_BYTES,
@@ -46,7 +48,9 @@ from gate.replica.layout import (
     META_PARTITIONS,
     META_SUCCESSOR,
     boot_id,
+    check_settings_key,
     checksum_of,
+    pack_check_record,
     pack_checksum,
     pack_position,
     position_key,
@@ -112,11 +116,15 @@ class FactsFile:
         env = envs.acquire_writable(path, map_bytes)
         opened = cls(path, env, [])
         with opened._closing_on_failure():
-            opened._positions, was_clean = opened._trusted()
-            if was_clean:
+            opened._positions, was_clean, settings = opened._trusted()
+            if was_clean or settings:
                 with opened.write() as txn:
-                    txn.put(META_BOOT, boot_id())
-                    txn.delete(META_CLEAN)
+                    for key, value in settings:
+                        txn.put(key, value)
+                    if was_clean:
+                        txn.put(META_BOOT, boot_id())
+                        txn.delete(META_CLEAN)
+            if was_clean:
                 env.sync(True)
         return opened
 
@@ -304,15 +312,16 @@ class FactsFile:
         for partition, position in positions.items():
             self._positions[partition] = position
 
-    def _trusted(self) -> tuple[list[Position], bool]:
-        """The Positions, and whether the file was closed in order; `ReplicaForeign` if it can't be trusted."""
+    def _trusted(self) -> tuple[list[Position], bool, list[tuple[bytes, bytes]]]:
+        """The Positions, whether the file was closed in order, what to add; `ReplicaForeign` if it can't be trusted."""
         try:
             with self._env.begin() as txn:
                 was_clean = _check_trust(txn, self.path)
                 self._stored_checksum = txn.get(META_CHECKSUM, b"")
                 self._checksum = int.from_bytes(self._stored_checksum, "big")
                 partitions = int(txn.get(META_PARTITIONS, b""))
-                return [_position_of(txn, partition) for partition in range(partitions)], was_clean
+                positions = [_position_of(txn, partition) for partition in range(partitions)]
+                return positions, was_clean, list(_check_settings_left_out(txn))
         except lmdb.Error as fault:
             raise ReplicaForeign(f"{self.path.name} is damaged: {fault}") from fault
         except _UNREADABLE as fault:
@@ -354,6 +363,20 @@ def _check_trust(txn: lmdb.Transaction, path: Path) -> bool:
     if not same_boot and not was_clean:
         raise ReplicaForeign(f"{path.name} may be torn: the machine went down before the file was closed")
     return was_clean
+
+
+def _check_settings_left_out(txn: lmdb.Transaction) -> Iterator[tuple[bytes, bytes]]:
+    """The `C` keys that an older version of Gate left out or outdated, since it knows none."""
+    cursor = txn.cursor()
+    if not cursor.set_range(APP_PREFIX):
+        return
+    items = cast("Iterator[tuple[bytes, bytes]]", cursor.iternext())
+    for _, record in takewhile(lambda item: item[0].startswith(APP_PREFIX), items):
+        with contextlib.suppress(InvalidInput):  # who reads the App reports it
+            facts = unpack_app(record[4:])
+            value = pack_check_record(record, facts)
+            if txn.get(check_settings_key(facts.key)) != value:
+                yield check_settings_key(facts.key), value
 
 
 def _position_of(txn: lmdb.Transaction, partition: int) -> Position:

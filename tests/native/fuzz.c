@@ -98,6 +98,27 @@ static size_t ask_in_resp(gate_users *users) {
     return answered;
 }
 
+/* Settings of an App, of the right form and not. */
+static void adopt(gate_users *users, gate_tree *tree) {
+    static uint8_t settings[1 << 16];
+    size_t size = 5;
+    memcpy(settings, "\0\0\0\1", 4);
+    settings[4] = (uint8_t)any(any(8) ? 12 : 256);
+    for (uint64_t exempt = any(20) ? 0 : any(2000); exempt > 0; exempt--) {
+        settings[size] = (uint8_t)(1 + any(any(9999) ? 8 : 80));
+        memcpy(settings + size + 1, &exempt, sizeof exempt);
+        size += 1 + settings[size];
+    }
+    if (any(8) == 0)
+        settings[any(size)] = (uint8_t)any(256);
+    if (any(8) == 0)
+        size = any(size);
+    uint8_t *exact = exactly(settings, size);
+    if (gate_users_adopt(users, tree, exact, size) == GATE_ABSENT)
+        exit(4);
+    free(exact);
+}
+
 /* The last page is bent most: behind it ends the buffer, so what leads out of it shows. */
 static void bend(uint8_t *file, size_t size, uint32_t page_bytes) {
     for (uint64_t times = 1 + any(12); times > 0; times--) {
@@ -149,10 +170,7 @@ int main(int count, char **words) {
         tree.map = file;
         tree.file_bytes = cut * tree.page_bytes;
         if (gate_tree_at(&tree, newest) == GATE_FOUND) {
-            gate_users_adopt(&users, &tree, 1, any(4) == 0, (int)any(2), (int)any(3));
-            for (uint64_t exempt = any(20) ? 0 : any(2000); exempt > 0; exempt--)
-                if (gate_users_exempt(&users, (uint8_t *)&exempt, 1 + any(8)) != 0)
-                    return 4;
+            adopt(&users, &tree);
             ask_for_keys(&tree);
             for (int i = 0; i < 2; i++) {
                 answered += ask_in_resp(&users);

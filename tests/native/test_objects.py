@@ -8,14 +8,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import lmdb
 import pytest
 
 from gate import native
-from gate.core.model import UserFacts
+from gate.core.model import AppFacts, UserFacts
+from gate.replica.layout import pack_check_settings
 from gate.replica.native_core import written
 
 core = native.core
 pytestmark = pytest.mark.skipif(core is None, reason=native.why_not)
+
+PLAIN = pack_check_settings(1, AppFacts(key="app", secrets=()))
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 100, bytes(65_536), b"\xff" * 65_536])
@@ -43,7 +47,7 @@ def test_nothing_is_read_from_a_closed_or_foreign_snapshot(tmp_path: Path) -> No
     written(path, {b"a": UserFacts(registered=True)}, [])
     snapshot, checks = core.Snapshot(path), core.Checks(10, bytes(16))
     assert not checks.is_set and checks.may_send_now("a", "b") is None
-    checks.adopt(snapshot, 1, False, "both", "per-user", [])
+    checks.adopt(snapshot, PLAIN)
     with pytest.raises(core.Damaged, match="no transaction"):
         checks.word(b"a", b"b")
     assert not snapshot.at(99), "there is no such commit"
@@ -75,7 +79,8 @@ def test_a_small_cache_starts_over_and_answers_the_same(tmp_path: Path) -> None:
     for most in (1, 7, 100_000):
         snapshot, checks = core.Snapshot(path), core.Checks(most, os.urandom(16))
         assert snapshot.at(1)
-        checks.adopt(snapshot, 0x010203, False, "both", "per-user", [b"%d" % number for number in range(500)])
+        exempt = frozenset(str(number) for number in range(500))
+        checks.adopt(snapshot, pack_check_settings(0x010203, AppFacts(key="app", secrets=(), exempt=exempt)))
         for _ in range(2):
             words = checks.words_to(b"somebody", users)
             assert [word == "recipient-deactivated" for word in words] == [number % 3 == 0 for number in range(3_000)]
@@ -83,6 +88,30 @@ def test_a_small_cache_starts_over_and_answers_the_same(tmp_path: Path) -> None:
         checks.forget(b"")
         checks.forget(b"y" * 65)
         assert checks.word(b"somebody", users[1]) == "allowed"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [b"", PLAIN[:4], b"\1" + PLAIN[1:], PLAIN[:4] + b"\x10", PLAIN[:4] + b"\x0c", PLAIN + b"\0", PLAIN + b"\2a"],
+)
+def test_settings_of_another_form_are_refused(tmp_path: Path, settings: bytes) -> None:
+    assert core is not None
+    path = str(tmp_path / "facts.mdb")
+    written(path, {b"a": UserFacts(registered=True)}, [])
+    with pytest.raises(core.Damaged, match=r"App's settings|exempt sender"):
+        core.Checks(10, bytes(16)).adopt(core.Snapshot(path), settings)
+
+
+def test_a_value_on_pages_of_its_own_is_read(tmp_path: Path) -> None:
+    assert core is not None
+    values = {b"%d" % size: os.urandom(size) for size in (1_900, 2_100, 4_080, 4_081, 70_000)}
+    path = str(tmp_path / "facts.mdb")
+    with lmdb.open(path, subdir=False, map_size=1 << 24, lock=False) as env, env.begin(write=True) as txn:
+        for key, value in values.items():
+            txn.put(key, value)
+    snapshot = core.Snapshot(path)
+    assert snapshot.at(1)
+    assert {key: snapshot.get(key) for key in values} == values
 
 
 class Raw(bytes):
@@ -94,7 +123,7 @@ def test_ids_may_be_of_a_subclass(tmp_path: Path) -> None:
     path = str(tmp_path / "facts.mdb")
     written(path, {b"a": UserFacts(registered=True)}, [])
     snapshot, checks = core.Snapshot(path), core.Checks(10, bytes(16))
-    checks.adopt(snapshot, 1, False, "both", "per-user", [])
+    checks.adopt(snapshot, PLAIN)
     assert snapshot.at(1)
     assert checks.word(Raw(b"a"), Raw(b"b")) == checks.word(b"a", b"b") == "allowed"
     snapshot.close()

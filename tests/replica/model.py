@@ -19,6 +19,7 @@ from gate.replica.layout import (
     META_NEXT_LIST,
     META_PURGE_PREFIX,
     list_prefix,
+    pack_check_record,
     pack_checksum,
     unpack_until,
     unpack_user_record,
@@ -151,6 +152,7 @@ def facts_in(file: FactsFile) -> Facts:
         if not _range(txn, META_PURGE_PREFIX):  # while an App is purged, its records count what may be gone
             check_numbers(txn)
         check_checksum(txn)
+        check_settings(txn)
         return facts_seen(txn)
 
 
@@ -177,6 +179,12 @@ def check_checksum(txn: lmdb.Transaction) -> None:
     """The facts add up to what the writer kept of them, change by change."""
     found = {bytes(key): bytes(value) for key, value in txn.cursor() if bytes(key) != META_CHECKSUM}
     assert txn.get(META_CHECKSUM) == pack_checksum(sum(crc32(key + value) for key, value in found.items()))
+
+
+def check_settings(txn: lmdb.Transaction) -> None:
+    """What checks read of an App is what its record says, and there is nothing of any other App."""
+    records = {key: pack_check_record(record, unpack_app(record[4:])) for key, record in _range(txn, b"A")}
+    assert dict(_range(txn, b"C")) == records
 
 
 def check_numbers(txn: lmdb.Transaction) -> None:

@@ -18,6 +18,8 @@ from gate.replica.layout import (
     META_BOOT,
     META_LAYOUT,
     META_SUCCESSOR,
+    app_record_key,
+    check_settings_key,
     journal_key,
     position_key,
     unpack_journal,
@@ -333,6 +335,33 @@ class TestTrust:
         file.close()
         with pytest.raises(ReplicaForeign):
             FactsFile.open(file.path)
+
+    @pytest.mark.parametrize("clean", [True, False])
+    @pytest.mark.parametrize("left", ["none", "outdated"])
+    def test_settings_for_checks_that_an_older_version_left_out_are_added(
+        self, tmp_path: Path, changes: Changes, clean: bool, left: str
+    ) -> None:
+        file = new_file(tmp_path)
+        file.apply({0: [changes.app_set(), changes.app_set("other", require_registered=True)]}, 1)
+        if left == "outdated":
+            with file.read() as txn:
+                outdated = txn.get(check_settings_key("app"))
+            file.apply({0: [changes.app_set(list_policy="both")]}, 1)
+        with file.write() as txn:
+            txn.delete(check_settings_key("app"))
+            if left == "outdated":
+                txn.put(check_settings_key("app"), outdated)
+        (file.close_clean if clean else file.close)()
+        again = FactsFile.open(file.path)
+        assert facts_in(again).apps.keys() == {"app", "other"}
+        again.close()
+
+    def test_a_record_of_an_app_that_can_not_be_read_is_left_to_its_readers(self, tmp_path: Path) -> None:
+        file = new_file(tmp_path)
+        with file.write() as txn:
+            txn.put(app_record_key("app"), b"\0\0\0\1{")
+        file.close()
+        FactsFile.open(file.path).close()
 
     def test_a_load_that_was_never_finished_is_foreign(self, tmp_path: Path) -> None:
         file = FactsFile.create(tmp_path / "facts-1.mdb", 2)
