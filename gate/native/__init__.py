@@ -11,11 +11,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gate.native._core import Checks, Snapshot
+    from gate.native._core import Checks, Snapshot, Socket, Sockets
 else:
-    Checks = Snapshot = object
+    Checks = Snapshot = Socket = Sockets = object
 
-__all__ = ["Checks", "Snapshot", "core", "why_not"]
+__all__ = ["Checks", "Snapshot", "Socket", "Sockets", "core", "why_not"]
 
 VARIABLE = "GATE_NATIVE"
 

@@ -169,7 +169,7 @@ cdef class Checks:
     cdef gate_users users
     cdef bint is_open
     cdef Snapshot snapshot
-    cdef uint64_t synced
+    cdef uint64_t synced, settings
 
     def __cinit__(self, uint64_t most_cached, bytes hash_key):
         cdef char* start
@@ -191,6 +191,7 @@ cdef class Checks:
         cdef char* start
         cdef Py_ssize_t size
         self.synced = 0
+        self.settings += 1
         self.snapshot = snapshot
         PyBytes_AsStringAndSize(settings, &start, &size)
         cdef int adopted = gate_users_adopt(&self.users, &snapshot.tree, <const uint8_t*>start, size)
@@ -213,6 +214,7 @@ cdef class Checks:
     def forget_all(self):
         """Drop everything cached; nothing is answered in a bracket of its own until the next `sync`."""
         self.synced = 0
+        self.settings += 1
         gate_users_forget_all(&self.users)
 
     @property
@@ -295,6 +297,10 @@ cdef class Checks:
             return False
         return self.snapshot.begin()
 
+    cdef inline bint is_at(self, Snapshot snapshot, uint64_t settings):
+        """Whether, inside a bracket, these settings hold at its commit."""
+        return self.settings == settings and self.snapshot is snapshot and self.synced == snapshot.tree.transaction
+
     cdef inline int index(self, sender, recipient, uint64_t now_ms) except -1:
         cdef Py_ssize_t sender_size = 0, recipient_size = 0
         cdef const uint8_t* a = id_of(sender, &sender_size)
@@ -315,3 +321,6 @@ cdef inline const uint8_t* id_of(one, Py_ssize_t* size) except NULL:
     if size[0] < 1 or size[0] > GATE_MAX_ID:
         raise IndexError("an id is 1 to 64 bytes")
     return <const uint8_t*>start
+
+
+include "_sockets.pxi"

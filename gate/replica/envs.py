@@ -237,3 +237,14 @@ def _reserve_lock_file(name: str) -> None:
     except OSError as fault:
         Path(name).unlink(missing_ok=True)
         raise ReplicaForeign(f"{name} can't be written: {fault.strerror}") from None
+
+
+class Closed:
+    """Stands where a closed Reading's environment was, so that using it says so, at no cost while it is open."""
+
+    def __init__(self, problem: str = "this Replica was closed") -> None:
+        self._problem = problem
+
+    def begin(self) -> lmdb.Transaction:
+        """Raises `ReplicaError`."""
+        raise ReplicaError(self._problem)

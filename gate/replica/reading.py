@@ -65,16 +65,6 @@ _NEVER = -1
 NO_BOARD = BoardView(State.STOPPED, False, NEVER_FRESH_MS, 0, 0, 0, 0, 0)
 
 
-class _Closed:
-    """Stands where a closed Reading's environment was, so that using it says so, at no cost while it is open."""
-
-    def __init__(self, problem: str = "this Replica was closed") -> None:
-        self._problem = problem
-
-    def begin(self) -> lmdb.Transaction:
-        raise ReplicaError(self._problem)
-
-
 class Reading:
     """One thread's bracketed access to the newest facts of a Replica directory."""
 
@@ -116,7 +106,7 @@ class Reading:
         self._partitions: int | None = None
         self.moves = 0
         self._path, env = open_current(directory)
-        self._env: lmdb.Environment | _Closed = env
+        self._env: lmdb.Environment | envs.Closed = env
         self.snapshot: Snapshot | None = mapped(self._path, env)
         """The commit being read as the compiled core sees it, where there is one: it follows the transaction begun here."""
         self._watch_board()
@@ -189,7 +179,7 @@ class Reading:
         self.release()
         if self.snapshot is not None:
             self.snapshot.close()
-        env, self._env = self._env, _Closed()
+        env, self._env = self._env, envs.Closed()
         if isinstance(env, lmdb.Environment):
             envs.release(self._path, env)
         self._apps.clear()
@@ -206,7 +196,7 @@ class Reading:
                 self.snapshot.lose()
                 self.snapshot.unwatch()
                 self.snapshot.is_open = False
-            self._env = _Closed("this Replica was opened before the process forked: open it after the fork only")
+            self._env = envs.Closed("this Replica was opened before the process forked: open it after the fork only")
 
     def read(self, key: bytes) -> bytes | None:
         """`get`, whose errors are this project's."""
@@ -230,6 +220,15 @@ class Reading:
                 return None  # not remembered: a peer could fill memory with keys that do not exist
             self._apps[key] = known
         return known if known.sync() else None
+
+    def catch_up(self) -> None:
+        """Take up what moved, the settings of Apps included. Raises as `refresh` does."""
+        self.refresh()
+        try:
+            for app in self._apps.values():
+                app.sync()
+        finally:
+            self.release()
 
     def take_counts(self) -> list[tuple[Word, int]]:
         """How often the core answered with each word since the last call; what Python answers is its caller's to count."""
@@ -322,7 +321,7 @@ class Reading:
 
     def _watch_board(self) -> None:
         """Follow the word on the board; without a board, only the successor's name tells of another file."""
-        if isinstance(self._env, _Closed):
+        if isinstance(self._env, envs.Closed):
             return
         try:
             board = Board(self._directory / BOARD_FILE)

@@ -13,6 +13,7 @@ from gate.clock import monotonic_ms
 from gate.core.model import AppFacts
 from gate.core.verdict import Word
 from gate.errors import GateError, Stale, Unavailable
+from gate.native import Sockets
 from gate.replica.app_reading import AppReading
 from gate.replica.reading import Reading
 from gate.wire.long_reads import LongReads
@@ -82,6 +83,8 @@ class Worker:
         self.buffer = bytearray(TURN_BYTES)
         """Where each socket is read to, one after another: what came is taken from it before the next is read."""
         self.received = memoryview(self.buffer)
+        self.sockets: Sockets | None = None
+        """The core's poll, where there is one: it reads the sockets then."""
         self.waiting_for_events = 0
         """Connections in `GATE.EVENTS … BLOCK`."""
         self.queued_bytes = 0
@@ -111,6 +114,17 @@ class Worker:
             self._age_ms = self.stale_ms()
             self.reading.refresh()
         return self._age_ms
+
+    def look(self, is_behind: bool) -> bool:
+        """For the core's poll: whether the age of the facts permits checks; and take up what moved."""
+        try:
+            if self.max_staleness_ms and self.stale_ms() > self.max_staleness_ms:
+                return False
+            if is_behind:
+                self.reading.catch_up()
+        except GateError:
+            return False  # the general way says what is wrong
+        return True
 
     def close(self) -> None:
         """Give the Replica back."""

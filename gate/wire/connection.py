@@ -31,8 +31,9 @@ from gate.wire.client import Client, Worker
 from gate.wire.commands import COMMANDS, answer
 from gate.wire.hot import answered, answered_now, batch_reply
 from gate.wire.later import Later
+from gate.wire.line import Line
 from gate.wire.outbox import Outbox
-from gate.wire.refusals import too_late
+from gate.wire.refusals import TOO_MANY, too_late
 from gate.wire.replies import error
 from gate.wire.resp import CommandReader
 from gate.wire.turns import SLICE_US, TURN_BYTES, Usage
@@ -47,9 +48,6 @@ MAX_STRANGER_BYTES = 64 * 1024
 """An unfinished command of a peer without an App: by what others may hold, a few hundred would fill the memory."""
 STRANGER_BUDGET_BYTES = 2 * MAX_STRANGER_BYTES
 """All that a peer may send without an App: what clients send on connecting is less than 1 KiB."""
-TOO_MANY = "ERR max number of clients reached: connect to another node, or raise the limit of open files of this one"
-WRITE_HIGH_WATER_BYTES = 256 * 1024
-"""Unsent replies at which a peer counts as not reading."""
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -61,14 +59,13 @@ class Connection(asyncio.BufferedProtocol):
         "_draining",
         "_is_full",
         "_is_paused",
-        "_is_reading",
         "_is_waiting",
+        "_line",
         "_outbox",
         "_reader",
         "_rest",
         "_stalled_since_ms",
         "_stranger_bytes",
-        "_transport",
         "_unread",
         "_usage",
         "_wait",
@@ -83,13 +80,12 @@ class Connection(asyncio.BufferedProtocol):
         self._watch = watch
         self._client = Client(worker, COMMANDS)
         self._reader = CommandReader()
-        self._transport: asyncio.Transport | None = None
+        self._line: Line | None = None
         self._rest = b""  # read, and not cut into commands yet
         self._backlog: list[list[bytes]] = []  # commands that were not answered yet
         self._is_full = False  # the last read filled the buffer: the peer sent more than one turn takes
         self._is_waiting = False  # for a turn
         self._is_paused = False  # nothing more is decided just now
-        self._is_reading = True  # or else it is held back by its socket
         self._outbox = Outbox(self._ripened)
         self._wait = RevisionWait(worker, self._go_on)
         self._usage = Usage()
@@ -106,8 +102,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count in, or refuse where there are too many."""
-        self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER_BYTES)
+        self._line = Line(cast(asyncio.Transport, transport), self._worker.sockets, self._received, self._usage.add)
         peer = transport.get_extra_info("peername")
         self.is_local = not isinstance(peer, tuple)
         self._client.peer = "unix" if self.is_local else f"{peer[0]}:{peer[1]}"
@@ -122,7 +117,9 @@ class Connection(asyncio.BufferedProtocol):
         self._outbox.abandon()
         self._client.gone()
         self._wait.cancel()
-        self._transport = None
+        if self._line is not None:
+            self._line.leave()
+            self._line = None
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where to read to."""
@@ -132,22 +129,29 @@ class Connection(asyncio.BufferedProtocol):
         """Take it out of the buffer, which all connections share, and have a turn."""
         if self._draining:
             return
-        client, taken = self._client, 0
+        taken = 0
         if nbytes < TURN_BYTES and not (self._reader.pending or self._is_paused or self._outbox.waiting):
-            taken, reply = answered_now(client, nbytes, self._usage)
+            taken, reply = answered_now(self._client, nbytes, self._usage)
             if taken:
                 self._stalled_since_ms = 0
                 self._write(reply)
             if taken == nbytes:
                 return
-        received = self._worker.received[taken:nbytes].tobytes()
+        self._received(self._worker.received[taken:nbytes].tobytes(), nbytes == TURN_BYTES, was_answered=taken > 0)
+
+    def _received(self, received: bytes, is_full: bool, was_answered: bool) -> None:
+        """What is left of what was read at once: of `TURN_BYTES`, or of less; and whether checks in front were answered."""
+        if self._draining or self._line is None:
+            return
+        if was_answered:
+            self._stalled_since_ms = 0
         if self._wait.deadline_ms:
             self._wait.received(is_rest=self._is_full)
-        self._is_full = nbytes == TURN_BYTES
+        self._is_full = is_full
         self._rest += received
         turns = self._worker.turns
-        if client.app_reading is None:
-            self._stranger_bytes += nbytes
+        if self._client.app_reading is None:
+            self._stranger_bytes += len(received)
         if turns.is_busy and (self.is_stranger or (turns.is_crowded and not self._usage.is_light)):
             self._wait_for_a_turn()
         else:
@@ -178,18 +182,20 @@ class Connection(asyncio.BufferedProtocol):
     def drain(self) -> None:
         """Answer what was received, then close; new bytes are ignored."""
         self._draining = True
+        if self._line is not None:
+            self._line.disarm()
         self._outbox.hurry()
         self._close_when_done()
 
     def refuse(self, problem: str) -> None:
         """Send the error and close, whatever else was to be answered."""
-        if self._transport is None or self._transport.is_closing():
+        if self._line is None or self._line.transport.is_closing():
             return
         self._draining = True
         self._backlog.clear()
         self._rest = b""
-        self._transport.write(error(problem))
-        self._transport.close()
+        self._line.write(error(problem))
+        self._line.close()
         self._watch.stalls(self)
 
     def stalled_ms(self, now_monotonic_ms: int) -> int:
@@ -199,7 +205,7 @@ class Connection(asyncio.BufferedProtocol):
         only while it is read: what waits for an answer of ours to something earlier is not its doing.
         """
         owes_bytes = self._reader.pending and not (self._is_held() or self._has_work() or self._is_waiting)
-        if self._transport is None or not (self._unread or owes_bytes or self._transport.is_closing()):
+        if self._line is None or not (self._unread or owes_bytes or self._line.transport.is_closing()):
             self._stalled_since_ms = 0
             return 0
         self._stalled_since_ms = self._stalled_since_ms or now_monotonic_ms
@@ -207,8 +213,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def abort(self) -> None:
         """Cut it."""
-        if self._transport is not None:
-            self._transport.abort()
+        if self._line is not None:
+            self._line.abort()
 
     # Turns
 
@@ -218,7 +224,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _go_on(self) -> None:
         """Answer for one slice, then see what is next; nothing while it waits for its turn, or for what else holds it."""
-        if self._transport is None or self._is_waiting:
+        if self._line is None or self._is_waiting:
             return
         try:
             if not (self._is_held() or self._client.quitting):
@@ -235,11 +241,15 @@ class Connection(asyncio.BufferedProtocol):
             if self._backlog:
                 commands, self._backlog = self._backlog, []
             elif self._rest:
-                if not (self._reader.pending or self._reader.error) and self._answered_checks(until_us):
-                    if self._is_held():
-                        break
-                    now_us = monotonic_us()
-                    continue
+                if not (self._reader.pending or self._reader.error):
+                    taken, replies = answered(self._client, self._rest, until_us)
+                    if taken:
+                        self._stalled_since_ms, self._rest = 0, self._rest[taken:]
+                        self._write(replies)
+                        if self._is_held():
+                            break
+                        now_us = monotonic_us()
+                        continue
                 commands, self._rest = self._reader.take(self._rest)
             else:
                 break
@@ -253,11 +263,12 @@ class Connection(asyncio.BufferedProtocol):
 
     def _settle(self) -> None:
         """After a slice: end a broken or quitting peer, watch one that owes bytes, and read on where nothing is left to do."""
-        client, reader = self._client, self._reader
+        client, reader, line = self._client, self._reader, self._line
         if (client.app_reading is None) is not self.is_stranger:
             self.is_stranger, self._stranger_bytes = not self.is_stranger, 0
             self._watch.stands(self)
-        if self.is_stranger and reader.error is None and self._is_over_budget():
+        is_over_budget = self._stranger_bytes > STRANGER_BUDGET_BYTES or reader.pending > MAX_STRANGER_BYTES
+        if self.is_stranger and reader.error is None and is_over_budget:
             reader.refuse("ERR Protocol error: unauthenticated request too big")
         if client.quitting or reader.error is not None or self._draining:
             self._close_when_done()
@@ -271,14 +282,15 @@ class Connection(asyncio.BufferedProtocol):
         self._resume()
         if reader.pending:
             self._watch.stalls(self)
-        else:
-            self._stalled_since_ms = 0
-
-    def _is_over_budget(self) -> bool:
-        return self._stranger_bytes > STRANGER_BUDGET_BYTES or self._reader.pending > MAX_STRANGER_BYTES
+            return
+        self._stalled_since_ms, app = 0, client.hot_app
+        if line is None or app is None or self._draining or client.quitting or self._is_paused or self._outbox.waiting:
+            return
+        if app.checks is not None and app.app is client.facts:
+            line.arm(app.checks)
 
     def _wait_for_a_turn(self) -> None:
-        if self._transport is not None and not (self._is_waiting or self._transport.is_closing()):
+        if self._line is not None and not (self._is_waiting or self._line.transport.is_closing()):
             self._is_waiting = True
             self._pause()
             self._worker.turns.wait(self._take_turn, is_stranger=self.is_stranger)
@@ -298,14 +310,6 @@ class Connection(asyncio.BufferedProtocol):
             return batch_reply(self._client, commands) or self._one_by_one(commands, until_us)
         finally:
             worker.reading.release()
-
-    def _answered_checks(self, until_us: int) -> bool:
-        """Write what the core answers at the beginning of the rest; whether that is anything."""
-        taken, replies = answered(self._client, self._rest, until_us)
-        if taken:
-            self._stalled_since_ms, self._rest = 0, self._rest[taken:]
-            self._write(replies)
-        return taken > 0
 
     def _one_by_one(self, commands: list[list[bytes]], until_us: int, outage: GateError | None = None) -> bytes:
         client, replies, done = self._client, list[bytes](), 0
@@ -334,12 +338,12 @@ class Connection(asyncio.BufferedProtocol):
         return b"".join(replies)
 
     def _write(self, replies: bytes) -> None:
-        if not replies or self._transport is None:
+        if not replies or self._line is None:
             return
         if self._outbox:
             self._outbox.put(replies)
         else:
-            self._transport.write(replies)
+            self._line.write(replies)
 
     # Waiting
 
@@ -350,8 +354,8 @@ class Connection(asyncio.BufferedProtocol):
         except BaseException:
             self.abort()
             raise
-        if ready and self._transport is not None:
-            self._transport.write(ready)
+        if ready and self._line is not None:
+            self._line.write(ready)
             self._go_on()
 
     def _is_held(self) -> bool:
@@ -371,20 +375,16 @@ class Connection(asyncio.BufferedProtocol):
 
     def _pause(self) -> None:
         self._is_paused = True
-        if self._is_reading and self._transport is not None and not self._transport.is_closing():
-            self._is_reading = False
-            self._transport.pause_reading()
+        if self._line is not None:
+            self._line.pause()
 
     def _resume(self) -> None:
-        if not self._is_paused:
-            return
+        if self._is_paused and self._line is not None:
+            self._line.resume()
         self._is_paused = False
-        if not self._is_reading and self._transport is not None and not self._transport.is_closing():
-            self._is_reading = True
-            self._transport.resume_reading()
 
     def _close_when_done(self) -> None:
-        if self._transport is None or self._transport.is_closing():
+        if self._line is None or self._line.transport.is_closing():
             return
         if self._client.quitting:
             self._backlog.clear()
@@ -394,7 +394,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._outbox:
             return
         if self._reader.error is not None and not self._client.quitting:
-            self._transport.write(error(self._reader.error))
+            self._line.write(error(self._reader.error))
         self._draining = True
-        self._transport.close()
+        self._line.close()
         self._watch.stalls(self)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import select
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,10 +19,13 @@ from typing import Literal
 
 from gate.clock import monotonic_ms
 from gate.listening import dual_stack_socket
+from gate.replica.native_core import trusted_core
 from gate.replica.reading import DEFAULT_CACHED_USERS, Reading
 from gate.wire.client import Worker
 from gate.wire.connection import STALL_LIMIT_MS, Connection
+from gate.wire.resp import LONE_BYTES
 from gate.wire.slots import AUTH_WITHIN_MS, Slots
+from gate.wire.turns import SLICE_US, TURN_BYTES
 
 BACKLOG = 4_096
 """Connections the kernel may hold while the worker decides: a router fleet reconnecting at once."""
@@ -104,6 +108,7 @@ class WireServer:
         """Listen. `OSError` says why that can't be."""
         loop = asyncio.get_running_loop()
         options = self._options
+        self._poll(loop)
         bound = dual_stack_socket(options.host, options.port, reuse_port=options.reuse_port)
         server = await (
             loop.create_server(self.make, sock=bound, backlog=BACKLOG)
@@ -124,6 +129,15 @@ class WireServer:
             self._bound_unix = Path(options.unix_path)
         self._ticked()
 
+    def _poll(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let the core read the sockets, where it can."""
+        core, worker = trusted_core(), self.worker
+        if core is None or not hasattr(select, "epoll"):
+            return
+        limited = bool(worker.max_staleness_ms)
+        worker.sockets = sockets = core.Sockets(worker.look, limited, worker.turns, TURN_BYTES, LONE_BYTES, SLICE_US)
+        loop.add_reader(sockets.fileno(), sockets.serve)
+
     async def drain(self, timeout_s: float) -> None:
         """Stop accepting, answer what was received, close; cut what is left after `timeout_s`."""
         if self._tick is not None:
@@ -140,6 +154,14 @@ class WireServer:
                 connection.abort()
             await self._all_closed.wait()
         self._report()
+        self.close_worker()
+
+    def close_worker(self) -> None:
+        """Give back what the worker holds."""
+        sockets, self.worker.sockets = self.worker.sockets, None
+        if sockets is not None:
+            asyncio.get_running_loop().remove_reader(sockets.fileno())
+            sockets.close()
         self.worker.close()
 
     def stop_listening(self) -> None:
@@ -180,7 +202,7 @@ async def serve_wire(options: WireOptions) -> WireServer:
         await server.start()
     except OSError:
         server.stop_listening()
-        worker.close()
+        server.close_worker()
         raise
     return server
 

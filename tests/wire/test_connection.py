@@ -20,7 +20,8 @@ from gate.wire import waiting as module
 from gate.wire.client import Client, Worker
 from gate.wire.commands import COMMANDS as TABLE
 from gate.wire.commands import answer
-from gate.wire.connection import PIECE_COMMANDS, TOO_MANY, Connection
+from gate.wire.connection import PIECE_COMMANDS, Connection
+from gate.wire.refusals import TOO_MANY
 from gate.wire.turns import Turns
 from tests.harness.waiting import wait_until_async
 from tests.replica.ledger import EPOCH, Ledger, app_facts, app_set, said

@@ -21,8 +21,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from gate.wire import replies
-from gate.wire.connection import TOO_MANY
 from gate.wire.listener import WireOptions, WireServer, serve_wire
+from gate.wire.refusals import TOO_MANY
 from tests.harness.ports import LOOPBACK
 from tests.harness.waiting import wait_until_async
 from tests.replica.ledger import EPOCH, Ledger, said

@@ -1,0 +1,284 @@
+# Included by `_core.pyx`: the sockets of a worker's connections, polled, read and written without the loop's transports.
+
+from libc.errno cimport errno
+from libc.stdlib cimport free, malloc
+
+cdef extern from * nogil:
+    """
+    #include <errno.h>
+    #include <sys/socket.h>
+    #include <time.h>
+    #include <unistd.h>
+    #if defined(__linux__)
+    #include <sys/epoll.h>
+    #else /* none of it is used: a poll can't be opened */
+    enum { EPOLLIN = 1, EPOLL_CTL_ADD = 1, EPOLL_CTL_DEL = 2, EPOLL_CLOEXEC = 0 };
+    struct epoll_event { uint32_t events; union { void *ptr; } data; };
+    static int epoll_create1(int flags) { (void)flags; errno = ENOSYS; return -1; }
+    static int epoll_ctl(int a, int b, int c, struct epoll_event *d) { (void)a; (void)b; (void)c; (void)d; return -1; }
+    static int epoll_wait(int a, struct epoll_event *b, int c, int d) { (void)a; (void)b; (void)c; (void)d; return 0; }
+    #endif
+    static uint64_t gate_now_us(void) {
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+    }
+    static int gate_polled(int poll, int how, int descriptor, void *whose) {
+        struct epoll_event wanted = {.events = EPOLLIN, .data = {.ptr = whose}};
+        return epoll_ctl(poll, how, descriptor, &wanted);
+    }
+    /* Bytes; 0 at the end of what the peer sends; -1 for nothing now; -2 for a broken connection. */
+    static ssize_t gate_received(int descriptor, uint8_t *room, size_t size) {
+        ssize_t got;
+        do
+            got = recv(descriptor, room, size, MSG_DONTWAIT);
+        while (got < 0 && errno == EINTR);
+        return got >= 0 ? got : errno == EAGAIN || errno == EWOULDBLOCK ? -1 : -2;
+    }
+    /* How many bytes the kernel took. What is wrong with a socket is for the transport to find, with the bytes that are left. */
+    static size_t gate_sent(int descriptor, const uint8_t *from, size_t size) {
+        ssize_t sent;
+        do
+            sent = send(descriptor, from, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+        while (sent < 0 && errno == EINTR);
+        return sent < 0 ? 0 : (size_t)sent;
+    }
+    """
+    enum: EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CLOEXEC
+    ctypedef union epoll_data:
+        void* ptr
+    struct epoll_event:
+        epoll_data data
+    int epoll_create1(int)
+    int epoll_wait(int, epoll_event*, int, int)
+    int c_close "close"(int)
+    uint64_t gate_now_us()
+    int gate_polled(int, int, int, void*)
+    Py_ssize_t gate_received(int, uint8_t*, size_t)
+    size_t gate_sent(int, const uint8_t*, size_t)
+
+DEF MOST_READY = 64    # sockets read in one pass
+DEF LEAST_ROOM = 1024  # below that, the others are read in the next pass
+DEF AGAIN_FROM = 4     # so many were ready that more will be by now: look again before the loop does
+DEF ARENA = 4 * ROOM   # read in one pass: it bounds the pass, as a round of turns is
+DEF BROKEN = -2
+
+
+cdef class Socket:
+    """The socket of one connection, of which the loop's transport reads nothing meanwhile. Belongs to a `Sockets`.
+
+    `leave` it before the transport is closed: the number of a closed descriptor is soon another connection's.
+    """
+
+    cdef Sockets owner
+    cdef int descriptor
+    cdef bint is_polled
+    cdef Checks checks
+    cdef uint64_t settings
+    cdef object on_bytes, on_end, on_unsent, on_used
+
+    def arm(self, Checks checks not None):
+        """Answer checks that come next by these settings, without asking, until something else comes."""
+        self.checks = checks
+        self.settings = checks.settings
+
+    def disarm(self):
+        """Hand over whatever comes next."""
+        self.checks = None
+
+    def resume(self):
+        """Read. `OSError` if there is no memory for it."""
+        if not self.is_polled and self.descriptor >= 0:
+            if gate_polled(self.owner.poll, EPOLL_CTL_ADD, self.descriptor, <void*>self) != 0:
+                raise OSError(errno, "can't be polled")
+            self.is_polled = True
+
+    def pause(self):
+        """Read nothing for now; what comes stays with the kernel, which holds the peer back."""
+        self.checks = None
+        if self.is_polled:
+            self.is_polled = False
+            gate_polled(self.owner.poll, EPOLL_CTL_DEL, self.descriptor, NULL)
+
+    def leave(self):
+        """Let go of the socket. Harmless if repeated."""
+        self.pause()
+        if self.descriptor >= 0:
+            self.descriptor = -1
+            self.owner.members.discard(self)
+
+    def send(self, bytes replies):
+        """How many bytes of it the kernel took at once."""
+        cdef char* start
+        cdef Py_ssize_t size
+        if self.descriptor < 0:
+            return 0
+        PyBytes_AsStringAndSize(replies, &start, &size)
+        return <Py_ssize_t>gate_sent(self.descriptor, <const uint8_t*>start, size)
+
+
+cdef class Sockets:
+    """All sockets of one worker, under one descriptor that is readable when one of them is.
+
+    A pass reads what is ready, then begins one transaction, answers the checks among it and sends the replies, ends the
+    transaction, and hands over the rest. What was acknowledged before a check was sent is therefore seen by it: it was sent
+    before it was read, and read before the transaction began.
+    """
+
+    cdef int poll
+    cdef set members
+    cdef uint8_t* arena
+    cdef object look, turns
+    cdef bint is_limited
+    cdef Py_ssize_t turn_bytes, lone_bytes
+    cdef uint64_t slice_us
+
+    def __cinit__(self, look, bint is_limited, turns, Py_ssize_t turn_bytes, Py_ssize_t lone_bytes, uint64_t slice_us):
+        """`look(is_behind)`: may checks be answered now; it takes up what moved if the last bracket could not begin. It is asked
+        before each bracket where the deployment has an age limit (`is_limited`).
+
+        `turns.is_busy`: only chunks of up to `lone_bytes` are answered here. `slice_us` is the bound on one socket's checks.
+        """
+        self.arena = NULL
+        self.poll = epoll_create1(EPOLL_CLOEXEC)
+        if self.poll < 0:
+            raise OSError(errno, "epoll is not to be had")
+        self.members = set()
+        self.look, self.is_limited, self.turns = look, is_limited, turns
+        self.turn_bytes, self.lone_bytes, self.slice_us = min(turn_bytes, ROOM), lone_bytes, slice_us
+        self.arena = <uint8_t*>malloc(ARENA)
+        if self.arena == NULL:
+            raise MemoryError()
+
+    def __dealloc__(self):
+        self.close()
+        free(self.arena)
+
+    cpdef close(self):
+        """Let go of the poll; its sockets are closed by their transports."""
+        if self.poll >= 0:
+            c_close(self.poll)
+            self.poll = -1
+
+    def fileno(self):
+        """What to watch: call `serve` when it is readable."""
+        return self.poll
+
+    def add(self, int descriptor, on_bytes, on_end, on_unsent, on_used):
+        """A socket, not read yet. `on_bytes(received, is_full, was_answered)`: what is not answered here; `on_end(is_broken)`:
+        nothing more comes, and the socket has left; `on_unsent(replies)`: what the kernel did not take; `on_used(from_us,
+        until_us)`: checks of more than one were answered from then until then.
+        """
+        cdef Socket made = Socket()
+        made.owner, made.descriptor = self, descriptor
+        made.on_bytes, made.on_end, made.on_unsent, made.on_used = on_bytes, on_end, on_unsent, on_used
+        self.members.add(made)
+        return made
+
+    def serve(self):
+        """Pass after pass while many sockets are ready, for about a slice; one pass in any case."""
+        cdef uint64_t until_us = gate_now_us() + self.slice_us
+        while self.pass_once() and gate_now_us() < until_us:
+            pass
+
+    cdef bint pass_once(self) except -1:
+        """Whether to have another pass at once."""
+        cdef epoll_event ready[MOST_READY]
+        cdef Py_ssize_t sizes[MOST_READY]
+        cdef Py_ssize_t taken[MOST_READY]
+        cdef Py_ssize_t used = 0, at = 0
+        cdef int number, armed = 0, count = epoll_wait(self.poll, ready, MOST_READY, 0)
+        cdef list sockets = [], late = []
+        cdef Socket one
+        cdef Snapshot snapshot
+        for number in range(count):
+            if ARENA - used < LEAST_ROOM:
+                break
+            one = <Socket>ready[number].data.ptr
+            sockets.append(one)
+            sizes[number] = gate_received(one.descriptor, self.arena + used, min(self.turn_bytes, ARENA - used))
+            taken[number] = 0
+            if sizes[number] > 0:
+                used += sizes[number]
+                armed += one.checks is not None
+        if armed:
+            snapshot = self.begin(sockets)
+            if snapshot is not None:
+                try:
+                    self.answer(sockets, sizes, taken, snapshot, late)
+                finally:
+                    snapshot.end()
+        for number in range(len(sockets)):
+            one = sockets[number]
+            if sizes[number] > taken[number] or sizes[number] == 0 or sizes[number] == BROKEN:
+                self.hand_over(late, one, at, sizes[number], taken[number])
+            at += max(sizes[number], 0)
+        if late:
+            self.tell(late)
+        return not late and count >= AGAIN_FROM
+
+    cdef int tell(self, list late) except -1:
+        """What fails on the way ends its own connection; the others are told all the same."""
+        cdef list faults = []
+        for call, *what in late:
+            try:
+                call(*what)
+            except BaseException as fault:
+                faults.append(fault)
+        if faults:
+            raise faults[0]
+        return 0
+
+    cdef Snapshot begin(self, list sockets):
+        """Begin a transaction for those that are armed; None if none is to be answered here."""
+        cdef Socket one
+        cdef Checks first = None
+        if self.is_limited and not self.look(False):
+            return None
+        for one in sockets:
+            if one.checks is not None:
+                first = one.checks
+                break
+        if first.begin() or (self.look(True) and first.begin()):
+            return first.snapshot
+        return None
+
+    cdef int answer(self, list sockets, Py_ssize_t* sizes, Py_ssize_t* taken, Snapshot snapshot, list late) except -1:
+        """Answer what came and send it. `late`: what is to be called once the transaction ended."""
+        cdef uint8_t replies[ROOM]
+        cdef size_t written, sent
+        cdef Py_ssize_t at = 0, size
+        cdef uint64_t from_us = 0
+        cdef int number
+        cdef Socket one
+        cdef bint is_lone, is_busy = self.turns.is_busy
+        for number in range(len(sockets)):
+            one = sockets[number]
+            size = sizes[number]
+            if size <= 0:
+                continue
+            is_lone = size <= self.lone_bytes
+            if one.checks is not None and (is_lone or not is_busy) and one.checks.is_at(snapshot, one.settings):
+                if not is_lone:
+                    from_us = gate_now_us()
+                taken[number] = gate_answer(&one.checks.users, self.arena + at, size, 0 if is_lone else from_us + self.slice_us,
+                                            replies, &written)
+                sent = gate_sent(one.descriptor, replies, written) if written else 0
+                if sent < written:
+                    one.checks = None
+                    late.append((one.on_unsent, PyBytes_FromStringAndSize(<const char*>replies + sent, written - sent)))
+                if not is_lone:
+                    late.append((one.on_used, from_us, gate_now_us()))
+            at += size
+        return 0
+
+    cdef int hand_over(self, list late, Socket one, Py_ssize_t at, Py_ssize_t size, Py_ssize_t taken) except -1:
+        """Let its connection have what was not answered, or the news that nothing more comes."""
+        one.checks = None
+        if size > 0:
+            rest = PyBytes_FromStringAndSize(<const char*>self.arena + at + taken, size - taken)
+            late.append((one.on_bytes, rest, size == self.turn_bytes, taken > 0))
+        else:
+            one.leave()
+            late.append((one.on_end, size == BROKEN))
+        return 0
