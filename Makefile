@@ -1,6 +1,6 @@
 # make serve sets up and runs the service; make test sets up and runs every test. A clone alone suffices for all of it.
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test lint demo bench load chaos soak fuzz lock clean
+.PHONY: help setup serve test lint demo bench load chaos soak fuzz wheel lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -17,6 +17,7 @@ help:
 	@echo "make bench   peers side by side         (ARGS=--quick: under two minutes)"
 	@echo "make chaos   faults by a seed, and a judge of every answer (SEED=1 MINUTES=3 NODES=3 RATE=60)"
 	@echo "make soak    does anything grow in half an hour (MINUTES=30)    make fuzz  strangers' bytes (SECONDS=60)"
+	@echo "make wheel   wheels with the compiled core, for x86-64 and arm64 Linux, in dist"
 	@echo "make setup   only create .venv          make lock   pin the newest releases make clean"
 
 COMPILED := setup.py $(wildcard gate/native/*.c gate/native/*.h gate/native/*.pyx)
@@ -74,9 +75,13 @@ soak: .venv/.dev-stamp
 fuzz: .venv/.dev-stamp
 	$(BIN)/python -m loadtests.fuzz --seconds $(SECONDS) $(ARGS)
 
+# Their compiler is installed in .venv/wheel-tools, as requirements-wheel.lock pins it.
+wheel: .venv/.runtime-stamp
+	@$(BIN)/python scripts/make_wheels.py
+
 # The runtime lock is cut from the dev lock, so that the two never disagree.
 lock:
 	@scripts/lock
 
 clean:
-	rm -rf .venv tests/conformance/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info build
+	rm -rf .venv tests/conformance/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info build dist

@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.deploy.files import REPOSITORY
 
 FROM_THE_SYSTEM = ("bash", "env", "dirname", "basename", "grep", "cmp", "printf")
-TOOLS = ("redis-server", "redis-cli", "redis-benchmark", "faketime", "node", "npm", "chromium")
+TOOLS = ("redis-server", "redis-cli", "redis-benchmark", "faketime", "node", "npm", "chromium", "qemu-aarch64-static")
 
 CLIENTS = {
     "python": "tests/clients/python/clients.lock",
@@ -54,7 +54,7 @@ def test_a_new_machine_is_told_every_package(tmp_path: Path) -> None:
     new = clone(tmp_path / "clone")
     python, debian, sdks, clients = announced(new, machine(tmp_path / "bin")).splitlines()
     assert re.search(r"installs \d\d+ Python packages in \.venv", python)
-    assert debian.endswith("as root: redis-server redis-tools faketime nodejs npm chromium")
+    assert debian.endswith("as root: redis-server redis-tools faketime nodejs npm chromium qemu-user-static")
     assert {"rongcloud-2.0.1", "node"} <= set(sdks.split())
     assert all(one in clients for one in ("PyPI's", "npm's", "Debian's, as root (golang-", "php-redis"))
     assert not (new / ".venv").exists(), "an announcement installs nothing"

@@ -93,6 +93,7 @@ class GateService:
         env: Mapping[str, str] | None = None,
         wait: bool = True,
         under: Sequence[str] = (),
+        python: str | Path = sys.executable,
     ) -> GateService:
         """Runs `gate serve` on `data`, with free ports unless given. Raises ServiceDied or NotInTime.
 
@@ -100,7 +101,7 @@ class GateService:
         """
         data.parent.mkdir(parents=True, exist_ok=True)
         http_port, resp_port = http_port or free_port(), resp_port or free_port()
-        command = [*under, sys.executable, "-m", "gate", "serve", "--data", str(data), "--workers", str(workers)]
+        command = [*under, str(python), "-m", "gate", "serve", "--data", str(data), "--workers", str(workers)]
         command += ["--http", f"{LOOPBACK}:{http_port}", "--resp", f"{LOOPBACK}:{resp_port}"]
         if redis_url is not None:
             command += ["--redis", redis_url]
