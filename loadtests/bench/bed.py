@@ -1,8 +1,9 @@
 """What the rows are measured on: servers that are started and loaded when a row first asks for them, and ended together.
 
 One Valkey 9 with its append-only file on is Gate's store, shared by two nodes, so that a row can look at another node and
-restart one; one Redis 7 holds the same facts for the peers. A node of its own, with a Valkey for its Sessions alone, is there
-for Presence, another one with nothing but what it brings for WebSockets. Everything lies in one temporary directory.
+restart one; one Redis 7 and one Valkey 9 hold the same facts for the peers. A node of its own, with a Valkey for its Sessions
+alone, is there for Presence, another one with nothing but what it brings for WebSockets. Everything is stored in one temporary
+directory.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,9 +25,11 @@ from rich.console import Console
 
 from gate.core.model import ListKind
 from loadtests.bench.facts import FactSet, user_id
+from loadtests.bench.load import Script, build
 from loadtests.bench.pairs import Pair, Spread, make_pairs
+from loadtests.bench.systems import System, prepared
 from loadtests.bench.systems.gate import GateSystem
-from loadtests.bench.systems.redis_peers import LuaSystem, PlainSystem, load
+from loadtests.bench.systems.redis_peers import LuaSystem, MemberSystem, PingSystem, PlainSystem, load
 from tests.harness.registry import settle_at
 from tests.harness.servers import RedisServer
 from tests.harness.service import GateService
@@ -130,16 +133,56 @@ class Bed:
         return node
 
     @cached_property
+    def valkey_peers(self) -> RedisServer:
+        """Valkey 9 with the facts."""
+        server = RedisServer.start("valkey-9", self.folder / "valkey-peers")
+        self._stack.callback(server.stop)
+        self._timed("valkey: load the same facts", lambda: load(server, self.facts))
+        return server
+
+    @cached_property
     def lua(self) -> LuaSystem:
         return LuaSystem(self.peers)
 
     @cached_property
-    def plain(self) -> PlainSystem:
-        return PlainSystem(self.peers)
+    def ping(self) -> PingSystem:
+        return PingSystem(self.peers, "ping")
 
-    def start_node(self, name: str) -> GateService:
+    @cached_property
+    def peer_systems(self) -> list[System]:
+        """What is measured in turn with Gate."""
+        return [
+            self.lua,
+            PlainSystem(self.peers, "redis plain"),
+            MemberSystem(self.peers, "sismember"),
+            self.ping,
+            LuaSystem(self.valkey_peers, "valkey lua"),
+            MemberSystem(self.valkey_peers, "valkey sismember"),
+        ]
+
+    @cached_property
+    def load_client(self) -> Path:
+        """The load client's program. Raises `NoCompiler`."""
+        return build(self.folder)
+
+    def prepared(self, system: System, spread: Spread, most: int | None = None) -> tuple[Script, list[bool]]:
+        """What the load client asks the system, and what that answered to each pair when it was asked in Python."""
+        path = self.folder / f"{system.name.replace(' ', '-')}-{spread}.script"
+        return prepared(system, self.pairs(spread)[:most], path)
+
+    @contextmanager
+    def without_core(self) -> Iterator[GateSystem]:
+        """A node with the same facts whose checks are answered in Python; it goes on from its Replica the second time."""
+        _ = self.node
+        node = self.start_node("without-core", env={"GATE_NATIVE": "0"})
+        try:
+            yield GateSystem(node, self.node.credentials, "gate without core")
+        finally:
+            node.stop()
+
+    def start_node(self, name: str, env: Mapping[str, str] | None = None) -> GateService:
         """A node of its own on the store; in a folder that exists it goes on from its Replica. Returns when it is ready."""
-        node = GateService.start(self.folder / name, redis_url=self.store.url, workers=1, wait=False)
+        node = GateService.start(self.folder / name, redis_url=self.store.url, workers=1, env=env, wait=False)
         self._stack.callback(node.stop)
         node.wait_ready(READY_TIMEOUT_S)
         settle_at(self.store.url)

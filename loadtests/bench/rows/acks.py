@@ -61,7 +61,7 @@ def _flip(bed: Bed, count: int) -> list[Flip]:
     credentials = bed.node.credentials
     system = GateSystem(other, credentials)
     body = f"userId={OWNER.decode()}&blackUserId={MEMBER.decode()}".encode()
-    check = system.request((MEMBER, OWNER))
+    (check,) = system.commands((MEMBER, OWNER))
     flips: list[Flip] = []
     with http_connection(bed.node) as admin, system.connect() as checker:
         for nth in range(count):

@@ -5,54 +5,58 @@ from __future__ import annotations
 import base64
 import json
 import time
+from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
 from loadtests.bench.bed import Bed
-from loadtests.bench.client import Batch, Peer, ask, run
+from loadtests.bench.client import Peer, ask
 from loadtests.bench.http import http_connection, post
-from loadtests.bench.pairs import Pair
-from loadtests.bench.systems import encoded, prepare
+from loadtests.bench.load import Script, write_script
+from loadtests.bench.systems.gate import GateSystem
 from loadtests.bench.table import Row
+from loadtests.bench.turns import Bound, compared, in_turn, judged, summary
 
 RECIPIENTS = 100
 GROUPS = 1_000
 CONNECTIONS = 50
-LEAST_MCHECK_RATIO = 2.0
+LEAST_MCHECK_RATIO = 3.0
+ONE_BY_ONE = "single checks in pipelines of 100"
 HTTP_PAIRS = 1_000
 HTTP_BODIES = 50
 LEAST_HTTP_PAIRS_PER_S = 300_000
 
 
 def measure_mcheck(bed: Bed) -> list[Row]:
-    """The same pairs as groups of 100 and as single checks in pipelines of 100."""
+    """The same pairs as groups of 100: of Gate, and of Gate without the compiled core; and as pipelines of 100 checks."""
     recipients = [recipient for _, recipient in bed.pairs("uniform")]
-    groups = min(GROUPS, len(recipients) // RECIPIENTS)
-    many: list[Batch] = []
-    singles: list[Pair] = []
-    with bed.gate.connect() as connection:
-        for group in range(groups):
-            sender = bed.pairs("uniform")[group][0]
-            these = recipients[group * RECIPIENTS : (group + 1) * RECIPIENTS]
-            request = bed.gate.many_request(sender, these)
-            _, size = ask(connection, request, 1)
-            many.append(Batch(request, size, RECIPIENTS))
-            singles += [(sender, recipient) for recipient in these]
-    one_by_one, _ = prepare(bed.gate, encoded(bed.gate, singles), RECIPIENTS)
-    grouped_rates, single_rates = [], []
-    for _ in range(bed.options.rounds):
-        grouped_rates.append(run(bed.gate.connect, many, CONNECTIONS, bed.options.seconds).checks_per_s)
-        single_rates.append(run(bed.gate.connect, one_by_one, CONNECTIONS, bed.options.seconds).checks_per_s)
-    ratio = median(grouped_rates) / median(single_rates)
+    senders = [sender for sender, _ in bed.pairs("uniform")]
+    many = min(GROUPS, len(recipients) // RECIPIENTS)
+    groups = [(senders[nth], recipients[nth * RECIPIENTS : (nth + 1) * RECIPIENTS]) for nth in range(many)]
+    with bed.without_core() as python:
+        scripts = {system.name: _grouped(bed, system, groups) for system in (bed.gate, python)}
+        scripts[ONE_BY_ONE] = bed.prepared(bed.gate, "uniform", many * RECIPIENTS)[0]
+        loads = in_turn(bed, scripts, RECIPIENTS, CONNECTIONS)
+    what = f"GATE.MCHECK of {RECIPIENTS} recipients, pairs/s, {CONNECTIONS} connections"
+    singles = {ONE_BY_ONE: compared(loads, bed.gate.name, ONE_BY_ONE)}
     return [
-        Row(
+        judged(
             "mcheck",
-            "GATE.MCHECK of 100 recipients, pairs/s, against single checks in pipelines of 100",
-            f">= {LEAST_MCHECK_RATIO} x",
-            f"{ratio:.2f} x ({median(grouped_rates):,.0f} to {median(single_rates):,.0f})",
-            ratio >= LEAST_MCHECK_RATIO,
+            f"{what}, against Gate without its compiled core",
+            loads,
+            bed.gate.name,
+            Bound(RECIPIENTS, python.name, LEAST_MCHECK_RATIO),
+            {"systems": {name: summary(these) for name, these in loads.items()}, **singles},
         )
     ]
+
+
+def _grouped(bed: Bed, system: GateSystem, groups: Sequence[tuple[bytes, list[bytes]]]) -> Script:
+    requests = [system.many_request(*group) for group in groups]
+    with system.connect() as connection:
+        exchanges = [(request, ask(connection, request, 1)[1]) for request in requests]
+    path = bed.folder / f"{system.name.replace(' ', '-')}-mcheck.script"
+    return write_script(path, system.target, exchanges, 1 / RECIPIENTS)
 
 
 def measure_http(bed: Bed) -> list[Row]:

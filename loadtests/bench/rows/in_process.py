@@ -21,7 +21,7 @@ from loadtests.bench.pairs import make_pairs
 from loadtests.bench.systems import casbin_peer, cedar_peer
 from loadtests.bench.table import Row
 
-MOST_HOT_US, MOST_UNIFORM_US = 1.0, 2.0
+MOST_HOT_US, MOST_UNIFORM_US = 0.3, 1.0
 SCALES = (0.001, 0.01, 0.1, 1.0)
 SLOWEST_CHECK_S = 0.1
 SLOWEST_LOAD_S = 20.0

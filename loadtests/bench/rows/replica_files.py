@@ -117,7 +117,7 @@ def _restart(bed: Bed, *, kill: bool) -> float:
     node = bed.start_node(OTHER_NODE)
     system = GateSystem(node, bed.node.credentials)
     with system.connect() as connection:
-        ask(connection, system.request((user_id(1), user_id(2))), 1)
+        ask(connection, system.commands((user_id(1), user_id(2)))[0], 1)
     elapsed = time.perf_counter() - started
     if kill:
         node.kill_all()
@@ -142,7 +142,7 @@ def _answers(node: GateService, bed: Bed) -> bool:
     system = GateSystem(node, bed.node.credentials)
     try:
         with system.connect() as connection:
-            ask(connection, system.request((user_id(1), user_id(2))), 1)
+            ask(connection, system.commands((user_id(1), user_id(2)))[0], 1)
     except ConnectionRefusedError:
         return False
     return True

@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Sequence
 from typing import Any
 
-from loadtests.bench.client import ask, connect, encode
+from loadtests.bench.client import encode
+from loadtests.bench.load import Target
 from loadtests.bench.pairs import Pair
-from tests.harness.ports import LOOPBACK
+from loadtests.bench.systems import System
 from tests.harness.service import Credentials, GateService
 
 
-class GateSystem:
+class GateSystem(System):
     """`GATE.CHECK` on a connection bound to the App that holds the facts."""
 
-    name = "gate"
-    replies_a_check = 1
-
-    def __init__(self, service: GateService, credentials: Credentials) -> None:
+    def __init__(self, service: GateService, credentials: Credentials, name: str = "gate") -> None:
         """The App need not be the node's own first one: nodes on one store share their Apps."""
+        self.name = name
         self._service = service
         self._credentials = credentials
 
-    def connect(self) -> socket.socket:
-        connection = connect(LOOPBACK, self._service.resp_port)
+    @property
+    def target(self) -> Target:
         credentials = self._credentials
-        ask(connection, encode("AUTH", credentials.app_key, credentials.app_secret), 1)
-        return connection
+        greeting = encode("AUTH", credentials.app_key, credentials.app_secret)
+        return Target(self._service.resp_port, self._service.pid, greeting, b"+OK\r\n")
 
-    def request(self, pair: Pair) -> bytes:
-        return encode("GATE.CHECK", *pair)
+    def commands(self, pair: Pair) -> list[bytes]:
+        return [encode("GATE.CHECK", *pair)]
 
     def allowed(self, replies: Sequence[Any]) -> bool:
         return bool(replies[0] == 1)

@@ -1,8 +1,10 @@
-"""Redis 7 with the same facts in ordinary structures: asked by a Lua script, or by plain commands that the client judges."""
+"""A Redis or Valkey with the same facts in ordinary structures.
+
+It is asked by a Lua script, or by plain commands that the client judges; and for less than the decision, for comparison.
+"""
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,58 +13,59 @@ from gate.clock import wall_ms
 from gate.core.model import FOREVER_MS, ListKind
 from loadtests.bench.client import ask, connect, encode
 from loadtests.bench.facts import FactSet, user_id
+from loadtests.bench.load import Target
 from loadtests.bench.pairs import Pair
+from loadtests.bench.systems import System
 from tests.harness.ports import LOOPBACK
 from tests.harness.servers import RedisServer
 
 SCRIPT = Path(__file__).with_name("check.lua")
 LOAD_BATCH = 500
 """Commands on the wire at once while loading."""
+PING = encode("PING")
 PREFIXES = {ListKind.BLACKLIST: b"bl:", ListKind.WHITELIST: b"wl:"}
 
 
-class LuaSystem:
+class RedisSystem(System):
+    """What asks a Redis, or a Valkey, that holds the facts."""
+
+    def __init__(self, server: RedisServer, name: str) -> None:
+        self.name = name
+        self._server = server
+        self._now = wall_ms()
+
+    @property
+    def target(self) -> Target:
+        return Target(self._server.port, self._server.pid)
+
+
+class LuaSystem(RedisSystem):
     """`EVALSHA` of `check.lua`."""
 
-    name = "redis lua"
-    replies_a_check = 1
-
-    def __init__(self, server: RedisServer) -> None:
-        self._server = server
+    def __init__(self, server: RedisServer, name: str = "redis lua") -> None:
+        super().__init__(server, name)
         self.sha = str(server.client.script_load(SCRIPT.read_text()))
-        self._now = b"%d" % wall_ms()
 
-    def connect(self) -> socket.socket:
-        return connect(LOOPBACK, self._server.port)
-
-    def request(self, pair: Pair) -> bytes:
-        return encode("EVALSHA", self.sha, 0, *pair, self._now)
+    def commands(self, pair: Pair) -> list[bytes]:
+        return [encode("EVALSHA", self.sha, 0, *pair, self._now)]
 
     def allowed(self, replies: Sequence[Any]) -> bool:
         return bool(replies[0] == 1)
 
 
-class PlainSystem:
+class PlainSystem(RedisSystem):
     """Four plain commands a check, pipelined. The client's judging is not timed, which flatters this one."""
 
-    name = "redis plain"
-    replies_a_check = 4
+    commands_a_check = 4
 
-    def __init__(self, server: RedisServer) -> None:
-        self._server = server
-        self._now = wall_ms()
-
-    def connect(self) -> socket.socket:
-        return connect(LOOPBACK, self._server.port)
-
-    def request(self, pair: Pair) -> bytes:
+    def commands(self, pair: Pair) -> list[bytes]:
         sender, recipient = pair
-        return (
-            encode("HMGET", b"u:" + sender, "ban", "mute")
-            + encode("HGET", b"u:" + recipient, "wl")
-            + encode("ZSCORE", b"wl:" + recipient, sender)
-            + encode("ZSCORE", b"bl:" + recipient, sender)
-        )
+        return [
+            encode("HMGET", b"u:" + sender, "ban", "mute"),
+            encode("HGET", b"u:" + recipient, "wl"),
+            encode("ZSCORE", b"wl:" + recipient, sender),
+            encode("ZSCORE", b"bl:" + recipient, sender),
+        ]
 
     def allowed(self, replies: Sequence[Any]) -> bool:
         (ban, mute), whitelist_on, admitted, blocked = replies
@@ -71,6 +74,31 @@ class PlainSystem:
         if whitelist_on:
             return bool(admitted and float(admitted) > self._now)
         return not (blocked and float(blocked) > self._now)
+
+
+class MemberSystem(RedisSystem):
+    """One `SISMEMBER`: whether the sender is on any list of the recipient's. No Bans, no ends, no whitelist."""
+
+    decides = False
+
+    def commands(self, pair: Pair) -> list[bytes]:
+        sender, recipient = pair
+        return [encode("SISMEMBER", b"s:" + recipient, sender)]
+
+    def allowed(self, replies: Sequence[Any]) -> bool:
+        return bool(replies[0] == 0)
+
+
+class PingSystem(RedisSystem):
+    """`PING`: the least that a server of this protocol can do."""
+
+    decides = False
+
+    def commands(self, pair: Pair) -> list[bytes]:
+        return [PING]
+
+    def allowed(self, replies: Sequence[Any]) -> bool:
+        return True
 
 
 def load(server: RedisServer, facts: FactSet) -> None:
@@ -99,3 +127,4 @@ def _commands(facts: FactSet) -> Iterable[tuple[bytes | str | int, ...]]:
             for member in members:
                 scored += (until_ms, user_id(member))
         yield ("ZADD", PREFIXES[owned.kind] + owner, *scored)
+        yield ("SADD", b"s:" + owner, *scored[1::2])
