@@ -58,6 +58,25 @@ int gate_tree_is_newest(const gate_tree *);
 /* The value of a key in the snapshot: GATE_FOUND, GATE_ABSENT or GATE_DAMAGED. It is valid while the transaction is. */
 int gate_tree_get(gate_tree *, const uint8_t *key, size_t key_size, const uint8_t **value, size_t *value_size);
 
+#define GATE_MAX_LOOKUPS 128 /* at once */
+
+typedef struct {
+    const uint8_t *key;
+    size_t key_size;
+    const uint8_t *value; /* after GATE_FOUND, valid while the transaction is */
+    uint32_t value_size;
+    int8_t found; /* GATE_FOUND, GATE_ABSENT or GATE_DAMAGED */
+    /* The search, see tree.c */
+    uint8_t depth;
+    uint16_t low, high;
+    int is_branch;
+    uint64_t number;
+    const uint8_t *page, *node;
+} gate_lookup;
+
+/* Look up many keys, whose `key` and `key_size` are set, side by side: what one waits for, another may use the time for. */
+void gate_tree_get_many(gate_tree *, gate_lookup *, unsigned count);
+
 /* users.c */
 
 /* Words of a Verdict, in the order of `Word` in gate/core/verdict.py. */
@@ -120,7 +139,25 @@ uint8_t gate_standing(gate_users *, const uint8_t *id, size_t size, uint64_t has
 int gate_judge(gate_users *, const uint8_t *sender, size_t sender_size, uint8_t sender_standing, const uint8_t *recipient,
                size_t recipient_size, uint8_t recipient_standing, uint32_t recipient_lists, uint64_t now_ms);
 
-/* The same with nothing at hand. */
+/* One User's part in a pair. */
+typedef struct {
+    const uint8_t *id;
+    uint64_t hash; /* `gate_hash`; prefetched */
+    uint32_t lists;
+    uint8_t size, standing;
+} gate_side;
+
+typedef struct {
+    gate_side sender, recipient;
+    int word; /* GATE_DAMAGED: what it rests on can't be read */
+} gate_pair;
+
+#define GATE_BATCH 64 /* pairs that are judged at once */
+
+/* The words of up to GATE_BATCH pairs, whose ids and hashes are set. */
+void gate_judge_many(gate_users *, gate_pair *, unsigned count);
+
+/* The same of one with nothing at hand. */
 int gate_word(gate_users *, const uint8_t *sender, size_t sender_size, const uint8_t *recipient, size_t recipient_size,
               uint64_t now_ms);
 

@@ -6,17 +6,6 @@
 #include <string.h>
 #include <time.h>
 
-#define BATCH 64 /* pairs between two looks at the clock; their slots are fetched from memory at the same time */
-
-typedef struct {
-    const uint8_t *start; /* of the command */
-    const uint8_t *sender, *recipient;
-    uint64_t sender_hash, recipient_hash;
-    uint32_t lists;
-    uint8_t sender_size, recipient_size, sender_standing, recipient_standing;
-    uint8_t wants_word;
-} pair;
-
 static const char CHECK[] = "*3\r\n$10\r\nGATE.CHECK\r\n";
 static const char VERDICT[] = "*3\r\n$12\r\nGATE.VERDICT\r\n";
 static const char MCHECK[] = "\r\n$11\r\nGATE.MCHECK\r\n"; /* behind the count */
@@ -69,18 +58,9 @@ static inline const uint8_t *id_at(const uint8_t *at, const uint8_t *end, const 
     return at + size + 4;
 }
 
-static inline void fetch(gate_users *users, pair *one, int sender_is_fetched) {
-    if (!sender_is_fetched) {
-        one->sender_hash = gate_hash(users, one->sender, one->sender_size);
-        gate_prefetch(users, one->sender_size, one->sender_hash);
-    }
-    one->recipient_hash = gate_hash(users, one->recipient, one->recipient_size);
-    gate_prefetch(users, one->recipient_size, one->recipient_hash);
-}
-
-static int word_of(gate_users *users, const pair *one) {
-    return gate_judge(users, one->sender, one->sender_size, one->sender_standing, one->recipient, one->recipient_size,
-                      one->recipient_standing, one->lists, 0);
+static inline void fetch(const gate_users *users, gate_side *side) {
+    side->hash = gate_hash(users, side->id, side->size);
+    gate_prefetch(users, side->size, side->hash);
 }
 
 static size_t reply(int word, int wants_word, uint8_t *out) {
@@ -93,48 +73,44 @@ static size_t reply(int word, int wants_word, uint8_t *out) {
     return size;
 }
 
-/* GATE.CHECK and GATE.VERDICT; where the first command begins that was not answered. */
+/* GATE.CHECK and GATE.VERDICT, up to GATE_BATCH; where the first command begins that was not answered. */
 static const uint8_t *answer_pairs(gate_users *users, const uint8_t *at, const uint8_t *end, uint8_t **out) {
-    pair pairs[BATCH];
-    int count = 0;
-    while (count < BATCH) {
-        pair *one = &pairs[count];
+    gate_pair pairs[GATE_BATCH];
+    const uint8_t *starts[GATE_BATCH];
+    uint8_t wants_word[GATE_BATCH];
+    unsigned count = 0;
+    while (count < GATE_BATCH) {
+        gate_pair *one = &pairs[count];
         const uint8_t *next;
         if (begins(at, end, CHECK, SIZE_OF(CHECK)))
-            next = at + SIZE_OF(CHECK), one->wants_word = 0;
+            next = at + SIZE_OF(CHECK), wants_word[count] = 0;
         else if (begins(at, end, VERDICT, SIZE_OF(VERDICT)))
-            next = at + SIZE_OF(VERDICT), one->wants_word = 1;
+            next = at + SIZE_OF(VERDICT), wants_word[count] = 1;
         else
             break;
-        next = id_at(next, end, &one->sender, &one->sender_size);
-        if (next == NULL || (next = id_at(next, end, &one->recipient, &one->recipient_size)) == NULL)
+        next = id_at(next, end, &one->sender.id, &one->sender.size);
+        if (next == NULL || (next = id_at(next, end, &one->recipient.id, &one->recipient.size)) == NULL)
             break;
-        one->start = at;
-        fetch(users, one, 0);
+        fetch(users, &one->sender);
+        fetch(users, &one->recipient);
+        starts[count++] = at;
         at = next;
-        count++;
     }
-    for (int i = 0; i < count; i++) {
-        pair *one = &pairs[i];
-        uint32_t unused;
-        one->sender_standing = gate_standing(users, one->sender, one->sender_size, one->sender_hash, &unused);
-        one->recipient_standing = gate_standing(users, one->recipient, one->recipient_size, one->recipient_hash, &one->lists);
-    }
-    for (int i = 0; i < count; i++) {
-        const pair *one = &pairs[i];
-        int word = one->sender_standing && one->recipient_standing ? word_of(users, one) : GATE_DAMAGED;
+    gate_judge_many(users, pairs, count);
+    for (unsigned i = 0; i < count; i++) {
+        int word = pairs[i].word;
         if (word == GATE_DAMAGED)
-            return one->start;
+            return starts[i];
         users->counts[word]++;
-        *out += reply(word, one->wants_word, *out);
+        *out += reply(word, wants_word[i], *out);
     }
     return at;
 }
 
 /* One GATE.MCHECK; where it ends, or NULL if it is not one that is answered here. */
 static const uint8_t *answer_many(gate_users *users, const uint8_t *at, const uint8_t *end, uint8_t **out) {
-    pair pairs[GATE_MAX_PAIRS];
-    uint8_t words[GATE_MAX_PAIRS];
+    gate_pair pairs[GATE_MAX_PAIRS];
+    gate_side sender;
     unsigned parts = 0, digits = 0;
     if (end - at < 2 || *at++ != '*' || *at == '0')
         return NULL;
@@ -143,27 +119,25 @@ static const uint8_t *answer_many(gate_users *users, const uint8_t *at, const ui
     if (parts < 3 || parts > GATE_MAX_PAIRS + 2 || !begins(at, end, MCHECK, SIZE_OF(MCHECK)))
         return NULL;
     unsigned count = parts - 2;
-    at = id_at(at + SIZE_OF(MCHECK), end, &pairs[0].sender, &pairs[0].sender_size);
+    at = id_at(at + SIZE_OF(MCHECK), end, &sender.id, &sender.size);
+    if (at == NULL)
+        return NULL;
+    fetch(users, &sender);
     for (unsigned i = 0; i < count && at != NULL; i++) {
-        if (i > 0)
-            pairs[i] = pairs[0];
-        at = id_at(at, end, &pairs[i].recipient, &pairs[i].recipient_size);
+        pairs[i].sender = sender;
+        at = id_at(at, end, &pairs[i].recipient.id, &pairs[i].recipient.size);
         if (at != NULL)
-            fetch(users, &pairs[i], i > 0);
+            fetch(users, &pairs[i].recipient);
     }
     if (at == NULL)
         return NULL;
-    uint32_t unused;
-    uint8_t standing = gate_standing(users, pairs[0].sender, pairs[0].sender_size, pairs[0].sender_hash, &unused);
-    for (unsigned i = 0; i < count; i++) {
-        pair *one = &pairs[i];
-        one->sender_standing = standing;
-        one->recipient_standing = gate_standing(users, one->recipient, one->recipient_size, one->recipient_hash, &one->lists);
-        int word = standing && one->recipient_standing ? word_of(users, one) : GATE_DAMAGED;
-        if (word == GATE_DAMAGED)
+    if (gate_standing(users, sender.id, sender.size, sender.hash, &sender.lists) == 0) /* so that it is looked up once */
+        return NULL;
+    for (unsigned start = 0; start < count; start += GATE_BATCH)
+        gate_judge_many(users, pairs + start, count - start < GATE_BATCH ? count - start : GATE_BATCH);
+    for (unsigned i = 0; i < count; i++)
+        if (pairs[i].word == GATE_DAMAGED)
             return NULL;
-        words[i] = (uint8_t)word;
-    }
     uint8_t *to = *out, text[4];
     digits = 0;
     for (unsigned left = count; left > 0; left /= 10)
@@ -174,8 +148,8 @@ static const uint8_t *answer_many(gate_users *users, const uint8_t *at, const ui
     *to++ = '\r';
     *to++ = '\n';
     for (unsigned i = 0; i < count; i++) {
-        users->counts[words[i]]++;
-        to += reply(words[i], 0, to);
+        users->counts[pairs[i].word]++;
+        to += reply(pairs[i].word, 0, to);
     }
     *out = to;
     return at;

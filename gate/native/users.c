@@ -8,6 +8,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 /* A standing. CLEAR: rules 1 to 4 never deny this sender. What is asked about a recipient, for a clear sender, is two bits. */
@@ -51,6 +52,8 @@ struct gate_slot {
 #define LONG_STRIDE 80
 #define FIRST_SLOTS 64 /* an App that is asked little costs little */
 #define GROWTH 4
+#define LINE_BYTES 64
+#define LARGE_BYTES ((size_t)1 << 21) /* a page that the kernel may give in one piece: one entry of the TLB for 65,536 slots */
 
 static inline uint64_t big_endian(const uint8_t *p, size_t size) {
     uint64_t v = 0;
@@ -102,11 +105,33 @@ static inline gate_slot *slot_at(const gate_table *table, uint64_t index) {
     return (gate_slot *)(void *)((uint8_t *)table->slots + index * table->stride);
 }
 
+/* Zeros, from the beginning of a line on, so that no short slot lies on two. A large table is zeroed page by page when it is
+ * touched, never all at once. */
+static void *slots_new(size_t bytes) {
+    if (bytes < LARGE_BYTES) {
+        void *small = aligned_alloc(LINE_BYTES, bytes); /* 64 slots and more are a multiple of a line */
+        return small == NULL ? NULL : memset(small, 0, bytes);
+    }
+    void *large = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (large == MAP_FAILED)
+        return NULL;
+    madvise(large, bytes, MADV_HUGEPAGE); /* where it is refused, small pages do */
+    return large;
+}
+
+static void slots_free(const gate_table *table) {
+    size_t bytes = (table->mask + 1) * table->stride;
+    if (table->slots == NULL || bytes < LARGE_BYTES)
+        free(table->slots);
+    else
+        munmap(table->slots, bytes);
+}
+
 static int table_open(gate_table *table, size_t stride, uint64_t slots) {
-    void *fresh = calloc(slots, stride);
+    void *fresh = slots_new(slots * stride);
     if (fresh == NULL)
         return -1;
-    free(table->slots);
+    slots_free(table);
     table->slots = fresh;
     table->mask = slots - 1;
     table->used = 0;
@@ -172,8 +197,8 @@ static void set_clear(gate_id_set *set) {
 }
 
 static void set_close(gate_id_set *set) {
-    free(set->short_ids.slots);
-    free(set->long_ids.slots);
+    slots_free(&set->short_ids);
+    slots_free(&set->long_ids);
     memset(set, 0, sizeof *set);
 }
 
@@ -208,7 +233,7 @@ static int exempt(gate_users *users, const uint8_t *id, size_t size) {
             if (old->epoch == table->epoch && table_find(&wider, old->id, old->size, old_hash, &empty) == NULL)
                 slot_fill(&wider, empty, old->id, old->size, old_hash);
         }
-        free(table->slots);
+        slots_free(table);
         *table = wider;
         table_find(table, id, size, hash, &empty);
     }
@@ -271,17 +296,18 @@ typedef struct {
     uint64_t banned_until_ms, muted_until_ms;
 } facts;
 
-/* The User's record: a flag byte, then the moments and sizes that are not zero, then the number of its lists if it has any. */
-static int facts_of(gate_users *users, const uint8_t *id, size_t size, facts *of) {
-    uint8_t key[sizeof users->user_prefix + GATE_MAX_ID];
-    const uint8_t *record;
-    size_t record_size, at = 1;
-    memset(of, 0, sizeof *of);
+#define USER_KEY (4 + GATE_MAX_ID)
+#define ENTRY_KEY (6 + GATE_MAX_ID)
+
+static size_t user_key(const gate_users *users, const uint8_t *id, size_t size, uint8_t *key) {
     memcpy(key, users->user_prefix, sizeof users->user_prefix);
     memcpy(key + sizeof users->user_prefix, id, size);
-    int found = gate_tree_get(users->tree, key, sizeof users->user_prefix + size, &record, &record_size);
-    if (found != GATE_FOUND)
-        return found;
+    return sizeof users->user_prefix + size;
+}
+
+/* The User's record: a flag byte, then the moments and sizes that are not zero, then the number of its lists if it has any. */
+static int facts_in(gate_users *users, const uint8_t *record, size_t record_size, facts *of) {
+    size_t at = 1;
     uint8_t flags = record_size > 0 ? record[0] : 0;
     int has_lists = (flags & (HAS_BLACKLIST | HAS_WHITELIST)) != 0;
     size_t expected = 1 + 8 * (size_t)__builtin_popcount(flags & (HAS_BAN | HAS_MUTE | HAS_TOKENS)) +
@@ -306,28 +332,41 @@ static int facts_of(gate_users *users, const uint8_t *id, size_t size, facts *of
     return GATE_FOUND;
 }
 
-/* When the entry of `kind` ends; 0 if no entry exists. GATE_DAMAGED or 0. */
-static int entry_until(gate_users *users, uint32_t lists, char kind, const uint8_t *member, size_t size, uint64_t *until_ms) {
-    uint8_t key[6 + GATE_MAX_ID];
-    const uint8_t *value;
-    size_t value_size;
+static int facts_of(gate_users *users, const uint8_t *id, size_t size, facts *of) {
+    uint8_t key[USER_KEY];
+    const uint8_t *record;
+    size_t record_size;
+    memset(of, 0, sizeof *of);
+    int found = gate_tree_get(users->tree, key, user_key(users, id, size, key), &record, &record_size);
+    return found == GATE_FOUND ? facts_in(users, record, record_size, of) : found;
+}
+
+static size_t entry_key(uint32_t lists, char kind, const uint8_t *member, size_t size, uint8_t *key) {
     key[0] = 'L';
     for (int i = 0; i < 4; i++)
         key[1 + i] = (uint8_t)(lists >> (24 - 8 * i));
     key[5] = (uint8_t)kind;
     memcpy(key + 6, member, size);
-    *until_ms = 0;
-    int found = gate_tree_get(users->tree, key, 6 + size, &value, &value_size);
-    if (found == GATE_DAMAGED)
-        return GATE_DAMAGED;
-    if (found == GATE_ABSENT)
-        return 0;
+    return 6 + size;
+}
+
+static int until_in(gate_users *users, const uint8_t *value, size_t value_size, uint64_t *until_ms) {
     if (value_size != 0 && value_size != 8) {
         users->tree->problem = "the end of a list entry is not 8 bytes";
         return GATE_DAMAGED;
     }
     *until_ms = value_size == 0 ? GATE_FOREVER_MS : big_endian(value, 8);
     return 0;
+}
+
+/* When the entry of `kind` ends; 0 if no entry exists. GATE_DAMAGED or 0. */
+static int entry_until(gate_users *users, uint32_t lists, char kind, const uint8_t *member, size_t size, uint64_t *until_ms) {
+    uint8_t key[ENTRY_KEY];
+    const uint8_t *value;
+    size_t value_size;
+    *until_ms = 0;
+    int found = gate_tree_get(users->tree, key, entry_key(lists, kind, member, size, key), &value, &value_size);
+    return found == GATE_FOUND ? until_in(users, value, value_size, until_ms) : found;
 }
 
 /* Decisions */
@@ -359,50 +398,77 @@ static uint8_t standing_of(const gate_users *users, const facts *of) {
     return standing | (of->blacklist_size ? ASKS_BLACKLIST : ASKS_NOTHING);
 }
 
-static uint8_t standing_loaded(gate_users *users, gate_slot *slot, gate_slot *empty, const uint8_t *id, size_t size,
-                               uint64_t hash, uint32_t *lists) {
-    facts of;
-    if (facts_of(users, id, size, &of) == GATE_DAMAGED)
-        return 0;
+/* Remember the standing that these facts give; it has a slot already if it was forgotten, or was in a batch twice. */
+static uint8_t standing_kept(gate_users *users, const facts *of, const uint8_t *id, size_t size, uint64_t hash) {
+    gate_table *table = table_for(&users->cached, size);
+    gate_slot *empty = NULL, *slot = table_find(table, id, size, hash, &empty);
     if (slot == NULL) {
-        gate_table *table = table_for(&users->cached, size);
         if (table_make_room(table, users->most_cached))
             table_find(table, id, size, hash, &empty);
         slot_fill(table, empty, id, size, hash);
         slot = empty;
     }
-    slot->lists = *lists = of.lists;
-    slot->standing = standing_of(users, &of) | (is_exempt(users, id, size, hash) ? EXEMPT : 0);
+    slot->lists = of->lists;
+    slot->standing = standing_of(users, of) | (is_exempt(users, id, size, hash) ? EXEMPT : 0);
+    return slot->standing;
+}
+
+/* What the cache knows of a User; 0 if nothing. */
+static inline uint8_t standing_known(const gate_users *users, const uint8_t *id, size_t size, uint64_t hash, uint32_t *lists) {
+    const gate_table *table = size <= SHORT_ID ? &users->cached.short_ids : &users->cached.long_ids;
+    gate_slot *empty, *slot = table_find(table, id, size, hash, &empty);
+    if (slot == NULL)
+        return 0;
+    *lists = slot->lists;
     return slot->standing;
 }
 
 uint8_t gate_standing(gate_users *users, const uint8_t *id, size_t size, uint64_t hash, uint32_t *lists) {
-    gate_slot *empty = NULL, *slot = table_find(table_for(&users->cached, size), id, size, hash, &empty);
-    if (slot != NULL && slot->standing != 0) {
-        *lists = slot->lists;
-        return slot->standing;
-    }
-    return standing_loaded(users, slot, empty, id, size, hash, lists);
+    facts of;
+    uint8_t known = standing_known(users, id, size, hash, lists);
+    if (known != 0)
+        return known;
+    if (facts_of(users, id, size, &of) == GATE_DAMAGED)
+        return 0;
+    *lists = of.lists;
+    return standing_kept(users, &of, id, size, hash);
+}
+
+/* What a clear sender's check comes to where at most one entry has to be looked at: a word; or ASKS_ENTRY, and of which list;
+ * or ASKS_TABLE. No list binds an exempt sender; rules 5 and 6, which do, are among everything. */
+enum { ASKS_ENTRY = -2, ASKS_TABLE = -3 };
+
+static inline int word_ahead(uint8_t sender_standing, uint8_t recipient_standing, char *kind) {
+    unsigned asks = recipient_standing & ASKS;
+    if (!(sender_standing & CLEAR))
+        return ASKS_TABLE;
+    if (asks == ASKS_NOTHING || (asks != ASKS_EVERYTHING && sender_standing & EXEMPT))
+        return GATE_ALLOWED;
+    if (asks == ASKS_EVERYTHING)
+        return ASKS_TABLE;
+    *kind = asks == ASKS_WHITELIST ? 'W' : 'B';
+    return ASKS_ENTRY;
+}
+
+static inline int word_by_entry(char kind, uint64_t until_ms, uint64_t now_ms) {
+    int is_listed = until_ms == GATE_FOREVER_MS || (until_ms != 0 && until_ms > (now_ms ? now_ms : wall_ms()));
+    if (kind == 'W')
+        return is_listed ? GATE_ALLOWED : GATE_NOT_WHITELISTED;
+    return is_listed ? GATE_BLACKLISTED : GATE_ALLOWED;
 }
 
 int gate_judge(gate_users *users, const uint8_t *sender, size_t sender_size, uint8_t sender_standing, const uint8_t *recipient,
                size_t recipient_size, uint8_t recipient_standing, uint32_t recipient_lists, uint64_t now_ms) {
     uint64_t until_ms;
-    unsigned asks = recipient_standing & ASKS;
-    if (sender_standing & CLEAR) {
-        /* No list binds an exempt sender; rules 5 and 6, which do, are among everything. */
-        if (asks == ASKS_NOTHING || (asks != ASKS_EVERYTHING && sender_standing & EXEMPT))
-            return GATE_ALLOWED;
-        if (asks != ASKS_EVERYTHING) {
-            int is_white = asks == ASKS_WHITELIST;
-            if (entry_until(users, recipient_lists, is_white ? 'W' : 'B', sender, sender_size, &until_ms) != 0)
-                return GATE_DAMAGED;
-            int is_listed = until_ms == GATE_FOREVER_MS || (until_ms != 0 && until_ms > (now_ms ? now_ms : wall_ms()));
-            return is_white ? (is_listed ? GATE_ALLOWED : GATE_NOT_WHITELISTED)
-                            : (is_listed ? GATE_BLACKLISTED : GATE_ALLOWED);
-        }
-    }
-    return gate_decide(users, sender, sender_size, recipient, recipient_size, now_ms ? now_ms : wall_ms(), &until_ms);
+    char kind = 0;
+    int word = word_ahead(sender_standing, recipient_standing, &kind);
+    if (word == ASKS_ENTRY)
+        return entry_until(users, recipient_lists, kind, sender, sender_size, &until_ms) != 0
+                   ? GATE_DAMAGED
+                   : word_by_entry(kind, until_ms, now_ms);
+    if (word == ASKS_TABLE)
+        return gate_decide(users, sender, sender_size, recipient, recipient_size, now_ms ? now_ms : wall_ms(), &until_ms);
+    return word;
 }
 
 int gate_word(gate_users *users, const uint8_t *sender, size_t sender_size, const uint8_t *recipient, size_t recipient_size,
@@ -414,6 +480,68 @@ int gate_word(gate_users *users, const uint8_t *sender, size_t sender_size, cons
     uint8_t s = gate_standing(users, sender, sender_size, sender_hash, &lists);
     uint8_t r = s ? gate_standing(users, recipient, recipient_size, recipient_hash, &lists) : 0;
     return r ? gate_judge(users, sender, sender_size, s, recipient, recipient_size, r, lists, now_ms) : GATE_DAMAGED;
+}
+
+/* A batch. First the Users that are not cached are looked up side by side, then the entries that are asked for. */
+
+static void standings_of(gate_users *users, gate_pair *pairs, unsigned count) {
+    gate_lookup lookups[2 * GATE_BATCH];
+    uint8_t keys[2 * GATE_BATCH][USER_KEY], whose[2 * GATE_BATCH];
+    unsigned missing = 0;
+    for (unsigned i = 0; i < 2 * count; i++) {
+        gate_pair *one = &pairs[i / 2];
+        gate_side *side = i & 1 ? &one->recipient : &one->sender;
+        side->standing = standing_known(users, side->id, side->size, side->hash, &side->lists);
+        if (side->standing == 0) {
+            lookups[missing].key = keys[missing];
+            lookups[missing].key_size = user_key(users, side->id, side->size, keys[missing]);
+            whose[missing++] = (uint8_t)i;
+        }
+    }
+    if (missing == 0)
+        return;
+    gate_tree_get_many(users->tree, lookups, missing);
+    for (unsigned i = 0; i < missing; i++) {
+        gate_pair *one = &pairs[whose[i] / 2];
+        gate_side *side = whose[i] & 1 ? &one->recipient : &one->sender;
+        facts of = {0};
+        if (lookups[i].found == GATE_DAMAGED ||
+            (lookups[i].found == GATE_FOUND && facts_in(users, lookups[i].value, lookups[i].value_size, &of) == GATE_DAMAGED))
+            continue;
+        side->lists = of.lists;
+        side->standing = standing_kept(users, &of, side->id, side->size, side->hash);
+    }
+}
+
+void gate_judge_many(gate_users *users, gate_pair *pairs, unsigned count) {
+    gate_lookup lookups[GATE_BATCH];
+    uint8_t keys[GATE_BATCH][ENTRY_KEY], whose[GATE_BATCH];
+    char kinds[GATE_BATCH];
+    unsigned asked = 0;
+    uint64_t until_ms;
+    standings_of(users, pairs, count);
+    for (unsigned i = 0; i < count; i++) {
+        gate_pair *one = &pairs[i];
+        const gate_side *sender = &one->sender, *recipient = &one->recipient;
+        if (sender->standing == 0 || recipient->standing == 0) {
+            one->word = GATE_DAMAGED;
+            continue;
+        }
+        one->word = word_ahead(sender->standing, recipient->standing, &kinds[asked]);
+        if (one->word == ASKS_ENTRY) {
+            lookups[asked].key = keys[asked];
+            lookups[asked].key_size = entry_key(recipient->lists, kinds[asked], sender->id, sender->size, keys[asked]);
+            whose[asked++] = (uint8_t)i;
+        } else if (one->word == ASKS_TABLE)
+            one->word = gate_decide(users, sender->id, sender->size, recipient->id, recipient->size, wall_ms(), &until_ms);
+    }
+    gate_tree_get_many(users->tree, lookups, asked);
+    for (unsigned i = 0; i < asked; i++) {
+        const gate_lookup *found = &lookups[i];
+        until_ms = 0;
+        int damage = found->found == GATE_FOUND ? until_in(users, found->value, found->value_size, &until_ms) : found->found;
+        pairs[whose[i]].word = damage ? GATE_DAMAGED : word_by_entry(kinds[i], until_ms, 0);
+    }
 }
 
 /* The table of gate/core/decide.py, rule by rule. A rule that is asked may bring forward the moment at which the word changes. */

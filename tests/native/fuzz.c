@@ -32,20 +32,53 @@ static uint8_t *exactly(const uint8_t *from, size_t size) {
 }
 
 static void ask_for_keys(gate_tree *tree) {
-    for (int i = 0; i < 40; i++) {
-        uint8_t key[80];
-        const uint8_t *value;
-        size_t size = any(sizeof key), value_size, total = 0;
+    uint8_t keys[GATE_MAX_LOOKUPS][80];
+    gate_lookup lookups[GATE_MAX_LOOKUPS];
+    unsigned count = (unsigned)any(GATE_MAX_LOOKUPS + 1);
+    for (unsigned i = 0; i < count; i++) {
+        uint8_t *key = keys[i];
+        size_t size = any(sizeof keys[i]);
         for (size_t at = 0; at < size; at++)
             key[at] = (uint8_t)any(256);
         if (any(4)) { /* of a User, so that leaves are reached and values are found */
             memcpy(key, "U\0\0\1", 4);
             size = 4 + (size_t)sprintf((char *)key + 4, "u%u", (unsigned)any(220));
         }
-        if (gate_tree_get(tree, key, size, &value, &value_size) == GATE_FOUND)
-            for (size_t at = 0; at < value_size; at++)
-                total += value[at];
+        lookups[i].key = key;
+        lookups[i].key_size = size;
+    }
+    gate_tree_get_many(tree, lookups, count);
+    for (unsigned i = 0; i < count; i++) {
+        const uint8_t *value = NULL;
+        size_t value_size = 0, total = 0;
+        int found = gate_tree_get(tree, lookups[i].key, lookups[i].key_size, &value, &value_size);
+        assert(lookups[i].found == found);
+        if (found != GATE_FOUND)
+            continue;
+        assert(lookups[i].value == value && lookups[i].value_size == value_size);
+        for (size_t at = 0; at < value_size; at++)
+            total += value[at];
         assert(total < SIZE_MAX);
+    }
+}
+
+/* A batch gives the words that its pairs have one by one. */
+static void ask_for_pairs(gate_users *users) {
+    gate_pair pairs[GATE_BATCH];
+    char ids[GATE_BATCH][2][12];
+    unsigned count = (unsigned)any(GATE_BATCH + 1);
+    for (unsigned i = 0; i < count; i++)
+        for (int of = 0; of < 2; of++) {
+            gate_side *side = of ? &pairs[i].recipient : &pairs[i].sender;
+            sprintf(ids[i][of], "u%u", (unsigned)any(220));
+            side->id = (const uint8_t *)(any(3) ? ids[i][of] : IDS[any(sizeof IDS / sizeof *IDS)]);
+            side->size = (uint8_t)(strlen((const char *)side->id) > GATE_MAX_ID ? GATE_MAX_ID : strlen((const char *)side->id));
+            side->hash = gate_hash(users, side->id, side->size);
+        }
+    gate_judge_many(users, pairs, count);
+    for (unsigned i = 0; i < count; i++) {
+        const gate_side *sender = &pairs[i].sender, *recipient = &pairs[i].recipient;
+        assert(pairs[i].word == gate_word(users, sender->id, sender->size, recipient->id, recipient->size, 0));
     }
 }
 
@@ -172,6 +205,7 @@ int main(int count, char **words) {
         if (gate_tree_at(&tree, newest) == GATE_FOUND) {
             adopt(&users, &tree);
             ask_for_keys(&tree);
+            ask_for_pairs(&users);
             for (int i = 0; i < 2; i++) {
                 answered += ask_in_resp(&users);
                 const char *id = IDS[any(sizeof IDS / sizeof *IDS)];
