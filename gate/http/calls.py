@@ -35,6 +35,11 @@ APPLIED = "X-Gate-Applied"
 _JSON = "application/json"
 
 
+def query_of(raw_path: str) -> Form:
+    """The query string. Read from the bytes as sent, so that ids may be percent-encoded bytes of any kind."""
+    return Form(parse_fields(raw_path.partition("?")[2].encode("utf-8", "surrogateescape")))
+
+
 class Asking:
     """Whoever asks, and by whatever way."""
 
@@ -88,9 +93,8 @@ class Exchange(Asking):
         return Payer("console", (self.deps.address_of(self.request), b""))
 
     def query(self) -> Form:
-        """The query string. Read from the bytes as sent, so that ids may be percent-encoded bytes of any kind."""
-        raw = self.request.raw_path.partition("?")[2]
-        return Form(parse_fields(raw.encode("utf-8", "surrogateescape")))
+        """The query string."""
+        return query_of(self.request.raw_path)
 
     async def form(self) -> Form:
         """The body as a form; an empty body is an empty form, whatever it is declared as."""

@@ -6,7 +6,8 @@ with the node's options, into every endpoint.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -23,7 +24,7 @@ from gate.http.bodies import Bodies
 from gate.http.limits import Limiter
 from gate.http.long_work import LongWork
 from gate.http.options import HttpOptions
-from gate.http.peers import client_address
+from gate.http.peers import Origin, client_address
 from gate.http.pinging import Pinging
 from gate.http.presence_ports import Feeds, Presence
 from gate.http.streams import Streams
@@ -98,6 +99,10 @@ class Replica(Protocol):
         """How many Partitions the deployment has."""
         ...
 
+    def one_commit(self) -> AbstractContextManager[object]:
+        """A block whose reads are of one commit. It must not await; `board` is asked before it."""
+        ...
+
     def app(self, app_key: str, /) -> AppView | None:
         """The App at its newest committed facts, or None if there is no such App."""
         ...
@@ -116,6 +121,14 @@ class Replica(Protocol):
 
     def applied_all(self) -> Sequence[Revision]:
         """One Revision a Partition, of those that have a history."""
+        ...
+
+    def revision_of(self, app_key: str, users: Iterable[bytes], /) -> str:
+        """How far the Partitions of these Users are applied, as text."""
+        ...
+
+    def stale_ms(self) -> int:
+        """As the board says."""
         ...
 
     def board(self) -> Board:
@@ -364,6 +377,6 @@ class Deps:
     """(opened, closed or message; why or of what type)."""
     now_ms: Callable[[], int] = wall_ms
 
-    def address_of(self, request: web.Request) -> str:
+    def address_of(self, request: web.Request | Origin) -> str:
         """Where the request's client is, behind the proxies that are trusted."""
         return client_address(request, self.options.trusted_proxies)

@@ -6,7 +6,8 @@ start.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from gate.core.model import AppFacts
@@ -32,6 +33,10 @@ class ReplicaLater:
     def partitions(self) -> int:
         """As the Replica."""
         return self._replica().partitions
+
+    def one_commit(self) -> AbstractContextManager[object]:
+        """As the Replica."""
+        return self._replica().one_commit()
 
     def app(self, app_key: str, /) -> AppView | None:
         """As the Replica."""
@@ -68,6 +73,14 @@ class ReplicaLater:
     def applied_all(self) -> Sequence[Revision]:
         """As the Replica."""
         return self._replica().applied_all()
+
+    def revision_of(self, app_key: str, users: Iterable[bytes], /) -> str:
+        """As the Replica."""
+        return self._replica().revision_of(app_key, users)
+
+    def stale_ms(self) -> int:
+        """As the Replica."""
+        return self._replica().stale_ms()
 
     def board(self) -> Board:
         """As the Replica."""

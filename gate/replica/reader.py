@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +18,7 @@ from gate.clock import wall_ms
 from gate.core import token
 from gate.core.ids import app_key, user_id
 from gate.core.model import AppFacts, ListKind, UserFacts
+from gate.core.partition import partition_of
 from gate.core.presence import Verified
 from gate.core.revision import Position, Revision
 from gate.core.verdict import Verdict, Word
@@ -42,74 +44,105 @@ class ReplicaStatus(NamedTuple):
 
 
 class NodeReplica:
-    """This node's Replica for one thread: all Apps, Positions, freshness. Each call is a bracket of its own."""
+    """This node's Replica for one thread: all Apps, Positions, freshness.
+
+    Each call is a bracket of its own, unless it is made within `one_commit`.
+    """
 
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
+        self._bracket = _Bracket(reading)
+        self._revisions: dict[int, str] = {}
+        """Of Partitions, as text, at the commit of `_moves`."""
+        self._moves = -1
 
     @classmethod
     def open(cls, path: str | PathLike[str], *, cached_users: int = DEFAULT_CACHED_USERS) -> NodeReplica:
         """Open the Replica in `path`, a data directory or a Replica's own; `ReplicaMissing` if there is none yet."""
         return cls(Reading(replica_dir(Path(path)), cached_users))
 
+    def one_commit(self) -> AbstractContextManager[object]:
+        """A block whose reads are of one commit, in one transaction. It must not await; `board` is asked before it."""
+        return self._bracket
+
     def app(self, key: str) -> AppView | None:
         """The App with this key, or None."""
-        with _Bracket(self._reading) as reading:
+        with self._bracket as reading:
             found = reading.app(key)
-            return None if found is None else AppView(key, found.app, reading)
+            return None if found is None else AppView(key, found.app, self._bracket)
 
     def app_facts(self, key: str) -> AppFacts | None:
         """The App's settings, or None."""
-        with _Bracket(self._reading) as reading:
+        with self._bracket as reading:
             found = reading.app(key)
             return None if found is None else found.app
 
     def verify_token(self, shown: str, now_ms: int) -> token.Claims:
         """What a valid Token says, by the facts of one commit; `TokenRefused` for any other."""
-        with _Bracket(self._reading) as reading:
+        with self._bracket as reading:
             return token.verify(shown, reading.app, now_ms)
 
     def admitted(self, shown: str, now_ms: int) -> Verified:
         """Whom a Token lets connect, by the facts of one commit; `TokenRefused`."""
-        with _Bracket(self._reading) as reading:
+        with self._bracket as reading:
             return admission.admitted(reading, shown, now_ms)
 
     def admitted_anew(self, key: str, user: bytes, minted_at_ms: int, now_ms: int) -> Verified:
         """Whether a Token that was valid, minted then, lets its User connect now, its expiry aside; `TokenRefused`."""
-        with _Bracket(self._reading) as reading:
+        with self._bracket as reading:
             return admission.admitted_anew(reading, key, user, minted_at_ms, now_ms)
 
     def may_stay(self, key: str, user: bytes, minted_at_ms: int, now_ms: int) -> Verified:
         """Whether whoever connected with a Token minted then may go on being connected; `TokenRefused`."""
-        with _Bracket(self._reading) as reading:
+        with self._bracket as reading:
             return admission.may_stay(reading, key, user, minted_at_ms, now_ms)
 
     def applied_of(self, key: str, user: bytes) -> tuple[str, int]:
         """Epoch and seq of the User's Partition up to which its facts are here."""
-        with _Bracket(self._reading) as reading:
+        with self._bracket as reading:
             return admission.applied_of(reading, key, user)
 
     def applied(self, partition: int) -> Position | None:
         """How far this Replica is in a Partition's Changelog."""
-        with _Bracket(self._reading) as reading:
+        with self._bracket as reading:
             record = reading.position(partition)
             return None if record is None else record.position
 
     def applied_all(self) -> tuple[Revision, ...]:
         """One Revision a Partition, of those that have a history."""
-        with _Bracket(self._reading) as reading:
+        with self._bracket as reading:
             return _applied_all(reading)
 
     def reaches(self, revisions: Iterable[Revision]) -> bool | None:
         """Whether all of these are applied here; None if one is of a history that this Replica does not follow."""
-        with _Bracket(self._reading) as reading:
+        with self._bracket as reading:
             return reaches(reading, revisions)
 
     @property
     def partitions(self) -> int:
         """How many Partitions the deployment has."""
-        with _Bracket(self._reading) as reading:
+        with self._bracket as reading:
             return reading.partitions
+
+    def revision_of(self, key: str, users: Iterable[bytes]) -> str:
+        """How far the Partitions of these Users are applied; "" where none has a history."""
+        with self._bracket as reading:
+            if self._moves != reading.moves:
+                self._revisions.clear()
+                self._moves = reading.moves
+            known, many, texts = self._revisions, reading.partitions, []
+            for partition in sorted({partition_of(key, user, many) for user in users}):
+                text = known.get(partition)
+                if text is None:
+                    at = reading.position(partition)
+                    text = known[partition] = str(Revision(partition, at.epoch, at.seq)) if at and at.epoch else ""
+                if text:
+                    texts.append(text)
+            return ",".join(texts)
+
+    def stale_ms(self) -> int:
+        """For how long the facts were not known to be complete; 0 while fresh. Ask before they are read."""
+        return self._reading.stale_ms()
 
     def board(self) -> BoardView:
         """What the replicator last said of itself, with the age of the facts. Ask before those are read."""
@@ -118,7 +151,7 @@ class NodeReplica:
     def status(self) -> ReplicaStatus:
         """State, staleness and Positions together."""
         board = self.board()
-        with _Bracket(self._reading) as reading:
+        with self._bracket as reading:
             return _status(board, reading)
 
     def close(self) -> None:
@@ -129,11 +162,11 @@ class NodeReplica:
 class AppView:
     """One App's decisions through a `NodeReplica`. Cheap; make one per request. `facts` are those at the time it was made."""
 
-    __slots__ = ("_key", "_reading", "facts")
+    __slots__ = ("_bracket", "_key", "facts")
 
-    def __init__(self, key: str, facts: AppFacts, reading: Reading) -> None:
+    def __init__(self, key: str, facts: AppFacts, bracket: _Bracket) -> None:
         self._key = key
-        self._reading = reading
+        self._bracket = bracket
         self.facts = facts
 
     def may(self, sender: bytes, recipient: bytes) -> bool:
@@ -142,32 +175,32 @@ class AppView:
 
     def verdict(self, sender: bytes, recipient: bytes) -> Verdict:
         """The Verdict with the moment at which it may change by itself."""
-        with _Bracket(self._reading) as reading:
+        with self._bracket as reading:
             return _app(reading, self._key).decide(sender, recipient, wall_ms())
 
     def words(self, senders: Sequence[bytes], recipients: Sequence[bytes]) -> list[Word]:
         """Verdict words for pairs given as two columns, in order, all of one commit."""
-        with _Bracket(self._reading) as reading:
+        with self._bracket as reading:
             return _app(reading, self._key).words(senders, recipients)
 
     def words_to(self, sender: bytes, recipients: Sequence[bytes]) -> list[Word]:
         """Verdict words for one sender and many recipients, in order, all of one commit."""
-        with _Bracket(self._reading) as reading:
+        with self._bracket as reading:
             return _app(reading, self._key).words_to(sender, recipients)
 
     def explain(self, sender: bytes, recipient: bytes) -> Explained:
         """Every rule with its facts, and the Revisions the answer rests on."""
-        with _Bracket(self._reading) as reading:
+        with self._bracket as reading:
             return _explained(reading, self._key, sender, recipient)
 
     def user(self, user: bytes) -> UserFacts:
         """What is known of one User."""
-        with _Bracket(self._reading) as reading:
+        with self._bracket as reading:
             return _app(reading, self._key).user(user)
 
     def entry_until_ms(self, kind: ListKind, owner: bytes, member: bytes) -> int:
         """When the entry ends (`FOREVER_MS`: never), or 0 if there is none. One that has ended may still be found."""
-        with _Bracket(self._reading) as reading:
+        with self._bracket as reading:
             return _app(reading, self._key).entry_until_ms(kind, owner, member)
 
 
@@ -314,21 +347,26 @@ class _Lease:
 
 
 class _Bracket:
-    """`refresh` on entry, `release` on exit."""
+    """`refresh` on entry, `release` on exit; entered again inside, it does neither."""
 
-    __slots__ = ("_reading",)
+    __slots__ = ("_depth", "_reading")
 
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
+        self._depth = 0
 
     def __enter__(self) -> Reading:
-        self._reading.refresh()
+        if not self._depth:
+            self._reading.refresh()
+        self._depth += 1
         return self._reading
 
     def __exit__(
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._reading.release()
+        self._depth -= 1
+        if not self._depth:
+            self._reading.release()
 
 
 def _app(reading: Reading, key: str) -> AppReading:
