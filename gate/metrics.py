@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -25,8 +25,25 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 # A write within the node takes about a millisecond, a wait that gives up one second.
 _ACK_BUCKETS_MS = (0.5, 1, 2, 3, 5, 7.5, 10, 15, 25, 50, 100, 250, 500, 1_000, 2_500)
-# A request waits a millisecond at most on an idle service; anything past a second is trouble.
-_HTTP_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+# A check takes some 20 us, a write waits a millisecond at most on an idle service; anything past a second is trouble.
+HTTP_BUCKETS_S = (
+    0.00002,
+    0.00005,
+    0.0001,
+    0.0002,
+    0.0005,
+    0.001,
+    0.002,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1,
+    2.5,
+)
 # A kick within the machine takes some milliseconds; after seconds somebody who was banned has read what it should not.
 _KICK_BUCKETS_MS = (2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 60_000)
 
@@ -41,7 +58,7 @@ NATIVE_WORKERS = Gauge(
 RESP_CONNECTIONS_OPENED = Counter("gate_resp_connections_opened_total", "RESP connections accepted.")
 RESP_ERRORS = Counter("gate_resp_errors_total", "Commands on the RESP port that were answered with an error.")
 HTTP_REQUESTS = Counter("gate_http_requests_total", "HTTP requests, by group of endpoints.", ["group", "status"])
-HTTP_SECONDS = Histogram("gate_http_request_seconds", "Time to answer, by group.", ["group"], buckets=_HTTP_BUCKETS_S)
+HTTP_SECONDS = Histogram("gate_http_request_seconds", "Time to answer, by group.", ["group"], buckets=HTTP_BUCKETS_S)
 ROLE_RESTARTS = Counter("gate_role_restarts_total", "Processes of the service that died and were restarted.", ["role"])
 WRITE_APPLIED = Counter("gate_write_applied_total", "Gating writes, by how far they got in time.", ["applied"])
 WRITE_ACK_MS = Histogram("gate_write_ack_ms", "Wait for the nodes to apply a write.", buckets=_ACK_BUCKETS_MS)
@@ -80,6 +97,18 @@ CLOCK_SPREAD_MS = Gauge(
 )
 SWEEPS = Counter("gate_sweeps_total", "Rounds of the sweep: run, or refused for what the clocks say.", ["outcome"])
 FACTS_ENDED = Counter("gate_swept_facts_total", "Ended facts that the sweep removed.")
+
+
+def add_http_times(group: str, counts: Sequence[int], total_s: float) -> None:
+    """Count many requests at once in `HTTP_SECONDS`: how many per bucket, the last one without a bound, and their sum.
+
+    prometheus_client has `observe` for one at a time, which takes 4 us. What is used here holds for the version in the lock.
+    """
+    histogram = HTTP_SECONDS.labels(group)
+    histogram._sum.inc(total_s)
+    for bucket, many in zip(histogram._buckets, counts, strict=True):
+        if many:
+            bucket.inc(many)
 
 
 class BoardFigures(Protocol):

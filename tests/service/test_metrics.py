@@ -101,3 +101,31 @@ def test_without_a_replica_the_page_is_still_there(tmp_path: Path) -> None:
     _, page = run(RENDER_EMPTY, tmp_path)
     assert "gate_replica_state" not in page
     assert "# TYPE gate_write_ack_ms histogram" in page
+
+
+def test_times_that_are_added_up_fall_into_the_buckets_that_observe_takes(tmp_path: Path) -> None:
+    times = [0.0, 0.00001, 0.00002, 0.000021, 0.0005, 0.3, 2.5, 2.6, 60.0]
+    one_by_one = f"from gate.metrics import HTTP_SECONDS\nfor s in {times}: HTTP_SECONDS.labels('check').observe(s)"
+    together = f"""
+from gate.service.roles.http import Tally
+tally = Tally()
+for s in {times}: tally.count_request("check", 200, s)
+tally.count_request("check", 400, 1.0)
+tally.count_verdicts({{"allowed": 2, "blacklisted": 1}})
+tally.count_verdicts({{"allowed": 5}})
+tally.report()
+tally.report()
+"""
+    for name, code in (("one", one_by_one + "\nHTTP_SECONDS.labels('check').observe(1.0)"), ("all", together)):
+        (tmp_path / name).mkdir()
+        run(code, tmp_path / name)
+    pages = [run(RENDER_EMPTY, tmp_path / name)[1].splitlines() for name in ("one", "all")]
+    seconds = [[line for line in page if line.startswith("gate_http_request_seconds_")] for page in pages]
+    assert len(seconds[0]) > 17 and seconds[0] == seconds[1]
+    counted = {line for line in pages[1] if line.startswith(("gate_http_requests_total{", "gate_checks_total{"))}
+    assert counted == {
+        'gate_http_requests_total{group="check",status="200"} 9.0',
+        'gate_http_requests_total{group="check",status="400"} 1.0',
+        'gate_checks_total{verdict="allowed"} 7.0',
+        'gate_checks_total{verdict="blacklisted"} 1.0',
+    }

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
+from bisect import bisect_left
 from collections.abc import Mapping
 from ipaddress import ip_network
 from typing import Any
@@ -23,14 +25,15 @@ from gate.http.replica_later import AdmittingReplica, ReplicaLater
 from gate.http.server import HttpServer, serve_http
 from gate.metrics import (
     CHECKS,
+    HTTP_BUCKETS_S,
     HTTP_REQUESTS,
-    HTTP_SECONDS,
     WEBSOCKET_MESSAGES,
     WEBSOCKETS,
     WEBSOCKETS_CLOSED,
     WRITE_ACK_MS,
     WRITE_APPLIED,
     BoardFigures,
+    add_http_times,
     render_metrics,
 )
 from gate.replica.board import Board
@@ -42,6 +45,8 @@ from gate.service.stores import AcknowledgerLater, StoreLater, connected_store
 from gate.store.acks import Acknowledger
 from gate.store.store import Store
 
+REPORT_EVERY_S = 0.25
+"""How old the counts may be that another process of this node reads."""
 GC_THRESHOLDS = (50_000, 20, 100)
 """As for hot workers: thousands of WebSockets are a million objects, which Python's default looks through over and over."""
 
@@ -51,8 +56,9 @@ async def main(post: Post) -> None:
     gc.set_threshold(*GC_THRESHOLDS)
     store, acks = StoreLater(), AcknowledgerLater()
     replica = ReplicaLater(lambda: _open_replica(post))
-    presence = HttpPresence(post, replica)
-    server = await _served(post, store, acks, replica, presence)
+    presence, tally = HttpPresence(post, replica), Tally()
+    server = await _served(post, store, acks, replica, presence, tally)
+    reporting = asyncio.create_task(tally.report_for_ever())
     if post.order.is_restart:
         post.ready()
     connecting = asyncio.create_task(_connect(post, store, acks))
@@ -71,6 +77,8 @@ async def main(post: Post) -> None:
         gc.disable()  # it would look through what thousands of WebSockets leave, which goes with the process anyway
         await server.drain(post.drain_s)
         await presence.aclose()
+        reporting.cancel()
+        tally.report()
     await connected[1].aclose()
     await connected[0].aclose()
 
@@ -94,11 +102,16 @@ async def _connect(post: Post, store: StoreLater, acks: AcknowledgerLater) -> tu
 
 
 async def _served(
-    post: Post, store: StoreLater, acks: AcknowledgerLater, replica: ReplicaLater, presence: HttpPresence
+    post: Post, store: StoreLater, acks: AcknowledgerLater, replica: ReplicaLater, presence: HttpPresence, tally: Tally
 ) -> HttpServer:
     config, endpoint = post.config, post.order.http
     assert endpoint is not None
     board = _BoardLook(post)
+
+    def metrics_text() -> bytes:
+        tally.report()
+        return render_metrics(board, lambda: post.board.answering(monotonic_ms()))
+
     deps = Deps(
         replica=replica,
         store=store,
@@ -118,13 +131,14 @@ async def _served(
             idle_s=config.http_idle_timeout,
             public_url=config.public_url or "",
             trusted_proxies=tuple(map(ip_network, config.trusted_proxies)),
+            log_checks=config.log_checks,
         ),
         roles_missing=_Missing(post),
         warnings=lambda: post.board.warnings(monotonic_ms()),
-        metrics_text=lambda: render_metrics(board, lambda: post.board.answering(monotonic_ms())),
-        count_request=_count_request,
+        metrics_text=metrics_text,
+        count_request=tally.count_request,
         count_applied=_count_applied,
-        count_verdicts=_count_verdicts,
+        count_verdicts=tally.count_verdicts,
         count_websocket=_count_websocket,
     )
     try:
@@ -152,6 +166,64 @@ class _Missing:
         return [self._board.explained(name) for name in counting]
 
 
+class Tally:
+    """Counts requests and Verdicts, and passes them on some times a second: straight away it would take 10 us a request.
+
+    A scrape reads them in a thread of its own, hence the lock.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._requests: dict[tuple[str, int], int] = {}
+        self._times: dict[str, _Times] = {}
+        self._words: dict[str, int] = {}
+
+    def count_request(self, group: str, status: int, seconds: float) -> None:
+        """One request."""
+        with self._lock:
+            key = group, status
+            self._requests[key] = self._requests.get(key, 0) + 1
+            times = self._times.get(group)
+            if times is None:
+                times = self._times[group] = _Times()
+            times.total_s += seconds
+            times.counts[bisect_left(HTTP_BUCKETS_S, seconds)] += 1
+
+    def count_verdicts(self, words: Mapping[str, int]) -> None:
+        """The Verdicts of one request."""
+        with self._lock:
+            for word, many in words.items():
+                self._words[word] = self._words.get(word, 0) + many
+
+    def report(self) -> None:
+        """Pass on what was counted since the last time."""
+        with self._lock:
+            requests, times, words = self._requests, self._times, self._words
+            self._requests, self._times, self._words = {}, {}, {}
+        for (group, status), many in requests.items():
+            HTTP_REQUESTS.labels(group, str(status)).inc(many)
+        for group, these in times.items():
+            add_http_times(group, these.counts, these.total_s)
+        for word, many in words.items():
+            CHECKS.labels(word).inc(many)
+
+    async def report_for_ever(self) -> None:
+        """Until cancelled."""
+        while True:
+            await asyncio.sleep(REPORT_EVERY_S)
+            self.report()
+
+
+class _Times:
+    """Of one group of endpoints."""
+
+    __slots__ = ("counts", "total_s")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(HTTP_BUCKETS_S) + 1)
+        self.total_s = 0.0
+
+
 class _BoardLook:
     """Reads the replicator's board for a scrape, once there is one."""
 
@@ -168,11 +240,6 @@ class _BoardLook:
         return self._board.view(monotonic_ms())
 
 
-def _count_request(group: str, status: int, seconds: float) -> None:
-    HTTP_REQUESTS.labels(group, str(status)).inc()
-    HTTP_SECONDS.labels(group).observe(seconds)
-
-
 def _count_applied(applied: str, waited_ms: float) -> None:
     WRITE_APPLIED.labels(applied).inc()
     WRITE_ACK_MS.observe(waited_ms)
@@ -186,8 +253,3 @@ def _count_websocket(what: str, word: str) -> None:
     else:
         WEBSOCKETS.dec()
         WEBSOCKETS_CLOSED.labels(word).inc()
-
-
-def _count_verdicts(words: Mapping[str, int]) -> None:
-    for word, many in words.items():
-        CHECKS.labels(word).inc(many)
