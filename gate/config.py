@@ -86,6 +86,7 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True):
     trusted_proxies: tuple[str, ...]
     log_level: LogLevel
     log_format: LogFormat
+    log_checks: float
 
     @property
     def directory(self) -> Path:
@@ -164,6 +165,12 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
 def _seconds(text: str) -> float:
     if not re.fullmatch(r"\d{1,6}(\.\d{1,3})?", text) or not 0 < float(text) <= MAX_DRAIN_S:
         raise ValueError(f"write seconds, more than 0 and at most {MAX_DRAIN_S:g}")
+    return float(text)
+
+
+def _share(text: str) -> float:
+    if not re.fullmatch(r"[01]|0?\.\d{1,6}|1\.0{1,6}", text):
+        raise ValueError("write a number from 0 (none) to 1 (all), as 0.01")
     return float(text)
 
 
@@ -267,6 +274,7 @@ _TABLE = (
     Option("trusted_proxies", "CIDR,...", "Proxies whose X-Forwarded-For is believed.", None, _networks),
     Option("log_level", "WORD", "debug, info, warning or error.", "info", _one_of(get_args(LogLevel))),
     Option("log_format", "WORD", "text or json.", "text", _one_of(get_args(LogFormat))),
+    Option("log_checks", "SHARE", "The share of HTTP checks that is logged, 0 to 1.", "0", _share),
 )  # fmt: skip
 OPTIONS: dict[str, Option] = {option.name: option for option in _TABLE}
 

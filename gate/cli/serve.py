@@ -48,6 +48,7 @@ def serve(
     trusted_proxies: Annotated[_Text, _option("trusted_proxies")] = None,
     log_level: Annotated[_Text, _option("log_level")] = None,
     log_format: Annotated[_Text, _option("log_format")] = None,
+    log_checks: Annotated[_Text, _option("log_checks")] = None,
 ) -> None:
     """Run the service until SIGTERM or SIGINT. Prints one line, `gate ready ...`, when all of it answers."""
     given: dict[str, str] = {name: value for name, value in locals().items() if isinstance(value, str)}

@@ -1,8 +1,8 @@
 """The application: one table of endpoints, and the steps that every request takes.
 
 Find the endpoint by its path (doubled slashes count as one, since an official SDK sends them), check the method, learn
-who calls, run it, and word whatever it raises as its family does. Nothing else catches errors. A request is logged
-without its query string, which may carry a Token, and without its body and headers, which carry secrets.
+who calls, run it, and word whatever it raises as its family does. Nothing else catches errors. `access_log` says which
+requests are logged. A check may be answered before it gets here, in `short_way`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from time import perf_counter
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from gate.core.limits import EACH_CLIENT, limit_names
 from gate.core.operators import OperatorRole
 from gate.errors import GateError
 from gate.http import auth, client, rongcloud, v1
+from gate.http.access_log import is_check_logged, log_request
 from gate.http.bodies import expect_continue, refuse_encoded, release_body
 from gate.http.calls import Call
 from gate.http.client import cors, page, websocket
@@ -36,12 +38,12 @@ from gate.http.replies import REQUEST_ID, json_reply, request_id
 from gate.http.rongcloud import endpoint as rongcloud_endpoint
 from gate.http.rongcloud.absent import ABSENT, absent_feature
 from gate.http.sites import Site, site_of
-from gate.http.v1 import apps
+from gate.http.v1 import apps, check
 from gate.http.v1 import endpoint as v1_endpoint
 
 _SLASHES = re.compile(r"/{2,}")
 _RONGCLOUD_PREFIX = "/user/"
-_GROUPS = {"/v1/check": "check", "/v1/explain": "check", "/v1/events": "events", websocket.PATH: "websocket"}
+_GROUPS = {check.PATH: check.GROUP, "/v1/explain": check.GROUP, "/v1/events": "events", websocket.PATH: "websocket"}
 """What is counted apart: the one is quick, the other lasts for hours."""
 _MINT = web.RequestKey("mint", str)
 
@@ -98,18 +100,9 @@ class Dispatch:
             response = await _caught(self._answer(request, path, route), _refusal(request, path, route), request, mint)
         seconds = perf_counter() - started
         self._deps.count_request(group, response.status, seconds)
-        if self._deps.options.access_log:
-            # Probes come every second or so for ever, and all the same.
-            write = log.debug if group == "probe" else log.info
-            write(
-                "request",
-                method=request.method[:16],
-                path=request.path[:200],
-                status=response.status,
-                client=self._deps.address_of(request),
-                ms=round(seconds * 1_000, 2),
-                request_id=mint,
-            )
+        is_verdict = response.status == 200 and path == check.PATH
+        if is_check_logged(self._deps) if is_verdict else self._deps.options.access_log:
+            log_request(self._deps, group, request.method, request.path, response.status, seconds, request, mint)
         return response
 
     def _route(self, request: web.Request, path: str) -> Route | None:
@@ -192,6 +185,7 @@ def make_routes(door: OperatorDoor | None = None) -> dict[str, Route]:
     for (path, method), v1_one in v1.ENDPOINTS.items():
         group = _GROUPS.get(path, "v1")
         routes.setdefault(path, Route(group, {})).methods[method] = _known(v1_one, limit_names(path))
+    routes[check.PATH].methods["GET"] = _promptly(routes[check.PATH].methods["GET"])
     for path, feature in ABSENT.items():
         routes[path] = Route("user", {"POST": _absent(feature, limit_names(path))})
     for (path, method), (role, apps_one) in apps.ENDPOINTS.items():
@@ -253,6 +247,19 @@ def _known(endpoint: v1.Endpoint, limits: tuple[str, ...]) -> Answer:
         view = await auth.caller(request.headers, deps, now_ms)
         deps.limiter.spend(view.facts, limits)
         return await v1_endpoint.answer(endpoint, Call(request, deps, view, now_ms))
+
+    return answer
+
+
+def _promptly(general: Answer) -> Answer:
+    """A check from one transaction, where it needs no more; else what is general."""
+
+    async def answer(request: web.Request, deps: Deps) -> web.StreamResponse:
+        with suppress(GateError):
+            prompt = check.check_promptly(deps, request.headers, request.raw_path)
+            if prompt is not None:
+                return json_reply(prompt)
+        return await general(request, deps)
 
     return answer
 

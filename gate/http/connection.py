@@ -6,6 +6,7 @@
     half      a client that ends its own side after its requests gets their answers, and then the end
     frames    what is read of a WebSocket in a second is bounded, whether or not it makes a message
     no HTTP   is answered in our words, and without aiohttp's version
+    checks    are answered as soon as they are parsed, while nothing else of the connection is being answered (`short_way`)
 
 Called by `server`.
 """
@@ -13,12 +14,16 @@ Called by `server`.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
-from aiohttp import web
+from aiohttp import EMPTY_PAYLOAD, StreamReader, web
+from aiohttp.http import RawRequestMessage
+from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE
 
 from gate.http.options import HALF_CLOSED_LOOK_S, HEAD_DEADLINE_S, MAX_WEBSOCKET_BYTES_A_SECOND, TURN_BYTES
 from gate.http.replies import json_reply
+from gate.http.short_way import ShortWay
 
 _NO_HTTP = "this is no HTTP/1.1 request that can be read: a line of it is malformed, or longer than it may be"
 
@@ -26,10 +31,23 @@ _NO_HTTP = "this is no HTTP/1.1 request that can be read: a line of it is malfor
 class Connection(web.RequestHandler):
     """From the accepted socket to its end."""
 
-    __slots__ = ("_head_timer", "_is_half_closed", "_is_held", "_is_turn_due", "_read_bytes", "_read_since_s", "_rest")
+    __slots__ = (
+        "_head_timer",
+        "_is_half_closed",
+        "_is_held",
+        "_is_turn_due",
+        "_read_bytes",
+        "_read_since_s",
+        "_rest",
+        "_short_way",
+    )
 
-    def __init__(self, manager: web.Server, loop: asyncio.AbstractEventLoop, **settings: Any) -> None:
+    def __init__(
+        self, manager: web.Server, loop: asyncio.AbstractEventLoop, short_way: ShortWay, **settings: Any
+    ) -> None:
         super().__init__(manager, loop=loop, **settings)
+        self._short_way = short_way
+        self._parser: Any = _Parser(self._parser, self)
         self._rest = b""
         """What came and waits for its turn; reading is paused meanwhile."""
         self._is_held = False
@@ -135,6 +153,26 @@ class Connection(web.RequestHandler):
         elif self._head_timer is None and data and self._is_between_requests():
             self._head_timer = self._loop.call_later(HEAD_DEADLINE_S, self._end_without_head)
 
+    def answer_shortly(self, messages: Sequence[tuple[RawRequestMessage, StreamReader]]) -> int:
+        """Answer the first of these requests that can be; how many that were."""
+        manager, answered = self._manager, 0
+        for message, payload in messages:
+            transport = self.transport
+            is_free = self._waiter is not None and not self._waiter.done() and not self._messages and not self._paused
+            if not is_free or payload is not EMPTY_PAYLOAD or transport is None or transport.is_closing():
+                break
+            reply = self._short_way.reply(message, self)
+            if reply is None:
+                break
+            transport.write(reply)
+            answered += 1
+        if answered and manager is not None:
+            # What aiohttp notes of a request that it served itself.
+            self._request_count += answered
+            manager.requests_count += answered
+            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        return answered
+
     def _websocket_waits_s(self) -> float:
         """How long nothing more is read of this WebSocket; counts the next piece if that is not so."""
         if self._payload_parser is None:
@@ -185,6 +223,34 @@ class Connection(web.RequestHandler):
         self._head_timer = None
         if self._is_between_requests():
             self.force_close()
+
+
+class _Parser:
+    """aiohttp's parser, of whose requests those are left out that were answered the short way."""
+
+    __slots__ = ("_connection", "_parser", "feed_eof", "message_consumed", "pause_reading", "set_upgraded")
+
+    def __init__(self, parser: Any, connection: Connection) -> None:
+        self._parser = parser
+        self._connection = connection
+        self.feed_eof = parser.feed_eof
+        self.message_consumed = parser.message_consumed
+        self.pause_reading = parser.pause_reading
+        self.set_upgraded = parser.set_upgraded
+
+    def feed_data(self, data: bytes) -> tuple[Sequence[tuple[RawRequestMessage, StreamReader]], bool, bytes]:
+        messages, upgraded, tail = self._parser.feed_data(data)
+        while messages:
+            answered = self._connection.answer_shortly(messages)
+            if not answered:
+                break
+            for _ in range(answered):
+                self._parser.message_consumed()
+            was_full = len(messages) >= MAX_MSG_QUEUE_SIZE
+            messages = messages[answered:]
+            if was_full and not messages and not upgraded:
+                messages, upgraded, tail = self._parser.feed_data(b"")  # it held the rest back
+        return messages, upgraded, tail
 
 
 class ConnectionRunner(web.AppRunner):

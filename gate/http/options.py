@@ -60,6 +60,8 @@ class HttpOptions:
     """Peers whose `X-Forwarded-For` is believed."""
     access_log: bool = True
     """One line a request: method, path without its query, status, time."""
+    log_checks: float = 1.0
+    """Of the checks that got a Verdict, the share that has such a line too: 0 none, 1 all."""
 
     @property
     def public_path(self) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Any, NamedTuple
 
 from aiohttp import web
 
@@ -28,7 +29,20 @@ _HOP = re.compile(r"\[([^\]]+)\](?::\d{1,5})?|([0-9.]+):\d{1,5}|(.+)")
 """`[IPv6]`, with or without a port; `IPv4:port`; either one bare."""
 
 
-def client_address(request: web.Request, trusted: Sequence[Network]) -> str:
+class Origin(NamedTuple):
+    """Of a request for which there is no `web.Request`: its peer, as the socket names it, and its headers."""
+
+    peername: str | tuple[object, ...] | None
+    headers: Any
+    """As `web.Request.headers`."""
+
+    @property
+    def remote(self) -> str | None:
+        """As `web.Request.remote`."""
+        return str(self.peername[0]) if isinstance(self.peername, tuple) else self.peername
+
+
+def client_address(request: web.Request | Origin, trusted: Sequence[Network]) -> str:
     """The client's address, or that of the last hop that is known; "" for a peer without one."""
     peer = request.remote or ""
     if not trusted:

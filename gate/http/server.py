@@ -14,6 +14,7 @@ from gate.http.connection import ConnectionRunner
 from gate.http.operators import OperatorDoor
 from gate.http.options import BACKLOG, LINGER_S, MAX_LINE_BYTES
 from gate.http.ports import Deps
+from gate.http.short_way import ShortWay
 from gate.http.sites import Site
 from gate.listening import dual_stack_socket
 
@@ -68,6 +69,7 @@ async def serve_http(deps: Deps, door: OperatorDoor | None = None, sites: Sequen
         max_line_size=MAX_LINE_BYTES,
         lingering_time=LINGER_S,
         auto_decompress=False,
+        short_way=ShortWay(deps),
     )
     await runner.setup()
     try:

@@ -16,7 +16,7 @@ BANNED_IN_NAMES = {"manager", "helper", "util", "utils", "misc", "data", "info",
 # Fine as nouns (an operating system has processes), empty as what a function does.
 BANNED_VERBS = {"process", "handle"}
 # asyncio calls this one by name.
-ASYNCIO_NAMES = {"data_received", "handle_error"}
+ASYNCIO_NAMES = {"data_received", "feed_data", "handle_error"}
 SOURCES = sorted((REPOSITORY / "gate").rglob("*.py"))
 
 

@@ -42,6 +42,7 @@ WRONG = {
     "drain_timeout": ["0", "1e3", "601"],
     "log_level": ["loud"],
     "log_format": ["xml"],
+    "log_checks": ["2", "-1", "1.5", "1%", "nan", ".", "0.0000001"],
     "data": ["a\0b"],
 }
 
@@ -54,6 +55,7 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert config.redis is None
     assert config.role == ROLES
     assert (config.max_staleness_ms, config.on_stale, config.ack_timeout_ms) == (0, "serve", 1000)
+    assert config.log_checks == 0.0
     assert 1 <= config.workers <= max(1, len(os.sched_getaffinity(0)) // 2)
 
 

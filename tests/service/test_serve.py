@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -67,6 +69,24 @@ def test_who_answers_checks_comes_first_where_processors_are_short(service: Gate
 def test_what_the_worker_decided_is_counted(service: GateService) -> None:
     service.resp_client().execute_command("GATE.CHECK", "a", "b")
     wait_until(lambda: 'gate_checks_total{verdict="allowed"}' in get(service, "/metrics")[1], 5, "the count of checks")
+
+
+def test_a_scrape_has_the_checks_over_http_that_were_answered_before_it(service: GateService) -> None:
+    known = service.credentials
+    basic = "Basic " + base64.b64encode(f"{known.app_key}:{known.app_secret}".encode()).decode()
+    counts = []
+    for _ in range(3):
+        request = urllib.request.Request(f"{service.http}/v1/check?from=a&to=b", headers={"Authorization": basic})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            assert answer.status == 200
+        found = re.search(
+            r'^gate_http_request_seconds_count\{group="check"\} (\S+)$', get(service, "/metrics")[1], re.MULTILINE
+        )
+        assert found is not None
+        counts.append(float(found[1]))
+    assert counts == [counts[0], counts[0] + 1, counts[0] + 2]
+    lines = [line for line in service.output.splitlines() if "/v1/check" in line]
+    assert lines == [], "a check that got a Verdict is not logged unless --log-checks asks for it"
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -1,0 +1,80 @@
+"""The short way: `GET /v1/check` answered as soon as its head is parsed, without a task, a `web.Request` or the router.
+
+It gives what the application would give, byte for byte, or None, and then the application answers: any other request, any
+answer but 200, and whatever has to wait. So every refusal is worded, counted and logged in one place. See decision 14.
+
+Called by `connection`, for one message at a time, while nothing else of the connection is being answered.
+"""
+
+from __future__ import annotations
+
+import time
+from email.utils import formatdate
+from time import perf_counter
+
+import orjson
+from aiohttp import hdrs, web
+from aiohttp.http import HttpVersion11, RawRequestMessage
+
+from gate.errors import GateError
+from gate.http.access_log import is_check_logged, log_request
+from gate.http.peers import Origin
+from gate.http.ports import Deps
+from gate.http.replies import JSON_TYPE, REQUEST_ID, request_id
+from gate.http.v1.check import GROUP, PATH, check_promptly
+
+_BEGINNING = f"{PATH}?"
+
+
+class ShortWay:
+    """One a server."""
+
+    def __init__(self, deps: Deps) -> None:
+        self._deps = deps
+        self._second = -1
+        self._date = ""
+
+    def reply(self, message: RawRequestMessage, protocol: web.RequestHandler) -> bytes | None:
+        """The whole answer to a request without a body, or None where the application has to answer. Never raises."""
+        if not message.path.startswith(_BEGINNING) or not _is_plain(message):
+            return None
+        started = perf_counter()
+        headers = message.headers
+        try:
+            answer = check_promptly(self._deps, headers, message.path)
+        except GateError:
+            return None
+        except Exception:  # noqa: BLE001 - the application meets the same bug, and logs it
+            return None
+        if answer is None:
+            return None
+        mint = request_id(headers)
+        body = orjson.dumps(answer)
+        seconds = perf_counter() - started
+        self._deps.count_request(GROUP, 200, seconds)
+        if is_check_logged(self._deps):
+            origin = Origin(protocol.peername, headers)
+            log_request(self._deps, GROUP, "GET", PATH, 200, seconds, origin, mint)
+        head = (
+            f"HTTP/1.1 200 OK\r\nContent-Type: {JSON_TYPE}\r\nContent-Length: {len(body)}\r\nDate: {self._now()}\r\n"
+            f"Server: gate\r\n{REQUEST_ID}: {mint}\r\n\r\n"
+        )
+        return head.encode() + body
+
+    def _now(self) -> str:
+        second = int(time.time())
+        if second != self._second:
+            self._second, self._date = second, formatdate(second, usegmt=True)
+        return self._date
+
+
+def _is_plain(message: RawRequestMessage) -> bool:
+    """Whether it is a GET of HTTP/1.1, on a connection that goes on as it is."""
+    headers = message.headers
+    return (
+        message.method == "GET"
+        and message.version == HttpVersion11
+        and not (message.should_close or message.upgrade or message.chunked)
+        and hdrs.EXPECT not in headers  # with these two the application has more to do
+        and hdrs.CONTENT_ENCODING not in headers
+    )
