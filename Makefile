@@ -1,6 +1,6 @@
 # make serve sets up and runs the service; make test sets up and runs every test. A clone alone suffices for all of it.
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test lint demo bench load chaos soak fuzz wheel lock clean
+.PHONY: help setup serve test lint demo bench load chaos soak fuzz wheel libgate lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -18,6 +18,7 @@ help:
 	@echo "make chaos   faults by a seed, and a judge of every answer (SEED=1 MINUTES=3 NODES=3 RATE=60)"
 	@echo "make soak    does anything grow in half an hour (MINUTES=30)    make fuzz  strangers' bytes (SECONDS=60)"
 	@echo "make wheel   wheels with the compiled core, for x86-64 and arm64 Linux, in dist"
+	@echo "make libgate the C library for programs in other languages: build/libgate.so, build/libgate.a, build/gate.h"
 	@echo "make setup   only create .venv          make lock   pin the newest releases make clean"
 
 COMPILED := setup.py $(wildcard gate/native/*.c gate/native/*.h gate/native/*.pyx)
@@ -78,6 +79,12 @@ fuzz: .venv/.dev-stamp
 # Their compiler is installed in .venv/wheel-tools, as requirements-wheel.lock pins it.
 wheel: .venv/.runtime-stamp
 	@$(BIN)/python scripts/make_wheels.py
+
+libgate: build/libgate.so
+
+build/libgate.so: scripts/make-libgate $(wildcard gate/native/*.c gate/native/*.h)
+	@scripts/make-libgate build
+	@echo "built build/libgate.so, build/libgate.a and build/gate.h: see docs/in-process.md"
 
 # The runtime lock is cut from the dev lock, so that the two never disagree.
 lock:
