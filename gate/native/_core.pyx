@@ -162,6 +162,12 @@ cdef class Snapshot:
     cdef inline void end(self):
         self._transaction = None  # py-lmdb resets a transaction that nothing holds
 
+    cdef inline bint is_unmoved(self):
+        """Whether what was just read of the commit at hand is right though no transaction pinned it: see `gate_tree_is_newest`."""
+        if self._begin is None or (self.is_watched and (<uint64_t*>self.chosen.buf)[0] != self.chosen_seen):
+            return False
+        return gate_tree_is_newest(&self.tree)
+
 
 cdef class Checks:
     """One App's decisions. Its caches are the caller's to invalidate: `adopt`, `forget`, `forget_all`."""
@@ -270,15 +276,19 @@ cdef class Checks:
         return taken, PyBytes_FromStringAndSize(<const char*>room, written)
 
     def may_send_now(self, sender, recipient):
-        """True or False; None if the caller has to begin and to look at the App first, or words what is wrong."""
+        """True or False; None if the caller has to begin and to look at the App first, or words what is wrong.
+
+        One pair is read in less time than a transaction takes to begin and end, so it is read without one and looked at after.
+        """
         cdef Py_ssize_t sender_size = 0, recipient_size = 0
         cdef const uint8_t* a = id_of(sender, &sender_size)
         cdef const uint8_t* b = id_of(recipient, &recipient_size)
-        if not self.begin():
+        if self.synced == 0 or self.synced != self.snapshot.tree.transaction:
             return None
         cdef int word = gate_word(&self.users, a, sender_size, b, recipient_size, 0)
-        self.snapshot.end()
-        if word < 0:
+        if word < 0 or not self.snapshot.is_unmoved():
+            gate_users_forget(&self.users, a, sender_size)  # what was kept of them may be torn
+            gate_users_forget(&self.users, b, recipient_size)
             return None
         return word == 0
 

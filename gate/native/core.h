@@ -52,7 +52,8 @@ void gate_tree_close(gate_tree *);
  * GATE_FOUND; GATE_ABSENT if it is not certain, or there is no memory: begin again, and take that one; GATE_DAMAGED. */
 int gate_tree_at(gate_tree *, uint64_t transaction);
 
-/* Whether a transaction begun just before reads the snapshot at hand: nothing newer is committed. */
+/* Whether the snapshot at hand is the newest commit's. So a transaction begun just before reads it; and what was read of it
+ * just before, without a transaction, is right: no commit but the next-but-one writes to its pages. */
 int gate_tree_is_newest(const gate_tree *);
 
 /* The value of a key in the snapshot: GATE_FOUND, GATE_ABSENT or GATE_DAMAGED. It is valid while the transaction is. */

@@ -166,11 +166,15 @@ int gate_tree_at(gate_tree *tree, uint64_t transaction) {
     return GATE_FOUND;
 }
 
-/* A transaction begun before this reads commit T or a later one, and a later one's meta page was written before that. */
+/* A transaction begun before this reads commit T or a later one, and a later one's meta page was written before that.
+ *
+ * Without a transaction: commit T+1 writes only to pages that T does not have, and T+2, which may write to those that T+1 gave
+ * up, begins when T+1 shows. So what was read of T before T is still the newest was not written to meanwhile. */
 int gate_tree_is_newest(const gate_tree *tree) {
     uint64_t transaction = tree->transaction;
     if (transaction == 0)
         return 0;
+    __atomic_thread_fence(__ATOMIC_ACQUIRE); /* what was read before stays before */
     return shared64(tree->map + (transaction & 1) * tree->page_bytes + AT_ID) == transaction &&
            shared64(tree->map + (~transaction & 1) * tree->page_bytes + AT_ID) < transaction;
 }
