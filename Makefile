@@ -57,6 +57,7 @@ demo: .venv/.dev-stamp
 
 bench: .venv/.dev-stamp
 	@scripts/install-test-tools
+	@scripts/install-bench-tools
 	$(BIN)/python -m loadtests.compare $(ARGS)
 
 load: .venv/.dev-stamp

@@ -247,7 +247,7 @@ def _cells(report: Report) -> dict[str, list[dict[str, Any]]]:
 
 def _step(highest: int) -> int:
     """Between two lines of the scale: 1, 2 or 5 times a power of ten."""
-    power = 10 ** int(math.log10(highest / SCALE_LINES))
+    power = int(10 ** math.floor(math.log10(highest / SCALE_LINES)))
     return next(times * power for times in (1, 2, 5, 10) if times * power * SCALE_LINES >= highest)
 
 

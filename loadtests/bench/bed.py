@@ -25,7 +25,7 @@ from rich.console import Console
 
 from gate.core.model import ListKind
 from loadtests.bench.facts import FactSet, user_id
-from loadtests.bench.load import Script, build
+from loadtests.bench.load import SOURCE, Script, build
 from loadtests.bench.pairs import Pair, Spread, make_pairs
 from loadtests.bench.systems import System, prepared
 from loadtests.bench.systems.gate import GateSystem
@@ -163,7 +163,7 @@ class Bed:
     @cached_property
     def load_client(self) -> Path:
         """The load client's program. Raises `NoCompiler`."""
-        return build(self.folder)
+        return build(SOURCE, self.folder / "load")
 
     def prepared(self, system: System, spread: Spread, most: int | None = None) -> tuple[Script, list[bool]]:
         """What the load client asks the system, and what that answered to each pair when it was asked in Python."""
@@ -171,14 +171,20 @@ class Bed:
         return prepared(system, self.pairs(spread)[:most], path)
 
     @contextmanager
-    def without_core(self) -> Iterator[GateSystem]:
-        """A node with the same facts whose checks are answered in Python; it goes on from its Replica the second time."""
+    def second_node(self, env: Mapping[str, str]) -> Iterator[GateService]:
+        """A node with the same facts and another environment; it goes on from its Replica the second time."""
         _ = self.node
-        node = self.start_node("without-core", env={"GATE_NATIVE": "0"})
+        node = self.start_node("second-node", env)
         try:
-            yield GateSystem(node, self.node.credentials, "gate without core")
+            yield node
         finally:
             node.stop()
+
+    @contextmanager
+    def without_core(self) -> Iterator[GateSystem]:
+        """Gate where checks are answered in Python."""
+        with self.second_node({"GATE_NATIVE": "0"}) as node:
+            yield GateSystem(node, self.node.credentials, "gate without core")
 
     def start_node(self, name: str, env: Mapping[str, str] | None = None) -> GateService:
         """A node of its own on the store; in a folder that exists it goes on from its Replica. Returns when it is ready."""

@@ -77,13 +77,12 @@ class Load(NamedTuple):
     """How late the client itself sent what was due."""
 
 
-def build(folder: Path) -> Path:
-    """Compile the client into the folder. Raises `NoCompiler`."""
+def build(source: Path, program: Path, *options: str) -> Path:
+    """Compile one file of C. Raises `NoCompiler`."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         raise NoCompiler(NO_COMPILER)
-    program = folder / "load"
-    subprocess.run([compiler, "-O2", "-std=gnu11", "-o", program, SOURCE], check=True)
+    subprocess.run([compiler, "-O2", "-std=gnu11", *options, "-o", program, source], check=True)
     return program
 
 

@@ -12,7 +12,7 @@ import pytest
 from loadtests import compare
 from loadtests.bench.bed import Bed
 from loadtests.bench.client import Peer, encode
-from loadtests.bench.load import Load, NoCompiler, Target, WrongReply, build, run, write_script
+from loadtests.bench.load import SOURCE, Load, NoCompiler, Target, WrongReply, build, run, write_script
 from loadtests.bench.pairs import make_pairs
 from loadtests.bench.rows import ROWS
 from loadtests.bench.systems import frames, prepared
@@ -28,7 +28,7 @@ SECONDS = 0.05
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("cc") is None:
         pytest.skip("the load client takes a C compiler")
-    return build(tmp_path_factory.mktemp("load"))
+    return build(SOURCE, tmp_path_factory.mktemp("load") / "load", "-Wall", "-Wextra", "-Werror")
 
 
 def members(server: RedisServer) -> None:
@@ -174,4 +174,4 @@ def test_a_subject_with_a_wrong_reply_is_not_met_and_one_without_a_compiler_is_l
 def test_without_a_compiler_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(NoCompiler, match="apt-get install gcc"):
-        build(tmp_path)
+        build(SOURCE, tmp_path / "load")

@@ -19,6 +19,7 @@ from loadtests.bench.rows import (
     replica_files,
     round_trip,
     storm,
+    tail,
     user_calls,
     websockets,
 )
@@ -36,6 +37,8 @@ ROWS: dict[str, Callable[[Bed], list[Row]]] = {
     "snapshot": replica_files.measure_snapshot,
     "restart": replica_files.measure_restart,
     "ack": acks.measure,
+    "tail": tail.measure,
+    "pauses": tail.measure_pauses,
     "user-calls": user_calls.measure,
     "presence-churn": presence.measure_churn,
     "presence": presence.measure_heartbeats,
@@ -45,6 +48,7 @@ ROWS: dict[str, Callable[[Bed], list[Row]]] = {
     "websocket-storm": storm.measure,
     "websocket-drain": drain.measure,
     "redis-benchmark": crosscheck.measure,
+    "postgres": checks.measure_postgres,
     "casbin": in_process.measure_casbin,
     "cedarpy": in_process.measure_cedar,
 }

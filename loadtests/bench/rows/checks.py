@@ -13,8 +13,9 @@ from loadtests.bench.bed import Bed
 from loadtests.bench.load import Script
 from loadtests.bench.pairs import Spread
 from loadtests.bench.systems import System
+from loadtests.bench.systems.postgres import Missing, postgres
 from loadtests.bench.table import Row
-from loadtests.bench.turns import Bound, in_turn, judged, summary
+from loadtests.bench.turns import Bound, compared, in_turn, judged, summary
 
 PIPELINES = (1, 16, 64, 256)
 CONNECTIONS = 50
@@ -28,6 +29,9 @@ BOUNDS = (
     Bound(64, "sismember", 1.8),
     Bound(64, "ping", 0.5, "the stretch"),
 )
+POSTGRES_PIPELINES = (1, 16)
+POSTGRES_PAIRS = 40_000
+"""It takes them one by one from disk into its memory first."""
 CALLED = {"redis lua": "Redis Lua", "sismember": "Redis SISMEMBER", "ping": "Redis PING"}
 
 Cells = list[dict[str, Any]]
@@ -43,6 +47,28 @@ def measure(bed: Bed) -> list[Row]:
     with bed.without_core() as python:
         systems = [bed.gate, python, *bed.peer_systems]
         return [row for spread in SPREADS for row in _measure_spread(bed, systems, spread)]
+
+
+def measure_postgres(bed: Bed) -> list[Row]:
+    """One row a pipeline, without a bound: a database that holds the facts anyway."""
+    _ = bed.load_client
+    try:
+        with postgres(bed.facts) as database:
+            scripts = agreeing(bed, [bed.gate, database], "uniform", POSTGRES_PAIRS)
+            loads = {pipeline: in_turn(bed, scripts, pipeline, CONNECTIONS) for pipeline in POSTGRES_PIPELINES}
+    except Missing as missing:
+        return [Row("postgres", "PostgreSQL", "", str(missing), None)]
+    return [
+        Row(
+            "postgres",
+            f"checks/s, uniform pairs, pipeline {pipeline}, {CONNECTIONS} connections, against a prepared query of PostgreSQL",
+            "",
+            compared(these, "gate", database.name),
+            None,
+            {name: summary(some) for name, some in these.items()},
+        )
+        for pipeline, these in loads.items()
+    ]
 
 
 def _measure_spread(bed: Bed, systems: Sequence[System], spread: Spread) -> list[Row]:
@@ -67,13 +93,13 @@ def _measure_spread(bed: Bed, systems: Sequence[System], spread: Spread) -> list
     return rows
 
 
-def agreeing(bed: Bed, systems: Sequence[System], spread: Spread) -> dict[str, Script]:
+def agreeing(bed: Bed, systems: Sequence[System], spread: Spread, most: int | None = None) -> dict[str, Script]:
     """What each is asked under the clock, after every pair got the same answer from all that decide."""
     scripts: dict[str, Script] = {}
     pairs = bed.pairs(spread)
     first: list[bool] | None = None
     for system in systems:
-        scripts[system.name], answers = bed.prepared(system, spread)
+        scripts[system.name], answers = bed.prepared(system, spread, most)
         if not system.decides:
             continue
         first = answers if first is None else first
