@@ -21,8 +21,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import sync_playwright
-
 from loadtests.bench.plan import WHOLE_REPORT
 from loadtests.bench.turns import ratio
 from loadtests.soak.chart import COLOURS
@@ -104,6 +102,10 @@ def draw(drawing: Path, image: Path) -> bool:
     chromium = shutil.which("chromium")
     if chromium is None:
         return False
+    from playwright.sync_api import (
+        sync_playwright,  # takes long, and every process of the benchmark's clients imports this
+    )
+
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page(device_scale_factor=1.5)

@@ -14,6 +14,7 @@ import time
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
+from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -84,64 +85,74 @@ STRANGERS: dict[str, Kind] = {
     "half a command": Kind(b"*1024\r\n" + b"$8\r\nabcdefgh\r\n" * 1_000),
     "one byte at a time": Kind(encode("PING") * 100, sip=1),
 }
-CLIENTS: dict[str, Kind] = {
-    "CHECK": Kind(
-        b"".join(encode("GATE.CHECK", a, b) for a, b in zip(_users(500, "a"), _users(500, "b"), strict=True)), AUTH
-    ),
-    "CHECK of ever new Users": Kind(
-        b"".join(encode("GATE.CHECK", a, b) for a, b in zip(_users(200_000, "n"), _users(200_000, "m"), strict=True)),
-        AUTH,
-    ),
-    "CHECK FRESH": Kind(encode("GATE.CHECK", "a", "b", "FRESH", 1_000) * 500, AUTH),
-    "VERDICT": Kind(encode("GATE.VERDICT", "a", "b") * 500, AUTH),
-    "mixed checks": Kind((encode("GATE.CHECK", "a", "b") + encode("GATE.VERDICT", "a", "b")) * 300, AUTH),
-    "MIN unreachable": Kind(encode("GATE.CHECK", "a", "b", "MIN", UNREACHABLE) * 500, AUTH),
-    "MIN of 64": Kind(encode("GATE.CHECK", "a", "b", "MIN", ",".join([UNREACHABLE] * 64)) * 50, AUTH),
-    "MCHECK of 10,000": Kind(encode("GATE.MCHECK", *_users(MANY, "c")), AUTH),
-    "MCHECK of ever new 10,000": Kind(b"".join(encode("GATE.MCHECK", *_users(MANY, f"d{n}")) for n in range(40)), AUTH),
-    "EXPLAIN": Kind(encode("GATE.EXPLAIN", "a", "b") * 500, AUTH),
-    "INFO": Kind(encode("INFO") * 500, AUTH),
-    "COMMAND, bound": Kind(encode("COMMAND") * 500, AUTH),
-    "COMMAND INFO of many": Kind(encode("COMMAND", "INFO", *["get"] * 60) * 20, AUTH),
-    "PING, bound": Kind(encode("PING") * 500, AUTH),
-    "blank lines, bound": Kind(b"\r\n" * 1_000, AUTH),
-    "*0, bound": Kind(b"*0\r\n" * 1_000, AUTH),
-    "PING and *0 in turn": Kind((encode("PING") + b"*0\r\n") * 500, AUTH),
-    "tiny invalid, bound": Kind(b"a\n" * 1_000, AUTH),
-    "tiny arrays": Kind(b"*1\r\n$0\r\n\r\n" * 1_000, AUTH),
-    "inline with quotes, bound": Kind(b'PING "a" "b" "c" "d"\r\n' * 100, AUTH),
-    "a long inline command": Kind(b"PING" + b" a" * 8_000 + b"\r\n", AUTH),
-    "quotes only": Kind(b"PING" + b' ""' * 1_000 + b"\r\n", AUTH),
-    "escapes only": Kind(b'PING "' + rb"\x41" * 900 + b'"\r\n', AUTH),
-    "right AUTH and RESET": Kind(encode("RESET") + encode("PING") * 10, AUTH),
-    "wide arrays": Kind(encode("NOSUCH", *["x"] * 16_000), AUTH),
-    "long bulk strings": Kind(encode("ECHO", "x" * 60_000), AUTH),
-    "a long client name": Kind(encode("CLIENT", "SETNAME", "x" * 60_000), AUTH),
-    "HELLO with many options": Kind(encode("HELLO", "3", *["SETNAME", "x" * 60_000] * 20), AUTH),
-    "ONLINE of 10,000": Kind(encode("GATE.ONLINE", *_users(MANY, "e")), AUTH),
-    "ONLINE of one": Kind(encode("GATE.ONLINE", "e") * 500, AUTH),
-    "SESSIONS": Kind(encode("GATE.SESSIONS", "e") * 500, AUTH),
-    "ROUTE": Kind(encode("GATE.ROUTE", "e", "f") * 500, AUTH),
-    "EVENTS": Kind(encode("GATE.EVENTS", "$") * 500, AUTH),
-    "EVENTS BLOCK waiters": Kind(encode("GATE.EVENTS", "$", "BLOCK", 50_000), AUTH, waiters=1_000),
-    "EXEC of many checks": Kind(
-        encode("MULTI")
-        + b"".join(encode("GATE.CHECK", a, b) for a, b in zip(_users(9_900, "x"), _users(9_900, "y"), strict=True))
-        + encode("EXEC"),
-        AUTH,
-    ),
-    "EXEC of many MIN": Kind(
-        encode("MULTI") + encode("GATE.CHECK", "a", "b", "MIN", f"0:{HISTORY}:1") * 2_400 + encode("EXEC"), AUTH
-    ),
-    "CONFIG GET of long patterns": Kind(encode("CONFIG", "GET", *["*a" * 7_000] * 8) * 10, AUTH),
-    "LEASE": Kind(encode("GATE.LEASE", "fair", 1) * 500, AUTH),
-    "TOUCH of 1,000": Kind(encode("GATE.TOUCH", *[b"oPAEZHrIOXU.YW5u"] * 1_000), AUTH),
-    "TOUCH of one": Kind(encode("GATE.TOUCH", "oPAEZHrIOXU.YW5u") * 500, AUTH),
-    "CONNECT with bad Tokens": Kind(encode("GATE.CONNECT", "YW5u.bad.token@x", "iOS", "fair") * 300, GATEWAY),
-    "DISCONNECT": Kind(encode("GATE.DISCONNECT", "oPAEZHrIOXU.YW5u") * 500, GATEWAY),
-    "one byte at a time, bound": Kind(encode("GATE.CHECK", "a", "b") * 100, AUTH, sip=1),
-}
-KINDS = STRANGERS | CLIENTS
+
+
+@cache
+def kinds() -> dict[str, Kind]:
+    """Every kind by its name. Made when asked for: it takes seconds, and each process of the clients imports this."""
+    return STRANGERS | {
+        "CHECK": Kind(
+            b"".join(encode("GATE.CHECK", a, b) for a, b in zip(_users(500, "a"), _users(500, "b"), strict=True)), AUTH
+        ),
+        "CHECK of ever new Users": Kind(
+            b"".join(
+                encode("GATE.CHECK", a, b) for a, b in zip(_users(200_000, "n"), _users(200_000, "m"), strict=True)
+            ),
+            AUTH,
+        ),
+        "CHECK FRESH": Kind(encode("GATE.CHECK", "a", "b", "FRESH", 1_000) * 500, AUTH),
+        "VERDICT": Kind(encode("GATE.VERDICT", "a", "b") * 500, AUTH),
+        "mixed checks": Kind((encode("GATE.CHECK", "a", "b") + encode("GATE.VERDICT", "a", "b")) * 300, AUTH),
+        "MIN unreachable": Kind(encode("GATE.CHECK", "a", "b", "MIN", UNREACHABLE) * 500, AUTH),
+        "MIN of 64": Kind(encode("GATE.CHECK", "a", "b", "MIN", ",".join([UNREACHABLE] * 64)) * 50, AUTH),
+        "MCHECK of 10,000": Kind(encode("GATE.MCHECK", *_users(MANY, "c")), AUTH),
+        "MCHECK of ever new 10,000": Kind(
+            b"".join(encode("GATE.MCHECK", *_users(MANY, f"d{n}")) for n in range(40)), AUTH
+        ),
+        "EXPLAIN": Kind(encode("GATE.EXPLAIN", "a", "b") * 500, AUTH),
+        "INFO": Kind(encode("INFO") * 500, AUTH),
+        "COMMAND, bound": Kind(encode("COMMAND") * 500, AUTH),
+        "COMMAND INFO of many": Kind(encode("COMMAND", "INFO", *["get"] * 60) * 20, AUTH),
+        "PING, bound": Kind(encode("PING") * 500, AUTH),
+        "blank lines, bound": Kind(b"\r\n" * 1_000, AUTH),
+        "*0, bound": Kind(b"*0\r\n" * 1_000, AUTH),
+        "PING and *0 in turn": Kind((encode("PING") + b"*0\r\n") * 500, AUTH),
+        "tiny invalid, bound": Kind(b"a\n" * 1_000, AUTH),
+        "tiny arrays": Kind(b"*1\r\n$0\r\n\r\n" * 1_000, AUTH),
+        "inline with quotes, bound": Kind(b'PING "a" "b" "c" "d"\r\n' * 100, AUTH),
+        "a long inline command": Kind(b"PING" + b" a" * 8_000 + b"\r\n", AUTH),
+        "quotes only": Kind(b"PING" + b' ""' * 1_000 + b"\r\n", AUTH),
+        "escapes only": Kind(b'PING "' + rb"\x41" * 900 + b'"\r\n', AUTH),
+        "right AUTH and RESET": Kind(encode("RESET") + encode("PING") * 10, AUTH),
+        "wide arrays": Kind(encode("NOSUCH", *["x"] * 16_000), AUTH),
+        "long bulk strings": Kind(encode("ECHO", "x" * 60_000), AUTH),
+        "a long client name": Kind(encode("CLIENT", "SETNAME", "x" * 60_000), AUTH),
+        "HELLO with many options": Kind(encode("HELLO", "3", *["SETNAME", "x" * 60_000] * 20), AUTH),
+        "ONLINE of 10,000": Kind(encode("GATE.ONLINE", *_users(MANY, "e")), AUTH),
+        "ONLINE of one": Kind(encode("GATE.ONLINE", "e") * 500, AUTH),
+        "SESSIONS": Kind(encode("GATE.SESSIONS", "e") * 500, AUTH),
+        "ROUTE": Kind(encode("GATE.ROUTE", "e", "f") * 500, AUTH),
+        "EVENTS": Kind(encode("GATE.EVENTS", "$") * 500, AUTH),
+        "EVENTS BLOCK waiters": Kind(encode("GATE.EVENTS", "$", "BLOCK", 50_000), AUTH, waiters=1_000),
+        "EXEC of many checks": Kind(
+            encode("MULTI")
+            + b"".join(encode("GATE.CHECK", a, b) for a, b in zip(_users(9_900, "x"), _users(9_900, "y"), strict=True))
+            + encode("EXEC"),
+            AUTH,
+        ),
+        "EXEC of many MIN": Kind(
+            encode("MULTI") + encode("GATE.CHECK", "a", "b", "MIN", f"0:{HISTORY}:1") * 2_400 + encode("EXEC"), AUTH
+        ),
+        "CONFIG GET of long patterns": Kind(encode("CONFIG", "GET", *["*a" * 7_000] * 8) * 10, AUTH),
+        "LEASE": Kind(encode("GATE.LEASE", "fair", 1) * 500, AUTH),
+        "TOUCH of 1,000": Kind(encode("GATE.TOUCH", *[b"oPAEZHrIOXU.YW5u"] * 1_000), AUTH),
+        "TOUCH of one": Kind(encode("GATE.TOUCH", "oPAEZHrIOXU.YW5u") * 500, AUTH),
+        "CONNECT with bad Tokens": Kind(encode("GATE.CONNECT", "YW5u.bad.token@x", "iOS", "fair") * 300, GATEWAY),
+        "DISCONNECT": Kind(encode("GATE.DISCONNECT", "oPAEZHrIOXU.YW5u") * 500, GATEWAY),
+        "one byte at a time, bound": Kind(encode("GATE.CHECK", "a", "b") * 100, AUTH, sip=1),
+    }
+
+
 FEW = ("blank lines", "half a command", "wrong AUTH", "CHECK of ever new Users", "MIN unreachable", "EVENTS",
        "MCHECK of 10,000", "CONNECT with bad Tokens")  # fmt: skip
 """One of each sort: of strangers, of clients, held and large commands, of Gateways."""
@@ -159,7 +170,7 @@ def measure(bed: Bed) -> list[Row]:
         ) as attacker,
     ):
         until_checked(checks)
-        names = KINDS if bed.options.seconds >= FEW_BELOW_S else FEW
+        names = kinds() if bed.options.seconds >= FEW_BELOW_S else FEW
         for name in ["nothing", *names]:
             seen[name] = shown = _beside(bed, node, checks, attacker, name)
             bed.say(
@@ -236,7 +247,7 @@ def _attack(line: Connection, port: int, app_key: str, app_secret: str) -> None:
     epoch = explained[1][explained[1].index(b"revisions") + 1][0].split(b":")[1]
     while (order := line.recv()) != END:
         name, seconds = order
-        kind = KINDS.get(name)
+        kind = kinds().get(name)
         if kind is None:
             time.sleep(seconds)
             line.send((0, 0))
