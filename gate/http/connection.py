@@ -17,11 +17,17 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from aiohttp import EMPTY_PAYLOAD, StreamReader, web
+from aiohttp import EMPTY_PAYLOAD, StreamReader, hdrs, web
 from aiohttp.http import RawRequestMessage
 from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE
 
-from gate.http.options import HALF_CLOSED_LOOK_S, HEAD_DEADLINE_S, MAX_WEBSOCKET_BYTES_A_SECOND, TURN_BYTES
+from gate.http.options import (
+    BODY_TURN_BYTES,
+    HALF_CLOSED_LOOK_S,
+    HEAD_DEADLINE_S,
+    MAX_WEBSOCKET_BYTES_A_SECOND,
+    TURN_BYTES,
+)
 from gate.http.replies import json_reply
 from gate.http.short_way import ShortWay
 
@@ -76,7 +82,7 @@ class Connection(web.RequestHandler):
             super().data_received(data)
         elif self._rest:
             self._rest += data
-        elif len(data) > TURN_BYTES or self._payload_parser is not None:
+        elif len(data) > self._turn_bytes() or self._payload_parser is not None:
             self._rest = data
             self._take_turn()
         else:
@@ -116,7 +122,8 @@ class Connection(web.RequestHandler):
             return
         wait_s = self._websocket_waits_s()
         if not wait_s:
-            piece, self._rest = self._rest[:TURN_BYTES], self._rest[TURN_BYTES:]
+            most = self._turn_bytes()
+            piece, self._rest = self._rest[:most], self._rest[most:]
             self._feed(piece)
         if self._rest and self.transport is not None:
             self._pause_transport_reading()
@@ -130,6 +137,11 @@ class Connection(web.RequestHandler):
                 self._end_when_idle()
             else:
                 super()._resume_transport_reading()
+
+    def _turn_bytes(self) -> int:
+        """How much the parser may have in this turn: more of what is no work to it."""
+        parser: _Parser | None = self._parser
+        return TURN_BYTES if parser is None else max(TURN_BYTES, min(parser.body_left, BODY_TURN_BYTES))
 
     def _next_turn(self, wait_s: float = 0.0) -> None:
         if not self._is_turn_due:
@@ -228,18 +240,23 @@ class Connection(web.RequestHandler):
 class _Parser:
     """aiohttp's parser, of whose requests those are left out that were answered the short way."""
 
-    __slots__ = ("_connection", "_parser", "feed_eof", "message_consumed", "pause_reading", "set_upgraded")
+    __slots__ = ("_connection", "_parser", "body_left", "feed_eof", "message_consumed", "pause_reading", "set_upgraded")
 
     def __init__(self, parser: Any, connection: Connection) -> None:
         self._parser = parser
         self._connection = connection
+        self.body_left = 0
+        """Bytes to come that belong to a body, whatever they are; of a body in chunks nobody knows."""
         self.feed_eof = parser.feed_eof
         self.message_consumed = parser.message_consumed
         self.pause_reading = parser.pause_reading
         self.set_upgraded = parser.set_upgraded
 
     def feed_data(self, data: bytes) -> tuple[Sequence[tuple[RawRequestMessage, StreamReader]], bool, bytes]:
+        self.body_left = max(0, self.body_left - len(data))
         messages, upgraded, tail = self._parser.feed_data(data)
+        if messages and messages[-1][1] is not EMPTY_PAYLOAD:
+            self.body_left = _left_of(*messages[-1])
         while messages:
             answered = self._connection.answer_shortly(messages)
             if not answered:
@@ -251,6 +268,11 @@ class _Parser:
             if was_full and not messages and not upgraded:
                 messages, upgraded, tail = self._parser.feed_data(b"")  # it held the rest back
         return messages, upgraded, tail
+
+
+def _left_of(message: RawRequestMessage, body: StreamReader) -> int:
+    length = message.headers.get(hdrs.CONTENT_LENGTH)
+    return 0 if length is None or message.chunked or message.upgrade else int(length) - body.total_bytes
 
 
 class ConnectionRunner(web.AppRunner):

@@ -25,6 +25,8 @@ LINGER_S = 2.0
 """How long a body that is not read is discarded after its refusal, so that the client sees the refusal before the end."""
 TURN_BYTES = 4 * 1024
 """What one connection may give the parser in one turn of the loop: 4 KiB of chunks of a byte take some 2 ms."""
+BODY_TURN_BYTES = 64 * 1024
+"""The same of a body whose length is known and that is not in chunks: to take it is to copy it."""
 MAX_WEBSOCKET_BYTES_A_SECOND = 256 * 1024
 """What is read of one WebSocket: past it the rest waits. Two of the longest messages; frames that make no message count too."""
 BACKLOG = 4_096

@@ -74,6 +74,10 @@ class AppView(Protocol):
         """Words for pairs given as two columns, in order, all of one commit."""
         ...
 
+    def words_of(self, pairs: list[object], /) -> tuple[Sequence[Word], Mapping[str, int]]:
+        """As `words`, for `[sender, recipient]` pairs of text; and how often each was given. `TypeError` for others."""
+        ...
+
     def words_to(self, sender: bytes, recipients: Sequence[bytes], /) -> Sequence[Word]:
         """Words for one sender and many recipients, in order, all of one commit."""
         ...

@@ -242,6 +242,21 @@ cdef class Checks:
         """For one sender and many recipients."""
         return [_WORDS[self.index(sender, one, 0)] for one in recipients]
 
+    def words_of(self, list pairs not None):
+        """For `[sender, recipient]` pairs of text: the words, and how often each was given. `TypeError` for another list."""
+        cdef list words = [], pair
+        cdef uint64_t counts[9]
+        cdef int word
+        memset(counts, 0, sizeof(counts))
+        for one in pairs:
+            pair = <list?>one
+            if len(pair) != 2:
+                raise TypeError("a pair is of two ids")
+            word = self.index(pair[0], pair[1], 0)
+            counts[word] += 1
+            words.append(_WORDS[word])
+        return words, {_WORDS[word]: counts[word] for word in range(GATE_WORDS) if counts[word]}
+
     def decide(self, sender, recipient, uint64_t now_ms):
         """Word and moment of a Verdict at `now_ms`."""
         cdef Py_ssize_t sender_size = 0, recipient_size = 0

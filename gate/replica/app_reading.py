@@ -18,10 +18,11 @@ from __future__ import annotations
 
 import os
 import struct
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Protocol
+from typing import Protocol, cast
 
 import lmdb
 
@@ -212,6 +213,26 @@ class AppReading:
         except lmdb.Error as fault:
             raise self._reading.damaged(fault) from fault
         return words
+
+    def words_of(self, pairs: list[object]) -> tuple[list[Word], dict[str, int]]:
+        """The Verdict words for `[sender, recipient]` pairs of text, and how often each was given.
+
+        `TypeError` if anything else is among them.
+        """
+        if self.checks is not None and self.checks.is_set:
+            try:
+                return self.checks.words_of(pairs)
+            except UNREADABLE as fault:
+                raise self._refused(chain.from_iterable(cast("list[list[bytes]]", pairs)), fault) from fault
+        if not pairs:
+            return [], {}
+        if set(map(type, pairs)) != {list} or set(map(len, cast("list[list[str]]", pairs))) != {2}:
+            raise TypeError("a pair is of two ids")
+        senders, recipients = (
+            list(map(str.encode, column)) for column in zip(*cast("list[list[str]]", pairs), strict=True)
+        )
+        words = self.words(senders, recipients)
+        return words, Counter[str](words)
 
     def words_to(self, sender: bytes, recipients: Sequence[bytes]) -> list[Word]:
         """The Verdict words for one sender and many recipients."""

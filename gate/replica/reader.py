@@ -183,6 +183,11 @@ class AppView:
         with self._bracket as reading:
             return _app(reading, self._key).words(senders, recipients)
 
+    def words_of(self, pairs: list[object]) -> tuple[list[Word], dict[str, int]]:
+        """As `words`, for `[sender, recipient]` pairs of text; and how often each was given. `TypeError` for others."""
+        with self._bracket as reading:
+            return _app(reading, self._key).words_of(pairs)
+
     def words_to(self, sender: bytes, recipients: Sequence[bytes]) -> list[Word]:
         """Verdict words for one sender and many recipients, in order, all of one commit."""
         with self._bracket as reading:

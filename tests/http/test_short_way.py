@@ -15,72 +15,19 @@ import msgspec
 import pytest
 from aiohttp.http import RawRequestMessage
 
-from gate.core.model import FOREVER_MS, AppFacts, ListKind
+from gate.core.model import AppFacts
 from gate.http import access_log
 from gate.http.options import HttpOptions
-from gate.http.ports import Deps
-from gate.http.server import HttpServer, serve_http
+from gate.http.server import serve_http
 from gate.http.short_way import ShortWay
 from gate.http.v1 import check
 from gate.replica.reading import Reading
+from tests.http.lines import PROBE, WITHIN_S, Line, Sent, a_check, a_request, impose_facts, served, the_same
 from tests.http.test_server import deps_of
 from tests.http.world import World, basic, now_ms, signed
 
-WITHIN_S = 10.0
 SEED = 20
 MANY = 500
-PROBE = b"GET /healthz HTTP/1.1\r\nHost: gate\r\n\r\n"
-"""Sent ahead of a request, it keeps the short way from it: that answers while nothing else is being answered."""
-
-Sent = dict[str, str]
-
-
-class Line:
-    """One connection to a server, that is kept."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-
-    @classmethod
-    async def to(cls, server: HttpServer) -> Line:
-        return cls(*await asyncio.open_connection(server.host, server.port))
-
-    async def ask(self, *requests: bytes) -> list[bytes]:
-        """Send these at once; the whole answer to each, fewer if the server ends the connection."""
-        self._writer.write(b"".join(requests))
-        return [answer for request in requests if (answer := await self._answer(request))]
-
-    async def _answer(self, request: bytes) -> bytes:
-        try:
-            head = await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), WITHIN_S)
-        except asyncio.IncompleteReadError as fault:
-            return fault.partial
-        length = re.search(rb"\r\nContent-Length: (\d+)", head)
-        if length is None or (request.startswith(b"HEAD") and head.startswith(b"HTTP/1.1")):
-            return head
-        return head + await self._reader.readexactly(int(length[1]))
-
-    async def is_ended(self) -> bool:
-        return not await asyncio.wait_for(self._reader.read(1), WITHIN_S)
-
-    def end(self) -> None:
-        self._writer.close()
-
-
-def a_check(world: World, query: str = "from=a&to=b", headers: Sent | None = None) -> bytes:
-    return a_request(f"GET /v1/check?{query} HTTP/1.1", basic(world.app) if headers is None else headers)
-
-
-def a_request(line: str, headers: Sent) -> bytes:
-    lines = [line, "Host: gate", *(f"{name}: {value}" for name, value in headers.items())]
-    return "\r\n".join(lines).encode("utf-8", "surrogateescape") + b"\r\n\r\n"
-
-
-def the_same(answer: bytes) -> bytes:
-    """The answer without what differs by moment or by chance."""
-    answer = re.sub(rb"\r\nDate: [^\r]+GMT", b"\r\nDate: now", answer)
-    return re.sub(rb"\r\nX-Request-Id: [0-9a-f]{32}\r", b"\r\nX-Request-Id: own\r", answer)
 
 
 @pytest.fixture
@@ -96,15 +43,6 @@ def short(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
     monkeypatch.setattr(ShortWay, "reply", watched)
     return seen
-
-
-async def impose_facts(world: World) -> None:
-    key, now = world.app.key, now_ms()
-    await world.store.bans.impose(key, [b"banned"], now + 600_000, now)
-    await world.store.bans.impose(key, [b"\xff\x00"], FOREVER_MS, now)
-    await world.store.mutes.impose(key, [b"muted"], FOREVER_MS, now)
-    written = await world.store.lists.add(key, ListKind.BLACKLIST, b"b", [b"a b"], now + 600_000, now, 1_000)
-    await world.node.acks.wait(written, 5_000)
 
 
 def queries(rng: Random, revision: str) -> Iterator[str]:
@@ -336,11 +274,6 @@ async def test_a_client_that_does_not_read_is_waited_for(world: World, short: li
     assert len({the_same(answer) for answer in answers}) == 1
     assert not all(short), "past what the socket takes, the application waits until the client reads"
     line.end()
-
-
-async def served(world: World, **options: Any) -> tuple[HttpServer, Deps]:
-    deps = deps_of(world, HttpOptions(port=0, **options))
-    return await serve_http(deps), deps
 
 
 async def test_checks_keep_a_connection_and_idling_ends_it(world: World, short: list[bool]) -> None:

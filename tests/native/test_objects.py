@@ -12,7 +12,7 @@ import lmdb
 import pytest
 
 from gate import native
-from gate.core.model import AppFacts, UserFacts
+from gate.core.model import FOREVER_MS, AppFacts, UserFacts
 from gate.replica.layout import pack_check_settings
 from gate.replica.native_core import written
 
@@ -152,3 +152,35 @@ def test_a_file_that_grew_past_the_address_space_is_left_to_python(tmp_path: Pat
     command = [sys.executable, "-c", WITHOUT_ROOM, str(tmp_path / "grown.mdb")]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert (ended.returncode, set(ended.stdout.splitlines())) == (0, {"False"}), ended
+
+
+def test_pairs_of_text_and_nothing_else_are_looked_at_once(tmp_path: Path) -> None:
+    assert core is not None
+    path = str(tmp_path / "facts.mdb")
+    written(path, {b"a": UserFacts(registered=True), b"bad": UserFacts(muted_until_ms=FOREVER_MS)}, [])
+    snapshot, checks = core.Snapshot(path), core.Checks(10, bytes(16))
+    checks.adopt(snapshot, pack_check_settings(0x010203, AppFacts(key="app", secrets=())))
+    assert snapshot.at(1)
+    pairs: list[object] = [["a", "b"], ["bad", "a"], ["a", "bad"], ["é", "\0"]]
+    words = ["allowed", "sender-muted", "allowed", "allowed"]
+    assert checks.words_of(pairs) == (words, {"allowed": 3, "sender-muted": 1})
+    assert checks.words_of([]) == ([], {})
+    wrong: list[object] = [
+        None,
+        "ab",
+        ("a", "b"),
+        ["a"],
+        ["a", "b", "c"],
+        ["a", None],
+        [1, "b"],
+        [["a"], "b"],
+        {"a": "b"},
+    ]
+    for pair in wrong:
+        with pytest.raises(TypeError):
+            checks.words_of([["a", "b"], pair])
+    for pair in (["", "b"], ["a", "x" * 65]):
+        with pytest.raises(IndexError):
+            checks.words_of([pair])
+    with pytest.raises(TypeError):
+        checks.words_of(None)
