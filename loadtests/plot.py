@@ -51,6 +51,7 @@ SCALE_LINES = 6
 
 FIGURES = {
     "may-send": "a check in the router's own process",
+    "before": "Gate without its compiled core",
     "roundtrip": "a check over RESP",
     "tail": "a check over RESP, at a fixed rate",
     "pauses": "pauses of a worker",

@@ -37,6 +37,7 @@ from tests.harness.service import GateService
 PAIRS_AT_SCALE_1 = 400_000
 LEAST_PAIRS = 5_120
 READY_TIMEOUT_S = 600.0
+REPOSITORY = Path(__file__).parents[2]
 LIST_WORDS = {ListKind.BLACKLIST: "blacklist", ListKind.WHITELIST: "whitelist"}
 
 
@@ -171,10 +172,10 @@ class Bed:
         return prepared(system, self.pairs(spread)[:most], path)
 
     @contextmanager
-    def second_node(self, env: Mapping[str, str]) -> Iterator[GateService]:
+    def second_node(self, env: Mapping[str, str], name: str = "second-node") -> Iterator[GateService]:
         """A node with the same facts and another environment; it goes on from its Replica the second time."""
         _ = self.node
-        node = self.start_node("second-node", env)
+        node = self.start_node(name, env)
         try:
             yield node
         finally:
@@ -185,6 +186,18 @@ class Bed:
         """Gate where checks are answered in Python."""
         with self.second_node({"GATE_NATIVE": "0"}) as node:
             yield GateSystem(node, self.node.credentials, "gate without core")
+
+    @contextmanager
+    def before(self, commit: str) -> Iterator[GateSystem]:
+        """Gate as it was at a commit, as a node of its own on the same store. Raises `BedFailed` without that commit."""
+        sources = self.folder / f"sources-{commit}"
+        sources.mkdir(exist_ok=True)
+        archive = subprocess.run(["git", "archive", commit, "gate"], cwd=REPOSITORY, capture_output=True, check=False)
+        if archive.returncode:
+            raise BedFailed(f"left out: no commit {commit} here: {archive.stderr.decode(errors='replace').strip()}")
+        subprocess.run(["tar", "-x", "-C", sources], input=archive.stdout, check=True)
+        with self.second_node({"PYTHONPATH": str(sources), "PYTHONSAFEPATH": "1"}, f"node-{commit}") as node:
+            yield GateSystem(node, self.node.credentials, f"gate {commit}")
 
     def start_node(self, name: str, env: Mapping[str, str] | None = None) -> GateService:
         """A node of its own on the store; in a folder that exists it goes on from its Replica. Returns when it is ready."""

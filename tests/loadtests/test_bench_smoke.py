@@ -16,7 +16,7 @@ from loadtests.bench.rows import ROWS
 from tests.harness.processes import family, is_alive
 
 ROOT = Path(__file__).parents[2]
-RUN_TIMEOUT_S = 400
+RUN_TIMEOUT_S = 600
 """Many times what it takes: it starts dozens of servers, on a machine that other tests keep busy."""
 CLEAN_UP_S = 30
 

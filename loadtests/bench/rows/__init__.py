@@ -27,6 +27,7 @@ from loadtests.bench.table import Row
 
 ROWS: dict[str, Callable[[Bed], list[Row]]] = {
     "checks": checks.measure,
+    "before": checks.measure_before,
     "roundtrip": round_trip.measure,
     "fairness": fairness.measure,
     "fairness-http": fairness_http.measure,

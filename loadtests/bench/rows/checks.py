@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from loadtests.bench.bed import Bed
+from loadtests.bench.bed import Bed, BedFailed
 from loadtests.bench.load import Script
 from loadtests.bench.pairs import Spread
 from loadtests.bench.systems import System
@@ -32,6 +32,9 @@ BOUNDS = (
 POSTGRES_PIPELINES = (1, 16)
 POSTGRES_PAIRS = 40_000
 """It takes them one by one from disk into its memory first."""
+BEFORE = "cac8922"
+"""The last commit without a compiled core."""
+BEFORE_PIPELINES = (1, 64)
 CALLED = {"redis lua": "Redis Lua", "sismember": "Redis SISMEMBER", "ping": "Redis PING"}
 
 Cells = list[dict[str, Any]]
@@ -66,6 +69,28 @@ def measure_postgres(bed: Bed) -> list[Row]:
             compared(these, "gate", database.name),
             None,
             {name: summary(some) for name, some in these.items()},
+        )
+        for pipeline, these in loads.items()
+    ]
+
+
+def measure_before(bed: Bed) -> list[Row]:
+    """A row for each pipeline: Gate without its compiled core against Gate as it was before there was one."""
+    _ = bed.load_client
+    try:
+        with bed.before(BEFORE) as before, bed.without_core() as python:
+            scripts = agreeing(bed, [bed.gate, python, before], "uniform")
+            loads = {pipeline: in_turn(bed, scripts, pipeline, CONNECTIONS) for pipeline in BEFORE_PIPELINES}
+    except BedFailed as missing:
+        return [Row("before", f"Gate at {BEFORE}", "", str(missing), None)]
+    return [
+        judged(
+            "before",
+            f"checks/s, uniform pairs, pipeline {pipeline}, {CONNECTIONS} connections, no compiled core, against {BEFORE}",
+            these,
+            python.name,
+            Bound(pipeline, before.name, 1.0),
+            {name: summary(some) for name, some in these.items()} | {"gate": compared(these, "gate", before.name)},
         )
         for pipeline, these in loads.items()
     ]
