@@ -24,8 +24,11 @@ NODE_MODULES = INSTALLED / "node" / "node_modules"
 RUN_TIMEOUT_S = 30.0
 BUILD_TIMEOUT_S = 60.0
 
-Source = Literal["here", "python", "node", "debian"]
-"""What brings the client. `here` are redis-py and redis-cli, which the tests can't do without."""
+Source = Literal["here", "python", "node", "debian", "headers"]
+"""What brings the client. `here` are redis-py and redis-cli, which the tests can't do without.
+
+`headers` are Node-API's, for the example in Node: see tests/native/test_in_process.py.
+"""
 
 
 @dataclass(frozen=True, slots=True)
