@@ -42,7 +42,12 @@ def endpoints(text: str) -> set[str]:
 
 def metrics(text: str) -> set[str]:
     """Every metric that is named in code type."""
-    return set(re.findall(r"`(gate_[a-z_]+)`", text)) - NOT_METRICS
+    return set(re.findall(r"`(gate_[a-z_]+)`", text)) - NOT_METRICS - libgate_calls()
+
+
+def libgate_calls() -> set[str]:
+    """The calls of the C library."""
+    return set(re.findall(r"\b(gate_[a-z_]+)\(", (REPOSITORY / "gate" / "native" / "gate.h").read_text()))
 
 
 NOT_METRICS = {"gate_version", "gate_checks", "gate_denied"}

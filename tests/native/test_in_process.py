@@ -13,6 +13,7 @@ import pytest
 
 from tests.cli.command import Command
 from tests.clients.programs import INSTALLED, Source, skip_unless_installed
+from tests.docs.pages import libgate_calls
 from tests.harness.service import GateService, Services
 from tests.native.libgate import REPOSITORY
 
@@ -107,6 +108,10 @@ def test_the_case_file_is_what_the_node_answers(node: GateService) -> None:
 def test_the_page_has_every_example() -> None:
     assert {path.name for path in EXAMPLES.iterdir() if path.is_dir()} == {name.lower() for name in TOOLS}
     assert re.findall(r"^### (\w+)$", PAGE.read_text(), re.MULTILINE) == [*TOOLS, "Python"]
+
+
+def test_the_page_has_every_call() -> None:
+    assert set(re.findall(r"^\| `(gate_\w+)`", PAGE.read_text(), re.MULTILINE)) == libgate_calls()
 
 
 def cases() -> list[tuple[str, str, str]]:
