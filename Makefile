@@ -65,8 +65,12 @@ load: .venv/.dev-stamp
 
 # Of chaos and soak: SEED= (chaos draws one of its own), MINUTES=, NODES=, RATE= (faults a minute). Of fuzz: SECONDS= a target.
 SECONDS ?= 60
+# Chaos begins with the compiled core under the sanitizers (FUZZ_SECONDS=0 leaves that out).
+FUZZ_SECONDS ?= 600
 chaos: .venv/.dev-stamp
 	@scripts/install-test-tools
+	@[ $(FUZZ_SECONDS) = 0 ] || GATE_FUZZ_SECONDS=$(FUZZ_SECONDS) GATE_FUZZ_SEED=$(or $(SEED),$$(date +%s)) \
+		$(BIN)/python -m pytest -q tests/native/test_fuzzed.py
 	$(BIN)/python -m loadtests.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) \
 		$(if $(NODES),--nodes $(NODES)) $(if $(RATE),--rate $(RATE)) $(ARGS)
 

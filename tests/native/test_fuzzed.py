@@ -1,6 +1,7 @@
 """The core under AddressSanitizer and UndefinedBehaviorSanitizer, over bent pages and bent commands.
 
-`GATE_FUZZ_SECONDS` and `GATE_FUZZ_SEED` search longer or elsewhere.
+`GATE_FUZZ_SECONDS` and `GATE_FUZZ_SEED` search longer or elsewhere. `make chaos` begins with ten minutes of it.
+The program breaks each bound of the walk and of the records on purpose as well, and requires that it is noticed.
 """
 
 from __future__ import annotations
@@ -8,8 +9,10 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
+import lmdb
 import pytest
 
 from gate.core.model import FOREVER_MS, NO_FACTS, ListKind, UserFacts
@@ -19,8 +22,9 @@ from gate.replica.native_core import Entry, written
 NATIVE = Path(native_core.__file__).parents[1] / "native"
 SANITIZED = ["-g", "-O1", "-std=c11", "-D_GNU_SOURCE", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 STRICT = ["-Wall", "-Wextra", "-Wconversion", "-Werror"]
-SECONDS = os.environ.get("GATE_FUZZ_SECONDS", "8")
+SECONDS = os.environ.get("GATE_FUZZ_SECONDS", "60")
 SEED = os.environ.get("GATE_FUZZ_SEED", "1")
+OF_THE_MODULE = [f"tests/native/test_{one}.py" for one in ("moving", "rules", "answers", "objects")]
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
 
@@ -61,14 +65,46 @@ def facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         if users[name] != NO_FACTS
     ]
     path = tmp_path / "facts.mdb"
+    with lmdb.open(str(path), subdir=False, map_size=1 << 24, lock=False) as env, env.begin(write=True) as txn:
+        txn.put(b"long", b"\xff" * 10_000)  # on pages of its own, which are not the last ones
     written(str(path), users, entries)
     return path
 
 
+@pytest.mark.timeout(200 + int(SECONDS))
 def test_no_bent_byte_leads_out_of_a_page_or_a_buffer(program: Path, facts: Path) -> None:
     ended = subprocess.run(
         [str(program), str(facts), SEED, SECONDS], capture_output=True, text=True, timeout=100 + int(SECONDS)
     )
-    assert ended.returncode == 0, ended.stderr[-4_000:]
+    assert ended.returncode == 0, f"GATE_FUZZ_SEED={SEED}\n{ended.stderr[-4_000:]}"
     rounds, whole, answered = map(int, ended.stdout.split())
     assert rounds > 10 and whole > rounds // 4 and answered > 10_000
+
+
+@pytest.mark.timeout(400)
+def test_the_module_itself_under_the_sanitizers(program: Path, tmp_path: Path) -> None:
+    """The tests of this folder that use it, Changes applied by another process among them, in a copy with such a build."""
+    repository = NATIVE.parents[1]
+    for name in ("gate", "tests", "setup.py", "pyproject.toml", "requirements.in", "README.md", "LICENSE"):
+        copy = shutil.copytree if (repository / name).is_dir() else shutil.copy
+        copy(repository / name, tmp_path / name)
+    for old in (tmp_path / "gate/native").glob("*.so"):
+        old.unlink()
+    flags = " ".join(one for one in SANITIZED if one.startswith(("-fs", "-fn", "-g")))
+    build = [sys.executable, "setup.py", "-q", "build_ext", "--inplace", "--force"]
+    subprocess.run(build, cwd=tmp_path, env=os.environ | {"GATE_NATIVE_CFLAGS": flags}, check=True, capture_output=True)
+    [core] = (tmp_path / "gate/native").glob("_core*.so")
+    assert b"__asan_" in core.read_bytes()
+    libraries = (
+        subprocess.check_output(["cc", f"-print-file-name=lib{one}.so"], text=True) for one in ("asan", "ubsan")
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")} | {
+        "LD_PRELOAD": " ".join(one.strip() for one in libraries),
+        "ASAN_OPTIONS": "detect_leaks=0",  # Python itself leaves much at its end
+    }
+    where = f"import gate.native as n; assert n.core.__file__ == {str(core)!r}, n.core.__file__"
+    for command in (["-c", where], ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *OF_THE_MODULE]):
+        ended = subprocess.run(
+            [sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+        )
+        assert ended.returncode == 0, ended.stdout[-4_000:] + ended.stderr[-4_000:]
