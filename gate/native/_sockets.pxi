@@ -58,10 +58,15 @@ cdef extern from * nogil:
     size_t gate_sent(int, const uint8_t*, size_t)
 
 DEF MOST_READY = 64    # sockets read in one pass
-DEF LEAST_ROOM = 1024  # below that, the others are read in the next pass
 DEF AGAIN_FROM = 4     # so many were ready that more will be by now: look again before the loop does
-DEF ARENA = 4 * ROOM   # read in one pass: it bounds the pass, as a round of turns is
+DEF ARENA = 4 * ROOM   # read in one pass: it bounds the pass, as a round of turns is; who finds no room is first in the next
+DEF ENDED = 0
+DEF NOTHING = -1
 DEF BROKEN = -2
+
+
+cdef struct Chunk:
+    Py_ssize_t start, size, taken  # in the arena; ENDED, NOTHING or BROKEN; of it, what was answered
 
 
 cdef class Socket:
@@ -72,7 +77,7 @@ cdef class Socket:
 
     cdef Sockets owner
     cdef int descriptor
-    cdef bint is_polled
+    cdef bint is_polled, is_passed_over
     cdef Checks checks
     cdef uint64_t settings
     cdef object on_bytes, on_end, on_unsent, on_used
@@ -126,7 +131,9 @@ cdef class Sockets:
     """
 
     cdef int poll
+    cdef bint is_open
     cdef set members
+    cdef list passed_over
     cdef uint8_t* arena
     cdef object look, turns
     cdef bint is_limited
@@ -143,7 +150,8 @@ cdef class Sockets:
         self.poll = epoll_create1(EPOLL_CLOEXEC)
         if self.poll < 0:
             raise OSError(errno, "epoll is not to be had")
-        self.members = set()
+        self.is_open = True
+        self.members, self.passed_over = set(), []
         self.look, self.is_limited, self.turns = look, is_limited, turns
         self.turn_bytes, self.lone_bytes, self.slice_us = min(turn_bytes, ROOM), lone_bytes, slice_us
         self.arena = <uint8_t*>malloc(ARENA)
@@ -156,9 +164,9 @@ cdef class Sockets:
 
     cpdef close(self):
         """Let go of the poll; its sockets are closed by their transports."""
-        if self.poll >= 0:
+        if self.is_open:
             c_close(self.poll)
-            self.poll = -1
+            self.is_open, self.poll = False, -1
 
     def fileno(self):
         """What to watch: call `serve` when it is readable."""
@@ -184,49 +192,58 @@ cdef class Sockets:
     cdef bint pass_once(self) except -1:
         """Whether to have another pass at once."""
         cdef epoll_event ready[MOST_READY]
-        cdef Py_ssize_t sizes[MOST_READY]
-        cdef Py_ssize_t taken[MOST_READY]
-        cdef Py_ssize_t used = 0, at = 0
-        cdef int number, armed = 0, count = epoll_wait(self.poll, ready, MOST_READY, 0)
-        cdef list sockets = [], late = []
+        cdef Chunk chunks[MOST_READY]
+        cdef Chunk* chunk
+        cdef Py_ssize_t used = 0
+        cdef list sockets = self.passed_over, passed_over = [], late = [], faults = []
         cdef Socket one
-        cdef Snapshot snapshot
+        cdef int number, armed = 0, count = epoll_wait(self.poll, ready, MOST_READY - <int>len(sockets), 0)
         for number in range(count):
-            if ARENA - used < LEAST_ROOM:
-                break
             one = <Socket>ready[number].data.ptr
-            sockets.append(one)
-            sizes[number] = gate_received(one.descriptor, self.arena + used, min(self.turn_bytes, ARENA - used))
-            taken[number] = 0
-            if sizes[number] > 0:
-                used += sizes[number]
-                armed += one.checks is not None
-        if armed:
-            snapshot = self.begin(sockets)
-            if snapshot is not None:
-                try:
-                    self.answer(sockets, sizes, taken, snapshot, late)
-                finally:
-                    snapshot.end()
+            if not one.is_passed_over:
+                sockets.append(one)
+        self.passed_over = passed_over
         for number in range(len(sockets)):
-            one = sockets[number]
-            if sizes[number] > taken[number] or sizes[number] == 0 or sizes[number] == BROKEN:
-                self.hand_over(late, one, at, sizes[number], taken[number])
-            at += max(sizes[number], 0)
-        if late:
-            self.tell(late)
-        return not late and count >= AGAIN_FROM
-
-    cdef int tell(self, list late) except -1:
-        """What fails on the way ends its own connection; the others are told all the same."""
-        cdef list faults = []
+            one, chunk = sockets[number], &chunks[number]
+            chunk.start, chunk.size, chunk.taken = used, NOTHING, 0
+            one.is_passed_over = ARENA - used < self.turn_bytes
+            if one.is_passed_over:
+                passed_over.append(one)
+            elif one.is_polled:
+                chunk.size = gate_received(one.descriptor, self.arena + used, self.turn_bytes)
+                if chunk.size > 0:
+                    used += chunk.size
+                    armed += one.checks is not None
+        if armed:
+            try:
+                self.answer(sockets, chunks, late)
+            except BaseException as fault:
+                faults.append(fault)  # what was read is handed over all the same
         for call, *what in late:
             try:
                 call(*what)
             except BaseException as fault:
                 faults.append(fault)
+        for number in range(len(sockets)):
+            one, chunk = sockets[number], &chunks[number]
+            if chunk.size > chunk.taken or chunk.size in (self.turn_bytes, ENDED, BROKEN):
+                armed = 0
+                try:
+                    self.hand_over(one, chunk)
+                except BaseException as fault:  # which ended its own connection
+                    faults.append(fault)
         if faults:
-            raise faults[0]
+            raise faults[0] if len(faults) == 1 else BaseExceptionGroup("several connections of one pass", faults)
+        return armed and not late and len(sockets) >= AGAIN_FROM
+
+    cdef int answer(self, list sockets, Chunk* chunks, list late) except -1:
+        """Answer what came, in one transaction, and send it. `late`: what is to be called once that ended."""
+        cdef Snapshot snapshot = self.begin(sockets)
+        if snapshot is not None:
+            try:
+                self.answer_within(snapshot, sockets, chunks, late)
+            finally:
+                snapshot.end()
         return 0
 
     cdef Snapshot begin(self, list sockets):
@@ -243,42 +260,44 @@ cdef class Sockets:
             return first.snapshot
         return None
 
-    cdef int answer(self, list sockets, Py_ssize_t* sizes, Py_ssize_t* taken, Snapshot snapshot, list late) except -1:
-        """Answer what came and send it. `late`: what is to be called once the transaction ended."""
+    cdef int answer_within(self, Snapshot snapshot, list sockets, Chunk* chunks, list late) except -1:
         cdef uint8_t replies[ROOM]
         cdef size_t written, sent
-        cdef Py_ssize_t at = 0, size
+        cdef Py_ssize_t size
+        cdef Chunk* chunk
         cdef uint64_t from_us = 0
         cdef int number
         cdef Socket one
         cdef bint is_lone, is_busy = self.turns.is_busy
         for number in range(len(sockets)):
-            one = sockets[number]
-            size = sizes[number]
+            one, chunk = sockets[number], &chunks[number]
+            size = chunk.size
             if size <= 0:
                 continue
             is_lone = size <= self.lone_bytes
             if one.checks is not None and (is_lone or not is_busy) and one.checks.is_at(snapshot, one.settings):
                 if not is_lone:
                     from_us = gate_now_us()
-                taken[number] = gate_answer(&one.checks.users, self.arena + at, size, 0 if is_lone else from_us + self.slice_us,
-                                            replies, &written)
+                chunk.taken = gate_answer(&one.checks.users, self.arena + chunk.start, size,
+                                          0 if is_lone else from_us + self.slice_us, replies, &written)
                 sent = gate_sent(one.descriptor, replies, written) if written else 0
                 if sent < written:
-                    one.checks = None
+                    one.checks, chunk.size = None, BROKEN  # unless there is memory for the rest of its replies
                     late.append((one.on_unsent, PyBytes_FromStringAndSize(<const char*>replies + sent, written - sent)))
+                    chunk.size = size
                 if not is_lone:
                     late.append((one.on_used, from_us, gate_now_us()))
-            at += size
         return 0
 
-    cdef int hand_over(self, list late, Socket one, Py_ssize_t at, Py_ssize_t size, Py_ssize_t taken) except -1:
-        """Let its connection have what was not answered, or the news that nothing more comes."""
+    cdef int hand_over(self, Socket one, Chunk* chunk) except -1:
+        """Let its connection have what was not answered (nothing, of a full turn), or the news that nothing more comes."""
         one.checks = None
-        if size > 0:
-            rest = PyBytes_FromStringAndSize(<const char*>self.arena + at + taken, size - taken)
-            late.append((one.on_bytes, rest, size == self.turn_bytes, taken > 0))
+        if chunk.size > 0:
+            rest = PyBytes_FromStringAndSize(
+                <const char*>self.arena + chunk.start + chunk.taken, chunk.size - chunk.taken
+            )
+            one.on_bytes(rest, chunk.size == self.turn_bytes, chunk.taken > 0)
         else:
             one.leave()
-            late.append((one.on_end, size == BROKEN))
+            one.on_end(chunk.size == BROKEN)
         return 0

@@ -111,15 +111,15 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Count out; nothing outlives the connection."""
+        if self._line is not None:  # first: the transport closes the descriptor next, whatever is raised here
+            self._line.leave()
+            self._line = None
         self._watch.closed(self)
         self._backlog.clear()
         self._rest = b""
         self._outbox.abandon()
         self._client.gone()
         self._wait.cancel()
-        if self._line is not None:
-            self._line.leave()
-            self._line = None
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where to read to."""

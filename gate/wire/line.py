@@ -120,7 +120,11 @@ class Line:
 
     def _unsent(self, replies: bytes) -> None:
         self._is_behind = True
-        self.transport.write(replies)
+        try:
+            self.transport.write(replies)
+        except BaseException:
+            self.abort()  # or the next reply would be taken for this one
+            raise
 
     def _ended(self, is_broken: bool) -> None:
         self._socket = None
