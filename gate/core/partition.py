@@ -6,6 +6,7 @@ Partition 0. A User's facts, lists (as owner) and Changes all live in the User's
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from zlib import crc32
 
 DEFAULT_PARTITIONS = 16
@@ -18,3 +19,9 @@ APPS_PARTITION = 0
 def partition_of(app_key: str, user_id: bytes, partitions: int) -> int:
     """The Partition of a User: CRC-32 of `app_key NUL user_id`, modulo. An App key holds no NUL, so this is unambiguous."""
     return crc32(user_id, crc32(app_key.encode() + b"\0")) % partitions
+
+
+def partitions_of(app_key: str, user_ids: Iterable[bytes], partitions: int) -> list[int]:
+    """The Partitions of several Users, each once, in order; see `partition_of`."""
+    app = crc32(app_key.encode() + b"\0")
+    return sorted({crc32(user_id, app) % partitions for user_id in user_ids})

@@ -28,6 +28,17 @@ MAX_NONCE_CHARS = 128
 _FIRST_MS = 100_000_000_000
 """A Timestamp from here on is milliseconds (1973), below it seconds (until the year 5138)."""
 
+MAX_PROVEN = 1_024
+"""Headers of callers; there are about as many as Apps have secrets in use."""
+MAX_PROVEN_CHARS = 256
+"""The longest key and secret in base64 take 222."""
+_PROVEN: dict[str, AppFacts] = {}
+"""Basic headers that were right, and the settings that they were compared with.
+
+A header is right for as long as the App has the same settings: not equal ones, but the object that was read once, which is
+replaced whenever the App's record changes. So nothing outlives a change of a secret. Wrong headers are not kept.
+"""
+
 _WRONG = "the App key or its secret is wrong"
 
 
@@ -64,11 +75,21 @@ async def caller(headers: Mapping[str, str], deps: Deps, now_ms: int) -> AppView
     raise CredentialsWrong("give HTTP Basic with App key and secret, or App-Key, Nonce, Timestamp and Signature")
 
 
+def proven_settings(headers: Mapping[str, str]) -> AppFacts | None:
+    """The settings by which `prompt_caller` found this Basic header right; while the App has them, it still is."""
+    return _PROVEN.get(headers.get("Authorization", ""))
+
+
 def prompt_caller(headers: Mapping[str, str], replica: Replica) -> AppView | None:
     """As `caller`, without Redis; None where `caller` has to decide: a strict App's signature, or no credentials."""
     basic = headers.get("Authorization")
     if basic is not None:
-        return _basic_caller(basic, replica)
+        view = _basic_caller(basic, replica)
+        if len(basic) <= MAX_PROVEN_CHARS:
+            if len(_PROVEN) >= MAX_PROVEN:
+                _PROVEN.clear()
+            _PROVEN[basic] = view.facts
+        return view
     if not _names_an_app(headers):
         return None
     view, _ = _signer(headers, replica)

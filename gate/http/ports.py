@@ -131,6 +131,10 @@ class Replica(Protocol):
         """How far the Partitions of these Users are applied, as text."""
         ...
 
+    def decided(self, app_key: str, sender: bytes, recipient: bytes, /) -> tuple[AppFacts, str, Verdict] | None:
+        """An App's settings, the Revision of the two Users and the Verdict, of one commit; None if there is no such App."""
+        ...
+
     def stale_ms(self) -> int:
         """As the board says."""
         ...

@@ -14,6 +14,7 @@ from gate.core.model import AppFacts
 from gate.core.presence import Verified
 from gate.core.revision import Position, Revision
 from gate.core.token import Claims
+from gate.core.verdict import Verdict
 from gate.http.ports import AppView, Board, Replica
 from gate.presence.seats import Admissions
 
@@ -77,6 +78,10 @@ class ReplicaLater:
     def revision_of(self, app_key: str, users: Iterable[bytes], /) -> str:
         """As the Replica."""
         return self._replica().revision_of(app_key, users)
+
+    def decided(self, app_key: str, sender: bytes, recipient: bytes, /) -> tuple[AppFacts, str, Verdict] | None:
+        """As the Replica."""
+        return self._replica().decided(app_key, sender, recipient)
 
     def stale_ms(self) -> int:
         """As the Replica."""

@@ -18,7 +18,6 @@ from gate.clock import wall_ms
 from gate.core import token
 from gate.core.ids import app_key, user_id
 from gate.core.model import AppFacts, ListKind, UserFacts
-from gate.core.partition import partition_of
 from gate.core.presence import Verified
 from gate.core.revision import Position, Revision
 from gate.core.verdict import Verdict, Word
@@ -29,6 +28,7 @@ from gate.replica.app_reading import AppReading
 from gate.replica.board import BoardView
 from gate.replica.explain import Explained, explain
 from gate.replica.layout import replica_dir
+from gate.replica.positions import RevisionTexts, applied_all, reaches
 from gate.replica.reading import DEFAULT_CACHED_USERS, Reading
 
 
@@ -52,9 +52,7 @@ class NodeReplica:
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
         self._bracket = _Bracket(reading)
-        self._revisions: dict[int, str] = {}
-        """Of Partitions, as text, at the commit of `_moves`."""
-        self._moves = -1
+        self._texts = RevisionTexts()
 
     @classmethod
     def open(cls, path: str | PathLike[str], *, cached_users: int = DEFAULT_CACHED_USERS) -> NodeReplica:
@@ -111,7 +109,7 @@ class NodeReplica:
     def applied_all(self) -> tuple[Revision, ...]:
         """One Revision a Partition, of those that have a history."""
         with self._bracket as reading:
-            return _applied_all(reading)
+            return applied_all(reading)
 
     def reaches(self, revisions: Iterable[Revision]) -> bool | None:
         """Whether all of these are applied here; None if one is of a history that this Replica does not follow."""
@@ -127,18 +125,16 @@ class NodeReplica:
     def revision_of(self, key: str, users: Iterable[bytes]) -> str:
         """How far the Partitions of these Users are applied; "" where none has a history."""
         with self._bracket as reading:
-            if self._moves != reading.moves:
-                self._revisions.clear()
-                self._moves = reading.moves
-            known, many, texts = self._revisions, reading.partitions, []
-            for partition in sorted({partition_of(key, user, many) for user in users}):
-                text = known.get(partition)
-                if text is None:
-                    at = reading.position(partition)
-                    text = known[partition] = str(Revision(partition, at.epoch, at.seq)) if at and at.epoch else ""
-                if text:
-                    texts.append(text)
-            return ",".join(texts)
+            return self._texts.of(reading, key, users)
+
+    def decided(self, key: str, sender: bytes, recipient: bytes) -> tuple[AppFacts, str, Verdict] | None:
+        """An App's settings, the Revision of the two Users and the Verdict, of one commit; None if there is no such App."""
+        with self._bracket as reading:
+            app = reading.app(key)
+            if app is None:
+                return None
+            revision = self._texts.of(reading, key, (sender, recipient))
+            return app.app, revision, app.decide(sender, recipient, wall_ms())
 
     def stale_ms(self) -> int:
         """For how long the facts were not known to be complete; 0 while fresh. Ask before they are read."""
@@ -317,17 +313,6 @@ class Replica:
         return known
 
 
-def reaches(reading: Reading, revisions: Iterable[Revision]) -> bool | None:
-    """Inside a bracket: are all of these applied? None if one is of a history that these facts do not follow."""
-    reached = True
-    for revision in revisions:
-        record = reading.position(revision.partition)
-        if record is None or record.epoch != revision.epoch:
-            return None
-        reached = reached and record.seq >= revision.seq
-    return reached
-
-
 def _left_open(sender: object, recipient: object) -> None:
     """In the place of the core's `may_send_now`, where there is a core that is not trusted."""
 
@@ -383,17 +368,10 @@ def _app(reading: Reading, key: str) -> AppReading:
 
 def _explained(reading: Reading, key: str, sender: bytes, recipient: bytes) -> Explained:
     explained = explain(_app(reading, key), sender, recipient, wall_ms())
-    explained["revisions"] = [str(revision) for revision in _applied_all(reading)]
+    explained["revisions"] = [str(revision) for revision in applied_all(reading)]
     return explained
-
-
-def _applied_all(reading: Reading) -> tuple[Revision, ...]:
-    records = ((partition, reading.position(partition)) for partition in range(reading.partitions))
-    return tuple(
-        Revision(partition, record.epoch, record.seq) for partition, record in records if record and record.epoch
-    )
 
 
 def _status(board: BoardView, reading: Reading) -> ReplicaStatus:
     state = board.state.name.lower().replace("_", "-")
-    return ReplicaStatus(state, board.ready, board.stale_ms, board.reloads, reading.file.name, _applied_all(reading))
+    return ReplicaStatus(state, board.ready, board.stale_ms, board.reloads, reading.file.name, applied_all(reading))

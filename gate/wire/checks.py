@@ -16,7 +16,7 @@ from gate.core.verdict import Word
 from gate.errors import AppUnknown, GateError, InvalidInput, Stale
 from gate.replica.app_reading import AppReading
 from gate.replica.explain import explain
-from gate.replica.reader import reaches
+from gate.replica.positions import reaches
 from gate.replica.reading import Reading
 from gate.wire import replies
 from gate.wire.client import Client, NoAuth

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from gate.clock import monotonic_ms
 from gate.errors import GateError
-from gate.replica.reader import reaches
+from gate.replica.positions import reaches
 from gate.wire.checks import Demand
 from gate.wire.client import Worker
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gate.core.partition import DEFAULT_PARTITIONS, partition_of
+from gate.core.partition import DEFAULT_PARTITIONS, partition_of, partitions_of
 
 USERS = 20_000
 
@@ -26,6 +26,12 @@ def test_it_is_the_crc_of_key_nul_id(app: str, user: bytes, partitions: int) -> 
     partition = partition_of(app, user, partitions)
     assert partition == crc32(app.encode() + b"\0" + user) % partitions
     assert 0 <= partition < partitions
+
+
+@given(st.lists(st.binary(min_size=1, max_size=64)), st.integers(1, 1024))
+def test_those_of_several_users_come_once_and_in_order(users: list[bytes], partitions: int) -> None:
+    each = {partition_of("default", user, partitions) for user in users}
+    assert partitions_of("default", users, partitions) == sorted(each)
 
 
 def test_numbered_users_spread_evenly() -> None:

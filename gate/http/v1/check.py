@@ -15,10 +15,11 @@ from typing import cast
 
 from gate.core.ids import MAX_ID_BYTES
 from gate.core.limits import limit_names
+from gate.core.model import AppFacts
 from gate.core.revision import parse_revisions
 from gate.core.verdict import Verdict, Word
 from gate.errors import GateError, InvalidInput
-from gate.http.auth import prompt_caller
+from gate.http.auth import prompt_caller, proven_settings
 from gate.http.calls import Call, query_of
 from gate.http.ports import AppView, Deps
 from gate.http.v1.endpoint import Endpoint
@@ -44,7 +45,8 @@ async def check(call: Call) -> dict[str, object]:
     view = await demanded(call, query.text("min"))
     stale_ms = bearable(call.deps)
     with call.deps.replica.one_commit():
-        revision, verdict = _decided(call.deps, view, pair)
+        revision = call.deps.replica.revision_of(call.app_key, pair)
+        verdict = view.verdict(*pair)
     return _answered(call.deps, verdict, revision, stale_ms)
 
 
@@ -55,26 +57,32 @@ def check_promptly(deps: Deps, headers: Mapping[str, str], raw_path: str) -> dic
     looked up. Nothing was counted then, and `check` decides.
     """
     stale_ms = bearable(deps)
+    plain = _PLAIN(raw_path)
+    proven = proven_settings(headers)
+    if plain is not None and proven is not None:
+        decided = deps.replica.decided(proven.key, plain[1].encode(), plain[2].encode())
+    else:
+        decided = None
+    if decided is None or decided[0] is not proven:  # never met, or the settings are other ones by now
+        decided = _decided_with_proof(deps, headers, raw_path)
+    if decided is None:
+        return None
+    facts, revision, verdict = decided
+    deps.limiter.spend(facts, LIMITS)
+    return _answered(deps, verdict, revision, stale_ms)
+
+
+def _decided_with_proof(deps: Deps, headers: Mapping[str, str], raw_path: str) -> tuple[AppFacts, str, Verdict] | None:
     with deps.replica.one_commit():
         view = prompt_caller(headers, deps.replica)
         if view is None:
             return None
-        plain = _PLAIN(raw_path)
-        if plain is not None:
-            pair = plain[1].encode(), plain[2].encode()
-        else:
-            query = query_of(raw_path)
-            pair = query.raw_user("from"), query.raw_user("to")
-            minimum = query.text("min")
-            if minimum is not None and deps.replica.reaches(parse_revisions(minimum)) is not True:
-                return None
-        revision, verdict = _decided(deps, view, pair)
-    deps.limiter.spend(view.facts, LIMITS)
-    return _answered(deps, verdict, revision, stale_ms)
-
-
-def _decided(deps: Deps, view: AppView, pair: tuple[bytes, bytes]) -> tuple[str, Verdict]:
-    return deps.replica.revision_of(view.facts.key, pair), view.verdict(*pair)
+        query = query_of(raw_path)
+        pair = query.raw_user("from"), query.raw_user("to")
+        minimum = query.text("min")
+        if minimum is not None and deps.replica.reaches(parse_revisions(minimum)) is not True:
+            return None
+        return deps.replica.decided(view.facts.key, *pair)
 
 
 def _answered(deps: Deps, verdict: Verdict, revision: str, stale_ms: int) -> dict[str, object]:

@@ -1,0 +1,52 @@
+"""How far a Reading is in the Changelogs, as Revisions. All of it is asked inside a bracket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gate.core.partition import partitions_of
+from gate.core.revision import Revision
+from gate.replica.reading import Reading
+
+
+def reaches(reading: Reading, revisions: Iterable[Revision]) -> bool | None:
+    """Inside a bracket: are all of these applied? None if one is of a history that these facts do not follow."""
+    reached = True
+    for revision in revisions:
+        record = reading.position(revision.partition)
+        if record is None or record.epoch != revision.epoch:
+            return None
+        reached = reached and record.seq >= revision.seq
+    return reached
+
+
+def applied_all(reading: Reading) -> tuple[Revision, ...]:
+    """One Revision a Partition, of those that have a history."""
+    records = ((partition, reading.position(partition)) for partition in range(reading.partitions))
+    return tuple(
+        Revision(partition, record.epoch, record.seq) for partition, record in records if record and record.epoch
+    )
+
+
+class RevisionTexts:
+    """The Revisions of Partitions as text, each worded once a commit. One a Reading."""
+
+    def __init__(self) -> None:
+        self._texts: dict[int, str] = {}
+        self._moves = -1
+
+    def of(self, reading: Reading, app_key: str, users: Iterable[bytes]) -> str:
+        """Those of the Users' Partitions, joined as `join_revisions` does."""
+        if self._moves != reading.moves:
+            self._texts.clear()
+            self._moves = reading.moves
+        known = self._texts
+        texts = []
+        for partition in partitions_of(app_key, users, reading.partitions):
+            text = known.get(partition)
+            if text is None:
+                at = reading.position(partition)
+                text = known[partition] = str(Revision(partition, at.epoch, at.seq)) if at and at.epoch else ""
+            if text:
+                texts.append(text)
+        return ",".join(texts)
