@@ -1,6 +1,6 @@
 """`make bench`: Gate and what a team would use instead, on the same facts and the same pairs, in one run.
 
-    python -m loadtests.compare [--quick] [--only ROW ...] [--scale 1.0] [--seconds 1.0] [--rounds 5] [--out FILE]
+    python -m loadtests.compare [--quick] [--only ROW ...] [--scale 1.0] [--seconds 0.6] [--rounds 5] [--out FILE]
 
 Says first how long it will take, prints each row as soon as it is measured, and all of them as a table at the end. A whole
 run writes `loadtests/results/bench.json`, draws the plot and fills the README's tables. Exit status 1 if a bound is not met.
@@ -49,7 +49,7 @@ def _planned() -> Plan:
     parser.add_argument("--quick", action="store_true", help="under two minutes: fewer rows, small, no bound is judged")
     parser.add_argument("--only", nargs="+", metavar="ROW", choices=list(ROWS), help=f"out of {', '.join(ROWS)}")
     parser.add_argument("--scale", type=float, help="1 (the default): a million Users, five million edges")
-    parser.add_argument("--seconds", type=float, help="of each timed round; 1 by default")
+    parser.add_argument("--seconds", type=float, help="of each timed round; 0.6 by default")
     parser.add_argument("--rounds", type=int, help="of each figure, of which the median counts; 5 by default")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the report; bench.json for a whole run by default")
     given = parser.parse_args()

@@ -50,7 +50,7 @@ class Options:
     """How large, how long, how often."""
 
     scale: float = 1.0
-    seconds: float = 1.0
+    seconds: float = 0.6
     """Of each timed round."""
     rounds: int = 5
     """Of each figure, of which the median counts; systems take turns within a round."""
@@ -64,6 +64,8 @@ class Bed:
         self.console = console
         self.facts = FactSet(options.scale)
         self._stack = ExitStack()
+        self.may_send_us = 0.0
+        """What `Replica.may_send` was found to take for a pair, in process; 0 before that was measured."""
         self._pairs: dict[Spread, list[Pair]] = {}
 
     def __enter__(self) -> Bed:

@@ -49,6 +49,7 @@ class Growth(NamedTuple):
 def measure_may_send(bed: Bed) -> list[Row]:
     """Two rows: a hot set, and pairs over all Users."""
     rounds = [_may_send(bed) for _ in range(bed.options.rounds)]
+    bed.may_send_us = median(one["uniform"] for one in rounds)
     return [
         _may_send_row(rounds, "hot", f"Replica.may_send in-process, hot, {bed.edges:,} edges", MOST_HOT_US),
         _may_send_row(rounds, "uniform", f"Replica.may_send in-process, uniform, {bed.edges:,} edges", MOST_UNIFORM_US),
@@ -70,13 +71,15 @@ def _may_send(bed: Bed) -> dict[str, float]:
 
 def measure_casbin(bed: Bed) -> list[Row]:
     """One row, without a bound."""
-    return [_row("casbin", "checks/s in-process; its matcher looks at every rule", _grow(bed, casbin_peer.load))]
+    return [_row(bed, "casbin", "checks/s in-process; its matcher looks at every rule", _grow(bed, casbin_peer.load))]
 
 
 def measure_cedar(bed: Bed) -> list[Row]:
     """One row, without a bound."""
     growth = _grow(bed, cedar_peer.load)
-    return [_row("cedarpy", "checks/s in-process, prepared policies and entities; no ends of list entries", growth)]
+    return [
+        _row(bed, "cedarpy", "checks/s in-process, prepared policies and entities; no ends of list entries", growth)
+    ]
 
 
 def _grow(bed: Bed, load: Callable[[FactSet], Check]) -> Growth:
@@ -107,10 +110,12 @@ def _check_us(check: Check, facts: FactSet) -> float:
     return (time.perf_counter() - started) / done * 1e6
 
 
-def _row(name: str, what: str, growth: Growth) -> Row:
+def _row(bed: Bed, name: str, what: str, growth: Growth) -> Row:
     last = growth.held[-1]
     measured = f"{1e6 / last.check_us:,.0f} at {last.edges:,} edges (loaded in {last.load_s:.1f} s)"
     if growth.is_exhausted:
         measured += "; ten times as many would pass the time limits"
+    if bed.may_send_us:
+        measured += f"; Replica.may_send over {bed.edges:,} edges {last.check_us / bed.may_send_us:,.0f} x as fast"
     detail: dict[str, Any] = {"sizes": [one._asdict() for one in growth.held]}
     return Row(name, f"{name}: {what}", "", measured, None, detail)
