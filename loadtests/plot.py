@@ -57,6 +57,7 @@ FIGURES = {
     "pauses": "pauses of a worker",
     "postgres": "a check over RESP",
     "mcheck": "one sender, 100 recipients in one call",
+    "http-check": "checks over HTTP",
     "http-batch": "checks over HTTP",
     "ack": "a write",
     "restart": "a restart",

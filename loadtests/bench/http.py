@@ -16,12 +16,6 @@ def http_connection(node: GateService) -> socket.socket:
     return connect(parts.hostname or "", parts.port or 80)
 
 
-def post(connection: socket.socket, request: bytes) -> bytes:
-    """Send a whole request; the body of its answer."""
-    connection.sendall(request)
-    return read_answer(connection)[1]
-
-
 def read_answer(connection: socket.socket) -> tuple[str, bytes]:
     """The head (lower case) and the body of one answer."""
     answer = b""

@@ -26,6 +26,7 @@ QUICK_ROWS = (
     "roundtrip",
     "may-send",
     "mcheck",
+    "http-check",
     "http-batch",
     "snapshot",
     "restart",
