@@ -29,10 +29,11 @@ DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.V
 LOCK_FILE_BYTES = 4_096 + 64 * MAX_READERS
 """What LMDB makes of its lock file: a head, and a cache line for each reader."""
 
-_lock = threading.Lock()
+_lock = threading.RLock()
+"""Reentrant, since a garbage collection in the middle may end a Replica, which gives back its own."""
 _open: dict[str, list[_Shared]] = {}
 _of_parent: list[_Shared] = []
-"""Open when this process was forked. Kept, since to let go of one would close it."""
+"""Open when this process was forked."""
 
 
 @dataclass(slots=True)
@@ -105,9 +106,21 @@ def open_count(directory: Path) -> int:
         return sum(len(shared) for name, shared in _open.items() if name.startswith(above))
 
 
+def keep_for_ever(*held: object) -> None:
+    """In the child of a fork: let go of none of these, nor at the end of the interpreter, which lets go of all else.
+
+    An environment frees the places of its idle transactions when it goes, and a transaction its own: they are the parent's.
+    """
+    import ctypes  # late: only such a child needs it
+
+    for one in held:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(one))
+
+
 def _leave_to_parent() -> None:
     for all_shared in _open.values():
         _of_parent.extend(all_shared)
+        keep_for_ever(*(shared.env for shared in all_shared))
     _open.clear()
     _lock.release()
 

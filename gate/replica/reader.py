@@ -6,6 +6,7 @@ write was acknowledged gives the new Verdict. Hot workers, which bracket whole b
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -219,7 +220,6 @@ class Replica:
         self._cached_users = cached_users
         self._local = threading.local()
         self._readings: set[Reading] = set()
-        self._guard = threading.Lock()
         self._closed = False
 
     @classmethod
@@ -285,7 +285,7 @@ class Replica:
 
     def close(self) -> None:
         """Give the files back. Call it when no other thread is inside a call."""
-        with self._guard:
+        with _guard:
             self._closed = True
             for reading in self._readings:
                 reading.close()
@@ -303,14 +303,20 @@ class Replica:
     def _reading(self) -> Reading:
         known: Reading | None = getattr(self._local, "reading", None)
         if known is None:
-            with self._guard:
+            with _guard:
                 if self._closed:
                     raise ReplicaError("this Replica was closed")
                 known = Reading(self._directory, self._cached_users)
                 self._readings.add(known)
-            self._local.lease = _Lease(known, self._readings, self._guard)
+            self._local.lease = _Lease(known, self._readings)
             self._local.reading = known
         return known
+
+
+# Over the Readings of all Replicas. Held across a fork, so that no other thread's hold on it stays in the child; reentrant,
+# since a garbage collection in the middle may end another Replica.
+_guard = threading.RLock()
+os.register_at_fork(before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_guard.release)
 
 
 def _left_open(sender: object, recipient: object) -> None:
@@ -320,18 +326,17 @@ def _left_open(sender: object, recipient: object) -> None:
 class _Lease:
     """Lies among a thread's own variables and closes its Reading when the thread ends: a program may start a thread a request.
 
-    It belongs to no cycle, so it goes at that very moment and not in a garbage collection that might hold the lock.
+    It belongs to no cycle, so it goes at that very moment.
     """
 
-    __slots__ = ("_guard", "_reading", "_readings")
+    __slots__ = ("_reading", "_readings")
 
-    def __init__(self, reading: Reading, readings: set[Reading], guard: threading.Lock) -> None:
+    def __init__(self, reading: Reading, readings: set[Reading]) -> None:
         self._reading = reading
         self._readings = readings
-        self._guard = guard
 
     def __del__(self) -> None:
-        with self._guard:
+        with _guard:
             self._readings.discard(self._reading)
             self._reading.close()
 

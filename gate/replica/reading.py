@@ -190,7 +190,7 @@ class Reading:
 
     def _leave_to_parent(self) -> None:
         if isinstance(self._env, lmdb.Environment):
-            _of_parent.append(self._txn)
+            envs.keep_for_ever(self, self._txn)
             self._txn = None
             if self.snapshot is not None:
                 self.snapshot.lose()
@@ -386,8 +386,6 @@ class Reading:
 
 
 _readings: WeakSet[Reading] = WeakSet()
-_of_parent: list[lmdb.Transaction | None] = []
-"""Begun when this process was forked. Kept, since to let go of one would end it in the parent's place."""
 
 
 def _leave_to_parent() -> None:
