@@ -1,4 +1,4 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from gate.core.verdict import Word
@@ -43,7 +43,7 @@ class Checks:
     def take_counts(self) -> list[tuple[Word, int]]: ...
 
 class Socket:
-    def arm(self, checks: Checks) -> None: ...
+    def arm(self, checks: Checks, sync: Callable[[], object]) -> None: ...
     def disarm(self) -> None: ...
     def resume(self) -> None: ...
     def pause(self) -> None: ...
@@ -53,7 +53,7 @@ class Socket:
 class Sockets:
     def __init__(
         self,
-        look: Callable[[bool], bool],
+        look: Callable[[Collection[Callable[[], object]]], bool],
         is_limited: bool,
         turns: Busy,
         turn_bytes: int,

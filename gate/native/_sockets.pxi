@@ -80,11 +80,13 @@ cdef class Socket:
     cdef bint is_polled, is_passed_over
     cdef Checks checks
     cdef uint64_t settings
-    cdef object on_bytes, on_end, on_unsent, on_used
+    cdef object sync, on_bytes, on_end, on_unsent, on_used
 
-    def arm(self, Checks checks not None):
-        """Answer checks that come next by these settings, without asking, until something else comes."""
-        self.checks = checks
+    def arm(self, Checks checks not None, sync):
+        """Answer checks that come next by these settings, without asking, until something else comes. `sync()` looks at the
+        settings again, inside a bracket, where something moved.
+        """
+        self.checks, self.sync = checks, sync
         self.settings = checks.settings
 
     def disarm(self):
@@ -141,8 +143,9 @@ cdef class Sockets:
     cdef uint64_t slice_us
 
     def __cinit__(self, look, bint is_limited, turns, Py_ssize_t turn_bytes, Py_ssize_t lone_bytes, uint64_t slice_us):
-        """`look(is_behind)`: may checks be answered now; it takes up what moved if the last bracket could not begin. It is asked
-        before each bracket where the deployment has an age limit (`is_limited`).
+        """`look(syncs)`: may checks be answered now. If the last bracket could not begin, it takes up what moved, and calls
+        `syncs`: those of Apps that are not asked about now can wait. It is asked before each bracket where the deployment has
+        an age limit (`is_limited`), without any.
 
         `turns.is_busy`: only chunks of up to `lone_bytes` are answered here. `slice_us` is the bound on one socket's checks.
         """
@@ -250,13 +253,13 @@ cdef class Sockets:
         """Begin a transaction for those that are armed; None if none is to be answered here."""
         cdef Socket one
         cdef Checks first = None
-        if self.is_limited and not self.look(False):
+        if self.is_limited and not self.look(()):
             return None
         for one in sockets:
             if one.checks is not None:
                 first = one.checks
                 break
-        if first.begin() or (self.look(True) and first.begin()):
+        if first.begin() or (self.look({one.sync for one in sockets if one.checks is not None}) and first.begin()):
             return first.snapshot
         return None
 

@@ -6,6 +6,7 @@ Handlers get a `Client` and nothing else, so they can be tested without a socket
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Collection
 from itertools import count
 from typing import TYPE_CHECKING, get_args
 
@@ -115,13 +116,13 @@ class Worker:
             self.reading.refresh()
         return self._age_ms
 
-    def look(self, is_behind: bool) -> bool:
-        """For the core's poll: whether the age of the facts permits checks; and take up what moved."""
+    def look(self, syncs: Collection[Callable[[], object]]) -> bool:
+        """For the core's poll: whether the age of the facts permits checks; and take up what moved, of these Apps."""
         try:
             if self.max_staleness_ms and self.stale_ms() > self.max_staleness_ms:
                 return False
-            if is_behind:
-                self.reading.catch_up()
+            if syncs:
+                self.reading.catch_up(syncs)
         except GateError:
             return False  # the general way says what is wrong
         return True

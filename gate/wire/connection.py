@@ -287,7 +287,7 @@ class Connection(asyncio.BufferedProtocol):
         if line is None or app is None or self._draining or client.quitting or self._is_paused or self._outbox.waiting:
             return
         if app.checks is not None and app.app is client.facts:
-            line.arm(app.checks)
+            line.arm(app.checks, app.sync)
 
     def _wait_for_a_turn(self) -> None:
         if self._line is not None and not (self._is_waiting or self._line.transport.is_closing()):

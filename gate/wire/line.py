@@ -52,10 +52,10 @@ class Line:
             transport.pause_reading()
             self._read_on()
 
-    def arm(self, checks: Checks) -> None:
+    def arm(self, checks: Checks, sync: Callable[[], object]) -> None:
         """Let the core answer the checks that come next, until something else comes."""
         if self._socket is not None and not self._is_behind:
-            self._socket.arm(checks)
+            self._socket.arm(checks, sync)
 
     def disarm(self) -> None:
         """Hear of whatever comes next."""

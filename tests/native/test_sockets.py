@@ -7,19 +7,20 @@ import contextlib
 import gc
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, cast
 
 import pytest
 
 from gate import native
-from gate.native import Checks, Socket, Sockets
+from gate.native import Socket, Sockets
+from gate.replica.app_reading import AppReading
 from gate.replica.reading import Reading
 from gate.wire.line import Line
 from gate.wire.resp import LONE_BYTES
 from gate.wire.turns import SLICE_US, TURN_BYTES, Turns
 from tests.native.peers import BLACKLISTED, ledger
-from tests.replica.ledger import Ledger
+from tests.replica.ledger import Ledger, said
 from tests.wire.test_connection import RecordingTransport, command
 
 __all__ = ["ledger"]
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.skipif(native.core is None, reason=native.why_not)
 class Seat:
     """One socket under a poll, its peer, and what was called."""
 
-    def __init__(self, poll: Sockets, checks: Checks | None) -> None:
+    def __init__(self, poll: Sockets, app: AppReading | None) -> None:
         self.near, self.far = socket.socketpair()
         for end in (self.near, self.far):
             end.setblocking(False)
@@ -37,8 +38,12 @@ class Seat:
         self.fault: Exception | None = None
         self.socket: Socket = poll.add(self.near.fileno(), self._bytes, self._end, self._unsent, lambda *_: None)
         self.socket.resume()
-        if checks is not None:
-            self.socket.arm(checks)
+        self.app = app
+        self.arm()
+
+    def arm(self) -> None:
+        if self.app is not None and self.app.checks is not None:
+            self.socket.arm(self.app.checks, self.app.sync)
 
     def _bytes(self, received: bytes, is_full: bool, was_answered: bool) -> None:
         self.calls.append((received, is_full, was_answered))
@@ -73,20 +78,27 @@ class Seat:
 class Table:
     """A poll over a facts file, and its seats."""
 
-    def __init__(self, ledger: Ledger, look: Callable[[bool], bool], *, is_limited: bool = False, turns: Any = None):
+    def __init__(
+        self,
+        ledger: Ledger,
+        look: Callable[[Collection[Callable[[], object]]], bool],
+        *,
+        is_limited: bool = False,
+        turns: Any = None,
+    ):
         assert native.core is not None
         self.reading = Reading(ledger.directory)
         self.reading.refresh()
         app = self.reading.app("app")
         self.reading.release()
         assert app is not None and app.checks is not None
-        self.checks = app.checks
+        self.app = app
         turns = turns or Turns()
         self.poll = native.core.Sockets(look, is_limited, turns, TURN_BYTES, LONE_BYTES, SLICE_US)
         self.seats: list[Seat] = []
 
     def seat(self, *, is_armed: bool = True) -> Seat:
-        self.seats.append(Seat(self.poll, self.checks if is_armed else None))
+        self.seats.append(Seat(self.poll, self.app if is_armed else None))
         return self.seats[-1]
 
     def close(self) -> None:
@@ -120,7 +132,7 @@ def test_who_floods_does_not_keep_others_from_being_read(table: Table, is_full: 
     for _ in range(4):
         table.poll.serve()
         for seat in flooding:
-            seat.socket.arm(table.checks)
+            seat.arm()
             seat.received()
     assert [seat.received() for seat in singles] == [b":0\r\n"] * 60
 
@@ -135,7 +147,7 @@ def test_a_full_turn_of_checks_is_handed_over_for_its_next_turn(table: Table) ->
 
 
 def test_a_look_that_fails_costs_no_connection_what_it_sent(ledger: Ledger) -> None:
-    def look(_: bool) -> bool:
+    def look(_: object) -> bool:
         raise RuntimeError("look")
 
     table = Table(ledger, look, is_limited=True)
@@ -145,6 +157,26 @@ def test_a_look_that_fails_costs_no_connection_what_it_sent(ledger: Ledger) -> N
     with pytest.raises(RuntimeError, match="look"):
         table.poll.serve()
     assert [seat.calls for seat in seats] == [[(BLACKLISTED, False, False)]] * 3
+    table.close()
+
+
+def test_a_commit_costs_the_apps_that_are_asked_about(ledger: Ledger) -> None:
+    looked: list[object] = []
+
+    def look(syncs: Collection[Callable[[], object]]) -> bool:
+        looked.append(syncs)
+        table.reading.catch_up(syncs)
+        return True
+
+    table = Table(ledger, look)
+    seats = [table.seat() for _ in range(3)]
+    for wanted in (b":0\r\n", b":1\r\n"):
+        for seat in seats[:2]:
+            seat.far.send(BLACKLISTED)
+        table.poll.serve()
+        assert [seat.received() for seat in seats] == [wanted, wanted, b""]
+        ledger.commit(said("unblocked", b"alice", b"bob"))
+    assert looked == [{table.app.sync}]
     table.close()
 
 
