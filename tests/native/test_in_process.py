@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -11,14 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from loadtests.micro import in_process
+from loadtests.micro.in_process import EXAMPLES, LANGUAGES, PAGE, lay_out
 from tests.cli.command import Command
-from tests.clients.programs import INSTALLED, Source, skip_unless_installed
+from tests.clients.programs import Source, skip_unless_installed
 from tests.docs.pages import libgate_calls
 from tests.harness.service import GateService, Services
-from tests.native.libgate import REPOSITORY
 
-PAGE = REPOSITORY / "docs" / "in-process.md"
-EXAMPLES = REPOSITORY / "examples" / "in-process"
 TOOLS: dict[str, tuple[Source, tuple[str, ...], str]] = {
     "C": ("here", ("cc",), ""),
     "Go": ("debian", ("cc", "go"), ""),
@@ -27,7 +25,7 @@ TOOLS: dict[str, tuple[Source, tuple[str, ...], str]] = {
 }
 """What brings the toolchain, its programs, and a file that has to be there too."""
 
-MEASURED = " 2000 40000"
+MEASURED = "2000 40000"
 """Users and checks: the figures of so short a run mean little."""
 RUN_TIMEOUT_S = 100
 
@@ -43,20 +41,8 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GateService]:
 
 @pytest.fixture
 def clone(tmp_path: Path, libgate_dir: Path, node: GateService) -> Path:
-    """As much of a clone as the page's commands name, after `make libgate` and `npm ci`."""
-    shutil.copytree(libgate_dir, tmp_path / "build")
-    shutil.copytree(EXAMPLES, tmp_path / "examples" / "in-process", ignore=shutil.ignore_patterns("node_modules"))
-    (tmp_path / "examples/in-process/node/node_modules").symlink_to(INSTALLED / "headers" / "node_modules")
-    (tmp_path / "gate-data").symlink_to(node.data)
+    lay_out(tmp_path, libgate_dir, node.data)
     return tmp_path
-
-
-def commands(language: str) -> str:
-    """The block of the language's section, but for npm's line, and with a short run."""
-    section = PAGE.read_text().split(f"\n### {language}\n")[1]
-    block = section.split("```sh\n")[1].split("```")[0]
-    kept = "\n".join(line for line in block.splitlines() if not line.startswith("npm "))
-    return kept.replace("cases.txt", f"cases.txt{MEASURED}")
 
 
 def run(language: str, clone: Path, key: str) -> subprocess.CompletedProcess[str]:
@@ -67,11 +53,7 @@ def run(language: str, clone: Path, key: str) -> subprocess.CompletedProcess[str
             pytest.skip(f"no {program} here")
     if file and not Path(file).exists():
         pytest.skip(f"no {file} here")
-    env = {**os.environ, "KEY": key, "GO111MODULE": "off", "GOFLAGS": "", "GOCACHE": str(INSTALLED / "go-cache")}
-    return subprocess.run(
-        ["bash", "-euc", commands(language)],
-        cwd=clone, env=env, capture_output=True, text=True, timeout=RUN_TIMEOUT_S,
-    )  # fmt: skip
+    return in_process.run(clone, in_process.commands(language, MEASURED), key, RUN_TIMEOUT_S)
 
 
 @pytest.mark.parametrize("language", TOOLS)
@@ -108,6 +90,7 @@ def test_the_case_file_is_what_the_node_answers(node: GateService) -> None:
 def test_the_page_has_every_example() -> None:
     assert {path.name for path in EXAMPLES.iterdir() if path.is_dir()} == {name.lower() for name in TOOLS}
     assert re.findall(r"^### (\w+)$", PAGE.read_text(), re.MULTILINE) == [*TOOLS, "Python"]
+    assert tuple(TOOLS) == LANGUAGES
 
 
 def test_the_page_has_every_call() -> None:
@@ -118,3 +101,10 @@ def cases() -> list[tuple[str, str, str]]:
     lines = (EXAMPLES / "cases.txt").read_text().splitlines()
     found = [tuple(line.split()) for line in lines if not line.startswith("#")]
     return [(sender, recipient, word) for sender, recipient, word in found]
+
+
+@pytest.mark.usefixtures("libgate_dir")
+def test_the_figures_of_the_page_can_be_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(in_process, "CHECKS", 40_000)
+    monkeypatch.setattr(in_process, "LANGUAGES", ("C",))
+    assert in_process.measured(tmp_path, 0.001, 1)["C"].keys() == {"hot", "uniform"}
