@@ -72,10 +72,9 @@ static double cpu_s(long pid) {
 }
 
 static double machine_cpu_s(void) {
-    long user = 0, nice = 0, kernel = 0, idle, wait, hard = 0, soft = 0;
+    long user = 0, nice = 0, kernel = 0, hard = 0, soft = 0;
     FILE *stat = fopen("/proc/stat", "r");
-    if (!stat || fscanf(stat, "cpu %ld %ld %ld %ld %ld %ld %ld", &user, &nice, &kernel, &idle, &wait, &hard, &soft) != 7)
-        fail("/proc/stat");
+    if (!stat || fscanf(stat, "cpu %ld %ld %ld %*d %*d %ld %ld", &user, &nice, &kernel, &hard, &soft) != 5) fail("/proc/stat");
     fclose(stat);
     return (double)(user + nice + kernel + hard + soft) / (double)sysconf(_SC_CLK_TCK);
 }
@@ -202,7 +201,7 @@ static double percentile_us(const uint32_t *sorted, int64_t many, double share) 
 int main(int argc, char **argv) {
     if (argc != 8) fail("usage: load FILE PORT PIPELINE CONNECTIONS SECONDS RATE PID");
     const uint32_t pipeline = (uint32_t)atoi(argv[3]);
-    const double seconds = atof(argv[5]), rate = atof(argv[6]);
+    const double rate = atof(argv[6]);
     const long pid = atol(argv[7]);
     lines_count = atoi(argv[4]), every_ns = rate > 0 ? 1e9 / rate : 0;
     struct stat status;
@@ -214,8 +213,7 @@ int main(int argc, char **argv) {
     const char *greeting = (const char *)(sizes + 2 * (size_t)commands), *greeted = greeting + head[1];
     batches = pipeline ? commands / pipeline : 0;
     if (batches < 1 || lines_count < 1) fail("fewer commands than a batch has, or no connection");
-    request_at = calloc(commands / pipeline + 2, sizeof *request_at);
-    reply_at = calloc(commands / pipeline + 2, sizeof *reply_at);
+    request_at = calloc((size_t)batches + 2, sizeof *request_at), reply_at = calloc((size_t)batches + 2, sizeof *reply_at);
     size_t asked = 0, expected = 0;
     for (uint32_t i = 0; i < commands; i++, sizes += 2) {
         if (i % pipeline == 0) request_at[i / pipeline] = asked, reply_at[i / pipeline] = expected;
@@ -224,7 +222,6 @@ int main(int argc, char **argv) {
     if (commands % pipeline == 0) request_at[batches] = asked, reply_at[batches] = expected;
     requests = greeted + head[2], replies = requests + asked;
     took_ns = malloc(MOST_SAMPLES * sizeof *took_ns), late_ns = malloc(MOST_SAMPLES * sizeof *late_ns);
-
     prctl(PR_SET_TIMERSLACK, 1UL); /* else a wait ends up to 50 us late */
     if (rate > 0) sched_setscheduler(0, SCHED_FIFO, &(struct sched_param){1}); /* where it may: not late for lack of a core */
     Line *lines = calloc((size_t)lines_count, sizeof *lines);
@@ -238,19 +235,16 @@ int main(int argc, char **argv) {
     }
     double server = cpu_s(pid), own = cpu_s(getpid()), machine = machine_cpu_s();
     start_ns = now_ns();
-    const int64_t stop_ns = start_ns + (int64_t)(seconds * 1e9);
+    const int64_t stop_ns = start_ns + (int64_t)(atof(argv[5]) * 1e9);
     const int64_t ended_ns = lines_count == 1 && rate <= 0 ? run_one(lines, stop_ns) : run_many(lines, stop_ns);
-    const double took_s = (double)(ended_ns - start_ns) * 1e-9;
     server = cpu_s(pid) - server, own = cpu_s(getpid()) - own, machine = machine_cpu_s() - machine;
-    qsort(took_ns, (size_t)samples, sizeof *took_ns, by_size);
-    qsort(late_ns, (size_t)lates, sizeof *late_ns, by_size);
-    double done = (double)answered_batches * pipeline;
+    qsort(took_ns, (size_t)samples, sizeof *took_ns, by_size), qsort(late_ns, (size_t)lates, sizeof *late_ns, by_size);
+    const double done = (double)answered_batches * pipeline, took_s = (double)(ended_ns - start_ns) * 1e-9;
     printf("{\"commands\": %.0f, \"seconds\": %.6f, \"per_s\": %.1f, \"server_us\": %.4f, \"server\": %.4f, "
            "\"client\": %.4f, \"others\": %.4f, \"p50_us\": %.2f, \"p99_us\": %.2f, \"p999_us\": %.2f, \"p9999_us\": %.2f, "
            "\"max_us\": %.2f, \"late_p999_us\": %.2f}\n",
            done, took_s, done / took_s, done > 0 ? server / done * 1e6 : 0, server / took_s, own / took_s,
            (machine - server - own) / took_s, percentile_us(took_ns, samples, 0.5), percentile_us(took_ns, samples, 0.99),
-           percentile_us(took_ns, samples, 0.999), percentile_us(took_ns, samples, 0.9999),
-           percentile_us(took_ns, samples, 1), percentile_us(late_ns, lates, 0.999));
-    return 0;
+           percentile_us(took_ns, samples, 0.999), percentile_us(took_ns, samples, 0.9999), percentile_us(took_ns, samples, 1),
+           percentile_us(late_ns, lates, 0.999));
 }

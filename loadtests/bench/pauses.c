@@ -1,7 +1,8 @@
 /* Loaded into a node by LD_PRELOAD: how long a thread was at something between two looks at its sockets.
 
-   A pause of its own making is the time since epoll returned, without that in which the kernel let it wait for a processor. The
-   longest of each process is in DIR/PID, DIR being GATE_BENCH_PAUSES; the benchmark sets it back to nothing by writing zeros. */
+   A pause of its own making is the CPU time since epoll returned; where the thread slept in it (a file, a lock), all the time but
+   that in which the kernel let it wait for a processor. What a hypervisor takes is in neither. The longest of each process is in
+   DIR/PID, DIR being GATE_BENCH_PAUSES; the benchmark sets it back to nothing by writing zeros. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -11,11 +12,12 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
 typedef struct { int64_t own_ns, cpu_ns, wall_ns, looks; } Longest; /* own and CPU are of one pause; wall may be of another */
-typedef struct { int64_t wall_ns, cpu_ns, waited_ns; } Moment;
+typedef struct { int64_t wall_ns, cpu_ns, waited_ns, sleeps; } Moment;
 
 static Longest nothing, *longest = &nothing;
 static __thread Moment since;
@@ -36,17 +38,21 @@ static Moment moment(void) {
     struct timespec wall, cpu;
     char text[96] = "";
     long long ran = 0, waited = 0;
+    struct rusage used;
     if (schedstat < 0) schedstat = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
     if (pread(schedstat, text, sizeof text - 1, 0) > 0) sscanf(text, "%lld %lld", &ran, &waited);
+    getrusage(RUSAGE_THREAD, &used);
     clock_gettime(CLOCK_MONOTONIC, &wall);
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu);
-    return (Moment){wall.tv_sec * 1000000000LL + wall.tv_nsec, cpu.tv_sec * 1000000000LL + cpu.tv_nsec, waited};
+    return (Moment){
+        wall.tv_sec * 1000000000LL + wall.tv_nsec, cpu.tv_sec * 1000000000LL + cpu.tv_nsec, waited, used.ru_nvcsw};
 }
 
 static void looks(void) {
     const Moment now = moment();
-    const int64_t wall = now.wall_ns - since.wall_ns, own = wall - (now.waited_ns - since.waited_ns);
-    if (since.wall_ns && own > longest->own_ns) longest->own_ns = own, longest->cpu_ns = now.cpu_ns - since.cpu_ns;
+    const int64_t wall = now.wall_ns - since.wall_ns, cpu = now.cpu_ns - since.cpu_ns;
+    const int64_t own = now.sleeps == since.sleeps ? cpu : wall - (now.waited_ns - since.waited_ns);
+    if (since.wall_ns && own > longest->own_ns) longest->own_ns = own, longest->cpu_ns = cpu;
     if (since.wall_ns && wall > longest->wall_ns) longest->wall_ns = wall;
     longest->looks++;
 }

@@ -17,9 +17,9 @@ class Pause(NamedTuple):
     """Between two looks at the sockets."""
 
     own_ms: float
-    """The longest one, without the time that its thread waited for a processor."""
+    """The longest one: CPU time, and what its thread slept; not the time that it waited for a processor."""
     cpu_ms: float
-    """The CPU time of the same. The rest of it is what the kernel or the machine took, as for a page that was not there."""
+    """The CPU time of the same."""
     wall_ms: float
     """The longest one, all of it."""
     looks: int

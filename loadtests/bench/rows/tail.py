@@ -131,7 +131,7 @@ def _shown(figures: dict[str, float]) -> str:
 
 
 def measure_pauses(bed: Bed) -> list[Row]:
-    """One row: the longest pause in any situation. Of a node of its own, since what measures it takes a microsecond a look."""
+    """One row: the longest pause in any situation. Of a node of its own, since what measures it takes microseconds a look."""
     folder = bed.folder / "pauses"
     folder.mkdir(exist_ok=True)
     library = build(SOURCE, bed.folder / "pauses.so", "-shared", "-fPIC")
