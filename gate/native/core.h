@@ -100,6 +100,7 @@ typedef struct {
     gate_slot *slots; /* open addressing, at most half of them used */
     uint64_t mask, used;
     size_t stride;   /* bytes of a slot */
+    uint64_t swept;  /* slots below it were emptied in this round, see `table_clear` */
     uint16_t epoch;  /* slots of another epoch are empty, so that to forget all is one addition */
 } gate_table;
 

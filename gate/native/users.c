@@ -158,14 +158,19 @@ static int table_open(gate_table *table, size_t stride, uint64_t slots) {
     table->used = 0;
     table->stride = stride;
     table->epoch = 1;
+    table->swept = 0;
     return 0;
 }
 
+/* A slot of an earlier epoch must not come to life when its number comes again, 65,535 epochs later. Before that each slot is
+ * emptied once, a few at each turn: all at once would take 15 ms. */
 static void table_clear(gate_table *table) {
     table->used = 0;
-    if (++table->epoch == 0) { /* every 65,535 times: a slot of the first epoch must not come to life again */
-        memset(table->slots, 0, (table->mask + 1) * table->stride);
+    if (++table->epoch == 0)
         table->epoch = 1;
+    for (uint64_t left = (table->mask + 1) / (UINT16_MAX - 1) + 1; left > 0; left--) {
+        slot_at(table, table->swept)->epoch = 0;
+        table->swept = (table->swept + 1) & table->mask;
     }
 }
 

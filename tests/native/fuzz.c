@@ -454,6 +454,34 @@ static void bend(uint8_t *file, size_t size, uint32_t page_bytes) {
     }
 }
 
+/* What was cached an epoch number ago is not found when the number comes again; nor is it 65,536 times later. */
+static void wrap(gate_tree *tree, gate_users *users) {
+    static const uint64_t EPOCHS[] = {1, 65534, 65535, 65536};
+    for (unsigned of = 0; of < sizeof EPOCHS / sizeof *EPOCHS; of++) {
+        uint8_t settings[] = {0, 0, 0, 1, 0};
+        assert(gate_users_adopt(users, tree, settings, sizeof settings) == GATE_FOUND);
+        for (int again = 0; again < 2; again++) {
+            for (unsigned i = 0; i < 100; i++) {
+                uint32_t lists;
+                char text[16];
+                size_t length = (size_t)sprintf(text, "u%u", i);
+                gate_standing(users, (uint8_t *)text, length, gate_hash(users, (uint8_t *)text, length), &lists);
+            }
+            assert(users->cached.short_ids.used > 20); /* a table that grows is emptied */
+            for (uint64_t epoch = 0; epoch < EPOCHS[of]; epoch++)
+                gate_users_forget_all(users);
+            assert(users->cached.short_ids.used == 0);
+        }
+        for (unsigned i = 0; i < 30; i++) {
+            uint32_t lists;
+            char text[16];
+            size_t length = (size_t)sprintf(text, "u%u", i);
+            gate_standing(users, (uint8_t *)text, length, gate_hash(users, (uint8_t *)text, length), &lists);
+            assert(users->cached.short_ids.used == i + 1);
+        }
+    }
+}
+
 int main(int count, char **words) {
     if (count != 4)
         return 2;
@@ -520,6 +548,12 @@ int main(int count, char **words) {
         gate_users_close(&users);
         free(file);
     }
+    for (size_t at = 0; at < sizeof key; at++)
+        key[at] = (uint8_t)any(256);
+    if (gate_tree_at(&mapped, newest) != GATE_FOUND || gate_users_open(&users, key, 1000) != 0)
+        return 4;
+    wrap(&mapped, &users);
+    gate_users_close(&users);
     gate_tree_close(&mapped);
     printf("%llu %llu %llu\n", (unsigned long long)rounds, (unsigned long long)whole, (unsigned long long)answered);
     return 0;
