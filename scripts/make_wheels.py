@@ -100,7 +100,7 @@ def tool(*command: str) -> str:
 def require_as_named(wheel: Path, machine: str) -> None:
     """The core is in it, runs where the name says it does, and nothing of the build was left in it."""
     names = zipfile.ZipFile(wheel).namelist()
-    leftovers = [name for name in names if re.search(r"\.(c|h|pyx|o)$|__pycache__", name)]
+    leftovers = [name for name in names if re.search(r"\.(c|h|pyx|pxi|o)$|__pycache__", name)]
     if CORE not in names or leftovers:
         raise SystemExit(
             f"make wheel: {wheel.name}: {leftovers or 'the core'} {'too many' if leftovers else 'missing'}"

@@ -71,7 +71,7 @@ def test_every_file_of_the_program_comes_along(source: Path, sdist: Path, wheel:
     wanted = {str(file.relative_to(source)) for file in (source / "gate").rglob("*") if file.is_file()}
     wanted = {name for name in wanted if "__pycache__" not in name}
     assert "gate/py.typed" in wanted
-    compiled = {name for name in wanted if name.endswith((".c", ".h", ".pyx"))}
+    compiled = {name for name in wanted if name.endswith((".c", ".h", ".pyx", ".pxi"))}
     assert wanted & set(zipfile.ZipFile(wheel).namelist()) == wanted - compiled
     with tarfile.open(sdist) as packed:
         there = {name.partition("/")[2] for name in packed.getnames()}

@@ -17,7 +17,7 @@ from tests.deploy.files import REPOSITORY
 from tests.harness.service import GateService
 
 BUILD_S = 300
-SOURCES_OF_THE_CORE = {".c", ".h", ".pyx"}
+SOURCES_OF_THE_CORE = {".c", ".h", ".pyx", ".pxi"}
 CORE = "gate/native/_core.abi3.so"
 PIP = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
 QEMU = "qemu-aarch64-static"

@@ -309,8 +309,8 @@ static void ask_for_pairs(gate_users *users) {
     }
 }
 
-static size_t id(char *to) {
-    if (any(2))
+static size_t id(char *to, int is_valid) {
+    if (is_valid || any(2))
         return (size_t)sprintf(to, "u%u", (unsigned)any(5000));
     return (size_t)sprintf(to, "%s", IDS[any(sizeof IDS / sizeof *IDS)]);
 }
@@ -325,8 +325,9 @@ static size_t command(uint8_t *to) {
         size += (size_t)sprintf((char *)to, "*%u\r\n$11\r\nGATE.MCHECK\r\n", ids + 1);
     } else
         size += (size_t)sprintf((char *)to, "%s", NAMES[any(2)]);
+    int is_long = ids > 200;
     for (; ids > 0; ids--) {
-        size_t length = id(text);
+        size_t length = id(text, is_long); /* one of those known is too long, and none of hundreds may be */
         size += (size_t)sprintf((char *)to + size, "$%zu\r\n%s\r\n", length, text);
     }
     return size;
