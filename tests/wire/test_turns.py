@@ -14,7 +14,7 @@ from gate.wire import turns as module
 from gate.wire.client import Worker
 from gate.wire.resp import CommandReader
 from gate.wire.turns import LIGHT_SHARE, MOST_IN_A_ROUND, ROUND_US, SLICE_US, TURN_BYTES, Turns, Usage
-from loadtests.bench.rows.fairness import KINDS, Kind
+from loadtests.bench.rows.fairness import Kind, kinds
 from tests.wire.malformed import echo
 from tests.wire.test_connection import AUTH, Line, command
 
@@ -34,7 +34,7 @@ def collects_nothing() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("collects_nothing")
-@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
+@pytest.mark.parametrize("kind", kinds().values(), ids=kinds().keys())
 async def test_one_pass_of_the_loop_is_short_whatever_is_sent(worker: Worker, kind: Kind) -> None:
     line = Line(worker)
     if kind.first:
