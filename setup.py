@@ -19,7 +19,7 @@ def extensions() -> list[Extension]:
         ["gate/native/_core.pyx", *(f"gate/native/{name}.c" for name in ("tree", "users", "resp"))],
         depends=["gate/native/core.h", "gate/native/_sockets.pxi"],
         define_macros=[("Py_LIMITED_API", STABLE_ABI_OF), ("_GNU_SOURCE", None)],
-        extra_compile_args=["-O2", "-g0", "-std=c11", *os.environ.get("GATE_NATIVE_CFLAGS", "").split()],
+        extra_compile_args=["-O3", "-g0", "-std=c11", *os.environ.get("GATE_NATIVE_CFLAGS", "").split()],
         extra_link_args=os.environ.get("GATE_NATIVE_CFLAGS", "").split(),
         py_limited_api=True,
     )

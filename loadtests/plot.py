@@ -125,10 +125,15 @@ def published() -> dict[Path, str]:
 
 
 def filled_in(text: str, parts: Mapping[str, str]) -> str:
-    """The page with each part between its marks."""
+    """The page with each part between its marks; marks of other parts stay as they are."""
     marked = re.compile(r"<!-- bench: (\w+) -->\n.*?<!-- bench end -->", re.DOTALL)
     # GitHub reads Markdown below a comment as part of it unless a blank line comes between.
-    return marked.sub(lambda found: f"<!-- bench: {found[1]} -->\n\n{parts[found[1]]}\n\n<!-- bench end -->", text)
+
+    def part(found: re.Match[str]) -> str:
+        name = found[1]
+        return f"<!-- bench: {name} -->\n\n{parts[name]}\n\n<!-- bench end -->" if name in parts else found[0]
+
+    return marked.sub(part, text)
 
 
 def conditions(report: Report) -> str:
@@ -211,7 +216,7 @@ def plot(report: Report) -> str:
         'font-family="sans-serif" font-size="12" fill="#222">',
         "<title>Checks a second, and CPU time a check: Gate, and Redis with the same facts</title>",
         f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>',
-        _text(LEFT, 24, title, weight="bold", size=15),
+        text(LEFT, 24, title, weight="bold", size=15),
         *_legend(drawn),
         *(
             _grid(TOP + RATES_HEIGHT * (1 - value / top_per_s), _short(value))
@@ -223,7 +228,7 @@ def plot(report: Report) -> str:
         parts += _bars(LEFT + number * width, width - PANEL_GAP, cells, drawn, top_per_s)
     if used_us:
         parts.append(
-            _text(LEFT, CPU_TOP - 18, "CPU time of the server a check, us (logarithmic)", weight="bold", size=15)
+            text(LEFT, CPU_TOP - 18, "CPU time of the server a check, us (logarithmic)", weight="bold", size=15)
         )
         decades = range(math.floor(math.log10(min(used_us))), math.ceil(math.log10(max(used_us))) + 1)
         parts += [_grid(_cpu_y(10.0**decade, decades), f"{10.0**decade:g}") for decade in decades]
@@ -231,11 +236,11 @@ def plot(report: Report) -> str:
             parts += _lines(LEFT + number * width, width - PANEL_GAP, cells, drawn, decades)
     for number, spread in enumerate(panels):
         middle = LEFT + number * width + (width - PANEL_GAP) / 2
-        parts.append(_text(middle, height - 30, SPREADS[spread], anchor="middle", weight="bold"))
+        parts.append(text(middle, height - 30, SPREADS[spread], anchor="middle", weight="bold"))
     source = (
         f"{report['at'][:10]}, {machine['cpu']}, {machine['cores']} cores, {report['edges']:,} list entries; make bench"
     )
-    parts.append(_text(WIDTH - RIGHT, height - 8, source, anchor="end", size=11))
+    parts.append(text(WIDTH - RIGHT, height - 8, source, anchor="end", size=11))
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
@@ -263,14 +268,14 @@ def _legend(drawn: list[str]) -> list[str]:
     parts, x = [], float(LEFT)
     for name, colour in zip(drawn, COLOURS, strict=False):
         parts.append(f'<rect x="{x:.0f}" y="40" width="12" height="12" fill="{colour}"/>')
-        parts.append(_text(x + 18, 51, SYSTEMS[name]))
+        parts.append(text(x + 18, 51, SYSTEMS[name]))
         x += 48 + 6.6 * len(SYSTEMS[name])
     return parts
 
 
 def _grid(y: float, words: str) -> str:
     line = f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>'
-    return f"{line}\n{_text(LEFT - 8, y + 4, words, anchor='end')}"
+    return f"{line}\n{text(LEFT - 8, y + 4, words, anchor='end')}"
 
 
 def _bars(left: float, width: float, cells: list[dict[str, Any]], drawn: list[str], top_per_s: int) -> list[str]:
@@ -278,13 +283,13 @@ def _bars(left: float, width: float, cells: list[dict[str, Any]], drawn: list[st
     bar = min(27.0, (group - 8) / len(drawn))
     for number, cell in enumerate(cells):
         middle = left + group * (number + 0.5)
-        parts.append(_text(middle, TOP + RATES_HEIGHT + 18, f"pipeline {cell['pipeline']}", anchor="middle"))
+        parts.append(text(middle, TOP + RATES_HEIGHT + 18, f"pipeline {cell['pipeline']}", anchor="middle"))
         for place, (system, colour) in enumerate(zip(drawn, COLOURS, strict=False)):
             per_s = cell[system]["checks_per_s"]
             height = RATES_HEIGHT * per_s / top_per_s
             x, y = middle + (place - len(drawn) / 2) * bar, TOP + RATES_HEIGHT - height
             parts.append(f'<rect x="{x:.1f}" y="{y:.1f}" width="{bar - 2:.1f}" height="{height:.1f}" fill="{colour}"/>')
-            parts.append(_text(x + (bar - 2) / 2, y - 4, _short(per_s).replace(" ", ""), anchor="middle", size=7))
+            parts.append(text(x + (bar - 2) / 2, y - 4, _short(per_s).replace(" ", ""), anchor="middle", size=7))
     return parts
 
 
@@ -296,7 +301,7 @@ def _cpu_y(used_us: float, decades: range) -> float:
 def _lines(left: float, width: float, cells: list[dict[str, Any]], drawn: list[str], decades: range) -> list[str]:
     places = [left + width * (number + 0.5) / len(cells) for number in range(len(cells))]
     parts = [
-        _text(x, CPU_TOP + CPU_HEIGHT + 18, f"pipeline {cell['pipeline']}", anchor="middle")
+        text(x, CPU_TOP + CPU_HEIGHT + 18, f"pipeline {cell['pipeline']}", anchor="middle")
         for x, cell in zip(places, cells, strict=True)
     ]
     for system, colour in zip(drawn, COLOURS, strict=False):
@@ -309,7 +314,8 @@ def _lines(left: float, width: float, cells: list[dict[str, Any]], drawn: list[s
     return parts
 
 
-def _text(x: float, y: float, words: str, *, anchor: str = "start", weight: str = "normal", size: int = 12) -> str:
+def text(x: float, y: float, words: str, *, anchor: str = "start", weight: str = "normal", size: int = 12) -> str:
+    """Words of a drawing."""
     given = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="{weight}" font-size="{size}"'
     return f"<text {given}>{escape(words)}</text>"
 

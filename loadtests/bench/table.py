@@ -57,14 +57,15 @@ def write(rows: list[Row], about: dict[str, Any], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     document = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": _machine(),
+        "machine": machine(),
         **about,
         "rows": [asdict(row) | {"command": row.command} for row in rows],
     }
     path.write_text(json.dumps(document, indent=1) + "\n")
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """What the figures belong to."""
     models = [line.split(":", 1)[1].strip() for line in _cpu_lines() if line.startswith("model name")]
     return {
         "cores": os.cpu_count(),

@@ -1,0 +1,1 @@
+"""What a hundred million list entries cost: `python -m loadtests.scale`."""
