@@ -21,7 +21,7 @@ import msgspec
 from gate.core.file_text import read_text
 from gate.core.partition import DEFAULT_PARTITIONS, MAX_PARTITIONS
 from gate.core.presence import LEASE_TTL_MS
-from gate.core.urls import split_url
+from gate.core.urls import split_hosts, split_url
 from gate.errors import InvalidConfig
 
 Role = Literal["redis", "replicator", "worker", "http", "background"]
@@ -48,6 +48,8 @@ _HOST_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([A-Za-z0-9._-]+)):(\d{1,5})"
 _PUBLIC_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)*/?")
 """What needs no escaping in a link, a cookie's path or a header."""
 _REDIS_SCHEMES = ("redis", "rediss", "unix")
+_TOPOLOGY_SCHEMES = ("redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
+"""Of URLs with several hosts."""
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -142,8 +144,14 @@ def _endpoint(text: str) -> Endpoint:
 
 def _redis_url(text: str) -> str:
     # The URL may hold a password: no message repeats it.
-    problem = "write redis://[USER:PASSWORD@]HOST:PORT/DB, rediss://... for TLS, or unix:///PATH/redis.sock"
+    problem = (
+        "write redis://[USER:PASSWORD@]HOST:PORT/DB, rediss://... for TLS, unix:///PATH/redis.sock, "
+        "or redis+sentinel://[USER:PASSWORD@]HOST:PORT,.../NAME[/DB]"
+    )
     try:
+        if text.partition("://")[0] in _TOPOLOGY_SCHEMES:
+            split_hosts(text)
+            return text
         url = split_url(text)
     except ValueError as fault:
         raise ValueError(f"{problem}: {fault}") from None

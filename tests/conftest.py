@@ -4,6 +4,7 @@
     redis_server    one Valkey 9 for the whole run, emptied before the test and audited after it
     each_redis      the same, once per flavor
     private_redis   a Valkey 9 of the test's own, to kill, pause and restart
+    sentinel_setup  a primary, two replicas and three Sentinels of the test's own
     clocked_redis   one whose clock `redis_clock` steps
     start_service   starts a `gate serve`; ends it after the test (`start_module_service`: after the module)
 
@@ -19,6 +20,7 @@ import pytest
 
 from tests.harness.faked_clock import FakedClock
 from tests.harness.leaks import audit_keys
+from tests.harness.sentinels import SentinelSetup
 from tests.harness.servers import REDIS_FLAVORS, Flavor, FlavorMissing, RedisServer, server_binary
 from tests.harness.service import Services
 
@@ -90,6 +92,14 @@ def private_redis(tmp_path: Path) -> Iterator[RedisServer]:
     server = RedisServer.start(DEFAULT_FLAVOR, tmp_path / "private-redis")
     yield server
     server.stop()
+
+
+@pytest.fixture
+def sentinel_setup(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SentinelSetup]:
+    """A primary with two replicas and three Sentinels of the test's own; of Redis 7 unless a parameter says otherwise."""
+    setup = SentinelSetup.start(getattr(request, "param", "redis-7"), tmp_path / "sentinels")
+    yield setup
+    setup.stop()
 
 
 @pytest.fixture

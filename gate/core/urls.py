@@ -6,11 +6,15 @@ stands where a port, a path or an option is looked for, and a message that names
 
 from __future__ import annotations
 
-from urllib.parse import SplitResult, urlsplit
+import re
+from typing import NamedTuple
+from urllib.parse import SplitResult, unquote, urlsplit
 
 ENCODE = (
     "percent-encode what is special in the user's name and the password: %2F for /, %3F for ?, %23 for #, %40 for @"
 )
+
+_AUTHORITY = re.compile(r"[^/?#]*")
 
 
 def split_url(text: str) -> SplitResult:
@@ -23,3 +27,23 @@ def split_url(text: str) -> SplitResult:
     if parts.fragment or (parts.netloc and "@" in parts.path + parts.query):
         raise ValueError(ENCODE)
     return parts
+
+
+class Host(NamedTuple):
+    """One of the hosts of a URL; `port` is None where the URL has none."""
+
+    name: str
+    port: int | None
+
+
+def split_hosts(text: str) -> tuple[SplitResult, list[Host]]:
+    """As `split_url`, of a URL whose authority names several hosts, with a comma between them; the parts show the first."""
+    scheme, separator, rest = text.partition("://")
+    authority = _AUTHORITY.match(rest)[0]  # type: ignore[index]  # it matches any text
+    credentials, at, hosts = authority.rpartition("@")
+    first, *others = hosts.split(",")
+    parts = split_url(f"{scheme}{separator}{credentials}{at}{first}{rest[len(authority) :]}")
+    split = [parts, *(split_url(f"redis://{other}") for other in others)]
+    if any(not each.hostname or each.port == 0 for each in split) or any(each.username for each in split[1:]):
+        raise ValueError("each host must be a name or an address, with a port or without")
+    return parts, [Host(unquote(each.hostname or ""), each.port) for each in split]

@@ -10,11 +10,16 @@ A connection that the server merely closed is opened anew by the next call. A wr
 All connections of a Client are to one run of one server. The address may lead to another one while connections stay open (a
 virtual IP, a Kubernetes Service, a server that was demoted), so a fresh connection is made every `CHECK_ADDRESS_EVERY_MS`. If
 the newest connection reaches another run than older ones, those are closed. A replica counts as away.
+
+Where Sentinels know the primary, each connection asks them first (`sentinel`), and a switch that they publish makes a fresh
+connection at once. If they name another primary than before, every connection to the old one is closed, and what is on its
+way there has the outcome "unknown": a reply of a demoted primary is no acknowledgement.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import re
 import weakref
@@ -26,6 +31,7 @@ from gate.errors import Outcome, StoreUnavailable
 from gate.store.address import Address
 from gate.store.link import Command, Link, LinkLost, NotPrimary, Reply, ReplyError, open_link
 from gate.store.scripts import Call, Run, replies_of, runs_of
+from gate.store.sentinel import Sentinels
 
 CHECK_ADDRESS_EVERY_MS = 700
 """A connection and three commands. Freshness depends on it: three may take their deadline before a replicator doubts."""
@@ -58,6 +64,9 @@ class Client:
         self._probe: asyncio.Task[None] | None = None
         self._links: weakref.WeakSet[Link] = weakref.WeakSet()
         self._checking: asyncio.Task[None] | None = None
+        self._sentinels = Sentinels(address, self._connect_ms, self._moved, self._look) if address.sentinels else None
+        self._following: asyncio.Task[None] | None = None
+        self._hint = asyncio.Event()
         self.reached_at_ms = 0
         """When the newest connection was begun that reached the server; on the monotonic clock."""
         self._reached = ""
@@ -128,12 +137,14 @@ class Client:
     async def aclose(self) -> None:
         """Close the connection and end the probe."""
         self._away = "the store was closed"
-        tasks = [task for task in (self._probe, self._checking) if task is not None]
+        tasks = [task for task in (self._probe, self._checking, self._following) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._link is not None:
             await self._link.aclose()
+        if self._sentinels is not None:
+            await self._sentinels.aclose()
 
     async def _run_scripts(
         self, calls: Sequence[Call], outcome_if_sent: Outcome, rerun_last: bool = False
@@ -186,7 +197,11 @@ class Client:
     async def _open(self, on_push: Callable[[list[Reply]], None] | None = None) -> Link:
         """Connect; the newest connection shows which server is the right one. Raises `LinkLost`."""
         began_ms = monotonic_ms()
-        link = await open_link(self.address, self._connect_ms, on_push)
+        server = await self._sentinels.primary() if self._sentinels is not None else self.address
+        link = await open_link(server, self._connect_ms, on_push)
+        if self._sentinels is not None and self._sentinels.named not in (None, server):
+            await link.aclose()
+            raise LinkLost(f"{server.shown} is not the primary any more", was_sent=False)
         if link.server_id != self._reached and began_ms < self.reached_at_ms:
             await link.aclose()
             raise LinkLost(f"{self.address.shown} led to another server a moment later", was_sent=False)
@@ -198,7 +213,24 @@ class Client:
         self._links.add(link)
         if self._checking is None:
             self._checking = asyncio.get_running_loop().create_task(self._check_address())
+        if self._sentinels is not None and self._following is None:
+            self._following = asyncio.get_running_loop().create_task(self._sentinels.follow())
         return link
+
+    def _moved(self, problem: str) -> None:
+        """The Sentinels name another primary: replies of the old one count no more."""
+        for link in list(self._links):
+            link.drop(problem)
+
+    def _look(self) -> None:
+        """Make a fresh connection now, whatever is left of a wait."""
+        hint, self._hint = self._hint, asyncio.Event()
+        hint.set()
+
+    async def _wait(self, wait_ms: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_ms / 1000):
+                await self._hint.wait()
 
     def _drop(self, links: Sequence[Link], problem: str) -> None:
         for link in links:
@@ -212,7 +244,7 @@ class Client:
         while True:
             # From begin to begin: over a far link connecting takes as long as the wait, and freshness depends on both.
             wait_ms = began_ms + CHECK_ADDRESS_EVERY_MS * random.uniform(0.9, 1.1) - monotonic_ms()
-            await asyncio.sleep(max(wait_ms, LEAST_PAUSE_MS) / 1000)
+            await self._wait(max(wait_ms, LEAST_PAUSE_MS))
             began_ms = monotonic_ms()
             if self._away:
                 continue  # the probe makes connections
@@ -239,7 +271,7 @@ class Client:
                 link = await self._open()
             except LinkLost as loss:
                 self._away = str(loss)
-                await asyncio.sleep(PROBE_EVERY_MS / 1000)
+                await self._wait(PROBE_EVERY_MS)
                 continue
             if self._link is not None and self._link.is_open:  # someone was connecting just when another call failed
                 await link.aclose()

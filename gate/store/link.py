@@ -13,15 +13,16 @@ says that the truth is elsewhere (`READONLY`) closes the Link as well, once all 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import ssl
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
 import hiredis
 
-from gate.store.address import Address
+from gate.store.address import SENTINEL_FORM, Address
 
 Reply = Any
 """What a server answers: bytes, int, None, a list of these, or a `ReplyError`."""
@@ -33,7 +34,12 @@ READ_WHAT_CAME_S = 0.005
 _NOT_COMPLETE = object()
 _NOT_HERE = re.compile(r"(?:^|-)(READONLY|MASTERDOWN|NOREPLICAS|UNBLOCKED|LOADING|CLUSTERDOWN|MOVED)\b")
 """Errors after which another server may be the right one. Inside a script, Redis 6.2 puts words in front."""
-_FACT = re.compile(rb"^(run_id|master_replid|role|master_host|master_port):(\S*)", re.MULTILINE)
+_FACT = re.compile(rb"^(run_id|master_replid|role|master_host|master_port|redis_mode|server_mode):(\S*)", re.MULTILINE)
+_OTHER_KINDS = {
+    "sentinel": f"is a Sentinel, which holds no facts: write {SENTINEL_FORM}",
+    "cluster": f"is a node of a Redis Cluster, which is not supported yet: name one server, or write {SENTINEL_FORM}",
+}
+"""By the mode that a server reports."""
 
 
 class ReplyError(Exception):
@@ -50,6 +56,10 @@ class LinkLost(Exception):
 
 class NotPrimary(LinkLost):
     """The server that was reached is a replica: it is not the truth, and takes no writes."""
+
+
+class WrongKind(LinkLost):
+    """What was reached is no server of the kind that the URL says; the text names the right form."""
 
 
 class _Exchange:
@@ -122,6 +132,14 @@ class Link(asyncio.Protocol):
         """Wait until the connection is closed, by either side."""
         await asyncio.shield(self._closed)
 
+    async def watch(self, ping_every_ms: float, deadline_ms: float) -> None:
+        """Stay until it is lost (`LinkLost`), looking by a PING whether it is silently dead."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ping_every_ms / 1000):
+                    await self.wait_closed()
+            await self.exchange([("PING",)], deadline_ms)
+
     async def aclose(self) -> None:
         """Close, and wait until the socket is gone."""
         if self._transport is not None:
@@ -193,13 +211,21 @@ def pack(commands: Sequence[Command]) -> bytes:
     return b"".join([hiredis.pack_command(tuple(command)) for command in commands])  # type: ignore[arg-type]
 
 
-async def open_link(address: Address, connect_ms: float, on_push: Callable[[list[Reply]], None] | None = None) -> Link:
-    """Connect, authenticate, choose the database and see a PONG, all within `connect_ms`. Raises `LinkLost`."""
+async def open_link(
+    address: Address,
+    connect_ms: float,
+    on_push: Callable[[list[Reply]], None] | None = None,
+    greet: Callable[[Link, Address, float], Awaitable[None]] | None = None,
+) -> Link:
+    """Connect, authenticate, choose the database and see a PONG, all within `connect_ms`. Raises `LinkLost`.
+
+    `greet` is for a peer that is no server of facts.
+    """
     try:
         async with asyncio.timeout(connect_ms / 1000):
             link = await _connect(address, on_push)
             try:
-                await _greet(link, address, connect_ms)
+                await (greet or _greet)(link, address, connect_ms)
             except BaseException:
                 await link.aclose()
                 raise
@@ -232,21 +258,34 @@ def _tls_context(address: Address) -> ssl.SSLContext:
     return context
 
 
+def credentials_of(address: Address) -> list[Command]:
+    """The command that authenticates, where there is a password."""
+    return [("AUTH", address.username or "default", address.password)] if address.password else []
+
+
 async def _greet(link: Link, address: Address, deadline_ms: float) -> None:
-    commands: list[Command] = []
-    if address.password:
-        commands.append(("AUTH", address.username or "default", address.password))
+    commands = credentials_of(address)
     if address.db:
         commands.append(("SELECT", address.db))
     commands += [("PING",), ("INFO", "server"), ("INFO", "replication")]
     replies = await link.exchange(commands, deadline_ms)
-    for command, reply in zip(commands, replies, strict=True):
-        if isinstance(reply, ReplyError):
-            right = f"+{str(command[0]).lower()}" if str(reply).startswith("NOPERM") else ""
-            grant = f": grant it with ACL SETUSER {address.username or 'default'} {right}" if right else ""
-            raise LinkLost(f"{address.shown} answered: {reply}{grant}", was_sent=False)
-    facts = {name: value.decode() for name, value in _FACT.findall(b"\n".join(replies[-2:]))}
+    texts = [reply for reply in replies[-2:] if isinstance(reply, bytes)]
+    facts = {name: value.decode() for name, value in _FACT.findall(b"\n".join(texts))}
+    mode = facts.get(b"redis_mode") or facts.get(b"server_mode", "")
+    if mode in _OTHER_KINDS:  # before its errors: neither knows SELECT
+        raise WrongKind(f"{address.shown} {_OTHER_KINDS[mode]}", was_sent=False)
+    refuse_errors(address, commands, replies)
     if facts.get(b"role") == "slave":
         primary = f"{facts.get(b'master_host')}:{facts.get(b'master_port')}"
         raise NotPrimary(f"{address.shown} is a replica of {primary} and takes no writes", was_sent=False)
     link.server_id = f"{facts.get(b'run_id', '')}:{facts.get(b'master_replid', '')}"
+
+
+def refuse_errors(address: Address, commands: Sequence[Command], replies: Sequence[Reply]) -> None:
+    """Raises `LinkLost` with the first error among replies, and the line that grants a right that was missing."""
+    for command, reply in zip(commands, replies, strict=True):
+        if isinstance(reply, ReplyError):
+            name = "|".join(map(str, command[:2] if command[0] == "SENTINEL" else command[:1])).lower()
+            right = f"+{name}" if str(reply).startswith("NOPERM") else ""
+            grant = f": grant it with ACL SETUSER {address.username or 'default'} {right}" if right else ""
+            raise LinkLost(f"{address.shown} answered: {reply}{grant}", was_sent=False)

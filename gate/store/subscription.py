@@ -61,7 +61,7 @@ class Subscription:
         while True:
             if self._link is not None:
                 with contextlib.suppress(LinkLost):
-                    await self._until_lost(self._link)
+                    await self._link.watch(PING_EVERY_MS, self._client.deadline_ms)
             try:
                 await self.begin()
                 if self._on_again is not None:
@@ -73,13 +73,6 @@ class Subscription:
         """Close the connection."""
         if self._link is not None:
             await self._link.aclose()
-
-    async def _until_lost(self, link: Link) -> None:
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(PING_EVERY_MS / 1000):
-                    await link.wait_closed()
-            await link.exchange([("PING",)], self._client.deadline_ms)
 
     def _hear(self, message: list[Reply]) -> None:
         self._on_message(message[2])

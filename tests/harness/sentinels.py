@@ -1,0 +1,195 @@
+"""A primary with two replicas and three Sentinels, all real, started in a second, with short limits.
+
+The Sentinels know each other from their files; else they would find each other by messages, which takes seconds.
+Used by the fixture `sentinel_setup` in `tests/conftest.py`, and by `loadtests/micro/failover.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from tests.harness.ports import LOOPBACK, free_port
+from tests.harness.servers import START_TIMEOUT_S, Flavor, RedisServer
+from tests.harness.waiting import wait_until
+
+NAME = "facts"
+DOWN_AFTER_MS = 400
+"""A real deployment has seconds here; a busy machine must not look like a death."""
+FAILOVER_TIMEOUT_MS = 5_000
+LOOK_EVERY_MS = 300
+QUORUM = 2
+ELECTED_TIMEOUT_S = 20.0
+_SERVER = ("--repl-diskless-sync-delay", "0", "--repl-diskless-sync", "yes", "--repl-backlog-size", "4mb")
+
+
+class SentinelProcess(RedisServer):
+    """One Sentinel. Its file, which it rewrites, is all that it keeps."""
+
+    def _command(self, aof: bool) -> list[str]:
+        binary, *_ = super()._command(aof)
+        return [binary, str(self.directory / "sentinel.conf"), "--sentinel"]
+
+    def _answers(self) -> bool:
+        status = self._running().poll()
+        if status is not None:
+            raise AssertionError(f"the Sentinel exited with {status}: {self.log_tail()}")
+        try:
+            return bool(self.client.info("server")["process_id"] == self.pid)
+        except (redis.ConnectionError, redis.TimeoutError):
+            return False
+
+
+class SentinelSetup:
+    """`start` it, `stop` it. `servers` are in the order of their start, so the first one was the first primary."""
+
+    def __init__(self, servers: list[RedisServer], sentinels: list[SentinelProcess]) -> None:
+        self.servers = servers
+        self.sentinels = sentinels
+
+    @classmethod
+    def start(
+        cls,
+        flavor: Flavor,
+        directory: Path,
+        extra: Sequence[str] = (),
+        sentinel_lines: Sequence[str] = (),
+    ) -> SentinelSetup:
+        """`extra` are options of the servers, `sentinel_lines` further lines of the Sentinels' files."""
+        servers = [RedisServer.start(flavor, directory / "s0", extra=[*_SERVER, *extra])]
+        setup = cls(servers, [])
+        try:
+            primary = ["--replicaof", f"{LOOPBACK} {servers[0].port}"]
+            for number in (1, 2):
+                folder = directory / f"s{number}"
+                servers.append(RedisServer.start(flavor, folder, extra=[*_SERVER, *extra, *primary]))
+            wait_until(lambda: setup.replicas_of(servers[0]) == 2, START_TIMEOUT_S, "two replicas")
+            setup.start_sentinels(flavor, directory, sentinel_lines)
+        except BaseException:
+            setup.stop()
+            raise
+        return setup
+
+    @property
+    def url(self) -> str:
+        """For Gate, with all Sentinels."""
+        hosts = ",".join(f"{LOOPBACK}:{sentinel.port}" for sentinel in self.sentinels)
+        return f"redis+sentinel://{hosts}/{NAME}"
+
+    @property
+    def primary(self) -> RedisServer:
+        """The primary by the newest word of any Sentinel that answers."""
+        found = [self._named(sentinel) for sentinel in self.sentinels]
+        _, port = max(one for one in found if one is not None)
+        return next(server for server in self.servers if server.port == port)
+
+    @property
+    def replicas(self) -> list[RedisServer]:
+        """The others that run."""
+        primary = self.primary
+        return [server for server in self.servers if server is not primary and server.is_running]
+
+    def replicas_of(self, server: RedisServer) -> int:
+        """How many follow it and have everything."""
+        facts = server.client.info("replication")
+        return sum(
+            1 for name, each in facts.items() if name.startswith("slave") and name[5:].isdigit()
+            and each["state"] == "online"
+        )  # fmt: skip
+
+    def fail_over(self) -> None:
+        """`SENTINEL FAILOVER`: begins it; `wait_switched` waits for its end."""
+        self.wait_whole()
+        self._ask(self.sentinels[0], "FAILOVER")
+
+    def wait_switched(self, old: RedisServer) -> RedisServer:
+        """Until some Sentinel names another primary; that one."""
+        wait_until(lambda: self.primary is not old, ELECTED_TIMEOUT_S, "another primary")
+        return self.primary
+
+    def wait_whole(self) -> None:
+        """Until every Sentinel names the same primary, sees all the others, and every other server follows it."""
+        wait_until(self._is_whole, 2 * ELECTED_TIMEOUT_S, "the servers and the Sentinels to agree")
+
+    def start_sentinels(self, flavor: Flavor, directory: Path, lines: Sequence[str] = (), count: int = 3) -> None:
+        """Starts as many, which monitor the first server, and waits until they know everything."""
+        known = [(free_port(), secrets.token_hex(20)) for _ in range(count)]
+        for number, (port, own_id) in enumerate(known):
+            folder = directory / f"sentinel{number}"
+            folder.mkdir()
+            (folder / "sentinel.conf").write_text(
+                "\n".join(
+                    [
+                        f"port {port}",
+                        f"bind {LOOPBACK}",
+                        f"dir {folder}",
+                        f"sentinel myid {own_id}",
+                        f"sentinel monitor {NAME} {LOOPBACK} {self.servers[0].port} {QUORUM}",
+                        f"sentinel down-after-milliseconds {NAME} {DOWN_AFTER_MS}",
+                        f"sentinel failover-timeout {NAME} {FAILOVER_TIMEOUT_MS}",
+                        f"sentinel parallel-syncs {NAME} 2",
+                        *(f"sentinel known-replica {NAME} {LOOPBACK} {server.port}" for server in self.servers[1:]),
+                        *(
+                            f"sentinel known-sentinel {NAME} {LOOPBACK} {other} {other_id}"
+                            for other, other_id in known
+                            if other != port
+                        ),
+                        *lines,
+                        "",
+                    ]
+                )
+            )
+            self.sentinels.append(SentinelProcess(flavor, folder, port, None, False, (), {}))
+            self.sentinels[-1]._launch()
+            # Else it looks at the roles of servers every ten seconds, and a failover takes as long to be over.
+            debug = ("SENTINEL", "DEBUG", "info-period", str(LOOK_EVERY_MS), "publish-period", str(LOOK_EVERY_MS))
+            with contextlib.suppress(redis.ResponseError):  # Redis 6.2 has no such command
+                self.sentinels[-1].client.execute_command(*debug)  # type: ignore[no-untyped-call]
+        wait_until(self._is_whole, START_TIMEOUT_S, "the Sentinels to know everything")
+
+    def stop(self) -> None:
+        for server in [*self.sentinels, *self.servers]:
+            server.kill()
+
+    def _is_whole(self) -> bool:
+        answers = [self._named(sentinel) for sentinel in self.sentinels if sentinel.is_running]
+        if None in answers or len(set(answers)) != 1:
+            return False
+        for sentinel in self.sentinels:
+            if sentinel.is_running:
+                facts = _pairs(self._ask(sentinel, "MASTER"))
+                known = int(facts["num-slaves"]), int(facts["num-other-sentinels"])
+                if facts["flags"] != "master" or known != (len(self.servers) - 1, len(self.sentinels) - 1):
+                    return False
+        running = [server for server in self.servers if server.is_running]
+        return self.replicas_of(self.primary) == len(running) - 1
+
+    def _named(self, sentinel: SentinelProcess) -> tuple[int, int] | None:
+        if not sentinel.is_running:
+            return None
+        try:
+            facts = _pairs(self._ask(sentinel, "MASTER"))
+            _, port = self._ask(sentinel, "GET-MASTER-ADDR-BY-NAME")
+        except (redis.ConnectionError, redis.TimeoutError):
+            return None
+        return int(facts["config-epoch"]), int(port)
+
+    def _ask(self, sentinel: SentinelProcess, question: str) -> Any:
+        return sentinel.client.execute_command("SENTINEL", question, NAME)  # type: ignore[no-untyped-call]
+
+
+def _pairs(reply: object) -> dict[str, str]:
+    """redis-py makes a dictionary of some of these replies, by their command."""
+    if isinstance(reply, dict):
+        return {_text(name): _text(value) for name, value in reply.items()}
+    assert isinstance(reply, list)
+    return {_text(name): _text(value) for name, value in zip(reply[::2], reply[1::2], strict=True)}
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,84 @@
+"""A server of another kind than the URL says is refused in one line that names the right form, by everything that connects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gate.errors import StoreUnavailable
+from gate.store.store import Store
+from tests.cli.command import Command
+from tests.harness.sentinels import NAME, SentinelSetup
+from tests.harness.servers import Flavor, RedisServer
+from tests.harness.service import GateService, ServiceDied
+from tests.store.test_cluster_slots import low_port
+
+SENTINEL_FORM = "write redis+sentinel://HOST:PORT,HOST:PORT/MASTER-NAME"
+
+
+@pytest.fixture
+def setup(redis_flavor: Flavor, tmp_path: Path) -> Iterator[SentinelSetup]:
+    """One server, which one Sentinel monitors."""
+    server = RedisServer.start(redis_flavor, tmp_path / "server")
+    setup = SentinelSetup([server], [])
+    try:
+        setup.start_sentinels(redis_flavor, tmp_path, count=1)
+        yield setup
+    finally:
+        setup.stop()
+
+
+@pytest.fixture
+def cluster_node(redis_flavor: Flavor, tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer.start(redis_flavor, tmp_path / "node", low_port(), extra=["--cluster-enabled", "yes"])
+    yield server
+    server.stop()
+
+
+async def refusal_of(url: str) -> str:
+    with pytest.raises(StoreUnavailable) as refused:
+        await Store.connect(url)
+    assert refused.value.outcome == "not-written"
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("database", ["", "/3"])
+async def test_a_sentinel_is_no_server(setup: SentinelSetup, database: str) -> None:
+    url = f"redis://127.0.0.1:{setup.sentinels[0].port}{database}"
+    assert await refusal_of(url) == f"{url} is a Sentinel, which holds no facts: {SENTINEL_FORM}"
+
+
+async def test_a_server_is_no_sentinel(setup: SentinelSetup) -> None:
+    port = setup.servers[0].port
+    expected = f"redis://127.0.0.1:{port} is a Redis server, not a Sentinel: write redis://HOST:PORT"
+    assert await refusal_of(f"redis+sentinel://127.0.0.1:{port}/{NAME}") == expected
+
+
+@pytest.mark.parametrize("form", ["redis://127.0.0.1:{}", "redis://127.0.0.1:{}/3"])
+async def test_a_node_of_a_cluster_is_refused(cluster_node: RedisServer, form: str) -> None:
+    refusal = await refusal_of(form.format(cluster_node.port))
+    assert "is a node of a Redis Cluster, which is not supported yet" in refusal
+    assert SENTINEL_FORM in refusal
+
+
+async def test_the_masters_that_sentinels_know_are_named(setup: SentinelSetup) -> None:
+    url = f"redis+sentinel://127.0.0.1:{setup.sentinels[0].port}/other"
+    assert await refusal_of(url) == f"the Sentinels of {url} know no master of that name: they know {NAME}"
+
+
+@pytest.mark.parametrize("redis_flavor", ["redis-7"], indirect=True)
+def test_a_start_and_every_command_say_so_in_one_line(setup: SentinelSetup, tmp_path: Path) -> None:
+    url = f"redis://127.0.0.1:{setup.sentinels[0].port}"
+    with pytest.raises(ServiceDied) as died:
+        GateService.start(tmp_path / "node", redis_url=url)
+    assert died.value.status == 1
+    (line,) = died.value.output.splitlines()
+    assert line == f"gate: Redis: {url} is a Sentinel, which holds no facts: {SENTINEL_FORM}"
+    command = Command(tmp_path / "none", "app", url)
+    for words in (["ban", "bob", "--for", "1h"], ["online", "bob"], ["app", "list"], ["sessions", "bob"]):
+        (line,) = command(*words, status=3).err.splitlines()
+        assert "is a Sentinel" in line, words
+    found = command("doctor", status=1).out
+    assert "fail Redis: redis://" in found and "knows where Redis is: --redis redis+sentinel://" in found
