@@ -57,7 +57,7 @@ cdef extern from * nogil:
     Py_ssize_t gate_received(int, uint8_t*, size_t)
     size_t gate_sent(int, const uint8_t*, size_t)
 
-DEF MOST_READY = 64    # sockets read in one pass
+DEF MOST_READY = 32    # sockets read in one pass
 DEF MOST_GUESSES = 8   # reads of the socket that was ready alone, in the place of a look at which is ready now
 DEF LEAST_USED_US = 100
 DEF AGAIN_FROM = 4     # so many were ready that more will be by now: look again before the loop does

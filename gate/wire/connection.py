@@ -127,14 +127,14 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take it out of the buffer, which all connections share, and have a turn."""
-        if self._draining:
+        line, taken = self._line, 0
+        if self._draining or line is None:
             return
-        taken = 0
         if nbytes < TURN_BYTES and not (self._reader.pending or self._is_paused or self._outbox.waiting):
             taken, reply = answered_now(self._client, nbytes, self._usage)
             if taken:
                 self._stalled_since_ms = 0
-                self._write(reply)
+                line.write(reply)
             if taken == nbytes:
                 return
         self._received(self._worker.received[taken:nbytes].tobytes(), nbytes == TURN_BYTES, was_answered=taken > 0)
