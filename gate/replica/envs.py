@@ -150,6 +150,11 @@ def _opened(name: str) -> lmdb.Environment:
     if os.path.exists(name) and not os.path.exists(f"{name}-lock"):
         # One made here would be another than the writer has, which would then write over pages that are being read.
         raise ReplicaForeign(f"{name}-lock was taken away; the replicator (gate serve) makes both files again")
+    if os.path.exists(name) and not os.access(f"{name}-lock", os.W_OK):
+        # On a read-only file system LMDB would read without a place among the readers, and pages be written over meanwhile.
+        raise ReplicaForeign(
+            f"{name}-lock can't be written from here: a reader takes its place in it, so mount it read-write"
+        )
     try:
         env = lmdb.open(
             name,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,3 +53,27 @@ def test_a_file_that_is_read_here_cannot_be_written_here(tmp_path: Path) -> None
         FactsFile.open(path)
     envs.release(path)
     assert envs.open_count(tmp_path) == 0
+
+
+MOUNTED = [
+    "unshare",
+    "--mount",
+    "sh",
+    "-c",
+    'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && shift && exec "$@"',
+    "-",
+]
+
+
+def test_a_read_only_mount_is_refused(tmp_path: Path) -> None:
+    """LMDB would read there without a place among the readers, and the replicator write over what is being read."""
+    if subprocess.run([*MOUNTED, tmp_path, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("may not mount anything here")
+    ledger = Ledger(tmp_path)
+    path = ledger.file.path
+    ledger.close()
+    acquire = f"from pathlib import Path; from gate.replica import envs; envs.acquire(Path({str(path)!r}))"
+    asked = subprocess.run(
+        [*MOUNTED, tmp_path, sys.executable, "-c", acquire], capture_output=True, text=True, check=False
+    )
+    assert "-lock can't be written from here" in asked.stderr, asked.stderr
