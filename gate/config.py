@@ -26,6 +26,7 @@ from gate.errors import InvalidConfig
 
 Role = Literal["redis", "replicator", "worker", "http", "background"]
 OnStale = Literal["serve", "refuse"]
+DurabilityLevel = Literal["local", "fsync", "replica"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
 
@@ -35,6 +36,8 @@ MAX_WORKERS = 64
 """Far past the cores of a machine on which one more would help."""
 MAX_STALENESS_CEILING_MS = 86_400_000
 MAX_ACK_TIMEOUT_MS = 60_000
+MAX_DURABILITY_REPLICAS = 16
+"""Past what one Redis feeds; a larger number is a typing mistake that no write would ever satisfy."""
 MAX_DRAIN_S = 600.0
 MAX_NODE_NAME_CHARS = 64
 """A host's name has at most 63; more would break the tables that show it."""
@@ -81,6 +84,8 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_staleness_ms: int
     on_stale: OnStale
     ack_timeout_ms: int
+    durability: DurabilityLevel
+    durability_replicas: int
     drain_timeout: float
     health: Endpoint | None
     http_idle_timeout: float
@@ -275,6 +280,10 @@ _TABLE = (
     Option("on_stale", "WORD", "What a check on too old facts does: serve or refuse.", "serve",
            _one_of(get_args(OnStale))),
     Option("ack_timeout_ms", "MS", "How long a write waits for the live nodes.", "1000", _whole(1, MAX_ACK_TIMEOUT_MS)),
+    Option("durability", "WORD", "What an acknowledged write outlives: local, fsync or replica.", "local",
+           _one_of(get_args(DurabilityLevel))),
+    Option("durability_replicas", "N", "Replicas that acknowledge a write, with --durability replica.", "1",
+           _whole(1, MAX_DURABILITY_REPLICAS)),
     Option("drain_timeout", "S", "How long a stop may take.", "10", _seconds),
     Option("health", "HOST:PORT", "Where the supervisor answers /healthz.", None, _endpoint),
     Option("http_idle_timeout", "S", "How long an HTTP connection may wait for its next request.", "120", _idle_seconds),
@@ -386,6 +395,8 @@ def _conflicts(values: Mapping[str, Any]) -> list[str]:
         problems.append("--redis and --redis-server: give one; --redis-server is the program of the embedded server")
     if values.get("redis") and values.get("role") == ("redis",):
         problems.append("--role redis: the embedded server does not run when --redis is given")
+    if values.get("durability") == "replica" and "redis" in values and values["redis"] is None:
+        problems.append("--durability replica: the embedded server has no replicas: name a Redis that has with --redis")
     if values.get("on_stale") == "refuse" and values.get("max_staleness_ms") == 0:
         problems.append("--on-stale refuse: give --max-staleness-ms as well, the age from which to refuse")
     return problems

@@ -61,6 +61,9 @@ HTTP_REQUESTS = Counter("gate_http_requests_total", "HTTP requests, by group of 
 HTTP_SECONDS = Histogram("gate_http_request_seconds", "Time to answer, by group.", ["group"], buckets=HTTP_BUCKETS_S)
 ROLE_RESTARTS = Counter("gate_role_restarts_total", "Processes of the service that died and were restarted.", ["role"])
 WRITE_APPLIED = Counter("gate_write_applied_total", "Gating writes, by how far they got in time.", ["applied"])
+WRITE_DURABILITY_LATE = Counter(
+    "gate_write_durability_late_total", "Gating writes that were not as durable in time as --durability asks."
+)
 WRITE_ACK_MS = Histogram("gate_write_ack_ms", "Wait for the nodes to apply a write.", buckets=_ACK_BUCKETS_MS)
 WEBSOCKETS = Gauge("gate_websockets", "Open WebSockets of clients.", multiprocess_mode="livesum")
 WEBSOCKETS_CLOSED = Counter("gate_websockets_closed_total", "WebSockets that ended, by why.", ["reason"])

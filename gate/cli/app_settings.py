@@ -164,7 +164,7 @@ def set_(
         raise InvalidInput("set", "name at least one setting to change (gate app set --help lists them)")
     settled = _change(Target(data, None, redis), wanted, changes, added, removed)
     if as_json:
-        print_json({"app_key": wanted, "revision": settled.revision, "applied": settled.applied})
+        print_json({"app_key": wanted, **settled.fields})
     else:
         say(f"changed App {wanted}: {settled.shown}")
 

@@ -69,7 +69,7 @@ def create(
     settled = run_with(Target(data, None, redis), work)
     if as_json:
         made = {"app_key": facts.key, "app_secret": facts.secrets[0], "name": name, "environment": environment}
-        print_json(made | {"revision": settled.revision, "applied": settled.applied})
+        print_json(made | settled.fields)
     else:
         say(f"created App {facts.key} ({environment}): {settled.shown}")
         say(f"its secret, shown only now: {facts.secrets[0]}")
@@ -152,7 +152,7 @@ def rotate_secret(
     is_noted = not drop_old and _note_secret(data / CREDENTIALS_FILE, wanted, fresh)
     shown = {} if drop_old else {"app_secret": fresh}
     if as_json:
-        print_json({"app_key": wanted, **shown, "revision": settled.revision, "applied": settled.applied})
+        print_json({"app_key": wanted, **shown, **settled.fields})
     elif drop_old:
         say(f"App {wanted} accepts its newest secret only: {settled.shown}")
         say("Tokens minted under dropped secrets " + ("live on" if keep_tokens else "are refused from now on"))
@@ -187,7 +187,7 @@ def remove(
 
     settled = run_with(Target(data, None, redis), work)
     if as_json:
-        print_json({"app_key": wanted, "revision": settled.revision, "applied": settled.applied})
+        print_json({"app_key": wanted, **settled.fields})
     else:
         say(f"removed App {wanted}: {settled.shown}")
 

@@ -155,7 +155,7 @@ def _change(is_return: bool, users: list[str], reason: str, actor: str | None, t
     operation, settled = run_with(target, work)
     if as_json:
         document = {"users": [json_id(one) for one in given], "operation": operation}
-        print_json(document | {"revision": settled.revision, "applied": settled.applied})
+        print_json(document | settled.fields)
     else:
         done = "back in use" if is_return else "deactivated"
         say(f"{counted(len(given), 'User')} {done}: {settled.shown}; operation {operation}")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gate.store.address import Address
     from gate.store.client import Client
     from gate.store.clocks import ClockLook
+    from gate.store.durability import Durability
     from gate.store.rights import Needs
 
 NEARLY_FULL_PERCENT = 90
@@ -132,6 +133,7 @@ def findings(target: Target, allow_eviction: bool = False) -> Iterator[Finding]:
     yield ok("Redis", f"{vitals.name} {vitals.version} answers, {counted(apps, 'App')}, {nodes}")
     yield _rights("Redis rights", target.redis_url(), _facts_needs(target))
     yield from _of_server("Redis", vitals, address, clocks.own_offset_ms, "--redis", "Bans", allow_eviction)
+    yield _durability(target, vitals)
     yield from _node_clocks(clocks.offsets_ms)
 
 
@@ -234,6 +236,45 @@ def _persistence(subject: str, vitals: Vitals) -> Finding:
     if fsync == "no":
         return warn(subject, "append-only file on, fsync no", "set appendfsync everysec, or always")
     return ok(subject, f"append-only file on, fsync {fsync}")
+
+
+def _durability(target: Target, vitals: Vitals) -> Finding:
+    """What an acknowledged write outlives, and whether this server can confirm it now."""
+    try:
+        durability = target.durability()
+        refusal = run(_refusal(target.redis_url(), durability))
+    except GateError as fault:
+        return fail("durability", str(fault), "write one of local, fsync, replica")
+    least = vitals.min_replicas_to_write or "not told"
+    fsync = vitals.append_fsync or "not told"
+    found = (
+        f"{durability.shown}; {counted(vitals.online_replicas, 'replica')} connected, "
+        f"min-replicas-to-write {least}, appendfsync {fsync}"
+    )
+    if refusal:
+        return fail("durability", found, refusal)
+    if durability.level == "replica" and vitals.online_replicas < durability.replicas:
+        return fail("durability", found, "every write is pending: start the replicas, or lower --durability-replicas")
+    if durability.level == "fsync" and fsync == "everysec":
+        return warn("durability", found, "a write waits up to 1 s for its fsync: set appendfsync always")
+    return ok("durability", found)
+
+
+async def _refusal(url: str, durability: Durability) -> str:
+    """Why `gate serve` would not start with it on this server; "" if it would."""
+    from gate.errors import CannotStart
+    from gate.store.address import parse_address
+    from gate.store.client import Client
+    from gate.store.durability import require
+
+    client = Client(parse_address(url))
+    try:
+        await require(client, durability)
+    except CannotStart as refusal:
+        return str(refusal)
+    finally:
+        await client.aclose()
+    return ""
 
 
 def _eviction(subject: str, vitals: Vitals, lost: str, allow_eviction: bool) -> Finding:

@@ -117,8 +117,7 @@ def _report(intake: Intake, done: Done | None, elapsed_ms: int, as_json: bool) -
                 "stopped_early": intake.is_cut_short,
                 "elapsed_ms": elapsed_ms,
                 "entries_per_second": rate(entries, elapsed_ms),
-                "revision": settled.revision if settled else "",
-                "applied": settled.applied if settled else None,
+                **(settled.fields if settled else {"revision": "", "applied": None}),
             }
         )
         return

@@ -313,6 +313,6 @@ def _document(owner: bytes, members: list[bytes]) -> dict[str, Any]:
 
 def _print_settled(settled: Settled, done: str, document: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        print_json(document | {"revision": settled.revision, "applied": settled.applied})
+        print_json(document | settled.fields)
     else:
         say(f"{done}: {settled.shown}")

@@ -24,6 +24,7 @@ from gate.errors import InvalidConfig, InvalidInput, NotFound, Unavailable
 
 if TYPE_CHECKING:
     from gate.service.running import Running
+    from gate.store.durability import Durability
 
 DEFAULT_DATA = Path("gate-data")
 DEFAULT_HTTP = "127.0.0.1:8080"
@@ -144,6 +145,27 @@ class Target:
         """Where the RESP port is reached, likewise."""
         return self.resp or self._found_address("resp") or DEFAULT_RESP
 
+    def durability(self) -> Durability:
+        """What a write is to outlive: `GATE_DURABILITY` and `GATE_DURABILITY_REPLICAS`, or as the running service has it.
+
+        Raises `InvalidConfig` for a variable with another value.
+        """
+        from gate.config import OPTIONS  # late, as above
+        from gate.store.durability import Durability
+
+        found, problems = {}, []
+        for name in ("durability", "durability_replicas"):
+            option = OPTIONS[name]
+            running = next((each.options[name][0] for each in self._services_seen() if name in each.options), None)
+            text = os.environ.get(option.variable) or running or option.default or ""
+            try:
+                found[name] = option.read(text)
+            except ValueError as fault:
+                problems.append(f"{option.variable}: {fault} (got {text[:80]!r})")
+        if problems:
+            raise InvalidConfig(problems)
+        return Durability(found["durability"], found["durability_replicas"])
+
     def replica_dir(self) -> Path:
         """Where this node's Replica lies."""
         return self.data / "replica"
@@ -159,6 +181,12 @@ class Target:
             if facts is None or facts == self._found("redis"):  # of another Redis than its own a service knows nothing
                 return self._found("presence_redis")
         return None
+
+    def _services_seen(self) -> list[Running]:
+        try:
+            return self.services
+        except PermissionError:  # a service of another user
+            return []
 
     def _found(self, attribute: str) -> str | None:
         return next((found for each in self.services if (found := getattr(each, attribute))), None)

@@ -189,7 +189,7 @@ def _impose(
             "users": [json_id(user) for user in done],
             "skipped": [json_id(user) for user in skipped],
         }
-        document |= {"until": json_moment(until_ms), "revision": settled.revision, "applied": settled.applied}
+        document |= {"until": json_moment(until_ms), **settled.fields}
         print_json(document)
         return
     end_words = "without end" if until_ms == FOREVER_MS else f"until {shown_moment(until_ms)}"
@@ -217,7 +217,7 @@ def _lift(kind: Penalty, users: list[str], why_by: tuple[str, str | None], targe
     settled, free = run_with(target, work)
     if as_json:
         document = {"users": [json_id(user) for user in given], f"not_{_PAST[kind]}": [json_id(user) for user in free]}
-        print_json(document | {"revision": settled.revision, "applied": settled.applied})
+        print_json(document | settled.fields)
         return
     if len(free) < len(given):
         say(f"{counted(len(given) - len(free), 'User')} no longer {_PAST[kind]}: {settled.shown}")

@@ -40,10 +40,20 @@ class Settled:
     revision: str
     applied: str
     live_nodes: int
+    late: str = ""
+    """Which durability it has not reached, in words; "" if it has."""
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """For programs."""
+        shown = {"revision": self.revision, "applied": self.applied}
+        return shown | {"pending_reason": self.late} if self.late else shown
 
     @property
     def shown(self) -> str:
         """For people."""
+        if self.late:
+            return f"written; {self.late}"
         return _APPLIED_WORDS[self.applied] if self.live_nodes else "written; no node is live"
 
 
@@ -60,8 +70,8 @@ class Reach:
 
     async def settle(self, written: Written, timeout_ms: int = ACK_TIMEOUT_MS) -> Settled:
         """Wait until a write is effective, at most that long."""
-        applied = await self._acks.wait(written, timeout_ms)
-        return Settled(join_revisions(written.revisions), applied, len(written.live_nodes))
+        applied, late = await self._acks.acknowledge(written, timeout_ms)
+        return Settled(join_revisions(written.revisions), applied, len(written.live_nodes), late)
 
     async def app(self, key: str) -> AppFacts:
         """The App, or `AppUnknown`. Asked before each write: facts of no App would never be found again."""
@@ -77,7 +87,7 @@ async def reached(target: Target) -> AsyncIterator[Reach]:
 
     store = await Store.connect(target.redis_url())
     try:
-        acks = Acknowledger(store, _waited_for(target))
+        acks = Acknowledger(store, _waited_for(target), target.durability())
         await acks.start()
         try:
             yield Reach(store, acks)

@@ -41,6 +41,8 @@ def serve(
     max_staleness_ms: Annotated[_Text, _option("max_staleness_ms")] = None,
     on_stale: Annotated[_Text, _option("on_stale")] = None,
     ack_timeout_ms: Annotated[_Text, _option("ack_timeout_ms")] = None,
+    durability: Annotated[_Text, _option("durability")] = None,
+    durability_replicas: Annotated[_Text, _option("durability_replicas")] = None,
     drain_timeout: Annotated[_Text, _option("drain_timeout")] = None,
     health: Annotated[_Text, _option("health")] = None,
     http_idle_timeout: Annotated[_Text, _option("http_idle_timeout")] = None,

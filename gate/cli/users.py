@@ -351,6 +351,6 @@ def _shown(name: str, value: object) -> str:
 def _print_settled(settled: Settled, done: str, users: list[bytes], as_json: bool) -> None:
     if as_json:
         document = {"users": [json_id(one) for one in users]}
-        print_json(document | {"revision": settled.revision, "applied": settled.applied})
+        print_json(document | settled.fields)
     else:
         say(f"{done}: {settled.shown}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from time import perf_counter
+from typing import NamedTuple
 
 import orjson
 from aiohttp import web
@@ -32,12 +33,33 @@ from gate.store.writing import Written
 
 REVISION = "X-Gate-Revision"
 APPLIED = "X-Gate-Applied"
+PENDING_REASON = "X-Gate-Pending-Reason"
 _JSON = "application/json"
 
 
 def query_of(raw_path: str) -> Form:
     """The query string. Read from the bytes as sent, so that ids may be percent-encoded bytes of any kind."""
     return Form(parse_fields(raw_path.partition("?")[2].encode("utf-8", "surrogateescape")))
+
+
+class Effect(NamedTuple):
+    """A write's Revisions, how far it got, and which durability it has not reached, in words; "" if it has."""
+
+    revision: str
+    applied: Applied
+    late: str = ""
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """Of an answer in JSON."""
+        shown: dict[str, object] = {"revision": self.revision, "applied": self.applied}
+        return shown | {"pending_reason": self.late} if self.late else shown
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of any answer."""
+        shown = {REVISION: self.revision, APPLIED: self.applied}
+        return shown | {PENDING_REASON: self.late.encode("ascii", "backslashreplace").decode()} if self.late else shown
 
 
 class Asking:
@@ -48,18 +70,20 @@ class Asking:
     deps: Deps
     now_ms: int
 
-    async def effective(self, written: Written) -> tuple[str, Applied]:
-        """Wait until the write is effective, within bounds; its Revisions and how far it got.
+    async def effective(self, written: Written) -> Effect:
+        """Wait until the write is effective, within bounds.
 
         The write is in by now: whatever goes wrong with the waiting is `pending`, never an error.
         """
         started = perf_counter()
         try:
-            applied = await self.deps.acks.wait(written, self.deps.options.ack_timeout_ms)
+            applied, late = await self.deps.acks.acknowledge(written, self.deps.options.ack_timeout_ms)
         except Unavailable:
-            applied = "pending"
+            applied, late = "pending", ""
         self.deps.count_applied(applied, (perf_counter() - started) * 1_000)
-        return join_revisions(written.revisions), applied
+        if late:
+            self.deps.count_late(late)
+        return Effect(join_revisions(written.revisions), applied, late)
 
 
 class AppAsking(Asking):

@@ -29,6 +29,7 @@ from gate.http.pinging import Pinging
 from gate.http.presence_ports import Feeds, Presence
 from gate.http.streams import Streams
 from gate.presence.own_gateway import OwnGateway
+from gate.store.acks import Acknowledged
 from gate.store.audit import AuditEntry
 from gate.store.deactivation import Gone, Operation
 from gate.store.places import Place
@@ -336,8 +337,8 @@ class Store(Protocol):
 class Acknowledger(Protocol):
     """Waits until a write is effective."""
 
-    async def wait(self, written: Written, timeout_ms: int) -> Applied:
-        """How far the write got within the time."""
+    async def acknowledge(self, written: Written, timeout_ms: int) -> Acknowledged:
+        """How far the write got within the time, and what its durability lacks."""
         ...
 
 
@@ -377,6 +378,8 @@ class Deps:
     """The Prometheus exposition."""
     count_request: Callable[[str, int, float], None] = _count_nothing
     """(group of endpoints, status, seconds), once a request."""
+    count_late: Callable[[str], None] = _count_nothing
+    """(why), once a write that was not as durable in time as `--durability` asks."""
     count_applied: Callable[[str, float], None] = _count_nothing
     """(all, node or pending; milliseconds waited), once a write."""
     count_verdicts: Callable[[Mapping[str, int]], None] = _count_nothing

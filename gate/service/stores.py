@@ -11,16 +11,18 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from gate.config import ServeConfig
 from gate.errors import CannotStart, InvalidConfig, StoreUnavailable
 from gate.service.role import Post
 from gate.store import settings
-from gate.store.acks import Acknowledger, Applied
+from gate.store.acks import Acknowledged, Acknowledger
 from gate.store.address import parse_address
 from gate.store.apps import Apps
 from gate.store.audit import Audit
 from gate.store.bans import Bans
 from gate.store.client import Client
 from gate.store.deactivation import Deactivation
+from gate.store.durability import Durability, require
 from gate.store.eviction import eviction_policy, shown_eviction
 from gate.store.link import ReplyError
 from gate.store.lists import Lists
@@ -86,6 +88,7 @@ async def _settled(post: Post, settle: Callable[[Store], Awaitable[None]] | None
     try:
         if is_start:
             await _refuse_eviction(post, store.client)
+            await require(store.client, durability_of(post.config))
             await settings.agree(store.client, post.order.node_id, own_settings(post))
             await _refuse_another_presence(post, store)
         if settle is not None:
@@ -160,6 +163,11 @@ async def _refuse_eviction(post: Post, client: Client) -> None:
     """`CannotStart` on a server that may evict, unless that is allowed."""
     if not post.config.allow_eviction and (policy := await eviction_policy(client)):
         raise CannotStart(f"{shown_eviction(client, policy)}, or start with --allow-eviction")
+
+
+def durability_of(config: ServeConfig) -> Durability:
+    """What `--durability` asks."""
+    return Durability(config.durability, config.durability_replicas)
 
 
 def own_settings(post: Post) -> dict[str, str]:
@@ -246,8 +254,8 @@ class AcknowledgerLater:
         """From now on it is that one."""
         self._acks = acks
 
-    async def wait(self, written: Written, timeout_ms: int) -> Applied:
+    async def acknowledge(self, written: Written, timeout_ms: int) -> Acknowledged:
         """As the Acknowledger."""
         if self._acks is None:
-            return "pending"
-        return await self._acks.wait(written, timeout_ms)
+            return Acknowledged("pending")
+        return await self._acks.acknowledge(written, timeout_ms)

@@ -8,6 +8,9 @@ a lease, is no longer waited for. After its connection was lost, it asks all nod
 An announcement counts only for writes to the same run of the server: one that came back with older data gives numbers that were
 announced before to other writes. `all` is answered only if the list was complete when the write was in (`registry`), and no
 node has meanwhile shown that it was replaced.
+
+Where writes are to outlive more than the server's process (`durability`), that is asked meanwhile. It adds a condition: a write
+that is not as durable in time is `pending`, however many nodes have it.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from typing import Literal, NamedTuple
 from gate.clock import monotonic_ms
 from gate.errors import StoreUnavailable
 from gate.store import keys
+from gate.store.durability import LOCAL, Durability, Durable
 from gate.store.nodes import LEASE_TTL_MS, unpack_announcement
 from gate.store.registry import BeatWatch, Registry
 from gate.store.store import Store
@@ -30,6 +34,13 @@ Applied = Literal["all", "node", "pending"]
 WAIT_MS = 1_000
 LOOK_AGAIN_MS = 250
 """How often a wait asks which nodes still live: seldom, since almost every wait is over in a few ms."""
+
+
+class Acknowledged(NamedTuple):
+    """How far a write got within its time. `late` says in words which durability it has not reached; "" if it has."""
+
+    applied: Applied
+    late: str = ""
 
 
 class _Heard(NamedTuple):
@@ -67,7 +78,7 @@ class _Wait:
 class Acknowledger:
     """Listens from `start` to `aclose`; shared by all writers of a process."""
 
-    def __init__(self, store: Store, node: str | None) -> None:
+    def __init__(self, store: Store, node: str | None, durability: Durability = LOCAL) -> None:
         self._store = store
         self._node = node
         self._heard: dict[str, _Heard] = {}
@@ -78,6 +89,7 @@ class Acknowledger:
         self._looked: tuple[Registry, frozenset[str]] | None = None
         self._looked_at_ms = -1
         self._looking = asyncio.Lock()
+        self._durable = None if durability.level == "local" else Durable(store.client, durability)
 
     async def start(self) -> None:
         """Subscribe, and keep subscribed. Raises `StoreUnavailable` if the server is away now; later losses heal."""
@@ -90,9 +102,23 @@ class Acknowledger:
             self._listening.cancel()
             await asyncio.gather(self._listening, return_exceptions=True)
         await self._subscription.aclose()
+        if self._durable is not None:
+            await self._durable.aclose()
+
+    async def acknowledge(self, written: Written, timeout_ms: int = WAIT_MS) -> Acknowledged:
+        """How far the write got within the time, and what its durability lacks. Never raises."""
+        if self._durable is None:
+            return Acknowledged(await self.wait(written, timeout_ms))
+        asked = self._durable.ask(written.server_id, timeout_ms)  # first, so that both waits are one
+        try:
+            applied = await self.wait(written, timeout_ms)
+            late = await self._durable.outcome(asked)
+        finally:
+            self._durable.forget(asked)
+        return Acknowledged("pending" if late else applied, late)
 
     async def wait(self, written: Written, timeout_ms: int = WAIT_MS) -> Applied:
-        """How far the write got within the time: `all` live nodes, this `node`, or `pending`. Never raises."""
+        """Wait for the nodes alone: `all` live ones have the write in time, this `node`, or it is `pending`. Never raises."""
         recently_ms = monotonic_ms() - LEASE_TTL_MS
         heard = {node for node, heard in self._heard.items() if heard.at_ms > recently_ms}
         asked = written.live_nodes | heard | ({self._node} if self._node else set())

@@ -3,7 +3,7 @@
 The hash tag `{partition}` keeps all keys of one script in one Redis Cluster slot. An id is always the last part of a key, so
 that any bytes are safe in it: what precedes it holds no more colons than the patterns below say.
 
-    gate:{p}:meta                  hash    epoch, seq, tip; in Partition 0 also partitions, schema
+    gate:{p}:meta                  hash    epoch, seq, tip; in Partition 0 also partitions, schema, mark
     gate:{p}:log                   stream  the Changelog, entry ids <seq>-0
     gate:{0}:apps                  hash    App key -> App, JSON
     gate:{0}:operators             hash    name -> operator, JSON, with the password's hash

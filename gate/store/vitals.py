@@ -5,6 +5,7 @@ Read by `gate doctor`. A hosted Redis may refuse CONFIG; what it refuses is None
 
 from __future__ import annotations
 
+import re
 import time
 from typing import NamedTuple
 
@@ -13,7 +14,8 @@ from gate.store.client import Client
 from gate.store.link import LinkLost, ReplyError
 
 PINGS = 3
-_SETTINGS = ("appendfsync", "maxmemory-policy")
+_ONLINE = re.compile(rb"^slave\d+:.*\bstate=online\b", re.MULTILINE)
+_SETTINGS = ("appendfsync", "maxmemory-policy", "min-replicas-to-write")
 
 
 class Vitals(NamedTuple):
@@ -29,6 +31,9 @@ class Vitals(NamedTuple):
     evicted_keys: int
     append_fsync: str | None
     eviction_policy: str | None
+    min_replicas_to_write: str | None
+    online_replicas: int
+    """Connected, and past their first synchronization."""
     now_ms: int
     connect_ms: float
     """A connection of its own: TCP, TLS if there is any, and the greeting."""
@@ -54,6 +59,8 @@ async def read_vitals(client: Client) -> Vitals:
         evicted_keys=int(info.get("evicted_keys", "0")),
         append_fsync=settings["appendfsync"],
         eviction_policy=settings["maxmemory-policy"] or info.get("maxmemory_policy"),
+        min_replicas_to_write=settings["min-replicas-to-write"],
+        online_replicas=len(_ONLINE.findall(info_text)),
         now_ms=int(seconds) * 1_000 + int(micros) // 1_000,
         connect_ms=connect_ms,
         round_trip_ms=round_trip_ms,

@@ -25,6 +25,8 @@ WRONG = {
     "max_staleness_ms": ["-1", "forever"],
     "on_stale": ["allow"],
     "ack_timeout_ms": ["0"],
+    "durability": ["", "disk", "LOCAL", "replica,fsync", "replica:2"],
+    "durability_replicas": ["0", "17", "-1", "all", "1.5"],
     "presence_redis": ["localhost:6379", "http://localhost", "redis://"],
     "lease_ttl_ms": ["0", "999", "600001", "15s"],
     "health": ["8081", "127.0.0.1"],
@@ -56,6 +58,7 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert config.role == ROLES
     assert (config.max_staleness_ms, config.on_stale, config.ack_timeout_ms) == (0, "serve", 1000)
     assert config.log_checks == 0.0
+    assert (config.durability, config.durability_replicas) == ("local", 1)
     assert 1 <= config.workers <= max(1, len(os.sched_getaffinity(0)) // 2)
 
 

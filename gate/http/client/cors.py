@@ -10,14 +10,14 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
-from gate.http.calls import APPLIED, REVISION
+from gate.http.calls import APPLIED, PENDING_REASON, REVISION
 from gate.http.replies import REQUEST_ID
 
 PREFIX = "/client/"
 
 _PREFLIGHT_S = 86_400
 """How long a browser need not ask again."""
-_EXPOSED = ", ".join((REVISION, APPLIED, REQUEST_ID, "Retry-After"))
+_EXPOSED = ", ".join((REVISION, APPLIED, PENDING_REASON, REQUEST_ID, "Retry-After"))
 
 
 def open_to_pages(response: web.StreamResponse) -> None:

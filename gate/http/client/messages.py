@@ -118,8 +118,7 @@ async def _answered(deps: Deps, app_key: str, seat: Seat, said: dict[str, Any]) 
     name: str = said["type"]
     if isinstance(outcome, dict):
         return {"type": name, **outcome}
-    revision, applied = await asking.effective(outcome)
-    return {"type": name, "revision": revision, "applied": applied}
+    return {"type": name, **(await asking.effective(outcome)).fields}
 
 
 async def _presence(asking: Message, said: Presence) -> Answer:

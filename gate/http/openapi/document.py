@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from gate import __version__
 from gate.http import client, rongcloud, v1
-from gate.http.calls import APPLIED, REVISION
+from gate.http.calls import APPLIED, PENDING_REASON, REVISION
 from gate.http.client import websocket
 from gate.http.forms import FORM_TYPE
 from gate.http.openapi import probes, shapes
@@ -180,7 +180,7 @@ def _faults(faults: Iterable[Fault]) -> Schema:
 def _good(one: _Endpoint, own: dict[Any, Schema]) -> Schema:
     headers: Schema = {REQUEST_ID: {"$ref": f"#/components/headers/{REQUEST_ID}"}}
     if "applied" in getattr(one.said.answer, "__struct_fields__", ()):
-        headers |= {name: {"$ref": f"#/components/headers/{name}"} for name in (REVISION, APPLIED)}
+        headers |= {name: {"$ref": f"#/components/headers/{name}"} for name in (REVISION, APPLIED, PENDING_REASON)}
     if one.said.answer is None:
         return {**_described("Good, and no longer HTTP."), "headers": headers}
     if isinstance(one.said.answer, str):
@@ -238,6 +238,7 @@ def _shared_headers() -> Schema:
             "schema": {"type": "string", "enum": ["all", "node", "pending"]},
             "description": "With a write: how far it got before this was answered.",
         },
+        PENDING_REASON: {"schema": text, "description": "Where a write is pending for its durability: which, and why."},
         "Retry-After": {"schema": whole, "description": "Seconds."},
     }
 

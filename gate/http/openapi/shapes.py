@@ -36,10 +36,14 @@ class TokenProblem(Problem, kw_only=True):
 
 
 class Effective(Struct, kw_only=True):
-    """A write: where it stands, and how far it got before this was answered."""
+    """A write: where it stands, and how far it got before this was answered.
+
+    `pending_reason` names the durability that it had not reached by then, where that is why it is pending.
+    """
 
     revision: str
     applied: Applied
+    pending_reason: str | UnsetType = UNSET
 
 
 class Imposed(Effective, kw_only=True):
@@ -53,6 +57,7 @@ class EffectiveIfAny(Struct, kw_only=True):
 
     revision: str | None
     applied: Applied | None
+    pending_reason: str | UnsetType = UNSET
 
 
 class VerdictAnswer(Struct, kw_only=True):
@@ -285,7 +290,7 @@ AppSettings = msgspec.defstruct(
 )
 AppChanged = msgspec.defstruct(
     "AppChanged",
-    [*_SHOWN_SETTINGS, ("revision", str), ("applied", Applied)],
+    [*_SHOWN_SETTINGS, ("revision", str), ("applied", Applied), ("pending_reason", str | UnsetType, UNSET)],
     kw_only=True,
     namespace={"__doc__": "The App as it is then, and how far the write got."},
 )

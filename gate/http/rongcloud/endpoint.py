@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from gate.http.calls import APPLIED, REVISION, Call
+from gate.http.calls import Call
 from gate.http.forms import Form
 from gate.http.replies import json_reply
 from gate.store.writing import Written
@@ -31,6 +31,5 @@ async def answer(endpoint: Endpoint, call: Call) -> web.Response:
     success = await endpoint(call, await call.form())
     headers = None
     if success.written is not None:
-        revision, applied = await call.effective(success.written)
-        headers = {REVISION: revision, APPLIED: applied}
+        headers = (await call.effective(success.written)).headers
     return json_reply({"code": 200, **success.fields}, headers=headers)

@@ -10,7 +10,7 @@ import msgspec
 from aiohttp import web
 
 from gate.errors import InvalidInput
-from gate.http.calls import APPLIED, REVISION, Call, Exchange
+from gate.http.calls import Call, Exchange
 from gate.http.replies import json_reply
 from gate.store.writing import Written
 
@@ -46,9 +46,8 @@ async def replied(call: Exchange, outcome: Outcome) -> web.StreamResponse:
     fields, written = outcome if isinstance(outcome, Done) else ({}, outcome)
     if written is None:
         return json_reply({**fields, "revision": None, "applied": None})
-    revision, applied = await call.effective(written)
-    body = {**fields, "revision": revision, "applied": applied}
-    return json_reply(body, headers={REVISION: revision, APPLIED: applied})
+    effect = await call.effective(written)
+    return json_reply({**fields, **effect.fields}, headers=effect.headers)
 
 
 async def read_as(call: Exchange, shape: type[Body], is_batch: bool = False) -> Body:

@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from ipaddress import ip_network
 from typing import Any
 
+import structlog
+
 from gate.clock import monotonic_ms
 from gate.console.site import Console
 from gate.errors import CannotStart, ReplicaMissing
@@ -32,6 +34,7 @@ from gate.metrics import (
     WEBSOCKETS_CLOSED,
     WRITE_ACK_MS,
     WRITE_APPLIED,
+    WRITE_DURABILITY_LATE,
     BoardFigures,
     add_http_times,
     render_metrics,
@@ -41,14 +44,18 @@ from gate.replica.layout import BOARD_FILE
 from gate.replica.reader import NodeReplica
 from gate.service.role import Post
 from gate.service.roles.http_presence import HttpPresence, most_websockets
-from gate.service.stores import AcknowledgerLater, StoreLater, connected_store
+from gate.service.stores import AcknowledgerLater, StoreLater, connected_store, durability_of
 from gate.store.acks import Acknowledger
 from gate.store.store import Store
 
 REPORT_EVERY_S = 0.25
 """How old the counts may be that another process of this node reads."""
+LOG_LATE_EVERY_MS = 60_000
+"""A server whose replicas are away has every write late."""
 GC_THRESHOLDS = (50_000, 20, 100)
 """As for hot workers: thousands of WebSockets are a million objects, which Python's default looks through over and over."""
+
+_log = structlog.get_logger()
 
 
 async def main(post: Post) -> None:
@@ -94,7 +101,7 @@ async def _connect(post: Post, store: StoreLater, acks: AcknowledgerLater) -> tu
     connected = await connected_store(post)
     if connected is None:
         return None
-    acknowledger = Acknowledger(connected, post.order.node_id)
+    acknowledger = Acknowledger(connected, post.order.node_id, durability_of(post.config))
     await acknowledger.start()
     store.connect(connected)
     acks.connect(acknowledger)
@@ -138,6 +145,7 @@ async def _served(
         metrics_text=metrics_text,
         count_request=tally.count_request,
         count_applied=_count_applied,
+        count_late=LateWrites(),
         count_verdicts=tally.count_verdicts,
         count_websocket=_count_websocket,
     )
@@ -243,6 +251,23 @@ class _BoardLook:
 def _count_applied(applied: str, waited_ms: float) -> None:
     WRITE_APPLIED.labels(applied).inc()
     WRITE_ACK_MS.observe(waited_ms)
+
+
+class LateWrites:
+    """Counts the writes that were not as durable in time as asked; logs one of them a minute, with how many there were."""
+
+    def __init__(self) -> None:
+        self._many = 0
+        self._silent_until_ms = 0
+
+    def __call__(self, why: str) -> None:
+        """One more."""
+        WRITE_DURABILITY_LATE.inc()
+        self._many += 1
+        now_ms = monotonic_ms()
+        if now_ms >= self._silent_until_ms:
+            _log.warning("writes are pending for their durability", writes=self._many, reason=why)
+            self._many, self._silent_until_ms = 0, now_ms + LOG_LATE_EVERY_MS
 
 
 def _count_websocket(what: str, word: str) -> None:
