@@ -11,9 +11,9 @@ All connections of a Client are to one run of one server. The address may lead t
 virtual IP, a Kubernetes Service, a server that was demoted), so a fresh connection is made every `CHECK_ADDRESS_EVERY_MS`. If
 the newest connection reaches another run than older ones, those are closed. A replica counts as away.
 
-Where Sentinels know the primary, each connection asks them first (`sentinel`), and a switch that they publish makes a fresh
-connection at once. If they name another primary than before, every connection to the old one is closed, and what is on its
-way there has the outcome "unknown": a reply of a demoted primary is no acknowledgement.
+Where Sentinels know the primary, each connection asks them first (`sentinel`), and a failover that they publish makes a fresh
+connection at once. If they name another primary than before, or are replacing it, every connection to the old one is closed,
+and what is on its way there has the outcome "unknown": a reply of a demoted primary is no acknowledgement.
 """
 
 from __future__ import annotations
@@ -197,11 +197,10 @@ class Client:
     async def _open(self, on_push: Callable[[list[Reply]], None] | None = None) -> Link:
         """Connect; the newest connection shows which server is the right one. Raises `LinkLost`."""
         began_ms = monotonic_ms()
-        server = await self._sentinels.primary() if self._sentinels is not None else self.address
-        link = await open_link(server, self._connect_ms, on_push)
-        if self._sentinels is not None and self._sentinels.named not in (None, server):
-            await link.aclose()
-            raise LinkLost(f"{server.shown} is not the primary any more", was_sent=False)
+        if self._sentinels is not None:
+            link = await self._open_primary(self._sentinels, on_push)
+        else:
+            link = await open_link(self.address, self._connect_ms, on_push)
         if link.server_id != self._reached and began_ms < self.reached_at_ms:
             await link.aclose()
             raise LinkLost(f"{self.address.shown} led to another server a moment later", was_sent=False)
@@ -215,6 +214,16 @@ class Client:
             self._checking = asyncio.get_running_loop().create_task(self._check_address())
         if self._sentinels is not None and self._following is None:
             self._following = asyncio.get_running_loop().create_task(self._sentinels.follow())
+        return link
+
+    async def _open_primary(self, sentinels: Sentinels, on_push: Callable[[list[Reply]], None] | None) -> Link:
+        server = await sentinels.primary()
+        sentinels.is_doubted = True
+        link = await open_link(server, self._connect_ms, on_push)
+        if sentinels.named != server:
+            await link.aclose()
+            raise LinkLost(f"{server.shown} is not the primary any more", was_sent=False)
+        sentinels.is_doubted = False
         return link
 
     def _moved(self, problem: str) -> None:

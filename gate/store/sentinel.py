@@ -1,12 +1,15 @@
 """Where the primary is, by the word of Sentinels: asked before each connection, and listened to for a switch.
 
 A Sentinel that was cut off from the others names an old primary. So each answer carries the number of the failover that it
-knows of (`config-epoch`), and one that is older than what was heard before is used only if most Sentinels say so. The
-Sentinel that answered last is asked first; the next one is asked as well when it fails, or when it takes longer than
-`NEXT_AFTER_MS`: one that hangs costs a connection that long, once.
+knows of (`config-epoch`), and one that is older than what was heard before counts only if most Sentinels say no more. The
+first time, and after the primary that was named could not be used, most of them are asked, all at once. Otherwise the one that
+answered last is asked first; the next one is asked as well when it fails, or when it takes longer than `NEXT_AFTER_MS`: one
+that hangs costs a connection that long, once.
 
-`+switch-master` is heard over a connection to one Sentinel at a time. It makes the Client ask again, and is no answer by
-itself: a message that is lost or late costs nothing, since each look at the address asks too. Used by `client`.
+Each of them is listened to as well, since one learns of a failover up to a second after another (`_CHANNELS`). When a failover
+turns to the replica that is to be promoted, the old primary is used no more, though it answers for seconds: a write that it
+takes from then on is lost. The other messages only make the Client ask again. One that is lost costs nothing else, since each
+look at the address asks too. Used by `client`.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import contextlib
 from collections.abc import Callable
 from typing import NamedTuple
 
+from gate.clock import monotonic_ms
 from gate.store.address import Address
 from gate.store.link import (
     Command,
@@ -33,7 +37,10 @@ NEXT_AFTER_MS = 50
 """A Sentinel nearby answers in a millisecond."""
 LISTEN_AGAIN_MS = 250
 PING_EVERY_MS = 1_000
-SWITCHED = b"+switch-master"
+LEFT_FOR_MS = 3_000
+"""How long a primary that is being replaced is not used. A failover takes a second from there, or is given up."""
+_PROMOTING = b"+failover-state-send-slaveof-noone"
+_CHANNELS = (b"+switch-master", b"+promoted-slave", _PROMOTING)
 MAX_NAMES_SHOWN = 8
 
 
@@ -66,43 +73,42 @@ class Sentinels:
         self._epoch = -1
         self.named: Address | None = None
         """The primary by the newest answer; None before the first one."""
+        self.is_doubted = False
+        """Whether the primary that was named could not be used since."""
+        self._leaving: Address | None = None
+        self._left_until_ms = 0
 
     async def primary(self) -> Address:
-        """Ask; the first answer that is not older than what was known counts. Raises `LinkLost`."""
-        next_ones, problems, older = list(self._order), list[LinkLost](), list[_Answer]()
+        """Ask; the first answer that is not older than what was known counts, or that of most Sentinels. Raises `LinkLost`."""
+        next_ones, problems, answers = list(self._order), list[LinkLost](), list[_Answer]()
+        most, is_sure = len(next_ones) // 2 + 1, self._epoch >= 0 and not self.is_doubted
         asking: set[asyncio.Task[_Answer]] = set()
         try:
             while next_ones or asking:
-                if next_ones:
-                    asking.add(asyncio.get_running_loop().create_task(self._ask(next_ones.pop(0))))
+                some, next_ones = (next_ones[:1], next_ones[1:]) if is_sure else (next_ones, [])
+                asking |= {asyncio.get_running_loop().create_task(self._ask(sentinel)) for sentinel in some}
                 wait_s = NEXT_AFTER_MS / 1000 if next_ones else None
                 done, asking = await asyncio.wait(asking, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     if isinstance(fault := task.exception(), LinkLost):
                         problems.append(fault)
-                    elif (answer := task.result()).epoch >= self._epoch:
-                        return self._take(answer)
                     else:
-                        older.append(answer)
+                        answers.append(task.result())
+                if len(answers) >= most or (is_sure and self._has_new(answers)):
+                    return self._take(answers)
         finally:
             for task in asking:
                 task.cancel()
             await asyncio.gather(*asking, return_exceptions=True)
-        if 2 * len(older) > len(
-            self._order
-        ):  # most of them agree: they were set up again, and count from the beginning
-            return self._take(max(older, key=lambda answer: answer.epoch))
+        if self._has_new(answers):
+            return self._take(answers)
+        if answers:
+            problems.append(LinkLost("those that answer know less than others did before", was_sent=False))
         raise _worst(self._address, problems)
 
     async def follow(self) -> None:
-        """Listen for switches until cancelled."""
-        is_first = True
-        while True:
-            for sentinel in tuple(self._order):
-                with contextlib.suppress(LinkLost):
-                    await self._listen(sentinel, is_first)
-                is_first = False
-            await asyncio.sleep(LISTEN_AGAIN_MS / 1000)
+        """Listen for failovers until cancelled."""
+        await asyncio.gather(*(self._keep_listening(sentinel) for sentinel in tuple(self._order)))
 
     async def aclose(self) -> None:
         """Close the connections that are kept."""
@@ -134,28 +140,53 @@ class Sentinels:
         self._links[sentinel] = link
         return link
 
-    def _take(self, answer: _Answer) -> Address:
-        before, self.named, self._epoch = self.named, answer.primary, answer.epoch
-        if before is not None and before != answer.primary:
-            self._on_move(f"{before.shown} is not the primary any more: {answer.primary.shown} is")
-        return answer.primary
+    def _has_new(self, answers: list[_Answer]) -> bool:
+        return any(answer.epoch >= self._epoch for answer in answers)
 
-    async def _listen(self, sentinel: Address, is_first: bool) -> None:
-        def hear(message: list[Reply]) -> None:
-            if message[2].split(b" ", 1)[0].decode() == self._address.master_name:
-                self._order.remove(sentinel)  # it knows already
-                self._order.insert(0, sentinel)
-                self._on_hint()
+    def _take(self, answers: list[_Answer]) -> Address:
+        newest = max(answers, key=lambda answer: answer.epoch)
+        before, self.named, self._epoch = self.named, newest.primary, newest.epoch
+        if before is not None and before != newest.primary:
+            self._on_move(f"{before.shown} is not the primary any more: {newest.primary.shown} is")
+        if newest.primary == self._leaving and monotonic_ms() < self._left_until_ms:
+            raise LinkLost(_shown_leaving(newest.primary), was_sent=False)
+        return newest.primary
 
-        link = await open_link(sentinel, self._connect_ms, hear, _greet)
+    async def _keep_listening(self, sentinel: Address) -> None:
+        was_lost = False
+        while True:
+            with contextlib.suppress(LinkLost):
+                await self._listen(sentinel, was_lost)
+            was_lost = True
+            await asyncio.sleep(LISTEN_AGAIN_MS / 1000)
+
+    async def _listen(self, sentinel: Address, was_lost: bool) -> None:
+        link = await open_link(sentinel, self._connect_ms, lambda message: self._hear(sentinel, message), _greet)
         try:
-            commands: list[Command] = [("SUBSCRIBE", SWITCHED)]
+            commands: list[Command] = [("SUBSCRIBE", channel) for channel in _CHANNELS]
             refuse_errors(sentinel, commands, await link.exchange(commands, self._connect_ms))
-            if not is_first:
-                self._on_hint()  # a switch may have been missed
+            if was_lost:
+                self._on_hint()  # a message may have been missed
             await link.watch(PING_EVERY_MS, self._address.timeout_ms)
         finally:
             await link.aclose()
+
+    def _hear(self, sentinel: Address, message: list[Reply]) -> None:
+        _, channel, text = message
+        # "NAME OLD-HOST OLD-PORT NEW-HOST NEW-PORT", or the replica and behind " @ " "NAME HOST PORT" of its primary.
+        name, host, port, *_ = text.decode().rpartition(" @ ")[2].split(" ")
+        if name != self._address.master_name:
+            return
+        self._order.remove(sentinel)  # it knows already
+        self._order.insert(0, sentinel)
+        if channel == _PROMOTING:
+            self._leaving, self._left_until_ms = self._address.at(host, int(port)), monotonic_ms() + LEFT_FOR_MS
+            self._on_move(_shown_leaving(self._leaving))
+        self._on_hint()
+
+
+def _shown_leaving(primary: Address) -> str:
+    return f"{primary.shown} is being replaced: a failover is under way"
 
 
 async def _greet(link: Link, address: Address, deadline_ms: float) -> None:
@@ -191,5 +222,5 @@ def _worst(address: Address, problems: list[LinkLost]) -> LinkLost:
     wrong = [problem for problem in problems if isinstance(problem, WrongKind)]
     if wrong:
         return wrong[0]
-    each = "; ".join(dict.fromkeys(map(str, problems))) or "those that answer know less than others did before"
+    each = "; ".join(dict.fromkeys(map(str, problems)))
     return LinkLost(f"no Sentinel of {address.shown} gave the primary's address: {each}", was_sent=False)

@@ -7,20 +7,23 @@ Used by the fixture `sentinel_setup` in `tests/conftest.py`, and by `loadtests/m
 from __future__ import annotations
 
 import contextlib
+import functools
 import secrets
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import redis
+from redis.client import PubSubWorkerThread
 
 from tests.harness.ports import LOOPBACK, free_port
 from tests.harness.servers import START_TIMEOUT_S, Flavor, RedisServer
 from tests.harness.waiting import wait_until
 
 NAME = "facts"
-DOWN_AFTER_MS = 400
-"""A real deployment has seconds here; a busy machine must not look like a death."""
+DOWN_AFTER_MS = 1_200
+"""More than the second that a Sentinel waits before it connects again: else a connection that was closed looks like a death."""
 FAILOVER_TIMEOUT_MS = 5_000
 LOOK_EVERY_MS = 300
 QUORUM = 2
@@ -30,6 +33,10 @@ _SERVER = ("--repl-diskless-sync-delay", "0", "--repl-diskless-sync", "yes", "--
 
 class SentinelProcess(RedisServer):
     """One Sentinel. Its file, which it rewrites, is all that it keeps."""
+
+    def launch(self) -> None:
+        """Starts it, again with what its file holds."""
+        self._launch()
 
     def _command(self, aof: bool) -> list[str]:
         binary, *_ = super()._command(aof)
@@ -59,8 +66,14 @@ class SentinelSetup:
         directory: Path,
         extra: Sequence[str] = (),
         sentinel_lines: Sequence[str] = (),
+        *,
+        is_hasty: bool = True,
+        host: str = LOOPBACK,
     ) -> SentinelSetup:
-        """`extra` are options of the servers, `sentinel_lines` further lines of the Sentinels' files."""
+        """`extra` are options of the servers, `sentinel_lines` further lines of the Sentinels' files.
+
+        Without `is_hasty` Sentinels look as often as they do elsewhere: an old primary takes writes for some ten seconds.
+        """
         servers = [RedisServer.start(flavor, directory / "s0", extra=[*_SERVER, *extra])]
         setup = cls(servers, [])
         try:
@@ -69,7 +82,7 @@ class SentinelSetup:
                 folder = directory / f"s{number}"
                 servers.append(RedisServer.start(flavor, folder, extra=[*_SERVER, *extra, *primary]))
             wait_until(lambda: setup.replicas_of(servers[0]) == 2, START_TIMEOUT_S, "two replicas")
-            setup.start_sentinels(flavor, directory, sentinel_lines)
+            setup.start_sentinels(flavor, directory, sentinel_lines, is_hasty=is_hasty, host=host)
         except BaseException:
             setup.stop()
             raise
@@ -116,41 +129,44 @@ class SentinelSetup:
         """Until every Sentinel names the same primary, sees all the others, and every other server follows it."""
         wait_until(self._is_whole, 2 * ELECTED_TIMEOUT_S, "the servers and the Sentinels to agree")
 
-    def start_sentinels(self, flavor: Flavor, directory: Path, lines: Sequence[str] = (), count: int = 3) -> None:
-        """Starts as many, which monitor the first server, and waits until they know everything."""
+    def start_sentinels(
+        self,
+        flavor: Flavor,
+        directory: Path,
+        lines: Sequence[str] = (),
+        count: int = 3,
+        *,
+        is_hasty: bool = True,
+        host: str = LOOPBACK,
+        is_waited_for: bool = True,
+    ) -> None:
+        """Starts as many, which monitor the first server as on `host`, and waits until they know everything."""
         known = [(free_port(), secrets.token_hex(20)) for _ in range(count)]
         for number, (port, own_id) in enumerate(known):
             folder = directory / f"sentinel{number}"
-            folder.mkdir()
-            (folder / "sentinel.conf").write_text(
-                "\n".join(
-                    [
-                        f"port {port}",
-                        f"bind {LOOPBACK}",
-                        f"dir {folder}",
-                        f"sentinel myid {own_id}",
-                        f"sentinel monitor {NAME} {LOOPBACK} {self.servers[0].port} {QUORUM}",
-                        f"sentinel down-after-milliseconds {NAME} {DOWN_AFTER_MS}",
-                        f"sentinel failover-timeout {NAME} {FAILOVER_TIMEOUT_MS}",
-                        f"sentinel parallel-syncs {NAME} 2",
-                        *(f"sentinel known-replica {NAME} {LOOPBACK} {server.port}" for server in self.servers[1:]),
-                        *(
-                            f"sentinel known-sentinel {NAME} {LOOPBACK} {other} {other_id}"
-                            for other, other_id in known
-                            if other != port
-                        ),
-                        *lines,
-                        "",
-                    ]
-                )
-            )
-            self.sentinels.append(SentinelProcess(flavor, folder, port, None, False, (), {}))
-            self.sentinels[-1]._launch()
-            # Else it looks at the roles of servers every ten seconds, and a failover takes as long to be over.
-            debug = ("SENTINEL", "DEBUG", "info-period", str(LOOK_EVERY_MS), "publish-period", str(LOOK_EVERY_MS))
-            with contextlib.suppress(redis.ResponseError):  # Redis 6.2 has no such command
-                self.sentinels[-1].client.execute_command(*debug)  # type: ignore[no-untyped-call]
-        wait_until(self._is_whole, START_TIMEOUT_S, "the Sentinels to know everything")
+            folder.mkdir(parents=True)
+            others = [each for each in known if each[0] != port]
+            text = [
+                f"port {port}",
+                f"bind {LOOPBACK}",
+                f"dir {folder}",
+                *lines,
+                f"sentinel myid {own_id}",
+                f"sentinel monitor {NAME} {host} {self.servers[0].port} {QUORUM}",
+                f"sentinel down-after-milliseconds {NAME} {DOWN_AFTER_MS}",
+                f"sentinel failover-timeout {NAME} {FAILOVER_TIMEOUT_MS}",
+                f"sentinel parallel-syncs {NAME} 2",
+                *(f"sentinel known-replica {NAME} {LOOPBACK} {server.port}" for server in self.servers[1:]),
+                *(f"sentinel known-sentinel {NAME} {LOOPBACK} {other} {other_id}" for other, other_id in others),
+            ]
+            (folder / "sentinel.conf").write_text("\n".join(text) + "\n")
+            sentinel = SentinelProcess(flavor, folder, port, None, False, (), {})
+            self.sentinels.append(sentinel)
+            sentinel.launch()
+            if is_hasty:
+                self._hasten(sentinel)
+        if is_waited_for:
+            wait_until(self._is_whole, START_TIMEOUT_S, "the Sentinels to know everything")
 
     def stop(self) -> None:
         for server in [*self.sentinels, *self.servers]:
@@ -179,8 +195,54 @@ class SentinelSetup:
             return None
         return int(facts["config-epoch"]), int(port)
 
+    def _hasten(self, sentinel: SentinelProcess) -> None:
+        """Else it looks at the roles of servers every ten seconds, and a failover takes as long to be over."""
+        debug = ("SENTINEL", "DEBUG", "info-period", str(LOOK_EVERY_MS), "publish-period", str(LOOK_EVERY_MS))
+        with contextlib.suppress(redis.ResponseError):  # Redis 6.2 has no such command
+            sentinel.client.execute_command(*debug)  # type: ignore[no-untyped-call]
+
     def _ask(self, sentinel: SentinelProcess, question: str) -> Any:
         return sentinel.client.execute_command("SENTINEL", question, NAME)  # type: ignore[no-untyped-call]
+
+
+class Switches:
+    """Notes, in a `with`, when each Sentinel publishes its first `+switch-master`; on the monotonic clock, s."""
+
+    def __init__(self, sentinels: Sequence[SentinelProcess]) -> None:
+        self._sentinels = sentinels
+        self._heard: dict[int, float] = {}
+        self._threads: list[PubSubWorkerThread] = []
+
+    def __enter__(self) -> Switches:
+        for sentinel in self._sentinels:
+            pubsub = redis.Redis(host=LOOPBACK, port=sentinel.port).pubsub()  # type: ignore[no-untyped-call]
+            pubsub.subscribe(**{"+switch-master": functools.partial(self._hear, sentinel.port)})
+            self._threads.append(pubsub.run_in_thread(sleep_time=0.05, daemon=True))
+        return self
+
+    def __exit__(self, kind: object, fault: object, trace: object) -> None:
+        for thread in self._threads:
+            thread.stop()
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def first_s(self) -> float:
+        """The leader of the failover, which says so when it is over."""
+        return min(self._heard.values())
+
+    @property
+    def last_s(self) -> float:
+        """The one that learnt of it last."""
+        return max(self._heard.values())
+
+    @property
+    def are_all_heard(self) -> bool:
+        """Whether every Sentinel that listens has said it."""
+        return len(self._heard) == len(self._sentinels)
+
+    def _hear(self, port: int, message: object) -> None:
+        self._heard.setdefault(port, time.monotonic())
 
 
 def _pairs(reply: object) -> dict[str, str]:

@@ -1,0 +1,269 @@
+"""Behind Sentinels: a failover is followed at once, no reply of a demoted primary counts, and what is away costs no time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from gate.core.model import FOREVER_MS
+from gate.core.partition import partition_of
+from gate.errors import StoreUnavailable
+from gate.store import keys
+from gate.store.address import parse_address
+from gate.store.link import LinkLost
+from gate.store.sentinel import Sentinels
+from gate.store.store import Store
+from tests.harness.ports import LOOPBACK
+from tests.harness.sentinels import SentinelSetup, Switches
+from tests.harness.servers import RedisServer
+from tests.harness.waiting import wait_until_async
+
+APP = "default"
+WRITERS = 4
+ACCEPTED_WITHIN_S = 2.0
+"""After the new primary was elected; the issue's bound for the worst of 20."""
+SWITCH_TIMEOUT_S = 20.0
+AT_ONCE_S = 1.0
+
+
+def by_command(setup: SentinelSetup) -> None:
+    setup.fail_over()
+
+
+def by_kill(setup: SentinelSetup) -> None:
+    setup.primary.kill()
+
+
+def by_pause(setup: SentinelSetup) -> None:
+    setup.primary.pause()
+
+
+class Writing:
+    """Bans of Users u0, u1, … by several writers at once; when each was acknowledged, on the monotonic clock."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._next = 0
+        self.acknowledged: dict[bytes, float] = {}
+        self.outcomes: dict[str, int] = {}
+
+    @classmethod
+    @asynccontextmanager
+    async def on(cls, store: Store) -> AsyncIterator[Writing]:
+        writing = cls(store)
+        tasks = [asyncio.create_task(writing._run()) for _ in range(WRITERS)]
+        try:
+            yield writing
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def since(self, moment_s: float) -> list[bytes]:
+        """Those acknowledged after a moment."""
+        return [user for user, at_s in self.acknowledged.items() if at_s > moment_s]
+
+    async def _run(self) -> None:
+        while True:
+            user = b"u%d" % self._next
+            self._next += 1
+            try:
+                await self._store.bans.impose(APP, [user], FOREVER_MS, 1)
+            except StoreUnavailable as refused:
+                self.outcomes[refused.outcome] = self.outcomes.get(refused.outcome, 0) + 1
+                await asyncio.sleep(0.002)
+            else:
+                self.acknowledged[user] = time.monotonic()
+
+
+def lost(server: RedisServer, users: list[bytes], partitions: int) -> list[bytes]:
+    """Those of whom the server knows nothing."""
+    pipeline = server.client.pipeline(transaction=False)
+    for user in users:
+        pipeline.exists(keys.user(partition_of(APP, user, partitions), APP, user).decode("latin-1"))
+    return [user for user, is_there in zip(users, pipeline.execute(), strict=True) if not is_there]
+
+
+@pytest.fixture
+async def store(sentinel_setup: SentinelSetup) -> AsyncIterator[Store]:
+    opened = await Store.connect(sentinel_setup.url)
+    yield opened
+    await opened.aclose()
+
+
+@pytest.mark.parametrize("sentinel_setup", ["redis-7", "valkey-9"], indirect=True)
+@pytest.mark.parametrize("fail", [by_command, by_kill, by_pause])
+async def test_writes_go_on_at_the_new_primary(
+    fail: Callable[[SentinelSetup], None], sentinel_setup: SentinelSetup, store: Store
+) -> None:
+    old = sentinel_setup.primary
+    with Switches(sentinel_setup.sentinels) as switches:
+        async with Writing.on(store) as writing:
+            await wait_until_async(lambda: len(writing.acknowledged) > 50, 10, "writes")
+            await asyncio.to_thread(fail, sentinel_setup)
+            await wait_until_async(lambda: switches.are_all_heard, SWITCH_TIMEOUT_S, "every Sentinel to have switched")
+            await wait_until_async(
+                lambda: len(writing.since(switches.last_s)) > 50, ACCEPTED_WITHIN_S + 5, "writes at the new primary"
+            )
+        if fail is by_pause:
+            old.resume()
+            await asyncio.to_thread(sentinel_setup.wait_whole)
+    new = sentinel_setup.primary
+    assert new is not old
+    gone = set(lost(new, list(writing.acknowledged), store.partitions))
+    early = [user for user in writing.since(switches.first_s) if user not in gone]
+    took_s = writing.acknowledged[early[0]] - switches.first_s
+    print(f"accepted after {1_000 * took_s:.0f} ms; lost before the switch: {len(gone)}; refused: {writing.outcomes}")
+    assert took_s <= ACCEPTED_WITHIN_S
+    assert gone & set(writing.since(switches.first_s)) == set()
+
+
+async def test_an_old_primary_that_goes_on_acknowledges_no_more(tmp_path: Path) -> None:
+    """Sentinels demote it some ten seconds later; until then it takes writes of any client that still has a connection."""
+    setup = await asyncio.to_thread(SentinelSetup.start, "redis-7", tmp_path, is_hasty=False)
+    stores = [await Store.connect(setup.url) for _ in range(3)]
+    try:
+        old = setup.primary
+        with Switches(setup.sentinels) as switches:
+            async with Writing.on(stores[0]) as one, Writing.on(stores[1]) as two, Writing.on(stores[2]) as three:
+                await wait_until_async(lambda: len(one.acknowledged) > 50, 10, "writes")
+                await asyncio.to_thread(setup.fail_over)
+                await wait_until_async(lambda: switches.are_all_heard, SWITCH_TIMEOUT_S, "the switch")
+                old.client.set("still", "a primary")
+                begun = len(one.acknowledged)
+                await wait_until_async(lambda: len(one.acknowledged) > begun + 50, 10, "writes at the new primary")
+        new = setup.primary
+        for writing in (one, two, three):
+            after = writing.since(switches.first_s)
+            assert after and lost(new, after, stores[0].partitions) == []
+    finally:
+        for store in stores:
+            await store.aclose()
+        setup.stop()
+
+
+async def test_a_primary_that_was_frozen_gets_no_more_acknowledgements(
+    sentinel_setup: SentinelSetup, store: Store
+) -> None:
+    old = sentinel_setup.primary
+    await ban(store, b"before")
+    old.pause()
+    new = await asyncio.to_thread(sentinel_setup.wait_switched, old)
+    await wait_until_async(lambda: is_in(store, b"after"), 5, "a write at the new primary")
+    old.resume()
+    for number in range(200):
+        await ban(store, b"after%d" % number)
+    users = [b"before", b"after", *(b"after%d" % number for number in range(200))]
+    assert lost(new, users, store.partitions) == []
+
+
+async def test_without_any_sentinel_writes_go_on_and_connecting_fails_fast(
+    sentinel_setup: SentinelSetup, store: Store
+) -> None:
+    await ban(store, b"one")
+    for sentinel in sentinel_setup.sentinels:
+        sentinel.kill()
+    await wait_until_async(lambda: store.client.address_problem, 5, "the look at the address to fail")
+    await ban(store, b"two")
+    store.client.reconnect("a test")
+    for _ in range(5):
+        begun_s = time.monotonic()
+        with pytest.raises(StoreUnavailable, match=r"no Sentinel of redis\+sentinel://") as refused:
+            await ban(store, b"three")
+        assert refused.value.outcome == "not-written"
+        assert time.monotonic() - begun_s < AT_ONCE_S
+    sentinel_setup.sentinels[1].launch()
+    await wait_until_async(lambda: is_in(store, b"three"), 5, "one Sentinel to suffice")
+
+
+async def test_sentinels_that_hang_cost_no_more_than_connecting_may_take(sentinel_setup: SentinelSetup) -> None:
+    for sentinel in sentinel_setup.sentinels[:2]:
+        sentinel.pause()
+    store = await Store.connect(sentinel_setup.url)  # most do not answer: the one that does is believed
+    sentinel_setup.sentinels[0].resume()
+    store.client.reconnect("a test")
+    begun_s = time.monotonic()
+    await ban(store, b"one")
+    assert time.monotonic() - begun_s < AT_ONCE_S
+    await store.aclose()
+
+
+async def test_a_sentinel_that_was_cut_off_is_not_believed(sentinel_setup: SentinelSetup, tmp_path: Path) -> None:
+    """It names a primary that is dead. A client that just starts knows no better, and asks most of them."""
+    old = sentinel_setup.primary
+    old.kill()
+    await asyncio.to_thread(sentinel_setup.wait_switched, old)
+    cut_off = SentinelSetup([old], [])
+    try:
+        cut_off.start_sentinels("redis-7", tmp_path / "cut-off", count=1, is_waited_for=False)
+        both = f"{LOOPBACK}:{cut_off.sentinels[0].port},{sentinel_setup.url.partition('://')[2]}"
+        store = await Store.connect(f"redis+sentinel://{both}")
+        await ban(store, b"one")
+        await store.aclose()
+    finally:
+        cut_off.sentinels[0].kill()
+
+
+async def test_an_answer_older_than_what_is_known_is_not_taken(sentinel_setup: SentinelSetup) -> None:
+    moves: list[str] = []
+    asking = Sentinels(parse_address(sentinel_setup.url), 500, moves.append, bool)
+    before = await asking.primary()
+    asking._epoch += 5
+    with pytest.raises(LinkLost, match="know less than others did before"):
+        for sentinel in sentinel_setup.sentinels[:2]:
+            sentinel.kill()
+        await asking.primary()
+    for sentinel in sentinel_setup.sentinels[:2]:
+        sentinel.launch()
+    assert await asking.primary() == before, "most of them say so"
+    assert moves == []
+    await asking.aclose()
+
+
+async def test_a_failover_is_followed_without_any_message(sentinel_setup: SentinelSetup) -> None:
+    for sentinel in sentinel_setup.sentinels:
+        words = ("ACL", "SETUSER", "deaf", "on", ">secret", "+@all", "-subscribe")
+        sentinel.client.execute_command(*words)
+    store = await Store.connect(f"{sentinel_setup.url}?sentinel_username=deaf&sentinel_password=secret")
+    old = sentinel_setup.primary
+    await ban(store, b"one")
+    await asyncio.to_thread(sentinel_setup.fail_over)
+    new = await asyncio.to_thread(sentinel_setup.wait_switched, old)
+    new_id = new.client.info("server")["run_id"]
+
+    async def is_followed() -> bool:
+        return await is_in(store, b"two") and store.client.server_id.startswith(new_id)
+
+    await wait_until_async(is_followed, ACCEPTED_WITHIN_S, "a write at the new primary")
+    await store.aclose()
+
+
+async def test_host_names_are_used_as_announced(tmp_path: Path) -> None:
+    lines = ["sentinel resolve-hostnames yes", "sentinel announce-hostnames yes"]
+    setup = await asyncio.to_thread(SentinelSetup.start, "redis-7", tmp_path, (), lines, host="localhost")
+    try:
+        store = await Store.connect(setup.url)
+        await ban(store, b"one")
+        sentinels = store.client._sentinels
+        assert sentinels is not None and sentinels.named is not None
+        assert sentinels.named.host == "localhost"
+        await store.aclose()
+    finally:
+        setup.stop()
+
+
+async def ban(store: Store, user: bytes) -> None:
+    await store.bans.impose(APP, [user], FOREVER_MS, 1)
+
+
+async def is_in(store: Store, user: bytes) -> bool:
+    with contextlib.suppress(StoreUnavailable):
+        await ban(store, user)
+        return True
+    return False
