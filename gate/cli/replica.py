@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
 from gate.cli.check import opened_replica, require_replica, warn_if_stale
@@ -18,6 +19,7 @@ from gate.cli.options import DEFAULT_DATA, DataOption, JsonOption, RedisOption, 
 from gate.cli.output import counted, print_json, print_table, say
 from gate.cli.reach import Reach, run_with
 from gate.clock import monotonic_ms
+from gate.core.shown import shown_moment
 from gate.errors import Unavailable
 from gate.replica.board import NEVER_FRESH_MS
 from gate.replica.layout import replica_dir
@@ -126,6 +128,34 @@ def _as_json(indexes: IndexReport) -> dict[str, object]:
 
     first = [{**difference._asdict(), "user": shown(difference.user)} for difference in indexes.first]
     return {**indexes._asdict(), "first": first}
+
+
+@replica.command()
+def lost(data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -> None:
+    """What Redis lost in failovers and restores, as this node's Replica still had it. Reads files only."""
+    from gate.replica.lost import FOLDER, losses
+
+    directory = replica_dir(data)
+    found = losses(directory)
+    if as_json:
+        print_json({"folder": str(directory / FOLDER), "losses": [msgspec.to_builtins(loss) for loss in found]})
+        return
+    if not found:
+        say("nothing is known to be lost")
+    for loss in found:
+        kinds = ", ".join(f"{many:,} {kind}" for kind, many in sorted(loss.kinds.items()))
+        whole = "" if loss.is_complete else "; past a bound nothing more was compared or written"
+        say(
+            f"{shown_moment(loss.at_ms)} ({loss.reason}): {counted(loss.lost, 'fact')} lost{kinds and ': '}{kinds}{whole}"
+        )
+        for app, name in sorted(loss.files.items()):
+            say(f"  gate import {directory / FOLDER / name} --app {app}")
+        for what in loss.by_hand:
+            say(f"  by hand: {what}")
+        if loss.by_hand_count > len(loss.by_hand):
+            say(f"  by hand: {loss.by_hand_count - len(loss.by_hand):,} more")
+        if loss.returned:
+            say(f"  {counted(loss.returned, 'fact')} that this node had not: new ones, or lifted ones that came back")
 
 
 @replica.command()

@@ -34,7 +34,7 @@ from gate.replica.board import STAMP_EVERY_MS, Board, State
 from gate.replica.compaction import Compaction, opened_in_step
 from gate.replica.following import UNREACHED_MS, Pursuit, check_heads, slices, verify_history
 from gate.replica.layout import BOARD_FILE, MAP_BYTES, current_facts, generation_of
-from gate.replica.loader import load_snapshot
+from gate.replica.lost import load_and_list
 from gate.replica.replaced import Replaced
 from gate.replica.source import Announcer, ChangeSource
 from gate.replica.upkeep import CHECK_PLACE_EVERY_MS, Upkeep
@@ -234,15 +234,14 @@ class Replicator:
         self._make_directory()
         path = files.next_facts(self._directory, self._used_generation)
         began_ms = monotonic_ms()
-        fresh = await load_snapshot(self._source, path, map_bytes=self._map_bytes, tick=self._tick)
+        because = self._reload_because
+        fresh = await load_and_list(self._source, path, self._file, because, self._map_bytes, self._tick)
         self._reloads += self._file is not None or (self._reload_because == "foreign" and self._damages > 0)
         self._end_freshness()  # what was loaded is fresh once Redis has named its heads again
         self._swap(fresh)
         files.rebuild_is_done(self._directory)
         files.forget_damage(self._directory)
-        _log.info(
-            "a fresh snapshot is in use", reason=self._reload_because, file=path.name, ms=monotonic_ms() - began_ms
-        )
+        _log.info("a fresh snapshot is in use", reason=because, file=path.name, ms=monotonic_ms() - began_ms)
         self._reload_because = None
         self._retry_ms = FIRST_RETRY_MS
         await self._look(fresh, idle=False)

@@ -183,8 +183,8 @@ async def _follow_to(held: Sequence[Position], source: ChangeSource, copy: Facts
 async def _compare(replica: lmdb.Transaction, redis: lmdb.Transaction) -> Report:
     facts = differences = 0
     first: list[Difference] = []
-    for app in sorted(_apps(replica) | _apps(redis)):
-        for fact in _facts(replica, redis, app):
+    for app in sorted(apps_in(replica) | apps_in(redis)):
+        for fact in facts_of_both(replica, redis, app):
             facts += 1
             if facts % COMPARED_AT_ONCE == 0:
                 await asyncio.sleep(0)
@@ -195,11 +195,12 @@ async def _compare(replica: lmdb.Transaction, redis: lmdb.Transaction) -> Report
     return Report(facts, differences, tuple(first))
 
 
-def _apps(txn: lmdb.Transaction) -> set[str]:
+def apps_in(txn: lmdb.Transaction) -> set[str]:
+    """The keys of all Apps that a facts file has."""
     return {key.decode() for key, _ in _range(txn, b"A")}
 
 
-def _facts(replica: lmdb.Transaction, redis: lmdb.Transaction, app: str) -> Iterator[Compared]:
+def facts_of_both(replica: lmdb.Transaction, redis: lmdb.Transaction, app: str) -> Iterator[Compared]:
     """Each fact of an App. The numbers of Apps and lists differ from file to file, so they lead to facts but are none."""
     ours, theirs = (_get(txn, app_record_key(app)) or b"" for txn in (replica, redis))
     yield Compared(b"", None, b"", ours[4:] or None, theirs[4:] or None)

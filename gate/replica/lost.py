@@ -1,0 +1,256 @@
+"""What a failover lost: facts that the old Replica has and a snapshot of another history lacks, listed before the swap.
+
+A primary that was promoted, or restored from an older file, lacks what was written last. This node's Replica still has it. Both
+facts files are read side by side in key order, within `LISTED_MS` and `MAX_BYTES`, and the event loop goes on meanwhile:
+
+    DIR/lost/<moment>.<app key>.ndjson   the facts of an App, as `gate import` takes them
+    DIR/lost/<moment>.json               a `Loss`: how many, of which kinds, what must be put back by hand, how far it got
+
+What can't be known: a fact that was lifted in the new history looks like one that was lost; a lifting that was lost has left
+nothing here, so such facts are counted as `returned`, with those that are new. A Replica has no reasons and actors of Bans, no
+names and portraits. Past the bounds nothing is compared or written, and `is_complete` is false.
+
+Called by the replicator; `losses` by `gate replica lost`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import struct
+from pathlib import Path
+from typing import IO
+
+import lmdb
+import msgspec
+import structlog
+
+from gate.clock import monotonic_ms, wall_ms
+from gate.core.ids import shown
+from gate.core.model import FOREVER_MS, NO_FACTS, ListKind, UserFacts
+from gate.errors import ReplicaError
+from gate.replica.files import delete_facts
+from gate.replica.layout import unpack_until
+from gate.replica.loader import Tick, load_snapshot
+from gate.replica.source import ChangeSource
+from gate.replica.verify import Compared, apps_in, facts_of_both
+from gate.replica.writer import FactsFile
+
+FOLDER = "lost"
+OTHER_HISTORY = frozenset({"epoch", "behind", "forked"})
+"""Why a Changelog can't be followed, where Redis may lack what is applied here."""
+LISTED_MS = 10_000
+"""The old facts are served, and are stale, for so much longer: some millions of facts are compared in it."""
+MAX_BYTES = 64 << 20
+"""Of all lines of one loss: an emptied Redis lost everything, and the disk should not hold it a third time."""
+MAX_BY_HAND = 1_000
+COMPARED_AT_ONCE = 2_000
+MEMBERS_A_LINE = 1_000
+_NOT_LISTED = (OSError, ReplicaError, lmdb.Error, ValueError, IndexError, struct.error)
+"""A full disk; old facts that are damaged."""
+_LIST_WORDS = {ListKind.BLACKLIST: "blacklist", ListKind.WHITELIST: "whitelist"}
+
+_log = structlog.get_logger()
+
+
+class Loss(msgspec.Struct, kw_only=True):
+    """One loss, as it is kept. `kinds` counts list entries one by one; `files` leads from an App's key to a file's name."""
+
+    at_ms: int
+    reason: str
+    compared: int = 0
+    is_complete: bool = True
+    lost: int = 0
+    kinds: dict[str, int] = {}
+    files: dict[str, str] = {}
+    by_hand: list[str] = []
+    by_hand_count: int = 0
+    returned: int = 0
+
+
+async def load_and_list(
+    source: ChangeSource, path: Path, old: FactsFile | None, reason: str | None, map_bytes: int, tick: Tick
+) -> FactsFile:
+    """As `load_snapshot`; where Redis has another history than `old`, what it lacks is listed. Raises the same."""
+    fresh = await load_snapshot(source, path, map_bytes=map_bytes, tick=tick)
+    if old is None or reason not in OTHER_HISTORY:
+        return fresh
+    try:
+        loss = await list_lost(path.parent / FOLDER, old, fresh, reason, tick)
+    except _NOT_LISTED as fault:  # fresh facts matter more than the list
+        _log.error("what Redis lost could not be listed", problem=str(fault))
+    except BaseException:
+        fresh.close()
+        delete_facts(path)
+        raise
+    else:
+        log = _log.warning if loss.lost or loss.by_hand_count or not loss.is_complete else _log.info
+        log("facts that Redis lost were listed", reason=reason, lost=loss.lost, kinds=loss.kinds, by_hand=loss.by_hand_count,
+            returned=loss.returned, is_complete=loss.is_complete, files=sorted(loss.files.values()))  # fmt: skip
+    return fresh
+
+
+async def list_lost(folder: Path, old: FactsFile, fresh: FactsFile, reason: str, tick: Tick) -> Loss:
+    """Compare, and write what `fresh` lacks into `folder`, unless it lacks nothing. Raises `OSError`."""
+    now_ms, ends_ms = wall_ms(), monotonic_ms() + LISTED_MS
+    loss = Loss(at_ms=now_ms, reason=reason, kinds={}, files={}, by_hand=[])
+    written = 0
+    with old.read() as ours, fresh.read() as theirs:
+        for app in sorted(apps_in(ours)):
+            lines = _Lines(folder / f"{now_ms}.{app}.ndjson", loss, MAX_BYTES - written)
+            try:
+                for fact in facts_of_both(ours, theirs, app):
+                    loss.compared += 1
+                    if loss.compared % COMPARED_AT_ONCE == 0:
+                        await asyncio.sleep(0)  # the lease has to be renewed meanwhile
+                        tick()
+                        if monotonic_ms() > ends_ms:
+                            loss.is_complete = False
+                            break
+                    if fact.in_replica != fact.in_redis:
+                        lines.take(app, fact, now_ms)
+            finally:
+                written += lines.close()
+            if lines.is_used:
+                loss.files[app] = lines.path.name
+            if not loss.is_complete:
+                break
+    if loss.lost or loss.by_hand_count or not loss.is_complete:
+        _write(folder / f"{now_ms}.json", msgspec.json.format(msgspec.json.encode(loss), indent=2) + b"\n")
+    return loss
+
+
+def losses(directory: Path) -> list[Loss]:
+    """All that were listed in a Replica's directory, the oldest first. `ReplicaError` for one that is not readable."""
+    found = []
+    for path in sorted((directory / FOLDER).glob("*.json")):
+        try:
+            found.append(msgspec.json.decode(path.read_bytes(), type=Loss))
+        except (OSError, msgspec.DecodeError) as fault:
+            raise ReplicaError(f"{path} can't be read: {fault}") from None
+    return found
+
+
+class _Lines:
+    """Writes the lines of one App; its file begins with the first."""
+
+    def __init__(self, path: Path, loss: Loss, room: int) -> None:
+        self.path = path
+        self._loss = loss
+        self._room = room
+        self._written = 0
+        self._file: IO[bytes] | None = None
+        self._list: tuple[bytes, ListKind, int] | None = None
+        self._members: list[bytes] = []
+
+    @property
+    def is_used(self) -> bool:
+        """Whether there is a file."""
+        return self._file is not None
+
+    def take(self, app: str, fact: Compared, now_ms: int) -> None:
+        """One fact that is not the same in both."""
+        if fact.kind is not None:
+            self._take_entry(fact, now_ms)
+        elif not fact.owner:
+            self._take_settings(app, fact)
+        else:
+            ours = fact.in_replica if isinstance(fact.in_replica, UserFacts) else NO_FACTS
+            theirs = fact.in_redis if isinstance(fact.in_redis, UserFacts) else NO_FACTS
+            self._take_user(app, fact.owner, ours, theirs, now_ms)
+
+    def close(self) -> int:
+        """Write what is held back; how many bytes there are."""
+        self._end_list()
+        if self._file is not None:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+        return self._written
+
+    def _take_entry(self, fact: Compared, now_ms: int) -> None:
+        assert fact.kind is not None
+        if not isinstance(fact.in_replica, bytes):
+            self._loss.returned += 1
+            return
+        until_ms = unpack_until(fact.in_replica)
+        if until_ms <= now_ms or (isinstance(fact.in_redis, bytes) and unpack_until(fact.in_redis) >= until_ms):
+            return
+        these = fact.owner, fact.kind, until_ms
+        if these != self._list or len(self._members) == MEMBERS_A_LINE:
+            self._end_list()
+            self._list = these
+        self._members.append(fact.member)
+
+    def _end_list(self) -> None:
+        if self._list is None or not self._members:
+            return
+        owner, kind, until_ms = self._list
+        line: dict[str, object] = {"owner": _json_id(owner), "members": [_json_id(each) for each in self._members]}
+        if until_ms < FOREVER_MS:
+            line["until"] = until_ms
+        self._put(_LIST_WORDS[kind], line, len(self._members))
+        self._list, self._members = None, []
+
+    def _take_settings(self, app: str, fact: Compared) -> None:
+        if fact.member:
+            return  # what checks read of them: the same once more
+        if fact.in_replica is None:
+            self._loss.returned += 1
+        else:
+            self._by_hand(f"App {app}: {'it is gone' if fact.in_redis is None else 'its settings differ'}")
+
+    def _take_user(self, app: str, user: bytes, ours: UserFacts, theirs: UserFacts, now_ms: int) -> None:
+        if ours.registered and not theirs.registered and not ours.deactivated:
+            self._put("user", {"user": _json_id(user)})
+        for kind, until_ms, known_ms in (
+            ("ban", ours.banned_until_ms, theirs.banned_until_ms),
+            ("mute", ours.muted_until_ms, theirs.muted_until_ms),
+        ):
+            if until_ms > now_ms and until_ms > known_ms:
+                end = {"until": until_ms} if until_ms < FOREVER_MS else {"permanent": True}
+                self._put(kind, {"user": _json_id(user), **end})
+            self._loss.returned += known_ms > now_ms and known_ms > until_ms
+        if ours.whitelist_on and not theirs.whitelist_on:
+            self._put("whitelist-switch", {"user": _json_id(user), "on": True})
+        if ours.deactivated and not theirs.deactivated:
+            self._by_hand(f"App {app}: the deactivation of {shown(user)}")
+        if ours.tokens_valid_from_ms > theirs.tokens_valid_from_ms:
+            self._by_hand(f"App {app}: the revocation of Tokens of {shown(user)}")
+
+    def _by_hand(self, what: str) -> None:
+        self._loss.by_hand_count += 1
+        if len(self._loss.by_hand) < MAX_BY_HAND:
+            self._loss.by_hand.append(what)
+
+    def _put(self, kind: str, fields: dict[str, object], many: int = 1) -> None:
+        self._loss.lost += many
+        self._loss.kinds[kind] = self._loss.kinds.get(kind, 0) + many
+        line = msgspec.json.encode({"kind": kind, **fields}) + b"\n"
+        if self._written + len(line) > self._room:
+            self._loss.is_complete = False  # counted all the same
+            return
+        if self._file is None:
+            self.path.parent.mkdir(mode=0o700, exist_ok=True)
+            self._file = open(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")  # noqa: SIM115
+        self._file.write(line)
+        self._written += len(line)
+
+
+def _json_id(raw: bytes) -> object:
+    """As `gate import` reads it."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return {"b64": base64.b64encode(raw).decode()}
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    draft = path.with_suffix(".draft")
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
