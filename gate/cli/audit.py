@@ -93,6 +93,8 @@ def _row(entry: AuditEntry) -> tuple[str, ...]:
         what.append("without end" if entry.until_ms >= FOREVER_MS else f"until {shown_moment(entry.until_ms)}")
     if entry.kind in ("kick-ordered", "kicked"):
         what.append(_kicked(entry.value))
+    elif entry.kind == "facts-lost":
+        what.append(counted(orjson.loads(entry.value)["lost"], "fact"))
     elif entry.value and entry.kind != "user-erased":
         what.append(shown_id(entry.value))
     texts = (shown_id(text.encode()) for text in (entry.by, entry.why))

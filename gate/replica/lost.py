@@ -19,6 +19,7 @@ import asyncio
 import base64
 import os
 import struct
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import IO
 
@@ -55,7 +56,7 @@ _log = structlog.get_logger()
 
 
 class Loss(msgspec.Struct, kw_only=True):
-    """One loss, as it is kept. `kinds` counts list entries one by one; `files` leads from an App's key to a file's name."""
+    """One loss, as it is kept. `kinds` and `apps` count facts, each list entry as one; `files` has an App's file by its key."""
 
     at_ms: int
     reason: str
@@ -63,14 +64,24 @@ class Loss(msgspec.Struct, kw_only=True):
     is_complete: bool = True
     lost: int = 0
     kinds: dict[str, int] = {}
+    apps: dict[str, int] = {}
     files: dict[str, str] = {}
     by_hand: list[str] = []
     by_hand_count: int = 0
     returned: int = 0
 
 
+OnLoss = Callable[[Loss], Awaitable[None]]
+
+
 async def load_and_list(
-    source: ChangeSource, path: Path, old: FactsFile | None, reason: str | None, map_bytes: int, tick: Tick
+    source: ChangeSource,
+    path: Path,
+    old: FactsFile | None,
+    reason: str | None,
+    map_bytes: int,
+    tick: Tick,
+    on_loss: OnLoss | None = None,
 ) -> FactsFile:
     """As `load_snapshot`; where Redis has another history than `old`, what it lacks is listed. Raises the same."""
     fresh = await load_snapshot(source, path, map_bytes=map_bytes, tick=tick)
@@ -78,6 +89,8 @@ async def load_and_list(
         return fresh
     try:
         loss = await list_lost(path.parent / FOLDER, old, fresh, reason, tick)
+        if on_loss is not None and loss.lost:
+            await on_loss(loss)
     except _NOT_LISTED as fault:  # fresh facts matter more than the list
         _log.error("what Redis lost could not be listed", problem=str(fault))
     except BaseException:
@@ -94,7 +107,7 @@ async def load_and_list(
 async def list_lost(folder: Path, old: FactsFile, fresh: FactsFile, reason: str, tick: Tick) -> Loss:
     """Compare, and write what `fresh` lacks into `folder`, unless it lacks nothing. Raises `OSError`."""
     now_ms, ends_ms = wall_ms(), monotonic_ms() + LISTED_MS
-    loss = Loss(at_ms=now_ms, reason=reason, kinds={}, files={}, by_hand=[])
+    loss = Loss(at_ms=now_ms, reason=reason, kinds={}, apps={}, files={}, by_hand=[])
     written = 0
     with old.read() as ours, fresh.read() as theirs:
         for app in sorted(apps_in(ours)):
@@ -112,6 +125,8 @@ async def list_lost(folder: Path, old: FactsFile, fresh: FactsFile, reason: str,
                         lines.take(app, fact, now_ms)
             finally:
                 written += lines.close()
+            if many := loss.lost - sum(loss.apps.values()):
+                loss.apps[app] = many
             if lines.is_used:
                 loss.files[app] = lines.path.name
             if not loss.is_complete:

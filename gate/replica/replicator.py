@@ -34,7 +34,7 @@ from gate.replica.board import STAMP_EVERY_MS, Board, State
 from gate.replica.compaction import Compaction, opened_in_step
 from gate.replica.following import UNREACHED_MS, Pursuit, check_heads, slices, verify_history
 from gate.replica.layout import BOARD_FILE, MAP_BYTES, current_facts, generation_of
-from gate.replica.lost import load_and_list
+from gate.replica.lost import OnLoss, load_and_list
 from gate.replica.replaced import Replaced
 from gate.replica.source import Announcer, ChangeSource
 from gate.replica.upkeep import CHECK_PLACE_EVERY_MS, Upkeep
@@ -68,11 +68,12 @@ class Replicator:
         compaction: Compaction | None = None,
         was_ready: bool = False,
         show_problem: Callable[[str], object] = bool,
+        on_loss: OnLoss | None = None,
     ) -> None:
         """`before_snapshot` runs before each load: an emptied Redis may need its first App again.
 
         `was_ready`: the process before this one was, so being cut off makes this one no less ready. `show_problem` is called
-        with what keeps the facts from being current, and with "" once they are.
+        with what keeps the facts from being current, and with "" once they are; `on_loss` with what Redis lost.
         """
         self.opened = asyncio.Event()
         """Set once the facts on disk are open, or taken away because they can't be trusted."""
@@ -86,6 +87,7 @@ class Replicator:
         self._compaction = compaction or Compaction(directory)
         self._was_ready = was_ready
         self._show_problem = show_problem
+        self._on_loss = on_loss
         self._stopping = asyncio.Event()
         self._file: FactsFile | None = None
         self._replaced = Replaced()
@@ -235,15 +237,14 @@ class Replicator:
         path = files.next_facts(self._directory, self._used_generation)
         began_ms = monotonic_ms()
         because = self._reload_because
-        fresh = await load_and_list(self._source, path, self._file, because, self._map_bytes, self._tick)
+        fresh = await load_and_list(self._source, path, self._file, because, self._map_bytes, self._tick, self._on_loss)
         self._reloads += self._file is not None or (self._reload_because == "foreign" and self._damages > 0)
         self._end_freshness()  # what was loaded is fresh once Redis has named its heads again
         self._swap(fresh)
         files.rebuild_is_done(self._directory)
         files.forget_damage(self._directory)
         _log.info("a fresh snapshot is in use", reason=because, file=path.name, ms=monotonic_ms() - began_ms)
-        self._reload_because = None
-        self._retry_ms = FIRST_RETRY_MS
+        self._reload_because, self._retry_ms = None, FIRST_RETRY_MS
         await self._look(fresh, idle=False)
         return fresh
 

@@ -29,8 +29,9 @@ TRIMMED_A_SCRIPT = 500
 MAX_LOOKED_AT = 50_000
 """Entries of one Partition that a question about one User looks at before it answers a short page with a cursor."""
 
-Noted = Literal["kick-ordered", "kicked"]
-"""Kinds of entries beside those of Changes. Their value is JSON: `session`, `platform` if only that, and `closed`, how many."""
+Noted = Literal["kick-ordered", "kicked", "facts-lost"]
+"""Kinds of entries beside those of Changes. Their value is JSON: of a kick `session`, `platform` if only that, and `closed`,
+how many; of a loss `lost`, how many facts."""
 NOTED: frozenset[str] = frozenset(get_args(Noted))
 
 _CURSOR = re.compile(r"([1-9]\d{0,15})-(\d{1,16})-(\d{1,4})")
@@ -117,6 +118,10 @@ class Audit:
     ) -> None:
         """Put how many were closed in the place of the order."""
         await self._note(app_key, "kicked", user, because, {**_which(session, platform), "closed": closed}, ordered)
+
+    async def note_loss(self, app_key: str, node: str, lost: int, why: str) -> None:
+        """Note that a node's Replica has so many facts that Redis lost."""
+        await self._note(app_key, "facts-lost", b"", Because(node, why), {"lost": lost})
 
     async def _note(
         self,

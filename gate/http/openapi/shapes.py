@@ -231,6 +231,7 @@ class AuditLine(Struct, kw_only=True):
     session: str | UnsetType = UNSET
     platform: str | UnsetType = UNSET
     closed: int | UnsetType = UNSET
+    lost: int | UnsetType = UNSET
     actor: str
     reason: str
 

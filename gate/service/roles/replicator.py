@@ -18,8 +18,9 @@ from contextlib import suppress
 import structlog
 
 from gate.clock import wall_ms
-from gate.errors import CannotStart, GateError
+from gate.errors import AppUnknown, CannotStart, GateError, StoreUnavailable
 from gate.replica.layout import CURRENT_FILE
+from gate.replica.lost import Loss
 from gate.replica.replicator import Replicator
 from gate.service.credentials import ensure_first
 from gate.service.node_report import CheckRate, node_report
@@ -52,6 +53,7 @@ async def main(post: Post) -> None:
         before_snapshot=lambda: _ensure_first(post, truth.store),
         was_ready=post.order.is_restart,
         show_problem=lambda problem: _show(post, truth, problem),
+        on_loss=lambda loss: note_loss(truth.store, post.order.node_id, loss),
     )
     running = asyncio.create_task(replicator.run())
     connecting = asyncio.create_task(_connect(post, truth))
@@ -94,6 +96,16 @@ def _show(post: Post, truth: TruthLater, problem: str) -> None:
         return
     if post.waits_for(problem) and problem and not (post.places.replica / CURRENT_FILE).exists():
         log.warning("no facts could be loaded yet", problem=problem)
+
+
+async def note_loss(store: Store, node: str, loss: Loss) -> None:
+    """Put it into the audit of each App that still exists. What can't be written there is in the log and on disk."""
+    for app, lost in loss.apps.items():
+        try:
+            await store.apps.get(app)
+            await store.audit.note_loss(app, node, lost, f"Redis came back with another history: {loss.reason}")
+        except (StoreUnavailable, AppUnknown) as fault:
+            log.warning("a loss is not in the audit", app=app, problem=str(fault))
 
 
 async def _refuse_a_copy(post: Post, announcer: NodeAnnouncer) -> None:
