@@ -21,7 +21,7 @@ from tests.harness.cable import Cable
 from tests.harness.registry import settle
 from tests.harness.servers import Flavor, RedisServer, server_binary
 from tests.harness.slow_disk import SlowDisk, can_compile
-from tests.harness.waiting import TIMER_EARLY_S, wait_until
+from tests.harness.waiting import TIMER_EARLY_S, wait_until, wait_until_async
 from tests.store.conftest import APP, PATIENCE_MS
 
 ONLINE_TIMEOUT_S = 15.0
@@ -133,6 +133,33 @@ async def test_a_paused_replica_is_pending_in_time_and_never_all(site: Site) -> 
             "durability replica was not reached: fewer than 2 replicas acknowledged the write within 300 ms"
         }
         assert await acks.acknowledge(await ban(store), PATIENCE_MS) == Acknowledged("all")
+
+
+async def test_an_answer_that_counts_too_few_is_none(site: Site) -> None:
+    """A server may end the wait before its time, with the count so far."""
+    async with opened(site.primary, Durability("replica", 2)) as (store, acks):
+        with site.replicas[0].paused():
+            waiting = asyncio.create_task(acks.acknowledge(await ban(store), PATIENCE_MS))
+            for _ in range(3):
+                blocked = await until_one_waits(site.primary)
+                site.primary.client.client_unblock(blocked)
+            await until_one_waits(site.primary)
+            assert not waiting.done()
+        assert (await waiting).applied == "all"
+
+
+async def until_one_waits(server: RedisServer) -> int:
+    """The id of the client that waits for replicas."""
+    found: list[int] = []
+
+    def waits() -> bool:
+        found[:] = [
+            int(one["id"]) for one in server.client.client_list() if "b" in one["flags"] and one["cmd"] == "wait"
+        ]
+        return bool(found)
+
+    await wait_until_async(waits, ONLINE_TIMEOUT_S, "a client to wait for replicas")
+    return found[0]
 
 
 async def test_one_replica_is_enough_where_one_is_asked_for(site: Site) -> None:
