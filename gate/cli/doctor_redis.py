@@ -123,6 +123,7 @@ def _connects_in_ms(url: str) -> float | None:
 
 def findings(target: Target, allow_eviction: bool = False) -> Iterator[Finding]:
     """One finding if Redis can't be reached, else several."""
+    yield from _sentinels("Redis Sentinels", target.redis_url, "--redis")
     try:
         vitals, address, apps, clocks = run_with(target, _looked)
     except GateError as fault:
@@ -145,6 +146,7 @@ def presence_findings(target: Target, allow_eviction: bool = False) -> Iterator[
     from gate.store.address import parse_address
     from gate.store.rights import PRESENCE
 
+    yield from _sentinels("Presence Redis Sentinels", target.presence_url, "--presence-redis")
     try:
         url = target.presence_url()
         vitals, skew_ms = run(_looked_at(url))
@@ -164,6 +166,8 @@ def _of_server(
 ) -> Iterator[Finding]:
     yield _distance(f"{name} distance", vitals, address, option)
     yield _role(f"{name} role", vitals, option)
+    if address.sentinels:
+        yield _replicas(f"{name} replicas", vitals)
     yield _persistence(f"{name} persistence", vitals)
     yield _eviction(f"{name} eviction", vitals, lost, allow_eviction)
     yield _memory(f"{name} memory", vitals)
@@ -223,6 +227,45 @@ def _role(subject: str, vitals: Vitals, option: str) -> Finding:
     if vitals.role == "master":
         return ok(subject, "primary")
     return fail(subject, vitals.role, f"name the primary with {option}: a replica refuses writes")
+
+
+def _sentinels(subject: str, url: Callable[[], str], option: str) -> Iterator[Finding]:
+    """One finding, where the URL names Sentinels."""
+    # Late, as in `reach`.
+    from gate.store.address import parse_address
+    from gate.store.sentinel import look_at_each
+
+    try:
+        address = parse_address(url())
+    except GateError:
+        return  # said by what needs the server
+    if not address.sentinels:
+        return
+    looks = run(look_at_each(address, address.connect_timeout_ms))
+    primaries = sorted({look.primary for look in looks if look.primary})
+    problems = [look.problem for look in looks if look.problem]
+    answering = f"{sum(bool(look.primary) for look in looks)} of {len(looks)} answer"
+    found = f"{answering}, the primary is {' or '.join(primaries)}" if primaries else answering
+    if problems:
+        found += f": {'; '.join(problems)}"
+    if not primaries or any("NOQUORUM" in problem for problem in problems):
+        yield fail(subject, found, f"no failover would happen: start the Sentinels that {option} names")
+    elif len(primaries) > 1:
+        yield warn(subject, found, "a failover is under way, or a Sentinel is cut off from the others: look again")
+    elif problems:
+        yield warn(subject, found, f"start what does not answer, or correct {option}")
+    else:
+        yield ok(subject, found)
+
+
+def _replicas(subject: str, vitals: Vitals) -> Finding:
+    found = f"{counted(vitals.online_replicas, 'replica')}, {vitals.replica_lag_bytes:,} bytes behind at the most"
+    if not vitals.online_replicas:
+        return warn(subject, "none follows the primary", "start one: without it no failover can happen")
+    if vitals.min_replicas_to_write == "0":
+        advice = "set min-replicas-to-write 1 on every server: else a primary that is cut off goes on taking writes"
+        return warn(subject, f"{found}; min-replicas-to-write 0", advice)
+    return ok(subject, f"{found}; min-replicas-to-write {vitals.min_replicas_to_write or 'not told'}")
 
 
 def _persistence(subject: str, vitals: Vitals) -> Finding:

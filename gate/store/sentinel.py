@@ -189,6 +189,40 @@ def _shown_leaving(primary: Address) -> str:
     return f"{primary.shown} is being replaced: a failover is under way"
 
 
+class SentinelLook(NamedTuple):
+    """What one Sentinel says to `gate doctor`."""
+
+    shown: str
+    primary: str
+    """As `host:port`; "" where it did not say."""
+    problem: str
+    """Why it did not, or why no failover would happen; "" if all is well."""
+
+
+async def look_at_each(address: Address, connect_ms: float) -> list[SentinelLook]:
+    """Ask every Sentinel of an address, whatever the others say."""
+    return list(
+        await asyncio.gather(*(_looked_at(each, address.master_name, connect_ms) for each in address.each_sentinel))
+    )
+
+
+async def _looked_at(sentinel: Address, name: str, connect_ms: float) -> SentinelLook:
+    commands: list[Command] = [("SENTINEL", "GET-MASTER-ADDR-BY-NAME", name), ("SENTINEL", "CKQUORUM", name)]
+    try:
+        link = await open_link(sentinel, connect_ms, greet=_greet)
+        try:
+            where, quorum = await link.exchange(commands, connect_ms)
+        finally:
+            await link.aclose()
+        refuse_errors(sentinel, commands[:1], [where])
+    except LinkLost as loss:
+        return SentinelLook(sentinel.shown, "", str(loss))
+    if where is None:
+        return SentinelLook(sentinel.shown, "", f"{sentinel.shown} knows no master of that name")
+    problem = f"{sentinel.shown}: {quorum}" if isinstance(quorum, ReplyError) else ""
+    return SentinelLook(sentinel.shown, f"{where[0].decode()}:{int(where[1])}", problem)
+
+
 async def _greet(link: Link, address: Address, deadline_ms: float) -> None:
     commands: list[Command] = [*credentials_of(address), ("PING",), ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "")]
     *replies, asked = await link.exchange(commands, deadline_ms)

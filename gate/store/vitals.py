@@ -14,7 +14,7 @@ from gate.store.client import Client
 from gate.store.link import LinkLost, ReplyError
 
 PINGS = 3
-_ONLINE = re.compile(rb"^slave\d+:.*\bstate=online\b", re.MULTILINE)
+_ONLINE = re.compile(rb"^slave\d+:.*\bstate=online,offset=(\d+)", re.MULTILINE)
 _SETTINGS = ("appendfsync", "maxmemory-policy", "min-replicas-to-write")
 
 
@@ -34,6 +34,8 @@ class Vitals(NamedTuple):
     min_replicas_to_write: str | None
     online_replicas: int
     """Connected, and past their first synchronization."""
+    replica_lag_bytes: int
+    """Of the online replica that is furthest behind; 0 without any."""
     now_ms: int
     connect_ms: float
     """A connection of its own: TCP, TLS if there is any, and the greeting."""
@@ -47,6 +49,7 @@ async def read_vitals(client: Client) -> Vitals:
     info_text, (seconds, micros) = await client.read(("INFO",), ("TIME",))
     info = dict(line.split(":", 1) for line in info_text.decode().splitlines() if ":" in line)
     settings = {name: await _setting(client, name) for name in _SETTINGS}
+    offsets = [int(offset) for offset in _ONLINE.findall(info_text)]
     name = "Valkey" if "valkey_version" in info else "Redis"
     return Vitals(
         name=name,
@@ -60,7 +63,8 @@ async def read_vitals(client: Client) -> Vitals:
         append_fsync=settings["appendfsync"],
         eviction_policy=settings["maxmemory-policy"] or info.get("maxmemory_policy"),
         min_replicas_to_write=settings["min-replicas-to-write"],
-        online_replicas=len(_ONLINE.findall(info_text)),
+        online_replicas=len(offsets),
+        replica_lag_bytes=max(0, int(info.get("master_repl_offset", "0")) - min(offsets)) if offsets else 0,
         now_ms=int(seconds) * 1_000 + int(micros) // 1_000,
         connect_ms=connect_ms,
         round_trip_ms=round_trip_ms,

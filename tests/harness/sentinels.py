@@ -27,6 +27,7 @@ DOWN_AFTER_MS = 1_200
 FAILOVER_TIMEOUT_MS = 5_000
 LOOK_EVERY_MS = 300
 QUORUM = 2
+WAIT_MS = 1_500
 ELECTED_TIMEOUT_S = 20.0
 _SERVER = ("--repl-diskless-sync-delay", "0", "--repl-diskless-sync", "yes", "--repl-backlog-size", "4mb")
 
@@ -81,7 +82,7 @@ class SentinelSetup:
             for number in (1, 2):
                 folder = directory / f"s{number}"
                 servers.append(RedisServer.start(flavor, folder, extra=[*_SERVER, *extra, *primary]))
-            wait_until(lambda: setup.replicas_of(servers[0]) == 2, START_TIMEOUT_S, "two replicas")
+            wait_until(lambda: setup.has_replicas(servers[0], 2), START_TIMEOUT_S, "two replicas")
             setup.start_sentinels(flavor, directory, sentinel_lines, is_hasty=is_hasty, host=host)
         except BaseException:
             setup.stop()
@@ -107,17 +108,18 @@ class SentinelSetup:
         primary = self.primary
         return [server for server in self.servers if server is not primary and server.is_running]
 
-    def replicas_of(self, server: RedisServer) -> int:
-        """How many follow it and have everything."""
-        facts = server.client.info("replication")
-        return sum(
-            1 for name, each in facts.items() if name.startswith("slave") and name[5:].isdigit()
-            and each["state"] == "online"
-        )  # fmt: skip
+    def has_replicas(self, server: RedisServer, count: int) -> bool:
+        """Whether as many follow it and get its writes: one shows as online a second before that."""
+        with server.client.pipeline(transaction=False) as pipeline:
+            pipeline.set("written", "")
+            pipeline.delete("written")
+            pipeline.wait(count, WAIT_MS)
+            return bool(pipeline.execute()[-1] >= count)
 
-    def fail_over(self) -> None:
-        """`SENTINEL FAILOVER`: begins it; `wait_switched` waits for its end."""
-        self.wait_whole()
+    def fail_over(self, *, is_whole: bool = False) -> None:
+        """`SENTINEL FAILOVER`: begins it, once all is whole; `wait_switched` waits for its end."""
+        if not is_whole:
+            self.wait_whole()
         self._ask(self.sentinels[0], "FAILOVER")
 
     def wait_switched(self, old: RedisServer) -> RedisServer:
@@ -138,6 +140,7 @@ class SentinelSetup:
         *,
         is_hasty: bool = True,
         host: str = LOOPBACK,
+        server_port: int | None = None,
         is_waited_for: bool = True,
     ) -> None:
         """Starts as many, which monitor the first server as on `host`, and waits until they know everything."""
@@ -152,7 +155,7 @@ class SentinelSetup:
                 f"dir {folder}",
                 *lines,
                 f"sentinel myid {own_id}",
-                f"sentinel monitor {NAME} {host} {self.servers[0].port} {QUORUM}",
+                f"sentinel monitor {NAME} {host} {server_port or self.servers[0].port} {QUORUM}",
                 f"sentinel down-after-milliseconds {NAME} {DOWN_AFTER_MS}",
                 f"sentinel failover-timeout {NAME} {FAILOVER_TIMEOUT_MS}",
                 f"sentinel parallel-syncs {NAME} 2",
@@ -183,7 +186,7 @@ class SentinelSetup:
                 if facts["flags"] != "master" or known != (len(self.servers) - 1, len(self.sentinels) - 1):
                     return False
         running = [server for server in self.servers if server.is_running]
-        return self.replicas_of(self.primary) == len(running) - 1
+        return self.has_replicas(self.primary, len(running) - 1)
 
     def _named(self, sentinel: SentinelProcess) -> tuple[int, int] | None:
         if not sentinel.is_running:

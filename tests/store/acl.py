@@ -12,9 +12,9 @@ PASSWORD = "PASSWORD"
 """As the page has it."""
 
 
-def documented_words() -> list[str]:
-    """What follows ACL SETUSER: the name, then rules."""
-    (block,) = re.findall(r"^```acl\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+def documented_words(fence: str = "acl") -> list[str]:
+    """What follows ACL SETUSER: the name, then rules. `fence` is "acl-sentinel" for the user at Sentinels."""
+    (block,) = re.findall(rf"^```{fence}\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     name, rules = "gate", list[str]()
     for line in block.splitlines():  # each a whole command, as redis-cli takes what is pasted
         command, setuser, user, *some = line.split()

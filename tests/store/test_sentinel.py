@@ -17,12 +17,14 @@ from gate.errors import StoreUnavailable
 from gate.store import keys
 from gate.store.address import parse_address
 from gate.store.link import LinkLost
-from gate.store.sentinel import Sentinels
+from gate.store.sentinel import Sentinels, look_at_each
 from gate.store.store import Store
-from tests.harness.ports import LOOPBACK
-from tests.harness.sentinels import SentinelSetup, Switches
+from tests.harness.ports import LOOPBACK, free_port
+from tests.harness.sentinels import NAME, SentinelSetup, Switches
 from tests.harness.servers import RedisServer
-from tests.harness.waiting import wait_until_async
+from tests.harness.tls import make_certificate
+from tests.harness.waiting import NotInTime, wait_until_async
+from tests.store.acl import PASSWORD, denied, documented_words, make_user
 
 APP = "default"
 WRITERS = 4
@@ -256,6 +258,120 @@ async def test_host_names_are_used_as_announced(tmp_path: Path) -> None:
         await store.aclose()
     finally:
         setup.stop()
+
+
+@pytest.mark.parametrize("sentinel_setup", ["redis-7", "valkey-9"], indirect=True)
+async def test_a_planned_failover_loses_nothing(sentinel_setup: SentinelSetup, store: Store) -> None:
+    """As docs/operations.md says: writes are held at the old primary first."""
+    old = sentinel_setup.primary
+    await asyncio.to_thread(sentinel_setup.wait_whole)
+    async with Writing.on(store) as writing:
+        await wait_until_async(lambda: len(writing.acknowledged) > 50, 10, "writes")
+        old.client.client_pause(4_000, all=False)
+        sentinel_setup.fail_over(is_whole=True)
+        new = await asyncio.to_thread(sentinel_setup.wait_switched, old)
+        begun = len(writing.acknowledged)
+        await wait_until_async(lambda: len(writing.acknowledged) > begun + 50, 10, "writes at the new primary")
+    assert lost(new, list(writing.acknowledged), store.partitions) == []
+
+
+@pytest.fixture
+def with_rights(sentinel_setup: SentinelSetup) -> str:
+    """The documented users on the servers and at the Sentinels; the URL that uses both."""
+    for server in sentinel_setup.servers:
+        make_user(server)
+    for sentinel in sentinel_setup.sentinels:
+        sentinel.client.execute_command("ACL", "SETUSER", *documented_words("acl-sentinel"))
+    hosts = sentinel_setup.url.removeprefix("redis+sentinel://")
+    return f"redis+sentinel://gate:{PASSWORD}@{hosts}?sentinel_username=gate&sentinel_password={PASSWORD}"
+
+
+async def test_the_documented_rights_suffice(sentinel_setup: SentinelSetup, with_rights: str) -> None:
+    store = await Store.connect(with_rights, tries_rights=True)
+    old = sentinel_setup.primary
+    await ban(store, b"one")
+    await asyncio.to_thread(sentinel_setup.fail_over)
+    await asyncio.to_thread(sentinel_setup.wait_switched, old)
+    await wait_until_async(lambda: is_in(store, b"two"), 5, "a write at the new primary")
+    looks = await look_at_each(store.client.address, 1_000)
+    assert [look.problem for look in looks] == [""] * 3
+    with pytest.raises(StoreUnavailable, match=f"they know {NAME}"):
+        await Store.connect(with_rights.replace(f"/{NAME}?", "/other?"))
+    await store.aclose()
+    assert [denied(server) for server in [*sentinel_setup.sentinels, *sentinel_setup.servers]] == [set()] * 6
+
+
+@pytest.mark.parametrize("sentinel_setup", ["redis-7"], indirect=True)
+async def test_no_documented_right_is_for_nothing(sentinel_setup: SentinelSetup, with_rights: str) -> None:
+    sentinel = sentinel_setup.sentinels[0]
+    words = documented_words("acl-sentinel")
+    only = f"{LOOPBACK}:{sentinel.port}/{NAME}?{with_rights.partition('?')[2]}"
+    address = parse_address(f"redis+sentinel://{only}")
+
+    async def everything() -> None:
+        asking = Sentinels(address, 500, bool, bool)
+        following = asyncio.create_task(asking.follow())
+        other = Sentinels(address._replace(master_name="other"), 500, bool, bool)
+        with contextlib.suppress(LinkLost):
+            await asking.primary()
+        with contextlib.suppress(LinkLost):
+            await other.primary()
+        await look_at_each(address, 500)
+        with contextlib.suppress(NotInTime):  # where the right to listen is the one that lacks
+            await wait_until_async(lambda: listens(sentinel), 0.3, "it to listen")
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await asking.aclose()
+        await other.aclose()
+
+    await everything()
+    assert denied(sentinel) == set()
+    for word in words:
+        if word[0] not in "+&":
+            continue
+        # Without a channel: all of them but this one.
+        fewer = [each for each in words if each != word]
+        sentinel.client.execute_command("ACL", "DELUSER", "gate")
+        sentinel.client.execute_command("ACL", "SETUSER", *fewer)
+        await everything()
+        assert denied(sentinel), word
+
+
+async def test_sentinels_and_servers_over_tls(tmp_path: Path) -> None:
+    certificate, port, sentinel_port = make_certificate(tmp_path), free_port(), free_port()
+    server = RedisServer.start("redis-7", tmp_path / "server", extra=certificate.server_options(port))
+    setup = SentinelSetup([server], [])
+    options = certificate.server_options(sentinel_port)
+    lines = [f"{name.removeprefix('--')} {value}" for name, value in zip(options[::2], options[1::2], strict=True)]
+    try:
+        setup.start_sentinels(
+            "redis-7", tmp_path, [*lines, "tls-replication yes"], 1, server_port=port, is_waited_for=False
+        )
+        authority = f"ssl_ca_certs={certificate.certificate}"
+        store = await Store.connect(f"rediss+sentinel://{LOOPBACK}:{sentinel_port}/{NAME}?{authority}")
+        await ban(store, b"one")
+        assert store.client.address.tls
+        await store.aclose()
+        with pytest.raises(StoreUnavailable, match="no Sentinel of"):
+            await Store.connect(f"redis+sentinel://{LOOPBACK}:{sentinel_port}/{NAME}")
+    finally:
+        setup.stop()
+
+
+async def test_credentials_that_sentinels_want_are_named(sentinel_setup: SentinelSetup) -> None:
+    for sentinel in sentinel_setup.sentinels:
+        sentinel.client.execute_command("ACL", "SETUSER", "default", "resetpass", ">other")
+    for query in ("", "?sentinel_password=wrong"):
+        with pytest.raises(StoreUnavailable, match=r"(NOAUTH|WRONGPASS).*its credentials are sentinel_username"):
+            await Store.connect(f"{sentinel_setup.url}{query}")
+    store = await Store.connect(f"{sentinel_setup.url}?sentinel_password=other")
+    await store.aclose()
+
+
+def listens(server: RedisServer) -> bool:
+    """Whether someone subscribed to all that there is to hear."""
+    clients: list[dict[str, str]] = server.client.client_list()
+    return any(each["sub"] == "3" for each in clients)
 
 
 async def ban(store: Store, user: bytes) -> None:
