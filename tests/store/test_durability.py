@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gate.errors import CannotStart
+from gate.errors import CannotStart, StoreUnavailable
 from gate.store import keys
 from gate.store.acks import Acknowledged, Acknowledger
 from gate.store.durability import Durability, require
@@ -19,6 +19,7 @@ from gate.store.store import Store
 from gate.store.writing import Written
 from tests.harness.cable import Cable
 from tests.harness.registry import settle
+from tests.harness.sentinels import SentinelSetup
 from tests.harness.servers import Flavor, RedisServer, server_binary
 from tests.harness.slow_disk import SlowDisk, can_compile
 from tests.harness.waiting import TIMER_EARLY_S, wait_until, wait_until_async
@@ -75,7 +76,16 @@ def site(redis_flavor: Flavor, make_server: Callable[..., RedisServer]) -> Itera
 @asynccontextmanager
 async def opened(server: RedisServer, durability: Durability) -> AsyncIterator[tuple[Store, Acknowledger]]:
     """A Store and its Acknowledger on that server, where no node is live: what is left to wait for is durability."""
-    store = await Store.connect(server.url, deadline_ms=PATIENCE_MS, connect_ms=PATIENCE_MS)
+    async with opened_at(server.url, durability, PATIENCE_MS) as both:
+        yield both
+
+
+@asynccontextmanager
+async def opened_at(
+    url: str, durability: Durability, deadline_ms: int | None = None
+) -> AsyncIterator[tuple[Store, Acknowledger]]:
+    """The same by a URL."""
+    store = await Store.connect(url, deadline_ms=deadline_ms, connect_ms=deadline_ms)
     acks = Acknowledger(store, None, durability)
     try:
         await settle(store)
@@ -119,6 +129,37 @@ async def test_what_a_replica_acknowledged_outlives_the_primary(site: Site) -> N
         await asyncio.gather(*writers, return_exceptions=True)
         site.replicas[0].client.execute_command("REPLICAOF", "NO", "ONE")
         assert at_kill - banned(site.replicas[0], store.partitions) == set()
+
+
+async def test_a_failover_by_sentinels_loses_no_durable_write(sentinel_setup: SentinelSetup) -> None:
+    """One replica is enough there: Sentinels promote the one that is furthest."""
+    old = sentinel_setup.primary
+    async with opened_at(sentinel_setup.url, Durability("replica", 1)) as (store, acks):
+        durable: set[bytes] = set()
+
+        async def write_for_ever(writer: int) -> None:
+            for number in range(100_000):
+                user = b"%d-%d" % (writer, number)
+                try:
+                    written = await ban(store, user)
+                except StoreUnavailable:
+                    await asyncio.sleep(0.01)
+                    continue
+                if not (await acks.acknowledge(written, 1_000)).late:
+                    durable.add(user)
+
+        writers = [asyncio.create_task(write_for_ever(each)) for each in range(8)]
+        try:
+            await wait_until_async(lambda: len(durable) > 500, ONLINE_TIMEOUT_S, "writes to be durable")
+            old.kill()
+            primary = await asyncio.to_thread(sentinel_setup.wait_switched, old)
+            many = len(durable)
+            await wait_until_async(lambda: len(durable) > many + 100, ONLINE_TIMEOUT_S, "writes to be durable again")
+        finally:
+            for writer in writers:
+                writer.cancel()
+            await asyncio.gather(*writers, return_exceptions=True)
+        assert durable - banned(primary, store.partitions) == set()
 
 
 async def test_a_paused_replica_is_pending_in_time_and_never_all(site: Site) -> None:
