@@ -10,8 +10,11 @@ import json
 import os
 import re
 import signal
+import statistics
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -232,6 +235,41 @@ class GateService:
             left = survivors()
             kill_each([one.pid for one in left])
             raise LeftBehind(left) from None
+
+
+class Checking(threading.Thread):
+    """Asks at a steady rate whether ann may message bob, until `end`; how long each answer took, ms."""
+
+    def __init__(self, service: GateService, per_s: int = 500) -> None:
+        super().__init__(daemon=True)
+        self._client = service.resp_client()
+        self._per_s = per_s
+        self._is_ending = threading.Event()
+        self._fault: redis.RedisError | None = None
+        self.took_ms: list[float] = []
+        self.answers: set[object] = set()
+        self.start()
+
+    def run(self) -> None:
+        """Of the thread."""
+        next_s = time.monotonic()
+        while not self._is_ending.wait(max(0.0, next_s - time.monotonic())):
+            next_s += 1 / self._per_s
+            began_s = time.perf_counter()
+            try:
+                self.answers.add(self._client.execute_command("GATE.CHECK", "ann", "bob"))  # type: ignore[no-untyped-call]
+            except redis.RedisError as fault:
+                self._fault = fault
+                return
+            self.took_ms.append((time.perf_counter() - began_s) * 1_000)
+
+    def end(self) -> float:
+        """Stop asking; the 99th percentile in ms. Raises what ended it early."""
+        self._is_ending.set()
+        self.join()
+        if self._fault is not None:
+            raise self._fault
+        return statistics.quantiles(self.took_ms, n=100)[98]
 
 
 class Services:

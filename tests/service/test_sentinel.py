@@ -2,55 +2,18 @@
 
 from __future__ import annotations
 
-import statistics
-import threading
-import time
 from pathlib import Path
 
 import pytest
-import redis
 
 from tests.cli.command import Command
 from tests.harness.sentinels import SentinelSetup
-from tests.harness.service import GateService, Services
+from tests.harness.service import Checking, Services
 from tests.harness.waiting import wait_until
 
-CHECKS_PER_S = 500
 SLOWEST_MS = 25
 """By the 99th percentile: on a machine that runs other tests the slowest of all says little."""
 BACK_S = 10.0
-
-
-class Checking(threading.Thread):
-    """Asks at a steady rate whether ann may message bob, until `end`; how long each answer took, ms."""
-
-    def __init__(self, service: GateService) -> None:
-        super().__init__(daemon=True)
-        self._client = service.resp_client()
-        self._is_ending = threading.Event()
-        self.took_ms: list[float] = []
-        self.answers: set[object] = set()
-        self.fault: redis.RedisError | None = None
-        self.start()
-
-    def run(self) -> None:
-        next_s = time.monotonic()
-        while not self._is_ending.wait(max(0.0, next_s - time.monotonic())):
-            next_s += 1 / CHECKS_PER_S
-            began_s = time.perf_counter()
-            try:
-                self.answers.add(self._client.execute_command("GATE.CHECK", "ann", "bob"))  # type: ignore[no-untyped-call]
-            except redis.RedisError as fault:
-                self.fault = fault
-                return
-            self.took_ms.append((time.perf_counter() - began_s) * 1_000)
-
-    def end(self) -> float:
-        """Stop asking; the 99th percentile in ms."""
-        self._is_ending.set()
-        self.join()
-        assert self.fault is None, self.fault
-        return statistics.quantiles(self.took_ms, n=100)[98]
 
 
 def accepted(gate: Command, *words: str) -> bool:
@@ -59,8 +22,8 @@ def accepted(gate: Command, *words: str) -> bool:
 
 @pytest.mark.parametrize("sentinel_setup", ["redis-7", "valkey-9"], indirect=True)
 def test_facts_and_checks_outlive_failovers(sentinel_setup: SentinelSetup, start_service: Services) -> None:
-    service = start_service.start("--redis", sentinel_setup.url)
-    gate = Command(service.data, redis=sentinel_setup.url)
+    service = start_service.start("--redis", sentinel_setup.url, "--presence-redis", f"{sentinel_setup.url}/1")
+    gate = Command(service.data, app=service.credentials.app_key)
     gate("blacklist", "add", "bob", "ann")
     gate("check", "ann", "bob", status=1)
     sentinel_setup.wait_whole()
@@ -75,12 +38,14 @@ def test_facts_and_checks_outlive_failovers(sentinel_setup: SentinelSetup, start
     wait_until(lambda: accepted(gate, "ban", "dora", "--for", "1h"), BACK_S, "a write at the third primary")
     gate("check", "carl", "eve", status=1)
     gate("check", "dora", "eve", status=1)
+    gate("online", "bob", status=1)  # offline: Presence was asked
     p99_ms = checking.end()
     print(f"{len(checking.took_ms)} checks: p99 {p99_ms:.1f} ms, slowest {max(checking.took_ms):.1f} ms")
     assert checking.answers == {0}, "blocked all the time"
     assert p99_ms <= SLOWEST_MS
     found = gate("doctor").out
     assert f"ok   Redis Sentinels: 3 of 3 answer, the primary is 127.0.0.1:{third.port}" in found
+    assert f"ok   Presence Redis Sentinels: 3 of 3 answer, the primary is 127.0.0.1:{third.port}" in found
     assert "warn Redis replicas: 1 replica, " in found
     assert "min-replicas-to-write 0" in found
 

@@ -260,6 +260,14 @@ async def test_host_names_are_used_as_announced(tmp_path: Path) -> None:
         setup.stop()
 
 
+async def test_closing_the_store_ends_what_listens(sentinel_setup: SentinelSetup) -> None:
+    store = await Store.connect(sentinel_setup.url)
+    await wait_until_async(lambda: all(map(listens, sentinel_setup.sentinels)), 5, "it to listen to all of them")
+    await store.aclose()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    await wait_until_async(lambda: not any(map(listens, sentinel_setup.sentinels)), 5, "its connections to end")
+
+
 @pytest.mark.parametrize("sentinel_setup", ["redis-7", "valkey-9"], indirect=True)
 async def test_a_planned_failover_loses_nothing(sentinel_setup: SentinelSetup, store: Store) -> None:
     """As docs/operations.md says: writes are held at the old primary first."""
