@@ -1,10 +1,10 @@
 """Where the primary is, by the word of Sentinels: asked before each connection, and listened to for a switch.
 
 A Sentinel that was cut off from the others names an old primary. So each answer carries the number of the failover that it
-knows of (`config-epoch`), and one that is older than what was heard before counts only if most Sentinels say no more. The
-first time, and after the primary that was named could not be used, most of them are asked, all at once. Otherwise the one that
-answered last is asked first; the next one is asked as well when it fails, or when it takes longer than `NEXT_AFTER_MS`: one
-that hangs costs a connection that long, once.
+knows of (`config-epoch`), and one that is older than what was heard before counts only if most Sentinels answer and none of
+them knows more. The first time, and after the primary that was named could not be used, most of them are asked, all at once.
+Otherwise the one that answered last is asked first; the next one is asked as well when it fails, or when it takes longer than
+`NEXT_AFTER_MS`: one that hangs costs a connection that long, once.
 
 Each of them is listened to as well, since one learns of a failover up to a second after another (`_CHANNELS`). When a failover
 turns to the replica that is to be promoted, the old primary is used no more, though it answers for seconds: a write that it
@@ -94,13 +94,14 @@ class Sentinels:
                         problems.append(fault)
                     else:
                         answers.append(task.result())
-                if len(answers) >= most or (is_sure and self._has_new(answers)):
+                if (is_sure or len(answers) >= most) and self._has_new(answers):
                     return self._take(answers)
         finally:
             for task in asking:
                 task.cancel()
             await asyncio.gather(*asking, return_exceptions=True)
-        if self._has_new(answers):
+        # Where all that answer know less, they were set up again and count from the beginning.
+        if self._has_new(answers) or len(answers) >= most:
             return self._take(answers)
         if answers:
             problems.append(LinkLost("those that answer know less than others did before", was_sent=False))
@@ -148,7 +149,9 @@ class Sentinels:
         before, self.named, self._epoch = self.named, newest.primary, newest.epoch
         if before is not None and before != newest.primary:
             self._on_move(f"{before.shown} is not the primary any more: {newest.primary.shown} is")
-        if newest.primary == self._leaving and monotonic_ms() < self._left_until_ms:
+        if newest.primary != self._leaving:
+            self._leaving = None  # it was replaced, and may be a primary again
+        elif monotonic_ms() < self._left_until_ms:
             raise LinkLost(_shown_leaving(newest.primary), was_sent=False)
         return newest.primary
 
