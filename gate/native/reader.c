@@ -21,7 +21,9 @@
 
 /* As in gate/replica: layout.py, reading.py, opening.py and board.py. */
 #define LAYOUT "gate-replica-3"
+#ifndef MAP_BYTES
 #define MAP_BYTES ((size_t)1 << 40)
+#endif
 #define MAX_TABLE 1024 /* readers of all processes */
 #define CACHED_USERS (1 << 20)
 #define JOURNAL_REACH 256

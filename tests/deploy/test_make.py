@@ -16,6 +16,7 @@ TOOLS = ("redis-server", "redis-cli", "redis-benchmark", "faketime", "node", "np
 CLIENTS = {
     "python": "tests/clients/python/clients.lock",
     "node": "tests/clients/node/package-lock.json",
+    "headers": "examples/in-process/node/package-lock.json",
     "debian": "tests/clients/debian.txt",
 }
 
@@ -56,7 +57,9 @@ def test_a_new_machine_is_told_every_package(tmp_path: Path) -> None:
     assert re.search(r"installs \d\d+ Python packages in \.venv", python)
     assert debian.endswith("as root: redis-server redis-tools faketime nodejs npm chromium qemu-user-static")
     assert {"rongcloud-2.0.1", "node"} <= set(sdks.split())
-    assert all(one in clients for one in ("PyPI's", "npm's", "Debian's, as root (golang-", "php-redis"))
+    assert all(
+        one in clients for one in ("PyPI's", "npm's", "npm's headers of Node-API", "Debian's, as root (", "php-redis")
+    )
     assert not (new / ".venv").exists(), "an announcement installs nothing"
 
 
