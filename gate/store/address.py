@@ -112,7 +112,7 @@ def parse_address(url: str) -> Address:
     is_unix = parts.scheme == "unix"
     if is_unix:
         _check_unix(parts)
-    elif parts.scheme not in _SCHEMES or not parts.hostname:
+    elif parts.scheme not in _SCHEMES or not parts.hostname or (not is_topology and "," in parts.hostname):
         raise InvalidConfig([f"the Redis URL {_FORMS}"])
     is_tls = parts.scheme.startswith("rediss")
     _check_options(query, is_tls, is_topology)
