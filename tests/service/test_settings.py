@@ -18,7 +18,7 @@ from tests.harness.websocket import Refused, connect
 from tests.service.running import readyz, refused
 from tests.service.test_refusals import is_one_line
 
-PUT_BACK_TIMEOUT_S = 10.0
+PUT_BACK_TIMEOUT_S = 30.0
 
 
 @pytest.fixture
