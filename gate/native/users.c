@@ -497,17 +497,6 @@ int gate_judge(gate_users *users, const uint8_t *sender, size_t sender_size, uin
     return word;
 }
 
-int gate_word(gate_users *users, const uint8_t *sender, size_t sender_size, const uint8_t *recipient, size_t recipient_size,
-              uint64_t now_ms) {
-    uint32_t lists;
-    uint64_t sender_hash = gate_hash(users, sender, sender_size);
-    uint64_t recipient_hash = gate_hash(users, recipient, recipient_size);
-    gate_prefetch(users, recipient_size, recipient_hash);
-    uint8_t s = gate_standing(users, sender, sender_size, sender_hash, &lists);
-    uint8_t r = s ? gate_standing(users, recipient, recipient_size, recipient_hash, &lists) : 0;
-    return r ? gate_judge(users, sender, sender_size, s, recipient, recipient_size, r, lists, now_ms) : GATE_DAMAGED;
-}
-
 /* A batch. First the Users that are not cached are looked up side by side, then the entries that are asked for. */
 
 static void standings_of(gate_users *users, gate_pair *pairs, unsigned count) {
@@ -568,6 +557,21 @@ void gate_judge_many(gate_users *users, gate_pair *pairs, unsigned count) {
         int damage = found->found == GATE_FOUND ? until_in(users, found->value, found->value_size, &until_ms) : found->found;
         pairs[whose[i]].word = damage ? GATE_DAMAGED : word_by_entry(kinds[i], until_ms, 0);
     }
+}
+
+int gate_word(gate_users *users, const uint8_t *sender, size_t sender_size, const uint8_t *recipient, size_t recipient_size,
+              uint64_t now_ms) {
+    gate_pair one = {
+        .sender = {.id = sender, .size = (uint8_t)sender_size, .hash = gate_hash(users, sender, sender_size)},
+        .recipient = {.id = recipient, .size = (uint8_t)recipient_size, .hash = gate_hash(users, recipient, recipient_size)},
+    };
+    gate_prefetch(users, sender_size, one.sender.hash);
+    gate_prefetch(users, recipient_size, one.recipient.hash);
+    standings_of(users, &one, 1); /* both at once: two look-ups that wait for memory take little longer than one */
+    if (one.sender.standing == 0 || one.recipient.standing == 0)
+        return GATE_DAMAGED;
+    return gate_judge(users, sender, sender_size, one.sender.standing, recipient, recipient_size, one.recipient.standing,
+                      one.recipient.lists, now_ms);
 }
 
 /* The table of gate/core/decide.py, rule by rule. A rule that is asked may bring forward the moment at which the word changes. */
