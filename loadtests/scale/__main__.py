@@ -33,7 +33,7 @@ from gate.core.model import AppFacts
 from gate.replica.reader import NodeReplica
 from loadtests.bench.apart import Apart
 from loadtests.bench.client import ask
-from loadtests.bench.load import Load, Script, build, run
+from loadtests.bench.load import SOURCE, Load, Script, build, run
 from loadtests.bench.pairs import Pair, Spread, make_pairs
 from loadtests.bench.systems import prepared
 from loadtests.bench.systems.gate import GateSystem
@@ -193,7 +193,9 @@ def _measured(sites: list[Site], given: argparse.Namespace, scratch: Path, conso
         figures.append({"asked_for": site.entries, **site.made, **_in_process(site), "start_s": _starts(site)})
         say(console, f"{site.entries:,}: {shown.in_short(figures[-1])}")
     with ExitStack() as stack:
-        client = build(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gate-scale-client-"))))
+        client = build(
+            SOURCE, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gate-scale-client-"))) / "load"
+        )
         nodes: list[GateService] = []
         for site, of in zip(sites, figures, strict=True):
             nodes.append(stack.enter_context(_running(site)))
