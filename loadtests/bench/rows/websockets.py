@@ -234,7 +234,7 @@ class Memory(NamedTuple):
         roles = {}
         for one in node.processes():
             words = one.command.split()
-            name = words[words.index("gate.service.role") + 2] if "gate.service.role" in words else words[0]
+            name = words[words.index("gate.service.role") + 2] if "gate.service.role" in words else Path(words[0]).name
             roles[name] = _field_kb(Path(f"/proc/{one.pid}/smaps_rollup"), "Pss:")
         return cls(roles, _field_kb(Path("/proc/meminfo"), "Slab:") + _socket_pages_kb())
 
