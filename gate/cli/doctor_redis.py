@@ -265,7 +265,7 @@ def _replicas(subject: str, vitals: Vitals) -> Finding:
     if vitals.min_replicas_to_write == "0":
         advice = "set min-replicas-to-write 1 on every server: else a primary that is cut off goes on taking writes"
         return warn(subject, f"{found}; min-replicas-to-write 0", advice)
-    return ok(subject, f"{found}; min-replicas-to-write {vitals.min_replicas_to_write or 'not told'}")
+    return ok(subject, f"{found}; min-replicas-to-write {vitals.min_replicas_to_write or 'not known'}")
 
 
 def _persistence(subject: str, vitals: Vitals) -> Finding:
@@ -275,7 +275,7 @@ def _persistence(subject: str, vitals: Vitals) -> Finding:
         return warn(
             subject, "append-only file off", "set appendonly yes, or a restart loses what came after a snapshot"
         )
-    fsync = vitals.append_fsync or "not told"
+    fsync = vitals.append_fsync or "not known"
     if fsync == "no":
         return warn(subject, "append-only file on, fsync no", "set appendfsync everysec, or always")
     return ok(subject, f"append-only file on, fsync {fsync}")
@@ -288,8 +288,8 @@ def _durability(target: Target, vitals: Vitals) -> Finding:
         refusal = run(_refusal(target.redis_url(), durability))
     except GateError as fault:
         return fail("durability", str(fault), "write one of local, fsync, replica")
-    least = vitals.min_replicas_to_write or "not told"
-    fsync = vitals.append_fsync or "not told"
+    least = vitals.min_replicas_to_write or "not known"
+    fsync = vitals.append_fsync or "not known"
     found = (
         f"{durability.shown}; {counted(vitals.online_replicas, 'replica')} connected, "
         f"min-replicas-to-write {least}, appendfsync {fsync}"

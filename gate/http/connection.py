@@ -246,7 +246,7 @@ class _Parser:
         self._parser = parser
         self._connection = connection
         self.body_left = 0
-        """Bytes to come that belong to a body, whatever they are; of a body in chunks nobody knows."""
+        """Bytes to come that belong to a body, whatever they are; of a body in chunks that is not known."""
         self.feed_eof = parser.feed_eof
         self.message_consumed = parser.message_consumed
         self.pause_reading = parser.pause_reading

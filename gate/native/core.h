@@ -1,6 +1,6 @@
 /* The compiled core of a check: reads a facts file by its layout, keeps the standings of Users, answers RESP commands.
  *
- *   tree.c    the snapshot of one LMDB transaction as a B+tree in mapped memory: one key at a time
+ *   tree.c    the snapshot of one LMDB transaction as a B+tree in mapped memory: one key, or many side by side
  *   users.c   a cache of what each User's facts allow and ask, and the decision
  *   resp.c    GATE.CHECK, GATE.VERDICT and GATE.MCHECK in a chunk of bytes, and their replies
  *

@@ -34,7 +34,7 @@ typedef struct gate gate;
  * NULL) holds one line that says why, cut to `error_size` bytes with its NUL. The service need not run; see gate_status. */
 gate *gate_open(const char *data_directory, const char *app_key, char *error, size_t error_size);
 
-/* May `from` message `to`, now? 1 yes, 0 no; -1 if that can't be told: an id of a wrong length, a removed App, a file that can't
+/* May `from` message `to`, now? 1 yes, 0 no; -1 if that is not known: an id of a wrong length, a removed App, a file that can't
  * be read. Treat -1 as your router treats an outage; gate_error says what it is. */
 int gate_may_send(gate *, const void *from, size_t from_len, const void *to, size_t to_len);
 

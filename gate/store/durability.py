@@ -120,7 +120,7 @@ class Durable:
                 asked = [each for each in self._waiting if not each.arrival.done()]
                 left_ms = max((each.until_ms for each in asked), default=0) - monotonic_ms()
                 if left_ms < 1:
-                    return  # whoever waited finds its time over
+                    return  # its callers find their time over
                 try:
                     server_id, is_reached = await self._round(left_ms)
                 except (LinkLost, StoreUnavailable, ReplyError) as fault:
