@@ -64,6 +64,11 @@ WRITE_APPLIED = Counter("gate_write_applied_total", "Gating writes, by how far t
 WRITE_DURABILITY_LATE = Counter(
     "gate_write_durability_late_total", "Gating writes that were not as durable in time as --durability asks."
 )
+LOST_FACTS = Gauge(
+    "gate_lost_facts",
+    "Facts that Redis lost, by the lists in this node's data directory.",
+    multiprocess_mode="livemostrecent",
+)
 WRITE_ACK_MS = Histogram("gate_write_ack_ms", "Wait for the nodes to apply a write.", buckets=_ACK_BUCKETS_MS)
 WEBSOCKETS = Gauge("gate_websockets", "Open WebSockets of clients.", multiprocess_mode="livesum")
 WEBSOCKETS_CLOSED = Counter("gate_websockets_closed_total", "WebSockets that ended, by why.", ["reason"])

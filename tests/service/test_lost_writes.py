@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import requests
+
 from tests.cli.command import Command
 from tests.harness.servers import RedisServer
-from tests.harness.service import Services
+from tests.harness.service import GateService, Services
 from tests.harness.waiting import wait_until
 
 RELOAD_TIMEOUT_S = 20.0
@@ -29,6 +31,7 @@ def test_a_lost_ban_is_in_list_log_and_audit_and_can_be_put_back(
     assert (loss["lost"], loss["kinds"], list(loss["apps"].values())) == (1, {"ban": 1}, [1])
     assert "facts that Redis lost were listed" in service.output
     assert "facts-lost" in gate("audit").out and "another history" in gate("audit").out
+    wait_until(lambda: lost_facts(service) == 1, RELOAD_TIMEOUT_S, "the gauge to count it")
     (name,) = loss["files"].values()
     gate("import", service.data / "replica" / "lost" / name)
 
@@ -36,3 +39,13 @@ def test_a_lost_ban_is_in_list_log_and_audit_and_can_be_put_back(
         return gate("check", "lost", "bob", status=None).out.startswith("sender-banned")
 
     wait_until(is_back, RELOAD_TIMEOUT_S, "the Ban to be back")
+    for path in (service.data / "replica" / "lost").iterdir():
+        path.unlink()
+    wait_until(lambda: lost_facts(service) == 0, RELOAD_TIMEOUT_S, "the gauge to count it no longer")
+
+
+def lost_facts(service: GateService) -> float:
+    """What `/metrics` says."""
+    lines = requests.get(f"{service.http}/metrics", timeout=5).text.splitlines()
+    (value,) = [line.split()[-1] for line in lines if line.startswith("gate_lost_facts ")] or ["-1"]
+    return float(value)

@@ -10,16 +10,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
 from gate.clock import monotonic_ms, wall_ms
-from gate.errors import StoreUnavailable
+from gate.errors import ReplicaError, StoreUnavailable
 from gate.metrics import (
     FACTS_ENDED,
     GATEWAYS,
     KICK_LAG_MS,
+    LOST_FACTS,
     OLDEST_BEAT,
     PRESENCE_SWEPT,
     PRESENCE_TOLD,
@@ -34,6 +36,7 @@ from gate.presence.figures import BoundedSeries
 from gate.presence.kicks import Kicker
 from gate.presence.sampler import Sampler
 from gate.presence.sweeper import Sweeper
+from gate.replica.lost import losses
 from gate.service.clock_watch import ClockWatch
 from gate.service.redis_watch import LOOK_EVERY_S, RedisWatch
 from gate.service.role import Post
@@ -169,6 +172,7 @@ def _chores(store: Store, deliverer: Deliverer, post: Post) -> list[Chore]:
         Chore("sweep", 5.0, lambda: _sweep(sweep, clocks, post)),
         Chore("jobs", 0.5, lambda: _work(store)),
         Chore("webhooks", 0.5, deliverer.run_once),
+        Chore("losses", 5.0, lambda: _count_lost(post.places.replica)),
         Chore("audit", 60.0, lambda: _trim(store, clocks)),
     ]
 
@@ -196,6 +200,14 @@ async def _work(store: Store) -> None:
     for job in await store.jobs.claim(monotonic_ms()):
         await store.jobs.run(job, wall_ms())
         USERS_ERASED.inc()
+
+
+async def _count_lost(replica: Path) -> None:
+    """A list that an operator deletes is no longer counted."""
+    try:
+        LOST_FACTS.set(sum(loss.lost + loss.by_hand_count for loss in losses(replica)))
+    except ReplicaError as unreadable:  # a list that is being written is readable in the next round
+        log.debug("put off", chore="losses", problem=str(unreadable))
 
 
 async def _trim(store: Store, clocks: ClockWatch) -> None:
