@@ -1,0 +1,399 @@
+"""A Redis or Valkey Cluster of real servers: masters with replicas each, started in about three seconds on free ports.
+
+The harness joins the nodes itself, with plain commands. Each operation waits until the nodes that run have carried it out.
+Used by the cluster fixtures in `tests/conftest.py`, by fault tests, and by the load tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import redis
+from redis.crc import key_slot
+
+from gate.store import keys
+from tests.harness.ports import LOOPBACK, free_port
+from tests.harness.servers import START_TRIES, Flavor, RedisServer, StartFailed
+from tests.harness.waiting import wait_until
+
+SLOTS = 16_384
+NODE_TIMEOUT_MS = 1_000
+"""A master that was silent this long is failed over; its replica is elected 0.5 to 1 s after that."""
+START_TIMEOUT_S = 30.0
+"""A start takes about three seconds: a new master waits two before it serves."""
+AGREE_TIMEOUT_S = 40.0
+KEYS_AT_ONCE = 100
+MIGRATE_TIMEOUT_MS = 5_000
+_SERVER = ("--repl-diskless-sync-delay", "0", "--repl-diskless-sync", "yes", "--repl-backlog-size", "4mb")
+
+Way = Literal["", "FORCE", "TAKEOVER"]
+
+
+class Seen(NamedTuple):
+    """One node, as a line of `CLUSTER NODES` describes it."""
+
+    id: str
+    port: int
+    flags: frozenset[str]
+    master_id: str
+    epoch: int
+    is_linked: bool
+    slots: tuple[tuple[int, int], ...]
+
+    @property
+    def is_master(self) -> bool:
+        return "master" in self.flags
+
+    def owns(self, slot: int) -> bool:
+        return any(first <= slot <= last for first, last in self.slots)
+
+
+class ClusterNode(RedisServer):
+    """One server of a Cluster. It keeps its id, its slots and its role over a restart, in its directory."""
+
+    def __init__(self, flavor: Flavor, directory: Path, extra: Sequence[str], node_timeout_ms: int) -> None:
+        self.bus_port = free_port()
+        options = [
+            *("--cluster-enabled", "yes"),
+            *("--cluster-config-file", "nodes.conf"),
+            *("--cluster-port", str(self.bus_port)),
+            *("--cluster-node-timeout", str(node_timeout_ms)),
+        ]
+        super().__init__(flavor, directory, free_port(), None, False, [*options, *_SERVER, *extra], {})
+        self.is_paused = False
+
+    def launch(self) -> None:
+        """Starts it, again with the role and the slots that its file holds. Without an append-only file it is empty."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._launch()
+
+    def pause(self) -> None:
+        """SIGSTOP: for the other nodes it is dead after the node timeout."""
+        super().pause()
+        self.is_paused = True
+
+    def resume(self) -> None:
+        super().resume()
+        self.is_paused = False
+
+    def kill(self) -> None:
+        super().kill()
+        self.is_paused = False
+
+    @property
+    def answers(self) -> bool:
+        """Whether it runs, and is not stopped by SIGSTOP."""
+        return self.is_running and not self.is_paused
+
+    def ask(self, *words: str | int | bytes) -> Any:
+        """`CLUSTER …`, with the raw reply."""
+        return self.client.execute_command("CLUSTER", *words)  # type: ignore[no-untyped-call]
+
+    @property
+    def seen(self) -> list[Seen]:
+        """Every node that it knows, itself included."""
+        return [_seen(line) for line in self.ask("NODES").decode().splitlines()]
+
+    @property
+    def own(self) -> Seen:
+        """Itself, as it sees itself."""
+        return next(seen for seen in self.seen if "myself" in seen.flags)
+
+    @property
+    def state(self) -> dict[str, str]:
+        """`CLUSTER INFO`."""
+        lines = self.ask("INFO").decode().splitlines()
+        return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+class ClusterSetup:
+    """`start` it, `stop` it. `nodes` are in the order of their start: the first masters first, then their replicas."""
+
+    def __init__(self, flavor: Flavor, directory: Path, node_timeout_ms: int, extra: Sequence[str]) -> None:
+        self.nodes: list[ClusterNode] = []
+        self._made = 0
+        self._flavor = flavor
+        self._directory = directory
+        self._node_timeout_ms = node_timeout_ms
+        self._extra = tuple(extra)
+        self._client: redis.RedisCluster | None = None
+
+    @classmethod
+    def start(
+        cls,
+        flavor: Flavor,
+        directory: Path,
+        *,
+        masters: int = 3,
+        replicas: int = 1,
+        node_timeout_ms: int = NODE_TIMEOUT_MS,
+        extra: Sequence[str] = (),
+    ) -> ClusterSetup:
+        """`replicas` is the number of each master. `extra` are further options of every server."""
+        setup = cls(flavor, directory, node_timeout_ms, extra)
+        try:
+            for _ in range(masters * (1 + replicas)):
+                setup._launch_node()
+            for epoch, node in enumerate(setup.nodes, 1):
+                node.ask("SET-CONFIG-EPOCH", epoch)  # else nodes with the same epoch settle that by messages
+            bounds = [round(SLOTS * number / masters) for number in range(masters + 1)]
+            for number, master in enumerate(setup.nodes[:masters]):
+                master.ask("ADDSLOTSRANGE", bounds[number], bounds[number + 1] - 1)
+            setup._meet(list(combinations(setup.nodes, 2)))
+            for number, replica in enumerate(setup.nodes[masters:]):
+                replica.ask("REPLICATE", setup.nodes[number % masters].own.id)
+            setup.wait_whole(START_TIMEOUT_S)
+        except BaseException:
+            setup.stop()
+            raise
+        return setup
+
+    @property
+    def url(self) -> str:
+        """For Gate, with all nodes that run."""
+        hosts = ",".join(f"{LOOPBACK}:{node.port}" for node in self.nodes if node.is_running)
+        return f"redis+cluster://{hosts}"
+
+    @property
+    def client(self) -> redis.RedisCluster:
+        """A synchronous client for the test itself, with raw bytes, which asks the master of each key."""
+        if self._client is None:
+            self._client = redis.RedisCluster(host=LOOPBACK, port=self._answering[0].port)
+        return self._client
+
+    @property
+    def masters(self) -> list[ClusterNode]:
+        """Those with slots, by the newest claim to each, in the order of their first slots."""
+        return [node for _, node in sorted(self._claims(), key=lambda claim: claim[0].slots)]
+
+    @property
+    def replicas(self) -> list[ClusterNode]:
+        """Those that answer and follow a master."""
+        return [node for node in self._answering if not node.own.is_master]
+
+    def replicas_of(self, master: ClusterNode) -> list[ClusterNode]:
+        """Those that answer and follow `master`, which may be dead."""
+        its_id = self._id_of(master)
+        return [node for node in self._answering if node.own.master_id == its_id]
+
+    def owner(self, slot: int) -> ClusterNode:
+        """The master of a slot, by the newest claim of the nodes that answer."""
+        claims = [(own.epoch, node) for own, node in self._claims() if own.owns(slot)]
+        return max(claims, key=lambda claim: claim[0])[1]
+
+    def owner_of(self, partition: int) -> ClusterNode:
+        """The master of a Partition."""
+        return self.owner(partition_slot(partition))
+
+    def wait_whole(self, timeout_s: float = AGREE_TIMEOUT_S) -> None:
+        """Until every node that answers serves all slots, agrees on their masters, and every replica gets writes."""
+        wait_until(self._is_whole, timeout_s, "the nodes of the cluster to agree")
+
+    def fail_over(self, master: ClusterNode, way: Way = "") -> ClusterNode:
+        """`CLUSTER FAILOVER` at the first replica of `master`: that replica, once it is the master.
+
+        Without `way` the master takes part; FORCE goes without it, TAKEOVER also without the other masters.
+        """
+        replica = self.replicas_of(master)[0]
+        replica.ask("FAILOVER", *([way] if way else []))
+        wait_until(lambda: replica.own.is_master and replica.own.slots, AGREE_TIMEOUT_S, "the replica to be promoted")
+        return replica
+
+    def wait_promoted(self, old: ClusterNode) -> ClusterNode:
+        """Until one of the replicas of `old`, which died or is paused, has taken its slots; that one."""
+        followers = self.replicas_of(old)
+        wait_until(lambda: any(node.own.slots for node in followers), AGREE_TIMEOUT_S, "a replica to be elected")
+        return next(node for node in followers if node.own.slots)
+
+    def begin_move(self, slots: Sequence[int], target: ClusterNode) -> None:
+        """Mark `slots`, all of one master, as on their way: a key that is not there any more is answered with ASK."""
+        source = self.owner(slots[0])
+        self._set_slots(target, slots, "IMPORTING", self._id_of(source))
+        self._set_slots(source, slots, "MIGRATING", self._id_of(target))
+
+    def move_keys(self, slot: int, target: ClusterNode, most: int | None = None) -> int:
+        """Move keys of a slot that is on its way: all, or at most so many; how many there were."""
+        source, moved = self.owner(slot), 0
+        while most is None or moved < most:
+            count = KEYS_AT_ONCE if most is None else min(KEYS_AT_ONCE, most - moved)
+            found = source.ask("GETKEYSINSLOT", slot, count)
+            if not found:
+                break
+            source.client.migrate(LOOPBACK, target.port, found, 0, MIGRATE_TIMEOUT_MS)
+            moved += len(found)
+        return moved
+
+    def end_move(self, slots: Sequence[int], target: ClusterNode) -> None:
+        """Give the slots, whose keys were moved, to `target`."""
+        source, target_id = self.owner(slots[0]), self._id_of(target)
+        others = [node for node in self.masters if node not in (source, target)]
+        self._set_slots(target, slots, "NODE", target_id)  # first, so that no moment has a slot without a master
+        for node in (source, *others):
+            try:
+                self._set_slots(node, slots, "NODE", target_id)
+            except redis.ResponseError:
+                # A master that learns from the target that its last slot was taken is a replica from then on.
+                wait_until(partial(_owns, node, target_id, slots), AGREE_TIMEOUT_S, "the new master to be known")
+
+    def move_slots(self, slots: Sequence[int], target: ClusterNode) -> None:
+        """Move slots, all of one master, key by key, while clients read and write."""
+        self.begin_move(slots, target)
+        source = self.owner(slots[0])
+        with source.client.pipeline(transaction=False) as pipeline:
+            for slot in slots:
+                pipeline.execute_command("CLUSTER", "COUNTKEYSINSLOT", slot)  # type: ignore[no-untyped-call]
+            counts = pipeline.execute()
+        for slot, count in zip(slots, counts, strict=True):
+            if count:
+                self.move_keys(slot, target)
+        self.end_move(slots, target)
+
+    def move_partition(self, partition: int, target: ClusterNode) -> None:
+        """Move a Partition's slot, key by key; nothing if `target` has it."""
+        slot = partition_slot(partition)
+        if self.owner(slot) is not target:
+            self.move_slots([slot], target)
+
+    def move_at_once(self, first: int, last: int, target: ClusterNode) -> None:
+        """Move a range of slots of one master as Valkey 9 does by itself: it streams them, then hands over in a moment."""
+        source = self.owner(first)
+        source.ask("MIGRATESLOTS", "SLOTSRANGE", first, last, "NODE", self._id_of(target))
+        wait_until(lambda: self.owner(first) is target, AGREE_TIMEOUT_S, "the slots to be handed over")
+
+    def add_master(self, replicas: int = 0) -> ClusterNode:
+        """One more master, which has no slots, and as many replicas of it."""
+        known = self._answering
+        master = self._launch_node()
+        self._meet([(node, master) for node in known])
+        for _ in range(replicas):
+            replica = self._launch_node()
+            self._meet([(node, replica) for node in (*known, master)])
+            replica.ask("REPLICATE", self._id_of(master))
+        self.wait_whole()
+        return master
+
+    def remove_master(self, master: ClusterNode, target: ClusterNode) -> None:
+        """Move all slots of `master` to `target`, and end it and its replicas."""
+        slots = [slot for first, last in master.own.slots for slot in range(first, last + 1)]
+        followers = self.replicas_of(master)
+        self.move_slots(slots, target)
+        for node in (*followers, master):
+            its_id = self._id_of(node)
+            node.kill()
+            self.nodes.remove(node)
+            for other in self._answering:
+                other.ask("FORGET", its_id)
+        self.wait_whole()
+
+    def empty(self) -> None:
+        """Delete every key and every script."""
+        for master in self.masters:
+            master.client.flushall()
+            master.client.script_flush()
+
+    def stop(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+        for node in self.nodes:
+            node.kill()
+
+    @property
+    def _answering(self) -> list[ClusterNode]:
+        return [node for node in self.nodes if node.answers]
+
+    def _claims(self) -> list[tuple[Seen, ClusterNode]]:
+        """Of every node that says it has slots what it says, less those whose slots a newer claim has."""
+        claims = [(own, node) for node in self._answering if (own := node.own).is_master and own.slots]
+        newest: list[tuple[Seen, ClusterNode]] = []
+        for own, node in claims:
+            slot = own.slots[0][0]
+            if all(other.epoch <= own.epoch or not other.owns(slot) for other, _ in claims):
+                newest.append((own, node))
+        return newest
+
+    def _id_of(self, node: ClusterNode) -> str:
+        if node.answers:
+            return node.own.id
+        return next(seen.id for other in self._answering for seen in other.seen if seen.port == node.port)
+
+    def _launch_node(self) -> ClusterNode:
+        folder = self._directory / f"node{self._made}"
+        self._made += 1
+        for tries_left in reversed(range(START_TRIES)):
+            node = ClusterNode(self._flavor, folder, self._extra, self._node_timeout_ms)
+            try:
+                node.launch()
+            except StartFailed:
+                if not tries_left:
+                    raise
+            else:
+                break
+        self.nodes.append(node)
+        return node
+
+    def _meet(self, pairs: Sequence[tuple[ClusterNode, ClusterNode]]) -> None:
+        """Introduce both of each pair; left to gossip, it would take seconds."""
+        for one, other in pairs:
+            one.ask("MEET", LOOPBACK, other.port, other.bus_port)
+        for one, other in pairs:
+            for node, met in ((one, other), (other, one)):
+                wait_until(partial(_knows, node, met), START_TIMEOUT_S, "the nodes to meet")
+
+    def _set_slots(self, node: ClusterNode, slots: Iterable[int], word: str, its_id: str) -> None:
+        with node.client.pipeline(transaction=False) as pipeline:
+            for slot in slots:
+                pipeline.execute_command("CLUSTER", "SETSLOT", slot, word, its_id)  # type: ignore[no-untyped-call]
+            pipeline.execute()
+
+    def _is_whole(self) -> bool:
+        nodes = self._answering
+        views = [sorted((seen.slots, seen.port) for seen in node.seen if seen.slots) for node in nodes]
+        if any(view != views[0] for view in views):
+            return False
+        states = [node.state for node in nodes]
+        if any(state["cluster_state"] != "ok" or state["cluster_slots_ok"] != str(SLOTS) for state in states):
+            return False
+        return all(_gets_writes(node) for node in nodes if not node.own.is_master)
+
+
+def partition_slot(partition: int) -> int:
+    """The slot of every key of a Partition."""
+    return key_slot(keys.meta(partition))
+
+
+def _gets_writes(replica: ClusterNode) -> bool:
+    facts = replica.client.info("replication")
+    return bool(
+        facts["role"] == "slave" and facts["master_link_status"] == "up" and not facts["master_sync_in_progress"]
+    )
+
+
+def _knows(node: ClusterNode, met: ClusterNode) -> bool:
+    return any(
+        seen.port == met.port and seen.is_linked and not seen.flags & {"handshake", "noaddr"} for seen in node.seen
+    )
+
+
+def _owns(node: ClusterNode, its_id: str, slots: Sequence[int]) -> bool:
+    its = next(seen for seen in node.seen if seen.id == its_id)
+    return all(its.owns(slot) for slot in slots)
+
+
+def _seen(line: str) -> Seen:
+    its_id, address, flags, master_id, _, _, epoch, link, *slots = line.split()
+    port = int(address.partition("@")[0].rpartition(":")[2])
+    ranges = [part.partition("-") for part in slots if not part.startswith("[")]
+    return Seen(
+        id=its_id,
+        port=port,
+        flags=frozenset(flags.split(",")),
+        master_id=master_id,
+        epoch=int(epoch),
+        is_linked=link == "connected",
+        slots=tuple((int(first), int(last or first)) for first, _, last in ranges),
+    )
