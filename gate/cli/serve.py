@@ -32,6 +32,7 @@ def serve(
     resp: Annotated[_Text, _option("resp")] = None,
     unix: Annotated[_Text, _option("unix")] = None,
     workers: Annotated[_Text, _option("workers")] = None,
+    http_workers: Annotated[_Text, _option("http_workers")] = None,
     role: Annotated[_Text, _option("role")] = None,
     redis_server: Annotated[_Text, _option("redis_server")] = None,
     presence_redis: Annotated[_Text, _option("presence_redis")] = None,

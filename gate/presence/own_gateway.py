@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from gate.core.presence import OWN_GATEWAY_PREFIX, CloseReason, Verified
+from gate.core.presence import MAX_GATEWAY_BYTES, OWN_GATEWAY_PREFIX, CloseReason, Verified
 from gate.errors import SessionRefused, StoreUnavailable
 from gate.presence.door import Door
 from gate.presence.lease_keeper import HeldLease, LeaseKeeper
@@ -30,10 +30,13 @@ class OwnGateway:
     """One a process. `failed` is done once something went wrong that a restart alone mends."""
 
     def __init__(
-        self, node_id: str, door: Door, feeds: Tails, admissions: Admissions, agreed: Callable[[], Awaitable[None]]
+        self, place: str, door: Door, feeds: Tails, admissions: Admissions, agreed: Callable[[], Awaitable[None]]
     ) -> None:
-        """`agreed` raises `StoreUnavailable` for as long as no Session may be opened there."""
-        self.name = (OWN_GATEWAY_PREFIX + node_id.encode())[:64]
+        """`place` is the node's id or, with several HTTP processes, `ID/INDEX`.
+
+        `agreed` raises `StoreUnavailable` for as long as no Session may be opened there.
+        """
+        self.name = (OWN_GATEWAY_PREFIX + place.encode())[:MAX_GATEWAY_BYTES]
         self.is_draining = False
         self.put_out = 1
         """How many clients are put out together, who should not come back together."""

@@ -10,7 +10,7 @@ import contextlib
 import resource
 from pathlib import Path
 
-from gate.config import ServeConfig
+from gate.config import Role, ServeConfig
 from gate.errors import CannotStart
 from gate.replica.layout import MAP_BYTES
 
@@ -49,10 +49,15 @@ def most_clients(files: int) -> int:
     return max(1, files - OWN_FILES)
 
 
+def processes_of(role: Role, config: ServeConfig) -> int:
+    """How many processes run this role."""
+    return {"worker": config.workers, "http": config.http_workers}.get(role, 1)
+
+
 def require_limits(config: ServeConfig) -> int:
     """`CannotStart` names the limit that is too low for these roles; answers how many files a process may have open."""
     files = raise_file_limit()
-    processes = len(config.role) - 1 + (config.workers if "worker" in config.role else 1)
+    processes = sum(processes_of(role, config) for role in config.role)
     least_files = max(LEAST_FILES, LEAST_FILES // 2 + FILES_OF_A_CHILD * processes)
     if files < least_files:
         raise CannotStart(f"needs at least {least_files} open files (ulimit -n, LimitNOFILE=), {files} are allowed")
@@ -65,8 +70,7 @@ def require_limits(config: ServeConfig) -> int:
         )
     memory = memory_limit(_CGROUPS, _OWN_CGROUPS)
     needed = SUPERVISOR_BYTES + sum(
-        SERVER_BYTES if role == "redis" else ROLE_BYTES * (config.workers if role == "worker" else 1)
-        for role in config.role
+        SERVER_BYTES if role == "redis" else ROLE_BYTES * processes_of(role, config) for role in config.role
     )
     if memory is not None and memory < needed:
         raise CannotStart(

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from gate.config import Endpoint
+from gate.config import Endpoint, ServeConfig
 from gate.errors import CannotStart
 from gate.listening import EVERY_ADDRESS
 
@@ -32,6 +32,35 @@ class HeldPort(NamedTuple):
 
     endpoint: Endpoint
     holder: socket.socket
+
+
+class Ports(NamedTuple):
+    """What this service listens on; None where its role does not run here."""
+
+    http: HeldPort | None
+    resp: HeldPort | None
+    unix: socket.socket | None
+    health: HeldPort | None
+
+    def let_go(self, config: ServeConfig) -> None:
+        """Close all of them."""
+        for held in (self.http, self.resp, self.health):
+            if held:
+                held.holder.close()
+        if self.unix and config.unix:
+            self.unix.close()
+            Path(config.unix).unlink(missing_ok=True)
+
+
+def hold_ports(config: ServeConfig) -> Ports:
+    """Take every port that `config` names; `CannotStart` for one that is in use."""
+    has_worker = "worker" in config.role
+    return Ports(
+        hold_port(config.http, "--http") if "http" in config.role else None,
+        hold_port(config.resp, "--resp") if has_worker else None,
+        hold_unix(Path(config.unix)) if has_worker and config.unix else None,
+        hold_port(config.health, "--health") if config.health else None,
+    )
 
 
 def hold_port(wanted: Endpoint, option: str) -> HeldPort:

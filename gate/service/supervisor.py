@@ -19,7 +19,7 @@ import socket
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from gate import __version__
 from gate.clock import monotonic_ms, wall_ms
@@ -35,10 +35,10 @@ from gate.service.credentials import read_credentials
 from gate.service.greeting import first_words, log_checks, ready_line
 from gate.service.health import HealthPort
 from gate.service.in_force import InForce
-from gate.service.limits import FEW_FILES, most_clients, require_limits
+from gate.service.limits import FEW_FILES, most_clients, processes_of, require_limits
 from gate.service.orders import Order
 from gate.service.places import Places, lock_roles, node_id
-from gate.service.ports import HeldPort, hold_port, hold_unix
+from gate.service.ports import HeldPort, Ports, hold_ports
 from gate.service.roles_board import BEAT_EVERY_S, SUPERVISOR, RolesBoard
 from gate.service.running import Running, forget_running, note_running
 
@@ -62,7 +62,7 @@ def run(config: ServeConfig, options: InForce) -> int:
     places = Places(config.directory, config.role)
     places.prepare()
     locks = lock_roles(places, config.role)
-    ports = _hold_ports(config)
+    ports = hold_ports(config)
     program = embedded.server_program(config.redis_server) if "redis" in config.role else None
     note_running(places, _running(config, options, places, ports))
     clear_counts(places.metrics)
@@ -82,34 +82,7 @@ def run(config: ServeConfig, options: InForce) -> int:
             os.close(lock)
 
 
-class _Ports(NamedTuple):
-    """What this service listens on; None where its role does not run here."""
-
-    http: HeldPort | None
-    resp: HeldPort | None
-    unix: socket.socket | None
-    health: HeldPort | None
-
-    def let_go(self, config: ServeConfig) -> None:
-        for held in (self.http, self.resp, self.health):
-            if held:
-                held.holder.close()
-        if self.unix and config.unix:
-            self.unix.close()
-            Path(config.unix).unlink(missing_ok=True)
-
-
-def _hold_ports(config: ServeConfig) -> _Ports:
-    has_worker = "worker" in config.role
-    return _Ports(
-        hold_port(config.http, "--http") if "http" in config.role else None,
-        hold_port(config.resp, "--resp") if has_worker else None,
-        hold_unix(Path(config.unix)) if has_worker and config.unix else None,
-        hold_port(config.health, "--health") if config.health else None,
-    )
-
-
-def _running(config: ServeConfig, options: InForce, places: Places, ports: _Ports) -> Running:
+def _running(config: ServeConfig, options: InForce, places: Places, ports: Ports) -> Running:
     http, resp, _, health = (str(held.endpoint) if isinstance(held, HeldPort) else None for held in ports)
     return Running(
         pid=os.getpid(),
@@ -132,11 +105,11 @@ def _running(config: ServeConfig, options: InForce, places: Places, ports: _Port
 class _Children:
     """Makes every process of the service, and lays out the board that they beat on."""
 
-    def __init__(self, config: ServeConfig, places: Places, ports: _Ports) -> None:
+    def __init__(self, config: ServeConfig, places: Places, ports: Ports) -> None:
         self._config = config
         self._places = places
         self._ports = ports
-        self._names = [name for role in config.role for name in _names_of(role, config.workers)]
+        self._names = [name for role in config.role for name in _names_of(role, config)]
         self._slots = count()
         self.board = RolesBoard.lay_out(places.roles_board, [*self._names, SUPERVISOR])
         self.watch = Watch()
@@ -162,7 +135,7 @@ class _Children:
         self.board.set_ready(len(self._names), True)
 
     def _of(self, role: Role) -> list[tuple[int, str]]:
-        return list(enumerate(_names_of(role, self._config.workers)))
+        return list(enumerate(_names_of(role, self._config)))
 
     def _redis(self, program: Path) -> RedisChild:
         child = RedisChild(
@@ -202,8 +175,9 @@ class _Children:
         )
 
 
-def _names_of(role: Role, workers: int) -> list[str]:
-    return [f"worker-{index}" for index in range(workers)] if role == "worker" else [role]
+def _names_of(role: Role, config: ServeConfig) -> list[str]:
+    many = processes_of(role, config)
+    return [f"{role}-{index}" for index in range(many)] if role == "worker" or many > 1 else [role]
 
 
 def _configure_logs(config: ServeConfig, files: int) -> None:
@@ -231,7 +205,7 @@ class Supervisor:
         places: Places,
         children: _Children,
         program: Path | None,
-        ports: _Ports,
+        ports: Ports,
         files: int,
     ) -> None:
         self._config = config

@@ -25,6 +25,8 @@ from gate.store.presence import PresenceStore
 
 FILES_FOR_OTHERS = 512
 """Of those that a process may open: requests, event streams, the Replica, Redis."""
+MAX_NODE_CHARS = 48
+"""Of the node's id in the name of one of several Gateways. Gate makes ids of 16; a file with a longer one is a person's."""
 BATCHES_UNDER_WAY = 1
 """Connects come one by one here, not many in one chunk as from a Gateway: those that come while a batch is under way make the
 next one, instead of a batch each. Ten thousand that came back cost this role a quarter less so, and Redis half."""
@@ -44,7 +46,7 @@ class HttpPresence:
         self.pinging = Pinging()
         door = Door(PresenceStore(self._opening), post.config.lease_ttl_ms, BATCHES_UNDER_WAY)
         self._agreeing = asyncio.create_task(agreed_on_presence(post, self._opening))
-        self.gateway = OwnGateway(post.order.node_id, door, self.tails, admissions, self._agreed)
+        self.gateway = OwnGateway(_place(post), door, self.tails, admissions, self._agreed)
 
     async def aclose(self) -> None:
         """End the leases, then everything else."""
@@ -60,6 +62,12 @@ class HttpPresence:
         await asyncio.wait([self._agreeing], timeout=AGREED_WITHIN_S)
         if not (self._agreeing.done() and self._agreeing.result()):
             raise StoreUnavailable("Presence has not been reached yet, or is not the one that other nodes use")
+
+
+def _place(post: Post) -> str:
+    """Each HTTP process of the node is a Gateway of its own."""
+    node = post.order.node_id
+    return node if post.config.http_workers == 1 else f"{node[:MAX_NODE_CHARS]}/{post.order.index}"
 
 
 def most_websockets() -> int:
