@@ -285,7 +285,7 @@ _TABLE = (
     Option("durability", "WORD", "What a write outlives: local, fsync, replica.", "local", _one_of(get_args(DurabilityLevel))),
     Option("durability_replicas", "N", "Replicas that acknowledge a write.", "1", _whole(1, MAX_DURABILITY_REPLICAS)),
     Option("drain_timeout", "S", "How long a stop may take.", "10", _seconds),
-    Option("health", "HOST:PORT", "Where the supervisor answers /healthz.", None, _endpoint),
+    Option("health", "HOST:PORT", "Where the supervisor answers probes.", None, _endpoint),
     Option("http_idle_timeout", "S", "How long an HTTP connection may wait for its next request.", "120", _idle_seconds),
     Option("public_url", "URL", "Where clients reach HTTP, past proxies.", None, _public_url, "as the request says"),
     Option("trusted_proxies", "CIDR,...", "Proxies whose X-Forwarded-For is believed.", None, _networks),

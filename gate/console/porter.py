@@ -1,17 +1,17 @@
 """The porter: lets operators in by their password, and knows them again by their badge.
 
 Each request reads the account from Redis, and whether the badge was signed out, so what changes of either counts at once.
-While Redis is away a badge that this process verified within `RECALLED_MS` is taken at its word, for reading only: an operator
+While Redis is away a badge that this node verified within `RECALLED_MS` is taken at its word, for reading only: an operator
 on call sees what the node knows, and can change nothing. After a restart, or on another node, nobody is recalled.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from hashlib import sha256
 from typing import NamedTuple
 
+import msgspec
 import structlog
 
 from gate.clock import monotonic_ms
@@ -22,8 +22,6 @@ from gate.http.operators import OperatorDoor
 from gate.http.ports import Store
 
 RECALLED_MS = 15 * 60_000
-MAX_RECALLED = 256
-"""Badges; one that was not shown for longest is forgotten first."""
 
 _log = structlog.get_logger()
 
@@ -36,7 +34,7 @@ class Known(NamedTuple):
     away: str
 
 
-class _Seen(NamedTuple):
+class _Seen(msgspec.Struct, frozen=True, array_like=True):
     operator: Operator
     at_ms: int
 
@@ -47,8 +45,8 @@ class Porter:
     def __init__(self, door: OperatorDoor, monotonic: Callable[[], int] = monotonic_ms) -> None:
         self._door = door
         self._monotonic = monotonic
-        self._seen: OrderedDict[bytes, _Seen] = OrderedDict()
-        self._seen_out: OrderedDict[bytes, None] = OrderedDict()
+        self._seen = door.shared.recalled
+        self._seen_out = door.shared.signed_out
 
     async def admit(self, store: Store, name: str, password: str, address: str, now_ms: int) -> str:
         """A new badge. Raises as the `OperatorDoor` does."""
@@ -58,7 +56,7 @@ class Porter:
     async def known(self, store: Store, shown: str, now_ms: int) -> Known | None:
         """Whose badge this is; None if it is none, or not any more. `StoreUnavailable` where that can't be told."""
         badge = read_badge(shown)
-        if badge is None or badge.until_ms <= now_ms or _digest(shown) in self._seen_out:
+        if badge is None or badge.until_ms <= now_ms or self._seen_out.get((_digest(shown),)) is not None:
             return None
         try:
             operator = await store.operators.behind_badge(badge.name, _digest(shown))
@@ -76,13 +74,12 @@ class Porter:
         return Known(operator, shown, "")
 
     async def see_out(self, store: Store, shown: str, now_ms: int) -> None:
-        """End a badge that is known, on every node; while Redis is away, here alone, until this process ends."""
+        """End a badge that is known, on every node; while Redis is away, on this node alone, until it ends."""
         self.forget(shown)
         digest, badge = _digest(shown), read_badge(shown)
         assert badge is not None, "what is known is one"
-        self._seen_out[digest] = None
-        while len(self._seen_out) > MAX_RECALLED:
-            self._seen_out.popitem(last=False)
+        with self._seen_out.turn():
+            self._seen_out.put((digest,), b"")
         try:
             await store.operators.end_badge(digest, badge.until_ms)
         except StoreUnavailable as away:
@@ -90,18 +87,25 @@ class Porter:
 
     def forget(self, shown: str) -> None:
         """Recall this badge no more."""
-        self._seen.pop(_digest(shown), None)
+        with self._seen.turn():
+            self._seen.pop((_digest(shown),))
 
     def _recalled(self, badge: Badge) -> Operator | None:
-        seen = self._seen.get(_digest(badge.text))
+        packed = self._seen.get((_digest(badge.text),))
+        seen = None if packed is None else _unpacked(packed)
         return seen.operator if seen is not None and self._monotonic() - seen.at_ms < RECALLED_MS else None
 
     def _note(self, badge: Badge, operator: Operator) -> None:
-        key = _digest(badge.text)
-        self._seen[key] = _Seen(operator, self._monotonic())
-        self._seen.move_to_end(key)
-        while len(self._seen) > MAX_RECALLED:
-            self._seen.popitem(last=False)
+        packed = msgspec.msgpack.encode(_Seen(operator, self._monotonic()))
+        with self._seen.turn():
+            self._seen.put((_digest(badge.text),), packed)
+
+
+def _unpacked(packed: bytes) -> _Seen | None:
+    try:
+        return msgspec.msgpack.decode(packed, type=_Seen)
+    except msgspec.DecodeError:  # it was read while another process wrote it
+        return None
 
 
 def _digest(shown: str) -> bytes:

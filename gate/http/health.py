@@ -1,8 +1,6 @@
 """`/healthz`, `/readyz`, `/metrics`: for probes and scrapers; no credentials, no secrets, no Redis.
 
-`/readyz` turns 200 once this node's Replica has caught up with the heads it saw at start and every role answers; its
-503 says what is missing. It does not turn back because Redis is away: checks go on then, and a balancer should let
-them. A 200 may list `warnings`: what is wrong and no reason to send traffic elsewhere, such as clocks that differ.
+Every HTTP process answers them from pages in memory, and the supervisor on `--health` (`gate.service.health`).
 """
 
 from __future__ import annotations
@@ -11,9 +9,9 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from gate.errors import ReplicaError
 from gate.http.ports import Deps
 from gate.http.replies import json_reply
+from gate.readiness import RETRY_AFTER_S, readiness
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -27,19 +25,8 @@ def healthz(deps: Deps) -> web.Response:
 
 def readyz(deps: Deps) -> web.Response:
     """Whether this node should get traffic."""
-    missing = deps.roles_missing()
-    try:
-        board = deps.replica.board()
-        stale_ms: int | None = board.stale_ms
-        if not board.ready:
-            missing = [f"replica: {board.why_not_ready}", *missing]
-    except ReplicaError as fault:
-        stale_ms = None
-        missing = [f"replica: {fault}", *missing]
-    if missing:
-        return json_reply({"ready": False, "missing": missing}, 503, {"Retry-After": "1"})
-    warnings = deps.warnings()
-    return json_reply({"ready": True, "stale_ms": stale_ms, **({"warnings": warnings} if warnings else {})})
+    status, body = readiness(deps.roles_missing(), deps.warnings, deps.replica.board)
+    return json_reply(body, status, {} if status == 200 else {"Retry-After": str(RETRY_AFTER_S)})
 
 
 def metrics(deps: Deps) -> web.Response:

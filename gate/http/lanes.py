@@ -17,7 +17,8 @@ ROOM = 64
 """Of each lane but the last: some two seconds' worth of password verifications."""
 LAST_ROOM = 32
 LAST_EVERY_S = 0.25
-"""Between the end of one turn of the last lane and the next: a tenth of a processor's time for verifications."""
+"""Between the end of one turn of the last lane and the next: a tenth of a processor's time for verifications. Times the number
+of processes that have such lanes."""
 WAIT_S = 20.0
 
 
@@ -28,7 +29,8 @@ class LanesFull(GateError):
 class Lanes:
     """Lane 0 is served first."""
 
-    def __init__(self, lanes: int) -> None:
+    def __init__(self, lanes: int, processes: int = 1) -> None:
+        self._last_every_s = LAST_EVERY_S * processes
         self._waiting: list[deque[asyncio.Future[None]]] = [deque() for _ in range(lanes)]
         self._is_busy = False
         self._last_from_s = 0.0
@@ -65,7 +67,7 @@ class Lanes:
     def _end(self, lane: int) -> None:
         self._is_busy = False
         if self._is_last(lane):
-            self._last_from_s = asyncio.get_running_loop().time() + LAST_EVERY_S
+            self._last_from_s = asyncio.get_running_loop().time() + self._last_every_s
         self._go_on()
 
     def _go_on(self) -> None:

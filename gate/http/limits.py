@@ -1,4 +1,4 @@
-"""The limiter: one token bucket for each App and limit, in this process alone.
+"""The limiter: one token bucket for each App and limit, shared by the HTTP processes of the node.
 
 A bucket holds a second's worth of calls, so a burst of that many passes at once. Limits are per node: with N nodes behind a
 balancer an App may make up to N times its rate, and no call pays a round trip for being counted. A refused call takes from no
@@ -7,17 +7,16 @@ bucket. Buckets are forgotten the least recently used first, which is a full buc
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import struct
 from collections.abc import Callable, Iterable
 from math import ceil
+from typing import NamedTuple
 
 from gate.clock import monotonic_ms
 from gate.core.limits import ASKED_AT_ONCE, CLIENT_DEFAULTS, EACH_CLIENT, EACH_CLIENT_ASKED
 from gate.core.model import AppFacts
 from gate.errors import GateError
-
-MAX_BUCKETS = 100_000
-"""Some 25 MB. Only those of end users can come near: they have two a User."""
+from gate.http.shared import BUCKETS, Key, OwnTable, Table
 
 
 class RateExceeded(GateError):
@@ -30,57 +29,57 @@ class RateExceeded(GateError):
         """By then there is room: for a call after a second, since a rate is at least one."""
 
 
-class _Bucket:
-    __slots__ = ("at_ms", "left")
+class _Bucket(NamedTuple):
+    left: float
+    at_ms: int
 
-    def __init__(self, left: float, at_ms: int) -> None:
-        self.left = left
-        self.at_ms = at_ms
+
+_PACKED = struct.Struct("<dq")
 
 
 class Limiter:
     """Counts calls against Apps' `rate_limits`."""
 
-    def __init__(self, now_ms: Callable[[], int] = monotonic_ms) -> None:
+    def __init__(self, now_ms: Callable[[], int] = monotonic_ms, buckets: Table | None = None) -> None:
+        """`buckets` that other processes count in too; None: in this process alone."""
         self._now_ms = now_ms
-        self._buckets: OrderedDict[tuple[str, str, bytes], _Bucket] = OrderedDict()
+        self._buckets = OwnTable(BUCKETS.slots) if buckets is None else buckets
 
     def spend(self, app: AppFacts, names: Iterable[str], user: bytes = b"") -> None:
         """Count one call that these limits cover, by this User if one calls. `RateExceeded` if one of them is used up."""
         limits = app.rate_limits
         if not limits and not user:
             return
-        now_ms = self._now_ms()
-        spent: list[_Bucket] = []
-        for name in names:
-            rate = limits.get(name) or CLIENT_DEFAULTS.get(name)
-            if rate is not None:
-                bucket = self._filled((app.key, name, user if name == EACH_CLIENT else b""), rate, now_ms)
-                if bucket.left < 1:
-                    raise RateExceeded(name, rate)
-                spent.append(bucket)
-        for bucket in spent:
-            bucket.left -= 1
+        with self._buckets.turn():
+            now_ms = self._now_ms()
+            spent: list[tuple[Key, _Bucket]] = []
+            for name in names:
+                rate = limits.get(name) or CLIENT_DEFAULTS.get(name)
+                if rate is not None:
+                    key: Key = app.key.encode(), name.encode(), user if name == EACH_CLIENT else b""
+                    bucket = self._filled(key, rate, now_ms)
+                    if bucket.left < 1:
+                        raise RateExceeded(name, rate)
+                    spent.append((key, bucket))
+            for key, bucket in spent:
+                self._buckets.put(key, _PACKED.pack(bucket.left - 1, bucket.at_ms))
 
     def spend_asked(self, app: AppFacts, user: bytes, many: int) -> None:
         """Count a question of this User about so many Users. `RateExceeded` if that is more than is left."""
         rate = app.rate_limits.get(EACH_CLIENT_ASKED) or CLIENT_DEFAULTS[EACH_CLIENT_ASKED]
-        bucket = self._filled((app.key, EACH_CLIENT_ASKED, user), rate, self._now_ms(), ASKED_AT_ONCE)
-        missing = min(many, ASKED_AT_ONCE) - bucket.left
-        if missing > 0:
-            raise RateExceeded(EACH_CLIENT_ASKED, rate, ceil(missing / rate))
-        bucket.left -= many
+        key: Key = app.key.encode(), EACH_CLIENT_ASKED.encode(), user
+        with self._buckets.turn():
+            bucket = self._filled(key, rate, self._now_ms(), ASKED_AT_ONCE)
+            missing = min(many, ASKED_AT_ONCE) - bucket.left
+            if missing > 0:
+                raise RateExceeded(EACH_CLIENT_ASKED, rate, ceil(missing / rate))
+            self._buckets.put(key, _PACKED.pack(bucket.left - many, bucket.at_ms))
 
-    def _filled(self, key: tuple[str, str, bytes], rate: int, now_ms: int, least_full: int = 0) -> _Bucket:
+    def _filled(self, key: Key, rate: int, now_ms: int, least_full: int = 0) -> _Bucket:
         """The bucket now; full, it holds a second's worth, or `least_full` if that is more."""
-        bucket, full = self._buckets.get(key), max(rate, least_full)
-        if bucket is None:
-            bucket = self._buckets[key] = _Bucket(full, now_ms)
-            if len(self._buckets) > MAX_BUCKETS:
-                self._buckets.popitem(last=False)
-        else:
-            self._buckets.move_to_end(key)
-            # Less than a full second's worth where the rate was lowered meanwhile.
-            bucket.left = min(full, bucket.left + (now_ms - bucket.at_ms) * rate / 1_000)
-            bucket.at_ms = now_ms
-        return bucket
+        packed, full = self._buckets.get(key), max(rate, least_full)
+        if packed is None:
+            return _Bucket(full, now_ms)
+        left, at_ms = _PACKED.unpack(packed)
+        # Less than a full second's worth where the rate was lowered meanwhile.
+        return _Bucket(min(full, left + (now_ms - at_ms) * rate / 1_000), now_ms)

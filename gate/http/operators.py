@@ -1,8 +1,8 @@
 """Which operator calls, and whether the role suffices: HTTP Basic with the operator's name and password.
 
-An argon2 verification is dear, so one runs at a time on a node, in a thread; a success is remembered for some minutes under an
-HMAC of name, password and stored hash, by a key that this process alone has. The account itself is read from Redis with each
-request, so a changed password, role or a removal counts at once.
+An argon2 verification is dear, so one runs at a time on a node, in a thread, whichever HTTP process it is for; a success is
+remembered for some minutes under an HMAC of name, password and stored hash, by a key that this process alone has. The account
+itself is read from Redis with each request, so a changed password, role or a removal counts at once.
 
 A name that failed too often at an address is refused there for a while (`throttle`), before anything is compared, the
 remembered successes too: else those would answer guesses as fast as they come. Nothing else is refused for others' failures:
@@ -38,6 +38,7 @@ from gate.http.errors import CredentialsWrong, RoleInsufficient, TriedTooOften
 from gate.http.lanes import Lanes, LanesFull
 from gate.http.paths import app_in
 from gate.http.ports import Deps
+from gate.http.shared import Shared
 from gate.http.throttle import Throttle
 from gate.store.passwords import hash_of_nobody, password_fits
 
@@ -75,12 +76,14 @@ async def operator_caller(request: web.Request, deps: Deps, door: OperatorDoor, 
 class OperatorDoor:
     """Verifies passwords for one process, and remembers what it may."""
 
-    def __init__(self, monotonic: Callable[[], int] = monotonic_ms) -> None:
+    def __init__(self, monotonic: Callable[[], int] = monotonic_ms, shared: Shared | None = None) -> None:
+        """`shared` with the node's other HTTP processes; None where there are none."""
+        self.shared = shared or Shared()
         self._monotonic = monotonic
-        self._throttle = Throttle(monotonic)
+        self._throttle = Throttle(monotonic, self.shared.failures)
         self._key = secrets.token_bytes(32)
         self._remembered: OrderedDict[bytes, int] = OrderedDict()
-        self._lanes = Lanes(3)
+        self._lanes = Lanes(3, self.shared.processes)
         self._first: Counter[tuple[str, str]] = Counter()
         """Who is in the first lane: a name at an address, and a name whatever the address."""
 
@@ -102,7 +105,9 @@ class OperatorDoor:
             async with self._lanes.turn(lane):
                 self._refuse_early(name, address)  # those that went before may have failed
                 if operator is None or not self._is_remembered(operator, password):
-                    await self._verify(operator, name, password, address)
+                    async with self.shared.verifying():
+                        self._refuse_early(name, address)  # as above, at another process
+                        await self._verify(operator, name, password, address)
         except LanesFull:
             raise TriedTooOften("too many log in at this moment", 1) from None
         finally:

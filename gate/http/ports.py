@@ -29,6 +29,7 @@ from gate.http.pinging import Pinging
 from gate.http.presence_ports import Feeds, Presence
 from gate.http.streams import Streams
 from gate.presence.own_gateway import OwnGateway
+from gate.readiness import ReplicaState
 from gate.store.acks import Acknowledged
 from gate.store.audit import AuditEntry
 from gate.store.deactivation import Gone, Operation
@@ -38,25 +39,6 @@ from gate.store.users import Enrolment, Profile
 from gate.store.writing import Because, Written
 
 Applied = Literal["all", "node", "pending"]
-
-
-class Board(Protocol):
-    """How fresh this node's facts are."""
-
-    @property
-    def ready(self) -> bool:
-        """Whether the Replica has caught up with the heads it saw at start."""
-        ...
-
-    @property
-    def why_not_ready(self) -> str:
-        """What to say of it while it isn't ready."""
-        ...
-
-    @property
-    def stale_ms(self) -> int:
-        """For how long nobody has known the facts to be complete; 0 while fresh."""
-        ...
 
 
 class AppView(Protocol):
@@ -140,7 +122,7 @@ class Replica(Protocol):
         """As the board says."""
         ...
 
-    def board(self) -> Board:
+    def board(self) -> ReplicaState:
         """The live status."""
         ...
 

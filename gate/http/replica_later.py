@@ -15,8 +15,9 @@ from gate.core.presence import Verified
 from gate.core.revision import Position, Revision
 from gate.core.token import Claims
 from gate.core.verdict import Verdict
-from gate.http.ports import AppView, Board, Replica
+from gate.http.ports import AppView, Replica
 from gate.presence.seats import Admissions
+from gate.readiness import ReplicaState
 
 
 class AdmittingReplica(Replica, Admissions, Protocol):
@@ -87,7 +88,7 @@ class ReplicaLater:
         """As the Replica."""
         return self._replica().stale_ms()
 
-    def board(self) -> Board:
+    def board(self) -> ReplicaState:
         """As the Replica."""
         return self._replica().board()
 

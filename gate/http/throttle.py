@@ -1,19 +1,20 @@
 """Slows down whoever keeps getting passwords wrong: after a few failures each further one doubles the wait for the next try.
 
 Counted twice: for a name at an address, which alone makes that name wait there, so that no operator is locked out from
-elsewhere or by other names; and for an address whatever the name, which only puts it behind others (`operators`). In this
-process alone, for a bounded number of both; the ones that failed longest ago are forgotten first. A wait also ends the
+elsewhere or by other names; and for an address whatever the name, which only puts it behind others (`operators`). On this
+node alone, for a bounded number of both; the ones that failed longest ago are forgotten first. A wait also ends the
 counting: after `FORGET_MS` without a failure it starts at zero.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import struct
 from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple
 
 from gate.clock import monotonic_ms
+from gate.http.shared import FAILURES, Key, OwnTable, Table
 
 FREE_FAILURES = 5
 """Of one name at one address: a person mistypes."""
@@ -24,7 +25,6 @@ FREE_FAILURES_AT_ALL = 100
 FIRST_WAIT_MS = 1_000
 MAX_WAIT_MS = 60_000
 FORGET_MS = 15 * 60_000
-MAX_REMEMBERED = 4_096
 MAX_NAME_CHARS = 64
 """Of a name that is remembered; nobody is called longer, and a header may be."""
 IPV6_PREFIX_BITS = 64
@@ -40,50 +40,59 @@ class _Failures(NamedTuple):
     last_at_ms: int
 
 
+_NEVER = _Failures(0, 0)
+_PACKED = struct.Struct("<qq")
+
+
 class Throttle:
     """Remembers failures."""
 
-    def __init__(self, now_ms: Callable[[], int] = monotonic_ms) -> None:
+    def __init__(self, now_ms: Callable[[], int] = monotonic_ms, failures: Table | None = None) -> None:
+        """`failures` that other processes count in too; None: in this process alone."""
         self._now_ms = now_ms
-        self._failures: OrderedDict[tuple[str, str], _Failures] = OrderedDict()
+        self._failures = OwnTable(FAILURES.slots) if failures is None else failures
 
     def wait_ms(self, name: str, address: str) -> int:
         """How long the next try must wait; 0 if it need not."""
-        key = name[:MAX_NAME_CHARS], _network(address)
-        over = self._count(key) - FREE_FAILURES
+        past = self._past(_key(name, _network(address)))
+        over = past.times - FREE_FAILURES
         if over < 0:
             return 0
         wait_ms = min(FIRST_WAIT_MS << min(over, 16), MAX_WAIT_MS)
-        return max(0, self._failures[key].last_at_ms + wait_ms - self._now_ms())
+        return max(0, past.last_at_ms + wait_ms - self._now_ms())
 
     def has_failed(self, name: str, address: str) -> bool:
         """Whether this name has failed there, and not succeeded since."""
-        return self._count((name[:MAX_NAME_CHARS], _network(address))) > 0
+        return self._past(_key(name, _network(address))).times > 0
 
     def is_often_wrong(self, address: str) -> bool:
-        """Whether so many tries of any names failed there, or in the process, that more are likely guesses."""
-        return self._count((_ANY, _network(address))) >= FREE_FAILURES_AT_ADDRESS or (
-            self._count((_ANY, _ANY)) >= FREE_FAILURES_AT_ALL
+        """Whether so many tries of any names failed there, or on the node, that more are likely guesses."""
+        return self._past(_key(_ANY, _network(address))).times >= FREE_FAILURES_AT_ADDRESS or (
+            self._past(_key(_ANY, _ANY)).times >= FREE_FAILURES_AT_ALL
         )
 
     def failed(self, name: str, address: str) -> None:
         """A try failed."""
         network = _network(address)
-        for key in ((name[:MAX_NAME_CHARS], network), (_ANY, network), (_ANY, _ANY)):
-            self._failures[key] = _Failures(self._count(key) + 1, self._now_ms())
-            self._failures.move_to_end(key)
-        while len(self._failures) > MAX_REMEMBERED:
-            self._failures.popitem(last=False)
+        with self._failures.turn():
+            for key in (_key(name, network), _key(_ANY, network), _key(_ANY, _ANY)):
+                self._failures.put(key, _PACKED.pack(self._past(key).times + 1, self._now_ms()))
 
     def succeeded(self, name: str, address: str) -> None:
         """The name's own failures there count no more; the address's do, else any account would be a way to reset them."""
-        self._failures.pop((name[:MAX_NAME_CHARS], _network(address)), None)
+        key = _key(name, _network(address))
+        if self._failures.get(key) is not None:
+            with self._failures.turn():
+                self._failures.pop(key)
 
-    def _count(self, key: tuple[str, str]) -> int:
-        past = self._failures.get(key)
-        if past is None or self._now_ms() - past.last_at_ms >= FORGET_MS:
-            return 0
-        return past.times
+    def _past(self, key: Key) -> _Failures:
+        packed = self._failures.get(key)
+        past = _NEVER if packed is None else _Failures(*_PACKED.unpack(packed))
+        return past if self._now_ms() - past.last_at_ms < FORGET_MS else _NEVER
+
+
+def _key(name: str, network: str) -> Key:
+    return name[:MAX_NAME_CHARS].encode("utf-8", "surrogatepass"), network.encode("utf-8", "surrogatepass")
 
 
 def _network(address: str) -> str:

@@ -30,17 +30,25 @@ class OwnGateway:
     """One a process. `failed` is done once something went wrong that a restart alone mends."""
 
     def __init__(
-        self, place: str, door: Door, feeds: Tails, admissions: Admissions, agreed: Callable[[], Awaitable[None]]
+        self,
+        place: str,
+        door: Door,
+        feeds: Tails,
+        admissions: Admissions,
+        agreed: Callable[[], Awaitable[None]],
+        processes: int = 1,
     ) -> None:
         """`place` is the node's id or, with several HTTP processes, `ID/INDEX`.
 
-        `agreed` raises `StoreUnavailable` for as long as no Session may be opened there.
+        `agreed` raises `StoreUnavailable` for as long as no Session may be opened there. `processes`: of the node, all of which
+        drain together.
         """
         self.name = (OWN_GATEWAY_PREFIX + place.encode())[:MAX_GATEWAY_BYTES]
         self.is_draining = False
         self.put_out = 1
         """How many clients are put out together, who should not come back together."""
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._processes = processes
         self._door = door
         self._feeds = feeds
         self._admissions = admissions
@@ -75,7 +83,7 @@ class OwnGateway:
         """Put everybody out, and let nobody in; how many there were."""
         self.is_draining = True
         seats = [seat for tenancy in self._tasks for seat in tenancy.seats.values()]
-        self.put_out = len(seats)
+        self.put_out = len(seats) * self._processes  # the kernel spreads connections evenly over them
         for seat in seats:
             seat.end("shutting-down")
         return len(seats)

@@ -71,7 +71,7 @@ class RoleChild(Child):
             stdin=channel.fileno(),
             stdout=sys.stderr,
             process_group=0,
-            pass_fds=() if self._order.unix_fd is None else (self._order.unix_fd,),
+            pass_fds=tuple(fd for fd in (self._order.unix_fd, self._order.shared_fd) if fd is not None),
             env={**os.environ, DIRECTORY_VARIABLE: str(self._metrics)},
         )
 

@@ -1,31 +1,52 @@
-"""`--health HOST:PORT`: whether the service is alive, answered by the supervisor itself.
+"""`--health HOST:PORT`: `/healthz`, `/readyz` and `/metrics`, answered by the supervisor itself. See decision 19.
 
 The HTTP port serves strangers, and a probe there waits with them; a container must not be killed, checks included, because
-many came at once. Here nothing but `GET /healthz` is answered, whatever the roles do: a role that ends is restarted by the
-supervisor, and `/readyz` names one that does not answer.
+many came at once. Here these three paths are answered whatever the roles do: a role that ends is restarted by the supervisor,
+and `/readyz` names one that does not answer.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
+from typing import NamedTuple
+
+from gate.readiness import RETRY_AFTER_S
+from gate.service.node_state import NodeState
 
 MAX_PROBES = 64
 """Connections at a time; an orchestrator has one or two. Past it the oldest is closed, so that no newcomer is refused."""
 MAX_HEAD_BYTES = 4_096
 HEAD_WITHIN_S = 2.0
+WRITTEN_WITHIN_S = 5.0
 
-_HEADERS = (
-    "Content-Type: application/json;charset=UTF-8\r\nServer: gate\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{}"
+JSON_TYPE = "application/json;charset=UTF-8"
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class _Answer(NamedTuple):
+    status: str
+    body: bytes
+    content_type: str = JSON_TYPE
+    more: str = ""
+    """Further header lines."""
+
+
+_ALIVE = _Answer("200 OK", b'{"status":"ok"}')
+_ABSENT = _Answer(
+    "404 Not Found", b'{"error":"not-found","message":"there are only GET /healthz, /readyz and /metrics here"}'
 )
-_ALIVE, _ABSENT = '{"status":"ok"}', '{"error":"not-found","message":"there is only GET /healthz here"}'
 
 
 class HealthPort:
     """Answers probes in the loop that it is started in."""
 
-    def __init__(self, listening: socket.socket) -> None:
+    def __init__(self, listening: socket.socket, state: NodeState) -> None:
         self._socket = listening
+        self._state = state
+        self._scraping = asyncio.Lock()
+        """One scrape at a time: each adds up the counts of all processes."""
         self._server: asyncio.Server | None = None
         self._open: dict[asyncio.StreamWriter, None] = {}
 
@@ -49,7 +70,11 @@ class HealthPort:
         try:
             async with asyncio.timeout(HEAD_WITHIN_S):
                 head = await reader.readuntil(b"\r\n\r\n")
-                writer.write(_answer_to(head))
+            method, _, rest = head.partition(b" ")
+            path = rest.split(b" ", 1)[0].split(b"?", 1)[0]
+            answer = await self._answer_to(path) if method in (b"GET", b"HEAD") else _ABSENT
+            async with asyncio.timeout(WRITTEN_WITHIN_S):
+                writer.write(_packed(answer, has_body=method != b"HEAD"))
                 await writer.drain()
         except (OSError, TimeoutError, EOFError, asyncio.LimitOverrunError):
             pass  # it was no probe
@@ -57,12 +82,24 @@ class HealthPort:
             self._open.pop(writer, None)
             writer.close()
 
+    async def _answer_to(self, path: bytes) -> _Answer:
+        if path == b"/healthz":
+            return _ALIVE
+        if path == b"/readyz":
+            status, body = self._state.readyz()
+            packed = json.dumps(body, separators=(",", ":")).encode()
+            if status == 200:
+                return _Answer("200 OK", packed)
+            return _Answer("503 Service Unavailable", packed, more=f"Retry-After: {RETRY_AFTER_S}\r\n")
+        if path == b"/metrics":
+            async with self._scraping:
+                return _Answer("200 OK", await asyncio.to_thread(self._state.metrics), METRICS_TYPE)
+        return _ABSENT
 
-def _answer_to(head: bytes) -> bytes:
-    method, _, rest = head.partition(b" ")
-    path = rest.split(b" ", 1)[0].split(b"?", 1)[0]
-    is_alive = method in (b"GET", b"HEAD") and path == b"/healthz"
-    body = _ALIVE if is_alive else _ABSENT
-    shown = "" if method == b"HEAD" else body
-    status = "200 OK" if is_alive else "404 Not Found"
-    return (f"HTTP/1.1 {status}\r\n" + _HEADERS.format(len(body), shown)).encode()
+
+def _packed(answer: _Answer, *, has_body: bool) -> bytes:
+    head = (
+        f"HTTP/1.1 {answer.status}\r\nContent-Type: {answer.content_type}\r\nServer: gate\r\nConnection: close\r\n"
+        f"{answer.more}Content-Length: {len(answer.body)}\r\n\r\n"
+    )
+    return head.encode() + (answer.body if has_body else b"")

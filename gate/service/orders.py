@@ -33,6 +33,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """Where to listen, port 0 resolved; None if that role does not run here."""
     unix_fd: int | None
     """The listening unix socket that all workers share, inherited under this number."""
+    shared_fd: int | None
+    """The memory that HTTP processes share, inherited under this number; None where there is one of them."""
     is_restart: bool
     """This process was ready before in this service's life, and died: what is away now is no reason to refuse."""
     node_id: str

@@ -36,6 +36,7 @@ from gate.service.greeting import first_words, log_checks, ready_line
 from gate.service.health import HealthPort
 from gate.service.in_force import InForce
 from gate.service.limits import FEW_FILES, most_clients, processes_of, require_limits
+from gate.service.node_state import NodeState
 from gate.service.orders import Order
 from gate.service.places import Places, lock_roles, node_id
 from gate.service.ports import HeldPort, Ports, hold_ports
@@ -112,7 +113,9 @@ class _Children:
         self._names = [name for role in config.role for name in _names_of(role, config)]
         self._slots = count()
         self.board = RolesBoard.lay_out(places.roles_board, [*self._names, SUPERVISOR])
+        self.state = NodeState(self.board, places.replica)
         self.watch = Watch()
+        self._shared_fd = _shared_memory(config)
         self._store_answers = asyncio.Event()
         self._redis_url = config.redis or embedded.socket_url(embedded.socket_path(places.redis))
 
@@ -161,6 +164,7 @@ class _Children:
             http=http.endpoint if http else None,
             resp=resp.endpoint if resp else None,
             unix_fd=unix.fileno() if unix and role == "worker" else None,
+            shared_fd=self._shared_fd if role == "http" else None,
             is_restart=False,
             node_id=node,
         )
@@ -178,6 +182,15 @@ class _Children:
 def _names_of(role: Role, config: ServeConfig) -> list[str]:
     many = processes_of(role, config)
     return [f"{role}-{index}" for index in range(many)] if role == "worker" or many > 1 else [role]
+
+
+def _shared_memory(config: ServeConfig) -> int | None:
+    """For the limits that several HTTP processes keep together."""
+    if "http" not in config.role or config.http_workers == 1:
+        return None
+    from gate.http.shared import make_shared_memory
+
+    return make_shared_memory()
 
 
 def _configure_logs(config: ServeConfig, files: int) -> None:
@@ -217,7 +230,7 @@ class Supervisor:
         self._watch.excuses = self._excuses
         self._http = ports.http
         self._resp = ports.resp
-        self._health = HealthPort(ports.health.holder) if ports.health else None
+        self._health = HealthPort(ports.health.holder, children.state) if ports.health else None
         self._told_to_stop = asyncio.Event()
         self._told_at_s = 0.0
         self._forced = False

@@ -14,6 +14,7 @@ from gate.core.operators import Operator
 from gate.http import lanes, operators, throttle
 from gate.http.errors import CredentialsWrong, TriedTooOften
 from gate.http.operators import OperatorDoor
+from gate.http.shared import OwnTable
 from gate.http.throttle import Throttle
 from gate.store.passwords import hash_password
 from tests.harness.waiting import wait_until_async
@@ -201,10 +202,11 @@ async def test_a_flood_of_wrong_passwords_locks_nobody_out(addresses: int, names
 
 
 def test_what_is_remembered_is_bounded(clock: Clock) -> None:
-    slowed = Throttle(clock)
-    for number in range(3 * throttle.MAX_REMEMBERED):
+    slowed = Throttle(clock, OwnTable(12))
+    for number in range(30):
         slowed.failed(f"name {number}", HERE)
-    assert len(slowed._failures) == throttle.MAX_REMEMBERED
+    # Two of the twelve are the address's own count and that of all.
+    assert [number for number in range(30) if slowed.has_failed(f"name {number}", HERE)] == list(range(20, 30))
 
 
 @pytest.mark.parametrize(

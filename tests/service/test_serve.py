@@ -325,7 +325,7 @@ def test_the_supervisor_says_that_it_is_alive_whatever_http_does(start_service: 
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
             assert (answer.status, answer.read()) == (200, b'{"status":"ok"}')
         with pytest.raises(urllib.error.HTTPError, match="404"):
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5)
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/check", timeout=5)
         idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(200)]
         assert urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5).status == 200, (
             "idle ones make room"

@@ -67,7 +67,7 @@ async def enter(visit: Visit) -> web.Response:
 
 
 async def leave(visit: Visit) -> web.Response:
-    """Sign out: the browser forgets its badge, and no node takes it any more; while Redis is away, this process does not."""
+    """Sign out: the browser forgets its badge, and no node takes it any more; while Redis is away, this node does not."""
     refuse_foreign_origin(visit.request, visit.deps)
     badge = visit.request.cookies.get(BADGE_COOKIE, "")
     try:

@@ -19,12 +19,14 @@ import structlog
 
 from gate.clock import monotonic_ms
 from gate.console.site import Console
-from gate.errors import CannotStart, ReplicaMissing
+from gate.errors import CannotStart
+from gate.http.limits import Limiter
 from gate.http.operators import OperatorDoor
 from gate.http.options import HttpOptions
 from gate.http.ports import Deps
 from gate.http.replica_later import AdmittingReplica, ReplicaLater
 from gate.http.server import HttpServer, serve_http
+from gate.http.shared import Shared
 from gate.metrics import (
     CHECKS,
     HTTP_BUCKETS_S,
@@ -35,13 +37,10 @@ from gate.metrics import (
     WRITE_ACK_MS,
     WRITE_APPLIED,
     WRITE_DURABILITY_LATE,
-    BoardFigures,
     add_http_times,
-    render_metrics,
 )
-from gate.replica.board import Board
-from gate.replica.layout import BOARD_FILE
 from gate.replica.reader import NodeReplica
+from gate.service.node_state import NodeState
 from gate.service.role import Post
 from gate.service.roles.http_presence import HttpPresence, most_websockets
 from gate.service.stores import AcknowledgerLater, StoreLater, connected_store, durability_of
@@ -113,12 +112,8 @@ async def _served(
 ) -> HttpServer:
     config, endpoint = post.config, post.order.http
     assert endpoint is not None
-    board = _BoardLook(post)
-
-    def metrics_text() -> bytes:
-        tally.report()
-        return render_metrics(board, lambda: post.board.answering(monotonic_ms()))
-
+    state = NodeState(post.board, post.places.replica, were_all_here=post.order.is_restart)
+    shared = Shared(post.order.shared_fd, config.http_workers)
     deps = Deps(
         replica=replica,
         store=store,
@@ -140,9 +135,10 @@ async def _served(
             trusted_proxies=tuple(map(ip_network, config.trusted_proxies)),
             log_checks=config.log_checks,
         ),
-        roles_missing=_Missing(post),
-        warnings=lambda: post.board.warnings(monotonic_ms()),
-        metrics_text=metrics_text,
+        limiter=Limiter(buckets=shared.buckets),
+        roles_missing=state.missing,
+        warnings=state.warnings,
+        metrics_text=lambda: state.metrics(tally.report),
         count_request=tally.count_request,
         count_applied=_count_applied,
         count_late=LateWrites(),
@@ -150,7 +146,7 @@ async def _served(
         count_websocket=_count_websocket,
     )
     try:
-        door = OperatorDoor()
+        door = OperatorDoor(shared=shared)
         return await serve_http(deps, door, [Console(door)])
     except OSError as fault:
         raise CannotStart(f"can't listen on {endpoint}: {fault.strerror}") from None
@@ -158,20 +154,6 @@ async def _served(
 
 def _open_replica(post: Post) -> AdmittingReplica:
     return NodeReplica.open(post.places.replica)
-
-
-class _Missing:
-    """Names the processes that do not answer. Once all have, the embedded server's absence counts no more than Redis's."""
-
-    def __init__(self, post: Post) -> None:
-        self._board = post.board
-        self._were_all_here = post.order.is_restart
-
-    def __call__(self) -> list[str]:
-        silent = self._board.silent(monotonic_ms())
-        self._were_all_here = self._were_all_here or not silent
-        counting = [name for name in silent if name != "redis"] if self._were_all_here else silent
-        return [self._board.explained(name) for name in counting]
 
 
 class Tally:
@@ -230,22 +212,6 @@ class _Times:
     def __init__(self) -> None:
         self.counts = [0] * (len(HTTP_BUCKETS_S) + 1)
         self.total_s = 0.0
-
-
-class _BoardLook:
-    """Reads the replicator's board for a scrape, once there is one."""
-
-    def __init__(self, post: Post) -> None:
-        self._path = post.places.replica / BOARD_FILE
-        self._board: Board | None = None
-
-    def __call__(self) -> BoardFigures | None:
-        if self._board is None:
-            try:
-                self._board = Board(self._path)
-            except ReplicaMissing:
-                return None
-        return self._board.view(monotonic_ms())
 
 
 def _count_applied(applied: str, waited_ms: float) -> None:

@@ -46,7 +46,7 @@ class HttpPresence:
         self.pinging = Pinging()
         door = Door(PresenceStore(self._opening), post.config.lease_ttl_ms, BATCHES_UNDER_WAY)
         self._agreeing = asyncio.create_task(agreed_on_presence(post, self._opening))
-        self.gateway = OwnGateway(_place(post), door, self.tails, admissions, self._agreed)
+        self.gateway = OwnGateway(_place(post), door, self.tails, admissions, self._agreed, post.config.http_workers)
 
     async def aclose(self) -> None:
         """End the leases, then everything else."""

@@ -1,0 +1,53 @@
+"""What `/readyz` answers, on every port that has it: whether this node should get traffic, and what is missing.
+
+200 once this node's Replica has caught up with the heads it saw at start and every role answers. It does not turn back because
+Redis is away: checks go on then, and a balancer should let them. A 200 may list `warnings`: what is wrong and no reason to send
+traffic elsewhere, such as clocks that differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from gate.errors import ReplicaError
+
+RETRY_AFTER_S = 1
+
+
+class ReplicaState(Protocol):
+    """A look at the Replica's board."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether the Replica has caught up with the heads it saw at start."""
+        ...
+
+    @property
+    def why_not_ready(self) -> str:
+        """What to say of it while it isn't ready."""
+        ...
+
+    @property
+    def stale_ms(self) -> int:
+        """For how long nothing has confirmed that the facts are complete; 0 while fresh."""
+        ...
+
+
+def readiness(
+    roles_missing: Sequence[str], warnings: Callable[[], list[str]], replica: Callable[[], ReplicaState]
+) -> tuple[int, dict[str, Any]]:
+    """Status and body. `replica` may raise `ReplicaError` while there is none."""
+    missing = list(roles_missing)
+    stale_ms: int | None = None
+    try:
+        board = replica()
+        stale_ms = board.stale_ms
+        if not board.ready:
+            missing = [f"replica: {board.why_not_ready}", *missing]
+    except ReplicaError as fault:
+        missing = [f"replica: {fault}", *missing]
+    if missing:
+        return 503, {"ready": False, "missing": missing}
+    warned = warnings()
+    return 200, {"ready": True, "stale_ms": stale_ms, **({"warnings": warned} if warned else {})}

@@ -1,0 +1,62 @@
+"""What a probe or a scrape is answered from: the pages on which the processes of a service, and its Replica, show their state.
+
+Each answer is a read of memory. Used by the HTTP processes, and by the supervisor on `--health`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gate.clock import monotonic_ms
+from gate.errors import ReplicaMissing
+from gate.readiness import readiness
+from gate.replica.board import Board, BoardView
+from gate.replica.layout import BOARD_FILE
+from gate.service.roles_board import RolesBoard
+
+
+class NodeState:
+    """One a process. `were_all_here`: every process of the service answered before."""
+
+    def __init__(self, roles: RolesBoard, replica: Path, *, were_all_here: bool = False) -> None:
+        self._roles = roles
+        self._path = replica / BOARD_FILE
+        self._board: Board | None = None
+        self._were_all_here = were_all_here
+
+    def missing(self) -> list[str]:
+        """The processes that do not answer. Once all have, the embedded server's absence counts no more than Redis's."""
+        silent = self._roles.silent(monotonic_ms())
+        self._were_all_here = self._were_all_here or not silent
+        counting = [name for name in silent if name != "redis"] if self._were_all_here else silent
+        return [self._roles.explained(name) for name in counting]
+
+    def warnings(self) -> list[str]:
+        """What is wrong although every process answers."""
+        return self._roles.warnings(monotonic_ms())
+
+    def figures(self) -> BoardView | None:
+        """Of the Replica, once there is a board."""
+        try:
+            return self.replica()
+        except ReplicaMissing:
+            return None
+
+    def replica(self) -> BoardView:
+        """The state of the Replica; `ReplicaError` while there is none."""
+        if self._board is None:
+            self._board = Board(self._path)
+        return self._board.view(monotonic_ms())
+
+    def readyz(self) -> tuple[int, dict[str, Any]]:
+        """Status and body of `/readyz`."""
+        return readiness(self.missing(), self.warnings, self.replica)
+
+    def metrics(self, before: Callable[[], None] = lambda: None) -> bytes:
+        """The page for a scrape, of all processes of the service; `before` passes on what this one has counted."""
+        from gate.metrics import render_metrics  # late: the supervisor starts everything else first
+
+        before()
+        return render_metrics(self.figures, lambda: self._roles.answering(monotonic_ms()))
