@@ -23,7 +23,7 @@ still land. The first row that fits an error wins, so a row stands above the row
     405   405   method-not-allowed
     410         cursor-gone         a feed can't be read on from this cursor; read the state anew
     426         upgrade-required    this is where WebSockets connect
-    429         too-many-streams    the App has as many event streams open on this node as it may
+    429         too-many-streams    the App has as many event streams open in this HTTP process as it may
     503   1000  stale               the Replica is too old for this question (409 where `min` was not reached in time)
     503   1000  unavailable         Redis or the Replica is away; `Retry-After` says when to come back
     500   1000  internal            a bug; the log has it under the request's id

@@ -1,4 +1,4 @@
-"""The event streams that are open on this node: how many an App may have, and their end when the service drains.
+"""The event streams that are open in this process: how many an App may have, and their end when the service drains.
 
 A stream is a connection that may be idle for hours, and each costs this process memory and a wake-up for every change of its
 App. Called by the endpoints that stream, and by the application when it is shut down.
@@ -14,17 +14,17 @@ from contextlib import contextmanager
 from gate.errors import GateError, Unavailable
 
 MAX_STREAMS = 1_000
-"""Of one App on one node. An App needs one for each of its own servers, and some for people who look on."""
+"""Of one App in one process. An App needs one for each of its own servers, and some for people who look on."""
 RETRY_AFTER_S = 5
 
 
 class StreamsFull(GateError):
-    """The App has as many streams open on this node as it may."""
+    """The App has as many streams open in this process as it may."""
 
     retry_after_s = RETRY_AFTER_S
 
     def __init__(self, most: int) -> None:
-        super().__init__(f"the App has {most} event streams open on this node, which is the most; close some")
+        super().__init__(f"the App has {most} event streams open in this HTTP process, which is the most; close some")
 
 
 class Streams:

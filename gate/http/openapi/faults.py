@@ -23,7 +23,7 @@ WORD_MEANINGS: Mapping[str, str] = {
     "rate-limited": "more calls a second than the App's `rate_limits` allow",
     "too-many-tries": "an operator's password was wrong too often",
     "cursor-gone": "the feed can't be read on from this cursor; read the state anew",
-    "too-many-streams": "the App has as many event streams open on this node as it may",
+    "too-many-streams": "the App has as many event streams open in this HTTP process as it may",
     "upgrade-required": "this was no WebSocket handshake, and nothing else is answered here",
     "too-many-sessions": "the User has as many Sessions as there may be",
     "not-found": "no such endpoint, or no such thing",
