@@ -1,4 +1,4 @@
-"""`--health HOST:PORT`: `/healthz`, `/readyz` and `/metrics`, answered by the supervisor itself. See decision 19.
+"""`--health HOST:PORT`: `/healthz`, `/readyz` and `/metrics`, answered by the supervisor itself.
 
 The HTTP port serves strangers, and a probe there waits with them; a container must not be killed, checks included, because
 many came at once. Here these three paths are answered whatever the roles do: a role that ends is restarted by the supervisor,
