@@ -86,7 +86,11 @@ class Gateways:
 
     def renew(self, connection: socket.socket, gateway: bytes) -> None:
         """One heartbeat."""
-        ask(connection, encode("GATE.LEASE", gateway, self._epochs[gateway]), 1)
+        ask(connection, self.renewal(gateway), 1)
+
+    def renewal(self, gateway: bytes) -> bytes:
+        """The command of one."""
+        return encode("GATE.LEASE", gateway, self._epochs[gateway])
 
     def opens(self, gateway: bytes, clients: Sequence[Client]) -> bytes:
         return b"".join([encode("GATE.CONNECT", one.token, PLATFORM, gateway) for one in clients])

@@ -11,7 +11,7 @@ import yaml
 
 REPOSITORY = Path(__file__).parents[2]
 DEPLOY = REPOSITORY / "deploy"
-REDIS_CONF = DEPLOY / "redis.conf"
+REDIS_CONF = DEPLOY / "redis" / "redis.conf"
 
 Settings = dict[str, str]
 

@@ -1,0 +1,1 @@
+"""What a deployment of a given size takes, computed from what was measured."""
