@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import msgspec
 import pytest
 
@@ -11,6 +13,7 @@ from gate.console.porter import RECALLED_MS, Porter
 from gate.console.visit import BADGE_COOKIE
 from gate.errors import StoreUnavailable
 from gate.http.operators import OperatorDoor
+from gate.http.shared import Shared, make_shared_memory
 from gate.store.passwords import hash_password
 from tests.console.conftest import Place
 from tests.console.visitor import PASSWORD, Visitor, begin_operator
@@ -109,6 +112,21 @@ async def test_a_cookie_holds_for_a_working_day_on_any_node(place: Place) -> Non
     known = await elsewhere.known(place.world.store, badge, now_ms())
     assert known is not None and known.operator.name == visitor.name
     assert await elsewhere.known(place.world.store, badge, now_ms() + BADGE_TTL_MS) is None
+
+
+async def test_while_redis_is_away_http_processes_of_a_node_recall_alike(place: Place) -> None:
+    visitor, memory = await place.visitor(), make_shared_memory()
+    try:
+        first, second = (Porter(OperatorDoor(shared=Shared(memory, 2))) for _ in range(2))
+        badge = visitor.cookies[BADGE_COOKIE]
+        assert await first.known(place.world.store, badge, now_ms()) is not None
+        async with place.redis_away():
+            known = await second.known(place.world.store, badge, now_ms())
+            assert known is not None and (known.operator.name, bool(known.away)) == (visitor.name, True)
+            await first.see_out(place.world.store, badge, now_ms())
+            assert await second.known(place.world.store, badge, now_ms()) is None
+    finally:
+        os.close(memory)
 
 
 async def test_a_badge_is_recalled_for_a_while_by_the_process_that_saw_it(place: Place) -> None:

@@ -20,6 +20,7 @@ WRONG = {
     "redis": ["localhost", "http://localhost", "redis://", "unix://", "redis://h:99999", "redis://[::1"],
     "unix": ["/tmp/" + "x" * 120],
     "workers": ["0", "65", "many", "-1", "1.5", "9" * 40],
+    "http_workers": ["0", "65", "auto", "-1", "1.5"],
     "role": ["", "router", "worker,,http", "worker;http"],
     "partitions": ["0", "1025"],
     "max_staleness_ms": ["-1", "forever"],
@@ -59,6 +60,7 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert (config.max_staleness_ms, config.on_stale, config.ack_timeout_ms) == (0, "serve", 1000)
     assert config.log_checks == 0.0
     assert (config.durability, config.durability_replicas) == ("local", 1)
+    assert config.http_workers == 1
     assert 1 <= config.workers <= max(1, len(os.sched_getaffinity(0)) // 2)
 
 
