@@ -70,7 +70,7 @@ def test_ports_are_those_of_the_image_and_the_settings() -> None:
 def test_probes_ask_what_each_is_for() -> None:
     probes = {name: container()[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")}
     assert all(probe["path"] in PROBES for probe in probes.values())
-    assert [probes[name]["port"] for name in probes] == ["health", "health", "http"]
+    assert [probes[name]["port"] for name in probes] == ["health", "health", "health"]
     assert [probes[name]["path"] for name in probes] == ["/healthz", "/healthz", "/readyz"]
 
 
