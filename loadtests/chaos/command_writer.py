@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from loadtests.chaos.deployment import Deployment
 from loadtests.chaos.judge import ALLOWED, Register, Value, Write
 from loadtests.chaos.ledger import Ledger
-from loadtests.chaos.site import Site
 from loadtests.chaos.workload import SHARE_SET, UNTIL_S
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +26,7 @@ WITHIN_S = 60.0
 class CommandWriter:
     """Bans and unbans with `gate`, one call at a time."""
 
-    def __init__(self, seed: int, registers: Sequence[Register], site: Site, ledger: Ledger) -> None:
+    def __init__(self, seed: int, registers: Sequence[Register], site: Deployment, ledger: Ledger) -> None:
         self._chance = random.Random(seed)
         self._registers = registers
         self._site = site
@@ -59,11 +59,14 @@ class CommandWriter:
         now_s = time.monotonic()
         if "Traceback" in err:
             self._ledger.broken("a traceback", err[-600:])
-        if status or self._ledger.is_doubtful:
-            write.is_doubted = not status
+        if status:
             write.leave_open(now_s)
             return
         said = json.loads(out)
+        if self._ledger.doubts("all" if said["applied"] == "all" else "pending"):
+            write.is_doubted = True
+            write.leave_open(now_s)
+            return
         # It speaks for no node, so `node` is no more than `pending`.
         write.done("all" if said["applied"] == "all" else "pending", said["revision"], now_s)
 
@@ -75,7 +78,7 @@ class CommandWriter:
             env={
                 **os.environ,
                 "GATE_DATA": str(one.data),
-                "GATE_REDIS": one.cable.url,
+                "GATE_REDIS": one.redis_url,
                 "GATE_APP": self._site.targets[0].app_key,
             },
             stdout=asyncio.subprocess.PIPE,

@@ -10,7 +10,8 @@ LANDS_WITHIN_S = 2.5
 KEEP_S = 120.0
 HOLDING = (
     "role paused", "node paused", "cable frozen", "cable slow", "Redis hangs", "Redis slow", "Redis killed, slow",
-    "Redis demoted", "Redis split", "Redis failed over",
+    "Redis demoted", "Redis split", "Redis failed over", "Redis primary", "Redis failover", "Redis two", "Redis slots",
+    "Redis replica", "Redis master", "Sentinel",
 )  # fmt: skip
 """Beginnings of their names: what keeps a write on its way. Other faults lose it, or let it pass."""
 

@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from loadtests.chaos.deployment import Deployment, SiteNode
 from loadtests.chaos.schedule import Kind, Planned
-from loadtests.chaos.site import Site, SiteNode
+from loadtests.chaos.site import Site
 
 PAGE_BYTES = 4_096
 ROLES = ("replicator", "worker", "http", "background")
@@ -42,7 +43,7 @@ class Ledger(Protocol):
 class Scene:
     """What a fault has to do with."""
 
-    site: Site
+    deployment: Deployment
     ledger: Ledger
     chance: random.Random
     planned: Planned
@@ -50,7 +51,13 @@ class Scene:
     @property
     def node(self) -> SiteNode:
         assert self.planned.node is not None
-        return self.site.nodes[self.planned.node]
+        return self.deployment.nodes[self.planned.node]
+
+    @property
+    def site(self) -> Site:
+        """With one server."""
+        assert isinstance(self.deployment, Site)
+        return self.deployment
 
 
 Act = Callable[[Scene], Iterator[str]]
@@ -353,7 +360,8 @@ def _signal(pid: int, number: signal.Signals) -> None:
         return
 
 
-FAULTS: dict[str, tuple[Kind, Act]] = {
+Table = dict[str, tuple[Kind, Act]]
+FAULTS: Table = {
     #                        weight  shortest  longest  domain   rest  per node
     "role killed":          (Kind(12, 0.1, 0.2, "process", 1.0, True), _role_killed),
     "role paused":          (Kind(12, 0.2, 3.5, "process", 0.3, True), _role_paused),
@@ -386,4 +394,5 @@ FAULTS: dict[str, tuple[Kind, Act]] = {
     "Redis split":          (Kind(2, 1.0, 2.5, "server", 3.0, False), _server_split),
     "Changelog trimmed":    (Kind(3, 0.1, 0.2, "changelog", 1.0, False), _log_trimmed),
 }  # fmt: skip
-KINDS = {name: kind for name, (kind, _) in FAULTS.items()}
+OF_NODES = {name: row for name, row in FAULTS.items() if row[0].is_per_node and row[0].domain != "cable"}
+"""What is done to nodes, whatever Redis is behind them."""

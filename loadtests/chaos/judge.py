@@ -30,6 +30,7 @@ KEEP_S = 180.0
 CLOCK_MARGIN_MS = 1_500
 BEGUN_S = 1e-3
 """When the state without any fact was in force: before every moment of a run."""
+MOMENT_S = 1e-6
 SLICE = 24
 """Writes and reads of a register that a violation shows."""
 
@@ -145,21 +146,26 @@ class Register:
                 return True
         return False
 
-    def losing(self, began_s: float, kept: tuple[float, float] | None) -> list[Write]:
-        """Redis is about to lose data. What it keeps it had at some moment of `kept`; None: it keeps nothing."""
-        values = {ALLOWED} if kept is None else set(self._values(*kept))
+    def losing(self, began_s: float, kept: tuple[float, float] | None, is_durable: bool = False) -> list[Write]:
+        """Redis is about to lose data. What it keeps it had at some moment of `kept`; None: it keeps nothing.
+
+        Where writes are durable (on a replica before they are acknowledged), it keeps the last of them or what came later.
+        """
+        values = {ALLOWED} if kept is None else set(self._values(*kept, is_durable))
         left = [Write(value, -1, began_s) for value in sorted(values, key=str)]
         self.writes += left
         return left
 
-    def lost(self, left: list[Write], began_s: float, ended_s: float) -> None:
-        """It has. What was answered in between may be lost or not: it is demanded of nobody."""
+    def lost(self, left: list[Write], began_s: float, ended_s: float, is_durable: bool = False) -> None:
+        """It has. What was answered in between may be lost or not: it is demanded of nobody, unless it was durable."""
         for write in self.writes:
-            was_acknowledged = write.is_doubted or write.applied is not None
+            was_acknowledged = write.is_doubted or (_may_be_lost(write, is_durable) and write.applied is not None)
             if write.node >= 0 and was_acknowledged and began_s <= write.answered_s <= ended_s:
                 write.applied, write.closed_s = None, ended_s
         for write in left:
             write.done("pending", "", ended_s)
+            if is_durable:
+                write.closed_s = began_s + MOMENT_S  # a durable write of meanwhile supersedes it
 
     def prune(self, now_s: float) -> None:
         """Forget what no read can show any more."""
@@ -189,9 +195,17 @@ class Register:
                 floor_s = write.called_s
         return floor_s
 
-    def _values(self, from_s: float, to_s: float) -> Iterable[Value]:
+    def _values(self, from_s: float, to_s: float, is_durable: bool) -> Iterable[Value]:
         """What Redis may have held at some moment of that time."""
-        floor_s = max(
-            (one.called_s for one in self.writes if one.applied and one.answered_s <= from_s), default=-math.inf
+        sure = (
+            one
+            for one in self.writes
+            if one.applied and (one.answered_s <= from_s or not _may_be_lost(one, is_durable))
         )
+        floor_s = max((one.called_s for one in sure), default=-math.inf)
         return (one.value for one in self.writes if not one.refused and one.called_s <= to_s and one.closed_s > floor_s)
+
+
+def _may_be_lost(write: Write, is_durable: bool) -> bool:
+    """Whether a failover may undo it though it was acknowledged."""
+    return not is_durable or write.applied == "pending"

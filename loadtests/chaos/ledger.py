@@ -42,6 +42,8 @@ class Ledger:
     ahead_ms: Callable[[int, float], float] = lambda node, since_s: 0.0
     """By how much a node's clock, or Redis's, was fast at most since then."""
     on_violation: Callable[[Violation], None] = lambda violation: None
+    is_durable: bool = False
+    """Whether a write that was acknowledged, and not as `pending`, must outlive a failover."""
     counts: Counter[str] = field(default_factory=Counter)
     violations: list[Violation] = field(default_factory=list)
     losses: int = 0
@@ -86,17 +88,23 @@ class Ledger:
         """Redis is about to lose data, on purpose."""
         self._losing_since_s = self.lost_s = time.monotonic()
         self.is_doubtful = True
-        self._left = [(register, register.losing(self._losing_since_s, kept)) for register in self.registers]
+        self._left = [
+            (register, register.losing(self._losing_since_s, kept, self.is_durable)) for register in self.registers
+        ]
 
     def lost(self) -> None:
         """It has. What nobody may demand any more is settled."""
         now_s = time.monotonic()
         for register, left in self._left:
-            register.lost(left, self._losing_since_s, now_s)
+            register.lost(left, self._losing_since_s, now_s, self.is_durable)
         self._left = []
         self.losses += 1
         self.lost_s = now_s
         self.is_doubtful = False
+
+    def doubts(self, applied: str) -> bool:
+        """Whether a write that is answered so now may be lost."""
+        return self.is_doubtful and (applied == "pending" or not self.is_durable)
 
     def tick(self) -> None:
         """Close the writes that can't land any more, and forget the oldest."""

@@ -17,6 +17,8 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
     options = outcome.options
     return {
         "seed": options.seed,
+        "redis": options.redis,
+        "durability": options.durability,
         "nodes": options.nodes,
         "seconds": round(outcome.took_s, 1),
         "faults": outcome.faults_carried_out,
@@ -41,8 +43,10 @@ def as_markdown(found: dict[str, Any]) -> str:
     lines = [
         "# Chaos",
         "",
-        f"Seed {found['seed']}, {found['nodes']} nodes, {found['seconds']:.0f} s. Repeat it with",
-        f"`make chaos SEED={found['seed']} NODES={found['nodes']} MINUTES={max(1, round(found['seconds'] / 60))}`.",
+        f"Seed {found['seed']}, {found['nodes']} nodes, Redis: {found['redis']}, durability {found['durability']}, "
+        f"{found['seconds']:.0f} s. Repeat it with",
+        f"`make chaos SEED={found['seed']} NODES={found['nodes']} MINUTES={max(1, round(found['seconds'] / 60))}"
+        + ("`." if found["redis"] == "server" else f' ARGS="--redis {found["redis"]}"`.'),
         "",
         "| what | count |",
         "| --- | --- |",

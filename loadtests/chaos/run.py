@@ -8,21 +8,21 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from loadtests.chaos import ending
 from loadtests.chaos.command_writer import CommandWriter
+from loadtests.chaos.deployment import Deployment
 from loadtests.chaos.embedded import ROOT, EmbeddedReplica
 from loadtests.chaos.faultlog import FaultLog
-from loadtests.chaos.faults import KINDS, STEPS_S
+from loadtests.chaos.faults import FAULTS, STEPS_S, Table
 from loadtests.chaos.healing import Healing, Pulse, whole
 from loadtests.chaos.hooks import Hooks, receiving
 from loadtests.chaos.ledger import Ledger, Violation, make_registers
 from loadtests.chaos.presence import FeedReader, Feeds, Gateway, mint_tokens
-from loadtests.chaos.schedule import Kind, storms
-from loadtests.chaos.site import Site
+from loadtests.chaos.schedule import storms
 from loadtests.chaos.storm import Storm
 from loadtests.chaos.workload import Checker, HttpChecker, Writer, keep_checking, keep_checking_http
 
@@ -45,7 +45,9 @@ class Options:
     faults_a_minute: float = 60.0
     with_presence: bool = True
     """Gateways, the feed, the webhook, and the command line too."""
-    kinds: Mapping[str, Kind] = field(default_factory=lambda: KINDS)
+    faults: Table = field(default_factory=lambda: FAULTS)
+    redis: str = "server"
+    durability: str = "local"
 
 
 @dataclass
@@ -68,15 +70,17 @@ class Outcome:
 class Run:
     """Made for one run, on a site that has started."""
 
-    def __init__(self, options: Options, site: Site, say: Callable[[str], None] = NOTHING_SAID) -> None:
+    def __init__(self, options: Options, site: Deployment, say: Callable[[str], None] = NOTHING_SAID) -> None:
         self.options = options
         self.site = site
         self.registers = make_registers(REGISTERS_OF_A_KIND, f"{options.seed}")
         self._of_commands = [one for one in make_registers(1, f"{options.seed}-cli") if one.kind != "blacklist"]
         self.registers += self._of_commands
-        self.ledger = Ledger(FaultLog(time.monotonic()), self.registers, self._ahead_ms, self._report)
+        self.ledger = Ledger(
+            FaultLog(time.monotonic()), self.registers, self._ahead_ms, self._report, options.durability == "replica"
+        )
         self.healing = Healing(len(site.nodes), self.ledger)
-        self.storm = Storm(self.site, self.ledger, self.healing)
+        self.storm = Storm(self.site, self.ledger, self.healing, options.faults)
         self.feeds = Feeds(self.ledger)
         self.hooks = Hooks(self.feeds, self.ledger, options.seed)
         self.gateways: list[Gateway] = []
@@ -89,7 +93,8 @@ class Run:
         """The whole run. Violations are in the outcome."""
         began_s = time.monotonic()
         options = self.options
-        planned = storms(options.seed, options.seconds, options.faults_a_minute, options.nodes, dict(options.kinds))
+        kinds = {name: kind for name, (kind, _) in options.faults.items()}
+        planned = storms(options.seed, options.seconds, options.faults_a_minute, options.nodes, kinds)
         outcome = Outcome(options, self.ledger, self.healing, self.storm)
         for number, storm in enumerate(planned, 1):
             outcome.schedule += [f"storm {number}:", *(f"  {one}" for one in storm.faults)]
@@ -218,7 +223,7 @@ class Run:
         """One call of the command line, past the cable."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "gate", *arguments, "--data", str(self.site.nodes[node].data)),
-            *("--redis", self.site.primary.url),
+            *("--redis", self.site.admin_url),
             cwd=ROOT,
             stdout=asyncio.subprocess.PIPE,
             stderr=subprocess.STDOUT,

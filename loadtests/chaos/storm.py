@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 
 import redis
 
-from loadtests.chaos.faults import FAULTS, KINDS, Scene, Skipped
+from loadtests.chaos.deployment import Deployment
+from loadtests.chaos.faults import Scene, Skipped, Table
 from loadtests.chaos.healing import Healing
 from loadtests.chaos.ledger import Ledger
 from loadtests.chaos.schedule import Planned, PlannedStorm
-from loadtests.chaos.site import Site
 from tests.harness.servers import StartFailed
 from tests.harness.waiting import NotInTime
 
@@ -22,7 +22,7 @@ TICK_S = 0.2
 FAILURES = (redis.RedisError, NotInTime, StartFailed, OSError)
 """Of what a fault does to a server that another fault is at."""
 NEVER_STARTED_S = 20.0
-"""A node whose file was spoilt has nothing to start from while Redis is away."""
+"""A node whose file was spoilt or removed has nothing to start from while Redis is away."""
 
 
 class OnLoop:
@@ -48,10 +48,11 @@ class OnLoop:
 class Storm:
     """One run's faults."""
 
-    def __init__(self, site: Site, ledger: Ledger, healing: Healing) -> None:
+    def __init__(self, site: Deployment, ledger: Ledger, healing: Healing, faults: Table) -> None:
         self._site = site
         self._ledger = ledger
         self._healing = healing
+        self._faults = faults
         self.carried_out: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
         self._turns: defaultdict[tuple[str, int | None], asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -75,12 +76,12 @@ class Storm:
     async def _carry_out(self, planned: Planned, at_s: float) -> None:
         await asyncio.sleep(max(0.0, at_s - time.monotonic()))
         # A fault may have taken longer than the schedule has it; the next one of its domain waits for it.
-        async with self._turns[KINDS[planned.name].domain, planned.node]:
+        async with self._turns[self._faults[planned.name][0].domain, planned.node]:
             await self._strike(planned)
 
     async def _strike(self, planned: Planned) -> None:
         ledger = OnLoop(self._ledger, asyncio.get_running_loop())
-        act = FAULTS[planned.name][1](Scene(self._site, ledger, random.Random(planned.draw), planned))
+        act = self._faults[planned.name][1](Scene(self._site, ledger, random.Random(planned.draw), planned))
         fault = self._ledger.faults.begin(planned.name, planned.node, time.monotonic())
         try:
             fault.detail = await asyncio.to_thread(_begin, act)
@@ -104,7 +105,10 @@ class Storm:
         now_s = time.monotonic()
         excuses = [one.name for one in self._ledger.faults.active(node, now_s - NEVER_STARTED_S, now_s)]
         self._ledger.counts["nodes that ended by themselves"] += 1
-        if not any(name.startswith(("disk of a node", "facts spoilt")) for name in excuses):
+        has_no_start = any(name.startswith("facts") for name in excuses) and any(
+            name.startswith(("Redis", "Sentinel", "all cables")) for name in excuses
+        )
+        if not has_no_start and not any(name.startswith(("disk of a node", "facts spoilt")) for name in excuses):
             self._ledger.broken("a node ended by itself", f"node {node}: {_last_words(self._site, node)}")
 
 
@@ -120,6 +124,6 @@ def _end(act: Iterator[str]) -> str:
     return ""
 
 
-def _last_words(site: Site, node: int) -> str:
+def _last_words(site: Deployment, node: int) -> str:
     printed = site.nodes[node].running.output_path.read_text(errors="replace").splitlines()
     return " | ".join(line for line in printed[-12:] if "ready" not in line)[-600:]

@@ -196,11 +196,11 @@ class Writer:
     def _answered(self, register: Register, write: Write, answer: Answer) -> None:
         now_s = time.monotonic()
         if answer.status == 200:
-            if self._ledger.is_doubtful:
+            applied = answer.headers.get("x-gate-applied", "pending")
+            if self._ledger.doubts(applied):
                 write.is_doubted = True
                 write.leave_open(now_s)
                 return
-            applied = answer.headers.get("x-gate-applied", "pending")
             write.done(applied, answer.headers.get("x-gate-revision", ""), now_s)  # type: ignore[arg-type]
         elif answer.status == 503 and answer.body.get("outcome") == "unknown":
             write.leave_open(now_s)

@@ -10,14 +10,16 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 import redis
 from redis.crc import key_slot
 
 from gate.store import keys
-from tests.harness.ports import LOOPBACK, free_port
-from tests.harness.servers import START_TRIES, Flavor, RedisServer, StartFailed
+from tests.harness.cluster_node import ClusterNode, Seen
+from tests.harness.partitions import apart_host
+from tests.harness.ports import LOOPBACK
+from tests.harness.servers import START_TRIES, Flavor, StartFailed
 from tests.harness.waiting import wait_until
 
 SLOTS = 16_384
@@ -28,98 +30,23 @@ START_TIMEOUT_S = 30.0
 AGREE_TIMEOUT_S = 40.0
 KEYS_AT_ONCE = 100
 MIGRATE_TIMEOUT_MS = 5_000
-_SERVER = ("--repl-diskless-sync-delay", "0", "--repl-diskless-sync", "yes", "--repl-backlog-size", "4mb")
 
 Way = Literal["", "FORCE", "TAKEOVER"]
-
-
-class Seen(NamedTuple):
-    """One node, as a line of `CLUSTER NODES` describes it."""
-
-    id: str
-    port: int
-    flags: frozenset[str]
-    master_id: str
-    epoch: int
-    is_linked: bool
-    slots: tuple[tuple[int, int], ...]
-
-    @property
-    def is_master(self) -> bool:
-        return "master" in self.flags
-
-    def owns(self, slot: int) -> bool:
-        return any(first <= slot <= last for first, last in self.slots)
-
-
-class ClusterNode(RedisServer):
-    """One server of a Cluster. It keeps its id, its slots and its role over a restart, in its directory."""
-
-    def __init__(self, flavor: Flavor, directory: Path, extra: Sequence[str], node_timeout_ms: int) -> None:
-        self.bus_port = free_port()
-        options = [
-            *("--cluster-enabled", "yes"),
-            *("--cluster-config-file", "nodes.conf"),
-            *("--cluster-port", str(self.bus_port)),
-            *("--cluster-node-timeout", str(node_timeout_ms)),
-        ]
-        super().__init__(flavor, directory, free_port(), None, False, [*options, *_SERVER, *extra], {})
-        self.is_paused = False
-
-    def launch(self) -> None:
-        """Starts it, again with the role and the slots that its file holds. Without an append-only file it is empty."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        self._launch()
-
-    def pause(self) -> None:
-        """SIGSTOP: for the other nodes it is dead after the node timeout."""
-        super().pause()
-        self.is_paused = True
-
-    def resume(self) -> None:
-        super().resume()
-        self.is_paused = False
-
-    def kill(self) -> None:
-        super().kill()
-        self.is_paused = False
-
-    @property
-    def answers(self) -> bool:
-        """Whether it runs, and is not stopped by SIGSTOP."""
-        return self.is_running and not self.is_paused
-
-    def ask(self, *words: str | int | bytes) -> Any:
-        """`CLUSTER …`, with the raw reply."""
-        return self.client.execute_command("CLUSTER", *words)  # type: ignore[no-untyped-call]
-
-    @property
-    def seen(self) -> list[Seen]:
-        """Every node that it knows, itself included."""
-        return [_seen(line) for line in self.ask("NODES").decode().splitlines()]
-
-    @property
-    def own(self) -> Seen:
-        """Itself, as it sees itself."""
-        return next(seen for seen in self.seen if "myself" in seen.flags)
-
-    @property
-    def state(self) -> dict[str, str]:
-        """`CLUSTER INFO`."""
-        lines = self.ask("INFO").decode().splitlines()
-        return dict(line.split(":", 1) for line in lines if ":" in line)
 
 
 class ClusterSetup:
     """`start` it, `stop` it. `nodes` are in the order of their start: the first masters first, then their replicas."""
 
-    def __init__(self, flavor: Flavor, directory: Path, node_timeout_ms: int, extra: Sequence[str]) -> None:
+    def __init__(
+        self, flavor: Flavor, directory: Path, node_timeout_ms: int, extra: Sequence[str], are_apart: bool
+    ) -> None:
         self.nodes: list[ClusterNode] = []
         self._made = 0
         self._flavor = flavor
         self._directory = directory
         self._node_timeout_ms = node_timeout_ms
         self._extra = tuple(extra)
+        self._are_apart = are_apart
         self._client: redis.RedisCluster | None = None
 
     @classmethod
@@ -132,9 +59,13 @@ class ClusterSetup:
         replicas: int = 1,
         node_timeout_ms: int = NODE_TIMEOUT_MS,
         extra: Sequence[str] = (),
+        are_apart: bool = False,
     ) -> ClusterSetup:
-        """`replicas` is the number of each master. `extra` are further options of every server."""
-        setup = cls(flavor, directory, node_timeout_ms, extra)
+        """`replicas` is the number of each master. `extra` are further options of every server.
+
+        `are_apart` gives each an address of its own, for `partitions`.
+        """
+        setup = cls(flavor, directory, node_timeout_ms, extra, are_apart)
         try:
             for _ in range(masters * (1 + replicas)):
                 setup._launch_node()
@@ -155,14 +86,14 @@ class ClusterSetup:
     @property
     def url(self) -> str:
         """For Gate, with all nodes that run."""
-        hosts = ",".join(f"{LOOPBACK}:{node.port}" for node in self.nodes if node.is_running)
+        hosts = ",".join(f"{node.host}:{node.port}" for node in self.nodes if node.is_running)
         return f"redis+cluster://{hosts}"
 
     @property
     def client(self) -> redis.RedisCluster:
         """A synchronous client for the test itself, with raw bytes, which asks the master of each key."""
         if self._client is None:
-            self._client = redis.RedisCluster(host=LOOPBACK, port=self._answering[0].port)
+            self._client = redis.RedisCluster(host=self._answering[0].host, port=self._answering[0].port)
         return self._client
 
     @property
@@ -185,6 +116,10 @@ class ClusterSetup:
         claims = [(own.epoch, node) for own, node in self._claims() if own.owns(slot)]
         return max(claims, key=lambda claim: claim[0])[1]
 
+    def slot_of(self, partition: int) -> int:
+        """The slot of every key of a Partition."""
+        return partition_slot(partition)
+
     def owner_of(self, partition: int) -> ClusterNode:
         """The master of a Partition."""
         return self.owner(partition_slot(partition))
@@ -203,9 +138,9 @@ class ClusterSetup:
         wait_until(lambda: replica.own.is_master and replica.own.slots, AGREE_TIMEOUT_S, "the replica to be promoted")
         return replica
 
-    def wait_promoted(self, old: ClusterNode) -> ClusterNode:
-        """Until one of the replicas of `old`, which died or is paused, has taken its slots; that one."""
-        followers = self.replicas_of(old)
+    def wait_promoted(self, old: ClusterNode, followers: Sequence[ClusterNode] = ()) -> ClusterNode:
+        """Until one of `followers`, else of the replicas of `old`, which died or is cut off, has its slots; that one."""
+        followers = followers or self.replicas_of(old)
         wait_until(lambda: any(node.own.slots for node in followers), AGREE_TIMEOUT_S, "a replica to be elected")
         return next(node for node in followers if node.own.slots)
 
@@ -223,7 +158,7 @@ class ClusterSetup:
             found = source.ask("GETKEYSINSLOT", slot, count)
             if not found:
                 break
-            source.client.migrate(LOOPBACK, target.port, found, 0, MIGRATE_TIMEOUT_MS)
+            source.client.migrate(target.host, target.port, found, 0, MIGRATE_TIMEOUT_MS)
             moved += len(found)
         return moved
 
@@ -324,8 +259,9 @@ class ClusterSetup:
     def _launch_node(self) -> ClusterNode:
         folder = self._directory / f"node{self._made}"
         self._made += 1
+        host = apart_host(self._made) if self._are_apart else LOOPBACK
         for tries_left in reversed(range(START_TRIES)):
-            node = ClusterNode(self._flavor, folder, self._extra, self._node_timeout_ms)
+            node = ClusterNode(self._flavor, folder, self._extra, self._node_timeout_ms, host)
             try:
                 node.launch()
             except StartFailed:
@@ -339,7 +275,7 @@ class ClusterSetup:
     def _meet(self, pairs: Sequence[tuple[ClusterNode, ClusterNode]]) -> None:
         """Introduce both of each pair; left to gossip, it would take seconds."""
         for one, other in pairs:
-            one.ask("MEET", LOOPBACK, other.port, other.bus_port)
+            one.ask("MEET", other.host, other.port, other.bus_port)
         for one, other in pairs:
             for node, met in ((one, other), (other, one)):
                 wait_until(partial(_knows, node, met), START_TIMEOUT_S, "the nodes to meet")
@@ -382,18 +318,3 @@ def _knows(node: ClusterNode, met: ClusterNode) -> bool:
 def _owns(node: ClusterNode, its_id: str, slots: Sequence[int]) -> bool:
     its = next(seen for seen in node.seen if seen.id == its_id)
     return all(its.owns(slot) for slot in slots)
-
-
-def _seen(line: str) -> Seen:
-    its_id, address, flags, master_id, _, _, epoch, link, *slots = line.split()
-    port = int(address.partition("@")[0].rpartition(":")[2])
-    ranges = [part.partition("-") for part in slots if not part.startswith("[")]
-    return Seen(
-        id=its_id,
-        port=port,
-        flags=frozenset(flags.split(",")),
-        master_id=master_id,
-        epoch=int(epoch),
-        is_linked=link == "connected",
-        slots=tuple((int(first), int(last or first)) for first, _, last in ranges),
-    )

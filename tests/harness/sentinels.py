@@ -17,6 +17,7 @@ from typing import Any
 import redis
 from redis.client import PubSubWorkerThread
 
+from tests.harness.partitions import apart_host
 from tests.harness.ports import LOOPBACK, free_port
 from tests.harness.servers import START_TIMEOUT_S, Flavor, RedisServer
 from tests.harness.waiting import wait_until
@@ -69,21 +70,25 @@ class SentinelSetup:
         sentinel_lines: Sequence[str] = (),
         *,
         is_hasty: bool = True,
-        host: str = LOOPBACK,
+        host: str = "",
+        are_apart: bool = False,
     ) -> SentinelSetup:
         """`extra` are options of the servers, `sentinel_lines` further lines of the Sentinels' files.
 
+        `are_apart` gives each server and each Sentinel an address of its own, for `partitions`.
         Without `is_hasty` Sentinels look as often as they do elsewhere: an old primary takes writes for some ten seconds.
         """
-        servers = [RedisServer.start(flavor, directory / "s0", extra=[*_SERVER, *extra])]
+        hosts = [apart_host(number) if are_apart else LOOPBACK for number in range(1, 7)]
+        servers = [RedisServer.start(flavor, directory / "s0", extra=[*_SERVER, *extra], host=hosts[0])]
         setup = cls(servers, [])
         try:
-            primary = ["--replicaof", f"{LOOPBACK} {servers[0].port}"]
+            primary = ["--replicaof", f"{hosts[0]} {servers[0].port}"]
             for number in (1, 2):
-                folder = directory / f"s{number}"
-                servers.append(RedisServer.start(flavor, folder, extra=[*_SERVER, *extra, *primary]))
+                folder, options = directory / f"s{number}", [*_SERVER, *extra, *primary]
+                servers.append(RedisServer.start(flavor, folder, extra=options, host=hosts[number]))
             wait_until(lambda: setup.has_replicas(servers[0], 2), START_TIMEOUT_S, "two replicas")
-            setup.start_sentinels(flavor, directory, sentinel_lines, is_hasty=is_hasty, host=host)
+            own = hosts[3:]
+            setup.start_sentinels(flavor, directory, sentinel_lines, is_hasty=is_hasty, host=host, own_hosts=own)
         except BaseException:
             setup.stop()
             raise
@@ -92,7 +97,7 @@ class SentinelSetup:
     @property
     def url(self) -> str:
         """For Gate, with all Sentinels."""
-        hosts = ",".join(f"{LOOPBACK}:{sentinel.port}" for sentinel in self.sentinels)
+        hosts = ",".join(f"{sentinel.host}:{sentinel.port}" for sentinel in self.sentinels)
         return f"redis+sentinel://{hosts}/{NAME}"
 
     @property
@@ -139,31 +144,34 @@ class SentinelSetup:
         count: int = 3,
         *,
         is_hasty: bool = True,
-        host: str = LOOPBACK,
+        host: str = "",
+        own_hosts: Sequence[str] = (),
         server_port: int | None = None,
         is_waited_for: bool = True,
     ) -> None:
         """Starts as many, which monitor the first server as on `host`, and waits until they know everything."""
-        known = [(free_port(), secrets.token_hex(20)) for _ in range(count)]
-        for number, (port, own_id) in enumerate(known):
+        own_hosts = own_hosts or [LOOPBACK] * count
+        known = [(own_hosts[number], free_port(), secrets.token_hex(20)) for number in range(count)]
+        for number, (own_host, port, own_id) in enumerate(known):
             folder = directory / f"sentinel{number}"
             folder.mkdir(parents=True)
-            others = [each for each in known if each[0] != port]
+            others = [each for each in known if each[1] != port]
             text = [
                 f"port {port}",
-                f"bind {LOOPBACK}",
+                f"bind {own_host}",
+                *([] if own_host == LOOPBACK else [f"bind-source-addr {own_host}", "protected-mode no"]),
                 f"dir {folder}",
                 *lines,
                 f"sentinel myid {own_id}",
-                f"sentinel monitor {NAME} {host} {server_port or self.servers[0].port} {QUORUM}",
+                f"sentinel monitor {NAME} {host or self.servers[0].host} {server_port or self.servers[0].port} {QUORUM}",
                 f"sentinel down-after-milliseconds {NAME} {DOWN_AFTER_MS}",
                 f"sentinel failover-timeout {NAME} {FAILOVER_TIMEOUT_MS}",
                 f"sentinel parallel-syncs {NAME} 2",
-                *(f"sentinel known-replica {NAME} {LOOPBACK} {server.port}" for server in self.servers[1:]),
-                *(f"sentinel known-sentinel {NAME} {LOOPBACK} {other} {other_id}" for other, other_id in others),
+                *(f"sentinel known-replica {NAME} {server.host} {server.port}" for server in self.servers[1:]),
+                *(f"sentinel known-sentinel {NAME} {other} {its_port} {its_id}" for other, its_port, its_id in others),
             ]
             (folder / "sentinel.conf").write_text("\n".join(text) + "\n")
-            sentinel = SentinelProcess(flavor, folder, port, None, False, (), {})
+            sentinel = SentinelProcess(flavor, folder, port, None, False, (), {}, own_host)
             self.sentinels.append(sentinel)
             sentinel.launch()
             if is_hasty:

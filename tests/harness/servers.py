@@ -65,7 +65,9 @@ class RedisServer:
         aof: bool,
         extra: Sequence[str],
         env: Mapping[str, str],
+        host: str = LOOPBACK,
     ) -> None:
+        self.host = host
         self.flavor = flavor
         self.directory = directory
         self.port = port
@@ -86,23 +88,27 @@ class RedisServer:
         aof: bool = False,
         extra: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
+        host: str = LOOPBACK,
     ) -> RedisServer:
-        """Starts a server and waits until it answers. `extra` are further options: `["--maxmemory", "10mb"]`."""
+        """Starts a server and waits until it answers. `extra` are further options: `["--maxmemory", "10mb"]`.
+
+        With another `host` it also connects from there, so that `partitions` can cut it off from others.
+        """
         directory.mkdir(parents=True, exist_ok=True)
         for _ in range(START_TRIES - 1 if port is None else 0):
-            server = cls(flavor, directory, free_port(), unixsocket, aof, extra, env or {})
+            server = cls(flavor, directory, free_port(), unixsocket, aof, extra, env or {}, host)
             try:
                 server._launch()
             except StartFailed:
                 continue
             return server
-        server = cls(flavor, directory, free_port() if port is None else port, unixsocket, aof, extra, env or {})
+        server = cls(flavor, directory, port or free_port(), unixsocket, aof, extra, env or {}, host)
         server._launch()
         return server
 
     @property
     def url(self) -> str:
-        return f"redis://{LOOPBACK}:{self.port}/0"
+        return f"redis://{self.host}:{self.port}/0"
 
     @property
     def unix_url(self) -> str:
@@ -123,7 +129,7 @@ class RedisServer:
         """A synchronous client for the test itself, with raw bytes and a deadline. It never retries."""
         if self._client is None:
             self._client = redis.Redis(
-                host=LOOPBACK,
+                host=self.host,
                 port=self.port,
                 socket_timeout=CLIENT_TIMEOUT_S,
                 socket_connect_timeout=CLIENT_TIMEOUT_S,
@@ -202,7 +208,7 @@ class RedisServer:
 
     def _command(self, aof: bool) -> list[str]:
         options = [
-            *("--bind", LOOPBACK),
+            *("--bind", self.host),
             *("--port", str(self.port)),
             *("--dir", str(self.directory)),
             *("--dbfilename", RDB_FILE),
@@ -211,6 +217,8 @@ class RedisServer:
             *("--appendonly", "yes" if aof else "no"),
             *("--daemonize", "no"),
         ]
+        if self.host != LOOPBACK:
+            options += ["--bind-source-addr", self.host, "--protected-mode", "no"]
         if self.unixsocket is not None:
             options += ["--unixsocket", str(self.unixsocket)]
         return [str(server_binary(self.flavor)), *options, *self._extra]

@@ -10,7 +10,8 @@ import pytest
 import redis
 
 from gate.store import keys
-from tests.harness.clusters import SLOTS, ClusterNode, ClusterSetup, partition_slot
+from tests.harness.cluster_node import ClusterNode
+from tests.harness.clusters import SLOTS, ClusterSetup, partition_slot
 from tests.harness.servers import Flavor
 from tests.harness.waiting import wait_until
 
