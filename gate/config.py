@@ -152,7 +152,7 @@ def _redis_url(text: str) -> str:
     # The URL may hold a password: no message repeats it.
     problem = (
         "write redis://[USER:PASSWORD@]HOST:PORT/DB, rediss://... for TLS, unix:///PATH/redis.sock, "
-        "or redis+sentinel://[USER:PASSWORD@]HOST:PORT,.../NAME[/DB]"
+        "redis+sentinel://[USER:PASSWORD@]HOST:PORT,.../NAME[/DB], or redis+cluster://[USER:PASSWORD@]HOST:PORT,..."
     )
     try:
         if text.partition("://")[0] in _TOPOLOGY_SCHEMES:

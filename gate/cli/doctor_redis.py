@@ -40,7 +40,9 @@ _ADVICE = {
     "NOPERM": "it answers, and this user lacks a right: grant what docs/operations.md lists (ACL SETUSER)",
     "is a Sentinel,": "it answers, and knows where Redis is: {option} redis+sentinel://HOST:PORT,HOST:PORT/MASTER-NAME",
     "not a Sentinel": "it answers, and is the server itself: {option} redis://[USER:]PASSWORD@HOST:PORT/DB",
-    "Redis Cluster": "it answers: name one server that is in no Cluster, or Sentinels, with {option}",
+    "is a node of a Redis Cluster": "it answers, and is one of several servers: {option} redis+cluster://HOST:PORT,HOST:PORT",
+    "no node of a Redis Cluster": "it answers, and is one server: {option} redis://[USER:]PASSWORD@HOST:PORT/DB",
+    "said where the slots are": "checks go on without them: start one of those that {option} names",
     "no master of that name": "they answer: the name behind the hosts in {option} is that of `sentinel monitor NAME`",
     "no Sentinel of": "checks go on without them: start one of those that {option} names",
     "MISCONF": "it answers, and can't write its snapshots: look at its disk and its log",
@@ -85,11 +87,11 @@ def _advice(fault: GateError, url: Callable[[], str], option: str, needs: Needs)
 def _missing_rights(url: str, needs: Needs) -> str:
     """One line; "" where nothing is missing, or where nothing can be tried."""
     from gate.store.address import parse_address
-    from gate.store.client import Client
+    from gate.store.cluster import client_of
     from gate.store.rights import missing_rights, shown_missing
 
     async def looked() -> str:
-        client = Client(parse_address(url))
+        client = client_of(parse_address(url))
         try:
             missing = await missing_rights(client, needs)
             return shown_missing(client, missing) if missing else ""
@@ -105,11 +107,11 @@ def _missing_rights(url: str, needs: Needs) -> str:
 def _connects_in_ms(url: str) -> float | None:
     """How long it takes to connect where there is time; None if it does not come about."""
     from gate.store.address import parse_address
-    from gate.store.client import Client
+    from gate.store.cluster import client_of
     from gate.store.vitals import measure_distance
 
     async def measured() -> float:
-        client = Client(parse_address(url), PATIENT_MS, PATIENT_MS)
+        client = client_of(parse_address(url), PATIENT_MS, PATIENT_MS)
         try:
             return (await measure_distance(client))[0]
         finally:
@@ -184,10 +186,10 @@ async def _looked(reach: Reach) -> tuple[Vitals, Address, int, ClockLook]:
 async def _looked_at(url: str) -> tuple[Vitals, int]:
     # Late, as in `reach`: the help page should not pay for what talks to Redis.
     from gate.store.address import parse_address
-    from gate.store.client import Client
+    from gate.store.cluster import client_of
     from gate.store.opening import refuse_old_server
 
-    client = Client(parse_address(url))
+    client = client_of(parse_address(url))
     try:
         await refuse_old_server(client)
         return await _vitals(client)
@@ -307,10 +309,10 @@ async def _refusal(url: str, durability: Durability) -> str:
     """Why `gate serve` would not start with it on this server; "" if it would."""
     from gate.errors import CannotStart
     from gate.store.address import parse_address
-    from gate.store.client import Client
+    from gate.store.cluster import client_of
     from gate.store.durability import require
 
-    client = Client(parse_address(url))
+    client = client_of(parse_address(url))
     try:
         await require(client, durability)
     except CannotStart as refusal:

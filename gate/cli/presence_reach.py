@@ -25,7 +25,7 @@ async def presence_reached(target: Target, app_key: str) -> AsyncIterator[Presen
     """Presence in the Redis that the options name; `AppUnknown`, or `StoreUnavailable` within half a second."""
     # Late: as in `reach`, the help page should not pay for what talks to Redis.
     from gate.store.address import parse_address
-    from gate.store.client import Client
+    from gate.store.cluster import client_of
     from gate.store.opening import refuse_old_server
     from gate.store.presence import PresenceStore
     from gate.store.store import Store
@@ -35,7 +35,7 @@ async def presence_reached(target: Target, app_key: str) -> AsyncIterator[Presen
         await facts.apps.get(app_key)  # a key that was mistyped must not read as an App where everybody is offline
     finally:
         await facts.aclose()
-    client = Client(parse_address(target.presence_url()))
+    client = client_of(parse_address(target.presence_url()))
     try:
         await refuse_old_server(client)
         yield PresenceStore(client)

@@ -29,11 +29,11 @@ from gate.clock import monotonic_ms, wall_ms
 from gate.core.changes import ChangeUnreadable
 from gate.core.revision import Position
 from gate.errors import ChangelogBroken, ReplicaForeign, ReplicaFull, ReplicaMissing, StoreUnavailable
-from gate.replica import files, probe
+from gate.replica import files
 from gate.replica.board import STAMP_EVERY_MS, Board, State
 from gate.replica.compaction import Compaction, opened_in_step
 from gate.replica.following import UNREACHED_MS, Pursuit, check_heads, slices, verify_history
-from gate.replica.layout import BOARD_FILE, MAP_BYTES, current_facts, generation_of
+from gate.replica.layout import BOARD_FILE, MAP_BYTES, generation_of
 from gate.replica.lost import OnLoss, load_and_list
 from gate.replica.replaced import Replaced
 from gate.replica.source import Announcer, ChangeSource
@@ -97,10 +97,9 @@ class Replicator:
         self._retry_ms = FIRST_RETRY_MS
         self._pursuit = Pursuit()
         self._upkeep: Upkeep
-        self._damages = 0
-        self._reloads = 0
-        self._applied_changes = 0
+        self._damages = self._reloads = self._applied_changes = 0
         self._state = State.LOADING
+        self._is_partly_cut_off = False
         self._cut_off_by = ""  # the reason that was logged last; until current again it is logged once
 
     def stop(self) -> None:
@@ -137,12 +136,12 @@ class Replicator:
     # Starting and ending
 
     def _open(self) -> None:
-        self._make_directory()
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._board = Board(self._directory / BOARD_FILE, write=True)
         self._used_generation = self._board.last_generation
         self._upkeep = Upkeep(self._directory, self._board)
         try:
-            self._file = self._opened()
+            self._file = self._upkeep.opened(self._map_bytes)
             if self._board.is_new:  # readers may hold the one that was taken away: only another facts file moves them
                 self._reload_because = "no-board"
         except ReplicaMissing:
@@ -156,20 +155,6 @@ class Replicator:
         elif files.rebuild_is_asked(self._directory):
             self._must_reload("asked", "somebody asked for a fresh snapshot")
         self.opened.set()
-
-    def _make_directory(self) -> None:
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-
-    def _opened(self) -> FactsFile:
-        path = current_facts(self._directory)
-        problem = probe.survives(path)
-        if problem:
-            raise ReplicaForeign(f"{path.name} is damaged: {problem}")
-        file = FactsFile.open(path, self._map_bytes)
-        if file.identity != self._board.facts:  # the stamp is of another file, which this one replaced meanwhile
-            self._board.put(fresh_at_ms=0)
-        self._board.use(generation_of(path.name), file.identity)
-        return file
 
     def _distrust(self, problem: str) -> None:
         """Serve nothing rather than facts that can't be trusted, and load them anew."""
@@ -233,7 +218,7 @@ class Replicator:
         if self._before_snapshot is not None:
             await self._before_snapshot()
         await self._compaction.aclose()  # it reads the file that is about to be closed
-        self._make_directory()
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = files.next_facts(self._directory, self._used_generation)
         began_ms = monotonic_ms()
         because = self._reload_because
@@ -277,7 +262,7 @@ class Replicator:
                 self._stamp_if_reached(file)
                 await asyncio.sleep(0)  # the announcement goes out, and a lease may be due, before the next portion
             if not changes or (self._pursuit.is_over and monotonic_ms() - self._pursuit.asked_at_ms >= STAMP_EVERY_MS):
-                await self._look(file, idle=not changes)
+                await self._look_if_all_answer(file, idle=not changes)
             if self._pursuit.is_stuck(monotonic_ms(), idle=not changes):
                 self._begin_again()
             if self._voice.in_step():
@@ -298,6 +283,18 @@ class Replicator:
         self._swap(fresh)
         _log.info("the Replica was compacted", file=path.name, pages=pages_after, pages_before=pages_before)
         return fresh
+
+    async def _look_if_all_answer(self, file: FactsFile, *, idle: bool) -> None:
+        """As `_look`. While some servers of several are away, Changes of the others are applied, and no fact is fresh."""
+        try:
+            await self._look(file, idle=idle or self._is_partly_cut_off)
+            self._is_partly_cut_off = False
+        except StoreUnavailable as fault:
+            if not self._source.is_partly_away:
+                raise
+            self._is_partly_cut_off = True
+            self._pursuit.end()
+            self._note_cut_off("redis-partly-away", str(fault))
 
     async def _look(self, file: FactsFile, *, idle: bool) -> None:
         """Ask Redis where its heads are, which is the only ground for calling facts fresh.
@@ -349,6 +346,10 @@ class Replicator:
             self._must_reload(*wanted)
 
     async def _cut_off(self, reason: str, problem: str) -> None:
+        self._note_cut_off(reason, problem)
+        await self._pause(LAST_RELOAD_RETRY_MS if reason == "no-room" and self._reload_because else LAST_RETRY_MS)
+
+    def _note_cut_off(self, reason: str, problem: str) -> None:
         if self._file is not None and reason != self._cut_off_by:
             _log.warning("the Replica is cut off; serving the facts as they were", reason=reason, problem=problem)
             self._cut_off_by = reason
@@ -356,7 +357,6 @@ class Replicator:
         self._show_problem(problem)
         if self._was_ready and self._file is not None:
             self._board.put(ready=1)
-        await self._pause(LAST_RELOAD_RETRY_MS if reason == "no-room" and self._reload_because else LAST_RETRY_MS)
 
     async def _pause(self, last_ms: int = LAST_RETRY_MS) -> None:
         """Wait before the next attempt, longer each time; a wish to stop ends the wait."""

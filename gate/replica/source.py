@@ -21,6 +21,11 @@ class ChangeSource(Protocol):
         """How many Partitions the deployment has."""
         ...
 
+    @property
+    def is_partly_away(self) -> bool:
+        """Whether some of several servers are away, and the others answer."""
+        ...
+
     async def prepare(self) -> None:
         """Make sure that every Partition has an epoch (a Redis that was emptied has none)."""
         ...

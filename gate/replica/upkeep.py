@@ -24,6 +24,7 @@ from gate.clock import monotonic_ms
 from gate.errors import ReplicaForeign
 from gate.replica import files, probe
 from gate.replica.board import Board
+from gate.replica.layout import current_facts, generation_of
 from gate.replica.writer import FactsFile
 
 CHECK_PLACE_EVERY_MS = 500
@@ -52,6 +53,18 @@ class Upkeep:
         self._report_heeded_at_ms = -REPORTS_HEEDED_EVERY_MS
         self._scrubbing: tuple[FactsFile, int, asyncio.Task[str | None]] | None = None
         self._scrub_at_ms = monotonic_ms() + FIRST_SCRUB_AFTER_MS
+
+    def opened(self, map_bytes: int) -> FactsFile:
+        """The file in use, after a look at it in a process of its own. `ReplicaMissing`, `ReplicaForeign`."""
+        path = current_facts(self._directory)
+        problem = probe.survives(path)
+        if problem:
+            raise ReplicaForeign(f"{path.name} is damaged: {problem}")
+        file = FactsFile.open(path, map_bytes)
+        if file.identity != self._board.facts:  # the stamp is of another file, which this one replaced meanwhile
+            self._board.put(fresh_at_ms=0)
+        self._board.use(generation_of(path.name), file.identity)
+        return file
 
     def wanted(self, file: FactsFile, *, is_cut_off: bool = False) -> tuple[str, str] | None:
         """Why a fresh snapshot has to be loaded, in a word and a sentence. `ReplicaForeign` if the file is damaged."""

@@ -21,6 +21,7 @@ from gate.store.apps import Apps
 from gate.store.audit import Audit
 from gate.store.bans import Bans
 from gate.store.client import Client
+from gate.store.cluster import client_of
 from gate.store.deactivation import Deactivation
 from gate.store.durability import Durability, require
 from gate.store.eviction import eviction_policy, shown_eviction
@@ -109,7 +110,7 @@ async def connected_presence(post: Post) -> PresenceStore | None:
     It has a connection of its own, so that a storm of connects holds up no write. That it is away is weather from the start:
     checks and writes need none of it.
     """
-    client = Client(parse_address(post.config.presence_redis or post.order.redis_url))
+    client = client_of(parse_address(post.config.presence_redis or post.order.redis_url))
     if await agreed_on_presence(post, client):
         return PresenceStore(client)
     await client.aclose()
@@ -120,7 +121,7 @@ async def agreed_on_presence(post: Post, client: Client) -> bool:
     """Once this client's Redis is known to be that of the deployment's Presence; False if told to stop before."""
     if not await _told_to_go(post):
         return False
-    facts = Client(parse_address(post.order.redis_url))
+    facts = client_of(parse_address(post.order.redis_url))
     try:
         while not post.stopping.is_set():
             try:
@@ -145,7 +146,7 @@ async def _refuse_another_presence(post: Post, store: Store) -> None:
 
     That the Redis of Presence is away is no reason: `connected_presence` asks again.
     """
-    client = Client(parse_address(post.config.presence_redis or post.order.redis_url))
+    client = client_of(parse_address(post.config.presence_redis or post.order.redis_url))
     try:
         missing = await missing_rights(client, PRESENCE)
         if not missing:

@@ -61,6 +61,11 @@ class TruthLater:
         """As the Changelog."""
         return self.store.changelog.partitions
 
+    @property
+    def is_partly_away(self) -> bool:
+        """As the Changelog."""
+        return self._store is not None and self._store.changelog.is_partly_away
+
     async def prepare(self) -> None:
         """As the Changelog."""
         await self.store.changelog.prepare()

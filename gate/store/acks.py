@@ -22,7 +22,7 @@ from typing import Literal, NamedTuple
 from gate.clock import monotonic_ms
 from gate.errors import StoreUnavailable
 from gate.store import keys
-from gate.store.durability import LOCAL, Durability, Durable
+from gate.store.durability import LOCAL, Durability, EachDurable
 from gate.store.nodes import LEASE_TTL_MS, unpack_announcement
 from gate.store.registry import BeatWatch, Registry
 from gate.store.store import Store
@@ -47,7 +47,8 @@ class _Heard(NamedTuple):
     """What one node announced last."""
 
     server_id: str
-    applied: dict[int, tuple[str, int]]
+    applied: dict[int, tuple[str, int, str]]
+    """Partition -> epoch, seq, and the run of the server whose history that is a place of."""
     registry: str
     at_ms: int
     """On the monotonic clock; also of a beat that was seen to move."""
@@ -89,7 +90,7 @@ class Acknowledger:
         self._looked: tuple[Registry, frozenset[str]] | None = None
         self._looked_at_ms = -1
         self._looking = asyncio.Lock()
-        self._durable = None if durability.level == "local" else Durable(store.client, durability)
+        self._durable = None if durability.level == "local" else EachDurable(store.client, durability)
 
     async def start(self) -> None:
         """Subscribe, and keep subscribed. Raises `StoreUnavailable` if the server is away now; later losses heal."""
@@ -109,12 +110,12 @@ class Acknowledger:
         """How far the write got within the time, and what its durability lacks. Never raises."""
         if self._durable is None:
             return Acknowledged(await self.wait(written, timeout_ms))
-        asked = self._durable.ask(written.server_id, timeout_ms)  # first, so that both waits are one
+        asked = self._durable.ask(written, timeout_ms)  # first, so that both waits are one
         try:
             applied = await self.wait(written, timeout_ms)
             late = await self._durable.outcome(asked)
         finally:
-            self._durable.forget(asked)
+            await self._durable.forget(asked)
         return Acknowledged("pending" if late else applied, late)
 
     async def wait(self, written: Written, timeout_ms: int = WAIT_MS) -> Applied:
@@ -182,14 +183,12 @@ class Acknowledger:
                     del self._waits[node]
 
     def _has(self, node: str, written: Written) -> bool:
-        server_id, applied, _, _ = self._heard.get(node, _NOTHING_HEARD)
-        if server_id != written.server_id:
-            return False
-        for partition, epoch, seq in written.revisions:
+        applied = self._heard.get(node, _NOTHING_HEARD).applied
+        for number, (partition, epoch, seq) in enumerate(written.revisions):
             at = applied.get(partition)
-            if at is None or at[0] != epoch or at[1] < seq:
+            if at is None or at[0] != epoch or at[1] < seq or at[2] != written.server_of(number):
                 return False
-        return True
+        return bool(written.revisions) or self._heard.get(node, _NOTHING_HEARD).server_id == written.server_id
 
     def _replaces(self, heard: _Heard, written: Written) -> bool:
         """Whether a node has renewed its lease in another list than the one that was read behind the write."""
@@ -204,12 +203,11 @@ class Acknowledger:
             self._heard.pop(
                 node, None
             )  # the next look at the list ends the waits: another run may have taken the lease
+            self._store.writer.forget_registry()
             return
         known = self._heard.get(node, _NOTHING_HEARD)
-        applied = known.applied if known.server_id == announcement.server_id else {}
-        heard = _Heard(
-            announcement.server_id, {**applied, **announcement.applied}, announcement.incarnation, monotonic_ms()
-        )
+        applied = {**known.applied, **announcement.applied_on()}
+        heard = _Heard(announcement.server_id, applied, announcement.incarnation, monotonic_ms())
         self._heard[node] = heard
         for wait in tuple(self._waits.get(node, ())):
             if self._replaces(heard, wait.written):
@@ -219,4 +217,4 @@ class Acknowledger:
 
     async def _ask_all(self) -> None:
         """Some announcements may have been missed: every node repeats its Positions."""
-        await self._store.client.read(("PUBLISH", keys.ASK_CHANNEL, b""))
+        await self._store.client.publish(keys.ASK_CHANNEL, b"")

@@ -2,6 +2,7 @@
 
 `redis+sentinel://[user:password@]host[:port],…/master-name[/db]` and `rediss+sentinel://…` name Sentinels, which know where the
 primary is; the credentials before the `@` are the servers', those of the Sentinels are options.
+`redis+cluster://[user:password@]host[:port],…` and `rediss+cluster://…` name some servers of a Redis Cluster.
 
 Options follow behind `?`: how long connecting and an answer may take, and the files of TLS. Parsed here so that a mistake is
 named before anything connects. No message repeats any part of the URL but the name of an option: the rest may be a password's.
@@ -31,7 +32,9 @@ LEAST_TIMEOUT_MS, MOST_TIMEOUT_MS = 10, 30_000
 _TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
 _OPTIONS = ("db", "connect_timeout_ms", "timeout_ms", *_TLS_FILES, *_SENTINEL_OPTIONS)
-_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
+_SENTINEL_SCHEMES = ("redis+sentinel", "rediss+sentinel")
+_CLUSTER_SCHEMES = ("redis+cluster", "rediss+cluster")
+_SCHEMES = ("redis", "rediss", "unix", *_SENTINEL_SCHEMES, *_CLUSTER_SCHEMES)
 
 _OPTION_NAME = re.compile(r"[a-z_]{1,40}")
 
@@ -39,14 +42,16 @@ _MASTER_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 """The characters that a Sentinel accepts in the name of what it monitors."""
 
 SENTINEL_FORM = "redis+sentinel://HOST:PORT,HOST:PORT/MASTER-NAME"
-_FORMS = f"must read redis://HOST[:PORT][/DB], rediss://…, unix:///PATH or {SENTINEL_FORM}[/DB]"
-_NO_CLUSTER = "the Redis URL names a Redis Cluster, which is not supported yet: use one server, or Sentinels"
+CLUSTER_FORM = "redis+cluster://HOST:PORT,HOST:PORT"
+_FORMS = f"must read redis://HOST[:PORT][/DB], rediss://…, unix:///PATH, {SENTINEL_FORM}[/DB] or {CLUSTER_FORM}"
+_NO_DATABASE = f"the Redis URL has more than hosts: a Redis Cluster has no databases, so write {CLUSTER_FORM}"
 
 
 class Address(NamedTuple):
     """One server. `path` is a unix socket, and then host and port are unused.
 
     With `sentinels` host and port are unused as well: these know where the server is that they monitor as `master_name`.
+    With `seeds` likewise: these are some servers of a Cluster. `is_clustered` is set for each server of one.
     """
 
     host: str
@@ -65,6 +70,8 @@ class Address(NamedTuple):
     sentinel_password: str = ""
     connect_timeout_ms: int = CONNECT_TIMEOUT_MS
     timeout_ms: int = TIMEOUT_MS
+    seeds: tuple[Host, ...] = ()
+    is_clustered: bool = False
 
     @property
     def shown(self) -> str:
@@ -77,11 +84,20 @@ class Address(NamedTuple):
         if self.sentinels:
             hosts = ",".join(_shown_host(host, port or DEFAULT_SENTINEL_PORT) for host, port in self.sentinels)
             return f"{scheme}+sentinel://{credentials}{hosts}/{self.master_name}{database}"
+        if self.seeds:
+            hosts = ",".join(_shown_host(host, port or DEFAULT_PORT) for host, port in self.seeds)
+            return f"{scheme}+cluster://{credentials}{hosts}"
         return f"{scheme}://{credentials}{_shown_host(self.host, self.port)}{database}"
 
     def at(self, host: str, port: int) -> Address:
         """The server of the same deployment that listens there."""
-        return self._replace(host=host, port=port, sentinels=(), master_name="")
+        is_clustered = bool(self.seeds) or self.is_clustered
+        return self._replace(host=host, port=port, sentinels=(), master_name="", seeds=(), is_clustered=is_clustered)
+
+    @property
+    def each_seed(self) -> tuple[Address, ...]:
+        """The servers of the Cluster that the URL names."""
+        return tuple(self.at(host, port or DEFAULT_PORT) for host, port in self.seeds)
 
     @property
     def each_sentinel(self) -> tuple[Address, ...]:
@@ -106,8 +122,6 @@ def parse_address(url: str) -> Address:
         raise InvalidConfig(
             ["the Redis URL has no password before its @: write redis://:PASSWORD@HOST or USER:PASSWORD@"]
         )
-    if parts.scheme in ("redis+cluster", "rediss+cluster"):
-        raise InvalidConfig([_NO_CLUSTER])
     query = _options(parts.query)
     is_unix = parts.scheme == "unix"
     if is_unix:
@@ -115,10 +129,13 @@ def parse_address(url: str) -> Address:
     elif parts.scheme not in _SCHEMES or not parts.hostname or (not is_topology and "," in parts.hostname):
         raise InvalidConfig([f"the Redis URL {_FORMS}"])
     is_tls = parts.scheme.startswith("rediss")
-    _check_options(query, is_tls, is_topology)
+    has_sentinels = parts.scheme in _SENTINEL_SCHEMES
+    _check_options(query, is_tls, has_sentinels)
     path = parts.path.strip("/")
-    master_name, _, database = path.partition("/") if is_topology else ("", "", path)
-    if is_topology and not _MASTER_NAME.fullmatch(master_name):
+    if parts.scheme in _CLUSTER_SCHEMES and (path or "db" in query):
+        raise InvalidConfig([_NO_DATABASE])
+    master_name, _, database = path.partition("/") if has_sentinels else ("", "", path)
+    if has_sentinels and not _MASTER_NAME.fullmatch(master_name):
         raise InvalidConfig(
             [f"the Redis URL {_FORMS}: the master's name has letters, digits, dots, underscores and hyphens"]
         )
@@ -133,7 +150,8 @@ def parse_address(url: str) -> Address:
         password=unquote(parts.password or ""),
         tls_cert_file=query.get("ssl_certfile", ""),
         tls_key_file=query.get("ssl_keyfile", ""),
-        sentinels=tuple(hosts),
+        sentinels=tuple(hosts) if has_sentinels else (),
+        seeds=() if has_sentinels else tuple(hosts),
         master_name=master_name,
         sentinel_username=query.get("sentinel_username", ""),
         sentinel_password=query.get("sentinel_password", ""),
@@ -150,7 +168,7 @@ def _options(query: str) -> dict[str, str]:
     return {name: values[0] for name, values in given.items()}
 
 
-def _check_options(query: Mapping[str, str], is_tls: bool, is_topology: bool) -> None:
+def _check_options(query: Mapping[str, str], is_tls: bool, has_sentinels: bool) -> None:
     unknown = [name for name in query if name not in _OPTIONS]
     if unknown:  # `split_url` has refused a URL whose password may reach to here; the shape is looked at all the same
         # Behind a password here that has an & in it, the rest of it looks like an option.
@@ -158,7 +176,7 @@ def _check_options(query: Mapping[str, str], is_tls: bool, is_topology: bool) ->
         named = f" {unknown[0]}" if is_shown else ""
         raise InvalidConfig([f"the Redis URL has an unknown option{named}: there are {', '.join(_OPTIONS)}"])
     of_sentinels = [name for name in _SENTINEL_OPTIONS if name in query]
-    if of_sentinels and not is_topology:
+    if of_sentinels and not has_sentinels:
         raise InvalidConfig([f"the Redis URL has {of_sentinels[0]}, which is for redis+sentinel:// only"])
     if of_sentinels and not query.get("sentinel_password"):
         raise InvalidConfig(["the Redis URL has no sentinel_password, or an empty one"])

@@ -112,13 +112,28 @@ class Apps:
 
         What is left would be facts of the next App of that key. Of one that was never there nothing is.
         """
-        link = await self._writer.client.open_dedicated()
-        try:
-            await self._purge(link, app_key)
-        except LinkLost as loss:
-            raise StoreUnavailable(str(loss), "unknown") from None
-        finally:
-            await link.aclose()
+        for server in await self._writer.client.masters():
+            link = await server.open_dedicated()
+            try:
+                await self._purge(link, app_key)
+            except LinkLost as loss:
+                raise StoreUnavailable(str(loss), "unknown") from None
+            finally:
+                await link.aclose()
+        doomed = [
+            key
+            for partition in range(self._writer.partitions)
+            for key in (
+                keys.bans(partition, app_key),
+                keys.mutes(partition, app_key),
+                keys.users(partition, app_key),
+                keys.gone(partition, app_key),
+                keys.audit(partition, app_key),
+                keys.nonces(partition, app_key),
+            )
+        ]
+        # One command a key: in a Cluster each is in a slot of its own.
+        await self._writer.client.read(*(("UNLINK", key) for key in (*doomed, keys.quota(app_key))))
 
     async def _get(self, app_key: str) -> bytes:
         (packed,) = await self._writer.client.read(("HGET", keys.apps(), app_key))
@@ -137,19 +152,7 @@ class Apps:
 
     async def _purge(self, link: Link, app_key: str) -> None:
         deadline_ms = self._writer.client.deadline_ms
-        doomed = [
-            key
-            for partition in range(self._writer.partitions)
-            for key in (
-                keys.bans(partition, app_key),
-                keys.mutes(partition, app_key),
-                keys.users(partition, app_key),
-                keys.gone(partition, app_key),
-                keys.audit(partition, app_key),
-                keys.nonces(partition, app_key),
-            )
-        ]
-        doomed.append(keys.quota(app_key))
+        doomed: list[bytes] = []
         cursor = b"0"
         while True:
             command = ("SCAN", cursor, "MATCH", keys.app_glob(app_key), "COUNT", SCAN_COUNT)
@@ -159,7 +162,6 @@ class Apps:
             cursor, found = reply
             doomed += [key for key in found if (parsed := keys.parse(key)) and parsed.app == app_key]
             while doomed and (cursor == b"0" or len(doomed) >= DELETE_BATCH):
-                # One command a key: in a Cluster each lies in a slot of its own.
                 await link.exchange([("UNLINK", key) for key in doomed[:DELETE_BATCH]], deadline_ms)
                 del doomed[:DELETE_BATCH]
             if cursor == b"0":

@@ -20,14 +20,15 @@ from typing import NamedTuple
 from gate.core.model import FOREVER_MS, AppFacts, ListKind
 from gate.core.revision import Revision
 from gate.errors import StoreUnavailable
+from gate.store import keys
 from gate.store.bans import Bans
-from gate.store.client import is_noscript, raise_if_error
+from gate.store.client import Client, is_noscript, raise_if_error
 from gate.store.link import Link, LinkLost, Reply
 from gate.store.lists import Group, Lists, refusals
 from gate.store.mutes import Mutes
 from gate.store.restraints import Restraint, Restraints
 from gate.store.users import Registration, Users
-from gate.store.writing import Step, Writer, Written, revisions_of, written_of
+from gate.store.writing import Step, Writer, Written, revisions_of
 
 FACTS_A_SCRIPT = 1_000
 """Bounds how long one script holds the server: some 2 ms."""
@@ -69,7 +70,7 @@ class BulkWriter:
         self._lists = Lists(writer)
         self._restraints: dict[str, Restraints] = {"ban": Bans(writer), "mute": Mutes(writer)}
         self._users = Users(writer)
-        self._link: Link | None = None
+        self._links: dict[Client, Link] = {}
         self._restrained: dict[tuple[str, int], dict[bytes, Restraint]] = {}
         self._groups: dict[tuple[ListKind, int], list[Group]] = {}
         self._group_sizes: dict[tuple[ListKind, int], int] = {}
@@ -78,16 +79,15 @@ class BulkWriter:
         self._ready: list[tuple[Step, Callable[[Reply], None]]] = []
         self._under_way: deque[asyncio.Task[None]] = deque()
         self._newest: dict[int, Revision] = {}
+        self._taken_by: dict[int, str] = {}
+        """The run of the server that took a Partition's newest."""
         self._full: list[FullList] = []
         self._facts = 0
 
     async def __aenter__(self) -> BulkWriter:
-        self._link = await self._writer.client.open_dedicated()
+        for server in await self._writer.client.masters():
+            self._links[server] = await server.open_dedicated()
         return self
-
-    @property
-    def _server_id(self) -> str:
-        return self._link.server_id if self._link is not None else ""
 
     async def __aexit__(
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
@@ -96,8 +96,8 @@ class BulkWriter:
         for task in self._under_way:
             task.cancel()
         await asyncio.gather(*self._under_way, return_exceptions=True)
-        if self._link is not None:
-            await self._link.aclose()
+        for link in self._links.values():
+            await link.aclose()
 
     async def ban(self, user: bytes, until_ms: int, why: str = "", by: str = "") -> None:
         """Impose a Ban."""
@@ -162,10 +162,7 @@ class BulkWriter:
         while self._under_way:
             await self._under_way.popleft()
         revisions = tuple(self._newest[partition] for partition in sorted(self._newest))
-        registry = await self._writer.registry()
-        written = written_of(revisions, registry)
-        if registry.server_id != self._server_id:
-            written = written._replace(server_id=self._server_id, registry="")
+        written = await self._writer.written(revisions, [self._taken_by[one.partition] for one in revisions])
         return BulkResult(self._facts, written, list(self._full))
 
     async def _restrain(self, noun: str, restraint: Restraint) -> None:
@@ -217,12 +214,21 @@ class BulkWriter:
         await asyncio.sleep(0)  # lets it write its commands now, while the caller goes on to gather more
 
     async def _exchange(self, batch: Sequence[tuple[Step, Callable[[Reply], None]]]) -> None:
-        assert self._link is not None, "a BulkWriter is used inside `async with`"
+        assert self._links, "a BulkWriter is used inside `async with`"
+        groups: dict[Client, list[tuple[Step, Callable[[Reply], None]]]] = {}
+        for each in batch:
+            groups.setdefault(self._writer.client.master_of(keys.meta(each[0].partition)), []).append(each)
+        await asyncio.gather(*(self._exchange_with(server, some) for server, some in groups.items()))
+
+    async def _exchange_with(self, server: Client, batch: Sequence[tuple[Step, Callable[[Reply], None]]]) -> None:
         calls = [self._writer.call_of(self._app, step, self._now_ms) for step, _ in batch]
+        link = self._links.get(server)
+        if link is None:
+            raise StoreUnavailable(f"a slot was moved to {server.address.shown} during the import", "unknown")
         try:
-            replies = await self._link.exchange([call.by_sha for call in calls], BULK_DEADLINE_MS)
+            replies = await link.exchange([call.by_sha for call in calls], BULK_DEADLINE_MS)
             if unknown := [at for at, reply in enumerate(replies) if is_noscript(reply)]:
-                late = await self._link.exchange([calls[at].by_source for at in unknown], BULK_DEADLINE_MS)
+                late = await link.exchange([calls[at].by_source for at in unknown], BULK_DEADLINE_MS)
                 for at, reply in zip(unknown, late, strict=True):
                     replies[at] = reply
         except LinkLost as loss:
@@ -233,3 +239,4 @@ class BulkWriter:
             on_reply(reply)
         for revision in revisions_of([step for step, _ in batch], replies):
             self._newest[revision.partition] = revision
+            self._taken_by[revision.partition] = link.server_id

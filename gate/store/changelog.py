@@ -1,6 +1,6 @@
-"""The Changelog as a replicator follows it: heads, proofs, and one blocking read over all Partitions.
+"""The Changelog as a replicator follows it: heads, proofs, and one read over all Partitions (`log_reading`).
 
-The read has a Link of its own, so that no write waits behind it. Replies are decoded straight from the wire.
+Replies are decoded straight from the wire.
 """
 
 from __future__ import annotations
@@ -11,22 +11,11 @@ from gate.core.changes import Change, decode_entry
 from gate.core.partition import APPS_PARTITION
 from gate.core.revision import NOWHERE, Position
 from gate.core.snapshot import Part
-from gate.errors import StoreUnavailable
 from gate.store import keys
-from gate.store.client import Client, raise_if_error
-from gate.store.link import Command, Link, LinkLost
+from gate.store.client import Client
+from gate.store.log_reading import LogReader, seq_of
 from gate.store.opening import open_partitions
 from gate.store.snapshot import read_snapshot
-
-MAX_CHANGES_A_READ = 1_000
-"""Of each Partition: a batch that is applied in some 10 ms, and small beside what it saves to batch."""
-LEAST_CHANGES_A_READ = 50
-"""Asked for after answers that did not come in time, as of a server that is busy with an import: asked for as many again, it
-would not answer in time again. Each answer in time lets the next be larger by as many."""
-
-
-_Entry = tuple[bytes, list[bytes]]
-"""An entry's id, and its fields' names and values in turn."""
 
 
 class Changelog:
@@ -35,13 +24,18 @@ class Changelog:
     def __init__(self, client: Client, partitions: int) -> None:
         self._client = client
         self._partitions = partitions
-        self._link: Link | None = None
-        self._changes_a_read = MAX_CHANGES_A_READ
+        self._reader = LogReader(client)
+        self._has_masters = bool(client.address.seeds)
 
     @property
     def partitions(self) -> int:
         """How many Partitions the deployment has."""
         return self._partitions
+
+    @property
+    def is_partly_away(self) -> bool:
+        """Whether some masters of a Cluster are away, and the others answer."""
+        return self._client.is_partly_away
 
     async def prepare(self) -> None:
         """Give every Partition an epoch if it has none. Raises `InvalidConfig` if Redis is another deployment's."""
@@ -67,17 +61,22 @@ class Changelog:
 
         A Partition without news is absent. Raises `ChangeUnreadable` too.
         """
-        asked = self._changes_a_read
-        entries = await self._read_raw(list(enumerate(position.seq for position in after)), block_ms)
-        newest = entries.get(APPS_PARTITION, [])
-        while len(newest) >= asked:
-            # More may follow than was read, and facts of an App must not overtake its creation.
-            last, asked = _seq_of(newest[-1][0]), self._changes_a_read
-            newest = (await self._read_raw([(APPS_PARTITION, last)], 1)).get(APPS_PARTITION, [])
-            entries[APPS_PARTITION] += newest
+        asked = self._reader.most
+        found = await self._reader.read({partition: at.seq for partition, at in enumerate(after)}, block_ms)
+        newest = found.get(APPS_PARTITION, [])
+        # Facts of an App must not overtake its creation. More may follow than was read; and what another master had was read
+        # after what the Apps' master had.
+        while len(newest) >= asked or (self._has_masters and found.keys() - {APPS_PARTITION}):
+            last, asked = seq_of(newest[-1][0]) if newest else after[APPS_PARTITION].seq, self._reader.most
+            log, behind = keys.log(APPS_PARTITION), b"(%d-0" % last
+            (newest,) = await self._client.read(("XRANGE", log, behind, "+", "COUNT", asked))
+            if newest:
+                found[APPS_PARTITION] = [*found.get(APPS_PARTITION, ()), *newest]
+            if len(newest) < asked:
+                break
         return {
-            partition: [decode_entry(_seq_of(entry_id), flat) for entry_id, flat in some]
-            for partition, some in entries.items()
+            partition: [decode_entry(seq_of(entry_id), flat) for entry_id, flat in some]
+            for partition, some in found.items()
         }
 
     def reconnect(self, problem: str) -> None:
@@ -86,38 +85,8 @@ class Changelog:
 
     def snapshot(self) -> AsyncIterator[Sequence[Part]]:
         """All facts, in batches; Apps first. Facts that change meanwhile may show as before or after."""
-        return read_snapshot(self._client)
+        return read_snapshot(self._client, self._partitions)
 
     async def aclose(self) -> None:
-        """Close the reading Link."""
-        if self._link is not None:
-            await self._link.aclose()
-
-    async def _read_raw(self, after: Sequence[tuple[int, int]], block_ms: int) -> dict[int, list[_Entry]]:
-        """Entries after each (Partition, seq), as the server sends them."""
-        streams = [keys.log(partition) for partition, _ in after]
-        command: Command = (
-            *("XREAD", "COUNT", self._changes_a_read, "BLOCK", max(1, block_ms), "STREAMS"),
-            *streams,
-            *(b"%d-0" % seq for _, seq in after),
-        )
-        if self._link is None or not self._link.is_open:
-            self._link = await self._client.open_dedicated()
-        try:
-            (reply,) = await self._link.exchange([command], block_ms + self._client.deadline_ms)
-        except LinkLost as loss:
-            self._changes_a_read = max(LEAST_CHANGES_A_READ, self._changes_a_read // 4)
-            raise StoreUnavailable(str(loss)) from None
-        raise_if_error(reply)
-        self._changes_a_read = min(MAX_CHANGES_A_READ, self._changes_a_read + LEAST_CHANGES_A_READ)
-        return {_partition_of_log(log): entries for log, entries in reply or ()}
-
-
-def _seq_of(entry_id: bytes) -> int:
-    """Out of `<seq>-0`."""
-    return int(entry_id[:-2])
-
-
-def _partition_of_log(key: bytes) -> int:
-    """Out of `gate:{p}:log`."""
-    return int(key[6 : key.index(b"}")])
+        """Close what is read over."""
+        await self._reader.aclose()

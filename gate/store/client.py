@@ -43,7 +43,7 @@ PROBE_EVERY_MS = 250
 _AWAY = re.compile(
     # Redis 6.2 wraps what a command in a script answered: "ERR Error running script …: -OOM command not allowed …".
     r"(?:^|-)(LOADING|READONLY|MISCONF|OOM|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|NOAUTH|WRONGPASS|NOPERM"
-    r"|UNBLOCKED)\b"  # a server that is demoted lets go of whoever waits for Changes
+    r"|UNBLOCKED|MOVED|ASK)\b"  # a server that is demoted lets go of whoever waits for Changes
     r"|ACL failure in script|The user executing the script can't"
 )
 _MID_SCRIPT = re.compile(r"ACL failure in script|executing the script can't")
@@ -53,8 +53,15 @@ _MID_SCRIPT = re.compile(r"ACL failure in script|executing the script can't")
 class Client:
     """Shared by all of a process's callers on one loop. `aclose` when done."""
 
-    def __init__(self, address: Address, deadline_ms: int | None = None, connect_ms: int | None = None) -> None:
-        """Deadlines are the address's, unless given."""
+    def __init__(
+        self,
+        address: Address,
+        deadline_ms: int | None = None,
+        connect_ms: int | None = None,
+        on_open: Callable[[Link], object] = bool,
+        on_away: Callable[[], object] = bool,
+    ) -> None:
+        """Deadlines are the address's, unless given. `on_open` is called with each new connection, `on_away` with each loss."""
         self.address = address
         self.deadline_ms = deadline_ms or address.timeout_ms
         self._connect_ms = connect_ms or address.connect_timeout_ms
@@ -67,15 +74,29 @@ class Client:
         self._sentinels = Sentinels(address, self._connect_ms, self._moved, self._look) if address.sentinels else None
         self._following: asyncio.Task[None] | None = None
         self._hint = asyncio.Event()
-        self.reached_at_ms = 0
-        """When the newest connection was begun that reached the server; on the monotonic clock."""
+        self._on_open, self._on_away = on_open, on_away
+        self._reached_at_ms = 0
         self._reached = ""
-        self.address_problem = ""
-        """Why the last check of the address failed; "" if it did not."""
+        self._address_problem = ""
 
     def another(self) -> Client:
         """One more to the same server, for a loop of its own: call it there."""
         return Client(self.address, self.deadline_ms, self._connect_ms)
+
+    @property
+    def reached_at_ms(self) -> int:
+        """When the newest connection was begun that reached the server; on the monotonic clock."""
+        return self._reached_at_ms
+
+    @property
+    def address_problem(self) -> str:
+        """Why the last check of the address failed; "" if it did not."""
+        return self._address_problem
+
+    @property
+    def reached(self) -> str:
+        """The run of the server that the newest connection reached, whether or not it is open still."""
+        return self._reached
 
     @property
     def problem(self) -> str:
@@ -83,12 +104,40 @@ class Client:
         return self._away
 
     @property
+    def is_partly_away(self) -> bool:
+        """Whether some servers of several are away, and the others answer."""
+        return False
+
+    @property
     def server_id(self) -> str:
         """Which run of the server commands reach now; "" where there is no connection."""
         return self._link.server_id if self._link is not None and self._link.is_open else ""
 
-    async def read(self, *commands: Command) -> list[Reply]:
-        """Pipeline commands that change nothing. Raises `StoreUnavailable`."""
+    async def masters(self) -> Sequence[Client]:
+        """A Client for each server that has facts: this one, but for a Cluster. Raises `StoreUnavailable`."""
+        return (self,)
+
+    def master_of(self, key: bytes) -> Client:
+        """The one of `masters` that has this key. Raises `StoreUnavailable`."""
+        return self
+
+    async def steady_owners(self, keys: Sequence[bytes]) -> Sequence[Address | None]:
+        """Which server has each of these keys. Raises `StoreUnavailable` while one is on its way to another server."""
+        return [self.address] * len(keys)
+
+    def server_ids(self, keys: Sequence[bytes]) -> list[str]:
+        """Which run of which server has each of these keys, by the newest connections."""
+        return [self.server_id] * len(keys)
+
+    async def publish(self, channel: bytes, message: bytes) -> None:
+        """Send a message to those who listen to the channel (`Subscription`). Raises `StoreUnavailable`."""
+        await self.read(("PUBLISH", channel, message))
+
+    async def read(self, *commands: Command, at: bytes = b"") -> list[Reply]:
+        """Pipeline commands that change nothing; one that names no key is sent to the server of the key `at`.
+
+        Raises `StoreUnavailable`.
+        """
         _, replies = await self._exchange(commands, "not-written")
         for reply in replies:
             raise_if_error(reply)
@@ -102,12 +151,12 @@ class Client:
         """Run scripts that change nothing, in one pipeline. Raises `StoreUnavailable`."""
         return await self._run_scripts(calls, "not-written")
 
-    async def write(self, calls: Sequence[Call], behind: Call | None = None) -> list[Reply]:
-        """Run scripts in one pipeline; `behind` is run after all of them, on the same connection, and replies last.
+    async def write(self, calls: Sequence[Call], behind: Sequence[Call] = ()) -> list[Reply]:
+        """Run scripts in one pipeline; those of `behind` are run after all of them, on the same connection, and reply last.
 
         Raises `StoreUnavailable`: with the outcome "unknown" also if only some of several scripts ran.
         """
-        return await self._run_scripts([*calls, behind] if behind else calls, "unknown", rerun_last=behind is not None)
+        return await self._run_scripts([*calls, *behind], "unknown", behind=len(behind))
 
     async def write_each(self, calls: Sequence[Call]) -> list[Reply]:
         """Run scripts in one pipeline, in order; one that the server refused is a `ReplyError` in its place.
@@ -123,8 +172,11 @@ class Client:
             _, replies[unknown:] = await self._exchange([run.call.by_source for run in runs[unknown:]], "unknown")
         return replies_of(runs, replies)
 
-    async def open_dedicated(self, on_push: Callable[[list[Reply]], None] | None = None) -> Link:
-        """A Link of the caller's own, for commands that block or answer at length. Raises `StoreUnavailable`."""
+    async def open_dedicated(self, on_push: Callable[[list[Reply]], None] | None = None, key: bytes = b"") -> Link:
+        """A Link of the caller's own to the server of a key, for commands that block or answer at length.
+
+        Raises `StoreUnavailable`.
+        """
         try:
             return await self._open(on_push)
         except LinkLost as loss:
@@ -146,22 +198,37 @@ class Client:
         if self._sentinels is not None:
             await self._sentinels.aclose()
 
-    async def _run_scripts(
-        self, calls: Sequence[Call], outcome_if_sent: Outcome, rerun_last: bool = False
-    ) -> list[Reply]:
+    async def connect(self) -> Link:
+        """The connection that is shared, made if there is none. Raises `StoreUnavailable`."""
+        try:
+            return await self._shared()
+        except LinkLost as loss:
+            self._note_loss(str(loss))
+            raise StoreUnavailable(str(loss)) from None
+
+    async def exchange(
+        self, commands: Sequence[Command] | Callable[[Link], Sequence[Command]], deadline_ms: int
+    ) -> tuple[Link, list[Reply]]:
+        """Send commands over the shared connection; the replies, errors among them, and the connection.
+
+        Raises `StoreUnavailable`, with the outcome "unknown" if they were sent.
+        """
+        return await self._exchange(commands, "unknown", deadline_ms=deadline_ms)
+
+    async def _run_scripts(self, calls: Sequence[Call], outcome_if_sent: Outcome, behind: int = 0) -> list[Reply]:
         runs = runs_of(calls)
         link, replies = await self._run(runs, outcome_if_sent)
         missing = {at for at, reply in enumerate(replies) if is_noscript(reply)}
         if missing:
             # What is run behind the others must come after the last of them.
-            again = sorted(missing | {len(runs) - 1} if rerun_last else missing)
+            again = sorted(missing | set(range(len(runs) - behind, len(runs))))
             # Over the same connection: what was read behind writes must be of the server that took them.
             _, late = await self._exchange([runs[at].call.by_source for at in again], outcome_if_sent, link)
             for at, reply in zip(again, late, strict=True):
                 replies[at] = reply
         # What is run behind the writes writes nothing, so its success says nothing of theirs.
-        writes = replies[:-1] if rerun_last else replies
-        some_ran = not all(isinstance(reply, ReplyError) and not _MID_SCRIPT.search(str(reply)) for reply in writes)
+        writes = replies[: len(runs) - behind]
+        some_ran = any(map(may_have_run, writes))
         for reply in replies:
             raise_if_error(reply, outcome_if_sent if some_ran else "not-written")
         return replies_of(runs, replies)
@@ -174,17 +241,19 @@ class Client:
         commands: Sequence[Command] | Callable[[Link], Sequence[Command]],
         outcome_if_sent: Outcome,
         link: Link | None = None,
+        deadline_ms: float | None = None,
     ) -> tuple[Link, list[Reply]]:
-        """`link` where it must be that one."""
+        """`link` where it must be that one; `deadline_ms` where some of it is over."""
         try:
             if link is None:
-                link = self._link if self._link is not None and self._link.is_open else await self._connected()
-            return link, await link.exchange(commands(link) if callable(commands) else commands, self.deadline_ms)
+                link = self._link if self._link is not None and self._link.is_open else await self._shared()
+            sent = commands(link) if callable(commands) else commands
+            return link, await link.exchange(sent, deadline_ms or self.deadline_ms)
         except LinkLost as loss:
             self._note_loss(str(loss))
             raise StoreUnavailable(str(loss), outcome_if_sent if loss.was_sent else "not-written") from None
 
-    async def _connected(self) -> Link:
+    async def _shared(self) -> Link:
         if self._away:
             raise LinkLost(self._away, was_sent=False)
         async with self._connecting:
@@ -201,15 +270,16 @@ class Client:
             link = await self._open_primary(self._sentinels, on_push)
         else:
             link = await open_link(self.address, self._connect_ms, on_push)
-        if link.server_id != self._reached and began_ms < self.reached_at_ms:
+        if link.server_id != self._reached and began_ms < self._reached_at_ms:
             await link.aclose()
             raise LinkLost(f"{self.address.shown} led to another server a moment later", was_sent=False)
-        self.reached_at_ms, self._reached, self.address_problem = began_ms, link.server_id, ""
+        self._reached_at_ms, self._reached, self._address_problem = began_ms, link.server_id, ""
         self._drop(
             [other for other in self._links if other.server_id != link.server_id],
             f"{self.address.shown} leads to another server now, or to another run of it",
         )
         self._links.add(link)
+        self._on_open(link)
         if self._checking is None:
             self._checking = asyncio.get_running_loop().create_task(self._check_address())
         if self._sentinels is not None and self._following is None:
@@ -260,7 +330,7 @@ class Client:
             try:
                 link = await self._open()
             except LinkLost as loss:
-                self.address_problem = str(loss)
+                self._address_problem = str(loss)
                 if isinstance(loss, NotPrimary):
                     self._drop(list(self._links), str(loss))
                     self._note_loss(str(loss))
@@ -272,6 +342,7 @@ class Client:
         if self._away:
             return
         self._away = problem
+        self._on_away()
         self._probe = asyncio.get_running_loop().create_task(self._probe_until_back())
 
     async def _probe_until_back(self) -> None:
@@ -302,6 +373,11 @@ def _commands(runs: Sequence[Run], link: Link) -> list[Command]:
         commands.append(run.call.by_sha if script.sha in link.scripts else run.call.by_source)
         link.scripts.add(script.sha)
     return commands
+
+
+def may_have_run(reply: Reply) -> bool:
+    """Whether a script did anything: it does not where its whole reply is a refusal."""
+    return not isinstance(reply, ReplyError) or bool(_MID_SCRIPT.search(str(reply)))
 
 
 def is_noscript(reply: Reply) -> bool:

@@ -22,6 +22,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from gate.clock import monotonic_ms, wall_ms
 from gate.store.client import Client
+from gate.store.keys import NODES
 from gate.store.link import Reply
 from gate.store.registry import READ, Registry, parse_registry
 
@@ -71,7 +72,7 @@ class ClockLook(NamedTuple):
 async def look_at_clocks(client: Client, now_ms: Callable[[], int] = wall_ms) -> ClockLook:
     """Read the server's clock, this machine's, and the registry. Raises `StoreUnavailable`."""
     seen_at_ms, before_ms = monotonic_ms(), now_ms()
-    ((seconds, micros),) = await client.read(("TIME",))
+    ((seconds, micros),) = await client.read(("TIME",), at=NODES)  # the one that nodes compare theirs with
     after_ms = now_ms()
     listed: list[Reply] = await client.query(READ)
     server_ms = int(seconds) * 1_000 + int(micros) // 1_000

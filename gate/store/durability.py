@@ -7,13 +7,15 @@ it was sent, if the server and the history are still those that answered, which 
 
 One question is on its way at a time, and is everybody's who waited when it was sent. Callers that come meanwhile wait for the
 next one. That costs them nothing: their writes are later in the line, and no replica has a later write before an earlier one
-(docs/decisions/0015). Used by `acks`; `require` is for the start, `gate doctor` asks by itself.
+(docs/decisions/0015). Of a Redis Cluster, every master that took a part of a write is asked. Used by `acks`; `require` is for
+the start, `gate doctor` asks by itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from gate.clock import monotonic_ms
@@ -24,7 +26,10 @@ from gate.store import keys, scripts
 from gate.store.client import Client, is_noscript
 from gate.store.link import Command, Link, LinkLost, Reply, ReplyError
 from gate.store.scripts import Call
+from gate.store.writing import Written
 
+MAX_RUNS_KEPT = 64
+"""Runs of servers whose connection is kept to ask again; a Cluster may have so many masters."""
 RETRY_MS = 100
 """After a server that could not be asked: far below the wait of a write, so that a reconnect costs no outcome."""
 WAITAOF_WAITS_SINCE = 8
@@ -65,10 +70,11 @@ class Confirmation:
 
 
 class Durable:
-    """Asks for all writers of a process; `aclose` when done."""
+    """Asks one server for all writers of a process; `aclose` when done. The mark is written in `partition`."""
 
-    def __init__(self, client: Client, durability: Durability) -> None:
+    def __init__(self, client: Client, durability: Durability, partition: int) -> None:
         self._client = client
+        self._meta = keys.meta(partition)
         self._durability = durability
         self._waiting: set[Confirmation] = set()
         self._asking: asyncio.Task[None] | None = None
@@ -96,6 +102,11 @@ class Durable:
     def forget(self, asked: Confirmation) -> None:
         """Its caller waits no more."""
         self._waiting.discard(asked)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no caller waits."""
+        return self._asking is None
 
     async def aclose(self) -> None:
         """Stop asking."""
@@ -148,7 +159,7 @@ class Durable:
     async def _round(self, left_ms: int) -> tuple[str, bool]:
         """Ask once: which run of the server answers, and whether all of its writes until now are durable."""
         if self._link is None or not self._link.is_open:
-            self._link = await self._client.open_dedicated()
+            self._link = await self._client.open_dedicated(key=self._meta)
             self._trusts_waitaof = self._durability.level == "fsync" and await _trusts_waitaof(self._link, self._client)
         link, level = self._link, self._durability.level
         if level == "replica":
@@ -172,17 +183,63 @@ class Durable:
 
     def _mark(self, link: Link) -> Command:
         self._marks += 1
-        call = Call(scripts.MARK, [keys.meta(APPS_PARTITION)], [self._marks])
+        call = Call(scripts.MARK, [self._meta], [self._marks])
         if scripts.MARK.sha in link.scripts:
             return call.by_sha
         link.scripts.add(scripts.MARK.sha)
         return call.by_source
 
 
+class EachDurable:
+    """Asks every server that took a part of a write; `aclose` when done."""
+
+    def __init__(self, client: Client, durability: Durability) -> None:
+        self._client = client
+        self._durability = durability
+        self._by_server: dict[str, Durable] = {}
+
+    def ask(self, written: Written, timeout_ms: int) -> list[tuple[Durable, Confirmation]]:
+        """Begin to ask for a write that these runs of servers have answered."""
+        partitions = {written.server_of(number): one.partition for number, one in enumerate(written.revisions)}
+        if not written.servers:
+            partitions = {"": APPS_PARTITION}  # one server, whichever run of it
+        asked: list[tuple[Durable, Confirmation]] = []
+        for server_id, partition in partitions.items():
+            durable = self._by_server.get(server_id)
+            if durable is None:
+                durable = self._by_server[server_id] = Durable(self._client, self._durability, partition)
+            asked.append((durable, durable.ask(server_id or written.server_id, timeout_ms)))
+        return asked
+
+    async def outcome(self, asked: Sequence[tuple[Durable, Confirmation]]) -> str:
+        """ "" once the write is as durable as it is to be; else, at the end of its time, why not. Never raises."""
+        lates = [await durable.outcome(confirmation) for durable, confirmation in asked]
+        return next(filter(None, lates), "")
+
+    async def forget(self, asked: Sequence[tuple[Durable, Confirmation]]) -> None:
+        """Their caller waits no more."""
+        for durable, confirmation in asked:
+            durable.forget(confirmation)
+        if len(self._by_server) > MAX_RUNS_KEPT:  # runs that ended long ago
+            idle = [server_id for server_id, durable in self._by_server.items() if durable.is_idle]
+            for server_id in idle:
+                await self._by_server.pop(server_id).aclose()
+
+    async def aclose(self) -> None:
+        """Stop asking."""
+        for durable in self._by_server.values():
+            await durable.aclose()
+
+
 async def require(client: Client, durability: Durability) -> None:
-    """See that the server can confirm such writes. Raises `CannotStart` with one line of advice, `StoreUnavailable`."""
+    """See that every server can confirm such writes. Raises `CannotStart` with one line of advice, `StoreUnavailable`."""
     if durability.level == "local":
         return
+    for server in await client.masters():
+        await _require_of(server, durability)
+
+
+async def _require_of(client: Client, durability: Durability) -> None:
     flag = f"--durability {durability.level}"
     link = await client.open_dedicated()
     try:

@@ -14,10 +14,13 @@ SAFE_POLICY = "noeviction"
 
 async def eviction_policy(client: Client) -> str:
     """The policy by which it may evict; "" if it does not, or does not say. Raises `StoreUnavailable`."""
-    (text,) = await client.read(("INFO", "memory"))
-    facts = dict(line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
-    policy = str(facts.get("maxmemory_policy", SAFE_POLICY))
-    return "" if policy == SAFE_POLICY else policy
+    for server in await client.masters():
+        (text,) = await server.read(("INFO", "memory"))
+        facts = dict(line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
+        policy = str(facts.get("maxmemory_policy", SAFE_POLICY))
+        if policy != SAFE_POLICY:
+            return policy
+    return ""
 
 
 def shown_eviction(client: Client, policy: str) -> str:

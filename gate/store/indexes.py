@@ -57,14 +57,18 @@ class IndexReport(NamedTuple):
 
 
 async def compare_indexes(client: Client) -> IndexReport:
-    """Compare all of them, over a connection of its own. Raises `StoreUnavailable`."""
-    link = await client.open_dedicated()
-    try:
-        return await _Comparison(link).run()
-    except LinkLost as loss:
-        raise StoreUnavailable(str(loss)) from None
-    finally:
-        await link.aclose()
+    """Compare all of them, over a connection of its own to each server. Raises `StoreUnavailable`."""
+    reports: list[IndexReport] = []
+    for server in await client.masters():
+        link = await server.open_dedicated()
+        try:
+            reports.append(await _Comparison(link).run())
+        except LinkLost as loss:
+            raise StoreUnavailable(str(loss)) from None
+        finally:
+            await link.aclose()
+    first = tuple(difference for report in reports for difference in report.first)[:MAX_SHOWN]
+    return IndexReport(sum(one.entries for one in reports), sum(one.differences for one in reports), first)
 
 
 class _Comparison:

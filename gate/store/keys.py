@@ -3,7 +3,8 @@
 The hash tag `{partition}` keeps all keys of one script in one Redis Cluster slot. An id is always the last part of a key, so
 that any bytes are safe in it: what precedes it holds no more colons than the patterns below say.
 
-    gate:{p}:meta                  hash    epoch, seq, tip; in Partition 0 also partitions, schema, mark
+    gate:{p}:meta                  hash    epoch, seq, tip; mark (`durability`); on a Cluster joined (`joins`); in Partition 0
+                                           also partitions, schema
     gate:{p}:log                   stream  the Changelog, entry ids <seq>-0
     gate:{0}:apps                  hash    App key -> App, JSON
     gate:{0}:operators             hash    name -> operator, JSON, with the password's hash
@@ -25,7 +26,8 @@ that any bytes are safe in it: what precedes it holds no more colons than the pa
     gate:{0}:badges-ended          zset    digest of a console's badge that was signed out -> when it would have ended, ms
     gate:{0}:settings              hash    what every node must have alike: lease-ttl-ms, presence (its id)
     gate:registry                  hash    node/<node id> -> run, beat, lease in ms, offset of its clock in ms;
-                                           marker -> incarnation, server id, whether it is settled
+                                           marker -> incarnation, server id, whether it is settled; on a Cluster
+                                           joins -> how often a lease was taken
     gate:applied                   channel what each node has applied
     gate:ask                       channel asks each node to repeat that
     gate:report-ask                channel asks each node for what it says of itself

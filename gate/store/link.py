@@ -22,7 +22,7 @@ from typing import Any, cast
 
 import hiredis
 
-from gate.store.address import SENTINEL_FORM, Address
+from gate.store.address import CLUSTER_FORM, SENTINEL_FORM, Address
 
 Reply = Any
 """What a server answers: bytes, int, None, a list of these, or a `ReplyError`."""
@@ -32,12 +32,19 @@ READ_WHAT_CAME_S = 0.005
 """Past a deadline, before a server is said to have missed it."""
 
 _NOT_COMPLETE = object()
-_NOT_HERE = re.compile(r"(?:^|-)(READONLY|MASTERDOWN|NOREPLICAS|UNBLOCKED|LOADING|CLUSTERDOWN|MOVED)\b")
+_NOT_HERE = re.compile(r"(?:^|-)(READONLY|MASTERDOWN|NOREPLICAS|UNBLOCKED|LOADING|CLUSTERDOWN)\b")
 """Errors after which another server may be the right one. Inside a script, Redis 6.2 puts words in front."""
-_FACT = re.compile(rb"^(run_id|master_replid|role|master_host|master_port|redis_mode|server_mode):(\S*)", re.MULTILINE)
-_OTHER_KINDS = {
+_MOVED = "MOVED "
+"""Begins the error by which a server of a Cluster names the one that has a slot. The others of its slots it still serves."""
+_FACT = re.compile(
+    rb"^(run_id|master_replid|role|master_host|master_port|redis_mode|server_mode|redis_version):(\S*)", re.MULTILINE
+)
+_SHARDED_SINCE = 7
+"""The version of Redis that knows SPUBLISH. Valkey reports the one that it is compatible with."""
+_KINDS = {
     "sentinel": f"is a Sentinel, which holds no facts: write {SENTINEL_FORM}",
-    "cluster": f"is a node of a Redis Cluster, which is not supported yet: name one server, or write {SENTINEL_FORM}",
+    "cluster": f"is a node of a Redis Cluster: write {CLUSTER_FORM}",
+    "standalone": "is one Redis server, and no node of a Redis Cluster: write redis://HOST:PORT",
 }
 """By the mode that a server reports."""
 
@@ -86,6 +93,12 @@ class Link(asyncio.Protocol):
         self.server_id = ""
         """This run of the server, and the history that it writes: another one after a restart, whatever data it came back with,
         and after a demotion and a promotion, which break no connection."""
+        self.nodes = ""
+        """Of a server of a Cluster: its answer to CLUSTER NODES when the connection was made."""
+        self.on_moved: Callable[[str], object] | None = None
+        """Receives each MOVED error, whoever waits for the reply."""
+        self.is_sharded = False
+        """Of a server of a Cluster: whether it knows sharded channels."""
         self.scripts: set[str] = set()
         """The SHA-1s of scripts whose source was sent over it. The server knows them, unless it was told to forget."""
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -167,14 +180,17 @@ class Link(asyncio.Protocol):
             self._closed.set_result(None)
 
     def _take(self, reply: Reply) -> None:
-        if self._on_push is not None and isinstance(reply, list) and reply[0] == b"message":
+        if self._on_push is not None and isinstance(reply, list) and reply[0] in (b"message", b"smessage"):
             self._on_push(reply)
             return
         if not self._waiting:
             self._lose(f"the server said something nobody asked for: {str(reply)[:80]}")
             return
-        if isinstance(reply, ReplyError) and _NOT_HERE.search(str(reply)):
-            self._is_given_up, self._loss = True, f"the server answered: {reply}"
+        if isinstance(reply, ReplyError):
+            if self.on_moved is not None and str(reply).startswith(_MOVED):
+                self.on_moved(str(reply))
+            elif _NOT_HERE.search(str(reply)):
+                self._is_given_up, self._loss = True, f"the server answered: {reply}"
         exchange = self._waiting[0]
         exchange.replies.append(reply)
         if len(exchange.replies) == exchange.wanted:
@@ -268,24 +284,39 @@ async def _greet(link: Link, address: Address, deadline_ms: float) -> None:
     if address.db:
         commands.append(("SELECT", address.db))
     commands += [("PING",), ("INFO", "server"), ("INFO", "replication")]
+    if address.is_clustered:
+        commands.append(("CLUSTER", "NODES"))
     replies = await link.exchange(commands, deadline_ms)
-    texts = [reply for reply in replies[-2:] if isinstance(reply, bytes)]
+    texts = [reply for reply in replies[-3:] if isinstance(reply, bytes)]
     facts = {name: value.decode() for name, value in _FACT.findall(b"\n".join(texts))}
-    mode = facts.get(b"redis_mode") or facts.get(b"server_mode", "")
-    if mode in _OTHER_KINDS:  # before its errors: neither knows SELECT
-        raise WrongKind(f"{address.shown} {_OTHER_KINDS[mode]}", was_sent=False)
+    refuse_kind(address, facts.get(b"redis_mode") or facts.get(b"server_mode", ""))
     refuse_errors(address, commands, replies)
+    if address.is_clustered:
+        link.nodes = replies[-1].decode()
+        version = facts.get(b"redis_version", "").partition(".")[0]
+        link.is_sharded = version.isdecimal() and int(version) >= _SHARDED_SINCE
     if facts.get(b"role") == "slave":
         primary = f"{facts.get(b'master_host')}:{facts.get(b'master_port')}"
         raise NotPrimary(f"{address.shown} is a replica of {primary} and takes no writes", was_sent=False)
     link.server_id = f"{facts.get(b'run_id', '')}:{facts.get(b'master_replid', '')}"
 
 
+def refuse_kind(address: Address, mode: str) -> None:
+    """Raises `WrongKind` for a server that reports another mode than the URL is for.
+
+    To be called before its errors are looked at: such a server lacks commands of a greeting.
+    """
+    wanted = "cluster" if address.is_clustered else "standalone"
+    if mode and mode != wanted:
+        raise WrongKind(f"{address.shown} {_KINDS.get(mode, f'runs as {mode}')}", was_sent=False)
+
+
 def refuse_errors(address: Address, commands: Sequence[Command], replies: Sequence[Reply]) -> None:
     """Raises `LinkLost` with the first error among replies, and the line that grants a right that was missing."""
     for command, reply in zip(commands, replies, strict=True):
         if isinstance(reply, ReplyError):
-            name = "|".join(map(str, command[:2] if command[0] == "SENTINEL" else command[:1])).lower()
+            has_subcommand = command[0] in ("SENTINEL", "CLUSTER")
+            name = "|".join(map(str, command[:2] if has_subcommand else command[:1])).lower()
             right = f"+{name}" if str(reply).startswith("NOPERM") else ""
             grant = f": grant it with ACL SETUSER {address.username or 'default'} {right}" if right else ""
             raise LinkLost(f"{address.shown} answered: {reply}{grant}", was_sent=False)

@@ -76,7 +76,7 @@ async def _answer_each(
             if asked.is_set():
                 asked.clear()
                 with suppress(StoreUnavailable):
-                    await client.read(("PUBLISH", keys.REPORT_CHANNEL, _encoder.encode(report())))
+                    await client.publish(keys.REPORT_CHANNEL, _encoder.encode(report()))
         listening.result()
     finally:
         listening.cancel()
@@ -95,7 +95,7 @@ async def ask_reports(store: Store, within_s: float = ANSWERS_WITHIN_S) -> list[
 
     async with Subscription(store.client, keys.REPORT_CHANNEL, hear) as subscription:
         await subscription.begin()
-        await store.client.read(("PUBLISH", keys.REPORT_ASK_CHANNEL, b""))
+        await store.client.publish(keys.REPORT_ASK_CHANNEL, b"")
         registry = await store.writer.registry()
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):

@@ -36,25 +36,30 @@ _STREAM_NAMES = {b"log": "the Changelog, until it is trimmed", b"hooks": "result
 
 async def occurrences(client: Client, app_key: str, user: bytes) -> list[Occurrence]:
     """Every place in Redis that holds the id. Raises `StoreUnavailable`."""
-    link = await client.open_dedicated()
-    try:
-        search = _Search(link, app_key, user)
-        async for names in search.all_keys():
-            await search.look_at(names)
-        await search.look_at_settings()
-        return search.tally.all()
-    except LinkLost as loss:
-        raise StoreUnavailable(str(loss)) from None
-    finally:
-        await link.aclose()
+    tally = Tally()
+    for server in await client.masters():
+        link = await server.open_dedicated()
+        try:
+            search = _Search(link, app_key, user, tally)
+            async for names in search.all_keys():
+                await search.look_at(names)
+        except LinkLost as loss:
+            raise StoreUnavailable(str(loss)) from None
+        finally:
+            await link.aclose()
+    # The App's own settings may name it.
+    (packed,) = await client.read(("HGET", keys.apps(), app_key))
+    if packed is not None and shown(user) in unpack_app(packed).exempt:
+        tally.add("the App's exempt senders", False)
+    return tally.all()
 
 
 class _Search:
-    def __init__(self, link: Link, app_key: str, user: bytes) -> None:
+    def __init__(self, link: Link, app_key: str, user: bytes, tally: Tally) -> None:
         self._link = link
         self._app = app_key.encode()
         self._user = user
-        self.tally = Tally()
+        self.tally = tally
 
     async def all_keys(self) -> AsyncIterator[list[bytes]]:
         cursor = b"0"
@@ -77,12 +82,6 @@ class _Search:
         for (name, _), reply in zip(questions, replies, strict=True):
             if reply is not None and reply != []:
                 self._note(name, reply)
-
-    async def look_at_settings(self) -> None:
-        """The App's own settings may name it."""
-        (packed,) = await self._ask([("HGET", keys.apps(), self._app)])
-        if packed is not None and shown(self._user) in unpack_app(packed).exempt:
-            self.tally.add("the App's exempt senders", False)
 
     def _question(self, name: bytes) -> Command | None:
         """What tells whether the id is in this key; None for a key that can't hold it."""

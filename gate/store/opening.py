@@ -40,12 +40,13 @@ async def partitions_present(client: Client) -> int | None:
 
 async def refuse_old_server(client: Client) -> None:
     """Raises `InvalidConfig` on a server older than `OLDEST_SERVER`, `StoreUnavailable`."""
-    (text,) = await client.read(("INFO", "server"))
-    facts = dict(line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
-    # Valkey tells clients the Redis version that it is compatible with.
-    version = facts.get("redis_version", "0.0")
-    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_SERVER:
-        raise InvalidConfig([f"{client.address.shown} is Redis {version}: 6.2 or later, or Valkey, is needed"])
+    for server in await client.masters():
+        (text,) = await server.read(("INFO", "server"))
+        facts = dict(line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
+        # Valkey tells clients the Redis version that it is compatible with.
+        version = facts.get("redis_version", "0.0")
+        if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_SERVER:
+            raise InvalidConfig([f"{server.address.shown} is Redis {version}: 6.2 or later, or Valkey, is needed"])
 
 
 def _opening(partition: int, wanted: int) -> Call:

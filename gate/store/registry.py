@@ -19,7 +19,7 @@ from gate.store.link import Reply
 from gate.store.scripts import Call
 
 READ = Call(scripts.LIVE_NODES, [keys.NODES], [])
-_MARKER = b"marker"
+_MARKER, _JOINS = b"marker", b"joins"
 _NODE = b"node/"
 
 
@@ -49,6 +49,8 @@ class Registry(NamedTuple):
     """Of the list, if its marker is of that same run and history; "" else."""
     is_settled: bool
     nodes: tuple[ListedNode, ...]
+    joins: int = 0
+    """On a Cluster: how often a lease was taken under this incarnation, and not only renewed."""
 
     @property
     def live(self) -> frozenset[str]:
@@ -65,12 +67,14 @@ def parse_registry(reply: Sequence[Reply]) -> Registry:
     """What the scripts answer: the server id, then fields and values."""
     server_id = reply[0].decode()
     fields = dict(zip(reply[1::2], reply[2::2], strict=True))
+    joins = int(fields.pop(_JOINS, b"0"))
     incarnation, of_server, settled = fields.pop(_MARKER, b"- - 0").decode().split(" ")
     return Registry(
         server_id,
         incarnation if of_server == server_id else "",
         of_server == server_id and settled == "1",
         tuple(_parse_node(field, value) for field, value in fields.items()),
+        joins,
     )
 
 

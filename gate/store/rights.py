@@ -94,6 +94,14 @@ _COMMANDS: dict[str, _Trial] = {
     "zscore": _Trial(_FACTS, (_K, "m")),
 }
 """Every command that Gate sends, or that its scripts run, but MULTI, which comes first."""
+_OF_A_CLUSTER: dict[str, _Trial] = {
+    "asking": _Trial(_BOTH, ()),
+    "cluster|nodes": _Trial(_BOTH, ()),
+    "spublish": _Trial(_FACTS, (keys.ASK_CHANNEL, "")),
+    "ssubscribe": _Trial(_FACTS, (keys.APPLIED_CHANNEL,)),
+}
+_SHARDED = frozenset({"spublish", "ssubscribe"})
+"""In the place of PUBLISH and SUBSCRIBE, where the servers of a Cluster know them."""
 
 _FACTS_KEYS = (keys.log(1), keys.apps(), keys.user(2, "app", b"user"), keys.NODES)
 _PRESENCE_KEYS = (presence_keys.sessions("app"), presence_keys.APPS, presence_keys.ID, presence_keys.KICKS)
@@ -124,13 +132,16 @@ ALL = Needs(frozenset(_COMMANDS), (*_FACTS_KEYS, *_PRESENCE_KEYS))
 
 async def missing_rights(client: Client, needs: Needs) -> list[str]:
     """Those of `needs` that the client's user lacks, in order, as ACL SETUSER takes them. Raises `StoreUnavailable`."""
-    link = await client.open_dedicated()
-    try:
-        return await _tried(link, needs, client.deadline_ms)
-    except LinkLost as loss:
-        raise StoreUnavailable(str(loss)) from None
-    finally:
-        await link.aclose()
+    missing: dict[str, None] = {}
+    for server in await client.masters():
+        link = await server.open_dedicated()
+        try:
+            missing |= dict.fromkeys(await _tried(link, _with_those_of_a_cluster(link, needs), client.deadline_ms))
+        except LinkLost as loss:
+            raise StoreUnavailable(str(loss)) from None
+        finally:
+            await link.aclose()
+    return list(missing)
 
 
 async def require_rights(client: Client, needs: Needs) -> None:
@@ -152,12 +163,22 @@ def shown_missing(client: Client, missing: Sequence[str]) -> str:
     return f"the user {user} of {client.address.shown} lacks {rights}: grant it with ACL SETUSER {user} {rights}"
 
 
+def _with_those_of_a_cluster(link: Link, needs: Needs) -> Needs:
+    if not link.nodes:
+        return needs
+    commands = needs.commands | {"asking", "cluster|nodes"}
+    if link.is_sharded and "subscribe" in commands:
+        commands = commands - {"publish", "subscribe"} | _SHARDED
+    return needs._replace(commands=commands)
+
+
 async def _tried(link: Link, needs: Needs, deadline_ms: float) -> list[str]:
     (began,) = await link.exchange([("MULTI",)], deadline_ms)
     if isinstance(began, ReplyError):  # of a server without transactions nothing can be tried
         return ["+multi"] if _is_refusal(began) else []
     names = sorted(needs.commands)
-    commands: list[Command] = [(name, *_COMMANDS[name].arguments) for name in names]
+    trials = {**_COMMANDS, **_OF_A_CLUSTER}
+    commands: list[Command] = [(*name.split("|"), *trials[name].arguments) for name in names]
     commands += [("HSET", key, "f", "v") for key in needs.keys]
     names += ["hset"] * len(needs.keys)
     replies = await link.exchange(commands, deadline_ms)

@@ -1,12 +1,15 @@
-"""The snapshot: every fact in Redis, found by one SCAN of the keyspace and read in pipelines, on a Link of its own.
+"""The snapshot: every fact in Redis, found by a SCAN of each server's keys and read in pipelines, on a Link of its own.
 
 SCAN promises every key that is there throughout. Whatever changes meanwhile may show as before or as after: the follower
-read the Changelogs' heads first, and every Change since then states its fact outright.
+read the Changelogs' heads first, and every Change since then states its fact outright. On a Redis Cluster all masters are read
+at the same time. A slot that is moved meanwhile could be missed by both of its masters' SCANs, so the snapshot fails then.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 from gate.core.codec import unpack_app
 from gate.core.model import FOREVER_MS, ListKind
@@ -23,15 +26,57 @@ SCAN_COUNT = 1_000
 SNAPSHOT_DEADLINE_MS = 10_000
 """One step's; generous, because a list without a ceiling is read whole."""
 
+MOST_WAITING = 4
+"""Batches of all masters that wait to be taken: each is some hundred kB."""
+
 _KIND = {word: kind for kind, word in keys.LIST_WORD.items()}
 
 
-async def read_snapshot(client: Client) -> AsyncIterator[Sequence[Part]]:
+async def read_snapshot(client: Client, partitions: int) -> AsyncIterator[Sequence[Part]]:
     """Yield all facts in batches, Apps first. Raises `StoreUnavailable`."""
-    link = await client.open_dedicated()
+    metas = [keys.meta(partition) for partition in range(partitions)]
+    before = await client.steady_owners(metas)
+    (packed_apps,) = await client.read(("HVALS", keys.apps()))
+    yield [AppPart(unpack_app(packed)) for packed in packed_apps]
+    masters = await client.masters()
+    async for batch in _facts_of(masters[0]) if len(masters) == 1 else _together(masters):
+        yield batch
+    if await client.steady_owners(metas) != before:
+        raise StoreUnavailable("slots were moved while the facts were read")
+
+
+async def _together(masters: Sequence[Client]) -> AsyncIterator[Sequence[Part]]:
+    """What all of them have, as it comes."""
+    batches: asyncio.Queue[Sequence[Part]] = asyncio.Queue(MOST_WAITING)
+
+    async def put(master: Client) -> None:
+        async for batch in _facts_of(master):
+            await batches.put(batch)
+
+    reading = [asyncio.get_running_loop().create_task(put(master)) for master in masters]
+    ended = asyncio.gather(*reading)
     try:
-        packed_apps = (await _exchange(link, [("HVALS", keys.apps())]))[0]
-        yield [AppPart(unpack_app(packed)) for packed in packed_apps]
+        while not ended.done() or not batches.empty():
+            if batches.empty():
+                taking = asyncio.ensure_future(batches.get())
+                await asyncio.wait(list[asyncio.Future[Any]]([ended, taking]), return_when=asyncio.FIRST_COMPLETED)
+                if not taking.done():
+                    taking.cancel()
+                    continue
+                yield taking.result()
+            else:
+                yield batches.get_nowait()
+        await ended
+    finally:
+        for task in reading:
+            task.cancel()
+        await asyncio.gather(*reading, ended, return_exceptions=True)
+
+
+async def _facts_of(server: Client) -> AsyncIterator[Sequence[Part]]:
+    """All facts but Apps that one server has, in batches."""
+    link = await server.open_dedicated()
+    try:
         cursor: bytes = b"0"
         found: list[UserKey] = []
         while True:

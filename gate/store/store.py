@@ -16,6 +16,7 @@ from gate.store.bans import Bans
 from gate.store.bulk import BulkWriter
 from gate.store.changelog import Changelog
 from gate.store.client import Client
+from gate.store.cluster import client_of
 from gate.store.deactivation import Deactivation
 from gate.store.hooks import Hooks
 from gate.store.jobs import Jobs
@@ -66,7 +67,7 @@ class Store:
         `tries_rights`: first see that the user has every right that Gate needs. Raises `StoreUnavailable`; `InvalidConfig`
         for an invalid URL, a server that is too old, or a number of Partitions other than the deployment's.
         """
-        client = Client(parse_address(url), deadline_ms, connect_ms)
+        client = client_of(parse_address(url), deadline_ms, connect_ms)
         try:
             await refuse_old_server(client)
             if tries_rights:
@@ -89,7 +90,7 @@ class Store:
 
     def announcer(self, node: str, place: str = "", *, owns_server: bool = False) -> NodeAnnouncer:
         """The voice of one node, for its replicator; `place` and `owns_server` as `NodeAnnouncer` has them."""
-        return NodeAnnouncer(self.client, node, place, owns_server=owns_server)
+        return NodeAnnouncer(self.client, node, place, owns_server=owns_server, partitions=self.partitions)
 
     def snapshot(self) -> AsyncIterator[Sequence[Part]]:
         """All facts, in batches; the same as the Changelog's."""

@@ -45,9 +45,11 @@ class Subscription:
 
     async def begin(self) -> None:
         """Subscribe. `StoreUnavailable`."""
-        link = await self._client.open_dedicated(self._hear)
+        link = await self._client.open_dedicated(self._hear, self._channel)
+        # A sharded channel is one server's, which ends the subscription where its slot is moved to another.
+        command = ("SSUBSCRIBE", self._channel) if link.is_sharded else ("SUBSCRIBE", self._channel)
         try:
-            (reply,) = await link.exchange([("SUBSCRIBE", self._channel)], self._client.deadline_ms)
+            (reply,) = await link.exchange([command], self._client.deadline_ms)
             raise_if_error(reply)
         except LinkLost as loss:
             raise StoreUnavailable(str(loss)) from None

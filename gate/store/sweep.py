@@ -17,6 +17,8 @@ from typing import NamedTuple
 from gate.clock import wall_ms
 from gate.core.partition import partition_of
 from gate.store import keys, scripts
+from gate.store.address import Address
+from gate.store.client import Client
 from gate.store.keys import UserKey
 from gate.store.link import Command
 from gate.store.lists import TAKEN_OFF
@@ -49,7 +51,7 @@ class Sweep:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._cursor = b"0"
+        self._cursors: dict[Address, bytes] = {}
 
     async def run(self, over_ms: int, goes_on: Callable[[], bool] = lambda: True) -> int:
         """Remove what had ended at `over_ms`, a moment that is over by every clock; answers how many facts that was.
@@ -87,14 +89,19 @@ class Sweep:
     async def _sweep_lists(self, over_ms: int, goes_on: Callable[[], bool]) -> int:
         """There is no index of lists that hold ends: it would cost every write, where this costs a slow walk."""
         swept = 0
-        for _ in range(SCAN_STEPS_A_RUN):
-            ((self._cursor, names),) = await self._store.client.read(
-                ("SCAN", self._cursor, "MATCH", keys.ENDS_GLOB, "COUNT", SCAN_COUNT)
-            )
+        for server in await self._store.client.masters():
+            swept += await self._sweep_lists_of(server, over_ms, goes_on)
+        return swept
+
+    async def _sweep_lists_of(self, server: Client, over_ms: int, goes_on: Callable[[], bool]) -> int:
+        swept, cursor = 0, self._cursors.get(server.address, b"0")
+        for _ in range(SCAN_STEPS_A_RUN if goes_on() else 0):
+            ((cursor, names),) = await server.read(("SCAN", cursor, "MATCH", keys.ENDS_GLOB, "COUNT", SCAN_COUNT))
+            self._cursors[server.address] = cursor
             # An id may end in what reads like such a key's beginning, hence the look at the noun.
             found = [key for name in names if (key := keys.parse(name)) and key.noun.endswith("-ends")]
             swept += await self._sweep_some([key for key in found if self._is_ours(key)], over_ms, goes_on)
-            if self._cursor == b"0" or not goes_on():
+            if cursor == b"0" or not goes_on():
                 break
         return swept
 

@@ -2,11 +2,13 @@
 
 The registry of nodes is read behind the scripts on the same connection. A node takes its lease before it reads the heads that
 it starts from, so a node missing from that answer will read this write with its heads; no live node is overlooked, unless the
-registry itself lost some, which its marker shows.
+registry itself lost some, which its marker shows. On a Redis Cluster, where the registry is on another master, a mark in each
+Partition takes the place of that order (`joins`).
 """
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -17,6 +19,7 @@ from gate.core.revision import Revision
 from gate.errors import InvalidInput
 from gate.store import keys
 from gate.store.client import Client
+from gate.store.joins import RecentRegistry, mark_of, reading
 from gate.store.link import Reply
 from gate.store.registry import READ, Registry, parse_registry
 from gate.store.scripts import Call, Script
@@ -31,13 +34,19 @@ class Written(NamedTuple):
     """What a write answers: where it stands, the nodes that were listed when it was in, and which run of the server took it.
 
     `registry` is the incarnation of a list that certainly names every node that may call its facts fresh; "" where one may be
-    missing, as after Redis lost its data.
+    missing, as after Redis lost its data. Of a Cluster, `server_id` is the one that the list was read from, and `servers` has
+    the one that took each of `revisions`; "" where that is not known.
     """
 
     revisions: tuple[Revision, ...]
     live_nodes: frozenset[str]
     server_id: str
     registry: str
+    servers: tuple[str, ...] = ()
+
+    def server_of(self, number: int) -> str:
+        """Which run of which server took the Revision of that number."""
+        return self.servers[number] if self.servers else self.server_id
 
 
 class Because(NamedTuple):
@@ -66,6 +75,7 @@ class Writer:
     def __init__(self, client: Client, partitions: int) -> None:
         self.client = client
         self.partitions = partitions
+        self._recent = RecentRegistry(client) if client.address.seeds else None
 
     def partition_of(self, app: str, user: bytes) -> int:
         """The Partition of a User of this deployment."""
@@ -91,16 +101,57 @@ class Writer:
         Raises `StoreUnavailable`.
         """
         calls = [self.call_of(app, step, now_ms) for step in steps]
-        *replies, listed = await self.client.write(calls, behind=READ)
+        if self._recent is not None:
+            return await self._write_to_masters(self._recent, steps, calls)
+        *replies, listed = await self.client.write(calls, behind=[READ])
         return written_of(revisions_of(steps, replies), parse_registry(listed)), replies
+
+    async def written(self, revisions: Sequence[Revision], servers: Sequence[str]) -> Written:
+        """Writes that were made over other connections, to these runs of servers, and are in. Raises `StoreUnavailable`."""
+        if self._recent is None:
+            return _of_servers(written_of(tuple(revisions), await self.registry()), servers)
+        replies = await self.client.query_each(reading(revision.partition for revision in revisions))
+        marks = [mark_of(reply) for reply in replies]
+        registry = await self._recent.proven(marks)
+        written = written_of(tuple(revisions), registry)._replace(servers=tuple(mark.server_id for mark in marks))
+        return _of_servers(written, servers)
 
     async def registry(self) -> Registry:
         """The registry of nodes, now. Raises `StoreUnavailable`."""
         return parse_registry(await self.client.query(READ))
 
+    def forget_registry(self) -> None:
+        """A node has left: the next write must not wait for it."""
+        if self._recent is not None:
+            self._recent.forget()
+
     async def live_nodes(self) -> frozenset[str]:
         """The nodes that hold a lease, or did until a moment ago. Raises `StoreUnavailable`."""
         return (await self.registry()).live
+
+    async def _write_to_masters(
+        self, recent: RecentRegistry, steps: Sequence[Step], calls: Sequence[Call]
+    ) -> tuple[Written, list[Reply]]:
+        partitions = list(dict.fromkeys(step.partition for step in steps))
+        writing = self.client.write(calls, behind=reading(partitions))
+        if recent.is_recent:
+            answers = await writing
+        else:
+            answers, _ = await asyncio.gather(writing, recent.recent())
+        replies, marks = answers[: len(calls)], [mark_of(reply) for reply in answers[len(calls) :]]
+        revisions, registry = revisions_of(steps, replies), await recent.proven(marks)
+        taken_by = {partition: mark.server_id for partition, mark in zip(partitions, marks, strict=True)}
+        servers = tuple(taken_by[revision.partition] for revision in revisions)
+        return written_of(revisions, registry)._replace(servers=servers), replies
+
+
+def _of_servers(written: Written, servers: Sequence[str]) -> Written:
+    """As `written`, where these runs took the Revisions; nothing is certain where other ones answer now."""
+    if all(written.server_of(number) == server for number, server in enumerate(servers)):
+        return written
+    if written.servers:
+        return written._replace(servers=tuple(servers), registry="")
+    return written._replace(server_id=next(iter(servers), ""), registry="")
 
 
 def written_of(revisions: tuple[Revision, ...], registry: Registry) -> Written:
@@ -122,17 +173,23 @@ def logged_call(app: str, step: Step, now_ms: int) -> Call:
 def joined(writes: Iterable[Written]) -> Written | None:
     """Several writes as one that is effective when all of them are; None for none. Given in the order they were made."""
     newest: dict[int, Revision] = {}
+    taken_by: dict[int, str] = {}
     live_nodes: frozenset[str] = frozenset()
     server_id, registry = None, None
     for written in writes:
-        for revision in written.revisions:
+        for number, revision in enumerate(written.revisions):
             known = newest.get(revision.partition)
             if known is None or known.epoch != revision.epoch or known.seq < revision.seq:
                 newest[revision.partition] = revision
+                if written.servers:
+                    taken_by[revision.partition] = written.servers[number]
         live_nodes |= written.live_nodes
         server_id = written.server_id
         registry = written.registry if registry in (None, written.registry) else ""
-    return None if server_id is None else Written(tuple(newest.values()), live_nodes, server_id, registry or "")
+    if server_id is None:
+        return None
+    servers = tuple(taken_by[partition] for partition in newest) if taken_by else ()
+    return Written(tuple(newest.values()), live_nodes, server_id, registry or "", servers)
 
 
 def revisions_of(steps: Sequence[Step], replies: Sequence[Reply]) -> tuple[Revision, ...]:

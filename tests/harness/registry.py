@@ -10,6 +10,7 @@ import asyncio
 import redis
 
 from gate.store import keys
+from gate.store.joins import mark_of, reading
 from gate.store.nodes import NodeAnnouncer
 from gate.store.store import Store
 from tests.harness.waiting import wait_until
@@ -20,11 +21,20 @@ BRIEF_LEASE_MS = 1
 
 async def settle(store: Store) -> None:
     """Nothing is missing from the list: a node that is gone again has watched it for its whole, very brief lease."""
-    watcher = NodeAnnouncer(store.client, "settler", lease_ttl_ms=BRIEF_LEASE_MS)
-    while not (await store.writer.registry()).is_settled:
+    watcher = NodeAnnouncer(store.client, "settler", lease_ttl_ms=BRIEF_LEASE_MS, partitions=store.partitions)
+    while not await is_settled(store):
         await watcher.renew({})
         await asyncio.sleep(BRIEF_LEASE_MS / 1_000)
     await watcher.leave()
+
+
+async def is_settled(store: Store) -> bool:
+    """Whether the registry is, and on a Cluster the mark in every Partition as well."""
+    registry = await store.writer.registry()
+    if not registry.is_settled or not store.client.address.seeds:
+        return registry.is_settled
+    marks = map(mark_of, await store.client.query_each(reading(range(store.partitions))))
+    return all(mark.proves(registry) for mark in marks)
 
 
 def settle_at(url: str) -> None:

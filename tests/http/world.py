@@ -32,7 +32,7 @@ from gate.presence.own_gateway import OwnGateway
 from gate.presence.tails import Tails
 from gate.replica.reader import NodeReplica
 from gate.store.address import parse_address
-from gate.store.client import Client
+from gate.store.cluster import client_of
 from gate.store.presence import PresenceStore
 from gate.store.store import Store
 from tests.harness.registry import settle
@@ -160,7 +160,7 @@ async def running_world(
         await settle(store)
         replica = NodeReplica.open(directory)
         opened.callback(replica.close)
-        client = Client(parse_address(presence_url or redis_url))
+        client = client_of(parse_address(presence_url or redis_url))
         opened.push_async_callback(client.aclose)
         presence, tails = PresenceStore(client), Tails(client)
         opened.push_async_callback(tails.aclose)

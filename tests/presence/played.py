@@ -7,7 +7,7 @@ import os
 from gate.core.model import AppFacts
 from gate.core.presence import SESSION_RANDOM_BYTES, session_id, session_parts
 from gate.store.address import parse_address
-from gate.store.client import Client
+from gate.store.cluster import client_of
 from gate.store.presence import Opening, PresenceStore, opened
 
 PATIENCE_MS = 10_000
@@ -56,4 +56,4 @@ class Gateway:
 
 def presence_on(url: str, deadline_ms: int = PATIENCE_MS) -> PresenceStore:
     """Presence in this Redis; close its `client` when done."""
-    return PresenceStore(Client(parse_address(url), deadline_ms, deadline_ms))
+    return PresenceStore(client_of(parse_address(url), deadline_ms, deadline_ms))

@@ -19,7 +19,7 @@ from gate.presence.restoring import look_over
 from gate.store import presence as presence_module
 from gate.store import presence_keys as keys
 from gate.store.address import parse_address
-from gate.store.client import Client
+from gate.store.cluster import client_of
 from gate.store.link import ReplyError
 from gate.store.presence import PresenceStore, closed
 from gate.store.scripts import Call, Script
@@ -39,7 +39,7 @@ class Doorkeeper:
     """A door, and a Replica that knows who is banned."""
 
     def __init__(self, url: str, deadline_ms: int = PATIENCE_MS, lease_ttl_ms: int = TTL_MS) -> None:
-        self.store = PresenceStore(Client(parse_address(url), deadline_ms, deadline_ms))
+        self.store = PresenceStore(client_of(parse_address(url), deadline_ms, deadline_ms))
         self.door = Door(self.store, lease_ttl_ms)
         self.banned: set[bytes] = set()
         self.app = APP

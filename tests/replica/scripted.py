@@ -74,6 +74,10 @@ class ScriptedRedis:
     def reconnect(self, problem: str) -> None:
         self.calls.append("reconnect")
 
+    @property
+    def is_partly_away(self) -> bool:
+        return False
+
     async def prepare(self) -> None:
         self._answer("prepare")
         for log in self.logs:

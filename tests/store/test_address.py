@@ -101,6 +101,16 @@ def test_sentinels_are_read_and_shown() -> None:
     }
 
 
+def test_servers_of_a_cluster_are_read_and_shown() -> None:
+    address = parse_address("rediss+cluster://us%40er:p%2Fa,b@one:1,[::1]:2,three?timeout_ms=900")
+    assert address.shown == "rediss+cluster://us@er:***@one:1,[::1]:2,three:6379"
+    assert [(one.host, one.port) for one in address.each_seed] == [("one", 1), ("::1", 2), ("three", 6_379)]
+    for one in address.each_seed:
+        assert (one.username, one.password, one.tls, one.timeout_ms) == ("us@er", "p/a,b", True, 900)
+        assert one.is_clustered and not one.seeds
+        assert one.at("four", 4).is_clustered
+
+
 def test_sentinels_without_credentials_get_none_of_the_servers() -> None:
     (one,) = parse_address("redis+sentinel://user:secret@one/facts").each_sentinel
     assert (one.username, one.password) == ("", "")
@@ -122,8 +132,10 @@ def test_sentinels_without_credentials_get_none_of_the_servers() -> None:
         ("redis+sentinel://one/facts?ssl_ca_certs=/x", "ssl_ca_certs, which is for rediss:// only"),
         ("redis://one/0?sentinel_password=x", "sentinel_password, which is for redis+sentinel:// only"),
         ("redis://one,two/0", "must read redis://"),
-        ("redis+cluster://one:7000,two:7001", "Redis Cluster, which is not supported yet"),
-        ("rediss+cluster://u:p@one:7000", "Redis Cluster, which is not supported yet"),
+        ("redis+cluster://one:7000,two:7001/0", "a Redis Cluster has no databases"),
+        ("rediss+cluster://u:p@one:7000?db=1", "a Redis Cluster has no databases"),
+        ("redis+cluster://one:7000,", "each host must be a name or an address"),
+        ("redis+cluster://one?sentinel_password=x", "sentinel_password, which is for redis+sentinel:// only"),
     ],
 )
 def test_a_topology_that_can_not_be_read_is_refused(url: str, named: str) -> None:

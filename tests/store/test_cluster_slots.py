@@ -14,7 +14,6 @@ import pytest
 import redis
 
 from gate.core.model import AppFacts
-from gate.store import link
 from gate.store import presence_keys as keys
 from gate.store.feed import Feed
 from gate.store.presence import Because, PresenceStore
@@ -75,19 +74,17 @@ def is_free(port: int) -> bool:
     return False
 
 
-async def test_every_script_runs_in_cluster_mode(
-    redis_flavor: Flavor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delitem(link._OTHER_KINDS, "cluster")  # it would be refused: only its rule on slots is wanted here
+async def test_every_script_runs_in_cluster_mode(redis_flavor: Flavor, tmp_path: Path) -> None:
     server = RedisServer.start(redis_flavor, tmp_path, low_port(), extra=["--cluster-enabled", "yes"])
     try:
         server.client.execute_command("CLUSTER", "ADDSLOTS", *range(16_384))
         wait_until(lambda: is_serving(server), 10, "the cluster to serve")
         with pytest.raises(redis.ResponseError, match="slot"):
             server.client.eval("return 1", 2, "gate:{1}:meta", "gate:{2}:meta")
-        store = await Store.connect(server.url)
+        url = f"redis+cluster://127.0.0.1:{server.port}"
+        store = await Store.connect(url)
         await tour(store)
         await store.aclose()
-        await presence_tour(presence_on(server.url))
+        await presence_tour(presence_on(url))
     finally:
         server.stop()

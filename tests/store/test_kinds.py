@@ -16,6 +16,7 @@ from tests.harness.service import GateService, ServiceDied
 from tests.store.test_cluster_slots import low_port
 
 SENTINEL_FORM = "write redis+sentinel://HOST:PORT,HOST:PORT/MASTER-NAME"
+CLUSTER_FORM = "write redis+cluster://HOST:PORT,HOST:PORT"
 
 
 @pytest.fixture
@@ -59,8 +60,18 @@ async def test_a_server_is_no_sentinel(setup: SentinelSetup) -> None:
 @pytest.mark.parametrize("form", ["redis://127.0.0.1:{}", "redis://127.0.0.1:{}/3"])
 async def test_a_node_of_a_cluster_is_refused(cluster_node: RedisServer, form: str) -> None:
     refusal = await refusal_of(form.format(cluster_node.port))
-    assert "is a node of a Redis Cluster, which is not supported yet" in refusal
-    assert SENTINEL_FORM in refusal
+    assert refusal == f"redis://127.0.0.1:{cluster_node.port}{form[20:]} is a node of a Redis Cluster: {CLUSTER_FORM}"
+
+
+async def test_a_server_is_no_node_of_a_cluster(setup: SentinelSetup) -> None:
+    for port, kind in ((setup.servers[0].port, "one Redis server"), (setup.sentinels[0].port, "a Sentinel")):
+        refusal = await refusal_of(f"redis+cluster://127.0.0.1:{port}")
+        assert refusal.startswith(f"redis://127.0.0.1:{port} is {kind}, ") and "write redis" in refusal
+
+
+async def test_a_cluster_without_slots_is_refused(cluster_node: RedisServer) -> None:
+    url = f"redis+cluster://127.0.0.1:{cluster_node.port}"
+    assert await refusal_of(url) == f"no server of {url} said where the slots are: it has no master with slots"
 
 
 async def test_the_masters_that_sentinels_know_are_named(setup: SentinelSetup) -> None:

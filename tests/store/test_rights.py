@@ -12,7 +12,7 @@ import gate
 from gate.errors import StoreUnavailable
 from gate.store import scripts
 from gate.store.address import parse_address
-from gate.store.client import Client
+from gate.store.cluster import client_of
 from gate.store.rights import ALL, FACTS, PRESENCE, missing_rights, require_rights
 from gate.store.store import Store
 from tests.harness.servers import RedisServer
@@ -63,7 +63,7 @@ async def test_they_suffice_for_every_operation(user_url: str, each_redis: Redis
 
 
 async def test_each_right_that_is_missing_is_named(user_url: str, each_redis: RedisServer) -> None:
-    client = Client(parse_address(user_url), PATIENCE_MS, PATIENCE_MS)
+    client = client_of(parse_address(user_url), PATIENCE_MS, PATIENCE_MS)
     assert await missing_rights(client, ALL) == []
     for right in sorted(ALL.rights):
         if right[0] == "+":
@@ -94,7 +94,7 @@ async def test_keys_that_may_only_be_read(user_url: str, each_redis: RedisServer
 
 async def test_many_at_once_are_one_line(user_url: str, each_redis: RedisServer) -> None:
     change_user(each_redis, "-@write", "+select")
-    client = Client(parse_address(user_url))
+    client = client_of(parse_address(user_url))
     with pytest.raises(StoreUnavailable, match=r"lacks \+del .* and \d+ more: docs/operations.md has the line"):
         await require_rights(client, ALL)
     await client.aclose()
@@ -123,7 +123,7 @@ async def test_a_script_that_ended_in_its_middle_stops_no_write_after_it(
 
 
 async def _missing(url: str) -> list[str]:
-    client = Client(parse_address(url), PATIENCE_MS, PATIENCE_MS)
+    client = client_of(parse_address(url), PATIENCE_MS, PATIENCE_MS)
     try:
         return await missing_rights(client, ALL)
     finally:

@@ -12,7 +12,7 @@ from gate.clock import wall_ms
 from gate.core.presence import Cursor
 from gate.store import presence_keys as keys
 from gate.store.address import parse_address
-from gate.store.client import Client
+from gate.store.cluster import client_of
 from gate.store.feed import Feed
 from gate.store.presence_hooks import CLAIM_MS
 from gate.store.store import Store
@@ -159,7 +159,7 @@ async def test_a_cut_to_redis_loses_nothing(
 ) -> None:
     gateway = await deployment.add(listener.url)
     with Cable(redis_server.port) as cable:
-        client = Client(parse_address(cable.url), 1_000, 1_000)
+        client = client_of(parse_address(cable.url), 1_000, 1_000)
         teller = deployment.teller(client=client)
         async with telling(teller):
             await watches(teller)

@@ -12,7 +12,7 @@ from gate.core.model import AppFacts
 from gate.core.token import mint
 from gate.presence.door import Door
 from gate.store.address import parse_address
-from gate.store.client import Client
+from gate.store.cluster import client_of
 from gate.store.presence import PresenceStore
 from gate.wire import replies
 from gate.wire.connection import Connection
@@ -26,7 +26,7 @@ Word = bytes | str | int
 
 def door_to(url: str, deadline_ms: int) -> Door:
     """Close its `store.client` behind it."""
-    return Door(PresenceStore(Client(parse_address(url), deadline_ms, deadline_ms)), TTL_MS)
+    return Door(PresenceStore(client_of(parse_address(url), deadline_ms, deadline_ms)), TTL_MS)
 
 
 def token_of(app: AppFacts, user: bytes) -> str:

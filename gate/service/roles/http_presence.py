@@ -20,7 +20,7 @@ from gate.service.limits import most_clients
 from gate.service.role import Post
 from gate.service.stores import agreed_on_presence
 from gate.store.address import parse_address
-from gate.store.client import Client
+from gate.store.cluster import client_of
 from gate.store.presence import PresenceStore
 
 FILES_FOR_OTHERS = 512
@@ -39,8 +39,8 @@ class HttpPresence:
 
     def __init__(self, post: Post, admissions: Admissions) -> None:
         address = parse_address(post.config.presence_redis or post.order.redis_url)
-        self._reading = Client(address)
-        self._opening = Client(address)
+        self._reading = client_of(address)
+        self._opening = client_of(address)
         self.store = PresenceStore(self._reading)
         self.tails = Tails(self._reading)
         self.pinging = Pinging()

@@ -5,7 +5,8 @@
 --         7 incarnation for a marker that has to be set  8 incarnation that the node has watched for a lease, or ''
 --         9 server id at the node's last renewal, or ''
 --         10 '1' if the server serves this one node's data directory only
---         11 ... field and value of each entry that the node found dead
+--         11 '1' to count joins, as the nodes of a Cluster need it
+--         12 ... field and value of each entry that the node found dead
 --   returns {'1', or '0' with no lease taken if another run has it, server id, field, value, ...}
 -- Atomic: of two runs under one id, of which writers would wait for one only, the earlier must learn of the later; an entry that
 -- was renewed must not be removed; and a marker must never be settled that was set for a list which lost nodes.
@@ -21,7 +22,7 @@ end
 
 local function is_alone()
   for _, other in ipairs(redis.call('HKEYS', nodes)) do
-    if other ~= field and other ~= 'marker' then
+    if other ~= field and other ~= 'marker' and other ~= 'joins' then
       return false
     end
   end
@@ -60,13 +61,16 @@ elseif (ARGV[9] ~= '' and ARGV[9] ~= server) or (held_by and place_of(held_by) ~
 elseif incarnation == ARGV[8] then
   redis.call('HSET', nodes, 'marker', incarnation .. ' ' .. server .. ' 1')
 end
-for at = 11, #ARGV, 2 do
+for at = 12, #ARGV, 2 do
   if redis.call('HGET', nodes, ARGV[at]) == ARGV[at + 1] then
     redis.call('HDEL', nodes, ARGV[at])
   end
 end
 if held_by == run and tonumber(last_beat) > tonumber(beat) then
   beat = last_beat  -- a renewal whose answer was given up, and that came through late
+end
+if ARGV[11] == '1' and (held_by ~= run or redis.call('HEXISTS', nodes, field) == 0) then
+  redis.call('HSET', nodes, 'joins', (redis.call('HGET', nodes, 'joins') or 0) + 1)
 end
 local time = redis.call('TIME')
 local offset = tonumber(ARGV[5]) - (time[1] * 1000 + math.floor(time[2] / 1000))

@@ -1,0 +1,234 @@
+"""The way to a Redis Cluster: a `Client` whose calls go to the masters of their slots (`masters`).
+
+Each master's own `Client` keeps its connection, its deadlines and its probe. So a master that is away makes calls to its slots
+fail at once, and no others. A call is sent to all masters that it concerns at the same time.
+
+A command that was answered MOVED, ASK or TRYAGAIN has not run: it is sent where it belongs, within the same deadline. Commands
+of one call to one slot keep their order (`routing`). A script that makes names of keys by itself does not follow ASK: the
+server that a slot is moved to takes a key that has not come yet for one that does not exist. Such a script waits until the
+slot is moved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from gate.clock import monotonic_ms
+from gate.errors import Outcome, StoreUnavailable
+from gate.store import routing
+from gate.store.address import Address
+from gate.store.client import Client, is_noscript, raise_if_error
+from gate.store.link import Command, Link, Reply, ReplyError
+from gate.store.masters import Masters
+from gate.store.routing import Ask
+from gate.store.scripts import Call, replies_of, runs_of
+from gate.store.topology import Server, slot_of
+
+FIRST_PAUSE_MS, LAST_PAUSE_MS = 4, 64
+"""Before a command is sent again that a slot on its way refused, longer each time."""
+LEAST_LEFT_MS = 50
+"""With less time than that nothing is sent again: a healthy server would be taken for one that is late."""
+MAX_REDIRECTS = 5
+"""In a row without a pause; more are servers that each name the other."""
+HOME = b"gate:{0}:meta"
+"""A command that names no key is sent to the master of this one."""
+
+_Rule = Callable[[Sequence[Ask]], list[Ask]]
+
+
+def client_of(address: Address, deadline_ms: int | None = None, connect_ms: int | None = None) -> Client:
+    """A Client for an address of either kind; deadlines are the address's, unless given."""
+    return (ClusterClient if address.seeds else Client)(address, deadline_ms, connect_ms)
+
+
+class ClusterClient(Client):
+    """Shared by all of a process's callers on one loop, as any `Client`. `aclose` when done."""
+
+    def __init__(self, address: Address, deadline_ms: int | None = None, connect_ms: int | None = None) -> None:
+        super().__init__(address, deadline_ms, connect_ms)
+        self._masters = Masters(address, self.deadline_ms, self._connect_ms)
+
+    def another(self) -> Client:
+        return ClusterClient(self.address, self.deadline_ms, self._connect_ms)
+
+    @property
+    def problem(self) -> str:
+        return self._masters.problem
+
+    @property
+    def is_partly_away(self) -> bool:
+        away = [bool(one.problem) for one in self._masters.in_order]
+        return any(away) and not all(away)
+
+    @property
+    def server_id(self) -> str:
+        """The runs of all masters that were reached, in the order of their slots; "" before they are known."""
+        return " ".join(one.reached for one in self._masters.in_order)
+
+    @property
+    def reached(self) -> str:
+        return self.server_id
+
+    @property
+    def reached_at_ms(self) -> int:
+        """Of the master that was not reached for longest."""
+        return min((one.reached_at_ms for one in self._masters.in_order), default=0)
+
+    @property
+    def address_problem(self) -> str:
+        return next((text for one in self._masters.in_order if (text := one.address_problem)), self._masters.problem)
+
+    async def masters(self) -> Sequence[Client]:
+        """In the order of their slots."""
+        await self._masters.ready()
+        return tuple(self._masters.in_order)
+
+    def master_of(self, key: bytes) -> Client:
+        return self._masters.of_slot(slot_of(key))
+
+    @property
+    def servers(self) -> Sequence[Server]:
+        """All servers of the Cluster, replicas included, as they were described last."""
+        return tuple(self._masters.servers.values())
+
+    async def steady_owners(self, keys: Sequence[bytes]) -> Sequence[Address | None]:
+        """The masters of keys, by a fresh answer of each. Raises `StoreUnavailable` while a slot of one is being moved."""
+        await self._masters.look()
+        if self._masters.is_moving(keys):
+            raise StoreUnavailable(f"slots of {self.address.shown} are being moved")
+        return [self._masters.owners[slot_of(key)] for key in keys]
+
+    def server_ids(self, keys: Sequence[bytes]) -> list[str]:
+        owners = [self._masters.owners[slot_of(key)] for key in keys]
+        return ["" if address is None else self._masters.at(address).reached for address in owners]
+
+    async def publish(self, channel: bytes, message: bytes) -> None:
+        await self._masters.ready()
+        link = await self.master_of(channel).connect()
+        command = "SPUBLISH" if link.is_sharded else "PUBLISH"
+        await self._pipelined([Ask(slot_of(channel), (command, channel, message))])
+
+    async def read(self, *commands: Command, at: bytes = b"") -> list[Reply]:
+        return await self._pipelined([Ask(slot_of(routing.key_of(one) or at or HOME), one) for one in commands])
+
+    async def query_each(self, calls: Sequence[Call]) -> list[Reply]:
+        runs = runs_of(calls)
+        return replies_of(runs, await self._pipelined([Ask.of(run.call) for run in runs]))
+
+    async def write(self, calls: Sequence[Call], behind: Sequence[Call] = ()) -> list[Reply]:
+        """As any Client's; each of `behind` is run behind the scripts of its own slot.
+
+        It replies None where its slot moved meanwhile, and it was not run on the connection of those.
+        """
+        runs = runs_of(calls)
+        writes = [Ask.of(run.call) for run in runs]
+        looks = [Ask.of(call, is_behind=True) for call in behind]
+        await self._settle([*writes, *looks], routing.keep_order)
+        outcome: Outcome = "unknown" if any(ask.some_ran for ask in writes) else "not-written"
+        for ask in (*writes, *looks):
+            if ask.fault is not None:
+                raise StoreUnavailable(str(ask.fault), outcome)
+            raise_if_error(ask.reply, outcome)
+        ran_on = {ask.slot: ask.link for ask in writes}
+        seen = [ask.reply if ran_on.get(ask.slot, ask.link) is ask.link else None for ask in looks]
+        return [*replies_of(runs, [ask.reply for ask in writes]), *seen]
+
+    async def write_each(self, calls: Sequence[Call]) -> list[Reply]:
+        runs = runs_of(calls)
+        asks = [Ask.of(run.call) for run in runs]
+        await self._settle(asks, routing.repeat_from_there)
+        faults = [ask.fault for ask in asks if ask.fault is not None]
+        if faults and len(faults) == len(asks):
+            outcome: Outcome = "unknown" if any(ask.some_ran for ask in asks) else "not-written"
+            raise StoreUnavailable(str(faults[0]), outcome)
+        for ask in asks:
+            if ask.fault is not None:
+                ask.reply = ReplyError(f"MASTERDOWN {ask.fault}")
+        return replies_of(runs, [ask.reply for ask in asks])
+
+    async def open_dedicated(self, on_push: Callable[[list[Reply]], None] | None = None, key: bytes = b"") -> Link:
+        await self._masters.ready()
+        return await self.master_of(key or HOME).open_dedicated(on_push)
+
+    def reconnect(self, problem: str) -> None:
+        self._masters.reconnect(problem)
+
+    async def aclose(self) -> None:
+        await self._masters.aclose()
+
+    async def _pipelined(self, asks: Sequence[Ask]) -> list[Reply]:
+        """Of what changes nothing."""
+        await self._settle(asks, routing.again)
+        for ask in asks:
+            if ask.fault is not None:
+                raise StoreUnavailable(str(ask.fault))
+            raise_if_error(ask.reply)
+        return [ask.reply for ask in asks]
+
+    async def _settle(self, asks: Sequence[Ask], rule: _Rule) -> None:
+        """Send until each has its reply or its fault. `rule` chooses, of those of one slot, what is sent once more."""
+        until_ms = monotonic_ms() + self.deadline_ms
+        await self._masters.ready()
+        left, left_ms, pause_ms, redirects = asks, self.deadline_ms, FIRST_PAUSE_MS, 0
+        while True:
+            await self._send_all(left, left_ms)
+            if not any(ask.is_again for ask in left) or not (left := routing.by_slot(left, rule)):
+                return
+            redirects += 1
+            if redirects > MAX_REDIRECTS or any(ask.waits for ask in left):
+                await asyncio.sleep(pause_ms / 1_000)
+                pause_ms, redirects = min(2 * pause_ms, LAST_PAUSE_MS), 0
+            left_ms = until_ms - monotonic_ms()
+            if left_ms < LEAST_LEFT_MS:
+                for ask in left:
+                    ask.give_up()
+                return
+
+    async def _send_all(self, asks: Sequence[Ask], deadline_ms: int) -> None:
+        groups: dict[Address, list[Ask]] = {}
+        for ask in asks:
+            ask.is_again = ask.waits = False
+            address = ask.target or self._masters.owners[ask.slot]
+            if address is None:
+                ask.fault = StoreUnavailable(f"no master of {self.address.shown} has slot {ask.slot}")
+            else:
+                groups.setdefault(address, []).append(ask)
+        if len(groups) == 1:
+            await self._send(*groups.popitem(), deadline_ms)
+        elif groups:
+            await asyncio.gather(*(self._send(address, some, deadline_ms) for address, some in groups.items()))
+
+    async def _send(self, address: Address, asks: Sequence[Ask], deadline_ms: int) -> None:
+        try:
+            link, replies = await self._masters.at(address).exchange(
+                lambda link: routing.commands_of(asks, link), deadline_ms
+            )
+        except StoreUnavailable as fault:
+            for ask in asks:
+                owner = self._masters.owners[ask.slot]
+                if fault.outcome == "not-written" and owner is not None and owner != address:
+                    ask.is_again, ask.target = True, None  # its master was replaced meanwhile
+                else:
+                    ask.fault = fault
+            return
+        at = 0
+        for ask in asks:
+            at += ask.target is not None  # the reply to ASKING
+            ask.reply, ask.link, ask.target = replies[at], link, None
+            at += 1
+            if isinstance(ask.reply, ReplyError):
+                self._judge(ask, link, address)
+
+    def _judge(self, ask: Ask, link: Link, asked: Address) -> None:
+        """Whether an error says that nothing was run, and where to send it instead."""
+        word, *rest = str(ask.reply).split(" ")
+        if word == "MOVED":  # the Link's own hook has noted where the slot is
+            ask.is_again = True
+        elif word == "TRYAGAIN" or (word == "ASK" and ask.makes_names):
+            ask.is_again = ask.waits = True
+        elif word == "ASK":
+            ask.is_again, ask.target = True, self._masters.named(rest[1], asked)
+        elif is_noscript(ask.reply) and ask.call is not None:
+            ask.is_again = True
+            link.scripts.discard(ask.call.script.sha)

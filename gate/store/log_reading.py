@@ -1,0 +1,178 @@
+"""Blocking reads of Changelogs, over Links of their own, so that no write waits behind them.
+
+One server is asked for all Changelogs in one read. A Redis Cluster refuses a read of several slots, so each Changelog has a
+read and a Link of its own there; it goes on while others' entries are applied. One that fails is begun again where its slot is
+then, and what it brings twice is left out. `read` fails where all of them do, and once where a Changelog is on another server
+than before: the caller then compares histories. Used by `changelog`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from gate.clock import monotonic_ms
+from gate.errors import StoreUnavailable
+from gate.store import keys
+from gate.store.client import Client, raise_if_error
+from gate.store.link import Command, Link, LinkLost
+
+MAX_CHANGES_A_READ = 1_000
+"""Of each Partition: a batch that is applied in some 10 ms, and small beside what it saves to batch."""
+LEAST_CHANGES_A_READ = 50
+"""Asked for after answers that did not come in time, as of a server that is busy with an import: asked for as many again, it
+would not answer in time again. Each answer in time lets the next be larger by as many."""
+BLOCK_MS = 1_000
+"""Of each read of a Cluster, whatever the caller waits: sixteen reads that end four times a second would cost for nothing."""
+RETRY_MS = 100
+"""Before a read of a Cluster that failed is begun again."""
+
+Entry = tuple[bytes, list[bytes]]
+"""An entry's id, and its fields' names and values in turn."""
+
+
+class _Reading:
+    """Of some Changelogs of one server: its Link, and the read that is under way."""
+
+    def __init__(self, server: Client) -> None:
+        self.server = server
+        self._link: Link | None = None
+        self.most = MAX_CHANGES_A_READ
+        self.after_seq = 0
+        self.run = ""
+        """Of the server that the Link leads to."""
+        self.problem = ""
+        """Why the last read failed."""
+        self.failed_at_ms = -RETRY_MS
+        self.under_way: asyncio.Task[dict[int, list[Entry]]] | None = None
+
+    async def read(self, after: Mapping[int, int], block_ms: int) -> dict[int, list[Entry]]:
+        """Entries behind these, waiting up to `block_ms` for the first. Raises `StoreUnavailable`."""
+        command: Command = (
+            *("XREAD", "COUNT", self.most, "BLOCK", max(1, block_ms), "STREAMS"),
+            *map(keys.log, after),
+            *(b"%d-0" % seq for seq in after.values()),
+        )
+        if self._link is None or not self._link.is_open:
+            self._link = await self.server.open_dedicated()
+            self.run = self._link.server_id
+        try:
+            (reply,) = await self._link.exchange([command], block_ms + self.server.deadline_ms)
+        except LinkLost as loss:
+            self.most = max(LEAST_CHANGES_A_READ, self.most // 4)
+            raise StoreUnavailable(str(loss)) from None
+        raise_if_error(reply)
+        self.most = min(MAX_CHANGES_A_READ, self.most + LEAST_CHANGES_A_READ)
+        return {_partition_of_log(log): entries for log, entries in reply or ()}
+
+    def drop(self, problem: str) -> None:
+        """Give up what is under way, and the connection."""
+        if self.under_way is not None:
+            self.under_way.cancel()
+            self.under_way = None
+        if self._link is not None:
+            self._link.drop(problem)
+
+    async def aclose(self) -> None:
+        """Close the Link."""
+        link = self._link
+        self.drop("closed")
+        if link is not None:
+            await link.aclose()
+
+
+class LogReader:
+    """One read at a time. `aclose` when done."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._whole = None if client.address.seeds else _Reading(client)
+        self._readings: dict[int, _Reading] = {}
+        self._runs: dict[int, str] = {}
+        """The run of the server that a Changelog was read from last."""
+        self._news = asyncio.Event()
+
+    @property
+    def most(self) -> int:
+        """How many entries a Partition is asked for, at most; of a Cluster, the least of all."""
+        if self._whole is not None:
+            return self._whole.most
+        return min((each.most for each in self._readings.values()), default=MAX_CHANGES_A_READ)
+
+    async def read(self, after: Mapping[int, int], block_ms: int) -> dict[int, list[Entry]]:
+        """Entries after these sequence numbers, by Partition, waiting up to `block_ms` for the first of any.
+
+        Raises `StoreUnavailable`.
+        """
+        if self._whole is not None:
+            return await self._whole.read(after, block_ms)
+        until_ms = monotonic_ms() + block_ms
+        while True:
+            self._news.clear()
+            for partition, seq in after.items():
+                self._go_on(partition, seq)
+            found = self._taken(after)
+            left_ms = until_ms - monotonic_ms()
+            if found or left_ms <= 0:
+                return found
+            problems = {each.problem for each in self._readings.values()}
+            if problems and "" not in problems:
+                raise StoreUnavailable(next(iter(problems)))
+            try:
+                async with asyncio.timeout(min(left_ms, RETRY_MS if any(problems) else left_ms) / 1_000):
+                    await self._news.wait()
+            except TimeoutError:
+                pass
+
+    def _go_on(self, partition: int, seq: int) -> None:
+        """See that a read is under way, at the server that has the Changelog now, which brings what is behind `seq`."""
+        reading = self._readings.get(partition)
+        try:
+            server = self._client.master_of(keys.log(partition))
+        except StoreUnavailable as fault:
+            if reading is not None:
+                reading.problem = str(fault)
+            return
+        if reading is not None and (reading.server is not server or reading.after_seq > seq):
+            reading.drop("another place is read from")
+            reading = None
+        if reading is None:
+            reading = self._readings[partition] = _Reading(server)
+        if reading.under_way is None and monotonic_ms() - reading.failed_at_ms >= RETRY_MS:
+            reading.after_seq = seq
+            task = asyncio.get_running_loop().create_task(reading.read({partition: seq}, BLOCK_MS))
+            task.add_done_callback(lambda _: self._news.set())
+            reading.under_way = task
+
+    def _taken(self, after: Mapping[int, int]) -> dict[int, list[Entry]]:
+        found: dict[int, list[Entry]] = {}
+        for partition, reading in self._readings.items():
+            if reading.under_way is None or not reading.under_way.done():
+                continue
+            task, reading.under_way = reading.under_way, None
+            if isinstance(fault := task.exception(), StoreUnavailable):
+                reading.problem, reading.failed_at_ms = str(fault), monotonic_ms()
+                continue
+            reading.problem = ""
+            if self._runs.setdefault(partition, reading.run) != reading.run:
+                self._runs[partition] = reading.run
+                raise StoreUnavailable(f"Partition {partition} is on another server now, or on another run of it")
+            entries = task.result().get(partition, [])
+            if new := [entry for entry in entries if seq_of(entry[0]) > after[partition]]:
+                found[partition] = new
+        return found
+
+    async def aclose(self) -> None:
+        """Close every Link."""
+        for reading in (*self._readings.values(), *([self._whole] if self._whole else ())):
+            await reading.aclose()
+
+
+def seq_of(entry_id: bytes) -> int:
+    """Out of `<seq>-0`."""
+    return int(entry_id[:-2])
+
+
+def _partition_of_log(key: bytes) -> int:
+    """Out of `gate:{p}:log`."""
+    return int(key[6 : key.index(b"}")])

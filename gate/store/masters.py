@@ -1,0 +1,247 @@
+"""The masters of a Redis Cluster: a `Client` for each, and which of them has which slot.
+
+Every connection to a master begins with its answer to CLUSTER NODES (`topology`), and each Client makes a fresh one every
+0.7 s. A MOVED error shows a change at once. While a master is away or a slot has no master, other servers are asked every
+`ASK_EVERY_MS`, replicas included. A server that is no master any more loses all its connections at once: its replies are no
+acknowledgement. Used by `cluster`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import re
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any
+
+from gate.clock import monotonic_ms
+from gate.errors import StoreUnavailable
+from gate.store.address import Address
+from gate.store.client import PROBE_EVERY_MS, Client
+from gate.store.link import Command, Link, LinkLost, WrongKind, credentials_of, open_link, refuse_errors, refuse_kind
+from gate.store.topology import SLOTS, Server, View, newest, owners, parse_nodes, slot_of
+
+ASK_EVERY_MS = PROBE_EVERY_MS
+ASKED_AT_ONCE = 3
+"""Servers that are asked where the slots are while a master is away: any one may be cut off, or be the next that dies."""
+_MODE = re.compile(rb"^(?:redis|server)_mode:(\w+)", re.MULTILINE)
+VIEW_KEPT_MS = 3_000
+"""What a server said counts for so long; each master is asked every 0.7 s."""
+
+
+class Masters:
+    """Those of one Cluster, for one `ClusterClient`. `aclose` when done."""
+
+    def __init__(self, address: Address, deadline_ms: int, connect_ms: int) -> None:
+        self._address = address
+        self._deadline_ms, self._connect_ms = deadline_ms, connect_ms
+        self._views: dict[str, tuple[int, View]] = {}
+        self.servers: dict[str, Server] = {}
+        """All servers by their ids, replicas included, as they were described last."""
+        self.owners: list[Address | None] = [None] * SLOTS
+        """By slot."""
+        self._clients: dict[Address, Client] = {}
+        """Of every master that is known, with slots or without."""
+        self.in_order: list[Client] = []
+        """Those that have slots, in the order of these."""
+        self._loading = asyncio.Lock()
+        self._problem = ""
+        self._asking: asyncio.Task[None] | None = None
+        self._ask_now = asyncio.Event()
+        self._background: set[asyncio.Task[None]] = set()
+
+    @property
+    def problem(self) -> str:
+        """Why no slot, or some, can be reached; "" if all can."""
+        return self._problem or next((one.problem for one in self.in_order if one.problem), "")
+
+    async def ready(self) -> None:
+        """Know where the slots are. Raises `StoreUnavailable`."""
+        if self._problem:
+            raise StoreUnavailable(self._problem)
+        if self._clients:
+            return
+        async with self._loading:
+            if not self._clients and not self._problem:
+                await self._load()
+        if self._problem:
+            raise StoreUnavailable(self._problem)
+
+    def of_slot(self, slot: int) -> Client:
+        """The master of a slot. Raises `StoreUnavailable`."""
+        address = self.owners[slot]
+        if address is None:
+            raise StoreUnavailable(self._problem or f"no master of {self._address.shown} has slot {slot}")
+        return self.at(address)
+
+    def at(self, address: Address) -> Client:
+        """The Client of a master, made if there is none."""
+        client = self._clients.get(address)
+        if client is None:
+            client = self._clients[address] = Client(
+                address,
+                self._deadline_ms,
+                self._connect_ms,
+                lambda link: self._opened(address, link),
+                self._ask_now.set,
+            )
+            self._begin(_connected(client))
+        return client
+
+    def named(self, endpoint: str, asked: Address) -> Address:
+        """The server that an error of another names as `host:port`, under the address by which it is known."""
+        host, _, port = endpoint.rpartition(":")
+        host = host.strip("[]") or asked.host
+        for server in self.servers.values():
+            if server.port == int(port) and (host in server.hosts or host == server.host):
+                return self._address.at(server.host, server.port)
+        return self._address.at(host, int(port))
+
+    def is_moving(self, keys: Iterable[bytes]) -> bool:
+        """Whether a slot of one of these keys is on its way from one master to another."""
+        since_ms = monotonic_ms() - VIEW_KEPT_MS
+        views = [view.own for at_ms, view in self._views.values() if at_ms >= since_ms]
+        moving = {slot for own in views if own is not None for slot in own.moving}
+        return any(slot_of(key) in moving for key in keys)
+
+    async def look(self) -> None:
+        """Ask every master with slots where the slots are, now. Raises `StoreUnavailable`."""
+        await self.ready()
+        try:
+            await asyncio.gather(*(self._ask(one.address) for one in self.in_order))
+        except LinkLost as loss:
+            raise StoreUnavailable(str(loss)) from None
+
+    def reconnect(self, problem: str) -> None:
+        """Close every connection."""
+        for client in self._clients.values():
+            client.reconnect(problem)
+
+    async def aclose(self) -> None:
+        """Close every connection for good."""
+        self._problem = "the store was closed"
+        tasks = [*self._background, *([self._asking] if self._asking else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(client.aclose() for client in self._clients.values()))
+
+    async def _load(self) -> None:
+        problems: list[LinkLost] = []
+        seeds = self._address.each_seed
+        for seed in random.sample(seeds, len(seeds)):
+            try:
+                await self._ask(seed)
+            except LinkLost as loss:
+                problems.append(loss)
+            if self._clients:
+                break
+        else:
+            self._problem = self._problem or _worst(self._address, problems)
+        if self._asking is None:
+            self._asking = asyncio.get_running_loop().create_task(self._ask_while_away())
+
+    async def _ask(self, server: Address) -> None:
+        """Ask one server, a replica too, where the slots are. Raises `LinkLost`."""
+        link = await open_link(server, self._connect_ms, greet=_greet)
+        await link.aclose()
+        self._learn(server, link.nodes)
+
+    def _opened(self, address: Address, link: Link) -> None:
+        link.on_moved = lambda text: self._note_moved(text, address)
+        self._learn(address, link.nodes)
+
+    def _learn(self, asked: Address, nodes: str) -> None:
+        now_ms = monotonic_ms()
+        view = parse_nodes(nodes, asked.host, asked.tls)
+        known = self._views.get(view.own_id)
+        self._views[view.own_id] = now_ms, view
+        if known is not None and known[1] == view and now_ms - known[0] < VIEW_KEPT_MS:
+            return
+        self._views = {own_id: one for own_id, one in self._views.items() if now_ms - one[0] < VIEW_KEPT_MS}
+        self.servers = dict(newest(one for _, one in self._views.values()))
+        found = owners(self.servers.values())
+        if not any(found):
+            return
+        masters = {one.id: self._address.at(one.host, one.port) for one in self.servers.values() if one.is_master}
+        # A slot that no server claims is on its way to one that was not asked since: its old master answers MOVED.
+        kept = set(masters.values())
+        self.owners = [
+            masters[server.id] if server is not None else before if before in kept else None
+            for server, before in zip(found, self.owners, strict=True)
+        ]
+        for address in self._clients.keys() - masters.values():
+            self._begin(_ended(self._clients.pop(address)))
+        self._problem = ""
+        self._put_in_order()
+
+    def _note_moved(self, text: str, asked: Address) -> None:
+        _, slot, endpoint = text.split(" ")[:3]
+        address = self.named(endpoint, asked)
+        if self.owners[int(slot)] != address:
+            self.owners[int(slot)] = address
+            self._put_in_order()
+            self._ask_now.set()
+
+    def _put_in_order(self) -> None:
+        self.in_order = [self.at(address) for address in dict.fromkeys(self.owners) if address is not None]
+
+    async def _ask_while_away(self) -> None:
+        """Others know which server replaces a master that is away, or that answered MOVED."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if self._is_whole else ASK_EVERY_MS / 1_000):
+                    await self._ask_now.wait()
+            self._ask_now.clear()
+            known = [self._address.at(one.host, one.port) for one in self.servers.values() if one.is_up]
+            some = list(dict.fromkeys([*known, *self._address.each_seed]))
+            losses = await asyncio.gather(*map(self._attempt, random.sample(some, min(ASKED_AT_ONCE, len(some)))))
+            if self._problem and (lost := [loss for loss in losses if loss is not None]):
+                self._problem = _worst(self._address, lost)
+
+    async def _attempt(self, server: Address) -> LinkLost | None:
+        try:
+            await self._ask(server)
+        except LinkLost as loss:
+            return loss
+        return None
+
+    @property
+    def _is_whole(self) -> bool:
+        return not self.problem and None not in self.owners
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+async def _connected(client: Client) -> None:
+    with contextlib.suppress(StoreUnavailable):  # its probe goes on
+        await client.connect()
+
+
+async def _ended(client: Client) -> None:
+    client.reconnect(f"{client.address.shown} is no master any more")
+    await client.aclose()
+
+
+async def _greet(link: Link, address: Address, deadline_ms: float) -> None:
+    """Of a server that is asked for the slots only: a replica answers as well."""
+    commands: list[Command] = [*credentials_of(address), ("INFO", "server"), ("CLUSTER", "NODES")]
+    replies = await link.exchange(commands, deadline_ms)
+    facts, nodes = replies[-2:]
+    mode = _MODE.search(facts) if isinstance(facts, bytes) else None
+    refuse_kind(address, mode[1].decode() if mode else "")
+    refuse_errors(address, commands, replies)
+    link.nodes = nodes.decode()
+
+
+def _worst(address: Address, problems: Sequence[LinkLost]) -> str:
+    """The one line to show where no server said where the slots are: what can be corrected comes first."""
+    wrong = [str(problem) for problem in problems if isinstance(problem, WrongKind)]
+    if wrong:
+        return wrong[0]
+    each = "; ".join(dict.fromkeys(map(str, problems))) or "it has no master with slots"
+    return f"no server of {address.shown} said where the slots are: {each}"

@@ -1,0 +1,121 @@
+"""Which server of a Redis Cluster has which slot, out of what its servers say of each other. Pure.
+
+Each answers CLUSTER NODES with a number for each master (`config-epoch`), which rises when it takes slots over from another. So
+of two answers that differ, the one with the higher number is the newer one; of equal ones, what a server says of itself counts.
+A server that was cut off can't lead a client back. Used by `cluster`.
+"""
+
+from __future__ import annotations
+
+import re
+from binascii import crc_hqx
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+SLOTS = 16_384
+
+_ENDPOINT = re.compile(r"(?P<host>.*):(?P<port>\d+)(?:@\d+)?(?:,(?P<name>[^,]*))?(?:,.*)?")
+
+
+def slot_of(key: bytes) -> int:
+    """The slot of a key: of its hash tag, where it has one that is not empty."""
+    start = key.find(b"{")
+    if start >= 0:
+        end = key.find(b"}", start + 1)
+        if end > start + 1:
+            key = key[start + 1 : end]
+    return crc_hqx(key, 0) % SLOTS
+
+
+class Server(NamedTuple):
+    """One server of the Cluster, as one of them describes it."""
+
+    id: str
+    host: str
+    """As a client reaches it: its name where TLS checks one; "" where it does not know its own address."""
+    port: int
+    hosts: frozenset[str]
+    """Every name of it."""
+    is_master: bool
+    is_up: bool
+    master_id: str
+    """Of a replica: its master's."""
+    epoch: int
+    ranges: tuple[tuple[int, int], ...]
+    moving: frozenset[int]
+    """Slots that are on their way from it or to it; only a server's own answer has them."""
+
+
+class View(NamedTuple):
+    """What one server says of all; `own_id` is its own."""
+
+    own_id: str
+    servers: tuple[Server, ...]
+
+    @property
+    def own(self) -> Server | None:
+        """What it says of itself."""
+        return next((server for server in self.servers if server.id == self.own_id), None)
+
+
+def parse_nodes(text: str, asked_host: str, is_tls: bool) -> View:
+    """The answer to CLUSTER NODES of a server that was reached at `asked_host`."""
+    own_id, servers = "", []
+    for line in text.splitlines():
+        words = line.split(" ")
+        endpoint = _ENDPOINT.fullmatch(words[1]) if len(words) >= 8 else None
+        flags = words[2].split(",") if endpoint else []
+        if endpoint is None or "handshake" in flags or "noaddr" in flags:
+            continue
+        if "myself" in flags:
+            own_id = words[0]
+        host, name = endpoint["host"].strip("[]") or asked_host, endpoint["name"] or ""
+        servers.append(
+            Server(
+                id=words[0],
+                host=name if is_tls and name else host,
+                port=int(endpoint["port"]),
+                hosts=frozenset(filter(None, (host, name))),
+                is_master="master" in flags,
+                is_up="fail" not in flags,
+                master_id=words[3] if words[3] != "-" else "",
+                epoch=int(words[6]),
+                ranges=tuple(_range(word) for word in words[8:] if not word.startswith("[")),
+                moving=frozenset(int(word[1:].partition("-")[0]) for word in words[8:] if word.startswith("[")),
+            )
+        )
+    return View(own_id, tuple(servers))
+
+
+def _range(word: str) -> tuple[int, int]:
+    first, _, last = word.partition("-")
+    return int(first), int(last or first)
+
+
+def newest(views: Iterable[View]) -> Mapping[str, Server]:
+    """Each server by its id, by the newest word on it."""
+    found: dict[str, Server] = {}
+    of_itself: set[str] = set()
+    for view in views:
+        for server in view.servers:
+            known, is_own = found.get(server.id), server.id == view.own_id
+            if known is None or (server.epoch, is_own) > (known.epoch, known.id in of_itself):
+                found[server.id] = server
+                of_itself.discard(server.id)
+                if is_own:
+                    of_itself.add(server.id)
+    return found
+
+
+def owners(servers: Iterable[Server]) -> list[Server | None]:
+    """The master of each slot; None where no server has it."""
+    slots: list[Server | None] = [None] * SLOTS
+    for server in sorted(servers, key=lambda server: server.epoch):
+        for first, last in server.ranges if server.is_master else ():
+            slots[first : last + 1] = [server] * (last + 1 - first)
+    return slots
+
+
+def shown_ranges(ranges: Sequence[tuple[int, int]]) -> str:
+    """For people: `0-5460, 7000`."""
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
