@@ -16,9 +16,8 @@ from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from gate.errors import StoreUnavailable, Unavailable
-from gate.store.client import Client, raise_if_error
 from gate.store.link import Reply
-from gate.store.scripts import Call
+from gate.store.slicing import Asked, Slices, answered
 
 MAX_CALLS_A_BATCH = 512
 """Some 6 ms of the server's time, in scripts of `scripts.MAX_ROWS_A_SCRIPT` Sessions."""
@@ -50,9 +49,7 @@ class Ticket(Generic[T]):
         away = self.arrival.exception()
         if self._asks_only and isinstance(away, StoreUnavailable):
             raise StoreUnavailable(str(away))  # the batch's outcome is that of what others wrote in it
-        reply = self.arrival.result()[self._at]
-        raise_if_error(reply)
-        return self._read(reply)
+        return self._read(answered(self.arrival.result()[self._at]))
 
     async def wait(self) -> T:
         """`result` as soon as there is one."""
@@ -64,16 +61,16 @@ class Ticket(Generic[T]):
 class Batches:
     """All calls of one process to one Redis. `aclose` when done: it waits for what is under way."""
 
-    def __init__(self, client: Client, most_under_way: int = MAX_UNDER_WAY) -> None:
-        self.client = client
+    def __init__(self, slices: Slices, most_under_way: int = MAX_UNDER_WAY) -> None:
+        self._slices = slices
         self._most_under_way = most_under_way
-        self._calls: list[Call] = []
+        self._calls: list[Asked] = []
         self._args = 0
         self._arrival: asyncio.Future[list[Reply]] | None = None
-        self._queue: deque[tuple[list[Call], asyncio.Future[list[Reply]]]] = deque()
+        self._queue: deque[tuple[list[Asked], asyncio.Future[list[Reply]]]] = deque()
         self._under_way: set[asyncio.Task[None]] = set()
 
-    def submit(self, call: Call, read: Callable[[Reply], T], asks_only: bool = False) -> Ticket[T]:
+    def submit(self, call: Asked, read: Callable[[Reply], T], asks_only: bool = False) -> Ticket[T]:
         """Send a call with the others of this turn; one that `asks_only` changes nothing.
 
         Raises `Unavailable` where too many are waited for already.
@@ -86,7 +83,7 @@ class Batches:
             loop.call_soon(self._send, self._arrival)
         ticket = Ticket(self._arrival, len(self._calls), read, asks_only)
         self._calls.append(call)
-        self._args += len(call.args)
+        self._args += len(call.args) + len(call.parts)
         if self._is_full:
             self._send(self._arrival)
         return ticket
@@ -123,9 +120,9 @@ class Batches:
         if not self._queue:
             self._send(self._arrival)
 
-    async def _exchange(self, calls: list[Call], arrival: asyncio.Future[list[Any]]) -> None:
+    async def _exchange(self, calls: list[Asked], arrival: asyncio.Future[list[Any]]) -> None:
         try:
-            arrival.set_result(await self.client.write_each(calls))
+            arrival.set_result(await self._slices.exchange(calls))
         except Exception as problem:  # a bug too is theirs who asked: they would wait for ever
             arrival.set_exception(problem)
             arrival.exception()  # whoever asked may be gone

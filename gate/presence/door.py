@@ -35,7 +35,8 @@ from gate.presence.restoring import Reverify, look_over, opening_of, restore
 from gate.presence.tails import Tails
 from gate.store.feed import Feed
 from gate.store.link import Reply
-from gate.store.presence import Closed, Leased, Opened, PresenceStore, closed, opened, presences_of
+from gate.store.presence import Closed, Leased, Opened, PresenceStore, closed, opened
+from gate.store.presence_forms import presences_of
 
 UNSURE = ""
 """In place of the server's name: what was done there may be lost."""
@@ -63,7 +64,7 @@ class Door:
     def __init__(self, store: PresenceStore, lease_ttl_ms: int, most_under_way: int = MAX_UNDER_WAY) -> None:
         self.store = store
         self.lease_ttl_ms = lease_ttl_ms
-        self.batches = Batches(store.client, most_under_way)
+        self.batches = Batches(store.slices, most_under_way)
         self._tails = Tails(store.client)
         self._registry = Registry()
         self._randomness = Randomness(SESSION_RANDOM_BYTES)
@@ -163,7 +164,7 @@ class Door:
     def touch(self, app_key: str, sessions: Sequence[str]) -> Ticket[int]:
         """Note that these Sessions were active just now; gives how many there are."""
         parts = [session_parts(one) for one in sessions]
-        return self.batches.submit(self.store.touching(app_key, [(user, stored) for stored, user in parts]), int)
+        return self.batches.submit(self.store.touching(app_key, [(user, stored) for stored, user in parts]), sum)
 
     # Reads, behind everything submitted before
 

@@ -18,15 +18,13 @@ from typing import TypeVar
 
 import structlog
 
-from gate.core.presence import Verified, lease_of, session_named
+from gate.core.presence import Verified, session_named
 from gate.core.token import is_same_app
 from gate.errors import FeedReset, FeedUnreadable
 from gate.presence.registry import Held, Kept, Registry
-from gate.store import presence_keys as keys
-from gate.store.client import raise_if_error
 from gate.store.feed import Feed, behind
 from gate.store.presence import Opening, PresenceStore, opened
-from gate.store.scripts import Call
+from gate.store.slicing import Asked
 
 RESTORED_AT_ONCE = 200
 """Each User is looked up on the Replica: some 2 ms, in which no check is answered."""
@@ -57,9 +55,7 @@ async def look_over(store: PresenceStore, registry: Registry, held: Held, epoch:
     for some in _pieces(registry.some_sessions(held, epoch)):
         if gone := await _missing(store, held[0], some):
             # Not where it was lost, with the lease: it is for the next renewal to bring that back.
-            (packed,) = await store.client.read(("HGET", keys.leases(held[0]), held[1]))
-            known = packed and lease_of(held[1], packed)
-            if not known or known.epoch != epoch or not known.holds or store.client.server_id != server_id:
+            if not await store.lease_holds(*held, epoch) or store.client.server_id != server_id:
                 return
             for one in gone:
                 registry.drop(held, one.user, one.stored_id)
@@ -77,7 +73,7 @@ async def _open_again(
     store: PresenceStore, registry: Registry, under: tuple[Held, int], lost: Sequence[Kept], may_connect: Reverify
 ) -> None:
     held, epoch = under
-    tried, calls = list[Kept](), list[Call]()
+    tried, calls = list[Kept](), list[Asked]()
     for kept in lost:
         by = may_connect(held[0], kept.user, kept.minted_at_ms)
         if by is not None and is_same_app(by.app, kept.app):
@@ -85,17 +81,14 @@ async def _open_again(
             calls.append(store.opening(opening_of(by, held[1], epoch, kept, kept.since_ms)))
         else:
             registry.drop(held, kept.user, kept.stored_id)
-    for kept, reply in zip(tried, await store.client.write_each(calls) if calls else [], strict=True):
-        raise_if_error(reply)
+    for kept, reply in zip(tried, await store.exchange(*calls), strict=True):
         if opened(reply) in ("barred", "full"):
             registry.drop(held, kept.user, kept.stored_id)
 
 
 async def _close_again(store: PresenceStore, held: Held, epoch: int, gone: Sequence[tuple[bytes, str]]) -> None:
     for some in _pieces(gone):
-        calls = [store.closing(*held, epoch, user, stored_id, "closed") for user, stored_id in some]
-        for reply in await store.client.write_each(calls):
-            raise_if_error(reply)
+        await store.exchange(*(store.closing(*held, epoch, user, stored_id, "closed") for user, stored_id in some))
 
 
 async def _missing(store: PresenceStore, app_key: str, sessions: Sequence[Kept]) -> list[Kept]:

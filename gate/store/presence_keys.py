@@ -1,7 +1,8 @@
 """Every key of Presence in Redis, and how its values are packed. No other file spells one.
 
-Presence is sliced by App, not by Partition: the hash tag `{<app>}` keeps a lease, the Sessions held under it, their counts and
-the feed of what changed in one slot, so that fencing is one step (docs/decisions/0010). It may lie in a Redis of its own.
+Presence is sliced by App, and an App's by User (docs/decisions/0018): the hash tag keeps a copy of each lease, the Sessions
+held under it, their counts and the feed of what changed in one slot, so that fencing is one step. The tag of slice 0 is
+`{<app>}`, that of another one `{<app>/<slice>}`. Presence may have a Redis of its own.
 
     gate:{<app>}:leases                    hash    Gateway -> <epoch>:<beat>:<renewed or ended at, ms>:<1 while it holds>
     gate:{<app>}:sessions                  hash    User -> its Sessions, msgpack, see `SESSION_FIELDS`
@@ -19,6 +20,11 @@ the feed of what changed in one slot, so that fencing is one step (docs/decision
     gate:{<app>}:hook                      hash    of its presence webhook: owner, beat, free and cursor
     gate:{<app>}:samples                   stream  how many were online, entry ids <slot>-0: t at, ms  u Users
                                                    c Gateway, platform, Sessions, Gateway, ..., flat, msgpack
+    gate:{<app>}:slices                    string  the slicing, see `gate.core.slices`; in every slice, absent for one
+    gate:{<app>}:moving                    hash    User -> all that is kept of it, msgpack, while it moves to another slice
+    gate:{<app>}:mover                     hash    number, beat of the mover, in slice 0; in the others its number alone
+    gate:{<app>}:growth                    stream  in slice 0, each growth: w slicing  h "" when it begins, at its end where
+                                                   the old slices' feeds ended, <epoch>-<seq>, spaces between
     gate:presence-apps                     set     Apps that have or had a lease
     gate:presence-id                       string  names this Presence, so that a node which would split it is refused
     gate:kicks                             hash    Partition -> Position in the Changelog up to which Sessions were closed
@@ -37,65 +43,95 @@ SESSION_FIELDS = ("id", "platform", "gateway", "epoch", "since_ms", "ip", "minte
 
 NOUNS = (
     "leases", "sessions", "ending", "counts", "leaving", "left", "seen", "bars", "barred", "floors", "feed", "feed-meta",
-    "hook", "samples",
+    "hook", "samples", "slices", "moving", "mover", "growth",
 )  # fmt: skip
 """Of every key of one App but those of who is held under a lease."""
 
-_APP_KEY = r"[A-Za-z0-9_-]{1,32}"
+_TAG = r"[A-Za-z0-9_-]{1,32}(/[1-9]\d?)?"
 PATTERNS: list[str] = [
-    rf"gate:\{{{_APP_KEY}\}}:({'|'.join(NOUNS)})",
-    rf"gate:\{{{_APP_KEY}\}}:held:\d{{1,16}}:.{{1,64}}",
+    rf"gate:\{{{_TAG}\}}:({'|'.join(NOUNS)})",
+    rf"gate:\{{{_TAG}\}}:held:\d{{1,16}}:.{{1,64}}",
     r"gate:(presence-apps|presence-id|kicks)",
 ]
 """Regexes (DOTALL, from end to end) that every key of Presence matches one of."""
 
 
-@lru_cache(maxsize=1_024)
-def base(app: str) -> bytes:
-    """What every key of an App's Presence begins with; its scripts take this alone and add the noun."""
-    return b"gate:{%b}:" % app.encode()
+@lru_cache(maxsize=4_096)
+def base(app: str, at: int = 0) -> bytes:
+    """What every key of one slice of an App's Presence begins with; its scripts take this alone and add the noun."""
+    return b"gate:{%b/%d}:" % (app.encode(), at) if at else b"gate:{%b}:" % app.encode()
 
 
-def leases(app: str) -> bytes:
+def slices(app: str, at: int = 0) -> bytes:
+    """How the App's Presence is sliced, as one slice knows it; slice 0 is right."""
+    return base(app, at) + b"slices"
+
+
+def moving(app: str, at: int) -> bytes:
+    """Users that have left this slice and are not in their new one yet."""
+    return base(app, at) + b"moving"
+
+
+def mover(app: str, at: int = 0) -> bytes:
+    """Who moves Users."""
+    return base(app, at) + b"mover"
+
+
+def growth(app: str) -> bytes:
+    """When the App's Presence got more slices."""
+    return base(app) + b"growth"
+
+
+def leases(app: str, at: int = 0) -> bytes:
     """The App's Gateways and their leases."""
-    return base(app) + b"leases"
+    return base(app, at) + b"leases"
 
 
-def sessions(app: str) -> bytes:
+def floors(app: str, at: int) -> bytes:
+    """Below which place of a Changelog no connect may have been verified."""
+    return base(app, at) + b"floors"
+
+
+def sessions(app: str, at: int = 0) -> bytes:
     """The Sessions of every User that has one."""
-    return base(app) + b"sessions"
+    return base(app, at) + b"sessions"
 
 
-def ending(app: str) -> bytes:
+def ending(app: str, at: int = 0) -> bytes:
     """Leases whose Sessions are being ended."""
-    return base(app) + b"ending"
+    return base(app, at) + b"ending"
 
 
-def leaving(app: str) -> bytes:
+def leaving(app: str, at: int = 0) -> bytes:
     """Users whose departure is to be announced."""
-    return base(app) + b"leaving"
+    return base(app, at) + b"leaving"
 
 
-def feed(app: str) -> bytes:
+def kept_by_user(app: str, at: int) -> list[bytes]:
+    """The hashes that hold all there is of a User; one that changes from one to another is in a later one."""
+    return [base(app, at) + noun for noun in (b"sessions", b"seen", b"left", b"bars")]
+
+
+def feed(app: str, at: int = 0) -> bytes:
     """What changed, in order."""
-    return base(app) + b"feed"
+    return base(app, at) + b"feed"
 
 
-def feed_meta(app: str) -> bytes:
+def feed_meta(app: str, at: int = 0) -> bytes:
     """The feed's epoch and head."""
-    return base(app) + b"feed-meta"
+    return base(app, at) + b"feed-meta"
 
 
 def hook(app: str) -> bytes:
-    """Who tells the App's presence webhook, and how far."""
+    """Who tells the App's presence webhook, and how far; in slice 0."""
     return base(app) + b"hook"
 
 
 def samples(app: str) -> bytes:
-    """How many were online, a sample a slot of time."""
+    """How many were online in all slices, a sample a slot of time; in slice 0."""
     return base(app) + b"samples"
 
 
-def held(app: str, epoch: int, gateway: bytes) -> bytes:
+def held(app: str, epoch: int, gateway: bytes, at: int = 0) -> bytes:
     """Users with a Session under one lease; made by the scripts alone."""
-    return base(app) + b"held:%d:%b" % (epoch, gateway)
+    return base(app, at) + b"held:%d:%b" % (epoch, gateway)

@@ -162,6 +162,11 @@ PRESENCE_FORGET = load_script("presence_forget")
 PRESENCE_REMOVE = load_script("presence_remove")
 PRESENCE_UNBAR = load_script("presence_unbar")
 PRESENCE_FLOORS = load_script("presence_floors")
+PRESENCE_MOVER = load_script("presence_mover")
+PRESENCE_SLICE = load_script("presence_slice")
+PRESENCE_TAKE = load_script("presence_take")
+PRESENCE_PUT = load_script("presence_put")
+PRESENCE_MOVED = load_script("presence_moved")
 
 ALL = tuple(one for one in list(globals().values()) if isinstance(one, Script))
 """Every one of the above: tests run each, also on a server that knows none."""

@@ -20,6 +20,7 @@ from gate.clock import wall_ms
 from gate.core import token
 from gate.core.model import AppFacts
 from gate.core.presence import MAX_GATEWAYS_AN_APP, MAX_SESSIONS_A_USER, SESSION_RANDOM_BYTES, session_id, session_parts
+from gate.core.slices import UNSLICED
 from gate.store import presence_keys, scripts
 from loadtests.bench.client import NOT_YET, RECEIVE_BYTES, TIMEOUT_S, Peer, ask, connect, encode
 from loadtests.bench.systems.gate import GateSystem
@@ -126,18 +127,25 @@ class BareScripts:
     def connect(self, gateway: bytes) -> socket.socket:
         connection = connect(LOOPBACK, self._server.port)
         epoch = self._epochs[gateway] = wall_ms()
-        ask(connection, encode("EVALSHA", self._lease, 1, self._base, gateway, epoch, MAX_GATEWAYS_AN_APP), 1)
+        ask(
+            connection,
+            encode("EVALSHA", self._lease, 1, self._base, UNSLICED.word, gateway, epoch, MAX_GATEWAYS_AN_APP),
+            1,
+        )
         self._server.client.sadd(presence_keys.APPS, self._app_key)
         return connection
 
     def opens(self, gateway: bytes, clients: Sequence[Client]) -> bytes:
-        head = ("EVALSHA", self._open, 1, self._base, gateway, self._epochs[gateway], "all", MAX_SESSIONS_A_USER)
+        head = (*self._head(self._open, gateway), "all", MAX_SESSIONS_A_USER)
         tail = (PLATFORM, "", MINTED_AT_MS, LOG_EPOCH, 1, "")
         return self._calls(head, [(one.user, self._ids[one.user], *tail) for one in clients])
 
     def closes(self, gateway: bytes, clients: Sequence[Client], opened: Sequence[Any]) -> bytes:
-        head = ("EVALSHA", self._close, 1, self._base, gateway, self._epochs[gateway], "closed")
+        head = (*self._head(self._close, gateway), "closed")
         return self._calls(head, [(one.user, self._ids[one.user]) for one in clients])
+
+    def _head(self, script: str, gateway: bytes) -> tuple[Any, ...]:
+        return "EVALSHA", script, 1, self._base, UNSLICED.word, "", gateway, self._epochs[gateway]
 
     def _calls(self, head: tuple[Any, ...], rows: Sequence[tuple[Any, ...]]) -> bytes:
         some = [rows[at : at + self._together] for at in range(0, len(rows), self._together)]

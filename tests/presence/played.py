@@ -44,14 +44,14 @@ class Gateway:
             )
             for user, one in zip(users, ids, strict=True)
         ]
-        assert {opened(reply) for reply in await self.store.client.write(calls)} == {"ok"}
+        assert {opened(reply) for reply in await self.store.exchange(*calls)} == {"ok"}
         return ids
 
     async def close(self, session: str) -> None:
         """End a Session."""
         stored_id, user = session_parts(session)
         call = self.store.closing(self.app.key, self.name, self.epoch, user, stored_id, "closed")
-        assert await self.store.client.write([call]) == [1]
+        assert await self.store.exchange(call) == [1]
 
 
 def presence_on(url: str, deadline_ms: int = PATIENCE_MS) -> PresenceStore:

@@ -21,7 +21,7 @@ async def test_what_comes_while_the_server_is_busy_waits_for_room_together(
 ) -> None:
     store = presence_on(redis_server.url)
     await store.client.read(("PING",))  # connected
-    batches = Batches(store.client, most_under_way)
+    batches = Batches(store.slices, most_under_way)
     redis_server.client.client_pause(PAUSE_MS, all=True)
     tickets = []
     for nth in range(3):
@@ -42,7 +42,7 @@ async def test_a_question_that_was_not_answered_may_not_still_be_carried_out(
     """Though it went along with what may."""
     store = presence_on(redis_server.url)
     await store.client.read(("PING",))  # connected
-    batches = Batches(store.client)
+    batches = Batches(store.slices)
     with redis_server.paused():
         ticket = batches.submit(store.asking_online("default", [b"ann"]), len, asks_only)
         with pytest.raises(StoreUnavailable) as caught:

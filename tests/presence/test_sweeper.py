@@ -182,11 +182,11 @@ class TestSweeper:
         await presence.kick(APP.key, [b"u", b"gone"], "kicked")
         private_redis.save_copy(tmp_path / "before")
         back = Opening(APP, gateway.name, gateway.epoch, b"u", "A" * 11, "iOS", "", 0, "", 0)
-        await presence.client.write([presence.opening(back)])
+        await presence.exchange(presence.opening(back))
         await asyncio.to_thread(private_redis.restart_from, tmp_path / "before")
         await wait_until_async(lambda: looks(sweeper), 10, "Redis to be back")
         await sweeper.look()
-        await presence.client.write([presence.opening(replace(back, since_ms=1))])
+        await presence.exchange(presence.opening(replace(back, since_ms=1)))
         assert await kinds(presence) == ["online", "online", "kick", "kick"]
         for _ in range(3):
             clock.now_ms += MOST_WATCHED_MS

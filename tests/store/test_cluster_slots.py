@@ -38,7 +38,7 @@ async def presence_tour(presence: PresenceStore) -> None:
     for platform in ("iOS", "Web"):  # which replaces the other
         session = await gateway.open(b"u", platform)
     touched = presence.touching(app.key, [(b"u", session.partition(".")[0])])
-    assert await presence.client.write([touched]) == [1]
+    assert await presence.exchange(touched) == [[1]]
     await presence.kick(app.key, [b"u"], "banned", because=Because("e", 1))
     await presence.set_floors(app.key, {"e": 1})
     await presence.drop_bars(app.key)

@@ -130,5 +130,5 @@ async def test_sessions_can_be_opened_under_what_was_dropped_only_after_a_lease(
     gateway = await ended(server)
     await server.tidied_at(DAY_LATER_MS)
     opening = Opening(APP, gateway.name, gateway.epoch, ANN, "A" * 11, "iOS", "", 0, "", 0)
-    (reply,) = await server.store.client.write([server.store.opening(opening)])
+    (reply,) = await server.store.exchange(server.store.opening(opening))
     assert opened(reply) == "nolease"

@@ -36,7 +36,7 @@ async def gateway(store: PresenceStore) -> Gateway:
 async def opening_at(store: PresenceStore, gateway: Gateway, log_epoch: str, log_seq: int) -> str:
     stored_id = session_parts(session_id(b"12345678", ANN))[0]
     one = Opening(APP, gateway.name, gateway.epoch, ANN, stored_id, "iOS", "", 0, log_epoch, log_seq)
-    (reply,) = await store.client.write([store.opening(one)])
+    (reply,) = await store.exchange(store.opening(one))
     return opened(reply)
 
 
@@ -47,7 +47,7 @@ async def test_a_session_is_brought_back_under_the_next_lease_before_it_is_swept
     await gateway.lease()
     stored_id = session_parts(session)[0]
     again = Opening(APP, gateway.name, gateway.epoch, ANN, stored_id, "iOS", "", 0, "", 0, since_ms=7)
-    (reply,) = await store.client.write([store.opening(again)])
+    (reply,) = await store.exchange(store.opening(again))
     assert opened(reply) == "ok"
     await store.sweep(APP.key)
     (presence,) = await store.presences(APP.key, [ANN])
@@ -140,8 +140,8 @@ async def test_a_session_of_an_ended_lease_is_gone_for_its_gateway_too(store: Pr
     assert await store.end_lease(APP.key, gateway.name, gateway.epoch)
     touching = store.touching(APP.key, [(ANN, stored_id)])
     closing = store.closing(APP.key, gateway.name, gateway.epoch, ANN, stored_id, "closed")
-    touched, reply = await store.client.write([touching, closing])
-    assert (touched, closed(reply)) == (0, "gone")
+    touched, reply = await store.exchange(touching, closing)
+    assert (touched, closed(reply)) == ([0], "gone")
     assert await store.sweep(APP.key) == (1, 0)
 
 
@@ -157,7 +157,7 @@ async def test_who_leaves_and_comes_back_in_one_pipeline_does_it_in_that_order_o
     each_redis.client.script_load(scripts.PRESENCE_OPEN.source)
     anew = presence_on(each_redis.url)
     try:
-        replies = await anew.client.write_each([leaving, anew.opening(back)])
+        replies = await anew.exchange(leaving, anew.opening(back))
     finally:
         await anew.client.aclose()
     assert (closed(replies[0]), opened(replies[1])) == ("closed", "ok")
@@ -176,7 +176,7 @@ async def test_who_comes_and_leaves_in_one_pipeline_is_gone_though_scripts_were_
     leaving = store.closing(APP.key, gateway.name, gateway.epoch, ANN, stored_id, "closed")
     each_redis.client.script_flush()
     each_redis.client.script_load(scripts.PRESENCE_CLOSE.source)  # as another connection that was faster
-    came, online, left = await store.client.write_each([coming, store.asking_online(APP.key, [ANN]), leaving])
+    came, online, left = await store.exchange(coming, store.asking_online(APP.key, [ANN]), leaving)
     assert (opened(came), online, closed(left)) == ("ok", [1], "closed")
     assert await store.online(APP.key, [ANN]) == [False]
 
@@ -185,7 +185,7 @@ async def test_the_last_activity_is_the_users_whichever_session_ends_last(
     store: PresenceStore, gateway: Gateway
 ) -> None:
     phone, desk = await gateway.open(ANN, "iOS"), await gateway.open(ANN, "Desktop")
-    await store.client.write([store.touching(APP.key, [(ANN, session_parts(phone)[0])])])
+    await store.exchange(store.touching(APP.key, [(ANN, session_parts(phone)[0])]))
     (before,) = await store.presences(APP.key, [ANN])
     await gateway.close(phone)
     await gateway.close(desk)

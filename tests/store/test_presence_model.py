@@ -36,7 +36,7 @@ from gate.store import scripts
 from gate.store.address import parse_address
 from gate.store.feed import Feed
 from gate.store.presence import UNCAUSED, Because, Opening, PresenceStore, closed, opened
-from gate.store.scripts import Call
+from gate.store.slicing import Asked
 from tests.harness.servers import RedisServer
 from tests.presence.played import PATIENCE_MS
 from tests.presence.takes_turns import TakesTurns
@@ -149,7 +149,7 @@ class Agrees(RuleBasedStateMachine):
         by = gateway or one.gateway
         epoch = self._epoch(by) + offset
         call = self.store.closing(APP, by, epoch, one.user, one.id, "closed")
-        (reply,) = self.run(self.store.client.write([call]))
+        (reply,) = self.run(self.store.exchange(call))
         assert closed(reply) == self.model.close(by, epoch, one.user, one.id, "closed")
 
     steps = st.lists(st.tuples(st.sampled_from([0, 0, 1, 2, 3]), users, platforms), min_size=2, max_size=9)
@@ -157,7 +157,7 @@ class Agrees(RuleBasedStateMachine):
     @rule(steps=steps, gateway=gateways, policy=policies, offset=offsets, log=st.sampled_from(LOGS))
     def storm(self, steps: Any, gateway: bytes, policy: Any, offset: int, log: tuple[str, int]) -> None:
         """Many at once, which go out as a few scripts: each finds what the one before it left."""
-        epoch, calls, expected = max(1, self._epoch(gateway) + offset), list[Call](), list[Callable[[], Any]]()
+        epoch, calls, expected = max(1, self._epoch(gateway) + offset), list[Asked](), list[Callable[[], Any]]()
         for back, user, platform in steps:
             if back and len(self.made) >= back:
                 told = epoch, self.made[-back].user, self.made[-back].id, "closed"
@@ -167,7 +167,7 @@ class Agrees(RuleBasedStateMachine):
             self.made.append(Held(f"{len(self.made):011d}", user, platform, gateway, epoch, self.model.now_ms, "", 1))
             calls.append(self._opening(self.made[-1], policy, log, None))
             expected.append(partial(self.model.open, self.made[-1], policy, log, False))
-        replies = self.run(self.store.client.write_each(calls))
+        replies = self.run(self.store.exchange(*calls))
         read = [opened if call.script is scripts.PRESENCE_OPEN else closed for call in calls]
         assert [one(reply) for one, reply in zip(read, replies, strict=True)] == [one() for one in expected]
 
@@ -194,7 +194,8 @@ class Agrees(RuleBasedStateMachine):
     @rule(which=st.lists(st.integers(0, 1_000), min_size=1, max_size=3, unique=True))
     def touch(self, which: list[int]) -> None:
         pairs = list(dict.fromkeys((one.user, one.id) for one in map(self._some, which)))
-        assert self.run(self.store.client.write([self.store.touching(APP, pairs)])) == [self.model.touch(pairs)]
+        (found,) = self.run(self.store.exchange(self.store.touching(APP, pairs)))
+        assert sum(found) == self.model.touch(pairs)
 
     # What any node does at any moment
 
@@ -310,10 +311,10 @@ class Agrees(RuleBasedStateMachine):
     # Within
 
     def _open(self, held: Held, policy: Any, log: tuple[str, int], since_ms: int | None) -> None:
-        (reply,) = self.run(self.store.client.write([self._opening(held, policy, log, since_ms)]))
+        (reply,) = self.run(self.store.exchange(self._opening(held, policy, log, since_ms)))
         assert opened(reply) == self.model.open(held, policy, log, since_ms is not None)
 
-    def _opening(self, held: Held, policy: Any, log: tuple[str, int], since_ms: int | None) -> Call:
+    def _opening(self, held: Held, policy: Any, log: tuple[str, int], since_ms: int | None) -> Asked:
         app = AppFacts(key=APP, secrets=("s",), device_policy=policy)
         opening = Opening(
             app, held.gateway, held.epoch, held.user, held.id, held.platform, held.ip, held.minted_at_ms, *log, since_ms

@@ -1,13 +1,14 @@
 -- Closes Sessions, for the Gateway that holds them.
 --   KEYS  1 base
---   ARGV  1 gateway  2 epoch  3 why
---         4... for each Session: user, session
---   returns for each: 1, 0 if there was none, or 'foreign' if another Gateway holds it
+--   ARGV  1 slicing and 2 whether these Users move, as lib/slices.lua says
+--         3 gateway  4 epoch  5 why  6... for each Session: user, session
+--   returns for each: 1, 0 if there was none, 'foreign' if another Gateway holds it, or where else the User is
 -- Atomic: the Session, its counts and the departure to announce are one. As if each were closed by itself.
 --!include presence
+--!include slices
 --!include presence_changes
-local gateway, epoch, why = ARGV[1], tonumber(ARGV[2]), ARGV[3]
-local FIRST, PARTS = 4, 2
+local gateway, epoch, why = ARGV[3], tonumber(ARGV[4]), ARGV[5]
+local FIRST, PARTS = 6, 2
 
 local function close(user, id)
   local kept, gone = {}, {}
@@ -31,15 +32,13 @@ local function close(user, id)
   return 1
 end
 
-local users, closed = {}, {}
-for at = FIRST, #ARGV, PARTS do
-  users[#users + 1] = ARGV[at]
-end
+local users, closed = users_from(FIRST, PARTS), {}
+find(users)
 read(SESSIONS, sessions_by, users)
 read(LEFT, left_by, users)
 read(SEEN, seen_by, users)
 for nth, user in ipairs(users) do
-  closed[nth] = close(user, ARGV[FIRST + PARTS * (nth - 1) + 1])
+  closed[nth] = elsewhere[user] or close(user, ARGV[FIRST + PARTS * (nth - 1) + 1])
 end
 write()
 return closed

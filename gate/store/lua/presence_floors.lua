@@ -1,12 +1,15 @@
 -- Sets floors in place of all bars and floors that there are, as before everybody who is online is held against the facts.
 --   KEYS  1 base
---   ARGV  Changelog epoch, seq below which nobody may connect, ...
---   returns how many floors there are
+--   ARGV  1 slicing, as the caller knows it  2... Changelog epoch, seq below which nobody may connect, ...
+--   returns how many floors there are, 'stale' if the App is sliced otherwise
 -- Atomic: no connect may find neither bar nor floor.
 --!include presence
 --!include bars
+if slicing() ~= ARGV[1] then
+  return 'stale'
+end
 redis.call('UNLINK', BARS, BARRED, FLOORS)
-for at = 1, #ARGV, 2 do
+for at = 2, #ARGV, 2 do
   redis.call('HSET', FLOORS, ARGV[at], ARGV[at + 1])
 end
-return #ARGV / 2
+return (#ARGV - 1) / 2

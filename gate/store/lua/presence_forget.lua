@@ -1,9 +1,13 @@
 -- Drops what is kept of Users that have no Session.
 --   KEYS  1 base
---   ARGV  Users
---   returns how many there were
-local dropped = 0
-for _, user in ipairs(ARGV) do
-  dropped = dropped + redis.call('HDEL', KEYS[1] .. 'seen', user)
+--   ARGV  1 slicing and 2 whether these Users move, as lib/slices.lua says
+--         3... Users
+--   returns for each: 1, 0 if there was nothing, or where else the User is
+--!include presence
+--!include slices
+local users, dropped = users_from(3, 1), {}
+find(users)
+for nth, user in ipairs(users) do
+  dropped[nth] = elsewhere[user] or redis.call('HDEL', SEEN, user)
 end
 return dropped

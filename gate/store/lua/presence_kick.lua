@@ -1,15 +1,28 @@
 -- Closes Sessions of Users, whoever holds them, and tells their Gateways.
 --   KEYS  1 base
---   ARGV  1 why  2 only Sessions whose Token was minted before this, ms, or ''  3 only this session, or ''
---         4 only this platform, or ''  5 Changelog epoch and 6 seq of the Change that this follows from, or '' for none
---         7... Users
---   returns how many live Sessions were closed
+--   ARGV  1 slicing and 2 whether these Users move, as lib/slices.lua says
+--         3 why  4 only Sessions whose Token was minted before this, ms, or ''  5 only this session, or ''
+--         6 only this platform, or ''  7 Changelog epoch and 8 seq of the Change that this follows from, or '' for none
+--         9... Users
+--   returns for each: how many live Sessions were closed, or where else the User is
 -- Atomic: a Session that opens meanwhile is either closed here, or refused by the bar that is left behind.
 --!include presence
+--!include slices
 --!include presence_changes
 --!include bars
-local why, minted_before, closed = ARGV[1], tonumber(ARGV[2]), 0
-local users = {unpack(ARGV, 7)}
+local why, minted_before, closed = ARGV[3], tonumber(ARGV[4]), {}
+local all = users_from(9, 1)
+find(all)
+local users = {}
+for nth, user in ipairs(all) do
+  closed[nth] = elsewhere[user] or 0
+  if not elsewhere[user] then
+    users[#users + 1] = user
+  end
+end
+if #users == 0 then
+  return closed
+end
 
 local function bar_all()
   local bars, barred = {}, {}
@@ -17,8 +30,8 @@ local function bar_all()
   for _, user in ipairs(users) do
     -- Another node may be further in the Changelog, and have left a higher bar: it must not be lowered.
     local epoch, seq = bar_of(user)
-    local higher = epoch == ARGV[5] and tonumber(seq) > tonumber(ARGV[6]) and seq or ARGV[6]
-    bars[#bars + 1], bars[#bars + 2] = user, ARGV[5] .. ':' .. higher
+    local higher = epoch == ARGV[7] and tonumber(seq) > tonumber(ARGV[8]) and seq or ARGV[8]
+    bars[#bars + 1], bars[#bars + 2] = user, ARGV[7] .. ':' .. higher
     barred[#barred + 1], barred[#barred + 2] = whole(now), user
   end
   redis.call('HSET', BARS, unpack(bars))
@@ -37,16 +50,16 @@ local function bar_all()
   end
 end
 
-if ARGV[5] ~= '' then
+if ARGV[7] ~= '' then
   bar_all()
 end
 read(SESSIONS, sessions_by, users)
 read(LEFT, left_by, users)
 read(SEEN, seen_by, users)
-for _, user in ipairs(users) do
+for nth, user in ipairs(all) do
   local kept, gone = {}, {}
-  for _, one in ipairs(sessions_of(user)) do
-    if (ARGV[3] == '' or ARGV[3] == one[ID]) and (ARGV[4] == '' or ARGV[4] == one[PLATFORM])
+  for _, one in ipairs(elsewhere[user] and {} or sessions_of(user)) do
+    if (ARGV[5] == '' or ARGV[5] == one[ID]) and (ARGV[6] == '' or ARGV[6] == one[PLATFORM])
       and (not minted_before or one[MINTED] < minted_before) then
       gone[#gone + 1] = {one, why}
     else
@@ -56,7 +69,7 @@ for _, user in ipairs(users) do
   for _, one in ipairs(gone) do
     if is_live(one[1]) then
       tell_of('kick', user, one[1], why)
-      closed = closed + 1
+      closed[nth] = closed[nth] + 1
     end
   end
   if #gone > 0 then

@@ -1,16 +1,18 @@
 -- Opens Sessions, of one Gateway and under one device policy.
 --   KEYS  1 base
---   ARGV  1 gateway  2 epoch  3 device policy: all, one-per-platform or one   4 how many Sessions a User may have
---         5... for each Session: user, session, platform, ip, when its Token was minted, ms,
+--   ARGV  1 slicing and 2 whether these Users move, as lib/slices.lua says
+--         3 gateway  4 epoch  5 device policy: all, one-per-platform or one   6 how many Sessions a User may have
+--         7... for each Session: user, session, platform, ip, when its Token was minted, ms,
 --              Changelog epoch and seq that the Token was verified at,
 --              since when, ms, to bring a Session back that the server lost; '' for a new one
---   returns for each: 'ok', or where nothing was written 'nolease', 'fenced', 'barred' or 'full'
+--   returns for each: 'ok', or where nothing was written 'nolease', 'fenced', 'barred', 'full', or where else the User is
 -- Atomic: the lease is read, older devices are replaced and the change is told in one step. As if each were opened by itself.
 --!include presence
+--!include slices
 --!include presence_changes
 --!include bars
-local gateway, epoch, policy, most = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
-local FIRST, PARTS = 5, 8
+local gateway, epoch, policy, most = ARGV[3], tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
+local FIRST, PARTS = 7, 8
 
 local function refusal()
   local known = lease(gateway)
@@ -63,11 +65,13 @@ local function open(user, id, platform, ip, minted, since)
   return 'ok'
 end
 
-local refused, users, words = refusal(), {}, {}
-for at = FIRST, #ARGV, PARTS do
-  users[#users + 1], words[#words + 1] = ARGV[at], refused or nil
-end
-if refused then
+local users = users_from(FIRST, PARTS)
+find(users)
+local refused, words = refusal(), {}
+if refused or is_stale then
+  for nth, user in ipairs(users) do
+    words[nth] = elsewhere[user] or refused
+  end
   return words
 end
 read(SESSIONS, sessions_by, users)
@@ -75,8 +79,10 @@ read(LEFT, left_by, users)
 read_bars(users)
 for nth, user in ipairs(users) do
   local at = FIRST + PARTS * (nth - 1)
+  if elsewhere[user] then
+    words[nth] = elsewhere[user]
   -- Sessions of this User were closed by a Change that the verifying Replica may not have seen.
-  if is_barred(user, ARGV[at + 5], tonumber(ARGV[at + 6])) then
+  elseif is_barred(user, ARGV[at + 5], tonumber(ARGV[at + 6])) then
     words[nth] = 'barred'
   else
     words[nth] = open(user, ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], tonumber(ARGV[at + 4]), tonumber(ARGV[at + 7]))

@@ -1,7 +1,8 @@
--- Appends what presence_counts.lua would tell to the App's samples, unless there is one of this slot of time already.
+-- Appends what presence_counts.lua replies, added to what it replied of other slices, to the App's samples, unless there is one of this slot of time already.
 --   KEYS  1 base
 --   ARGV  1 how long a slot is, ms  2 how many samples are kept  3 how many pairs of Gateway and platform one names
---         4 of how many platforms it sums the others
+--         4 of how many platforms it sums the others  5 how many Users have a Session in other slices
+--         6... of what other slices count: gateway, platform, Sessions
 --   returns 1, or 0 if there is one already, or no Gateway ever was
 -- Atomic: of many nodes that sample at once, one finds the slot empty. The id is the slot on the server's clock. Where that was
 -- set back, samples of what is the future now would keep every new one out until then, so they are dropped.
@@ -33,6 +34,18 @@ if newest and slot_of(newest) == slot then
 end
 
 local found = live_counts()
+local by_pair = {}
+for _, one in ipairs(found) do
+  by_pair[one[1] .. ' ' .. one[2]] = one
+end
+for at = 6, #ARGV, 3 do
+  local pair = ARGV[at] .. ' ' .. ARGV[at + 1]
+  if not by_pair[pair] then
+    by_pair[pair] = {ARGV[at], ARGV[at + 1], 0}
+    found[#found + 1] = by_pair[pair]
+  end
+  by_pair[pair][3] = by_pair[pair][3] + tonumber(ARGV[at + 2])
+end
 table.sort(found, function(a, b)
   if a[3] ~= b[3] then
     return a[3] > b[3]
@@ -58,7 +71,7 @@ end
 for _, platform in ipairs(order) do
   flat[#flat + 1], flat[#flat + 2], flat[#flat + 3] = '', platform, others[platform]
 end
-redis.call('XADD', SAMPLES, 'MAXLEN', '=', kept, whole(slot) .. '-0', 't', whole(now), 'u', redis.call('HLEN', SESSIONS),
+redis.call('XADD', SAMPLES, 'MAXLEN', '=', kept, whole(slot) .. '-0', 't', whole(now), 'u', redis.call('HLEN', SESSIONS) + ARGV[5],
   'c', cmsgpack.pack(flat))
 -- By then every one of them is too old to be asked for.
 redis.call('PEXPIRE', SAMPLES, whole(2 * kept * slot_ms))

@@ -1,17 +1,23 @@
 -- What every script of Presence shares. Put in front of each.
 --
--- KEYS[1] is what all keys of one App's Presence begin with, `gate:{<app>}:`; the nouns are added here, so that all of them
--- lie in the slot of that tag. See gate/store/presence_keys.py for the keys and how values are packed.
+-- KEYS[1] is what all keys of one slice of an App's Presence begin with, `gate:{<app>}:` or `gate:{<app>/<slice>}:`; the nouns are
+-- added here, so that all of them are in the slot of that tag. See gate/store/presence_keys.py for keys and how values are packed.
 --
 -- A Session is live while its Gateway's lease is of the Session's epoch and has not ended. The clock is the server's own; it
 -- dates things, and decides nothing but how soon a departure is announced.
 
 local base = KEYS[1]
 local LEASES, SESSIONS, COUNTS, SEEN = base .. 'leases', base .. 'sessions', base .. 'counts', base .. 'seen'
+local SLICES = base .. 'slices'
 local ID, PLATFORM, GATEWAY, EPOCH, SINCE, IP, MINTED, ACTIVE = 1, 2, 3, 4, 5, 6, 7, 8
 
 local function whole(number)
   return string.format('%.0f', number)
+end
+
+-- How the App's Presence is sliced, as this slice knows it; see gate/core/slices.py.
+local function slicing()
+  return redis.call('GET', SLICES) or '1'
 end
 
 local time = redis.call('TIME')

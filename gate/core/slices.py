@@ -1,0 +1,76 @@
+"""In which slice of its App's Presence a User is, and how an App's Presence grows to more slices.
+
+    bucket of a User   64-bit BLAKE2b of its id, modulo `BUCKETS`; the same for every number of slices
+    slice of a bucket  by a table for each number of slices. A new slice takes its buckets from the slices that have most, so
+                       slices differ by one bucket at most, and growth moves Users from old slices to new ones alone
+    word               what each slice says of it, and each caller believes: `8`, or `1>8` while Users move from 1 slice to 8
+
+The rule is part of the stored format: it can never change for a deployment that has sliced Presence. Pure. Called by
+`gate.store.slicing` and what moves Users.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from hashlib import blake2b
+from typing import NamedTuple
+
+MAX_SLICES = 64
+BUCKETS = 4_096
+"""Of 64 slices each has 64: the largest and the smallest differ by 1.6 %."""
+
+_SALT = b"gate presence"
+_WORD = re.compile(r"(?:([1-9]\d?)>)?([1-9]\d?)")
+
+
+class Slicing(NamedTuple):
+    """How an App's Presence is sliced. While Users move, `before` is the number of slices that they move from; else 0."""
+
+    slices: int
+    before: int = 0
+
+    @property
+    def word(self) -> str:
+        """As slices and callers name it."""
+        return f"{self.before}>{self.slices}" if self.before else str(self.slices)
+
+    def place(self, user: bytes) -> int:
+        """The slice in which the User is once nothing moves."""
+        return 0 if self.slices == 1 else _table(self.slices)[bucket_of(user)]
+
+    def origin(self, user: bytes) -> int:
+        """The slice from which the User moves; its `place` where it does not move."""
+        if not self.before:
+            return self.place(user)
+        return 0 if self.before == 1 else _table(self.before)[bucket_of(user)]
+
+
+UNSLICED = Slicing(1)
+
+
+def slicing_of(word: str) -> Slicing:
+    """What a word says; `ValueError` for one that this version does not know."""
+    match = _WORD.fullmatch(word)
+    if match is None or not 1 <= int(match[2]) <= MAX_SLICES:
+        raise ValueError(f"Presence is sliced as {word[:20]!r}, which this version does not understand")
+    return Slicing(int(match[2]), int(match[1] or 0))
+
+
+def bucket_of(user: bytes) -> int:
+    """The User's bucket."""
+    return int.from_bytes(blake2b(user, digest_size=8, person=_SALT).digest()) % BUCKETS
+
+
+@lru_cache(maxsize=MAX_SLICES)
+def _table(slices: int) -> Sequence[int]:
+    """Of each bucket its slice. The last bucket of the fullest slice moves first; of slices alike, the first one's."""
+    if slices == 1:
+        return [0] * BUCKETS
+    table = list(_table(slices - 1))
+    held = [[bucket for bucket in range(BUCKETS) if table[bucket] == at] for at in range(slices - 1)]
+    for _ in range(BUCKETS // slices):
+        fullest = max(held, key=len)
+        table[fullest.pop()] = slices - 1
+    return table

@@ -1,0 +1,266 @@
+"""Sends what is asked of Users to the slices of their App's Presence, and repeats what the wrong slice was asked for.
+
+A process believes what slice 0 last said of an App's slicing (`gate.core.slices`); before that, that there is one slice.
+Every script for Users gets that belief. If it is out of date, nothing is done and the reply is `stale`: slice 0 is asked again.
+While Users move, the slice that a User leaves is asked first. It replies `moving` or `moved` for a User that it does not have.
+So an App with one slice costs one exchange, as does any App while nothing moves.
+
+Repeated calls of one User keep their order. What a move holds up for longer than a call may take is `StoreUnavailable`.
+
+Called by `presence`, and by way of it by `gate.presence.batches`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import NamedTuple
+
+import msgspec
+
+from gate.clock import monotonic_ms
+from gate.core.slices import UNSLICED, Slicing, slicing_of
+from gate.errors import StoreUnavailable
+from gate.store import presence_keys as keys
+from gate.store.client import Client, raise_if_error
+from gate.store.link import Command, Reply, ReplyError
+from gate.store.scripts import Call, Script
+
+AGAIN_EVERY_S = 0.003
+"""How long to wait for Users that are under way: some 200 of them take as long."""
+Part = bytes | str | int
+
+_STALE, _MOVING, _MOVED = b"stale", b"moving", b"moved"
+_ELSEWHERE = frozenset({_STALE, _MOVING, _MOVED})
+_HELD_UP = "the Users of this App are moving to other slices of its Presence; try again"
+
+
+class Asked(msgspec.Struct, frozen=True, gc=False):
+    """A script for one User or more. `parts` is what it is told of each, `width` values a User, which the User begins."""
+
+    app_key: str
+    script: Script
+    args: tuple[Part, ...]
+    parts: Sequence[Part]
+    width: int
+    is_row: bool = False
+    """Of one User, and run as one with others like it; its reply is that of this User, else a list of one for each User."""
+
+    def call(self, slicing: Slicing, at: int, is_away: bool, parts: Sequence[Part]) -> Call:
+        """For Users of one slice."""
+        args = (slicing.word, "1" if is_away else "", *self.args)
+        base = [keys.base(self.app_key, at)]
+        return Call(self.script, base, args, parts) if self.is_row else Call(self.script, base, (*args, *parts))
+
+    @property
+    def rows(self) -> int:
+        """How many Users it is for."""
+        return len(self.parts) // self.width
+
+    def user(self, row: int) -> bytes:
+        """One of them."""
+        user = self.parts[row * self.width]
+        assert isinstance(user, bytes)
+        return user
+
+    def of(self, rows: Sequence[_Row]) -> Sequence[Part]:
+        """The parts of some of them."""
+        if self.is_row:
+            return self.parts
+        return [part for _, row in rows for part in self.parts[row * self.width : (row + 1) * self.width]]
+
+
+class _Row(NamedTuple):
+    """One User of one `Asked`, both by number."""
+
+    asked: int
+    row: int
+
+
+class Slices:
+    """What one process believes of every App."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._known: dict[str, Slicing] = {}
+        """Of Apps with more than one slice."""
+
+    async def slicing(self, app_key: str) -> Slicing:
+        """As slice 0 says now. Raises `StoreUnavailable`."""
+        await self._refresh([app_key])
+        return self._believed(app_key)
+
+    async def exchange(self, asked: Sequence[Asked]) -> list[Reply]:
+        """The reply of each: an exception in place of what was refused. Raises `StoreUnavailable` if nothing was answered."""
+        if not asked:
+            return []
+        exchange = _Exchange(asked)
+        if self._known and any(one.app_key in self._known for one in asked):
+            await self._send(exchange, [_Row(nth, row) for nth, one in enumerate(asked) for row in range(one.rows)])
+        else:
+            calls = [one.call(UNSLICED, 0, False, one.parts) for one in asked]
+            for nth, reply in enumerate(await self._client.write_each(calls)):
+                exchange.take_whole(nth, reply)
+        if exchange.again:
+            await self._repeat(exchange)
+        return exchange.replies
+
+    async def everywhere(self, app_key: str, script: Script, *args: Part) -> list[Reply]:
+        """Run a script in every slice of an App, the newest first; their replies by slice. Raises `StoreUnavailable`."""
+        deadline_ms = monotonic_ms() + self._client.deadline_ms
+        while True:
+            slicing = self._believed(app_key)
+            calls = [Call(script, [keys.base(app_key, at)], (slicing.word, *args)) for at in range(slicing.slices)]
+            replies = (await self._client.write(calls[::-1]))[::-1]
+            if not any(_is_stale(reply) for reply in replies):
+                return replies
+            await self._refresh([app_key])
+            if self._believed(app_key) == slicing:
+                await asyncio.sleep(AGAIN_EVERY_S)
+            if monotonic_ms() >= deadline_ms:
+                raise StoreUnavailable(_HELD_UP)
+
+    async def look(
+        self, app_keys: Sequence[str], commands: Callable[[str, int], Sequence[Command]]
+    ) -> list[list[list[Reply]]]:
+        """The replies of these commands, of each App by slice. Raises `StoreUnavailable`."""
+        while True:
+            before = [self._believed(app) for app in app_keys]
+            asked = [
+                [("GET", keys.slices(app)), *(one for at in range(slicing.slices) for one in commands(app, at))]
+                for app, slicing in zip(app_keys, before, strict=True)
+            ]
+            if not asked:
+                return []
+            replies = iter(await self._client.read(*chain.from_iterable(asked)))
+            found = []
+            for app, slicing in zip(app_keys, before, strict=True):
+                self._note(app, next(replies))
+                found.append([[next(replies) for _ in commands(app, at)] for at in range(slicing.slices)])
+            if [self._believed(app).slices for app in app_keys] == [slicing.slices for slicing in before]:
+                return found
+
+    def _believed(self, app_key: str) -> Slicing:
+        return self._known.get(app_key, UNSLICED)
+
+    async def _refresh(self, app_keys: Sequence[str]) -> None:
+        words = await self._client.read(*(("GET", keys.slices(app)) for app in app_keys))
+        for app, word in zip(app_keys, words, strict=True):
+            self._note(app, word)
+
+    def _note(self, app_key: str, word: bytes | None) -> None:
+        slicing = slicing_of(word.decode()) if word else UNSLICED
+        if slicing == UNSLICED:
+            self._known.pop(app_key, None)
+        else:
+            self._known[app_key] = slicing
+
+    async def _send(self, exchange: _Exchange, rows: Sequence[_Row]) -> None:
+        """Ask the slices where these Users should be. By slice, so that one script is run for many of a slice."""
+        pieces: dict[tuple[int, int, bool], list[_Row]] = {}
+        for row in rows:
+            one = exchange.asked[row.asked]
+            user, slicing = one.user(row.row), self._believed(one.app_key)
+            at = place = slicing.place(user)
+            if slicing.before and (one.app_key, user) not in exchange.moved:
+                at = slicing.origin(user)
+            pieces.setdefault((at, row.asked, at != place), []).append(row)
+        order = sorted(pieces, key=lambda piece: piece[0])
+        calls = []
+        for at, nth, is_away in order:
+            one = exchange.asked[nth]
+            calls.append(one.call(self._believed(one.app_key), at, is_away, one.of(pieces[at, nth, is_away])))
+        for piece, reply in zip(order, await self._client.write_each(calls), strict=True):
+            exchange.take(pieces[piece], reply)
+
+    async def _repeat(self, exchange: _Exchange) -> None:
+        """Until all is answered, or as long as a call may take."""
+        deadline_ms = monotonic_ms() + self._client.deadline_ms
+        try:
+            while exchange.again:
+                if monotonic_ms() >= deadline_ms:
+                    raise StoreUnavailable(_HELD_UP)
+                stale = sorted(exchange.stale)
+                before = [self._believed(app) for app in stale]
+                if stale:
+                    await self._refresh(stale)
+                if exchange.is_held_up or (stale and before == [self._believed(app) for app in stale]):
+                    await asyncio.sleep(AGAIN_EVERY_S)
+                await self._send(exchange, exchange.next_rows())
+        except StoreUnavailable as away:
+            exchange.fail(away)
+
+
+class _Exchange:
+    """What is asked, what was replied, and which Users have to be asked of again, in the order in which they were asked of."""
+
+    def __init__(self, asked: Sequence[Asked]) -> None:
+        self.asked = asked
+        self.replies: list[Reply] = [None if one.is_row else [None] * one.rows for one in asked]
+        self.again: list[_Row] = []
+        self.moved: set[tuple[str, bytes]] = set()
+        self.stale: set[str] = set()
+        self.is_held_up = False
+
+    def take_whole(self, nth: int, reply: Reply) -> None:
+        """Of a slicing in which nothing moves, so that all Users of it are stale or none."""
+        if _is_stale(reply):
+            self.take([_Row(nth, row) for row in range(self.asked[nth].rows)], reply)
+        else:
+            self.replies[nth] = reply
+
+    def take(self, rows: Sequence[_Row], reply: Reply) -> None:
+        """What was replied of these Users of one `Asked`."""
+        nth = rows[0].asked
+        one, kept = self.asked[nth], self.replies[nth]
+        if isinstance(reply, ReplyError):
+            self.replies[nth] = reply
+            return
+        for row, word in zip(rows, [reply] if one.is_row else reply, strict=True):
+            if isinstance(word, bytes) and word in _ELSEWHERE:
+                self.again.append(row)
+                self._note(one.app_key, one.user(row.row), word)
+            elif one.is_row:
+                self.replies[nth] = word
+            elif not isinstance(kept, ReplyError):
+                kept[row.row] = word
+
+    def next_rows(self) -> list[_Row]:
+        """The first of each User; the others stay behind them."""
+        self.again.sort()
+        seen, rows, later = set[tuple[str, bytes]](), list[_Row](), list[_Row]()
+        for row in self.again:
+            one = self.asked[row.asked]
+            whose = one.app_key, one.user(row.row)
+            (later if whose in seen else rows).append(row)
+            seen.add(whose)
+        self.again, self.is_held_up = later, False
+        self.stale.clear()
+        return rows
+
+    def fail(self, away: StoreUnavailable) -> None:
+        """What was not answered is not going to be."""
+        for row in self.again:
+            self.replies[row.asked] = away
+
+    def _note(self, app_key: str, user: bytes, word: bytes) -> None:
+        if word == _STALE:
+            self.stale.add(app_key)
+            self.moved = {one for one in self.moved if one[0] != app_key}  # that was by another slicing
+        elif word == _MOVED:
+            self.moved.add((app_key, user))
+        else:
+            self.is_held_up = True
+
+
+def answered(reply: Reply) -> Reply:
+    """A reply of `Slices.exchange`. Raises `StoreUnavailable` and what the server refused."""
+    if isinstance(reply, StoreUnavailable):
+        raise reply
+    raise_if_error(reply)
+    return reply
+
+
+def _is_stale(reply: Reply) -> bool:
+    return bool(reply == _STALE or (isinstance(reply, list) and reply and reply[0] == _STALE))
