@@ -160,14 +160,15 @@ class FeedReset(GateError):
 class FeedUnreadable(FeedReset):
     """So many entries are in a form that this version does not read, as another one leaves them.
 
-    The last of them is `seq` of `epoch`: whoever can do without them goes on behind that.
+    The last of them is `seq` of `epoch` in one slice: a reader that can do without them goes on behind that.
     """
 
-    def __init__(self, epoch: str, seq: int, many: int) -> None:
+    def __init__(self, epoch: str, seq: int, many: int, slice_: int = 0) -> None:
         super().__init__(f"entries up to {seq} were written by a version of Gate that this one does not understand")
         self.epoch = epoch
         self.seq = seq
         self.many = many
+        self.slice_ = slice_
 
 
 SessionFault = Literal["no-lease", "fenced", "full", "foreign", "draining", "too-many-gateways"]

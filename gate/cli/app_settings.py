@@ -8,7 +8,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated, Any
 
-import msgspec
 import typer
 
 from gate.cli.moments import given_seconds
@@ -17,7 +16,7 @@ from gate.cli.output import print_json, say
 from gate.cli.reach import Reach, Settled, run_with
 from gate.clock import wall_ms
 from gate.core import ids
-from gate.core.app_settings import setting_mistakes
+from gate.core.app_settings import setting_mistakes, with_settings
 from gate.core.limits import parse_limits
 from gate.core.model import AppFacts, DevicePolicy, Environment, ListPolicy, WhitelistSwitch
 from gate.errors import InvalidConfig, InvalidInput
@@ -97,6 +96,11 @@ _HidePresence = Annotated[
     typer.Option("--hide-presence/--no-hide-presence", help="Show Users as offline to those whom their lists refuse."),
 ]
 
+_Slices = Annotated[
+    int | None,
+    typer.Option("--presence-slices", metavar="N", help="Over how many slices Presence is spread, 1 to 64; only up."),
+]
+
 
 def set_(
     key: Annotated[str, typer.Argument(metavar="KEY", help="The App's key.")],
@@ -121,6 +125,7 @@ def set_(
     presence_webhook_url: _PresenceWebhook = None,
     device_policy: _Devices = None,
     hide_presence: _HidePresence = None,
+    presence_slices: _Slices = None,
     data: DataOption = DEFAULT_DATA,
     redis: RedisOption = None,
     as_json: JsonOption = False,
@@ -141,6 +146,7 @@ def set_(
         "presence_webhook_url": presence_webhook_url,
         "device_policy": device_policy,
         "hide_presence": hide_presence,
+        "presence_slices": presence_slices,
     }
     durations = {
         "signature_window_s": signature_window,
@@ -176,7 +182,7 @@ def _change(
         exempt = (facts.exempt | added) - removed
         if mistakes := setting_mistakes({"exempt": exempt}, _option):
             raise InvalidConfig([str(mistake) for mistake in mistakes])
-        return msgspec.structs.replace(facts, exempt=exempt, **changes)
+        return with_settings(facts, {"exempt": exempt, **changes}, _option)
 
     async def work(reach: Reach) -> Settled:
         _, written = await reach.store.apps.update(key, changed, wall_ms())

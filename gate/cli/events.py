@@ -140,10 +140,10 @@ async def _show(feed: Feed, after: Cursor, wanted: Wanted, follow: bool, as_json
 
 async def _until_now(feed: Feed, after: Cursor) -> AsyncIterator[Sequence[Event]]:
     head = await feed.head()
-    while after.seq < head.seq and (some := await feed.read(after, MOST_A_READ)):
+    while not after.reaches(head) and (some := await feed.read(after, MOST_A_READ)):
         yield some
         after = some[-1].cursor
-    if after.seq >= head.seq:
+    if after.reaches(head):
         await feed.read(after, 1)  # finds out whether the cursor is of this history at all
 
 

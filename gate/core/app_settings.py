@@ -10,9 +10,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
+
 from gate.core.ids import user_id
 from gate.core.limits import checked_limits
 from gate.core.model import AppFacts
+from gate.core.slices import MAX_SLICES
 from gate.errors import InvalidInput
 
 MAX_NAME_CHARS = 64
@@ -37,12 +40,13 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "token_ttl_s": (0, MAX_TOKEN_TTL_S),
     "reactivate_after_s": (0, MAX_REACTIVATE_AFTER_S),
     "audit_days": (1, MAX_AUDIT_DAYS),
+    "presence_slices": (1, MAX_SLICES),
 }
 """Of each setting that is a number: the least and the most."""
 
 ADMINS_ONLY = frozenset(
     {"environment", "strict_signature", "signature_window_s", "token_ttl_s", "user_limit", "audit_days", "webhook_url",
-     "presence_webhook_url"}
+     "presence_webhook_url", "presence_slices"}
 )  # fmt: skip
 """What decides who may call, who may connect, what is kept of it and where it is told: no operator below admin changes it."""
 
@@ -54,6 +58,15 @@ def app_document(facts: AppFacts) -> dict[str, Any]:
     document["secret_count"] = len(document.pop("secrets"))
     document["token_key_count"] = len(document.pop("token_keys"))
     return document
+
+
+def with_settings(facts: AppFacts, changes: Mapping[str, Any], named: Callable[[str], str] = str) -> AppFacts:
+    """The App with these settings, in which there is no mistake. Raises `InvalidInput` for what can't be undone."""
+    slices = changes.get("presence_slices", facts.presence_slices)
+    if slices < facts.presence_slices:
+        problem = f"can only be raised: it is {facts.presence_slices} now, got {slices}"
+        raise InvalidInput(named("presence_slices"), problem)
+    return msgspec.structs.replace(facts, **changes)
 
 
 def setting_mistakes(changes: Mapping[str, Any], named: Callable[[str], str] = str) -> list[InvalidInput]:

@@ -47,7 +47,7 @@ class AppFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `device_policy` says how many Sessions a User may have: any number, one of each platform, or one; the newest stays.
     `hide_presence` shows a User as offline to those whom that User's lists refuse. `presence_webhook_url` is where changes of
-    who is online go, "" for nowhere.
+    who is online go, "" for nowhere. `presence_slices` is over how many slices the App's Presence is spread; it only grows.
     """
 
     key: str
@@ -74,6 +74,7 @@ class AppFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     device_policy: DevicePolicy = "all"
     hide_presence: bool = False
     presence_webhook_url: str = ""
+    presence_slices: int = 1
 
     @property
     def most_users(self) -> int | None:

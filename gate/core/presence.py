@@ -3,8 +3,9 @@
     Session id      11 random characters, a dot, the User id in base64url: whose Session it is can be read from it, so that
                     closing one needs no index; that it is held by the caller is checked where it is closed
     platform        the kind of device, as the client names it: "iOS", "Android", "Websocket", ...
-    cursor          <epoch>-<seq>-<moment, µs, hex>: a place in an App's feed. `seq` is contiguous; the moment tells an entry
+    place           <epoch>-<seq>-<moment, µs, hex>: in the feed of one slice. `seq` is contiguous; the moment tells an entry
                     from another that took its number after Redis went back to an older file
+    cursor          a place in each slice of an App's feed, dots between. It says nothing of slices that did not exist yet
     feed entry      kind, moment (µs), Session, platform, Gateway, address, why, since when a departure that is announced
                     lasts (ms), User; spaces between them, and those from the address on may be empty but for the User
 
@@ -28,6 +29,7 @@ import msgspec
 from gate.core.base64url import decoded, encoded
 from gate.core.ids import MAX_ID_BYTES, shown
 from gate.core.model import AppFacts
+from gate.core.slices import MAX_SLICES
 from gate.errors import InvalidInput
 
 LEASE_TTL_MS = 15_000
@@ -64,7 +66,7 @@ wrong with its connection: slow to read, silent to pings, flooding, unsupported 
 _Name = TypeVar("_Name", str, bytes)
 _PLATFORM = re.compile(rb"[A-Za-z0-9._-]{1,32}")
 _SESSION = re.compile(r"([A-Za-z0-9_-]{11})\.([A-Za-z0-9_-]{2,86})")
-_CURSOR = re.compile(r"([0-9a-f]{1,16})-(\d{1,16})-([0-9a-f]{1,16})")
+_PLACE = re.compile(r"([0-9a-f]{1,16})-(\d{1,16})-([0-9a-f]{1,16})")
 
 
 class Session(NamedTuple):
@@ -119,14 +121,54 @@ class Lease(NamedTuple):
 
 
 class Cursor(NamedTuple):
-    """A place in an App's feed: behind the entry `seq`. The feed's beginning has seq 0."""
+    """A place in an App's feed: behind the entry `seq` of slice 0. The feed's beginning has seq 0.
+
+    `rest` has the places in the other slices, each without a rest. Where the App has more slices than the cursor, it stands at
+    the beginning of those.
+    """
 
     epoch: str
     seq: int
     at_us: int
+    rest: tuple[Cursor, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.epoch}-{self.seq}-{self.at_us:x}"
+        return ".".join([f"{place.epoch}-{place.seq}-{place.at_us:x}" for place in self.places])
+
+    @property
+    def places(self) -> tuple[Cursor, ...]:
+        """In each slice."""
+        return (self if not self.rest else Cursor(self.epoch, self.seq, self.at_us), *self.rest)
+
+    @property
+    def many(self) -> int:
+        """How many entries lie before it, of all slices."""
+        return self.seq + sum(place.seq for place in self.rest)
+
+    def at(self, slice_: int, place: Cursor) -> Cursor:
+        """The same but for one slice, which it has."""
+        if slice_ == 0:
+            return place._replace(rest=self.rest) if self.rest else place
+        return self._replace(rest=(*self.rest[: slice_ - 1], place, *self.rest[slice_:]))
+
+    def reaches(self, other: Cursor) -> bool:
+        """Whether nothing lies between this and the other one."""
+        places = self.over(len(other.places)).places
+        return all(place.seq >= wanted.seq for place, wanted in zip(places, other.places, strict=False))
+
+    def over(self, slices: int) -> Cursor:
+        """The same with a place in so many slices, if there are more than it has."""
+        missing = slices - 1 - len(self.rest)
+        return self._replace(rest=(*self.rest, *[BEGINNING] * missing)) if missing > 0 else self
+
+
+BEGINNING = Cursor("0", 0, 0)
+"""Of any feed, whatever its epoch."""
+
+
+def cursor_of(places: Sequence[Cursor]) -> Cursor:
+    """With these places, in slice 0 and the others."""
+    return places[0]._replace(rest=tuple(places[1:])) if len(places) > 1 else places[0]
 
 
 class Event(NamedTuple):
@@ -141,11 +183,26 @@ class Event(NamedTuple):
     ip: str
     why: str
     since_ms: int
+    slice_: int = 0
+
+    @property
+    def place(self) -> Cursor:
+        """Where it stands in its slice."""
+        return self.cursor.rest[self.slice_ - 1] if self.slice_ and self.cursor.rest else self.cursor
 
     @property
     def at_ms(self) -> int:
         """When it was appended."""
-        return self.cursor.at_us // 1_000
+        return self.place.at_us // 1_000
+
+
+def following(cursor: Cursor, events: Iterable[Event]) -> list[Event]:
+    """Events whose cursors are places in their slices, with cursors over all slices: each behind the one before."""
+    found = []
+    for event in events:
+        cursor = cursor.at(event.slice_, event.place)
+        found.append(event._replace(cursor=cursor))
+    return found
 
 
 class HowMany(msgspec.Struct, frozen=True):
@@ -254,10 +311,11 @@ def epoch_numbered(raw: bytes) -> int:
 
 def cursor_told(text: str) -> Cursor:
     """The cursor that a caller gives back, or `InvalidInput`."""
-    match = _CURSOR.fullmatch(text)
-    if match is None:
+    found = [_PLACE.fullmatch(part) for part in text.split(".", MAX_SLICES)]
+    places = [Cursor(match[1], int(match[2]), int(match[3], 16)) for match in found if match]
+    if len(places) != len(found) or len(found) > MAX_SLICES:
         raise InvalidInput("cursor", f"must be one that the feed gave, got {text[:80]!r}")
-    return Cursor(match[1], int(match[2]), int(match[3], 16))
+    return cursor_of(places)
 
 
 def event_of(epoch: str, seq: int, flat: Sequence[bytes]) -> Event:

@@ -109,7 +109,7 @@ async def _kicked(store: PresenceStore, held: Held) -> set[str]:
             found = await feed.read(after, EVENTS_A_READ)
         except FeedUnreadable as unread:
             _log.error("kicks that are told of there are not known", app=held[0], problem=str(unread))
-            after = behind(unread)
+            after = behind(unread, after)
             continue
         except FeedReset:
             return kicked  # it is trimmed faster than it is read, or was lost meanwhile: no more can be known

@@ -4,6 +4,7 @@ A lease is judged by its beats on this process's monotonic clock: one that has n
 script that looks at the beat again. Where Redis could not be reached, or is another run of itself, the watch begins anew, and
 time in which this process did not watch does not count; so an outage of ours ends nothing. Another run of Redis may lack what
 the last one had: no departure is announced for as long as a lease lasts. Every node sweeps; what one did, another finds done.
+Each slice of an App's Presence has its own copy of a lease, and is judged and swept by itself.
 
 Called by the background role, `run` until cancelled.
 """
@@ -11,7 +12,7 @@ Called by the background role, `run` until cancelled.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from gate.clock import monotonic_ms
@@ -19,6 +20,7 @@ from gate.core.presence import Lease, lease_of
 from gate.errors import StoreUnavailable
 from gate.presence.figures import OldestBeat
 from gate.store import presence_keys as keys
+from gate.store.link import Reply
 from gate.store.presence import PresenceStore
 
 LOOK_EVERY_MS = 250
@@ -59,7 +61,7 @@ class Sweeper:
         self._clock = clock
         self._tell = tell
         self._oldest = OldestBeat(lease_ttl_ms)
-        self._seen: dict[tuple[str, bytes], _Seen] = {}
+        self._seen: dict[tuple[str, int, bytes], _Seen] = {}
         self._server_id = ""
         self._tidied_at_ms = 0
         self._looked_at_ms = clock()
@@ -85,16 +87,14 @@ class Sweeper:
                 # It may have forgotten who came back: Gateways that live bring that back with their next renewal.
                 self._announce_from_ms = self._watched_ms + self._lease_ttl_ms
             self._server_id = self._store.client.server_id
-        asked = [
-            command
-            for app in apps
-            for command in (
-                ("HGETALL", keys.leases(app)),
-                ("SCARD", keys.ending(app)),
-                ("ZCARD", keys.leaving(app)),
-            )
-        ]
-        replies = await self._store.client.read(*asked) if asked else []
+        found = await self._store.slices.look(
+            apps,
+            lambda app, at: (
+                ("HGETALL", keys.leases(app, at)),
+                ("SCARD", keys.ending(app, at)),
+                ("ZCARD", keys.leaving(app, at)),
+            ),
+        )
         now_ms = self._clock()
         self._watched_ms += min(now_ms - self._looked_at_ms, MOST_WATCHED_MS)
         self._looked_at_ms = now_ms
@@ -105,25 +105,27 @@ class Sweeper:
         soonest_ms = LOOK_EVERY_MS
         holding: dict[str, int] = {}
         self._oldest.note(0, now_ms)
-        for app, leases, ending, leaving in zip(apps, replies[::3], replies[1::3], replies[2::3], strict=True):
+        for app, at, (leases, ending, leaving) in _slices(apps, found):
             known = [lease_of(*one) for one in zip(leases[::2], leases[1::2], strict=True)]
-            holding[app] = sum(lease.holds for lease in known)
-            ended = await self._end_silent(app, known, before)
-            if (ended or ending) and await self._sweep(app):
+            holding[app] = max(holding.get(app, 0), sum(lease.holds for lease in known))
+            ended = await self._end_silent(app, at, known, before)
+            if (ended or ending) and await self._sweep(app, at):
                 soonest_ms = 0
-            if is_tidying and await self._drop_bars(app):
+            if is_tidying and await self._drop_bars(app, at):
                 self._tidied_at_ms = now_ms - TIDY_EVERY_MS
             if is_tidying and not all(lease.holds for lease in known):
-                await self._store.tidy(app)
+                await self._store.tidy(app, at)
             if (ended or ending or leaving) and self._watched_ms >= self._announce_from_ms:
-                soonest_ms = min(soonest_ms, await self._announce(app))
+                soonest_ms = min(soonest_ms, await self._announce(app, at))
         self._tell(self._oldest.ratio, holding)
         return max(1, soonest_ms)
 
-    async def _end_silent(self, app: str, leases: list[Lease], before: dict[tuple[str, bytes], _Seen]) -> int:
+    async def _end_silent(
+        self, app: str, at: int, leases: list[Lease], before: dict[tuple[str, int, bytes], _Seen]
+    ) -> int:
         ended = 0
         for lease in leases:
-            place = app, lease.gateway
+            place = app, at, lease.gateway
             seen = before.get(place)
             if not lease.holds:
                 continue
@@ -134,32 +136,32 @@ class Sweeper:
             if self._watched_ms - seen.at_ms < self._lease_ttl_ms:
                 self._seen[place] = seen
             else:
-                ended += await self._store.end_lease(app, lease.gateway, lease.epoch, lease.beat)
+                ended += await self._store.end_lease(app, lease.gateway, lease.epoch, lease.beat, at)
         if ended:
             self._count("leases", ended)
         return ended
 
-    async def _sweep(self, app: str) -> bool:
+    async def _sweep(self, app: str, at: int) -> bool:
         """Whether there is more."""
         for _ in range(SCRIPTS_A_LOOK):
-            ended, leases_left = await self._store.sweep(app)
+            ended, leases_left = await self._store.sweep(app, at)
             if ended:
                 self._count("sessions", ended)
             if not leases_left:
                 return False
         return True
 
-    async def _drop_bars(self, app: str) -> bool:
+    async def _drop_bars(self, app: str, at: int) -> bool:
         """Whether there are more."""
         for _ in range(SCRIPTS_A_LOOK):
-            if not await self._store.drop_bars(app):
+            if not await self._store.drop_bars(app, at):
                 return False
         return True
 
-    async def _announce(self, app: str) -> int:
+    async def _announce(self, app: str, at: int) -> int:
         """In how many ms the next departure is due."""
         for _ in range(SCRIPTS_A_LOOK):
-            announced, due_in_ms = await self._store.announce(app)
+            announced, due_in_ms = await self._store.announce(app, at)
             if announced:
                 self._count("departures", announced)
             if due_in_ms is None:
@@ -167,3 +169,12 @@ class Sweeper:
             if due_in_ms > 0:
                 return due_in_ms
         return 0
+
+
+def _slices(
+    apps: Sequence[str], found: Sequence[Sequence[Sequence[Reply]]]
+) -> Iterator[tuple[str, int, Sequence[Reply]]]:
+    """Each slice of each App, with what was replied of it."""
+    for app, slices in zip(apps, found, strict=True):
+        for at, replies in enumerate(slices):
+            yield app, at, replies

@@ -16,7 +16,7 @@ from itertools import islice
 
 import structlog
 
-from gate.core.presence import Cursor, Event
+from gate.core.presence import Cursor, Event, following
 from gate.errors import FeedReset, FeedUnreadable, StoreUnavailable
 from gate.store.client import Client
 from gate.store.feed import Feed
@@ -135,7 +135,10 @@ class _Tail:
     async def behind(self, cursor: Cursor) -> Sequence[Event]:
         """Some entries behind a cursor; none if it stands at the newest."""
         at = self._index_behind(cursor)
-        return await self.feed.read(cursor, MOST_A_READ) if at is None else self._recent[at : at + MOST_A_READ]
+        if at is not None:
+            return self._recent[at : at + MOST_A_READ]
+        recent = self._behind_in_each_slice(cursor) if cursor.rest else None
+        return await self.feed.read(cursor, MOST_A_READ) if recent is None else recent[:MOST_A_READ]
 
     async def aclose(self) -> None:
         """Stop reading, and let those that wait see it."""
@@ -187,8 +190,24 @@ class _Tail:
             return None
         if cursor == self._start:
             return 0
-        at = cursor.seq - self._start.seq
+        at = cursor.many - self._start.many
         return at if 0 < at <= len(self._recent) and self._recent[at - 1].cursor == cursor else None
+
+    def _behind_in_each_slice(self, cursor: Cursor) -> list[Event] | None:
+        """As `_index_behind`, for who read slices in another order: what it lacks, with its own cursors; None if that is not
+        all in `_recent`."""
+        if self._start is None or len(cursor.rest) != len(self._start.rest):
+            return None
+        places, lacking = cursor.places, list[Event]()
+        known = [place == start for place, start in zip(places, self._start.places, strict=True)]
+        for event in self._recent:
+            if len(event.cursor.rest) != len(cursor.rest):
+                return None  # more slices came meanwhile
+            if event.place.seq > places[event.slice_].seq:
+                lacking.append(event)
+            elif event.place == places[event.slice_]:
+                known[event.slice_] = True
+        return following(cursor, lacking) if all(known) else None
 
     def _wake(self) -> None:
         woken, self.moved = self.moved, _Alarm()

@@ -22,6 +22,7 @@ MAX_UPDATE_TRIES = 20
 """Each failed try means that another operator's change went in."""
 SCAN_COUNT = 1_000
 DELETE_BATCH = 500
+_PRESENCE_SLICES = b'"presence_slices"'
 _PRESENCE_WEBHOOK = b'"presence_webhook_url"'
 """What an App without one does not have in its stored form: of thousands of Apps only a few are decoded."""
 
@@ -96,6 +97,12 @@ class Apps:
             else:
                 others.append(app_key.decode())
         return telling, others
+
+    async def with_presence_slices(self) -> dict[str, int]:
+        """Of Apps whose Presence has more than one slice, how many."""
+        (rows,) = await self._writer.client.read(("HVALS", keys.apps()))
+        sliced = (unpack_app(row) for row in rows if _PRESENCE_SLICES in row)
+        return {facts.key: facts.presence_slices for facts in sliced if facts.presence_slices > 1}
 
     async def remove(self, app_key: str, now_ms: int) -> Written:
         """Remove an App and all facts of its Users. Safe to repeat after an interruption; an unknown App is fine.

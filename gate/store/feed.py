@@ -1,160 +1,218 @@
-"""An App's feed of presence changes and kicks, read from a cursor on.
+"""An App's feed of presence changes and kicks, of all slices, read from a cursor on.
 
-A cursor is a place behind an entry. Before reading on from it, the entry is looked at: if it is another (Redis went back to an
-older file), if entries between are no longer kept, or if the feed has another epoch (Redis lost all), `FeedReset` says so, and
-the reader must look at the state anew; nothing is skipped in silence. See `gate.core.presence` for what entries say.
+A cursor is a place in each slice's feed. If one of them can't be read on from there without a gap, `FeedReset` says so
+(`slice_feed`), and the reader must look at the state again; nothing is skipped in silence. See `gate.core.presence` for what
+entries say.
 
-So it is where entries were written by a version of Gate that this one does not understand: `FeedUnreadable`. The place behind
-such an entry has no moment, 0.
+Entries of one User come in order. Those of several slices are merged by their moments, which is an order for people. While a
+User moves from an old slice to a new one, what the old one says of it comes first:
+
+    while Users move  new slices are read before old ones, and what they say comes behind all that the old ones say
+    after that        as long as a cursor is before where the old slices' feeds ended then, which the growth stream says
+
+So a cursor from before the App's Presence grew, or from meanwhile, stays good.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import takewhile
+from collections.abc import Callable, Sequence
+from heapq import merge
+from typing import NamedTuple
 
-from gate.core.presence import Cursor, Event, event_of
+from gate.core.presence import Cursor, Event, cursor_of, following
+from gate.core.slices import UNSLICED, Slicing, slicing_of
 from gate.errors import FeedReset, FeedUnreadable, StoreUnavailable
 from gate.store import presence_keys as keys
 from gate.store.client import Client, raise_if_error
 from gate.store.link import Command, Link, LinkLost, Reply
+from gate.store.slice_feed import (
+    COMMANDS_A_PLACE,
+    COMMANDS_A_READ,
+    SliceFeed,
+    asking_behind,
+    asking_head,
+    asking_oldest,
+    head_of,
+    oldest_of,
+    read_of,
+)
 
-BEGINNING = 0
+MORE_OF_A_SLICE = 16
+"""Asked of each slice beyond its share of what is read, since no two have the same."""
+
+
+class _Growth(NamedTuple):
+    """Slices that came later, and where the feeds of the slices before them ended then; None while Users move."""
+
+    slicing: Slicing
+    ends: Sequence[tuple[str, int]] | None
+
+    def is_over(self, cursor: Cursor) -> bool:
+        """Whether a reader has all of what the old slices said of Users who moved. A feed that began again said nothing."""
+        return self.ends is not None and all(
+            place.epoch != epoch or place.seq >= seq
+            for place, (epoch, seq) in zip(cursor.places, self.ends, strict=False)
+        )
 
 
 class Feed:
     """One App's feed. Blocking reads have a Link of their own; `aclose` when done. Methods raise `StoreUnavailable`."""
 
     def __init__(self, client: Client, app_key: str) -> None:
-        self._client = client
+        self.client = client
         self.app_key = app_key
-        self._stream = keys.feed(app_key)
+        self._slicing = UNSLICED
+        self._growths: Sequence[_Growth] = ()
+        self._growth_id = b"0-0"
         self._link: Link | None = None
 
     async def head(self) -> Cursor:
         """The newest place: what happens from now on lies behind it. The epoch is "0" before the first entry."""
-        meta, newest = await self._client.read(
-            ("HMGET", keys.feed_meta(self.app_key), "epoch", "seq"), ("XREVRANGE", self._stream, "+", "-", "COUNT", 1)
-        )
-        epoch = (meta[0] or b"0").decode()
-        if not newest:
-            return Cursor(epoch, int(meta[1] or 0), 0)
-        # Its own number: the server may have appended since it told the feed's.
-        return _place(epoch, newest[0])
+        return cursor_of([head_of(one) for one in await self._of_each_slice(asking_head, COMMANDS_A_PLACE)])
 
     async def oldest(self) -> Cursor:
         """The oldest place to read on from: the beginning, or behind the oldest entry that is still kept."""
-        meta, first = await self._client.read(
-            ("HMGET", keys.feed_meta(self.app_key), "epoch", "seq"), ("XRANGE", self._stream, "-", "+", "COUNT", 1)
-        )
-        epoch = (meta[0] or b"0").decode()
-        if not first or _seq_of(first[0][0]) == BEGINNING + 1:
-            return Cursor(epoch, BEGINNING, 0)
-        return _place(epoch, first[0])
+        return cursor_of([oldest_of(one) for one in await self._of_each_slice(asking_oldest, COMMANDS_A_PLACE)])
 
     async def read(self, after: Cursor, most: int) -> list[Event]:
-        """Up to `most` entries behind a cursor, the oldest first. Raises `FeedReset`."""
-        last = b"%d-0" % after.seq
-        meta, there, entries = await self._client.read(
-            ("HMGET", keys.feed_meta(self.app_key), "epoch", "seq"),
-            ("XRANGE", self._stream, last, last),
-            ("XRANGE", self._stream, b"(%b" % last, "+", "COUNT", most),
-        )
-        epoch, head = (meta[0] or b"0").decode(), int(meta[1] or 0)
-        _check(after, epoch, head, there, entries)
-        unread = _unreadable(epoch, entries)
-        if unread:
-            raise FeedUnreadable(epoch, _seq_of(entries[unread - 1][0]), unread)
-        return _readable(epoch, entries)
-
-    async def read_oldest(self, most: int) -> list[Event]:
-        """The oldest entries that are kept and can be read, up to `most`; for a reader whose cursor is of no use any more."""
-        meta, entries = await self._client.read(
-            ("HMGET", keys.feed_meta(self.app_key), "epoch", "seq"), ("XRANGE", self._stream, "-", "+", "COUNT", most)
-        )
-        epoch = (meta[0] or b"0").decode()
-        return _readable(epoch, entries[_unreadable(epoch, entries) :])
+        """Up to `most` entries behind a cursor, the oldest first; fewer only if there are no more. Raises `FeedReset`."""
+        events: list[Event] = []
+        while True:
+            some, is_end = await self._read_once(after, most - len(events))
+            events += some
+            if is_end or not some or len(events) >= most:
+                return events
+            after = some[-1].cursor
 
     async def wait(self, after: Cursor, most: int, block_ms: int) -> list[Event]:
-        """As `read`, but waits up to `block_ms` for the first. Raises `FeedReset`."""
+        """As `read`, but waits up to `block_ms` for the first; what came may be a growth, hence nothing. Raises `FeedReset`."""
         if found := await self.read(after, most):
             return found
+        places = after.over(self._slicing.slices).places
+        streams = [keys.feed(self.app_key, at) for at in range(len(places))]
+        behind_each = [b"%d-0" % place.seq for place in places]
         command: Command = (
-            "XREAD",
-            "COUNT",
-            1,
-            "BLOCK",
-            max(1, block_ms),
-            "STREAMS",
-            self._stream,
-            b"%d-0" % after.seq,
-        )
+            "XREAD", "COUNT", 1, "BLOCK", max(1, block_ms),
+            "STREAMS", *streams, keys.growth(self.app_key), *behind_each, self._growth_id,
+        )  # fmt: skip
         try:
             if self._link is None or not self._link.is_open:
-                self._link = await self._client.open_dedicated()
-            (reply,) = await self._link.exchange([command], block_ms + self._client.deadline_ms)
+                self._link = await self.client.open_dedicated()
+            (reply,) = await self._link.exchange([command], block_ms + self.client.deadline_ms)
         except LinkLost as loss:
             raise StoreUnavailable(str(loss)) from None
         raise_if_error(reply)
         # Read again from the cursor, which looks at the entry before: the server may have been another one meanwhile.
         return await self.read(after, most) if reply else []
 
+    async def slices(self) -> list[SliceFeed]:
+        """Of each slice its own feed."""
+        await self._learn()
+        return [SliceFeed(self.client, self.app_key, at) for at in range(self._slicing.slices)]
+
     async def aclose(self) -> None:
         """Close the Link of the blocking reads."""
         if self._link is not None:
             await self._link.aclose()
 
+    async def _read_once(self, after: Cursor, most: int) -> tuple[list[Event], bool]:
+        """Some entries, and whether there are no more."""
+        while True:
+            slices = self._slicing.slices
+            if len(after.places) > slices:
+                await self._learn()
+                if len(after.places) > self._slicing.slices:
+                    raise FeedReset("the App's Presence has fewer slices since then")
+                continue
+            after = after.over(slices)
+            each = min(most, most // slices + MORE_OF_A_SLICE) if slices > 1 else most
+            places = after.places
 
-def behind(unread: FeedUnreadable) -> Cursor:
-    """The place behind what could not be read."""
-    return Cursor(unread.epoch, unread.seq, 0)
+            def asking(app_key: str, at: int, places: Sequence[Cursor] = places, each: int = each) -> Sequence[Command]:
+                return asking_behind(app_key, at, places[at], each)
+
+            replies = await self._once_of_each_slice(asking, COMMANDS_A_READ)
+            if replies is not None:
+                found = [read_of(places[at], at, one) for at, one in enumerate(replies)]
+                if slices == 1:
+                    return found[0], len(found[0]) < most
+                are_read = all(len(some) < each for some in found)
+                merged = self._merged(after, found, each)
+                return merged[:most], are_read and len(merged) == sum(map(len, found)) <= most
+
+    def _merged(self, after: Cursor, found: Sequence[Sequence[Event]], each: int) -> list[Event]:
+        """In an order that keeps the order of each User. What has to wait for more of an older slice is left out."""
+        position, events, ready = after, list[Event](), list(found[: self._first_slices])
+
+        def emit() -> None:
+            nonlocal position
+            events.extend(following(position, merge(*ready, key=lambda one: one.cursor.at_us)))
+            position = events[-1].cursor if events else position
+            ready.clear()
+
+        for growth in self._growths:
+            before, slices = growth.slicing.before, growth.slicing.slices
+            if not growth.is_over(after):
+                emit()
+                # While Users move, the new slices were read before these.
+                if not (all(len(some) < each for some in found[:before]) or growth.is_over(position)):
+                    return events
+            ready += found[before:slices]
+        emit()
+        return events
+
+    @property
+    def _first_slices(self) -> int:
+        return self._growths[0].slicing.before if self._growths else self._slicing.slices
+
+    async def _of_each_slice(
+        self, asking: Callable[[str, int], Sequence[Command]], commands: int
+    ) -> list[Sequence[Reply]]:
+        while (replies := await self._once_of_each_slice(asking, commands)) is None:
+            continue
+        return replies
+
+    async def _once_of_each_slice(
+        self, asking: Callable[[str, int], Sequence[Command]], commands: int
+    ) -> list[Sequence[Reply]] | None:
+        """The newest slices first, and those that Users move to before the others; None if the App is sliced otherwise now."""
+        slicing, replies = self._slicing, list[Sequence[Reply]]()
+        groups = [range(slicing.before, slicing.slices), range(slicing.before)] if slicing.before else []
+        for slices in groups or [range(slicing.slices)]:
+            asked = [command for at in reversed(slices) for command in asking(self.app_key, at)]
+            word, *found = await self.client.read(("GET", keys.slices(self.app_key)), *asked)
+            if _slicing_of(word) != slicing:
+                await self._learn()
+                return None
+            replies += [found[at : at + commands] for at in range(0, len(found), commands)]
+        return replies[::-1]
+
+    async def _learn(self) -> None:
+        """How the App is sliced, and how it came to that."""
+        word, grown = await self.client.read(
+            ("GET", keys.slices(self.app_key)), ("XRANGE", keys.growth(self.app_key), "-", "+")
+        )
+        self._slicing = _slicing_of(word)
+        self._growth_id = grown[-1][0] if grown else b"0-0"
+        found: dict[Slicing, _Growth] = {}
+        for _, (_, said) in grown:
+            slicing, *ends = said.split()
+            known = slicing_of(slicing.decode())
+            found[known] = _Growth(known, [_end_of(one) for one in ends] or None)
+        # One that began while the slicing was read is not known yet; of one that is over the end is in the stream.
+        wanted = [one for one in found.values() if one.slicing.slices <= self._slicing.slices]
+        self._growths = sorted(wanted, key=lambda one: one.slicing.slices)
 
 
-def _check(after: Cursor, epoch: str, head: int, there: Sequence[Reply], entries: Sequence[Reply]) -> None:
-    if after.seq == BEGINNING:
-        begins_at_1 = _seq_of(entries[0][0]) == 1 if entries else head == 0
-        if after.epoch not in ("0", epoch) or not begins_at_1:
-            raise FeedReset("entries from the beginning are no longer kept")
-        return
-    if after.epoch != epoch:
-        raise FeedReset("the feed began anew since then")
-    if after.seq > head:
-        raise FeedReset("the feed went back to a place before that")
-    # What was there may have been trimmed before the entries behind it were read.
-    if not there or (entries and _seq_of(entries[0][0]) != after.seq + 1):
-        raise FeedReset("entries since then are no longer kept")
-    if _place(epoch, there[0]) != after:
-        raise FeedReset("the feed went back to a place before that, and went on otherwise")
+def behind(unread: FeedUnreadable, after: Cursor) -> Cursor:
+    """The place behind what could not be read, for who stood at `after`."""
+    return after.over(unread.slice_ + 1).at(unread.slice_, Cursor(unread.epoch, unread.seq, 0))
 
 
-def _readable(epoch: str, entries: Sequence[Reply]) -> list[Event]:
-    """Of these, up to the first that can't be read."""
-    found: list[Event] = []
-    for entry in entries:
-        event = _event(epoch, entry)
-        if event is None:
-            break
-        found.append(event)
-    return found
+def _slicing_of(word: bytes | None) -> Slicing:
+    return slicing_of(word.decode()) if word else UNSLICED
 
 
-def _unreadable(epoch: str, entries: Sequence[Reply]) -> int:
-    """How many of these can't be read before the first that can."""
-    return sum(1 for _ in takewhile(lambda entry: _event(epoch, entry) is None, entries))
-
-
-def _place(epoch: str, entry: Reply) -> Cursor:
-    event = _event(epoch, entry)
-    return Cursor(epoch, _seq_of(entry[0]), 0) if event is None else event.cursor
-
-
-def _event(epoch: str, entry: Reply) -> Event | None:
-    try:
-        return event_of(epoch, _seq_of(entry[0]), entry[1])
-    except ValueError:
-        return None
-
-
-def _seq_of(entry_id: bytes) -> int:
-    """Out of `<seq>-0`."""
-    return int(entry_id[:-2])
+def _end_of(packed: bytes) -> tuple[str, int]:
+    epoch, seq = packed.decode().split("-")
+    return epoch, int(seq)

@@ -17,6 +17,7 @@ from gate.store import scripts
 from gate.store.client import Client
 from gate.store.clocks import Watch
 from gate.store.scripts import Call
+from gate.store.slicing import Slices
 
 APPS_A_PIPELINE = 500
 """So that no other caller of the connection waits for thousands of Apps."""
@@ -46,6 +47,7 @@ class PresenceHooks:
 
     def __init__(self, client: Client, who: str, clock: Callable[[], int] = monotonic_ms) -> None:
         self._client = client
+        self._slices = Slices(client)
         self._who = who
         self._clock = clock
         self._watch = Watch[str]()
@@ -72,12 +74,12 @@ class PresenceHooks:
                 self._unwatch(app)
         return [app for app, claim in zip(kept, claims, strict=True) if not claim.is_ours]
 
-    async def heads(self, app_keys: Sequence[str]) -> list[tuple[str, int]]:
-        """Where each App's feed ends: epoch and seq, ("0", 0) before there is one."""
-        found: list[tuple[str, int]] = []
+    async def heads(self, app_keys: Sequence[str]) -> list[list[tuple[str, int]]]:
+        """Where each App's feed ends, by slice: epoch and seq, ("0", 0) before there is one."""
+        found: list[list[tuple[str, int]]] = []
         for some in _pipelines(app_keys):
-            replies = await self._client.read(*(("HMGET", keys.feed_meta(app), "epoch", "seq") for app in some))
-            found += [((epoch or b"0").decode(), int(seq or 0)) for epoch, seq in replies]
+            apps = await self._slices.look(some, lambda app, at: [("HMGET", keys.feed_meta(app, at), "epoch", "seq")])
+            found += [[((epoch or b"0").decode(), int(seq or 0)) for ((epoch, seq),) in slices] for slices in apps]
         return found
 
     async def _keep(self, what: str, wanted: Sequence[Claiming]) -> list[Claim]:

@@ -23,8 +23,8 @@ held under it, their counts and the feed of what changed in one slot, so that fe
     gate:{<app>}:slices                    string  the slicing, see `gate.core.slices`; in every slice, absent for one
     gate:{<app>}:moving                    hash    User -> all that is kept of it, msgpack, while it moves to another slice
     gate:{<app>}:mover                     hash    number, beat of the mover, in slice 0; in the others its number alone
-    gate:{<app>}:growth                    stream  in slice 0, each growth: w slicing  h "" when it begins, at its end where
-                                                   the old slices' feeds ended, <epoch>-<seq>, spaces between
+    gate:{<app>}:growth                    stream  in slice 0, g: the slicing when a growth begins; once more at its end, with
+                                                   the places where the old slices' feeds ended then, <epoch>-<seq>
     gate:presence-apps                     set     Apps that have or had a lease
     gate:presence-id                       string  names this Presence, so that a node which would split it is refused
     gate:kicks                             hash    Partition -> Position in the Changelog up to which Sessions were closed

@@ -22,11 +22,12 @@ import structlog
 
 from gate.clock import monotonic_ms
 from gate.core.model import AppFacts
-from gate.core.presence import Cursor, Event
+from gate.core.presence import BEGINNING, Cursor, Event, cursor_of, following
 from gate.errors import FeedReset, FeedUnreadable, StoreUnavailable
 from gate.store.client import Client
 from gate.store.feed import Feed, behind
 from gate.store.presence_hooks import CLAIM_MS, Claim, Claiming, PresenceHooks
+from gate.store.slice_feed import SliceFeed
 from gate.webhooks.posting import TIMEOUT_S, Poster
 from gate.webhooks.presence_body import JSON_TYPE, body_of, told_of
 
@@ -241,7 +242,7 @@ class PresenceTeller:
             for one in self._telling.values():
                 one.is_checked = False
         for one, head in zip(idle, heads, strict=True):
-            if one.cursor and (one.batch or not one.is_checked or head != (one.cursor.epoch, one.cursor.seq)):
+            if one.cursor and (one.batch or not one.is_checked or not _is_at(one.cursor, head)):
                 one.running = asyncio.create_task(self._tell(one), name=f"the presence webhook of {one.app.key}")
 
     async def _tell(self, one: _Telling) -> None:
@@ -299,21 +300,39 @@ class PresenceTeller:
                 _log.error("a presence webhook can't be told all of the feed", app=one.app.key, lost=unread.many,
                            problem=str(unread))  # fmt: skip
                 self._count_changes("lost", unread.many)
-                after = behind(unread)
+                after = behind(unread, after)
 
     async def _read_anew(self, one: _Telling, after: Cursor, problem: str) -> tuple[Cursor, list[Event]]:
-        """From the oldest that is kept; where the feed went back, without what was told."""
-        kept = await one.feed.read_oldest(MOST_A_READ)
-        place = Cursor("0", 0, 0) if kept else await one.feed.oldest()
-        lost = _lost(after, kept)
-        while told := _told_before(after, kept):
-            place, kept = kept[told - 1].cursor, kept[told:]
-            if not kept:
-                place, kept = await self._read_on(one, place, MOST_A_READ)
+        """From the oldest that is kept; where the feed went back, without what was told. Other slices as they were."""
+        slices, lost = await one.feed.slices(), 0
+        places, batch = list(after.over(len(slices)).places[: len(slices)]), list[Event]()
+        for feed in slices:
+            try:
+                await feed.read(places[feed.at], 1)
+            except FeedUnreadable:
+                continue  # which is seen to behind this
+            except FeedReset:
+                places[feed.at], kept, lost_here = await _anew(feed, places[feed.at])
+                # Some of each: what is told is where to read on in that slice.
+                batch += kept[: max(1, MOST_A_BATCH // len(slices))]
+                lost += lost_here
         _log.warning("a presence webhook can't be told all of the feed", app=one.app.key, cursor=str(after), lost=lost,
                      problem=problem)  # fmt: skip
         self._count_changes("lost", lost)
-        return place, kept[:MOST_A_BATCH]
+        place = cursor_of(places)
+        return (place, following(place, batch)) if batch else await self._read_on(one, place, MOST_A_BATCH)
+
+
+async def _anew(feed: SliceFeed, after: Cursor) -> tuple[Cursor, list[Event], int]:
+    """In one slice: a place, what is to be told behind it, without what was told before; and how many entries are lost."""
+    kept = await feed.read_oldest(MOST_A_READ)
+    lost = _lost(after, kept)
+    place = BEGINNING if kept else await feed.oldest()
+    while told := _told_before(after, kept):
+        place, kept = kept[told - 1].cursor, kept[told:]
+        if not kept:
+            kept = await feed.read(place, MOST_A_READ)
+    return place, kept, lost
 
 
 def _lost(after: Cursor, kept: Sequence[Event]) -> int:
@@ -333,6 +352,10 @@ def _told_before(after: Cursor, kept: Sequence[Event]) -> int:
             break
         many += 1
     return many
+
+
+def _is_at(cursor: Cursor, head: Sequence[tuple[str, int]]) -> bool:
+    return [(place.epoch, place.seq) for place in cursor.over(len(head)).places] == head
 
 
 def _is_ours(one: _Telling) -> bool:

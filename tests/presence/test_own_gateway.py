@@ -16,8 +16,8 @@ import requests
 
 from gate.core.model import AppFacts
 from gate.core.presence import Event
-from gate.store.feed import Feed
 from gate.store.presence import PresenceStore
+from gate.store.slice_feed import SliceFeed
 from tests.cli.command import Command
 from tests.harness.servers import RedisServer
 from tests.harness.service import GateService, Services
@@ -72,7 +72,7 @@ class Node:
         return {user for user, _ in found}
 
     async def events(self) -> list[Event]:
-        return await Feed(self.presence.client, self.app.key).read_oldest(1_000)
+        return await SliceFeed(self.presence.client, self.app.key, 0).read_oldest(1_000)
 
     async def kinds_of(self, user: bytes) -> list[str]:
         return [one.kind for one in await self.events() if one.user == user]

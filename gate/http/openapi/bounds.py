@@ -61,8 +61,8 @@ PLATFORM: Schema = {"pattern": "^[A-Za-z0-9._-]{1,32}$", "examples": ["iOS"]}
 GATEWAY: Schema = {"pattern": "^[!-~]+$", "minLength": 1, "maxLength": MAX_GATEWAY_BYTES, "examples": ["edge-1"]}
 CURSOR: Schema = {
     "format": "feed-cursor",
-    "pattern": "^[0-9a-f]{1,16}-[0-9]{1,16}-[0-9a-f]{1,16}$",
-    "description": "A place in the App's feed, as an answer gave it.",
+    "pattern": r"^[0-9a-f]{1,16}-[0-9]{1,16}-[0-9a-f]{1,16}(\.[0-9a-f]{1,16}-[0-9]{1,16}-[0-9a-f]{1,16}){0,63}$",
+    "description": "A place in the App's feed, as an answer gave it. Longer where Presence has slices; what it says is Gate's.",
 }
 
 

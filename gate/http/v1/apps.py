@@ -21,7 +21,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from gate.core.app_secrets import app_secret, with_new_secret, without_old_secret
-from gate.core.app_settings import ADMINS_ONLY, app_document, setting_mistakes
+from gate.core.app_settings import ADMINS_ONLY, app_document, setting_mistakes, with_settings
 from gate.core.ids import app_key
 from gate.core.model import AppFacts, DevicePolicy, Environment, ListPolicy, WhitelistSwitch
 from gate.core.operators import OperatorRole, may
@@ -70,6 +70,7 @@ class Changing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     device_policy: DevicePolicy | UnsetType = UNSET
     hide_presence: bool | UnsetType = UNSET
     presence_webhook_url: str | UnsetType = UNSET
+    presence_slices: int | UnsetType = UNSET
     reason: str = ""
 
 
@@ -123,7 +124,7 @@ async def change(call: OperatorCall) -> Done:
     above = sorted(changes.keys() & ADMINS_ONLY)
     if above and not may(call.operator.role, "admin"):
         raise RoleInsufficient(f"only an admin may change {', '.join(above)}")
-    facts, written = await _update(call, lambda facts: msgspec.structs.replace(facts, **changes), body.reason)
+    facts, written = await _update(call, lambda facts: with_settings(facts, changes), body.reason)
     return Done(app_document(facts), written)
 
 

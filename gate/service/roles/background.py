@@ -34,6 +34,7 @@ from gate.metrics import (
 )
 from gate.presence.figures import BoundedSeries
 from gate.presence.kicks import Kicker
+from gate.presence.mover import Mover
 from gate.presence.sampler import Sampler
 from gate.presence.sweeper import Sweeper
 from gate.replica.lost import losses
@@ -135,6 +136,7 @@ async def _keep_presence(post: Post, store: Store) -> None:
             all_of_it.create_task(sweeper.run())
             all_of_it.create_task(Sampler(presence, sessions.set).run())
             all_of_it.create_task(kicker.run())
+            all_of_it.create_task(Mover(store.apps, presence).run())
             all_of_it.create_task(teller.run())
             all_of_it.create_task(_put_settings_back(post, store, presence))
             if post.config.presence_redis:

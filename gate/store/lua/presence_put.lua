@@ -1,14 +1,14 @@
 -- Puts Users who are under way into their new slice. Nothing is told to the feed: for its readers nothing happened.
 --   KEYS  1 base
 --   ARGV  1 number of the mover  2... User, what presence_take.lua replied of it, ...
---   returns how many; -1 if a later mover was here
+--   returns how many; false if a later mover was here
 -- Atomic, and safe to repeat: what is here of a User already is kept. A Session whose lease has ended here meanwhile is swept.
 --!include presence
 --!include presence_changes
 --!include bars
 local SESSIONS_AT, LEFT_AT, SEEN_AT, BAR_AT, BARRED_AT = 1, 2, 3, 4, 5
 if redis.call('HGET', base .. 'mover', 'number') ~= ARGV[1] then
-  return -1
+  return false
 end
 local users, parts_of = {}, {}
 for at = 2, #ARGV, 2 do

@@ -1,17 +1,17 @@
 -- Says how an App's Presence is sliced, to one of its slices.
 --   KEYS  1 base
---   ARGV  1 number of the mover that says so  2 slicing  3 what the growth stream is to say: '' nothing, 'begun', or where each old
---         slice's feed ended, <epoch>-<seq> with spaces between
---         4 how many leases follow  5... Gateway, its lease as another slice has it, ...
+--   ARGV  1 number of the mover that says so  2 slicing  3 what is to be appended to the growth stream, or ''
+--         4 '1' for a slice in which Users begin to arrive: a feed from before slice 0 was lost is no part of this history
+--         5 how many leases follow  6... Gateway, its lease as another slice has it, ...
 --         then epoch of a Changelog, floor there, ...
---   returns 1, or 0 if a later mover was here
+--   returns 1; false if a later mover was here
 -- Atomic: nobody opens a Session here under the new slicing before the leases and the floors of the old slices are here.
 --!include presence
 --!include bars
 local MOVER, GROWTH = base .. 'mover', base .. 'growth'
 local number = tonumber(ARGV[1])
 if tonumber(redis.call('HGET', MOVER, 'number') or '0') > number then
-  return 0
+  return false
 end
 redis.call('HSET', MOVER, 'number', ARGV[1])
 
@@ -29,8 +29,8 @@ local function merge_lease(gateway, packed)
   redis.call('HSET', LEASES, gateway, packed)
 end
 
-local last = 4 + 2 * tonumber(ARGV[4])
-for at = 5, last, 2 do
+local last = 5 + 2 * tonumber(ARGV[5])
+for at = 6, last, 2 do
   merge_lease(ARGV[at], ARGV[at + 1])
 end
 for at = last + 1, #ARGV, 2 do
@@ -39,7 +39,10 @@ for at = last + 1, #ARGV, 2 do
   end
 end
 if ARGV[3] ~= '' then
-  redis.call('XADD', GROWTH, '*', 'w', ARGV[2], 'h', ARGV[3] ~= 'begun' and ARGV[3] or '')
+  redis.call('XADD', GROWTH, '*', 'g', ARGV[3])
+end
+if ARGV[4] == '1' and redis.call('EXISTS', SLICES) == 1 then
+  redis.call('UNLINK', base .. 'feed', base .. 'feed-meta')
 end
 redis.call('SET', SLICES, ARGV[2])
 return 1

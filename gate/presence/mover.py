@@ -1,0 +1,261 @@
+"""The mover: spreads an App's Presence over more slices when its setting `presence_slices` says so, while everything goes on.
+
+    1  the old slices are told that Users move, slice 0 last: whoever believes otherwise is refused there, and asks slice 0
+    2  the new slices get the leases and the floors of the old ones, and are open from then on
+    3  some Users at a time are taken out of their old slice, put into their new one, and let go of. Between the first step and
+       the last they can be read, and writes wait
+    4  all slices are told that nothing moves any more, slice 0 last, with where the old slices' feeds ended
+
+Each step may be done again, by this process or another. A mover has a number that every slice knows, and a slice refuses what
+comes late from a mover with a lower one. A mover renews its right with each step. Another process takes over once it has seen
+no renewal for `CLAIM_MS` on its own monotonic clock, and goes on from what is there. A slice that lost its data is told again.
+
+Called by the background role, `run` until cancelled. See docs/decisions/0018.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple, Protocol
+
+import structlog
+
+from gate.clock import monotonic_ms
+from gate.core.slices import UNSLICED, Slicing, slicing_of
+from gate.errors import StoreUnavailable
+from gate.store import presence_keys as keys
+from gate.store import scripts
+from gate.store.client import Client
+from gate.store.clocks import Watch
+from gate.store.link import Reply
+from gate.store.presence import PresenceStore
+from gate.store.scripts import Call, Script
+
+LOOK_EVERY_S = 1.0
+CLAIM_MS = 3_000
+USERS_A_STEP = 100
+"""Some 2 ms of the server's time in each of two scripts; a write of one of these Users waits for both."""
+SCANNED_AT_ONCE = 1_000
+
+_log = structlog.get_logger()
+
+
+class Apps(Protocol):
+    """Where Apps' settings are read. Methods raise `StoreUnavailable`."""
+
+    async def moved_at(self) -> tuple[Any, ...]:
+        """The same as long as no App changed."""
+        ...
+
+    async def with_presence_slices(self) -> Mapping[str, int]:
+        """Of Apps with more than one slice, how many."""
+        ...
+
+
+class _Superseded(Exception):
+    """Another mover took over."""
+
+
+class _Known(NamedTuple):
+    """What the slices of one App say, and who moves its Users."""
+
+    slicing: Slicing
+    is_alike: bool
+    """Whether all slices say the same."""
+    number: int
+    """The highest number of a mover in any slice."""
+    claim: tuple[int, int]
+    """Number and beat, in slice 0; a beat of 0 is nobody's."""
+
+
+class Mover:
+    """One a process."""
+
+    def __init__(self, apps: Apps, store: PresenceStore, clock: Callable[[], int] = monotonic_ms) -> None:
+        self._apps = apps
+        self._store = store
+        self._client = store.client
+        self._clock = clock
+        self._watch = Watch[str]()
+        self._moved_at: tuple[Any, ...] | None = None
+        self._wanted: Mapping[str, int] = {}
+        self._own: dict[str, int] = {}
+        """Of each App the number that this process took last."""
+
+    async def run(self) -> None:
+        """Move for ever."""
+        while True:
+            try:
+                await self.look()
+            except StoreUnavailable as away:
+                _log.debug("slices of Presence are looked at later", problem=str(away))
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def look(self) -> None:
+        """Do what is to be done now. Raises `StoreUnavailable`."""
+        moved_at = await self._apps.moved_at()
+        if moved_at != self._moved_at:
+            self._wanted = await self._apps.with_presence_slices()
+            self._moved_at = moved_at
+        if self._wanted:
+            for app in await self._store.apps():
+                if app in self._wanted:
+                    with suppress(_Superseded):
+                        await self._look_at(app, self._wanted[app])
+
+    async def _look_at(self, app: str, wanted: int) -> None:
+        known = await self._known(app, wanted)
+        is_settled = known.is_alike and not known.slicing.before and known.slicing.slices >= wanted
+        if is_settled or self._is_moved_by_another(app, known):
+            return
+        mover = _AppMover(self._client, app, await self._taken(app, known.number + 1))
+        self._own[app] = mover.number
+        try:
+            await mover.settle(known.slicing, wanted)
+        except asyncio.CancelledError:
+            with suppress(StoreUnavailable, _Superseded):
+                await mover.let_go()
+            raise
+
+    def _is_moved_by_another(self, app: str, known: _Known) -> bool:
+        number, beat = known.claim
+        unchanged_ms = self._watch.unchanged_ms(app, known.claim, self._clock())
+        return beat > 0 and number != self._own.get(app) and unchanged_ms < CLAIM_MS
+
+    async def _known(self, app: str, wanted: int) -> _Known:
+        slices = range(max(wanted, (await self._store.slices.slicing(app)).slices))
+        words, movers = _halves(
+            await self._client.read(
+                *(("GET", keys.slices(app, at)) for at in slices),
+                *(("HMGET", keys.mover(app, at), "number", "beat") for at in slices),
+            )
+        )
+        slicing = slicing_of(words[0].decode()) if words[0] else UNSLICED
+        number, beat = movers[0]
+        return _Known(
+            slicing,
+            all(word == words[0] for word in words[: slicing.slices]),
+            max(int(one or 0) for one, _ in movers),
+            (int(number or 0), int(beat or 0)),
+        )
+
+    async def _taken(self, app: str, least: int) -> int:
+        (reply,) = await self._client.write([Call(scripts.PRESENCE_MOVER, [keys.base(app)], ("", least))])
+        return int(reply[0])
+
+
+class _AppMover:
+    """Moves the Users of one App, under one number. Everything raises `StoreUnavailable` and `_Superseded`; then the number is
+    not used any more, since what was sent may still be carried out."""
+
+    def __init__(self, client: Client, app: str, number: int) -> None:
+        self._client = client
+        self._app = app
+        self.number = number
+
+    async def settle(self, slicing: Slicing, wanted: int) -> None:
+        """From how the App is sliced to how it should be."""
+        if not slicing.before and slicing.slices >= wanted:
+            await self._tell_settled(slicing, "")  # some slice lost its data
+            return
+        is_begun = slicing.before > 0
+        growth = slicing if is_begun else Slicing(wanted, slicing.slices)
+        _log.info("an App's Presence is spread over more slices", app=self._app, slices=growth.word, goes_on=is_begun)
+        await self._tell_moving(growth, is_begun)
+        moved = await self._move_all(growth)
+        ends = await self._client.read(
+            *(("HMGET", keys.feed_meta(self._app, at), "epoch", "seq") for at in range(growth.before))
+        )
+        said = " ".join([growth.word, *(f"{(epoch or b'0').decode()}-{int(seq or 0)}" for epoch, seq in ends)])
+        await self._tell_settled(Slicing(growth.slices), said)
+        _log.info("an App's Presence is spread over its slices", app=self._app, slices=growth.slices, users=moved)
+
+    async def let_go(self) -> None:
+        """Any process may go on at once."""
+        await self._renew("1")
+
+    async def _tell_moving(self, growth: Slicing, is_begun: bool) -> None:
+        for at in reversed(range(growth.before)):
+            await self._tell(at, growth, "" if at or is_begun else growth.word)
+        copied = await self._copied(range(growth.before))
+        for at in range(growth.before, growth.slices):
+            await self._tell(at, growth, "", "" if is_begun else "1", *copied)
+
+    async def _tell_settled(self, slicing: Slicing, said: str) -> None:
+        copied = await self._copied(range(slicing.slices))  # for one that lost them
+        for at in reversed(range(slicing.slices)):
+            await self._tell(at, slicing, "" if at else said, "", *copied)
+        await self.let_go()
+
+    async def _tell(self, at: int, slicing: Slicing, growth: str, is_new: str = "", *copied: bytes | int) -> None:
+        await self._run(at, scripts.PRESENCE_SLICE, slicing.word, growth, is_new, *(copied or (0,)))
+
+    async def _copied(self, slices: Sequence[int]) -> list[bytes | int]:
+        """Leases and floors, as the script takes them."""
+        leases, floors = _halves(
+            await self._client.read(
+                *(("HGETALL", keys.leases(self._app, at)) for at in slices),
+                *(("HGETALL", keys.floors(self._app, at)) for at in slices),
+            )
+        )
+        flat = [part for one in leases for part in one]
+        return [len(flat) // 2, *flat, *(part for one in floors for part in one)]
+
+    async def _move_all(self, growth: Slicing) -> int:
+        """Until nothing is left in an old slice of who belongs into a new one; how many were moved."""
+        for at in range(growth.before):  # what an earlier mover left under way
+            (users,) = await self._client.read(("HKEYS", keys.moving(self._app, at)))
+            await self._move(growth, at, users)
+        moved = 0
+        while some := sum([await self._move_some(growth, at) for at in range(growth.before)]):
+            moved += some
+        return moved
+
+    async def _move_some(self, growth: Slicing, at: int) -> int:
+        """All that one pass over an old slice finds."""
+        moved = 0
+        for kept in keys.kept_by_user(self._app, at):
+            cursor = b"0"
+            while True:
+                ((cursor, flat),) = await self._client.read(("HSCAN", kept, cursor, "COUNT", SCANNED_AT_ONCE))
+                users = [user for user in flat[::2] if growth.place(user) != at]
+                await self._move(growth, at, users)
+                moved += len(users)
+                if cursor == b"0":
+                    break
+        return moved
+
+    async def _move(self, growth: Slicing, at: int, users: Sequence[bytes]) -> None:
+        for first in range(0, len(users), USERS_A_STEP):
+            step = asyncio.ensure_future(self._step(growth, at, users[first : first + USERS_A_STEP]))
+            try:
+                await asyncio.shield(step)
+            except asyncio.CancelledError:  # nobody is left under way
+                await asyncio.wait([step])
+                raise
+
+    async def _step(self, growth: Slicing, at: int, users: Sequence[bytes]) -> None:
+        await self._renew("")
+        taken = await self._run(at, scripts.PRESENCE_TAKE, *users)
+        by_place = defaultdict[int, list[bytes]](list)
+        for user, packed in zip(users, taken, strict=True):
+            if packed:
+                by_place[growth.place(user)] += (user, packed)
+        await asyncio.gather(*(self._run(place, scripts.PRESENCE_PUT, *parts) for place, parts in by_place.items()))
+        await self._run(at, scripts.PRESENCE_MOVED, *users)
+
+    async def _renew(self, lets_go: str) -> None:
+        await self._run(0, scripts.PRESENCE_MOVER, 0, lets_go)
+
+    async def _run(self, at: int, script: Script, *args: bytes | str | int) -> Reply:
+        (reply,) = await self._client.write([Call(script, [keys.base(self._app, at)], (self.number, *args))])
+        if reply is None:
+            raise _Superseded
+        return reply
+
+
+def _halves(replies: Sequence[Reply]) -> tuple[Sequence[Reply], Sequence[Reply]]:
+    return replies[: len(replies) // 2], replies[len(replies) // 2 :]
