@@ -188,7 +188,10 @@ class Event(NamedTuple):
     @property
     def place(self) -> Cursor:
         """Where it stands in its slice."""
-        return self.cursor.rest[self.slice_ - 1] if self.slice_ and self.cursor.rest else self.cursor
+        rest = self.cursor.rest
+        if not rest:
+            return self.cursor
+        return rest[self.slice_ - 1] if self.slice_ else Cursor(*self.cursor[:3])
 
     @property
     def at_ms(self) -> int:

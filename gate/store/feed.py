@@ -50,7 +50,7 @@ class _Growth(NamedTuple):
     def is_over(self, cursor: Cursor) -> bool:
         """Whether a reader has all of what the old slices said of Users who moved. A feed that began again said nothing."""
         return self.ends is not None and all(
-            place.epoch != epoch or place.seq >= seq
+            place.seq >= seq or (place.seq and place.epoch != epoch)
             for place, (epoch, seq) in zip(cursor.places, self.ends, strict=False)
         )
 

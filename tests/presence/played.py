@@ -6,6 +6,8 @@ import os
 
 from gate.core.model import AppFacts
 from gate.core.presence import SESSION_RANDOM_BYTES, session_id, session_parts
+from gate.presence.mover import Mover
+from gate.store import presence_keys as keys
 from gate.store.address import parse_address
 from gate.store.cluster import client_of
 from gate.store.presence import Opening, PresenceStore, opened
@@ -52,6 +54,27 @@ class Gateway:
         stored_id, user = session_parts(session)
         call = self.store.closing(self.app.key, self.name, self.epoch, user, stored_id, "closed")
         assert await self.store.exchange(call) == [1]
+
+
+class Wanted:
+    """Apps' settings, as the mover reads them: over how many slices each is to be spread."""
+
+    def __init__(self, **slices: int) -> None:
+        self.slices = slices
+
+    async def moved_at(self) -> tuple[int, ...]:
+        """Another one for each change."""
+        return tuple(self.slices.values())
+
+    async def with_presence_slices(self) -> dict[str, int]:
+        """Of each App."""
+        return self.slices
+
+
+async def spread(store: PresenceStore, app_key: str, slices: int) -> None:
+    """Spread an App's Presence, until nothing moves any more."""
+    await store.client.read(("SADD", keys.APPS, app_key))
+    await Mover(Wanted(**{app_key: slices}), store).look()
 
 
 def presence_on(url: str, deadline_ms: int = PATIENCE_MS) -> PresenceStore:

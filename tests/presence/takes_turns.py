@@ -17,7 +17,7 @@ class TakesTurns:
     def follow(self, events: Sequence[Event]) -> None:
         for event in events:
             self.seq += 1
-            assert event.cursor.seq == self.seq
+            assert event.cursor.many == self.seq
             on = self.on.setdefault(event.user, set())
             _TURNS[event.kind](on, event.platform)
 

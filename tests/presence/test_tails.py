@@ -90,7 +90,7 @@ async def test_what_comes_between_a_followers_first_look_and_the_shared_read_doe
     read, looked = late.client.read, asyncio.Event()
 
     async def read_after_it_came(*commands: Any) -> list[Any]:
-        if commands[1][0] == "XREVRANGE":  # the shared read, as it looks where it begins
+        if commands[2][0] == "XREVRANGE":  # the shared read, as it looks where it begins
             await looked.wait()
             await gateway.open(b"between")
         replies = await read(*commands)

@@ -118,5 +118,5 @@ async def test_only_what_no_other_holds_is_forgotten(
 async def test_many_apps_are_asked_for_in_parts(one: PresenceHooks) -> None:
     many = [Claiming(f"app-{number}", None) for number in range(2 * APPS_A_PIPELINE + 1)]
     assert await one.claim(many) == [Claim(True, None)] * len(many)
-    assert await one.heads([claiming.app_key for claiming in many]) == [("0", 0)] * len(many)
+    assert await one.heads([claiming.app_key for claiming in many]) == [[("0", 0)]] * len(many)
     await one.forget([claiming.app_key for claiming in many])
