@@ -124,9 +124,9 @@ class Feed:
                 if len(after.places) > self._slicing.slices:
                     raise FeedReset("the App's Presence has fewer slices since then")
                 continue
-            after = after.over(slices)
+            whole = after.over(slices)
             each = min(most, most // slices + MORE_OF_A_SLICE) if slices > 1 else most
-            places = after.places
+            places = whole.places
 
             def asking(app_key: str, at: int, places: Sequence[Cursor] = places, each: int = each) -> Sequence[Command]:
                 return asking_behind(app_key, at, places[at], each)
@@ -137,7 +137,7 @@ class Feed:
                 if slices == 1:
                     return found[0], len(found[0]) < most
                 are_read = all(len(some) < each for some in found)
-                merged = self._merged(after, found, each)
+                merged = self._merged(whole, found, each)
                 return merged[:most], are_read and len(merged) == sum(map(len, found)) <= most
 
     def _merged(self, after: Cursor, found: Sequence[Sequence[Event]], each: int) -> list[Event]:

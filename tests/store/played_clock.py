@@ -41,15 +41,15 @@ def _clocked(script: Script) -> Script:
     return Script(script.name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
-def set_clock(client: redis.Redis, app: str, now_us: int) -> None:
-    """From now on it is this moment."""
-    client.hset(_clock(app), mapping={"s": now_us // 1_000_000, "us": now_us % 1_000_000})
+def set_clock(client: redis.Redis, app: str, now_us: int, at: int = 0) -> None:
+    """From now on it is this moment, in one slice of the App's Presence."""
+    client.hset(_clock(app, at), mapping={"s": now_us // 1_000_000, "us": now_us % 1_000_000})
 
 
-def put_away(client: redis.Redis, app: str) -> None:
+def put_away(client: redis.Redis, app: str, slices: int = 1) -> None:
     """Leave no key behind that is not the store's."""
-    client.delete(_clock(app))
+    client.delete(*(_clock(app, at) for at in range(slices)))
 
 
-def _clock(app: str) -> bytes:
-    return keys.base(app) + b"clock"
+def _clock(app: str, at: int) -> bytes:
+    return keys.base(app, at) + b"clock"

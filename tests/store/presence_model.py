@@ -10,11 +10,12 @@ told to the feed is what followers believe: a User's platforms are those of its 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gate.core.model import DevicePolicy
 from gate.core.presence import Event, Lease, Session, UserPresence, session_named
+from gate.core.slices import UNSLICED, Slicing
 
 Told = tuple[str, bytes, str, str, bytes, str, str, int]
 """kind, User, Session, platform, Gateway, address, why, since: an `Event` but for where it stands."""
@@ -72,7 +73,9 @@ class Model:
     seen_ms: dict[bytes, int] = field(default_factory=dict)
     active_ms: dict[bytes, int] = field(default_factory=dict)
     bars: dict[bytes, tuple[str, int, int]] = field(default_factory=dict)
-    floors: dict[str, int] = field(default_factory=dict)
+    floors: dict[int, dict[str, int]] = field(default_factory=dict)
+    """By slice: a bar that is dropped raises the floor of its User's slice."""
+    slicing: Slicing = UNSLICED
     told: list[Told] = field(default_factory=list)
     """What the feed must say of the step that was just made."""
 
@@ -152,7 +155,7 @@ class Model:
 
     def kick(
         self,
-        users: Iterable[bytes],
+        users: Sequence[bytes],
         why: str,
         before_ms: int | None,
         session_id: str,
@@ -179,7 +182,7 @@ class Model:
             closed += len(live)
             self._remove(user, gone, why, 0)
         if epoch and not self.leases:
-            self.drop_old_bars()
+            self.drop_old_bars({self.slicing.place(user) for user in users})
         return closed
 
     def touch(self, sessions: Sequence[tuple[bytes, str]]) -> int:
@@ -200,19 +203,29 @@ class Model:
             self._remove(user, gone, "lease-ended", FLAP_MS, any_last=True)
         assert ended == 0
 
-    def drop_old_bars(self) -> None:
+    def drop_old_bars(self, slices: Collection[int]) -> None:
         """A bar that is older goes; and one of the future is of a clock that was set back. The floor is where it was."""
         for user, (epoch, seq, at_ms) in list(self.bars.items()):
-            if abs(self.now_ms - at_ms) > BAR_MS:
+            at = self.slicing.place(user)
+            if at in slices and abs(self.now_ms - at_ms) > BAR_MS:
                 del self.bars[user]
-                self.floors[epoch] = max(self.floors.get(epoch, 0), seq)
+                floors = self.floors.setdefault(at, {})
+                floors[epoch] = max(floors.get(epoch, 0), seq)
 
     def set_floors(self, floors: Mapping[str, int]) -> None:
-        self.floors, self.bars = dict(floors), {}
+        self.floors, self.bars = {at: dict(floors) for at in range(self.slicing.slices)}, {}
+
+    def grow(self, slices: int) -> None:
+        """New slices have the floors of all old ones."""
+        old = [(epoch, seq) for floors in self.floors.values() for epoch, seq in floors.items()]
+        for at in range(self.slicing.slices, slices):
+            self.floors |= {at: {epoch: max(seq for one, seq in old if one == epoch) for epoch, _ in old}}
+        self.slicing = Slicing(slices)
 
     def _is_barred(self, user: bytes, epoch: str, seq: int) -> bool:
         bar_epoch, bar_seq, _ = self.bars.get(user, (epoch, 0, 0))
-        return bar_epoch != epoch or bar_seq > seq or self.floors.get(epoch, 0) > seq
+        floor = self.floors.get(self.slicing.place(user), {}).get(epoch, 0)
+        return bar_epoch != epoch or bar_seq > seq or floor > seq
 
     def announced(self, events: Sequence[Event]) -> None:
         """Departures were announced in this order."""

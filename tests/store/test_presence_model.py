@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -38,7 +38,7 @@ from gate.store.feed import Feed
 from gate.store.presence import UNCAUSED, Because, Opening, PresenceStore, closed, opened
 from gate.store.slicing import Asked
 from tests.harness.servers import RedisServer
-from tests.presence.played import PATIENCE_MS
+from tests.presence.played import PATIENCE_MS, spread
 from tests.presence.takes_turns import TakesTurns
 from tests.store.played_clock import PlayedClock, put_away, set_clock
 from tests.store.presence_model import FLAP_MS, Held, Model, told_of
@@ -61,8 +61,9 @@ MOST_REPEATS = 50
 class Agrees(RuleBasedStateMachine):
     """One App, driven through the store and the model at once."""
 
-    def __init__(self, server: RedisServer) -> None:
+    def __init__(self, server: RedisServer, most_slices: int) -> None:
         super().__init__()
+        self.most_slices = most_slices
         self.client: redis.Redis = server.client
         self.client.flushall()
         self.runner = asyncio.Runner()
@@ -79,7 +80,7 @@ class Agrees(RuleBasedStateMachine):
         self._settles()
         self.run(self.store.client.aclose())
         self.runner.close()
-        put_away(self.client, APP)
+        put_away(self.client, APP, self.most_slices)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(coroutine)
@@ -203,8 +204,8 @@ class Agrees(RuleBasedStateMachine):
     def sweep(self, room: int) -> None:
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(presence_module, "SWEPT_A_SCRIPT", room)
-            ended, _ = self.run(self.store.sweep(APP))
-        assert ended <= room * MOST_SESSIONS * 2
+            ended = sum(self.run(self.store.sweep(APP, at))[0] for at in self._slices)
+        assert ended <= room * MOST_SESSIONS * 2 * len(self._slices)
         self.model.swept(self._stored(), ended)
 
     @rule(room=st.sampled_from([1, 500]))
@@ -220,8 +221,23 @@ class Agrees(RuleBasedStateMachine):
 
     @rule()
     def tidy(self) -> None:
-        dropped = self.run(self.store.tidy(APP))
-        assert dropped == (0 if self.client.exists(keys.ending(APP)) else self.model.tidy(LEASE_KEPT_MS))
+        if self.client.exists(*(keys.ending(APP, at) for at in self._slices)):
+            assert len(self._slices) > 1 or self.run(self.store.tidy(APP)) == 0
+            return
+        expected = self.model.tidy(LEASE_KEPT_MS)
+        assert [self.run(self.store.tidy(APP, at)) for at in self._slices] == [expected] * len(self._slices)
+
+    @precondition(lambda self: self.model.slicing.slices < self.most_slices)
+    @rule(by=st.sampled_from([1, 2]))
+    def grow(self, by: int) -> None:
+        """Users move to new slices. Sessions that are dead by then end on the way."""
+        self.feed_agrees()
+        before, slices = self._stored_count(), min(self.most_slices, self.model.slicing.slices + by)
+        for at in range(slices):
+            set_clock(self.client, APP, self.now_us, at)
+        self.run(spread(self.store, APP, slices))
+        self.model.grow(slices)
+        self.model.swept(self._stored(), before - self._stored_count())
 
     @rule(room=st.sampled_from([1, 2, 200]))
     def announce(self, room: int) -> None:
@@ -252,7 +268,7 @@ class Agrees(RuleBasedStateMachine):
         self.client.flushall()
         self._move(1)
         self.model = Model(self.model.now_ms, MOST_SESSIONS, MOST_GATEWAYS)
-        if self.cursor.seq:
+        if self.cursor.many:
             with pytest.raises(FeedReset):
                 self.run(self.feed.read(self.cursor, 1))
         self.cursor, self.turns = Cursor("0", 0, 0), TakesTurns()
@@ -262,7 +278,9 @@ class Agrees(RuleBasedStateMachine):
     @invariant()
     def feed_agrees(self) -> None:
         events = self.run(self.feed.read(self.cursor, ALL_ENTRIES))
-        assert [told_of(event) for event in events] == self.model.told
+        # Of several slices, events of one User alone have an order.
+        order = (lambda told: told[1]) if len(self._slices) > 1 else lambda told: b""
+        assert sorted(map(told_of, events), key=order) == sorted(self.model.told, key=order)
         self._followed(events)
 
     @invariant()
@@ -289,24 +307,34 @@ class Agrees(RuleBasedStateMachine):
         """Nothing is kept of a User without Sessions, but when it was seen, what it left a moment ago, and a bar."""
         stored = [one for here in self.model.sessions.values() for one in here]
         assert self._stored() == {user: {one.id for one in here} for user, here in self.model.sessions.items()}
+        for at in self._slices:
+            self._keys_agree(at, [one for one in stored if self.model.slicing.place(one.user) == at])
+
+    def _keys_agree(self, at: int, stored: list[Held]) -> None:
+        def here(users: Mapping[bytes, T]) -> dict[bytes, T]:
+            return {user: what for user, what in users.items() if self.model.slicing.place(user) == at}
+
         held: dict[bytes, set[bytes]] = {}
         for one in stored:
-            held.setdefault(keys.held(APP, one.epoch, one.gateway), set()).add(one.user)
-        base = keys.base(APP)
+            held.setdefault(keys.held(APP, one.epoch, one.gateway, at), set()).add(one.user)
+        base = keys.base(APP, at)
         assert {key: self.client.smembers(key) for key in self.client.keys(base + b"held:*")} == held
         counted = Counter(b"%d:%b:%b" % (one.epoch, one.platform.encode(), one.gateway) for one in stored)
         assert {name: int(many) for name, many in self.client.hgetall(base + b"counts").items()} == counted
-        left = {user: departures for user, departures in self.model.leaving.items() if departures}
+        left = here({user: departures for user, departures in self.model.leaving.items() if departures})
         assert set(self.client.hkeys(base + b"left")) == set(left)
         due = {user: float(min(one.due_ms for one in departures.values())) for user, departures in left.items()}
         assert dict(self.client.zrange(base + b"leaving", 0, -1, withscores=True)) == due
+        barred_here = here(self.model.bars)
         bars = self.client.hgetall(base + b"bars")
-        assert bars == {user: b"%b:%d" % (epoch.encode(), seq) for user, (epoch, seq, _) in self.model.bars.items()}
+        assert bars == {user: b"%b:%d" % (epoch.encode(), seq) for user, (epoch, seq, _) in barred_here.items()}
         barred = dict(self.client.zrange(base + b"barred", 0, -1, withscores=True))
-        assert barred == {user: float(at_ms) for user, (_, _, at_ms) in self.model.bars.items()}
+        assert barred == {user: float(at_ms) for user, (_, _, at_ms) in barred_here.items()}
         floors = {epoch.decode(): int(seq) for epoch, seq in self.client.hgetall(base + b"floors").items()}
-        assert floors == self.model.floors
-        assert set(self.client.hkeys(base + b"seen")) == set(self.model.seen_ms) | set(self.model.active_ms)
+        assert floors == self.model.floors.get(at, {})
+        seen = here(self.model.seen_ms) | here(self.model.active_ms)
+        assert set(self.client.hkeys(base + b"seen")) == set(seen)
+        assert not self.client.exists(base + b"moving")
 
     # Within
 
@@ -327,7 +355,9 @@ class Agrees(RuleBasedStateMachine):
         self.feed_agrees()
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(presence_module, "SWEPT_A_SCRIPT", room)
-            many, next_ms = self.run(self.store.announce(APP))
+            announced = [self.run(self.store.announce(APP, at)) for at in self._slices]
+        many = sum(one for one, _ in announced)
+        next_ms = min((one for _, one in announced if one is not None), default=None)
         events = self.run(self.feed.read(self.cursor, ALL_ENTRIES))
         assert len(events) == many
         self.model.announced(events)
@@ -339,7 +369,7 @@ class Agrees(RuleBasedStateMachine):
 
     def _settles(self) -> None:
         """All that is dead is swept, and all that is due announced."""
-        self._repeat(lambda: self.run(self.store.sweep(APP))[1], "sweeping")
+        self._repeat(lambda: sum(self.run(self.store.sweep(APP, at))[1] for at in self._slices), "sweeping")
         self.model.swept(self._stored(), sum(map(len, self.model.sessions.values())) - self._stored_count())
         self._drop_bars()
         assert not self.model.ended_leases()
@@ -347,8 +377,8 @@ class Agrees(RuleBasedStateMachine):
         self.model.expect_none_due()
 
     def _drop_bars(self) -> None:
-        self._repeat(lambda: self.run(self.store.drop_bars(APP)), "dropping bars")
-        self.model.drop_old_bars()
+        self._repeat(lambda: sum(self.run(self.store.drop_bars(APP, at)) for at in self._slices), "dropping bars")
+        self.model.drop_old_bars(self._slices)
 
     def _repeat(self, work: Callable[[], int], what: str) -> None:
         for _ in range(MOST_REPEATS):
@@ -364,7 +394,8 @@ class Agrees(RuleBasedStateMachine):
     def _move(self, by_us: int) -> None:
         self.now_us += by_us
         self.model.now_ms = self.now_us // 1_000
-        set_clock(self.client, APP, self.now_us)
+        for at in self._slices:
+            set_clock(self.client, APP, self.now_us, at)
 
     def _epoch(self, gateway: bytes) -> int:
         known = self.model.leases.get(gateway)
@@ -375,15 +406,21 @@ class Agrees(RuleBasedStateMachine):
         return self.made[-1 - which % min(12, len(self.made))]
 
     def _stored(self) -> dict[bytes, set[str]]:
-        rows = self.client.hgetall(keys.sessions(APP))
-        return {user: {one[0] for one in msgspec.msgpack.decode(packed)} for user, packed in rows.items()}
+        rows = [row for at in self._slices for row in self.client.hgetall(keys.sessions(APP, at)).items()]
+        assert len(rows) == len({user for user, _ in rows})
+        return {user: {one[0] for one in msgspec.msgpack.decode(packed)} for user, packed in rows}
+
+    @property
+    def _slices(self) -> range:
+        return range(self.model.slicing.slices)
 
     def _stored_count(self) -> int:
         return sum(map(len, self._stored().values()))
 
 
 @pytest.mark.timeout(300)
-def test_presence_agrees_with_a_naive_model(each_redis: RedisServer) -> None:
+@pytest.mark.parametrize("most_slices", [1, 3])
+def test_presence_agrees_with_a_naive_model(each_redis: RedisServer, most_slices: int) -> None:
     chosen = settings(
         max_examples=EXAMPLES,
         stateful_step_count=STEPS,
@@ -392,7 +429,7 @@ def test_presence_agrees_with_a_naive_model(each_redis: RedisServer) -> None:
         # Explaining traces every line, and takes ten times as long as finding.
         phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),
     )
-    run_state_machine_as_test(partial(Agrees, each_redis), settings=chosen)
+    run_state_machine_as_test(partial(Agrees, each_redis, most_slices), settings=chosen)
 
 
 def test_ids_of_the_model_are_such_as_the_store_makes() -> None:
