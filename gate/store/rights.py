@@ -44,7 +44,7 @@ _COMMANDS: dict[str, _Trial] = {
     "hget": _Trial(_BOTH, (_K, "f")),
     "hgetall": _Trial(_BOTH, (_K,)),
     "hincrby": _Trial(_PRESENCE, (_K, "f", 1)),
-    "hkeys": _Trial(_FACTS, (_K,)),
+    "hkeys": _Trial(_BOTH, (_K,)),
     "hlen": _Trial(_PRESENCE, (_K,)),
     "hmget": _Trial(_BOTH, (_K, "f")),
     "hscan": _Trial(_PRESENCE, (_K, 0)),
@@ -91,7 +91,7 @@ _COMMANDS: dict[str, _Trial] = {
     "zrevrange": _Trial(_FACTS, (_K, 0, 1)),
     "zrevrangebyscore": _Trial(_FACTS, (_K, 1, 0)),
     "zscan": _Trial(_FACTS, (_K, 0)),
-    "zscore": _Trial(_FACTS, (_K, "m")),
+    "zscore": _Trial(_BOTH, (_K, "m")),
 }
 """Every command that Gate sends, or that its scripts run, but MULTI, which comes first."""
 _OF_A_CLUSTER: dict[str, _Trial] = {
