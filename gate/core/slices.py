@@ -25,6 +25,7 @@ BUCKETS = 4_096
 _SPREAD = 0x9E3779B1
 """Knuth's multiplier; the upper bits of a product by it depend on all bits of the factor."""
 _BUCKET_SHIFT = 32 - 12
+_WORDS = [str(slices) for slices in range(MAX_SLICES + 1)]
 _WORD = re.compile(r"(?:([1-9]\d?)>)?([1-9]\d?)")
 
 
@@ -37,7 +38,7 @@ class Slicing(NamedTuple):
     @property
     def word(self) -> str:
         """As slices and callers name it."""
-        return f"{self.before}>{self.slices}" if self.before else str(self.slices)
+        return f"{self.before}>{self.slices}" if self.before else _WORDS[self.slices]
 
     def place(self, user: bytes) -> int:
         """The slice in which the User is once nothing moves."""

@@ -38,7 +38,8 @@ LOOK_EVERY_S = 1.0
 CLAIM_MS = 3_000
 USERS_A_STEP = 100
 """Some 2 ms of the server's time in each of two scripts; a write of one of these Users waits for both."""
-SCANNED_AT_ONCE = 1_000
+SCANNED_AT_ONCE = 500
+"""So many are under way at once."""
 
 _log = structlog.get_logger()
 
@@ -147,6 +148,14 @@ class Mover:
         return int(reply[0])
 
 
+class _Run(NamedTuple):
+    """A script to run in a slice, and its arguments behind the mover's number."""
+
+    at: int
+    script: Script
+    args: Sequence[bytes | str | int]
+
+
 class _AppMover:
     """Moves the Users of one App, under one number. Everything raises `StoreUnavailable` and `_Superseded`; then the number is
     not used any more, since what was sent may still be carried out."""
@@ -175,7 +184,7 @@ class _AppMover:
 
     async def let_go(self) -> None:
         """Any process may go on at once."""
-        await self._renew("1")
+        await self._run(_Run(0, scripts.PRESENCE_MOVER, [0, "1"]))
 
     async def _tell_moving(self, growth: Slicing, is_begun: bool) -> None:
         for at in reversed(range(growth.before)):
@@ -191,7 +200,7 @@ class _AppMover:
         await self.let_go()
 
     async def _tell(self, at: int, slicing: Slicing, growth: str, is_new: str = "", *copied: bytes | int) -> None:
-        await self._run(at, scripts.PRESENCE_SLICE, slicing.word, growth, is_new, *(copied or (0,)))
+        await self._run(_Run(at, scripts.PRESENCE_SLICE, [slicing.word, growth, is_new, *(copied or (0,))]))
 
     async def _copied(self, slices: Sequence[int]) -> list[bytes | int]:
         """Leases and floors, as the script takes them."""
@@ -229,32 +238,32 @@ class _AppMover:
         return moved
 
     async def _move(self, growth: Slicing, at: int, users: Sequence[bytes]) -> None:
-        for first in range(0, len(users), USERS_A_STEP):
-            step = asyncio.ensure_future(self._step(growth, at, users[first : first + USERS_A_STEP]))
-            try:
-                await asyncio.shield(step)
-            except asyncio.CancelledError:  # nobody is left under way
-                await asyncio.wait([step])
-                raise
+        some = [users[first : first + USERS_A_STEP] for first in range(0, len(users), USERS_A_STEP)]
+        steps = asyncio.gather(*(self._step(growth, at, one) for one in some), return_exceptions=True)
+        try:
+            ends = await asyncio.shield(steps)
+        except asyncio.CancelledError:  # nobody is left under way
+            await asyncio.wait([steps])
+            raise
+        for fault in filter(None, ends):
+            raise fault
 
     async def _step(self, growth: Slicing, at: int, users: Sequence[bytes]) -> None:
-        await self._renew("")
-        taken = await self._run(at, scripts.PRESENCE_TAKE, *users)
+        _, taken = await self._run(_Run(0, scripts.PRESENCE_MOVER, [0]), _Run(at, scripts.PRESENCE_TAKE, users))
         by_place = defaultdict[int, list[bytes]](list)
         for user, packed in zip(users, taken, strict=True):
             if packed:
                 by_place[growth.place(user)] += (user, packed)
-        await asyncio.gather(*(self._run(place, scripts.PRESENCE_PUT, *parts) for place, parts in by_place.items()))
-        await self._run(at, scripts.PRESENCE_MOVED, *users)
+        await self._run(*(_Run(place, scripts.PRESENCE_PUT, parts) for place, parts in by_place.items()))
+        await self._run(_Run(at, scripts.PRESENCE_MOVED, users))
 
-    async def _renew(self, lets_go: str) -> None:
-        await self._run(0, scripts.PRESENCE_MOVER, 0, lets_go)
-
-    async def _run(self, at: int, script: Script, *args: bytes | str | int) -> Reply:
-        (reply,) = await self._client.write([Call(script, [keys.base(self._app, at)], (self.number, *args))])
-        if reply is None:
+    async def _run(self, *wanted: _Run) -> list[Reply]:
+        """Scripts, each of a slice, in one pipeline."""
+        calls = [Call(script, [keys.base(self._app, at)], (self.number, *args)) for at, script, args in wanted]
+        replies = await self._client.write(calls) if calls else []
+        if None in replies:
             raise _Superseded
-        return reply
+        return replies
 
 
 def _halves(replies: Sequence[Reply]) -> tuple[Sequence[Reply], Sequence[Reply]]:

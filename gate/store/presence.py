@@ -206,7 +206,7 @@ class PresenceStore:
 
     async def counts(self, app_key: str) -> Counts:
         """How many are online, by Gateway and platform; no Session is looked at. Without Users that are under way to another
-        slice: some 200 at most, for some ms."""
+        slice: some 500 at most, for some ms."""
         return _counts_of(await self.slices.everywhere(app_key, scripts.PRESENCE_COUNTS))
 
     async def history(self, app_key: str, since_ms: int) -> list[Sample]:

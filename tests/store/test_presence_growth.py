@@ -172,7 +172,7 @@ class UnderLoad:
     def __init__(self, server: RedisServer, seed: int) -> None:
         self.server = server
         self.random = random.Random(seed)
-        self.stopping = asyncio.Event()
+        self.stopping, self.has_stopped = asyncio.Event(), asyncio.Event()
         self.open: dict[bytes, set[str]] = defaultdict(set)
         self.done = 0
 
@@ -218,7 +218,7 @@ class UnderLoad:
         store = presence_on(self.server.url)
         feed, read = Feed(store.client, KEY), list[Event]()
         while True:
-            is_last = self.stopping.is_set()
+            is_last = self.has_stopped.is_set()
             some = await feed.wait(after, most, 50)
             read += some
             after = some[-1].cursor if some else after
@@ -247,6 +247,7 @@ async def test_nothing_is_lost_while_users_move_under_load(
     await asyncio.sleep(0.3)
     load.stopping.set()
     await asyncio.gather(*acting, *others)
+    load.has_stopped.set()
     read = [await reader for reader in readers]
     assert load.done > 100
     # Sessions are those that their Gateways believe in, and the 2,000 that nothing was done for.
