@@ -148,11 +148,6 @@ def set_(
         "hide_presence": hide_presence,
         "presence_slices": presence_slices,
     }
-    durations = {
-        "signature_window_s": signature_window,
-        "token_ttl_s": token_ttl,
-        "reactivate_after_s": reactivate_after,
-    }
     changes = {setting: value for setting, value in told.items() if value is not None}
     with all_mistakes() as mistakes:
         wanted = mistakes.take(lambda: ids.app_key(key), "")
@@ -160,7 +155,11 @@ def set_(
             changes["user_limit"] = mistakes.take(lambda: _user_limit(user_limit), None)
         if rate_limits is not None:
             changes["rate_limits"] = mistakes.take(lambda: parse_limits(rate_limits), dict[str, int]())
-        for setting, text in durations.items():
+        for setting, text in (
+            ("signature_window_s", signature_window),
+            ("token_ttl_s", token_ttl),
+            ("reactivate_after_s", reactivate_after),
+        ):
             if text is not None:
                 changes[setting] = mistakes.take(partial(given_seconds, text, _option(setting)), 0)
         for mistake in setting_mistakes(changes, _option):
