@@ -21,10 +21,11 @@ from typing import NamedTuple
 
 from gate.core.presence import Cursor, Event, cursor_of, following
 from gate.core.slices import UNSLICED, Slicing, slicing_of
-from gate.errors import FeedReset, FeedUnreadable, StoreUnavailable
+from gate.errors import FeedReset, FeedUnreadable
 from gate.store import presence_keys as keys
-from gate.store.client import Client, raise_if_error
-from gate.store.link import Command, Link, LinkLost, Reply
+from gate.store.client import Client
+from gate.store.feed_news import News
+from gate.store.link import Command, Reply
 from gate.store.slice_feed import (
     COMMANDS_A_PLACE,
     COMMANDS_A_READ,
@@ -56,7 +57,7 @@ class _Growth(NamedTuple):
 
 
 class Feed:
-    """One App's feed. Blocking reads have a Link of their own; `aclose` when done. Methods raise `StoreUnavailable`."""
+    """One App's feed. Blocking reads have Links of their own; `aclose` when done. Methods raise `StoreUnavailable`."""
 
     def __init__(self, client: Client, app_key: str) -> None:
         self.client = client
@@ -64,7 +65,7 @@ class Feed:
         self._slicing = UNSLICED
         self._growths: Sequence[_Growth] = ()
         self._growth_id = b"0-0"
-        self._link: Link | None = None
+        self._news = News(client)
 
     async def head(self) -> Cursor:
         """The newest place: what happens from now on lies behind it. The epoch is "0" before the first entry."""
@@ -89,21 +90,10 @@ class Feed:
         if found := await self.read(after, most):
             return found
         places = after.over(self._slicing.slices).places
-        streams = [keys.feed(self.app_key, at) for at in range(len(places))]
-        behind_each = [b"%d-0" % place.seq for place in places]
-        command: Command = (
-            "XREAD", "COUNT", 1, "BLOCK", max(1, block_ms),
-            "STREAMS", *streams, keys.growth(self.app_key), *behind_each, self._growth_id,
-        )  # fmt: skip
-        try:
-            if self._link is None or not self._link.is_open:
-                self._link = await self.client.open_dedicated()
-            (reply,) = await self._link.exchange([command], block_ms + self.client.deadline_ms)
-        except LinkLost as loss:
-            raise StoreUnavailable(str(loss)) from None
-        raise_if_error(reply)
+        streams = [{keys.feed(self.app_key, at): b"%d-0" % place.seq} for at, place in enumerate(places)]
+        streams[0][keys.growth(self.app_key)] = self._growth_id
         # Read again from the cursor, which looks at the entry before: the server may have been another one meanwhile.
-        return await self.read(after, most) if reply else []
+        return await self.read(after, most) if await self._news.wait(streams, block_ms) else []
 
     async def slices(self) -> list[SliceFeed]:
         """Of each slice its own feed."""
@@ -111,9 +101,8 @@ class Feed:
         return [SliceFeed(self.client, self.app_key, at) for at in range(self._slicing.slices)]
 
     async def aclose(self) -> None:
-        """Close the Link of the blocking reads."""
-        if self._link is not None:
-            await self._link.aclose()
+        """Close the Links of the blocking reads."""
+        await self._news.aclose()
 
     async def _read_once(self, after: Cursor, most: int) -> tuple[list[Event], bool]:
         """Some entries, and whether there are no more."""

@@ -9,6 +9,7 @@ import asyncio
 import random
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -19,7 +20,8 @@ from gate.errors import FeedReset
 from gate.store import presence_keys as keys
 from gate.store.feed import Feed
 from gate.store.presence import Because, Opening, PresenceStore, opened
-from tests.harness.servers import RedisServer
+from tests.harness.clusters import ClusterSetup
+from tests.harness.servers import Flavor, RedisServer
 from tests.presence.played import Gateway, presence_on, spread
 from tests.presence.takes_turns import TakesTurns
 
@@ -169,8 +171,8 @@ async def test_an_app_that_is_removed_leaves_nothing_in_any_slice(
 class UnderLoad:
     """Connects, disconnects and kicks at random, and readers that follow all of it."""
 
-    def __init__(self, server: RedisServer, seed: int) -> None:
-        self.server = server
+    def __init__(self, url: str, seed: int) -> None:
+        self.url = url
         self.random = random.Random(seed)
         self.stopping, self.has_stopped = asyncio.Event(), asyncio.Event()
         self.open: dict[bytes, set[str]] = defaultdict(set)
@@ -178,7 +180,7 @@ class UnderLoad:
 
     async def act(self, name: bytes, users: Sequence[bytes]) -> None:
         """One Gateway, with Users of its own."""
-        store = presence_on(self.server.url)
+        store = presence_on(self.url)
         gateway = await Gateway(store, APP, name).lease()
         while not self.stopping.is_set():
             user = self.random.choice(users)
@@ -197,7 +199,7 @@ class UnderLoad:
 
     async def renew(self) -> None:
         """A Gateway that does nothing else, and must be let nowhere."""
-        store = presence_on(self.server.url)
+        store = presence_on(self.url)
         gateway = await Gateway(store, APP, b"idle").lease()
         while not self.stopping.is_set():
             leased = await store.lease(KEY, gateway.name, gateway.epoch)
@@ -206,7 +208,7 @@ class UnderLoad:
         await store.client.aclose()
 
     async def announce(self) -> None:
-        store = presence_on(self.server.url)
+        store = presence_on(self.url)
         while not self.stopping.is_set():
             for at in range((await store.slices.slicing(KEY)).slices):
                 await store.announce(KEY, at)
@@ -215,7 +217,7 @@ class UnderLoad:
 
     async def follow(self, after: Cursor, most: int) -> tuple[Cursor, list[Event]]:
         """All events from a cursor on, until it has caught up after the end."""
-        store = presence_on(self.server.url)
+        store = presence_on(self.url)
         feed, read = Feed(store.client, KEY), list[Event]()
         while True:
             is_last = self.has_stopped.is_set()
@@ -234,7 +236,25 @@ class UnderLoad:
 async def test_nothing_is_lost_while_users_move_under_load(
     store: PresenceStore, gateway: Gateway, each_redis: RedisServer, seed: int
 ) -> None:
-    load = UnderLoad(each_redis, seed)
+    await grow_under_load(store, gateway, each_redis.url, seed)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("flavor", ["redis-7", "valkey-9"])
+async def test_nothing_is_lost_while_users_move_over_the_masters_of_a_cluster(tmp_path: Path, flavor: Flavor) -> None:
+    setup = await asyncio.to_thread(ClusterSetup.start, flavor, tmp_path)
+    try:
+        store = presence_on(setup.url)
+        await grow_under_load(store, await Gateway(store, APP).lease(), setup.url, 3)
+        masters = {store.client.master_of(keys.base(KEY, at)).address.shown for at in range(8)}
+        await store.client.aclose()
+        assert len(masters) > 1
+    finally:
+        await asyncio.to_thread(setup.stop)
+
+
+async def grow_under_load(store: PresenceStore, gateway: Gateway, url: str, seed: int) -> None:
+    load = UnderLoad(url, seed)
     await gateway.open_many([b"still-%d" % nth for nth in range(2_000)])
     start = await Feed(store.client, KEY).head()
     acting = [asyncio.create_task(load.act(b"busy-%d" % nth, USERS[20 * nth : 20 * nth + 20])) for nth in range(6)]

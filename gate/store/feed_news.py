@@ -1,0 +1,85 @@
+"""Waits until a stream has more than a reader knows, over Links of its own, so that no other call waits behind that.
+
+One server is asked for all streams in one read. A Redis Cluster refuses a read of several slots, so there each slice of a feed
+has a read and a Link. One that is under way when another ends goes on: what it waits for has not come.
+
+Called by `feed`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import ChainMap
+from collections.abc import Mapping, Sequence
+
+from gate.errors import StoreUnavailable
+from gate.store.client import Client, raise_if_error
+from gate.store.link import Command, Link, LinkLost
+
+Streams = Mapping[bytes, bytes]
+"""Streams of one slot, each with the last id that is known."""
+
+
+class _Read:
+    """Of one server."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._link: Link | None = None
+        self.under_way: asyncio.Task[bool] | None = None
+
+    async def once(self, streams: Streams, block_ms: int) -> bool:
+        """Whether one of them has more, within `block_ms`. Raises `StoreUnavailable`."""
+        command: Command = ("XREAD", "COUNT", 1, "BLOCK", max(1, block_ms), "STREAMS", *streams, *streams.values())
+        try:
+            if self._link is None or not self._link.is_open:
+                self._link = await self._client.open_dedicated(key=next(iter(streams)))
+            (reply,) = await self._link.exchange([command], block_ms + self._client.deadline_ms)
+            raise_if_error(reply)
+        except LinkLost as loss:
+            raise StoreUnavailable(str(loss)) from None
+        except StoreUnavailable as away:
+            if self._link is not None:
+                self._link.drop(str(away))  # its slot may be on another server now
+            raise
+        return bool(reply)
+
+    def begin(self, streams: Streams, block_ms: int) -> asyncio.Task[bool]:
+        """What is under way, or a new one."""
+        if self.under_way is None or self.under_way.done():
+            self.under_way = asyncio.get_running_loop().create_task(self.once(streams, block_ms))
+            self.under_way.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return self.under_way
+
+    async def aclose(self) -> None:
+        if self.under_way is not None:
+            self.under_way.cancel()
+            await asyncio.wait([self.under_way])
+        if self._link is not None:
+            await self._link.aclose()
+
+
+class News:
+    """One reader's. `aclose` when done."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._reads: list[_Read] = []
+
+    async def wait(self, slices: Sequence[Streams], block_ms: int) -> bool:
+        """Whether a stream has more, within `block_ms`; it may be what came before. Raises `StoreUnavailable`."""
+        if not self._client.address.seeds:
+            slices = [ChainMap(*map(dict, slices))]
+        self._reads += [_Read(self._client) for _ in range(len(slices) - len(self._reads))]
+        if len(slices) == 1:
+            return await self._reads[0].once(slices[0], block_ms)
+        reads = zip(self._reads, slices, strict=False)
+        done, _ = await asyncio.wait(
+            [read.begin(streams, block_ms) for read, streams in reads], return_when=asyncio.FIRST_COMPLETED
+        )
+        return any(task.result() for task in done)
+
+    async def aclose(self) -> None:
+        """Close every Link."""
+        for read in self._reads:
+            await read.aclose()
