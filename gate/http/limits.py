@@ -56,7 +56,7 @@ class Limiter:
             for name in names:
                 rate = limits.get(name) or CLIENT_DEFAULTS.get(name)
                 if rate is not None:
-                    key: Key = app.key.encode(), name.encode(), user if name == EACH_CLIENT else b""
+                    key: Key = app.key, name, user if name == EACH_CLIENT else b""
                     bucket = self._filled(key, rate, now_ms)
                     if bucket.left < 1:
                         raise RateExceeded(name, rate)
@@ -67,7 +67,7 @@ class Limiter:
     def spend_asked(self, app: AppFacts, user: bytes, many: int) -> None:
         """Count a question of this User about so many Users. `RateExceeded` if that is more than is left."""
         rate = app.rate_limits.get(EACH_CLIENT_ASKED) or CLIENT_DEFAULTS[EACH_CLIENT_ASKED]
-        key: Key = app.key.encode(), EACH_CLIENT_ASKED.encode(), user
+        key: Key = app.key, EACH_CLIENT_ASKED, user
         with self._buckets.turn():
             bucket = self._filled(key, rate, self._now_ms(), ASKED_AT_ONCE)
             missing = min(many, ASKED_AT_ONCE) - bucket.left

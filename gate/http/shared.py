@@ -25,12 +25,13 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
 
-Key = tuple[bytes, ...]
+Key = tuple[str | bytes, ...]
 
 WAYS = 8
 """Slots of a set. Of the 8 the one written least recently makes room."""
@@ -41,6 +42,8 @@ _HEAD = struct.Struct("<QH")
 """When a slot was written, by a clock that only rises, and the length of its value; after the digest."""
 _HEAD_BYTES = DIGEST_BYTES + _HEAD.size
 
+PLACES_KNOWN = 1_024
+"""Of keys, so that a limit that is asked for with each call is hashed once."""
 TURN_WITHIN_S = 0.2
 """How long a turn is waited for. One lasts some microseconds, or a few milliseconds where the scheduler interrupts it. A longer
 one is of a process that was stopped in its midst: then the caller goes on, and two calls may be counted as one."""
@@ -70,6 +73,9 @@ VERIFYING = len(SIZES)
 """The byte that the process locks which verifies a password, after those of the tables."""
 
 
+_NO_WAIT = nullcontext()
+
+
 class Table(ABC):
     """Short values under keys."""
 
@@ -85,10 +91,9 @@ class Table(ABC):
     def pop(self, key: Key) -> None:
         """Forget it, if it is there."""
 
-    @contextmanager
-    def turn(self) -> Iterator[None]:
+    def turn(self) -> AbstractContextManager[object]:
         """A block during which no other process writes. It must not await."""
-        yield
+        return _NO_WAIT
 
 
 class OwnTable(Table):
@@ -114,7 +119,7 @@ class OwnTable(Table):
         self._values.pop(key, None)
 
 
-class SharedTable(Table):
+class SharedTable(Table, AbstractContextManager[None]):
     """Of all processes that map this memory."""
 
     def __init__(self, memory: mmap.mmap, lock: Lock, at: int, sizes: Sizes) -> None:
@@ -125,7 +130,9 @@ class SharedTable(Table):
         self._value_bytes = sizes.value_bytes
         self._slot_bytes = _HEAD_BYTES + sizes.value_bytes
         self._secret = memory[:KEY_BYTES]
+        self._is_mine = False
         self._no_wait_until_s = 0.0
+        self._place = lru_cache(PLACES_KNOWN)(self._placed)
 
     def get(self, key: Key) -> bytes | None:
         """As the base says."""
@@ -154,15 +161,16 @@ class SharedTable(Table):
         if slot >= 0:
             self._memory[slot : slot + _HEAD_BYTES] = bytes(_HEAD_BYTES)
 
-    @contextmanager
-    def turn(self) -> Iterator[None]:
+    def turn(self) -> AbstractContextManager[object]:
         """As the base says; the kernel ends the turn of a process that dies."""
-        is_mine = self._lock.try_take() or self._was_waited_for()
-        try:
-            yield
-        finally:
-            if is_mine:
-                self._lock.give_back()
+        return self
+
+    def __enter__(self) -> None:
+        self._is_mine = self._lock.try_take() or self._was_waited_for()
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_mine:
+            self._lock.give_back()
 
     def _was_waited_for(self) -> bool:
         """Whether the lock became this process's in time."""
@@ -175,9 +183,10 @@ class SharedTable(Table):
             self._no_wait_until_s = began_s + NO_WAIT_AFTER_S
         return False
 
-    def _place(self, key: Key) -> tuple[bytes, int]:
+    def _placed(self, key: Key) -> tuple[bytes, int]:
         """The key's digest, and where its set begins."""
-        joined = b"".join([struct.pack("<I", len(part)) + part for part in key])
+        parts = [part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part for part in key]
+        joined = b"".join([struct.pack("<I", len(part)) + part for part in parts])
         digest = blake2b(joined, digest_size=DIGEST_BYTES, key=self._secret).digest()
         which = int.from_bytes(digest[:8], "little") % self._sets
         return digest, self._at + which * WAYS * self._slot_bytes

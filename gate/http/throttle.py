@@ -92,7 +92,7 @@ class Throttle:
 
 
 def _key(name: str, network: str) -> Key:
-    return name[:MAX_NAME_CHARS].encode("utf-8", "surrogatepass"), network.encode("utf-8", "surrogatepass")
+    return name[:MAX_NAME_CHARS], network
 
 
 def _network(address: str) -> str:
