@@ -46,13 +46,18 @@ def callers(service: GateService) -> Iterator[list[Caller]]:
 
 def probed(service: GateService, path: str) -> tuple[int, str]:
     """Off the port of `--health`."""
-    found = re.search(r"--health (\S+)", next(one.command for one in service.processes() if one.pid == service.pid))
-    assert found is not None
     try:
-        with urllib.request.urlopen(f"http://{found[1]}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://{probe_address(service)}{path}", timeout=10) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
+
+
+def probe_address(service: GateService) -> str:
+    """What `--health` names."""
+    found = re.search(r"--health (\S+)", next(one.command for one in service.processes() if one.pid == service.pid))
+    assert found is not None
+    return found[1]
 
 
 def token(caller: Caller, user: str) -> str:
@@ -237,6 +242,23 @@ def test_probes_answer_while_every_http_process_hangs(service: GateService) -> N
     wait_until(lambda: probed(service, "/readyz")[0] == 200, PATIENCE_S, "them to be heard again")
     assert readyz(service)[0] == 200
     assert probed(service, "/v1/check")[0] == 404
+
+
+def test_a_probe_says_when_to_ask_again_and_answers_head(service: GateService) -> None:
+    stopped = http_pids(service)[0]
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        wait_until(lambda: probed(service, "/readyz")[0] == 503, PATIENCE_S, "the silence to be noticed")
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(f"http://{probe_address(service)}/readyz", timeout=10)
+        assert refused.value.headers["Retry-After"] == "1"
+        head = urllib.request.Request(f"http://{probe_address(service)}/metrics", method="HEAD")
+        with urllib.request.urlopen(head, timeout=10) as answer:
+            assert (answer.status, answer.read()) == (200, b"")
+            assert int(answer.headers["Content-Length"]) > 1_000
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    wait_until(lambda: is_ready(service), PATIENCE_S, "the service to be whole again")
 
 
 async def test_all_processes_drain_at_a_stop(start_service: Services) -> None:
