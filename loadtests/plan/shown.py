@@ -8,12 +8,12 @@ from loadtests import plot
 from loadtests.plan import simulated
 from loadtests.plan.costs import Costs, conditions, read_costs
 from loadtests.plan.simulated import Absence, Lag, Storm, absence_of, lag_of, storm_of
-from loadtests.plan.sizing import Limit, Plan, Size, limits_of, plan_of
+from loadtests.plan.sizing import BUSY, Limit, Plan, Size, limits_of, plan_of
 from loadtests.soak.chart import chart
 
 PAGE = plot.REPOSITORY / "docs" / "scale.md"
 LAG_PLOT, STORM_PLOT = (plot.PLOT.with_name(f"{name}.svg") for name in ("lag", "storm"))
-LAG_FACTORS = (0.2, 0.5, 1.0, 2.0, 4.0)
+LAG_FACTORS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 AWAY_S = (2.0, 20.0, 60.0)
 STORM_SPREADS_S = (10.0, 60.0)
 STORM_SLICES = (1, 8, 64)
@@ -25,7 +25,8 @@ def published() -> dict[Path, str]:
     size = Size()
     plan = plan_of(size, costs)
     lags = [lag_of(factor * size.writes, costs) for factor in LAG_FACTORS]
-    absences = [absence_of(size.writes, away_s, costs) for away_s in AWAY_S]
+    carried = min(size.writes, BUSY * 1e6 / costs["backlog_cpu"])
+    absences = [absence_of(carried, away_s, costs) for away_s in AWAY_S]
     storms = [
         storm_of(size.online, slices, spread_s, costs)
         for spread_s in STORM_SPREADS_S
@@ -35,7 +36,7 @@ def published() -> dict[Path, str]:
         "plan": f"{size_line(size)}\n\n{plan_table(plan)}",
         "breaks": breaks_table(limits_of(plan, costs)),
         "lag": lag_table(lags),
-        "absence": absence_table(absences),
+        "absence": f"Writes a second: {_figures(carried)}.\n\n{absence_table(absences)}",
         "storm": storm_table(storms),
         "costs": f"{conditions()}\n\n{costs_table(costs)}",
     }
@@ -69,7 +70,10 @@ def breaks_table(limits: list[Limit]) -> str:
 
 def lag_table(lags: list[Lag]) -> str:
     """A line for each rate of writes."""
-    rows = [[short(lag.writes), f"{lag.busy:.0%}", _ms(lag.p50_ms), _ms(lag.p99_ms), _ms(lag.worst_ms)] for lag in lags]
+    rows = []
+    for lag in lags:
+        figures = [_ms(lag.p50_ms), _ms(lag.p99_ms), _ms(lag.worst_ms)]
+        rows.append([short(lag.writes), f"{lag.busy:.0%}", *(["falls behind"] * 3 if lag.falls_behind else figures)])
     return _table(["writes/s", "replicator's core", "lag p50", "p99", "worst"], rows)
 
 
@@ -105,7 +109,7 @@ def storm_chart(storms: list[Storm]) -> str:
     """Who is back, over time."""
     return chart(
         {
-            f"Users who are back (million); clients come within {one.spread_s:.0f} s, {one.slices} slices":
+            f"Users who are back (million); clients come within {one.spread_s:.0f} s, slices: {one.slices}":
             [(at_s, many / 1e6) for at_s, many in one.points]
             for one in storms
         }

@@ -13,6 +13,7 @@ are a fluid here, not one by one.
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Sequence
 from statistics import quantiles
 from typing import NamedTuple
@@ -25,6 +26,7 @@ READ_MS = 0.5
 CHANGES_A_READ = 16_000
 """A thousand of each of 16 Partitions."""
 SECONDS = 120.0
+MOST_BUSY = 0.97
 BURST_EVERY_S, BURST_S, BURST_TIMES = 30.0, 1.0, 3.0
 STEP_S = 0.25
 PATIENCE_S, RETRY_S, MOST_RETRY_S = 1.0, 1.0, 30.0
@@ -45,6 +47,19 @@ class Lag(NamedTuple):
     p99_ms: float
     worst_ms: float
     points: Points
+
+    @property
+    def falls_behind(self) -> bool:
+        """Writes come faster than they are applied, or nearly so."""
+        return self.busy > MOST_BUSY
+
+
+class _Piece(NamedTuple):
+    """Changes that came evenly in that time."""
+
+    from_s: float
+    to_s: float
+    changes: float
 
 
 class Absence(NamedTuple):
@@ -71,22 +86,21 @@ def lag_of(writes: float, costs: Costs, seed: int = SEED) -> Lag:
     """With a replicator that has its own core."""
     fixed_s, each_s = _of_a_commit(costs)
     rate = _Bursts(writes, seed)
-    read_s, now_s, waiting, busy_s = 0.0, 0.0, 0.0, 0.0
+    waiting = deque[_Piece]()
+    read_s, now_s, busy_s = 0.0, 0.0, 0.0
     lags_ms: list[float] = []
     points: Points = []
-    oldest_s = 0.0
     while now_s < SECONDS:
-        waiting += rate.between(read_s, now_s)
-        taken = min(waiting, CHANGES_A_READ)
+        if came := rate.between(read_s, now_s):
+            waiting.append(_Piece(read_s, now_s, came))
+        oldest_s = waiting[0].from_s if waiting else now_s
+        taken = _take(waiting, CHANGES_A_READ)
         took_s = READ_MS / 1e3 + (fixed_s + each_s * taken if taken else 0.0)
-        lag_ms = 1e3 * (now_s + took_s - oldest_s)
-        # what was left waiting came evenly between the two reads
-        oldest_s = now_s - (waiting - taken) / max(rate.at(now_s), 1.0)
-        waiting -= taken
-        lags_ms.append(lag_ms)
-        points.append((now_s, lag_ms))
         read_s, now_s = now_s, now_s + took_s
         busy_s += took_s - READ_MS / 1e3
+        points.append((now_s, 1e3 * (now_s - oldest_s)))
+        # as often as a look at every millisecond would see it: a commit that takes long is one that many wait for
+        lags_ms += [points[-1][1]] * max(1, round(1e3 * took_s))
     cuts = quantiles(lags_ms, n=100)
     return Lag(writes, busy_s / SECONDS, cuts[49], cuts[98], max(lags_ms), _thinned(points))
 
@@ -150,6 +164,20 @@ def _retry(coming: list[list[float]], step: int, attempt: int, many: float) -> N
         coming[(step + later) % len(coming)][following] += many / wait_steps
 
 
+def _take(waiting: deque[_Piece], most: float) -> float:
+    """Take the oldest, up to so many; how many those are."""
+    taken = 0.0
+    while waiting and taken < most:
+        piece = waiting.popleft()
+        if piece.changes > most - taken:
+            share = (most - taken) / piece.changes
+            cut_s = piece.from_s + share * (piece.to_s - piece.from_s)
+            waiting.appendleft(_Piece(cut_s, piece.to_s, piece.changes * (1 - share)))
+            return most
+        taken += piece.changes
+    return taken
+
+
 def _of_a_commit(costs: Costs) -> tuple[float, float]:
     """Seconds of a round: its fixed part, and the part of each Change."""
     each_us = costs["backlog_cpu"]
@@ -169,10 +197,6 @@ class _Bursts:
             ends_s = at_s + drawn.expovariate(1 / BURST_S)
             self._bursts.append((at_s, ends_s))
             at_s = ends_s + drawn.expovariate(1 / BURST_EVERY_S)
-
-    def at(self, now_s: float) -> float:
-        """Writes a second at that moment."""
-        return self._writes * (BURST_TIMES if any(a <= now_s < b for a, b in self._bursts) else 1.0)
 
     def between(self, from_s: float, to_s: float) -> float:
         """Writes in that time."""
