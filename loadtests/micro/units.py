@@ -33,7 +33,7 @@ from gate.core.model import FOREVER_MS, ListKind
 from gate.presence.restoring import RESTORED_AT_ONCE
 from gate.store import keys, presence_keys
 from gate.store.address import parse_address
-from gate.store.client import Client
+from gate.store.cluster import client_of
 from gate.store.nodes import pack_announcement
 from gate.store.presence import PresenceStore
 from gate.store.store import Store
@@ -363,7 +363,7 @@ def _of_a_connect(server: RedisServer, node: GateService, scale: float) -> Itera
 
 
 async def _session_reads_s(server: RedisServer, app: str, users: list[bytes]) -> float:
-    store = PresenceStore(Client(parse_address(server.url), DEADLINE_MS, DEADLINE_MS))
+    store = PresenceStore(client_of(parse_address(server.url), DEADLINE_MS, DEADLINE_MS))
     before = server_cpu_s(server)
     try:
         for at in range(0, len(users), RESTORED_AT_ONCE):

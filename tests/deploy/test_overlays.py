@@ -1,4 +1,4 @@
-"""The compose and Kubernetes overlays with more than one Redis: what their files promise each other."""
+"""The compose and Kubernetes overlays with Sentinels and with Redis Cluster: what their files promise each other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gate.config import OPTIONS, read_config
 from gate.store.address import parse_address
 from tests.deploy.files import DEPLOY, load_yaml
 
-KINDS = ("sentinel",)
+KINDS = ("sentinel", "cluster")
 CONF = DEPLOY / "redis"
 SECRETS = {"redis-password", "redis-admin-password"}
 SET_IT = re.compile(r"\$\{\w+:\?.*?\}")

@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from gate.store.address import parse_address
-from gate.store.client import Client
+from gate.store.cluster import client_of
 from gate.store.rights import ALL, missing_rights
 from tests.cli.command import Command
 from tests.deploy.files import DEPLOY
@@ -110,7 +110,7 @@ def words_of(file: str, user: str) -> list[str]:
 def test_the_users_of_gate_have_the_documented_rights_and_no_other() -> None:
     words, documented = words_of("users.acl", "gate"), documented_words()
     assert len(words) == len(set(words))
-    assert set(words) == {*documented, "+wait"}  # for --durability replica
+    assert set(words) == {*documented, *documented_words("acl-cluster"), "+wait"}  # for --durability replica
     assert set(words_of("sentinel-users.acl", "gate")) == set(documented_words("acl-sentinel"))
 
 
@@ -164,7 +164,7 @@ async def test_sentinels_fail_over_and_the_old_primary_comes_back_as_a_replica(
     wait_until(lambda: all(knows_all(one) for one in watchers), WITHIN_S, "the Sentinels to know each other")
     hosts = sentinels.replace(" ", ",")
     url = f"redis+sentinel://gate:{PASSWORD}@{hosts}/facts?sentinel_username=gate&sentinel_password={PASSWORD}"
-    client = Client(parse_address(url))
+    client = client_of(parse_address(url))
     try:
         assert await missing_rights(client, ALL) == []
     finally:
@@ -187,7 +187,9 @@ def knows_all(watcher: RunServer) -> bool:
 
 
 @pytest.mark.parametrize("flavor", ["redis-7", "valkey-9"])
-def test_a_cluster_is_formed_once(folder: Path, stack: ExitStack, flavor: Flavor) -> None:
+async def test_a_cluster_is_formed_once_and_gate_goes_on_without_a_master(
+    folder: Path, stack: ExitStack, flavor: Flavor
+) -> None:
     ports = [port_with_a_bus() for _ in range(6)]
     servers = []
     for number, port in enumerate(ports):
@@ -201,6 +203,22 @@ def test_a_cluster_is_formed_once(folder: Path, stack: ExitStack, flavor: Flavor
     assert sorted(roles) == ["master"] * 3 + ["slave"] * 3
     again = run(servers[0], "form", NODES=nodes)
     assert (again.returncode, again.stdout.strip()) == (0, "there is a cluster already")
+    assert {texts(one.client.config_get("min-replicas-to-write"))["min-replicas-to-write"] for one in servers} == {"0"}
+    url = f"redis+cluster://gate:{PASSWORD}@{nodes.replace(' ', ',')}"
+    client = client_of(parse_address(url))
+    try:
+        assert await missing_rights(client, ALL) == []
+    finally:
+        await client.aclose()
+    service = GateService.start(folder / "node", "--redis", url, "--durability", "replica", wait=False)
+    stack.callback(service.stop)
+    service.wait_ready(WITHIN_S)
+    gate = Command(service.data)
+    users = [f"user-{number}" for number in range(60)]
+    gate("ban", *users, "--for", "1h")
+    master = next(one for one in servers if one.client.info("replication")["role"] == "master")
+    master.kill()
+    wait_until(lambda: gate("unban", *users, status=None).status == 0, WITHIN_S, "writes to all Partitions again")
 
 
 def is_whole(server: RunServer) -> bool:
