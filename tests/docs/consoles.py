@@ -24,7 +24,7 @@ from typing import NamedTuple
 from tests.harness.service import GateService
 
 SHOWN_HTTP, SHOWN_RESP = "8080", "6390"
-SHELL_TIMEOUT_S = 60
+SHELL_TIMEOUT_S = 240
 _MARK = "--- next command ---"
 # What a terminal would show: redis-cli words replies only for one.
 _PRELUDE = """redis-cli() { command redis-cli --no-raw "$@"; }
