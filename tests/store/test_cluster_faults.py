@@ -10,7 +10,8 @@ import pytest
 
 from gate.core.model import FOREVER_MS, AppFacts
 from gate.errors import StoreUnavailable
-from gate.store import keys
+from gate.store import keys, scripts
+from gate.store.scripts import Call
 from gate.store.store import Store
 from gate.store.subscription import Subscription
 from gate.store.topology import slot_of
@@ -105,20 +106,27 @@ async def test_a_write_that_spans_masters_keeps_its_outcome_words(setup: Cluster
     other = other_than(setup, master)[0]
     with master.paused():
         await refusal_of(store, 3)
-        assert (await refusal_of(store, 3, other))[0] == "unknown", "a part of it is written"
-        assert (await refusal_of(store, 3))[0] == "not-written"
+        calls = [Call(scripts.MARK, [keys.meta(partition)], [7]) for partition in (3, other)]
+        with pytest.raises(StoreUnavailable) as refused:
+            await store.client.write(calls)
+        assert refused.value.outcome == "unknown", "a part of it is written"
+        with pytest.raises(StoreUnavailable) as refused:
+            await store.client.write(calls[:1])
+        assert refused.value.outcome == "not-written"
+    assert await store.client.read(("HGET", keys.meta(other), "mark")) == [b"7"]
     await wait_until_async(lambda: is_back(store, 3), BACK_S, "the master to be back")
 
 
 async def test_a_master_that_was_killed_is_noticed_at_once(setup: ClusterSetup, store: Store) -> None:
     master = setup.owner_of(3)
+    others = other_than(setup, master)
     await ban(store, 3)
     master.kill()
     try:
         _, took_s = await refusal_of(store, 3)
         assert took_s < AT_ONCE_S
         assert (await refusal_of(store, 3))[0] == "not-written"
-        await ban(store, *other_than(setup, master))
+        await ban(store, *others)
     finally:
         master.launch()
     await wait_until_async(lambda: is_back(store, 3), BACK_S, "the master to be back")
