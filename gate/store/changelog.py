@@ -25,7 +25,6 @@ class Changelog:
         self._client = client
         self._partitions = partitions
         self._reader = LogReader(client)
-        self._has_masters = bool(client.address.seeds)
 
     @property
     def partitions(self) -> int:
@@ -64,16 +63,13 @@ class Changelog:
         asked = self._reader.most
         found = await self._reader.read({partition: at.seq for partition, at in enumerate(after)}, block_ms)
         newest = found.get(APPS_PARTITION, [])
-        # Facts of an App must not overtake its creation. More may follow than was read; and what another master had was read
-        # after what the Apps' master had.
-        while len(newest) >= asked or (self._has_masters and found.keys() - {APPS_PARTITION}):
-            last, asked = seq_of(newest[-1][0]) if newest else after[APPS_PARTITION].seq, self._reader.most
+        while len(newest) >= asked:
+            # More may follow than was read, and facts of an App are better not read before its creation. On a Cluster they may
+            # be: nothing depends on it (`replica.writer`).
+            last, asked = seq_of(newest[-1][0]), self._reader.most
             log, behind = keys.log(APPS_PARTITION), b"(%d-0" % last
             (newest,) = await self._client.read(("XRANGE", log, behind, "+", "COUNT", asked))
-            if newest:
-                found[APPS_PARTITION] = [*found.get(APPS_PARTITION, ()), *newest]
-            if len(newest) < asked:
-                break
+            found[APPS_PARTITION] += newest
         return {
             partition: [decode_entry(seq_of(entry_id), flat) for entry_id, flat in some]
             for partition, some in found.items()
