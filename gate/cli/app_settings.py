@@ -11,8 +11,20 @@ from typing import Annotated, Any
 import typer
 
 from gate.cli.moments import given_seconds
-from gate.cli.options import DEFAULT_DATA, DataOption, JsonOption, Mistakes, RedisOption, Target, all_mistakes, given_id
+from gate.cli.options import (
+    DEFAULT_DATA,
+    ActorOption,
+    DataOption,
+    JsonOption,
+    Mistakes,
+    ReasonOption,
+    RedisOption,
+    Target,
+    all_mistakes,
+    given_id,
+)
 from gate.cli.output import print_json, say
+from gate.cli.penalties import given_because
 from gate.cli.reach import Reach, Settled, run_with
 from gate.clock import wall_ms
 from gate.core import ids
@@ -126,6 +138,8 @@ def set_(
     device_policy: _Devices = None,
     hide_presence: _HidePresence = None,
     presence_slices: _Slices = None,
+    reason: ReasonOption = "",
+    actor: ActorOption = None,
     data: DataOption = DEFAULT_DATA,
     redis: RedisOption = None,
     as_json: JsonOption = False,
@@ -164,10 +178,11 @@ def set_(
                 changes[setting] = mistakes.take(partial(given_seconds, text, _option(setting)), 0)
         for mistake in setting_mistakes(changes, _option):
             mistakes.add(mistake)
+        because = given_because(reason, actor, mistakes)
         added, removed = _senders(exempt, "--exempt", mistakes), _senders(unexempt, "--unexempt", mistakes)
     if not (changes or added or removed):
         raise InvalidInput("set", "name at least one setting to change (gate app set --help lists them)")
-    settled = _change(Target(data, None, redis), wanted, changes, added, removed)
+    settled = _change(Target(data, None, redis), wanted, changes, added, removed, because)
     if as_json:
         print_json({"app_key": wanted, **settled.fields})
     else:
@@ -175,7 +190,12 @@ def set_(
 
 
 def _change(
-    target: Target, key: str, changes: dict[str, Any], added: frozenset[str], removed: frozenset[str]
+    target: Target,
+    key: str,
+    changes: dict[str, Any],
+    added: frozenset[str],
+    removed: frozenset[str],
+    because: tuple[str, str],
 ) -> Settled:
     def changed(facts: AppFacts) -> AppFacts:
         exempt = (facts.exempt | added) - removed
@@ -184,7 +204,7 @@ def _change(
         return with_settings(facts, {"exempt": exempt, **changes}, _option)
 
     async def work(reach: Reach) -> Settled:
-        _, written = await reach.store.apps.update(key, changed, wall_ms())
+        _, written = await reach.store.apps.update(key, changed, wall_ms(), *because)
         return await reach.settle(written)
 
     return run_with(target, work)

@@ -20,6 +20,7 @@ from gate.cli.options import (
     ActorOption,
     DataOption,
     JsonOption,
+    ReasonOption,
     RedisOption,
     Target,
     all_mistakes,
@@ -49,6 +50,8 @@ def create(
         typer.Option("--secret", envvar="GATE_APP_SECRET", metavar="S", help="Its secret; default: a random one."),
     ] = None,
     environment: Annotated[Environment, typer.Option("--environment", help="What it is for.")] = "development",
+    reason: ReasonOption = "",
+    actor: ActorOption = None,
     data: DataOption = DEFAULT_DATA,
     redis: RedisOption = None,
     as_json: JsonOption = False,
@@ -62,9 +65,10 @@ def create(
             environment=environment,
             created_at_ms=wall_ms(),
         )
+        why, by = given_because(reason, actor, mistakes)
 
     async def work(reach: Reach) -> Settled:
-        return await reach.write(reach.store.apps.create(facts, facts.created_at_ms))
+        return await reach.write(reach.store.apps.create(facts, facts.created_at_ms, why, by))
 
     settled = run_with(Target(data, None, redis), work)
     if as_json:
@@ -123,7 +127,7 @@ def rotate_secret(
     keep_tokens: Annotated[
         bool, typer.Option("--keep-tokens", help="With --drop-old: Tokens minted under it live on.")
     ] = False,
-    reason: Annotated[str, typer.Option("--reason", help="Why, for the audit.")] = "",
+    reason: ReasonOption = "",
     actor: ActorOption = None,
     data: DataOption = DEFAULT_DATA,
     redis: RedisOption = None,
@@ -168,12 +172,16 @@ def rotate_secret(
 def remove(
     key: _Key,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    reason: ReasonOption = "",
+    actor: ActorOption = None,
     data: DataOption = DEFAULT_DATA,
     redis: RedisOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Remove an App and every fact of its Users. There is no way back but an export."""
-    wanted = ids.app_key(key)
+    with all_mistakes() as mistakes:
+        wanted = mistakes.take(lambda: ids.app_key(key), "")
+        why, by = given_because(reason, actor, mistakes)
     if not yes:
         typer.confirm(f"Remove App {wanted} and every fact of its Users?", abort=True, err=True)
 
@@ -183,7 +191,7 @@ def remove(
         except AppUnknown:  # but facts may be left of it, where a removal broke off
             await reach.store.apps.finish_removal(wanted)
             raise
-        return await reach.write(reach.store.apps.remove(wanted, wall_ms()))
+        return await reach.write(reach.store.apps.remove(wanted, wall_ms(), why, by))
 
     settled = run_with(Target(data, None, redis), work)
     if as_json:

@@ -1,4 +1,7 @@
-"""`gate audit`: who did what to whom, when, until when and why, the latest first."""
+"""`gate audit`: who did what to whom, when, until when and why, the latest first.
+
+`--deployment` shows what was done to Apps and operators, and the facts that Redis lost.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,10 @@ from gate.cli.options import (
 from gate.cli.output import counted, print_json, print_table, say, shown_id
 from gate.cli.reach import Reach, run_with
 from gate.core.model import FOREVER_MS
+from gate.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from gate.store.audit import AuditEntry
+    from gate.store.audit import AuditEntry, DeploymentEntry
 
 PAGE_ROWS = 1_000
 MAX_SHOWN_MEMBERS = 5
@@ -35,6 +39,9 @@ _To = Annotated[str | None, typer.Option("--to", metavar="TIME", help="Before th
 
 def audit(
     user: Annotated[str | None, typer.Option("--user", metavar="USER", help="Of this User only.")] = None,
+    deployment: Annotated[
+        bool, typer.Option("--deployment", help="What was done to Apps and operators, whatever --app says.")
+    ] = False,
     since: _From = None,
     until: _To = None,
     limit: LimitOption = 100,
@@ -48,6 +55,11 @@ def audit(
         given = None if user is None else mistakes.take(lambda: given_id(user, "--user"), b"")
         from_ms = 0 if since is None else mistakes.take(lambda: parse_moment(since, "--from"), 0)
         to_ms = FOREVER_MS if until is None else mistakes.take(lambda: parse_moment(until, "--to"), 0)
+        if deployment and user is not None:
+            mistakes.add(InvalidInput("--user", "does not go with --deployment"))
+    if deployment:
+        _show_deployment(Target(data, None, redis), from_ms, to_ms, limit, as_json)
+        return
     target = Target(data, app, redis)
     key = target.app_key()
 
@@ -77,6 +89,38 @@ def audit(
         say("nothing was done")
 
 
+def _show_deployment(target: Target, from_ms: int, to_ms: int, limit: int, as_json: bool) -> None:
+    async def work(reach: Reach) -> list[DeploymentEntry]:
+        found: list[DeploymentEntry] = []
+        cursor: str | None = None
+        while len(found) <= limit:
+            count = min(PAGE_ROWS, limit + 1 - len(found))
+            page, cursor = await reach.store.audit.deployment_page(count, from_ms=from_ms, to_ms=to_ms, cursor=cursor)
+            found += page
+            if cursor is None:
+                break
+        return found
+
+    found, is_cut = cut_at(limit, run_with(target, work))
+    if as_json:
+        # Late: a table needs nothing of HTTP.
+        from gate.http.v1.audit import deployment_json
+
+        print_json({"entries": [deployment_json(entry) for entry in found]} | is_cut)
+    elif found:
+        rows = (
+            (shown_moment(one.at_ms), one.kind, one.about, one.value.decode(), *map(_shown_text, (one.by, one.why)))
+            for one in found
+        )
+        print_table(("when", "what", "App or operator", "changed", "actor", "reason"), rows)
+    else:
+        say("nothing was done")
+
+
+def _shown_text(text: str) -> str:
+    return shown_id(text.encode())
+
+
 def _kicked(value: bytes) -> str:
     """How many Sessions, and which."""
     told = orjson.loads(value)
@@ -97,5 +141,10 @@ def _row(entry: AuditEntry) -> tuple[str, ...]:
         what.append(counted(orjson.loads(entry.value)["lost"], "fact"))
     elif entry.value and entry.kind != "user-erased":
         what.append(shown_id(entry.value))
-    texts = (shown_id(text.encode()) for text in (entry.by, entry.why))
-    return (shown_moment(entry.at_ms), entry.kind, shown_id(entry.user), " ".join(what), *texts)
+    return (
+        shown_moment(entry.at_ms),
+        entry.kind,
+        shown_id(entry.user),
+        " ".join(what),
+        *map(_shown_text, (entry.by, entry.why)),
+    )

@@ -15,14 +15,26 @@ import msgspec
 import typer
 
 from gate.cli.moments import shown_moment
-from gate.cli.options import CREDENTIALS_FILE, DEFAULT_DATA, DataOption, JsonOption, RedisOption, Target, all_mistakes
+from gate.cli.options import (
+    CREDENTIALS_FILE,
+    DEFAULT_DATA,
+    ActorOption,
+    DataOption,
+    JsonOption,
+    ReasonOption,
+    RedisOption,
+    Target,
+    all_mistakes,
+)
 from gate.cli.output import print_json, print_table, say, warn
+from gate.cli.penalties import given_because
 from gate.cli.reach import Reach, run_with
 from gate.clock import wall_ms
 from gate.core.file_text import UTF8_MARK
 from gate.core.operators import MAX_PASSWORD_BYTES, Operator, OperatorRole, new_password, operator_name
 from gate.errors import CannotStart, InvalidInput
 from gate.store.inventing import new_operator_password
+from gate.store.writing import Because
 
 operator = typer.Typer(help="Operators: who may administer, and as what.", no_args_is_help=True, add_completion=False)
 
@@ -37,16 +49,18 @@ def add(
     name: _Name,
     role: Annotated[OperatorRole, typer.Option("--role", help="What the account may do.")] = "viewer",
     password_stdin: _FromStdin = False,
+    reason: ReasonOption = "",
+    actor: ActorOption = None,
     data: DataOption = DEFAULT_DATA,
     redis: RedisOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make an account."""
-    wanted, password = _account(name, password_stdin)
+    wanted, password, because = _account(name, password_stdin, reason, actor)
     made = Operator(name=wanted, role=role, password_hash=_hashed(password), created_at_ms=wall_ms())
 
     async def work(reach: Reach) -> None:
-        await reach.store.operators.add(made)
+        await reach.store.operators.add(made, because)
 
     run_with(Target(data, None, redis), work)
     shown = {} if password_stdin else {"password": password}
@@ -77,14 +91,21 @@ def list_(data: DataOption = DEFAULT_DATA, redis: RedisOption = None, as_json: J
 def passwd(
     name: _Name,
     password_stdin: _FromStdin = False,
+    reason: ReasonOption = "",
+    actor: ActorOption = None,
     data: DataOption = DEFAULT_DATA,
     redis: RedisOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Give an account a new password; the old one ends at once."""
-    wanted, password = _account(name, password_stdin)
+    wanted, password, because = _account(name, password_stdin, reason, actor)
     password_hash = _hashed(password)
-    _change(Target(data, None, redis), wanted, lambda one: msgspec.structs.replace(one, password_hash=password_hash))
+    _change(
+        Target(data, None, redis),
+        wanted,
+        lambda one: msgspec.structs.replace(one, password_hash=password_hash),
+        because,
+    )
     _forget_password(data, wanted)
     shown = {} if password_stdin else {"password": password}
     if as_json:
@@ -98,13 +119,15 @@ def passwd(
 def role_(
     name: _Name,
     role: Annotated[OperatorRole, typer.Argument(metavar="viewer|operator|admin", help="What it may do from now on.")],
+    reason: ReasonOption = "",
+    actor: ActorOption = None,
     data: DataOption = DEFAULT_DATA,
     redis: RedisOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Change what an account may do."""
-    wanted = operator_name(name)
-    _change(Target(data, None, redis), wanted, lambda one: msgspec.structs.replace(one, role=role))
+    wanted, because = _named(name, reason, actor)
+    _change(Target(data, None, redis), wanted, lambda one: msgspec.structs.replace(one, role=role), because)
     if as_json:
         print_json({"operator": wanted, "role": role})
     else:
@@ -113,13 +136,18 @@ def role_(
 
 @operator.command()
 def remove(
-    name: _Name, data: DataOption = DEFAULT_DATA, redis: RedisOption = None, as_json: JsonOption = False
+    name: _Name,
+    reason: ReasonOption = "",
+    actor: ActorOption = None,
+    data: DataOption = DEFAULT_DATA,
+    redis: RedisOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """End an account, at once. The last admin stays."""
-    wanted = operator_name(name)
+    wanted, because = _named(name, reason, actor)
 
     async def work(reach: Reach) -> None:
-        await reach.store.operators.remove(wanted)
+        await reach.store.operators.remove(wanted, because)
 
     run_with(Target(data, None, redis), work)
     if as_json:
@@ -128,11 +156,19 @@ def remove(
         say(f"removed operator {wanted}")
 
 
-def _account(name: str, password_stdin: bool) -> tuple[str, str]:
+def _named(name: str, reason: str, actor: str | None) -> tuple[str, Because]:
+    with all_mistakes() as mistakes:
+        wanted = mistakes.take(lambda: operator_name(name), "")
+        why, by = given_because(reason, actor, mistakes)
+    return wanted, Because(by, why)
+
+
+def _account(name: str, password_stdin: bool, reason: str, actor: str | None) -> tuple[str, str, Because]:
     with all_mistakes() as mistakes:
         wanted = mistakes.take(lambda: operator_name(name), "")
         password = mistakes.take(lambda: new_password(_read_password()) if password_stdin else "", "")
-    return wanted, password or new_operator_password()
+        why, by = given_because(reason, actor, mistakes)
+    return wanted, password or new_operator_password(), Because(by, why)
 
 
 def _read_password() -> str:
@@ -153,9 +189,9 @@ def _hashed(password: str) -> str:
     return hash_password(password)
 
 
-def _change(target: Target, name: str, mutate: Callable[[Operator], Operator]) -> None:
+def _change(target: Target, name: str, mutate: Callable[[Operator], Operator], because: Because) -> None:
     async def work(reach: Reach) -> None:
-        await reach.store.operators.change(name, mutate)
+        await reach.store.operators.change(name, mutate, because)
 
     run_with(target, work)
 

@@ -31,7 +31,7 @@ class Apps(Protocol):
         """All Apps, by key."""
         ...
 
-    async def remove(self, app_key: str, now_ms: int) -> Written:
+    async def remove(self, app_key: str, now_ms: int, why: str = "", by: str = "") -> Written:
         """Remove an App and all facts of its Users."""
         ...
 

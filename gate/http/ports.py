@@ -31,7 +31,7 @@ from gate.http.streams import Streams
 from gate.presence.own_gateway import OwnGateway
 from gate.readiness import ReplicaState
 from gate.store.acks import Acknowledged
-from gate.store.audit import AuditEntry
+from gate.store.audit import AuditEntry, DeploymentEntry
 from gate.store.deactivation import Gone, Operation
 from gate.store.places import Place
 from gate.store.restraints import Restraints
@@ -283,6 +283,10 @@ class Audit(Protocol):
     ) -> None:
         """Put how many were closed in the place of the order."""
         ...
+
+    async def deployment_page(
+        self, count: int, *, from_ms: int, to_ms: int, cursor: str | None
+    ) -> tuple[Sequence[DeploymentEntry], str | None]: ...
 
 
 class Nonces(Protocol):

@@ -32,10 +32,12 @@ from gate.errors import AppExists, AppUnknown, CannotStart, InvalidInput, Operat
 from gate.service.places import write_private
 from gate.store.inventing import new_app_secret, new_operator_password
 from gate.store.passwords import hash_password
+from gate.store.writing import Because
 
 DEFAULT_APP_NAME = "default"
 OPERATOR = "admin"
 KEY_BYTES = 8
+_FIRST_START = Because("gate", "the first start of the deployment")
 
 
 class Credentials(msgspec.Struct, frozen=True):
@@ -58,7 +60,7 @@ class Apps(Protocol):
         """All Apps."""
         ...
 
-    async def create(self, facts: AppFacts, now_ms: int) -> object:
+    async def create(self, facts: AppFacts, now_ms: int, why: str, by: str) -> object:
         """Make it; `AppExists` if the key is taken."""
         ...
 
@@ -70,7 +72,7 @@ class Operators(Protocol):
         """All operators."""
         ...
 
-    async def add(self, operator: Operator) -> None:
+    async def add(self, operator: Operator, because: Because) -> None:
         """Make one; `OperatorExists` if the name is taken."""
         ...
 
@@ -143,7 +145,7 @@ async def _with_operator(path: Path, credentials: Credentials, operators: Operat
     password_hash = await asyncio.to_thread(hash_password, credentials.operator_password)
     first = Operator(name=credentials.operator, role="admin", password_hash=password_hash, created_at_ms=now_ms)
     try:
-        await operators.add(first)
+        await operators.add(first, _FIRST_START)
     except OperatorExists:  # another node was quicker, under a password of its own
         credentials = without_password(credentials)
         _write_or_refuse(path, credentials)
@@ -181,6 +183,6 @@ async def _create(credentials: Credentials, apps: Apps, now_ms: int) -> None:
         created_at_ms=now_ms,
     )
     try:
-        await apps.create(facts, now_ms)
+        await apps.create(facts, now_ms, _FIRST_START.why, _FIRST_START.by)
     except AppExists:  # another node made it between the look and the write: that is what was wanted
         return

@@ -104,12 +104,12 @@ class Apps:
         sliced = (unpack_app(row) for row in rows if _PRESENCE_SLICES in row)
         return {facts.key: facts.presence_slices for facts in sliced if facts.presence_slices > 1}
 
-    async def remove(self, app_key: str, now_ms: int) -> Written:
+    async def remove(self, app_key: str, now_ms: int, why: str = "", by: str = "") -> Written:
         """Remove an App and all facts of its Users. Safe to repeat after an interruption; an unknown App is fine.
 
         Facts that are written to it meanwhile may stay behind; so stop its callers first, or repeat.
         """
-        step = Step(APPS_PARTITION, scripts.APP_REMOVE, [keys.apps()], [])
+        step = Step(APPS_PARTITION, scripts.APP_REMOVE, [keys.apps(), keys.deployment_audit()], [], Because(by, why))
         written, _ = await self._writer.write(checked_app_key(app_key), [step], now_ms)
         await self.finish_removal(app_key)
         return written
@@ -153,7 +153,13 @@ class Apps:
         self, facts: AppFacts, present: bytes | Literal["*"], now_ms: int, because: Because, told: bytes
     ) -> Written | bytes:
         """What the App is now, as bytes, if that is not `present`. `told` is what the audit says of it."""
-        step = Step(APPS_PARTITION, scripts.APP_PUT, [keys.apps()], [pack_app(facts), present, told], because)
+        step = Step(
+            APPS_PARTITION,
+            scripts.APP_PUT,
+            [keys.apps(), keys.deployment_audit()],
+            [pack_app(facts), present, told],
+            because,
+        )
         written, (reply,) = await self._writer.write(checked_app_key(facts.key), [step], now_ms)
         return bytes(reply[1]) if reply[0] == b"differs" else written
 

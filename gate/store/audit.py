@@ -4,6 +4,9 @@ A kick is done elsewhere (`gate.presence.kick_orders`): one entry says that it w
 
 One stream a Partition and App; an entry's id is its moment on the server's clock. Entries of all Partitions are read in one
 order, the latest first, from a cursor that stays right while new ones come. Kept for the App's `audit_days`.
+
+The deployment's audit is one more stream: what was done to Apps and operators, and facts that Redis lost. It outlives every
+App, and holds the latest 100,000 entries or some more (`lua/lib/deployment_audit.lua`).
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import msgspec
 
 from gate.core.codec import unpack_members
 from gate.core.model import FOREVER_MS
+from gate.core.partition import APPS_PARTITION
 from gate.errors import InvalidInput
 from gate.store import keys, scripts
 from gate.store.link import Command
@@ -34,6 +38,11 @@ Noted = Literal["kick-ordered", "kicked", "facts-lost"]
 how many; of a loss `lost`, how many facts."""
 NOTED: frozenset[str] = frozenset(get_args(Noted))
 
+DeploymentKind = Literal[
+    "app-created", "app-changed", "app-removed", "operator-added", "operator-changed", "operator-removed", "facts-lost"
+]  # fmt: skip
+"""Kinds of entries in the deployment's audit."""
+
 _CURSOR = re.compile(r"([1-9]\d{0,15})-(\d{1,16})-(\d{1,4})")
 
 
@@ -47,6 +56,17 @@ class AuditEntry(NamedTuple):
     user: bytes
     members: tuple[bytes, ...]
     until_ms: int
+    value: bytes
+    by: str
+    why: str
+
+
+class DeploymentEntry(NamedTuple):
+    """One entry of the deployment's audit. `about` is an App key or an operator's name; `value` is JSON: what changed."""
+
+    at_ms: int
+    kind: str
+    about: str
     value: bytes
     by: str
     why: str
@@ -119,9 +139,30 @@ class Audit:
         """Put how many were closed in the place of the order."""
         await self._note(app_key, "kicked", user, because, {**_which(session, platform), "closed": closed}, ordered)
 
-    async def note_loss(self, app_key: str, node: str, lost: int, why: str) -> None:
-        """Note that a node's Replica has so many facts that Redis lost."""
-        await self._note(app_key, "facts-lost", b"", Because(node, why), {"lost": lost})
+    async def note_loss(self, app_key: str, node: str, lost: int, why: str, *, in_app: bool = True) -> None:
+        """Note that a node's Replica has so many facts that Redis lost: in the deployment's audit, and in the App's."""
+        value = {"lost": lost}
+        args: list[str | bytes] = ["facts-lost", app_key, node, why, msgspec.json.encode(value)]
+        await self._writer.client.write([Call(scripts.DEPLOYMENT_NOTE, [keys.deployment_audit()], args)])
+        if in_app:
+            await self._note(app_key, "facts-lost", b"", Because(node, why), value)
+
+    async def deployment_page(
+        self, count: int, *, from_ms: int = 0, to_ms: int = FOREVER_MS, cursor: str | None = None
+    ) -> tuple[list[DeploymentEntry], str | None]:
+        """As `page`, of the deployment's audit. Raises `InvalidInput`."""
+        if not 1 <= count <= MAX_PAGE:
+            raise InvalidInput("count", f"must be 1 to {MAX_PAGE}, {count} was sent")
+        place = None if cursor is None else _place(cursor)
+        if to_ms < 1:
+            return [], None  # Redis refuses a range that ends before its first id
+        last = place.below(APPS_PARTITION) if place else f"({to_ms}-0"
+        (rows,) = await self._writer.client.read(
+            ("XREVRANGE", keys.deployment_audit(), last, from_ms, "COUNT", count + 1)
+        )
+        entries = [_deployment_entry(row) for row in rows[:count]]
+        following = f"{rows[count - 1][0].decode()}-{APPS_PARTITION}" if len(rows) > count else None
+        return entries, following
 
     async def _note(
         self,
@@ -209,3 +250,11 @@ def _entry(partition: int, row: Sequence[object]) -> AuditEntry:
         fields[b"by"].decode(),
         fields[b"why"].decode(),
     )
+
+
+def _deployment_entry(row: Sequence[object]) -> DeploymentEntry:
+    entry_id, flat = row
+    assert isinstance(entry_id, bytes) and isinstance(flat, list)
+    fields: dict[bytes, bytes] = dict(zip(flat[::2], flat[1::2], strict=True))
+    kind, about, by, why = (fields[name].decode() for name in (b"k", b"a", b"by", b"why"))
+    return DeploymentEntry(int(entry_id.partition(b"-")[0]), kind, about, fields[b"v"], by, why)

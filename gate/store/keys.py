@@ -23,6 +23,7 @@ that any bytes are safe in it: what precedes it holds no more colons than the pa
     gate:{p}:hooks                 stream  results that Apps' webhooks are to hear of
     gate:{p}:hooks-dead            stream  those that were given up
     gate:{p}:nonces:<app>          zset    a signature's nonce that was used -> until when the signature may pass, ms
+    gate:{0}:deployment-audit      stream  what was done to Apps and operators, and facts that were lost
     gate:{0}:badges-ended          zset    digest of a console's badge that was signed out -> when it would have ended, ms
     gate:{0}:settings              hash    what every node must have alike: lease-ttl-ms, presence (its id)
     gate:registry                  hash    node/<node id> -> run, beat, lease in ms, offset of its clock in ms;
@@ -78,7 +79,7 @@ _USER_KEY = rf"(user|black|black-ends|white|white-ends):({_APP_KEY}):(.{{1,64}})
 
 PATTERNS: list[str] = [
     r"gate:\{\d{1,4}\}:(meta|log|jobs|hooks|hooks-dead)",
-    r"gate:\{0\}:(apps|operators|badges-ended|settings)",
+    r"gate:\{0\}:(apps|operators|badges-ended|settings|deployment-audit)",
     rf"gate:\{{\d{{1,4}}\}}:(bans|mutes|users|audit|gone|nonces):{_APP_KEY}",
     rf"gate:\{{0\}}:quota:{_APP_KEY}",
     rf"gate:\{{\d{{1,4}}\}}:{_USER_KEY}",
@@ -127,6 +128,11 @@ def operators() -> bytes:
 def settings() -> bytes:
     """What every node of the deployment must have alike, in Partition 0."""
     return b"gate:{0}:settings"
+
+
+def deployment_audit() -> bytes:
+    """What was done to Apps and operators, in Partition 0; no App's removal removes it."""
+    return b"gate:{0}:deployment-audit"
 
 
 def badges_ended() -> bytes:

@@ -12,8 +12,10 @@ import msgspec
 from gate.core.operators import Operator, operator_name
 from gate.errors import OperatorExists, OperatorUnknown, Refused, StoreUnavailable
 from gate.store import keys, scripts
+from gate.store.audit import DeploymentKind
 from gate.store.client import Client
 from gate.store.scripts import Call
+from gate.store.writing import UNEXPLAINED, Because
 
 MAX_CHANGE_TRIES = 20
 """Each failed try means that somebody else's change went in."""
@@ -46,28 +48,33 @@ class Operators:
         (rows,) = await self._client.read(("HVALS", keys.operators()))
         return sorted((_unpacked(row) for row in rows), key=lambda operator: operator.name)
 
-    async def add(self, operator: Operator) -> None:
+    async def add(self, operator: Operator, because: Because = UNEXPLAINED) -> None:
         """Raises `OperatorExists` if the name is taken."""
-        if await self._write(operator_name(operator.name), b"", msgspec.json.encode(operator)) == b"differs":
+        if await self._write(operator_name(operator.name), None, b"", operator, because) == b"differs":
             raise OperatorExists(f"there is an operator {operator.name!r} already")
 
-    async def change(self, name: str, mutate: Callable[[Operator], Operator]) -> Operator:
+    async def change(
+        self, name: str, mutate: Callable[[Operator], Operator], because: Because = UNEXPLAINED
+    ) -> Operator:
         """Replace an operator by `mutate` of it. Raises `OperatorUnknown`, and `Refused` for the last admin's demotion."""
-        changed = await self._swap(name, mutate)
+        changed = await self._swap(name, mutate, because)
         assert changed is not None
         return changed
 
-    async def remove(self, name: str) -> None:
+    async def remove(self, name: str, because: Because = UNEXPLAINED) -> None:
         """Raises `OperatorUnknown`, and `Refused` for the last admin."""
-        await self._swap(name, lambda _: None)
+        await self._swap(name, lambda _: None, because)
 
-    async def _swap(self, name: str, mutate: Callable[[Operator], Operator | None]) -> Operator | None:
+    async def _swap(
+        self, name: str, mutate: Callable[[Operator], Operator | None], because: Because
+    ) -> Operator | None:
         for _ in range(MAX_CHANGE_TRIES):
             present = await self._packed(name)
             if not present:
                 raise OperatorUnknown(f"there is no operator {name!r}")
-            wanted = mutate(_unpacked(present))
-            outcome = await self._write(name, present, b"" if wanted is None else msgspec.json.encode(wanted))
+            before = _unpacked(present)
+            wanted = mutate(before)
+            outcome = await self._write(name, before, present, wanted, because)
             if outcome == b"last-admin":
                 raise Refused(f"{name!r} is the only admin: make another operator admin first")
             if outcome == b"ok":
@@ -78,12 +85,29 @@ class Operators:
         (packed,) = await self._client.read(("HGET", keys.operators(), operator_name(name)))
         return packed or b""
 
-    async def _write(self, name: str, present: bytes, wanted: bytes) -> bytes:
-        (outcome,) = await self._client.write(
-            [Call(scripts.OPERATOR_WRITE, [keys.operators()], [name, present, wanted])]
+    async def _write(
+        self, name: str, before: Operator | None, present: bytes, wanted: Operator | None, because: Because
+    ) -> bytes:
+        packed = b"" if wanted is None else msgspec.json.encode(wanted)
+        kind: DeploymentKind = (
+            "operator-added" if before is None else "operator-removed" if wanted is None else "operator-changed"
         )
+        call = Call(
+            scripts.OPERATOR_WRITE,
+            [keys.operators(), keys.deployment_audit()],
+            [name, present, packed, kind, because.by, because.why, _changed(before, wanted)],
+        )
+        (outcome,) = await self._client.write([call])
         assert isinstance(outcome, bytes)
         return outcome
+
+
+def _changed(before: Operator | None, after: Operator | None) -> bytes:
+    """What the audit shows, as JSON: the role before and after, and whether the password is another one, never its hash."""
+    shown: dict[str, object] = {"role": [one and one.role for one in (before, after)]}
+    if before is not None and after is not None and before.password_hash != after.password_hash:
+        shown["password"] = "changed"
+    return msgspec.json.encode(shown)
 
 
 def _unpacked(packed: bytes) -> Operator:

@@ -56,6 +56,9 @@ class Because(NamedTuple):
     why: str = ""
 
 
+UNEXPLAINED = Because()
+
+
 class Step(NamedTuple):
     """One script's run in one Partition: its own keys and arguments, between those that every write has.
 

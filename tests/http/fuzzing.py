@@ -103,7 +103,7 @@ class Caller:
         case.headers.update(self._headers(case.path))
 
     def _headers(self, path: str) -> dict[str, str]:
-        if path.startswith("/v1/apps"):
+        if path.startswith(("/v1/apps", "/v1/deployment-audit")):
             return self._operator
         if path.startswith("/client/"):
             return {"Authorization": f"Bearer {self._token}"}

@@ -99,6 +99,7 @@ ENDPOINTS = [
     ("POST", "apps", "admin"),
     ("POST", "apps/KEY/rotate-secret", "admin"),
     ("POST", "apps/KEY/drop-secret", "admin"),
+    ("GET", "deployment-audit", "viewer"),
     ("DELETE", "apps/KEY", "admin"),
 ]
 

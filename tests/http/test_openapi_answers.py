@@ -239,6 +239,7 @@ async def administration(tour: Tour) -> None:
     await tour.apps("GET", "apps/{app}", app=app)
     await tour.apps("POST", "apps/{app}/rotate-secret", {}, app=app)
     await tour.apps("POST", "apps/{app}/drop-secret", {"keep_tokens": True}, app=app)
+    await tour.apps("GET", "deployment-audit")
     await tour.apps("DELETE", "apps/{app}", app=app)
 
 

@@ -32,6 +32,7 @@ def test_a_lost_ban_is_in_list_log_and_audit_and_can_be_put_back(
     assert "facts that Redis lost were listed" in service.output
     assert "facts-lost" in gate("audit").out and "another history" in gate("audit").out
     wait_until(lambda: lost_facts(service) == 1, RELOAD_TIMEOUT_S, "the gauge to count it")
+    assert "facts-lost" in gate("audit", "--deployment").out
     (name,) = loss["files"].values()
     gate("import", service.data / "replica" / "lost" / name)
 

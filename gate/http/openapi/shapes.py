@@ -17,7 +17,7 @@ from gate.core.model import AppFacts, Environment
 from gate.core.verdict import Word
 from gate.http.ports import Applied
 from gate.http.v1.ids import IdJson
-from gate.store.audit import Noted
+from gate.store.audit import DeploymentKind, Noted
 
 
 class Problem(Struct, kw_only=True):
@@ -240,6 +240,24 @@ class AuditPage(Struct, kw_only=True):
     """The latest first; `next` is the cursor of the following page."""
 
     entries: list[AuditLine]
+    next: str | None
+
+
+class DeploymentAuditLine(Struct, kw_only=True):
+    """Who (`actor`) did what to which App or operator (`about`), when and why."""
+
+    at: int
+    what: DeploymentKind
+    about: str
+    changed: dict[str, Any]
+    actor: str
+    reason: str
+
+
+class DeploymentAuditPage(Struct, kw_only=True):
+    """The latest first; `next` is the cursor of the following page."""
+
+    entries: list[DeploymentAuditLine]
     next: str | None
 
 

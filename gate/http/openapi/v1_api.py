@@ -54,6 +54,12 @@ class BulkBody(msgspec.Struct, forbid_unknown_fields=True):
     operations: list[Operation]
 
 
+_AUDIT_PAGE = (
+    whole("from", 0, FOREVER_MS, 0, "A moment, Unix ms, that counts."),
+    whole("to", 0, FOREVER_MS, FOREVER_MS, "A moment, Unix ms, that no longer counts."),
+    whole("count", 1, MAX_AUDIT_PAGE, audit.DEFAULT_PAGE),
+    text_field("cursor", CURSOR_TEXT, pattern=r"^([1-9][0-9]{0,15}-[0-9]{1,16}-[0-9]{1,4})?$"),
+)
 _SINCE = Field("since", {"type": "string", **CURSOR})
 _WATCH = (
     text_field("kinds", f"With commas between them, of {', '.join(KINDS)}.", format="event-kinds"),
@@ -137,13 +143,7 @@ V1: Mapping[Place, Described] = {
     ("/v1/audit", "GET"): Described(
         "Who did what to whom",
         shapes.AuditPage,
-        query=(
-            one_id("user", "Only what was done to this User.", RAW_ID, is_required=False),
-            whole("from", 0, FOREVER_MS, 0, "A moment, Unix ms, that counts."),
-            whole("to", 0, FOREVER_MS, FOREVER_MS, "A moment, Unix ms, that no longer counts."),
-            whole("count", 1, MAX_AUDIT_PAGE, audit.DEFAULT_PAGE),
-            text_field("cursor", CURSOR_TEXT, pattern=r"^([1-9][0-9]{0,15}-[0-9]{1,16}-[0-9]{1,4})?$"),
-        ),
+        query=(one_id("user", "Only what was done to this User.", RAW_ID, is_required=False), *_AUDIT_PAGE),
     ),
     ("/v1/presence", "POST"): Described(
         "Who of these Users is online", presence_shapes.PresenceAnswer, presence.Asking, faults=("stale",)
@@ -191,6 +191,9 @@ APPS: Mapping[Place, Described] = {
     ),
     ("/v1/apps/{app}/drop-secret", "POST"): Described(
         "End an App's old secret", shapes.SecretDropped, apps.Dropping, faults=("not-found", "refused")
+    ),
+    ("/v1/deployment-audit", "GET"): Described(
+        "What was done to Apps and operators", shapes.DeploymentAuditPage, query=_AUDIT_PAGE
     ),
 }
 """What an operator calls."""

@@ -7,6 +7,7 @@
     DELETE /v1/apps/{app}                 admin     remove the App and every fact of its Users
     POST   /v1/apps/{app}/rotate-secret   admin     a new secret beside the old one; the one answer that shows it
     POST   /v1/apps/{app}/drop-secret     admin     end the old secret, and its Tokens or not
+    GET    /v1/deployment-audit           viewer    what was done to Apps and operators; facts that Redis lost
 
 HTTP Basic with an operator's name and password. The operator's name goes into the App's audit, with the `reason` of the body.
 Settings are named as `gate app show --json` names them; no answer holds a secret but where it is new.
@@ -23,13 +24,15 @@ from msgspec import UNSET, UnsetType
 from gate.core.app_secrets import app_secret, with_new_secret, without_old_secret
 from gate.core.app_settings import ADMINS_ONLY, app_document, setting_mistakes, with_settings
 from gate.core.ids import app_key
-from gate.core.model import AppFacts, DevicePolicy, Environment, ListPolicy, WhitelistSwitch
+from gate.core.model import FOREVER_MS, AppFacts, DevicePolicy, Environment, ListPolicy, WhitelistSwitch
 from gate.core.operators import OperatorRole, may
 from gate.errors import AppUnknown, InvalidInput, NotFound
 from gate.http.errors import RoleInsufficient
 from gate.http.operators import OperatorCall
+from gate.http.v1.audit import DEFAULT_PAGE, deployment_json
 from gate.http.v1.because import check_because
 from gate.http.v1.endpoint import Done, Outcome, read_as, refuse_if_any
+from gate.store.audit import MAX_PAGE
 from gate.store.inventing import new_app_key, new_app_secret
 from gate.store.writing import Written
 
@@ -136,7 +139,7 @@ async def remove(call: OperatorCall) -> Written:
     except NotFound:
         await apps.finish_removal(key)
         raise
-    return await apps.remove(key, call.now_ms)
+    return await apps.remove(key, call.now_ms, by=call.operator.name)
 
 
 async def rotate_secret(call: OperatorCall) -> Done:
@@ -161,6 +164,18 @@ async def drop_secret(call: OperatorCall) -> Done:
     )
     counts = {"secret_count": len(facts.secrets), "token_key_count": len(facts.token_keys)}
     return Done({"app_key": facts.key, **counts}, written)
+
+
+async def deployment_audit(call: OperatorCall) -> dict[str, object]:
+    """The latest entry first; `next` is the cursor of the following page, or null. No removal of an App removes an entry."""
+    query = call.query()
+    entries, following = await call.deps.store.audit.deployment_page(
+        query.whole("count", 1, MAX_PAGE, default=DEFAULT_PAGE),
+        from_ms=query.whole("from", 0, FOREVER_MS, default=0),
+        to_ms=query.whole("to", 0, FOREVER_MS, default=FOREVER_MS),
+        cursor=query.text("cursor"),
+    )
+    return {"entries": [deployment_json(entry) for entry in entries], "next": following}
 
 
 async def _update(call: OperatorCall, mutate: Callable[[AppFacts], AppFacts], reason: str) -> tuple[AppFacts, Written]:
@@ -191,5 +206,6 @@ ENDPOINTS: dict[tuple[str, str], tuple[OperatorRole, Endpoint]] = {
     ("/v1/apps/{app}", "DELETE"): ("admin", remove),
     ("/v1/apps/{app}/rotate-secret", "POST"): ("admin", rotate_secret),
     ("/v1/apps/{app}/drop-secret", "POST"): ("admin", drop_secret),
+    ("/v1/deployment-audit", "GET"): ("viewer", deployment_audit),
 }
 """By path and method: the role it takes, and what it does."""

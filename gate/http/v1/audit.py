@@ -11,7 +11,7 @@ from gate.core.model import FOREVER_MS
 from gate.http.calls import Call
 from gate.http.v1.endpoint import Endpoint
 from gate.http.v1.ids import id_json
-from gate.store.audit import MAX_PAGE, NOTED, AuditEntry
+from gate.store.audit import MAX_PAGE, NOTED, AuditEntry, DeploymentEntry
 
 DEFAULT_PAGE = 100
 
@@ -49,6 +49,18 @@ def entry_json(entry: AuditEntry) -> dict[str, object]:
     elif entry.kind in NOTED:
         shown |= orjson.loads(entry.value)
     return shown | {"actor": entry.by, "reason": entry.why}
+
+
+def deployment_json(entry: DeploymentEntry) -> dict[str, object]:
+    """`about` is an App key or an operator's name; `changed` holds what the write changed, never a secret."""
+    return {
+        "at": entry.at_ms,
+        "what": entry.kind,
+        "about": entry.about,
+        "changed": orjson.loads(entry.value),
+        "actor": entry.by,
+        "reason": entry.why,
+    }
 
 
 ENDPOINTS: dict[tuple[str, str], Endpoint] = {("/v1/audit", "GET"): page}

@@ -18,7 +18,7 @@ from contextlib import suppress
 import structlog
 
 from gate.clock import wall_ms
-from gate.errors import AppUnknown, CannotStart, GateError, StoreUnavailable
+from gate.errors import CannotStart, GateError, StoreUnavailable
 from gate.replica.layout import CURRENT_FILE
 from gate.replica.lost import Loss
 from gate.replica.replicator import Replicator
@@ -99,12 +99,13 @@ def _show(post: Post, truth: TruthLater, problem: str) -> None:
 
 
 async def note_loss(store: Store, node: str, loss: Loss) -> None:
-    """Put it into the audit of each App that still exists. What can't be written there is in the log and on disk."""
+    """Write it to the deployment's audit, and to the audit of each App that exists. The log and the disk have it as well."""
     for app, lost in loss.apps.items():
         try:
-            await store.apps.get(app)
-            await store.audit.note_loss(app, node, lost, f"Redis came back with another history: {loss.reason}")
-        except (StoreUnavailable, AppUnknown) as fault:
+            is_there = not await store.apps.missing([app])
+            why = f"Redis came back with another history: {loss.reason}"
+            await store.audit.note_loss(app, node, lost, why, in_app=is_there)
+        except StoreUnavailable as fault:
             log.warning("a loss is not in the audit", app=app, problem=str(fault))
 
 

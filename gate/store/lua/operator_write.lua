@@ -1,9 +1,11 @@
 -- Writes or removes an operator.
---   KEYS  1 operators
+--   KEYS  1 operators  2 deployment audit
 --   ARGV  1 name  2 what must be there now: '' nobody, otherwise exactly this JSON  3 what shall be there: JSON, '' nobody
+--         4 kind of the audit's entry  5 by  6 why  7 what changed, as JSON without the password's hash
 --   returns 'ok'; or 'differs' or 'last-admin' with nothing written
 -- Atomic: of two who change one operator the second sees that it changed; and two admins who remove each other at the same
 -- moment must not leave a deployment that nobody may administer.
+--!include deployment_audit
 if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= ARGV[2] then
   return 'differs'
 end
@@ -23,6 +25,7 @@ if is_admin(ARGV[2]) and not is_admin(ARGV[3]) then
     return 'last-admin'
   end
 end
+audit_deployment(KEYS[2], ARGV[4], ARGV[1], ARGV[5], ARGV[6], ARGV[7])
 if ARGV[3] == '' then
   redis.call('HDEL', KEYS[1], ARGV[1])
 else
