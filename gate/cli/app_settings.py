@@ -170,10 +170,8 @@ def set_(
         if rate_limits is not None:
             changes["rate_limits"] = mistakes.take(lambda: parse_limits(rate_limits), dict[str, int]())
         for setting, text in (
-            ("signature_window_s", signature_window),
-            ("token_ttl_s", token_ttl),
-            ("reactivate_after_s", reactivate_after),
-        ):
+            ("signature_window_s", signature_window), ("token_ttl_s", token_ttl), ("reactivate_after_s", reactivate_after)
+        ):  # fmt: skip
             if text is not None:
                 changes[setting] = mistakes.take(partial(given_seconds, text, _option(setting)), 0)
         for mistake in setting_mistakes(changes, _option):
@@ -182,11 +180,14 @@ def set_(
         added, removed = _senders(exempt, "--exempt", mistakes), _senders(unexempt, "--unexempt", mistakes)
     if not (changes or added or removed):
         raise InvalidInput("set", "name at least one setting to change (gate app set --help lists them)")
-    settled = _change(Target(data, None, redis), wanted, changes, added, removed, because)
+    _print(wanted, _change(Target(data, None, redis), wanted, changes, added, removed, because), as_json)
+
+
+def _print(key: str, settled: Settled, as_json: bool) -> None:
     if as_json:
-        print_json({"app_key": wanted, **settled.fields})
+        print_json({"app_key": key, **settled.fields})
     else:
-        say(f"changed App {wanted}: {settled.shown}")
+        say(f"changed App {key}: {settled.shown}")
 
 
 def _change(
