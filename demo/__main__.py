@@ -1,4 +1,6 @@
-"""`python -m demo [--json]`: a service of its own, the facts loaded, the trace replayed, the service stopped.
+"""`python -m demo [--json] [--cluster]`: a service of its own, the facts loaded, the trace replayed, the service stopped.
+
+With `--cluster` the facts are in a cluster of three servers, which the demo starts and stops as well.
 
 Exit status 0, or 1 with one line if the service did not do its part.
 """
@@ -10,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -19,6 +21,7 @@ from demo.admin import AdminClient, AdminRefused, import_lists, impose_bans, swi
 from demo.dataset import Facts, Message, derive_facts, read_messages, read_ratings
 from demo.replay import replay
 from demo.report import Outcome, as_json, show
+from tests.harness.clusters import ClusterSetup
 from tests.harness.ending import end_orderly_when_told
 from tests.harness.service import GateService, LeftBehind, ServiceDied
 from tests.harness.waiting import NotInTime
@@ -28,12 +31,14 @@ def main() -> int:
     """The whole demo."""
     parser = argparse.ArgumentParser(prog="python -m demo", description="Gate on real data.")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of tables")
-    wants_json = parser.parse_args().json
+    parser.add_argument("--cluster", action="store_true", help="keep the facts in a cluster of three servers")
+    given = parser.parse_args()
+    wants_json: bool = given.json
     console = Console(quiet=wants_json, highlight=False)
     end_orderly_when_told()
     outcome = Outcome()
     try:
-        run(outcome, console)
+        run(outcome, console, is_clustered=given.cluster)
     except (AdminRefused, NotInTime, ServiceDied, LeftBehind) as failure:
         print(f"demo: {failure}", file=sys.stderr)
         return 1
@@ -43,7 +48,7 @@ def main() -> int:
     return 0
 
 
-def run(outcome: Outcome, console: Console) -> None:
+def run(outcome: Outcome, console: Console, *, is_clustered: bool = False) -> None:
     """Every step, timed into `outcome`. The service and its data are gone afterwards, whatever happens."""
 
     @contextmanager
@@ -55,9 +60,13 @@ def run(outcome: Outcome, console: Console) -> None:
 
     with step("read the data and derive the facts"):
         messages, facts = read_messages(), derive_facts(read_ratings())
-    with tempfile.TemporaryDirectory(prefix="gate-demo-") as folder:
+    with tempfile.TemporaryDirectory(prefix="gate-demo-") as folder, ExitStack() as stack:
+        redis_url: str | None = None
+        if is_clustered:
+            with step("start a cluster of three servers"):
+                redis_url = stack.enter_context(_cluster(Path(folder) / "redis"))
         with step("start a service"):
-            service = GateService.start(Path(folder) / "data")
+            service = GateService.start(Path(folder) / "data", redis_url=redis_url)
         with service:
             with closing(AdminClient(service.http, service.credentials)) as admin:
                 with step("impose the bans over HTTP"):
@@ -70,6 +79,16 @@ def run(outcome: Outcome, console: Console) -> None:
             with step("replay the messages") as _, service.resp_client() as client:
                 verdicts = replay(client, messages)
     _fill(outcome, messages, facts, verdicts)
+
+
+@contextmanager
+def _cluster(directory: Path) -> Iterator[str]:
+    """Three servers, of the program that a service embeds; their URL."""
+    setup = ClusterSetup.start("valkey-9", directory, replicas=0)
+    try:
+        yield setup.url
+    finally:
+        setup.stop()
 
 
 def _fill(outcome: Outcome, messages: list[Message], facts: Facts, verdicts: dict[str, int]) -> None:

@@ -2,7 +2,8 @@
 
     redis_flavor    parametrizes a test over every supported server
     redis_server    one Valkey 9 for the whole run, emptied before the test and audited after it
-    each_redis      the same, once per flavor
+    each_redis      the same, once per flavor, and once as a cluster of three Valkey 9 (`one_server` opts out)
+    any_redis       a Valkey 9, and the cluster
     private_redis   a Valkey 9 of the test's own, to kill, pause and restart
     sentinel_setup  a primary, two replicas and three Sentinels of the test's own
     clocked_redis   one whose clock `redis_clock` steps
@@ -15,9 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from tests.harness.clusters import ClusterSetup
 from tests.harness.faked_clock import FakedClock
 from tests.harness.leaks import audit_keys
 from tests.harness.sentinels import SentinelSetup
@@ -25,6 +28,9 @@ from tests.harness.servers import REDIS_FLAVORS, Flavor, FlavorMissing, RedisSer
 from tests.harness.service import Services
 
 DEFAULT_FLAVOR: Flavor = "valkey-9"
+CLUSTER = "cluster"
+CLUSTER_NODE_TIMEOUT_MS = 15_000
+"""No test of the shared cluster ends a server, and a busy machine must not look like one that died."""
 
 
 class RedisServers:
@@ -33,6 +39,7 @@ class RedisServers:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._servers: dict[Flavor, RedisServer] = {}
+        self._cluster: ClusterSetup | None = None
 
     def emptied(self, flavor: Flavor) -> RedisServer:
         """A running server without keys or scripts. One that the last test left dead is started anew."""
@@ -46,9 +53,21 @@ class RedisServers:
         server.client.script_flush()
         return server
 
+    def emptied_cluster(self) -> ClusterSetup:
+        """The same of a cluster: three masters without replicas."""
+        if self._cluster is None:
+            folder = self._root / CLUSTER
+            self._cluster = ClusterSetup.start(
+                DEFAULT_FLAVOR, folder, replicas=0, node_timeout_ms=CLUSTER_NODE_TIMEOUT_MS
+            )
+        self._cluster.empty()
+        return self._cluster
+
     def stop_all(self) -> None:
         for server in self._servers.values():
             server.stop()
+        if self._cluster is not None:
+            self._cluster.stop()
 
 
 @pytest.fixture(scope="session")
@@ -60,15 +79,7 @@ def shared_redis_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
 
 @pytest.fixture(params=REDIS_FLAVORS)
 def redis_flavor(request: pytest.FixtureRequest) -> Flavor:
-    flavor: Flavor = request.param
-    try:
-        server_binary(flavor)
-    except FlavorMissing as missing:
-        # The other two exist on every platform that is supported: without them the suite proves too little.
-        if flavor != "redis-6.2":
-            raise
-        pytest.skip(str(missing))
-    return flavor
+    return _present(request.param)
 
 
 @pytest.fixture
@@ -78,13 +89,20 @@ def redis_server(request: pytest.FixtureRequest, shared_redis_servers: RedisServ
     _audit(request, server)
 
 
-@pytest.fixture
-def each_redis(
-    request: pytest.FixtureRequest, shared_redis_servers: RedisServers, redis_flavor: Flavor
-) -> Iterator[RedisServer]:
-    server = shared_redis_servers.emptied(redis_flavor)
-    yield server
-    _audit(request, server)
+@pytest.fixture(params=[*REDIS_FLAVORS, CLUSTER])
+def each_redis(request: pytest.FixtureRequest, shared_redis_servers: RedisServers) -> Iterator[RedisServer]:
+    yield from _asked_for(request, shared_redis_servers)
+
+
+@pytest.fixture(scope="session")
+def one_server_reasons() -> dict[str, str]:
+    """Tests and modules of a folder, by name, that say nothing about a cluster, and why; its conftest may have some."""
+    return {}
+
+
+@pytest.fixture(params=[DEFAULT_FLAVOR, CLUSTER])
+def any_redis(request: pytest.FixtureRequest, shared_redis_servers: RedisServers) -> Iterator[RedisServer]:
+    yield from _asked_for(request, shared_redis_servers)
 
 
 @pytest.fixture
@@ -130,7 +148,39 @@ def start_module_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     services.end_all()
 
 
-def _audit(request: pytest.FixtureRequest, server: RedisServer) -> None:
+def _asked_for(request: pytest.FixtureRequest, servers: RedisServers) -> Iterator[RedisServer]:
+    if request.param != CLUSTER:
+        server = servers.emptied(_present(request.param))
+        yield server
+        _audit(request, server)
+        return
+    if reason := _opted_out(request):
+        pytest.skip(reason)
+    cluster = servers.emptied_cluster()
+    yield cast(RedisServer, cluster)  # what a test may use of it has the same names
+    _audit(request, cluster)
+
+
+def _opted_out(request: pytest.FixtureRequest) -> str:
+    """Why a test says nothing about a cluster: by its marker, or by the table of its folder; "" if it does."""
+    if marker := request.node.get_closest_marker("one_server"):
+        return str(marker.args[0])
+    reasons: dict[str, str] = request.getfixturevalue("one_server_reasons")
+    return reasons.get(request.function.__name__) or reasons.get(request.path.stem, "")
+
+
+def _present(flavor: Flavor) -> Flavor:
+    try:
+        server_binary(flavor)
+    except FlavorMissing as missing:
+        # The other two exist on every platform that is supported: without them the suite proves too little.
+        if flavor != "redis-6.2":
+            raise
+        pytest.skip(str(missing))
+    return flavor
+
+
+def _audit(request: pytest.FixtureRequest, server: RedisServer | ClusterSetup) -> None:
     """Tests of the harness itself write keys of their own and say so with the marker `any_keys`."""
     if request.node.get_closest_marker("any_keys") or not server.is_running:
         return

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from gate.cli import doctor_servers
 from gate.cli.finding import Finding, fail, ok, warn
 from gate.cli.moments import shown_duration
 from gate.cli.options import Target
@@ -131,11 +132,13 @@ def findings(target: Target, allow_eviction: bool = False) -> Iterator[Finding]:
     except GateError as fault:
         start = "checks go on without it, writes do not: start it, or say --redis URL"
         yield fail("Redis", str(fault), _advice(fault, target.redis_url, "--redis", _facts_needs(target)) or start)
+        yield from doctor_servers.findings("Redis", target.redis_url, "--redis", allow_eviction)
         return
     nodes = counted(len(clocks.offsets_ms), "live node")
     yield ok("Redis", f"{vitals.name} {vitals.version} answers, {counted(apps, 'App')}, {nodes}")
     yield _rights("Redis rights", target.redis_url(), _facts_needs(target))
     yield from _of_server("Redis", vitals, address, clocks.own_offset_ms, "--redis", "Bans", allow_eviction)
+    yield from doctor_servers.findings("Redis", target.redis_url, "--redis", allow_eviction)
     yield _durability(target, vitals)
     yield from _node_clocks(clocks.offsets_ms)
 
@@ -157,22 +160,25 @@ def presence_findings(target: Target, allow_eviction: bool = False) -> Iterator[
         yield fail(
             "Presence Redis", str(fault), _advice(fault, target.presence_url, "--presence-redis", PRESENCE) or start
         )
+        yield from doctor_servers.findings("Presence Redis", target.presence_url, "--presence-redis", allow_eviction)
         return
     yield ok("Presence Redis", f"{vitals.name} {vitals.version} answers")
     address = parse_address(url)
     yield from _of_server("Presence Redis", vitals, address, skew_ms, "--presence-redis", "Sessions", allow_eviction)
+    yield from doctor_servers.findings("Presence Redis", target.presence_url, "--presence-redis", allow_eviction)
 
 
 def _of_server(
     name: str, vitals: Vitals, address: Address, skew_ms: int, option: str, lost: str, allow_eviction: bool
 ) -> Iterator[Finding]:
     yield _distance(f"{name} distance", vitals, address, option)
-    yield _role(f"{name} role", vitals, option)
-    if address.sentinels:
-        yield _replicas(f"{name} replicas", vitals)
-    yield _persistence(f"{name} persistence", vitals)
-    yield _eviction(f"{name} eviction", vitals, lost, allow_eviction)
-    yield _memory(f"{name} memory", vitals)
+    if not address.seeds:  # every server of a Cluster has a line of its own
+        yield _role(f"{name} role", vitals, option)
+        if address.sentinels:
+            yield _replicas(f"{name} replicas", vitals)
+        yield _persistence(f"{name} persistence", vitals)
+        yield _eviction(f"{name} eviction", vitals, lost, allow_eviction)
+        yield _memory(f"{name} memory", vitals)
     yield _clock("clock" if name == "Redis" else f"{name} clock", skew_ms)
 
 

@@ -133,7 +133,7 @@ class Sentinels:
         kept = self._links.get(sentinel)
         if kept is not None and kept.is_open:
             return kept
-        link = await open_link(sentinel, self._connect_ms, greet=_greet)
+        link = await open_link(sentinel, self._connect_ms, greet=greet_sentinel)
         other = self._links.get(sentinel)
         if other is not None and other.is_open:  # another caller was faster
             await link.aclose()
@@ -164,7 +164,9 @@ class Sentinels:
             await asyncio.sleep(LISTEN_AGAIN_MS / 1000)
 
     async def _listen(self, sentinel: Address, was_lost: bool) -> None:
-        link = await open_link(sentinel, self._connect_ms, lambda message: self._hear(sentinel, message), _greet)
+        link = await open_link(
+            sentinel, self._connect_ms, lambda message: self._hear(sentinel, message), greet_sentinel
+        )
         try:
             commands: list[Command] = [("SUBSCRIBE", channel) for channel in _CHANNELS]
             refuse_errors(sentinel, commands, await link.exchange(commands, self._connect_ms))
@@ -212,7 +214,7 @@ async def look_at_each(address: Address, connect_ms: float) -> list[SentinelLook
 async def _looked_at(sentinel: Address, name: str, connect_ms: float) -> SentinelLook:
     commands: list[Command] = [("SENTINEL", "GET-MASTER-ADDR-BY-NAME", name), ("SENTINEL", "CKQUORUM", name)]
     try:
-        link = await open_link(sentinel, connect_ms, greet=_greet)
+        link = await open_link(sentinel, connect_ms, greet=greet_sentinel)
         try:
             where, quorum = await link.exchange(commands, connect_ms)
         finally:
@@ -226,7 +228,8 @@ async def _looked_at(sentinel: Address, name: str, connect_ms: float) -> Sentine
     return SentinelLook(sentinel.shown, f"{where[0].decode()}:{int(where[1])}", problem)
 
 
-async def _greet(link: Link, address: Address, deadline_ms: float) -> None:
+async def greet_sentinel(link: Link, address: Address, deadline_ms: float) -> None:
+    """Greet a Sentinel, for `open_link`; a server of facts is refused."""
     commands: list[Command] = [*credentials_of(address), ("PING",), ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "")]
     *replies, asked = await link.exchange(commands, deadline_ms)
     if isinstance(asked, ReplyError) and "unknown command" in str(asked):

@@ -14,6 +14,7 @@ from loadtests.chaos.judge import Read, Register
 from loadtests.chaos.ledger import Ledger
 
 ROOT = Path(__file__).parents[2]
+MAX_WORDS_BYTES = 600
 AGAIN_S = 0.5
 DIES_WITHIN_S = 1.0
 MAX_LINE_BYTES = 1 << 20
@@ -46,7 +47,7 @@ class EmbeddedReplica:
                 cwd=ROOT,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
                 limit=MAX_LINE_BYTES,
             )
             try:
@@ -54,7 +55,8 @@ class EmbeddedReplica:
             finally:
                 status = await _ended(process)
             if not ending.is_set():
-                self._died(status)
+                assert process.stderr is not None
+                self._died(status, (await process.stderr.read())[-MAX_WORDS_BYTES:].decode(errors="replace"))
                 await asyncio.sleep(AGAIN_S)
 
     async def _follow(self, process: asyncio.subprocess.Process, ending: asyncio.Event) -> None:
@@ -75,11 +77,11 @@ class EmbeddedReplica:
             read = Read("gate.Replica", self._node, word, batch["from"], batch["to"], batch["stale"], until_ms)
             self._ledger.read(self._registers[index], read)
 
-    def _died(self, status: int) -> None:
+    def _died(self, status: int, last_words: str) -> None:
         """A map whose file was cut short kills its reader (SIGBUS), and no library can help that; nothing else may."""
         self._ledger.counts["embedded Replicas died"] += 1
         if status != -signal.SIGBUS:
-            self._ledger.broken("an embedded Replica died", f"node {self._node}: status {status}")
+            self._ledger.broken("an embedded Replica died", f"node {self._node}: status {status}: {last_words}")
 
 
 async def _ended(process: asyncio.subprocess.Process) -> int:

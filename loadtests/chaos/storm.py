@@ -21,7 +21,7 @@ from tests.harness.waiting import NotInTime
 TICK_S = 0.2
 FAILURES = (redis.RedisError, NotInTime, StartFailed, OSError)
 """Of what a fault does to a server that another fault is at."""
-NEVER_STARTED_S = 20.0
+NEVER_STARTED_S = 40.0
 """A node whose file was spoilt or removed has nothing to start from while Redis is away."""
 
 

@@ -90,6 +90,11 @@ class ClusterSetup:
         return f"redis+cluster://{hosts}"
 
     @property
+    def is_running(self) -> bool:
+        """Whether any node runs."""
+        return any(node.is_running for node in self.nodes)
+
+    @property
     def client(self) -> redis.RedisCluster:
         """A synchronous client for the test itself, with raw bytes, which asks the master of each key."""
         if self._client is None:
@@ -113,7 +118,8 @@ class ClusterSetup:
 
     def owner(self, slot: int) -> ClusterNode:
         """The master of a slot, by the newest claim of the nodes that answer."""
-        claims = [(own.epoch, node) for own, node in self._claims() if own.owns(slot)]
+        # While a slot is handed over there may be a moment without a claim.
+        claims = wait_until(partial(self._claims_to, slot), AGREE_TIMEOUT_S, f"a master of slot {slot}")
         return max(claims, key=lambda claim: claim[0])[1]
 
     def slot_of(self, partition: int) -> int:
@@ -250,6 +256,9 @@ class ClusterSetup:
             if all(other.epoch <= own.epoch or not other.owns(slot) for other, _ in claims):
                 newest.append((own, node))
         return newest
+
+    def _claims_to(self, slot: int) -> list[tuple[int, ClusterNode]]:
+        return [(own.epoch, node) for own, node in self._claims() if own.owns(slot)]
 
     def _id_of(self, node: ClusterNode) -> str:
         if node.answers:

@@ -29,7 +29,7 @@ def stranger_keys(keys: Iterable[bytes], patterns: Sequence[str]) -> list[bytes]
     return sorted(key for key in keys if not any(one.fullmatch(key) for one in allowed))
 
 
-def audit_keys(client: redis.Redis, patterns: Sequence[str]) -> None:
+def audit_keys(client: redis.Redis | redis.RedisCluster, patterns: Sequence[str]) -> None:
     """Raises KeyLeak if the database of `client` holds a key that no pattern matches. Costs one SCAN of it."""
     if strangers := stranger_keys(client.scan_iter(count=1000), patterns):
         raise KeyLeak(strangers)

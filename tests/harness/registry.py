@@ -39,7 +39,7 @@ async def is_settled(store: Store) -> bool:
 
 def settle_at(url: str) -> None:
     """The same for a service that runs on the Redis at `url`, whose nodes are all there and hold their lease."""
-    with redis.Redis.from_url(url, single_connection_client=True) as client:
+    with _client(url) as client:
 
         def marker() -> bytes | None:
             found: bytes | None = client.hget(keys.NODES.decode(), "marker")
@@ -48,3 +48,10 @@ def settle_at(url: str) -> None:
         found = wait_until(marker, MARKER_TIMEOUT_S, "a node to take its lease")
         assert found is not None
         client.hset(keys.NODES.decode(), "marker", found[:-1] + b"1")
+
+
+def _client(url: str) -> redis.Redis | redis.RedisCluster:
+    scheme, _, hosts = url.partition("://")
+    if scheme == "redis+cluster":
+        return redis.RedisCluster.from_url(f"redis://{hosts.split(',')[0]}")
+    return redis.Redis.from_url(url, single_connection_client=True)

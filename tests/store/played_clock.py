@@ -26,7 +26,7 @@ _PLAYED = "redis.call('HMGET', KEYS[1] .. 'clock', 's', 'us')"
 class PlayedClock(Client):
     """A Client whose scripts are run at the moment that `set_clock` says."""
 
-    async def write(self, calls: Sequence[Call], behind: Call | None = None) -> list[Reply]:
+    async def write(self, calls: Sequence[Call], behind: Sequence[Call] = ()) -> list[Reply]:
         """As `Client.write`."""
         return await super().write([replace(call, script=_clocked(call.script)) for call in calls], behind)
 
