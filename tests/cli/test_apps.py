@@ -75,6 +75,17 @@ def test_settings(gate: Command) -> None:
     assert gate.json("check", "boss", "bob")["allowed"]
 
 
+def test_slices_of_presence_can_only_be_raised(gate: Command) -> None:
+    assert gate.app
+    gate("app", "set", gate.app, "--presence-slices", "3")
+    assert (
+        "--presence-slices: can only be raised: it is 3"
+        in gate("app", "set", gate.app, "--presence-slices", "2", status=2).err
+    )
+    assert "must be 1 to 64" in gate("app", "set", gate.app, "--presence-slices", "65", status=2).err
+    assert gate.json("app", "show", gate.app)["presence_slices"] == 3
+
+
 def test_a_rotation_keeps_the_old_secret_until_it_is_dropped(service: GateService, gate: Command) -> None:
     assert gate.app
     (old,) = gate.json("app", "show", gate.app, "--show-secret")["secrets"]

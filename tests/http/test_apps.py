@@ -43,7 +43,7 @@ async def test_an_app_is_created_changed_and_removed(world: World) -> None:
     assert (await world.send("GET", "/v1/check?from=a&to=b", headers=pair)).status == 200
     changes = {"list_policy": "both", "exempt": ["boss"], "user_limit": None, "webhook_url": "https://a.example/x"}
     changes |= {"presence_webhook_url": "https://a.example/p", "device_policy": "one", "hide_presence": True}
-    changes |= {"close_sessions_on_expire": True}
+    changes |= {"close_sessions_on_expire": True, "presence_slices": 3}
     changed = await ask(world, admin, "PATCH", f"apps/{key}", {**changes, "reason": "a test"})
     assert changed.status == 200, changed
     shown = await ask(world, admin, "GET", f"apps/{key}")
@@ -170,6 +170,8 @@ async def test_some_settings_take_an_admin(world: World, setting: dict[str, Any]
         ("PATCH", "apps/KEY", {"presence_webhook_url": None}, "presence_webhook_url"),
         ("PATCH", "apps/KEY", {"device_policy": "two"}, "device_policy"),
         ("PATCH", "apps/KEY", {"hide_presence": "yes"}, "hide_presence"),
+        ("PATCH", "apps/KEY", {"presence_slices": 0}, "presence_slices"),
+        ("PATCH", "apps/KEY", {"presence_slices": 65}, "presence_slices"),
         ("POST", "apps/KEY/rotate-secret", {"secret": "has a space"}, "secret"),
         ("POST", "apps/KEY/rotate-secret", {"secret": "secret-1"}, "secret"),
         ("POST", "apps/KEY/drop-secret", {}, "keep_tokens"),
@@ -185,6 +187,18 @@ async def test_bad_input_is_named_and_changes_nothing(
     reply = await ask(world, admin, method, target.replace("KEY", world.app.key), body)
     assert (reply.status, reply.body["error"], reply.body["parameter"]) == (400, "invalid", parameter), reply
     assert await world.store.apps.list() == before
+
+
+async def test_slices_of_presence_can_only_be_raised(world: World) -> None:
+    admin = await begin_operator(world, "admin")
+    for slices, status in ((4, 200), (4, 200), (3, 400), (1, 400), (5, 200)):
+        reply = await ask(world, admin, "PATCH", f"apps/{world.app.key}", {"presence_slices": slices})
+        assert reply.status == status, reply
+        if status == 400:
+            assert (reply.body["parameter"], "can only be raised: it is 4" in reply.body["message"]) == (
+                "presence_slices", True,
+            )  # fmt: skip
+    assert (await world.store.apps.get(world.app.key)).presence_slices == 5
 
 
 async def test_a_key_that_is_taken(world: World) -> None:

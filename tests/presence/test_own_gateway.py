@@ -16,6 +16,7 @@ import requests
 
 from gate.core.model import AppFacts
 from gate.core.presence import Event
+from gate.core.slices import Slicing
 from gate.store.presence import PresenceStore
 from gate.store.slice_feed import SliceFeed
 from tests.cli.command import Command
@@ -114,6 +115,37 @@ async def test_what_puts_a_user_out(node: Node) -> None:
     assert await other.ask("ping") == {"type": "pong"}
     await node.until_online({b"other"})
     other.drop()
+
+
+async def test_clients_stay_while_users_move_to_more_slices_and_are_put_out_there(node: Node) -> None:
+    sockets = {f"u{nth}": await node.connect(f"u{nth}") for nth in range(12)}
+    await node.until_online({user.encode() for user in sockets})
+    await node.call("PATCH", f"/v1/apps/{node.app.key}", {"presence_slices": 4}, as_operator=True)
+
+    async def is_spread() -> bool:
+        return await node.presence.slices.slicing(node.app.key) == Slicing(4)
+
+    await wait_until_async(is_spread, SOON_S, "the Users to be moved")
+    assert await node.online() == {user.encode() for user in sockets}
+    sockets |= {f"v{nth}": await node.connect(f"v{nth}") for nth in range(12)}
+    ((before,),) = await node.presence.leases([node.app.key])
+
+    async def is_renewed() -> bool:
+        ((lease,),) = await node.presence.leases([node.app.key])
+        return lease.holds and lease.beat >= before.beat + 6
+
+    await wait_until_async(is_renewed, SOON_S, "renewals for two leases, in every slice")
+    assert await node.online() == {user.encode() for user in sockets}
+    for user in ("u0", "u1", "u2", "v0", "v1", "v2"):
+        await node.call("POST", f"/v1/users/{user}/kick", {})
+        said, _ = await sockets.pop(user).closed()
+        assert said is not None
+        assert said["reason"] == "kicked"
+    await node.until_online({user.encode() for user in sockets})
+    for socket in sockets.values():
+        assert await socket.ask("ping") == {"type": "pong"}
+        socket.drop()
+    await node.until_online(set())
 
 
 async def test_a_revocation_closes_sessions_only_where_the_app_says_so(node: Node) -> None:

@@ -14,11 +14,12 @@ from gate.core.presence import Cursor, Event
 from gate.errors import FeedReset, FeedUnreadable
 from gate.presence import tails as tails_module
 from gate.presence.tails import Tails
+from gate.store.feed import Feed
 from gate.store.presence import PresenceStore
 from tests.harness.cable import Cable
 from tests.harness.servers import RedisServer
 from tests.harness.waiting import wait_until_async
-from tests.presence.played import Gateway, presence_on
+from tests.presence.played import Gateway, presence_on, spread
 
 APP = AppFacts(key="default", secrets=("s",))
 SOON_S = 10.0
@@ -270,3 +271,52 @@ async def _waited_for_by(tails: Tails, many: int) -> Any:
         lambda: APP.key in tails._tails and len(tails._tails[APP.key].moved._waiting) == many, SOON_S, "all to wait"
     )
     return tails._tails[APP.key]
+
+
+async def test_followers_see_all_of_it_once_while_users_move_to_more_slices(
+    tails: Tails, store: PresenceStore, gateway: Gateway
+) -> None:
+    """Those that were there before, and those that come with a cursor in an order of their own."""
+    start, users = await tails.head(APP.key), [b"user-%d" % nth for nth in range(90)]
+    followings = [tails.follow(APP.key, start) for _ in range(3)]
+    coming = [asyncio.create_task(take(one, 90)) for one in followings]
+    await gateway.open_many(users[:30])
+    await spread(store, APP.key, 3)
+    await gateway.open_many(users[30:60])
+    others = await Feed(store.client, APP.key).read(start, 45)
+    follower = tails.follow(APP.key, others[-1].cursor)
+    late = asyncio.create_task(take(follower, 45))
+    await spread(store, APP.key, 8)
+    await gateway.open_many(users[60:])
+    for events in (*[await one for one in coming], [*others, *await late]):
+        assert sorted(event.user for event in events) == sorted(users)
+        assert {event.user for event in events[:30]} == set(users[:30]), "old slices come first"
+        assert [event.cursor.many for event in events] == list(range(start.many + 1, start.many + 91))
+    assert (await coming[0])[-1].cursor == await tails.head(APP.key)
+    for one in (*followings, follower):
+        await one.aclose()
+
+
+async def test_a_follower_that_read_slices_in_another_order_is_served_from_what_is_shared(
+    store: PresenceStore, gateway: Gateway
+) -> None:
+    await spread(store, APP.key, 8)
+    tails = Tails(store.client)
+    start = await tails.head(APP.key)
+    first = tails.follow(APP.key, start)
+    coming = asyncio.create_task(take(first, 60))
+    await gateway.open_many([b"user-%d" % nth for nth in range(60)])
+    events = await coming
+    # A cursor that is before the shared read in one slice alone.
+    last = events[-1].cursor
+    lacking = events[20]
+    before = next(
+        (one.place for one in reversed(events[:20]) if one.slice_ == lacking.slice_), start.places[lacking.slice_]
+    )
+    missed = [one for one in events if one.slice_ == lacking.slice_ and one.place.seq > before.seq]
+    async with aclosing(tails.follow(APP.key, last.at(lacking.slice_, before))) as second:
+        found = await take(second, len(missed))
+    assert [one.place for one in found] == [one.place for one in missed]
+    assert found[-1].cursor == last
+    await first.aclose()
+    await tails.aclose()

@@ -21,7 +21,7 @@ from tests.harness.cable import Cable
 from tests.harness.servers import RedisServer
 from tests.harness.service import GateService, Services
 from tests.harness.waiting import wait_until_async
-from tests.presence.played import Gateway, presence_on
+from tests.presence.played import Gateway, presence_on, spread
 from tests.webhooks.receiver import Receiver, receiving
 from tests.webhooks.telling import (
     IN_TIME_S,
@@ -173,6 +173,31 @@ async def test_a_cut_to_redis_loses_nothing(
             await wait_until_async(lambda: set(changes(listener)) == set(wanted), IN_TIME_S, "all of it")
             assert list(dict.fromkeys(changes(listener))) == wanted, "in order; some may come twice"
         await client.aclose()
+
+
+async def test_a_receiver_is_told_all_in_order_while_users_move_to_more_slices(
+    deployment: Deployment, listener: Receiver
+) -> None:
+    gateway, teller = await deployment.add(listener.url), deployment.teller()
+    async with telling(teller):
+        await watches(teller)
+        sessions = await gateway.open_many(USERS[:150])
+        await spread(deployment.presence, KEY, 8)
+        sessions += await gateway.open_many(USERS[150:])
+        await deployment.presence.kick(KEY, USERS, "kicked")
+        for at in range(8):
+            while (await deployment.presence.announce(KEY, at))[0]:
+                pass
+        wanted = {(user.decode(), status) for user in USERS for status in "01"}
+        await wait_until_async(lambda: set(changes(listener)) == wanted, IN_TIME_S, "all of it")
+    heard = changes(listener)
+    assert len(heard) == len(wanted) == 2 * len(sessions)
+    assert all(heard.index((user.decode(), "0")) < heard.index((user.decode(), "1")) for user in USERS)
+    # The next one goes on from the cursor of all slices that Redis keeps.
+    async with telling(deployment.teller("next")):
+        await gateway.open_many(USERS[:20])
+        await wait_until_async(lambda: len(changes(listener)) == len(heard) + 20, IN_TIME_S, "what came then")
+    assert deployment.counted["changes lost"] == 0
 
 
 async def test_a_storm_of_reconnects_is_told_whole_and_in_order(deployment: Deployment, listener: Receiver) -> None:
