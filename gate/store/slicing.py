@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import chain
 from operator import itemgetter
 from typing import NamedTuple
@@ -52,7 +53,7 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
 
     def call(self, word: str, at: int, away: str, parts: Sequence[Part]) -> Call:
         """For Users of one slice; `away` is "1" for such as move away from it."""
-        args, base = (word, away, *self.args), [keys.base(self.app_key, at)]
+        args, base = (word, away, *self.args), _base(self.app_key, at)
         return Call(self.script, base, args, parts) if self.is_row else Call(self.script, base, (*args, *parts))
 
     @property
@@ -71,6 +72,12 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
         if self.is_row:
             return self.parts
         return [part for _, row in rows for part in self.parts[row * self.width : (row + 1) * self.width]]
+
+
+@lru_cache(maxsize=4_096)
+def _base(app_key: str, at: int) -> Sequence[bytes]:
+    """The same list for calls of the same slice: that they are alike is then seen at once."""
+    return [keys.base(app_key, at)]
 
 
 class _Row(NamedTuple):

@@ -9,6 +9,7 @@ as a worker makes them. No Token is verified. Medians of the rounds.
     redis_us, gate_us  CPU for a connect in the server, and in the process that asks
     renewal            scripts that one renewal of a lease runs, with all Users online
     moved_per_s        Users that one growth moves a second, while nothing else happens
+    moved_redis_us     CPU for each of them in the server
 
 One server has one thread: what is shown is that a slice costs no more than an App did, so that N slices on N servers carry N
 times as much. One JSON object on stdout.
@@ -75,9 +76,9 @@ async def _measured(server: RedisServer, slices: int, many: int, rounds: int) ->
                 spent[key].append(one)
     found = {key: _shown(some) for key, some in spent.items()}
     renewals = {key: await _renewal(server, gateway, users) for key, gateway in gateways.items()}
-    began_s = time.monotonic()
+    moved, began_s, redis_s = many * (slices - 1) / slices, time.monotonic(), _redis_cpu_s(server)
     await spread(store, ONE.key, slices)
-    moved_per_s = many * (slices - 1) / slices / (time.monotonic() - began_s)
+    moving_s, redis_s = time.monotonic() - began_s, _redis_cpu_s(server) - redis_s
     await store.client.aclose()
     one, more = found[ONE.key], found[MANY.key]
     return {
@@ -89,7 +90,8 @@ async def _measured(server: RedisServer, slices: int, many: int, rounds: int) ->
             "redis_us": round(one["redis_us"] / more["redis_us"], 2),
             "gate_us": round(one["gate_us"] / more["gate_us"], 2),
         },
-        "moved_per_s": round(moved_per_s),
+        "moved_per_s": round(moved / moving_s),
+        "moved_redis_us": round(redis_s * 1e6 / moved, 1),
     }
 
 
