@@ -25,22 +25,22 @@ class _Read:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._link: Link | None = None
+        self.link: Link | None = None
         self.under_way: asyncio.Task[bool] | None = None
 
     async def once(self, streams: Streams, block_ms: int) -> bool:
         """Whether one of them has more, within `block_ms`. Raises `StoreUnavailable`."""
         command: Command = ("XREAD", "COUNT", 1, "BLOCK", max(1, block_ms), "STREAMS", *streams, *streams.values())
         try:
-            if self._link is None or not self._link.is_open:
-                self._link = await self._client.open_dedicated(key=next(iter(streams)))
-            (reply,) = await self._link.exchange([command], block_ms + self._client.deadline_ms)
+            if self.link is None or not self.link.is_open:
+                self.link = await self._client.open_dedicated(key=next(iter(streams)))
+            (reply,) = await self.link.exchange([command], block_ms + self._client.deadline_ms)
             raise_if_error(reply)
         except LinkLost as loss:
             raise StoreUnavailable(str(loss)) from None
         except StoreUnavailable as away:
-            if self._link is not None:
-                self._link.drop(str(away))  # its slot may be on another server now
+            if self.link is not None:
+                self.link.drop(str(away))  # its slot may be on another server now
             raise
         return bool(reply)
 
@@ -55,8 +55,8 @@ class _Read:
         if self.under_way is not None:
             self.under_way.cancel()
             await asyncio.wait([self.under_way])
-        if self._link is not None:
-            await self._link.aclose()
+        if self.link is not None:
+            await self.link.aclose()
 
 
 class News:

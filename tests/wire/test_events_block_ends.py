@@ -86,7 +86,9 @@ async def test_a_wait_whose_peer_is_cut_off_as_it_ends_leaves_no_connection_to_r
     task: asyncio.Task[None] = asyncio.create_task(_followed(server))
     await wait_until_async(lambda: bool(door._tails._tails), 10, "the feed to be followed")  # type: ignore[attr-defined]
     (tail,) = door._tails._tails.values()  # type: ignore[attr-defined]
-    await wait_until_async(lambda: tail.feed._link is not None, 10, "the read to have its connection")
+    await wait_until_async(
+        lambda: any(one.link for one in tail.feed._news._reads), 10, "the read to have its connection"
+    )
     closed = asyncio.Event()
     aclose = tail.feed.aclose
 
