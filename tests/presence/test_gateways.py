@@ -299,3 +299,34 @@ def test_while_redis_is_away_presence_says_so_and_nobody_is_swept(
         wait_until(lambda: answers(gateway), SLACK_S, "Redis to be back")
         gateway.execute_command("GATE.LEASE", "edge", 1)
         assert gateway.execute_command("GATE.ONLINE", "ann") == [1]
+
+
+def test_an_app_whose_presence_has_slices_answers_as_any_other(service: GateService, gateway: redis.Redis) -> None:
+    known, cursor, users = service.credentials, head(gateway), [f"sliced-{nth}" for nth in range(12)]
+    gateway.execute_command("GATE.LEASE", "edge-s", 7)  # slices come with an App's first Gateway
+    operator = known.operator, known.operator_password
+    url, wanted = f"{service.http}/v1/apps/{known.app_key}", {"presence_slices": 4}
+    assert requests.patch(url, json=wanted, auth=operator, timeout=10).status_code == 200
+    wait_until(lambda: head(gateway).count(b".") == 3, SLACK_S, "a cursor of four slices")
+    gateway.execute_command("GATE.LEASE", "edge-s", 7)
+    connecting = gateway.pipeline(transaction=False)
+    for user in users:
+        connecting.execute_command("GATE.CONNECT", token_of(service, user), "iOS", "edge-s")
+    gateway.execute_command("GATE.LEASE", "edge-s", 7)
+    sessions = connecting.execute()
+    assert gateway.execute_command("GATE.ONLINE", *users, "nobody") == [1] * len(users) + [0]
+    assert gateway.execute_command("GATE.TOUCH", *sessions) == len(users)
+    assert [gateway.execute_command("GATE.SESSIONS", user)[0][b"session"] for user in users] == sessions
+    closing = gateway.pipeline(transaction=False)
+    for session in sessions * 2:
+        closing.execute_command("GATE.DISCONNECT", session)
+    assert closing.execute() == [1] * len(users) + [0] * len(users)
+
+    def kinds() -> dict[str, list[bytes]]:
+        events = events_since(gateway, cursor, "COUNT", 1_000)
+        return {user: [one[b"kind"] for one in events if one[b"user"] == user.encode()] for user in users}
+
+    wait_until(lambda: all(len(some) == 2 for some in kinds().values()), SLACK_S, "all departures")
+    assert set(map(tuple, kinds().values())) == {(b"online", b"offline")}
+    with pytest.raises(redis.ResponseError, match=r"^FENCED"):
+        gateway.execute_command("GATE.LEASE", "edge-s", 6)
