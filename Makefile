@@ -67,10 +67,13 @@ load: .venv/.dev-stamp
 SECONDS ?= 60
 # Chaos begins with the compiled core under the sanitizers (FUZZ_SECONDS=0 leaves that out).
 FUZZ_SECONDS ?= 600
+# Then the models of acknowledgement are searched at large bounds (MODELS=0 leaves that out).
+MODELS ?= 1
 chaos: .venv/.dev-stamp
 	@scripts/install-test-tools
 	@[ $(FUZZ_SECONDS) = 0 ] || GATE_FUZZ_SECONDS=$(FUZZ_SECONDS) GATE_FUZZ_SEED=$(or $(SEED),$$(date +%s)) \
 		$(BIN)/python -m pytest -q tests/native/test_fuzzed.py
+	@[ $(MODELS) = 0 ] || GATE_MODEL=large $(BIN)/python -m pytest -q tests/model
 	$(BIN)/python -m loadtests.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) \
 		$(if $(NODES),--nodes $(NODES)) $(if $(RATE),--rate $(RATE)) $(ARGS)
 
