@@ -152,9 +152,7 @@ inline renew(x, at) {
 #endif
   :: else ->
        if
-#ifndef LIST_LEFT_UNATTENDED
-       :: n[x].renewedOn != 0 && n[x].renewedOn != s[at].id -> reset_marker(at)
-#endif
+       :: n[x].renewedOn != 0 && n[x].renewedOn != s[at].id -> reset_marker(at)   /* the list was left unattended */
        :: else ->
             if
             :: n[x].watched == s[at].incarnation && n[x].watchedAge >= LEASE -> s[at].settled = 1
@@ -324,6 +322,12 @@ inline look_at(x, at) {
   if :: need[x] && heard[x].age >= LEASE -> need[x] = 0 :: else fi
 }
 
+#ifdef WRITTEN_AFTER_FAILOVER
+#define may_write (phase == 0 && nextWrite <= WRITES && failovers == FAILOVERS)
+#else
+#define may_write (phase == 0 && nextWrite <= WRITES)
+#endif
+
 proctype Writer() {
 end:
   do
@@ -333,13 +337,13 @@ end:
        if :: phase == 1 || phase == 2 -> next() :: else fi   /* the outcome is unknown */
      }
   :: atomic { (writerAt == NOWHERE && (phase == 1 || phase == 2)) -> next() }
-  :: atomic { (phase == 0 && nextWrite <= WRITES && writerAt != NOWHERE && s[writerAt].up && !s[writerAt].primary) -> writerAt = NOWHERE }
+  :: atomic { (may_write && writerAt != NOWHERE && s[writerAt].up && !s[writerAt].primary) -> writerAt = NOWHERE }
 #ifdef LIST_READ_BEFORE_THE_WRITE
-  :: atomic { (phase == 0 && nextWrite <= WRITES && writerAt != NOWHERE && s[writerAt].up && s[writerAt].primary) ->
+  :: atomic { (may_write && writerAt != NOWHERE && s[writerAt].up && s[writerAt].primary) ->
        read_list(writerAt); phase = 1 }
   :: atomic { (phase == 1 && writerAt != NOWHERE && s[writerAt].up && s[writerAt].primary) -> write(writerAt); phase = 2 }
 #else
-  :: atomic { (phase == 0 && nextWrite <= WRITES && writerAt != NOWHERE && s[writerAt].up && s[writerAt].primary) ->
+  :: atomic { (may_write && writerAt != NOWHERE && s[writerAt].up && s[writerAt].primary) ->
        write(writerAt); phase = 1 }
   :: atomic { (phase == 1 && writerAt != NOWHERE && s[writerAt].up) -> read_list(writerAt); phase = 2 }
 #endif
@@ -446,7 +450,13 @@ init {
     n[1].on = 0; n[1].linkId = 1; n[1].renewedOn = 1; n[1].incarnation = 1; n[1].epoch = 1;
     n[1].watched = 1; n[1].vouchedFor = 1;
     heard[0].age = LEASE; heard[1].age = LEASE;
+#ifdef BOTH_CURRENT
+    n[0].on = 0; n[0].linkId = 1; n[0].reachedAge = 0; n[0].renewedAge = 0; n[0].renewedOn = 1; n[0].incarnation = 1; n[0].vouchedFor = 1;
+    s[0].listed[0] = 1; s[0].unseenByOther[0] = 1; s[0].unseenByWriter[0] = 1;
+    deaf = 0;
+#else
     if :: deaf = 0 :: deaf = 1 fi;
+#endif
     run Replicator(0); run Replicator(1); run Writer(); run World()
   }
 }

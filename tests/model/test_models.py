@@ -18,7 +18,13 @@ IS_LARGE = os.environ.get("GATE_MODEL") == "large"
 NO_SPIN = "no spin or no gcc: scripts/install-test-tools"
 
 SMALL: dict[str, list[list[str]]] = {
-    "acknowledged": [[], ["FLUSHES=1"], ["LEAVES=1"], ["FAILOVERS=1"], ["RESTARTS=1"]],
+    "acknowledged": [
+        [],
+        ["FLUSHES=1"],
+        ["LEAVES=1"],
+        ["RESTARTS=1"],
+        ["FAILOVERS=1", "BOTH_CURRENT", "WRITTEN_AFTER_FAILOVER"],
+    ],
     "cluster": [[]],
 }
 LARGE: dict[str, list[list[str]]] = {
@@ -37,7 +43,8 @@ SMALL_WRONG: dict[str, dict[str, list[str]]] = {
     "acknowledged": {
         "LIVE_NODES_FROM_A_LOST_LIST": ["FLUSHES=1"],
         "SETTLED_NOT_AWAITED": ["FLUSHES=1"],
-        "KEEP_DEMOTED_CONNECTION": ["FAILOVERS=1"],
+        "KEEP_DEMOTED_CONNECTION": ["FAILOVERS=1", "BOTH_CURRENT"],
+        "ADDRESS_NOT_CHECKED": ["FAILOVERS=1", "BOTH_CURRENT", "OLD_PRIMARY_LIVES"],
         "HEADS_BEFORE_LEASE": [],
         "LIST_READ_BEFORE_THE_WRITE": [],
         "LEASE_AS_SHORT_AS_FRESHNESS": [],
@@ -54,7 +61,6 @@ SMALL_WRONG: dict[str, dict[str, list[str]]] = {
 }
 LARGE_WRONG: dict[str, dict[str, list[str]]] = {
     "acknowledged": {
-        "ADDRESS_NOT_CHECKED": ["FAILOVERS=1", "OLD_PRIMARY_LIVES"],
         "ANNOUNCED_WITHOUT_SERVER_ID": ["RESTARTS=1", "WRITES=2"],
         "MARKER_WITHOUT_SERVER_ID": ["RESTARTS=1"],
         "HISTORY_NOT_VERIFIED": ["RESTARTS=1", "WRITES=2"],
