@@ -55,7 +55,9 @@ def test_a_new_machine_is_told_every_package(tmp_path: Path) -> None:
     new = clone(tmp_path / "clone")
     python, debian, sdks, clients = announced(new, machine(tmp_path / "bin")).splitlines()
     assert re.search(r"installs \d\d+ Python packages in \.venv", python)
-    assert debian.endswith("as root: redis-server redis-tools faketime nodejs npm chromium qemu-user-static spin gcc libc6-dev")
+    assert debian.endswith(
+        "as root: redis-server redis-tools faketime nodejs npm chromium qemu-user-static spin gcc libc6-dev"
+    )
     assert {"rongcloud-2.0.1", "node"} <= set(sdks.split())
     assert all(
         one in clients for one in ("PyPI's", "npm's", "npm's headers of Node-API", "Debian's, as root (", "php-redis")
