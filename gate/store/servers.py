@@ -7,6 +7,7 @@ others answer; a replica answers as well as a primary does. Nothing here is used
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import NamedTuple
 
 from gate.store.address import Address
@@ -15,6 +16,7 @@ from gate.store.sentinel import greet_sentinel
 
 SLOTS = 16_384
 _SETTINGS = ("appendfsync", "maxmemory-policy", "min-replicas-to-write")
+_REPLICA = re.compile(rb"^slave\d+:ip=([^,]+),port=(\d+)", re.MULTILINE)
 
 
 class Listed(NamedTuple):
@@ -88,15 +90,23 @@ async def _listed_by_sentinels(address: Address) -> list[Listed]:
                 where, replicas = await link.exchange(commands, address.timeout_ms)
             finally:
                 await link.aclose()
-            refuse_errors(sentinel, commands, [where, replicas])
+            refuse_errors(sentinel, commands[:1], [where])
         except LinkLost as loss:
             problem = loss
             continue
         if where is not None:
+            primary = Listed(where[0].decode(), int(where[1]))
+            if isinstance(replicas, ReplyError):  # a user with the least rights may not ask for them
+                return [primary, *await _connected_to(address.at(primary.host, primary.port))]
             fields = [dict(zip(flat[::2], flat[1::2], strict=False)) for flat in replicas]
-            found = {Listed(where[0].decode(), int(where[1]))}
-            return [*found, *sorted({Listed(one[b"ip"].decode(), int(one[b"port"])) for one in fields} - found)]
+            return [primary, *sorted({Listed(one[b"ip"].decode(), int(one[b"port"])) for one in fields} - {primary})]
     raise problem
+
+
+async def _connected_to(primary: Address) -> list[Listed]:
+    """The replicas that the primary itself knows: those that are connected. Raises `LinkLost`."""
+    (text,) = await _asked(primary, [("INFO", "replication")])
+    return sorted(Listed(host.decode(), int(port)) for host, port in _REPLICA.findall(text))
 
 
 async def _listed_by_cluster(address: Address) -> list[Listed]:

@@ -68,3 +68,25 @@ def test_the_doctor_names_what_is_wrong_with_sentinels(sentinel_setup: SentinelS
     assert "fail Redis Sentinels: 1 of 3 answer" in found
     assert "no failover would happen: start the Sentinels that --redis names" in found
     assert "ok   Redis: " in found, "which works as long as the primary does"
+
+
+def test_the_doctor_has_a_line_for_each_server(sentinel_setup: SentinelSetup, tmp_path: Path) -> None:
+    doctor = Command(tmp_path / "no-node", "some-app", sentinel_setup.url)
+    primary, (one, other) = sentinel_setup.primary, sentinel_setup.replicas
+    for server in sentinel_setup.servers:
+        server.client.config_set("appendonly", "yes")
+        server.client.config_set("min-replicas-to-write", 1)
+    found = doctor("doctor", status=1).out
+    assert f"ok   Redis server 127.0.0.1:{primary.port}: primary, 2 replicas, Redis 7." in found
+    for replica in (one, other):
+        assert f"ok   Redis server 127.0.0.1:{replica.port}: replica of 127.0.0.1:{primary.port}, " in found
+    one.client.config_set("maxmemory-policy", "volatile-lru")
+    other.kill()
+    found = doctor("doctor", status=1).out
+    assert f"fail Redis server 127.0.0.1:{one.port}: replica of" in found
+    assert "maxmemory-policy volatile-lru" in found and "set maxmemory-policy noeviction" in found
+    assert f"fail Redis server 127.0.0.1:{other.port}: cannot reach redis://127.0.0.1:{other.port}" in found
+    for sentinel in sentinel_setup.sentinels:  # as a user with the least rights
+        sentinel.client.execute_command("ACL", "SETUSER", "default", "-sentinel|replicas")  # type: ignore[no-untyped-call]
+    found = doctor("doctor", status=1).out
+    assert f"Redis server 127.0.0.1:{one.port}: replica of" in found
