@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from gate.clock import wall_ms
 from gate.core import token
@@ -17,6 +18,7 @@ from gate.core.partition import DEFAULT_PARTITIONS, partition_of
 from tests.cli.command import Command
 from tests.harness.cluster_node import ClusterNode
 from tests.harness.clusters import ClusterSetup
+from tests.harness.servers import RedisServer
 from tests.harness.service import GateService, Services
 from tests.harness.waiting import wait_until
 
@@ -64,9 +66,23 @@ def connect(service: GateService, user: str) -> bytes:
     return session
 
 
+def connects(service: GateService, user: str) -> bool:
+    """Whether a connect is accepted now."""
+    try:
+        connect(service, user)
+    except redis.ResponseError as refusal:
+        assert str(refusal).startswith("UNAVAILABLE"), refusal
+        return False
+    return True
+
+
 def is_online(service: GateService, user: str) -> bool:
     with service.resp_client() as client:
-        found: list[int] = client.execute_command("GATE.ONLINE", user)  # type: ignore[no-untyped-call]
+        try:
+            found: list[int] = client.execute_command("GATE.ONLINE", user)  # type: ignore[no-untyped-call]
+        except redis.ResponseError as refusal:
+            assert str(refusal).startswith("UNAVAILABLE"), refusal
+            return False
     return found == [1]
 
 
@@ -122,6 +138,25 @@ def test_partitions_move_to_a_master_that_was_added(cluster: ClusterSetup, servi
     found = gate("doctor").out
     assert "ok   Redis Cluster: 4 masters, 3 replicas, 16,384 of 16,384 slots covered" in found
     assert f"Redis server 127.0.0.1:{added.port}: primary of 8 slots, 0 replicas" in found
+
+
+def test_presence_on_a_cluster_of_its_own(
+    cluster: ClusterSetup, private_redis: RedisServer, start_service: Services
+) -> None:
+    service = start_service.start("--presence-redis", cluster.url, redis_url=private_redis.url)
+    gate = Command(service.data, service.credentials.app_key, private_redis.url)
+    gate("app", "set", service.credentials.app_key, "--presence-slices", "4")
+    connect(service, "ann")
+    assert is_online(service, "ann")
+    held = [master for master in cluster.masters if list(master.client.scan_iter("gate:{*}:sessions"))]
+    assert held and not list(private_redis.client.scan_iter("gate:{*}:sessions"))
+    held[0].client.wait(1, 5_000)
+    held[0].kill()
+    cluster.wait_promoted(held[0])
+    wait_until(lambda: connects(service, "bob"), BACK_S, "a connect at the new master")
+    wait_until(lambda: is_online(service, "bob") and is_online(service, "ann"), BACK_S, "both to be online")
+    gate("ban", "ann", "--for", "1h")
+    wait_until(lambda: not is_online(service, "ann"), BACK_S, "the Ban to close the Session")
 
 
 def test_the_doctor_has_a_line_for_each_server(cluster: ClusterSetup, service: GateService, gate: Command) -> None:
