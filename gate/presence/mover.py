@@ -40,6 +40,8 @@ USERS_A_STEP = 100
 """Some 2 ms of the server's time in each of two scripts; a write of one of these Users waits for both."""
 SCANNED_AT_ONCE = 500
 """So many are under way at once."""
+TOLD_AT_ONCE = 8
+"""Slices. A new one refuses its Users until it is told; each is sent the leases of all old ones."""
 
 _log = structlog.get_logger()
 
@@ -156,6 +158,9 @@ class _Run(NamedTuple):
     args: Sequence[bytes | str | int]
 
 
+_RENEWAL = _Run(0, scripts.PRESENCE_MOVER, [0])
+
+
 class _AppMover:
     """Moves the Users of one App, under one number. Everything raises `StoreUnavailable` and `_Superseded`; then the number is
     not used any more, since what was sent may still be carried out."""
@@ -187,20 +192,25 @@ class _AppMover:
         await self._run(_Run(0, scripts.PRESENCE_MOVER, [0, "1"]))
 
     async def _tell_moving(self, growth: Slicing, is_begun: bool) -> None:
-        for at in reversed(range(growth.before)):
-            await self._tell(at, growth, "" if at or is_begun else growth.word)
+        await self._tell_each(range(1, growth.before), growth)
+        await self._tell(0, growth, "" if is_begun else growth.word)
         copied = await self._copied(range(growth.before))
-        for at in range(growth.before, growth.slices):
-            await self._tell(at, growth, "", "" if is_begun else "1", *copied)
+        await self._tell_each(range(growth.before, growth.slices), growth, "" if is_begun else "1", *copied)
 
     async def _tell_settled(self, slicing: Slicing, said: str) -> None:
         copied = await self._copied(range(slicing.slices))  # for one that lost them
-        for at in reversed(range(slicing.slices)):
-            await self._tell(at, slicing, "" if at else said, "", *copied)
+        await self._tell_each(range(1, slicing.slices), slicing, "", *copied)
+        await self._tell(0, slicing, said, "", *copied)
         await self.let_go()
 
+    async def _tell_each(self, slices: Sequence[int], slicing: Slicing, is_new: str = "", *copied: bytes | int) -> None:
+        for first in range(0, len(slices), TOLD_AT_ONCE):
+            some = slices[first : first + TOLD_AT_ONCE]
+            await asyncio.gather(*(self._tell(at, slicing, "", is_new, *copied) for at in some))
+
     async def _tell(self, at: int, slicing: Slicing, growth: str, is_new: str = "", *copied: bytes | int) -> None:
-        await self._run(_Run(at, scripts.PRESENCE_SLICE, [slicing.word, growth, is_new, *(copied or (0,))]))
+        told = [slicing.word, growth, is_new, *(copied or (0,))]
+        await self._run(_RENEWAL, _Run(at, scripts.PRESENCE_SLICE, told))
 
     async def _copied(self, slices: Sequence[int]) -> list[bytes | int]:
         """Leases and floors, as the script takes them."""
@@ -227,6 +237,7 @@ class _AppMover:
         """All that one pass over an old slice finds."""
         moved = 0
         for kept in keys.kept_by_user(self._app, at):
+            await self._run(_RENEWAL)  # there may be nothing to move
             cursor = b"0"
             while True:
                 ((cursor, flat),) = await self._client.read(("HSCAN", kept, cursor, "COUNT", SCANNED_AT_ONCE))
@@ -249,7 +260,7 @@ class _AppMover:
             raise fault
 
     async def _step(self, growth: Slicing, at: int, users: Sequence[bytes]) -> None:
-        _, taken = await self._run(_Run(0, scripts.PRESENCE_MOVER, [0]), _Run(at, scripts.PRESENCE_TAKE, users))
+        _, taken = await self._run(_RENEWAL, _Run(at, scripts.PRESENCE_TAKE, users))
         by_place = defaultdict[int, list[bytes]](list)
         for user, packed in zip(users, taken, strict=True):
             if packed:
