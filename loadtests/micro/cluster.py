@@ -158,9 +158,9 @@ async def measured(args: argparse.Namespace, folder: Path) -> dict[str, dict[str
                     await one.paced(args.seconds)
                     await one.busy(args.seconds, args.writers)
                     await one.idle(args.seconds)
-                    if turn == 0:
+                    if turn == args.rounds - 1:  # last: the nodes load what is there with each turn
                         await one.fill(args.entries)
-                    await one.snapshot()
+                        await one.snapshot()
                 for what, values in one.results.items():
                     results.setdefault(what, {}).setdefault(name, []).extend(values)
     finally:

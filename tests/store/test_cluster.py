@@ -18,12 +18,15 @@ from gate.store.cluster import ClusterClient
 from gate.store.link import ReplyError
 from gate.store.scripts import Call
 from gate.store.store import Store
+from gate.store.subscription import Subscription
 from gate.store.topology import slot_of
 from tests.harness.clusters import ClusterSetup, partition_slot
 from tests.harness.servers import Flavor
 from tests.harness.waiting import wait_until_async
+from tests.store.acl import PASSWORD, change_user, denied, documented_words, make_user
 from tests.store.conftest import APP, PATIENCE_MS
 from tests.store.following import Follower, snapshot_facts
+from tests.store.touring import tour
 
 BACK_S = 20.0
 FLAVORS: tuple[Flavor, ...] = ("redis-7", "valkey-9")
@@ -260,6 +263,37 @@ async def test_lists_and_reads_over_all_masters(store: Store) -> None:
     assert len(follower.lists) == 16
     await store.apps.remove(APP, 2)
     assert (await snapshot_facts(store.changelog)).lists == {}
+
+
+async def test_the_documented_rights_suffice(setup: ClusterSetup) -> None:
+    for node in setup.nodes:
+        make_user(node)
+        node.client.execute_command("ACL", "SETUSER", *documented_words("acl-cluster"))
+    url = setup.url.replace("://", f"://gate:{PASSWORD}@")
+    store = await Store.connect(url, deadline_ms=PATIENCE_MS, connect_ms=PATIENCE_MS, tries_rights=True)
+    heard: list[bytes] = []
+    async with Subscription(store.client, keys.ASK_CHANNEL, heard.append) as subscription:
+        await subscription.begin()
+        await store.client.publish(keys.ASK_CHANNEL, b"ask")
+        await wait_until_async(lambda: heard == [b"ask"], BACK_S, "the message")
+    await tour(store)
+    await store.announcer("n1").renew({})
+    assert {right for node in setup.nodes for right in denied(node)} == set()
+    await store.aclose()
+
+
+async def test_a_right_that_one_master_lacks_is_named(setup: ClusterSetup) -> None:
+    for node in setup.nodes:
+        make_user(node)
+        node.client.execute_command("ACL", "SETUSER", *documented_words("acl-cluster"))
+    change_user(setup.masters[1], "-zadd", "-asking")
+    url = setup.url.replace("://", f"://gate:{PASSWORD}@")
+    with pytest.raises(StoreUnavailable) as refused:
+        await Store.connect(url, deadline_ms=PATIENCE_MS, connect_ms=PATIENCE_MS, tries_rights=True)
+    assert "grant it with ACL SETUSER gate +asking +zadd" in str(refused.value)
+    change_user(setup.masters[1], "+zadd", "+asking", "-cluster")
+    with pytest.raises(StoreUnavailable, match=r"grant it with ACL SETUSER gate \+cluster\|nodes"):
+        await Store.connect(url.partition(",")[0].rpartition(":")[0] + f":{setup.masters[1].port}")
 
 
 @pytest.mark.parametrize("setup", ["redis-7"], indirect=True)
