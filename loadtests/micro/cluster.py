@@ -4,12 +4,13 @@
 
 Both run on this machine, without replicas, and take turns. A writer and two nodes are in this process.
 
-    paced    one write every 10 ms: how long until both nodes have applied it (`all`)
-    busy     `--writers` writers without a pause: processor time for a write, of Gate (writer and two nodes) and of all servers
     idle     processor time a second of both while nobody writes
+    paced    one write every 10 ms: how long until both nodes have applied it (`all`), and processor time for it
+    busy     `--writers` writers without a pause: processor time for a write
     snapshot entries a second of a whole snapshot, read and not stored
 
-One JSON object on stdout, then a table. Of two cores that other work shares, the ratios count.
+Processor time is that of Gate (writer and two nodes) and of all servers; that of a write is without what is used when idle. One
+JSON object on stdout, then a table. Of two cores that other work shares, the ratios count.
 """
 
 from __future__ import annotations
@@ -64,10 +65,11 @@ class Deployment:
         return (time.perf_counter() - began_s) * 1_000
 
     async def paced(self, seconds: float) -> None:
-        took_ms, end_s = [], time.monotonic() + seconds
+        took_ms, end_s, before = [], time.monotonic() + seconds, self._cpu_s()
         while time.monotonic() < end_s:
             took_ms.append(await self.write())
             await asyncio.sleep(PACE_S)
+        self._note_cpu("paced", before, seconds, len(took_ms))
         took_ms.sort()
         self.note("paced p50 ms", statistics.median(took_ms))
         self.note("paced p99 ms", took_ms[int(len(took_ms) * 0.99)])
@@ -83,8 +85,7 @@ class Deployment:
             return done
 
         done = sum(await asyncio.gather(*(keep_writing() for _ in range(writers))))
-        for part, used_s in self._since(before).items():
-            self.note(f"busy {part} us a write", used_s / done * 1e6)
+        self._note_cpu("busy", before, seconds, done)
         self.note("busy writes/s", done / seconds)
         self.note("not all in time", self.late)
 
@@ -106,6 +107,12 @@ class Deployment:
         async for batch in self._store.snapshot():
             entries += sum(len(part.members) for part in batch if isinstance(part, ListPart))
         self.note("snapshot entries/s", entries / (time.monotonic() - began_s))
+
+    def _note_cpu(self, phase: str, before: dict[str, float], seconds: float, writes: int) -> None:
+        """Of each write, without what is used while nobody writes."""
+        for part, used_s in self._since(before).items():
+            idle_s = self.results[f"idle {part} ms a second"][-1] * seconds / 1e3
+            self.note(f"{phase} {part} us a write", (used_s - idle_s) / writes * 1e6)
 
     def _cpu_s(self) -> dict[str, float]:
         fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in self._pids]
@@ -155,9 +162,9 @@ async def measured(args: argparse.Namespace, folder: Path) -> dict[str, dict[str
         for turn in range(args.rounds):
             for name, url, pids in each:  # one at a time: the other's nodes would take processor time
                 async with deployed(name, url, pids, folder / f"{name}-{turn}") as one:
+                    await one.idle(args.seconds)
                     await one.paced(args.seconds)
                     await one.busy(args.seconds, args.writers)
-                    await one.idle(args.seconds)
                     if turn == args.rounds - 1:  # last: the nodes load what is there with each turn
                         await one.fill(args.entries)
                         await one.snapshot()
