@@ -307,8 +307,8 @@ def refuse_kind(address: Address, mode: str) -> None:
     To be called before its errors are looked at: such a server lacks commands of a greeting.
     """
     wanted = "cluster" if address.is_clustered else "standalone"
-    if mode and mode != wanted:
-        raise WrongKind(f"{address.shown} {_KINDS.get(mode, f'runs as {mode}')}", was_sent=False)
+    if mode in _KINDS and mode != wanted:  # a hosted server may report a mode of its own
+        raise WrongKind(f"{address.shown} {_KINDS[mode]}", was_sent=False)
 
 
 def refuse_errors(address: Address, commands: Sequence[Command], replies: Sequence[Reply]) -> None:

@@ -152,8 +152,9 @@ def test_a_key_without_its_certificate_is_refused() -> None:
 
 
 def test_limits_are_the_urls_or_the_defaults() -> None:
-    assert parse_address("redis://h?connect_timeout_ms=2000&timeout_ms=3000")[-2:] == (2_000, 3_000)
-    assert parse_address("unix:///run/s")[-2:] == (500, 1_000)
+    given, default = parse_address("redis://h?connect_timeout_ms=2000&timeout_ms=3000"), parse_address("unix:///run/s")
+    assert (given.connect_timeout_ms, given.timeout_ms) == (2_000, 3_000)
+    assert (default.connect_timeout_ms, default.timeout_ms) == (500, 1_000)
 
 
 async def test_a_replica_is_not_the_truth(private_redis: RedisServer) -> None:
