@@ -6,6 +6,7 @@ one looks a few times a second. Called by `gate replica rebuild`, and by readers
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -20,10 +21,18 @@ def ask_to_rebuild(directory: Path) -> None:
 
 
 def report_damage(facts: Path, reason: str) -> None:
-    """Report that the facts file can't be read. The first report stands; one who may only read can't make any."""
+    """Report that the facts file can't be read. The first report stands; one who may only read can't make any.
+
+    Where the disk is full there is no report, and the next read that fails makes one.
+    """
+    path = facts.with_name(DAMAGED_FILE)
     try:
-        report = os.open(facts.with_name(DAMAGED_FILE), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        report = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except OSError:
         return
-    with open(report, "wb") as file:
-        file.write(f"{facts.name}\n{reason}\n".encode()[:MAX_REASON_BYTES])
+    try:
+        with open(report, "wb") as file:
+            file.write(f"{facts.name}\n{reason}\n".encode()[:MAX_REASON_BYTES])
+    except OSError:
+        with contextlib.suppress(OSError):
+            path.unlink()
