@@ -39,7 +39,8 @@ class ClusterClient(redis.RedisCluster):
 
     def keys(self, pattern: Any = "*", **_: Any) -> Any:
         """Of all masters."""
-        return list(self.scan_iter(match=pattern, count=1_000))
+        masters = self.get_primaries()  # type: ignore[no-untyped-call]
+        return [key for node in masters for key in self.get_redis_connection(node).keys(pattern)]
 
 
 class ClusterSetup:
