@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from gate.clock import monotonic_ms
 from gate.core.model import AppFacts
 from gate.core.presence import BEGINNING, session_id, session_parts
-from gate.core.slices import Slicing
+from gate.core.slices import MAX_SLICES, Slicing
 from gate.errors import StoreUnavailable
 from gate.presence.mover import CLAIM_MS, Mover
 from gate.presence.sweeper import Sweeper
@@ -18,7 +19,9 @@ from gate.store import scripts
 from gate.store.feed import Feed
 from gate.store.presence import Because, Opening, PresenceStore, opened
 from gate.store.scripts import Call, Script
+from tests.harness.cable import Cable
 from tests.harness.servers import RedisServer
+from tests.harness.waiting import wait_until_async
 from tests.presence.played import Gateway, Wanted, presence_on, spread
 
 APP = AppFacts(key="default", secrets=("s",))
@@ -273,6 +276,24 @@ async def test_a_session_whose_lease_ended_is_not_live_again_in_its_new_slice(
     assert redis_server.client.smembers(keys.ending(KEY, 9)) == {b"%d:%b" % (gateway.epoch, gateway.name)}
     assert await store.sweep(KEY, 9) == (1, 0)
     assert session
+
+
+async def test_a_slow_mover_is_not_taken_for_a_dead_one(redis_server: RedisServer, store: PresenceStore) -> None:
+    await store.client.read(("SADD", keys.APPS, KEY))
+    wanted = Wanted(**{KEY: MAX_SLICES})
+    with Cable(redis_server.port) as cable:
+        cable.delay_ms = 100  # a way: it takes longer to tell each slice than a mover may say nothing
+        slow = presence_on(cable.url)
+        moving = asyncio.create_task(Mover(wanted, slow).look())
+        await wait_until_async(lambda: redis_server.client.exists(keys.mover(KEY)), 60, "it began")
+        another = Mover(wanted, store, lambda: monotonic_ms() // 2)  # has patience with a busy machine
+        while not moving.done():
+            await another.look()
+            await asyncio.sleep(0.05)
+        await moving
+        await slow.client.aclose()
+    assert await store.slices.slicing(KEY) == Slicing(MAX_SLICES)
+    assert redis_server.client.hget(keys.mover(KEY), "number") == b"1"
 
 
 # Slices that lost their data, as where each is on a server of its own
