@@ -26,6 +26,7 @@ ASK_EVERY_MS = PROBE_EVERY_MS
 ASKED_AT_ONCE = 3
 """Servers that are asked where the slots are while a master is away: any one may be cut off, or be the next that dies."""
 _MODE = re.compile(rb"^(?:redis|server)_mode:(\w+)", re.MULTILINE)
+_CLOSED = "the store was closed"
 VIEW_KEPT_MS = 3_000
 """What a server said counts for so long; each master is asked every 0.7 s."""
 
@@ -120,7 +121,7 @@ class Masters:
 
     async def aclose(self) -> None:
         """Close every connection for good."""
-        self._problem = "the store was closed"
+        self._problem = _CLOSED
         tasks = [*self._background, *([self._asking] if self._asking else [])]
         for task in tasks:
             task.cancel()
@@ -128,33 +129,61 @@ class Masters:
         await asyncio.gather(*(client.aclose() for client in self._clients.values()))
 
     async def _load(self) -> None:
-        problems: list[LinkLost] = []
-        seeds = self._address.each_seed
-        for seed in random.sample(seeds, len(seeds)):
-            try:
-                await self._ask(seed)
-            except LinkLost as loss:
-                problems.append(loss)
-            if self._clients:
-                break
-        else:
-            self._problem = self._problem or _worst(self._address, problems)
+        await self._ask_seeds()
         if self._asking is None:
             self._asking = asyncio.get_running_loop().create_task(self._ask_while_away())
 
-    async def _ask(self, server: Address) -> None:
-        """Ask one server, a replica too, where the slots are. Raises `LinkLost`."""
+    async def _ask_seeds(self) -> None:
+        """Find the Cluster by all seeds: of servers of several Clusters none is chosen."""
+        seeds = self._address.each_seed
+        answers = await asyncio.gather(*map(self._answer_of, seeds), return_exceptions=True)
+        problems = [answer for answer in answers if isinstance(answer, LinkLost)]
+        found: list[tuple[Address, View]] = []
+        for seed, answer in zip(seeds, answers, strict=True):
+            if isinstance(answer, View):
+                found.append((seed, answer))
+            elif not isinstance(answer, LinkLost):
+                raise answer
+        whole = [(seed, view) for seed, view in found if view.has_slots]
+        strangers = [seed for seed, view in whole if not view.shares_a_server_with(whole[0][1])]
+        if strangers:
+            problems = [WrongKind(_of_two(whole[0][0], strangers[0]), was_sent=False)]
+        else:
+            for _, view in found:
+                self._learn(view)
+        if not self._clients and self._problem != _CLOSED:
+            self._problem = _worst(self._address, problems)
+
+    async def _answer_of(self, server: Address) -> View:
         link = await open_link(server, self._connect_ms, greet=_greet)
         await link.aclose()
-        self._learn(server, link.nodes)
+        return parse_nodes(link.nodes, server.host, server.tls)
+
+    async def _ask(self, server: Address) -> None:
+        """Ask one server, a replica too, where the slots are. Raises `LinkLost`."""
+        view = await self._answer_of(server)
+        self._refuse_stranger(server, view)
+        self._learn(view)
 
     def _opened(self, address: Address, link: Link) -> None:
         link.on_moved = lambda text: self._note_moved(text, address)
-        self._learn(address, link.nodes)
+        view = parse_nodes(link.nodes, address.host, address.tls)
+        try:
+            self._refuse_stranger(address, view)
+        except LinkLost as loss:
+            link.drop(str(loss))
+            raise
+        self._learn(view)
 
-    def _learn(self, asked: Address, nodes: str) -> None:
+    def _refuse_stranger(self, asked: Address, view: View) -> None:
+        """Raises `LinkLost` if it is of another Cluster than the servers that answered lately."""
+        since_ms = monotonic_ms() - VIEW_KEPT_MS
+        recent = [one for at_ms, one in self._views.values() if at_ms >= since_ms]
+        if recent and not any(map(view.shares_a_server_with, recent)):
+            raise LinkLost(f"{asked.shown} is a server of another Redis Cluster now", was_sent=False)
+
+    def _learn(self, view: View) -> None:
         now_ms = monotonic_ms()
-        view = parse_nodes(nodes, asked.host, asked.tls)
         known = self._views.get(view.own_id)
         self._views[view.own_id] = now_ms, view
         if known is not None and known[1] == view and now_ms - known[0] < VIEW_KEPT_MS:
@@ -194,18 +223,16 @@ class Masters:
                 async with asyncio.timeout(None if self._is_whole else ASK_EVERY_MS / 1_000):
                     await self._ask_now.wait()
             self._ask_now.clear()
+            if not self._clients:
+                await self._ask_seeds()
+                continue
             known = [self._address.at(one.host, one.port) for one in self.servers.values() if one.is_up]
             some = list(dict.fromkeys([*known, *self._address.each_seed]))
-            losses = await asyncio.gather(*map(self._attempt, random.sample(some, min(ASKED_AT_ONCE, len(some)))))
-            if self._problem and (lost := [loss for loss in losses if loss is not None]):
-                self._problem = _worst(self._address, lost)
+            await asyncio.gather(*map(self._attempt, random.sample(some, min(ASKED_AT_ONCE, len(some)))))
 
-    async def _attempt(self, server: Address) -> LinkLost | None:
-        try:
+    async def _attempt(self, server: Address) -> None:
+        with contextlib.suppress(LinkLost):  # another may know
             await self._ask(server)
-        except LinkLost as loss:
-            return loss
-        return None
 
     @property
     def _is_whole(self) -> bool:
@@ -236,6 +263,10 @@ async def _greet(link: Link, address: Address, deadline_ms: float) -> None:
     refuse_kind(address, mode[1].decode() if mode else "")
     refuse_errors(address, commands, replies)
     link.nodes = nodes.decode()
+
+
+def _of_two(one: Address, other: Address) -> str:
+    return f"{one.shown} and {other.shown} are servers of two Redis Clusters: name servers of one in the URL"
 
 
 def _worst(address: Address, problems: Sequence[LinkLost]) -> str:

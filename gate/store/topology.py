@@ -57,6 +57,15 @@ class View(NamedTuple):
         """What it says of itself."""
         return next((server for server in self.servers if server.id == self.own_id), None)
 
+    @property
+    def has_slots(self) -> bool:
+        """Whether any master that it knows has slots; a server of no Cluster yet knows none."""
+        return any(server.ranges for server in self.servers)
+
+    def shares_a_server_with(self, other: View) -> bool:
+        """Whether both are of the same Cluster."""
+        return not {server.id for server in self.servers}.isdisjoint(server.id for server in other.servers)
+
 
 def parse_nodes(text: str, asked_host: str, is_tls: bool) -> View:
     """The answer to CLUSTER NODES of a server that was reached at `asked_host`."""

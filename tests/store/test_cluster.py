@@ -15,7 +15,7 @@ from gate.core.partition import partition_of
 from gate.errors import StoreUnavailable
 from gate.store import keys, scripts
 from gate.store.cluster import ClusterClient
-from gate.store.link import ReplyError
+from gate.store.link import LinkLost, ReplyError
 from gate.store.scripts import Call
 from gate.store.store import Store
 from gate.store.subscription import Subscription
@@ -301,3 +301,33 @@ async def test_a_refusal_in_the_middle_is_a_reply_of_its_own(store: Store) -> No
     await store.client.read(("SET", keys.meta(3), "no hash"))
     replies = await store.client.write_each([Call(scripts.MARK, [keys.meta(p)], [1]) for p in (0, 3)])
     assert isinstance(replies[1], ReplyError) and not isinstance(replies[0], ReplyError)
+
+
+@pytest.mark.parametrize("setup", ["redis-7"], indirect=True)
+async def test_seeds_of_two_clusters_are_refused(setup: ClusterSetup, tmp_path: Path) -> None:
+    other = ClusterSetup.start("redis-7", tmp_path / "other", replicas=0)
+    try:
+        mixed = f"{setup.url},127.0.0.1:{other.masters[0].port}"
+        with pytest.raises(StoreUnavailable, match="are servers of two Redis Clusters: name servers of one"):
+            await Store.connect(mixed, deadline_ms=PATIENCE_MS, connect_ms=PATIENCE_MS)
+    finally:
+        other.stop()
+
+
+@pytest.mark.parametrize("setup", ["redis-7"], indirect=True)
+async def test_a_seed_that_joins_another_cluster_leads_nowhere(
+    setup: ClusterSetup, store: Store, tmp_path: Path
+) -> None:
+    other = ClusterSetup.start("redis-7", tmp_path / "other", replicas=0)
+    try:
+        for master in other.masters:
+            master.ask("BUMPEPOCH")  # its claims to the slots are newer
+        seed = other.masters[0]
+        other_seed = store.client.address.at(seed.host, seed.port)
+        assert isinstance(store.client, ClusterClient)
+        before = await store.client.masters()
+        with pytest.raises(LinkLost, match="is a server of another Redis Cluster now"):
+            await store.client._masters._ask(other_seed)
+        assert await store.client.masters() == before
+    finally:
+        other.stop()
