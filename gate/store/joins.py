@@ -9,13 +9,14 @@ A node that took its lease after that may be missing, and may have read the Part
 
 If the mark's number is not above that of the registry which was read, no node that is missing from it had read the head before
 the write. If it is above, the registry is read again. A mark counts only once it is *settled*: it names the run of the server
-and the registry's incarnation, and some node has seen it so for a whole lease (docs/decisions/0017). Used by `writing` and
-`nodes`.
+and the registry's incarnation, and some node has seen that same mark for a whole lease (docs/decisions/0017). Used by
+`writing` and `nodes`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -40,11 +41,16 @@ class Mark(NamedTuple):
     is_settled: bool = False
     incarnation: str = ""
     number: int = 0
+    nonce: str = ""
 
     @property
     def watched(self) -> str:
         """What is settled once it was seen for a lease; "" of a mark that is settled, or of another run."""
-        return "" if self.is_settled or self.of_server != self.server_id else f"{self.of_server} {self.incarnation}"
+        return (
+            ""
+            if self.is_settled or self.of_server != self.server_id
+            else f"{self.of_server} {self.incarnation} {self.nonce}"
+        )
 
     def proves(self, registry: Registry) -> bool:
         """Whether every node that may know the Partition's head, and call its facts fresh, is in this registry."""
@@ -63,8 +69,8 @@ def mark_of(reply: Reply) -> Mark:
     server_id, mark = (part.decode() for part in reply)
     if not mark:
         return Mark(server_id)
-    of_server, settled, incarnation, number = mark.split(" ")
-    return Mark(server_id, of_server, settled == "1", incarnation, int(number))
+    of_server, settled, incarnation, number, nonce = mark.split(" ")
+    return Mark(server_id, of_server, settled == "1", incarnation, int(number), nonce)
 
 
 def reading(partitions: Iterable[int]) -> list[Call]:
@@ -132,9 +138,14 @@ class Joining:
     async def mark(self, registry: Registry) -> Mapping[int, str]:
         """Mark every Partition; the run of the server that took each mark. Raises `StoreUnavailable`."""
         asked_at_ms = monotonic_ms()
+        nonce = secrets.token_hex(8)
         calls = [
-            Call(scripts.JOIN, [keys.meta(p)], [registry.incarnation, registry.joins, self._watched(p, asked_at_ms)])
-            for p in self._partitions
+            Call(
+                scripts.JOIN,
+                [keys.meta(partition)],
+                [registry.incarnation, registry.joins, self._watched(partition, asked_at_ms), nonce],
+            )
+            for partition in self._partitions
         ]
         marks = [mark_of(reply) for reply in await self._client.write(calls)]
         answered_at_ms = monotonic_ms()

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from gate.clock import monotonic_ms
 from gate.core.model import FOREVER_MS
 from gate.core.revision import Position
 from gate.store import joins, keys
@@ -136,6 +137,27 @@ async def test_a_late_mark_of_an_older_list_is_settled_by_nobody(store: Store) -
     await node.renew({})
     mark = await mark_in(store, 0)
     assert (mark.incarnation, mark.number, mark.is_settled) == (before.incarnation, registry.joins, False)
+
+
+async def test_a_mark_that_was_replaced_and_came_back_is_watched_again(store: Store) -> None:
+    lease_ms = 100
+    first, other = joins.Joining(store.client, 1, lease_ms), joins.Joining(store.client, 1, lease_ms)
+    registry = (await store.writer.registry())._replace(incarnation="i1", joins=1)
+    await first.mark(registry)
+    seen_at_ms = monotonic_ms()
+    await other.mark(registry._replace(incarnation="i2"))
+    await other.mark(registry)
+
+    async def has_watched() -> bool:
+        return monotonic_ms() - seen_at_ms > lease_ms
+
+    await wait_until_async(has_watched, SOON_S, "a whole lease since the first mark")
+    await first.mark(registry)
+    assert not (await mark_in(store, 0)).is_settled, "it is not the mark that was seen for a lease"
+    seen_at_ms = monotonic_ms()
+    await wait_until_async(has_watched, SOON_S, "a whole lease since the mark that is there now")
+    await first.mark(registry)
+    assert (await mark_in(store, 0)).is_settled
 
 
 async def test_a_failover_unsettles_the_partitions_of_that_master(setup: ClusterSetup, store: Store) -> None:
