@@ -1,6 +1,6 @@
 # make serve sets up and runs the service; make test sets up and runs every test. A clone alone suffices for all of it.
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test lint demo bench load chaos soak fuzz wheel libgate lock clean
+.PHONY: simulate help setup serve test lint demo bench load chaos soak fuzz wheel libgate lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -16,6 +16,7 @@ help:
 	@echo "make demo    on real data               make load   locust"
 	@echo "make bench   peers side by side         (ARGS=--quick: under two minutes)"
 	@echo "make chaos   faults by a seed, and a judge of every answer (SEED=1 MINUTES=3 NODES=3 RATE=60)"
+	@echo "make simulate  schedules of faults in virtual time, by a seed (SEED=1 MINUTES=10)"
 	@echo "make soak    does anything grow in half an hour (MINUTES=30)    make fuzz  strangers' bytes (SECONDS=60)"
 	@echo "make wheel   wheels with the compiled core, for x86-64 and arm64 Linux, in dist"
 	@echo "make libgate the C library for programs in other languages: build/libgate.so, build/libgate.a, build/gate.h"
@@ -76,6 +77,11 @@ chaos: .venv/.dev-stamp
 	@[ $(MODELS) = 0 ] || GATE_MODEL=large $(BIN)/python -m pytest -q tests/model
 	$(BIN)/python -m loadtests.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) \
 		$(if $(NODES),--nodes $(NODES)) $(if $(RATE),--rate $(RATE)) $(ARGS)
+
+# Schedules by seed in virtual time, on real servers, until one breaks a promise: SEED=, MINUTES=
+simulate: .venv/.dev-stamp
+	@scripts/install-test-tools
+	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 soak: .venv/.dev-stamp
 	@scripts/install-test-tools

@@ -1,0 +1,71 @@
+"""Schedules by seed find no violation, and find wrong rules that are put back.
+
+`GATE_SIMULATE_SECONDS` is how long the first search takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from gate.clock import monotonic_ms
+from gate.replica.voice import Asked, Voice
+from gate.store.client import Client
+from gate.store.registry import Registry
+from tests.simulation.__main__ import search
+from tests.simulation.schedule import Event, drawn, shrunk
+from tests.simulation.world import Servers, running_servers, simulate
+
+SECONDS = float(os.environ.get("GATE_SIMULATE_SECONDS", "120"))
+MOST_SCHEDULES = 1_000
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[Servers]:
+    with running_servers() as both:
+        yield both
+
+
+def violation(servers: Servers) -> tuple[int, str]:
+    """The first seed that finds one."""
+    for seed in range(1, MOST_SCHEDULES):
+        found = simulate(servers, seed, drawn(seed)).violation
+        if found:
+            return seed, found
+    raise AssertionError(f"{MOST_SCHEDULES} schedules found no violation")
+
+
+@pytest.mark.timeout(900)
+def test_no_schedule_finds_a_violation() -> None:
+    many, acknowledged, problem = search(1_000_000, 1, time.monotonic() + SECONDS)
+    assert problem == ""
+    assert many > 0 and acknowledged > 0
+
+
+@pytest.mark.timeout(900)
+def test_live_nodes_from_a_lost_list_are_found(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Registry, "complete", property(lambda self: self.incarnation or "any"))
+    seed, found = violation(servers)
+    assert "answered `all`" in found
+    fewer = shrunk(drawn(seed), lambda events: bool(simulate(servers, seed, events).violation))
+    assert len(fewer) < len(drawn(seed))
+    assert "answered `all`" in simulate(servers, seed, fewer).history[-1]
+
+
+@pytest.mark.timeout(900)
+def test_a_connection_kept_to_a_demoted_server_is_found(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def no_check(_client: Client) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Client, "_check_address", no_check)
+    monkeypatch.setattr(Voice, "ask", lambda self: Asked(monotonic_ms(), self._announcer.server_id, is_waited_for=True))
+    assert "answered `all`" in violation(servers)[1]
+
+
+def test_a_schedule_is_shrunk_to_what_fails() -> None:
+    events = [Event(at_ms, "write", (1,)) for at_ms in range(20)]
+    assert shrunk(events, lambda some: {3, 11} <= {event.at_ms for event in some}) == [events[3], events[11]]
