@@ -5,16 +5,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from gate.clock import monotonic_ms
-from gate.replica.voice import Asked, Voice
-from gate.store.client import Client
 from gate.store.registry import Registry
 from tests.simulation.__main__ import search
 from tests.simulation.schedule import Event, drawn, shrunk
@@ -54,16 +50,6 @@ def test_live_nodes_from_a_lost_list_are_found(servers: Servers, monkeypatch: py
     fewer = shrunk(drawn(seed), lambda events: bool(simulate(servers, seed, events).violation))
     assert len(fewer) < len(drawn(seed))
     assert "answered `all`" in simulate(servers, seed, fewer).history[-1]
-
-
-@pytest.mark.timeout(900)
-def test_a_connection_kept_to_a_demoted_server_is_found(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def no_check(_client: Client) -> None:
-        await asyncio.Event().wait()
-
-    monkeypatch.setattr(Client, "_check_address", no_check)
-    monkeypatch.setattr(Voice, "ask", lambda self: Asked(monotonic_ms(), self._announcer.server_id, is_waited_for=True))
-    assert "answered `all`" in violation(servers)[1]
 
 
 def test_a_schedule_is_shrunk_to_what_fails() -> None:
