@@ -57,6 +57,10 @@ class Apps(Protocol):
         """Of Apps with more than one slice, how many."""
         ...
 
+    async def missing(self, app_keys: Sequence[str]) -> Sequence[str]:
+        """Those that are no App's."""
+        ...
+
 
 class _Superseded(Exception):
     """Another mover took over."""
@@ -106,8 +110,11 @@ class Mover:
         if self._wanted:
             for app in await self._store.apps():
                 if app in self._wanted:
-                    with suppress(_Superseded):
+                    try:
                         await self._look_at(app, self._wanted[app])
+                    except _Superseded:
+                        for removed in await self._apps.missing([app]):  # some slices may have been told after that
+                            await self._store.remove_app(removed)
 
     async def _look_at(self, app: str, wanted: int) -> None:
         known = await self._known(app, wanted)

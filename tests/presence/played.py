@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from gate.core.model import AppFacts
 from gate.core.presence import SESSION_RANDOM_BYTES, session_id, session_parts
@@ -69,6 +70,10 @@ class Wanted:
     async def with_presence_slices(self) -> dict[str, int]:
         """Of each App."""
         return self.slices
+
+    async def missing(self, app_keys: Sequence[str]) -> Sequence[str]:
+        """Those that are no App's."""
+        return [key for key in app_keys if key not in self.slices]
 
 
 async def spread(store: PresenceStore, app_key: str, slices: int) -> None:

@@ -47,6 +47,7 @@ ONE_SERVER = {
     "test_writes_of_a_user_that_is_held_up_fail_in_time_and_those_of_others_do_not": "its deadline is for one connection",
     "test_a_renewal_is_a_write_in_each_slice_whatever_the_users": COUNTS,
     "test_a_slow_mover_is_not_taken_for_a_dead_one": "its cable leads to one server",
+    "test_an_app_removed_while_slices_are_told_leaves_nothing": "its cable leads to one server",
     "test_a_slice_of_the_sweep_holds_up_no_other_command_for_long": COUNTS,
 }
 """By name, tests and modules that say nothing about a cluster, and why."""

@@ -296,6 +296,23 @@ async def test_a_slow_mover_is_not_taken_for_a_dead_one(redis_server: RedisServe
     assert redis_server.client.hget(keys.mover(KEY), "number") == b"1"
 
 
+async def test_an_app_removed_while_slices_are_told_leaves_nothing(
+    redis_server: RedisServer, store: PresenceStore
+) -> None:
+    await store.client.read(("SADD", keys.APPS, KEY))
+    wanted = Wanted(**{KEY: MAX_SLICES})
+    with Cable(redis_server.port) as cable:
+        cable.delay_ms = 50
+        slow = presence_on(cable.url)
+        moving = asyncio.create_task(Mover(wanted, slow).look())
+        await wait_until_async(lambda: redis_server.client.exists(keys.slices(KEY, 20)), 60, "some slices are told")
+        wanted.slices = {}
+        await store.remove_app(KEY)
+        await moving
+        await slow.client.aclose()
+    assert redis_server.client.keys(f"*{KEY}*") == []
+
+
 # Slices that lost their data, as where each is on a server of its own
 
 
