@@ -278,6 +278,38 @@ async def test_a_session_whose_lease_ended_is_not_live_again_in_its_new_slice(
     assert session
 
 
+async def test_a_next_epoch_is_one_in_all_slices_if_a_growth_begins_meanwhile(
+    store: PresenceStore, gateway: Gateway
+) -> None:
+    late, word = HalfWay(store), Slicing(SLICES, 1).word
+
+    class Interrupted(PresenceStore):
+        """Slice 0 is told of the growth once it was asked how many slices there are."""
+
+        async def _next_epoch(self, app_key: str, gateway: bytes) -> int | str:
+            wanted = await super()._next_epoch(app_key, gateway)
+            if not late.number:
+                (late.number, _) = await late.run(0, scripts.PRESENCE_MOVER, "", 1)  # type: ignore[misc]
+                await late.run(0, scripts.PRESENCE_SLICE, late.number, word, word, "", 0)
+                await self.slices.slicing(app_key)  # as another call of this process may have asked
+            return wanted
+
+    async def copy(at: int) -> bytes:
+        (packed,) = await store.client.read(("HGET", keys.leases(KEY, at), gateway.name))
+        return bytes(packed)
+
+    known = await copy(0)
+    taking = asyncio.create_task(Interrupted(store.client).lease(KEY, gateway.name, None))
+    async with asyncio.timeout(60):
+        while await copy(0) == known:
+            await asyncio.sleep(0.01)
+    for at in range(1, SLICES):
+        await late.run(at, scripts.PRESENCE_SLICE, late.number, word, "", "1", 1, gateway.name, known)
+    leased = await taking
+    assert leased.holds
+    assert {int((await copy(at)).split(b":")[0]) for at in range(SLICES)} == {leased.epoch}
+
+
 async def test_a_slow_mover_is_not_taken_for_a_dead_one(redis_server: RedisServer, store: PresenceStore) -> None:
     await store.client.read(("SADD", keys.APPS, KEY))
     wanted = Wanted(**{KEY: MAX_SLICES})
