@@ -20,7 +20,7 @@ from gate.store import routing
 from gate.store.address import Address
 from gate.store.client import Client, is_noscript, raise_if_error
 from gate.store.link import Command, Link, Reply, ReplyError
-from gate.store.masters import Masters
+from gate.store.masters import Masters, no_master
 from gate.store.routing import Ask
 from gate.store.scripts import Call, replies_of, runs_of
 from gate.store.topology import Server, slot_of
@@ -191,7 +191,7 @@ class ClusterClient(Client):
             ask.is_again = ask.waits = False
             address = ask.target or self._masters.owners[ask.slot]
             if address is None:
-                ask.fault = StoreUnavailable(f"no master of {self.address.shown} has slot {ask.slot}")
+                ask.fault = StoreUnavailable(no_master(self.address, ask.slot))
             else:
                 groups.setdefault(address, []).append(ask)
         if len(groups) == 1:

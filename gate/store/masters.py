@@ -73,7 +73,7 @@ class Masters:
         """The master of a slot. Raises `StoreUnavailable`."""
         address = self.owners[slot]
         if address is None:
-            raise StoreUnavailable(self._problem or f"no master of {self._address.shown} has slot {slot}")
+            raise StoreUnavailable(self._problem or no_master(self._address, slot))
         return self.at(address)
 
     def at(self, address: Address) -> Client:
@@ -263,6 +263,11 @@ async def _greet(link: Link, address: Address, deadline_ms: float) -> None:
     refuse_kind(address, mode[1].decode() if mode else "")
     refuse_errors(address, commands, replies)
     link.nodes = nodes.decode()
+
+
+def no_master(address: Address, slot: int) -> str:
+    """Why a slot can't be reached that no server has."""
+    return f"no master of {address.shown} has slot {slot}: give it one with redis-cli --cluster fix HOST:PORT"
 
 
 def _of_two(one: Address, other: Address) -> str:

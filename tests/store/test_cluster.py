@@ -184,7 +184,7 @@ async def test_a_script_that_makes_names_waits_for_the_slot(setup: ClusterSetup,
     target = next(node for node in setup.masters if node is not source)
     source.client.hset(base + b"leases", "gateway", "7:1:1:1")
     setup.begin_move([slot], target)
-    call = Call(scripts.PRESENCE_LEASE, [base], ["gateway", "", 100])
+    call = Call(scripts.PRESENCE_LEASE, [base], ["1", "gateway", "", 100])
     renewing = asyncio.create_task(store.client.write([call]))
     await asyncio.sleep(0.05)
     assert not renewing.done() and target.client.dbsize() >= 0
@@ -331,3 +331,17 @@ async def test_a_seed_that_joins_another_cluster_leads_nowhere(
         assert await store.client.masters() == before
     finally:
         other.stop()
+
+
+@pytest.mark.parametrize("setup", ["redis-7"], indirect=True)
+async def test_a_slot_without_a_master_is_named_with_a_remedy(setup: ClusterSetup, store: Store) -> None:
+    for node in setup.nodes:
+        node.client.config_set("cluster-require-full-coverage", "no")
+    for node in setup.nodes:
+        node.ask("DELSLOTS", partition_slot(1))
+    async with asyncio.timeout(BACK_S):
+        opened = ClusterClient(store.client.address, PATIENCE_MS, PATIENCE_MS)
+        with pytest.raises(StoreUnavailable, match=f"slot {partition_slot(1)}: give it one with redis-cli"):
+            await opened.read(("HLEN", keys.meta(1)))
+        assert await opened.read(("HLEN", keys.meta(0))) != [0], "other slots are served"
+        await opened.aclose()
