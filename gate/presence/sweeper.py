@@ -4,7 +4,8 @@ A lease is judged by its beats on this process's monotonic clock: one that has n
 script that looks at the beat again. Where Redis could not be reached, or is another run of itself, the watch begins anew, and
 time in which this process did not watch does not count; so an outage of ours ends nothing. Another run of Redis may lack what
 the last one had: no departure is announced for as long as a lease lasts. Every node sweeps; what one did, another finds done.
-Each slice of an App's Presence has its own copy of a lease, and is judged and swept by itself.
+Each slice of an App's Presence has its own copy of a lease, and is judged and swept by itself. If one master of a Cluster is
+away, the Apps that it has nothing of are swept as ever, and the watch of the others begins again.
 
 Called by the background role, `run` until cancelled.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from gate.clock import monotonic_ms
@@ -62,6 +64,7 @@ class Sweeper:
         self._tell = tell
         self._oldest = OldestBeat(lease_ttl_ms)
         self._seen: dict[tuple[str, int, bytes], _Seen] = {}
+        self._apps: Sequence[str] = ()
         self._server_id = ""
         self._tidied_at_ms = 0
         self._looked_at_ms = clock()
@@ -80,21 +83,13 @@ class Sweeper:
 
     async def look(self) -> int:
         """Do what is to be done now; in how many ms to look again. Raises `StoreUnavailable`."""
-        apps = await self._store.apps()
+        apps, found = await self._read()
         if self._store.client.server_id != self._server_id:
             self._seen.clear()
             if self._server_id:
                 # It may have forgotten who came back: Gateways that live bring that back with their next renewal.
                 self._announce_from_ms = self._watched_ms + self._lease_ttl_ms
             self._server_id = self._store.client.server_id
-        found = await self._store.slices.look(
-            apps,
-            lambda app, at: (
-                ("HGETALL", keys.leases(app, at)),
-                ("SCARD", keys.ending(app, at)),
-                ("ZCARD", keys.leaving(app, at)),
-            ),
-        )
         now_ms = self._clock()
         self._watched_ms += min(now_ms - self._looked_at_ms, MOST_WATCHED_MS)
         self._looked_at_ms = now_ms
@@ -108,17 +103,45 @@ class Sweeper:
         for app, at, (leases, ending, leaving) in _slices(apps, found):
             known = [lease_of(*one) for one in zip(leases[::2], leases[1::2], strict=True)]
             holding[app] = max(holding.get(app, 0), sum(lease.holds for lease in known))
-            ended = await self._end_silent(app, at, known, before)
-            if (ended or ending) and await self._sweep(app, at):
-                soonest_ms = 0
-            if is_tidying and await self._drop_bars(app, at):
-                self._tidied_at_ms = now_ms - TIDY_EVERY_MS
-            if is_tidying and not all(lease.holds for lease in known):
-                await self._store.tidy(app, at)
-            if (ended or ending or leaving) and self._watched_ms >= self._announce_from_ms:
-                soonest_ms = min(soonest_ms, await self._announce(app, at))
+            try:
+                ended = await self._end_silent(app, at, known, before)
+                if (ended or ending) and await self._sweep(app, at):
+                    soonest_ms = 0
+                if is_tidying:
+                    await self._tidy(app, at, known)
+                if (ended or ending or leaving) and self._watched_ms >= self._announce_from_ms:
+                    soonest_ms = min(soonest_ms, await self._announce(app, at))
+            except StoreUnavailable:
+                if not self._store.client.is_partly_away:
+                    raise
+                for lease in known:
+                    self._seen.pop((app, at, lease.gateway), None)
         self._tell(self._oldest.ratio, holding)
         return max(1, soonest_ms)
+
+    async def _read(self) -> tuple[Sequence[str], Sequence[Sequence[Sequence[Reply]]]]:
+        """The Apps that can be looked at, and what is kept of their slices. Raises `StoreUnavailable`."""
+        try:
+            self._apps = await self._store.apps()
+            return self._apps, await self._look_at(self._apps)
+        except StoreUnavailable:
+            if not self._store.client.is_partly_away:
+                raise
+        found = {}
+        for app in self._apps:
+            with suppress(StoreUnavailable):
+                (found[app],) = await self._look_at([app])
+        return tuple(found), tuple(found.values())
+
+    async def _look_at(self, apps: Sequence[str]) -> Sequence[Sequence[Sequence[Reply]]]:
+        return await self._store.slices.look(
+            apps,
+            lambda app, at: (
+                ("HGETALL", keys.leases(app, at)),
+                ("SCARD", keys.ending(app, at)),
+                ("ZCARD", keys.leaving(app, at)),
+            ),
+        )
 
     async def _end_silent(
         self, app: str, at: int, leases: list[Lease], before: dict[tuple[str, int, bytes], _Seen]
@@ -150,6 +173,12 @@ class Sweeper:
             if not leases_left:
                 return False
         return True
+
+    async def _tidy(self, app: str, at: int, leases: Sequence[Lease]) -> None:
+        if await self._drop_bars(app, at):
+            self._tidied_at_ms = self._looked_at_ms - TIDY_EVERY_MS
+        if not all(lease.holds for lease in leases):
+            await self._store.tidy(app, at)
 
     async def _drop_bars(self, app: str, at: int) -> bool:
         """Whether there are more."""

@@ -83,7 +83,7 @@ def wrong(*some: dict[str, dict[str, list[str]]]) -> list[tuple[str, str, list[s
 @pytest.mark.parametrize(("model", "faults"), bounds(SMALL, LARGE) if IS_LARGE else bounds(SMALL), ids=str)
 @pytest.mark.timeout(1_800)
 def test_the_rules_hold_in_every_state(model: str, faults: list[str], tmp_path: Path) -> None:
-    searched = search(model, tmp_path, *faults)
+    searched = search(model, tmp_path, *faults, is_large=IS_LARGE)
     assert searched.violations == 0 and searched.is_complete, searched.report[-2_000:]
 
 
@@ -93,7 +93,7 @@ def test_the_rules_hold_in_every_state(model: str, faults: list[str], tmp_path: 
 )
 @pytest.mark.timeout(1_800)
 def test_a_wrong_rule_is_refuted(model: str, rule: str, faults: list[str], tmp_path: Path) -> None:
-    assert search(model, tmp_path, rule, *faults).violations == 1
+    assert search(model, tmp_path, rule, *faults, is_large=IS_LARGE).violations == 1
 
 
 def test_every_macro_of_a_model_is_searched() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from gate.core.model import AppFacts
@@ -34,7 +35,9 @@ async def test_apps_of_other_masters_are_swept_while_one_is_away(tmp_path: Path)
         async def ended() -> bool:
             clock.now_ms += TTL_MS // 2
             await looks(sweeper)
-            return await presence.online(there.key, [b"u"]) == [False]
+            with suppress(StoreUnavailable):  # on a busy machine
+                return await presence.online(there.key, [b"u"]) == [False]
+            return False
 
         await wait_until_async(ended, 20, "the lease that the other master has to be ended")
         try:
