@@ -37,7 +37,7 @@ class ReplicaState(Protocol):
 def readiness(
     roles_missing: Sequence[str], warnings: Callable[[], list[str]], replica: Callable[[], ReplicaState]
 ) -> tuple[int, dict[str, Any]]:
-    """Status and body. `replica` may raise `ReplicaError` while there is none."""
+    """Status and body. `replica` may raise `ReplicaError` while no Replica is there."""
     missing = list(roles_missing)
     stale_ms: int | None = None
     try:

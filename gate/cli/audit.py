@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import orjson
 import typer
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 PAGE_ROWS = 1_000
 MAX_SHOWN_MEMBERS = 5
+
+T = TypeVar("T")
 
 _From = Annotated[str | None, typer.Option("--from", metavar="TIME", help="From then on: ms, or 2030-01-31T18:00:00Z.")]
 _To = Annotated[str | None, typer.Option("--to", metavar="TIME", help="Before then.")]
@@ -65,17 +69,8 @@ def audit(
 
     async def work(reach: Reach) -> list[AuditEntry]:
         await reach.app(key)
-        found: list[AuditEntry] = []
-        cursor: str | None = None
-        while len(found) <= limit:
-            count = min(PAGE_ROWS, limit + 1 - len(found))
-            page, cursor = await reach.store.audit.page(
-                key, count, user=given, from_ms=from_ms, to_ms=to_ms, cursor=cursor
-            )
-            found += page
-            if cursor is None:
-                break
-        return found
+        page = partial(reach.store.audit.page, key, user=given, from_ms=from_ms, to_ms=to_ms)
+        return await _up_to(limit, page)
 
     found, is_cut = cut_at(limit, run_with(target, work))
     if as_json:
@@ -91,15 +86,7 @@ def audit(
 
 def _show_deployment(target: Target, from_ms: int, to_ms: int, limit: int, as_json: bool) -> None:
     async def work(reach: Reach) -> list[DeploymentEntry]:
-        found: list[DeploymentEntry] = []
-        cursor: str | None = None
-        while len(found) <= limit:
-            count = min(PAGE_ROWS, limit + 1 - len(found))
-            page, cursor = await reach.store.audit.deployment_page(count, from_ms=from_ms, to_ms=to_ms, cursor=cursor)
-            found += page
-            if cursor is None:
-                break
-        return found
+        return await _up_to(limit, partial(reach.store.audit.deployment_page, from_ms=from_ms, to_ms=to_ms))
 
     found, is_cut = cut_at(limit, run_with(target, work))
     if as_json:
@@ -115,6 +102,18 @@ def _show_deployment(target: Target, from_ms: int, to_ms: int, limit: int, as_js
         print_table(("when", "what", "App or operator", "changed", "actor", "reason"), rows)
     else:
         say("nothing was done")
+
+
+async def _up_to(limit: int, read: Callable[..., Awaitable[tuple[list[T], str | None]]]) -> list[T]:
+    """Pages until there are more entries than the limit, or no more at all."""
+    found: list[T] = []
+    cursor: str | None = None
+    while len(found) <= limit:
+        page, cursor = await read(count=min(PAGE_ROWS, limit + 1 - len(found)), cursor=cursor)
+        found += page
+        if cursor is None:
+            break
+    return found
 
 
 def _shown_text(text: str) -> str:

@@ -3,8 +3,8 @@
     Session id      11 random characters, a dot, the User id in base64url: whose Session it is can be read from it, so that
                     closing one needs no index; that it is held by the caller is checked where it is closed
     platform        the kind of device, as the client names it: "iOS", "Android", "Websocket", ...
-    place           <epoch>-<seq>-<moment, µs, hex>: in the feed of one slice. `seq` is contiguous; the moment tells an entry
-                    from another that took its number after Redis went back to an older file
+    place           <epoch>-<seq>-<moment, µs, hex>: in the feed of one slice. `seq` is contiguous; the moment sets an entry
+                    apart from another that took its number after Redis went back to an older file
     cursor          a place in each slice of an App's feed, dots between. It says nothing of slices that did not exist yet
     feed entry      kind, moment (µs), Session, platform, Gateway, address, why, since when a departure that is announced
                     lasts (ms), User; spaces between them, and those from the address on may be empty but for the User

@@ -2,7 +2,7 @@
 
 A limit of the node must hold for all of its HTTP processes together, so what it counts is in memory that they share. With one
 process it is in that process alone. Either way it is a `Table`: short values under keys, bounded, the one that was written
-least recently is forgotten first. Whoever reads a value to write it again does both in one `turn`.
+least recently is forgotten first. A caller that reads a value to write it again does both in one `turn`.
 
 The shared memory is a file without a name that the supervisor makes and each HTTP process inherits. So counts outlive a process
 that is restarted, nothing of them is on a disk, and no other process of the machine reads them.

@@ -1,14 +1,14 @@
 """The mover: spreads an App's Presence over more slices when its setting `presence_slices` says so, while everything goes on.
 
-    1  the old slices are told that Users move, slice 0 last: whoever believes otherwise is refused there, and asks slice 0
+    1  the old slices record that Users move, slice 0 last: a caller that believes otherwise is refused, and asks slice 0
     2  the new slices get the leases and the floors of the old ones, and are open from then on
     3  some Users at a time are taken out of their old slice, put into their new one, and let go of. Between the first step and
        the last they can be read, and writes wait
-    4  all slices are told that nothing moves any more, slice 0 last, with where the old slices' feeds ended
+    4  all slices record that nothing moves any more, slice 0 last, with where the old slices' feeds ended
 
 Each step may be done again, by this process or another. A mover has a number that every slice knows, and a slice refuses what
 comes late from a mover with a lower one. A mover renews its right with each step. Another process takes over once it has seen
-no renewal for `CLAIM_MS` on its own monotonic clock, and goes on from what is there. A slice that lost its data is told again.
+no renewal for `CLAIM_MS` on its own monotonic clock, and goes on from what is there. A slice that lost its data gets it again.
 
 Called by the background role, `run` until cancelled. See docs/decisions/0018.
 """
@@ -41,7 +41,7 @@ USERS_A_STEP = 100
 SCANNED_AT_ONCE = 500
 """So many are under way at once."""
 TOLD_AT_ONCE = 8
-"""Slices. A new one refuses its Users until it is told; each is sent the leases of all old ones."""
+"""Slices. A new one refuses its Users until it has the word; each is sent the leases of all old ones."""
 
 _log = structlog.get_logger()
 
@@ -75,7 +75,7 @@ class _Known(NamedTuple):
     number: int
     """The highest number of a mover in any slice."""
     claim: tuple[int, int]
-    """Number and beat, in slice 0; a beat of 0 is nobody's."""
+    """Number and beat, in slice 0; a beat of 0 belongs to no mover."""
 
 
 class Mover:
@@ -113,7 +113,7 @@ class Mover:
                     try:
                         await self._look_at(app, self._wanted[app])
                     except _Superseded:
-                        for removed in await self._apps.missing([app]):  # some slices may have been told after that
+                        for removed in await self._apps.missing([app]):  # some slices may have got the word after that
                             await self._store.remove_app(removed)
 
     async def _look_at(self, app: str, wanted: int) -> None:
@@ -260,7 +260,7 @@ class _AppMover:
         steps = asyncio.gather(*(self._step(growth, at, one) for one in some), return_exceptions=True)
         try:
             ends = await asyncio.shield(steps)
-        except asyncio.CancelledError:  # nobody is left under way
+        except asyncio.CancelledError:  # no User is left under way
             await asyncio.wait([steps])
             raise
         for fault in filter(None, ends):

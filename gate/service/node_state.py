@@ -45,7 +45,7 @@ class NodeState:
             return None
 
     def replica(self) -> BoardView:
-        """The state of the Replica; `ReplicaError` while there is none."""
+        """The state of the Replica; `ReplicaError` while no Replica is there."""
         if self._board is None:
             self._board = Board(self._path)
         return self._board.view(monotonic_ms())

@@ -43,7 +43,7 @@ PROBE_EVERY_MS = 250
 _AWAY = re.compile(
     # Redis 6.2 wraps what a command in a script answered: "ERR Error running script …: -OOM command not allowed …".
     r"(?:^|-)(LOADING|READONLY|MISCONF|OOM|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|NOAUTH|WRONGPASS|NOPERM"
-    r"|UNBLOCKED|MOVED|ASK)\b"  # a server that is demoted lets go of whoever waits for Changes
+    r"|UNBLOCKED|MOVED|ASK)\b"  # a server that is demoted releases callers that wait for Changes
     r"|ACL failure in script|The user executing the script can't"
 )
 _MID_SCRIPT = re.compile(r"ACL failure in script|executing the script can't")
@@ -199,7 +199,7 @@ class Client:
             await self._sentinels.aclose()
 
     async def connect(self) -> Link:
-        """The connection that is shared, made if there is none. Raises `StoreUnavailable`."""
+        """The connection that is shared, made if it does not exist. Raises `StoreUnavailable`."""
         try:
             return await self._shared()
         except LinkLost as loss:

@@ -96,7 +96,7 @@ class Link(asyncio.Protocol):
         self.nodes = ""
         """Of a server of a Cluster: its answer to CLUSTER NODES when the connection was made."""
         self.on_moved: Callable[[str], object] | None = None
-        """Receives each MOVED error, whoever waits for the reply."""
+        """Receives each MOVED error, whichever caller waits for the reply."""
         self.is_sharded = False
         """Of a server of a Cluster: whether it knows sharded channels."""
         self.scripts: set[str] = set()

@@ -18,7 +18,7 @@ from gate.store.client import Client, raise_if_error
 from gate.store.link import Command, Link, LinkLost
 
 MAX_CHANGES_A_READ = 1_000
-"""Of each Partition: a batch that is applied in some 10 ms, and small beside what it saves to batch."""
+"""Of each Partition: a batch that is applied in some 10 ms, and small compared with what batching saves."""
 LEAST_CHANGES_A_READ = 50
 """Asked for after answers that did not come in time, as of a server that is busy with an import: asked for as many again, it
 would not answer in time again. Each answer in time lets the next be larger by as many."""

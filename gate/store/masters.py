@@ -77,7 +77,7 @@ class Masters:
         return self.at(address)
 
     def at(self, address: Address) -> Client:
-        """The Client of a master, made if there is none."""
+        """The Client of a master, made if it does not exist."""
         client = self._clients.get(address)
         if client is None:
             client = self._clients[address] = Client(

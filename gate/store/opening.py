@@ -43,7 +43,7 @@ async def refuse_old_server(client: Client) -> None:
     for server in await client.masters():
         (text,) = await server.read(("INFO", "server"))
         facts = dict(line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
-        # Valkey tells clients the Redis version that it is compatible with.
+        # Valkey reports to clients the Redis version that it is compatible with.
         version = facts.get("redis_version", "0.0")
         if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_SERVER:
             raise InvalidConfig([f"{server.address.shown} is Redis {version}: 6.2 or later, or Valkey, is needed"])

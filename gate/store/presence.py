@@ -255,7 +255,7 @@ class PresenceStore:
         return reply[0], None if reply[1] < 0 else reply[1]
 
     async def drop_bars(self, app_key: str, at: int = 0) -> int:
-        """Drop some bars that hold nobody back any more; how many. None while Users move to other slices."""
+        """Drop some bars that hold no connect back any more; how many. None while Users move to other slices."""
         (dropped,) = await self.client.write([_call(scripts.PRESENCE_UNBAR, app_key, at, BARS_A_SCRIPT)])
         return int(dropped)
 

@@ -123,7 +123,7 @@ def feed_meta(app: str, at: int = 0) -> bytes:
 
 
 def hook(app: str) -> bytes:
-    """Who tells the App's presence webhook, and how far; in slice 0."""
+    """Which node delivers to the App's presence webhook, and how far; in slice 0."""
     return base(app) + b"hook"
 
 

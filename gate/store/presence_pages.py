@@ -71,7 +71,7 @@ async def _page_of_slice(
 def _ranked(rows: list[_Row], rank: int, count: int, following: int) -> tuple[list[_Row], int]:
     """Of a small App's Users, some `count` from this rank on, and the cursor of the next page.
 
-    The server tells of a small hash at once, however many were asked for. So its Users are told in the order of their ranks,
+    The server returns a small hash at once, however many were asked for. So its Users are returned in the order of their ranks,
     which no other User moves. If the hash has become a large one since the page before, those of lower ranks were on a page.
     """
     if len(rows) <= count and not rank:

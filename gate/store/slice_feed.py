@@ -75,7 +75,7 @@ def head_of(replies: Sequence[Reply]) -> Cursor:
     """The newest place. The epoch is "0" before the first entry."""
     meta, newest = replies
     epoch = (meta[0] or b"0").decode()
-    # The entry's own number: the server may have appended since it told the feed's.
+    # The entry's own number: the server may have appended since it returned the feed's.
     return _place(epoch, newest[0]) if newest else Cursor(epoch, int(meta[1] or 0), 0)
 
 
@@ -104,7 +104,7 @@ def _check(after: Cursor, epoch: str, head: int, there: Sequence[Reply], entries
             raise FeedReset("entries from the beginning are no longer kept")
         return
     if after.epoch != epoch:
-        raise FeedReset("the feed began anew since then")
+        raise FeedReset("the feed began again since then")
     if after.seq > head:
         raise FeedReset("the feed went back to a place before that")
     # What was there may have been trimmed before the entries behind it were read.

@@ -41,7 +41,7 @@ _HELD_UP = "the Users of this App are moving to other slices of its Presence; tr
 
 
 class Asked(msgspec.Struct, frozen=True, gc=False):
-    """A script for one User or more. `parts` is what it is told of each, `width` values a User, which the User begins."""
+    """A script for one User or more. `parts` is what it gets of each, `width` values a User, which the User begins."""
 
     app_key: str
     script: Script

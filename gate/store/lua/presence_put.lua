@@ -1,4 +1,4 @@
--- Puts Users who are under way into their new slice. Nothing is told to the feed: for its readers nothing happened.
+-- Puts Users who are under way into their new slice. Nothing is appended to the feed: for its readers nothing happened.
 --   KEYS  1 base
 --   ARGV  1 number of the mover  2... User, what presence_take.lua replied of it, ...
 --   returns how many; false if a later mover was here

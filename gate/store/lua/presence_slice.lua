@@ -5,7 +5,7 @@
 --         5 how many leases follow  6... Gateway, its lease as another slice has it, ...
 --         then epoch of a Changelog, floor there, ...
 --   returns 1; false if a later mover was here
--- Atomic: nobody opens a Session here under the new slicing before the leases and the floors of the old slices are here.
+-- Atomic: no caller opens a Session here under the new slicing before the leases and the floors of the old slices are here.
 --!include presence
 --!include bars
 local MOVER, GROWTH = base .. 'mover', base .. 'growth'

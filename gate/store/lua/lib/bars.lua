@@ -40,7 +40,7 @@ local function is_barred(user, epoch, seq)
 end
 
 -- Drops up to so many bars that are old, or of a clock that was set back since; answers how many. None while Users move to other
--- slices: the floor that takes a bar's place is raised in this slice alone, and whoever is barred here may connect there.
+-- slices: the floor that takes a bar's place is raised in this slice alone, and a User who is barred here may connect there.
 local function drop_bars(most)
   if string.find(slicing(), '>', 1, true) then
     return 0
