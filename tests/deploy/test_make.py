@@ -11,7 +11,18 @@ from pathlib import Path
 from tests.deploy.files import REPOSITORY
 
 FROM_THE_SYSTEM = ("bash", "env", "dirname", "basename", "grep", "cmp", "printf")
-TOOLS = ("redis-server", "redis-cli", "redis-benchmark", "faketime", "node", "npm", "chromium", "qemu-aarch64-static")
+TOOLS = (
+    "redis-server",
+    "redis-cli",
+    "redis-benchmark",
+    "faketime",
+    "node",
+    "npm",
+    "chromium",
+    "qemu-aarch64-static",
+    "spin",
+    "gcc",
+)
 
 CLIENTS = {
     "python": "tests/clients/python/clients.lock",

@@ -43,7 +43,7 @@ def test_facts_and_checks_outlive_failovers(sentinel_setup: SentinelSetup, start
     print(f"{len(checking.took_ms)} checks: p99 {p99_ms:.1f} ms, slowest {max(checking.took_ms):.1f} ms")
     assert checking.answers == {0}, "blocked all the time"
     assert p99_ms <= SLOWEST_MS
-    found = gate("doctor").out
+    found = gate("doctor", status=1).out  # the primary that was killed is named
     assert f"ok   Redis Sentinels: 3 of 3 answer, the primary is 127.0.0.1:{third.port}" in found
     assert f"ok   Presence Redis Sentinels: 3 of 3 answer, the primary is 127.0.0.1:{third.port}" in found
     assert "warn Redis replicas: 1 replica, " in found

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 
+import pytest
+
 from gate.wire import replies
 from tests.harness.servers import RedisServer
 from tests.wire.malformed import ODD_BUT_GOOD, REDIS_ONLY_GOOD, REDIS_ONLY_REFUSED, REFUSED, echo
@@ -12,12 +14,14 @@ DEADLINE_S = 10.0
 LAST = b"the last of this row"
 
 
+@pytest.mark.one_server("it reads the bytes of one server")
 def test_what_is_odd_but_good_is_good_for_redis_too(each_redis: RedisServer) -> None:
     for sent, echoed in ODD_BUT_GOOD + (REDIS_ONLY_GOOD if reads_as_redis(each_redis) else []):
         wanted = b"".join(map(replies.bulk, [*echoed, LAST]))
         assert _answer(each_redis, sent + echo(LAST), len(wanted)) == wanted, sent
 
 
+@pytest.mark.one_server("it reads the bytes of one server")
 def test_what_is_refused_is_refused_by_redis_in_the_same_words(each_redis: RedisServer) -> None:
     for sent, error in REFUSED + (REDIS_ONLY_REFUSED if reads_as_redis(each_redis) else []):
         answer = _answer(each_redis, sent, None)
