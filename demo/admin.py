@@ -9,6 +9,7 @@ import http.client
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,8 @@ USERS_A_CALL = 20
 BAN_MINUTES = 1_440
 """The API has no Ban without end; a day outlasts the demo."""
 TIMEOUT_S = 30.0
+SETTLED_S = 20.0
+"""On a cluster, writes of the first seconds are not called effective everywhere: the list of nodes has to settle."""
 
 
 class AdminRefused(RuntimeError):
@@ -37,14 +40,21 @@ class AdminClient:
         self._credentials = credentials
 
     def call(self, path: str, fields: Sequence[tuple[str, str]]) -> None:
-        """One write; returns once it is effective. Raises AdminRefused."""
+        """One write, repeated until it is effective on every node. Raises AdminRefused."""
+        until_s = time.monotonic() + SETTLED_S
+        while True:
+            status, applied, body = self._ask(path, fields)
+            if status == 200 and applied == "all":
+                return
+            if status != 200 or time.monotonic() > until_s:
+                raise AdminRefused(f"{path}: {status}, applied to {applied}: {body.decode(errors='replace')}")
+
+    def _ask(self, path: str, fields: Sequence[tuple[str, str]]) -> tuple[int, str | None, bytes]:
         headers = signature_headers(self._credentials.app_key, self._credentials.app_secret)
         self._connection.request("POST", path, urlencode(fields), headers)
         response = self._connection.getresponse()
         body = response.read()
-        applied = response.headers.get("X-Gate-Applied")
-        if response.status != 200 or applied != "all":
-            raise AdminRefused(f"{path}: {response.status}, applied to {applied}: {body.decode(errors='replace')}")
+        return response.status, response.headers.get("X-Gate-Applied"), body
 
     def close(self) -> None:
         self._connection.close()

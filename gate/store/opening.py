@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gate.core.partition import APPS_PARTITION, MAX_PARTITIONS
-from gate.errors import InvalidConfig
+from gate.errors import InvalidConfig, StoreUnavailable
 from gate.store import keys, scripts
 from gate.store.client import Client
 from gate.store.scripts import Call
@@ -39,9 +39,17 @@ async def partitions_present(client: Client) -> int | None:
 
 
 async def refuse_old_server(client: Client) -> None:
-    """Raises `InvalidConfig` on a server older than `OLDEST_SERVER`, `StoreUnavailable`."""
+    """Raises `InvalidConfig` on a server older than `OLDEST_SERVER`, `StoreUnavailable`.
+
+    A master of a Cluster that is away is not looked at: calls to the other masters must go on.
+    """
     for server in await client.masters():
-        (text,) = await server.read(("INFO", "server"))
+        try:
+            (text,) = await server.read(("INFO", "server"))
+        except StoreUnavailable:
+            if not client.is_partly_away:
+                raise
+            continue
         facts = dict(line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
         # Valkey reports to clients the Redis version that it is compatible with.
         version = facts.get("redis_version", "0.0")

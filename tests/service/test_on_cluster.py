@@ -47,6 +47,11 @@ def accepted(gate: Command, *words: str) -> bool:
     return gate(*words, status=None).status == 0
 
 
+def is_everywhere(gate: Command, *words: str) -> bool:
+    """Whether a write is called effective on every node: not in the first seconds, nor just after a slot moved."""
+    return "effective on every live node" in gate(*words).out
+
+
 def user_of(gate: Command, cluster: ClusterSetup, master: ClusterNode) -> str:
     """A User whose Partition is at that master."""
     assert gate.app is not None
@@ -93,8 +98,7 @@ def test_a_ban_denies_closes_and_outlives_a_failover(
     assert gate("check", "ann", "bob", status=1).out.startswith("blacklisted")
     connect(service, "carl")
     assert is_online(service, "carl")
-    said = gate("ban", "carl", "--for", "1h").out
-    assert "effective on every live node" in said
+    wait_until(lambda: is_everywhere(gate, "ban", "carl", "--for", "1h"), BACK_S, "the list of nodes to settle")
     wait_until(lambda: not is_online(service, "carl"), BACK_S, "the Ban to close the Session")
     dying = cluster.masters[0]
     user, other = (user_of(gate, cluster, master) for master in cluster.masters[:2])
@@ -131,7 +135,10 @@ def test_partitions_move_to_a_master_that_was_added(cluster: ClusterSetup, servi
     for partition in range(0, DEFAULT_PARTITIONS, 2):
         cluster.move_partition(partition, added)
     wait_until(lambda: accepted(gate, "ban", user_of(gate, cluster, added), "--for", "1h"), BACK_S, "a write there")
-    assert "effective on every live node" in gate("mute", user_of(gate, cluster, added), "--for", "1h").out
+    moved = user_of(gate, cluster, added)
+    wait_until(
+        lambda: is_everywhere(gate, "mute", moved, "--for", "1h"), BACK_S, "the marks of the new master to settle"
+    )
     assert is_online(service, "dora")
     assert gate("replica", "verify", "--json").json["equal"]
     assert gate.json("replica", "status")["state"] == "current"
@@ -191,6 +198,7 @@ def test_an_import_and_the_proof_of_an_erasure(gate: Command, tmp_path: Path) ->
     lists.write_text(
         "".join(f'{{"kind":"blacklist","owner":"o{number}","members":["ann","bob"]}}\n' for number in range(3_000))
     )
+    wait_until(lambda: is_everywhere(gate, "mute", "carl", "--for", "1h"), BACK_S, "the list of nodes to settle")
     imported = gate.json("import", str(lists))
     assert (imported["entries"], imported["applied"]) == (6_000, "all")
     gate("check", "ann", "o7", status=1)
