@@ -34,10 +34,12 @@ def reserve_counts(directory: Path, pid: int) -> bool:
     """
     for kind in KINDS:
         path = directory / f"{kind}_{pid}.db"
+        aside = path.with_suffix(".new")
         try:
-            path.write_bytes(bytes(COUNT_BYTES))
+            aside.write_bytes(bytes(COUNT_BYTES))
+            aside.replace(path)  # in one step: a reader fails at a file that is empty
         except OSError:
-            path.unlink(missing_ok=True)
+            aside.unlink(missing_ok=True)
             return False
     return True
 
@@ -57,7 +59,9 @@ def fold_counts_of(pid: int, directory: Path) -> bool:
             own, ended = directory / f"{kind}_{pid}.db", directory / f"{kind}_ended.db"
             sums: dict[str, float] = {}
             for path in (ended, own):
-                counts = MmapedDict.read_all_values_from_file(path) if path.exists() else ()  # type: ignore[no-untyped-call]
+                # A process that ended while it made the file may have left it empty.
+                has_counts = path.exists() and path.stat().st_size >= _HEAD_BYTES
+                counts = MmapedDict.read_all_values_from_file(path) if has_counts else ()  # type: ignore[no-untyped-call]
                 for key, value, *_ in counts:
                     sums[key] = sums.get(key, 0.0) + value
             if own.exists():

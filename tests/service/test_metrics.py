@@ -9,7 +9,15 @@ import sys
 from pathlib import Path
 from time import perf_counter
 
-from gate.service.counting import DIRECTORY_VARIABLE, clear_counts, fold_counts_of, forget_gauges_of
+from gate.service.counting import (
+    DIRECTORY_VARIABLE,
+    KINDS,
+    clear_counts,
+    counted_in,
+    fold_counts_of,
+    forget_gauges_of,
+    reserve_counts,
+)
 
 COUNT = """
 from gate.metrics import CHECKS, RESP_CONNECTIONS
@@ -129,3 +137,12 @@ tally.report()
         'gate_checks_total{verdict="allowed"} 7.0',
         'gate_checks_total{verdict="blacklisted"} 1.0',
     }
+
+
+def test_an_empty_file_of_a_process_that_ended_counts_nothing(tmp_path: Path) -> None:
+    assert reserve_counts(tmp_path, 4711)
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".db"] * len(KINDS)
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"")
+    assert fold_counts_of(4711, tmp_path)
+    assert counted_in(tmp_path, "gate_checks_total") == 0
