@@ -105,7 +105,7 @@ class PresenceStore:
     # Leases
 
     async def lease(self, app_key: str, gateway: bytes, epoch: int | None) -> Leased:
-        """Take or renew a lease, in every slice. Epoch None takes the one after the last, whoever has that.
+        """Take or renew a lease, in every slice. Epoch None takes the one after the last, whichever run has that.
 
         It holds if it holds in every slice; it is new if it is in any. Raises `SessionRefused` for a name beyond
         `MAX_GATEWAYS_AN_APP`.
