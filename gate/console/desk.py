@@ -22,9 +22,9 @@ from gate.console.views.sign_in import sign_in_place
 from gate.console.visit import BADGE_COOKIE, FormForeign, LastRead, Visit
 from gate.errors import AppUnknown, GateError, InvalidInput, StoreUnavailable
 from gate.http.auth import app_view
+from gate.http.dependencies import Deps
 from gate.http.errors import MethodWrong, PathUnknown, v1_problem
-from gate.http.operators import OperatorDoor
-from gate.http.ports import Deps
+from gate.http.operators import OperatorAuth
 
 _IS_KNOWN = web.RequestKey("is_known", bool)
 """Where Redis is, and why it can't be reached, is told to operators only."""
@@ -47,7 +47,7 @@ _TITLES = {
 class Desk:
     """One a process."""
 
-    def __init__(self, door: OperatorDoor) -> None:
+    def __init__(self, door: OperatorAuth) -> None:
         self._porter = Porter(door)
         self._last_read = LastRead()
         self._deps: Deps | None = None

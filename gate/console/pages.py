@@ -16,7 +16,7 @@ from gate.console.spelling import age_of, named
 from gate.console.visit import Visit
 from gate.core.shown import counted, shown_duration, shown_facts, shown_moment
 from gate.errors import ReplicaError
-from gate.http.ports import Deps
+from gate.http.dependencies import Deps
 from gate.replica.board import NEVER_FRESH_MS
 
 HTML = "text/html; charset=utf-8"

@@ -18,8 +18,8 @@ from gate.clock import monotonic_ms
 from gate.console.badge import BADGE_TTL_MS, Badge, is_genuine, new_badge, read_badge
 from gate.core.operators import Operator
 from gate.errors import InvalidInput, StoreUnavailable
-from gate.http.operators import OperatorDoor
-from gate.http.ports import Store
+from gate.http.dependencies import Store
+from gate.http.operators import OperatorAuth
 
 RECALLED_MS = 15 * 60_000
 
@@ -42,14 +42,14 @@ class _Seen(msgspec.Struct, frozen=True, array_like=True):
 class Porter:
     """One a process."""
 
-    def __init__(self, door: OperatorDoor, monotonic: Callable[[], int] = monotonic_ms) -> None:
+    def __init__(self, door: OperatorAuth, monotonic: Callable[[], int] = monotonic_ms) -> None:
         self._door = door
         self._monotonic = monotonic
         self._seen = door.shared.recalled
         self._seen_out = door.shared.signed_out
 
     async def admit(self, store: Store, name: str, password: str, address: str, now_ms: int) -> str:
-        """A new badge. Raises as the `OperatorDoor` does."""
+        """A new badge. Raises as the `OperatorAuth` does."""
         operator = await self._door.admit(store.operators, name, password, address)
         return new_badge(operator, now_ms + BADGE_TTL_MS)
 

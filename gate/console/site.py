@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from gate.errors import GateError
+from gate.http.dependencies import Deps
 from gate.http.errors import v1_problem
-from gate.http.operators import OperatorDoor
-from gate.http.ports import Deps
+from gate.http.operators import OperatorAuth
 
 if TYPE_CHECKING:
     from gate.console.desk import Desk
@@ -28,7 +28,7 @@ class Console:
     prefix = PREFIX
     group = "console"
 
-    def __init__(self, door: OperatorDoor) -> None:
+    def __init__(self, door: OperatorAuth) -> None:
         self._door = door
         self._desk: Desk | None = None
 
@@ -48,7 +48,7 @@ class Console:
         return self._desk.refusal(request, fault)
 
 
-def _opened(door: OperatorDoor) -> Desk:
+def _opened(door: OperatorAuth) -> Desk:
     from gate.console.desk import Desk
 
     return Desk(door)

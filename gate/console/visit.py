@@ -17,11 +17,11 @@ from gate.console.badge import form_token, is_same
 from gate.console.porter import Known, Porter
 from gate.core.operators import OperatorRole, may
 from gate.errors import GateError, StoreUnavailable
-from gate.http.calls import Exchange
+from gate.http.context import RequestContext
+from gate.http.dependencies import AppView, Deps
 from gate.http.errors import RoleInsufficient
 from gate.http.forms import Form
 from gate.http.peers import forwarded_host, forwarded_proto, is_believed
-from gate.http.ports import AppView, Deps
 
 BADGE_COOKIE = "gate-console"
 FORM_FIELD = "form_token"
@@ -47,7 +47,7 @@ class LastRead:
 
 
 @dataclass(slots=True)
-class Visit(Exchange):
+class Visit(RequestContext):
     """A request. `known` is None on pages that are open to anybody, `view` None on those that are of no App."""
 
     request: web.Request

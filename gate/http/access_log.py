@@ -12,8 +12,8 @@ from random import random
 import structlog
 from aiohttp import web
 
+from gate.http.dependencies import Deps
 from gate.http.peers import Origin
-from gate.http.ports import Deps
 
 log = structlog.get_logger("gate.http")
 
@@ -25,7 +25,14 @@ def is_check_logged(deps: Deps) -> bool:
 
 
 def log_request(
-    deps: Deps, group: str, method: str, path: str, status: int, seconds: float, origin: web.Request | Origin, mint: str
+    deps: Deps,
+    group: str,
+    method: str,
+    path: str,
+    status: int,
+    seconds: float,
+    origin: web.Request | Origin,
+    request_id: str,
 ) -> None:
     """One line; `path` without the query string."""
     # Probes come every second or so for ever, and all the same.
@@ -37,5 +44,5 @@ def log_request(
         status=status,
         client=deps.address_of(origin),
         ms=round(seconds * 1_000, 2),
-        request_id=mint,
+        request_id=request_id,
     )

@@ -2,7 +2,7 @@
 
 Find the endpoint by its path (doubled slashes count as one, since an official SDK sends them), check the method, learn
 who calls, run it, and word whatever it raises as its family does. Nothing else catches errors. `access_log` says which
-requests are logged. A check may be answered before it gets here, in `short_way`.
+requests are logged. A check may be answered before it gets here, in `fast_path`.
 """
 
 from __future__ import annotations
@@ -24,19 +24,27 @@ from gate.errors import GateError
 from gate.http import auth, client, rongcloud, v1
 from gate.http.access_log import is_check_logged, log_request
 from gate.http.bodies import expect_continue, refuse_encoded, release_body
-from gate.http.calls import Call
 from gate.http.client import cors, page, websocket
 from gate.http.client import endpoint as client_endpoint
 from gate.http.client.problems import client_problem
-from gate.http.errors import FeatureAbsent, Internal, MethodWrong, PathUnknown, Problem, rongcloud_problem, v1_problem
+from gate.http.context import AppRequest
+from gate.http.dependencies import Deps
+from gate.http.errors import (
+    FeatureUnsupported,
+    Internal,
+    MethodWrong,
+    PathUnknown,
+    Problem,
+    rongcloud_problem,
+    v1_problem,
+)
 from gate.http.health import ASIDE, PROBES, Probe
 from gate.http.openapi import DOCUMENTS
-from gate.http.operators import OperatorDoor, operator_caller
+from gate.http.operators import OperatorAuth, operator_request
 from gate.http.paths import template_of
-from gate.http.ports import Deps
-from gate.http.replies import REQUEST_ID, json_reply, request_id
+from gate.http.responses import REQUEST_ID, json_response, request_id_of
 from gate.http.rongcloud import endpoint as rongcloud_endpoint
-from gate.http.rongcloud.absent import ABSENT, absent_feature
+from gate.http.rongcloud.unsupported import UNSUPPORTED, unsupported_feature
 from gate.http.sites import Site, site_of
 from gate.http.v1 import apps, check
 from gate.http.v1 import endpoint as v1_endpoint
@@ -45,7 +53,7 @@ _SLASHES = re.compile(r"/{2,}")
 _RONGCLOUD_PREFIX = "/user/"
 _GROUPS = {check.PATH: check.GROUP, "/v1/explain": check.GROUP, "/v1/events": "events", websocket.PATH: "websocket"}
 """What is counted apart: the one is quick, the other lasts for hours."""
-_MINT = web.RequestKey("mint", str)
+_REQUEST_ID = web.RequestKey("request_id", str)
 
 log = structlog.get_logger("gate.http")
 
@@ -61,11 +69,11 @@ class Route(NamedTuple):
     methods: dict[str, Answer]
 
 
-def make_app(deps: Deps, door: OperatorDoor | None = None, sites: Sequence[Site] = ()) -> web.Application:
+def make_app(deps: Deps, door: OperatorAuth | None = None, sites: Sequence[Site] = ()) -> web.Application:
     """The whole HTTP surface on these dependencies. A site that lets operators in shares the `door`, and so its throttle."""
     app = web.Application()
     # A dot would leave out paths with a line break in an id, and aiohttp would answer those in its own words.
-    dispatch = Dispatch(deps, door or OperatorDoor(), sites)
+    dispatch = Dispatch(deps, door or OperatorAuth(), sites)
     app.router.add_route("*", r"/{path:[\s\S]*}", dispatch.serve, expect_handler=expect_continue)
     app.on_response_prepare.append(_label)
     app.on_shutdown.append(partial(_end_streams, deps))
@@ -75,7 +83,7 @@ def make_app(deps: Deps, door: OperatorDoor | None = None, sites: Sequence[Site]
 class Dispatch:
     """From a request to its answer."""
 
-    def __init__(self, deps: Deps, door: OperatorDoor, sites: Sequence[Site]) -> None:
+    def __init__(self, deps: Deps, door: OperatorAuth, sites: Sequence[Site]) -> None:
         """Build the table once."""
         self._deps = deps
         self._routes = make_routes(door) | {path: Route("docs", {"GET": answer}) for path, answer in page.FILES.items()}
@@ -88,28 +96,30 @@ class Dispatch:
         """Never raises but for a cancelled request."""
         started = perf_counter()
         path = _SLASHES.sub("/", request.path)
-        mint = request_id(request.headers)
-        request[_MINT] = mint
+        request_id = request_id_of(request.headers)
+        request[_REQUEST_ID] = request_id
         site = site_of(self._sites, path)
         if site is not None:
             group = site.group
-            response = await _caught(self._visited(request, site), partial(site.refusal, request), request, mint)
+            response = await _caught(self._visited(request, site), partial(site.refusal, request), request, request_id)
         else:
             route = self._route(request, path)
             group = route.group if route else "unknown"
-            response = await _caught(self._answer(request, path, route), _refusal(request, path, route), request, mint)
+            response = await _caught(
+                self._answer(request, path, route), _refusal(request, path, route), request, request_id
+            )
         seconds = perf_counter() - started
         self._deps.count_request(group, response.status, seconds)
         is_verdict = response.status == 200 and path == check.PATH
         if is_check_logged(self._deps) if is_verdict else self._deps.options.access_log:
-            log_request(self._deps, group, request.method, request.path, response.status, seconds, request, mint)
+            log_request(self._deps, group, request.method, request.path, response.status, seconds, request, request_id)
         return response
 
     def _route(self, request: web.Request, path: str) -> Route | None:
         # A brace could make a path out of what is a template of paths; what fits the template is found by it.
         route = self._routes.get(path) if "{" not in path else None
         route = route or self._routes.get(template_of(request.raw_path) or "")
-        if route is None and (feature := absent_feature(path)) is not None:
+        if route is None and (feature := unsupported_feature(path)) is not None:
             refusing = _absent(feature, ())
             return Route("user", {"GET": refusing, "POST": refusing})
         return route
@@ -124,7 +134,7 @@ class Dispatch:
 
 
 async def _caught(
-    answering: Awaitable[web.StreamResponse], refusal: Refusal, request: web.Request, mint: str
+    answering: Awaitable[web.StreamResponse], refusal: Refusal, request: web.Request, request_id: str
 ) -> web.StreamResponse:
     """The answer, or what is said instead where it failed."""
     try:
@@ -132,7 +142,7 @@ async def _caught(
     except GateError as fault:
         return refusal(fault)
     except Exception as fault:
-        log.exception("a request failed on a bug", path=request.path[:200], request_id=mint)
+        log.exception("a request failed on a bug", path=request.path[:200], request_id=request_id)
         return refusal(Internal(f"an internal error, {type(fault).__name__}; the log has it"))
     finally:
         release_body(request)
@@ -144,7 +154,7 @@ def _refusal(request: web.Request, path: str, route: Route | None) -> Refusal:
 
     def answer(fault: GateError) -> web.StreamResponse:
         problem = wording(fault, request.path)
-        return json_reply(problem.body, problem.status, problem.headers)
+        return json_response(problem.body, problem.status, problem.headers)
 
     return answer
 
@@ -158,7 +168,7 @@ async def _end_streams(deps: Deps, _: web.Application) -> None:
 
 async def _label(request: web.Request, response: web.StreamResponse) -> None:
     """The headers of every answer; here, since those of a stream are sent long before it has been served."""
-    response.headers[REQUEST_ID] = request.get(_MINT) or request_id(request.headers)
+    response.headers[REQUEST_ID] = request.get(_REQUEST_ID) or request_id_of(request.headers)
     if _SLASHES.sub("/", request.path).startswith(cors.PREFIX):
         cors.open_to_pages(response)
     response.headers["Server"] = "gate"  # aiohttp would name its own version and Python's
@@ -176,9 +186,9 @@ def _chosen(request: web.Request, path: str, route: Route | None) -> Answer:
     return answer
 
 
-def make_routes(door: OperatorDoor | None = None) -> dict[str, Route]:
+def make_routes(door: OperatorAuth | None = None) -> dict[str, Route]:
     """Every path that is served, but those of sites and of the client's page: what programs call."""
-    door = door or OperatorDoor()
+    door = door or OperatorAuth()
     routes: dict[str, Route] = {}
     for path, endpoint in rongcloud.ENDPOINTS.items():
         routes[path] = Route("user", {"POST": _signed(endpoint, limit_names(path))})
@@ -186,7 +196,7 @@ def make_routes(door: OperatorDoor | None = None) -> dict[str, Route]:
         group = _GROUPS.get(path, "v1")
         routes.setdefault(path, Route(group, {})).methods[method] = _known(v1_one, limit_names(path))
     routes[check.PATH].methods["GET"] = _promptly(routes[check.PATH].methods["GET"])
-    for path, feature in ABSENT.items():
+    for path, feature in UNSUPPORTED.items():
         routes[path] = Route("user", {"POST": _absent(feature, limit_names(path))})
     for (path, method), (role, apps_one) in apps.ENDPOINTS.items():
         routes.setdefault(path, Route("apps", {})).methods[method] = _administered(apps_one, role, door)
@@ -219,7 +229,7 @@ def _signed(endpoint: rongcloud.Endpoint, limits: tuple[str, ...]) -> Answer:
         now_ms = deps.now_ms()
         view = await auth.signed_caller(request.headers, deps, now_ms)
         deps.limiter.spend(view.facts, limits)
-        return await rongcloud_endpoint.answer(endpoint, Call(request, deps, view, now_ms))
+        return await rongcloud_endpoint.answer(endpoint, AppRequest(request, deps, view, now_ms))
 
     return answer
 
@@ -228,14 +238,14 @@ def _absent(feature: str, limits: tuple[str, ...]) -> Answer:
     async def answer(request: web.Request, deps: Deps) -> web.StreamResponse:
         view = await auth.signed_caller(request.headers, deps, deps.now_ms())
         deps.limiter.spend(view.facts, limits)
-        raise FeatureAbsent(feature)
+        raise FeatureUnsupported(feature)
 
     return answer
 
 
-def _administered(endpoint: apps.Endpoint, role: OperatorRole, door: OperatorDoor) -> Answer:
+def _administered(endpoint: apps.Endpoint, role: OperatorRole, door: OperatorAuth) -> Answer:
     async def answer(request: web.Request, deps: Deps) -> web.StreamResponse:
-        call = await operator_caller(request, deps, door, role)
+        call = await operator_request(request, deps, door, role)
         return await v1_endpoint.replied(call, await endpoint(call))
 
     return answer
@@ -246,7 +256,7 @@ def _known(endpoint: v1.Endpoint, limits: tuple[str, ...]) -> Answer:
         now_ms = deps.now_ms()
         view = await auth.caller(request.headers, deps, now_ms)
         deps.limiter.spend(view.facts, limits)
-        return await v1_endpoint.answer(endpoint, Call(request, deps, view, now_ms))
+        return await v1_endpoint.answer(endpoint, AppRequest(request, deps, view, now_ms))
 
     return answer
 
@@ -256,9 +266,9 @@ def _promptly(general: Answer) -> Answer:
 
     async def answer(request: web.Request, deps: Deps) -> web.StreamResponse:
         with suppress(GateError):
-            prompt = check.check_promptly(deps, request.headers, request.raw_path)
+            prompt = check.fast_check(deps, request.headers, request.raw_path)
             if prompt is not None:
-                return json_reply(prompt)
+                return json_response(prompt)
         return await general(request, deps)
 
     return answer
@@ -268,7 +278,7 @@ def _borne(endpoint: client.Endpoint, limits: tuple[str, ...]) -> Answer:
     limits = (*limits, EACH_CLIENT)
 
     async def answer(request: web.Request, deps: Deps) -> web.StreamResponse:
-        call = client_endpoint.client_caller(request, deps, deps.now_ms())
+        call = client_endpoint.client_request(request, deps, deps.now_ms())
         deps.limiter.spend(call.facts, limits, call.user)
         return await client_endpoint.answer(endpoint, call)
 

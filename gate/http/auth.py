@@ -18,9 +18,9 @@ from gate.core.ids import app_key as checked_app_key
 from gate.core.model import AppFacts
 from gate.core.signature import CALLBACK_NONCE, signature_of
 from gate.errors import AppUnknown, InvalidInput
+from gate.http.dependencies import AppView, Deps, Replica
 from gate.http.errors import CredentialsWrong
 from gate.http.forms import TooLong
-from gate.http.ports import AppView, Deps, Replica
 
 MAX_NONCE_CHARS = 128
 """Under `strict_signature` nonces are remembered, so their length has a bound; elsewhere any header will do."""
@@ -76,11 +76,11 @@ async def caller(headers: Mapping[str, str], deps: Deps, now_ms: int) -> AppView
 
 
 def proven_settings(headers: Mapping[str, str]) -> AppFacts | None:
-    """The settings by which `prompt_caller` found this Basic header right; while the App has them, it still is."""
+    """The settings by which `fast_caller` found this Basic header right; while the App has them, it still is."""
     return _PROVEN.get(headers.get("Authorization", ""))
 
 
-def prompt_caller(headers: Mapping[str, str], replica: Replica) -> AppView | None:
+def fast_caller(headers: Mapping[str, str], replica: Replica) -> AppView | None:
     """As `caller`, without Redis; None where `caller` has to decide: a strict App's signature, or no credentials."""
     basic = headers.get("Authorization")
     if basic is not None:

@@ -6,7 +6,7 @@
     half      a client that ends its own side after its requests gets their answers, and then the end
     frames    what is read of a WebSocket in a second is bounded, whether or not it makes a message
     no HTTP   is answered in our words, and without aiohttp's version
-    checks    are answered as soon as they are parsed, while nothing else of the connection is being answered (`short_way`)
+    checks    are answered as soon as they are parsed, while nothing else of the connection is being answered (`fast_path`)
 
 Called by `server`.
 """
@@ -21,6 +21,7 @@ from aiohttp import EMPTY_PAYLOAD, StreamReader, hdrs, web
 from aiohttp.http import RawRequestMessage
 from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE
 
+from gate.http.fast_path import FastPath
 from gate.http.options import (
     BODY_TURN_BYTES,
     HALF_CLOSED_LOOK_S,
@@ -28,8 +29,7 @@ from gate.http.options import (
     MAX_WEBSOCKET_BYTES_A_SECOND,
     TURN_BYTES,
 )
-from gate.http.replies import json_reply
-from gate.http.short_way import ShortWay
+from gate.http.responses import json_response
 
 _NO_HTTP = "this is no HTTP/1.1 request that can be read: a line of it is malformed, or longer than it may be"
 
@@ -49,10 +49,10 @@ class Connection(web.RequestHandler):
     )
 
     def __init__(
-        self, manager: web.Server, loop: asyncio.AbstractEventLoop, short_way: ShortWay, **settings: Any
+        self, manager: web.Server, loop: asyncio.AbstractEventLoop, fast_path: FastPath, **settings: Any
     ) -> None:
         super().__init__(manager, loop=loop, **settings)
-        self._short_way = short_way
+        self._short_way = fast_path
         self._parser: Any = _Parser(self._parser, self)
         self._rest = b""
         """What came and waits for its turn; reading is paused meanwhile."""
@@ -110,7 +110,7 @@ class Connection(web.RequestHandler):
             body = {"error": "internal", "message": "an internal error; the log has it"}
         else:
             body = {"error": "invalid", "message": _NO_HTTP}
-        response = json_reply(body, status, {"Server": "gate"})
+        response = json_response(body, status, {"Server": "gate"})
         response.force_close()
         return response
 
@@ -165,7 +165,7 @@ class Connection(web.RequestHandler):
         elif self._head_timer is None and data and self._is_between_requests():
             self._head_timer = self._loop.call_later(HEAD_DEADLINE_S, self._end_without_head)
 
-    def answer_shortly(self, messages: Sequence[tuple[RawRequestMessage, StreamReader]]) -> int:
+    def answer_fast(self, messages: Sequence[tuple[RawRequestMessage, StreamReader]]) -> int:
         """Answer the first of these requests that can be; how many that were."""
         manager, answered = self._manager, 0
         for message, payload in messages:
@@ -258,7 +258,7 @@ class _Parser:
         if messages and messages[-1][1] is not EMPTY_PAYLOAD:
             self.body_left = _left_of(*messages[-1])
         while messages:
-            answered = self._connection.answer_shortly(messages)
+            answered = self._connection.answer_fast(messages)
             if not answered:
                 break
             for _ in range(answered):

@@ -74,7 +74,7 @@ class TriedTooOften(GateError):
         self.retry_after_s = retry_after_s
 
 
-class FeatureAbsent(GateError):
+class FeatureUnsupported(GateError):
     """The path is RongCloud's, and Gate does not do what it is for; nothing was done."""
 
     def __init__(self, feature: str) -> None:
@@ -119,7 +119,7 @@ CODES: tuple[tuple[type[GateError], int, int], ...] = (
     (TooLong, 400, 1005),
     (CredentialsWrong, 401, 1004),
     (RateExceeded, 429, 1008),
-    (FeatureAbsent, 430, 1009),
+    (FeatureUnsupported, 430, 1009),
     (PathUnknown, 404, 404),
     (MethodWrong, 405, 405),
     (InvalidInput, 400, 1002),

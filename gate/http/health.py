@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from gate.http.ports import Deps
-from gate.http.replies import json_reply
+from gate.http.dependencies import Deps
+from gate.http.responses import json_response
 from gate.readiness import RETRY_AFTER_S, readiness
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -20,13 +20,13 @@ Probe = Callable[[Deps], web.Response]
 
 def healthz(deps: Deps) -> web.Response:
     """The process is alive and its loop turns."""
-    return json_reply({"status": "ok"})
+    return json_response({"status": "ok"})
 
 
 def readyz(deps: Deps) -> web.Response:
     """Whether this node should get traffic."""
     status, body = readiness(deps.roles_missing(), deps.warnings, deps.replica.board)
-    return json_reply(body, status, {} if status == 200 else {"Retry-After": str(RETRY_AFTER_S)})
+    return json_response(body, status, {} if status == 200 else {"Retry-After": str(RETRY_AFTER_S)})
 
 
 def metrics(deps: Deps) -> web.Response:

@@ -33,11 +33,11 @@ from gate.core.operators import MAX_PASSWORD_BYTES, Operator, OperatorRole, may
 from gate.errors import InvalidInput
 from gate.http.administration import Operators
 from gate.http.auth import basic_pair
-from gate.http.calls import Exchange
+from gate.http.context import RequestContext
+from gate.http.dependencies import Deps
 from gate.http.errors import CredentialsWrong, RoleInsufficient, TriedTooOften
 from gate.http.lanes import Lanes, LanesFull
 from gate.http.paths import app_in
-from gate.http.ports import Deps
 from gate.http.shared import Shared
 from gate.http.throttle import Throttle
 from gate.store.passwords import hash_of_nobody, password_fits
@@ -51,7 +51,7 @@ _WRONG = "the operator's name or password is wrong"
 
 
 @dataclass(slots=True)
-class OperatorCall(Exchange):
+class OperatorRequest(RequestContext):
     """A request of an operator whose role suffices."""
 
     request: web.Request
@@ -64,16 +64,18 @@ class OperatorCall(Exchange):
         return app_in(self.request.raw_path)
 
 
-async def operator_caller(request: web.Request, deps: Deps, door: OperatorDoor, needed: OperatorRole) -> OperatorCall:
+async def operator_request(
+    request: web.Request, deps: Deps, door: OperatorAuth, needed: OperatorRole
+) -> OperatorRequest:
     """The call of an operator with at least this role. Raises what its mistakes are, and `StoreUnavailable`."""
     name, password = basic_pair(request.headers.get("Authorization", ""), "an operator's name and password")
     operator = await door.admit(deps.store.operators, name, password, deps.address_of(request))
     if not may(operator.role, needed):
         raise RoleInsufficient(f"this takes the role {needed}, and {operator.name} is {operator.role}")
-    return OperatorCall(request, deps, deps.now_ms(), operator)
+    return OperatorRequest(request, deps, deps.now_ms(), operator)
 
 
-class OperatorDoor:
+class OperatorAuth:
     """Verifies passwords for one process, and remembers what it may."""
 
     def __init__(self, monotonic: Callable[[], int] = monotonic_ms, shared: Shared | None = None) -> None:

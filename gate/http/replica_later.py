@@ -15,7 +15,7 @@ from gate.core.presence import Verified
 from gate.core.revision import Position, Revision
 from gate.core.token import Claims
 from gate.core.verdict import Verdict
-from gate.http.ports import AppView, Replica
+from gate.http.dependencies import AppView, Replica
 from gate.presence.seats import Admissions
 from gate.readiness import ReplicaState
 

@@ -11,10 +11,10 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from gate.http.app import make_app
 from gate.http.connection import ConnectionRunner
-from gate.http.operators import OperatorDoor
+from gate.http.dependencies import Deps
+from gate.http.fast_path import FastPath
+from gate.http.operators import OperatorAuth
 from gate.http.options import BACKLOG, LINGER_S, MAX_LINE_BYTES
-from gate.http.ports import Deps
-from gate.http.short_way import ShortWay
 from gate.http.sites import Site
 from gate.listening import dual_stack_socket
 
@@ -55,7 +55,7 @@ class HttpServer:
         await self._runner.cleanup()
 
 
-async def serve_http(deps: Deps, door: OperatorDoor | None = None, sites: Sequence[Site] = ()) -> HttpServer:
+async def serve_http(deps: Deps, door: OperatorAuth | None = None, sites: Sequence[Site] = ()) -> HttpServer:
     """Listen on `deps.options.host` and `port` (0: a free one). `OSError` if it can't be had. See `make_app`."""
     options = deps.options
     logging.getLogger("aiohttp.server").addFilter(_NEVER_QUOTED)  # once, however often it is added
@@ -69,7 +69,7 @@ async def serve_http(deps: Deps, door: OperatorDoor | None = None, sites: Sequen
         max_line_size=MAX_LINE_BYTES,
         lingering_time=LINGER_S,
         auto_decompress=False,
-        short_way=ShortWay(deps),
+        fast_path=FastPath(deps),
     )
     await runner.setup()
     try:

@@ -11,7 +11,7 @@ from typing import Protocol
 from aiohttp import web
 
 from gate.errors import GateError
-from gate.http.ports import Deps
+from gate.http.dependencies import Deps
 
 
 class Site(Protocol):

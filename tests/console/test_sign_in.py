@@ -12,7 +12,7 @@ from gate.console.badge import BADGE_TTL_MS
 from gate.console.porter import RECALLED_MS, Porter
 from gate.console.visit import BADGE_COOKIE
 from gate.errors import StoreUnavailable
-from gate.http.operators import OperatorDoor
+from gate.http.operators import OperatorAuth
 from gate.http.shared import Shared, make_shared_memory
 from gate.store.passwords import hash_password
 from tests.console.conftest import Place
@@ -46,7 +46,7 @@ async def test_a_cookie_that_was_signed_out_is_none_any_more_on_any_node(place: 
     visitor = await place.visitor()
     other = Visitor(place.world, visitor.name)
     await other.sign_in()
-    copy, elsewhere = visitor.cookies[BADGE_COOKIE], Porter(OperatorDoor())
+    copy, elsewhere = visitor.cookies[BADGE_COOKIE], Porter(OperatorAuth())
     assert await elsewhere.known(place.world.store, copy, now_ms()) is not None
     await visitor.post("/console/sign-out", {"form_token": (await visitor.app("online")).form_token})
     visitor.cookies[BADGE_COOKIE] = copy
@@ -108,7 +108,7 @@ async def test_a_change_of_the_account_ends_its_cookies_at_once(place: Place, ch
 
 async def test_a_cookie_holds_for_a_working_day_on_any_node(place: Place) -> None:
     visitor = await place.visitor()
-    elsewhere, badge = Porter(OperatorDoor()), visitor.cookies[BADGE_COOKIE]
+    elsewhere, badge = Porter(OperatorAuth()), visitor.cookies[BADGE_COOKIE]
     known = await elsewhere.known(place.world.store, badge, now_ms())
     assert known is not None and known.operator.name == visitor.name
     assert await elsewhere.known(place.world.store, badge, now_ms() + BADGE_TTL_MS) is None
@@ -117,7 +117,7 @@ async def test_a_cookie_holds_for_a_working_day_on_any_node(place: Place) -> Non
 async def test_while_redis_is_away_http_processes_of_a_node_recall_alike(place: Place) -> None:
     visitor, memory = await place.visitor(), make_shared_memory()
     try:
-        first, second = (Porter(OperatorDoor(shared=Shared(memory, 2))) for _ in range(2))
+        first, second = (Porter(OperatorAuth(shared=Shared(memory, 2))) for _ in range(2))
         badge = visitor.cookies[BADGE_COOKIE]
         assert await first.known(place.world.store, badge, now_ms()) is not None
         async with place.redis_away():
@@ -132,7 +132,7 @@ async def test_while_redis_is_away_http_processes_of_a_node_recall_alike(place: 
 async def test_a_badge_is_recalled_for_a_while_by_the_process_that_saw_it(place: Place) -> None:
     visitor = await place.visitor()
     clock_ms = [monotonic_ms()]
-    porter, badge = Porter(OperatorDoor(), lambda: clock_ms[0]), visitor.cookies[BADGE_COOKIE]
+    porter, badge = Porter(OperatorAuth(), lambda: clock_ms[0]), visitor.cookies[BADGE_COOKIE]
     assert await porter.known(place.world.store, badge, now_ms()) is not None
     async with place.redis_away():
         known = await porter.known(place.world.store, badge, now_ms())

@@ -16,7 +16,7 @@ from gate.http import client, rongcloud, v1
 from gate.http.client import websocket
 from gate.http.health import PROBES
 from gate.http.openapi import DOCUMENTS
-from gate.http.rongcloud.absent import ABSENT
+from gate.http.rongcloud.unsupported import UNSUPPORTED
 from gate.http.v1 import apps
 from gate.replica.board import State
 from gate.wire.commands import COMMANDS
@@ -50,7 +50,7 @@ def test_resp_commands_are_the_ones_that_are_answered() -> None:
 
 def test_endpoints_are_the_ones_that_are_served() -> None:
     # The one that the page shows the answer of.
-    assert endpoints(all_text()) - SERVED - set(ABSENT) == {"/user/nothing.json"}
+    assert endpoints(all_text()) - SERVED - set(UNSUPPORTED) == {"/user/nothing.json"}
     assert SERVED - endpoints(page_text("docs/http.md")) == set()
 
 
@@ -58,7 +58,7 @@ def test_the_page_on_rongcloud_says_of_each_path_whether_it_is_there() -> None:
     rows = re.findall(r"^\| (`/user/.*?) \| (yes|1009) \| (.*?) ?\|$", page_text("docs/rongcloud.md"), re.MULTILINE)
     said = {path: (there, text) for paths, there, text in rows for path in endpoints(paths)}
     assert {path for path, (there, _) in said.items() if there == "yes"} == set(rongcloud.ENDPOINTS)
-    assert {path: text for path, (there, text) in said.items() if there == "1009"} == ABSENT
+    assert {path: text for path, (there, text) in said.items() if there == "1009"} == UNSUPPORTED
 
 
 @pytest.mark.parametrize(("path", "method"), sorted(v1.ENDPOINTS))

@@ -9,7 +9,7 @@ from gate.core.model import AppFacts
 from gate.core.signature import signature_of
 from gate.errors import InvalidInput
 from gate.http import auth
-from gate.http.auth import prompt_caller, proven_settings, signed_headers
+from gate.http.auth import fast_caller, proven_settings, signed_headers
 from gate.http.errors import CredentialsWrong
 from gate.replica.reader import NodeReplica
 from tests.http.world import World, basic
@@ -56,16 +56,16 @@ async def test_a_header_that_was_right_is_remembered_with_its_settings(
     replica = NodeReplica.open(world.node.directory)
     right, wrong = CIMultiDict(basic(world.app)), CIMultiDict(basic(world.app, "secret-2"))
     with pytest.raises(CredentialsWrong):
-        prompt_caller(wrong, replica)
+        fast_caller(wrong, replica)
     assert proven_settings(wrong) is proven_settings(right) is proven_settings(CIMultiDict()) is None
-    view = prompt_caller(right, replica)
+    view = fast_caller(right, replica)
     again = replica.app(world.app.key)
     assert view is not None and again is not None
     assert proven_settings(right) is view.facts is again.facts, "one object for as long as the record is the same"
     before = world.app
     await world.set_app(AppFacts(key=before.key, secrets=("secret-2", "secret-1"), created_at_ms=before.created_at_ms))
     with pytest.raises(CredentialsWrong):
-        prompt_caller(CIMultiDict(basic(before, "secret-3")), replica)
+        fast_caller(CIMultiDict(basic(before, "secret-3")), replica)
     await world.set_app(before)
     again = replica.app(before.key)
     assert again is not None
@@ -73,10 +73,8 @@ async def test_a_header_that_was_right_is_remembered_with_its_settings(
         "it was another meanwhile"
     )
     long = CIMultiDict({"Authorization": basic(before)["Authorization"].replace(" ", " " * 257)})
-    assert prompt_caller(long, replica) is not None and proven_settings(long) is None
+    assert fast_caller(long, replica) is not None and proven_settings(long) is None
     for spaces in range(1, 6):
-        prompt_caller(
-            CIMultiDict({"Authorization": basic(before)["Authorization"].replace(" ", " " * spaces)}), replica
-        )
+        fast_caller(CIMultiDict({"Authorization": basic(before)["Authorization"].replace(" ", " " * spaces)}), replica)
     assert len(auth._PROVEN) <= 3
     replica.close()

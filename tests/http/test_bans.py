@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from gate.core.revision import parse_revisions
-from gate.http.moments import printed
+from gate.http.rongcloud.times import time_text
 from tests.http.world import Field, World, now_ms
 
 TWENTY: list[Field] = [("userId", f"u{number}") for number in range(20)]
@@ -64,7 +64,7 @@ async def test_a_later_ban_replaces_the_earlier_longer_or_shorter(world: World) 
         before_ms = now_ms()
         await world.user("block.json", [("userId", "u1"), ("minute", minutes)])
         (user,) = (await world.user("block/query.json")).body["users"]
-        ends = {printed(at_ms + int(minutes) * 60_000, 480) for at_ms in (before_ms, now_ms())}
+        ends = {time_text(at_ms + int(minutes) * 60_000, 480) for at_ms in (before_ms, now_ms())}
         assert user["userId"] == "u1"
         assert user["blockEndTime"] in ends
 
@@ -99,7 +99,7 @@ async def test_the_end_is_printed_in_the_apps_time_zone(world: World) -> None:
     for offset in (480, 0, -210):
         await world.set_app(msgspec.structs.replace(world.app, utc_offset_minutes=offset))
         (user,) = (await world.user("block/query.json")).body["users"]
-        assert user == {"userId": "u1", "blockEndTime": printed(until_ms, offset)}
+        assert user == {"userId": "u1", "blockEndTime": time_text(until_ms, offset)}
 
 
 async def test_deactivated_users_are_skipped_and_the_others_blocked(world: World) -> None:

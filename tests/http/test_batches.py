@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 import pytest
 
-from gate.http.calls import Call
 from gate.http.connection import Connection
+from gate.http.context import AppRequest
 from gate.http.options import BODY_TURN_BYTES, TURN_BYTES
 from gate.http.v1 import check
 from gate.replica.reader import NodeReplica
@@ -77,7 +77,7 @@ async def test_both_ways_of_a_batch_give_the_same_bytes(
             app.checks = None
     prompt, given = check._batch_promptly, list[bool]()
 
-    def watched(call: Call, body: dict[str, object]) -> dict[str, object] | None:
+    def watched(call: AppRequest, body: dict[str, object]) -> dict[str, object] | None:
         answer = prompt(call, body)
         given.append(answer is not None)
         return answer

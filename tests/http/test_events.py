@@ -10,8 +10,8 @@ import pytest
 
 from gate.core.presence import cursor_told
 from gate.http import streams
+from gate.http.dependencies import Deps
 from gate.http.options import HttpOptions
-from gate.http.ports import Deps
 from gate.http.server import serve_http
 from gate.http.v1 import events
 from gate.store import presence_keys as keys

@@ -12,9 +12,9 @@ from aiohttp import ClientSession
 
 from gate.core.revision import NOWHERE
 from gate.errors import ReplicaMissing
+from gate.http.dependencies import Deps, Replica
 from gate.http.health import readyz
 from gate.http.options import HttpOptions
-from gate.http.ports import Deps, Replica
 from gate.http.replica_later import ReplicaLater
 from gate.http.server import serve_http
 from gate.replica.board import Board

@@ -13,7 +13,7 @@ import pytest
 from gate.core.operators import Operator
 from gate.http import lanes, operators, throttle
 from gate.http.errors import CredentialsWrong, TriedTooOften
-from gate.http.operators import OperatorDoor
+from gate.http.operators import OperatorAuth
 from gate.http.shared import OwnTable
 from gate.http.throttle import Throttle
 from gate.store.passwords import hash_password
@@ -49,8 +49,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def door(clock: Clock) -> OperatorDoor:
-    return OperatorDoor(clock)
+def door(clock: Clock) -> OperatorAuth:
+    return OperatorAuth(clock)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def verified(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return tried
 
 
-async def refused(door: OperatorDoor, accounts: Accounts, name: str, password: str, address: str = HERE) -> str:
+async def refused(door: OperatorAuth, accounts: Accounts, name: str, password: str, address: str = HERE) -> str:
     """How a try that must fail fails."""
     with pytest.raises((CredentialsWrong, TriedTooOften)) as fault:
         await door.admit(accounts, name, password, address)
@@ -80,7 +80,7 @@ async def refused(door: OperatorDoor, accounts: Accounts, name: str, password: s
 
 
 async def test_a_password_is_verified_once_and_then_remembered(
-    door: OperatorDoor, accounts: Accounts, clock: Clock, verified: list[str]
+    door: OperatorAuth, accounts: Accounts, clock: Clock, verified: list[str]
 ) -> None:
     for _ in range(5):
         assert (await door.admit(accounts, "ann", PASSWORD, HERE)).name == "ann"
@@ -91,19 +91,19 @@ async def test_a_password_is_verified_once_and_then_remembered(
     assert len(verified) == 2
 
 
-async def test_many_at_once_are_verified_once(door: OperatorDoor, accounts: Accounts, verified: list[str]) -> None:
+async def test_many_at_once_are_verified_once(door: OperatorAuth, accounts: Accounts, verified: list[str]) -> None:
     await asyncio.gather(*(door.admit(accounts, "ann", PASSWORD, HERE) for _ in range(lanes.ROOM)))
     assert len(verified) == 1
 
 
-async def test_too_many_at_once_are_sent_away(door: OperatorDoor, accounts: Accounts) -> None:
+async def test_too_many_at_once_are_sent_away(door: OperatorAuth, accounts: Accounts) -> None:
     tries = (door.admit(accounts, "ann", PASSWORD, HERE) for _ in range(lanes.ROOM + 6))  # one of them is served
     outcomes = await asyncio.gather(*tries, return_exceptions=True)
     assert sum(isinstance(outcome, TriedTooOften) for outcome in outcomes) == 5
     await door.admit(accounts, "ann", PASSWORD, HERE)
 
 
-async def test_a_change_of_the_account_counts_at_once(door: OperatorDoor, verified: list[str]) -> None:
+async def test_a_change_of_the_account_counts_at_once(door: OperatorAuth, verified: list[str]) -> None:
     accounts = Accounts()
     await door.admit(accounts, "ann", PASSWORD, HERE)
     accounts.of["ann"] = msgspec.structs.replace(accounts.of["ann"], role="viewer")
@@ -117,7 +117,7 @@ async def test_a_change_of_the_account_counts_at_once(door: OperatorDoor, verifi
 @pytest.mark.parametrize("name", ["ann", "nobody", "", "no one", "x" * 1_000, "\N{GREEK SMALL LETTER ALPHA}"])
 @pytest.mark.parametrize("password", ["", "wrong", "\0", "x" * 100_000, PASSWORD + " ", "\ud800"])
 async def test_wrong_names_and_passwords_look_alike(
-    door: OperatorDoor, accounts: Accounts, name: str, password: str, verified: list[str]
+    door: OperatorAuth, accounts: Accounts, name: str, password: str, verified: list[str]
 ) -> None:
     with pytest.raises(CredentialsWrong, match="name or password"):
         await door.admit(accounts, name, password, HERE)
@@ -125,7 +125,7 @@ async def test_wrong_names_and_passwords_look_alike(
 
 
 async def test_guessing_is_slowed_down_and_not_even_compared(
-    door: OperatorDoor, accounts: Accounts, clock: Clock, verified: list[str]
+    door: OperatorAuth, accounts: Accounts, clock: Clock, verified: list[str]
 ) -> None:
     await door.admit(accounts, "ann", PASSWORD, HERE)
     for _ in range(throttle.FREE_FAILURES):
@@ -140,7 +140,7 @@ async def test_guessing_is_slowed_down_and_not_even_compared(
     assert await refused(door, accounts, "ann", "guess") == "CredentialsWrong", "a success begins anew"
 
 
-async def test_guesses_side_by_side_gain_nothing(door: OperatorDoor, accounts: Accounts, verified: list[str]) -> None:
+async def test_guesses_side_by_side_gain_nothing(door: OperatorAuth, accounts: Accounts, verified: list[str]) -> None:
     outcomes = await asyncio.gather(*(refused(door, accounts, "ann", f"guess {n}") for n in range(20)))
     assert outcomes.count("CredentialsWrong") == throttle.FREE_FAILURES == len(verified)
 
@@ -172,7 +172,7 @@ def test_many_names_from_one_network_stand_behind_others(clock: Clock) -> None:
 @pytest.mark.parametrize(("names", "addresses"), [("made up", 1), ("operators", 200)])
 async def test_a_flood_of_wrong_passwords_locks_nobody_out(addresses: int, names: str) -> None:
     """Forty operators sign in, each once, from the one address that the flood comes from too, or from elsewhere."""
-    accounts, door = Accounts(), OperatorDoor()
+    accounts, door = Accounts(), OperatorAuth()
     hashed = accounts.of["ann"].password_hash
     for number in range(41):
         accounts.of[f"op-{number}"] = Operator(

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 from aiohttp import ClientConnectionError
 
+from gate.http.dependencies import Deps
 from gate.http.options import MAX_LINE_BYTES, HttpOptions
-from gate.http.ports import Deps
 from gate.http.server import serve_http
 from gate.replica.reader import NodeReplica
 from tests.http.world import World, basic

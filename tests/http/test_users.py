@@ -10,7 +10,7 @@ import pytest
 from gate.core.model import FOREVER_MS, ListKind
 from gate.core.token import verify
 from gate.errors import TokenRefused
-from gate.http.moments import printed
+from gate.http.rongcloud.times import time_text
 from gate.replica.reading import Reading
 from gate.store import keys
 from tests.http.world import Field, Reply, World, now_ms
@@ -74,7 +74,7 @@ async def test_a_registered_user_is_known_to_the_gate(world: World) -> None:
 async def test_info_tells_what_was_told_last(world: World) -> None:
     before_ms = now_ms()
     await token_of(world, "u1", name="Ann", portraitUri="http://p/1?a=b&c")
-    times = {printed(at_ms, 480) for at_ms in (before_ms, now_ms())}
+    times = {time_text(at_ms, 480) for at_ms in (before_ms, now_ms())}
     told = await world.user("info.json", [("userId", "u1")])
     assert told.body.pop("createTime") in times
     assert told.body == {"code": 200, "userName": "Ann", "userPortrait": "http://p/1?a=b&c"}

@@ -21,10 +21,10 @@ from yarl import URL
 from gate.console.site import Console
 from gate.core.model import AppFacts
 from gate.core.signature import signature_of
-from gate.http.operators import OperatorDoor
+from gate.http.dependencies import Deps
+from gate.http.operators import OperatorAuth
 from gate.http.options import HttpOptions
 from gate.http.pinging import PING_EVERY_S, Pinging
-from gate.http.ports import Deps
 from gate.http.replica_later import ReplicaLater
 from gate.http.server import HttpServer, serve_http
 from gate.presence.door import Door
@@ -179,7 +179,7 @@ async def running_world(
             options=HttpOptions(port=0, **options),
             metrics_text=lambda: b"gate_up 1\n",
         )
-        door = OperatorDoor()
+        door = OperatorAuth()
         server = await serve_http(deps, door, [Console(door)])
         opened.push_async_callback(server.drain, 1.0)
         session = await opened.enter_async_context(ClientSession(connector=TCPConnector(force_close=False)))

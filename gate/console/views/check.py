@@ -11,7 +11,7 @@ from gate.console.spelling import age_of, asked, named
 from gate.console.visit import Visit
 from gate.console.words import RULES, VERDICTS
 from gate.errors import Stale
-from gate.http.v1.fresh import bearable
+from gate.http.v1.consistency import check_staleness
 from gate.replica.board import NEVER_FRESH_MS
 
 
@@ -24,7 +24,7 @@ async def show(visit: Visit) -> web.Response:
         is_wrong = bool(sender.problem or recipient.problem)
         return page(visit, "check.html", 400 if is_wrong else 200, **values)
     try:
-        stale_ms = bearable(visit.deps)
+        stale_ms = check_staleness(visit.deps)
     except Stale as fault:
         return page(visit, "check.html", 503, **values | {"too_old": str(fault)})
     return page(

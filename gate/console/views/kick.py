@@ -10,7 +10,7 @@ from gate.console.site import PREFIX
 from gate.console.spelling import named, query_of
 from gate.console.visit import Visit
 from gate.errors import InvalidInput
-from gate.http.v1.because import check_because
+from gate.http.v1.fields import check_reason
 from gate.presence.kick_orders import kick_user
 from gate.store.writing import Because
 
@@ -25,7 +25,7 @@ async def kick(visit: Visit) -> web.Response:
     if session is None:
         raise InvalidInput("session", f"must be a Session's id, or {ALL}")
     problems: list[InvalidInput] = []
-    check_because(reason, "", problems)
+    check_reason(reason, "", problems)
     for problem in problems:
         raise problem
     known, deps = visit.operator, visit.deps

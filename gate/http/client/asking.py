@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gate.http.calls import AppAsking
-from gate.http.ports import AppView, Deps
+from gate.http.context import AppContext
+from gate.http.dependencies import AppView, Deps
 
 
-class ClientAsking(AppAsking):
+class ClientContext(AppContext):
     """A User whose Token was found valid."""
 
     __slots__ = ()
@@ -17,7 +17,7 @@ class ClientAsking(AppAsking):
 
 
 @dataclass(slots=True)
-class Message(ClientAsking):
+class MessageContext(ClientContext):
     """What came as a message."""
 
     deps: Deps

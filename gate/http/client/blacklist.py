@@ -13,9 +13,9 @@ from __future__ import annotations
 import msgspec
 
 from gate.http.client import own_list
-from gate.http.client.endpoint import ClientCall, Endpoint
+from gate.http.client.endpoint import ClientRequest, Endpoint
 from gate.http.v1.endpoint import read_as
-from gate.http.v1.ids import IdJson
+from gate.http.v1.fields import IdJson
 from gate.store.writing import Written
 
 
@@ -33,7 +33,7 @@ class Unblocking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     users: list[IdJson]
 
 
-async def look(call: ClientCall) -> dict[str, object]:
+async def look(call: ClientRequest) -> dict[str, object]:
     """`?user=` → user, listed, until; `?count=&cursor=` → members and where the next page begins."""
     query = call.query()
     count = query.whole("count", 1, own_list.MAX_PAGE, default=own_list.MAX_PAGE)
@@ -43,13 +43,13 @@ async def look(call: ClientCall) -> dict[str, object]:
     return await own_list.members(call, count, cursor)
 
 
-async def block(call: ClientCall) -> Written:
+async def block(call: ClientRequest) -> Written:
     """All or, past the App's ceiling, none. Adding again sets the new end."""
     body = await read_as(call, Blocking)
     return await own_list.block(call, body.users, body.until, body.seconds)
 
 
-async def unblock(call: ClientCall) -> Written:
+async def unblock(call: ClientRequest) -> Written:
     """Taking off who was never on it is no error."""
     body = await read_as(call, Unblocking)
     return await own_list.unblock(call, body.users)

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
-from gate.http.calls import APPLIED, PENDING_REASON, REVISION
-from gate.http.replies import REQUEST_ID
+from gate.http.context import APPLIED, PENDING_REASON, REVISION
+from gate.http.responses import REQUEST_ID
 
 PREFIX = "/client/"
 

@@ -9,15 +9,15 @@ from aiohttp import web
 
 from gate.errors import TokenRefused
 from gate.http.bodies import Payer
-from gate.http.calls import Call
-from gate.http.client.asking import ClientAsking
+from gate.http.client.asking import ClientContext
+from gate.http.context import AppRequest
+from gate.http.dependencies import Deps
 from gate.http.errors import CredentialsWrong
-from gate.http.ports import Deps
 from gate.http.v1.endpoint import Outcome, replied
 
 
 @dataclass(slots=True)
-class ClientCall(Call, ClientAsking):
+class ClientRequest(AppRequest, ClientContext):
     """A request with a Token that is valid."""
 
     user: bytes
@@ -29,19 +29,19 @@ class ClientCall(Call, ClientAsking):
         return Payer("client", (self.app_key, self.user))
 
 
-Endpoint = Callable[[ClientCall], Awaitable[Outcome]]
+Endpoint = Callable[[ClientRequest], Awaitable[Outcome]]
 
 
-def client_caller(request: web.Request, deps: Deps, now_ms: int) -> ClientCall:
+def client_request(request: web.Request, deps: Deps, now_ms: int) -> ClientRequest:
     """The call of the User whose Token the request bears; `TokenRefused` if it is not valid. Redis is not asked."""
     claims = deps.replica.verify_token(bearer(request.headers), now_ms)
     view = deps.replica.app(claims.app)
     if view is None:
         raise TokenRefused("app-unknown", "the Token's App was removed just now")
-    return ClientCall(request, deps, view, now_ms, claims.user)
+    return ClientRequest(request, deps, view, now_ms, claims.user)
 
 
-async def answer(endpoint: Endpoint, call: ClientCall) -> web.StreamResponse:
+async def answer(endpoint: Endpoint, call: ClientRequest) -> web.StreamResponse:
     """Run the endpoint; a write is answered once it is effective."""
     return await replied(call, await endpoint(call))
 

@@ -17,12 +17,12 @@ from gate.core.limits import EACH_CLIENT, limit_names
 from gate.errors import GateError, InvalidInput, TokenRefused
 from gate.http.bodies import MAX_JSON_PARTS
 from gate.http.client import own_list, presence
-from gate.http.client.asking import Message
+from gate.http.client.asking import MessageContext
 from gate.http.client.problems import client_problem
-from gate.http.ports import Deps
+from gate.http.dependencies import Deps
 from gate.http.v1.endpoint import named_mistake, refuse_if_any
-from gate.http.v1.ids import IdJson, id_bytes, ids_bytes
-from gate.http.v1.presence_shown import seen_presences
+from gate.http.v1.fields import IdJson, id_bytes, ids_bytes
+from gate.http.v1.presence_json import seen_presences
 from gate.presence.seats import Seat
 from gate.store.writing import Written
 
@@ -113,7 +113,7 @@ async def _answered(deps: Deps, app_key: str, seat: Seat, said: dict[str, Any]) 
     token.check_user(seat.minted_at_ms, view.user(seat.user), now_ms)
     answers, limits = _TABLE[type(message)]
     deps.limiter.spend(view.facts, limits, seat.user)
-    asking = Message(deps, view, now_ms, seat.user)
+    asking = MessageContext(deps, view, now_ms, seat.user)
     outcome = await answers(asking, message)
     name: str = said["type"]
     if isinstance(outcome, dict):
@@ -121,7 +121,7 @@ async def _answered(deps: Deps, app_key: str, seat: Seat, said: dict[str, Any]) 
     return {"type": name, **(await asking.effective(outcome)).fields}
 
 
-async def _presence(asking: Message, said: Presence) -> Answer:
+async def _presence(asking: MessageContext, said: Presence) -> Answer:
     asking.deps.limiter.spend_asked(asking.facts, asking.user, min(len(said.users), presence.MAX_USERS))
     problems: list[InvalidInput] = []
     users = ids_bytes(said.users, "users", presence.MAX_USERS, problems)
@@ -129,7 +129,7 @@ async def _presence(asking: Message, said: Presence) -> Answer:
     return {"presence": await seen_presences(asking, users, asking.user)}
 
 
-async def _blacklist(asking: Message, said: Blacklist) -> Answer:
+async def _blacklist(asking: MessageContext, said: Blacklist) -> Answer:
     if said.user is not None:
         return own_list.listed(asking, id_bytes(said.user, "user"))
     if not 1 <= said.count <= own_list.MAX_PAGE:
@@ -137,17 +137,17 @@ async def _blacklist(asking: Message, said: Blacklist) -> Answer:
     return await own_list.members(asking, said.count, said.cursor)
 
 
-async def _block(asking: Message, said: Block) -> Written:
+async def _block(asking: MessageContext, said: Block) -> Written:
     return await own_list.block(asking, said.users, said.until, said.seconds)
 
 
-async def _unblock(asking: Message, said: Unblock) -> Written:
+async def _unblock(asking: MessageContext, said: Unblock) -> Written:
     return await own_list.unblock(asking, said.users)
 
 
 _ON_LISTS = (*limit_names("/client/v1/blacklist"), EACH_CLIENT)
 _ON_PRESENCE = (*limit_names("/client/v1/presence"), EACH_CLIENT)
-_TABLE: dict[type[_Said], tuple[Callable[[Message, Any], Awaitable[Answer | Written]], tuple[str, ...]]] = {
+_TABLE: dict[type[_Said], tuple[Callable[[MessageContext, Any], Awaitable[Answer | Written]], tuple[str, ...]]] = {
     Presence: (_presence, _ON_PRESENCE),
     Blacklist: (_blacklist, _ON_LISTS),
     Block: (_block, _ON_LISTS),

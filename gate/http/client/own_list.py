@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 from gate.core.model import FOREVER_MS, ListKind
 from gate.errors import InvalidInput
-from gate.http.client.asking import ClientAsking
+from gate.http.client.asking import ClientContext
 from gate.http.paging import page_cursor, page_token
 from gate.http.v1.endpoint import refuse_if_any
-from gate.http.v1.ends import end_ms
-from gate.http.v1.ids import IdJson, id_json, ids_bytes
+from gate.http.v1.fields import IdJson, end_ms, id_json, ids_bytes
 from gate.store.writing import Written
 
 MAX_USERS = 100
@@ -20,7 +19,7 @@ BY_ITSELF = "user"
 """Who did it, as the audit names an owner that changed its own list."""
 
 
-async def members(asking: ClientAsking, count: int, cursor: str | None) -> dict[str, object]:
+async def members(asking: ClientContext, count: int, cursor: str | None) -> dict[str, object]:
     """A page of the list, newest first → members, next. Raises `StoreUnavailable`."""
     before = None if cursor is None else page_cursor(cursor, "cursor")
     entries, next_before = await asking.deps.store.lists.page(
@@ -30,14 +29,14 @@ async def members(asking: ClientAsking, count: int, cursor: str | None) -> dict[
     return {"members": shown, "next": None if next_before is None else page_token(next_before)}
 
 
-def listed(asking: ClientAsking, user: bytes) -> dict[str, object]:
+def listed(asking: ClientContext, user: bytes) -> dict[str, object]:
     """Whether one User is on it → user, listed, until. From the Replica, so also while Redis is away."""
     until_ms = asking.view.entry_until_ms(ListKind.BLACKLIST, asking.user, user)
     is_listed = until_ms > asking.now_ms
     return {"user": id_json(user), "listed": is_listed, "until": _shown_end(until_ms) if is_listed else None}
 
 
-async def block(asking: ClientAsking, users: Sequence[IdJson], until: int | None, seconds: int | None) -> Written:
+async def block(asking: ClientContext, users: Sequence[IdJson], until: int | None, seconds: int | None) -> Written:
     """All or, past the App's ceiling, none. Adding again sets the new end."""
     problems: list[InvalidInput] = []
     ids = ids_bytes(users, "users", MAX_USERS, problems)
@@ -55,7 +54,7 @@ async def block(asking: ClientAsking, users: Sequence[IdJson], until: int | None
     )
 
 
-async def unblock(asking: ClientAsking, users: Sequence[IdJson]) -> Written:
+async def unblock(asking: ClientContext, users: Sequence[IdJson]) -> Written:
     """Taking off who was never on it is no error."""
     problems: list[InvalidInput] = []
     ids = ids_bytes(users, "users", MAX_USERS, problems)

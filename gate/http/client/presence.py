@@ -6,14 +6,14 @@ Where the App has `hide_presence` on, Users whose lists refuse the caller are sh
 from __future__ import annotations
 
 from gate.errors import InvalidInput
-from gate.http.client.endpoint import ClientCall, Endpoint
-from gate.http.v1.presence_shown import seen_presences
+from gate.http.client.endpoint import ClientRequest, Endpoint
+from gate.http.v1.presence_json import seen_presences
 
 MAX_USERS = 1_000
 """Of one call: more than a list on a screen, and some 20 kB of a query string."""
 
 
-async def presences(call: ClientCall) -> dict[str, object]:
+async def presences(call: ClientRequest) -> dict[str, object]:
     """→ presence, in the order of the Users; repeated ones once."""
     # Counted before they are decoded, which costs as much as answering.
     asked = call.request.raw_path.count("user=")

@@ -25,12 +25,12 @@ from gate.core.presence import CloseReason, Verified, platform_named
 from gate.errors import InvalidInput, Unavailable
 from gate.http.client import messages
 from gate.http.client.endpoint import bearer
+from gate.http.dependencies import Deps
 from gate.http.errors import UpgradeRequired
 from gate.http.forms import Form, parse_fields
 from gate.http.pinging import PING_EVERY_S
-from gate.http.ports import Deps
-from gate.http.v1.fresh import bearable
-from gate.http.v1.ids import id_json
+from gate.http.v1.consistency import check_staleness
+from gate.http.v1.fields import id_json
 from gate.presence.own_gateway import OwnGateway
 from gate.presence.seats import Seat
 
@@ -57,7 +57,7 @@ async def connect(request: web.Request, deps: Deps) -> web.StreamResponse:
         raise UpgradeRequired("this is where WebSockets connect: send a WebSocket handshake (RFC 6455, version 13)")
     shown, platform = _asked(request)
     gateway = _gateway(deps)
-    bearable(deps)
+    check_staleness(deps)
     by = deps.replica.admitted(shown, deps.now_ms())
     deps.limiter.spend(by.app, _LIMITS, by.user)
     client = Client(deps, gateway, socket, by)

@@ -13,8 +13,8 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from gate.http.ports import Deps
-from gate.http.replies import JSON_TYPE
+from gate.http.dependencies import Deps
+from gate.http.responses import JSON_TYPE
 
 PAGE_TYPE = "text/html; charset=utf-8"
 _ANYONE = {"Access-Control-Allow-Origin": "*"}

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from gate.http.openapi.bounds import ANY, OF_MEMBER, OF_TYPE, TEXT_ID
-from gate.http.v1.ids import Base64Id
+from gate.http.v1.fields import Base64Id
 
 Schema = dict[str, Any]
 

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from gate import __version__
 from gate.http import client, rongcloud, v1
-from gate.http.calls import APPLIED, PENDING_REASON, REVISION
 from gate.http.client import websocket
+from gate.http.context import APPLIED, PENDING_REASON, REVISION
 from gate.http.forms import FORM_TYPE
 from gate.http.openapi import probes, shapes
 from gate.http.openapi.components import schemas_of
@@ -25,8 +25,8 @@ from gate.http.openapi.faults import Family, Fault, fault_schema, faults_of
 from gate.http.openapi.user_api import DESCRIBED as USER
 from gate.http.openapi.user_shapes import RongCloudProblem
 from gate.http.openapi.v1_api import APPS, CLIENT, CONNECT, CONNECT_TEXT, PATH_FIELDS, V1
-from gate.http.replies import REQUEST_ID
-from gate.http.rongcloud.absent import ABSENT
+from gate.http.responses import REQUEST_ID
+from gate.http.rongcloud.unsupported import UNSUPPORTED
 from gate.http.v1 import apps
 
 Schema = dict[str, Any]
@@ -84,7 +84,7 @@ def openapi_document() -> Schema:
     paths: Schema = {}
     for one in endpoints:
         paths.setdefault(one.path, {})[one.method.lower()] = _operation(one, own)
-    paths |= {path: {"post": _not_offered(path, feature)} for path, feature in ABSENT.items()}
+    paths |= {path: {"post": _not_offered(path, feature)} for path, feature in UNSUPPORTED.items()}
     faults = [
         *faults_of("user", (1009,)),
         *(fault for one in endpoints for fault in faults_of(one.family, one.said.faults)),

@@ -15,8 +15,8 @@ from msgspec import UNSET, Struct, UnsetType
 from gate.core.changes import Kind
 from gate.core.model import AppFacts, Environment
 from gate.core.verdict import Word
-from gate.http.ports import Applied
-from gate.http.v1.ids import IdJson
+from gate.http.dependencies import Applied
+from gate.http.v1.fields import IdJson
 from gate.store.audit import DeploymentKind, Noted
 
 

@@ -17,7 +17,7 @@ from gate.http.openapi import presence_shapes, shapes
 from gate.http.openapi.bounds import APP_KEY, CURSOR, GATEWAY, PLATFORM
 from gate.http.openapi.described import CURSOR_TEXT, RAW_ID, Described, Field, ids, one_id, text_field, whole
 from gate.http.v1 import apps, audit, bulk, changes, events, lists, penalties, presence, users
-from gate.http.v1.ids import IdJson
+from gate.http.v1.fields import IdJson
 from gate.http.v1.operations import Operation
 from gate.store.audit import MAX_PAGE as MAX_AUDIT_PAGE
 

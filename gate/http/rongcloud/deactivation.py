@@ -5,7 +5,7 @@ webhook, under the `operateId` that the answer names.
 from __future__ import annotations
 
 from gate.core.ids import shown
-from gate.http.calls import Call
+from gate.http.context import AppRequest
 from gate.http.forms import Form
 from gate.http.rongcloud.endpoint import Endpoint, Success
 from gate.store.deactivation import Operation
@@ -16,13 +16,13 @@ MAX_PAGE_USERS = 50
 MAX_PAGE = 100_000 // MAX_PAGE_USERS
 
 
-async def deactivate(call: Call, form: Form) -> Success:
+async def deactivate(call: AppRequest, form: Form) -> Success:
     """Deactivate 1 to 100 Users; again is no error."""
     users = form.joined_users("userId", MAX_DEACTIVATED)
     return _success(await call.deps.store.deactivation.deactivate(call.app_key, users, call.now_ms))
 
 
-async def reactivate(call: Call, form: Form) -> Success:
+async def reactivate(call: AppRequest, form: Form) -> Success:
     """Give 1 to 100 ids back; the callback of each says whether it is, or whether it was too early."""
     users = form.joined_users("userId", MAX_DEACTIVATED)
     after_ms = call.facts.reactivate_after_s * 1_000
@@ -30,7 +30,7 @@ async def reactivate(call: Call, form: Form) -> Success:
     return _success(await deactivation.reactivate(call.app_key, users, call.now_ms, after_ms, refuse_early=False))
 
 
-async def query(call: Call, form: Form) -> Success:
+async def query(call: AppRequest, form: Form) -> Success:
     """The deactivated Users, those being erased included, the latest first."""
     page = form.whole("pageNo", 1, MAX_PAGE, default=1)
     size = form.whole("pageSize", 1, MAX_PAGE_USERS, default=MAX_PAGE_USERS)

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from gate.http.calls import Call
+from gate.http.context import AppRequest
 from gate.http.forms import Form
-from gate.http.replies import json_reply
+from gate.http.responses import json_response
 from gate.store.writing import Written
 
 MAX_IDS = 20
@@ -23,13 +23,13 @@ class Success(NamedTuple):
     written: Written | None = None
 
 
-Endpoint = Callable[[Call, Form], Awaitable[Success]]
+Endpoint = Callable[[AppRequest, Form], Awaitable[Success]]
 
 
-async def answer(endpoint: Endpoint, call: Call) -> web.Response:
+async def answer(endpoint: Endpoint, call: AppRequest) -> web.Response:
     """Run the endpoint; a write is answered once it is effective."""
     success = await endpoint(call, await call.form())
     headers = None
     if success.written is not None:
         headers = (await call.effective(success.written)).headers
-    return json_reply({"code": 200, **success.fields}, headers=headers)
+    return json_response({"code": 200, **success.fields}, headers=headers)

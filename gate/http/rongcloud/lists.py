@@ -8,7 +8,7 @@ from functools import partial
 
 from gate.core.ids import shown
 from gate.core.model import FOREVER_MS, ListKind
-from gate.http.calls import Call
+from gate.http.context import AppRequest
 from gate.http.forms import Form
 from gate.http.paging import page_cursor, page_token
 from gate.http.rongcloud.endpoint import MAX_IDS, Endpoint, Success
@@ -17,20 +17,20 @@ MAX_PAGE_ENTRIES = 1_000
 """Also what a query without a size answers."""
 
 
-async def add(call: Call, form: Form, kind: ListKind, member_field: str) -> Success:
+async def add(call: AppRequest, form: Form, kind: ListKind, member_field: str) -> Success:
     """Put 1 to 20 Users on the owner's list; past the ceiling, none of them."""
     owner, members = form.user("userId"), form.users(member_field, MAX_IDS)
     lists, ceiling = call.deps.store.lists, call.facts.list_ceiling
     return Success(written=await lists.add(call.app_key, kind, owner, members, FOREVER_MS, call.now_ms, ceiling))
 
 
-async def remove(call: Call, form: Form, kind: ListKind, member_field: str) -> Success:
+async def remove(call: AppRequest, form: Form, kind: ListKind, member_field: str) -> Success:
     """Take 1 to 20 Users off the owner's list, on it or not."""
     owner, members = form.user("userId"), form.users(member_field, MAX_IDS)
     return Success(written=await call.deps.store.lists.remove(call.app_key, kind, owner, members, call.now_ms))
 
 
-async def query(call: Call, form: Form, kind: ListKind) -> Success:
+async def query(call: AppRequest, form: Form, kind: ListKind) -> Success:
     """The owner's list, newest first; `next` only where more follows."""
     owner = form.user("userId")
     token = form.text("pageToken")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from gate.core.ids import shown
 from gate.core.model import FOREVER_MS
 from gate.errors import InvalidInput
-from gate.http.calls import Call
+from gate.http.context import AppRequest
 from gate.http.forms import Form, shown_value
 from gate.http.rongcloud.endpoint import Endpoint, Success
 
@@ -20,7 +20,7 @@ MAX_OFFSET = 99_000
 CHAT_TYPE = "PERSON"
 
 
-async def set_mute(call: Call, form: Form) -> Success:
+async def set_mute(call: AppRequest, form: Form) -> Success:
     """Mute 1 to 1,000 Users, or let them speak again. Deactivated Users are not muted."""
     users = form.users("userId", MAX_MUTED)
     muting = form.whole("state", 0, 1) == 1
@@ -31,7 +31,7 @@ async def set_mute(call: Call, form: Form) -> Success:
     return Success(written=await mutes.lift(call.app_key, users, call.now_ms))
 
 
-async def query(call: Call, form: Form) -> Success:
+async def query(call: AppRequest, form: Form) -> Success:
     """Who is muted, those without an end first."""
     count = form.whole("num", 1, MAX_ROWS, default=DEFAULT_ROWS)
     offset = form.whole("offset", 0, MAX_OFFSET, default=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gate.errors import InvalidInput
-from gate.http.calls import Call
+from gate.http.context import AppRequest
 from gate.http.forms import Form
 from gate.http.rongcloud.endpoint import MAX_IDS, Endpoint, Success
 
@@ -14,7 +14,7 @@ _FIRST_MS = 100_000_000_000
 MAX_DIGITS_MS = 9_999_999_999_999_999
 
 
-async def expire(call: Call, form: Form) -> Success:
+async def expire(call: AppRequest, form: Form) -> Success:
     """Revoke the Tokens of 1 to 20 Users that were minted up to `time`, in ms; those revoked before stay revoked."""
     users = form.users("userId", MAX_IDS)
     moment = form.whole("time", 1, MAX_DIGITS_MS)

@@ -18,10 +18,10 @@ from gate.core.registration import (
 )
 from gate.core.token import NONCE_BYTES, mint
 from gate.errors import NotInProduction, UserUnknown
-from gate.http.calls import Call
+from gate.http.context import AppRequest
 from gate.http.forms import Form, TooLong
-from gate.http.moments import printed
 from gate.http.rongcloud.endpoint import Endpoint, Success
+from gate.http.rongcloud.times import time_text
 
 MAX_DELETED = 100
 DEFAULT_PAGE_USERS = 20
@@ -29,7 +29,7 @@ MAX_PAGE_USERS = 100
 MAX_PAGE = 1_000_000
 
 
-async def get_token(call: Call, form: Form) -> Success:
+async def get_token(call: AppRequest, form: Form) -> Success:
     """A new Token, for a User that is registered from now on; name and portrait overwrite those of before."""
     user = registrable(form.user("userId"))
     name, portrait = _profile(form)
@@ -38,7 +38,7 @@ async def get_token(call: Call, form: Form) -> Success:
     return Success({"userId": shown(user), "token": token}, enrolment.written)
 
 
-async def refresh(call: Call, form: Form) -> Success:
+async def refresh(call: AppRequest, form: Form) -> Success:
     """Change a User's name or portrait; what is absent stays."""
     user = form.user("userId")
     name, portrait = _profile(form)
@@ -46,23 +46,23 @@ async def refresh(call: Call, form: Form) -> Success:
     return Success()
 
 
-async def profile(call: Call, form: Form) -> Success:
+async def profile(call: AppRequest, form: Form) -> Success:
     """A User's name, portrait, and since when it is registered."""
     user = form.user("userId")
     (profile,) = await call.deps.store.users.profiles(call.app_key, [user])
     if profile is None:
         raise UserUnknown(user)
-    created = printed(profile.registered_at_ms, call.facts.utc_offset_minutes)
+    created = time_text(profile.registered_at_ms, call.facts.utc_offset_minutes)
     return Success({"userName": profile.name, "userPortrait": profile.portrait, "createTime": created})
 
 
-async def check_online(call: Call, form: Form) -> Success:
+async def check_online(call: AppRequest, form: Form) -> Success:
     """Whether a User has a Session, as a string; unknown ones have none."""
     online = await call.deps.presence.is_online(call.app_key, form.user("userId"))
     return Success({"status": "1" if online else "0"})
 
 
-async def query(call: Call, form: Form) -> Success:
+async def query(call: AppRequest, form: Form) -> Success:
     """The registered Users, a page at a time, by since when: 0 oldest first, 1 newest first."""
     page = form.whole("page", 1, MAX_PAGE, default=1)
     size = form.whole("pageSize", 1, MAX_PAGE_USERS, default=DEFAULT_PAGE_USERS)
@@ -75,14 +75,14 @@ async def query(call: Call, form: Form) -> Success:
             "userId": shown(one.user),
             "userName": one.name,
             "userPortrait": one.portrait,
-            "regTime": printed(one.registered_at_ms, offset_minutes),
+            "regTime": time_text(one.registered_at_ms, offset_minutes),
         }
         for one in profiles
     ]
     return Success({"total": await users.count(call.app_key), "users": rows})
 
 
-async def delete(call: Call, form: Form) -> Success:
+async def delete(call: AppRequest, form: Form) -> Success:
     """Delete 1 to 100 Users with everything of their own, registered or not. In development only."""
     users = form.joined_users("userId", MAX_DELETED)
     if call.facts.environment == "production":

@@ -28,15 +28,15 @@ from gate.core.model import FOREVER_MS, AppFacts, DevicePolicy, Environment, Lis
 from gate.core.operators import OperatorRole, may
 from gate.errors import AppUnknown, InvalidInput, NotFound
 from gate.http.errors import RoleInsufficient
-from gate.http.operators import OperatorCall
+from gate.http.operators import OperatorRequest
 from gate.http.v1.audit import DEFAULT_PAGE, deployment_json
-from gate.http.v1.because import check_because
 from gate.http.v1.endpoint import Done, Outcome, read_as, refuse_if_any
+from gate.http.v1.fields import check_reason
 from gate.store.audit import MAX_PAGE
 from gate.store.inventing import new_app_key, new_app_secret
 from gate.store.writing import Written
 
-Endpoint = Callable[[OperatorCall], Awaitable[Outcome]]
+Endpoint = Callable[[OperatorRequest], Awaitable[Outcome]]
 T = TypeVar("T")
 
 
@@ -91,21 +91,21 @@ class Dropping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     reason: str = ""
 
 
-async def list_apps(call: OperatorCall) -> dict[str, object]:
+async def list_apps(call: OperatorRequest) -> dict[str, object]:
     """All Apps, by key."""
     return {"apps": [app_document(facts) for facts in await call.deps.store.apps.list()]}
 
 
-async def show(call: OperatorCall) -> dict[str, object]:
+async def show(call: OperatorRequest) -> dict[str, object]:
     """One App."""
     return app_document(await _found(call.deps.store.apps.get(call.path_app())))
 
 
-async def create(call: OperatorCall) -> Done:
+async def create(call: OperatorRequest) -> Done:
     """It can be used when this is answered."""
     body = await read_as(call, Creating)
     problems = setting_mistakes({"name": body.name})
-    check_because(body.reason, "", problems)
+    check_reason(body.reason, "", problems)
     key = _taken(app_key, new_app_key() if body.key is None else body.key, "key", problems)
     secret = _taken(app_secret, new_app_secret() if body.secret is None else body.secret, "secret", problems)
     refuse_if_any(problems)
@@ -116,13 +116,13 @@ async def create(call: OperatorCall) -> Done:
     return Done({"app_key": key, "app_secret": secret, "name": body.name, "environment": body.environment}, written)
 
 
-async def change(call: OperatorCall) -> Done:
+async def change(call: OperatorRequest) -> Done:
     """The App as it is then."""
     body = await read_as(call, Changing)
     changes = {name: value for name in body.__struct_fields__ if (value := getattr(body, name)) is not UNSET}
     del changes["reason"]
     problems = setting_mistakes(changes) if changes else [InvalidInput("body", "must name at least one setting")]
-    check_because(body.reason, "", problems)
+    check_reason(body.reason, "", problems)
     refuse_if_any(problems)
     above = sorted(changes.keys() & ADMINS_ONLY)
     if above and not may(call.operator.role, "admin"):
@@ -131,7 +131,7 @@ async def change(call: OperatorCall) -> Done:
     return Done(app_document(facts), written)
 
 
-async def remove(call: OperatorCall) -> Written:
+async def remove(call: OperatorRequest) -> Written:
     """There is no way back but an export. Its audit goes with it. Asked again, it finishes one that broke off."""
     apps, key = call.deps.store.apps, call.path_app()
     try:
@@ -142,22 +142,22 @@ async def remove(call: OperatorCall) -> Written:
     return await apps.remove(key, call.now_ms, by=call.operator.name)
 
 
-async def rotate_secret(call: OperatorCall) -> Done:
+async def rotate_secret(call: OperatorRequest) -> Done:
     """From now on both secrets sign, and Tokens are minted under the new one."""
     body = await read_as(call, Rotating)
     problems: list[InvalidInput] = []
     fresh = _taken(app_secret, new_app_secret() if body.secret is None else body.secret, "secret", problems)
-    check_because(body.reason, "", problems)
+    check_reason(body.reason, "", problems)
     refuse_if_any(problems)
     facts, written = await _update(call, lambda facts: with_new_secret(facts, fresh), body.reason)
     return Done({"app_key": facts.key, "app_secret": fresh, "secret_count": len(facts.secrets)}, written)
 
 
-async def drop_secret(call: OperatorCall) -> Done:
+async def drop_secret(call: OperatorRequest) -> Done:
     """The newest secret stays. Where there is no old one nothing ends, and that is no error."""
     body = await read_as(call, Dropping)
     problems: list[InvalidInput] = []
-    check_because(body.reason, "", problems)
+    check_reason(body.reason, "", problems)
     refuse_if_any(problems)
     facts, written = await _update(
         call, lambda facts: without_old_secret(facts, keep_tokens=body.keep_tokens), body.reason
@@ -166,7 +166,7 @@ async def drop_secret(call: OperatorCall) -> Done:
     return Done({"app_key": facts.key, **counts}, written)
 
 
-async def deployment_audit(call: OperatorCall) -> dict[str, object]:
+async def deployment_audit(call: OperatorRequest) -> dict[str, object]:
     """The latest entry first; `next` is the cursor of the following page, or null. No removal of an App removes an entry."""
     query = call.query()
     entries, following = await call.deps.store.audit.deployment_page(
@@ -178,7 +178,9 @@ async def deployment_audit(call: OperatorCall) -> dict[str, object]:
     return {"entries": [deployment_json(entry) for entry in entries], "next": following}
 
 
-async def _update(call: OperatorCall, mutate: Callable[[AppFacts], AppFacts], reason: str) -> tuple[AppFacts, Written]:
+async def _update(
+    call: OperatorRequest, mutate: Callable[[AppFacts], AppFacts], reason: str
+) -> tuple[AppFacts, Written]:
     return await _found(call.deps.store.apps.update(call.path_app(), mutate, call.now_ms, reason, call.operator.name))
 
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 import orjson
 
 from gate.core.model import FOREVER_MS
-from gate.http.calls import Call
+from gate.http.context import AppRequest
 from gate.http.v1.endpoint import Endpoint
-from gate.http.v1.ids import id_json
+from gate.http.v1.fields import id_json
 from gate.store.audit import MAX_PAGE, NOTED, AuditEntry, DeploymentEntry
 
 DEFAULT_PAGE = 100
 
 
-async def page(call: Call) -> dict[str, object]:
+async def page(call: AppRequest) -> dict[str, object]:
     """`next` is the cursor of the following page, or null."""
     query = call.query()
     user = None if query.one("user") is None else query.raw_user("user")

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import msgspec
 
 from gate.errors import GateError, InvalidInput, StoreUnavailable
-from gate.http.calls import Call
+from gate.http.context import AppRequest
 from gate.http.errors import v1_problem
 from gate.http.v1.endpoint import Done, Endpoint, named_mistake, read_as
 from gate.http.v1.operations import Operation, Run, Subject, Task, each, task_of
@@ -45,7 +45,7 @@ class _Numbered(NamedTuple):
     task: Task
 
 
-async def bulk(call: Call) -> Done:
+async def bulk(call: AppRequest) -> Done:
     """→ results, in order. 503 only if nothing at all was done."""
     body = await read_as(call, Bulk, is_batch=True)
     if not 1 <= len(body.operations) <= MAX_OPERATIONS:
@@ -60,7 +60,7 @@ async def bulk(call: Call) -> Done:
 class _Work:
     """One call's results, as they come in."""
 
-    def __init__(self, call: Call, size: int) -> None:
+    def __init__(self, call: AppRequest, size: int) -> None:
         self._call = call
         self.results: list[dict[str, object]] = [{"ok": True} for _ in range(size)]
         self.writes: list[Written] = []

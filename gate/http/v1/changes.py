@@ -15,9 +15,9 @@ from collections.abc import Iterable
 
 from gate.core.presence import Cursor, Event, cursor_told
 from gate.errors import FeedReset, InvalidInput
-from gate.http.calls import Call
+from gate.http.context import AppRequest
 from gate.http.v1.endpoint import Endpoint
-from gate.http.v1.ids import id_json
+from gate.http.v1.fields import id_json
 
 MAX_ENTRIES = 10_000
 """Of the feed in one answer: some 1.5 MB to read, some 40 ms to collapse."""
@@ -27,7 +27,7 @@ START_ANEW = (
 )
 
 
-async def changes(call: Call) -> dict[str, object]:
+async def changes(call: AppRequest) -> dict[str, object]:
     """→ changes, cursor, more. Without `since`: the newest cursor and no changes. `limit` bounds how many entries of the feed
     are looked at; where there are `more`, ask again at once."""
     query = call.query()

@@ -19,12 +19,12 @@ from gate.core.model import AppFacts
 from gate.core.revision import parse_revisions
 from gate.core.verdict import Verdict, Word
 from gate.errors import GateError, InvalidInput
-from gate.http.auth import prompt_caller, proven_settings
-from gate.http.calls import Call, query_of
-from gate.http.ports import AppView, Deps
+from gate.http.auth import fast_caller, proven_settings
+from gate.http.context import AppRequest, query_of
+from gate.http.dependencies import AppView, Deps
+from gate.http.v1.consistency import check_staleness, revision_of_all, wait_for_revision
 from gate.http.v1.endpoint import Endpoint
-from gate.http.v1.fresh import bearable, demanded, revision_of_all
-from gate.http.v1.ids import loose_id_bytes
+from gate.http.v1.fields import loose_id_bytes
 
 PATH = "/v1/check"
 GROUP = "check"
@@ -38,25 +38,25 @@ _PLAIN = re.compile(rf"{PATH}\?from=([A-Za-z0-9._~-]{{1,64}})&to=([A-Za-z0-9._~-
 _SHAPES = 'must be {"pairs": [[from, to], …]} or {"from": id, "to": [id, …]}'
 
 
-async def check(call: Call) -> dict[str, object]:
+async def check(call: AppRequest) -> dict[str, object]:
     """`GET ?from=&to=[&min=]` → allowed, verdict, until, revision, stale_ms."""
     query = call.query()
     pair = query.raw_user("from"), query.raw_user("to")
-    view = await demanded(call, query.text("min"))
-    stale_ms = bearable(call.deps)
+    view = await wait_for_revision(call, query.text("min"))
+    stale_ms = check_staleness(call.deps)
     with call.deps.replica.one_commit():
         revision = call.deps.replica.revision_of(call.app_key, pair)
         verdict = view.verdict(*pair)
     return _answered(call.deps, verdict, revision, stale_ms)
 
 
-def check_promptly(deps: Deps, headers: Mapping[str, str], raw_path: str) -> dict[str, object] | None:
+def fast_check(deps: Deps, headers: Mapping[str, str], raw_path: str) -> dict[str, object] | None:
     """What `check` answers, from one transaction, the caller's credentials included.
 
     None, or a `GateError`, where the answer is another one than 200, or has to wait: for a Revision, or for a nonce to be
     looked up. Nothing was counted then, and `check` decides.
     """
-    stale_ms = bearable(deps)
+    stale_ms = check_staleness(deps)
     plain = _PLAIN(raw_path)
     proven = proven_settings(headers)
     if plain is not None and proven is not None:
@@ -74,7 +74,7 @@ def check_promptly(deps: Deps, headers: Mapping[str, str], raw_path: str) -> dic
 
 def _decided_with_proof(deps: Deps, headers: Mapping[str, str], raw_path: str) -> tuple[AppFacts, str, Verdict] | None:
     with deps.replica.one_commit():
-        view = prompt_caller(headers, deps.replica)
+        view = fast_caller(headers, deps.replica)
         if view is None:
             return None
         query = query_of(raw_path)
@@ -96,13 +96,13 @@ def _answered(deps: Deps, verdict: Verdict, revision: str, stale_ms: int) -> dic
     }
 
 
-async def check_batch(call: Call) -> dict[str, object]:
+async def check_batch(call: AppRequest) -> dict[str, object]:
     """`POST` up to 10,000 pairs, or one sender and as many recipients → verdicts in order."""
     body = await call.batch()
     return _batch_promptly(call, body) or await _batch(call, body)
 
 
-def _batch_promptly(call: Call, body: dict[str, object]) -> dict[str, object] | None:
+def _batch_promptly(call: AppRequest, body: dict[str, object]) -> dict[str, object] | None:
     """What `_batch` answers to pairs of text, which are looked at once and by the core where there is one.
 
     None where anything is unusual or wrong. Nothing was counted then, and `_batch` decides.
@@ -111,7 +111,7 @@ def _batch_promptly(call: Call, body: dict[str, object]) -> dict[str, object] | 
     if not isinstance(pairs, list) or len(pairs) > MAX_PAIRS or not {"from", "to", "min"}.isdisjoint(body):
         return None
     try:
-        stale_ms = bearable(call.deps)
+        stale_ms = check_staleness(call.deps)
         with call.deps.replica.one_commit():
             revision = revision_of_all(call.deps.replica)
             words, counts = call.view.words_of(pairs)
@@ -121,13 +121,13 @@ def _batch_promptly(call: Call, body: dict[str, object]) -> dict[str, object] | 
     return {"verdicts": words, "revision": revision, "stale_ms": stale_ms}
 
 
-async def _batch(call: Call, body: dict[str, object]) -> dict[str, object]:
+async def _batch(call: AppRequest, body: dict[str, object]) -> dict[str, object]:
     minimum = body.get("min")
     if not (minimum is None or isinstance(minimum, str)):
         raise InvalidInput("min", "must be a Revision as an answer gave it")
     ask = _question(body)
-    view = await demanded(call, minimum)
-    stale_ms = bearable(call.deps)
+    view = await wait_for_revision(call, minimum)
+    stale_ms = check_staleness(call.deps)
     with call.deps.replica.one_commit():
         revision = revision_of_all(call.deps.replica)
         words = ask(view)
@@ -135,12 +135,12 @@ async def _batch(call: Call, body: dict[str, object]) -> dict[str, object]:
     return {"verdicts": words, "revision": revision, "stale_ms": stale_ms}
 
 
-async def explain(call: Call) -> dict[str, object]:
+async def explain(call: AppRequest) -> dict[str, object]:
     """`GET ?from=&to=[&min=]` → every rule with the facts it looked at."""
     query = call.query()
     sender, recipient = query.raw_user("from"), query.raw_user("to")
-    view = await demanded(call, query.text("min"))
-    stale_ms = bearable(call.deps)
+    view = await wait_for_revision(call, query.text("min"))
+    stale_ms = check_staleness(call.deps)
     with call.deps.replica.one_commit():
         revision = call.deps.replica.revision_of(call.app_key, (sender, recipient))
         return {**view.explain(sender, recipient), "revision": revision, "stale_ms": stale_ms}

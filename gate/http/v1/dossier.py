@@ -8,11 +8,11 @@ cursor, with which `/v1/blacklist`, `/v1/whitelist` and `/v1/audit` go on.
 from __future__ import annotations
 
 from gate.core.model import FOREVER_MS, ListKind
-from gate.http.calls import Call
+from gate.http.context import AppRequest
 from gate.http.paging import page_token
 from gate.http.v1.audit import entry_json
 from gate.http.v1.endpoint import Endpoint
-from gate.http.v1.ids import id_json
+from gate.http.v1.fields import id_json
 from gate.http.v1.users import known_of
 
 PAGE = 1_000
@@ -20,7 +20,7 @@ MAX_PAGES = 10
 """Of each list and of the audit: 10,000 entries are some 700 kB, and more than twice the default ceiling of a list."""
 
 
-async def dossier(call: Call) -> dict[str, object]:
+async def dossier(call: AppRequest) -> dict[str, object]:
     """`next` of a part is null where that part is whole."""
     user = call.path_user()
     known, audit = await known_of(call, user), await _audit(call, user)
@@ -35,7 +35,7 @@ async def dossier(call: Call) -> dict[str, object]:
     }
 
 
-async def _list(call: Call, kind: ListKind, owner: bytes) -> dict[str, object]:
+async def _list(call: AppRequest, kind: ListKind, owner: bytes) -> dict[str, object]:
     members: list[object] = []
     before = None
     for _ in range(MAX_PAGES):
@@ -49,7 +49,7 @@ async def _list(call: Call, kind: ListKind, owner: bytes) -> dict[str, object]:
     return {"members": members, "next": None if before is None else page_token(before)}
 
 
-async def _audit(call: Call, user: bytes) -> dict[str, object]:
+async def _audit(call: AppRequest, user: bytes) -> dict[str, object]:
     entries: list[object] = []
     cursor = None
     for _ in range(MAX_PAGES):

@@ -10,8 +10,8 @@ import msgspec
 from aiohttp import web
 
 from gate.errors import InvalidInput
-from gate.http.calls import Call, Exchange
-from gate.http.replies import json_reply
+from gate.http.context import AppRequest, RequestContext
+from gate.http.responses import json_response
 from gate.store.writing import Written
 
 Body = TypeVar("Body")
@@ -26,31 +26,31 @@ class Done(NamedTuple):
 
 Outcome = dict[str, object] | Written | Done | web.StreamResponse
 """A stream is the whole answer already: it was sent when the endpoint returned."""
-Endpoint = Callable[[Call], Awaitable[Outcome]]
+Endpoint = Callable[[AppRequest], Awaitable[Outcome]]
 
 _AT_PATH = re.compile(r"^(.*?)(?: - at `\$\.?([^`]*)`)?$", re.DOTALL)
 _FIELD = re.compile(r"(?:missing required|unknown) field `([^`]*)`")
 
 
-async def answer(endpoint: Endpoint, call: Call) -> web.StreamResponse:
+async def answer(endpoint: Endpoint, call: AppRequest) -> web.StreamResponse:
     """Run the endpoint; a write is answered once it is effective, with its Revision in the body and the header."""
     return await replied(call, await endpoint(call))
 
 
-async def replied(call: Exchange, outcome: Outcome) -> web.StreamResponse:
+async def replied(call: RequestContext, outcome: Outcome) -> web.StreamResponse:
     """What an endpoint returned, as an answer."""
     if isinstance(outcome, web.StreamResponse):
         return outcome
     if isinstance(outcome, dict):
-        return json_reply(outcome)
+        return json_response(outcome)
     fields, written = outcome if isinstance(outcome, Done) else ({}, outcome)
     if written is None:
-        return json_reply({**fields, "revision": None, "applied": None})
+        return json_response({**fields, "revision": None, "applied": None})
     effect = await call.effective(written)
-    return json_reply({**fields, **effect.fields}, headers=effect.headers)
+    return json_response({**fields, **effect.fields}, headers=effect.headers)
 
 
-async def read_as(call: Exchange, shape: type[Body], is_batch: bool = False) -> Body:
+async def read_as(call: RequestContext, shape: type[Body], is_batch: bool = False) -> Body:
     """The body as a `msgspec.Struct`; `InvalidInput` names the member that is wrong."""
     body = await call.json_bytes(is_batch)
     try:

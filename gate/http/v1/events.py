@@ -28,10 +28,10 @@ from gate.clock import monotonic_ms
 from gate.core.presence import KINDS, Cursor, Event, Kind, gateway_named
 from gate.errors import FeedReset, InvalidInput, ReplicaError, StoreUnavailable
 from gate.http.bodies import release_body
-from gate.http.calls import Call
+from gate.http.context import AppRequest
 from gate.http.v1.changes import cursor_named
 from gate.http.v1.endpoint import Endpoint, read_as, refuse_if_any
-from gate.http.v1.ids import IdJson, id_json, ids_bytes
+from gate.http.v1.fields import IdJson, id_json, ids_bytes
 
 MAX_USERS_IN_QUERY = 1_000
 MAX_USERS = 10_000
@@ -76,7 +76,7 @@ class Wanted(NamedTuple):
         )
 
 
-async def watch(call: Call) -> web.StreamResponse:
+async def watch(call: AppRequest) -> web.StreamResponse:
     """`?kinds=a,b&users=a&users=b&gateway=&since=`. Without a cursor it begins with what comes next. With `gateway`: the kicks
     of Sessions that this Gateway holds, or the kinds that are named."""
     query = call.query()
@@ -89,7 +89,7 @@ async def watch(call: Call) -> web.StreamResponse:
     return await _streamed(call, wanted, query.text("since"))
 
 
-async def watch_many(call: Call) -> web.StreamResponse:
+async def watch_many(call: AppRequest) -> web.StreamResponse:
     """As GET, for more Users than a query string should hold."""
     body = await read_as(call, Watching, is_batch=True)
     problems: list[InvalidInput] = []
@@ -111,7 +111,7 @@ def _wanted(kinds: Sequence[str] | None, users: Sequence[bytes], gateway: str | 
     return Wanted(frozenset(kinds), frozenset(users), named)
 
 
-async def _streamed(call: Call, wanted: Wanted, since: str | None) -> web.StreamResponse:
+async def _streamed(call: AppRequest, wanted: Wanted, since: str | None) -> web.StreamResponse:
     """The whole stream. What is wrong with the request is raised before the first byte, and nothing after it."""
     since = call.request.headers.get("Last-Event-ID") or since
     response = web.StreamResponse(headers=_HEADERS)
@@ -130,7 +130,7 @@ class _Cut(Exception):
 class _Stream:
     """One reader's stream, once its head was sent."""
 
-    def __init__(self, call: Call, wanted: Wanted, response: web.StreamResponse) -> None:
+    def __init__(self, call: AppRequest, wanted: Wanted, response: web.StreamResponse) -> None:
         self._call = call
         self._wanted = wanted
         self._response = response

@@ -8,12 +8,10 @@ import msgspec
 
 from gate.core.model import FOREVER_MS, ListKind
 from gate.errors import InvalidInput
-from gate.http.calls import Call
+from gate.http.context import AppRequest
 from gate.http.paging import page_cursor, page_token
-from gate.http.v1.because import check_because
 from gate.http.v1.endpoint import Endpoint, read_as, refuse_if_any
-from gate.http.v1.ends import end_ms
-from gate.http.v1.ids import IdJson, id_bytes, id_json, ids_bytes
+from gate.http.v1.fields import IdJson, check_reason, end_ms, id_bytes, id_json, ids_bytes
 from gate.store.writing import Written
 
 MAX_MEMBERS = 1_000
@@ -49,32 +47,32 @@ class Switching(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     actor: str = ""
 
 
-async def add(call: Call, kind: ListKind) -> Written:
+async def add(call: AppRequest, kind: ListKind) -> Written:
     """All or, past the App's ceiling, none. Adding again sets the new end."""
     body = await read_as(call, Adding)
     problems: list[InvalidInput] = []
     owner = _owner(body.owner, problems)
     members = ids_bytes(body.members, "members", MAX_MEMBERS, problems)
     until_ms = end_ms(body.until, body.seconds, False, call.now_ms, problems)
-    check_because(body.reason, body.actor, problems)
+    check_reason(body.reason, body.actor, problems)
     refuse_if_any(problems)
     end = until_ms or FOREVER_MS
     ceiling, why, by = call.facts.list_ceiling, body.reason, body.actor
     return await call.deps.store.lists.add(call.app_key, kind, owner, members, end, call.now_ms, ceiling, why, by)
 
 
-async def remove(call: Call, kind: ListKind) -> Written:
+async def remove(call: AppRequest, kind: ListKind) -> Written:
     """Removing who was never listed is no error."""
     body = await read_as(call, Removing)
     problems: list[InvalidInput] = []
     owner = _owner(body.owner, problems)
     members = ids_bytes(body.members, "members", MAX_MEMBERS, problems)
-    check_because(body.reason, body.actor, problems)
+    check_reason(body.reason, body.actor, problems)
     refuse_if_any(problems)
     return await call.deps.store.lists.remove(call.app_key, kind, owner, members, call.now_ms, body.reason, body.actor)
 
 
-async def page(call: Call, kind: ListKind) -> dict[str, object]:
+async def page(call: AppRequest, kind: ListKind) -> dict[str, object]:
     """`?owner=&count=&token=`: entries newest first; `next` is the token of the following page, or null."""
     query = call.query()
     owner = query.raw_user("owner")
@@ -89,12 +87,12 @@ async def page(call: Call, kind: ListKind) -> dict[str, object]:
     return {"members": members, "next": None if next_before is None else page_token(next_before)}
 
 
-async def switch(call: Call) -> Written:
+async def switch(call: AppRequest) -> Written:
     """The Users' own switch; an App-wide one wins over it."""
     body = await read_as(call, Switching)
     problems: list[InvalidInput] = []
     users = ids_bytes(body.users, "users", MAX_MEMBERS, problems)
-    check_because(body.reason, body.actor, problems)
+    check_reason(body.reason, body.actor, problems)
     refuse_if_any(problems)
     return await call.deps.store.lists.switch(call.app_key, users, body.on, call.now_ms, body.reason, body.actor)
 

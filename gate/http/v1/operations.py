@@ -17,11 +17,9 @@ import msgspec
 from gate.core.model import FOREVER_MS, ListKind
 from gate.core.registration import registrable
 from gate.errors import GateError, InvalidInput, UserDeactivated
-from gate.http.calls import Call
-from gate.http.v1.because import check_because
+from gate.http.context import AppRequest
 from gate.http.v1.endpoint import Done, refuse_if_any
-from gate.http.v1.ends import end_ms
-from gate.http.v1.ids import IdJson, id_bytes
+from gate.http.v1.fields import IdJson, check_reason, end_ms, id_bytes
 from gate.http.v1.users import enrol, enrol_and_mint, profile_problems, refuse_in_production, revoked_before_ms
 from gate.store.writing import Because, Written
 
@@ -41,7 +39,7 @@ class Ran(NamedTuple):
     fields: dict[Subject, dict[str, object]] = {}  # noqa: RUF012  # never written to
 
 
-Run = Callable[[Call, Any, Sequence[Subject]], Awaitable[Ran]]
+Run = Callable[[AppRequest, Any, Sequence[Subject]], Awaitable[Ran]]
 
 
 class Task(NamedTuple):
@@ -162,7 +160,7 @@ def task_of(operation: Operation, now_ms: int) -> Task:
     if isinstance(operation, _Profiled):
         problems += profile_problems(operation.name, operation.portrait)
     else:
-        check_because(operation.reason, operation.actor, problems)
+        check_reason(operation.reason, operation.actor, problems)
     shared = _shared(operation, now_ms, problems)
     names = ("owner", "member") if isinstance(operation, _OnEntry) else ("user",)
     subject = tuple(_id(getattr(operation, name), name, isinstance(operation, _Profiled), problems) for name in names)
@@ -197,7 +195,7 @@ def _shared(operation: Operation, now_ms: int, problems: list[InvalidInput]) -> 
     return (because,)
 
 
-async def _impose(call: Call, shared: tuple[int, Because], subjects: Sequence[Subject], family: str) -> Ran:
+async def _impose(call: AppRequest, shared: tuple[int, Because], subjects: Sequence[Subject], family: str) -> Ran:
     until_ms, (by, why) = shared
     penalties = call.deps.store.bans if family == "bans" else call.deps.store.mutes
     return await _all_but_deactivated(
@@ -205,13 +203,13 @@ async def _impose(call: Call, shared: tuple[int, Because], subjects: Sequence[Su
     )
 
 
-async def _lift(call: Call, shared: tuple[Because], subjects: Sequence[Subject], family: str) -> Ran:
+async def _lift(call: AppRequest, shared: tuple[Because], subjects: Sequence[Subject], family: str) -> Ran:
     ((by, why),) = shared
     penalties = call.deps.store.bans if family == "bans" else call.deps.store.mutes
     return Ran([await penalties.lift(call.app_key, [user for (user,) in subjects], call.now_ms, why, by)])
 
 
-async def _add(call: Call, shared: tuple[int, Because], subjects: Sequence[Subject], kind: ListKind) -> Ran:
+async def _add(call: AppRequest, shared: tuple[int, Because], subjects: Sequence[Subject], kind: ListKind) -> Ran:
     until_ms, (by, why) = shared
     ceiling = call.facts.list_ceiling
     lists = call.deps.store.lists
@@ -221,7 +219,7 @@ async def _add(call: Call, shared: tuple[int, Because], subjects: Sequence[Subje
     )
 
 
-async def _remove(call: Call, shared: tuple[Because], subjects: Sequence[Subject], kind: ListKind) -> Ran:
+async def _remove(call: AppRequest, shared: tuple[Because], subjects: Sequence[Subject], kind: ListKind) -> Ran:
     ((by, why),) = shared
     lists = call.deps.store.lists
     return await _by_owner(
@@ -229,19 +227,19 @@ async def _remove(call: Call, shared: tuple[Because], subjects: Sequence[Subject
     )
 
 
-async def _switch(call: Call, shared: tuple[bool, Because], subjects: Sequence[Subject]) -> Ran:
+async def _switch(call: AppRequest, shared: tuple[bool, Because], subjects: Sequence[Subject]) -> Ran:
     on, (by, why) = shared
     users = [user for (user,) in subjects]
     return Ran([await call.deps.store.lists.switch(call.app_key, users, on, call.now_ms, why, by)])
 
 
-async def _revoke(call: Call, shared: tuple[int, Because], subjects: Sequence[Subject]) -> Ran:
+async def _revoke(call: AppRequest, shared: tuple[int, Because], subjects: Sequence[Subject]) -> Ran:
     before_ms, because = shared
     users = [user for (user,) in subjects]
     return Ran([await call.deps.store.users.revoke_tokens(call.app_key, users, before_ms, call.now_ms, because)])
 
 
-async def _delete(call: Call, shared: tuple[Because], subjects: Sequence[Subject]) -> Ran:
+async def _delete(call: AppRequest, shared: tuple[Because], subjects: Sequence[Subject]) -> Ran:
     refuse_in_production(call.facts)
     (because,) = shared
     users = call.deps.store.users
@@ -249,10 +247,10 @@ async def _delete(call: Call, shared: tuple[Because], subjects: Sequence[Subject
 
 
 async def _enrol(
-    call: Call,
+    call: AppRequest,
     shared: tuple[str | None, str | None],
     subjects: Sequence[Subject],
-    enrolling: Callable[[Call, bytes, str | None, str | None], Awaitable[Done]],
+    enrolling: Callable[[AppRequest, bytes, str | None, str | None], Awaitable[Done]],
 ) -> Ran:
     done, refused = await each([(subject, enrolling(call, subject[0], *shared)) for subject in subjects])
     writes = [one.written for one in done.values() if one.written is not None]

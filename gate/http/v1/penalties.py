@@ -12,13 +12,11 @@ import msgspec
 
 from gate.core.model import FOREVER_MS
 from gate.errors import InvalidInput
-from gate.http.calls import Call
+from gate.http.context import AppRequest
+from gate.http.dependencies import Store
 from gate.http.paging import place_of, place_token
-from gate.http.ports import Store
-from gate.http.v1.because import check_because
 from gate.http.v1.endpoint import Done, Endpoint, read_as, refuse_if_any
-from gate.http.v1.ends import end_ms
-from gate.http.v1.ids import IdJson, id_json, ids_bytes
+from gate.http.v1.fields import IdJson, check_reason, end_ms, id_json, ids_bytes
 from gate.store.restraints import Restraints
 from gate.store.writing import Written
 
@@ -50,7 +48,7 @@ class Lifting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     actor: str = ""
 
 
-async def impose(call: Call, family: Family) -> Done:
+async def impose(call: AppRequest, family: Family) -> Done:
     """A later Ban or Mute replaces the earlier one, longer or shorter. Deactivated Users are named as `skipped`."""
     body = await read_as(call, Imposing)
     problems: list[InvalidInput] = []
@@ -58,7 +56,7 @@ async def impose(call: Call, family: Family) -> Done:
     until_ms = end_ms(body.until, body.seconds, body.permanent, call.now_ms, problems)
     if until_ms is None:
         problems.append(InvalidInput("until", "is required, or seconds, or permanent"))
-    check_because(body.reason, body.actor, problems)
+    check_reason(body.reason, body.actor, problems)
     refuse_if_any(problems)
     written, skipped = await family(call.deps.store).impose_on_active(
         call.app_key, users, until_ms or 0, call.now_ms, body.reason, body.actor
@@ -66,17 +64,17 @@ async def impose(call: Call, family: Family) -> Done:
     return Done({"skipped": [id_json(user) for user in skipped]} if skipped else {}, written)
 
 
-async def lift(call: Call, family: Family) -> Written:
+async def lift(call: AppRequest, family: Family) -> Written:
     """Lifting what was never imposed is no error."""
     body = await read_as(call, Lifting)
     problems: list[InvalidInput] = []
     users = ids_bytes(body.users, "users", MAX_USERS, problems)
-    check_because(body.reason, body.actor, problems)
+    check_reason(body.reason, body.actor, problems)
     refuse_if_any(problems)
     return await family(call.deps.store).lift(call.app_key, users, call.now_ms, body.reason, body.actor)
 
 
-async def page(call: Call, family: Family, name: str) -> dict[str, object]:
+async def page(call: AppRequest, family: Family, name: str) -> dict[str, object]:
     """`until` null means without end. `next` is there where more follow: the `token` of the following page.
 
     By tokens each one that stays in force is listed once, whatever is imposed and lifted meanwhile; by `offset` not.

@@ -17,12 +17,11 @@ import msgspec
 
 from gate.core.presence import SAMPLE_EVERY_MS
 from gate.errors import InvalidInput
-from gate.http.calls import Call
+from gate.http.context import AppRequest
 from gate.http.paging import page_cursor, page_token
-from gate.http.v1.because import check_because
 from gate.http.v1.endpoint import Endpoint, read_as, refuse_if_any
-from gate.http.v1.ids import IdJson, id_bytes, id_json, ids_bytes
-from gate.http.v1.presence_shown import platforms_json, presence_json, seen_presences
+from gate.http.v1.fields import IdJson, check_reason, id_bytes, id_json, ids_bytes
+from gate.http.v1.presence_json import platforms_json, presence_json, seen_presences
 from gate.presence.kick_orders import kick_user
 from gate.store.writing import Because
 
@@ -50,7 +49,7 @@ class Kicking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     actor: str = ""
 
 
-async def presences(call: Call) -> dict[str, object]:
+async def presences(call: AppRequest) -> dict[str, object]:
     """→ presence, in the order of the Users; repeated ones once. With `as`, where the App has `hide_presence` on, Users whose
     lists refuse that User are shown as offline and never seen."""
     body = await read_as(call, Asking, is_batch=True)
@@ -66,13 +65,13 @@ async def presences(call: Call) -> dict[str, object]:
     return {"presence": await seen_presences(call, users, viewer)}
 
 
-async def counts(call: Call) -> dict[str, object]:
+async def counts(call: AppRequest) -> dict[str, object]:
     """→ users, sessions, by_platform, by_gateway; `sweeping` leases have ended whose Users still count in `users`."""
     found = await call.deps.presence.counts(call.app_key)
     return {**found.document(), "sweeping": found.sweeping}
 
 
-async def history(call: Call) -> dict[str, object]:
+async def history(call: AppRequest) -> dict[str, object]:
     """`?minutes=` → every_ms, samples, the oldest first; gaps where no node could sample. Small shares are summed under the
     Gateway "", where there are very many."""
     minutes = call.query().whole("minutes", 1, MAX_MINUTES, default=MAX_MINUTES)
@@ -80,7 +79,7 @@ async def history(call: Call) -> dict[str, object]:
     return {"every_ms": SAMPLE_EVERY_MS, "samples": [{"at_ms": one.at_ms, **one.document()} for one in samples]}
 
 
-async def online(call: Call) -> dict[str, object]:
+async def online(call: AppRequest) -> dict[str, object]:
     """`?size=&pageToken=` → users, next. A page holds about `size`; who is online throughout all pages is found, and may be
     found twice while many come and go."""
     query = call.query()
@@ -91,7 +90,7 @@ async def online(call: Call) -> dict[str, object]:
     return {"users": users, "next": page_token(following) if following else None}
 
 
-async def gateways(call: Call) -> dict[str, object]:
+async def gateways(call: AppRequest) -> dict[str, object]:
     """→ gateways, by name. `age_ms` is how long ago the lease was taken or renewed, or ended if it does not hold."""
     presence = call.deps.presence
     (leases,) = await presence.leases([call.app_key])
@@ -110,7 +109,7 @@ async def gateways(call: Call) -> dict[str, object]:
     }
 
 
-async def sessions(call: Call) -> dict[str, object]:
+async def sessions(call: AppRequest) -> dict[str, object]:
     """What POST /v1/presence says of one User, and each of its Sessions, the oldest first."""
     user = call.path_user()
     (presence,) = await call.deps.presence.presences(call.app_key, [user])
@@ -130,13 +129,13 @@ async def sessions(call: Call) -> dict[str, object]:
     }
 
 
-async def kick(call: Call) -> dict[str, object]:
+async def kick(call: AppRequest) -> dict[str, object]:
     """→ closed: how many Sessions. Their Gateways are told by the feed, with the reason `kicked`. The User may connect again: a
     Ban is what keeps it out. It is in the audit first: a kick that can't be there is refused."""
     user = call.path_user()
     body = await read_as(call, Kicking)
     problems: list[InvalidInput] = []
-    check_because(body.reason, body.actor, problems)
+    check_reason(body.reason, body.actor, problems)
     refuse_if_any(problems)
     deps, because = call.deps, Because(body.actor, body.reason)
     closed = await kick_user(

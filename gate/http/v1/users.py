@@ -25,13 +25,11 @@ from gate.core.registration import (
 )
 from gate.core.token import NONCE_BYTES, expiry_ms, mint
 from gate.errors import InvalidInput, NotInProduction, UserUnknown
-from gate.http.calls import Call
+from gate.http.context import AppRequest
 from gate.http.forms import TooLong
 from gate.http.paging import place_of, place_token
-from gate.http.v1.because import check_because
 from gate.http.v1.endpoint import Done, Endpoint, read_as, refuse_if_any
-from gate.http.v1.ends import FIRST_UNTIL_MS
-from gate.http.v1.ids import IdJson, id_bytes, id_json, ids_bytes
+from gate.http.v1.fields import FIRST_UNTIL_MS, IdJson, check_reason, id_bytes, id_json, ids_bytes
 from gate.store.restraints import Restraints
 from gate.store.users import Profile
 from gate.store.writing import Because, Written
@@ -75,29 +73,29 @@ class Revoking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     actor: str = ""
 
 
-async def register(call: Call) -> Done:
+async def register(call: AppRequest) -> Done:
     """→ user, created. Registering again is fine, and changes the name and portrait that are said."""
     return await _enrolled(call, enrol)
 
 
-async def mint_token(call: Call) -> Done:
+async def mint_token(call: AppRequest) -> Done:
     """→ user, token, expires (ms, null for never), created. Registers the User if it is not."""
     return await _enrolled(call, enrol_and_mint)
 
 
-async def revoke(call: Call) -> Written:
+async def revoke(call: AppRequest) -> Written:
     """Refuse Tokens of before; those revoked before stay revoked."""
     body = await read_as(call, Revoking)
     problems: list[InvalidInput] = []
     users = ids_bytes(body.users, "users", MAX_USERS, problems)
     before_ms = revoked_before_ms(body.before, call.now_ms, problems)
-    check_because(body.reason, body.actor, problems)
+    check_reason(body.reason, body.actor, problems)
     refuse_if_any(problems)
     because = Because(body.actor, body.reason)
     return await call.deps.store.users.revoke_tokens(call.app_key, users, before_ms, call.now_ms, because)
 
 
-async def roll(call: Call) -> dict[str, object]:
+async def roll(call: AppRequest) -> dict[str, object]:
     """`?count=&order=oldest|newest&token=` → total, users, in the order of their registration; next, where more follow."""
     query = call.query()
     offset = query.whole("offset", 0, MAX_OFFSET, default=0)
@@ -116,24 +114,24 @@ async def roll(call: Call) -> dict[str, object]:
     return {"total": await users.count(call.app_key), "users": [_profile_json(one) for one in page], **following}
 
 
-async def delete(call: Call) -> Written:
+async def delete(call: AppRequest) -> Written:
     """Delete Users with everything of their own, registered or not; their Tokens die. In development only."""
     body = await read_as(call, Deleting)
     problems: list[InvalidInput] = []
     users = ids_bytes(body.users, "users", MAX_USERS, problems)
-    check_because(body.reason, body.actor, problems)
+    check_reason(body.reason, body.actor, problems)
     refuse_if_any(problems)
     refuse_in_production(call.facts)
     because = Because(body.actor, body.reason)
     return await call.deps.store.users.erase(call.app_key, users, call.now_ms, because)
 
 
-async def show(call: Call) -> dict[str, object]:
+async def show(call: AppRequest) -> dict[str, object]:
     """Everything about one User but its lists and its audit, which the dossier adds."""
     return (await known_of(call, call.path_user())).fields
 
 
-async def change(call: Call) -> dict[str, object]:
+async def change(call: AppRequest) -> dict[str, object]:
     """Change a registered User's profile → the same as GET."""
     user = call.path_user()
     body = await read_as(call, ProfileChange)
@@ -157,7 +155,7 @@ class Known(NamedTuple):
         return self.shown
 
 
-async def known_of(call: Call, user: bytes) -> Known:
+async def known_of(call: AppRequest, user: bytes) -> Known:
     """What Redis has of one User, but for its lists and its audit."""
     store, app_key = call.deps.store, call.app_key
     (profile,) = await store.users.profiles(app_key, [user])
@@ -176,13 +174,13 @@ async def known_of(call: Call, user: bytes) -> Known:
     return Known(user, profile is not None or facts != NO_FACTS, shown)
 
 
-async def enrol(call: Call, user: bytes, name: str | None, portrait: str | None) -> Done:
+async def enrol(call: AppRequest, user: bytes, name: str | None, portrait: str | None) -> Done:
     """Register a User unless it is registered → created."""
     written = await call.deps.store.users.enrol(call.facts, user, call.now_ms, name, portrait)
     return Done({"created": written is not None}, written)
 
 
-async def enrol_and_mint(call: Call, user: bytes, name: str | None, portrait: str | None) -> Done:
+async def enrol_and_mint(call: AppRequest, user: bytes, name: str | None, portrait: str | None) -> Done:
     """As `enrol`, with a new Token → created, token, expires."""
     app, now_ms = call.facts, call.now_ms
     written, mint_at_ms = await call.deps.store.users.enrol_for_token(app, user, now_ms, name, portrait)
@@ -217,7 +215,9 @@ def refuse_in_production(app: AppFacts) -> None:
         raise NotInProduction("Users can be deleted in the development environment only; deactivate them instead")
 
 
-async def _enrolled(call: Call, enrolling: Callable[[Call, bytes, str | None, str | None], Awaitable[Done]]) -> Done:
+async def _enrolled(
+    call: AppRequest, enrolling: Callable[[AppRequest, bytes, str | None, str | None], Awaitable[Done]]
+) -> Done:
     body = await read_as(call, Profiled)
     problems = profile_problems(body.name, body.portrait)
     user = b""
@@ -230,7 +230,7 @@ async def _enrolled(call: Call, enrolling: Callable[[Call, bytes, str | None, st
     return Done({"user": id_json(user), **fields}, written)
 
 
-async def _restraint(call: Call, family: Restraints, user: bytes, until_ms: int) -> dict[str, object] | None:
+async def _restraint(call: AppRequest, family: Restraints, user: bytes, until_ms: int) -> dict[str, object] | None:
     if until_ms <= call.now_ms:
         return None
     ((why, by),) = await family.reasons(call.app_key, [user])

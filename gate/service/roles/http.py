@@ -20,10 +20,10 @@ import structlog
 from gate.clock import monotonic_ms
 from gate.console.site import Console
 from gate.errors import CannotStart
+from gate.http.dependencies import Deps
 from gate.http.limits import Limiter
-from gate.http.operators import OperatorDoor
+from gate.http.operators import OperatorAuth
 from gate.http.options import HttpOptions
-from gate.http.ports import Deps
 from gate.http.replica_later import AdmittingReplica, ReplicaLater
 from gate.http.server import HttpServer, serve_http
 from gate.http.shared import Shared
@@ -146,7 +146,7 @@ async def _served(
         count_websocket=_count_websocket,
     )
     try:
-        door = OperatorDoor(shared=shared)
+        door = OperatorAuth(shared=shared)
         return await serve_http(deps, door, [Console(door)])
     except OSError as fault:
         raise CannotStart(f"can't listen on {endpoint}: {fault.strerror}") from None

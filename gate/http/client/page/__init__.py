@@ -13,7 +13,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from gate.http.ports import Deps
+from gate.http.dependencies import Deps
 
 Answer = Callable[[web.Request, Deps], Awaitable[web.Response]]
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from gate.http import rongcloud
-from gate.http.rongcloud.absent import ABSENT, FAMILIES
+from gate.http.rongcloud.unsupported import FAMILIES, UNSUPPORTED
 from tests.http.world import World, signed
 
 
-@pytest.mark.parametrize("path", sorted(ABSENT))
+@pytest.mark.parametrize("path", sorted(UNSUPPORTED))
 async def test_it_is_named(world: World, path: str) -> None:
     reply = await world.user(path.removeprefix("/user/"), [("userId", "u1")])
     assert reply.status == 430
-    assert reply.body == {"code": 1009, "errorMessage": f"Gate does not offer {ABSENT[path]}.", "url": path}
+    assert reply.body == {"code": 1009, "errorMessage": f"Gate does not offer {UNSUPPORTED[path]}.", "url": path}
 
 
 async def test_a_json_body_is_no_other_mistake(world: World) -> None:
@@ -61,4 +61,4 @@ async def test_what_gate_serves_keeps_its_own_shape(world: World) -> None:
 
 
 def test_nothing_that_works_is_called_absent() -> None:
-    assert not ABSENT.keys() & rongcloud.ENDPOINTS.keys()
+    assert not UNSUPPORTED.keys() & rongcloud.ENDPOINTS.keys()

@@ -18,15 +18,15 @@ from aiohttp.http import HttpVersion11, RawRequestMessage
 
 from gate.errors import GateError
 from gate.http.access_log import is_check_logged, log_request
+from gate.http.dependencies import Deps
 from gate.http.peers import Origin
-from gate.http.ports import Deps
-from gate.http.replies import JSON_TYPE, REQUEST_ID, request_id
-from gate.http.v1.check import GROUP, PATH, check_promptly
+from gate.http.responses import JSON_TYPE, REQUEST_ID, request_id_of
+from gate.http.v1.check import GROUP, PATH, fast_check
 
 _BEGINNING = f"{PATH}?"
 
 
-class ShortWay:
+class FastPath:
     """One a server."""
 
     def __init__(self, deps: Deps) -> None:
@@ -41,23 +41,23 @@ class ShortWay:
         started = perf_counter()
         headers = message.headers
         try:
-            answer = check_promptly(self._deps, headers, message.path)
+            answer = fast_check(self._deps, headers, message.path)
         except GateError:
             return None
         except Exception:  # noqa: BLE001 - the application meets the same bug, and logs it
             return None
         if answer is None:
             return None
-        mint = request_id(headers)
+        request_id = request_id_of(headers)
         body = orjson.dumps(answer)
         seconds = perf_counter() - started
         self._deps.count_request(GROUP, 200, seconds)
         if is_check_logged(self._deps):
             origin = Origin(protocol.peername, headers)
-            log_request(self._deps, GROUP, "GET", PATH, 200, seconds, origin, mint)
+            log_request(self._deps, GROUP, "GET", PATH, 200, seconds, origin, request_id)
         head = (
             f"HTTP/1.1 200 OK\r\nContent-Type: {JSON_TYPE}\r\nContent-Length: {len(body)}\r\nDate: {self._now()}\r\n"
-            f"Server: gate\r\n{REQUEST_ID}: {mint}\r\n\r\n"
+            f"Server: gate\r\n{REQUEST_ID}: {request_id}\r\n\r\n"
         )
         return head.encode() + body
 

@@ -17,9 +17,9 @@ from aiohttp.http import RawRequestMessage
 
 from gate.core.model import AppFacts
 from gate.http import access_log
+from gate.http.fast_path import FastPath
 from gate.http.options import HttpOptions
 from gate.http.server import serve_http
-from gate.http.short_way import ShortWay
 from gate.http.v1 import check
 from gate.replica.reading import Reading
 from tests.http.lines import PROBE, WITHIN_S, Line, Sent, a_check, a_request, impose_facts, served, the_same
@@ -34,14 +34,14 @@ MANY = 500
 def short(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Of each request that came to the short way: whether it answered."""
     seen: list[bool] = []
-    reply = ShortWay.reply
+    reply = FastPath.reply
 
-    def watched(self: ShortWay, message: RawRequestMessage, protocol: Any) -> bytes | None:
+    def watched(self: FastPath, message: RawRequestMessage, protocol: Any) -> bytes | None:
         answer = reply(self, message, protocol)
         seen.append(answer is not None)
         return answer
 
-    monkeypatch.setattr(ShortWay, "reply", watched)
+    monkeypatch.setattr(FastPath, "reply", watched)
     return seen
 
 
@@ -150,7 +150,7 @@ async def test_both_ways_give_the_same_bytes(world: World, short: list[bool], mo
         await line.ask(PROBE)
         short.clear()
         if way == "general":
-            monkeypatch.setattr(check, "check_promptly", lambda *_: None)
+            monkeypatch.setattr(check, "fast_check", lambda *_: None)
         for request in many:
             got = await line.ask(request) if way == "short" else (await line.ask(PROBE, request))[-1:]
             these.append(the_same(got[0]))

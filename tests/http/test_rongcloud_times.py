@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gate.core.model import FOREVER_MS
-from gate.http.moments import LAST_PRINTABLE, printed
+from gate.http.rongcloud.times import LAST_PRINTABLE, time_text
 
 
 @pytest.mark.parametrize(
@@ -22,4 +22,4 @@ from gate.http.moments import LAST_PRINTABLE, printed
     ],
 )
 def test_printed_in_the_apps_time_zone(at_ms: int, offset_minutes: int, text: str) -> None:
-    assert printed(at_ms, offset_minutes) == text
+    assert time_text(at_ms, offset_minutes) == text

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from gate.core.decide import lists_refuse
 from gate.core.model import AppFacts, ListKind, UserFacts
 from gate.core.presence import Session, UserPresence
-from gate.http.calls import AppAsking
-from gate.http.ports import AppView
-from gate.http.v1.fresh import bearable
-from gate.http.v1.ids import id_json
+from gate.http.context import AppContext
+from gate.http.dependencies import AppView
+from gate.http.v1.consistency import check_staleness
+from gate.http.v1.fields import id_json
 
 USERS_AT_ONCE = 1_000
 """Some 10 ms of this process, where all of them are online: then others have their turn."""
@@ -26,11 +26,11 @@ NEVER_SEEN = UserPresence((), 0, 0)
 Shown = dict[str, object]
 
 
-async def seen_presences(call: AppAsking, users: Sequence[bytes], viewer: bytes | None) -> list[Shown]:
+async def seen_presences(call: AppContext, users: Sequence[bytes], viewer: bytes | None) -> list[Shown]:
     """What this viewer may see of each User, in order; None sees all. Raises `StoreUnavailable` and `Stale`."""
     hides = viewer is not None and call.facts.hide_presence
     if hides:
-        bearable(call.deps)
+        check_staleness(call.deps)
     facts = _Facts(call.view)
     shown: list[Shown] = []
     for at in range(0, len(users), USERS_AT_ONCE):

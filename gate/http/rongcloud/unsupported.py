@@ -17,7 +17,7 @@ FEATURES: dict[str, tuple[str, ...]] = {
     "message blocks": ("message/block/add", "message/block/remove", "message/block/query"),
 }
 
-ABSENT: dict[str, str] = {f"/user/{name}.json": feature for feature, names in FEATURES.items() for name in names}
+UNSUPPORTED: dict[str, str] = {f"/user/{name}.json": feature for feature, names in FEATURES.items() for name in names}
 """By path: the feature."""
 
 FAMILIES: dict[str, str] = {
@@ -43,7 +43,7 @@ FAMILIES: dict[str, str] = {
 _ENDING = ".json"
 
 
-def absent_feature(path: str) -> str | None:
+def unsupported_feature(path: str) -> str | None:
     """The feature of RongCloud's that this path belongs to, for a path in a family that Gate does not serve; else None."""
     if not path.endswith(_ENDING):
         return None

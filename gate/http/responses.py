@@ -16,7 +16,7 @@ _REQUEST_ID = re.compile(r"[!-~]{1,64}")
 """What is echoed: RongCloud's SDKs send 32 or 36 characters; anything unprintable or longer gets an id of our own."""
 
 
-def json_reply(body: object, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+def json_response(body: object, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """One JSON answer."""
     labels = {"Content-Type": JSON_TYPE}
     if headers:
@@ -24,7 +24,7 @@ def json_reply(body: object, status: int = 200, headers: Mapping[str, str] | Non
     return web.Response(body=orjson.dumps(body), status=status, headers=labels)
 
 
-def request_id(headers: Mapping[str, str]) -> str:
+def request_id_of(headers: Mapping[str, str]) -> str:
     """The caller's own id where it is fit to echo, else 32 hex digits."""
     given = headers.get(REQUEST_ID, "")
     return given if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()

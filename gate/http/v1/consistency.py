@@ -10,13 +10,13 @@ import asyncio
 from gate.clock import monotonic_ms
 from gate.core.revision import MAX_REVISIONS, join_revisions, parse_revisions
 from gate.errors import AppUnknown, InvalidInput, Stale
-from gate.http.calls import Call
+from gate.http.context import AppRequest
+from gate.http.dependencies import AppView, Deps, Replica
 from gate.http.errors import MinimumUnmet
 from gate.http.options import MIN_POLL_S, MIN_WAIT_MS
-from gate.http.ports import AppView, Deps, Replica
 
 
-async def demanded(call: Call, minimum: str | None) -> AppView:
+async def wait_for_revision(call: AppRequest, minimum: str | None) -> AppView:
     """The App's facts, at least as new as `minimum`; `MinimumUnmet` if they don't get there in time."""
     if minimum is None:
         return call.view
@@ -43,7 +43,7 @@ def revision_of_all(replica: Replica) -> str | None:
     return join_revisions(revisions) if len(revisions) <= MAX_REVISIONS else None
 
 
-def bearable(deps: Deps) -> int:
+def check_staleness(deps: Deps) -> int:
     """How old this node's facts are, ms; `Stale` if the deployment refuses to answer from them."""
     stale_ms = deps.replica.stale_ms()
     bound_ms = deps.options.max_staleness_ms

@@ -10,7 +10,7 @@ LAST_PRINTABLE = "9999-12-31 23:59:59"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def printed(at_ms: int, utc_offset_minutes: int) -> str:
+def time_text(at_ms: int, utc_offset_minutes: int) -> str:
     """The moment's wall-clock text, whole seconds, cut off."""
     try:
         moment = _EPOCH + timedelta(seconds=at_ms // 1_000, minutes=utc_offset_minutes)

@@ -1,6 +1,6 @@
 """One authenticated request, and the few things that endpoints do with it: read its body, write its answer's headers.
 
-What is asked in a message on a WebSocket is an `AppAsking` too, without a request of its own.
+What is asked in a message on a WebSocket is an `AppContext` too, without a request of its own.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from gate.http.bodies import (
     read_body,
     refuse_many_parts,
 )
+from gate.http.dependencies import Applied, AppView, Deps
 from gate.http.forms import FORM_TYPE, Form, WrongContentType, parse_fields
 from gate.http.paths import user_in
-from gate.http.ports import Applied, AppView, Deps
 from gate.store.writing import Written
 
 REVISION = "X-Gate-Revision"
@@ -62,7 +62,7 @@ class Effect(NamedTuple):
         return shown | {PENDING_REASON: self.late.encode("ascii", "backslashreplace").decode()} if self.late else shown
 
 
-class Asking:
+class Context:
     """Whoever asks, and by whatever way."""
 
     __slots__ = ()
@@ -86,7 +86,7 @@ class Asking:
         return Effect(join_revisions(written.revisions), applied, late)
 
 
-class AppAsking(Asking):
+class AppContext(Context):
     """Somebody whose App is known."""
 
     __slots__ = ()
@@ -104,7 +104,7 @@ class AppAsking(Asking):
         return self.view.facts.key
 
 
-class Exchange(Asking):
+class RequestContext(Context):
     """A request whose caller is known, whoever that is."""
 
     __slots__ = ()
@@ -158,7 +158,7 @@ class Exchange(Asking):
 
 
 @dataclass(slots=True)
-class Call(Exchange, AppAsking):
+class AppRequest(RequestContext, AppContext):
     """A request whose App is known."""
 
     request: web.Request

@@ -1,0 +1,94 @@
+"""Fields that many bodies of `/v1` have: User ids, an expiry, an audit reason. Each check adds mistakes to `problems`.
+
+A User id is a string, or `{"b64": "..."}` if it is not UTF-8. Requests may use either form; answers use the second only for
+ids that need it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from gate.core.ids import user_id
+from gate.core.model import FOREVER_MS
+from gate.core.reasons import MAX_ACTOR_CHARS, MAX_REASON_CHARS
+from gate.errors import InvalidInput
+
+FIRST_UNTIL_MS = 100_000_000_000
+"""A moment before this (1973) is one in seconds that was meant in milliseconds."""
+MAX_SECONDS = 100 * 366 * 86_400
+"""A century; longer is `permanent`."""
+
+
+class Base64Id(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An id of any bytes."""
+
+    b64: bytes
+
+
+IdJson = str | Base64Id
+
+
+def id_bytes(value: IdJson, parameter: str) -> bytes:
+    """The id itself; `InvalidInput` if it is empty or longer than 64 bytes."""
+    return user_id(value if isinstance(value, str) else value.b64, parameter)
+
+
+def loose_id_bytes(value: object, parameter: str) -> bytes:
+    """The id in a value of any JSON type; `InvalidInput` says what an id looks like."""
+    try:
+        return id_bytes(msgspec.convert(value, IdJson), parameter)
+    except msgspec.ValidationError:
+        raise InvalidInput(parameter, 'must be a string, or {"b64": …} for an id that is not UTF-8') from None
+
+
+def ids_bytes(values: Sequence[IdJson], parameter: str, most: int, problems: list[InvalidInput]) -> list[bytes]:
+    """1 to `most` ids, repeated ones once; what is wrong with them is added to `problems`."""
+    if not 1 <= len(values) <= most:
+        problems.append(InvalidInput(parameter, f"must hold 1 to {most} ids, {len(values)} were sent"))
+        return []
+    ids: dict[bytes, None] = {}
+    for index, value in enumerate(values):
+        try:
+            ids[id_bytes(value, f"{parameter}[{index}]")] = None
+        except InvalidInput as problem:
+            problems.append(problem)
+    return list(ids)
+
+
+def id_json(raw: bytes) -> str | dict[str, str]:
+    """An id in an answer."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return msgspec.to_builtins(Base64Id(raw))  # type: ignore[no-any-return]
+
+
+def end_ms(
+    until: int | None, seconds: int | None, permanent: bool, now_ms: int, problems: list[InvalidInput]
+) -> int | None:
+    """The end, `FOREVER_MS` for never, None where the request says nothing; mistakes are added to `problems`."""
+    said = [
+        name
+        for name, given in (("until", until is not None), ("seconds", seconds is not None), ("permanent", permanent))
+        if given
+    ]
+    if len(said) > 1:
+        problems.append(InvalidInput(said[1], f"must not come together with {said[0]}"))
+    if until is not None and not FIRST_UNTIL_MS <= until <= FOREVER_MS:
+        problems.append(InvalidInput("until", f"must be Unix time in milliseconds, {until} was sent"))
+    if seconds is not None and not 1 <= seconds <= MAX_SECONDS:
+        problems.append(InvalidInput("seconds", f"must be 1 to {MAX_SECONDS}, {seconds} was sent"))
+    if until is not None:
+        return until
+    if seconds is not None:
+        return now_ms + seconds * 1_000
+    return FOREVER_MS if permanent else None
+
+
+def check_reason(reason: str, actor: str, problems: list[InvalidInput]) -> None:
+    """Check the audit reason and the actor, two optional members of every body that writes."""
+    for name, text, most in (("reason", reason, MAX_REASON_CHARS), ("actor", actor, MAX_ACTOR_CHARS)):
+        if len(text) > most:
+            problems.append(InvalidInput(name, f"must be at most {most} characters, {len(text)} were sent"))
