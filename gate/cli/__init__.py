@@ -1,7 +1,7 @@
 """The `gate` command: one file a noun, imported only when that noun is asked for, so that `gate --help` is quick.
 
 A noun's file offers a function (one command) or a `typer.Typer` (a noun with verbs); a row in `COMMANDS` names it.
-Commands raise `GateError` and print nothing of failures themselves: `gate.cli.ending` turns each into one line and an exit
+Commands raise `GateError` and print nothing of failures themselves: `gate.cli.exit_status` turns each into one line and an exit
 status.
 
 Called by the `gate` program and by `python -m gate`.
@@ -23,8 +23,8 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from gate import __version__
-from gate.cli import ending
-from gate.cli.pages import lay_out_plainly
+from gate.cli import exit_status
+from gate.cli.help_layout import lay_out_plainly
 from gate.cli.values import read_plainly
 from gate.errors import InvalidConfig
 
@@ -153,7 +153,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter is no reason to fail
-    sys.exit(ending.run(_run))
+    sys.exit(exit_status.run(_run))
 
 
 def _run() -> int:

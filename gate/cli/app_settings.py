@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import typer
 
-from gate.cli.moments import given_seconds
 from gate.cli.options import (
     DEFAULT_DATA,
     ActorOption,
@@ -25,7 +24,8 @@ from gate.cli.options import (
 )
 from gate.cli.output import print_json, say
 from gate.cli.penalties import given_because
-from gate.cli.reach import Reach, Settled, run_with
+from gate.cli.store_connection import Settled, StoreConnection, run_with
+from gate.cli.time_format import given_seconds
 from gate.clock import wall_ms
 from gate.core import ids
 from gate.core.app_settings import setting_mistakes, with_settings
@@ -204,9 +204,9 @@ def _change(
             raise InvalidConfig([str(mistake) for mistake in mistakes])
         return with_settings(facts, {"exempt": exempt, **changes}, _option)
 
-    async def work(reach: Reach) -> Settled:
-        _, written = await reach.store.apps.update(key, changed, wall_ms(), *because)
-        return await reach.settle(written)
+    async def work(connection: StoreConnection) -> Settled:
+        _, written = await connection.store.apps.update(key, changed, wall_ms(), *because)
+        return await connection.settle(written)
 
     return run_with(target, work)
 

@@ -13,7 +13,6 @@ from typing import Annotated, Any
 import typer
 
 from gate.cli.app_settings import set_
-from gate.cli.moments import shown_moment
 from gate.cli.options import (
     CREDENTIALS_FILE,
     DEFAULT_DATA,
@@ -27,7 +26,8 @@ from gate.cli.options import (
 )
 from gate.cli.output import counted, print_json, print_table, say, warn
 from gate.cli.penalties import given_because
-from gate.cli.reach import Reach, Settled, run_with
+from gate.cli.store_connection import Settled, StoreConnection, run_with
+from gate.cli.time_format import shown_moment
 from gate.clock import wall_ms
 from gate.core import ids
 from gate.core.app_secrets import app_secret, with_new_secret, without_old_secret
@@ -67,8 +67,8 @@ def create(
         )
         why, by = given_because(reason, actor, mistakes)
 
-    async def work(reach: Reach) -> Settled:
-        return await reach.write(reach.store.apps.create(facts, facts.created_at_ms, why, by))
+    async def work(connection: StoreConnection) -> Settled:
+        return await connection.write(connection.store.apps.create(facts, facts.created_at_ms, why, by))
 
     settled = run_with(Target(data, None, redis), work)
     if as_json:
@@ -83,8 +83,8 @@ def create(
 def list_(data: DataOption = DEFAULT_DATA, redis: RedisOption = None, as_json: JsonOption = False) -> None:
     """List the Apps."""
 
-    async def work(reach: Reach) -> list[AppFacts]:
-        return sorted(await reach.store.apps.list(), key=lambda one: one.key)
+    async def work(connection: StoreConnection) -> list[AppFacts]:
+        return sorted(await connection.store.apps.list(), key=lambda one: one.key)
 
     found = run_with(Target(data, None, redis), work)
     if as_json:
@@ -106,7 +106,9 @@ def show(
 ) -> None:
     """Show an App's settings."""
     wanted = ids.app_key(key)
-    document = _document(run_with(Target(data, None, redis), lambda reach: reach.app(wanted)), show_secret=show_secret)
+    document = _document(
+        run_with(Target(data, None, redis), lambda connection: connection.app(wanted)), show_secret=show_secret
+    )
     if as_json:
         print_json(document)
     else:
@@ -148,9 +150,9 @@ def rotate_secret(
             raise Refused("a rotation is under way: end the old secret first, with --drop-old")
         return with_new_secret(facts, fresh)
 
-    async def work(reach: Reach) -> Settled:
-        _, written = await reach.store.apps.update(wanted, changed, wall_ms(), why, by)
-        return await reach.settle(written)
+    async def work(connection: StoreConnection) -> Settled:
+        _, written = await connection.store.apps.update(wanted, changed, wall_ms(), why, by)
+        return await connection.settle(written)
 
     settled = run_with(Target(data, None, redis), work)
     is_noted = not drop_old and _note_secret(data / CREDENTIALS_FILE, wanted, fresh)
@@ -185,13 +187,13 @@ def remove(
     if not yes:
         typer.confirm(f"Remove App {wanted} and every fact of its Users?", abort=True, err=True)
 
-    async def work(reach: Reach) -> Settled:
+    async def work(connection: StoreConnection) -> Settled:
         try:
-            await reach.app(wanted)
+            await connection.app(wanted)
         except AppUnknown:  # but facts may be left of it, where a removal broke off
-            await reach.store.apps.finish_removal(wanted)
+            await connection.store.apps.finish_removal(wanted)
             raise
-        return await reach.write(reach.store.apps.remove(wanted, wall_ms(), why, by))
+        return await connection.write(connection.store.apps.remove(wanted, wall_ms(), why, by))
 
     settled = run_with(Target(data, None, redis), work)
     if as_json:

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import orjson
 import typer
 
-from gate.cli.listing import LimitOption, cut_at
-from gate.cli.moments import parse_moment, shown_moment
 from gate.cli.options import (
     DEFAULT_DATA,
     AppOption,
@@ -25,7 +23,9 @@ from gate.cli.options import (
     given_id,
 )
 from gate.cli.output import counted, print_json, print_table, say, shown_id
-from gate.cli.reach import Reach, run_with
+from gate.cli.paging import LimitOption, cut_at
+from gate.cli.store_connection import StoreConnection, run_with
+from gate.cli.time_format import parse_moment, shown_moment
 from gate.core.model import FOREVER_MS
 from gate.errors import InvalidInput
 
@@ -67,9 +67,9 @@ def audit(
     target = Target(data, app, redis)
     key = target.app_key()
 
-    async def work(reach: Reach) -> list[AuditEntry]:
-        await reach.app(key)
-        page = partial(reach.store.audit.page, key, user=given, from_ms=from_ms, to_ms=to_ms)
+    async def work(connection: StoreConnection) -> list[AuditEntry]:
+        await connection.app(key)
+        page = partial(connection.store.audit.page, key, user=given, from_ms=from_ms, to_ms=to_ms)
         return await _up_to(limit, page)
 
     found, is_cut = cut_at(limit, run_with(target, work))
@@ -85,8 +85,8 @@ def audit(
 
 
 def _show_deployment(target: Target, from_ms: int, to_ms: int, limit: int, as_json: bool) -> None:
-    async def work(reach: Reach) -> list[DeploymentEntry]:
-        return await _up_to(limit, partial(reach.store.audit.deployment_page, from_ms=from_ms, to_ms=to_ms))
+    async def work(connection: StoreConnection) -> list[DeploymentEntry]:
+        return await _up_to(limit, partial(connection.store.audit.deployment_page, from_ms=from_ms, to_ms=to_ms))
 
     found, is_cut = cut_at(limit, run_with(target, work))
     if as_json:

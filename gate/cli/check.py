@@ -13,9 +13,9 @@ from typing import Annotated, Any
 
 import typer
 
-from gate.cli.moments import shown_duration, shown_moment
 from gate.cli.options import DEFAULT_DATA, AppOption, DataOption, JsonOption, Target, all_mistakes, given_id
 from gate.cli.output import print_json, print_table, say, shown_id, warn
+from gate.cli.time_format import shown_duration, shown_moment
 from gate.core.partition import partition_of
 from gate.core.revision import Revision, join_revisions, parse_revisions
 from gate.core.shown import shown_facts

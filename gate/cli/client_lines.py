@@ -12,8 +12,8 @@ from typing import Any
 
 import orjson
 
-from gate.cli.moments import shown_moment
 from gate.cli.output import json_id, shown_id
+from gate.cli.time_format import shown_moment
 from gate.core.ids import user_id
 from gate.errors import InvalidInput
 

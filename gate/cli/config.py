@@ -14,13 +14,13 @@ from gate.cli.output import print_json, print_table, say
 from gate.config import OPTIONS, Option, read_config
 
 if TYPE_CHECKING:
-    from gate.service.in_force import InForce
+    from gate.service.effective_options import EffectiveOptions
 
 
 def config(data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -> None:
     """What is in force, and from where: option, environment, file or default. Of the running service, if one runs here."""
     services = Target(data).services
-    shown: list[tuple[str, int | None, InForce]] = [
+    shown: list[tuple[str, int | None, EffectiveOptions]] = [
         (f"service {'+'.join(each.roles)}, pid {each.pid}", each.pid, dict(each.options)) for each in services
     ]
     if not shown:
@@ -35,12 +35,14 @@ def config(data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -> None
         print_table(("option", "value", "from"), rows)
 
 
-def _would_be(data: Path) -> InForce:
-    from gate.service.in_force import in_force  # late: where a service runs, it has written the answer
+def _would_be(data: Path) -> EffectiveOptions:
+    from gate.service.effective_options import (
+        effective_options,
+    )  # late: where a service runs, it has written the answer
 
     is_usual = data == DEFAULT_DATA or str(data) == os.environ.get("GATE_DATA")
     given = {} if is_usual else {"data": str(data)}
-    return in_force(read_config(given, os.environ), given, os.environ)
+    return effective_options(read_config(given, os.environ), given, os.environ)
 
 
 def _value(option: Option, value: str | None) -> str:
@@ -48,5 +50,5 @@ def _value(option: Option, value: str | None) -> str:
     return option.shown_default if value is None else value
 
 
-def _document(options: InForce) -> dict[str, dict[str, str | None]]:
+def _document(options: EffectiveOptions) -> dict[str, dict[str, str | None]]:
     return {name: {"value": value, "from": origin} for name, (value, origin) in options.items()}

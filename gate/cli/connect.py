@@ -14,7 +14,6 @@ from typing import Annotated
 import typer
 
 from gate.cli.client_staying import Client
-from gate.cli.moments import parse_duration
 from gate.cli.options import (
     DEFAULT_DATA,
     AppOption,
@@ -25,7 +24,8 @@ from gate.cli.options import (
     Target,
     all_mistakes,
 )
-from gate.cli.reach import run, run_with
+from gate.cli.store_connection import run, run_with
+from gate.cli.time_format import parse_duration
 from gate.cli.users import minted_token
 from gate.core.presence import platform_named
 from gate.core.registration import registrable
@@ -123,7 +123,7 @@ def _as_whom(token: str | None, user: str | None, mistakes: Mistakes) -> str | b
 
 def _minted(target: Target, user: bytes) -> str:
     key = target.app_key()
-    token, _ = run_with(target, lambda reach: minted_token(reach, key, user))
+    token, _ = run_with(target, lambda connection: minted_token(connection, key, user))
     return token
 
 

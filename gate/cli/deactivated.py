@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gate.cli.listing import DEFAULT_LIMIT, LimitOption, all_rows, cut_at
-from gate.cli.moments import shown_moment
 from gate.cli.options import (
     DEFAULT_DATA,
     ActorOption,
@@ -26,8 +24,10 @@ from gate.cli.options import (
     given_ids,
 )
 from gate.cli.output import counted, json_id, print_json, print_table, say, shown_id
+from gate.cli.paging import DEFAULT_LIMIT, LimitOption, all_rows, cut_at
 from gate.cli.penalties import given_because
-from gate.cli.reach import Reach, Settled, run_with
+from gate.cli.store_connection import Settled, StoreConnection, run_with
+from gate.cli.time_format import shown_moment
 from gate.clock import wall_ms
 from gate.core.occurrence import Occurrence
 from gate.errors import ReplicaMissing
@@ -78,12 +78,12 @@ def deactivated(
     target = Target(data, app, redis)
     key = target.app_key()
 
-    async def work(reach: Reach) -> list[Gone]:
-        await reach.app(key)
+    async def work(connection: StoreConnection) -> list[Gone]:
+        await connection.app(key)
         from gate.store.places import Place  # late: the help page needs no store
 
         async def page(last: Gone | None, count: int) -> list[Gone]:
-            return await reach.store.deactivation.behind(key, last and Place(last.since_ms, last.user), count)
+            return await connection.store.deactivation.behind(key, last and Place(last.since_ms, last.user), count)
 
         return await all_rows(page, limit)
 
@@ -108,11 +108,11 @@ def erasure_proof(
     target = Target(data, app, redis)
     key = target.app_key()
 
-    async def work(reach: Reach) -> list[Occurrence]:
+    async def work(connection: StoreConnection) -> list[Occurrence]:
         from gate.store.occurrences import occurrences
 
-        await reach.app(key)
-        return await occurrences(reach.store.client, key, given)
+        await connection.app(key)
+        return await occurrences(connection.store.client, key, given)
 
     found = [("Redis", one) for one in run_with(target, work)] + [
         ("Replica", one) for one in _in_replica(target, key, given)
@@ -142,15 +142,15 @@ def _change(is_return: bool, users: list[str], reason: str, actor: str | None, t
         why, by = given_because(reason, actor, mistakes)
     key = target.app_key()
 
-    async def work(reach: Reach) -> tuple[str, Settled]:
-        facts = await reach.app(key)
-        deactivation, now_ms = reach.store.deactivation, wall_ms()
+    async def work(connection: StoreConnection) -> tuple[str, Settled]:
+        facts = await connection.app(key)
+        deactivation, now_ms = connection.store.deactivation, wall_ms()
         if is_return:
             after_ms = facts.reactivate_after_s * 1_000
             operation = await deactivation.reactivate(key, given, now_ms, after_ms, why, by)
         else:
             operation = await deactivation.deactivate(key, given, now_ms, why, by)
-        return operation.id, await reach.settle(operation.written)
+        return operation.id, await connection.settle(operation.written)
 
     operation, settled = run_with(target, work)
     if as_json:

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from gate.cli import doctor_local, doctor_redis
-from gate.cli.finding import Finding
+from gate.cli.findings import Finding
 from gate.cli.options import (
     DEFAULT_DATA,
     DataOption,

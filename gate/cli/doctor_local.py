@@ -13,11 +13,11 @@ from pathlib import Path
 import msgspec
 
 from gate.cli.check import opened_replica
-from gate.cli.finding import Finding, fail, ok, warn
+from gate.cli.findings import Finding, fail, ok, warn
 from gate.cli.local_node import replicator_lives
-from gate.cli.moments import shown_duration
 from gate.cli.options import CREDENTIALS_FILE
 from gate.cli.output import counted
+from gate.cli.time_format import shown_duration
 from gate.core.file_text import read_text
 from gate.errors import ReplicaError
 from gate.replica import native_core, probe

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from gate.cli import doctor_servers
-from gate.cli.finding import Finding, fail, ok, warn
-from gate.cli.moments import shown_duration
+from gate.cli.findings import Finding, fail, ok, warn
 from gate.cli.options import Target
 from gate.cli.output import counted
-from gate.cli.reach import Reach, run, run_with
+from gate.cli.store_connection import StoreConnection, run, run_with
+from gate.cli.time_format import shown_duration
 from gate.clock import wall_ms
 from gate.errors import GateError
 from gate.store.vitals import Vitals, read_vitals
@@ -147,7 +147,7 @@ def presence_findings(target: Target, allow_eviction: bool = False) -> Iterator[
     """As `findings`, of the Redis that only Presence uses; none where it shares the other one."""
     if not target.has_presence_redis():
         return
-    # Late, as in `reach`: the help page should not pay for it.
+    # Late, as in `connection`: the help page should not pay for it.
     from gate.store.address import parse_address
     from gate.store.rights import PRESENCE
 
@@ -182,15 +182,20 @@ def _of_server(
     yield _clock("clock" if name == "Redis" else f"{name} clock", skew_ms)
 
 
-async def _looked(reach: Reach) -> tuple[Vitals, Address, int, ClockLook]:
+async def _looked(connection: StoreConnection) -> tuple[Vitals, Address, int, ClockLook]:
     from gate.store.clocks import look_at_clocks
 
-    client = reach.store.client
-    return await read_vitals(client), client.address, len(await reach.store.apps.list()), await look_at_clocks(client)
+    client = connection.store.client
+    return (
+        await read_vitals(client),
+        client.address,
+        len(await connection.store.apps.list()),
+        await look_at_clocks(client),
+    )
 
 
 async def _looked_at(url: str) -> tuple[Vitals, int]:
-    # Late, as in `reach`: the help page should not pay for what talks to Redis.
+    # Late, as in `connection`: the help page should not pay for what talks to Redis.
     from gate.store.address import parse_address
     from gate.store.cluster import client_of
     from gate.store.opening import refuse_old_server
@@ -239,7 +244,7 @@ def _role(subject: str, vitals: Vitals, option: str) -> Finding:
 
 def _sentinels(subject: str, url: Callable[[], str], option: str) -> Iterator[Finding]:
     """One finding, where the URL names Sentinels."""
-    # Late, as in `reach`.
+    # Late, as in `connection`.
     from gate.store.address import parse_address
     from gate.store.sentinel import look_at_each
 

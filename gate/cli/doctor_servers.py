@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from gate.cli.finding import Finding, fail, ok, warn
+from gate.cli.findings import Finding, fail, ok, warn
 from gate.cli.output import counted
-from gate.cli.reach import run
+from gate.cli.store_connection import run
 from gate.errors import GateError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ NEARLY_FULL_SHARE = 0.9
 
 def findings(subject: str, url: Callable[[], str], option: str, allow_eviction: bool) -> Iterator[Finding]:
     """One line for the whole of a Cluster, and one for each server; none where the URL names a single server."""
-    # Late, as in `reach`: the help page should not pay for it.
+    # Late, as in `connection`: the help page should not pay for it.
     from gate.store.address import parse_address
     from gate.store.link import LinkLost
     from gate.store.servers import look_at_servers

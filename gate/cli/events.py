@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from gate.cli.moments import shown_moment
 from gate.cli.options import (
     DEFAULT_DATA,
     AppOption,
@@ -30,7 +29,8 @@ from gate.cli.options import (
     given_ids,
 )
 from gate.cli.output import print_json_line, say, shown_id, warn
-from gate.cli.presence_reach import ask_presence
+from gate.cli.presence_connection import ask_presence
+from gate.cli.time_format import shown_moment
 from gate.core.presence import KINDS, Cursor, Event, cursor_told, gateway_named
 from gate.errors import FeedReset, InvalidInput, StoreUnavailable
 

@@ -17,7 +17,7 @@ import typer
 from gate.cli.options import DEFAULT_DATA, AppOption, DataOption, RedisOption, Target
 from gate.cli.outfile import opened_for_writing
 from gate.cli.output import counted, json_id, warn
-from gate.cli.reach import Reach, run_with
+from gate.cli.store_connection import StoreConnection, run_with
 from gate.clock import wall_ms
 from gate.core.model import FOREVER_MS, ListKind
 from gate.core.snapshot import ListPart, UserPart
@@ -45,24 +45,24 @@ def export_facts(
     target = Target(data, app, redis)
     key = target.app_key()
 
-    async def work(reach: Reach, stream: IO[bytes]) -> int:
-        await reach.app(key)
+    async def work(connection: StoreConnection, stream: IO[bytes]) -> int:
+        await connection.app(key)
         count = 0
-        async for fact in _facts(reach, key, wall_ms()):
+        async for fact in _facts(connection, key, wall_ms()):
             stream.write(orjson.dumps(fact, option=orjson.OPT_APPEND_NEWLINE))
             count += 1
         return count
 
     # Opened before anything connects: a FIFO waits here for its reader, where Ctrl-C ends the wait.
     with opened_for_writing(file) as stream:
-        count = run_with(target, lambda reach: work(reach, stream))
+        count = run_with(target, lambda connection: work(connection, stream))
     warn(f"gate: {counted(count, 'line')} written")
 
 
-async def _facts(reach: Reach, key: str, now_ms: int) -> AsyncIterator[Fact]:
-    async for parts in reach.store.snapshot():
+async def _facts(connection: StoreConnection, key: str, now_ms: int) -> AsyncIterator[Fact]:
+    async for parts in connection.store.snapshot():
         users = [part for part in parts if isinstance(part, UserPart) and part.app == key]
-        for fact in await _facts_of_users(reach, key, users, now_ms):
+        for fact in await _facts_of_users(connection, key, users, now_ms):
             yield fact
         # A list whose entries end comes a second time, with the ends; the page script gives both together.
         lists = [
@@ -72,21 +72,21 @@ async def _facts(reach: Reach, key: str, now_ms: int) -> AsyncIterator[Fact]:
         ]
         for first in range(0, len(lists), LISTS_AT_ONCE):
             some = lists[first : first + LISTS_AT_ONCE]
-            for found in await asyncio.gather(*(_list(reach, key, kind, owner, now_ms) for kind, owner in some)):
+            for found in await asyncio.gather(*(_list(connection, key, kind, owner, now_ms) for kind, owner in some)):
                 for fact in found:
                     yield fact
 
 
-async def _facts_of_users(reach: Reach, key: str, parts: Sequence[UserPart], now_ms: int) -> list[Fact]:
+async def _facts_of_users(connection: StoreConnection, key: str, parts: Sequence[UserPart], now_ms: int) -> list[Fact]:
     facts: list[Fact] = []
-    for word, restraints in (("ban", reach.store.bans), ("mute", reach.store.mutes)):
+    for word, restraints in (("ban", connection.store.bans), ("mute", connection.store.mutes)):
         held = [(part.user, _until(word, part)) for part in parts if _until(word, part) > now_ms]
         reasons = await restraints.reasons(key, [user for user, _ in held])
         for (user, until_ms), (why, by) in zip(held, reasons, strict=True):
             told = {name: text for name, text in (("reason", why), ("actor", by)) if text}
             facts.append({"kind": word, "user": json_id(user), **_end(until_ms, required=True), **told})
     registered = [part.user for part in parts if part.facts.registered]
-    facts += [_profile(one) for one in await reach.store.users.profiles(key, registered) if one is not None]
+    facts += [_profile(one) for one in await connection.store.users.profiles(key, registered) if one is not None]
     for part in parts:
         if part.facts.whitelist_on:
             facts.append({"kind": "whitelist-switch", "user": json_id(part.user), "on": True})
@@ -108,11 +108,11 @@ def _end(until_ms: int, *, required: bool) -> Fact:
     return {"permanent": True} if required else {}
 
 
-async def _list(reach: Reach, key: str, kind: ListKind, owner: bytes, now_ms: int) -> list[Fact]:
+async def _list(connection: StoreConnection, key: str, kind: ListKind, owner: bytes, now_ms: int) -> list[Fact]:
     entries: list[tuple[bytes, int]] = []
     before: int | None = None
     while True:
-        page, before = await reach.store.lists.page(key, kind, owner, now_ms, before, PAGE_ROWS)
+        page, before = await connection.store.lists.page(key, kind, owner, now_ms, before, PAGE_ROWS)
         entries.extend((entry.member, entry.until_ms) for entry in page)
         if before is None:
             break

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gate.cli.moments import shown_duration
 from gate.cli.options import (
     DEFAULT_DATA,
     AppOption,
@@ -15,7 +14,8 @@ from gate.cli.options import (
     Target,
 )
 from gate.cli.output import print_json, print_table, say
-from gate.cli.presence_reach import ask_presence
+from gate.cli.presence_connection import ask_presence
+from gate.cli.time_format import shown_duration
 from gate.clock import wall_ms
 
 if TYPE_CHECKING:

@@ -14,15 +14,15 @@ from typing import Annotated
 
 import typer
 
-from gate.cli.bulk_writing import BulkLoad
-from gate.cli.fact_fields import Kind
-from gate.cli.fact_files import STDIN, FactFile
-from gate.cli.fact_lines import Format
-from gate.cli.intake import Intake
+from gate.cli.import_fields import Kind
+from gate.cli.import_files import STDIN, ImportFile
+from gate.cli.import_lines import Format
+from gate.cli.import_reader import ImportReader
+from gate.cli.import_writer import ImportWriter
 from gate.cli.options import DEFAULT_DATA, AppOption, DataOption, JsonOption, RedisOption, Target, all_mistakes
 from gate.cli.output import counted, print_json, say, warn
 from gate.cli.progress import rate, shown_progress
-from gate.cli.reach import Reach, Settled, run_with
+from gate.cli.store_connection import Settled, StoreConnection, run_with
 from gate.clock import monotonic_ms, wall_ms
 from gate.errors import InvalidInput
 
@@ -62,76 +62,76 @@ def import_facts(
     sources = [source for source in opened if source is not None]
     target = Target(data, app, redis)
     key = target.app_key()
-    intake = Intake(sources, kind, max_errors)
+    reader = ImportReader(sources, kind, max_errors)
     if strict:
         for source in sources:
             source.keep()
-        _drain(intake)
+        _drain(reader)
     started_ms = monotonic_ms()
-    done = None if strict and intake.errors else _import(target, key, intake, as_json)
-    _report(intake, done, monotonic_ms() - started_ms, as_json)
-    raise typer.Exit(1 if intake.errors else 0)
+    done = None if strict and reader.errors else _import(target, key, reader, as_json)
+    _report(reader, done, monotonic_ms() - started_ms, as_json)
+    raise typer.Exit(1 if reader.errors else 0)
 
 
-def _opened(name: str, file_format: Format | None, headless_kind: str | None) -> FactFile | None:
-    source = FactFile(name, file_format, headless_kind)
+def _opened(name: str, file_format: Format | None, headless_kind: str | None) -> ImportFile | None:
+    source = ImportFile(name, file_format, headless_kind)
     source.check_header()
     return source
 
 
-def _drain(intake: Intake) -> None:
+def _drain(reader: ImportReader) -> None:
     """Read everything for what is wrong with it, and keep nothing."""
-    for _ in intake.batches():
+    for _ in reader.batches():
         pass
-    intake.rewind()
+    reader.rewind()
 
 
-def _import(target: Target, key: str, intake: Intake, silent: bool) -> Done:
-    async def work(reach: Reach) -> Done:
-        app = await reach.app(key)
-        async with reach.store.bulk(key, wall_ms(), app.list_ceiling) as bulk:
-            load = BulkLoad(bulk, app, intake.refuse)
-            with shown_progress(intake.size_bytes, silent=silent) as progress:
-                for batch in intake.batches():
+def _import(target: Target, key: str, reader: ImportReader, silent: bool) -> Done:
+    async def work(connection: StoreConnection) -> Done:
+        app = await connection.app(key)
+        async with connection.store.bulk(key, wall_ms(), app.list_ceiling) as bulk:
+            load = ImportWriter(bulk, app, reader.refuse)
+            with shown_progress(reader.size_bytes, silent=silent) as progress:
+                for batch in reader.batches():
                     if batch is None:
                         await asyncio.sleep(0)
                     else:
                         await load.put(batch)
-                        progress.at(intake.read_bytes, load.entries)
+                        progress.at(reader.read_bytes, load.entries)
                 written = await load.flush()
-            return load.entries, await reach.settle(written, ACK_TIMEOUT_MS)
+            return load.entries, await connection.settle(written, ACK_TIMEOUT_MS)
 
     return run_with(target, work)
 
 
-def _report(intake: Intake, done: Done | None, elapsed_ms: int, as_json: bool) -> None:
+def _report(reader: ImportReader, done: Done | None, elapsed_ms: int, as_json: bool) -> None:
     entries, settled = done if done else (0, None)
     if as_json:
         print_json(
             {
-                "lines": intake.lines,
+                "lines": reader.lines,
                 "entries": entries,
-                "ended": intake.ended,
-                "errors": intake.errors,
-                "shown_errors": [wrong._asdict() for wrong in intake.shown],
-                "stopped_early": intake.is_cut_short,
+                "ended": reader.ended,
+                "errors": reader.errors,
+                "shown_errors": [wrong._asdict() for wrong in reader.shown],
+                "stopped_early": reader.is_cut_short,
                 "elapsed_ms": elapsed_ms,
                 "entries_per_second": rate(entries, elapsed_ms),
                 **(settled.fields if settled else {"revision": "", "applied": None}),
             }
         )
         return
-    for wrong in intake.shown:
+    for wrong in reader.shown:
         warn(f"{wrong.file}:{wrong.line}: {wrong.problem}")
-    if intake.errors > len(intake.shown):
-        warn(f"... and {counted(intake.errors - len(intake.shown), 'wrong line')} more")
-    if intake.is_cut_short:
-        warn(f"gate: stopped after {counted(intake.errors, 'wrong line')}, as --max-errors said")
+    if reader.errors > len(reader.shown):
+        warn(f"... and {counted(reader.errors - len(reader.shown), 'wrong line')} more")
+    if reader.is_cut_short:
+        warn(f"gate: stopped after {counted(reader.errors, 'wrong line')}, as --max-errors said")
     if settled is None:
-        say(f"nothing written: {counted(intake.errors, 'wrong line')} of {intake.lines:,}, and --strict was said")
+        say(f"nothing written: {counted(reader.errors, 'wrong line')} of {reader.lines:,}, and --strict was said")
         return
-    left_out = f", {counted(intake.errors, 'wrong line')} left out" if intake.errors else ""
-    ended = f", {intake.ended:,} already ended" if intake.ended else ""
+    left_out = f", {counted(reader.errors, 'wrong line')} left out" if reader.errors else ""
+    ended = f", {reader.ended:,} already ended" if reader.ended else ""
     speed = f"in {elapsed_ms / 1_000:.1f} s ({rate(entries, elapsed_ms):,}/s)"
-    say(f"{counted(entries, 'entry', 'entries')} out of {counted(intake.lines, 'line')} {speed}{left_out}{ended}")
+    say(f"{counted(entries, 'entry', 'entries')} out of {counted(reader.lines, 'line')} {speed}{left_out}{ended}")
     say(settled.shown)

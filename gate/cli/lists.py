@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gate.cli.listing import DEFAULT_LIMIT, LimitOption, cut_at
-from gate.cli.moments import json_moment, one_end, shown_moment
 from gate.cli.options import (
     DEFAULT_DATA,
     ActorOption,
@@ -29,8 +27,10 @@ from gate.cli.options import (
     given_ids,
 )
 from gate.cli.output import counted, json_id, print_json, print_table, say, shown_id, some_ids
+from gate.cli.paging import DEFAULT_LIMIT, LimitOption, cut_at
 from gate.cli.penalties import given_because
-from gate.cli.reach import Reach, Settled, run_with
+from gate.cli.store_connection import Settled, StoreConnection, run_with
+from gate.cli.time_format import json_moment, one_end, shown_moment
 from gate.clock import wall_ms
 from gate.core.model import FOREVER_MS, ListKind
 from gate.errors import InvalidInput
@@ -99,10 +99,10 @@ def _register_add(noun: typer.Typer, kind: ListKind, name: str) -> None:
         target = Target(data, app, redis)
         key = target.app_key()
 
-        async def work(reach: Reach) -> Settled:
-            ceiling = (await reach.app(key)).list_ceiling
-            adding = reach.store.lists.add(key, kind, whose, whom, until_ms, now_ms, ceiling, why, by)
-            return await reach.write(adding)
+        async def work(connection: StoreConnection) -> Settled:
+            ceiling = (await connection.app(key)).list_ceiling
+            adding = connection.store.lists.add(key, kind, whose, whom, until_ms, now_ms, ceiling, why, by)
+            return await connection.write(adding)
 
         settled = run_with(target, work)
         ending = "" if until_ms == FOREVER_MS else f" until {shown_moment(until_ms)}"
@@ -129,12 +129,12 @@ def _register_remove(noun: typer.Typer, kind: ListKind, name: str) -> None:
         target = Target(data, app, redis)
         key = target.app_key()
 
-        async def work(reach: Reach) -> tuple[Settled, list[bytes]]:
-            await reach.app(key)
-            lists, now_ms = reach.store.lists, wall_ms()
+        async def work(connection: StoreConnection) -> tuple[Settled, list[bytes]]:
+            await connection.app(key)
+            lists, now_ms = connection.store.lists, wall_ms()
             held = await lists.contains(key, kind, whose, whom, now_ms)
             absent = [member for member, on in zip(whom, held, strict=True) if not on]
-            return await reach.write(lists.remove(key, kind, whose, whom, now_ms, why, by)), absent
+            return await connection.write(lists.remove(key, kind, whose, whom, now_ms, why, by)), absent
 
         settled, absent = run_with(target, work)
         if as_json or len(absent) < len(whom):
@@ -181,9 +181,9 @@ def _register_contains(noun: typer.Typer, kind: ListKind, name: str) -> None:
         target = Target(data, app, redis)
         key = target.app_key()
 
-        async def work(reach: Reach) -> list[bool]:
-            await reach.app(key)
-            return list(await reach.store.lists.contains(key, kind, whose, whom, wall_ms()))
+        async def work(connection: StoreConnection) -> list[bool]:
+            await connection.app(key)
+            return list(await connection.store.lists.contains(key, kind, whose, whom, wall_ms()))
 
         held = run_with(target, work)
         if as_json:
@@ -241,9 +241,9 @@ def status(
     target = Target(data, app, redis)
     key = target.app_key()
 
-    async def work(reach: Reach) -> tuple[str, list[bool]]:
-        facts = await reach.app(key)
-        return facts.whitelists, list(await reach.store.lists.switches(key, given))
+    async def work(connection: StoreConnection) -> tuple[str, list[bool]]:
+        facts = await connection.app(key)
+        return facts.whitelists, list(await connection.store.lists.switches(key, given))
 
     whitelists, switches = run_with(target, work)
     if as_json:
@@ -262,7 +262,9 @@ def _switch(users: list[str], on: bool, why_by: tuple[str, str | None], target: 
     with all_mistakes() as mistakes:
         given = given_ids(users, "USER", mistakes)
         why, by = given_because(*why_by, mistakes)
-    settled = _write_for(target, lambda reach, key: reach.store.lists.switch(key, given, on, wall_ms(), why, by))
+    settled = _write_for(
+        target, lambda connection, key: connection.store.lists.switch(key, given, on, wall_ms(), why, by)
+    )
     done = f"the Whitelist of {counted(len(given), 'User')} is {'on' if on else 'off'}"
     _print_settled(settled, done, {"users": [json_id(user) for user in given], "on": on}, as_json)
 
@@ -278,12 +280,12 @@ def _future(until_ms: int, now_ms: int) -> int:
     return until_ms
 
 
-def _write_for(target: Target, write: Callable[[Reach, str], Awaitable[Written]]) -> Settled:
+def _write_for(target: Target, write: Callable[[StoreConnection, str], Awaitable[Written]]) -> Settled:
     key = target.app_key()
 
-    async def work(reach: Reach) -> Settled:
-        await reach.app(key)
-        return await reach.write(write(reach, key))
+    async def work(connection: StoreConnection) -> Settled:
+        await connection.app(key)
+        return await connection.write(write(connection, key))
 
     return run_with(target, work)
 
@@ -291,14 +293,14 @@ def _write_for(target: Target, write: Callable[[Reach, str], Awaitable[Written]]
 def _entries(target: Target, kind: ListKind, owner: bytes, limit: int) -> list[tuple[bytes, int]]:
     key = target.app_key()
 
-    async def work(reach: Reach) -> list[tuple[bytes, int]]:
-        await reach.app(key)
+    async def work(connection: StoreConnection) -> list[tuple[bytes, int]]:
+        await connection.app(key)
         found: list[tuple[bytes, int]] = []
         before: int | None = None
         now_ms = wall_ms()
         while len(found) <= limit:
             count = min(PAGE_ROWS, limit + 1 - len(found))
-            page, before = await reach.store.lists.page(key, kind, owner, now_ms, before, count)
+            page, before = await connection.store.lists.page(key, kind, owner, now_ms, before, count)
             found.extend((entry.member, entry.until_ms) for entry in page)
             if before is None:
                 break

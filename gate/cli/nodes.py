@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from gate.cli.moments import shown_duration
 from gate.cli.options import (
     DEFAULT_DATA,
     AppOption,
@@ -20,8 +19,9 @@ from gate.cli.options import (
     Target,
 )
 from gate.cli.output import counted, print_json, print_table, say, warn
-from gate.cli.presence_reach import ask_presence
-from gate.cli.reach import Reach, run, run_with
+from gate.cli.presence_connection import ask_presence
+from gate.cli.store_connection import StoreConnection, run, run_with
+from gate.cli.time_format import shown_duration
 from gate.clock import wall_ms
 from gate.errors import AppUnknown, GateError, NotFound, Unavailable
 
@@ -87,10 +87,10 @@ def nodes(data: DataOption = DEFAULT_DATA, redis: RedisOption = None, as_json: J
         say("no node holds a lease: start `gate serve` on this Redis")
 
 
-async def _asked(reach: Reach) -> dict[str, NodeReport | None]:
-    from gate.store.node_reports import ask_reports  # late, as in `reach`
+async def _asked(connection: StoreConnection) -> dict[str, NodeReport | None]:
+    from gate.store.node_reports import ask_reports  # late, as in `connection`
 
-    found = await ask_reports(reach.store)
+    found = await ask_reports(connection.store)
     named = {listed.node: report for listed, report in found}
     return dict(sorted(named.items(), key=lambda one: (one[1].name if one[1] else "", one[0])))
 

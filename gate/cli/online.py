@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gate.cli.moments import shown_moment
 from gate.cli.online_history import MINUTES, print_history
 from gate.cli.options import (
     DEFAULT_DATA,
@@ -24,7 +23,8 @@ from gate.cli.options import (
     given_ids,
 )
 from gate.cli.output import counted, json_id, print_json, print_table, say, shown_id
-from gate.cli.presence_reach import ask_presence
+from gate.cli.presence_connection import ask_presence
+from gate.cli.time_format import shown_moment
 from gate.clock import wall_ms
 from gate.errors import InvalidInput
 

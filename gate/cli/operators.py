@@ -14,7 +14,6 @@ from typing import Annotated
 import msgspec
 import typer
 
-from gate.cli.moments import shown_moment
 from gate.cli.options import (
     CREDENTIALS_FILE,
     DEFAULT_DATA,
@@ -28,7 +27,8 @@ from gate.cli.options import (
 )
 from gate.cli.output import print_json, print_table, say, warn
 from gate.cli.penalties import given_because
-from gate.cli.reach import Reach, run_with
+from gate.cli.store_connection import StoreConnection, run_with
+from gate.cli.time_format import shown_moment
 from gate.clock import wall_ms
 from gate.core.file_text import UTF8_MARK
 from gate.core.operators import MAX_PASSWORD_BYTES, Operator, OperatorRole, new_password, operator_name
@@ -59,8 +59,8 @@ def add(
     wanted, password, because = _account(name, password_stdin, reason, actor)
     made = Operator(name=wanted, role=role, password_hash=_hashed(password), created_at_ms=wall_ms())
 
-    async def work(reach: Reach) -> None:
-        await reach.store.operators.add(made, because)
+    async def work(connection: StoreConnection) -> None:
+        await connection.store.operators.add(made, because)
 
     run_with(Target(data, None, redis), work)
     shown = {} if password_stdin else {"password": password}
@@ -75,8 +75,8 @@ def add(
 def list_(data: DataOption = DEFAULT_DATA, redis: RedisOption = None, as_json: JsonOption = False) -> None:
     """List the accounts."""
 
-    async def work(reach: Reach) -> list[Operator]:
-        return await reach.store.operators.list()
+    async def work(connection: StoreConnection) -> list[Operator]:
+        return await connection.store.operators.list()
 
     found = run_with(Target(data, None, redis), work)
     if as_json:
@@ -146,8 +146,8 @@ def remove(
     """End an account, at once. The last admin stays."""
     wanted, because = _named(name, reason, actor)
 
-    async def work(reach: Reach) -> None:
-        await reach.store.operators.remove(wanted, because)
+    async def work(connection: StoreConnection) -> None:
+        await connection.store.operators.remove(wanted, because)
 
     run_with(Target(data, None, redis), work)
     if as_json:
@@ -190,8 +190,8 @@ def _hashed(password: str) -> str:
 
 
 def _change(target: Target, name: str, mutate: Callable[[Operator], Operator], because: Because) -> None:
-    async def work(reach: Reach) -> None:
-        await reach.store.operators.change(name, mutate, because)
+    async def work(connection: StoreConnection) -> None:
+        await connection.store.operators.change(name, mutate, because)
 
     run_with(target, work)
 

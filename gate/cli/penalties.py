@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from gate.cli.listing import DEFAULT_LIMIT, LimitOption, all_rows, cut_at
-from gate.cli.moments import json_moment, one_end, shown_moment
 from gate.cli.options import (
     DEFAULT_DATA,
     ActorOption,
@@ -28,7 +26,9 @@ from gate.cli.options import (
     login_name,
 )
 from gate.cli.output import counted, json_id, print_json, print_table, say, shown_id, some_ids
-from gate.cli.reach import Reach, Settled, run_with
+from gate.cli.paging import DEFAULT_LIMIT, LimitOption, all_rows, cut_at
+from gate.cli.store_connection import Settled, StoreConnection, run_with
+from gate.cli.time_format import json_moment, one_end, shown_moment
 from gate.clock import wall_ms
 from gate.core.model import FOREVER_MS
 from gate.core.reasons import MAX_ACTOR_CHARS, MAX_REASON_CHARS
@@ -176,11 +176,11 @@ def _impose(
         why, by = given_because(*why_by, mistakes)
     key = target.app_key()
 
-    async def work(reach: Reach) -> tuple[Settled, list[bytes]]:
-        await reach.app(key)
-        store = reach.store.bans if kind == "bans" else reach.store.mutes
+    async def work(connection: StoreConnection) -> tuple[Settled, list[bytes]]:
+        await connection.app(key)
+        store = connection.store.bans if kind == "bans" else connection.store.mutes
         imposed = await store.impose_on_active(key, given, until_ms, now_ms, why=why, by=by)
-        return await reach.settle(imposed.written), imposed.skipped
+        return await connection.settle(imposed.written), imposed.skipped
 
     settled, skipped = run_with(target, work)
     done = [user for user in given if user not in skipped]
@@ -204,15 +204,15 @@ def _lift(kind: Penalty, users: list[str], why_by: tuple[str, str | None], targe
         why, by = given_because(*why_by, mistakes)
     key = target.app_key()
 
-    async def work(reach: Reach) -> tuple[Settled, list[bytes]]:
-        await reach.app(key)
-        store, now_ms = reach.store.bans if kind == "bans" else reach.store.mutes, wall_ms()
+    async def work(connection: StoreConnection) -> tuple[Settled, list[bytes]]:
+        await connection.app(key)
+        store, now_ms = connection.store.bans if kind == "bans" else connection.store.mutes, wall_ms()
         ends = [
             facts.banned_until_ms if kind == "bans" else facts.muted_until_ms
-            for facts in await reach.store.users.facts(key, given)
+            for facts in await connection.store.users.facts(key, given)
         ]
         free = [user for user, until_ms in zip(given, ends, strict=True) if until_ms <= now_ms]
-        return await reach.write(store.lift(key, given, now_ms, why, by)), free
+        return await connection.write(store.lift(key, given, now_ms, why, by)), free
 
     settled, free = run_with(target, work)
     if as_json:
@@ -228,9 +228,9 @@ def _lift(kind: Penalty, users: list[str], why_by: tuple[str, str | None], targe
 def _list(kind: Penalty, limit: int, target: Target, as_json: bool) -> None:
     key = target.app_key()
 
-    async def work(reach: Reach) -> list[Restraint]:
-        await reach.app(key)
-        store = reach.store.bans if kind == "bans" else reach.store.mutes
+    async def work(connection: StoreConnection) -> list[Restraint]:
+        await connection.app(key)
+        store = connection.store.bans if kind == "bans" else connection.store.mutes
         now_ms = wall_ms()
 
         async def page(last: Restraint | None, count: int) -> list[Restraint]:

@@ -14,10 +14,10 @@ import typer
 
 from gate.cli.check import opened_replica, require_replica, warn_if_stale
 from gate.cli.local_node import replicator_lives
-from gate.cli.moments import given_seconds, shown_duration
 from gate.cli.options import DEFAULT_DATA, DataOption, JsonOption, RedisOption, Target
 from gate.cli.output import counted, print_json, print_table, say
-from gate.cli.reach import Reach, run_with
+from gate.cli.store_connection import StoreConnection, run_with
+from gate.cli.time_format import given_seconds, shown_duration
 from gate.clock import monotonic_ms
 from gate.core.shown import shown_moment
 from gate.errors import Unavailable
@@ -82,8 +82,8 @@ def verify(data: DataOption = DEFAULT_DATA, redis: RedisOption = None, as_json: 
     directory = replica_dir(data)
     require_replica(data)
 
-    async def work(reach: Reach) -> tuple[Report, IndexReport]:
-        return await compare(directory, reach.store.changelog), await compare_indexes(reach.store.client)
+    async def work(connection: StoreConnection) -> tuple[Report, IndexReport]:
+        return await compare(directory, connection.store.changelog), await compare_indexes(connection.store.client)
 
     report, indexes = run_with(Target(data, None, redis), work)
     equal = report.equal and not indexes.differences

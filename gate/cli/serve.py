@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from gate.cli.ending import CANNOT_GROW, reason_of
+from gate.cli.exit_status import CANNOT_GROW, reason_of
 from gate.config import OPTIONS, read_config
 from gate.errors import CannotStart
 
@@ -60,12 +60,12 @@ def serve(
     try:
         config = read_config(given, os.environ)
         # Imported late: a wrong option is reported without waiting for the rest of the program.
-        from gate.service.in_force import in_force
+        from gate.service.effective_options import effective_options
         from gate.service.supervisor import run
         from gate.store.address import check_addresses
 
         check_addresses({"--redis": config.redis, "--presence-redis": config.presence_redis})
-        raise typer.Exit(run(config, in_force(config, given, os.environ)))
+        raise typer.Exit(run(config, effective_options(config, given, os.environ)))
     except OSError as fault:
         where = f"{fault.filename}: " if isinstance(fault.filename, str) else ""
         advice = "; make room there, or choose another directory with --data" if fault.errno in CANNOT_GROW else ""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gate.cli.moments import shown_moment
 from gate.cli.online import presence_document
 from gate.cli.options import (
     DEFAULT_DATA,
@@ -26,8 +25,9 @@ from gate.cli.options import (
 )
 from gate.cli.output import counted, json_id, print_json, print_table, say, shown_id
 from gate.cli.penalties import given_because
-from gate.cli.presence_reach import ask_presence, both_reached
-from gate.cli.reach import run
+from gate.cli.presence_connection import ask_presence, open_both
+from gate.cli.store_connection import run
+from gate.cli.time_format import shown_moment
 from gate.core.presence import Session, platform_named, session_parts
 from gate.errors import InvalidInput, NotFound
 
@@ -91,7 +91,7 @@ def kick(
         from gate.presence.kick_orders import kick_user  # late, as all that talks to Redis
         from gate.store.writing import Because
 
-        async with both_reached(target, app_key) as (facts, presence):
+        async with open_both(target, app_key) as (facts, presence):
             because = Because(by, why)
             return await kick_user(facts.audit, presence, app_key, given, because, session=session, platform=platform)
 

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gate.cli.deactivated import deactivate, deactivated, erasure_proof, reactivate
-from gate.cli.listing import DEFAULT_LIMIT, PAGE_ROWS, LimitOption, cut_at
-from gate.cli.moments import json_moment, parse_moment, shown_moment
 from gate.cli.options import (
     DEFAULT_DATA,
     ActorOption,
@@ -29,8 +27,10 @@ from gate.cli.options import (
     given_ids,
 )
 from gate.cli.output import counted, json_id, print_json, print_table, say, shown_id
+from gate.cli.paging import DEFAULT_LIMIT, PAGE_ROWS, LimitOption, cut_at
 from gate.cli.penalties import given_because
-from gate.cli.reach import Reach, Settled, run_with
+from gate.cli.store_connection import Settled, StoreConnection, run_with
+from gate.cli.time_format import json_moment, parse_moment, shown_moment
 from gate.clock import wall_ms
 from gate.core.model import UserFacts
 from gate.core.registration import name_is_too_long, portrait_is_too_long, registrable
@@ -68,16 +68,16 @@ def add(
     target = Target(data, app, redis)
     key = target.app_key()
 
-    async def work(reach: Reach) -> Settled:
+    async def work(connection: StoreConnection) -> Settled:
         from gate.store.users import Registration
 
-        facts, now_ms = await reach.app(key), wall_ms()
-        refused = await reach.store.users.quota.reserve_all(facts, given, now_ms)
+        facts, now_ms = await connection.app(key), wall_ms()
+        refused = await connection.store.users.quota.reserve_all(facts, given, now_ms)
         if refused:
-            await reach.store.users.quota.release_unused(key, given, now_ms)
+            await connection.store.users.quota.release_unused(key, given, now_ms)
             raise UserLimitReached(facts.most_users or 0)
         registrations = [Registration(one, now_ms, name, portrait) for one in given]
-        return await reach.write(reach.store.users.register_all(key, registrations, now_ms))
+        return await connection.write(connection.store.users.register_all(key, registrations, now_ms))
 
     settled = run_with(target, work)
     _print_settled(settled, f"{counted(len(given), 'User')} registered", given, as_json)
@@ -100,7 +100,7 @@ def token(
     target = Target(data, app, redis)
     key = target.app_key()
 
-    minted, expires_at_ms = run_with(target, lambda reach: minted_token(reach, key, given, name, portrait))
+    minted, expires_at_ms = run_with(target, lambda connection: minted_token(connection, key, given, name, portrait))
     if as_json:
         print_json({"user": json_id(given), "token": minted, "expires_at": expires_at_ms or None})
     else:
@@ -108,13 +108,13 @@ def token(
 
 
 async def minted_token(
-    reach: Reach, key: str, user: bytes, name: str | None = None, portrait: str | None = None
+    connection: StoreConnection, key: str, user: bytes, name: str | None = None, portrait: str | None = None
 ) -> tuple[str, int]:
     """A Token that every live node takes, and when it expires (0: never); registers the User if it is not."""
-    facts, now_ms = await reach.app(key), wall_ms()
-    enrolment = await reach.store.users.enrol_for_token(facts, user, now_ms, name, portrait)
+    facts, now_ms = await connection.app(key), wall_ms()
+    enrolment = await connection.store.users.enrol_for_token(facts, user, now_ms, name, portrait)
     if enrolment.written is not None:
-        await reach.settle(enrolment.written)
+        await connection.settle(enrolment.written)
     minted = mint(facts, user, enrolment.mint_at_ms, os.urandom(NONCE_BYTES), now_ms)
     return minted, expiry_ms(facts, now_ms)
 
@@ -132,11 +132,11 @@ def profile(
     target = Target(data, app, redis)
     key = target.app_key()
 
-    async def work(reach: Reach) -> tuple[Profile, UserFacts]:
-        await reach.app(key)
+    async def work(connection: StoreConnection) -> tuple[Profile, UserFacts]:
+        await connection.app(key)
         (profile,), (facts,) = (
-            await reach.store.users.profiles(key, [given]),
-            await reach.store.users.facts(key, [given]),
+            await connection.store.users.profiles(key, [given]),
+            await connection.store.users.facts(key, [given]),
         )
         if profile is None:
             raise UserUnknown(given)
@@ -168,9 +168,9 @@ def refresh(
     target = Target(data, app, redis)
     key = target.app_key()
 
-    async def work(reach: Reach) -> None:
-        await reach.app(key)
-        await reach.store.users.refresh(key, given, name, portrait)
+    async def work(connection: StoreConnection) -> None:
+        await connection.app(key)
+        await connection.store.users.refresh(key, given, name, portrait)
 
     run_with(target, work)
     if as_json:
@@ -192,16 +192,16 @@ def list_(
     target = Target(data, app, redis)
     key = target.app_key()
 
-    async def work(reach: Reach) -> tuple[int, list[Profile]]:
-        await reach.app(key)
+    async def work(connection: StoreConnection) -> tuple[int, list[Profile]]:
+        await connection.app(key)
         found: list[Profile] = []
         place: Place | None = None
         while len(found) <= limit:
-            page, place = await reach.store.users.behind(key, place, PAGE_ROWS, newest_first=newest)
+            page, place = await connection.store.users.behind(key, place, PAGE_ROWS, newest_first=newest)
             found += page
             if place is None:
                 break
-        return await reach.store.users.count(key), found[: limit + 1]
+        return await connection.store.users.count(key), found[: limit + 1]
 
     total, rows_found = run_with(target, work)
     found, is_cut = cut_at(limit, rows_found)
@@ -245,12 +245,12 @@ def delete(
     target = Target(data, app, redis)
     key = target.app_key()
 
-    async def work(reach: Reach) -> Settled:
+    async def work(connection: StoreConnection) -> Settled:
         from gate.store.writing import Because
 
-        if (await reach.app(key)).environment == "production":
+        if (await connection.app(key)).environment == "production":
             raise NotInProduction("Users can be deleted in the development environment only; deactivate them instead")
-        return await reach.write(reach.store.users.erase(key, given, wall_ms(), Because(by, why)))
+        return await connection.write(connection.store.users.erase(key, given, wall_ms(), Because(by, why)))
 
     settled = run_with(target, work)
     _print_settled(settled, f"{counted(len(given), 'User')} deleted", given, as_json)
@@ -278,11 +278,13 @@ def expire(
     target = Target(data, app, redis)
     key = target.app_key()
 
-    async def work(reach: Reach) -> Settled:
+    async def work(connection: StoreConnection) -> Settled:
         from gate.store.writing import Because
 
-        await reach.app(key)
-        return await reach.write(reach.store.users.revoke_tokens(key, given, before_ms, now_ms, Because(by, why)))
+        await connection.app(key)
+        return await connection.write(
+            connection.store.users.revoke_tokens(key, given, before_ms, now_ms, Because(by, why))
+        )
 
     settled = run_with(target, work)
     _print_settled(settled, f"Tokens of {counted(len(given), 'User')} revoked", given, as_json)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gate.cli.moments import shown_moment
 from gate.cli.options import DEFAULT_DATA, AppOption, DataOption, JsonOption, RedisOption, Target
 from gate.cli.output import counted, json_id, print_json, print_table, say, shown_id
-from gate.cli.reach import Reach, run_with
+from gate.cli.store_connection import StoreConnection, run_with
+from gate.cli.time_format import shown_moment
 from gate.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ def list_(
     target = Target(data, app, redis)
     key = target.app_key()
 
-    async def work(reach: Reach) -> tuple[str, int, list[DeadHook]]:
-        facts = await reach.app(key)
-        return facts.webhook_url, await reach.store.hooks.waiting(), await reach.store.hooks.dead(key)
+    async def work(connection: StoreConnection) -> tuple[str, int, list[DeadHook]]:
+        facts = await connection.app(key)
+        return facts.webhook_url, await connection.store.hooks.waiting(), await connection.store.hooks.dead(key)
 
     url, waiting, dead = run_with(target, work)
     if as_json:
@@ -71,12 +71,12 @@ def replay(
     target = Target(data, app, redis)
     key = target.app_key()
 
-    async def work(reach: Reach) -> tuple[int, int]:
-        await reach.app(key)
-        own = {one.id for one in await reach.store.hooks.dead(key)}
+    async def work(connection: StoreConnection) -> tuple[int, int]:
+        await connection.app(key)
+        own = {one.id for one in await connection.store.hooks.dead(key)}
         wanted = sorted(own) if everything else list(dict.fromkeys(ids or ()))
         # Another App's dead letters are not this App's to send again.
-        return len(wanted), await reach.store.hooks.replay([one for one in wanted if everything or one in own])
+        return len(wanted), await connection.store.hooks.replay([one for one in wanted if everything or one in own])
 
     wanted, replayed = run_with(target, work)
     if as_json:

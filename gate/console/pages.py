@@ -12,8 +12,8 @@ from typing import Any
 from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from gate.console.spelling import age_of, named
-from gate.console.visit import Visit
+from gate.console.id_format import age_of, named
+from gate.console.request_context import ConsoleContext
 from gate.core.shown import counted, shown_duration, shown_facts, shown_moment
 from gate.errors import ReplicaError
 from gate.http.dependencies import Deps
@@ -55,21 +55,21 @@ def _made_environment() -> Environment:
 TEMPLATES = _made_environment()
 
 
-def page(visit: Visit, template: str, status: int = 200, **values: Any) -> web.Response:
+def page(context: ConsoleContext, template: str, status: int = 200, **values: Any) -> web.Response:
     """A page of an operator's."""
-    known, facts = visit.known, visit.view.facts if visit.view is not None else None
+    known, facts = context.known, context.view.facts if context.view is not None else None
     away = values.pop("away", "") or (known.away if known is not None else "")
     return html(
         template,
         status,
         operator=known.operator if known is not None else None,
-        form_token=visit.form_token() if known is not None else "",
+        form_token=context.form_token() if known is not None else "",
         app=facts,
         away=away,
-        facts_age=facts_age(visit.deps) if away else "",
-        may_kick=known is not None and not away and visit.may("operator"),
+        facts_age=facts_age(context.deps) if away else "",
+        may_kick=known is not None and not away and context.may("operator"),
         here=template.partition(".")[0],
-        now_ms=visit.now_ms,
+        now_ms=context.now_ms,
         **values,
     )
 

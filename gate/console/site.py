@@ -17,38 +17,38 @@ from gate.http.errors import v1_problem
 from gate.http.operators import OperatorAuth
 
 if TYPE_CHECKING:
-    from gate.console.desk import Desk
+    from gate.console.router import ConsoleRouter
 
 PREFIX = "/console/"
 
 
 class Console:
-    """A `gate.http.sites.Site`. Shares the `door` with the APIs, so that guesses at passwords are counted together."""
+    """A `gate.http.sites.Site`. Shares the `operator_auth` with the APIs, so that guesses at passwords are counted together."""
 
     prefix = PREFIX
     group = "console"
 
-    def __init__(self, door: OperatorAuth) -> None:
-        self._door = door
-        self._desk: Desk | None = None
+    def __init__(self, operator_auth: OperatorAuth) -> None:
+        self._operator_auth = operator_auth
+        self._router: ConsoleRouter | None = None
 
     async def answer(self, request: web.Request, deps: Deps) -> web.StreamResponse:
         """One request."""
-        desk = self._desk
-        if desk is None:
-            opened = await asyncio.to_thread(_opened, self._door)
-            desk = self._desk = self._desk or opened  # another request may have been quicker
-        return await desk.answer(request, deps)
+        router = self._router
+        if router is None:
+            opened = await asyncio.to_thread(_opened, self._operator_auth)
+            router = self._router = self._router or opened  # another request may have been quicker
+        return await router.answer(request, deps)
 
     def refusal(self, request: web.Request, fault: GateError) -> web.StreamResponse:
         """A page that says what went wrong."""
-        if self._desk is None:
+        if self._router is None:
             status = v1_problem(fault, request.path).status
             return web.Response(text=f"The console can not be shown: {fault}\n", status=status)
-        return self._desk.refusal(request, fault)
+        return self._router.refusal(request, fault)
 
 
-def _opened(door: OperatorAuth) -> Desk:
-    from gate.console.desk import Desk
+def _opened(operator_auth: OperatorAuth) -> ConsoleRouter:
+    from gate.console.router import ConsoleRouter
 
-    return Desk(door)
+    return ConsoleRouter(operator_auth)

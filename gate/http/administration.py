@@ -47,10 +47,10 @@ class Operators(Protocol):
         """The operator, or None."""
         ...
 
-    async def behind_badge(self, name: str, digest: bytes, /) -> Operator | None:
-        """The operator that a badge names, or None; None too where the badge was ended."""
+    async def operator_of_cookie(self, name: str, digest: bytes, /) -> Operator | None:
+        """The operator that a session cookie names, or None; None too where the session cookie was ended."""
         ...
 
-    async def end_badge(self, digest: bytes, until_ms: int, /) -> None:
-        """Make a badge good for nothing, on every node."""
+    async def revoke_cookie(self, digest: bytes, until_ms: int, /) -> None:
+        """Make a session cookie good for nothing, on every node."""
         ...

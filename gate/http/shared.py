@@ -10,7 +10,7 @@ that is restarted, nothing of them is on a disk, and no other process of the mac
     header        a random key: slots are found by a keyed hash, so that no client chooses which slots collide
     each table    sets of 8 slots: hash of the key, when it was written, length, value
 
-Used by `limits`, `operators`, `throttle` and the console's `porter`; made by the `http` role.
+Used by `limits`, `operators`, `throttle` and the console's `session_auth`; made by the `http` role.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ static unsigned most_readers(void) {
     return (unsigned)(processors < MIN_READERS / 2 ? MIN_READERS : processors > MAX_READERS / 2 ? MAX_READERS : 2 * processors);
 }
 
-PUBLIC gate *gate_open(const char *data_directory, const char *app_key, char *error, size_t error_size) {
+PUBLIC gate *gate_open(const char *layout, const char *app_key, char *error, size_t error_size) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     unsigned size = most_readers();
     size_t bytes = (sizeof(gate) + size * sizeof(reader) + 63) / 64 * 64;
@@ -115,7 +115,7 @@ PUBLIC gate *gate_open(const char *data_directory, const char *app_key, char *er
         memset(g, 0, bytes);
         g->readers_size = size;
         g->forks = atomic_load(&gate_forks);
-        r = gate_replica_of(&g->replica, data_directory, app_key) == 0 ? take(g) : NULL;
+        r = gate_replica_of(&g->replica, layout, app_key) == 0 ? take(g) : NULL;
     }
     int opened = r == NULL ? -1 : gate_begin(&g->replica, r);
     if (r != NULL) {

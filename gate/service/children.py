@@ -20,9 +20,9 @@ from gate.clock import monotonic_ms
 from gate.errors import CannotStart, InvalidConfig
 from gate.service import embedded
 from gate.service.child import Child, Watch
-from gate.service.counting import DIRECTORY_VARIABLE, fold_counts_of, forget_gauges_of
-from gate.service.orders import GO, MAX_LINE_BYTES, Order, pack, read_word
-from gate.service.roles_board import RolesBoard
+from gate.service.heartbeats import Heartbeats
+from gate.service.metrics_directory import DIRECTORY_VARIABLE, fold_counts_of, forget_gauges_of
+from gate.service.role_messages import GO, MAX_LINE_BYTES, RoleConfig, pack, read_role_message
 
 FIRST_PING_EVERY_S = 0.01
 PING_EVERY_S = 0.5
@@ -36,18 +36,18 @@ class RoleChild(Child):
 
     def __init__(
         self,
-        order: Order,
+        role_config: RoleConfig,
         role: str,
         *,
-        board: RolesBoard,
+        heartbeats: Heartbeats,
         metrics: Path,
         store_answers: asyncio.Event,
         on_restart: Callable[[str], None],
         watch: Watch,
     ) -> None:
-        super().__init__(order.name, role, on_restart, watch)
-        self._order = order
-        self._board = board
+        super().__init__(role_config.name, role, on_restart, watch)
+        self._role_config = role_config
+        self._heartbeats = heartbeats
         self._metrics = metrics
         self._store_answers = store_answers
         self._channel: socket.socket | None = None
@@ -67,11 +67,11 @@ class RoleChild(Child):
     async def _launched(self, channel: socket.socket) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
             # -P: the code that runs is the one installed, not whatever folder named gate lies where this was started.
-            *(sys.executable, "-P", "-m", "gate.service.role", self.role, self._order.name),
+            *(sys.executable, "-P", "-m", "gate.service.role", self.role, self._role_config.name),
             stdin=channel.fileno(),
             stdout=sys.stderr,
             process_group=0,
-            pass_fds=tuple(fd for fd in (self._order.unix_fd, self._order.shared_fd) if fd is not None),
+            pass_fds=tuple(fd for fd in (self._role_config.unix_fd, self._role_config.shared_fd) if fd is not None),
             env={**os.environ, DIRECTORY_VARIABLE: str(self._metrics)},
         )
 
@@ -91,7 +91,7 @@ class RoleChild(Child):
 
     def on_death(self) -> None:
         """Off the board, and its connections off the count."""
-        self._board.set_ready(self._order.slot, False)
+        self._heartbeats.set_ready(self._role_config.slot, False)
         if self.pid is not None:
             forget_gauges_of(self.pid, self._metrics)
             self._fold(self.pid)
@@ -101,23 +101,23 @@ class RoleChild(Child):
             asyncio.get_running_loop().call_later(FOLD_AGAIN_S, self._fold, pid)
 
     async def _send_order(self, writer: asyncio.StreamWriter) -> None:
-        writer.write(pack(msgspec.structs.replace(self._order, is_restart=self.was_ready)))
+        writer.write(pack(msgspec.structs.replace(self._role_config, is_restart=self.was_ready)))
         await self._store_answers.wait()
         writer.write(GO)
 
     def _hear(self, line: bytes) -> None:
-        word = read_word(line)
-        if word.what == "ready":
+        message = read_role_message(line)
+        if message.what == "ready":
             self.declare_ready()
-        elif word.what == "opened":
+        elif message.what == "opened":
             self.has_opened = True
             self.watch.changed.set()
-        elif word.what == "reached":
+        elif message.what == "reached":
             self.watch.redis_was_reached = True
-        elif word.what == "waits":
-            self.wait_for(word.problem)
+        elif message.what == "waits":
+            self.wait_for(message.problem)
         else:
-            self.fail(InvalidConfig([word.problem]) if word.is_usage else CannotStart(word.problem))
+            self.fail(InvalidConfig([message.problem]) if message.is_usage else CannotStart(message.problem))
 
 
 class RedisChild(Child):
@@ -128,7 +128,7 @@ class RedisChild(Child):
         program: Path,
         directory: Path,
         *,
-        board: RolesBoard,
+        heartbeats: Heartbeats,
         slot: int,
         answers: asyncio.Event,
         on_restart: Callable[[str], None],
@@ -138,7 +138,7 @@ class RedisChild(Child):
         self.socket = embedded.prepare_socket(directory)
         self._program = program
         self._directory = directory
-        self._board = board
+        self._heartbeats = heartbeats
         self._slot = slot
         self._answers = answers
 
@@ -155,18 +155,18 @@ class RedisChild(Child):
         """Ping it, closely until it answers (it may have to load its data first), then twice a second."""
         while True:
             problem = await embedded.problem_of(self.socket)
-            self._board.note(self._slot, problem)
+            self._heartbeats.note(self._slot, problem)
             if not problem:
-                self._board.beat(self._slot, monotonic_ms())
-                self._board.set_ready(self._slot, True)
+                self._heartbeats.beat(self._slot, monotonic_ms())
+                self._heartbeats.set_ready(self._slot, True)
                 self._answers.set()
                 self.declare_ready()
             await asyncio.sleep(PING_EVERY_S if self.ready.is_set() else FIRST_PING_EVERY_S)
 
     def on_death(self) -> None:
         """Off the board."""
-        self._board.set_ready(self._slot, False)
-        self._board.note(self._slot, f"it ended: {self.death_note()}")
+        self._heartbeats.set_ready(self._slot, False)
+        self._heartbeats.note(self._slot, f"it ended: {self.death_note()}")
 
     def death_note(self) -> str:
         """The last line of its log."""

@@ -29,7 +29,7 @@ from gate.core.ids import app_key
 from gate.core.model import AppFacts
 from gate.core.operators import Operator
 from gate.errors import AppExists, AppUnknown, CannotStart, InvalidInput, OperatorExists
-from gate.service.places import write_private
+from gate.service.directory_layout import write_private
 from gate.store.inventing import new_app_secret, new_operator_password
 from gate.store.passwords import hash_password
 from gate.store.writing import Because

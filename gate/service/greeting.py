@@ -12,7 +12,7 @@ from gate.config import Endpoint, ServeConfig
 from gate.core.shown import shown_text
 from gate.listening import near
 from gate.service.credentials import Credentials
-from gate.service.places import Places
+from gate.service.directory_layout import DirectoryLayout
 
 
 def ready_line(http: Endpoint | None, resp: Endpoint | None, credentials: Credentials | None) -> str:
@@ -32,18 +32,20 @@ def log_checks() -> None:
     get_logger().info("checks are answered", **answered_by)
 
 
-def first_words(config: ServeConfig, places: Places, http: Endpoint | None, credentials: Credentials | None) -> str:
+def first_words(
+    config: ServeConfig, layout: DirectoryLayout, http: Endpoint | None, credentials: Credentials | None
+) -> str:
     """Lines for a first start: where the console and the credentials are, and how to stop."""
     from gate.store.address import parse_address  # late: needed once in a service's life
 
-    redis = parse_address(config.redis).shown if config.redis else f"embedded, in {places.redis}"
+    redis = parse_address(config.redis).shown if config.redis else f"embedded, in {layout.redis}"
     rows = {"version": __version__}
     if http:
         base = config.public_url or f"http://{Endpoint(near(http.host), http.port)}"
         who = f", sign in as {credentials.operator}" if credentials and credentials.operator_password else ""
         rows["console"] = f"{base}/console/{who}"
     if credentials:
-        rows["credentials"] = f"{places.credentials} (the App's key and secret, the operator's password)"
+        rows["credentials"] = f"{layout.credentials} (the App's key and secret, the operator's password)"
     rows["Redis"] = redis
     rows["stop"] = f"Ctrl-C, or kill {os.getpid()}"
     width = max(map(len, rows))

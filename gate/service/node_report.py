@@ -13,8 +13,8 @@ from gate.clock import monotonic_ms
 from gate.errors import ReplicaError
 from gate.replica.board import Board
 from gate.replica.layout import BOARD_FILE
-from gate.service.counting import counted_in
-from gate.service.roles_board import RolesBoard
+from gate.service.heartbeats import Heartbeats
+from gate.service.metrics_directory import counted_in
 from gate.service.running import RUN_FOLDER, Running, running_services
 from gate.store.address import parse_address
 from gate.store.node_reports import NodeReport
@@ -78,7 +78,7 @@ def _shown_redis(services: list[Running]) -> str:
 
 def _silent(data: Path, running: Running) -> list[str]:
     try:
-        return RolesBoard(data / RUN_FOLDER / running.roles[0] / "roles").silent(monotonic_ms())
+        return Heartbeats(data / RUN_FOLDER / running.roles[0] / "roles").silent(monotonic_ms())
     except FileNotFoundError:  # it starts
         return list(running.roles)
 

@@ -14,13 +14,13 @@ from gate.errors import ReplicaMissing
 from gate.readiness import readiness
 from gate.replica.board import Board, BoardView
 from gate.replica.layout import BOARD_FILE
-from gate.service.roles_board import RolesBoard
+from gate.service.heartbeats import Heartbeats
 
 
 class NodeState:
     """One a process. `were_all_here`: every process of the service answered before."""
 
-    def __init__(self, roles: RolesBoard, replica: Path, *, were_all_here: bool = False) -> None:
+    def __init__(self, roles: Heartbeats, replica: Path, *, were_all_here: bool = False) -> None:
         self._roles = roles
         self._path = replica / BOARD_FILE
         self._board: Board | None = None
@@ -30,8 +30,8 @@ class NodeState:
         """The processes that do not answer. Once all have, the embedded server's absence counts no more than Redis's."""
         silent = self._roles.silent(monotonic_ms())
         self._were_all_here = self._were_all_here or not silent
-        counting = [name for name in silent if name != "redis"] if self._were_all_here else silent
-        return [self._roles.explained(name) for name in counting]
+        metrics_directory = [name for name in silent if name != "redis"] if self._were_all_here else silent
+        return [self._roles.explained(name) for name in metrics_directory]
 
     def warnings(self) -> list[str]:
         """What is wrong although every process answers."""

@@ -1,7 +1,7 @@
 """The program of every role's process: `python -m gate.service.role ROLE NAME`, started by the supervisor only.
 
 It ties itself to the supervisor's life, takes its order from the channel on stdin, sets up logs, and runs the role's `main`
-with a `Post`: heartbeats, readiness, and the wish to stop. A role's own imports come after that, in its module.
+with a `RoleContext`: heartbeats, readiness, and the wish to stop. A role's own imports come after that, in its module.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from pathlib import Path
 
 from gate.clock import monotonic_ms
 from gate.errors import GateError, InvalidConfig, InvalidInput
-from gate.service.counting import DIRECTORY_VARIABLE, reserve_counts
+from gate.service.directory_layout import DirectoryLayout
+from gate.service.heartbeats import BEAT_EVERY_S, Heartbeats
 from gate.service.limits import raise_file_limit
-from gate.service.orders import GO, Order, Word, pack, read_order
+from gate.service.metrics_directory import DIRECTORY_VARIABLE, reserve_counts
 from gate.service.parent_death import die_with_parent
-from gate.service.places import Places
-from gate.service.roles_board import BEAT_EVERY_S, RolesBoard
+from gate.service.role_messages import GO, RoleConfig, RoleMessage, pack, read_role_config
 
 CHANNEL = 0
 ORPHAN_GRACE_S = 1.5
@@ -38,17 +38,17 @@ short, they have a third of a worker's share. Ten thousand WebSockets that come 
 level alone the slowest check meanwhile took 12 ms (median of 5 such storms on 2 cores that the clients shared), without it
 17 ms. See `_step_back` for the rest."""
 
-Main = Callable[["Post"], Awaitable[None]]
+Main = Callable[["RoleContext"], Awaitable[None]]
 
 
-class Post:
+class RoleContext:
     """A role's place in the service: its order, and its line to the supervisor."""
 
-    def __init__(self, order: Order) -> None:
-        self.order = order
-        self.config = order.config
-        self.places = Places(order.config.directory, order.config.role)
-        self.board = RolesBoard(self.places.roles_board)
+    def __init__(self, role_config: RoleConfig) -> None:
+        self.role_config = role_config
+        self.config = role_config.config
+        self.layout = DirectoryLayout(role_config.config.directory, role_config.config.role)
+        self.heartbeats = Heartbeats(self.layout.heartbeats)
         self.stopping = asyncio.Event()
         self.store_answers = asyncio.Event()
         self._has_waited = False
@@ -62,17 +62,17 @@ class Post:
 
     def ready(self) -> None:
         """Say that this role does its work."""
-        self.board.beat(self.order.slot, monotonic_ms())
-        self.board.set_ready(self.order.slot, True)
-        self._say(Word(what="ready"))
+        self.heartbeats.beat(self.role_config.slot, monotonic_ms())
+        self.heartbeats.set_ready(self.role_config.slot, True)
+        self._say(RoleMessage(what="ready"))
 
     def opened(self) -> None:
         """Say that the Replica on disk was looked at: what is there now can be served."""
-        self._say(Word(what="opened"))
+        self._say(RoleMessage(what="opened"))
 
     def reached(self) -> None:
         """Say that Redis answered, and is one to work with: from then on the service waits for it, and does not end."""
-        self._say(Word(what="reached"))
+        self._say(RoleMessage(what="reached"))
 
     def waits_for(self, problem: str) -> bool:
         """Say what this role waits for before it can do all of its work, "" once it has that; whether that is new."""
@@ -81,7 +81,7 @@ class Post:
             return False
         self._waits_for = problem
         self.note(problem)
-        self._say(Word(what="waits", problem=problem))
+        self._say(RoleMessage(what="waits", problem=problem))
         return True
 
     @property
@@ -92,22 +92,22 @@ class Post:
     def note(self, problem: str, topic: str = "") -> None:
         """Show in /readyz what this role waits for; of a role that answers, what is wrong all the same. One text a topic."""
         self._notes[topic] = problem
-        self.board.note(self.order.slot, "; ".join(filter(None, self._notes.values())))
+        self.heartbeats.note(self.role_config.slot, "; ".join(filter(None, self._notes.values())))
 
     @property
     def may_refuse(self) -> bool:
         """Whether this is the service's start and nothing was waited for: only then is a wrong setting a reason to end."""
-        return not self.order.is_restart and not self._has_waited
+        return not self.role_config.is_restart and not self._has_waited
 
     def refuse(self, fault: GateError) -> None:
         """Say why this role can't start."""
         problem = "; ".join(fault.problems) if isinstance(fault, InvalidConfig) else str(fault)
-        self._say(Word(what="refuses", problem=problem, is_usage=isinstance(fault, InvalidInput)))
+        self._say(RoleMessage(what="refuses", problem=problem, is_usage=isinstance(fault, InvalidInput)))
 
     async def beat(self) -> None:
         """Show for ever that this process's loop turns."""
         while True:
-            self.board.beat(self.order.slot, monotonic_ms())
+            self.heartbeats.beat(self.role_config.slot, monotonic_ms())
             await asyncio.sleep(BEAT_EVERY_S)
 
     def listen(self) -> None:
@@ -123,23 +123,25 @@ class Post:
         elif heard.startswith(GO):
             self.store_answers.set()
 
-    def _say(self, word: Word) -> None:
+    def _say(self, message: RoleMessage) -> None:
         # The supervisor may be gone; then there is nobody to tell and the channel's end stops this process.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            os.write(CHANNEL, pack(word))
+            os.write(CHANNEL, pack(message))
 
 
-async def hold_post(post: Post, main: Main) -> int:
+async def run_role(context: RoleContext, main: Main) -> int:
     """Run the role until it is told to stop; the exit status."""
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, post.stopping.set)
-    post.listen()
-    beating = asyncio.create_task(post.beat())
+    loop.add_signal_handler(signal.SIGTERM, context.stopping.set)
+    context.listen()
+    beating = asyncio.create_task(context.beat())
     try:
-        await main(post)
+        await main(context)
     except GateError as fault:
-        post.refuse(fault)
-        if post.order.is_restart:  # at the first start the supervisor says it, in the one line that ends the start
+        context.refuse(fault)
+        if (
+            context.role_config.is_restart
+        ):  # at the first start the supervisor says it, in the one line that ends the start
             import structlog
 
             structlog.get_logger().error("this role can't go on", problem=str(fault))
@@ -149,7 +151,7 @@ async def hold_post(post: Post, main: Main) -> int:
     return 0
 
 
-def receive_order() -> Order:
+def receive_role_config() -> RoleConfig:
     """Read the one line that the supervisor sends first, and not a byte more."""
     line = bytearray()
     while not line.endswith(b"\n"):
@@ -157,7 +159,7 @@ def receive_order() -> Order:
         if not byte:
             sys.exit(1)
         line += byte
-    return read_order(bytes(line))
+    return read_role_config(bytes(line))
 
 
 def _step_back(role: str) -> None:
@@ -174,22 +176,22 @@ def run(role: str) -> int:
     """Everything from the order to the exit status."""
     parent_pid = os.getppid()
     die_with_parent(signal.SIGTERM if role in ORDERLY_WHEN_ORPHANED else signal.SIGKILL, parent_pid)
-    order = receive_order()
+    role_config = receive_role_config()
     import uvloop
 
     from gate.logs import configure_logs
 
-    configure_logs(order.config.log_level, order.config.log_format, order.name)
+    configure_logs(role_config.config.log_level, role_config.config.log_format, role_config.name)
     raise_file_limit()
     _step_back(role)
     if not reserve_counts(Path(os.environ[DIRECTORY_VARIABLE]), os.getpid()):
         del os.environ[DIRECTORY_VARIABLE]  # it counts for itself alone, rather than not at all
     main: Main = importlib.import_module(f"gate.service.roles.{role}").main
 
-    async def posted() -> int:
-        return await hold_post(Post(order), main)
+    async def with_context() -> int:
+        return await run_role(RoleContext(role_config), main)
 
-    status = uvloop.run(posted())
+    status = uvloop.run(with_context())
     gc.freeze()  # or the interpreter's last act is to look through what thousands of connections left, for seconds
     return status
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from gate.errors import Unavailable
-from gate.service.places import Places, write_private
+from gate.service.directory_layout import DirectoryLayout, write_private
 
 SERVICE_FILE = "service.json"
 RUN_FOLDER = "run"
@@ -43,14 +43,14 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     """Of each option its text and where that came from. Secrets are left out of the text."""
 
 
-def note_running(places: Places, running: Running) -> None:
+def note_running(layout: DirectoryLayout, running: Running) -> None:
     """Write it."""
-    write_private(places.service / SERVICE_FILE, msgspec.json.format(msgspec.json.encode(running), indent=2) + b"\n")
+    write_private(layout.service / SERVICE_FILE, msgspec.json.format(msgspec.json.encode(running), indent=2) + b"\n")
 
 
-def forget_running(places: Places) -> None:
+def forget_running(layout: DirectoryLayout) -> None:
     """The service ends."""
-    (places.service / SERVICE_FILE).unlink(missing_ok=True)
+    (layout.service / SERVICE_FILE).unlink(missing_ok=True)
 
 
 def running_services(data: Path) -> list[Running]:

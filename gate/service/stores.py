@@ -13,7 +13,7 @@ import structlog
 
 from gate.config import ServeConfig
 from gate.errors import CannotStart, InvalidConfig, StoreUnavailable
-from gate.service.role import Post
+from gate.service.role import RoleContext
 from gate.store import settings
 from gate.store.acks import Acknowledged, Acknowledger
 from gate.store.address import parse_address
@@ -46,52 +46,56 @@ _log = structlog.get_logger()
 
 
 async def connected_store(
-    post: Post, settle: Callable[[Store], Awaitable[None]] | None = None, when_away: Callable[[], object] = bool
+    context: RoleContext,
+    settle: Callable[[Store], Awaitable[None]] | None = None,
+    when_away: Callable[[], object] = bool,
 ) -> Store | None:
     """The Store, as soon as Redis answers and `settle` accepts it; None if told to stop before. `when_away`: at each failure.
 
     What can never be right (`InvalidConfig`, `CannotStart`) is raised only where nothing was waited for; later it is waited for
     too, since a service that serves checks does not end for it.
     """
-    if not await _told_to_go(post):
+    if not await _told_to_go(context):
         return None
-    while not post.stopping.is_set():
+    while not context.stopping.is_set():
         try:
-            store = await _settled(post, settle)
+            store = await _settled(context, settle)
         except (StoreUnavailable, ReplyError) as fault:
             problem = str(fault)
         except (InvalidConfig, CannotStart) as fault:
-            if post.may_refuse:
+            if context.may_refuse:
                 raise
             problem = "; ".join(fault.problems) if isinstance(fault, InvalidConfig) else str(fault)
         else:
-            post.reached()
-            post.waits_for("")
+            context.reached()
+            context.waits_for("")
             return store
-        _wait_for(post, _of_redis(problem, parse_address(post.order.redis_url).shown))
+        _wait_for(context, _of_redis(problem, parse_address(context.role_config.redis_url).shown))
         when_away()
-        if post.order.is_restart:
-            post.ready()  # it does what can be done: readiness does not turn back because Redis is away
+        if context.role_config.is_restart:
+            context.ready()  # it does what can be done: readiness does not turn back because Redis is away
         await asyncio.sleep(RETRY_EVERY_S)
     return None
 
 
-def _wait_for(post: Post, problem: str) -> None:
+def _wait_for(context: RoleContext, problem: str) -> None:
     """Of the roles that wait, one logs what changes; what a start meets first is printed by the supervisor."""
-    was_waiting = bool(post.problem) or post.order.is_restart
-    if post.waits_for(problem) and was_waiting and post.order.name == VOICE:
+    was_waiting = bool(context.problem) or context.role_config.is_restart
+    if context.waits_for(problem) and was_waiting and context.role_config.name == VOICE:
         _log.warning("Redis can't be used", problem=problem)
 
 
-async def _settled(post: Post, settle: Callable[[Store], Awaitable[None]] | None) -> Store:
-    is_start = not post.order.is_restart  # what runs is refused nothing
-    store = await Store.connect(post.order.redis_url, partitions=post.config.partitions, tries_rights=is_start)
+async def _settled(context: RoleContext, settle: Callable[[Store], Awaitable[None]] | None) -> Store:
+    is_start = not context.role_config.is_restart  # what runs is refused nothing
+    store = await Store.connect(
+        context.role_config.redis_url, partitions=context.config.partitions, tries_rights=is_start
+    )
     try:
         if is_start:
-            await _refuse_eviction(post, store.client)
-            await require(store.client, durability_of(post.config))
-            await settings.agree(store.client, post.order.node_id, own_settings(post))
-            await _refuse_another_presence(post, store)
+            await _refuse_eviction(context, store.client)
+            await require(store.client, durability_of(context.config))
+            await settings.agree(store.client, context.role_config.node_id, own_settings(context))
+            await _refuse_another_presence(context, store)
         if settle is not None:
             await settle(store)
     except BaseException:
@@ -104,35 +108,35 @@ def _of_redis(problem: str, shown: str) -> str:
     return f"Redis: {problem}" if shown in problem else f"Redis at {shown}: {problem}"
 
 
-async def connected_presence(post: Post) -> PresenceStore | None:
+async def connected_presence(context: RoleContext) -> PresenceStore | None:
     """Presence, as soon as its Redis answers; None if told to stop before.
 
     It has a connection of its own, so that a storm of connects holds up no write. That it is away is weather from the start:
     checks and writes need none of it.
     """
-    client = client_of(parse_address(post.config.presence_redis or post.order.redis_url))
-    if await agreed_on_presence(post, client):
+    client = client_of(parse_address(context.config.presence_redis or context.role_config.redis_url))
+    if await agreed_on_presence(context, client):
         return PresenceStore(client)
     await client.aclose()
     return None
 
 
-async def agreed_on_presence(post: Post, client: Client) -> bool:
+async def agreed_on_presence(context: RoleContext, client: Client) -> bool:
     """Once this client's Redis is known to be that of the deployment's Presence; False if told to stop before."""
-    if not await _told_to_go(post):
+    if not await _told_to_go(context):
         return False
-    facts = client_of(parse_address(post.order.redis_url))
+    facts = client_of(parse_address(context.role_config.redis_url))
     try:
-        while not post.stopping.is_set():
+        while not context.stopping.is_set():
             try:
                 await refuse_old_server(client)
-                await settings.agree_on_presence(facts, client, post.order.node_id)
+                await settings.agree_on_presence(facts, client, context.role_config.node_id)
             except (StoreUnavailable, ReplyError):
                 pass
             except InvalidConfig as differs:  # `_settled` refuses the start for it; a service that runs waits
-                post.note("; ".join(differs.problems))
+                context.note("; ".join(differs.problems))
             else:
-                post.note("")
+                context.note("")
                 return True
             await asyncio.sleep(RETRY_EVERY_S)
     finally:
@@ -140,18 +144,18 @@ async def agreed_on_presence(post: Post, client: Client) -> bool:
     return False
 
 
-async def _refuse_another_presence(post: Post, store: Store) -> None:
+async def _refuse_another_presence(context: RoleContext, store: Store) -> None:
     """Raises `InvalidConfig` if this node would keep Presence elsewhere than the others do, `StoreUnavailable` without rights,
     `CannotStart` where Sessions may be evicted.
 
     That the Redis of Presence is away is no reason: `connected_presence` asks again.
     """
-    client = client_of(parse_address(post.config.presence_redis or post.order.redis_url))
+    client = client_of(parse_address(context.config.presence_redis or context.role_config.redis_url))
     try:
         missing = await missing_rights(client, PRESENCE)
         if not missing:
-            await _refuse_eviction(post, client)
-            await settings.agree_on_presence(store.client, client, post.order.node_id)
+            await _refuse_eviction(context, client)
+            await settings.agree_on_presence(store.client, client, context.role_config.node_id)
     except StoreUnavailable:
         return
     finally:
@@ -160,9 +164,9 @@ async def _refuse_another_presence(post: Post, store: Store) -> None:
         raise StoreUnavailable(shown_missing(client, missing))
 
 
-async def _refuse_eviction(post: Post, client: Client) -> None:
+async def _refuse_eviction(context: RoleContext, client: Client) -> None:
     """`CannotStart` on a server that may evict, unless that is allowed."""
-    if not post.config.allow_eviction and (policy := await eviction_policy(client)):
+    if not context.config.allow_eviction and (policy := await eviction_policy(client)):
         raise CannotStart(f"{shown_eviction(client, policy)}, or start with --allow-eviction")
 
 
@@ -171,17 +175,20 @@ def durability_of(config: ServeConfig) -> Durability:
     return Durability(config.durability, config.durability_replicas)
 
 
-def own_settings(post: Post) -> dict[str, str]:
+def own_settings(context: RoleContext) -> dict[str, str]:
     """Those of this node that every node must have alike, but for the Presence that it reaches."""
-    return {settings.LEASE_TTL: str(post.config.lease_ttl_ms)}
+    return {settings.LEASE_TTL: str(context.config.lease_ttl_ms)}
 
 
-async def _told_to_go(post: Post) -> bool:
-    going, stopping = asyncio.ensure_future(post.store_answers.wait()), asyncio.ensure_future(post.stopping.wait())
+async def _told_to_go(context: RoleContext) -> bool:
+    going, stopping = (
+        asyncio.ensure_future(context.store_answers.wait()),
+        asyncio.ensure_future(context.stopping.wait()),
+    )
     await asyncio.wait([going, stopping], return_when=asyncio.FIRST_COMPLETED)
     going.cancel()
     stopping.cancel()
-    return post.store_answers.is_set()
+    return context.store_answers.is_set()
 
 
 class StoreLater:

@@ -30,17 +30,17 @@ from gate.service import embedded
 from gate.service.answering import until_accepted, until_ready
 from gate.service.child import Child, Watch
 from gate.service.children import RedisChild, RoleChild
-from gate.service.counting import DIRECTORY_VARIABLE, clear_counts, reserve_counts
 from gate.service.credentials import read_credentials
+from gate.service.directory_layout import DirectoryLayout, lock_roles, node_id
+from gate.service.effective_options import EffectiveOptions
 from gate.service.greeting import first_words, log_checks, ready_line
 from gate.service.health import HealthPort
-from gate.service.in_force import InForce
+from gate.service.heartbeats import BEAT_EVERY_S, SUPERVISOR, Heartbeats
 from gate.service.limits import FEW_FILES, most_clients, processes_of, require_limits
+from gate.service.metrics_directory import DIRECTORY_VARIABLE, clear_counts, reserve_counts
 from gate.service.node_state import NodeState
-from gate.service.orders import Order
-from gate.service.places import Places, lock_roles, node_id
 from gate.service.ports import HeldPort, Ports, hold_ports
-from gate.service.roles_board import BEAT_EVERY_S, SUPERVISOR, RolesBoard
+from gate.service.role_messages import RoleConfig
 from gate.service.running import Running, forget_running, note_running
 
 START_ORDER: tuple[Role, ...] = ("redis", "worker", "replicator", "http", "background")
@@ -53,43 +53,43 @@ FORCE_AFTER_S = 1.0
 """A signal sooner after the first is the same wish twice: make and timeout pass on what the group has got already."""
 
 
-def run(config: ServeConfig, options: InForce) -> int:
+def run(config: ServeConfig, options: EffectiveOptions) -> int:
     """Run the service until it is told to stop; the exit status. `CannotStart` or `InvalidConfig` if it can't run.
 
     `options` is what `gate config` shows of it.
     """
     os.umask(0o077)
     files = require_limits(config)
-    places = Places(config.directory, config.role)
-    places.prepare()
-    locks = lock_roles(places, config.role)
+    layout = DirectoryLayout(config.directory, config.role)
+    layout.prepare()
+    locks = lock_roles(layout, config.role)
     ports = hold_ports(config)
     program = embedded.server_program(config.redis_server) if "redis" in config.role else None
-    note_running(places, _running(config, options, places, ports))
-    clear_counts(places.metrics)
-    reserve_counts(places.metrics, os.getpid())
-    os.environ[DIRECTORY_VARIABLE] = str(places.metrics)
+    note_running(layout, _running(config, options, layout, ports))
+    clear_counts(layout.metrics)
+    reserve_counts(layout.metrics, os.getpid())
+    os.environ[DIRECTORY_VARIABLE] = str(layout.metrics)
 
     async def supervised() -> int:
-        children = _Children(config, places, ports)
-        return await Supervisor(config, places, children, program, ports, files).run()
+        children = _Children(config, layout, ports)
+        return await Supervisor(config, layout, children, program, ports, files).run()
 
     try:
         return asyncio.run(supervised())
     finally:
         ports.let_go(config)
-        forget_running(places)
+        forget_running(layout)
         for lock in locks:
             os.close(lock)
 
 
-def _running(config: ServeConfig, options: InForce, places: Places, ports: Ports) -> Running:
+def _running(config: ServeConfig, options: EffectiveOptions, layout: DirectoryLayout, ports: Ports) -> Running:
     http, resp, _, health = (str(held.endpoint) if isinstance(held, HeldPort) else None for held in ports)
     return Running(
         pid=os.getpid(),
         version=__version__,
         started_at_ms=wall_ms(),
-        node_id=node_id(places.node_id),
+        node_id=node_id(layout.node_id),
         node_name=config.node_name,
         host=socket.gethostname(),
         roles=config.role,
@@ -106,18 +106,18 @@ def _running(config: ServeConfig, options: InForce, places: Places, ports: Ports
 class _Children:
     """Makes every process of the service, and lays out the board that they beat on."""
 
-    def __init__(self, config: ServeConfig, places: Places, ports: Ports) -> None:
+    def __init__(self, config: ServeConfig, layout: DirectoryLayout, ports: Ports) -> None:
         self._config = config
-        self._places = places
+        self._layout = layout
         self._ports = ports
         self._names = [name for role in config.role for name in _names_of(role, config)]
         self._slots = count()
-        self.board = RolesBoard.lay_out(places.roles_board, [*self._names, SUPERVISOR])
-        self.state = NodeState(self.board, places.replica)
+        self.heartbeats = Heartbeats.create(layout.heartbeats, [*self._names, SUPERVISOR])
+        self.state = NodeState(self.heartbeats, layout.replica)
         self.watch = Watch()
         self._shared_fd = _shared_memory(config)
         self._store_answers = asyncio.Event()
-        self._redis_url = config.redis or embedded.socket_url(embedded.socket_path(places.redis))
+        self._redis_url = config.redis or embedded.socket_url(embedded.socket_path(layout.redis))
 
     def all(self, program: Path | None) -> list[Child]:
         """In the order of the roles; the embedded server first, because roles need its address."""
@@ -126,7 +126,7 @@ class _Children:
             children.append(self._redis(program))
         else:
             self._store_answers.set()
-        node = node_id(self._places.node_id)
+        node = node_id(self._layout.node_id)
         for role in self._config.role:
             if role != "redis":
                 children += [self._role(role, name, index, node) for index, name in self._of(role)]
@@ -134,8 +134,8 @@ class _Children:
 
     def beat(self) -> None:
         """Show that the supervisor runs."""
-        self.board.beat(len(self._names), monotonic_ms())
-        self.board.set_ready(len(self._names), True)
+        self.heartbeats.beat(len(self._names), monotonic_ms())
+        self.heartbeats.set_ready(len(self._names), True)
 
     def _of(self, role: Role) -> list[tuple[int, str]]:
         return list(enumerate(_names_of(role, self._config)))
@@ -143,8 +143,8 @@ class _Children:
     def _redis(self, program: Path) -> RedisChild:
         child = RedisChild(
             program,
-            self._places.redis,
-            board=self.board,
+            self._layout.redis,
+            heartbeats=self.heartbeats,
             slot=next(self._slots),
             answers=self._store_answers,
             on_restart=_count_restart,
@@ -155,7 +155,7 @@ class _Children:
 
     def _role(self, role: Role, name: str, index: int, node: str) -> RoleChild:
         http, resp, unix, _ = self._ports
-        order = Order(
+        role_config = RoleConfig(
             name=name,
             slot=next(self._slots),
             index=index,
@@ -169,10 +169,10 @@ class _Children:
             node_id=node,
         )
         return RoleChild(
-            order,
+            role_config,
             role,
-            board=self.board,
-            metrics=self._places.metrics,
+            heartbeats=self.heartbeats,
+            metrics=self._layout.metrics,
             store_answers=self._store_answers,
             on_restart=_count_restart,
             watch=self.watch,
@@ -215,7 +215,7 @@ class Supervisor:
     def __init__(
         self,
         config: ServeConfig,
-        places: Places,
+        layout: DirectoryLayout,
         children: _Children,
         program: Path | None,
         ports: Ports,
@@ -223,7 +223,7 @@ class Supervisor:
     ) -> None:
         self._config = config
         self._files = files
-        self._places = places
+        self._layout = layout
         self._children = children.all(program)
         self._beat = children.beat
         self._watch = children.watch
@@ -234,7 +234,7 @@ class Supervisor:
         self._told_to_stop = asyncio.Event()
         self._told_at_s = 0.0
         self._forced = False
-        self._is_first_start = not places.credentials.exists()
+        self._is_first_start = not layout.credentials.exists()
 
     async def run(self) -> int:
         """Start, say ready, wait, stop."""
@@ -329,7 +329,7 @@ class Supervisor:
         if set(self._config.role) == {"redis"}:
             return False
         try:
-            return bool(current_facts(self._places.replica))
+            return bool(current_facts(self._layout.replica))
         except ReplicaError:
             return False
 
@@ -341,10 +341,10 @@ class Supervisor:
 
     def _greet(self) -> None:
         http, resp = (held.endpoint if held else None for held in (self._http, self._resp))
-        credentials = read_credentials(self._places.credentials)
+        credentials = read_credentials(self._layout.credentials)
         print(ready_line(http, resp, credentials), flush=True)
         if self._is_first_start and self._config.log_format == "text":  # else a program reads both streams
-            print(first_words(self._config, self._places, http, credentials), flush=True)
+            print(first_words(self._config, self._layout, http, credentials), flush=True)
 
     def _on_signal(self) -> None:
         """The first signal drains; another, given on second thoughts, ends everything at once."""

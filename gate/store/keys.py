@@ -24,7 +24,7 @@ that any bytes are safe in it: what precedes it holds no more colons than the pa
     gate:{p}:hooks-dead            stream  those that were given up
     gate:{p}:nonces:<app>          zset    a signature's nonce that was used -> until when the signature may pass, ms
     gate:{0}:deployment-audit      stream  what was done to Apps and operators, and facts that were lost
-    gate:{0}:badges-ended          zset    digest of a console's badge that was signed out -> when it would have ended, ms
+    gate:{0}:badges-ended          zset    digest of a session cookie that was signed out -> when it would have ended, ms
     gate:{0}:settings              hash    what every node must have alike: lease-ttl-ms, presence (its id)
     gate:registry                  hash    node/<node id> -> run, beat, lease in ms, offset of its clock in ms;
                                            marker -> incarnation, server id, whether it is settled; on a Cluster
@@ -135,8 +135,8 @@ def deployment_audit() -> bytes:
     return b"gate:{0}:deployment-audit"
 
 
-def badges_ended() -> bytes:
-    """Badges of the console that were signed out, in Partition 0."""
+def revoked_cookies() -> bytes:
+    """Session cookies of the console that were signed out, in Partition 0."""
     return b"gate:{0}:badges-ended"
 
 

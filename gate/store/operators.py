@@ -32,16 +32,16 @@ class Operators:
         packed = await self._packed(name)
         return _unpacked(packed) if packed else None
 
-    async def behind_badge(self, name: str, digest: bytes) -> Operator | None:
-        """The operator of this name, or None; None too where the badge with this digest was ended."""
+    async def operator_of_cookie(self, name: str, digest: bytes) -> Operator | None:
+        """The operator of this name, or None; None too where the session cookie with this digest was ended."""
         packed, ended_until = await self._client.read(
-            ("HGET", keys.operators(), operator_name(name)), ("ZSCORE", keys.badges_ended(), digest)
+            ("HGET", keys.operators(), operator_name(name)), ("ZSCORE", keys.revoked_cookies(), digest)
         )
         return _unpacked(packed) if packed and ended_until is None else None
 
-    async def end_badge(self, digest: bytes, until_ms: int) -> None:
-        """The badge with this digest, which would be good until then, is none from now on, on every node."""
-        await self._client.write([Call(scripts.BADGE_END, [keys.badges_ended()], [digest, until_ms])])
+    async def revoke_cookie(self, digest: bytes, until_ms: int) -> None:
+        """The session cookie with this digest, which would be good until then, is none from now on, on every node."""
+        await self._client.write([Call(scripts.COOKIE_REVOKE, [keys.revoked_cookies()], [digest, until_ms])])
 
     async def list(self) -> list[Operator]:
         """All of them, by name."""

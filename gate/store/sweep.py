@@ -2,7 +2,7 @@
 
 Nothing depends on it but memory: an ended fact counts as absent everywhere from its very millisecond. What it deletes is gone
 on every node, so it deletes only what is over by the clocks of all nodes (`clocks`). Each script asks again whether a fact
-has ended, so a sweep never races with an imposition. Nonces and badges that can't be used any more go the same way.
+has ended, so a sweep never races with an imposition. Nonces and session cookies that can't be used any more go the same way.
 
 A run goes on until nothing is left, in slices that hold the server for some milliseconds, and gives way after each. Used by the
 background role, every few seconds.
@@ -64,11 +64,11 @@ class Sweep:
             swept += await self._sweep_restraints(facts.key, self._store.mutes, over_ms, goes_on)
             partitions = range(self._store.partitions)
             await self._sweep_sets([keys.nonces(partition, facts.key) for partition in partitions], over_ms, goes_on)
-        await self._sweep_sets([keys.badges_ended()], over_ms, goes_on)
+        await self._sweep_sets([keys.revoked_cookies()], over_ms, goes_on)
         return swept + await self._sweep_lists(over_ms, goes_on)
 
     async def _sweep_restraints(self, app_key: str, noun: Restraints, over_ms: int, goes_on: Callable[[], bool]) -> int:
-        words, swept, partitions = noun.words, 0, list(range(self._store.partitions))
+        labels, swept, partitions = noun.words, 0, list(range(self._store.partitions))
         while partitions and goes_on():
             looks: list[Command] = [
                 ("ZRANGEBYSCORE", noun.key(partition, app_key), "-inf", over_ms, "LIMIT", 0, MAX_SWEPT_A_SCRIPT)
@@ -78,7 +78,7 @@ class Sweep:
             due: list[_Due] = []
             for partition, users in zip(partitions, ended, strict=True):
                 own = [noun.key(partition, app_key), *(keys.user(partition, app_key, user) for user in users)]
-                args = [over_ms, words.lifted, words.until, words.why, words.by, *users]
+                args = [over_ms, labels.lifted, labels.until, labels.why, labels.by, *users]
                 if users:
                     due.append(_Due(self._logged(app_key, partition, scripts.SWEEP_RESTRAINTS, own, args), len(users)))
             removed = await self._run(due, goes_on)

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from gate.cli.fact_fields import KINDS, Taker
-from gate.cli.fact_lines import csv_lines, ndjson_lines
+from gate.cli.import_fields import KINDS, Taker
+from gate.cli.import_lines import csv_lines, ndjson_lines
 from gate.core import token
 from gate.core.base64url import encoded
 from gate.core.codec import pack_app, pack_members, pack_user, unpack_app, unpack_members, unpack_user

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
 from gate import __version__
-from gate.service.counting import counted_in
+from gate.service.metrics_directory import counted_in
 from tests.cli.command import Command
 from tests.harness.servers import RedisServer
 from tests.harness.service import GateService, Services

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from gate.cli.moments import parse_duration
 from gate.cli.options import login_name
+from gate.cli.time_format import parse_duration
 from gate.clock import wall_ms
 from gate.core.revision import parse_revisions
 from gate.errors import InvalidInput

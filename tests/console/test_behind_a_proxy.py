@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gate.console.visit import BADGE_COOKIE
+from gate.console.request_context import SESSION_COOKIE
 from tests.console.visitor import Visitor, begin_operator
 from tests.harness.servers import RedisServer
 from tests.http.world import running_world
@@ -39,7 +39,7 @@ async def test_every_link_redirect_and_cookie_is_below_the_public_path(
         wanted = await visitor.get(f"/console/{world.app.key}/check?from=a&to=b")
         form = await visitor.get(visitor.inside(wanted.place))
         done = await visitor.sign_in(Origin="https://im.example")
-        cookie = done.cookies[BADGE_COOKIE]
+        cookie = done.cookies[SESSION_COOKIE]
         assert (done.place, cookie["path"], cookie["secure"]) == (f"{PATH}/console/", f"{PATH}/console/", True)
         links = {link for page in (form, await visitor.app("check?from=a&to=b"), await visitor.app("user?user=a"))
                  for link in LINK.findall(page.page)}  # fmt: skip

@@ -11,8 +11,8 @@ from urllib.parse import quote_from_bytes
 import pytest
 from aiohttp import web
 
+from gate.console.request_context import ConsoleContext
 from gate.console.views import OF_APP
-from gate.console.visit import Visit
 from gate.core.model import FOREVER_MS, AppFacts, ListKind
 from gate.core.operators import ROLES, OperatorRole
 from tests.console.conftest import Place
@@ -277,7 +277,7 @@ async def test_what_is_no_id_is_said_beside_the_field(place: Place, query: str, 
 
 
 async def test_a_bug_is_a_page_without_its_details(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def broken(visit: Visit) -> web.Response:
+    async def broken(context: ConsoleContext) -> web.Response:
         raise ZeroDivisionError("a secret detail")
 
     monkeypatch.setitem(OF_APP["check"], "GET", broken)

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from gate.clock import monotonic_ms
-from gate.console.badge import BADGE_TTL_MS
-from gate.console.porter import RECALLED_MS, Porter
-from gate.console.visit import BADGE_COOKIE
+from gate.console.request_context import SESSION_COOKIE
+from gate.console.session_auth import RECALLED_MS, SessionAuth
+from gate.console.session_cookie import SESSION_TTL_MS
 from gate.errors import StoreUnavailable
 from gate.http.operators import OperatorAuth
 from gate.http.shared import Shared, make_shared_memory
@@ -29,7 +29,7 @@ async def test_an_operator_signs_in_and_out(place: Place) -> None:
     assert form.status == 200 and "<h1>Sign in" in form.page
     done = await visitor.sign_in()
     assert (done.status, done.place) == (303, "/console/")
-    cookie = done.cookies[BADGE_COOKIE]
+    cookie = done.cookies[SESSION_COOKIE]
     assert (cookie["path"], cookie["samesite"], cookie["httponly"], cookie["secure"]) == (
         "/console/", "Strict", True, "",
     )  # fmt: skip
@@ -38,7 +38,7 @@ async def test_an_operator_signs_in_and_out(place: Place) -> None:
     page = await visitor.app("online")
     assert page.status == 200 and visitor.name in page.text
     out = await visitor.post("/console/sign-out", {"form_token": page.form_token})
-    assert (out.status, out.place, BADGE_COOKIE in visitor.cookies) == (303, "/console/sign-in", False)
+    assert (out.status, out.place, SESSION_COOKIE in visitor.cookies) == (303, "/console/sign-in", False)
     assert (await visitor.app("online")).status == 303
 
 
@@ -46,10 +46,10 @@ async def test_a_cookie_that_was_signed_out_is_none_any_more_on_any_node(place: 
     visitor = await place.visitor()
     other = Visitor(place.world, visitor.name)
     await other.sign_in()
-    copy, elsewhere = visitor.cookies[BADGE_COOKIE], Porter(OperatorAuth())
+    copy, elsewhere = visitor.cookies[SESSION_COOKIE], SessionAuth(OperatorAuth())
     assert await elsewhere.known(place.world.store, copy, now_ms()) is not None
     await visitor.post("/console/sign-out", {"form_token": (await visitor.app("online")).form_token})
-    visitor.cookies[BADGE_COOKIE] = copy
+    visitor.cookies[SESSION_COOKIE] = copy
     assert (await visitor.app("online")).status == 303
     assert await elsewhere.known(place.world.store, copy, now_ms()) is None
     assert (await other.app("online")).status == 200
@@ -61,11 +61,11 @@ async def test_a_cookie_that_was_signed_out_is_none_any_more_on_any_node(place: 
 
 async def test_signing_out_while_redis_is_away_counts_on_this_node_after_it_too(place: Place) -> None:
     visitor = await place.visitor()
-    copy, token = visitor.cookies[BADGE_COOKIE], (await visitor.app("online")).form_token
+    copy, token = visitor.cookies[SESSION_COOKIE], (await visitor.app("online")).form_token
     async with place.redis_away():
         out = await visitor.post("/console/sign-out", {"form_token": token})
-        assert (out.status, BADGE_COOKIE in visitor.cookies) == (303, False)
-    visitor.cookies[BADGE_COOKIE] = copy
+        assert (out.status, SESSION_COOKIE in visitor.cookies) == (303, False)
+    visitor.cookies[SESSION_COOKIE] = copy
     assert (await visitor.app("online")).status == 303
 
 
@@ -74,14 +74,14 @@ async def test_the_cookie_is_secure_where_the_browser_came_by_tls(place: Place) 
     form = await visitor.get("/console/sign-in", **{"X-Forwarded-Proto": "https"})
     assert all(cookie["secure"] for cookie in form.cookies.values()) and form.cookies
     done = await visitor.sign_in(**{"X-Forwarded-Proto": "https"})
-    assert done.cookies[BADGE_COOKIE]["secure"] is True
+    assert done.cookies[SESSION_COOKIE]["secure"] is True
 
 
 async def test_wrong_passwords_are_refused_alike_and_slowed_down_together_with_the_api(place: Place) -> None:
     known, unknown = Visitor(place.world, await begin_operator(place.world)), Visitor(place.world, "nobody")
     for visitor in (known, unknown):
         refused = await visitor.sign_in("wrong " + PASSWORD)
-        assert (refused.status, BADGE_COOKIE in visitor.cookies) == (401, False)
+        assert (refused.status, SESSION_COOKIE in visitor.cookies) == (401, False)
         assert "name or password is wrong" in refused.text and "wrong " + PASSWORD not in refused.page
         assert "WWW-Authenticate" not in refused.headers
     for _ in range(4):
@@ -108,45 +108,45 @@ async def test_a_change_of_the_account_ends_its_cookies_at_once(place: Place, ch
 
 async def test_a_cookie_holds_for_a_working_day_on_any_node(place: Place) -> None:
     visitor = await place.visitor()
-    elsewhere, badge = Porter(OperatorAuth()), visitor.cookies[BADGE_COOKIE]
-    known = await elsewhere.known(place.world.store, badge, now_ms())
+    elsewhere, cookie = SessionAuth(OperatorAuth()), visitor.cookies[SESSION_COOKIE]
+    known = await elsewhere.known(place.world.store, cookie, now_ms())
     assert known is not None and known.operator.name == visitor.name
-    assert await elsewhere.known(place.world.store, badge, now_ms() + BADGE_TTL_MS) is None
+    assert await elsewhere.known(place.world.store, cookie, now_ms() + SESSION_TTL_MS) is None
 
 
 async def test_while_redis_is_away_http_processes_of_a_node_recall_alike(place: Place) -> None:
     visitor, memory = await place.visitor(), make_shared_memory()
     try:
-        first, second = (Porter(OperatorAuth(shared=Shared(memory, 2))) for _ in range(2))
-        badge = visitor.cookies[BADGE_COOKIE]
-        assert await first.known(place.world.store, badge, now_ms()) is not None
+        first, second = (SessionAuth(OperatorAuth(shared=Shared(memory, 2))) for _ in range(2))
+        cookie = visitor.cookies[SESSION_COOKIE]
+        assert await first.known(place.world.store, cookie, now_ms()) is not None
         async with place.redis_away():
-            known = await second.known(place.world.store, badge, now_ms())
+            known = await second.known(place.world.store, cookie, now_ms())
             assert known is not None and (known.operator.name, bool(known.away)) == (visitor.name, True)
-            await first.see_out(place.world.store, badge, now_ms())
-            assert await second.known(place.world.store, badge, now_ms()) is None
+            await first.sign_out(place.world.store, cookie, now_ms())
+            assert await second.known(place.world.store, cookie, now_ms()) is None
     finally:
         os.close(memory)
 
 
-async def test_a_badge_is_recalled_for_a_while_by_the_process_that_saw_it(place: Place) -> None:
+async def test_a_cookie_is_accepted_for_a_while_with_redis_away(place: Place) -> None:
     visitor = await place.visitor()
     clock_ms = [monotonic_ms()]
-    porter, badge = Porter(OperatorAuth(), lambda: clock_ms[0]), visitor.cookies[BADGE_COOKIE]
-    assert await porter.known(place.world.store, badge, now_ms()) is not None
+    session_auth, cookie = SessionAuth(OperatorAuth(), lambda: clock_ms[0]), visitor.cookies[SESSION_COOKIE]
+    assert await session_auth.known(place.world.store, cookie, now_ms()) is not None
     async with place.redis_away():
-        known = await porter.known(place.world.store, badge, now_ms())
+        known = await session_auth.known(place.world.store, cookie, now_ms())
         assert known is not None and known.away
-        forged = badge[:-2] + ("AA" if badge[-2:] != "AA" else "BB")
+        forged = cookie[:-2] + ("AA" if cookie[-2:] != "AA" else "BB")
         with pytest.raises(StoreUnavailable):
-            await porter.known(place.world.store, forged, now_ms())
+            await session_auth.known(place.world.store, forged, now_ms())
         clock_ms[0] += RECALLED_MS
         with pytest.raises(StoreUnavailable):
-            await porter.known(place.world.store, badge, now_ms())
+            await session_auth.known(place.world.store, cookie, now_ms())
 
 
 @pytest.mark.parametrize(
-    "badge",
+    "cookie",
     [
         "",
         "x",
@@ -156,9 +156,9 @@ async def test_a_badge_is_recalled_for_a_while_by_the_process_that_saw_it(place:
         "é" * 99,
     ],
 )
-async def test_what_is_no_badge_opens_nothing(place: Place, badge: str) -> None:
+async def test_an_invalid_cookie_opens_nothing(place: Place, cookie: str) -> None:
     visitor = Visitor(place.world, "nobody")
-    visitor.cookies[BADGE_COOKIE] = badge
+    visitor.cookies[SESSION_COOKIE] = cookie
     for target in ("", f"{place.world.app.key}/online", f"{place.world.app.key}/online/part", "nothing/at/all"):
         shown = await visitor.get(f"/console/{target}")
         assert shown.status == 303 and shown.place.startswith("/console/sign-in")
@@ -166,11 +166,11 @@ async def test_what_is_no_badge_opens_nothing(place: Place, badge: str) -> None:
     assert (kick.status, kick.place) == (303, "/console/sign-in")
 
 
-async def test_one_operators_badge_can_not_be_made_anothers(place: Place) -> None:
+async def test_a_cookie_can_not_be_changed_to_another_operators(place: Place) -> None:
     viewer, admin = await place.visitor("viewer"), await place.visitor("admin")
-    mine, others = viewer.cookies[BADGE_COOKIE].split("."), admin.cookies[BADGE_COOKIE].split(".")
+    mine, others = viewer.cookies[SESSION_COOKIE].split("."), admin.cookies[SESSION_COOKIE].split(".")
     for forged in ([*others[:2], *mine[2:]], [*mine[:2], str(int(mine[2]) + 1), mine[3]]):
-        viewer.cookies[BADGE_COOKIE] = ".".join(forged)
+        viewer.cookies[SESSION_COOKIE] = ".".join(forged)
         assert (await viewer.app("online")).status == 303
 
 
@@ -232,7 +232,7 @@ async def test_a_form_without_its_token_or_with_anothers_is_refused(place: Place
     visitor, other = await place.visitor(), await place.visitor()
     session = await place.gateway_session(b"alice")
     others = (await other.app("user?user=alice")).form_token
-    for token in ("", "x", others, visitor.cookies[BADGE_COOKIE]):
+    for token in ("", "x", others, visitor.cookies[SESSION_COOKIE]):
         target = f"/console/{place.world.app.key}/user/kick?user=alice"
         assert (await visitor.post(target, {"form_token": token, "session": session})).status == 403
         assert (await visitor.post("/console/sign-out", {"form_token": token})).status == 403
@@ -243,7 +243,7 @@ async def test_a_form_without_its_token_or_with_anothers_is_refused(place: Place
     assert (await stranger.post("/console/sign-in", sent)).status == 403
     await stranger.get("/console/sign-in")
     assert (await stranger.post("/console/sign-in", sent)).status == 403
-    assert BADGE_COOKIE not in stranger.cookies
+    assert SESSION_COOKIE not in stranger.cookies
 
 
 async def test_credentials_in_any_bytes_are_only_wrong(place: Place) -> None:

@@ -30,7 +30,7 @@ from gate.core import token
 from gate.core.model import AppFacts
 from gate.core.presence import OWN_GATEWAY_PREFIX, Cursor, Event
 from gate.errors import StoreUnavailable
-from gate.service.places import node_id
+from gate.service.directory_layout import node_id
 from gate.store import presence_keys as keys
 from gate.store.feed import Feed
 from gate.store.presence import PresenceStore

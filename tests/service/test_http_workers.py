@@ -153,12 +153,12 @@ def test_a_sign_in_holds_at_every_process_and_so_does_its_end(service: GateServi
     sent = {**origin, "Content-Type": "application/x-www-form-urlencoded", "Cookie": cookie(form.headers)}
     signed_in = second.send("POST", "/console/sign-in", encoded(fields), sent)
     assert signed_in.status == 303, signed_in
-    badge = {"Cookie": cookie(signed_in.headers)}
-    pages = [caller.send("GET", "/console/", headers=badge) for caller in callers]
+    signed_in_cookie = {"Cookie": cookie(signed_in.headers)}
+    pages = [caller.send("GET", "/console/", headers=signed_in_cookie) for caller in callers]
     assert [page.status for page in pages] == [200, 200]
     leaving = {"form_token": re.findall(r'name="form_token" value="([^"]+)"', pages[0].body)[0]}
-    assert first.send("POST", "/console/sign-out", encoded(leaving), {**sent, **badge}).status == 303
-    places = [caller.send("GET", "/console/", headers=badge) for caller in callers]
+    assert first.send("POST", "/console/sign-out", encoded(leaving), {**sent, **signed_in_cookie}).status == 303
+    places = [caller.send("GET", "/console/", headers=signed_in_cookie) for caller in callers]
     assert [(page.status, "sign-in" in page.headers["Location"]) for page in places] == [(303, True)] * 2
 
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from time import perf_counter
 
-from gate.service.counting import (
+from gate.service.metrics_directory import (
     DIRECTORY_VARIABLE,
     KINDS,
     clear_counts,

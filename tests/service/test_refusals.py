@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gate.service.places import write_private
+from gate.service.directory_layout import write_private
 from tests.harness.ports import free_port
 from tests.harness.servers import RedisServer
 from tests.harness.service import Services

@@ -31,17 +31,19 @@ async def test_added_read_changed_removed(store: Store) -> None:
     assert await store.operators.list() == [operator("bob")]
 
 
-async def test_a_badge_that_was_ended_has_nobody_behind_it_for_as_long_as_it_would_have_been_good(store: Store) -> None:
+async def test_a_revoked_cookie_stays_revoked_until_its_expiry(store: Store) -> None:
     await store.operators.add(operator("ann"))
     ended, other = b"e" * 32, b"o" * 32
-    await store.operators.end_badge(ended, wall_ms() + 60_000)
-    assert await store.operators.behind_badge("ann", ended) is None
-    assert await store.operators.behind_badge("ann", other) == operator("ann")
-    assert await store.operators.behind_badge("bob", other) is None
-    await store.operators.end_badge(other, 1_000)
+    await store.operators.revoke_cookie(ended, wall_ms() + 60_000)
+    assert await store.operators.operator_of_cookie("ann", ended) is None
+    assert await store.operators.operator_of_cookie("ann", other) == operator("ann")
+    assert await store.operators.operator_of_cookie("bob", other) is None
+    await store.operators.revoke_cookie(other, 1_000)
     await Sweep(store).run(1_000)
-    assert await store.operators.behind_badge("ann", other) == operator("ann"), "one that is over leaves nothing behind"
-    assert await store.operators.behind_badge("ann", ended) is None
+    assert await store.operators.operator_of_cookie("ann", other) == operator("ann"), (
+        "one that is over leaves nothing behind"
+    )
+    assert await store.operators.operator_of_cookie("ann", ended) is None
 
 
 async def test_a_name_is_taken_once(store: Store) -> None:

@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from gate.console.request_context import ConsoleContext
 from gate.console.views import apps, check, files, kick, online, sign_in, user
-from gate.console.visit import Visit
 
-View = Callable[[Visit], Awaitable[web.Response]]
+View = Callable[[ConsoleContext], Awaitable[web.Response]]
 Views = dict[str, dict[str, View]]
 
 OPEN: Views = {

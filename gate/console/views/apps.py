@@ -5,20 +5,20 @@ from __future__ import annotations
 from aiohttp import web
 
 from gate.console.pages import page, see_other
+from gate.console.request_context import AppName, ConsoleContext
 from gate.console.site import PREFIX
-from gate.console.visit import AppName, Visit
 from gate.errors import StoreUnavailable
 
 
-async def show(visit: Visit) -> web.Response:
+async def show(context: ConsoleContext) -> web.Response:
     """The list; a deployment with a single App goes to it at once."""
     away = ""
     try:
-        apps = [AppName(one.key, one.name, one.environment) for one in await visit.deps.store.apps.list()]
-        visit.last_read.apps = apps
+        apps = [AppName(one.key, one.name, one.environment) for one in await context.deps.store.apps.list()]
+        context.last_read.apps = apps
     except StoreUnavailable as fault:
         away = str(fault)
-    known = visit.last_read.apps
+    known = context.last_read.apps
     if len(known) == 1:
         return see_other(f"{PREFIX}{known[0].key}/online")
-    return page(visit, "apps.html", apps=known, away=away)
+    return page(context, "apps.html", apps=known, away=away)

@@ -6,33 +6,33 @@ from typing import Any
 
 from aiohttp import web
 
+from gate.console.id_format import age_of, asked, named
+from gate.console.labels import RULES, VERDICTS
 from gate.console.pages import page
-from gate.console.spelling import age_of, asked, named
-from gate.console.visit import Visit
-from gate.console.words import RULES, VERDICTS
+from gate.console.request_context import ConsoleContext
 from gate.errors import Stale
 from gate.http.v1.consistency import check_staleness
 from gate.replica.board import NEVER_FRESH_MS
 
 
-async def show(visit: Visit) -> web.Response:
+async def show(context: ConsoleContext) -> web.Response:
     """`?from=&to=` → the Verdict and each rule; without both, the form alone."""
-    query = visit.query()
+    query = context.query()
     sender, recipient = asked(query, "from"), asked(query, "to")
     values: dict[str, Any] = {"sender": sender, "recipient": recipient, "explained": None, "too_old": ""}
     if sender.raw is None or recipient.raw is None:
         is_wrong = bool(sender.problem or recipient.problem)
-        return page(visit, "check.html", 400 if is_wrong else 200, **values)
+        return page(context, "check.html", 400 if is_wrong else 200, **values)
     try:
-        stale_ms = check_staleness(visit.deps)
+        stale_ms = check_staleness(context.deps)
     except Stale as fault:
-        return page(visit, "check.html", 503, **values | {"too_old": str(fault)})
+        return page(context, "check.html", 503, **values | {"too_old": str(fault)})
     return page(
-        visit,
+        context,
         "check.html",
         **values
         | {
-            "explained": visit.app.explain(sender.raw, recipient.raw),
+            "explained": context.app.explain(sender.raw, recipient.raw),
             "a": named(sender.raw),
             "b": named(recipient.raw),
             "verdicts": VERDICTS,

@@ -8,8 +8,8 @@ from importlib.resources import files
 from aiohttp import web
 
 from gate.console.pages import TEMPLATES
+from gate.console.request_context import ConsoleContext
 from gate.console.site import PREFIX
-from gate.console.visit import Visit
 from gate.errors import NotFound
 
 _TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
@@ -21,9 +21,9 @@ FILES = {
 """By name; some ten kilobytes in all."""
 
 
-async def show(visit: Visit) -> web.Response:
+async def show(context: ConsoleContext) -> web.Response:
     """One file."""
-    name = visit.request.path.rpartition("/")[2]
+    name = context.request.path.rpartition("/")[2]
     if name not in FILES:  # slashes after the name
         raise NotFound("there is no such file")
     kept = {"Cache-Control": "public, max-age=31536000, immutable", "Content-Type": _TYPES[name.rpartition(".")[2]]}

@@ -13,8 +13,8 @@ from aiohttp import web
 
 from gate.console import charts
 from gate.console.pages import html, page, see_other
+from gate.console.request_context import ConsoleContext
 from gate.console.site import PREFIX
-from gate.console.visit import Visit
 from gate.core.presence import SAMPLE_EVERY_MS, Counts, Lease, Sample
 from gate.errors import StoreUnavailable
 
@@ -32,24 +32,24 @@ class GatewayRow(NamedTuple):
     sessions: int
 
 
-async def begin(visit: Visit) -> web.Response:
+async def begin(context: ConsoleContext) -> web.Response:
     """An App's address alone leads here."""
-    return see_other(f"{PREFIX}{visit.app_key}/online")
+    return see_other(f"{PREFIX}{context.app_key}/online")
 
 
-async def show(visit: Visit) -> web.Response:
+async def show(context: ConsoleContext) -> web.Response:
     """The page."""
-    return page(visit, "online.html", every_ms=SAMPLE_EVERY_MS, **await _numbers(visit))
+    return page(context, "online.html", every_ms=SAMPLE_EVERY_MS, **await _numbers(context))
 
 
-async def part(visit: Visit) -> web.Response:
+async def part(context: ConsoleContext) -> web.Response:
     """What changes of it."""
-    values = {"away": visit.operator.away} | await _numbers(visit)
-    return html("online_part.html", now_ms=visit.now_ms, **values)
+    values = {"away": context.operator.away} | await _numbers(context)
+    return html("online_part.html", now_ms=context.now_ms, **values)
 
 
-async def _numbers(visit: Visit) -> dict[str, Any]:
-    presence, key, since_ms = visit.deps.presence, visit.app_key, visit.now_ms - SHOWN_MS
+async def _numbers(context: ConsoleContext) -> dict[str, Any]:
+    presence, key, since_ms = context.deps.presence, context.app_key, context.now_ms - SHOWN_MS
     try:
         counts, (leases,), samples = await asyncio.gather(
             presence.counts(key), presence.leases([key]), presence.history(key, since_ms)
@@ -59,8 +59,8 @@ async def _numbers(visit: Visit) -> dict[str, Any]:
     return {
         "counts": counts,
         "by_platform": counts.by_platform(),
-        "gateways": _gateways(counts, leases, visit.now_ms),
-        **_lines(samples, visit.now_ms),
+        "gateways": _gateways(counts, leases, context.now_ms),
+        **_lines(samples, context.now_ms),
     }
 
 

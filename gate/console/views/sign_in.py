@@ -13,11 +13,11 @@ import secrets
 
 from aiohttp import web
 
-from gate.console.badge import BADGE_TTL_MS, is_same
+from gate.console.id_format import query_of
 from gate.console.pages import html, see_other
+from gate.console.request_context import FORM_FIELD, SESSION_COOKIE, ConsoleContext, refuse_foreign_origin
+from gate.console.session_cookie import SESSION_TTL_MS, is_same
 from gate.console.site import PREFIX
-from gate.console.spelling import query_of
-from gate.console.visit import BADGE_COOKIE, FORM_FIELD, Visit, refuse_foreign_origin
 from gate.errors import GateError, InvalidInput, StoreUnavailable
 from gate.http.errors import CredentialsWrong, TriedTooOften
 
@@ -30,55 +30,55 @@ _OURS = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{1,32}}/[a-z]{{1,20}}(\?[A-Za-z0-9._
 _FORM_COOKIE = re.compile(r"[A-Za-z0-9_-]{22,43}")
 
 
-async def show(visit: Visit) -> web.Response:
+async def show(context: ConsoleContext) -> web.Response:
     """The form."""
-    return _form(visit, _next_of(visit), 200)
+    return _form(context, _next_of(context), 200)
 
 
-async def enter(visit: Visit) -> web.Response:
+async def enter(context: ConsoleContext) -> web.Response:
     """Sign in. Wrong guesses are counted and slowed down together with those of the API."""
-    refuse_foreign_origin(visit.request, visit.deps)
-    form, following = await visit.form(), _next_of(visit)
-    cookie = visit.request.cookies.get(FORM_COOKIE, "")
+    refuse_foreign_origin(context.request, context.deps)
+    form, following = await context.form(), _next_of(context)
+    cookie = context.request.cookies.get(FORM_COOKIE, "")
     if not _FORM_COOKIE.fullmatch(cookie) or not is_same(form.text(FORM_FIELD) or "", _token_of(cookie)):
-        return _form(visit, following, 403, "The page was too old, or the browser keeps no cookies. Try again.")
+        return _form(context, following, 403, "The page was too old, or the browser keeps no cookies. Try again.")
     try:
         name, password = form.text("name") or "", form.text("password") or ""
     except InvalidInput as fault:
-        return _form(visit, following, 400, f"Your {fault.parameter} {fault.problem}.")
+        return _form(context, following, 400, f"Your {fault.parameter} {fault.problem}.")
     try:
-        address = visit.deps.address_of(visit.request)
-        badge = await visit.porter.admit(visit.deps.store, name, password, address, visit.now_ms)
+        address = context.deps.address_of(context.request)
+        cookie = await context.session_auth.admit(context.deps.store, name, password, address, context.now_ms)
     except CredentialsWrong as fault:
-        return _form(visit, following, 401, f"{_sentence(fault)}.", name)
+        return _form(context, following, 401, f"{_sentence(fault)}.", name)
     except TriedTooOften as fault:
-        refused = _form(visit, following, 429, f"{_sentence(fault)}.", name)
+        refused = _form(context, following, 429, f"{_sentence(fault)}.", name)
         refused.headers["Retry-After"] = str(fault.retry_after_s)
         return refused
     except StoreUnavailable as fault:
         away = "Redis can not be reached, so nobody can sign in at the moment. Checks go on from each node's Replica"
-        refused = _form(visit, following, 503, f"{away}; gate explain A B on a node answers too.", name)
+        refused = _form(context, following, 503, f"{away}; gate explain A B on a node answers too.", name)
         refused.headers["Retry-After"] = str(fault.retry_after_s)
         return refused
     response = see_other(following or PREFIX)
-    _set_cookie(visit, response, BADGE_COOKIE, badge, BADGE_TTL_MS // 1_000)
+    _set_cookie(context, response, SESSION_COOKIE, cookie, SESSION_TTL_MS // 1_000)
     response.del_cookie(FORM_COOKIE, path=PREFIX)
     return response
 
 
-async def leave(visit: Visit) -> web.Response:
-    """Sign out: the browser forgets its badge, and no node takes it any more; while Redis is away, this node does not."""
-    refuse_foreign_origin(visit.request, visit.deps)
-    badge = visit.request.cookies.get(BADGE_COOKIE, "")
+async def leave(context: ConsoleContext) -> web.Response:
+    """Sign out: the browser deletes its session cookie and no node accepts it; with Redis away, only this node refuses it."""
+    refuse_foreign_origin(context.request, context.deps)
+    cookie = context.request.cookies.get(SESSION_COOKIE, "")
     try:
-        visit.known = await visit.porter.known(visit.deps.store, badge, visit.now_ms)
+        context.known = await context.session_auth.known(context.deps.store, cookie, context.now_ms)
     except StoreUnavailable:
-        visit.known = None  # nobody is recalled by it either, so there is nothing to protect
-    if visit.known is not None:
-        await visit.sent()
-        await visit.porter.see_out(visit.deps.store, badge, visit.now_ms)
+        context.known = None  # nobody is recalled by it either, so there is nothing to protect
+    if context.known is not None:
+        await context.sent()
+        await context.session_auth.sign_out(context.deps.store, cookie, context.now_ms)
     response = see_other(f"{PREFIX}sign-in")
-    response.del_cookie(BADGE_COOKIE, path=PREFIX)
+    response.del_cookie(SESSION_COOKIE, path=PREFIX)
     return response
 
 
@@ -88,10 +88,10 @@ def sign_in_place(request: web.Request) -> str:
     return f"{PREFIX}sign-in" + (f"?{query_of(next=wanted)}" if request.method == "GET" and _is_ours(wanted) else "")
 
 
-def _next_of(visit: Visit) -> str:
+def _next_of(context: ConsoleContext) -> str:
     """The page to go to, or "" for none."""
     try:
-        wanted = visit.query().text("next") or ""
+        wanted = context.query().text("next") or ""
     except InvalidInput:
         return ""
     return wanted if _is_ours(wanted) else ""
@@ -101,7 +101,7 @@ def _is_ours(wanted: str) -> bool:
     return len(wanted) <= MAX_NEXT_CHARS and _OURS.fullmatch(wanted) is not None
 
 
-def _form(visit: Visit, following: str, status: int, problem: str = "", name: str = "") -> web.Response:
+def _form(context: ConsoleContext, following: str, status: int, problem: str = "", name: str = "") -> web.Response:
     cookie = secrets.token_urlsafe(24)
     response = html(
         "sign_in.html",
@@ -112,7 +112,7 @@ def _form(visit: Visit, following: str, status: int, problem: str = "", name: st
         query=f"?{query_of(next=following)}" if following else "",
         form_token=_token_of(cookie),
     )
-    _set_cookie(visit, response, FORM_COOKIE, cookie, FORM_TTL_S)
+    _set_cookie(context, response, FORM_COOKIE, cookie, FORM_TTL_S)
     return response
 
 
@@ -120,9 +120,9 @@ def _token_of(cookie: str) -> str:
     return hmac.digest(cookie.encode(), b"gate console sign-in", "sha256").hex()
 
 
-def _set_cookie(visit: Visit, response: web.Response, name: str, value: str, max_age_s: int) -> None:
+def _set_cookie(context: ConsoleContext, response: web.Response, name: str, value: str, max_age_s: int) -> None:
     response.set_cookie(
-        name, value, max_age=max_age_s, path=PREFIX, httponly=True, samesite="Strict", secure=visit.is_https
+        name, value, max_age=max_age_s, path=PREFIX, httponly=True, samesite="Strict", secure=context.is_https
     )
 
 

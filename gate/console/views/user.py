@@ -6,10 +6,10 @@ from typing import Any
 
 from aiohttp import web
 
-from gate.console.badge import opened_message
+from gate.console.id_format import asked, named
 from gate.console.pages import page
-from gate.console.spelling import asked, named
-from gate.console.visit import Visit
+from gate.console.request_context import ConsoleContext
+from gate.console.session_cookie import opened_message
 from gate.core.presence import UserPresence
 from gate.errors import InvalidInput, StoreUnavailable
 
@@ -17,29 +17,29 @@ SAID_FOR_MS = 60_000
 """How long the address of a page may tell what was done: who loads it later should not read that as news."""
 
 
-async def show(visit: Visit) -> web.Response:
+async def show(context: ConsoleContext) -> web.Response:
     """`?user=` → the page; without one, the form alone."""
-    query = visit.query()
+    query = context.query()
     field = asked(query, "user")
     if field.raw is None:
-        return page(visit, "user.html", 400 if field.problem else 200, field=field, user=None)
-    values: dict[str, Any] = {"field": field, "user": named(field.raw), "facts": visit.app.user(field.raw)}
+        return page(context, "user.html", 400 if field.problem else 200, field=field, user=None)
+    values: dict[str, Any] = {"field": field, "user": named(field.raw), "facts": context.app.user(field.raw)}
     presence: UserPresence | None = None
     try:
-        (presence,) = await visit.deps.presence.presences(visit.app_key, [field.raw])
+        (presence,) = await context.deps.presence.presences(context.app_key, [field.raw])
     except StoreUnavailable as fault:
         values["away"] = str(fault)
-    return page(visit, "user.html", presence=presence, said=_said(visit), **values)
+    return page(context, "user.html", presence=presence, said=_said(context), **values)
 
 
-def _said(visit: Visit) -> int | None:
+def _said(context: ConsoleContext) -> int | None:
     """How many Sessions the kick that led here closed."""
     try:
-        text = visit.query().text("said") or ""
+        text = context.query().text("said") or ""
     except InvalidInput:
         return None
-    message = opened_message(visit.operator.operator, visit.operator.badge, text)
+    message = opened_message(context.operator.operator, context.operator.cookie, text)
     if message is None:
         return None
     many, at_ms = message.split("-")
-    return int(many) if visit.now_ms - int(at_ms) < SAID_FOR_MS else None
+    return int(many) if context.now_ms - int(at_ms) < SAID_FOR_MS else None

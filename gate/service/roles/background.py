@@ -40,7 +40,7 @@ from gate.presence.sweeper import Sweeper
 from gate.replica.lost import losses
 from gate.service.clock_watch import ClockWatch
 from gate.service.redis_watch import LOOK_EVERY_S, RedisWatch
-from gate.service.role import Post
+from gate.service.role import RoleContext
 from gate.service.stores import connected_presence, connected_store, own_settings
 from gate.store import settings
 from gate.store.presence import PresenceStore
@@ -64,24 +64,24 @@ class Chore(NamedTuple):
     work: Callable[[], Awaitable[object]]
 
 
-async def main(post: Post) -> None:
+async def main(context: RoleContext) -> None:
     """Do all chores until told to stop."""
-    store = await connected_store(post)
+    store = await connected_store(context)
     if store is None:
         return
-    post.ready()
+    context.ready()
     # An HTTP client takes a quarter of a second to import, which the whole node's start would wait for.
     from gate.webhooks.delivery import Deliverer
 
-    keeping = asyncio.create_task(_keep_presence(post, store))
+    keeping = asyncio.create_task(_keep_presence(context, store))
     try:
-        async with Deliverer(store.hooks, store.apps, post.order.node_id, _count_webhook) as deliverer:
+        async with Deliverer(store.hooks, store.apps, context.role_config.node_id, _count_webhook) as deliverer:
             chores = asyncio.ensure_future(
-                asyncio.gather(*(_do(chore, post) for chore in _chores(store, deliverer, post)))
+                asyncio.gather(*(_do(chore, context) for chore in _chores(store, deliverer, context)))
             )
             # A bug in either ends the role, which is restarted and counted.
             await asyncio.wait((chores, keeping), return_when=asyncio.FIRST_COMPLETED)
-            if keeping.done() and not post.stopping.is_set():
+            if keeping.done() and not context.stopping.is_set():
                 keeping.result()
             await chores
     finally:
@@ -90,9 +90,9 @@ async def main(post: Post) -> None:
         await store.aclose()
 
 
-async def _keep_presence(post: Post, store: Store) -> None:
+async def _keep_presence(context: RoleContext, store: Store) -> None:
     """Sweep, sample, close Sessions for what the Changelog says, and tell presence webhooks, until cancelled."""
-    presence = await connected_presence(post)
+    presence = await connected_presence(context)
     if presence is None:
         return
     for what in ("leases", "sessions", "departures"):
@@ -106,7 +106,7 @@ async def _keep_presence(post: Post, store: Store) -> None:
 
     sweeper = Sweeper(
         presence,
-        post.config.lease_ttl_ms,
+        context.config.lease_ttl_ms,
         lambda what, many: PRESENCE_SWEPT.labels(what).inc(many),
         tell=tell_leases,
     )
@@ -127,7 +127,7 @@ async def _keep_presence(post: Post, store: Store) -> None:
     teller = PresenceTeller(
         store.apps,
         presence.client,
-        post.order.node_id,
+        context.role_config.node_id,
         lambda outcome: PRESENCE_WEBHOOKS.labels(outcome).inc(),
         lambda outcome, many: PRESENCE_TOLD.labels(outcome).inc(many),
     )
@@ -138,20 +138,20 @@ async def _keep_presence(post: Post, store: Store) -> None:
             all_of_it.create_task(kicker.run())
             all_of_it.create_task(Mover(store.apps, presence).run())
             all_of_it.create_task(teller.run())
-            all_of_it.create_task(_put_settings_back(post, store, presence))
-            if post.config.presence_redis:
-                note = partial(post.note, topic="presence-redis")
+            all_of_it.create_task(_put_settings_back(context, store, presence))
+            if context.config.presence_redis:
+                note = partial(context.note, topic="presence-redis")
                 all_of_it.create_task(RedisWatch("the Redis of Presence", presence.client, PRESENCE, note).run())
     finally:
         await presence.client.aclose()
 
 
-async def _put_settings_back(post: Post, store: Store, presence: PresenceStore) -> None:
+async def _put_settings_back(context: RoleContext, store: Store, presence: PresenceStore) -> None:
     """For as long as this node runs, a Redis that lost its data gets back what other nodes are compared with."""
     was_told: set[settings.Differing] = set()
     while True:
         try:
-            differing = set(await settings.put_back(store.client, presence.client, own_settings(post)))
+            differing = set(await settings.put_back(store.client, presence.client, own_settings(context)))
         except StoreUnavailable:
             differing = was_told
         for one in differing - was_told:
@@ -162,39 +162,42 @@ async def _put_settings_back(post: Post, store: Store, presence: PresenceStore) 
         await asyncio.sleep(settings.PUT_BACK_EVERY_S)
 
 
-def _chores(store: Store, deliverer: Deliverer, post: Post) -> list[Chore]:
+def _chores(store: Store, deliverer: Deliverer, context: RoleContext) -> list[Chore]:
     for outcome in ("run", "refused"):
         SWEEPS.labels(outcome)
-    sweep, clocks = Sweep(store), ClockWatch(store.client, post.order.node_id, partial(post.note, topic="clocks"))
-    needs = FACTS if post.config.presence_redis else ALL
-    watch = RedisWatch("Redis", store.client, needs, partial(post.note, topic="redis"))
+    sweep, clocks = (
+        Sweep(store),
+        ClockWatch(store.client, context.role_config.node_id, partial(context.note, topic="clocks")),
+    )
+    needs = FACTS if context.config.presence_redis else ALL
+    watch = RedisWatch("Redis", store.client, needs, partial(context.note, topic="redis"))
     return [
         Chore("clocks", 1.0, clocks.look),
         Chore("redis", LOOK_EVERY_S, watch.look),
-        Chore("sweep", 5.0, lambda: _sweep(sweep, clocks, post)),
+        Chore("sweep", 5.0, lambda: _sweep(sweep, clocks, context)),
         Chore("jobs", 0.5, lambda: _work(store)),
         Chore("webhooks", 0.5, deliverer.run_once),
-        Chore("losses", 5.0, lambda: _count_lost(post.places.replica)),
+        Chore("losses", 5.0, lambda: _count_lost(context.layout.replica)),
         Chore("audit", 60.0, lambda: _trim(store, clocks)),
     ]
 
 
-async def _do(chore: Chore, post: Post) -> None:
-    while not post.stopping.is_set():
+async def _do(chore: Chore, context: RoleContext) -> None:
+    while not context.stopping.is_set():
         try:
             await chore.work()
         except StoreUnavailable as away:  # the next round will do
             log.debug("put off", chore=chore.name, problem=str(away))
         try:
-            await asyncio.wait_for(post.stopping.wait(), chore.every_s)
+            await asyncio.wait_for(context.stopping.wait(), chore.every_s)
         except TimeoutError:
             continue
 
 
-async def _sweep(sweep: Sweep, clocks: ClockWatch, post: Post) -> None:
+async def _sweep(sweep: Sweep, clocks: ClockWatch, context: RoleContext) -> None:
     over_ms = clocks.over_ms
     if over_ms is not None:
-        FACTS_ENDED.inc(await sweep.run(over_ms, lambda: not post.stopping.is_set()))
+        FACTS_ENDED.inc(await sweep.run(over_ms, lambda: not context.stopping.is_set()))
     SWEEPS.labels("refused" if over_ms is None else "run").inc()
 
 

@@ -41,7 +41,7 @@ from gate.metrics import (
 )
 from gate.replica.reader import NodeReplica
 from gate.service.node_state import NodeState
-from gate.service.role import Post
+from gate.service.role import RoleContext
 from gate.service.roles.http_presence import HttpPresence, most_websockets
 from gate.service.stores import AcknowledgerLater, StoreLater, connected_store, durability_of
 from gate.store.acks import Acknowledger
@@ -57,31 +57,31 @@ GC_THRESHOLDS = (50_000, 20, 100)
 _log = structlog.get_logger()
 
 
-async def main(post: Post) -> None:
+async def main(context: RoleContext) -> None:
     """Serve until told to stop, then drain."""
     gc.set_threshold(*GC_THRESHOLDS)
     store, acks = StoreLater(), AcknowledgerLater()
-    replica = ReplicaLater(lambda: _open_replica(post))
-    presence, tally = HttpPresence(post, replica), Tally()
-    server = await _served(post, store, acks, replica, presence, tally)
+    replica = ReplicaLater(lambda: _open_replica(context))
+    presence, tally = HttpPresence(context, replica), Tally()
+    server = await _served(context, store, acks, replica, presence, tally)
     reporting = asyncio.create_task(tally.report_for_ever())
-    if post.order.is_restart:
-        post.ready()
-    connecting = asyncio.create_task(_connect(post, store, acks))
-    stopping = asyncio.ensure_future(post.stopping.wait())
+    if context.role_config.is_restart:
+        context.ready()
+    connecting = asyncio.create_task(_connect(context, store, acks))
+    stopping = asyncio.ensure_future(context.stopping.wait())
     try:
         await asyncio.wait([connecting, stopping], return_when=asyncio.FIRST_COMPLETED)
         connected = await connecting
         if connected is None:
             return
-        post.ready()
+        context.ready()
         gc.freeze()  # what was imported stays for good
         # A bug in what keeps WebSockets' Sessions ends the role, which is restarted and counted.
         await _stopped_or_failed(stopping, presence.gateway.failed)
     finally:
         stopping.cancel()
         gc.disable()  # it would look through what thousands of WebSockets leave, which goes with the process anyway
-        await server.drain(post.drain_s)
+        await server.drain(context.drain_s)
         await presence.aclose()
         reporting.cancel()
         tally.report()
@@ -96,11 +96,13 @@ async def _stopped_or_failed(stopping: asyncio.Future[Any], failed: asyncio.Futu
         failed.result()
 
 
-async def _connect(post: Post, store: StoreLater, acks: AcknowledgerLater) -> tuple[Store, Acknowledger] | None:
-    connected = await connected_store(post)
+async def _connect(
+    context: RoleContext, store: StoreLater, acks: AcknowledgerLater
+) -> tuple[Store, Acknowledger] | None:
+    connected = await connected_store(context)
     if connected is None:
         return None
-    acknowledger = Acknowledger(connected, post.order.node_id, durability_of(post.config))
+    acknowledger = Acknowledger(connected, context.role_config.node_id, durability_of(context.config))
     await acknowledger.start()
     store.connect(connected)
     acks.connect(acknowledger)
@@ -108,12 +110,17 @@ async def _connect(post: Post, store: StoreLater, acks: AcknowledgerLater) -> tu
 
 
 async def _served(
-    post: Post, store: StoreLater, acks: AcknowledgerLater, replica: ReplicaLater, presence: HttpPresence, tally: Tally
+    context: RoleContext,
+    store: StoreLater,
+    acks: AcknowledgerLater,
+    replica: ReplicaLater,
+    presence: HttpPresence,
+    tally: Tally,
 ) -> HttpServer:
-    config, endpoint = post.config, post.order.http
+    config, endpoint = context.config, context.role_config.http
     assert endpoint is not None
-    state = NodeState(post.board, post.places.replica, were_all_here=post.order.is_restart)
-    shared = Shared(post.order.shared_fd, config.http_workers)
+    state = NodeState(context.heartbeats, context.layout.replica, were_all_here=context.role_config.is_restart)
+    shared = Shared(context.role_config.shared_fd, config.http_workers)
     deps = Deps(
         replica=replica,
         store=store,
@@ -152,8 +159,8 @@ async def _served(
         raise CannotStart(f"can't listen on {endpoint}: {fault.strerror}") from None
 
 
-def _open_replica(post: Post) -> AdmittingReplica:
-    return NodeReplica.open(post.places.replica)
+def _open_replica(context: RoleContext) -> AdmittingReplica:
+    return NodeReplica.open(context.layout.replica)
 
 
 class Tally:

@@ -17,7 +17,7 @@ from gate.presence.own_gateway import OwnGateway
 from gate.presence.seats import Admissions
 from gate.presence.tails import Tails
 from gate.service.limits import most_clients
-from gate.service.role import Post
+from gate.service.role import RoleContext
 from gate.service.stores import agreed_on_presence
 from gate.store.address import parse_address
 from gate.store.cluster import client_of
@@ -37,16 +37,18 @@ AGREED_WITHIN_S = 1.0
 class HttpPresence:
     """One a process; `aclose` it when the server has drained."""
 
-    def __init__(self, post: Post, admissions: Admissions) -> None:
-        address = parse_address(post.config.presence_redis or post.order.redis_url)
+    def __init__(self, context: RoleContext, admissions: Admissions) -> None:
+        address = parse_address(context.config.presence_redis or context.role_config.redis_url)
         self._reading = client_of(address)
         self._opening = client_of(address)
         self.store = PresenceStore(self._reading)
         self.tails = Tails(self._reading)
         self.pinging = Pinging()
-        door = Door(PresenceStore(self._opening), post.config.lease_ttl_ms, BATCHES_UNDER_WAY)
-        self._agreeing = asyncio.create_task(agreed_on_presence(post, self._opening))
-        self.gateway = OwnGateway(_place(post), door, self.tails, admissions, self._agreed, post.config.http_workers)
+        door = Door(PresenceStore(self._opening), context.config.lease_ttl_ms, BATCHES_UNDER_WAY)
+        self._agreeing = asyncio.create_task(agreed_on_presence(context, self._opening))
+        self.gateway = OwnGateway(
+            _place(context), door, self.tails, admissions, self._agreed, context.config.http_workers
+        )
 
     async def aclose(self) -> None:
         """End the leases, then everything else."""
@@ -64,10 +66,10 @@ class HttpPresence:
             raise StoreUnavailable("Presence has not been reached yet, or is not the one that other nodes use")
 
 
-def _place(post: Post) -> str:
+def _place(context: RoleContext) -> str:
     """Each HTTP process of the node is a Gateway of its own."""
-    node = post.order.node_id
-    return node if post.config.http_workers == 1 else f"{node[:MAX_NODE_CHARS]}/{post.order.index}"
+    node = context.role_config.node_id
+    return node if context.config.http_workers == 1 else f"{node[:MAX_NODE_CHARS]}/{context.role_config.index}"
 
 
 def most_websockets() -> int:

@@ -23,9 +23,9 @@ from gate.replica.layout import CURRENT_FILE
 from gate.replica.lost import Loss
 from gate.replica.replicator import Replicator
 from gate.service.credentials import ensure_first
+from gate.service.directory_layout import directory_id
 from gate.service.node_report import CheckRate, node_report
-from gate.service.places import place_of
-from gate.service.role import ORPHAN_GRACE_S, Post
+from gate.service.role import ORPHAN_GRACE_S, RoleContext
 from gate.service.stores import connected_store
 from gate.service.truth_later import TruthLater
 from gate.store.node_reports import NodeReport, answer_asked
@@ -41,25 +41,25 @@ Python's own (700, 10, 10)."""
 log = structlog.get_logger()
 
 
-async def main(post: Post) -> None:
+async def main(context: RoleContext) -> None:
     """Replicate until told to stop."""
     gc.set_threshold(*GC_THRESHOLDS)
-    lock = await _sole_writer(post)
+    lock = await _sole_writer(context)
     truth = TruthLater()
     replicator = Replicator(
-        post.places.replica,
+        context.layout.replica,
         truth,
         truth,
-        before_snapshot=lambda: _ensure_first(post, truth.store),
-        was_ready=post.order.is_restart,
-        show_problem=lambda problem: _show(post, truth, problem),
-        on_loss=lambda loss: note_loss(truth.store, post.order.node_id, loss),
+        before_snapshot=lambda: _ensure_first(context, truth.store),
+        was_ready=context.role_config.is_restart,
+        show_problem=lambda problem: _show(context, truth, problem),
+        on_loss=lambda loss: note_loss(truth.store, context.role_config.node_id, loss),
     )
     running = asyncio.create_task(replicator.run())
-    connecting = asyncio.create_task(_connect(post, truth))
-    saying = asyncio.create_task(_say(post, replicator))
-    reporting = asyncio.create_task(_report(post, truth, connecting))
-    stopping = asyncio.ensure_future(post.stopping.wait())
+    connecting = asyncio.create_task(_connect(context, truth))
+    saying = asyncio.create_task(_say(context, replicator))
+    reporting = asyncio.create_task(_report(context, truth, connecting))
+    stopping = asyncio.ensure_future(context.stopping.wait())
     try:
         await asyncio.wait([running, connecting, stopping], return_when=asyncio.FIRST_COMPLETED)
         if connecting.done() and connecting.exception() is None:
@@ -77,24 +77,26 @@ async def main(post: Post) -> None:
     running.result()
 
 
-async def _connect(post: Post, truth: TruthLater) -> None:
+async def _connect(context: RoleContext, truth: TruthLater) -> None:
     """Give the replicator its Redis. `CannotStart` or `InvalidConfig` if the start is refused."""
 
     async def settle(store: Store) -> None:
-        is_embedded = post.config.redis is None
-        announcer = store.announcer(post.order.node_id, place_of(post.places.data), owns_server=is_embedded)
-        if not post.order.is_restart:  # a service that runs is refused nothing
-            await _refuse_a_copy(post, announcer)
-        await _ensure_first(post, store)
+        is_embedded = context.config.redis is None
+        announcer = store.announcer(
+            context.role_config.node_id, directory_id(context.layout.data), owns_server=is_embedded
+        )
+        if not context.role_config.is_restart:  # a service that runs is refused nothing
+            await _refuse_a_copy(context, announcer)
+        await _ensure_first(context, store)
         truth.connect(store, announcer)
 
-    await connected_store(post, settle, truth.give_up)
+    await connected_store(context, settle, truth.give_up)
 
 
-def _show(post: Post, truth: TruthLater, problem: str) -> None:
+def _show(context: RoleContext, truth: TruthLater, problem: str) -> None:
     if not truth.is_reached:  # till then `connected_store` knows better what the problem is
         return
-    if post.waits_for(problem) and problem and not (post.places.replica / CURRENT_FILE).exists():
+    if context.waits_for(problem) and problem and not (context.layout.replica / CURRENT_FILE).exists():
         log.warning("no facts could be loaded yet", problem=problem)
 
 
@@ -109,46 +111,46 @@ async def note_loss(store: Store, node: str, loss: Loss) -> None:
             log.warning("a loss is not in the audit", app=app, problem=str(fault))
 
 
-async def _refuse_a_copy(post: Post, announcer: NodeAnnouncer) -> None:
+async def _refuse_a_copy(context: RoleContext, announcer: NodeAnnouncer) -> None:
     if await announcer.has_rival():
         raise CannotStart(
-            f"a node of this one's id, {post.order.node_id}, runs already, in a data directory that was copied from or to "
-            f"{post.places.data}: delete {post.places.node_id}, and start again"
+            f"a node of this one's id, {context.role_config.node_id}, runs already, in a data directory that was copied from "
+            f"or to {context.layout.data}: delete {context.layout.node_id}, and start again"
         )
 
 
-async def _ensure_first(post: Post, store: Store) -> None:
-    await ensure_first(post.places.credentials, store.apps, store.operators, wall_ms())
+async def _ensure_first(context: RoleContext, store: Store) -> None:
+    await ensure_first(context.layout.credentials, store.apps, store.operators, wall_ms())
 
 
-async def _say(post: Post, replicator: Replicator) -> None:
+async def _say(context: RoleContext, replicator: Replicator) -> None:
     await replicator.opened.wait()
-    post.opened()
+    context.opened()
     await replicator.ready.wait()
-    post.ready()
+    context.ready()
 
 
-async def _report(post: Post, truth: TruthLater, connecting: asyncio.Task[None]) -> None:
+async def _report(context: RoleContext, truth: TruthLater, connecting: asyncio.Task[None]) -> None:
     """Answer commands that ask what this node is and does, until cancelled."""
     await asyncio.wait([connecting])
     if not truth.is_reached:
         return
-    rate = CheckRate(post.places.data)
-    node = post.order.node_id
+    rate = CheckRate(context.layout.data)
+    node = context.role_config.node_id
 
     def report() -> NodeReport:
         with suppress(GateError, OSError):  # as of a service.json that another version wrote
-            if found := node_report(post.places.data, node, rate.per_s()):
+            if found := node_report(context.layout.data, node, rate.per_s()):
                 return found
-        return NodeReport(node=node, name=post.config.node_name)
+        return NodeReport(node=node, name=context.config.node_name)
 
     async with asyncio.TaskGroup() as both:
         both.create_task(rate.keep())
         both.create_task(answer_asked(truth.store.client, report))
 
 
-async def _sole_writer(post: Post) -> int:
-    path = post.places.run / LOCK_FILE
+async def _sole_writer(context: RoleContext) -> int:
+    path = context.layout.run / LOCK_FILE
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     for _ in range(int(2 * ORPHAN_GRACE_S / LOCK_LOOK_EVERY_S)):
         try:
@@ -156,4 +158,4 @@ async def _sole_writer(post: Post) -> int:
             return descriptor
         except BlockingIOError:
             await asyncio.sleep(LOCK_LOOK_EVERY_S)
-    raise CannotStart(f"another replicator still writes in {post.places.replica} (it holds {path}); end it first")
+    raise CannotStart(f"another replicator still writes in {context.layout.replica} (it holds {path}); end it first")

@@ -15,7 +15,7 @@ from gate.errors import ReplicaForeign, ReplicaMissing
 from gate.metrics import CHECKS, NATIVE_WORKERS, RESP_CONNECTIONS, RESP_CONNECTIONS_OPENED, RESP_ERRORS
 from gate.replica.native_core import trusted_core
 from gate.service.limits import FEW_FILES, most_clients
-from gate.service.role import Post
+from gate.service.role import RoleContext
 from gate.wire.client import Worker
 from gate.wire.listener import WireOptions, WireServer, serve_wire
 
@@ -48,41 +48,41 @@ class Tally:
         self._opened, self._errors = worker.connections_total, worker.errors
 
 
-async def main(post: Post) -> None:
+async def main(context: RoleContext) -> None:
     """Serve until told to stop, then drain."""
     gc.set_threshold(*GC_THRESHOLDS)
-    server = await _served(post)
+    server = await _served(context)
     if server is None:
         return
     is_open = asyncio.Event()
-    connecting = asyncio.create_task(_connect_presence(post, server.worker, is_open))
-    if not post.order.is_restart:
-        await _opened_or_stopped(is_open, post)
-    post.ready()
-    await post.stopping.wait()
-    await server.drain(post.drain_s)
+    connecting = asyncio.create_task(_connect_presence(context, server.worker, is_open))
+    if not context.role_config.is_restart:
+        await _opened_or_stopped(is_open, context)
+    context.ready()
+    await context.stopping.wait()
+    await server.drain(context.drain_s)
     connecting.cancel()
     await asyncio.gather(connecting, return_exceptions=True)
 
 
-async def _opened_or_stopped(is_open: asyncio.Event, post: Post) -> None:
+async def _opened_or_stopped(is_open: asyncio.Event, context: RoleContext) -> None:
     """Whoever reads the ready line may send a connect at once; but checks need not wait long for a Redis of Presence's own."""
-    waits = [asyncio.create_task(event.wait()) for event in (is_open, post.stopping)]
+    waits = [asyncio.create_task(event.wait()) for event in (is_open, context.stopping)]
     await asyncio.wait(waits, timeout=PRESENCE_WAITED_FOR_S, return_when=asyncio.FIRST_COMPLETED)
     for one in waits:
         one.cancel()
 
 
-async def _connect_presence(post: Post, worker: Worker, is_open: asyncio.Event) -> None:
+async def _connect_presence(context: RoleContext, worker: Worker, is_open: asyncio.Event) -> None:
     """Open the door for presence commands, until cancelled."""
     from gate.presence.door import Door
     from gate.service.stores import connected_presence
 
-    store = await connected_presence(post)
+    store = await connected_presence(context)
     if store is None:
         return
     gc.freeze()  # what was imported stays for good
-    door = Door(store, post.config.lease_ttl_ms)
+    door = Door(store, context.config.lease_ttl_ms)
     worker.door = door
     is_open.set()
     try:
@@ -92,27 +92,27 @@ async def _connect_presence(post: Post, worker: Worker, is_open: asyncio.Event) 
         await store.client.aclose()
 
 
-async def _served(post: Post) -> WireServer | None:
-    config, endpoint = post.config, post.order.resp
+async def _served(context: RoleContext) -> WireServer | None:
+    config, endpoint = context.config, context.role_config.resp
     assert endpoint is not None
     options = WireOptions(
-        replica_dir=post.places.replica,
+        replica_dir=context.layout.replica,
         host=endpoint.host,
         port=endpoint.port,
-        unix_fd=post.order.unix_fd,
+        unix_fd=context.role_config.unix_fd,
         max_staleness_ms=config.max_staleness_ms,
         on_stale=config.on_stale,
         on_counts=Tally().report,
         max_connections=_most_connections(),
     )
-    while not post.stopping.is_set():
+    while not context.stopping.is_set():
         try:
             server = await serve_wire(options)
         except (ReplicaMissing, ReplicaForeign) as fault:  # there is none yet, or the replicator is about to replace it
-            post.note(str(fault))
+            context.note(str(fault))
             await asyncio.sleep(REPLICA_LOOK_EVERY_S)
         else:
-            post.note("")
+            context.note("")
             return server
     return None
 

@@ -1,8 +1,9 @@
-"""What the supervisor tells a role's process and what it hears back: JSON lines over the socket pair that is the role's stdin.
+"""Messages between the supervisor and a role's process: JSON lines over the socket pair that is the role's stdin.
 
 A pipe rather than arguments or environment, because the Redis URL may hold a password and both of those can be read from
-outside; and because its end tells the role that the supervisor is gone. The supervisor sends one `Order`, then `GO` once the
-embedded server answers. The role sends a `Word` when it does its work, while it waits for something, or why it can't start.
+outside; and because its end shows the role that the supervisor is gone. The supervisor sends one `RoleConfig`, then `GO`
+once the embedded server answers. The role sends a `RoleMessage` when it does its work, while it waits for something, or if
+it can't start.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ GO = b"go\n"
 MAX_LINE_BYTES = 1 << 20
 
 
-class Order(msgspec.Struct, frozen=True, kw_only=True):
+class RoleConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Everything one process of the service needs to know."""
 
     name: str
@@ -40,7 +41,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     node_id: str
 
 
-class Word(msgspec.Struct, frozen=True, kw_only=True):
+class RoleMessage(msgspec.Struct, frozen=True, kw_only=True):
     """What a role says of itself."""
 
     what: Literal["ready", "opened", "reached", "waits", "refuses"]
@@ -52,16 +53,16 @@ class Word(msgspec.Struct, frozen=True, kw_only=True):
     """The problem is a mistake in the options."""
 
 
-def pack(message: Order | Word) -> bytes:
+def pack(message: RoleConfig | RoleMessage) -> bytes:
     """One line."""
     return msgspec.json.encode(message) + b"\n"
 
 
-def read_order(line: bytes) -> Order:
+def read_role_config(line: bytes) -> RoleConfig:
     """The order in a line."""
-    return msgspec.json.decode(line, type=Order)
+    return msgspec.json.decode(line, type=RoleConfig)
 
 
-def read_word(line: bytes) -> Word:
+def read_role_message(line: bytes) -> RoleMessage:
     """The word in a line."""
-    return msgspec.json.decode(line, type=Word)
+    return msgspec.json.decode(line, type=RoleMessage)

@@ -12,11 +12,11 @@ from typing import Any
 from gate.config import OPTIONS, REDIS_FILES, SECRET_OPTIONS, Option, ServeConfig
 from gate.store.address import parse_address
 
-InForce = dict[str, tuple[str | None, str]]
+EffectiveOptions = dict[str, tuple[str | None, str]]
 """Of each option the value as text, None where it has none, and its origin."""
 
 
-def in_force(config: ServeConfig, given: Mapping[str, str], environ: Mapping[str, str]) -> InForce:
+def effective_options(config: ServeConfig, given: Mapping[str, str], environ: Mapping[str, str]) -> EffectiveOptions:
     """What `config`, read from these options and this environment, holds."""
     files = {name: variable for variable, name in REDIS_FILES.items() if environ.get(variable)}
     return {

@@ -33,7 +33,7 @@ LOOKED_AT_S = 0.1
 LOOK_EVERY_S = 0.01
 
 
-class Places:
+class DirectoryLayout:
     """The paths of one data directory, for a service that runs `roles` there."""
 
     def __init__(self, data: Path, roles: tuple[Role, ...]) -> None:
@@ -44,7 +44,7 @@ class Places:
         self.redis = data / "redis"
         self.run = data / "run"
         self.service = self.run / roles[0]
-        self.roles_board = self.service / "roles"
+        self.heartbeats = self.service / "roles"
         self.metrics = self.service / "metrics"
 
     def prepare(self) -> None:
@@ -90,18 +90,18 @@ def node_id(path: Path) -> str:
     return known
 
 
-def place_of(data: Path) -> str:
+def directory_id(data: Path) -> str:
     """A word for this directory on this machine since its boot: a copy has another one, on another machine the same has."""
     there = data.stat()
     return hashlib.sha256(b"%b %d %d" % (boot_id(), there.st_dev, there.st_ino)).hexdigest()[:16]
 
 
-def lock_roles(places: Places, roles: tuple[Role, ...]) -> list[int]:
+def lock_roles(layout: DirectoryLayout, roles: tuple[Role, ...]) -> list[int]:
     """Take the lock of each role; `CannotStart` names the service that has one. The descriptors hold them until exit."""
-    locks = [_lock(places, role) for role in roles]
+    locks = [_lock(layout, role) for role in roles]
     if REPLICA_ROLES & set(roles):
         for role in sorted(REPLICA_ROLES - set(roles)):
-            _refuse_other_namespace(places, role)
+            _refuse_other_namespace(layout, role)
     return locks
 
 
@@ -113,13 +113,13 @@ def pid_namespace() -> str:
         return ""
 
 
-def _lock(places: Places, role: Role) -> int:
-    descriptor = os.open(_lock_path(places, role), os.O_RDWR | os.O_CREAT, 0o600)
+def _lock(layout: DirectoryLayout, role: Role) -> int:
+    descriptor = os.open(_lock_path(layout, role), os.O_RDWR | os.O_CREAT, 0o600)
     if not _taken(descriptor):
         holder, _ = _holder(descriptor)
         os.close(descriptor)
-        raise CannotStart(f"another gate serve (pid {holder}) uses {places.data}; stop it, or choose --data")
-    _note_holder(descriptor, _lock_path(places, role))
+        raise CannotStart(f"another gate serve (pid {holder}) uses {layout.data}; stop it, or choose --data")
+    _note_holder(descriptor, _lock_path(layout, role))
     return descriptor
 
 
@@ -143,9 +143,9 @@ def _note_holder(descriptor: int, path: Path) -> None:
         raise OSError(fault.errno, os.strerror(fault.errno or 0), str(path)) from None
 
 
-def _refuse_other_namespace(places: Places, role: Role) -> None:
+def _refuse_other_namespace(layout: DirectoryLayout, role: Role) -> None:
     try:
-        descriptor = os.open(_lock_path(places, role), os.O_RDWR)
+        descriptor = os.open(_lock_path(layout, role), os.O_RDWR)
     except FileNotFoundError:
         return
     try:
@@ -154,15 +154,15 @@ def _refuse_other_namespace(places: Places, role: Role) -> None:
         _, namespace = _holder(descriptor)
         if namespace and namespace != pid_namespace():
             raise CannotStart(
-                f"the role {role} of {places.data} runs in another container with process ids of its own: let both share "
-                "them (shareProcessNamespace: true, --pid=container:NAME, pid: service:NAME), or run both roles in one"
+                f"the role {role} of {layout.data} runs in another container with process ids of its own: let both "
+                "share them (shareProcessNamespace: true, --pid=container:NAME, pid: service:NAME), or run both roles in one"
             ) from None
     finally:
         os.close(descriptor)
 
 
-def _lock_path(places: Places, role: Role) -> Path:
-    return places.run / f"{role}.lock"
+def _lock_path(layout: DirectoryLayout, role: Role) -> Path:
+    return layout.run / f"{role}.lock"
 
 
 def _holder(descriptor: int) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from typing import IO, Any, Literal
 
 import orjson
 
-from gate.cli.fact_fields import COLUMNS, POSITIONAL
+from gate.cli.import_fields import COLUMNS, POSITIONAL
 from gate.core.file_text import UTF8_MARK
 from gate.errors import InvalidInput
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from gate.cli.batch import Batch
-from gate.cli.fact_fields import Taker
-from gate.cli.fact_files import FactFile
+from gate.cli.import_batch import Batch
+from gate.cli.import_fields import Taker
+from gate.cli.import_files import ImportFile
 from gate.clock import wall_ms
 from gate.errors import InvalidInput
 
@@ -30,16 +30,16 @@ class WrongLine(NamedTuple):
     problem: str
 
 
-class Intake:
+class ImportReader:
     """Reads files into Batches, and remembers what was wrong. Each call of `batches` reads everything anew."""
 
-    def __init__(self, sources: Sequence[FactFile], kind: str | None, max_errors: int) -> None:
+    def __init__(self, sources: Sequence[ImportFile], kind: str | None, max_errors: int) -> None:
         self._sources = sources
         self._kind = kind
         self._max_errors = max_errors
         self._now_ms = wall_ms()
         self._done_bytes = 0
-        self._source: FactFile | None = None
+        self._source: ImportFile | None = None
         self.lines = self.errors = self.ended = 0
         self.shown: list[WrongLine] = []
         self.is_cut_short = False
@@ -79,7 +79,7 @@ class Intake:
             self.shown.append(WrongLine(file, line, problem))
         self.is_cut_short = self.is_cut_short or self.errors == self._max_errors
 
-    def _take(self, taker: Taker, source: FactFile) -> Iterator[None]:
+    def _take(self, taker: Taker, source: ImportFile) -> Iterator[None]:
         """Feed the Taker; yields when somebody should look."""
         take, take_pair, refuse, file = taker.take, taker.take_pair, self.refuse, source.name
         for number, fields in source.lines():
@@ -96,7 +96,7 @@ class Intake:
             if self.lines % SLICE_LINES == 0 or taker.batch.entries >= BATCH_ENTRIES or self.is_cut_short:
                 yield None
 
-    def _cut(self, taker: Taker, source: FactFile) -> Batch:
+    def _cut(self, taker: Taker, source: ImportFile) -> Batch:
         self.ended = taker.ended
         batch = taker.cut()
         batch.source = source.name

@@ -19,8 +19,8 @@ import binascii
 from collections.abc import Callable, Mapping
 from typing import Literal, get_args
 
-from gate.cli.batch import Batch, Imposition, Newcomer
-from gate.cli.moments import one_end, parse_moment
+from gate.cli.import_batch import Batch, Imposition, Newcomer
+from gate.cli.time_format import one_end, parse_moment
 from gate.core.ids import MAX_ID_BYTES
 from gate.core.model import FOREVER_MS, ListKind
 from gate.core.reasons import MAX_IMPORTED_ACTOR_CHARS, MAX_REASON_CHARS

@@ -58,7 +58,7 @@ class Settled:
 
 
 @dataclass(frozen=True)
-class Reach:
+class StoreConnection:
     """A connected store. `write` is for gating writes."""
 
     store: Store
@@ -79,7 +79,7 @@ class Reach:
 
 
 @asynccontextmanager
-async def reached(target: Target) -> AsyncIterator[Reach]:
+async def open_store(target: Target) -> AsyncIterator[StoreConnection]:
     """The store that the options name, connected; `StoreUnavailable` within half a second if it is away."""
     # Late: redis-py costs a tenth of a second that `--help` and `check` should not pay.
     from gate.store.acks import Acknowledger
@@ -90,7 +90,7 @@ async def reached(target: Target) -> AsyncIterator[Reach]:
         acks = Acknowledger(store, _waited_for(target), target.durability())
         await acks.start()
         try:
-            yield Reach(store, acks)
+            yield StoreConnection(store, acks)
         finally:
             await acks.aclose()
     finally:
@@ -106,7 +106,7 @@ def _waited_for(target: Target) -> str | None:
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's asynchronous part. What Redis refuses is `Unavailable`, in its words."""
-    from gate.store.link import ReplyError  # late, as in `reached`
+    from gate.store.link import ReplyError  # late, as in `open_store`
 
     try:
         return asyncio.run(work)
@@ -114,11 +114,11 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         raise Unavailable(f"Redis refused: {refusal}") from None
 
 
-def run_with(target: Target, work: Callable[[Reach], Awaitable[T]]) -> T:
+def run_with(target: Target, work: Callable[[StoreConnection], Awaitable[T]]) -> T:
     """Connect, do the work, leave."""
 
     async def connected() -> T:
-        async with reached(target) as reach:
-            return await work(reach)
+        async with open_store(target) as connection:
+            return await work(connection)
 
     return run(connected())

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from gate.console.badge import form_token, is_same
-from gate.console.porter import Known, Porter
+from gate.console.session_auth import Known, SessionAuth
+from gate.console.session_cookie import form_token, is_same
 from gate.core.operators import OperatorRole, may
 from gate.errors import GateError, StoreUnavailable
 from gate.http.context import RequestContext
@@ -23,7 +23,7 @@ from gate.http.errors import RoleInsufficient
 from gate.http.forms import Form
 from gate.http.peers import forwarded_host, forwarded_proto, is_believed
 
-BADGE_COOKIE = "gate-console"
+SESSION_COOKIE = "gate-console"
 FORM_FIELD = "form_token"
 
 
@@ -47,13 +47,13 @@ class LastRead:
 
 
 @dataclass(slots=True)
-class Visit(RequestContext):
+class ConsoleContext(RequestContext):
     """A request. `known` is None on pages that are open to anybody, `view` None on those that are of no App."""
 
     request: web.Request
     deps: Deps
     now_ms: int
-    porter: Porter
+    session_auth: SessionAuth
     last_read: LastRead
     known: Known | None = None
     view: AppView | None = None
@@ -61,7 +61,7 @@ class Visit(RequestContext):
     @property
     def operator(self) -> Known:
         """Who asks, on a page that is open to operators only."""
-        assert self.known is not None, "asked only where the desk has looked"
+        assert self.known is not None, "asked only where the router has looked"
         return self.known
 
     @property
@@ -90,7 +90,7 @@ class Visit(RequestContext):
 
     def form_token(self) -> str:
         """What the page's forms carry."""
-        return form_token(self.operator.operator, self.operator.badge)
+        return form_token(self.operator.operator, self.operator.cookie)
 
     async def sent(self, needed: OperatorRole = "viewer") -> Form:
         """The form that an operator of at least this role posted. `FormForeign`, `RoleInsufficient`, `StoreUnavailable`."""

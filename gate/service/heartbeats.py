@@ -26,7 +26,7 @@ _NOTE_AT = 7 * 8
 MAX_NOTE_BYTES = _SLOT_WORDS * 8 - _NOTE_AT
 
 
-class RolesBoard:
+class Heartbeats:
     """The page, mapped for reading and writing."""
 
     def __init__(self, path: Path) -> None:
@@ -35,7 +35,7 @@ class RolesBoard:
         self._words = memoryview(self._map).cast("Q")
 
     @classmethod
-    def lay_out(cls, path: Path, names: Sequence[str]) -> RolesBoard:
+    def create(cls, path: Path, names: Sequence[str]) -> Heartbeats:
         """Replace the page by one with a silent slot for each name, in order."""
         draft = path.with_name(path.name + ".draft")
         draft.write_bytes(b"".join(name.encode().ljust(_SLOT_WORDS * 8, b"\0") for name in names))

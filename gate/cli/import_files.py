@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast
 
-from gate.cli.fact_lines import Format, Line, csv_lines, ndjson_lines
+from gate.cli.import_lines import Format, Line, csv_lines, ndjson_lines
 from gate.core.file_text import UTF16_MARKS
 from gate.errors import InvalidInput
 
@@ -29,7 +29,7 @@ _FORMATS: dict[str, Format] = {".ndjson": "ndjson", ".jsonl": "ndjson", ".csv": 
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
-class FactFile:
+class ImportFile:
     """One file, FIFO or stdin. `lines` reads it once; `rewind` makes it readable again."""
 
     def __init__(self, name: str, file_format: Format | None, headless_kind: str | None) -> None:

@@ -7,8 +7,8 @@ from typing import get_args
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gate.console.spelling import asked, named
-from gate.console.words import RULES, VERDICTS
+from gate.console.id_format import asked, named
+from gate.console.labels import RULES, VERDICTS
 from gate.core import decide
 from gate.core.verdict import Word
 from gate.http.forms import Form, parse_fields

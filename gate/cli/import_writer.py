@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from gate.cli.batch import Batch, ListKey
+from gate.cli.import_batch import Batch, ListKey
 from gate.cli.output import shown_id
 from gate.core.model import AppFacts, ListKind
 
@@ -26,7 +26,7 @@ Refuse = Callable[[str, int, str], None]
 _WORDS = {ListKind.BLACKLIST: "Blacklist", ListKind.WHITELIST: "Whitelist"}
 
 
-class BulkLoad:
+class ImportWriter:
     """Feeds one BulkWriter. `entries` counts what was handed over and not refused."""
 
     def __init__(self, bulk: BulkWriter, app: AppFacts, refuse: Refuse) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gate.cli.batch import Imposition
-from gate.cli.fact_fields import Taker
+from gate.cli.import_batch import Imposition
+from gate.cli.import_fields import Taker
 from gate.core.model import FOREVER_MS, ListKind
 from gate.errors import InvalidInput
 

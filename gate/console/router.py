@@ -15,11 +15,11 @@ import re
 from aiohttp import web
 
 from gate.console.pages import SEAL, below, facts_age, html, see_other
-from gate.console.porter import Porter
+from gate.console.request_context import SESSION_COOKIE, ConsoleContext, FormForeign, LastRead
+from gate.console.session_auth import SessionAuth
 from gate.console.site import PREFIX
 from gate.console.views import OF_ALL, OF_APP, OPEN, View
 from gate.console.views.sign_in import sign_in_place
-from gate.console.visit import BADGE_COOKIE, FormForeign, LastRead, Visit
 from gate.errors import AppUnknown, GateError, InvalidInput, StoreUnavailable
 from gate.http.auth import app_view
 from gate.http.dependencies import Deps
@@ -44,11 +44,11 @@ _TITLES = {
 }
 
 
-class Desk:
+class ConsoleRouter:
     """One a process."""
 
-    def __init__(self, door: OperatorAuth) -> None:
-        self._porter = Porter(door)
+    def __init__(self, operator_auth: OperatorAuth) -> None:
+        self._session_auth = SessionAuth(operator_auth)
         self._last_read = LastRead()
         self._deps: Deps | None = None
 
@@ -84,22 +84,24 @@ class Desk:
         if len(path) < len(PREFIX):
             return see_other(PREFIX)
         rest = path[len(PREFIX) :]
-        visit = Visit(request, deps, deps.now_ms(), self._porter, self._last_read)
+        context = ConsoleContext(request, deps, deps.now_ms(), self._session_auth, self._last_read)
         if rest in OPEN:
-            return await _chosen(OPEN[rest], request)(visit)
+            return await _chosen(OPEN[rest], request)(context)
         key, _, name = rest.partition("/")
         views = OF_ALL.get(rest) or (OF_APP.get(name) if key else None)
-        visit.known = await self._porter.known(deps.store, request.cookies.get(BADGE_COOKIE, ""), visit.now_ms)
-        request[_IS_KNOWN] = visit.known is not None
-        if visit.known is None:
+        context.known = await self._session_auth.known(
+            deps.store, request.cookies.get(SESSION_COOKIE, ""), context.now_ms
+        )
+        request[_IS_KNOWN] = context.known is not None
+        if context.known is None:
             return see_other(sign_in_place(request))
         if views is None:
             raise PathUnknown(f"the console has no page {path[:200]}")
         if rest not in OF_ALL:
-            visit.view = app_view(deps.replica, key)
-            if visit.view is None:
+            context.view = app_view(deps.replica, key)
+            if context.view is None:
                 raise AppUnknown(f"there is no App {key[:40]!r}; if it was made just now, load this page again")
-        return await _chosen(views, request)(visit)
+        return await _chosen(views, request)(context)
 
 
 def _chosen(views: dict[str, View], request: web.Request) -> View:

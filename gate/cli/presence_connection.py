@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from gate.cli.options import Target
-from gate.cli.reach import run
+from gate.cli.store_connection import run
 
 if TYPE_CHECKING:
     from gate.store.presence import PresenceStore
@@ -21,9 +21,9 @@ T = TypeVar("T")
 
 
 @asynccontextmanager
-async def presence_reached(target: Target, app_key: str) -> AsyncIterator[PresenceStore]:
+async def open_presence(target: Target, app_key: str) -> AsyncIterator[PresenceStore]:
     """Presence in the Redis that the options name; `AppUnknown`, or `StoreUnavailable` within half a second."""
-    # Late: as in `reach`, the help page should not pay for what talks to Redis.
+    # Late: as in `connection`, the help page should not pay for what talks to Redis.
     from gate.store.address import parse_address
     from gate.store.cluster import client_of
     from gate.store.opening import refuse_old_server
@@ -44,11 +44,11 @@ async def presence_reached(target: Target, app_key: str) -> AsyncIterator[Presen
 
 
 @asynccontextmanager
-async def both_reached(target: Target, app_key: str) -> AsyncIterator[tuple[Store, PresenceStore]]:
-    """The facts and Presence, for what is written to both; errors as of `presence_reached`."""
+async def open_both(target: Target, app_key: str) -> AsyncIterator[tuple[Store, PresenceStore]]:
+    """The facts and Presence, for what is written to both; errors as of `open_presence`."""
     from gate.store.store import Store  # late, as above
 
-    async with presence_reached(target, app_key) as presence:
+    async with open_presence(target, app_key) as presence:
         facts = await Store.connect(target.redis_url())
         try:
             yield facts, presence
@@ -61,7 +61,7 @@ def ask_presence(target: Target, work: Callable[[PresenceStore, str], Awaitable[
     app_key = target.app_key()
 
     async def connected() -> T:
-        async with presence_reached(target, app_key) as presence:
+        async with open_presence(target, app_key) as presence:
             return await work(presence, app_key)
 
     return run(connected())

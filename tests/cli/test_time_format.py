@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gate.cli.moments import LONGEST_S, one_end, parse_moment, shown_duration, shown_moment
+from gate.cli.time_format import LONGEST_S, one_end, parse_moment, shown_duration, shown_moment
 from gate.core.model import FOREVER_MS
 from gate.errors import InvalidInput
 

@@ -1,6 +1,0 @@
--- Notes that a badge of the console was signed out, until it would have ended by itself.
---   KEYS  1 the badges that were ended
---   ARGV  1 the badge's digest  2 when it would have ended, ms
---   returns nothing of use
--- A script because only scripts write.
-return redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
