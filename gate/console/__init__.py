@@ -8,6 +8,7 @@
     pages         templates and the headers that every answer bears
     id_format     ids in links, forms and text; moments
     labels        Verdicts and rules in sentences
+    static_files  the style sheet, the script and the icon
     charts        samples as lines: pure
     views/        one file a page
     templates/, static/    what browsers get; nothing comes from another host
@@ -16,3 +17,8 @@ It writes through the same stores as the APIs, and reads the same Replica. No pa
 numbers fresh. With Redis away operators who were here lately may go on reading (`session_auth`), and what the Replica knows is
 shown.
 """
+
+from __future__ import annotations
+
+PREFIX = "/console/"
+"""Every page and file of the console is below this path."""

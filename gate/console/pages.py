@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gate.console.id_format import age_of, named
 from gate.console.request_context import ConsoleContext
+from gate.console.static_files import address
 from gate.core.shown import counted, shown_duration, shown_facts, shown_moment
 from gate.errors import ReplicaError
 from gate.http.dependencies import Deps
@@ -48,7 +49,7 @@ def _made_environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters.update(moment=shown_moment, duration=shown_duration, named=named, facts=shown_facts)
-    made.globals.update(counted=counted)
+    made.globals.update(counted=counted, address=address)
     return made
 
 
@@ -85,7 +86,7 @@ def see_other(place: str) -> web.Response:
     return web.Response(status=303, headers={"Location": place, **NOT_KEPT})
 
 
-def below(public_path: str, response: web.Response) -> web.Response:
+def below(public_path: str, response: web.StreamResponse) -> web.StreamResponse:
     """The answer for a browser that sees the console below a path: of its links, its redirect and its cookies.
 
     Everything here is made for `/console/`. Text of others can't be taken for a link, since its quotes are escaped.
@@ -95,7 +96,8 @@ def below(public_path: str, response: web.Response) -> web.Response:
             response.headers["Location"] = public_path + response.headers["Location"]
         for cookie in response.cookies.values():
             cookie["path"] = public_path + cookie["path"]
-        if response.headers.get("Content-Type") == HTML and isinstance(response.body, bytes):
+        if isinstance(response, web.Response) and response.headers.get("Content-Type") == HTML:
+            assert isinstance(response.body, bytes), "as `html` makes it"
             response.body = response.body.replace(b'="/console/', f'="{public_path}/console/'.encode())
     return response
 

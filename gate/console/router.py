@@ -14,10 +14,10 @@ import re
 
 from aiohttp import web
 
+from gate.console import PREFIX
 from gate.console.pages import SEAL, below, facts_age, html, see_other
 from gate.console.request_context import SESSION_COOKIE, ConsoleContext, FormForeign, LastRead
 from gate.console.session_auth import SessionAuth
-from gate.console.site import PREFIX
 from gate.console.views import OF_ALL, OF_APP, OPEN, View
 from gate.console.views.sign_in import sign_in_place
 from gate.errors import AppUnknown, GateError, InvalidInput, StoreUnavailable
@@ -52,14 +52,14 @@ class ConsoleRouter:
         self._last_read = LastRead()
         self._deps: Deps | None = None
 
-    async def answer(self, request: web.Request, deps: Deps) -> web.Response:
+    async def answer(self, request: web.Request, deps: Deps) -> web.StreamResponse:
         """The answer to any request below the prefix."""
         self._deps = deps
         response = await self._answer(request, deps)
         response.headers.update(SEAL)
         return below(deps.options.public_path, response)
 
-    def refusal(self, request: web.Request, fault: GateError) -> web.Response:
+    def refusal(self, request: web.Request, fault: GateError) -> web.StreamResponse:
         """A page that says what went wrong."""
         problem = v1_problem(fault, request.path)
         status = next((status for kind, status in _STATUSES if isinstance(fault, kind)), problem.status)
@@ -79,7 +79,7 @@ class ConsoleRouter:
         response.headers.update(SEAL)
         return below(self._deps.options.public_path if self._deps is not None else "", response)
 
-    async def _answer(self, request: web.Request, deps: Deps) -> web.Response:
+    async def _answer(self, request: web.Request, deps: Deps) -> web.StreamResponse:
         path = _SLASHES.sub("/", request.path)
         if len(path) < len(PREFIX):
             return see_other(PREFIX)

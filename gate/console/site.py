@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from gate.console import PREFIX
 from gate.errors import GateError
 from gate.http.dependencies import Deps
 from gate.http.errors import v1_problem
@@ -18,8 +19,6 @@ from gate.http.operators import OperatorAuth
 
 if TYPE_CHECKING:
     from gate.console.router import ConsoleRouter
-
-PREFIX = "/console/"
 
 
 class Console:

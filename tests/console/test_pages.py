@@ -117,6 +117,11 @@ async def test_files_are_kept_and_change_their_address_with_their_content(place:
         file = await stranger.get(address)
         assert file.status == 200 and "immutable" in file.headers["Cache-Control"]
         assert "http://" not in file.page.replace("http://www.w3.org/2000/svg", "") and "https://" not in file.page
+        head = await stranger.get(address, method="HEAD")
+        assert (head.status, head.page, head.headers["Content-Length"]) == (200, "", str(len(file.page.encode())))
+        unchanged = await stranger.get(address, **{"If-None-Match": file.headers["ETag"]})
+        assert (unchanged.status, unchanged.page) == (304, "")
+        assert_sealed(unchanged)
     assert not re.search(r'(?:href|src|action)="(?!/console/|#main")', page)
 
 

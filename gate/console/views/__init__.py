@@ -9,16 +9,17 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from gate.console import static_files
 from gate.console.request_context import ConsoleContext
-from gate.console.views import apps, check, files, kick, online, sign_in, user
+from gate.console.views import apps, check, kick, online, sign_in, user
 
-View = Callable[[ConsoleContext], Awaitable[web.Response]]
+View = Callable[[ConsoleContext], Awaitable[web.StreamResponse]]
 Views = dict[str, dict[str, View]]
 
 OPEN: Views = {
     "sign-in": {"GET": sign_in.show, "POST": sign_in.enter},
     "sign-out": {"POST": sign_in.leave},
-    **{name: {"GET": files.show} for name in files.FILES},
+    **{name: {"GET": static_files.show} for name in static_files.FILES},
 }
 """To anybody."""
 

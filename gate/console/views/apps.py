@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from gate.console import PREFIX
 from gate.console.pages import page, see_other
 from gate.console.request_context import AppName, ConsoleContext
-from gate.console.site import PREFIX
 from gate.errors import StoreUnavailable
 
 

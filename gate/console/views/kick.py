@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from gate.console import PREFIX
 from gate.console.id_format import named, query_of
 from gate.console.pages import see_other
 from gate.console.request_context import ConsoleContext
 from gate.console.session_cookie import sealed_message
-from gate.console.site import PREFIX
 from gate.errors import InvalidInput
 from gate.http.v1.fields import check_reason
 from gate.presence.kick_orders import kick_user

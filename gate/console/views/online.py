@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
-from gate.console import charts
+from gate.console import PREFIX, charts
 from gate.console.pages import html, page, see_other
 from gate.console.request_context import ConsoleContext
-from gate.console.site import PREFIX
 from gate.core.presence import SAMPLE_EVERY_MS, Counts, Lease, Sample
 from gate.errors import StoreUnavailable
 

@@ -13,11 +13,11 @@ import secrets
 
 from aiohttp import web
 
+from gate.console import PREFIX
 from gate.console.id_format import query_of
 from gate.console.pages import html, see_other
 from gate.console.request_context import FORM_FIELD, SESSION_COOKIE, ConsoleContext, refuse_foreign_origin
 from gate.console.session_cookie import SESSION_TTL_MS, is_same
-from gate.console.site import PREFIX
 from gate.errors import GateError, InvalidInput, StoreUnavailable
 from gate.http.errors import CredentialsWrong, TriedTooOften
 
