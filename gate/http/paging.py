@@ -9,10 +9,19 @@ from __future__ import annotations
 
 import base64
 import binascii
+from typing import Annotated
+
+from msgspec import Meta
 
 from gate.core.ids import MAX_ID_BYTES
 from gate.errors import InvalidInput
 from gate.store.places import Place
+
+CURSOR_TEXT = "The `next` of an earlier answer."
+PageToken = Annotated[str, Meta(description=CURSOR_TEXT, extra_json_schema={"format": "page-token"})]
+PlaceToken = Annotated[
+    str, Meta(description=f"{CURSOR_TEXT} Not with `offset`.", extra_json_schema={"format": "place-token"})
+]
 
 _FIELD_1_VARINT = 0x08
 _MAX_CURSOR = (1 << 63) - 1

@@ -1,4 +1,4 @@
-"""Answers as bytes: JSON by orjson, labelled as RongCloud labels it, with the request's id."""
+"""Answers as bytes: JSON by msgspec, labelled as RongCloud labels it, with the request's id."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 
-import orjson
+import msgspec
 from aiohttp import web
 
 JSON_TYPE = "application/json;charset=UTF-8"
@@ -21,7 +21,7 @@ def json_response(body: object, status: int = 200, headers: Mapping[str, str] | 
     labels = {"Content-Type": JSON_TYPE}
     if headers:
         labels.update(headers)
-    return web.Response(body=orjson.dumps(body), status=status, headers=labels)
+    return web.Response(body=msgspec.json.encode(body), status=status, headers=labels)
 
 
 def request_id_of(headers: Mapping[str, str]) -> str:

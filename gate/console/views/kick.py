@@ -10,7 +10,7 @@ from gate.console.pages import see_other
 from gate.console.request_context import ConsoleContext
 from gate.console.session_cookie import sealed_message
 from gate.errors import InvalidInput
-from gate.http.v1.fields import check_reason
+from gate.http.fields import check_reason
 from gate.presence.kick_orders import kick_user
 from gate.store.writing import Because
 

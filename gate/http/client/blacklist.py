@@ -14,8 +14,8 @@ import msgspec
 
 from gate.http.client import own_list
 from gate.http.client.endpoint import ClientRequest, Endpoint
+from gate.http.fields import IdJson
 from gate.http.v1.endpoint import read_as
-from gate.http.v1.fields import IdJson
 from gate.store.writing import Written
 
 

@@ -20,8 +20,8 @@ from gate.http.client import own_list, presence
 from gate.http.client.asking import MessageContext
 from gate.http.client.problems import client_problem
 from gate.http.dependencies import Deps
+from gate.http.fields import IdJson, id_bytes, ids_bytes
 from gate.http.v1.endpoint import named_mistake, refuse_if_any
-from gate.http.v1.fields import IdJson, id_bytes, ids_bytes
 from gate.http.v1.presence_json import seen_presences
 from gate.presence.seats import Seat
 from gate.store.writing import Written

@@ -27,10 +27,10 @@ from gate.http.client import messages
 from gate.http.client.endpoint import bearer
 from gate.http.dependencies import Deps
 from gate.http.errors import UpgradeRequired
+from gate.http.fields import id_json
 from gate.http.forms import Form, parse_fields
 from gate.http.pinging import PING_EVERY_S
 from gate.http.v1.consistency import check_staleness
-from gate.http.v1.fields import id_json
 from gate.presence.own_gateway import OwnGateway
 from gate.presence.seats import Seat
 

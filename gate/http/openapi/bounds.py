@@ -17,8 +17,8 @@ from gate.core.presence import MAX_GATEWAY_BYTES
 from gate.core.reasons import MAX_ACTOR_CHARS, MAX_REASON_CHARS
 from gate.core.registration import MAX_NAME_BYTES, MAX_PORTRAIT_BYTES
 from gate.http.client import own_list
+from gate.http.fields import FIRST_UNTIL_MS, MAX_SECONDS
 from gate.http.v1 import apps, bulk, check, events, lists, penalties, presence, users
-from gate.http.v1.fields import FIRST_UNTIL_MS, MAX_SECONDS
 
 Schema = dict[str, object]
 

@@ -1,17 +1,29 @@
-"""The schemas of the document: `msgspec` types as JSON Schema, with their bounds, and an id as one schema of its own."""
+"""The schemas of the document: `msgspec` types as JSON Schema, with one schema for a User id wherever it stands."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
+from msgspec.structs import FieldInfo
 
-from gate.http.openapi.bounds import ANY, OF_MEMBER, OF_TYPE, TEXT_ID
-from gate.http.v1.fields import Base64Id
+from gate.core.ids import MAX_ID_BYTES
+from gate.http.fields import Base64Id
+from gate.http.openapi.bounds import ANY, OF_MEMBER, OF_TYPE
+from gate.http.requests import FormBody, Query
 
 Schema = dict[str, Any]
 
+TEXT_ID: Schema = {
+    "type": "string",
+    "format": "user-id",
+    "minLength": 1,
+    "maxLength": MAX_ID_BYTES,
+    "description": f"1 to {MAX_ID_BYTES} bytes of UTF-8.",
+    "examples": ["alice"],
+}
+RAW_ID: Schema = {**TEXT_ID, "description": f"1 to {MAX_ID_BYTES} bytes of any kind, percent-encoded."}
 ID = "UserId"
 _REFERENCE = "#/components/schemas/{name}"
 _ID_REFERENCE = {"$ref": _REFERENCE.format(name=ID)}
@@ -22,44 +34,94 @@ _ID_SCHEMA: Schema = {
     "examples": ["alice"],
 }
 _BARE_ID = {"anyOf": [{"type": "string"}, {"$ref": _REFERENCE.format(name="Base64Id")}]}
+_BYTES = "contentEncoding"
+"""The mark that `msgspec` puts on `bytes`, which are an id in every request."""
+
+
+class Field(NamedTuple):
+    """One field of a query string or of a form."""
+
+    name: str
+    schema: Schema
+    text: str = ""
+    is_required: bool = False
 
 
 def schemas_of(bodies: Iterable[Any], answers: Iterable[Any]) -> tuple[dict[Any, Schema], dict[str, Schema]]:
-    """Each type's own schema, and the components that those refer to. Bodies are bounded, answers are not.
+    """Each type's own schema, and the components that those refer to.
 
     A tuple of types stands for any one of them, as `msgspec` knows no unions of plain structs.
     """
-    asked, told = list(bodies), list(answers)
-    bounded, all_types = _flat(asked), _flat([*asked, *told])
-    found, components = msgspec.json.schema_components([*all_types, Base64Id], ref_template=_REFERENCE)
-    _, of_bodies = msgspec.json.schema_components([*bounded, Base64Id], ref_template=_REFERENCE)
-    named: dict[str, Schema] = {name: _plain(schema) for name, schema in sorted(components.items())}
-    for name in of_bodies:
-        named[name] = _bounded(name, named[name])
+    bodies = list(bodies)
+    every = [*bodies, *answers]
+    types = [one for some in every for one in (some if isinstance(some, tuple) else (some,))]
+    found, components = msgspec.json.schema_components([*types, Base64Id], ref_template=_REFERENCE)
+    named: dict[str, Schema] = {name: _plain(schema, _ID_REFERENCE) for name, schema in sorted(components.items())}
+    named["Base64Id"] = components["Base64Id"]
     named[ID] = _ID_SCHEMA
-    own = {kind: _plain(schema) for kind, schema in zip(all_types, found, strict=False)}
-    own |= {many: {"anyOf": [own[one] for one in many]} for many in [*asked, *told] if isinstance(many, tuple)}
+    asked = [one for some in bodies for one in (some if isinstance(some, tuple) else (some,))]
+    for name in msgspec.json.schema_components([*asked, Base64Id], ref_template=_REFERENCE)[1]:
+        named[name] = _bounded(name, named[name])
+    for kind in types:
+        _describe_whole(kind, named)
+    own = {kind: _plain(schema, _ID_REFERENCE) for kind, schema in zip(types, found, strict=False)}
+    own |= {many: {"anyOf": [own[one] for one in many]} for many in every if isinstance(many, tuple)}
     return own, named
 
 
-def _flat(types: Iterable[Any]) -> list[Any]:
-    return [one for some in types for one in (some if isinstance(some, tuple) else (some,))]
+def fields_of(declared: type[Query]) -> list[Field]:
+    """The fields of a query string or of a form."""
+    _, components = msgspec.json.schema_components([declared], ref_template=_REFERENCE)
+    form = issubclass(declared, FormBody)
+    members = _plain(components[declared.__name__], TEXT_ID if form else RAW_ID)["properties"]
+    return [_field(one, members[one.encode_name]) for one in msgspec.structs.fields(declared)]
 
 
-def _plain(schema: Any) -> Any:
-    """The schema with ids by their own name, a null that is one type among others as such, and nothing said twice."""
+def _field(field: FieldInfo, schema: Schema) -> Field:
+    kind = schema.get("type")
+    if isinstance(kind, list):  # null is a field that is left out
+        schema = {**schema, "type": next(one for one in kind if one != "null")}
+    text = schema.pop("description", "") if schema.get("format") != TEXT_ID["format"] else ""
+    if not field.required and schema.get("format") == TEXT_ID["format"]:
+        schema["minLength"] = 0  # an empty one names no User
+    if kind == "array" and not text:
+        text = f"1 to {schema['maxItems']:,} Users, a field each."
+    return Field(field.encode_name, schema, text, field.required)
+
+
+def _describe_whole(kind: Any, named: dict[str, Schema]) -> None:
+    """Add what a declaration says of the object as a whole."""
+    name = getattr(kind, "__name__", "")
+    if name in named:
+        named[name] |= getattr(kind, "SCHEMA", {})
+
+
+def _plain(schema: Any, an_id: Schema) -> Any:
+    """The schema without repetition: ids by their own schema, a null as one type among others."""
     if isinstance(schema, list):
-        return [_plain(one) for one in schema]
+        return [_plain(one, an_id) for one in schema]
     if not isinstance(schema, dict):
         return schema
     if "anyOf" in schema and {"anyOf": schema["anyOf"]} == _BARE_ID:
         return dict(_ID_REFERENCE)
-    kept = {name: _plain(one) for name, one in schema.items() if not (name == "default" and one is None)}
+    kept = {name: _plain(one, an_id) for name, one in schema.items() if not (name == "default" and one is None)}
+    if _BYTES in kept:
+        return _id_schema(kept, an_id)
     choices = kept.get("anyOf")
-    if isinstance(choices, list) and all(set(one) == {"type"} for one in choices):
+    if isinstance(choices, list) and all("type" in one for one in choices) and {"type": "null"} in choices:
         del kept["anyOf"]
-        kept["type"] = [one["type"] for one in choices]
+        kinds = [one["type"] for one in choices]
+        for one in choices:
+            kept |= one
+        kept["type"] = kinds
     return kept
+
+
+def _id_schema(schema: Schema, an_id: Schema) -> Schema:
+    own = {name: value for name, value in schema.items() if name not in (_BYTES, "type")}
+    if "format" in own or "pattern" in own:  # a narrower kind of id
+        return {"type": "string", **own}
+    return {**an_id, **own}
 
 
 def _bounded(name: str, schema: Schema) -> Schema:
@@ -70,7 +132,7 @@ def _bounded(name: str, schema: Schema) -> Schema:
     return {**schema, "properties": members, **OF_TYPE.get(name, {})}
 
 
-def _with_bound(said: Schema, bound: Schema | None) -> Schema:
+def _with_bound(said: Schema, bound: Any) -> Schema:
     if bound is None:
         return said
     # A narrower kind of id stands for the id as a whole; any other bound adds to what the type says.

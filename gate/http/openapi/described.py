@@ -5,20 +5,12 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from gate.http.openapi.bounds import TEXT_ID
+from gate.http.openapi.components import Field
 
 Schema = dict[str, object]
 
 RAW_ID: Schema = {**TEXT_ID, "description": "1 to 64 bytes of any kind, percent-encoded."}
 CURSOR_TEXT = "The `next` of an earlier answer."
-
-
-class Field(NamedTuple):
-    """One field of a query string or of a form."""
-
-    name: str
-    schema: Schema
-    text: str = ""
-    is_required: bool = False
 
 
 class Described(NamedTuple):
@@ -68,3 +60,6 @@ def joined_ids(name: str, most: int) -> Field:
     item: Schema = {"type": "string", "format": "user-ids", "minLength": 1, "examples": ["alice"]}
     many: Schema = {"type": "array", "items": item, "minItems": 1, "maxItems": most, "examples": [["alice"]]}
     return Field(name, many, f"1 to {most:,} Users, a field each, or several in one with commas between them.", True)
+
+
+__all__ = ["Field"]

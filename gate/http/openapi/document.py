@@ -17,14 +17,16 @@ from gate import __version__
 from gate.http import client, rongcloud, v1
 from gate.http.client import websocket
 from gate.http.context import APPLIED, PENDING_REASON, REVISION
+from gate.http.endpoint import Endpoint, is_declaration
 from gate.http.forms import FORM_TYPE
 from gate.http.openapi import probes, shapes
-from gate.http.openapi.components import schemas_of
+from gate.http.openapi.components import fields_of, schemas_of
 from gate.http.openapi.described import Described, Field
 from gate.http.openapi.faults import Family, Fault, fault_schema, faults_of
 from gate.http.openapi.user_api import DESCRIBED as USER
 from gate.http.openapi.user_shapes import RongCloudProblem
 from gate.http.openapi.v1_api import APPS, CLIENT, CONNECT, CONNECT_TEXT, PATH_FIELDS, V1
+from gate.http.requests import FormBody, Query
 from gate.http.responses import REQUEST_ID
 from gate.http.rongcloud.unsupported import UNSUPPORTED
 from gate.http.v1 import apps
@@ -109,7 +111,7 @@ def _endpoints() -> Iterator[_Endpoint]:
         yield _Endpoint(path, "POST", "user", "User API", USER[path], _said_by(endpoint))
     for (path, method), v1_one in v1.ENDPOINTS.items():
         tag = _TAG_OF[path.split("/")[2]]
-        yield _Endpoint(path, method, "v1", tag, V1[path, method], _said_by(v1_one))
+        yield _Endpoint(path, method, "v1", tag, _declared(v1_one) or V1[path, method], _said_by(v1_one))
     for (path, method), (role, apps_one) in apps.ENDPOINTS.items():
         text = f"Takes the role `{role}`. {_said_by(apps_one)}"
         yield _Endpoint(path, method, "apps", "Apps", APPS[path, method], text)
@@ -120,8 +122,24 @@ def _endpoints() -> Iterator[_Endpoint]:
         yield _Endpoint(path, "GET", "open", "Probes", said, text)
 
 
+def _declared(endpoint: Any) -> Described | None:
+    if not isinstance(endpoint, Endpoint):
+        return None
+    takes, is_query = endpoint.takes, is_declaration(endpoint.takes) and issubclass(endpoint.takes, Query)
+    is_form = is_query and issubclass(takes, FormBody)
+    return Described(
+        endpoint.summary,
+        endpoint.answers,
+        None if is_query else takes,
+        tuple(fields_of(takes)) if is_query and not is_form else (),
+        tuple(fields_of(takes)) if is_form else None,
+        endpoint.faults,
+    )
+
+
 def _said_by(endpoint: Callable[..., Any]) -> str:
     """The endpoint's docstring as one paragraph."""
+    endpoint = endpoint.handler if isinstance(endpoint, Endpoint) else endpoint
     while isinstance(endpoint, partial):
         endpoint = endpoint.func
     return " ".join((inspect.getdoc(endpoint) or "").split())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from gate.http.v1.fields import IdJson
+from gate.http.fields import IdJson
 
 
 class PlatformOnline(Struct, kw_only=True):

@@ -16,7 +16,9 @@ from gate.core.changes import Kind
 from gate.core.model import AppFacts, Environment
 from gate.core.verdict import Word
 from gate.http.dependencies import Applied
-from gate.http.v1.fields import IdJson
+from gate.http.endpoint import Effective, EffectiveIfAny
+from gate.http.fields import IdJson
+from gate.http.v1.penalties import Restraint
 from gate.store.audit import DeploymentKind, Noted
 
 
@@ -33,31 +35,6 @@ class TokenProblem(Problem, kw_only=True):
     """As `Problem`; `until` with `user-banned`, null for a Ban without end."""
 
     until: int | UnsetType | None = UNSET
-
-
-class Effective(Struct, kw_only=True):
-    """A write: where it stands, and how far it got before this was answered.
-
-    `pending_reason` names the durability that it had not reached by then, where that is why it is pending.
-    """
-
-    revision: str
-    applied: Applied
-    pending_reason: str | UnsetType = UNSET
-
-
-class Imposed(Effective, kw_only=True):
-    """As `Effective`; `skipped` names the Users that were left out because they are deactivated, if there are any."""
-
-    skipped: list[IdJson] | UnsetType = UNSET
-
-
-class EffectiveIfAny(Struct, kw_only=True):
-    """As `Effective`; both are null where nothing had to be written."""
-
-    revision: str | None
-    applied: Applied | None
-    pending_reason: str | UnsetType = UNSET
 
 
 class VerdictAnswer(Struct, kw_only=True):
@@ -102,34 +79,6 @@ class Explanation(Struct, kw_only=True, rename={"sender": "from", "recipient": "
     revisions: list[str]
     revision: str | None
     stale_ms: int
-
-
-class Restraint(Struct, kw_only=True):
-    """A Ban or a Mute in force. `until` null: without end."""
-
-    until: int | None
-    reason: str
-    actor: str
-
-
-class RestrainedUser(Restraint, kw_only=True):
-    """Whom it restrains."""
-
-    user: IdJson
-
-
-class BansPage(Struct, kw_only=True):
-    """The latest end first. `next` where more follow."""
-
-    bans: list[RestrainedUser]
-    next: str | UnsetType = UNSET
-
-
-class MutesPage(Struct, kw_only=True):
-    """The latest end first. `next` where more follow."""
-
-    mutes: list[RestrainedUser]
-    next: str | UnsetType = UNSET
 
 
 class Listed(Struct, kw_only=True):

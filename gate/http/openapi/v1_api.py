@@ -13,11 +13,12 @@ from gate.core.model import FOREVER_MS
 from gate.core.presence import KINDS
 from gate.http.client import blacklist, own_list
 from gate.http.client import presence as client_presence
+from gate.http.endpoint import Effective
+from gate.http.fields import IdJson
 from gate.http.openapi import presence_shapes, shapes
 from gate.http.openapi.bounds import APP_KEY, CURSOR, GATEWAY, PLATFORM
 from gate.http.openapi.described import CURSOR_TEXT, RAW_ID, Described, Field, ids, one_id, text_field, whole
-from gate.http.v1 import apps, audit, bulk, changes, events, lists, penalties, presence, users
-from gate.http.v1.fields import IdJson
+from gate.http.v1 import apps, audit, bulk, changes, events, lists, presence, users
 from gate.http.v1.operations import Operation
 from gate.store.audit import MAX_PAGE as MAX_AUDIT_PAGE
 
@@ -75,19 +76,6 @@ _PLACE = text_field("token", f"{CURSOR_TEXT} Not with `offset`.", format="place-
 _ASK = (one_id("from", schema=RAW_ID), one_id("to", schema={**RAW_ID, "examples": ["bob"]}), _MIN)
 
 
-def _restraint(name: str, word: str, page: type) -> dict[Place, Described]:
-    query = (
-        whole("offset", 0, penalties.MAX_OFFSET, 0),
-        whole("count", 1, penalties.MAX_PAGE, penalties.MAX_PAGE),
-        _PLACE,
-    )
-    return {
-        (f"/v1/{name}", "POST"): Described(f"Impose {word}", shapes.Imposed, penalties.Imposing, faults=("refused",)),
-        (f"/v1/{name}", "DELETE"): Described(f"Lift {word}", shapes.Effective, penalties.Lifting),
-        (f"/v1/{name}", "GET"): Described(f"Page through the {word} in force", page, query=query),
-    }
-
-
 def _list_family(name: str, title: str) -> dict[Place, Described]:
     query = (
         one_id("owner", "Whose list.", RAW_ID),
@@ -95,10 +83,8 @@ def _list_family(name: str, title: str) -> dict[Place, Described]:
         text_field("token", CURSOR_TEXT, format="page-token"),
     )
     return {
-        (f"/v1/{name}", "POST"): Described(
-            f"Put Users on a {title}", shapes.Effective, lists.Adding, faults=("list-full",)
-        ),
-        (f"/v1/{name}", "DELETE"): Described(f"Take Users off a {title}", shapes.Effective, lists.Removing),
+        (f"/v1/{name}", "POST"): Described(f"Put Users on a {title}", Effective, lists.Adding, faults=("list-full",)),
+        (f"/v1/{name}", "DELETE"): Described(f"Take Users off a {title}", Effective, lists.Removing),
         (f"/v1/{name}", "GET"): Described(f"Page through a {title}", shapes.MembersPage, query=query),
     }
 
@@ -124,7 +110,7 @@ V1: Mapping[Place, Described] = {
             _PLACE,
         ),
     ),
-    ("/v1/users", "DELETE"): Described("Delete Users", shapes.Effective, users.Deleting, faults=("refused",)),
+    ("/v1/users", "DELETE"): Described("Delete Users", Effective, users.Deleting, faults=("refused",)),
     ("/v1/users/{user}", "GET"): Described("Show a User", shapes.KnownUser, faults=("not-found",)),
     ("/v1/users/{user}", "PATCH"): Described(
         "Change what a User is called", shapes.KnownUser, users.ProfileChange, faults=("not-found", "refused")
@@ -133,12 +119,10 @@ V1: Mapping[Place, Described] = {
         "Everything that is kept about a User", shapes.Dossier, faults=("not-found",)
     ),
     ("/v1/tokens", "POST"): Described("Mint a Token", shapes.Minting, users.Profiled, faults=("user-limit", "refused")),
-    ("/v1/tokens", "DELETE"): Described("Revoke Tokens", shapes.Effective, users.Revoking),
-    **_restraint("bans", "Bans", shapes.BansPage),
-    **_restraint("mutes", "Mutes", shapes.MutesPage),
+    ("/v1/tokens", "DELETE"): Described("Revoke Tokens", Effective, users.Revoking),
     **_list_family("blacklist", "Blacklist"),
     **_list_family("whitelist", "Whitelist"),
-    ("/v1/whitelist-switch", "PUT"): Described("Switch Whitelists on or off", shapes.Effective, lists.Switching),
+    ("/v1/whitelist-switch", "PUT"): Described("Switch Whitelists on or off", Effective, lists.Switching),
     ("/v1/bulk", "POST"): Described(f"Up to {bulk.MAX_OPERATIONS:,} operations in one call", shapes.BulkDone, BulkBody),
     ("/v1/audit", "GET"): Described(
         "Who did what to whom",
@@ -185,7 +169,7 @@ APPS: Mapping[Place, Described] = {
     ("/v1/apps", "POST"): Described("Create an App", shapes.AppMade, apps.Creating, faults=("refused",)),
     ("/v1/apps/{app}", "GET"): Described("Show an App", shapes.AppSettings, faults=("not-found",)),
     ("/v1/apps/{app}", "PATCH"): Described("Change an App", shapes.AppChanged, apps.Changing, faults=("not-found",)),
-    ("/v1/apps/{app}", "DELETE"): Described("Remove an App", shapes.Effective, faults=("not-found",)),
+    ("/v1/apps/{app}", "DELETE"): Described("Remove an App", Effective, faults=("not-found",)),
     ("/v1/apps/{app}/rotate-secret", "POST"): Described(
         "Give an App a new secret beside the old one", shapes.SecretMade, apps.Rotating, faults=("not-found", "refused")
     ),
@@ -209,10 +193,10 @@ CLIENT: Mapping[Place, Described] = {
         ),
     ),
     ("/client/v1/blacklist", "POST"): Described(
-        "Put Users on the caller's Blacklist", shapes.Effective, blacklist.Blocking, faults=("list-full",)
+        "Put Users on the caller's Blacklist", Effective, blacklist.Blocking, faults=("list-full",)
     ),
     ("/client/v1/blacklist", "DELETE"): Described(
-        "Take Users off the caller's Blacklist", shapes.Effective, blacklist.Unblocking
+        "Take Users off the caller's Blacklist", Effective, blacklist.Unblocking
     ),
     ("/client/v1/presence", "GET"): Described(
         "Who of these Users is online, as the caller may see it",

@@ -28,10 +28,10 @@ from gate.core.model import FOREVER_MS, AppFacts, DevicePolicy, Environment, Lis
 from gate.core.operators import OperatorRole, may
 from gate.errors import AppUnknown, InvalidInput, NotFound
 from gate.http.errors import RoleInsufficient
+from gate.http.fields import check_reason
 from gate.http.operators import OperatorRequest
 from gate.http.v1.audit import DEFAULT_PAGE, deployment_json
 from gate.http.v1.endpoint import Done, Outcome, read_as, refuse_if_any
-from gate.http.v1.fields import check_reason
 from gate.store.audit import MAX_PAGE
 from gate.store.inventing import new_app_key, new_app_secret
 from gate.store.writing import Written

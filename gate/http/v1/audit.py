@@ -9,8 +9,8 @@ import orjson
 
 from gate.core.model import FOREVER_MS
 from gate.http.context import AppRequest
+from gate.http.fields import id_json
 from gate.http.v1.endpoint import Endpoint
-from gate.http.v1.fields import id_json
 from gate.store.audit import MAX_PAGE, NOTED, AuditEntry, DeploymentEntry
 
 DEFAULT_PAGE = 100

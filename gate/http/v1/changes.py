@@ -16,8 +16,8 @@ from collections.abc import Iterable
 from gate.core.presence import Cursor, Event, cursor_told
 from gate.errors import FeedReset, InvalidInput
 from gate.http.context import AppRequest
+from gate.http.fields import id_json
 from gate.http.v1.endpoint import Endpoint
-from gate.http.v1.fields import id_json
 
 MAX_ENTRIES = 10_000
 """Of the feed in one answer: some 1.5 MB to read, some 40 ms to collapse."""

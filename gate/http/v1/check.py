@@ -22,9 +22,9 @@ from gate.errors import GateError, InvalidInput
 from gate.http.auth import fast_caller, proven_settings
 from gate.http.context import AppRequest, query_of
 from gate.http.dependencies import AppView, Deps
+from gate.http.fields import loose_id_bytes
 from gate.http.v1.consistency import check_staleness, revision_of_all, wait_for_revision
 from gate.http.v1.endpoint import Endpoint
-from gate.http.v1.fields import loose_id_bytes
 
 PATH = "/v1/check"
 GROUP = "check"

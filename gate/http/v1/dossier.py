@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from gate.core.model import FOREVER_MS, ListKind
 from gate.http.context import AppRequest
+from gate.http.fields import id_json
 from gate.http.paging import page_token
 from gate.http.v1.audit import entry_json
 from gate.http.v1.endpoint import Endpoint
-from gate.http.v1.fields import id_json
 from gate.http.v1.users import known_of
 
 PAGE = 1_000

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeVar
 
 import msgspec
 from aiohttp import web
 
-from gate.errors import InvalidInput
 from gate.http.context import AppRequest, RequestContext
+from gate.http.endpoint import responded
+from gate.http.requests import decoded, named_mistake, refuse_if_any
 from gate.http.responses import json_response
 from gate.store.writing import Written
 
@@ -24,12 +24,9 @@ class Done(NamedTuple):
     written: Written | None
 
 
-Outcome = dict[str, object] | Written | Done | web.StreamResponse
+Outcome = dict[str, object] | Written | Done | web.StreamResponse | msgspec.Struct
 """A stream is the whole answer already: it was sent when the endpoint returned."""
 Endpoint = Callable[[AppRequest], Awaitable[Outcome]]
-
-_AT_PATH = re.compile(r"^(.*?)(?: - at `\$\.?([^`]*)`)?$", re.DOTALL)
-_FIELD = re.compile(r"(?:missing required|unknown) field `([^`]*)`")
 
 
 async def answer(endpoint: Endpoint, call: AppRequest) -> web.StreamResponse:
@@ -39,8 +36,8 @@ async def answer(endpoint: Endpoint, call: AppRequest) -> web.StreamResponse:
 
 async def replied(call: RequestContext, outcome: Outcome) -> web.StreamResponse:
     """What an endpoint returned, as an answer."""
-    if isinstance(outcome, web.StreamResponse):
-        return outcome
+    if isinstance(outcome, web.StreamResponse | msgspec.Struct):
+        return responded(outcome)
     if isinstance(outcome, dict):
         return json_response(outcome)
     fields, written = outcome if isinstance(outcome, Done) else ({}, outcome)
@@ -52,28 +49,7 @@ async def replied(call: RequestContext, outcome: Outcome) -> web.StreamResponse:
 
 async def read_as(call: RequestContext, shape: type[Body], is_batch: bool = False) -> Body:
     """The body as a `msgspec.Struct`; `InvalidInput` names the member that is wrong."""
-    body = await call.json_bytes(is_batch)
-    try:
-        return msgspec.json.decode(body, type=shape)
-    except msgspec.ValidationError as fault:
-        raise named_mistake(fault) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as fault:
-        raise InvalidInput("body", f"must be JSON: {fault}") from None
+    return decoded(await call.json_bytes(is_batch), shape)
 
 
-def refuse_if_any(problems: Sequence[InvalidInput]) -> None:
-    """Raise all these mistakes as one."""
-    if len(problems) == 1:
-        raise problems[0]
-    if problems:
-        raise InvalidInput("body", "; ".join(str(problem) for problem in problems))
-
-
-def named_mistake(fault: msgspec.ValidationError) -> InvalidInput:
-    """The mistake as ours are worded, with the member that is wrong by its path."""
-    text = str(fault)
-    match = _AT_PATH.match(text)
-    problem, path = (match[1], match[2]) if match else (text, None)
-    field = _FIELD.search(problem)
-    name = ".".join(part for part in (path, field[1] if field else None) if part)
-    return InvalidInput(name or "body", problem[:1].lower() + problem[1:])
+__all__ = ["Done", "Endpoint", "Outcome", "answer", "named_mistake", "read_as", "refuse_if_any", "replied"]

@@ -29,9 +29,9 @@ from gate.core.presence import KINDS, Cursor, Event, Kind, gateway_named
 from gate.errors import FeedReset, InvalidInput, ReplicaError, StoreUnavailable
 from gate.http.bodies import release_body
 from gate.http.context import AppRequest
+from gate.http.fields import IdJson, id_json, ids_bytes
 from gate.http.v1.changes import cursor_named
 from gate.http.v1.endpoint import Endpoint, read_as, refuse_if_any
-from gate.http.v1.fields import IdJson, id_json, ids_bytes
 
 MAX_USERS_IN_QUERY = 1_000
 MAX_USERS = 10_000

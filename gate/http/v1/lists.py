@@ -9,9 +9,9 @@ import msgspec
 from gate.core.model import FOREVER_MS, ListKind
 from gate.errors import InvalidInput
 from gate.http.context import AppRequest
+from gate.http.fields import IdJson, check_reason, end_ms, id_bytes, id_json, ids_bytes
 from gate.http.paging import page_cursor, page_token
 from gate.http.v1.endpoint import Endpoint, read_as, refuse_if_any
-from gate.http.v1.fields import IdJson, check_reason, end_ms, id_bytes, id_json, ids_bytes
 from gate.store.writing import Written
 
 MAX_MEMBERS = 1_000

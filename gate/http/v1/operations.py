@@ -18,8 +18,8 @@ from gate.core.model import FOREVER_MS, ListKind
 from gate.core.registration import registrable
 from gate.errors import GateError, InvalidInput, UserDeactivated
 from gate.http.context import AppRequest
+from gate.http.fields import IdJson, check_reason, end_ms, id_bytes
 from gate.http.v1.endpoint import Done, refuse_if_any
-from gate.http.v1.fields import IdJson, check_reason, end_ms, id_bytes
 from gate.http.v1.users import enrol, enrol_and_mint, profile_problems, refuse_in_production, revoked_before_ms
 from gate.store.writing import Because, Written
 

@@ -1,24 +1,35 @@
-"""`/v1/bans` and `/v1/mutes`: POST imposes, DELETE lifts, GET lists those in force, the latest end first.
+"""`/v1/bans` and `/v1/mutes`: POST imposes, DELETE lifts, GET lists those in force, the latest expiry first.
 
-Unlike `/user/block.json` these take an end to the millisecond or none at all, a reason, and who did it.
+Unlike `/user/block.json` these take an expiry to the millisecond or none at all, a reason, and who did it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Annotated, ClassVar
 
-import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from gate.core.model import FOREVER_MS
 from gate.errors import InvalidInput
 from gate.http.context import AppRequest
 from gate.http.dependencies import Store
-from gate.http.paging import place_of, place_token
-from gate.http.v1.endpoint import Done, Endpoint, read_as, refuse_if_any
-from gate.http.v1.fields import IdJson, check_reason, end_ms, id_json, ids_bytes
+from gate.http.endpoint import Effective, Endpoint, answered
+from gate.http.fields import (
+    EXACTLY_ONE_EXPIRY,
+    Actor,
+    IdJson,
+    Reason,
+    Seconds,
+    UntilMs,
+    expiry_mistakes,
+    expiry_ms,
+    json_id,
+)
+from gate.http.paging import PlaceToken, place_of, place_token
+from gate.http.requests import Body, Query, Schema
 from gate.store.restraints import Restraints
-from gate.store.writing import Written
 
 MAX_USERS = 1_000
 """Users that one call may name: one script a Partition, each of some milliseconds at the most."""
@@ -27,92 +38,143 @@ MAX_OFFSET = 99_000
 """With a page behind it, the depth to which the store pages: every Partition is asked for that many."""
 
 Family = Callable[[Store], Restraints]
+Users = Annotated[list[bytes], Meta(min_length=1, max_length=MAX_USERS, examples=[["alice", "bob"]])]
 
 
-class Imposing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Imposing(Body, frozen=True):
     """Whom, until when (exactly one of `until`, `seconds`, `permanent`), why and by whom."""
 
-    users: list[IdJson]
-    until: int | None = None
-    seconds: int | None = None
+    SCHEMA: ClassVar[Schema] = EXACTLY_ONE_EXPIRY
+
+    users: Users
+    until: UntilMs | None = None
+    seconds: Seconds | None = None
     permanent: bool = False
-    reason: str = ""
-    actor: str = ""
+    reason: Reason = ""
+    actor: Actor = ""
+
+    def mistakes(self, now_ms: int) -> Iterable[InvalidInput]:
+        """An expiry that is given twice, or not at all."""
+        return expiry_mistakes(self.until, self.seconds, self.permanent, is_required=True)
 
 
-class Lifting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Lifting(Body, frozen=True):
     """Whom, why and by whom."""
 
-    users: list[IdJson]
-    reason: str = ""
-    actor: str = ""
+    users: Users
+    reason: Reason = ""
+    actor: Actor = ""
 
 
-async def impose(call: AppRequest, family: Family) -> Done:
+class PenaltyPage(Query, frozen=True):
+    """Which page."""
+
+    offset: Annotated[int, Meta(ge=0, le=MAX_OFFSET)] = 0
+    count: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = MAX_PAGE
+    token: PlaceToken | None = None
+
+
+class Imposed(Effective, kw_only=True):
+    """As `Effective`; `skipped` names the Users that were left out because they are deactivated, if there are any."""
+
+    skipped: list[IdJson] | UnsetType = UNSET
+
+
+class Restraint(Struct, kw_only=True):
+    """A Ban or a Mute in force. `until` null: without end."""
+
+    until: int | None
+    reason: str
+    actor: str
+
+
+class RestrainedUser(Struct, kw_only=True):
+    """A Ban or a Mute in force, and whom it restrains. `until` null: without end."""
+
+    user: IdJson
+    until: int | None
+    reason: str
+    actor: str
+
+
+class BansPage(Struct, kw_only=True):
+    """The latest expiry first. `next` where more follow."""
+
+    bans: list[RestrainedUser]
+    next: str | UnsetType = UNSET
+
+
+class MutesPage(Struct, kw_only=True):
+    """The latest expiry first. `next` where more follow."""
+
+    mutes: list[RestrainedUser]
+    next: str | UnsetType = UNSET
+
+
+async def impose(call: AppRequest, body: Imposing, family: Family) -> Imposed:
     """A later Ban or Mute replaces the earlier one, longer or shorter. Deactivated Users are named as `skipped`."""
-    body = await read_as(call, Imposing)
-    problems: list[InvalidInput] = []
-    users = ids_bytes(body.users, "users", MAX_USERS, problems)
-    until_ms = end_ms(body.until, body.seconds, body.permanent, call.now_ms, problems)
-    if until_ms is None:
-        problems.append(InvalidInput("until", "is required, or seconds, or permanent"))
-    check_reason(body.reason, body.actor, problems)
-    refuse_if_any(problems)
+    until_ms = expiry_ms(body.until, body.seconds, call.now_ms)
     written, skipped = await family(call.deps.store).impose_on_active(
-        call.app_key, users, until_ms or 0, call.now_ms, body.reason, body.actor
+        call.app_key, body.users, until_ms, call.now_ms, body.reason, body.actor
     )
-    return Done({"skipped": [id_json(user) for user in skipped]} if skipped else {}, written)
+    return await answered(call, Imposed, written, skipped=[json_id(user) for user in skipped] or UNSET)
 
 
-async def lift(call: AppRequest, family: Family) -> Written:
+async def lift(call: AppRequest, body: Lifting, family: Family) -> Effective:
     """Lifting what was never imposed is no error."""
-    body = await read_as(call, Lifting)
-    problems: list[InvalidInput] = []
-    users = ids_bytes(body.users, "users", MAX_USERS, problems)
-    check_reason(body.reason, body.actor, problems)
-    refuse_if_any(problems)
-    return await family(call.deps.store).lift(call.app_key, users, call.now_ms, body.reason, body.actor)
+    store = family(call.deps.store)
+    written = await store.lift(call.app_key, body.users, call.now_ms, body.reason, body.actor)
+    return await answered(call, Effective, written)
 
 
-async def page(call: AppRequest, family: Family, name: str) -> dict[str, object]:
-    """`until` null means without end. `next` is there where more follow: the `token` of the following page.
+async def bans(call: AppRequest, query: PenaltyPage) -> BansPage:
+    """`until` null means without end. `next` is present if more follow: it is the `token` of the following page.
 
     By tokens each one that stays in force is listed once, whatever is imposed and lifted meanwhile; by `offset` not.
     """
-    query = call.query()
-    offset = query.whole("offset", 0, MAX_OFFSET, default=0)
-    count = query.whole("count", 1, MAX_PAGE, default=MAX_PAGE)
-    token = query.text("token")
-    penalties = family(call.deps.store)
-    if offset:
-        found = await penalties.page(call.app_key, call.now_ms, offset, count)
+    found, following = await _page(call, query, call.deps.store.bans)
+    return BansPage(bans=found, next=following)
+
+
+async def mutes(call: AppRequest, query: PenaltyPage) -> MutesPage:
+    """As `GET /v1/bans`."""
+    found, following = await _page(call, query, call.deps.store.mutes)
+    return MutesPage(mutes=found, next=following)
+
+
+async def _page(
+    call: AppRequest, query: PenaltyPage, penalties: Restraints
+) -> tuple[list[RestrainedUser], str | UnsetType]:
+    if query.offset:
+        found = await penalties.page(call.app_key, call.now_ms, query.offset, query.count)
     else:  # one more than a page: whether another follows
-        place = place_of(token) if token else None
-        found = await penalties.behind(call.app_key, call.now_ms, place, count + 1)
-    following = {"next": place_token(found[count - 1].place)} if len(found) > count else {}
-    return {
-        name: [
-            {
-                "user": id_json(one.user),
-                "until": one.until_ms if one.until_ms < FOREVER_MS else None,
-                "reason": one.why,
-                "actor": one.by,
-            }
-            for one in found[:count]
-        ],
-        **following,
-    }
+        place = place_of(query.token) if query.token else None
+        found = await penalties.behind(call.app_key, call.now_ms, place, query.count + 1)
+    shown = [
+        RestrainedUser(
+            user=json_id(one.user),
+            until=one.until_ms if one.until_ms < FOREVER_MS else None,
+            reason=one.why,
+            actor=one.by,
+        )
+        for one in found[: query.count]
+    ]
+    return shown, place_token(found[query.count - 1].place) if len(found) > query.count else UNSET
 
 
-def _endpoints(name: str, family: Family) -> dict[tuple[str, str], Endpoint]:
-    return {
-        (f"/v1/{name}", "POST"): partial(impose, family=family),
-        (f"/v1/{name}", "DELETE"): partial(lift, family=family),
-        (f"/v1/{name}", "GET"): partial(page, family=family, name=name),
-    }
+def _bans(store: Store) -> Restraints:
+    return store.bans
 
 
-ENDPOINTS: dict[tuple[str, str], Endpoint] = {
-    **_endpoints("bans", lambda store: store.bans),
-    **_endpoints("mutes", lambda store: store.mutes),
+def _mutes(store: Store) -> Restraints:
+    return store.mutes
+
+
+ENDPOINTS: dict[tuple[str, str], Endpoint[AppRequest]] = {
+    ("/v1/bans", "POST"): Endpoint("Impose Bans", partial(impose, family=_bans), faults=("refused",)),
+    ("/v1/bans", "DELETE"): Endpoint("Lift Bans", partial(lift, family=_bans)),
+    ("/v1/bans", "GET"): Endpoint("Page through the Bans in force", bans),
+    ("/v1/mutes", "POST"): Endpoint("Impose Mutes", partial(impose, family=_mutes), faults=("refused",)),
+    ("/v1/mutes", "DELETE"): Endpoint("Lift Mutes", partial(lift, family=_mutes)),
+    ("/v1/mutes", "GET"): Endpoint("Page through the Mutes in force", mutes),
 }

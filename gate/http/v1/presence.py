@@ -18,9 +18,9 @@ import msgspec
 from gate.core.presence import SAMPLE_EVERY_MS
 from gate.errors import InvalidInput
 from gate.http.context import AppRequest
+from gate.http.fields import IdJson, check_reason, id_bytes, id_json, ids_bytes
 from gate.http.paging import page_cursor, page_token
 from gate.http.v1.endpoint import Endpoint, read_as, refuse_if_any
-from gate.http.v1.fields import IdJson, check_reason, id_bytes, id_json, ids_bytes
 from gate.http.v1.presence_json import platforms_json, presence_json, seen_presences
 from gate.presence.kick_orders import kick_user
 from gate.store.writing import Because

@@ -16,8 +16,8 @@ from gate.core.model import AppFacts, ListKind, UserFacts
 from gate.core.presence import Session, UserPresence
 from gate.http.context import AppContext
 from gate.http.dependencies import AppView
+from gate.http.fields import id_json
 from gate.http.v1.consistency import check_staleness
-from gate.http.v1.fields import id_json
 
 USERS_AT_ONCE = 1_000
 """Some 10 ms of this process, where all of them are online: then others have their turn."""

@@ -26,10 +26,10 @@ from gate.core.registration import (
 from gate.core.token import NONCE_BYTES, expiry_ms, mint
 from gate.errors import InvalidInput, NotInProduction, UserUnknown
 from gate.http.context import AppRequest
+from gate.http.fields import FIRST_UNTIL_MS, IdJson, check_reason, id_bytes, id_json, ids_bytes
 from gate.http.forms import TooLong
 from gate.http.paging import place_of, place_token
 from gate.http.v1.endpoint import Done, Endpoint, read_as, refuse_if_any
-from gate.http.v1.fields import FIRST_UNTIL_MS, IdJson, check_reason, id_bytes, id_json, ids_bytes
 from gate.store.restraints import Restraints
 from gate.store.users import Profile
 from gate.store.writing import Because, Written

@@ -1,4 +1,4 @@
-"""Fields that many bodies of `/v1` have: User ids, an expiry, an audit reason. Each check adds mistakes to `problems`.
+"""Fields that many requests and answers have: User ids, an expiry, an audit reason. Each check adds mistakes to `problems`.
 
 A User id is a string, or `{"b64": "..."}` if it is not UTF-8. Requests may use either form; answers use the second only for
 ids that need it.
@@ -6,11 +6,13 @@ ids that need it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
-from gate.core.ids import user_id
+from gate.core.ids import MAX_ID_BYTES, user_id
 from gate.core.model import FOREVER_MS
 from gate.core.reasons import MAX_ACTOR_CHARS, MAX_REASON_CHARS
 from gate.errors import InvalidInput
@@ -20,11 +22,53 @@ FIRST_UNTIL_MS = 100_000_000_000
 MAX_SECONDS = 100 * 366 * 86_400
 """A century; longer is `permanent`."""
 
+_B64_CHARS = "[A-Za-z0-9+/]"
+_BASE64 = f"^(?:{_B64_CHARS}{{4}})*(?:{_B64_CHARS}{{2}}==|{_B64_CHARS}{{3}}=|{_B64_CHARS}{{4}})$"
+_BASE64_ID = {
+    "format": "base64-id",
+    "pattern": _BASE64,
+    "minLength": 4,
+    "maxLength": -(-MAX_ID_BYTES // 3) * 4,
+    "description": f"1 to {MAX_ID_BYTES} bytes.",
+}
+
+Reason = Annotated[str, Meta(max_length=MAX_REASON_CHARS, examples=["spam"])]
+Actor = Annotated[str, Meta(max_length=MAX_ACTOR_CHARS, examples=["moderator-7"])]
+UntilMs = Annotated[
+    int,
+    Meta(
+        ge=FIRST_UNTIL_MS,
+        le=FOREVER_MS,
+        description="A moment, Unix ms.",
+        extra={"must": "must be Unix time in milliseconds"},
+    ),
+]
+Seconds = Annotated[int, Meta(ge=1, le=MAX_SECONDS, description="From now.", examples=[3600])]
+
+
+def _given(name: str, **schema: object) -> dict[str, object]:
+    return {"required": [name], "properties": {name: schema}}
+
+
+EXACTLY_ONE_EXPIRY: Mapping[str, object] = {
+    "oneOf": [
+        _given("until", type="integer"),
+        _given("seconds", type="integer"),
+        _given("permanent", const=True),
+    ]
+}
+AT_MOST_ONE_EXPIRY: Mapping[str, object] = {
+    "not": {
+        "required": ["until", "seconds"],
+        "properties": {"until": {"type": "integer"}, "seconds": {"type": "integer"}},
+    }
+}
+
 
 class Base64Id(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An id of any bytes."""
 
-    b64: bytes
+    b64: Annotated[bytes, Meta(extra_json_schema=_BASE64_ID)]
 
 
 IdJson = str | Base64Id
@@ -63,6 +107,33 @@ def id_json(raw: bytes) -> str | dict[str, str]:
         return raw.decode()
     except UnicodeDecodeError:
         return msgspec.to_builtins(Base64Id(raw))  # type: ignore[no-any-return]
+
+
+def json_id(raw: bytes) -> IdJson:
+    """An id in an answer."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return Base64Id(raw)
+
+
+def expiry_mistakes(
+    until: int | None, seconds: int | None, permanent: bool = False, *, is_required: bool = False
+) -> Iterator[InvalidInput]:
+    """Report an expiry that is given in two ways, or in none if it is required."""
+    given = {"until": until is not None, "seconds": seconds is not None, "permanent": permanent}
+    names = [name for name, is_given in given.items() if is_given]
+    if len(names) > 1:
+        yield InvalidInput(names[1], f"must not come together with {names[0]}")
+    if is_required and not names:
+        yield InvalidInput("until", "is required, or seconds, or permanent")
+
+
+def expiry_ms(until: int | None, seconds: int | None, now_ms: int) -> int:
+    """The moment of an expiry, `FOREVER_MS` without one."""
+    if until is not None:
+        return until
+    return FOREVER_MS if seconds is None else now_ms + seconds * 1_000
 
 
 def end_ms(
