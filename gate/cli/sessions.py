@@ -88,7 +88,7 @@ def kick(
     app_key = target.app_key()
 
     async def work() -> int:
-        from gate.presence.kick_orders import kick_user  # late, as all that talks to Redis
+        from gate.presence.kick_command import kick_user  # late, as all that talks to Redis
         from gate.store.writing import Because
 
         async with open_both(target, app_key) as (facts, presence):

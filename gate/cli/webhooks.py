@@ -13,7 +13,7 @@ from gate.cli.time_format import shown_moment
 from gate.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
-    from gate.store.hooks import DeadHook
+    from gate.store.webhook_queue import DeadWebhook
 
 webhooks = typer.Typer(
     help="Webhooks: dead letters, and another try for them.", no_args_is_help=True, add_completion=False
@@ -33,9 +33,9 @@ def list_(
     target = Target(data, app, redis)
     key = target.app_key()
 
-    async def work(connection: StoreConnection) -> tuple[str, int, list[DeadHook]]:
+    async def work(connection: StoreConnection) -> tuple[str, int, list[DeadWebhook]]:
         facts = await connection.app(key)
-        return facts.webhook_url, await connection.store.hooks.waiting(), await connection.store.hooks.dead(key)
+        return facts.webhook_url, await connection.store.webhooks.waiting(), await connection.store.webhooks.dead(key)
 
     url, waiting, dead = run_with(target, work)
     if as_json:
@@ -73,10 +73,10 @@ def replay(
 
     async def work(connection: StoreConnection) -> tuple[int, int]:
         await connection.app(key)
-        own = {one.id for one in await connection.store.hooks.dead(key)}
+        own = {one.id for one in await connection.store.webhooks.dead(key)}
         wanted = sorted(own) if everything else list(dict.fromkeys(ids or ()))
         # Another App's dead letters are not this App's to send again.
-        return len(wanted), await connection.store.hooks.replay([one for one in wanted if everything or one in own])
+        return len(wanted), await connection.store.webhooks.replay([one for one in wanted if everything or one in own])
 
     wanted, replayed = run_with(target, work)
     if as_json:
@@ -87,7 +87,7 @@ def replay(
         raise NotFound(f"{counted(wanted - replayed, 'dead letter')} of those named not there: see gate webhooks list")
 
 
-def _document(dead: DeadHook) -> dict[str, object]:
+def _document(dead: DeadWebhook) -> dict[str, object]:
     return {
         "id": dead.id,
         "user": json_id(dead.hook.user),

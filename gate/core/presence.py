@@ -41,7 +41,7 @@ LEASE_KEPT_MS = 86_400_000
 MAX_SESSIONS_A_USER = 64
 """Of one User at a time: more is a client that connects in a loop."""
 MAX_GATEWAY_BYTES = 64
-OWN_GATEWAY_PREFIX = b"websocket@"
+LOCAL_GATEWAY_PREFIX = b"websocket@"
 """What the name of a node's own Gateway begins with, which holds WebSockets; nobody else may lease such a name."""
 MAX_ADDRESS_BYTES = 64
 MAX_EPOCH = 1 << 53

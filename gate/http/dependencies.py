@@ -28,7 +28,7 @@ from gate.http.peers import Origin, client_address
 from gate.http.pinging import Pinging
 from gate.http.presence_ports import Feeds, Presence
 from gate.http.streams import Streams
-from gate.presence.own_gateway import OwnGateway
+from gate.presence.local_gateway import LocalGateway
 from gate.readiness import ReplicaState
 from gate.store.acks import Acknowledged
 from gate.store.audit import AuditEntry, DeploymentEntry
@@ -354,7 +354,7 @@ class Deps:
     streams: Streams = field(default_factory=Streams)
     """The event streams that are open."""
     pinging: Pinging = field(default_factory=Pinging)
-    gateway: OwnGateway | None = None
+    gateway: LocalGateway | None = None
     """What holds the Sessions of WebSockets; None where this node takes none."""
     roles_missing: Callable[[], list[str]] = _nothing_missing
     """Names of the roles on this node that do not answer."""

@@ -16,7 +16,7 @@ from gate.core.revision import Position, Revision
 from gate.core.token import Claims
 from gate.core.verdict import Verdict
 from gate.http.dependencies import AppView, Replica
-from gate.presence.seats import Admissions
+from gate.presence.local_sessions import Admissions
 from gate.readiness import ReplicaState
 
 

@@ -1,10 +1,10 @@
 """Calls of one moment travel together: a storm of connects is a few pipelines, not a round trip each.
 
 What is submitted in one turn of the loop is sent at its end as one pipeline, in the order of submission, at most
-`MAX_CALLS_A_BATCH` and about `MAX_ARGS_A_BATCH` in each. All calls of a batch share one future; a `Ticket` knows which of its
-replies is meant. A lost server fails the whole batch; a call that the server refused by itself fails alone.
+`MAX_CALLS_A_BATCH` and about `MAX_ARGS_A_BATCH` in each. All calls of a batch share one future; a `PendingResult` knows which
+of its replies belongs to it. A lost server fails the whole batch; a call that the server refused by itself fails alone.
 
-Used by `door`, one a process.
+Used by `session_service`, one a process.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MAX_QUEUED = 256
 T = TypeVar("T")
 
 
-class Ticket(Generic[T]):
+class PendingResult(Generic[T]):
     """One reply to come. Once `arrival` is done, `result` gives what was asked, or raises what went wrong."""
 
     __slots__ = ("_asks_only", "_at", "_read", "arrival")
@@ -70,7 +70,7 @@ class Batches:
         self._queue: deque[tuple[list[Asked], asyncio.Future[list[Reply]]]] = deque()
         self._under_way: set[asyncio.Task[None]] = set()
 
-    def submit(self, call: Asked, read: Callable[[Reply], T], asks_only: bool = False) -> Ticket[T]:
+    def submit(self, call: Asked, read: Callable[[Reply], T], asks_only: bool = False) -> PendingResult[T]:
         """Send a call with the others of this turn; one that `asks_only` changes nothing.
 
         Raises `Unavailable` where too many are waited for already.
@@ -81,12 +81,12 @@ class Batches:
             loop = asyncio.get_running_loop()
             self._arrival = loop.create_future()
             loop.call_soon(self._send, self._arrival)
-        ticket = Ticket(self._arrival, len(self._calls), read, asks_only)
+        pending = PendingResult(self._arrival, len(self._calls), read, asks_only)
         self._calls.append(call)
         self._args += len(call.args) + len(call.parts)
         if self._is_full:
             self._send(self._arrival)
-        return ticket
+        return pending
 
     @property
     def _is_full(self) -> bool:

@@ -5,7 +5,7 @@ the process itself renewed within half of its time is left alone, so that usuall
 turned for `MOST_HELD_MS` is taken for dead, and its leases end: it would not notice if a client went.
 
 A lease that Redis lost meanwhile is taken again, and `on_lost` is called in the process's loop, which brings the Sessions back.
-Called by `own_gateway`.
+Called by `local_gateway`.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from gate.clock import monotonic_ms
 from gate.core.presence import Lease, lease_of
 from gate.errors import StoreUnavailable
-from gate.presence.figures import OldestBeat
+from gate.presence.metrics import OldestBeat
 from gate.store import presence_keys as keys
 from gate.store.link import Reply
 from gate.store.presence import PresenceStore

@@ -1,6 +1,6 @@
 """The audit: who did what to which User, when, until when and why. Appended by the scripts that did it, so it can't be wrong.
 
-A kick is done elsewhere (`gate.presence.kick_orders`): one entry says that it was ordered, and what came of it takes its place.
+`gate.presence.kick_command` carries a kick out: one entry says that it was ordered, and its outcome takes that entry's place.
 
 One stream a Partition and App; an entry's id is its moment on the server's clock. Entries of all Partitions are read in one
 order, the latest first, from a cursor that stays right while new ones come. Kept for the App's `audit_days`.

@@ -1,7 +1,7 @@
 """Deactivation: a User is gone for everybody at once, and its facts are erased soon after; reactivation gives the id back.
 
 The fact and its Change are written in the request. What the User has is erased by a job (see `jobs`), and the App hears
-of the result by webhook (see `hooks`): both are put down by the same script, so neither is lost whatever dies.
+of the result by webhook (see `webhook_queue`): both are put down by the same script, so neither is lost whatever dies.
 """
 
 from __future__ import annotations

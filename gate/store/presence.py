@@ -79,14 +79,14 @@ class Opening(msgspec.Struct, frozen=True, gc=False):
     """To bring back a Session that the server lost; None for a new one."""
 
 
-class Because(NamedTuple):
+class LogPosition(NamedTuple):
     """The Change that Sessions are closed for; none for an operator's kick."""
 
     log_epoch: str = ""
     log_seq: int = 0
 
 
-UNCAUSED = Because()
+NO_POSITION = LogPosition()
 
 
 class PresenceStore:
@@ -168,11 +168,11 @@ class PresenceStore:
         minted_before_ms: int | None = None,
         stored_id: str = "",
         platform: str = "",
-        because: Because = UNCAUSED,
+        up_to: LogPosition = NO_POSITION,
     ) -> int:
         """Close these Users' Sessions wherever they are held, and tell their Gateways; answers how many were live."""
         before = "" if minted_before_ms is None else minted_before_ms
-        args = why, before, stored_id, platform, because.log_epoch, because.log_seq
+        args = why, before, stored_id, platform, up_to.log_epoch, up_to.log_seq
         closed = 0
         for some in _some(users, SWEPT_A_SCRIPT):  # one by one, as a pipeline of them would let nobody in between
             (each,) = await self.exchange(Asked(app_key, scripts.PRESENCE_KICK, args, some, 1))

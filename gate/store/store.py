@@ -18,7 +18,6 @@ from gate.store.changelog import Changelog
 from gate.store.client import Client
 from gate.store.cluster import client_of
 from gate.store.deactivation import Deactivation
-from gate.store.hooks import Hooks
 from gate.store.jobs import Jobs
 from gate.store.lists import Lists
 from gate.store.mutes import Mutes
@@ -28,6 +27,7 @@ from gate.store.opening import open_partitions, partitions_present, refuse_old_s
 from gate.store.operators import Operators
 from gate.store.rights import FACTS, require_rights
 from gate.store.users import Users
+from gate.store.webhook_queue import WebhookQueue
 from gate.store.writing import Writer, Written
 
 __all__ = ["Store", "Written"]
@@ -46,7 +46,7 @@ class Store:
         self.users = Users(self.writer)
         self.deactivation = Deactivation(self.writer)
         self.jobs = Jobs(self.writer)
-        self.hooks = Hooks(client, partitions)
+        self.webhooks = WebhookQueue(client, partitions)
         self.audit = Audit(self.writer)
         self.nonces = Nonces(client, partitions)
         self.operators = Operators(client)

@@ -11,7 +11,7 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from gate.core.model import AppFacts
 from gate.core.signature import CALLBACK_NONCE, signature_of
-from gate.store.hooks import Hook
+from gate.store.webhook_queue import QueuedWebhook
 
 
 def callback_nonce() -> str:
@@ -30,7 +30,7 @@ def signed_url(app: AppFacts, webhook_url: str, nonce: str, now_ms: int) -> str:
     return urlunsplit(address._replace(query=f"{address.query}&{query}" if address.query else query, fragment=""))
 
 
-def form_of(hook: Hook) -> bytes:
+def form_of(hook: QueuedWebhook) -> bytes:
     """The result, one User a callback. An id that is not UTF-8 travels as its bytes."""
     fields = {
         "userId": hook.user,

@@ -15,7 +15,7 @@ import structlog
 
 from gate.core.model import AppFacts
 from gate.errors import AppUnknown, StoreUnavailable
-from gate.store.hooks import Hook, Hooks
+from gate.store.webhook_queue import QueuedWebhook, WebhookQueue
 from gate.webhooks.callback import form_of
 from gate.webhooks.posting import Poster
 
@@ -45,13 +45,13 @@ class Deliverer:
 
     def __init__(
         self,
-        hooks: Hooks,
+        queue: WebhookQueue,
         apps: Apps,
         consumer: str,
         count: Outcome = lambda outcome: None,
         waits_ms: tuple[int, ...] = WAITS_MS,
     ) -> None:
-        self._hooks = hooks
+        self._queue = queue
         self._apps = apps
         self._consumer = consumer
         self._count = count
@@ -75,7 +75,7 @@ class Deliverer:
         room = MAX_UNDER_WAY - len(self._under_way)
         if room <= 0:
             return 0
-        taken = await self._hooks.take(self._consumer, room, self._waits_ms)
+        taken = await self._queue.take(self._consumer, room, self._waits_ms)
         for hook in taken:
             task = asyncio.get_running_loop().create_task(self._deliver(hook))
             self._under_way.add(task)
@@ -86,20 +86,20 @@ class Deliverer:
         """Wait for the attempts that are under way."""
         await asyncio.gather(*self._under_way)
 
-    async def _deliver(self, hook: Hook) -> None:
+    async def _deliver(self, hook: QueuedWebhook) -> None:
         try:
             app = await self._wanted(hook)
             problem = "" if app is None else await self._poster.post(app, app.webhook_url, form_of(hook), FORM_TYPE)
             if not problem:
-                await self._hooks.done(hook)
+                await self._queue.done(hook)
             elif hook.attempt > len(self._waits_ms):
-                await self._hooks.bury(hook, problem)
+                await self._queue.bury(hook, problem)
             outcome = "unwanted" if app is None else "delivered" if not problem else self._lost(hook, problem)
             self._count(outcome)
         except StoreUnavailable as away:  # it stays pending, and comes again
             log.debug("a webhook's result is not written down", problem=str(away))
 
-    async def _wanted(self, hook: Hook) -> AppFacts | None:
+    async def _wanted(self, hook: QueuedWebhook) -> AppFacts | None:
         """The App, if it is there and has a webhook."""
         try:
             app = await self._apps.get(hook.app)
@@ -107,7 +107,7 @@ class Deliverer:
             return None
         return app if app.webhook_url else None
 
-    def _lost(self, hook: Hook, problem: str) -> str:
+    def _lost(self, hook: QueuedWebhook, problem: str) -> str:
         is_dead = hook.attempt > len(self._waits_ms)
         write = log.warning if is_dead else log.info
         write("a webhook did not take a result", app=hook.app, operation=hook.operation, attempt=hook.attempt,

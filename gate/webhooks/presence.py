@@ -26,8 +26,8 @@ from gate.core.presence import BEGINNING, Cursor, Event, cursor_of, following
 from gate.errors import FeedReset, FeedUnreadable, StoreUnavailable
 from gate.store.client import Client
 from gate.store.feed import Feed, behind
-from gate.store.presence_hooks import CLAIM_MS, Claim, Claiming, PresenceHooks
 from gate.store.slice_feed import SliceFeed
+from gate.store.webhook_claims import CLAIM_MS, Claim, Claiming, WebhookClaims
 from gate.webhooks.posting import TIMEOUT_S, Poster
 from gate.webhooks.presence_body import JSON_TYPE, body_of, told_of
 
@@ -68,7 +68,7 @@ class Apps(Protocol):
         ...
 
 
-class _Telling:
+class _Receiver:
     """One App with the webhook, whoever tells it."""
 
     def __init__(self, app: AppFacts, client: Client) -> None:
@@ -109,7 +109,7 @@ class _Telling:
         self.failures += 1
 
 
-class PresenceTeller:
+class PresenceNotifier:
     """One a process."""
 
     def __init__(
@@ -123,12 +123,12 @@ class PresenceTeller:
     ) -> None:
         self._apps = apps
         self._client = client
-        self._hooks = PresenceHooks(client, who, clock)
+        self._claims = WebhookClaims(client, who, clock)
         self._count_batch = count_batch
         self._count_changes = count_changes
         self._clock = clock
         self._poster = Poster()
-        self._telling: dict[str, _Telling] = {}
+        self._receivers: dict[str, _Receiver] = {}
         self._moved_at: tuple[Any, ...] | None = None
         self._list_at_ms = 0
         self._to_forget: list[str] = []
@@ -173,20 +173,20 @@ class PresenceTeller:
         if is_first:  # of Apps that had one while no node ran
             self._to_forget += others
         for app in wanted:
-            known = self._telling.setdefault(app.key, _Telling(app, self._client))
+            known = self._receivers.setdefault(app.key, _Receiver(app, self._client))
             if known.app.presence_webhook_url != app.presence_webhook_url:
                 known.begin_anew()
             known.app = app
-        for app_key in self._telling.keys() - {app.key for app in wanted}:
-            await _end(self._telling.pop(app_key))
+        for app_key in self._receivers.keys() - {app.key for app in wanted}:
+            await _end(self._receivers.pop(app_key))
             self._to_forget.append(app_key)
 
     async def _forget(self) -> None:
         """A webhook that comes back begins with what happens then, not with what it missed."""
-        forgotten = [app_key for app_key in self._to_forget if app_key not in self._telling]
+        forgotten = [app_key for app_key in self._to_forget if app_key not in self._receivers]
         if forgotten:
             # What a node that died has claimed can't be forgotten before that claim may be taken over.
-            forgotten = await self._hooks.forget(forgotten)
+            forgotten = await self._claims.forget(forgotten)
         self._to_forget = forgotten
 
     # Who tells
@@ -194,8 +194,8 @@ class PresenceTeller:
     async def _claim(self) -> None:
         now_ms = self._clock()
         # What another took over while an attempt was under way is not asked for before that attempt has ended.
-        due = [one for one in self._telling.values() if now_ms >= one.claim_at_ms and (one.cursor or _is_free(one))]
-        claims = await self._hooks.claim([one.claiming for one in due]) if due else []
+        due = [one for one in self._receivers.values() if now_ms >= one.claim_at_ms and (one.cursor or _is_free(one))]
+        claims = await self._claims.claim([one.claiming for one in due]) if due else []
         for one, claim in zip(due, claims, strict=True):
             self._note(one, claim, now_ms)
         begun = [one for one, claim in zip(due, claims, strict=True) if claim.is_ours and one.cursor is None]
@@ -203,14 +203,14 @@ class PresenceTeller:
             one.cursor = one.kept or await one.feed.head()
             await self._renew(one)
 
-    async def _renew(self, one: _Telling) -> bool:
+    async def _renew(self, one: _Receiver) -> bool:
         """Keep the claim, and the cursor with it; whether the App is still ours."""
         now_ms = self._clock()
-        (claim,) = await self._hooks.claim([one.claiming])
+        (claim,) = await self._claims.claim([one.claiming])
         self._note(one, claim, now_ms)
         return claim.is_ours
 
-    def _note(self, one: _Telling, claim: Claim, asked_at_ms: int) -> None:
+    def _note(self, one: _Receiver, claim: Claim, asked_at_ms: int) -> None:
         one.kept = claim.cursor or one.kept
         if not claim.is_ours:
             one.let_go(asked_at_ms)
@@ -221,13 +221,13 @@ class PresenceTeller:
 
     async def _leave(self) -> None:
         self._is_leaving = True
-        under_way = [one.running for one in self._telling.values() if one.running is not None]
+        under_way = [one.running for one in self._receivers.values() if one.running is not None]
         if under_way:  # or the next node would tell what a receiver is just being told
             await asyncio.wait(under_way, timeout=GRACE_S)
-        await asyncio.gather(*(_end(one) for one in self._telling.values()))
-        ours = [one.claiming for one in self._telling.values() if one.cursor is not None]
+        await asyncio.gather(*(_end(one) for one in self._receivers.values()))
+        ours = [one.claiming for one in self._receivers.values() if one.cursor is not None]
         try:
-            await self._hooks.give_back(ours)
+            await self._claims.give_back(ours)
         except StoreUnavailable as away:  # others take them over when they are not renewed
             _log.debug("presence webhooks are not given back", problem=str(away))
 
@@ -235,17 +235,17 @@ class PresenceTeller:
 
     async def _begin(self) -> None:
         now_ms = self._clock()
-        idle = [one for one in self._telling.values() if one.cursor and _is_free(one) and now_ms >= one.not_before_ms]
-        heads = await self._hooks.heads([one.app.key for one in idle])
+        idle = [one for one in self._receivers.values() if one.cursor and _is_free(one) and now_ms >= one.not_before_ms]
+        heads = await self._claims.heads([one.app.key for one in idle])
         if self._client.server_id != self._server_id:
             self._server_id = self._client.server_id
-            for one in self._telling.values():
+            for one in self._receivers.values():
                 one.is_checked = False
         for one, head in zip(idle, heads, strict=True):
             if one.cursor and (one.batch or not one.is_checked or not _is_at(one.cursor, head)):
                 one.running = asyncio.create_task(self._tell(one), name=f"the presence webhook of {one.app.key}")
 
-    async def _tell(self, one: _Telling) -> None:
+    async def _tell(self, one: _Receiver) -> None:
         """Everything that is there, until nothing is left or something is in the way."""
         try:
             while one.cursor is not None and not self._is_leaving:
@@ -263,7 +263,7 @@ class PresenceTeller:
         except (StoreUnavailable, FeedReset) as fault:  # the next look finds it as it is then
             _log.debug("a presence webhook is put off", app=one.app.key, problem=str(fault))
 
-    async def _take(self, one: _Telling, batch: Sequence[Event]) -> bool:
+    async def _take(self, one: _Receiver, batch: Sequence[Event]) -> bool:
         """Whether the receiver took the batch."""
         told = told_of(batch)
         if not told:
@@ -284,14 +284,14 @@ class PresenceTeller:
 
     # What is lost
 
-    async def _read(self, one: _Telling, after: Cursor) -> tuple[Cursor, list[Event]]:
+    async def _read(self, one: _Receiver, after: Cursor) -> tuple[Cursor, list[Event]]:
         """What comes next, and the place before it."""
         try:
             return await self._read_on(one, after, MOST_A_BATCH)
         except FeedReset as reset:
             return await self._read_anew(one, after, str(reset))
 
-    async def _read_on(self, one: _Telling, after: Cursor, most: int) -> tuple[Cursor, list[Event]]:
+    async def _read_on(self, one: _Receiver, after: Cursor, most: int) -> tuple[Cursor, list[Event]]:
         """What comes next that this version understands, and the place before it."""
         while True:
             try:
@@ -302,7 +302,7 @@ class PresenceTeller:
                 self._count_changes("lost", unread.many)
                 after = behind(unread, after)
 
-    async def _read_anew(self, one: _Telling, after: Cursor, problem: str) -> tuple[Cursor, list[Event]]:
+    async def _read_anew(self, one: _Receiver, after: Cursor, problem: str) -> tuple[Cursor, list[Event]]:
         """From the oldest that is kept; where the feed went back, without what was told. Other slices as they were."""
         slices, lost = await one.feed.slices(), 0
         places, batch = list(after.over(len(slices)).places[: len(slices)]), list[Event]()
@@ -358,11 +358,11 @@ def _is_at(cursor: Cursor, head: Sequence[tuple[str, int]]) -> bool:
     return [(place.epoch, place.seq) for place in cursor.over(len(head)).places] == head
 
 
-def _is_ours(one: _Telling) -> bool:
+def _is_ours(one: _Receiver) -> bool:
     return one.cursor is not None
 
 
-def _is_free(one: _Telling) -> bool:
+def _is_free(one: _Receiver) -> bool:
     """Whether no attempt is under way. A bug in the last one escapes here."""
     if one.running is not None and one.running.done():
         one.running.result()
@@ -370,7 +370,7 @@ def _is_free(one: _Telling) -> bool:
     return one.running is None
 
 
-async def _end(one: _Telling) -> None:
+async def _end(one: _Receiver) -> None:
     if one.running is not None:
         one.running.cancel()
         await asyncio.wait([one.running])

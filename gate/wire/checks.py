@@ -21,9 +21,9 @@ from gate.replica.reading import Reading
 from gate.wire import replies
 from gate.wire.client import Client, NoAuth
 from gate.wire.explained import in_lines
-from gate.wire.later import Later
 from gate.wire.long_reads import PIECE as LONG_PIECE
 from gate.wire.long_reads import View
+from gate.wire.pending_reply import PendingReply
 from gate.wire.turns import SLICE_US
 
 MAX_RECIPIENTS = 10_000
@@ -43,11 +43,11 @@ HOT_REPLIES: dict[bytes, dict[Word, bytes]] = {b"GATE.CHECK": _CHECKS, b"GATE.VE
 """Commands of exactly two arguments whose replies are made at import."""
 
 
-class Demand(NamedTuple):
+class RevisionDemand(NamedTuple):
     """A check that has to wait: these Revisions are not applied here yet."""
 
     revisions: tuple[Revision, ...]
-    late: Callable[[], bytes | Later] | None = None
+    late: Callable[[], bytes | PendingReply] | None = None
     """What to answer if they do not come in time; `STALE` unless given."""
 
     @property
@@ -56,14 +56,14 @@ class Demand(NamedTuple):
         return ",".join(map(str, self.revisions))
 
 
-def check(client: Client, arguments: Sequence[bytes]) -> bytes | Demand:
+def check(client: Client, arguments: Sequence[bytes]) -> bytes | RevisionDemand:
     """`GATE.CHECK from to [MIN revision] [FRESH ms]` → 1 or 0."""
     if len(arguments) > 2 and (demand := _unmet(client, arguments[2:])) is not None:
         return demand
     return _CHECKS[_word(client, arguments)]
 
 
-def verdict(client: Client, arguments: Sequence[bytes]) -> bytes | Demand:
+def verdict(client: Client, arguments: Sequence[bytes]) -> bytes | RevisionDemand:
     """`GATE.VERDICT from to [MIN revision] [FRESH ms]` → the reason word."""
     if len(arguments) > 2 and (demand := _unmet(client, arguments[2:])) is not None:
         return demand
@@ -77,7 +77,7 @@ def fresh_within_ms(keyword: bytes, value: bytes) -> int | None:
     return int(value)
 
 
-def check_many(client: Client, arguments: Sequence[bytes]) -> bytes | Later:
+def check_many(client: Client, arguments: Sequence[bytes]) -> bytes | PendingReply:
     """`GATE.MCHECK from to [to …]` → an array of 1 or 0, in order. What does not fit in a slice goes on in later turns."""
     app, worker = client.app(), client.worker
     worker.refuse_if_stale()
@@ -117,7 +117,7 @@ def _words_in_pieces(app: AppReading, sender: bytes, recipients: Sequence[bytes]
         yield
 
 
-def _check_many_later(client: Client, app_key: str, sender: bytes, recipients: Sequence[bytes]) -> Later:
+def _check_many_later(client: Client, app_key: str, sender: bytes, recipients: Sequence[bytes]) -> PendingReply:
     worker = client.worker
 
     def begin(view: View) -> Generator[None, None, list[Word]]:
@@ -134,7 +134,7 @@ def _check_many_later(client: Client, app_key: str, sender: bytes, recipients: S
         worker.count(words)
         return _one_or_zero(words)
 
-    return Later(arrival, word, holds_back=True, cancel=arrival.cancel)
+    return PendingReply(arrival, word, holds_back=True, cancel=arrival.cancel)
 
 
 def _one_or_zero(words: Sequence[Word]) -> bytes:
@@ -191,8 +191,8 @@ def is_still_to_come(reading: Reading, revision: Revision) -> bool:
         return False
 
 
-def _unmet(client: Client, clauses: Sequence[bytes]) -> Demand | None:
-    """Hold the facts to `[MIN revision] [FRESH ms]`, in either order. Raises `Stale`; a Demand is what may still come."""
+def _unmet(client: Client, clauses: Sequence[bytes]) -> RevisionDemand | None:
+    """Hold the facts to `[MIN revision] [FRESH ms]`, in either order. Raises `Stale`; a demand may still be met."""
     revision: bytes | None = None
     within_ms: int | None = None
     if len(clauses) % 2:
@@ -217,11 +217,11 @@ def _unmet(client: Client, clauses: Sequence[bytes]) -> Demand | None:
 _SYNTAX = "syntax", "expected MIN revision, FRESH ms or both after the two ids"
 
 
-def _unreached(reading: Reading, text: bytes) -> Demand | None:
+def _unreached(reading: Reading, text: bytes) -> RevisionDemand | None:
     revisions = parse_revisions(text.decode("latin-1"))
     reached = reaches(reading, revisions)
     if reached is None:
         raise Stale(
             "the Revision is of a history that this Replica does not follow (Redis was emptied or restored): ask without MIN"
         )
-    return None if reached else Demand(revisions)
+    return None if reached else RevisionDemand(revisions)

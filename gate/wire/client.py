@@ -18,7 +18,7 @@ from gate.native import Sockets
 from gate.replica.app_reading import AppReading
 from gate.replica.reading import Reading
 from gate.wire.long_reads import LongReads
-from gate.wire.ports import Door
+from gate.wire.ports import SessionService
 from gate.wire.queued import Queued
 from gate.wire.turns import TURN_BYTES, Turns
 
@@ -75,7 +75,7 @@ class Worker:
         self.errors = 0
         self.draining = False
         """The service is being stopped: no new Sessions."""
-        self.door: Door | None = None
+        self.session_service: SessionService | None = None
         """The way to Presence, once its Redis was reached."""
         self.lease_holders: Counter[tuple[str, bytes, int]] = Counter()
         """How many connections hold each lease: App key, Gateway, epoch."""
@@ -156,11 +156,11 @@ class Worker:
         return before
 
     def let_go_if_unheld(self, app_key: str, gateway: bytes, epoch: int) -> None:
-        """Tell the door that nobody here speaks for this Gateway any more, unless a connection does."""
+        """Tell the session service that nobody here speaks for this Gateway any more, unless a connection does."""
         if not self.lease_holders[app_key, gateway, epoch]:
             del self.lease_holders[app_key, gateway, epoch]
-            if self.door is not None:
-                self.door.let_go(app_key, gateway, epoch)
+            if self.session_service is not None:
+                self.session_service.let_go(app_key, gateway, epoch)
 
     def count(self, words: list[Word]) -> None:
         """Add a batch of Verdicts to the counts; the allowed ones cost one pass in C."""
@@ -270,11 +270,11 @@ class Client:
         self.table, self.hot_app = self._plain_table, self.app_reading
         return queued
 
-    def door(self) -> Door:
+    def session_service(self) -> SessionService:
         """The way to Presence. Raises `Unavailable` until its Redis was reached."""
-        if self.worker.door is None:
+        if self.worker.session_service is None:
             raise Unavailable("Presence has not been reached yet: repeat it a moment later")
-        return self.worker.door
+        return self.worker.session_service
 
     def hold_lease(self, gateway: bytes, epoch: int) -> None:
         """This connection speaks for the Gateway at that epoch, and no other one, from now on."""

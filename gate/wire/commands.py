@@ -1,9 +1,9 @@
 """The RESP commands as one table: name, arity, what answers it.
 
 A handler takes the connection's `Client` and the arguments (without the name), runs inside a read bracket, and returns the
-encoded reply, or a `Demand` when a check asks for a Revision that is not applied here yet. It never blocks and never touches
-the socket. It refuses by raising a `GateError`, which `refusals` words; anything else that escapes is a bug and ends that one
-connection.
+encoded reply, or a `RevisionDemand` when a check asks for a Revision that is not applied here yet. It never blocks and never
+touches the socket. It refuses by raising a `GateError`, which `refusals` words; anything else that escapes is a bug and ends
+that one connection.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from gate.wire import (
     replies,
     transactions,
 )
-from gate.wire.checks import Demand
+from gate.wire.checks import RevisionDemand
 from gate.wire.client import MAX_STRANGER_COMMANDS, Client, Habit
-from gate.wire.later import Later
+from gate.wire.pending_reply import PendingReply
 from gate.wire.refusals import refused, unknown_command, wrong_number
 from gate.wire.table import Command, InMulti
 
@@ -96,7 +96,9 @@ QUEUEING.update({name: transactions.queueing(row) for name, row in COMMANDS.item
 QUEUEING[b"MULTI"] = COMMANDS[b"MULTI"]._replace(answer=transactions.nested, needs_app=False)
 
 
-def answer(client: Client, parts: Sequence[bytes], outage: GateError | None = None) -> bytes | Demand | Later:
+def answer(
+    client: Client, parts: Sequence[bytes], outage: GateError | None = None
+) -> bytes | RevisionDemand | PendingReply:
     """The reply to one parsed command; every documented refusal becomes an error reply.
 
     `outage` says why there is no bracket: then what asks the Replica is refused with it, and the rest is answered.

@@ -26,13 +26,13 @@ from typing import cast
 
 from gate.clock import monotonic_us
 from gate.errors import GateError
-from gate.wire.checks import Demand
+from gate.wire.checks import RevisionDemand
 from gate.wire.client import Client, Worker
 from gate.wire.commands import COMMANDS, answer
 from gate.wire.hot import answered, answered_now, batch_reply
-from gate.wire.later import Later
 from gate.wire.line import Line
 from gate.wire.outbox import Outbox
+from gate.wire.pending_reply import PendingReply
 from gate.wire.refusals import TOO_MANY, too_late
 from gate.wire.replies import error
 from gate.wire.resp import CommandReader
@@ -86,7 +86,7 @@ class Connection(asyncio.BufferedProtocol):
         self._is_full = False  # the last read filled the buffer: the peer sent more than one turn takes
         self._is_waiting = False  # for a turn
         self._is_paused = False  # nothing more is decided just now
-        self._outbox = Outbox(self._ripened)
+        self._outbox = Outbox(self._on_ready)
         self._wait = RevisionWait(worker, self._go_on)
         self._usage = Usage()
         self._stalled_since_ms = 0
@@ -160,7 +160,7 @@ class Connection(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         """The peer finished sending: its replies are flushed, then the transport closes itself."""
         self._watch.stalls(self)
-        self._outbox.doubt()
+        self._outbox.abandon_pending()
         if self._has_work() or self._wait.is_on or self._outbox:
             self._draining = True
             return True
@@ -315,14 +315,14 @@ class Connection(asyncio.BufferedProtocol):
         client, replies, done = self._client, list[bytes](), 0
         for command in commands:
             reply = answer(client, command, outage)
-            if isinstance(reply, Demand):
+            if isinstance(reply, RevisionDemand):
                 if not self._wait.is_over:
                     self._wait.begin(reply)
                     self._hold()
                     break
                 reply = too_late(self._worker, reply) if reply.late is None else reply.late()
             done += 1
-            if isinstance(reply, Later):
+            if isinstance(reply, PendingReply):
                 self._write(b"".join(replies))
                 replies.clear()
                 self._outbox.wait_for(reply)
@@ -347,7 +347,7 @@ class Connection(asyncio.BufferedProtocol):
 
     # Waiting
 
-    def _ripened(self, _: object) -> None:
+    def _on_ready(self, _: object) -> None:
         """Write what has its turn now. What escapes here would leave the peer waiting for ever, so it ends the connection."""
         try:
             ready = self._outbox.take_ready()

@@ -19,7 +19,7 @@ from gate.core.presence import Cursor, Event, cursor_told, gateway_named
 from gate.errors import FeedReset, InvalidInput, Unavailable
 from gate.wire import replies
 from gate.wire.client import Client, Reply, Worker
-from gate.wire.later import Later
+from gate.wire.pending_reply import PendingReply
 from gate.wire.turns import in_turn
 
 EVENTS_A_PIECE = 100
@@ -50,7 +50,7 @@ def weight(arguments: Sequence[bytes]) -> int:
     return MAX_EVENTS
 
 
-def events(client: Client, arguments: Sequence[bytes]) -> Later:
+def events(client: Client, arguments: Sequence[bytes]) -> PendingReply:
     """→ the next cursor, and what happened in between.
 
     With GATEWAY only kicks of that Gateway's Sessions. `$` is the newest cursor. A thousand events are long, so what follows on
@@ -58,13 +58,13 @@ def events(client: Client, arguments: Sequence[bytes]) -> Later:
     """
     options = _options(arguments[1:])
     after = None if arguments[0] == b"$" else cursor_told(arguments[0].decode("latin-1"))
-    client.door()
+    client.session_service()
     if options.block_ms:
         _refuse_one_too_many(client.worker)
     look = _Look(client, options)
     reading = asyncio.get_running_loop().create_task(look.answered(after))
     reading.add_done_callback(lambda done: done.cancelled() or done.exception())  # the peer may be gone by then
-    return Later(
+    return PendingReply(
         reading,
         reading.result,
         holds_back=True,
@@ -87,7 +87,7 @@ class _Look:
     def __init__(self, client: Client, options: _Options) -> None:
         self._client = client
         self._worker = client.worker
-        self._door = client.door()
+        self._service = client.session_service()
         self._app_key = client.app().app.key
         self._resp3 = client.resp3
         self._most, self._gateway, self._block_ms = options
@@ -104,7 +104,7 @@ class _Look:
             self._limit.reschedule(asyncio.get_running_loop().time())
 
     async def answered(self, after: Cursor | None) -> bytes:
-        feed = self._door.feed(self._app_key)
+        feed = self._service.feed(self._app_key)
         self._cursor = after or await feed.head()
         if after is not None:
             await self._look_back()
@@ -116,7 +116,7 @@ class _Look:
 
     async def _look_back(self) -> None:
         assert self._cursor is not None
-        feed = self._door.feed(self._app_key)
+        feed = self._service.feed(self._app_key)
         while self._looked_at < self._most:
             piece = min(EVENTS_A_PIECE, self._most - self._looked_at)
             try:
@@ -136,7 +136,7 @@ class _Look:
         try:
             async with (
                 asyncio.timeout(self._block_ms / 1_000) as self._limit,
-                aclosing(self._door.follow(self._app_key, after)) as news,
+                aclosing(self._service.follow(self._app_key, after)) as news,
             ):
                 async for some in news:
                     for at in range(0, len(some), step):
@@ -162,7 +162,7 @@ class _Look:
     def _take(self, found: Sequence[Event]) -> None:
         for one in found:
             if one.kind == "kick":
-                self._door.forget(self._app_key, one.gateway, one.session)
+                self._service.forget(self._app_key, one.gateway, one.session)
             if self._gateway is None or (one.kind == "kick" and one.gateway == self._gateway):
                 self._written.append(replies.encode(_shown(one), self._resp3))
         if found:

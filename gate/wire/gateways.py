@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from gate.clock import monotonic_ms, wall_ms
 from gate.core.presence import (
+    LOCAL_GATEWAY_PREFIX,
     MAX_SESSIONS_A_USER,
-    OWN_GATEWAY_PREFIX,
     CloseReason,
     Verified,
     address_told,
@@ -33,8 +33,8 @@ from gate.replica.admission import admitted, applied_of, may_stay
 from gate.replica.reading import Reading
 from gate.wire import replies
 from gate.wire.client import Client
-from gate.wire.later import Later
-from gate.wire.ports import Attempt, Door
+from gate.wire.pending_reply import PendingReply
+from gate.wire.ports import PendingSession, SessionService
 
 MAX_TOUCHED = 1_000
 """Sessions of one GATE.TOUCH."""
@@ -46,24 +46,24 @@ VERIFY_AGAIN_FOR_MS = 1_000
 """How long a connect waits for this Replica to apply the Change for which the User's Sessions were closed."""
 
 
-def lease(client: Client, arguments: Sequence[bytes]) -> Later:
+def lease(client: Client, arguments: Sequence[bytes]) -> PendingReply:
     """`GATE.LEASE gateway epoch` → for how many ms the lease holds; what follows on the connection waits for it."""
     gateway, epoch = gateway_named(arguments[0]), epoch_numbered(arguments[1])
-    if gateway.startswith(OWN_GATEWAY_PREFIX):
-        own = OWN_GATEWAY_PREFIX.decode()
+    if gateway.startswith(LOCAL_GATEWAY_PREFIX):
+        own = LOCAL_GATEWAY_PREFIX.decode()
         raise InvalidInput("gateway", f"names that begin with {own} are those of Gate's own nodes: choose another")
-    door, app_key = client.door(), client.app().app.key
+    service, app_key = client.session_service(), client.app().app.key
 
     async def take() -> bytes:
-        leased = await door.lease(app_key, gateway, epoch, lambda *whom: _may_connect(client.worker.reading, *whom))
+        leased = await service.lease(app_key, gateway, epoch, lambda *whom: _may_connect(client.worker.reading, *whom))
         if not leased.holds:
             raise SessionRefused(
                 "fenced",
                 f"epoch {epoch} of the Gateway {gateway.decode()} is over (now {leased.epoch}): take a higher epoch, "
                 "then connect its Sessions again",
             )
-        door.look_over(app_key, gateway, epoch)
-        return replies.integer(door.lease_ttl_ms)
+        service.look_over(app_key, gateway, epoch)
+        return replies.integer(service.lease_ttl_ms)
 
     taking = asyncio.get_running_loop().create_task(take())
 
@@ -81,12 +81,12 @@ def lease(client: Client, arguments: Sequence[bytes]) -> Later:
         if taken.exception() is None:
             client.worker.let_go_if_unheld(app_key, gateway, epoch)
 
-    return Later(taking, word, holds_back=True, abandon=abandon)
+    return PendingReply(taking, word, holds_back=True, abandon=abandon)
 
 
-def connect(client: Client, arguments: Sequence[bytes]) -> Later:
+def connect(client: Client, arguments: Sequence[bytes]) -> PendingReply:
     """`GATE.CONNECT token platform gateway [ip]` → the id of the Session."""
-    worker, door = client.worker, client.door()
+    worker, service = client.worker, client.session_service()
     platform, gateway = platform_named(arguments[1]), arguments[2]
     ip = address_told(arguments[3]) if len(arguments) > 3 else ""
     app_key, epoch = _lease_of(client, gateway)
@@ -95,7 +95,7 @@ def connect(client: Client, arguments: Sequence[bytes]) -> Later:
     worker.refuse_if_stale()
     shown = arguments[0].decode("latin-1")
     verified = admitted(worker.reading, shown, wall_ms(), app_key)
-    return _Connecting(door, worker.reading, shown, (app_key, gateway, epoch), platform, ip).attempt(verified)
+    return _Connecting(service, worker.reading, shown, (app_key, gateway, epoch), platform, ip).attempt(verified)
 
 
 class _Connecting:
@@ -107,25 +107,31 @@ class _Connecting:
     __slots__ = (
         "_again_until_ms",
         "_by",
-        "_door",
         "_ip",
         "_is_abandoned",
         "_moved",
         "_now",
         "_platform",
         "_reading",
+        "_service",
         "_shown",
         "_under",
     )
 
     _by: Verified
-    _now: Attempt
+    _now: PendingSession
     _moved: asyncio.Task[None]
 
     def __init__(
-        self, door: Door, reading: Reading, shown: str, under: tuple[str, bytes, int], platform: str, ip: str
+        self,
+        service: SessionService,
+        reading: Reading,
+        shown: str,
+        under: tuple[str, bytes, int],
+        platform: str,
+        ip: str,
     ) -> None:
-        self._door = door
+        self._service = service
         self._reading = reading
         self._shown = shown
         self._under = under
@@ -133,20 +139,20 @@ class _Connecting:
         self._ip = ip
         self._again_until_ms = 0
 
-    def attempt(self, by: Verified) -> Later:
+    def attempt(self, by: Verified) -> PendingReply:
         _, gateway, epoch = self._under
         self._is_abandoned = False
-        self._now = self._door.open(by, gateway, epoch, self._platform, self._ip)
+        self._now = self._service.open(by, gateway, epoch, self._platform, self._ip)
         self._by = by
-        return Later(self._now.ticket.arrival, self._word, abandon=self._abandon)
+        return PendingReply(self._now.pending.arrival, self._word, abandon=self._abandon)
 
     def _abandon(self) -> None:
         self._is_abandoned = True
-        self._door.abandon(*self._under, self._now.session)
+        self._service.abandon(*self._under, self._now.session)
 
-    def _word(self) -> bytes | Later:
+    def _word(self) -> bytes | PendingReply:
         try:
-            opened = self._now.ticket.result()
+            opened = self._now.pending.result()
         except StoreUnavailable as away:
             if away.outcome == "unknown":
                 self._abandon()
@@ -154,52 +160,54 @@ class _Connecting:
         app_key, gateway, epoch = self._under
         if opened == "ok":
             if self._is_abandoned:
-                self._door.forget(app_key, gateway, self._now.session)
+                self._service.forget(app_key, gateway, self._now.session)
             return replies.bulk(self._now.session)
         if opened == "barred":
             self._again_until_ms = self._again_until_ms or monotonic_ms() + VERIFY_AGAIN_FOR_MS
             moved = _moved_past(self._reading, app_key, self._by, self._again_until_ms)
             self._moved = asyncio.get_running_loop().create_task(moved)
-            return Later(self._moved, self._again)
+            return PendingReply(self._moved, self._again)
         raise _refusal(opened, gateway, epoch)
 
-    def _again(self) -> Later:
+    def _again(self) -> PendingReply:
         self._moved.result()
         return self.attempt(_verified_anew(self._reading, self._under[0], self._shown))
 
 
-def disconnect(client: Client, arguments: Sequence[bytes]) -> Later:
+def disconnect(client: Client, arguments: Sequence[bytes]) -> PendingReply:
     """`GATE.DISCONNECT session [LOGOUT]` → 1, or 0 if it was gone. `LOGOUT`: the User meant to leave."""
     if len(arguments) > 1 and arguments[1].upper() != b"LOGOUT":
         raise InvalidInput("LOGOUT", "is all that may follow the session")
     why: CloseReason = "logout" if len(arguments) > 1 else "closed"
-    door, session = client.door(), arguments[0].decode("latin-1")
+    service, session = client.session_service(), arguments[0].decode("latin-1")
     app_key = client.app().app.key
     held = [(gateway, epoch) for (app, gateway), epoch in client.leases.items() if app == app_key]
     if not held:
         raise SessionRefused("no-lease", "this connection holds no lease: send GATE.LEASE gateway epoch first")
-    tickets = [door.close(app_key, gateway, epoch, session, why) for gateway, epoch in held]
+    pending = [service.close(app_key, gateway, epoch, session, why) for gateway, epoch in held]
 
     def word() -> bytes:
-        ends = {ticket.result() for ticket in tickets}
+        ends = {pending.result() for pending in pending}
         if "closed" in ends:
             return replies.ONE
         if ends == {"foreign"}:
             raise SessionRefused("foreign", "another Gateway holds this Session: close it from there")
         return replies.ZERO
 
-    if len(tickets) == 1:
-        return Later(tickets[0].arrival, word)
-    return Later(asyncio.gather(*(asyncio.shield(ticket.arrival) for ticket in tickets), return_exceptions=True), word)
+    if len(pending) == 1:
+        return PendingReply(pending[0].arrival, word)
+    return PendingReply(
+        asyncio.gather(*(asyncio.shield(pending.arrival) for pending in pending), return_exceptions=True), word
+    )
 
 
-def touch(client: Client, arguments: Sequence[bytes]) -> Later:
+def touch(client: Client, arguments: Sequence[bytes]) -> PendingReply:
     """`GATE.TOUCH session [session …]` → how many there are: their Users were active just now."""
     if len(arguments) > MAX_TOUCHED:
         raise InvalidInput("sessions", f"at most {MAX_TOUCHED} in one GATE.TOUCH, {len(arguments)} were sent")
-    ticket = client.door().touch(client.app().app.key, [one.decode("latin-1") for one in arguments])
+    pending = client.session_service().touch(client.app().app.key, [one.decode("latin-1") for one in arguments])
     weight = 1 + len(arguments) // SESSIONS_A_REPLY
-    return Later(ticket.arrival, lambda: replies.integer(ticket.result()), weight=weight)
+    return PendingReply(pending.arrival, lambda: replies.integer(pending.result()), weight=weight)
 
 
 def _lease_of(client: Client, raw: bytes) -> tuple[str, int]:

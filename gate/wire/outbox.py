@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from gate.wire.later import Later
+from gate.wire.pending_reply import PendingReply
 from gate.wire.refusals import worded
 
 MAX_AWAITED = 1_024
@@ -18,17 +18,17 @@ BYTES_A_REPLY = 1_024
 
 
 class Outbox:
-    """In order; `on_ripe` is called when something may have become ready."""
+    """In order; `on_ready` is called when something may have become ready."""
 
-    __slots__ = ("_is_doubted", "_last", "_on_ripe", "_weight", "holds_back", "is_full", "waiting")
+    __slots__ = ("_is_abandoned", "_last", "_on_ready", "_weight", "holds_back", "is_full", "waiting")
 
-    def __init__(self, on_ripe: Callable[[object], None]) -> None:
-        self.waiting: deque[bytes | Later] = deque()
+    def __init__(self, on_ready: Callable[[object], None]) -> None:
+        self.waiting: deque[bytes | PendingReply] = deque()
         """Asked on each read: its own truth is quicker than this object's."""
         self._weight = 0
-        self._on_ripe = on_ripe
+        self._on_ready = on_ready
         self._last: object = None
-        self._is_doubted = False
+        self._is_abandoned = False
         self.holds_back = False
         """Something waits that later commands may depend on."""
         self.is_full = False
@@ -43,18 +43,18 @@ class Outbox:
         self._weight += _weight_of(replies)
         self._note_full()
 
-    def wait_for(self, later: Later) -> None:
+    def wait_for(self, later: PendingReply) -> None:
         """Keep the place of a reply that is still to come."""
         self.waiting.append(later)
         self._weight += later.weight
         if later.arrival is not self._last:  # calls of one batch share one
             self._last = later.arrival
-            later.arrival.add_done_callback(self._on_ripe)
+            later.arrival.add_done_callback(self._on_ready)
         self.holds_back = self.holds_back or later.holds_back
         self._note_full()
-        if self._is_doubted and later.hurry is not None:
+        if self._is_abandoned and later.hurry is not None:
             later.hurry()
-        if self._is_doubted and later.abandon is not None:
+        if self._is_abandoned and later.abandon is not None:
             later.abandon()
 
     def take_ready(self) -> bytes:
@@ -62,14 +62,14 @@ class Outbox:
         queue, ready = self.waiting, []
         while queue:
             head = queue[0]
-            if isinstance(head, Later) and not head.arrival.done():
+            if isinstance(head, PendingReply) and not head.arrival.done():
                 break
-            reply = worded(head) if isinstance(head, Later) else head
+            reply = worded(head) if isinstance(head, PendingReply) else head
             self._weight -= _weight_of(head)
-            if isinstance(reply, Later):
+            if isinstance(reply, PendingReply):
                 queue[0] = reply
                 self._weight += reply.weight
-                reply.arrival.add_done_callback(self._on_ripe)
+                reply.arrival.add_done_callback(self._on_ready)
                 break
             queue.popleft()
             ready.append(reply)
@@ -77,25 +77,25 @@ class Outbox:
         self._note_full()
         return b"".join(ready)
 
-    def doubt(self) -> None:
+    def abandon_pending(self) -> None:
         """The peer has said its last word, and may be gone: what must not be without somebody who knows of it is undone."""
-        self._is_doubted = True
+        self._is_abandoned = True
         self.hurry()
         for awaited in self.waiting:
-            if isinstance(awaited, Later) and awaited.abandon is not None:
+            if isinstance(awaited, PendingReply) and awaited.abandon is not None:
                 awaited.abandon()
 
     def hurry(self) -> None:
         """What waits for something that may not come is answered now."""
         for awaited in self.waiting:
-            if isinstance(awaited, Later) and awaited.hurry is not None:
+            if isinstance(awaited, PendingReply) and awaited.hurry is not None:
                 awaited.hurry()
 
     def abandon(self) -> None:
         """The peer is gone: nobody hears these."""
-        self.doubt()
+        self.abandon_pending()
         for awaited in self.waiting:
-            if isinstance(awaited, Later) and awaited.cancel is not None:
+            if isinstance(awaited, PendingReply) and awaited.cancel is not None:
                 awaited.cancel()
         self.waiting.clear()
         self._weight = 0
@@ -106,5 +106,5 @@ class Outbox:
         self.is_full = self.holds_back or self._weight >= MAX_AWAITED
 
 
-def _weight_of(waiting: bytes | Later) -> int:
-    return waiting.weight if isinstance(waiting, Later) else 1 + len(waiting) // BYTES_A_REPLY
+def _weight_of(waiting: bytes | PendingReply) -> int:
+    return waiting.weight if isinstance(waiting, PendingReply) else 1 + len(waiting) // BYTES_A_REPLY

@@ -1,4 +1,6 @@
-"""What presence commands need of the world: a door through which Sessions are opened and read. `gate.presence.door` is one.
+"""What presence commands need of the world: a service that opens Sessions and reads Presence.
+
+`gate.presence.session_service` is one.
 
 A check needs none of this; `wire` imports no store.
 """
@@ -19,7 +21,7 @@ Reverify = Callable[[str, bytes, int], "Verified | None"]
 """(App key, User, when its Token was minted): whether it may still be connected, and by which Change; None if not."""
 
 
-class Ticket(Protocol[T_co]):
+class PendingResult(Protocol[T_co]):
     """A reply to come: once `arrival` is done, `result` gives it."""
 
     @property
@@ -43,13 +45,13 @@ class Leased(Protocol):
     def holds(self) -> bool: ...
 
 
-class Attempt(Protocol):
+class PendingSession(Protocol):
     """A Session being opened."""
 
     @property
     def session(self) -> str: ...
     @property
-    def ticket(self) -> Ticket[Opened]: ...
+    def pending(self) -> PendingResult[Opened]: ...
 
 
 class Feed(Protocol):
@@ -61,7 +63,7 @@ class Feed(Protocol):
         ...
 
 
-class Door(Protocol):
+class SessionService(Protocol):
     """Leases and Sessions. Calls raise `Unavailable` where too much is under way."""
 
     @property
@@ -75,8 +77,8 @@ class Door(Protocol):
         ...
 
     def let_go(self, app_key: str, gateway: bytes, epoch: int) -> None: ...
-    def open(self, by: Verified, gateway: bytes, epoch: int, platform: str, ip: str) -> Attempt: ...
-    def close(self, app_key: str, gateway: bytes, epoch: int, session: str, why: str) -> Ticket[Closed]:
+    def open(self, by: Verified, gateway: bytes, epoch: int, platform: str, ip: str) -> PendingSession: ...
+    def close(self, app_key: str, gateway: bytes, epoch: int, session: str, why: str) -> PendingResult[Closed]:
         """Raises `InvalidInput` for what is no Session's id."""
         ...
 
@@ -88,9 +90,9 @@ class Door(Protocol):
         """A Session was kicked: it is not brought back."""
         ...
 
-    def touch(self, app_key: str, sessions: Sequence[str]) -> Ticket[int]: ...
-    def online(self, app_key: str, users: Sequence[bytes]) -> Ticket[list[bool]]: ...
-    def presences(self, app_key: str, users: Sequence[bytes]) -> Ticket[list[UserPresence]]: ...
+    def touch(self, app_key: str, sessions: Sequence[str]) -> PendingResult[int]: ...
+    def online(self, app_key: str, users: Sequence[bytes]) -> PendingResult[list[bool]]: ...
+    def presences(self, app_key: str, users: Sequence[bytes]) -> PendingResult[list[UserPresence]]: ...
     def feed(self, app_key: str) -> Feed: ...
     def follow(self, app_key: str, after: Cursor) -> AsyncGenerator[Sequence[Event], None]:
         """What happens behind a cursor, some at a time, without end; close it. Raises `FeedReset`."""

@@ -13,7 +13,7 @@ from gate.core.presence import Session
 from gate.errors import InvalidInput
 from gate.wire import replies
 from gate.wire.client import Client
-from gate.wire.later import Later
+from gate.wire.pending_reply import PendingReply
 from gate.wire.table import Asking
 
 MAX_USERS = 10_000
@@ -23,36 +23,36 @@ USERS_A_REPLY = 10
 """So many of one GATE.ONLINE count for one reply where what a connection waits for is bounded."""
 
 
-def online(client: Client, arguments: Sequence[bytes]) -> Later:
+def online(client: Client, arguments: Sequence[bytes]) -> PendingReply:
     """`GATE.ONLINE user [user …]` → an array of 1 or 0, in order."""
     if len(arguments) > MAX_USERS:
         raise InvalidInput("users", f"at most {MAX_USERS} in one GATE.ONLINE, {len(arguments)} were sent")
     check_user_ids(arguments, "user")
-    door, app_key = client.door(), client.app().app.key
+    service, app_key = client.session_service(), client.app().app.key
     pieces = [arguments[at : at + USERS_A_SCRIPT] for at in range(0, len(arguments), USERS_A_SCRIPT)]
-    tickets = [door.online(app_key, piece) for piece in pieces]
+    pending = [service.online(app_key, piece) for piece in pieces]
 
     def word() -> bytes:
-        return replies.yes_or_no([one for ticket in tickets for one in ticket.result()])
+        return replies.yes_or_no([one for pending in pending for one in pending.result()])
 
     weight = 1 + len(arguments) // USERS_A_REPLY
-    if len(tickets) == 1:
-        return Later(tickets[0].arrival, word, weight=weight)
-    arrivals = [asyncio.shield(ticket.arrival) for ticket in tickets]
-    return Later(asyncio.gather(*arrivals, return_exceptions=True), word, weight=weight)
+    if len(pending) == 1:
+        return PendingReply(pending[0].arrival, word, weight=weight)
+    arrivals = [asyncio.shield(pending.arrival) for pending in pending]
+    return PendingReply(asyncio.gather(*arrivals, return_exceptions=True), word, weight=weight)
 
 
-def sessions(client: Client, arguments: Sequence[bytes]) -> Later:
+def sessions(client: Client, arguments: Sequence[bytes]) -> PendingReply:
     """`GATE.SESSIONS user` → an array of maps: session, platform, gateway, since (ms)."""
-    ticket = client.door().presences(client.app().app.key, [user_id(arguments[0], "user")])
+    pending = client.session_service().presences(client.app().app.key, [user_id(arguments[0], "user")])
 
     def word() -> bytes:
-        return replies.encode([_shown(one) for one in ticket.result()[0].sessions], client.resp3)
+        return replies.encode([_shown(one) for one in pending.result()[0].sessions], client.resp3)
 
-    return Later(ticket.arrival, word)
+    return PendingReply(pending.arrival, word)
 
 
-def route(client: Client, arguments: Sequence[bytes]) -> bytes | Later:
+def route(client: Client, arguments: Sequence[bytes]) -> bytes | PendingReply:
     """`GATE.ROUTE from to` → the Verdict's word, and where the recipient is: platform, Gateway, Session of each device."""
     return route_decided(client, arguments)()
 
@@ -66,16 +66,16 @@ def route_decided(client: Client, arguments: Sequence[bytes]) -> Asking:
     client.worker.count([verdict])
     app_key = app.app.key
 
-    def ask() -> bytes | Later:
+    def ask() -> bytes | PendingReply:
         if verdict != "allowed":
             return replies.encode([verdict, []], client.resp3)
-        ticket = client.door().presences(app_key, [user_id(recipient, "to")])
+        pending = client.session_service().presences(app_key, [user_id(recipient, "to")])
 
         def word() -> bytes:
-            places: list[replies.Value] = [[one.platform, one.gateway, one.id] for one in ticket.result()[0].sessions]
+            places: list[replies.Value] = [[one.platform, one.gateway, one.id] for one in pending.result()[0].sessions]
             return replies.encode([verdict, places], client.resp3)
 
-        return Later(ticket.arrival, word)
+        return PendingReply(pending.arrival, word)
 
     return ask
 

@@ -19,10 +19,10 @@ from gate.errors import (
     Unavailable,
 )
 from gate.wire import replies
-from gate.wire.checks import Demand
+from gate.wire.checks import RevisionDemand
 from gate.wire.client import NoAuth, NoProto, Reply, Worker, WrongPass
 from gate.wire.documents import expected
-from gate.wire.later import Later
+from gate.wire.pending_reply import PendingReply
 from gate.wire.waiting import MIN_WAIT_MS
 
 TOO_MANY = "ERR max number of clients reached: connect to another node, or raise the limit of open files of this one"
@@ -31,7 +31,7 @@ _SHOWN_ARGUMENTS_BYTES = 128
 """How much of an unknown command's arguments its error repeats, as Redis does."""
 
 
-def worded(later: Later) -> bytes | Later:
+def worded(later: PendingReply) -> bytes | PendingReply:
     """The reply that has come, or what else there is to wait for; every documented refusal becomes an error reply."""
     try:
         return later.word()
@@ -96,7 +96,7 @@ def wrong_number(name: bytes) -> bytes:
     return replies.error(f"ERR wrong number of arguments for '{lower}' command{expected(name)}")
 
 
-def too_late(worker: Worker, demand: Demand) -> bytes:
+def too_late(worker: Worker, demand: RevisionDemand) -> bytes:
     """The error reply for a check whose Revision did not come in time."""
     worker.errors += 1
     return refused(

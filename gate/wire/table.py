@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
 from typing import TYPE_CHECKING, NamedTuple
 
-from gate.wire.later import Later
+from gate.wire.pending_reply import PendingReply
 
 if TYPE_CHECKING:
-    from gate.wire.checks import Demand
+    from gate.wire.checks import RevisionDemand
     from gate.wire.client import Client
 
-Handler = Callable[["Client", Sequence[bytes]], "bytes | Demand | Later"]
-Asking = Callable[[], "bytes | Later"]
+Handler = Callable[["Client", Sequence[bytes]], "bytes | RevisionDemand | PendingReply"]
+Asking = Callable[[], "bytes | PendingReply"]
 """A command of which only the question to Redis is left."""
 
 

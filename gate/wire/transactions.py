@@ -21,11 +21,11 @@ from gate.clock import monotonic_us
 from gate.core.revision import Revision
 from gate.errors import AppUnknown, GateError
 from gate.wire import checks, replies
-from gate.wire.checks import Demand
+from gate.wire.checks import RevisionDemand
 from gate.wire.client import Client, NoAuth, Reply
-from gate.wire.later import Later
 from gate.wire.long_reads import View
 from gate.wire.outbox import MAX_AWAITED
+from gate.wire.pending_reply import PendingReply
 from gate.wire.queued import Entry, Queued
 from gate.wire.refusals import refused, too_late, worded
 from gate.wire.table import Asking, Command, Handler, InMulti, Table
@@ -93,7 +93,7 @@ def _not_queued(client: Client, arguments: Sequence[bytes]) -> bytes:
     raise Reply("ERR Command not allowed inside a transaction: send it before MULTI or after EXEC")
 
 
-def execute(client: Client, arguments: Sequence[bytes]) -> bytes | Demand | Later:
+def execute(client: Client, arguments: Sequence[bytes]) -> bytes | RevisionDemand | PendingReply:
     """`EXEC` → an array of replies. Where a check demands Revisions that are not here yet, all wait for them, as one would."""
     queued = client.queued
     if queued is None:
@@ -112,7 +112,7 @@ def execute(client: Client, arguments: Sequence[bytes]) -> bytes | Demand | Late
         )
     if demanded := _demanded(client, queued):
         queued.begin()
-        return Demand(demanded, late=lambda: _carried_out(client))
+        return RevisionDemand(demanded, late=lambda: _carried_out(client))
     return _carried_out(client)
 
 
@@ -123,7 +123,7 @@ def _demanded(client: Client, queued: Queued) -> tuple[Revision, ...]:
 _MAY_DEMAND: tuple[Handler, ...] = (checks.check, checks.verdict)
 
 
-def _carried_out(client: Client) -> bytes | Later:
+def _carried_out(client: Client) -> bytes | PendingReply:
     queued = client.end_queue()
     assert queued is not None
     execution = _Execution(client, queued)
@@ -154,11 +154,11 @@ class _Execution:
         self._answers: list[bytes] = [b""] * len(queued.entries)
         self.asks: deque[tuple[int, Asking]] = deque()
         """What is still to be sent to Redis, with its place in the array."""
-        self._awaited: deque[tuple[int, Later]] = deque()
+        self._awaited: deque[tuple[int, PendingReply]] = deque()
         self._awaited_weight = 0
         self._undoings: list[Callable[[], object]] = []
         """Of what was asked, answered or not: the peer learns of all of it at the end."""
-        self._is_doubted = False
+        self._is_abandoned = False
 
     def reply(self) -> bytes:
         return replies.array_header(len(self._answers)) + b"".join(self._answers)
@@ -186,7 +186,7 @@ class _Execution:
 
     def _at_once(self, command: Command, arguments: Sequence[bytes]) -> bytes:
         reply = command.answer(self._client, arguments)
-        if isinstance(reply, Demand):
+        if isinstance(reply, RevisionDemand):
             return too_late(self._worker, reply)
         assert isinstance(reply, bytes), command
         return reply
@@ -195,10 +195,10 @@ class _Execution:
         if command.decide is not None:
             return command.decide(self._client, arguments)
 
-        def ask() -> bytes | Later:
+        def ask() -> bytes | PendingReply:
             self._client.app()
             reply = command.answer(self._client, arguments)
-            assert not isinstance(reply, Demand), command
+            assert not isinstance(reply, RevisionDemand), command
             return reply
 
         return ask
@@ -224,7 +224,7 @@ class _Execution:
 
     # From Redis
 
-    def later(self, long_read_of: str | None) -> Later:
+    def later(self, long_read_of: str | None) -> PendingReply:
         """The rest of the work, in turns; with the App's key if nothing was read from the Replica yet."""
         reading = None
         if long_read_of is not None:
@@ -238,7 +238,7 @@ class _Execution:
             except AppUnknown as gone:
                 raise NoAuth(f"{gone}. Send AUTH app-key app-secret of another") from gone
 
-        return Later(carrying, word, holds_back=True, abandon=self._doubt, cancel=carrying.cancel, listens=True)
+        return PendingReply(carrying, word, holds_back=True, abandon=self._doubt, cancel=carrying.cancel, listens=True)
 
     def _end(self, carrying: asyncio.Task[bytes]) -> None:
         self._queued.drop()  # only now: many that are carried out at the same time fill the memory, too
@@ -289,7 +289,7 @@ class _Execution:
             return
         if reply.abandon is not None:
             self._undoings.append(reply.abandon)
-            if self._is_doubted:
+            if self._is_abandoned:
                 reply.abandon()
         self._awaited.append((at, reply))
         self._awaited_weight += reply.weight
@@ -298,17 +298,17 @@ class _Execution:
         at, later = self._awaited.popleft()
         self._awaited_weight -= later.weight
         reply = worded(later)
-        if isinstance(reply, Later):
+        if isinstance(reply, PendingReply):
             self._awaited.appendleft((at, reply))
             self._awaited_weight += reply.weight
-            if self._is_doubted and reply.abandon is not None:
+            if self._is_abandoned and reply.abandon is not None:
                 reply.abandon()
         else:
             self._answers[at] = reply
 
     def _doubt(self) -> None:
         """The peer may be gone."""
-        self._is_doubted = True
+        self._is_abandoned = True
         for undo in self._undoings:
             undo()
 

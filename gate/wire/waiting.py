@@ -11,7 +11,7 @@ from collections.abc import Callable
 from gate.clock import monotonic_ms
 from gate.errors import GateError
 from gate.replica.positions import reaches
-from gate.wire.checks import Demand
+from gate.wire.checks import RevisionDemand
 from gate.wire.client import Worker
 
 MIN_WAIT_MS = 100
@@ -32,7 +32,7 @@ class RevisionWait:
     def __init__(self, worker: Worker, on_over: Callable[[], None]) -> None:
         self._worker = worker
         self._on_over = on_over
-        self._demand: Demand | None = None
+        self._demand: RevisionDemand | None = None
         self.deadline_ms = 0
         """Of what was received together; 0 where none of it had to wait."""
         self._retry: asyncio.TimerHandle | None = None
@@ -44,7 +44,7 @@ class RevisionWait:
         """Whether what was received together has waited as long as it may."""
         return self.deadline_ms != 0 and monotonic_ms() >= self.deadline_ms
 
-    def begin(self, demand: Demand) -> None:
+    def begin(self, demand: RevisionDemand) -> None:
         """Wait for it."""
         self._demand, self.is_on = demand, True
         self.deadline_ms = self.deadline_ms or monotonic_ms() + MIN_WAIT_MS
@@ -75,7 +75,7 @@ class RevisionWait:
         self._demand, self.is_on = None, False
         self._on_over()
 
-    def _is_still_to_come(self, demand: Demand) -> bool:
+    def _is_still_to_come(self, demand: RevisionDemand) -> bool:
         reading = self._worker.reading
         try:
             reading.refresh()

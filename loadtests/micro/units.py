@@ -30,7 +30,7 @@ import requests
 
 from gate.clock import wall_ms
 from gate.core.model import FOREVER_MS, ListKind
-from gate.presence.restoring import RESTORED_AT_ONCE
+from gate.presence.session_recovery import RECOVERED_AT_ONCE
 from gate.store import keys, presence_keys
 from gate.store.address import parse_address
 from gate.store.cluster import client_of
@@ -366,8 +366,8 @@ async def _session_reads_s(server: RedisServer, app: str, users: list[bytes]) ->
     store = PresenceStore(client_of(parse_address(server.url), DEADLINE_MS, DEADLINE_MS))
     before = server_cpu_s(server)
     try:
-        for at in range(0, len(users), RESTORED_AT_ONCE):
-            await store.presences(app, users[at : at + RESTORED_AT_ONCE])
+        for at in range(0, len(users), RECOVERED_AT_ONCE):
+            await store.presences(app, users[at : at + RECOVERED_AT_ONCE])
     finally:
         await store.client.aclose()
     return (server_cpu_s(server) - before) / len(users)

@@ -28,7 +28,7 @@ import pytest
 from gate.clock import wall_ms
 from gate.core import token
 from gate.core.model import AppFacts
-from gate.core.presence import OWN_GATEWAY_PREFIX, Cursor, Event
+from gate.core.presence import LOCAL_GATEWAY_PREFIX, Cursor, Event
 from gate.errors import StoreUnavailable
 from gate.service.directory_layout import node_id
 from gate.store import presence_keys as keys
@@ -158,7 +158,7 @@ class Storm:
     @property
     def own_gateway(self) -> str:
         """The name under which the node holds its clients' Sessions."""
-        return OWN_GATEWAY_PREFIX.decode() + node_id(self._data / "node-id")
+        return LOCAL_GATEWAY_PREFIX.decode() + node_id(self._data / "node-id")
 
     def strike(self) -> None:
         """One fault."""

@@ -72,7 +72,7 @@ async def test_the_id_comes_back_without_its_token(world: World, path: str) -> N
 
 async def results(world: World, operation: str) -> dict[bytes, str]:
     """What the callbacks of an operation say of each User."""
-    hooks = await world.store.hooks.take("test", 100, [0])
+    hooks = await world.store.webhooks.take("test", 100, [0])
     return {hook.user: hook.code for hook in hooks if hook.operation == operation}
 
 

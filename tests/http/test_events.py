@@ -104,7 +104,7 @@ async def test_a_filtered_readers_cursor_moves_on(world: World, monkeypatch: pyt
         await gateway.open_many([b"%d" % number for number in range(10)])
         frame = await stream.frame()
         assert (frame.event, frame.data) == ("", None)
-        assert frame.id == str(await world.tails.head(world.app.key))
+        assert frame.id == str(await world.feeds.head(world.app.key))
 
 
 async def test_an_idle_stream_beats(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,10 +115,10 @@ async def test_an_idle_stream_beats(world: World, monkeypatch: pytest.MonkeyPatc
 
 async def test_a_cursor_that_cannot_be_read_on_from_is_a_reset_and_the_end(world: World) -> None:
     gateway = await gateway_of(world)
-    start = await world.tails.head(world.app.key)
+    start = await world.feeds.head(world.app.key)
     await gateway.open_many([b"a", b"b", b"c"])
     await world.presence.client.read(("XTRIM", keys.feed(world.app.key), "MAXLEN", 1))
-    head = str(await world.tails.head(world.app.key))
+    head = str(await world.feeds.head(world.app.key))
     async with streaming(world.url, world.app, f"?since={start}") as stream:
         reset = await stream.event()
         assert (reset.event, reset.id, reset.data["cursor"]) == ("reset", head, head)
@@ -226,7 +226,7 @@ async def test_an_outage_of_redis_is_silence_and_no_gap(private_redis: RedisServ
                 await near.open(b"before")
                 assert await stream.told(1) == [("online", "before")]
                 cable.cut()
-                await wait_until_async(lambda: world.tails.is_cut_off(world.app.key), SOON_S, "the cut to be noticed")
+                await wait_until_async(lambda: world.feeds.is_cut_off(world.app.key), SOON_S, "the cut to be noticed")
                 await near.open(b"meanwhile")
                 assert (await world.v1("GET", "events")).status == 503
                 async with streaming(world.url, world.app, f"?since={cursor}") as begun_meanwhile:

@@ -63,7 +63,7 @@ async def test_a_slow_scrape_holds_up_no_other_probe(world: World) -> None:
 
 def deps_on(world: World, replica: Replica) -> Deps:
     """The world's own, with another Replica."""
-    return Deps(replica=replica, store=world.store, acks=world.node.acks, presence=world.presence, feeds=world.tails)
+    return Deps(replica=replica, store=world.store, acks=world.node.acks, presence=world.presence, feeds=world.feeds)
 
 
 async def test_not_ready_until_the_replica_has_caught_up(world: World, tmp_path: Path) -> None:

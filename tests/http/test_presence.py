@@ -239,8 +239,8 @@ async def test_a_users_sessions_and_kicking_them(world: World) -> None:
     assert (await world.v1("POST", f"{path}/kick", {"platform": "Web"})).body == {"closed": 1}
     assert (await world.v1("POST", f"{path}/kick", {})).body == {"closed": 1}
     assert (await world.v1("GET", f"{path}/sessions")).body["sessions"] == []
-    events = await world.tails.read(
-        world.app.key, (await world.tails.head(world.app.key))._replace(seq=0, at_us=0), 100
+    events = await world.feeds.read(
+        world.app.key, (await world.feeds.head(world.app.key))._replace(seq=0, at_us=0), 100
     )
     kicks = [(event.session, event.why) for event in events if event.kind == "kick"]
     assert kicks == [(session, "kicked") for session in (second, third, first)]

@@ -37,7 +37,7 @@ async def test_a_site_answers_all_below_its_prefix_and_nothing_else(world: World
         deps_of(world, HttpOptions(port=0)), count_request=lambda group, status, _: counted.append((group, status))
     )
     server = await serve_http(deps, sites=[Wall()])
-    there = World(world.store, world.node, server, world.session, world.presence, world.tails, world.gateway)
+    there = World(world.store, world.node, server, world.session, world.presence, world.feeds, world.gateway)
     for method, target in (("GET", "/wall/"), ("PUT", "/wall/a%0Ab"), ("GET", "//wall//x"), ("GET", "/wall")):
         reply = await there.send(method, target, headers={"X-Request-Id": "mine"})
         assert (reply.status, reply.body.decode().split()[0]) == (200, method)

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from gate.core.limits import MAX_RATE
-from gate.core.presence import MAX_SESSIONS_A_USER, OWN_GATEWAY_PREFIX
+from gate.core.presence import LOCAL_GATEWAY_PREFIX, MAX_SESSIONS_A_USER
 from gate.http.client import websocket
 from gate.http.client.messages import MAX_MESSAGE_BYTES
 from gate.http.client.websocket import MAX_MESSAGES_A_SECOND, PATH
@@ -54,7 +54,7 @@ async def test_whoever_is_welcomed_is_online_on_this_nodes_own_gateway(world: Wo
         (session,) = presence.sessions
         assert (session.id, session.platform, session.ip) == (ann.session, "iOS", "127.0.0.1")
         assert session.gateway == world.gateway.name
-        assert session.gateway.startswith(OWN_GATEWAY_PREFIX)
+        assert session.gateway.startswith(LOCAL_GATEWAY_PREFIX)
         await ann.leave()
         await until_offline(world, b"ann")
 

@@ -27,9 +27,9 @@ from gate.http.options import HttpOptions
 from gate.http.pinging import PING_EVERY_S, Pinging
 from gate.http.replica_later import ReplicaLater
 from gate.http.server import HttpServer, serve_http
-from gate.presence.door import Door
-from gate.presence.own_gateway import OwnGateway
-from gate.presence.tails import Tails
+from gate.presence.local_gateway import LocalGateway
+from gate.presence.session_service import SessionService
+from gate.presence.shared_feeds import SharedFeeds
 from gate.replica.reader import NodeReplica
 from gate.store.address import parse_address
 from gate.store.cluster import client_of
@@ -63,12 +63,12 @@ class World:
         server: HttpServer,
         session: ClientSession,
         presence: PresenceStore,
-        tails: Tails,
-        gateway: OwnGateway,
+        feeds: SharedFeeds,
+        gateway: LocalGateway,
     ) -> None:
         self.store = store
         self.presence = presence
-        self.tails = tails
+        self.feeds = feeds
         self.gateway = gateway
         self.node = node
         self.server = server
@@ -162,10 +162,10 @@ async def running_world(
         opened.callback(replica.close)
         client = client_of(parse_address(presence_url or redis_url))
         opened.push_async_callback(client.aclose)
-        presence, tails = PresenceStore(client), Tails(client)
-        opened.push_async_callback(tails.aclose)
+        presence, feeds = PresenceStore(client), SharedFeeds(client)
+        opened.push_async_callback(feeds.aclose)
         later, pinging = ReplicaLater(lambda: replica), Pinging(ping_every_s)
-        gateway = OwnGateway("node-1", Door(presence, LEASE_TTL_MS), tails, later, lambda: asyncio.sleep(0))
+        gateway = LocalGateway("node-1", SessionService(presence, LEASE_TTL_MS), feeds, later, lambda: asyncio.sleep(0))
         opened.push_async_callback(gateway.aclose)
         opened.push_async_callback(pinging.aclose)
         deps = Deps(
@@ -173,7 +173,7 @@ async def running_world(
             store=store,
             acks=node.acks,
             presence=presence,
-            feeds=tails,
+            feeds=feeds,
             pinging=pinging,
             gateway=gateway,
             options=HttpOptions(port=0, **options),
@@ -183,7 +183,7 @@ async def running_world(
         server = await serve_http(deps, door, [Console(door)])
         opened.push_async_callback(server.drain, 1.0)
         session = await opened.enter_async_context(ClientSession(connector=TCPConnector(force_close=False)))
-        world = World(store, node, server, session, presence, tails, gateway)
+        world = World(store, node, server, session, presence, feeds, gateway)
         await world.begin_app()
         yield world
 

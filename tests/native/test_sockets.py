@@ -27,7 +27,7 @@ __all__ = ["ledger"]
 pytestmark = pytest.mark.skipif(native.core is None, reason=native.why_not)
 
 
-class Seat:
+class LocalSession:
     """One socket under a poll, its peer, and what was called."""
 
     def __init__(self, poll: Sockets, app: AppReading | None) -> None:
@@ -95,10 +95,10 @@ class Table:
         self.app = app
         turns = turns or Turns()
         self.poll = native.core.Sockets(look, is_limited, turns, TURN_BYTES, LONE_BYTES, SLICE_US)
-        self.seats: list[Seat] = []
+        self.seats: list[LocalSession] = []
 
-    def seat(self, *, is_armed: bool = True) -> Seat:
-        self.seats.append(Seat(self.poll, self.app if is_armed else None))
+    def seat(self, *, is_armed: bool = True) -> LocalSession:
+        self.seats.append(LocalSession(self.poll, self.app if is_armed else None))
         return self.seats[-1]
 
     def close(self) -> None:

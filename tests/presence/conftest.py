@@ -25,7 +25,7 @@ ONE_SERVER = {
     "test_a_presence_redis_that_lost_all_has_no_kicks_left_out": ONE_READ,
     "test_many_at_once_are_not_asked_for_one_by_one": ONE_READ,
     "test_one_that_is_late_closes_nobody_whose_ban_was_lifted_or_who_is_back": ONE_READ,
-    "test_own_gateway": "each of its tests starts a service: tests/service/test_on_cluster.py has one",
+    "test_local_gateway": "each of its tests starts a service: tests/service/test_on_cluster.py has one",
     "test_it_goes_on_once_redis_is_back": HANGS,
     "test_how_long_a_change_waited_is_told_where_it_closed_anything": ONE_READ,
     "test_a_look_that_failed_begins_the_watch_anew": HANGS,

@@ -23,14 +23,14 @@ async def test_what_comes_while_the_server_is_busy_waits_for_room_together(
     await store.client.read(("PING",))  # connected
     batches = Batches(store.slices, most_under_way)
     redis_server.client.client_pause(PAUSE_MS, all=True)
-    tickets = []
+    pending = []
     for nth in range(3):
-        tickets.append(batches.submit(store.asking_online("default", [b"%d" % nth]), len))
+        pending.append(batches.submit(store.asking_online("default", [b"%d" % nth]), len))
         await asyncio.sleep(0)  # its turn of the loop is over
-    first, second, third = (one.arrival for one in tickets)
+    first, second, third = (one.arrival for one in pending)
     assert not first.done() and first is not second
     assert (second is third) is is_together
-    assert [await one.wait() for one in tickets] == [1, 1, 1]
+    assert [await one.wait() for one in pending] == [1, 1, 1]
     await batches.aclose()
     await store.client.aclose()
 
@@ -44,9 +44,9 @@ async def test_a_question_that_was_not_answered_may_not_still_be_carried_out(
     await store.client.read(("PING",))  # connected
     batches = Batches(store.slices)
     with redis_server.paused():
-        ticket = batches.submit(store.asking_online("default", [b"ann"]), len, asks_only)
+        pending = batches.submit(store.asking_online("default", [b"ann"]), len, asks_only)
         with pytest.raises(StoreUnavailable) as caught:
-            await ticket.wait()
+            await pending.wait()
         assert caught.value.outcome == outcome
     await batches.aclose()
     await store.client.aclose()

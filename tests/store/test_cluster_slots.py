@@ -16,9 +16,9 @@ import redis
 from gate.core.model import AppFacts
 from gate.store import presence_keys as keys
 from gate.store.feed import Feed
-from gate.store.presence import Because, PresenceStore
-from gate.store.presence_hooks import Claiming, PresenceHooks
+from gate.store.presence import LogPosition, PresenceStore
 from gate.store.store import Store
+from gate.store.webhook_claims import Claiming, WebhookClaims
 from tests.harness.ports import free_port
 from tests.harness.servers import Flavor, RedisServer
 from tests.harness.waiting import wait_until
@@ -39,7 +39,7 @@ async def presence_tour(presence: PresenceStore) -> None:
         session = await gateway.open(b"u", platform)
     touched = presence.touching(app.key, [(b"u", session.partition(".")[0])])
     assert await presence.exchange(touched) == [[1]]
-    await presence.kick(app.key, [b"u"], "banned", because=Because("e", 1))
+    await presence.kick(app.key, [b"u"], "banned", up_to=LogPosition("e", 1))
     await presence.set_floors(app.key, {"e": 1})
     await presence.drop_bars(app.key)
     held = await gateway.open(b"v")
@@ -52,7 +52,7 @@ async def presence_tour(presence: PresenceStore) -> None:
     await presence.tidy(app.key)
     await presence.announce(app.key)
     await presence.forget_users(app.key, [b"u"])
-    hooks = PresenceHooks(presence.client, "node")
+    hooks = WebhookClaims(presence.client, "node")
     await hooks.claim([Claiming(app.key, await Feed(presence.client, app.key).head())])
     await hooks.forget([app.key])
     await presence.remove_app(app.key)

@@ -11,9 +11,9 @@ from gate.core.model import FOREVER_MS, AppFacts, ListKind, UserFacts
 from gate.errors import InvalidInput, ReactivationTooEarly
 from gate.store import keys
 from gate.store.deactivation import Gone
-from gate.store.hooks import Hook
 from gate.store.jobs import LEASE_MS, Job, Jobs
 from gate.store.store import Store
+from gate.store.webhook_queue import QueuedWebhook
 from tests.harness.servers import RedisServer
 from tests.store.conftest import APP
 from tests.store.following import Follower, snapshot_facts
@@ -45,8 +45,8 @@ async def work(store: Store, now_ms: int) -> int:
     return len(jobs)
 
 
-async def taken(store: Store) -> list[Hook]:
-    return await store.hooks.take("node", 100, [1_000_000])
+async def taken(store: Store) -> list[QueuedWebhook]:
+    return await store.webhooks.take("node", 100, [1_000_000])
 
 
 def keys_naming(server: RedisServer, user: bytes) -> set[bytes]:

@@ -19,7 +19,7 @@ from gate.core.slices import Slicing
 from gate.errors import FeedReset
 from gate.store import presence_keys as keys
 from gate.store.feed import Feed
-from gate.store.presence import Because, Opening, PresenceStore, opened
+from gate.store.presence import LogPosition, Opening, PresenceStore, opened
 from tests.harness.clusters import ClusterSetup
 from tests.harness.servers import RedisServer
 from tests.presence.played import Gateway, presence_on, spread
@@ -76,7 +76,7 @@ async def test_all_that_there_is_of_a_user_is_in_its_new_slice(
     sessions += await other.open_many(USERS[60:150], "Web")
     for session in sessions[:30]:
         await gateway.close(session)
-    await store.kick(KEY, USERS[150:160], "banned", because=Because("a1", 7))
+    await store.kick(KEY, USERS[150:160], "banned", up_to=LogPosition("a1", 7))
     before = await store.presences(KEY, USERS), await store.counts(KEY), await everyone(store)
     for slices in steps:
         await spread(store, KEY, slices)
@@ -161,7 +161,7 @@ async def test_an_app_that_is_removed_leaves_nothing_in_any_slice(
 ) -> None:
     await spread(store, KEY, 8)
     await gateway.open_many(USERS)
-    await store.kick(KEY, USERS[:9], "banned", because=Because("a1", 7))
+    await store.kick(KEY, USERS[:9], "banned", up_to=LogPosition("a1", 7))
     stale = presence_on(each_redis.url)  # which believes that there is one slice
     await stale.remove_app(KEY)
     await stale.client.aclose()

@@ -12,7 +12,7 @@ from gate.core.presence import session_id, session_parts
 from gate.store import presence as presence_module
 from gate.store import presence_keys as keys
 from gate.store import scripts
-from gate.store.presence import Because, Opening, PresenceStore, closed, opened
+from gate.store.presence import LogPosition, Opening, PresenceStore, closed, opened
 from tests.harness.servers import RedisServer
 from tests.presence.played import Gateway, presence_on
 from tests.store.presence_model import BAR_MS
@@ -59,8 +59,8 @@ async def test_a_session_is_brought_back_under_the_next_lease_before_it_is_swept
 async def test_a_node_that_lags_does_not_lower_the_bar_of_one_that_is_ahead(
     store: PresenceStore, gateway: Gateway
 ) -> None:
-    await store.kick(APP.key, [ANN], "banned", because=Because("e", 10))
-    await store.kick(APP.key, [ANN], "token-revoked", because=Because("e", 5))
+    await store.kick(APP.key, [ANN], "banned", up_to=LogPosition("e", 10))
+    await store.kick(APP.key, [ANN], "token-revoked", up_to=LogPosition("e", 5))
     assert await opening_at(store, gateway, "e", 7) == "barred"
     assert await opening_at(store, gateway, "e", 10) == "ok"
 
@@ -75,7 +75,7 @@ async def set_bar_back(store: PresenceStore, redis: RedisServer, by_ms: int) -> 
 async def test_a_bar_of_a_clock_that_was_set_back_goes_too(
     store: PresenceStore, gateway: Gateway, each_redis: RedisServer
 ) -> None:
-    await store.kick(APP.key, [ANN], "banned", because=Because("e", 10))
+    await store.kick(APP.key, [ANN], "banned", up_to=LogPosition("e", 10))
     assert await store.drop_bars(APP.key) == 0
     await set_bar_back(store, each_redis, -10 * BAR_MS)
     assert await opening_at(store, gateway, "f", 1) == "barred"
@@ -86,7 +86,7 @@ async def test_a_bar_of_a_clock_that_was_set_back_goes_too(
 async def test_who_lags_for_longer_than_bars_are_kept_opens_nothing_that_was_closed(
     store: PresenceStore, gateway: Gateway, each_redis: RedisServer
 ) -> None:
-    await store.kick(APP.key, [ANN], "banned", because=Because("e", 10))
+    await store.kick(APP.key, [ANN], "banned", up_to=LogPosition("e", 10))
     await set_bar_back(store, each_redis, 2 * BAR_MS)
     assert await store.drop_bars(APP.key) == 1
     assert await opening_at(store, gateway, "e", 9) == "barred"
@@ -96,7 +96,7 @@ async def test_who_lags_for_longer_than_bars_are_kept_opens_nothing_that_was_clo
 async def test_floors_take_the_place_of_bars_and_of_floors(store: PresenceStore, gateway: Gateway) -> None:
     """As where the Changelog is another one: what was closed for the one before holds back nobody who has left it."""
     await store.set_floors(APP.key, {"e": 5, "d": 100})
-    await store.kick(APP.key, [ANN], "banned", because=Because("e", 10))
+    await store.kick(APP.key, [ANN], "banned", up_to=LogPosition("e", 10))
     await store.set_floors(APP.key, {"e": 99, "f": 3})
     assert await opening_at(store, gateway, "e", 98) == "barred"
     assert await opening_at(store, gateway, "f", 2) == "barred"
@@ -107,13 +107,13 @@ async def test_floors_take_the_place_of_bars_and_of_floors(store: PresenceStore,
 async def test_an_app_without_gateways_keeps_no_bars_for_long(store: PresenceStore, each_redis: RedisServer) -> None:
     """Every Ban leaves one, and nobody sweeps where no lease was ever taken."""
     base = keys.base(APP.key)
-    await store.kick(APP.key, [b"u%d" % nth for nth in range(10)], "banned", because=Because("e", 10))
+    await store.kick(APP.key, [b"u%d" % nth for nth in range(10)], "banned", up_to=LogPosition("e", 10))
     assert all(BAR_MS < each_redis.client.pttl(base + noun) <= 2 * BAR_MS for noun in (b"bars", b"barred"))
     await set_bar_back(store, each_redis, 2 * BAR_MS)
-    await store.kick(APP.key, [b"v%d" % nth for nth in range(10)], "banned", because=Because("e", 11))
+    await store.kick(APP.key, [b"v%d" % nth for nth in range(10)], "banned", up_to=LogPosition("e", 11))
     assert each_redis.client.hlen(base + b"bars") == each_redis.client.zcard(base + b"barred") == 10
     await Gateway(store, APP).lease()
-    await store.kick(APP.key, [ANN], "banned", because=Because("e", 12))
+    await store.kick(APP.key, [ANN], "banned", up_to=LogPosition("e", 12))
     assert all(each_redis.client.pttl(base + noun) == -1 for noun in (b"bars", b"barred"))
 
 
@@ -213,7 +213,7 @@ async def test_an_app_that_is_removed_leaves_nothing_and_nobody_waits_for_it(
     await gateway.open(b"of an old epoch")
     await gateway.lease()
     await gateway.open_many([ANN, b"bob"])
-    await store.kick(app.key, [ANN], "banned", because=Because("e", 1))
+    await store.kick(app.key, [ANN], "banned", up_to=LogPosition("e", 1))
     await store.sample(app.key)
     await other.open(ANN)
     each_redis.client.set("gate:{3}:meta", "of the Partition")

@@ -35,7 +35,7 @@ from gate.store import presence_keys as keys
 from gate.store import scripts
 from gate.store.address import parse_address
 from gate.store.feed import Feed
-from gate.store.presence import UNCAUSED, Because, Opening, PresenceStore, closed, opened
+from gate.store.presence import NO_POSITION, LogPosition, Opening, PresenceStore, closed, opened
 from gate.store.slicing import Asked
 from tests.harness.servers import RedisServer
 from tests.presence.played import PATIENCE_MS, spread
@@ -180,8 +180,8 @@ class Agrees(RuleBasedStateMachine):
         log=st.sampled_from([("", 0), *LOGS]),
     )
     def kick(self, users: list[bytes], before_ms: int | None, platform: str, log: tuple[str, int]) -> None:
-        because = Because(*log) if log[0] else UNCAUSED
-        asked = self.store.kick(APP, users, "banned", minted_before_ms=before_ms, platform=platform, because=because)
+        up_to = LogPosition(*log) if log[0] else NO_POSITION
+        asked = self.store.kick(APP, users, "banned", minted_before_ms=before_ms, platform=platform, up_to=up_to)
         assert self.run(asked) == self.model.kick(users, "banned", before_ms, "", platform, log)
 
     @precondition(lambda self: self.made)

@@ -17,7 +17,7 @@ from gate.presence.sweeper import Sweeper
 from gate.store import presence_keys as keys
 from gate.store import scripts
 from gate.store.feed import Feed
-from gate.store.presence import Because, Opening, PresenceStore, opened
+from gate.store.presence import LogPosition, Opening, PresenceStore, opened
 from gate.store.scripts import Call, Script
 from tests.harness.cable import Cable
 from tests.harness.servers import RedisServer
@@ -150,9 +150,9 @@ async def test_a_kick_finds_a_user_wherever_it_is_and_its_bar_goes_along(
     """Before the growth, under way, and behind it; also of a User that has nothing but a bar."""
     await gateway.open(ANN)
     bob = next(user for user in USERS if slice_of(user) == 3)
-    await store.kick(KEY, [bob], "banned", because=Because("a1", 9))
+    await store.kick(KEY, [bob], "banned", up_to=LogPosition("a1", 9))
     await HalfWay(store).begin(ANN)
-    kicking = asyncio.create_task(store.kick(KEY, [ANN, bob], "banned", because=Because("a1", 5)))
+    kicking = asyncio.create_task(store.kick(KEY, [ANN, bob], "banned", up_to=LogPosition("a1", 5)))
     clock_ms = 0
     mover = Mover(Wanted(**{KEY: SLICES}), store, lambda: clock_ms)
     await mover.look()

@@ -38,7 +38,7 @@ WRITES: dict[str, Callable[[Store], Awaitable[object]]] = {
     "claim": lambda store: store.jobs.claim(1),
     "erase gone": lambda store: store.jobs.run(_job(store), 1),
     "reactivate": lambda store: store.deactivation.reactivate(APP, [b"gone"], 1, 0),
-    "take hooks": lambda store: store.hooks.take("n1", 10, [1]),
+    "take hooks": lambda store: store.webhooks.take("n1", 10, [1]),
     "bury hook": lambda store: _bury(store),
     "replay hook": lambda store: _replay(store),
     "hook done": lambda store: _finish_hooks(store),
@@ -70,7 +70,7 @@ READS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "profiles": lambda store: store.users.profiles(APP, USERS),
     "roll": lambda store: store.users.page(APP, 0, 10),
     "gone": lambda store: store.deactivation.page(APP, 0, 10),
-    "dead hooks": lambda store: store.hooks.dead(APP),
+    "dead hooks": lambda store: store.webhooks.dead(APP),
     "audit page": lambda store: store.audit.page(APP, 10),
     "audit of one": lambda store: store.audit.page(APP, 10, user=b"ann"),
     "occurrences": lambda store: occurrences(store.client, APP, b"ann"),
@@ -100,17 +100,17 @@ async def _kick(store: Store) -> None:
 
 
 async def _bury(store: Store) -> None:
-    for hook in await store.hooks.take("n1", 10, [0]):
-        await store.hooks.bury(hook, "nobody")
+    for hook in await store.webhooks.take("n1", 10, [0]):
+        await store.webhooks.bury(hook, "nobody")
 
 
 async def _replay(store: Store) -> None:
-    await store.hooks.replay([dead.id for dead in await store.hooks.dead(APP)])
+    await store.webhooks.replay([dead.id for dead in await store.webhooks.dead(APP)])
 
 
 async def _finish_hooks(store: Store) -> None:
-    for hook in await store.hooks.take("n1", 10, [0]):
-        await store.hooks.done(hook)
+    for hook in await store.webhooks.take("n1", 10, [0]):
+        await store.webhooks.done(hook)
 
 
 async def tour(store: Store) -> None:

@@ -9,8 +9,8 @@ import pytest
 from gate.store.store import Store
 from tests.harness.servers import RedisServer
 from tests.presence.played import PATIENCE_MS, presence_on
+from tests.webhooks.notifier import Deployment
 from tests.webhooks.receiver import Receiver, receiving
-from tests.webhooks.telling import Deployment
 
 
 @pytest.fixture

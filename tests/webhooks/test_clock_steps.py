@@ -38,7 +38,7 @@ async def receiver(clocked_redis: RedisServer) -> AsyncIterator[Receiver]:
 async def delivering(redis: RedisServer, node: str) -> AsyncIterator[Deliverer]:
     """A node's part."""
     store = await Store.connect(redis.url, partitions=2)
-    async with Deliverer(store.hooks, store.apps, node, waits_ms=WAITS_MS) as deliverer:
+    async with Deliverer(store.webhooks, store.apps, node, waits_ms=WAITS_MS) as deliverer:
         yield deliverer
     await store.aclose()
 

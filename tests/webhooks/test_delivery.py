@@ -42,8 +42,8 @@ async def deliver_all(store: Store, outcomes: Counter[str], waits_ms: tuple[int,
     def count(outcome: str) -> None:
         outcomes[outcome] += 1
 
-    async with Deliverer(store.hooks, store.apps, "node", count, waits_ms) as deliverer, asyncio.timeout(10):
-        while await store.hooks.waiting():
+    async with Deliverer(store.webhooks, store.apps, "node", count, waits_ms) as deliverer, asyncio.timeout(10):
+        while await store.webhooks.waiting():
             await deliverer.run_once()
             await deliverer.drain()
 
@@ -70,7 +70,7 @@ async def test_a_result_arrives_signed_and_as_a_form(store: Store, receiver: Rec
 
 async def test_a_deactivation_is_told_once_its_job_is_done(store: Store, receiver: Receiver) -> None:
     operation = await store.deactivation.deactivate("default", [b"ann", b"bob"], NOW)
-    assert await store.hooks.waiting() == 0
+    assert await store.webhooks.waiting() == 0
     for job in await store.jobs.claim(NOW):
         await store.jobs.run(job, NOW)
     await deliver_all(store, Counter())
@@ -92,11 +92,11 @@ async def test_what_is_not_taken_is_tried_again(store: Store, receiver: Receiver
 async def test_an_attempt_waits_its_turn(store: Store, receiver: Receiver) -> None:
     receiver.statuses = [500]
     await store.deactivation.reactivate("default", [b"ann"], NOW, 0)
-    async with Deliverer(store.hooks, store.apps, "node", waits_ms=(60_000,)) as deliverer:
+    async with Deliverer(store.webhooks, store.apps, "node", waits_ms=(60_000,)) as deliverer:
         assert await deliverer.run_once() == 1
         await deliverer.drain()
         assert await deliverer.run_once() == 0
-    assert await store.hooks.waiting() == 1
+    assert await store.webhooks.waiting() == 1
 
 
 async def test_it_is_given_up_listed_and_replayed(store: Store, receiver: Receiver) -> None:
@@ -105,14 +105,14 @@ async def test_it_is_given_up_listed_and_replayed(store: Store, receiver: Receiv
     outcomes = Counter[str]()
     await deliver_all(store, outcomes)
     assert outcomes == {"failed": 3, "dead": 1}
-    (dead,) = await store.hooks.dead("default")
+    (dead,) = await store.webhooks.dead("default")
     assert (dead.problem, dead.attempts) == ("it answered 503", 4)
     assert (dead.hook.user, dead.hook.operation) == (b"ann", operation.id)
-    assert await store.hooks.dead("other") == []
+    assert await store.webhooks.dead("other") == []
     receiver.statuses = [200]
-    assert await store.hooks.replay([dead.id]) == 1
-    assert await store.hooks.replay([dead.id]) == 0
-    assert await store.hooks.dead("default") == []
+    assert await store.webhooks.replay([dead.id]) == 1
+    assert await store.webhooks.replay([dead.id]) == 0
+    assert await store.webhooks.dead("default") == []
     await deliver_all(store, outcomes)
     assert receiver.callbacks[-1].form == receiver.callbacks[0].form
     assert outcomes == {"failed": 3, "dead": 1, "delivered": 1}
@@ -122,7 +122,7 @@ async def test_nobody_listens_there(store: Store, receiver: Receiver) -> None:
     await store.apps.put(msgspec.structs.replace(APP, webhook_url="http://127.0.0.1:1/"), NOW)
     await store.deactivation.reactivate("default", [b"ann"], NOW, 0)
     await deliver_all(store, Counter())
-    (dead,) = await store.hooks.dead("default")
+    (dead,) = await store.webhooks.dead("default")
     assert dead.problem == "it could not be reached (ClientConnectorError)"
 
 
@@ -135,17 +135,17 @@ async def test_an_app_without_webhook_leaves_nothing_behind(store: Store, is_rem
     outcomes = Counter[str]()
     await deliver_all(store, outcomes)
     assert outcomes == {"unwanted": 1}
-    assert await store.hooks.dead("default") == []
+    assert await store.webhooks.dead("default") == []
 
 
 async def test_a_worker_that_dies_at_it_leaves_it_to_another(store: Store, receiver: Receiver) -> None:
     receiver.statuses = [0, 200]
     await store.deactivation.reactivate("default", [b"ann"], NOW, 0)
-    async with Deliverer(store.hooks, store.apps, "dying", waits_ms=SOON) as dying, asyncio.timeout(10):
+    async with Deliverer(store.webhooks, store.apps, "dying", waits_ms=SOON) as dying, asyncio.timeout(10):
         await dying.run_once()
         while not receiver.callbacks:
             await asyncio.sleep(0.001)
-    assert await store.hooks.waiting() == 1
+    assert await store.webhooks.waiting() == 1
     await deliver_all(store, Counter())
     assert len(receiver.callbacks) == 2
 
@@ -154,11 +154,11 @@ async def test_two_workers_share_without_doubles(store: Store, receiver: Receive
     users = [b"u%d" % number for number in range(100)]
     await store.deactivation.reactivate("default", users, NOW, 0)
     async with (
-        Deliverer(store.hooks, store.apps, "one", waits_ms=(60_000,)) as one,
-        Deliverer(store.hooks, store.apps, "two", waits_ms=(60_000,)) as two,
+        Deliverer(store.webhooks, store.apps, "one", waits_ms=(60_000,)) as one,
+        Deliverer(store.webhooks, store.apps, "two", waits_ms=(60_000,)) as two,
         asyncio.timeout(10),
     ):
-        while await store.hooks.waiting():
+        while await store.webhooks.waiting():
             await asyncio.gather(one.run_once(), two.run_once())
             await asyncio.gather(one.drain(), two.drain())
     assert sorted(callback.form[b"userId"] for callback in receiver.callbacks) == sorted(users)
@@ -169,11 +169,11 @@ async def test_a_group_that_the_server_forgot_is_made_again(
 ) -> None:
     receiver.statuses = [500]
     await store.deactivation.reactivate("default", [b"ann"], NOW, 0)
-    async with Deliverer(store.hooks, store.apps, "node", waits_ms=(60_000,)) as deliverer:
+    async with Deliverer(store.webhooks, store.apps, "node", waits_ms=(60_000,)) as deliverer:
         await deliverer.run_once()
         await deliverer.drain()
         each_redis.client.xgroup_destroy(keys.hooks(store.writer.partition_of("default", b"ann")), "webhooks")
         receiver.statuses = [200]
         assert await deliverer.run_once() == 1
         await deliverer.drain()
-    assert await store.hooks.waiting() == 0
+    assert await store.webhooks.waiting() == 0

@@ -46,7 +46,7 @@ async def cookie_setter() -> AsyncIterator[tuple[str, list[str]]]:
 
 
 async def test_an_answer_s_cookie_is_shown_to_nobody(store: Store) -> None:
-    async with cookie_setter() as (url, shown), Deliverer(store.hooks, store.apps, "node") as deliverer:
+    async with cookie_setter() as (url, shown), Deliverer(store.webhooks, store.apps, "node") as deliverer:
         for key in ("app-a", "app-b"):
             await store.apps.create(AppFacts(key=key, secrets=("secret-1",), webhook_url=url), NOW)
             await store.deactivation.reactivate(key, [b"ann"], NOW, 0)
@@ -62,7 +62,7 @@ async def test_results_of_many_partitions_take_no_more_room_than_there_is(store:
         app = AppFacts(key="app-a", secrets=("secret-1",), webhook_url=f"{receiver.url}/hook")
         await store.apps.create(app, NOW)
         await store.deactivation.reactivate("app-a", [b"%d" % number for number in range(400)], NOW, 0)
-        async with Deliverer(store.hooks, store.apps, "node") as deliverer:
+        async with Deliverer(store.webhooks, store.apps, "node") as deliverer:
             taken = [await deliverer.run_once() for _ in range(PARTITIONS)]
             assert sum(taken) == MAX_UNDER_WAY
 
@@ -73,6 +73,6 @@ async def test_every_partition_gets_its_turn(store: Store, room: int) -> None:
     await store.deactivation.reactivate("app-a", [b"%d" % number for number in range(400)], NOW, 0)
     seen: set[int] = set()
     while len(seen) < PARTITIONS:
-        taken = await store.hooks.take("node", room, (60_000,))
+        taken = await store.webhooks.take("node", room, (60_000,))
         assert 0 < len(taken) <= room
         seen |= {hook.partition for hook in taken}

@@ -11,13 +11,12 @@ import pytest
 from gate.clock import wall_ms
 from gate.core.model import AppFacts
 from gate.store import presence_keys as keys
-from gate.store.presence_hooks import CLAIM_MS
+from gate.store.webhook_claims import CLAIM_MS
 from gate.webhooks.presence import FIRST_WAIT_MS, LONGEST_WAIT_MS, MOST_A_BATCH
 from tests.harness.ports import free_port
 from tests.harness.servers import RedisServer
 from tests.harness.waiting import wait_until_async
-from tests.webhooks.receiver import Receiver, receiving
-from tests.webhooks.telling import (
+from tests.webhooks.notifier import (
     IN_TIME_S,
     KEY,
     SECRET,
@@ -27,17 +26,18 @@ from tests.webhooks.telling import (
     changes,
     heard,
     looked,
+    notifying,
     online,
-    telling,
     watches,
 )
+from tests.webhooks.receiver import Receiver, receiving
 
 
 async def test_a_change_arrives_signed_within_a_second(deployment: Deployment, listener: Receiver) -> None:
     gateway = await deployment.add(f"{listener.url}/hook?tenant=7")
-    teller = deployment.teller()
-    async with telling(teller):
-        await watches(teller)
+    notifier = deployment.notifier()
+    async with notifying(notifier):
+        await watches(notifier)
         began_ms, began_s = wall_ms(), time.monotonic()
         session = await gateway.open(b"ann", "Android")
         await heard(listener, [("ann", "0")])
@@ -56,11 +56,11 @@ async def test_a_change_arrives_signed_within_a_second(deployment: Deployment, l
 async def test_what_waits_comes_in_batches_and_in_order(deployment: Deployment, listener: Receiver) -> None:
     users = [b"u%d" % number for number in range(2 * MOST_A_BATCH + 50)]
     gateway = await deployment.add(listener.url)
-    teller = deployment.teller()
-    await looked(teller)
+    notifier = deployment.notifier()
+    await looked(notifier)
     sessions = await gateway.open_many(users)
     await gateway.store.kick(KEY, [users[0]], "kicked")
-    async with telling(teller):
+    async with notifying(notifier):
         await heard(listener, online(users))
     assert [len(batch) for batch in batches(listener)] == [MOST_A_BATCH, MOST_A_BATCH, 50]
     assert [one["sessionId"] for batch in batches(listener) for one in batch] == sessions
@@ -71,18 +71,18 @@ async def test_the_same_batch_is_tried_until_it_is_taken_each_time_later(
 ) -> None:
     listener.statuses = [500, 302, 404, 429, 503, 500, 500, 500, 200]
     clock = HandClock()
-    gateway, teller = await deployment.add(listener.url), deployment.teller(clock=clock)
+    gateway, notifier = await deployment.add(listener.url), deployment.notifier(clock=clock)
 
     async def attempt() -> int:
         """How many there were after another look."""
-        await teller.look()
-        running = teller._telling[KEY].running
+        await notifier.look()
+        running = notifier._receivers[KEY].running
         if running is not None:
             await running
         return len(listener.callbacks)
 
-    async with teller._poster:
-        await teller.look()
+    async with notifier._poster:
+        await notifier.look()
         await gateway.open(b"ann")
         assert await attempt() == 1
         await gateway.open(b"bob")
@@ -99,9 +99,9 @@ async def test_the_same_batch_is_tried_until_it_is_taken_each_time_later(
 
 async def test_a_receiver_that_was_down_hears_all_of_it_when_it_is_back(deployment: Deployment) -> None:
     port, users = free_port(), [b"u%d" % number for number in range(150)]
-    gateway, teller = await deployment.add(f"http://127.0.0.1:{port}/"), deployment.teller()
-    async with telling(teller):
-        await watches(teller)
+    gateway, notifier = await deployment.add(f"http://127.0.0.1:{port}/"), deployment.notifier()
+    async with notifying(notifier):
+        await watches(notifier)
         await gateway.open_many(users)
         await wait_until_async(lambda: deployment.counted["batches failed"], IN_TIME_S, "a failure")
         await gateway.open(b"late")
@@ -115,10 +115,10 @@ async def test_of_ten_apps_one_that_hangs_holds_up_none(deployment: Deployment, 
         listener.statuses = [0]
         stuck = await deployment.add(listener.url, "stuck")
         gateways = [await deployment.add(one.url, f"app-{at}") for at, one in enumerate(receivers)]
-        teller = deployment.teller()
-        async with telling(teller):
+        notifier = deployment.notifier()
+        async with notifying(notifier):
             for key in ("stuck", *(f"app-{at}" for at in range(9))):
-                await watches(teller, key)
+                await watches(notifier, key)
             await stuck.open(b"nobody")
             await wait_until_async(lambda: listener.callbacks, IN_TIME_S, "the hanging attempt")
             began_s = time.monotonic()
@@ -133,9 +133,9 @@ async def test_of_ten_apps_one_that_hangs_holds_up_none(deployment: Deployment, 
 
 async def test_a_hanging_attempt_ends_and_is_made_again(deployment: Deployment, listener: Receiver) -> None:
     listener.statuses = [0, 200]
-    gateway, teller = await deployment.add(listener.url), deployment.teller()
-    async with telling(teller):
-        await watches(teller)
+    gateway, notifier = await deployment.add(listener.url), deployment.notifier()
+    async with notifying(notifier):
+        await watches(notifier)
         await gateway.open(b"ann")
         await heard(listener, [("ann", "0"), ("ann", "0")])
     assert deployment.counted == {"batches failed": 1, "batches delivered": 1, "changes delivered": 1}
@@ -143,26 +143,26 @@ async def test_a_hanging_attempt_ends_and_is_made_again(deployment: Deployment, 
 
 async def test_a_new_address_begins_with_what_happens_then(deployment: Deployment, listener: Receiver) -> None:
     gateway = await deployment.add("")
-    teller = deployment.teller()
-    async with telling(teller):
+    notifier = deployment.notifier()
+    async with notifying(notifier):
         await gateway.open(b"before")
         await deployment.set_url(listener.url)
-        await watches(teller)
+        await watches(notifier)
         await gateway.open(b"ann")
         await heard(listener, [("ann", "0")])
         await deployment.set_url("")
-        await wait_until_async(lambda: not teller._telling and not teller._to_forget, IN_TIME_S, "the end of it")
+        await wait_until_async(lambda: not notifier._receivers and not notifier._to_forget, IN_TIME_S, "the end of it")
         await gateway.open(b"unheard")
         await deployment.set_url(listener.url)
-        await watches(teller)
+        await watches(notifier)
         await gateway.open(b"bob")
         await heard(listener, [("ann", "0"), ("bob", "0")])
 
 
 async def test_an_address_that_is_corrected_is_told_all_that_waited(deployment: Deployment, listener: Receiver) -> None:
-    gateway, teller = await deployment.add(f"http://127.0.0.1:{free_port()}/"), deployment.teller()
-    async with telling(teller):
-        await watches(teller)
+    gateway, notifier = await deployment.add(f"http://127.0.0.1:{free_port()}/"), deployment.notifier()
+    async with notifying(notifier):
+        await watches(notifier)
         await gateway.open(b"ann")
         await wait_until_async(lambda: deployment.counted["batches failed"], IN_TIME_S, "a failure")
         await deployment.set_url(listener.url)
@@ -170,16 +170,16 @@ async def test_an_address_that_is_corrected_is_told_all_that_waited(deployment: 
 
 
 async def test_what_was_off_while_no_node_ran_begins_anew_too(deployment: Deployment, listener: Receiver) -> None:
-    gateway, teller = await deployment.add(listener.url), deployment.teller()
-    async with telling(teller):
-        await watches(teller)
+    gateway, notifier = await deployment.add(listener.url), deployment.notifier()
+    async with notifying(notifier):
+        await watches(notifier)
     await deployment.set_url("")
-    await looked(deployment.teller())
+    await looked(deployment.notifier())
     await gateway.open(b"unheard")
     await deployment.set_url(listener.url)
-    teller = deployment.teller()
-    async with telling(teller):
-        await watches(teller)
+    notifier = deployment.notifier()
+    async with notifying(notifier):
+        await watches(notifier)
         await gateway.open(b"ann")
         await heard(listener, [("ann", "0")])
 
@@ -187,14 +187,14 @@ async def test_what_was_off_while_no_node_ran_begins_anew_too(deployment: Deploy
 async def test_an_app_that_is_removed_leaves_nothing_behind(
     deployment: Deployment, listener: Receiver, redis_server: RedisServer
 ) -> None:
-    gateway, teller = await deployment.add(listener.url), deployment.teller()
-    async with telling(teller):
-        await watches(teller)
+    gateway, notifier = await deployment.add(listener.url), deployment.notifier()
+    async with notifying(notifier):
+        await watches(notifier)
         await gateway.open(b"ann")
         await heard(listener, [("ann", "0")])
         await deployment.store.apps.remove(KEY, wall_ms())
         await deployment.presence.remove_app(KEY)
-        await wait_until_async(lambda: not teller._telling and not teller._to_forget, IN_TIME_S, "the end of it")
+        await wait_until_async(lambda: not notifier._receivers and not notifier._to_forget, IN_TIME_S, "the end of it")
         assert not redis_server.client.exists(keys.hook(KEY))
 
 
@@ -203,11 +203,11 @@ async def test_entries_that_are_gone_are_counted_and_the_oldest_kept_comes_next(
     deployment: Deployment, listener: Receiver, redis_server: RedisServer, kept: int
 ) -> None:
     users = [b"u%d" % number for number in range(100)]
-    gateway, teller = await deployment.add(listener.url), deployment.teller()
-    await looked(teller)
+    gateway, notifier = await deployment.add(listener.url), deployment.notifier()
+    await looked(notifier)
     await gateway.open_many(users)
     redis_server.client.xtrim(keys.feed(KEY), maxlen=kept, approximate=False)
-    async with telling(teller):
+    async with notifying(notifier):
         await gateway.open(b"late")
         await heard(listener, online([*users[100 - kept :], b"late"]))
     assert deployment.counted["changes lost"] == 100 - kept
@@ -217,8 +217,8 @@ async def test_entries_that_are_gone_are_counted_and_the_oldest_kept_comes_next(
 async def test_entries_of_another_version_are_counted_as_lost_and_what_follows_is_told(
     deployment: Deployment, listener: Receiver, redis_server: RedisServer, is_all_that_is_kept: bool
 ) -> None:
-    gateway, teller = await deployment.add(listener.url), deployment.teller()
-    await looked(teller)
+    gateway, notifier = await deployment.add(listener.url), deployment.notifier()
+    await looked(notifier)
     await gateway.open(b"ann")
     for _ in range(2):
         seq = redis_server.client.hincrby(keys.feed_meta(KEY), "seq", 1)
@@ -226,7 +226,7 @@ async def test_entries_of_another_version_are_counted_as_lost_and_what_follows_i
     await gateway.open(b"bob")
     if is_all_that_is_kept:
         redis_server.client.xtrim(keys.feed(KEY), maxlen=2, approximate=False)
-    async with telling(teller):
+    async with notifying(notifier):
         await heard(listener, online([b"bob"] if is_all_that_is_kept else [b"ann", b"bob"]))
     assert deployment.counted["changes lost"] == (3 if is_all_that_is_kept else 2)
 
@@ -234,9 +234,9 @@ async def test_entries_of_another_version_are_counted_as_lost_and_what_follows_i
 async def test_after_redis_lost_all_its_data_the_new_feed_is_told_from_its_beginning(
     deployment: Deployment, listener: Receiver, redis_server: RedisServer
 ) -> None:
-    gateway, teller = await deployment.add(listener.url), deployment.teller()
-    async with telling(teller):
-        await watches(teller)
+    gateway, notifier = await deployment.add(listener.url), deployment.notifier()
+    async with notifying(notifier):
+        await watches(notifier)
         await gateway.open(b"ann")
         await heard(listener, [("ann", "0")])
         redis_server.client.delete(*redis_server.client.keys(f"gate:{{{KEY}}}:*"))
@@ -249,10 +249,10 @@ async def test_after_redis_went_back_what_was_told_long_before_is_not_told_again
     deployment: Deployment, listener: Receiver, redis_server: RedisServer
 ) -> None:
     """The newest entries are gone, others have taken their numbers."""
-    gateway, teller = await deployment.add(listener.url), deployment.teller()
+    gateway, notifier = await deployment.add(listener.url), deployment.notifier()
     redis, feed, meta = redis_server.client, keys.feed(KEY), keys.feed_meta(KEY)
-    async with telling(teller):
-        await watches(teller)
+    async with notifying(notifier):
+        await watches(notifier)
         await gateway.open_many([b"old", b"new"])
         await heard(listener, online([b"old", b"new"]))
     (_, old), _ = redis.xrange(feed)
@@ -261,19 +261,19 @@ async def test_after_redis_went_back_what_was_told_long_before_is_not_told_again
     redis.xadd(feed, {"e": b"%b %d %b" % (kind, int(at_us) - 3_600_000_000, rest)}, id="1-0")
     redis.hset(meta, "seq", 1)
     await gateway.open(b"ann")
-    async with telling(deployment.teller()):
+    async with notifying(deployment.notifier()):
         await heard(listener, online([b"old", b"new", b"ann"]))
 
 
 async def test_apps_without_the_webhook_cost_nothing(deployment: Deployment, redis_server: RedisServer) -> None:
     for number in range(300):
         await deployment.store.apps.create(AppFacts(key=f"app-{number}", secrets=(SECRET,)), wall_ms())
-    teller, redis = deployment.teller(clock=(clock := HandClock())), redis_server.client
-    await looked(teller)
+    notifier, redis = deployment.notifier(clock=(clock := HandClock())), redis_server.client
+    await looked(notifier)
     redis.config_resetstat()
     for _ in range(20):
         clock.now_ms += 5_000
-        await teller.look()
+        await notifier.look()
     calls = {name: stat["calls"] for name, stat in redis.info("commandstats").items() if "config" not in name}
     assert calls == {"cmdstat_hmget": 20}
 

@@ -14,16 +14,15 @@ from gate.store import presence_keys as keys
 from gate.store.address import parse_address
 from gate.store.cluster import client_of
 from gate.store.feed import Feed
-from gate.store.presence_hooks import CLAIM_MS
 from gate.store.store import Store
+from gate.store.webhook_claims import CLAIM_MS
 from gate.webhooks.presence import TRY_EVERY_MS
 from tests.harness.cable import Cable
 from tests.harness.servers import RedisServer
 from tests.harness.service import GateService, Services
 from tests.harness.waiting import wait_until_async
 from tests.presence.played import Gateway, presence_on, spread
-from tests.webhooks.receiver import Receiver, receiving
-from tests.webhooks.telling import (
+from tests.webhooks.notifier import (
     IN_TIME_S,
     KEY,
     Deployment,
@@ -31,10 +30,11 @@ from tests.webhooks.telling import (
     changes,
     heard,
     looked,
+    notifying,
     online,
-    telling,
     watches,
 )
+from tests.webhooks.receiver import Receiver, receiving
 
 BEGINNING = Cursor("0", 0, 0)
 USERS = [b"u%d" % number for number in range(300)]
@@ -49,14 +49,16 @@ async def test_of_two_nodes_one_tells_and_the_other_goes_on_where_it_left(
     deployment: Deployment, listener: Receiver
 ) -> None:
     gateway = await deployment.add(listener.url)
-    one, two = deployment.teller("one"), deployment.teller("two")
-    async with telling(two):
-        async with telling(one):
+    one, two = deployment.notifier("one"), deployment.notifier("two")
+    async with notifying(two):
+        async with notifying(one):
             await wait_until_async(
-                lambda: KEY in two._telling and KEY in one._telling, IN_TIME_S, "both to know the App"
+                lambda: KEY in two._receivers and KEY in one._receivers, IN_TIME_S, "both to know the App"
             )
             await wait_until_async(
-                lambda: [bool(each._telling[KEY].cursor) for each in (one, two)].count(True) == 1, IN_TIME_S, "a claim"
+                lambda: [bool(each._receivers[KEY].cursor) for each in (one, two)].count(True) == 1,
+                IN_TIME_S,
+                "a claim",
             )
             for at in range(0, 200, 20):
                 await gateway.open_many(USERS[at : at + 20])
@@ -68,10 +70,10 @@ async def test_of_two_nodes_one_tells_and_the_other_goes_on_where_it_left(
 async def test_a_node_that_died_is_replaced_once_its_claim_was_watched(
     deployment: Deployment, listener: Receiver
 ) -> None:
-    gateway, dead = await deployment.add(listener.url), deployment.teller("dead")
+    gateway, dead = await deployment.add(listener.url), deployment.notifier("dead")
     await looked(dead)
     await gateway.open(b"ann")
-    alive = deployment.teller("alive", clock=(clock := HandClock()))
+    alive = deployment.notifier("alive", clock=(clock := HandClock()))
     async with alive._poster:
         for _ in range(CLAIM_MS // TRY_EVERY_MS):
             await looked(alive)
@@ -86,20 +88,20 @@ async def test_whoever_lost_its_claim_moves_nothing_and_tells_nothing(
 ) -> None:
     """As one that was stopped for a while with an attempt under way."""
     listener.statuses = [0, 200]
-    gateway, slow = await deployment.add(listener.url), deployment.teller("slow")
+    gateway, slow = await deployment.add(listener.url), deployment.notifier("slow")
     async with slow._poster:
         await slow.look()
         await gateway.open(b"ann")
         await slow.look()
         await wait_until_async(lambda: listener.callbacks, IN_TIME_S, "the attempt")
         end_of_claim(redis_server)
-        async with telling(deployment.teller("quick")):
+        async with notifying(deployment.notifier("quick")):
             await heard(listener, [("ann", "0"), ("ann", "0")])
             told_up_to = redis_server.client.hget(keys.hook(KEY), "cursor")
-            assert await asyncio.wait_for(slow._telling[KEY].running, IN_TIME_S) is None
-            slow._telling[KEY].claim_at_ms = 0
+            assert await asyncio.wait_for(slow._receivers[KEY].running, IN_TIME_S) is None
+            slow._receivers[KEY].claim_at_ms = 0
             await slow.look()
-            assert slow._telling[KEY].cursor is None
+            assert slow._receivers[KEY].cursor is None
             await gateway.open(b"bob")
             await heard(listener, [("ann", "0"), ("ann", "0"), ("bob", "0")])
             assert redis_server.client.hget(keys.hook(KEY), "cursor") != told_up_to
@@ -109,15 +111,15 @@ async def test_whoever_lost_its_claim_mid_attempt_takes_over_again_once_the_othe
     deployment: Deployment, listener: Receiver, redis_server: RedisServer
 ) -> None:
     listener.statuses = [0, 200]
-    gateway, slow = await deployment.add(listener.url), deployment.teller("slow")
-    async with telling(slow):
+    gateway, slow = await deployment.add(listener.url), deployment.notifier("slow")
+    async with notifying(slow):
         await watches(slow)
         await gateway.open(b"ann")
         await wait_until_async(lambda: listener.callbacks, IN_TIME_S, "the attempt")
         end_of_claim(redis_server)
-        async with telling(deployment.teller("quick")):
+        async with notifying(deployment.notifier("quick")):
             await heard(listener, [("ann", "0"), ("ann", "0")])
-            await wait_until_async(lambda: slow._telling[KEY].cursor is None, IN_TIME_S, "the loss to be noticed")
+            await wait_until_async(lambda: slow._receivers[KEY].cursor is None, IN_TIME_S, "the loss to be noticed")
         await gateway.open(b"bob")
         await heard(listener, [("ann", "0"), ("ann", "0"), ("bob", "0")])
 
@@ -126,13 +128,13 @@ async def test_a_cursor_that_redis_lost_is_not_taken_for_a_new_webhook(
     deployment: Deployment, listener: Receiver, redis_server: RedisServer
 ) -> None:
     """Redis came back empty, and the node that did not tell so far is the first to ask."""
-    gateway, one, two = await deployment.add(listener.url), deployment.teller("one"), deployment.teller("two")
+    gateway, one, two = await deployment.add(listener.url), deployment.notifier("one"), deployment.notifier("two")
     async with one._poster, two._poster:
         await looked(one)
         await looked(two)
         redis_server.client.delete(keys.hook(KEY))
         await gateway.open(b"ann")
-        two._telling[KEY].claim_at_ms = 0
+        two._receivers[KEY].claim_at_ms = 0
         await looked(two)
         await heard(listener, [("ann", "0")])
 
@@ -142,9 +144,9 @@ async def test_what_a_node_that_died_claimed_is_forgotten_when_its_claim_ends(
 ) -> None:
     """Or a webhook that comes back later would begin with all that it missed."""
     await deployment.add(listener.url)
-    await looked(deployment.teller("dead"))
+    await looked(deployment.notifier("dead"))
     await deployment.set_url("")
-    alive = deployment.teller("alive", clock=(clock := HandClock()))
+    alive = deployment.notifier("alive", clock=(clock := HandClock()))
     await alive.look()
     clock.now_ms += CLAIM_MS - 1
     await alive.look()
@@ -160,9 +162,9 @@ async def test_a_cut_to_redis_loses_nothing(
     gateway = await deployment.add(listener.url)
     with Cable(redis_server.port) as cable:
         client = client_of(parse_address(cable.url), 1_000, 1_000)
-        teller = deployment.teller(client=client)
-        async with telling(teller):
-            await watches(teller)
+        notifier = deployment.notifier(client=client)
+        async with notifying(notifier):
+            await watches(notifier)
             for at in range(0, 300, 100):
                 await gateway.open_many(USERS[at : at + 50])
                 await wait_until_async(lambda: listener.callbacks, IN_TIME_S, "something")
@@ -178,9 +180,9 @@ async def test_a_cut_to_redis_loses_nothing(
 async def test_a_receiver_is_told_all_in_order_while_users_move_to_more_slices(
     deployment: Deployment, listener: Receiver
 ) -> None:
-    gateway, teller = await deployment.add(listener.url), deployment.teller()
-    async with telling(teller):
-        await watches(teller)
+    gateway, notifier = await deployment.add(listener.url), deployment.notifier()
+    async with notifying(notifier):
+        await watches(notifier)
         sessions = await gateway.open_many(USERS[:150])
         await spread(deployment.presence, KEY, 8)
         sessions += await gateway.open_many(USERS[150:])
@@ -194,7 +196,7 @@ async def test_a_receiver_is_told_all_in_order_while_users_move_to_more_slices(
     assert len(heard) == len(wanted) == 2 * len(sessions)
     assert all(heard.index((user.decode(), "0")) < heard.index((user.decode(), "1")) for user in USERS)
     # The next one goes on from the cursor of all slices that Redis keeps.
-    async with telling(deployment.teller("next")):
+    async with notifying(deployment.notifier("next")):
         await gateway.open_many(USERS[:20])
         await wait_until_async(lambda: len(changes(listener)) == len(heard) + 20, IN_TIME_S, "what came then")
     assert deployment.counted["changes lost"] == 0
@@ -202,9 +204,9 @@ async def test_a_receiver_is_told_all_in_order_while_users_move_to_more_slices(
 
 async def test_a_storm_of_reconnects_is_told_whole_and_in_order(deployment: Deployment, listener: Receiver) -> None:
     users = [b"s%d" % number for number in range(2_000)]
-    gateway, teller = await deployment.add(listener.url), deployment.teller()
-    async with telling(teller):
-        await watches(teller)
+    gateway, notifier = await deployment.add(listener.url), deployment.notifier()
+    async with notifying(notifier):
+        await watches(notifier)
         for _ in range(2):
             await gateway.open_many(users)
             await gateway.store.kick(KEY, users, "kicked")

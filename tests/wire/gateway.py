@@ -10,7 +10,7 @@ import hiredis
 from gate.clock import wall_ms
 from gate.core.model import AppFacts
 from gate.core.token import mint
-from gate.presence.door import Door
+from gate.presence.session_service import SessionService
 from gate.store.address import parse_address
 from gate.store.cluster import client_of
 from gate.store.presence import PresenceStore
@@ -24,9 +24,9 @@ TTL_MS = 60_000
 Word = bytes | str | int
 
 
-def door_to(url: str, deadline_ms: int) -> Door:
+def session_service_at(url: str, deadline_ms: int) -> SessionService:
     """Close its `store.client` behind it."""
-    return Door(PresenceStore(client_of(parse_address(url), deadline_ms, deadline_ms)), TTL_MS)
+    return SessionService(PresenceStore(client_of(parse_address(url), deadline_ms, deadline_ms)), TTL_MS)
 
 
 def token_of(app: AppFacts, user: bytes) -> str:

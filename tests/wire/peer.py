@@ -7,10 +7,10 @@ from typing import Any
 import hiredis
 
 from gate.errors import ReplicaError
-from gate.wire.checks import Demand
+from gate.wire.checks import RevisionDemand
 from gate.wire.client import Client, Worker
 from gate.wire.commands import COMMANDS, answer
-from gate.wire.later import Later
+from gate.wire.pending_reply import PendingReply
 
 
 class Peer:
@@ -19,7 +19,7 @@ class Peer:
     def __init__(self, worker: Worker) -> None:
         self.client = Client(worker, COMMANDS, "10.0.0.1:7")
 
-    def raw(self, *words: bytes | str) -> bytes | Demand | Later:
+    def raw(self, *words: bytes | str) -> bytes | RevisionDemand | PendingReply:
         worker, outage = self.client.worker, None
         try:
             worker.begin()

@@ -10,7 +10,7 @@ import pytest
 
 from gate.replica.reading import Reading
 from gate.wire.client import Worker
-from gate.wire.later import Later
+from gate.wire.pending_reply import PendingReply
 from tests.replica.ledger import Ledger, app_facts, said
 from tests.wire.test_connection import AUTH, Line, command
 
@@ -34,7 +34,7 @@ async def waiting_line(worker: Worker) -> tuple[Line, asyncio.Future[None]]:
     line, arrival = Line(worker), asyncio.get_running_loop().create_future()
     line.send(AUTH)
     assert line.send(CHECK) == DENIED
-    line.connection._outbox.wait_for(Later(arrival, lambda: b"+LATE\r\n"))
+    line.connection._outbox.wait_for(PendingReply(arrival, lambda: b"+LATE\r\n"))
     return line, arrival
 
 

@@ -14,7 +14,7 @@ from gate.replica.board import Board
 from gate.replica.layout import BOARD_FILE
 from gate.replica.reading import Reading
 from gate.wire import checks
-from gate.wire.checks import MAX_RECIPIENTS, Demand
+from gate.wire.checks import MAX_RECIPIENTS, RevisionDemand
 from gate.wire.client import Worker
 from gate.wire.commands import COMMANDS
 from tests.replica.ledger import EPOCH, Ledger, app_facts, app_set, said
@@ -154,8 +154,8 @@ def test_min_that_is_reached_is_answered(ledger: Ledger, peer: Peer) -> None:
 def test_min_that_is_not_reached_is_a_demand(ledger: Ledger, peer: Peer) -> None:
     ahead = ledger.revision._replace(seq=ledger.revision.seq + 1)
     for command in ("GATE.CHECK", "GATE.VERDICT"):
-        assert peer.raw(command, "bob", "alice", "MIN", str(ahead)) == Demand((ahead,))
-    assert peer.raw("GATE.CHECK", "bob", "alice", "MIN", f"{ledger.revision},{ahead}") == Demand(
+        assert peer.raw(command, "bob", "alice", "MIN", str(ahead)) == RevisionDemand((ahead,))
+    assert peer.raw("GATE.CHECK", "bob", "alice", "MIN", f"{ledger.revision},{ahead}") == RevisionDemand(
         (ledger.revision, ahead)
     )
 

@@ -15,7 +15,7 @@ from tests.harness.servers import RedisServer
 from tests.harness.waiting import wait_until_async
 from tests.replica.ledger import Ledger, app_facts
 from tests.wire.conftest import SECRETS
-from tests.wire.gateway import GatewayPeer, door_to, token_of
+from tests.wire.gateway import GatewayPeer, session_service_at, token_of
 
 APP = app_facts(secrets=SECRETS)
 LONG_MS = "50000"
@@ -24,11 +24,11 @@ LONG_MS = "50000"
 @pytest.fixture
 async def server(ledger: Ledger, redis_server: RedisServer) -> AsyncIterator[WireServer]:
     started = await serve_wire(WireOptions(ledger.directory, port=0))
-    started.worker.door = door = door_to(f"redis://{LOOPBACK}:{redis_server.port}", 15_000)
+    started.worker.session_service = service = session_service_at(f"redis://{LOOPBACK}:{redis_server.port}", 15_000)
     yield started
     await started.drain(5)
-    await door.aclose()
-    await door.store.client.aclose()
+    await service.aclose()
+    await service.store.client.aclose()
 
 
 @pytest.fixture

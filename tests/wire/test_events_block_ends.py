@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from gate.wire import events
-from gate.wire.later import Later
 from gate.wire.listener import WireServer
+from gate.wire.pending_reply import PendingReply
 from tests.harness.waiting import wait_until_async
 from tests.replica.ledger import Ledger, app_facts, app_set
 from tests.wire.gateway import GatewayPeer, token_of
@@ -27,7 +27,7 @@ async def test_an_answer_that_is_not_written_yet_can_be_hurried(server: WireServ
     peer.send("GATE.EVENTS", "$", "BLOCK", LONG_MS)
     await _waits(server)
     (waiting,) = peer.in_server(server)._outbox.waiting
-    assert isinstance(waiting, Later) and waiting.hurry is not None
+    assert isinstance(waiting, PendingReply) and waiting.hurry is not None
     hurry = waiting.hurry
     failed: list[BaseException] = []
 
@@ -81,22 +81,22 @@ async def test_whose_secret_was_dropped_while_it_waited_is_told_nothing(
 
 async def test_a_wait_whose_peer_is_cut_off_as_it_ends_leaves_no_connection_to_redis(server: WireServer) -> None:
     """A half-closing peer ends the wait, and its reset comes while the shared read is being ended."""
-    door = server.worker.door
-    assert door is not None
+    service = server.worker.session_service
+    assert service is not None
     task: asyncio.Task[None] = asyncio.create_task(_followed(server))
-    await wait_until_async(lambda: bool(door._tails._tails), 10, "the feed to be followed")  # type: ignore[attr-defined]
-    (tail,) = door._tails._tails.values()  # type: ignore[attr-defined]
+    await wait_until_async(lambda: bool(service._feeds._shared), 10, "the feed to be followed")  # type: ignore[attr-defined]
+    (shared,) = service._feeds._shared.values()  # type: ignore[attr-defined]
     await wait_until_async(
-        lambda: any(one.link for one in tail.feed._news._reads), 10, "the read to have its connection"
+        lambda: any(one.link for one in shared.feed._news._reads), 10, "the read to have its connection"
     )
     closed = asyncio.Event()
-    aclose = tail.feed.aclose
+    aclose = shared.feed.aclose
 
     async def noted() -> None:
         await aclose()
         closed.set()
 
-    tail.feed.aclose = noted
+    shared.feed.aclose = noted
     task.cancel()
     await asyncio.sleep(0)  # it ends the shared read
     task.cancel()
@@ -105,7 +105,7 @@ async def test_a_wait_whose_peer_is_cut_off_as_it_ends_leaves_no_connection_to_r
 
 
 async def _followed(server: WireServer) -> None:
-    door = server.worker.door
-    assert door is not None
-    async for _ in door.follow("app", await door.feed("app").head()):
+    service = server.worker.session_service
+    assert service is not None
+    async for _ in service.follow("app", await service.feed("app").head()):
         pass

@@ -13,7 +13,7 @@ import pytest
 from gate.clock import wall_ms
 from gate.core.model import AppFacts
 from gate.store import presence as presence_module
-from gate.store.presence import Because
+from gate.store.presence import LogPosition
 from gate.wire.client import Worker
 from gate.wire.listener import WireOptions, WireServer, serve_wire
 from gate.wire.outbox import MAX_AWAITED
@@ -22,7 +22,7 @@ from tests.harness.servers import RedisServer
 from tests.harness.waiting import wait_until_async
 from tests.replica.ledger import EPOCH, Ledger, app_facts, said
 from tests.wire.conftest import SECRETS
-from tests.wire.gateway import TTL_MS, GatewayPeer, command, door_to, token_of
+from tests.wire.gateway import TTL_MS, GatewayPeer, command, session_service_at, token_of
 
 APP = app_facts(secrets=SECRETS)
 OTHER = app_facts("other", secrets=("theirs",))
@@ -45,11 +45,11 @@ def deadline_ms() -> int:
 async def server(ledger: Ledger, cable: Cable, deadline_ms: int) -> AsyncIterator[WireServer]:
     """A worker whose way to Redis can be cut."""
     started = await serve_wire(WireOptions(ledger.directory, port=0))
-    started.worker.door = door = door_to(cable.url, deadline_ms)
+    started.worker.session_service = service = session_service_at(cable.url, deadline_ms)
     yield started
     await started.drain(1)
-    await door.aclose()
-    await door.store.client.aclose()
+    await service.aclose()
+    await service.store.client.aclose()
 
 
 @pytest.fixture
@@ -304,8 +304,8 @@ class TestWhoMay:
         for nth in range(300):
             peer.send("GATE.CONNECT", token_of(APP, b"u%d" % nth), "iOS", "edge-2")
         assert all([isinstance(await peer.next(), bytes) for _ in range(300)])
-        assert server.worker.door is not None
-        await server.worker.door.store.kick("app", [b"ann"], "kicked")  # type: ignore[attr-defined]
+        assert server.worker.session_service is not None
+        await server.worker.session_service.store.kick("app", [b"ann"], "kicked")  # type: ignore[attr-defined]
         assert len((await peer.ask("GATE.EVENTS", cursor))[1]) == 100
         (told,) = (await peer.ask("GATE.EVENTS", cursor, "GATEWAY", "edge"))[1]
         assert dict(zip(told[::2], told[1::2], strict=True))[b"session"] == session
@@ -322,9 +322,9 @@ class TestBehindAChange:
 
     @pytest.fixture
     async def barred(self, peer: GatewayPeer, server: WireServer, ledger: Ledger) -> GatewayPeer:
-        behind = Because(EPOCH, ledger.revision.seq + 1)
-        assert server.worker.door is not None
-        await server.worker.door.store.kick("app", [b"ann"], "banned", because=behind)  # type: ignore[attr-defined]
+        behind = LogPosition(EPOCH, ledger.revision.seq + 1)
+        assert server.worker.session_service is not None
+        await server.worker.session_service.store.kick("app", [b"ann"], "banned", up_to=behind)  # type: ignore[attr-defined]
         peer.send(*connecting("ann"))
         peer.send("PING", "in its turn")
         return peer
@@ -357,15 +357,15 @@ class TestEnds:
             mine = dying.in_server(server)
             await wait_until_async(lambda: len(mine._outbox) == 30, SLACK_S, "all to be under way")
             dying.close() if end == "close" else dying.writer.transport.abort()
-            await wait_until_async(lambda: mine._outbox._is_doubted, SLACK_S, "the end of the connection")
+            await wait_until_async(lambda: mine._outbox._is_abandoned, SLACK_S, "the end of the connection")
         await wait_until_async(lambda: len(server._connections) == 1, SLACK_S, "it to be counted out")
 
         async def all_gone() -> bool:
             return await online(peer, "ann") == [0]
 
         await wait_until_async(all_gone, SLACK_S, "all to be closed")
-        door: Any = server.worker.door
-        assert len(door._registry) == 0, "nor will it be brought back"
+        service: Any = server.worker.session_service
+        assert len(service._registry) == 0, "nor will it be brought back"
 
     async def test_a_lease_taken_for_a_peer_that_was_cut_is_let_go_of(
         self, peer: GatewayPeer, server: WireServer, cable: Cable
@@ -377,8 +377,8 @@ class TestEnds:
             await wait_until_async(lambda: len(mine._outbox) == 1, SLACK_S, "it to be under way")
             mine.abort()
             await wait_until_async(lambda: len(server._connections) == 1, SLACK_S, "it to be counted out")
-        door: Any = server.worker.door
-        await wait_until_async(lambda: (("app", b"edge-2"), 1) in door._going, SLACK_S, "it to be let go of")
+        service: Any = server.worker.session_service
+        await wait_until_async(lambda: (("app", b"edge-2"), 1) in service._going, SLACK_S, "it to be let go of")
         assert set(server.worker.lease_holders) == {("app", b"edge", 1)}
 
     async def test_a_drain_finishes_what_is_under_way_and_opens_nothing_more(
@@ -418,12 +418,12 @@ class TestRedisAway:
         return HASTY_MS
 
     async def test_before_it_was_reached(self, peer: GatewayPeer, server: WireServer) -> None:
-        door, server.worker.door = server.worker.door, None
+        service, server.worker.session_service = server.worker.session_service, None
         for words in (("GATE.LEASE", "edge", 1), connecting("ann"), ("GATE.ONLINE", "ann"), ("GATE.EVENTS", "$")):
             assert (await peer.refused(*words)).startswith("UNAVAILABLE")
         assert await peer.ask("GATE.CHECK", "bob", "alice") == 0
         assert await peer.ask("GATE.ROUTE", "bob", "alice") == [b"blacklisted", []], "which needs no Redis"
-        server.worker.door = door
+        server.worker.session_service = service
 
     async def test_it_hangs(self, peer: GatewayPeer, cable: Cable, server: WireServer) -> None:
         with cable.frozen():
@@ -451,14 +451,14 @@ class TestRedisAway:
     async def test_a_kick_that_the_gateway_read_is_not_undone_by_a_loss(
         self, peer: GatewayPeer, server: WireServer, worker: Worker
     ) -> None:
-        door: Any = server.worker.door
+        service: Any = server.worker.session_service
         cursor = (await peer.ask("GATE.EVENTS", "$"))[0]
         await peer.ask(*connecting("ann"))
         await peer.ask(*connecting("bob"))
-        await door.store.kick("app", [b"ann"], "kicked")
+        await service.store.kick("app", [b"ann"], "kicked")
         told = (await peer.ask("GATE.EVENTS", cursor, "GATEWAY", "edge"))[1]
         assert [dict(zip(one[::2], one[1::2], strict=True))[b"why"] for one in told] == [b"kicked"]
-        await door.store.remove_app("app")
+        await service.store.remove_app("app")
         assert (await peer.refused(*connecting("zoe"))).startswith("NOLEASE")
         assert await peer.ask("GATE.LEASE", "edge", 1) == TTL_MS
         assert await online(peer, "ann", "bob") == [0, 1]

@@ -9,7 +9,7 @@ import pytest
 
 from gate.replica.reading import Reading
 from gate.wire import long_reads, queued, transactions
-from gate.wire.checks import MAX_RECIPIENTS, Demand
+from gate.wire.checks import MAX_RECIPIENTS, RevisionDemand
 from gate.wire.client import Worker
 from gate.wire.listener import WireOptions, WireServer, serve_wire
 from tests.harness.ports import LOOPBACK
@@ -17,7 +17,7 @@ from tests.harness.servers import RedisServer
 from tests.harness.waiting import wait_until_async
 from tests.replica.ledger import Ledger, app_facts
 from tests.wire.conftest import SECRETS
-from tests.wire.gateway import GatewayPeer, door_to, token_of
+from tests.wire.gateway import GatewayPeer, session_service_at, token_of
 from tests.wire.peer import Peer
 from tests.wire.test_connection import AUTH, Line, command
 
@@ -52,7 +52,7 @@ def test_one_that_got_its_exec_makes_no_room(worker: Worker, ledger: Ledger, mon
     waiting("GATE.CHECK", "bob", "alice", "MIN", str(ahead))
     waiting("ECHO", "x" * 900)
     demand = waiting.raw("EXEC")
-    assert isinstance(demand, Demand) and demand.late is not None
+    assert isinstance(demand, RevisionDemand) and demand.late is not None
     assert "too much of other connections is being carried out" in other.error("ECHO", "x" * 2_000)
     late = demand.late()
     assert isinstance(late, bytes) and late.startswith(b"*2\r\n-STALE ")
@@ -93,7 +93,7 @@ def test_what_many_checks_demand_is_looked_up_once(ledger: Ledger, peer: Peer, m
         peer("GATE.VERDICT", "bob", "alice", "MIN", f"0:{ahead:016x}:5")
     del looked_up[:]
     demand = peer.raw("EXEC")
-    assert isinstance(demand, Demand)
+    assert isinstance(demand, RevisionDemand)
     assert demand.revisions == (at._replace(seq=at.seq + 49),), "the newest of the history that this Replica follows"
     assert len(looked_up) <= queued.MAX_DEMANDED
 
@@ -104,11 +104,11 @@ def test_what_many_checks_demand_is_looked_up_once(ledger: Ledger, peer: Peer, m
 @pytest.fixture
 async def server(ledger: Ledger, redis_server: RedisServer) -> AsyncIterator[WireServer]:
     started = await serve_wire(WireOptions(ledger.directory, port=0))
-    started.worker.door = door = door_to(f"redis://{LOOPBACK}:{redis_server.port}", 15_000)
+    started.worker.session_service = service = session_service_at(f"redis://{LOOPBACK}:{redis_server.port}", 15_000)
     yield started
     await started.drain(1)
-    await door.aclose()
-    await door.store.client.aclose()
+    await service.aclose()
+    await service.store.client.aclose()
 
 
 async def test_a_session_that_was_opened_early_in_an_exec_is_closed_with_its_peer(

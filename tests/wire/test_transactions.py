@@ -21,7 +21,7 @@ from tests.harness.servers import RedisServer
 from tests.harness.waiting import wait_until_async
 from tests.replica.ledger import Ledger, app_facts, app_set, said
 from tests.wire.conftest import SECRETS
-from tests.wire.gateway import GatewayPeer, door_to, token_of
+from tests.wire.gateway import GatewayPeer, session_service_at, token_of
 from tests.wire.peer import Peer
 from tests.wire.test_connection import AUTH, Line, command
 
@@ -311,7 +311,7 @@ def test_exec_waits_for_what_its_checks_demand(ledger: Ledger, peer: Peer) -> No
     peer("GATE.CHECK", "bob", "alice", "MIN", str(ahead))
     peer("GATE.CHECK", "bob", "alice")
     demand = peer.raw("EXEC")
-    assert isinstance(demand, transactions.Demand) and demand.revisions == (ahead,)
+    assert isinstance(demand, transactions.RevisionDemand) and demand.revisions == (ahead,)
     assert demand.late is not None
     ledger.commit(said("unblocked", b"alice", b"bob"))
     assert peer("EXEC") == [1, 1]
@@ -323,7 +323,7 @@ def test_what_did_not_come_in_time_is_stale_alone(ledger: Ledger, peer: Peer) ->
     peer("GATE.CHECK", "bob", "alice", "MIN", str(ahead))
     peer("GATE.CHECK", "bob", "alice")
     demand = peer.raw("EXEC")
-    assert isinstance(demand, transactions.Demand) and demand.late is not None
+    assert isinstance(demand, transactions.RevisionDemand) and demand.late is not None
     late = demand.late()
     assert isinstance(late, bytes)
     assert late.startswith(b"*2\r\n-STALE this Replica has not applied ") and late.endswith(b"\r\n:0\r\n")
@@ -339,11 +339,11 @@ APP = app_facts(secrets=SECRETS)
 @pytest.fixture
 async def server(ledger: Ledger, redis_server: RedisServer) -> AsyncIterator[WireServer]:
     started = await serve_wire(WireOptions(ledger.directory, port=0))
-    started.worker.door = door = door_to(f"redis://{LOOPBACK}:{redis_server.port}", 15_000)
+    started.worker.session_service = service = session_service_at(f"redis://{LOOPBACK}:{redis_server.port}", 15_000)
     yield started
     await started.drain(1)
-    await door.aclose()
-    await door.store.client.aclose()
+    await service.aclose()
+    await service.store.client.aclose()
 
 
 async def _transaction(peer: GatewayPeer, *commands: tuple[str | int, ...]) -> Any:

@@ -11,7 +11,7 @@ from gate.console.request_context import ConsoleContext
 from gate.console.session_cookie import sealed_message
 from gate.errors import InvalidInput
 from gate.http.fields import check_reason
-from gate.presence.kick_orders import kick_user
+from gate.presence.kick_command import kick_user
 from gate.store.writing import Because
 
 ALL = "all"

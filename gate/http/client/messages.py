@@ -23,7 +23,7 @@ from gate.http.dependencies import Deps
 from gate.http.fields import IdJson, id_bytes, ids_bytes
 from gate.http.v1.endpoint import named_mistake, refuse_if_any
 from gate.http.v1.presence_json import seen_presences
-from gate.presence.seats import Seat
+from gate.presence.local_sessions import LocalSession
 from gate.store.writing import Written
 
 MAX_MESSAGE_BYTES = 128 * 1024
@@ -77,12 +77,12 @@ class Unblock(_Said, frozen=True, tag="unblock"):
     users: list[IdJson]
 
 
-async def answer(deps: Deps, app_key: str, seat: Seat, text: str) -> bytes:
+async def answer(deps: Deps, app_key: str, session: LocalSession, text: str) -> bytes:
     """The answer to one message, as JSON; mistakes and whatever is away included."""
     said = {}
     try:
         said = _object(text)
-        body = await _answered(deps, app_key, seat, said)
+        body = await _answered(deps, app_key, session, said)
     except GateError as fault:
         body = _problem(fault)
     mark = said.get("id")
@@ -94,14 +94,14 @@ def kind_of(answered: bytes) -> str:
     return answered[9 : answered.index(b'"', 9)].decode()
 
 
-async def _answered(deps: Deps, app_key: str, seat: Seat, said: dict[str, Any]) -> Answer:
+async def _answered(deps: Deps, app_key: str, session: LocalSession, said: dict[str, Any]) -> Answer:
     message = _read(said)
     if isinstance(message, Ping):
         return {"type": "pong"}
     if isinstance(message, Logout):
-        seat.end("logout")  # interrupts the connection once this is answered
+        session.end("logout")  # interrupts the connection once this is answered
         return {"type": "logout"}
-    seat.is_active = True
+    session.is_active = True
     if isinstance(message, Active):
         return {"type": "active"}
     now_ms = deps.now_ms()
@@ -109,11 +109,11 @@ async def _answered(deps: Deps, app_key: str, seat: Seat, said: dict[str, Any]) 
     if view is None:
         raise TokenRefused("app-unknown", "the App was removed")
     # The Session may outlive its Token, where the App says so; what the Token stood for does not.
-    token.check_standing(view.facts, seat.generation, seat.expires_at_ms, now_ms)
-    token.check_user(seat.minted_at_ms, view.user(seat.user), now_ms)
+    token.check_standing(view.facts, session.generation, session.expires_at_ms, now_ms)
+    token.check_user(session.minted_at_ms, view.user(session.user), now_ms)
     answers, limits = _TABLE[type(message)]
-    deps.limiter.spend(view.facts, limits, seat.user)
-    asking = MessageContext(deps, view, now_ms, seat.user)
+    deps.limiter.spend(view.facts, limits, session.user)
+    asking = MessageContext(deps, view, now_ms, session.user)
     outcome = await answers(asking, message)
     name: str = said["type"]
     if isinstance(outcome, dict):

@@ -31,8 +31,8 @@ from gate.http.fields import id_json
 from gate.http.forms import Form, parse_fields
 from gate.http.pinging import PING_EVERY_S
 from gate.http.v1.consistency import check_staleness
-from gate.presence.own_gateway import OwnGateway
-from gate.presence.seats import Seat
+from gate.presence.local_gateway import LocalGateway
+from gate.presence.local_sessions import LocalSession
 
 PATH = "/client/v1/connect"
 DEFAULT_PLATFORM = b"Websocket"
@@ -95,7 +95,7 @@ def _asked(request: web.Request) -> tuple[str, str]:
     return shown, platform_named(query.one("platform") or DEFAULT_PLATFORM)
 
 
-def _gateway(deps: Deps) -> OwnGateway:
+def _gateway(deps: Deps) -> LocalGateway:
     gateway = deps.gateway
     if gateway is None:
         raise Unavailable("this node takes no WebSockets")
@@ -123,12 +123,12 @@ class Client:
         "is_heard",
         "is_pinged",
         "left",
-        "seat",
+        "session",
     )
 
-    seat: Seat
+    session: LocalSession
 
-    def __init__(self, deps: Deps, gateway: OwnGateway, socket: web.WebSocketResponse, by: Verified) -> None:
+    def __init__(self, deps: Deps, gateway: LocalGateway, socket: web.WebSocketResponse, by: Verified) -> None:
         self.by = by
         self.left: CloseReason = "closed"
         """Why the client itself went, as the feed tells it."""
@@ -145,13 +145,13 @@ class Client:
 
     async def open(self, platform: str, ip: str) -> None:
         """The Session. Raises what refuses it."""
-        self.seat = await self._gateway.open(self.by, platform, ip, self.end)
+        self.session = await self._gateway.open(self.by, platform, ip, self.end)
         self._deps.count_websocket("opened", "")
 
     def close(self) -> None:
         """The connection is gone: so is the Session."""
         why = self._ended or self.left
-        self._gateway.close(self.by.app.key, self.seat, why)
+        self._gateway.close(self.by.app.key, self.session, why)
         self._deps.count_websocket("closed", why)
         if self._transport is not None and self._unsent_bytes():
             self._transport.abort()  # else it would stay open until all of that was read, which may be never
@@ -168,7 +168,7 @@ class Client:
         if self._task is None or self._ended is not None:
             return False
         if self.is_pinged and not self.is_heard:
-            self.seat.end("silent")
+            self.session.end("silent")
             return False
         self.is_heard, self.is_pinged = False, True
         if self._unsent_bytes():
@@ -211,7 +211,7 @@ class Client:
                 self._ended = "flooding"
                 return
             if frame.type is WSMsgType.TEXT:
-                answered = await messages.answer(self._deps, key, self.seat, frame.data)
+                answered = await messages.answer(self._deps, key, self.session, frame.data)
                 self._deps.count_websocket("message", messages.kind_of(answered))
                 await self._say(answered)
             elif frame.type is WSMsgType.PING:
@@ -251,9 +251,9 @@ class Client:
         return orjson.dumps(
             {
                 "type": "welcome",
-                "session": self.seat.session,
+                "session": self.session.session,
                 "user": id_json(self.by.user),
-                "platform": self.seat.platform,
+                "platform": self.session.platform,
                 "ping_ms": int(PING_EVERY_S * 1_000),
             }
         )

@@ -22,7 +22,7 @@ from gate.http.fields import IdJson, check_reason, id_bytes, id_json, ids_bytes
 from gate.http.paging import page_cursor, page_token
 from gate.http.v1.endpoint import Endpoint, read_as, refuse_if_any
 from gate.http.v1.presence_json import platforms_json, presence_json, seen_presences
-from gate.presence.kick_orders import kick_user
+from gate.presence.kick_command import kick_user
 from gate.store.writing import Because
 
 MAX_USERS = 10_000

@@ -32,10 +32,10 @@ from gate.metrics import (
     USERS_ERASED,
     WEBHOOKS,
 )
-from gate.presence.figures import BoundedSeries
-from gate.presence.kicks import Kicker
+from gate.presence.metrics import BoundedSeries
 from gate.presence.mover import Mover
 from gate.presence.sampler import Sampler
+from gate.presence.session_revoker import SessionRevoker
 from gate.presence.sweeper import Sweeper
 from gate.replica.lost import losses
 from gate.service.clock_watch import ClockWatch
@@ -75,7 +75,7 @@ async def main(context: RoleContext) -> None:
 
     keeping = asyncio.create_task(_keep_presence(context, store))
     try:
-        async with Deliverer(store.hooks, store.apps, context.role_config.node_id, _count_webhook) as deliverer:
+        async with Deliverer(store.webhooks, store.apps, context.role_config.node_id, _count_webhook) as deliverer:
             chores = asyncio.ensure_future(
                 asyncio.gather(*(_do(chore, context) for chore in _chores(store, deliverer, context)))
             )
@@ -110,7 +110,7 @@ async def _keep_presence(context: RoleContext, store: Store) -> None:
         lambda what, many: PRESENCE_SWEPT.labels(what).inc(many),
         tell=tell_leases,
     )
-    kicker = Kicker(
+    kicker = SessionRevoker(
         store.changelog,
         store.apps,
         store.users,
@@ -118,13 +118,13 @@ async def _keep_presence(context: RoleContext, store: Store) -> None:
         lambda why, many: SESSIONS_KICKED.labels(why).inc(many),
         KICK_LAG_MS.observe,
     )
-    from gate.webhooks.presence import PresenceTeller  # late, as above
+    from gate.webhooks.presence import PresenceNotifier  # late, as above
 
     for outcome in ("delivered", "failed"):
         PRESENCE_WEBHOOKS.labels(outcome)
     for outcome in ("delivered", "lost"):
         PRESENCE_TOLD.labels(outcome)
-    teller = PresenceTeller(
+    notifier = PresenceNotifier(
         store.apps,
         presence.client,
         context.role_config.node_id,
@@ -137,7 +137,7 @@ async def _keep_presence(context: RoleContext, store: Store) -> None:
             all_of_it.create_task(Sampler(presence, sessions.set).run())
             all_of_it.create_task(kicker.run())
             all_of_it.create_task(Mover(store.apps, presence).run())
-            all_of_it.create_task(teller.run())
+            all_of_it.create_task(notifier.run())
             all_of_it.create_task(_put_settings_back(context, store, presence))
             if context.config.presence_redis:
                 note = partial(context.note, topic="presence-redis")

@@ -126,7 +126,7 @@ async def _served(
         store=store,
         acks=acks,
         presence=presence.store,
-        feeds=presence.tails,
+        feeds=presence.feeds,
         pinging=presence.pinging,
         gateway=presence.gateway,
         options=HttpOptions(

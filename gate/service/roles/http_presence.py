@@ -12,10 +12,10 @@ import resource
 
 from gate.errors import StoreUnavailable
 from gate.http.pinging import Pinging
-from gate.presence.door import Door
-from gate.presence.own_gateway import OwnGateway
-from gate.presence.seats import Admissions
-from gate.presence.tails import Tails
+from gate.presence.local_gateway import LocalGateway
+from gate.presence.local_sessions import Admissions
+from gate.presence.session_service import SessionService
+from gate.presence.shared_feeds import SharedFeeds
 from gate.service.limits import most_clients
 from gate.service.role import RoleContext
 from gate.service.stores import agreed_on_presence
@@ -42,12 +42,12 @@ class HttpPresence:
         self._reading = client_of(address)
         self._opening = client_of(address)
         self.store = PresenceStore(self._reading)
-        self.tails = Tails(self._reading)
+        self.feeds = SharedFeeds(self._reading)
         self.pinging = Pinging()
-        door = Door(PresenceStore(self._opening), context.config.lease_ttl_ms, BATCHES_UNDER_WAY)
+        service = SessionService(PresenceStore(self._opening), context.config.lease_ttl_ms, BATCHES_UNDER_WAY)
         self._agreeing = asyncio.create_task(agreed_on_presence(context, self._opening))
-        self.gateway = OwnGateway(
-            _place(context), door, self.tails, admissions, self._agreed, context.config.http_workers
+        self.gateway = LocalGateway(
+            _place(context), service, self.feeds, admissions, self._agreed, context.config.http_workers
         )
 
     async def aclose(self) -> None:
@@ -56,7 +56,7 @@ class HttpPresence:
         await asyncio.wait([self._agreeing])
         await self.pinging.aclose()
         await self.gateway.aclose()
-        await self.tails.aclose()
+        await self.feeds.aclose()
         await self._reading.aclose()
         await self._opening.aclose()
 

@@ -74,21 +74,21 @@ async def _opened_or_stopped(is_open: asyncio.Event, context: RoleContext) -> No
 
 
 async def _connect_presence(context: RoleContext, worker: Worker, is_open: asyncio.Event) -> None:
-    """Open the door for presence commands, until cancelled."""
-    from gate.presence.door import Door
+    """Open the service for presence commands, until cancelled."""
+    from gate.presence.session_service import SessionService
     from gate.service.stores import connected_presence
 
     store = await connected_presence(context)
     if store is None:
         return
     gc.freeze()  # what was imported stays for good
-    door = Door(store, context.config.lease_ttl_ms)
-    worker.door = door
+    service = SessionService(store, context.config.lease_ttl_ms)
+    worker.session_service = service
     is_open.set()
     try:
         await asyncio.Event().wait()
     finally:
-        await door.aclose()
+        await service.aclose()
         await store.client.aclose()
 
 

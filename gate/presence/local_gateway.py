@@ -1,7 +1,7 @@
 """This process as a Gateway: it holds its clients' connections itself, under leases that it takes and keeps of its own accord.
 
-A `Tenancy` for each App whose Users are connected here: begun by the first that connects, ended when none has been there for as
-long as a lease lasts. Its name is the node's, so a process that starts again takes a higher epoch, which ends what the one
+An `AppLease` for each App whose Users are connected here: taken for the first that connects, ended when none has been there for
+as long as a lease lasts. Its name is the node's, so a process that starts again takes a higher epoch, which ends what the one
 before it had open. The leases are renewed by the loop that serves the clients and, where it is held up, by `lease_keeper`.
 
 Called by `gate.http.client`. Whether clients speak WebSocket is not known here.
@@ -15,25 +15,25 @@ from typing import Any
 
 import structlog
 
-from gate.core.presence import MAX_GATEWAY_BYTES, OWN_GATEWAY_PREFIX, CloseReason, Verified
+from gate.core.presence import LOCAL_GATEWAY_PREFIX, MAX_GATEWAY_BYTES, CloseReason, Verified
 from gate.errors import SessionRefused, StoreUnavailable
-from gate.presence.door import Door
+from gate.presence.app_lease import AppLease
 from gate.presence.lease_keeper import HeldLease, LeaseKeeper
-from gate.presence.seats import Admissions, End, Seat
-from gate.presence.tails import Tails
-from gate.presence.tenancy import Tenancy
+from gate.presence.local_sessions import Admissions, End, LocalSession
+from gate.presence.session_service import SessionService
+from gate.presence.shared_feeds import SharedFeeds
 
 _log = structlog.get_logger()
 
 
-class OwnGateway:
+class LocalGateway:
     """One a process. `failed` is done once something went wrong that a restart alone mends."""
 
     def __init__(
         self,
         place: str,
-        door: Door,
-        feeds: Tails,
+        service: SessionService,
+        feeds: SharedFeeds,
         admissions: Admissions,
         agreed: Callable[[], Awaitable[None]],
         processes: int = 1,
@@ -43,59 +43,63 @@ class OwnGateway:
         `agreed` raises `StoreUnavailable` for as long as no Session may be opened there. `processes`: of the node, all of which
         drain together.
         """
-        self.name = (OWN_GATEWAY_PREFIX + place.encode())[:MAX_GATEWAY_BYTES]
+        self.name = (LOCAL_GATEWAY_PREFIX + place.encode())[:MAX_GATEWAY_BYTES]
         self.is_draining = False
         self.put_out = 1
         """How many clients are put out together, who should not come back together."""
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._processes = processes
-        self._door = door
+        self._service = service
         self._feeds = feeds
         self._admissions = admissions
         self._agreed = agreed
-        self._tenancies: dict[str, asyncio.Task[Tenancy]] = {}
-        self._tasks: dict[Tenancy, set[asyncio.Task[None]]] = {}
+        self._leases: dict[str, asyncio.Task[AppLease]] = {}
+        self._tasks: dict[AppLease, set[asyncio.Task[None]]] = {}
         self._keeper = LeaseKeeper(
-            door.store.client.another, self.name, door.lease_ttl_ms, self._held, lambda app: door.doubt(app, self.name)
+            service.store.client.another,
+            self.name,
+            service.lease_ttl_ms,
+            self._held,
+            lambda app: service.doubt(app, self.name),
         )
 
     def __len__(self) -> int:
-        return sum(len(one.seats) for one in self._tasks)
+        return sum(len(one.sessions) for one in self._tasks)
 
-    async def open(self, by: Verified, platform: str, ip: str, end: End) -> Seat:
+    async def open(self, by: Verified, platform: str, ip: str, end: End) -> LocalSession:
         """A Session for a client. Raises `SessionRefused`, `TokenRefused` and `Unavailable`."""
         self._refuse_draining()
-        tenancy = await self._tenancy(
+        lease = await self._lease_of(
             by.app.key
         )  # once it is there, nothing is waited for, so it can't end before it counts
-        seat = await tenancy.open(by, platform, ip, end)
+        session = await lease.open(by, platform, ip, end)
         if self.is_draining:  # since this one began to wait, when it was in no table
-            seat.end("shutting-down")
-        return seat
+            session.end("shutting-down")
+        return session
 
-    def close(self, app_key: str, seat: Seat, why: CloseReason) -> None:
+    def close(self, app_key: str, session: LocalSession, why: CloseReason) -> None:
         """The client is gone."""
-        begun = self._tenancies.get(app_key)
+        begun = self._leases.get(app_key)
         if begun is not None and begun.done() and begun.exception() is None:
-            begun.result().close(seat, why)
+            begun.result().close(session, why)
 
     def drain(self) -> int:
         """Put everybody out, and let nobody in; how many there were."""
         self.is_draining = True
-        seats = [seat for tenancy in self._tasks for seat in tenancy.seats.values()]
-        self.put_out = len(seats) * self._processes  # the kernel spreads connections evenly over them
-        for seat in seats:
-            seat.end("shutting-down")
-        return len(seats)
+        sessions = [session for lease in self._tasks for session in lease.sessions.values()]
+        self.put_out = len(sessions) * self._processes  # the kernel spreads connections evenly over them
+        for session in sessions:
+            session.end("shutting-down")
+        return len(sessions)
 
     async def aclose(self) -> None:
         """End all leases. Call it when the connections are closed."""
         self.is_draining = True
         await self._keeper.aclose()
-        for tenancy in list(self._tasks):
-            self._cancel(tenancy)
-            await self._end_lease(tenancy)
-        await self._door.aclose()
+        for lease in list(self._tasks):
+            self._cancel(lease)
+            await self._end_lease(lease)
+        await self._service.aclose()
 
     def _held(self) -> list[HeldLease]:
         """Called by the keeper's thread: a copy, made in one step."""
@@ -105,43 +109,43 @@ class OwnGateway:
         if self.is_draining:
             raise SessionRefused("draining", "this node is shutting down: connect through another one")
 
-    async def _tenancy(self, app_key: str) -> Tenancy:
+    async def _lease_of(self, app_key: str) -> AppLease:
         """The App's, begun by whoever asks first; the others wait for the same."""
-        begun = self._tenancies.get(app_key)
+        begun = self._leases.get(app_key)
         if begun is None:
-            begun = self._tenancies[app_key] = asyncio.create_task(self._begun(app_key), name=f"lease for {app_key}")
+            begun = self._leases[app_key] = asyncio.create_task(self._begun(app_key), name=f"lease for {app_key}")
             begun.add_done_callback(asyncio.Task.exception)
         return await asyncio.shield(begun)
 
-    async def _begun(self, app_key: str) -> Tenancy:
-        tenancy = Tenancy(app_key, self.name, self._door, self._feeds, self._admissions)
+    async def _begun(self, app_key: str) -> AppLease:
+        lease = AppLease(app_key, self.name, self._service, self._feeds, self._admissions)
         try:
             await self._agreed()
-            cursor = await tenancy.begin()
+            cursor = await lease.begin()
         except BaseException:
-            del self._tenancies[app_key]
+            del self._leases[app_key]
             raise
-        self._tasks[tenancy] = {
-            self._watched(tenancy.follow(cursor), f"kicks of {app_key}"),
-            self._watched(self._keep(tenancy), f"the lease of {app_key}"),
+        self._tasks[lease] = {
+            self._watched(lease.follow(cursor), f"kicks of {app_key}"),
+            self._watched(self._keep(lease), f"the lease of {app_key}"),
         }
         self._keeper.start()
-        return tenancy
+        return lease
 
-    async def _keep(self, tenancy: Tenancy) -> None:
-        await tenancy.keep(self._door.lease_ttl_ms)
-        del self._tenancies[tenancy.app_key]
-        self._cancel(tenancy, but=asyncio.current_task())
-        await self._end_lease(tenancy)
+    async def _keep(self, lease: AppLease) -> None:
+        await lease.keep(self._service.lease_ttl_ms)
+        del self._leases[lease.app_key]
+        self._cancel(lease, but=asyncio.current_task())
+        await self._end_lease(lease)
 
-    async def _end_lease(self, tenancy: Tenancy) -> None:
+    async def _end_lease(self, lease: AppLease) -> None:
         try:
-            await tenancy.end()
+            await lease.end()
         except StoreUnavailable as away:
-            _log.debug("a lease is left to end by itself", app=tenancy.app_key, problem=str(away))
+            _log.debug("a lease is left to end by itself", app=lease.app_key, problem=str(away))
 
-    def _cancel(self, tenancy: Tenancy, but: asyncio.Task[Any] | None = None) -> None:
-        for task in self._tasks.pop(tenancy):
+    def _cancel(self, lease: AppLease, but: asyncio.Task[Any] | None = None) -> None:
+        for task in self._tasks.pop(lease):
             if task is not but:
                 task.cancel()
 

@@ -1,4 +1,4 @@
-"""The door on a real server: what of a Gateway's Sessions comes back when Redis lost it, and what must not."""
+"""The session service on a real server: what of a Gateway's Sessions comes back when Redis lost it, and what must not."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from gate.core.presence import UserPresence, Verified
 from gate.errors import StoreUnavailable
 from gate.presence import registry as registry_module
 from gate.presence.batches import MAX_CALLS_A_BATCH, Batches
-from gate.presence.door import FORGOTTEN_MS, Door
-from gate.presence.registry import Kept, Registry
-from gate.presence.restoring import look_over
+from gate.presence.registry import OpenSession, Registry
+from gate.presence.session_recovery import look_over
+from gate.presence.session_service import FORGOTTEN_MS, SessionService
 from gate.store import presence as presence_module
 from gate.store import presence_keys as keys
 from gate.store.address import parse_address
@@ -37,11 +37,11 @@ SLACK_S = 10.0
 
 
 class Doorkeeper:
-    """A door, and a Replica that knows who is banned."""
+    """A service, and a Replica that knows who is banned."""
 
     def __init__(self, url: str, deadline_ms: int = PATIENCE_MS, lease_ttl_ms: int = TTL_MS) -> None:
         self.store = PresenceStore(client_of(parse_address(url), deadline_ms, deadline_ms))
-        self.door = Door(self.store, lease_ttl_ms)
+        self.service = SessionService(self.store, lease_ttl_ms)
         self.banned: set[bytes] = set()
         self.app = APP
 
@@ -52,22 +52,22 @@ class Doorkeeper:
         return None if user in self.banned else self.verified(user)
 
     async def lease(self, epoch: int = 1) -> None:
-        leased = await self.door.lease(APP.key, EDGE, epoch, self.may_connect)
+        leased = await self.service.lease(APP.key, EDGE, epoch, self.may_connect)
         assert leased.holds
 
     async def open(self, user: bytes) -> str:
-        attempt = self.door.open(self.verified(user), EDGE, 1, "iOS", "")
-        assert await attempt.ticket.wait() == "ok"
+        attempt = self.service.open(self.verified(user), EDGE, 1, "iOS", "")
+        assert await attempt.pending.wait() == "ok"
         return attempt.session
 
     async def close(self, session: str) -> None:
-        assert await self.door.close(APP.key, EDGE, 1, session, "closed").wait() == "closed"
+        assert await self.service.close(APP.key, EDGE, 1, session, "closed").wait() == "closed"
 
     async def online(self, *users: bytes) -> list[bool]:
         return await self.store.online(APP.key, users)
 
     async def aclose(self) -> None:
-        await self.door.aclose()
+        await self.service.aclose()
         await self.store.client.aclose()
 
 
@@ -154,7 +154,7 @@ class TestRestoring:
 
     async def test_a_kick_that_the_gateway_was_told_of_needs_no_feed(self, keeper: Doorkeeper) -> None:
         session = await keeper.open(b"ann")
-        keeper.door.forget(APP.key, EDGE, session)
+        keeper.service.forget(APP.key, EDGE, session)
         await lose_all(keeper)
         await keeper.lease()
         assert await keeper.online(b"ann") == [False]
@@ -163,11 +163,11 @@ class TestRestoring:
         """A Gateway that hears of kicks over HTTP, or has connections to two workers, says nothing of them here."""
         kicked, closed_elsewhere, lost = await keeper.open(b"ann"), await keeper.open(b"bob"), await keeper.open(b"eve")
         await keeper.store.kick(APP.key, [b"ann"], "kicked")
-        elsewhere = Door(keeper.store, TTL_MS)
+        elsewhere = SessionService(keeper.store, TTL_MS)
         assert await elsewhere.close(APP.key, EDGE, 1, closed_elsewhere, "closed").wait() == "closed"
-        keeper.door.look_over(APP.key, EDGE, 1)
-        await wait_until_async(lambda: not keeper.door._looking, SLACK_S, "a look")
-        assert [keeper.door.remembers(APP.key, EDGE, one) for one in (kicked, closed_elsewhere, lost)] == [
+        keeper.service.look_over(APP.key, EDGE, 1)
+        await wait_until_async(lambda: not keeper.service._looking, SLACK_S, "a look")
+        assert [keeper.service.remembers(APP.key, EDGE, one) for one in (kicked, closed_elsewhere, lost)] == [
             False,
             False,
             True,
@@ -186,13 +186,13 @@ class TestRestoring:
 
         for user in (b"ann", b"ann", b"ann", b"bob"):
             await keeper.open(user)
-        await look_over(Noting(keeper.store.client), keeper.door._registry, (APP.key, EDGE), 1)
+        await look_over(Noting(keeper.store.client), keeper.service._registry, (APP.key, EDGE), 1)
         assert sorted(asked) == [b"ann", b"bob"]
 
     async def test_what_was_lost_with_the_lease_is_not_taken_for_closed(self, keeper: Doorkeeper) -> None:
         await keeper.open(b"ann")
         await lose_all(keeper)
-        await look_over(keeper.store, keeper.door._registry, (APP.key, EDGE), 1)
+        await look_over(keeper.store, keeper.service._registry, (APP.key, EDGE), 1)
         await keeper.lease()
         assert await keeper.online(b"ann") == [True]
 
@@ -200,7 +200,7 @@ class TestRestoring:
         registry, held = Registry(), (APP.key, EDGE)
         registry.lease(held, 1)
         for nth in range(10_000):
-            registry.add(held, 1, Kept(APP, b"%d" % nth, "A" * 11, "iOS", "", 1, 1))
+            registry.add(held, 1, OpenSession(APP, b"%d" % nth, "A" * 11, "iOS", "", 1, 1))
         looks = [registry.some_sessions(held, 1) for _ in range(16)]
         assert {one.user for some in looks for one in some} == {b"%d" % nth for nth in range(10_000)}
         assert max(map(len, looks)) == 625
@@ -265,10 +265,10 @@ class TestForgotten:
         await self.forget(keeper, monkeypatch)
         later_ms = monotonic_ms() + FORGOTTEN_MS
         monkeypatch.setattr(registry_module, "monotonic_ms", lambda: later_ms)
-        leased = await keeper.door.lease(APP.key, EDGE, 1, keeper.may_connect)
+        leased = await keeper.service.lease(APP.key, EDGE, 1, keeper.may_connect)
         assert not leased.holds and await keeper.online(b"ann") == [False]
         await keeper.lease(2)
-        assert await keeper.online(b"ann") == [False] and len(keeper.door._registry) == 0
+        assert await keeper.online(b"ann") == [False] and len(keeper.service._registry) == 0
 
     async def test_one_that_kept_asking_lost_it_to_redis(
         self, keeper: Doorkeeper, monkeypatch: pytest.MonkeyPatch
@@ -286,7 +286,7 @@ class TestForgotten:
 class TestLettingGo:
     async def test_a_gateway_that_is_back_in_time_finds_its_sessions_remembered(self, keeper: Doorkeeper) -> None:
         await keeper.open(b"ann")
-        keeper.door.let_go(APP.key, EDGE, 1)
+        keeper.service.let_go(APP.key, EDGE, 1)
         await keeper.lease()
         await lose_all(keeper)
         await keeper.lease()
@@ -296,10 +296,12 @@ class TestLettingGo:
         keeper = Doorkeeper(redis_server.url, lease_ttl_ms=1)
         await keeper.lease()
         await keeper.open(b"ann")
-        assert len(keeper.door._registry) == 1
-        keeper.door.let_go(APP.key, EDGE, 1)
-        await wait_until_async(lambda: not keeper.door._registry.knows((APP.key, EDGE)), SLACK_S, "it to be forgotten")
-        assert len(keeper.door._registry) == 0
+        assert len(keeper.service._registry) == 1
+        keeper.service.let_go(APP.key, EDGE, 1)
+        await wait_until_async(
+            lambda: not keeper.service._registry.knows((APP.key, EDGE)), SLACK_S, "it to be forgotten"
+        )
+        assert len(keeper.service._registry) == 0
         await keeper.aclose()
 
 
@@ -307,9 +309,9 @@ class TestAbandoned:
     async def test_a_session_nobody_learned_of_is_closed_though_it_is_still_being_opened(
         self, keeper: Doorkeeper
     ) -> None:
-        attempt = keeper.door.open(keeper.verified(b"ann"), EDGE, 1, "iOS", "")
-        keeper.door.abandon(APP.key, EDGE, 1, attempt.session)
-        assert await attempt.ticket.wait() == "ok"
+        attempt = keeper.service.open(keeper.verified(b"ann"), EDGE, 1, "iOS", "")
+        keeper.service.abandon(APP.key, EDGE, 1, attempt.session)
+        assert await attempt.pending.wait() == "ok"
 
         async def is_gone() -> bool:
             return await keeper.online(b"ann") == [False]
@@ -323,7 +325,7 @@ class TestAbandoned:
         await through.lease()
         session = await through.open(b"ann")
         cable.cut()
-        through.door.abandon(APP.key, EDGE, 1, session)
+        through.service.abandon(APP.key, EDGE, 1, session)
         assert await beside.online(b"ann") == [True]
         cable.mend()
 
@@ -338,7 +340,7 @@ class TestAbandoned:
 class TestBatches:
     @pytest.fixture
     async def batches(self, keeper: Doorkeeper) -> Batches:
-        return keeper.door.batches
+        return keeper.service.batches
 
     async def test_calls_of_one_turn_travel_together_and_in_order(self, keeper: Doorkeeper, batches: Batches) -> None:
         sent: list[int] = []
@@ -350,8 +352,8 @@ class TestBatches:
 
         keeper.store.client.write_each = counted  # type: ignore[method-assign, assignment]
         calls = [keeper.store.asking_online(APP.key, [b"x"] * (nth % 5 + 1)) for nth in range(MAX_CALLS_A_BATCH + 88)]
-        tickets = [batches.submit(call, len) for call in calls]
-        assert [await ticket.wait() for ticket in tickets] == [nth % 5 + 1 for nth in range(len(calls))]
+        pending = [batches.submit(call, len) for call in calls]
+        assert [await pending.wait() for pending in pending] == [nth % 5 + 1 for nth in range(len(calls))]
         assert sent == [MAX_CALLS_A_BATCH, 88]
 
     async def test_one_that_the_server_refuses_fails_alone(self, keeper: Doorkeeper, batches: Batches) -> None:
@@ -369,12 +371,12 @@ class TestBatches:
         keeper = Doorkeeper(cable.url, DEADLINE_MS)
         await keeper.lease()
         cable.freeze()
-        sent = [keeper.door.open(keeper.verified(b"u%d" % nth), EDGE, 1, "iOS", "").ticket for nth in range(3)]
-        for ticket in sent:
+        sent = [keeper.service.open(keeper.verified(b"u%d" % nth), EDGE, 1, "iOS", "").pending for nth in range(3)]
+        for pending in sent:
             with pytest.raises(StoreUnavailable) as unknown:
-                await ticket.wait()
+                await pending.wait()
             assert unknown.value.outcome == "unknown"
-        late = keeper.door.open(keeper.verified(b"late"), EDGE, 1, "iOS", "").ticket
+        late = keeper.service.open(keeper.verified(b"late"), EDGE, 1, "iOS", "").pending
         with pytest.raises(StoreUnavailable) as unsent:
             await late.wait()
         assert unsent.value.outcome == "not-written"

@@ -1,6 +1,6 @@
 """Random bytes for Sessions' ids, drawn from the kernel for many ids at once: a call for each cost a storm a tenth of its time.
 
-Used by `door`, one a process, and never across a fork.
+Used by `session_service`, one a process, and never across a fork.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 IDS_A_DRAW = 512
 
 
-class Randomness:
+class IdPool:
     """Gives the kernel's random bytes, each of them once."""
 
     __slots__ = ("_at", "_drawn", "_each")

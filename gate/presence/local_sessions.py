@@ -1,4 +1,4 @@
-"""One client whose connection this process holds itself, and what a `Tenancy` needs to know of it."""
+"""One client whose connection this process holds itself, and what a `AppLease` needs to know of it."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Admissions(Protocol):
         ...
 
 
-class Seat:
-    """A client's place. It is in its Tenancy's table from before its Session is asked for: a kick may overtake the answer."""
+class LocalSession:
+    """A client's place. It is in its AppLease's table from before its Session is asked for: a kick may overtake the answer."""
 
     __slots__ = (
         "_end",

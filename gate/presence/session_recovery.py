@@ -7,7 +7,7 @@ the feed tells. What was closed lately is closed again. All of it may be done tw
 And the other way round: what others closed, by a kick or through another process, is not to be brought back later. So what is
 open by the registry is looked over, some of it with each renewal, and what Redis does not have is forgotten.
 
-Called by `door`, before a lease is answered; the looking over, behind that.
+Called by `session_service`, before a lease is answered; the looking over, behind that.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ import structlog
 from gate.core.presence import Verified, session_named
 from gate.core.token import is_same_app
 from gate.errors import FeedReset, FeedUnreadable
-from gate.presence.registry import Held, Kept, Registry
+from gate.presence.registry import GatewayKey, OpenSession, Registry
 from gate.store.feed import Feed, behind
 from gate.store.presence import Opening, PresenceStore, opened
 from gate.store.slicing import Asked
 
-RESTORED_AT_ONCE = 200
+RECOVERED_AT_ONCE = 200
 """Each User is looked up on the Replica: some 2 ms, in which no check is answered."""
 EVENTS_A_READ = 1_000
 
@@ -37,7 +37,9 @@ Reverify = Callable[[str, bytes, int], Verified | None]
 """(App key, User, when its Token was minted): whether it may still be connected, and by which Change; None if not."""
 
 
-async def restore(store: PresenceStore, registry: Registry, held: Held, epoch: int, may_connect: Reverify) -> None:
+async def restore(
+    store: PresenceStore, registry: Registry, held: GatewayKey, epoch: int, may_connect: Reverify
+) -> None:
     """All of one Gateway. Raises `StoreUnavailable`: then it has to be done again."""
     missing = await _missing(store, held[0], registry.sessions(held, epoch))
     kicked = await _kicked(store, held) if missing else set()
@@ -49,7 +51,7 @@ async def restore(store: PresenceStore, registry: Registry, held: Held, epoch: i
     await _close_again(store, held, epoch, registry.closed_lately(held, epoch))
 
 
-async def look_over(store: PresenceStore, registry: Registry, held: Held, epoch: int) -> None:
+async def look_over(store: PresenceStore, registry: Registry, held: GatewayKey, epoch: int) -> None:
     """Forget some of what was closed by others. Raises `StoreUnavailable`: then the next look finds it."""
     server_id = store.client.server_id
     for some in _pieces(registry.some_sessions(held, epoch)):
@@ -61,7 +63,7 @@ async def look_over(store: PresenceStore, registry: Registry, held: Held, epoch:
                 registry.drop(held, one.user, one.stored_id)
 
 
-def opening_of(by: Verified, gateway: bytes, epoch: int, kept: Kept, since_ms: int | None) -> Opening:
+def opening_of(by: Verified, gateway: bytes, epoch: int, kept: OpenSession, since_ms: int | None) -> Opening:
     """What the opening script is told of a Session; `since_ms` where it is brought back."""
     return Opening(
         by.app, gateway, epoch, by.user, kept.stored_id, kept.platform, kept.ip, kept.minted_at_ms,
@@ -70,10 +72,14 @@ def opening_of(by: Verified, gateway: bytes, epoch: int, kept: Kept, since_ms: i
 
 
 async def _open_again(
-    store: PresenceStore, registry: Registry, under: tuple[Held, int], lost: Sequence[Kept], may_connect: Reverify
+    store: PresenceStore,
+    registry: Registry,
+    under: tuple[GatewayKey, int],
+    lost: Sequence[OpenSession],
+    may_connect: Reverify,
 ) -> None:
     held, epoch = under
-    tried, calls = list[Kept](), list[Asked]()
+    tried, calls = list[OpenSession](), list[Asked]()
     for kept in lost:
         by = may_connect(held[0], kept.user, kept.minted_at_ms)
         if by is not None and is_same_app(by.app, kept.app):
@@ -86,13 +92,13 @@ async def _open_again(
             registry.drop(held, kept.user, kept.stored_id)
 
 
-async def _close_again(store: PresenceStore, held: Held, epoch: int, gone: Sequence[tuple[bytes, str]]) -> None:
+async def _close_again(store: PresenceStore, held: GatewayKey, epoch: int, gone: Sequence[tuple[bytes, str]]) -> None:
     for some in _pieces(gone):
         await store.exchange(*(store.closing(*held, epoch, user, stored_id, "closed") for user, stored_id in some))
 
 
-async def _missing(store: PresenceStore, app_key: str, sessions: Sequence[Kept]) -> list[Kept]:
-    missing = list[Kept]()
+async def _missing(store: PresenceStore, app_key: str, sessions: Sequence[OpenSession]) -> list[OpenSession]:
+    missing = list[OpenSession]()
     for some in _pieces(sessions):
         users = list(dict.fromkeys(kept.user for kept in some))  # each once: the answer has all Sessions of each
         there = {one.id for found in await store.presences(app_key, users) for one in found.sessions}
@@ -100,7 +106,7 @@ async def _missing(store: PresenceStore, app_key: str, sessions: Sequence[Kept])
     return missing
 
 
-async def _kicked(store: PresenceStore, held: Held) -> set[str]:
+async def _kicked(store: PresenceStore, held: GatewayKey) -> set[str]:
     """Ids of this Gateway's Sessions that were kicked, as far back as the feed goes."""
     feed, kicked = Feed(store.client, held[0]), set[str]()
     after = await feed.oldest()
@@ -120,9 +126,9 @@ async def _kicked(store: PresenceStore, held: Held) -> set[str]:
         await asyncio.sleep(0)
 
 
-def _id(kept: Kept) -> str:
+def _id(kept: OpenSession) -> str:
     return session_named(kept.stored_id, kept.user)
 
 
 def _pieces(sessions: Sequence[T]) -> list[Sequence[T]]:
-    return [sessions[at : at + RESTORED_AT_ONCE] for at in range(0, len(sessions), RESTORED_AT_ONCE)]
+    return [sessions[at : at + RECOVERED_AT_ONCE] for at in range(0, len(sessions), RECOVERED_AT_ONCE)]

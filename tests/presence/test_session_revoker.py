@@ -12,7 +12,7 @@ import pytest
 from gate.clock import wall_ms
 from gate.core.model import AppFacts
 from gate.errors import StoreUnavailable
-from gate.presence.kicks import Kicker
+from gate.presence.session_revoker import SessionRevoker
 from gate.store import presence_keys as keys
 from gate.store.presence import Opening, PresenceStore, opened
 from gate.store.store import Store
@@ -54,9 +54,9 @@ async def goes_offline(presence: PresenceStore, user: bytes) -> None:
     await wait_until_async(is_offline, 10, "the User to be put out")
 
 
-async def let_in_late(presence: PresenceStore, store: Store) -> Kicker:
-    """A Kicker that dropped the removed App, after which a node that has yet to see that let `u` into it."""
-    kicker = Kicker(store.changelog, store.apps, store.users, presence)
+async def let_in_late(presence: PresenceStore, store: Store) -> SessionRevoker:
+    """A SessionRevoker that dropped the removed App, after which a node that has yet to see that let `u` into it."""
+    kicker = SessionRevoker(store.changelog, store.apps, store.users, presence)
     await kicker.follow_from_noted()
     await store.apps.remove(APP.key, wall_ms())
     await kicker.follow_once(1)
@@ -71,7 +71,7 @@ async def is_forgotten(presence: PresenceStore, server: RedisServer) -> bool:
 
 class TestKicks:
     async def test_each_act_closes_what_it_should(self, presence: PresenceStore, store: Store) -> None:
-        kicker = Kicker(store.changelog, store.apps, store.users, presence)
+        kicker = SessionRevoker(store.changelog, store.apps, store.users, presence)
         gateway = await Gateway(presence, APP).lease()
         users = [b"banned", b"gone", b"revoked", b"past", b"other"]
         await gateway.open_many(users)
@@ -88,7 +88,7 @@ class TestKicks:
         self, presence: PresenceStore, store: Store
     ) -> None:
         lags: list[int] = []
-        kicker = Kicker(store.changelog, store.apps, store.users, presence, timed=lags.append)
+        kicker = SessionRevoker(store.changelog, store.apps, store.users, presence, timed=lags.append)
         gateway = await Gateway(presence, APP).lease()
         await gateway.open_many([b"early", b"late"])
         await kicker.follow_from_noted()
@@ -103,10 +103,10 @@ class TestKicks:
         self, presence: PresenceStore, store: Store
     ) -> None:
         gateway = await Gateway(presence, APP).lease()
-        await Kicker(store.changelog, store.apps, store.users, presence).follow_from_noted()
+        await SessionRevoker(store.changelog, store.apps, store.users, presence).follow_from_noted()
         await gateway.open(b"u")
         await store.bans.impose(APP.key, [b"u"], wall_ms() + 60_000, wall_ms())
-        later = Kicker(store.changelog, store.apps, store.users, presence)
+        later = SessionRevoker(store.changelog, store.apps, store.users, presence)
         await later.follow_from_noted()
         await later.follow_once(1)
         assert await presence.online(APP.key, [b"u"]) == [False]
@@ -118,14 +118,14 @@ class TestKicks:
         gateway = await Gateway(presence, APP).lease()
         await gateway.open_many([b"u", b"v"])
         await store.bans.impose(APP.key, [b"u"], wall_ms() + 60_000, wall_ms())
-        await Kicker(store.changelog, store.apps, store.users, presence).follow_from_noted()
+        await SessionRevoker(store.changelog, store.apps, store.users, presence).follow_from_noted()
         assert await presence.online(APP.key, [b"u", b"v"]) == [False, True]
 
     async def test_where_the_changelog_has_a_hole_everybody_online_is_looked_at(
         self, presence: PresenceStore, store: Store, redis_server: RedisServer
     ) -> None:
         gateway = await Gateway(presence, APP).lease()
-        kicker = Kicker(store.changelog, store.apps, store.users, presence)
+        kicker = SessionRevoker(store.changelog, store.apps, store.users, presence)
         await kicker.follow_from_noted()
         await gateway.open_many([b"u", b"v"])
         await store.bans.impose(APP.key, [b"u"], wall_ms() + 60_000, wall_ms())
@@ -163,7 +163,7 @@ class TestKicks:
         self, presence: PresenceStore, store: Store
     ) -> None:
         gateway = await Gateway(presence, APP).lease()
-        kicker = Kicker(store.changelog, store.apps, store.users, presence)
+        kicker = SessionRevoker(store.changelog, store.apps, store.users, presence)
         await kicker.follow_from_noted()
         await store.bans.impose(APP.key, [b"u"], wall_ms() + 60_000, wall_ms())
         await kicker.follow_once(1)
@@ -177,12 +177,12 @@ class TestKicks:
     ) -> None:
         """A page that was looked at before it came does not hold it."""
         gateway = await Gateway(presence, APP).lease()
-        kicker = Kicker(store.changelog, store.apps, store.users, presence)
+        kicker = SessionRevoker(store.changelog, store.apps, store.users, presence)
         await kicker.follow_from_noted()
         await gateway.open(b"v")
         (at,) = (await store.bans.impose(APP.key, [b"u"], wall_ms() + 60_000, wall_ms())).revisions
         redis_server.client.hset(keys.KICKS, at.partition, f"{at.epoch}:{at.seq + 100}:0")
-        again = Kicker(store.changelog, store.apps, store.users, presence)
+        again = SessionRevoker(store.changelog, store.apps, store.users, presence)
         await again.follow_from_noted()
         assert await opened_at(gateway, at.epoch, at.seq - 1) == "barred"
         assert await opened_at(gateway, at.epoch, at.seq) == "ok"
@@ -196,7 +196,7 @@ class TestKicks:
         await store.bans.impose(APP.key, [b"u"], wall_ms() + 60_000, wall_ms())
         heads = await store.changelog.heads()
         await presence.note_kicked({at: head._replace(tip="f" * 16) for at, head in enumerate(heads)})
-        await Kicker(store.changelog, store.apps, store.users, presence).follow_from_noted()
+        await SessionRevoker(store.changelog, store.apps, store.users, presence).follow_from_noted()
         assert await presence.online(APP.key, [b"u"]) == [False]
 
     async def test_what_a_presence_redis_forgot_of_a_ban_is_done_again(
@@ -204,7 +204,7 @@ class TestKicks:
     ) -> None:
         """It came back from an older file, from before the kick; the facts' Redis was there all the time."""
         presence = presence_on(private_redis.url)
-        kicker = Kicker(store.changelog, store.apps, store.users, presence)
+        kicker = SessionRevoker(store.changelog, store.apps, store.users, presence)
         running = asyncio.create_task(kicker.run())
         gateway = await Gateway(presence, APP).lease()
         await gateway.open(b"u")
@@ -221,7 +221,7 @@ class TestKicks:
     async def test_a_presence_redis_that_lost_all_has_no_kicks_left_out(
         self, presence: PresenceStore, store: Store, redis_server: RedisServer
     ) -> None:
-        kicker = Kicker(store.changelog, store.apps, store.users, presence)
+        kicker = SessionRevoker(store.changelog, store.apps, store.users, presence)
         await kicker.follow_from_noted()
         (at,) = (await store.bans.impose(APP.key, [b"u"], wall_ms() + 60_000, wall_ms())).revisions
         redis_server.client.delete(keys.KICKS)
@@ -234,7 +234,7 @@ class TestKicks:
         self, presence: PresenceStore, store: Store, redis_server: RedisServer
     ) -> None:
         """Whoever is banned behind them would wait for all of that."""
-        kicker = Kicker(store.changelog, store.apps, store.users, presence)
+        kicker = SessionRevoker(store.changelog, store.apps, store.users, presence)
         gateway = await Gateway(presence, APP).lease()
         users = [b"u%d" % nth for nth in range(100)]
         await gateway.open_many(users)
@@ -252,7 +252,7 @@ class TestKicks:
         self, presence: PresenceStore, store: Store
     ) -> None:
         gateway = await Gateway(presence, APP).lease()
-        late = Kicker(store.changelog, store.apps, store.users, presence)
+        late = SessionRevoker(store.changelog, store.apps, store.users, presence)
         await late.follow_from_noted()
         now_ms = wall_ms()
         await store.bans.impose(APP.key, [b"u", b"still"], now_ms + 60_000, now_ms)

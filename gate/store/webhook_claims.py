@@ -42,7 +42,7 @@ class Claiming(NamedTuple):
     cursor: Cursor | None
 
 
-class PresenceHooks:
+class WebhookClaims:
     """The claims of one process, called `who`: the same name after a restart, so that it need not wait for its own."""
 
     def __init__(self, client: Client, who: str, clock: Callable[[], int] = monotonic_ms) -> None:

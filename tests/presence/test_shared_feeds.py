@@ -12,8 +12,8 @@ import pytest
 from gate.core.model import AppFacts
 from gate.core.presence import Cursor, Event
 from gate.errors import FeedReset, FeedUnreadable
-from gate.presence import tails as tails_module
-from gate.presence.tails import Tails
+from gate.presence import shared_feeds
+from gate.presence.shared_feeds import SharedFeeds
 from gate.store.feed import Feed
 from gate.store.presence import PresenceStore
 from tests.harness.cable import Cable
@@ -33,10 +33,10 @@ async def store(redis_server: RedisServer) -> AsyncIterator[PresenceStore]:
 
 
 @pytest.fixture
-async def tails(store: PresenceStore) -> AsyncIterator[Tails]:
-    tails = Tails(store.client)
-    yield tails
-    await tails.aclose()
+async def feeds(store: PresenceStore) -> AsyncIterator[SharedFeeds]:
+    feeds = SharedFeeds(store.client)
+    yield feeds
+    await feeds.aclose()
 
 
 @pytest.fixture
@@ -62,10 +62,10 @@ def blocked_reads(server: RedisServer) -> int:
     return blocked
 
 
-async def test_a_follower_sees_what_lies_behind_its_cursor_and_what_comes(tails: Tails, gateway: Gateway) -> None:
-    start = await tails.head(APP.key)
+async def test_a_follower_sees_what_lies_behind_its_cursor_and_what_comes(feeds: SharedFeeds, gateway: Gateway) -> None:
+    start = await feeds.head(APP.key)
     await gateway.open(b"alice")
-    async with aclosing(tails.follow(APP.key, start)) as following:
+    async with aclosing(feeds.follow(APP.key, start)) as following:
         assert told(await take(following, 1)) == [("online", b"alice")]
         coming = asyncio.create_task(take(following, 2))
         await gateway.open(b"bob")
@@ -74,10 +74,10 @@ async def test_a_follower_sees_what_lies_behind_its_cursor_and_what_comes(tails:
 
 
 async def test_without_a_cursor_it_begins_at_the_head(
-    tails: Tails, gateway: Gateway, redis_server: RedisServer
+    feeds: SharedFeeds, gateway: Gateway, redis_server: RedisServer
 ) -> None:
     await gateway.open(b"before")
-    async with aclosing(tails.follow(APP.key)) as following:
+    async with aclosing(feeds.follow(APP.key)) as following:
         coming = asyncio.create_task(take(following, 1))
         await wait_until_async(lambda: blocked_reads(redis_server) == 1, SOON_S, "the follower to wait")
         await gateway.open(b"after")
@@ -87,7 +87,7 @@ async def test_without_a_cursor_it_begins_at_the_head(
 async def test_what_comes_between_a_followers_first_look_and_the_shared_read_does_not_wait_for_the_next(
     gateway: Gateway, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    late, start = presence_on(redis_server.url), await Tails(gateway.store.client).head(APP.key)
+    late, start = presence_on(redis_server.url), await SharedFeeds(gateway.store.client).head(APP.key)
     read, looked = late.client.read, asyncio.Event()
 
     async def read_after_it_came(*commands: Any) -> list[Any]:
@@ -99,19 +99,19 @@ async def test_what_comes_between_a_followers_first_look_and_the_shared_read_doe
         return replies
 
     monkeypatch.setattr(late.client, "read", read_after_it_came)
-    tails = Tails(late.client)
-    async with aclosing(tails.follow(APP.key, start)) as following:
+    feeds = SharedFeeds(late.client)
+    async with aclosing(feeds.follow(APP.key, start)) as following:
         assert told(await take(following, 1)) == [("online", b"between")]
-    await tails.aclose()
+    await feeds.aclose()
     await late.client.aclose()
 
 
 async def test_many_followers_share_one_blocked_read_that_ends_with_the_last(
-    tails: Tails, gateway: Gateway, redis_server: RedisServer
+    feeds: SharedFeeds, gateway: Gateway, redis_server: RedisServer
 ) -> None:
-    start = await tails.head(APP.key)
+    start = await feeds.head(APP.key)
     connections = len(redis_server.client.client_list())
-    followings = [tails.follow(APP.key, start) for _ in range(50)]
+    followings = [feeds.follow(APP.key, start) for _ in range(50)]
     coming = [asyncio.create_task(take(one, 20)) for one in followings]
     await wait_until_async(lambda: blocked_reads(redis_server) == 1, SOON_S, "one blocked read")
     await gateway.open_many([b"%d" % number for number in range(20)])
@@ -125,11 +125,11 @@ async def test_many_followers_share_one_blocked_read_that_ends_with_the_last(
 
 
 async def test_what_comes_one_behind_the_other_is_read_together(
-    tails: Tails, gateway: Gateway, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    feeds: SharedFeeds, gateway: Gateway, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tails_module, "GATHER_S", 1.0)
+    monkeypatch.setattr(shared_feeds, "GATHER_S", 1.0)
     users = [b"%d" % number for number in range(20)]
-    async with aclosing(tails.follow(APP.key, await tails.head(APP.key))) as following:
+    async with aclosing(feeds.follow(APP.key, await feeds.head(APP.key))) as following:
         coming = asyncio.create_task(take(following, 1))
         await wait_until_async(lambda: blocked_reads(redis_server) == 1, SOON_S, "the follower to wait")
         await gateway.open(b"first")
@@ -140,13 +140,13 @@ async def test_what_comes_one_behind_the_other_is_read_together(
 
 
 async def test_a_slow_follower_catches_up_by_itself_and_keeps_nobody_back(
-    tails: Tails, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    feeds: SharedFeeds, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tails_module, "RECENT_EVENTS", 16)
-    monkeypatch.setattr(tails_module, "MOST_A_READ", 10)
-    start = await tails.head(APP.key)
+    monkeypatch.setattr(shared_feeds, "RECENT_EVENTS", 16)
+    monkeypatch.setattr(shared_feeds, "MOST_A_READ", 10)
+    start = await feeds.head(APP.key)
     users = [b"%03d" % number for number in range(200)]
-    async with aclosing(tails.follow(APP.key, start)) as slow, aclosing(tails.follow(APP.key, start)) as quick:
+    async with aclosing(feeds.follow(APP.key, start)) as slow, aclosing(feeds.follow(APP.key, start)) as quick:
         await gateway.open(b"first")
         assert told(await take(slow, 1)) == [("online", b"first")]
         seen = told(await take(quick, 1))
@@ -160,73 +160,73 @@ async def test_a_slow_follower_catches_up_by_itself_and_keeps_nobody_back(
 async def test_an_outage_delays_and_loses_nothing(redis_server: RedisServer) -> None:
     with Cable(redis_server.port) as cable:
         near, far = presence_on(redis_server.url), presence_on(cable.url, 500)
-        tails, gateway = Tails(far.client), await Gateway(near, APP).lease()
-        start = await tails.head(APP.key)
-        async with aclosing(tails.follow(APP.key, start)) as following:
+        feeds, gateway = SharedFeeds(far.client), await Gateway(near, APP).lease()
+        start = await feeds.head(APP.key)
+        async with aclosing(feeds.follow(APP.key, start)) as following:
             coming = asyncio.create_task(take(following, 3))
             await gateway.open(b"before")
-            await wait_until_async(lambda: not tails.is_cut_off(APP.key), SOON_S, "the first read")
+            await wait_until_async(lambda: not feeds.is_cut_off(APP.key), SOON_S, "the first read")
             cable.cut()
-            await wait_until_async(lambda: tails.is_cut_off(APP.key), SOON_S, "the cut to be noticed")
+            await wait_until_async(lambda: feeds.is_cut_off(APP.key), SOON_S, "the cut to be noticed")
             await gateway.open(b"meanwhile")
             cable.mend()
-            await wait_until_async(lambda: not tails.is_cut_off(APP.key), SOON_S, "the mending to be noticed")
+            await wait_until_async(lambda: not feeds.is_cut_off(APP.key), SOON_S, "the mending to be noticed")
             await gateway.open(b"after")
             assert told(await coming) == [("online", b"before"), ("online", b"meanwhile"), ("online", b"after")]
-        await tails.aclose()
+        await feeds.aclose()
         await near.client.aclose()
         await far.client.aclose()
 
 
-async def test_a_cursor_of_another_history_is_refused(tails: Tails, gateway: Gateway) -> None:
+async def test_a_cursor_of_another_history_is_refused(feeds: SharedFeeds, gateway: Gateway) -> None:
     await gateway.open(b"alice")
-    head = await tails.head(APP.key)
+    head = await feeds.head(APP.key)
     for wrong in (head._replace(epoch="abc"), head._replace(seq=head.seq + 1), head._replace(at_us=1)):
         with pytest.raises(FeedReset):
-            await take(tails.follow(APP.key, wrong), 1)
+            await take(feeds.follow(APP.key, wrong), 1)
 
 
 async def test_a_feed_that_begins_anew_resets_its_followers_and_serves_new_ones(
-    tails: Tails, gateway: Gateway, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    feeds: SharedFeeds, gateway: Gateway, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tails_module, "BLOCK_MS", 50)
+    monkeypatch.setattr(shared_feeds, "BLOCK_MS", 50)
     await gateway.open(b"lost")
-    following = tails.follow(APP.key, await tails.head(APP.key))
+    following = feeds.follow(APP.key, await feeds.head(APP.key))
     coming = asyncio.create_task(take(following, 1))
     await wait_until_async(lambda: blocked_reads(redis_server) == 1, SOON_S, "the follower to wait")
     redis_server.client.flushall()
     with pytest.raises(FeedReset):
         await coming
     await gateway.lease()
-    async with aclosing(tails.follow(APP.key, Cursor("0", 0, 0))) as anew:
+    async with aclosing(feeds.follow(APP.key, Cursor("0", 0, 0))) as anew:
         await gateway.open(b"alice")
         assert told(await take(anew, 1)) == [("online", b"alice")]
 
 
 async def test_entries_that_are_no_longer_kept_are_a_reset_and_no_gap(
-    tails: Tails, gateway: Gateway, redis_server: RedisServer
+    feeds: SharedFeeds, gateway: Gateway, redis_server: RedisServer
 ) -> None:
-    start = await tails.head(APP.key)
+    start = await feeds.head(APP.key)
     await gateway.open_many([b"a", b"b", b"c"])
     redis_server.client.xtrim(f"gate:{{{APP.key}}}:feed", maxlen=1, approximate=False)
     with pytest.raises(FeedReset):
-        await take(tails.follow(APP.key, start), 1)
+        await take(feeds.follow(APP.key, start), 1)
 
 
-async def test_closing_ends_followers_that_wait(tails: Tails, redis_server: RedisServer) -> None:
-    waiting = [asyncio.create_task(take(tails.follow(APP.key), 1)) for _ in range(3)]
+async def test_closing_ends_followers_that_wait(feeds: SharedFeeds, redis_server: RedisServer) -> None:
+    waiting = [asyncio.create_task(take(feeds.follow(APP.key), 1)) for _ in range(3)]
     await wait_until_async(lambda: blocked_reads(redis_server) == 1, SOON_S, "the followers to wait")
-    await tails.aclose()
+    await feeds.aclose()
     for one in waiting:
         with pytest.raises(StopAsyncIteration):
             await one
 
 
 async def test_an_entry_that_nobody_can_read_is_told_rather_than_waited_on(
-    tails: Tails, gateway: Gateway, redis_server: RedisServer
+    feeds: SharedFeeds, gateway: Gateway, redis_server: RedisServer
 ) -> None:
     await gateway.open(b"alice")
-    following = tails.follow(APP.key, await tails.head(APP.key))
+    following = feeds.follow(APP.key, await feeds.head(APP.key))
     coming = asyncio.create_task(take(following, 1))
     await wait_until_async(lambda: blocked_reads(redis_server) == 1, SOON_S, "the follower to wait")
     entry: dict[Any, Any] = {"e": "unheard-of 1 s p g    u"}
@@ -237,27 +237,27 @@ async def test_an_entry_that_nobody_can_read_is_told_rather_than_waited_on(
 
 
 async def test_those_that_wait_go_on_a_few_in_each_pass_of_the_loop(
-    tails: Tails, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    feeds: SharedFeeds, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A thousand in one pass took it 10 ms, in which no check was answered."""
-    monkeypatch.setattr(tails_module, "WOKEN_A_PASS", 2)
+    monkeypatch.setattr(shared_feeds, "WOKEN_A_PASS", 2)
     loop, passes, woken = asyncio.get_running_loop(), [0], list[int]()
-    head = await tails.head(APP.key)
+    head = await feeds.head(APP.key)
 
     def count() -> None:
         passes[0] += 1
         loop.call_soon(count)
 
     async def follow() -> None:
-        async with aclosing(tails.follow(APP.key, head)) as following:
+        async with aclosing(feeds.follow(APP.key, head)) as following:
             await anext(following)
             woken.append(passes[0])
 
     followers = [asyncio.create_task(follow()) for _ in range(10)]
-    tail = await _waited_for_by(tails, len(followers))
+    shared = await _waited_for_by(feeds, len(followers))
     followers.pop().cancel()
     await wait_until_async(
-        lambda: len(tail.moved._waiting) == len(followers), SOON_S, "the cancelled one to be forgotten"
+        lambda: len(shared.moved._waiting) == len(followers), SOON_S, "the cancelled one to be forgotten"
     )
     count()
     await gateway.open(b"ann")
@@ -266,25 +266,25 @@ async def test_those_that_wait_go_on_a_few_in_each_pass_of_the_loop(
     assert max(map(woken.count, woken)) <= 2
 
 
-async def _waited_for_by(tails: Tails, many: int) -> Any:
+async def _waited_for_by(feeds: SharedFeeds, many: int) -> Any:
     await wait_until_async(
-        lambda: APP.key in tails._tails and len(tails._tails[APP.key].moved._waiting) == many, SOON_S, "all to wait"
+        lambda: APP.key in feeds._shared and len(feeds._shared[APP.key].moved._waiting) == many, SOON_S, "all to wait"
     )
-    return tails._tails[APP.key]
+    return feeds._shared[APP.key]
 
 
 async def test_followers_see_all_of_it_once_while_users_move_to_more_slices(
-    tails: Tails, store: PresenceStore, gateway: Gateway
+    feeds: SharedFeeds, store: PresenceStore, gateway: Gateway
 ) -> None:
     """Those that were there before, and those that come with a cursor in an order of their own."""
-    start, users = await tails.head(APP.key), [b"user-%d" % nth for nth in range(90)]
-    followings = [tails.follow(APP.key, start) for _ in range(3)]
+    start, users = await feeds.head(APP.key), [b"user-%d" % nth for nth in range(90)]
+    followings = [feeds.follow(APP.key, start) for _ in range(3)]
     coming = [asyncio.create_task(take(one, 90)) for one in followings]
     await gateway.open_many(users[:30])
     await spread(store, APP.key, 3)
     await gateway.open_many(users[30:60])
     others = await Feed(store.client, APP.key).read(start, 45)
-    follower = tails.follow(APP.key, others[-1].cursor)
+    follower = feeds.follow(APP.key, others[-1].cursor)
     late = asyncio.create_task(take(follower, 45))
     await spread(store, APP.key, 8)
     await gateway.open_many(users[60:])
@@ -292,7 +292,7 @@ async def test_followers_see_all_of_it_once_while_users_move_to_more_slices(
         assert sorted(event.user for event in events) == sorted(users)
         assert {event.user for event in events[:30]} == set(users[:30]), "old slices come first"
         assert [event.cursor.many for event in events] == list(range(start.many + 1, start.many + 91))
-    assert (await coming[0])[-1].cursor == await tails.head(APP.key)
+    assert (await coming[0])[-1].cursor == await feeds.head(APP.key)
     for one in (*followings, follower):
         await one.aclose()
 
@@ -301,9 +301,9 @@ async def test_a_follower_that_read_slices_in_another_order_is_served_from_what_
     store: PresenceStore, gateway: Gateway
 ) -> None:
     await spread(store, APP.key, 8)
-    tails = Tails(store.client)
-    start = await tails.head(APP.key)
-    first = tails.follow(APP.key, start)
+    feeds = SharedFeeds(store.client)
+    start = await feeds.head(APP.key)
+    first = feeds.follow(APP.key, start)
     coming = asyncio.create_task(take(first, 60))
     await gateway.open_many([b"user-%d" % nth for nth in range(60)])
     events = await coming
@@ -314,9 +314,9 @@ async def test_a_follower_that_read_slices_in_another_order_is_served_from_what_
         (one.place for one in reversed(events[:20]) if one.slice_ == lacking.slice_), start.places[lacking.slice_]
     )
     missed = [one for one in events if one.slice_ == lacking.slice_ and one.place.seq > before.seq]
-    async with aclosing(tails.follow(APP.key, last.at(lacking.slice_, before))) as second:
+    async with aclosing(feeds.follow(APP.key, last.at(lacking.slice_, before))) as second:
         found = await take(second, len(missed))
     assert [one.place for one in found] == [one.place for one in missed]
     assert found[-1].cursor == last
     await first.aclose()
-    await tails.aclose()
+    await feeds.aclose()

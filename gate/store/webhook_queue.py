@@ -1,4 +1,4 @@
-"""Hooks: results that Apps are to hear of, from the script that caused them until a webhook took them or they are given up.
+"""The webhook queue: results that Apps are to be sent, from the script that caused them until delivery or giving up.
 
 At least once: a result leaves its stream when it was delivered, not before. The server counts the attempts and since when
 the last one is, so a worker that dies or is restarted changes nothing, and any node may go on. Used by `gate.webhooks`.
@@ -30,7 +30,7 @@ MAX_LISTED = 1_000
 _DEAD_ID = re.compile(r"(\d{1,4}):(\d{1,20}-\d{1,20})")
 
 
-class Hook(NamedTuple):
+class QueuedWebhook(NamedTuple):
     """One result. `kind` is "0" for a deactivation, "1" for a reactivation; `code` "0" means done, "1" too early."""
 
     partition: int
@@ -44,17 +44,17 @@ class Hook(NamedTuple):
     at_ms: int
 
 
-class DeadHook(NamedTuple):
+class DeadWebhook(NamedTuple):
     """A result that was given up, with what was wrong at its last attempt. `id` is what `replay` takes."""
 
     id: str
     gave_up_ms: int
     problem: str
     attempts: int
-    hook: Hook
+    hook: QueuedWebhook
 
 
-class Hooks:
+class WebhookQueue:
     """Takes, ends and lists results. Every method raises `StoreUnavailable`."""
 
     def __init__(self, client: Client, partitions: int) -> None:
@@ -64,7 +64,7 @@ class Hooks:
         self._recounting: dict[int, str] = {}
         """Partitions in which attempts may be dated in the future, and from which entry on."""
 
-    async def take(self, consumer: str, most: int, waits_ms: Sequence[int]) -> list[Hook]:
+    async def take(self, consumer: str, most: int, waits_ms: Sequence[int]) -> list[QueuedWebhook]:
         """Up to `most` (1 or more) to deliver now, of all Partitions alike.
 
         `waits_ms`: how long after each failed attempt the next is due.
@@ -83,11 +83,11 @@ class Hooks:
         rows = [(_partition_of(call.keys[0]), row) for call, taken in zip(calls, replies, strict=True) for row in taken]
         return [_hook(partition, row[0], int(row[1]), row[2:]) for partition, row in rows]
 
-    async def done(self, hook: Hook) -> None:
+    async def done(self, hook: QueuedWebhook) -> None:
         """It was delivered, or there is nobody to deliver it to."""
         await self._client.write([Call(scripts.HOOK_DONE, [keys.hooks(hook.partition)], [hook.entry])])
 
-    async def bury(self, hook: Hook, problem: str) -> None:
+    async def bury(self, hook: QueuedWebhook, problem: str) -> None:
         """Give it up."""
         streams = [keys.hooks(hook.partition), keys.dead_hooks(hook.partition)]
         await self._client.write([Call(scripts.HOOK_BURY, streams, [hook.entry, problem, hook.attempt, MAX_DEAD])])
@@ -96,10 +96,10 @@ class Hooks:
         """How many are not delivered yet, of all Apps."""
         return sum(await self._client.read(*(("XLEN", keys.hooks(p)) for p in range(self._partitions))))
 
-    async def dead(self, app_key: str, most: int = MAX_LISTED) -> list[DeadHook]:
+    async def dead(self, app_key: str, most: int = MAX_LISTED) -> list[DeadWebhook]:
         """The App's dead letters, the latest first."""
         asked = [("XREVRANGE", keys.dead_hooks(p), "+", "-") for p in range(self._partitions)]
-        found: list[DeadHook] = []
+        found: list[DeadWebhook] = []
         for partition, entries in enumerate(await self._client.read(*asked)):
             found += [dead for entry in entries if (dead := _dead(partition, *entry)).hook.app == app_key]
         return sorted(found, key=lambda dead: dead.gave_up_ms, reverse=True)[:most]
@@ -144,14 +144,16 @@ def _partition_of(key: bytes) -> int:
     return int(key[6 : key.index(b"}")])
 
 
-def _hook(partition: int, entry: bytes, attempt: int, flat: Sequence[bytes]) -> Hook:
+def _hook(partition: int, entry: bytes, attempt: int, flat: Sequence[bytes]) -> QueuedWebhook:
     fields = dict(zip(flat[::2], flat[1::2], strict=True))
     app, operation, kind, code = (fields[name].decode() for name in (b"a", b"o", b"y", b"c"))
-    return Hook(partition, entry.decode(), attempt, app, fields[b"u"], operation, kind, code, int(fields[b"t"]))
+    return QueuedWebhook(
+        partition, entry.decode(), attempt, app, fields[b"u"], operation, kind, code, int(fields[b"t"])
+    )
 
 
-def _dead(partition: int, entry: bytes, flat: Sequence[bytes]) -> DeadHook:
+def _dead(partition: int, entry: bytes, flat: Sequence[bytes]) -> DeadWebhook:
     _, problem, _, attempts, *rest = flat
     hook = _hook(partition, entry, int(attempts), rest)
     gave_up_ms = int(entry.partition(b"-")[0])
-    return DeadHook(f"{partition}:{hook.entry}", gave_up_ms, problem.decode(), hook.attempt, hook)
+    return DeadWebhook(f"{partition}:{hook.entry}", gave_up_ms, problem.decode(), hook.attempt, hook)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gate.presence import figures
-from gate.presence.figures import BoundedSeries, OldestBeat
+from gate.presence import metrics
+from gate.presence.metrics import BoundedSeries, OldestBeat
 
 TTL_MS = 1_000
 
@@ -43,7 +43,7 @@ class TestBoundedSeries:
     def test_the_largest_have_a_series_of_their_own_and_the_sum_stays_right(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(figures, "MAX_SERIES", 2)
+        monkeypatch.setattr(metrics, "MAX_SERIES", 2)
         shown: dict[tuple[str, ...], int] = {}
         series = BoundedSeries(1, shown.__setitem__)
         series.set({("a",): 1, ("b",): 5, ("c",): 3, ("d",): 2})

@@ -10,7 +10,7 @@ import pytest
 from gate.clock import wall_ms
 from gate.core.model import AppFacts
 from gate.errors import InvalidInput, StoreUnavailable
-from gate.presence.kick_orders import kick_user
+from gate.presence.kick_command import kick_user
 from gate.store.audit import Audit
 from gate.store.presence import PresenceStore
 from gate.store.store import Store

@@ -27,7 +27,7 @@ from gate.core.changes import Change, ChangeUnreadable
 from gate.core.model import AppFacts, UserFacts
 from gate.core.revision import Position
 from gate.errors import AppUnknown, StoreUnavailable
-from gate.store.presence import Because, PresenceStore
+from gate.store.presence import LogPosition, PresenceStore
 
 BLOCK_MS = 500
 RETRY_S = 0.25
@@ -79,7 +79,7 @@ class _Cause(NamedTuple):
     minted_before_ms: int | None
 
 
-class Kicker:
+class SessionRevoker:
     """One a process."""
 
     def __init__(
@@ -178,12 +178,10 @@ class Kicker:
                 erased[change.app].append(change.user)
             elif (cause := _cause(change, closing)) is not None:
                 causes[cause].setdefault(change.user, change.at_ms)
-        because = Because(epoch, changes[-1].seq)
+        up_to = LogPosition(epoch, changes[-1].seq)
         for cause, users in causes.items():
             for before_ms, some in (await self._by_token(cause, list(users))).items():
-                closed = await self._presence.kick(
-                    cause.app, some, cause.why, minted_before_ms=before_ms, because=because
-                )
+                closed = await self._presence.kick(cause.app, some, cause.why, minted_before_ms=before_ms, up_to=up_to)
                 self._count(cause.why, closed)
                 if closed:  # by this node: another one that was faster has told it
                     self._timed(max(0, wall_ms() - min(users[user] for user in some)))

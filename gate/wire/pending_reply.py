@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 
-class Later(msgspec.Struct, frozen=True):
+class PendingReply(msgspec.Struct, frozen=True):
     """Once `arrival` is done, `word` gives the reply, or raises a `GateError`, or says what else to wait for.
 
     `holds_back`: what follows on the connection may depend on it, so it waits. `abandon` is called if the peer is
@@ -23,7 +23,7 @@ class Later(msgspec.Struct, frozen=True):
     """
 
     arrival: asyncio.Future[Any]
-    word: Callable[[], bytes | Later]
+    word: Callable[[], bytes | PendingReply]
     holds_back: bool = False
     abandon: Callable[[], object] | None = None
     cancel: Callable[[], object] | None = None

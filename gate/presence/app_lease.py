@@ -1,7 +1,7 @@
 """One App's clients on this node's own Gateway: their lease, their Sessions, and the kicks that are meant for them.
 
     Redis is away          it is asked again; clients stay connected, and nobody is announced offline
-    Redis lost the lease   it is taken again under the same epoch; the door brings back what was open
+    Redis lost the lease   it is taken again under the same epoch; the session service brings back what was open
     the lease was ended    as after a pause longer than it lasts: a higher epoch is taken, and every Session opened again with
                            the id that it had, since the clients are still there
     the feed was reset     kicks may have been missed: whoever has no Session any more is put out
@@ -9,7 +9,7 @@
 Whoever may not be connected any more by this node's facts is put out with that reason, not brought back. A kick is also
 answered by closing the Session once more, which costs a script and makes sure that none is left that was being brought back.
 
-Called by `own_gateway`.
+Called by `local_gateway`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from gate.core.closing import REASON_OF_FAULT
 from gate.core.model import AppFacts
 from gate.core.presence import CloseReason, Cursor, Event, Verified, session_parts
 from gate.errors import FeedReset, SessionRefused, StoreUnavailable, TokenRefused, Unavailable
-from gate.presence.door import Door
-from gate.presence.registry import Kept
-from gate.presence.seats import Admissions, End, Seat
-from gate.presence.tails import Tails
+from gate.presence.local_sessions import Admissions, End, LocalSession
+from gate.presence.registry import OpenSession
+from gate.presence.session_service import SessionService
+from gate.presence.shared_feeds import SharedFeeds
 from gate.store.presence import Opened
 
 BEATS_A_LEASE = 3
@@ -42,12 +42,14 @@ VERIFY_AGAIN_FOR_MS = 1_000
 """How long a connect waits for this Replica to apply the Change for which the User's Sessions were closed."""
 
 
-class Tenancy:
+class AppLease:
     """`begin` it once; `end` it when no client is left."""
 
-    def __init__(self, app_key: str, gateway: bytes, door: Door, feeds: Tails, admissions: Admissions) -> None:
+    def __init__(
+        self, app_key: str, gateway: bytes, service: SessionService, feeds: SharedFeeds, admissions: Admissions
+    ) -> None:
         self.app_key = app_key
-        self.seats: dict[str, Seat] = {}
+        self.sessions: dict[str, LocalSession] = {}
         """By Session id."""
         self.epoch = 0
         self.renewed_at_ms = 0
@@ -56,7 +58,7 @@ class Tenancy:
         """Connects under way."""
         self.idle_since_ms = monotonic_ms()
         self._gateway = gateway
-        self._door = door
+        self._service = service
         self._feeds = feeds
         self._admissions = admissions
         self._turn = asyncio.Lock()
@@ -65,24 +67,24 @@ class Tenancy:
     async def begin(self) -> Cursor:
         """Take the lease; where to follow the feed from, so that no kick is missed. Raises `StoreUnavailable`."""
         cursor = await self._feeds.head(self.app_key)
-        leased = await self._door.lease(self.app_key, self._gateway, None, self._may_connect)
+        leased = await self._service.lease(self.app_key, self._gateway, None, self._may_connect)
         self.epoch, self.renewed_at_ms = leased.epoch, monotonic_ms()
         return cursor
 
-    async def open(self, by: Verified, platform: str, ip: str, end: End) -> Seat:
+    async def open(self, by: Verified, platform: str, ip: str, end: End) -> LocalSession:
         """A Session for a client. Raises `SessionRefused`, `TokenRefused` and `Unavailable`."""
-        seat = Seat(by, platform, ip, wall_ms(), end)
+        session = LocalSession(by, platform, ip, wall_ms(), end)
         self.opening += 1
         try:
-            return await self._opened(seat, by)
+            return await self._opened(session, by)
         finally:
             self.opening -= 1
 
-    def close(self, seat: Seat, why: CloseReason) -> None:
+    def close(self, session: LocalSession, why: CloseReason) -> None:
         """The client is gone. Where Redis can't be told, it is as soon as it can."""
-        if self.seats.pop(seat.session, None) is not None:
+        if self.sessions.pop(session.session, None) is not None:
             self.idle_since_ms = monotonic_ms()
-            self._close(seat.session, why)
+            self._close(session.session, why)
 
     async def keep(self, lease_ttl_ms: int) -> None:
         """Renew the lease, and tell who was active, until nobody has been here for as long as a lease lasts."""
@@ -114,21 +116,21 @@ class Tenancy:
 
     async def end(self) -> None:
         """End the lease, and the Sessions with it."""
-        await self._door.store.end_lease(self.app_key, self._gateway, self.epoch)
-        self._door.let_go(self.app_key, self._gateway, self.epoch)
+        await self._service.store.end_lease(self.app_key, self._gateway, self.epoch)
+        self._service.let_go(self.app_key, self._gateway, self.epoch)
 
     # Opening
 
-    async def _opened(self, seat: Seat, by: Verified) -> Seat:
+    async def _opened(self, session: LocalSession, by: Verified) -> LocalSession:
         deadline_ms = monotonic_ms() + VERIFY_AGAIN_FOR_MS
         tries = 0
         while tries < TRIES:
             epoch = self.epoch
-            word = await self._asked(seat, by, epoch)
+            word = await self._asked(session, by, epoch)
             if word == "ok" and self.epoch == epoch:
-                seat.is_open = True
-                return seat
-            self.seats.pop(seat.session, None)
+                session.is_open = True
+                return session
+            self.sessions.pop(session.session, None)
             if word == "full":
                 raise SessionRefused("full", "this User has as many Sessions as there may be; close some first")
             if word == "barred":
@@ -139,16 +141,16 @@ class Tenancy:
                 await self._renew(epoch)
         raise Unavailable("this node's lease keeps being lost; connect again")
 
-    async def _asked(self, seat: Seat, by: Verified, epoch: int) -> Opened:
-        attempt = self._door.open(by, self._gateway, epoch, seat.platform, seat.ip)
-        seat.session = attempt.session
-        self.seats[attempt.session] = seat
+    async def _asked(self, session: LocalSession, by: Verified, epoch: int) -> Opened:
+        attempt = self._service.open(by, self._gateway, epoch, session.platform, session.ip)
+        session.session = attempt.session
+        self.sessions[attempt.session] = session
         try:
-            return await attempt.ticket.wait()
+            return await attempt.pending.wait()
         except BaseException as fault:  # the client is gone, or Redis: nobody would close what may have been opened
-            self.seats.pop(attempt.session, None)
+            self.sessions.pop(attempt.session, None)
             if not isinstance(fault, StoreUnavailable) or fault.outcome == "unknown":
-                self._door.abandon(self.app_key, self._gateway, epoch, attempt.session)
+                self._service.abandon(self.app_key, self._gateway, epoch, attempt.session)
             raise
 
     async def _verified_anew(self, by: Verified, deadline_ms: int) -> Verified:
@@ -174,41 +176,49 @@ class Tenancy:
             if self._admissions.app_facts(self.app_key) is None:
                 self._end_all("app-removed")
                 return
-            leased = await self._door.lease(self.app_key, self._gateway, self.epoch, self._may_connect)
+            leased = await self._service.lease(self.app_key, self._gateway, self.epoch, self._may_connect)
             if not leased.holds:
-                leased = await self._door.lease(self.app_key, self._gateway, None, self._may_connect)
+                leased = await self._service.lease(self.app_key, self._gateway, None, self._may_connect)
                 self.epoch = leased.epoch
             self.renewed_at_ms = monotonic_ms()
-            forgotten = [one for one in self.seats.values() if one.is_open and not self._is_remembered(one)]
+            forgotten = [one for one in self.sessions.values() if one.is_open and not self._is_remembered(one)]
             for at in range(0, len(forgotten), AT_ONCE):
                 await self._bring_back(forgotten[at : at + AT_ONCE])
 
-    def _is_remembered(self, seat: Seat) -> bool:
-        return self._door.remembers(self.app_key, self._gateway, seat.session)
+    def _is_remembered(self, session: LocalSession) -> bool:
+        return self._service.remembers(self.app_key, self._gateway, session.session)
 
-    async def _bring_back(self, seats: Sequence[Seat]) -> None:
+    async def _bring_back(self, sessions: Sequence[LocalSession]) -> None:
         epoch, asked = self.epoch, []
-        for seat in seats:
-            by = self._admitted_or_ended(seat)
+        for session in sessions:
+            by = self._admitted_or_ended(session)
             if by is not None:
-                stored_id, _ = session_parts(seat.session)
-                kept = Kept(by.app, seat.user, stored_id, seat.platform, seat.ip, seat.minted_at_ms, seat.since_ms)
-                asked.append((seat, self._door.open_again(by, self._gateway, epoch, kept)))
-        for seat, ticket in asked:
-            word = await ticket.wait()
-            if word == "ok" and seat.session not in self.seats:
-                self._close(seat.session, "lost")  # the client went meanwhile
+                stored_id, _ = session_parts(session.session)
+                kept = OpenSession(
+                    by.app,
+                    session.user,
+                    stored_id,
+                    session.platform,
+                    session.ip,
+                    session.minted_at_ms,
+                    session.since_ms,
+                )
+                asked.append((session, self._service.open_again(by, self._gateway, epoch, kept)))
+        for session, pending in asked:
+            word = await pending.wait()
+            if word == "ok" and session.session not in self.sessions:
+                self._close(session.session, "lost")  # the client went meanwhile
             elif word in ("barred", "full"):
-                self._put_out(seat, "lost")
+                self._put_out(session, "lost")
 
-    def _admitted_or_ended(self, seat: Seat) -> Verified | None:
+    def _admitted_or_ended(self, session: LocalSession) -> Verified | None:
         try:
-            by = self._admissions.may_stay(self.app_key, seat.user, seat.minted_at_ms, wall_ms())
+            by = self._admissions.may_stay(self.app_key, session.user, session.minted_at_ms, wall_ms())
         except TokenRefused as refused:
-            self._put_out(seat, REASON_OF_FAULT[refused.fault])
+            self._put_out(session, REASON_OF_FAULT[refused.fault])
             return None
-        if not token.is_same_app(by.app, seat.app):
-            self._put_out(seat, "app-removed")
+        if not token.is_same_app(by.app, session.app):
+            self._put_out(session, "app-removed")
             return None
         return by
 
@@ -219,12 +229,12 @@ class Tenancy:
             return None
 
     async def _tell_active(self) -> None:
-        active = [one for one in self.seats.values() if one.is_active and one.is_open]
+        active = [one for one in self.sessions.values() if one.is_active and one.is_open]
         for at in range(0, len(active), AT_ONCE):
             some = active[at : at + AT_ONCE]
             for one in some:
                 one.is_active = False
-            await self._door.touch(self.app_key, [one.session for one in some]).wait()
+            await self._service.touch(self.app_key, [one.session for one in some]).wait()
 
     def _end_whose_time_is_over(self) -> None:
         """Every client is looked at: far cheaper than a timer each."""
@@ -232,28 +242,28 @@ class Tenancy:
         if app is None:
             return
         standing = token.generations(app)
-        for seat in list(self.seats.values()):
-            if why := _why_over(seat, app, standing, now_ms):
-                self._put_out(seat, why)
+        for session in list(self.sessions.values()):
+            if why := _why_over(session, app, standing, now_ms):
+                self._put_out(session, why)
 
     def _is_idle(self, lease_ttl_ms: int) -> bool:
-        return not self.seats and not self.opening and monotonic_ms() - self.idle_since_ms >= lease_ttl_ms
+        return not self.sessions and not self.opening and monotonic_ms() - self.idle_since_ms >= lease_ttl_ms
 
     # Putting out
 
     def _heed(self, event: Event) -> None:
-        if event.kind == "kick" and event.gateway == self._gateway and (seat := self.seats.get(event.session)):
-            self._put_out(seat, _reason(event.why))
+        if event.kind == "kick" and event.gateway == self._gateway and (session := self.sessions.get(event.session)):
+            self._put_out(session, _reason(event.why))
 
-    def _put_out(self, seat: Seat, why: CloseReason) -> None:
-        if self.seats.pop(seat.session, None) is not None:
+    def _put_out(self, session: LocalSession, why: CloseReason) -> None:
+        if self.sessions.pop(session.session, None) is not None:
             self.idle_since_ms = monotonic_ms()
-            self._close(seat.session, why)
-        seat.end(why)
+            self._close(session.session, why)
+        session.end(why)
 
     def _end_all(self, why: CloseReason) -> None:
-        for seat in list(self.seats.values()):
-            self._put_out(seat, why)
+        for session in list(self.sessions.values()):
+            self._put_out(session, why)
 
     def _close(self, session: str, why: CloseReason) -> None:
         epoch = self.epoch
@@ -261,16 +271,16 @@ class Tenancy:
         def closed(arrival: asyncio.Future[Any]) -> None:
             if arrival.exception() is None:
                 with suppress(StoreUnavailable):  # refused, as by a server that takes no writes
-                    ticket.result()
+                    pending.result()
                     return
-            self._door.abandon(self.app_key, self._gateway, epoch, session)
+            self._service.abandon(self.app_key, self._gateway, epoch, session)
 
         try:
-            ticket = self._door.close(self.app_key, self._gateway, epoch, session, why)
+            pending = self._service.close(self.app_key, self._gateway, epoch, session, why)
         except Unavailable:
-            self._door.abandon(self.app_key, self._gateway, epoch, session)
+            self._service.abandon(self.app_key, self._gateway, epoch, session)
         else:
-            ticket.arrival.add_done_callback(closed)
+            pending.arrival.add_done_callback(closed)
 
     async def _found_again(self) -> Cursor:
         """After kicks may have been missed: put out who has no Session, and where to follow on from."""
@@ -278,28 +288,28 @@ class Tenancy:
             try:
                 cursor = await self._feeds.head(self.app_key)
                 await self._renew(self.epoch)
-                seats = [one for one in self.seats.values() if one.is_open]
-                for at in range(0, len(seats), AT_ONCE):
-                    await self._end_without_session(seats[at : at + AT_ONCE])
+                sessions = [one for one in self.sessions.values() if one.is_open]
+                for at in range(0, len(sessions), AT_ONCE):
+                    await self._end_without_session(sessions[at : at + AT_ONCE])
                 return cursor
             except Unavailable:
                 await asyncio.sleep(RETRY_S)
 
-    async def _end_without_session(self, seats: Sequence[Seat]) -> None:
-        found = await self._door.presences(self.app_key, [one.user for one in seats]).wait()
+    async def _end_without_session(self, sessions: Sequence[LocalSession]) -> None:
+        found = await self._service.presences(self.app_key, [one.user for one in sessions]).wait()
         there = {session.id for one in found for session in one.sessions}
-        for seat in seats:
-            if seat.session not in there and self._admitted_or_ended(seat) is not None:
-                self._put_out(seat, "lost")
+        for session in sessions:
+            if session.session not in there and self._admitted_or_ended(session) is not None:
+                self._put_out(session, "lost")
 
 
-def _why_over(seat: Seat, app: AppFacts, standing: Collection[bytes], now_ms: int) -> CloseReason | None:
+def _why_over(session: LocalSession, app: AppFacts, standing: Collection[bytes], now_ms: int) -> CloseReason | None:
     """Of another App that had the key before; or of a Token that would be refused now, where the App says that this counts."""
-    if seat.app is not app and not token.is_same_app(seat.app, app):
+    if session.app is not app and not token.is_same_app(session.app, app):
         return "app-removed"
-    if app.close_sessions_on_expire and seat.generation not in standing:
+    if app.close_sessions_on_expire and session.generation not in standing:
         return "token-revoked"
-    if app.close_sessions_on_expire and 0 < seat.expires_at_ms <= now_ms:
+    if app.close_sessions_on_expire and 0 < session.expires_at_ms <= now_ms:
         return "token-expired"
     return None
 

@@ -38,12 +38,12 @@ RETRY_S = 0.25
 _log = structlog.get_logger()
 
 
-class Tails:
+class SharedFeeds:
     """The feeds that are followed in this process. `aclose` ends all of them, and the followers with them."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._tails: dict[str, _Tail] = {}
+        self._shared: dict[str, _SharedFeed] = {}
         self._is_closed = False
 
     async def head(self, app_key: str) -> Cursor:
@@ -60,14 +60,14 @@ class Tails:
         Raises `FeedReset` if the cursor can't be read on from. Close it (`contextlib.aclosing`) rather than drop it: the
         shared read ends with its last follower.
         """
-        tail = self._joined(app_key)
+        shared = self._joined(app_key)
         try:
             while not self._is_closed:
-                moved = tail.moved
-                tail.raise_its_failure()
+                moved = shared.moved
+                shared.raise_its_failure()
                 try:
-                    after = after or await tail.feed.head()
-                    events = await tail.behind(after)
+                    after = after or await shared.feed.head()
+                    events = await shared.behind(after)
                 except StoreUnavailable:
                     await asyncio.sleep(RETRY_S)
                     continue
@@ -77,37 +77,37 @@ class Tails:
                 else:
                     await moved.wait()
         finally:
-            await self._leave(app_key, tail)
+            await self._leave(app_key, shared)
 
     def is_cut_off(self, app_key: str) -> bool:
         """Whether the App's followers wait for a Redis that is away."""
-        tail = self._tails.get(app_key)
-        return tail is not None and tail.is_cut_off
+        shared = self._shared.get(app_key)
+        return shared is not None and shared.is_cut_off
 
     async def aclose(self) -> None:
         """End every follower's loop, and close the connections."""
         self._is_closed = True
-        tails = list(self._tails.values())
-        self._tails.clear()
-        for tail in tails:
-            await tail.aclose()
+        feeds = list(self._shared.values())
+        self._shared.clear()
+        for shared in feeds:
+            await shared.aclose()
 
-    def _joined(self, app_key: str) -> _Tail:
-        tail = self._tails.get(app_key)
-        if tail is None or tail.has_ended:
-            tail = self._tails[app_key] = _Tail(Feed(self._client, app_key))
-        tail.followers += 1
-        return tail
+    def _joined(self, app_key: str) -> _SharedFeed:
+        shared = self._shared.get(app_key)
+        if shared is None or shared.has_ended:
+            shared = self._shared[app_key] = _SharedFeed(Feed(self._client, app_key))
+        shared.followers += 1
+        return shared
 
-    async def _leave(self, app_key: str, tail: _Tail) -> None:
-        tail.followers -= 1
-        if tail.followers == 0:
-            if self._tails.get(app_key) is tail:
-                del self._tails[app_key]
-            await tail.aclose()
+    async def _leave(self, app_key: str, shared: _SharedFeed) -> None:
+        shared.followers -= 1
+        if shared.followers == 0:
+            if self._shared.get(app_key) is shared:
+                del self._shared[app_key]
+            await shared.aclose()
 
 
-class _Tail:
+class _SharedFeed:
     """One App's shared read: the newest entries, and whoever waits for more."""
 
     def __init__(self, feed: Feed) -> None:

@@ -1,4 +1,4 @@
-"""What tests of presence webhooks share: a Gateway that plays, a teller that runs, and what a receiver heard."""
+"""What tests of presence webhooks share: a Gateway that plays, a notifier that runs, and what a receiver heard."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gate.clock import wall_ms
 from gate.core.model import AppFacts
 from gate.store.presence import PresenceStore
 from gate.store.store import Store
-from gate.webhooks.presence import PresenceTeller
+from gate.webhooks.presence import PresenceNotifier
 from tests.harness.waiting import wait_until_async
 from tests.presence.played import Gateway
 from tests.webhooks.receiver import Receiver
@@ -23,7 +23,7 @@ IN_TIME_S = 15.0
 KEY, SECRET = "app", "secret-of-the-app"
 
 
-def app_telling(url: str, key: str = KEY) -> AppFacts:
+def app_with_webhook(url: str, key: str = KEY) -> AppFacts:
     """An App with a presence webhook there."""
     return AppFacts(key=key, secrets=(SECRET,), presence_webhook_url=url)
 
@@ -39,14 +39,14 @@ class HandClock:
 
 
 class Deployment:
-    """One deployment: its facts, its Presence, and what its tellers counted."""
+    """One deployment: its facts, its Presence, and what its notifiers counted."""
 
     def __init__(self, store: Store, presence: PresenceStore) -> None:
         self.store = store
         self.presence = presence
         self.counted: Counter[str] = Counter()
 
-    def teller(self, who: str = "node", **settings: Any) -> PresenceTeller:
+    def notifier(self, who: str = "node", **settings: Any) -> PresenceNotifier:
         """One node's. It tells nothing before it is run, or looks."""
 
         def count_batch(outcome: str) -> None:
@@ -56,23 +56,23 @@ class Deployment:
             self.counted[f"changes {outcome}"] += many
 
         client = settings.pop("client", self.presence.client)
-        return PresenceTeller(self.store.apps, client, who, count_batch, count_changes, **settings)
+        return PresenceNotifier(self.store.apps, client, who, count_batch, count_changes, **settings)
 
     async def add(self, url: str, key: str = KEY) -> Gateway:
         """An App that is told there, and a Gateway of it."""
-        app = app_telling(url, key)
+        app = app_with_webhook(url, key)
         await self.store.apps.create(app, wall_ms())
         return await Gateway(self.presence, app).lease()
 
     async def set_url(self, url: str, key: str = KEY) -> None:
         """Another address, or none."""
-        await self.store.apps.put(app_telling(url, key), wall_ms())
+        await self.store.apps.put(app_with_webhook(url, key), wall_ms())
 
 
 @asynccontextmanager
-async def telling(*tellers: PresenceTeller) -> AsyncIterator[None]:
+async def notifying(*notifiers: PresenceNotifier) -> AsyncIterator[None]:
     """They run meanwhile. A bug in one fails the test."""
-    running = [asyncio.create_task(teller.run()) for teller in tellers]
+    running = [asyncio.create_task(notifier.run()) for notifier in notifiers]
     try:
         yield
         for task in running:
@@ -84,20 +84,20 @@ async def telling(*tellers: PresenceTeller) -> AsyncIterator[None]:
         await asyncio.gather(*running, return_exceptions=True)
 
 
-async def watches(teller: PresenceTeller, key: str = KEY) -> None:
+async def watches(notifier: PresenceNotifier, key: str = KEY) -> None:
     """Until it has claimed the App: what happens from now on is told."""
 
     def has_claimed() -> bool:
-        one = teller._telling.get(key)
+        one = notifier._receivers.get(key)
         return one is not None and one.cursor is not None
 
     await wait_until_async(has_claimed, IN_TIME_S, "the App to be claimed")
 
 
-async def looked(teller: PresenceTeller) -> None:
+async def looked(notifier: PresenceNotifier) -> None:
     """One round to its end, where it does not run: what happens afterwards is not read by what the round began."""
-    await teller.look()
-    begun = [one.running for one in teller._telling.values() if one.running is not None]
+    await notifier.look()
+    begun = [one.running for one in notifier._receivers.values() if one.running is not None]
     if begun:
         await asyncio.wait(begun)
 

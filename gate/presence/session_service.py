@@ -1,10 +1,10 @@
-"""The door of Presence: leases are taken, Sessions opened, closed and brought back through it. One a process.
+"""The session service: leases are taken, Sessions opened, closed and brought back through it. One a process.
 
 Whoever opens a Session has verified its Token on a Replica, and says up to which Change (`Verified`). The script that opens it
 compares that with the Change for which the User's Sessions were last closed: if the Replica had not seen it, the answer is
 `barred`, and the caller verifies again once its Replica has moved. So a Ban can't be overtaken by a connect.
 
-Called by the RESP port's presence commands, by way of its Protocols, and by `tenancy` for this node's own clients.
+Called by the RESP port's presence commands, by way of its Protocols, and by `app_lease` for this node's own clients.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from gate.core.presence import (
     session_parts,
 )
 from gate.errors import StoreUnavailable, Unavailable
-from gate.presence.batches import MAX_CALLS_A_BATCH, MAX_UNDER_WAY, Batches, Ticket
-from gate.presence.randomness import Randomness
-from gate.presence.registry import Held, Kept, Registry
-from gate.presence.restoring import Reverify, look_over, opening_of, restore
-from gate.presence.tails import Tails
+from gate.presence.batches import MAX_CALLS_A_BATCH, MAX_UNDER_WAY, Batches, PendingResult
+from gate.presence.id_pool import IdPool
+from gate.presence.registry import GatewayKey, OpenSession, Registry
+from gate.presence.session_recovery import Reverify, look_over, opening_of, restore
+from gate.presence.shared_feeds import SharedFeeds
 from gate.store.feed import Feed
 from gate.store.link import Reply
 from gate.store.presence import Closed, Leased, Opened, PresenceStore, closed, opened
@@ -51,28 +51,28 @@ CLOSING_LASTS_S = 1.0
 _log = structlog.get_logger()
 
 
-class Attempt(msgspec.Struct, frozen=True):
+class PendingSession(msgspec.Struct, frozen=True):
     """A Session being opened: its id, and what comes of it."""
 
     session: str
-    ticket: Ticket[Opened]
+    pending: PendingResult[Opened]
 
 
-class Door:
+class SessionService:
     """Everything that a process asks of Presence. Calls raise `StoreUnavailable`."""
 
     def __init__(self, store: PresenceStore, lease_ttl_ms: int, most_under_way: int = MAX_UNDER_WAY) -> None:
         self.store = store
         self.lease_ttl_ms = lease_ttl_ms
         self.batches = Batches(store.slices, most_under_way)
-        self._tails = Tails(store.client)
+        self._feeds = SharedFeeds(store.client)
         self._registry = Registry()
-        self._randomness = Randomness(SESSION_RANDOM_BYTES)
-        self._server_ids: dict[Held, str] = {}
-        self._going: dict[tuple[Held, int], asyncio.TimerHandle] = {}
+        self._randomness = IdPool(SESSION_RANDOM_BYTES)
+        self._server_ids: dict[GatewayKey, str] = {}
+        self._going: dict[tuple[GatewayKey, int], asyncio.TimerHandle] = {}
         self._abandoned: dict[str, tuple[str, bytes, int]] = {}
         self._closing: asyncio.Task[None] | None = None
-        self._looking: dict[Held, asyncio.Task[None]] = {}
+        self._looking: dict[GatewayKey, asyncio.Task[None]] = {}
 
     # Leases
 
@@ -102,7 +102,7 @@ class Door:
         return leased
 
     def doubt(self, app_key: str, gateway: bytes) -> None:
-        """The lease was lost, and taken again past this door: the next renewal brings back what was open under it."""
+        """The lease was lost, and taken again past this service: the next renewal brings back what was open under it."""
         self._doubt((app_key, gateway))
 
     def look_over(self, app_key: str, gateway: bytes, epoch: int) -> None:
@@ -120,14 +120,14 @@ class Door:
 
     # Sessions
 
-    def open(self, by: Verified, gateway: bytes, epoch: int, platform: str, ip: str) -> Attempt:
-        """Open a Session. Where the ticket says anything but `ok`, there is none."""
+    def open(self, by: Verified, gateway: bytes, epoch: int, platform: str, ip: str) -> PendingSession:
+        """Open a Session. Where the pending says anything but `ok`, there is none."""
         session = session_id(self._randomness.next(), by.user)
         stored_id = session.partition(".")[0]
-        kept = Kept(by.app, by.user, stored_id, platform, ip, by.minted_at_ms, wall_ms())
-        return Attempt(session, self._opening(by, gateway, epoch, kept, None))
+        kept = OpenSession(by.app, by.user, stored_id, platform, ip, by.minted_at_ms, wall_ms())
+        return PendingSession(session, self._opening(by, gateway, epoch, kept, None))
 
-    def open_again(self, by: Verified, gateway: bytes, epoch: int, kept: Kept) -> Ticket[Opened]:
+    def open_again(self, by: Verified, gateway: bytes, epoch: int, kept: OpenSession) -> PendingResult[Opened]:
         """Open a Session that was open before, under a later lease, with the id that it had."""
         return self._opening(by, gateway, epoch, kept, kept.since_ms)
 
@@ -136,7 +136,7 @@ class Door:
         stored_id, user = session_parts(session)
         return self._registry.has((app_key, gateway), user, stored_id)
 
-    def close(self, app_key: str, gateway: bytes, epoch: int, session: str, why: str) -> Ticket[Closed]:
+    def close(self, app_key: str, gateway: bytes, epoch: int, session: str, why: str) -> PendingResult[Closed]:
         """Close a Session of this Gateway. Raises `InvalidInput` for what is no Session's id."""
         stored_id, user = session_parts(session)
         held = app_key, gateway
@@ -161,19 +161,19 @@ class Door:
         stored_id, user = session_parts(session)
         self._registry.drop((app_key, gateway), user, stored_id)
 
-    def touch(self, app_key: str, sessions: Sequence[str]) -> Ticket[int]:
+    def touch(self, app_key: str, sessions: Sequence[str]) -> PendingResult[int]:
         """Note that these Sessions were active just now; gives how many there are."""
         parts = [session_parts(one) for one in sessions]
         return self.batches.submit(self.store.touching(app_key, [(user, stored) for stored, user in parts]), sum)
 
     # Reads, behind everything submitted before
 
-    def online(self, app_key: str, users: Sequence[bytes]) -> Ticket[list[bool]]:
+    def online(self, app_key: str, users: Sequence[bytes]) -> PendingResult[list[bool]]:
         """Which of up to `MAX_USERS_A_SCRIPT` Users have a live Session."""
         call = self.store.asking_online(app_key, users)
         return self.batches.submit(call, lambda reply: [one == 1 for one in reply], asks_only=True)
 
-    def presences(self, app_key: str, users: Sequence[bytes]) -> Ticket[list[UserPresence]]:
+    def presences(self, app_key: str, users: Sequence[bytes]) -> PendingResult[list[UserPresence]]:
         """The live Sessions of up to `MAX_USERS_A_SCRIPT` Users."""
         call = self.store.asking_sessions(app_key, users)
         return self.batches.submit(call, lambda reply: presences_of(users, reply), asks_only=True)
@@ -184,11 +184,11 @@ class Door:
 
     def follow(self, app_key: str, after: Cursor) -> AsyncGenerator[Sequence[Event], None]:
         """What happens behind a cursor, without end: all followers of an App share one blocking read."""
-        return self._tails.follow(app_key, after)
+        return self._feeds.follow(app_key, after)
 
     async def aclose(self) -> None:
         """Wait for what is under way, and a moment for what can't be."""
-        await self._tails.aclose()
+        await self._feeds.aclose()
         for going in self._going.values():
             going.cancel()
         if self._closing is not None:
@@ -199,7 +199,9 @@ class Door:
             await asyncio.wait([looking])
         await self.batches.aclose()
 
-    def _opening(self, by: Verified, gateway: bytes, epoch: int, kept: Kept, since_ms: int | None) -> Ticket[Opened]:
+    def _opening(
+        self, by: Verified, gateway: bytes, epoch: int, kept: OpenSession, since_ms: int | None
+    ) -> PendingResult[Opened]:
         held = by.app.key, gateway
 
         def read(reply: Sequence[bytes]) -> Opened:
@@ -210,7 +212,7 @@ class Door:
 
         return self.batches.submit(self.store.opening(opening_of(by, gateway, epoch, kept, since_ms)), read)
 
-    async def _look_over(self, held: Held, epoch: int) -> None:
+    async def _look_over(self, held: GatewayKey, epoch: int) -> None:
         try:
             await look_over(self.store, self._registry, held, epoch)
         except StoreUnavailable as away:
@@ -218,11 +220,11 @@ class Door:
         finally:
             del self._looking[held]
 
-    def _doubt(self, held: Held) -> None:
+    def _doubt(self, held: GatewayKey) -> None:
         if held in self._server_ids:
             self._server_ids[held] = UNSURE
 
-    def _gone(self, whole: tuple[Held, int]) -> None:
+    def _gone(self, whole: tuple[GatewayKey, int]) -> None:
         del self._going[whole]
         held, epoch = whole
         self._registry.let_go(held, epoch)
@@ -233,9 +235,9 @@ class Door:
         while self._abandoned:
             some = list(islice(self._abandoned.items(), MAX_CALLS_A_BATCH))
             try:
-                tickets = [self.close(*held_under, session, "lost") for session, held_under in some]
-                for (session, _), ticket in zip(some, tickets, strict=True):
-                    await ticket.wait()
+                closing = [self.close(*held_under, session, "lost") for session, held_under in some]
+                for (session, _), pending in zip(some, closing, strict=True):
+                    await pending.wait()
                     del self._abandoned[session]
             except Unavailable:
                 await asyncio.sleep(CLOSE_AGAIN_S)
