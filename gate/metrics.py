@@ -5,7 +5,7 @@ Each process counts into memory-mapped files of its own (prometheus_client's mul
 Counts of a process that died stay in the sum, in one file for all of them. Without that variable (tests, the CLI) the
 objects count within the process.
 
-What lives on pages that other processes write (the Replica's board) is read at the scrape, through `BoardSource`.
+What lives on pages that other processes write (the Replica's status_page) is read at the scrape, through `StatusSource`.
 """
 
 from __future__ import annotations
@@ -119,8 +119,8 @@ def add_http_times(group: str, counts: Sequence[int], total_s: float) -> None:
             bucket.inc(many)
 
 
-class BoardFigures(Protocol):
-    """What a scrape reads off the Replica's board; `gate.replica.board.BoardView` has this shape."""
+class StatusFigures(Protocol):
+    """What a scrape reads off the Replica's status_page; `gate.replica.status_page.StatusView` has this shape."""
 
     @property
     def state(self) -> int: ...
@@ -138,15 +138,15 @@ class BoardFigures(Protocol):
     def lag(self) -> int: ...
 
 
-BoardSource = Callable[[], BoardFigures | None]
-"""Reads the board, or None while there is none."""
+StatusSource = Callable[[], StatusFigures | None]
+"""Reads the status page, or None while there is none."""
 
 
-class _BoardCollector(Collector):
+class _StatusCollector(Collector):
     """The Replica's figures, and whether each role answers, as of the scrape."""
 
-    def __init__(self, board: BoardSource, answering: Callable[[], Mapping[str, bool]]) -> None:
-        self._board = board
+    def __init__(self, status_page: StatusSource, answering: Callable[[], Mapping[str, bool]]) -> None:
+        self._status_page = status_page
         self._answering = answering
 
     def collect(self) -> Iterator[Metric]:
@@ -154,7 +154,7 @@ class _BoardCollector(Collector):
         for role, answers in self._answering().items():
             up.add_metric([role], float(answers))
         yield up
-        figures = self._board()
+        figures = self._status_page()
         if figures is None:
             return
         yield GaugeMetricFamily("gate_replica_state", _STATES,
@@ -169,7 +169,7 @@ class _BoardCollector(Collector):
         yield CounterMetricFamily("gate_replica_applied", "Changes applied.", value=figures.applied)
 
 
-def render_metrics(board: BoardSource = lambda: None, roles: Callable[[], Mapping[str, bool]] = dict) -> bytes:
+def render_metrics(status_page: StatusSource = lambda: None, roles: Callable[[], Mapping[str, bool]] = dict) -> bytes:
     """The page for a scrape. `roles` says of each role whether it answers."""
     if DIRECTORY_VARIABLE not in os.environ:
         from prometheus_client import REGISTRY
@@ -177,7 +177,7 @@ def render_metrics(board: BoardSource = lambda: None, roles: Callable[[], Mappin
         return bytes(generate_latest(REGISTRY))
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    registry.register(_BoardCollector(board, roles))
+    registry.register(_StatusCollector(status_page, roles))
     reading = os.open(os.environ[DIRECTORY_VARIABLE], os.O_RDONLY)
     try:
         # The supervisor moves the counts of dead processes together; not while they are added up.

@@ -16,7 +16,7 @@ RETRY_AFTER_S = 1
 
 
 class ReplicaState(Protocol):
-    """A look at the Replica's board."""
+    """A look at the Replica's status_page."""
 
     @property
     def ready(self) -> bool:
@@ -41,10 +41,10 @@ def readiness(
     missing = list(roles_missing)
     stale_ms: int | None = None
     try:
-        board = replica()
-        stale_ms = board.stale_ms
-        if not board.ready:
-            missing = [f"replica: {board.why_not_ready}", *missing]
+        status_page = replica()
+        stale_ms = status_page.stale_ms
+        if not status_page.ready:
+            missing = [f"replica: {status_page.why_not_ready}", *missing]
     except ReplicaError as fault:
         missing = [f"replica: {fault}", *missing]
     if missing:

@@ -115,7 +115,7 @@ inline end_freshness(x) { n[x].stampAge = GRACE + 1; n[x].pursuing = 0; n[x].ask
 
 inline older(years, most) { years = (years < most -> years + 1 : most) }
 
-/* Voice._announce, or the Positions that a renewal repeats: heard by a writer at the same server */
+/* Heartbeat._announce, or the Positions that a renewal repeats: heard by a writer at the same server */
 inline announce(x, at) {
   if
   :: at == writerAt && !deaf && n[x].linkId == n[x].vouchedFor ->
@@ -193,7 +193,7 @@ inline renew(x, at) {
 #endif
 #endif
 
-/* Voice.ask, following.verify_history, Voice.vouch, Pursuit.begin */
+/* Heartbeat.ask, changelog_checks.verify_history, Heartbeat.confirm_server, Pursuit.begin */
 inline ask(x, at) {
   n[x].pursuing = 0; n[x].askedAge = 0; n[x].headSeq = 0;
   if
@@ -269,7 +269,7 @@ end:
   :: atomic { (in_detail(x) && can_reach(x) && n[x].mustReload) -> at = n[x].on; reload(x, at); at = 0 }
   :: atomic { (can_reach(x) && !n[x].mustReload && is_behind(x)) -> at = n[x].on; apply(x, at); at = 0 }
 #if LEAVES > 0
-  :: atomic {   /* Voice.leave */
+  :: atomic {   /* Heartbeat.resign */
        (leaves < LEAVES && n[x].on != NOWHERE && s[n[x].on].up && s[n[x].on].primary && s[n[x].on].listed[x]) ->
        leaves++; n[x].renewedAge = TRUSTED;
 #ifndef LEASE_GIVEN_UP_WHILE_FRESH

@@ -34,7 +34,7 @@ from gate.core.app_secrets import app_secret, with_new_secret, without_old_secre
 from gate.core.app_settings import MAX_NAME_CHARS, app_document
 from gate.core.model import AppFacts, Environment
 from gate.errors import AppUnknown, CannotStart, InvalidInput, Refused
-from gate.store.inventing import new_app_key, new_app_secret
+from gate.store.new_credentials import new_app_key, new_app_secret
 
 app = typer.Typer(help="Apps: tenants, their secrets and settings.", no_args_is_help=True, add_completion=False)
 

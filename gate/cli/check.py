@@ -20,9 +20,9 @@ from gate.core.partition import partition_of
 from gate.core.revision import Revision, join_revisions, parse_revisions
 from gate.core.shown import shown_facts
 from gate.errors import AppUnknown, ReplicaMissing, Stale
-from gate.replica.board import NEVER_FRESH_MS, BoardView
 from gate.replica.layout import current_facts, replica_dir
 from gate.replica.reader import AppView, NodeReplica
+from gate.replica.status_page import NEVER_FRESH_MS, StatusView
 
 _Sender = Annotated[str, typer.Argument(metavar="A", help="The sender's id.")]
 _Recipient = Annotated[str, typer.Argument(metavar="B", help="The recipient's id.")]
@@ -49,7 +49,10 @@ def check(
     with opened_replica(data) as replica:
         if demanded and not replica.reaches(demanded):
             raise Stale(f"this Replica has not applied {min_revision} (or follows another history)")
-        board, revision = replica.board(), _revision(replica, key, (a, b))  # before the facts, which may become newer
+        status_page, revision = (
+            replica.status_page(),
+            _revision(replica, key, (a, b)),
+        )  # before the facts, which may become newer
         verdict = _app_view(replica, key).verdict(a, b)
         if as_json:
             print_json(
@@ -58,13 +61,13 @@ def check(
                     "verdict": verdict.word,
                     "until": verdict.until_ms,
                     "revision": revision,
-                    "stale_ms": board.stale_ms,
+                    "stale_ms": status_page.stale_ms,
                 }
             )
         else:
             until = f" until {shown_moment(verdict.until_ms)}" if verdict.until_ms else ""
             say(f"{verdict.word}{until}")
-        warn_if_stale(board)
+        warn_if_stale(status_page)
     raise typer.Exit(0 if verdict.allowed else 1)
 
 
@@ -81,14 +84,14 @@ def explain(
         b = mistakes.take(lambda: given_id(recipient, "B"), b"")
     key = Target(data, app).app_key()
     with opened_replica(data) as replica:
-        board = replica.board()
+        status_page = replica.status_page()
         explained: dict[str, Any] = dict(_app_view(replica, key).explain(a, b))
-        explained["stale_ms"] = board.stale_ms
+        explained["stale_ms"] = status_page.stale_ms
         if as_json:
             print_json(explained)
         else:
             _print_explained(explained, shown_id(a), shown_id(b))
-        warn_if_stale(board)
+        warn_if_stale(status_page)
     raise typer.Exit(0 if explained["allowed"] else 1)
 
 
@@ -111,12 +114,12 @@ def opened_replica(data: Path) -> Iterator[NodeReplica]:
         replica.close()
 
 
-def warn_if_stale(board: BoardView) -> None:
+def warn_if_stale(status_page: StatusView) -> None:
     """One line on stderr unless the facts are known to be complete."""
-    if not board.stale_ms:
+    if not status_page.stale_ms:
         return
-    state = board.state.name.lower().replace("_", " ")
-    age = "an unknown time" if board.stale_ms >= NEVER_FRESH_MS else shown_duration(board.stale_ms)
+    state = status_page.state.name.lower().replace("_", " ")
+    age = "an unknown time" if status_page.stale_ms >= NEVER_FRESH_MS else shown_duration(status_page.stale_ms)
     warn(f"gate: these facts may be old: not known to be complete for {age} (the replicator is {state})")
 
 

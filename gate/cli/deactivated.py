@@ -33,7 +33,7 @@ from gate.core.occurrence import Occurrence
 from gate.errors import ReplicaMissing
 
 if TYPE_CHECKING:
-    from gate.store.deactivation import Gone
+    from gate.store.deactivation import DeactivatedUser
 
 PAGE_ROWS = 1_000
 EXIT_LEFT_OVER = 1
@@ -78,11 +78,11 @@ def deactivated(
     target = Target(data, app, redis)
     key = target.app_key()
 
-    async def work(connection: StoreConnection) -> list[Gone]:
+    async def work(connection: StoreConnection) -> list[DeactivatedUser]:
         await connection.app(key)
         from gate.store.places import Place  # late: the help page needs no store
 
-        async def page(last: Gone | None, count: int) -> list[Gone]:
+        async def page(last: DeactivatedUser | None, count: int) -> list[DeactivatedUser]:
             return await connection.store.deactivation.behind(key, last and Place(last.since_ms, last.user), count)
 
         return await all_rows(page, limit)
@@ -162,7 +162,7 @@ def _change(is_return: bool, users: list[str], reason: str, actor: str | None, t
 
 
 def _in_replica(target: Target, app_key: str, user: bytes) -> list[Occurrence]:
-    from gate.replica.occurrences import occurrences
+    from gate.replica.erasure_audit import occurrences
 
     try:
         return occurrences(target.replica_dir(), app_key, user)

@@ -20,9 +20,9 @@ from gate.cli.output import counted
 from gate.cli.time_format import shown_duration
 from gate.core.file_text import read_text
 from gate.errors import ReplicaError
-from gate.replica import native_core, probe
-from gate.replica.board import NEVER_FRESH_MS, State
+from gate.replica import file_check, native_core
 from gate.replica.layout import replica_dir
+from gate.replica.status_page import NEVER_FRESH_MS, State
 
 LOW_DISK_BYTES = 1 << 30
 NO_DISK_BYTES = 64 << 20
@@ -112,26 +112,30 @@ def replica_state(data: Path) -> Finding:
     """There is one, its replicator lives, and its facts are fresh."""
     try:
         with opened_replica(data) as opened:
-            board, known = opened.board(), opened.status()
+            status_page, known = opened.status_page(), opened.status()
     except ReplicaError as fault:
         return fail("Replica", str(fault), "start `gate serve`; a damaged Replica is rebuilt by itself")
-    if damage := probe.adds_up(replica_dir(data) / known.file):
+    if damage := file_check.adds_up(replica_dir(data) / known.file):
         return fail("Replica", f"{known.file} is damaged: {damage}", DAMAGE_ADVICE)
-    if not replicator_lives(board):
-        age = "of unknown age" if board.stale_ms >= NEVER_FRESH_MS else f"{shown_duration(board.stale_ms)} old"
+    if not replicator_lives(status_page):
+        age = (
+            "of unknown age"
+            if status_page.stale_ms >= NEVER_FRESH_MS
+            else f"{shown_duration(status_page.stale_ms)} old"
+        )
         return fail("Replica", f"no replicator runs here; facts are {age}", "start `gate serve`")
-    if board.state is State.CUT_OFF:
+    if status_page.state is State.CUT_OFF:
         advice = (
             "see the lines on disk space and Redis; where they are well, the replicator's log: "
             "another node may have this one's id"
         )
-        return fail("Replica", f"cut off from Redis for {shown_duration(board.stale_ms)}", advice)
-    if board.stale_ms or not board.ready:
+        return fail("Replica", f"cut off from Redis for {shown_duration(status_page.stale_ms)}", advice)
+    if status_page.stale_ms or not status_page.ready:
         advice = "wait; if it stays so, read the replicator's log"
-        return warn("Replica", f"{known.state}, {'ready' if board.ready else 'not ready'}", advice)
-    if board.damages:
-        return warn("Replica", f"{counted(board.damages, 'damaged file')} replaced since it began", DAMAGE_ADVICE)
-    reloads = f", {counted(board.reloads, 'reload')} since it began" if board.reloads else ""
+        return warn("Replica", f"{known.state}, {'ready' if status_page.ready else 'not ready'}", advice)
+    if status_page.damages:
+        return warn("Replica", f"{counted(status_page.damages, 'damaged file')} replaced since it began", DAMAGE_ADVICE)
+    reloads = f", {counted(status_page.reloads, 'reload')} since it began" if status_page.reloads else ""
     return ok("Replica", f"{known.state}, fresh, {known.file}{reloads}")
 
 

@@ -16,7 +16,7 @@ from gate.cli.store_connection import StoreConnection, run, run_with
 from gate.cli.time_format import shown_duration
 from gate.clock import wall_ms
 from gate.errors import GateError
-from gate.store.vitals import Vitals, read_vitals
+from gate.store.server_health import Vitals, read_vitals
 
 if TYPE_CHECKING:
     from gate.store.address import Address
@@ -109,7 +109,7 @@ def _connects_in_ms(url: str) -> float | None:
     """How long it takes to connect where there is time; None if it does not come about."""
     from gate.store.address import parse_address
     from gate.store.cluster import client_of
-    from gate.store.vitals import measure_distance
+    from gate.store.server_health import measure_distance
 
     async def measured() -> float:
         client = client_of(parse_address(url), PATIENT_MS, PATIENT_MS)
@@ -197,8 +197,8 @@ async def _looked(connection: StoreConnection) -> tuple[Vitals, Address, int, Cl
 async def _looked_at(url: str) -> tuple[Vitals, int]:
     # Late, as in `connection`: the help page should not pay for what talks to Redis.
     from gate.store.address import parse_address
+    from gate.store.bootstrap import refuse_old_server
     from gate.store.cluster import client_of
-    from gate.store.opening import refuse_old_server
 
     client = client_of(parse_address(url))
     try:

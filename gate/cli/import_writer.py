@@ -15,7 +15,7 @@ from gate.core.model import AppFacts, ListKind
 
 if TYPE_CHECKING:
     from gate.store.bulk import BulkWriter
-    from gate.store.writing import Written
+    from gate.store.writer import WriteReceipt
 
 FLUSH_ENTRIES = 500_000
 """At most so many lines are remembered, some 100 MB if each is a list of its own."""
@@ -60,7 +60,7 @@ class ImportWriter:
         if self._since_flush >= FLUSH_ENTRIES:
             await self.flush()
 
-    async def flush(self) -> Written:
+    async def flush(self) -> WriteReceipt:
         """Wait until everything is in, and report the lists that were refused. Raises `StoreUnavailable`."""
         result = await self._bulk.flush()
         for full in result.full[self._reported :]:

@@ -36,7 +36,7 @@ from gate.core.model import FOREVER_MS, ListKind
 from gate.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from gate.store.store import Written
+    from gate.store.store import WriteReceipt
 
 PAGE_ROWS = 1_000
 """Rows asked of the store at a time."""
@@ -280,7 +280,7 @@ def _future(until_ms: int, now_ms: int) -> int:
     return until_ms
 
 
-def _write_for(target: Target, write: Callable[[StoreConnection, str], Awaitable[Written]]) -> Settled:
+def _write_for(target: Target, write: Callable[[StoreConnection, str], Awaitable[WriteReceipt]]) -> Settled:
     key = target.app_key()
 
     async def work(connection: StoreConnection) -> Settled:

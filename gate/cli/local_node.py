@@ -7,16 +7,16 @@ from pathlib import Path
 
 from gate.clock import monotonic_ms
 from gate.errors import ReplicaError
-from gate.replica.board import Board, BoardView, State
 from gate.replica.layout import BOARD_FILE
+from gate.replica.status_page import State, StatusPage, StatusView
 
 
-def replicator_lives(board: BoardView) -> bool:
-    """Whether the process that wrote the board still runs."""
-    if not board.pid or board.state is State.STOPPED:
+def replicator_lives(status_page: StatusView) -> bool:
+    """Whether the process that wrote the status page still runs."""
+    if not status_page.pid or status_page.state is State.STOPPED:
         return False
     try:
-        os.kill(board.pid, 0)
+        os.kill(status_page.pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:  # it runs, as somebody else
@@ -27,10 +27,10 @@ def replicator_lives(board: BoardView) -> bool:
 def replicator_runs(directory: Path) -> bool:
     """The same, of the Replica in `directory`; False if there is none."""
     try:
-        board = Board(directory / BOARD_FILE)
+        status_page = StatusPage(directory / BOARD_FILE)
     except ReplicaError:
         return False
     try:
-        return replicator_lives(board.view(monotonic_ms()))
+        return replicator_lives(status_page.view(monotonic_ms()))
     finally:
-        board.close()
+        status_page.close()

@@ -157,7 +157,7 @@ def _print_own(target: Target, own: NodeReport) -> None:
 
 def shown_age(stale_ms: int) -> str:
     """How old the facts are."""
-    from gate.replica.board import NEVER_FRESH_MS
+    from gate.replica.status_page import NEVER_FRESH_MS
 
     if not stale_ms:
         return "fresh"

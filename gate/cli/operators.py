@@ -33,8 +33,8 @@ from gate.clock import wall_ms
 from gate.core.file_text import UTF8_MARK
 from gate.core.operators import MAX_PASSWORD_BYTES, Operator, OperatorRole, new_password, operator_name
 from gate.errors import CannotStart, InvalidInput
-from gate.store.inventing import new_operator_password
-from gate.store.writing import Because
+from gate.store.new_credentials import new_operator_password
+from gate.store.writer import Attribution
 
 operator = typer.Typer(help="Operators: who may administer, and as what.", no_args_is_help=True, add_completion=False)
 
@@ -156,19 +156,19 @@ def remove(
         say(f"removed operator {wanted}")
 
 
-def _named(name: str, reason: str, actor: str | None) -> tuple[str, Because]:
+def _named(name: str, reason: str, actor: str | None) -> tuple[str, Attribution]:
     with all_mistakes() as mistakes:
         wanted = mistakes.take(lambda: operator_name(name), "")
         why, by = given_because(reason, actor, mistakes)
-    return wanted, Because(by, why)
+    return wanted, Attribution(by, why)
 
 
-def _account(name: str, password_stdin: bool, reason: str, actor: str | None) -> tuple[str, str, Because]:
+def _account(name: str, password_stdin: bool, reason: str, actor: str | None) -> tuple[str, str, Attribution]:
     with all_mistakes() as mistakes:
         wanted = mistakes.take(lambda: operator_name(name), "")
         password = mistakes.take(lambda: new_password(_read_password()) if password_stdin else "", "")
         why, by = given_because(reason, actor, mistakes)
-    return wanted, password or new_operator_password(), Because(by, why)
+    return wanted, password or new_operator_password(), Attribution(by, why)
 
 
 def _read_password() -> str:
@@ -189,7 +189,7 @@ def _hashed(password: str) -> str:
     return hash_password(password)
 
 
-def _change(target: Target, name: str, mutate: Callable[[Operator], Operator], because: Because) -> None:
+def _change(target: Target, name: str, mutate: Callable[[Operator], Operator], because: Attribution) -> None:
     async def work(connection: StoreConnection) -> None:
         await connection.store.operators.change(name, mutate, because)
 

@@ -35,12 +35,12 @@ from gate.core.reasons import MAX_ACTOR_CHARS, MAX_REASON_CHARS
 from gate.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from gate.store.restraints import Restraint
+    from gate.store.penalties import Penalty
 
 MAX_USERS_A_CALL = 10_000
 """More than a command line holds in practice; past this, `gate import` is the tool."""
 
-Penalty = Literal["bans", "mutes"]
+PenaltyKind = Literal["bans", "mutes"]
 
 _PAST = {"bans": "banned", "mutes": "muted"}
 
@@ -167,7 +167,7 @@ def _read_users(users: list[str]) -> list[bytes]:
 
 
 def _impose(
-    kind: Penalty, users: list[str], end: _End, why_by: tuple[str, str | None], target: Target, as_json: bool
+    kind: PenaltyKind, users: list[str], end: _End, why_by: tuple[str, str | None], target: Target, as_json: bool
 ) -> None:
     now_ms = wall_ms()
     with all_mistakes() as mistakes:
@@ -198,7 +198,7 @@ def _impose(
         say(f"left out, deactivated: {some_ids(skipped)}")
 
 
-def _lift(kind: Penalty, users: list[str], why_by: tuple[str, str | None], target: Target, as_json: bool) -> None:
+def _lift(kind: PenaltyKind, users: list[str], why_by: tuple[str, str | None], target: Target, as_json: bool) -> None:
     with all_mistakes() as mistakes:
         given = mistakes.take(lambda: _read_users(users), list[bytes]())
         why, by = given_because(*why_by, mistakes)
@@ -225,15 +225,15 @@ def _lift(kind: Penalty, users: list[str], why_by: tuple[str, str | None], targe
         say(f"{'was' if len(free) == 1 else 'were'} not {_PAST[kind]}: {some_ids(free)}")
 
 
-def _list(kind: Penalty, limit: int, target: Target, as_json: bool) -> None:
+def _list(kind: PenaltyKind, limit: int, target: Target, as_json: bool) -> None:
     key = target.app_key()
 
-    async def work(connection: StoreConnection) -> list[Restraint]:
+    async def work(connection: StoreConnection) -> list[Penalty]:
         await connection.app(key)
         store = connection.store.bans if kind == "bans" else connection.store.mutes
         now_ms = wall_ms()
 
-        async def page(last: Restraint | None, count: int) -> list[Restraint]:
+        async def page(last: Penalty | None, count: int) -> list[Penalty]:
             return await store.behind(key, now_ms, last and last.place, count)
 
         return await all_rows(page, limit)

@@ -25,8 +25,8 @@ async def open_presence(target: Target, app_key: str) -> AsyncIterator[PresenceS
     """Presence in the Redis that the options name; `AppUnknown`, or `StoreUnavailable` within half a second."""
     # Late: as in `connection`, the help page should not pay for what talks to Redis.
     from gate.store.address import parse_address
+    from gate.store.bootstrap import refuse_old_server
     from gate.store.cluster import client_of
-    from gate.store.opening import refuse_old_server
     from gate.store.presence import PresenceStore
     from gate.store.store import Store
 

@@ -21,8 +21,8 @@ from gate.cli.time_format import given_seconds, shown_duration
 from gate.clock import monotonic_ms
 from gate.core.shown import shown_moment
 from gate.errors import Unavailable
-from gate.replica.board import NEVER_FRESH_MS
 from gate.replica.layout import replica_dir
+from gate.replica.status_page import NEVER_FRESH_MS
 
 if TYPE_CHECKING:
     from gate.replica.reader import NodeReplica
@@ -39,7 +39,7 @@ replica = typer.Typer(help="This node's Replica.", no_args_is_help=True, add_com
 def status(data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -> None:
     """What the replicator last said, how old the facts are, and how far each Partition is."""
     with opened_replica(data) as opened:
-        known, board = opened.status(), opened.board()
+        known, status_page = opened.status(), opened.status_page()
     path = replica_dir(data) / known.file
     facts_bytes = path.stat().st_size if path.exists() else 0
     applied = [str(revision) for revision in known.applied]
@@ -50,9 +50,9 @@ def status(data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -> None
                 "ready": known.ready,
                 "stale_ms": known.stale_ms,
                 "reloads": known.reloads,
-                "lag": board.lag,
-                "replicator_pid": board.pid,
-                "replicator_alive": replicator_lives(board),
+                "lag": status_page.lag,
+                "replicator_pid": status_page.pid,
+                "replicator_alive": replicator_lives(status_page),
                 "file": str(path),
                 "bytes": facts_bytes,
                 "applied": applied,
@@ -66,11 +66,11 @@ def status(data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -> None
         if known.stale_ms >= NEVER_FRESH_MS
         else (f"{shown_duration(known.stale_ms)} old")
     )
-    alive = f"pid {board.pid}" if replicator_lives(board) else "not running"
+    alive = f"pid {status_page.pid}" if replicator_lives(status_page) else "not running"
     say(f"{known.state}, {'ready' if known.ready else 'not ready'}, {age}; replicator {alive}")
     say(f"{path}: {facts_bytes:,} bytes, {counted(known.reloads, 'reload')} since the replicator began")
     print_table(("partition", "epoch", "seq"), ((str(r.partition), r.epoch, f"{r.seq:,}") for r in known.applied))
-    warn_if_stale(board)
+    warn_if_stale(status_page)
 
 
 @replica.command()
@@ -170,13 +170,13 @@ def rebuild(
     as_json: JsonOption = False,
 ) -> None:
     """Have the Replica loaded anew from Redis; checks go on meanwhile."""
-    from gate.replica.requests import ask_to_rebuild
+    from gate.replica.rebuild_requests import ask_to_rebuild
 
     wait_s = given_seconds(wait, "--wait")
     with opened_replica(data) as opened:
         before = opened.status().file
         ask_to_rebuild(replica_dir(data))
-        running = replicator_lives(opened.board())
+        running = replicator_lives(opened.status_page())
         after = _file_after(opened, before, wait_s) if running and wait_s else None
     if as_json:
         print_json({"requested": True, "replicator_alive": running, "file": after})

@@ -89,10 +89,10 @@ def kick(
 
     async def work() -> int:
         from gate.presence.kick_command import kick_user  # late, as all that talks to Redis
-        from gate.store.writing import Because
+        from gate.store.writer import Attribution
 
         async with open_both(target, app_key) as (facts, presence):
-            because = Because(by, why)
+            because = Attribution(by, why)
             return await kick_user(facts.audit, presence, app_key, given, because, session=session, platform=platform)
 
     closed = run(work())

@@ -19,7 +19,7 @@ from gate.errors import Unavailable
 
 if TYPE_CHECKING:
     from gate.store.acks import Acknowledger
-    from gate.store.store import Store, Written
+    from gate.store.store import Store, WriteReceipt
 
 T = TypeVar("T")
 
@@ -64,11 +64,11 @@ class StoreConnection:
     store: Store
     _acks: Acknowledger
 
-    async def write(self, writing: Awaitable[Written]) -> Settled:
+    async def write(self, writing: Awaitable[WriteReceipt]) -> Settled:
         """Write, then wait until it is effective."""
         return await self.settle(await writing)
 
-    async def settle(self, written: Written, timeout_ms: int = ACK_TIMEOUT_MS) -> Settled:
+    async def settle(self, written: WriteReceipt, timeout_ms: int = ACK_TIMEOUT_MS) -> Settled:
         """Wait until a write is effective, at most that long."""
         applied, late = await self._acks.acknowledge(written, timeout_ms)
         return Settled(join_revisions(written.revisions), applied, len(written.live_nodes), late)

@@ -246,11 +246,11 @@ def delete(
     key = target.app_key()
 
     async def work(connection: StoreConnection) -> Settled:
-        from gate.store.writing import Because
+        from gate.store.writer import Attribution
 
         if (await connection.app(key)).environment == "production":
             raise NotInProduction("Users can be deleted in the development environment only; deactivate them instead")
-        return await connection.write(connection.store.users.erase(key, given, wall_ms(), Because(by, why)))
+        return await connection.write(connection.store.users.erase(key, given, wall_ms(), Attribution(by, why)))
 
     settled = run_with(target, work)
     _print_settled(settled, f"{counted(len(given), 'User')} deleted", given, as_json)
@@ -279,11 +279,11 @@ def expire(
     key = target.app_key()
 
     async def work(connection: StoreConnection) -> Settled:
-        from gate.store.writing import Because
+        from gate.store.writer import Attribution
 
         await connection.app(key)
         return await connection.write(
-            connection.store.users.revoke_tokens(key, given, before_ms, now_ms, Because(by, why))
+            connection.store.users.revoke_tokens(key, given, before_ms, now_ms, Attribution(by, why))
         )
 
     settled = run_with(target, work)

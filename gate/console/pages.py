@@ -18,7 +18,7 @@ from gate.console.static_files import address
 from gate.core.shown import counted, shown_duration, shown_facts, shown_moment
 from gate.errors import ReplicaError
 from gate.http.dependencies import Deps
-from gate.replica.board import NEVER_FRESH_MS
+from gate.replica.status_page import NEVER_FRESH_MS
 
 HTML = "text/html; charset=utf-8"
 _POLICY = (
@@ -105,7 +105,7 @@ def below(public_path: str, response: web.StreamResponse) -> web.StreamResponse:
 def facts_age(deps: Deps) -> str:
     """How old this node's facts are, in words that follow "its facts are"."""
     try:
-        stale_ms = deps.replica.board().stale_ms
+        stale_ms = deps.replica.status_page().stale_ms
     except ReplicaError:
         return "not there yet"
     if stale_ms >= NEVER_FRESH_MS:

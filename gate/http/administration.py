@@ -7,19 +7,19 @@ from typing import Protocol
 
 from gate.core.model import AppFacts
 from gate.core.operators import Operator
-from gate.store.writing import Written
+from gate.store.writer import WriteReceipt
 
 
 class Apps(Protocol):
     """Tenants, their credentials and settings."""
 
-    async def create(self, facts: AppFacts, now_ms: int, why: str = "", by: str = "") -> Written:
+    async def create(self, facts: AppFacts, now_ms: int, why: str = "", by: str = "") -> WriteReceipt:
         """Write a new App; `AppExists` if the key is taken."""
         ...
 
     async def update(
         self, app_key: str, mutate: Callable[[AppFacts], AppFacts], now_ms: int, why: str = "", by: str = ""
-    ) -> tuple[AppFacts, Written]:
+    ) -> tuple[AppFacts, WriteReceipt]:
         """Replace an App by `mutate` of it; `AppUnknown` if there is none."""
         ...
 
@@ -31,7 +31,7 @@ class Apps(Protocol):
         """All Apps, by key."""
         ...
 
-    async def remove(self, app_key: str, now_ms: int, why: str = "", by: str = "") -> Written:
+    async def remove(self, app_key: str, now_ms: int, why: str = "", by: str = "") -> WriteReceipt:
         """Remove an App and all facts of its Users."""
         ...
 

@@ -29,7 +29,7 @@ from gate.http.bodies import (
 from gate.http.dependencies import Applied, AppView, Deps
 from gate.http.forms import FORM_TYPE, Form, WrongContentType, parse_fields
 from gate.http.paths import user_in
-from gate.store.writing import Written
+from gate.store.writer import WriteReceipt
 
 REVISION = "X-Gate-Revision"
 APPLIED = "X-Gate-Applied"
@@ -70,7 +70,7 @@ class Context:
     deps: Deps
     now_ms: int
 
-    async def effective(self, written: Written) -> Effect:
+    async def effective(self, written: WriteReceipt) -> Effect:
         """Wait until the write is effective, within bounds.
 
         The write is in by now: whatever goes wrong with the waiting is `pending`, never an error.

@@ -32,11 +32,11 @@ from gate.presence.local_gateway import LocalGateway
 from gate.readiness import ReplicaState
 from gate.store.acks import Acknowledged
 from gate.store.audit import AuditEntry, DeploymentEntry
-from gate.store.deactivation import Gone, Operation
+from gate.store.deactivation import DeactivatedUser, Operation
+from gate.store.penalties import Penalties
 from gate.store.places import Place
-from gate.store.restraints import Restraints
 from gate.store.users import Enrolment, Profile
-from gate.store.writing import Because, Written
+from gate.store.writer import Attribution, WriteReceipt
 
 Applied = Literal["all", "node", "pending"]
 
@@ -87,7 +87,7 @@ class Replica(Protocol):
         ...
 
     def one_commit(self) -> AbstractContextManager[object]:
-        """A block whose reads are of one commit. It must not await; `board` is asked before it."""
+        """A block whose reads are of one commit. It must not await; `status_page` is asked before it."""
         ...
 
     def app(self, app_key: str, /) -> AppView | None:
@@ -119,10 +119,10 @@ class Replica(Protocol):
         ...
 
     def stale_ms(self) -> int:
-        """As the board says."""
+        """As the status page says."""
         ...
 
-    def board(self) -> ReplicaState:
+    def status_page(self) -> ReplicaState:
         """The live status."""
         ...
 
@@ -145,7 +145,7 @@ class Users(Protocol):
 
     async def enrol(
         self, app: AppFacts, user: bytes, now_ms: int, name: str | None = None, portrait: str | None = None
-    ) -> Written | None:
+    ) -> WriteReceipt | None:
         """Register unless registered; a name or portrait that is given replaces the old one."""
         ...
 
@@ -181,13 +181,15 @@ class Users(Protocol):
         """How many Users are registered."""
         ...
 
-    async def erase(self, app_key: str, users: Sequence[bytes], now_ms: int, because: Because = ...) -> Written:
+    async def erase(
+        self, app_key: str, users: Sequence[bytes], now_ms: int, because: Attribution = ...
+    ) -> WriteReceipt:
         """Delete Users with everything of their own."""
         ...
 
     async def revoke_tokens(
-        self, app_key: str, users: Sequence[bytes], before_ms: int, now_ms: int, because: Because = ...
-    ) -> Written:
+        self, app_key: str, users: Sequence[bytes], before_ms: int, now_ms: int, because: Attribution = ...
+    ) -> WriteReceipt:
         """Refuse Tokens minted before a moment."""
         ...
 
@@ -206,7 +208,7 @@ class Lists(Protocol):
         ceiling: int,
         why: str = "",
         by: str = "",
-    ) -> Written:
+    ) -> WriteReceipt:
         """Add all or, past the ceiling, none (`ListFull`)."""
         ...
 
@@ -219,7 +221,7 @@ class Lists(Protocol):
         now_ms: int,
         why: str = "",
         by: str = "",
-    ) -> Written:
+    ) -> WriteReceipt:
         """Remove these members, listed or not."""
         ...
 
@@ -231,7 +233,7 @@ class Lists(Protocol):
 
     async def switch(
         self, app_key: str, users: Sequence[bytes], on: bool, now_ms: int, why: str = "", by: str = ""
-    ) -> Written:
+    ) -> WriteReceipt:
         """Switch these Users' whitelists on or off."""
         ...
 
@@ -253,7 +255,7 @@ class Deactivation(Protocol):
         """Give these ids back; where it is too early for one, none (`ReactivationTooEarly`), or each as its callback says."""
         ...
 
-    async def page(self, app_key: str, offset: int, count: int) -> Sequence[Gone]:
+    async def page(self, app_key: str, offset: int, count: int) -> Sequence[DeactivatedUser]:
         """Deactivated Users, the latest first."""
         ...
 
@@ -274,12 +276,12 @@ class Audit(Protocol):
         """The latest first, and the next page's cursor."""
         ...
 
-    async def order_kick(self, app_key: str, user: bytes, because: Because, session: str, platform: str) -> str:
+    async def order_kick(self, app_key: str, user: bytes, because: Attribution, session: str, platform: str) -> str:
         """Note that Sessions are about to be closed; the id of the entry."""
         ...
 
     async def settle_kick(
-        self, app_key: str, user: bytes, because: Because, session: str, platform: str, ordered: str, closed: int
+        self, app_key: str, user: bytes, because: Attribution, session: str, platform: str, ordered: str, closed: int
     ) -> None:
         """Put how many were closed in the place of the order."""
         ...
@@ -307,9 +309,9 @@ class Store(Protocol):
     @property
     def users(self) -> Users: ...
     @property
-    def bans(self) -> Restraints: ...
+    def bans(self) -> Penalties: ...
     @property
-    def mutes(self) -> Restraints: ...
+    def mutes(self) -> Penalties: ...
     @property
     def lists(self) -> Lists: ...
     @property
@@ -323,7 +325,7 @@ class Store(Protocol):
 class Acknowledger(Protocol):
     """Waits until a write is effective."""
 
-    async def acknowledge(self, written: Written, timeout_ms: int) -> Acknowledged:
+    async def acknowledge(self, written: WriteReceipt, timeout_ms: int) -> Acknowledged:
         """How far the write got within the time, and what its durability lacks."""
         ...
 

@@ -21,7 +21,7 @@ from gate.http.context import Effect, RequestContext
 from gate.http.dependencies import Applied
 from gate.http.requests import Body, Query
 from gate.http.responses import JSON_TYPE, json_response
-from gate.store.writing import Written
+from gate.store.writer import WriteReceipt
 
 C = TypeVar("C")
 A = TypeVar("A", bound="Effective | EffectiveIfAny")
@@ -93,7 +93,7 @@ class EffectiveIfAny(Struct, kw_only=True):
     pending_reason: str | UnsetType = UNSET
 
 
-async def answered(call: RequestContext, shape: Callable[..., A], written: Written | None, **members: object) -> A:
+async def answered(call: RequestContext, shape: Callable[..., A], written: WriteReceipt | None, **members: object) -> A:
     """The answer to a write, made when the write is effective. With no write, there was nothing to change."""
     if written is None:
         return shape(**members, revision=None, applied=None)

@@ -88,9 +88,9 @@ class ReplicaLater:
         """As the Replica."""
         return self._replica().stale_ms()
 
-    def board(self) -> ReplicaState:
+    def status_page(self) -> ReplicaState:
         """As the Replica."""
-        return self._replica().board()
+        return self._replica().status_page()
 
     def reaches(self, revisions: Sequence[Revision], /) -> bool | None:
         """As the Replica."""

@@ -17,7 +17,7 @@ import structlog
 
 from gate.core.presence import CloseReason, platform_named, session_parts
 from gate.errors import InvalidInput, StoreUnavailable
-from gate.store.writing import Because
+from gate.store.writer import Attribution
 
 KICKED: CloseReason = "kicked"
 
@@ -27,12 +27,12 @@ _log = structlog.get_logger()
 class Audit(Protocol):
     """Where orders are kept. Methods raise `StoreUnavailable`."""
 
-    async def order_kick(self, app_key: str, user: bytes, because: Because, session: str, platform: str) -> str:
+    async def order_kick(self, app_key: str, user: bytes, because: Attribution, session: str, platform: str) -> str:
         """Note that it is about to be done; the id of the entry."""
         ...
 
     async def settle_kick(
-        self, app_key: str, user: bytes, because: Because, session: str, platform: str, ordered: str, closed: int
+        self, app_key: str, user: bytes, because: Attribution, session: str, platform: str, ordered: str, closed: int
     ) -> None:
         """Put what came of it in the place of the order."""
         ...
@@ -53,7 +53,7 @@ async def kick_user(
     presence: Presence,
     app_key: str,
     user: bytes,
-    because: Because,
+    because: Attribution,
     *,
     session: str | None = None,
     platform: str | None = None,

@@ -21,9 +21,9 @@ from gate.clock import monotonic_ms, wall_ms
 from gate.core.revision import Position
 from gate.errors import ChangelogBroken, ReplicaForeign, ReplicaFull
 from gate.replica import files
-from gate.replica.following import reached, slices
+from gate.replica.changelog_checks import reached, slices
 from gate.replica.layout import generation_of
-from gate.replica.source import ChangeSource
+from gate.replica.ports import ChangeSource
 from gate.replica.writer import FactsFile
 
 CALM_MS = 5_000

@@ -21,7 +21,7 @@ import lmdb
 from gate.errors import ReplicaError, ReplicaForeign, ReplicaMissing
 from gate.replica.files import Identity
 from gate.replica.layout import LAYOUT_VERSION, MAP_BYTES, MAX_READERS, META_LAYOUT
-from gate.replica.requests import report_damage
+from gate.replica.rebuild_requests import report_damage
 
 DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError)
 """LMDB's errors that are of the file; its others are of the machine or of how it is used."""

@@ -123,7 +123,7 @@ def forget_damage(directory: Path) -> None:
 
 
 def rebuild_is_asked(directory: Path) -> bool:
-    """Whether somebody asked for a fresh snapshot (`requests.ask_to_rebuild`)."""
+    """Whether somebody asked for a fresh snapshot (`rebuild_requests.ask_to_rebuild`)."""
     return (directory / REBUILD_FILE).is_file()
 
 

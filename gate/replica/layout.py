@@ -2,7 +2,7 @@
 
     DIR/current            the name of the facts file in use, replaced by an atomic rename
     DIR/facts-N.mdb        the facts; N grows with every snapshot that is swapped in (and its `-lock` file beside it)
-    DIR/board              what the replicator last said of itself, memory-mapped; see `board.py`
+    DIR/board              what the replicator last said of itself, memory-mapped; see `status_page.py`
 
 Keys in the facts file (its main database), numbers big-endian; ids come last or after their length, so no two facts can meet:
 
@@ -27,7 +27,7 @@ App numbers and list numbers are this file's own (they keep keys short); they me
 one number, given with the first entry and let go with the last; no number is given twice in a file, and 0 is nobody's.
 
 `Mchecksum` is the sum, modulo 2^64, of the CRC-32 (as zlib's, of the key and then the value) of every other key there is, as 8
-bytes. The writer keeps it in the transaction that changes a key, so that damage shows: see `probe.scrub`.
+bytes. The writer keeps it in the transaction that changes a key, so that damage shows: see `file_check.scrub`.
 
 A facts file that a newer one has replaced carries its name under `successor`; a reader that sees it opens the newer file.
 Nothing here is ever patched by hand: a file that can't be trusted (other layout, torn, machine lost power without a clean

@@ -20,10 +20,10 @@ from gate.core.changes import Change, ChangeUnreadable
 from gate.core.revision import Position
 from gate.errors import ChangelogBroken, ReplicaForeign, ReplicaFull, StoreUnavailable
 from gate.replica.bulk import SnapshotBuild
+from gate.replica.changelog_checks import check_heads, reached, slices
 from gate.replica.files import delete_facts, require_room
-from gate.replica.following import check_heads, reached, slices
 from gate.replica.layout import MAP_BYTES
-from gate.replica.source import ChangeSource
+from gate.replica.ports import ChangeSource
 from gate.replica.writer import FactsFile
 
 SPOOL_MAX_WEIGHT = 2_000_000

@@ -34,7 +34,7 @@ from gate.errors import ReplicaError
 from gate.replica.files import delete_facts
 from gate.replica.layout import unpack_until
 from gate.replica.loader import Tick, load_snapshot
-from gate.replica.source import ChangeSource
+from gate.replica.ports import ChangeSource
 from gate.replica.verify import Compared, apps_in, facts_of_both
 from gate.replica.writer import FactsFile
 

@@ -24,17 +24,17 @@ from gate.core.revision import Position, Revision
 from gate.core.verdict import Verdict, Word
 from gate.errors import AppUnknown, GateError, ReplicaError
 from gate.native import core
-from gate.replica import admission
+from gate.replica import authorization
 from gate.replica.app_reading import AppReading
-from gate.replica.board import BoardView
 from gate.replica.explain import Explained, explain
 from gate.replica.layout import replica_dir
 from gate.replica.positions import RevisionTexts, applied_all, reaches
 from gate.replica.reading import DEFAULT_CACHED_USERS, Reading
+from gate.replica.status_page import StatusView
 
 
 class ReplicaStatus(NamedTuple):
-    """What this node's Replica knows of itself; see `board.State`. `applied` holds one Revision a Partition."""
+    """What this node's Replica knows of itself; see `status_page.State`. `applied` holds one Revision a Partition."""
 
     state: str
     ready: bool
@@ -61,7 +61,7 @@ class NodeReplica:
         return cls(Reading(replica_dir(Path(path)), cached_users))
 
     def one_commit(self) -> AbstractContextManager[object]:
-        """A block whose reads are of one commit, in one transaction. It must not await; `board` is asked before it."""
+        """A block whose reads are of one commit, in one transaction. It must not await; `status_page` is asked before it."""
         return self._bracket
 
     def app(self, key: str) -> AppView | None:
@@ -84,22 +84,22 @@ class NodeReplica:
     def admitted(self, shown: str, now_ms: int) -> Verified:
         """Whom a Token lets connect, by the facts of one commit; `TokenRefused`."""
         with self._bracket as reading:
-            return admission.admitted(reading, shown, now_ms)
+            return authorization.admitted(reading, shown, now_ms)
 
     def admitted_anew(self, key: str, user: bytes, minted_at_ms: int, now_ms: int) -> Verified:
         """Whether a Token that was valid, minted then, lets its User connect now, its expiry aside; `TokenRefused`."""
         with self._bracket as reading:
-            return admission.admitted_anew(reading, key, user, minted_at_ms, now_ms)
+            return authorization.admitted_anew(reading, key, user, minted_at_ms, now_ms)
 
     def may_stay(self, key: str, user: bytes, minted_at_ms: int, now_ms: int) -> Verified:
         """Whether whoever connected with a Token minted then may go on being connected; `TokenRefused`."""
         with self._bracket as reading:
-            return admission.may_stay(reading, key, user, minted_at_ms, now_ms)
+            return authorization.may_stay(reading, key, user, minted_at_ms, now_ms)
 
     def applied_of(self, key: str, user: bytes) -> tuple[str, int]:
         """Epoch and seq of the User's Partition up to which its facts are here."""
         with self._bracket as reading:
-            return admission.applied_of(reading, key, user)
+            return authorization.applied_of(reading, key, user)
 
     def applied(self, partition: int) -> Position | None:
         """How far this Replica is in a Partition's Changelog."""
@@ -141,15 +141,15 @@ class NodeReplica:
         """For how long the facts were not known to be complete; 0 while fresh. Ask before they are read."""
         return self._reading.stale_ms()
 
-    def board(self) -> BoardView:
+    def status_page(self) -> StatusView:
         """What the replicator last said of itself, with the age of the facts. Ask before those are read."""
         return self._reading.view()
 
     def status(self) -> ReplicaStatus:
         """State, staleness and Positions together."""
-        board = self.board()
+        status_page = self.status_page()
         with self._bracket as reading:
-            return _status(board, reading)
+            return _status(status_page, reading)
 
     def close(self) -> None:
         """Give the files back."""
@@ -279,9 +279,9 @@ class Replica:
     def status(self) -> ReplicaStatus:
         """State, staleness and Positions. Ask for it before the verdict that its `stale_ms` is to count for."""
         reading = self._reading()
-        board = reading.view()
+        status_page = reading.view()
         with _Bracket(reading):
-            return _status(board, reading)
+            return _status(status_page, reading)
 
     def close(self) -> None:
         """Give the files back. Call it when no other thread is inside a call."""
@@ -377,6 +377,8 @@ def _explained(reading: Reading, key: str, sender: bytes, recipient: bytes) -> E
     return explained
 
 
-def _status(board: BoardView, reading: Reading) -> ReplicaStatus:
-    state = board.state.name.lower().replace("_", "-")
-    return ReplicaStatus(state, board.ready, board.stale_ms, board.reloads, reading.file.name, applied_all(reading))
+def _status(status_page: StatusView, reading: Reading) -> ReplicaStatus:
+    state = status_page.state.name.lower().replace("_", "-")
+    return ReplicaStatus(
+        state, status_page.ready, status_page.stale_ms, status_page.reloads, reading.file.name, applied_all(reading)
+    )

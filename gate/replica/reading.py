@@ -5,11 +5,12 @@ old page stays pinned while the thread idles). Inside the bracket an `AppReading
 
 When `refresh` sees another commit, the journal that each commit carries names the Users it touched, and only those are
 forgotten; any gap in the journal forgets all. That is exact, not a timeout: facts and journal are one transaction. Another
-facts file may be put in use: the board says so in one word, compared at every `refresh`, and the old file names its
+facts file may be put in use: the status page says so in one word, compared at every `refresh`, and the old file names its
 `successor`; either makes `refresh` move, or go on with the old facts while the new ones can't be opened.
 
 `stale_ms` is the age of the facts, and is asked before they are read: a process that is paused in between may call new facts
-old, and never old facts fresh. The board's stamp counts only for the file that it names, and only while that is the one in use.
+old, and never old facts fresh. The status page's stamp counts only for the file that it names, and only while that file is in
+use.
 
 Invariants: single-threaded; nothing read outside the bracket; a change acknowledged before `refresh` is seen after it.
 Called by hot workers, which bracket whole batches, and through `reader` by everything else.
@@ -31,7 +32,6 @@ from gate.errors import ReplicaError, ReplicaForeign
 from gate.native import Snapshot
 from gate.replica import envs
 from gate.replica.app_reading import UNREADABLE, AppReading
-from gate.replica.board import NEVER_FRESH_MS, Board, BoardView, State
 from gate.replica.files import Identity
 from gate.replica.layout import (
     BOARD_FILE,
@@ -45,7 +45,8 @@ from gate.replica.layout import (
     unpack_position,
 )
 from gate.replica.opening import mapped, open_current
-from gate.replica.requests import report_damage
+from gate.replica.rebuild_requests import report_damage
+from gate.replica.status_page import NEVER_FRESH_MS, State, StatusPage, StatusView
 
 DEFAULT_CACHED_USERS = 1 << 20
 """Users an App keeps in a thread's cache before it starts over; only Users that were asked about. In Python about 120
@@ -59,10 +60,10 @@ MAX_PARTITIONS = 1 << 16
 _PLACE_TRIES = 16
 """Transactions begun until one's meta page can be read for certain: nearly always the first, see `native/tree.c`."""
 NO_FACTS_FILE: Identity = (0, 0)
-"""On a board that names none."""
+"""On a status page that names none."""
 _NEVER = -1
 """No commit was seen."""
-NO_BOARD = BoardView(State.STOPPED, False, NEVER_FRESH_MS, 0, 0, 0, 0, 0)
+NO_BOARD = StatusView(State.STOPPED, False, NEVER_FRESH_MS, 0, 0, 0, 0, 0)
 
 
 class Reading:
@@ -71,7 +72,6 @@ class Reading:
     __slots__ = (
         "__weakref__",
         "_apps",
-        "_board",
         "_cached_users",
         "_chosen",
         "_chosen_seen",
@@ -83,6 +83,7 @@ class Reading:
         "_path",
         "_positions",
         "_seen",
+        "_status_page",
         "_txn",
         "get",
         "moves",
@@ -96,7 +97,7 @@ class Reading:
         self._directory = directory
         self._cached_users = cached_users
         self._apps: dict[str, AppReading] = {}
-        self._board: Board | None = None
+        self._status_page: StatusPage | None = None
         self._chosen: Sequence[int] = (0,)
         self._chosen_seen = 0
         self._is_followed = self._is_left = False
@@ -109,7 +110,7 @@ class Reading:
         self._env: lmdb.Environment | envs.Closed = env
         self.snapshot: Snapshot | None = mapped(self._path, env)
         """The commit being read as the compiled core sees it, where there is one: it follows the transaction begun here."""
-        self._watch_board()
+        self._watch_status_page()
         try:
             self.refresh()
         except BaseException:
@@ -122,11 +123,11 @@ class Reading:
         """For how long the facts that the next bracket reads were not known to be complete; 0 while fresh. Outside of one."""
         return self._age(monotonic_ms())
 
-    def view(self) -> BoardView:
+    def view(self) -> StatusView:
         """What the replicator last said of itself, with the age of the facts read here. Outside a bracket."""
         now_ms = monotonic_ms()
         age_ms = self._age(now_ms)
-        return NO_BOARD if self._board is None else self._board.view(now_ms, age_ms)
+        return NO_BOARD if self._status_page is None else self._status_page.view(now_ms, age_ms)
 
     def refresh(self) -> None:
         """Begin to read at the newest commit, dropping from the caches what it changed; `ReplicaError` if that can't be."""
@@ -184,9 +185,9 @@ class Reading:
             envs.release(self._path, env)
         self._apps.clear()
         self._chosen = (self._chosen_seen,)
-        if self._board is not None:
-            self._board.close()
-            self._board = None
+        if self._status_page is not None:
+            self._status_page.close()
+            self._status_page = None
 
     def _leave_to_parent(self) -> None:
         if isinstance(self._env, lmdb.Environment):
@@ -247,7 +248,7 @@ class Reading:
     @property
     def is_reloading(self) -> bool:
         """Whether these facts are being replaced, since the Changelog does not go on from them."""
-        return self._board is not None and self._board.is_reloading
+        return self._status_page is not None and self._status_page.is_reloading
 
     @property
     def partitions(self) -> int:
@@ -268,8 +269,8 @@ class Reading:
         self.moves += 1
         self._positions.clear()
         self._partitions = None
-        if self._board is None:
-            self._watch_board()
+        if self._status_page is None:
+            self._watch_status_page()
         replaced = self._is_left = self.get(META_SUCCESSOR) is not None
         if replaced and self._swapped():
             self.refresh()
@@ -303,14 +304,14 @@ class Reading:
 
     def _age(self, now_ms: int) -> int:
         for _ in range(2):
-            if self._board is None:
-                self._watch_board()
-            board = self._board
-            if board is None:
+            if self._status_page is None:
+                self._watch_status_page()
+            status_page = self._status_page
+            if status_page is None:
                 return NEVER_FRESH_MS
-            age_ms = board.stale_ms(now_ms)
-            if board.chosen is not self._chosen:  # it found another page in its place
-                self._chosen, self._chosen_seen = board.chosen, _NEVER
+            age_ms = status_page.stale_ms(now_ms)
+            if status_page.chosen is not self._chosen:  # it found another page in its place
+                self._chosen, self._chosen_seen = status_page.chosen, _NEVER
                 self._arm()
             # After the stamp, since the next one may be of another file, to which this one moves first.
             if self._chosen[0] == self._chosen_seen:
@@ -319,23 +320,23 @@ class Reading:
                 self._chosen_again()
         return NEVER_FRESH_MS
 
-    def _watch_board(self) -> None:
-        """Follow the word on the board; without a board, only the successor's name tells of another file."""
+    def _watch_status_page(self) -> None:
+        """Follow the word on the status page; without a status page, only the successor's name tells of another file."""
         if isinstance(self._env, envs.Closed):
             return
         try:
-            board = Board(self._directory / BOARD_FILE)
+            status_page = StatusPage(self._directory / BOARD_FILE)
         except ReplicaError:
             self._arm()
             return
-        self._chosen, self._chosen_seen = board.chosen, _NEVER
-        old, self._board = self._board, board
+        self._chosen, self._chosen_seen = status_page.chosen, _NEVER
+        old, self._status_page = self._status_page, status_page
         self._arm()
         if old is not None:
             old.close()
 
     def _arm(self) -> None:
-        """Let the core begin brackets by itself while the board's word is the one seen, and no other file is awaited."""
+        """Let the core begin brackets by itself while the status page's word is the one seen, and no other file is awaited."""
         if self.snapshot is None:
             return
         if self._is_left or self._chosen_seen == _NEVER:
@@ -345,9 +346,9 @@ class Reading:
             self.snapshot.watch(self._env.begin, word, self._chosen_seen)
 
     def _chosen_again(self) -> None:
-        """The replicator said which file is in use: another one, or this one after all; or that another board says it."""
-        if self._board is not None and not self._board.is_in_place:
-            self._watch_board()
+        """The replicator said which file is in use: another one, or this one after all; or that another status page says it."""
+        if self._status_page is not None and not self._status_page.is_in_place:
+            self._watch_status_page()
         chosen = self._chosen[0]
         if self._swapped() is not None:
             self._chosen_seen = chosen  # not before: a file that can't be opened yet is tried again
@@ -356,13 +357,13 @@ class Reading:
     def _swapped(self) -> bool | None:
         """Move to the file in use; False if that is still the one being read, None if it can't be opened (now).
 
-        Another file than the board names was moved there: no one who has facts already leaves them for that.
+        Another file than the status page names was moved there: no one who has facts already leaves them for that.
         """
         try:
             path, env = open_current(self._directory)
         except ReplicaError:
             return None
-        named = self._board.facts if self._board is not None else NO_FACTS_FILE
+        named = self._status_page.facts if self._status_page is not None else NO_FACTS_FILE
         is_followed = envs.file_of(path, env) == named
         if env is self._env:
             envs.release(path, env)
@@ -380,8 +381,8 @@ class Reading:
             self.snapshot.close()
         self.snapshot = mapped(path, env)
         self._arm()
-        if self._board is not None and not self._board.is_in_place:
-            self._watch_board()
+        if self._status_page is not None and not self._status_page.is_in_place:
+            self._watch_status_page()
         return True
 
 

@@ -30,15 +30,15 @@ from gate.core.changes import ChangeUnreadable
 from gate.core.revision import Position
 from gate.errors import ChangelogBroken, ReplicaForeign, ReplicaFull, ReplicaMissing, StoreUnavailable
 from gate.replica import files
-from gate.replica.board import STAMP_EVERY_MS, Board, State
+from gate.replica.changelog_checks import UNREACHED_MS, Pursuit, check_heads, slices, verify_history
 from gate.replica.compaction import Compaction, opened_in_step
-from gate.replica.following import UNREACHED_MS, Pursuit, check_heads, slices, verify_history
+from gate.replica.heartbeat import Asked, Heartbeat
 from gate.replica.layout import BOARD_FILE, MAP_BYTES, generation_of
 from gate.replica.lost import OnLoss, load_and_list
+from gate.replica.ports import Announcer, ChangeSource
 from gate.replica.replaced import Replaced
-from gate.replica.source import Announcer, ChangeSource
+from gate.replica.status_page import STAMP_EVERY_MS, State, StatusPage
 from gate.replica.upkeep import CHECK_PLACE_EVERY_MS, Upkeep
-from gate.replica.voice import Asked, Voice
 from gate.replica.writer import FactsFile
 
 FIRST_RETRY_MS = 50
@@ -81,7 +81,7 @@ class Replicator:
         """Set once the heads that were seen at start are applied; stays set."""
         self._directory = directory
         self._source = source
-        self._voice = Voice(announcer, self._applied, self._end_freshness)
+        self._heartbeat = Heartbeat(announcer, self._applied, self._end_freshness)
         self._before_snapshot = before_snapshot
         self._map_bytes = map_bytes
         self._compaction = compaction or Compaction(directory)
@@ -92,7 +92,7 @@ class Replicator:
         self._file: FactsFile | None = None
         self._replaced = Replaced()
         self._used_generation = 0
-        self._board: Board
+        self._status_page: StatusPage
         self._reload_because: str | None = None
         self._retry_ms = FIRST_RETRY_MS
         self._pursuit = Pursuit()
@@ -109,18 +109,18 @@ class Replicator:
     async def run(self) -> None:
         """Serve what is here, then keep it in step until `stop`. Ends with the facts file closed in order."""
         self._open()
-        speaking: asyncio.Task[None] | None = None
+        announcing: asyncio.Task[None] | None = None
         try:
             while not self._stopping.is_set():
                 try:
-                    await self._voice.take()
-                    speaking = speaking or self._speaking()
+                    await self._heartbeat.take()
+                    announcing = announcing or self._speaking()
                     await self._follow(await self._footing())
                 except _Stopping:
                     break
                 except StoreUnavailable as fault:
                     if self._reload_because is None:
-                        self._voice.in_step()  # it is Redis that is missing
+                        self._heartbeat.in_step()  # it is Redis that is missing
                     await self._cut_off("redis-away", str(fault))
                 except ReplicaFull as fault:
                     await self._cut_off("no-room", str(fault))
@@ -131,18 +131,18 @@ class Replicator:
                     await self._compaction.aclose()
                     self._distrust(str(fault))
         finally:
-            await self._end(speaking)
+            await self._end(announcing)
 
     # Starting and ending
 
     def _open(self) -> None:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._board = Board(self._directory / BOARD_FILE, write=True)
-        self._used_generation = self._board.last_generation
-        self._upkeep = Upkeep(self._directory, self._board)
+        self._status_page = StatusPage(self._directory / BOARD_FILE, write=True)
+        self._used_generation = self._status_page.last_generation
+        self._upkeep = Upkeep(self._directory, self._status_page)
         try:
             self._file = self._upkeep.opened(self._map_bytes)
-            if self._board.is_new:  # readers may hold the one that was taken away: only another facts file moves them
+            if self._status_page.is_new:  # readers may hold the removed one: only another facts file moves them
                 self._reload_because = "no-board"
         except ReplicaMissing:
             self._reload_because = "missing"
@@ -151,7 +151,7 @@ class Replicator:
         files.delete_leftovers(self._directory, self._file.path if self._file else None)
         self._show(State.CATCHING_UP if self._file else State.LOADING)
         if self._file is None:
-            self._board.put(fresh_at_ms=0)
+            self._status_page.put(fresh_at_ms=0)
         elif files.rebuild_is_asked(self._directory):
             self._must_reload("asked", "somebody asked for a fresh snapshot")
         self.opened.set()
@@ -163,31 +163,31 @@ class Replicator:
         if self._file is not None:
             # Those who read it go on until the next one is there, and say that its facts are of unknown age.
             self._damages += 1
-            self._board.put(fresh_at_ms=0, ready=0, damages=self._damages)
+            self._status_page.put(fresh_at_ms=0, ready=0, damages=self._damages)
             self._replaced.drop(self._file)
             self._file = None
             self._pursuit.end()
         self._reload_because = "foreign"
 
     def _speaking(self) -> asyncio.Task[None]:
-        speaking = asyncio.create_task(self._voice.speak())
-        speaking.add_done_callback(lambda _: self.stop())  # a node that can't be heard must not go on unnoticed
-        return speaking
+        announcing = asyncio.create_task(self._heartbeat.run())
+        announcing.add_done_callback(lambda _: self.stop())  # a node that can't be heard must not go on unnoticed
+        return announcing
 
-    async def _end(self, speaking: asyncio.Task[None] | None) -> None:
-        if speaking is not None:
-            speaking.cancel()
-            await asyncio.wait([speaking])
-        await self._voice.leave()
+    async def _end(self, announcing: asyncio.Task[None] | None) -> None:
+        if announcing is not None:
+            announcing.cancel()
+            await asyncio.wait([announcing])
+        await self._heartbeat.resign()
         await self._compaction.aclose()
         await self._upkeep.aclose()
         self._replaced.close()
         if self._file is not None:
             self._close_clean(self._file)
         self._show(State.STOPPED)
-        self._board.close()
-        if speaking is not None and not speaking.cancelled():
-            speaking.result()
+        self._status_page.close()
+        if announcing is not None and not announcing.cancelled():
+            announcing.result()
 
     def _close_clean(self, file: FactsFile) -> None:
         try:
@@ -202,7 +202,7 @@ class Replicator:
         """The facts file in use, after proof that the Changelog continues it; a fresh one if it doesn't."""
         await self._source.prepare()
         if self._file is not None and self._reload_because is None:
-            asked = self._voice.ask()
+            asked = self._heartbeat.ask()
             heads = await verify_history(self._source, self._file.positions)
             self._show(State.CATCHING_UP)
             self._found(self._file, asked, heads)
@@ -245,10 +245,10 @@ class Replicator:
         self._file = fresh
         self._pursuit.end()
         self._used_generation = generation_of(fresh.path.name)
-        self._board.put(reloads=self._reloads)
-        self._board.use(self._used_generation, fresh.identity)
+        self._status_page.put(reloads=self._reloads)
+        self._status_page.use(self._used_generation, fresh.identity)
         self._replaced.send_readers_on(fresh.path.name)
-        self._voice.say(self._applied())
+        self._heartbeat.queue(self._applied())
 
     # Following
 
@@ -256,16 +256,16 @@ class Replicator:
         while not self._stopping.is_set() and self._reload_because is None:
             changes = await self._source.read(file.positions, STAMP_EVERY_MS)
             for portion in slices(changes):
-                self._voice.say(file.apply(portion, wall_ms()))
+                self._heartbeat.queue(file.apply(portion, wall_ms()))
                 self._applied_changes += sum(map(len, portion.values()))
-                self._board.put(applied=self._applied_changes)
+                self._status_page.put(applied=self._applied_changes)
                 self._stamp_if_reached(file)
                 await asyncio.sleep(0)  # the announcement goes out, and a lease may be due, before the next portion
             if not changes or (self._pursuit.is_over and monotonic_ms() - self._pursuit.asked_at_ms >= STAMP_EVERY_MS):
                 await self._look_if_all_answer(file, idle=not changes)
             if self._pursuit.is_stuck(monotonic_ms(), idle=not changes):
                 self._begin_again()
-            if self._voice.in_step():
+            if self._heartbeat.in_step():
                 return
             self._retry_ms = FIRST_RETRY_MS
             self._keep_house(file, idle=not changes)
@@ -301,7 +301,7 @@ class Replicator:
 
         Where nothing comes although the heads are ahead, what is missing may have been trimmed: that no read tells.
         """
-        asked = self._voice.ask()
+        asked = self._heartbeat.ask()
         if idle:
             heads = await verify_history(self._source, file.positions)
         else:
@@ -310,7 +310,7 @@ class Replicator:
         self._found(file, asked, heads)
 
     def _found(self, file: FactsFile, asked: Asked, heads: list[Position]) -> None:
-        self._voice.vouch(asked)
+        self._heartbeat.confirm_server(asked)
         self._pursuit.begin(asked.at_ms, heads if asked.is_waited_for else None)
         self._stamp_if_reached(file)
 
@@ -326,14 +326,14 @@ class Replicator:
         if self._pursuit.is_over:
             return
         behind = self._pursuit.lag(file.positions)
-        self._board.put(lag=behind)
+        self._status_page.put(lag=behind)
         if not behind:
             self._pursuit.end()
-            self._board.stamp(self._pursuit.asked_at_ms)
+            self._status_page.stamp(self._pursuit.asked_at_ms)
             if self._state is not State.CURRENT:
                 _log.info("the Replica is current", file=file.path.name)
                 self._cut_off_by = ""
-                self._board.put(ready=1)
+                self._status_page.put(ready=1)
                 self.ready.set()
             self._show(State.CURRENT)
             self._show_problem("")
@@ -356,7 +356,7 @@ class Replicator:
         self._show(State.CUT_OFF if self._file else State.LOADING)
         self._show_problem(problem)
         if self._was_ready and self._file is not None:
-            self._board.put(ready=1)
+            self._status_page.put(ready=1)
 
     async def _pause(self, last_ms: int = LAST_RETRY_MS) -> None:
         """Wait before the next attempt, longer each time; a wish to stop ends the wait."""
@@ -382,14 +382,14 @@ class Replicator:
 
     def _end_freshness(self) -> None:
         self._pursuit.end()
-        self._board.end_freshness(monotonic_ms())
+        self._status_page.end_freshness(monotonic_ms())
 
     def _applied(self) -> dict[int, Position]:
         return dict(enumerate(self._file.positions)) if self._file else {}
 
     def _show(self, state: State) -> None:
         self._state = state
-        self._board.put(state=state)
+        self._status_page.put(state=state)
 
     def _tick(self) -> None:
         self._raise_if_stopping()

@@ -7,7 +7,7 @@ While Redis is away nothing can be loaded, so a file is left only for what is fo
 its report has the file scrubbed. A file that is left then has no successor until Redis is back: those who have it open go on,
 with facts of unknown age, and no one else finds any. Facts that may be wrong anywhere are worse than an error.
 
-A scrub (`probe.scrub`) runs all the time, at low priority, with pauses a hundred times as long as itself: it costs a
+A scrub (`file_check.scrub`) runs all the time, at low priority, with pauses a hundred times as long as itself: it costs a
 hundredth of a core, and finds damage the sooner the smaller the file is.
 
 Called by the replicator, a few times a second.
@@ -22,9 +22,9 @@ import structlog
 
 from gate.clock import monotonic_ms
 from gate.errors import ReplicaForeign
-from gate.replica import files, probe
-from gate.replica.board import Board
+from gate.replica import file_check, files
 from gate.replica.layout import current_facts, generation_of
+from gate.replica.status_page import StatusPage
 from gate.replica.writer import FactsFile
 
 CHECK_PLACE_EVERY_MS = 500
@@ -45,9 +45,9 @@ _log = structlog.get_logger()
 class Upkeep:
     """One a replicator."""
 
-    def __init__(self, directory: Path, board: Board) -> None:
+    def __init__(self, directory: Path, status_page: StatusPage) -> None:
         self._directory = directory
-        self._board = board
+        self._status_page = status_page
         self._place_checked_at_ms = 0
         self._readers_checked_at_ms = 0
         self._report_heeded_at_ms = -REPORTS_HEEDED_EVERY_MS
@@ -57,13 +57,13 @@ class Upkeep:
     def opened(self, map_bytes: int) -> FactsFile:
         """The file in use, after a look at it in a process of its own. `ReplicaMissing`, `ReplicaForeign`."""
         path = current_facts(self._directory)
-        problem = probe.survives(path)
+        problem = file_check.survives(path)
         if problem:
             raise ReplicaForeign(f"{path.name} is damaged: {problem}")
         file = FactsFile.open(path, map_bytes)
-        if file.identity != self._board.facts:  # the stamp is of another file, which this one replaced meanwhile
-            self._board.put(fresh_at_ms=0)
-        self._board.use(generation_of(path.name), file.identity)
+        if file.identity != self._status_page.facts:  # the stamp is of another file, which this one replaced meanwhile
+            self._status_page.put(fresh_at_ms=0)
+        self._status_page.use(generation_of(path.name), file.identity)
         return file
 
     def wanted(self, file: FactsFile, *, is_cut_off: bool = False) -> tuple[str, str] | None:
@@ -76,7 +76,7 @@ class Upkeep:
             file.check_readers()
         if now_ms - self._place_checked_at_ms >= CHECK_PLACE_EVERY_MS:
             self._place_checked_at_ms = now_ms
-            self._check_board(file)
+            self._check_status_page(file)
             if misplaced := self._misplaced(file):
                 return misplaced
         if files.rebuild_is_asked(self._directory):
@@ -101,12 +101,12 @@ class Upkeep:
             return None
         return "misplaced", f"{file.path.name}, or the name that leads to it, was taken away"
 
-    def _check_board(self, file: FactsFile) -> None:
-        self._board.name_facts(file.identity)  # again: an older page may have been copied over this one
-        if not self._board.is_in_place:
+    def _check_status_page(self, file: FactsFile) -> None:
+        self._status_page.name_facts(file.identity)  # again: an older page may have been copied over this one
+        if not self._status_page.is_in_place:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._board.lay_out_again()
-            _log.warning("the board was taken away and is laid out again")
+            self._status_page.lay_out_again()
+            _log.warning("the status page was taken away and is laid out again")
 
     def _heed_report(self, file: FactsFile, now_ms: int, is_cut_off: bool) -> None:
         report = files.damage_reported(self._directory, file.path.name)
@@ -120,7 +120,7 @@ class Upkeep:
     def _scrub(self, file: FactsFile, now_ms: int) -> None:
         if self._scrubbing is None:
             if now_ms >= self._scrub_at_ms:
-                self._scrubbing = file, now_ms, asyncio.create_task(probe.scrubbed(file.path))
+                self._scrubbing = file, now_ms, asyncio.create_task(file_check.scrubbed(file.path))
             return
         scrubbed, began_ms, scrub = self._scrubbing
         if not scrub.done():

@@ -23,8 +23,8 @@ from gate.core.ids import shown
 from gate.core.model import FOREVER_MS, ListKind, UserFacts
 from gate.core.revision import NOWHERE, Position
 from gate.errors import ChangelogBroken
-from gate.replica import envs, files, probe
-from gate.replica.following import slices
+from gate.replica import envs, file_check, files
+from gate.replica.changelog_checks import slices
 from gate.replica.layout import (
     LIST_TAG,
     META_PARTITIONS,
@@ -42,8 +42,8 @@ from gate.replica.layout import (
     user_prefix,
 )
 from gate.replica.loader import load_snapshot
-from gate.replica.requests import report_damage
-from gate.replica.source import ChangeSource
+from gate.replica.ports import ChangeSource
+from gate.replica.rebuild_requests import report_damage
 from gate.replica.writer import FactsFile
 
 MAX_SHOWN = 20
@@ -98,7 +98,7 @@ async def verify(directory: Path, source: ChangeSource) -> Report:
     """Compare the Replica in `directory` with Redis, fact by fact. `ReplicaMissing`, `StoreUnavailable`, `ReplicaFull`."""
     facts = current_facts(directory)
     damage = await _damage(facts)
-    if damage and not damage.startswith(probe.DOES_NOT_ADD_UP):
+    if damage and not damage.startswith(file_check.DOES_NOT_ADD_UP):
         return Report(0, 0, (), f"{facts.name} is damaged: {damage}")
     report = await _against_redis(directory, source)
     if damage and report.equal:
@@ -109,7 +109,7 @@ async def verify(directory: Path, source: ChangeSource) -> Report:
 async def _damage(facts: Path) -> str | None:
     """What a child finds wrong with the file, which might end this process. The replicator hears of it."""
     try:
-        damage = await probe.scrubbed(facts)
+        damage = await file_check.scrubbed(facts)
     except TimeoutError:
         return None
     if damage and files.is_current(facts):

@@ -30,14 +30,14 @@ from gate.core.model import AppFacts
 from gate.core.operators import Operator
 from gate.errors import AppExists, AppUnknown, CannotStart, InvalidInput, OperatorExists
 from gate.service.directory_layout import write_private
-from gate.store.inventing import new_app_secret, new_operator_password
+from gate.store.new_credentials import new_app_secret, new_operator_password
 from gate.store.passwords import hash_password
-from gate.store.writing import Because
+from gate.store.writer import Attribution
 
 DEFAULT_APP_NAME = "default"
 OPERATOR = "admin"
 KEY_BYTES = 8
-_FIRST_START = Because("gate", "the first start of the deployment")
+_FIRST_START = Attribution("gate", "the first start of the deployment")
 
 
 class Credentials(msgspec.Struct, frozen=True):
@@ -72,7 +72,7 @@ class Operators(Protocol):
         """All operators."""
         ...
 
-    async def add(self, operator: Operator, because: Because) -> None:
+    async def add(self, operator: Operator, because: Attribution) -> None:
         """Make one; `OperatorExists` if the name is taken."""
         ...
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from gate.clock import monotonic_ms
 from gate.errors import ReplicaError
-from gate.replica.board import Board
 from gate.replica.layout import BOARD_FILE
+from gate.replica.status_page import StatusPage
 from gate.service.heartbeats import Heartbeats
 from gate.service.metrics_directory import counted_in
 from gate.service.running import RUN_FOLDER, Running, running_services
@@ -87,7 +87,7 @@ def _with_replica(report: NodeReport, data: Path) -> NodeReport:
     from msgspec.structs import replace
 
     try:
-        board = Board(data / "replica" / BOARD_FILE)
+        board = StatusPage(data / "replica" / BOARD_FILE)
     except ReplicaError:
         return replace(report, state="none")
     try:

@@ -12,8 +12,8 @@ from typing import Any
 from gate.clock import monotonic_ms
 from gate.errors import ReplicaMissing
 from gate.readiness import readiness
-from gate.replica.board import Board, BoardView
 from gate.replica.layout import BOARD_FILE
+from gate.replica.status_page import StatusPage, StatusView
 from gate.service.heartbeats import Heartbeats
 
 
@@ -23,7 +23,7 @@ class NodeState:
     def __init__(self, roles: Heartbeats, replica: Path, *, were_all_here: bool = False) -> None:
         self._roles = roles
         self._path = replica / BOARD_FILE
-        self._board: Board | None = None
+        self._board: StatusPage | None = None
         self._were_all_here = were_all_here
 
     def missing(self) -> list[str]:
@@ -37,17 +37,17 @@ class NodeState:
         """What is wrong although every process answers."""
         return self._roles.warnings(monotonic_ms())
 
-    def figures(self) -> BoardView | None:
+    def figures(self) -> StatusView | None:
         """Of the Replica, once there is a board."""
         try:
             return self.replica()
         except ReplicaMissing:
             return None
 
-    def replica(self) -> BoardView:
+    def replica(self) -> StatusView:
         """The state of the Replica; `ReplicaError` while no Replica is there."""
         if self._board is None:
-            self._board = Board(self._path)
+            self._board = StatusPage(self._path)
         return self._board.view(monotonic_ms())
 
     def readyz(self) -> tuple[int, dict[str, Any]]:

@@ -24,7 +24,7 @@ class RoleConfig(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     """Its own, as `worker-1`."""
     slot: int
-    """Its own on the roles board."""
+    """Its own on the roles status_page."""
     index: int
     """Which of several alike."""
     config: ServeConfig

@@ -20,6 +20,7 @@ from gate.store.address import parse_address
 from gate.store.apps import Apps
 from gate.store.audit import Audit
 from gate.store.bans import Bans
+from gate.store.bootstrap import refuse_old_server
 from gate.store.client import Client
 from gate.store.cluster import client_of
 from gate.store.deactivation import Deactivation
@@ -29,13 +30,12 @@ from gate.store.link import ReplyError
 from gate.store.lists import Lists
 from gate.store.mutes import Mutes
 from gate.store.nonces import Nonces
-from gate.store.opening import refuse_old_server
 from gate.store.operators import Operators
 from gate.store.presence import PresenceStore
 from gate.store.rights import PRESENCE, missing_rights, shown_missing
 from gate.store.store import Store
 from gate.store.users import Users
-from gate.store.writing import Written
+from gate.store.writer import WriteReceipt
 
 VOICE = "background"
 """The role that logs of Redis, so that each change is logged once a node."""
@@ -262,7 +262,7 @@ class AcknowledgerLater:
         """From now on it is that one."""
         self._acks = acks
 
-    async def acknowledge(self, written: Written, timeout_ms: int) -> Acknowledged:
+    async def acknowledge(self, written: WriteReceipt, timeout_ms: int) -> Acknowledged:
         """As the Acknowledger."""
         if self._acks is None:
             return Acknowledged("pending")

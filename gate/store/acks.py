@@ -27,7 +27,7 @@ from gate.store.nodes import LEASE_TTL_MS, unpack_announcement
 from gate.store.registry import BeatWatch, Registry
 from gate.store.store import Store
 from gate.store.subscription import Subscription
-from gate.store.writing import Written
+from gate.store.writer import WriteReceipt
 
 Applied = Literal["all", "node", "pending"]
 
@@ -62,7 +62,7 @@ class _Wait:
 
     __slots__ = ("arrival", "began_ms", "is_certain", "nodes", "written")
 
-    def __init__(self, written: Written, nodes: set[str], is_certain: bool, arrival: asyncio.Future[None]) -> None:
+    def __init__(self, written: WriteReceipt, nodes: set[str], is_certain: bool, arrival: asyncio.Future[None]) -> None:
         self.written = written
         self.nodes = nodes
         self.is_certain = is_certain
@@ -106,7 +106,7 @@ class Acknowledger:
         if self._durable is not None:
             await self._durable.aclose()
 
-    async def acknowledge(self, written: Written, timeout_ms: int = WAIT_MS) -> Acknowledged:
+    async def acknowledge(self, written: WriteReceipt, timeout_ms: int = WAIT_MS) -> Acknowledged:
         """How far the write got within the time, and what its durability lacks. Never raises."""
         if self._durable is None:
             return Acknowledged(await self.wait(written, timeout_ms))
@@ -118,7 +118,7 @@ class Acknowledger:
             await self._durable.forget(asked)
         return Acknowledged("pending" if late else applied, late)
 
-    async def wait(self, written: Written, timeout_ms: int = WAIT_MS) -> Applied:
+    async def wait(self, written: WriteReceipt, timeout_ms: int = WAIT_MS) -> Applied:
         """Wait for the nodes alone: `all` live ones have the write in time, this `node`, or it is `pending`. Never raises."""
         recently_ms = monotonic_ms() - LEASE_TTL_MS
         heard = {node for node, heard in self._heard.items() if heard.at_ms > recently_ms}
@@ -182,7 +182,7 @@ class Acknowledger:
                 if not waits:
                     del self._waits[node]
 
-    def _has(self, node: str, written: Written) -> bool:
+    def _has(self, node: str, written: WriteReceipt) -> bool:
         applied = self._heard.get(node, _NOTHING_HEARD).applied
         for number, (partition, epoch, seq) in enumerate(written.revisions):
             at = applied.get(partition)
@@ -190,7 +190,7 @@ class Acknowledger:
                 return False
         return bool(written.revisions) or self._heard.get(node, _NOTHING_HEARD).server_id == written.server_id
 
-    def _replaces(self, heard: _Heard, written: Written) -> bool:
+    def _replaces(self, heard: _Heard, written: WriteReceipt) -> bool:
         """Whether a node has renewed its lease in another list than the one that was read behind the write."""
         return heard.server_id == written.server_id and heard.registry not in ("", written.registry)
 

@@ -14,9 +14,9 @@ from gate.core.model import AppFacts
 from gate.core.partition import APPS_PARTITION
 from gate.errors import AppExists, AppUnknown, StoreUnavailable
 from gate.store import keys, scripts
+from gate.store.audit_diff import changed, created
 from gate.store.link import Link, LinkLost, ReplyError
-from gate.store.told import changed, created
-from gate.store.writing import Because, Step, Writer, Written
+from gate.store.writer import Attribution, Step, Writer, WriteReceipt
 
 MAX_UPDATE_TRIES = 20
 """Each failed try means that another operator's change went in."""
@@ -33,29 +33,29 @@ class Apps:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
 
-    async def create(self, facts: AppFacts, now_ms: int, why: str = "", by: str = "") -> Written:
+    async def create(self, facts: AppFacts, now_ms: int, why: str = "", by: str = "") -> WriteReceipt:
         """Write a new App. Raises `AppExists`."""
-        written = await self._put(facts, b"", now_ms, Because(by, why), created(facts))
+        written = await self._put(facts, b"", now_ms, Attribution(by, why), created(facts))
         if isinstance(written, bytes):
             raise AppExists(f"there is an App with the key {facts.key!r} already")
         return written
 
-    async def put(self, facts: AppFacts, now_ms: int, why: str = "", by: str = "") -> Written:
+    async def put(self, facts: AppFacts, now_ms: int, why: str = "", by: str = "") -> WriteReceipt:
         """Replace an App, whatever it is now. Raises `AppUnknown`."""
-        written = await self._put(facts, "*", now_ms, Because(by, why), created(facts))
+        written = await self._put(facts, "*", now_ms, Attribution(by, why), created(facts))
         if isinstance(written, bytes):
             raise _unknown(facts.key)
         return written
 
     async def update(
         self, app_key: str, mutate: Callable[[AppFacts], AppFacts], now_ms: int, why: str = "", by: str = ""
-    ) -> tuple[AppFacts, Written]:
+    ) -> tuple[AppFacts, WriteReceipt]:
         """Replace an App by `mutate` of it, which is called anew if somebody else was quicker. Raises `AppUnknown`."""
         packed = await self._get(app_key)
         for _ in range(MAX_UPDATE_TRIES):
             before = unpack_app(packed)
             facts = mutate(before)
-            written = await self._put(facts, packed, now_ms, Because(by, why), changed(before, facts))
+            written = await self._put(facts, packed, now_ms, Attribution(by, why), changed(before, facts))
             if not isinstance(written, bytes):
                 return facts, written
             if not written:
@@ -104,12 +104,14 @@ class Apps:
         sliced = (unpack_app(row) for row in rows if _PRESENCE_SLICES in row)
         return {facts.key: facts.presence_slices for facts in sliced if facts.presence_slices > 1}
 
-    async def remove(self, app_key: str, now_ms: int, why: str = "", by: str = "") -> Written:
+    async def remove(self, app_key: str, now_ms: int, why: str = "", by: str = "") -> WriteReceipt:
         """Remove an App and all facts of its Users. Safe to repeat after an interruption; an unknown App is fine.
 
         Facts that are written to it meanwhile may stay behind; so stop its callers first, or repeat.
         """
-        step = Step(APPS_PARTITION, scripts.APP_REMOVE, [keys.apps(), keys.deployment_audit()], [], Because(by, why))
+        step = Step(
+            APPS_PARTITION, scripts.APP_REMOVE, [keys.apps(), keys.deployment_audit()], [], Attribution(by, why)
+        )
         written, _ = await self._writer.write(checked_app_key(app_key), [step], now_ms)
         await self.finish_removal(app_key)
         return written
@@ -150,9 +152,9 @@ class Apps:
         return packed
 
     async def _put(
-        self, facts: AppFacts, present: bytes | Literal["*"], now_ms: int, because: Because, told: bytes
-    ) -> Written | bytes:
-        """What the App is now, as bytes, if that is not `present`. `told` is what the audit says of it."""
+        self, facts: AppFacts, present: bytes | Literal["*"], now_ms: int, because: Attribution, told: bytes
+    ) -> WriteReceipt | bytes:
+        """What the App is now, as bytes, if that is not `present`. `audit_diff` is what the audit says of it."""
         step = Step(
             APPS_PARTITION,
             scripts.APP_PUT,

@@ -24,7 +24,7 @@ from gate.errors import InvalidInput
 from gate.store import keys, scripts
 from gate.store.link import Command
 from gate.store.scripts import Call
-from gate.store.writing import Because, Writer
+from gate.store.writer import Attribution, Writer
 
 MAX_PAGE = 1_000
 LOOKED_AT_A_STEP = 1_000
@@ -129,12 +129,12 @@ class Audit:
             }
         return dropped
 
-    async def order_kick(self, app_key: str, user: bytes, because: Because, session: str, platform: str) -> str:
+    async def order_kick(self, app_key: str, user: bytes, because: Attribution, session: str, platform: str) -> str:
         """Note that Sessions are about to be closed, all or those named; the id of the entry."""
         return await self._note(app_key, "kick-ordered", user, because, _which(session, platform))
 
     async def settle_kick(
-        self, app_key: str, user: bytes, because: Because, session: str, platform: str, ordered: str, closed: int
+        self, app_key: str, user: bytes, because: Attribution, session: str, platform: str, ordered: str, closed: int
     ) -> None:
         """Put how many were closed in the place of the order."""
         await self._note(app_key, "kicked", user, because, {**_which(session, platform), "closed": closed}, ordered)
@@ -145,7 +145,7 @@ class Audit:
         args: list[str | bytes] = ["facts-lost", app_key, node, why, msgspec.json.encode(value)]
         await self._writer.client.write([Call(scripts.DEPLOYMENT_NOTE, [keys.deployment_audit()], args)])
         if in_app:
-            await self._note(app_key, "facts-lost", b"", Because(node, why), value)
+            await self._note(app_key, "facts-lost", b"", Attribution(node, why), value)
 
     async def deployment_page(
         self, count: int, *, from_ms: int = 0, to_ms: int = FOREVER_MS, cursor: str | None = None
@@ -169,7 +169,7 @@ class Audit:
         app_key: str,
         kind: Noted,
         user: bytes,
-        because: Because,
+        because: Attribution,
         value: Mapping[str, object],
         instead_of: str = "",
     ) -> str:

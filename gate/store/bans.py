@@ -1,15 +1,15 @@
-"""Bans: an App refuses a User until a moment. See `restraints` for how."""
+"""Bans: an App refuses a User until a moment. See `penalties` for how."""
 
 from __future__ import annotations
 
 from gate.store import keys
-from gate.store.restraints import Restraints, RestraintWords
+from gate.store.penalties import Penalties, PenaltyNames
 
 
-class Bans(Restraints):
+class Bans(Penalties):
     """Imposes, lifts and lists Bans."""
 
-    words = RestraintWords("ban-imposed", "ban-lifted", keys.BANNED_UNTIL, keys.BANNED_WHY, keys.BANNED_BY)
+    words = PenaltyNames("ban-imposed", "ban-lifted", keys.BANNED_UNTIL, keys.BANNED_WHY, keys.BANNED_BY)
 
     def key(self, partition: int, app_key: str) -> bytes:
         """The banned Users, by end."""

@@ -26,9 +26,9 @@ from gate.store.client import Client, is_noscript, raise_if_error
 from gate.store.link import Link, LinkLost, Reply
 from gate.store.lists import Group, Lists, refusals
 from gate.store.mutes import Mutes
-from gate.store.restraints import Restraint, Restraints
+from gate.store.penalties import Penalties, Penalty
 from gate.store.users import Registration, Users
-from gate.store.writing import Step, Writer, Written, revisions_of
+from gate.store.writer import Step, Writer, WriteReceipt, revisions_of
 
 FACTS_A_SCRIPT = 1_000
 """Bounds how long one script holds the server: some 2 ms."""
@@ -55,7 +55,7 @@ class BulkResult(NamedTuple):
     """What went in since the BulkWriter was made. `facts` counts a repeated one each time."""
 
     facts: int
-    written: Written
+    written: WriteReceipt
     full: list[FullList]
 
 
@@ -68,10 +68,10 @@ class BulkWriter:
         self._now_ms = now_ms
         self._ceiling = ceiling
         self._lists = Lists(writer)
-        self._restraints: dict[str, Restraints] = {"ban": Bans(writer), "mute": Mutes(writer)}
+        self._restraints: dict[str, Penalties] = {"ban": Bans(writer), "mute": Mutes(writer)}
         self._users = Users(writer)
         self._links: dict[Client, Link] = {}
-        self._restrained: dict[tuple[str, int], dict[bytes, Restraint]] = {}
+        self._restrained: dict[tuple[str, int], dict[bytes, Penalty]] = {}
         self._groups: dict[tuple[ListKind, int], list[Group]] = {}
         self._group_sizes: dict[tuple[ListKind, int], int] = {}
         self._switched: dict[int, dict[bytes, bool]] = {}
@@ -101,11 +101,11 @@ class BulkWriter:
 
     async def ban(self, user: bytes, until_ms: int, why: str = "", by: str = "") -> None:
         """Impose a Ban."""
-        await self._restrain("ban", Restraint(user, until_ms, why, by))
+        await self._restrain("ban", Penalty(user, until_ms, why, by))
 
     async def mute(self, user: bytes, until_ms: int, why: str = "", by: str = "") -> None:
         """Impose a Mute."""
-        await self._restrain("mute", Restraint(user, until_ms, why, by))
+        await self._restrain("mute", Penalty(user, until_ms, why, by))
 
     async def add(self, kind: ListKind, owner: bytes, members: Sequence[bytes], until_ms: int = FOREVER_MS) -> None:
         """Add entries to a list. One given in pieces may be filled by some before a later one passes the ceiling."""
@@ -165,7 +165,7 @@ class BulkWriter:
         written = await self._writer.written(revisions, [self._taken_by[one.partition] for one in revisions])
         return BulkResult(self._facts, written, list(self._full))
 
-    async def _restrain(self, noun: str, restraint: Restraint) -> None:
+    async def _restrain(self, noun: str, restraint: Penalty) -> None:
         self._facts += 1
         partition = self._writer.partition_of(self._app, restraint.user)
         gathered = self._restrained.setdefault((noun, partition), {})

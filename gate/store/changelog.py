@@ -12,9 +12,9 @@ from gate.core.partition import APPS_PARTITION
 from gate.core.revision import NOWHERE, Position
 from gate.core.snapshot import Part
 from gate.store import keys
+from gate.store.bootstrap import open_partitions
 from gate.store.client import Client
 from gate.store.log_reading import LogReader, seq_of
-from gate.store.opening import open_partitions
 from gate.store.snapshot import read_snapshot
 
 

@@ -14,10 +14,10 @@ from typing import NamedTuple
 from gate.errors import InvalidInput, ReactivationTooEarly
 from gate.store import keys, scripts
 from gate.store.link import Command
+from gate.store.penalties import MAX_PAGE_DEPTH
 from gate.store.places import Place, entries_behind
-from gate.store.restraints import MAX_PAGE_DEPTH
 from gate.store.scripts import Script
-from gate.store.writing import Because, Step, Writer, Written
+from gate.store.writer import Attribution, Step, Writer, WriteReceipt
 
 _OPERATION_ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -26,10 +26,10 @@ class Operation(NamedTuple):
     """What a call answers: the operation's id, which its callbacks name, and the write."""
 
     id: str
-    written: Written
+    written: WriteReceipt
 
 
-class Gone(NamedTuple):
+class DeactivatedUser(NamedTuple):
     """A deactivated User, and since when it is one."""
 
     user: bytes
@@ -48,7 +48,7 @@ class Deactivation:
         """Users may neither send nor be sent to, nor connect; one that is deactivated already stays so since then."""
         operation = operation_id()
         steps = [
-            self._step(scripts.DEACTIVATE, partition, app_key, group, [operation], Because(by, why))
+            self._step(scripts.DEACTIVATE, partition, app_key, group, [operation], Attribution(by, why))
             for partition, group in self._writer.by_partition(app_key, users).items()
         ]
         return Operation(operation, (await self._writer.write(app_key, steps, now_ms))[0])
@@ -76,7 +76,7 @@ class Deactivation:
             await self._refuse_early(app_key, grouped, now_ms, after_ms)
         args: list[str | int] = [operation, now_ms - after_ms, "1" if refuse_early else ""]
         steps = [
-            self._step(scripts.REACTIVATE, partition, app_key, group, args, Because(by, why))
+            self._step(scripts.REACTIVATE, partition, app_key, group, args, Attribution(by, why))
             for partition, group in grouped.items()
         ]
         written, replies = await self._writer.write(app_key, steps, now_ms)
@@ -86,7 +86,7 @@ class Deactivation:
                 raise _too_early(user, int(since_ms) + after_ms, now_ms, is_erasing == b"1")
         return Operation(operation, written)
 
-    async def page(self, app_key: str, offset: int, count: int) -> list[Gone]:
+    async def page(self, app_key: str, offset: int, count: int) -> list[DeactivatedUser]:
         """Deactivated Users, those being erased included; the latest first, and of equal moments the greatest id."""
         if offset < 0 or count < 1 or offset + count > MAX_PAGE_DEPTH:
             raise InvalidInput("page", f"must begin at 0 or later and end before {MAX_PAGE_DEPTH}")
@@ -98,13 +98,13 @@ class Deactivation:
         for reply in await self._writer.client.read(*asked):
             rows += [(int(since), user) for user, since in zip(reply[::2], reply[1::2], strict=True)]
         rows.sort(reverse=True)
-        return [Gone(user, since_ms) for since_ms, user in rows[offset : offset + count]]
+        return [DeactivatedUser(user, since_ms) for since_ms, user in rows[offset : offset + count]]
 
-    async def behind(self, app_key: str, place: Place | None, count: int) -> list[Gone]:
+    async def behind(self, app_key: str, place: Place | None, count: int) -> list[DeactivatedUser]:
         """The next ones in the order of `page`, behind a place; exact while ids are deactivated and given back."""
         sets = [keys.gone(partition, app_key) for partition in range(self._writer.partitions)]
         found = await entries_behind(self._writer.client, sets, place, count, reverse=True)
-        return [Gone(user, since_ms) for since_ms, user in found]
+        return [DeactivatedUser(user, since_ms) for since_ms, user in found]
 
     def _step(
         self,
@@ -113,7 +113,7 @@ class Deactivation:
         app_key: str,
         group: Sequence[bytes],
         args: Sequence[str | int],
-        because: Because,
+        because: Attribution,
     ) -> Step:
         shared = [keys.gone(partition, app_key), keys.jobs(partition), keys.hooks(partition)]
         facts = [keys.user(partition, app_key, user) for user in group]

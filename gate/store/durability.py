@@ -26,7 +26,7 @@ from gate.store import keys, scripts
 from gate.store.client import Client, is_noscript
 from gate.store.link import Command, Link, LinkLost, Reply, ReplyError
 from gate.store.scripts import Call
-from gate.store.writing import Written
+from gate.store.writer import WriteReceipt
 
 MAX_RUNS_KEPT = 64
 """Runs of servers whose connection is kept to ask again; a Cluster may have so many masters."""
@@ -198,7 +198,7 @@ class EachDurable:
         self._durability = durability
         self._by_server: dict[str, Durable] = {}
 
-    def ask(self, written: Written, timeout_ms: int) -> list[tuple[Durable, Confirmation]]:
+    def ask(self, written: WriteReceipt, timeout_ms: int) -> list[tuple[Durable, Confirmation]]:
         """Begin to ask for a write that these runs of servers have answered."""
         partitions = {written.server_of(number): one.partition for number, one in enumerate(written.revisions)}
         if not written.servers:

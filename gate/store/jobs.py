@@ -18,7 +18,7 @@ from gate.store import keys, scripts
 from gate.store.clocks import Watch
 from gate.store.quota import Quota
 from gate.store.scripts import Call
-from gate.store.writing import Because, Step, Writer
+from gate.store.writer import Attribution, Step, Writer
 
 LEASE_MS = 10_000
 """A job takes some milliseconds; a longer hold-up has it done twice, which is fine."""
@@ -26,7 +26,7 @@ MAX_CLAIMED = 64
 """Of each Partition at a time: what a worker that dies holds up."""
 UNCLAIMED = 0
 
-ERASED = Because("gate", "deactivated")
+ERASED = Attribution("gate", "deactivated")
 
 
 class Job(NamedTuple):

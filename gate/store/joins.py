@@ -10,7 +10,7 @@ A node that took its lease after that may be missing, and may have read the Part
 If the mark's number is not above that of the registry which was read, no node that is missing from it had read the head before
 the write. If it is above, the registry is read again. A mark counts only once it is *settled*: it names the run of the server
 and the registry's incarnation, and some node has seen that same mark for a whole lease (docs/decisions/0017). Used by
-`writing` and `nodes`.
+`writer` and `nodes`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from gate.core.model import FOREVER_MS, ListKind
 from gate.errors import InvalidInput, ListFull
 from gate.store import keys, scripts
 from gate.store.link import Command, Reply
-from gate.store.writing import MAX_IDS_A_CALL, Because, Step, Writer, Written
+from gate.store.writer import MAX_IDS_A_CALL, Attribution, Step, Writer, WriteReceipt
 
 MEMBERS_A_CHANGE = 100
 """So that one Change stays below 7 KB; `CHUNK` in lua/lib/members.lua is the same."""
@@ -58,7 +58,7 @@ class Lists:
         ceiling: int | None,
         why: str = "",
         by: str = "",
-    ) -> Written:
+    ) -> WriteReceipt:
         """Add entries to one list. Raises `ListFull`, with none added, if it would hold more than `ceiling`."""
         return await self.add_many(app_key, kind, [Group(owner, members, until_ms)], now_ms, ceiling, why, by)
 
@@ -71,7 +71,7 @@ class Lists:
         ceiling: int | None,
         why: str = "",
         by: str = "",
-    ) -> Written:
+    ) -> WriteReceipt:
         """Add entries to the lists of many owners. All or nothing for each owner: after `ListFull` others may be in."""
         if sum(len(group.members) for group in groups) > MAX_IDS_A_CALL:
             raise InvalidInput("members", f"at most {MAX_IDS_A_CALL} in one call")
@@ -79,7 +79,7 @@ class Lists:
         for group in groups:
             grouped.setdefault(self._writer.partition_of(app_key, group.owner), []).append(group)
         steps = [
-            self.adding(app_key, kind, partition, some, ceiling)._replace(because=Because(by, why))
+            self.adding(app_key, kind, partition, some, ceiling)._replace(because=Attribution(by, why))
             for partition, some in grouped.items()
         ]
         written, replies = await self._writer.write(app_key, steps, now_ms)
@@ -111,7 +111,7 @@ class Lists:
         now_ms: int,
         why: str = "",
         by: str = "",
-    ) -> Written:
+    ) -> WriteReceipt:
         """Take entries off one list; taking off what is not there is fine."""
         if len(members) > MAX_IDS_A_CALL:
             raise InvalidInput("members", f"at most {MAX_IDS_A_CALL} in one call, {len(members)} were sent")
@@ -121,7 +121,7 @@ class Lists:
             scripts.LIST_REMOVE,
             [keys.entries(partition, kind, app_key, owner), keys.ends(partition, kind, app_key, owner)],
             [TAKEN_OFF[kind], owner, pack_members(dict.fromkeys(members))],
-            Because(by, why),
+            Attribution(by, why),
         )
         return (await self._writer.write(app_key, [step], now_ms))[0]
 
@@ -162,10 +162,10 @@ class Lists:
 
     async def switch(
         self, app_key: str, users: Sequence[bytes], on: bool, now_ms: int, why: str = "", by: str = ""
-    ) -> Written:
+    ) -> WriteReceipt:
         """Turn Users' Whitelists on or off."""
         steps = [
-            self.switching(app_key, partition, group, on)._replace(because=Because(by, why))
+            self.switching(app_key, partition, group, on)._replace(because=Attribution(by, why))
             for partition, group in self._writer.by_partition(app_key, users).items()
         ]
         return (await self._writer.write(app_key, steps, now_ms))[0]

@@ -1,7 +1,7 @@
 """Nodes: the lease by which a replicator says that it lives, and the announcements of what it has applied.
 
 A lease is an entry in the registry, judged by its beats (`registry`). A node takes its lease before it reads the heads that it
-starts from; `writing` depends on that order. With each renewal it sees the whole registry: it removes the entries of nodes that
+starts from; `writer` depends on that order. With each renewal it sees the whole registry: it removes the entries of nodes that
 it has watched for a lease without a beat, and settles the marker that it has watched for a lease.
 
 An id is one node's. Where a data directory was copied, two would announce under it, and a write that one of them applied would

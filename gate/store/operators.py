@@ -15,7 +15,7 @@ from gate.store import keys, scripts
 from gate.store.audit import DeploymentKind
 from gate.store.client import Client
 from gate.store.scripts import Call
-from gate.store.writing import UNEXPLAINED, Because
+from gate.store.writer import UNEXPLAINED, Attribution
 
 MAX_CHANGE_TRIES = 20
 """Each failed try means that somebody else's change went in."""
@@ -48,25 +48,25 @@ class Operators:
         (rows,) = await self._client.read(("HVALS", keys.operators()))
         return sorted((_unpacked(row) for row in rows), key=lambda operator: operator.name)
 
-    async def add(self, operator: Operator, because: Because = UNEXPLAINED) -> None:
+    async def add(self, operator: Operator, because: Attribution = UNEXPLAINED) -> None:
         """Raises `OperatorExists` if the name is taken."""
         if await self._write(operator_name(operator.name), None, b"", operator, because) == b"differs":
             raise OperatorExists(f"there is an operator {operator.name!r} already")
 
     async def change(
-        self, name: str, mutate: Callable[[Operator], Operator], because: Because = UNEXPLAINED
+        self, name: str, mutate: Callable[[Operator], Operator], because: Attribution = UNEXPLAINED
     ) -> Operator:
         """Replace an operator by `mutate` of it. Raises `OperatorUnknown`, and `Refused` for the last admin's demotion."""
         changed = await self._swap(name, mutate, because)
         assert changed is not None
         return changed
 
-    async def remove(self, name: str, because: Because = UNEXPLAINED) -> None:
+    async def remove(self, name: str, because: Attribution = UNEXPLAINED) -> None:
         """Raises `OperatorUnknown`, and `Refused` for the last admin."""
         await self._swap(name, lambda _: None, because)
 
     async def _swap(
-        self, name: str, mutate: Callable[[Operator], Operator | None], because: Because
+        self, name: str, mutate: Callable[[Operator], Operator | None], because: Attribution
     ) -> Operator | None:
         for _ in range(MAX_CHANGE_TRIES):
             present = await self._packed(name)
@@ -86,7 +86,7 @@ class Operators:
         return packed or b""
 
     async def _write(
-        self, name: str, before: Operator | None, present: bytes, wanted: Operator | None, because: Because
+        self, name: str, before: Operator | None, present: bytes, wanted: Operator | None, because: Attribution
     ) -> bytes:
         packed = b"" if wanted is None else msgspec.json.encode(wanted)
         kind: DeploymentKind = (

@@ -17,7 +17,7 @@ from gate.store import keys, scripts
 from gate.store.clocks import look_at_clocks
 from gate.store.link import Command
 from gate.store.scripts import Call
-from gate.store.writing import Writer
+from gate.store.writer import Writer
 
 UNDER_WAY_MS = 60_000
 """A place without a User may belong to a registration under way; none takes this long by any clock."""

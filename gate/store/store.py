@@ -13,6 +13,7 @@ from gate.store.address import parse_address
 from gate.store.apps import Apps
 from gate.store.audit import Audit
 from gate.store.bans import Bans
+from gate.store.bootstrap import open_partitions, partitions_present, refuse_old_server
 from gate.store.bulk import BulkWriter
 from gate.store.changelog import Changelog
 from gate.store.client import Client
@@ -23,14 +24,13 @@ from gate.store.lists import Lists
 from gate.store.mutes import Mutes
 from gate.store.nodes import NodeAnnouncer
 from gate.store.nonces import Nonces
-from gate.store.opening import open_partitions, partitions_present, refuse_old_server
 from gate.store.operators import Operators
 from gate.store.rights import FACTS, require_rights
 from gate.store.users import Users
 from gate.store.webhook_queue import WebhookQueue
-from gate.store.writing import Writer, Written
+from gate.store.writer import Writer, WriteReceipt
 
-__all__ = ["Store", "Written"]
+__all__ = ["Store", "WriteReceipt"]
 
 
 class Store:

@@ -22,10 +22,10 @@ from gate.store.client import Client
 from gate.store.keys import UserKey
 from gate.store.link import Command
 from gate.store.lists import TAKEN_OFF
-from gate.store.restraints import Restraints
+from gate.store.penalties import Penalties
 from gate.store.scripts import Call
 from gate.store.store import Store
-from gate.store.writing import Step
+from gate.store.writer import Step
 
 MAX_SWEPT_A_SCRIPT = 500
 """A script holds the server some 2 ms for so many."""
@@ -67,7 +67,7 @@ class Sweep:
         await self._sweep_sets([keys.revoked_cookies()], over_ms, goes_on)
         return swept + await self._sweep_lists(over_ms, goes_on)
 
-    async def _sweep_restraints(self, app_key: str, noun: Restraints, over_ms: int, goes_on: Callable[[], bool]) -> int:
+    async def _sweep_restraints(self, app_key: str, noun: Penalties, over_ms: int, goes_on: Callable[[], bool]) -> int:
         labels, swept, partitions = noun.words, 0, list(range(self._store.partitions))
         while partitions and goes_on():
             looks: list[Command] = [

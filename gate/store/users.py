@@ -15,9 +15,9 @@ from gate.store import keys, scripts
 from gate.store.link import Command, Reply
 from gate.store.places import Place, entries_behind
 from gate.store.quota import Quota
-from gate.store.roll import Roll, Row
 from gate.store.scripts import Call
-from gate.store.writing import Because, Step, Writer, Written
+from gate.store.user_index import Row, UserIndex
+from gate.store.writer import Attribution, Step, Writer, WriteReceipt
 
 FACT_FIELDS = (
     keys.REGISTERED_AT,
@@ -30,7 +30,7 @@ FACT_FIELDS = (
 """What a verdict asks of a User's hash, in the order that `facts_of` takes."""
 
 
-UNSAID = Because()
+UNSAID = Attribution()
 HOLD_FROM_MS = 5_000
 """A caller's clock may be so far ahead of this node's when it revokes what was minted until now."""
 MAX_ENROLMENTS = 3
@@ -58,7 +58,7 @@ class Profile(NamedTuple):
 class Enrolment(NamedTuple):
     """A User that may have a Token. `written` is None if nothing changed that a verdict asks for."""
 
-    written: Written | None
+    written: WriteReceipt | None
     mint_at_ms: int
     """When its Token is to count as minted: now, but never before the moment from which its Tokens are valid."""
 
@@ -93,7 +93,7 @@ class Users:
 
     async def enrol(
         self, app: AppFacts, user: bytes, now_ms: int, name: str | None = None, portrait: str | None = None
-    ) -> Written | None:
+    ) -> WriteReceipt | None:
         """Register a User unless it is; a name or portrait that is told replaces the old one. None: it is registered.
 
         Costs one look where the User is registered and nothing changes. Raises `UserDeactivated`, `UserLimitReached`.
@@ -112,13 +112,13 @@ class Users:
             await self.refresh(app.key, user, name, portrait)
         return None
 
-    async def register(self, app_key: str, users: Sequence[bytes], now_ms: int) -> Written:
+    async def register(self, app_key: str, users: Sequence[bytes], now_ms: int) -> WriteReceipt:
         """Users exist from now on; those that did already do still. The App's limit is the caller's to ask for."""
         return await self.register_all(app_key, [Registration(user, now_ms) for user in users], now_ms)
 
     async def register_all(
         self, app_key: str, registrations: Sequence[Registration], now_ms: int, *, refuse_deactivated: bool = True
-    ) -> Written:
+    ) -> WriteReceipt:
         """As `register`, with profiles. Raises `UserDeactivated`; then none of that User's Partition was registered."""
         by_user = {registration.user: registration for registration in registrations}
         steps = [
@@ -188,7 +188,9 @@ class Users:
         """How many Users are registered."""
         return await self._roll(app_key, newest_first=False).count()
 
-    async def erase(self, app_key: str, users: Sequence[bytes], now_ms: int, because: Because = UNSAID) -> Written:
+    async def erase(
+        self, app_key: str, users: Sequence[bytes], now_ms: int, because: Attribution = UNSAID
+    ) -> WriteReceipt:
         """Delete Users, registered or not: everything of their own, and their places under the App's limit.
 
         Their Tokens are revoked. Raises `UserDeactivated`; then nothing of that User's Partition was deleted.
@@ -203,8 +205,8 @@ class Users:
         return written
 
     async def revoke_tokens(
-        self, app_key: str, users: Sequence[bytes], before_ms: int, now_ms: int, because: Because = UNSAID
-    ) -> Written:
+        self, app_key: str, users: Sequence[bytes], before_ms: int, now_ms: int, because: Attribution = UNSAID
+    ) -> WriteReceipt:
         """Tokens minted before a moment are no longer valid; those revoked earlier stay so.
 
         A moment after now covers every Token that was handed out, and those of a clock that was ahead in any case. One that
@@ -235,11 +237,11 @@ class Users:
             for fields, black, white in zip(replies[::3], replies[1::3], replies[2::3], strict=True)
         ]
 
-    def _roll(self, app_key: str, newest_first: bool) -> Roll:
-        return Roll(self._writer.client, self._writer.partitions, app_key, newest_first=newest_first)
+    def _roll(self, app_key: str, newest_first: bool) -> UserIndex:
+        return UserIndex(self._writer.client, self._writer.partitions, app_key, newest_first=newest_first)
 
     def _erasing(
-        self, partition: int, app_key: str, users: Sequence[bytes], valid_from_ms: int, because: Because
+        self, partition: int, app_key: str, users: Sequence[bytes], valid_from_ms: int, because: Attribution
     ) -> Step:
         own = [keys.users(partition, app_key), keys.bans(partition, app_key), keys.mutes(partition, app_key)]
         for user in users:

@@ -29,7 +29,7 @@ from gate.errors import (
     TokenRefused,
     Unavailable,
 )
-from gate.replica.admission import admitted, applied_of, may_stay
+from gate.replica.authorization import admitted, applied_of, may_stay
 from gate.replica.reading import Reading
 from gate.wire import replies
 from gate.wire.client import Client

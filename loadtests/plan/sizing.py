@@ -11,7 +11,7 @@ from typing import NamedTuple
 from gate.core.partition import DEFAULT_PARTITIONS, MAX_PARTITIONS
 from gate.presence.registry import LOOKS_FOR_ALL
 from gate.replica.loader import SPOOL_MAX_WEIGHT
-from gate.store.writing import LOG_MAX_ENTRIES
+from gate.store.writer import LOG_MAX_ENTRIES
 from loadtests.plan.costs import Costs
 
 BUSY = 0.6

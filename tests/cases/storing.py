@@ -10,7 +10,7 @@ import msgspec
 
 from gate.core.model import FOREVER_MS, AppFacts
 from gate.core.revision import Revision
-from gate.store.store import Store, Written
+from gate.store.store import Store, WriteReceipt
 from tests.cases.loading import Case, Entry, Question
 
 MARGIN_MS = 3_600_000
@@ -66,6 +66,6 @@ async def put(store: Store, case: Case) -> list[Revision]:
     return [revision for one in written for revision in one.revisions]
 
 
-async def _put_entry(store: Store, app: str, entry: Entry) -> Written:
+async def _put_entry(store: Store, app: str, entry: Entry) -> WriteReceipt:
     # The moment of writing is long ago, since a list drops what has ended by then.
     return await store.lists.add(app, entry.kind, entry.owner, [entry.member], entry.until_ms, 1, None)

@@ -8,8 +8,8 @@ import pytest
 from prometheus_client import REGISTRY
 
 from gate.config import OPTIONS, read_config
-from gate.metrics import _BoardCollector
-from gate.replica.board import BoardView, State
+from gate.metrics import _StatusCollector
+from gate.replica.status_page import State, StatusView
 from tests.deploy.files import (
     DEPLOY,
     REPOSITORY,
@@ -29,7 +29,7 @@ SETTINGS: dict[str, Callable[[], Settings]] = {
     "gate.service": unit_settings,
     "kubernetes": kubernetes_settings,
 }
-ZEROS = BoardView(State.CURRENT, True, 0, 0, 0, 0, 0, 0)
+ZEROS = StatusView(State.CURRENT, True, 0, 0, 0, 0, 0, 0)
 DRAIN_S = float(OPTIONS["drain_timeout"].default or 0)
 
 
@@ -87,7 +87,7 @@ def test_the_image_is_built_from_what_its_context_holds() -> None:
 
 def exported() -> set[str]:
     """Every name of a sample's family, as a query writes it."""
-    families = [*REGISTRY.collect(), *_BoardCollector(lambda: ZEROS, lambda: {"http": True}).collect()]
+    families = [*REGISTRY.collect(), *_StatusCollector(lambda: ZEROS, lambda: {"http": True}).collect()]
     names = set()
     for family in families:
         suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}.get(family.type, [""])

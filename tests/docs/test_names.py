@@ -18,7 +18,7 @@ from gate.http.health import PROBES
 from gate.http.openapi import DOCUMENTS
 from gate.http.rongcloud.unsupported import UNSUPPORTED
 from gate.http.v1 import apps
-from gate.replica.board import State
+from gate.replica.status_page import State
 from gate.wire.commands import COMMANDS
 from tests.deploy.test_settings import exported
 from tests.docs.pages import (

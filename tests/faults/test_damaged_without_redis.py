@@ -10,7 +10,7 @@ import pytest
 
 from gate import Replica
 from gate.errors import ReplicaMissing
-from gate.replica.board import NEVER_FRESH_MS
+from gate.replica.status_page import NEVER_FRESH_MS
 from tests.faults.node import JSON_LOGS, RECOVERY_TIMEOUT_S, Node
 from tests.faults.test_redis_away import Site
 from tests.faults.test_replica_damaged import REBUILT, _cut_in_half, _load, _overwrite_by_older

@@ -73,7 +73,7 @@ def _garbage_in_current(facts: Path) -> None:
     facts.with_name("current").write_bytes(b"\0\xff../../etc/passwd\n")
 
 
-def _spoil_board(facts: Path) -> None:
+def _spoil_status_page(facts: Path) -> None:
     facts.with_name("board").write_bytes(b"\xff" * 100)
 
 
@@ -86,7 +86,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], bool]] = {
     "of another boot": (_from_another_boot, True),
     "named by garbage": (_garbage_in_current, True),
     "deleted": (Path.unlink, False),
-    "beside a spoilt board": (_spoil_board, False),
+    "beside a spoilt board": (_spoil_status_page, False),
 }
 """By name: the damage, and whether it is one that the log must name. What is merely missing is loaded without a word."""
 

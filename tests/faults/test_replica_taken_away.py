@@ -47,7 +47,7 @@ def _put_names_ahead(facts: Path) -> None:
     facts.unlink()
 
 
-def _take_board(facts: Path) -> None:
+def _take_status_page(facts: Path) -> None:
     facts.with_name("board").unlink()
 
 
@@ -59,7 +59,7 @@ TAKEN: dict[str, tuple[Callable[[Path], object], int]] = {
     "the facts file is deleted": (Path.unlink, 1),
     "the name is deleted": (lambda facts: facts.with_name("current").unlink(), 1),
     "the lock file is deleted": (_take_lock_file, 1),
-    "the board is deleted": (_take_board, 0),
+    "the status page is deleted": (_take_status_page, 0),
     "an older copy takes the name": (_replace_by_older, 1),
     "other files have the next names": (_put_names_ahead, 1),
     "everything is deleted": (_delete_all, 1),
@@ -124,11 +124,11 @@ def test_a_name_is_not_used_twice_and_nothing_reloads_again(node: Node) -> None:
     assert node.metric(RELOADS) == before + 2
 
 
-def test_the_replicator_dies_while_the_board_is_gone(node: Node) -> None:
+def test_the_replicator_dies_while_the_status_page_is_gone(node: Node) -> None:
     """Workers have the deleted page mapped, which nobody stamps any more."""
     expected = node.pairs("boardless")
     with Steady(node.service, expected):
-        _take_board(node.facts_file())
+        _take_status_page(node.facts_file())
         kill(node.service, "replicator")
         node.wait_whole()
     node.asserts(expected)

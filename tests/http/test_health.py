@@ -17,9 +17,9 @@ from gate.http.health import readyz
 from gate.http.options import HttpOptions
 from gate.http.replica_later import ReplicaLater
 from gate.http.server import serve_http
-from gate.replica.board import Board
 from gate.replica.layout import BOARD_FILE, CURRENT_FILE, facts_name
 from gate.replica.reader import NodeReplica
+from gate.replica.status_page import StatusPage
 from gate.replica.writer import FactsFile
 from tests.http.test_server import deps_of
 from tests.http.world import PARTITIONS, World, basic
@@ -73,14 +73,14 @@ async def test_not_ready_until_the_replica_has_caught_up(world: World, tmp_path:
     facts.finish([NOWHERE] * PARTITIONS, 0)
     facts.close_clean()
     (other / CURRENT_FILE).write_text(facts_name(1))
-    board = Board(other / BOARD_FILE, write=True)
+    status_page = StatusPage(other / BOARD_FILE, write=True)
     deps = deps_on(world, NodeReplica.open(other))
     reply = readyz(deps)
     assert (reply.status, reply.headers["Retry-After"]) == (503, "1")
     assert reply.body == b'{"ready":false,"missing":["replica: catching up"]}'
-    board.put(ready=1)
+    status_page.put(ready=1)
     assert readyz(deps).status == 200
-    board.close()
+    status_page.close()
 
 
 async def test_a_warning_is_shown_and_keeps_no_traffic_away(world: World) -> None:

@@ -14,9 +14,9 @@ from gate.clock import monotonic_ms, wall_ms
 from gate.core.changes import Change
 from gate.core.decide import decide
 from gate.core.model import FOREVER_MS, AppFacts, ListKind, UserFacts
-from gate.replica.board import NEVER_FRESH_MS, Board
 from gate.replica.files import identity_of
 from gate.replica.layout import META_LAYOUT, app_record_key, check_settings_key
+from gate.replica.status_page import NEVER_FRESH_MS, StatusPage
 from tests.cases.facts import DictFacts
 from tests.cases.loading import Case, Entry, load_cases
 from tests.cases.storing import moved
@@ -174,62 +174,62 @@ class TestFollowing:
             ledger.file = following.file
         assert libgate.descriptors() == open_before
 
-    def test_another_file_by_the_board(self, ledger: Ledger, libgate: Library) -> None:
-        board = Board(ledger.directory / "board", write=True)
-        board.use(1, identity_of(ledger.file.path))
+    def test_another_file_by_the_status_page(self, ledger: Ledger, libgate: Library) -> None:
+        status_page = StatusPage(ledger.directory / "board", write=True)
+        status_page.use(1, identity_of(ledger.file.path))
         libgate.open(ledger.directory, "app")
         assert libgate.may_send(b"a", b"b") == 1
         following = Ledger(ledger.directory, 2, app_facts(), current=True)
         following.commit(said("ban-imposed", b"a"))
         assert libgate.may_send(b"a", b"b") == 1, "nothing says so yet"
-        board.use(2, identity_of(following.file.path))
+        status_page.use(2, identity_of(following.file.path))
         assert libgate.may_send(b"a", b"b") == 0
         following.close()
-        board.close()
+        status_page.close()
 
     def test_a_file_moved_into_its_place_is_not_followed(self, ledger: Ledger, libgate: Library) -> None:
-        board = Board(ledger.directory / "board", write=True)
-        board.use(1, identity_of(ledger.file.path))
-        board.stamp(monotonic_ms())
+        status_page = StatusPage(ledger.directory / "board", write=True)
+        status_page.use(1, identity_of(ledger.file.path))
+        status_page.stamp(monotonic_ms())
         libgate.open(ledger.directory, "app")
         assert libgate.may_send(b"a", b"b") == 1
         assert libgate.status() == (False, 0)
         strange = Ledger(ledger.directory, 2, app_facts(), current=True)
         strange.commit(said("ban-imposed", b"a"))
-        board.use(1, identity_of(ledger.file.path))
+        status_page.use(1, identity_of(ledger.file.path))
         assert libgate.may_send(b"a", b"b") == 1
         assert libgate.status() == (False, NEVER_FRESH_MS), "it can't go where `current` leads"
         strange.close()
-        board.close()
+        status_page.close()
 
-    def test_another_board_in_the_place_of_the_old_one(self, ledger: Ledger, libgate: Library) -> None:
-        board = Board(ledger.directory / "board", write=True)
-        board.use(1, identity_of(ledger.file.path))
-        board.stamp(monotonic_ms())
+    def test_another_status_page_in_the_place_of_the_old_one(self, ledger: Ledger, libgate: Library) -> None:
+        status_page = StatusPage(ledger.directory / "board", write=True)
+        status_page.use(1, identity_of(ledger.file.path))
+        status_page.stamp(monotonic_ms())
         libgate.open(ledger.directory, "app")
         assert libgate.status() == (False, 0)
-        board.lay_out_again()
-        board.put(ready=1)
-        board.stamp(monotonic_ms())
+        status_page.lay_out_again()
+        status_page.put(ready=1)
+        status_page.stamp(monotonic_ms())
         assert libgate.may_send(b"a", b"b") == 1
         assert libgate.status() == (True, 0)
-        board.close()
+        status_page.close()
 
     def test_staleness(self, ledger: Ledger, libgate: Library) -> None:
         libgate.open(ledger.directory, "app")
         assert libgate.status() == (False, NEVER_FRESH_MS), "no board"
-        board = Board(ledger.directory / "board", write=True)
-        board.use(1, identity_of(ledger.file.path))
-        board.put(ready=1)
-        board.stamp(monotonic_ms() - 5_000)
+        status_page = StatusPage(ledger.directory / "board", write=True)
+        status_page.use(1, identity_of(ledger.file.path))
+        status_page.put(ready=1)
+        status_page.stamp(monotonic_ms() - 5_000)
         ready, stale_ms = libgate.status()
         assert ready and 5_000 <= stale_ms < 60_000
-        board.stamp(monotonic_ms())
+        status_page.stamp(monotonic_ms())
         assert libgate.status() == (True, 0)
-        board.name_facts((1, 1))
-        board.put(generation=1)
+        status_page.name_facts((1, 1))
+        status_page.put(generation=1)
         assert libgate.status() == (True, NEVER_FRESH_MS), "the stamps are of another file"
-        board.close()
+        status_page.close()
 
 
 class TestRefusals:

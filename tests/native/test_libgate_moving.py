@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from gate.replica.board import NEVER_FRESH_MS, Board
 from gate.replica.files import identity_of
 from gate.replica.layout import current_facts
+from gate.replica.status_page import NEVER_FRESH_MS, StatusPage
 from tests.cli.command import Command
 from tests.harness.service import GateService, Services
 from tests.harness.waiting import wait_until
@@ -72,8 +72,8 @@ def test_no_bent_byte_of_a_file_ends_the_process(tmp_path: Path) -> None:
 def test_many_threads_while_commits_and_other_files_come(tmp_path: Path, sanitizers: str) -> None:
     ledger = Ledger(tmp_path, 1, app_facts())
     ledger.commit(said("blocked", b"left", b"asker"))
-    board = Board(tmp_path / "board", write=True)
-    board.use(1, identity_of(ledger.file.path))
+    status_page = StatusPage(tmp_path / "board", write=True)
+    status_page.use(1, identity_of(ledger.file.path))
     program = sanitized(sanitizers, "threads_libgate.c", tmp_path / "threads")
     asking = subprocess.Popen(
         [program, tmp_path, "app", str(MOVING_S)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -91,7 +91,7 @@ def test_many_threads_while_commits_and_other_files_come(tmp_path: Path, sanitiz
             following = Ledger(tmp_path, turn, app_facts("other"), app_facts(), current=False)
             following.commit(said("blocked", b"left", b"asker"))
             ledger.replace(following)
-            board.use(turn, identity_of(following.file.path))
+            status_page.use(turn, identity_of(following.file.path))
             ledger.close()
             ledger.file.path.unlink()
             ledger, files = following, files + 1
@@ -100,7 +100,7 @@ def test_many_threads_while_commits_and_other_files_come(tmp_path: Path, sanitiz
     if "unexpected memory mapping" in errors:
         pytest.skip(f"ThreadSanitizer does not run on this kernel: {errors[:200]}")
     ledger.close()
-    board.close()
+    status_page.close()
     assert asking.returncode == 0, errors[-4_000:]
     asked, changed, wrong, threads = map(int, said_last.split())
     assert wrong == 0, errors[-2_000:]

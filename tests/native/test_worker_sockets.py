@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from gate import native
 from gate.clock import monotonic_ms
 from gate.replica import app_reading, opening
-from gate.replica.board import Board
 from gate.replica.layout import BOARD_FILE, current_facts
+from gate.replica.status_page import StatusPage
 from gate.wire import listener, replies
 from gate.wire.outbox import Outbox
 from tests.harness.waiting import wait_until_async
@@ -370,13 +370,13 @@ async def test_a_change_that_was_acknowledged_is_seen_whoever_made_it(tmp_path: 
 
 
 async def test_old_facts_are_refused_where_the_deployment_says_so(ledger: Ledger) -> None:
-    board = Board(ledger.directory / BOARD_FILE, write=True)
-    board.use(1, ledger.file.identity)
-    board.stamp(monotonic_ms())
+    status_page = StatusPage(ledger.directory / BOARD_FILE, write=True)
+    status_page.use(1, ledger.file.identity)
+    status_page.stamp(monotonic_ms())
     async with served(ledger, max_staleness_ms=5_000, on_stale="refuse") as (server, path):
         peers = [await Peer.to(path), await Peer.to(server.port)]
         for age_ms in (0, 60_000, 0, 60_000):
-            board.stamp(monotonic_ms() - age_ms)
+            status_page.stamp(monotonic_ms() - age_ms)
             for peer in peers:
                 await peer.send(BLACKLISTED)
                 wanted = b"-STALE the Replica is 6" if age_ms else b":0\r\n"
@@ -385,4 +385,4 @@ async def test_old_facts_are_refused_where_the_deployment_says_so(ledger: Ledger
                     await peer.loop.sock_recv(peer.socket, 256)
         for peer in peers:
             peer.close()
-    board.close()
+    status_page.close()

@@ -14,12 +14,12 @@ from gate.presence.kick_command import kick_user
 from gate.store.audit import Audit
 from gate.store.presence import PresenceStore
 from gate.store.store import Store
-from gate.store.writing import Because
+from gate.store.writer import Attribution
 from tests.harness.servers import RedisServer
 from tests.presence.played import PATIENCE_MS, Gateway, presence_on
 
 APP = AppFacts(key="app", secrets=("s",))
-BECAUSE = Because("ops", "spam")
+ATTRIBUTION = Attribution("ops", "spam")
 IMPATIENCE_MS = 200
 
 Told = list[tuple[str, str, str, dict[str, object]]]
@@ -52,7 +52,7 @@ async def test_what_came_of_it_takes_the_place_of_the_order(store: Store, presen
     phone, _ = await gateway.open_many([b"ann", b"ann"], "iOS")
     await gateway.open(b"ann", "Web")
     which: list[dict[str, str]] = [{"platform": "Web"}, {"session": phone}, {}, {}]
-    closed = [await kick_user(store.audit, presence, APP.key, b"ann", BECAUSE, **one) for one in which]
+    closed = [await kick_user(store.audit, presence, APP.key, b"ann", ATTRIBUTION, **one) for one in which]
     assert closed == [1, 1, 1, 0]
     expected = [{**one, "closed": many} for one, many in zip(which, closed, strict=True)]
     assert await told(store) == [("kicked", "ops", "spam", value) for value in expected]
@@ -64,7 +64,7 @@ async def test_without_the_audit_nobody_is_put_out(
     await (await Gateway(presence, APP).lease()).open(b"ann")
     impatient = await Store.connect(redis_server.url, deadline_ms=IMPATIENCE_MS)
     with redis_server.paused(), pytest.raises(StoreUnavailable):
-        await kick_user(impatient.audit, presence, APP.key, b"ann", BECAUSE)
+        await kick_user(impatient.audit, presence, APP.key, b"ann", ATTRIBUTION)
     await impatient.aclose()
     assert await presence.is_online(APP.key, b"ann")
 
@@ -74,7 +74,7 @@ async def test_a_kick_that_was_cut_short_stays_ordered(
 ) -> None:
     impatient = presence_on(private_redis.url, IMPATIENCE_MS)
     with private_redis.paused(), pytest.raises(StoreUnavailable):
-        await kick_user(store.audit, impatient, APP.key, b"ann", BECAUSE, platform="Web")
+        await kick_user(store.audit, impatient, APP.key, b"ann", ATTRIBUTION, platform="Web")
     await impatient.client.aclose()
     assert await told(store) == [("kick-ordered", "ops", "spam", {"platform": "Web"})]
 
@@ -94,7 +94,7 @@ async def test_a_kick_that_is_done_is_answered_though_the_audit_went_away_meanwh
             return closed
 
     try:
-        assert await kick_user(impatient.audit, GoesAway(presence.client), APP.key, b"ann", BECAUSE) == 1
+        assert await kick_user(impatient.audit, GoesAway(presence.client), APP.key, b"ann", ATTRIBUTION) == 1
     finally:
         redis_server.resume()
     await impatient.aclose()
@@ -109,16 +109,16 @@ async def test_what_is_no_session_of_the_user_is_refused_before_anything_is_writ
     session = await (await Gateway(presence, APP).lease()).open(b"bob")
     for which in ({"session": session}, {"session": "x"}, {"platform": "a b"}):
         with pytest.raises(InvalidInput):
-            await kick_user(store.audit, presence, APP.key, b"ann", BECAUSE, **which)
+            await kick_user(store.audit, presence, APP.key, b"ann", ATTRIBUTION, **which)
     assert await told(store) == [] and await presence.is_online(APP.key, b"bob")
 
 
 async def test_a_page_goes_on_where_an_order_gave_way(store: Store) -> None:
     audit: Audit = store.audit
-    first = await audit.order_kick(APP.key, b"ann", BECAUSE, "", "")
-    second = await audit.order_kick(APP.key, b"ann", BECAUSE, "", "")
+    first = await audit.order_kick(APP.key, b"ann", ATTRIBUTION, "", "")
+    second = await audit.order_kick(APP.key, b"ann", ATTRIBUTION, "", "")
     ((newest,), cursor) = await audit.page(APP.key, 1, user=b"ann")
     assert f"{newest.at_ms}-{newest.number}" == second
-    await audit.settle_kick(APP.key, b"ann", BECAUSE, "", "", second, 1)
+    await audit.settle_kick(APP.key, b"ann", ATTRIBUTION, "", "", second, 1)
     ((older,), _) = await audit.page(APP.key, 1, user=b"ann", cursor=cursor)
     assert f"{older.at_ms}-{older.number}" == first

@@ -12,10 +12,10 @@ import structlog
 
 from gate.core.model import AppFacts
 from gate.core.verdict import Word
-from gate.replica.board import BoardView, State
+from gate.replica.ports import Announcer, ChangeSource
 from gate.replica.reader import NodeReplica
 from gate.replica.replicator import Replicator
-from gate.replica.source import Announcer, ChangeSource
+from gate.replica.status_page import State, StatusView
 from tests.harness.waiting import wait_until_async
 
 PATIENCE_S = 20.0
@@ -68,8 +68,8 @@ class Node:
         return self._reader
 
     @property
-    def board(self) -> BoardView:
-        return self.reader.board()
+    def status_page(self) -> StatusView:
+        return self.reader.status_page()
 
     def word(self, sender: bytes, recipient: bytes) -> Word:
         app = self.reader.app(APP)
@@ -97,14 +97,14 @@ class Node:
         await self.until(self.replicator.ready.is_set, "the node to be ready")
 
     async def until_state(self, state: State) -> None:
-        await self.until(lambda: self.board.state is state, f"the state {state.name}")
+        await self.until(lambda: self.status_page.state is state, f"the state {state.name}")
 
     async def until_word(self, sender: bytes, recipient: bytes, word: Word) -> None:
         await self.until(lambda: self.word(sender, recipient) == word, f"{sender!r} to {recipient!r}: {word}")
 
     async def until_reloaded(self, generation: int) -> None:
         await self.until(
-            lambda: self.board.generation == generation and self.board.state is State.CURRENT,
+            lambda: self.status_page.generation == generation and self.status_page.state is State.CURRENT,
             f"generation {generation} to be current",
         )
 

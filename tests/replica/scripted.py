@@ -1,6 +1,6 @@
 """A Redis in memory, which a test can trim, empty, restore, fork and switch off at any step; and a node that only listens.
 
-It keeps the store's contract as `replica.source` states it. What it can't show, timing and the wire, the tests on real
+It keeps the store's contract as `replica.ports` states it. What it can't show, timing and the wire, the tests on real
 servers do.
 """
 

@@ -65,12 +65,12 @@ async def import_much(node: Node, redis: ScriptedRedis) -> Path:
 async def test_the_file_shrinks_and_the_facts_are_the_same(node: Node, redis: ScriptedRedis) -> None:
     written = await import_much(node, redis)
     size, facts = written.stat().st_size, facts_in(written)
-    reloads = node.board.reloads
+    reloads = node.status_page.reloads
     await node.until(lambda: current_facts(node.directory) != written, "a compacted file")
     compacted = current_facts(node.directory)
     assert compacted.stat().st_size < 0.75 * size
     assert facts_in(compacted) == facts
-    assert node.board.reloads == reloads, "nothing was loaded from Redis"
+    assert node.status_page.reloads == reloads, "nothing was loaded from Redis"
     redis.write(1, "unblocked", b"owner-00000", [b"m-0"])
     await node.until_word(b"m-0", b"owner-00000", "allowed")
 

@@ -11,7 +11,7 @@ import pytest
 from gate.core.changes import Change
 from gate.core.model import FOREVER_MS
 from gate.core.revision import Position
-from gate.replica.board import State
+from gate.replica.status_page import State
 from gate.store.acks import Acknowledger
 from gate.store.store import Store
 from tests.harness.registry import settle
@@ -33,13 +33,13 @@ async def test_of_two_nodes_under_one_id_the_earlier_is_stale_and_says_why(
     await acks.start()
     async with running(tmp_path / "copy", second.changelog, second.announcer("node-1")) as copy:
         await copy.until_ready()
-        await redis_node.until(lambda: redis_node.board.state is State.CUT_OFF, "the earlier one to be cut off")
+        await redis_node.until(lambda: redis_node.status_page.state is State.CUT_OFF, "the earlier one to be cut off")
         await settle(store)
         monkeypatch.setattr(followed.changelog, "read", never)
         written = await store.bans.impose(APP, [b"mallory"], FOREVER_MS, 1)
         assert await acks.wait(written) == "all"
         assert copy.word(b"mallory", b"bob") == "sender-banned"
-        await redis_node.until(lambda: redis_node.board.stale_ms > 0, "it to show as stale")
+        await redis_node.until(lambda: redis_node.status_page.stale_ms > 0, "it to show as stale")
         assert redis_node.word(b"mallory", b"bob") == "allowed"
         assert any("another node runs under this one's id" in str(line.get("problem")) for line in copy.logged)
     monkeypatch.undo()

@@ -15,11 +15,11 @@ from gate.core.model import FOREVER_MS
 from gate.core.revision import Position
 from gate.errors import ReplicaMissing
 from gate.replica import upkeep
-from gate.replica.board import NEVER_FRESH_MS, Board, BoardView, State
 from gate.replica.files import DAMAGED_FILE
 from gate.replica.layout import BOARD_FILE, CURRENT_FILE, current_facts
 from gate.replica.reader import NodeReplica
-from gate.replica.requests import ask_to_rebuild, report_damage
+from gate.replica.rebuild_requests import ask_to_rebuild, report_damage
+from gate.replica.status_page import NEVER_FRESH_MS, State, StatusPage, StatusView
 from tests.replica.node import Node, running
 from tests.replica.scripted import Listener, ScriptedRedis
 
@@ -50,10 +50,10 @@ async def node(directory: Path, redis: ScriptedRedis) -> AsyncIterator[Node]:
         yield node
 
 
-def shown(directory: Path) -> BoardView:
-    board = Board(directory / BOARD_FILE)
-    view = board.view(monotonic_ms())
-    board.close()
+def shown(directory: Path) -> StatusView:
+    status_page = StatusPage(directory / BOARD_FILE)
+    view = status_page.view(monotonic_ms())
+    status_page.close()
     return view
 
 
@@ -95,7 +95,7 @@ async def test_a_sound_file_is_not_left_on_the_word_of_a_reader(node: Node, dire
     assert node.word(b"bad1", b"b") == "sender-banned"
 
 
-async def test_a_board_that_was_taken_away_is_laid_out_again(node: Node, directory: Path) -> None:
+async def test_a_status_page_that_was_taken_away_is_laid_out_again(node: Node, directory: Path) -> None:
     (directory / BOARD_FILE).unlink()
     await node.until((directory / BOARD_FILE).exists, "the board")
     assert shown(directory).state is State.CUT_OFF
@@ -134,14 +134,14 @@ async def test_a_stamp_survives_a_restart_only_with_its_file(
     if is_replaced:
         shutil.copy(facts, directory.parent / "copy")
         (directory.parent / "copy").replace(facts)
-    board = Board(directory / BOARD_FILE, write=True)
+    status_page = StatusPage(directory / BOARD_FILE, write=True)
     stamped_at_ms = monotonic_ms() + 60_000
-    board.stamp(stamped_at_ms)
-    board.close()
+    status_page.stamp(stamped_at_ms)
+    status_page.close()
     redis.is_away = True
     async with running(directory, redis, Listener(redis)) as node:
         await node.until(node.replicator.opened.is_set, "it to open the file")
-        reader = Board(directory / BOARD_FILE)
+        reader = StatusPage(directory / BOARD_FILE)
         assert reader.stale_ms(stamped_at_ms) == (NEVER_FRESH_MS if is_replaced else 0)
         reader.close()
 

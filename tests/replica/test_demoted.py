@@ -15,7 +15,7 @@ import pytest
 from gate.core.changes import Change
 from gate.core.model import FOREVER_MS
 from gate.core.revision import Position
-from gate.replica.board import FRESH_GRACE_MS, State
+from gate.replica.status_page import FRESH_GRACE_MS, State
 from gate.store.acks import Acknowledger
 from gate.store.nodes import LEASE_TTL_MS
 from gate.store.store import Store
@@ -81,5 +81,5 @@ async def test_a_node_left_behind_by_a_failover_is_stale_before_anybody_writes_w
     go_on.set()
     assert await banned_elsewhere(elsewhere) == "all", "its lease lapsed"
     assert redis_node.word(b"mallory", b"bob") == "allowed", "it can't know"
-    assert redis_node.board.stale_ms > FRESH_GRACE_MS
-    assert redis_node.board.state is State.CUT_OFF and redis_node.is_running
+    assert redis_node.status_page.stale_ms > FRESH_GRACE_MS
+    assert redis_node.status_page.state is State.CUT_OFF and redis_node.is_running

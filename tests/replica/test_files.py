@@ -7,7 +7,7 @@ import pytest
 from gate.errors import ReplicaForeign, ReplicaFull, ReplicaMissing
 from gate.replica import files
 from gate.replica.layout import current_facts
-from gate.replica.requests import ask_to_rebuild
+from gate.replica.rebuild_requests import ask_to_rebuild
 
 
 def touched(directory: Path, *names: str) -> list[Path]:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from gate import native
-from gate.replica.board import Board
 from gate.replica.layout import BOARD_FILE
+from gate.replica.status_page import StatusPage
 from tests.replica.ledger import Ledger, app_facts, said
 
 BEGIN = """
@@ -94,7 +94,7 @@ ask(replica)
 def directory(tmp_path: Path) -> Path:
     ledger = Ledger(tmp_path / "replica", 1, app_facts())
     ledger.commit(said("ban-imposed", b"right"))
-    Board(ledger.directory / BOARD_FILE, write=True).close()
+    StatusPage(ledger.directory / BOARD_FILE, write=True).close()
     ledger.close()
     return ledger.directory
 

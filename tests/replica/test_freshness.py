@@ -13,17 +13,17 @@ import pytest
 
 from gate.clock import monotonic_ms
 from gate.errors import ReplicaError
-from gate.replica import board as board_module
-from gate.replica.board import FRESH_GRACE_MS, NEVER_FRESH_MS, Board
+from gate.replica import status_page as status_page_module
 from gate.replica.files import make_current
 from gate.replica.layout import BOARD_FILE
 from gate.replica.reader import NodeReplica, Replica
 from gate.replica.reading import Reading
+from gate.replica.status_page import FRESH_GRACE_MS, NEVER_FRESH_MS, StatusPage
 from tests.replica.ledger import Ledger, app_facts, said
 
 
 class Site:
-    """A facts file in use and its board, freshly stamped; `bob` is on alice's blacklist."""
+    """A facts file in use and its status_page, freshly stamped; `bob` is on alice's blacklist."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -32,23 +32,23 @@ class Site:
         shutil.copy(self.ledger.file.path, self.older)
         for member in (b"bob", b"zoe"):  # two, since LMDB reads the one or the other half of what a copy has
             self.ledger.commit(said("blocked", b"alice", member))
-        self.board = Board(directory / BOARD_FILE, write=True)
-        self.board.use(1, self.ledger.file.identity)
+        self.status_page = StatusPage(directory / BOARD_FILE, write=True)
+        self.status_page.use(1, self.ledger.file.identity)
         self.stamp()
 
     def stamp(self) -> None:
-        self.board.stamp(monotonic_ms())
+        self.status_page.stamp(monotonic_ms())
 
     def swap(self) -> Ledger:
         """Put another file in use, in which bob is not blocked."""
         fresh = Ledger(self.directory, 2, app_facts(), current=False)
         make_current(fresh.file.path)
-        self.board.use(2, fresh.file.identity)
+        self.status_page.use(2, fresh.file.identity)
         self.stamp()
         return fresh
 
     def close(self) -> None:
-        self.board.close()
+        self.status_page.close()
         self.ledger.close()
 
 
@@ -111,7 +111,7 @@ def test_who_has_facts_does_not_leave_them_for_a_copy(site: Site) -> None:
     with Program(site) as program:
         assert program() == FRESH
         site.older.replace(site.ledger.file.path)
-        site.board.put(generation=1)
+        site.status_page.put(generation=1)
         assert program() == (NEVER_FRESH_MS, "blacklisted"), "the word moved, and the file that it is of is not there"
         fresh = site.swap()
         assert program() == (0, "allowed")
@@ -150,18 +150,18 @@ def test_a_stamp_made_after_a_swap_does_not_count_for_the_old_file(site: Site, m
     """A reader that is paused while it reads the age."""
     reading = Reading(site.directory)
     swapped: list[Ledger] = []
-    stale_ms = Board.stale_ms
+    stale_ms = StatusPage.stale_ms
 
-    def paused(board: Board, now_ms: int) -> int:
-        age_ms = stale_ms(board, now_ms)
+    def paused(status_page: StatusPage, now_ms: int) -> int:
+        age_ms = stale_ms(status_page, now_ms)
         if not swapped:
             swapped.append(site.swap())
             (site.directory / "facts-3.mdb").write_bytes(b"no facts" * 2_000)
             make_current(site.directory / "facts-3.mdb")
         return age_ms
 
-    site.board.stamp(monotonic_ms() - 10_000)
-    monkeypatch.setattr(Board, "stale_ms", paused)
+    site.status_page.stamp(monotonic_ms() - 10_000)
+    monkeypatch.setattr(StatusPage, "stale_ms", paused)
     assert reading.stale_ms() == NEVER_FRESH_MS
     reading.close()
     swapped[0].close()
@@ -169,24 +169,24 @@ def test_a_stamp_made_after_a_swap_does_not_count_for_the_old_file(site: Site, m
 
 def test_a_stamp_of_the_future_is_damage(site: Site) -> None:
     reader = NodeReplica.open(site.directory)
-    assert (reader.board().stale_ms, reader.status().stale_ms) == (0, 0)
-    site.board.stamp(monotonic_ms() + FRESH_GRACE_MS + 60_000)
-    assert (reader.board().stale_ms, reader.status().stale_ms) == (NEVER_FRESH_MS, NEVER_FRESH_MS)
+    assert (reader.status_page().stale_ms, reader.status().stale_ms) == (0, 0)
+    site.status_page.stamp(monotonic_ms() + FRESH_GRACE_MS + 60_000)
+    assert (reader.status_page().stale_ms, reader.status().stale_ms) == (NEVER_FRESH_MS, NEVER_FRESH_MS)
     reader.close()
 
 
 def test_a_program_that_was_there_before_the_replicator_sees_it_stamp(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It opened the board of the boot before."""
-    site.board.put(boot=1)
+    """It opened the status page of the boot before."""
+    site.status_page.put(boot=1)
     reader = NodeReplica.open(site.directory)
-    assert reader.board().stale_ms == NEVER_FRESH_MS
-    again = Board(site.directory / BOARD_FILE, write=True)
+    assert reader.status_page().stale_ms == NEVER_FRESH_MS
+    again = StatusPage(site.directory / BOARD_FILE, write=True)
     again.use(1, site.ledger.file.identity)
     again.stamp(monotonic_ms())
-    monkeypatch.setattr(board_module, "LOOK_AGAIN_MS", 0)
-    assert reader.board().stale_ms == 0
+    monkeypatch.setattr(status_page_module, "LOOK_AGAIN_MS", 0)
+    assert reader.status_page().stale_ms == 0
     reader.close()
     again.close()
 

@@ -71,7 +71,7 @@ async def is_answered_all(store: Store, acks: Acknowledger) -> bool:
 async def test_slots_that_move_lose_no_change_and_load_no_snapshot(
     cluster: ClusterSetup, redis_node: Node, store: Store, acks: Acknowledger
 ) -> None:
-    before = redis_node.board.generation
+    before = redis_node.status_page.generation
     for partition in (0, 7, 12):
         users = [b"u%d-%d" % (partition, number) for number in range(20)]
         target = next(master for master in cluster.masters if master is not cluster.owner_of(partition))
@@ -80,7 +80,7 @@ async def test_slots_that_move_lose_no_change_and_load_no_snapshot(
         written = await store.bans.impose(APP, users[10:], FOREVER_MS, 2)
         assert await acks.wait(written, PATIENCE_MS) in ("all", "node"), "the nodes are listed again for a lease"
         await wait_until_async(lambda: is_answered_all(store, acks), SETTLED_S, "the list of nodes to be settled")
-    assert redis_node.board.generation == before
+    assert redis_node.status_page.generation == before
     assert (await verify(redis_node.directory, store.changelog)).equal
 
 

@@ -14,9 +14,9 @@ import pytest
 from gate.core.model import FOREVER_MS, ListKind
 from gate.core.partition import partition_of
 from gate.errors import StoreUnavailable
-from gate.replica.board import FRESH_GRACE_MS, State
 from gate.replica.layout import current_facts
 from gate.replica.reader import NodeReplica
+from gate.replica.status_page import FRESH_GRACE_MS, State
 from gate.replica.verify import verify
 from gate.replica.writer import FactsFile
 from gate.store.acks import Acknowledger
@@ -102,7 +102,7 @@ class TestFollowing:
                 await bulk.ban(b"u%d" % i, FOREVER_MS)
                 await bulk.switch(b"o%d" % i, on=i % 2 == 0)
             await bulk.flush()
-        await redis_node.until(lambda: redis_node.board.lag == 0, "all of it")
+        await redis_node.until(lambda: redis_node.status_page.lag == 0, "all of it")
         report = await verify(redis_node.directory, followed.changelog)
         assert report.equal, report
 
@@ -126,7 +126,7 @@ class TestFilesTakenAway:
             facts.write_bytes(b"no facts")
         assert redis_node.word(b"u", b"b") == "sender-banned"  # as before, while the new one is loaded
 
-        await wait_until_async(lambda: redis_node.board.reloads == 1, 10, "a fresh snapshot")
+        await wait_until_async(lambda: redis_node.status_page.reloads == 1, 10, "a fresh snapshot")
         assert current_facts(redis_node.directory).exists()
         redis_node.reader.close()
         fresh = NodeReplica.open(redis_node.directory)
@@ -144,12 +144,12 @@ class TestRedisAway:
         with cable.cut_off() if how == "cut" else cable.frozen():
             await redis_node.until_state(State.CUT_OFF)
             await ban(store, b"later")
-            await redis_node.until(lambda: redis_node.board.stale_ms > FRESH_GRACE_MS, "staleness to show")
+            await redis_node.until(lambda: redis_node.status_page.stale_ms > FRESH_GRACE_MS, "staleness to show")
             assert redis_node.word(b"bad", b"b") == "sender-banned"
             assert redis_node.word(b"later", b"b") == "allowed"
         await redis_node.until_word(b"later", b"b", "sender-banned")
         await redis_node.until_state(State.CURRENT)
-        assert redis_node.board.reloads == 0
+        assert redis_node.status_page.reloads == 0
 
     async def test_a_server_that_hangs(self, redis_node: Node, private_redis: RedisServer) -> None:
         with private_redis.paused():
@@ -165,7 +165,7 @@ class TestRedisAway:
         await until_writable(store)
         await ban(store, b"later")
         await redis_node.until_word(b"later", b"b", "sender-banned")
-        assert redis_node.board.reloads == 0
+        assert redis_node.status_page.reloads == 0
 
 
 class TestRedisWentBack:

@@ -14,10 +14,10 @@ import pytest
 from gate.clock import monotonic_ms
 from gate.errors import AppUnknown, InvalidInput, ReplicaError, ReplicaForeign, ReplicaMissing
 from gate.replica import envs
-from gate.replica.board import Board
 from gate.replica.files import delete_facts
 from gate.replica.layout import BOARD_FILE
 from gate.replica.reader import NodeReplica, Replica
+from gate.replica.status_page import StatusPage
 from tests.harness.waiting import wait_until
 from tests.replica.ledger import Ledger, app_facts, app_set, said
 
@@ -184,12 +184,12 @@ def test_a_replica_that_is_forgotten_closes_itself(tmp_path: Path) -> None:
 def test_status_without_and_with_a_replicator(ledger: Ledger, replica: Replica) -> None:
     assert (replica.status.state, replica.status.ready) == ("stopped", False)
     assert replica.status.applied == (ledger.revision,)
-    board = Board(ledger.directory / BOARD_FILE, write=True)
-    board.put(state=2, ready=1)
-    board.use(1, ledger.file.identity)
-    board.stamp(monotonic_ms())
+    status_page = StatusPage(ledger.directory / BOARD_FILE, write=True)
+    status_page.put(state=2, ready=1)
+    status_page.use(1, ledger.file.identity)
+    status_page.stamp(monotonic_ms())
     assert replica.status[:3] == ("current", True, 0)
-    board.close()
+    status_page.close()
 
 
 def test_another_process_sees_each_commit(ledger: Ledger) -> None:
@@ -223,7 +223,7 @@ def test_files_are_replaced_under_four_threads(tmp_path: Path) -> None:
     """What never changes is right in every answer; every thread has seen the last file in the end."""
     directory = tmp_path / "replica"
     ledger = _generation(directory, 1)
-    board = Board(directory / BOARD_FILE, write=True)
+    status_page = StatusPage(directory / BOARD_FILE, write=True)
     replica = Replica.open(directory, app="app")
     faults: list[object] = []
     checks = [0] * 4
@@ -247,7 +247,7 @@ def test_files_are_replaced_under_four_threads(tmp_path: Path) -> None:
         thread.start()
     for generation in range(2, 40):
         fresh = _replacement(directory, generation, ledger)
-        board.put(generation=generation)
+        status_page.put(generation=generation)
         ledger.close()
         ledger = fresh
         _checked_by_all(checks, faults)
@@ -259,7 +259,7 @@ def test_files_are_replaced_under_four_threads(tmp_path: Path) -> None:
     assert checks == [0] * 4, "the last commit in the last file is seen by all"
     replica.close()
     ledger.close()
-    board.close()
+    status_page.close()
     assert envs.open_count(tmp_path) == 0
 
 

@@ -18,10 +18,10 @@ from gate.core.model import FOREVER_MS, UserFacts
 from gate.errors import InvalidInput, ReplicaError, ReplicaForeign, ReplicaMissing
 from gate.replica import envs
 from gate.replica.app_reading import AppReading
-from gate.replica.board import Board
 from gate.replica.files import delete_facts, forget_current, make_current
 from gate.replica.layout import BOARD_FILE, NO_LISTS, UserRecord, user_prefix
 from gate.replica.reading import JOURNAL_REACH, MAX_PARTITIONS, Reading
+from gate.replica.status_page import StatusPage
 from tests.replica.ledger import Ledger, app_facts, app_set, said
 
 USERS = [b"a", b"b", b"\x00", b"\r\n", "🙂".encode(), b"x" * 64]
@@ -197,8 +197,8 @@ def test_an_apps_old_number_does_not_hide_what_happens_to_another(directory: Pat
 
 def test_a_file_made_again_under_its_old_name_is_noticed(directory: Path) -> None:
     first = Ledger(directory, 1, app_facts())
-    board = Board(directory / BOARD_FILE, write=True)
-    board.put(generation=1)
+    status_page = StatusPage(directory / BOARD_FILE, write=True)
+    status_page.put(generation=1)
     reading = Reading(directory)
     assert _word(reading, b"b", b"a") == "allowed"
     forget_current(directory)
@@ -206,17 +206,17 @@ def test_a_file_made_again_under_its_old_name_is_noticed(directory: Path) -> Non
     assert _word(reading, b"b", b"a") == "allowed", "old facts are served while there are no others"
     second = Ledger(directory, 1, app_facts())
     second.commit(said("blocked", b"a", b"b"))
-    board.put(generation=1)
+    status_page.put(generation=1)
     assert _word(reading, b"b", b"a") == "blacklisted"
     _close(reading, first, second)
-    board.close()
+    status_page.close()
 
 
 def test_a_restarted_replicator_on_the_same_file_changes_nothing(directory: Path) -> None:
     ledger = Ledger(directory, 1, app_facts())
-    Board(directory / BOARD_FILE, write=True).put(generation=1)
+    StatusPage(directory / BOARD_FILE, write=True).put(generation=1)
     reading = Reading(directory)
-    again = Board(directory / BOARD_FILE, write=True)
+    again = StatusPage(directory / BOARD_FILE, write=True)
     assert _word(reading, b"b", b"a") == "allowed"
     moves = reading.moves
     again.put(generation=1)

@@ -13,10 +13,10 @@ from gate.core.changes import Change
 from gate.core.model import FOREVER_MS
 from gate.errors import ReplicaMissing
 from gate.replica import writer as writer_module
-from gate.replica.board import FRESH_GRACE_MS, State
 from gate.replica.layout import current_facts
 from gate.replica.reader import NodeReplica
-from gate.replica.requests import ask_to_rebuild
+from gate.replica.rebuild_requests import ask_to_rebuild
+from gate.replica.status_page import FRESH_GRACE_MS, State
 from gate.replica.writer import FactsFile
 from tests.replica.model import facts_in
 from tests.replica.node import Node, running
@@ -95,8 +95,8 @@ class TestFollowing:
                 i % 2, "blocked", b"u%d" % (i % 50), [b"m%d" % j for j in range(i, i + 20)], until_ms=FOREVER_MS
             )
         await node.until_word(b"m3018", b"u49", "blacklisted")
-        await node.until(lambda: node.board.applied == 3_000, "all of them to be counted")
-        assert node.board.lag == 0
+        await node.until(lambda: node.status_page.applied == 3_000, "all of them to be counted")
+        assert node.status_page.lag == 0
 
     async def test_heads_that_nothing_leads_to_are_sought_over_new_connections(
         self, node: Node, redis: ScriptedRedis, monkeypatch: pytest.MonkeyPatch
@@ -115,8 +115,8 @@ class TestFollowing:
         monkeypatch.setattr(redis, "read", nothing)
         await is_reading.wait()
         redis.write(0, "ban-imposed", b"late", until_ms=FOREVER_MS)
-        await node.until(lambda: node.board.stale_ms > 0, "the facts to be stale")
-        assert node.board.state is not State.CURRENT
+        await node.until(lambda: node.status_page.stale_ms > 0, "the facts to be stale")
+        assert node.status_page.state is not State.CURRENT
         await node.until_word(b"late", b"b", "sender-banned")
         assert redis.calls.count("reconnect") == 1
         assert sum("were not reached" in str(line.get("problem")) for line in node.logged) == 1
@@ -124,10 +124,12 @@ class TestFollowing:
     async def test_it_stays_fresh_while_nothing_happens(self, node: Node) -> None:
         began = asyncio.get_running_loop().time()
         await node.until(
-            lambda: asyncio.get_running_loop().time() - began > FRESH_GRACE_MS * 1.3 / 1_000 or node.board.stale_ms,
+            lambda: (
+                asyncio.get_running_loop().time() - began > FRESH_GRACE_MS * 1.3 / 1_000 or node.status_page.stale_ms
+            ),
             "longer than the grace",
         )
-        assert node.board.stale_ms == 0
+        assert node.status_page.stale_ms == 0
 
     async def test_it_stays_fresh_while_there_is_always_more(self, node: Node, redis: ScriptedRedis) -> None:
         """Freshness is measured against the heads of a moment, so a stream that never pauses is no reason to look stale."""
@@ -140,7 +142,7 @@ class TestFollowing:
                 redis.write(i % 2, "ban-imposed", b"u%d" % i, until_ms=FOREVER_MS)
                 i += 1
             await asyncio.sleep(0)
-            stale.append(node.board.stale_ms)
+            stale.append(node.status_page.stale_ms)
         assert max(stale) == 0
 
 
@@ -174,8 +176,8 @@ class TestStarting:
         async with running(directory, redis, listener) as node:
             await node.until_state(State.CUT_OFF)
             assert node.word(b"bad", b"b") == "sender-banned"
-            assert not node.board.ready
-            await node.until(lambda: node.board.stale_ms > 0, "staleness to show")
+            assert not node.status_page.ready
+            await node.until(lambda: node.status_page.stale_ms > 0, "staleness to show")
             redis.is_away = False
             await node.until_ready()
         assert redis.snapshots == 1
@@ -215,7 +217,7 @@ class TestStarting:
             await node.until_ready()
             await node.stop()
         reader = NodeReplica.open(directory)
-        assert reader.board().state is State.STOPPED
+        assert reader.status_page().state is State.STOPPED
         reader.close()
         assert listener.has_left
 
@@ -286,7 +288,7 @@ class TestBreaks:
         await node.until_reloaded(2)
         assert node.word(b"bad", b"b") == "allowed"
         assert set(node.reasons()) <= {"missing", *reasons}
-        assert node.board.reloads == 1
+        assert node.status_page.reloads == 1
 
     @pytest.mark.parametrize(("fault", "reasons"), FAULTS, ids=[fault.__name__ for fault, _ in FAULTS])
     async def test_noticed_at_start(
@@ -324,7 +326,7 @@ class TestBreaks:
         hold = True
 
         def look(step: int) -> None:
-            seen.append((node.board.state, node.word(b"bad", b"b"), node.board.generation))
+            seen.append((node.status_page.state, node.word(b"bad", b"b"), node.status_page.generation))
             if step == 5 and hold:
                 redis.is_away = True
 
@@ -334,12 +336,12 @@ class TestBreaks:
             redis.write(0, "app-set", app="app")
             redis.write(1, "blocked", b"u%d" % i, [b"m"], until_ms=FOREVER_MS)
         await node.until(lambda: len(seen) >= 6, "a load that is cut off in its middle")
-        await node.until(lambda: node.board.stale_ms > 0, "the old facts to be marked stale")
+        await node.until(lambda: node.status_page.stale_ms > 0, "the old facts to be marked stale")
         assert node.word(b"bad", b"b") == "sender-banned"
         hold = False
         redis.is_away = False
         await node.until_reloaded(2)
-        assert node.board.stale_ms == 0
+        assert node.status_page.stale_ms == 0
         assert node.word(b"bad", b"b") == "allowed"
         assert {(state, word) for state, word, _ in seen} == {(State.RELOADING, "sender-banned")}
         assert {generation for *_, generation in seen} == {1}
@@ -355,7 +357,7 @@ class TestBreaks:
 
         redis.during_snapshot = again
         emptied(redis)
-        await node.until(lambda: breaks == 0 and node.board.state is State.CURRENT, "the third load to succeed")
+        await node.until(lambda: breaks == 0 and node.status_page.state is State.CURRENT, "the third load to succeed")
         assert redis.snapshots >= 4
 
     async def test_an_app_made_again_under_its_key(self, node: Node, redis: ScriptedRedis) -> None:
@@ -411,9 +413,9 @@ class TestCutOff:
     async def test_checks_go_on_and_staleness_grows(self, node: Node, redis: ScriptedRedis) -> None:
         redis.is_away = True
         await node.until_state(State.CUT_OFF)
-        await node.until(lambda: node.board.stale_ms > FRESH_GRACE_MS, "staleness to show")
+        await node.until(lambda: node.status_page.stale_ms > FRESH_GRACE_MS, "staleness to show")
         assert node.word(b"bad", b"b") == "sender-banned"
-        assert node.board.ready
+        assert node.status_page.ready
 
     async def test_it_comes_back_by_itself(self, node: Node, redis: ScriptedRedis) -> None:
         redis.is_away = True
@@ -435,7 +437,7 @@ class TestCutOff:
 
     async def test_the_log_says_it_once(self, node: Node, redis: ScriptedRedis) -> None:
         redis.is_away = True
-        await node.until(lambda: node.board.stale_ms > FRESH_GRACE_MS + 500, "a while")
+        await node.until(lambda: node.status_page.stale_ms > FRESH_GRACE_MS + 500, "a while")
         assert len([line for line in node.logged if line.get("reason") == "redis-away"]) == 1
 
     async def test_the_lease_is_renewed_again(self, node: Node, redis: ScriptedRedis, listener: Listener) -> None:
@@ -454,8 +456,8 @@ class TestCutOff:
             for i in range(500):
                 redis.write(1, "blocked", b"%064d" % i, [b"%064d" % j for j in range(100)], until_ms=FOREVER_MS)
             await node.until_state(State.CUT_OFF)
-            await node.until(lambda: node.board.stale_ms > 0, "staleness to show")
-            await node.until(lambda: node.board.stale_ms > FRESH_GRACE_MS + 500, "several attempts")
+            await node.until(lambda: node.status_page.stale_ms > 0, "staleness to show")
+            await node.until(lambda: node.status_page.stale_ms > FRESH_GRACE_MS + 500, "several attempts")
             assert len([line for line in node.logged if line.get("reason") == "no-room"]) == 1
             assert node.word(b"bad", b"b") == "sender-banned"
             redis.restore(before)

@@ -16,7 +16,7 @@ import pytest
 from gate.core.model import FOREVER_MS
 from gate.core.revision import NOWHERE
 from gate.errors import ReplicaForeign
-from gate.replica import probe
+from gate.replica import file_check
 from gate.replica.layout import CHECKSUM_RANGE, META_CHECKSUM
 from gate.replica.writer import FactsFile
 from tests.replica.model import Changes
@@ -40,14 +40,14 @@ def file(tmp_path: Path) -> FactsFile:
 
 
 def test_a_sound_file_adds_up_while_it_is_written(file: FactsFile) -> None:
-    assert probe.adds_up(file.path) is None
+    assert file_check.adds_up(file.path) is None
     file.close_clean()
-    assert probe.adds_up(file.path) is None
+    assert file_check.adds_up(file.path) is None
 
 
 def test_the_program_knows_the_layout() -> None:
     """It imports nothing of this project, so what it has to know stands in it once more."""
-    assert probe._CHECKSUM == META_CHECKSUM
+    assert file_check._CHECKSUM == META_CHECKSUM
     assert CHECKSUM_RANGE == 1 << 64
 
 
@@ -85,7 +85,7 @@ def test_damage_is_found_or_does_no_harm(file: FactsFile, damage: Callable[[byte
         damage(content, seeded)
         spoilt[page : page + PAGE_BYTES] = content
         file.path.write_bytes(spoilt)
-        if probe.adds_up(file.path) is None:
+        if file_check.adds_up(file.path) is None:
             assert _facts(file.path) == facts
         else:
             found += 1
@@ -102,32 +102,34 @@ def test_a_file_without_a_checksum_or_meta_pages(file: FactsFile) -> None:
     file.close()
     with lmdb.open(str(file.path), subdir=False, map_size=1 << 30) as env, env.begin(write=True) as txn:
         txn.delete(META_CHECKSUM)
-    assert probe.adds_up(file.path) == "it has no checksum"
+    assert file_check.adds_up(file.path) == "it has no checksum"
     os.truncate(file.path, 0)
-    assert "cut short" in (probe.adds_up(file.path) or "")
+    assert "cut short" in (file_check.adds_up(file.path) or "")
 
 
 def test_it_is_given_up_while_too_much_is_written(file: FactsFile, monkeypatch: pytest.MonkeyPatch) -> None:
     file.close()
-    monkeypatch.setattr(probe, "NICENESS", 0)
-    monkeypatch.setattr(probe, "MAX_GROWN_PAGES", -1)
-    monkeypatch.setattr(probe, "MAX_GROWN_SHARE", -1.0)
+    monkeypatch.setattr(file_check, "NICENESS", 0)
+    monkeypatch.setattr(file_check, "MAX_GROWN_PAGES", -1)
+    monkeypatch.setattr(file_check, "MAX_GROWN_SHARE", -1.0)
     with pytest.raises(SystemExit) as ended:
-        probe.scrub(str(file.path))
-    assert ended.value.code == probe.GIVEN_UP
+        file_check.scrub(str(file.path))
+    assert ended.value.code == file_check.GIVEN_UP
 
 
 async def test_what_another_killed_is_not_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As for lack of memory. A signal of LMDB's own is damage, and its last words are told."""
     program = tmp_path / "dies.py"
-    monkeypatch.setattr(probe, "__file__", str(program))
+    monkeypatch.setattr(file_check, "__file__", str(program))
     program.write_text(f"import os; os.kill(os.getpid(), {int(signal.SIGKILL)})")
-    assert await probe.scrubbed(tmp_path) is None
+    assert await file_check.scrubbed(tmp_path) is None
     program.write_text("import os, sys; sys.stderr.write('it broke'); sys.stderr.flush(); os.abort()")
-    assert await probe.scrubbed(tmp_path) == f"reading it ended a process with signal {int(signal.SIGABRT)}: it broke"
-    program.write_text(f"import sys; sys.exit({probe.GIVEN_UP})")
+    assert (
+        await file_check.scrubbed(tmp_path) == f"reading it ended a process with signal {int(signal.SIGABRT)}: it broke"
+    )
+    program.write_text(f"import sys; sys.exit({file_check.GIVEN_UP})")
     with pytest.raises(TimeoutError):
-        await probe.scrubbed(tmp_path)
+        await file_check.scrubbed(tmp_path)
 
 
 def test_the_writer_notices_that_another_wrote(file: FactsFile) -> None:

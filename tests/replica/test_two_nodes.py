@@ -17,8 +17,8 @@ from gate.clock import monotonic_ms
 from gate.core.model import FOREVER_MS
 from gate.core.revision import Position
 from gate.errors import ReplicaFull, StoreUnavailable
-from gate.replica.board import NEVER_FRESH_MS, Board
 from gate.replica.layout import BOARD_FILE
+from gate.replica.status_page import NEVER_FRESH_MS, StatusPage
 from gate.store import keys
 from gate.store.acks import Acknowledger, Applied
 from gate.store.store import Store
@@ -80,7 +80,7 @@ class Pair:
         applied = await self.acks.wait(written, 300)
         self.answers.append(applied)
         if applied == "all":
-            is_fresh, word = self.second.board.stale_ms == 0, self.second.word(user, b"anyone")
+            is_fresh, word = self.second.status_page.stale_ms == 0, self.second.word(user, b"anyone")
             assert not (is_fresh and word == "allowed"), f"{user!r} was banned on all nodes: {self.answers}"
         return user
 
@@ -153,7 +153,7 @@ async def test_all_is_not_answered_while_a_forgotten_node_is_fresh(
     await pair.forget_what_was_heard()
     await asyncio.to_thread(lose, pair)
     pair.answers.clear()
-    await pair.bans_until(lambda: pair.second.board.stale_ms > 0, "the second node to be stale")
+    await pair.bans_until(lambda: pair.second.status_page.stale_ms > 0, "the second node to be stale")
     assert "all" not in pair.answers
     await pair.bans_until(lambda: "node" in pair.answers, "a write to be in force on the first node")
     pair.going_on.set()
@@ -197,7 +197,7 @@ async def test_an_old_server_that_lives_on_keeps_no_connection(
     user = await pair.ban()
     for node in (redis_node, pair.second):
         await node.until_word(user, b"anyone", "sender-banned")
-        assert node.board.stale_ms == 0
+        assert node.status_page.stale_ms == 0
 
 
 async def test_a_paused_node_on_the_old_server_is_stale_before_all(pair: Pair, successor: RedisServer) -> None:
@@ -208,7 +208,7 @@ async def test_a_paused_node_on_the_old_server_is_stale_before_all(pair: Pair, s
     await asyncio.to_thread(pair.cable.point_to, successor.port)
     pair.answers.clear()
     await pair.bans_until(lambda: pair.answers[-1:] == ["all"], "the list there to be settled")
-    assert pair.second.board.stale_ms > 0
+    assert pair.second.status_page.stale_ms > 0
 
 
 async def test_a_node_that_can_apply_nothing_holds_no_writer_up_for_long(
@@ -225,13 +225,13 @@ async def test_a_node_that_can_apply_nothing_holds_no_writer_up_for_long(
         full.setattr(file, "apply", no_room)
         pair.answers.clear()
         await pair.bans_until(lambda: pair.answers[-1:] == ["all"], "writers to go on without it")
-        assert pair.second.board.stale_ms > 0
+        assert pair.second.status_page.stale_ms > 0
         assert any("the lease is given up" in line["event"] for line in pair.second.logged)
         for _ in range(5):
             user = await pair.ban()
             assert pair.answers[-1] == "all"
     await pair.second.until_word(user, b"anyone", "sender-banned")
-    await pair.second.until(lambda: pair.second.board.stale_ms == 0, "it to be fresh again")
+    await pair.second.until(lambda: pair.second.status_page.stale_ms == 0, "it to be fresh again")
     assert "node-2" in await pair.writer.writer.live_nodes()
 
 
@@ -251,14 +251,14 @@ async def test_a_lost_announcement_is_asked_for_at_once(pair: Pair, redis_node: 
 
 async def test_a_node_that_stops_is_stale_before_its_lease_ends(pair: Pair) -> None:
     """A reader in another process goes on: it must not call old verdicts fresh once no writer waits for this node."""
-    board = Board(pair.second.directory / BOARD_FILE)
+    status_page = StatusPage(pair.second.directory / BOARD_FILE)
     stopping = asyncio.create_task(pair.second.stop())
 
     async def has_left() -> bool:
         return "node-2" not in await pair.writer.writer.live_nodes()
 
     await wait_until_async(has_left, BACK_TIMEOUT_S, "the lease to be given up")
-    assert 0 < board.stale_ms(monotonic_ms()) < NEVER_FRESH_MS
+    assert 0 < status_page.stale_ms(monotonic_ms()) < NEVER_FRESH_MS
     await stopping
-    assert 0 < board.stale_ms(monotonic_ms()) < NEVER_FRESH_MS
-    board.close()
+    assert 0 < status_page.stale_ms(monotonic_ms()) < NEVER_FRESH_MS
+    status_page.close()

@@ -18,7 +18,7 @@ from gate.errors import AppExists, CannotStart, OperatorExists
 from gate.service.credentials import Credentials, ensure_first, forget_password, note_new_secret, read_credentials
 from gate.store.passwords import password_fits
 from gate.store.store import Store
-from gate.store.writing import Because
+from gate.store.writer import Attribution
 from tests.harness.servers import RedisServer
 
 NOW_MS = 1_700_000_000_000
@@ -144,7 +144,7 @@ async def test_an_operator_of_a_node_that_was_quicker_is_no_failure(store: Store
         async def list(self) -> list[Operator]:
             return []
 
-        async def add(self, operator: Operator, because: Because) -> None:
+        async def add(self, operator: Operator, because: Attribution) -> None:
             raise OperatorExists("taken")
 
     assert (await ensure_first(path, store.apps, Slow(), NOW_MS)).operator_password == ""

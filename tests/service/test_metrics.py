@@ -27,8 +27,8 @@ RESP_CONNECTIONS.set(2)
 RENDER = """
 import sys
 from gate.metrics import render_metrics
-from gate.replica.board import BoardView, State
-view = BoardView(State.CUT_OFF, True, 1234, 1, 5, 99, 7, 1)
+from gate.replica.status_page import StatusView, State
+view = StatusView(State.CUT_OFF, True, 1234, 1, 5, 99, 7, 1)
 sys.stdout.write(render_metrics(lambda: view, lambda: {"redis": False, "http": True}).decode())
 """
 RENDER_EMPTY = "import sys; from gate.metrics import render_metrics; sys.stdout.write(render_metrics().decode())"
@@ -90,7 +90,7 @@ def test_a_new_service_counts_from_nothing(tmp_path: Path) -> None:
     assert "gate_checks_total{" not in page
 
 
-def test_the_page_shows_the_board_and_the_roles(tmp_path: Path) -> None:
+def test_the_page_shows_the_status_page_and_the_roles(tmp_path: Path) -> None:
     _, page = run(RENDER, tmp_path)
     lines = set(page.splitlines())
     assert {

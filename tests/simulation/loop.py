@@ -15,7 +15,7 @@ from typing import Any
 import gate.clock
 
 BEGINS_AT_S = 1_000_000
-"""Far from 0, which means "never" on the board."""
+"""Far from 0, which means "never" on the status page."""
 WALL_AHEAD_S = 1_790_000_000
 
 

@@ -105,13 +105,13 @@ class _Node:
                 self._reader = NodeReplica.open(self.directory)
             except ReplicaError:
                 return False
-        view = self._reader.board()
+        view = self._reader.status_page()
         app = self._reader.app(APP) if view.stale_ms == 0 else None
         return app is not None and app.verdict(user, b"bob").word == "allowed"
 
     @property
     def is_fresh(self) -> bool:
-        return self._reader is not None and self._reader.board().stale_ms == 0
+        return self._reader is not None and self._reader.status_page().stale_ms == 0
 
     async def stop(self) -> None:
         if self._reader is not None:

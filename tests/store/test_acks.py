@@ -12,7 +12,7 @@ from gate.store import keys
 from gate.store.acks import Acknowledger
 from gate.store.nodes import NodeAnnouncer
 from gate.store.store import Store
-from gate.store.writing import Written
+from gate.store.writer import WriteReceipt
 from tests.harness.registry import settle
 from tests.harness.servers import RedisServer
 from tests.harness.waiting import TIMER_EARLY_S, wait_until_async
@@ -30,7 +30,7 @@ async def acks(store: Store) -> AsyncIterator[Acknowledger]:
     await listening.aclose()
 
 
-async def ban(store: Store) -> Written:
+async def ban(store: Store) -> WriteReceipt:
     return await store.bans.impose(APP, [b"ann", b"bob"], 5_000, NOW)
 
 

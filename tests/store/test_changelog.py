@@ -13,7 +13,7 @@ from gate.errors import InvalidConfig, StoreUnavailable
 from gate.store import keys
 from gate.store.log_reading import MAX_CHANGES_A_READ
 from gate.store.store import Store
-from gate.store.writing import LOG_MAX_ENTRIES
+from gate.store.writer import LOG_MAX_ENTRIES
 from tests.harness.servers import RedisServer
 from tests.harness.waiting import wait_until_async
 from tests.store.conftest import APP

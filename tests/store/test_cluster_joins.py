@@ -14,7 +14,7 @@ from gate.store import joins, keys
 from gate.store.acks import Acknowledger
 from gate.store.nodes import NodeAnnouncer
 from gate.store.store import Store
-from gate.store.writing import Written
+from gate.store.writer import WriteReceipt
 from tests.harness.clusters import ClusterSetup, partition_slot
 from tests.harness.registry import settle
 from tests.harness.waiting import wait_until_async
@@ -43,7 +43,7 @@ async def store(setup: ClusterSetup, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
     await opened.aclose()
 
 
-async def ban(store: Store, *partitions: int) -> Written:
+async def ban(store: Store, *partitions: int) -> WriteReceipt:
     return await store.bans.impose(APP, [user_in(partition) for partition in partitions], FOREVER_MS, 1)
 
 

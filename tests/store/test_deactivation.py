@@ -10,7 +10,7 @@ import pytest
 from gate.core.model import FOREVER_MS, AppFacts, ListKind, UserFacts
 from gate.errors import InvalidInput, ReactivationTooEarly
 from gate.store import keys
-from gate.store.deactivation import Gone
+from gate.store.deactivation import DeactivatedUser
 from gate.store.jobs import LEASE_MS, Job, Jobs
 from gate.store.store import Store
 from gate.store.webhook_queue import QueuedWebhook
@@ -68,7 +68,7 @@ async def test_a_user_is_gone_at_once_and_erased_by_the_job(
     await follower.read_new()
     assert follower.stands_at(operation.written.revisions)
     assert follower.facts.users[APP, b"ann"].deactivated
-    assert await store.deactivation.page(APP, 0, 10) == [Gone(b"ann", NOW)]
+    assert await store.deactivation.page(APP, 0, 10) == [DeactivatedUser(b"ann", NOW)]
     assert await taken(store) == []
     assert await work(store, NOW) == 1
     assert [change.kind for change in await follower.read_new()] == ["user-erased"]
@@ -83,7 +83,7 @@ async def test_a_user_is_gone_at_once_and_erased_by_the_job(
         keys.gone(partition, APP),
         *(keys.entries(other, kind, APP, b"other") for kind in ListKind),
     }
-    assert await store.deactivation.page(APP, 0, 10) == [Gone(b"ann", NOW)]
+    assert await store.deactivation.page(APP, 0, 10) == [DeactivatedUser(b"ann", NOW)]
     (hook,) = await taken(store)
     assert hook[2:] == (1, APP, b"ann", operation.id, "0", "0", NOW)
 
@@ -148,7 +148,7 @@ async def test_deactivating_again_tells_at_once_and_keeps_the_moment(store: Stor
     assert [hook.operation for hook in await taken(store)] == [again.id]
     await work(store, NOW)
     assert [hook.operation for hook in await taken(store)] == [first.id]
-    assert await store.deactivation.page(APP, 0, 10) == [Gone(b"ann", NOW)]
+    assert await store.deactivation.page(APP, 0, 10) == [DeactivatedUser(b"ann", NOW)]
 
 
 async def test_reactivation_gives_the_id_back_and_nothing_else(store: Store, follower: Follower) -> None:

@@ -9,9 +9,9 @@ from gate.core.model import AppFacts
 from gate.core.operators import Operator
 from gate.errors import InvalidInput
 from gate.store.store import Store
-from gate.store.writing import Because
+from gate.store.writer import Attribution
 
-BECAUSE = Because("ann", "as agreed")
+BECAUSE = Attribution("ann", "as agreed")
 SECRETS = ("s" * 24, "t" * 24)
 
 

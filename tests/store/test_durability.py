@@ -16,7 +16,7 @@ from gate.store import keys
 from gate.store.acks import Acknowledged, Acknowledger
 from gate.store.durability import Durability, require
 from gate.store.store import Store
-from gate.store.writing import Written
+from gate.store.writer import WriteReceipt
 from tests.harness.cable import Cable
 from tests.harness.registry import settle
 from tests.harness.sentinels import SentinelSetup
@@ -96,7 +96,7 @@ async def opened_at(
         await store.aclose()
 
 
-async def ban(store: Store, user: bytes = b"bob") -> Written:
+async def ban(store: Store, user: bytes = b"bob") -> WriteReceipt:
     return await store.bans.impose(APP, [user], 5_000, NOW)
 
 

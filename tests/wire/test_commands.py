@@ -10,9 +10,9 @@ import pytest
 from gate.clock import monotonic_ms
 from gate.core.model import FOREVER_MS
 from gate.core.verdict import Word
-from gate.replica.board import Board
 from gate.replica.layout import BOARD_FILE
 from gate.replica.reading import Reading
+from gate.replica.status_page import StatusPage
 from gate.wire import checks
 from gate.wire.checks import MAX_RECIPIENTS, RevisionDemand
 from gate.wire.client import Worker
@@ -174,15 +174,15 @@ def test_a_malformed_min_is_refused(peer: Peer, clause: tuple[bytes | str, ...])
 
 
 @pytest.fixture
-def board(ledger: Ledger) -> Iterator[Board]:
-    made = Board(ledger.directory / BOARD_FILE, write=True)
+def status_page(ledger: Ledger) -> Iterator[StatusPage]:
+    made = StatusPage(ledger.directory / BOARD_FILE, write=True)
     made.use(1, ledger.file.identity)
     yield made
     made.close()
 
 
 @pytest.fixture
-def strict_peer(ledger: Ledger, board: Board) -> Iterator[Peer]:
+def strict_peer(ledger: Ledger, status_page: StatusPage) -> Iterator[Peer]:
     """Of a deployment that refuses checks from facts older than 5 s."""
     reading = Reading(ledger.directory)
     peer = Peer(Worker(reading, max_staleness_ms=5_000))
@@ -191,19 +191,19 @@ def strict_peer(ledger: Ledger, board: Board) -> Iterator[Peer]:
     reading.close()
 
 
-def test_checks_from_facts_that_are_too_old_are_refused(strict_peer: Peer, board: Board) -> None:
-    board.stamp(monotonic_ms())
+def test_checks_from_facts_that_are_too_old_are_refused(strict_peer: Peer, status_page: StatusPage) -> None:
+    status_page.stamp(monotonic_ms())
     assert strict_peer("GATE.CHECK", "alice", "bob") == 1
-    board.stamp(monotonic_ms() - 60_000)
+    status_page.stamp(monotonic_ms() - 60_000)
     for words in (("GATE.CHECK", "a", "b"), ("GATE.VERDICT", "a", "b"), ("GATE.MCHECK", "a", "b")):
         assert strict_peer.error(*words).startswith("STALE the Replica is 60")
     assert strict_peer("PING") == b"PONG"
     assert as_map(strict_peer("GATE.EXPLAIN", "a", "b"))["stale_ms"] >= 60_000
-    board.stamp(monotonic_ms())
+    status_page.stamp(monotonic_ms())
     assert strict_peer("GATE.CHECK", "alice", "bob") == 1
 
 
-def test_a_board_that_cannot_be_read_refuses_where_staleness_counts(ledger: Ledger) -> None:
+def test_a_status_page_that_cannot_be_read_refuses_where_staleness_counts(ledger: Ledger) -> None:
     (ledger.directory / BOARD_FILE).write_bytes(b"short")
     reading = Reading(ledger.directory)
     peer = Peer(Worker(reading, max_staleness_ms=5_000))

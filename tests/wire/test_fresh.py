@@ -10,9 +10,9 @@ import pytest
 from gate.clock import monotonic_ms
 from gate.core.revision import Revision
 from gate.errors import Stale
-from gate.replica.board import Board
 from gate.replica.layout import BOARD_FILE
 from gate.replica.reading import Reading
+from gate.replica.status_page import StatusPage
 from gate.wire import checks, hot, replies
 from gate.wire.client import Worker
 from gate.wire.commands import COMMANDS
@@ -25,23 +25,23 @@ STALE = b"-STALE the Replica is "
 
 
 @pytest.fixture
-def board(ledger: Ledger) -> Iterator[Board]:
-    made = Board(ledger.directory / BOARD_FILE, write=True)
+def status_page(ledger: Ledger) -> Iterator[StatusPage]:
+    made = StatusPage(ledger.directory / BOARD_FILE, write=True)
     made.use(1, ledger.file.identity)
     yield made
     made.close()
 
 
-def aged(board: Board, age_ms: int) -> None:
+def aged(status_page: StatusPage, age_ms: int) -> None:
     """As if the replicator had last been in touch with Redis so long ago."""
-    board.stamp(monotonic_ms() - age_ms)
+    status_page.stamp(monotonic_ms() - age_ms)
 
 
 @pytest.fixture
-def line(ledger: Ledger, board: Board, request: pytest.FixtureRequest) -> Iterator[Line]:
+def line(ledger: Ledger, status_page: StatusPage, request: pytest.FixtureRequest) -> Iterator[Line]:
     """On a worker whose age limit is the fixture's parameter, else 0."""
     worker = Worker(Reading(ledger.directory), max_staleness_ms=getattr(request, "param", 0))
-    aged(board, 0)
+    aged(status_page, 0)
     made = Line(worker)
     assert made.send(AUTH) == b"+OK\r\n"
     yield made
@@ -70,9 +70,9 @@ WAYS: dict[str, Callable[[bytes], bytes]] = {
 @pytest.mark.parametrize("keyword", ["FRESH", "fresh"])
 @pytest.mark.parametrize("age_ms, within, answered", CASES)
 def test_a_check_is_answered_only_from_facts_as_young_as_it_demands(
-    line: Line, board: Board, way: str, name: str, keyword: str, age_ms: int, within: str, answered: bool
+    line: Line, status_page: StatusPage, way: str, name: str, keyword: str, age_ms: int, within: str, answered: bool
 ) -> None:
-    aged(board, age_ms)
+    aged(status_page, age_ms)
     replied = line.send(WAYS[way](command(name, "bob", "alice", keyword, within)))
     lines = [one for one in replied.replace(b"$11\r\n", b"$11 ").splitlines(keepends=True) if b"PONG" not in one]
     assert len(lines) == {"alone": 1, "in a pipeline": 3, "among others": 2}[way]
@@ -92,15 +92,15 @@ def test_both_fast_ways_answer_checks_that_demand_freshness(
 @pytest.mark.parametrize("clause", [(), ("FRESH", "9000")])
 @pytest.mark.parametrize("times", [1, 3])
 def test_an_age_limit_keeps_the_fast_ways_and_is_held_by_them(
-    line: Line, board: Board, monkeypatch: pytest.MonkeyPatch, times: int, clause: tuple[str, ...]
+    line: Line, status_page: StatusPage, monkeypatch: pytest.MonkeyPatch, times: int, clause: tuple[str, ...]
 ) -> None:
     asked = command("GATE.CHECK", "bob", "alice", *clause) * times
     with monkeypatch.context() as patched:
         patched.setattr("gate.wire.connection.answer", None)
         for age_ms in (0, LIMIT_MS - 500):
-            aged(board, age_ms)
+            aged(status_page, age_ms)
             assert line.send(asked) == b":0\r\n" * times
-    aged(board, LIMIT_MS + 500)
+    aged(status_page, LIMIT_MS + 500)
     refused = line.send(asked).splitlines()
     assert len(refused) == times
     assert all(b"this deployment refuses past 5000 ms" in one for one in refused)
@@ -122,7 +122,7 @@ CHECKED = command("GATE.CHECK", "bob", "alice", "FRESH", "0")
 
 @pytest.mark.parametrize("asked", [CHECKED, CHECKED * 3, EXPLAINED], ids=["alone", "in a pipeline", "explained"])
 def test_the_age_is_read_before_the_facts(
-    line: Line, board: Board, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, asked: bytes
+    line: Line, status_page: StatusPage, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, asked: bytes
 ) -> None:
     """A worker that is paused between the two may answer from newer facts than the age says, and never from older ones."""
     order = list[str]()
@@ -141,7 +141,9 @@ def test_the_age_is_read_before_the_facts(
 
 
 @pytest.mark.parametrize("line", [LIMIT_MS], indirect=True)
-async def test_a_long_mcheck_is_held_to_the_age_of_its_own_reading(line: Line, board: Board, ledger: Ledger) -> None:
+async def test_a_long_mcheck_is_held_to_the_age_of_its_own_reading(
+    line: Line, status_page: StatusPage, ledger: Ledger
+) -> None:
     """It reads through one of its own, which may have no way to a new file while the worker's has."""
     worker = line.connection._worker
     first = checks._check_many_later(line.connection._client, "app", b"bob", [b"alice"]).arrival
@@ -165,21 +167,21 @@ def _ahead(ledger: Ledger, by: int) -> Revision:
 @pytest.mark.parametrize("is_fresh_first", [True, False])
 @pytest.mark.parametrize("name", ANSWERS)
 def test_min_and_fresh_go_together_in_either_order(
-    line: Line, board: Board, ledger: Ledger, name: str, is_fresh_first: bool
+    line: Line, status_page: StatusPage, ledger: Ledger, name: str, is_fresh_first: bool
 ) -> None:
     clauses = [("MIN", str(ledger.revision)), ("FRESH", "2000")]
     words = [word for clause in (clauses[::-1] if is_fresh_first else clauses) for word in clause]
     asked = command(name, "bob", "alice", *words)
     assert line.send(asked) == ANSWERS[name]
-    aged(board, 3_000)
+    aged(status_page, 3_000)
     assert line.send(asked).startswith(STALE)
 
 
 async def test_a_check_that_waits_for_its_revision_must_be_fresh_when_it_is_answered(
-    line: Line, board: Board, ledger: Ledger
+    line: Line, status_page: StatusPage, ledger: Ledger
 ) -> None:
     line.send(command("GATE.CHECK", "zoe", "alice", "MIN", str(_ahead(ledger, 1)), "FRESH", "2000"))
-    aged(board, 3_000)
+    aged(status_page, 3_000)
     ledger.commit(said("blocked", b"alice", b"zoe"))
     assert b"-STALE the Replica is " in await line.answered(20)
 
@@ -213,8 +215,8 @@ def test_what_is_no_clause_is_refused_with_what_it_may_be(
     assert line.send(command("GATE.CHECK", "bob", "alice", *words) * times) == refusal * times
 
 
-def test_different_ages_in_one_pipeline_are_held_one_by_one(line: Line, board: Board) -> None:
-    aged(board, 3_000)
+def test_different_ages_in_one_pipeline_are_held_one_by_one(line: Line, status_page: StatusPage) -> None:
+    aged(status_page, 3_000)
     asked = [command("GATE.CHECK", "bob", "alice", "FRESH", str(ms)) for ms in (9_000, 2_000, 9_000)]
     first, second, third = line.send(b"".join(asked)).splitlines()
     assert (first, third) == (b":0", b":0") and second.startswith(STALE)

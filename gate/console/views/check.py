@@ -12,7 +12,7 @@ from gate.console.pages import page
 from gate.console.request_context import ConsoleContext
 from gate.errors import Stale
 from gate.http.v1.consistency import check_staleness
-from gate.replica.board import NEVER_FRESH_MS
+from gate.replica.status_page import NEVER_FRESH_MS
 
 
 async def show(context: ConsoleContext) -> web.Response:

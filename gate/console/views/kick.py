@@ -12,7 +12,7 @@ from gate.console.session_cookie import sealed_message
 from gate.errors import InvalidInput
 from gate.http.fields import check_reason
 from gate.presence.kick_command import kick_user
-from gate.store.writing import Because
+from gate.store.writer import Attribution
 
 ALL = "all"
 
@@ -29,7 +29,7 @@ async def kick(context: ConsoleContext) -> web.Response:
     for problem in problems:
         raise problem
     known, deps = context.operator, context.deps
-    because = Because(known.operator.name, reason)
+    because = Attribution(known.operator.name, reason)
     named_session = None if session == ALL else session
     many = await kick_user(deps.store.audit, deps.presence, context.app_key, user, because, session=named_session)
     said = sealed_message(known.operator, known.cookie, f"{many}-{deps.now_ms()}")

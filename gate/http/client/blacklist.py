@@ -16,7 +16,7 @@ from gate.http.client import own_list
 from gate.http.client.endpoint import ClientRequest, Endpoint
 from gate.http.fields import IdJson
 from gate.http.v1.endpoint import read_as
-from gate.store.writing import Written
+from gate.store.writer import WriteReceipt
 
 
 class Blocking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,13 +43,13 @@ async def look(call: ClientRequest) -> dict[str, object]:
     return await own_list.members(call, count, cursor)
 
 
-async def block(call: ClientRequest) -> Written:
+async def block(call: ClientRequest) -> WriteReceipt:
     """All or, past the App's ceiling, none. Adding again sets the new end."""
     body = await read_as(call, Blocking)
     return await own_list.block(call, body.users, body.until, body.seconds)
 
 
-async def unblock(call: ClientRequest) -> Written:
+async def unblock(call: ClientRequest) -> WriteReceipt:
     """Taking off who was never on it is no error."""
     body = await read_as(call, Unblocking)
     return await own_list.unblock(call, body.users)

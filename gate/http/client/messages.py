@@ -24,7 +24,7 @@ from gate.http.fields import IdJson, id_bytes, ids_bytes
 from gate.http.v1.endpoint import named_mistake, refuse_if_any
 from gate.http.v1.presence_json import seen_presences
 from gate.presence.local_sessions import LocalSession
-from gate.store.writing import Written
+from gate.store.writer import WriteReceipt
 
 MAX_MESSAGE_BYTES = 128 * 1024
 """A thousand of the longest ids, each byte escaped, fit in a question about Presence."""
@@ -137,17 +137,17 @@ async def _blacklist(asking: MessageContext, said: Blacklist) -> Answer:
     return await own_list.members(asking, said.count, said.cursor)
 
 
-async def _block(asking: MessageContext, said: Block) -> Written:
+async def _block(asking: MessageContext, said: Block) -> WriteReceipt:
     return await own_list.block(asking, said.users, said.until, said.seconds)
 
 
-async def _unblock(asking: MessageContext, said: Unblock) -> Written:
+async def _unblock(asking: MessageContext, said: Unblock) -> WriteReceipt:
     return await own_list.unblock(asking, said.users)
 
 
 _ON_LISTS = (*limit_names("/client/v1/blacklist"), EACH_CLIENT)
 _ON_PRESENCE = (*limit_names("/client/v1/presence"), EACH_CLIENT)
-_TABLE: dict[type[_Said], tuple[Callable[[MessageContext, Any], Awaitable[Answer | Written]], tuple[str, ...]]] = {
+_TABLE: dict[type[_Said], tuple[Callable[[MessageContext, Any], Awaitable[Answer | WriteReceipt]], tuple[str, ...]]] = {
     Presence: (_presence, _ON_PRESENCE),
     Blacklist: (_blacklist, _ON_LISTS),
     Block: (_block, _ON_LISTS),

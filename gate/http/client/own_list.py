@@ -10,7 +10,7 @@ from gate.http.client.asking import ClientContext
 from gate.http.fields import IdJson, end_ms, id_json, ids_bytes
 from gate.http.paging import page_cursor, page_token
 from gate.http.v1.endpoint import refuse_if_any
-from gate.store.writing import Written
+from gate.store.writer import WriteReceipt
 
 MAX_USERS = 100
 """That one call may name: an end user blocks by hand."""
@@ -36,7 +36,7 @@ def listed(asking: ClientContext, user: bytes) -> dict[str, object]:
     return {"user": id_json(user), "listed": is_listed, "until": _shown_end(until_ms) if is_listed else None}
 
 
-async def block(asking: ClientContext, users: Sequence[IdJson], until: int | None, seconds: int | None) -> Written:
+async def block(asking: ClientContext, users: Sequence[IdJson], until: int | None, seconds: int | None) -> WriteReceipt:
     """All or, past the App's ceiling, none. Adding again sets the new end."""
     problems: list[InvalidInput] = []
     ids = ids_bytes(users, "users", MAX_USERS, problems)
@@ -54,7 +54,7 @@ async def block(asking: ClientContext, users: Sequence[IdJson], until: int | Non
     )
 
 
-async def unblock(asking: ClientContext, users: Sequence[IdJson]) -> Written:
+async def unblock(asking: ClientContext, users: Sequence[IdJson]) -> WriteReceipt:
     """Taking off who was never on it is no error."""
     problems: list[InvalidInput] = []
     ids = ids_bytes(users, "users", MAX_USERS, problems)

@@ -18,7 +18,7 @@ from gate.core.verdict import Word
 from gate.http.dependencies import Applied
 from gate.http.endpoint import Effective, EffectiveIfAny
 from gate.http.fields import IdJson
-from gate.http.v1.penalties import Restraint
+from gate.http.v1.penalties import Penalty
 from gate.store.audit import DeploymentKind, Noted
 
 
@@ -124,8 +124,8 @@ class KnownUser(RegisteredUser, kw_only=True):
     """A User's profile and facts. Null is what is not so."""
 
     deactivated: bool
-    ban: Restraint | None
-    mute: Restraint | None
+    ban: Penalty | None
+    mute: Penalty | None
     whitelist_on: bool
     blacklist_size: int
     whitelist_size: int

@@ -10,7 +10,7 @@ from aiohttp import web
 from gate.http.context import AppRequest
 from gate.http.forms import Form
 from gate.http.responses import json_response
-from gate.store.writing import Written
+from gate.store.writer import WriteReceipt
 
 MAX_IDS = 20
 """Ids that one call may name."""
@@ -20,7 +20,7 @@ class Success(NamedTuple):
     """A good answer: its fields beside the code, and the write that it stands for, if any."""
 
     fields: dict[str, object] = {}  # noqa: RUF012  # never written to
-    written: Written | None = None
+    written: WriteReceipt | None = None
 
 
 Endpoint = Callable[[AppRequest, Form], Awaitable[Success]]

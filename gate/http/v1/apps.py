@@ -33,8 +33,8 @@ from gate.http.operators import OperatorRequest
 from gate.http.v1.audit import DEFAULT_PAGE, deployment_json
 from gate.http.v1.endpoint import Done, Outcome, read_as, refuse_if_any
 from gate.store.audit import MAX_PAGE
-from gate.store.inventing import new_app_key, new_app_secret
-from gate.store.writing import Written
+from gate.store.new_credentials import new_app_key, new_app_secret
+from gate.store.writer import WriteReceipt
 
 Endpoint = Callable[[OperatorRequest], Awaitable[Outcome]]
 T = TypeVar("T")
@@ -131,7 +131,7 @@ async def change(call: OperatorRequest) -> Done:
     return Done(app_document(facts), written)
 
 
-async def remove(call: OperatorRequest) -> Written:
+async def remove(call: OperatorRequest) -> WriteReceipt:
     """There is no way back but an export. Its audit goes with it. Asked again, it finishes one that broke off."""
     apps, key = call.deps.store.apps, call.path_app()
     try:
@@ -180,7 +180,7 @@ async def deployment_audit(call: OperatorRequest) -> dict[str, object]:
 
 async def _update(
     call: OperatorRequest, mutate: Callable[[AppFacts], AppFacts], reason: str
-) -> tuple[AppFacts, Written]:
+) -> tuple[AppFacts, WriteReceipt]:
     return await _found(call.deps.store.apps.update(call.path_app(), mutate, call.now_ms, reason, call.operator.name))
 
 

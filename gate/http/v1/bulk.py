@@ -25,7 +25,7 @@ from gate.http.context import AppRequest
 from gate.http.errors import v1_problem
 from gate.http.v1.endpoint import Done, Endpoint, named_mistake, read_as
 from gate.http.v1.operations import Operation, Run, Subject, Task, each, task_of
-from gate.store.writing import Written, joined
+from gate.store.writer import WriteReceipt, joined
 
 MAX_OPERATIONS = 1_000
 READ_AT_ONCE = 100
@@ -63,7 +63,7 @@ class _Work:
     def __init__(self, call: AppRequest, size: int) -> None:
         self._call = call
         self.results: list[dict[str, object]] = [{"ok": True} for _ in range(size)]
-        self.writes: list[Written] = []
+        self.writes: list[WriteReceipt] = []
         self._away: StoreUnavailable | None = None
 
     async def tasks(self, operations: Sequence[msgspec.Raw]) -> list[_Numbered]:

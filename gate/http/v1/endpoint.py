@@ -12,7 +12,7 @@ from gate.http.context import AppRequest, RequestContext
 from gate.http.endpoint import responded
 from gate.http.requests import decoded, named_mistake, refuse_if_any
 from gate.http.responses import json_response
-from gate.store.writing import Written
+from gate.store.writer import WriteReceipt
 
 Body = TypeVar("Body")
 
@@ -21,10 +21,10 @@ class Done(NamedTuple):
     """What an answer holds beside how far its write got; no write where nothing had to change."""
 
     fields: dict[str, object]
-    written: Written | None
+    written: WriteReceipt | None
 
 
-Outcome = dict[str, object] | Written | Done | web.StreamResponse | msgspec.Struct
+Outcome = dict[str, object] | WriteReceipt | Done | web.StreamResponse | msgspec.Struct
 """A stream is the whole answer already: it was sent when the endpoint returned."""
 Endpoint = Callable[[AppRequest], Awaitable[Outcome]]
 

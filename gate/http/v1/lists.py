@@ -12,7 +12,7 @@ from gate.http.context import AppRequest
 from gate.http.fields import IdJson, check_reason, end_ms, id_bytes, id_json, ids_bytes
 from gate.http.paging import page_cursor, page_token
 from gate.http.v1.endpoint import Endpoint, read_as, refuse_if_any
-from gate.store.writing import Written
+from gate.store.writer import WriteReceipt
 
 MAX_MEMBERS = 1_000
 """Entries, or Users, that one call may name."""
@@ -47,7 +47,7 @@ class Switching(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     actor: str = ""
 
 
-async def add(call: AppRequest, kind: ListKind) -> Written:
+async def add(call: AppRequest, kind: ListKind) -> WriteReceipt:
     """All or, past the App's ceiling, none. Adding again sets the new end."""
     body = await read_as(call, Adding)
     problems: list[InvalidInput] = []
@@ -61,7 +61,7 @@ async def add(call: AppRequest, kind: ListKind) -> Written:
     return await call.deps.store.lists.add(call.app_key, kind, owner, members, end, call.now_ms, ceiling, why, by)
 
 
-async def remove(call: AppRequest, kind: ListKind) -> Written:
+async def remove(call: AppRequest, kind: ListKind) -> WriteReceipt:
     """Removing who was never listed is no error."""
     body = await read_as(call, Removing)
     problems: list[InvalidInput] = []
@@ -87,7 +87,7 @@ async def page(call: AppRequest, kind: ListKind) -> dict[str, object]:
     return {"members": members, "next": None if next_before is None else page_token(next_before)}
 
 
-async def switch(call: AppRequest) -> Written:
+async def switch(call: AppRequest) -> WriteReceipt:
     """The Users' own switch; an App-wide one wins over it."""
     body = await read_as(call, Switching)
     problems: list[InvalidInput] = []

@@ -21,7 +21,7 @@ from gate.http.context import AppRequest
 from gate.http.fields import IdJson, check_reason, end_ms, id_bytes
 from gate.http.v1.endpoint import Done, refuse_if_any
 from gate.http.v1.users import enrol, enrol_and_mint, profile_problems, refuse_in_production, revoked_before_ms
-from gate.store.writing import Because, Written
+from gate.store.writer import Attribution, WriteReceipt
 
 WRITES_AT_ONCE = 16
 """Of one call. To begin one takes some 0.2 ms: these, and those of other calls under way, fit in one turn of the loop."""
@@ -34,7 +34,7 @@ Result = TypeVar("Result")
 class Ran(NamedTuple):
     """What became of a batch: its writes, who was refused, and what an answer says of who was not."""
 
-    writes: Sequence[Written]
+    writes: Sequence[WriteReceipt]
     refused: dict[Subject, GateError] = {}  # noqa: RUF012  # never written to
     fields: dict[Subject, dict[str, object]] = {}  # noqa: RUF012  # never written to
 
@@ -180,7 +180,7 @@ def _id(value: IdJson, name: str, is_registered: bool, problems: list[InvalidInp
 def _shared(operation: Operation, now_ms: int, problems: list[InvalidInput]) -> tuple[object, ...]:
     if isinstance(operation, _Profiled):
         return operation.name, operation.portrait
-    because = Because(operation.actor, operation.reason)
+    because = Attribution(operation.actor, operation.reason)
     if isinstance(operation, _Imposing):
         until_ms = end_ms(operation.until, operation.seconds, operation.permanent, now_ms, problems)
         if until_ms is None:
@@ -195,7 +195,7 @@ def _shared(operation: Operation, now_ms: int, problems: list[InvalidInput]) -> 
     return (because,)
 
 
-async def _impose(call: AppRequest, shared: tuple[int, Because], subjects: Sequence[Subject], family: str) -> Ran:
+async def _impose(call: AppRequest, shared: tuple[int, Attribution], subjects: Sequence[Subject], family: str) -> Ran:
     until_ms, (by, why) = shared
     penalties = call.deps.store.bans if family == "bans" else call.deps.store.mutes
     return await _all_but_deactivated(
@@ -203,13 +203,13 @@ async def _impose(call: AppRequest, shared: tuple[int, Because], subjects: Seque
     )
 
 
-async def _lift(call: AppRequest, shared: tuple[Because], subjects: Sequence[Subject], family: str) -> Ran:
+async def _lift(call: AppRequest, shared: tuple[Attribution], subjects: Sequence[Subject], family: str) -> Ran:
     ((by, why),) = shared
     penalties = call.deps.store.bans if family == "bans" else call.deps.store.mutes
     return Ran([await penalties.lift(call.app_key, [user for (user,) in subjects], call.now_ms, why, by)])
 
 
-async def _add(call: AppRequest, shared: tuple[int, Because], subjects: Sequence[Subject], kind: ListKind) -> Ran:
+async def _add(call: AppRequest, shared: tuple[int, Attribution], subjects: Sequence[Subject], kind: ListKind) -> Ran:
     until_ms, (by, why) = shared
     ceiling = call.facts.list_ceiling
     lists = call.deps.store.lists
@@ -219,7 +219,7 @@ async def _add(call: AppRequest, shared: tuple[int, Because], subjects: Sequence
     )
 
 
-async def _remove(call: AppRequest, shared: tuple[Because], subjects: Sequence[Subject], kind: ListKind) -> Ran:
+async def _remove(call: AppRequest, shared: tuple[Attribution], subjects: Sequence[Subject], kind: ListKind) -> Ran:
     ((by, why),) = shared
     lists = call.deps.store.lists
     return await _by_owner(
@@ -227,19 +227,19 @@ async def _remove(call: AppRequest, shared: tuple[Because], subjects: Sequence[S
     )
 
 
-async def _switch(call: AppRequest, shared: tuple[bool, Because], subjects: Sequence[Subject]) -> Ran:
+async def _switch(call: AppRequest, shared: tuple[bool, Attribution], subjects: Sequence[Subject]) -> Ran:
     on, (by, why) = shared
     users = [user for (user,) in subjects]
     return Ran([await call.deps.store.lists.switch(call.app_key, users, on, call.now_ms, why, by)])
 
 
-async def _revoke(call: AppRequest, shared: tuple[int, Because], subjects: Sequence[Subject]) -> Ran:
+async def _revoke(call: AppRequest, shared: tuple[int, Attribution], subjects: Sequence[Subject]) -> Ran:
     before_ms, because = shared
     users = [user for (user,) in subjects]
     return Ran([await call.deps.store.users.revoke_tokens(call.app_key, users, before_ms, call.now_ms, because)])
 
 
-async def _delete(call: AppRequest, shared: tuple[Because], subjects: Sequence[Subject]) -> Ran:
+async def _delete(call: AppRequest, shared: tuple[Attribution], subjects: Sequence[Subject]) -> Ran:
     refuse_in_production(call.facts)
     (because,) = shared
     users = call.deps.store.users
@@ -257,7 +257,9 @@ async def _enrol(
     return Ran(writes, refused, {subject: one.fields for subject, one in done.items()})
 
 
-async def _all_but_deactivated(subjects: Sequence[Subject], write: Callable[[list[bytes]], Awaitable[Written]]) -> Ran:
+async def _all_but_deactivated(
+    subjects: Sequence[Subject], write: Callable[[list[bytes]], Awaitable[WriteReceipt]]
+) -> Ran:
     """Write for all of them, which deactivated ones forbid: then again without those, which are refused."""
     users = [user for (user,) in subjects]
     refused: dict[Subject, GateError] = {}
@@ -271,7 +273,7 @@ async def _all_but_deactivated(subjects: Sequence[Subject], write: Callable[[lis
     return Ran([], refused)
 
 
-async def _by_owner(subjects: Sequence[Subject], write: Callable[[bytes, list[bytes]], Awaitable[Written]]) -> Ran:
+async def _by_owner(subjects: Sequence[Subject], write: Callable[[bytes, list[bytes]], Awaitable[WriteReceipt]]) -> Ran:
     """One write an owner; one that is refused is refused for all its members."""
     members: dict[bytes, list[bytes]] = {}
     for owner, member in subjects:

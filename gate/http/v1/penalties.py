@@ -29,7 +29,7 @@ from gate.http.fields import (
 )
 from gate.http.paging import PlaceToken, place_of, place_token
 from gate.http.requests import Body, Query, Schema
-from gate.store.restraints import Restraints
+from gate.store.penalties import Penalties
 
 MAX_USERS = 1_000
 """Users that one call may name: one script a Partition, each of some milliseconds at the most."""
@@ -37,7 +37,7 @@ MAX_PAGE = 1_000
 MAX_OFFSET = 99_000
 """With a page behind it, the depth to which the store pages: every Partition is asked for that many."""
 
-Family = Callable[[Store], Restraints]
+Family = Callable[[Store], Penalties]
 Users = Annotated[list[bytes], Meta(min_length=1, max_length=MAX_USERS, examples=[["alice", "bob"]])]
 
 
@@ -80,7 +80,7 @@ class Imposed(Effective, kw_only=True):
     skipped: list[IdJson] | UnsetType = UNSET
 
 
-class Restraint(Struct, kw_only=True):
+class Penalty(Struct, kw_only=True):
     """A Ban or a Mute in force. `until` null: without end."""
 
     until: int | None
@@ -143,7 +143,7 @@ async def mutes(call: AppRequest, query: PenaltyPage) -> MutesPage:
 
 
 async def _page(
-    call: AppRequest, query: PenaltyPage, penalties: Restraints
+    call: AppRequest, query: PenaltyPage, penalties: Penalties
 ) -> tuple[list[RestrainedUser], str | UnsetType]:
     if query.offset:
         found = await penalties.page(call.app_key, call.now_ms, query.offset, query.count)
@@ -162,11 +162,11 @@ async def _page(
     return shown, place_token(found[query.count - 1].place) if len(found) > query.count else UNSET
 
 
-def _bans(store: Store) -> Restraints:
+def _bans(store: Store) -> Penalties:
     return store.bans
 
 
-def _mutes(store: Store) -> Restraints:
+def _mutes(store: Store) -> Penalties:
     return store.mutes
 
 

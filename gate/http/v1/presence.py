@@ -23,7 +23,7 @@ from gate.http.paging import page_cursor, page_token
 from gate.http.v1.endpoint import Endpoint, read_as, refuse_if_any
 from gate.http.v1.presence_json import platforms_json, presence_json, seen_presences
 from gate.presence.kick_command import kick_user
-from gate.store.writing import Because
+from gate.store.writer import Attribution
 
 MAX_USERS = 10_000
 """Of one call: some 150 ms where all are online, a thousand at a time, so that nobody else waits for the whole."""
@@ -137,7 +137,7 @@ async def kick(call: AppRequest) -> dict[str, object]:
     problems: list[InvalidInput] = []
     check_reason(body.reason, body.actor, problems)
     refuse_if_any(problems)
-    deps, because = call.deps, Because(body.actor, body.reason)
+    deps, because = call.deps, Attribution(body.actor, body.reason)
     closed = await kick_user(
         deps.store.audit, deps.presence, call.app_key, user, because, session=body.session, platform=body.platform
     )

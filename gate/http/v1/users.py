@@ -30,9 +30,9 @@ from gate.http.fields import FIRST_UNTIL_MS, IdJson, check_reason, id_bytes, id_
 from gate.http.forms import TooLong
 from gate.http.paging import place_of, place_token
 from gate.http.v1.endpoint import Done, Endpoint, read_as, refuse_if_any
-from gate.store.restraints import Restraints
+from gate.store.penalties import Penalties
 from gate.store.users import Profile
-from gate.store.writing import Because, Written
+from gate.store.writer import Attribution, WriteReceipt
 
 MAX_USERS = 1_000
 """That one call may name."""
@@ -83,7 +83,7 @@ async def mint_token(call: AppRequest) -> Done:
     return await _enrolled(call, enrol_and_mint)
 
 
-async def revoke(call: AppRequest) -> Written:
+async def revoke(call: AppRequest) -> WriteReceipt:
     """Refuse Tokens of before; those revoked before stay revoked."""
     body = await read_as(call, Revoking)
     problems: list[InvalidInput] = []
@@ -91,7 +91,7 @@ async def revoke(call: AppRequest) -> Written:
     before_ms = revoked_before_ms(body.before, call.now_ms, problems)
     check_reason(body.reason, body.actor, problems)
     refuse_if_any(problems)
-    because = Because(body.actor, body.reason)
+    because = Attribution(body.actor, body.reason)
     return await call.deps.store.users.revoke_tokens(call.app_key, users, before_ms, call.now_ms, because)
 
 
@@ -114,7 +114,7 @@ async def roll(call: AppRequest) -> dict[str, object]:
     return {"total": await users.count(call.app_key), "users": [_profile_json(one) for one in page], **following}
 
 
-async def delete(call: AppRequest) -> Written:
+async def delete(call: AppRequest) -> WriteReceipt:
     """Delete Users with everything of their own, registered or not; their Tokens die. In development only."""
     body = await read_as(call, Deleting)
     problems: list[InvalidInput] = []
@@ -122,7 +122,7 @@ async def delete(call: AppRequest) -> Written:
     check_reason(body.reason, body.actor, problems)
     refuse_if_any(problems)
     refuse_in_production(call.facts)
-    because = Because(body.actor, body.reason)
+    because = Attribution(body.actor, body.reason)
     return await call.deps.store.users.erase(call.app_key, users, call.now_ms, because)
 
 
@@ -230,7 +230,7 @@ async def _enrolled(
     return Done({"user": id_json(user), **fields}, written)
 
 
-async def _restraint(call: AppRequest, family: Restraints, user: bytes, until_ms: int) -> dict[str, object] | None:
+async def _restraint(call: AppRequest, family: Penalties, user: bytes, until_ms: int) -> dict[str, object] | None:
     if until_ms <= call.now_ms:
         return None
     ((why, by),) = await family.reasons(call.app_key, [user])

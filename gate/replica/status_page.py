@@ -1,4 +1,4 @@
-"""The board: one memory-mapped page on which the replicator tells every reader on the node how fresh the facts are.
+"""The status page: one memory-mapped page on which the replicator tells every reader on the node how fresh the facts are.
 
 Freshness can't live among the facts: stamping it there would be a commit several times a second, which empties every reader's
 cache. Each field is one aligned 8-byte word with a single writer, so a reader never sees half of one; fields need not agree
@@ -73,8 +73,8 @@ class State(IntEnum):
     """The replicator ended in an orderly way."""
 
 
-class BoardView(NamedTuple):
-    """One look at the board. `stale_ms` is 0 while fresh."""
+class StatusView(NamedTuple):
+    """One look at the status page. `stale_ms` is 0 while fresh."""
 
     state: State
     ready: bool
@@ -98,11 +98,11 @@ def _boot_word() -> int:
     return crc32(boot_id())
 
 
-class Board:
+class StatusPage:
     """The page, mapped. Open with `write=True` in the replicator only."""
 
     def __init__(self, path: Path, *, write: bool = False) -> None:
-        """Map the page at `path`; a writer creates it. Raises `ReplicaMissing`, or `ReplicaForeign` if it is no board."""
+        """Map the page at `path`; a writer creates it. Raises `ReplicaMissing`, or `ReplicaForeign` if it is no status page."""
         self._path = path
         self._writes = write
         self._looked_at_ms = 0
@@ -117,7 +117,7 @@ class Board:
         """Map the page at `path` in place of any other."""
         words, page = _mapped(path, self._writes)
         if not self._writes and words[0] != _MAGIC:
-            raise ReplicaForeign(f"{path} is not a board of this version")
+            raise ReplicaForeign(f"{path} is not a status page of this version")
         self._words, self._map = words, page
         self._identity = identity_of(path)
         self._same_boot = self._words[_AT["boot"]] == _boot_word()
@@ -223,7 +223,7 @@ class Board:
         """Whether the facts in use are of a history that Redis may not have any more. One word is read."""
         return self._words[_AT["state"]] == State.RELOADING
 
-    def view(self, now_monotonic_ms: int, stale_ms: int | None = None) -> BoardView:
+    def view(self, now_monotonic_ms: int, stale_ms: int | None = None) -> StatusView:
         """All of it; with the age of a reader's own facts, where that is given."""
         if stale_ms is None:
             stale_ms = self.stale_ms(now_monotonic_ms)  # first, since it may find another page
@@ -231,7 +231,7 @@ class Board:
         state = State(words[_AT["state"]])
         if state is State.CURRENT and stale_ms:
             state = State.CATCHING_UP  # as of a replicator that is paused, or was killed: nobody said so, yet it is
-        return BoardView(
+        return StatusView(
             state,
             bool(words[_AT["ready"]]),
             stale_ms,
@@ -255,7 +255,7 @@ def _mapped(path: Path, write: bool) -> tuple[memoryview, mmap.mmap]:
     try:
         descriptor = os.open(path, flags, 0o600)
     except FileNotFoundError:
-        raise ReplicaMissing(f"no board at {path}: the replicator has not run here yet") from None
+        raise ReplicaMissing(f"no status page at {path}: the replicator has not run here yet") from None
     try:
         if write:
             os.ftruncate(descriptor, _PAGE_BYTES)

@@ -9,7 +9,7 @@ import pytest
 
 from gate.core.model import FOREVER_MS
 from gate.errors import InvalidInput, UserDeactivated
-from gate.store.restraints import Restraint, Restraints
+from gate.store.penalties import Penalties, Penalty
 from gate.store.store import Store
 from tests.store.conftest import APP
 from tests.store.following import Follower, snapshot_facts
@@ -20,7 +20,7 @@ NOW = 1_000
 
 @dataclass(frozen=True)
 class Case:
-    noun: Callable[[Store], Restraints]
+    noun: Callable[[Store], Penalties]
     imposed: str
     lifted: str
     field: str
@@ -45,7 +45,7 @@ async def test_imposing_sets_the_fact_and_says_so(store: Store, follower: Follow
     assert follower.stands_at(written.revisions)
     (facts,) = await store.users.facts(APP, [b"ann"])
     assert getattr(facts, case.field) == 5_000
-    assert await case.noun(store).page(APP, NOW, 0, 10) == [Restraint(b"ann", 5_000, "spam", "ops")]
+    assert await case.noun(store).page(APP, NOW, 0, 10) == [Penalty(b"ann", 5_000, "spam", "ops")]
 
 
 @pytest.mark.parametrize("later_ms", [2_000, 9_000])
@@ -55,9 +55,9 @@ async def test_a_later_one_replaces_the_earlier_with_its_reasons(
     await case.noun(store).impose(APP, [b"ann"], 5_000, NOW, why="spam", by="ops")
     await case.noun(store).impose(APP, [b"ann"], later_ms, NOW)
     assert [change.until_ms for change in await follower.read_new()] == [5_000, later_ms]
-    assert await case.noun(store).page(APP, NOW, 0, 10) == [Restraint(b"ann", later_ms, "", "")]
+    assert await case.noun(store).page(APP, NOW, 0, 10) == [Penalty(b"ann", later_ms, "", "")]
     await case.noun(store).impose(APP, [b"ann"], later_ms, NOW, by="new")
-    assert await case.noun(store).page(APP, NOW, 0, 10) == [Restraint(b"ann", later_ms, "", "new")]
+    assert await case.noun(store).page(APP, NOW, 0, 10) == [Penalty(b"ann", later_ms, "", "new")]
 
 
 async def test_lifting_leaves_nothing_and_may_be_repeated(store: Store, follower: Follower, case: Case) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gate.replica.files import DAMAGED_FILE
-from gate.replica.requests import report_damage
+from gate.replica.rebuild_requests import report_damage
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from gate.errors import InvalidConfig, StoreUnavailable
 from gate.store import keys, scripts
 from gate.store.client import Client
 from gate.store.scripts import Call
-from gate.store.writing import Step, logged_call
+from gate.store.writer import Step, logged_call
 
 OLDEST_SERVER = (6, 2)
 

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from gate.store.roll import NEAR_ROWS, Roll, Row
 from gate.store.store import Store
+from gate.store.user_index import NEAR_ROWS, Row, UserIndex
 from tests.store.conftest import APP
 
 USERS = NEAR_ROWS + 700
@@ -32,7 +32,7 @@ async def fill(store: Store, moments: str) -> list[Row]:
 async def test_pages_cut_one_order(valkey_store: Store, moments: str) -> None:
     ordered = await fill(valkey_store, moments)
     for newest_first in (False, True):
-        roll = Roll(valkey_store.client, valkey_store.partitions, APP, newest_first=newest_first)
+        roll = UserIndex(valkey_store.client, valkey_store.partitions, APP, newest_first=newest_first)
         assert await roll.count() == USERS
         for count in (1, 100, 333):
             for offset in (0, 1, 99, NEAR_ROWS, NEAR_ROWS + 1, NEAR_ROWS + 333, USERS - 1, USERS, USERS + 5_000):
@@ -42,5 +42,5 @@ async def test_pages_cut_one_order(valkey_store: Store, moments: str) -> None:
 
 
 async def test_an_empty_roll_has_empty_pages(valkey_store: Store) -> None:
-    roll = Roll(valkey_store.client, valkey_store.partitions, "nobodys")
+    roll = UserIndex(valkey_store.client, valkey_store.partitions, "nobodys")
     assert (await roll.count(), await roll.page(0, 10), await roll.page(5_000, 10)) == (0, [], [])

@@ -15,13 +15,13 @@ from gate.errors import InvalidInput, UserDeactivated
 from gate.store import keys, scripts
 from gate.store.link import Reply
 from gate.store.places import Place, entries_behind
-from gate.store.writing import Because, Step, Writer, Written
+from gate.store.writer import Attribution, Step, Writer, WriteReceipt
 
 MAX_PAGE_DEPTH = 100_000
 """Offset plus count of one page: every Partition is asked for that many, as any may hold them all."""
 
 
-class Restraint(NamedTuple):
+class Penalty(NamedTuple):
     """One User's Ban or Mute."""
 
     user: bytes
@@ -38,7 +38,7 @@ class Restraint(NamedTuple):
 class Imposed(NamedTuple):
     """A write, and the Users of the call that it left out because they are deactivated."""
 
-    written: Written
+    written: WriteReceipt
     skipped: list[bytes]
 
 
@@ -46,7 +46,7 @@ IfDeactivated = Literal["refuse", "skip", "take"]
 """What `impose` does with deactivated Users: refuse the call, leave them out, or restrain them as any other."""
 
 
-class RestraintWords(NamedTuple):
+class PenaltyNames(NamedTuple):
     """How one kind of restraint is spelled in Redis."""
 
     imposed: str
@@ -56,10 +56,10 @@ class RestraintWords(NamedTuple):
     by: bytes
 
 
-class Restraints(ABC):
+class Penalties(ABC):
     """Imposes, lifts and lists one kind of restraint. Every method raises `StoreUnavailable`."""
 
-    words: RestraintWords
+    words: PenaltyNames
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
@@ -78,7 +78,7 @@ class Restraints(ABC):
         by: str = "",
         *,
         refuse_deactivated: bool = True,
-    ) -> Written:
+    ) -> WriteReceipt:
         """Restrain Users until a moment; each replaces the User's earlier one, longer or shorter.
 
         Raises `UserDeactivated`, with nobody restrained, unless told not to mind. (If a User of another Partition is
@@ -91,9 +91,9 @@ class Restraints(ABC):
             self.imposing(
                 app_key,
                 partition,
-                [Restraint(user, until_ms, why, by) for user in group],
+                [Penalty(user, until_ms, why, by) for user in group],
                 "refuse" if refuse_deactivated else "take",
-            )._replace(because=Because(by, why))
+            )._replace(because=Attribution(by, why))
             for partition, group in grouped.items()
         ]
         written, replies = await self._writer.write(app_key, steps, now_ms)
@@ -106,8 +106,8 @@ class Restraints(ABC):
     ) -> Imposed:
         """As `impose`, but deactivated Users are left out; `UserDeactivated` only if all of them are."""
         steps = [
-            self.imposing(app_key, partition, [Restraint(user, until_ms, why, by) for user in group], "skip")._replace(
-                because=Because(by, why)
+            self.imposing(app_key, partition, [Penalty(user, until_ms, why, by) for user in group], "skip")._replace(
+                because=Attribution(by, why)
             )
             for partition, group in self._writer.by_partition(app_key, users).items()
         ]
@@ -118,7 +118,7 @@ class Restraints(ABC):
             raise UserDeactivated(skipped)
         return Imposed(written, skipped)
 
-    def imposing(self, app_key: str, partition: int, group: Sequence[Restraint], if_deactivated: IfDeactivated) -> Step:
+    def imposing(self, app_key: str, partition: int, group: Sequence[Penalty], if_deactivated: IfDeactivated) -> Step:
         """The step that restrains Users of one Partition; also what an import sends."""
         for restraint in group:
             if not 0 < restraint.until_ms <= FOREVER_MS:
@@ -130,7 +130,9 @@ class Restraints(ABC):
         facts = [keys.user(partition, app_key, restraint.user) for restraint in group]
         return Step(partition, scripts.IMPOSE, [self.key(partition, app_key), *facts], args)
 
-    async def lift(self, app_key: str, users: Sequence[bytes], now_ms: int, why: str = "", by: str = "") -> Written:
+    async def lift(
+        self, app_key: str, users: Sequence[bytes], now_ms: int, why: str = "", by: str = ""
+    ) -> WriteReceipt:
         """Let Users go; lifting what is not imposed is fine."""
         words = self.words
         steps = [
@@ -139,13 +141,13 @@ class Restraints(ABC):
                 scripts.LIFT,
                 [self.key(partition, app_key), *(keys.user(partition, app_key, user) for user in group)],
                 [words.lifted, words.until, words.why, words.by, *group],
-                Because(by, why),
+                Attribution(by, why),
             )
             for partition, group in self._writer.by_partition(app_key, users).items()
         ]
         return (await self._writer.write(app_key, steps, now_ms))[0]
 
-    async def page(self, app_key: str, now_ms: int, offset: int, count: int) -> list[Restraint]:
+    async def page(self, app_key: str, now_ms: int, offset: int, count: int) -> list[Penalty]:
         """Those in force, the latest end first, and among equal ends the greatest id first (as bytes)."""
         if offset < 0 or count < 1 or offset + count > MAX_PAGE_DEPTH:
             raise InvalidInput("page", f"must begin at 0 or later and end before {MAX_PAGE_DEPTH}")
@@ -169,15 +171,15 @@ class Restraints(ABC):
         rows = rows[offset : offset + count]
         return await self._with_reasons(app_key, rows)
 
-    async def behind(self, app_key: str, now_ms: int, place: Place | None, count: int) -> list[Restraint]:
+    async def behind(self, app_key: str, now_ms: int, place: Place | None, count: int) -> list[Penalty]:
         """The next ones in force, in the order of `page`, behind a place; exact while Users are restrained and let go."""
         sets = [self.key(partition, app_key) for partition in range(self._writer.partitions)]
         found = await entries_behind(self._writer.client, sets, place, count, reverse=True)
         return await self._with_reasons(app_key, [one for one in found if one.score > now_ms])
 
-    async def _with_reasons(self, app_key: str, rows: Sequence[tuple[int, bytes]]) -> list[Restraint]:
+    async def _with_reasons(self, app_key: str, rows: Sequence[tuple[int, bytes]]) -> list[Penalty]:
         reasons = await self.reasons(app_key, [user for _, user in rows])
-        return [Restraint(user, end, why, by) for (end, user), (why, by) in zip(rows, reasons, strict=True)]
+        return [Penalty(user, end, why, by) for (end, user), (why, by) in zip(rows, reasons, strict=True)]
 
     async def count(self, app_key: str, now_ms: int) -> int:
         """How many are in force."""

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from gate.errors import ReplicaForeign, ReplicaMissing
-from gate.replica import board as board_module
-from gate.replica.board import FRESH_GRACE_MS, NEVER_FRESH_MS, Board, BoardView, State
+from gate.replica import status_page as status_page_module
+from gate.replica.status_page import FRESH_GRACE_MS, NEVER_FRESH_MS, State, StatusPage, StatusView
 
 NOW_MS = 5_000_000
 
@@ -18,10 +18,10 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_a_reader_sees_what_the_replicator_puts(path: Path) -> None:
-    writer, reader = Board(path, write=True), Board(path)
+    writer, reader = StatusPage(path, write=True), StatusPage(path)
     writer.put(state=State.CURRENT, ready=1, lag=7, applied=99, reloads=2, generation=3)
     writer.stamp(NOW_MS)
-    assert reader.view(NOW_MS) == BoardView(State.CURRENT, True, 0, os.getpid(), 2, 99, 7, 3)
+    assert reader.view(NOW_MS) == StatusView(State.CURRENT, True, 0, os.getpid(), 2, 99, 7, 3)
     reader.close()
     writer.close()
 
@@ -30,25 +30,25 @@ def test_a_reader_sees_what_the_replicator_puts(path: Path) -> None:
     ("age_ms", "stale_ms"), [(0, 0), (FRESH_GRACE_MS, 0), (FRESH_GRACE_MS + 1, FRESH_GRACE_MS + 1), (90_000, 90_000)]
 )
 def test_staleness_is_age_past_the_grace(path: Path, age_ms: int, stale_ms: int) -> None:
-    board = Board(path, write=True)
-    board.stamp(NOW_MS)
-    assert board.stale_ms(NOW_MS + age_ms) == stale_ms
-    board.close()
+    status_page = StatusPage(path, write=True)
+    status_page.stamp(NOW_MS)
+    assert status_page.stale_ms(NOW_MS + age_ms) == stale_ms
+    status_page.close()
 
 
 def test_never_stamped_is_never_fresh(path: Path) -> None:
-    board = Board(path, write=True)
-    assert board.stale_ms(NOW_MS) == NEVER_FRESH_MS
-    board.close()
+    status_page = StatusPage(path, write=True)
+    assert status_page.stale_ms(NOW_MS) == NEVER_FRESH_MS
+    status_page.close()
 
 
 def test_a_new_replicator_begins_anew_but_keeps_when_facts_were_complete(path: Path) -> None:
     """Else every restart of it would make a node look as if it had never known anything."""
-    first = Board(path, write=True)
+    first = StatusPage(path, write=True)
     first.put(state=State.CURRENT, ready=1, reloads=4)
     first.stamp(NOW_MS)
     first.close()
-    second = Board(path, write=True)
+    second = StatusPage(path, write=True)
     view = second.view(NOW_MS + 2_000)
     assert (view.state, view.ready, view.reloads) == (State.LOADING, False, 0)
     assert view.stale_ms == 2_000
@@ -56,24 +56,24 @@ def test_a_new_replicator_begins_anew_but_keeps_when_facts_were_complete(path: P
 
 
 def test_a_stamp_of_another_boot_is_worth_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = Board(path, write=True)
+    first = StatusPage(path, write=True)
     first.stamp(NOW_MS)
     first.close()
-    monkeypatch.setattr(board_module, "boot_id", lambda: b"another boot")
-    reader = Board(path)
+    monkeypatch.setattr(status_page_module, "boot_id", lambda: b"another boot")
+    reader = StatusPage(path)
     assert reader.stale_ms(NOW_MS) == NEVER_FRESH_MS
     reader.close()
-    second = Board(path, write=True)
+    second = StatusPage(path, write=True)
     assert second.stale_ms(NOW_MS) == NEVER_FRESH_MS
     second.close()
 
 
 def test_the_page_is_never_without_its_magic_for_a_reader(path: Path) -> None:
-    Board(path, write=True).close()
-    reader = Board(path)
+    StatusPage(path, write=True).close()
+    reader = StatusPage(path)
     words: list[int] = []
 
-    class Watched(Board):
+    class Watched(StatusPage):
         def put(self, **fields: int) -> None:
             super().put(**fields)
             words.append(reader._words[0])
@@ -86,24 +86,24 @@ def test_the_page_is_never_without_its_magic_for_a_reader(path: Path) -> None:
 
 def test_none_here(path: Path) -> None:
     with pytest.raises(ReplicaMissing):
-        Board(path)
+        StatusPage(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"short", b"\x00" * 4_096, b"x" * 4_096])
-def test_no_board(path: Path, content: bytes) -> None:
+def test_no_status_page(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(ReplicaForeign):
-        Board(path)
+        StatusPage(path)
 
 
 def test_it_is_for_this_user_alone(path: Path) -> None:
-    Board(path, write=True).close()
+    StatusPage(path, write=True).close()
     assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_page_that_was_taken_away_is_laid_out_again(path: Path) -> None:
     """A reader that has the old one mapped, and whoever opens it now, see the same again at once."""
-    writer, reader = Board(path, write=True), Board(path)
+    writer, reader = StatusPage(path, write=True), StatusPage(path)
     writer.put(generation=7, state=State.CURRENT)
     writer.stamp(NOW_MS)
     chosen = reader.chosen[0]
@@ -114,7 +114,7 @@ def test_a_page_that_was_taken_away_is_laid_out_again(path: Path) -> None:
     assert reader.chosen[0] != chosen, "who compares that word looks again"
     assert reader.stale_ms(NOW_MS) == 0
     writer.stamp(NOW_MS + 5_000)
-    for one in (reader, Board(path)):
+    for one in (reader, StatusPage(path)):
         assert one.view(NOW_MS + 5_000)[:3] == (State.CURRENT, False, 0)
         assert one.view(NOW_MS).generation == 7
         one.close()
@@ -122,11 +122,11 @@ def test_a_page_that_was_taken_away_is_laid_out_again(path: Path) -> None:
 
 
 def test_a_reader_finds_the_page_that_another_writer_laid_out(path: Path) -> None:
-    first, reader = Board(path, write=True), Board(path)
+    first, reader = StatusPage(path, write=True), StatusPage(path)
     first.stamp(NOW_MS)
     path.unlink()
     first.close()
-    second = Board(path, write=True)
+    second = StatusPage(path, write=True)
     assert second.is_new
     assert reader.stale_ms(NOW_MS + 2_000) == NEVER_FRESH_MS
     second.stamp(NOW_MS + 2_000)
@@ -136,9 +136,9 @@ def test_a_reader_finds_the_page_that_another_writer_laid_out(path: Path) -> Non
 
 
 def test_a_writer_remembers_the_generation_before_it(path: Path) -> None:
-    first = Board(path, write=True)
+    first = StatusPage(path, write=True)
     first.put(generation=41)
     first.close()
-    second = Board(path, write=True)
+    second = StatusPage(path, write=True)
     assert (second.last_generation, second.view(NOW_MS).generation) == (41, 0)
     second.close()

@@ -11,7 +11,7 @@ import pytest
 
 from gate.core.model import FOREVER_MS
 from gate.core.revision import NOWHERE
-from gate.replica import probe
+from gate.replica import file_check
 from gate.replica.writer import FactsFile
 from tests.replica.model import Changes
 
@@ -29,24 +29,24 @@ def facts(tmp_path: Path) -> Path:
 
 
 def test_a_sound_file_survives(facts: Path) -> None:
-    assert probe.survives(facts) is None
+    assert file_check.survives(facts) is None
 
 
 def test_so_does_one_that_is_being_written(facts: Path) -> None:
     file = FactsFile.open(facts)
-    assert probe.survives(facts) is None
+    assert file_check.survives(facts) is None
     file.close()
 
 
 @pytest.mark.parametrize("bytes_left", [0, 1, 4_096, 8_192, 12_288, 100_000])
 def test_cut_short(facts: Path, bytes_left: int) -> None:
     os.truncate(facts, bytes_left)
-    assert probe.survives(facts)
+    assert file_check.survives(facts)
 
 
 def test_cut_short_by_one_page(facts: Path) -> None:
     os.truncate(facts, facts.stat().st_size - 4_096)
-    problem = probe.survives(facts)
+    problem = file_check.survives(facts)
     assert problem
     assert "cut short" in problem
 
@@ -58,24 +58,24 @@ def test_noise_in_the_middle(facts: Path, seed: int) -> None:
     with facts.open("r+b") as file:
         file.seek(8_192)
         file.write(random.Random(seed).randbytes(size - 8_192))
-    assert probe.survives(facts)
+    assert file_check.survives(facts)
 
 
 def test_a_death_is_told(facts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "dies.py"
     program.write_text(f"import os; os.kill(os.getpid(), {int(signal.SIGSEGV)})")
-    monkeypatch.setattr(probe, "__file__", str(program))
-    assert probe.survives(facts) == f"reading it ended a process with signal {int(signal.SIGSEGV)}"
+    monkeypatch.setattr(file_check, "__file__", str(program))
+    assert file_check.survives(facts) == f"reading it ended a process with signal {int(signal.SIGSEGV)}"
 
 
 def test_slow_is_not_damaged(facts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "hangs.py"
     program.write_text("import signal; signal.pause()")
-    monkeypatch.setattr(probe, "__file__", str(program))
-    monkeypatch.setattr(probe, "PROBE_TIMEOUT_S", 0.2)
-    assert probe.survives(facts) is None
+    monkeypatch.setattr(file_check, "__file__", str(program))
+    monkeypatch.setattr(file_check, "PROBE_TIMEOUT_S", 0.2)
+    assert file_check.survives(facts) is None
 
 
 def test_it_also_looks_where_a_file_is_too_large_to_walk(facts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe, "WALK_MAX_BYTES", 0)
-    assert probe.look(str(facts)) is None
+    monkeypatch.setattr(file_check, "WALK_MAX_BYTES", 0)
+    assert file_check.look(str(facts)) is None

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from gate.core.changes import Change
 from gate.core.revision import Position
 from gate.errors import ChangelogBroken
-from gate.replica.source import ChangeSource
+from gate.replica.ports import ChangeSource
 
 MAX_SLICE_WEIGHT = 2_000
 """Puts a commit at the most, roughly: some 10 ms for which nothing else runs. LMDB keeps the pages that the last commits

@@ -30,7 +30,7 @@ MAX_IDS_A_CALL = 10_000
 """A script holds the server for a microsecond or so an id; more goes through `bulk`, in bounded scripts."""
 
 
-class Written(NamedTuple):
+class WriteReceipt(NamedTuple):
     """What a write answers: where it stands, the nodes that were listed when it was in, and which run of the server took it.
 
     `registry` is the incarnation of a list that certainly names every node that may call its facts fresh; "" where one may be
@@ -49,14 +49,14 @@ class Written(NamedTuple):
         return self.servers[number] if self.servers else self.server_id
 
 
-class Because(NamedTuple):
+class Attribution(NamedTuple):
     """Who did it, and why, as far as the caller says; for the audit."""
 
     by: str = ""
     why: str = ""
 
 
-UNEXPLAINED = Because()
+UNEXPLAINED = Attribution()
 
 
 class Step(NamedTuple):
@@ -69,7 +69,7 @@ class Step(NamedTuple):
     script: Script
     keys: Sequence[bytes]
     args: Sequence[bytes | str | int]
-    because: Because | None = None
+    because: Attribution | None = None
 
 
 class Writer:
@@ -98,7 +98,7 @@ class Writer:
         """The call that runs a step, with the keys and arguments that `lua/lib/append.lua` reads."""
         return logged_call(app, step, now_ms)
 
-    async def write(self, app: str, steps: Sequence[Step], now_ms: int) -> tuple[Written, list[Reply]]:
+    async def write(self, app: str, steps: Sequence[Step], now_ms: int) -> tuple[WriteReceipt, list[Reply]]:
         """Run the steps; a reply that begins with a word is a refusal, for the caller to judge.
 
         Raises `StoreUnavailable`.
@@ -109,7 +109,7 @@ class Writer:
         *replies, listed = await self.client.write(calls, behind=[READ])
         return written_of(revisions_of(steps, replies), parse_registry(listed)), replies
 
-    async def written(self, revisions: Sequence[Revision], servers: Sequence[str]) -> Written:
+    async def written(self, revisions: Sequence[Revision], servers: Sequence[str]) -> WriteReceipt:
         """Writes that were made over other connections, to these runs of servers, and are in. Raises `StoreUnavailable`."""
         if self._recent is None:
             return _of_servers(written_of(tuple(revisions), await self.registry()), servers)
@@ -134,7 +134,7 @@ class Writer:
 
     async def _write_to_masters(
         self, recent: RecentRegistry, steps: Sequence[Step], calls: Sequence[Call]
-    ) -> tuple[Written, list[Reply]]:
+    ) -> tuple[WriteReceipt, list[Reply]]:
         partitions = list(dict.fromkeys(step.partition for step in steps))
         writing = self.client.write(calls, behind=reading(partitions))
         if recent.is_recent:
@@ -148,7 +148,7 @@ class Writer:
         return written_of(revisions, registry)._replace(servers=servers), replies
 
 
-def _of_servers(written: Written, servers: Sequence[str]) -> Written:
+def _of_servers(written: WriteReceipt, servers: Sequence[str]) -> WriteReceipt:
     """As `written`, where these runs took the Revisions; nothing is certain where other ones answer now."""
     if all(written.server_of(number) == server for number, server in enumerate(servers)):
         return written
@@ -157,14 +157,14 @@ def _of_servers(written: Written, servers: Sequence[str]) -> Written:
     return written._replace(server_id=next(iter(servers), ""), registry="")
 
 
-def written_of(revisions: tuple[Revision, ...], registry: Registry) -> Written:
+def written_of(revisions: tuple[Revision, ...], registry: Registry) -> WriteReceipt:
     """Writes, with the registry that was read behind them on the same connection."""
-    return Written(revisions, registry.live, registry.server_id, registry.complete)
+    return WriteReceipt(revisions, registry.live, registry.server_id, registry.complete)
 
 
 def logged_call(app: str, step: Step, now_ms: int) -> Call:
     """The call of a script that includes `lua/lib/append.lua`, with the keys and arguments that it reads."""
-    partition, by, why = step.partition, *(step.because or Because())
+    partition, by, why = step.partition, *(step.because or Attribution())
     return Call(
         step.script,
         [keys.meta(partition), keys.log(partition), *step.keys, keys.audit(partition, app)],
@@ -173,7 +173,7 @@ def logged_call(app: str, step: Step, now_ms: int) -> Call:
     )  # fmt: skip
 
 
-def joined(writes: Iterable[Written]) -> Written | None:
+def joined(writes: Iterable[WriteReceipt]) -> WriteReceipt | None:
     """Several writes as one that is effective when all of them are; None for none. Given in the order they were made."""
     newest: dict[int, Revision] = {}
     taken_by: dict[int, str] = {}
@@ -192,7 +192,7 @@ def joined(writes: Iterable[Written]) -> Written | None:
     if server_id is None:
         return None
     servers = tuple(taken_by[partition] for partition in newest) if taken_by else ()
-    return Written(tuple(newest.values()), live_nodes, server_id, registry or "", servers)
+    return WriteReceipt(tuple(newest.values()), live_nodes, server_id, registry or "", servers)
 
 
 def revisions_of(steps: Sequence[Step], replies: Sequence[Reply]) -> tuple[Revision, ...]:

@@ -20,7 +20,7 @@ Row = tuple[bytes, int]
 """A User, and since when it is registered, ms."""
 
 
-class Roll:
+class UserIndex:
     """One App's registered Users, oldest first or newest first. Every method raises `StoreUnavailable`."""
 
     def __init__(self, client: Client, partitions: int, app_key: str, *, newest_first: bool = False) -> None:

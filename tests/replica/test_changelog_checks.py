@@ -4,7 +4,7 @@ import pytest
 
 from gate.core.revision import NOWHERE, Position
 from gate.errors import ChangelogBroken
-from gate.replica.following import MAX_SLICE_WEIGHT, check_heads, lag, reached, slices, verify_history
+from gate.replica.changelog_checks import MAX_SLICE_WEIGHT, check_heads, lag, reached, slices, verify_history
 from tests.replica.model import Changes
 from tests.replica.scripted import ScriptedRedis
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from gate.replica.admission import applied_of
-from gate.replica.board import Board, State
+from gate.replica.authorization import applied_of
 from gate.replica.layout import BOARD_FILE
 from gate.replica.reading import Reading
+from gate.replica.status_page import State, StatusPage
 from tests.replica.ledger import EPOCH, Ledger, app_facts
 
 
@@ -23,11 +23,11 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 def test_facts_of_a_history_that_redis_may_not_have_any_more_promise_nothing(ledger: Ledger, tmp_path: Path) -> None:
     """Redis went back, and numbers other Changes as it did those that are here: its Bans would look as if they were known."""
-    board = Board(tmp_path / BOARD_FILE, write=True)
+    status_page = StatusPage(tmp_path / BOARD_FILE, write=True)
     reading = Reading(tmp_path)
     told = {}
     for state in (State.CURRENT, State.RELOADING, State.CATCHING_UP):
-        board.put(state=state)
+        status_page.put(state=state)
         reading.refresh()
         told[state] = applied_of(reading, "app", b"u")
         reading.release()
@@ -37,10 +37,10 @@ def test_facts_of_a_history_that_redis_may_not_have_any_more_promise_nothing(led
         State.CATCHING_UP: (EPOCH, 1),
     }
     reading.close()
-    board.close()
+    status_page.close()
 
 
-def test_facts_without_a_board_are_as_new_as_they_say(ledger: Ledger, tmp_path: Path) -> None:
+def test_facts_without_a_status_page_are_as_new_as_they_say(ledger: Ledger, tmp_path: Path) -> None:
     reading = Reading(tmp_path)
     reading.refresh()
     assert applied_of(reading, "app", b"u") == (EPOCH, 1)
