@@ -1,7 +1,7 @@
-"""The two clocks, read in one place so that everything else takes time as an argument.
+"""The two clocks, read in one place so that all other code takes time as an argument.
 
-Bans and other ends compare with the wall clock; waits, leases and staleness with the monotonic one, which on Linux is one
-clock for every process since boot (so a moment written by one process can be read by another).
+Bans and other ends are compared with the wall clock. Waits, leases and staleness use the monotonic clock, which on Linux is
+one clock for all processes since boot (so one process can read a moment that another wrote).
 """
 
 from __future__ import annotations
@@ -20,5 +20,5 @@ def monotonic_ms() -> int:
 
 
 def monotonic_us() -> int:
-    """`monotonic_ms` a thousand times finer, for slices of work that are shorter than a millisecond."""
+    """`monotonic_ms` in microseconds, for slices of work that are shorter than a millisecond."""
     return time.monotonic_ns() // 1_000

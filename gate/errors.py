@@ -1,7 +1,7 @@
 """Every error that Gate raises on purpose, as one tree.
 
-Each layer raises from this tree only, so that a surface (RESP, HTTP, CLI) can turn an error into its own words in one place
-and so that anything else that escapes is known to be a bug.
+Each layer raises only errors of this tree. A surface (RESP, HTTP, CLI) can therefore translate them in one place, and any other
+exception is known to be a bug.
 
     GateError
     ├── InvalidInput            the caller sent something that breaks a documented limit
@@ -10,29 +10,29 @@ and so that anything else that escapes is known to be a bug.
     ├── NotFound                an App, User or other thing that does not exist
     │   ├── AppUnknown
     │   ├── OperatorUnknown
-    │   └── UserUnknown         nobody is registered under this id
+    │   └── UserUnknown         no User is registered under this id
     ├── Refused                 well-formed, but the state forbids it
     │   ├── AppExists
     │   ├── OperatorExists
-    │   ├── TokensHeld          no Token is minted before the moment until which Tokens were revoked
-    │   ├── UserDeactivated     what was asked is not for deactivated Users; nothing of the call was written
-    │   ├── ReactivationTooEarly  nobody of the call was reactivated
+    │   ├── TokensHeld          no Token can be minted before the moment until which Tokens were revoked
+    │   ├── UserDeactivated     the call is not permitted for deactivated Users; nothing was written
+    │   ├── ReactivationTooEarly  a User of the call may not be reactivated yet; nothing was written
     │   ├── UserLimitReached    the App has as many Users as it may
     │   ├── NotInProduction     only development Apps may do this
     │   └── ListFull            a list would pass the App's ceiling; nothing was added
-    ├── FeedReset               a feed of presence changes can't be read on from a cursor; read the state anew
-    │   └── FeedUnreadable      since what lies behind it is in a form of another version
+    ├── FeedReset               a feed of presence changes can't be continued from a cursor; read the state again
+    │   └── FeedUnreadable      because the next entries were written by another version
     ├── SessionRefused          a Gateway may not open or close this Session; `fault` says why in one word
     ├── TokenRefused            a Token is not accepted; `fault` says why in one word
-    ├── Unavailable             something that this needs is away; safe to repeat
-    │   └── StoreUnavailable    Redis is away; `outcome` says whether the write may still land
+    ├── Unavailable             a dependency is unavailable; the request is safe to repeat
+    │   └── StoreUnavailable    Redis is unavailable; `outcome` says whether the write may still happen
     ├── CannotStart             the service can't run here: a port in use, a directory that can't be written
-    ├── Stale                   this Replica is older than the caller demands
+    ├── Stale                   this Replica is older than the caller requires
     └── ReplicaError            the Replica file cannot be used
-        ├── ReplicaMissing      there is none here (yet)
+        ├── ReplicaMissing      the file does not exist (yet)
         ├── ReplicaForeign      it is torn, damaged, or of another layout version
-        ├── ReplicaFull         no room to write facts; what was committed before still stands
-        └── ChangelogBroken     the Changelog can't be followed from here; a fresh snapshot heals it
+        ├── ReplicaFull         no room to write facts; what was committed before is unchanged
+        └── ChangelogBroken     the Changelog can't be followed from here; a fresh snapshot repairs it
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ from collections.abc import Sequence
 from typing import Literal
 
 Outcome = Literal["not-written", "unknown"]
+# In the order in which a Token is checked.
 TokenFault = Literal["malformed", "app-unknown", "forged", "expired", "user-deactivated", "revoked", "user-banned"]
-"""In the order that a Token is checked."""
 
 
 class GateError(Exception):
-    """Root of the tree; its text is fit to show to the caller."""
+    """Root of the tree. Its text may be shown to the caller."""
 
 
 class InvalidInput(GateError):
-    """A value breaks a limit; `parameter` names it, the text says the bound and what was sent."""
+    """A value breaks a limit. `parameter` names it; the text gives the bound and the value."""
 
     def __init__(self, parameter: str, problem: str) -> None:
         super().__init__(f"{parameter}: {problem}")
@@ -59,7 +59,7 @@ class InvalidInput(GateError):
 
 
 class InvalidConfig(InvalidInput):
-    """Options or environment are wrong; `problems` lists every mistake of the one call."""
+    """Options or environment are wrong. `problems` lists every mistake of the call."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("configuration", "; ".join(problems))
@@ -67,11 +67,11 @@ class InvalidConfig(InvalidInput):
 
 
 class ProtocolError(GateError):
-    """The peer broke RESP; the text is Redis's wording and the connection must be closed."""
+    """The peer broke RESP. The text is Redis's wording; the connection must be closed."""
 
 
 class NotFound(GateError):
-    """The thing asked for does not exist."""
+    """The requested thing does not exist."""
 
 
 class AppUnknown(NotFound):
@@ -79,7 +79,7 @@ class AppUnknown(NotFound):
 
 
 class UserUnknown(NotFound):
-    """Nobody is registered under this id."""
+    """No User is registered under this id."""
 
     def __init__(self, user: bytes) -> None:
         super().__init__(f"no User is registered as {user.decode('utf-8', 'backslashreplace')!r}")
@@ -91,15 +91,15 @@ class OperatorUnknown(NotFound):
 
 
 class Refused(GateError):
-    """The request is well-formed, but the present state forbids it."""
+    """The request is well-formed, but the current state does not permit it."""
 
 
 class AppExists(Refused):
-    """An App with this key is there already."""
+    """An App with this key already exists."""
 
 
 class OperatorExists(Refused):
-    """An operator of this name is there already."""
+    """An operator with this name already exists."""
 
 
 class UserDeactivated(Refused):
@@ -112,11 +112,11 @@ class UserDeactivated(Refused):
 
 
 class TokensHeld(Refused):
-    """The User's Tokens are revoked until a moment that is still to come, so none is minted before."""
+    """The User's Tokens are revoked until a moment in the future, and no Token can be minted before it."""
 
     def __init__(self, user: bytes, until_ms: int, shown_until: str) -> None:
         named = user.decode("utf-8", "backslashreplace")
-        super().__init__(f"the Tokens of {named} are revoked until {shown_until}; ask for one after that")
+        super().__init__(f"the Tokens of {named} are revoked until {shown_until}; request one after that")
         self.user = user
         self.until_ms = until_ms
 
@@ -124,7 +124,7 @@ class TokensHeld(Refused):
 class ReactivationTooEarly(Refused):
     """A User of the call may not be reactivated yet; nothing of the call was written.
 
-    `from_ms` is when it may; None while its facts are being erased, which takes seconds.
+    `from_ms` is the earliest moment; None while its facts are being erased, which takes seconds.
     """
 
     def __init__(self, user: bytes, from_ms: int | None, problem: str) -> None:
@@ -134,10 +134,10 @@ class ReactivationTooEarly(Refused):
 
 
 class UserLimitReached(Refused):
-    """The App has as many registered Users as it may."""
+    """The App has reached its limit of registered Users."""
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"the App may have {limit} registered Users, and has them")
+        super().__init__(f"the App has reached its limit of {limit} registered Users")
         self.limit = limit
 
 
@@ -146,21 +146,21 @@ class NotInProduction(Refused):
 
 
 class ListFull(Refused):
-    """The list would pass its ceiling; nothing of the call was added."""
+    """The list would exceed its ceiling; nothing of the call was added."""
 
     def __init__(self, ceiling: int, size: int, adding: int) -> None:
-        super().__init__(f"the list holds {size} entries and {adding} more would pass its ceiling of {ceiling}")
+        super().__init__(f"the list holds {size} entries and {adding} more would exceed its ceiling of {ceiling}")
         self.ceiling = ceiling
 
 
 class FeedReset(GateError):
-    """The feed can't be read on from this cursor without a gap: look at the state, and go on from the feed's head."""
+    """The feed can't be continued from this cursor without a gap: read the state, then continue from the feed's head."""
 
 
 class FeedUnreadable(FeedReset):
-    """So many entries are in a form that this version does not read, as another one leaves them.
+    """`many` entries of the feed were written by another version and can't be read.
 
-    The last of them is `seq` of `epoch` in one slice: a reader that can do without them goes on behind that.
+    The last of them is `seq` of `epoch` in one slice. A reader that can skip them continues after it.
     """
 
     def __init__(self, epoch: str, seq: int, many: int, slice_: int = 0) -> None:
@@ -175,7 +175,7 @@ SessionFault = Literal["no-lease", "fenced", "full", "foreign", "draining", "too
 
 
 class SessionRefused(GateError):
-    """A Session may not be opened or closed by this caller; the User's Token was not the reason."""
+    """A Session may not be opened or closed by this caller. The User's Token is not the reason."""
 
     def __init__(self, fault: SessionFault, problem: str) -> None:
         super().__init__(problem)
@@ -183,7 +183,7 @@ class SessionRefused(GateError):
 
 
 class TokenRefused(GateError):
-    """A Token is not accepted. `until_ms` is when a Ban ends that is the only reason, else None. Never holds the Token."""
+    """A Token is not accepted. `until_ms` is the end of a Ban if that is the only reason, else None. Never holds the Token."""
 
     def __init__(self, fault: TokenFault, problem: str, until_ms: int | None = None) -> None:
         super().__init__(problem)
@@ -192,13 +192,13 @@ class TokenRefused(GateError):
 
 
 class Unavailable(GateError):
-    """Something this request needs is away; `retry_after_s` says when to come back."""
+    """A dependency of this request is unavailable; `retry_after_s` is the suggested wait."""
 
     retry_after_s = 1
 
 
 class StoreUnavailable(Unavailable):
-    """Redis is away. `outcome` is "unknown" when the write was sent and no answer came in time."""
+    """Redis is unavailable. `outcome` is "unknown" if the write was sent and no answer came in time."""
 
     def __init__(self, problem: str, outcome: Outcome = "not-written") -> None:
         super().__init__(problem)
@@ -206,11 +206,11 @@ class StoreUnavailable(Unavailable):
 
 
 class CannotStart(GateError):
-    """The service can't run here; the text is one line that says why and what to do."""
+    """The service can't start. The text is one line with the reason and the remedy."""
 
 
 class Stale(GateError):
-    """The Replica has not applied the Revision that the caller demands, or is past `max_staleness`."""
+    """The Replica has not applied the Revision that the caller requires, or is past `max_staleness`."""
 
 
 class ReplicaError(GateError):
@@ -218,7 +218,7 @@ class ReplicaError(GateError):
 
 
 class ReplicaMissing(ReplicaError):
-    """No Replica at this path; start the replicator (`gate serve`) first."""
+    """There is no Replica at this path; start the replicator (`gate serve`) first."""
 
 
 class ReplicaForeign(ReplicaError):
@@ -226,7 +226,7 @@ class ReplicaForeign(ReplicaError):
 
 
 class ReplicaFull(ReplicaError):
-    """There is no room to write facts (disk or map full); nothing of the transaction was kept."""
+    """There is no room to write facts (disk or map full). The transaction was rolled back."""
 
 
 BreakReason = Literal[
@@ -235,7 +235,7 @@ BreakReason = Literal[
 
 
 class ChangelogBroken(ReplicaError):
-    """The Changelog can't be followed from the Replica's Position; `reason` is one stable word for logs and metrics."""
+    """The Changelog can't be followed from the Replica's Position. `reason` is one stable word for logs and metrics."""
 
     def __init__(self, reason: BreakReason, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")

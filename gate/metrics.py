@@ -1,11 +1,11 @@
-"""Metrics: every name that /metrics exports, in one table of objects, summed over all processes of the service.
+"""Metrics: one table of objects with every name that /metrics exports, summed over all processes of the service.
 
 Each process counts into memory-mapped files of its own (prometheus_client's multiprocess mode, switched on by
-`PROMETHEUS_MULTIPROC_DIR`, which the supervisor sets before a role starts); whoever answers /metrics adds them up.
-Counts of a process that died stay in the sum, in one file for all of them. Without that variable (tests, the CLI) the
+`PROMETHEUS_MULTIPROC_DIR`, which the supervisor sets before a role starts); the process that answers /metrics adds
+them up. Counts of a dead process stay in the sum, in one file for all of them. Without that variable (tests, the CLI) the
 objects count within the process.
 
-What lives on pages that other processes write (the Replica's status_page) is read at the scrape, through `StatusSource`.
+Values on pages that other processes write (the Replica's status page) are read at the scrape, through `StatusSource`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ HTTP_BUCKETS_S = (
     1,
     2.5,
 )
-# A kick within the machine takes some milliseconds; after seconds somebody who was banned has read what it should not.
+# A kick within the machine takes some milliseconds. After seconds a banned User may have read messages.
 _KICK_BUCKETS_MS = (2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 60_000)
 
 
@@ -78,7 +78,7 @@ WEBHOOKS = Counter("gate_webhooks_total", "Attempts at webhooks: delivered, fail
 PRESENCE_WEBHOOKS = Counter(
     "gate_presence_webhooks_total", "Attempts at batches for presence webhooks: delivered, failed.", ["outcome"]
 )
-PRESENCE_TOLD = Counter(
+PRESENCE_CHANGES = Counter(
     "gate_presence_changes_told_total", "Entries of feeds for presence webhooks: delivered, lost.", ["outcome"]
 )
 PRESENCE_SWEPT = Counter("gate_presence_swept_total", "Leases and sessions ended, departures announced.", ["what"])
@@ -108,9 +108,9 @@ FACTS_ENDED = Counter("gate_swept_facts_total", "Ended facts that the sweep remo
 
 
 def add_http_times(group: str, counts: Sequence[int], total_s: float) -> None:
-    """Count many requests at once in `HTTP_SECONDS`: how many per bucket, the last one without a bound, and their sum.
+    """Count many requests at once in `HTTP_SECONDS`: the number per bucket, the last one without a bound, and their total.
 
-    prometheus_client has `observe` for one at a time, which takes 4 us. What is used here holds for the version in the lock.
+    prometheus_client's `observe` takes one value and 4 us. The private attributes used here are those of the locked version.
     """
     histogram = HTTP_SECONDS.labels(group)
     histogram._sum.inc(total_s)
@@ -120,7 +120,7 @@ def add_http_times(group: str, counts: Sequence[int], total_s: float) -> None:
 
 
 class StatusFigures(Protocol):
-    """What a scrape reads off the Replica's status_page; `gate.replica.status_page.StatusView` has this shape."""
+    """The values that a scrape reads from the Replica's status page; `gate.replica.status_page.StatusView` has this shape."""
 
     @property
     def state(self) -> int: ...
@@ -138,12 +138,12 @@ class StatusFigures(Protocol):
     def lag(self) -> int: ...
 
 
+# Reads the status page; returns None while it does not exist.
 StatusSource = Callable[[], StatusFigures | None]
-"""Reads the status page, or None while there is none."""
 
 
 class _StatusCollector(Collector):
-    """The Replica's figures, and whether each role answers, as of the scrape."""
+    """The Replica's values, and whether each role answers, at the time of the scrape."""
 
     def __init__(self, status_page: StatusSource, answering: Callable[[], Mapping[str, bool]]) -> None:
         self._status_page = status_page
@@ -170,7 +170,7 @@ class _StatusCollector(Collector):
 
 
 def render_metrics(status_page: StatusSource = lambda: None, roles: Callable[[], Mapping[str, bool]] = dict) -> bytes:
-    """The page for a scrape. `roles` says of each role whether it answers."""
+    """Return the page for a scrape. `roles` returns whether each role answers."""
     if DIRECTORY_VARIABLE not in os.environ:
         from prometheus_client import REGISTRY
 
@@ -180,7 +180,7 @@ def render_metrics(status_page: StatusSource = lambda: None, roles: Callable[[],
     registry.register(_StatusCollector(status_page, roles))
     reading = os.open(os.environ[DIRECTORY_VARIABLE], os.O_RDONLY)
     try:
-        # The supervisor moves the counts of dead processes together; not while they are added up.
+        # The lock keeps the supervisor from merging the counts of dead processes while they are added up.
         fcntl.flock(reading, fcntl.LOCK_SH)
         return bytes(generate_latest(registry))
     finally:

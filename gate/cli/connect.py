@@ -27,7 +27,7 @@ from gate.cli.options import (
 from gate.cli.store_connection import run, run_with
 from gate.cli.time_format import parse_duration
 from gate.cli.users import minted_token
-from gate.core.presence import platform_named
+from gate.core.presence import parse_platform
 from gate.core.registration import registrable
 from gate.errors import InvalidInput
 
@@ -93,7 +93,7 @@ def connect(
         for_s = mistakes.take(lambda: None if for_time is None else _seconds(for_time, "--for"), None)
         ping_s = mistakes.take(lambda: _ping_s(ping), 0.0)
         if platform is not None:
-            mistakes.take(lambda: platform_named(os.fsencode(platform)), "")
+            mistakes.take(lambda: parse_platform(os.fsencode(platform)), "")
         given = _as_whom(token, user, mistakes)
     shown = given if isinstance(given, str) else _minted(target, given)
     run(Client(once=once, for_s=for_s, reconnects=not no_reconnect, as_json=as_json).stay(url, shown, platform, ping_s))

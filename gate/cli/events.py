@@ -31,7 +31,7 @@ from gate.cli.options import (
 from gate.cli.output import print_json_line, say, shown_id, warn
 from gate.cli.presence_connection import ask_presence
 from gate.cli.time_format import shown_moment
-from gate.core.presence import KINDS, Cursor, Event, cursor_told, gateway_named
+from gate.core.presence import KINDS, Cursor, Event, parse_cursor, parse_gateway
 from gate.errors import FeedReset, InvalidInput, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def events(
         wanted = Wanted(
             mistakes.take(lambda: _kinds_named(kinds), frozenset()),
             frozenset(given_ids(user or (), "--user", mistakes)),
-            None if gateway is None else mistakes.take(lambda: gateway_named(gateway.encode()), b""),
+            None if gateway is None else mistakes.take(lambda: parse_gateway(gateway.encode()), b""),
         )
 
     async def work(presence: PresenceStore, app_key: str) -> None:
@@ -192,7 +192,7 @@ def _json_line(event: Event) -> str:
 
 def _cursor(text: str) -> Cursor | None:
     try:
-        return cursor_told(text)
+        return parse_cursor(text)
     except InvalidInput as fault:
         raise InvalidInput("--since", fault.problem) from None
 

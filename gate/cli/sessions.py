@@ -28,7 +28,7 @@ from gate.cli.penalties import given_because
 from gate.cli.presence_connection import ask_presence, open_both
 from gate.cli.store_connection import run
 from gate.cli.time_format import shown_moment
-from gate.core.presence import Session, platform_named, session_parts
+from gate.core.presence import Session, parse_platform, session_parts
 from gate.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def kick(
         given = mistakes.take(lambda: given_id(user, "USER"), b"")
         mistakes.take(lambda: _refuse_foreign(given, session), None)
         if platform is not None:
-            mistakes.take(lambda: platform_named(platform.encode()), "")
+            mistakes.take(lambda: parse_platform(platform.encode()), "")
         why, by = given_because(reason, actor, mistakes)
     target = Target(data, app, redis, presence_redis)
     app_key = target.app_key()

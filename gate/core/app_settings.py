@@ -1,7 +1,7 @@
-"""What an App's settings may be: one table of bounds, for the command line and for `/v1/apps` alike.
+"""Bounds of an App's settings: one table for the command line and for `/v1/apps`.
 
-Settings are named as the fields of `AppFacts`; a surface that calls them otherwise brings the names that its mistakes should
-speak of. Pure.
+Settings have the names of the fields of `AppFacts`. A caller that uses other names passes a function that maps them, for
+the messages. Pure.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ from gate.core.slices import MAX_SLICES
 from gate.errors import InvalidInput
 
 MAX_NAME_CHARS = 64
+# A list is checked against its ceiling inside one script; past this, one owner could stall a Partition.
 MAX_LIST_CEILING = 1_000_000
-"""A list is checked against its ceiling inside one script; past this, one owner could stall a Partition."""
+# Exempt senders travel with the App's settings, to every node, on each change.
 MAX_EXEMPT = 1_000
-"""Exempt senders travel with the App's settings, to every node, on each change."""
 MAX_WINDOW_S = 86_400
+# UTC-12 to UTC+14: the time zones that exist.
 MIN_OFFSET_MINUTES, MAX_OFFSET_MINUTES = -12 * 60, 14 * 60
-"""The time zones that exist."""
 MAX_USER_LIMIT = 1_000_000
 MAX_TOKEN_TTL_S = 10 * 366 * 86_400
 MAX_REACTIVATE_AFTER_S = 30 * 86_400
 MAX_AUDIT_DAYS = 3_660
 MAX_URL_CHARS = 2_048
 
+# Minimum and maximum of each numeric setting.
 BOUNDS: dict[str, tuple[int, int]] = {
     "list_ceiling": (1, MAX_LIST_CEILING),
     "utc_offset_minutes": (MIN_OFFSET_MINUTES, MAX_OFFSET_MINUTES),
@@ -42,17 +43,16 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "audit_days": (1, MAX_AUDIT_DAYS),
     "presence_slices": (1, MAX_SLICES),
 }
-"""Of each setting that is a number: the least and the most."""
 
+# Settings that decide who may call or connect, and what is stored or sent where. Only an admin may change them.
 ADMINS_ONLY = frozenset(
     {"environment", "strict_signature", "signature_window_s", "token_ttl_s", "user_limit", "audit_days", "webhook_url",
      "presence_webhook_url", "presence_slices"}
 )  # fmt: skip
-"""What decides who may call, who may connect, what is kept of it and where it is told: no operator below admin changes it."""
 
 
 def app_document(facts: AppFacts) -> dict[str, Any]:
-    """All settings, defaults included (the stored form leaves them out); of secrets only how many there are."""
+    """Return all settings, defaults included (the stored form omits them). Secrets appear only as a count."""
     document: dict[str, Any] = {name: getattr(facts, name) for name in facts.__struct_fields__}
     document["exempt"] = sorted(facts.exempt)
     document["secret_count"] = len(document.pop("secrets"))
@@ -61,8 +61,9 @@ def app_document(facts: AppFacts) -> dict[str, Any]:
 
 
 def with_settings(facts: AppFacts, changes: Mapping[str, Any], named: Callable[[str], str] = str) -> AppFacts:
-    """The App with these settings, in which there is no mistake. Raises `InvalidInput` for what can't be undone."""
+    """Return the App with these settings, which must be valid. Raises `InvalidInput` for a change that is irreversible."""
     slices = changes.get("presence_slices", facts.presence_slices)
+    # Users already moved to the new slices; moving them back is not implemented.
     if slices < facts.presence_slices:
         problem = f"can only be raised: it is {facts.presence_slices} now, got {slices}"
         raise InvalidInput(named("presence_slices"), problem)
@@ -70,10 +71,10 @@ def with_settings(facts: AppFacts, changes: Mapping[str, Any], named: Callable[[
 
 
 def setting_mistakes(changes: Mapping[str, Any], named: Callable[[str], str] = str) -> list[InvalidInput]:
-    """What is wrong with these settings, whose types are right; none if all of them may be stored."""
+    """Return the mistakes in these settings, whose types are already checked. Empty if all of them may be stored."""
     mistakes: list[InvalidInput] = []
     for setting, value in changes.items():
-        if value is None:  # no user limit of its own
+        if value is None:  # None is a valid `user_limit`: the default of the environment applies
             continue
         problem = _problem(setting, value)
         if problem:
@@ -115,6 +116,7 @@ def _webhook_url(url: str) -> str | None:
         is_complete = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         is_complete = False
+    # The host ends at the first "/", so an "@" before it means credentials, which must not be stored in a setting.
     if not is_complete or "@" in url.partition("://")[2].partition("/")[0]:
         return "must be an http or https URL with a host and without a user name, or empty for none"
     return None

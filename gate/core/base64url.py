@@ -1,6 +1,6 @@
-"""base64url without padding, as Tokens and Sessions' ids are spelled: one spelling for each bytes, and no other is taken.
+"""base64url without padding, as used in Tokens and Session ids. Each byte string has exactly one accepted encoding.
 
-In a storm each connect takes five of these, so they are not those of `base64`, which cost twice as much.
+A connect takes five of these calls. The functions of the module `base64` cost twice as much, hence `binascii`.
 
 Pure. Called by `token` and `presence`.
 """
@@ -11,19 +11,20 @@ from binascii import a2b_base64, b2a_base64
 
 _TO_URL = bytes.maketrans(b"+/", b"-_")
 _FROM_URL = bytes.maketrans(b"-_", b"+/")
+# By length modulo 4. Length 1 modulo 4 is never valid, so it gets no padding and fails to decode.
 _PADDING = (b"", b"", b"==", b"=")
-"""By what is left of the length after whole groups of four; one alone is no encoding."""
 
 
 def encoded(raw: bytes) -> bytes:
-    """The text of these bytes."""
+    """Encode bytes."""
     return b2a_base64(raw, newline=False).translate(_TO_URL).rstrip(b"=")
 
 
 def decoded(text: bytes) -> bytes:
-    """The bytes whose `encoded` is this text; nothing where it is that of none."""
+    """Decode text. Returns b"" if the text is not exactly what `encoded` returns for some bytes."""
     try:
         raw = a2b_base64(text.translate(_FROM_URL) + _PADDING[len(text) % 4])
     except ValueError:
         return b""
+    # binascii ignores unknown characters and unused low bits; encoding again rejects such second spellings.
     return raw if encoded(raw) == text else b""

@@ -1,8 +1,8 @@
-"""The Change: one fact that happened, in the past tense, as a Partition's Changelog carries it.
+"""The Change: one fact that happened, in the past tense, as stored in a Partition's Changelog.
 
-A Change states the new fact outright ("banned until X"), never a difference, so applying one twice, or over facts that were
-read after it happened, ends in the same state: that is what lets a follower load a snapshot while writes go on and then
-catch up. Scripts in `store/lua/` write these fields; the follower reads them with `decode_change`.
+A Change states the new fact ("banned until X"), never a difference. Applying it twice, or over facts that were read after it
+happened, therefore ends in the same state. This lets a follower load a snapshot while writes continue and then catch up.
+Scripts in `store/lua/` write these fields; the follower reads them with `decode_change`.
 
 Stream fields, one letter each because every Change is stored and sent to every node:
 
@@ -13,10 +13,10 @@ Stream fields, one letter each because every Change is stored and sent to every 
     e  until, ms (a Ban, a Mute, list entries; FOREVER_MS for no end)
     m  list members, packed by `codec.pack_members`
     v  a value: "1"/"0" for the whitelist switch, "1"/"0" registered, a moment for tokens-revoked, JSON for app-set;
-       for user-erased what stays of the facts, see `left_by_erasure`
+       for user-erased the facts that remain, see `left_by_erasure`
 
-`p` makes the Changelog a chain: a follower that holds write id X at seq n and reads an entry n+1 whose `p` is not X knows that
-Redis went back in time and was written again, which contiguous numbers alone can't show.
+`p` makes the Changelog a chain. A follower that holds write id X at seq n and reads an entry n+1 whose `p` is not X knows that
+Redis went back in time and was then written again. Contiguous numbers alone cannot show this.
 """
 
 from __future__ import annotations
@@ -50,20 +50,20 @@ Kind = Literal[
 KINDS: frozenset[str] = frozenset(get_args(Kind))
 
 _KIND_OF = {kind.encode(): kind for kind in KINDS}
+# Every script writes these first, in this order.
 _FIRST_FIELDS = [b"k", b"t", b"w", b"p", b"a"]
-"""What every script writes first, in this order."""
 
 
 def left_by_erasure(value: bytes) -> UserFacts:
-    """The facts that a User has after user-erased: b"d" deactivated, b"dr" so and known as registered, b"" none.
+    """Return the facts that a User has after user-erased: b"d" deactivated, b"dr" deactivated and registered, b"" no facts.
 
-    An id that is out of use stays one that the App knew: its verdict is that it is deactivated, not that it is unknown.
+    An id that is out of use stays known to the App: its verdict is `sender-deactivated`, not `sender-unknown`.
     """
     return UserFacts(deactivated=value.startswith(b"d"), registered=value == b"dr")
 
 
 class ChangeUnreadable(GateError):
-    """An entry of the Changelog is not a Change this version understands; the follower must load a snapshot."""
+    """An entry of the Changelog is not a Change that this version can read. The follower must load a snapshot."""
 
 
 class Change(NamedTuple):
@@ -82,11 +82,11 @@ class Change(NamedTuple):
 
 
 def decode_change(seq: int, fields: Mapping[bytes, bytes]) -> Change:
-    """Read one stream entry; `ChangeUnreadable` names what is wrong with it."""
+    """Decode one stream entry. Raises `ChangeUnreadable`, which names the problem."""
     try:
         kind = fields[b"k"].decode()
         if kind not in KINDS:
-            raise ChangeUnreadable(f"Change {seq} is of an unknown kind, {kind[:40]!r}")
+            raise ChangeUnreadable(f"Change {seq} has an unknown kind, {kind[:40]!r}")
         return Change(
             seq,
             kind,
@@ -104,15 +104,18 @@ def decode_change(seq: int, fields: Mapping[bytes, bytes]) -> Change:
 
 
 def decode_entry(seq: int, flat: Sequence[bytes]) -> Change:
-    """As `decode_change`, from names and values as they come over the wire; half its cost, for a node that catches up.
+    """Decode one stream entry from a flat list of names and values, as Redis sends it.
 
-    That is 2 µs instead of 4, by not building a mapping. Entries whose fields are in another order go the long way.
+    It takes 2 µs where `decode_change` takes 4, because it builds no mapping. Used by a node that catches up. Entries whose
+    fields are in another order go through `decode_change`.
     """
+    # The five mandatory names are at even indexes 0 to 8; one list comparison checks all of them.
     kind = _KIND_OF.get(flat[1]) if flat[0:9:2] == _FIRST_FIELDS and not len(flat) % 2 else None
     if kind is None:
         return decode_change(seq, dict(zip(flat[::2], flat[1::2], strict=False)))
     user = members = value = b""
     until = b"0"
+    # Optional fields follow; a chain of comparisons is cheaper than a dict for at most four of them.
     for at in range(10, len(flat), 2):
         name = flat[at]
         if name == b"u":

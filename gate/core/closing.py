@@ -1,11 +1,11 @@
-"""How an open WebSocket is ended by Gate: one row a reason, with its close code and whether coming back makes sense.
+"""How Gate closes an open WebSocket: one row per reason, with its close code and whether the client should reconnect.
 
-Before the close frame the client is sent `{"type": "closing", "reason", "code", "message", "reconnect", "reconnect_ms", ...}`,
-since browsers show the code to a page but not always the words. Faults of the WebSocket protocol itself close with the codes
-that RFC 6455 has for them, and without such a message: 1002 malformed frame, 1007 not UTF-8, 1009 message too long.
+Before the close frame Gate sends `{"type": "closing", "reason", "code", "message", "reconnect", "reconnect_ms", ...}`, because
+browsers show the close code to a page but not always the text. Faults of the WebSocket protocol close with the codes of RFC
+6455 and without this message: 1002 malformed frame, 1007 not UTF-8, 1009 message too long.
 
-A client that may come back waits for `reconnect_ms` first, which is drawn at random, so that those who were put out together
-do not come back together. Pure. Called by `gate.http.client` and the command line's client.
+A client that may reconnect waits `reconnect_ms` first. The time is random, so that clients that were disconnected together
+do not reconnect together. Pure. Called by `gate.http.client` and the command line's client.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from gate.core.presence import CloseReason
 from gate.errors import TokenFault
 
 FIRST_RECONNECT_MS = 500
+# Of the clients that one node disconnects together: a tenth of what a process takes, since other nodes' clients come too.
 RECONNECTS_A_SECOND = 1_000
-"""Of a node's clients that are put out together: a tenth of what one process takes, since other nodes' may come too."""
 
 
 class Ending(NamedTuple):
-    """What a client is told. `comes_back` says whether the same client with the same Token may do better, now."""
+    """What the client receives. `comes_back` is True if the same client with the same Token may succeed at once."""
 
     code: int
     comes_back: bool
     message: str
 
 
+# By close reason.
 ENDINGS: dict[CloseReason, Ending] = {
     "shutting-down": Ending(1001, True, "this node is shutting down: connect again, through any node"),
     "unsupported": Ending(1003, False, "messages are JSON in text frames, a binary frame was sent: mend the client"),
@@ -43,8 +44,8 @@ ENDINGS: dict[CloseReason, Ending] = {
     "logout": Ending(4413, False, "the client logged out"),
     "flooding": Ending(4429, True, "too many messages a second: connect again, and send fewer"),
 }
-"""By reason."""
 
+# The close reason of a Session whose Token would be refused now, by fault of the Token.
 REASON_OF_FAULT: dict[TokenFault, CloseReason] = {
     "malformed": "token-revoked",
     "app-unknown": "app-removed",
@@ -54,10 +55,9 @@ REASON_OF_FAULT: dict[TokenFault, CloseReason] = {
     "revoked": "token-revoked",
     "user-banned": "banned",
 }
-"""Why a Session is closed whose Token would be refused now."""
 
 
 def reconnect_ms(together: int, drawn: float) -> int:
-    """How long one of so many clients that are put out together should wait; `drawn` is from 0 to 1."""
+    """Return the wait of one client of `together` that are disconnected at once; `drawn` is random, from 0 to 1."""
     spread_ms = max(1_000, together * 1_000 // RECONNECTS_A_SECOND)
     return FIRST_RECONNECT_MS + int(spread_ms * drawn)

@@ -1,7 +1,7 @@
 """How facts become bytes: list members in a Change, a User's facts in the Replica, an App's settings everywhere.
 
-Ids may hold any byte, so nothing is joined by a separator: members are prefixed with their length in one byte. A User's facts
-are one flag byte followed by only those numbers that are not zero, since most Users have one fact or none.
+Ids may hold any byte, so no separator can join them: each member is prefixed with its length in one byte. A User's facts are
+one flag byte, followed by only the numbers that are not zero, since most Users have one fact or none.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _app_decoder = msgspec.json.Decoder(AppFacts)
 
 
 def pack_members(members: Iterable[bytes]) -> bytes:
-    """Ids, each 1 to 64 bytes, each after its length in one byte."""
+    """Join ids of 1 to 64 bytes, each prefixed with its length in one byte."""
     return b"".join(bytes((len(member),)) + member for member in members)
 
 
 def unpack_members(packed: bytes) -> list[bytes]:
-    """The ids that `pack_members` joined; `ValueError` if the bytes are cut short."""
+    """Split what `pack_members` joined. Raises `ValueError` if the bytes are cut short."""
     members: list[bytes] = []
     at, end = 0, len(packed)
     while at < end:
@@ -43,7 +43,8 @@ def unpack_members(packed: bytes) -> list[bytes]:
 
 
 def pack_user(facts: UserFacts) -> bytes:
-    """A flag byte, then the moments (8 bytes) and sizes (4 bytes) that are not zero, big-endian, in order of their flags."""
+    """Pack a flag byte, then the moments (8 bytes) and sizes (4 bytes) that are not zero, big-endian, in the flags' order."""
+    # bool * int: a flag or 0, without a branch.
     flags = _REGISTERED * facts.registered | _DEACTIVATED * facts.deactivated | _WHITELIST_ON * facts.whitelist_on
     tail = b""
     for flag, moment in (
@@ -62,7 +63,7 @@ def pack_user(facts: UserFacts) -> bytes:
 
 
 def unpack_user(packed: bytes) -> UserFacts:
-    """The facts that `pack_user` wrote; `ValueError`, `IndexError` or `struct.error` if the bytes are not of that form."""
+    """Unpack what `pack_user` wrote. Raises `ValueError`, `IndexError` or `struct.error` if the bytes do not have that form."""
     flags, at = packed[0], 1
     moments = [0, 0, 0]
     for index, flag in enumerate((_BANNED, _MUTED, _TOKENS)):
@@ -89,13 +90,13 @@ def unpack_user(packed: bytes) -> UserFacts:
 
 
 def pack_app(facts: AppFacts) -> bytes:
-    """An App as JSON, keys in a fixed order."""
+    """Encode an App as JSON with keys in a fixed order."""
     return _app_encoder.encode(facts)
 
 
 def unpack_app(packed: bytes | str) -> AppFacts:
-    """The App that `pack_app` wrote; unknown fields are ignored so that an older node can follow a newer one."""
+    """Decode what `pack_app` wrote. Unknown fields are ignored, so that an older node can follow a newer one."""
     try:
         return _app_decoder.decode(packed)
-    except (msgspec.DecodeError, UnicodeDecodeError) as fault:  # ValidationError is one of the former
+    except (msgspec.DecodeError, UnicodeDecodeError) as fault:  # ValidationError is a subclass of DecodeError
         raise InvalidInput("app", str(fault)) from None

@@ -1,4 +1,4 @@
-"""The decision: eight rules in one table, asked in order; the first that denies gives the reason.
+"""The decision: eight rules in one table, evaluated in order. The first that denies gives the reason.
 
     1 sender-unknown          only where the App requires registration
     2 sender-deactivated
@@ -10,15 +10,15 @@
     8 blacklisted             the sender is on the recipient's blacklist; not for exempt senders, and under the policy
                               `whitelist-replaces-blacklist` not while the recipient's whitelist is on
 
-Each rule answers with two things: does it deny, and until when does that answer hold by itself. A fact with an end counts as
-absent from that very millisecond on (`until > now`), so no timer is involved anywhere. The Verdict's `until_ms` is the
-earliest such moment among the rules that were asked: later rules cannot matter before an earlier one lets go.
+Each rule returns two things: whether it denies, and until when that answer holds by itself. A fact with an end counts as absent
+from that very millisecond on (`until > now`), so no timer is involved anywhere. The Verdict's `until_ms` is the earliest such
+moment among the rules that were evaluated: later rules cannot matter before an earlier one changes.
 
-Three rules of order matter to callers: a rule is only asked if all before it let the pair pass; exemption is a property of the
-App's settings and of the sender alone; an App-wide whitelist switch wins over the User's own.
+Three rules of order matter to callers: a rule is evaluated only if all rules before it passed; exemption depends on the App's
+settings and the sender alone; an App-wide whitelist switch overrides the User's own.
 
-`decide` is the only definition of the rules. `sender_is_clear` and `recipient_asks` below are proven against it by a property
-test: they let the hot path skip the table where the facts at hand leave at most one list entry to look at.
+`decide` is the only definition of the rules. A property test proves `sender_is_clear` and `recipient_asks` below equal to it.
+The hot path uses them to skip the table when the facts leave at most one list entry to look up.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from gate.core.verdict import Verdict, Word
 
 
 class FactsView(Protocol):
-    """The facts of one App at one moment, as far as a decision asks."""
+    """The facts of one App at one moment, as far as a decision needs them."""
 
     @property
     def app(self) -> AppFacts:
@@ -40,16 +40,16 @@ class FactsView(Protocol):
         ...
 
     def user(self, user_id: bytes) -> UserFacts:
-        """The User's facts; `NO_FACTS` for a User never heard of."""
+        """The User's facts; `NO_FACTS` for an unknown User."""
         ...
 
     def entry_until_ms(self, kind: ListKind, owner: bytes, member: bytes) -> int:
-        """When the entry ends (`FOREVER_MS` if never), or 0 if `member` is not on the list."""
+        """The end of the entry (`FOREVER_MS` if it has none), or 0 if `member` is not on the list."""
         ...
 
 
 class Answer(NamedTuple):
-    """One rule's answer: whether it denies, and the moment that may change by itself (`FOREVER_MS`: never)."""
+    """One rule's answer: whether it denies, and the moment at which that may change by itself (`FOREVER_MS`: never)."""
 
     denies: bool
     holds_until_ms: int
@@ -100,7 +100,7 @@ def _recipient_deactivated(q: Question) -> Answer:
 
 
 def whitelist_is_on(app: AppFacts, recipient: UserFacts) -> bool:
-    """Whether the recipient's whitelist applies: the App-wide switch first, then the User's own."""
+    """Return whether the recipient's whitelist applies: the App-wide switch first, then the User's own."""
     return recipient.whitelist_on if app.whitelists == "per-user" else app.whitelists == "on"
 
 
@@ -108,6 +108,7 @@ def _not_whitelisted(q: Question) -> Answer:
     if q.exempt or not whitelist_is_on(q.view.app, q.recipient_facts):
         return _PASSES
     until_ms = q.view.entry_until_ms(ListKind.WHITELIST, q.recipient, q.sender)
+    # An entry that has ended denies forever: nothing will change by itself.
     return Answer(False, until_ms) if until_ms > q.now_ms else _DENIES
 
 
@@ -132,32 +133,33 @@ RULES: tuple[tuple[Word, Callable[[Question], Answer]], ...] = (
 
 
 def is_exempt(app: AppFacts, sender: bytes) -> bool:
-    """Whether the App names this sender as exempt from mutes and lists."""
+    """Return whether the App names this sender as exempt from mutes and lists."""
     return bool(app.exempt) and sender.decode("utf-8", "surrogateescape") in app.exempt
 
 
 def exempt_ids(app: AppFacts) -> list[bytes]:
-    """Exactly the ids for which `is_exempt` holds."""
+    """Return exactly the ids for which `is_exempt` is True."""
     ids = []
     for name in app.exempt:
         try:
             raw = name.encode("utf-8", "surrogateescape")
         except UnicodeEncodeError:
-            continue  # no id decodes to it
+            continue  # a lone surrogate that no id decodes to
+        # Some names encode to bytes that decode to another name; `is_exempt` compares decoded ids.
         if raw.decode("utf-8", "surrogateescape") == name:
             ids.append(raw)
     return ids
 
 
 def ask(view: FactsView, sender: bytes, recipient: bytes, now_ms: int) -> Question:
-    """Gather the facts that the rules look at; `explain` uses it too."""
+    """Gather the facts that the rules need. Also used by `explain`."""
     return Question(
         view, sender, recipient, now_ms, view.user(sender), view.user(recipient), is_exempt(view.app, sender)
     )
 
 
 def decide(view: FactsView, sender: bytes, recipient: bytes, now_ms: int) -> Verdict:
-    """May `sender` message `recipient` at `now_ms`? Pure: the same facts and moment give the same Verdict."""
+    """Decide whether `sender` may message `recipient` at `now_ms`. Pure: the same facts and moment give the same Verdict."""
     question = ask(view, sender, recipient, now_ms)
     holds_until_ms = FOREVER_MS
     for word, rule in RULES:
@@ -170,18 +172,19 @@ def decide(view: FactsView, sender: bytes, recipient: bytes, now_ms: int) -> Ver
 
 
 def lists_refuse(view: FactsView, viewer: bytes, owner: bytes, now_ms: int) -> bool:
-    """Whether rule 7 or 8 would deny `viewer`, whatever else denies: those whom `owner`'s lists refuse may not watch it either.
+    """Return whether rule 7 or 8 denies `viewer`, regardless of other rules. Such a viewer may not watch `owner` either.
 
-    Nobody is refused by itself, though it may stand on its own Blacklist.
+    A User is never refused by itself, even if it is on its own Blacklist.
     """
     if viewer == owner or is_exempt(view.app, viewer):
         return False
+    # Sender facts are irrelevant to rules 7 and 8, so they are not read.
     question = Question(view, viewer, owner, now_ms, NO_FACTS, view.user(owner), False)
     return _not_whitelisted(question).denies or _blacklisted(question).denies
 
 
 class Asks(IntEnum):
-    """What is left to look at for a recipient, given a sender that is clear."""
+    """What remains to be looked up for a recipient if the sender is clear."""
 
     NOTHING = 0
     """No rule can deny: the answer is `allowed` at any moment."""
@@ -190,18 +193,19 @@ class Asks(IntEnum):
     WHITELIST = 2
     """Only rule 7 can deny: an entry without end on the whitelist means `allowed`."""
     EVERYTHING = 3
-    """Ask the table."""
+    """Evaluate the table."""
 
 
 def sender_is_clear(app: AppFacts, sender: UserFacts) -> bool:
-    """Whether rules 1 to 4 can never deny this sender while these facts stand, whatever the time."""
+    """Return whether rules 1 to 4 can never deny this sender while these facts hold, at any time."""
     if app.require_registered and not sender.registered:
         return False
+    # Ends are not compared with a clock: an expired Ban only sends the caller to the table, which is always correct.
     return not (sender.deactivated or sender.banned_until_ms or sender.muted_until_ms)
 
 
 def recipient_asks(app: AppFacts, recipient: UserFacts) -> Asks:
-    """What rules 5 to 8 leave to look at while these facts stand, whatever the time and for a clear sender."""
+    """Return what rules 5 to 8 leave to look up while these facts hold, at any time and for a clear sender."""
     if (app.require_registered and not recipient.registered) or recipient.deactivated:
         return Asks.EVERYTHING
     if whitelist_is_on(app, recipient):

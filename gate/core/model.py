@@ -1,7 +1,7 @@
-"""The facts that verdicts are made of: an App's settings and a User's state.
+"""The facts on which verdicts depend: an App's settings and a User's state.
 
-These are values: the store writes them, the Changelog carries them, the Replica keeps them, `decide` reads them. Every moment
-is Unix milliseconds; 0 means "never was", `FOREVER_MS` means "without end".
+These are values: the store writes them, the Changelog carries them, the Replica stores them, `decide` reads them. Every moment
+is Unix milliseconds; 0 means "never", `FOREVER_MS` means "without end".
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from typing import Literal
 
 import msgspec
 
+# No end. The largest integer that both a Redis sorted-set score and a JSON reader represent exactly.
 FOREVER_MS = (1 << 53) - 1
-"""No end. The largest whole number that a Redis sorted-set score and a JSON reader both keep exactly."""
 
 Environment = Literal["development", "production"]
 ListPolicy = Literal["whitelist-replaces-blacklist", "both"]
 WhitelistSwitch = Literal["per-user", "on", "off"]
 DevicePolicy = Literal["all", "one-per-platform", "one"]
 
+# Entries per owner; RongCloud's documented ceiling on its paid plans.
 DEFAULT_LIST_CEILING = 3_000
-"""Entries an owner; RongCloud's documented ceiling on its paid plans."""
+# Users of a development App that sets no limit of its own; RongCloud's figure.
 DEVELOPMENT_USER_LIMIT = 100
-"""Users of a development App that sets no limit of its own, as RongCloud."""
 DEFAULT_REACTIVATE_AFTER_S = 3_600
 DEFAULT_AUDIT_DAYS = 90
 
@@ -38,16 +38,16 @@ class AppFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An App: its credentials and settings, as stored (JSON) in Redis, in the Changelog and in the Replica.
 
     `secrets` holds one secret, or two during a rotation; the first is the current one. `whitelists` is the App-wide switch:
-    "on" or "off" wins over each User's own, "per-user" leaves it to them. `exempt` senders (official accounts) are not
-    subject to mutes, whitelists and blacklists.
+    "on" or "off" overrides each User's own, "per-user" leaves the choice to the User. `exempt` senders (official accounts) are
+    not subject to mutes, whitelists and blacklists.
 
-    `user_limit` counts registered Users and None means what the environment says. `token_keys` are the Token keys (hex, see
-    `token.signing_key`) of secrets that were dropped while their Tokens were to live on. `rate_limits` is calls a second by
-    group of endpoints. `webhook_url` is where results of deactivation and reactivation go, "" for nowhere.
+    `user_limit` counts registered Users; None means the default of the environment. `token_keys` are the Token keys (hex, see
+    `token.signing_key`) of secrets that were dropped while their Tokens stayed valid. `rate_limits` is calls a second by group
+    of endpoints. `webhook_url` receives results of deactivation and reactivation; "" switches that off.
 
-    `device_policy` says how many Sessions a User may have: any number, one of each platform, or one; the newest stays.
-    `hide_presence` shows a User as offline to those whom that User's lists refuse. `presence_webhook_url` is where changes of
-    who is online go, "" for nowhere. `presence_slices` is over how many slices the App's Presence is spread; it only grows.
+    `device_policy` limits the Sessions of a User: any number, one per platform, or one; the newest stays. `hide_presence` shows
+    a User as offline to those whom the User's lists refuse. `presence_webhook_url` receives changes of presence; "" switches
+    that off. `presence_slices` is the number of slices of the App's Presence; it can only grow.
     """
 
     key: str
@@ -78,14 +78,14 @@ class AppFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def most_users(self) -> int | None:
-        """How many Users may be registered; None for any number. Production Apps have no limit."""
+        """Maximum of registered Users; None for any number. Production Apps have no limit."""
         if self.environment == "production":
             return None
         return DEVELOPMENT_USER_LIMIT if self.user_limit is None else self.user_limit
 
 
 class UserFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What Gate knows of one User that bears on verdicts. A User without any fact equals `NO_FACTS`."""
+    """The facts of one User that affect verdicts. A User without any fact equals `NO_FACTS`."""
 
     registered: bool = False
     deactivated: bool = False

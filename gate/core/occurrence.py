@@ -1,4 +1,4 @@
-"""Where an id still occurs after its User was erased: what the store and the Replica each find for the proof of erasure."""
+"""Places where an id still occurs after its User was erased. The store and the Replica report them for the erasure audit."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Occurrence(NamedTuple):
-    """A place, how often the id is there, and whether the documentation says that it stays there after an erasure."""
+    """A place, the number of occurrences there, and whether the documentation says that they stay after an erasure."""
 
     place: str
     times: int
@@ -20,11 +20,11 @@ class Tally:
         self._found: dict[tuple[str, bool], int] = {}
 
     def add(self, place: str, is_documented: bool, count: int = 1) -> None:
-        """Note some."""
+        """Add occurrences."""
         if count:
             self._found[place, is_documented] = self._found.get((place, is_documented), 0) + count
 
     def all(self) -> list[Occurrence]:
-        """What should not be there first."""
+        """Return the rows, undocumented occurrences first."""
         rows = [Occurrence(place, times, documented) for (place, documented), times in self._found.items()]
         return sorted(rows, key=lambda row: (row.is_documented, row.place))

@@ -1,7 +1,7 @@
-"""What may be registered: the rules for a new User's id, name and portrait.
+"""Rules of registration: a new User's id, name and portrait.
 
-Only registration looks at the characters of an id, as RongCloud's does: a User whose id was never registered, or came by an
-import, can be banned and blocked whatever it is called. Called by getToken, `/v1/users` and `gate user add`.
+Only registration restricts the characters of an id, as RongCloud's does. A User whose id was never registered, or was imported,
+can be banned and blocked whatever its id is. Called by getToken, `/v1/users` and `gate user add`.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from gate.core.ids import user_id
 from gate.errors import InvalidInput
 
 MAX_NAME_CHARS = 64
+# RongCloud's documents say 64 characters; its older ones and the SDKs say 128 bytes. A name within either is accepted.
 MAX_NAME_BYTES = 128
-"""RongCloud's documents say 64 characters, its older ones and the SDKs 128 bytes: what satisfies either is taken."""
 MAX_PORTRAIT_BYTES = 1_024
 
 _REGISTRABLE = re.compile(rb"[A-Za-z0-9+|=_-]+")
 
 
 def registrable(value: str | bytes, parameter: str = "userId") -> bytes:
-    """The id, if a User may be registered under it; `InvalidInput` says which ids there are."""
+    """Return the id. Raises `InvalidInput`, which names the permitted characters, if it can't be registered."""
     raw = user_id(value, parameter)
     if not _REGISTRABLE.fullmatch(raw):
         shown = raw.decode("utf-8", "backslashreplace")
@@ -29,10 +29,10 @@ def registrable(value: str | bytes, parameter: str = "userId") -> bytes:
 
 
 def name_is_too_long(name: str) -> bool:
-    """Whether a name is past both of its limits."""
+    """Return whether a name exceeds both of its limits."""
     return len(name) > MAX_NAME_CHARS and len(name.encode()) > MAX_NAME_BYTES
 
 
 def portrait_is_too_long(portrait: str) -> bool:
-    """Whether a portrait's address is past its limit."""
+    """Return whether a portrait's URL exceeds its limit."""
     return len(portrait.encode()) > MAX_PORTRAIT_BYTES

@@ -1,7 +1,7 @@
 """A Revision names a place in a Changelog: `partition:epoch:seq`, as in `7:1f00c3a95be2d844:1042`.
 
-`seq` is contiguous within an epoch, so a hole is visible; another epoch means another history, with which nothing can be
-compared. A write that touches several Partitions answers several Revisions, joined by commas.
+`seq` is contiguous within an epoch, so a hole is visible. Another epoch is another history; Revisions of two epochs cannot be
+compared. A write to several Partitions returns several Revisions, joined by commas.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from gate.errors import InvalidInput
 
+# In one `MIN` or header: a write touches at most this many Partitions.
 MAX_REVISIONS = 64
-"""In one `MIN` or header: a write touches at most this many Partitions."""
 
 _ONE = re.compile(r"(\d{1,5}):([0-9a-f]{16}):(\d{1,16})")
 
@@ -30,19 +30,20 @@ class Revision(NamedTuple):
 
 
 class Position(NamedTuple):
-    """Where a follower or a Changelog's head stands. `tip` is the write id of the entry at `seq` ("" before the first)."""
+    """Position of a follower or of a Changelog's head. `tip` is the write id of the entry at `seq` ("" before the first)."""
 
     epoch: str
     seq: int
     tip: str
 
 
+# Position in a Partition without history.
 NOWHERE = Position("", 0, "")
-"""A Partition that has no history yet."""
 
 
 def parse_revisions(text: str) -> tuple[Revision, ...]:
-    """Read `p:epoch:seq[,p:epoch:seq…]`; `InvalidInput` says what a Revision looks like."""
+    """Parse `p:epoch:seq[,p:epoch:seq…]`. Raises `InvalidInput`, which shows the form of a Revision."""
+    # The split is bounded; a part too many fails the length check below.
     parts = text.split(",", MAX_REVISIONS)
     matches = [_ONE.fullmatch(part) for part in parts]
     if len(parts) > MAX_REVISIONS or not all(matches):
@@ -51,7 +52,7 @@ def parse_revisions(text: str) -> tuple[Revision, ...]:
 
 
 def join_revisions(revisions: Iterable[Revision]) -> str:
-    """The text form of one or more Revisions: at most one a Partition, the newest, in order of Partition."""
+    """Return the text form of one or more Revisions: at most one per Partition, the newest, in order of Partition."""
     newest: dict[int, Revision] = {}
     for revision in revisions:
         known = newest.get(revision.partition)

@@ -1,4 +1,4 @@
-"""How ids, moments and durations look to people, the same on a terminal and in a browser.
+"""Text form of ids, moments and durations for people, the same on a terminal and in a browser.
 
 Pure. Called by the command line and by the console.
 """
@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 from gate.core.ids import shown
 from gate.core.model import FOREVER_MS
 
+# The end of the year 9999; `datetime` has no later moment.
 LAST_MS = 253_402_300_799_999
-"""The end of the year 9999, past which no moment can be shown."""
 
 
 def shown_text(text: str) -> str:
-    """Any text from outside in one line: what can't be printed is escaped, so none can move a cursor, forge a line or turn
-    text round. Escape sequences, line ends, bidi controls and lone surrogates are not printable; letters of any script are.
+    """Return untrusted text as one line. Unprintable characters are escaped, so they cannot move a cursor, forge a line or
+    reverse text. Escape sequences, line ends, bidi controls and lone surrogates are unprintable; letters of any script are not.
     """
     if text.isprintable():
         return text
@@ -25,19 +25,19 @@ def shown_text(text: str) -> str:
 
 
 def shown_id(raw: bytes) -> str:
-    """An id in one line, safe for a terminal as `shown_text` makes it."""
+    """Return an id in one line, safe for a terminal, see `shown_text`."""
     return shown_text(shown(raw))
 
 
 def shown_moment(moment_ms: int) -> str:
-    """UTC to the second, `never` for no end."""
+    """Return UTC to the second, or `never` for no end."""
     if moment_ms >= FOREVER_MS:
         return "never"
     return datetime.fromtimestamp(min(moment_ms, LAST_MS) / 1_000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def shown_duration(duration_ms: int) -> str:
-    """In the unit that leaves a number worth reading: `850 ms`, `12 s`, `3 min`, `5 h`, `9 d`."""
+    """Return a duration in the largest useful unit: `850 ms`, `12 s`, `3 min`, `5 h`, `9 d`."""
     for unit, unit_ms, below in (("ms", 1, 1_000), ("s", 1_000, 120), ("min", 60_000, 120), ("h", 3_600_000, 48)):
         if duration_ms < unit_ms * below:
             return f"{duration_ms // unit_ms} {unit}"
@@ -50,7 +50,7 @@ def counted(count: int, one: str, many: str | None = None) -> str:
 
 
 def shown_facts(facts: Mapping[str, object]) -> list[tuple[str, str]]:
-    """The facts that a rule looked at, by name, in words."""
+    """Return the facts that a rule used, as (name in words, value)."""
     return [(name.replace("_", " "), _shown_fact(name, fact)) for name, fact in facts.items()]
 
 

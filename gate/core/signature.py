@@ -1,17 +1,18 @@
-"""RongCloud's signature: how an app server signs its requests, and Gate the callbacks that it sends.
+"""RongCloud's signature: app servers sign their requests with it, and Gate signs the callbacks that it sends.
 
-It binds neither body nor path: it shows that the sender knows the App's secret, no more. Both directions share the formula, so
-a callback's nonce begins with `CALLBACK_NONCE`: what its receiver, or a log of its address, shows must sign no request.
+It covers neither body nor path: it proves only that the sender knows the App's secret. Both directions share the formula, so
+a callback's nonce begins with `CALLBACK_NONCE`. A signature that leaks from a callback's receiver, or from a log of its
+address, is then invalid for a request.
 """
 
 from __future__ import annotations
 
 from hashlib import sha1
 
+# Prefix of the nonce of each callback. A request whose nonce and timestamp together begin with it is refused.
 CALLBACK_NONCE = "webhook-"
-"""What the nonce of each callback begins with, and nonce and timestamp of no request together."""
 
 
 def signature_of(secret: str, nonce: str, timestamp: str) -> str:
-    """The lowercase hex SHA-1 of secret + nonce + timestamp, as the strings are sent."""
+    """Return the lowercase hex SHA-1 of secret + nonce + timestamp, as the strings are sent."""
     return sha1((secret + nonce + timestamp).encode("utf-8", "surrogateescape"), usedforsecurity=False).hexdigest()

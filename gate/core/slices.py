@@ -1,13 +1,13 @@
-"""In which slice of its App's Presence a User is, and how an App's Presence grows to more slices.
+"""The slice of a User in its App's Presence, and how an App's Presence grows to more slices.
 
-    bucket of a User   CRC-32 of its id, multiplied to break its linearity; the same for every number of slices. A hash that is
-                       costly to compute would be a tenth of what this process does for a connect
+    bucket of a User   CRC-32 of its id, multiplied to break its linearity; the same for every number of slices. A costlier hash
+                       would take a tenth of the time of a connect in this process
     slice of a bucket  by a table for each number of slices. A new slice takes its buckets from the slices that have most, so
-                       slices differ by one bucket at most, and growth moves Users from old slices to new ones alone
-    word               what each slice says of it, and each caller believes: `8`, or `1>8` while Users move from 1 slice to 8
+                       slices differ by at most one bucket, and growth moves Users only from old slices to new ones
+    word               stored in each slice and by each caller: `8`, or `1>8` while Users move from 1 slice to 8
 
-The rule is part of the stored format: it can never change for a deployment that has sliced Presence. Pure. Called by
-`gate.store.slicing` and what moves Users.
+The rule is part of the stored format: it can never change for a deployment with sliced Presence. Pure. Called by
+`gate.store.slicing` and by the code that moves Users.
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ from typing import NamedTuple
 from zlib import crc32
 
 MAX_SLICES = 64
+# With 64 slices each has 64 buckets: the largest and the smallest differ by 1.6 %.
 BUCKETS = 4_096
-"""Of 64 slices each has 64: the largest and the smallest differ by 1.6 %."""
 
+# Knuth's multiplier; the upper bits of a product by it depend on all bits of the factor.
 _SPREAD = 0x9E3779B1
-"""Knuth's multiplier; the upper bits of a product by it depend on all bits of the factor."""
 _BUCKET_SHIFT = 32 - 12
 _WORDS = [str(slices) for slices in range(MAX_SLICES + 1)]
 _WORD = re.compile(r"(?:([1-9]\d?)>)?([1-9]\d?)")
 
 
 class Slicing(NamedTuple):
-    """How an App's Presence is sliced. While Users move, `before` is the number of slices that they move from; else 0."""
+    """How an App's Presence is sliced. While Users move, `before` is the number of slices that they move from, else 0."""
 
     slices: int
     before: int = 0
 
     @property
     def word(self) -> str:
-        """As slices and callers name it."""
+        """The text form, as slices and callers store it."""
         return f"{self.before}>{self.slices}" if self.before else _WORDS[self.slices]
 
     def place(self, user: bytes) -> int:
-        """The slice in which the User is once nothing moves."""
+        """Return the User's slice once nothing moves."""
         return 0 if self.slices == 1 else _table(self.slices)[bucket_of(user)]
 
     def origin(self, user: bytes) -> int:
-        """The slice from which the User moves; its `place` where it does not move."""
+        """Return the slice from which the User moves, or its `place` if it does not move."""
         if not self.before:
             return self.place(user)
         return 0 if self.before == 1 else _table(self.before)[bucket_of(user)]
@@ -55,7 +55,7 @@ UNSLICED = Slicing(1)
 
 
 def slicing_of(word: str) -> Slicing:
-    """What a word says; `ValueError` for one that this version does not know."""
+    """Parse the text form. Raises `ValueError` for one that this version does not know."""
     match = _WORD.fullmatch(word)
     if match is None or not 1 <= int(match[2]) <= MAX_SLICES:
         raise ValueError(f"Presence is sliced as {word[:20]!r}, which this version does not understand")
@@ -63,13 +63,14 @@ def slicing_of(word: str) -> Slicing:
 
 
 def bucket_of(user: bytes) -> int:
-    """The User's bucket."""
+    """Return the User's bucket."""
+    # CRC-32 is linear: ids that differ in few bits share upper bits without the multiplication.
     return (crc32(user) * _SPREAD & 0xFFFFFFFF) >> _BUCKET_SHIFT
 
 
 @lru_cache(maxsize=MAX_SLICES)
 def _table(slices: int) -> Sequence[int]:
-    """Of each bucket its slice. The last bucket of the fullest slice moves first; of slices alike, the first one's."""
+    """Return the slice of each bucket. The last bucket of the fullest slice moves first; between equals, the lowest slice's."""
     if slices == 1:
         return [0] * BUCKETS
     table = list(_table(slices - 1))

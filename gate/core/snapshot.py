@@ -1,6 +1,6 @@
-"""The parts of a snapshot: facts as they are read out of Redis and loaded into a Replica.
+"""The parts of a snapshot: facts that are read from Redis and loaded into a Replica.
 
-They are values that cross a layer: the store yields them, the Replica's loader takes them, and neither imports the other.
+These values cross a layer: the store yields them and the Replica's loader takes them. Neither imports the other.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from gate.core.model import AppFacts, ListKind, UserFacts
 
 
 class AppPart(NamedTuple):
-    """An App, out of a snapshot."""
+    """An App of a snapshot."""
 
     facts: AppFacts
 
 
 class UserPart(NamedTuple):
-    """A User's facts, out of a snapshot; the list sizes in `facts` are 0 (the loader counts)."""
+    """A User's facts of a snapshot. The list sizes in `facts` are 0; the loader counts entries."""
 
     app: str
     user: bytes
@@ -26,7 +26,7 @@ class UserPart(NamedTuple):
 
 
 class ListPart(NamedTuple):
-    """List entries of one owner that share an end. The same entry may come twice, first without and then with its end."""
+    """List entries of one owner with the same end. An entry may come twice, first without and then with its end."""
 
     app: str
     kind: ListKind

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import structlog
 
-from gate.core.presence import CloseReason, platform_named, session_parts
+from gate.core.presence import CloseReason, parse_platform, session_parts
 from gate.errors import InvalidInput, StoreUnavailable
 from gate.store.writer import Attribution
 
@@ -63,7 +63,7 @@ async def kick_user(
     Raises `InvalidInput` for another User's Session and for what is no platform, and `StoreUnavailable`.
     """
     stored_id = "" if session is None else _own(user, session)
-    named = "" if platform is None else platform_named(platform.encode())
+    named = "" if platform is None else parse_platform(platform.encode())
     which = session or "", named
     ordered = await audit.order_kick(app_key, user, because, *which)
     closed = await presence.kick(app_key, [user], KICKED, stored_id=stored_id, platform=named)

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import structlog
 
-from gate.core.presence import Verified, session_named
+from gate.core.presence import Verified, full_session_id
 from gate.core.token import is_same_app
 from gate.errors import FeedReset, FeedUnreadable
 from gate.presence.registry import GatewayKey, OpenSession, Registry
@@ -127,7 +127,7 @@ async def _kicked(store: PresenceStore, held: GatewayKey) -> set[str]:
 
 
 def _id(kept: OpenSession) -> str:
-    return session_named(kept.stored_id, kept.user)
+    return full_session_id(kept.stored_id, kept.user)
 
 
 def _pieces(sessions: Sequence[T]) -> list[Sequence[T]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from gate.core.presence import Sample, Session, UserPresence, session_named
+from gate.core.presence import Sample, Session, UserPresence, full_session_id
 
 _rows = msgspec.msgpack.Decoder(list[list[int | str]])
 _flat = msgspec.msgpack.Decoder(list[int | str])
@@ -37,7 +37,7 @@ def _session(user: bytes, row: Sequence[Any]) -> Session:
     """Of the fields that `presence_keys.SESSION_FIELDS` names; all text is ASCII, as it was checked on the way in."""
     stored_id, platform, gateway, epoch, since_ms, ip, minted_at_ms, *active = row
     return Session(
-        session_named(stored_id, user), user, platform, gateway.encode(), epoch, since_ms, ip, minted_at_ms,
+        full_session_id(stored_id, user), user, platform, gateway.encode(), epoch, since_ms, ip, minted_at_ms,
         active[0] if active else 0,
     )  # fmt: skip
 

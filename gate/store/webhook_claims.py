@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 from gate.clock import monotonic_ms
-from gate.core.presence import Cursor, cursor_told
+from gate.core.presence import Cursor, parse_cursor
 from gate.store import presence_keys as keys
 from gate.store import scripts
 from gate.store.client import Client
@@ -94,7 +94,7 @@ class WebhookClaims:
             else:
                 self._others[one.app_key] = present
                 self._watch.unchanged_ms(one.app_key, present, seen_at_ms)
-            claims.append(Claim(is_ours == 1, cursor_told(cursor.decode()) if cursor else None))
+            claims.append(Claim(is_ours == 1, parse_cursor(cursor.decode()) if cursor else None))
         return claims
 
     def _call(self, what: str, one: Claiming) -> Call:

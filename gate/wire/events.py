@@ -15,7 +15,7 @@ from contextlib import aclosing
 from typing import NamedTuple
 
 from gate.core.ids import shown
-from gate.core.presence import Cursor, Event, cursor_told, gateway_named
+from gate.core.presence import Cursor, Event, parse_cursor, parse_gateway
 from gate.errors import FeedReset, InvalidInput, Unavailable
 from gate.wire import replies
 from gate.wire.client import Client, Reply, Worker
@@ -57,7 +57,7 @@ def events(client: Client, arguments: Sequence[bytes]) -> PendingReply:
     the connection waits.
     """
     options = _options(arguments[1:])
-    after = None if arguments[0] == b"$" else cursor_told(arguments[0].decode("latin-1"))
+    after = None if arguments[0] == b"$" else parse_cursor(arguments[0].decode("latin-1"))
     client.session_service()
     if options.block_ms:
         _refuse_one_too_many(client.worker)
@@ -181,7 +181,7 @@ def _options(options: Sequence[bytes]) -> _Options:
         if word == b"COUNT":
             most = _whole_number("COUNT", value, MAX_EVENTS)
         elif word == b"GATEWAY":
-            gateway = gateway_named(value)
+            gateway = parse_gateway(value)
         elif word == b"BLOCK":
             block_ms = _whole_number("BLOCK", value, MAX_BLOCK_MS)
         else:

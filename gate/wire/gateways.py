@@ -16,10 +16,10 @@ from gate.core.presence import (
     MAX_SESSIONS_A_USER,
     CloseReason,
     Verified,
-    address_told,
-    epoch_numbered,
-    gateway_named,
-    platform_named,
+    parse_address,
+    parse_epoch,
+    parse_gateway,
+    parse_platform,
 )
 from gate.errors import (
     GateError,
@@ -48,7 +48,7 @@ VERIFY_AGAIN_FOR_MS = 1_000
 
 def lease(client: Client, arguments: Sequence[bytes]) -> PendingReply:
     """`GATE.LEASE gateway epoch` → for how many ms the lease holds; what follows on the connection waits for it."""
-    gateway, epoch = gateway_named(arguments[0]), epoch_numbered(arguments[1])
+    gateway, epoch = parse_gateway(arguments[0]), parse_epoch(arguments[1])
     if gateway.startswith(LOCAL_GATEWAY_PREFIX):
         own = LOCAL_GATEWAY_PREFIX.decode()
         raise InvalidInput("gateway", f"names that begin with {own} are those of Gate's own nodes: choose another")
@@ -87,8 +87,8 @@ def lease(client: Client, arguments: Sequence[bytes]) -> PendingReply:
 def connect(client: Client, arguments: Sequence[bytes]) -> PendingReply:
     """`GATE.CONNECT token platform gateway [ip]` → the id of the Session."""
     worker, service = client.worker, client.session_service()
-    platform, gateway = platform_named(arguments[1]), arguments[2]
-    ip = address_told(arguments[3]) if len(arguments) > 3 else ""
+    platform, gateway = parse_platform(arguments[1]), arguments[2]
+    ip = parse_address(arguments[3]) if len(arguments) > 3 else ""
     app_key, epoch = _lease_of(client, gateway)
     if worker.draining:
         raise SessionRefused("draining", "this node is shutting down: connect the Session through another one")
@@ -215,7 +215,7 @@ def _lease_of(client: Client, raw: bytes) -> tuple[str, int]:
     app_key = client.app().app.key
     epoch = client.leases.get((app_key, raw))
     if epoch is None:
-        name = gateway_named(raw).decode()
+        name = parse_gateway(raw).decode()
         raise SessionRefused(
             "no-lease", f"this connection holds no lease of the Gateway {name}: send GATE.LEASE gateway epoch first"
         )

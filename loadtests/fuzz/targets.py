@@ -18,7 +18,7 @@ from gate.core import token
 from gate.core.base64url import encoded
 from gate.core.codec import pack_app, pack_members, pack_user, unpack_app, unpack_members, unpack_user
 from gate.core.model import AppFacts, ListKind, UserFacts
-from gate.core.presence import cursor_told, session_id, session_parts
+from gate.core.presence import parse_cursor, session_id, session_parts
 from gate.core.revision import join_revisions, parse_revisions
 from gate.errors import InvalidInput, TokenRefused
 from gate.http.forms import Form, parse_fields
@@ -120,8 +120,8 @@ def _codec(data: bytes) -> None:
 def _cursors(data: bytes) -> None:
     text = data.decode("utf-8", "surrogateescape")
     with suppress(InvalidInput):
-        cursor = cursor_told(text)
-        if cursor_told(str(cursor)) != cursor:
+        cursor = parse_cursor(text)
+        if parse_cursor(str(cursor)) != cursor:
             raise Broken(f"{cursor} does not come back")
     with suppress(InvalidInput):
         number = page_cursor(text)

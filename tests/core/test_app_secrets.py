@@ -38,7 +38,7 @@ def token(app: AppFacts) -> str:
     return mint(app, b"ann", 1, b"12345678")
 
 
-def test_during_the_overlap_both_count_and_tokens_are_minted_under_the_new_one() -> None:
+def test_both_secrets_are_valid_in_a_rotation_and_the_new_one_mints() -> None:
     both = with_new_secret(FIRST, "secret-2")
     assert both.secrets == ("secret-2", "secret-1")
     assert is_valid(token(FIRST), both) and is_valid(token(both), both)

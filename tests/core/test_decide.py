@@ -158,7 +158,7 @@ def test_the_shortcuts_agree_with_the_table(situation: Situation, now_ms: int) -
 
 
 class _OnlyLists:
-    """The same facts, but that everybody is registered, and nobody restrained or gone."""
+    """The same facts, except that all Users are registered, and none is restrained or deactivated."""
 
     def __init__(self, view: DictFacts) -> None:
         self.app = view.app
@@ -171,7 +171,7 @@ class _OnlyLists:
 
 @thoroughly
 @given(situations(), nows)
-def test_lists_refuse_whom_the_decision_would_refuse_for_them_were_nothing_else_against_it(
+def test_lists_refuse_agrees_with_decide_if_no_other_rule_denies(
     situation: Situation, now_ms: int
 ) -> None:
     view, (viewer, owner) = situation

@@ -49,7 +49,7 @@ def here(*apps: AppFacts, **facts: int | bool) -> Callable[[str], FactsView | No
 def refusal(token: str, lookup: Callable[[str], FactsView | None] | None = None, now_ms: int = NOW) -> str:
     with pytest.raises(TokenRefused) as caught:
         verify(token, lookup or here(APP), now_ms)
-    # Whoever reads the error, or a log of it, must not get the Token with it.
+    # A reader of the error, or of a log of it, must not get the Token.
     assert len(token) < 20 or token not in str(caught.value)
     return caught.value.fault
 
@@ -62,8 +62,8 @@ def test_what_is_minted_is_read_back(user: bytes, minted_at_ms: int, nonce: byte
     assert len(token) <= MAX_TOKEN_CHARS and token.isascii() and token.startswith(PREFIX)
     assert set(token[len(PREFIX) :]) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
     claims = verify(token, here(LONGEST), minted_at_ms)
-    told = (claims.app, claims.user, claims.minted_at_ms, claims.expires_at_ms, claims.nonce)
-    assert told == (LONGEST.key, user, minted_at_ms, minted_at_ms + (1 << 31) * 1_000, nonce)
+    found = (claims.app, claims.user, claims.minted_at_ms, claims.expires_at_ms, claims.nonce)
+    assert found == (LONGEST.key, user, minted_at_ms, minted_at_ms + (1 << 31) * 1_000, nonce)
 
 
 def test_the_nonce_makes_tokens_of_one_moment_differ() -> None:

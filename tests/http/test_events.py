@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gate.core.presence import cursor_told
+from gate.core.presence import parse_cursor
 from gate.http import streams
 from gate.http.dependencies import Deps
 from gate.http.options import HttpOptions
@@ -45,7 +45,7 @@ async def test_events_come_in_order_with_a_cursor_each(world: World) -> None:
             "ip": "",
         }
         assert second.data["user"] == {"b64": "/w=="}
-        assert cursor_told(first.id).seq + 1 == cursor_told(second.id).seq
+        assert parse_cursor(first.id).seq + 1 == parse_cursor(second.id).seq
         headers = stream.response.headers
         assert headers["Content-Type"] == "text/event-stream; charset=utf-8"
         assert (headers["Cache-Control"], headers["Server"]) == ("no-store", "gate") and headers["X-Request-Id"]

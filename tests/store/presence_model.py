@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gate.core.model import DevicePolicy
-from gate.core.presence import Event, Lease, Session, UserPresence, session_named
+from gate.core.presence import Event, Lease, Session, UserPresence, full_session_id
 from gate.core.slices import UNSLICED, Slicing
 
 Told = tuple[str, bytes, str, str, bytes, str, str, int]
@@ -45,7 +45,7 @@ class Held:
     @property
     def shown(self) -> Session:
         return Session(
-            session_named(self.id, self.user), self.user, self.platform, self.gateway, self.epoch, self.since_ms, self.ip,
+            full_session_id(self.id, self.user), self.user, self.platform, self.gateway, self.epoch, self.since_ms, self.ip,
             self.minted_at_ms, self.active_ms,
         )  # fmt: skip
 
@@ -290,7 +290,7 @@ class Model:
         return departure.due_ms <= self.now_ms or departure.due_ms > self.now_ms + FLAP_MS
 
     def _told(self, kind: str, session: Held, why: str, since_ms: int | None = None) -> Told:
-        named = session_named(session.id, session.user)
+        named = full_session_id(session.id, session.user)
         since_ms = self.now_ms if since_ms is None else since_ms
         return kind, session.user, named, session.platform, session.gateway, session.ip, why, since_ms
 

@@ -105,7 +105,7 @@ async def test_ended_entries_make_room_and_stay_for_the_sweep(store: Store, foll
 async def test_past_the_ceiling_nothing_is_added(store: Store, follower: Follower) -> None:
     await store.lists.add(APP, BLACK, b"o", ids(3), FOREVER_MS, NOW, 5)
     await follower.read_new()
-    with pytest.raises(ListFull, match="holds 3 entries and 3 more would pass its ceiling of 5"):
+    with pytest.raises(ListFull, match="holds 3 entries and 3 more would exceed its ceiling of 5"):
         await store.lists.add(APP, BLACK, b"o", [b"x", b"y", b"z", b"m0", b"x"], FOREVER_MS, NOW, 5)
     assert await follower.read_new() == []
     assert await members(store, BLACK, b"o") == [b"m2", b"m1", b"m0"]

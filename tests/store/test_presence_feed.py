@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gate.core.model import AppFacts
-from gate.core.presence import Cursor, cursor_told
+from gate.core.presence import Cursor, parse_cursor
 from gate.errors import FeedReset, FeedUnreadable, StoreUnavailable
 from gate.store import presence_keys as keys
 from gate.store.feed import Feed, behind
@@ -103,8 +103,8 @@ async def test_what_is_trimmed_while_it_is_read_is_no_gap(
 async def test_a_cursor_survives_being_written_down(feed: Feed, gateway: Gateway) -> None:
     await gateway.open_many(USERS)
     fourth = (await feed.read(BEGINNING, MANY))[3].cursor
-    assert cursor_told(str(fourth)) == fourth
-    assert (await feed.read(cursor_told(str(fourth)), 1))[0].user == USERS[4]
+    assert parse_cursor(str(fourth)) == fourth
+    assert (await feed.read(parse_cursor(str(fourth)), 1))[0].user == USERS[4]
 
 
 async def test_the_head_before_the_first_entry_misses_nothing(feed: Feed, gateway: Gateway) -> None:

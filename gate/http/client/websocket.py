@@ -21,7 +21,7 @@ from gate.clock import monotonic_ms
 from gate.core.closing import ENDINGS, reconnect_ms
 from gate.core.limits import EACH_CLIENT, limit_names
 from gate.core.model import FOREVER_MS
-from gate.core.presence import CloseReason, Verified, platform_named
+from gate.core.presence import CloseReason, Verified, parse_platform
 from gate.errors import InvalidInput, Unavailable
 from gate.http.client import messages
 from gate.http.client.endpoint import bearer
@@ -92,7 +92,7 @@ def _asked(request: web.Request) -> tuple[str, str]:
         shows_both = request.headers.get("Authorization", "").lower().startswith("bearer ")
         if shows_both and bearer(request.headers) != shown:
             raise InvalidInput("token", "is another than the one in the header Authorization: send one of them")
-    return shown, platform_named(query.one("platform") or DEFAULT_PLATFORM)
+    return shown, parse_platform(query.one("platform") or DEFAULT_PLATFORM)
 
 
 def _gateway(deps: Deps) -> LocalGateway:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gate.core.presence import Cursor, Event, cursor_told
+from gate.core.presence import Cursor, Event, parse_cursor
 from gate.errors import FeedReset, InvalidInput
 from gate.http.context import AppRequest
 from gate.http.fields import id_json
@@ -48,7 +48,7 @@ async def changes(call: AppRequest) -> dict[str, object]:
 def cursor_named(text: str, parameter: str) -> Cursor:
     """The cursor that a caller gives back; `InvalidInput` by this name."""
     try:
-        return cursor_told(text)
+        return parse_cursor(text)
     except InvalidInput as fault:
         raise InvalidInput(parameter, fault.problem) from None
 

@@ -25,7 +25,7 @@ import orjson
 from aiohttp import web
 
 from gate.clock import monotonic_ms
-from gate.core.presence import KINDS, Cursor, Event, Kind, gateway_named
+from gate.core.presence import KINDS, Cursor, Event, Kind, parse_gateway
 from gate.errors import FeedReset, InvalidInput, ReplicaError, StoreUnavailable
 from gate.http.bodies import release_body
 from gate.http.context import AppRequest
@@ -107,7 +107,7 @@ def _wanted(kinds: Sequence[str] | None, users: Sequence[bytes], gateway: str | 
     for kind in kinds:
         if kind not in KINDS:
             raise InvalidInput("kinds", f"must be of {', '.join(KINDS)}, got {kind[:40]!r}")
-    named = None if gateway is None else gateway_named(gateway.encode())
+    named = None if gateway is None else parse_gateway(gateway.encode())
     return Wanted(frozenset(kinds), frozenset(users), named)
 
 

@@ -23,8 +23,8 @@ from gate.metrics import (
     KICK_LAG_MS,
     LOST_FACTS,
     OLDEST_BEAT,
+    PRESENCE_CHANGES,
     PRESENCE_SWEPT,
-    PRESENCE_TOLD,
     PRESENCE_WEBHOOKS,
     SESSIONS,
     SESSIONS_KICKED,
@@ -123,13 +123,13 @@ async def _keep_presence(context: RoleContext, store: Store) -> None:
     for outcome in ("delivered", "failed"):
         PRESENCE_WEBHOOKS.labels(outcome)
     for outcome in ("delivered", "lost"):
-        PRESENCE_TOLD.labels(outcome)
+        PRESENCE_CHANGES.labels(outcome)
     notifier = PresenceNotifier(
         store.apps,
         presence.client,
         context.role_config.node_id,
         lambda outcome: PRESENCE_WEBHOOKS.labels(outcome).inc(),
-        lambda outcome, many: PRESENCE_TOLD.labels(outcome).inc(many),
+        lambda outcome, many: PRESENCE_CHANGES.labels(outcome).inc(many),
     )
     try:
         async with asyncio.TaskGroup() as all_of_it:
