@@ -171,9 +171,7 @@ class _OnlyLists:
 
 @thoroughly
 @given(situations(), nows)
-def test_lists_refuse_agrees_with_decide_if_no_other_rule_denies(
-    situation: Situation, now_ms: int
-) -> None:
+def test_lists_refuse_agrees_with_decide_if_no_other_rule_denies(situation: Situation, now_ms: int) -> None:
     view, (viewer, owner) = situation
     denied = decide(_OnlyLists(view), viewer, owner, now_ms).word
     assert denied in ("allowed", "not-whitelisted", "blacklisted")
