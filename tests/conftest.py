@@ -10,6 +10,9 @@
     start_service   starts a `gate serve`; ends it after the test (`start_module_service`: after the module)
 
 A server belongs to one test process, so the suite runs with `-n 2` as it does without.
+
+Every test that starts a server, a browser or a program is marked `slow` here, by its fixtures or its folder: `-m "not slow"`
+answers a change of `core`, `wire` or `http` in less than a minute.
 """
 
 from __future__ import annotations
@@ -29,8 +32,44 @@ from tests.harness.service import Services
 
 DEFAULT_FLAVOR: Flavor = "valkey-9"
 CLUSTER = "cluster"
+SLOW_FIXTURES = frozenset(
+    (
+        "shared_redis_servers",
+        "private_redis",
+        "sentinel_setup",
+        "clocked_redis",
+        "start_service",
+        "start_module_service",
+    )
+)
+"""Each starts a process. A test that depends on one, through other fixtures too, is slow."""
+SLOW_FOLDERS = frozenset(
+    (
+        "browser",
+        "clients",
+        "conformance",
+        "deploy",
+        "docs",
+        "faults",
+        "harness",
+        "loadtests",
+        "model",
+        "native",
+        "simulation",
+    )
+)
+"""Their tests start programs without a fixture of this file, or search for seconds."""
 CLUSTER_NODE_TIMEOUT_MS = 15_000
 """No test of the shared cluster ends a server, and a busy machine must not look like one that died."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Marks the slow tests, before `-m` selects."""
+    tests = config.rootpath / "tests"
+    for item in items:
+        folder = item.path.relative_to(tests).parts[0]
+        if folder in SLOW_FOLDERS or not SLOW_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
 
 
 class RedisServers:

@@ -12,7 +12,7 @@ from gate.store.lists import Group
 from gate.store.occurrences import occurrences
 from gate.store.store import Store
 from gate.store.sweep import Sweep
-from gate.store.writer import LogPosition
+from gate.store.writer import Attribution
 
 APP = "default"
 USERS = [b"ann", b"bob", b"c\0\r\n:{9}", *(b"u%d" % number for number in range(20))]
@@ -95,8 +95,8 @@ def _job(store: Store) -> Job:
 
 
 async def _kick(store: Store) -> None:
-    ordered = await store.audit.order_kick(APP, b"ann", LogPosition("by", "why"), "", "iOS")
-    await store.audit.settle_kick(APP, b"ann", LogPosition("by", "why"), "", "iOS", ordered, 1)
+    ordered = await store.audit.order_kick(APP, b"ann", Attribution("by", "why"), "", "iOS")
+    await store.audit.settle_kick(APP, b"ann", Attribution("by", "why"), "", "iOS", ordered, 1)
 
 
 async def _bury(store: Store) -> None:
