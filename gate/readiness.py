@@ -3,16 +3,43 @@
 200 once this node's Replica has caught up with the heads it saw at start and every role answers. It does not turn back because
 Redis is away: checks go on then, and a balancer should let them. A 200 may list `warnings`: what is wrong and no reason to send
 traffic elsewhere, such as clocks that differ.
+
+`Ready` holds what a role uses before it is there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from gate.errors import ReplicaError
 
 RETRY_AFTER_S = 1
+
+
+T = TypeVar("T")
+
+
+class Ready(Generic[T]):
+    """A dependency that may not be there yet, such as the Replica of a node that starts.
+
+    It is made when it is first used, and again and again until `make` raises no more; or it is `put` once it is there.
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        """`make` raises what an early use of it is to raise."""
+        self._make = make
+        self._made: T | None = None
+
+    def put(self, made: T) -> None:
+        """It is there."""
+        self._made = made
+
+    def get(self) -> T:
+        """The dependency. Raises as `make` does."""
+        if self._made is None:
+            self._made = self._make()
+        return self._made
 
 
 class ReplicaState(Protocol):

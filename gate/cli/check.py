@@ -16,12 +16,16 @@ import typer
 from gate.cli.options import DEFAULT_DATA, AppOption, DataOption, JsonOption, Target, all_mistakes, given_id
 from gate.cli.output import print_json, print_table, say, shown_id, warn
 from gate.cli.time_format import shown_duration, shown_moment
-from gate.core.partition import partition_of
-from gate.core.revision import Revision, join_revisions, parse_revisions
+from gate.clock import wall_ms
+from gate.core.revision import Revision, parse_revisions
 from gate.core.shown import shown_facts
 from gate.errors import AppUnknown, ReplicaMissing, Stale
+from gate.replica.app_reading import AppReading
 from gate.replica.layout import current_facts, replica_dir
-from gate.replica.reader import AppView, NodeReplica
+from gate.replica.positions import reaches, revision_of
+from gate.replica.reader import NodeReplica
+from gate.replica.reader import explained as explained_by
+from gate.replica.reading import Reading
 from gate.replica.status_page import NEVER_FRESH_MS, StatusView
 
 _Sender = Annotated[str, typer.Argument(metavar="A", help="The sender's id.")]
@@ -47,13 +51,12 @@ def check(
         demanded = mistakes.take(lambda: _demanded(min_revision), _NOTHING_DEMANDED)
     key = Target(data, app).app_key()
     with opened_replica(data) as replica:
-        if demanded and not replica.reaches(demanded):
-            raise Stale(f"this Replica has not applied {min_revision} (or follows another history)")
-        status_page, revision = (
-            replica.status_page(),
-            _revision(replica, key, (a, b)),
-        )  # before the facts, which may become newer
-        verdict = _app_view(replica, key).verdict(a, b)
+        status_page = replica.status_page()  # before the facts, which may become newer
+        with replica.snapshot() as snapshot:
+            if demanded and not reaches(snapshot, demanded):
+                raise Stale(f"this Replica has not applied {min_revision} (or follows another history)")
+            verdict = _app(snapshot, key).decide(a, b, wall_ms())
+            revision = revision_of(snapshot, key, (a, b))
         if as_json:
             print_json(
                 {
@@ -85,7 +88,9 @@ def explain(
     key = Target(data, app).app_key()
     with opened_replica(data) as replica:
         status_page = replica.status_page()
-        explained: dict[str, Any] = dict(_app_view(replica, key).explain(a, b))
+        with replica.snapshot() as snapshot:
+            _app(snapshot, key)
+            explained = explained_by(snapshot, key, a, b)
         explained["stale_ms"] = status_page.stale_ms
         if as_json:
             print_json(explained)
@@ -127,18 +132,11 @@ def _demanded(min_revision: str | None) -> tuple[Revision, ...]:
     return parse_revisions(min_revision) if min_revision else _NOTHING_DEMANDED
 
 
-def _app_view(replica: NodeReplica, key: str) -> AppView:
-    view = replica.app(key)
-    if view is None:
+def _app(snapshot: Reading, key: str) -> AppReading:
+    found = snapshot.app(key)
+    if found is None:
         raise AppUnknown(f"no App has the key {key!r} (gate app list shows them)")
-    return view
-
-
-def _revision(replica: NodeReplica, key: str, users: tuple[bytes, ...]) -> str:
-    count = replica.partitions
-    partitions = {partition_of(key, user, count) for user in users}
-    positions = {partition: replica.applied(partition) for partition in partitions}
-    return join_revisions(Revision(p, at.epoch, at.seq) for p, at in positions.items() if at is not None and at.epoch)
+    return found
 
 
 def _print_explained(explained: Mapping[str, Any], sender: str, recipient: str) -> None:

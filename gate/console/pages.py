@@ -58,7 +58,7 @@ TEMPLATES = _made_environment()
 
 def page(context: ConsoleContext, template: str, status: int = 200, **values: Any) -> web.Response:
     """A page of an operator's."""
-    known, facts = context.known, context.view.facts if context.view is not None else None
+    known, facts = context.known, context.facts
     away = values.pop("away", "") or (known.away if known is not None else "")
     return html(
         template,

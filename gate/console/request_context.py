@@ -15,10 +15,11 @@ from aiohttp import web
 
 from gate.console.session_auth import Known, SessionAuth
 from gate.console.session_cookie import form_token, is_same
+from gate.core.model import AppFacts
 from gate.core.operators import OperatorRole, may
 from gate.errors import GateError, StoreUnavailable
 from gate.http.context import RequestContext
-from gate.http.dependencies import AppView, Deps
+from gate.http.dependencies import Deps
 from gate.http.errors import RoleInsufficient
 from gate.http.forms import Form
 from gate.http.peers import forwarded_host, forwarded_proto, is_believed
@@ -48,7 +49,7 @@ class LastRead:
 
 @dataclass(slots=True)
 class ConsoleContext(RequestContext):
-    """A request. `known` is None on pages that are open to anybody, `view` None on those that are of no App."""
+    """A request. `known` is None on pages that are open to anybody, `facts` None on those that are of no App."""
 
     request: web.Request
     deps: Deps
@@ -56,7 +57,7 @@ class ConsoleContext(RequestContext):
     session_auth: SessionAuth
     last_read: LastRead
     known: Known | None = None
-    view: AppView | None = None
+    facts: AppFacts | None = None
 
     @property
     def operator(self) -> Known:
@@ -65,15 +66,15 @@ class ConsoleContext(RequestContext):
         return self.known
 
     @property
-    def app(self) -> AppView:
+    def app(self) -> AppFacts:
         """The App that the page is of."""
-        assert self.view is not None, "asked only on pages of an App"
-        return self.view
+        assert self.facts is not None, "asked only on pages of an App"
+        return self.facts
 
     @property
     def app_key(self) -> str:
         """Its key."""
-        return self.app.facts.key
+        return self.app.key
 
     @property
     def is_https(self) -> bool:

@@ -21,7 +21,7 @@ from gate.console.session_auth import SessionAuth
 from gate.console.views import OF_ALL, OF_APP, OPEN, View
 from gate.console.views.sign_in import sign_in_place
 from gate.errors import AppUnknown, GateError, InvalidInput, StoreUnavailable
-from gate.http.auth import app_view
+from gate.http.auth import app_with_key
 from gate.http.dependencies import Deps
 from gate.http.errors import MethodWrong, PathUnknown, v1_problem
 from gate.http.operators import OperatorAuth
@@ -98,8 +98,10 @@ class ConsoleRouter:
         if views is None:
             raise PathUnknown(f"the console has no page {path[:200]}")
         if rest not in OF_ALL:
-            context.view = app_view(deps.replica, key)
-            if context.view is None:
+            with deps.replica.snapshot() as snapshot:
+                app = app_with_key(snapshot, key)
+                context.facts = None if app is None else app.app
+            if context.facts is None:
                 raise AppUnknown(f"there is no App {key[:40]!r}; if it was made just now, load this page again")
         return await _chosen(views, request)(context)
 

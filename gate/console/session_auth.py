@@ -18,8 +18,8 @@ from gate.clock import monotonic_ms
 from gate.console.session_cookie import SESSION_TTL_MS, SessionCookie, is_genuine, new_cookie, read_cookie
 from gate.core.operators import Operator
 from gate.errors import InvalidInput, StoreUnavailable
-from gate.http.dependencies import Store
 from gate.http.operators import OperatorAuth
+from gate.store.store import Store
 
 RECALLED_MS = 15 * 60_000
 

@@ -1,4 +1,4 @@
-"""The console as a site of the HTTP application.
+"""The console as pages mounted in the HTTP application.
 
 Most nodes are never asked for a page, and templates take a tenth of a second and some megabytes: everything but this file is
 loaded with the first request, in a thread.
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 
 class Console:
-    """A `gate.http.sites.Site`. Shares the `operator_auth` with the APIs, so that guesses at passwords are counted together."""
+    """Pages that `gate.http.app` mounts.
+
+    They share the `operator_auth` with the APIs, so that guesses at passwords are counted together.
+    """
 
     prefix = PREFIX
     group = "console"

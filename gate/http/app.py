@@ -1,162 +1,172 @@
-"""The application: one table of endpoints, and the steps that every request takes.
+"""The application: sub-applications by prefix, each with its own credentials, and the steps that every request takes.
 
-Find the endpoint by its path (doubled slashes count as one, since an official SDK sends them), check the method, learn
-who calls, run it, and word whatever it raises as its family does. Nothing else catches errors. `access_log` says which
-requests are logged. A check may be answered before it gets here, in `fast_path`.
+    /user                 RongCloud's API: signed by an App
+    /v1                   an App, by HTTP Basic or signed
+    /v1/apps, /v1/deployment-audit     an operator with a role
+    /client               the Token of an end user; web pages of any site may call
+    everything else       open: probes, documents; and what is mounted, such as the console
+
+aiohttp's router finds the route. The middleware `serve` runs around all of them: it alone catches errors, which it words as
+the caller's family of clients expects, and it counts and logs. `access_log` says which requests are logged. A check may be
+answered before it gets here, in `fast_path`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from time import perf_counter
-from typing import NamedTuple
+from typing import Protocol
 
 import structlog
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from gate.core.limits import EACH_CLIENT, limit_names
 from gate.core.operators import OperatorRole
 from gate.errors import GateError
 from gate.http import auth, client, rongcloud, v1
 from gate.http.access_log import is_check_logged, log_request
-from gate.http.bodies import expect_continue, refuse_encoded, release_body
+from gate.http.bodies import refuse_encoded, release_body
 from gate.http.client import cors, page, websocket
 from gate.http.client import endpoint as client_endpoint
+from gate.http.client.endpoint import CLIENT_REQUEST, client_request
 from gate.http.client.problems import client_problem
-from gate.http.context import AppRequest
+from gate.http.context import APP_REQUEST, AppRequest
 from gate.http.dependencies import Deps
 from gate.http.errors import (
     FeatureUnsupported,
     Internal,
-    MethodWrong,
-    PathUnknown,
     Problem,
     rongcloud_problem,
     v1_problem,
 )
 from gate.http.health import ASIDE, PROBES, Probe
 from gate.http.openapi import DOCUMENTS
-from gate.http.operators import OperatorAuth, operator_request
-from gate.http.paths import template_of
+from gate.http.operators import OPERATOR_REQUEST, OperatorAuth, operator_request
 from gate.http.responses import REQUEST_ID, json_response, request_id_of
 from gate.http.rongcloud import endpoint as rongcloud_endpoint
-from gate.http.rongcloud.unsupported import UNSUPPORTED, unsupported_feature
-from gate.http.sites import Site, site_of
+from gate.http.rongcloud.unsupported import FAMILY_PATH, UNSUPPORTED, unsupported_feature
+from gate.http.routing import UNKNOWN, Handler, Routes, sent_path
 from gate.http.v1 import apps, check
 from gate.http.v1 import endpoint as v1_endpoint
 
-_SLASHES = re.compile(r"/{2,}")
-_RONGCLOUD_PREFIX = "/user/"
+_RONGCLOUD = "/user"
+_V1 = "/v1"
+_OF_OPERATORS = ("/v1/apps", "/v1/deployment-audit")
+_CLIENT = "/client"
 _GROUPS = {check.PATH: check.GROUP, "/v1/explain": check.GROUP, "/v1/events": "events", websocket.PATH: "websocket"}
 """What is counted apart: the one is quick, the other lasts for hours."""
-_REQUEST_ID = web.RequestKey("request_id", str)
+_ID = web.RequestKey("request_id", str)
 
 log = structlog.get_logger("gate.http")
 
-Answer = Callable[[web.Request, Deps], Awaitable[web.StreamResponse]]
-Wording = Callable[[GateError, str], Problem]
-Refusal = Callable[[GateError], web.StreamResponse]
+
+class Mounted(Protocol):
+    """Pages below a prefix, such as the console, which this layer may not import. Their requests are counted and logged too."""
+
+    @property
+    def prefix(self) -> str:
+        """It begins and ends with a slash; without the last one it belongs to the pages too."""
+        ...
+
+    @property
+    def group(self) -> str:
+        """What its requests are counted as."""
+        ...
+
+    async def answer(self, request: web.Request, deps: Deps) -> web.StreamResponse:
+        """Serve one request of any method. May raise `GateError`, and what is a bug."""
+        ...
+
+    def refusal(self, request: web.Request, fault: GateError) -> web.StreamResponse:
+        """What to answer where `answer` raised; for a bug, the fault is `Internal`. Never raises."""
+        ...
 
 
-class Route(NamedTuple):
-    """What one path answers: by method, for which group of endpoints it is counted."""
-
-    group: str
-    methods: dict[str, Answer]
-
-
-def make_app(deps: Deps, door: OperatorAuth | None = None, sites: Sequence[Site] = ()) -> web.Application:
-    """The whole HTTP surface on these dependencies. A site that lets operators in shares the `door`, and so its throttle."""
-    app = web.Application()
-    # A dot would leave out paths with a line break in an id, and aiohttp would answer those in its own words.
-    dispatch = Dispatch(deps, door or OperatorAuth(), sites)
-    app.router.add_route("*", r"/{path:[\s\S]*}", dispatch.serve, expect_handler=expect_continue)
+def make_app(deps: Deps, operator_auth: OperatorAuth | None = None, mounted: Sequence[Mounted] = ()) -> web.Application:
+    """The whole HTTP surface. Mounted pages that let operators in share the `operator_auth`, and so its throttle."""
+    routes = Routes()
+    app = web.Application(middlewares=[_serving(deps, routes, mounted)])
     app.on_response_prepare.append(_label)
     app.on_shutdown.append(partial(_end_streams, deps))
+    for path, document in DOCUMENTS.items():
+        routes.add(app, path, "docs", {"GET": partial(document, deps=deps)})
+    for path, probe in PROBES.items():
+        aside = asyncio.Lock() if path in ASIDE else None
+        routes.add(app, path, "probe", {"GET": partial(_probe, probe, aside, deps)})
+    app.add_subapp(_RONGCLOUD, _rongcloud_app(deps, routes))
+    app.add_subapp(_V1, _v1_app(deps, routes))
+    for prefix in _OF_OPERATORS:
+        app.add_subapp(prefix, _operators_app(deps, routes, operator_auth or OperatorAuth(), prefix))
+    app.add_subapp(_CLIENT, _client_app(deps, routes))
+    for pages in mounted:
+        below = web.Application()
+        routes.add_others(below, partial(pages.answer, deps=deps), pages.group)
+        app.add_subapp(pages.prefix.rstrip("/"), below)
+    if mounted:
+        # A browser that opens the bare address is an operator's.
+        routes.add(app, "/", "docs", {"GET": partial(_lead_to, mounted[0].prefix, deps)})
+    routes.add(app, FAMILY_PATH, "user", dict.fromkeys(("GET", "POST"), partial(_refuse_family, deps)))
+    routes.add_others(app)
     return app
 
 
-class Dispatch:
-    """From a request to its answer."""
+# What every request meets
 
-    def __init__(self, deps: Deps, door: OperatorAuth, sites: Sequence[Site]) -> None:
-        """Build the table once."""
-        self._deps = deps
-        self._routes = make_routes(door) | {path: Route("docs", {"GET": answer}) for path, answer in page.FILES.items()}
-        self._sites = tuple(sites)
-        if self._sites:
-            # A browser that opens the bare address is an operator's.
-            self._routes["/"] = Route("docs", {"GET": _leading_to(self._sites[0].prefix)})
 
-    async def serve(self, request: web.Request) -> web.StreamResponse:
+def _serving(deps: Deps, routes: Routes, mounted: Sequence[Mounted]) -> Middleware:
+    pages_of = {pages.group: pages for pages in mounted}
+
+    @web.middleware
+    async def serve(request: web.Request, handler: Handler) -> web.StreamResponse:
         """Never raises but for a cancelled request."""
         started = perf_counter()
-        path = _SLASHES.sub("/", request.path)
-        request_id = request_id_of(request.headers)
-        request[_REQUEST_ID] = request_id
-        site = site_of(self._sites, path)
-        if site is not None:
-            group = site.group
-            response = await _caught(self._visited(request, site), partial(site.refusal, request), request, request_id)
-        else:
-            route = self._route(request, path)
-            group = route.group if route else "unknown"
-            response = await _caught(
-                self._answer(request, path, route), _refusal(request, path, route), request, request_id
-            )
+        request[_ID] = request_id = request_id_of(request.headers)
+        group = routes.groups[request.match_info.handler]
+        try:
+            refuse_encoded(request)
+            response = await handler(request)
+        except GateError as fault:
+            response = _refusal(request, fault, group, pages_of.get(group))
+        except Exception as fault:
+            log.exception("a request failed on a bug", path=request.path[:200], request_id=request_id)
+            internal = Internal(f"an internal error, {type(fault).__name__}; the log has it")
+            response = _refusal(request, internal, group, pages_of.get(group))
+        finally:
+            release_body(request)
         seconds = perf_counter() - started
-        self._deps.count_request(group, response.status, seconds)
-        is_verdict = response.status == 200 and path == check.PATH
-        if is_check_logged(self._deps) if is_verdict else self._deps.options.access_log:
-            log_request(self._deps, group, request.method, request.path, response.status, seconds, request, request_id)
+        deps.count_request(group, response.status, seconds)
+        is_verdict = response.status == 200 and request.path == check.PATH
+        if is_check_logged(deps) if is_verdict else deps.options.access_log:
+            log_request(deps, group, request.method, request.path, response.status, seconds, request, request_id)
         return response
 
-    def _route(self, request: web.Request, path: str) -> Route | None:
-        # A brace could make a path out of what is a template of paths; what fits the template is found by it.
-        route = self._routes.get(path) if "{" not in path else None
-        route = route or self._routes.get(template_of(request.raw_path) or "")
-        if route is None and (feature := unsupported_feature(path)) is not None:
-            refusing = _absent(feature, ())
-            return Route("user", {"GET": refusing, "POST": refusing})
-        return route
-
-    async def _visited(self, request: web.Request, site: Site) -> web.StreamResponse:
-        refuse_encoded(request)
-        return await site.answer(request, self._deps)
-
-    async def _answer(self, request: web.Request, path: str, route: Route | None) -> web.StreamResponse:
-        refuse_encoded(request)
-        return await _chosen(request, path, route)(request, self._deps)
+    return serve
 
 
-async def _caught(
-    answering: Awaitable[web.StreamResponse], refusal: Refusal, request: web.Request, request_id: str
-) -> web.StreamResponse:
-    """The answer, or what is said instead where it failed."""
-    try:
-        return await answering
-    except GateError as fault:
-        return refusal(fault)
-    except Exception as fault:
-        log.exception("a request failed on a bug", path=request.path[:200], request_id=request_id)
-        return refusal(Internal(f"an internal error, {type(fault).__name__}; the log has it"))
-    finally:
-        release_body(request)
-
-
-def _refusal(request: web.Request, path: str, route: Route | None) -> Refusal:
+def _refusal(request: web.Request, fault: GateError, group: str, pages: Mounted | None) -> web.StreamResponse:
     """How a fault is answered on this path."""
-    wording = _wording(path, is_served=route is not None and route.group != "user")
+    if pages is not None:
+        return pages.refusal(request, fault)
+    problem = _worded(request, fault, is_served=group not in ("user", UNKNOWN))
+    return json_response(problem.body, problem.status, problem.headers)
 
-    def answer(fault: GateError) -> web.StreamResponse:
-        problem = wording(fault, request.path)
-        return json_response(problem.body, problem.status, problem.headers)
 
-    return answer
+def _worded(request: web.Request, fault: GateError, is_served: bool) -> Problem:
+    path = request.path
+    # An SDK of RongCloud's must be able to read the refusal of whatever it calls.
+    if path.startswith(f"{_RONGCLOUD}/") or (path.endswith(".json") and not is_served):
+        return rongcloud_problem(fault, sent_path(request))
+    return (client_problem if path.startswith(f"{_CLIENT}/") else v1_problem)(fault, path)
+
+
+async def _label(request: web.Request, response: web.StreamResponse) -> None:
+    """The headers of every answer; here, since those of a stream are sent long before it has been served."""
+    response.headers[REQUEST_ID] = request.get(_ID) or request_id_of(request.headers)
+    response.headers["Server"] = "gate"  # aiohttp would name its own version and Python's
 
 
 async def _end_streams(deps: Deps, _: web.Application) -> None:
@@ -166,144 +176,139 @@ async def _end_streams(deps: Deps, _: web.Application) -> None:
         deps.gateway.drain()
 
 
-async def _label(request: web.Request, response: web.StreamResponse) -> None:
-    """The headers of every answer; here, since those of a stream are sent long before it has been served."""
-    response.headers[REQUEST_ID] = request.get(_REQUEST_ID) or request_id_of(request.headers)
-    if _SLASHES.sub("/", request.path).startswith(cors.PREFIX):
-        cors.open_to_pages(response)
-    response.headers["Server"] = "gate"  # aiohttp would name its own version and Python's
+# Sub-applications. A middleware authenticates the endpoints; other routes are open, such as those of a wrong method.
 
 
-def _chosen(request: web.Request, path: str, route: Route | None) -> Answer:
-    if route is None:
-        raise PathUnknown(f"there is no endpoint {path[:200]}")
-    method = "GET" if request.method == "HEAD" else request.method
-    if method == "OPTIONS" and path.startswith(cors.PREFIX):
-        return _preflight(route)
-    answer = route.methods.get(method)
-    if answer is None:
-        raise MethodWrong(request.method, ", ".join(sorted(route.methods)))
-    return answer
+def _rongcloud_app(deps: Deps, routes: Routes) -> web.Application:
+    limits: dict[Handler, tuple[str, ...]] = {}
+
+    @web.middleware
+    async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
+        names = limits.get(request.match_info.handler)
+        if names is not None:
+            now_ms = deps.now_ms()
+            facts = await auth.signed_caller(request.headers, deps, now_ms)
+            deps.limiter.spend(facts, names)
+            request[APP_REQUEST] = AppRequest(request, deps, facts, now_ms)
+        return await handler(request)
+
+    app = web.Application(middlewares=[authenticate])
+    answers: dict[str, Handler] = {
+        **{path: partial(rongcloud_endpoint.answer, one) for path, one in rongcloud.ENDPOINTS.items()},
+        **{path: partial(_refuse_feature, feature) for path, feature in UNSUPPORTED.items()},
+    }
+    for path, answer in answers.items():
+        limits[answer] = limit_names(path)
+        routes.add(app, path, "user", {"POST": answer}, _RONGCLOUD)
+    routes.add_others(app)
+    return app
 
 
-def make_routes(door: OperatorAuth | None = None) -> dict[str, Route]:
-    """Every path that is served, but those of sites and of the client's page: what programs call."""
-    door = door or OperatorAuth()
-    routes: dict[str, Route] = {}
-    for path, endpoint in rongcloud.ENDPOINTS.items():
-        routes[path] = Route("user", {"POST": _signed(endpoint, limit_names(path))})
-    for (path, method), v1_one in v1.ENDPOINTS.items():
-        group = _GROUPS.get(path, "v1")
-        routes.setdefault(path, Route(group, {})).methods[method] = _known(v1_one, limit_names(path))
-    routes[check.PATH].methods["GET"] = _promptly(routes[check.PATH].methods["GET"])
-    for path, feature in UNSUPPORTED.items():
-        routes[path] = Route("user", {"POST": _absent(feature, limit_names(path))})
-    for (path, method), (role, apps_one) in apps.ENDPOINTS.items():
-        routes.setdefault(path, Route("apps", {})).methods[method] = _administered(apps_one, role, door)
-    for (path, method), client_one in client.ENDPOINTS.items():
-        routes.setdefault(path, Route("client", {})).methods[method] = _borne(client_one, limit_names(path))
-    routes[websocket.PATH] = Route(_GROUPS[websocket.PATH], {"GET": websocket.connect})
-    for path, probe in PROBES.items():
-        routes[path] = Route("probe", {"GET": _aside(probe) if path in ASIDE else _open(probe)})
-    for path, document in DOCUMENTS.items():
-        routes[path] = Route("docs", {"GET": document})
-    return routes
+def _v1_app(deps: Deps, routes: Routes) -> web.Application:
+    limits: dict[Handler, tuple[str, ...]] = {}
+    answers = _by_path({key: partial(v1_endpoint.answer, one) for key, one in v1.ENDPOINTS.items()})
+    check_one = answers[check.PATH]["GET"]
+
+    @web.middleware
+    async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
+        matched = request.match_info.handler
+        if matched is check_one:
+            with suppress(GateError):  # then the steps below find it again, and it is worded
+                # From one snapshot, the credentials included, where it needs no more.
+                answer = check.fast_check(deps, request.headers, request.raw_path)
+                if answer is not None:
+                    return json_response(answer)
+        names = limits.get(matched)
+        if names is not None:
+            now_ms = deps.now_ms()
+            facts = await auth.caller(request.headers, deps, now_ms)
+            deps.limiter.spend(facts, names)
+            request[APP_REQUEST] = AppRequest(request, deps, facts, now_ms)
+        return await handler(request)
+
+    app = web.Application(middlewares=[authenticate])
+    for path, methods in answers.items():
+        limits |= dict.fromkeys(methods.values(), limit_names(path))
+        routes.add(app, path, _GROUPS.get(path, "v1"), methods, _V1)
+    routes.add_others(app)
+    return app
 
 
-def _wording(path: str, is_served: bool) -> Wording:
-    # An SDK of RongCloud's must be able to read the refusal of whatever it calls.
-    if path.startswith(_RONGCLOUD_PREFIX) or (path.endswith(".json") and not is_served):
-        return rongcloud_problem
-    return client_problem if path.startswith(cors.PREFIX) else v1_problem
+def _operators_app(deps: Deps, routes: Routes, operator_auth: OperatorAuth, prefix: str) -> web.Application:
+    roles: dict[Handler, OperatorRole] = {}
+
+    @web.middleware
+    async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
+        role = roles.get(request.match_info.handler)
+        if role is not None:
+            request[OPERATOR_REQUEST] = await operator_request(request, deps, operator_auth, role)
+        return await handler(request)
+
+    app = web.Application(middlewares=[authenticate])
+    of_prefix = {key: one for key, one in apps.ENDPOINTS.items() if key[0].startswith(prefix)}
+    answers = {key: partial(apps.answer, endpoint) for key, (_, endpoint) in of_prefix.items()}
+    roles |= {answers[key]: role for key, (role, _) in of_prefix.items()}
+    for path, methods in _by_path(answers).items():
+        routes.add(app, path, "apps", methods, prefix)
+    routes.add_others(app)
+    return app
 
 
-def _preflight(route: Route) -> Answer:
-    async def answer(request: web.Request, deps: Deps) -> web.StreamResponse:
-        return cors.preflight(route.methods)
+def _client_app(deps: Deps, routes: Routes) -> web.Application:
+    limits: dict[Handler, tuple[str, ...]] = {}
 
-    return answer
+    @web.middleware
+    async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
+        names = limits.get(request.match_info.handler)
+        if names is not None:
+            call = request[CLIENT_REQUEST] = client_request(request, deps, deps.now_ms())
+            deps.limiter.spend(call.facts, names, call.user)
+        return await handler(request)
 
-
-def _signed(endpoint: rongcloud.Endpoint, limits: tuple[str, ...]) -> Answer:
-    async def answer(request: web.Request, deps: Deps) -> web.StreamResponse:
-        now_ms = deps.now_ms()
-        view = await auth.signed_caller(request.headers, deps, now_ms)
-        deps.limiter.spend(view.facts, limits)
-        return await rongcloud_endpoint.answer(endpoint, AppRequest(request, deps, view, now_ms))
-
-    return answer
-
-
-def _absent(feature: str, limits: tuple[str, ...]) -> Answer:
-    async def answer(request: web.Request, deps: Deps) -> web.StreamResponse:
-        view = await auth.signed_caller(request.headers, deps, deps.now_ms())
-        deps.limiter.spend(view.facts, limits)
-        raise FeatureUnsupported(feature)
-
-    return answer
-
-
-def _administered(endpoint: apps.Endpoint, role: OperatorRole, door: OperatorAuth) -> Answer:
-    async def answer(request: web.Request, deps: Deps) -> web.StreamResponse:
-        call = await operator_request(request, deps, door, role)
-        return await v1_endpoint.replied(call, await endpoint(call))
-
-    return answer
+    app = web.Application(middlewares=[authenticate])
+    app.on_response_prepare.append(cors.open_to_pages)
+    answers = _by_path({key: partial(client_endpoint.answer, one) for key, one in client.ENDPOINTS.items()})
+    for path, methods in answers.items():
+        limits |= dict.fromkeys(methods.values(), (*limit_names(path), EACH_CLIENT))
+    groups = dict.fromkeys(answers, "client") | {websocket.PATH: _GROUPS[websocket.PATH]}
+    answers[websocket.PATH] = {"GET": partial(websocket.connect, deps=deps)}
+    answers |= {path: {"GET": file} for path, file in page.FILES.items()}
+    for path, methods in answers.items():
+        preflight: dict[str, Handler] = {}
+        if path.startswith(cors.PREFIX):
+            preflight["OPTIONS"] = partial(cors.preflight, tuple(methods))
+        routes.add(app, path, groups.get(path, "docs"), methods, _CLIENT, preflight)
+    routes.add_others(app)
+    return app
 
 
-def _known(endpoint: v1.Endpoint, limits: tuple[str, ...]) -> Answer:
-    async def answer(request: web.Request, deps: Deps) -> web.StreamResponse:
-        now_ms = deps.now_ms()
-        view = await auth.caller(request.headers, deps, now_ms)
-        deps.limiter.spend(view.facts, limits)
-        return await v1_endpoint.answer(endpoint, AppRequest(request, deps, view, now_ms))
-
-    return answer
+def _by_path(answers: Mapping[tuple[str, str], Handler]) -> dict[str, dict[str, Handler]]:
+    by_path: dict[str, dict[str, Handler]] = {}
+    for (path, method), answer in answers.items():
+        by_path.setdefault(path, {})[method] = answer
+    return by_path
 
 
-def _promptly(general: Answer) -> Answer:
-    """A check from one transaction, where it needs no more; else what is general."""
-
-    async def answer(request: web.Request, deps: Deps) -> web.StreamResponse:
-        with suppress(GateError):
-            prompt = check.fast_check(deps, request.headers, request.raw_path)
-            if prompt is not None:
-                return json_response(prompt)
-        return await general(request, deps)
-
-    return answer
+# Handlers of single routes
 
 
-def _borne(endpoint: client.Endpoint, limits: tuple[str, ...]) -> Answer:
-    limits = (*limits, EACH_CLIENT)
-
-    async def answer(request: web.Request, deps: Deps) -> web.StreamResponse:
-        call = client_endpoint.client_request(request, deps, deps.now_ms())
-        deps.limiter.spend(call.facts, limits, call.user)
-        return await client_endpoint.answer(endpoint, call)
-
-    return answer
+async def _refuse_feature(feature: str, request: web.Request) -> web.StreamResponse:
+    raise FeatureUnsupported(feature)
 
 
-def _leading_to(path: str) -> Answer:
-    async def answer(request: web.Request, deps: Deps) -> web.StreamResponse:
-        return web.Response(status=302, headers={"Location": deps.options.public_path + path})
-
-    return answer
-
-
-def _aside(probe: Probe) -> Answer:
-    one_at_a_time = asyncio.Lock()
-
-    async def answer(request: web.Request, deps: Deps) -> web.StreamResponse:
-        async with one_at_a_time:
-            return await asyncio.to_thread(probe, deps)
-
-    return answer
+async def _refuse_family(deps: Deps, request: web.Request) -> web.StreamResponse:
+    feature = unsupported_feature(request.path)
+    assert feature is not None, "the route is of those paths only"
+    await auth.signed_caller(request.headers, deps, deps.now_ms())
+    raise FeatureUnsupported(feature)
 
 
-def _open(probe: Probe) -> Answer:
-    async def answer(request: web.Request, deps: Deps) -> web.StreamResponse:
+async def _lead_to(path: str, deps: Deps, request: web.Request) -> web.StreamResponse:
+    return web.Response(status=302, headers={"Location": deps.options.public_path + path})
+
+
+async def _probe(probe: Probe, aside: asyncio.Lock | None, deps: Deps, request: web.Request) -> web.StreamResponse:
+    if aside is None:
         return probe(deps)
-
-    return answer
+    async with aside:
+        return await asyncio.to_thread(probe, deps)

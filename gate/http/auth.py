@@ -18,9 +18,11 @@ from gate.core.ids import app_key as checked_app_key
 from gate.core.model import AppFacts
 from gate.core.signature import CALLBACK_NONCE, signature_of
 from gate.errors import AppUnknown, InvalidInput
-from gate.http.dependencies import AppView, Deps, Replica
+from gate.http.dependencies import Deps
 from gate.http.errors import CredentialsWrong
 from gate.http.forms import TooLong
+from gate.replica.app_reading import AppReading
+from gate.replica.reading import Reading
 
 MAX_NONCE_CHARS = 128
 """Under `strict_signature` nonces are remembered, so their length has a bound; elsewhere any header will do."""
@@ -39,6 +41,7 @@ A header is right for as long as the App has the same settings: not equal ones, 
 replaced whenever the App's record changes. So nothing outlives a change of a secret. Wrong headers are not kept.
 """
 
+_BASIC_OR_SIGNATURE = "App key and secret, or a signature"
 _WRONG = "the App key or its secret is wrong"
 
 
@@ -57,49 +60,48 @@ def signed_headers(headers: Mapping[str, str]) -> Signed:
     return Signed(*values)
 
 
-async def signed_caller(headers: Mapping[str, str], deps: Deps, now_ms: int) -> AppView:
+async def signed_caller(headers: Mapping[str, str], deps: Deps, now_ms: int) -> AppFacts:
     """The App that signed this request."""
-    view, signed = _signer(headers, deps.replica)
-    if view.facts.strict_signature:
-        await _insist(view.facts, signed, deps, now_ms)
-    return view
+    signed = signed_headers(headers)
+    with deps.replica.snapshot() as snapshot:
+        facts = _signer(signed, snapshot).app
+    if facts.strict_signature:
+        await _insist(facts, signed, deps, now_ms)
+    return facts
 
 
-async def caller(headers: Mapping[str, str], deps: Deps, now_ms: int) -> AppView:
+async def caller(headers: Mapping[str, str], deps: Deps, now_ms: int) -> AppFacts:
     """The App that calls, by Basic or by signature."""
     basic = headers.get("Authorization")
     if basic is not None:
-        return _basic_caller(basic, deps.replica)
+        pair = basic_pair(basic, _BASIC_OR_SIGNATURE)
+        with deps.replica.snapshot() as snapshot:
+            return _app_with_secret(snapshot, *pair).app
     if _names_an_app(headers):
         return await signed_caller(headers, deps, now_ms)
     raise CredentialsWrong("give HTTP Basic with App key and secret, or App-Key, Nonce, Timestamp and Signature")
 
 
-def proven_settings(headers: Mapping[str, str]) -> AppFacts | None:
-    """The settings by which `fast_caller` found this Basic header right; while the App has them, it still is."""
-    return _PROVEN.get(headers.get("Authorization", ""))
-
-
-def fast_caller(headers: Mapping[str, str], replica: Replica) -> AppView | None:
+def fast_caller(headers: Mapping[str, str], snapshot: Reading) -> AppReading | None:
     """As `caller`, without Redis; None where `caller` has to decide: a strict App's signature, or no credentials."""
     basic = headers.get("Authorization")
     if basic is not None:
-        view = _basic_caller(basic, replica)
-        if len(basic) <= MAX_PROVEN_CHARS:
-            if len(_PROVEN) >= MAX_PROVEN:
-                _PROVEN.clear()
-            _PROVEN[basic] = view.facts
-        return view
+        proven = _PROVEN.get(basic)
+        if proven is not None:
+            app = snapshot.app(proven.key)
+            if app is not None and app.app is proven:
+                return app
+        return _remembered(basic, _app_with_secret(snapshot, *basic_pair(basic, _BASIC_OR_SIGNATURE)))
     if not _names_an_app(headers):
         return None
-    view, _ = _signer(headers, replica)
-    return None if view.facts.strict_signature else view
+    app = _signer(signed_headers(headers), snapshot)
+    return None if app.app.strict_signature else app
 
 
-def app_view(replica: Replica, app_key: str) -> AppView | None:
+def app_with_key(snapshot: Reading, app_key: str) -> AppReading | None:
     """The App with this key, whatever the key may look like."""
     try:
-        return replica.app(checked_app_key(app_key))
+        return snapshot.app(checked_app_key(app_key))
     except InvalidInput:
         return None
 
@@ -116,28 +118,34 @@ def basic_pair(header: str, taken: str) -> tuple[str, str]:
     return name, secret
 
 
-def _basic_caller(header: str, replica: Replica) -> AppView:
-    app_key, secret = basic_pair(header, "App key and secret, or a signature")
-    view = app_view(replica, app_key)
-    if view is None or not _matches(secret, view.facts.secrets):
+def _app_with_secret(snapshot: Reading, app_key: str, secret: str) -> AppReading:
+    app = app_with_key(snapshot, app_key)
+    if app is None or not _matches(secret, app.app.secrets):
         raise CredentialsWrong(_WRONG)
-    return view
+    return app
+
+
+def _remembered(basic: str, app: AppReading) -> AppReading:
+    if len(basic) <= MAX_PROVEN_CHARS:
+        if len(_PROVEN) >= MAX_PROVEN:
+            _PROVEN.clear()
+        _PROVEN[basic] = app.app
+    return app
 
 
 def _names_an_app(headers: Mapping[str, str]) -> bool:
     return "App-Key" in headers or "RC-App-Key" in headers
 
 
-def _signer(headers: Mapping[str, str], replica: Replica) -> tuple[AppView, Signed]:
+def _signer(signed: Signed, snapshot: Reading) -> AppReading:
     """The App whose secret signed this request; whether the signature is fresh is not looked at."""
-    signed = signed_headers(headers)
-    view = app_view(replica, signed.app_key)
-    if view is None:
+    app = app_with_key(snapshot, signed.app_key)
+    if app is None:
         raise AppUnknown(f"no App has the key {signed.app_key[:40]!r}")
-    # Joined, as they are signed: the boundary between the two is the sender's word only.
-    if (signed.nonce + signed.timestamp).startswith(CALLBACK_NONCE) or not _is_signed(view.facts, signed):
+    # Joined, as they are signed: only the sender says where the one ends and the other begins.
+    if (signed.nonce + signed.timestamp).startswith(CALLBACK_NONCE) or not _is_signed(app.app, signed):
         raise CredentialsWrong("The signature is wrong, please check.")
-    return view, signed
+    return app
 
 
 def _header(headers: Mapping[str, str], name: str) -> str:

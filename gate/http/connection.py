@@ -30,6 +30,7 @@ from gate.http.options import (
     TURN_BYTES,
 )
 from gate.http.responses import json_response
+from gate.http.routing import has_odd_slashes, routed_url
 
 _NO_HTTP = "this is no HTTP/1.1 request that can be read: a line of it is malformed, or longer than it may be"
 
@@ -267,6 +268,9 @@ class _Parser:
             messages = messages[answered:]
             if was_full and not messages and not upgraded:
                 messages, upgraded, tail = self._parser.feed_data(b"")  # it held the rest back
+        for at, (message, payload) in enumerate(messages):
+            if has_odd_slashes(message.path):
+                messages[at] = message._replace(url=routed_url(message.url)), payload
         return messages, upgraded, tail
 
 

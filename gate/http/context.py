@@ -26,9 +26,10 @@ from gate.http.bodies import (
     read_body,
     refuse_many_parts,
 )
-from gate.http.dependencies import Applied, AppView, Deps
+from gate.http.dependencies import Deps
 from gate.http.forms import FORM_TYPE, Form, WrongContentType, parse_fields
-from gate.http.paths import user_in
+from gate.http.routing import user_in
+from gate.store.acks import Applied
 from gate.store.writer import WriteReceipt
 
 REVISION = "X-Gate-Revision"
@@ -91,17 +92,13 @@ class AppContext(Context):
 
     __slots__ = ()
 
-    view: AppView
-
-    @property
-    def facts(self) -> AppFacts:
-        """The App's settings."""
-        return self.view.facts
+    facts: AppFacts
+    """The App's settings when the request was authenticated."""
 
     @property
     def app_key(self) -> str:
         """The App's key."""
-        return self.view.facts.key
+        return self.facts.key
 
 
 class RequestContext(Context):
@@ -163,7 +160,7 @@ class AppRequest(RequestContext, AppContext):
 
     request: web.Request
     deps: Deps
-    view: AppView
+    facts: AppFacts
     now_ms: int
 
     @property
@@ -174,3 +171,7 @@ class AppRequest(RequestContext, AppContext):
     def path_user(self) -> bytes:
         """The User that the path names."""
         return user_in(self.request.raw_path)
+
+
+APP_REQUEST = web.RequestKey("app_request", AppRequest)
+"""Put there by the middleware that authenticated an App."""

@@ -18,9 +18,9 @@ from aiohttp import web
 from msgspec import UNSET, Struct, UnsetType
 
 from gate.http.context import Effect, RequestContext
-from gate.http.dependencies import Applied
 from gate.http.requests import Body, Query
 from gate.http.responses import JSON_TYPE, json_response
+from gate.store.acks import Applied
 from gate.store.writer import WriteReceipt
 
 C = TypeVar("C")

@@ -31,15 +31,15 @@ from aiohttp import web
 from gate.clock import monotonic_ms
 from gate.core.operators import MAX_PASSWORD_BYTES, Operator, OperatorRole, may
 from gate.errors import InvalidInput
-from gate.http.administration import Operators
 from gate.http.auth import basic_pair
 from gate.http.context import RequestContext
 from gate.http.dependencies import Deps
 from gate.http.errors import CredentialsWrong, RoleInsufficient, TriedTooOften
 from gate.http.lanes import Lanes, LanesFull
-from gate.http.paths import app_in
+from gate.http.routing import app_in
 from gate.http.shared import Shared
 from gate.http.throttle import Throttle
+from gate.store.operators import Operators
 from gate.store.passwords import hash_of_nobody, password_fits
 
 REMEMBERED_MS = 5 * 60_000
@@ -64,12 +64,15 @@ class OperatorRequest(RequestContext):
         return app_in(self.request.raw_path)
 
 
+OPERATOR_REQUEST = web.RequestKey("operator_request", OperatorRequest)
+
+
 async def operator_request(
-    request: web.Request, deps: Deps, door: OperatorAuth, needed: OperatorRole
+    request: web.Request, deps: Deps, operator_auth: OperatorAuth, needed: OperatorRole
 ) -> OperatorRequest:
     """The call of an operator with at least this role. Raises what its mistakes are, and `StoreUnavailable`."""
     name, password = basic_pair(request.headers.get("Authorization", ""), "an operator's name and password")
-    operator = await door.admit(deps.store.operators, name, password, deps.address_of(request))
+    operator = await operator_auth.admit(deps.store.operators, name, password, deps.address_of(request))
     if not may(operator.role, needed):
         raise RoleInsufficient(f"this takes the role {needed}, and {operator.name} is {operator.role}")
     return OperatorRequest(request, deps, deps.now_ms(), operator)

@@ -9,13 +9,12 @@ import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from gate.http.app import make_app
+from gate.http.app import Mounted, make_app
 from gate.http.connection import ConnectionRunner
 from gate.http.dependencies import Deps
 from gate.http.fast_path import FastPath
 from gate.http.operators import OperatorAuth
 from gate.http.options import BACKLOG, LINGER_S, MAX_LINE_BYTES
-from gate.http.sites import Site
 from gate.listening import dual_stack_socket
 
 log = structlog.get_logger("gate.http")
@@ -55,7 +54,9 @@ class HttpServer:
         await self._runner.cleanup()
 
 
-async def serve_http(deps: Deps, door: OperatorAuth | None = None, sites: Sequence[Site] = ()) -> HttpServer:
+async def serve_http(
+    deps: Deps, operator_auth: OperatorAuth | None = None, mounted: Sequence[Mounted] = ()
+) -> HttpServer:
     """Listen on `deps.options.host` and `port` (0: a free one). `OSError` if it can't be had. See `make_app`."""
     options = deps.options
     logging.getLogger("aiohttp.server").addFilter(_NEVER_QUOTED)  # once, however often it is added
@@ -63,7 +64,7 @@ async def serve_http(deps: Deps, door: OperatorAuth | None = None, sites: Sequen
     logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)
     # aiohttp's own access log would print query strings.
     runner = ConnectionRunner(
-        make_app(deps, door, sites),
+        make_app(deps, operator_auth, mounted),
         access_log=None,
         keepalive_timeout=options.idle_s,
         max_line_size=MAX_LINE_BYTES,

@@ -1,17 +1,19 @@
 """Who may have a Session, by this node's facts: the Token, the User's state, and up to which Change both were looked at.
 
-Each is asked inside a bracket of a `Reading`. Called by the RESP port's presence commands and, by way of `NodeReplica`, for
+Each is asked inside a bracket of a `Reading`. Called by the RESP port's presence commands and, by way of `Admission`, for
 WebSockets.
 """
 
 from __future__ import annotations
 
 from gate.core import token
-from gate.core.model import FOREVER_MS
+from gate.core.model import FOREVER_MS, AppFacts
 from gate.core.partition import partition_of
 from gate.core.presence import Verified
 from gate.errors import TokenRefused
+from gate.readiness import Ready
 from gate.replica.app_reading import AppReading
+from gate.replica.reader import NodeReplica
 from gate.replica.reading import Reading
 
 
@@ -56,6 +58,35 @@ def applied_of(reading: Reading, app_key: str, user: bytes) -> tuple[str, int]:
     """
     record = reading.position(partition_of(app_key, user, reading.partitions))
     return ("0", 0) if record is None or reading.is_reloading else (record.epoch, record.seq)
+
+
+class Admission:
+    """The same questions for a caller that is inside no bracket: each is asked in a snapshot of its own."""
+
+    def __init__(self, replica: Ready[NodeReplica]) -> None:
+        """A use of a Replica that is not there yet raises `ReplicaError`."""
+        self._replica = replica
+
+    def app_facts(self, key: str) -> AppFacts | None:
+        """The App's settings, None where there is no such App."""
+        with self._replica.get().snapshot() as snapshot:
+            found = snapshot.app(key)
+            return None if found is None else found.app
+
+    def admitted_anew(self, key: str, user: bytes, minted_at_ms: int, now_ms: int) -> Verified:
+        """See the function."""
+        with self._replica.get().snapshot() as snapshot:
+            return admitted_anew(snapshot, key, user, minted_at_ms, now_ms)
+
+    def may_stay(self, key: str, user: bytes, minted_at_ms: int, now_ms: int) -> Verified:
+        """See the function."""
+        with self._replica.get().snapshot() as snapshot:
+            return may_stay(snapshot, key, user, minted_at_ms, now_ms)
+
+    def applied_of(self, key: str, user: bytes) -> tuple[str, int]:
+        """See the function."""
+        with self._replica.get().snapshot() as snapshot:
+            return applied_of(snapshot, key, user)
 
 
 def _found(reading: Reading, app_key: str) -> AppReading:

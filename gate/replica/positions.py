@@ -28,25 +28,15 @@ def applied_all(reading: Reading) -> tuple[Revision, ...]:
     )
 
 
-class RevisionTexts:
-    """The Revisions of Partitions as text, each worded once a commit. One a Reading."""
-
-    def __init__(self) -> None:
-        self._texts: dict[int, str] = {}
-        self._moves = -1
-
-    def of(self, reading: Reading, app_key: str, users: Iterable[bytes]) -> str:
-        """Those of the Users' Partitions, joined as `join_revisions` does."""
-        if self._moves != reading.moves:
-            self._texts.clear()
-            self._moves = reading.moves
-        known = self._texts
-        texts = []
-        for partition in partitions_of(app_key, users, reading.partitions):
-            text = known.get(partition)
-            if text is None:
-                at = reading.position(partition)
-                text = known[partition] = str(Revision(partition, at.epoch, at.seq)) if at and at.epoch else ""
-            if text:
-                texts.append(text)
-        return ",".join(texts)
+def revision_of(reading: Reading, app_key: str, users: Iterable[bytes]) -> str:
+    """The Revisions of these Users' Partitions, joined as `join_revisions` does; "" where none has a history."""
+    known = reading.revision_texts
+    texts = []
+    for partition in partitions_of(app_key, users, reading.partitions):
+        text = known.get(partition)
+        if text is None:
+            at = reading.position(partition)
+            text = known[partition] = str(Revision(partition, at.epoch, at.seq)) if at and at.epoch else ""
+        if text:
+            texts.append(text)
+    return ",".join(texts)

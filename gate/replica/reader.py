@@ -8,27 +8,22 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
 from gate.clock import wall_ms
-from gate.core import token
 from gate.core.ids import app_key, user_id
-from gate.core.model import AppFacts, ListKind, UserFacts
-from gate.core.presence import Verified
-from gate.core.revision import Position, Revision
-from gate.core.verdict import Verdict, Word
+from gate.core.revision import Revision
+from gate.core.verdict import Verdict
 from gate.errors import AppUnknown, GateError, ReplicaError
 from gate.native import core
-from gate.replica import authorization
 from gate.replica.app_reading import AppReading
 from gate.replica.explain import Explained, explain
 from gate.replica.layout import replica_dir
-from gate.replica.positions import RevisionTexts, applied_all, reaches
+from gate.replica.positions import applied_all
 from gate.replica.reading import DEFAULT_CACHED_USERS, Reading
 from gate.replica.status_page import StatusView
 
@@ -45,97 +40,22 @@ class ReplicaStatus(NamedTuple):
 
 
 class NodeReplica:
-    """This node's Replica for one thread: all Apps, Positions, freshness.
-
-    Each call is a bracket of its own, unless it is made within `one_commit`.
-    """
+    """This node's Replica for one thread: all Apps, Positions, freshness."""
 
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
-        self._bracket = _Bracket(reading)
-        self._texts = RevisionTexts()
 
     @classmethod
     def open(cls, path: str | PathLike[str], *, cached_users: int = DEFAULT_CACHED_USERS) -> NodeReplica:
         """Open the Replica in `path`, a data directory or a Replica's own; `ReplicaMissing` if there is none yet."""
         return cls(Reading(replica_dir(Path(path)), cached_users))
 
-    def one_commit(self) -> AbstractContextManager[object]:
-        """A block whose reads are of one commit, in one transaction. It must not await; `status_page` is asked before it."""
-        return self._bracket
+    def snapshot(self) -> Reading:
+        """The facts of the newest commit, for `with`: one read transaction. The block must not await.
 
-    def app(self, key: str) -> AppView | None:
-        """The App with this key, or None."""
-        with self._bracket as reading:
-            found = reading.app(key)
-            return None if found is None else AppView(key, found.app, self._bracket)
-
-    def app_facts(self, key: str) -> AppFacts | None:
-        """The App's settings, or None."""
-        with self._bracket as reading:
-            found = reading.app(key)
-            return None if found is None else found.app
-
-    def verify_token(self, shown: str, now_ms: int) -> token.Claims:
-        """What a valid Token says, by the facts of one commit; `TokenRefused` for any other."""
-        with self._bracket as reading:
-            return token.verify(shown, reading.app, now_ms)
-
-    def admitted(self, shown: str, now_ms: int) -> Verified:
-        """Whom a Token lets connect, by the facts of one commit; `TokenRefused`."""
-        with self._bracket as reading:
-            return authorization.admitted(reading, shown, now_ms)
-
-    def admitted_anew(self, key: str, user: bytes, minted_at_ms: int, now_ms: int) -> Verified:
-        """Whether a Token that was valid, minted then, lets its User connect now, its expiry aside; `TokenRefused`."""
-        with self._bracket as reading:
-            return authorization.admitted_anew(reading, key, user, minted_at_ms, now_ms)
-
-    def may_stay(self, key: str, user: bytes, minted_at_ms: int, now_ms: int) -> Verified:
-        """Whether whoever connected with a Token minted then may go on being connected; `TokenRefused`."""
-        with self._bracket as reading:
-            return authorization.may_stay(reading, key, user, minted_at_ms, now_ms)
-
-    def applied_of(self, key: str, user: bytes) -> tuple[str, int]:
-        """Epoch and seq of the User's Partition up to which its facts are here."""
-        with self._bracket as reading:
-            return authorization.applied_of(reading, key, user)
-
-    def applied(self, partition: int) -> Position | None:
-        """How far this Replica is in a Partition's Changelog."""
-        with self._bracket as reading:
-            record = reading.position(partition)
-            return None if record is None else record.position
-
-    def applied_all(self) -> tuple[Revision, ...]:
-        """One Revision a Partition, of those that have a history."""
-        with self._bracket as reading:
-            return applied_all(reading)
-
-    def reaches(self, revisions: Iterable[Revision]) -> bool | None:
-        """Whether all of these are applied here; None if one is of a history that this Replica does not follow."""
-        with self._bracket as reading:
-            return reaches(reading, revisions)
-
-    @property
-    def partitions(self) -> int:
-        """How many Partitions the deployment has."""
-        with self._bracket as reading:
-            return reading.partitions
-
-    def revision_of(self, key: str, users: Iterable[bytes]) -> str:
-        """How far the Partitions of these Users are applied; "" where none has a history."""
-        with self._bracket as reading:
-            return self._texts.of(reading, key, users)
-
-    def decided(self, key: str, sender: bytes, recipient: bytes) -> tuple[AppFacts, str, Verdict] | None:
-        """An App's settings, the Revision of the two Users and the Verdict, of one commit; None if there is no such App."""
-        with self._bracket as reading:
-            app = reading.app(key)
-            if app is None:
-                return None
-            revision = self._texts.of(reading, key, (sender, recipient))
-            return app.app, revision, app.decide(sender, recipient, wall_ms())
+        Snapshots do not nest: pass the facts on. Ask for `stale_ms` or `status_page` before it.
+        """
+        return self._reading
 
     def stale_ms(self) -> int:
         """For how long the facts were not known to be complete; 0 while fresh. Ask before they are read."""
@@ -148,62 +68,12 @@ class NodeReplica:
     def status(self) -> ReplicaStatus:
         """State, staleness and Positions together."""
         status_page = self.status_page()
-        with self._bracket as reading:
-            return _status(status_page, reading)
+        with self._reading as facts:
+            return _status(status_page, facts)
 
     def close(self) -> None:
         """Give the files back."""
         self._reading.close()
-
-
-class AppView:
-    """One App's decisions through a `NodeReplica`. Cheap; make one per request. `facts` are those at the time it was made."""
-
-    __slots__ = ("_bracket", "_key", "facts")
-
-    def __init__(self, key: str, facts: AppFacts, bracket: _Bracket) -> None:
-        self._key = key
-        self._bracket = bracket
-        self.facts = facts
-
-    def may(self, sender: bytes, recipient: bytes) -> bool:
-        """May `sender` message `recipient`, now?"""
-        return self.verdict(sender, recipient).allowed
-
-    def verdict(self, sender: bytes, recipient: bytes) -> Verdict:
-        """The Verdict with the moment at which it may change by itself."""
-        with self._bracket as reading:
-            return _app(reading, self._key).decide(sender, recipient, wall_ms())
-
-    def words(self, senders: Sequence[bytes], recipients: Sequence[bytes]) -> list[Word]:
-        """Verdict words for pairs given as two columns, in order, all of one commit."""
-        with self._bracket as reading:
-            return _app(reading, self._key).words(senders, recipients)
-
-    def words_of(self, pairs: list[object]) -> tuple[list[Word], dict[str, int]]:
-        """As `words`, for `[sender, recipient]` pairs of text; and how often each was given. `TypeError` for others."""
-        with self._bracket as reading:
-            return _app(reading, self._key).words_of(pairs)
-
-    def words_to(self, sender: bytes, recipients: Sequence[bytes]) -> list[Word]:
-        """Verdict words for one sender and many recipients, in order, all of one commit."""
-        with self._bracket as reading:
-            return _app(reading, self._key).words_to(sender, recipients)
-
-    def explain(self, sender: bytes, recipient: bytes) -> Explained:
-        """Every rule with its facts, and the Revisions the answer rests on."""
-        with self._bracket as reading:
-            return _explained(reading, self._key, sender, recipient)
-
-    def user(self, user: bytes) -> UserFacts:
-        """What is known of one User."""
-        with self._bracket as reading:
-            return _app(reading, self._key).user(user)
-
-    def entry_until_ms(self, kind: ListKind, owner: bytes, member: bytes) -> int:
-        """When the entry ends (`FOREVER_MS`: never), or 0 if there is none. One that has ended may still be found."""
-        with self._bracket as reading:
-            return _app(reading, self._key).entry_until_ms(kind, owner, member)
 
 
 class Replica:
@@ -230,8 +100,8 @@ class Replica:
         """
         replica = cls(replica_dir(Path(path)), app_key(app), cached_users)
         try:
-            with _Bracket(replica._reading()) as reading:
-                _app(reading, app)
+            with replica._reading() as reading:
+                app_of(reading, app)
         except GateError:
             replica.close()
             raise
@@ -251,36 +121,36 @@ class Replica:
             app: AppReading = self._local.app
         except (AttributeError, TypeError, IndexError, UnicodeEncodeError):
             a, b = user_id(sender, "sender"), user_id(recipient, "recipient")
-            with _Bracket(self._reading()) as reading:
-                app = self._local.app = _app(reading, self._key)
+            with self._reading() as reading:
+                app = self._local.app = app_of(reading, self._key)
                 self._local.may_send_now = _left_open if app.checks is None else app.checks.may_send_now
         return app.word_now(a, b) == "allowed"
 
     def verdict(self, sender: str | bytes, recipient: str | bytes) -> Verdict:
         """The Verdict: its word, and the moment (Unix ms) at which it may change by itself, or None."""
         a, b = user_id(sender, "sender"), user_id(recipient, "recipient")
-        with _Bracket(self._reading()) as reading:
-            return _app(reading, self._key).decide(a, b, wall_ms())
+        with self._reading() as reading:
+            return app_of(reading, self._key).decide(a, b, wall_ms())
 
     def may_send_many(self, sender: str | bytes, recipients: Iterable[str | bytes]) -> list[bool]:
         """One sender and many recipients, in order, all answered from one commit."""
         a = user_id(sender, "sender")
         many = [user_id(recipient, "recipient") for recipient in recipients]
-        with _Bracket(self._reading()) as reading:
-            return [word == "allowed" for word in _app(reading, self._key).words_to(a, many)]
+        with self._reading() as reading:
+            return [word == "allowed" for word in app_of(reading, self._key).words_to(a, many)]
 
     def explain(self, sender: str | bytes, recipient: str | bytes) -> Explained:
         """Every rule with its facts, and the Revisions the answer rests on."""
         a, b = user_id(sender, "sender"), user_id(recipient, "recipient")
-        with _Bracket(self._reading()) as reading:
-            return _explained(reading, self._key, a, b)
+        with self._reading() as reading:
+            return explained(reading, self._key, a, b)
 
     @property
     def status(self) -> ReplicaStatus:
         """State, staleness and Positions. Ask for it before the verdict that its `stale_ms` is to count for."""
         reading = self._reading()
         status_page = reading.view()
-        with _Bracket(reading):
+        with reading:
             return _status(status_page, reading)
 
     def close(self) -> None:
@@ -341,40 +211,19 @@ class _Lease:
             self._reading.close()
 
 
-class _Bracket:
-    """`refresh` on entry, `release` on exit; entered again inside, it does neither."""
-
-    __slots__ = ("_depth", "_reading")
-
-    def __init__(self, reading: Reading) -> None:
-        self._reading = reading
-        self._depth = 0
-
-    def __enter__(self) -> Reading:
-        if not self._depth:
-            self._reading.refresh()
-        self._depth += 1
-        return self._reading
-
-    def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._depth -= 1
-        if not self._depth:
-            self._reading.release()
-
-
-def _app(reading: Reading, key: str) -> AppReading:
+def app_of(reading: Reading, key: str) -> AppReading:
+    """The App's facts, inside a snapshot; `AppUnknown`."""
     found = reading.app(key)
     if found is None:
         raise AppUnknown(f"no App has the key {key!r}")
     return found
 
 
-def _explained(reading: Reading, key: str, sender: bytes, recipient: bytes) -> Explained:
-    explained = explain(_app(reading, key), sender, recipient, wall_ms())
-    explained["revisions"] = [str(revision) for revision in applied_all(reading)]
-    return explained
+def explained(reading: Reading, key: str, sender: bytes, recipient: bytes) -> Explained:
+    """Every rule with its facts, and the Revisions that the answer rests on. `AppUnknown`."""
+    found = explain(app_of(reading, key), sender, recipient, wall_ms())
+    found["revisions"] = [str(revision) for revision in applied_all(reading)]
+    return found
 
 
 def _status(status_page: StatusView, reading: Reading) -> ReplicaStatus:

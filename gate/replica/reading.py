@@ -87,6 +87,7 @@ class Reading:
         "_txn",
         "get",
         "moves",
+        "revision_texts",
         "snapshot",
     )
 
@@ -105,6 +106,8 @@ class Reading:
         self._txn: lmdb.Transaction | None = None
         self._positions: dict[int, PositionRecord | None] = {}
         self._partitions: int | None = None
+        self.revision_texts: dict[int, str] = {}
+        """Text of each Partition's Revision, of this commit (`positions.revision_of`)."""
         self.moves = 0
         self._path, env = open_current(directory)
         self._env: lmdb.Environment | envs.Closed = env
@@ -175,6 +178,14 @@ class Reading:
             if self.snapshot is not None:
                 self.snapshot.is_open = False
 
+    def __enter__(self) -> Reading:
+        assert self._txn is None, "one bracket at a time: a second one would end the first"
+        self.refresh()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
     def close(self) -> None:
         """Release, and give the file back. Closing twice is harmless; any other use afterwards raises `ReplicaError`."""
         self.release()
@@ -224,12 +235,9 @@ class Reading:
 
     def catch_up(self, syncs: Iterable[Callable[[], object]]) -> None:
         """Take up what moved, by `AppReading.sync` of some Apps: of thousands it takes ms. Raises as `refresh` does."""
-        self.refresh()
-        try:
+        with self:
             for sync in syncs:
                 sync()
-        finally:
-            self.release()
 
     def take_counts(self) -> list[tuple[Word, int]]:
         """How often the core answered with each word since the last call; what Python answers is its caller's to count."""
@@ -268,6 +276,7 @@ class Reading:
     def _moved(self, seen: int) -> None:
         self.moves += 1
         self._positions.clear()
+        self.revision_texts.clear()
         self._partitions = None
         if self._status_page is None:
             self._watch_status_page()
@@ -387,12 +396,5 @@ class Reading:
 
 
 _readings: WeakSet[Reading] = WeakSet()
-
-
-def _leave_to_parent() -> None:
-    """In the child of a fork: see `envs`."""
-    for reading in list(_readings):
-        reading._leave_to_parent()
-
-
-os.register_at_fork(after_in_child=_leave_to_parent)
+# In the child of a fork: see `envs`.
+os.register_at_fork(after_in_child=lambda: list(map(Reading._leave_to_parent, list(_readings))))

@@ -1,13 +1,14 @@
 """How roles come to a connected Store.
 
 That Redis is away is weather: a role waits for it and reports that to the supervisor, and HTTP meanwhile serves checks and
-answers writes with 503 (`StoreLater`). Only at the start of a node without a Replica does the supervisor refuse for it.
+answers writes with 503 (`Ready`). Only at the start of a node without a Replica does the supervisor refuse for it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import NoReturn
 
 import structlog
 
@@ -15,27 +16,16 @@ from gate.config import ServeConfig
 from gate.errors import CannotStart, InvalidConfig, StoreUnavailable
 from gate.service.role import RoleContext
 from gate.store import settings
-from gate.store.acks import Acknowledged, Acknowledger
 from gate.store.address import parse_address
-from gate.store.apps import Apps
-from gate.store.audit import Audit
-from gate.store.bans import Bans
 from gate.store.bootstrap import refuse_old_server
 from gate.store.client import Client
 from gate.store.cluster import client_of
-from gate.store.deactivation import Deactivation
 from gate.store.durability import Durability, require
 from gate.store.eviction import eviction_policy, shown_eviction
 from gate.store.link import ReplyError
-from gate.store.lists import Lists
-from gate.store.mutes import Mutes
-from gate.store.nonces import Nonces
-from gate.store.operators import Operators
 from gate.store.presence import PresenceStore
 from gate.store.rights import PRESENCE, missing_rights, shown_missing
 from gate.store.store import Store
-from gate.store.users import Users
-from gate.store.writer import WriteReceipt
 
 VOICE = "background"
 """The role that logs of Redis, so that each change is logged once a node."""
@@ -191,79 +181,6 @@ async def _told_to_go(context: RoleContext) -> bool:
     return context.store_answers.is_set()
 
 
-class StoreLater:
-    """A Store that HTTP can hold before it is connected: until then every use raises `StoreUnavailable`."""
-
-    def __init__(self) -> None:
-        self._store: Store | None = None
-
-    def connect(self, store: Store) -> None:
-        """From now on it is that Store."""
-        self._store = store
-
-    @property
-    def apps(self) -> Apps:
-        """As the Store."""
-        return self._connected().apps
-
-    @property
-    def operators(self) -> Operators:
-        """As the Store."""
-        return self._connected().operators
-
-    @property
-    def bans(self) -> Bans:
-        """As the Store."""
-        return self._connected().bans
-
-    @property
-    def mutes(self) -> Mutes:
-        """As the Store."""
-        return self._connected().mutes
-
-    @property
-    def lists(self) -> Lists:
-        """As the Store."""
-        return self._connected().lists
-
-    @property
-    def users(self) -> Users:
-        """As the Store."""
-        return self._connected().users
-
-    @property
-    def deactivation(self) -> Deactivation:
-        """As the Store."""
-        return self._connected().deactivation
-
-    @property
-    def audit(self) -> Audit:
-        """As the Store."""
-        return self._connected().audit
-
-    @property
-    def nonces(self) -> Nonces:
-        """As the Store."""
-        return self._connected().nonces
-
-    def _connected(self) -> Store:
-        if self._store is None:
-            raise StoreUnavailable("Redis has not been reached yet")
-        return self._store
-
-
-class AcknowledgerLater:
-    """An Acknowledger likewise; nothing can be written, hence waited for, before the Store is connected."""
-
-    def __init__(self) -> None:
-        self._acks: Acknowledger | None = None
-
-    def connect(self, acks: Acknowledger) -> None:
-        """From now on it is that one."""
-        self._acks = acks
-
-    async def acknowledge(self, written: WriteReceipt, timeout_ms: int) -> Acknowledged:
-        """As the Acknowledger."""
-        if self._acks is None:
-            return Acknowledged("pending")
-        return await self._acks.acknowledge(written, timeout_ms)
+def not_reached() -> NoReturn:
+    """Raise what a use of Redis raises before it has been reached."""
+    raise StoreUnavailable("Redis has not been reached yet")

@@ -30,7 +30,7 @@ from typing import Any
 from rich.console import Console
 
 from gate.core.model import AppFacts
-from gate.replica.reader import NodeReplica
+from gate.replica.reader import NodeReplica, app_of
 from loadtests.bench.apart import Apart
 from loadtests.bench.client import ask
 from loadtests.bench.load import SOURCE, Load, Script, build, run
@@ -167,10 +167,10 @@ class Site:
         key = json.loads((self.data / "credentials.json").read_text())["app_key"]
         replica = NodeReplica.open(self.data)
         try:
-            app = replica.app_facts(key)
+            with replica.snapshot() as snapshot:
+                app = app_of(snapshot, key).app
         finally:
             replica.close()
-        assert app is not None
         return app
 
     def _answers(self, node: GateService) -> bool:

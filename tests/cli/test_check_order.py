@@ -10,7 +10,7 @@ import typer
 
 from gate.cli.check import check
 from gate.core.verdict import Verdict
-from gate.replica.reader import AppView
+from gate.replica.app_reading import AppReading
 from tests.replica.ledger import Ledger, app_facts, said
 
 
@@ -20,14 +20,14 @@ def test_the_revision_is_read_before_the_verdict(
     """A write becomes effective between the two: whoever demands that Revision later must not have this verdict."""
     ledger = Ledger(tmp_path, 1, app_facts())
     before = ledger.revision
-    verdict = AppView.verdict
+    decide = AppReading.decide
 
-    def then_banned(view: AppView, sender: bytes, recipient: bytes) -> Verdict:
-        decided = verdict(view, sender, recipient)
+    def then_banned(app: AppReading, sender: bytes, recipient: bytes, now_ms: int) -> Verdict:
+        decided = decide(app, sender, recipient, now_ms)
         ledger.commit(said("ban-imposed", b"a"))
         return decided
 
-    monkeypatch.setattr(AppView, "verdict", then_banned)
+    monkeypatch.setattr(AppReading, "decide", then_banned)
     with pytest.raises(typer.Exit):
         check("a", "b", data=tmp_path, app="app", as_json=True)
     shown = json.loads(capsys.readouterr().out)

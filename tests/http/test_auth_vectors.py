@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 from multidict import CIMultiDict
 
@@ -9,7 +11,7 @@ from gate.core.model import AppFacts
 from gate.core.signature import signature_of
 from gate.errors import InvalidInput
 from gate.http import auth
-from gate.http.auth import fast_caller, proven_settings, signed_headers
+from gate.http.auth import fast_caller, signed_headers
 from gate.http.errors import CredentialsWrong
 from gate.replica.reader import NodeReplica
 from tests.http.world import World, basic
@@ -54,27 +56,33 @@ async def test_a_header_that_was_right_is_remembered_with_its_settings(
     monkeypatch.setattr(auth, "_PROVEN", {})
     monkeypatch.setattr(auth, "MAX_PROVEN", 3)
     replica = NodeReplica.open(world.node.directory)
-    right, wrong = CIMultiDict(basic(world.app)), CIMultiDict(basic(world.app, "secret-2"))
+
+    def ask(headers: Mapping[str, str]) -> AppFacts | None:
+        with replica.snapshot() as snapshot:
+            app = fast_caller(CIMultiDict(headers), snapshot)
+            return None if app is None else app.app
+
+    def proven(headers: Mapping[str, str]) -> AppFacts | None:
+        return auth._PROVEN.get(headers["Authorization"])
+
+    right, wrong = basic(world.app), basic(world.app, "secret-2")
     with pytest.raises(CredentialsWrong):
-        fast_caller(wrong, replica)
-    assert proven_settings(wrong) is proven_settings(right) is proven_settings(CIMultiDict()) is None
-    view = fast_caller(right, replica)
-    again = replica.app(world.app.key)
-    assert view is not None and again is not None
-    assert proven_settings(right) is view.facts is again.facts, "one object for as long as the record is the same"
+        ask(wrong)
+    assert proven(wrong) is proven(right) is None
+    settings = ask(right)
+    assert settings is not None
+    assert proven(right) is settings is ask(right), "one object for as long as the record is the same"
     before = world.app
     await world.set_app(AppFacts(key=before.key, secrets=("secret-2", "secret-1"), created_at_ms=before.created_at_ms))
     with pytest.raises(CredentialsWrong):
-        fast_caller(CIMultiDict(basic(before, "secret-3")), replica)
+        ask(basic(before, "secret-3"))
+    assert proven(right) is settings, "of before the change"
     await world.set_app(before)
-    again = replica.app(before.key)
-    assert again is not None
-    assert proven_settings(right) == again.facts and proven_settings(right) is not again.facts, (
-        "it was another meanwhile"
-    )
-    long = CIMultiDict({"Authorization": basic(before)["Authorization"].replace(" ", " " * 257)})
-    assert fast_caller(long, replica) is not None and proven_settings(long) is None
+    again = ask(right)
+    assert again == settings and proven(right) is again is not settings, "the record was another one meanwhile"
+    long = {"Authorization": basic(before)["Authorization"].replace(" ", " " * 257)}
+    assert ask(long) is again and proven(long) is None
     for spaces in range(1, 6):
-        fast_caller(CIMultiDict({"Authorization": basic(before)["Authorization"].replace(" ", " " * spaces)}), replica)
+        ask({"Authorization": basic(before)["Authorization"].replace(" ", " " * spaces)})
     assert len(auth._PROVEN) <= 3
     replica.close()

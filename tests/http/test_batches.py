@@ -13,7 +13,7 @@ from gate.http.connection import Connection
 from gate.http.context import AppRequest
 from gate.http.options import BODY_TURN_BYTES, TURN_BYTES
 from gate.http.v1 import check
-from gate.replica.reader import NodeReplica
+from gate.replica.reader import app_of
 from tests.http.lines import Line, a_request, impose_facts, served, the_same
 from tests.http.world import World, basic
 
@@ -68,13 +68,9 @@ async def test_both_ways_of_a_batch_give_the_same_bytes(
 ) -> None:
     await impose_facts(world)
     server, deps = await served(world)
-    replica = deps.replica
-    assert isinstance(replica, NodeReplica)
-    with replica._bracket as reading:
-        app = reading.app(world.app.key)
-        assert app is not None
+    with deps.replica.snapshot() as snapshot:
         if not core:
-            app.checks = None
+            app_of(snapshot, world.app.key).checks = None
     prompt, given = check._batch_promptly, list[bool]()
 
     def watched(call: AppRequest, body: dict[str, object]) -> dict[str, object] | None:

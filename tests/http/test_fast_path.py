@@ -1,4 +1,4 @@
-"""The short way of checks: it answers as the application does, from one transaction, and leaves the rest to it."""
+"""The fast path of checks: it answers as the application does, from one transaction, and leaves the rest to it."""
 
 from __future__ import annotations
 

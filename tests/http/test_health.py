@@ -12,11 +12,11 @@ from aiohttp import ClientSession
 
 from gate.core.revision import NOWHERE
 from gate.errors import ReplicaMissing
-from gate.http.dependencies import Deps, Replica
+from gate.http.dependencies import Deps
 from gate.http.health import readyz
 from gate.http.options import HttpOptions
-from gate.http.replica_later import ReplicaLater
 from gate.http.server import serve_http
+from gate.readiness import Ready
 from gate.replica.layout import BOARD_FILE, CURRENT_FILE, facts_name
 from gate.replica.reader import NodeReplica
 from gate.replica.status_page import StatusPage
@@ -61,9 +61,9 @@ async def test_a_slow_scrape_holds_up_no_other_probe(world: World) -> None:
         await server.drain(1)
 
 
-def deps_on(world: World, replica: Replica) -> Deps:
+def deps_on(world: World, replica: Ready[NodeReplica]) -> Deps:
     """The world's own, with another Replica."""
-    return Deps(replica=replica, store=world.store, acks=world.node.acks, presence=world.presence, feeds=world.feeds)
+    return replace(deps_of(world, HttpOptions()), replica_when_ready=replica)
 
 
 async def test_not_ready_until_the_replica_has_caught_up(world: World, tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ async def test_not_ready_until_the_replica_has_caught_up(world: World, tmp_path:
     facts.close_clean()
     (other / CURRENT_FILE).write_text(facts_name(1))
     status_page = StatusPage(other / BOARD_FILE, write=True)
-    deps = deps_on(world, NodeReplica.open(other))
+    deps = deps_on(world, Ready(lambda: NodeReplica.open(other)))
     reply = readyz(deps)
     assert (reply.status, reply.headers["Retry-After"]) == (503, "1")
     assert reply.body == b'{"ready":false,"missing":["replica: catching up"]}'
@@ -84,7 +84,7 @@ async def test_not_ready_until_the_replica_has_caught_up(world: World, tmp_path:
 
 
 async def test_a_warning_is_shown_and_keeps_no_traffic_away(world: World) -> None:
-    replica = ReplicaLater(lambda: NodeReplica.open(world.node.directory))
+    replica = Ready(lambda: NodeReplica.open(world.node.directory))
     reply = readyz(replace(deps_on(world, replica), warnings=lambda: ["clock of n1: 2.0 s ahead of Redis's"]))
     assert reply.status == 200
     assert reply.body == b'{"ready":true,"stale_ms":0,"warnings":["clock of n1: 2.0 s ahead of Redis\'s"]}'
@@ -92,7 +92,7 @@ async def test_a_warning_is_shown_and_keeps_no_traffic_away(world: World) -> Non
 
 async def test_every_role_that_does_not_answer_is_named(world: World) -> None:
     missing = ["worker 1"]
-    replica = ReplicaLater(lambda: NodeReplica.open(world.node.directory))
+    replica = Ready(lambda: NodeReplica.open(world.node.directory))
     deps = replace(deps_on(world, replica), roles_missing=lambda: list(missing))
     reply = readyz(deps)
     assert reply.status == 503
@@ -104,14 +104,14 @@ async def test_every_role_that_does_not_answer_is_named(world: World) -> None:
 async def test_a_node_without_a_replica_is_not_ready_and_opens_it_when_it_is_there(
     world: World, tmp_path: Path
 ) -> None:
-    opened: list[Replica] = []
+    opened: list[NodeReplica] = []
 
-    def open_replica() -> Replica:
+    def open_replica() -> NodeReplica:
         if not opened:
             raise ReplicaMissing("no Replica here")
         return opened[0]
 
-    deps = deps_on(world, ReplicaLater(open_replica))
+    deps = deps_on(world, Ready(open_replica))
     assert readyz(deps).body == b'{"ready":false,"missing":["replica: no Replica here"]}'
     opened.append(NodeReplica.open(world.node.directory))
     assert readyz(deps).status == 200

@@ -12,15 +12,16 @@ from aiohttp import ClientConnectionError
 from gate.http.dependencies import Deps
 from gate.http.options import MAX_LINE_BYTES, HttpOptions
 from gate.http.server import serve_http
+from gate.readiness import Ready
 from gate.replica.reader import NodeReplica
 from tests.http.world import World, basic
 
 
 def deps_of(world: World, options: HttpOptions) -> Deps:
     return Deps(
-        replica=NodeReplica.open(world.node.directory),
-        store=world.store,
-        acks=world.node.acks,
+        replica_when_ready=Ready(lambda: NodeReplica.open(world.node.directory)),
+        store_when_ready=Ready(lambda: world.store),
+        acks_when_ready=Ready(lambda: world.node.acks),
         presence=world.presence,
         feeds=world.feeds,
         options=options,

@@ -25,11 +25,12 @@ from gate.http.dependencies import Deps
 from gate.http.operators import OperatorAuth
 from gate.http.options import HttpOptions
 from gate.http.pinging import PING_EVERY_S, Pinging
-from gate.http.replica_later import ReplicaLater
 from gate.http.server import HttpServer, serve_http
 from gate.presence.local_gateway import LocalGateway
 from gate.presence.session_service import SessionService
 from gate.presence.shared_feeds import SharedFeeds
+from gate.readiness import Ready
+from gate.replica.authorization import Admission
 from gate.replica.reader import NodeReplica
 from gate.store.address import parse_address
 from gate.store.cluster import client_of
@@ -164,14 +165,16 @@ async def running_world(
         opened.push_async_callback(client.aclose)
         presence, feeds = PresenceStore(client), SharedFeeds(client)
         opened.push_async_callback(feeds.aclose)
-        later, pinging = ReplicaLater(lambda: replica), Pinging(ping_every_s)
-        gateway = LocalGateway("node-1", SessionService(presence, LEASE_TTL_MS), feeds, later, lambda: asyncio.sleep(0))
+        ready, pinging = Ready(lambda: replica), Pinging(ping_every_s)
+        gateway = LocalGateway(
+            "node-1", SessionService(presence, LEASE_TTL_MS), feeds, Admission(ready), lambda: asyncio.sleep(0)
+        )
         opened.push_async_callback(gateway.aclose)
         opened.push_async_callback(pinging.aclose)
         deps = Deps(
-            replica=later,
-            store=store,
-            acks=node.acks,
+            replica_when_ready=ready,
+            store_when_ready=Ready(lambda: store),
+            acks_when_ready=Ready(lambda: node.acks),
             presence=presence,
             feeds=feeds,
             pinging=pinging,

@@ -7,7 +7,7 @@ from multiprocessing import Pipe
 from pathlib import Path
 
 from gate.core.model import AppFacts
-from gate.replica.reader import NodeReplica
+from gate.replica.reader import NodeReplica, app_of
 from loadtests.bench import facts
 from loadtests.scale import made, shown
 
@@ -23,9 +23,9 @@ def test_made_facts_are_a_replica_of_the_shape_that_is_told(tmp_path: Path) -> N
     assert word == "done"
     replica = NodeReplica.open(tmp_path)
     try:
-        app = replica.app("app")
-        assert app is not None
-        users = [app.user(facts.user_id(number)) for number in range(USERS)]
+        with replica.snapshot() as snapshot:
+            app = app_of(snapshot, "app")
+            users = [app.user(facts.user_id(number)) for number in range(USERS)]
     finally:
         replica.close()
     sizes = [user.blacklist_size + user.whitelist_size for user in users]

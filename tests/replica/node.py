@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import structlog
 
+from gate.clock import wall_ms
 from gate.core.model import AppFacts
+from gate.core.revision import Revision
 from gate.core.verdict import Word
 from gate.replica.ports import Announcer, ChangeSource
-from gate.replica.reader import NodeReplica
+from gate.replica.positions import reaches
+from gate.replica.reader import NodeReplica, app_of
 from gate.replica.replicator import Replicator
 from gate.replica.status_page import State, StatusView
 from tests.harness.waiting import wait_until_async
@@ -72,13 +75,13 @@ class Node:
         return self.reader.status_page()
 
     def word(self, sender: bytes, recipient: bytes) -> Word:
-        app = self.reader.app(APP)
-        assert app is not None
-        return app.verdict(sender, recipient).word
+        with self.reader.snapshot() as snapshot:
+            return app_of(snapshot, APP).decide(sender, recipient, wall_ms()).word
 
     def settings(self) -> AppFacts | None:
-        app = self.reader.app(APP)
-        return app.facts if app else None
+        with self.reader.snapshot() as snapshot:
+            app = snapshot.app(APP)
+            return app.app if app else None
 
     def reasons(self) -> list[str]:
         """Why snapshots were loaded, out of the log lines."""
@@ -117,3 +120,9 @@ async def running(directory: Path, source: ChangeSource, announcer: Announcer, *
         yield node
     finally:
         await node.stop()
+
+
+def reached(replica: NodeReplica, revisions: Iterable[Revision]) -> bool | None:
+    """Whether all of these are applied; None where one is of another history."""
+    with replica.snapshot() as snapshot:
+        return reaches(snapshot, revisions)

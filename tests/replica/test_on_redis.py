@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from gate.clock import wall_ms
 from gate.core.model import FOREVER_MS, ListKind
 from gate.core.partition import partition_of
 from gate.errors import StoreUnavailable
 from gate.replica.layout import current_facts
-from gate.replica.reader import NodeReplica
+from gate.replica.reader import NodeReplica, app_of
 from gate.replica.status_page import FRESH_GRACE_MS, State
 from gate.replica.verify import verify
 from gate.replica.writer import FactsFile
@@ -26,7 +27,7 @@ from tests.harness.cable import Cable
 from tests.harness.registry import settle
 from tests.harness.servers import RedisServer
 from tests.harness.waiting import wait_until, wait_until_async
-from tests.replica.node import APP, Node, running
+from tests.replica.node import APP, Node, reached, running
 
 ODD = (b"\x00", b"\r\n", b"a b", b"a:b", b"%s{0}", "😀".encode(), b"\xff\xfe", b"x" * 64)
 
@@ -73,7 +74,7 @@ class TestFollowing:
             await second.until_ready()
             written = await store.bans.impose(APP, [b"u"], FOREVER_MS, 1)
             await wait_until_async(
-                lambda: second.reader.reaches(written.revisions), 5, "the write to reach the other node"
+                lambda: reached(second.reader, written.revisions), 5, "the write to reach the other node"
             )
             assert second.word(b"u", b"b") == "sender-banned"
 
@@ -130,9 +131,8 @@ class TestFilesTakenAway:
         assert current_facts(redis_node.directory).exists()
         redis_node.reader.close()
         fresh = NodeReplica.open(redis_node.directory)
-        app = fresh.app(APP)
-        assert app is not None
-        assert app.verdict(b"u", b"b").word == "sender-banned"
+        with fresh.snapshot() as snapshot:
+            assert app_of(snapshot, APP).decide(b"u", b"b", wall_ms()).word == "sender-banned"
         fresh.close()
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from gate.clock import monotonic_ms
+from gate.clock import monotonic_ms, wall_ms
 from gate.errors import AppUnknown, InvalidInput, ReplicaError, ReplicaForeign, ReplicaMissing
 from gate.replica import envs
 from gate.replica.files import delete_facts
 from gate.replica.layout import BOARD_FILE
-from gate.replica.reader import NodeReplica, Replica
+from gate.replica.reader import NodeReplica, Replica, app_of, explained
 from gate.replica.status_page import StatusPage
 from tests.harness.waiting import wait_until
 from tests.replica.ledger import Ledger, app_facts, app_set, said
@@ -56,12 +56,10 @@ def test_explain_names_the_revisions_it_rests_on(ledger: Ledger, replica: Replic
 def test_explain_agrees_with_the_verdict_on_an_id_that_is_no_text(ledger: Ledger) -> None:
     ledger.commit(said("blocked", b"alice", b"\xff\x00"))
     node = NodeReplica.open(ledger.directory)
-    view = node.app("app")
-    assert view is not None
-    assert (view.explain(b"\xff\x00", b"alice")["verdict"], view.explain(b"\xff\x00", b"alice")["from"]) == (
-        view.verdict(b"\xff\x00", b"alice").word,
-        "\\xff\x00",
-    )
+    with node.snapshot() as snapshot:
+        answer = explained(snapshot, "app", b"\xff\x00", b"alice")
+        verdict = app_of(snapshot, "app").decide(b"\xff\x00", b"alice", wall_ms())
+    assert (answer["verdict"], answer["from"]) == (verdict.word, "\\xff\x00")
     node.close()
 
 
@@ -150,8 +148,8 @@ def test_after_close_every_use_says_so(ledger: Ledger) -> None:
     node = NodeReplica.open(ledger.directory)
     node.close()
     node.close()
-    with pytest.raises(ReplicaError, match="closed"):
-        node.app("app")
+    with pytest.raises(ReplicaError, match="closed"), node.snapshot():
+        pass
 
 
 def test_two_replicas_on_one_path_share_the_file_and_close_alone(ledger: Ledger) -> None:
@@ -283,9 +281,8 @@ def _replacement(directory: Path, generation: int, old: Ledger) -> Ledger:
 
 def test_explain_asks_every_rule_in_order(replica: Replica, ledger: Ledger) -> None:
     node = NodeReplica.open(ledger.directory)
-    view = node.app("app")
-    assert view is not None
-    words = [rule["rule"] for rule in view.explain(b"eve", b"alice")["rules"]]
-    assert words[2] == view.verdict(b"eve", b"alice").word
+    with node.snapshot() as snapshot:
+        words = [rule["rule"] for rule in explained(snapshot, "app", b"eve", b"alice")["rules"]]
+        assert words[2] == app_of(snapshot, "app").decide(b"eve", b"alice", wall_ms()).word
     assert len(words) == 8
     node.close()

@@ -65,7 +65,9 @@ class TestFollowing:
         reader = node.reader
 
         async def announce(applied: Any) -> None:
-            early.extend(p for p, position in applied.items() if reader.applied(p) < position)
+            with reader.snapshot() as snapshot:
+                records = {partition: snapshot.position(partition) for partition in applied}
+            early.extend(p for p, position in applied.items() if records[p].position < position)
             listener.said.append(dict(applied))
 
         listener.announce = announce  # type: ignore[method-assign]
@@ -545,7 +547,8 @@ class TestMistrust:
         other.write(0, "app-set", app="app")
         async with running(directory, other, Listener(other)) as node:
             await node.until_ready()
-            assert node.reader.partitions == 3
+            with node.reader.snapshot() as snapshot:
+                assert snapshot.partitions == 3
             assert node.reasons() == ["partitions"]
 
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import structlog
 
-from gate.clock import monotonic_ms
+from gate.clock import monotonic_ms, wall_ms
 from gate.core.model import FOREVER_MS, AppFacts
 from gate.errors import ReplicaError, StoreUnavailable
 from gate.replica import upkeep
@@ -105,9 +105,11 @@ class _Node:
                 self._reader = NodeReplica.open(self.directory)
             except ReplicaError:
                 return False
-        view = self._reader.status_page()
-        app = self._reader.app(APP) if view.stale_ms == 0 else None
-        return app is not None and app.verdict(user, b"bob").word == "allowed"
+        if self._reader.stale_ms():
+            return False
+        with self._reader.snapshot() as snapshot:
+            app = snapshot.app(APP)
+            return app is not None and app.decide(user, b"bob", wall_ms()).word == "allowed"
 
     @property
     def is_fresh(self) -> bool:

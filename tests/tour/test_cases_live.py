@@ -30,6 +30,7 @@ from tests.harness.ports import LOOPBACK
 from tests.harness.servers import RedisServer
 from tests.harness.service import GateService, Services
 from tests.harness.waiting import wait_until
+from tests.replica.node import reached
 
 CASES = load_cases()
 EFFECT_TIMEOUT_S = 20.0
@@ -58,7 +59,7 @@ def stage(start_module_service: Services, tmp_path_factory: pytest.TempPathFacto
     ]
     revisions = asyncio.run(put_all(server.url, [*exact, *(one for several in live for one in several)]))
     replica = NodeReplica.open(service.data)
-    wait_until(lambda: replica.reaches(revisions), EFFECT_TIMEOUT_S, "the Replica to hold every case")
+    wait_until(lambda: reached(replica, revisions), EFFECT_TIMEOUT_S, "the Replica to hold every case")
     replica.close()
     yield Stage(service, live, exact)
     service.stop()

@@ -12,6 +12,7 @@ from gate.console.pages import page
 from gate.console.request_context import ConsoleContext
 from gate.errors import Stale
 from gate.http.v1.consistency import check_staleness
+from gate.replica.reader import explained
 from gate.replica.status_page import NEVER_FRESH_MS
 
 
@@ -27,12 +28,14 @@ async def show(context: ConsoleContext) -> web.Response:
         stale_ms = check_staleness(context.deps)
     except Stale as fault:
         return page(context, "check.html", 503, **values | {"too_old": str(fault)})
+    with context.deps.replica.snapshot() as snapshot:
+        answer = explained(snapshot, context.app_key, sender.raw, recipient.raw)
     return page(
         context,
         "check.html",
         **values
         | {
-            "explained": context.app.explain(sender.raw, recipient.raw),
+            "explained": answer,
             "a": named(sender.raw),
             "b": named(recipient.raw),
             "verdicts": VERDICTS,

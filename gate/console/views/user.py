@@ -12,6 +12,7 @@ from gate.console.request_context import ConsoleContext
 from gate.console.session_cookie import opened_message
 from gate.core.presence import UserPresence
 from gate.errors import InvalidInput, StoreUnavailable
+from gate.replica.reader import app_of
 
 SAID_FOR_MS = 60_000
 """How long the address of a page may tell what was done: who loads it later should not read that as news."""
@@ -23,7 +24,9 @@ async def show(context: ConsoleContext) -> web.Response:
     field = asked(query, "user")
     if field.raw is None:
         return page(context, "user.html", 400 if field.problem else 200, field=field, user=None)
-    values: dict[str, Any] = {"field": field, "user": named(field.raw), "facts": context.app.user(field.raw)}
+    with context.deps.replica.snapshot() as snapshot:
+        facts = app_of(snapshot, context.app_key).user(field.raw)
+    values: dict[str, Any] = {"field": field, "user": named(field.raw), "facts": facts}
     presence: UserPresence | None = None
     try:
         (presence,) = await context.deps.presence.presences(context.app_key, [field.raw])

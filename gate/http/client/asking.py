@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gate.core.model import AppFacts
 from gate.http.context import AppContext
-from gate.http.dependencies import AppView, Deps
+from gate.http.dependencies import Deps
 
 
 class ClientContext(AppContext):
@@ -21,6 +22,6 @@ class MessageContext(ClientContext):
     """What came as a message."""
 
     deps: Deps
-    view: AppView
+    facts: AppFacts
     now_ms: int
     user: bytes

@@ -20,13 +20,13 @@ _PREFLIGHT_S = 86_400
 _EXPOSED = ", ".join((REVISION, APPLIED, PENDING_REASON, REQUEST_ID, "Retry-After"))
 
 
-def open_to_pages(response: web.StreamResponse) -> None:
+async def open_to_pages(request: web.Request, response: web.StreamResponse) -> None:
     """Let the page that asked read this answer."""
     response.headers["Access-Control-Allow-Origin"] = "*"
     response.headers["Access-Control-Expose-Headers"] = _EXPOSED
 
 
-def preflight(methods: Iterable[str]) -> web.Response:
+async def preflight(methods: Iterable[str], request: web.Request) -> web.Response:
     """The answer to a browser that asks whether it may."""
     return web.Response(
         status=204,

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from gate.errors import TokenRefused
+from gate.core import token
 from gate.http.bodies import Payer
 from gate.http.client.asking import ClientContext
 from gate.http.context import AppRequest
 from gate.http.dependencies import Deps
 from gate.http.errors import CredentialsWrong
 from gate.http.v1.endpoint import Outcome, replied
+from gate.replica.reader import app_of
 
 
 @dataclass(slots=True)
@@ -34,15 +35,19 @@ Endpoint = Callable[[ClientRequest], Awaitable[Outcome]]
 
 def client_request(request: web.Request, deps: Deps, now_ms: int) -> ClientRequest:
     """The call of the User whose Token the request bears; `TokenRefused` if it is not valid. Redis is not asked."""
-    claims = deps.replica.verify_token(bearer(request.headers), now_ms)
-    view = deps.replica.app(claims.app)
-    if view is None:
-        raise TokenRefused("app-unknown", "the Token's App was removed just now")
-    return ClientRequest(request, deps, view, now_ms, claims.user)
+    shown = bearer(request.headers)
+    with deps.replica.snapshot() as snapshot:
+        claims = token.verify(shown, snapshot.app, now_ms)
+        facts = app_of(snapshot, claims.app).app
+    return ClientRequest(request, deps, facts, now_ms, claims.user)
 
 
-async def answer(endpoint: Endpoint, call: ClientRequest) -> web.StreamResponse:
+CLIENT_REQUEST = web.RequestKey("client_request", ClientRequest)
+
+
+async def answer(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
     """Run the endpoint; a write is answered once it is effective."""
+    call = request[CLIENT_REQUEST]
     return await replied(call, await endpoint(call))
 
 

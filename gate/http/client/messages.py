@@ -105,15 +105,17 @@ async def _answered(deps: Deps, app_key: str, session: LocalSession, said: dict[
     if isinstance(message, Active):
         return {"type": "active"}
     now_ms = deps.now_ms()
-    view = deps.replica.app(app_key)
-    if view is None:
-        raise TokenRefused("app-unknown", "the App was removed")
-    # The Session may outlive its Token, where the App says so; what the Token stood for does not.
-    token.check_standing(view.facts, session.generation, session.expires_at_ms, now_ms)
-    token.check_user(session.minted_at_ms, view.user(session.user), now_ms)
+    with deps.replica.snapshot() as snapshot:
+        app = snapshot.app(app_key)
+        if app is None:
+            raise TokenRefused("app-unknown", "the App was removed")
+        facts = app.app
+        # The Session may outlive its Token, where the App says so; what the Token stood for does not.
+        token.check_standing(facts, session.generation, session.expires_at_ms, now_ms)
+        token.check_user(session.minted_at_ms, app.user(session.user), now_ms)
     answers, limits = _TABLE[type(message)]
-    deps.limiter.spend(view.facts, limits, session.user)
-    asking = MessageContext(deps, view, now_ms, session.user)
+    deps.limiter.spend(facts, limits, session.user)
+    asking = MessageContext(deps, facts, now_ms, session.user)
     outcome = await answers(asking, message)
     name: str = said["type"]
     if isinstance(outcome, dict):

@@ -10,6 +10,7 @@ from gate.http.client.asking import ClientContext
 from gate.http.fields import IdJson, end_ms, id_json, ids_bytes
 from gate.http.paging import page_cursor, page_token
 from gate.http.v1.endpoint import refuse_if_any
+from gate.replica.reader import app_of
 from gate.store.writer import WriteReceipt
 
 MAX_USERS = 100
@@ -31,7 +32,8 @@ async def members(asking: ClientContext, count: int, cursor: str | None) -> dict
 
 def listed(asking: ClientContext, user: bytes) -> dict[str, object]:
     """Whether one User is on it → user, listed, until. From the Replica, so also while Redis is away."""
-    until_ms = asking.view.entry_until_ms(ListKind.BLACKLIST, asking.user, user)
+    with asking.deps.replica.snapshot() as snapshot:
+        until_ms = app_of(snapshot, asking.app_key).entry_until_ms(ListKind.BLACKLIST, asking.user, user)
     is_listed = until_ms > asking.now_ms
     return {"user": id_json(user), "listed": is_listed, "until": _shown_end(until_ms) if is_listed else None}
 

@@ -33,6 +33,7 @@ from gate.http.pinging import PING_EVERY_S
 from gate.http.v1.consistency import check_staleness
 from gate.presence.local_gateway import LocalGateway
 from gate.presence.local_sessions import LocalSession
+from gate.replica.authorization import admitted
 
 PATH = "/client/v1/connect"
 DEFAULT_PLATFORM = b"Websocket"
@@ -58,7 +59,8 @@ async def connect(request: web.Request, deps: Deps) -> web.StreamResponse:
     shown, platform = _asked(request)
     gateway = _gateway(deps)
     check_staleness(deps)
-    by = deps.replica.admitted(shown, deps.now_ms())
+    with deps.replica.snapshot() as snapshot:
+        by = admitted(snapshot, shown, deps.now_ms())
     deps.limiter.spend(by.app, _LIMITS, by.user)
     client = Client(deps, gateway, socket, by)
     await client.open(platform, deps.address_of(request))
@@ -262,8 +264,9 @@ class Client:
         """When, by this node's facts; None for never."""
         waited_s = 0.0
         while True:
-            view = self._deps.replica.app(self.by.app.key)
-            until_ms = 0 if view is None else view.user(self.by.user).banned_until_ms
+            with self._deps.replica.snapshot() as snapshot:
+                app = snapshot.app(self.by.app.key)
+                until_ms = 0 if app is None else app.user(self.by.user).banned_until_ms
             if until_ms > self._deps.now_ms() or waited_s >= BAN_SEEN_WITHIN_S:
                 return until_ms if 0 < until_ms < FOREVER_MS else None
             await asyncio.sleep(BAN_LOOK_EVERY_S)

@@ -15,10 +15,10 @@ from msgspec import UNSET, Struct, UnsetType
 from gate.core.changes import Kind
 from gate.core.model import AppFacts, Environment
 from gate.core.verdict import Word
-from gate.http.dependencies import Applied
 from gate.http.endpoint import Effective, EffectiveIfAny
 from gate.http.fields import IdJson
 from gate.http.v1.penalties import Penalty
+from gate.store.acks import Applied
 from gate.store.audit import DeploymentKind, Noted
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from gate.http.context import AppRequest
+from gate.http.context import APP_REQUEST, AppRequest
 from gate.http.forms import Form
 from gate.http.responses import json_response
 from gate.store.writer import WriteReceipt
@@ -26,8 +26,9 @@ class Success(NamedTuple):
 Endpoint = Callable[[AppRequest, Form], Awaitable[Success]]
 
 
-async def answer(endpoint: Endpoint, call: AppRequest) -> web.Response:
+async def answer(endpoint: Endpoint, request: web.Request) -> web.Response:
     """Run the endpoint; a write is answered once it is effective."""
+    call = request[APP_REQUEST]
     success = await endpoint(call, await call.form())
     headers = None
     if success.written is not None:

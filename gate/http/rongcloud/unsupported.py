@@ -40,6 +40,8 @@ FAMILIES: dict[str, str] = {
     "stat": "statistics",
 }
 """By the first part of a path, outside `/user/`: what RongCloud's SDKs of any age call it for."""
+FAMILY_PATH = rf"/{{path:(?:v[23]/)?(?:{'|'.join(FAMILIES)})(?:/[\s\S]*)?[.]json}}"
+"""Template of all paths in those families."""
 _ENDING = ".json"
 
 

@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import msgspec
+from aiohttp import web
 from msgspec import UNSET, UnsetType
 
 from gate.core.app_secrets import app_secret, with_new_secret, without_old_secret
@@ -29,14 +30,22 @@ from gate.core.operators import OperatorRole, may
 from gate.errors import AppUnknown, InvalidInput, NotFound
 from gate.http.errors import RoleInsufficient
 from gate.http.fields import check_reason
-from gate.http.operators import OperatorRequest
+from gate.http.operators import OPERATOR_REQUEST, OperatorRequest
 from gate.http.v1.audit import DEFAULT_PAGE, deployment_json
-from gate.http.v1.endpoint import Done, Outcome, read_as, refuse_if_any
+from gate.http.v1.endpoint import Done, Outcome, read_as, refuse_if_any, replied
 from gate.store.audit import MAX_PAGE
 from gate.store.new_credentials import new_app_key, new_app_secret
 from gate.store.writer import WriteReceipt
 
 Endpoint = Callable[[OperatorRequest], Awaitable[Outcome]]
+
+
+async def answer(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+    """Run the endpoint for the operator that was authenticated."""
+    call = request[OPERATOR_REQUEST]
+    return await replied(call, await endpoint(call))
+
+
 T = TypeVar("T")
 
 

@@ -13,18 +13,21 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import cast
 
+from gate.clock import wall_ms
 from gate.core.ids import MAX_ID_BYTES
 from gate.core.limits import limit_names
-from gate.core.model import AppFacts
 from gate.core.revision import parse_revisions
 from gate.core.verdict import Verdict, Word
 from gate.errors import GateError, InvalidInput
-from gate.http.auth import fast_caller, proven_settings
+from gate.http.auth import fast_caller
 from gate.http.context import AppRequest, query_of
-from gate.http.dependencies import AppView, Deps
+from gate.http.dependencies import Deps
 from gate.http.fields import loose_id_bytes
 from gate.http.v1.consistency import check_staleness, revision_of_all, wait_for_revision
 from gate.http.v1.endpoint import Endpoint
+from gate.replica.app_reading import AppReading
+from gate.replica.positions import reaches, revision_of
+from gate.replica.reader import app_of, explained
 
 PATH = "/v1/check"
 GROUP = "check"
@@ -42,47 +45,38 @@ async def check(call: AppRequest) -> dict[str, object]:
     """`GET ?from=&to=[&min=]` → allowed, verdict, until, revision, stale_ms."""
     query = call.query()
     pair = query.raw_user("from"), query.raw_user("to")
-    view = await wait_for_revision(call, query.text("min"))
+    await wait_for_revision(call, query.text("min"))
     stale_ms = check_staleness(call.deps)
-    with call.deps.replica.one_commit():
-        revision = call.deps.replica.revision_of(call.app_key, pair)
-        verdict = view.verdict(*pair)
+    with call.deps.replica.snapshot() as snapshot:
+        verdict = app_of(snapshot, call.app_key).decide(*pair, wall_ms())
+        revision = revision_of(snapshot, call.app_key, pair)
     return _answered(call.deps, verdict, revision, stale_ms)
 
 
 def fast_check(deps: Deps, headers: Mapping[str, str], raw_path: str) -> dict[str, object] | None:
-    """What `check` answers, from one transaction, the caller's credentials included.
+    """What `check` answers, from one snapshot, the caller's credentials included.
 
     None, or a `GateError`, where the answer is another one than 200, or has to wait: for a Revision, or for a nonce to be
     looked up. Nothing was counted then, and `check` decides.
     """
     stale_ms = check_staleness(deps)
-    plain = _PLAIN(raw_path)
-    proven = proven_settings(headers)
-    if plain is not None and proven is not None:
-        decided = deps.replica.decided(proven.key, plain[1].encode(), plain[2].encode())
-    else:
-        decided = None
-    if decided is None or decided[0] is not proven:  # never met, or the settings are other ones by now
-        decided = _decided_with_proof(deps, headers, raw_path)
-    if decided is None:
-        return None
-    facts, revision, verdict = decided
+    with deps.replica.snapshot() as snapshot:
+        app = fast_caller(headers, snapshot)
+        if app is None:
+            return None
+        plain = _PLAIN(raw_path)
+        if plain is not None:
+            pair = plain[1].encode(), plain[2].encode()
+        else:
+            query = query_of(raw_path)
+            pair = query.raw_user("from"), query.raw_user("to")
+            minimum = query.text("min")
+            if minimum is not None and reaches(snapshot, parse_revisions(minimum)) is not True:
+                return None
+        facts, verdict = app.app, app.decide(*pair, wall_ms())
+        revision = revision_of(snapshot, facts.key, pair)
     deps.limiter.spend(facts, LIMITS)
     return _answered(deps, verdict, revision, stale_ms)
-
-
-def _decided_with_proof(deps: Deps, headers: Mapping[str, str], raw_path: str) -> tuple[AppFacts, str, Verdict] | None:
-    with deps.replica.one_commit():
-        view = fast_caller(headers, deps.replica)
-        if view is None:
-            return None
-        query = query_of(raw_path)
-        pair = query.raw_user("from"), query.raw_user("to")
-        minimum = query.text("min")
-        if minimum is not None and deps.replica.reaches(parse_revisions(minimum)) is not True:
-            return None
-        return deps.replica.decided(view.facts.key, *pair)
 
 
 def _answered(deps: Deps, verdict: Verdict, revision: str, stale_ms: int) -> dict[str, object]:
@@ -112,9 +106,9 @@ def _batch_promptly(call: AppRequest, body: dict[str, object]) -> dict[str, obje
         return None
     try:
         stale_ms = check_staleness(call.deps)
-        with call.deps.replica.one_commit():
-            revision = revision_of_all(call.deps.replica)
-            words, counts = call.view.words_of(pairs)
+        with call.deps.replica.snapshot() as snapshot:
+            revision = revision_of_all(snapshot)
+            words, counts = app_of(snapshot, call.app_key).words_of(pairs)
     except (GateError, TypeError):
         return None
     call.deps.count_verdicts(counts)
@@ -126,11 +120,11 @@ async def _batch(call: AppRequest, body: dict[str, object]) -> dict[str, object]
     if not (minimum is None or isinstance(minimum, str)):
         raise InvalidInput("min", "must be a Revision as an answer gave it")
     ask = _question(body)
-    view = await wait_for_revision(call, minimum)
+    await wait_for_revision(call, minimum)
     stale_ms = check_staleness(call.deps)
-    with call.deps.replica.one_commit():
-        revision = revision_of_all(call.deps.replica)
-        words = ask(view)
+    with call.deps.replica.snapshot() as snapshot:
+        revision = revision_of_all(snapshot)
+        words = ask(app_of(snapshot, call.app_key))
     call.deps.count_verdicts(Counter(words))
     return {"verdicts": words, "revision": revision, "stale_ms": stale_ms}
 
@@ -139,24 +133,24 @@ async def explain(call: AppRequest) -> dict[str, object]:
     """`GET ?from=&to=[&min=]` → every rule with the facts it looked at."""
     query = call.query()
     sender, recipient = query.raw_user("from"), query.raw_user("to")
-    view = await wait_for_revision(call, query.text("min"))
+    await wait_for_revision(call, query.text("min"))
     stale_ms = check_staleness(call.deps)
-    with call.deps.replica.one_commit():
-        revision = call.deps.replica.revision_of(call.app_key, (sender, recipient))
-        return {**view.explain(sender, recipient), "revision": revision, "stale_ms": stale_ms}
+    with call.deps.replica.snapshot() as snapshot:
+        revision = revision_of(snapshot, call.app_key, (sender, recipient))
+        return {**explained(snapshot, call.app_key, sender, recipient), "revision": revision, "stale_ms": stale_ms}
 
 
-def _question(body: dict[str, object]) -> Callable[[AppView], Sequence[Word]]:
-    """What to ask of the view, once there is one."""
+def _question(body: dict[str, object]) -> Callable[[AppReading], Sequence[Word]]:
+    """What to ask of the App's facts."""
     if "pairs" in body:
         if "from" in body or "to" in body:
             raise InvalidInput("pairs", "must not come together with from and to")
         senders, recipients = pair_ids(_many(body["pairs"], "pairs"))
-        return lambda view: view.words(senders, recipients)
+        return lambda app: app.words(senders, recipients)
     if "from" in body and "to" in body:
         sender = loose_id_bytes(body["from"], "from")
         many = many_ids(_many(body["to"], "to"), "to[{}]".format)
-        return lambda view: view.words_to(sender, many)
+        return lambda app: app.words_to(sender, many)
     raise InvalidInput("body", _SHAPES)
 
 

@@ -9,37 +9,38 @@ import asyncio
 
 from gate.clock import monotonic_ms
 from gate.core.revision import MAX_REVISIONS, join_revisions, parse_revisions
-from gate.errors import AppUnknown, InvalidInput, Stale
+from gate.errors import InvalidInput, Stale
 from gate.http.context import AppRequest
-from gate.http.dependencies import AppView, Deps, Replica
+from gate.http.dependencies import Deps
 from gate.http.errors import MinimumUnmet
 from gate.http.options import MIN_POLL_S, MIN_WAIT_MS
+from gate.replica.positions import applied_all, reaches
+from gate.replica.reading import Reading
 
 
-async def wait_for_revision(call: AppRequest, minimum: str | None) -> AppView:
-    """The App's facts, at least as new as `minimum`; `MinimumUnmet` if they don't get there in time."""
+async def wait_for_revision(call: AppRequest, minimum: str | None) -> None:
+    """Return once the facts are at least as new as `minimum`; `MinimumUnmet` if they don't get there in time."""
     if minimum is None:
-        return call.view
+        return
     try:
         revisions = parse_revisions(minimum)
     except InvalidInput as fault:
         raise InvalidInput("min", fault.problem) from None
     give_up_ms = monotonic_ms() + MIN_WAIT_MS
-    replica = call.deps.replica
-    while (reached := replica.reaches(revisions)) is not True:
+    while True:
+        with call.deps.replica.snapshot() as snapshot:
+            reached = reaches(snapshot, revisions)
+        if reached:
+            return
         if monotonic_ms() >= give_up_ms:
             why = "has not applied it yet" if reached is False else "follows another history"
             raise MinimumUnmet(f"the Revision {minimum} was demanded, but this node {why}")
         await asyncio.sleep(MIN_POLL_S)
-    view = replica.app(call.app_key)
-    if view is None:
-        raise AppUnknown("the App was removed meanwhile")
-    return view
 
 
-def revision_of_all(replica: Replica) -> str | None:
+def revision_of_all(snapshot: Reading) -> str | None:
     """How far every Partition is applied; None where they are too many to name."""
-    revisions = replica.applied_all()
+    revisions = applied_all(snapshot)
     return join_revisions(revisions) if len(revisions) <= MAX_REVISIONS else None
 
 

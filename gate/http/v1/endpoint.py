@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 from aiohttp import web
 
-from gate.http.context import AppRequest, RequestContext
+from gate.http.context import APP_REQUEST, AppRequest, RequestContext
 from gate.http.endpoint import responded
 from gate.http.requests import decoded, named_mistake, refuse_if_any
 from gate.http.responses import json_response
@@ -29,8 +29,9 @@ Outcome = dict[str, object] | WriteReceipt | Done | web.StreamResponse | msgspec
 Endpoint = Callable[[AppRequest], Awaitable[Outcome]]
 
 
-async def answer(endpoint: Endpoint, call: AppRequest) -> web.StreamResponse:
+async def answer(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
     """Run the endpoint; a write is answered once it is effective, with its Revision in the body and the header."""
+    call = request[APP_REQUEST]
     return await replied(call, await endpoint(call))
 
 

@@ -183,8 +183,8 @@ class _Stream:
         transport = self._call.request.transport
         if transport is None or transport.is_closing():
             raise _Cut
-        with suppress(ReplicaError):
-            return self._call.deps.replica.app(self._call.app_key) is not None
+        with suppress(ReplicaError), self._call.deps.replica.snapshot() as snapshot:
+            return snapshot.app(self._call.app_key) is not None
         return True
 
     async def _tell(self, events: Sequence[Event]) -> None:

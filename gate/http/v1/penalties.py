@@ -14,7 +14,6 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from gate.core.model import FOREVER_MS
 from gate.errors import InvalidInput
 from gate.http.context import AppRequest
-from gate.http.dependencies import Store
 from gate.http.endpoint import Effective, Endpoint, answered
 from gate.http.fields import (
     EXACTLY_ONE_EXPIRY,
@@ -30,6 +29,7 @@ from gate.http.fields import (
 from gate.http.paging import PlaceToken, place_of, place_token
 from gate.http.requests import Body, Query, Schema
 from gate.store.penalties import Penalties
+from gate.store.store import Store
 
 MAX_USERS = 1_000
 """Users that one call may name: one script a Partition, each of some milliseconds at the most."""

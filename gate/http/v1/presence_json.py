@@ -12,12 +12,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gate.core.decide import lists_refuse
-from gate.core.model import AppFacts, ListKind, UserFacts
 from gate.core.presence import Session, UserPresence
 from gate.http.context import AppContext
-from gate.http.dependencies import AppView
 from gate.http.fields import id_json
 from gate.http.v1.consistency import check_staleness
+from gate.replica.reader import app_of
 
 USERS_AT_ONCE = 1_000
 """Some 10 ms of this process, where all of them are online: then others have their turn."""
@@ -31,13 +30,15 @@ async def seen_presences(call: AppContext, users: Sequence[bytes], viewer: bytes
     hides = viewer is not None and call.facts.hide_presence
     if hides:
         check_staleness(call.deps)
-    facts = _Facts(call.view)
     shown: list[Shown] = []
     for at in range(0, len(users), USERS_AT_ONCE):
         some = users[at : at + USERS_AT_ONCE]
-        for user, presence in zip(some, await call.deps.presence.presences(call.app_key, some), strict=True):
-            is_hidden = hides and viewer is not None and lists_refuse(facts, viewer, user, call.now_ms)
-            shown.append(presence_json(user, NEVER_SEEN if is_hidden else presence))
+        presences = await call.deps.presence.presences(call.app_key, some)
+        hidden = _hidden_from(viewer, some, call) if hides and viewer is not None else frozenset()
+        shown += [
+            presence_json(user, NEVER_SEEN if user in hidden else presence)
+            for user, presence in zip(some, presences, strict=True)
+        ]
     return shown
 
 
@@ -63,15 +64,7 @@ def platforms_json(sessions: Sequence[Session]) -> list[Shown]:
     ]
 
 
-class _Facts:
-    """An `AppView` as the decision asks of it."""
-
-    def __init__(self, view: AppView) -> None:
-        self._view = view
-        self.app: AppFacts = view.facts
-
-    def user(self, user_id: bytes) -> UserFacts:
-        return self._view.user(user_id)
-
-    def entry_until_ms(self, kind: ListKind, owner: bytes, member: bytes) -> int:
-        return self._view.entry_until_ms(kind, owner, member)
+def _hidden_from(viewer: bytes, users: Sequence[bytes], call: AppContext) -> frozenset[bytes]:
+    with call.deps.replica.snapshot() as snapshot:
+        app = app_of(snapshot, call.app_key)
+        return frozenset(user for user in users if lists_refuse(app, viewer, user, call.now_ms))

@@ -24,7 +24,6 @@ from gate.http.dependencies import Deps
 from gate.http.limits import Limiter
 from gate.http.operators import OperatorAuth
 from gate.http.options import HttpOptions
-from gate.http.replica_later import AdmittingReplica, ReplicaLater
 from gate.http.server import HttpServer, serve_http
 from gate.http.shared import Shared
 from gate.metrics import (
@@ -39,11 +38,13 @@ from gate.metrics import (
     WRITE_DURABILITY_LATE,
     add_http_times,
 )
+from gate.readiness import Ready
+from gate.replica.authorization import Admission
 from gate.replica.reader import NodeReplica
 from gate.service.node_state import NodeState
 from gate.service.role import RoleContext
 from gate.service.roles.http_presence import HttpPresence, most_websockets
-from gate.service.stores import AcknowledgerLater, StoreLater, connected_store, durability_of
+from gate.service.stores import connected_store, durability_of, not_reached
 from gate.store.acks import Acknowledger
 from gate.store.store import Store
 
@@ -60,9 +61,9 @@ _log = structlog.get_logger()
 async def main(context: RoleContext) -> None:
     """Serve until told to stop, then drain."""
     gc.set_threshold(*GC_THRESHOLDS)
-    store, acks = StoreLater(), AcknowledgerLater()
-    replica = ReplicaLater(lambda: _open_replica(context))
-    presence, tally = HttpPresence(context, replica), Tally()
+    store, acks = Ready[Store](not_reached), Ready[Acknowledger](not_reached)
+    replica = Ready(lambda: NodeReplica.open(context.layout.replica))
+    presence, tally = HttpPresence(context, Admission(replica)), Tally()
     server = await _served(context, store, acks, replica, presence, tally)
     reporting = asyncio.create_task(tally.report_for_ever())
     if context.role_config.is_restart:
@@ -97,23 +98,23 @@ async def _stopped_or_failed(stopping: asyncio.Future[Any], failed: asyncio.Futu
 
 
 async def _connect(
-    context: RoleContext, store: StoreLater, acks: AcknowledgerLater
+    context: RoleContext, store: Ready[Store], acks: Ready[Acknowledger]
 ) -> tuple[Store, Acknowledger] | None:
     connected = await connected_store(context)
     if connected is None:
         return None
     acknowledger = Acknowledger(connected, context.role_config.node_id, durability_of(context.config))
     await acknowledger.start()
-    store.connect(connected)
-    acks.connect(acknowledger)
+    store.put(connected)
+    acks.put(acknowledger)
     return connected, acknowledger
 
 
 async def _served(
     context: RoleContext,
-    store: StoreLater,
-    acks: AcknowledgerLater,
-    replica: ReplicaLater,
+    store: Ready[Store],
+    acks: Ready[Acknowledger],
+    replica: Ready[NodeReplica],
     presence: HttpPresence,
     tally: Tally,
 ) -> HttpServer:
@@ -122,9 +123,9 @@ async def _served(
     state = NodeState(context.heartbeats, context.layout.replica, were_all_here=context.role_config.is_restart)
     shared = Shared(context.role_config.shared_fd, config.http_workers)
     deps = Deps(
-        replica=replica,
-        store=store,
-        acks=acks,
+        replica_when_ready=replica,
+        store_when_ready=store,
+        acks_when_ready=acks,
         presence=presence.store,
         feeds=presence.feeds,
         pinging=presence.pinging,
@@ -157,10 +158,6 @@ async def _served(
         return await serve_http(deps, door, [Console(door)])
     except OSError as fault:
         raise CannotStart(f"can't listen on {endpoint}: {fault.strerror}") from None
-
-
-def _open_replica(context: RoleContext) -> AdmittingReplica:
-    return NodeReplica.open(context.layout.replica)
 
 
 class Tally:

@@ -7,15 +7,12 @@ nothing of it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from functools import cache
 from pathlib import Path
 
 from aiohttp import web
 
-from gate.http.dependencies import Deps
-
-Answer = Callable[[web.Request, Deps], Awaitable[web.Response]]
+from gate.http.routing import Handler
 
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _POLICY = {
@@ -30,10 +27,10 @@ _POLICY = {
 }
 
 
-def _file(name: str) -> Answer:
+def _file(name: str) -> Handler:
     kind = f"{_TYPES[Path(name).suffix]}; charset=utf-8"
 
-    async def answer(request: web.Request, deps: Deps) -> web.Response:
+    async def answer(request: web.Request) -> web.Response:
         return web.Response(body=_content(name), headers={"Content-Type": kind, **_POLICY})
 
     return answer
@@ -44,12 +41,12 @@ def _content(name: str) -> bytes:
     return (Path(__file__).parent / name).read_bytes()
 
 
-async def _with_slash(request: web.Request, deps: Deps) -> web.Response:
+async def _with_slash(request: web.Request) -> web.Response:
     # Relative, so that it holds below whatever path a proxy serves this at.
     return web.Response(status=308, headers={"Location": "client/"})
 
 
-FILES: dict[str, Answer] = {
+FILES: dict[str, Handler] = {
     "/client": _with_slash,
     "/client/": _file("index.html"),
     **{f"/client/{name}": _file(name) for name in ("page.css", "page.js", "gate-client.js", "mark.svg")},

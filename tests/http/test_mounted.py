@@ -1,4 +1,4 @@
-"""A site has its prefix to itself, and is counted, labelled and shielded as the rest is."""
+"""Mounted pages have their prefix to themselves; their requests are counted and labelled, their bugs not shown."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.http.world import World
 
 
 class Wall:
-    """A site that answers with what it was asked for, and can be made to fail."""
+    """Pages that answer with the request, and can be made to fail."""
 
     prefix = "/wall/"
     group = "wall"
@@ -31,12 +31,12 @@ class Wall:
         return web.Response(text=f"sorry: {fault}", status=418)
 
 
-async def test_a_site_answers_all_below_its_prefix_and_nothing_else(world: World) -> None:
+async def test_pages_answer_all_below_their_prefix_and_nothing_else(world: World) -> None:
     counted: list[tuple[str, int]] = []
     deps = replace(
         deps_of(world, HttpOptions(port=0)), count_request=lambda group, status, _: counted.append((group, status))
     )
-    server = await serve_http(deps, sites=[Wall()])
+    server = await serve_http(deps, mounted=[Wall()])
     there = World(world.store, world.node, server, world.session, world.presence, world.feeds, world.gateway)
     for method, target in (("GET", "/wall/"), ("PUT", "/wall/a%0Ab"), ("GET", "//wall//x"), ("GET", "/wall")):
         reply = await there.send(method, target, headers={"X-Request-Id": "mine"})

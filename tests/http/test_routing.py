@@ -7,7 +7,7 @@ from urllib.parse import quote_from_bytes
 import pytest
 
 from gate.errors import InvalidInput
-from gate.http.paths import template_of, user_in
+from gate.http.routing import template_of, user_in
 
 
 @pytest.mark.parametrize(
