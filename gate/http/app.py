@@ -28,11 +28,10 @@ from gate.core.limits import EACH_CLIENT, limit_names
 from gate.core.operators import OperatorRole
 from gate.errors import GateError
 from gate.http import auth, client, rongcloud, v1
-from gate.http.access_log import is_check_logged, log_request
 from gate.http.bodies import refuse_encoded, release_body
-from gate.http.client import cors, page, websocket
 from gate.http.client import endpoint as client_endpoint
-from gate.http.client.endpoint import CLIENT_REQUEST, client_request
+from gate.http.client import page, websocket
+from gate.http.client.endpoint import CLIENT_REQUEST, CORS_PREFIX, client_request, open_to_pages, preflight
 from gate.http.client.problems import client_problem
 from gate.http.context import APP_REQUEST, AppRequest
 from gate.http.dependencies import Deps
@@ -46,7 +45,7 @@ from gate.http.errors import (
 from gate.http.health import ASIDE, PROBES, Probe
 from gate.http.openapi import DOCUMENTS
 from gate.http.operators import OPERATOR_REQUEST, OperatorAuth, operator_request
-from gate.http.responses import REQUEST_ID, json_response, request_id_of
+from gate.http.responses import REQUEST_ID, is_check_logged, json_response, log_request, request_id_of
 from gate.http.rongcloud import endpoint as rongcloud_endpoint
 from gate.http.rongcloud.unsupported import FAMILY_PATH, UNSUPPORTED, unsupported_feature
 from gate.http.routing import UNKNOWN, Handler, Routes, sent_path
@@ -266,7 +265,7 @@ def _client_app(deps: Deps, routes: Routes) -> web.Application:
         return await handler(request)
 
     app = web.Application(middlewares=[authenticate])
-    app.on_response_prepare.append(cors.open_to_pages)
+    app.on_response_prepare.append(open_to_pages)
     answers = _by_path({key: partial(client_endpoint.answer, one) for key, one in client.ENDPOINTS.items()})
     for path, methods in answers.items():
         limits |= dict.fromkeys(methods.values(), (*limit_names(path), EACH_CLIENT))
@@ -274,10 +273,8 @@ def _client_app(deps: Deps, routes: Routes) -> web.Application:
     answers[websocket.PATH] = {"GET": partial(websocket.connect, deps=deps)}
     answers |= {path: {"GET": file} for path, file in page.FILES.items()}
     for path, methods in answers.items():
-        preflight: dict[str, Handler] = {}
-        if path.startswith(cors.PREFIX):
-            preflight["OPTIONS"] = partial(cors.preflight, tuple(methods))
-        routes.add(app, path, groups.get(path, "docs"), methods, _CLIENT, preflight)
+        options = {"OPTIONS": partial(preflight, tuple(methods))} if path.startswith(CORS_PREFIX) else None
+        routes.add(app, path, groups.get(path, "docs"), methods, _CLIENT, options)
     routes.add_others(app)
     return app
 

@@ -14,11 +14,10 @@ from aiohttp import web
 from gate.clock import wall_ms
 from gate.http.bodies import Bodies
 from gate.http.limits import Limiter
-from gate.http.long_work import LongWork
 from gate.http.options import HttpOptions
 from gate.http.peers import Origin, client_address
 from gate.http.pinging import Pinging
-from gate.http.streams import Streams
+from gate.http.room import LongWork, Streams
 from gate.presence.local_gateway import LocalGateway
 from gate.presence.shared_feeds import SharedFeeds
 from gate.readiness import Ready

@@ -53,7 +53,7 @@ from gate.errors import (
 from gate.http.bodies import BodyEncoded, BodyTooLong
 from gate.http.forms import TooLong
 from gate.http.limits import RateExceeded
-from gate.http.streams import StreamsFull
+from gate.http.room import StreamsFull
 
 RETRY_AFTER_S = Unavailable.retry_after_s
 

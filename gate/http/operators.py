@@ -35,10 +35,9 @@ from gate.http.auth import basic_pair
 from gate.http.context import RequestContext
 from gate.http.dependencies import Deps
 from gate.http.errors import CredentialsWrong, RoleInsufficient, TriedTooOften
-from gate.http.lanes import Lanes, LanesFull
 from gate.http.routing import app_in
 from gate.http.shared import Shared
-from gate.http.throttle import Throttle
+from gate.http.throttle import Lanes, LanesFull, Throttle
 from gate.store.operators import Operators
 from gate.store.passwords import hash_of_nobody, password_fits
 

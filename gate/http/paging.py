@@ -25,28 +25,25 @@ PlaceToken = Annotated[
 
 _FIELD_1_VARINT = 0x08
 _MAX_CURSOR = (1 << 63) - 1
-_MAX_TOKEN_CHARS = 24
-"""A tag byte and a varint of at most ten bytes, in base64, with room."""
+_MAX_PACKED_BYTES = 12
+"""A tag byte and a varint of at most ten bytes; one more, so that what is longer differs."""
 
 
 def page_token(cursor: int) -> str:
     """The token of a cursor, 0 or more."""
-    packed = bytearray((_FIELD_1_VARINT,))
-    while cursor > 0x7F:
-        packed.append(cursor & 0x7F | 0x80)
-        cursor >>= 7
-    packed.append(cursor)
-    return base64.urlsafe_b64encode(packed).decode()
+    return base64.urlsafe_b64encode(_packed(cursor)).decode()
 
 
 def page_cursor(token: str, parameter: str = "pageToken") -> int:
     """The cursor of a token; `InvalidInput` if no query ever returned this."""
     try:
         text = token.replace(" ", "-").replace("+", "-").replace("/", "_").rstrip("=").encode("ascii")
-        packed = base64.b64decode(text + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        if len(token) > _MAX_TOKEN_CHARS or len(packed) < 2 or packed[0] != _FIELD_1_VARINT:
-            raise ValueError("not field 1")
-        return _varint(packed[1:])
+        packed = base64.b64decode(text + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)[:_MAX_PACKED_BYTES]
+        cursor = sum((byte & 0x7F) << 7 * index for index, byte in enumerate(packed[1:]))
+        # Packed again, so that each cursor has one token: no other first byte, no padding, nothing behind it.
+        if packed != _packed(cursor) or cursor > _MAX_CURSOR:
+            raise ValueError("not one that was made here")
+        return cursor
     except (ValueError, binascii.Error):
         raise InvalidInput(parameter, "must be the `next` of an earlier answer") from None
 
@@ -67,13 +64,6 @@ def place_of(token: str, parameter: str = "token") -> Place:
     return Place(int.from_bytes(packed[:8], "big"), packed[8:])
 
 
-def _varint(packed: bytes) -> int:
-    number = 0
-    for index, byte in enumerate(packed):
-        last = index == len(packed) - 1
-        if bool(byte & 0x80) is last:
-            raise ValueError("not one varint")
-        number |= (byte & 0x7F) << 7 * index
-    if number > _MAX_CURSOR:
-        raise ValueError("past 63 bits")
-    return number
+def _packed(cursor: int) -> bytes:
+    groups = [cursor >> shift & 0x7F | 0x80 for shift in range(0, cursor.bit_length() or 1, 7)]
+    return bytes((_FIELD_1_VARINT, *groups[:-1], groups[-1] & 0x7F))

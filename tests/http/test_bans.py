@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from gate.core.revision import parse_revisions
-from gate.http.rongcloud.times import time_text
+from gate.http.rongcloud.endpoint import time_text
 from tests.http.world import Field, World, now_ms
 
 TWENTY: list[Field] = [("userId", f"u{number}") for number in range(20)]

@@ -12,7 +12,7 @@ import pytest
 
 from gate.core.model import ListKind
 from gate.errors import StoreUnavailable
-from gate.http import long_work
+from gate.http import room
 from gate.http.v1.bulk import _Numbered, _runs
 from gate.http.v1.operations import Operation, task_of
 from tests.http.test_client_blacklist import client
@@ -266,7 +266,7 @@ async def test_sixteen_at_once_are_answered_and_others_meanwhile(world: World) -
 
 
 async def test_more_than_there_is_room_for_is_503(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(long_work, "MOST_OF_AN_APP", 2)
+    monkeypatch.setattr(room, "MOST_OF_AN_APP", 2)
     sent = {"operations": [{"op": "ban", "user": f"u{number}", "seconds": 60} for number in range(200)]}
     replies = await asyncio.gather(*(world.v1("POST", "bulk", sent) for _ in range(6)))
     assert {reply.status for reply in replies} == {200, 503}

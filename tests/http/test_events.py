@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gate.core.presence import parse_cursor
-from gate.http import streams
+from gate.http import room
 from gate.http.dependencies import Deps
 from gate.http.options import HttpOptions
 from gate.http.server import serve_http
@@ -160,7 +160,7 @@ async def test_head_is_answered_without_a_stream(world: World) -> None:
 
 
 async def test_an_app_has_a_bounded_number_of_streams(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "MAX_STREAMS", 2)
+    monkeypatch.setattr(room, "MAX_STREAMS", 2)
     first_app = world.app
     async with streaming(world.url, world.app), streaming(world.url, world.app):
         reply = await world.v1("GET", "events")
@@ -180,7 +180,7 @@ async def test_a_reader_that_takes_nothing_is_cut_off_and_holds_up_nobody(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(events, "SLOW_S", 0.2)
-    monkeypatch.setattr(streams, "MAX_STREAMS", 2)
+    monkeypatch.setattr(room, "MAX_STREAMS", 2)
     gateway = await gateway_of(world)
     with socket.socket() as slow:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)

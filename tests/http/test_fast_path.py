@@ -16,7 +16,7 @@ import pytest
 from aiohttp.http import RawRequestMessage
 
 from gate.core.model import AppFacts
-from gate.http import access_log
+from gate.http import responses
 from gate.http.fast_path import FastPath
 from gate.http.options import HttpOptions
 from gate.http.server import serve_http
@@ -311,7 +311,7 @@ async def test_the_share_of_checks_that_is_logged(
     drawn: float,
     lines: int,
 ) -> None:
-    monkeypatch.setattr(access_log, "random", lambda: drawn)
+    monkeypatch.setattr(responses, "random", lambda: drawn)
     server, _ = await served(world, log_checks=share)
     line = await Line.to(server)
     await line.ask(PROBE)

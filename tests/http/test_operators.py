@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from gate.core.operators import Operator
-from gate.http import lanes, operators, throttle
+from gate.http import operators, throttle
 from gate.http.errors import CredentialsWrong, TriedTooOften
 from gate.http.operators import OperatorAuth
 from gate.http.shared import OwnTable
@@ -92,12 +92,12 @@ async def test_a_password_is_verified_once_and_then_remembered(
 
 
 async def test_many_at_once_are_verified_once(door: OperatorAuth, accounts: Accounts, verified: list[str]) -> None:
-    await asyncio.gather(*(door.admit(accounts, "ann", PASSWORD, HERE) for _ in range(lanes.ROOM)))
+    await asyncio.gather(*(door.admit(accounts, "ann", PASSWORD, HERE) for _ in range(throttle.ROOM)))
     assert len(verified) == 1
 
 
 async def test_too_many_at_once_are_sent_away(door: OperatorAuth, accounts: Accounts) -> None:
-    tries = (door.admit(accounts, "ann", PASSWORD, HERE) for _ in range(lanes.ROOM + 6))  # one of them is served
+    tries = (door.admit(accounts, "ann", PASSWORD, HERE) for _ in range(throttle.ROOM + 6))  # one of them is served
     outcomes = await asyncio.gather(*tries, return_exceptions=True)
     assert sum(isinstance(outcome, TriedTooOften) for outcome in outcomes) == 5
     await door.admit(accounts, "ann", PASSWORD, HERE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gate.core.model import FOREVER_MS
-from gate.http.rongcloud.times import LAST_PRINTABLE, time_text
+from gate.http.rongcloud.endpoint import LAST_PRINTABLE, time_text
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from gate.core.model import FOREVER_MS, ListKind
 from gate.core.token import verify
 from gate.errors import TokenRefused
-from gate.http.rongcloud.times import time_text
+from gate.http.rongcloud.endpoint import time_text
 from gate.replica.reading import Reading
 from gate.store import keys
 from tests.http.world import Field, Reply, World, now_ms

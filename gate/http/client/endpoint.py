@@ -1,20 +1,49 @@
-"""What an endpoint of `/client` is, who calls it, and how its answer is made."""
+"""What an endpoint of `/client` is, who calls it, how its answer is made, and what lets a web page of any site call.
+
+Any origin may (Cross-Origin Resource Sharing), because nothing of a caller's authority travels by itself: the page that has
+the Token puts it in a header, and cookies play no part (so `Access-Control-Allow-Credentials` is never sent).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from aiohttp import web
 
 from gate.core import token
+from gate.core.model import AppFacts
 from gate.http.bodies import Payer
-from gate.http.client.asking import ClientContext
-from gate.http.context import AppRequest
+from gate.http.context import APPLIED, PENDING_REASON, REVISION, AppContext, AppRequest
 from gate.http.dependencies import Deps
 from gate.http.errors import CredentialsWrong
+from gate.http.responses import REQUEST_ID
 from gate.http.v1.endpoint import Outcome, replied
 from gate.replica.reader import app_of
+
+CORS_PREFIX = "/client/"
+
+_PREFLIGHT_S = 86_400
+"""How long a browser need not ask again."""
+_EXPOSED = ", ".join((REVISION, APPLIED, PENDING_REASON, REQUEST_ID, "Retry-After"))
+
+
+class ClientContext(AppContext):
+    """A User whose Token was found valid."""
+
+    __slots__ = ()
+
+    user: bytes
+
+
+@dataclass(slots=True)
+class MessageContext(ClientContext):
+    """What came as a message."""
+
+    deps: Deps
+    facts: AppFacts
+    now_ms: int
+    user: bytes
 
 
 @dataclass(slots=True)
@@ -57,3 +86,21 @@ def bearer(headers: Mapping[str, str]) -> str:
     if scheme.lower() != "bearer":
         raise CredentialsWrong("give the User's Token, as Authorization: Bearer TOKEN")
     return shown.strip()
+
+
+async def open_to_pages(request: web.Request, response: web.StreamResponse) -> None:
+    """Let the page that asked read this answer."""
+    response.headers["Access-Control-Allow-Origin"] = "*"
+    response.headers["Access-Control-Expose-Headers"] = _EXPOSED
+
+
+async def preflight(methods: Iterable[str], request: web.Request) -> web.Response:
+    """The answer to a browser that asks whether it may."""
+    return web.Response(
+        status=204,
+        headers={
+            "Access-Control-Allow-Methods": ", ".join(sorted(methods)),
+            "Access-Control-Allow-Headers": f"Authorization, Content-Type, {REQUEST_ID}",
+            "Access-Control-Max-Age": str(_PREFLIGHT_S),
+        },
+    )

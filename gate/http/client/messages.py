@@ -17,7 +17,7 @@ from gate.core.limits import EACH_CLIENT, limit_names
 from gate.errors import GateError, InvalidInput, TokenRefused
 from gate.http.bodies import MAX_JSON_PARTS
 from gate.http.client import own_list, presence
-from gate.http.client.asking import MessageContext
+from gate.http.client.endpoint import MessageContext
 from gate.http.client.problems import client_problem
 from gate.http.dependencies import Deps
 from gate.http.fields import IdJson, id_bytes, ids_bytes

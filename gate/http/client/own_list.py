@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from gate.core.model import FOREVER_MS, ListKind
 from gate.errors import InvalidInput
-from gate.http.client.asking import ClientContext
+from gate.http.client.endpoint import ClientContext
 from gate.http.fields import IdJson, end_ms, id_json, ids_bytes
 from gate.http.paging import page_cursor, page_token
 from gate.http.v1.endpoint import refuse_if_any

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from gate.http.openapi import user_shapes as shapes
 from gate.http.openapi.bounds import PORTRAIT, PROFILE_NAME, REGISTRABLE_ID
 from gate.http.openapi.described import CURSOR_TEXT, Described, Field, ids, joined_ids, one_id, text_field, whole
-from gate.http.rongcloud import bans, deactivation, lists, mutes, tokens, users
+from gate.http.rongcloud import deactivation, lists, penalties, users
 from gate.http.rongcloud.endpoint import MAX_IDS
 
 _USER = one_id("userId")
 _NAME = text_field("name", "Empty or absent: stays as it is.", **PROFILE_NAME)
 _PORTRAIT = text_field("portraitUri", "Likewise; at most 1,024 bytes.", **PORTRAIT)
-_CHAT = text_field("type", "Single chats only.", enum=[mutes.CHAT_TYPE], default=mutes.CHAT_TYPE)
+_CHAT = text_field("type", "Single chats only.", enum=[penalties.CHAT_TYPE], default=penalties.CHAT_TYPE)
 
 
 def _switch(name: str, text: str) -> Field:
@@ -71,7 +71,7 @@ DESCRIBED: Mapping[str, Described] = {
             ids("userId", MAX_IDS),
             Field(
                 "time",
-                {"type": "integer", "minimum": 1, "maximum": tokens.MAX_DIGITS_MS, "examples": [1_700_000_000_000]},
+                {"type": "integer", "minimum": 1, "maximum": users.MAX_DIGITS_MS, "examples": [1_700_000_000_000]},
                 "A moment, Unix ms, at most a day ahead: Tokens minted before it are refused.",
                 True,
             ),
@@ -84,7 +84,7 @@ DESCRIBED: Mapping[str, Described] = {
     "/user/deactivate/query.json": _GONE_PAGE,
     "/user/abandon/query.json": _GONE_PAGE,
     "/user/block.json": Described(
-        "Ban Users", shapes.Success, form=(ids("userId", MAX_IDS), whole("minute", 1, bans.MAX_MINUTES))
+        "Ban Users", shapes.Success, form=(ids("userId", MAX_IDS), whole("minute", 1, penalties.MAX_MINUTES))
     ),
     "/user/unblock.json": Described("Lift Bans", shapes.Success, form=(ids("userId", MAX_IDS),)),
     "/user/block/query.json": Described(
@@ -92,22 +92,26 @@ DESCRIBED: Mapping[str, Described] = {
         shapes.BannedUsers,
         form=(
             whole(
-                "page", 0, bans.MAX_PAGE, 0, "0: the first 1,000, whatever `size` is; pages reach 100,000 Bans deep."
+                "page",
+                0,
+                penalties.MAX_PAGE,
+                0,
+                "0: the first 1,000, whatever `size` is; pages reach 100,000 Bans deep.",
             ),
-            whole("size", 1, bans.MAX_PAGE_BANS, bans.DEFAULT_PAGE_BANS),
+            whole("size", 1, penalties.MAX_PAGE_BANS, penalties.DEFAULT_PAGE_BANS),
         ),
     ),
     "/user/chat/fb/set.json": Described(
         "Mute Users, or let them speak again",
         shapes.Success,
-        form=(ids("userId", mutes.MAX_MUTED), _switch("state", "1 mutes, 0 lets them speak."), _CHAT),
+        form=(ids("userId", penalties.MAX_MUTED), _switch("state", "1 mutes, 0 lets them speak."), _CHAT),
     ),
     "/user/chat/fb/querylist.json": Described(
         "Page through the Mutes",
         shapes.CountedUserIds,
         form=(
-            whole("num", 1, mutes.MAX_ROWS, mutes.DEFAULT_ROWS),
-            whole("offset", 0, mutes.MAX_OFFSET, 0),
+            whole("num", 1, penalties.MAX_ROWS, penalties.DEFAULT_ROWS),
+            whole("offset", 0, penalties.MAX_OFFSET, 0),
             _CHAT,
         ),
     ),

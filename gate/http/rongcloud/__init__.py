@@ -6,17 +6,14 @@ its answer holds beside `"code": 200`. Limits are RongCloud's own.
 
 from __future__ import annotations
 
-from gate.http.rongcloud import bans, deactivation, lists, mutes, tokens, users, whitesetting
+from gate.http.rongcloud import deactivation, lists, penalties, users
 from gate.http.rongcloud.endpoint import Endpoint
 
 ENDPOINTS: dict[str, Endpoint] = {
     **users.ENDPOINTS,
-    **tokens.ENDPOINTS,
     **deactivation.ENDPOINTS,
-    **bans.ENDPOINTS,
-    **mutes.ENDPOINTS,
+    **penalties.ENDPOINTS,
     **lists.ENDPOINTS,
-    **whitesetting.ENDPOINTS,
 }
 
 __all__ = ["ENDPOINTS", "Endpoint"]

@@ -1,8 +1,9 @@
-"""What an endpoint of this API is, and how its answer is made."""
+"""What an endpoint of this API is, how its answer is made, and how RongCloud writes times."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from aiohttp import web
@@ -34,3 +35,18 @@ async def answer(endpoint: Endpoint, request: web.Request) -> web.Response:
     if success.written is not None:
         headers = (await call.effective(success.written)).headers
     return json_response({"code": 200, **success.fields}, headers=headers)
+
+
+LAST_PRINTABLE = "9999-12-31 23:59:59"
+"""Printed for what never ends, and for anything past the year that four digits hold."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def time_text(at_ms: int, utc_offset_minutes: int) -> str:
+    """The moment's wall-clock text, whole seconds, cut off."""
+    try:
+        moment = _EPOCH + timedelta(seconds=at_ms // 1_000, minutes=utc_offset_minutes)
+    except OverflowError:
+        return LAST_PRINTABLE
+    return moment.strftime("%Y-%m-%d %H:%M:%S")

@@ -1,5 +1,6 @@
-"""`/user/blacklist/*.json` and `/user/whitelist/*.json`: add, remove, query; alike but for the name of the member's
-field.
+"""`/user/blacklist/*.json` and `/user/whitelist/*.json`: add, remove, query; alike but for the name of the member's field.
+
+`/user/whitesetting/set.json` and `query.json`: the User's own whitelist switch.
 """
 
 from __future__ import annotations
@@ -49,9 +50,28 @@ def _family(word: str, kind: ListKind, member_field: str) -> dict[str, Endpoint]
     }
 
 
+async def set_switch(call: AppRequest, form: Form) -> Success:
+    """Switch the whitelists of 1 to 20 Users: 1 on, 0 off."""
+    users = form.users("userId", MAX_IDS)
+    on = form.whole("whiteSetting", 0, 1) == 1
+    return Success(written=await call.deps.store.lists.switch(call.app_key, users, on, call.now_ms))
+
+
+async def query_switches(call: AppRequest, form: Form) -> Success:
+    """Each User's own switch, as a string, in the order asked; an App-wide switch does not show here."""
+    users = form.users("userId", MAX_IDS)
+    switches = await call.deps.store.lists.switches(call.app_key, users)
+    settings = [
+        {"userId": shown(user), "whiteSetting": "1" if on else "0"} for user, on in zip(users, switches, strict=True)
+    ]
+    return Success({"users": settings})
+
+
 ENDPOINTS: dict[str, Endpoint] = {
     **_family("blacklist", ListKind.BLACKLIST, "blackUserId"),
     # RongCloud's English page on adding prints this name.
     **_family("blocklist", ListKind.BLACKLIST, "blackUserId"),
     **_family("whitelist", ListKind.WHITELIST, "whiteUserId"),
+    "/user/whitesetting/set.json": set_switch,
+    "/user/whitesetting/query.json": query_switches,
 }

@@ -1,0 +1,99 @@
+"""Room for what lasts: bulk calls, and event streams that may be open for hours. Each App has a share.
+
+Short requests never ask here. Called by the endpoints concerned, and by the application when it is shut down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from gate.errors import GateError, Unavailable
+
+UNDER_WAY = 4
+"""Enough to keep Redis busy; each more takes its turns of the loop from short requests."""
+MOST_OF_AN_APP = 24
+"""Under way and waiting, so that one App leaves room for others. Sixteen bulk calls of a thousand take some seconds."""
+MOST = 64
+WAIT_S = 20.0
+"""By then a call that has not begun is refused, while its client still waits."""
+
+
+class Busy(Unavailable):
+    """So much long work is under way that this was not begun; nothing was done."""
+
+
+class LongWork:
+    """One a process."""
+
+    def __init__(self) -> None:
+        self._under_way = asyncio.Semaphore(UNDER_WAY)
+        self._of_app: Counter[str] = Counter()
+
+    @asynccontextmanager
+    async def admitted(self, app_key: str) -> AsyncIterator[None]:
+        """A place for one call of this App, for as long as the block lasts. `Busy` if there is none."""
+        if self._of_app[app_key] >= MOST_OF_AN_APP or self._of_app.total() >= MOST:
+            raise Busy("as many bulk calls are under way or waiting here as there may be; nothing of this one was done")
+        self._of_app[app_key] += 1
+        try:
+            await self._begin()
+            try:
+                yield
+            finally:
+                self._under_way.release()
+        finally:
+            self._of_app[app_key] -= 1
+            if not self._of_app[app_key]:
+                del self._of_app[app_key]
+
+    async def _begin(self) -> None:
+        try:
+            async with asyncio.timeout(WAIT_S):
+                await self._under_way.acquire()
+        except TimeoutError:
+            raise Busy(f"other bulk calls took longer than {WAIT_S:g} s; nothing of this one was done") from None
+
+
+MAX_STREAMS = 1_000
+"""Of one App in one process. An App needs one for each of its own servers, and some for people who look on."""
+RETRY_AFTER_S = 5
+
+
+class StreamsFull(GateError):
+    """The App has as many streams open in this process as it may."""
+
+    retry_after_s = RETRY_AFTER_S
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"the App has {most} event streams open in this HTTP process, which is the most; close some")
+
+
+class Streams:
+    """Counts streams, App by App."""
+
+    def __init__(self) -> None:
+        self._open: Counter[str] = Counter()
+        self.ending = asyncio.Event()
+        """Set once all of them are to end."""
+
+    @contextmanager
+    def admitted(self, app_key: str) -> Iterator[None]:
+        """Room for one stream, for as long as the block lasts. `StreamsFull`, or `Unavailable` during a drain."""
+        if self.ending.is_set():
+            raise Unavailable("this node is shutting down: connect to another")
+        if self._open[app_key] >= MAX_STREAMS:
+            raise StreamsFull(MAX_STREAMS)
+        self._open[app_key] += 1
+        try:
+            yield
+        finally:
+            self._open[app_key] -= 1
+            if not self._open[app_key]:
+                del self._open[app_key]
+
+    def end_all(self) -> None:
+        """Let every stream end in order, and admit none."""
+        self.ending.set()
