@@ -18,16 +18,19 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Container, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import structlog
 
 from gate.clock import monotonic_ms, wall_ms
 from gate.core.changes import Change, ChangeUnreadable
-from gate.core.model import AppFacts, UserFacts
+from gate.core.model import AppFacts
 from gate.core.revision import Position
 from gate.errors import AppUnknown, StoreUnavailable
+from gate.store.apps import Apps
+from gate.store.changelog import Changelog
 from gate.store.presence import LogPosition, PresenceStore
+from gate.store.users import Users
 
 BLOCK_MS = 500
 RETRY_S = 0.25
@@ -44,35 +47,6 @@ Timed = Callable[[int], None]
 _log = structlog.get_logger()
 
 
-class Changes(Protocol):
-    """All Partitions' Changelogs. Methods raise `StoreUnavailable`."""
-
-    async def prepare(self) -> None:
-        """Give every Partition an epoch if it has none."""
-        ...
-
-    async def heads(self) -> list[Position]: ...
-    async def read(self, after: Sequence[Position], block_ms: int) -> dict[int, list[Change]]:
-        """Raises `ChangeUnreadable` too."""
-        ...
-
-
-class Apps(Protocol):
-    """Where an App's settings are read."""
-
-    async def get(self, app_key: str) -> AppFacts:
-        """Raises `AppUnknown`."""
-        ...
-
-    async def missing(self, app_keys: Sequence[str]) -> Sequence[str]: ...
-
-
-class Users(Protocol):
-    """Where Users' facts are read."""
-
-    async def facts(self, app_key: str, users: Sequence[bytes]) -> Sequence[UserFacts]: ...
-
-
 class _Cause(NamedTuple):
     app: str
     why: str
@@ -84,14 +58,14 @@ class SessionRevoker:
 
     def __init__(
         self,
-        changes: Changes,
+        changelog: Changelog,
         apps: Apps,
         users: Users,
         presence: PresenceStore,
         count: Counted = lambda why, many: None,
         timed: Timed = lambda ms: None,
     ) -> None:
-        self._changes = changes
+        self._changelog = changelog
         self._apps = apps
         self._users = users
         self._presence = presence
@@ -121,7 +95,7 @@ class SessionRevoker:
     async def follow_once(self, block_ms: int) -> None:
         """Do what the next Changes ask for, waiting up to `block_ms` for the first."""
         try:
-            news = await self._changes.read(self._places, block_ms)
+            news = await self._changelog.read(self._places, block_ms)
         except ChangeUnreadable as fault:
             await self._reconcile(str(fault))
             return
@@ -144,8 +118,8 @@ class SessionRevoker:
 
     async def follow_from_noted(self) -> None:
         """Take up where this or another node stopped; where none ever began, from now on. Raises `StoreUnavailable`."""
-        await self._changes.prepare()  # a bar without the Changelog's epoch would hold nobody back
-        heads, noted = await self._changes.heads(), await self._presence.kicked_up_to()
+        await self._changelog.prepare()  # a bar without the Changelog's epoch would hold nobody back
+        heads, noted = await self._changelog.heads(), await self._presence.kicked_up_to()
         self._server_id = self._presence.client.server_id
         is_first = not self._places and len(noted) < len(heads)
         begin = self._places or heads
@@ -162,7 +136,7 @@ class SessionRevoker:
 
     async def _look_at_heads(self) -> None:
         """A Redis that lost writes has nothing new to read for long, and then other Changes under the same numbers."""
-        heads = await self._changes.heads()
+        heads = await self._changelog.heads()
         if not all(_can_follow(place, head) for place, head in zip(self._places, heads, strict=True)):
             await self._reconcile("Redis went back")
 
@@ -216,7 +190,7 @@ class SessionRevoker:
         await self._look_at_everybody()
 
     async def _look_at_everybody(self) -> None:
-        heads = await self._changes.heads()
+        heads = await self._changelog.heads()
         # Whoever connects meanwhile is not found, so it has to be verified on facts that are as new as these.
         floors = {place.epoch: EPOCH_OVER for place in self._places} | {head.epoch: head.seq for head in heads}
         await self.drop_removed()

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
 
 import structlog
 
 from gate.core.model import AppFacts
 from gate.errors import AppUnknown, StoreUnavailable
+from gate.store.apps import Apps
 from gate.store.webhook_queue import QueuedWebhook, WebhookQueue
 from gate.webhooks.callback import form_of
 from gate.webhooks.posting import Poster
@@ -30,14 +30,6 @@ log = structlog.get_logger()
 
 Outcome = Callable[[str], None]
 """Counts what became of an attempt: `delivered`, `failed`, `dead` or `unwanted`."""
-
-
-class Apps(Protocol):
-    """Where an App's webhook and secret are read."""
-
-    async def get(self, app_key: str) -> AppFacts:
-        """Raises `AppUnknown`."""
-        ...
 
 
 class Deliverer:

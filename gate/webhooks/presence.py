@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
@@ -24,6 +24,7 @@ from gate.clock import monotonic_ms
 from gate.core.model import AppFacts
 from gate.core.presence import BEGINNING, Cursor, Event, cursor_of, following
 from gate.errors import FeedReset, FeedUnreadable, StoreUnavailable
+from gate.store.apps import Apps
 from gate.store.client import Client
 from gate.store.feed import Feed, behind
 from gate.store.slice_feed import SliceFeed
@@ -54,18 +55,6 @@ CountBatch = Callable[[str], None]
 """Counts what became of an attempt at a batch: `delivered` or `failed`."""
 CountChanges = Callable[[str, int], None]
 """Counts entries of the feed: `delivered` or `lost`, and how many."""
-
-
-class Apps(Protocol):
-    """Where Apps' settings are read. Methods raise `StoreUnavailable`."""
-
-    async def moved_at(self) -> tuple[Any, ...]:
-        """The same as long as no App changed."""
-        ...
-
-    async def with_presence_webhook(self) -> tuple[Sequence[AppFacts], Sequence[str]]:
-        """Apps with the webhook, and the keys of those without."""
-        ...
 
 
 class _Receiver:
