@@ -1,13 +1,13 @@
-"""One App's clients on this node's own Gateway: their lease, their Sessions, and the kicks that are meant for them.
+"""One App's clients on this node's own Gateway: their lease, their Sessions, and the kicks that name them.
 
-    Redis is away          it is asked again; clients stay connected, and nobody is announced offline
+    Redis is away          it is asked again; clients stay connected, and none is announced offline
     Redis lost the lease   it is taken again under the same epoch; the session service brings back what was open
     the lease was ended    as after a pause longer than it lasts: a higher epoch is taken, and every Session opened again with
                            the id that it had, since the clients are still there
-    the feed was reset     kicks may have been missed: whoever has no Session any more is put out
+    the feed was reset     kicks may have been missed: a client without a Session is disconnected
 
-Whoever may not be connected any more by this node's facts is put out with that reason, not brought back. A kick is also
-answered by closing the Session once more, which costs a script and makes sure that none is left that was being brought back.
+A User that this node's facts do not let stay is disconnected with that reason; its Session is not brought back. After a kick,
+the Session is closed once more: that costs a script, and makes sure that none is left that was being brought back.
 
 Called by `local_gateway`.
 """
@@ -23,92 +23,118 @@ from gate.clock import monotonic_ms, wall_ms
 from gate.core import token
 from gate.core.closing import REASON_OF_FAULT
 from gate.core.model import AppFacts
-from gate.core.presence import CloseReason, Cursor, Event, Verified, session_parts
+from gate.core.presence import CloseReason, Cursor, Event, Verified
+from gate.core.sessions import OpenOutcome
 from gate.errors import FeedReset, SessionRefused, StoreUnavailable, TokenRefused, Unavailable
-from gate.presence.local_sessions import Admissions, End, LocalSession
-from gate.presence.registry import OpenSession
+from gate.presence.gateway import Gateway
+from gate.presence.local_sessions import Admissions, Disconnect, LocalSession
 from gate.presence.session_service import SessionService
 from gate.presence.shared_feeds import SharedFeeds
-from gate.store.presence import Opened
+from gate.replica.verified_again import verified_again, verify_until_ms
 
 BEATS_A_LEASE = 3
 TRIES = 3
 """Of one connect, where the lease turns out to be lost or over."""
 RETRY_S = 0.25
 AT_ONCE = 200
-"""Sessions that are brought back, looked up or touched in one step: some ms in which nobody else has a turn."""
-VERIFY_AGAIN_EVERY_S = 0.005
-VERIFY_AGAIN_FOR_MS = 1_000
-"""How long a connect waits for this Replica to apply the Change for which the User's Sessions were closed."""
+"""Sessions that are brought back, looked up or touched in one step: some ms in which nothing else has a turn."""
 
 
 class AppLease:
     """`begin` it once; `end` it when no client is left."""
 
+    gateway: Gateway
+    """The lease under its present epoch, once `begin` took it."""
+
     def __init__(
-        self, app_key: str, gateway: bytes, service: SessionService, feeds: SharedFeeds, admissions: Admissions
+        self, app_key: str, name: bytes, service: SessionService, feeds: SharedFeeds, admissions: Admissions
     ) -> None:
         self.app_key = app_key
         self.sessions: dict[str, LocalSession] = {}
         """By Session id."""
-        self.epoch = 0
         self.renewed_at_ms = 0
         """When the lease was last taken or renewed, on the monotonic clock; `LeaseKeeper` reads it from its thread."""
         self.opening = 0
         """Connects under way."""
         self.idle_since_ms = monotonic_ms()
-        self._gateway = gateway
+        self._name = name
         self._service = service
         self._feeds = feeds
         self._admissions = admissions
         self._turn = asyncio.Lock()
         """One at a time asks for the lease and brings Sessions back."""
 
+    @property
+    def epoch(self) -> int:
+        """Of the lease."""
+        return self.gateway.epoch
+
     async def begin(self) -> Cursor:
         """Take the lease; where to follow the feed from, so that no kick is missed. Raises `StoreUnavailable`."""
         cursor = await self._feeds.head(self.app_key)
-        leased = await self._service.lease(self.app_key, self._gateway, None, self._may_connect)
-        self.epoch, self.renewed_at_ms = leased.epoch, monotonic_ms()
+        self.gateway = await self._service.lease(self.app_key, self._name, None, self._may_connect)
+        self.renewed_at_ms = monotonic_ms()
         return cursor
 
-    async def open(self, by: Verified, platform: str, ip: str, end: End) -> LocalSession:
+    async def open(self, by: Verified, platform: str, ip: str, disconnect: Disconnect) -> LocalSession:
         """A Session for a client. Raises `SessionRefused`, `TokenRefused` and `Unavailable`."""
-        session = LocalSession(by, platform, ip, wall_ms(), end)
+        tries = until_ms = 0
         self.opening += 1
         try:
-            return await self._opened(session, by)
+            while tries < TRIES:
+                gateway = self.gateway
+                session = LocalSession(
+                    by.app, gateway.name, gateway.epoch, by.user, self._service.ids.next(by.user), platform, ip,
+                    by.minted_at_ms, by.log_epoch, by.log_seq, disconnect=disconnect,
+                    expires_at_ms=by.expires_at_ms, generation=by.generation,
+                )  # fmt: skip
+                outcome = await self._asked(gateway, session)
+                if outcome is OpenOutcome.OK and self.gateway is gateway:
+                    session.is_open = True
+                    return session
+                self.sessions.pop(session.id, None)
+                if outcome is OpenOutcome.FULL:
+                    raise SessionRefused("full", "this User has as many Sessions as there may be; close some first")
+                if outcome is OpenOutcome.BARRED:
+                    until_ms = until_ms or verify_until_ms()
+                    by = await self._verified_again(by, until_ms)
+                    continue
+                tries += 1
+                if outcome is not OpenOutcome.OK:
+                    await self._renew(gateway)
         finally:
             self.opening -= 1
+        raise Unavailable("this node's lease keeps being lost; connect again")
 
     def close(self, session: LocalSession, why: CloseReason) -> None:
-        """The client is gone. Where Redis can't be told, it is as soon as it can."""
-        if self.sessions.pop(session.session, None) is not None:
+        """The client disconnected. If Redis is unreachable, the close is retried."""
+        if self.sessions.pop(session.id, None) is not None:
             self.idle_since_ms = monotonic_ms()
-            self._close(session.session, why)
+            self._close(session.id, why)
 
     async def keep(self, lease_ttl_ms: int) -> None:
-        """Renew the lease, and tell who was active, until nobody has been here for as long as a lease lasts."""
+        """Renew the lease and report who was active, until no client has been here for as long as a lease lasts."""
         wait_s = beat_s = lease_ttl_ms / BEATS_A_LEASE / 1_000
         while True:
             await asyncio.sleep(wait_s)
             if self._is_idle(lease_ttl_ms):
                 return
             try:
-                await self._renew(self.epoch)
-                await self._tell_active()
+                await self._renew(self.gateway)
+                await self._report_active()
                 wait_s = beat_s
             except Unavailable:
                 wait_s = min(beat_s, RETRY_S)
-            self._end_whose_time_is_over()
+            self._disconnect_expired()
 
     async def follow(self, after: Cursor) -> None:
-        """Put out whom the feed's kicks name, for ever."""
+        """Disconnect whom the feed's kicks name, for ever."""
         while True:
             try:
                 async with aclosing(self._feeds.follow(self.app_key, after)) as parts:
                     async for events in parts:
                         for one in events:
-                            self._heed(one)
+                            self._on_event(one)
                         after = events[-1].cursor
                 return  # this process ends
             except FeedReset:
@@ -116,109 +142,77 @@ class AppLease:
 
     async def end(self) -> None:
         """End the lease, and the Sessions with it."""
-        await self._service.store.end_lease(self.app_key, self._gateway, self.epoch)
-        self._service.let_go(self.app_key, self._gateway, self.epoch)
+        await self._service.store.end_lease(self.app_key, self._name, self.epoch)
+        self._service.let_go(self.gateway)
 
     # Opening
 
-    async def _opened(self, session: LocalSession, by: Verified) -> LocalSession:
-        deadline_ms = monotonic_ms() + VERIFY_AGAIN_FOR_MS
-        tries = 0
-        while tries < TRIES:
-            epoch = self.epoch
-            word = await self._asked(session, by, epoch)
-            if word == "ok" and self.epoch == epoch:
-                session.is_open = True
-                return session
-            self.sessions.pop(session.session, None)
-            if word == "full":
-                raise SessionRefused("full", "this User has as many Sessions as there may be; close some first")
-            if word == "barred":
-                by = await self._verified_anew(by, deadline_ms)
-                continue
-            tries += 1
-            if word != "ok":
-                await self._renew(epoch)
-        raise Unavailable("this node's lease keeps being lost; connect again")
-
-    async def _asked(self, session: LocalSession, by: Verified, epoch: int) -> Opened:
-        attempt = self._service.open(by, self._gateway, epoch, session.platform, session.ip)
-        session.session = attempt.session
-        self.sessions[attempt.session] = session
+    async def _asked(self, gateway: Gateway, session: LocalSession) -> OpenOutcome:
+        self.sessions[session.id] = session
         try:
-            return await attempt.pending.wait()
-        except BaseException as fault:  # the client is gone, or Redis: nobody would close what may have been opened
-            self.sessions.pop(attempt.session, None)
+            return await gateway.open(session).wait()
+        except (
+            BaseException
+        ) as fault:  # the client is gone, or Redis: no other place would close what may have been opened
+            self.sessions.pop(session.id, None)
             if not isinstance(fault, StoreUnavailable) or fault.outcome == "unknown":
-                self._service.abandon(self.app_key, self._gateway, epoch, attempt.session)
+                gateway.abandon(session.id)
             raise
 
-    async def _verified_anew(self, by: Verified, deadline_ms: int) -> Verified:
+    async def _verified_again(self, by: Verified, until_ms: int) -> Verified:
         """Once this Replica has applied more of the User's Partition than when the Token was verified."""
-        while monotonic_ms() < deadline_ms:
-            if self._admissions.applied_of(self.app_key, by.user) != (by.log_epoch, by.log_seq):
-                anew = self._admissions.admitted_anew(self.app_key, by.user, by.minted_at_ms, wall_ms())
-                if not token.is_same_app(anew.app, by.app):
-                    raise TokenRefused("app-unknown", "the App was removed")
-                return anew
-            await asyncio.sleep(VERIFY_AGAIN_EVERY_S)
-        raise Unavailable(
-            "this Replica has yet to apply the Change for which the User's Sessions were closed; connect again"
-        )
+
+        def look() -> Verified | None:
+            if self._admissions.applied_of(self.app_key, by.user) == (by.log_epoch, by.log_seq):
+                return None
+            found = self._admissions.admitted_anew(self.app_key, by.user, by.minted_at_ms, wall_ms())
+            if not token.is_same_app(found.app, by.app):
+                raise TokenRefused("app-unknown", "the App was removed")
+            return found
+
+        return await verified_again(look, until_ms)
 
     # Keeping
 
-    async def _renew(self, seen_epoch: int) -> None:
+    async def _renew(self, seen: Gateway) -> None:
         """Hold the lease again, under a higher epoch if need be, with every Session that is open. Raises `StoreUnavailable`."""
         async with self._turn:
-            if self.epoch != seen_epoch:
-                return  # another one has seen to it meanwhile
+            if self.gateway is not seen:
+                return  # another caller has renewed it meanwhile
             if self._admissions.app_facts(self.app_key) is None:
-                self._end_all("app-removed")
+                self._disconnect_all("app-removed")
                 return
-            leased = await self._service.lease(self.app_key, self._gateway, self.epoch, self._may_connect)
-            if not leased.holds:
-                leased = await self._service.lease(self.app_key, self._gateway, None, self._may_connect)
-                self.epoch = leased.epoch
+            gateway = await self._service.lease(self.app_key, self._name, self.epoch, self._may_connect)
+            if not gateway.holds:
+                gateway = await self._service.lease(self.app_key, self._name, None, self._may_connect)
+            self.gateway = gateway
             self.renewed_at_ms = monotonic_ms()
-            forgotten = [one for one in self.sessions.values() if one.is_open and not self._is_remembered(one)]
+            forgotten = [one for one in self.sessions.values() if one.is_open and one.id not in gateway.sessions]
             for at in range(0, len(forgotten), AT_ONCE):
                 await self._bring_back(forgotten[at : at + AT_ONCE])
 
-    def _is_remembered(self, session: LocalSession) -> bool:
-        return self._service.remembers(self.app_key, self._gateway, session.session)
-
     async def _bring_back(self, sessions: Sequence[LocalSession]) -> None:
-        epoch, asked = self.epoch, []
+        gateway, asked = self.gateway, []
         for session in sessions:
-            by = self._admitted_or_ended(session)
+            by = self._allowed_or_disconnected(session)
             if by is not None:
-                stored_id, _ = session_parts(session.session)
-                kept = OpenSession(
-                    by.app,
-                    session.user,
-                    stored_id,
-                    session.platform,
-                    session.ip,
-                    session.minted_at_ms,
-                    session.since_ms,
-                )
-                asked.append((session, self._service.open_again(by, self._gateway, epoch, kept)))
+                session.verify(by)
+                asked.append((session, gateway.open(session)))
         for session, pending in asked:
-            word = await pending.wait()
-            if word == "ok" and session.session not in self.sessions:
-                self._close(session.session, "lost")  # the client went meanwhile
-            elif word in ("barred", "full"):
-                self._put_out(session, "lost")
+            outcome = await pending.wait()
+            if outcome is OpenOutcome.OK and session.id not in self.sessions:
+                self._close(session.id, "lost")  # the client went meanwhile
+            elif outcome in (OpenOutcome.BARRED, OpenOutcome.FULL):
+                self._disconnect(session, "lost")
 
-    def _admitted_or_ended(self, session: LocalSession) -> Verified | None:
+    def _allowed_or_disconnected(self, session: LocalSession) -> Verified | None:
         try:
             by = self._admissions.may_stay(self.app_key, session.user, session.minted_at_ms, wall_ms())
         except TokenRefused as refused:
-            self._put_out(session, REASON_OF_FAULT[refused.fault])
+            self._disconnect(session, REASON_OF_FAULT[refused.fault])
             return None
         if not token.is_same_app(by.app, session.app):
-            self._put_out(session, "app-removed")
+            self._disconnect(session, "app-removed")
             return None
         return by
 
@@ -228,86 +222,88 @@ class AppLease:
         except TokenRefused:
             return None
 
-    async def _tell_active(self) -> None:
+    async def _report_active(self) -> None:
         active = [one for one in self.sessions.values() if one.is_active and one.is_open]
         for at in range(0, len(active), AT_ONCE):
             some = active[at : at + AT_ONCE]
             for one in some:
                 one.is_active = False
-            await self._service.touch(self.app_key, [one.session for one in some]).wait()
+            await self._service.touch(self.app_key, [one.id for one in some]).wait()
 
-    def _end_whose_time_is_over(self) -> None:
+    def _disconnect_expired(self) -> None:
         """Every client is looked at: far cheaper than a timer each."""
         app, now_ms = self._admissions.app_facts(self.app_key), wall_ms()
         if app is None:
             return
-        standing = token.generations(app)
+        valid_generations = token.generations(app)
         for session in list(self.sessions.values()):
-            if why := _why_over(session, app, standing, now_ms):
-                self._put_out(session, why)
+            if why := _why_over(session, app, valid_generations, now_ms):
+                self._disconnect(session, why)
 
     def _is_idle(self, lease_ttl_ms: int) -> bool:
         return not self.sessions and not self.opening and monotonic_ms() - self.idle_since_ms >= lease_ttl_ms
 
-    # Putting out
+    # Disconnecting
 
-    def _heed(self, event: Event) -> None:
-        if event.kind == "kick" and event.gateway == self._gateway and (session := self.sessions.get(event.session)):
-            self._put_out(session, _reason(event.why))
+    def _on_event(self, event: Event) -> None:
+        if event.kind == "kick" and event.gateway == self._name and (session := self.sessions.get(event.session)):
+            self._disconnect(session, _reason(event.why))
 
-    def _put_out(self, session: LocalSession, why: CloseReason) -> None:
-        if self.sessions.pop(session.session, None) is not None:
+    def _disconnect(self, session: LocalSession, why: CloseReason) -> None:
+        if self.sessions.pop(session.id, None) is not None:
             self.idle_since_ms = monotonic_ms()
-            self._close(session.session, why)
+            self._close(session.id, why)
         session.end(why)
 
-    def _end_all(self, why: CloseReason) -> None:
+    def _disconnect_all(self, why: CloseReason) -> None:
         for session in list(self.sessions.values()):
-            self._put_out(session, why)
+            self._disconnect(session, why)
 
-    def _close(self, session: str, why: CloseReason) -> None:
-        epoch = self.epoch
+    def _close(self, session_id: str, why: CloseReason) -> None:
+        gateway = self.gateway
 
         def closed(arrival: asyncio.Future[Any]) -> None:
             if arrival.exception() is None:
                 with suppress(StoreUnavailable):  # refused, as by a server that takes no writes
                     pending.result()
                     return
-            self._service.abandon(self.app_key, self._gateway, epoch, session)
+            gateway.abandon(session_id)
 
         try:
-            pending = self._service.close(self.app_key, self._gateway, epoch, session, why)
+            pending = gateway.close(session_id, why)
         except Unavailable:
-            self._service.abandon(self.app_key, self._gateway, epoch, session)
+            gateway.abandon(session_id)
         else:
             pending.arrival.add_done_callback(closed)
 
     async def _found_again(self) -> Cursor:
-        """After kicks may have been missed: put out who has no Session, and where to follow on from."""
+        """After kicks may have been missed: disconnect who has no Session; where to follow on from."""
         while True:
             try:
                 cursor = await self._feeds.head(self.app_key)
-                await self._renew(self.epoch)
+                await self._renew(self.gateway)
                 sessions = [one for one in self.sessions.values() if one.is_open]
                 for at in range(0, len(sessions), AT_ONCE):
-                    await self._end_without_session(sessions[at : at + AT_ONCE])
+                    await self._disconnect_without_session(sessions[at : at + AT_ONCE])
                 return cursor
             except Unavailable:
                 await asyncio.sleep(RETRY_S)
 
-    async def _end_without_session(self, sessions: Sequence[LocalSession]) -> None:
+    async def _disconnect_without_session(self, sessions: Sequence[LocalSession]) -> None:
         found = await self._service.presences(self.app_key, [one.user for one in sessions]).wait()
         there = {session.id for one in found for session in one.sessions}
         for session in sessions:
-            if session.session not in there and self._admitted_or_ended(session) is not None:
-                self._put_out(session, "lost")
+            if session.id not in there and self._allowed_or_disconnected(session) is not None:
+                self._disconnect(session, "lost")
 
 
-def _why_over(session: LocalSession, app: AppFacts, standing: Collection[bytes], now_ms: int) -> CloseReason | None:
+def _why_over(
+    session: LocalSession, app: AppFacts, valid_generations: Collection[bytes], now_ms: int
+) -> CloseReason | None:
     """Of another App that had the key before; or of a Token that would be refused now, where the App says that this counts."""
     if session.app is not app and not token.is_same_app(session.app, app):
         return "app-removed"
-    if app.close_sessions_on_expire and session.generation not in standing:
+    if app.close_sessions_on_expire and session.generation not in valid_generations:
         return "token-revoked"
     if app.close_sessions_on_expire and 0 < session.expires_at_ms <= now_ms:
         return "token-expired"
@@ -315,7 +311,7 @@ def _why_over(session: LocalSession, app: AppFacts, standing: Collection[bytes],
 
 
 def _reason(why: str) -> CloseReason:
-    """Why a kick says that a Session was closed; whatever this version does not know is a kick."""
+    """The reason that a kick gives; one that this version does not know counts as `kicked`."""
     reasons: dict[str, CloseReason] = {
         one: one for one in ("banned", "deactivated", "token-revoked", "replaced", "app-removed", "lost")
     }

@@ -1,4 +1,5 @@
-"""Random bytes for Sessions' ids, drawn from the kernel for many ids at once: a call for each cost a storm a tenth of its time.
+"""Ids of new Sessions. Their random bytes are drawn from the kernel for many at once: a call for each cost a storm a tenth of
+its time.
 
 Used by `session_service`, one a process, and never across a fork.
 """
@@ -7,23 +8,24 @@ from __future__ import annotations
 
 import os
 
+from gate.core.presence import SESSION_RANDOM_BYTES, session_id
+
 IDS_A_DRAW = 512
 
 
 class IdPool:
     """Gives the kernel's random bytes, each of them once."""
 
-    __slots__ = ("_at", "_drawn", "_each")
+    __slots__ = ("_at", "_drawn")
 
-    def __init__(self, each: int) -> None:
-        self._each = each
+    def __init__(self) -> None:
         self._drawn = b""
         self._at = 0
 
-    def next(self) -> bytes:
-        """`each` bytes that were not given before."""
+    def next(self, user: bytes) -> str:
+        """An id that was not given before, for a Session of this User."""
         at = self._at
         if at == len(self._drawn):
-            self._drawn, at = os.urandom(self._each * IDS_A_DRAW), 0
-        self._at = at + self._each
-        return self._drawn[at : at + self._each]
+            self._drawn, at = os.urandom(SESSION_RANDOM_BYTES * IDS_A_DRAW), 0
+        self._at = at + SESSION_RANDOM_BYTES
+        return session_id(self._drawn[at : self._at], user)

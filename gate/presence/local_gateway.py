@@ -19,7 +19,7 @@ from gate.core.presence import LOCAL_GATEWAY_PREFIX, MAX_GATEWAY_BYTES, CloseRea
 from gate.errors import SessionRefused, StoreUnavailable
 from gate.presence.app_lease import AppLease
 from gate.presence.lease_keeper import HeldLease, LeaseKeeper
-from gate.presence.local_sessions import Admissions, End, LocalSession
+from gate.presence.local_sessions import Admissions, Disconnect, LocalSession
 from gate.presence.session_service import SessionService
 from gate.presence.shared_feeds import SharedFeeds
 
@@ -45,8 +45,8 @@ class LocalGateway:
         """
         self.name = (LOCAL_GATEWAY_PREFIX + place.encode())[:MAX_GATEWAY_BYTES]
         self.is_draining = False
-        self.put_out = 1
-        """How many clients are put out together, who should not come back together."""
+        self.disconnected_together = 1
+        """Number of clients disconnected at once; used to spread their reconnects."""
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._processes = processes
         self._service = service
@@ -60,34 +60,36 @@ class LocalGateway:
             self.name,
             service.lease_ttl_ms,
             self._held,
-            lambda app: service.doubt(app, self.name),
+            lambda app: service.mark_uncertain((app, self.name)),
         )
 
     def __len__(self) -> int:
         return sum(len(one.sessions) for one in self._tasks)
 
-    async def open(self, by: Verified, platform: str, ip: str, end: End) -> LocalSession:
+    async def open(self, by: Verified, platform: str, ip: str, disconnect: Disconnect) -> LocalSession:
         """A Session for a client. Raises `SessionRefused`, `TokenRefused` and `Unavailable`."""
         self._refuse_draining()
-        lease = await self._lease_of(
-            by.app.key
-        )  # once it is there, nothing is waited for, so it can't end before it counts
-        session = await lease.open(by, platform, ip, end)
+        begun = self._leases.get(by.app.key)
+        if begun is None:
+            begun = self._begin_lease(by.app.key)
+        # Nothing is waited for between the lease and the count of its connects, so it can't end in between.
+        lease = begun.result() if begun.done() else await asyncio.shield(begun)
+        session = await lease.open(by, platform, ip, disconnect)
         if self.is_draining:  # since this one began to wait, when it was in no table
             session.end("shutting-down")
         return session
 
     def close(self, app_key: str, session: LocalSession, why: CloseReason) -> None:
-        """The client is gone."""
+        """The client disconnected."""
         begun = self._leases.get(app_key)
         if begun is not None and begun.done() and begun.exception() is None:
             begun.result().close(session, why)
 
     def drain(self) -> int:
-        """Put everybody out, and let nobody in; how many there were."""
+        """Disconnect all clients and accept no more; how many there were."""
         self.is_draining = True
         sessions = [session for lease in self._tasks for session in lease.sessions.values()]
-        self.put_out = len(sessions) * self._processes  # the kernel spreads connections evenly over them
+        self.disconnected_together = len(sessions) * self._processes  # the kernel spreads connections evenly over them
         for session in sessions:
             session.end("shutting-down")
         return len(sessions)
@@ -109,13 +111,11 @@ class LocalGateway:
         if self.is_draining:
             raise SessionRefused("draining", "this node is shutting down: connect through another one")
 
-    async def _lease_of(self, app_key: str) -> AppLease:
-        """The App's, begun by whoever asks first; the others wait for the same."""
-        begun = self._leases.get(app_key)
-        if begun is None:
-            begun = self._leases[app_key] = asyncio.create_task(self._begun(app_key), name=f"lease for {app_key}")
-            begun.add_done_callback(asyncio.Task.exception)
-        return await asyncio.shield(begun)
+    def _begin_lease(self, app_key: str) -> asyncio.Task[AppLease]:
+        """By the first client of an App; the others wait for the same."""
+        begun = self._leases[app_key] = asyncio.create_task(self._begun(app_key), name=f"lease for {app_key}")
+        begun.add_done_callback(asyncio.Task.exception)
+        return begun
 
     async def _begun(self, app_key: str) -> AppLease:
         lease = AppLease(app_key, self.name, self._service, self._feeds, self._admissions)

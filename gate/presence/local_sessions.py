@@ -1,4 +1,4 @@
-"""One client whose connection this process holds itself, and what a `AppLease` needs to know of it."""
+"""One Session whose client is connected to this process itself."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Protocol
 
 from gate.core.model import AppFacts
 from gate.core.presence import CloseReason, Verified
+from gate.core.sessions import OpenSession
 
-End = Callable[[CloseReason], None]
-"""Puts a client out, for a reason. Returns at once and is called at most once."""
+Disconnect = Callable[[CloseReason], None]
+"""Disconnects a client, for a reason. Returns at once and is called at most once."""
 
 
 class Admissions(Protocol):
@@ -24,7 +25,7 @@ class Admissions(Protocol):
         ...
 
     def may_stay(self, key: str, user: bytes, minted_at_ms: int, now_ms: int, /) -> Verified:
-        """Whether whoever connected with a Token minted then may go on being connected; `TokenRefused`."""
+        """Whether a User that connected with a Token minted then may stay connected; `TokenRefused`."""
         ...
 
     def applied_of(self, key: str, user: bytes, /) -> tuple[str, int]:
@@ -32,45 +33,25 @@ class Admissions(Protocol):
         ...
 
 
-class LocalSession:
-    """A client's place. It is in its AppLease's table from before its Session is asked for: a kick may overtake the answer."""
+class LocalSession(OpenSession, gc=True, eq=False, kw_only=True):
+    """An `OpenSession`, and what its `AppLease` needs to know of the client.
 
-    __slots__ = (
-        "_end",
-        "app",
-        "expires_at_ms",
-        "generation",
-        "ip",
-        "is_active",
-        "is_open",
-        "minted_at_ms",
-        "platform",
-        "session",
-        "since_ms",
-        "user",
-        "was_ended",
-    )
+    It is in the lease's table from before the Session is asked for: a kick may overtake the answer.
+    """
 
-    def __init__(self, by: Verified, platform: str, ip: str, since_ms: int, end: End) -> None:
-        self.app = by.app
-        """What its App was when the client came."""
-        self.user = by.user
-        self.minted_at_ms = by.minted_at_ms
-        self.expires_at_ms = by.expires_at_ms
-        self.generation = by.generation
-        self.platform = platform
-        self.ip = ip
-        self.since_ms = since_ms
-        self.session = ""
-        self.is_open = False
-        """Whether Redis said so."""
-        self.is_active = False
-        """Since this was last told to Redis."""
-        self.was_ended = False
-        self._end = end
+    disconnect: Disconnect
+    expires_at_ms: int
+    """Of the Token; 0 for never."""
+    generation: bytes
+    """Of the key that signed the Token."""
+    is_open: bool = False
+    """Whether Redis answered that it is."""
+    is_active: bool = False
+    """Since activity was last reported to Redis."""
+    was_ended: bool = False
 
     def end(self, why: CloseReason) -> None:
-        """Put the client out; the first reason counts."""
+        """Disconnect the client; the first reason counts."""
         if not self.was_ended:
             self.was_ended = True
-            self._end(why)
+            self.disconnect(why)

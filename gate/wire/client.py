@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, get_args
 
 from gate.clock import monotonic_ms
 from gate.core.model import AppFacts
+from gate.core.sessions import GatewayKey
 from gate.core.verdict import Word
 from gate.errors import GateError, Stale, Unavailable
 from gate.native import Sockets
 from gate.replica.app_reading import AppReading
 from gate.replica.reading import Reading
 from gate.wire.long_reads import LongReads
-from gate.wire.ports import SessionService
+from gate.wire.ports import Gateway, SessionService
 from gate.wire.queued import Queued
 from gate.wire.turns import TURN_BYTES, Turns
 
@@ -77,8 +78,8 @@ class Worker:
         """The service is being stopped: no new Sessions."""
         self.session_service: SessionService | None = None
         """The way to Presence, once its Redis was reached."""
-        self.lease_holders: Counter[tuple[str, bytes, int]] = Counter()
-        """How many connections hold each lease: App key, Gateway, epoch."""
+        self.lease_holders: Counter[Gateway] = Counter()
+        """How many connections hold each lease."""
         self.turns = Turns()
         self.long_reads = LongReads(reading, self.turns)
         self.buffer = bytearray(TURN_BYTES)
@@ -155,12 +156,12 @@ class Worker:
         self.reading, self._age_ms = reading, age_ms
         return before
 
-    def let_go_if_unheld(self, app_key: str, gateway: bytes, epoch: int) -> None:
-        """Tell the session service that nobody here speaks for this Gateway any more, unless a connection does."""
-        if not self.lease_holders[app_key, gateway, epoch]:
-            del self.lease_holders[app_key, gateway, epoch]
+    def let_go_if_unheld(self, gateway: Gateway) -> None:
+        """Stop to remember a Gateway's Sessions a lease from now, unless a connection speaks for it."""
+        if not self.lease_holders[gateway]:
+            del self.lease_holders[gateway]
             if self.session_service is not None:
-                self.session_service.let_go(app_key, gateway, epoch)
+                self.session_service.let_go(gateway)
 
     def count(self, words: list[Word]) -> None:
         """Add a batch of Verdicts to the counts; the allowed ones cost one pass in C."""
@@ -215,8 +216,8 @@ class Client:
         self.quitting = False
         self.name = b""
         self.resp3 = False
-        self.leases: dict[tuple[str, bytes], int] = {}
-        """App key and Gateway -> the epoch that this connection took."""
+        self.leases: dict[GatewayKey, Gateway] = {}
+        """The leases that this connection took."""
         self.app_key: str | None = None
         self.app_reading: AppReading | None = None
         self.hot_app: AppReading | None = None
@@ -276,14 +277,13 @@ class Client:
             raise Unavailable("Presence has not been reached yet: repeat it a moment later")
         return self.worker.session_service
 
-    def hold_lease(self, gateway: bytes, epoch: int) -> None:
+    def hold_lease(self, gateway: Gateway) -> None:
         """This connection speaks for the Gateway at that epoch, and no other one, from now on."""
-        assert self.app_key is not None
-        held = self.app_key, gateway
-        if self.leases.get(held) != epoch:
-            self._drop_lease(held)
-            self.leases[held] = epoch
-            self.worker.lease_holders[(*held, epoch)] += 1
+        key = gateway.app_key, gateway.name
+        if self.leases.get(key) is not gateway:
+            self._drop_lease(key)
+            self.leases[key] = gateway
+            self.worker.lease_holders[gateway] += 1
 
     def gone(self) -> None:
         """The connection is: nothing outlives it."""
@@ -293,15 +293,15 @@ class Client:
 
     def let_go_of_leases(self) -> None:
         """The connection is gone, or forgets what it agreed on."""
-        for held in list(self.leases):
-            self._drop_lease(held)
+        for key in list(self.leases):
+            self._drop_lease(key)
 
-    def _drop_lease(self, held: tuple[str, bytes]) -> None:
-        epoch = self.leases.pop(held, None)
-        if epoch is None:
+    def _drop_lease(self, key: GatewayKey) -> None:
+        gateway = self.leases.pop(key, None)
+        if gateway is None:
             return
-        self.worker.lease_holders[(*held, epoch)] -= 1
-        self.worker.let_go_if_unheld(*held, epoch)
+        self.worker.lease_holders[gateway] -= 1
+        self.worker.let_go_if_unheld(gateway)
 
     def _let_go(self) -> None:
         self.app_key = None

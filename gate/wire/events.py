@@ -162,7 +162,7 @@ class _Look:
     def _take(self, found: Sequence[Event]) -> None:
         for one in found:
             if one.kind == "kick":
-                self._service.forget(self._app_key, one.gateway, one.session)
+                self._service.forget((self._app_key, one.gateway), one.session)
             if self._gateway is None or (one.kind == "kick" and one.gateway == self._gateway):
                 self._written.append(replies.encode(_shown(one), self._resp3))
         if found:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from gate.clock import monotonic_ms, wall_ms
+from gate.clock import wall_ms
 from gate.core.presence import (
     LOCAL_GATEWAY_PREFIX,
     MAX_SESSIONS_A_USER,
@@ -21,81 +21,80 @@ from gate.core.presence import (
     parse_gateway,
     parse_platform,
 )
+from gate.core.sessions import CloseOutcome, OpenOutcome, OpenSession
 from gate.errors import (
     GateError,
     InvalidInput,
     SessionRefused,
     StoreUnavailable,
     TokenRefused,
-    Unavailable,
 )
 from gate.replica.authorization import admitted, applied_of, may_stay
 from gate.replica.reading import Reading
+from gate.replica.verified_again import verified_again, verify_until_ms
 from gate.wire import replies
 from gate.wire.client import Client
 from gate.wire.pending_reply import PendingReply
-from gate.wire.ports import PendingSession, SessionService
+from gate.wire.ports import Gateway, PendingResult
 
 MAX_TOUCHED = 1_000
 """Sessions of one GATE.TOUCH."""
 SESSIONS_A_REPLY = 10
 """So many of one GATE.TOUCH count for one reply where what a connection waits for is bounded: ten calls of a thousand, which
 travel in one batch if Redis is busy, take 3 ms to write."""
-VERIFY_AGAIN_EVERY_S = 0.005
-VERIFY_AGAIN_FOR_MS = 1_000
-"""How long a connect waits for this Replica to apply the Change for which the User's Sessions were closed."""
 
 
 def lease(client: Client, arguments: Sequence[bytes]) -> PendingReply:
     """`GATE.LEASE gateway epoch` → for how many ms the lease holds; what follows on the connection waits for it."""
-    gateway, epoch = parse_gateway(arguments[0]), parse_epoch(arguments[1])
-    if gateway.startswith(LOCAL_GATEWAY_PREFIX):
+    name, epoch = parse_gateway(arguments[0]), parse_epoch(arguments[1])
+    if name.startswith(LOCAL_GATEWAY_PREFIX):
         own = LOCAL_GATEWAY_PREFIX.decode()
         raise InvalidInput("gateway", f"names that begin with {own} are those of Gate's own nodes: choose another")
     service, app_key = client.session_service(), client.app().app.key
 
-    async def take() -> bytes:
-        leased = await service.lease(app_key, gateway, epoch, lambda *whom: _may_connect(client.worker.reading, *whom))
-        if not leased.holds:
+    async def take() -> Gateway:
+        gateway = await service.lease(app_key, name, epoch, lambda *whom: _may_connect(client.worker.reading, *whom))
+        if not gateway.holds:
             raise SessionRefused(
                 "fenced",
-                f"epoch {epoch} of the Gateway {gateway.decode()} is over (now {leased.epoch}): take a higher epoch, "
+                f"epoch {epoch} of the Gateway {name.decode()} is over (now {gateway.epoch}): take a higher epoch, "
                 "then connect its Sessions again",
             )
-        service.look_over(app_key, gateway, epoch)
-        return replies.integer(service.lease_ttl_ms)
+        gateway.look_over()
+        return gateway
 
     taking = asyncio.get_running_loop().create_task(take())
 
     def word() -> bytes:
-        reply = taking.result()
+        gateway = taking.result()
         if client.app_key == app_key:
-            client.hold_lease(gateway, epoch)
-        return reply
+            client.hold_lease(gateway)
+        return replies.integer(service.lease_ttl_ms)
 
     def abandon() -> None:
-        """Taken for a connection that is gone: unless another one speaks for the Gateway, nobody does."""
+        """Taken for a connection that is gone: unless another one speaks for the Gateway, none does."""
         taking.add_done_callback(let_go)
 
-    def let_go(taken: asyncio.Task[bytes]) -> None:
+    def let_go(taken: asyncio.Task[Gateway]) -> None:
         if taken.exception() is None:
-            client.worker.let_go_if_unheld(app_key, gateway, epoch)
+            client.worker.let_go_if_unheld(taken.result())
 
     return PendingReply(taking, word, holds_back=True, abandon=abandon)
 
 
 def connect(client: Client, arguments: Sequence[bytes]) -> PendingReply:
     """`GATE.CONNECT token platform gateway [ip]` → the id of the Session."""
-    worker, service = client.worker, client.session_service()
-    platform, gateway = parse_platform(arguments[1]), arguments[2]
+    worker = client.worker
+    client.session_service()
+    platform = parse_platform(arguments[1])
     ip = parse_address(arguments[3]) if len(arguments) > 3 else ""
-    app_key, epoch = _lease_of(client, gateway)
+    gateway = _lease_of(client, arguments[2])
     if worker.draining:
         raise SessionRefused("draining", "this node is shutting down: connect the Session through another one")
     worker.refuse_if_stale()
-    shown = arguments[0].decode("latin-1")
-    verified = admitted(worker.reading, shown, wall_ms(), app_key)
-    return _Connecting(service, worker.reading, shown, (app_key, gateway, epoch), platform, ip).attempt(verified)
+    presented = arguments[0].decode("latin-1")
+    by = admitted(worker.reading, presented, wall_ms(), gateway.app_key)
+    return _Connecting(worker.reading, presented, gateway, platform, ip).attempt(by)
 
 
 class _Connecting:
@@ -105,73 +104,74 @@ class _Connecting:
     """
 
     __slots__ = (
-        "_again_until_ms",
         "_by",
+        "_gateway",
         "_ip",
         "_is_abandoned",
-        "_moved",
-        "_now",
+        "_pending",
         "_platform",
+        "_presented",
         "_reading",
-        "_service",
-        "_shown",
-        "_under",
+        "_session",
+        "_until_ms",
+        "_verifying",
     )
 
     _by: Verified
-    _now: PendingSession
-    _moved: asyncio.Task[None]
+    _session: OpenSession
+    _pending: PendingResult[OpenOutcome]
+    _verifying: asyncio.Task[Verified]
 
-    def __init__(
-        self,
-        service: SessionService,
-        reading: Reading,
-        shown: str,
-        under: tuple[str, bytes, int],
-        platform: str,
-        ip: str,
-    ) -> None:
-        self._service = service
+    def __init__(self, reading: Reading, presented: str, gateway: Gateway, platform: str, ip: str) -> None:
         self._reading = reading
-        self._shown = shown
-        self._under = under
+        self._presented = presented
+        self._gateway = gateway
         self._platform = platform
         self._ip = ip
-        self._again_until_ms = 0
+        self._until_ms = 0
 
     def attempt(self, by: Verified) -> PendingReply:
-        _, gateway, epoch = self._under
         self._is_abandoned = False
-        self._now = self._service.open(by, gateway, epoch, self._platform, self._ip)
         self._by = by
-        return PendingReply(self._now.pending.arrival, self._word, abandon=self._abandon)
+        self._session = session = self._gateway.new_session(by, self._platform, self._ip)
+        self._pending = pending = self._gateway.open(session)
+        return PendingReply(pending.arrival, self._word, abandon=self._abandon)
 
     def _abandon(self) -> None:
         self._is_abandoned = True
-        self._service.abandon(*self._under, self._now.session)
+        self._gateway.abandon(self._session.id)
 
     def _word(self) -> bytes | PendingReply:
         try:
-            opened = self._now.pending.result()
+            outcome = self._pending.result()
         except StoreUnavailable as away:
             if away.outcome == "unknown":
                 self._abandon()
             raise
-        app_key, gateway, epoch = self._under
-        if opened == "ok":
+        if outcome is OpenOutcome.OK:
             if self._is_abandoned:
-                self._service.forget(app_key, gateway, self._now.session)
-            return replies.bulk(self._now.session)
-        if opened == "barred":
-            self._again_until_ms = self._again_until_ms or monotonic_ms() + VERIFY_AGAIN_FOR_MS
-            moved = _moved_past(self._reading, app_key, self._by, self._again_until_ms)
-            self._moved = asyncio.get_running_loop().create_task(moved)
-            return PendingReply(self._moved, self._again)
-        raise _refusal(opened, gateway, epoch)
+                self._gateway.forget(self._session.id)
+            return replies.bulk(self._session.id)
+        if outcome is OpenOutcome.BARRED:
+            self._until_ms = self._until_ms or verify_until_ms()
+            verifying = verified_again(self._look, self._until_ms)
+            self._verifying = asyncio.get_running_loop().create_task(verifying)
+            return PendingReply(self._verifying, self._again)
+        raise _refusal(outcome, self._gateway)
 
     def _again(self) -> PendingReply:
-        self._moved.result()
-        return self.attempt(_verified_anew(self._reading, self._under[0], self._shown))
+        return self.attempt(self._verifying.result())
+
+    def _look(self) -> Verified | None:
+        """In a bracket of its own: the User, if more of its Partition is applied than when its Token was verified."""
+        reading, app_key, by = self._reading, self._gateway.app_key, self._by
+        reading.refresh()
+        try:
+            if applied_of(reading, app_key, by.user) == (by.log_epoch, by.log_seq):
+                return None
+            return admitted(reading, self._presented, wall_ms(), app_key)
+        finally:
+            reading.release()
 
 
 def disconnect(client: Client, arguments: Sequence[bytes]) -> PendingReply:
@@ -179,26 +179,25 @@ def disconnect(client: Client, arguments: Sequence[bytes]) -> PendingReply:
     if len(arguments) > 1 and arguments[1].upper() != b"LOGOUT":
         raise InvalidInput("LOGOUT", "is all that may follow the session")
     why: CloseReason = "logout" if len(arguments) > 1 else "closed"
-    service, session = client.session_service(), arguments[0].decode("latin-1")
-    app_key = client.app().app.key
-    held = [(gateway, epoch) for (app, gateway), epoch in client.leases.items() if app == app_key]
+    client.session_service()
+    session_id, app_key = arguments[0].decode("latin-1"), client.app().app.key
+    held = [gateway for (app, _), gateway in client.leases.items() if app == app_key]
     if not held:
         raise SessionRefused("no-lease", "this connection holds no lease: send GATE.LEASE gateway epoch first")
-    pending = [service.close(app_key, gateway, epoch, session, why) for gateway, epoch in held]
+    closing = [gateway.close(session_id, why) for gateway in held]
 
     def word() -> bytes:
-        ends = {pending.result() for pending in pending}
-        if "closed" in ends:
+        outcomes = {pending.result() for pending in closing}
+        if CloseOutcome.CLOSED in outcomes:
             return replies.ONE
-        if ends == {"foreign"}:
+        if outcomes == {CloseOutcome.FOREIGN}:
             raise SessionRefused("foreign", "another Gateway holds this Session: close it from there")
         return replies.ZERO
 
-    if len(pending) == 1:
-        return PendingReply(pending[0].arrival, word)
-    return PendingReply(
-        asyncio.gather(*(asyncio.shield(pending.arrival) for pending in pending), return_exceptions=True), word
-    )
+    if len(closing) == 1:
+        return PendingReply(closing[0].arrival, word)
+    arrivals = [asyncio.shield(pending.arrival) for pending in closing]
+    return PendingReply(asyncio.gather(*arrivals, return_exceptions=True), word)
 
 
 def touch(client: Client, arguments: Sequence[bytes]) -> PendingReply:
@@ -210,51 +209,26 @@ def touch(client: Client, arguments: Sequence[bytes]) -> PendingReply:
     return PendingReply(pending.arrival, lambda: replies.integer(pending.result()), weight=weight)
 
 
-def _lease_of(client: Client, raw: bytes) -> tuple[str, int]:
-    """The App and the epoch under which this connection speaks for a Gateway; `InvalidInput` for what is no name of one."""
-    app_key = client.app().app.key
-    epoch = client.leases.get((app_key, raw))
-    if epoch is None:
+def _lease_of(client: Client, raw: bytes) -> Gateway:
+    """The lease under which this connection speaks for a Gateway; `InvalidInput` for what is no name of one."""
+    gateway = client.leases.get((client.app().app.key, raw))
+    if gateway is None:
         name = parse_gateway(raw).decode()
         raise SessionRefused(
             "no-lease", f"this connection holds no lease of the Gateway {name}: send GATE.LEASE gateway epoch first"
         )
-    return app_key, epoch
+    return gateway
 
 
-def _refusal(opened: str, gateway: bytes, epoch: int) -> GateError:
-    name = gateway.decode()
-    if opened == "nolease":
+def _refusal(outcome: OpenOutcome, gateway: Gateway) -> GateError:
+    name, epoch = gateway.name.decode(), gateway.epoch
+    if outcome is OpenOutcome.NO_LEASE:
         return SessionRefused("no-lease", f"Redis lost the lease of the Gateway {name}: send GATE.LEASE {name} {epoch}")
-    if opened == "fenced":
+    if outcome is OpenOutcome.FENCED:
         problem = f"epoch {epoch} of the Gateway {name} is over: take a higher epoch, then connect its Sessions again"
         return SessionRefused("fenced", problem)
     return SessionRefused(
         "full", f"this User has {MAX_SESSIONS_A_USER} Sessions, the most there may be; close some first"
-    )
-
-
-def _verified_anew(reading: Reading, app_key: str, shown: str) -> Verified:
-    reading.refresh()
-    try:
-        return admitted(reading, shown, wall_ms(), app_key)
-    finally:
-        reading.release()
-
-
-async def _moved_past(reading: Reading, app_key: str, by: Verified, deadline_ms: int) -> None:
-    """Until this Replica has applied more of the User's Partition than when its Token was verified."""
-    while monotonic_ms() < deadline_ms:
-        await asyncio.sleep(VERIFY_AGAIN_EVERY_S)
-        reading.refresh()
-        try:
-            applied = applied_of(reading, app_key, by.user)
-        finally:
-            reading.release()
-        if applied != (by.log_epoch, by.log_seq):
-            return
-    raise Unavailable(
-        "this Replica has yet to apply the Change for which the User's Sessions were closed; connect again"
     )
 
 

@@ -1,57 +1,29 @@
-"""What presence commands need of the world: a service that opens Sessions and reads Presence.
+"""What presence commands need of `gate.presence`, which they may not import: the session service, its Gateways and its feeds.
 
-`gate.presence.session_service` is one.
-
-A check needs none of this; `wire` imports no store.
+The values that these give are those of `gate.core`. A check needs none of this.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import Any, Literal, Protocol, TypeVar
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, Protocol, TypeVar
 
-from gate.core.presence import Cursor, Event, UserPresence, Verified
+from gate.core.presence import CloseReason, Cursor, Event, UserPresence, Verified
+from gate.core.sessions import CloseOutcome, GatewayKey, OpenOutcome, OpenSession, Reverify
 
 T_co = TypeVar("T_co", covariant=True)
 
-Opened = Literal["ok", "nolease", "fenced", "barred", "full"]
-Closed = Literal["closed", "gone", "foreign"]
-Reverify = Callable[[str, bytes, int], "Verified | None"]
-"""(App key, User, when its Token was minted): whether it may still be connected, and by which Change; None if not."""
-
 
 class PendingResult(Protocol[T_co]):
-    """A reply to come: once `arrival` is done, `result` gives it."""
+    """A result to come: once `arrival` is done, `result` gives it."""
 
     @property
     def arrival(self) -> asyncio.Future[Any]: ...
 
     def result(self) -> T_co:
-        """What was asked. Raises `StoreUnavailable`."""
+        """Raises `StoreUnavailable`."""
         ...
-
-    async def wait(self) -> T_co:
-        """`result` as soon as there is one."""
-        ...
-
-
-class Leased(Protocol):
-    """What taking or renewing a lease gave."""
-
-    @property
-    def epoch(self) -> int: ...
-    @property
-    def holds(self) -> bool: ...
-
-
-class PendingSession(Protocol):
-    """A Session being opened."""
-
-    @property
-    def session(self) -> str: ...
-    @property
-    def pending(self) -> PendingResult[Opened]: ...
 
 
 class Feed(Protocol):
@@ -63,30 +35,47 @@ class Feed(Protocol):
         ...
 
 
-class SessionService(Protocol):
-    """Leases and Sessions. Calls raise `Unavailable` where too much is under way."""
+class Gateway(Protocol):
+    """One lease of one Gateway, `gate.presence.gateway`. Calls raise `Unavailable` where too much is under way."""
 
-    @property
-    def lease_ttl_ms(self) -> int: ...
-    async def lease(self, app_key: str, gateway: bytes, epoch: int | None, may_connect: Reverify) -> Leased:
-        """Take or renew a lease. Raises `StoreUnavailable`."""
-        ...
+    app_key: str
+    name: bytes
+    epoch: int
+    holds: bool
 
-    def look_over(self, app_key: str, gateway: bytes, epoch: int) -> None:
-        """Begin to forget what others closed of this Gateway's Sessions."""
-        ...
-
-    def let_go(self, app_key: str, gateway: bytes, epoch: int) -> None: ...
-    def open(self, by: Verified, gateway: bytes, epoch: int, platform: str, ip: str) -> PendingSession: ...
-    def close(self, app_key: str, gateway: bytes, epoch: int, session: str, why: str) -> PendingResult[Closed]:
+    def new_session(self, by: Verified, platform: str, ip: str) -> OpenSession: ...
+    def open(self, session: OpenSession) -> PendingResult[OpenOutcome]: ...
+    def close(self, session_id: str, why: CloseReason) -> PendingResult[CloseOutcome]:
         """Raises `InvalidInput` for what is no Session's id."""
         ...
 
-    def abandon(self, app_key: str, gateway: bytes, epoch: int, session: str) -> None:
+    def abandon(self, session_id: str) -> None:
         """Close a Session of which its Gateway never learned."""
         ...
 
-    def forget(self, app_key: str, gateway: bytes, session: str) -> None:
+    def forget(self, session_id: str) -> None:
+        """It is not brought back."""
+        ...
+
+    def look_over(self) -> None:
+        """Begin to forget what others closed of its Sessions."""
+        ...
+
+
+class SessionService(Protocol):
+    """Leases and reads, `gate.presence.session_service`. Calls raise `Unavailable` where too much is under way."""
+
+    @property
+    def lease_ttl_ms(self) -> int: ...
+    async def lease(self, app_key: str, name: bytes, epoch: int | None, may_connect: Reverify) -> Gateway:
+        """Take or renew a lease. Raises `StoreUnavailable`."""
+        ...
+
+    def let_go(self, gateway: Any) -> None:
+        """No connection of this process renews this `Gateway` any more."""
+        ...
+
+    def forget(self, key: GatewayKey, session_id: str) -> None:
         """A Session was kicked: it is not brought back."""
         ...
 

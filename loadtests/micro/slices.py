@@ -30,8 +30,9 @@ from typing import Any, NamedTuple
 
 from gate.core.model import AppFacts
 from gate.core.presence import SESSION_RANDOM_BYTES, session_id, session_parts
+from gate.core.sessions import OpenSession
 from gate.presence.batches import MAX_CALLS_A_BATCH
-from gate.store.presence import Opening, PresenceStore
+from gate.store.presence import PresenceStore
 from gate.store.slicing import Asked
 from tests.harness.servers import RedisServer
 from tests.presence.played import Gateway, presence_on, spread
@@ -117,7 +118,7 @@ async def _round(
 
 
 def _opening(gateway: Gateway, user: bytes, stored_id: str) -> Asked:
-    one = Opening(gateway.app, gateway.name, gateway.epoch, user, stored_id, "iOS", "", 1, "e", 1)
+    one = OpenSession(gateway.app, gateway.name, gateway.epoch, user, stored_id, "iOS", "", 1, "e", 1)
     return gateway.store.opening(one)
 
 

@@ -9,7 +9,7 @@ import math
 from typing import NamedTuple
 
 from gate.core.partition import DEFAULT_PARTITIONS, MAX_PARTITIONS
-from gate.presence.registry import LOOKS_FOR_ALL
+from gate.presence.gateway import LOOKS_FOR_ALL
 from gate.replica.loader import SPOOL_MAX_WEIGHT
 from gate.store.writer import LOG_MAX_ENTRIES
 from loadtests.plan.costs import Costs

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 from gate.core.model import AppFacts
 from gate.core.presence import SESSION_RANDOM_BYTES, session_id, session_parts
+from gate.core.sessions import OpenSession
 from gate.presence.mover import Mover
 from gate.store import presence_keys as keys
 from gate.store.address import parse_address
 from gate.store.cluster import client_of
-from gate.store.presence import Opening, PresenceStore, opened
+from gate.store.presence import PresenceStore, opened
 
 PATIENCE_MS = 10_000
 """Where nothing is to be late: a busy machine must not look like a server that is away."""
@@ -42,9 +43,7 @@ class Gateway:
         """A new Session of each, in one pipeline."""
         ids = [session_id(os.urandom(SESSION_RANDOM_BYTES), user) for user in users]
         calls = [
-            self.store.opening(
-                Opening(self.app, self.name, self.epoch, user, session_parts(one)[0], platform, "", 0, "", 0)
-            )
+            self.store.opening(OpenSession(self.app, self.name, self.epoch, user, one, platform, "", 0, "", 0))
             for user, one in zip(users, ids, strict=True)
         ]
         assert {opened(reply) for reply in await self.store.exchange(*calls)} == {"ok"}

@@ -11,10 +11,11 @@ import pytest
 
 from gate.clock import wall_ms
 from gate.core.model import AppFacts
+from gate.core.sessions import OpenSession
 from gate.errors import StoreUnavailable
 from gate.presence.session_revoker import SessionRevoker
 from gate.store import presence_keys as keys
-from gate.store.presence import Opening, PresenceStore, opened
+from gate.store.presence import PresenceStore, opened
 from gate.store.store import Store
 from tests.harness.servers import RedisServer
 from tests.harness.waiting import wait_until_async
@@ -40,7 +41,7 @@ async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
 
 async def opened_at(gateway: Gateway, log_epoch: str, log_seq: int) -> str:
     """The word that opening a Session of `u` answers, whose Token was verified there."""
-    opening = Opening(APP, gateway.name, gateway.epoch, b"u", "A" * 11, "iOS", "", 0, log_epoch, log_seq)
+    opening = OpenSession(APP, gateway.name, gateway.epoch, b"u", "A" * 11, "iOS", "", 0, log_epoch, log_seq)
     (reply,) = await gateway.store.exchange(gateway.store.opening(opening))
     return opened(reply)
 
@@ -167,7 +168,7 @@ class TestKicks:
         await kicker.follow_from_noted()
         await store.bans.impose(APP.key, [b"u"], wall_ms() + 60_000, wall_ms())
         await kicker.follow_once(1)
-        opening = Opening(APP, gateway.name, gateway.epoch, b"u", "A" * 11, "iOS", "", 0, "", 0)
+        opening = OpenSession(APP, gateway.name, gateway.epoch, b"u", "A" * 11, "iOS", "", 0, "", 0)
         (reply,) = await presence.exchange(presence.opening(opening))
         assert opened(reply) == "barred"
         assert await presence.online(APP.key, [b"u"]) == [False]
@@ -262,7 +263,7 @@ class TestKicks:
             await store.jobs.run(job, wall_ms())
         await store.deactivation.reactivate(APP.key, [b"v"], now_ms + 1, 0)
         await gateway.open_many([b"u", b"v", b"still"])
-        back = Opening(APP, gateway.name, gateway.epoch, b"v", "A" * 11, "Web", "", now_ms + 60_000, "", 0)
+        back = OpenSession(APP, gateway.name, gateway.epoch, b"v", "A" * 11, "Web", "", now_ms + 60_000, "", 0)
         await presence.exchange(presence.opening(back))
         await late.follow_once(1)
         assert await presence.online(APP.key, [b"u", b"v", b"still"]) == [True, True, False]

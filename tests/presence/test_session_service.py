@@ -9,11 +9,12 @@ import pytest
 
 from gate.clock import monotonic_ms
 from gate.core.model import AppFacts
-from gate.core.presence import UserPresence, Verified
+from gate.core.presence import UserPresence, Verified, session_id
+from gate.core.sessions import OpenOutcome, OpenSession
 from gate.errors import StoreUnavailable
-from gate.presence import registry as registry_module
-from gate.presence.batches import MAX_CALLS_A_BATCH, Batches
-from gate.presence.registry import OpenSession, Registry
+from gate.presence import gateway as gateway_module
+from gate.presence.batches import MAX_CALLS_A_BATCH, Batches, PendingResult
+from gate.presence.gateway import Gateway
 from gate.presence.session_recovery import look_over
 from gate.presence.session_service import FORGOTTEN_MS, SessionService
 from gate.store import presence as presence_module
@@ -36,8 +37,10 @@ DEADLINE_MS = 300
 SLACK_S = 10.0
 
 
-class Doorkeeper:
-    """A service, and a Replica that knows who is banned."""
+class Keeper:
+    """A session service, and a Replica that knows who is banned."""
+
+    gateway: Gateway
 
     def __init__(self, url: str, deadline_ms: int = PATIENCE_MS, lease_ttl_ms: int = TTL_MS) -> None:
         self.store = PresenceStore(client_of(parse_address(url), deadline_ms, deadline_ms))
@@ -52,16 +55,16 @@ class Doorkeeper:
         return None if user in self.banned else self.verified(user)
 
     async def lease(self, epoch: int = 1) -> None:
-        leased = await self.service.lease(APP.key, EDGE, epoch, self.may_connect)
-        assert leased.holds
+        self.gateway = await self.service.lease(APP.key, EDGE, epoch, self.may_connect)
+        assert self.gateway.holds
 
     async def open(self, user: bytes) -> str:
-        attempt = self.service.open(self.verified(user), EDGE, 1, "iOS", "")
-        assert await attempt.pending.wait() == "ok"
-        return attempt.session
+        session = self.gateway.new_session(self.verified(user), "iOS", "")
+        assert await self.gateway.open(session).wait() == "ok"
+        return session.id
 
     async def close(self, session: str) -> None:
-        assert await self.service.close(APP.key, EDGE, 1, session, "closed").wait() == "closed"
+        assert await self.gateway.close(session, "closed").wait() == "closed"
 
     async def online(self, *users: bytes) -> list[bool]:
         return await self.store.online(APP.key, users)
@@ -72,8 +75,8 @@ class Doorkeeper:
 
 
 @pytest.fixture
-async def keeper(redis_server: RedisServer) -> AsyncIterator[Doorkeeper]:
-    kept = Doorkeeper(redis_server.url)
+async def keeper(redis_server: RedisServer) -> AsyncIterator[Keeper]:
+    kept = Keeper(redis_server.url)
     await kept.lease()
     yield kept
     await kept.aclose()
@@ -85,12 +88,12 @@ def cable(redis_server: RedisServer) -> Iterator[Cable]:
         yield laid
 
 
-async def lose_all(keeper: Doorkeeper) -> None:
+async def lose_all(keeper: Keeper) -> None:
     """As a Redis that came back empty."""
     await keeper.store.remove_app(APP.key)
 
 
-async def lose_sessions(keeper: Doorkeeper) -> None:
+async def lose_sessions(keeper: Keeper) -> None:
     """As a Redis of which another run came back from an older file: the lease is there, Sessions are not."""
     await keeper.store.client.read(("DEL", keys.sessions(APP.key)))
     assert keeper.store.client._link is not None
@@ -98,7 +101,7 @@ async def lose_sessions(keeper: Doorkeeper) -> None:
 
 
 class TestRestoring:
-    async def test_what_is_open_comes_back_and_is_older_than_the_loss(self, keeper: Doorkeeper) -> None:
+    async def test_what_is_open_comes_back_and_is_older_than_the_loss(self, keeper: Keeper) -> None:
         session = await keeper.open(b"ann")
         (before,) = await keeper.store.presences(APP.key, [b"ann"])
         await lose_all(keeper)
@@ -107,34 +110,34 @@ class TestRestoring:
         assert [one.id for one in after.sessions] == [session]
         assert abs(after.sessions[0].since_ms - before.sessions[0].since_ms) < SLACK_S * 1_000
 
-    async def test_many_come_back(self, keeper: Doorkeeper) -> None:
+    async def test_many_come_back(self, keeper: Keeper) -> None:
         users = [b"u%d" % nth for nth in range(450)]
         await asyncio.gather(*(keeper.open(user) for user in users))
         await lose_all(keeper)
         await keeper.lease()
         assert all(await keeper.online(*users))
 
-    async def test_nothing_comes_back_into_another_app_of_that_name(self, keeper: Doorkeeper) -> None:
+    async def test_nothing_comes_back_into_another_app_of_that_name(self, keeper: Keeper) -> None:
         await keeper.open(b"ann")
         await lose_all(keeper)
         keeper.app = AppFacts(key=APP.key, secrets=("another",), created_at_ms=APP.created_at_ms + 1)
         await keeper.lease()
         assert await keeper.online(b"ann") == [False]
 
-    async def test_all_comes_back_into_an_app_that_was_lost_and_made_anew(self, keeper: Doorkeeper) -> None:
+    async def test_all_comes_back_into_an_app_that_was_lost_and_made_anew(self, keeper: Keeper) -> None:
         await keeper.open(b"ann")
         await lose_all(keeper)
         keeper.app = AppFacts(key=APP.key, secrets=("newer", *APP.secrets), created_at_ms=APP.created_at_ms + 1)
         await keeper.lease()
         assert await keeper.online(b"ann") == [True]
 
-    async def test_what_was_closed_does_not(self, keeper: Doorkeeper) -> None:
+    async def test_what_was_closed_does_not(self, keeper: Keeper) -> None:
         await keeper.close(await keeper.open(b"ann"))
         await lose_all(keeper)
         await keeper.lease()
         assert await keeper.online(b"ann") == [False]
 
-    async def test_who_was_banned_meanwhile_does_not_then_or_later(self, keeper: Doorkeeper) -> None:
+    async def test_who_was_banned_meanwhile_does_not_then_or_later(self, keeper: Keeper) -> None:
         await keeper.open(b"ann")
         keeper.banned.add(b"ann")
         await lose_all(keeper)
@@ -144,7 +147,7 @@ class TestRestoring:
         await keeper.lease()
         assert await keeper.online(b"ann") == [False]
 
-    async def test_who_was_kicked_does_not_where_the_feed_tells(self, keeper: Doorkeeper) -> None:
+    async def test_who_was_kicked_does_not_where_the_feed_tells(self, keeper: Keeper) -> None:
         await keeper.open(b"ann")
         await keeper.open(b"bob")
         await keeper.store.kick(APP.key, [b"ann"], "kicked")
@@ -152,22 +155,22 @@ class TestRestoring:
         await keeper.lease()
         assert await keeper.online(b"ann", b"bob") == [False, True]
 
-    async def test_a_kick_that_the_gateway_was_told_of_needs_no_feed(self, keeper: Doorkeeper) -> None:
+    async def test_a_kick_that_the_gateway_was_told_of_needs_no_feed(self, keeper: Keeper) -> None:
         session = await keeper.open(b"ann")
-        keeper.service.forget(APP.key, EDGE, session)
+        keeper.service.forget((APP.key, EDGE), session)
         await lose_all(keeper)
         await keeper.lease()
         assert await keeper.online(b"ann") == [False]
 
-    async def test_what_others_closed_does_not_once_it_was_looked_over(self, keeper: Doorkeeper) -> None:
+    async def test_what_others_closed_does_not_once_it_was_looked_over(self, keeper: Keeper) -> None:
         """A Gateway that hears of kicks over HTTP, or has connections to two workers, says nothing of them here."""
         kicked, closed_elsewhere, lost = await keeper.open(b"ann"), await keeper.open(b"bob"), await keeper.open(b"eve")
         await keeper.store.kick(APP.key, [b"ann"], "kicked")
-        elsewhere = SessionService(keeper.store, TTL_MS)
-        assert await elsewhere.close(APP.key, EDGE, 1, closed_elsewhere, "closed").wait() == "closed"
-        keeper.service.look_over(APP.key, EDGE, 1)
+        elsewhere = Gateway(SessionService(keeper.store, TTL_MS), (APP.key, EDGE), 1)
+        assert await elsewhere.close(closed_elsewhere, "closed").wait() == "closed"
+        keeper.gateway.look_over()
         await wait_until_async(lambda: not keeper.service._looking, SLACK_S, "a look")
-        assert [keeper.service.remembers(APP.key, EDGE, one) for one in (kicked, closed_elsewhere, lost)] == [
+        assert [one in keeper.gateway.sessions for one in (kicked, closed_elsewhere, lost)] == [
             False,
             False,
             True,
@@ -176,7 +179,7 @@ class TestRestoring:
         await keeper.lease()
         assert await keeper.online(b"ann", b"bob", b"eve") == [False, False, True]
 
-    async def test_a_user_with_many_sessions_is_looked_up_once(self, keeper: Doorkeeper) -> None:
+    async def test_a_user_with_many_sessions_is_looked_up_once(self, keeper: Keeper) -> None:
         asked = list[bytes]()
 
         class Noting(PresenceStore):
@@ -186,28 +189,27 @@ class TestRestoring:
 
         for user in (b"ann", b"ann", b"ann", b"bob"):
             await keeper.open(user)
-        await look_over(Noting(keeper.store.client), keeper.service._registry, (APP.key, EDGE), 1)
+        await look_over(Noting(keeper.store.client), keeper.gateway)
         assert sorted(asked) == [b"ann", b"bob"]
 
-    async def test_what_was_lost_with_the_lease_is_not_taken_for_closed(self, keeper: Doorkeeper) -> None:
+    async def test_what_was_lost_with_the_lease_is_not_taken_for_closed(self, keeper: Keeper) -> None:
         await keeper.open(b"ann")
         await lose_all(keeper)
-        await look_over(keeper.store, keeper.service._registry, (APP.key, EDGE), 1)
+        await look_over(keeper.store, keeper.gateway)
         await keeper.lease()
         assert await keeper.online(b"ann") == [True]
 
-    def test_all_of_a_gateway_is_looked_over_in_turn(self) -> None:
-        registry, held = Registry(), (APP.key, EDGE)
-        registry.lease(held, 1)
+    async def test_all_of_a_gateway_is_looked_over_in_turn(self, keeper: Keeper) -> None:
+        gateway = keeper.gateway
         for nth in range(10_000):
-            registry.add(held, 1, OpenSession(APP, b"%d" % nth, "A" * 11, "iOS", "", 1, 1))
-        looks = [registry.some_sessions(held, 1) for _ in range(16)]
+            one = session_id(b"8 bytes!", b"%d" % nth)
+            gateway.sessions[one] = OpenSession(APP, EDGE, 1, b"%d" % nth, one, "iOS", "", 1, "0", 0)
+        looks = [gateway.some_sessions() for _ in range(16)]
         assert {one.user for some in looks for one in some} == {b"%d" % nth for nth in range(10_000)}
         assert max(map(len, looks)) == 625
-        assert registry.some_sessions(held, 1), "and again from the beginning"
-        assert not registry.some_sessions(held, 2)
+        assert gateway.some_sessions(), "and again from the beginning"
 
-    async def test_a_close_that_redis_forgot_is_done_again(self, keeper: Doorkeeper) -> None:
+    async def test_a_close_that_redis_forgot_is_done_again(self, keeper: Keeper) -> None:
         session = await keeper.open(b"ann")
         packed = (await keeper.store.client.read(("HGET", keys.sessions(APP.key), "ann")))[0]
         await keeper.close(session)
@@ -218,7 +220,7 @@ class TestRestoring:
         await keeper.lease()
         assert await keeper.online(b"ann") == [False]
 
-    async def test_a_higher_epoch_brings_nothing_back(self, keeper: Doorkeeper) -> None:
+    async def test_a_higher_epoch_brings_nothing_back(self, keeper: Keeper) -> None:
         await keeper.open(b"ann")
         await keeper.lease(epoch=2)
         await lose_all(keeper)
@@ -226,7 +228,7 @@ class TestRestoring:
         assert await keeper.online(b"ann") == [False]
 
     async def test_restoring_that_was_cut_short_is_done_again(self, redis_server: RedisServer, cable: Cable) -> None:
-        through, beside = Doorkeeper(cable.url, DEADLINE_MS), Doorkeeper(redis_server.url)
+        through, beside = Keeper(cable.url, DEADLINE_MS), Keeper(redis_server.url)
         await through.lease()
         await through.open(b"ann")
         await lose_all(beside)
@@ -252,31 +254,29 @@ class TestRestoring:
 class TestForgotten:
     """The lease ended, and is so old that Redis does not remember it: to the script, it is as if Redis had lost it."""
 
-    async def forget(self, keeper: Doorkeeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def forget(self, keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(presence_module, "LEASE_KEPT_MS", -1)
         await keeper.store.end_lease(APP.key, EDGE, 1)
         await keeper.store.sweep(APP.key)
         assert await keeper.store.tidy(APP.key) == 1
 
     async def test_an_epoch_that_comes_back_after_that_is_over(
-        self, keeper: Doorkeeper, monkeypatch: pytest.MonkeyPatch
+        self, keeper: Keeper, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         await keeper.open(b"ann")
         await self.forget(keeper, monkeypatch)
         later_ms = monotonic_ms() + FORGOTTEN_MS
-        monkeypatch.setattr(registry_module, "monotonic_ms", lambda: later_ms)
-        leased = await keeper.service.lease(APP.key, EDGE, 1, keeper.may_connect)
-        assert not leased.holds and await keeper.online(b"ann") == [False]
+        monkeypatch.setattr(gateway_module, "monotonic_ms", lambda: later_ms)
+        refused = await keeper.service.lease(APP.key, EDGE, 1, keeper.may_connect)
+        assert not refused.holds and await keeper.online(b"ann") == [False]
         await keeper.lease(2)
-        assert await keeper.online(b"ann") == [False] and len(keeper.service._registry) == 0
+        assert await keeper.online(b"ann") == [False] and keeper.service.session_count == 0
 
-    async def test_one_that_kept_asking_lost_it_to_redis(
-        self, keeper: Doorkeeper, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_one_that_kept_asking_lost_it_to_redis(self, keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
         await keeper.open(b"ann")
         begun_ms = monotonic_ms()
         for part in (1, 2, 3):
-            monkeypatch.setattr(registry_module, "monotonic_ms", lambda: begun_ms + part * FORGOTTEN_MS // 2)  # noqa: B023
+            monkeypatch.setattr(gateway_module, "monotonic_ms", lambda: begun_ms + part * FORGOTTEN_MS // 2)  # noqa: B023
             await keeper.lease()
         await self.forget(keeper, monkeypatch)
         await keeper.lease()
@@ -284,34 +284,31 @@ class TestForgotten:
 
 
 class TestLettingGo:
-    async def test_a_gateway_that_is_back_in_time_finds_its_sessions_remembered(self, keeper: Doorkeeper) -> None:
+    async def test_a_gateway_that_is_back_in_time_finds_its_sessions_remembered(self, keeper: Keeper) -> None:
         await keeper.open(b"ann")
-        keeper.service.let_go(APP.key, EDGE, 1)
+        keeper.service.let_go(keeper.gateway)
         await keeper.lease()
         await lose_all(keeper)
         await keeper.lease()
         assert await keeper.online(b"ann") == [True]
 
     async def test_one_that_stays_away_for_a_lease_is_forgotten(self, redis_server: RedisServer) -> None:
-        keeper = Doorkeeper(redis_server.url, lease_ttl_ms=1)
+        keeper = Keeper(redis_server.url, lease_ttl_ms=1)
         await keeper.lease()
         await keeper.open(b"ann")
-        assert len(keeper.service._registry) == 1
-        keeper.service.let_go(APP.key, EDGE, 1)
-        await wait_until_async(
-            lambda: not keeper.service._registry.knows((APP.key, EDGE)), SLACK_S, "it to be forgotten"
-        )
-        assert len(keeper.service._registry) == 0
+        assert keeper.service.session_count == 1
+        keeper.service.let_go(keeper.gateway)
+        await wait_until_async(lambda: not keeper.service.gateways, SLACK_S, "it to be forgotten")
+        assert keeper.service.session_count == 0
         await keeper.aclose()
 
 
 class TestAbandoned:
-    async def test_a_session_nobody_learned_of_is_closed_though_it_is_still_being_opened(
-        self, keeper: Doorkeeper
-    ) -> None:
-        attempt = keeper.service.open(keeper.verified(b"ann"), EDGE, 1, "iOS", "")
-        keeper.service.abandon(APP.key, EDGE, 1, attempt.session)
-        assert await attempt.pending.wait() == "ok"
+    async def test_a_session_nobody_learned_of_is_closed_though_it_is_still_being_opened(self, keeper: Keeper) -> None:
+        session = keeper.gateway.new_session(keeper.verified(b"ann"), "iOS", "")
+        pending = keeper.gateway.open(session)
+        keeper.gateway.abandon(session.id)
+        assert await pending.wait() == "ok"
 
         async def is_gone() -> bool:
             return await keeper.online(b"ann") == [False]
@@ -321,11 +318,11 @@ class TestAbandoned:
     async def test_it_is_closed_after_an_outage_without_a_renewal(
         self, redis_server: RedisServer, cable: Cable
     ) -> None:
-        through, beside = Doorkeeper(cable.url, DEADLINE_MS), Doorkeeper(redis_server.url)
+        through, beside = Keeper(cable.url, DEADLINE_MS), Keeper(redis_server.url)
         await through.lease()
         session = await through.open(b"ann")
         cable.cut()
-        through.service.abandon(APP.key, EDGE, 1, session)
+        through.gateway.abandon(session)
         assert await beside.online(b"ann") == [True]
         cable.mend()
 
@@ -339,10 +336,10 @@ class TestAbandoned:
 
 class TestBatches:
     @pytest.fixture
-    async def batches(self, keeper: Doorkeeper) -> Batches:
+    async def batches(self, keeper: Keeper) -> Batches:
         return keeper.service.batches
 
-    async def test_calls_of_one_turn_travel_together_and_in_order(self, keeper: Doorkeeper, batches: Batches) -> None:
+    async def test_calls_of_one_turn_travel_together_and_in_order(self, keeper: Keeper, batches: Batches) -> None:
         sent: list[int] = []
         inner = keeper.store.client.write_each
 
@@ -356,7 +353,7 @@ class TestBatches:
         assert [await pending.wait() for pending in pending] == [nth % 5 + 1 for nth in range(len(calls))]
         assert sent == [MAX_CALLS_A_BATCH, 88]
 
-    async def test_one_that_the_server_refuses_fails_alone(self, keeper: Doorkeeper, batches: Batches) -> None:
+    async def test_one_that_the_server_refuses_fails_alone(self, keeper: Keeper, batches: Batches) -> None:
         bad = Asked(APP.key, Script("bad", "return redis.error_reply('WRONG')", "0" * 40), (), [b"x"], 1)
         good = keeper.store.closing(APP.key, EDGE, 1, b"nobody", "x", "closed")
         first, second, third = (batches.submit(call, closed) for call in (good, bad, good))
@@ -368,15 +365,20 @@ class TestBatches:
     async def test_a_lost_server_fails_all_and_says_what_is_known(
         self, redis_server: RedisServer, cable: Cable
     ) -> None:
-        keeper = Doorkeeper(cable.url, DEADLINE_MS)
+        keeper = Keeper(cable.url, DEADLINE_MS)
         await keeper.lease()
         cable.freeze()
-        sent = [keeper.service.open(keeper.verified(b"u%d" % nth), EDGE, 1, "iOS", "").pending for nth in range(3)]
+        gateway = keeper.gateway
+
+        def opening(user: bytes) -> PendingResult[OpenOutcome]:
+            return gateway.open(gateway.new_session(keeper.verified(user), "iOS", ""))
+
+        sent = [opening(b"u%d" % nth) for nth in range(3)]
         for pending in sent:
             with pytest.raises(StoreUnavailable) as unknown:
                 await pending.wait()
             assert unknown.value.outcome == "unknown"
-        late = keeper.service.open(keeper.verified(b"late"), EDGE, 1, "iOS", "").pending
+        late = opening(b"late")
         with pytest.raises(StoreUnavailable) as unsent:
             await late.wait()
         assert unsent.value.outcome == "not-written"

@@ -12,12 +12,13 @@ from msgspec.structs import replace
 
 from gate.core.model import AppFacts
 from gate.core.presence import Cursor
+from gate.core.sessions import OpenSession
 from gate.errors import StoreUnavailable
 from gate.presence import sweeper as sweeper_module
 from gate.presence.sweeper import MOST_WATCHED_MS, TIDY_EVERY_MS, Sweeper
 from gate.store import presence as presence_module
 from gate.store.feed import Feed
-from gate.store.presence import Opening, PresenceStore
+from gate.store.presence import PresenceStore
 from tests.harness.servers import RedisServer
 from tests.harness.waiting import wait_until_async
 from tests.presence.played import Gateway, presence_on
@@ -181,7 +182,7 @@ class TestSweeper:
         await gateway.open_many([b"u", b"gone"])
         await presence.kick(APP.key, [b"u", b"gone"], "kicked")
         private_redis.save_copy(tmp_path / "before")
-        back = Opening(APP, gateway.name, gateway.epoch, b"u", "A" * 11, "iOS", "", 0, "", 0)
+        back = OpenSession(APP, gateway.name, gateway.epoch, b"u", "A" * 11, "iOS", "", 0, "", 0)
         await presence.exchange(presence.opening(back))
         await asyncio.to_thread(private_redis.restart_from, tmp_path / "before")
         await wait_until_async(lambda: looks(sweeper), 10, "Redis to be back")

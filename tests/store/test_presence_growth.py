@@ -15,11 +15,12 @@ import pytest
 
 from gate.core.model import AppFacts
 from gate.core.presence import BEGINNING, Cursor, Event, session_id, session_parts
+from gate.core.sessions import OpenSession
 from gate.core.slices import Slicing
 from gate.errors import FeedReset
 from gate.store import presence_keys as keys
 from gate.store.feed import Feed
-from gate.store.presence import LogPosition, Opening, PresenceStore, opened
+from gate.store.presence import LogPosition, PresenceStore, opened
 from tests.harness.clusters import ClusterSetup
 from tests.harness.servers import RedisServer
 from tests.presence.played import Gateway, presence_on, spread
@@ -45,9 +46,9 @@ async def gateway(store: PresenceStore) -> Gateway:
     return await Gateway(store, APP).lease()
 
 
-def opening(gateway: Gateway, user: bytes, seq: int, number: int = 0) -> Opening:
+def opening(gateway: Gateway, user: bytes, seq: int, number: int = 0) -> OpenSession:
     stored_id = session_parts(session_id(b"%08d" % number, user))[0]
-    return Opening(APP, gateway.name, gateway.epoch, user, stored_id, "iOS", "", 0, "a1", seq)
+    return OpenSession(APP, gateway.name, gateway.epoch, user, stored_id, "iOS", "", 0, "a1", seq)
 
 
 async def everyone(store: PresenceStore) -> dict[bytes, set[str]]:

@@ -8,11 +8,12 @@ import pytest
 
 from gate.core.model import AppFacts
 from gate.core.presence import LEASE_KEPT_MS
+from gate.core.sessions import OpenSession
 from gate.errors import SessionRefused
 from gate.store import presence as presence_module
 from gate.store import presence_keys as keys
 from gate.store.address import parse_address
-from gate.store.presence import Opening, PresenceStore, opened
+from gate.store.presence import PresenceStore, opened
 from tests.harness.servers import RedisServer
 from tests.presence.played import PATIENCE_MS, Gateway
 from tests.store.played_clock import PlayedClock, put_away, set_clock
@@ -129,6 +130,6 @@ async def test_after_a_clock_was_set_back_the_day_begins_anew(server: Server, ba
 async def test_sessions_can_be_opened_under_what_was_dropped_only_after_a_lease(server: Server) -> None:
     gateway = await ended(server)
     await server.tidied_at(DAY_LATER_MS)
-    opening = Opening(APP, gateway.name, gateway.epoch, ANN, "A" * 11, "iOS", "", 0, "", 0)
+    opening = OpenSession(APP, gateway.name, gateway.epoch, ANN, "A" * 11, "iOS", "", 0, "", 0)
     (reply,) = await server.store.exchange(server.store.opening(opening))
     assert opened(reply) == "nolease"

@@ -9,10 +9,11 @@ from msgspec import msgpack
 
 from gate.core.model import AppFacts
 from gate.core.presence import session_id, session_parts
+from gate.core.sessions import OpenSession
 from gate.store import presence as presence_module
 from gate.store import presence_keys as keys
 from gate.store import scripts
-from gate.store.presence import LogPosition, Opening, PresenceStore, closed, opened
+from gate.store.presence import LogPosition, PresenceStore, closed, opened
 from tests.harness.servers import RedisServer
 from tests.presence.played import Gateway, presence_on
 from tests.store.presence_model import BAR_MS
@@ -35,7 +36,7 @@ async def gateway(store: PresenceStore) -> Gateway:
 
 async def opening_at(store: PresenceStore, gateway: Gateway, log_epoch: str, log_seq: int) -> str:
     stored_id = session_parts(session_id(b"12345678", ANN))[0]
-    one = Opening(APP, gateway.name, gateway.epoch, ANN, stored_id, "iOS", "", 0, log_epoch, log_seq)
+    one = OpenSession(APP, gateway.name, gateway.epoch, ANN, stored_id, "iOS", "", 0, log_epoch, log_seq)
     (reply,) = await store.exchange(store.opening(one))
     return opened(reply)
 
@@ -46,7 +47,7 @@ async def test_a_session_is_brought_back_under_the_next_lease_before_it_is_swept
     session = await gateway.open(ANN)
     await gateway.lease()
     stored_id = session_parts(session)[0]
-    again = Opening(APP, gateway.name, gateway.epoch, ANN, stored_id, "iOS", "", 0, "", 0, since_ms=7)
+    again = OpenSession(APP, gateway.name, gateway.epoch, ANN, stored_id, "iOS", "", 0, "", 0, since_ms=7)
     (reply,) = await store.exchange(store.opening(again))
     assert opened(reply) == "ok"
     await store.sweep(APP.key)
@@ -150,7 +151,7 @@ async def test_who_leaves_and_comes_back_in_one_pipeline_does_it_in_that_order_o
 ) -> None:
     session = await gateway.open(ANN)
     leaving = store.closing(APP.key, gateway.name, gateway.epoch, ANN, session_parts(session)[0], "closed")
-    back = Opening(
+    back = OpenSession(
         APP, gateway.name, gateway.epoch, ANN, session_parts(session_id(b"87654321", ANN))[0], "iOS", "", 0, "", 0
     )
     each_redis.client.script_flush()  # as a restart does; and somebody else was faster with one of the two
@@ -172,7 +173,7 @@ async def test_who_comes_and_leaves_in_one_pipeline_is_gone_though_scripts_were_
     """Who left was unknown yet, then let in for good: a Session that nobody would ever close."""
     await gateway.close(await gateway.open(b"bob"))  # both scripts went over this connection
     stored_id = session_parts(session_id(b"12345678", ANN))[0]
-    coming = store.opening(Opening(APP, gateway.name, gateway.epoch, ANN, stored_id, "iOS", "", 0, "", 0))
+    coming = store.opening(OpenSession(APP, gateway.name, gateway.epoch, ANN, stored_id, "iOS", "", 0, "", 0))
     leaving = store.closing(APP.key, gateway.name, gateway.epoch, ANN, stored_id, "closed")
     each_redis.client.script_flush()
     each_redis.client.script_load(scripts.PRESENCE_CLOSE.source)  # as another connection that was faster

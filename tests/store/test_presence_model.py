@@ -29,13 +29,14 @@ from hypothesis.stateful import (
 
 from gate.core.model import AppFacts
 from gate.core.presence import LEASE_KEPT_MS, Cursor, session_parts
+from gate.core.sessions import OpenSession
 from gate.errors import FeedReset, SessionRefused
 from gate.store import presence as presence_module
 from gate.store import presence_keys as keys
 from gate.store import scripts
 from gate.store.address import parse_address
 from gate.store.feed import Feed
-from gate.store.presence import NO_POSITION, LogPosition, Opening, PresenceStore, closed, opened
+from gate.store.presence import NO_POSITION, LogPosition, PresenceStore, closed, opened
 from gate.store.slicing import Asked
 from tests.harness.servers import RedisServer
 from tests.presence.played import PATIENCE_MS, spread
@@ -345,7 +346,7 @@ class Agrees(RuleBasedStateMachine):
 
     def _opening(self, held: Held, policy: Any, log: tuple[str, int], since_ms: int | None) -> Asked:
         app = AppFacts(key=APP, secrets=("s",), device_policy=policy)
-        opening = Opening(
+        opening = OpenSession(
             app, held.gateway, held.epoch, held.user, held.id, held.platform, held.ip, held.minted_at_ms, *log, since_ms
         )
         with pytest.MonkeyPatch.context() as patched:

@@ -10,6 +10,7 @@ import pytest
 from gate.clock import monotonic_ms
 from gate.core.model import AppFacts
 from gate.core.presence import BEGINNING, session_id, session_parts
+from gate.core.sessions import OpenSession
 from gate.core.slices import MAX_SLICES, Slicing
 from gate.errors import StoreUnavailable
 from gate.presence.mover import CLAIM_MS, Mover
@@ -17,7 +18,7 @@ from gate.presence.sweeper import Sweeper
 from gate.store import presence_keys as keys
 from gate.store import scripts
 from gate.store.feed import Feed
-from gate.store.presence import LogPosition, Opening, PresenceStore, opened
+from gate.store.presence import LogPosition, PresenceStore, opened
 from gate.store.scripts import Call, Script
 from tests.harness.cable import Cable
 from tests.harness.servers import RedisServer
@@ -163,7 +164,7 @@ async def test_a_kick_finds_a_user_wherever_it_is_and_its_bar_goes_along(
         words = []
         for seq in (last - 1, last):
             stored_id = session_parts(session_id(b"%08d" % seq, user))[0]
-            one = Opening(APP, gateway.name, gateway.epoch, user, stored_id, "iOS", "", 0, "a1", seq)
+            one = OpenSession(APP, gateway.name, gateway.epoch, user, stored_id, "iOS", "", 0, "a1", seq)
             words += map(opened, await store.exchange(store.opening(one)))
         assert words == ["barred", "ok"]
     events = await Feed(store.client, KEY).read(BEGINNING, MANY)
@@ -183,7 +184,7 @@ async def test_floors_of_the_old_slices_hold_in_the_new_ones(store: PresenceStor
     await spread(store, KEY, SLICES)
     for seq, word in ((6, "barred"), (7, "ok")):
         stored_id = session_parts(session_id(b"%08d" % seq, ANN))[0]
-        one = Opening(APP, gateway.name, gateway.epoch, ANN, stored_id, "iOS", "", 0, "a1", seq)
+        one = OpenSession(APP, gateway.name, gateway.epoch, ANN, stored_id, "iOS", "", 0, "a1", seq)
         assert list(map(opened, await store.exchange(store.opening(one)))) == [word]
 
 

@@ -231,7 +231,7 @@ class Client:
         if self._socket.closed:
             return
         ending = ENDINGS[why]
-        wait_ms = reconnect_ms(self._gateway.put_out, random.random()) if ending.comes_back else None
+        wait_ms = reconnect_ms(self._gateway.disconnected_together, random.random()) if ending.comes_back else None
         said: dict[str, object] = {
             "type": "closing",
             "reason": why,
@@ -253,7 +253,7 @@ class Client:
         return orjson.dumps(
             {
                 "type": "welcome",
-                "session": self.session.session,
+                "session": self.session.id,
                 "user": id_json(self.by.user),
                 "platform": self.session.platform,
                 "ping_ms": int(PING_EVERY_S * 1_000),
