@@ -21,6 +21,6 @@ def replay(client: redis.Redis, messages: Sequence[Message]) -> Counter[str]:
     while batch := list(islice(remaining, PIPELINE)):
         pipeline = client.pipeline(transaction=False)
         for sender, recipient in batch:
-            pipeline.execute_command("GATE.VERDICT", sender, recipient)  # type: ignore[no-untyped-call]
+            pipeline.execute_command("GATE.VERDICT", sender, recipient)
         verdicts.update(word.decode() for word in pipeline.execute())
     return verdicts

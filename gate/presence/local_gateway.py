@@ -10,7 +10,7 @@ Called by `gate.http.client`. Whether clients speak WebSocket is not known here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from typing import Any
 
 import structlog
@@ -84,6 +84,11 @@ class LocalGateway:
         begun = self._leases.get(app_key)
         if begun is not None and begun.done() and begun.exception() is None:
             begun.result().close(session, why)
+
+    @property
+    def leased_apps(self) -> Collection[str]:
+        """The Apps that have a lease, or whose first lease is being taken."""
+        return self._leases.keys()
 
     def drain(self) -> int:
         """Disconnect all clients and accept no more; how many there were."""

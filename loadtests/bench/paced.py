@@ -77,10 +77,11 @@ class _Pace:
                 self._under_way.append(time.monotonic())
                 self._connection.sendall(self._request)
                 next_s += every_s
-            ready = select.select([self._connection, self._line], [], [], max(0.0, next_s - time.monotonic()))[0]
-            if self._connection in ready:
+            wait_s = max(0.0, next_s - time.monotonic())
+            ready = select.select([self._connection.fileno(), self._line.fileno()], [], [], wait_s)[0]
+            if self._connection.fileno() in ready:
                 unread = self._note(unread + _received(self._connection))
-            if self._line in ready:
+            if self._line.fileno() in ready:
                 order = self._line.recv()
                 if order == END:
                     return

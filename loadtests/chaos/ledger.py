@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from loadtests.chaos.faultlog import FaultLog
 from loadtests.chaos.judge import Read, Register, Write
@@ -15,7 +15,7 @@ CLOCK_SETTLES_S = 0.5
 """A verdict that was decided by a clock that was set back since may still be on its way."""
 MAX_SHOWN = 40
 SAME_INCIDENT_S = 2.0
-KINDS = ("ban", "mute", "blacklist")
+KINDS: tuple[Literal["ban", "mute", "blacklist"], ...] = ("ban", "mute", "blacklist")
 WORDS = {"ban": "sender-banned", "mute": "sender-muted", "blacklist": "blacklisted"}
 
 

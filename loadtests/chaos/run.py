@@ -8,9 +8,10 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from loadtests.chaos import ending
 from loadtests.chaos.command_writer import CommandWriter
@@ -169,7 +170,7 @@ class Run:
             finally:
                 over.set()
 
-    def _presence(self, over: asyncio.Event) -> list[object]:
+    def _presence(self, over: asyncio.Event) -> list[Coroutine[Any, Any, None]]:
         targets = self.site.targets
         tokens = mint_tokens(targets[0])
         self.gateways = [
@@ -177,7 +178,7 @@ class Run:
             for node, target in enumerate(targets)
         ]
         self.readers = [FeedReader(node, target, self.feeds, self.ledger) for node, target in enumerate(targets)]
-        return [one.run(over) for one in [*self.gateways, *self.readers]]
+        return [*(one.run(over) for one in self.gateways), *(one.run(over) for one in self.readers)]
 
     @asynccontextmanager
     async def _writing(self, seed: int) -> AsyncIterator[None]:

@@ -25,7 +25,7 @@ import socket
 import statistics
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -102,9 +102,9 @@ def _read(connection: socket.socket) -> None:
         raise RuntimeError(f"a write was not answered as effective everywhere: {answer!r}")
 
 
-def cpu_s(node: GateService) -> Counter[str]:
+def cpu_s(node: GateService) -> defaultdict[str, float]:
     """Processor time of each process of the node so far, by its name."""
-    used: Counter[str] = Counter()
+    used: defaultdict[str, float] = defaultdict(float)
     for one in node.processes():
         name = one.command.rpartition(" ")[2] if "gate.service.role" in one.command else "supervisor"
         fields = Path(f"/proc/{one.pid}/stat").read_text().rpartition(")")[2].split()
@@ -119,7 +119,7 @@ def measured(node: GateService, client: Client, seconds: float) -> dict[str, Any
     before, own_s, began_s = cpu_s(node), time.process_time(), time.monotonic()
     done = client.run(seconds)
     took_s, own_s = time.monotonic() - began_s, time.process_time() - own_s
-    used = cpu_s(node) - before
+    used = {name: now_s - before[name] for name, now_s in cpu_s(node).items() if now_s > before[name]}
     costs = {"client": own_s, **used}
     return {
         "writes_per_s": done / took_s,

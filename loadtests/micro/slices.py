@@ -73,8 +73,8 @@ async def _measured(server: RedisServer, slices: int, many: int, rounds: int) ->
     for nth in range(rounds + 1):
         taken = await _round(server, store, list(gateways.values()), users)
         if nth:  # the first warms both up
-            for key, one in taken.items():
-                spent[key].append(one)
+            for key, of_app in taken.items():
+                spent[key].append(of_app)
     found = {key: _shown(some) for key, some in spent.items()}
     renewals = {key: await _renewal(server, gateway, users) for key, gateway in gateways.items()}
     moved, began_s, redis_s = many * (slices - 1) / slices, time.monotonic(), _redis_cpu_s(server)

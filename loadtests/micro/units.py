@@ -328,7 +328,7 @@ async def _listening(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for listener in listeners:
-            await listener.aclose()  # type: ignore[no-untyped-call]
+            await listener.aclose()
         await client.aclose()
 
 

@@ -56,6 +56,11 @@ class MadeSource:
     def partitions(self) -> int:
         return PARTITIONS
 
+    @property
+    def is_partly_away(self) -> bool:
+        """Never: there is no server."""
+        return False
+
     async def prepare(self) -> None:
         """Nothing to make sure of."""
 

@@ -44,7 +44,7 @@ def main() -> int:
         site.start()
         run = Run(Options(SEED, given.minutes * 60, given.nodes), site, lambda line: print(line, flush=True))
         series = Series()
-        asyncio.run(_soak(run, series, given.every))
+        asyncio.run(_soak(run, site, series, given.every))
     finally:
         site.close()
     trends = [found for name, points in series.points.items() if (found := trend(name, points))]
@@ -57,11 +57,11 @@ def main() -> int:
     return 1 if report["grown"] or report["violations"] else 0
 
 
-async def _soak(run: Run, series: Series, every_s: float) -> None:
+async def _soak(run: Run, site: Site, series: Series, every_s: float) -> None:
     began_s = said_s = time.monotonic()
     async with run.loaded():
         while (now_s := time.monotonic()) < began_s + run.options.seconds:
-            series.add(now_s - began_s, await asyncio.to_thread(_sample, run.site))
+            series.add(now_s - began_s, await asyncio.to_thread(_sample, site))
             if now_s - said_s > SAID_EVERY_S:
                 said_s = now_s
                 memory_mb = sum(

@@ -9,6 +9,7 @@ import itertools
 import os
 import random
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from locust import constant_throughput, task
@@ -114,12 +115,12 @@ class Gateway(RespUser):
         commands = [("GATE.DISCONNECT", self.sessions.pop(user)) for user in users]
         self._pipelined(f"GATE.DISCONNECT x {COMING}", commands, int)
 
-    def _pipelined(self, name: str, commands: list[tuple[str | bytes, ...]], kind: type) -> list[Any]:
+    def _pipelined(self, name: str, commands: Sequence[tuple[str | bytes, ...]], kind: type) -> list[Any]:
         if not commands:
             return []
         pipeline = self.client.pipeline(transaction=False)
         for command in commands:
-            pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+            pipeline.execute_command(*command)
         answers: list[Any] = []
 
         def ask() -> list[Any]:

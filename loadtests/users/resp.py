@@ -38,7 +38,7 @@ class RespUser(User):
 
     def command(self, *parts: str) -> Any:
         """One command."""
-        return self.client.execute_command(*parts)  # type: ignore[no-untyped-call]
+        return self.client.execute_command(*parts)
 
     def timed(self, name: str, ask: Callable[[], Any], is_right: Callable[[Any], bool]) -> None:
         """One exchange, reported to locust; a wrong answer is a failure as an error is."""
@@ -66,7 +66,7 @@ class RespRouter(RespUser):
     def check_pipelined(self) -> None:
         pipeline = self.client.pipeline(transaction=False)
         for _ in range(PIPELINE):
-            pipeline.execute_command("GATE.CHECK", self.target.any_user(), self.target.any_user())  # type: ignore[no-untyped-call]
+            pipeline.execute_command("GATE.CHECK", self.target.any_user(), self.target.any_user())
         self.timed(f"GATE.CHECK x {PIPELINE}", pipeline.execute, lambda answers: set(answers) <= {0, 1})
 
     @task(2)

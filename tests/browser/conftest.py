@@ -59,7 +59,8 @@ class Site(NamedTuple):
 
     def connect(self, user: str, platform: str, gateway: str = "edge-1") -> str:
         """A new Session's id."""
-        return self.ask("GATE.CONNECT", self._token(user), platform, gateway, "203.0.113.7").decode()
+        session: bytes = self.ask("GATE.CONNECT", self._token(user), platform, gateway, "203.0.113.7")
+        return session.decode()
 
     def sessions(self, user: str) -> list[Any]:
         """A User's Sessions, as the router gets them."""
@@ -68,7 +69,7 @@ class Site(NamedTuple):
 
     def ask(self, *command: str | int) -> Any:
         """One command to the RESP port, as the first App."""
-        return self.resp.execute_command(*command)  # type: ignore[no-untyped-call]
+        return self.resp.execute_command(*command)
 
     def _token(self, user: str) -> str:
         return str(self.v1("POST", "tokens", {"user": user})["token"])

@@ -53,6 +53,6 @@ class Command:
         assert status is None or result.status == status, f"{arguments}: {result}"
         return result
 
-    def json(self, *arguments: str | bytes | Path, stdin: bytes = b"", status: int = 0) -> Any:
+    def json(self, *arguments: str | bytes | Path, stdin: bytes = b"", status: int | None = 0) -> Any:
         """One call with `--json`; what it printed, decoded."""
         return self(*arguments, "--json", stdin=stdin, status=status).json

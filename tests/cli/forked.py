@@ -47,7 +47,7 @@ def _run(call: list[str]) -> tuple[int, str]:
                 sys.stderr.flush()
                 os._exit(end.code if isinstance(end.code, int) else 1)
             finally:
-                sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+                sys.excepthook(*sys.exc_info())
                 os._exit(1)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         err.seek(0)

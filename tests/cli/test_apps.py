@@ -5,6 +5,8 @@ from __future__ import annotations
 import secrets
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests.cli.command import Command
 from tests.harness.ports import LOOPBACK
@@ -12,7 +14,9 @@ from tests.harness.service import GateService
 
 
 def may_log_in(service: GateService, key: str, secret: str) -> bool:
-    client = redis.Redis(host=LOOPBACK, port=service.resp_port, username=key, password=secret, retry=None)
+    client = redis.Redis(
+        host=LOOPBACK, port=service.resp_port, username=key, password=secret, retry=Retry(NoBackoff(), 0)
+    )
     try:
         return bool(client.ping())
     except redis.AuthenticationError:

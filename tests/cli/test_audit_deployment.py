@@ -46,7 +46,7 @@ def test_http_has_the_same_and_takes_an_operator(service: GateService) -> None:
     credentials = service.credentials
     assert status_of(service, credentials.operator, "wrong", "/v1/deployment-audit") == 401
     pages: list[dict[str, Any]] = []
-    cursor = ""
+    cursor: str | None = ""
     password = urllib.request.HTTPPasswordMgrWithDefaultRealm()
     password.add_password(None, service.http, credentials.operator, credentials.operator_password)
     opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(password))

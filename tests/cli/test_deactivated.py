@@ -7,6 +7,7 @@ import secrets
 import signal
 import threading
 from collections.abc import Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from urllib.parse import parse_qs
 
@@ -173,6 +174,10 @@ def test_every_command_that_writes_can_say_why(gate: Command) -> None:
     ]
 
 
+def _is_another(service: GateService, pid: int) -> bool:
+    return background_pid(service) != pid
+
+
 def background_pid(service: GateService) -> int | None:
     return next((one.pid for one in service.processes() if "gate.service.role background" in one.command), None)
 
@@ -187,12 +192,9 @@ def test_a_worker_that_is_killed_over_and_over_loses_no_erasure(start_service: S
     for _ in range(3):
         pid = wait_until(lambda: background_pid(service), DONE_WITHIN_S, "a background worker")
         os.kill(pid, signal.SIGKILL)
-        wait_until(lambda old=pid: background_pid(service) != old, DONE_WITHIN_S, "its end")
-    heard = wait_until(
-        lambda: {form["userId"][0] for form in listener.heard} >= set(users) and listener.heard,
-        DONE_WITHIN_S,
-        "every result",
-    )
+        wait_until(partial(_is_another, service, pid), DONE_WITHIN_S, "its end")
+    wait_until(lambda: {form["userId"][0] for form in listener.heard} >= set(users), DONE_WITHIN_S, "every result")
+    heard = listener.heard
     assert {form["operateId"][0] for form in heard} and {form["code"][0] for form in heard} == {"0"}
     assert gate.json("bans")["bans"] == []
     assert is_erased(gate, "u0") and is_erased(gate, "u299")

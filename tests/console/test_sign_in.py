@@ -250,6 +250,6 @@ async def test_credentials_in_any_bytes_are_only_wrong(place: Place) -> None:
     visitor = Visitor(place.world, "x")
     for name, password in ((b"\xff", b"x"), (b"a", b"\xff"), (b"", b""), (b"a\nb", b"x" * 5_000), (b"<script>", b"x")):
         form = await visitor.get("/console/sign-in")
-        sent = {"form_token": form.form_token, "name": name, "password": password}
+        sent: dict[str, str | bytes] = {"form_token": form.form_token, "name": name, "password": password}
         refused = await visitor.post("/console/sign-in", sent)
         assert refused.status in (400, 401, 429) and "<script>" not in refused.page

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import itertools
 import re
+from collections.abc import Mapping
 from http.cookies import Morsel
 from typing import NamedTuple
 from urllib.parse import quote_plus
@@ -72,7 +73,7 @@ class Visitor:
         """A page of the test's App."""
         return await self.get(f"/console/{self.world.app.key}/{target}")
 
-    async def post(self, target: str, fields: dict[str, str | bytes], **headers: str) -> Shown:
+    async def post(self, target: str, fields: Mapping[str, str | bytes], **headers: str) -> Shown:
         """A form, from a page of the console itself unless an `Origin` is given."""
         body = "&".join(f"{quote_plus(name)}={quote_plus(value)}" for name, value in fields.items()).encode()
         told = {"Content-Type": "application/x-www-form-urlencoded", "Origin": self.world.url, **headers}

@@ -83,9 +83,10 @@ def _named(family: Metric, labels: set[str]) -> dict[str, set[str]]:
 def _asked(node: Any, summed_by: frozenset[str]) -> Iterator[Asked]:
     if isinstance(node, promql_parser.VectorSelector):
         matched = {
-            one.name: one.value if one.op == promql_parser.MatchOp.Equal else "" for one in node.matchers.matchers
+            str(one.name): str(one.value) if one.op == promql_parser.MatchOp.Equal else ""
+            for one in node.matchers.matchers
         }
-        yield Asked(node.name, dict.fromkeys(summed_by, "") | matched)
+        yield Asked(node.name or "", dict.fromkeys(summed_by, "") | matched)
         return
     if isinstance(node, promql_parser.AggregateExpr) and node.modifier is not None:
         summed_by |= frozenset(node.modifier.labels)

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -47,7 +48,7 @@ class RunServer(RedisServer):
         return self._client
 
     def _command(self, aof: bool) -> list[str]:
-        self._env.update(environment(self.flavor, self.directory, self.port) | self.variables)
+        self._env.update({**environment(self.flavor, self.directory, self.port), **self.variables})
         return ["sh", str(RUN), self.kind]
 
     def _answers(self) -> bool:
@@ -77,7 +78,7 @@ def environment(flavor: Flavor, data: Path, port: int) -> dict[str, str]:
 
 
 def started(kind: str, flavor: Flavor, directory: Path, port: int, **variables: str) -> RunServer:
-    cls = type("Started", (RunServer,), {"kind": kind, "variables": variables})
+    cls: type[RunServer] = type("Started", (RunServer,), {"kind": kind, "variables": variables})
     server = cls.start(flavor, directory, port)
     assert isinstance(server, RunServer)
     return server
@@ -136,7 +137,10 @@ def test_a_server_keeps_its_data_refuses_strangers_and_needs_a_replica(
     # Transactions in the append-only file are loaded with the rights of the default user, which is off, and are left out
     # without a word where it has none.
     server.client.config_set("min-replicas-to-write", 0)
-    server.client.pipeline(transaction=True).set("gate:key", "1").set("gate:other", "1").execute()
+    with server.client.pipeline(transaction=True) as both:
+        both.set("gate:key", "1")
+        both.set("gate:other", "1")
+        both.execute()
     server.restart()
     assert server.client.exists("gate:key", "gate:other") == 2
     assert PASSWORD not in (server.directory / "users.acl").read_text()
@@ -145,7 +149,7 @@ def test_a_server_keeps_its_data_refuses_strangers_and_needs_a_replica(
     assert run(server, "ping").returncode != 0
 
 
-def texts(settings: dict[object, object]) -> dict[str, str]:
+def texts(settings: Mapping[Any, object]) -> dict[str, str]:
     def text(value: object) -> str:
         return value.decode() if isinstance(value, bytes) else str(value)
 
@@ -188,7 +192,9 @@ async def test_sentinels_fail_over_and_the_old_primary_comes_back_as_a_replica(
 
 
 def knows_all(watcher: RunServer) -> bool:
-    [master] = watcher.client.sentinel_masters().values()
+    masters = watcher.client.sentinel_masters()
+    assert isinstance(masters, dict)
+    [master] = masters.values()
     return (int(master["num-slaves"]), int(master["num-other-sentinels"])) == (2, 2)
 
 

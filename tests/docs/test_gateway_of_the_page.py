@@ -49,7 +49,7 @@ class Copied:
         return client
 
     def is_online(self, user: str) -> bool:
-        return self.router.execute_command("GATE.ONLINE", user) == [1]
+        return bool(self.router.execute_command("GATE.ONLINE", user) == [1])
 
     def turns_until(self, holds: Callable[[], bool], what: str) -> None:
         def turned() -> bool:

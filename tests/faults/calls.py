@@ -121,7 +121,7 @@ class Resp:
     def ask_all(self, commands: Sequence[tuple[str, ...]]) -> list[Any]:
         """Replies of one pipeline, in order."""
         # hiredis's stub asks for a tuple of one; it takes any.
-        self._socket.sendall(b"".join(hiredis.pack_command(one) for one in commands))  # type: ignore[arg-type]
+        self._socket.sendall(b"".join(hiredis.pack_command(one) for one in commands))  # type: ignore[arg-type]  # the stub takes one word
         replies: list[Any] = []
         while len(replies) < len(commands):
             if (reply := self._reader.gets()) is not False:

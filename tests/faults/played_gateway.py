@@ -176,7 +176,7 @@ class PlayedGateway:
             return []
         pipeline = self._client.pipeline(transaction=False)
         for command in commands:
-            pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+            pipeline.execute_command(*command)
         return pipeline.execute(raise_on_error=False)
 
     def _listen(self, for_s: float) -> None:

@@ -204,12 +204,15 @@ class Storm:
             gateway.kill()
 
     def _start(self, before: GateService | None = None) -> GateService:
-        ports = (
-            {} if before is None else {"http_port": int(before.http.rpartition(":")[2]), "resp_port": before.resp_port}
-        )
         return self._services.start(
-            "--lease-ttl-ms", str(LEASE_MS), data=self._data, redis_url=self.server.url, workers=2, **ports
-        )  # fmt: skip
+            "--lease-ttl-ms",
+            str(LEASE_MS),
+            data=self._data,
+            redis_url=self.server.url,
+            workers=2,
+            http_port=None if before is None else int(before.http.rpartition(":")[2]),
+            resp_port=None if before is None else before.resp_port,
+        )
 
     def _kick(self, user: str) -> None:
         credentials = self.node.credentials

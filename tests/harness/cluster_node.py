@@ -73,7 +73,7 @@ class ClusterNode(RedisServer):
 
     def ask(self, *words: str | int | bytes) -> Any:
         """`CLUSTER …`, with the raw reply."""
-        return self.client.execute_command("CLUSTER", *words)  # type: ignore[no-untyped-call]
+        return self.client.execute_command("CLUSTER", *words)
 
     @property
     def seen(self) -> list[Seen]:

@@ -207,7 +207,7 @@ class ClusterSetup:
         source = self.owner(slots[0])
         with source.client.pipeline(transaction=False) as pipeline:
             for slot in slots:
-                pipeline.execute_command("CLUSTER", "COUNTKEYSINSLOT", slot)  # type: ignore[no-untyped-call]
+                pipeline.execute_command("CLUSTER", "COUNTKEYSINSLOT", slot)
             counts = pipeline.execute()
         for slot, count in zip(slots, counts, strict=True):
             if count:
@@ -313,7 +313,7 @@ class ClusterSetup:
     def _set_slots(self, node: ClusterNode, slots: Iterable[int], word: str, its_id: str) -> None:
         with node.client.pipeline(transaction=False) as pipeline:
             for slot in slots:
-                pipeline.execute_command("CLUSTER", "SETSLOT", slot, word, its_id)  # type: ignore[no-untyped-call]
+                pipeline.execute_command("CLUSTER", "SETSLOT", slot, word, its_id)
             pipeline.execute()
 
     def _is_whole(self) -> bool:

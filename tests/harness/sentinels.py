@@ -210,10 +210,10 @@ class SentinelSetup:
         """Else it looks at the roles of servers every ten seconds, and a failover takes as long to be over."""
         debug = ("SENTINEL", "DEBUG", "info-period", str(LOOK_EVERY_MS), "publish-period", str(LOOK_EVERY_MS))
         with contextlib.suppress(redis.ResponseError):  # Redis 6.2 has no such command
-            sentinel.client.execute_command(*debug)  # type: ignore[no-untyped-call]
+            sentinel.client.execute_command(*debug)
 
     def _ask(self, sentinel: SentinelProcess, question: str) -> Any:
-        return sentinel.client.execute_command("SENTINEL", question, NAME)  # type: ignore[no-untyped-call]
+        return sentinel.client.execute_command("SENTINEL", question, NAME)
 
 
 class Switches:
@@ -226,7 +226,7 @@ class Switches:
 
     def __enter__(self) -> Switches:
         for sentinel in self._sentinels:
-            pubsub = redis.Redis(host=LOOPBACK, port=sentinel.port).pubsub()  # type: ignore[no-untyped-call]
+            pubsub = redis.Redis(host=LOOPBACK, port=sentinel.port).pubsub()
             pubsub.subscribe(**{"+switch-master": functools.partial(self._hear, sentinel.port)})
             self._threads.append(pubsub.run_in_thread(sleep_time=0.05, daemon=True))
         return self

@@ -257,7 +257,7 @@ class Checking(threading.Thread):
             next_s += 1 / self._per_s
             began_s = time.perf_counter()
             try:
-                self.answers.add(self._client.execute_command("GATE.CHECK", "ann", "bob"))  # type: ignore[no-untyped-call]
+                self.answers.add(self._client.execute_command("GATE.CHECK", "ann", "bob"))
             except redis.RedisError as fault:
                 self._fault = fault
                 return

@@ -9,7 +9,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar, overload
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ class NotInTime(AssertionError):
         super().__init__(f"waited {timeout_s:g} s for: {what}")
 
 
-def wait_until(condition: Callable[[], T], timeout_s: float, what: str) -> T:
+def wait_until(condition: Callable[[], T | None], timeout_s: float, what: str) -> T:
     """Polls until `condition()` is true, and returns its value. Raises NotInTime; what the condition raises passes."""
     deadline_s = time.monotonic() + timeout_s
     while True:
@@ -39,10 +39,10 @@ def wait_until(condition: Callable[[], T], timeout_s: float, what: str) -> T:
 
 
 @overload
-async def wait_until_async(condition: Callable[[], Awaitable[T]], timeout_s: float, what: str) -> T: ...
+async def wait_until_async(condition: Callable[[], Awaitable[T | None]], timeout_s: float, what: str) -> T: ...
 @overload
-async def wait_until_async(condition: Callable[[], T], timeout_s: float, what: str) -> T: ...
-async def wait_until_async(condition: Callable[[], T | Awaitable[T]], timeout_s: float, what: str) -> T:
+async def wait_until_async(condition: Callable[[], T | None], timeout_s: float, what: str) -> T: ...
+async def wait_until_async(condition: Callable[[], Any], timeout_s: float, what: str) -> Any:
     """As `wait_until`, leaving the loop free between polls. The condition may be a coroutine function.
 
     The deadline holds for a condition that never returns, too.
@@ -51,7 +51,7 @@ async def wait_until_async(condition: Callable[[], T | Awaitable[T]], timeout_s:
         async with asyncio.timeout(timeout_s):
             while True:
                 outcome = condition()
-                settled: T = await outcome if inspect.isawaitable(outcome) else outcome
+                settled = await outcome if inspect.isawaitable(outcome) else outcome
                 if settled:
                     return settled
                 await asyncio.sleep(POLL_INTERVAL_S)

@@ -71,14 +71,14 @@ def map_body(context: schemathesis.HookContext, body: Any) -> Any:
 
 
 @schemathesis.hook
-def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwargs: dict[str, Any]) -> None:
+def before_call(context: schemathesis.HookContext, case: schemathesis.Case[Any], kwargs: dict[str, Any]) -> None:
     """Values that it read in answers are used again, those of `GET /v1/apps` as well: its own Apps must outlive the search."""
     if case.path_parameters and case.path_parameters.get("app") in OWN_APPS:
         case.path_parameters["app"] = THROWAWAY_APP
     # A number of slices is refused where the App has more: which ones are allowed depends on earlier requests.
-    slices = case.body.get("presence_slices") if isinstance(case.body, dict) else None
-    if type(slices) is int and 1 <= slices <= MAX_SLICES:
-        case.body["presence_slices"] = MAX_SLICES
+    body = case.body
+    if isinstance(body, dict) and type(slices := body.get("presence_slices")) is int and 1 <= slices <= MAX_SLICES:
+        body["presence_slices"] = MAX_SLICES
 
 
 @schemathesis.auth(refresh_interval=None)
@@ -99,11 +99,11 @@ class Caller:
         self._token = self._minted()
         self._signs = cycle([False, True])
 
-    def get(self, case: schemathesis.Case, context: schemathesis.AuthContext) -> Caller:
+    def get(self, case: schemathesis.Case[Any], context: schemathesis.AuthContext) -> Caller:
         """There is nothing to log in to."""
         return self
 
-    def set(self, case: schemathesis.Case, data: Caller, context: schemathesis.AuthContext) -> None:
+    def set(self, case: schemathesis.Case[Any], data: Caller, context: schemathesis.AuthContext) -> None:
         """The credentials that a call of this path is made with."""
         case.headers.update(self._headers(case.path))
 

@@ -41,7 +41,12 @@ async def test_an_app_is_created_changed_and_removed(world: World) -> None:
     assert made.body == made.body | {"name": "Shop 店", "environment": "production", "applied": "all"}
     pair = {"Authorization": "Basic " + base64.b64encode(f"{key}:{secret}".encode()).decode()}
     assert (await world.send("GET", "/v1/check?from=a&to=b", headers=pair)).status == 200
-    changes = {"list_policy": "both", "exempt": ["boss"], "user_limit": None, "webhook_url": "https://a.example/x"}
+    changes: dict[str, Any] = {
+        "list_policy": "both",
+        "exempt": ["boss"],
+        "user_limit": None,
+        "webhook_url": "https://a.example/x",
+    }
     changes |= {"presence_webhook_url": "https://a.example/p", "device_policy": "one", "hide_presence": True}
     changes |= {"close_sessions_on_expire": True, "presence_slices": 3}
     changed = await ask(world, admin, "PATCH", f"apps/{key}", {**changes, "reason": "a test"})

@@ -32,7 +32,7 @@ async def test_every_kind_of_write_is_told(world: World) -> None:
         await world.v1("DELETE", kind, {"owner": "a", "members": ["x"], **BECAUSE})
     await world.v1("PUT", "whitelist-switch", {"users": ["a"], "on": True, **BECAUSE})
     told = [{name: value for name, value in one.items() if name != "at"} for one in await entries(world, "user=a")]
-    expected = [
+    expected: list[dict[str, Any]] = [
         {"what": "ban-imposed", "until": until},
         {"what": "ban-lifted"},
         {"what": "mute-imposed", "until": None},

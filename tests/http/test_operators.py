@@ -16,6 +16,7 @@ from gate.http.errors import CredentialsWrong, TriedTooOften
 from gate.http.operators import OperatorAuth
 from gate.http.shared import OwnTable
 from gate.http.throttle import Throttle
+from gate.store import passwords
 from gate.store.passwords import hash_password
 from tests.harness.waiting import wait_until_async
 from tests.http.world import World
@@ -32,7 +33,7 @@ class Clock:
 
 
 class Accounts:
-    """The operators, in memory."""
+    """The operators, in memory. None has a cookie."""
 
     def __init__(self) -> None:
         self.of = {
@@ -41,6 +42,12 @@ class Accounts:
 
     async def get(self, name: str, /) -> Operator | None:
         return self.of.get(name)
+
+    async def operator_of_cookie(self, name: str, digest: bytes, /) -> Operator | None:
+        return None
+
+    async def revoke_cookie(self, digest: bytes, until_ms: int, /) -> None:
+        raise AssertionError("no test signs out")
 
 
 @pytest.fixture
@@ -62,7 +69,7 @@ def accounts() -> Accounts:
 def verified(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The passwords that were verified the dear way."""
     tried: list[str] = []
-    really = operators.password_fits
+    really = passwords.password_fits
 
     def fits(password: str, password_hash: str) -> bool:
         tried.append(password)

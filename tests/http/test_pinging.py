@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 
@@ -72,4 +73,4 @@ async def test_it_goes_on_after_nobody_was_there(pinging: Pinging) -> None:
     for _ in range(2):
         one = Counted(until=1)
         pinging.add(one)
-        await wait_until_async(lambda one=one: one.is_gone, IN_TIME_S, "a client to be pinged")
+        await wait_until_async(partial(getattr, one, "is_gone"), IN_TIME_S, "a client to be pinged")

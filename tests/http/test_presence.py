@@ -183,7 +183,8 @@ async def test_pages_hold_everybody_who_is_online(world: World) -> None:
     users = [b"user-%04d" % number for number in range(700)]
     await (await gateway_of(world)).open_many(users)
     found: list[str] = []
-    token, pages = "", 0
+    pages = 0
+    token: str | None = ""
     while token is not None:
         reply = await world.v1("GET", f"presence/online?size=50&pageToken={token}")
         found += [one["user"] for one in reply.body["users"]]
@@ -200,7 +201,7 @@ async def test_pages_of_few_users_are_no_longer_than_asked_for(world: World, gro
     gateway = await gateway_of(world)
     await gateway.open_many([user.encode() for user in users])
     pages: list[list[str]] = []
-    token = ""
+    token: str | None = ""
     while token is not None:
         reply = await world.v1("GET", f"presence/online?size=10&pageToken={token}")
         pages.append([one["user"] for one in reply.body["users"]])

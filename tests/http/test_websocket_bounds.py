@@ -93,7 +93,7 @@ async def test_one_that_is_being_let_in_when_the_node_drains_is_put_out_with_the
     async with running_world(redis_server.url, tmp_path / "replica") as node:
         redis_server.client.execute_command("CLIENT", "PAUSE", 400, "WRITE")
         connecting = asyncio.create_task(connect(node.url, token_of(node.app, "ann")))
-        await wait_until_async(lambda: node.app.key in node.gateway._leases, SOON_S, "the lease to be asked for")
+        await wait_until_async(lambda: node.app.key in node.gateway.leased_apps, SOON_S, "the lease to be asked for")
         draining = asyncio.create_task(node.server.drain(SOON_S))
         ann = await connecting
         assert (ann.welcome["type"], ann.welcome.get("reason")) == ("closing", "shutting-down")

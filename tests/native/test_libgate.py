@@ -265,7 +265,7 @@ class TestRefusals:
         with ledger.file.write() as txn:
             if left == "none":
                 txn.delete(check_settings_key("app"))
-            txn.put(app_record_key("app"), txn.raw.get(app_record_key("app")) + b" ")
+            txn.put(app_record_key("app"), bytes(txn.raw.get(app_record_key("app"), b"")) + b" ")
         with pytest.raises(Refused, match=r"a version of Gate before 0\.4"):
             libgate.may_send(b"a", b"b")
         ledger.commit(app_set(app_facts()))
@@ -341,7 +341,7 @@ def test_make_libgate(tmp_path: Path) -> None:
         "build",
         "-o",
         "program",
-        program,
+        str(program),
         "build/libgate.a",
         "-llmdb",
         "-lpthread",

@@ -61,7 +61,7 @@ def test_no_bent_byte_of_a_file_ends_the_process(tmp_path: Path) -> None:
     ledger.close()
     program = sanitized("address,undefined", "fuzz_libgate.c", tmp_path / "fuzz")
     (tmp_path / "bent").mkdir()
-    command = [program, ledger.file.path, tmp_path / "bent", "app", SEED, SECONDS]
+    command = [str(one) for one in (program, ledger.file.path, tmp_path / "bent", "app", SEED, SECONDS)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=100 + int(SECONDS))
     assert ended.returncode == 0, ended.stderr[-4_000:]
     rounds, opened, answered = map(int, ended.stdout.split())

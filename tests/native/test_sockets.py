@@ -162,6 +162,7 @@ def test_a_look_that_fails_costs_no_connection_what_it_sent(ledger: Ledger) -> N
 
 def test_a_commit_costs_the_apps_that_are_asked_about(ledger: Ledger) -> None:
     looked: list[object] = []
+    table: Table
 
     def look(syncs: Collection[Callable[[], object]]) -> bool:
         looked.append(syncs)
@@ -248,7 +249,7 @@ def test_a_poll_that_could_not_be_made_closes_no_descriptor(ledger: Ledger) -> N
     assert native.core is not None
     before = os.fstat(0)
     with pytest.raises(TypeError):
-        native.core.Sockets()  # type: ignore[call-arg]
+        native.core.Sockets()
     gc.collect()
     assert os.path.samestat(before, os.fstat(0))
 

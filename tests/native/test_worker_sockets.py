@@ -116,10 +116,11 @@ async def all_answered(ledger: Ledger, sent: list[tuple[bytes, list[int]]]) -> l
         return received
 
     async with served(ledger) as (server, path):
+        places: list[int | str] = [server.port, path]
         asked = [
             one(where, stream, cuts, last)
             for (stream, cuts), where, last in zip(
-                sent, itertools.cycle([server.port, path]), itertools.cycle([b"", b"", b"QUIT\r\n"])
+                sent, itertools.cycle(places), itertools.cycle([b"", b"", b"QUIT\r\n"])
             )
         ]
         return [cut_ids(received) for received in await asyncio.gather(*asked)]
@@ -146,7 +147,8 @@ def overfilled(peer: Peer) -> bool:
 async def test_descriptors_that_are_used_again_mix_up_no_replies(ledger: Ledger) -> None:
     """Short connections that end in every way, beside some that stay: each sees its own replies only."""
     async with served(ledger) as (server, path):
-        staying = [await Peer.to(where) for where in (server.port, path) * 4]
+        places: list[int | str] = [server.port, path]
+        staying = [await Peer.to(where) for where in places * 4]
         is_over = asyncio.Event()
 
         async def stay(peer: Peer, dice: random.Random) -> None:
@@ -156,7 +158,7 @@ async def test_descriptors_that_are_used_again_mix_up_no_replies(ledger: Ledger)
 
         async def come_and_go(number: int, dice: random.Random) -> None:
             for turn in range(60):
-                peer = await Peer.to(dice.choice([server.port, path]), dice.choice([0, 4_096]))
+                peer = await Peer.to(dice.choice(places), dice.choice([0, 4_096]))
                 await short_life(peer, dice, b"%d-%d" % (number, turn))
                 peer.close()
 

@@ -83,7 +83,10 @@ def test_a_session_is_seen_at_once_and_gone_when_it_is_closed(service: GateServi
     assert [gateway.execute_command("GATE.DISCONNECT", session) for _ in range(2)] == [1, 0]
     assert gateway.execute_command("GATE.ONLINE", "ann") == [0]
     assert said(service, "checkOnline", userId="ann")["status"] == "0"
-    mine = lambda: [e[b"kind"] for e in events_since(gateway, cursor) if e[b"user"] == b"ann"]  # noqa: E731
+
+    def mine() -> list[bytes]:
+        return [e[b"kind"] for e in events_since(gateway, cursor) if e[b"user"] == b"ann"]
+
     wait_until(lambda: len(mine()) == 2, SLACK_S, "the departure to be announced")
     assert mine() == [b"online", b"offline"]
 
@@ -94,7 +97,10 @@ def test_a_logout_is_told_apart_from_a_connection_that_ended(service: GateServic
     for user, words in (("lea", ()), ("leo", ("logout",))):
         session = gateway.execute_command("GATE.CONNECT", token_of(service, user), "iOS", "edge-l")
         assert gateway.execute_command("GATE.DISCONNECT", session, *words) == 1
-    left = lambda: {e[b"user"]: e[b"why"] for e in events_since(gateway, cursor) if e[b"kind"] == b"offline"}  # noqa: E731
+
+    def left() -> dict[bytes, bytes]:
+        return {e[b"user"]: e[b"why"] for e in events_since(gateway, cursor) if e[b"kind"] == b"offline"}
+
     wait_until(lambda: len(left()) == 2, SLACK_S, "the departures to be announced")
     assert left() == {b"lea": b"closed", b"leo": b"logout"}
 
@@ -155,9 +161,7 @@ def test_a_ban_or_a_deactivation_closes_sessions_and_tells_the_gateway(
     session = gateway.execute_command("GATE.CONNECT", token, "Android", "doors")
     cursor = head(gateway)
     said(service, deed, userId=user, **({"minute": 5} if deed == "block" else {}))
-    kicks = lambda: events_since(gateway, cursor, "GATEWAY", "doors")  # noqa: E731
-    wait_until(kicks, SLACK_S, "the kick")
-    (kick,) = kicks()
+    (kick,) = wait_until(lambda: events_since(gateway, cursor, "GATEWAY", "doors"), SLACK_S, "the kick")
     assert (kick[b"kind"], kick[b"session"]) == (b"kick", session)
     assert kick[b"why"] == {"block": b"banned", "deactivate": b"deactivated"}[deed]
     assert gateway.execute_command("GATE.ONLINE", user) == [0]

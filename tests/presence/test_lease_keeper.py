@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -21,8 +22,8 @@ A_LEASE_S = LEASE_TTL_MS / 1_000
 
 def beat(node: World, redis_server: RedisServer) -> int:
     """How often the one lease was renewed; 0 if Redis does not have it. Blocks the loop, as all of what is tested here."""
-    found = redis_server.client.hgetall(keys.leases(node.app.key))
-    return sum(lease_of(gateway, packed).beat for gateway, packed in found.items())
+    found = cast("dict[bytes, bytes]", redis_server.client.hgetall(keys.leases(node.app.key)))
+    return sum(int(lease_of(gateway, packed).beat) for gateway, packed in found.items())
 
 
 async def test_a_held_loop_keeps_its_leases(tmp_path: Path, private_redis: RedisServer) -> None:

@@ -42,7 +42,7 @@ class Node:
         self.presence = presence
         self.app = AppFacts(key=known.app_key, secrets=(known.app_secret,))
 
-    async def connect(self, user: str, **query: str) -> Socket:
+    async def connect(self, user: str, **query: Any) -> Socket:
         return await connect(self.service.http, token_of(self.app, user), **query)
 
     async def call(self, method: str, path: str, body: Any = None, *, as_operator: bool = False) -> None:
@@ -83,6 +83,12 @@ class Node:
             return await self.online() == users
 
         await wait_until_async(are_online, SOON_S, f"{users} to be online")
+
+
+def http_pid(node: Node) -> int:
+    pid = pid_of(node.service, "http")
+    assert pid is not None
+    return pid
 
 
 @pytest_asyncio.fixture
@@ -204,7 +210,7 @@ async def test_nobody_else_leases_the_name_of_a_nodes_own_gateway(node: Node) ->
 
 async def test_clients_of_a_process_that_dies_go_with_its_lease_and_come_back_through_the_next(node: Node) -> None:
     before = {user: await node.connect(user) for user in ("ann", "bob")}
-    os.kill(pid_of(node.service, "http"), signal.SIGKILL)
+    os.kill(http_pid(node), signal.SIGKILL)
     for socket in before.values():
         assert await socket.closed() == (None, None)
 
@@ -229,7 +235,7 @@ async def test_clients_of_a_process_that_dies_go_with_its_lease_and_come_back_th
 
 async def test_clients_outlive_a_pause_that_was_longer_than_the_lease(node: Node) -> None:
     ann = await node.connect("ann")
-    pid = pid_of(node.service, "http")
+    pid = http_pid(node)
     os.kill(pid, signal.SIGSTOP)
     try:
         await node.until_online(set())
@@ -245,7 +251,7 @@ async def test_clients_outlive_a_pause_that_was_longer_than_the_lease(node: Node
 
 async def test_whoever_was_banned_meanwhile_is_not_brought_back(node: Node, redis_server: RedisServer) -> None:
     ann, bob = await node.connect("ann"), await node.connect("bob")
-    pid = pid_of(node.service, "http")
+    pid = http_pid(node)
     os.kill(pid, signal.SIGSTOP)
     try:
         await node.until_online(set())

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 from zlib import crc32
 
 import lmdb
@@ -116,11 +116,12 @@ class Model:
             case ("user", app, user):
                 own = self.own.get((app, user))
                 return UserPart(app, user, UserFacts(**own)) if own else None
-            case ("entry", *entry):
-                return ListPart(*entry[:3], [entry[3]], FOREVER) if tuple(entry) in self.entries else None
-            case ("end", *entry):
-                until_ms = self.entries.get(tuple(entry), FOREVER)
-                return ListPart(*entry[:3], [entry[3]], until_ms) if until_ms < FOREVER else None
+            case ("entry", app, kind, owner, member):
+                there = (app, kind, owner, member) in self.entries
+                return ListPart(app, kind, owner, [member], FOREVER) if there else None
+            case ("end", app, kind, owner, member):
+                until_ms = self.entries.get((app, kind, owner, member), FOREVER)
+                return ListPart(app, kind, owner, [member], until_ms) if until_ms < FOREVER else None
         raise AssertionError(subject)
 
 
@@ -207,7 +208,7 @@ def _range(txn: lmdb.Transaction, prefix: bytes) -> list[tuple[bytes, bytes]]:
     cursor = txn.cursor()
     found = []
     if cursor.set_range(prefix):
-        for key, value in cursor:
+        for key, value in cast("Iterator[tuple[bytes, bytes]]", iter(cursor)):  # the stubs allow for memoryviews
             if not key.startswith(prefix):
                 break
             found.append((key[len(prefix) :], value))

@@ -61,7 +61,7 @@ class TestFollowing:
         for i in range(300):
             write = store.lists.add if i % 2 == 0 else store.lists.remove
             rest = (FOREVER_MS, 1, 10) if i % 2 == 0 else (1,)
-            written = await write(APP, ListKind.BLACKLIST, b"b", [b"a"], *rest)  # type: ignore[operator]
+            written = await write(APP, ListKind.BLACKLIST, b"b", [b"a"], *rest)
             assert await acks.wait(written) == "all"
             assert redis_node.word(b"a", b"b") == ("blacklisted" if i % 2 == 0 else "allowed")
 

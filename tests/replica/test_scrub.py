@@ -150,7 +150,7 @@ def test_the_writer_notices_that_another_wrote(file: FactsFile) -> None:
 def test_a_damaged_file_is_not_copied(file: FactsFile, tmp_path: Path) -> None:
     """A copy has a checksum of its own: damage would look sound in it."""
     with file.read() as txn:
-        entry = next(key for key in txn.cursor().iternext(values=False) if key.startswith(b"L"))
+        entry = next(key for key in txn.cursor().iternext(values=False) if bytes(key).startswith(b"L"))
     file.close()
     subprocess.run(
         [sys.executable, "-c", _LOSES, str(file.path), entry.hex()], check=True

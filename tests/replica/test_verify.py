@@ -38,7 +38,7 @@ async def test_numbers_of_the_files_are_no_difference(ledgers: tuple[Ledger, Led
 async def test_settings_for_checks_that_differ_are_one(ledgers: tuple[Ledger, Ledger]) -> None:
     key = check_settings_key("app")
     with ledgers[0].file.write() as txn:
-        value = txn.raw.get(key)
+        value = bytes(txn.raw.get(key, b""))
         txn.put(key, value[:-1] + b"\x01")
     report = await compared(ledgers)
     assert report.differences == 1

@@ -212,7 +212,7 @@ class TestCommits:
     def test_positions_and_facts_are_one_commit(self, file: FactsFile, changes: Changes) -> None:
         moved = file.apply({0: [changes.app_set()]}, 42)
         with file.read() as txn:
-            record = unpack_position(bytes(txn.get(position_key(0))))
+            record = unpack_position(bytes(txn.get(position_key(0)) or b""))
         assert moved == {0: record.position} == {0: file.positions[0]}
         assert record.applied_at_ms == 42
 
@@ -221,7 +221,7 @@ class TestCommits:
         blocked = changes("blocked", b"\x00o:", [b"m"], until_ms=FOREVER_MS)
         file.apply({0: [blocked, changes("ban-imposed", b"u", until_ms=5)]}, 1)
         with file.read() as txn:
-            journal = bytes(txn.get(journal_key(txn.id())))
+            journal = bytes(txn.get(journal_key(txn.id()), b"?"))
         assert {user for _, user in unpack_journal(journal)} == {b"\x00o:", b"u"}
 
     def test_an_entry_that_only_gets_another_end_touches_no_user(self, file: FactsFile, changes: Changes) -> None:
@@ -229,7 +229,7 @@ class TestCommits:
         file.apply({0: first}, 1)
         file.apply({0: [changes("blocked", b"o", [b"m"], until_ms=9)]}, 1)
         with file.read() as txn:
-            assert bytes(txn.get(journal_key(txn.id()))) == b""
+            assert bytes(txn.get(journal_key(txn.id()), b"?")) == b""
 
     def test_a_commit_that_touches_very_many_says_everything(
         self, file: FactsFile, changes: Changes, monkeypatch: pytest.MonkeyPatch
@@ -237,7 +237,7 @@ class TestCommits:
         monkeypatch.setattr("gate.replica.facts_txn.MAX_JOURNAL_USERS", 3)
         file.apply({0: [changes("ban-imposed", b"u%d" % i, until_ms=5) for i in range(4)]}, 1)
         with file.read() as txn:
-            assert bytes(txn.get(journal_key(txn.id()))) == JOURNAL_EVERYTHING
+            assert bytes(txn.get(journal_key(txn.id()), b"?")) == JOURNAL_EVERYTHING
 
     def test_old_journals_are_let_go(self, file: FactsFile, changes: Changes) -> None:
         for _ in range(JOURNAL_COMMITS + 20):
@@ -345,7 +345,7 @@ class TestTrust:
         file.apply({0: [changes.app_set(), changes.app_set("other", require_registered=True)]}, 1)
         if left == "outdated":
             with file.read() as txn:
-                outdated = txn.get(check_settings_key("app"))
+                outdated = bytes(txn.get(check_settings_key("app"), b""))
             file.apply({0: [changes.app_set(list_policy="both")]}, 1)
         with file.write() as txn:
             txn.delete(check_settings_key("app"))

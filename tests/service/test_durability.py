@@ -29,7 +29,7 @@ def replica(private_redis: RedisServer, tmp_path: Path) -> Iterator[RedisServer]
     server = RedisServer.start("valkey-9", tmp_path / "replica", extra=follow)
 
     def is_online() -> bool:
-        return private_redis.client.info("replication").get("slave0", {}).get("state") == "online"
+        return bool(private_redis.client.info("replication").get("slave0", {}).get("state") == "online")
 
     wait_until(is_online, ONLINE_TIMEOUT_S, "the replica to be online")
     yield server

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import signal
 from pathlib import Path
+from typing import cast
 
 import pytest
 import redis.asyncio as redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from gate.service import embedded
 from tests.harness.slow_disk import SlowDisk, can_compile
@@ -38,7 +41,7 @@ async def test_kill_during_a_slow_fsync_loses_no_acknowledged_write(tmp_path: Pa
     disk.mend()
     server = await _started(disk.program, folder)
     async with _client(folder) as client:
-        there = {key.decode() for key in await client.keys()}
+        there = {key.decode() for key in cast("list[bytes]", await client.keys())}
     server.send_signal(signal.SIGKILL)
     await server.wait()
     lost = [key for key in acknowledged if key not in there]
@@ -53,7 +56,7 @@ async def _started(program: Path, folder: Path) -> asyncio.subprocess.Process:
 
 
 def _client(folder: Path) -> redis.Redis:
-    return redis.Redis(unix_socket_path=str(embedded.socket_path(folder)), retry=None)
+    return redis.Redis(unix_socket_path=str(embedded.socket_path(folder)), retry=Retry(NoBackoff(), 0))
 
 
 async def _write(folder: Path, name: str, acknowledged: list[str]) -> None:

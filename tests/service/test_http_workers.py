@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from urllib.parse import quote_plus
 
 import pytest
@@ -171,6 +172,10 @@ def encoded(fields: dict[str, str]) -> bytes:
     return "&".join(f"{name}={quote_plus(value)}" for name, value in fields.items()).encode()
 
 
+def _shows(caller: Caller, metric: str, wanted: float) -> bool:
+    return figure(caller.send("GET", "/metrics").body, metric) == wanted
+
+
 def test_metrics_are_summed_whichever_process_is_scraped(service: GateService, callers: list[Caller]) -> None:
     name = "gate_checks_total"
     before = figure(callers[0].send("GET", "/metrics").body, name)
@@ -178,11 +183,7 @@ def test_metrics_are_summed_whichever_process_is_scraped(service: GateService, c
         for _ in range(10):
             caller.v1("GET", "/v1/check?from=a&to=b")
     for caller in callers:
-        wait_until(
-            lambda caller=caller: figure(caller.send("GET", "/metrics").body, name) == before + 10 * MANY,
-            PATIENCE_S,
-            "the checks of all processes",
-        )
+        wait_until(partial(_shows, caller, name, before + 10 * MANY), PATIENCE_S, "the checks of all processes")
     assert figure(probed(service, "/metrics")[1], name) == before + 10 * MANY
 
 

@@ -66,8 +66,8 @@ def connect(service: GateService, user: str) -> bytes:
     app = AppFacts(key=service.credentials.app_key, secrets=(service.credentials.app_secret,))
     minted = token.mint(app, user.encode(), wall_ms(), os.urandom(8))
     with service.resp_client() as client:
-        client.execute_command("GATE.LEASE", "edge-1", "1")  # type: ignore[no-untyped-call]
-        session: bytes = client.execute_command("GATE.CONNECT", minted, "iOS", "edge-1")  # type: ignore[no-untyped-call]
+        client.execute_command("GATE.LEASE", "edge-1", "1")
+        session: bytes = client.execute_command("GATE.CONNECT", minted, "iOS", "edge-1")
     return session
 
 
@@ -84,7 +84,7 @@ def connects(service: GateService, user: str) -> bool:
 def is_online(service: GateService, user: str) -> bool:
     with service.resp_client() as client:
         try:
-            found: list[int] = client.execute_command("GATE.ONLINE", user)  # type: ignore[no-untyped-call]
+            found: list[int] = client.execute_command("GATE.ONLINE", user)
         except redis.ResponseError as refusal:
             assert str(refusal).startswith("UNAVAILABLE"), refusal
             return False

@@ -87,6 +87,6 @@ def test_the_doctor_has_a_line_for_each_server(sentinel_setup: SentinelSetup, tm
     assert "maxmemory-policy volatile-lru" in found and "set maxmemory-policy noeviction" in found
     assert f"fail Redis server 127.0.0.1:{other.port}: cannot reach redis://127.0.0.1:{other.port}" in found
     for sentinel in sentinel_setup.sentinels:  # as a user with the least rights
-        sentinel.client.execute_command("ACL", "SETUSER", "default", "-sentinel|replicas")  # type: ignore[no-untyped-call]
+        sentinel.client.execute_command("ACL", "SETUSER", "default", "-sentinel|replicas")
     found = doctor("doctor", status=1).out
     assert f"Redis server 127.0.0.1:{one.port}: replica of" in found

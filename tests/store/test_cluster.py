@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from gate.store.scripts import Call
 from gate.store.store import Store
 from gate.store.subscription import Subscription
 from gate.store.topology import slot_of
+from gate.store.writer import WriteReceipt
 from tests.harness.clusters import ClusterSetup, partition_slot
 from tests.harness.servers import Flavor
 from tests.harness.waiting import wait_until_async
@@ -130,8 +131,8 @@ async def test_each_call_goes_to_the_master_of_its_slot(setup: ClusterSetup, sto
     assert await store.client.read(("PING",)) == [b"PONG"]
 
 
-def written_order(written: object) -> object:
-    order = [revision.partition for revision in written.revisions]  # type: ignore[attr-defined]
+def written_order(written: WriteReceipt) -> Callable[[int], int]:
+    order = [revision.partition for revision in written.revisions]
     return order.index
 
 

@@ -15,7 +15,8 @@ from gate.store.scripts import Call
 from gate.store.store import Store
 from gate.store.subscription import Subscription
 from gate.store.topology import slot_of
-from tests.harness.clusters import ClusterNode, ClusterSetup
+from tests.harness.cluster_node import ClusterNode
+from tests.harness.clusters import ClusterSetup
 from tests.harness.waiting import TIMER_EARLY_S, wait_until_async
 from tests.store.conftest import APP
 from tests.store.test_cluster import user_in

@@ -59,9 +59,9 @@ async def mark_in(store: Store, partition: int) -> joins.Mark:
 async def test_a_list_that_was_read_ahead_is_certain(store: Store) -> None:
     await announcer(store, "n1").renew({})
     first = await ban(store, 0, 1, 2)
-    assert (first.live_nodes, bool(first.registry)) == ({"n1"}, True)
+    assert (first.live_nodes, bool(first.registry)) == (frozenset({"n1"}), True)
     again = await ban(store, 3)
-    assert (again.live_nodes, again.registry) == ({"n1"}, first.registry)
+    assert (again.live_nodes, again.registry) == (frozenset({"n1"}), first.registry)
 
 
 async def test_a_node_that_joined_since_then_is_found(store: Store) -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -102,7 +103,10 @@ async def ban(store: Store, user: bytes = b"bob") -> WriteReceipt:
 
 def banned(server: RedisServer, partitions: int) -> set[bytes]:
     """Every banned User that this server knows of."""
-    return {user for p in range(partitions) for user in server.client.zrange(keys.bans(p, APP).decode(), 0, -1)}
+    found: set[bytes] = set()
+    for partition in range(partitions):
+        found.update(cast("list[bytes]", server.client.zrange(keys.bans(partition, APP).decode(), 0, -1)))
+    return found
 
 
 async def test_what_a_replica_acknowledged_outlives_the_primary(site: Site) -> None:

@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import uvloop
@@ -226,7 +226,7 @@ async def test_closing_the_store_ends_its_probe_and_its_connections(private_redi
 
 
 def everything(server: RedisServer) -> dict[bytes, bytes]:
-    return {key: server.client.dump(key) for key in server.client.keys("*")}
+    return {bytes(key): server.client.dump(key) or b"" for key in cast("list[bytes]", server.client.keys("*"))}
 
 
 async def test_a_full_server_writes_nothing_by_halves(each_redis: RedisServer, store: Store) -> None:
@@ -235,14 +235,15 @@ async def test_a_full_server_writes_nothing_by_halves(each_redis: RedisServer, s
     before = everything(each_redis)
     each_redis.client.config_set("maxmemory", "1")
     try:
-        for name, write in {
+        writes: dict[str, Callable[[Store], Awaitable[object]]] = {
             "ban": WRITES["ban"],
             "list add": lambda store: store.lists.add(APP, ListKind.BLACKLIST, b"o", [b"new"], FOREVER_MS, 3_000, 9),
             "list remove": lambda store: store.lists.remove(APP, ListKind.BLACKLIST, b"o", [b"old"], 1),
             "switch": WRITES["switch"],
             "app put": WRITES["app put"],
             "new partition": lambda store: store.changelog.prepare(),
-        }.items():
+        }
+        for name, write in writes.items():
             with pytest.raises(StoreUnavailable) as refused:
                 await write(store)
             assert refused.value.outcome == "not-written", name

@@ -10,6 +10,7 @@ import random
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -63,9 +64,11 @@ async def everyone(store: PresenceStore) -> dict[bytes, set[str]]:
 
 def places(server: RedisServer, slices: int) -> dict[int, set[bytes]]:
     """Which Users each slice keeps anything of."""
-    return {
-        at: {user for kept in keys.kept_by_user(KEY, at) for user in server.client.hkeys(kept)} for at in range(slices)
-    }
+    found: dict[int, set[bytes]] = {at: set() for at in range(slices)}
+    for at, users in found.items():
+        for kept in keys.kept_by_user(KEY, at):
+            users.update(cast("list[bytes]", server.client.hkeys(kept)))
+    return found
 
 
 @pytest.mark.parametrize("steps", [[2], [8], [3, 4, 13]])

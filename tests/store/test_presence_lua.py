@@ -128,7 +128,9 @@ async def test_departures_that_a_clock_set_back_dated_are_announced_without_a_wa
         await gateway.close(session)
     base = keys.base(APP.key)
     for user in users:
-        ((platform, left),) = msgpack.decode(each_redis.client.hget(base + b"left", user)).items()
+        packed = each_redis.client.hget(base + b"left", user)
+        assert isinstance(packed, bytes)
+        ((platform, left),) = msgpack.decode(packed).items()
         later = [left[0] + 3_600_000, *left[1:]]
         each_redis.client.hset(base + b"left", user, msgpack.encode({platform: later}))
         each_redis.client.zadd(base + b"leaving", {user: later[0]})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -52,6 +53,13 @@ async def gateway(store: PresenceStore) -> Gateway:
     return await Gateway(store, APP).lease()
 
 
+def lease_in(server: RedisServer, at: int, gateway: Gateway) -> bytes:
+    """The copy of a Gateway's lease in one slice."""
+    copy = server.client.hget(keys.leases(KEY, at), gateway.name)
+    assert isinstance(copy, bytes)
+    return copy
+
+
 class HalfWay:
     """A mover that died when it had taken a User out of its old slice."""
 
@@ -59,20 +67,20 @@ class HalfWay:
         self.store = store
         self.number = 0
 
-    async def run(self, at: int, script: Script, *args: bytes | str | int) -> object:
+    async def run(self, at: int, script: Script, *args: bytes | str | int) -> Any:
         (reply,) = await self.store.client.write([Call(script, [keys.base(KEY, at)], args)])
         return reply
 
     async def begin(self, user: bytes) -> bytes:
         """What was taken of the User."""
         await self.store.client.read(("SADD", keys.APPS, KEY))
-        (self.number, _) = await self.run(0, scripts.PRESENCE_MOVER, "", 1)  # type: ignore[misc]
+        (self.number, _) = await self.run(0, scripts.PRESENCE_MOVER, "", 1)
         word = Slicing(SLICES, 1).word
         assert await self.run(0, scripts.PRESENCE_SLICE, self.number, word, word, "", 0) == 1
         lease = await self.store.client.read(("HGETALL", keys.leases(KEY)))
         for at in range(1, SLICES):
             assert await self.run(at, scripts.PRESENCE_SLICE, self.number, word, "", "1", 1, *lease[0]) == 1
-        (taken,) = await self.run(0, scripts.PRESENCE_TAKE, self.number, user)  # type: ignore[misc]
+        (taken,) = await self.run(0, scripts.PRESENCE_TAKE, self.number, user)
         return bytes(taken)
 
 
@@ -161,7 +169,7 @@ async def test_a_kick_finds_a_user_wherever_it_is_and_its_bar_goes_along(
     await mover.look()
     assert await kicking == 1
     for user, last in ((ANN, 5), (bob, 9)):
-        words = []
+        words: list[str] = []
         for seq in (last - 1, last):
             stored_id = session_parts(session_id(b"%08d" % seq, user))[0]
             one = OpenSession(APP, gateway.name, gateway.epoch, user, stored_id, "iOS", "", 0, "a1", seq)
@@ -231,7 +239,7 @@ async def test_an_epoch_that_some_slices_lack_is_taken_everywhere(
     redis_server.client.hdel(keys.leases(KEY, 4), gateway.name)
     await gateway.lease()
     assert gateway.epoch == 10
-    assert {redis_server.client.hget(keys.leases(KEY, at), gateway.name)[:3] for at in range(SLICES)} == {b"10:"}
+    assert {lease_in(redis_server, at, gateway)[:3] for at in range(SLICES)} == {b"10:"}
     redis_server.client.hdel(keys.leases(KEY, 4), gateway.name)
     assert (await store.lease(KEY, gateway.name, 10)).is_new, "what was lost there has to be brought back"
 
@@ -246,7 +254,7 @@ async def test_each_slice_judges_its_own_copy_of_a_lease_by_its_beats(
     sweeper = Sweeper(store, TTL_MS, clock=lambda: clock_ms)
     for _ in range(2 * TTL_MS // 250):
         await sweeper.look()
-        kept = redis_server.client.hget(keys.leases(KEY, 5), gateway.name)
+        kept = lease_in(redis_server, 5, gateway)
         await store.lease(KEY, gateway.name, gateway.epoch)
         if kept.endswith(b":1"):
             redis_server.client.hset(keys.leases(KEY, 5), gateway.name, kept)  # as if the renewal had not come there
@@ -269,10 +277,10 @@ async def test_a_session_whose_lease_ended_is_not_live_again_in_its_new_slice(
     late = next(user for user in USERS if slice_of(user) == 0 and Slicing(16).place(user) != 0)
     session = await gateway.open(late)
     mover = HalfWay(store)
-    (number, _) = await mover.run(0, scripts.PRESENCE_MOVER, "", 1)  # type: ignore[misc]
+    (number, _) = await mover.run(0, scripts.PRESENCE_MOVER, "", 1)
     for at in (0, 9):
         await mover.run(at, scripts.PRESENCE_SLICE, number, "8", "", "", 0)
-    (taken,) = await mover.run(0, scripts.PRESENCE_TAKE, number, late)  # type: ignore[misc]
+    (taken,) = await mover.run(0, scripts.PRESENCE_TAKE, number, late)
     await mover.run(9, scripts.PRESENCE_PUT, number, late, taken)
     assert redis_server.client.smembers(keys.ending(KEY, 9)) == {b"%d:%b" % (gateway.epoch, gateway.name)}
     assert await store.sweep(KEY, 9) == (1, 0)
@@ -290,7 +298,7 @@ async def test_a_next_epoch_is_one_in_all_slices_if_a_growth_begins_meanwhile(
         async def _next_epoch(self, app_key: str, gateway: bytes) -> int | str:
             wanted = await super()._next_epoch(app_key, gateway)
             if not late.number:
-                (late.number, _) = await late.run(0, scripts.PRESENCE_MOVER, "", 1)  # type: ignore[misc]
+                (late.number, _) = await late.run(0, scripts.PRESENCE_MOVER, "", 1)
                 await late.run(0, scripts.PRESENCE_SLICE, late.number, word, word, "", 0)
                 await self.slices.slicing(app_key)  # as another call of this process may have asked
             return wanted

@@ -67,7 +67,7 @@ async def test_one_run_removes_all_that_ended_together(store: Store, follower: F
     many = await ended_together(store)
     assert await Sweep(store).run(ENDS) == many
     await follower.read_new()
-    assert follower.facts.users == follower.facts.lists == {}
+    assert not follower.facts.users and not follower.facts.lists
 
 
 async def test_a_run_that_is_to_stop_leaves_the_rest_to_the_next(valkey_store: Store) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
 
@@ -11,7 +12,7 @@ from gate.store.user_index import NEAR_ROWS, Row, UserIndex
 from tests.store.conftest import APP
 
 USERS = NEAR_ROWS + 700
-MOMENTS = {
+MOMENTS: dict[str, Callable[[int], int]] = {
     "all at one moment": lambda number: 5,
     "each at its own": lambda number: 1_700_000_000_000 + 60_000 * number,
     "in runs": lambda number: number // 400,

@@ -21,6 +21,8 @@ from typing import Any
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from gate.core.token import signing_key
 from tests.cli.command import Command
@@ -197,7 +199,7 @@ async def on_the_websocket(tour: Tour, app: str) -> None:
         tour.met("a Token, or nearly", shown)
         for more in ({}, {"platform": "a b"}, {"headers": {"Sec-WebSocket-Version": "9"}}):
             try:
-                await connect(url, token_in_query=shown, **more)  # type: ignore[arg-type]
+                await connect(url, token_in_query=shown, **more)
             except Refused as refused:
                 tour.told.append((f"a refusal of {more}", str(refused)))
             else:
@@ -236,7 +238,7 @@ def that_is_no_http(tour: Tour) -> None:
 def on_resp(tour: Tour, key: str, secret: str) -> None:
     """A router that logs in, and one that mistypes."""
     for given in (secret, "mistyped-secret"):
-        client = redis.Redis(host=LOOPBACK, port=tour.service.resp_port, protocol=3, retry=None)
+        client = redis.Redis(host=LOOPBACK, port=tour.service.resp_port, protocol=3, retry=Retry(NoBackoff(), 0))
         for command in (
             ("AUTH", key, given),
             ("HELLO", "3", "AUTH", key, given),

@@ -33,7 +33,7 @@ class Receiver:
         self.callbacks: list[Callback] = []
         self.url = ""
 
-    async def take(self, request: web.Request) -> web.Response:
+    async def take(self, request: web.BaseRequest) -> web.Response:
         body = await request.read()
         fields = parse_qsl(body.decode("latin-1"), keep_blank_values=True, encoding="latin-1")  # each byte as it is
         form = {name.encode(): value.encode("latin-1") for name, value in fields}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import AsyncExitStack
+from typing import cast
 
 import pytest
 
@@ -255,7 +256,7 @@ async def test_after_redis_went_back_what_was_told_long_before_is_not_told_again
         await watches(notifier)
         await gateway.open_many([b"old", b"new"])
         await heard(listener, online([b"old", b"new"]))
-    (_, old), _ = redis.xrange(feed)
+    (_, old), _ = cast("list[tuple[bytes, dict[bytes, bytes]]]", redis.xrange(feed))
     redis.delete(feed)
     kind, at_us, rest = old[b"e"].split(b" ", 2)
     redis.xadd(feed, {"e": b"%b %d %b" % (kind, int(at_us) - 3_600_000_000, rest)}, id="1-0")

@@ -9,6 +9,7 @@ import pytest
 from gate.wire import events
 from gate.wire.listener import WireServer
 from gate.wire.pending_reply import PendingReply
+from tests.harness.servers import RedisServer
 from tests.harness.waiting import wait_until_async
 from tests.replica.ledger import Ledger, app_facts, app_set
 from tests.wire.gateway import GatewayPeer, token_of
@@ -79,29 +80,25 @@ async def test_whose_secret_was_dropped_while_it_waited_is_told_nothing(
     peer.close()
 
 
-async def test_a_wait_whose_peer_is_cut_off_as_it_ends_leaves_no_connection_to_redis(server: WireServer) -> None:
+async def test_a_wait_whose_peer_is_cut_off_as_it_ends_leaves_no_connection(
+    server: WireServer, redis_server: RedisServer
+) -> None:
     """A half-closing peer ends the wait, and its reset comes while the shared read is being ended."""
+
+    def connections() -> int:
+        return len(redis_server.client.client_list())
+
     service = server.worker.session_service
     assert service is not None
-    task: asyncio.Task[None] = asyncio.create_task(_followed(server))
-    await wait_until_async(lambda: bool(service._feeds._shared), 10, "the feed to be followed")  # type: ignore[attr-defined]
-    (shared,) = service._feeds._shared.values()  # type: ignore[attr-defined]
-    await wait_until_async(
-        lambda: any(one.link for one in shared.feed._news._reads), 10, "the read to have its connection"
-    )
-    closed = asyncio.Event()
-    aclose = shared.feed.aclose
-
-    async def noted() -> None:
-        await aclose()
-        closed.set()
-
-    shared.feed.aclose = noted
+    await service.feed("app").head()  # opens the connection that all short questions share
+    before = connections()
+    task = asyncio.create_task(_followed(server))
+    await wait_until_async(lambda: connections() == before + 1, 10, "the shared read to have its connection")
     task.cancel()
     await asyncio.sleep(0)  # it ends the shared read
     task.cancel()
     await asyncio.wait([task])
-    assert closed.is_set()
+    await wait_until_async(lambda: connections() == before, 10, "the connection to close")
 
 
 async def _followed(server: WireServer) -> None:

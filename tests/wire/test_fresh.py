@@ -13,7 +13,7 @@ from gate.errors import Stale
 from gate.replica.layout import BOARD_FILE
 from gate.replica.reading import Reading
 from gate.replica.status_page import StatusPage
-from gate.wire import checks, hot, replies
+from gate.wire import checks, replies
 from gate.wire.client import Worker
 from gate.wire.commands import COMMANDS
 from tests.replica.ledger import Ledger, said
@@ -223,4 +223,4 @@ def test_different_ages_in_one_pipeline_are_held_one_by_one(line: Line, status_p
 
 
 def test_the_fast_ways_know_every_command_that_takes_the_clause() -> None:
-    assert set(hot.HOT_REPLIES) == {name for name, row in COMMANDS.items() if row.most == 6}
+    assert set(checks.HOT_REPLIES) == {name for name, row in COMMANDS.items() if row.most == 6}

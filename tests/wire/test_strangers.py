@@ -74,9 +74,10 @@ def test_a_stranger_has_a_budget_of_commands(worker: Worker, sent: bytes, at_onc
 def test_a_stranger_has_a_budget_of_bytes(worker: Worker, sent: bytes) -> None:
     line = Line(worker)
     line.send(sent * (STRANGER_BUDGET_BYTES // len(sent)))
-    assert not line.transport.closed
+    was_closed = line.transport.closed
     line.send(sent * (20_000 // len(sent) + 1))
-    assert line.transport.closed and line.transport.written.endswith(REFUSED)
+    assert (was_closed, line.transport.closed) == (False, True)
+    assert line.transport.written.endswith(REFUSED)
 
 
 def test_a_client_has_neither_budget_and_one_that_left_its_app_begins_again(worker: Worker) -> None:

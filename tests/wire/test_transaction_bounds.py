@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from gate.replica.layout import PositionRecord
 from gate.replica.reading import Reading
 from gate.wire import long_reads, queued, transactions
 from gate.wire.checks import MAX_RECIPIENTS, RevisionDemand
@@ -83,9 +84,12 @@ def test_what_many_checks_demand_is_looked_up_once(ledger: Ledger, peer: Peer, m
     """2,400 look-ups took 30 ms of one turn."""
     looked_up: list[int] = []
     position = Reading.position
-    monkeypatch.setattr(
-        Reading, "position", lambda reading, partition: looked_up.append(partition) or position(reading, partition)
-    )
+
+    def counted(reading: Reading, partition: int) -> PositionRecord | None:
+        looked_up.append(partition)
+        return position(reading, partition)
+
+    monkeypatch.setattr(Reading, "position", counted)
     at = ledger.revision
     peer("MULTI")
     for ahead in range(50):
@@ -152,11 +156,11 @@ async def test_one_that_waited_for_its_turn_notices_its_peers_end(
     monkeypatch.setattr(type(worker.turns), "is_crowded", True)
     line.transport.incoming = command("MULTI") + command("PING") + command("EXEC")
     line.transport.deliver()
-    assert line.connection._is_waiting and not line.transport.reading
+    assert (line.connection._is_waiting, line.transport.reading) == (True, False)
     while not line.connection._outbox:
         assert line.one_pass()
-    assert line.transport.reading
+    reads_again = line.transport.reading
     line.transport.incoming = command("PING")
     line.transport.deliver()
-    assert not line.transport.reading, "what is sent behind it is held back"
+    assert (reads_again, line.transport.reading) == (True, False), "the PING behind it is held back"
     await line.answered(len(b"+OK\r\n+OK\r\n+QUEUED\r\n*1\r\n+PONG\r\n+PONG\r\n"))

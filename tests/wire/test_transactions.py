@@ -11,6 +11,7 @@ import hiredis
 import pytest
 
 from gate.wire import long_reads, transactions, turns
+from gate.wire.checks import RevisionDemand
 from gate.wire.client import Worker
 from gate.wire.commands import COMMANDS, QUEUEING
 from gate.wire.listener import WireOptions, WireServer, serve_wire
@@ -232,7 +233,7 @@ async def test_all_answers_of_a_long_exec_are_from_one_commit(ledger: Ledger, sl
     line.send(MULTI, *QUESTIONS)
     line.transport.written = b""
     line.transport.incoming = EXEC + CHECK
-    while line.worker.long_reads._pieces is None:
+    while not is_under_way(line):
         assert line.one_pass()
     ledger.commit(said("unblocked", b"alice", b"bob"))
     assert other.only_me(CHECK) == b":1\r\n", "others see the next commit meanwhile"
@@ -277,16 +278,20 @@ def test_a_short_exec_is_answered_from_one_commit(ledger: Ledger, peer: Peer, mo
     assert (first, second, third[1]) == (0, 0, b"blacklisted")
 
 
+def is_under_way(line: Line) -> bool:
+    return line.worker.long_reads._pieces is not None
+
+
 async def test_a_long_exec_whose_peer_is_gone_ends(slow_line: Line) -> None:
     line = slow_line
     line.send(MULTI, *QUESTIONS)
     line.transport.incoming = EXEC
-    while line.worker.long_reads._pieces is None:
+    while not is_under_way(line):
         assert line.one_pass()
     line.connection.connection_lost(None)
     await _settled()
     line.go_on()
-    assert line.worker.long_reads._pieces is None and not line.worker.long_reads._queue
+    assert not is_under_way(line) and not line.worker.long_reads._queue
     assert not line.worker.turns.is_busy
 
 
@@ -295,7 +300,7 @@ async def test_a_half_closing_peer_gets_its_answer(slow_line: Line) -> None:
     line = slow_line
     line.send(MULTI, *[CHECK] * 50)
     line.transport.written, line.transport.incoming = b"", EXEC
-    while line.worker.long_reads._pieces is None:
+    while not is_under_way(line):
         assert line.one_pass()
     assert line.connection.eof_received()
     wanted = b"*50\r\n" + b":0\r\n" * 50
@@ -311,7 +316,7 @@ def test_exec_waits_for_what_its_checks_demand(ledger: Ledger, peer: Peer) -> No
     peer("GATE.CHECK", "bob", "alice", "MIN", str(ahead))
     peer("GATE.CHECK", "bob", "alice")
     demand = peer.raw("EXEC")
-    assert isinstance(demand, transactions.RevisionDemand) and demand.revisions == (ahead,)
+    assert isinstance(demand, RevisionDemand) and demand.revisions == (ahead,)
     assert demand.late is not None
     ledger.commit(said("unblocked", b"alice", b"bob"))
     assert peer("EXEC") == [1, 1]
@@ -323,7 +328,7 @@ def test_what_did_not_come_in_time_is_stale_alone(ledger: Ledger, peer: Peer) ->
     peer("GATE.CHECK", "bob", "alice", "MIN", str(ahead))
     peer("GATE.CHECK", "bob", "alice")
     demand = peer.raw("EXEC")
-    assert isinstance(demand, transactions.RevisionDemand) and demand.late is not None
+    assert isinstance(demand, RevisionDemand) and demand.late is not None
     late = demand.late()
     assert isinstance(late, bytes)
     assert late.startswith(b"*2\r\n-STALE this Replica has not applied ") and late.endswith(b"\r\n:0\r\n")

@@ -69,5 +69,5 @@ def _come_and_die(gateways: Gateways, everyone: list[Client]) -> None:
 
 def _newest(node: GateService) -> int:
     """The number of the newest entry of the feed."""
-    cursor: bytes = node.resp_client().execute_command("GATE.EVENTS", "$")[0]  # type: ignore[no-untyped-call]
+    cursor: bytes = node.resp_client().execute_command("GATE.EVENTS", "$")[0]
     return int(cursor.split(b"-")[1])

@@ -188,7 +188,7 @@ class _Feed:
                 return told
 
     def _events(self, after: Any) -> Any:
-        return self._client.execute_command("GATE.EVENTS", after, "COUNT", EVENTS_A_CALL)  # type: ignore[no-untyped-call]
+        return self._client.execute_command("GATE.EVENTS", after, "COUNT", EVENTS_A_CALL)
 
 
 def _fields(event: dict[Any, Any]) -> dict[str, str]:

@@ -195,7 +195,7 @@ def wait_until_gone(node: GateService) -> None:
     with node.resp_client() as client:
 
         def is_nobody_online() -> bool:
-            answer: list[int] = client.execute_command("GATE.ONLINE", *_USERS)  # type: ignore[no-untyped-call]
+            answer: list[int] = client.execute_command("GATE.ONLINE", *_USERS)
             return not any(answer)
 
         wait_until(is_nobody_online, GONE_WITHIN_S, "the WebSockets that were closed to be offline")
