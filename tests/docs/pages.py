@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 REPOSITORY = Path(__file__).parents[2]
 PAGES = sorted(
@@ -65,14 +66,42 @@ def options_of_serve(text: str) -> set[str]:
     return set(re.findall(r"^\| `(--[a-z-]+)", text, re.MULTILINE))
 
 
-def constants(text: str) -> set[tuple[str, str | None]]:
-    """Every `NAME` of capitals in a table of limits, with the file that is said to hold it."""
-    found: set[tuple[str, str | None]] = set()
+class Limit(NamedTuple):
+    """A constant that a row of a table names."""
+
+    name: str
+    place: str | None
+    """The file that holds it, where the row names one."""
+    row: str
+
+
+def limits(text: str) -> list[Limit]:
+    """Every `NAME` of capitals in a table."""
+    found: list[Limit] = []
     for line in text.splitlines():
         if line.startswith("| "):
-            place = re.search(r"`(gate/[a-z_/]+\.py)`", line)
-            found |= {(name, place and place[1]) for name in re.findall(r"`([A-Z]+_[A-Z_]+)`", line)}
+            place = re.search(r"`(gate/[a-z0-9_/]+\.py)`", line)
+            found += [Limit(name, place and place[1], line) for name in re.findall(r"`([A-Z]+_[A-Z_]+)`", line)]
     return found
+
+
+def shows(row: str, name: str, value: object) -> bool:
+    """Whether a row has the value of a constant, in a unit that the constant's name ends with; of a dict, each value."""
+    if isinstance(value, dict):
+        return all(shows(row, name, one) for one in value.values())
+    assert isinstance(value, int | float), name
+    if name.endswith("_MS"):
+        forms = {f"{value:,} ms", f"{value / 1_000:g} s"}
+    elif name.endswith("_US"):
+        forms = {f"{value:,} µs", f"{value / 1_000:g} ms"}
+    elif name.endswith("_S"):
+        forms = {f"{value:g} s"}
+    elif "_BYTES" in name:
+        forms = {f"{value:,} bytes", f"{value / 1_024:g} KiB", f"{value / 1_048_576:g} MiB"}
+    else:
+        forms = {f"{value:,}"}
+    # A number ends where neither a digit follows nor a separator with one.
+    return any(re.search(rf"(?<![\d.,]){re.escape(form)}(?!\w|[.,]\d)", row) for form in forms)
 
 
 def links(text: str) -> set[str]:

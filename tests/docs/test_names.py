@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -28,13 +29,14 @@ from tests.docs.pages import (
     all_text,
     anchors,
     cli_commands,
-    constants,
     endpoints,
+    limits,
     links,
     metrics,
     options_of_serve,
     page_text,
     resp_commands,
+    shows,
 )
 
 SERVED = {*rongcloud.ENDPOINTS, *(path for path, _ in (*v1.ENDPOINTS, *apps.ENDPOINTS, *client.ENDPOINTS))}
@@ -123,11 +125,16 @@ def test_close_codes_of_the_websocket_are_listed_with_their_advice() -> None:
     assert {reason: (int(code), back == "true") for code, reason, back in rows} == told
 
 
-def test_limits_are_named_as_in_the_code() -> None:
+def test_limits_are_named_as_in_the_code_and_have_its_values() -> None:
     sources = {str(path.relative_to(REPOSITORY)): path.read_text() for path in (REPOSITORY / "gate").rglob("*.py")}
-    for name, place in constants(page_text("docs/protocol.md")) | constants(page_text("docs/behaviour.md")):
-        texts = [sources[place]] if place else list(sources.values())
-        assert any(re.search(rf"^{name}\b.*=", text, re.MULTILINE) for text in texts), (name, place)
+    for name, place, row in limits(page_text("docs/protocol.md") + page_text("docs/behaviour.md")):
+        defined = re.compile(rf"^{name}\b.*=", re.MULTILINE)
+        places = [one for one, text in sources.items() if place in (None, one) and defined.search(text)]
+        modules = [import_module(one.removesuffix(".py").replace("/", ".")) for one in places]
+        values = [getattr(module, name) for module in modules]
+        assert values, f"{name} is not in {place or 'gate'}"
+        assert all(one == values[0] for one in values), f"{name} has several values: name the file of {row}"
+        assert shows(row, name, values[0]), f"{name} is {values[0]}: {row}"
 
 
 @pytest.mark.parametrize("page", PAGES)
