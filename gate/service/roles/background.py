@@ -50,6 +50,7 @@ from gate.store.sweep import Sweep
 
 if TYPE_CHECKING:
     from gate.webhooks.delivery import Deliverer
+    from gate.webhooks.presence import PresenceNotifier
 
 DAY_MS = 86_400_000
 
@@ -91,26 +92,12 @@ async def main(context: RoleContext) -> None:
 
 
 async def _keep_presence(context: RoleContext, store: Store) -> None:
-    """Sweep, sample, close Sessions for what the Changelog says, and tell presence webhooks, until cancelled."""
+    """Sweep, sample, close Sessions as the Changelog asks for, and post to presence webhooks, until cancelled."""
     presence = await connected_presence(context)
     if presence is None:
         return
-    for what in ("leases", "sessions", "departures"):
-        PRESENCE_SWEPT.labels(what)  # 0 is told too: a count that begins higher has not increased, and alarms nobody
-    gateways = BoundedSeries(1, lambda labels, many: GATEWAYS.labels(*labels).set(many))
     sessions = BoundedSeries(2, lambda labels, many: SESSIONS.labels(*labels).set(many))
-
-    def tell_leases(oldest_beat: float, holding: Mapping[str, int]) -> None:
-        OLDEST_BEAT.set(oldest_beat)
-        gateways.set({(app,): many for app, many in holding.items()})
-
-    sweeper = Sweeper(
-        presence,
-        context.config.lease_ttl_ms,
-        lambda what, many: PRESENCE_SWEPT.labels(what).inc(many),
-        tell=tell_leases,
-    )
-    kicker = SessionRevoker(
+    revoker = SessionRevoker(
         store.changelog,
         store.apps,
         store.users,
@@ -118,32 +105,52 @@ async def _keep_presence(context: RoleContext, store: Store) -> None:
         lambda why, many: SESSIONS_KICKED.labels(why).inc(many),
         KICK_LAG_MS.observe,
     )
-    from gate.webhooks.presence import PresenceNotifier  # late, as above
-
-    for outcome in ("delivered", "failed"):
-        PRESENCE_WEBHOOKS.labels(outcome)
-    for outcome in ("delivered", "lost"):
-        PRESENCE_CHANGES.labels(outcome)
-    notifier = PresenceNotifier(
-        store.apps,
-        presence.client,
-        context.role_config.node_id,
-        lambda outcome: PRESENCE_WEBHOOKS.labels(outcome).inc(),
-        lambda outcome, many: PRESENCE_CHANGES.labels(outcome).inc(many),
-    )
     try:
         async with asyncio.TaskGroup() as all_of_it:
-            all_of_it.create_task(sweeper.run())
+            all_of_it.create_task(_sweeper(context, presence).run())
             all_of_it.create_task(Sampler(presence, sessions.set).run())
-            all_of_it.create_task(kicker.run())
+            all_of_it.create_task(revoker.run())
             all_of_it.create_task(Mover(store.apps, presence).run())
-            all_of_it.create_task(notifier.run())
+            all_of_it.create_task(_presence_notifier(context, store, presence).run())
             all_of_it.create_task(_put_settings_back(context, store, presence))
             if context.config.presence_redis:
                 note = partial(context.note, topic="presence-redis")
                 all_of_it.create_task(RedisWatch("the Redis of Presence", presence.client, PRESENCE, note).run())
     finally:
         await presence.client.aclose()
+
+
+def _sweeper(context: RoleContext, presence: PresenceStore) -> Sweeper:
+    for what in ("leases", "sessions", "departures"):
+        PRESENCE_SWEPT.labels(what)  # exported as 0: a count that begins higher has not increased, and no alarm sees it
+    gateways = BoundedSeries(1, lambda labels, many: GATEWAYS.labels(*labels).set(many))
+
+    def export_leases(oldest_beat: float, holding: Mapping[str, int]) -> None:
+        OLDEST_BEAT.set(oldest_beat)
+        gateways.set({(app,): many for app, many in holding.items()})
+
+    return Sweeper(
+        presence,
+        context.config.lease_ttl_ms,
+        lambda what, many: PRESENCE_SWEPT.labels(what).inc(many),
+        tell=export_leases,
+    )
+
+
+def _presence_notifier(context: RoleContext, store: Store, presence: PresenceStore) -> PresenceNotifier:
+    from gate.webhooks.presence import PresenceNotifier  # late, as above
+
+    for outcome in ("delivered", "failed"):
+        PRESENCE_WEBHOOKS.labels(outcome)
+    for outcome in ("delivered", "lost"):
+        PRESENCE_CHANGES.labels(outcome)
+    return PresenceNotifier(
+        store.apps,
+        presence.client,
+        context.role_config.node_id,
+        lambda outcome: PRESENCE_WEBHOOKS.labels(outcome).inc(),
+        lambda outcome, many: PRESENCE_CHANGES.labels(outcome).inc(many),
+    )
 
 
 async def _put_settings_back(context: RoleContext, store: Store, presence: PresenceStore) -> None:
