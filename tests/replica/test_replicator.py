@@ -67,7 +67,8 @@ class TestFollowing:
         async def announce(applied: Any) -> None:
             with reader.snapshot() as snapshot:
                 records = {partition: snapshot.position(partition) for partition in applied}
-            early.extend(p for p, position in applied.items() if records[p].position < position)
+            committed = {partition: record.position for partition, record in records.items() if record is not None}
+            early.extend(p for p, position in applied.items() if committed[p] < position)
             listener.said.append(dict(applied))
 
         listener.announce = announce  # type: ignore[method-assign]
