@@ -379,7 +379,7 @@ class TestEnds:
             await wait_until_async(lambda: len(server._connections) == 1, SLACK_S, "it to be counted out")
         service: Any = server.worker.session_service
         await wait_until_async(lambda: b"edge-2" in [one.name for one in service._going], SLACK_S, "it to be let go of")
-        assert {(one.key, one.epoch) for one in server.worker.lease_holders} == {(("app", b"edge"), 1)}
+        assert {(one.app_key, one.name, one.epoch) for one in server.worker.lease_holders} == {("app", b"edge", 1)}
 
     async def test_a_drain_finishes_what_is_under_way_and_opens_nothing_more(
         self, peer: GatewayPeer, server: WireServer, cable: Cable
