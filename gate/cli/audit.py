@@ -75,9 +75,11 @@ def audit(
     found, is_cut = cut_at(limit, run_with(target, work))
     if as_json:
         # Late: a table needs nothing of HTTP.
-        from gate.http.v1.audit import entry_json
+        import msgspec
 
-        print_json({"entries": [entry_json(entry) for entry in found]} | is_cut)
+        from gate.http.v1.audit import audit_line
+
+        print_json({"entries": [msgspec.to_builtins(audit_line(entry)) for entry in found]} | is_cut)
     elif found:
         print_table(("when", "what", "user", "of what", "actor", "reason"), (_row(entry) for entry in found))
     else:
@@ -91,9 +93,11 @@ def _show_deployment(target: Target, from_ms: int, to_ms: int, limit: int, as_js
     found, is_cut = cut_at(limit, run_with(target, work))
     if as_json:
         # Late: a table needs nothing of HTTP.
-        from gate.http.v1.audit import deployment_json
+        import msgspec
 
-        print_json({"entries": [deployment_json(entry) for entry in found]} | is_cut)
+        from gate.http.v1.audit import deployment_audit_line
+
+        print_json({"entries": [msgspec.to_builtins(deployment_audit_line(entry)) for entry in found]} | is_cut)
     elif found:
         rows = (
             (shown_moment(one.at_ms), one.kind, one.about, one.value.decode(), *map(_shown_text, (one.by, one.why)))

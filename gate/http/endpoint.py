@@ -30,7 +30,7 @@ A = TypeVar("A", bound="Effective | EffectiveIfAny")
 class Endpoint(Generic[C]):
     """One handler, and what the document says of it beyond its types."""
 
-    __slots__ = ("answers", "content_type", "faults", "handler", "summary", "takes")
+    __slots__ = ("answers", "content_type", "declared", "faults", "handler", "summary", "takes")
 
     def __init__(
         self,
@@ -43,8 +43,8 @@ class Endpoint(Generic[C]):
     ) -> None:
         """Read the types of the handler.
 
-        `faults` are the error words or codes that not all endpoints of its family have. `takes` is for a handler that reads its
-        body by itself: the type, or a tuple of types of which the body is one.
+        `faults` are the error words or codes that not all endpoints of its family have. `takes` is what the document has in
+        place of the declaration, if the handler reads more by itself: a type, or a tuple of types of which the body is one.
         """
         hints = get_type_hints(plain_function(handler))
         self.summary = summary
@@ -52,14 +52,15 @@ class Endpoint(Generic[C]):
         self.faults = faults
         self.content_type = content_type
         self.answers: Any = hints["return"]
-        self.takes: Any = takes or next((kind for kind in hints.values() if is_declaration(kind)), None)
+        self.declared: Any = next((kind for kind in hints.values() if is_declaration(kind)), None)
+        self.takes: Any = takes or self.declared
 
     def __call__(self, call: C) -> Awaitable[Any]:
         """Read the request, and run the handler."""
-        return self._read_and_run(call) if is_declaration(self.takes) else self.handler(call)
+        return self.handler(call) if self.declared is None else self._read_and_run(call)
 
     async def _read_and_run(self, call: C) -> Any:
-        return await self.handler(call, await self.takes.read(call))
+        return await self.handler(call, await self.declared.read(call))
 
 
 def plain_function(handler: Callable[..., Any]) -> Callable[..., Any]:

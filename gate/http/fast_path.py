@@ -12,7 +12,7 @@ import time
 from email.utils import formatdate
 from time import perf_counter
 
-import orjson
+import msgspec
 from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion11, RawRequestMessage
 
@@ -48,7 +48,7 @@ class FastPath:
         if answer is None:
             return None
         request_id = request_id_of(headers)
-        body = orjson.dumps(answer)
+        body = msgspec.json.encode(answer)
         seconds = perf_counter() - started
         self._deps.count_request(GROUP, 200, seconds)
         if is_check_logged(self._deps):

@@ -14,8 +14,18 @@ from msgspec import Meta
 
 from gate.core.ids import MAX_ID_BYTES, user_id
 from gate.core.model import FOREVER_MS
+from gate.core.presence import MAX_GATEWAY_BYTES
 from gate.core.reasons import MAX_ACTOR_CHARS, MAX_REASON_CHARS
+from gate.core.registration import (
+    MAX_NAME_BYTES,
+    MAX_NAME_CHARS,
+    MAX_PORTRAIT_BYTES,
+    name_is_too_long,
+    portrait_is_too_long,
+    registrable,
+)
 from gate.errors import InvalidInput
+from gate.http.forms import TooLong
 
 FIRST_UNTIL_MS = 100_000_000_000
 """A moment before this (1973) is one in seconds that was meant in milliseconds."""
@@ -24,6 +34,7 @@ MAX_SECONDS = 100 * 366 * 86_400
 
 _B64_CHARS = "[A-Za-z0-9+/]"
 _BASE64 = f"^(?:{_B64_CHARS}{{4}})*(?:{_B64_CHARS}{{2}}==|{_B64_CHARS}{{3}}=|{_B64_CHARS}{{4}})$"
+_CURSOR = r"^[0-9a-f]{1,16}-[0-9]{1,16}-[0-9a-f]{1,16}(\.[0-9a-f]{1,16}-[0-9]{1,16}-[0-9a-f]{1,16}){0,63}$"
 _BASE64_ID = {
     "format": "base64-id",
     "pattern": _BASE64,
@@ -31,6 +42,18 @@ _BASE64_ID = {
     "maxLength": -(-MAX_ID_BYTES // 3) * 4,
     "description": f"1 to {MAX_ID_BYTES} bytes.",
 }
+
+
+def _check_name(name: str) -> None:
+    if name_is_too_long(name):
+        raise TooLong("name", f"must be at most {MAX_NAME_CHARS} characters, {len(name)} were sent")
+
+
+def _check_portrait(portrait: str) -> None:
+    if portrait_is_too_long(portrait):
+        size = len(portrait.encode())
+        raise TooLong("portrait", f"must be at most {MAX_PORTRAIT_BYTES} bytes, {size} were sent")
+
 
 Reason = Annotated[str, Meta(max_length=MAX_REASON_CHARS, examples=["spam"])]
 Actor = Annotated[str, Meta(max_length=MAX_ACTOR_CHARS, examples=["moderator-7"])]
@@ -49,6 +72,68 @@ Seconds = Annotated[int, Meta(ge=1, le=MAX_SECONDS, description="From now.", exa
 def _given(name: str, **schema: object) -> dict[str, object]:
     return {"required": [name], "properties": {name: schema}}
 
+
+TEXT_ID = {
+    "type": "string",
+    "format": "user-id",
+    "minLength": 1,
+    "maxLength": MAX_ID_BYTES,
+    "description": f"1 to {MAX_ID_BYTES} bytes of UTF-8.",
+    "examples": ["alice"],
+}
+TextId = Annotated[str, Meta(extra_json_schema=TEXT_ID)]
+PlatformName = Annotated[str, Meta(extra_json_schema={"pattern": "^[A-Za-z0-9._-]{1,32}$", "examples": ["iOS"]})]
+GatewayName = Annotated[
+    str,
+    Meta(
+        extra_json_schema={
+            "pattern": "^[!-~]+$",
+            "minLength": 1,
+            "maxLength": MAX_GATEWAY_BYTES,
+            "examples": ["edge-1"],
+        }
+    ),
+]
+FeedCursor = Annotated[
+    str,
+    Meta(
+        description="A place in the App's feed, as an answer gave it. Longer if Presence has slices. Its form is Gate's own.",
+        extra_json_schema={"format": "feed-cursor", "pattern": _CURSOR},
+    ),
+]
+Revision = Annotated[
+    str,
+    Meta(
+        description="A Revision that the answer must not be older than.",
+        extra_json_schema={"format": "revision", "minLength": 1},
+    ),
+]
+REGISTRABLE_ID = {
+    "pattern": "^[A-Za-z0-9+|=_-]+$",
+    "minLength": 1,
+    "maxLength": MAX_ID_BYTES,
+    "description": "Letters, digits and + | = - _: what a User may be registered under.",
+    "examples": ["alice"],
+}
+RegistrableId = Annotated[bytes, Meta(extra_json_schema=REGISTRABLE_ID, extra={"check": registrable})]
+ProfileName = Annotated[
+    str,
+    Meta(
+        extra_json_schema={"format": "profile-name", "maxLength": MAX_NAME_BYTES, "examples": ["Alice"]},
+        extra={"check": _check_name},
+    ),
+]
+Portrait = Annotated[
+    str,
+    Meta(
+        extra_json_schema={
+            "format": "portrait",
+            "maxLength": MAX_PORTRAIT_BYTES,
+            "examples": ["https://portraits.example/alice.png"],
+        },
+        extra={"check": _check_portrait},
+    ),
+]
 
 EXACTLY_ONE_EXPIRY: Mapping[str, object] = {
     "oneOf": [
@@ -72,6 +157,11 @@ class Base64Id(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 IdJson = str | Base64Id
+
+
+def up_to(most: int, *examples: str) -> Meta:
+    """The bounds of an array of 1 to `most` ids."""
+    return Meta(min_length=1, max_length=most, examples=[list(examples or ("alice", "bob"))])
 
 
 def id_bytes(value: IdJson, parameter: str) -> bytes:
@@ -127,6 +217,11 @@ def expiry_mistakes(
         yield InvalidInput(names[1], f"must not come together with {names[0]}")
     if is_required and not names:
         yield InvalidInput("until", "is required, or seconds, or permanent")
+
+
+def until_json(until_ms: int) -> int | None:
+    """An expiry in an answer: null for never."""
+    return until_ms if until_ms < FOREVER_MS else None
 
 
 def expiry_ms(until: int | None, seconds: int | None, now_ms: int) -> int:

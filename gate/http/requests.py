@@ -122,14 +122,14 @@ def shape_of(declared: type[B]) -> Shape[B]:
     return Shape(declared)
 
 
-def decoded(body: bytes | msgspec.Raw, kind: type[T]) -> T:
-    """JSON as this type. `InvalidInput` names the member that is wrong."""
+def decoded(body: bytes | msgspec.Raw, kind: type[T], name: str = "body") -> T:
+    """JSON as this type. `InvalidInput` names the member that is wrong, or all of it by this name."""
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as fault:
         raise named_mistake(fault) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as fault:
-        raise InvalidInput("body", f"must be JSON: {fault}") from None
+        raise InvalidInput(name, f"must be JSON: {fault}") from None
 
 
 def named_mistake(fault: msgspec.ValidationError) -> InvalidInput:
@@ -183,13 +183,14 @@ def _loose(declared: Any) -> Any:
         return _loose(declared.__origin__)
     if declared is bytes:
         return IdJson
+    arguments = tuple(map(_loose, get_args(declared)))
     if origin in (Union, UnionType):
-        return Union[tuple(map(_loose, get_args(declared)))]  # noqa: UP007  # of types that are not known here
-    return list[_loose(get_args(declared)[0])] if origin is list else declared  # type: ignore[misc]
+        return Union[arguments]  # noqa: UP007  # of types that are not known here
+    return origin[arguments] if origin in (list, frozenset, dict) else declared
 
 
 def _default(field: FieldInfo) -> tuple[Any, ...]:
-    return () if field.required else (field.default,)
+    return () if field.required else (field.default,)  # no member of a body has a factory
 
 
 def _convert(declared: Any) -> Convert | None:

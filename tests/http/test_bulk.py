@@ -14,7 +14,7 @@ from gate.core.model import ListKind
 from gate.errors import StoreUnavailable
 from gate.http import room
 from gate.http.v1.bulk import _Numbered, _runs
-from gate.http.v1.operations import Operation, task_of
+from gate.http.v1.operations import Operation, operation_of, task_of
 from tests.http.test_client_blacklist import client
 from tests.http.world import Reply, World, now_ms
 
@@ -225,8 +225,8 @@ ON_ENTRIES = ("block", "admit", "unblock", "unadmit")
 
 @pytest.mark.parametrize("users", [2, 7, 500])
 def test_waves_keep_the_order_of_what_names_a_user_in_common(users: int) -> None:
-    decode = msgspec.json.Decoder(Operation).decode
-    tasks = [_Numbered(n, task_of(decode(orjson.dumps(mixed(n, users))), 1_000)) for n in range(1_000)]
+    operations = [operation_of(orjson.dumps(mixed(n, users)), 1_000) for n in range(1_000)]
+    tasks = [_Numbered(n, task_of(one, 1_000)) for n, one in enumerate(operations)]
     runs = list(_runs(tasks))
     assert sorted(one.number for run in runs for one in run) == list(range(1_000))
     done: dict[bytes, list[tuple[int, int]]] = {}

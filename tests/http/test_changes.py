@@ -114,8 +114,8 @@ def test_applied_one_after_another_parts_end_in_the_state_that_the_feed_tells(
     known: dict[str, set[str]] = {}
     for part in (events[:cut], events[cut:]):
         for change in collapsed(part):
-            platforms = known.setdefault(str(change["user"]), set())
-            for one in change["platforms"]:  # type: ignore[attr-defined]
-                (platforms.add if one["online"] else platforms.discard)(one["platform"])
-            assert change["online"] is bool(platforms)
+            platforms = known.setdefault(str(change.user), set())
+            for one in change.platforms:
+                (platforms.add if one.online else platforms.discard)(one.platform)
+            assert change.online is bool(platforms)
     assert known == {user.decode(): platforms for user, platforms in online.items()}

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 from msgspec.structs import FieldInfo
 
 from gate.core.ids import MAX_ID_BYTES
-from gate.http.fields import Base64Id
+from gate.http.fields import TEXT_ID, Base64Id
 from gate.http.openapi.bounds import ANY, OF_MEMBER, OF_TYPE
-from gate.http.requests import FormBody, Query
+from gate.http.requests import FormBody, Query, kinds_of
 
 Schema = dict[str, Any]
 
-TEXT_ID: Schema = {
-    "type": "string",
-    "format": "user-id",
-    "minLength": 1,
-    "maxLength": MAX_ID_BYTES,
-    "description": f"1 to {MAX_ID_BYTES} bytes of UTF-8.",
-    "examples": ["alice"],
-}
 RAW_ID: Schema = {**TEXT_ID, "description": f"1 to {MAX_ID_BYTES} bytes of any kind, percent-encoded."}
 ID = "UserId"
 _REFERENCE = "#/components/schemas/{name}"
@@ -62,8 +55,11 @@ def schemas_of(bodies: Iterable[Any], answers: Iterable[Any]) -> tuple[dict[Any,
     asked = [one for some in bodies for one in (some if isinstance(some, tuple) else (some,))]
     for name in msgspec.json.schema_components([*asked, Base64Id], ref_template=_REFERENCE)[1]:
         named[name] = _bounded(name, named[name])
-    for kind in types:
-        _describe_whole(kind, named)
+    for kind in set[Any]().union(*map(_declarations_in, asked)):
+        whole = named[kind.__name__]
+        whole |= getattr(kind, "SCHEMA", {})
+        for member in whole["properties"].values():
+            member.pop("uniqueItems", None)  # in a set that is sent, items that repeat are taken once
     own = {kind: _plain(schema, _ID_REFERENCE) for kind, schema in zip(types, found, strict=False)}
     own |= {many: {"anyOf": [own[one] for one in many]} for many in every if isinstance(many, tuple)}
     return own, named
@@ -78,22 +74,26 @@ def fields_of(declared: type[Query]) -> list[Field]:
 
 
 def _field(field: FieldInfo, schema: Schema) -> Field:
-    kind = schema.get("type")
-    if isinstance(kind, list):  # null is a field that is left out
-        schema = {**schema, "type": next(one for one in kind if one != "null")}
-    text = schema.pop("description", "") if schema.get("format") != TEXT_ID["format"] else ""
+    _, meta = kinds_of(field.type)
+    text = (meta and meta.description) or ""
+    if schema.get("description") == text:
+        del schema["description"]
+    if isinstance(schema.get("type"), list):  # null is a field that is left out
+        schema["type"] = next(one for one in schema["type"] if one != "null")
+    if schema.get("default") == []:
+        del schema["default"]
     if not field.required and schema.get("format") == TEXT_ID["format"]:
         schema["minLength"] = 0  # an empty one names no User
-    if kind == "array" and not text:
+    if schema.get("type") == "array" and not text:
         text = f"1 to {schema['maxItems']:,} Users, a field each."
     return Field(field.encode_name, schema, text, field.required)
 
 
-def _describe_whole(kind: Any, named: dict[str, Schema]) -> None:
-    """Add what a declaration says of the object as a whole."""
-    name = getattr(kind, "__name__", "")
-    if name in named:
-        named[name] |= getattr(kind, "SCHEMA", {})
+def _declarations_in(kind: Any) -> set[type[msgspec.Struct]]:
+    """The structs in a type."""
+    if inspect.isclass(kind) and issubclass(kind, msgspec.Struct):
+        return {kind}.union(*(_declarations_in(one.type) for one in msgspec.structs.fields(kind)))
+    return set[type[msgspec.Struct]]().union(*map(_declarations_in, get_args(kind)))
 
 
 def _plain(schema: Any, an_id: Schema) -> Any:
@@ -121,7 +121,7 @@ def _id_schema(schema: Schema, an_id: Schema) -> Schema:
     own = {name: value for name, value in schema.items() if name not in (_BYTES, "type")}
     if "format" in own or "pattern" in own:  # a narrower kind of id
         return {"type": "string", **own}
-    return {**an_id, **own}
+    return {**an_id, **{name: value for name, value in own.items() if name != "description"}}
 
 
 def _bounded(name: str, schema: Schema) -> Schema:

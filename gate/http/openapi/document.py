@@ -25,9 +25,9 @@ from gate.http.openapi.described import Described, Field
 from gate.http.openapi.faults import Family, Fault, fault_schema, faults_of
 from gate.http.openapi.user_api import DESCRIBED as USER
 from gate.http.openapi.user_shapes import RongCloudProblem
-from gate.http.openapi.v1_api import APPS, CLIENT, CONNECT, CONNECT_TEXT, PATH_FIELDS, V1
+from gate.http.openapi.v1_api import CLIENT, CONNECT, CONNECT_TEXT, PATH_FIELDS
 from gate.http.requests import FormBody, Query
-from gate.http.responses import REQUEST_ID
+from gate.http.responses import JSON_TYPE, REQUEST_ID
 from gate.http.rongcloud.unsupported import UNSUPPORTED
 from gate.http.v1 import apps
 
@@ -111,10 +111,10 @@ def _endpoints() -> Iterator[_Endpoint]:
         yield _Endpoint(path, "POST", "user", "User API", USER[path], _said_by(endpoint))
     for (path, method), v1_one in v1.ENDPOINTS.items():
         tag = _TAG_OF[path.split("/")[2]]
-        yield _Endpoint(path, method, "v1", tag, _declared(v1_one) or V1[path, method], _said_by(v1_one))
+        yield _Endpoint(path, method, "v1", tag, _declared(v1_one), _said_by(v1_one))
     for (path, method), (role, apps_one) in apps.ENDPOINTS.items():
         text = f"Takes the role `{role}`. {_said_by(apps_one)}"
-        yield _Endpoint(path, method, "apps", "Apps", APPS[path, method], text)
+        yield _Endpoint(path, method, "apps", "Apps", _declared(apps_one), text)
     for (path, method), client_one in client.ENDPOINTS.items():
         yield _Endpoint(path, method, "client", "Client", CLIENT[path, method], _said_by(client_one))
     yield _Endpoint(websocket.PATH, "GET", "client", "Client", CONNECT, " ".join(CONNECT_TEXT.split()))
@@ -122,14 +122,12 @@ def _endpoints() -> Iterator[_Endpoint]:
         yield _Endpoint(path, "GET", "open", "Probes", said, text)
 
 
-def _declared(endpoint: Any) -> Described | None:
-    if not isinstance(endpoint, Endpoint):
-        return None
+def _declared(endpoint: Endpoint[Any]) -> Described:
     takes, is_query = endpoint.takes, is_declaration(endpoint.takes) and issubclass(endpoint.takes, Query)
     is_form = is_query and issubclass(takes, FormBody)
     return Described(
         endpoint.summary,
-        endpoint.answers,
+        endpoint.answers if endpoint.content_type == JSON_TYPE else endpoint.content_type,
         None if is_query else takes,
         tuple(fields_of(takes)) if is_query and not is_form else (),
         tuple(fields_of(takes)) if is_form else None,

@@ -1,15 +1,16 @@
 """`/v1/*`: what RongCloud's API lacks. JSON in and out, HTTP Basic with App key and secret or the same signature.
 
-Every mistake of a request is named at once where that is possible. An endpoint takes the call and returns what its
-answer holds, or a write that is answered once it is effective.
+Every mistake of a request is named at once where that is possible. An endpoint declares what it takes and
+what it answers (`gate.http.endpoint`); a write is answered once it is effective.
 """
 
 from __future__ import annotations
 
+from gate.http.context import AppRequest
+from gate.http.endpoint import Endpoint
 from gate.http.v1 import audit, bulk, changes, check, dossier, events, lists, penalties, presence, users
-from gate.http.v1.endpoint import Endpoint
 
-ENDPOINTS: dict[tuple[str, str], Endpoint] = {
+ENDPOINTS: dict[tuple[str, str], Endpoint[AppRequest]] = {
     **check.ENDPOINTS,
     **users.ENDPOINTS,
     **dossier.ENDPOINTS,
@@ -23,4 +24,4 @@ ENDPOINTS: dict[tuple[str, str], Endpoint] = {
 }
 """By path and method."""
 
-__all__ = ["ENDPOINTS", "Endpoint"]
+__all__ = ["ENDPOINTS"]

@@ -15,176 +15,271 @@ Settings are named as `gate app show --json` names them; no answer holds a secre
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from aiohttp import web
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from gate.core.app_secrets import app_secret, with_new_secret, without_old_secret
-from gate.core.app_settings import ADMINS_ONLY, app_document, setting_mistakes, with_settings
+from gate.core.app_settings import (
+    ADMINS_ONLY,
+    BOUNDS,
+    MAX_EXEMPT,
+    MAX_NAME_CHARS,
+    MAX_URL_CHARS,
+    app_document,
+    setting_mistakes,
+    with_settings,
+)
 from gate.core.ids import app_key
-from gate.core.model import FOREVER_MS, AppFacts, DevicePolicy, Environment, ListPolicy, WhitelistSwitch
+from gate.core.limits import LIMITABLE, MAX_RATE
+from gate.core.model import AppFacts, DevicePolicy, Environment, ListPolicy, WhitelistSwitch
 from gate.core.operators import OperatorRole, may
 from gate.errors import AppUnknown, InvalidInput, NotFound
+from gate.http.endpoint import Effective, Endpoint, answered, responded
 from gate.http.errors import RoleInsufficient
-from gate.http.fields import check_reason
+from gate.http.fields import Reason, TextId
 from gate.http.operators import OPERATOR_REQUEST, OperatorRequest
-from gate.http.v1.audit import DEFAULT_PAGE, deployment_json
-from gate.http.v1.endpoint import Done, Outcome, read_as, refuse_if_any, replied
-from gate.store.audit import MAX_PAGE
+from gate.http.requests import Body
+from gate.http.v1.audit import DeploymentAuditPage, DeploymentAuditQuery, deployment_audit_line
 from gate.store.new_credentials import new_app_key, new_app_secret
 from gate.store.writer import WriteReceipt
-
-Endpoint = Callable[[OperatorRequest], Awaitable[Outcome]]
-
-
-async def answer(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
-    """Run the endpoint for the operator that was authenticated."""
-    call = request[OPERATOR_REQUEST]
-    return await replied(call, await endpoint(call))
-
 
 T = TypeVar("T")
 
 
-class Creating(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A new App. Key and secret are made up where none is given."""
+async def answer(endpoint: Endpoint[OperatorRequest], request: web.Request) -> web.StreamResponse:
+    """Run the endpoint for the operator that was authenticated."""
+    return responded(await endpoint(request[OPERATOR_REQUEST]))
 
-    name: str
-    key: str | None = None
-    secret: str | None = None
+
+def _setting(name: str) -> Meta:
+    """The bounds of a setting that is a number, for the document: `setting_mistakes` checks them."""
+    least, most = BOUNDS[name]
+    return Meta(extra_json_schema={"minimum": least, "maximum": most})
+
+
+def _check_name(name: str) -> None:
+    for mistake in setting_mistakes({"name": name}):
+        raise mistake
+
+
+_NAME_SCHEMA = {"format": "app-name", "minLength": 1, "maxLength": MAX_NAME_CHARS, "examples": ["Shop"]}
+NewKey = Annotated[
+    str,
+    Meta(extra_json_schema={"pattern": "^[A-Za-z0-9_-]{1,32}$", "examples": ["shop"]}, extra={"check": app_key}),
+]
+NewSecret = Annotated[
+    str,
+    Meta(
+        extra_json_schema={"pattern": "^[!-~]{8,128}$", "examples": ["a-secret-of-our-own"]},
+        extra={"check": app_secret},
+    ),
+]
+WebhookUrl = Annotated[
+    str,
+    Meta(
+        description="Empty for none.",
+        extra_json_schema={
+            "format": "webhook-url",
+            "maxLength": MAX_URL_CHARS,
+            "examples": ["https://app.example/gate"],
+        },
+    ),
+]
+Rate = Annotated[int, Meta(extra_json_schema={"minimum": 1, "maximum": MAX_RATE})]
+_RATES_SCHEMA = {
+    "propertyNames": {"enum": sorted(LIMITABLE)},
+    "description": "Calls a second, by endpoint or by the beginning that several have in common.",
+}
+
+
+class Creating(Body, frozen=True, kw_only=True):
+    """A new App. Key and secret are made up if none is given."""
+
+    name: Annotated[str, Meta(extra_json_schema=_NAME_SCHEMA, extra={"check": _check_name})]
+    key: NewKey | None = None
+    secret: NewSecret | None = None
     environment: Environment = "development"
-    reason: str = ""
+    reason: Reason = ""
 
 
-class Changing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Changing(Body, frozen=True, kw_only=True):
     """Settings; what is not named stays as it is."""
 
-    name: str | UnsetType = UNSET
+    name: Annotated[str, Meta(extra_json_schema=_NAME_SCHEMA)] | UnsetType = UNSET
     environment: Environment | UnsetType = UNSET
     require_registered: bool | UnsetType = UNSET
     list_policy: ListPolicy | UnsetType = UNSET
     whitelists: WhitelistSwitch | UnsetType = UNSET
-    exempt: frozenset[str] | UnsetType = UNSET
-    list_ceiling: int | UnsetType = UNSET
-    utc_offset_minutes: int | UnsetType = UNSET
+    exempt: Annotated[frozenset[TextId], Meta(extra_json_schema={"maxItems": MAX_EXEMPT})] | UnsetType = UNSET
+    list_ceiling: Annotated[int, _setting("list_ceiling")] | UnsetType = UNSET
+    utc_offset_minutes: Annotated[int, _setting("utc_offset_minutes")] | UnsetType = UNSET
     strict_signature: bool | UnsetType = UNSET
-    signature_window_s: int | UnsetType = UNSET
-    user_limit: int | UnsetType | None = UNSET
-    token_ttl_s: int | UnsetType = UNSET
+    signature_window_s: Annotated[int, _setting("signature_window_s")] | UnsetType = UNSET
+    user_limit: Annotated[int, _setting("user_limit")] | UnsetType | None = UNSET
+    token_ttl_s: Annotated[int, _setting("token_ttl_s")] | UnsetType = UNSET
     close_sessions_on_expire: bool | UnsetType = UNSET
-    reactivate_after_s: int | UnsetType = UNSET
-    audit_days: int | UnsetType = UNSET
-    rate_limits: dict[str, int] | UnsetType = UNSET
-    webhook_url: str | UnsetType = UNSET
+    reactivate_after_s: Annotated[int, _setting("reactivate_after_s")] | UnsetType = UNSET
+    audit_days: Annotated[int, _setting("audit_days")] | UnsetType = UNSET
+    rate_limits: Annotated[dict[str, Rate], Meta(extra_json_schema=_RATES_SCHEMA)] | UnsetType = UNSET
+    webhook_url: WebhookUrl | UnsetType = UNSET
     device_policy: DevicePolicy | UnsetType = UNSET
     hide_presence: bool | UnsetType = UNSET
-    presence_webhook_url: str | UnsetType = UNSET
-    presence_slices: int | UnsetType = UNSET
-    reason: str = ""
+    presence_webhook_url: WebhookUrl | UnsetType = UNSET
+    presence_slices: Annotated[int, _setting("presence_slices")] | UnsetType = UNSET
+    reason: Reason = ""
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The settings that are named."""
+        named = {name: getattr(self, name) for name in self.__struct_fields__ if name != "reason"}
+        return {name: value for name, value in named.items() if value is not UNSET}
+
+    def mistakes(self, now_ms: int) -> Iterable[InvalidInput]:
+        """Settings out of their bounds, or none at all."""
+        changes = self.changes
+        return setting_mistakes(changes) if changes else [InvalidInput("body", "must name at least one setting")]
 
 
-class Rotating(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A new secret; made up where none is given."""
-
-    secret: str | None = None
-    reason: str = ""
+Changing.SCHEMA = {"anyOf": [{"required": [name]} for name in Changing.__struct_fields__ if name != "reason"]}
 
 
-class Dropping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The end of the old secret. Whether the Tokens minted under it live on must be said."""
+class Rotating(Body, frozen=True, kw_only=True):
+    """A new secret; made up if none is given."""
+
+    secret: NewSecret | None = None
+    reason: Reason = ""
+
+
+class Dropping(Body, frozen=True, kw_only=True):
+    """The end of the old secret. It must be given whether the Tokens minted under it live on."""
 
     keep_tokens: bool
-    reason: str = ""
+    reason: Reason = ""
 
 
-async def list_apps(call: OperatorRequest) -> dict[str, object]:
+_SHOWN_SETTINGS: list[tuple[str, Any]] = [
+    *((one.name, one.type) for one in msgspec.structs.fields(AppFacts) if one.name not in ("secrets", "token_keys")),
+    ("secret_count", int),
+    ("token_key_count", int),
+]
+# The settings are those of `AppFacts`, so that a new one is in the answers without being named here.
+AppSettings = msgspec.defstruct(
+    "AppSettings",
+    _SHOWN_SETTINGS,
+    kw_only=True,
+    namespace={"__doc__": "An App. Of its secrets only how many there are."},
+)
+AppChanged = msgspec.defstruct(
+    "AppChanged",
+    _SHOWN_SETTINGS,
+    bases=(Effective,),
+    kw_only=True,
+    namespace={"__doc__": "The App as it is then, and how far the write got."},
+)
+
+
+class AppsPage(Struct, kw_only=True):
     """All Apps, by key."""
-    return {"apps": [app_document(facts) for facts in await call.deps.store.apps.list()]}
+
+    apps: list[AppSettings]  # type: ignore[valid-type]
 
 
-async def show(call: OperatorRequest) -> dict[str, object]:
+class SecretMade(Effective, kw_only=True):
+    """The new secret, shown this once."""
+
+    app_key: str
+    app_secret: str
+    secret_count: int
+
+
+class SecretDropped(Effective, kw_only=True):
+    """How many secrets sign, and how many dropped ones' Tokens live on."""
+
+    app_key: str
+    secret_count: int
+    token_key_count: int
+
+
+class AppMade(Effective, kw_only=True):
+    """The new App, its secret shown this once."""
+
+    app_key: str
+    app_secret: str
+    name: str
+    environment: Environment
+
+
+async def list_apps(call: OperatorRequest) -> AppsPage:
+    """All Apps, by key."""
+    return AppsPage(apps=[AppSettings(**app_document(facts)) for facts in await call.deps.store.apps.list()])
+
+
+async def show(call: OperatorRequest) -> AppSettings:  # type: ignore[valid-type]
     """One App."""
-    return app_document(await _found(call.deps.store.apps.get(call.path_app())))
+    return AppSettings(**app_document(await _found(call.deps.store.apps.get(call.path_app()))))
 
 
-async def create(call: OperatorRequest) -> Done:
+async def create(call: OperatorRequest, body: Creating) -> AppMade:
     """It can be used when this is answered."""
-    body = await read_as(call, Creating)
-    problems = setting_mistakes({"name": body.name})
-    check_reason(body.reason, "", problems)
-    key = _taken(app_key, new_app_key() if body.key is None else body.key, "key", problems)
-    secret = _taken(app_secret, new_app_secret() if body.secret is None else body.secret, "secret", problems)
-    refuse_if_any(problems)
+    key, secret = body.key or new_app_key(), body.secret or new_app_secret()
     facts = AppFacts(
         key=key, name=body.name, secrets=(secret,), environment=body.environment, created_at_ms=call.now_ms
     )
     written = await call.deps.store.apps.create(facts, call.now_ms, body.reason, call.operator.name)
-    return Done({"app_key": key, "app_secret": secret, "name": body.name, "environment": body.environment}, written)
+    return await answered(
+        call, AppMade, written, app_key=key, app_secret=secret, name=body.name, environment=body.environment
+    )
 
 
-async def change(call: OperatorRequest) -> Done:
+async def change(call: OperatorRequest, body: Changing) -> AppChanged:  # type: ignore[valid-type]
     """The App as it is then."""
-    body = await read_as(call, Changing)
-    changes = {name: value for name in body.__struct_fields__ if (value := getattr(body, name)) is not UNSET}
-    del changes["reason"]
-    problems = setting_mistakes(changes) if changes else [InvalidInput("body", "must name at least one setting")]
-    check_reason(body.reason, "", problems)
-    refuse_if_any(problems)
+    changes = body.changes
     above = sorted(changes.keys() & ADMINS_ONLY)
     if above and not may(call.operator.role, "admin"):
         raise RoleInsufficient(f"only an admin may change {', '.join(above)}")
     facts, written = await _update(call, lambda facts: with_settings(facts, changes), body.reason)
-    return Done(app_document(facts), written)
+    return await answered(call, AppChanged, written, **app_document(facts))
 
 
-async def remove(call: OperatorRequest) -> WriteReceipt:
-    """There is no way back but an export. Its audit goes with it. Asked again, it finishes one that broke off."""
+async def remove(call: OperatorRequest) -> Effective:
+    """There is no way back but an export. Its audit goes with it. Called again, it finishes one that broke off."""
     apps, key = call.deps.store.apps, call.path_app()
     try:
         await _found(apps.get(key))
     except NotFound:
         await apps.finish_removal(key)
         raise
-    return await apps.remove(key, call.now_ms, by=call.operator.name)
+    return await answered(call, Effective, await apps.remove(key, call.now_ms, by=call.operator.name))
 
 
-async def rotate_secret(call: OperatorRequest) -> Done:
+async def rotate_secret(call: OperatorRequest, body: Rotating) -> SecretMade:
     """From now on both secrets sign, and Tokens are minted under the new one."""
-    body = await read_as(call, Rotating)
-    problems: list[InvalidInput] = []
-    fresh = _taken(app_secret, new_app_secret() if body.secret is None else body.secret, "secret", problems)
-    check_reason(body.reason, "", problems)
-    refuse_if_any(problems)
+    fresh = body.secret or new_app_secret()
     facts, written = await _update(call, lambda facts: with_new_secret(facts, fresh), body.reason)
-    return Done({"app_key": facts.key, "app_secret": fresh, "secret_count": len(facts.secrets)}, written)
+    return await answered(
+        call, SecretMade, written, app_key=facts.key, app_secret=fresh, secret_count=len(facts.secrets)
+    )
 
 
-async def drop_secret(call: OperatorRequest) -> Done:
-    """The newest secret stays. Where there is no old one nothing ends, and that is no error."""
-    body = await read_as(call, Dropping)
-    problems: list[InvalidInput] = []
-    check_reason(body.reason, "", problems)
-    refuse_if_any(problems)
+async def drop_secret(call: OperatorRequest, body: Dropping) -> SecretDropped:
+    """The newest secret stays. If there is no old one nothing ends, and that is no error."""
     facts, written = await _update(
         call, lambda facts: without_old_secret(facts, keep_tokens=body.keep_tokens), body.reason
     )
     counts = {"secret_count": len(facts.secrets), "token_key_count": len(facts.token_keys)}
-    return Done({"app_key": facts.key, **counts}, written)
+    return await answered(call, SecretDropped, written, app_key=facts.key, **counts)
 
 
-async def deployment_audit(call: OperatorRequest) -> dict[str, object]:
+async def deployment_audit(call: OperatorRequest, query: DeploymentAuditQuery) -> DeploymentAuditPage:
     """The latest entry first; `next` is the cursor of the following page, or null. No removal of an App removes an entry."""
-    query = call.query()
     entries, following = await call.deps.store.audit.deployment_page(
-        query.whole("count", 1, MAX_PAGE, default=DEFAULT_PAGE),
-        from_ms=query.whole("from", 0, FOREVER_MS, default=0),
-        to_ms=query.whole("to", 0, FOREVER_MS, default=FOREVER_MS),
-        cursor=query.text("cursor"),
+        query.count, from_ms=query.from_ms, to_ms=query.to_ms, cursor=query.cursor
     )
-    return {"entries": [deployment_json(entry) for entry in entries], "next": following}
+    return DeploymentAuditPage(entries=[deployment_audit_line(entry) for entry in entries], next=following)
 
 
 async def _update(
@@ -201,22 +296,20 @@ async def _found(asked: Awaitable[T]) -> T:
         raise NotFound(str(fault)) from None
 
 
-def _taken(check: Callable[[str], str], value: str, parameter: str, problems: list[InvalidInput]) -> str:
-    try:
-        return check(value)
-    except InvalidInput as fault:
-        problems.append(InvalidInput(parameter, fault.problem))
-        return ""
-
-
-ENDPOINTS: dict[tuple[str, str], tuple[OperatorRole, Endpoint]] = {
-    ("/v1/apps", "GET"): ("viewer", list_apps),
-    ("/v1/apps", "POST"): ("admin", create),
-    ("/v1/apps/{app}", "GET"): ("viewer", show),
-    ("/v1/apps/{app}", "PATCH"): ("operator", change),
-    ("/v1/apps/{app}", "DELETE"): ("admin", remove),
-    ("/v1/apps/{app}/rotate-secret", "POST"): ("admin", rotate_secret),
-    ("/v1/apps/{app}/drop-secret", "POST"): ("admin", drop_secret),
-    ("/v1/deployment-audit", "GET"): ("viewer", deployment_audit),
+ENDPOINTS: dict[tuple[str, str], tuple[OperatorRole, Endpoint[OperatorRequest]]] = {
+    ("/v1/apps", "GET"): ("viewer", Endpoint("All Apps", list_apps)),
+    ("/v1/apps", "POST"): ("admin", Endpoint("Create an App", create, faults=("refused",))),
+    ("/v1/apps/{app}", "GET"): ("viewer", Endpoint("Show an App", show, faults=("not-found",))),
+    ("/v1/apps/{app}", "PATCH"): ("operator", Endpoint("Change an App", change, faults=("not-found",))),
+    ("/v1/apps/{app}", "DELETE"): ("admin", Endpoint("Remove an App", remove, faults=("not-found",))),
+    ("/v1/apps/{app}/rotate-secret", "POST"): (
+        "admin",
+        Endpoint("Give an App a new secret next to the old one", rotate_secret, faults=("not-found", "refused")),
+    ),
+    ("/v1/apps/{app}/drop-secret", "POST"): (
+        "admin",
+        Endpoint("End an App's old secret", drop_secret, faults=("not-found", "refused")),
+    ),
+    ("/v1/deployment-audit", "GET"): ("viewer", Endpoint("What was done to Apps and operators", deployment_audit)),
 }
 """By path and method: the role it takes, and what it does."""

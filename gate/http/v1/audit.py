@@ -5,62 +5,137 @@
 
 from __future__ import annotations
 
-import orjson
+from typing import Annotated, Any, cast
 
+import msgspec
+import orjson
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from gate.core.changes import Kind
 from gate.core.model import FOREVER_MS
 from gate.http.context import AppRequest
-from gate.http.fields import id_json
-from gate.http.v1.endpoint import Endpoint
-from gate.store.audit import MAX_PAGE, NOTED, AuditEntry, DeploymentEntry
+from gate.http.endpoint import Endpoint
+from gate.http.fields import IdJson, json_id, until_json
+from gate.http.paging import CURSOR_TEXT
+from gate.http.requests import Query
+from gate.store.audit import MAX_PAGE, NOTED, AuditEntry, DeploymentEntry, DeploymentKind, Noted
 
 DEFAULT_PAGE = 100
+_CURSOR = r"^([1-9][0-9]{0,15}-[0-9]{1,16}-[0-9]{1,4})?$"
+
+FromMs = Annotated[int, Meta(ge=0, le=FOREVER_MS, description="A moment, Unix ms, that counts.")]
+ToMs = Annotated[int, Meta(ge=0, le=FOREVER_MS, description="A moment, Unix ms, that no longer counts.")]
+Count = Annotated[int, Meta(ge=1, le=MAX_PAGE)]
+Cursor = Annotated[str, Meta(description=CURSOR_TEXT, extra_json_schema={"pattern": _CURSOR})]
 
 
-async def page(call: AppRequest) -> dict[str, object]:
+class AuditQuery(Query, frozen=True):
+    """Which entries."""
+
+    user: Annotated[bytes, Meta(description="Only what was done to this User.")] | None = None
+    count: Count = DEFAULT_PAGE
+    from_ms: FromMs = msgspec.field(default=0, name="from")
+    to_ms: ToMs = msgspec.field(default=FOREVER_MS, name="to")
+    cursor: Cursor | None = None
+
+
+class DeploymentAuditQuery(Query, frozen=True):
+    """Which entries."""
+
+    count: Count = DEFAULT_PAGE
+    from_ms: FromMs = msgspec.field(default=0, name="from")
+    to_ms: ToMs = msgspec.field(default=FOREVER_MS, name="to")
+    cursor: Cursor | None = None
+
+
+class AuditLine(Struct, kw_only=True):
+    """Who (`actor`) did what to whom (`user`, with its `members`), when, until when and why."""
+
+    at: int
+    what: Kind | Noted
+    user: IdJson | UnsetType = UNSET
+    members: list[IdJson] | UnsetType = UNSET
+    until: int | UnsetType | None = UNSET
+    settings: dict[str, Any] | UnsetType = UNSET
+    on: bool | UnsetType = UNSET
+    before: int | UnsetType = UNSET
+    session: str | UnsetType = UNSET
+    platform: str | UnsetType = UNSET
+    closed: int | UnsetType = UNSET
+    lost: int | UnsetType = UNSET
+    actor: str
+    reason: str
+
+
+class AuditPage(Struct, kw_only=True):
+    """The latest first; `next` is the cursor of the following page."""
+
+    entries: list[AuditLine]
+    next: str | None
+
+
+class DeploymentAuditLine(Struct, kw_only=True):
+    """Who (`actor`) did what to which App or operator (`about`), when and why."""
+
+    at: int
+    what: DeploymentKind
+    about: str
+    changed: dict[str, Any]
+    actor: str
+    reason: str
+
+
+class DeploymentAuditPage(Struct, kw_only=True):
+    """The latest first; `next` is the cursor of the following page."""
+
+    entries: list[DeploymentAuditLine]
+    next: str | None
+
+
+async def page(call: AppRequest, query: AuditQuery) -> AuditPage:
     """`next` is the cursor of the following page, or null."""
-    query = call.query()
-    user = None if query.one("user") is None else query.raw_user("user")
     entries, following = await call.deps.store.audit.page(
         call.app_key,
-        query.whole("count", 1, MAX_PAGE, default=DEFAULT_PAGE),
-        user=user,
-        from_ms=query.whole("from", 0, FOREVER_MS, default=0),
-        to_ms=query.whole("to", 0, FOREVER_MS, default=FOREVER_MS),
-        cursor=query.text("cursor"),
+        query.count,
+        user=query.user,
+        from_ms=query.from_ms,
+        to_ms=query.to_ms,
+        cursor=query.cursor,
     )
-    return {"entries": [entry_json(entry) for entry in entries], "next": following}
+    return AuditPage(entries=[audit_line(entry) for entry in entries], next=following)
 
 
-def entry_json(entry: AuditEntry) -> dict[str, object]:
+def audit_line(entry: AuditEntry) -> AuditLine:
     """Without the members that an entry of its kind does not have."""
-    shown: dict[str, object] = {"at": entry.at_ms, "what": entry.kind}
+    line = AuditLine(at=entry.at_ms, what=cast("Kind | Noted", entry.kind), actor=entry.by, reason=entry.why)
     if entry.user:
-        shown["user"] = id_json(entry.user)
+        line.user = json_id(entry.user)
     if entry.members:
-        shown["members"] = [id_json(member) for member in entry.members]
+        line.members = [json_id(member) for member in entry.members]
     if entry.until_ms:
-        shown["until"] = entry.until_ms if entry.until_ms < FOREVER_MS else None
+        line.until = until_json(entry.until_ms)
     if entry.kind == "app-set":
-        shown["settings"] = orjson.loads(entry.value)
+        line.settings = orjson.loads(entry.value)
     elif entry.kind == "whitelist-switched":
-        shown["on"] = entry.value == b"1"
+        line.on = entry.value == b"1"
     elif entry.kind == "tokens-revoked":
-        shown["before"] = int(entry.value)
+        line.before = int(entry.value)
     elif entry.kind in NOTED:
-        shown |= orjson.loads(entry.value)
-    return shown | {"actor": entry.by, "reason": entry.why}
+        for name, value in orjson.loads(entry.value).items():
+            setattr(line, name, value)
+    return line
 
 
-def deployment_json(entry: DeploymentEntry) -> dict[str, object]:
+def deployment_audit_line(entry: DeploymentEntry) -> DeploymentAuditLine:
     """`about` is an App key or an operator's name; `changed` holds what the write changed, never a secret."""
-    return {
-        "at": entry.at_ms,
-        "what": entry.kind,
-        "about": entry.about,
-        "changed": orjson.loads(entry.value),
-        "actor": entry.by,
-        "reason": entry.why,
-    }
+    return DeploymentAuditLine(
+        at=entry.at_ms,
+        what=cast("DeploymentKind", entry.kind),
+        about=entry.about,
+        changed=orjson.loads(entry.value),
+        actor=entry.by,
+        reason=entry.why,
+    )
 
 
-ENDPOINTS: dict[tuple[str, str], Endpoint] = {("/v1/audit", "GET"): page}
+ENDPOINTS: dict[tuple[str, str], Endpoint[AppRequest]] = {("/v1/audit", "GET"): Endpoint("Who did what to whom", page)}

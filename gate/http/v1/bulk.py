@@ -15,29 +15,62 @@ not begun. Every operation is safe to repeat.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from gate.errors import GateError, InvalidInput, StoreUnavailable
 from gate.http.context import AppRequest
+from gate.http.endpoint import EffectiveIfAny, Endpoint, answered
 from gate.http.errors import v1_problem
-from gate.http.v1.endpoint import Done, Endpoint, named_mistake, read_as
-from gate.http.v1.operations import Operation, Run, Subject, Task, each, task_of
+from gate.http.requests import Body
+from gate.http.v1.operations import Operation, Run, Subject, Task, each, operation_of, task_of
 from gate.store.writer import WriteReceipt, joined
 
 MAX_OPERATIONS = 1_000
 READ_AT_ONCE = 100
 """Operations: a millisecond or two, then others have their turn."""
 
-_DECODER = msgspec.json.Decoder(Operation)
 
+class Bulk(Body, frozen=True):
+    """The body with its operations still to be read, since a wrong one must not keep the others from being done."""
 
-class Bulk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What to do, in order."""
+    IS_BATCH: ClassVar[bool] = True
 
     operations: list[msgspec.Raw]
+
+    def mistakes(self, now_ms: int) -> Iterable[InvalidInput]:
+        """Too many operations, or none."""
+        if not 1 <= len(self.operations) <= MAX_OPERATIONS:
+            problem = f"must hold 1 to {MAX_OPERATIONS} operations, {len(self.operations)} were sent"
+            yield InvalidInput("operations", problem)
+
+
+class BulkBody(Body, frozen=True):
+    """What to do, in order."""
+
+    operations: Annotated[list[Operation], Meta(min_length=1, max_length=MAX_OPERATIONS)]
+
+
+class BulkResult(Struct, kw_only=True):
+    """What became of one operation; if it is not `ok`, the other members are those of `Problem`."""
+
+    ok: bool
+    created: bool | UnsetType = UNSET
+    token: str | UnsetType = UNSET
+    expires: int | UnsetType | None = UNSET
+    error: str | UnsetType = UNSET
+    message: str | UnsetType = UNSET
+    parameter: str | UnsetType = UNSET
+    outcome: Literal["unknown"] | UnsetType = UNSET
+
+
+class BulkDone(EffectiveIfAny, kw_only=True):
+    """In the order of the operations."""
+
+    results: list[BulkResult]
 
 
 class _Numbered(NamedTuple):
@@ -45,16 +78,12 @@ class _Numbered(NamedTuple):
     task: Task
 
 
-async def bulk(call: AppRequest) -> Done:
+async def bulk(call: AppRequest, body: Bulk) -> BulkDone:
     """→ results, in order. 503 only if nothing at all was done."""
-    body = await read_as(call, Bulk, is_batch=True)
-    if not 1 <= len(body.operations) <= MAX_OPERATIONS:
-        problem = f"must hold 1 to {MAX_OPERATIONS} operations, {len(body.operations)} were sent"
-        raise InvalidInput("operations", problem)
     async with call.deps.long_work.admitted(call.app_key):
         work = _Work(call, len(body.operations))
         await work.do(await work.tasks(body.operations))
-    return Done({"results": work.results}, joined(work.writes))
+    return await answered(call, BulkDone, joined(work.writes), results=work.results)
 
 
 class _Work:
@@ -62,18 +91,19 @@ class _Work:
 
     def __init__(self, call: AppRequest, size: int) -> None:
         self._call = call
-        self.results: list[dict[str, object]] = [{"ok": True} for _ in range(size)]
+        self.results = [BulkResult(ok=True) for _ in range(size)]
         self.writes: list[WriteReceipt] = []
         self._away: StoreUnavailable | None = None
 
     async def tasks(self, operations: Sequence[msgspec.Raw]) -> list[_Numbered]:
         """The operations that can be done; the others have their results."""
         tasks: list[_Numbered] = []
+        now_ms = self._call.now_ms
         for number, raw in enumerate(operations):
             if number % READ_AT_ONCE == READ_AT_ONCE - 1:
                 await asyncio.sleep(0)
             try:
-                tasks.append(_Numbered(number, task_of(_read(raw), self._call.now_ms)))
+                tasks.append(_Numbered(number, task_of(operation_of(raw, now_ms), now_ms)))
             except InvalidInput as fault:
                 self._refuse(number, fault)
         return tasks
@@ -102,12 +132,12 @@ class _Work:
         for shared, fault in refused.items():
             self._refuse_all(groups[shared], dict.fromkeys(groups[shared], fault))
         done = 0
-        for shared, (writes, refused_some, fields) in ran.items():
+        for shared, (writes, refused_some, results) in ran.items():
             numbers = groups[shared]
             self.writes += writes
             self._refuse_all(numbers, refused_some)
-            for subject, more in fields.items():
-                self.results[numbers[subject]] |= more
+            for subject, members in results.items():
+                self.results[numbers[subject]] = BulkResult(ok=True, **members)
             done += len(numbers) - len(refused_some)
         return done
 
@@ -118,17 +148,8 @@ class _Work:
                 self._away = fault
 
     def _refuse(self, number: int, fault: GateError) -> None:
-        self.results[number] = {"ok": False, **v1_problem(fault, self._call.request.path).body}
-
-
-def _read(raw: msgspec.Raw) -> Operation:
-    try:
-        operation: Operation = _DECODER.decode(raw)
-    except msgspec.ValidationError as fault:
-        raise named_mistake(fault) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as fault:
-        raise InvalidInput("operation", f"must be JSON: {fault}") from None
-    return operation
+        members: dict[str, Any] = v1_problem(fault, self._call.request.path).body
+        self.results[number] = BulkResult(ok=False, **members)
 
 
 def _runs(tasks: Sequence[_Numbered]) -> Iterator[list[_Numbered]]:
@@ -153,4 +174,6 @@ def _runs(tasks: Sequence[_Numbered]) -> Iterator[list[_Numbered]]:
         yield from wave_runs.values()
 
 
-ENDPOINTS: dict[tuple[str, str], Endpoint] = {("/v1/bulk", "POST"): bulk}
+ENDPOINTS: dict[tuple[str, str], Endpoint[AppRequest]] = {
+    ("/v1/bulk", "POST"): Endpoint(f"Up to {MAX_OPERATIONS:,} operations in one call", bulk, takes=BulkBody)
+}

@@ -2,7 +2,7 @@
 
 A denial is an answer, hence 200. The batch form is the fast one: ids are turned to bytes and measured by the list, and
 all its words come from one commit; 1,000 pairs take about two milliseconds. Ids in a query string are percent-encoded
-bytes of any kind; in JSON they are as `ids.py` says.
+bytes of any kind; in JSON they are as `gate.http.fields` describes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
-from typing import cast
+from typing import Annotated, ClassVar, cast
+
+import msgspec
+from msgspec import Meta, Struct
 
 from gate.clock import wall_ms
 from gate.core.ids import MAX_ID_BYTES
@@ -22,9 +25,10 @@ from gate.errors import GateError, InvalidInput
 from gate.http.auth import fast_caller
 from gate.http.context import AppRequest, query_of
 from gate.http.dependencies import Deps
-from gate.http.fields import loose_id_bytes
+from gate.http.endpoint import Endpoint
+from gate.http.fields import Revision, loose_id_bytes
+from gate.http.requests import Query, Schema
 from gate.http.v1.consistency import check_staleness, revision_of_all, wait_for_revision
-from gate.http.v1.endpoint import Endpoint
 from gate.replica.app_reading import AppReading
 from gate.replica.positions import reaches, revision_of
 from gate.replica.reader import app_of, explained
@@ -41,11 +45,93 @@ _PLAIN = re.compile(rf"{PATH}\?from=([A-Za-z0-9._~-]{{1,64}})&to=([A-Za-z0-9._~-
 _SHAPES = 'must be {"pairs": [[from, to], …]} or {"from": id, "to": [id, …]}'
 
 
-async def check(call: AppRequest) -> dict[str, object]:
+class CheckQuery(Query, frozen=True):
+    """One question about two Users."""
+
+    sender: bytes = msgspec.field(name="from")
+    recipient: Annotated[bytes, Meta(extra_json_schema={"examples": ["bob"]})] = msgspec.field(name="to")
+    min: Revision | None = None
+
+
+class PairNamed(Struct):
+    """One question, its two Users named."""
+
+    sender: bytes = msgspec.field(name="from")
+    recipient: bytes = msgspec.field(name="to")
+
+
+class CheckPairs(Struct):
+    """Questions about any two Users each."""
+
+    SCHEMA: ClassVar[Schema] = {"not": {"anyOf": [{"required": ["from"]}, {"required": ["to"]}]}}
+
+    pairs: Annotated[
+        list[Annotated[list[bytes], Meta(min_length=2, max_length=2)] | PairNamed],
+        Meta(max_length=MAX_PAIRS, examples=[[["alice", "bob"], ["bob", "alice"]]]),
+    ]
+    min: Revision | None = None
+
+
+class CheckMany(Struct):
+    """One sender, many recipients."""
+
+    SCHEMA: ClassVar[Schema] = {"not": {"required": ["pairs"]}}
+
+    sender: bytes = msgspec.field(name="from")
+    recipients: Annotated[list[bytes], Meta(max_length=MAX_PAIRS, examples=[["bob", "carol"]])] = msgspec.field(
+        name="to"
+    )
+    min: Revision | None = None
+
+
+class VerdictAnswer(Struct, kw_only=True):
+    """`until` is when the Verdict may change by itself; `stale_ms` the age of the facts, 0 while fresh."""
+
+    allowed: bool
+    verdict: Word
+    until: int | None
+    revision: str | None
+    stale_ms: int
+
+
+class VerdictsAnswer(Struct, kw_only=True):
+    """In the order of the questions, all from the same facts."""
+
+    verdicts: Sequence[Word]
+    revision: str | None
+    stale_ms: int
+
+
+class RuleExplained(Struct, kw_only=True):
+    """One rule, with the facts that it looked at."""
+
+    rule: Word
+    denies: bool
+    until: int | None
+    facts: dict[str, bool | int | str | None]
+
+
+class Explanation(Struct, kw_only=True, rename={"sender": "from", "recipient": "to"}):
+    """Every rule in order, those after the first that denies as well."""
+
+    verdict: Word
+    allowed: bool
+    until: int | None
+    now: int
+    app: str
+    sender: str
+    recipient: str
+    exempt: bool
+    rules: list[RuleExplained]
+    revisions: list[str]
+    revision: str | None
+    stale_ms: int
+
+
+async def check(call: AppRequest, query: CheckQuery) -> VerdictAnswer:
     """`GET ?from=&to=[&min=]` → allowed, verdict, until, revision, stale_ms."""
-    query = call.query()
-    pair = query.raw_user("from"), query.raw_user("to")
-    await wait_for_revision(call, query.text("min"))
+    pair = query.sender, query.recipient
+    await wait_for_revision(call, query.min)
     stale_ms = check_staleness(call.deps)
     with call.deps.replica.snapshot() as snapshot:
         verdict = app_of(snapshot, call.app_key).decide(*pair, wall_ms())
@@ -53,7 +139,7 @@ async def check(call: AppRequest) -> dict[str, object]:
     return _answered(call.deps, verdict, revision, stale_ms)
 
 
-def fast_check(deps: Deps, headers: Mapping[str, str], raw_path: str) -> dict[str, object] | None:
+def fast_check(deps: Deps, headers: Mapping[str, str], raw_path: str) -> VerdictAnswer | None:
     """What `check` answers, from one snapshot, the caller's credentials included.
 
     None, or a `GateError`, where the answer is another one than 200, or has to wait: for a Revision, or for a nonce to be
@@ -79,24 +165,24 @@ def fast_check(deps: Deps, headers: Mapping[str, str], raw_path: str) -> dict[st
     return _answered(deps, verdict, revision, stale_ms)
 
 
-def _answered(deps: Deps, verdict: Verdict, revision: str, stale_ms: int) -> dict[str, object]:
+def _answered(deps: Deps, verdict: Verdict, revision: str, stale_ms: int) -> VerdictAnswer:
     deps.count_verdicts({verdict.word: 1})
-    return {
-        "allowed": verdict.allowed,
-        "verdict": verdict.word,
-        "until": verdict.until_ms,
-        "revision": revision,
-        "stale_ms": stale_ms,
-    }
+    return VerdictAnswer(
+        allowed=verdict.allowed,
+        verdict=verdict.word,
+        until=verdict.until_ms,
+        revision=revision,
+        stale_ms=stale_ms,
+    )
 
 
-async def check_batch(call: AppRequest) -> dict[str, object]:
+async def check_batch(call: AppRequest) -> VerdictsAnswer:
     """`POST` up to 10,000 pairs, or one sender and as many recipients → verdicts in order."""
     body = await call.batch()
     return _batch_promptly(call, body) or await _batch(call, body)
 
 
-def _batch_promptly(call: AppRequest, body: dict[str, object]) -> dict[str, object] | None:
+def _batch_promptly(call: AppRequest, body: dict[str, object]) -> VerdictsAnswer | None:
     """What `_batch` answers to pairs of text, which are looked at once and by the core where there is one.
 
     None where anything is unusual or wrong. Nothing was counted then, and `_batch` decides.
@@ -112,10 +198,10 @@ def _batch_promptly(call: AppRequest, body: dict[str, object]) -> dict[str, obje
     except (GateError, TypeError):
         return None
     call.deps.count_verdicts(counts)
-    return {"verdicts": words, "revision": revision, "stale_ms": stale_ms}
+    return VerdictsAnswer(verdicts=words, revision=revision, stale_ms=stale_ms)
 
 
-async def _batch(call: AppRequest, body: dict[str, object]) -> dict[str, object]:
+async def _batch(call: AppRequest, body: dict[str, object]) -> VerdictsAnswer:
     minimum = body.get("min")
     if not (minimum is None or isinstance(minimum, str)):
         raise InvalidInput("min", "must be a Revision as an answer gave it")
@@ -126,18 +212,18 @@ async def _batch(call: AppRequest, body: dict[str, object]) -> dict[str, object]
         revision = revision_of_all(snapshot)
         words = ask(app_of(snapshot, call.app_key))
     call.deps.count_verdicts(Counter(words))
-    return {"verdicts": words, "revision": revision, "stale_ms": stale_ms}
+    return VerdictsAnswer(verdicts=words, revision=revision, stale_ms=stale_ms)
 
 
-async def explain(call: AppRequest) -> dict[str, object]:
+async def explain(call: AppRequest, query: CheckQuery) -> Explanation:
     """`GET ?from=&to=[&min=]` → every rule with the facts it looked at."""
-    query = call.query()
-    sender, recipient = query.raw_user("from"), query.raw_user("to")
-    await wait_for_revision(call, query.text("min"))
+    pair = query.sender, query.recipient
+    await wait_for_revision(call, query.min)
     stale_ms = check_staleness(call.deps)
     with call.deps.replica.snapshot() as snapshot:
-        revision = revision_of(snapshot, call.app_key, (sender, recipient))
-        return {**explained(snapshot, call.app_key, sender, recipient), "revision": revision, "stale_ms": stale_ms}
+        revision = revision_of(snapshot, call.app_key, pair)
+        members = {**explained(snapshot, call.app_key, *pair), "revision": revision, "stale_ms": stale_ms}
+    return msgspec.convert(members, Explanation)
 
 
 def _question(body: dict[str, object]) -> Callable[[AppReading], Sequence[Word]]:
@@ -201,8 +287,9 @@ def many_ids(values: Sequence[object], name: Callable[[int], str]) -> list[bytes
     return [loose_id_bytes(value, name(index)) for index, value in enumerate(values)]
 
 
-ENDPOINTS: dict[tuple[str, str], Endpoint] = {
-    (PATH, "GET"): check,
-    (PATH, "POST"): check_batch,
-    ("/v1/explain", "GET"): explain,
+ENDPOINTS: dict[tuple[str, str], Endpoint[AppRequest]] = {
+    (PATH, "GET"): Endpoint("May one User message another?", check, faults=("stale",)),
+    # The body is read without a decoder of its own, which would take a step of Python for each id.
+    (PATH, "POST"): Endpoint("Many checks at once", check_batch, takes=(CheckPairs, CheckMany), faults=("stale",)),
+    ("/v1/explain", "GET"): Endpoint("Why, rule by rule", explain, faults=("stale",)),
 }

@@ -18,20 +18,22 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 import msgspec
 import orjson
 from aiohttp import web
+from msgspec import Meta
 
 from gate.clock import monotonic_ms
 from gate.core.presence import KINDS, Cursor, Event, Kind, parse_gateway
 from gate.errors import FeedReset, InvalidInput, ReplicaError, StoreUnavailable
 from gate.http.bodies import release_body
-from gate.http.context import AppRequest
-from gate.http.fields import IdJson, id_json, ids_bytes
+from gate.http.context import AppRequest, RequestContext
+from gate.http.endpoint import Endpoint
+from gate.http.fields import FeedCursor, GatewayName, id_json, up_to
+from gate.http.requests import Body, Query, fields_of
 from gate.http.v1.changes import cursor_named
-from gate.http.v1.endpoint import Endpoint, read_as, refuse_if_any
 
 MAX_USERS_IN_QUERY = 1_000
 MAX_USERS = 10_000
@@ -51,13 +53,51 @@ CONTENT_TYPE = "text/event-stream"
 _HEADERS = {"Content-Type": f"{CONTENT_TYPE}; charset=utf-8", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
-class Watching(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What to tell of: kinds, Users, Sessions of one Gateway; and since which cursor."""
+class WatchQuery(Query, frozen=True):
+    """Which events: of kinds, of Users, of the Sessions of one Gateway; and since which cursor."""
 
-    users: list[IdJson] | None = None
-    kinds: list[Kind] | None = None
-    gateway: str | None = None
-    since: str | None = None
+    kinds: (
+        Annotated[
+            str,
+            Meta(
+                description=f"With commas between them, of {', '.join(KINDS)}.",
+                extra_json_schema={"format": "event-kinds"},
+            ),
+        ]
+        | None
+    ) = None
+    users: Annotated[
+        list[bytes], Meta(min_length=1, max_length=MAX_USERS_IN_QUERY, description="Only these, a field each.")
+    ] = msgspec.field(default_factory=list)
+    gateway: (
+        Annotated[
+            GatewayName,
+            Meta(description="Only Sessions that this Gateway holds, and only their kicks unless kinds are named."),
+        ]
+        | None
+    ) = None
+    since: FeedCursor | None = None
+
+    @classmethod
+    async def read(cls, call: RequestContext) -> Self:
+        """As of any query, but an empty list is refused: its reader would get the events of all Users."""
+        query = call.query()
+        watch = fields_of(cls, query)
+        for name, value in (("kinds", watch.kinds), ("users", watch.users), ("gateway", watch.gateway)):
+            if query.has(name) and not value:
+                raise InvalidInput(name, "must hold something, or be left out")
+        return watch
+
+
+class Watching(Body, frozen=True):
+    """Which events: of kinds, of Users, of the Sessions of one Gateway; and since which cursor."""
+
+    IS_BATCH: ClassVar[bool] = True
+
+    users: Annotated[list[bytes], up_to(MAX_USERS)] | None = None
+    kinds: Annotated[list[Kind], Meta(extra_json_schema={"minItems": 1})] | None = None
+    gateway: GatewayName | None = None
+    since: FeedCursor | None = None
 
 
 class Wanted(NamedTuple):
@@ -76,27 +116,17 @@ class Wanted(NamedTuple):
         )
 
 
-async def watch(call: AppRequest) -> web.StreamResponse:
+async def watch(call: AppRequest, query: WatchQuery) -> web.StreamResponse:
     """`?kinds=a,b&users=a&users=b&gateway=&since=`. Without a cursor it begins with what comes next. With `gateway`: the kicks
     of Sessions that this Gateway holds, or the kinds that are named."""
-    query = call.query()
-    kinds, gateway = query.text("kinds"), query.text("gateway")
-    users = query.raw_users("users", MAX_USERS_IN_QUERY)
-    for name, value in (("kinds", kinds), ("users", users), ("gateway", gateway)):
-        if query.has(name) and not value:  # a reader of an empty list would be told of everybody
-            raise InvalidInput(name, "must hold something, or be left out")
-    wanted = _wanted(None if kinds is None else kinds.split(","), users, gateway)
-    return await _streamed(call, wanted, query.text("since"))
+    wanted = _wanted(None if query.kinds is None else query.kinds.split(","), query.users, query.gateway)
+    return await _streamed(call, wanted, query.since)
 
 
-async def watch_many(call: AppRequest) -> web.StreamResponse:
+async def watch_many(call: AppRequest, body: Watching) -> web.StreamResponse:
     """As GET, for more Users than a query string should hold."""
-    body = await read_as(call, Watching, is_batch=True)
-    problems: list[InvalidInput] = []
-    users = [] if body.users is None else ids_bytes(body.users, "users", MAX_USERS, problems)
-    refuse_if_any(problems)
     release_body(call.request)  # the stream lasts for hours
-    return await _streamed(call, _wanted(body.kinds, users, body.gateway), body.since)
+    return await _streamed(call, _wanted(body.kinds, body.users or [], body.gateway), body.since)
 
 
 def _wanted(kinds: Sequence[str] | None, users: Sequence[bytes], gateway: str | None) -> Wanted:
@@ -250,4 +280,14 @@ def event_json(event: Event) -> dict[str, object]:
     return shown | {"reason": event.why} if event.why else shown
 
 
-ENDPOINTS: dict[tuple[str, str], Endpoint] = {("/v1/events", "GET"): watch, ("/v1/events", "POST"): watch_many}
+ENDPOINTS: dict[tuple[str, str], Endpoint[AppRequest]] = {
+    ("/v1/events", "GET"): Endpoint(
+        "What happens, as it happens", watch, faults=("too-many-streams",), content_type=CONTENT_TYPE
+    ),
+    ("/v1/events", "POST"): Endpoint(
+        "What happens to many Users, as it happens",
+        watch_many,
+        faults=("too-many-streams",),
+        content_type=CONTENT_TYPE,
+    ),
+}

@@ -1,120 +1,151 @@
-"""`/v1/blacklist`, `/v1/whitelist` and `/v1/whitelist-switch`: the lists with ends, and in pages with those ends."""
+"""`/v1/blacklist`, `/v1/whitelist` and `/v1/whitelist-switch`: the lists with expiries, and in pages with those expiries."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from functools import partial
+from typing import Annotated, ClassVar
 
-import msgspec
+from msgspec import Meta, Struct
 
-from gate.core.model import FOREVER_MS, ListKind
+from gate.core.model import ListKind
 from gate.errors import InvalidInput
 from gate.http.context import AppRequest
-from gate.http.fields import IdJson, check_reason, end_ms, id_bytes, id_json, ids_bytes
-from gate.http.paging import page_cursor, page_token
-from gate.http.v1.endpoint import Endpoint, read_as, refuse_if_any
-from gate.store.writer import WriteReceipt
+from gate.http.endpoint import Effective, Endpoint, answered
+from gate.http.fields import (
+    AT_MOST_ONE_EXPIRY,
+    Actor,
+    IdJson,
+    Reason,
+    Seconds,
+    UntilMs,
+    expiry_mistakes,
+    expiry_ms,
+    json_id,
+    until_json,
+    up_to,
+)
+from gate.http.paging import PageToken, page_cursor, page_token
+from gate.http.requests import Body, Query, Schema
+from gate.store.lists import Entry
 
 MAX_MEMBERS = 1_000
 """Entries, or Users, that one call may name."""
 
-
-class Adding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Whose list, who goes on it, and until when: without an end, for good."""
-
-    owner: IdJson
-    members: list[IdJson]
-    until: int | None = None
-    seconds: int | None = None
-    reason: str = ""
-    actor: str = ""
+Users = Annotated[list[bytes], up_to(MAX_MEMBERS)]
 
 
-class Removing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Adding(Body, frozen=True):
+    """Whose list, who goes on it, and until when: without an expiry, for good."""
+
+    SCHEMA: ClassVar[Schema] = AT_MOST_ONE_EXPIRY
+
+    owner: bytes
+    members: Users
+    until: UntilMs | None = None
+    seconds: Seconds | None = None
+    reason: Reason = ""
+    actor: Actor = ""
+
+    def mistakes(self, now_ms: int) -> Iterable[InvalidInput]:
+        """An expiry that is given twice."""
+        return expiry_mistakes(self.until, self.seconds)
+
+
+class Removing(Body, frozen=True):
     """Whose list, and who comes off it."""
 
-    owner: IdJson
-    members: list[IdJson]
-    reason: str = ""
-    actor: str = ""
+    owner: bytes
+    members: Users
+    reason: Reason = ""
+    actor: Actor = ""
 
 
-class Switching(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Switching(Body, frozen=True):
     """Whose whitelists, on or off."""
 
-    users: list[IdJson]
+    users: Users
     on: bool
-    reason: str = ""
-    actor: str = ""
+    reason: Reason = ""
+    actor: Actor = ""
 
 
-async def add(call: AppRequest, kind: ListKind) -> WriteReceipt:
-    """All or, past the App's ceiling, none. Adding again sets the new end."""
-    body = await read_as(call, Adding)
-    problems: list[InvalidInput] = []
-    owner = _owner(body.owner, problems)
-    members = ids_bytes(body.members, "members", MAX_MEMBERS, problems)
-    until_ms = end_ms(body.until, body.seconds, False, call.now_ms, problems)
-    check_reason(body.reason, body.actor, problems)
-    refuse_if_any(problems)
-    end = until_ms or FOREVER_MS
-    ceiling, why, by = call.facts.list_ceiling, body.reason, body.actor
-    return await call.deps.store.lists.add(call.app_key, kind, owner, members, end, call.now_ms, ceiling, why, by)
+class ListPage(Query, frozen=True):
+    """Which page of whose list."""
+
+    owner: Annotated[bytes, Meta(description="Whose list.")]
+    count: Annotated[int, Meta(ge=1, le=MAX_MEMBERS)] = MAX_MEMBERS
+    token: PageToken | None = None
 
 
-async def remove(call: AppRequest, kind: ListKind) -> WriteReceipt:
-    """Removing who was never listed is no error."""
-    body = await read_as(call, Removing)
-    problems: list[InvalidInput] = []
-    owner = _owner(body.owner, problems)
-    members = ids_bytes(body.members, "members", MAX_MEMBERS, problems)
-    check_reason(body.reason, body.actor, problems)
-    refuse_if_any(problems)
-    return await call.deps.store.lists.remove(call.app_key, kind, owner, members, call.now_ms, body.reason, body.actor)
+class Listed(Struct, kw_only=True):
+    """One entry. `until` null: for good."""
+
+    user: IdJson
+    until: int | None
 
 
-async def page(call: AppRequest, kind: ListKind) -> dict[str, object]:
+class MembersPage(Struct, kw_only=True):
+    """Newest first; `next` is the token of the following page."""
+
+    members: list[Listed]
+    next: str | None
+
+
+async def add(call: AppRequest, body: Adding, kind: ListKind) -> Effective:
+    """All or, past the App's ceiling, none. Adding again sets the new expiry."""
+    until_ms = expiry_ms(body.until, body.seconds, call.now_ms)
+    written = await call.deps.store.lists.add(
+        call.app_key,
+        kind,
+        body.owner,
+        body.members,
+        until_ms,
+        call.now_ms,
+        call.facts.list_ceiling,
+        body.reason,
+        body.actor,
+    )
+    return await answered(call, Effective, written)
+
+
+async def remove(call: AppRequest, body: Removing, kind: ListKind) -> Effective:
+    """Removing a User that was never listed is no error."""
+    lists = call.deps.store.lists
+    written = await lists.remove(call.app_key, kind, body.owner, body.members, call.now_ms, body.reason, body.actor)
+    return await answered(call, Effective, written)
+
+
+async def page(call: AppRequest, query: ListPage, kind: ListKind) -> MembersPage:
     """`?owner=&count=&token=`: entries newest first; `next` is the token of the following page, or null."""
-    query = call.query()
-    owner = query.raw_user("owner")
-    count = query.whole("count", 1, MAX_MEMBERS, default=MAX_MEMBERS)
-    token = query.text("token")
-    before = None if token is None else page_cursor(token, "token")
-    entries, next_before = await call.deps.store.lists.page(call.app_key, kind, owner, call.now_ms, before, count)
-    members = [
-        {"user": id_json(entry.member), "until": entry.until_ms if entry.until_ms < FOREVER_MS else None}
-        for entry in entries
-    ]
-    return {"members": members, "next": None if next_before is None else page_token(next_before)}
+    before = None if query.token is None else page_cursor(query.token, "token")
+    lists = call.deps.store.lists
+    return members_page(*await lists.page(call.app_key, kind, query.owner, call.now_ms, before, query.count))
 
 
-async def switch(call: AppRequest) -> WriteReceipt:
+def members_page(entries: Sequence[Entry], next_before: int | None) -> MembersPage:
+    """Entries as an answer has them."""
+    members = [Listed(user=json_id(one.member), until=until_json(one.until_ms)) for one in entries]
+    return MembersPage(members=members, next=None if next_before is None else page_token(next_before))
+
+
+async def switch(call: AppRequest, body: Switching) -> Effective:
     """The Users' own switch; an App-wide one wins over it."""
-    body = await read_as(call, Switching)
-    problems: list[InvalidInput] = []
-    users = ids_bytes(body.users, "users", MAX_MEMBERS, problems)
-    check_reason(body.reason, body.actor, problems)
-    refuse_if_any(problems)
-    return await call.deps.store.lists.switch(call.app_key, users, body.on, call.now_ms, body.reason, body.actor)
+    lists = call.deps.store.lists
+    written = await lists.switch(call.app_key, body.users, body.on, call.now_ms, body.reason, body.actor)
+    return await answered(call, Effective, written)
 
 
-def _owner(value: IdJson, problems: list[InvalidInput]) -> bytes:
-    try:
-        return id_bytes(value, "owner")
-    except InvalidInput as problem:
-        problems.append(problem)
-        return b""
-
-
-def _endpoints(name: str, kind: ListKind) -> dict[tuple[str, str], Endpoint]:
+def _endpoints(name: str, kind: ListKind, title: str) -> dict[tuple[str, str], Endpoint[AppRequest]]:
     return {
-        (f"/v1/{name}", "POST"): partial(add, kind=kind),
-        (f"/v1/{name}", "DELETE"): partial(remove, kind=kind),
-        (f"/v1/{name}", "GET"): partial(page, kind=kind),
+        (f"/v1/{name}", "POST"): Endpoint(f"Put Users on a {title}", partial(add, kind=kind), faults=("list-full",)),
+        (f"/v1/{name}", "DELETE"): Endpoint(f"Take Users off a {title}", partial(remove, kind=kind)),
+        (f"/v1/{name}", "GET"): Endpoint(f"Page through a {title}", partial(page, kind=kind)),
     }
 
 
-ENDPOINTS: dict[tuple[str, str], Endpoint] = {
-    **_endpoints("blacklist", ListKind.BLACKLIST),
-    **_endpoints("whitelist", ListKind.WHITELIST),
-    ("/v1/whitelist-switch", "PUT"): switch,
+ENDPOINTS: dict[tuple[str, str], Endpoint[AppRequest]] = {
+    **_endpoints("blacklist", ListKind.BLACKLIST, "Blacklist"),
+    **_endpoints("whitelist", ListKind.WHITELIST, "Whitelist"),
+    ("/v1/whitelist-switch", "PUT"): Endpoint("Switch Whitelists on or off", switch),
 }

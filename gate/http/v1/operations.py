@@ -8,25 +8,46 @@ subjects were refused, and why; the others are done.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Sequence
-from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+from functools import cache, partial
+from typing import Any, ClassVar, NamedTuple, TypeVar, Union, get_args
 
 import msgspec
 
-from gate.core.model import FOREVER_MS, ListKind
-from gate.core.registration import registrable
+from gate.core.model import ListKind
 from gate.errors import GateError, InvalidInput, UserDeactivated
 from gate.http.context import AppRequest
-from gate.http.fields import IdJson, check_reason, end_ms, id_bytes
-from gate.http.v1.endpoint import Done, refuse_if_any
-from gate.http.v1.users import enrol, enrol_and_mint, profile_problems, refuse_in_production, revoked_before_ms
+from gate.http.fields import (
+    AT_MOST_ONE_EXPIRY,
+    EXACTLY_ONE_EXPIRY,
+    Actor,
+    Portrait,
+    ProfileName,
+    Reason,
+    RegistrableId,
+    Seconds,
+    UntilMs,
+    expiry_mistakes,
+    expiry_ms,
+)
+from gate.http.requests import Body, Schema, Shape, decoded, shape_of
+from gate.http.v1.users import (
+    BeforeMs,
+    before_mistakes,
+    enrol,
+    enrol_and_mint,
+    refuse_in_production,
+    revoked_before_ms,
+)
 from gate.store.writer import Attribution, WriteReceipt
 
 WRITES_AT_ONCE = 16
 """Of one call. To begin one takes some 0.2 ms: these, and those of other calls under way, fit in one turn of the loop."""
 
 Subject = tuple[bytes, ...]
+Profile = tuple[str | None, str | None]
+Members = dict[str, Any]
+"""Of the result of an operation."""
 Key = TypeVar("Key", bound=Hashable)
 Result = TypeVar("Result")
 
@@ -36,7 +57,7 @@ class Ran(NamedTuple):
 
     writes: Sequence[WriteReceipt]
     refused: dict[Subject, GateError] = {}  # noqa: RUF012  # never written to
-    fields: dict[Subject, dict[str, object]] = {}  # noqa: RUF012  # never written to
+    members: dict[Subject, Members] = {}  # noqa: RUF012  # never written to
 
 
 Run = Callable[[AppRequest, Any, Sequence[Subject]], Awaitable[Ran]]
@@ -50,90 +71,106 @@ class Task(NamedTuple):
     subject: Subject
 
 
-class _Operation(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, tag_field="op"):
-    reason: str = ""
-    actor: str = ""
+class _Operation(Body, frozen=True, kw_only=True, tag_field="op"):
+    reason: Reason = ""
+    actor: Actor = ""
 
 
-class _OnUser(_Operation, kw_only=True):
-    user: IdJson
+class _OnUser(_Operation, frozen=True, kw_only=True):
+    user: bytes
 
 
-class _Imposing(_OnUser, kw_only=True):
-    until: int | None = None
-    seconds: int | None = None
+class _Imposing(_OnUser, frozen=True, kw_only=True):
+    SCHEMA: ClassVar[Schema] = EXACTLY_ONE_EXPIRY
+
+    until: UntilMs | None = None
+    seconds: Seconds | None = None
     permanent: bool = False
 
+    def mistakes(self, now_ms: int) -> Iterable[InvalidInput]:
+        """As of `POST /v1/bans`."""
+        return expiry_mistakes(self.until, self.seconds, self.permanent, is_required=True)
 
-class Ban(_Imposing, tag="ban"):
+
+class Ban(_Imposing, frozen=True, tag="ban"):
     """As POST /v1/bans."""
 
 
-class Mute(_Imposing, tag="mute"):
+class Mute(_Imposing, frozen=True, tag="mute"):
     """As POST /v1/mutes."""
 
 
-class Unban(_OnUser, tag="unban"):
+class Unban(_OnUser, frozen=True, tag="unban"):
     """As DELETE /v1/bans."""
 
 
-class Unmute(_OnUser, tag="unmute"):
+class Unmute(_OnUser, frozen=True, tag="unmute"):
     """As DELETE /v1/mutes."""
 
 
-class _OnEntry(_Operation, kw_only=True):
-    owner: IdJson
-    member: IdJson
+class _OnEntry(_Operation, frozen=True, kw_only=True):
+    owner: bytes
+    member: bytes
 
 
-class _Adding(_OnEntry, kw_only=True):
-    until: int | None = None
-    seconds: int | None = None
+class _Adding(_OnEntry, frozen=True, kw_only=True):
+    SCHEMA: ClassVar[Schema] = AT_MOST_ONE_EXPIRY
+
+    until: UntilMs | None = None
+    seconds: Seconds | None = None
+
+    def mistakes(self, now_ms: int) -> Iterable[InvalidInput]:
+        """As of `POST /v1/blacklist`."""
+        return expiry_mistakes(self.until, self.seconds)
 
 
-class Block(_Adding, tag="block"):
+class Block(_Adding, frozen=True, tag="block"):
     """As POST /v1/blacklist."""
 
 
-class Admit(_Adding, tag="admit"):
+class Admit(_Adding, frozen=True, tag="admit"):
     """As POST /v1/whitelist."""
 
 
-class Unblock(_OnEntry, tag="unblock"):
+class Unblock(_OnEntry, frozen=True, tag="unblock"):
     """As DELETE /v1/blacklist."""
 
 
-class Unadmit(_OnEntry, tag="unadmit"):
+class Unadmit(_OnEntry, frozen=True, tag="unadmit"):
     """As DELETE /v1/whitelist."""
 
 
-class SwitchWhitelist(_OnUser, tag="whitelist-switch", kw_only=True):
+class SwitchWhitelist(_OnUser, frozen=True, tag="whitelist-switch", kw_only=True):
     """As PUT /v1/whitelist-switch."""
 
     on: bool
 
 
-class _Profiled(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, tag_field="op"):
-    user: IdJson
-    name: str | None = None
-    portrait: str | None = None
+class _Profiled(Body, frozen=True, kw_only=True, tag_field="op"):
+    user: RegistrableId
+    name: ProfileName | None = None
+    portrait: Portrait | None = None
 
 
-class Register(_Profiled, tag="register"):
+class Register(_Profiled, frozen=True, tag="register"):
     """As POST /v1/users."""
 
 
-class Mint(_Profiled, tag="mint"):
+class Mint(_Profiled, frozen=True, tag="mint"):
     """As POST /v1/tokens."""
 
 
-class Revoke(_OnUser, tag="revoke", kw_only=True):
+class Revoke(_OnUser, frozen=True, tag="revoke", kw_only=True):
     """As DELETE /v1/tokens."""
 
-    before: int | None = None
+    before: BeforeMs | None = None
+
+    def mistakes(self, now_ms: int) -> Iterable[InvalidInput]:
+        """As of `DELETE /v1/tokens`."""
+        return before_mistakes(self.before, now_ms)
 
 
-class Delete(_OnUser, tag="delete"):
+class Delete(_OnUser, frozen=True, tag="delete"):
     """As DELETE /v1/users."""
 
 
@@ -154,44 +191,38 @@ Operation = (
 )
 
 
+@cache
+def _shapes() -> dict[type, Shape[Any]]:
+    """By the type that the JSON of an operation is decoded to."""
+    shapes = [shape_of(kind) for kind in get_args(Operation)]
+    return {shape.loose: shape for shape in shapes}
+
+
+def operation_of(raw: bytes | msgspec.Raw, now_ms: int) -> Operation:
+    """An operation from its JSON. Raises one `InvalidInput` that names everything that is wrong with it."""
+    shapes = _shapes()
+    kinds: Any = Union[tuple(shapes)]  # noqa: UP007  # of types that are made at run time
+    sent = decoded(raw, kinds, "operation")
+    operation: Operation = shapes[type(sent)].checked(sent, now_ms)
+    return operation
+
+
 def task_of(operation: Operation, now_ms: int) -> Task:
-    """The operation as a Task; `InvalidInput` names everything that is wrong with it."""
-    problems: list[InvalidInput] = []
-    if isinstance(operation, _Profiled):
-        problems += profile_problems(operation.name, operation.portrait)
-    else:
-        check_reason(operation.reason, operation.actor, problems)
-    shared = _shared(operation, now_ms, problems)
-    names = ("owner", "member") if isinstance(operation, _OnEntry) else ("user",)
-    subject = tuple(_id(getattr(operation, name), name, isinstance(operation, _Profiled), problems) for name in names)
-    refuse_if_any(problems)
-    return Task(_RUNS[type(operation)], shared, subject)
+    """The operation as a Task."""
+    subject = (operation.owner, operation.member) if isinstance(operation, _OnEntry) else (operation.user,)
+    return Task(_RUNS[type(operation)], _shared(operation, now_ms), subject)
 
 
-def _id(value: IdJson, name: str, is_registered: bool, problems: list[InvalidInput]) -> bytes:
-    try:
-        raw = id_bytes(value, name)
-        return registrable(raw, name) if is_registered else raw
-    except InvalidInput as problem:
-        problems.append(problem)
-        return b""
-
-
-def _shared(operation: Operation, now_ms: int, problems: list[InvalidInput]) -> tuple[object, ...]:
+def _shared(operation: Operation, now_ms: int) -> tuple[object, ...]:
     if isinstance(operation, _Profiled):
         return operation.name, operation.portrait
     because = Attribution(operation.actor, operation.reason)
-    if isinstance(operation, _Imposing):
-        until_ms = end_ms(operation.until, operation.seconds, operation.permanent, now_ms, problems)
-        if until_ms is None:
-            problems.append(InvalidInput("until", "is required, or seconds, or permanent"))
-        return until_ms, because
-    if isinstance(operation, _Adding):
-        return end_ms(operation.until, operation.seconds, False, now_ms, problems) or FOREVER_MS, because
+    if isinstance(operation, _Imposing | _Adding):
+        return expiry_ms(operation.until, operation.seconds, now_ms), because
     if isinstance(operation, SwitchWhitelist):
         return operation.on, because
     if isinstance(operation, Revoke):
-        return revoked_before_ms(operation.before, now_ms, problems), because
+        return revoked_before_ms(operation.before, now_ms), because
     return (because,)
 
 
@@ -246,15 +277,20 @@ async def _delete(call: AppRequest, shared: tuple[Attribution], subjects: Sequen
     return await _all_but_deactivated(subjects, lambda some: users.erase(call.app_key, some, call.now_ms, because))
 
 
-async def _enrol(
-    call: AppRequest,
-    shared: tuple[str | None, str | None],
-    subjects: Sequence[Subject],
-    enrolling: Callable[[AppRequest, bytes, str | None, str | None], Awaitable[Done]],
-) -> Ran:
-    done, refused = await each([(subject, enrolling(call, subject[0], *shared)) for subject in subjects])
+async def _register(call: AppRequest, shared: Profile, subjects: Sequence[Subject]) -> Ran:
+    done, refused = await each([(subject, enrol(call, subject[0], *shared)) for subject in subjects])
+    created: dict[Subject, Members] = {subject: {"created": one is not None} for subject, one in done.items()}
+    return Ran([one for one in done.values() if one is not None], refused, created)
+
+
+async def _mint(call: AppRequest, shared: Profile, subjects: Sequence[Subject]) -> Ran:
+    done, refused = await each([(subject, enrol_and_mint(call, subject[0], *shared)) for subject in subjects])
     writes = [one.written for one in done.values() if one.written is not None]
-    return Ran(writes, refused, {subject: one.fields for subject, one in done.items()})
+    members: dict[Subject, Members] = {
+        subject: {"created": one.written is not None, "token": one.token, "expires": one.expires}
+        for subject, one in done.items()
+    }
+    return Ran(writes, refused, members)
 
 
 async def _all_but_deactivated(
@@ -318,8 +354,8 @@ _RUNS: dict[type[object], Run] = {
     Unblock: partial(_remove, kind=ListKind.BLACKLIST),
     Unadmit: partial(_remove, kind=ListKind.WHITELIST),
     SwitchWhitelist: _switch,
-    Register: partial(_enrol, enrolling=enrol),
-    Mint: partial(_enrol, enrolling=enrol_and_mint),
+    Register: _register,
+    Mint: _mint,
     Revoke: _revoke,
     Delete: _delete,
 }

@@ -11,7 +11,6 @@ from typing import Annotated, ClassVar
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from gate.core.model import FOREVER_MS
 from gate.errors import InvalidInput
 from gate.http.context import AppRequest
 from gate.http.endpoint import Effective, Endpoint, answered
@@ -25,6 +24,8 @@ from gate.http.fields import (
     expiry_mistakes,
     expiry_ms,
     json_id,
+    until_json,
+    up_to,
 )
 from gate.http.paging import PlaceToken, place_of, place_token
 from gate.http.requests import Body, Query, Schema
@@ -38,7 +39,7 @@ MAX_OFFSET = 99_000
 """With a page behind it, the depth to which the store pages: every Partition is asked for that many."""
 
 Family = Callable[[Store], Penalties]
-Users = Annotated[list[bytes], Meta(min_length=1, max_length=MAX_USERS, examples=[["alice", "bob"]])]
+Users = Annotated[list[bytes], up_to(MAX_USERS)]
 
 
 class Imposing(Body, frozen=True):
@@ -88,7 +89,7 @@ class Penalty(Struct, kw_only=True):
     actor: str
 
 
-class RestrainedUser(Struct, kw_only=True):
+class PenalizedUser(Struct, kw_only=True):
     """A Ban or a Mute in force, and whom it restrains. `until` null: without end."""
 
     user: IdJson
@@ -100,14 +101,14 @@ class RestrainedUser(Struct, kw_only=True):
 class BansPage(Struct, kw_only=True):
     """The latest expiry first. `next` where more follow."""
 
-    bans: list[RestrainedUser]
+    bans: list[PenalizedUser]
     next: str | UnsetType = UNSET
 
 
 class MutesPage(Struct, kw_only=True):
     """The latest expiry first. `next` where more follow."""
 
-    mutes: list[RestrainedUser]
+    mutes: list[PenalizedUser]
     next: str | UnsetType = UNSET
 
 
@@ -144,16 +145,16 @@ async def mutes(call: AppRequest, query: PenaltyPage) -> MutesPage:
 
 async def _page(
     call: AppRequest, query: PenaltyPage, penalties: Penalties
-) -> tuple[list[RestrainedUser], str | UnsetType]:
+) -> tuple[list[PenalizedUser], str | UnsetType]:
     if query.offset:
         found = await penalties.page(call.app_key, call.now_ms, query.offset, query.count)
     else:  # one more than a page: whether another follows
         place = place_of(query.token) if query.token else None
         found = await penalties.behind(call.app_key, call.now_ms, place, query.count + 1)
     shown = [
-        RestrainedUser(
+        PenalizedUser(
             user=json_id(one.user),
-            until=one.until_ms if one.until_ms < FOREVER_MS else None,
+            until=until_json(one.until_ms),
             reason=one.why,
             actor=one.by,
         )

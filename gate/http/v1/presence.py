@@ -1,4 +1,5 @@
-"""`/v1/presence`, `/v1/gateways` and a User's Sessions: who is online, on what, through which Gateway; and putting it out.
+"""`/v1/presence`, `/v1/gateways` and a User's Sessions: who is online, on what, through which Gateway; and how to
+disconnect it.
 
     POST /v1/presence                  up to 10,000 Users, also as one of them may see them (`as`)
     GET  /v1/presence/counts           how many are online, by platform and Gateway; no Session is looked at
@@ -8,20 +9,30 @@
     GET  /v1/users/{user}/sessions     a User's live Sessions
     POST /v1/users/{user}/kick         closes them, wherever they are held
 
-Answered from Redis: with Redis away each is a 503. What changes is told by `changes.py` and `events.py`.
+Answered from Redis: with Redis away each is a 503. `changes.py` and `events.py` report what changes.
 """
 
 from __future__ import annotations
 
+from typing import Annotated, Any, ClassVar
+
 import msgspec
+from msgspec import Meta, Struct
 
 from gate.core.presence import SAMPLE_EVERY_MS
-from gate.errors import InvalidInput
 from gate.http.context import AppRequest
-from gate.http.fields import IdJson, check_reason, id_bytes, id_json, ids_bytes
-from gate.http.paging import page_cursor, page_token
-from gate.http.v1.endpoint import Endpoint, read_as, refuse_if_any
-from gate.http.v1.presence_json import platforms_json, presence_json, seen_presences
+from gate.http.endpoint import Endpoint
+from gate.http.fields import Actor, IdJson, PlatformName, Reason, json_id, up_to
+from gate.http.paging import PageToken, page_cursor, page_token
+from gate.http.requests import Body, Query
+from gate.http.v1.presence_json import (
+    PlatformOnline,
+    PresenceAnswer,
+    UserPresenceShown,
+    platforms_json,
+    presence_json,
+    seen_presences,
+)
 from gate.presence.kick_command import kick_user
 from gate.store.writer import Attribution
 
@@ -33,123 +44,216 @@ MAX_PAGE = 1_000
 DEFAULT_PAGE = 100
 
 
-class Asking(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"viewer": "as"}):
+class Asking(Body, frozen=True, rename={"viewer": "as"}):
     """Whose Presence, and as which User may see it; without one, all of it."""
 
-    users: list[IdJson]
-    viewer: IdJson | None = None
+    IS_BATCH: ClassVar[bool] = True
+
+    users: Annotated[list[bytes], up_to(MAX_USERS)]
+    viewer: bytes | None = None
 
 
-class Kicking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Kicking(Body, frozen=True):
     """Which Sessions: this one, those of a platform, or all; why and by whom."""
 
-    session: str | None = None
-    platform: str | None = None
-    reason: str = ""
-    actor: str = ""
+    session: (
+        Annotated[
+            str,
+            Meta(
+                description="Its id, as it was answered.",
+                extra_json_schema={"format": "session-id", "minLength": 1},
+            ),
+        ]
+        | None
+    ) = None
+    platform: PlatformName | None = None
+    reason: Reason = ""
+    actor: Actor = ""
 
 
-async def presences(call: AppRequest) -> dict[str, object]:
+class HistoryQuery(Query, frozen=True):
+    """Of how long."""
+
+    minutes: Annotated[int, Meta(ge=1, le=MAX_MINUTES, description="How far back.")] = MAX_MINUTES
+
+
+class OnlineQuery(Query, frozen=True):
+    """Which page."""
+
+    size: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = DEFAULT_PAGE
+    token: PageToken | None = msgspec.field(default=None, name="pageToken")
+
+
+class PresenceCounts(Struct, kw_only=True):
+    """How many are online. While `sweeping` leases have ended, some of their Users still count in `users`."""
+
+    users: int
+    sessions: int
+    by_platform: dict[str, int]
+    by_gateway: dict[str, int]
+    sweeping: int
+
+
+class PresenceSample(Struct, kw_only=True):
+    """How many were online then. The smallest shares of very many are summed under the Gateway "" (past 64 pairs of Gateway and
+    platform), and under the platform "" (past 16 platforms of those)."""
+
+    at_ms: int
+    users: int
+    sessions: int
+    by_platform: dict[str, int]
+    by_gateway: dict[str, int]
+
+
+class PresenceHistory(Struct, kw_only=True):
+    """The oldest first, one each `every_ms`, with gaps while no node could sample."""
+
+    every_ms: int
+    samples: list[PresenceSample]
+
+
+class OnlineUser(Struct, kw_only=True):
+    """A User with a Session."""
+
+    user: IdJson
+    platforms: list[PlatformOnline]
+
+
+class OnlinePage(Struct, kw_only=True):
+    """In no order; `next` is the token of the following page."""
+
+    users: list[OnlineUser]
+    next: str | None
+
+
+class GatewayLease(Struct, kw_only=True):
+    """`age_ms` is how long ago the lease was taken or renewed, or ended."""
+
+    gateway: str
+    epoch: int
+    holds: bool
+    age_ms: int
+    sessions: int
+
+
+class Gateways(Struct, kw_only=True):
+    """By name."""
+
+    gateways: list[GatewayLease]
+
+
+class SessionShown(Struct, kw_only=True):
+    """One connected device. `active_ms` is null if nothing was noted since it connected."""
+
+    session: str
+    platform: str
+    gateway: str
+    since_ms: int
+    active_ms: int | None
+    ip: str
+
+
+class UserSessions(UserPresenceShown, kw_only=True):
+    """The oldest Session first."""
+
+    sessions: list[SessionShown]
+
+
+class Kicked(Struct, kw_only=True):
+    """How many live Sessions were closed."""
+
+    closed: int
+
+
+async def presences(call: AppRequest, body: Asking) -> PresenceAnswer:
     """→ presence, in the order of the Users; repeated ones once. With `as`, where the App has `hide_presence` on, Users whose
     lists refuse that User are shown as offline and never seen."""
-    body = await read_as(call, Asking, is_batch=True)
-    problems: list[InvalidInput] = []
-    users = ids_bytes(body.users, "users", MAX_USERS, problems)
-    viewer = None
-    if body.viewer is not None:
-        try:
-            viewer = id_bytes(body.viewer, "as")
-        except InvalidInput as problem:
-            problems.append(problem)
-    refuse_if_any(problems)
-    return {"presence": await seen_presences(call, users, viewer)}
+    return await seen_presences(call, body.users, body.viewer)
 
 
-async def counts(call: AppRequest) -> dict[str, object]:
+async def counts(call: AppRequest) -> PresenceCounts:
     """→ users, sessions, by_platform, by_gateway; `sweeping` leases have ended whose Users still count in `users`."""
     found = await call.deps.presence.counts(call.app_key)
-    return {**found.document(), "sweeping": found.sweeping}
+    members: dict[str, Any] = found.document()
+    return PresenceCounts(**members, sweeping=found.sweeping)
 
 
-async def history(call: AppRequest) -> dict[str, object]:
+async def history(call: AppRequest, query: HistoryQuery) -> PresenceHistory:
     """`?minutes=` → every_ms, samples, the oldest first; gaps where no node could sample. Small shares are summed under the
     Gateway "", where there are very many."""
-    minutes = call.query().whole("minutes", 1, MAX_MINUTES, default=MAX_MINUTES)
-    samples = await call.deps.presence.history(call.app_key, call.now_ms - minutes * 60_000)
-    return {"every_ms": SAMPLE_EVERY_MS, "samples": [{"at_ms": one.at_ms, **one.document()} for one in samples]}
+    found = await call.deps.presence.history(call.app_key, call.now_ms - query.minutes * 60_000)
+    samples = [msgspec.convert({"at_ms": one.at_ms, **one.document()}, PresenceSample) for one in found]
+    return PresenceHistory(every_ms=SAMPLE_EVERY_MS, samples=samples)
 
 
-async def online(call: AppRequest) -> dict[str, object]:
-    """`?size=&pageToken=` → users, next. A page holds about `size`; who is online throughout all pages is found, and may be
-    found twice while many come and go."""
-    query = call.query()
-    size = query.whole("size", 1, MAX_PAGE, default=DEFAULT_PAGE)
-    token = query.text("pageToken")
-    found, following = await call.deps.presence.page(call.app_key, 0 if token is None else page_cursor(token), size)
-    users = [{"user": id_json(user), "platforms": platforms_json(sessions)} for user, sessions in found]
-    return {"users": users, "next": page_token(following) if following else None}
+async def online(call: AppRequest, query: OnlineQuery) -> OnlinePage:
+    """`?size=&pageToken=` → users, next. A page holds about `size`. A User that is online throughout all pages is found, and
+    may be found twice while many come and go."""
+    cursor = 0 if query.token is None else page_cursor(query.token)
+    found, following = await call.deps.presence.page(call.app_key, cursor, query.size)
+    users = [OnlineUser(user=json_id(user), platforms=platforms_json(sessions)) for user, sessions in found]
+    return OnlinePage(users=users, next=page_token(following) if following else None)
 
 
-async def gateways(call: AppRequest) -> dict[str, object]:
+async def gateways(call: AppRequest) -> Gateways:
     """→ gateways, by name. `age_ms` is how long ago the lease was taken or renewed, or ended if it does not hold."""
     presence = call.deps.presence
     (leases,) = await presence.leases([call.app_key])
     sessions = (await presence.counts(call.app_key)).by_gateway()
-    return {
-        "gateways": [
-            {
-                "gateway": one.gateway.decode(),
-                "epoch": one.epoch,
-                "holds": one.holds,
-                "age_ms": max(0, call.now_ms - one.renewed_at_ms),
-                "sessions": sessions.get(one.gateway, 0),
-            }
+    return Gateways(
+        gateways=[
+            GatewayLease(
+                gateway=one.gateway.decode(),
+                epoch=one.epoch,
+                holds=one.holds,
+                age_ms=max(0, call.now_ms - one.renewed_at_ms),
+                sessions=sessions.get(one.gateway, 0),
+            )
             for one in leases
         ]
-    }
+    )
 
 
-async def sessions(call: AppRequest) -> dict[str, object]:
-    """What POST /v1/presence says of one User, and each of its Sessions, the oldest first."""
+async def sessions(call: AppRequest) -> UserSessions:
+    """What POST /v1/presence answers for one User, and each of its Sessions, the oldest first."""
     user = call.path_user()
     (presence,) = await call.deps.presence.presences(call.app_key, [user])
-    return {
-        **presence_json(user, presence),
-        "sessions": [
-            {
-                "session": one.id,
-                "platform": one.platform,
-                "gateway": one.gateway.decode(),
-                "since_ms": one.since_ms,
-                "active_ms": one.active_ms or None,
-                "ip": one.ip,
-            }
-            for one in presence.sessions
-        ],
-    }
+    shown = [
+        SessionShown(
+            session=one.id,
+            platform=one.platform,
+            gateway=one.gateway.decode(),
+            since_ms=one.since_ms,
+            active_ms=one.active_ms or None,
+            ip=one.ip,
+        )
+        for one in presence.sessions
+    ]
+    return UserSessions(**msgspec.structs.asdict(presence_json(user, presence)), sessions=shown)
 
 
-async def kick(call: AppRequest) -> dict[str, object]:
-    """→ closed: how many Sessions. Their Gateways are told by the feed, with the reason `kicked`. The User may connect again: a
-    Ban is what keeps it out. It is in the audit first: a kick that can't be there is refused."""
-    user = call.path_user()
-    body = await read_as(call, Kicking)
-    problems: list[InvalidInput] = []
-    check_reason(body.reason, body.actor, problems)
-    refuse_if_any(problems)
+async def kick(call: AppRequest, body: Kicking) -> Kicked:
+    """→ closed: how many Sessions. The feed names them to their Gateways, with the reason `kicked`. The User may connect again:
+    a Ban is what keeps it out. It is in the audit first: a kick that can't be there is refused."""
     deps, because = call.deps, Attribution(body.actor, body.reason)
     closed = await kick_user(
-        deps.store.audit, deps.presence, call.app_key, user, because, session=body.session, platform=body.platform
+        deps.store.audit,
+        deps.presence,
+        call.app_key,
+        call.path_user(),
+        because,
+        session=body.session,
+        platform=body.platform,
     )
-    return {"closed": closed}
+    return Kicked(closed=closed)
 
 
-ENDPOINTS: dict[tuple[str, str], Endpoint] = {
-    ("/v1/presence", "POST"): presences,
-    ("/v1/presence/counts", "GET"): counts,
-    ("/v1/presence/history", "GET"): history,
-    ("/v1/presence/online", "GET"): online,
-    ("/v1/gateways", "GET"): gateways,
-    ("/v1/users/{user}/sessions", "GET"): sessions,
-    ("/v1/users/{user}/kick", "POST"): kick,
+ENDPOINTS: dict[tuple[str, str], Endpoint[AppRequest]] = {
+    ("/v1/presence", "POST"): Endpoint("Who of these Users is online", presences, faults=("stale",)),
+    ("/v1/presence/counts", "GET"): Endpoint("How many are online", counts),
+    ("/v1/presence/history", "GET"): Endpoint("How many were online in the last hour", history),
+    ("/v1/presence/online", "GET"): Endpoint("Page through the Users that are online", online),
+    ("/v1/gateways", "GET"): Endpoint("Gateways and their leases", gateways),
+    ("/v1/users/{user}/sessions", "GET"): Endpoint("A User's Sessions", sessions),
+    ("/v1/users/{user}/kick", "POST"): Endpoint("Close a User's Sessions", kick),
 }

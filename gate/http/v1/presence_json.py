@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec import Struct
+
 from gate.core.decide import lists_refuse
 from gate.core.presence import Session, UserPresence
 from gate.http.context import AppContext
-from gate.http.fields import id_json
+from gate.http.fields import IdJson, json_id
 from gate.http.v1.consistency import check_staleness
 from gate.replica.reader import app_of
 
@@ -22,15 +24,37 @@ USERS_AT_ONCE = 1_000
 """Some 10 ms of this process, where all of them are online: then others have their turn."""
 NEVER_SEEN = UserPresence((), 0, 0)
 
-Shown = dict[str, object]
+
+class PlatformOnline(Struct, kw_only=True):
+    """Since when (Unix ms) the User is online there, and with how many Sessions."""
+
+    platform: str
+    since_ms: int
+    sessions: int
 
 
-async def seen_presences(call: AppContext, users: Sequence[bytes], viewer: bytes | None) -> list[Shown]:
+class UserPresenceShown(Struct, kw_only=True):
+    """Moments are Unix ms. `last_seen_ms` is null while online; both are null for never."""
+
+    user: IdJson
+    online: bool
+    platforms: list[PlatformOnline]
+    last_seen_ms: int | None
+    last_active_ms: int | None
+
+
+class PresenceAnswer(Struct, kw_only=True):
+    """In the order of the Users."""
+
+    presence: list[UserPresenceShown]
+
+
+async def seen_presences(call: AppContext, users: Sequence[bytes], viewer: bytes | None) -> PresenceAnswer:
     """What this viewer may see of each User, in order; None sees all. Raises `StoreUnavailable` and `Stale`."""
     hides = viewer is not None and call.facts.hide_presence
     if hides:
         check_staleness(call.deps)
-    shown: list[Shown] = []
+    shown: list[UserPresenceShown] = []
     for at in range(0, len(users), USERS_AT_ONCE):
         some = users[at : at + USERS_AT_ONCE]
         presences = await call.deps.presence.presences(call.app_key, some)
@@ -39,27 +63,27 @@ async def seen_presences(call: AppContext, users: Sequence[bytes], viewer: bytes
             presence_json(user, NEVER_SEEN if user in hidden else presence)
             for user, presence in zip(some, presences, strict=True)
         ]
-    return shown
+    return PresenceAnswer(presence=shown)
 
 
-def presence_json(user: bytes, presence: UserPresence) -> Shown:
+def presence_json(user: bytes, presence: UserPresence) -> UserPresenceShown:
     """One User's Presence. Moments are Unix ms, null for never; one that is online is seen now, so `last_seen_ms` is null."""
-    return {
-        "user": id_json(user),
-        "online": presence.online,
-        "platforms": platforms_json(presence.sessions),
-        "last_seen_ms": None if presence.online else presence.last_seen_ms or None,
-        "last_active_ms": presence.last_active_ms or None,
-    }
+    return UserPresenceShown(
+        user=json_id(user),
+        online=presence.online,
+        platforms=platforms_json(presence.sessions),
+        last_seen_ms=None if presence.online else presence.last_seen_ms or None,
+        last_active_ms=presence.last_active_ms or None,
+    )
 
 
-def platforms_json(sessions: Sequence[Session]) -> list[Shown]:
+def platforms_json(sessions: Sequence[Session]) -> list[PlatformOnline]:
     """Each platform once, the one that came first first."""
     by_platform: dict[str, list[int]] = {}
     for one in sessions:
         by_platform.setdefault(one.platform, []).append(one.since_ms)
     return [
-        {"platform": platform, "since_ms": min(since), "sessions": len(since)}
+        PlatformOnline(platform=platform, since_ms=min(since), sessions=len(since))
         for platform, since in by_platform.items()
     ]
 

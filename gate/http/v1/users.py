@@ -4,32 +4,37 @@
     GET /v1/users/{user}       its profile, and every fact that bears on it; PATCH changes the profile
     POST /v1/tokens            mint a Token, as `/user/getToken.json`; DELETE revokes Tokens
 
-An id in a path is percent-encoded bytes of any kind. What may be registered is `core.registration`'s to say.
+An id in a path is percent-encoded bytes of any kind. `core.registration` decides what may be registered.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, NamedTuple
 
-import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from gate.core.model import FOREVER_MS, NO_FACTS, AppFacts
-from gate.core.registration import (
-    MAX_NAME_CHARS,
-    MAX_PORTRAIT_BYTES,
-    name_is_too_long,
-    portrait_is_too_long,
-    registrable,
-)
 from gate.core.token import NONCE_BYTES, expiry_ms, mint
 from gate.errors import InvalidInput, NotInProduction, UserUnknown
 from gate.http.context import AppRequest
-from gate.http.fields import FIRST_UNTIL_MS, IdJson, check_reason, id_bytes, id_json, ids_bytes
-from gate.http.forms import TooLong
-from gate.http.paging import place_of, place_token
-from gate.http.v1.endpoint import Done, Endpoint, read_as, refuse_if_any
+from gate.http.endpoint import Effective, EffectiveIfAny, Endpoint, answered
+from gate.http.fields import (
+    FIRST_UNTIL_MS,
+    Actor,
+    IdJson,
+    Portrait,
+    ProfileName,
+    Reason,
+    RegistrableId,
+    json_id,
+    until_json,
+    up_to,
+)
+from gate.http.paging import PlaceToken, place_of, place_token
+from gate.http.requests import Body, Query
+from gate.http.v1.penalties import Penalty
 from gate.store.penalties import Penalties
 from gate.store.users import Profile
 from gate.store.writer import Attribution, WriteReceipt
@@ -40,116 +45,185 @@ MAX_OFFSET = 1_000_000_000
 MAX_AHEAD_MS = 86_400_000
 """How far ahead Tokens may be revoked: until then the User gets none."""
 
-
-class Profiled(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A User to register; a name or portrait that is not said stays as it is."""
-
-    user: IdJson
-    name: str | None = None
-    portrait: str | None = None
-
-
-class ProfileChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a User is called from now on; what is not said stays."""
-
-    name: str | None = None
-    portrait: str | None = None
+Users = Annotated[list[bytes], up_to(MAX_USERS)]
+BeforeMs = Annotated[
+    int,
+    Meta(
+        description="A moment, Unix ms, at most a day ahead; by default now.",
+        extra_json_schema={"minimum": FIRST_UNTIL_MS, "maximum": FOREVER_MS},
+    ),
+]
+"""`before_mistakes` checks it, since the most that it may be moves with the clock."""
 
 
-class Deleting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Profiled(Body, frozen=True):
+    """A User to register; a name or portrait that is absent stays as it is."""
+
+    user: RegistrableId
+    name: ProfileName | None = None
+    portrait: Portrait | None = None
+
+
+class ProfileChange(Body, frozen=True):
+    """What a User is called from now on; what is absent stays."""
+
+    name: ProfileName | None = None
+    portrait: Portrait | None = None
+
+
+class Deleting(Body, frozen=True):
     """Whom, why and by whom."""
 
-    users: list[IdJson]
-    reason: str = ""
-    actor: str = ""
+    users: Users
+    reason: Reason = ""
+    actor: Actor = ""
 
 
-class Revoking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Revoking(Body, frozen=True):
     """Whose Tokens, and minted before when, in ms: without a moment, all that there are."""
 
-    users: list[IdJson]
-    before: int | None = None
-    reason: str = ""
-    actor: str = ""
+    users: Users
+    before: BeforeMs | None = None
+    reason: Reason = ""
+    actor: Actor = ""
+
+    def mistakes(self, now_ms: int) -> Iterable[InvalidInput]:
+        """A moment that is too far ahead, or in seconds."""
+        return before_mistakes(self.before, now_ms)
 
 
-async def register(call: AppRequest) -> Done:
-    """→ user, created. Registering again is fine, and changes the name and portrait that are said."""
-    return await _enrolled(call, enrol)
+class UserPage(Query, frozen=True):
+    """Which page of the registered Users."""
+
+    offset: Annotated[int, Meta(ge=0, le=MAX_OFFSET)] = 0
+    count: Annotated[int, Meta(ge=1, le=MAX_USERS)] = MAX_USERS
+    order: Annotated[
+        Literal["oldest", "newest"],
+        Meta(
+            description="Which Users come first.",
+            extra={"must": "must be oldest or newest, whichever comes first"},
+        ),
+    ] = "oldest"
+    token: PlaceToken | None = None
 
 
-async def mint_token(call: AppRequest) -> Done:
+class RegisteredUser(Struct, kw_only=True):
+    """`registered_at` is null for a User that has facts and was never registered."""
+
+    user: IdJson
+    registered_at: int | None
+    name: str
+    portrait: str
+
+
+class UsersPage(Struct, kw_only=True):
+    """One page; `total` counts all registered Users. `next` where more follow."""
+
+    total: int
+    users: list[RegisteredUser]
+    next: str | UnsetType = UNSET
+
+
+class KnownUser(RegisteredUser, kw_only=True):
+    """A User's profile and facts. Null is what is not so."""
+
+    deactivated: bool
+    ban: Penalty | None
+    mute: Penalty | None
+    whitelist_on: bool
+    blacklist_size: int
+    whitelist_size: int
+    tokens_valid_from: int | None
+    online: bool
+
+
+class Registration(EffectiveIfAny, kw_only=True):
+    """`created` is false for a User that was registered already and is called the same."""
+
+    user: IdJson
+    created: bool
+
+
+class Minting(Registration, kw_only=True):
+    """`expires` null: never."""
+
+    token: str
+    expires: int | None
+
+
+async def register(call: AppRequest, body: Profiled) -> Registration:
+    """→ user, created. Registering again is fine, and changes the name and portrait that are given."""
+    written = await enrol(call, body.user, body.name, body.portrait)
+    return await answered(call, Registration, written, user=json_id(body.user), created=written is not None)
+
+
+async def mint_token(call: AppRequest, body: Profiled) -> Minting:
     """→ user, token, expires (ms, null for never), created. Registers the User if it is not."""
-    return await _enrolled(call, enrol_and_mint)
+    minted = await enrol_and_mint(call, body.user, body.name, body.portrait)
+    return await answered(
+        call,
+        Minting,
+        minted.written,
+        user=json_id(body.user),
+        created=minted.written is not None,
+        token=minted.token,
+        expires=minted.expires,
+    )
 
 
-async def revoke(call: AppRequest) -> WriteReceipt:
+async def revoke(call: AppRequest, body: Revoking) -> Effective:
     """Refuse Tokens of before; those revoked before stay revoked."""
-    body = await read_as(call, Revoking)
-    problems: list[InvalidInput] = []
-    users = ids_bytes(body.users, "users", MAX_USERS, problems)
-    before_ms = revoked_before_ms(body.before, call.now_ms, problems)
-    check_reason(body.reason, body.actor, problems)
-    refuse_if_any(problems)
-    because = Attribution(body.actor, body.reason)
-    return await call.deps.store.users.revoke_tokens(call.app_key, users, before_ms, call.now_ms, because)
+    because, users = Attribution(body.actor, body.reason), call.deps.store.users
+    before_ms = revoked_before_ms(body.before, call.now_ms)
+    written = await users.revoke_tokens(call.app_key, body.users, before_ms, call.now_ms, because)
+    return await answered(call, Effective, written)
 
 
-async def roll(call: AppRequest) -> dict[str, object]:
-    """`?count=&order=oldest|newest&token=` → total, users, in the order of their registration; next, where more follow."""
-    query = call.query()
-    offset = query.whole("offset", 0, MAX_OFFSET, default=0)
-    count = query.whole("count", 1, MAX_USERS, default=MAX_USERS)
-    order = query.text("order") or "oldest"
-    if order not in ("oldest", "newest"):
-        raise InvalidInput("order", "must be oldest or newest, whichever comes first")
-    users = call.deps.store.users
-    token, newest_first, place = query.text("token"), order == "newest", None
-    if offset:
-        page = await users.page(call.app_key, offset, count, newest_first=newest_first)
+async def roll(call: AppRequest, query: UserPage) -> UsersPage:
+    """`?count=&order=oldest|newest&token=` → total, users, in the order of their registration; next, if more follow."""
+    users, newest_first, place = call.deps.store.users, query.order == "newest", None
+    if query.offset:
+        page = await users.page(call.app_key, query.offset, query.count, newest_first=newest_first)
     else:
-        before = place_of(token) if token else None
-        page, place = await users.behind(call.app_key, before, count, newest_first=newest_first)
-    following = {"next": place_token(place)} if place else {}
-    return {"total": await users.count(call.app_key), "users": [_profile_json(one) for one in page], **following}
+        before = place_of(query.token) if query.token else None
+        page, place = await users.behind(call.app_key, before, query.count, newest_first=newest_first)
+    return UsersPage(
+        total=await users.count(call.app_key),
+        users=[RegisteredUser(**_profile_members(one)) for one in page],
+        next=place_token(place) if place else UNSET,
+    )
 
 
-async def delete(call: AppRequest) -> WriteReceipt:
+async def delete(call: AppRequest, body: Deleting) -> Effective:
     """Delete Users with everything of their own, registered or not; their Tokens die. In development only."""
-    body = await read_as(call, Deleting)
-    problems: list[InvalidInput] = []
-    users = ids_bytes(body.users, "users", MAX_USERS, problems)
-    check_reason(body.reason, body.actor, problems)
-    refuse_if_any(problems)
     refuse_in_production(call.facts)
     because = Attribution(body.actor, body.reason)
-    return await call.deps.store.users.erase(call.app_key, users, call.now_ms, because)
+    written = await call.deps.store.users.erase(call.app_key, body.users, call.now_ms, because)
+    return await answered(call, Effective, written)
 
 
-async def show(call: AppRequest) -> dict[str, object]:
+async def show(call: AppRequest) -> KnownUser:
     """Everything about one User but its lists and its audit, which the dossier adds."""
-    return (await known_of(call, call.path_user())).fields
+    return (await known_of(call, call.path_user())).found
 
 
-async def change(call: AppRequest) -> dict[str, object]:
+async def change(call: AppRequest, body: ProfileChange) -> KnownUser:
     """Change a registered User's profile → the same as GET."""
     user = call.path_user()
-    body = await read_as(call, ProfileChange)
-    refuse_if_any(profile_problems(body.name, body.portrait))
     await call.deps.store.users.refresh(call.app_key, user, body.name, body.portrait)
-    return (await known_of(call, user)).fields
+    return (await known_of(call, user)).found
 
 
 class Known(NamedTuple):
-    """A User's profile and facts, as answers show them: null is what is not so, or has no end."""
+    """A User's profile and facts, as answers have them, and whether there are any."""
 
     user: bytes
     is_anything: bool
-    shown: dict[str, object]
+    shown: KnownUser
 
     @property
-    def fields(self) -> dict[str, object]:
-        """What to show; `UserUnknown` if nothing is known."""
+    def found(self) -> KnownUser:
+        """What to answer; `UserUnknown` if nothing is known."""
         if not self.is_anything:
             raise UserUnknown(self.user)
         return self.shown
@@ -160,53 +234,50 @@ async def known_of(call: AppRequest, user: bytes) -> Known:
     store, app_key = call.deps.store, call.app_key
     (profile,) = await store.users.profiles(app_key, [user])
     (facts,) = await store.users.facts(app_key, [user])
-    shown = {
-        **_profile_json(profile or Profile(user, 0, "", "")),
-        "deactivated": facts.deactivated,
-        "ban": await _restraint(call, store.bans, user, facts.banned_until_ms),
-        "mute": await _restraint(call, store.mutes, user, facts.muted_until_ms),
-        "whitelist_on": facts.whitelist_on,
-        "blacklist_size": facts.blacklist_size,
-        "whitelist_size": facts.whitelist_size,
-        "tokens_valid_from": facts.tokens_valid_from_ms or None,
-        "online": await call.deps.presence.is_online(app_key, user),
-    }
+    shown = KnownUser(
+        **_profile_members(profile or Profile(user, 0, "", "")),
+        deactivated=facts.deactivated,
+        ban=await _restraint(call, store.bans, user, facts.banned_until_ms),
+        mute=await _restraint(call, store.mutes, user, facts.muted_until_ms),
+        whitelist_on=facts.whitelist_on,
+        blacklist_size=facts.blacklist_size,
+        whitelist_size=facts.whitelist_size,
+        tokens_valid_from=facts.tokens_valid_from_ms or None,
+        online=await call.deps.presence.is_online(app_key, user),
+    )
     return Known(user, profile is not None or facts != NO_FACTS, shown)
 
 
-async def enrol(call: AppRequest, user: bytes, name: str | None, portrait: str | None) -> Done:
-    """Register a User unless it is registered → created."""
-    written = await call.deps.store.users.enrol(call.facts, user, call.now_ms, name, portrait)
-    return Done({"created": written is not None}, written)
+class Minted(NamedTuple):
+    """A new Token, when it expires (ms, None for never), and the write of a User that it registered."""
+
+    token: str
+    expires: int | None
+    written: WriteReceipt | None
 
 
-async def enrol_and_mint(call: AppRequest, user: bytes, name: str | None, portrait: str | None) -> Done:
-    """As `enrol`, with a new Token → created, token, expires."""
+async def enrol(call: AppRequest, user: bytes, name: str | None, portrait: str | None) -> WriteReceipt | None:
+    """Register a User, or change what it is called; None if nothing changes."""
+    return await call.deps.store.users.enrol(call.facts, user, call.now_ms, name, portrait)
+
+
+async def enrol_and_mint(call: AppRequest, user: bytes, name: str | None, portrait: str | None) -> Minted:
+    """As `enrol`, with a new Token."""
     app, now_ms = call.facts, call.now_ms
     written, mint_at_ms = await call.deps.store.users.enrol_for_token(app, user, now_ms, name, portrait)
     token = mint(app, user, mint_at_ms, os.urandom(NONCE_BYTES), now_ms)
-    fields = {"created": written is not None, "token": token, "expires": expiry_ms(app, now_ms) or None}
-    return Done(fields, written)
+    return Minted(token, expiry_ms(app, now_ms) or None, written)
 
 
-def profile_problems(name: str | None, portrait: str | None) -> list[InvalidInput]:
-    """What is too long of a profile."""
-    problems: list[InvalidInput] = []
-    if name is not None and name_is_too_long(name):
-        problems.append(TooLong("name", f"must be at most {MAX_NAME_CHARS} characters, {len(name)} were sent"))
-    if portrait is not None and portrait_is_too_long(portrait):
-        size = len(portrait.encode())
-        problems.append(TooLong("portrait", f"must be at most {MAX_PORTRAIT_BYTES} bytes, {size} were sent"))
-    return problems
+def before_mistakes(before: int | None, now_ms: int) -> Iterable[InvalidInput]:
+    """A moment before which Tokens can't be revoked."""
+    if before is not None and not FIRST_UNTIL_MS <= before <= now_ms + MAX_AHEAD_MS:
+        yield InvalidInput("before", f"must be Unix time in ms, at most a day ahead: {before} was sent")
 
 
-def revoked_before_ms(before: int | None, now_ms: int, problems: list[InvalidInput]) -> int:
+def revoked_before_ms(before: int | None, now_ms: int) -> int:
     """The moment before which Tokens die; without one it is past now, which covers every Token that was handed out."""
-    if before is None:
-        return now_ms + 1
-    if not FIRST_UNTIL_MS <= before <= now_ms + MAX_AHEAD_MS:
-        problems.append(InvalidInput("before", f"must be Unix time in ms, at most a day ahead: {before} was sent"))
-    return before
+    return now_ms + 1 if before is None else before
 
 
 def refuse_in_production(app: AppFacts) -> None:
@@ -215,44 +286,29 @@ def refuse_in_production(app: AppFacts) -> None:
         raise NotInProduction("Users can be deleted in the development environment only; deactivate them instead")
 
 
-async def _enrolled(
-    call: AppRequest, enrolling: Callable[[AppRequest, bytes, str | None, str | None], Awaitable[Done]]
-) -> Done:
-    body = await read_as(call, Profiled)
-    problems = profile_problems(body.name, body.portrait)
-    user = b""
-    try:
-        user = registrable(id_bytes(body.user, "user"), "user")
-    except InvalidInput as problem:
-        problems.append(problem)
-    refuse_if_any(problems)
-    fields, written = await enrolling(call, user, body.name, body.portrait)
-    return Done({"user": id_json(user), **fields}, written)
-
-
-async def _restraint(call: AppRequest, family: Penalties, user: bytes, until_ms: int) -> dict[str, object] | None:
+async def _restraint(call: AppRequest, family: Penalties, user: bytes, until_ms: int) -> Penalty | None:
     if until_ms <= call.now_ms:
         return None
     ((why, by),) = await family.reasons(call.app_key, [user])
-    return {"until": until_ms if until_ms < FOREVER_MS else None, "reason": why, "actor": by}
+    return Penalty(until=until_json(until_ms), reason=why, actor=by)
 
 
-def _profile_json(profile: Profile) -> dict[str, object]:
-    """As every answer shows one; since when is null for a User that was never registered."""
+def _profile_members(profile: Profile) -> dict[str, Any]:
+    """Of `RegisteredUser`."""
     return {
-        "user": id_json(profile.user),
+        "user": json_id(profile.user),
         "registered_at": profile.registered_at_ms or None,
         "name": profile.name,
         "portrait": profile.portrait,
     }
 
 
-ENDPOINTS: dict[tuple[str, str], Endpoint] = {
-    ("/v1/users", "POST"): register,
-    ("/v1/users", "GET"): roll,
-    ("/v1/users", "DELETE"): delete,
-    ("/v1/users/{user}", "GET"): show,
-    ("/v1/users/{user}", "PATCH"): change,
-    ("/v1/tokens", "POST"): mint_token,
-    ("/v1/tokens", "DELETE"): revoke,
+ENDPOINTS: dict[tuple[str, str], Endpoint[AppRequest]] = {
+    ("/v1/users", "POST"): Endpoint("Register a User", register, faults=("user-limit", "refused")),
+    ("/v1/users", "GET"): Endpoint("Page through the registered Users", roll),
+    ("/v1/users", "DELETE"): Endpoint("Delete Users", delete, faults=("refused",)),
+    ("/v1/users/{user}", "GET"): Endpoint("Show a User", show, faults=("not-found",)),
+    ("/v1/users/{user}", "PATCH"): Endpoint("Change what a User is called", change, faults=("not-found", "refused")),
+    ("/v1/tokens", "POST"): Endpoint("Mint a Token", mint_token, faults=("user-limit", "refused")),
+    ("/v1/tokens", "DELETE"): Endpoint("Revoke Tokens", revoke),
 }
