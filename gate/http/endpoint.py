@@ -11,7 +11,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Concatenate, Generic, TypeVar, get_type_hints
+from types import UnionType
+from typing import Any, Concatenate, Generic, TypeVar, get_args, get_type_hints
 
 import msgspec
 from aiohttp import web
@@ -51,9 +52,13 @@ class Endpoint(Generic[C]):
         self.handler = handler
         self.faults = faults
         self.content_type = content_type
-        self.answers: Any = hints["return"]
-        self.declared: Any = next((kind for kind in hints.values() if is_declaration(kind)), None)
-        self.takes: Any = takes or self.declared
+        answers = hints["return"]
+        declared = next((kind for kind in hints.values() if is_declaration(kind)), None)
+        # A family of handlers shares one function: each of them has its own names for the fields.
+        is_narrower = declared is not None and inspect.isclass(takes) and issubclass(takes, declared)
+        self.answers: Any = get_args(answers) if isinstance(answers, UnionType) else answers
+        self.declared: Any = takes if is_narrower else declared
+        self.takes: Any = takes or declared
 
     def __call__(self, call: C) -> Awaitable[Any]:
         """Read the request, and run the handler."""

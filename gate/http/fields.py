@@ -81,6 +81,7 @@ TEXT_ID = {
     "description": f"1 to {MAX_ID_BYTES} bytes of UTF-8.",
     "examples": ["alice"],
 }
+APP_KEY = {"pattern": "^[A-Za-z0-9_-]{1,32}$", "examples": ["shop"]}
 TextId = Annotated[str, Meta(extra_json_schema=TEXT_ID)]
 PlatformName = Annotated[str, Meta(extra_json_schema={"pattern": "^[A-Za-z0-9._-]{1,32}$", "examples": ["iOS"]})]
 GatewayName = Annotated[

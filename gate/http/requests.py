@@ -89,7 +89,7 @@ class Shape(Generic[B]):
     def __init__(self, declared: type[B]) -> None:
         """Derive both steps."""
         fields, config = msgspec.structs.fields(declared), declared.__struct_config__
-        self._declared = declared
+        self.declared = declared
         # Without the bounds of `Meta`, at the first of which msgspec would stop.
         self.loose: type[Struct] = msgspec.defstruct(
             declared.__name__,
@@ -110,7 +110,7 @@ class Shape(Generic[B]):
             value = values[name]
             if value is not None and value is not UNSET:
                 values[name] = convert(value, member, problems)
-        body = self._declared(**values)
+        body = self.declared(**values)
         problems += body.mistakes(now_ms)
         refuse_if_any(problems)
         return body
@@ -166,7 +166,7 @@ def kinds_of(declared: Any) -> tuple[Any, Meta | None]:
     """The type without its bounds, without null and without "absent"; and its bounds."""
     meta = None
     if get_origin(declared) is Annotated:
-        meta = next(one for one in declared.__metadata__ if isinstance(one, Meta))
+        meta = _merged([one for one in declared.__metadata__ if isinstance(one, Meta)])
         declared = declared.__origin__
     if get_origin(declared) in (Union, UnionType):
         kept = [one for one in get_args(declared) if one not in (type(None), UnsetType)]
@@ -174,6 +174,12 @@ def kinds_of(declared: Any) -> tuple[Any, Meta | None]:
             kind, own = kinds_of(kept[0])
             return kind, own or meta
     return declared, meta
+
+
+def _merged(metas: Sequence[Meta]) -> Meta:
+    """The bounds of a type that narrows another one."""
+    names = ("ge", "le", "min_length", "max_length", "description", "extra")
+    return Meta(**{name: getattr(one, name) for one in metas for name in names if getattr(one, name) is not None})
 
 
 def _loose(declared: Any) -> Any:
@@ -263,10 +269,8 @@ def _read(field: FieldInfo, is_text: bool) -> Read:
     kind, meta = kinds_of(field.type)
     default = None if field.required else field.default
     if kind is bytes:
-        read = Form.user if is_text else Form.raw_user
-        return (
-            read if field.required else lambda form, name: read(form, name) if form.one(name) is not None else default
-        )
+        read = _checked(Form.user if is_text else Form.raw_user, meta)
+        return read if field.required else lambda form, name: default if form.one(name) is None else read(form, name)
     if get_origin(kind) is list:
         assert meta is not None and meta.max_length is not None, "an array has an upper bound"
         return _read_ids(kind, meta.max_length, is_text)
@@ -311,17 +315,21 @@ def _read_choice(choices: tuple[str, ...], default: Any, meta: Meta | None) -> R
 
 
 def _read_text(default: Any, meta: Meta | None) -> Read:
-    check = meta and meta.extra and meta.extra.get("check")
+    return _checked(lambda form, name: default if (value := form.text(name)) is None else value, meta)
 
-    def read(form: Form, name: str) -> Any:
-        value = form.text(name)
-        if value is None:
-            return default
-        if check:
+
+def _checked(read: Read, meta: Meta | None) -> Read:
+    check = ((meta and meta.extra) or {}).get("check")
+    if check is None:
+        return read
+
+    def checked(form: Form, name: str) -> Any:
+        value = read(form, name)
+        if value is not None:
             try:
                 check(value)
             except InvalidInput as fault:
                 raise _renamed(fault, name) from None
         return value
 
-    return read
+    return checked

@@ -7,9 +7,10 @@ purpose, in a header, and never by the browser of its own accord.
 from __future__ import annotations
 
 from gate.http.client import blacklist, presence
-from gate.http.client.endpoint import Endpoint
+from gate.http.client.endpoint import ClientRequest
+from gate.http.endpoint import Endpoint
 
-ENDPOINTS: dict[tuple[str, str], Endpoint] = {**blacklist.ENDPOINTS, **presence.ENDPOINTS}
+ENDPOINTS: dict[tuple[str, str], Endpoint[ClientRequest]] = {**blacklist.ENDPOINTS, **presence.ENDPOINTS}
 """By path and method."""
 
-__all__ = ["ENDPOINTS", "Endpoint"]
+__all__ = ["ENDPOINTS"]

@@ -6,7 +6,7 @@ the Token puts it in a header, and cookies play no part (so `Access-Control-Allo
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -16,9 +16,9 @@ from gate.core.model import AppFacts
 from gate.http.bodies import Payer
 from gate.http.context import APPLIED, PENDING_REASON, REVISION, AppContext, AppRequest
 from gate.http.dependencies import Deps
+from gate.http.endpoint import Endpoint, responded
 from gate.http.errors import CredentialsWrong
 from gate.http.responses import REQUEST_ID
-from gate.http.v1.endpoint import Outcome, replied
 from gate.replica.reader import app_of
 
 CORS_PREFIX = "/client/"
@@ -59,9 +59,6 @@ class ClientRequest(AppRequest, ClientContext):
         return Payer("client", (self.app_key, self.user))
 
 
-Endpoint = Callable[[ClientRequest], Awaitable[Outcome]]
-
-
 def client_request(request: web.Request, deps: Deps, now_ms: int) -> ClientRequest:
     """The call of the User whose Token the request bears; `TokenRefused` if it is not valid. Redis is not asked."""
     shown = bearer(request.headers)
@@ -74,10 +71,9 @@ def client_request(request: web.Request, deps: Deps, now_ms: int) -> ClientReque
 CLIENT_REQUEST = web.RequestKey("client_request", ClientRequest)
 
 
-async def answer(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
-    """Run the endpoint; a write is answered once it is effective."""
-    call = request[CLIENT_REQUEST]
-    return await replied(call, await endpoint(call))
+async def answer(endpoint: Endpoint[ClientRequest], request: web.Request) -> web.StreamResponse:
+    """Run the endpoint for the User that was authenticated."""
+    return responded(await endpoint(request[CLIENT_REQUEST]))
 
 
 def bearer(headers: Mapping[str, str]) -> str:

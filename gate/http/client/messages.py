@@ -1,4 +1,4 @@
-"""What a client says on its WebSocket, and what it is answered: one table of messages. docs/websocket.md has them for clients.
+"""The messages of a client on its WebSocket, and their answers: one table. docs/websocket.md has them for clients.
 
 Bytes in, an answer out; the connection itself is `websocket`'s. A message is read in two steps, so that an answer about a
 mistake still repeats the id.
@@ -6,8 +6,8 @@ mistake still repeats the id.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Annotated, Any
 
 import msgspec
 import orjson
@@ -20,89 +20,92 @@ from gate.http.client import own_list, presence
 from gate.http.client.endpoint import MessageContext
 from gate.http.client.problems import client_problem
 from gate.http.dependencies import Deps
-from gate.http.fields import IdJson, id_bytes, ids_bytes
-from gate.http.v1.endpoint import named_mistake, refuse_if_any
+from gate.http.fields import Seconds, UntilMs, expiry_mistakes, expiry_ms, up_to
+from gate.http.requests import Body, Shape, named_mistake, shape_of
 from gate.http.v1.presence_json import seen_presences
 from gate.presence.local_sessions import LocalSession
-from gate.store.writer import WriteReceipt
 
 MAX_MESSAGE_BYTES = 128 * 1024
 """A thousand of the longest ids, each byte escaped, fit in a question about Presence."""
 MAX_MESSAGE_ID_CHARS = 128
 
-Answer = dict[str, object]
+Answer = dict[str, Any]
 
 
-class _Said(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type"):
+class _Message(Body, frozen=True, tag_field="type"):
     """Any message."""
 
 
-class Ping(_Said, frozen=True, tag="ping"):
+class Ping(_Message, frozen=True, tag="ping"):
     """Is the server there?"""
 
 
-class Active(_Said, frozen=True, tag="active"):
+class Active(_Message, frozen=True, tag="active"):
     """The User is at the device."""
 
 
-class Logout(_Said, frozen=True, tag="logout"):
+class Logout(_Message, frozen=True, tag="logout"):
     """The User leaves for good, and is not only out of reach: webhooks tell these two apart."""
 
 
-class Presence(_Said, frozen=True, tag="presence"):
+class Presence(_Message, frozen=True, tag="presence"):
     """Who of these is online?"""
 
-    users: list[IdJson]
+    users: Annotated[list[bytes], up_to(presence.MAX_USERS)]
 
 
-class Blacklist(_Said, frozen=True, tag="blacklist"):
+class Blacklist(_Message, frozen=True, tag="blacklist"):
     """Is this User on my Blacklist; or who is?"""
 
-    user: IdJson | None = None
+    user: bytes | None = None
     count: int = own_list.MAX_PAGE
     cursor: str | None = None
 
+    def mistakes(self, now_ms: int) -> Iterable[InvalidInput]:
+        """The length of a page, if it is a page that is asked for."""
+        if self.user is None and not 1 <= self.count <= own_list.MAX_PAGE:
+            yield InvalidInput("count", f"must be a whole number from 1 to {own_list.MAX_PAGE}, {self.count} was sent")
 
-class Block(_Said, frozen=True, tag="block"):
+
+class Block(_Message, frozen=True, tag="block"):
     """Put these on my Blacklist."""
 
-    users: list[IdJson]
-    until: int | None = None
-    seconds: int | None = None
+    users: Annotated[list[bytes], up_to(own_list.MAX_USERS)]
+    until: UntilMs | None = None
+    seconds: Seconds | None = None
+
+    def mistakes(self, now_ms: int) -> Iterable[InvalidInput]:
+        """An expiry that is given twice."""
+        return expiry_mistakes(self.until, self.seconds)
 
 
-class Unblock(_Said, frozen=True, tag="unblock"):
+class Unblock(_Message, frozen=True, tag="unblock"):
     """Take these off it."""
 
-    users: list[IdJson]
+    users: Annotated[list[bytes], up_to(own_list.MAX_USERS)]
 
 
-async def answer(deps: Deps, app_key: str, session: LocalSession, text: str) -> bytes:
-    """The answer to one message, as JSON; mistakes and whatever is away included."""
-    said = {}
+async def answer(deps: Deps, app_key: str, session: LocalSession, text: str) -> tuple[str, bytes]:
+    """The answer to one message: its type, and all of it as JSON. Mistakes and what is unavailable are answers too."""
+    sent: dict[str, Any] = {}
     try:
-        said = _object(text)
-        body = await _answered(deps, app_key, session, said)
+        sent = _object(text)
+        body = await _answered(deps, app_key, session, sent)
     except GateError as fault:
         body = _problem(fault)
-    mark = said.get("id")
-    return orjson.dumps(body if mark is None else {**body, "id": mark})
+    mark = sent.get("id")
+    return body["type"], msgspec.json.encode(body if mark is None else {**body, "id": mark})
 
 
-def kind_of(answered: bytes) -> str:
-    """The type of an answer, for counting."""
-    return answered[9 : answered.index(b'"', 9)].decode()
-
-
-async def _answered(deps: Deps, app_key: str, session: LocalSession, said: dict[str, Any]) -> Answer:
-    message = _read(said)
-    if isinstance(message, Ping):
+async def _answered(deps: Deps, app_key: str, session: LocalSession, sent: dict[str, Any]) -> Answer:
+    shape, message = _decoded(sent)
+    if sent["type"] == "ping":
         return {"type": "pong"}
-    if isinstance(message, Logout):
+    if sent["type"] == "logout":
         session.end("logout")  # interrupts the connection once this is answered
         return {"type": "logout"}
     session.is_active = True
-    if isinstance(message, Active):
+    if sent["type"] == "active":
         return {"type": "active"}
     now_ms = deps.now_ms()
     with deps.replica.snapshot() as snapshot:
@@ -113,43 +116,36 @@ async def _answered(deps: Deps, app_key: str, session: LocalSession, said: dict[
         # The Session may outlive its Token, where the App says so; what the Token stood for does not.
         token.check_standing(facts, session.generation, session.expires_at_ms, now_ms)
         token.check_user(session.minted_at_ms, app.user(session.user), now_ms)
-    answers, limits = _TABLE[type(message)]
+    answers, limits = _TABLE[shape.declared]
     deps.limiter.spend(facts, limits, session.user)
-    asking = MessageContext(deps, facts, now_ms, session.user)
-    outcome = await answers(asking, message)
-    name: str = said["type"]
-    if isinstance(outcome, dict):
-        return {"type": name, **outcome}
-    return {"type": name, **(await asking.effective(outcome)).fields}
+    if shape.declared is Presence:
+        deps.limiter.spend_asked(facts, session.user, min(len(sent["users"]), presence.MAX_USERS))
+    outcome = await answers(MessageContext(deps, facts, now_ms, session.user), shape.checked(message, now_ms))
+    return {"type": sent["type"], **outcome}
 
 
-async def _presence(asking: MessageContext, said: Presence) -> Answer:
-    asking.deps.limiter.spend_asked(asking.facts, asking.user, min(len(said.users), presence.MAX_USERS))
-    problems: list[InvalidInput] = []
-    users = ids_bytes(said.users, "users", presence.MAX_USERS, problems)
-    refuse_if_any(problems)
-    return {"presence": await seen_presences(asking, users, asking.user)}
+async def _presence(asking: MessageContext, message: Presence) -> Answer:
+    return msgspec.structs.asdict(await seen_presences(asking, message.users, asking.user))
 
 
-async def _blacklist(asking: MessageContext, said: Blacklist) -> Answer:
-    if said.user is not None:
-        return own_list.listed(asking, id_bytes(said.user, "user"))
-    if not 1 <= said.count <= own_list.MAX_PAGE:
-        raise InvalidInput("count", f"must be a whole number from 1 to {own_list.MAX_PAGE}, {said.count} was sent")
-    return await own_list.members(asking, said.count, said.cursor)
+async def _blacklist(asking: MessageContext, message: Blacklist) -> Answer:
+    if message.user is not None:
+        return msgspec.structs.asdict(own_list.listed(asking, message.user))
+    return msgspec.structs.asdict(await own_list.members(asking, message.count, message.cursor))
 
 
-async def _block(asking: MessageContext, said: Block) -> WriteReceipt:
-    return await own_list.block(asking, said.users, said.until, said.seconds)
+async def _block(asking: MessageContext, message: Block) -> Answer:
+    until_ms = expiry_ms(message.until, message.seconds, asking.now_ms)
+    return (await asking.effective(await own_list.block(asking, message.users, until_ms))).fields
 
 
-async def _unblock(asking: MessageContext, said: Unblock) -> WriteReceipt:
-    return await own_list.unblock(asking, said.users)
+async def _unblock(asking: MessageContext, message: Unblock) -> Answer:
+    return (await asking.effective(await own_list.unblock(asking, message.users))).fields
 
 
 _ON_LISTS = (*limit_names("/client/v1/blacklist"), EACH_CLIENT)
 _ON_PRESENCE = (*limit_names("/client/v1/presence"), EACH_CLIENT)
-_TABLE: dict[type[_Said], tuple[Callable[[MessageContext, Any], Awaitable[Answer | WriteReceipt]], tuple[str, ...]]] = {
+_TABLE: dict[type[Body], tuple[Callable[[MessageContext, Any], Awaitable[Answer]], tuple[str, ...]]] = {
     Presence: (_presence, _ON_PRESENCE),
     Blacklist: (_blacklist, _ON_LISTS),
     Block: (_block, _ON_LISTS),
@@ -157,39 +153,46 @@ _TABLE: dict[type[_Said], tuple[Callable[[MessageContext, Any], Awaitable[Answer
 }
 """What answers a message, and the App's limits that it counts against: those of the call over HTTP."""
 
-_ANY = Ping | Active | Logout | Presence | Blacklist | Block | Unblock
-_NAMES = ", ".join(("ping", "active", "logout", "presence", "blacklist", "block", "unblock"))
+_TYPES: dict[str, type[Body]] = {
+    "ping": Ping,
+    "active": Active,
+    "logout": Logout,
+    "presence": Presence,
+    "blacklist": Blacklist,
+    "block": Block,
+    "unblock": Unblock,
+}
 
 
 def _object(text: str) -> dict[str, Any]:
     if len(text) > MAX_JSON_PARTS and text.count(",") + text.count("[") + text.count("{") > MAX_JSON_PARTS:
         raise InvalidInput("message", f"must hold at most {MAX_JSON_PARTS} commas and opening brackets")
     try:
-        said = orjson.loads(text)
+        sent = orjson.loads(text)
     except orjson.JSONDecodeError as fault:
         raise InvalidInput("message", f"must be JSON: {fault}") from None
-    if not isinstance(said, dict):
-        raise InvalidInput("message", f"must be a JSON object, got {type(said).__name__}")
-    mark = said.get("id")
+    if not isinstance(sent, dict):
+        raise InvalidInput("message", f"must be a JSON object, got {type(sent).__name__}")
+    mark = sent.get("id")
     if (
         isinstance(mark, bool)
         or not isinstance(mark, str | int | float | None)
         or len(str(mark)) > MAX_MESSAGE_ID_CHARS
     ):
-        del said["id"]
+        del sent["id"]
         raise InvalidInput("id", f"must be a number, or a string of at most {MAX_MESSAGE_ID_CHARS} characters")
-    return said
+    return sent
 
 
-def _read(said: dict[str, Any]) -> _Said:
-    kind = said.get("type")
-    if not isinstance(kind, str) or kind not in _NAMES.split(", "):
-        raise InvalidInput("type", f"must be one of {_NAMES}, got {str(kind)[:40]!r}")
+def _decoded(sent: dict[str, Any]) -> tuple[Shape[Any], msgspec.Struct]:
+    kind = sent.get("type")
+    if not isinstance(kind, str) or kind not in _TYPES:
+        raise InvalidInput("type", f"must be one of {', '.join(_TYPES)}, got {str(kind)[:40]!r}")
+    shape: Shape[Any] = shape_of(_TYPES[kind])
     try:
-        read: _Said = msgspec.convert({name: value for name, value in said.items() if name != "id"}, _ANY)
+        return shape, msgspec.convert({name: value for name, value in sent.items() if name != "id"}, shape.loose)
     except msgspec.ValidationError as fault:
         raise named_mistake(fault) from None
-    return read
 
 
 def _problem(fault: GateError) -> Answer:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gate.core.model import FOREVER_MS, ListKind
-from gate.errors import InvalidInput
+from msgspec import Struct
+
+from gate.core.model import ListKind
 from gate.http.client.endpoint import ClientContext
-from gate.http.fields import IdJson, end_ms, id_json, ids_bytes
-from gate.http.paging import page_cursor, page_token
-from gate.http.v1.endpoint import refuse_if_any
+from gate.http.fields import IdJson, json_id, until_json
+from gate.http.paging import page_cursor
+from gate.http.v1.lists import MembersPage, members_page
 from gate.replica.reader import app_of
 from gate.store.writer import WriteReceipt
 
@@ -20,51 +21,47 @@ BY_ITSELF = "user"
 """Who did it, as the audit names an owner that changed its own list."""
 
 
-async def members(asking: ClientContext, count: int, cursor: str | None) -> dict[str, object]:
-    """A page of the list, newest first → members, next. Raises `StoreUnavailable`."""
+class ListedOrNot(Struct, kw_only=True):
+    """Whether one User is on the caller's Blacklist. `until` null: for good, or not at all."""
+
+    user: IdJson
+    listed: bool
+    until: int | None
+
+
+async def members(asking: ClientContext, count: int, cursor: str | None) -> MembersPage:
+    """A page of the list, newest first. Raises `StoreUnavailable`."""
     before = None if cursor is None else page_cursor(cursor, "cursor")
-    entries, next_before = await asking.deps.store.lists.page(
+    page = await asking.deps.store.lists.page(
         asking.app_key, ListKind.BLACKLIST, asking.user, asking.now_ms, before, count
     )
-    shown = [{"user": id_json(entry.member), "until": _shown_end(entry.until_ms)} for entry in entries]
-    return {"members": shown, "next": None if next_before is None else page_token(next_before)}
+    return members_page(*page)
 
 
-def listed(asking: ClientContext, user: bytes) -> dict[str, object]:
+def listed(asking: ClientContext, user: bytes) -> ListedOrNot:
     """Whether one User is on it → user, listed, until. From the Replica, so also while Redis is away."""
     with asking.deps.replica.snapshot() as snapshot:
         until_ms = app_of(snapshot, asking.app_key).entry_until_ms(ListKind.BLACKLIST, asking.user, user)
     is_listed = until_ms > asking.now_ms
-    return {"user": id_json(user), "listed": is_listed, "until": _shown_end(until_ms) if is_listed else None}
+    return ListedOrNot(user=json_id(user), listed=is_listed, until=until_json(until_ms) if is_listed else None)
 
 
-async def block(asking: ClientContext, users: Sequence[IdJson], until: int | None, seconds: int | None) -> WriteReceipt:
-    """All or, past the App's ceiling, none. Adding again sets the new end."""
-    problems: list[InvalidInput] = []
-    ids = ids_bytes(users, "users", MAX_USERS, problems)
-    until_ms = end_ms(until, seconds, False, asking.now_ms, problems)
-    refuse_if_any(problems)
+async def block(asking: ClientContext, users: Sequence[bytes], until_ms: int) -> WriteReceipt:
+    """All or, past the App's ceiling, none. Adding again sets the new expiry."""
     return await asking.deps.store.lists.add(
         asking.app_key,
         ListKind.BLACKLIST,
         asking.user,
-        ids,
-        until_ms or FOREVER_MS,
+        users,
+        until_ms,
         asking.now_ms,
         asking.facts.list_ceiling,
         by=BY_ITSELF,
     )
 
 
-async def unblock(asking: ClientContext, users: Sequence[IdJson]) -> WriteReceipt:
-    """Taking off who was never on it is no error."""
-    problems: list[InvalidInput] = []
-    ids = ids_bytes(users, "users", MAX_USERS, problems)
-    refuse_if_any(problems)
+async def unblock(asking: ClientContext, users: Sequence[bytes]) -> WriteReceipt:
+    """Removing a User that was never listed is no error."""
     return await asking.deps.store.lists.remove(
-        asking.app_key, ListKind.BLACKLIST, asking.user, ids, asking.now_ms, by=BY_ITSELF
+        asking.app_key, ListKind.BLACKLIST, asking.user, users, asking.now_ms, by=BY_ITSELF
     )
-
-
-def _shown_end(until_ms: int) -> int | None:
-    return until_ms if until_ms < FOREVER_MS else None

@@ -5,25 +5,48 @@ Where the App has `hide_presence` on, Users whose lists refuse the caller are sh
 
 from __future__ import annotations
 
+from typing import Annotated, Self
+
+from msgspec import Meta
+
 from gate.errors import InvalidInput
-from gate.http.client.endpoint import ClientRequest, Endpoint
-from gate.http.v1.presence_json import seen_presences
+from gate.http.client.endpoint import ClientRequest
+from gate.http.context import RequestContext
+from gate.http.endpoint import Endpoint
+from gate.http.requests import Query, fields_of
+from gate.http.v1.presence_json import PresenceAnswer, seen_presences
 
 MAX_USERS = 1_000
 """Of one call: more than a list on a screen, and some 20 kB of a query string."""
 
 
-async def presences(call: ClientRequest) -> dict[str, object]:
+class PresenceQuery(Query, frozen=True, rename={"users": "user"}):
+    """Whose Presence."""
+
+    users: Annotated[list[bytes], Meta(min_length=1, max_length=MAX_USERS, examples=[["alice"]])]
+
+    @classmethod
+    async def read(cls, call: RequestContext) -> Self:
+        """As of any query, once its Users are counted."""
+        assert isinstance(call, ClientRequest), "only endpoints of /client take this query"
+        # Counted before they are decoded, which costs as much as answering.
+        count = call.request.raw_path.count("user=")
+        if count > MAX_USERS:
+            raise InvalidInput("user", f"must be given at most {MAX_USERS} times, {count} were sent")
+        call.deps.limiter.spend_asked(call.facts, call.user, count)
+        query = fields_of(cls, call.query())
+        if not query.users:
+            raise InvalidInput("user", "is required")
+        return query
+
+
+async def presences(call: ClientRequest, query: PresenceQuery) -> PresenceAnswer:
     """→ presence, in the order of the Users; repeated ones once."""
-    # Counted before they are decoded, which costs as much as answering.
-    asked = call.request.raw_path.count("user=")
-    if asked > MAX_USERS:
-        raise InvalidInput("user", f"must be given at most {MAX_USERS} times, {asked} were sent")
-    call.deps.limiter.spend_asked(call.facts, call.user, asked)
-    users = call.query().raw_users("user", MAX_USERS)
-    if not users:
-        raise InvalidInput("user", "is required")
-    return {"presence": await seen_presences(call, users, call.user)}
+    return await seen_presences(call, query.users, call.user)
 
 
-ENDPOINTS: dict[tuple[str, str], Endpoint] = {("/client/v1/presence", "GET"): presences}
+ENDPOINTS: dict[tuple[str, str], Endpoint[ClientRequest]] = {
+    ("/client/v1/presence", "GET"): Endpoint(
+        "Who of these Users is online, as the caller may see it", presences, faults=("stale",)
+    )
+}

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+from typing import Annotated
 
 import orjson
 from aiohttp import HttpVersion11, WSMsgType, web
+from msgspec import Meta
 
 from gate.clock import monotonic_ms
 from gate.core.closing import ENDINGS, reconnect_ms
@@ -25,11 +27,12 @@ from gate.core.presence import CloseReason, Verified, parse_platform
 from gate.errors import InvalidInput, Unavailable
 from gate.http.client import messages
 from gate.http.client.endpoint import bearer
+from gate.http.context import query_of
 from gate.http.dependencies import Deps
 from gate.http.errors import UpgradeRequired
-from gate.http.fields import id_json
-from gate.http.forms import Form, parse_fields
+from gate.http.fields import PlatformName, id_json
 from gate.http.pinging import PING_EVERY_S
+from gate.http.requests import Query, fields_of
 from gate.http.v1.consistency import check_staleness
 from gate.presence.local_gateway import LocalGateway
 from gate.presence.local_sessions import LocalSession
@@ -46,6 +49,15 @@ CLOSE_WITHIN_S = 2.0
 BAN_SEEN_WITHIN_S, BAN_LOOK_EVERY_S = 0.05, 0.005
 """The kick may be here a moment before this Replica has the Ban, and says when it ends."""
 _LIMITS = (*limit_names(PATH), EACH_CLIENT)
+
+
+class ConnectQuery(Query, frozen=True):
+    """What a client says of itself, next to its Token."""
+
+    platform: (
+        Annotated[PlatformName, Meta(description=f"The kind of device; by default `{DEFAULT_PLATFORM.decode()}`.")]
+        | None
+    ) = None
 
 
 async def connect(request: web.Request, deps: Deps) -> web.StreamResponse:
@@ -85,7 +97,7 @@ def _is_handshake(request: web.Request, socket: web.WebSocketResponse) -> bool:
 
 def _asked(request: web.Request) -> tuple[str, str]:
     """Token and platform."""
-    query = Form(parse_fields(request.raw_path.partition("?")[2].encode("utf-8", "surrogateescape")))
+    query = query_of(request.raw_path)
     given = query.one("token")
     if given is None:
         shown = bearer(request.headers)
@@ -94,7 +106,8 @@ def _asked(request: web.Request) -> tuple[str, str]:
         shows_both = request.headers.get("Authorization", "").lower().startswith("bearer ")
         if shows_both and bearer(request.headers) != shown:
             raise InvalidInput("token", "is another than the one in the header Authorization: send one of them")
-    return shown, parse_platform(query.one("platform") or DEFAULT_PLATFORM)
+    platform = fields_of(ConnectQuery, query).platform
+    return shown, parse_platform(DEFAULT_PLATFORM if platform is None else platform.encode())
 
 
 def _gateway(deps: Deps) -> LocalGateway:
@@ -213,8 +226,8 @@ class Client:
                 self._ended = "flooding"
                 return
             if frame.type is WSMsgType.TEXT:
-                answered = await messages.answer(self._deps, key, self.session, frame.data)
-                self._deps.count_websocket("message", messages.kind_of(answered))
+                kind, answered = await messages.answer(self._deps, key, self.session, frame.data)
+                self._deps.count_websocket("message", kind)
                 await self._say(answered)
             elif frame.type is WSMsgType.PING:
                 async with asyncio.timeout(SEND_WITHIN_S):

@@ -11,7 +11,6 @@ from msgspec.structs import FieldInfo
 
 from gate.core.ids import MAX_ID_BYTES
 from gate.http.fields import TEXT_ID, Base64Id
-from gate.http.openapi.bounds import ANY, OF_MEMBER, OF_TYPE
 from gate.http.requests import FormBody, Query, kinds_of
 
 Schema = dict[str, Any]
@@ -52,10 +51,8 @@ def schemas_of(bodies: Iterable[Any], answers: Iterable[Any]) -> tuple[dict[Any,
     named: dict[str, Schema] = {name: _plain(schema, _ID_REFERENCE) for name, schema in sorted(components.items())}
     named["Base64Id"] = components["Base64Id"]
     named[ID] = _ID_SCHEMA
-    asked = [one for some in bodies for one in (some if isinstance(some, tuple) else (some,))]
-    for name in msgspec.json.schema_components([*asked, Base64Id], ref_template=_REFERENCE)[1]:
-        named[name] = _bounded(name, named[name])
-    for kind in set[Any]().union(*map(_declarations_in, asked)):
+    taken = [one for some in bodies for one in (some if isinstance(some, tuple) else (some,))]
+    for kind in set[Any]().union(*map(_declarations_in, taken)):
         whole = named[kind.__name__]
         whole |= getattr(kind, "SCHEMA", {})
         for member in whole["properties"].values():
@@ -80,6 +77,8 @@ def _field(field: FieldInfo, schema: Schema) -> Field:
         del schema["description"]
     if isinstance(schema.get("type"), list):  # null is a field that is left out
         schema["type"] = next(one for one in schema["type"] if one != "null")
+    if "enum" in schema:
+        schema = {"type": "integer" if isinstance(schema["enum"][0], int) else "string", **schema}
     if schema.get("default") == []:
         del schema["default"]
     if not field.required and schema.get("format") == TEXT_ID["format"]:
@@ -122,18 +121,3 @@ def _id_schema(schema: Schema, an_id: Schema) -> Schema:
     if "format" in own or "pattern" in own:  # a narrower kind of id
         return {"type": "string", **own}
     return {**an_id, **{name: value for name, value in own.items() if name != "description"}}
-
-
-def _bounded(name: str, schema: Schema) -> Schema:
-    members: Schema = {
-        member: _with_bound(said, OF_MEMBER.get((name, member)) or OF_MEMBER.get((ANY, member)))
-        for member, said in schema.get("properties", {}).items()
-    }
-    return {**schema, "properties": members, **OF_TYPE.get(name, {})}
-
-
-def _with_bound(said: Schema, bound: Any) -> Schema:
-    if bound is None:
-        return said
-    # A narrower kind of id stands for the id as a whole; any other bound adds to what the type says.
-    return dict(bound) if said == _ID_REFERENCE else {**said, **{k: v for k, v in bound.items() if k != "type"}}

@@ -1,31 +1,36 @@
 """The OpenAPI document, put together from the tables of endpoints that the application itself is made of.
 
-An endpoint that nothing here describes is an error when the document is made, so none can be served and left out. What a
-schema says of a body comes from the type that the endpoint decodes it with; the text below an endpoint's heading is its own
-docstring.
+What a schema says of a request or an answer comes from the types of the endpoint's handler, by which the request is read; the
+text below the heading is the handler's docstring. So none can be served and left out.
 """
 
 from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator
-from functools import cache, partial
+from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any, NamedTuple
 
 from gate import __version__
+from gate.core.closing import ENDINGS
 from gate.http import client, rongcloud, v1
 from gate.http.client import websocket
 from gate.http.context import APPLIED, PENDING_REASON, REVISION
-from gate.http.endpoint import Endpoint, is_declaration
+from gate.http.endpoint import Effective, EffectiveIfAny, Endpoint, plain_function
+from gate.http.fields import APP_KEY
 from gate.http.forms import FORM_TYPE
-from gate.http.openapi import probes, shapes
-from gate.http.openapi.components import fields_of, schemas_of
-from gate.http.openapi.described import Described, Field
-from gate.http.openapi.faults import Family, Fault, fault_schema, faults_of
-from gate.http.openapi.user_api import DESCRIBED as USER
-from gate.http.openapi.user_shapes import RongCloudProblem
-from gate.http.openapi.v1_api import CLIENT, CONNECT, CONNECT_TEXT, PATH_FIELDS
+from gate.http.openapi import probes
+from gate.http.openapi.components import RAW_ID, Field, fields_of, schemas_of
+from gate.http.openapi.faults import (
+    Family,
+    Fault,
+    Problem,
+    RongCloudProblem,
+    TokenProblem,
+    fault_schema,
+    faults_of,
+)
 from gate.http.requests import FormBody, Query
 from gate.http.responses import JSON_TYPE, REQUEST_ID
 from gate.http.rongcloud.unsupported import UNSUPPORTED
@@ -66,30 +71,46 @@ _TAG_OF = {
 }  # fmt: skip
 
 
-class _Endpoint(NamedTuple):
+_CONNECT_TEXT = f"""\
+A WebSocket handshake (RFC 6455, version 13). A client that may not connect is refused before the upgrade, by an ordinary
+answer; one that reads `welcome` is online. Browsers, which can set no header here, give the Token as `token` in the query.
+Messages and their answers are JSON in text frames: `docs/websocket.md` has them. Closed by Gate with one of these codes:
+{", ".join(f"{ending.code} `{reason}`" for reason, ending in ENDINGS.items())}.\
+"""
+_PATH_PARAMETERS: dict[str, Schema] = {
+    "user": {"schema": RAW_ID},
+    "app": {"description": "The App's key.", "schema": {"type": "string", **APP_KEY}},
+}
+
+
+class _Operation(NamedTuple):
+    """One path and method. `answers` is a type, a tuple of types, a content type, or None for an upgrade (101)."""
+
     path: str
     method: str
     family: Family
     tag: str
-    said: Described
+    summary: str
     text: str
+    answers: Any
+    takes: Any = None
+    faults: tuple[str | int, ...] = ()
 
 
 @cache
 def openapi_document() -> Schema:
     """The whole document, made once; not to be changed."""
-    endpoints = list(_endpoints())
-    bodies = dict.fromkeys(one.said.body for one in endpoints if one.said.body is not None)
-    answers = dict.fromkeys(one.said.answer for one in endpoints if not isinstance(one.said.answer, str | None))
-    problems = (RongCloudProblem, shapes.Problem, shapes.TokenProblem, shapes.NotReady)
-    own, components = schemas_of(bodies, [*answers, *problems])
+    operations = list(_operations())
+    bodies = dict.fromkeys(one.takes for one in operations if one.takes is not None and not _has_fields(one.takes))
+    answers = dict.fromkeys(one.answers for one in operations if not isinstance(one.answers, str | None))
+    own, components = schemas_of(bodies, [*answers, RongCloudProblem, Problem, TokenProblem, probes.NotReady])
     paths: Schema = {}
-    for one in endpoints:
+    for one in operations:
         paths.setdefault(one.path, {})[one.method.lower()] = _operation(one, own)
     paths |= {path: {"post": _not_offered(path, feature)} for path, feature in UNSUPPORTED.items()}
     faults = [
         *faults_of("user", (1009,)),
-        *(fault for one in endpoints for fault in faults_of(one.family, one.said.faults)),
+        *(fault for one in operations for fault in faults_of(one.family, one.faults)),
     ]
     return {
         "openapi": "3.1.0",
@@ -106,64 +127,67 @@ def openapi_document() -> Schema:
     }
 
 
-def _endpoints() -> Iterator[_Endpoint]:
-    for path, endpoint in rongcloud.ENDPOINTS.items():
-        yield _Endpoint(path, "POST", "user", "User API", USER[path], _said_by(endpoint))
+def _operations() -> Iterator[_Operation]:
+    for path, user_one in rongcloud.ENDPOINTS.items():
+        yield _declared(path, "POST", "user", "User API", user_one)
     for (path, method), v1_one in v1.ENDPOINTS.items():
-        tag = _TAG_OF[path.split("/")[2]]
-        yield _Endpoint(path, method, "v1", tag, _declared(v1_one), _said_by(v1_one))
+        yield _declared(path, method, "v1", _TAG_OF[path.split("/")[2]], v1_one)
     for (path, method), (role, apps_one) in apps.ENDPOINTS.items():
-        text = f"Takes the role `{role}`. {_said_by(apps_one)}"
-        yield _Endpoint(path, method, "apps", "Apps", _declared(apps_one), text)
+        operation = _declared(path, method, "apps", "Apps", apps_one)
+        yield operation._replace(text=f"Takes the role `{role}`. {operation.text}")
     for (path, method), client_one in client.ENDPOINTS.items():
-        yield _Endpoint(path, method, "client", "Client", CLIENT[path, method], _said_by(client_one))
-    yield _Endpoint(websocket.PATH, "GET", "client", "Client", CONNECT, " ".join(CONNECT_TEXT.split()))
-    for path, (said, text) in probes.DESCRIBED.items():
-        yield _Endpoint(path, "GET", "open", "Probes", said, text)
-
-
-def _declared(endpoint: Endpoint[Any]) -> Described:
-    takes, is_query = endpoint.takes, is_declaration(endpoint.takes) and issubclass(endpoint.takes, Query)
-    is_form = is_query and issubclass(takes, FormBody)
-    return Described(
-        endpoint.summary,
-        endpoint.answers if endpoint.content_type == JSON_TYPE else endpoint.content_type,
-        None if is_query else takes,
-        tuple(fields_of(takes)) if is_query and not is_form else (),
-        tuple(fields_of(takes)) if is_form else None,
-        endpoint.faults,
+        yield _declared(path, method, "client", "Client", client_one)
+    yield _Operation(
+        websocket.PATH,
+        "GET",
+        "client",
+        "Client",
+        "Hold a Session over a WebSocket",
+        " ".join(_CONNECT_TEXT.split()),
+        None,
+        websocket.ConnectQuery,
+        ("upgrade-required", "too-many-sessions"),
     )
+    for path, probe in probes.PROBES.items():
+        yield _Operation(path, "GET", "open", "Probes", probe.summary, probe.text, probe.answers)
 
 
-def _said_by(endpoint: Callable[..., Any]) -> str:
-    """The endpoint's docstring as one paragraph."""
-    endpoint = endpoint.handler if isinstance(endpoint, Endpoint) else endpoint
-    while isinstance(endpoint, partial):
-        endpoint = endpoint.func
-    return " ".join((inspect.getdoc(endpoint) or "").split())
+def _declared(path: str, method: str, family: Family, tag: str, endpoint: Endpoint[Any]) -> _Operation:
+    text = " ".join((inspect.getdoc(plain_function(endpoint.handler)) or "").split())
+    answers = endpoint.answers if endpoint.content_type == JSON_TYPE else endpoint.content_type
+    return _Operation(path, method, family, tag, endpoint.summary, text, answers, endpoint.takes, endpoint.faults)
 
 
-def _operation(one: _Endpoint, own: dict[Any, Schema]) -> Schema:
-    said = one.said
-    path_fields = [PATH_FIELDS[name] for name in re.findall(r"{(\w+)}", one.path)]
+def _has_fields(takes: Any) -> bool:
+    """Whether it is a query string or a form, and not JSON."""
+    return inspect.isclass(takes) and issubclass(takes, Query)
+
+
+def _operation(one: _Operation, own: dict[Any, Schema]) -> Schema:
+    is_form = _has_fields(one.takes) and issubclass(one.takes, FormBody)
+    fields = fields_of(one.takes) if _has_fields(one.takes) else []
+    status = "101" if one.answers is None else "200"
     operation: Schema = {
         "operationId": _operation_id(one.method, one.path),
         "tags": [one.tag],
-        "summary": said.summary,
+        "summary": one.summary,
         "description": one.text,
         "security": _SECURITY_OF_PATH.get(one.path, _SECURITY[one.family]),
         "parameters": [
-            *(_parameter(field, "path") for field in path_fields),
-            *(_parameter(field, "query") for field in said.query),
+            *(
+                {"name": name, "in": "path", "required": True, **_PATH_PARAMETERS[name]}
+                for name in re.findall(r"{(\w+)}", one.path)
+            ),
+            *([] if is_form else map(_parameter, fields)),
         ],
-        "responses": {str(said.status): _good(one, own), **_faults(faults_of(one.family, said.faults))},
+        "responses": {status: _good(one, own), **_faults(faults_of(one.family, one.faults))},
     }
-    if said.form is not None:
-        operation["requestBody"] = _form(said.form)
-    elif said.body is not None:
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": own[said.body]}}}
-    if one.path == "/readyz":
-        not_ready = {"schema": own[shapes.NotReady]}
+    if is_form:
+        operation["requestBody"] = _form(fields)
+    elif one.takes is not None and not fields:
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": own[one.takes]}}}
+    if one.answers is probes.Ready:
+        not_ready = {"schema": own[probes.NotReady]}
         operation["responses"]["503"] = {**_described("Not yet."), "content": {"application/json": not_ready}}
     return operation
 
@@ -173,14 +197,14 @@ def _operation_id(method: str, path: str) -> str:
     return method.lower() + "".join(word[:1].upper() + word[1:] for word in words)
 
 
-def _parameter(field: Field, place: str) -> Schema:
+def _parameter(field: Field) -> Schema:
     described: Schema = {"description": field.text} if field.text else {}
-    if place == "query" and not field.is_required:
+    if not field.is_required:
         described["allowEmptyValue"] = True  # it counts as absent
-    return {"name": field.name, "in": place, "required": field.is_required, **described, "schema": field.schema}
+    return {"name": field.name, "in": "query", "required": field.is_required, **described, "schema": field.schema}
 
 
-def _form(fields: tuple[Field, ...]) -> Schema:
+def _form(fields: list[Field]) -> Schema:
     members = {field.name: {**field.schema, **({"description": field.text} if field.text else {})} for field in fields}
     required = [field.name for field in fields if field.is_required]
     schema: Schema = {"type": "object", "properties": members}
@@ -193,18 +217,18 @@ def _faults(faults: Iterable[Fault]) -> Schema:
     return {str(fault.status): {"$ref": f"#/components/responses/{fault.name}"} for fault in faults}
 
 
-def _good(one: _Endpoint, own: dict[Any, Schema]) -> Schema:
+def _good(one: _Operation, own: dict[Any, Schema]) -> Schema:
     headers: Schema = {REQUEST_ID: {"$ref": f"#/components/headers/{REQUEST_ID}"}}
-    if "applied" in getattr(one.said.answer, "__struct_fields__", ()):
+    if inspect.isclass(one.answers) and issubclass(one.answers, Effective | EffectiveIfAny):
         headers |= {name: {"$ref": f"#/components/headers/{name}"} for name in (REVISION, APPLIED, PENDING_REASON)}
-    if one.said.answer is None:
+    if one.answers is None:
         return {**_described("Good, and no longer HTTP."), "headers": headers}
-    if isinstance(one.said.answer, str):
-        return {**_described("Good."), "headers": headers, "content": {one.said.answer: {"schema": {"type": "string"}}}}
+    if isinstance(one.answers, str):
+        return {**_described("Good."), "headers": headers, "content": {one.answers: {"schema": {"type": "string"}}}}
     return {
         **_described("Good."),
         "headers": headers,
-        "content": {"application/json": {"schema": own[one.said.answer]}},
+        "content": {"application/json": {"schema": own[one.answers]}},
     }
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
+from msgspec import UNSET, Struct, UnsetType
+
 from gate.http.client.problems import FAULTS, SESSIONS_FULL
 from gate.http.errors import CODES, WORDS
 
@@ -65,6 +67,30 @@ _OF_STREAMS = {"too-many-streams"}
 _WITH_RETRY = (429, 503)
 _NO_HANDSHAKE = 426
 _CHALLENGES = {"v1": "Basic", "apps": "Basic", "client": "Bearer"}
+
+
+class Problem(Struct, kw_only=True):
+    """What is wrong: a stable word for programs, a text for people."""
+
+    error: str
+    message: str
+    parameter: str | UnsetType = UNSET
+    outcome: Literal["unknown"] | UnsetType = UNSET
+
+
+class TokenProblem(Problem, kw_only=True):
+    """As `Problem`; `until` with `user-banned`, null for a Ban without end."""
+
+    until: int | UnsetType | None = UNSET
+
+
+class RongCloudProblem(Struct, kw_only=True):
+    """How `/user/*` says what is wrong."""
+
+    code: int
+    errorMessage: str
+    url: str
+    outcome: Literal["unknown"] | UnsetType = UNSET
 
 
 class Fault(NamedTuple):

@@ -1,13 +1,18 @@
-"""`/user/deactivate.json`, `/user/deactivate/query.json`, `/user/reactivate.json`: effective at once; the rest is told by
-webhook, under the `operateId` that the answer names.
+"""`/user/deactivate.json`, `/user/deactivate/query.json`, `/user/reactivate.json`: effective at once; webhooks report
+the rest, under the `operateId` that the answer names.
 """
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from msgspec import Meta
+
 from gate.core.ids import shown
 from gate.http.context import AppRequest
-from gate.http.forms import Form
-from gate.http.rongcloud.endpoint import Endpoint, Success
+from gate.http.endpoint import Endpoint
+from gate.http.requests import FormBody
+from gate.http.rongcloud.endpoint import JoinedId, Success, UserIds, answered
 from gate.store.deactivation import Operation
 
 MAX_DEACTIVATED = 100
@@ -16,38 +21,54 @@ MAX_PAGE_USERS = 50
 MAX_PAGE = 100_000 // MAX_PAGE_USERS
 
 
-async def deactivate(call: AppRequest, form: Form) -> Success:
+class DeactivationForm(FormBody, frozen=True, rename={"users": "userId"}):
+    """Whom."""
+
+    users: Annotated[list[JoinedId], Meta(min_length=1, max_length=MAX_DEACTIVATED, examples=[["alice"]])]
+
+
+class DeactivatedForm(FormBody, frozen=True, rename={"page": "pageNo", "size": "pageSize"}):
+    """Which page."""
+
+    page: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = 1
+    size: Annotated[int, Meta(ge=1, le=MAX_PAGE_USERS)] = MAX_PAGE_USERS
+
+
+class OperationStarted(Success, kw_only=True):
+    """Effective already; webhooks report the result of each User under this id."""
+
+    operateId: str
+
+
+async def deactivate(call: AppRequest, form: DeactivationForm) -> OperationStarted:
     """Deactivate 1 to 100 Users; again is no error."""
-    users = form.joined_users("userId", MAX_DEACTIVATED)
-    return _success(await call.deps.store.deactivation.deactivate(call.app_key, users, call.now_ms))
+    return await _started(call, await call.deps.store.deactivation.deactivate(call.app_key, form.users, call.now_ms))
 
 
-async def reactivate(call: AppRequest, form: Form) -> Success:
+async def reactivate(call: AppRequest, form: DeactivationForm) -> OperationStarted:
     """Give 1 to 100 ids back; the callback of each says whether it is, or whether it was too early."""
-    users = form.joined_users("userId", MAX_DEACTIVATED)
     after_ms = call.facts.reactivate_after_s * 1_000
     deactivation = call.deps.store.deactivation
-    return _success(await deactivation.reactivate(call.app_key, users, call.now_ms, after_ms, refuse_early=False))
+    operation = await deactivation.reactivate(call.app_key, form.users, call.now_ms, after_ms, refuse_early=False)
+    return await _started(call, operation)
 
 
-async def query(call: AppRequest, form: Form) -> Success:
+async def query(call: AppRequest, form: DeactivatedForm) -> UserIds:
     """The deactivated Users, those being erased included, the latest first."""
-    page = form.whole("pageNo", 1, MAX_PAGE, default=1)
-    size = form.whole("pageSize", 1, MAX_PAGE_USERS, default=MAX_PAGE_USERS)
-    found = await call.deps.store.deactivation.page(call.app_key, (page - 1) * size, size)
-    return Success({"users": [shown(gone.user) for gone in found]})
+    found = await call.deps.store.deactivation.page(call.app_key, (form.page - 1) * form.size, form.size)
+    return UserIds(users=[shown(gone.user) for gone in found])
 
 
-def _success(operation: Operation) -> Success:
-    return Success({"operateId": operation.id}, operation.written)
+async def _started(call: AppRequest, operation: Operation) -> OperationStarted:
+    return await answered(call, operation.written, OperationStarted(operateId=operation.id))
 
 
-ENDPOINTS: dict[str, Endpoint] = {
-    "/user/deactivate.json": deactivate,
-    "/user/deactivate/query.json": query,
-    "/user/reactivate.json": reactivate,
+ENDPOINTS: dict[str, Endpoint[AppRequest]] = {
+    "/user/deactivate.json": Endpoint("Deactivate Users", deactivate),
+    "/user/deactivate/query.json": Endpoint("Page through the deactivated Users", query),
+    "/user/reactivate.json": Endpoint("Give deactivated ids back", reactivate),
     # What official SDKs called them before (Java 3.2.27 to 3.3.1, PHP 3.1.4 to 3.2.4).
-    "/user/activate.json": reactivate,
-    "/user/abandon.json": deactivate,
-    "/user/abandon/query.json": query,
+    "/user/activate.json": Endpoint("Another name of reactivate", reactivate),
+    "/user/abandon.json": Endpoint("Another name of deactivate", deactivate),
+    "/user/abandon/query.json": Endpoint("Page through the deactivated Users", query),
 }

@@ -1,40 +1,69 @@
-"""What an endpoint of this API is, how its answer is made, and how RongCloud writes times."""
+"""How an endpoint of this API is run, what its endpoints have in common, and how RongCloud writes times."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Annotated, TypeVar
 
 from aiohttp import web
+from msgspec import Meta, Struct
 
-from gate.http.context import APP_REQUEST, AppRequest
-from gate.http.forms import Form
+from gate.http.context import APP_REQUEST, AppRequest, Effect
+from gate.http.endpoint import Endpoint
+from gate.http.fields import up_to
+from gate.http.paging import CURSOR_TEXT
+from gate.http.requests import JOINED, FormBody
 from gate.http.responses import json_response
 from gate.store.writer import WriteReceipt
 
 MAX_IDS = 20
 """Ids that one call may name."""
 
+A = TypeVar("A", bound="Success")
+Users = Annotated[list[bytes], up_to(MAX_IDS, "alice")]
+JoinedId = Annotated[
+    bytes,
+    Meta(extra_json_schema={"format": "user-ids", "minLength": 1, "examples": ["alice"]}, extra=JOINED),
+]
+"""One id, or several with commas between them."""
+Token = Annotated[str, Meta(description=CURSOR_TEXT, extra_json_schema={"format": "page-token"})]
+_EFFECT = web.RequestKey("effect", Effect)
 
-class Success(NamedTuple):
-    """A good answer: its fields beside the code, and the write that it stands for, if any."""
 
-    fields: dict[str, object] = {}  # noqa: RUF012  # never written to
-    written: WriteReceipt | None = None
+class UserForm(FormBody, frozen=True, rename={"user": "userId"}):
+    """One User."""
 
-
-Endpoint = Callable[[AppRequest, Form], Awaitable[Success]]
+    user: bytes
 
 
-async def answer(endpoint: Endpoint, request: web.Request) -> web.Response:
-    """Run the endpoint; a write is answered once it is effective."""
-    call = request[APP_REQUEST]
-    success = await endpoint(call, await call.form())
-    headers = None
-    if success.written is not None:
-        headers = (await call.effective(success.written)).headers
-    return json_response({"code": 200, **success.fields}, headers=headers)
+class UsersForm(FormBody, frozen=True, rename={"users": "userId"}):
+    """Some Users."""
+
+    users: Users
+
+
+class Success(Struct, tag_field="code", tag=200, kw_only=True):
+    """Done. For a write, the headers say where it stands and how far it got."""
+
+
+class UserIds(Success, kw_only=True):
+    """Ids, in the order that the endpoint says."""
+
+    users: list[str]
+
+
+async def answered(call: AppRequest, written: WriteReceipt | None, answer: A) -> A:
+    """The answer to a write, once it is effective. The headers say what became of it, since the body is RongCloud's."""
+    if written is not None:
+        call.request[_EFFECT] = await call.effective(written)
+    return answer
+
+
+async def answer(endpoint: Endpoint[AppRequest], request: web.Request) -> web.StreamResponse:
+    """Run the endpoint for the App that was authenticated."""
+    body: Success = await endpoint(request[APP_REQUEST])
+    effect = request.get(_EFFECT)
+    return json_response(body, headers=None if effect is None else effect.headers)
 
 
 LAST_PRINTABLE = "9999-12-31 23:59:59"

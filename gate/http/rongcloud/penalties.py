@@ -8,12 +8,19 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
 from gate.core.ids import shown
 from gate.core.model import FOREVER_MS
 from gate.errors import InvalidInput
 from gate.http.context import AppRequest
-from gate.http.forms import Form, shown_value
-from gate.http.rongcloud.endpoint import MAX_IDS, Endpoint, Success, time_text
+from gate.http.endpoint import Endpoint
+from gate.http.fields import up_to
+from gate.http.forms import shown_value
+from gate.http.requests import FormBody
+from gate.http.rongcloud.endpoint import Success, UserIds, Users, UsersForm, answered, time_text
 
 MAX_MINUTES = 43_200
 """30 days. There is no permanent Ban in this API; `/v1/bans` has one."""
@@ -25,29 +32,61 @@ MAX_PAGE_BANS = 1_000
 MAX_PAGE = 1_000_000
 
 
-async def block(call: AppRequest, form: Form) -> Success:
+class BlockForm(FormBody, frozen=True, rename={"users": "userId"}):
+    """Whom, and for how long."""
+
+    users: Users
+    minute: Annotated[int, Meta(ge=1, le=MAX_MINUTES, examples=[60])]
+
+
+class BansForm(FormBody, frozen=True):
+    """Which page."""
+
+    page: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=MAX_PAGE,
+            description="0: the first 1,000, whatever `size` is; pages reach 100,000 Bans deep.",
+        ),
+    ] = 0
+    size: Annotated[int, Meta(ge=1, le=MAX_PAGE_BANS)] = DEFAULT_PAGE_BANS
+
+
+class BannedUser(Struct, kw_only=True):
+    """One Ban. `blockEndTime` is in the App's time zone."""
+
+    userId: str
+    blockEndTime: str
+
+
+class BannedUsers(Success, kw_only=True):
+    """The latest expiry first."""
+
+    users: list[BannedUser]
+
+
+async def block(call: AppRequest, form: BlockForm) -> Success:
     """Ban 1 to 20 Users for some minutes; a later Ban replaces the earlier. Deactivated Users are skipped."""
-    users = form.users("userId", MAX_IDS)
-    until_ms = call.now_ms + form.whole("minute", 1, MAX_MINUTES) * MINUTE_MS
-    imposed = await call.deps.store.bans.impose_on_active(call.app_key, users, until_ms, call.now_ms)
-    return Success(written=imposed.written)
+    until_ms = call.now_ms + form.minute * MINUTE_MS
+    imposed = await call.deps.store.bans.impose_on_active(call.app_key, form.users, until_ms, call.now_ms)
+    return await answered(call, imposed.written, Success())
 
 
-async def unblock(call: AppRequest, form: Form) -> Success:
+async def unblock(call: AppRequest, form: UsersForm) -> Success:
     """Lift the Bans of 1 to 20 Users, banned or not."""
-    users = form.users("userId", MAX_IDS)
-    return Success(written=await call.deps.store.bans.lift(call.app_key, users, call.now_ms))
+    written = await call.deps.store.bans.lift(call.app_key, form.users, call.now_ms)
+    return await answered(call, written, Success())
 
 
-async def query_bans(call: AppRequest, form: Form) -> Success:
-    """The Bans in force, the latest end first; in pages where a page is asked for."""
-    page = form.whole("page", 0, MAX_PAGE, default=0)
-    size = form.whole("size", 1, MAX_PAGE_BANS, default=DEFAULT_PAGE_BANS)
-    offset, count = ((page - 1) * size, size) if page else (0, UNPAGED_BANS)
+async def query_bans(call: AppRequest, form: BansForm) -> BannedUsers:
+    """The Bans in force, the latest expiry first; in pages if a page is given."""
+    offset, count = ((form.page - 1) * form.size, form.size) if form.page else (0, UNPAGED_BANS)
     bans = await call.deps.store.bans.page(call.app_key, call.now_ms, offset, count)
     offset_minutes = call.facts.utc_offset_minutes
-    users = [{"userId": shown(ban.user), "blockEndTime": time_text(ban.until_ms, offset_minutes)} for ban in bans]
-    return Success({"users": users})
+    return BannedUsers(
+        users=[BannedUser(userId=shown(ban.user), blockEndTime=time_text(ban.until_ms, offset_minutes)) for ban in bans]
+    )
 
 
 MAX_MUTED = 1_000
@@ -58,40 +97,66 @@ MAX_OFFSET = 99_000
 CHAT_TYPE = "PERSON"
 
 
-async def set_mute(call: AppRequest, form: Form) -> Success:
+def _check_chat_type(sent: str) -> None:
+    if sent.upper() != CHAT_TYPE:
+        value = shown_value(sent.encode())
+        raise InvalidInput("type", f"must be {CHAT_TYPE}: groups and rooms are not Gate's, {value} was sent")
+
+
+ChatType = Annotated[
+    str,
+    Meta(
+        description="Single chats only.",
+        extra_json_schema={"enum": [CHAT_TYPE]},
+        extra={"check": _check_chat_type},
+    ),
+]
+
+
+class MuteForm(FormBody, frozen=True, rename={"users": "userId"}):
+    """Whom to mute or not, and in which chats."""
+
+    users: Annotated[list[bytes], up_to(MAX_MUTED, "alice")]
+    state: Annotated[Literal[0, 1], Meta(description="1 mutes, 0 lets them speak.")]
+    type: ChatType = CHAT_TYPE
+
+
+class MutesForm(FormBody, frozen=True):
+    """Which page, and of which chats."""
+
+    num: Annotated[int, Meta(ge=1, le=MAX_ROWS)] = DEFAULT_ROWS
+    offset: Annotated[int, Meta(ge=0, le=MAX_OFFSET)] = 0
+    type: ChatType = CHAT_TYPE
+
+
+class CountedUserIds(UserIds, kw_only=True):
+    """Ids of one page; `total` counts all."""
+
+    total: int
+
+
+async def set_mute(call: AppRequest, form: MuteForm) -> Success:
     """Mute 1 to 1,000 Users, or let them speak again. Deactivated Users are not muted."""
-    users = form.users("userId", MAX_MUTED)
-    muting = form.whole("state", 0, 1) == 1
-    _expect_single_chat(form)
     mutes = call.deps.store.mutes
-    if muting:
-        return Success(written=(await mutes.impose_on_active(call.app_key, users, FOREVER_MS, call.now_ms)).written)
-    return Success(written=await mutes.lift(call.app_key, users, call.now_ms))
+    if form.state:
+        written = (await mutes.impose_on_active(call.app_key, form.users, FOREVER_MS, call.now_ms)).written
+    else:
+        written = await mutes.lift(call.app_key, form.users, call.now_ms)
+    return await answered(call, written, Success())
 
 
-async def query_mutes(call: AppRequest, form: Form) -> Success:
-    """Who is muted, those without an end first."""
-    count = form.whole("num", 1, MAX_ROWS, default=DEFAULT_ROWS)
-    offset = form.whole("offset", 0, MAX_OFFSET, default=0)
-    _expect_single_chat(form)
+async def query_mutes(call: AppRequest, form: MutesForm) -> CountedUserIds:
+    """The muted Users, those without an expiry first."""
     mutes = call.deps.store.mutes
-    page = await mutes.page(call.app_key, call.now_ms, offset, count)
+    page = await mutes.page(call.app_key, call.now_ms, form.offset, form.num)
     total = await mutes.count(call.app_key, call.now_ms)
-    return Success({"total": total, "users": [shown(mute.user) for mute in page]})
+    return CountedUserIds(total=total, users=[shown(mute.user) for mute in page])
 
 
-def _expect_single_chat(form: Form) -> None:
-    sent = form.one("type") or CHAT_TYPE.encode()
-    if sent.upper() != CHAT_TYPE.encode():
-        raise InvalidInput(
-            "type", f"must be {CHAT_TYPE}: groups and rooms are not Gate's, {shown_value(sent)} was sent"
-        )
-
-
-ENDPOINTS: dict[str, Endpoint] = {
-    "/user/block.json": block,
-    "/user/unblock.json": unblock,
-    "/user/block/query.json": query_bans,
-    "/user/chat/fb/set.json": set_mute,
-    "/user/chat/fb/querylist.json": query_mutes,
+ENDPOINTS: dict[str, Endpoint[AppRequest]] = {
+    "/user/block.json": Endpoint("Ban Users", block),
+    "/user/unblock.json": Endpoint("Lift Bans", unblock),
+    "/user/block/query.json": Endpoint("Page through the Bans", query_bans),
+    "/user/chat/fb/set.json": Endpoint("Mute Users, or let them speak again", set_mute),
+    "/user/chat/fb/querylist.json": Endpoint("Page through the Mutes", query_mutes),
 }

@@ -40,7 +40,7 @@ from gate.core.operators import OperatorRole, may
 from gate.errors import AppUnknown, InvalidInput, NotFound
 from gate.http.endpoint import Effective, Endpoint, answered, responded
 from gate.http.errors import RoleInsufficient
-from gate.http.fields import Reason, TextId
+from gate.http.fields import APP_KEY, Reason, TextId
 from gate.http.operators import OPERATOR_REQUEST, OperatorRequest
 from gate.http.requests import Body
 from gate.http.v1.audit import DeploymentAuditPage, DeploymentAuditQuery, deployment_audit_line
@@ -67,10 +67,7 @@ def _check_name(name: str) -> None:
 
 
 _NAME_SCHEMA = {"format": "app-name", "minLength": 1, "maxLength": MAX_NAME_CHARS, "examples": ["Shop"]}
-NewKey = Annotated[
-    str,
-    Meta(extra_json_schema={"pattern": "^[A-Za-z0-9_-]{1,32}$", "examples": ["shop"]}, extra={"check": app_key}),
-]
+NewKey = Annotated[str, Meta(extra_json_schema=APP_KEY, extra={"check": app_key})]
 NewSecret = Annotated[
     str,
     Meta(
