@@ -183,11 +183,11 @@ def _line(event: Event) -> str:
 
 def _json_line(event: Event) -> str:
     # Late: what people read needs nothing of HTTP.
-    import orjson
+    import msgspec
 
     from gate.http.v1.events import event_json
 
-    return orjson.dumps({"cursor": str(event.cursor), **event_json(event)}).decode()
+    return msgspec.json.encode({"cursor": str(event.cursor), **event_json(event)}).decode()
 
 
 def _cursor(text: str) -> Cursor | None:

@@ -192,14 +192,6 @@ def ids_bytes(values: Sequence[IdJson], parameter: str, most: int, problems: lis
     return list(ids)
 
 
-def id_json(raw: bytes) -> str | dict[str, str]:
-    """An id in an answer."""
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return msgspec.to_builtins(Base64Id(raw))  # type: ignore[no-any-return]
-
-
 def json_id(raw: bytes) -> IdJson:
     """An id in an answer."""
     try:
@@ -230,28 +222,6 @@ def expiry_ms(until: int | None, seconds: int | None, now_ms: int) -> int:
     if until is not None:
         return until
     return FOREVER_MS if seconds is None else now_ms + seconds * 1_000
-
-
-def end_ms(
-    until: int | None, seconds: int | None, permanent: bool, now_ms: int, problems: list[InvalidInput]
-) -> int | None:
-    """The end, `FOREVER_MS` for never, None where the request says nothing; mistakes are added to `problems`."""
-    said = [
-        name
-        for name, given in (("until", until is not None), ("seconds", seconds is not None), ("permanent", permanent))
-        if given
-    ]
-    if len(said) > 1:
-        problems.append(InvalidInput(said[1], f"must not come together with {said[0]}"))
-    if until is not None and not FIRST_UNTIL_MS <= until <= FOREVER_MS:
-        problems.append(InvalidInput("until", f"must be Unix time in milliseconds, {until} was sent"))
-    if seconds is not None and not 1 <= seconds <= MAX_SECONDS:
-        problems.append(InvalidInput("seconds", f"must be 1 to {MAX_SECONDS}, {seconds} was sent"))
-    if until is not None:
-        return until
-    if seconds is not None:
-        return now_ms + seconds * 1_000
-    return FOREVER_MS if permanent else None
 
 
 def check_reason(reason: str, actor: str, problems: list[InvalidInput]) -> None:

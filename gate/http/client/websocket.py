@@ -15,7 +15,7 @@ import asyncio
 import random
 from typing import Annotated
 
-import orjson
+import msgspec
 from aiohttp import HttpVersion11, WSMsgType, web
 from msgspec import Meta
 
@@ -30,7 +30,7 @@ from gate.http.client.endpoint import bearer
 from gate.http.context import query_of
 from gate.http.dependencies import Deps
 from gate.http.errors import UpgradeRequired
-from gate.http.fields import PlatformName, id_json
+from gate.http.fields import PlatformName, json_id
 from gate.http.pinging import PING_EVERY_S
 from gate.http.requests import Query, fields_of
 from gate.http.v1.consistency import check_staleness
@@ -257,17 +257,17 @@ class Client:
             said["until"] = await self._ban_ends()
         try:
             async with asyncio.timeout(CLOSE_WITHIN_S):
-                await self._socket.send_frame(orjson.dumps(said), WSMsgType.TEXT)
+                await self._socket.send_frame(msgspec.json.encode(said), WSMsgType.TEXT)
                 await self._socket.close(code=ending.code, message=why.encode())
         except TimeoutError:
             self._cut_off()
 
     def _welcome(self) -> bytes:
-        return orjson.dumps(
+        return msgspec.json.encode(
             {
                 "type": "welcome",
                 "session": self.session.id,
-                "user": id_json(self.by.user),
+                "user": json_id(self.by.user),
                 "platform": self.session.platform,
                 "ping_ms": int(PING_EVERY_S * 1_000),
             }

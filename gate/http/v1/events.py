@@ -21,7 +21,6 @@ from contextlib import suppress
 from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 import msgspec
-import orjson
 from aiohttp import web
 from msgspec import Meta
 
@@ -31,7 +30,7 @@ from gate.errors import FeedReset, InvalidInput, ReplicaError, StoreUnavailable
 from gate.http.bodies import release_body
 from gate.http.context import AppRequest, RequestContext
 from gate.http.endpoint import Endpoint
-from gate.http.fields import FeedCursor, GatewayName, id_json, up_to
+from gate.http.fields import FeedCursor, GatewayName, json_id, up_to
 from gate.http.requests import Body, Query, fields_of
 from gate.http.v1.changes import cursor_named
 
@@ -244,7 +243,7 @@ class _Stream:
             "cursor": str(head),
             "message": f"{reset}: read the state (GET /v1/presence/online), and go on from here",
         }
-        await self._send(b"id: %b\nevent: reset\ndata: %b\n\n" % (str(head).encode(), orjson.dumps(told)))
+        await self._send(b"id: %b\nevent: reset\ndata: %b\n\n" % (str(head).encode(), msgspec.json.encode(told)))
 
     async def _send(self, chunk: bytes) -> None:
         try:
@@ -261,7 +260,7 @@ class _Stream:
 
 
 def _framed(event: Event) -> bytes:
-    data = orjson.dumps(event_json(event))  # JSON has no line breaks of its own
+    data = msgspec.json.encode(event_json(event))  # JSON has no line breaks of its own
     return b"id: %b\nevent: %b\ndata: %b\n\n" % (str(event.cursor).encode(), event.kind.encode(), data)
 
 
@@ -269,7 +268,7 @@ def event_json(event: Event) -> dict[str, object]:
     """`at_ms` is when it was written, `since_ms` when what it tells began: a departure is told a moment after."""
     shown: dict[str, object] = {
         "kind": event.kind,
-        "user": id_json(event.user),
+        "user": json_id(event.user),
         "session": event.session,
         "platform": event.platform,
         "gateway": event.gateway.decode(),
