@@ -73,7 +73,7 @@ async def test_both_ways_of_a_batch_give_the_same_bytes(
             app_of(snapshot, world.app.key).checks = None
     prompt, given = check._batch_promptly, list[bool]()
 
-    def watched(call: AppRequest, body: dict[str, object]) -> dict[str, object] | None:
+    def watched(call: AppRequest, body: dict[str, object]) -> check.VerdictsAnswer | None:
         answer = prompt(call, body)
         given.append(answer is not None)
         return answer
