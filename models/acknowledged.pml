@@ -193,7 +193,7 @@ inline renew(x, at) {
 #endif
 #endif
 
-/* Heartbeat.ask, changelog_checks.verify_history, Heartbeat.confirm_server, Pursuit.begin */
+/* Heartbeat.begin_read, changelog_checks.verify_history, Heartbeat.confirm_server, HeadsTarget.set */
 inline ask(x, at) {
   n[x].pursuing = 0; n[x].askedAge = 0; n[x].headSeq = 0;
   if

@@ -170,12 +170,12 @@ def rebuild(
     as_json: JsonOption = False,
 ) -> None:
     """Have the Replica loaded anew from Redis; checks go on meanwhile."""
-    from gate.replica.rebuild_requests import ask_to_rebuild
+    from gate.replica.rebuild_requests import request_rebuild
 
     wait_s = given_seconds(wait, "--wait")
     with opened_replica(data) as opened:
         before = opened.status().file
-        ask_to_rebuild(replica_dir(data))
+        request_rebuild(replica_dir(data))
         running = replicator_lives(opened.status_page())
         after = _file_after(opened, before, wait_s) if running and wait_s else None
     if as_json:

@@ -1,10 +1,10 @@
-"""One open Session and the lease that it is held under, as every part of a process knows them; and what Redis answers of both.
+"""An open Session and its lease, as all parts of a process share them, and the outcomes that Redis returns for both.
 
-    OpenSession    one record from the moment that a Session is asked for until it is closed: the store writes it, a `Gateway`
-                   remembers it, and recovery opens it again from it
+    OpenSession    one record from the request for a Session until its close: the store writes it, a `Gateway` keeps it, and
+                   recovery opens the Session again from it
     OpenOutcome    the words that the opening script replies
-    CloseOutcome   what closing a Session gave
-    Leased         what taking or renewing a lease gave
+    CloseOutcome   the outcomes of closing a Session
+    Leased         the outcome of taking or renewing a lease
 
 Pure. Called by `gate.store.presence`, `gate.presence` and `gate.wire`.
 """
@@ -20,14 +20,14 @@ import msgspec
 from gate.core.model import AppFacts
 from gate.core.presence import Verified
 
+# An App's key and a Gateway's name.
 GatewayKey = tuple[str, bytes]
-"""An App's key and a Gateway's name."""
+# (App key, User, minting moment of its Token): whether the User may stay connected, and by which Change; None if not.
 Reverify = Callable[[str, bytes, int], Verified | None]
-"""(App key, User, when its Token was minted): whether the User may still be connected, and by which Change; None if not."""
 
 
 class OpenOutcome(StrEnum):
-    """What opening a Session gave."""
+    """The outcome of opening a Session."""
 
     OK = "ok"
     NO_LEASE = "nolease"
@@ -37,11 +37,11 @@ class OpenOutcome(StrEnum):
     BARRED = "barred"
     """A Change closed the User's Sessions, and the Replica that verified the Token had not applied it: verify again."""
     FULL = "full"
-    """The User has as many Sessions as it may have."""
+    """The User has its maximum of Sessions."""
 
 
 class CloseOutcome(StrEnum):
-    """What closing a Session gave."""
+    """The outcome of closing a Session."""
 
     CLOSED = "closed"
     GONE = "gone"
@@ -50,7 +50,7 @@ class CloseOutcome(StrEnum):
 
 
 class Leased(NamedTuple):
-    """The epoch that counts, whether this lease holds, and whether it did not exist before."""
+    """The valid epoch, whether this lease holds, and whether it is new."""
 
     epoch: int
     holds: bool
@@ -58,9 +58,9 @@ class Leased(NamedTuple):
 
 
 class OpenSession(msgspec.Struct, gc=False, eq=False):
-    """A Session: of whom, held by which Gateway, and the facts under which its Token was found valid.
+    """A Session: its User, its Gateway, and the facts by which its Token was verified.
 
-    `app` is what its App was when it was opened.
+    `app` is the App's settings when the Session was opened.
     """
 
     app: AppFacts
@@ -74,8 +74,8 @@ class OpenSession(msgspec.Struct, gc=False, eq=False):
     log_epoch: str
     log_seq: int
     since_ms: int | None = None
-    """When it was opened, to open it again; None while it is new."""
+    """When it was opened, for opening it again; None while it is new."""
 
     def verify(self, by: Verified) -> None:
-        """It is opened by these facts."""
+        """Store the position of the facts by which it is opened."""
         self.log_epoch, self.log_seq = by.log_epoch, by.log_seq

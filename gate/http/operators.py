@@ -39,7 +39,7 @@ from gate.http.routing import app_in
 from gate.http.shared import Shared
 from gate.http.throttle import Lanes, LanesFull, Throttle
 from gate.store.operators import Operators
-from gate.store.passwords import hash_of_nobody, password_fits
+from gate.store.passwords import decoy_hash, password_fits
 
 REMEMBERED_MS = 5 * 60_000
 MAX_REMEMBERED = 256
@@ -127,7 +127,7 @@ class OperatorAuth:
         return 2 if self._throttle.is_often_wrong(address) else 1
 
     async def _verify(self, operator: Operator | None, name: str, password: str, address: str) -> None:
-        stored = await asyncio.to_thread(hash_of_nobody) if operator is None else operator.password_hash
+        stored = await asyncio.to_thread(decoy_hash) if operator is None else operator.password_hash
         tried = password if len(password.encode("utf-8", "surrogatepass")) <= MAX_PASSWORD_BYTES else ""
         fits = await asyncio.to_thread(password_fits, tried, stored)
         if operator is None or not fits:

@@ -251,7 +251,7 @@ cdef class Checks:
         for one in pairs:
             pair = <list?>one
             if len(pair) != 2:
-                raise TypeError("a pair is of two ids")
+                raise TypeError("a pair consists of two ids")
             word = self.index(pair[0], pair[1], 0)
             counts[word] += 1
             words.append(_WORDS[word])

@@ -114,7 +114,7 @@ static int open_env(MDB_env **env, const char *path) {
         return 0;
     mdb_env_close(*env);
     if (fault == ENOMEM)
-        return gate_fail("%s can't be mapped: that takes 1 TiB of addresses, though no memory; lift ulimit -v", path);
+        return gate_fail("%s can't be mapped: this takes 1 TiB of address space, but no memory; lift ulimit -v", path);
     return gate_fail("%s can't be opened: %s", path, mdb_strerror(fault));
 }
 

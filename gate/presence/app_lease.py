@@ -165,7 +165,7 @@ class AppLease:
         def look() -> Verified | None:
             if self._admissions.applied_of(self.app_key, by.user) == (by.log_epoch, by.log_seq):
                 return None
-            found = self._admissions.admitted_anew(self.app_key, by.user, by.minted_at_ms, wall_ms())
+            found = self._admissions.authorize_again(self.app_key, by.user, by.minted_at_ms, wall_ms())
             if not token.is_same_app(found.app, by.app):
                 raise TokenRefused("app-unknown", "the App was removed")
             return found
@@ -207,7 +207,7 @@ class AppLease:
 
     def _allowed_or_disconnected(self, session: LocalSession) -> Verified | None:
         try:
-            by = self._admissions.may_stay(self.app_key, session.user, session.minted_at_ms, wall_ms())
+            by = self._admissions.authorize_stay(self.app_key, session.user, session.minted_at_ms, wall_ms())
         except TokenRefused as refused:
             self._disconnect(session, REASON_OF_FAULT[refused.fault])
             return None
@@ -218,7 +218,7 @@ class AppLease:
 
     def _may_connect(self, app_key: str, user: bytes, minted_at_ms: int) -> Verified | None:
         try:
-            return self._admissions.may_stay(app_key, user, minted_at_ms, wall_ms())
+            return self._admissions.authorize_stay(app_key, user, minted_at_ms, wall_ms())
         except TokenRefused:
             return None
 

@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 
 from gate.errors import StoreUnavailable, Unavailable
 from gate.store.link import Reply
-from gate.store.slicing import Asked, Slices, answered
+from gate.store.slicing import SlicedCall, Slices, answered
 
 MAX_CALLS_A_BATCH = 512
 """Some 6 ms of the server's time, in scripts of `scripts.MAX_ROWS_A_SCRIPT` Sessions."""
@@ -64,13 +64,13 @@ class Batches:
     def __init__(self, slices: Slices, most_under_way: int = MAX_UNDER_WAY) -> None:
         self._slices = slices
         self._most_under_way = most_under_way
-        self._calls: list[Asked] = []
+        self._calls: list[SlicedCall] = []
         self._args = 0
         self._arrival: asyncio.Future[list[Reply]] | None = None
-        self._queue: deque[tuple[list[Asked], asyncio.Future[list[Reply]]]] = deque()
+        self._queue: deque[tuple[list[SlicedCall], asyncio.Future[list[Reply]]]] = deque()
         self._under_way: set[asyncio.Task[None]] = set()
 
-    def submit(self, call: Asked, read: Callable[[Reply], T], asks_only: bool = False) -> PendingResult[T]:
+    def submit(self, call: SlicedCall, read: Callable[[Reply], T], asks_only: bool = False) -> PendingResult[T]:
         """Send a call with the others of this turn; one that `asks_only` changes nothing.
 
         Raises `Unavailable` where too many are waited for already.
@@ -120,7 +120,7 @@ class Batches:
         if not self._queue:
             self._send(self._arrival)
 
-    async def _exchange(self, calls: list[Asked], arrival: asyncio.Future[list[Any]]) -> None:
+    async def _exchange(self, calls: list[SlicedCall], arrival: asyncio.Future[list[Any]]) -> None:
         try:
             arrival.set_result(await self._slices.exchange(calls))
         except Exception as problem:  # a bug too is theirs who asked: they would wait for ever

@@ -20,11 +20,11 @@ class Admissions(Protocol):
         """The App's settings, None where there is no such App."""
         ...
 
-    def admitted_anew(self, key: str, user: bytes, minted_at_ms: int, now_ms: int, /) -> Verified:
+    def authorize_again(self, key: str, user: bytes, minted_at_ms: int, now_ms: int, /) -> Verified:
         """Whether a Token that was valid, minted then, lets its User connect now; `TokenRefused`."""
         ...
 
-    def may_stay(self, key: str, user: bytes, minted_at_ms: int, now_ms: int, /) -> Verified:
+    def authorize_stay(self, key: str, user: bytes, minted_at_ms: int, now_ms: int, /) -> Verified:
         """Whether a User that connected with a Token minted then may stay connected; `TokenRefused`."""
         ...
 

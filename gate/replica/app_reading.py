@@ -1,17 +1,17 @@
-"""The quick decision: one App's facts as one thread reads them, the hot path of the whole product.
+"""The fast decision: one App's facts as one thread reads them. This is the hot path of the product.
 
-What an `AppReading` decides from:
+An `AppReading` decides from:
 
-- A cache of the two questions that `core.decide` allows to be answered ahead of time and of the time of day: is this sender
-  clear of rules 1 to 4, and what do rules 5 to 8 leave to look at for this recipient. One entry serves a User in both roles.
+- A cache of two answers that `core.decide` allows to be computed in advance, independent of the time: whether this sender is
+  clear of rules 1 to 4, and what rules 5 to 8 leave to look up for this recipient. One entry serves a User in both roles.
 - At most one list entry, read from LMDB by its full key. Nothing about a pair is ever cached.
-- In every other case the table itself, `core.decide.decide`, over the same transaction.
+- In every other case the table itself, `core.decide.decide`, in the same transaction.
 
-Where there is a compiled core (`gate.native`), it does the same in the same transaction, with caches of its own: `checks`.
+The compiled core (`gate.native`), where available, does the same in the same transaction with caches of its own: `checks`.
 
-The cache is valid for one commit; the `Reading` that this belongs to says what to forget when it meets another.
+The cache is valid for one commit. The `Reading` that owns this object invalidates entries when it sees another commit.
 
-Invariants: used inside the Reading's bracket, by its thread; what can't be read raises `ReplicaError`, never LMDB's errors.
+Invariants: used inside the Reading's bracket, by its thread. Unreadable data raises `ReplicaError`, never LMDB's errors.
 """
 
 from __future__ import annotations
@@ -48,37 +48,37 @@ from gate.replica.native_core import trusted_core
 
 ALLOWED: Word = "allowed"
 
+# Raised by decoding of bytes that this version did not write.
 UNREADABLE = (struct.error, ValueError, IndexError, InvalidInput)
-"""What decoding raises for bytes that this version did not write."""
 
 
 class Bracket(Protocol):
-    """The transaction that everything is read in, and a count that differs once it may see other facts."""
+    """A read transaction, and a count that changes whenever it may see other facts."""
 
     moves: int
     get: Callable[[bytes], bytes | None]
     snapshot: Snapshot | None
 
     def read(self, key: bytes) -> bytes | None:
-        """`get`, whose errors are this project's."""
+        """As `get`, but raises errors of this project."""
         ...
 
     def damaged(self, fault: Exception) -> ReplicaForeign:
-        """What to raise when the file at hand can't be read."""
+        """Return the exception to raise for an unreadable file."""
         ...
 
     def refresh(self) -> None:
-        """Begin to read at the newest commit."""
+        """Begin to read the newest commit."""
         ...
 
     def release(self) -> None:
-        """End it."""
+        """End the transaction."""
         ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Standing:
-    """A User's answers ahead of time. `entry_prefix` None: as a recipient nothing can deny; "": ask the table."""
+    """A User's precomputed answers. `entry_prefix` None: no rule denies as a recipient; "": evaluate the table."""
 
     clear: bool
     entry_prefix: bytes | None
@@ -86,15 +86,15 @@ class Standing:
     word_if_endless: Word | None
 
 
+# The number of an App whose record was not read from the current facts; no journal contains it.
 NO_NUMBER = -1
-"""An App whose record was not read from the facts at hand; no journal names it."""
 
+# A User whose facts deny nothing and need no lookup: most Users. One shared object, so that it is compared by identity.
 PLAIN = Standing(True, None, None, None)
-"""A User whose facts deny nothing and ask nothing: most Users, so one shared object, compared by identity."""
 
 
 class AppReading:
-    """One App's facts as one thread reads them. Also the `FactsView` that `decide` asks."""
+    """One App's facts as one thread reads them. Also the `FactsView` for `decide`."""
 
     __slots__ = (
         "_cached_users",
@@ -123,15 +123,15 @@ class AppReading:
         self._without_facts: Standing | None = None
         core = trusted_core()
         self.checks: Checks | None = None if core is None else core.Checks(cached_users, os.urandom(16))
-        """The compiled core's decisions of this App; of use inside the bracket while `is_set`."""
+        """The compiled core's decisions of this App; usable inside the bracket while `is_set`."""
 
     def sync(self) -> bool:
-        """Look at the App's record if the Replica moved since; False if there is no such App (any more)."""
+        """Read the App's record again if the Replica moved. Returns False if the App does not exist (any more)."""
         if self._moves != self._reading.moves:
             raw = self._reading.read(self._key) or b""
             if raw != self._raw:
                 self._adopt(raw)
-            self._moves = self._reading.moves  # last, so that a record that can't be read is looked at again
+            self._moves = self._reading.moves  # last, so that an unreadable record is read again
             if self.checks is not None and self._raw:
                 self.checks.sync()
         return bool(self._raw)
@@ -145,21 +145,21 @@ class AppReading:
                 raise self._reading.damaged(fault) from fault
             self.number = int.from_bytes(raw[:4], "big")
             self._users = user_prefix(self.number)
-            # Most Users have no facts, and under most settings all of those stand alike.
+            # Most Users have no facts, and under most settings they all share one answer.
             alike = recipient_asks(self.app, NO_FACTS) is Asks.NOTHING
             self._without_facts = self._standing(NO_RECORD) if alike else None
             if self.checks is not None and self._reading.snapshot is not None:
                 self.checks.adopt(self._reading.snapshot, pack_check_settings(self.number, self.app))
-            self._raw = raw  # last: what fails before is done again
+            self._raw = raw  # last: a step above that fails is repeated
 
     def forget(self, user: bytes) -> None:
-        """Drop what is cached of one User."""
+        """Drop the cached entry of one User."""
         self._standings.pop(user, None)
         if self.checks is not None:
             self.checks.forget(user)
 
     def forget_all(self) -> None:
-        """Drop everything cached, the App's own record included: in another file its number stands for another App."""
+        """Drop all cached entries and the App's record: in another file its number may belong to another App."""
         self._standings.clear()
         self._raw = b""
         self.number = NO_NUMBER
@@ -167,7 +167,7 @@ class AppReading:
             self.checks.forget_all()
 
     def user(self, user_id: bytes) -> UserFacts:
-        """The User's facts, fresh from this transaction."""
+        """Read the User's facts from this transaction."""
         return self._record(user_id).facts
 
     def _record(self, user_id: bytes) -> UserRecord:
@@ -181,12 +181,12 @@ class AppReading:
             raise self._reading.damaged(fault) from fault
 
     def entry_until_ms(self, kind: ListKind, owner: bytes, member: bytes) -> int:
-        """When the entry ends, or 0 if no entry exists."""
+        """Return the end of the entry, or 0 if it does not exist."""
         value = self._reading.read(list_prefix(self._record(owner).lists, kind) + member)
         return 0 if value is None else unpack_until(value)
 
     def decide(self, sender: bytes, recipient: bytes, now_ms: int) -> Verdict:
-        """The full decision at a moment."""
+        """Return the full decision at a moment."""
         if self.checks is not None and self.checks.is_set:
             try:
                 return Verdict(*self.checks.decide(sender, recipient, now_ms))
@@ -195,9 +195,9 @@ class AppReading:
         return decide(self, sender, recipient, now_ms)
 
     def words(self, senders: Sequence[bytes], recipients: Sequence[bytes]) -> list[Word]:
-        """The Verdict words for pairs, given as two columns of one length.
+        """Return the Verdict words for pairs, given as two columns of equal length.
 
-        Most pairs are of two plain Users: those are found by two passes in C, and only the others are looked at one by one.
+        Most pairs are of two plain Users. Two passes in C find those; only the others are evaluated one by one.
         """
         if self.checks is not None and self.checks.is_set:
             try:
@@ -207,6 +207,7 @@ class AppReading:
         cached = self._standings.get
         words: list[Word] = [ALLOWED] * len(senders)
         try:
+            # `map` of a bound method runs in C; the loop body is skipped for pairs of plain Users.
             for at, (s, r) in enumerate(zip(map(cached, senders), map(cached, recipients), strict=True)):
                 if s is not PLAIN or r is not PLAIN:
                     words[at] = self._word_of(senders[at], recipients[at], s, r)
@@ -215,9 +216,9 @@ class AppReading:
         return words
 
     def words_of(self, pairs: list[object]) -> tuple[list[Word], dict[str, int]]:
-        """The Verdict words for `[sender, recipient]` pairs of text, and how often each was given.
+        """Return the Verdict words for `[sender, recipient]` pairs of text, and the count of each word.
 
-        `TypeError` if anything else is among them.
+        Raises `TypeError` if any item has another form.
         """
         if self.checks is not None and self.checks.is_set:
             try:
@@ -226,8 +227,9 @@ class AppReading:
                 raise self._refused(chain.from_iterable(cast("list[list[bytes]]", pairs)), fault) from fault
         if not pairs:
             return [], {}
+        # Two set() calls check the types and lengths of all pairs in C.
         if set(map(type, pairs)) != {list} or set(map(len, cast("list[list[str]]", pairs))) != {2}:
-            raise TypeError("a pair is of two ids")
+            raise TypeError("a pair consists of two ids")
         senders, recipients = (
             list(map(str.encode, column)) for column in zip(*cast("list[list[str]]", pairs), strict=True)
         )
@@ -235,7 +237,7 @@ class AppReading:
         return words, Counter[str](words)
 
     def words_to(self, sender: bytes, recipients: Sequence[bytes]) -> list[Word]:
-        """The Verdict words for one sender and many recipients."""
+        """Return the Verdict words for one sender and many recipients."""
         if self.checks is not None and self.checks.is_set:
             try:
                 return self.checks.words_to(sender, recipients)
@@ -252,7 +254,7 @@ class AppReading:
         return words
 
     def _word_of(self, sender: bytes, recipient: bytes, s: Standing | None, r: Standing | None) -> Word:
-        """One pair's word, given what is cached of both."""
+        """Return one pair's word, given the cached entries of both."""
         if s is None:
             s = self._load(sender)
         if r is None:
@@ -263,13 +265,14 @@ class AppReading:
                 return ALLOWED
             if prefix:
                 value = self._reading.get(prefix + sender)
+                # A missing entry and one without end (an empty value) have known answers; an end needs the clock.
                 word = r.word_if_absent if value is None else None if value else r.word_if_endless
                 if word is not None:
                     return word
         return decide(self, sender, recipient, wall_ms()).word
 
     def word(self, sender: bytes, recipient: bytes) -> Word:
-        """The Verdict word for one pair."""
+        """Return the Verdict word for one pair."""
         if self.checks is not None and self.checks.is_set:
             try:
                 return self.checks.word(sender, recipient)
@@ -282,13 +285,13 @@ class AppReading:
             raise self._reading.damaged(fault) from fault
 
     def _refused(self, ids: Iterable[bytes], fault: Exception) -> Exception:
-        """What to raise for the core's refusal: of the first invalid id, else of a damaged file."""
+        """Return the exception for a call that the core refused: about the first invalid id, else about a damaged file."""
         for one in ids:
             checked_id(one)
         return self._reading.damaged(fault)
 
     def word_now(self, sender: bytes, recipient: bytes) -> Word:
-        """`word` in a bracket of its own, for a caller with a single question. `AppUnknown` if the App was removed."""
+        """As `word`, in a bracket of its own. Raises `AppUnknown` if the App was removed."""
         reading = self._reading
         reading.refresh()
         try:
@@ -299,9 +302,10 @@ class AppReading:
             reading.release()
 
     def _load(self, user_id: bytes) -> Standing:
-        checked_id(user_id)  # here and not earlier: an id that is cached was checked when it was loaded
+        checked_id(user_id)  # only here: a cached id was checked when it was loaded
         standings = self._standings
         if len(standings) >= self._cached_users:
+            # Starting over is cheaper than an eviction order, and the next checks fill the cache again.
             standings.clear()
         packed = self._reading.read(self._users + user_id)
         standing = self._without_facts if packed is None else self._standing(self._unpacked(packed))
@@ -311,14 +315,14 @@ class AppReading:
         return standing
 
     def _standing(self, record: UserRecord) -> Standing:
-        facts, lists = record  # a whitelist that is on and empty has no number; under its prefix nothing is ever found
+        facts, lists = record  # an empty whitelist has no list number; no entry is ever found under its prefix
         clear = sender_is_clear(self.app, facts)
         asks = recipient_asks(self.app, facts)
         if asks is Asks.NOTHING:
             return PLAIN if clear else Standing(False, None, None, None)
         if asks is Asks.EVERYTHING:
             return Standing(clear, b"", None, None)
-        # An exempt sender is never refused by a list, so only the word that lets it pass is known ahead of time.
+        # A list never refuses an exempt sender, so only the word that permits is known in advance.
         lists_bind_all = not self.app.exempt
         if asks is Asks.BLACKLIST:
             prefix = list_prefix(lists, ListKind.BLACKLIST)

@@ -1,6 +1,6 @@
-"""Who may have a Session, by this node's facts: the Token, the User's state, and up to which Change both were looked at.
+"""Authorization of Sessions from this node's facts: the Token, the User's state, and the Change up to which both were read.
 
-Each is asked inside a bracket of a `Reading`. Called by the RESP port's presence commands and, by way of `Admission`, for
+Every function is called inside a bracket of a `Reading`: by the RESP port's presence commands and, through `Admission`, for
 WebSockets.
 """
 
@@ -17,15 +17,15 @@ from gate.replica.reader import NodeReplica
 from gate.replica.reading import Reading
 
 
-def admitted(reading: Reading, shown: str, now_ms: int, only_app: str | None = None) -> Verified:
-    """Whom this Token lets connect; `TokenRefused`. One of another App than `only_app` is of none that is known."""
+def authorize_connect(reading: Reading, shown: str, now_ms: int, only_app: str | None = None) -> Verified:
+    """Return the User authenticated by this Token. Raises `TokenRefused`, also if the Token's App is not `only_app`."""
     try:
         claims = token.verify(shown, lambda app: reading.app(app) if only_app in (None, app) else None, now_ms)
     except TokenRefused as refused:
         if refused.fault != "app-unknown" or only_app is None:
             raise
         raise TokenRefused(
-            "app-unknown", f"the Token is not of the App {only_app}, which this connection is for"
+            "app-unknown", f"the Token does not belong to the App {only_app}, which this connection uses"
         ) from None
     found = reading.app(claims.app)
     assert found is not None, "its Token was just verified"
@@ -33,55 +33,56 @@ def admitted(reading: Reading, shown: str, now_ms: int, only_app: str | None = N
     return Verified(found.app, claims.user, claims.minted_at_ms, epoch, seq, claims.expires_at_ms, claims.generation)
 
 
-def admitted_anew(reading: Reading, app_key: str, user: bytes, minted_at_ms: int, now_ms: int) -> Verified:
-    """Whether a Token that was valid, minted then, lets its User connect now, its expiry aside; `TokenRefused`."""
+def authorize_again(reading: Reading, app_key: str, user: bytes, minted_at_ms: int, now_ms: int) -> Verified:
+    """Return whether the User of a Token verified earlier may connect now, regardless of its expiry. Raises `TokenRefused`."""
     found = _found(reading, app_key)
     token.check_user(minted_at_ms, found.user(user), now_ms)
     return _verified(reading, found, user, minted_at_ms)
 
 
-def may_stay(reading: Reading, app_key: str, user: bytes, minted_at_ms: int, now_ms: int) -> Verified:
-    """Whether whoever connected with a Token minted then may go on being connected; `TokenRefused`.
+def authorize_stay(reading: Reading, app_key: str, user: bytes, minted_at_ms: int, now_ms: int) -> Verified:
+    """Return whether a User that connected with a Token minted then may stay connected. Raises `TokenRefused`.
 
-    As for a kick: that the Token was revoked meanwhile counts only where the App says so.
+    As for a kick, a revocation of the Token since then counts only if the App is configured so.
     """
     found = _found(reading, app_key)
+    # A Token minted in the far future is never revoked.
     counted_ms = minted_at_ms if found.app.close_sessions_on_expire else FOREVER_MS
     token.check_user(counted_ms, found.user(user), now_ms)
     return _verified(reading, found, user, minted_at_ms)
 
 
 def applied_of(reading: Reading, app_key: str, user: bytes) -> tuple[str, int]:
-    """Epoch and seq up to which this User's facts are here; ("0", 0) before there are any.
+    """Return epoch and seq up to which this User's facts are applied here; ("0", 0) before there are any.
 
-    So too where Redis went back: what it has now under the same numbers is not what is here, so they say nothing.
+    The same after Redis went back: its current entries under these numbers are not those applied here.
     """
     record = reading.position(partition_of(app_key, user, reading.partitions))
     return ("0", 0) if record is None or reading.is_reloading else (record.epoch, record.seq)
 
 
 class Admission:
-    """The same questions for a caller that is inside no bracket: each is asked in a snapshot of its own."""
+    """The same functions for callers outside of a bracket: each call has a snapshot of its own."""
 
     def __init__(self, replica: Ready[NodeReplica]) -> None:
-        """A use of a Replica that is not there yet raises `ReplicaError`."""
+        """A use before the Replica is ready raises `ReplicaError`."""
         self._replica = replica
 
     def app_facts(self, key: str) -> AppFacts | None:
-        """The App's settings, None where there is no such App."""
+        """Return the App's settings; None for an unknown App."""
         with self._replica.get().snapshot() as snapshot:
             found = snapshot.app(key)
             return None if found is None else found.app
 
-    def admitted_anew(self, key: str, user: bytes, minted_at_ms: int, now_ms: int) -> Verified:
+    def authorize_again(self, key: str, user: bytes, minted_at_ms: int, now_ms: int) -> Verified:
         """See the function."""
         with self._replica.get().snapshot() as snapshot:
-            return admitted_anew(snapshot, key, user, minted_at_ms, now_ms)
+            return authorize_again(snapshot, key, user, minted_at_ms, now_ms)
 
-    def may_stay(self, key: str, user: bytes, minted_at_ms: int, now_ms: int) -> Verified:
+    def authorize_stay(self, key: str, user: bytes, minted_at_ms: int, now_ms: int) -> Verified:
         """See the function."""
         with self._replica.get().snapshot() as snapshot:
-            return may_stay(snapshot, key, user, minted_at_ms, now_ms)
+            return authorize_stay(snapshot, key, user, minted_at_ms, now_ms)
 
     def applied_of(self, key: str, user: bytes) -> tuple[str, int]:
         """See the function."""

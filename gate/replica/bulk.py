@@ -1,11 +1,11 @@
-"""Putting a snapshot into a facts file that nobody reads yet: all of it sorted, each page filled once.
+"""Loading of a snapshot into a facts file that has no readers yet: sorted, so that each page is filled once.
 
-A scan of Redis may show a list twice, and shows an entry's end apart from the entry, so nothing is counted or settled before
-everything of one User lies side by side. Then its lists are numbered, put in order and counted. Numbers are given in the
-order of Users, so entries come out in the order of their keys; the Users' records, which lie behind all entries, wait.
+A scan of Redis may return a list twice, and returns an entry's end apart from the entry. Nothing is counted or decided before
+all facts of one User are together. Then its lists are numbered, sorted and counted. Numbers are assigned in the order of Users,
+so entries come out in the order of their keys. The Users' records sort after all entries, so they are kept back.
 
-Everything here runs in the event loop's own thread, in steps of some 50 ms between which the caller lets others run: py-lmdb
-gives up the interpreter lock for every single put, so that puts in a thread beside a busy loop are a hundred times slower.
+Everything here runs in the event loop's thread, in steps of some 50 ms between which the caller lets other tasks run. py-lmdb
+releases the interpreter lock for every single put, so puts in a thread next to a busy loop are a hundred times slower.
 
 Called by the loader.
 """
@@ -38,21 +38,21 @@ from gate.replica.layout import (
 from gate.replica.sorter import BATCH_KEYS, Backlog, Pair, Run, Sorter
 from gate.replica.writer import FactsFile
 
+# In key order this takes some 20 ms.
 PUTS_A_COMMIT = 50_000
-"""In order, this takes some 20 ms."""
 
+# Tag of a run with a User's own facts. A run of entries begins with the tag of its list, followed by their end.
 _FACTS = b"f"
-"""Begins what a run says of a User's own facts; the tag of a list begins what it says of entries, and their end follows."""
 _SIZE_FIELD = {tag: f"{kind.name.lower()}_size" for kind, tag in LIST_TAG.items()}
 _NO_FACTS = pack_user(NO_FACTS)
 _subject_of = itemgetter(0)
 
 
 class SnapshotBuild:
-    """Takes the parts of one snapshot and builds `file`, which must have no facts yet."""
+    """Collects the parts of one snapshot and builds `file`, which must have no facts yet."""
 
     def __init__(self, file: FactsFile, scratch: Path, batch_keys: int = BATCH_KEYS) -> None:
-        """`scratch` is a directory for what does not fit into memory; `close` deletes what is in it."""
+        """`scratch` is a directory for what does not fit into memory; `close` deletes its contents."""
         self._file = file
         self._apps: dict[str, AppFacts] = {}
         self._numbers: dict[str, int] = {}
@@ -62,7 +62,7 @@ class SnapshotBuild:
         self._next_list = FIRST_LIST
 
     def add(self, parts: Sequence[Part]) -> int:
-        """Take parts in; returns how many facts they are."""
+        """Add parts. Returns the number of facts in them."""
         runs: list[Run] = []
         entries = 0
         for part in parts:
@@ -78,7 +78,7 @@ class SnapshotBuild:
         return entries + len(parts)
 
     def steps(self) -> Iterator[None]:
-        """Write everything that was taken in, a short step at a time."""
+        """Write everything that was added, in short steps."""
         for batch in self._runs.batches():
             yield from self._put(self._settled(batch))
         for records in self._records.batches():
@@ -86,7 +86,7 @@ class SnapshotBuild:
         self._put_apps()
 
     def close(self) -> None:
-        """Delete what was spilled."""
+        """Delete the spilled files."""
         self._runs.close()
         self._records.close()
         shutil.rmtree(self._scratch, ignore_errors=True)
@@ -95,7 +95,7 @@ class SnapshotBuild:
         return self._numbers.setdefault(app_key, len(self._numbers))
 
     def _settled(self, batch: list[Run]) -> list[Pair]:
-        """The entries of whole Users, in order of their keys; the Users' records go to the backlog."""
+        """Return the entries of whole Users, in key order. The Users' records go to the backlog."""
         entries: list[Pair] = []
         records: list[Pair] = []
         for user, runs in groupby(batch, key=_subject_of):
@@ -114,13 +114,14 @@ class SnapshotBuild:
         return entries
 
     def _number_lists(self, facts: bytes, lists: dict[bytes, list[Run]], entries: list[Pair]) -> bytes:
-        """Give one User's lists the next number and add their entries; returns the User's record."""
+        """Assign one User's lists the next number and add their entries. Returns the User's record."""
         number = self._next_list
         if number >= LIST_NUMBERS:
             raise ReplicaFull(f"more than {LIST_NUMBERS - FIRST_LIST} Users have entries on their lists")
         self._next_list = number + 1
         prefix = lists_prefix(number)
         sizes: dict[str, int] = {}
+        # "B" sorts before "W", as in the keys.
         for tag in sorted(lists):
             found = _entries(prefix + tag, lists[tag])
             sizes[_SIZE_FIELD[tag]] = len(found)
@@ -129,14 +130,15 @@ class SnapshotBuild:
 
     def _put(self, pairs: list[Pair]) -> Iterator[None]:
         for start in range(0, len(pairs), PUTS_A_COMMIT):
+            # Nothing reads this file yet, so no reader needs a journal.
             with self._file.write(journal=False) as txn:
                 txn.append(pairs[start : start + PUTS_A_COMMIT])
             yield
 
     def _put_apps(self) -> None:
-        """Put the Apps' records and numbers, and the list number that comes next.
+        """Write the Apps' records and numbers, and the next list number.
 
-        An App whose Users the snapshot showed, but not its own record, was being removed. It counts as removed: if such
+        An App whose Users are in the snapshot, but not its own record, was being removed. It counts as removed: if such
         an App is created again later, the facts left here must not come back with it.
         """
         with self._file.write(journal=False) as txn:
@@ -152,12 +154,12 @@ class SnapshotBuild:
 
 
 def _entries(prefix: bytes, runs: Sequence[Run]) -> list[Pair]:
-    """One list, in order. Where an entry came both with and without an end, the end stands."""
+    """Return one list in key order. If an entry came both with and without an end, the end counts."""
     if len(runs) == 1:
-        _, said, members = runs[0]
-        until = said[1:]
+        _, header, members = runs[0]
+        until = header[1:]
         return [(prefix + member, until) for member in sorted(set(members))]
     ends: dict[bytes, bytes] = {}
-    for _, said, members in sorted(runs, key=lambda run: len(run[1])):  # those without an end are the shorter ones
-        ends.update(dict.fromkeys(members, said[1:]))
+    for _, header, members in sorted(runs, key=lambda run: len(run[1])):  # headers without an end are shorter: first
+        ends.update(dict.fromkeys(members, header[1:]))
     return [(prefix + member, ends[member]) for member in sorted(ends)]

@@ -1,8 +1,8 @@
-"""Whether a Changelog can be followed from where this Replica stands, and in what portions.
+"""Checks whether a Changelog can be followed from this Replica's Positions, and splits Changes into portions.
 
-Contiguous numbers alone do not show every break: a Redis that was restored from an older file and written again past our
-Position has the right numbers and another history. So a Position carries the id of its last write, each Change names the
-write before it, and whoever begins to follow, or has lost sight of Redis, compares ids before saying that facts are fresh.
+Contiguous numbers alone do not reveal every break. A Redis that was restored from an older file and then written past our
+Position has the right numbers and another history. So a Position carries the id of its last write, and each Change names the
+write before it. A follower that starts, or lost its connection to Redis, compares ids before it calls facts fresh.
 
 Called by the replicator and the loader.
 """
@@ -16,16 +16,16 @@ from gate.core.revision import Position
 from gate.errors import ChangelogBroken
 from gate.replica.ports import ChangeSource
 
+# Maximum of puts per commit, roughly: some 10 ms without other work. LMDB keeps the pages that the last commits replaced:
+# commits of 5,000 scattered entries filled a quarter of a file of 600,000 with them.
 MAX_SLICE_WEIGHT = 2_000
-"""Puts a commit at the most, roughly: some 10 ms for which nothing else runs. LMDB keeps the pages that the last commits
-replaced: commits of 5,000 scattered entries left a quarter of a file of 600,000 to them."""
 
+# The heads may be ahead for this long while no Change arrives: a hundred times the duration of a read.
 UNREACHED_MS = 2_000
-"""For so long the heads may be ahead while nothing comes: a hundred times what a read takes."""
 
 
 def check_heads(applied: Sequence[Position], heads: Sequence[Position]) -> None:
-    """`ChangelogBroken` if these heads can't be the future of what is applied, as far as heads alone show."""
+    """Raise `ChangelogBroken` if these heads can't follow from what is applied, as far as heads alone show."""
     if len(applied) != len(heads):
         raise ChangelogBroken("partitions", f"there are {len(heads)}, the Replica was loaded from {len(applied)}")
     for partition, (ours, head) in enumerate(zip(applied, heads, strict=True)):
@@ -42,7 +42,7 @@ def check_heads(applied: Sequence[Position], heads: Sequence[Position]) -> None:
 
 
 async def verify_history(source: ChangeSource, applied: Sequence[Position]) -> list[Position]:
-    """The heads, having proved that following on from `applied` is sound. `ChangelogBroken`, `StoreUnavailable`."""
+    """Return the heads after proof that following from `applied` is sound. Raises `ChangelogBroken`, `StoreUnavailable`."""
     heads = await source.heads()
     check_heads(applied, heads)
     for partition, (ours, head) in enumerate(zip(applied, heads, strict=True)):
@@ -52,7 +52,7 @@ async def verify_history(source: ChangeSource, applied: Sequence[Position]) -> l
 
 
 async def _verify_link(source: ChangeSource, partition: int, ours: Position) -> None:
-    """The entry behind ours must still be there; ours may be trimmed, since the next one names the write before it."""
+    """The entry after ours must exist. Ours may be trimmed, since the next one names the write before it."""
     if await source.write_id_at(partition, ours.seq + 1) is None:
         raise ChangelogBroken("trimmed", f"Partition {partition} no longer holds {ours.seq + 1}")
     at_ours = await source.write_id_at(partition, ours.seq) if ours.seq else None
@@ -61,17 +61,17 @@ async def _verify_link(source: ChangeSource, partition: int, ours: Position) -> 
 
 
 def reached(applied: Sequence[Position], heads: Sequence[Position]) -> bool:
-    """Whether everything up to `heads` is applied."""
+    """Return whether everything up to `heads` is applied."""
     return all(ours.seq >= head.seq for ours, head in zip(applied, heads, strict=True))
 
 
 def lag(applied: Sequence[Position], heads: Sequence[Position]) -> int:
-    """How many Changes are still to be applied."""
+    """Return the number of Changes still to be applied."""
     return sum(max(0, head.seq - ours.seq) for ours, head in zip(applied, heads, strict=True))
 
 
-class Pursuit:
-    """The heads that Redis named last, until everything up to them is applied."""
+class HeadsTarget:
+    """The heads that Redis returned last, until everything up to them is applied."""
 
     def __init__(self) -> None:
         self.asked_at_ms = 0
@@ -81,24 +81,24 @@ class Pursuit:
         """Since heads were reached last."""
 
     @property
-    def is_over(self) -> bool:
-        """Whether there is nothing that is still to be reached."""
+    def is_reached(self) -> bool:
+        """Whether no heads remain to be reached."""
         return self._heads is None
 
-    def begin(self, asked_at_ms: int, heads: list[Position] | None) -> None:
-        """Heads that were asked for at a moment; None where they are no ground for calling facts fresh."""
+    def set(self, asked_at_ms: int, heads: list[Position] | None) -> None:
+        """Set heads that were requested at a moment; None if they do not permit calling facts fresh."""
         self.asked_at_ms, self._heads = asked_at_ms, heads
 
-    def end(self) -> None:
-        """They are reached, or to be forgotten."""
+    def clear(self) -> None:
+        """Forget the heads: they are reached or invalid."""
         self._heads, self.times_stuck = None, 0
 
     def lag(self, applied: Sequence[Position]) -> int:
-        """How many Changes are still to be applied."""
+        """Return the number of Changes still to be applied."""
         return lag(applied, self._heads or applied)
 
     def is_stuck(self, now_ms: int, *, idle: bool) -> bool:
-        """Whether nothing has come for `UNREACHED_MS`, although the heads are ahead. No error shows that."""
+        """Return whether no Change came for `UNREACHED_MS` although the heads are ahead. No error reveals that."""
         if not idle or self._heads is None:
             self._stuck_since_ms = None
         elif self._stuck_since_ms is None:
@@ -111,7 +111,7 @@ class Pursuit:
 
 
 def slices(changes: Mapping[int, Sequence[Change]]) -> Iterator[dict[int, Sequence[Change]]]:
-    """What one read brought, in portions that are each applied in one commit; usually one. Partition 0, Apps, first."""
+    """Split the Changes of one read into portions for one commit each; usually one. Partition 0, the Apps, comes first."""
     portion: dict[int, Sequence[Change]] = {}
     room = MAX_SLICE_WEIGHT
     for partition in sorted(changes):
@@ -128,8 +128,9 @@ def slices(changes: Mapping[int, Sequence[Change]]) -> Iterator[dict[int, Sequen
 
 
 def _fitting(batch: Sequence[Change], room: int) -> tuple[int, int]:
-    """How many Changes go into a portion with so much room, and what they weigh; at least one."""
+    """Return how many Changes fit into the room, at least one, and their weight."""
     weight = 0
+    # One Change is one put, and each list member another.
     for count, change in enumerate(batch):
         if weight >= room:
             return count, weight

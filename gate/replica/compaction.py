@@ -1,11 +1,11 @@
-"""Gives room back: after much was written entry by entry, the facts file is copied in order and the copy is swapped in.
+"""Compaction: after many scattered writes, the facts file is copied in key order and replaced by the copy.
 
-Keys that come in at random leave LMDB's pages half full, and a file never shrinks: an import of millions of entries takes twice
-what a snapshot of the same facts takes. The copy is made by a thread, of one commit, while following goes on; then the
-replicator lets it catch up with what was applied meanwhile and moves readers on, as after a snapshot. Redis is asked for
-nothing but those Changes.
+Keys that arrive in random order leave LMDB's pages half full, and a file never shrinks: after an import of millions of entries
+it is twice as large as after a snapshot of the same facts. A thread copies one commit while following continues. Then the
+replicator applies the Changes since then to the copy and moves readers to it, as after a snapshot. Redis only has to deliver
+those Changes.
 
-Begun only where nothing was to be applied for a while, seldom, and if it pays. Called by the replicator, on its loop.
+A copy starts only after a quiet period, rarely, and if it is worthwhile. Called by the replicator, on its loop.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from gate.replica.layout import generation_of
 from gate.replica.ports import ChangeSource
 from gate.replica.writer import FactsFile
 
+# Without a Change for this long, an import is over.
 CALM_MS = 5_000
-"""Without a Change: an import is over."""
+# From one copy, successful or not, to the next.
 AGAIN_MS = 600_000
-"""After a copy, made or failed, until the next is thought of."""
+# 32 MB: a smaller file is not worth a copy.
 LEAST_PAGES = 8_192
-"""32 MB: below that there is nothing to gain."""
+# Share of keys that arrived in random order: from here on a copy is at least a tenth smaller.
 LEAST_NEW_SHARE = 0.25
-"""Of the keys, how many came at random: from then on a copy is some tenth smaller, or much more."""
 
 _log = structlog.get_logger()
 
 
 class Compaction:
-    """One a replicator; at most one copy at a time."""
+    """One per replicator; at most one copy at a time."""
 
     def __init__(self, directory: Path, calm_ms: int = CALM_MS, least_pages: int = LEAST_PAGES) -> None:
         self._directory = directory
@@ -51,11 +51,11 @@ class Compaction:
         self._ending = threading.Event()
 
     def note_changes(self) -> None:
-        """Something was applied."""
+        """Record that Changes were applied."""
         self._calm_since_ms = monotonic_ms()
 
-    def made(self, file: FactsFile) -> Path | None:
-        """A finished copy to move to, once; begins one where that pays."""
+    def finished_copy(self, file: FactsFile) -> Path | None:
+        """Return a finished copy, once. Starts one if it is worthwhile."""
         if self._copy is None:
             if self._is_time() and self._pays(file):
                 self._begin(file)
@@ -75,10 +75,11 @@ class Compaction:
         return None
 
     async def aclose(self) -> None:
-        """Wait for a copy under way, and delete it: its source is about to be closed."""
+        """Wait for a copy in progress and delete it: its source is about to be closed."""
         if self._copy is not None:
             path, task = self._copy
             self._copy = None
+            # A thread can't be cancelled; the copy checks this event between batches.
             self._ending.set()
             await asyncio.wait([task])
             files.delete_facts(path)
@@ -105,7 +106,7 @@ class Compaction:
 async def opened_in_step(
     path: Path, file: FactsFile, source: ChangeSource, tick: Callable[[], None], map_bytes: int
 ) -> FactsFile | None:
-    """A finished copy, opened, once it has what `file` has; None, with the copy deleted, if it can't get that."""
+    """Open a finished copy and bring it to the Positions of `file`. Returns None, with the copy deleted, if that fails."""
     try:
         copy = FactsFile.open(path, map_bytes)
     except ReplicaForeign as fault:
@@ -125,7 +126,7 @@ async def opened_in_step(
 async def caught_up(
     copy: FactsFile, positions: Sequence[Position], source: ChangeSource, tick: Callable[[], None]
 ) -> bool:
-    """Apply what a copy lacks; False if the Changelogs no longer have that. `tick` may raise, to end it."""
+    """Apply the Changes that a copy lacks. Returns False if the Changelogs no longer hold them. `tick` may raise to stop."""
     try:
         while not reached(copy.positions, positions):
             tick()

@@ -1,12 +1,13 @@
 """One LMDB environment per facts file and process.
 
-LMDB forbids opening a file twice in one process (closing one handle drops the other's file locks), while a program may well
-open two `Replica` objects on one directory, and each thread follows a swap to a newer file at its own moment. So environments
-are shared and counted here; the last user closes. What is shared is the file, not its name: one that was deleted and made
-again under its old name is another.
+LMDB forbids opening a file twice in one process (closing one handle drops the other's file locks). But a program may open two
+`Replica` objects on one directory, and each thread follows a swap to a newer file at its own moment. So environments are shared
+and counted here; the last user closes. The unit of sharing is the file, not its name: a file that was deleted and created again
+under its old name is another one.
 
-After a fork, parent and child would hold one place in LMDB's table of readers: what either ends, the writer takes as ended for
-both, and writes over pages that the other reads. So a child uses nothing that was open before, and closes none of it.
+After a fork, parent and child would share one slot in LMDB's table of readers. When one ends its transaction, the writer
+treats both as ended and overwrites pages that the other still reads. So a child uses nothing that was open before the fork, and
+closes none of it.
 """
 
 from __future__ import annotations
@@ -23,17 +24,17 @@ from gate.replica.files import Identity
 from gate.replica.layout import LAYOUT_VERSION, MAP_BYTES, MAX_READERS, META_LAYOUT
 from gate.replica.rebuild_requests import report_damage
 
+# LMDB errors caused by the file. Its other errors are caused by the machine or by wrong use.
 DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError)
-"""LMDB's errors that are of the file; its others are of the machine or of how it is used."""
 
+# Size that LMDB gives its lock file: a header, and a cache line for each reader.
 LOCK_FILE_BYTES = 4_096 + 64 * MAX_READERS
-"""What LMDB makes of its lock file: a head, and a cache line for each reader."""
 
+# Reentrant, since a garbage collection inside a locked section may destroy a Replica, which releases its environment.
 _lock = threading.RLock()
-"""Reentrant, since a garbage collection in the middle may end a Replica, which gives back its own."""
 _open: dict[str, list[_Shared]] = {}
+# Environments that were open when this process was forked.
 _of_parent: list[_Shared] = []
-"""Open when this process was forked."""
 
 
 @dataclass(slots=True)
@@ -44,7 +45,7 @@ class _Shared:
 
 
 def acquire(path: Path) -> lmdb.Environment:
-    """The file's environment, read-only, opened once in this process. `ReplicaMissing` or `ReplicaForeign` if it can't be."""
+    """Return the file's read-only environment, opened once per process. Raises `ReplicaMissing` or `ReplicaForeign`."""
     name = os.path.realpath(path)
     with _lock:
         file = _identity(name)
@@ -55,6 +56,7 @@ def acquire(path: Path) -> lmdb.Environment:
         if any(shared.file == file for shared in _of_parent):
             raise ReplicaError(f"{name} was open in this process before it forked: open a Replica after the fork only")
         env = _opened(name)
+        # The name may have been replaced between stat and open; a cached environment must match its file.
         if _identity(name) != file:
             env.close()
             raise ReplicaMissing(f"{name} was replaced while it was opened")
@@ -62,9 +64,9 @@ def acquire(path: Path) -> lmdb.Environment:
 
 
 def acquire_writable(path: Path, map_bytes: int = MAP_BYTES) -> lmdb.Environment:
-    """The file's environment for its one writer, created if missing; readers in this process share it from then on.
+    """Return the file's environment for its single writer. Creates the file; readers in this process share the environment.
 
-    Without fsync: facts must outlive a process, not the machine, which is told apart by its boot id (see `writer`).
+    Commits are not fsynced: facts must survive a process, not the machine, which is recognized by its boot id (see `writer`).
     """
     name = os.path.realpath(path)
     with _lock:
@@ -78,7 +80,7 @@ def acquire_writable(path: Path, map_bytes: int = MAP_BYTES) -> lmdb.Environment
 
 
 def release(path: Path, env: lmdb.Environment | None = None) -> None:
-    """Give back what `acquire` handed out; which one, where a file was made again under the name (else the newest)."""
+    """Release what `acquire` returned. `env` selects one if a file was created again under the name (else the newest)."""
     name = os.path.realpath(path)
     with _lock:
         all_shared = _open[name]
@@ -89,29 +91,29 @@ def release(path: Path, env: lmdb.Environment | None = None) -> None:
         all_shared.remove(shared)
         if not all_shared:
             del _open[name]
-        # Inside the lock: py-lmdb refuses a file whose inode it has not yet forgotten, and a new file may be given that inode.
+        # Inside the lock: py-lmdb refuses a file whose inode it still remembers, and a new file may get that inode.
         shared.env.close()
 
 
 def file_of(path: Path, env: lmdb.Environment) -> Identity | None:
-    """Which file an environment has open, whatever the name leads to by now."""
+    """Return which file an environment has open, wherever its name leads by now."""
     with _lock:
         return next((shared.file for shared in _open[os.path.realpath(path)] if shared.env is env), None)
 
 
 def open_count(directory: Path) -> int:
-    """How many environments this process has open of files in and under a directory: to find one that was never given back."""
+    """Return the number of environments of files under a directory that this process has open. Tests find leaks with it."""
     above = os.path.join(os.path.realpath(directory), "")
     with _lock:
         return sum(len(shared) for name, shared in _open.items() if name.startswith(above))
 
 
 def keep_for_ever(*held: object) -> None:
-    """In the child of a fork: let go of none of these, nor at the end of the interpreter, which lets go of all else.
+    """In a forked child: never release these objects, not even at interpreter exit.
 
-    An environment frees the places of its idle transactions when it goes, and a transaction its own: they are the parent's.
+    A destroyed environment frees the slots of its idle transactions, and a transaction frees its own; they are the parent's.
     """
-    import ctypes  # late: only such a child needs it
+    import ctypes  # late: only a forked child needs it
 
     for one in held:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(one))
@@ -125,7 +127,7 @@ def _leave_to_parent() -> None:
     _lock.release()
 
 
-# Held across a fork, so that no other thread's hold on it stays for ever in the child.
+# Held during a fork, so that no other thread holds it forever in the child.
 os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_leave_to_parent)
 
 
@@ -148,12 +150,12 @@ def _kept(name: str, env: lmdb.Environment) -> lmdb.Environment:
 
 def _opened(name: str) -> lmdb.Environment:
     if os.path.exists(name) and not os.path.exists(f"{name}-lock"):
-        # One made here would be another than the writer has, which would then write over pages that are being read.
-        raise ReplicaForeign(f"{name}-lock was taken away; the replicator (gate serve) makes both files again")
+        # A lock file created here would differ from the writer's, which would then overwrite pages that are being read.
+        raise ReplicaForeign(f"{name}-lock is missing; the replicator (gate serve) creates both files again")
     if os.path.exists(name) and not os.access(f"{name}-lock", os.W_OK):
-        # On a read-only file system LMDB would read without a place among the readers, and pages be written over meanwhile.
+        # On a read-only file system LMDB reads without a reader slot, so the writer would overwrite pages that are read.
         raise ReplicaForeign(
-            f"{name}-lock can't be written from here: a reader takes its place in it, so mount it read-write"
+            f"{name}-lock is not writable: readers register in it, so mount the file system read-write"
         )
     try:
         env = lmdb.open(
@@ -168,11 +170,11 @@ def _opened(name: str) -> lmdb.Environment:
         )
     except (FileNotFoundError, lmdb.NotFoundError):
         raise ReplicaMissing(f"no facts file at {name}") from None
-    except lmdb.LockError:  # py-lmdb begins a transaction at once
+    except lmdb.LockError:  # py-lmdb begins a transaction when it opens
         raise ReplicaForeign(_same_pid(name)) from None
     except lmdb.MemoryError:
         raise ReplicaForeign(
-            f"{name} can't be mapped: that takes {MAP_BYTES >> 40} TiB of addresses, though no memory; lift ulimit -v"
+            f"{name} can't be mapped: this takes {MAP_BYTES >> 40} TiB of address space, but no memory; lift ulimit -v"
         ) from None
     except lmdb.Error as fault:
         if not os.path.exists(name):
@@ -189,15 +191,15 @@ def _opened(name: str) -> lmdb.Environment:
         raise ReplicaForeign(f"{name} is damaged: {fault}") from None
     if layout != LAYOUT_VERSION:
         env.close()
-        raise ReplicaForeign(f"{name} is of another layout, {layout!r}; the replicator rebuilds it")
+        raise ReplicaForeign(f"{name} has another layout, {layout!r}; the replicator rebuilds it")
     return env
 
 
 def _require_length(name: str, env: lmdb.Environment) -> None:
-    """To read a page behind the end of the file would end this process with SIGBUS."""
+    """Reading a page past the end of the file would kill this process with SIGBUS."""
     pages = env.info()["last_pgno"] + 1
     if os.path.getsize(name) < pages * env.stat()["psize"]:
-        raise lmdb.CorruptedError(f"it is cut short, its {pages} pages are not all there")
+        raise lmdb.CorruptedError(f"it is cut short: fewer than its {pages} pages exist")
 
 
 def _report(name: str, fault: lmdb.Error) -> None:
@@ -223,7 +225,7 @@ def _created(name: str, map_bytes: int) -> lmdb.Environment:
         raise ReplicaForeign(_same_pid(name)) from None
     except lmdb.Error as fault:
         raise ReplicaForeign(f"{name} can't be opened for writing: {fault}") from None
-    # Takes this process's place in the lock file now: a reader of the same id is refused then, and not the writer.
+    # Takes this process's slot in the lock file now: a reader with the same process id is then refused, not the writer.
     try:
         with env.begin():
             return env
@@ -233,7 +235,7 @@ def _created(name: str, map_bytes: int) -> lmdb.Environment:
 
 
 def _same_pid(name: str) -> str:
-    """LMDB knows readers by their process id, which it locks a byte for; two namespaces may give the same one."""
+    """LMDB identifies readers by process id, for which it locks one byte. Two namespaces may have the same id."""
     return (
         f"{name} is in use by another process with this one's id, {os.getpid()}: containers that share a data directory "
         "must share their process ids too (shareProcessNamespace: true, --pid=container:NAME, pid: service:NAME)"
@@ -241,9 +243,9 @@ def _same_pid(name: str) -> str:
 
 
 def _reserve_lock_file(name: str) -> None:
-    """LMDB maps this file with holes, and on a disk that got full the next reader's first touch of one would end its process.
+    """Write the lock file in full. LMDB maps it sparse, and on a full disk the first touch of a hole kills a reader.
 
-    Only where there is none yet: to open and close it later would drop the locks that LMDB holds on it.
+    Only if it does not exist: opening and closing it later would drop the locks that LMDB holds on it.
     """
     if os.path.exists(name):
         return
@@ -251,14 +253,14 @@ def _reserve_lock_file(name: str) -> None:
         with open(name, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
             file.write(bytes(LOCK_FILE_BYTES))
     except FileExistsError:
-        return  # a reader was first
+        return  # a reader was faster
     except OSError as fault:
         Path(name).unlink(missing_ok=True)
         raise ReplicaForeign(f"{name} can't be written: {fault.strerror}") from None
 
 
 class Closed:
-    """Stands where a closed Reading's environment was, so that using it says so, at no cost while it is open."""
+    """Replaces the environment of a closed Reading. Any use raises `ReplicaError`, at no cost while a Reading is open."""
 
     def __init__(self, problem: str = "this Replica was closed") -> None:
         self._problem = problem

@@ -1,7 +1,7 @@
-"""The proof of an erasure, the Replica's half: every key that can hold the User's id is looked at.
+"""The Replica's part of the erasure audit: every key that can hold the User's id is checked.
 
-What LMDB has deleted is out of every reader's sight, but its pages are overwritten only as they are used again; a rebuilt
-file (`gate replica rebuild`) holds none of it.
+Data that LMDB deleted is invisible to every reader, but its pages are overwritten only when they are reused. A rebuilt file
+(`gate replica rebuild`) holds none of it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LIST_NAMES = {ListKind.BLACKLIST: "black", ListKind.WHITELIST: "white"}
 
 
 def occurrences(directory: Path, app_key: str, user: bytes) -> list[Occurrence]:
-    """Every place in the Replica's facts that holds the id. `ReplicaMissing`, `ReplicaForeign`."""
+    """Return every place in the Replica's facts that holds the id. Raises `ReplicaMissing`, `ReplicaForeign`."""
     path = current_facts(directory)
     env = envs.acquire(path)
     try:
@@ -46,13 +46,13 @@ def _found(txn: lmdb.Transaction, app_key: str, user: bytes) -> Tally:
     if record is None:
         return tally
     number = int.from_bytes(record[:4], "big")
-    _look_at_facts(txn, number, user, tally)
-    _look_into_lists(txn, number, user, tally)
+    _check_record(txn, number, user, tally)
+    _check_lists(txn, number, user, tally)
     tally.add("the journal of recent commits", True, _in_journals(txn, number, user))
     return tally
 
 
-def _look_at_facts(txn: lmdb.Transaction, number: int, user: bytes, tally: Tally) -> None:
+def _check_record(txn: lmdb.Transaction, number: int, user: bytes, tally: Tally) -> None:
     packed = cast("bytes | None", txn.get(user_prefix(number) + user))
     if packed is None:
         return
@@ -67,8 +67,8 @@ def _look_at_facts(txn: lmdb.Transaction, number: int, user: bytes, tally: Tally
         tally.add("its own record: other facts", False)
 
 
-def _look_into_lists(txn: lmdb.Transaction, number: int, user: bytes, tally: Tally) -> None:
-    """The way to an entry is its owner's record, so all of the App's Users are looked at."""
+def _check_lists(txn: lmdb.Transaction, number: int, user: bytes, tally: Tally) -> None:
+    """An entry can only be found through its owner's record, so all of the App's Users are read."""
     prefix = user_prefix(number)
     cursor = txn.cursor()
     if not cursor.set_range(prefix):
@@ -102,6 +102,7 @@ def _in_journals(txn: lmdb.Transaction, number: int, user: bytes) -> int:
     for key, value in cast("list[tuple[bytes, bytes]]", cursor.iternext()):
         if not key.startswith(b"J"):
             break
+        # "*" names no User, and "" is an empty journal.
         if value not in (b"*", b""):
             found += (number, user) in list(unpack_journal(value))
     return found

@@ -1,7 +1,7 @@
-"""The long answer to "may A message B?": every rule with the facts it looked at.
+"""The full answer to "may A message B?": every rule with the facts that it used.
 
-Unlike the Verdict, an explanation goes on past the first rule that denies, since a person who lifts that one wants to know
-what comes next. It is a plain nested value: the same on RESP, HTTP, the CLI and the console.
+Unlike the Verdict, an explanation continues past the first rule that denies, since a person who lifts that one wants to know
+what comes next. It is a plain nested value, identical on RESP, HTTP, the CLI and the console.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _moment(until_ms: int) -> int | None:
 
 
 def _end(until_ms: int) -> int | str | None:
-    """An end for people: a moment, "never" for a fact without end, None for no fact."""
+    """An end for people: a moment, "never" for a fact without end, None for a fact that does not exist."""
     return "never" if until_ms >= FOREVER_MS else until_ms or None
 
 

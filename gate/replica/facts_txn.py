@@ -1,14 +1,14 @@
-"""What each kind of Change does to the facts, inside one write transaction: a table from kind to puts and deletes.
+"""The effect of each kind of Change on the facts, inside one write transaction: a table from kind to puts and deletes.
 
-Every put and delete goes through here, since the file's checksum is kept with it (`layout.META_CHECKSUM`): what a key adds
-to it is taken away before the key is changed, and added after.
+Every put and delete goes through this module, because the file's checksum is maintained with it (`layout.META_CHECKSUM`): the
+contribution of a key is subtracted before the key is changed and added afterwards.
 
-Users are read once, changed in memory and written once a transaction, since bulk Changes come many to a User. The way to a
-list's entries is its owner's record, which carries their number; so the number is part of what is kept in memory. Every
-commit carries its journal: the Users whose facts it touched, so that readers drop only those from their caches. The
-caller commits after `flush`, or aborts; then nothing of this object may be used again.
+Users are read once, changed in memory and written once per transaction, since bulk Changes contain many for one User. A list's
+entries are found through its owner's record, which holds their number, so the number is part of the record in memory. Every
+commit carries its journal: the Users whose facts it touched, so that readers drop only those from their caches. The caller
+commits after `flush`, or aborts; afterwards no part of this object may be used again.
 
-Called by `writer.FactsFile` only; the loader puts its parts through the same object.
+Called only by `writer.FactsFile`; the loader passes its parts through the same object.
 """
 
 from __future__ import annotations
@@ -52,36 +52,37 @@ from gate.replica.layout import (
     user_prefix,
 )
 
+# Past this a reader forgets everything instead: an import touches more Users than any reader has cached.
 MAX_JOURNAL_USERS = 512
-"""Past this a reader forgets everything instead: an import touches more Users than anybody has cached."""
 
 _SIZE_FIELD = {ListKind.BLACKLIST: "blacklist_size", ListKind.WHITELIST: "whitelist_size"}
 _changed = msgspec.structs.replace
 
 
 class FactsTxn:
-    """The facts of one file, as one write transaction sees and changes them."""
+    """The facts of one file, as seen and changed by one write transaction."""
 
     def __init__(self, raw: lmdb.Transaction, numbers: dict[str, int | None]) -> None:
-        """`numbers` are the Apps' numbers known so far (None: removed); this object adds to them."""
+        """`numbers` are the Apps' numbers known so far (None: removed). This object adds to them."""
         self.raw = raw
         self.numbers = numbers
         self.retired = False
         self.checksum_change = 0
-        """What this transaction did to the file's checksum."""
+        """Sum of this transaction's changes to the file's checksum."""
         self._users: dict[bytes, UserRecord] = {}
         self._next_list: int | None = None
         self._cursor = raw.cursor()
 
     def put(self, key: bytes, value: bytes) -> None:
-        """Set one key as it is."""
+        """Set one key."""
         old = self.raw.replace(key, value)
+        # crc32 of key and value together: the second argument continues the first checksum.
         self.checksum_change += crc32(value, crc32(key))
         if old is not None:
             self.checksum_change -= crc32(old, crc32(key))
 
     def delete(self, key: bytes) -> bool:
-        """Delete one key; whether it was there."""
+        """Delete one key. Returns whether it existed."""
         old = self.raw.pop(key)
         if old is None:
             return False
@@ -89,14 +90,14 @@ class FactsTxn:
         return True
 
     def append(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
-        """Put many keys that lie behind all there are, in their order; one put costs a tenth so."""
+        """Append many keys that sort after all existing ones, in order. A put costs a tenth this way."""
         if pairs:
             self.checksum_change += checksum_of(pairs)
             _, added = self.raw.cursor().putmulti(pairs, append=True)
-            assert added == len(pairs), "keys that do not lie behind all others are left out"
+            assert added == len(pairs), "keys that do not sort after all others are left out"
 
     def apply(self, change: Change) -> None:
-        """Make the facts what `change` says they are."""
+        """Apply one Change to the facts."""
         if change.kind == "app-set":
             self.set_app(unpack_app(change.value))
             return
@@ -105,7 +106,8 @@ class FactsTxn:
             _APPLY[change.kind](self, number, change)
 
     def flush(self) -> None:
-        """Write the Users that were changed; to be called once, before the commit."""
+        """Write the changed Users. Call it once, before the commit."""
+        # In key order, so that neighbouring Users touch each page once.
         for key in sorted(self._users):
             facts, lists = self._users[key]
             if facts == NO_FACTS:
@@ -116,13 +118,13 @@ class FactsTxn:
             self.put(META_NEXT_LIST, pack_next_list(self._next_list))
 
     def write_journal(self) -> None:
-        """Say in this commit which Users it touches, and let an old journal go."""
+        """Record in this commit which Users it touches, and delete the oldest journal."""
         transaction_id = self.raw.id()
         self.put(journal_key(transaction_id), self._journal())
         self.delete(journal_key(max(0, transaction_id - JOURNAL_COMMITS)))
 
     def number_of(self, app_key: str) -> int | None:
-        """The App's number in this file, given now if the file never heard of it; None for a removed App."""
+        """Return the App's number in this file; assigns one to an unknown App. None for a removed App."""
         if app_key not in self.numbers:
             value = self.raw.get(app_number_key(app_key))
             if value is None:
@@ -132,7 +134,7 @@ class FactsTxn:
         return self.numbers[app_key]
 
     def give_number(self, app_key: str, number: int) -> None:
-        """Let `number` stand for the App in this file; the loader gives numbers before the file has any."""
+        """Assign a number to the App in this file. The loader assigns numbers before the file has any."""
         self.numbers[app_key] = number
         self.put(app_number_key(app_key), number.to_bytes(4, "big"))
         self.put(META_NEXT_APP, max(number + 1, self._next_number()).to_bytes(4, "big"))
@@ -141,13 +143,13 @@ class FactsTxn:
         """Create or replace an App's record."""
         number = self.number_of(facts.key)
         if number is None:
-            raise ChangelogBroken("recreated", f"App {facts.key} was removed and is there again")
+            raise ChangelogBroken("recreated", f"App {facts.key} was removed and exists again")
         record = pack_app_record(number, pack_app(facts))
         self.put(app_record_key(facts.key), record)
         self.put(check_settings_key(facts.key), pack_check_record(record, facts))
 
     def remove_app(self, app_key: str, number: int) -> None:
-        """Take the App from readers at once; its facts are deleted by and by (`purge`), since they may be millions."""
+        """Hide the App from readers at once. `purge` deletes its facts step by step, since they may be millions."""
         self.delete(app_record_key(app_key))
         self.delete(check_settings_key(app_key))
         self.put(app_number_key(app_key), b"")
@@ -156,7 +158,7 @@ class FactsTxn:
         self.retired = True
 
     def user(self, key: bytes) -> UserRecord:
-        """A User's record by key, with what this transaction did to it."""
+        """Return a User's record by key, with the changes of this transaction."""
         record = self._users.get(key)
         if record is None:
             packed = cast("bytes | None", self.raw.get(key))
@@ -164,15 +166,16 @@ class FactsTxn:
         return record
 
     def set_user(self, key: bytes, record: UserRecord) -> None:
-        """Change a User's record; it is written by `flush`."""
+        """Set a User's record; `flush` writes it."""
         self._users[key] = record
 
     def add_entries(self, number: int, kind: ListKind, owner: bytes, members: Sequence[bytes], until_ms: int) -> None:
-        """Put entries on a list; those already there get the new end and do not count again."""
+        """Put entries on a list. Existing entries get the new end and are not counted again."""
         key = user_prefix(number) + owner
         facts, known_lists = self.user(key)
         lists = known_lists or self._new_lists()
         prefix, value = list_prefix(lists, kind), pack_until(until_ms)
+        # Locals and one sum for the loop: a bulk Change has a thousand members.
         replace, added, change = self.raw.replace, 0, 0
         for entry in sorted({prefix + member for member in members}):
             old, entry_crc = replace(entry, value), crc32(entry)
@@ -185,7 +188,7 @@ class FactsTxn:
         self._resize(key, UserRecord(facts, lists), kind, added)
 
     def remove_entries(self, number: int, kind: ListKind, owner: bytes, members: Sequence[bytes]) -> None:
-        """Take entries off a list; those that are not on it do not count."""
+        """Remove entries from a list. Entries that are not on it are not counted."""
         key = user_prefix(number) + owner
         record = self.user(key)
         if record.lists != NO_LISTS:
@@ -193,13 +196,13 @@ class FactsTxn:
             self._resize(key, record, kind, -sum(delete(prefix + member) for member in members))
 
     def erase_user(self, number: int, user: bytes, left: UserFacts) -> None:
-        """Delete a User's own facts but what is `left`, and own lists; entries on other people's lists are theirs."""
+        """Delete a User's own lists and own facts, except those `left`. Entries on other Users' lists stay: they are theirs."""
         key = user_prefix(number) + user
         self._delete_lists(self.user(key).lists, limit=None)
         self.set_user(key, UserRecord(left, NO_LISTS))
 
     def purge(self, limit: int) -> bool:
-        """Delete up to `limit` facts of removed Apps; False if none was left."""
+        """Delete up to `limit` facts of removed Apps. Returns False if none was left."""
         purge_key = self._key_from(META_PURGE_PREFIX)
         if not purge_key.startswith(META_PURGE_PREFIX):
             return False
@@ -221,12 +224,12 @@ class FactsTxn:
         return int.from_bytes(self.raw.get(META_NEXT_APP, b""), "big")
 
     def _new_lists(self) -> int:
-        """A list number that no User of this file ever had."""
+        """Return a list number that no User of this file ever had."""
         if self._next_list is None:
             self._next_list = int.from_bytes(self.raw.get(META_NEXT_LIST, b""), "big") or FIRST_LIST
         number = self._next_list
         if number >= LIST_NUMBERS:
-            raise ChangelogBroken("list-numbers", "this file has used up its list numbers; a fresh one starts over")
+            raise ChangelogBroken("list-numbers", "this file has used all list numbers; a new file starts again at 1")
         self._next_list = number + 1
         return number
 
@@ -238,7 +241,7 @@ class FactsTxn:
             self.set_user(key, UserRecord(facts, record.lists if has_entries else NO_LISTS))
 
     def _purge_user(self, key: bytes, packed: bytes, limit: int) -> int:
-        """Delete up to `limit` of one User's facts, its record last: without it nothing leads to its entries."""
+        """Delete up to `limit` of one User's facts, its record last: without the record its entries can't be found."""
         deleted = self._delete_lists(unpack_user_record(packed).lists, limit)
         if deleted < limit:
             self.delete(key)
@@ -246,7 +249,7 @@ class FactsTxn:
         return deleted
 
     def _key_from(self, start: bytes) -> bytes:
-        """The first key at or after `start`, with the cursor on it; "" past the last."""
+        """Return the first key at or after `start`, with the cursor on it; "" past the last."""
         return cast("bytes", self._cursor.key()) if self._cursor.set_range(start) else b""
 
     def _delete_lists(self, lists: int, limit: int | None) -> int:
@@ -256,13 +259,14 @@ class FactsTxn:
         key = self._key_from(prefix)
         while deleted != limit and key.startswith(prefix):
             self.checksum_change -= crc32(cast("bytes", cursor.value()), crc32(key))
+            # LMDB's delete moves the cursor to the next key.
             key = cast("bytes", cursor.key()) if cursor.delete() else b""
             deleted += 1
         return deleted
 
 
 def _on_user(fields_of: Callable[[Change], dict[str, int]]) -> Callable[[FactsTxn, int, Change], None]:
-    """A step that sets some of the User's own facts."""
+    """Return a step that sets some of the User's own facts."""
 
     def step(txn: FactsTxn, number: int, change: Change) -> None:
         key = user_prefix(number) + change.user

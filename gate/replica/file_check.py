@@ -1,15 +1,15 @@
-"""Looks at a facts file from a process of its own, because a damaged one can kill whoever looks.
+"""Checks a facts file in a separate process, because a damaged file can kill the process that reads it.
 
-LMDB trusts its file: a page that is cut off or overwritten may end the reader with SIGBUS, SIGSEGV or SIGABRT, which nothing in
-that process can catch. So a child reads it, and the child's end says whether the file is sound. There are two looks:
+LMDB trusts its file: a page that is missing or overwritten may end the reader with SIGBUS, SIGSEGV or SIGABRT, which the
+process can't catch. So a child reads the file, and its exit status shows whether the file is sound. There are two checks:
 
 - `look`, before the replicator opens a file that it did not just write: the page count against the file's length first, then
   every page of the tree for a file of moderate size, else a sample of keys. Structure only: some 150 ms for 5 M entries.
 - `scrub`, in the background: every key is looked up from the root, and all keys with their values must add up to the checksum
-  that the writer keeps (`layout.META_CHECKSUM`). So a fact that was lost, changed or can't be found shows. 3 s for 5 M entries.
+  that the writer maintains (`layout.META_CHECKSUM`). This finds lost, changed and unreachable facts. 3 s for 5 M entries.
 
-Called by the replicator, `upkeep`, `verify` and `gate doctor`. The file is also the child's program, so it imports nothing of
-this project.
+Called by the replicator, `upkeep`, `verify` and `gate doctor`. This file is also the child's program, so it imports nothing
+else of this project.
 """
 
 from __future__ import annotations
@@ -30,45 +30,45 @@ from zlib import crc32
 import lmdb
 
 PROBE_TIMEOUT_S = 10
+# Up to this size every page is read: some 150 ms if 5 M entries are in the page cache.
 WALK_MAX_BYTES = 1 << 30
-"""Up to this size every page is looked at: some 150 ms where 5 M entries are in the page cache."""
 SAMPLES = 256
+# On a busy core a scrub gets a tenth of the time of others, so it still ends: it pins the pages of its commit.
 NICENESS = 10
-"""A scrub takes a tenth of what others get of a busy core, and yet ends: it pins the pages of its commit."""
 MAX_GROWN_PAGES = 8_192
+# Permitted growth of the file while a scrub pins its commit, in pages or as a share. Past both the scrub is given up.
 MAX_GROWN_SHARE = 0.25
-"""By so much may the file grow while a scrub pins its commit, in pages or as a share; past both it is given up."""
+# Exit status of a scrub that was given up.
 GIVEN_UP = 3
-"""The exit status that says so."""
+# Prefix of the problem of a file that is readable but does not hold what was written.
 DOES_NOT_ADD_UP = "its facts do not add up"
-"""Begins what is said of a file that can be read, though it is not what was written."""
+# Minimum size of a file. LMDB's message for a shorter one is incomprehensible.
 _META_BYTES = 2 * 4_096
-"""The least there is in a file: LMDB would say of a shorter one what no one understands."""
 _AT_ONCE = 10_000
 _MAP_BYTES = 1 << 40
 _MAX_READERS = 1_024
 _CHECKSUM = b"Mchecksum"
+# Signals by which damage ends a reader. Any other signal has another cause, such as a lack of memory.
 _DEADLY = frozenset({signal.SIGABRT, signal.SIGBUS, signal.SIGSEGV, signal.SIGILL, signal.SIGFPE})
-"""The signals that damage ends a reader with; any other came from elsewhere, such as a lack of memory."""
 
 
 def survives(path: Path) -> str | None:
-    """None if a child had its `look` at the file and lived; otherwise what happened to it."""
+    """Return None if a child ran `look` on the file and survived, else what happened to it."""
     return _ran("look", path)
 
 
 def adds_up(path: Path) -> str | None:
-    """None if a child scrubbed the file and found it sound, or could not tell in time; otherwise what is wrong with it."""
+    """Return None if a child scrubbed the file and found it sound, or ran out of time; else the problem."""
     return _ran("scrub", path)
 
 
 async def scrubbed(path: Path, python: str = sys.executable) -> str | None:
-    """As `adds_up`, without a deadline, on the loop; raises `TimeoutError` if it was given up since too much is written."""
+    """As `adds_up`, on the event loop and without a deadline. Raises `TimeoutError` if the file grew too much meanwhile."""
     child = await asyncio.create_subprocess_exec(
         *_command("scrub", path, python), stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
     )
     try:
-        _, said = await child.communicate()
+        _, errors = await child.communicate()
     except BaseException:
         with contextlib.suppress(ProcessLookupError):
             child.kill()
@@ -77,7 +77,7 @@ async def scrubbed(path: Path, python: str = sys.executable) -> str | None:
     assert child.returncode is not None
     if child.returncode == GIVEN_UP:
         raise TimeoutError
-    return _problem(child.returncode, said)
+    return _problem(child.returncode, errors)
 
 
 def _ran(what: str, path: Path) -> str | None:
@@ -94,8 +94,8 @@ def _command(what: str, path: Path, python: str) -> list[str]:
     return [python, "-I", __file__, what, str(path)]
 
 
-def _problem(returncode: int, said: bytes) -> str | None:
-    text = said.decode(errors="replace").strip()
+def _problem(returncode: int, errors: bytes) -> str | None:
+    text = errors.decode(errors="replace").strip()
     if returncode >= 0:
         return (text or "unreadable") if returncode else None
     if -returncode not in _DEADLY:
@@ -104,13 +104,14 @@ def _problem(returncode: int, said: bytes) -> str | None:
 
 
 def look(name: str) -> str | None:
-    """What is wrong with the file's structure, if this process lives to tell."""
+    """Return the problem with the file's structure, if this process survives reading it."""
     if empty := _without_meta_pages(name):
         return empty
     with lmdb.open(name, subdir=False, readonly=True, lock=False, create=False, map_size=_MAP_BYTES) as env:
         if short := _cut_short(name, env):
             return short
         if os.path.getsize(name) <= WALK_MAX_BYTES:
+            # A compacting copy visits every page of the tree in C; the output is discarded.
             with open(os.devnull, "wb") as nowhere:
                 env.copyfd(nowhere.fileno(), compact=True)
         _sample(env)
@@ -118,7 +119,7 @@ def look(name: str) -> str | None:
 
 
 def scrub(name: str) -> str | None:
-    """What is wrong with the file's facts, if this process lives to tell. Others may read and write meanwhile."""
+    """Return the problem with the file's facts, if this process survives. Others may read and write meanwhile."""
     if empty := _without_meta_pages(name):
         return empty
     parent = os.getppid()
@@ -133,11 +134,12 @@ def scrub(name: str) -> str | None:
             expected, entries = txn.get(_CHECKSUM), txn.stat()["entries"]
             seen = checksum = 0
             for keys in _all_keys(txn):
+                # The parent is gone (ours is then another), or the pinned commit makes the file grow.
                 if os.getppid() != parent or env.info()["last_pgno"] > grown_to:
                     sys.exit(GIVEN_UP)
                 values = list(map(txn.get, keys))
                 if None in values:
-                    return f"the key {keys[values.index(None)]!r} is there and can't be found"
+                    return f"the key {keys[values.index(None)]!r} exists and can't be found"
                 seen += len(keys)
                 checksum += sum(map(crc32, cast("list[bytes]", values), map(crc32, keys)))
             if expected is None:
@@ -166,18 +168,18 @@ def _may_grow_to(env: lmdb.Environment) -> int:
 
 
 def _all_keys(txn: lmdb.Transaction) -> Iterator[list[bytes]]:
-    """Every key in order, as the leaves have them; the caller looks each up from the root."""
+    """Yield every key in order, as the leaves hold them. The caller looks each up from the root."""
     cursor = txn.cursor()
     keys = cast("Iterator[bytes]", cursor.iternext(values=False) if cursor.first() else iter(()))
-    while some := list(islice(keys, _AT_ONCE)):
-        yield some
+    while batch := list(islice(keys, _AT_ONCE)):
+        yield batch
 
 
 def _sample(env: lmdb.Environment) -> None:
     with env.begin() as txn:
         cursor = txn.cursor()
         for step in range(SAMPLES):
-            # Lists are numbered from 1, so the samples lie closer together the smaller the numbers.
+            # Lists are numbered from 1; the fourth power samples low numbers more densely.
             lists, users = b"L" + (step**4).to_bytes(4, "big"), b"U" + bytes((0, 0, step % 4, step))
             for start in (b"", b"A", lists, b"P", users):
                 if cursor.set_range(start) if start else cursor.first():
@@ -185,7 +187,7 @@ def _sample(env: lmdb.Environment) -> None:
 
 
 def main() -> int:
-    """The child: exit status 1 with one line on stderr if the file is damaged."""
+    """Run as the child: exit status 1 and one line on stderr if the file is damaged."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     what, name = sys.argv[1:]
     try:

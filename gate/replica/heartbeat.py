@@ -23,19 +23,19 @@ from gate.core.revision import Position
 from gate.errors import StoreUnavailable
 from gate.replica.ports import Announcer
 
+# A quarter of the lease: three in a row may be lost.
 RENEW_EVERY_MS = 700
-"""A quarter of the lease: three in a row may be lost."""
+# After a renewal: with the grace in which facts count as fresh (`status_page.FRESH_GRACE_MS`), still less than the lease.
 LEASE_TRUSTED_MS = 1_900
-"""After a renewal: with the grace in which facts count as fresh (`status_page.FRESH_GRACE_MS`), still less than the lease."""
 
 
+# A node that applies nothing for this many renewals (about two seconds) although Redis answers gives its lease up, so that
+# writers go on without it. Loading a large snapshot takes longer; no writer needs to wait for that either.
 UNABLE_RENEWALS = 3
-"""A node that applies nothing for this many renewals (about two seconds) although Redis answers gives its lease up, so that
-writers go on without it. Loading a large snapshot takes longer; no writer needs to wait for that either."""
 
 
-class Asked(NamedTuple):
-    """A read of the heads of Redis: when, from which server, and whether writers were certain to wait for this node then."""
+class HeadsRead(NamedTuple):
+    """A read of the heads of Redis: its moment, the server, and whether writers were certain to wait for this node then."""
 
     at_ms: int
     server_id: str
@@ -64,7 +64,7 @@ class Heartbeat:
         self.problem = "it took too long"
         """Why the last renewal that failed did so."""
 
-    def ask(self) -> Asked:
+    def begin_read(self) -> HeadsRead:
         """To be called before a read of the heads. `StoreUnavailable` if writers may not wait for this node now.
 
         If renewals fail although Redis returns its heads, writes may already go to another server, as after a failover; and a
@@ -73,21 +73,21 @@ class Heartbeat:
         """
         now_ms = monotonic_ms()
         if self._is_silent:
-            return Asked(now_ms, self._announcer.server_id, is_waited_for=False)
+            return HeadsRead(now_ms, self._announcer.server_id, is_waited_for=False)
         certain_until_ms = min(self._renewed_at_ms, self._announcer.reached_at_ms) + LEASE_TRUSTED_MS
         if now_ms >= certain_until_ms or self._announcer.server_id != self._renewed_on:
             problem = self._announcer.address_problem or self.problem
             raise StoreUnavailable(f"this node's lease was not renewed, so writers may not wait: {problem}")
-        return Asked(now_ms, self._renewed_on, is_waited_for=True)
+        return HeadsRead(now_ms, self._renewed_on, is_waited_for=True)
 
-    def confirm_server(self, asked: Asked) -> None:
+    def confirm_server(self, read: HeadsRead) -> None:
         """The heads that were read continue the Positions applied here. `StoreUnavailable` if the server changed."""
-        if self._announcer.server_id != asked.server_id:
+        if self._announcer.server_id != read.server_id:
             raise StoreUnavailable("the connection to Redis was replaced meanwhile")
-        if asked.is_waited_for and self._is_silent:
+        if read.is_waited_for and self._is_silent:
             raise StoreUnavailable("the lease was given up meanwhile")
-        if asked.server_id != self._confirmed_server:
-            self._confirmed_server = asked.server_id
+        if read.server_id != self._confirmed_server:
+            self._confirmed_server = read.server_id
             self.queue(self._applied())
 
     def queue(self, moved: Mapping[int, Position]) -> None:
@@ -128,6 +128,7 @@ class Heartbeat:
                     async with asyncio.timeout_at(renew_at):
                         await self._news.wait()
                 except TimeoutError:
+                    # Jitter, so that the nodes of a deployment do not renew in step.
                     renew_at = loop.time() + RENEW_EVERY_MS / 1_000 * random.uniform(0.9, 1.1)
                     await self._attempt(self._renew_or_resign)
                 else:
@@ -144,7 +145,7 @@ class Heartbeat:
     async def _renew_or_resign(self) -> None:
         if self._is_silent:
             return
-        self._renewals_out_of_step += 1  # counted, not timed: a process that was paused finds out first how things are
+        self._renewals_out_of_step += 1  # counted, not timed: after a pause the node must first look at its state
         if self._renewals_out_of_step <= UNABLE_RENEWALS:
             await self.renew()
             return
@@ -166,4 +167,4 @@ class Heartbeat:
         try:
             await act()
         except StoreUnavailable:
-            return  # the replicator meets the same and says so; the next renewal repeats all Positions
+            return  # the replicator meets the same error and logs it; the next renewal repeats all Positions

@@ -1,10 +1,10 @@
-"""Loads a fresh snapshot into a new facts file, aside, up to a moment at which it may replace the old one.
+"""Loads a fresh snapshot into a new facts file, apart from the current one, until it may replace that.
 
-The heads are read before the scan begins. Whatever changes during the scan may show in it or not; applying the Changelog
-from those heads settles both, because a Change states its fact outright. Changes are fetched while the scan runs and kept,
-so that Redis may trim its log meanwhile: else a snapshot that takes longer than the log is long could never be caught up.
+The heads are read before the scan begins. A fact that changes during the scan may appear in it or not. Applying the Changelog
+from those heads settles both cases, because a Change states its fact outright. Changes are fetched and kept during the scan, so
+that Redis may trim its log meanwhile. Otherwise a snapshot that takes longer than the log's length could never catch up.
 
-Called by the replicator and by `verify`. Nothing reads the new file before this is done.
+Called by the replicator and by `verify`. Nothing reads the new file before it is complete.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from gate.replica.layout import MAP_BYTES
 from gate.replica.ports import ChangeSource
 from gate.replica.writer import FactsFile
 
+# Changes and members kept while a snapshot loads, some 300 MB at most. Past it, Redis's own log must suffice.
 SPOOL_MAX_WEIGHT = 2_000_000
-"""Changes and members kept while a snapshot loads, some 300 MB at the very most; past it, Redis's own log must do."""
+# Also the time that a small load may wait for the last read to end.
 SPOOL_BLOCK_MS = 20
-"""Also how long a small load may wait for the last read to end."""
 
+# Called between steps; raises to abort the load.
 Tick = Callable[[], None]
-"""Called between steps; raises to give the load up."""
 
 
 async def load_snapshot(
     source: ChangeSource, path: Path, *, map_bytes: int = MAP_BYTES, tick: Tick = lambda: None
 ) -> FactsFile:
-    """Build the facts file at `path` and catch up with the heads as they are at the end of the scan.
+    """Build the facts file at `path` and catch up with the heads as of the end of the scan.
 
-    Raises `ChangelogBroken` if the Changelog breaks meanwhile, `StoreUnavailable`, `ReplicaFull`; then no file is left.
+    Raises `ChangelogBroken` if the Changelog breaks meanwhile, `StoreUnavailable`, `ReplicaFull`. Then no file is left.
     """
     require_room(path.parent)
     heads = await source.heads()
@@ -53,7 +53,7 @@ async def load_snapshot(
     except BaseException as fault:
         file.close()
         delete_facts(path)
-        if isinstance(fault, (OSError, ReplicaForeign)):  # of the new file: it says nothing about the one in use
+        if isinstance(fault, (OSError, ReplicaForeign)):  # about the new file; the current one may be sound
             raise ReplicaFull(f"{path.name} can't be built: {fault}") from fault
         raise
     return file
@@ -66,7 +66,7 @@ async def _build(source: ChangeSource, file: FactsFile, tick: Tick) -> None:
             build.add(parts)
             tick()
         for _ in build.steps():
-            await asyncio.sleep(0)  # the lease has to be renewed meanwhile
+            await asyncio.sleep(0)  # lets the heartbeat renew the lease
             tick()
     finally:
         build.close()
@@ -80,12 +80,13 @@ async def _catch_up(source: ChangeSource, file: FactsFile, spool: Spool, tick: T
     while not reached(file.positions, heads):
         changes = await source.read(file.positions, SPOOL_BLOCK_MS)
         if not changes:
+            # Nothing came although the heads are ahead: the log may have been trimmed or replaced.
             check_heads(file.positions, await source.heads())
         await apply_in_slices(file, changes, tick)
 
 
 async def apply_in_slices(file: FactsFile, changes: Mapping[int, Sequence[Change]], tick: Tick) -> None:
-    """Apply what one read brought, letting others run in between."""
+    """Apply the Changes of one read. Other tasks run between portions."""
     for portion in slices(changes):
         file.apply(portion, wall_ms())
         await asyncio.sleep(0)
@@ -93,7 +94,7 @@ async def apply_in_slices(file: FactsFile, changes: Mapping[int, Sequence[Change
 
 
 class Spool:
-    """Changes fetched ahead of the moment when they can be applied."""
+    """Changes that are fetched before they can be applied."""
 
     def __init__(self, source: ChangeSource, heads: Sequence[Position]) -> None:
         self._source = source
@@ -103,7 +104,7 @@ class Spool:
         self.stopped = False
 
     async def fill(self) -> None:
-        """Fetch until stopped or full. A failure ends it quietly: catching up asks for the same again, and meets it."""
+        """Fetch until stopped or full. A failure ends it silently: catching up repeats the read and reports it."""
         while not self.stopped and self._weight < SPOOL_MAX_WEIGHT:
             try:
                 changes = await self._source.read(self._read_up_to, SPOOL_BLOCK_MS)
@@ -112,7 +113,7 @@ class Spool:
             self._keep(changes)
 
     def drain(self) -> list[Mapping[int, Sequence[Change]]]:
-        """What was kept, oldest first."""
+        """Return the kept Changes, oldest first."""
         kept, self._kept = list(self._kept), deque()
         return kept
 

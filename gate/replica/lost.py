@@ -1,14 +1,14 @@
-"""What a failover lost: facts that the old Replica has and a snapshot of another history lacks, listed before the swap.
+"""Facts that a failover lost: the old Replica has them, a snapshot of another history lacks them. Listed before the swap.
 
-A primary that was promoted, or restored from an older file, lacks what was written last. This node's Replica still has it. Both
-facts files are read side by side in key order, within `LISTED_MS` and `MAX_BYTES`, and the event loop goes on meanwhile:
+A primary that was promoted, or restored from an older file, lacks the latest writes. This node's Replica still has them. Both
+facts files are read in parallel in key order, within `LISTED_MS` and `MAX_BYTES`, while the event loop continues:
 
-    DIR/lost/<moment>.<app key>.ndjson   the facts of an App, as `gate import` takes them
-    DIR/lost/<moment>.json               a `Loss`: how many, of which kinds, what must be put back by hand, how far it got
+    DIR/lost/<moment>.<app key>.ndjson   the facts of an App, in the format of `gate import`
+    DIR/lost/<moment>.json               a `Loss`: counts, kinds, what must be restored by hand, and whether it is complete
 
-What can't be known: a fact that was lifted in the new history looks like one that was lost; a lifting that was lost has left
-nothing here, so such facts are counted as `returned`, with those that are new. A Replica has no reasons and actors of Bans, no
-names and portraits. Past the bounds nothing is compared or written, and `is_complete` is false.
+Limits: a fact that was lifted in the new history looks like a lost one. A lost lifting leaves nothing here, so such facts are
+counted as `returned`, together with new ones. A Replica has no reasons and actors of Bans, no names and portraits. Past the
+bounds nothing is compared or written, and `is_complete` is false.
 
 Called by the replicator; `losses` by `gate replica lost`.
 """
@@ -39,24 +39,24 @@ from gate.replica.verify import Compared, apps_in, facts_of_both
 from gate.replica.writer import FactsFile
 
 FOLDER = "lost"
+# Reasons for a broken Changelog in which Redis may lack what is applied here.
 OTHER_HISTORY = frozenset({"epoch", "behind", "forked"})
-"""Why a Changelog can't be followed, where Redis may lack what is applied here."""
+# The old facts are served, stale, for this much longer: enough to compare some millions of facts.
 LISTED_MS = 10_000
-"""The old facts are served, and are stale, for so much longer: some millions of facts are compared in it."""
+# Of all lines of one loss: an emptied Redis lost everything, and the disk should not hold it a third time.
 MAX_BYTES = 64 << 20
-"""Of all lines of one loss: an emptied Redis lost everything, and the disk should not hold it a third time."""
 MAX_BY_HAND = 1_000
 COMPARED_AT_ONCE = 2_000
 MEMBERS_A_LINE = 1_000
+# A full disk; damaged old facts.
 _NOT_LISTED = (OSError, ReplicaError, lmdb.Error, ValueError, IndexError, struct.error)
-"""A full disk; old facts that are damaged."""
 _LIST_WORDS = {ListKind.BLACKLIST: "blacklist", ListKind.WHITELIST: "whitelist"}
 
 _log = structlog.get_logger()
 
 
 class Loss(msgspec.Struct, kw_only=True):
-    """One loss, as it is kept. `kinds` and `apps` count facts, each list entry as one; `files` has an App's file by its key."""
+    """One loss, as stored. `kinds` and `apps` count facts, each list entry as one; `files` has each App's file by its key."""
 
     at_ms: int
     reason: str
@@ -83,7 +83,7 @@ async def load_and_list(
     tick: Tick,
     on_loss: OnLoss | None = None,
 ) -> FactsFile:
-    """As `load_snapshot`; where Redis has another history than `old`, what it lacks is listed. Raises the same."""
+    """As `load_snapshot`. If Redis has another history than `old`, the facts that it lacks are listed. Raises the same."""
     fresh = await load_snapshot(source, path, map_bytes=map_bytes, tick=tick)
     if old is None or reason not in OTHER_HISTORY:
         return fresh
@@ -91,8 +91,8 @@ async def load_and_list(
         loss = await list_lost(path.parent / FOLDER, old, fresh, reason, tick)
         if on_loss is not None and loss.lost:
             await on_loss(loss)
-    except _NOT_LISTED as fault:  # fresh facts matter more than the list
-        _log.error("what Redis lost could not be listed", problem=str(fault))
+    except _NOT_LISTED as fault:  # fresh facts are more important than the list
+        _log.error("the facts that Redis lost could not be listed", problem=str(fault))
     except BaseException:
         fresh.close()
         delete_facts(path)
@@ -105,7 +105,7 @@ async def load_and_list(
 
 
 async def list_lost(folder: Path, old: FactsFile, fresh: FactsFile, reason: str, tick: Tick) -> Loss:
-    """Compare, and write what `fresh` lacks into `folder`, unless it lacks nothing. Raises `OSError`."""
+    """Compare, and write the facts that `fresh` lacks into `folder`, if any. Raises `OSError`."""
     now_ms, ends_ms = wall_ms(), monotonic_ms() + LISTED_MS
     loss = Loss(at_ms=now_ms, reason=reason, kinds={}, apps={}, files={}, by_hand=[])
     written = 0
@@ -116,7 +116,7 @@ async def list_lost(folder: Path, old: FactsFile, fresh: FactsFile, reason: str,
                 for fact in facts_of_both(ours, theirs, app):
                     loss.compared += 1
                     if loss.compared % COMPARED_AT_ONCE == 0:
-                        await asyncio.sleep(0)  # the lease has to be renewed meanwhile
+                        await asyncio.sleep(0)  # lets the heartbeat renew the lease
                         tick()
                         if monotonic_ms() > ends_ms:
                             loss.is_complete = False
@@ -137,7 +137,7 @@ async def list_lost(folder: Path, old: FactsFile, fresh: FactsFile, reason: str,
 
 
 def losses(directory: Path) -> list[Loss]:
-    """All that were listed in a Replica's directory, the oldest first. `ReplicaError` for one that is not readable."""
+    """Return all losses listed in a Replica's directory, oldest first. Raises `ReplicaError` for an unreadable one."""
     found = []
     for path in sorted((directory / FOLDER).glob("*.json")):
         try:
@@ -148,7 +148,7 @@ def losses(directory: Path) -> list[Loss]:
 
 
 class _Lines:
-    """Writes the lines of one App; its file begins with the first."""
+    """Writes the lines of one App. The file is created with the first line."""
 
     def __init__(self, path: Path, loss: Loss, room: int) -> None:
         self.path = path
@@ -161,11 +161,11 @@ class _Lines:
 
     @property
     def is_used(self) -> bool:
-        """Whether there is a file."""
+        """Whether the file exists."""
         return self._file is not None
 
     def take(self, app: str, fact: Compared, now_ms: int) -> None:
-        """One fact that is not the same in both."""
+        """Add one fact that differs."""
         if fact.kind is not None:
             self._take_entry(fact, now_ms)
         elif not fact.owner:
@@ -176,7 +176,7 @@ class _Lines:
             self._take_user(app, fact.owner, ours, theirs, now_ms)
 
     def close(self) -> int:
-        """Write what is held back; how many bytes there are."""
+        """Write the pending list line. Returns the number of bytes written."""
         self._end_list()
         if self._file is not None:
             self._file.flush()
@@ -193,6 +193,7 @@ class _Lines:
         if until_ms <= now_ms or (isinstance(fact.in_redis, bytes) and unpack_until(fact.in_redis) >= until_ms):
             return
         these = fact.owner, fact.kind, until_ms
+        # Entries arrive in key order, so those of one list and end are grouped into one line.
         if these != self._list or len(self._members) == MEMBERS_A_LINE:
             self._end_list()
             self._list = these
@@ -210,11 +211,11 @@ class _Lines:
 
     def _take_settings(self, app: str, fact: Compared) -> None:
         if fact.member:
-            return  # what checks read of them: the same once more
+            return  # the settings for checks: the record itself was compared already
         if fact.in_replica is None:
             self._loss.returned += 1
         else:
-            self._by_hand(f"App {app}: {'it is gone' if fact.in_redis is None else 'its settings differ'}")
+            self._by_hand(f"App {app}: {'it is missing' if fact.in_redis is None else 'its settings differ'}")
 
     def _take_user(self, app: str, user: bytes, ours: UserFacts, theirs: UserFacts, now_ms: int) -> None:
         if ours.registered and not theirs.registered and not ours.deactivated:
@@ -244,9 +245,10 @@ class _Lines:
         self._loss.kinds[kind] = self._loss.kinds.get(kind, 0) + many
         line = msgspec.json.encode({"kind": kind, **fields}) + b"\n"
         if self._written + len(line) > self._room:
-            self._loss.is_complete = False  # counted all the same
+            self._loss.is_complete = False  # counted nevertheless
             return
         if self._file is None:
+            # os.open sets the mode at creation; there is no moment at which others could read the file.
             self.path.parent.mkdir(mode=0o700, exist_ok=True)
             self._file = open(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")  # noqa: SIM115
         self._file.write(line)
@@ -254,7 +256,7 @@ class _Lines:
 
 
 def _json_id(raw: bytes) -> object:
-    """As `gate import` reads it."""
+    """An id in the form that `gate import` reads."""
     try:
         return raw.decode()
     except UnicodeDecodeError:

@@ -1,10 +1,10 @@
-"""The compiled core, once it has shown that it decides as `core.decide` does: `trusted_core`.
+"""The compiled core, after a self-test that it decides as `core.decide` does: `trusted_core`.
 
-The first reader of a process writes a small facts file aside, with Users of every kind, and asks the core and the table the
-same 512 questions about them, in some five milliseconds. If one answer differs, or the file can't be written, this process
-answers in Python. So a build that went wrong is noticed before it answers anybody.
+The first reader of a process writes a small temporary facts file with Users of every kind, and compares the core's and the
+table's answers to 512 questions about them, in some five milliseconds. If one answer differs, or the file can't be written,
+this process uses the Python code. So a faulty build is noticed before it answers a request.
 
-Called by `opening` and `app_reading`; by the roles and `gate doctor`, which report what `state` says.
+Called by `opening` and `app_reading`; by the roles and `gate doctor`, which report `state`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Entry(NamedTuple):
 
 
 class Question(NamedTuple):
-    """May `sender` message `recipient`, at that moment?"""
+    """May `sender` message `recipient` at that moment?"""
 
     sender: bytes
     recipient: bytes
@@ -57,7 +57,7 @@ class Question(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """One App's facts, as `decide` asks for them."""
+    """One App's facts, in the form that `decide` requires."""
 
     app: AppFacts
     users: Mapping[bytes, UserFacts]
@@ -65,33 +65,33 @@ class Facts(NamedTuple):
 
     @classmethod
     def of(cls, app: AppFacts, users: Mapping[bytes, UserFacts], entries: Iterable[Entry]) -> Facts:
-        """From what is written with `written`."""
+        """Return the facts that `write_facts_file` writes."""
         return cls(app, users, {entry[:3]: entry.until_ms for entry in entries})
 
     def user(self, user_id: bytes) -> UserFacts:
-        """The User's facts."""
+        """Return the User's facts."""
         return self.users.get(user_id, NO_FACTS)
 
     def entry_until_ms(self, kind: ListKind, owner: bytes, member: bytes) -> int:
-        """When the entry ends; 0 if no entry exists."""
+        """Return the end of the entry; 0 if it does not exist."""
         return self.entries.get((kind, owner, member), 0)
 
 
 @cache
 def trusted_core() -> ModuleType | None:
-    """The core's module if there is one to use, else None."""
+    """Return the core's module if it exists and passed the self-test, else None."""
     return native.core if native.core is not None and not _fault(native.core) else None
 
 
 def state() -> tuple[bool, str]:
-    """Whether the core answers checks in this process, and else why not."""
+    """Return whether the core answers checks in this process, and the reason if not."""
     if trusted_core() is not None:
         return True, ""
-    return False, native.why_not or f"left unused: {_fault(native.core)}"
+    return False, native.why_not or f"not used: {_fault(native.core)}"
 
 
-def written(path: str, users: Mapping[bytes, UserFacts], entries: Iterable[Entry]) -> None:
-    """A facts file, as far as a check reads one, with these facts of an App."""
+def write_facts_file(path: str, users: Mapping[bytes, UserFacts], entries: Iterable[Entry]) -> None:
+    """Write a facts file with these facts of one App, with the keys that a check reads."""
     numbers = {user: number for number, user in enumerate(users, 1)}
     pairs = [(user_prefix(_APP_NUMBER) + user, pack_user_record(facts, numbers[user])) for user, facts in users.items()]
     pairs.append((META_LAYOUT, LAYOUT_VERSION))
@@ -107,7 +107,7 @@ def written(path: str, users: Mapping[bytes, UserFacts], entries: Iterable[Entry
 
 
 def disagreements(core: ModuleType, path: str, facts: Facts, questions: Iterable[Question]) -> list[Question]:
-    """The questions that the core does not answer as the table does: in short, from file and cache, and in full."""
+    """Return the questions that core and table answer differently: the word from file and from cache, and the full answer."""
     checks, app = core.Checks(_CACHED_USERS, os.urandom(16)), facts.app
     wrong = []
     with lmdb.open(path, subdir=False, readonly=True, map_size=_MAP_BYTES, lock=False) as env, env.begin() as txn:
@@ -117,6 +117,7 @@ def disagreements(core: ModuleType, path: str, facts: Facts, questions: Iterable
             checks.adopt(snapshot, pack_check_settings(_APP_NUMBER, app))
             for question in questions:
                 expected = decide(facts, *question)
+                # Twice: the first call reads the file, the second its cache.
                 words = {checks.word(*question) for _ in range(2)}
                 if words != {expected.word} or checks.decide(*question) != expected:
                     wrong.append(question)
@@ -127,7 +128,7 @@ def disagreements(core: ModuleType, path: str, facts: Facts, questions: Iterable
 
 @contextmanager
 def _scratch_file() -> Iterator[str]:
-    """The path of an empty file: in memory where that can be, since a container may have no directory to write to."""
+    """Yield the path of an empty file: in memory if possible, since a container may have no writable directory."""
     if hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd"):
         descriptor = os.memfd_create("gate-asked")
         try:
@@ -141,7 +142,7 @@ def _scratch_file() -> Iterator[str]:
 
 @cache
 def _fault(core: ModuleType) -> str:
-    """What is wrong with it; "" for nothing."""
+    """Return the core's fault; "" for none."""
     people = {
         b"plain": NO_FACTS,
         b"known": UserFacts(registered=True, tokens_valid_from_ms=7),
@@ -167,10 +168,10 @@ def _fault(core: ModuleType) -> str:
     questions = [Question(*pair, now_ms) for pair in product(people, people) for now_ms in (_BEFORE_MS, _ENDS_MS)]
     try:
         with _scratch_file() as path:
-            written(path, people, entries)
+            write_facts_file(path, people, entries)
             for app in apps:
                 if disagreements(core, path, Facts.of(app, people, entries), questions):
-                    return "it answered a question otherwise than the rules do; build it again (make setup)"
+                    return "an answer of its self-test differs from the rules; build it again (make setup)"
     except (OSError, ValueError, TypeError, AttributeError, lmdb.Error) as fault:
-        return f"it could not be asked its questions: {fault}"
+        return f"its self-test could not run: {fault}"
     return ""

@@ -1,4 +1,4 @@
-"""How a reader opens the facts file in use: LMDB's environment, and the same file mapped for the compiled core.
+"""Opening of the facts file in use: the LMDB environment, and the same file mapped for the compiled core.
 
 Called by `reading` when it starts, and when another file was put in use.
 """
@@ -16,12 +16,12 @@ from gate.replica import envs
 from gate.replica.layout import current_facts
 from gate.replica.native_core import trusted_core
 
+# The file that `current` named may be deleted before it is opened. The name is read again this many times.
 _OPEN_TRIES = 3
-"""The file that `current` named may be gone when it is opened: so often is the name read again."""
 
 
 def open_current(directory: Path) -> tuple[Path, lmdb.Environment]:
-    """The file in use and its environment, to be given back to `envs`. `ReplicaMissing` or `ReplicaForeign`."""
+    """Return the file in use and its environment, to be released to `envs`. Raises `ReplicaMissing` or `ReplicaForeign`."""
     for _ in range(_OPEN_TRIES - 1):
         try:
             path = current_facts(directory)
@@ -32,8 +32,8 @@ def open_current(directory: Path) -> tuple[Path, lmdb.Environment]:
     return path, envs.acquire(path)
 
 
-def mapped(path: Path, env: lmdb.Environment) -> Snapshot | None:
-    """The file as the core reads it; None where there is no core, or the name leads to another file by now."""
+def map_for_core(path: Path, env: lmdb.Environment) -> Snapshot | None:
+    """Map the file for the core. Returns None if there is no core, or if the name leads to another file by now."""
     core = trusted_core()
     if core is None:
         return None

@@ -1,4 +1,4 @@
-"""How far a Reading is in the Changelogs, as Revisions. All of it is asked inside a bracket."""
+"""The Positions of a Reading in the Changelogs, as Revisions. All functions are called inside a bracket."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gate.replica.reading import Reading
 
 
 def reaches(reading: Reading, revisions: Iterable[Revision]) -> bool | None:
-    """Inside a bracket: are all of these applied? None if one is of a history that these facts do not follow."""
+    """Return whether all of these are applied; None if one belongs to a history that these facts do not follow."""
     reached = True
     for revision in revisions:
         record = reading.position(revision.partition)
@@ -21,7 +21,7 @@ def reaches(reading: Reading, revisions: Iterable[Revision]) -> bool | None:
 
 
 def applied_all(reading: Reading) -> tuple[Revision, ...]:
-    """One Revision a Partition, of those that have a history."""
+    """Return one Revision for each Partition with a history."""
     records = ((partition, reading.position(partition)) for partition in range(reading.partitions))
     return tuple(
         Revision(partition, record.epoch, record.seq) for partition, record in records if record and record.epoch
@@ -29,7 +29,8 @@ def applied_all(reading: Reading) -> tuple[Revision, ...]:
 
 
 def revision_of(reading: Reading, app_key: str, users: Iterable[bytes]) -> str:
-    """The Revisions of these Users' Partitions, joined as `join_revisions` does; "" where none has a history."""
+    """Return the Revisions of these Users' Partitions, joined as by `join_revisions`; "" if none has a history."""
+    # Formatted once per commit: `refresh` clears the texts when it moves.
     known = reading.revision_texts
     texts = []
     for partition in partitions_of(app_key, users, reading.partitions):

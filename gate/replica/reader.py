@@ -1,7 +1,7 @@
-"""How programs read a Replica: `Replica` for any Python program, `NodeReplica` for Gate's own single-threaded roles.
+"""Interfaces for reading a Replica: `Replica` for any Python program, `NodeReplica` for Gate's own single-threaded roles.
 
-Both only read: no network, no `await`, no lock against the writer. Every call sees the newest commit, so a check made after a
-write was acknowledged gives the new Verdict. Hot workers, which bracket whole batches, use `reading.Reading` directly.
+Both only read: no network, no `await`, no lock against the writer. Every call sees the newest commit, so a check after an
+acknowledged write returns the new Verdict. Hot workers, which bracket whole batches, use `reading.Reading` directly.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from gate.replica.status_page import StatusView
 
 
 class ReplicaStatus(NamedTuple):
-    """What this node's Replica knows of itself; see `status_page.State`. `applied` holds one Revision a Partition."""
+    """The state of this node's Replica; see `status_page.State`. `applied` holds one Revision per Partition."""
 
     state: str
     ready: bool
@@ -51,28 +51,28 @@ class NodeReplica:
         return cls(Reading(replica_dir(Path(path)), cached_users))
 
     def snapshot(self) -> Reading:
-        """The facts of the newest commit, for `with`: one read transaction. The block must not await.
+        """Return the facts of the newest commit, for `with`: one read transaction. The block must not await.
 
-        Snapshots do not nest: pass the facts on. Ask for `stale_ms` or `status_page` before it.
+        Snapshots do not nest: pass the facts on. Read `stale_ms` or `status_page` before it.
         """
         return self._reading
 
     def stale_ms(self) -> int:
-        """For how long the facts were not known to be complete; 0 while fresh. Ask before they are read."""
+        """Return the time since the facts were known to be complete; 0 while fresh. Call it before reading facts."""
         return self._reading.stale_ms()
 
     def status_page(self) -> StatusView:
-        """What the replicator last said of itself, with the age of the facts. Ask before those are read."""
+        """Return the replicator's published state, with the age of the facts. Call it before reading facts."""
         return self._reading.view()
 
     def status(self) -> ReplicaStatus:
-        """State, staleness and Positions together."""
+        """Return state, staleness and Positions together."""
         status_page = self.status_page()
         with self._reading as facts:
             return _status(status_page, facts)
 
     def close(self) -> None:
-        """Give the files back."""
+        """Release the files."""
         self._reading.close()
 
 
@@ -80,8 +80,8 @@ class Replica:
     """A node's Replica for any Python program: synchronous, thread-safe, sharing pages with the service.
 
     Ids are `str` (UTF-8) or `bytes`, 1 to 64 bytes; anything else raises `InvalidInput`. If the App is removed, checks raise
-    `AppUnknown`. Source of the facts: the Changelog, through this node's replicator; `status.stale_ms` says how old they are.
-    After a fork the child opens one of its own, which is refused where its parent had one open already.
+    `AppUnknown`. The facts come from the Changelog, through this node's replicator; `status.stale_ms` is their age. After a
+    fork the child must open its own Replica. That is refused if its parent had this one open at the fork.
     """
 
     def __init__(self, directory: Path, key: str, cached_users: int) -> None:
@@ -108,9 +108,9 @@ class Replica:
         return replica
 
     def may_send(self, sender: str | bytes, recipient: str | bytes) -> bool:
-        """May `sender` message `recipient`, now? A third of a microsecond; about one where there is no compiled core."""
-        # Ids are encoded in line and this thread's App kept at hand: a function call for each would be a third of the time.
-        # An id's length is looked at when its facts are first loaded.
+        """Return whether `sender` may message `recipient` now. 0.3 microseconds; about one without the compiled core."""
+        # Ids are encoded inline and this thread's App is kept: a function call for each would be a third of the time. An
+        # id's length is checked when its facts are first loaded.
         try:
             if core is not None:
                 allowed: bool | None = self._local.may_send_now(sender, recipient)
@@ -123,38 +123,38 @@ class Replica:
             a, b = user_id(sender, "sender"), user_id(recipient, "recipient")
             with self._reading() as reading:
                 app = self._local.app = app_of(reading, self._key)
-                self._local.may_send_now = _left_open if app.checks is None else app.checks.may_send_now
+                self._local.may_send_now = _not_answered if app.checks is None else app.checks.may_send_now
         return app.word_now(a, b) == "allowed"
 
     def verdict(self, sender: str | bytes, recipient: str | bytes) -> Verdict:
-        """The Verdict: its word, and the moment (Unix ms) at which it may change by itself, or None."""
+        """Return the Verdict: its word, and the moment (Unix ms) at which it may change by itself, or None."""
         a, b = user_id(sender, "sender"), user_id(recipient, "recipient")
         with self._reading() as reading:
             return app_of(reading, self._key).decide(a, b, wall_ms())
 
     def may_send_many(self, sender: str | bytes, recipients: Iterable[str | bytes]) -> list[bool]:
-        """One sender and many recipients, in order, all answered from one commit."""
+        """Return whether `sender` may message each recipient, in order, all from one commit."""
         a = user_id(sender, "sender")
         many = [user_id(recipient, "recipient") for recipient in recipients]
         with self._reading() as reading:
             return [word == "allowed" for word in app_of(reading, self._key).words_to(a, many)]
 
     def explain(self, sender: str | bytes, recipient: str | bytes) -> Explained:
-        """Every rule with its facts, and the Revisions the answer rests on."""
+        """Return every rule with its facts, and the Revisions of the answer."""
         a, b = user_id(sender, "sender"), user_id(recipient, "recipient")
         with self._reading() as reading:
             return explained(reading, self._key, a, b)
 
     @property
     def status(self) -> ReplicaStatus:
-        """State, staleness and Positions. Ask for it before the verdict that its `stale_ms` is to count for."""
+        """State, staleness and Positions. Read it before the verdict to which its `stale_ms` shall apply."""
         reading = self._reading()
         status_page = reading.view()
         with reading:
             return _status(status_page, reading)
 
     def close(self) -> None:
-        """Give the files back. Call it when no other thread is inside a call."""
+        """Release the files. Call it when no other thread is inside a call."""
         with _guard:
             self._closed = True
             for reading in self._readings:
@@ -178,25 +178,25 @@ class Replica:
                     raise ReplicaError("this Replica was closed")
                 known = Reading(self._directory, self._cached_users)
                 self._readings.add(known)
-            self._local.lease = _Lease(known, self._readings)
+            self._local.lease = _ThreadGuard(known, self._readings)
             self._local.reading = known
         return known
 
 
-# Over the Readings of all Replicas. Held across a fork, so that no other thread's hold on it stays in the child; reentrant,
-# since a garbage collection in the middle may end another Replica.
+# Guards the Readings of all Replicas. Held during a fork, so that no other thread holds it forever in the child. Reentrant,
+# since a garbage collection inside a locked section may destroy another Replica.
 _guard = threading.RLock()
 os.register_at_fork(before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_guard.release)
 
 
-def _left_open(sender: object, recipient: object) -> None:
-    """In the place of the core's `may_send_now`, where there is a core that is not trusted."""
+def _not_answered(sender: object, recipient: object) -> None:
+    """Replaces the core's `may_send_now` if there is a core that is not trusted: None means "not answered"."""
 
 
-class _Lease:
-    """Lies among a thread's own variables and closes its Reading when the thread ends: a program may start a thread a request.
+class _ThreadGuard:
+    """Thread-local guard that closes the thread's Reading when the thread ends: a program may start a thread per request.
 
-    It belongs to no cycle, so it goes at that very moment.
+    It is part of no reference cycle, so it is destroyed at that very moment.
     """
 
     __slots__ = ("_reading", "_readings")
@@ -212,7 +212,7 @@ class _Lease:
 
 
 def app_of(reading: Reading, key: str) -> AppReading:
-    """The App's facts, inside a snapshot; `AppUnknown`."""
+    """Return the App's facts, inside a snapshot. Raises `AppUnknown`."""
     found = reading.app(key)
     if found is None:
         raise AppUnknown(f"no App has the key {key!r}")
@@ -220,7 +220,7 @@ def app_of(reading: Reading, key: str) -> AppReading:
 
 
 def explained(reading: Reading, key: str, sender: bytes, recipient: bytes) -> Explained:
-    """Every rule with its facts, and the Revisions that the answer rests on. `AppUnknown`."""
+    """Return every rule with its facts, and the Revisions of the answer. Raises `AppUnknown`."""
     found = explain(app_of(reading, key), sender, recipient, wall_ms())
     found["revisions"] = [str(revision) for revision in applied_all(reading)]
     return found

@@ -1,19 +1,18 @@
-"""One thread's place in the Replica: which commit of which facts file it reads, and what that makes its caches forget.
+"""One thread's position in the Replica: which commit of which facts file it reads, and which cache entries that invalidates.
 
 A `Reading` brackets work between `refresh` (a read transaction on the newest commit, about 0.15 us) and `release` (so that no
 old page stays pinned while the thread idles). Inside the bracket an `AppReading` answers checks.
 
-When `refresh` sees another commit, the journal that each commit carries names the Users it touched, and only those are
-forgotten; any gap in the journal forgets all. That is exact, not a timeout: facts and journal are one transaction. Another
-facts file may be put in use: the status page says so in one word, compared at every `refresh`, and the old file names its
-`successor`; either makes `refresh` move, or go on with the old facts while the new ones can't be opened.
+When `refresh` sees another commit, the journals of the commits since then name the Users that they touched. Only those are
+forgotten; any gap in the journals forgets all. This is exact, not a timeout: facts and journal are one transaction. If another
+facts file is put in use, one word on the status page changes, which every `refresh` compares, and the old file names its
+`successor`. Either makes `refresh` move, or continue with the old facts while the new ones can't be opened.
 
-`stale_ms` is the age of the facts, and is asked before they are read: a process that is paused in between may call new facts
-old, and never old facts fresh. The status page's stamp counts only for the file that it names, and only while that file is in
-use.
+`stale_ms` is the age of the facts. It is read before them, so a process that is paused in between may report new facts as old,
+but never old facts as fresh. The status page's stamp applies only to the file that it names, and only while that is in use.
 
-Invariants: single-threaded; nothing read outside the bracket; a change acknowledged before `refresh` is seen after it.
-Called by hot workers, which bracket whole batches, and through `reader` by everything else.
+Invariants: single-threaded; nothing is read outside the bracket; a change acknowledged before `refresh` is seen after it.
+Used directly by hot workers, which bracket whole batches, and through `reader` by everything else.
 """
 
 from __future__ import annotations
@@ -44,25 +43,25 @@ from gate.replica.layout import (
     unpack_journal,
     unpack_position,
 )
-from gate.replica.opening import mapped, open_current
+from gate.replica.opening import map_for_core, open_current
 from gate.replica.rebuild_requests import report_damage
 from gate.replica.status_page import NEVER_FRESH_MS, State, StatusPage, StatusView
 
+# Users per App in a thread's cache before it starts over; only Users that were checked. In Python about 120 bytes each; in
+# the compiled core 64 for ids of at most 20 bytes, else 160, with this capacity for each of the two kinds.
 DEFAULT_CACHED_USERS = 1 << 20
-"""Users an App keeps in a thread's cache before it starts over; only Users that were asked about. In Python about 120
-bytes each; in the compiled core 64 where ids have at most 20 bytes, else 160, of which either kind has room for as many."""
 
+# Commits to catch up through journals. Past this, emptying the cache is cheaper.
 JOURNAL_REACH = 256
-"""Commits to catch up by journal; past this, emptying the cache is cheaper."""
 
+# Range of the key of a Position.
 MAX_PARTITIONS = 1 << 16
-"""What the key of a Position can name."""
+# Transactions begun until the meta page of one is read with certainty: nearly always the first, see `native/tree.c`.
 _PLACE_TRIES = 16
-"""Transactions begun until one's meta page can be read for certain: nearly always the first, see `native/tree.c`."""
+# Value on a status page that names no file.
 NO_FACTS_FILE: Identity = (0, 0)
-"""On a status page that names none."""
+# No commit was seen yet.
 _NEVER = -1
-"""No commit was seen."""
 NO_BOARD = StatusView(State.STOPPED, False, NEVER_FRESH_MS, 0, 0, 0, 0, 0)
 
 
@@ -94,7 +93,7 @@ class Reading:
     get: Callable[[bytes], bytes | None]
 
     def __init__(self, directory: Path, cached_users: int = DEFAULT_CACHED_USERS) -> None:
-        """Open the current facts; `ReplicaMissing` or `ReplicaForeign` if there are none to read."""
+        """Open the current facts. Raises `ReplicaMissing` or `ReplicaForeign`."""
         self._directory = directory
         self._cached_users = cached_users
         self._apps: dict[str, AppReading] = {}
@@ -111,8 +110,8 @@ class Reading:
         self.moves = 0
         self._path, env = open_current(directory)
         self._env: lmdb.Environment | envs.Closed = env
-        self.snapshot: Snapshot | None = mapped(self._path, env)
-        """The commit being read as the compiled core sees it, where there is one: it follows the transaction begun here."""
+        self.snapshot: Snapshot | None = map_for_core(self._path, env)
+        """The current commit as the compiled core sees it, if there is a core. It follows the transaction begun here."""
         self._watch_status_page()
         try:
             self.refresh()
@@ -123,27 +122,27 @@ class Reading:
         _readings.add(self)
 
     def stale_ms(self) -> int:
-        """For how long the facts that the next bracket reads were not known to be complete; 0 while fresh. Outside of one."""
+        """Return how long the next bracket's facts were not known to be complete; 0 while fresh. Call outside a bracket."""
         return self._age(monotonic_ms())
 
     def view(self) -> StatusView:
-        """What the replicator last said of itself, with the age of the facts read here. Outside a bracket."""
+        """Return the replicator's published state, with the age of the facts read here. Call outside a bracket."""
         now_ms = monotonic_ms()
         age_ms = self._age(now_ms)
         return NO_BOARD if self._status_page is None else self._status_page.view(now_ms, age_ms)
 
     def refresh(self) -> None:
-        """Begin to read at the newest commit, dropping from the caches what it changed; `ReplicaError` if that can't be."""
+        """Begin to read the newest commit and drop what it changed from the caches. Raises `ReplicaError` on failure."""
         if self._txn is not None:
             self._txn.abort()
         if self._chosen[0] != self._chosen_seen:
-            self._chosen_again()
+            self._follow_chosen()
         try:
             txn = self._txn = self._env.begin()
             self.get = cast("Callable[[bytes], bytes | None]", txn.get)
             seen = txn.id()
             if seen != self._seen:
-                self._moved(seen if self.snapshot is None else self._placed(self.snapshot, seen))
+                self._moved(seen if self.snapshot is None else self._place_core(self.snapshot, seen))
             elif self.snapshot is not None:
                 self.snapshot.is_open = True
         except lmdb.Error as fault:
@@ -153,8 +152,8 @@ class Reading:
             self.release()
             raise
 
-    def _placed(self, snapshot: Snapshot, seen: int) -> int:
-        """Show the core the commit at hand, or a newer one where newer ones came in between; returns which."""
+    def _place_core(self, snapshot: Snapshot, seen: int) -> int:
+        """Move the core to this commit, or to a newer one if more follow meanwhile. Returns which."""
         for _ in range(_PLACE_TRIES):
             try:
                 if snapshot.at(seen):
@@ -167,11 +166,11 @@ class Reading:
             txn = self._txn = self._env.begin()
             self.get = cast("Callable[[bytes], bytes | None]", txn.get)
             seen = txn.id()
-        snapshot.lose()  # Python answers at this commit
+        snapshot.lose()  # the Python code answers at this commit
         return seen
 
     def release(self) -> None:
-        """End the bracket: nothing may be read until the next `refresh`."""
+        """End the bracket. Nothing may be read until the next `refresh`."""
         if self._txn is not None:
             self._txn.abort()
             self._txn = None
@@ -187,7 +186,7 @@ class Reading:
         self.release()
 
     def close(self) -> None:
-        """Release, and give the file back. Closing twice is harmless; any other use afterwards raises `ReplicaError`."""
+        """Release, and close the file. Closing twice is harmless; any other later use raises `ReplicaError`."""
         self.release()
         if self.snapshot is not None:
             self.snapshot.close()
@@ -211,14 +210,14 @@ class Reading:
             self._env = envs.Closed("this Replica was opened before the process forked: open it after the fork only")
 
     def read(self, key: bytes) -> bytes | None:
-        """`get`, whose errors are this project's."""
+        """As `get`, but raises errors of this project."""
         try:
             return self.get(key)
         except lmdb.Error as fault:
             raise self.damaged(fault) from fault
 
     def damaged(self, fault: Exception) -> ReplicaForeign:
-        """What to raise when the file at hand can't be read. Damage is reported to the replicator, which loads it again."""
+        """Return the exception for an unreadable file. Damage is reported to the replicator, which loads the facts again."""
         if isinstance(fault, envs.DAMAGE) or not isinstance(fault, lmdb.Error):
             report_damage(self._path, str(fault))
         return ReplicaForeign(f"{self._path.name} can't be read: {fault}")
@@ -229,22 +228,22 @@ class Reading:
         if known is None:
             known = AppReading(self, key, self._cached_users)
             if not known.sync():
-                return None  # not remembered: a peer could fill memory with keys that do not exist
+                return None  # not cached: a peer could fill memory with keys that do not exist
             self._apps[key] = known
         return known if known.sync() else None
 
     def catch_up(self, syncs: Iterable[Callable[[], object]]) -> None:
-        """Take up what moved, by `AppReading.sync` of some Apps: of thousands it takes ms. Raises as `refresh` does."""
+        """Process what moved, by `AppReading.sync` of some Apps: milliseconds for thousands. Raises as `refresh` does."""
         with self:
             for sync in syncs:
                 sync()
 
     def take_counts(self) -> list[tuple[Word, int]]:
-        """How often the core answered with each word since the last call; what Python answers is its caller's to count."""
+        """Return the core's answers by word since the last call. Callers count what the Python code answers."""
         return [one for app in self._apps.values() if app.checks is not None for one in app.checks.take_counts()]
 
     def position(self, partition: int) -> PositionRecord | None:
-        """How far this Replica is in a Partition's Changelog; None before its first fact, or if there is no such Partition."""
+        """Return this Replica's Position in a Partition; None before its first fact, or if there is no such Partition."""
         if partition not in self._positions:
             value = self.read(position_key(partition)) if partition < MAX_PARTITIONS else None
             try:
@@ -255,12 +254,12 @@ class Reading:
 
     @property
     def is_reloading(self) -> bool:
-        """Whether these facts are being replaced, since the Changelog does not go on from them."""
+        """Whether these facts are being replaced because the Changelog does not continue them."""
         return self._status_page is not None and self._status_page.is_reloading
 
     @property
     def partitions(self) -> int:
-        """How many Partitions the facts were loaded from."""
+        """Number of Partitions from which the facts were loaded."""
         if self._partitions is None:
             try:
                 self._partitions = int(self.read(META_PARTITIONS) or b"0")
@@ -281,12 +280,12 @@ class Reading:
         if self._status_page is None:
             self._watch_status_page()
         replaced = self._is_left = self.get(META_SUCCESSOR) is not None
-        if replaced and self._swapped():
+        if replaced and self._try_swap():
             self.refresh()
             return
         self._arm()
         touched = self._touched(self._seen, seen)
-        self._seen = _NEVER if replaced else seen  # replaced by what can't be opened yet: look again each time
+        self._seen = _NEVER if replaced else seen  # the replacing file can't be opened yet: try each time
         if touched is None:
             for app in self._apps.values():
                 app.forget_all()
@@ -297,7 +296,7 @@ class Reading:
                     by_number[number].forget(user)
 
     def _touched(self, since: int, until: int) -> list[tuple[int, bytes]] | None:
-        """The Users that the commits after `since` touched; None if that can't be told."""
+        """Return the Users that the commits after `since` touched; None if that is unknown."""
         if since < 0 or not 0 < until - since <= JOURNAL_REACH:
             return None
         touched: list[tuple[int, bytes]] = []
@@ -319,18 +318,18 @@ class Reading:
             if status_page is None:
                 return NEVER_FRESH_MS
             age_ms = status_page.stale_ms(now_ms)
-            if status_page.chosen is not self._chosen:  # it found another page in its place
+            if status_page.chosen is not self._chosen:  # the page itself was replaced
                 self._chosen, self._chosen_seen = status_page.chosen, _NEVER
                 self._arm()
-            # After the stamp, since the next one may be of another file, to which this one moves first.
+            # After the stamp, since the next stamp may be of another file, to which this Reading moves first.
             if self._chosen[0] == self._chosen_seen:
                 return age_ms if self._is_followed else NEVER_FRESH_MS
             if self._txn is None:
-                self._chosen_again()
+                self._follow_chosen()
         return NEVER_FRESH_MS
 
     def _watch_status_page(self) -> None:
-        """Follow the word on the status page; without a status page, only the successor's name tells of another file."""
+        """Map the status page. Without one, only the successor's name reveals another file."""
         if isinstance(self._env, envs.Closed):
             return
         try:
@@ -345,7 +344,7 @@ class Reading:
             old.close()
 
     def _arm(self) -> None:
-        """Let the core begin brackets by itself while the status page's word is the one seen, and no other file is awaited."""
+        """Let the core begin brackets by itself while the status page's word is unchanged and no other file is awaited."""
         if self.snapshot is None:
             return
         if self._is_left or self._chosen_seen == _NEVER:
@@ -354,19 +353,19 @@ class Reading:
             word = self._chosen if isinstance(self._chosen, memoryview) else None
             self.snapshot.watch(self._env.begin, word, self._chosen_seen)
 
-    def _chosen_again(self) -> None:
-        """The replicator said which file is in use: another one, or this one after all; or that another status page says it."""
+    def _follow_chosen(self) -> None:
+        """React to a changed word: another file is in use, or the same one again, or the status page was replaced."""
         if self._status_page is not None and not self._status_page.is_in_place:
             self._watch_status_page()
         chosen = self._chosen[0]
-        if self._swapped() is not None:
-            self._chosen_seen = chosen  # not before: a file that can't be opened yet is tried again
+        if self._try_swap() is not None:
+            self._chosen_seen = chosen  # only now: a file that can't be opened yet is tried again
             self._arm()
 
-    def _swapped(self) -> bool | None:
-        """Move to the file in use; False if that is still the one being read, None if it can't be opened (now).
+    def _try_swap(self) -> bool | None:
+        """Move to the file in use. Returns False if that is still the one being read, None if it can't be opened now.
 
-        Another file than the status page names was moved there: no one who has facts already leaves them for that.
+        A file that the status page does not name was moved there by hand; a reader that has facts does not leave them for it.
         """
         try:
             path, env = open_current(self._directory)
@@ -388,7 +387,7 @@ class Reading:
         self._path, self._env, self._seen = path, env, _NEVER
         if self.snapshot is not None:
             self.snapshot.close()
-        self.snapshot = mapped(path, env)
+        self.snapshot = map_for_core(path, env)
         self._arm()
         if self._status_page is not None and not self._status_page.is_in_place:
             self._watch_status_page()
@@ -396,5 +395,5 @@ class Reading:
 
 
 _readings: WeakSet[Reading] = WeakSet()
-# In the child of a fork: see `envs`.
+# In a forked child: see `envs`.
 os.register_at_fork(after_in_child=lambda: list(map(Reading._leave_to_parent, list(_readings))))

@@ -1,7 +1,7 @@
-"""How anybody on the node asks the replicator for something: by leaving a file in the Replica's directory.
+"""Requests to the replicator: any process on the node leaves a file in the Replica's directory.
 
-A file, because it works over no connection and with no replicator running: the next one to start takes it up. The running
-one looks a few times a second. Called by `gate replica rebuild`, and by readers that meet a page which can't be read.
+A file needs no connection and no running replicator: the next one to start finds it. A running one looks a few times a second.
+Called by `gate replica rebuild`, and by readers that find an unreadable page.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from gate.replica.files import DAMAGED_FILE, REBUILD_FILE
 MAX_REASON_BYTES = 500
 
 
-def ask_to_rebuild(directory: Path) -> None:
-    """Ask for the Replica in `directory` to be loaded anew; the old facts are served until then."""
+def request_rebuild(directory: Path) -> None:
+    """Request a fresh load of the Replica in `directory`. The old facts are served until it is complete."""
     (directory / REBUILD_FILE).touch(mode=0o600)
 
 
 def report_damage(facts: Path, reason: str) -> None:
-    """Report that the facts file can't be read. The first report stands; one who may only read can't make any.
+    """Report that the facts file can't be read. The first report counts; a process with read access only can't report.
 
-    Where the disk is full there is no report, and the next read that fails makes one.
+    If the disk is full there is no report, and the next failing read tries again.
     """
     path = facts.with_name(DAMAGED_FILE)
     try:

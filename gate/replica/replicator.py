@@ -1,16 +1,16 @@
-"""The replicator: keeps this node's Replica in step with Redis, and says how far it is.
+"""The replicator: keeps this node's Replica in step with Redis, and publishes its progress.
 
-    lease ──▶ open what is here, serve it ──▶ prove that it can be followed ──▶ follow: read, apply, commit, announce, stamp
+    lease ──▶ open the local facts, serve them ──▶ prove that they can be followed ──▶ follow: read, apply, announce, stamp
                                                      │ no                            │ no longer
                                                      └──▶ load a snapshot aside, swap ◀──┘
 
-What it knows that it doesn't know: facts are stamped fresh only for a moment at which Redis itself named its heads, only when
-everything up to those heads is applied, and only while this node's lease is certain. So a Redis that was emptied, restored or
-written again behind our back, or demoted while another one takes the writes, can't pass for fresh, whether or not the
-connection broke. While the Changelog can't be followed, the old facts go on being served and their stamp ages.
+Facts are stamped fresh only for a moment at which Redis itself returned its heads, only when everything up to those heads is
+applied, and only while this node's lease is certain. So a Redis that was emptied, restored, rewritten, or demoted while another
+server takes the writes, can't pass for fresh, whether or not the connection broke. While the Changelog can't be followed, the
+old facts are served and their stamp ages.
 
 Invariants: the lease is taken before heads are read, so that every writer waits for this node from then on. Positions are
-announced after their commit, never before. It retries for ever, with a cap. One replicator a directory.
+announced after their commit, never before. It retries forever, with a capped delay. One replicator per directory.
 
 Called by the replicator role; `run` until `stop`.
 """
@@ -30,9 +30,9 @@ from gate.core.changes import ChangeUnreadable
 from gate.core.revision import Position
 from gate.errors import ChangelogBroken, ReplicaForeign, ReplicaFull, ReplicaMissing, StoreUnavailable
 from gate.replica import files
-from gate.replica.changelog_checks import UNREACHED_MS, Pursuit, check_heads, slices, verify_history
+from gate.replica.changelog_checks import UNREACHED_MS, HeadsTarget, check_heads, slices, verify_history
 from gate.replica.compaction import Compaction, opened_in_step
-from gate.replica.heartbeat import Asked, Heartbeat
+from gate.replica.heartbeat import HeadsRead, Heartbeat
 from gate.replica.layout import BOARD_FILE, MAP_BYTES, generation_of
 from gate.replica.lost import OnLoss, load_and_list
 from gate.replica.ports import Announcer, ChangeSource
@@ -43,8 +43,8 @@ from gate.replica.writer import FactsFile
 
 FIRST_RETRY_MS = 50
 LAST_RETRY_MS = 1_000
+# On a full disk, each attempt to load reads all of Redis in vain.
 LAST_RELOAD_RETRY_MS = 15_000
-"""Where the disk is full, each attempt to load reads all of Redis for nothing."""
 PURGED_AT_ONCE = 5_000
 
 _log = structlog.get_logger()
@@ -55,7 +55,7 @@ class _Stopping(Exception):
 
 
 class Replicator:
-    """Keeps `directory` in step with `source`. Make one a process; `run` it once."""
+    """Keeps `directory` in step with `source`. Make one per process; `run` it once."""
 
     def __init__(
         self,
@@ -72,13 +72,13 @@ class Replicator:
     ) -> None:
         """`before_snapshot` runs before each load: an emptied Redis may need its first App again.
 
-        `was_ready`: the process before this one was, so being cut off makes this one no less ready. `show_problem` is called
-        with what keeps the facts from being current, and with "" once they are; `on_loss` with what Redis lost.
+        `was_ready`: the previous process was, so this one is ready even if cut off. `show_problem` is called with the reason
+        why the facts are not current, and with "" once they are; `on_loss` with the facts that Redis lost.
         """
         self.opened = asyncio.Event()
-        """Set once the facts on disk are open, or taken away because they can't be trusted."""
+        """Set once the facts on disk are open, or discarded because they can't be trusted."""
         self.ready = asyncio.Event()
-        """Set once the heads that were seen at start are applied; stays set."""
+        """Set once the heads seen at start are applied; stays set."""
         self._directory = directory
         self._source = source
         self._heartbeat = Heartbeat(announcer, self._applied, self._end_freshness)
@@ -93,43 +93,43 @@ class Replicator:
         self._replaced = Replaced()
         self._used_generation = 0
         self._status_page: StatusPage
-        self._reload_because: str | None = None
+        self._reload_reason: str | None = None
         self._retry_ms = FIRST_RETRY_MS
-        self._pursuit = Pursuit()
+        self._target = HeadsTarget()
         self._upkeep: Upkeep
         self._damages = self._reloads = self._applied_changes = 0
         self._state = State.LOADING
         self._is_partly_cut_off = False
-        self._cut_off_by = ""  # the reason that was logged last; until current again it is logged once
+        self._cut_off_by = ""  # the reason logged last; each reason is logged once until the Replica is current again
 
     def stop(self) -> None:
-        """Let `run` end in order, soon."""
+        """Make `run` end in order, soon."""
         self._stopping.set()
 
     async def run(self) -> None:
-        """Serve what is here, then keep it in step until `stop`. Ends with the facts file closed in order."""
+        """Serve the local facts, then keep them in step until `stop`. Ends with the facts file closed in order."""
         self._open()
         announcing: asyncio.Task[None] | None = None
         try:
             while not self._stopping.is_set():
                 try:
                     await self._heartbeat.take()
-                    announcing = announcing or self._speaking()
-                    await self._follow(await self._footing())
+                    announcing = announcing or self._start_heartbeat()
+                    await self._follow(await self._open_or_reload())
                 except _Stopping:
                     break
                 except StoreUnavailable as fault:
-                    if self._reload_because is None:
-                        self._heartbeat.in_step()  # it is Redis that is missing
-                    await self._cut_off("redis-away", str(fault))
+                    if self._reload_reason is None:
+                        self._heartbeat.in_step()  # Redis is missing, not this node
+                    await self._stay_cut_off("redis-away", str(fault))
                 except ReplicaFull as fault:
-                    await self._cut_off("no-room", str(fault))
+                    await self._stay_cut_off("no-room", str(fault))
                 except (ChangelogBroken, ChangeUnreadable) as fault:
                     self._must_reload(getattr(fault, "reason", "unreadable"), str(fault))
                     await self._pause()
                 except ReplicaForeign as fault:
                     await self._compaction.aclose()
-                    self._distrust(str(fault))
+                    self._mark_corrupt(str(fault))
         finally:
             await self._end(announcing)
 
@@ -142,36 +142,36 @@ class Replicator:
         self._upkeep = Upkeep(self._directory, self._status_page)
         try:
             self._file = self._upkeep.opened(self._map_bytes)
-            if self._status_page.is_new:  # readers may hold the removed one: only another facts file moves them
-                self._reload_because = "no-board"
+            if self._status_page.is_new:  # readers may map the removed page: only another facts file moves them
+                self._reload_reason = "no-board"
         except ReplicaMissing:
-            self._reload_because = "missing"
+            self._reload_reason = "missing"
         except ReplicaForeign as fault:
-            self._distrust(str(fault))
+            self._mark_corrupt(str(fault))
         files.delete_leftovers(self._directory, self._file.path if self._file else None)
-        self._show(State.CATCHING_UP if self._file else State.LOADING)
+        self._publish_state(State.CATCHING_UP if self._file else State.LOADING)
         if self._file is None:
             self._status_page.put(fresh_at_ms=0)
-        elif files.rebuild_is_asked(self._directory):
-            self._must_reload("asked", "somebody asked for a fresh snapshot")
+        elif files.rebuild_is_requested(self._directory):
+            self._must_reload("asked", "a fresh snapshot was requested")
         self.opened.set()
 
-    def _distrust(self, problem: str) -> None:
-        """Serve nothing rather than facts that can't be trusted, and load them anew."""
+    def _mark_corrupt(self, problem: str) -> None:
+        """Serve no facts rather than untrustworthy ones, and load them again."""
         _log.warning("the Replica is rebuilt from Redis", reason="foreign", problem=problem)
         files.forget_current(self._directory)
         if self._file is not None:
-            # Those who read it go on until the next one is there, and say that its facts are of unknown age.
+            # Its readers continue until the next one exists; they report its facts as of unknown age.
             self._damages += 1
             self._status_page.put(fresh_at_ms=0, ready=0, damages=self._damages)
             self._replaced.drop(self._file)
             self._file = None
-            self._pursuit.end()
-        self._reload_because = "foreign"
+            self._target.clear()
+        self._reload_reason = "foreign"
 
-    def _speaking(self) -> asyncio.Task[None]:
+    def _start_heartbeat(self) -> asyncio.Task[None]:
         announcing = asyncio.create_task(self._heartbeat.run())
-        announcing.add_done_callback(lambda _: self.stop())  # a node that can't be heard must not go on unnoticed
+        announcing.add_done_callback(lambda _: self.stop())  # a node that can't announce must not continue unnoticed
         return announcing
 
     async def _end(self, announcing: asyncio.Task[None] | None) -> None:
@@ -184,7 +184,7 @@ class Replicator:
         self._replaced.close()
         if self._file is not None:
             self._close_clean(self._file)
-        self._show(State.STOPPED)
+        self._publish_state(State.STOPPED)
         self._status_page.close()
         if announcing is not None and not announcing.cancelled():
             announcing.result()
@@ -196,41 +196,41 @@ class Replicator:
             _log.warning("the Replica was not closed in order; a reboot will rebuild it", problem=str(fault))
             file.close()
 
-    # From whatever is here to facts that can be followed
+    # From local facts to facts that can be followed
 
-    async def _footing(self) -> FactsFile:
-        """The facts file in use, after proof that the Changelog continues it; a fresh one if it doesn't."""
+    async def _open_or_reload(self) -> FactsFile:
+        """Return the facts file in use after proof that the Changelog continues it, else a fresh one."""
         await self._source.prepare()
-        if self._file is not None and self._reload_because is None:
-            asked = self._heartbeat.ask()
+        if self._file is not None and self._reload_reason is None:
+            read = self._heartbeat.begin_read()
             heads = await verify_history(self._source, self._file.positions)
-            self._show(State.CATCHING_UP)
-            self._found(self._file, asked, heads)
+            self._publish_state(State.CATCHING_UP)
+            self._accept_heads(self._file, read, heads)
             return self._file
         return await self._reload()
 
     def _must_reload(self, reason: str, problem: str) -> None:
         _log.warning("the Changelog can't be followed; loading a fresh snapshot", reason=reason, problem=problem)
-        self._reload_because = reason
+        self._reload_reason = reason
 
     async def _reload(self) -> FactsFile:
-        self._show(State.RELOADING if self._file else State.LOADING)
+        self._publish_state(State.RELOADING if self._file else State.LOADING)
         if self._before_snapshot is not None:
             await self._before_snapshot()
         await self._compaction.aclose()  # it reads the file that is about to be closed
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = files.next_facts(self._directory, self._used_generation)
         began_ms = monotonic_ms()
-        because = self._reload_because
-        fresh = await load_and_list(self._source, path, self._file, because, self._map_bytes, self._tick, self._on_loss)
-        self._reloads += self._file is not None or (self._reload_because == "foreign" and self._damages > 0)
-        self._end_freshness()  # what was loaded is fresh once Redis has named its heads again
+        reason = self._reload_reason
+        fresh = await load_and_list(self._source, path, self._file, reason, self._map_bytes, self._tick, self._on_loss)
+        self._reloads += self._file is not None or (self._reload_reason == "foreign" and self._damages > 0)
+        self._end_freshness()  # the new facts are fresh once Redis has returned its heads again
         self._swap(fresh)
         files.rebuild_is_done(self._directory)
         files.forget_damage(self._directory)
-        _log.info("a fresh snapshot is in use", reason=because, file=path.name, ms=monotonic_ms() - began_ms)
-        self._reload_because, self._retry_ms = None, FIRST_RETRY_MS
-        await self._look(fresh, idle=False)
+        _log.info("a fresh snapshot is in use", reason=reason, file=path.name, ms=monotonic_ms() - began_ms)
+        self._reload_reason, self._retry_ms = None, FIRST_RETRY_MS
+        await self._check_heads(fresh, idle=False)
         return fresh
 
     def _swap(self, fresh: FactsFile) -> None:
@@ -243,7 +243,7 @@ class Replicator:
         if self._file is not None:
             self._replaced.add(self._file)
         self._file = fresh
-        self._pursuit.end()
+        self._target.clear()
         self._used_generation = generation_of(fresh.path.name)
         self._status_page.put(reloads=self._reloads)
         self._status_page.use(self._used_generation, fresh.identity)
@@ -253,29 +253,29 @@ class Replicator:
     # Following
 
     async def _follow(self, file: FactsFile) -> None:
-        while not self._stopping.is_set() and self._reload_because is None:
+        while not self._stopping.is_set() and self._reload_reason is None:
             changes = await self._source.read(file.positions, STAMP_EVERY_MS)
             for portion in slices(changes):
                 self._heartbeat.queue(file.apply(portion, wall_ms()))
                 self._applied_changes += sum(map(len, portion.values()))
                 self._status_page.put(applied=self._applied_changes)
                 self._stamp_if_reached(file)
-                await asyncio.sleep(0)  # the announcement goes out, and a lease may be due, before the next portion
-            if not changes or (self._pursuit.is_over and monotonic_ms() - self._pursuit.asked_at_ms >= STAMP_EVERY_MS):
-                await self._look_if_all_answer(file, idle=not changes)
-            if self._pursuit.is_stuck(monotonic_ms(), idle=not changes):
-                self._begin_again()
+                await asyncio.sleep(0)  # lets the heartbeat announce and renew before the next portion
+            if not changes or (self._target.is_reached and monotonic_ms() - self._target.asked_at_ms >= STAMP_EVERY_MS):
+                await self._check_available_heads(file, idle=not changes)
+            if self._target.is_stuck(monotonic_ms(), idle=not changes):
+                self._recover_stuck()
             if self._heartbeat.in_step():
                 return
             self._retry_ms = FIRST_RETRY_MS
-            self._keep_house(file, idle=not changes)
+            self._maintain(file, idle=not changes)
             if changes:
                 self._compaction.note_changes()
-            if (copy := self._compaction.made(file)) is not None:
-                file = await self._moved_to(copy, file)
+            if (copy := self._compaction.finished_copy(file)) is not None:
+                file = await self._swap_to_copy(copy, file)
 
-    async def _moved_to(self, path: Path, file: FactsFile) -> FactsFile:
-        """Go on with a compacted copy of the facts in use, once it has what they have; with those, if it can't get that."""
+    async def _swap_to_copy(self, path: Path, file: FactsFile) -> FactsFile:
+        """Continue with a compacted copy once it has the current facts; with the present file if that fails."""
         fresh = await opened_in_step(path, file, self._source, self._raise_if_stopping, self._map_bytes)
         if fresh is None:
             return file
@@ -284,116 +284,116 @@ class Replicator:
         _log.info("the Replica was compacted", file=path.name, pages=pages_after, pages_before=pages_before)
         return fresh
 
-    async def _look_if_all_answer(self, file: FactsFile, *, idle: bool) -> None:
-        """As `_look`. While some servers of several are away, Changes of the others are applied, and no fact is fresh."""
+    async def _check_available_heads(self, file: FactsFile, *, idle: bool) -> None:
+        """As `_check_heads`. While some of several servers are away, the others' Changes are applied, and no fact is fresh."""
         try:
-            await self._look(file, idle=idle or self._is_partly_cut_off)
+            await self._check_heads(file, idle=idle or self._is_partly_cut_off)
             self._is_partly_cut_off = False
         except StoreUnavailable as fault:
             if not self._source.is_partly_away:
                 raise
             self._is_partly_cut_off = True
-            self._pursuit.end()
+            self._target.clear()
             self._note_cut_off("redis-partly-away", str(fault))
 
-    async def _look(self, file: FactsFile, *, idle: bool) -> None:
-        """Ask Redis where its heads are, which is the only ground for calling facts fresh.
+    async def _check_heads(self, file: FactsFile, *, idle: bool) -> None:
+        """Request Redis's heads, the only basis for calling facts fresh.
 
-        Where nothing comes although the heads are ahead, what is missing may have been trimmed: that no read tells.
+        If no Change comes although the heads are ahead, the missing ones may have been trimmed; no read reveals that.
         """
-        asked = self._heartbeat.ask()
+        read = self._heartbeat.begin_read()
         if idle:
             heads = await verify_history(self._source, file.positions)
         else:
             heads = await self._source.heads()
             check_heads(file.positions, heads)
-        self._found(file, asked, heads)
+        self._accept_heads(file, read, heads)
 
-    def _found(self, file: FactsFile, asked: Asked, heads: list[Position]) -> None:
-        self._heartbeat.confirm_server(asked)
-        self._pursuit.begin(asked.at_ms, heads if asked.is_waited_for else None)
+    def _accept_heads(self, file: FactsFile, read: HeadsRead, heads: list[Position]) -> None:
+        self._heartbeat.confirm_server(read)
+        self._target.set(read.at_ms, heads if read.is_waited_for else None)
         self._stamp_if_reached(file)
 
-    def _begin_again(self) -> None:
-        """What Redis names is not reached: over new connections first, then with another snapshot."""
-        problem = f"the heads that Redis names were not reached for {UNREACHED_MS} ms"
-        if self._pursuit.times_stuck == 1:
+    def _recover_stuck(self) -> None:
+        """The heads are not reached: reconnect the first time, load a snapshot the second time."""
+        problem = f"the heads of Redis were not reached for {UNREACHED_MS} ms"
+        if self._target.times_stuck == 1:
             self._source.reconnect(problem)
             raise StoreUnavailable(problem)
         self._must_reload("unreached", problem)
 
     def _stamp_if_reached(self, file: FactsFile) -> None:
-        if self._pursuit.is_over:
+        if self._target.is_reached:
             return
-        behind = self._pursuit.lag(file.positions)
+        behind = self._target.lag(file.positions)
         self._status_page.put(lag=behind)
         if not behind:
-            self._pursuit.end()
-            self._status_page.stamp(self._pursuit.asked_at_ms)
+            self._target.clear()
+            self._status_page.stamp(self._target.asked_at_ms)
             if self._state is not State.CURRENT:
                 _log.info("the Replica is current", file=file.path.name)
                 self._cut_off_by = ""
                 self._status_page.put(ready=1)
                 self.ready.set()
-            self._show(State.CURRENT)
+            self._publish_state(State.CURRENT)
             self._show_problem("")
 
-    def _keep_house(self, file: FactsFile, *, idle: bool) -> None:
+    def _maintain(self, file: FactsFile, *, idle: bool) -> None:
         self._replaced.send_readers_on(file.path.name)
         if idle:
             file.purge(PURGED_AT_ONCE)
-        if self._reload_because is None and (wanted := self._upkeep.wanted(file)):
-            self._must_reload(*wanted)
+        if self._reload_reason is None and (reason := self._upkeep.reload_reason(file)):
+            self._must_reload(*reason)
 
-    async def _cut_off(self, reason: str, problem: str) -> None:
+    async def _stay_cut_off(self, reason: str, problem: str) -> None:
         self._note_cut_off(reason, problem)
-        await self._pause(LAST_RELOAD_RETRY_MS if reason == "no-room" and self._reload_because else LAST_RETRY_MS)
+        await self._pause(LAST_RELOAD_RETRY_MS if reason == "no-room" and self._reload_reason else LAST_RETRY_MS)
 
     def _note_cut_off(self, reason: str, problem: str) -> None:
         if self._file is not None and reason != self._cut_off_by:
             _log.warning("the Replica is cut off; serving the facts as they were", reason=reason, problem=problem)
             self._cut_off_by = reason
-        self._show(State.CUT_OFF if self._file else State.LOADING)
+        self._publish_state(State.CUT_OFF if self._file else State.LOADING)
         self._show_problem(problem)
         if self._was_ready and self._file is not None:
             self._status_page.put(ready=1)
 
     async def _pause(self, last_ms: int = LAST_RETRY_MS) -> None:
-        """Wait before the next attempt, longer each time; a wish to stop ends the wait."""
+        """Wait before the next attempt, longer each time. `stop` ends the wait."""
         wait_ms = int(self._retry_ms * random.uniform(0.5, 1.0))
         self._retry_ms = min(last_ms, self._retry_ms * 2)
         for begun_ms in range(0, wait_ms, CHECK_PLACE_EVERY_MS):
-            self._look_after()
+            self._run_upkeep()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), min(wait_ms - begun_ms, CHECK_PLACE_EVERY_MS) / 1_000)
 
-    def _look_after(self) -> None:
-        """Upkeep while nothing is followed. A file that is damaged is left at once, though another one has still to come."""
+    def _run_upkeep(self) -> None:
+        """Upkeep while no Changelog is followed. A damaged file is left at once, even before another one exists."""
         if self._file is None or self._stopping.is_set():
             return
         try:
-            if (wanted := self._upkeep.wanted(self._file, is_cut_off=True)) and self._reload_because is None:
-                self._must_reload(*wanted)
+            if (reason := self._upkeep.reload_reason(self._file, is_cut_off=True)) and self._reload_reason is None:
+                self._must_reload(*reason)
         except ReplicaForeign as fault:
-            self._distrust(str(fault))
-            self._show(State.LOADING)
+            self._mark_corrupt(str(fault))
+            self._publish_state(State.LOADING)
 
-    # What it says of itself
+    # Published state
 
     def _end_freshness(self) -> None:
-        self._pursuit.end()
+        self._target.clear()
         self._status_page.end_freshness(monotonic_ms())
 
     def _applied(self) -> dict[int, Position]:
         return dict(enumerate(self._file.positions)) if self._file else {}
 
-    def _show(self, state: State) -> None:
+    def _publish_state(self, state: State) -> None:
         self._state = state
         self._status_page.put(state=state)
 
     def _tick(self) -> None:
         self._raise_if_stopping()
-        self._look_after()
+        self._run_upkeep()
 
     def _raise_if_stopping(self) -> None:
         if self._stopping.is_set():

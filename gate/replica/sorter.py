@@ -1,13 +1,13 @@
-"""Sorts more than memory should hold, on disk, so that a facts file can be filled page after page.
+"""External sort, so that more than fits into memory can fill a facts file page after page.
 
-LMDB fills pages to the brim when keys come in order, and only to about two thirds when they don't. What is sorted are runs,
-one list or one User each, rather than single keys: far fewer. A `Backlog` keeps what comes in order already, but too early.
+LMDB fills pages completely if keys come in order, else only to about two thirds. The sort handles runs, one list or one User
+each, rather than single keys: far fewer. A `Backlog` stores pairs that are in order already, but come too early.
 
-Runs are gathered in batches. The first batch, a fair sample because Redis scans in the order of a hash, says where to cut
-the key space into buckets of about equal size; from then on each batch is appended to its buckets, one file each; at the end
-every bucket is sorted by itself. What fits into one batch never touches the disk.
+Runs are collected in batches. The first batch is a fair sample, because Redis scans in the order of a hash. It determines how
+to cut the key space into buckets of about equal size. Each later batch is appended to the buckets, one file each. In the end
+every bucket is sorted by itself. A sort that fits into one batch never touches the disk.
 
-Called by `bulk.SnapshotBuild` only.
+Called only by `bulk.SnapshotBuild`.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from typing import BinaryIO
 
 import msgspec
 
+# The subject's key, a header, and members.
 Run = tuple[bytes, bytes, Sequence[bytes]]
-"""Whom it is about, what is said, and of which members."""
+# A key and its value.
 Pair = tuple[bytes, bytes]
-"""A key and its value."""
 
+# Members and facts collected before they are spilled: some 10 MB, and about 30 ms without other work.
 BATCH_KEYS = 100_000
-"""Members and facts gathered before they are spilled: some 10 MB, and about 30 ms for which other tasks wait."""
+# At 5 M keys about 20,000 keys each. Each costs one open file while a snapshot loads.
 BUCKETS = 256
-"""At 5 M keys about 20,000 each. Each costs one open file while a snapshot loads."""
 
 _LENGTH_BYTES = 4
 _subject_of = itemgetter(0)
@@ -51,14 +51,14 @@ class Sorter:
         self._files: list[BinaryIO] = []
 
     def add(self, runs: list[Run], keys: int) -> None:
-        """Take runs in, which have so many members and facts together."""
+        """Add runs with this many members and facts in total."""
         self._runs += runs
         self._keys += keys
         if self._keys >= self._batch_keys:
             self._spill()
 
     def batches(self) -> Iterator[list[Run]]:
-        """All runs in order of whom they are about. Runs of one subject come side by side, in one batch."""
+        """Yield all runs in order of their subject. Runs of one subject are adjacent, in one batch."""
         if not self._files:
             self._runs.sort(key=_subject_of)
             yield self._runs
@@ -68,7 +68,7 @@ class Sorter:
             yield _sorted_bucket(bucket)
 
     def close(self) -> None:
-        """Delete what was spilled."""
+        """Delete the spilled files."""
         for file in self._files:
             file.close()
         if self._files:
@@ -81,6 +81,7 @@ class Sorter:
             self._open_buckets()
         start = 0
         for cut, file in zip([*self._cuts, None], self._files, strict=True):
+            # The runs are sorted, so each bucket gets one slice; the last bucket has no upper cut.
             stop = len(self._runs) if cut is None else bisect_left(self._runs, cut, start, key=_subject_of)
             if stop > start:
                 _write_chunk(file, _encode(self._runs[start:stop]))
@@ -89,13 +90,14 @@ class Sorter:
 
     def _open_buckets(self) -> None:
         step = max(1, len(self._runs) // BUCKETS)
+        # Every step-th subject of the sample is a cut; the slice from `step` on keeps the first bucket as large as others.
         self._cuts = [run[0] for run in self._runs[step::step]]
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._files = [(self._directory / str(index)).open("w+b") for index in range(len(self._cuts) + 1)]
 
 
 class Backlog:
-    """`add` pairs in order, then iterate `batches` once; past a batch's size they wait in a file."""
+    """`add` pairs in order, then iterate `batches` once. Past a batch's size they are kept in a file."""
 
     def __init__(self, path: Path, batch_keys: int = BATCH_KEYS) -> None:
         """The file at `path` is created when needed, and deleted by `close`."""
@@ -105,7 +107,7 @@ class Backlog:
         self._file: BinaryIO | None = None
 
     def add(self, pairs: list[Pair]) -> None:
-        """Take pairs in."""
+        """Add pairs."""
         self._pairs += pairs
         if len(self._pairs) >= self._batch_keys:
             if self._file is None:
@@ -115,14 +117,14 @@ class Backlog:
             self._pairs = []
 
     def batches(self) -> Iterator[list[Pair]]:
-        """All pairs as they came."""
+        """Yield all pairs in the order of `add`."""
         if self._file is not None:
             for chunk in _chunks(self._file):
                 yield _decode_pairs(chunk)
         yield self._pairs
 
     def close(self) -> None:
-        """Delete what was written."""
+        """Delete the file."""
         if self._file is not None:
             self._file.close()
             self._path.unlink()

@@ -1,14 +1,14 @@
-"""The status page: one memory-mapped page on which the replicator tells every reader on the node how fresh the facts are.
+"""The status page: one memory-mapped page on which the replicator publishes to all readers on the node how fresh the facts are.
 
-Freshness can't live among the facts: stamping it there would be a commit several times a second, which empties every reader's
-cache. Each field is one aligned 8-byte word with a single writer, so a reader never sees half of one; fields need not agree
-with each other to the instant. Moments are on the monotonic clock, which all processes of one boot share.
+Freshness is not part of the facts: a stamp there would be a commit several times a second, which empties every reader's cache.
+Each field is one aligned 8-byte word with a single writer, so a reader never sees half of one. Fields need not be consistent
+with each other at every instant. Moments are on the monotonic clock, which all processes of one boot share.
 
-The stamp counts for one file, whose device and inode are here: what is read in another one, such as an older copy that was
-moved to its name, is of unknown age (`reading.Reading.stale_ms`).
+The stamp applies to one file, whose device and inode are on the page. Facts read from another file, such as an older copy that
+was moved to its name, are of unknown age (`reading.Reading.stale_ms`).
 
-Who writes: the replicator, at least every `STAMP_EVERY_MS` while it is in touch with Redis. Who reads: hot workers (once a
-batch at the most), HTTP, `gate.Replica`, the CLI.
+The replicator writes, at least every `STAMP_EVERY_MS` while it is connected to Redis. Readers are hot workers (at most once per
+batch), HTTP, `gate.Replica` and the CLI.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from gate.errors import ReplicaError, ReplicaForeign, ReplicaMissing
 from gate.replica.files import Identity, identity_of
 from gate.replica.layout import MAX_GENERATION, boot_id
 
+# Interval of stamps while nothing happens; it bounds the replicator's wait for Changes.
 STAMP_EVERY_MS = 200
-"""How often the replicator stamps while nothing happens; its wait for Changes is bounded by this."""
+# Facts this young count as fresh (`stale_ms` 0): several missed stamps, yet within the second that is promised to people.
 FRESH_GRACE_MS = 1_000
-"""Facts this young count as fresh (`stale_ms` 0): several missed stamps, yet under the second promised to a person."""
+# Interval at which a reader with a stale page checks whether the page was replaced.
 LOOK_AGAIN_MS = 100
-"""How often a reader that finds its page stale looks whether another page lies in its place."""
+# `stale_ms` if nothing is known: about 35 years, past any limit that can be configured.
 NEVER_FRESH_MS = 1 << 40
-"""`stale_ms` where nothing is known: about 35 years, past any limit somebody may set."""
 
 _MAGIC = int.from_bytes(b"gateBRD1", "big")
 _PAGE_BYTES = 4_096
@@ -57,24 +57,24 @@ _FRESH_AT = _AT["fresh_at_ms"]
 
 
 class State(IntEnum):
-    """What the replicator is doing."""
+    """The replicator's activity."""
 
     LOADING = 0
-    """No facts yet that can be served; the first snapshot is being loaded."""
+    """There are no facts to serve yet; the first snapshot is being loaded."""
     CATCHING_UP = 1
-    """Serving facts from before; following the Changelog towards its heads."""
+    """Serves older facts and follows the Changelog towards its heads."""
     CURRENT = 2
-    """In touch with Redis, everything read is applied."""
+    """Connected to Redis; everything read is applied."""
     CUT_OFF = 3
-    """Redis can't be reached; serving the facts as they were."""
+    """Redis is unreachable; serves the facts as they were."""
     RELOADING = 4
-    """The Changelog could not be followed (hole, trim, other epoch, gone back); a snapshot is being loaded aside."""
+    """The Changelog could not be followed (hole, trim, other epoch, gone back); a snapshot is being loaded."""
     STOPPED = 5
-    """The replicator ended in an orderly way."""
+    """The replicator stopped in an orderly way."""
 
 
 class StatusView(NamedTuple):
-    """One look at the status page. `stale_ms` is 0 while fresh."""
+    """The status page at one moment. `stale_ms` is 0 while fresh."""
 
     state: State
     ready: bool
@@ -84,13 +84,13 @@ class StatusView(NamedTuple):
     applied: int
     lag: int
     generation: int
-    """Of the facts file in use. A reader of another one must move, also where the old file could not say so."""
+    """Of the facts file in use. A reader of another file must move, even if the old file could not name its successor."""
     damages: int = 0
-    """How many damaged files were left since the replicator began."""
+    """Number of damaged files that were discarded since the replicator started."""
 
     @property
     def why_not_ready(self) -> str:
-        """What to say of a Replica that is not ready."""
+        """The reason that a Replica is not ready."""
         return "damaged, and loaded again" if self.damages and self.state is State.LOADING else "catching up"
 
 
@@ -99,22 +99,22 @@ def _boot_word() -> int:
 
 
 class StatusPage:
-    """The page, mapped. Open with `write=True` in the replicator only."""
+    """The mapped page. Only the replicator opens it with `write=True`."""
 
     def __init__(self, path: Path, *, write: bool = False) -> None:
-        """Map the page at `path`; a writer creates it. Raises `ReplicaMissing`, or `ReplicaForeign` if it is no status page."""
+        """Map the page at `path`; a writer creates it. Raises `ReplicaMissing`, or `ReplicaForeign` for other content."""
         self._path = path
         self._writes = write
         self._looked_at_ms = 0
         self.is_new = not path.exists()
         self.last_generation = 0
-        """What the page named before this writer took it over: no other file may get that name."""
+        """The generation on the page before this writer took it over: no other file may get that name."""
         self._adopt(path)
         if write:
             self._take_over()
 
     def _adopt(self, path: Path) -> None:
-        """Map the page at `path` in place of any other."""
+        """Map the page at `path` instead of the present one."""
         words, page = _mapped(path, self._writes)
         if not self._writes and words[0] != _MAGIC:
             raise ReplicaForeign(f"{path} is not a status page of this version")
@@ -122,15 +122,15 @@ class StatusPage:
         self._identity = identity_of(path)
         self._same_boot = self._words[_AT["boot"]] == _boot_word()
         self.chosen = self._words[_AT["chosen_at_ns"] : _AT["chosen_at_ns"] + 1]
-        """One word that differs whenever a facts file was put in use: readers compare it before every read, in 30 ns.
+        """One word that changes whenever a facts file is put in use. Readers compare it before every read, in 30 ns.
 
-        The generation alone would not do: a replicator that finds no trustworthy file counts from 1 again.
+        The generation alone is insufficient: a replicator that finds no trustworthy file counts from 1 again.
         """
 
     def _take_over(self) -> None:
-        """Begin anew on a page that readers may have mapped: never without its magic once it had one.
+        """Reset a page that readers may have mapped. The magic word never disappears once it was there.
 
-        When facts were last known to be complete stays true across a restart of the replicator, though not of the machine.
+        The freshness stamp stays valid across a restart of the replicator, but not of the machine.
         """
         same_boot = self._same_boot
         if self._words[0] == _MAGIC:
@@ -142,13 +142,13 @@ class StatusPage:
 
     @property
     def is_in_place(self) -> bool:
-        """Whether the path still leads to this page: somebody may have moved or deleted it."""
+        """Whether the path still leads to this page: it may have been moved or deleted."""
         return identity_of(self._path) == self._identity
 
-    def lay_out_again(self) -> None:
-        """Put a page in the place of one that was taken away. `OSError`.
+    def recreate(self) -> None:
+        """Replace a page that was removed. Raises `OSError`.
 
-        Whoever has the old one mapped is led to it: the old one is stale from now on, and its `chosen` moves.
+        Readers that map the old page find the new one: the old one is stale from now on, and its `chosen` changes.
         """
         old = self._words
         draft = self._path.with_name(f".{self._path.name}.{os.getpid()}")
@@ -161,50 +161,50 @@ class StatusPage:
         old[_AT["chosen_at_ns"]] = time.monotonic_ns()
 
     def put(self, **fields: int) -> None:
-        """Set some fields, each at once; saying which generation is in use moves `chosen`, even if it says the same."""
+        """Set fields, one word at a time. Setting `generation` changes `chosen`, even if the value is the same."""
         for name, value in fields.items():
             self._words[_AT[name]] = value
         if "generation" in fields:
             self._words[_AT["chosen_at_ns"]] = time.monotonic_ns()
 
     def use(self, generation: int, facts: Identity | None) -> None:
-        """Say which facts file is in use; that moves `chosen`, even if it is the same."""
+        """Publish which facts file is in use. This changes `chosen`, even if it is the same file."""
         self.name_facts(facts)
         self.put(generation=generation)
 
     def name_facts(self, facts: Identity | None) -> None:
-        """Say which file the stamps are of."""
+        """Publish to which file the stamps apply."""
         device, inode = facts or (0, 0)
         self.put(facts_device=device, facts_inode=inode)
 
     @property
     def facts(self) -> Identity:
-        """Which file the stamps are of; zeros for none."""
+        """The file to which the stamps apply; zeros for none."""
         return self._words[_AT["facts_device"]], self._words[_AT["facts_inode"]]
 
     def stamp(self, now_monotonic_ms: int) -> None:
-        """Say that at this moment everything in the Changelog was applied."""
+        """Record that everything in the Changelog was applied at this moment."""
         self._words[_FRESH_AT] = now_monotonic_ms
 
     def end_freshness(self, now_monotonic_ms: int) -> None:
-        """From now on the facts show as stale, by their true age or just past the grace."""
+        """Show the facts as stale from now on, by their true age or just past the grace."""
         if self._words[_FRESH_AT]:
             self.stamp(max(1, min(self._words[_FRESH_AT], now_monotonic_ms - FRESH_GRACE_MS - 1)))
 
     def stale_ms(self, now_monotonic_ms: int) -> int:
-        """For how long nobody has known the facts to be complete; 0 within the grace. One word is read."""
+        """Return how long the facts were not known to be complete; 0 within the grace. Reads one word."""
         fresh_at_ms = self._words[_FRESH_AT]
         age_ms = now_monotonic_ms - fresh_at_ms if fresh_at_ms and self._same_boot else NEVER_FRESH_MS
         if -FRESH_GRACE_MS <= age_ms <= FRESH_GRACE_MS:
             return 0
         if self._moved_on(now_monotonic_ms):
             return self.stale_ms(now_monotonic_ms)
-        return age_ms if age_ms > 0 else NEVER_FRESH_MS  # a stamp of the future is damage
+        return age_ms if age_ms > 0 else NEVER_FRESH_MS  # a stamp in the future is damage
 
     def _moved_on(self, now_monotonic_ms: int) -> bool:
-        """Map the page that lies in this one's place by now; False if nothing else counts now, or that was looked for just now.
+        """Map the page that replaced this one. Returns False if there is none, or if this was checked just now.
 
-        A page of another boot may be this boot's by now: a program may open it before the replicator starts.
+        A page of another boot may have been taken over since: a program may open it before the replicator starts.
         """
         if self._writes or now_monotonic_ms - self._looked_at_ms < LOOK_AGAIN_MS:
             return False
@@ -220,17 +220,17 @@ class StatusPage:
 
     @property
     def is_reloading(self) -> bool:
-        """Whether the facts in use are of a history that Redis may not have any more. One word is read."""
+        """Whether the facts in use belong to a history that Redis may no longer have. Reads one word."""
         return self._words[_AT["state"]] == State.RELOADING
 
     def view(self, now_monotonic_ms: int, stale_ms: int | None = None) -> StatusView:
-        """All of it; with the age of a reader's own facts, where that is given."""
+        """Return all fields, with the age of a reader's own facts if given."""
         if stale_ms is None:
-            stale_ms = self.stale_ms(now_monotonic_ms)  # first, since it may find another page
+            stale_ms = self.stale_ms(now_monotonic_ms)  # first, since it may map another page
         words = self._words
         state = State(words[_AT["state"]])
         if state is State.CURRENT and stale_ms:
-            state = State.CATCHING_UP  # as of a replicator that is paused, or was killed: nobody said so, yet it is
+            state = State.CATCHING_UP  # the replicator was paused or killed before it could write its state
         return StatusView(
             state,
             bool(words[_AT["ready"]]),
@@ -244,7 +244,7 @@ class StatusPage:
         )
 
     def close(self) -> None:
-        """Unmap. The page stays on disk."""
+        """Unmap the page. It stays on disk."""
         self.chosen.release()
         self._words.release()
         self._map.close()

@@ -1,10 +1,10 @@
-"""Does this node's Replica equal Redis? A second Replica is loaded beside it, brought to the same Positions, and compared.
+"""Compares this node's Replica with Redis: loads a second Replica, brings it to the same Positions, and compares all facts.
 
-Nothing is stopped for it: one read transaction holds the Replica still while the replicator goes on, and the second copy
-follows the Changelogs to exactly where that transaction stands. So a difference is a defect, never a write in between.
-Before that, a child scrubs the file: a damaged page may end the process that meets it.
+Nothing is stopped: one read transaction holds the Replica at one commit while the replicator continues, and the second copy
+follows the Changelogs to exactly that commit. So a difference is a defect, never a write in between. Before that, a child
+process scrubs the file, because a damaged page may kill the process that reads it.
 
-Called by `gate replica verify` and by tests, in a process of its own or beside anything else.
+Called by `gate replica verify` and by tests, in a process of its own or next to other work.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ from gate.replica.rebuild_requests import report_damage
 from gate.replica.writer import FactsFile
 
 MAX_SHOWN = 20
+# Time for the Replica to reach the snapshot's Positions; a running one is there already.
 CATCH_UP_MS = 10_000
-"""How long the Replica may take to reach the snapshot's Positions; a live one is there already."""
 LOOK_EVERY_S = 0.05
 COMPARED_AT_ONCE = 20_000
 READ_BLOCK_MS = 50
@@ -59,9 +59,9 @@ _PAST_THE_END: Fact = (b"\xff" * 200, b"")
 
 
 class Compared(NamedTuple):
-    """One fact as each side has it, None where there is none: `owner` with no list is a User's own, "" the App's record.
+    """One fact on each side, None if absent. `owner` without a list is a User's own facts, "" is the App's record.
 
-    `member` with "" as the owner is what checks read of that record.
+    `member` with "" as the owner is the part of that record for checks.
     """
 
     owner: bytes
@@ -72,7 +72,7 @@ class Compared(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """One fact that differs, as text for people; "" where there is none."""
+    """One fact that differs, as text for people; "" if absent."""
 
     app: str
     fact: str
@@ -81,7 +81,7 @@ class Difference(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What `verify` found. `problem` says why the two could not be compared."""
+    """The result of `verify`. `problem` is the reason if the two could not be compared."""
 
     facts: int
     differences: int
@@ -90,12 +90,12 @@ class Report(NamedTuple):
 
     @property
     def equal(self) -> bool:
-        """Whether every fact is the same on both sides."""
+        """Whether every fact is equal on both sides."""
         return not self.differences and not self.problem
 
 
 async def verify(directory: Path, source: ChangeSource) -> Report:
-    """Compare the Replica in `directory` with Redis, fact by fact. `ReplicaMissing`, `StoreUnavailable`, `ReplicaFull`."""
+    """Compare a Replica with Redis, fact by fact. Raises `ReplicaMissing`, `StoreUnavailable`, `ReplicaFull`."""
     facts = current_facts(directory)
     damage = await _damage(facts)
     if damage and not damage.startswith(file_check.DOES_NOT_ADD_UP):
@@ -107,7 +107,7 @@ async def verify(directory: Path, source: ChangeSource) -> Report:
 
 
 async def _damage(facts: Path) -> str | None:
-    """What a child finds wrong with the file, which might end this process. The replicator hears of it."""
+    """Return the damage that a child finds in the file. It is also reported to the replicator."""
     try:
         damage = await file_check.scrubbed(facts)
     except TimeoutError:
@@ -157,12 +157,12 @@ def _positions(txn: lmdb.Transaction) -> list[Position]:
 
 
 def _is_ahead(held: Sequence[Position], copy: Sequence[Position]) -> bool:
-    """`ChangelogBroken` if they can't be compared at all."""
+    """Return whether `held` has reached `copy`. Raises `ChangelogBroken` if they can't be compared."""
     if len(held) != len(copy):
         raise ChangelogBroken("partitions", f"{len(held)} here, {len(copy)} in Redis")
     for partition, (ours, theirs) in enumerate(zip(held, copy, strict=True)):
         if ours.epoch != theirs.epoch:
-            raise ChangelogBroken("epoch", f"Partition {partition} is of another epoch here")
+            raise ChangelogBroken("epoch", f"Partition {partition} has another epoch here")
     return all(ours.seq >= theirs.seq for ours, theirs in zip(held, copy, strict=True))
 
 
@@ -170,6 +170,7 @@ async def _follow_to(held: Sequence[Position], source: ChangeSource, copy: Facts
     deadline_ms = monotonic_ms() + CATCH_UP_MS
     while any(ours.seq < theirs.seq for ours, theirs in zip(copy.positions, held, strict=True)):
         changes = await source.read(copy.positions, READ_BLOCK_MS)
+        # Only up to the held commit: a Change past it would look like a difference.
         wanted = {p: [change for change in batch if change.seq <= held[p].seq] for p, batch in changes.items()}
         for portion in slices(wanted):
             copy.apply(portion, wall_ms())
@@ -196,16 +197,16 @@ async def _compare(replica: lmdb.Transaction, redis: lmdb.Transaction) -> Report
 
 
 def apps_in(txn: lmdb.Transaction) -> set[str]:
-    """The keys of all Apps that a facts file has."""
+    """Return the keys of all Apps in a facts file."""
     return {key.decode() for key, _ in _range(txn, b"A")}
 
 
 def facts_of_both(replica: lmdb.Transaction, redis: lmdb.Transaction, app: str) -> Iterator[Compared]:
-    """Each fact of an App. The numbers of Apps and lists differ from file to file, so they lead to facts but are none."""
+    """Yield each fact of an App. Numbers of Apps and lists are local to a file, so they are not compared."""
     ours, theirs = (_get(txn, app_record_key(app)) or b"" for txn in (replica, redis))
     yield Compared(b"", None, b"", ours[4:] or None, theirs[4:] or None)
     here, there = (_for_checks(txn, app) for txn in (replica, redis))
-    if here is not None and here != there:  # a service of before 0.4 writes none
+    if here is not None and here != there:  # a service older than 0.4 writes no such key
         yield Compared(b"", None, _FOR_CHECKS, here, there)
     for user, in_replica, in_redis in _merged(_users(replica, ours), _users(redis, theirs)):
         our, their = (NO_RECORD if packed is None else unpack_user_record(packed) for packed in (in_replica, in_redis))
@@ -216,7 +217,7 @@ def facts_of_both(replica: lmdb.Transaction, redis: lmdb.Transaction, app: str) 
 
 
 def _for_checks(txn: lmdb.Transaction, app: str) -> bytes | None:
-    """What checks read of an App's record, without what names this file's own numbers."""
+    """Return the part of an App's record for checks, without CRC-32 and number, which are local to this file."""
     settings = _get(txn, check_settings_key(app))
     return settings and settings[8:]
 
@@ -230,7 +231,7 @@ def _list(txn: lmdb.Transaction, lists: int, kind: ListKind) -> Iterator[Fact]:
 
 
 def _range(txn: lmdb.Transaction, prefix: bytes) -> Iterator[Fact]:
-    """Keys that begin with `prefix`, without it, and their values."""
+    """Yield keys that begin with `prefix`, without it, and their values."""
     cursor = txn.cursor()
     if not cursor.set_range(prefix):
         return

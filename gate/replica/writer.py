@@ -1,17 +1,15 @@
 """The one writer of a facts file: applies Changes in whole transactions, each with the Positions it reaches.
 
-A transaction is all or nothing, so facts and Positions always agree, whatever kills the process. A machine that loses
-power is another matter, since nothing is fsynced: a file is trusted only in the boot that wrote it, or if it was closed
-in order.
+A transaction is all or nothing, so facts and Positions always agree, whatever kills the process. Nothing is fsynced, so a power
+failure of the machine is different: a file is trusted only in the boot that wrote it, or if it was closed in order.
 
-Invariants: Changes are applied in the order of their Partition's Changelog, each exactly behind the last
-(`check_follows`), and applying one again over facts that were read later ends in the same facts. List sizes are exact:
-an entry counts when it was absent. Facts that are no longer worth a byte (a User equal to `NO_FACTS`) are deleted.
+Invariants: Changes are applied in the order of their Partition's Changelog, each exactly after the previous one
+(`check_follows`). Applying one again over facts that were read later results in the same facts. List sizes are exact: an entry
+is counted if it was absent. Facts without content (a User equal to `NO_FACTS`) are deleted.
 
-Numbers for Apps are given at first sight, not when `app-set` comes: Partitions are followed side by side, so a User's
-Change may come before the record of its App. Facts without a record are invisible to readers. A removed App keeps a
-tombstone; should one of the same key be created again, only a fresh snapshot can tell whose facts are whose
-(`ChangelogBroken`, "recreated").
+An App gets its number at its first Change, not at `app-set`: Partitions are followed in parallel, so a User's Change may come
+before the record of its App. Facts without a record are invisible to readers. A removed App keeps a tombstone. If an App with
+the same key is created again, only a fresh snapshot can separate the facts of the two (`ChangelogBroken`, "recreated").
 
 Called by the loader and the replicator, from one thread at a time.
 """
@@ -57,18 +55,18 @@ from gate.replica.layout import (
     unpack_position,
 )
 
+# Value of `boot_id()` if the kernel provides none; it equals no boot.
 UNKNOWN_BOOT = b"unknown"
-"""`boot_id()` where the kernel tells none: equal to no boot."""
 
+# About a millisecond in which no other thread of the process runs.
 COPIED_AT_ONCE = 2_000
-"""About a millisecond for which no other thread of the process runs."""
 _STAYS_BEHIND = frozenset({META_CLEAN, META_SUCCESSOR, META_PACKED, META_CHECKSUM})
 
 _UNREADABLE = (struct.error, ValueError, IndexError, msgspec.MsgspecError)
 
 
 def check_follows(position: Position, changes: Sequence[Change]) -> Position:
-    """The Position after `changes`, or `ChangelogBroken` if one isn't right behind the one before it."""
+    """Return the Position after `changes`. Raises `ChangelogBroken` if one is not directly after the previous one."""
     epoch, seq, tip = position
     for change in changes:
         if change.seq != seq + 1:
@@ -94,13 +92,13 @@ class FactsFile:
         self._numbers: dict[str, int | None] = {}
         self._retired_since_open = True
         self.identity = files.identity_of(path)
-        """Which file this is, whatever its name leads to by now."""
+        """Which file this is, independent of where its name leads."""
         self._lock_path = path.with_name(f"{path.name}-lock")
         self._lock_identity = files.identity_of(self._lock_path)
 
     @classmethod
     def create(cls, path: Path, partitions: int, map_bytes: int = MAP_BYTES) -> FactsFile:
-        """A new file without facts, for the loader; no reader accepts it before `finish`. `ReplicaFull`."""
+        """Create a file without facts, for the loader. No reader accepts it before `finish`. Raises `ReplicaFull`."""
         try:
             env = envs.acquire_writable(path, map_bytes)
         except ReplicaForeign as fault:
@@ -109,7 +107,7 @@ class FactsFile:
 
     @classmethod
     def open(cls, path: Path, map_bytes: int = MAP_BYTES) -> FactsFile:
-        """An existing file; `ReplicaForeign` if it is of another layout, unreadable, or may be torn.
+        """Open an existing file. Raises `ReplicaForeign` if it has another layout, is unreadable, or may be torn.
 
         From here on the file counts as unclean, on disk as well, until `close_clean`.
         """
@@ -130,9 +128,9 @@ class FactsFile:
 
     @property
     def is_in_place(self) -> bool:
-        """Whether the names still lead to this very file and its lock file: somebody may have moved or deleted one.
+        """Whether the names still lead to this file and its lock file: they may have been moved or deleted.
 
-        Readers that open another lock file take slots that this writer does not see, so it would write over their pages.
+        Readers with another lock file take slots that this writer does not see, so it would overwrite their pages.
         """
         return (
             files.identity_of(self.path) == self.identity and files.identity_of(self._lock_path) == self._lock_identity
@@ -140,18 +138,18 @@ class FactsFile:
 
     @property
     def partitions(self) -> int:
-        """How many Partitions this file follows."""
+        """Number of Partitions of this file."""
         return len(self._positions)
 
     @property
     def positions(self) -> Sequence[Position]:
-        """What is applied, by Partition. A copy."""
+        """Applied Positions by Partition. A copy."""
         return tuple(self._positions)
 
     def apply(self, changes: Mapping[int, Sequence[Change]], now_ms: int) -> dict[int, Position]:
-        """Apply Changes of some Partitions in one transaction; returns the Positions that moved.
+        """Apply Changes of some Partitions in one transaction. Returns the Positions that moved.
 
-        Raises `ChangelogBroken` if one doesn't follow, `ReplicaFull` if there is no room: then none of them is applied.
+        Raises `ChangelogBroken` if one does not follow, `ReplicaFull` if there is no room; then none of them is applied.
         """
         moved: dict[int, Position] = {}
         with self.write() as txn:
@@ -165,9 +163,9 @@ class FactsFile:
         return moved
 
     def finish(self, positions: Sequence[Position], now_ms: int) -> None:
-        """Make a created file a whole one, and say where in the Changelogs its facts stand: where its snapshot began.
+        """Complete a created file and store the Positions of its facts: those at which its snapshot began.
 
-        Last, and not in `create`: these keys sort behind the list entries, which can only be appended before them.
+        Done last, not in `create`: these keys sort after the list entries, which can only be appended before them.
         """
         with self.write() as txn:
             txn.put(META_LAYOUT, LAYOUT_VERSION)
@@ -179,12 +177,12 @@ class FactsFile:
         self._moved(dict(enumerate(positions)))
 
     def name_successor(self, name: str) -> None:
-        """Tell readers that a newer file has replaced this one."""
+        """Store in this file that a newer one has replaced it."""
         with self.write() as txn:
             txn.put(META_SUCCESSOR, name.encode())
 
     def purge(self, limit: int) -> bool:
-        """Delete up to `limit` facts of Apps that were removed; False once nothing is left to delete."""
+        """Delete up to `limit` facts of removed Apps. Returns False once nothing is left to delete."""
         if not self._retired_since_open:
             return False
         with self.write() as txn:
@@ -192,19 +190,19 @@ class FactsFile:
         return self._retired_since_open
 
     def pages(self) -> int:
-        """How many pages the file has, free ones included."""
+        """Return the number of pages of the file, free ones included."""
         return int(self._env.info()["last_pgno"]) + 1
 
     def keys_since_packed(self) -> tuple[int, int]:
-        """How many keys have come since the file's pages were full, and how many there are."""
+        """Return the number of keys added since the file's pages were full, and the number of all keys."""
         with self._env.begin() as txn:
             keys = txn.stat()["entries"]
             return max(0, keys - int(txn.get(META_PACKED, b"0"))), keys
 
     def copy_packed(self, path: Path, goes_on: Callable[[], bool]) -> None:
-        """Write the newest commit to another file, key by key in order, so that its pages are full and none is free.
+        """Write the newest commit to another file in key order, so that its pages are full and none is free.
 
-        Any thread may, while others read and one writes. `ReplicaFull` without room; ends early once `goes_on` says no.
+        May run in any thread, while others read and one writes. Raises `ReplicaFull`; ends early if `goes_on` returns False.
         """
         files.require_room(path.parent, self.pages() * self._env.stat()["psize"])
         target = envs.acquire_writable(path)
@@ -235,9 +233,9 @@ class FactsFile:
             envs.release(path, target)
 
     def was_changed(self) -> str | None:
-        """What something else did to the file, as far as its length and its newest commit show; None as it should be."""
+        """Return what another program did to the file, as far as its length and newest commit show; None if nothing."""
         size = self.path.stat().st_size
-        if size < self._longest_bytes:  # first, since to read past the end would end this process
+        if size < self._longest_bytes:  # first, since reading past the end would kill this process
             return f"it was cut short: {size} bytes of {self._longest_bytes}"
         self._longest_bytes = max(size, self._fill_up())
         try:
@@ -248,15 +246,15 @@ class FactsFile:
         return None if is_ours else "its newest commit is not the one that was written last"
 
     def check_readers(self) -> int:
-        """Free the slots of readers that were killed: each would keep old pages from being used again."""
+        """Free the slots of killed readers: each would prevent the reuse of old pages."""
         return self._env.reader_check()
 
     def close(self) -> None:
-        """Give the file up as it is; it stays trusted while this boot lasts. It may be damaged, so nothing is read."""
+        """Close the file as it is. It stays trusted in this boot. It may be damaged, so nothing is read."""
         envs.release(self.path, self._env)
 
     def close_clean(self) -> None:
-        """Close in order: the file is trusted after a reboot too. The facts reach the disk before the word of it."""
+        """Close in order: the file is also trusted after a reboot. The facts reach the disk before the flag does."""
         self._env.sync(True)
         with self.write() as txn:
             txn.put(META_CLEAN, b"1")
@@ -267,15 +265,15 @@ class FactsFile:
 
     @contextlib.contextmanager
     def read(self) -> Iterator[lmdb.Transaction]:
-        """The newest commit, for the loader's counting and for `verify`."""
+        """Yield the newest commit, for the loader's counting and for `verify`."""
         with self._env.begin() as txn:
             yield txn
 
     @contextlib.contextmanager
     def write(self, *, journal: bool = True) -> Iterator[FactsTxn]:
-        """One transaction: committed at the end, aborted by any exception. LMDB's errors come out as this project's.
+        """One transaction: committed at the end, aborted by any exception. LMDB's errors are translated.
 
-        Only commits that no reader can see may do without journal and checksum: both sort behind what is still to be appended.
+        Only commits that no reader can see may omit journal and checksum: both sort after what is still to be appended.
         """
         raw: lmdb.Transaction | None = None
         try:
@@ -298,7 +296,7 @@ class FactsFile:
         except (lmdb.MapFullError, lmdb.TxnFullError, lmdb.DiskError) as fault:
             raise ReplicaFull(f"no room for {self.path.name}: {fault}") from fault
         except lmdb.PanicError:
-            raise  # the environment is beyond use; a new process opens the file as of its last commit
+            raise  # the environment is unusable; a new process opens the file at its last commit
         except lmdb.Error as fault:
             raise ReplicaFull(f"{self.path.name} can't be written: {fault}") from fault
         finally:
@@ -313,7 +311,7 @@ class FactsFile:
             self._positions[partition] = position
 
     def _trusted(self) -> tuple[list[Position], bool, list[tuple[bytes, bytes]]]:
-        """The Positions, whether the file was closed in order, what to add; `ReplicaForeign` if it can't be trusted."""
+        """Return Positions, whether the file was closed in order, and keys to add. Raises `ReplicaForeign` if untrusted."""
         try:
             with self._env.begin() as txn:
                 was_clean = _check_trust(txn, self.path)
@@ -328,14 +326,14 @@ class FactsFile:
             raise ReplicaForeign(f"{self.path.name} is unreadable: {fault!r}") from fault
 
     def _fill_up(self) -> int:
-        """LMDB leaves out last pages that a commit took and gave back; who opens the file would take it for cut short."""
+        """Extend the file. LMDB does not write last pages that a commit took and freed; the file would seem cut short."""
         needed = self.pages() * int(self._env.stat()["psize"])
         if self.path.stat().st_size < needed:
             os.truncate(self.path, needed)
         return needed
 
     def _require_checksum(self, txn: lmdb.Transaction, checksum: int) -> None:
-        """What was read must be what was written: else a copy would make damage look sound."""
+        """Check what was read against the checksum: otherwise a copy would make damage look sound."""
         if pack_checksum(checksum) != txn.get(META_CHECKSUM):
             raise ReplicaForeign(f"{self.path.name} is damaged: its facts do not add up to its checksum")
 
@@ -349,14 +347,14 @@ class FactsFile:
 
 
 def _is_copied(key: bytes) -> bool:
-    """Journals name transactions of the file that they lie in."""
+    """Journals are not copied: they name transactions of their own file."""
     return key not in _STAYS_BEHIND and not key.startswith(JOURNAL_PREFIX)
 
 
 def _check_trust(txn: lmdb.Transaction, path: Path) -> bool:
     layout = txn.get(META_LAYOUT)
     if layout != LAYOUT_VERSION:
-        raise ReplicaForeign(f"{path.name} is of another layout: {layout!r}, this version writes {LAYOUT_VERSION!r}")
+        raise ReplicaForeign(f"{path.name} has another layout: {layout!r}, this version writes {LAYOUT_VERSION!r}")
     boot = boot_id()
     same_boot = txn.get(META_BOOT) == boot and boot != UNKNOWN_BOOT
     was_clean = txn.get(META_CLEAN) is not None
@@ -366,13 +364,13 @@ def _check_trust(txn: lmdb.Transaction, path: Path) -> bool:
 
 
 def _check_settings_left_out(txn: lmdb.Transaction) -> Iterator[tuple[bytes, bytes]]:
-    """The `C` keys that an older version of Gate left out or outdated, since it knows none."""
+    """Yield the `C` keys that an older version of Gate omitted or left outdated, since it does not know them."""
     cursor = txn.cursor()
     if not cursor.set_range(APP_PREFIX):
         return
     items = cast("Iterator[tuple[bytes, bytes]]", cursor.iternext())
     for _, record in takewhile(lambda item: item[0].startswith(APP_PREFIX), items):
-        with contextlib.suppress(InvalidInput):  # who reads the App reports it
+        with contextlib.suppress(InvalidInput):  # the reader of the App reports it
             facts = unpack_app(record[4:])
             value = pack_check_record(record, facts)
             if txn.get(check_settings_key(facts.key)) != value:

@@ -1,16 +1,16 @@
-"""How a writer learns that its write is effective: it waits until the live nodes have announced what they applied.
+"""Acknowledgement of writes: a writer waits until the live nodes have announced what they applied.
 
-An Acknowledger remembers the newest announcement of each node, so one that came before the wait began counts as well. It waits
-for the nodes that were listed when the write was in, for those that it heard within the last lease, whatever the list says, and
-for its own node in any case: checks here are answered from here. A node that gave its lease up, or whose beat has not moved for
-a lease, is no longer waited for. After its connection was lost, it asks all nodes to repeat their Positions.
+An Acknowledger stores the newest announcement of each node, so one that came before the wait began counts as well. It waits for
+the nodes that were listed when the write was in, for those that it heard within the last lease regardless of the list, and
+always for its own node, because checks here are answered from there. It stops waiting for a node that gave its lease up, or
+whose beat has not moved for a lease. After its connection was lost, it requests the Positions of all nodes.
 
-An announcement counts only for writes to the same run of the server: one that came back with older data gives numbers that were
-announced before to other writes. `all` is answered only if the list was complete when the write was in (`registry`), and no
-node has meanwhile shown that it was replaced.
+An announcement counts only for writes to the same run of the server: a server that came back with older data assigns numbers
+that were announced before to other writes. `all` is returned only if the list was complete when the write was in (`registry`),
+and no node has since shown that the list was replaced.
 
-Where writes are to outlive more than the server's process (`durability`), that is asked meanwhile. It adds a condition: a write
-that is not as durable in time is `pending`, however many nodes have it.
+If writes must survive more than the server's process (`durability`), that is checked in parallel. It adds a condition: a write
+that is not durable enough in time is `pending`, however many nodes have applied it.
 """
 
 from __future__ import annotations
@@ -32,33 +32,33 @@ from gate.store.writer import WriteReceipt
 Applied = Literal["all", "node", "pending"]
 
 WAIT_MS = 1_000
+# How often a wait reads which nodes are alive: rarely, since almost every wait ends within a few ms.
 LOOK_AGAIN_MS = 250
-"""How often a wait asks which nodes still live: seldom, since almost every wait is over in a few ms."""
 
 
 class Acknowledged(NamedTuple):
-    """How far a write got within its time. `late` says in words which durability it has not reached; "" if it has."""
+    """How far a write got in time. `late` describes the durability that it has not reached; "" if it has."""
 
     applied: Applied
     late: str = ""
 
 
 class _Heard(NamedTuple):
-    """What one node announced last."""
+    """The last announcement of one node."""
 
     server_id: str
     applied: dict[int, tuple[str, int, str]]
-    """Partition -> epoch, seq, and the run of the server whose history that is a place of."""
+    """Partition -> epoch, seq, and the run of the server to whose history that position belongs."""
     registry: str
     at_ms: int
-    """On the monotonic clock; also of a beat that was seen to move."""
+    """On the monotonic clock; also updated when a beat is seen to move."""
 
 
 _NOTHING_HEARD = _Heard("", {}, "", -LEASE_TTL_MS)
 
 
 class _Wait:
-    """One write, and the nodes that are yet to announce it."""
+    """One write, and the nodes that have not announced it yet."""
 
     __slots__ = ("arrival", "began_ms", "is_certain", "nodes", "written")
 
@@ -70,7 +70,7 @@ class _Wait:
         self.began_ms = monotonic_ms()
 
     def drop(self, node: str) -> None:
-        """This node need not be waited for any more."""
+        """Stop waiting for this node."""
         self.nodes.discard(node)
         if not self.nodes and not self.arrival.done():
             self.arrival.set_result(None)
@@ -93,7 +93,7 @@ class Acknowledger:
         self._durable = None if durability.level == "local" else EachDurable(store.client, durability)
 
     async def start(self) -> None:
-        """Subscribe, and keep subscribed. Raises `StoreUnavailable` if the server is away now; later losses heal."""
+        """Subscribe, and stay subscribed. Raises `StoreUnavailable` if the server is away now; later losses are repaired."""
         await self._subscription.begin()
         self._listening = asyncio.get_running_loop().create_task(self._subscription.keep())
 
@@ -107,10 +107,10 @@ class Acknowledger:
             await self._durable.aclose()
 
     async def acknowledge(self, written: WriteReceipt, timeout_ms: int = WAIT_MS) -> Acknowledged:
-        """How far the write got within the time, and what its durability lacks. Never raises."""
+        """Return how far the write got in time, and what its durability lacks. Never raises."""
         if self._durable is None:
             return Acknowledged(await self.wait(written, timeout_ms))
-        asked = self._durable.ask(written, timeout_ms)  # first, so that both waits are one
+        asked = self._durable.ask(written, timeout_ms)  # first, so that both waits run in parallel
         try:
             applied = await self.wait(written, timeout_ms)
             late = await self._durable.outcome(asked)
@@ -119,7 +119,7 @@ class Acknowledger:
         return Acknowledged("pending" if late else applied, late)
 
     async def wait(self, written: WriteReceipt, timeout_ms: int = WAIT_MS) -> Applied:
-        """Wait for the nodes alone: `all` live ones have the write in time, this `node`, or it is `pending`. Never raises."""
+        """Wait for the nodes only. Returns `all` if all live ones applied the write, `node` for this one, else `pending`."""
         recently_ms = monotonic_ms() - LEASE_TTL_MS
         heard = {node for node, heard in self._heard.items() if heard.at_ms > recently_ms}
         asked = written.live_nodes | heard | ({self._node} if self._node else set())
@@ -127,13 +127,14 @@ class Acknowledger:
         nodes = {node for node in asked if not self._has(node, written)}
         if nodes:
             wait = _Wait(written, nodes, is_certain, asyncio.get_running_loop().create_future())
+            # Registered for all asked nodes, since one that has the write may still reveal that the list was replaced.
             for node in asked:
                 self._waits[node].add(wait)
             try:
                 async with asyncio.timeout(timeout_ms / 1000):
                     await self._settle(wait)
             except TimeoutError:
-                pass  # what was heard until now is the answer
+                pass  # what was heard until now decides
             finally:
                 self._forget(wait, asked)
             is_certain = wait.is_certain
@@ -155,9 +156,9 @@ class Acknowledger:
                     wait.drop(node)
 
     async def _looked_since(self, began_ms: int) -> tuple[Registry, frozenset[str]] | None:
-        """The registry and the live nodes as read at some time after `began_ms`, so that many waits share one look.
+        """Return the registry and the live nodes, read after `began_ms`. Waits that overlap share one read.
 
-        None if Redis is away. An older look won't do: it may lack a node that took its lease just before the write.
+        None if Redis is away. An older read is insufficient: it may lack a node that took its lease just before the write.
         """
         async with self._looking:
             if self._looked_at_ms < max(began_ms, monotonic_ms() - LOOK_AGAIN_MS):
@@ -191,7 +192,7 @@ class Acknowledger:
         return bool(written.revisions) or self._heard.get(node, _NOTHING_HEARD).server_id == written.server_id
 
     def _replaces(self, heard: _Heard, written: WriteReceipt) -> bool:
-        """Whether a node has renewed its lease in another list than the one that was read behind the write."""
+        """Return whether a node has renewed its lease in another list than the one that was read after the write."""
         return heard.server_id == written.server_id and heard.registry not in ("", written.registry)
 
     def _hear(self, packed: bytes) -> None:
@@ -200,9 +201,8 @@ class Acknowledger:
             return
         node = announcement.node
         if announcement.has_left:
-            self._heard.pop(
-                node, None
-            )  # the next look at the list ends the waits: another run may have taken the lease
+            # The next read of the list ends the waits: another run of the node may have taken the lease.
+            self._heard.pop(node, None)
             self._store.writer.forget_registry()
             return
         known = self._heard.get(node, _NOTHING_HEARD)
@@ -216,5 +216,5 @@ class Acknowledger:
                 wait.drop(node)
 
     async def _ask_all(self) -> None:
-        """Some announcements may have been missed: every node repeats its Positions."""
+        """Announcements may have been missed, so request the Positions of every node."""
         await self._store.client.publish(keys.ASK_CHANNEL, b"")

@@ -1,11 +1,11 @@
-"""Where the server is, out of a URL: `redis://[user:password@]host[:port][/db]`, `rediss://…` for TLS, `unix:///path[?db=n]`.
+"""The address in a URL: `redis://[user:password@]host[:port][/db]`, `rediss://…` for TLS, `unix:///path[?db=n]`.
 
-`redis+sentinel://[user:password@]host[:port],…/master-name[/db]` and `rediss+sentinel://…` name Sentinels, which know where the
-primary is; the credentials before the `@` are the servers', those of the Sentinels are options.
+`redis+sentinel://[user:password@]host[:port],…/master-name[/db]` and `rediss+sentinel://…` name Sentinels, which know the
+primary. The credentials before the `@` are those of the servers; those of the Sentinels are options.
 `redis+cluster://[user:password@]host[:port],…` and `rediss+cluster://…` name some servers of a Redis Cluster.
 
-Options follow behind `?`: how long connecting and an answer may take, and the files of TLS. Parsed here so that a mistake is
-named before anything connects. No message repeats any part of the URL but the name of an option: the rest may be a password's.
+Options after `?` set the timeouts of connecting and of an answer, and the files of TLS. Parsing here reports a mistake before
+anything connects. No message repeats any part of the URL except the name of an option: the rest may be part of a password.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from gate.errors import InvalidConfig
 
 DEFAULT_PORT = 6379
 DEFAULT_SENTINEL_PORT = 26_379
+# Capacity of the kernel's address structure on Linux.
 MAX_UNIX_PATH_BYTES = 107
-"""What the kernel's address structure holds on Linux."""
+# For the whole connection: TCP, TLS and the greeting take a round trip each.
 CONNECT_TIMEOUT_MS = 500
-"""For a whole connection: TCP, TLS and the greeting take a round trip each."""
+# For one exchange with the server. A healthy server takes less than a millisecond; this leaves room for a slow disk.
 TIMEOUT_MS = 1_000
-"""For one exchange with the server. A healthy one takes less than a millisecond; this leaves room for a slow disk."""
+# A server that does not answer within half a minute is not merely slow.
 LEAST_TIMEOUT_MS, MOST_TIMEOUT_MS = 10, 30_000
-"""Past half a minute a server that does not answer is not slow."""
 
 _TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
@@ -38,8 +38,8 @@ _SCHEMES = ("redis", "rediss", "unix", *_SENTINEL_SCHEMES, *_CLUSTER_SCHEMES)
 
 _OPTION_NAME = re.compile(r"[a-z_]{1,40}")
 
+# The characters that a Sentinel accepts in the name of a monitored primary.
 _MASTER_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
-"""The characters that a Sentinel accepts in the name of what it monitors."""
 
 SENTINEL_FORM = "redis+sentinel://HOST:PORT,HOST:PORT/MASTER-NAME"
 CLUSTER_FORM = "redis+cluster://HOST:PORT,HOST:PORT"
@@ -48,10 +48,10 @@ _NO_DATABASE = f"the Redis URL has more than hosts: a Redis Cluster has no datab
 
 
 class Address(NamedTuple):
-    """One server. `path` is a unix socket, and then host and port are unused.
+    """One server. `path` is a unix socket; host and port are then unused.
 
-    With `sentinels` host and port are unused as well: these know where the server is that they monitor as `master_name`.
-    With `seeds` likewise: these are some servers of a Cluster. `is_clustered` is set for each server of one.
+    With `sentinels` host and port are unused as well: the Sentinels know the server that they monitor as `master_name`.
+    Likewise with `seeds`, which are some servers of a Cluster. `is_clustered` is set for each server of a Cluster.
     """
 
     host: str
@@ -75,7 +75,7 @@ class Address(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """The URL again, fit for logs and errors: the password is hidden."""
+        """The URL for logs and errors, with the password hidden."""
         credentials = f"{self.username}:***@" if self.password else ""
         database = f"/{self.db}" if self.db else ""
         if self.path:
@@ -90,18 +90,18 @@ class Address(NamedTuple):
         return f"{scheme}://{credentials}{_shown_host(self.host, self.port)}{database}"
 
     def at(self, host: str, port: int) -> Address:
-        """The server of the same deployment that listens there."""
+        """Return the server of the same deployment at this host and port."""
         is_clustered = bool(self.seeds) or self.is_clustered
         return self._replace(host=host, port=port, sentinels=(), master_name="", seeds=(), is_clustered=is_clustered)
 
     @property
     def each_seed(self) -> tuple[Address, ...]:
-        """The servers of the Cluster that the URL names."""
+        """The servers of the Cluster named by the URL."""
         return tuple(self.at(host, port or DEFAULT_PORT) for host, port in self.seeds)
 
     @property
     def each_sentinel(self) -> tuple[Address, ...]:
-        """The Sentinels, each as a server with the credentials of Sentinels."""
+        """The Sentinels, as servers with the Sentinels' credentials."""
         return tuple(
             self.at(host, port or DEFAULT_SENTINEL_PORT)._replace(
                 username=self.sentinel_username, password=self.sentinel_password, db=0
@@ -111,9 +111,9 @@ class Address(NamedTuple):
 
 
 def parse_address(url: str) -> Address:
-    """Read a URL; `InvalidConfig` says what it must look like, without repeating a password."""
+    """Parse a URL. Raises `InvalidConfig`, which shows the expected form without repeating a password."""
     try:
-        # The hosts of a topology are a list; of another URL they stay what they were.
+        # Only a topology's URL is a list of hosts; a comma in another URL is not a separator.
         is_topology = "+" in url.partition("://")[0]
         parts, hosts = split_hosts(url) if is_topology else (split_url(url), [])
     except ValueError as fault:
@@ -161,7 +161,7 @@ def parse_address(url: str) -> Address:
 
 
 def _options(query: str) -> dict[str, str]:
-    given = parse_qs(query.replace("+", "%2B"), keep_blank_values=True)  # a password is no form: its + is no space
+    given = parse_qs(query.replace("+", "%2B"), keep_blank_values=True)  # this is no HTML form: + is not a space
     twice = [name for name, values in given.items() if len(values) > 1 and name in _OPTIONS]
     if twice:
         raise InvalidConfig([f"the Redis URL has {twice[0]} twice: give it once"])
@@ -170,11 +170,11 @@ def _options(query: str) -> dict[str, str]:
 
 def _check_options(query: Mapping[str, str], is_tls: bool, has_sentinels: bool) -> None:
     unknown = [name for name in query if name not in _OPTIONS]
-    if unknown:  # `split_url` has refused a URL whose password may reach to here; the shape is looked at all the same
-        # Behind a password here that has an & in it, the rest of it looks like an option.
+    if unknown:  # `split_url` refused a URL whose password may reach to here; the form is checked nevertheless
+        # If a password before this one contains "&", its rest looks like an option.
         is_shown = "sentinel_password" not in query and _OPTION_NAME.fullmatch(unknown[0])
         named = f" {unknown[0]}" if is_shown else ""
-        raise InvalidConfig([f"the Redis URL has an unknown option{named}: there are {', '.join(_OPTIONS)}"])
+        raise InvalidConfig([f"the Redis URL has an unknown option{named}: the options are {', '.join(_OPTIONS)}"])
     of_sentinels = [name for name in _SENTINEL_OPTIONS if name in query]
     if of_sentinels and not has_sentinels:
         raise InvalidConfig([f"the Redis URL has {of_sentinels[0]}, which is for redis+sentinel:// only"])
@@ -205,7 +205,7 @@ def _shown_host(host: str, port: int) -> str:
 
 
 def check_addresses(urls: Mapping[str, str | None]) -> None:
-    """Read URLs by the options that they were given as; `InvalidConfig` names the option."""
+    """Parse URLs by the options that set them. Raises `InvalidConfig`, which names the option."""
     for option, url in urls.items():
         try:
             if url:

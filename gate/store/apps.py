@@ -1,6 +1,6 @@
 """Apps: their credentials and settings, in Partition 0.
 
-A change is optimistic: the script compares with what the caller read, so that of two operators neither undoes the other.
+A change is optimistic: the script compares with what the caller read, so that two operators do not undo each other's changes.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from gate.store.audit_diff import changed, created
 from gate.store.link import Link, LinkLost, ReplyError
 from gate.store.writer import Attribution, Step, Writer, WriteReceipt
 
+# Each failed attempt means that another operator's change was written.
 MAX_UPDATE_TRIES = 20
-"""Each failed try means that another operator's change went in."""
 SCAN_COUNT = 1_000
 DELETE_BATCH = 500
 _PRESENCE_SLICES = b'"presence_slices"'
+# Absent from the stored form of an App without one, so only a few of thousands of Apps are decoded.
 _PRESENCE_WEBHOOK = b'"presence_webhook_url"'
-"""What an App without one does not have in its stored form: of thousands of Apps only a few are decoded."""
 
 
 class Apps:
-    """Creates, changes, reads and removes Apps. Every method raises `StoreUnavailable`."""
+    """Creates, changes, reads and removes Apps. Every method may raise `StoreUnavailable`."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
@@ -41,7 +41,7 @@ class Apps:
         return written
 
     async def put(self, facts: AppFacts, now_ms: int, why: str = "", by: str = "") -> WriteReceipt:
-        """Replace an App, whatever it is now. Raises `AppUnknown`."""
+        """Replace an App regardless of its present settings. Raises `AppUnknown`."""
         written = await self._put(facts, "*", now_ms, Attribution(by, why), created(facts))
         if isinstance(written, bytes):
             raise _unknown(facts.key)
@@ -50,7 +50,7 @@ class Apps:
     async def update(
         self, app_key: str, mutate: Callable[[AppFacts], AppFacts], now_ms: int, why: str = "", by: str = ""
     ) -> tuple[AppFacts, WriteReceipt]:
-        """Replace an App by `mutate` of it, which is called anew if somebody else was quicker. Raises `AppUnknown`."""
+        """Replace an App by `mutate` of it, which is called again after a concurrent change. Raises `AppUnknown`."""
         packed = await self._get(app_key)
         for _ in range(MAX_UPDATE_TRIES):
             before = unpack_app(packed)
@@ -73,20 +73,20 @@ class Apps:
         return sorted((unpack_app(row) for row in rows), key=lambda facts: facts.key)
 
     async def missing(self, app_keys: Sequence[str]) -> Sequence[str]:
-        """Those that are no App's."""
+        """Return the keys that belong to no App."""
         if not app_keys:
             return ()
         found = await self._writer.client.read(*(("HEXISTS", keys.apps(), key) for key in app_keys))
         return [key for key, is_there in zip(app_keys, found, strict=True) if not is_there]
 
     async def moved_at(self) -> tuple[Any, ...]:
-        """Where the Changelog of the Apps' Partition ends: as long as that is the same, no App has changed."""
+        """Return the head of the Changelog of the Apps' Partition. While it is the same, no App has changed."""
         fields = (keys.META_EPOCH, keys.META_SEQ, keys.META_TIP)
         (place,) = await self._writer.client.read(("HMGET", keys.meta(APPS_PARTITION), *fields))
         return tuple(place)
 
     async def with_presence_webhook(self) -> tuple[Sequence[AppFacts], Sequence[str]]:
-        """Apps whose receivers are told who is online; and the keys of all others, of which nothing else is looked at."""
+        """Return the Apps that have a presence webhook, and the keys of all others, which are not decoded."""
         (flat,) = await self._writer.client.read(("HGETALL", keys.apps()))
         telling: list[AppFacts] = []
         others: list[str] = []
@@ -99,15 +99,15 @@ class Apps:
         return telling, others
 
     async def with_presence_slices(self) -> dict[str, int]:
-        """Of Apps whose Presence has more than one slice, how many."""
+        """Return the number of slices of each App whose Presence has more than one."""
         (rows,) = await self._writer.client.read(("HVALS", keys.apps()))
         sliced = (unpack_app(row) for row in rows if _PRESENCE_SLICES in row)
         return {facts.key: facts.presence_slices for facts in sliced if facts.presence_slices > 1}
 
     async def remove(self, app_key: str, now_ms: int, why: str = "", by: str = "") -> WriteReceipt:
-        """Remove an App and all facts of its Users. Safe to repeat after an interruption; an unknown App is fine.
+        """Remove an App and all facts of its Users. Safe to repeat after an interruption; an unknown App is accepted.
 
-        Facts that are written to it meanwhile may stay behind; so stop its callers first, or repeat.
+        Facts that are written to it meanwhile may stay. Stop its callers first, or repeat the removal.
         """
         step = Step(
             APPS_PARTITION, scripts.APP_REMOVE, [keys.apps(), keys.deployment_audit()], [], Attribution(by, why)
@@ -117,9 +117,9 @@ class Apps:
         return written
 
     async def finish_removal(self, app_key: str) -> None:
-        """Delete what is left of an App that is gone, as after a removal that broke off.
+        """Delete the remaining keys of a removed App, as after an interrupted removal.
 
-        What is left would be facts of the next App of that key. Of one that was never there nothing is.
+        Remaining facts would belong to the next App with that key. A key that was never used has none.
         """
         for server in await self._writer.client.masters():
             link = await server.open_dedicated()
@@ -141,7 +141,7 @@ class Apps:
                 keys.nonces(partition, app_key),
             )
         ]
-        # One command a key: in a Cluster each is in a slot of its own.
+        # One command per key: in a Cluster each key has a slot of its own.
         await self._writer.client.read(*(("UNLINK", key) for key in (*doomed, keys.quota(app_key))))
 
     async def _get(self, app_key: str) -> bytes:
@@ -152,15 +152,15 @@ class Apps:
         return packed
 
     async def _put(
-        self, facts: AppFacts, present: bytes | Literal["*"], now_ms: int, because: Attribution, told: bytes
+        self, facts: AppFacts, present: bytes | Literal["*"], now_ms: int, attribution: Attribution, diff: bytes
     ) -> WriteReceipt | bytes:
-        """What the App is now, as bytes, if that is not `present`. `audit_diff` is what the audit says of it."""
+        """Write an App if it is still `present`, else return it as it is now. `diff` is the value of the audit entry."""
         step = Step(
             APPS_PARTITION,
             scripts.APP_PUT,
             [keys.apps(), keys.deployment_audit()],
-            [pack_app(facts), present, told],
-            because,
+            [pack_app(facts), present, diff],
+            attribution,
         )
         written, (reply,) = await self._writer.write(checked_app_key(facts.key), [step], now_ms)
         return bytes(reply[1]) if reply[0] == b"differs" else written
@@ -175,6 +175,7 @@ class Apps:
             if isinstance(reply, ReplyError):
                 raise StoreUnavailable(f"the server refused: {reply}", "unknown")
             cursor, found = reply
+            # A glob can match another App's keys (its key may hold special characters), so each key is parsed.
             doomed += [key for key in found if (parsed := keys.parse(key)) and parsed.app == app_key]
             while doomed and (cursor == b"0" or len(doomed) >= DELETE_BATCH):
                 await link.exchange([("UNLINK", key) for key in doomed[:DELETE_BATCH]], deadline_ms)

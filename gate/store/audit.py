@@ -1,12 +1,12 @@
-"""The audit: who did what to which User, when, until when and why. Appended by the scripts that did it, so it can't be wrong.
+"""The audit: who did what to which User, when, until when and why. Appended by the same scripts, so it is always consistent.
 
-`gate.presence.kick_command` carries a kick out: one entry says that it was ordered, and its outcome takes that entry's place.
+`gate.presence.kick_command` carries out a kick: one entry records the order, and its outcome replaces that entry.
 
-One stream a Partition and App; an entry's id is its moment on the server's clock. Entries of all Partitions are read in one
-order, the latest first, from a cursor that stays right while new ones come. Kept for the App's `audit_days`.
+There is one stream per Partition and App. An entry's id is its moment on the server's clock. Entries of all Partitions are read
+in one order, the latest first, from a cursor that stays valid while new ones arrive. Kept for the App's `audit_days`.
 
-The deployment's audit is one more stream: what was done to Apps and operators, and facts that Redis lost. It outlives every
-App, and holds the latest 100,000 entries or some more (`lua/lib/deployment_audit.lua`).
+The deployment's audit is another stream: changes of Apps and operators, and facts that Redis lost. It outlives every App, and
+holds the latest 100,000 entries or slightly more (`lua/lib/deployment_audit.lua`).
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from gate.store.writer import Attribution, Writer
 
 MAX_PAGE = 1_000
 LOOKED_AT_A_STEP = 1_000
+# Old entries that one script deletes, in a millisecond: after `audit_days` was lowered there may be millions.
 TRIMMED_A_SCRIPT = 500
-"""Old entries that one script drops, in a millisecond: after `audit_days` was lowered there may be millions."""
+# Entries of one Partition that a query about one User reads before it returns a short page with a cursor.
 MAX_LOOKED_AT = 50_000
-"""Entries of one Partition that a question about one User looks at before it answers a short page with a cursor."""
 
+# Kinds of entries in addition to those of Changes. Their value is JSON. For a kick: `session`, `platform` if limited to it,
+# and `closed`, the number of Sessions. For a loss: `lost`, the number of facts.
 Noted = Literal["kick-ordered", "kicked", "facts-lost"]
-"""Kinds of entries beside those of Changes. Their value is JSON: of a kick `session`, `platform` if only that, and `closed`,
-how many; of a loss `lost`, how many facts."""
 NOTED: frozenset[str] = frozenset(get_args(Noted))
 
+# Kinds of entries in the deployment's audit.
 DeploymentKind = Literal[
     "app-created", "app-changed", "app-removed", "operator-added", "operator-changed", "operator-removed", "facts-lost"
 ]  # fmt: skip
-"""Kinds of entries in the deployment's audit."""
 
 _CURSOR = re.compile(r"([1-9]\d{0,15})-(\d{1,16})-(\d{1,4})")
 
 
 class AuditEntry(NamedTuple):
-    """One thing that was done. `until_ms` is 0 where it has no meaning; `user` is empty for what was done to the App."""
+    """One action. `until_ms` is 0 where it has no meaning; `user` is empty for an action on the App."""
 
     at_ms: int
     number: int
@@ -62,7 +62,7 @@ class AuditEntry(NamedTuple):
 
 
 class DeploymentEntry(NamedTuple):
-    """One entry of the deployment's audit. `about` is an App key or an operator's name; `value` is JSON: what changed."""
+    """One entry of the deployment's audit. `about` is an App key or an operator's name; `value` is JSON: the changes."""
 
     at_ms: int
     kind: str
@@ -73,19 +73,19 @@ class DeploymentEntry(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """Where an entry stands among those of all Partitions; of one moment, the higher place was read first."""
+    """An entry's position among those of all Partitions. Of equal moments, the higher position is read first."""
 
     at_ms: int
     number: int
     partition: int
 
     def below(self, partition: int) -> str:
-        """The end of a Partition's part that comes after this place, in Redis's words."""
+        """Return the upper bound for a Partition's entries after this position, in Redis's syntax."""
         return f"{'' if partition < self.partition else '('}{self.at_ms}-{self.number}"
 
 
 class Audit:
-    """Reads, trims, and notes kicks. Every method raises `StoreUnavailable`."""
+    """Reads and trims the audit, and records kicks. Every method may raise `StoreUnavailable`."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
@@ -100,22 +100,22 @@ class Audit:
         to_ms: int = FOREVER_MS,
         cursor: str | None = None,
     ) -> tuple[list[AuditEntry], str | None]:
-        """What was done from one moment to before another, the latest first; and the next page's cursor, None at the end.
+        """Return the entries from one moment to before another, latest first, and the next page's cursor, None at the end.
 
-        Of one User, a page may be short, even empty, and still have a next one. Raises `InvalidInput`.
+        For one User, a page may be short, even empty, and still have a next one. Raises `InvalidInput`.
         """
         if not 1 <= count <= MAX_PAGE:
             raise InvalidInput("count", f"must be 1 to {MAX_PAGE}, {count} was sent")
         place = None if cursor is None else _place(cursor)
         if to_ms < 1:
-            return [], None  # nothing is older, and Redis refuses a range that would end before its first id
+            return [], None  # no entry is older, and Redis refuses a range that ends before its first id
         last = f"({to_ms}-0"
         if user is None:
             return await self._of_all(app_key, count, place, from_ms, last)
         return await self._of_user(app_key, user, count, place, from_ms, last)
 
     async def trim(self, app_key: str, over_ms: int, kept_ms: int) -> int:
-        """Drop what was older than `kept_ms` at `over_ms`, a moment that is over by every clock; answers how many entries."""
+        """Delete what was older than `kept_ms` at `over_ms`, a moment passed by every clock. Returns the number of entries."""
         dropped, partitions = 0, set(range(self._writer.partitions))
         while partitions:
             calls = [
@@ -124,23 +124,31 @@ class Audit:
             ]
             counts = await self._writer.client.write(calls)
             dropped += sum(counts)
+            # A Partition that deleted a full batch (the script may keep one entry) probably has more.
             partitions = {
                 at for at, count in zip(sorted(partitions), counts, strict=True) if count >= TRIMMED_A_SCRIPT - 1
             }
         return dropped
 
-    async def order_kick(self, app_key: str, user: bytes, because: Attribution, session: str, platform: str) -> str:
-        """Note that Sessions are about to be closed, all or those named; the id of the entry."""
-        return await self._note(app_key, "kick-ordered", user, because, _which(session, platform))
+    async def order_kick(self, app_key: str, user: bytes, attribution: Attribution, session: str, platform: str) -> str:
+        """Record that Sessions are about to be closed, all or those named. Returns the id of the entry."""
+        return await self._note(app_key, "kick-ordered", user, attribution, _which(session, platform))
 
     async def settle_kick(
-        self, app_key: str, user: bytes, because: Attribution, session: str, platform: str, ordered: str, closed: int
+        self,
+        app_key: str,
+        user: bytes,
+        attribution: Attribution,
+        session: str,
+        platform: str,
+        ordered: str,
+        closed: int,
     ) -> None:
-        """Put how many were closed in the place of the order."""
-        await self._note(app_key, "kicked", user, because, {**_which(session, platform), "closed": closed}, ordered)
+        """Replace the order by the number of Sessions closed."""
+        await self._note(app_key, "kicked", user, attribution, {**_which(session, platform), "closed": closed}, ordered)
 
     async def note_loss(self, app_key: str, node: str, lost: int, why: str, *, in_app: bool = True) -> None:
-        """Note that a node's Replica has so many facts that Redis lost: in the deployment's audit, and in the App's."""
+        """Record that Redis lost facts that a node's Replica has: in the deployment's audit, and in the App's."""
         value = {"lost": lost}
         args: list[str | bytes] = ["facts-lost", app_key, node, why, msgspec.json.encode(value)]
         await self._writer.client.write([Call(scripts.DEPLOYMENT_NOTE, [keys.deployment_audit()], args)])
@@ -169,14 +177,14 @@ class Audit:
         app_key: str,
         kind: Noted,
         user: bytes,
-        because: Attribution,
+        attribution: Attribution,
         value: Mapping[str, object],
         instead_of: str = "",
     ) -> str:
         call = Call(
             scripts.AUDIT_NOTE,
             [keys.audit(self._writer.partition_of(app_key, user), app_key)],
-            [instead_of, kind, because.by, because.why, "u", user, "v", msgspec.json.encode(value)],
+            [instead_of, kind, attribution.by, attribution.why, "u", user, "v", msgspec.json.encode(value)],
         )
         entry: bytes = (await self._writer.client.write([call]))[0]
         return entry.decode()
@@ -185,6 +193,7 @@ class Audit:
         self, app_key: str, count: int, place: _Place | None, from_ms: int, last: str
     ) -> tuple[list[AuditEntry], str | None]:
         partitions = range(self._writer.partitions)
+        # One more than a page from each Partition: any of them may provide the whole page.
         asked: list[Command] = [
             ("XREVRANGE", keys.audit(partition, app_key), place.below(partition) if place else last, from_ms,
              "COUNT", count + 1)

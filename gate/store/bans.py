@@ -1,4 +1,4 @@
-"""Bans: an App refuses a User until a moment. See `penalties` for how."""
+"""Bans: an App refuses a User until a moment. See `penalties` for the implementation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Opening Partitions: each gets its epoch, the deployment its number of Partitions; and a server too old is refused."""
+"""Initialization of Partitions: each gets its epoch, the deployment its number of Partitions. An old server is refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OLDEST_SERVER = (6, 2)
 
 
 async def open_partitions(client: Client, which: Iterable[int], wanted: int) -> int:
-    """Open Partitions of a deployment of `wanted`; Partition 0 must be among them. Answers how many there are.
+    """Initialize Partitions of a deployment of `wanted`, among them Partition 0. Returns the number of Partitions present.
 
     Raises `InvalidConfig` if this Redis holds a deployment of another number or schema, `StoreUnavailable`.
     """
@@ -28,20 +28,20 @@ async def open_partitions(client: Client, which: Iterable[int], wanted: int) -> 
                              f"{keys.SCHEMA_VERSION.decode()}: use the matching version of Gate"])  # fmt: skip
     if present != wanted:
         raise InvalidConfig([f"{client.address.shown} holds a deployment of {present} Partitions, not {wanted}: "
-                             "leave the number out, it never changes"])  # fmt: skip
+                             "omit the number, it can never change"])  # fmt: skip
     return present
 
 
 async def partitions_present(client: Client) -> int | None:
-    """How many Partitions the deployment in this Redis has; None if there is none. Raises `StoreUnavailable`."""
+    """Return the number of Partitions of the deployment in this Redis; None if there is none. Raises `StoreUnavailable`."""
     (count,) = await client.read(("HGET", keys.meta(APPS_PARTITION), keys.META_PARTITIONS))
     return None if count is None else int(count)
 
 
 async def refuse_old_server(client: Client) -> None:
-    """Raises `InvalidConfig` on a server older than `OLDEST_SERVER`, `StoreUnavailable`.
+    """Raise `InvalidConfig` for a server older than `OLDEST_SERVER`, `StoreUnavailable` if it does not answer.
 
-    A master of a Cluster that is away is not looked at: calls to the other masters must go on.
+    An unavailable master of a Cluster is skipped: calls to the other masters must continue.
     """
     for server in await client.masters():
         try:
@@ -51,7 +51,7 @@ async def refuse_old_server(client: Client) -> None:
                 raise
             continue
         facts = dict(line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
-        # Valkey reports to clients the Redis version that it is compatible with.
+        # Valkey reports the Redis version with which it is compatible.
         version = facts.get("redis_version", "0.0")
         if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_SERVER:
             raise InvalidConfig([f"{server.address.shown} is Redis {version}: 6.2 or later, or Valkey, is needed"])

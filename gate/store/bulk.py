@@ -1,8 +1,7 @@
-"""Many facts at once, as an import has them: gathered by Partition into scripts of bounded size, several under way at a time.
+"""Bulk writes, as for an import: facts are grouped by Partition into scripts of bounded size, several in flight at a time.
 
-Facts are stated outright, so a run that broke off is finished by running it again. Of facts about the same thing the last one
-given holds. Deactivated Users may be restrained here: what is loaded is another system's state.
-
+Facts are stated outright, so an interrupted run is completed by running it again. Of several facts about the same thing the
+last one counts. Deactivated Users may be penalized here: the loaded facts are another system's state.
     async with store.bulk("default", now_ms) as bulk:
         await bulk.add(ListKind.BLACKLIST, owner, members)
         await bulk.ban(user, until_ms)
@@ -30,20 +29,20 @@ from gate.store.penalties import Penalties, Penalty
 from gate.store.users import Registration, Users
 from gate.store.writer import Step, Writer, WriteReceipt, revisions_of
 
+# Bounds the time of one script in the server: some 2 ms.
 FACTS_A_SCRIPT = 1_000
-"""Bounds how long one script holds the server: some 2 ms."""
+# For facts that are one Change each. A following node reads in pieces of 64 KB with a script between any two. With longer
+# scripts it would miss its deadline on a busy machine and be disconnected.
 USERS_A_SCRIPT = 250
-"""Of facts that are a Change each. What a following node reads comes in pieces of 64 KB with a script between any two: with
-longer ones, it would miss its deadline on a busy machine and be cut off."""
 SCRIPTS_A_PIPELINE = 8
+# While the server runs one, the next is packed and sent.
 PIPELINES_UNDER_WAY = 2
-"""While the server runs one, the next is packed and sent."""
+# For one pipeline, which may wait behind others and behind a rewrite of the append-only file.
 BULK_DEADLINE_MS = 10_000
-"""Of one pipeline; it may wait behind others and behind a rewrite of the append-only file."""
 
 
 class FullList(NamedTuple):
-    """A list to which nothing was added, because it would have passed the ceiling."""
+    """A list to which nothing was added, because it would have exceeded the ceiling."""
 
     kind: ListKind
     owner: bytes
@@ -52,7 +51,7 @@ class FullList(NamedTuple):
 
 
 class BulkResult(NamedTuple):
-    """What went in since the BulkWriter was made. `facts` counts a repeated one each time."""
+    """Everything written since the BulkWriter was made. `facts` counts a repeated fact each time."""
 
     facts: int
     written: WriteReceipt
@@ -60,7 +59,7 @@ class BulkResult(NamedTuple):
 
 
 class BulkWriter:
-    """Not shared between tasks. Every method raises `StoreUnavailable`; then some of what was given may be in."""
+    """Not shared between tasks. Every method may raise `StoreUnavailable`; then some of the facts may have been written."""
 
     def __init__(self, writer: Writer, app_key: str, now_ms: int, ceiling: int | None) -> None:
         self._writer = writer
@@ -80,7 +79,7 @@ class BulkWriter:
         self._under_way: deque[asyncio.Task[None]] = deque()
         self._newest: dict[int, Revision] = {}
         self._taken_by: dict[int, str] = {}
-        """The run of the server that took a Partition's newest."""
+        """The run of the server that took a Partition's newest write."""
         self._full: list[FullList] = []
         self._facts = 0
 
@@ -92,7 +91,7 @@ class BulkWriter:
     async def __aexit__(
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Drops what was not flushed."""
+        """Discards what was not flushed."""
         for task in self._under_way:
             task.cancel()
         await asyncio.gather(*self._under_way, return_exceptions=True)
@@ -108,7 +107,7 @@ class BulkWriter:
         await self._restrain("mute", Penalty(user, until_ms, why, by))
 
     async def add(self, kind: ListKind, owner: bytes, members: Sequence[bytes], until_ms: int = FOREVER_MS) -> None:
-        """Add entries to a list. One given in pieces may be filled by some before a later one passes the ceiling."""
+        """Add entries to a list. If a list is given in parts, early parts may be written before a later one is refused."""
         self._facts += len(members)
         at = kind, self._writer.partition_of(self._app, owner)
         groups = self._groups.setdefault(at, [])
@@ -134,7 +133,7 @@ class BulkWriter:
     async def register(
         self, user: bytes, name: str | None = None, portrait: str | None = None, at_ms: int | None = None
     ) -> None:
-        """Make a User exist, since a moment (now if not told); a name or portrait of None leaves what there is."""
+        """Register a User at a moment (default: now). A name or portrait of None leaves the present one."""
         self._facts += 1
         partition = self._writer.partition_of(self._app, user)
         registered = self._registered.setdefault(partition, {})
@@ -144,11 +143,11 @@ class BulkWriter:
             await self._send_if_due()
 
     async def reserve(self, app: AppFacts, users: Sequence[bytes]) -> list[bytes]:
-        """Places for Users to register, where the App has a limit; those that found none, and should be left out."""
+        """Reserve places for Users to register, if the App has a limit. Returns those without a place, to be left out."""
         return await self._users.quota.reserve_all(app, users, self._now_ms)
 
     async def flush(self) -> BulkResult:
-        """Send all that is gathered, and wait until everything is in."""
+        """Send everything that is queued, and wait until it is written."""
         for noun, partition in list(self._restrained):
             self._emit_restraints(noun, partition)
         for at in list(self._groups):
@@ -211,7 +210,7 @@ class BulkWriter:
             await self._under_way.popleft()
         batch, self._ready = self._ready[:SCRIPTS_A_PIPELINE], self._ready[SCRIPTS_A_PIPELINE:]
         self._under_way.append(asyncio.get_running_loop().create_task(self._exchange(batch)))
-        await asyncio.sleep(0)  # lets it write its commands now, while the caller goes on to gather more
+        await asyncio.sleep(0)  # lets the task write its commands now, while the caller continues
 
     async def _exchange(self, batch: Sequence[tuple[Step, Callable[[Reply], None]]]) -> None:
         assert self._links, "a BulkWriter is used inside `async with`"
@@ -227,6 +226,7 @@ class BulkWriter:
             raise StoreUnavailable(f"a slot was moved to {server.address.shown} during the import", "unknown")
         try:
             replies = await link.exchange([call.by_sha for call in calls], BULK_DEADLINE_MS)
+            # Only the unknown scripts are sent again, with their source; the others have run.
             if unknown := [at for at, reply in enumerate(replies) if is_noscript(reply)]:
                 late = await link.exchange([calls[at].by_source for at in unknown], BULK_DEADLINE_MS)
                 for at, reply in zip(unknown, late, strict=True):

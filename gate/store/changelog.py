@@ -1,6 +1,6 @@
 """The Changelog as a replicator follows it: heads, proofs, and one read over all Partitions (`log_reading`).
 
-Replies are decoded straight from the wire.
+Replies are decoded directly from the wire.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gate.store.snapshot import read_snapshot
 
 
 class Changelog:
-    """All Partitions' Changelogs, and the facts behind them. Every method raises `StoreUnavailable`."""
+    """All Partitions' Changelogs, and the facts. Every method may raise `StoreUnavailable`."""
 
     def __init__(self, client: Client, partitions: int) -> None:
         self._client = client
@@ -28,20 +28,20 @@ class Changelog:
 
     @property
     def partitions(self) -> int:
-        """How many Partitions the deployment has."""
+        """Number of Partitions of the deployment."""
         return self._partitions
 
     @property
     def is_partly_away(self) -> bool:
-        """Whether some masters of a Cluster are away, and the others answer."""
+        """Whether some masters of a Cluster are away while the others answer."""
         return self._client.is_partly_away
 
     async def prepare(self) -> None:
-        """Give every Partition an epoch if it has none. Raises `InvalidConfig` if Redis is another deployment's."""
+        """Give every Partition an epoch if it has none. Raises `InvalidConfig` if Redis holds another deployment."""
         await open_partitions(self._client, range(self._partitions), self._partitions)
 
     async def heads(self) -> list[Position]:
-        """Each Partition's head; `NOWHERE` without history."""
+        """Return each Partition's head; `NOWHERE` without history."""
         fields = (keys.META_EPOCH, keys.META_SEQ, keys.META_TIP)
         replies = await self._client.read(*(("HMGET", keys.meta(p), *fields) for p in range(self._partitions)))
         return [
@@ -50,22 +50,22 @@ class Changelog:
         ]
 
     async def write_id_at(self, partition: int, seq: int) -> str | None:
-        """The write id of the entry at `seq`; None if the log does not hold it."""
+        """Return the write id of the entry at `seq`; None if the log does not hold it."""
         at = b"%d-0" % seq
         (rows,) = await self._client.read(("XRANGE", keys.log(partition), at, at))
         return decode_entry(seq, rows[0][1]).write_id if rows else None
 
     async def read(self, after: Sequence[Position], block_ms: int) -> dict[int, list[Change]]:
-        """Changes after each Position, oldest first, waiting up to `block_ms` for the first.
+        """Return Changes after each Position, oldest first. Waits up to `block_ms` for the first.
 
-        A Partition without news is absent. Raises `ChangeUnreadable` too.
+        A Partition without Changes is absent. Also raises `ChangeUnreadable`.
         """
         asked = self._reader.most
         found = await self._reader.read({partition: at.seq for partition, at in enumerate(after)}, block_ms)
         newest = found.get(APPS_PARTITION, [])
         while len(newest) >= asked:
-            # More may follow than was read, and facts of an App are better not read before its creation. On a Cluster they may
-            # be: nothing depends on it (`replica.writer`).
+            # The log may hold more than was read, and an App's facts should not be read before its creation. On a Cluster
+            # they may be; nothing depends on it (`replica.writer`).
             last, asked = seq_of(newest[-1][0]), self._reader.most
             log, behind = keys.log(APPS_PARTITION), b"(%d-0" % last
             (newest,) = await self._client.read(("XRANGE", log, behind, "+", "COUNT", asked))
@@ -76,13 +76,13 @@ class Changelog:
         }
 
     def reconnect(self, problem: str) -> None:
-        """Close every connection; the next call makes new ones."""
+        """Close every connection. The next call opens new ones."""
         self._client.reconnect(problem)
 
     def snapshot(self) -> AsyncIterator[Sequence[Part]]:
-        """All facts, in batches; Apps first. Facts that change meanwhile may show as before or after."""
+        """Yield all facts in batches, Apps first. A fact that changes meanwhile may be old or new."""
         return read_snapshot(self._client, self._partitions)
 
     async def aclose(self) -> None:
-        """Close what is read over."""
+        """Close the reader's connections."""
         await self._reader.aclose()

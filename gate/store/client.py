@@ -1,19 +1,19 @@
-"""The way to the server: deadlines, failing fast while it is away, and what its errors mean.
+"""Connection to the server: deadlines, failing fast while it is away, and the meaning of its errors.
 
-Every call has a deadline. Once one was missed, or a connection refused, calls fail at once with `StoreUnavailable` while a
-probe in the background tries a fresh connection every `PROBE_EVERY_MS`; only its success lets commands through again. So a
-Redis that hangs costs one caller one deadline, not every caller one.
+Every call has a deadline. After a missed deadline or a refused connection, calls fail at once with `StoreUnavailable` while a
+background probe tries a fresh connection every `PROBE_EVERY_MS`. Only its success permits commands again. So a hanging Redis
+costs one caller one deadline, not every caller.
 
-A connection that the server merely closed is opened anew by the next call. A write whose answer never came has the outcome
-"unknown"; one that was never sent, or that the server refused, "not-written".
+If the server merely closed a connection, the next call opens a new one. A write without an answer has the outcome "unknown".
+One that was never sent, or that the server refused, has "not-written".
 
-All connections of a Client are to one run of one server. The address may lead to another one while connections stay open (a
-virtual IP, a Kubernetes Service, a server that was demoted), so a fresh connection is made every `CHECK_ADDRESS_EVERY_MS`. If
-the newest connection reaches another run than older ones, those are closed. A replica counts as away.
+All connections of a Client lead to one run of one server. The address may lead to another server while connections stay open (a
+virtual IP, a Kubernetes Service, a demoted server), so a fresh connection is made every `CHECK_ADDRESS_EVERY_MS`. If the newest
+connection reaches another run than older ones, those are closed. A replica counts as away.
 
-Where Sentinels know the primary, each connection asks them first (`sentinel`), and a failover that they publish makes a fresh
-connection at once. If they name another primary than before, or are replacing it, every connection to the old one is closed,
-and what is on its way there has the outcome "unknown": a reply of a demoted primary is no acknowledgement.
+With Sentinels, each connection first asks them for the primary (`sentinel`), and a failover that they publish triggers a fresh
+connection at once. If they name another primary than before, or are replacing it, every connection to the old one is closed.
+Commands in flight to it have the outcome "unknown": a reply of a demoted primary is no acknowledgement.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ from gate.store.link import Command, Link, LinkLost, NotPrimary, Reply, ReplyErr
 from gate.store.scripts import Call, Run, replies_of, runs_of
 from gate.store.sentinel import Sentinels
 
+# A connection and three commands. Freshness depends on it: three may miss their deadline before facts are called stale.
 CHECK_ADDRESS_EVERY_MS = 700
-"""A connection and three commands. Freshness depends on it: three may take their deadline before a replicator doubts."""
+# Between two checks of the address, regardless of how long connecting takes.
 LEAST_PAUSE_MS = 50
-"""Between two looks at the address, however long connecting takes."""
+# Short enough for service within half a second of Redis's return. Each probe is one connection and one PING.
 PROBE_EVERY_MS = 250
-"""Short enough that service is back within half a second of Redis; each probe is one connection and one PING."""
 
 _AWAY = re.compile(
-    # Redis 6.2 wraps what a command in a script answered: "ERR Error running script …: -OOM command not allowed …".
+    # Redis 6.2 wraps the error of a command in a script: "ERR Error running script …: -OOM command not allowed …".
     r"(?:^|-)(LOADING|READONLY|MISCONF|OOM|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|NOAUTH|WRONGPASS|NOPERM"
-    r"|UNBLOCKED|MOVED|ASK)\b"  # a server that is demoted releases callers that wait for Changes
+    r"|UNBLOCKED|MOVED|ASK)\b"  # a demoted server releases callers that wait for Changes
     r"|ACL failure in script|The user executing the script can't"
 )
+# A command in a script was refused after others had run: a script is not rolled back.
 _MID_SCRIPT = re.compile(r"ACL failure in script|executing the script can't")
-"""A command in a script was refused, and those before it were carried out: a script is not rolled back."""
 
 
 class Client:
-    """Shared by all of a process's callers on one loop. `aclose` when done."""
+    """Shared by all callers of a process on one loop. Call `aclose` when done."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Client:
         on_open: Callable[[Link], object] = bool,
         on_away: Callable[[], object] = bool,
     ) -> None:
-        """Deadlines are the address's, unless given. `on_open` is called with each new connection, `on_away` with each loss."""
+        """Deadlines default to the address's. `on_open` is called with each new connection, `on_away` at each loss."""
         self.address = address
         self.deadline_ms = deadline_ms or address.timeout_ms
         self._connect_ms = connect_ms or address.connect_timeout_ms
@@ -80,22 +80,22 @@ class Client:
         self._address_problem = ""
 
     def another(self) -> Client:
-        """One more to the same server, for a loop of its own: call it there."""
+        """Return another Client to the same server, for another event loop. Call this in that loop."""
         return Client(self.address, self.deadline_ms, self._connect_ms)
 
     @property
     def reached_at_ms(self) -> int:
-        """When the newest connection was begun that reached the server; on the monotonic clock."""
+        """When the newest connection that reached the server was begun; on the monotonic clock."""
         return self._reached_at_ms
 
     @property
     def address_problem(self) -> str:
-        """Why the last check of the address failed; "" if it did not."""
+        """Why the last check of the address failed; "" if it succeeded."""
         return self._address_problem
 
     @property
     def reached(self) -> str:
-        """The run of the server that the newest connection reached, whether or not it is open still."""
+        """The run of the server that the newest connection reached, even if it is closed by now."""
         return self._reached
 
     @property
@@ -105,36 +105,36 @@ class Client:
 
     @property
     def is_partly_away(self) -> bool:
-        """Whether some servers of several are away, and the others answer."""
+        """Whether some of several servers are away while the others answer."""
         return False
 
     @property
     def server_id(self) -> str:
-        """Which run of the server commands reach now; "" where there is no connection."""
+        """The run of the server that commands reach now; "" without a connection."""
         return self._link.server_id if self._link is not None and self._link.is_open else ""
 
     async def masters(self) -> Sequence[Client]:
-        """A Client for each server that has facts: this one, but for a Cluster. Raises `StoreUnavailable`."""
+        """Return a Client for each server with facts: this one, or each master of a Cluster. Raises `StoreUnavailable`."""
         return (self,)
 
     def master_of(self, key: bytes) -> Client:
-        """The one of `masters` that has this key. Raises `StoreUnavailable`."""
+        """Return the one of `masters` that has this key. Raises `StoreUnavailable`."""
         return self
 
     async def steady_owners(self, keys: Sequence[bytes]) -> Sequence[Address | None]:
-        """Which server has each of these keys. Raises `StoreUnavailable` while one is on its way to another server."""
+        """Return the server of each key. Raises `StoreUnavailable` while a key is being moved to another server."""
         return [self.address] * len(keys)
 
     def server_ids(self, keys: Sequence[bytes]) -> list[str]:
-        """Which run of which server has each of these keys, by the newest connections."""
+        """Return the run of the server of each key, from the newest connections."""
         return [self.server_id] * len(keys)
 
     async def publish(self, channel: bytes, message: bytes) -> None:
-        """Send a message to those who listen to the channel (`Subscription`). Raises `StoreUnavailable`."""
+        """Send a message to the subscribers of a channel (`Subscription`). Raises `StoreUnavailable`."""
         await self.read(("PUBLISH", channel, message))
 
     async def read(self, *commands: Command, at: bytes = b"") -> list[Reply]:
-        """Pipeline commands that change nothing; one that names no key is sent to the server of the key `at`.
+        """Run read-only commands in one pipeline. A command without a key is sent to the server of the key `at`.
 
         Raises `StoreUnavailable`.
         """
@@ -144,36 +144,36 @@ class Client:
         return replies
 
     async def query(self, call: Call) -> Reply:
-        """Run a script that changes nothing. Raises `StoreUnavailable`."""
+        """Run a read-only script. Raises `StoreUnavailable`."""
         return (await self.query_each([call]))[0]
 
     async def query_each(self, calls: Sequence[Call]) -> list[Reply]:
-        """Run scripts that change nothing, in one pipeline. Raises `StoreUnavailable`."""
+        """Run read-only scripts in one pipeline. Raises `StoreUnavailable`."""
         return await self._run_scripts(calls, "not-written")
 
     async def write(self, calls: Sequence[Call], behind: Sequence[Call] = ()) -> list[Reply]:
-        """Run scripts in one pipeline; those of `behind` are run after all of them, on the same connection, and reply last.
+        """Run scripts in one pipeline. Those of `behind` run after all others, on the same connection, and reply last.
 
-        Raises `StoreUnavailable`: with the outcome "unknown" also if only some of several scripts ran.
+        Raises `StoreUnavailable`, with the outcome "unknown" even if only some of several scripts ran.
         """
         return await self._run_scripts([*calls, *behind], "unknown", behind=len(behind))
 
     async def write_each(self, calls: Sequence[Call]) -> list[Reply]:
-        """Run scripts in one pipeline, in order; one that the server refused is a `ReplyError` in its place.
+        """Run scripts in one pipeline, in order. The reply of one that the server refused is a `ReplyError`.
 
-        Each must be safe to repeat. Raises `StoreUnavailable` where nothing was answered.
+        Each must be safe to repeat. Raises `StoreUnavailable` if nothing was answered.
         """
         runs = runs_of(calls)
         _, replies = await self._run(runs, "unknown")
         unknown = next((at for at, reply in enumerate(replies) if is_noscript(reply)), len(runs))
         if unknown < len(runs):
-            # All from there on, as they were asked for: who came and left would else have left, and then come for good.
-            # This costs nothing as long as nobody flushes; 14 kB of source in each pipeline would.
+            # All from there on, to keep their order: of an open and a close of one Session, the close must not run first.
+            # Resending costs nothing unless scripts are flushed; 14 kB of source in each pipeline would.
             _, replies[unknown:] = await self._exchange([run.call.by_source for run in runs[unknown:]], "unknown")
         return replies_of(runs, replies)
 
     async def open_dedicated(self, on_push: Callable[[list[Reply]], None] | None = None, key: bytes = b"") -> Link:
-        """A Link of the caller's own to the server of a key, for commands that block or answer at length.
+        """Open a Link for the caller alone to the server of a key, for commands that block or have long answers.
 
         Raises `StoreUnavailable`.
         """
@@ -183,7 +183,7 @@ class Client:
             raise StoreUnavailable(str(loss)) from None
 
     def reconnect(self, problem: str) -> None:
-        """Close every connection: each caller that needs one makes a new one."""
+        """Close every connection. Each caller that needs one opens a new one."""
         self._drop(list(self._links), problem)
 
     async def aclose(self) -> None:
@@ -199,7 +199,7 @@ class Client:
             await self._sentinels.aclose()
 
     async def connect(self) -> Link:
-        """The connection that is shared, made if it does not exist. Raises `StoreUnavailable`."""
+        """Return the shared connection, opened if necessary. Raises `StoreUnavailable`."""
         try:
             return await self._shared()
         except LinkLost as loss:
@@ -209,9 +209,9 @@ class Client:
     async def exchange(
         self, commands: Sequence[Command] | Callable[[Link], Sequence[Command]], deadline_ms: int
     ) -> tuple[Link, list[Reply]]:
-        """Send commands over the shared connection; the replies, errors among them, and the connection.
+        """Send commands over the shared connection. Returns the connection and the replies, errors among them.
 
-        Raises `StoreUnavailable`, with the outcome "unknown" if they were sent.
+        Raises `StoreUnavailable`, with the outcome "unknown" if the commands were sent.
         """
         return await self._exchange(commands, "unknown", deadline_ms=deadline_ms)
 
@@ -220,13 +220,13 @@ class Client:
         link, replies = await self._run(runs, outcome_if_sent)
         missing = {at for at, reply in enumerate(replies) if is_noscript(reply)}
         if missing:
-            # What is run behind the others must come after the last of them.
+            # What runs behind the others must come after the last of them.
             again = sorted(missing | set(range(len(runs) - behind, len(runs))))
-            # Over the same connection: what was read behind writes must be of the server that took them.
+            # Over the same connection: a read behind writes must be answered by the server that took them.
             _, late = await self._exchange([runs[at].call.by_source for at in again], outcome_if_sent, link)
             for at, reply in zip(again, late, strict=True):
                 replies[at] = reply
-        # What is run behind the writes writes nothing, so its success says nothing of theirs.
+        # What runs behind the writes writes nothing, so its success does not imply theirs.
         writes = replies[: len(runs) - behind]
         some_ran = any(map(may_have_run, writes))
         for reply in replies:
@@ -243,7 +243,7 @@ class Client:
         link: Link | None = None,
         deadline_ms: float | None = None,
     ) -> tuple[Link, list[Reply]]:
-        """`link` where it must be that one; `deadline_ms` where some of it is over."""
+        """Send commands over `link`, or over the shared connection. `deadline_ms` overrides the default."""
         try:
             if link is None:
                 link = self._link if self._link is not None and self._link.is_open else await self._shared()
@@ -257,14 +257,14 @@ class Client:
         if self._away:
             raise LinkLost(self._away, was_sent=False)
         async with self._connecting:
-            if self._away:  # whoever held the lock found out
+            if self._away:  # the previous holder of the lock failed to connect
                 raise LinkLost(self._away, was_sent=False)
             if self._link is None or not self._link.is_open:
                 self._link = await self._open()
             return self._link
 
     async def _open(self, on_push: Callable[[list[Reply]], None] | None = None) -> Link:
-        """Connect; the newest connection shows which server is the right one. Raises `LinkLost`."""
+        """Connect. The newest connection determines the right server. Raises `LinkLost`."""
         began_ms = monotonic_ms()
         if self._sentinels is not None:
             link = await self._open_primary(self._sentinels, on_push)
@@ -297,12 +297,12 @@ class Client:
         return link
 
     def _moved(self, problem: str) -> None:
-        """The Sentinels name another primary: replies of the old one count no more."""
+        """The Sentinels name another primary: replies of the old one no longer count."""
         for link in list(self._links):
             link.drop(problem)
 
     def _look(self) -> None:
-        """Make a fresh connection now, whatever is left of a wait."""
+        """Make a fresh connection now instead of at the end of the wait."""
         hint, self._hint = self._hint, asyncio.Event()
         hint.set()
 
@@ -314,19 +314,19 @@ class Client:
     def _drop(self, links: Sequence[Link], problem: str) -> None:
         for link in links:
             if link is self._link:
-                link.give_up(problem)  # it is shared: replies on their way may say that writes are in
+                link.give_up(problem)  # shared: replies in flight may confirm writes
             else:
                 link.drop(problem)
 
     async def _check_address(self) -> None:
         began_ms = monotonic_ms()
         while True:
-            # From begin to begin: over a far link connecting takes as long as the wait, and freshness depends on both.
+            # From start to start: over a slow link connecting takes as long as the wait, and freshness depends on both.
             wait_ms = began_ms + CHECK_ADDRESS_EVERY_MS * random.uniform(0.9, 1.1) - monotonic_ms()
             await self._wait(max(wait_ms, LEAST_PAUSE_MS))
             began_ms = monotonic_ms()
             if self._away:
-                continue  # the probe makes connections
+                continue  # the probe opens connections
             try:
                 link = await self._open()
             except LinkLost as loss:
@@ -338,7 +338,7 @@ class Client:
                 link.drop("the address was checked")
 
     def _note_loss(self, problem: str) -> None:
-        """Fail fast from now on, until the probe gets through."""
+        """Fail fast from now on, until the probe succeeds."""
         if self._away:
             return
         self._away = problem
@@ -353,7 +353,7 @@ class Client:
                 self._away = str(loss)
                 await self._wait(PROBE_EVERY_MS)
                 continue
-            if self._link is not None and self._link.is_open:  # someone was connecting just when another call failed
+            if self._link is not None and self._link.is_open:  # a caller connected just when another call failed
                 await link.aclose()
             else:
                 self._link = link
@@ -362,10 +362,10 @@ class Client:
 
 
 def _commands(runs: Sequence[Run], link: Link) -> list[Command]:
-    """Each script by its SHA-1, but the first time on a connection by its source.
+    """Send each script by its SHA-1, but by its source the first time on a connection.
 
-    A server that was restarted knows no script. One that it refused would be run again behind those that it knew, and those
-    twice.
+    A restarted server knows no script. If it refused only some of a pipeline, those would have to run again after the ones
+    that it knew, or all of them twice.
     """
     commands: list[Command] = []
     for run in runs:
@@ -376,17 +376,17 @@ def _commands(runs: Sequence[Run], link: Link) -> list[Command]:
 
 
 def may_have_run(reply: Reply) -> bool:
-    """Whether a script did anything: it does not where its whole reply is a refusal."""
+    """Return whether a script may have had an effect: not if its whole reply is a refusal."""
     return not isinstance(reply, ReplyError) or bool(_MID_SCRIPT.search(str(reply)))
 
 
 def is_noscript(reply: Reply) -> bool:
-    """Whether the server does not know the script; nothing ran."""
+    """Return whether the server does not know the script; then nothing ran."""
     return isinstance(reply, ReplyError) and str(reply).startswith("NOSCRIPT")
 
 
 def raise_if_error(reply: Reply, outcome: Outcome = "not-written") -> None:
-    """Turn an error reply into what it means: the server can't serve now, or there is a bug, which escapes as it is."""
+    """Raise for an error reply: `StoreUnavailable` if the server can't serve now, else the error itself, which is a bug."""
     if isinstance(reply, ReplyError):
         if _AWAY.search(str(reply)):
             raise StoreUnavailable(f"the server refused: {reply}", outcome)

@@ -1,12 +1,11 @@
-"""The way to a Redis Cluster: a `Client` whose calls go to the masters of their slots (`masters`).
+"""Connection to a Redis Cluster: a `Client` whose calls go to the masters of their slots (`masters`).
 
-Each master's own `Client` keeps its connection, its deadlines and its probe. So a master that is away makes calls to its slots
-fail at once, and no others. A call is sent to all masters that it concerns at the same time.
+Each master has its own `Client` with its connection, deadlines and probe. So calls to the slots of an unavailable master fail
+at once, and no others do. A call is sent to all masters that it concerns at the same time.
 
-A command that was answered MOVED, ASK or TRYAGAIN has not run: it is sent where it belongs, within the same deadline. Commands
-of one call to one slot keep their order (`routing`). A script that makes names of keys by itself does not follow ASK: the
-server that a slot is moved to takes a key that has not come yet for one that does not exist. Such a script waits until the
-slot is moved.
+A command answered with MOVED, ASK or TRYAGAIN has not run. It is sent to the right server within the same deadline. Commands of
+one call to one slot keep their order (`routing`). A script that builds key names by itself does not follow ASK: the server that
+receives a slot treats a key that has not arrived yet as missing. Such a script waits until the slot has moved.
 """
 
 from __future__ import annotations
@@ -25,25 +24,25 @@ from gate.store.routing import Ask
 from gate.store.scripts import Call, replies_of, runs_of
 from gate.store.topology import Server, slot_of
 
+# Before a command is repeated that was refused during a slot's move; it doubles each time.
 FIRST_PAUSE_MS, LAST_PAUSE_MS = 4, 64
-"""Before a command is sent again that a slot on its way refused, longer each time."""
+# With less time nothing is sent again: a healthy server would seem to be late.
 LEAST_LEFT_MS = 50
-"""With less time than that nothing is sent again: a healthy server would be taken for one that is late."""
+# In a row without a pause. More means that servers refer to each other.
 MAX_REDIRECTS = 5
-"""In a row without a pause; more are servers that each name the other."""
+# A command without a key is sent to the master of this key.
 HOME = b"gate:{0}:meta"
-"""A command that names no key is sent to the master of this one."""
 
 _Rule = Callable[[Sequence[Ask]], list[Ask]]
 
 
 def client_of(address: Address, deadline_ms: int | None = None, connect_ms: int | None = None) -> Client:
-    """A Client for an address of either kind; deadlines are the address's, unless given."""
+    """Return a Client for an address of either kind. Deadlines default to the address's."""
     return (ClusterClient if address.seeds else Client)(address, deadline_ms, connect_ms)
 
 
 class ClusterClient(Client):
-    """Shared by all of a process's callers on one loop, as any `Client`. `aclose` when done."""
+    """Shared by all callers of a process on one loop, like any `Client`. Call `aclose` when done."""
 
     def __init__(self, address: Address, deadline_ms: int | None = None, connect_ms: int | None = None) -> None:
         super().__init__(address, deadline_ms, connect_ms)
@@ -72,7 +71,7 @@ class ClusterClient(Client):
 
     @property
     def reached_at_ms(self) -> int:
-        """Of the master that was not reached for longest."""
+        """Of the master that was reached longest ago."""
         return min((one.reached_at_ms for one in self._masters.in_order), default=0)
 
     @property
@@ -80,7 +79,7 @@ class ClusterClient(Client):
         return next((text for one in self._masters.in_order if (text := one.address_problem)), self._masters.problem)
 
     async def masters(self) -> Sequence[Client]:
-        """In the order of their slots."""
+        """Return them in the order of their slots."""
         await self._masters.ready()
         return tuple(self._masters.in_order)
 
@@ -89,11 +88,11 @@ class ClusterClient(Client):
 
     @property
     def servers(self) -> Sequence[Server]:
-        """All servers of the Cluster, replicas included, as they were described last."""
+        """All servers of the Cluster, replicas included, as described last."""
         return tuple(self._masters.servers.values())
 
     async def steady_owners(self, keys: Sequence[bytes]) -> Sequence[Address | None]:
-        """The masters of keys, by a fresh answer of each. Raises `StoreUnavailable` while a slot of one is being moved."""
+        """Return the masters of keys, read afresh from each. Raises `StoreUnavailable` while a slot of one is being moved."""
         await self._masters.look()
         if self._masters.is_moving(keys):
             raise StoreUnavailable(f"slots of {self.address.shown} are being moved")
@@ -117,9 +116,9 @@ class ClusterClient(Client):
         return replies_of(runs, await self._pipelined([Ask.of(run.call) for run in runs]))
 
     async def write(self, calls: Sequence[Call], behind: Sequence[Call] = ()) -> list[Reply]:
-        """As any Client's; each of `behind` is run behind the scripts of its own slot.
+        """As for any Client. Each of `behind` runs after the scripts of its own slot.
 
-        It replies None where its slot moved meanwhile, and it was not run on the connection of those.
+        It replies None if its slot moved meanwhile, so that it did not run on the connection of those scripts.
         """
         runs = runs_of(calls)
         writes = [Ask.of(run.call) for run in runs]
@@ -158,7 +157,7 @@ class ClusterClient(Client):
         await self._masters.aclose()
 
     async def _pipelined(self, asks: Sequence[Ask]) -> list[Reply]:
-        """Of what changes nothing."""
+        """Run commands that change nothing."""
         await self._settle(asks, routing.again)
         for ask in asks:
             if ask.fault is not None:
@@ -167,7 +166,7 @@ class ClusterClient(Client):
         return [ask.reply for ask in asks]
 
     async def _settle(self, asks: Sequence[Ask], rule: _Rule) -> None:
-        """Send until each has its reply or its fault. `rule` chooses, of those of one slot, what is sent once more."""
+        """Send until each has a reply or a fault. `rule` selects which commands of one slot are sent again."""
         until_ms = monotonic_ms() + self.deadline_ms
         await self._masters.ready()
         left, left_ms, pause_ms, redirects = asks, self.deadline_ms, FIRST_PAUSE_MS, 0
@@ -208,7 +207,7 @@ class ClusterClient(Client):
             for ask in asks:
                 owner = self._masters.owners[ask.slot]
                 if fault.outcome == "not-written" and owner is not None and owner != address:
-                    ask.is_again, ask.target = True, None  # its master was replaced meanwhile
+                    ask.is_again, ask.target = True, None  # the master was replaced meanwhile
                 else:
                     ask.fault = fault
             return
@@ -221,9 +220,9 @@ class ClusterClient(Client):
                 self._judge(ask, link, address)
 
     def _judge(self, ask: Ask, link: Link, asked: Address) -> None:
-        """Whether an error says that nothing was run, and where to send it instead."""
+        """Decide whether an error means that nothing ran, and where to send the command instead."""
         word, *rest = str(ask.reply).split(" ")
-        if word == "MOVED":  # the Link's own hook has noted where the slot is
+        if word == "MOVED":  # the Link's hook has recorded the slot's new master
             ask.is_again = True
         elif word == "TRYAGAIN" or (word == "ASK" and ask.makes_names):
             ask.is_again = ask.waits = True

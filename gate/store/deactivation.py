@@ -1,7 +1,7 @@
-"""Deactivation: a User is gone for everybody at once, and its facts are erased soon after; reactivation gives the id back.
+"""Deactivation: a User is disabled at once, and its facts are erased soon after. Reactivation releases the id.
 
-The fact and its Change are written in the request. What the User has is erased by a job (see `jobs`), and the App hears
-of the result by webhook (see `webhook_queue`): both are put down by the same script, so neither is lost whatever dies.
+The fact and its Change are written in the request. A job (see `jobs`) erases the User's facts, and a webhook (see
+`webhook_queue`) reports the result to the App. The same script queues both, so neither can be lost.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ _OPERATION_ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 class Operation(NamedTuple):
-    """What a call answers: the operation's id, which its callbacks name, and the write."""
+    """The answer of a call: the operation's id, which its callbacks repeat, and the write."""
 
     id: str
     written: WriteReceipt
 
 
 class DeactivatedUser(NamedTuple):
-    """A deactivated User, and since when it is one."""
+    """A deactivated User and the moment of its deactivation."""
 
     user: bytes
     since_ms: int
 
 
 class Deactivation:
-    """Deactivates, reactivates and lists. Every method raises `StoreUnavailable`."""
+    """Deactivates, reactivates and lists Users. Every method may raise `StoreUnavailable`."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
@@ -45,7 +45,7 @@ class Deactivation:
     async def deactivate(
         self, app_key: str, users: Sequence[bytes], now_ms: int, why: str = "", by: str = ""
     ) -> Operation:
-        """Users may neither send nor be sent to, nor connect; one that is deactivated already stays so since then."""
+        """Deactivate Users: they may not send, receive or connect. Those already deactivated keep their moment."""
         operation = operation_id()
         steps = [
             self._step(scripts.DEACTIVATE, partition, app_key, group, [operation], Attribution(by, why))
@@ -64,11 +64,11 @@ class Deactivation:
         *,
         refuse_early: bool = True,
     ) -> Operation:
-        """Give ids back, without what they had; one that is not deactivated is fine. Tokens from before stay revoked.
+        """Release ids, without the facts they had. An id that is not deactivated is accepted. Old Tokens stay revoked.
 
-        It is too early for a User that was deactivated less than `after_ms` ago or is still being erased: the callback of
-        each User says which was done; or with `refuse_early` the call raises `ReactivationTooEarly` and reactivates none.
-        (If that comes to be so in the very moment between the look and the write, Users of other Partitions may be in.)
+        It is too early for a User that was deactivated less than `after_ms` ago or is still being erased. The callback of
+        each User reports the result; with `refuse_early` the call raises `ReactivationTooEarly` and reactivates none.
+        (If a User becomes too early between the check and the write, Users of other Partitions may be reactivated.)
         """
         operation = operation_id()
         grouped = self._writer.by_partition(app_key, users)
@@ -87,7 +87,7 @@ class Deactivation:
         return Operation(operation, written)
 
     async def page(self, app_key: str, offset: int, count: int) -> list[DeactivatedUser]:
-        """Deactivated Users, those being erased included; the latest first, and of equal moments the greatest id."""
+        """Return deactivated Users, including those being erased; latest first, equal moments by descending id."""
         if offset < 0 or count < 1 or offset + count > MAX_PAGE_DEPTH:
             raise InvalidInput("page", f"must begin at 0 or later and end before {MAX_PAGE_DEPTH}")
         asked = [
@@ -101,7 +101,7 @@ class Deactivation:
         return [DeactivatedUser(user, since_ms) for since_ms, user in rows[offset : offset + count]]
 
     async def behind(self, app_key: str, place: Place | None, count: int) -> list[DeactivatedUser]:
-        """The next ones in the order of `page`, behind a place; exact while ids are deactivated and given back."""
+        """Return the next ones in the order of `page`, after a position. Exact while ids are deactivated and released."""
         sets = [keys.gone(partition, app_key) for partition in range(self._writer.partitions)]
         found = await entries_behind(self._writer.client, sets, place, count, reverse=True)
         return [DeactivatedUser(user, since_ms) for since_ms, user in found]
@@ -113,14 +113,14 @@ class Deactivation:
         app_key: str,
         group: Sequence[bytes],
         args: Sequence[str | int],
-        because: Attribution,
+        attribution: Attribution,
     ) -> Step:
         shared = [keys.gone(partition, app_key), keys.jobs(partition), keys.hooks(partition)]
         facts = [keys.user(partition, app_key, user) for user in group]
-        return Step(partition, script, [*shared, *facts], [*args, *group], because)
+        return Step(partition, script, [*shared, *facts], [*args, *group], attribution)
 
     async def _refuse_early(self, app_key: str, grouped: dict[int, list[bytes]], now_ms: int, after_ms: int) -> None:
-        """The scripts ask again, but each only in its own Partition; asked first, none of the call is written."""
+        """Check all Users first, so that none is written: the scripts check again, but each only in its own Partition."""
         users = [(partition, user) for partition, group in grouped.items() for user in group]
         asked: list[Command] = []
         for partition, user in users:
@@ -133,7 +133,7 @@ class Deactivation:
 
 
 def operation_id() -> str:
-    """Names one call, in four groups as `C70B-B1D6-82E8-5SBO`."""
+    """Return an id of one call, in four groups like `C70B-B1D6-82E8-5SBO`."""
     groups = ("".join(secrets.choice(_OPERATION_ALPHABET) for _ in range(4)) for _ in range(4))
     return "-".join(groups)
 
@@ -141,6 +141,6 @@ def operation_id() -> str:
 def _too_early(user: bytes, from_ms: int, now_ms: int, is_erasing: bool) -> ReactivationTooEarly:
     if from_ms > now_ms:
         shown = datetime.fromtimestamp(from_ms // 1_000 + 1, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-        return ReactivationTooEarly(user, from_ms, f"was deactivated lately and may be reactivated from {shown} on")
+        return ReactivationTooEarly(user, from_ms, f"was deactivated recently and may be reactivated from {shown} on")
     assert is_erasing
     return ReactivationTooEarly(user, None, "is still being erased and may be reactivated once that is done")

@@ -1,14 +1,14 @@
-"""Whether writes are as durable as `--durability` asks: on the server's disk, or on replicas.
+"""Checks that writes are as durable as `--durability` requires: on the server's disk, or on replicas.
 
-A server answers WAIT and WAITAOF for the last write of the same connection, and holds that connection until it answers. Behind
-each write on the shared connection they would hold up every other caller; so they are asked on a Link of their own, behind a
-mark that is written there (`lua/mark.lua`). A history is one line: the mark comes after every write that was answered before
-it was sent, if the server and the history are still those that answered, which the mark's own answer says.
+A server answers WAIT and WAITAOF for the last write of the same connection, and blocks that connection until it answers. After
+each write on the shared connection they would delay every other caller. So they are sent on a separate Link, after a mark that
+is written there (`lua/mark.lua`). A history is linear: the mark follows every write that was answered before the mark was sent,
+if server and history are still those that answered, which the mark's own answer shows.
 
-One question is on its way at a time, and is everybody's who waited when it was sent. Callers that come meanwhile wait for the
-next one. That costs them nothing: their writes are later in the line, and no replica has a later write before an earlier one
-(docs/decisions/0015). Of a Redis Cluster, every master that took a part of a write is asked. Used by `acks`; `require` is for
-the start, `gate doctor` asks by itself.
+One request is in flight at a time, for all callers that waited when it was sent. Callers that arrive meanwhile wait for the
+next one. This costs them nothing: their writes are later in the history, and no replica has a later write before an earlier
+one (docs/decisions/0015). In a Redis Cluster, every master that took part of a write is asked. Used by `acks`. `require` is
+called at the start; `gate doctor` checks by itself.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ from gate.store.link import Command, Link, LinkLost, Reply, ReplyError
 from gate.store.scripts import Call
 from gate.store.writer import WriteReceipt
 
+# Runs of servers whose connection is kept for the next request; a Cluster may have this many masters.
 MAX_RUNS_KEPT = 64
-"""Runs of servers whose connection is kept to ask again; a Cluster may have so many masters."""
+# After a failed request: far below the wait of a write, so that a reconnect costs no outcome.
 RETRY_MS = 100
-"""After a server that could not be asked: far below the wait of a write, so that a reconnect costs no outcome."""
 WAITAOF_WAITS_SINCE = 8
 _VERSION = re.compile(rb"^redis_version:(\d+)", re.MULTILINE)
+# With these settings a server answers a write once it is on its disk.
 _ALWAYS: tuple[tuple[str, str], ...] = (
     ("appendonly", "yes"),
     ("appendfsync", "always"),
     ("no-appendfsync-on-rewrite", "no"),  # else nothing is synced while the file is rewritten
 )
-"""The settings with which a server answers a write once it is on its disk."""
 
 
 class Durability(NamedTuple):
-    """What an acknowledged write outlives: the server's process as it is configured, its machine, or the loss of both."""
+    """What an acknowledged write survives: a crash of the server's process, of its machine, or the loss of both."""
 
     level: DurabilityLevel = "local"
     replicas: int = 1
 
     @property
     def shown(self) -> str:
-        """For people."""
+        """Text for people."""
         return f"replica ({self.replicas})" if self.level == "replica" else self.level
 
 
@@ -58,7 +58,7 @@ LOCAL = Durability()
 
 
 class Confirmation:
-    """One write that waits; made by `Durable.ask`, awaited by `Durable.outcome`."""
+    """One waiting write; made by `Durable.ask`, awaited by `Durable.outcome`."""
 
     __slots__ = ("arrival", "server_id", "timeout_ms", "until_ms")
 
@@ -70,7 +70,7 @@ class Confirmation:
 
 
 class Durable:
-    """Asks one server for all writers of a process; `aclose` when done. The mark is written in `partition`."""
+    """Asks one server for all writers of a process. Call `aclose` when done. The mark is written in `partition`."""
 
     def __init__(self, client: Client, durability: Durability, partition: int) -> None:
         self._client = client
@@ -84,7 +84,7 @@ class Durable:
         self._problem = ""
 
     def ask(self, server_id: str, timeout_ms: int) -> Confirmation:
-        """Begin to ask for a write that this run of the server has answered."""
+        """Start a request for a write that this run of the server has answered."""
         confirmation = Confirmation(server_id, timeout_ms)
         self._waiting.add(confirmation)
         if self._asking is None:
@@ -92,7 +92,7 @@ class Durable:
         return confirmation
 
     async def outcome(self, asked: Confirmation) -> str:
-        """ "" once the write is as durable as it is to be; else, at the end of its time, why not. Never raises."""
+        """Return "" once the write is as durable as required; else, when its time is over, the reason. Never raises."""
         try:
             async with asyncio.timeout(max(0, asked.until_ms - monotonic_ms()) / 1_000):
                 return await asked.arrival
@@ -100,7 +100,7 @@ class Durable:
             return self._late(asked)
 
     def forget(self, asked: Confirmation) -> None:
-        """Its caller waits no more."""
+        """Stop waiting: the caller has its outcome."""
         self._waiting.discard(asked)
 
     @property
@@ -109,7 +109,7 @@ class Durable:
         return self._asking is None
 
     async def aclose(self) -> None:
-        """Stop asking."""
+        """Stop all requests."""
         if self._asking is not None:
             self._asking.cancel()
             await asyncio.gather(self._asking, return_exceptions=True)
@@ -131,7 +131,7 @@ class Durable:
                 asked = [each for each in self._waiting if not each.arrival.done()]
                 left_ms = max((each.until_ms for each in asked), default=0) - monotonic_ms()
                 if left_ms < 1:
-                    return  # its callers find their time over
+                    return  # the time of all callers is over
                 try:
                     server_id, is_reached = await self._round(left_ms)
                 except (LinkLost, StoreUnavailable, ReplyError) as fault:
@@ -148,30 +148,31 @@ class Durable:
 
     def _settle(self, asked: Confirmation, server_id: str, is_reached: bool) -> None:
         if asked.arrival.done():
-            return  # its time was over
+            return  # its time is over
         if asked.server_id != server_id:
             asked.arrival.set_result(
-                f"durability {self._durability.level} is not known: the server that took the write was restarted or replaced"
+                f"durability {self._durability.level} is unknown: the server that took the write was restarted or replaced"
             )
         elif is_reached:
             asked.arrival.set_result("")
 
     async def _round(self, left_ms: int) -> tuple[str, bool]:
-        """Ask once: which run of the server answers, and whether all of its writes until now are durable."""
+        """Ask once. Returns the run of the server that answers, and whether all of its writes until now are durable."""
         if self._link is None or not self._link.is_open:
             self._link = await self._client.open_dedicated(key=self._meta)
             self._trusts_waitaof = self._durability.level == "fsync" and await _trusts_waitaof(self._link, self._client)
         link, level = self._link, self._durability.level
         if level == "replica":
-            question: Command = ("WAIT", self._durability.replicas, left_ms)  # 0 ms would be for ever
+            question: Command = ("WAIT", self._durability.replicas, left_ms)  # 0 ms would mean forever
         else:
             answers = await link.exchange([("CONFIG", "GET", name) for name, _ in _ALWAYS], self._client.deadline_ms)
             if (problem := _not_always(answers)) is None:
-                return link.server_id, True  # it answered each write once that was on its disk
+                return link.server_id, True  # it answered each write only once it was on its disk
             if not self._trusts_waitaof:
                 raise ReplyError(problem)
             question = ("WAITAOF", 1, 0, left_ms)
         mark, answer = await link.exchange([self._mark(link), question], left_ms + self._client.deadline_ms)
+        # Scripts were flushed: the mark was not written, so the answer after it proves nothing.
         if is_noscript(mark):
             link.scripts.discard(scripts.MARK.sha)
             return await self._round(left_ms)
@@ -191,7 +192,7 @@ class Durable:
 
 
 class EachDurable:
-    """Asks every server that took a part of a write; `aclose` when done."""
+    """Asks every server that took part of a write. Call `aclose` when done."""
 
     def __init__(self, client: Client, durability: Durability) -> None:
         self._client = client
@@ -199,10 +200,10 @@ class EachDurable:
         self._by_server: dict[str, Durable] = {}
 
     def ask(self, written: WriteReceipt, timeout_ms: int) -> list[tuple[Durable, Confirmation]]:
-        """Begin to ask for a write that these runs of servers have answered."""
+        """Start requests for a write that these runs of servers have answered."""
         partitions = {written.server_of(number): one.partition for number, one in enumerate(written.revisions)}
         if not written.servers:
-            partitions = {"": APPS_PARTITION}  # one server, whichever run of it
+            partitions = {"": APPS_PARTITION}  # a single server, regardless of its run
         asked: list[tuple[Durable, Confirmation]] = []
         for server_id, partition in partitions.items():
             durable = self._by_server.get(server_id)
@@ -212,12 +213,12 @@ class EachDurable:
         return asked
 
     async def outcome(self, asked: Sequence[tuple[Durable, Confirmation]]) -> str:
-        """ "" once the write is as durable as it is to be; else, at the end of its time, why not. Never raises."""
+        """Return "" once the write is as durable as required; else, when its time is over, the reason. Never raises."""
         lates = [await durable.outcome(confirmation) for durable, confirmation in asked]
         return next(filter(None, lates), "")
 
     async def forget(self, asked: Sequence[tuple[Durable, Confirmation]]) -> None:
-        """Their caller waits no more."""
+        """Stop waiting: the caller has its outcome."""
         for durable, confirmation in asked:
             durable.forget(confirmation)
         if len(self._by_server) > MAX_RUNS_KEPT:  # runs that ended long ago
@@ -226,13 +227,13 @@ class EachDurable:
                 await self._by_server.pop(server_id).aclose()
 
     async def aclose(self) -> None:
-        """Stop asking."""
+        """Stop all requests."""
         for durable in self._by_server.values():
             await durable.aclose()
 
 
 async def require(client: Client, durability: Durability) -> None:
-    """See that every server can confirm such writes. Raises `CannotStart` with one line of advice, `StoreUnavailable`."""
+    """Check that every server can confirm such writes. Raises `CannotStart` with one line of advice, `StoreUnavailable`."""
     if durability.level == "local":
         return
     for server in await client.masters():
@@ -252,7 +253,7 @@ async def _require_of(client: Client, durability: Durability) -> None:
         if problem is None:
             return
         if not await _trusts_waitaof(link, client):
-            raise CannotStart(f"{flag}: of {client.address.shown}, {problem}")
+            raise CannotStart(f"{flag}: on {client.address.shown}, {problem}")
         (answer,) = await link.exchange([("WAITAOF", 1, 0, 1)], client.deadline_ms)
         _refuse(answer, flag, client, "+waitaof")
     except LinkLost as loss:
@@ -262,10 +263,10 @@ async def _require_of(client: Client, durability: Durability) -> None:
 
 
 async def _trusts_waitaof(link: Link, client: Client) -> bool:
-    """Whether WAITAOF of this server waits for the disk: Redis since 8.0.
+    """Return whether WAITAOF of this server waits for the disk: Redis since 8.0.
 
-    In Redis 7.2 and 7.4, and in Valkey up to the 9.1.2 that was tried, it answers at once where less than a second has passed
-    since the last fsync (redis/redis#13793).
+    Redis 7.2 and 7.4, and Valkey up to the tested 9.1.2, answer at once if less than a second has passed since the last fsync
+    (redis/redis#13793).
     """
     (text,) = await link.exchange([("INFO", "server")], client.deadline_ms)
     if isinstance(text, ReplyError) or b"valkey_version:" in text:
@@ -287,11 +288,11 @@ def _refuse(answer: Reply, flag: str, client: Client, right: str) -> None:
 
 
 def _not_always(answers: list[Reply]) -> str | None:
-    """Why the server may answer before a write is on its disk, in one line; None where it never does."""
+    """Return why the server may answer before a write is on its disk, in one line; None if it never does."""
     for (name, wanted), answer in zip(_ALWAYS, answers, strict=True):
         if isinstance(answer, ReplyError):
             return f"{name} can't be read ({answer}): allow CONFIG GET (ACL +config|get), or use Redis 8"
-        said = answer[1].decode() if answer else "unknown"
-        if said != wanted:
-            return f"{name} is {said}: set it to {wanted}"
+        value = answer[1].decode() if answer else "unknown"
+        if value != wanted:
+            return f"{name} is {value}: set it to {wanted}"
     return None

@@ -1,8 +1,8 @@
-"""Whether the server may evict keys: then a Ban may be dropped for room, and lets someone through.
+"""Whether the server may evict keys: an evicted Ban no longer has an effect.
 
-Every `maxmemory-policy` but `noeviction` counts, whether `maxmemory` is set or not: it may be set at any time, and a hosted
-server does not always show its limit. `volatile-*` counts as well: what closes the Sessions of a banned User has an expiry. The
-policy is read from INFO, which needs no right to read the configuration.
+Every `maxmemory-policy` except `noeviction` counts, whether `maxmemory` is set or not: it may be set at any time, and a hosted
+server does not always show its limit. `volatile-*` counts too: the record that closes a banned User's Sessions has an expiry.
+The policy is read from INFO, which needs no right to read the configuration.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ SAFE_POLICY = "noeviction"
 
 
 async def eviction_policy(client: Client) -> str:
-    """The policy by which it may evict; "" if it does not, or does not say. Raises `StoreUnavailable`."""
+    """Return the eviction policy; "" if the server does not evict or does not report one. Raises `StoreUnavailable`."""
     for server in await client.masters():
         (text,) = await server.read(("INFO", "memory"))
         facts = dict(line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
@@ -24,8 +24,8 @@ async def eviction_policy(client: Client) -> str:
 
 
 def shown_eviction(client: Client, policy: str) -> str:
-    """What is wrong, and what to do."""
+    """Return the problem and its remedy."""
     return (
-        f"{client.address.shown} may evict facts (maxmemory-policy {policy}), and an evicted Ban lets someone through: "
+        f"{client.address.shown} may evict facts (maxmemory-policy {policy}), and an evicted Ban has no effect: "
         f"CONFIG SET maxmemory-policy {SAFE_POLICY}"
     )

@@ -1,16 +1,16 @@
-"""An App's feed of presence changes and kicks, of all slices, read from a cursor on.
+"""An App's feed of presence changes and kicks, of all slices, read from a cursor.
 
-A cursor is a place in each slice's feed. If one of them can't be read on from there without a gap, `FeedReset` says so
-(`slice_feed`), and the reader must look at the state again; nothing is skipped in silence. See `gate.core.presence` for what
-entries say.
+A cursor is a place in each slice's feed. If one of them can't be continued without a gap, `FeedReset` is raised
+(`slice_feed`), and the reader must read the state again. Nothing is skipped silently. See `gate.core.presence` for the
+contents of entries.
 
 Entries of one User come in order. Those of several slices are merged by their moments, which is an order for people. While a
-User moves from an old slice to a new one, what the old one says of it comes first:
+User moves from an old slice to a new one, entries of the old slice come first:
 
-    while Users move  new slices are read before old ones, and what they say comes behind all that the old ones say
-    after that        as long as a cursor is before where the old slices' feeds ended then, which the growth stream says
+    while Users move  new slices are read before old ones, and their entries come after all those of the old ones
+    after that        as long as a cursor is before the ends that the old slices' feeds had then; the growth stream holds them
 
-So a cursor from before the App's Presence grew, or from meanwhile, stays good.
+So a cursor from before or during the growth of the App's Presence stays valid.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ from gate.store.slice_feed import (
     read_of,
 )
 
+# Read from each slice beyond its share, since slices do not have equally many entries.
 MORE_OF_A_SLICE = 16
-"""Asked of each slice beyond its share of what is read, since no two have the same."""
 
 
 class _Growth(NamedTuple):
-    """Slices that came later, and where the feeds of the slices before them ended then; None while Users move."""
+    """Slices that were added, and the ends of the old slices' feeds at that time; None while Users move."""
 
     slicing: Slicing
     ends: Sequence[tuple[str, int]] | None
 
     def is_over(self, cursor: Cursor) -> bool:
-        """Whether a reader has all of what the old slices said of Users who moved. A feed that began again said nothing."""
+        """Return whether a reader has all entries of the old slices about moved Users. A restarted feed has none."""
         return self.ends is not None and all(
             place.seq >= seq or (place.seq and place.epoch != epoch)
             for place, (epoch, seq) in zip(cursor.places, self.ends, strict=False)
@@ -57,7 +57,7 @@ class _Growth(NamedTuple):
 
 
 class Feed:
-    """One App's feed. Blocking reads have Links of their own; `aclose` when done. Methods raise `StoreUnavailable`."""
+    """One App's feed. Blocking reads have Links of their own. Call `aclose` when done. Methods may raise `StoreUnavailable`."""
 
     def __init__(self, client: Client, app_key: str) -> None:
         self.client = client
@@ -68,15 +68,15 @@ class Feed:
         self._news = News(client)
 
     async def head(self) -> Cursor:
-        """The newest place: what happens from now on lies behind it. The epoch is "0" before the first entry."""
+        """Return the newest position, after which future entries come. The epoch is "0" before the first entry."""
         return cursor_of([head_of(one) for one in await self._of_each_slice(asking_head, COMMANDS_A_PLACE)])
 
     async def oldest(self) -> Cursor:
-        """The oldest place to read on from: the beginning, or behind the oldest entry that is still kept."""
+        """Return the oldest position for reading: the beginning, or after the oldest entry that is still kept."""
         return cursor_of([oldest_of(one) for one in await self._of_each_slice(asking_oldest, COMMANDS_A_PLACE)])
 
     async def read(self, after: Cursor, most: int) -> list[Event]:
-        """Up to `most` entries behind a cursor, the oldest first; fewer only if there are no more. Raises `FeedReset`."""
+        """Return up to `most` entries after a cursor, oldest first; fewer only if there are no more. Raises `FeedReset`."""
         events: list[Event] = []
         while True:
             some, is_end = await self._read_once(after, most - len(events))
@@ -86,17 +86,17 @@ class Feed:
             after = some[-1].cursor
 
     async def wait(self, after: Cursor, most: int, block_ms: int) -> list[Event]:
-        """As `read`, but waits up to `block_ms` for the first; what came may be a growth, hence nothing. Raises `FeedReset`."""
+        """As `read`, but wait up to `block_ms` for the first. Empty if only the slicing changed. Raises `FeedReset`."""
         if found := await self.read(after, most):
             return found
         places = after.over(self._slicing.slices).places
         streams = [{keys.feed(self.app_key, at): b"%d-0" % place.seq} for at, place in enumerate(places)]
         streams[0][keys.growth(self.app_key)] = self._growth_id
-        # Read again from the cursor, which looks at the entry before: the server may have been another one meanwhile.
+        # Read from the cursor again, which checks the entry before it: another server may have answered the wait.
         return await self.read(after, most) if await self._news.wait(streams, block_ms) else []
 
     async def slices(self) -> list[SliceFeed]:
-        """Of each slice its own feed."""
+        """Return the feed of each slice."""
         await self._learn()
         return [SliceFeed(self.client, self.app_key, at) for at in range(self._slicing.slices)]
 
@@ -105,7 +105,7 @@ class Feed:
         await self._news.aclose()
 
     async def _read_once(self, after: Cursor, most: int) -> tuple[list[Event], bool]:
-        """Some entries, and whether there are no more."""
+        """Return some entries, and whether there are no more."""
         while True:
             slices = self._slicing.slices
             if len(after.places) > slices:
@@ -114,6 +114,7 @@ class Feed:
                     raise FeedReset("the App's Presence has fewer slices since then")
                 continue
             whole = after.over(slices)
+            # An equal share per slice, and some more; the merge below returns at most `most`.
             each = min(most, most // slices + MORE_OF_A_SLICE) if slices > 1 else most
             places = whole.places
 
@@ -130,7 +131,7 @@ class Feed:
                 return merged[:most], are_read and len(merged) == sum(map(len, found)) <= most
 
     def _merged(self, after: Cursor, found: Sequence[Sequence[Event]], each: int) -> list[Event]:
-        """In an order that keeps the order of each User. What has to wait for more of an older slice is left out."""
+        """Merge in an order that keeps the order of each User. Entries that must wait for an older slice are left out."""
         position, events, ready = after, list[Event](), list(found[: self._first_slices])
 
         def emit() -> None:
@@ -143,7 +144,7 @@ class Feed:
             before, slices = growth.slicing.before, growth.slicing.slices
             if not growth.is_over(after):
                 emit()
-                # While Users move, the new slices were read before these.
+                # While Users move, the new slices are read before these, so the old slices must be read to their end.
                 if not (all(len(some) < each for some in found[:before]) or growth.is_over(position)):
                     return events
             ready += found[before:slices]
@@ -164,7 +165,7 @@ class Feed:
     async def _once_of_each_slice(
         self, asking: Callable[[str, int], Sequence[Command]], commands: int
     ) -> list[Sequence[Reply]] | None:
-        """The newest slices first, and those that Users move to before the others; None if the App is sliced otherwise now."""
+        """Read new slices before old ones, during a move its targets before its origins. None if the slicing has changed."""
         slicing, replies = self._slicing, list[Sequence[Reply]]()
         groups = [range(slicing.before, slicing.slices), range(slicing.before)] if slicing.before else []
         for slices in groups or [range(slicing.slices)]:
@@ -177,24 +178,24 @@ class Feed:
         return replies[::-1]
 
     async def _learn(self) -> None:
-        """How the App is sliced, and how it came to that."""
+        """Read the App's slicing and its history."""
         word, grown = await self.client.read(
             ("GET", keys.slices(self.app_key)), ("XRANGE", keys.growth(self.app_key), "-", "+")
         )
         self._slicing = _slicing_of(word)
         self._growth_id = grown[-1][0] if grown else b"0-0"
         found: dict[Slicing, _Growth] = {}
-        for _, (_, said) in grown:
-            slicing, *ends = said.split()
+        for _, (_, packed) in grown:
+            slicing, *ends = packed.split()
             known = slicing_of(slicing.decode())
             found[known] = _Growth(known, [_end_of(one) for one in ends] or None)
-        # One that began while the slicing was read is not known yet; of one that is over the end is in the stream.
+        # A growth that began while the slicing was read is not known yet; the end of a finished one is in the stream.
         wanted = [one for one in found.values() if one.slicing.slices <= self._slicing.slices]
         self._growths = sorted(wanted, key=lambda one: one.slicing.slices)
 
 
 def behind(unread: FeedUnreadable, after: Cursor) -> Cursor:
-    """The place behind what could not be read, for who stood at `after`."""
+    """Return the cursor after the entries that could not be read, for a reader at `after`."""
     return after.over(unread.slice_ + 1).at(unread.slice_, Cursor(unread.epoch, unread.seq, 0))
 
 

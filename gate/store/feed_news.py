@@ -1,7 +1,7 @@
-"""Waits until a stream has more than a reader knows, over Links of its own, so that no other call waits behind that.
+"""Waits until a stream has new entries, over separate Links, so that no other call is delayed.
 
-One server is asked for all streams in one read. A Redis Cluster refuses a read of several slots, so there each slice of a feed
-has a read and a Link. One that is under way when another ends goes on: what it waits for has not come.
+A single server is asked for all streams in one read. A Redis Cluster refuses a read of several slots, so each slice of a feed
+has a read and a Link of its own there. Reads in progress continue when another one ends: their entries have not come yet.
 
 Called by `feed`.
 """
@@ -16,12 +16,12 @@ from gate.errors import StoreUnavailable
 from gate.store.client import Client, raise_if_error
 from gate.store.link import Command, Link, LinkLost
 
+# Streams of one slot, each with its last known id.
 Streams = Mapping[bytes, bytes]
-"""Streams of one slot, each with the last id that is known."""
 
 
 class _Read:
-    """Of one server."""
+    """The blocking read of one server."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -29,7 +29,7 @@ class _Read:
         self.under_way: asyncio.Task[bool] | None = None
 
     async def once(self, streams: Streams, block_ms: int) -> bool:
-        """Whether one of them has more, within `block_ms`. Raises `StoreUnavailable`."""
+        """Return whether one of them gets an entry within `block_ms`. Raises `StoreUnavailable`."""
         command: Command = ("XREAD", "COUNT", 1, "BLOCK", max(1, block_ms), "STREAMS", *streams, *streams.values())
         try:
             if self.link is None or not self.link.is_open:
@@ -40,14 +40,15 @@ class _Read:
             raise StoreUnavailable(str(loss)) from None
         except StoreUnavailable as away:
             if self.link is not None:
-                self.link.drop(str(away))  # its slot may be on another server now
+                self.link.drop(str(away))  # its slot may have moved to another server
             raise
         return bool(reply)
 
     def begin(self, streams: Streams, block_ms: int) -> asyncio.Task[bool]:
-        """What is under way, or a new one."""
+        """Return the read in progress, or start one."""
         if self.under_way is None or self.under_way.done():
             self.under_way = asyncio.get_running_loop().create_task(self.once(streams, block_ms))
+            # Retrieves the exception, so that asyncio does not log a read whose result no caller wants.
             self.under_way.add_done_callback(lambda task: task.cancelled() or task.exception())
         return self.under_way
 
@@ -60,14 +61,14 @@ class _Read:
 
 
 class News:
-    """One reader's. `aclose` when done."""
+    """The blocking reads of one reader. Call `aclose` when done."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._reads: list[_Read] = []
 
     async def wait(self, slices: Sequence[Streams], block_ms: int) -> bool:
-        """Whether a stream has more, within `block_ms`; it may be what came before. Raises `StoreUnavailable`."""
+        """Return whether a stream may have new entries, within `block_ms`. Raises `StoreUnavailable`."""
         if not self._client.address.seeds:
             slices = [ChainMap(*map(dict, slices))]
         self._reads += [_Read(self._client) for _ in range(len(slices) - len(self._reads))]

@@ -1,12 +1,12 @@
-"""Do the indexes of Users equal the facts that they are made from?
+"""Compares the indexes of Users with the facts from which they are made.
 
-    gate:{p}:bans:<app>    a User's field b    whom `gate bans` lists, whose Ban the sweep ends
+    gate:{p}:bans:<app>    a User's field b    listed by `gate bans`; the sweep ends these Bans
     gate:{p}:mutes:<app>   m                   likewise
     gate:{p}:users:<app>   r                   registered Users
     gate:{p}:gone:<app>    d                   deactivated Users
 
-A script changes both at once, so they can differ only where Redis lost a key, as by eviction. Checks read neither, which is why
-nothing else would notice. What differs is read again before it counts: a write may have come between two reads. Used by
+A script changes both at once, so they can differ only if Redis lost a key, as by eviction. Checks read neither, so a difference
+would stay unnoticed. A difference is read again before it counts, since a write may have come between two reads. Used by
 `gate replica verify`.
 """
 
@@ -39,7 +39,7 @@ class Entry(NamedTuple):
 
 
 class IndexDifference(NamedTuple):
-    """An entry that differs: its moment in the User's facts and in the index, ms; None where it is missing."""
+    """An entry that differs: its moment in the User's facts and in the index, ms; None if it is missing."""
 
     app: str
     noun: str
@@ -49,7 +49,7 @@ class IndexDifference(NamedTuple):
 
 
 class IndexReport(NamedTuple):
-    """How many entries were compared, how many differ, and the first of those."""
+    """Number of entries compared, number of differences, and the first of those."""
 
     entries: int
     differences: int
@@ -57,7 +57,7 @@ class IndexReport(NamedTuple):
 
 
 async def compare_indexes(client: Client) -> IndexReport:
-    """Compare all of them, over a connection of its own to each server. Raises `StoreUnavailable`."""
+    """Compare all indexes, over a separate connection to each server. Raises `StoreUnavailable`."""
     reports: list[IndexReport] = []
     for server in await client.masters():
         link = await server.open_dedicated()
@@ -92,7 +92,7 @@ class _Comparison:
         return await self._settled()
 
     async def _settled(self) -> IndexReport:
-        """What differs still, after some looks more."""
+        """Read the differences again some times, and report those that remain."""
         for _ in range(MORE_LOOKS if self._doubtful else 0):
             await asyncio.sleep(LOOK_AGAIN_S)
             doubtful, self._doubtful = self._doubtful, {}
@@ -102,7 +102,7 @@ class _Comparison:
         return IndexReport(self._entries, len(self._doubtful), shown)
 
     async def _look_at_users(self, users: Sequence[keys.UserKey]) -> None:
-        """Facts that an index must have."""
+        """Compare the facts of Users that must be in an index."""
         fields = list(keys.INDEXED_FIELDS.items())
         wanted = [field for _, field in fields]
         asked: list[Command] = [("HMGET", keys.user(each.partition, each.app, each.user), *wanted) for each in users]
@@ -116,7 +116,7 @@ class _Comparison:
         await self._compare(entries)
 
     async def _look_at_index(self, name: bytes, partition: int, noun: str, app: str) -> None:
-        """Entries that a fact must be behind; those that have one were counted with it."""
+        """Compare an index's entries with facts. They were counted with the facts already."""
         cursor: Reply = b"0"
         while True:
             ((cursor, flat),) = await self._ask([("ZSCAN", name, cursor, "COUNT", LOOKED_AT_A_STEP)])
@@ -131,7 +131,7 @@ class _Comparison:
             self._doubtful.update((entry, None) for entry, *_ in differing)
 
     async def _differing(self, entries: Sequence[Entry]) -> list[tuple[Entry, int | None, int | None]]:
-        """Those whose moments differ now, with both."""
+        """Return the entries whose moments differ now, with both moments."""
         commands: list[Command] = []
         for partition, noun, app, user in entries:
             commands.append(("HGET", keys.user(partition, app, user), keys.INDEXED_FIELDS[noun]))
@@ -148,5 +148,5 @@ class _Comparison:
 
 
 def _moment(text: bytes | None) -> int | None:
-    """Of a field or a score; an empty one says that there was one, and is in no index."""
+    """Parse a field or a score. An empty field is a past registration, which is in no index."""
     return int(float(text)) if text else None

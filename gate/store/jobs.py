@@ -1,11 +1,11 @@
-"""Jobs: erasing what deactivated Users have, step by step, each of which may be repeated.
+"""Jobs: erasing the facts of deactivated Users in steps, each of which may be repeated.
 
-    1 erase    everything of the User's own, in its Partition; the Replicas hear of it by a Change
+    1 erase    all facts of the User, in its Partition; a Change informs the Replicas
     2 release  its place under the App's limit of Users, in Partition 0
-    3 finish   the job is off the list, and the result is on its way to the App's webhook
+    3 finish   removes the job from the list, and queues the result for the App's webhook
 
-A worker that dies or hangs anywhere leaves a job with a claim. Every node that has watched one claim for `LEASE_MS` on its own
-monotonic clock takes the job over, and does it again from the first step: no step of any clock hurries or holds up an erasure.
+A worker that dies or hangs leaves a job with a claim. Any node that has seen one claim unchanged for `LEASE_MS` on its own
+monotonic clock takes the job over and repeats it from the first step. So no step of any clock hastens or delays an erasure.
 Used by the background role of every node.
 """
 
@@ -20,10 +20,10 @@ from gate.store.quota import Quota
 from gate.store.scripts import Call
 from gate.store.writer import Attribution, Step, Writer
 
+# A job takes some milliseconds. After a longer delay it may run twice, which is harmless.
 LEASE_MS = 10_000
-"""A job takes some milliseconds; a longer hold-up has it done twice, which is fine."""
+# Per Partition at a time: the jobs that a dying worker delays.
 MAX_CLAIMED = 64
-"""Of each Partition at a time: what a worker that dies holds up."""
 UNCLAIMED = 0
 
 ERASED = Attribution("gate", "deactivated")
@@ -38,7 +38,7 @@ class Job(NamedTuple):
 
 
 class Jobs:
-    """Claims jobs and does their steps. Every method raises `StoreUnavailable`."""
+    """Claims jobs and runs their steps. Every method may raise `StoreUnavailable`."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
@@ -46,9 +46,9 @@ class Jobs:
         self._watch = Watch[tuple[int, bytes]]()
 
     async def claim(self, monotonic_ms: int) -> list[Job]:
-        """Jobs that no worker has, or that one has had for `LEASE_MS`; no other worker gets them for as long."""
+        """Claim jobs that are unclaimed, or whose claim is unchanged for `LEASE_MS`."""
         partitions = range(self._writer.partitions)
-        # Most rounds find nothing, and a look is cheaper than a write.
+        # Most rounds find no job, and a read is cheaper than a write.
         looks = [("ZRANGE", keys.jobs(partition), 0, MAX_CLAIMED - 1, "WITHSCORES") for partition in partitions]
         claimed_by_others: set[tuple[int, bytes]] = set()
         calls: list[Call] = []
@@ -70,13 +70,13 @@ class Jobs:
         return [_job(partition, name) for partition, names in zip(busy, claimed, strict=True) for name in names]
 
     async def run(self, job: Job, now_ms: int) -> None:
-        """All steps."""
+        """Run all steps."""
         await self.erase(job, now_ms)
         await self.release(job)
         await self.finish(job, now_ms)
 
     async def erase(self, job: Job, now_ms: int) -> None:
-        """Step 1. A User that is no longer deactivated keeps everything."""
+        """Step 1. A User that is no longer deactivated keeps its facts."""
         partition, app, user = job
         own = [keys.users(partition, app), keys.bans(partition, app), keys.mutes(partition, app)]
         own.append(keys.user(partition, app, user))
@@ -90,7 +90,7 @@ class Jobs:
         await self._quota.release(job.app, [job.user])
 
     async def finish(self, job: Job, now_ms: int) -> bool:
-        """Step 3; False if another worker did it."""
+        """Step 3. Returns False if another worker finished the job."""
         partition, app, user = job
         own = [keys.jobs(partition), keys.hooks(partition), keys.user(partition, app, user)]
         (ended,) = await self._writer.client.write([Call(scripts.JOB_FINISH, own, [now_ms, app, user])])
@@ -98,6 +98,6 @@ class Jobs:
 
 
 def _job(partition: int, name: bytes) -> Job:
-    """An App key holds no colon."""
+    """Split the name of a job. An App key holds no colon."""
     app, _, user = name.partition(b":")
     return Job(partition, app.decode(), user)

@@ -1,15 +1,16 @@
-"""Which nodes a write to a Redis Cluster must wait for, though the registry is on another master than the facts.
+"""The nodes that a write to a Redis Cluster must wait for, although the registry is on another master than the facts.
 
-On one server the registry is read behind the write. Here it is read at the same time, or was read up to `REGISTRY_KEPT_MS` ago.
-A node that took its lease after that may be missing, and may have read the Partition's head before the write. So:
+On a single server the registry is read after the write. Here it is read concurrently, or was read up to `REGISTRY_KEPT_MS`
+ago. A node that took its lease after that read may be missing, and may have read the Partition's head before the write.
+Therefore:
 
 - The registry counts joins: a lease that is taken, not only renewed, gets the next number.
-- Before a node reads a head, it has marked the Partition with the registry's number (`lua/join.lua`).
-- Behind each write, in the same Partition and on the same connection, the mark is read (`lua/joined.lua`).
+- Before a node reads a head, it marks the Partition with the registry's number (`lua/join.lua`).
+- After each write, in the same Partition and on the same connection, the mark is read (`lua/joined.lua`).
 
-If the mark's number is not above that of the registry which was read, no node that is missing from it had read the head before
-the write. If it is above, the registry is read again. A mark counts only once it is *settled*: it names the run of the server
-and the registry's incarnation, and some node has seen that same mark for a whole lease (docs/decisions/0017). Used by
+If the mark's number is not higher than that of the registry that was read, no node missing from that registry had read the head
+before the write. If it is higher, the registry is read again. A mark counts only once it is *settled*: it names the run of the
+server and the registry's incarnation, and a node has seen that same mark for a whole lease (docs/decisions/0017). Used by
 `writer` and `nodes`.
 """
 
@@ -28,13 +29,13 @@ from gate.store.link import Reply
 from gate.store.registry import READ, Registry, parse_registry
 from gate.store.scripts import Call
 
+# A node that died or left is waited for this much longer. A busy writer reads the registry ten times a second.
 REGISTRY_KEPT_MS = 100
-"""A node that died or left is waited for so much longer. A busy writer reads the registry ten times a second."""
 _UNREAD = Registry("", "", False, ())
 
 
 class Mark(NamedTuple):
-    """What a Partition's meta says of the nodes that joined, and the run of the server that was asked."""
+    """A Partition's mark of the nodes that joined, and the run of the server that returned it."""
 
     server_id: str
     of_server: str = ""
@@ -45,7 +46,7 @@ class Mark(NamedTuple):
 
     @property
     def watched(self) -> str:
-        """What is settled once it was seen for a lease; "" of a mark that is settled, or of another run."""
+        """The mark to settle after a lease of watching; "" for a settled one, or one of another run."""
         return (
             ""
             if self.is_settled or self.of_server != self.server_id
@@ -53,7 +54,7 @@ class Mark(NamedTuple):
         )
 
     def proves(self, registry: Registry) -> bool:
-        """Whether every node that may know the Partition's head, and call its facts fresh, is in this registry."""
+        """Return whether this registry has every node that may know the Partition's head and call its facts fresh."""
         return (
             self.is_settled
             and self.of_server == self.server_id
@@ -63,7 +64,7 @@ class Mark(NamedTuple):
 
 
 def mark_of(reply: Reply) -> Mark:
-    """Out of the reply of either script; None is that of one that was not run."""
+    """Parse the reply of either script; None is the reply of a script that did not run."""
     if reply is None:
         return Mark("")
     server_id, mark = (part.decode() for part in reply)
@@ -74,12 +75,12 @@ def mark_of(reply: Reply) -> Mark:
 
 
 def reading(partitions: Iterable[int]) -> list[Call]:
-    """The calls that are run behind writes to these Partitions."""
+    """Return the calls to run after writes to these Partitions."""
     return [Call(scripts.JOINED, [keys.meta(partition)], []) for partition in partitions]
 
 
 class RecentRegistry:
-    """The registry as it was read last, for the writers of a process."""
+    """The registry as last read, for the writers of a process."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -89,16 +90,16 @@ class RecentRegistry:
 
     @property
     def is_recent(self) -> bool:
-        """Whether `recent` need not ask."""
+        """Whether `recent` returns without a read."""
         return monotonic_ms() - self._read_at_ms < REGISTRY_KEPT_MS
 
     async def recent(self) -> Registry:
-        """As it was a moment ago. Never raises: where its master is away, the nodes known last, and no proof of more."""
+        """Return a recent registry. Never raises: if its master is away, the last known nodes, without proof."""
         async with self._reading:
             return self._registry if self.is_recent else await self._read()
 
     async def fresh(self) -> Registry:
-        """As it is after this call began; likewise."""
+        """Return the registry read after this call began. Never raises, see `recent`."""
         async with self._reading:
             return await self._read()
 
@@ -116,7 +117,7 @@ class RecentRegistry:
         return self._registry
 
     async def proven(self, marks: Sequence[Mark]) -> Registry:
-        """One that all marks, read behind a write, prove to be complete; else the newest, without its incarnation."""
+        """Return a registry that all marks, read after a write, prove complete; else the newest, without its incarnation."""
         registry = self._registry
         if all(mark.proves(registry) for mark in marks):
             return registry
@@ -127,7 +128,7 @@ class RecentRegistry:
 
 
 class Joining:
-    """One node's marks: made with each renewal, before it may read a head."""
+    """One node's marks, made with each renewal, before it may read a head."""
 
     def __init__(self, client: Client, partitions: int, lease_ms: int) -> None:
         self._client = client
@@ -136,7 +137,7 @@ class Joining:
         self._seen: dict[int, tuple[str, int]] = {}
 
     async def mark(self, registry: Registry) -> Mapping[int, str]:
-        """Mark every Partition; the run of the server that took each mark. Raises `StoreUnavailable`."""
+        """Mark every Partition. Returns the run of the server that took each mark. Raises `StoreUnavailable`."""
         asked_at_ms = monotonic_ms()
         nonce = secrets.token_hex(8)
         calls = [

@@ -1,7 +1,7 @@
-"""Every key that Gate has in Redis, and every field of those that are hashes. No other file spells one.
+"""Every key of Gate in Redis, and every field of the hashes among them. No other file contains one.
 
 The hash tag `{partition}` keeps all keys of one script in one Redis Cluster slot. An id is always the last part of a key, so
-that any bytes are safe in it: what precedes it holds no more colons than the patterns below say.
+that it may hold any bytes: the part before it has exactly the colons of the patterns below.
 
     gate:{p}:meta                  hash    epoch, seq, tip; mark (`durability`); on a Cluster joined (`joins`); in Partition 0
                                            also partitions, schema
@@ -17,24 +17,24 @@ that any bytes are safe in it: what precedes it holds no more colons than the pa
     gate:{p}:mutes:<app>           zset    User -> until, ms
     gate:{p}:users:<app>           zset    registered User -> since when, ms
     gate:{0}:quota:<app>           zset    User that has a place under the App's limit -> when it was reserved, ms
-    gate:{p}:audit:<app>           stream  who did what to whom, and why; an entry's id is its moment
+    gate:{p}:audit:<app>           stream  who did what to which User, and why; an entry's id is its moment
     gate:{p}:gone:<app>            zset    deactivated User -> since when, ms
-    gate:{p}:jobs                  zset    <app>:<id> whose facts are to be erased -> how often a worker has taken it
-    gate:{p}:hooks                 stream  results that Apps' webhooks are to hear of
-    gate:{p}:hooks-dead            stream  those that were given up
-    gate:{p}:nonces:<app>          zset    a signature's nonce that was used -> until when the signature may pass, ms
-    gate:{0}:deployment-audit      stream  what was done to Apps and operators, and facts that were lost
+    gate:{p}:jobs                  zset    <app>:<id> whose facts are to be erased -> how often a worker has claimed it
+    gate:{p}:hooks                 stream  results to be sent to Apps' webhooks
+    gate:{p}:hooks-dead            stream  results that were given up
+    gate:{p}:nonces:<app>          zset    a used nonce of a signature -> until when the signature may be valid, ms
+    gate:{0}:deployment-audit      stream  changes of Apps and operators, and facts that were lost
     gate:{0}:badges-ended          zset    digest of a session cookie that was signed out -> when it would have ended, ms
-    gate:{0}:settings              hash    what every node must have alike: lease-ttl-ms, presence (its id)
+    gate:{0}:settings              hash    values that all nodes share: lease-ttl-ms, presence (its id)
     gate:registry                  hash    node/<node id> -> run, beat, lease in ms, offset of its clock in ms;
                                            marker -> incarnation, server id, whether it is settled; on a Cluster
                                            joins -> how often a lease was taken
-    gate:applied                   channel what each node has applied
-    gate:ask                       channel asks each node to repeat that
-    gate:report-ask                channel asks each node for what it says of itself
-    gate:report                    channel those answers, msgpack
+    gate:applied                   channel announcements of what each node has applied
+    gate:ask                       channel requests to all nodes to repeat their announcements
+    gate:report-ask                channel requests to all nodes for their reports
+    gate:report                    channel those reports, msgpack
 
-Those of Presence, which may lie in another Redis, are in `presence_keys`.
+The keys of Presence, which may be in another Redis, are in `presence_keys`.
 """
 
 from __future__ import annotations
@@ -57,26 +57,27 @@ SCHEMA_VERSION = b"1"
 
 BANNED_UNTIL, BANNED_WHY, BANNED_BY = b"b", b"bw", b"bb"
 MUTED_UNTIL, MUTED_WHY, MUTED_BY = b"m", b"mw", b"mb"
+# REGISTERED_AT is empty for an erased User that was registered at its deactivation.
 DEACTIVATED_AT, REGISTERED_AT = b"d", b"r"
-"""Of a User that was erased when it was deactivated, REGISTERED_AT is empty: it was registered once."""
 NAME, PORTRAIT = b"n", b"i"
 WHITELIST_ON = b"w"
 TOKENS_VALID_FROM = b"v"
+# The latest moment of a Token of the User.
 TOKENS_MINTED_TO = b"t"
-"""The latest moment that a Token of the User carries."""
+# No Token is minted before this moment: Tokens were revoked ahead of time.
 TOKENS_HELD_UNTIL = b"h"
-"""Until then no Token is minted: they were revoked ahead of time."""
+# The id of the operation that deactivated the User.
 OPERATION = b"o"
-"""The operation that deactivated the User, as its answer named it."""
 
+# The field whose moment each index of Users holds, by the index's noun.
 INDEXED_FIELDS = {"bans": BANNED_UNTIL, "mutes": MUTED_UNTIL, "users": REGISTERED_AT, "gone": DEACTIVATED_AT}
-"""Of each index of Users by its noun, the field whose moment it holds."""
 
 LIST_WORD = {ListKind.BLACKLIST: "black", ListKind.WHITELIST: "white"}
 
 _APP_KEY = r"[A-Za-z0-9_-]{1,32}"
 _USER_KEY = rf"(user|black|black-ends|white|white-ends):({_APP_KEY}):(.{{1,64}})"
 
+# Regexes (DOTALL, from end to end). Every key matches one of them; the key audit of the tests uses them.
 PATTERNS: list[str] = [
     r"gate:\{\d{1,4}\}:(meta|log|jobs|hooks|hooks-dead)",
     r"gate:\{0\}:(apps|operators|badges-ended|settings|deployment-audit)",
@@ -84,10 +85,9 @@ PATTERNS: list[str] = [
     rf"gate:\{{0\}}:quota:{_APP_KEY}",
     rf"gate:\{{\d{{1,4}}\}}:{_USER_KEY}",
     r"gate:registry",
-    r"gate:nodes",  # of 0.1: leases, which nothing reads any more
+    r"gate:nodes",  # leases of version 0.1, which are no longer read
     *PRESENCE_PATTERNS,
 ]
-"""Regexes (DOTALL, from end to end) that every key matches one of; what a leak audit holds a Redis against."""
 
 ALL_PARTITIONS_GLOB = b"gate:{*}:*"
 ENDS_GLOB = b"gate:{*}:*-ends:*"
@@ -97,7 +97,7 @@ _INDEX = re.compile(rf"gate:\{{(\d{{1,4}})\}}:({'|'.join(INDEXED_FIELDS)}):({_AP
 
 
 class UserKey(NamedTuple):
-    """What a key that belongs to one User says. `noun` is `user`, `black`, `black-ends`, `white` or `white-ends`."""
+    """The parts of a key that belongs to one User. `noun` is `user`, `black`, `black-ends`, `white` or `white-ends`."""
 
     partition: int
     noun: str
@@ -126,17 +126,17 @@ def operators() -> bytes:
 
 
 def settings() -> bytes:
-    """What every node of the deployment must have alike, in Partition 0."""
+    """Values that all nodes of the deployment share, in Partition 0."""
     return b"gate:{0}:settings"
 
 
 def deployment_audit() -> bytes:
-    """What was done to Apps and operators, in Partition 0; no App's removal removes it."""
+    """Changes of Apps and operators, in Partition 0. The removal of an App does not delete it."""
     return b"gate:{0}:deployment-audit"
 
 
 def revoked_cookies() -> bytes:
-    """Session cookies of the console that were signed out, in Partition 0."""
+    """Revoked session cookies of the console, in Partition 0."""
     return b"gate:{0}:badges-ended"
 
 
@@ -166,7 +166,7 @@ def mutes(partition: int, app: str) -> bytes:
 
 
 def users(partition: int, app: str) -> bytes:
-    """A Partition's registered Users of one App, by since when."""
+    """A Partition's registered Users of one App, by moment of registration."""
     return b"gate:{%d}:users:%b" % (partition, app.encode())
 
 
@@ -176,17 +176,17 @@ def quota(app: str) -> bytes:
 
 
 def audit(partition: int, app: str) -> bytes:
-    """What was done to a Partition's Users of one App; in Partition 0 also to the App itself."""
+    """Actions on a Partition's Users of one App; in Partition 0 also on the App itself."""
     return b"gate:{%d}:audit:%b" % (partition, app.encode())
 
 
 def gone(partition: int, app: str) -> bytes:
-    """A Partition's deactivated Users of one App, by since when."""
+    """A Partition's deactivated Users of one App, by moment of deactivation."""
     return b"gate:{%d}:gone:%b" % (partition, app.encode())
 
 
 def jobs(partition: int) -> bytes:
-    """Users of a Partition whose facts are to be erased, by how often a worker has taken the job."""
+    """Users of a Partition whose facts are to be erased, by number of claims."""
     return b"gate:{%d}:jobs" % partition
 
 
@@ -196,22 +196,22 @@ def job(app: str, user_id: bytes) -> bytes:
 
 
 def hooks(partition: int) -> bytes:
-    """Results that Apps are to be told."""
+    """Results to be sent to Apps."""
     return b"gate:{%d}:hooks" % partition
 
 
 def dead_hooks(partition: int) -> bytes:
-    """Results that no attempt could deliver."""
+    """Results that could not be delivered."""
     return b"gate:{%d}:hooks-dead" % partition
 
 
 def app_glob(app: str) -> bytes:
-    """A SCAN pattern that matches every User's key of one App; ids hold colons, so check each match with `parse`."""
+    """A SCAN pattern for every User's key of one App. Ids hold colons, so check each match with `parse`."""
     return b"gate:{*}:*:%b:*" % app.encode()
 
 
 def nonces(partition: int, app: str) -> bytes:
-    """Nonces of one App that were used, by until when their signatures may pass."""
+    """Used nonces of one App, by the end of their signatures' validity."""
     return b"gate:{%d}:nonces:%b" % (partition, app.encode())
 
 

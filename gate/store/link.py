@@ -1,13 +1,13 @@
 """One connection to a server, on which any number of callers pipeline at once.
 
-Why not a pool: replies come in the order of commands, so callers can share one connection without waiting for each other,
-and what they send in the same moment travels together. A command that waits (a blocking read) or answers at length (a
-snapshot) takes a Link of its own, so that nobody queues behind it.
+Why not a pool: replies come in the order of commands, so callers can share one connection without waiting for each other, and
+commands of the same moment are sent together. A command that blocks (a blocking read) or has a long answer (a snapshot) uses a
+Link of its own, so that no other caller is delayed.
 
-A missed deadline closes the Link: a server that hung may answer later, and then nobody would know whose reply it is. From
-then on every exchange fails with `LinkLost`, which says whether the command may have been sent. An answer by which a server
-says that the truth is elsewhere (`READONLY`) closes the Link as well, once all replies on their way were delivered. Used by
-`client` only.
+A missed deadline closes the Link: a hanging server may answer later, and its reply could not be assigned to a command. From
+then on every exchange fails with `LinkLost`, which says whether the command may have been sent. An error that means that
+another server holds the facts (`READONLY`) closes the Link as well, after all replies in flight were delivered. Used only by
+`client`.
 """
 
 from __future__ import annotations
@@ -24,37 +24,37 @@ import hiredis
 
 from gate.store.address import CLUSTER_FORM, SENTINEL_FORM, Address
 
+# A server's reply: bytes, int, None, a list of these, or a `ReplyError`.
 Reply = Any
-"""What a server answers: bytes, int, None, a list of these, or a `ReplyError`."""
 Command = Sequence[bytes | str | int]
 
+# Extra time past a deadline before the server counts as late.
 READ_WHAT_CAME_S = 0.005
-"""Past a deadline, before a server is said to have missed it."""
 
 _NOT_COMPLETE = object()
+# Errors after which another server may be the right one. Inside a script, Redis 6.2 prefixes them with text.
 _NOT_HERE = re.compile(r"(?:^|-)(READONLY|MASTERDOWN|NOREPLICAS|UNBLOCKED|LOADING|CLUSTERDOWN)\b")
-"""Errors after which another server may be the right one. Inside a script, Redis 6.2 puts words in front."""
+# Prefix of the error by which a server of a Cluster names the owner of a slot. It still serves its other slots.
 _MOVED = "MOVED "
-"""Begins the error by which a server of a Cluster names the one that has a slot. The others of its slots it still serves."""
 _FACT = re.compile(
     rb"^(run_id|master_replid|role|master_host|master_port|redis_mode|server_mode|redis_version):(\S*)", re.MULTILINE
 )
+# The first version of Redis with SPUBLISH. Valkey reports the version with which it is compatible.
 _SHARDED_SINCE = 7
-"""The version of Redis that knows SPUBLISH. Valkey reports the one that it is compatible with."""
+# By the mode that a server reports.
 _KINDS = {
     "sentinel": f"is a Sentinel, which holds no facts: write {SENTINEL_FORM}",
     "cluster": f"is a node of a Redis Cluster: write {CLUSTER_FORM}",
-    "standalone": "is one Redis server, and no node of a Redis Cluster: write redis://HOST:PORT",
+    "standalone": "is a single Redis server, not a node of a Redis Cluster: write redis://HOST:PORT",
 }
-"""By the mode that a server reports."""
 
 
 class ReplyError(Exception):
-    """A server's `-ERR …`. A value among replies; the caller decides what it means."""
+    """A server's `-ERR …`, as a value among replies. The caller decides what it means."""
 
 
 class LinkLost(Exception):
-    """The connection is gone, or did not answer in time. `was_sent`: the command may have been carried out."""
+    """The connection is closed, or did not answer in time. `was_sent`: the command may have been carried out."""
 
     def __init__(self, problem: str, was_sent: bool) -> None:
         super().__init__(problem)
@@ -62,15 +62,15 @@ class LinkLost(Exception):
 
 
 class NotPrimary(LinkLost):
-    """The server that was reached is a replica: it is not the truth, and takes no writes."""
+    """The server is a replica: it does not hold the authoritative facts, and takes no writes."""
 
 
 class WrongKind(LinkLost):
-    """What was reached is no server of the kind that the URL says; the text names the right form."""
+    """The server is not of the kind that the URL specifies. The text gives the right form."""
 
 
 class _Exchange:
-    """Commands on their way: `wanted` replies are still to come."""
+    """Commands in flight, and the number of replies `wanted`."""
 
     __slots__ = ("arrival", "replies", "wanted")
 
@@ -81,7 +81,7 @@ class _Exchange:
 
 
 class Link(asyncio.Protocol):
-    """A connected Link; made by `open_link`. `on_push` receives pub/sub messages."""
+    """A connected Link, made by `open_link`. `on_push` receives pub/sub messages."""
 
     def __init__(self, on_push: Callable[[list[Reply]], None] | None = None) -> None:
         self._on_push = on_push
@@ -91,25 +91,25 @@ class Link(asyncio.Protocol):
         self._loss: str = "not connected"
         self._is_given_up = False
         self.server_id = ""
-        """This run of the server, and the history that it writes: another one after a restart, whatever data it came back with,
-        and after a demotion and a promotion, which break no connection."""
+        """This run of the server and the history that it writes. It changes with a restart, whatever data the server loads,
+        and with a demotion and promotion, which close no connection."""
         self.nodes = ""
-        """Of a server of a Cluster: its answer to CLUSTER NODES when the connection was made."""
+        """For a server of a Cluster: its answer to CLUSTER NODES when the connection was made."""
         self.on_moved: Callable[[str], object] | None = None
-        """Receives each MOVED error, whichever caller waits for the reply."""
+        """Receives each MOVED error, regardless of which caller waits for the reply."""
         self.is_sharded = False
-        """Of a server of a Cluster: whether it knows sharded channels."""
+        """For a server of a Cluster: whether it knows sharded channels."""
         self.scripts: set[str] = set()
-        """The SHA-1s of scripts whose source was sent over it. The server knows them, unless it was told to forget."""
+        """SHA-1s of scripts whose source was sent over this Link. The server knows them, unless they were flushed."""
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
     def is_open(self) -> bool:
-        """Whether an exchange can be begun."""
+        """Whether an exchange can be started."""
         return self._transport is not None and not self._is_given_up
 
     async def exchange(self, commands: Sequence[Command], deadline_ms: float) -> list[Reply]:
-        """Send commands, wait for all their replies; an error reply is a `ReplyError` in its place. Raises `LinkLost`."""
+        """Send commands and wait for all replies. An error reply is a `ReplyError` in its place. Raises `LinkLost`."""
         return await self.exchange_packed(pack(commands), len(commands), deadline_ms)
 
     async def exchange_packed(self, packed: bytes, wanted: int, deadline_ms: float) -> list[Reply]:
@@ -122,7 +122,7 @@ class Link(asyncio.Protocol):
         exchange = _Exchange(wanted, loop.create_future())
         self._waiting.append(exchange)
         self._transport.write(packed)
-        # A plain timer: cheaper than a timeout scope, and the loss is every waiting caller's, not only this one's.
+        # A plain timer is cheaper than a timeout scope, and its loss affects every waiting caller, not only this one.
         timer = loop.call_later(deadline_ms / 1000, self._overdue, exchange, deadline_ms, True)
         try:
             return await exchange.arrival
@@ -130,7 +130,7 @@ class Link(asyncio.Protocol):
             timer.cancel()
 
     def give_up(self, problem: str) -> None:
-        """Begin no further exchange, and close as soon as those on their way have their replies."""
+        """Start no further exchange, and close once those in flight have their replies."""
         if self._transport is None or self._is_given_up:
             return
         self._is_given_up, self._loss = True, problem
@@ -138,7 +138,7 @@ class Link(asyncio.Protocol):
             self.drop(problem)
 
     def drop(self, problem: str) -> None:
-        """Close at once; exchanges on their way fail."""
+        """Close at once. Exchanges in flight fail."""
         self._lose(problem)
 
     async def wait_closed(self) -> None:
@@ -146,7 +146,7 @@ class Link(asyncio.Protocol):
         await asyncio.shield(self._closed)
 
     async def watch(self, ping_every_ms: float, deadline_ms: float) -> None:
-        """Stay until it is lost (`LinkLost`), looking by a PING whether it is silently dead."""
+        """Return only by `LinkLost`. A PING detects a connection that is silently dead."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ping_every_ms / 1000):
@@ -154,7 +154,7 @@ class Link(asyncio.Protocol):
             await self.exchange([("PING",)], deadline_ms)
 
     async def aclose(self) -> None:
-        """Close, and wait until the socket is gone."""
+        """Close, and wait until the socket is closed."""
         if self._transport is not None:
             self._lose("closed")
             await self._closed
@@ -184,7 +184,7 @@ class Link(asyncio.Protocol):
             self._on_push(reply)
             return
         if not self._waiting:
-            self._lose(f"the server said something nobody asked for: {str(reply)[:80]}")
+            self._lose(f"the server sent a reply without a command: {str(reply)[:80]}")
             return
         if isinstance(reply, ReplyError):
             if self.on_moved is not None and str(reply).startswith(_MOVED):
@@ -202,9 +202,9 @@ class Link(asyncio.Protocol):
 
     def _overdue(self, exchange: _Exchange, deadline_ms: float, may_be_late: bool) -> None:
         if exchange.arrival.done():
-            return  # its task is woken later in this turn of the loop, and stops the timer only then
+            return  # its task wakes later in this turn of the loop, and only then stops the timer
         if may_be_late:
-            # Where the loop was held up, the replies may have come in time and wait to be read, which a turn does after timers.
+            # If the loop was blocked, replies may have arrived in time and wait to be read, which happens after timers.
             asyncio.get_running_loop().call_later(READ_WHAT_CAME_S, self._overdue, exchange, deadline_ms, False)
             return
         self._lose(f"the server did not answer within {deadline_ms:.0f} ms")
@@ -222,8 +222,8 @@ class Link(asyncio.Protocol):
 
 
 def pack(commands: Sequence[Command]) -> bytes:
-    """Commands as they travel."""
-    # hiredis's stub asks for a tuple of one; it takes any.
+    """Encode commands for the wire."""
+    # hiredis's stub requires a tuple of one; it accepts any.
     return b"".join([hiredis.pack_command(tuple(command)) for command in commands])  # type: ignore[arg-type]
 
 
@@ -233,9 +233,9 @@ async def open_link(
     on_push: Callable[[list[Reply]], None] | None = None,
     greet: Callable[[Link, Address, float], Awaitable[None]] | None = None,
 ) -> Link:
-    """Connect, authenticate, choose the database and see a PONG, all within `connect_ms`. Raises `LinkLost`.
+    """Connect, authenticate, select the database and receive a PONG, all within `connect_ms`. Raises `LinkLost`.
 
-    `greet` is for a peer that is no server of facts.
+    `greet` replaces the handshake for a peer that holds no facts.
     """
     try:
         async with asyncio.timeout(connect_ms / 1000):
@@ -268,14 +268,14 @@ def _tls_context(address: Address) -> ssl.SSLContext:
         if address.tls_cert_file:
             named = " and ".join(filter(None, (f"ssl_certfile {address.tls_cert_file}", address.tls_key_file)))
             context.load_cert_chain(address.tls_cert_file, address.tls_key_file or None)
-    except OSError as fault:  # without it a missing file reads as a server that is away
+    except OSError as fault:  # otherwise a missing file would look like an unavailable server
         problem = f"{named} in the URL of {address.shown} can't be used: {fault.strerror or fault}"
         raise LinkLost(problem, was_sent=False) from None
     return context
 
 
 def credentials_of(address: Address) -> list[Command]:
-    """The command that authenticates, where there is a password."""
+    """Return the command that authenticates, if there is a password."""
     return [("AUTH", address.username or "default", address.password)] if address.password else []
 
 
@@ -302,9 +302,9 @@ async def _greet(link: Link, address: Address, deadline_ms: float) -> None:
 
 
 def refuse_kind(address: Address, mode: str) -> None:
-    """Raises `WrongKind` for a server that reports another mode than the URL is for.
+    """Raise `WrongKind` for a server that reports another mode than the URL specifies.
 
-    To be called before its errors are looked at: such a server lacks commands of a greeting.
+    Call it before its errors are checked: such a server does not know all commands of the handshake.
     """
     wanted = "cluster" if address.is_clustered else "standalone"
     if mode in _KINDS and mode != wanted:  # a hosted server may report a mode of its own
@@ -312,7 +312,7 @@ def refuse_kind(address: Address, mode: str) -> None:
 
 
 def refuse_errors(address: Address, commands: Sequence[Command], replies: Sequence[Reply]) -> None:
-    """Raises `LinkLost` with the first error among replies, and the line that grants a right that was missing."""
+    """Raise `LinkLost` with the first error among replies, and the command that grants a missing right."""
     for command, reply in zip(commands, replies, strict=True):
         if isinstance(reply, ReplyError):
             has_subcommand = command[0] in ("SENTINEL", "CLUSTER")

@@ -1,7 +1,7 @@
 """Blacklists and Whitelists, and the switch that turns a User's Whitelist on.
 
-Entries keep the order in which they were added; an entry added again keeps its place and takes the new end. An entry that
-has ended counts as absent from the very millisecond; a sweep takes it off.
+Entries keep the order in which they were added. An entry that is added again keeps its place and takes the new end. An entry
+that has ended counts as absent from that very millisecond; a sweep deletes it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from gate.store import keys, scripts
 from gate.store.link import Command, Reply
 from gate.store.writer import MAX_IDS_A_CALL, Attribution, Step, Writer, WriteReceipt
 
+# Keeps one Change below 7 KB. `CHUNK` in lua/lib/members.lua has the same value.
 MEMBERS_A_CHANGE = 100
-"""So that one Change stays below 7 KB; `CHUNK` in lua/lib/members.lua is the same."""
 MAX_PAGE = 1_000
+# Entries that one script reads for a page, which takes some 5 ms: many may have ended and not be swept yet.
 MAX_LOOKED_AT = 10_000
-"""Entries that one script looks at for a page, which takes some 5 ms: very many may have ended and not be swept yet."""
 
 ADDED = {ListKind.BLACKLIST: "blocked", ListKind.WHITELIST: "admitted"}
 TAKEN_OFF = {ListKind.BLACKLIST: "unblocked", ListKind.WHITELIST: "unadmitted"}
@@ -42,7 +42,7 @@ class Group(NamedTuple):
 
 
 class Lists:
-    """Adds, removes and reads entries. Every method raises `StoreUnavailable`."""
+    """Adds, removes and reads entries. Every method may raise `StoreUnavailable`."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
@@ -72,14 +72,14 @@ class Lists:
         why: str = "",
         by: str = "",
     ) -> WriteReceipt:
-        """Add entries to the lists of many owners. All or nothing for each owner: after `ListFull` others may be in."""
+        """Add entries to the lists of many owners. All or nothing per owner: after `ListFull` others may be written."""
         if sum(len(group.members) for group in groups) > MAX_IDS_A_CALL:
             raise InvalidInput("members", f"at most {MAX_IDS_A_CALL} in one call")
         grouped: dict[int, list[Group]] = {}
         for group in groups:
             grouped.setdefault(self._writer.partition_of(app_key, group.owner), []).append(group)
         steps = [
-            self.adding(app_key, kind, partition, some, ceiling)._replace(because=Attribution(by, why))
+            self.adding(app_key, kind, partition, some, ceiling)._replace(attribution=Attribution(by, why))
             for partition, some in grouped.items()
         ]
         written, replies = await self._writer.write(app_key, steps, now_ms)
@@ -91,7 +91,7 @@ class Lists:
     def adding(
         self, app_key: str, kind: ListKind, partition: int, groups: Sequence[Group], ceiling: int | None
     ) -> Step:
-        """The step that adds to lists of one Partition; also what an import sends."""
+        """Return the step that adds to lists of one Partition; also used by imports."""
         lists: list[bytes] = []
         args: list[bytes | str | int] = [ADDED[kind], ceiling or 0, FOREVER_MS]
         for owner, members, until_ms in groups:
@@ -112,7 +112,7 @@ class Lists:
         why: str = "",
         by: str = "",
     ) -> WriteReceipt:
-        """Take entries off one list; taking off what is not there is fine."""
+        """Remove entries from one list. Entries that are not on it are accepted."""
         if len(members) > MAX_IDS_A_CALL:
             raise InvalidInput("members", f"at most {MAX_IDS_A_CALL} in one call, {len(members)} were sent")
         partition = self._writer.partition_of(app_key, owner)
@@ -128,12 +128,13 @@ class Lists:
     async def page(
         self, app_key: str, kind: ListKind, owner: bytes, now_ms: int, before: int | None, count: int
     ) -> tuple[list[Entry], int | None]:
-        """Entries in force, newest first, older than the place `before`; and the next page's `before`, None at the end."""
+        """Return entries in force, newest first, older than the place `before`; and the next `before`, None at the end."""
         if not 1 <= count <= MAX_PAGE:
             raise InvalidInput("count", f"must be 1 to {MAX_PAGE}, {count} was sent")
         partition = self._writer.partition_of(app_key, owner)
         own = [keys.entries(partition, kind, app_key, owner), keys.ends(partition, kind, app_key, owner)]
         entries: list[Entry] = []
+        # A script may stop early among ended entries, so one page may need several.
         place, is_over = "" if before is None else before, False
         while not is_over:
             call = scripts.Call(scripts.LIST_PAGE, own, [now_ms, place, count - len(entries), MAX_LOOKED_AT])
@@ -148,7 +149,7 @@ class Lists:
     async def contains(
         self, app_key: str, kind: ListKind, owner: bytes, members: Sequence[bytes], now_ms: int
     ) -> list[bool]:
-        """Whether each member is on the list, by an entry in force."""
+        """Return whether each member has an entry in force."""
         if not members:
             return []
         partition = self._writer.partition_of(app_key, owner)
@@ -163,15 +164,15 @@ class Lists:
     async def switch(
         self, app_key: str, users: Sequence[bytes], on: bool, now_ms: int, why: str = "", by: str = ""
     ) -> WriteReceipt:
-        """Turn Users' Whitelists on or off."""
+        """Switch Users' Whitelists on or off."""
         steps = [
-            self.switching(app_key, partition, group, on)._replace(because=Attribution(by, why))
+            self.switching(app_key, partition, group, on)._replace(attribution=Attribution(by, why))
             for partition, group in self._writer.by_partition(app_key, users).items()
         ]
         return (await self._writer.write(app_key, steps, now_ms))[0]
 
     def switching(self, app_key: str, partition: int, users: Sequence[bytes], on: bool) -> Step:
-        """The step that switches Whitelists of one Partition; also what an import sends."""
+        """Return the step that switches Whitelists of one Partition; also used by imports."""
         return Step(
             partition,
             scripts.USER_SET,
@@ -180,7 +181,7 @@ class Lists:
         )
 
     async def switches(self, app_key: str, users: Sequence[bytes]) -> list[bool]:
-        """Whether each User's Whitelist is on."""
+        """Return whether each User's Whitelist is on."""
         asked: list[Command] = [
             ("HEXISTS", keys.user(self._writer.partition_of(app_key, user), app_key, user), keys.WHITELIST_ON)
             for user in users
@@ -190,12 +191,12 @@ class Lists:
 
 
 def refusals(reply: Reply) -> list[tuple[int, int, int]]:
-    """Of a step that added: each list that was full, as (number of its first group in the step, size, adding)."""
+    """Return each full list of a step that added, as (number of its first group in the step, size, adding)."""
     return list(zip(reply[2::3], reply[3::3], reply[4::3], strict=True))
 
 
 def pack_chunks(members: Sequence[bytes]) -> list[bytes]:
-    """Members as Changes carry them, at most `MEMBERS_A_CHANGE` each."""
+    """Pack members for Changes, at most `MEMBERS_A_CHANGE` each."""
     return [
         pack_members(members[first : first + MEMBERS_A_CHANGE]) for first in range(0, len(members), MEMBERS_A_CHANGE)
     ]

@@ -1,9 +1,9 @@
-"""Blocking reads of Changelogs, over Links of their own, so that no write waits behind them.
+"""Blocking reads of Changelogs, over separate Links, so that they delay no write.
 
-One server is asked for all Changelogs in one read. A Redis Cluster refuses a read of several slots, so each Changelog has a
-read and a Link of its own there; it goes on while others' entries are applied. One that fails is begun again where its slot is
-then, and what it brings twice is left out. `read` fails where all of them do, and once where a Changelog is on another server
-than before: the caller then compares histories. Used by `changelog`.
+A single server is asked for all Changelogs in one read. A Redis Cluster refuses a read of several slots, so each Changelog has
+a read and a Link of its own there, which continues while others' entries are applied. A failed read is repeated at the slot's
+present server, and entries that it returns twice are dropped. `read` fails if all of them fail, and once if a Changelog has
+moved to another server: the caller then compares histories. Used by `changelog`.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from gate.store import keys
 from gate.store.client import Client, raise_if_error
 from gate.store.link import Command, Link, LinkLost
 
+# Per Partition: a batch that is applied in some 10 ms; larger ones would save little more.
 MAX_CHANGES_A_READ = 1_000
-"""Of each Partition: a batch that is applied in some 10 ms, and small compared with what batching saves."""
+# Size after answers that came too late, as from a server that is busy with an import: a request of the same size would be
+# late again. Each answer in time lets the next request grow by this number.
 LEAST_CHANGES_A_READ = 50
-"""Asked for after answers that did not come in time, as of a server that is busy with an import: asked for as many again, it
-would not answer in time again. Each answer in time lets the next be larger by as many."""
+# Of each read of a Cluster, regardless of the caller's wait: sixteen reads that end four times a second would be waste.
 BLOCK_MS = 1_000
-"""Of each read of a Cluster, whatever the caller waits: sixteen reads that end four times a second would cost for nothing."""
+# Before a failed read of a Cluster is repeated.
 RETRY_MS = 100
-"""Before a read of a Cluster that failed is begun again."""
 
+# An entry's id, and its fields' names and values alternating.
 Entry = tuple[bytes, list[bytes]]
-"""An entry's id, and its fields' names and values in turn."""
 
 
 class _Reading:
-    """Of some Changelogs of one server: its Link, and the read that is under way."""
+    """A Link to one server, and its read in progress of some Changelogs."""
 
     def __init__(self, server: Client) -> None:
         self.server = server
@@ -40,14 +40,14 @@ class _Reading:
         self.most = MAX_CHANGES_A_READ
         self.after_seq = 0
         self.run = ""
-        """Of the server that the Link leads to."""
+        """The run of the server to which the Link leads."""
         self.problem = ""
         """Why the last read failed."""
         self.failed_at_ms = -RETRY_MS
         self.under_way: asyncio.Task[dict[int, list[Entry]]] | None = None
 
     async def read(self, after: Mapping[int, int], block_ms: int) -> dict[int, list[Entry]]:
-        """Entries behind these, waiting up to `block_ms` for the first. Raises `StoreUnavailable`."""
+        """Return entries after these, waiting up to `block_ms` for the first. Raises `StoreUnavailable`."""
         command: Command = (
             *("XREAD", "COUNT", self.most, "BLOCK", max(1, block_ms), "STREAMS"),
             *map(keys.log, after),
@@ -66,7 +66,7 @@ class _Reading:
         return {_partition_of_log(log): entries for log, entries in reply or ()}
 
     def drop(self, problem: str) -> None:
-        """Give up what is under way, and the connection."""
+        """Cancel the read in progress, and close the connection."""
         if self.under_way is not None:
             self.under_way.cancel()
             self.under_way = None
@@ -82,25 +82,25 @@ class _Reading:
 
 
 class LogReader:
-    """One read at a time. `aclose` when done."""
+    """One read at a time. Call `aclose` when done."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._whole = None if client.address.seeds else _Reading(client)
         self._readings: dict[int, _Reading] = {}
         self._runs: dict[int, str] = {}
-        """The run of the server that a Changelog was read from last."""
+        """The run of the server from which each Changelog was read last."""
         self._news = asyncio.Event()
 
     @property
     def most(self) -> int:
-        """How many entries a Partition is asked for, at most; of a Cluster, the least of all."""
+        """Maximum of entries requested per Partition; on a Cluster, the smallest of all."""
         if self._whole is not None:
             return self._whole.most
         return min((each.most for each in self._readings.values()), default=MAX_CHANGES_A_READ)
 
     async def read(self, after: Mapping[int, int], block_ms: int) -> dict[int, list[Entry]]:
-        """Entries after these sequence numbers, by Partition, waiting up to `block_ms` for the first of any.
+        """Return entries after these sequence numbers, by Partition, waiting up to `block_ms` for the first of any.
 
         Raises `StoreUnavailable`.
         """
@@ -125,7 +125,7 @@ class LogReader:
                 pass
 
     def _go_on(self, partition: int, seq: int) -> None:
-        """See that a read is under way, at the server that has the Changelog now, which brings what is behind `seq`."""
+        """Ensure that a read of the entries after `seq` is in progress, at the server that has the Changelog now."""
         reading = self._readings.get(partition)
         try:
             server = self._client.master_of(keys.log(partition))
@@ -134,7 +134,7 @@ class LogReader:
                 reading.problem = str(fault)
             return
         if reading is not None and (reading.server is not server or reading.after_seq > seq):
-            reading.drop("another place is read from")
+            reading.drop("the read continues elsewhere")
             reading = None
         if reading is None:
             reading = self._readings[partition] = _Reading(server)
@@ -158,6 +158,7 @@ class LogReader:
                 self._runs[partition] = reading.run
                 raise StoreUnavailable(f"Partition {partition} is on another server now, or on another run of it")
             entries = task.result().get(partition, [])
+            # A read in progress may have started before entries that the caller has applied since.
             if new := [entry for entry in entries if seq_of(entry[0]) > after[partition]]:
                 found[partition] = new
         return found
@@ -169,10 +170,10 @@ class LogReader:
 
 
 def seq_of(entry_id: bytes) -> int:
-    """Out of `<seq>-0`."""
+    """Parse the sequence number of `<seq>-0`."""
     return int(entry_id[:-2])
 
 
 def _partition_of_log(key: bytes) -> int:
-    """Out of `gate:{p}:log`."""
+    """Parse the Partition of `gate:{p}:log`."""
     return int(key[6 : key.index(b"}")])

@@ -1,8 +1,8 @@
-"""The masters of a Redis Cluster: a `Client` for each, and which of them has which slot.
+"""The masters of a Redis Cluster: a `Client` for each, and the owner of each slot.
 
-Every connection to a master begins with its answer to CLUSTER NODES (`topology`), and each Client makes a fresh one every
-0.7 s. A MOVED error shows a change at once. While a master is away or a slot has no master, other servers are asked every
-`ASK_EVERY_MS`, replicas included. A server that is no master any more loses all its connections at once: its replies are no
+Every connection to a master begins with its answer to CLUSTER NODES (`topology`), and each Client makes a fresh one every 0.7
+s. A MOVED error reveals a change at once. While a master is away or a slot has no master, other servers are asked every
+`ASK_EVERY_MS`, replicas included. A server that is no longer a master loses all its connections at once: its replies are no
 acknowledgement. Used by `cluster`.
 """
 
@@ -23,29 +23,29 @@ from gate.store.link import Command, Link, LinkLost, WrongKind, credentials_of, 
 from gate.store.topology import SLOTS, Server, View, newest, owners, parse_nodes, slot_of
 
 ASK_EVERY_MS = PROBE_EVERY_MS
+# Servers that are asked for the slots while a master is away: any single one may be disconnected or die next.
 ASKED_AT_ONCE = 3
-"""Servers that are asked where the slots are while a master is away: any one may be cut off, or be the next that dies."""
 _MODE = re.compile(rb"^(?:redis|server)_mode:(\w+)", re.MULTILINE)
 _CLOSED = "the store was closed"
+# A server's answer is valid this long; each master is asked every 0.7 s.
 VIEW_KEPT_MS = 3_000
-"""What a server said counts for so long; each master is asked every 0.7 s."""
 
 
 class Masters:
-    """Those of one Cluster, for one `ClusterClient`. `aclose` when done."""
+    """The masters of one Cluster, for one `ClusterClient`. Call `aclose` when done."""
 
     def __init__(self, address: Address, deadline_ms: int, connect_ms: int) -> None:
         self._address = address
         self._deadline_ms, self._connect_ms = deadline_ms, connect_ms
         self._views: dict[str, tuple[int, View]] = {}
         self.servers: dict[str, Server] = {}
-        """All servers by their ids, replicas included, as they were described last."""
+        """All servers by id, replicas included, as described last."""
         self.owners: list[Address | None] = [None] * SLOTS
         """By slot."""
         self._clients: dict[Address, Client] = {}
-        """Of every master that is known, with slots or without."""
+        """Of every known master, with slots or without."""
         self.in_order: list[Client] = []
-        """Those that have slots, in the order of these."""
+        """Masters with slots, in the order of their slots."""
         self._loading = asyncio.Lock()
         self._problem = ""
         self._asking: asyncio.Task[None] | None = None
@@ -54,11 +54,11 @@ class Masters:
 
     @property
     def problem(self) -> str:
-        """Why no slot, or some, can be reached; "" if all can."""
+        """Why some or all slots are unreachable; "" if all are reachable."""
         return self._problem or next((one.problem for one in self.in_order if one.problem), "")
 
     async def ready(self) -> None:
-        """Know where the slots are. Raises `StoreUnavailable`."""
+        """Ensure that the owners of slots are known. Raises `StoreUnavailable`."""
         if self._problem:
             raise StoreUnavailable(self._problem)
         if self._clients:
@@ -70,14 +70,14 @@ class Masters:
             raise StoreUnavailable(self._problem)
 
     def of_slot(self, slot: int) -> Client:
-        """The master of a slot. Raises `StoreUnavailable`."""
+        """Return the master of a slot. Raises `StoreUnavailable`."""
         address = self.owners[slot]
         if address is None:
             raise StoreUnavailable(self._problem or no_master(self._address, slot))
         return self.at(address)
 
     def at(self, address: Address) -> Client:
-        """The Client of a master, made if it does not exist."""
+        """Return the Client of a master, made if necessary."""
         client = self._clients.get(address)
         if client is None:
             client = self._clients[address] = Client(
@@ -91,7 +91,7 @@ class Masters:
         return client
 
     def named(self, endpoint: str, asked: Address) -> Address:
-        """The server that an error of another names as `host:port`, under the address by which it is known."""
+        """Return the server that another one's error names as `host:port`, with the address by which it is known."""
         host, _, port = endpoint.rpartition(":")
         host = host.strip("[]") or asked.host
         for server in self.servers.values():
@@ -100,14 +100,14 @@ class Masters:
         return self._address.at(host, int(port))
 
     def is_moving(self, keys: Iterable[bytes]) -> bool:
-        """Whether a slot of one of these keys is on its way from one master to another."""
+        """Return whether a slot of one of these keys is being moved between masters."""
         since_ms = monotonic_ms() - VIEW_KEPT_MS
         views = [view.own for at_ms, view in self._views.values() if at_ms >= since_ms]
         moving = {slot for own in views if own is not None for slot in own.moving}
         return any(slot_of(key) in moving for key in keys)
 
     async def look(self) -> None:
-        """Ask every master with slots where the slots are, now. Raises `StoreUnavailable`."""
+        """Ask every master with slots for the slots now. Raises `StoreUnavailable`."""
         await self.ready()
         try:
             await asyncio.gather(*(self._ask(one.address) for one in self.in_order))
@@ -120,7 +120,7 @@ class Masters:
             client.reconnect(problem)
 
     async def aclose(self) -> None:
-        """Close every connection for good."""
+        """Close every connection permanently."""
         self._problem = _CLOSED
         tasks = [*self._background, *([self._asking] if self._asking else [])]
         for task in tasks:
@@ -134,7 +134,7 @@ class Masters:
             self._asking = asyncio.get_running_loop().create_task(self._ask_while_away())
 
     async def _ask_seeds(self) -> None:
-        """Find the Cluster by all seeds: of servers of several Clusters none is chosen."""
+        """Find the Cluster through all seeds. If they belong to several Clusters, none is chosen."""
         seeds = self._address.each_seed
         answers = await asyncio.gather(*map(self._answer_of, seeds), return_exceptions=True)
         problems = [answer for answer in answers if isinstance(answer, LinkLost)]
@@ -160,7 +160,7 @@ class Masters:
         return parse_nodes(link.nodes, server.host, server.tls)
 
     async def _ask(self, server: Address) -> None:
-        """Ask one server, a replica too, where the slots are. Raises `LinkLost`."""
+        """Ask one server, possibly a replica, for the slots. Raises `LinkLost`."""
         view = await self._answer_of(server)
         self._refuse_stranger(server, view)
         self._learn(view)
@@ -176,7 +176,7 @@ class Masters:
         self._learn(view)
 
     def _refuse_stranger(self, asked: Address, view: View) -> None:
-        """Raises `LinkLost` if it is of another Cluster than the servers that answered lately."""
+        """Raise `LinkLost` for a server of another Cluster than those that answered recently."""
         since_ms = monotonic_ms() - VIEW_KEPT_MS
         recent = [one for at_ms, one in self._views.values() if at_ms >= since_ms]
         if recent and not any(map(view.shares_a_server_with, recent)):
@@ -194,7 +194,7 @@ class Masters:
         if not any(found):
             return
         masters = {one.id: self._address.at(one.host, one.port) for one in self.servers.values() if one.is_master}
-        # A slot that no server claims is on its way to one that was not asked since: its old master answers MOVED.
+        # A slot that no server claims is moving to one that was not asked since: its old master answers MOVED.
         kept = set(masters.values())
         self.owners = [
             masters[server.id] if server is not None else before if before in kept else None
@@ -217,7 +217,7 @@ class Masters:
         self.in_order = [self.at(address) for address in dict.fromkeys(self.owners) if address is not None]
 
     async def _ask_while_away(self) -> None:
-        """Others know which server replaces a master that is away, or that answered MOVED."""
+        """Ask other servers which one replaces a master that is away or answered MOVED."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(None if self._is_whole else ASK_EVERY_MS / 1_000):
@@ -226,12 +226,13 @@ class Masters:
             if not self._clients:
                 await self._ask_seeds()
                 continue
+            # The seeds too: after a change of all addresses none of the known servers may answer.
             known = [self._address.at(one.host, one.port) for one in self.servers.values() if one.is_up]
             some = list(dict.fromkeys([*known, *self._address.each_seed]))
             await asyncio.gather(*map(self._attempt, random.sample(some, min(ASKED_AT_ONCE, len(some)))))
 
     async def _attempt(self, server: Address) -> None:
-        with contextlib.suppress(LinkLost):  # another may know
+        with contextlib.suppress(LinkLost):  # another server may know
             await self._ask(server)
 
     @property
@@ -245,17 +246,17 @@ class Masters:
 
 
 async def _connected(client: Client) -> None:
-    with contextlib.suppress(StoreUnavailable):  # its probe goes on
+    with contextlib.suppress(StoreUnavailable):  # its probe continues
         await client.connect()
 
 
 async def _ended(client: Client) -> None:
-    client.reconnect(f"{client.address.shown} is no master any more")
+    client.reconnect(f"{client.address.shown} is no longer a master")
     await client.aclose()
 
 
 async def _greet(link: Link, address: Address, deadline_ms: float) -> None:
-    """Of a server that is asked for the slots only: a replica answers as well."""
+    """Handshake with a server that is only asked for the slots: a replica is accepted too."""
     commands: list[Command] = [*credentials_of(address), ("INFO", "server"), ("CLUSTER", "NODES")]
     replies = await link.exchange(commands, deadline_ms)
     facts, nodes = replies[-2:]
@@ -266,7 +267,7 @@ async def _greet(link: Link, address: Address, deadline_ms: float) -> None:
 
 
 def no_master(address: Address, slot: int) -> str:
-    """Why a slot can't be reached that no server has."""
+    """Return the reason why a slot without a server is unreachable."""
     return f"no master of {address.shown} has slot {slot}: give it one with redis-cli --cluster fix HOST:PORT"
 
 
@@ -275,9 +276,9 @@ def _of_two(one: Address, other: Address) -> str:
 
 
 def _worst(address: Address, problems: Sequence[LinkLost]) -> str:
-    """The one line to show where no server said where the slots are: what can be corrected comes first."""
+    """Return the one line to show if no server returned the slots: a correctable problem comes first."""
     wrong = [str(problem) for problem in problems if isinstance(problem, WrongKind)]
     if wrong:
         return wrong[0]
     each = "; ".join(dict.fromkeys(map(str, problems))) or "it has no master with slots"
-    return f"no server of {address.shown} said where the slots are: {each}"
+    return f"no server of {address.shown} returned the slots: {each}"

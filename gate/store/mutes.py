@@ -1,4 +1,4 @@
-"""Mutes: an App lets a User connect and read, but not send, until a moment. See `penalties` for how."""
+"""Mutes: a User may connect and read, but not send, until a moment. See `penalties` for the implementation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys, secrets and passwords that nobody can guess, for who names none."""
+"""Generation of unguessable keys, secrets and passwords, for callers that specify none."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import secrets
 APP_KEY_CHARS = 12
 SECRET_BYTES, PASSWORD_BYTES = 24, 18
 
+# Without letters that are confused when a key is read aloud.
 _KEY_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
-"""Without the letters that are mistaken for one another when a key is read out."""
 
 
 def new_app_key() -> str:
-    """The key of a new App."""
+    """Return a key for a new App."""
     return "".join(secrets.choice(_KEY_ALPHABET) for _ in range(APP_KEY_CHARS))
 
 
 def new_app_secret() -> str:
-    """A new secret of an App."""
+    """Return a new secret for an App."""
     return secrets.token_urlsafe(SECRET_BYTES)
 
 
 def new_operator_password() -> str:
-    """A new password of an operator."""
+    """Return a new password for an operator."""
     return secrets.token_urlsafe(PASSWORD_BYTES)

@@ -1,8 +1,8 @@
-"""What nodes say of themselves when they are asked: a command asks on one channel, and each node answers on another.
+"""Reports of nodes on request: a command publishes a request on one channel, and each node answers on another.
 
-Nothing is stored, so nothing is written while no one asks, and nothing is left of a node that is gone. Who should answer is
-known from the registry; a node of 0.2, one that hangs, or one whose Redis user may not use the channels gives no answer.
-Asked by `gate status` and `gate nodes`; answered by the replicator, which every node with a Replica runs once.
+Nothing is stored, so there are no writes without a request, and nothing remains of a dead node. The registry lists the nodes
+that should answer. A node of version 0.2, one that hangs, or one whose Redis user may not use the channels does not answer.
+Requested by `gate status` and `gate nodes`; answered by the replicator, which every node with a Replica runs once.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from gate.store.registry import ListedNode
 from gate.store.store import Store
 from gate.store.subscription import Subscription
 
+# A node answers in milliseconds; one that has not answered by then will not.
 ANSWERS_WITHIN_S = 1.0
-"""A node answers in milliseconds; what has not by then does not answer."""
+# Retry interval of a node whose Redis user may not use the channels.
 ALLOWED_AGAIN_S = 60.0
-"""How soon a node whose Redis user may not use the channels tries again."""
 
 
 class NodeReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One node, as it sees itself. A later version may add fields; each has a default, so that old and new read each other."""
+    """One node's own report. A later version may add fields; each has a default, so that versions can read each other."""
 
     node: str
     name: str = ""
@@ -43,9 +43,9 @@ class NodeReport(msgspec.Struct, frozen=True, kw_only=True):
     ready: bool = False
     stale_ms: int = 0
     lag: int = 0
-    """Changes known of and not applied."""
+    """Changes that are known but not applied."""
     checks_per_s: float | None = None
-    """None until it was counted for some seconds."""
+    """None until it was measured for some seconds."""
     resp_connections: int = 0
     websockets: int = 0
 
@@ -55,10 +55,10 @@ _decoder = msgspec.msgpack.Decoder(NodeReport)
 
 
 async def answer_asked(client: Client, report: Callable[[], NodeReport]) -> None:
-    """Until cancelled, answer each question."""
+    """Answer each request until cancelled."""
     asked = asyncio.Event()
     while True:
-        with suppress(ReplyError):  # the channels are not this user's: the node does its work all the same
+        with suppress(ReplyError):  # this user may not use the channels; the node works nevertheless
             async with Subscription(client, keys.REPORT_ASK_CHANNEL, lambda message: asked.set()) as subscription:
                 await _answer_each(client, report, asked, subscription)
         await asyncio.sleep(ALLOWED_AGAIN_S)
@@ -83,12 +83,12 @@ async def _answer_each(
 
 
 async def ask_reports(store: Store, within_s: float = ANSWERS_WITHIN_S) -> list[tuple[ListedNode, NodeReport | None]]:
-    """Every node that holds a lease, with its answer; None for one that gave none. Raises `StoreUnavailable`."""
+    """Return every node with a lease and its report; None if it did not answer. Raises `StoreUnavailable`."""
     heard: dict[str, NodeReport] = {}
     moved = asyncio.Event()
 
     def hear(packed: bytes) -> None:
-        with suppress(msgspec.DecodeError):  # anybody may publish there
+        with suppress(msgspec.DecodeError):  # any client may publish there
             report = _decoder.decode(packed)
             heard[report.node] = report
             moved.set()

@@ -1,13 +1,13 @@
-"""Nodes: the lease by which a replicator says that it lives, and the announcements of what it has applied.
+"""Nodes: the lease of a replicator, which shows that it is alive, and its announcements of what it has applied.
 
-A lease is an entry in the registry, judged by its beats (`registry`). A node takes its lease before it reads the heads that it
-starts from; `writer` depends on that order. With each renewal it sees the whole registry: it removes the entries of nodes that
-it has watched for a lease without a beat, and settles the marker that it has watched for a lease.
+A lease is an entry in the registry, judged by its beats (`registry`). A node takes its lease before it reads the heads from
+which it starts; `writer` depends on that order. Each renewal returns the whole registry. The node removes entries of nodes
+that it has watched for a lease without a beat, and settles a marker that it has watched for a lease.
 
-An id is one node's. Where a data directory was copied, two would announce under it, and a write that one of them applied would
-count as applied by both. So a lease names the run that holds it, and the place where that runs; who starts in another place and
-sees the lease renewed has a rival, and goes no further. Of two that start at once, the newest run takes the lease; the other
-one, which can't renew, is cut off (its facts show as stale) and says why.
+An id belongs to one node. If a data directory was copied, two nodes would announce under one id, and a write that one of them
+applied would count as applied by both. So a lease names the run that holds it, and the place where that runs. A node that
+starts in another place and sees the lease renewed has a rival, and stops. If two start at once, the newest run takes the
+lease. The other one can't renew, so it is cut off (its facts become stale) and reports why.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from gate.store.registry import READ, BeatWatch, ListedNode, Registry, parse_reg
 from gate.store.scripts import Call
 from gate.store.subscription import Subscription
 
+# How long a crashed node is waited for: several renewals, so that a single lost one has no effect.
 LEASE_TTL_MS = 3_000
-"""How long a node that died without a word is waited for; several renewals, so that one lost one costs nothing."""
 
 
 RIVAL_LOOK_EVERY_S = 0.1
 
 
 class Announcement(msgspec.Struct, frozen=True, array_like=True):
-    """What one node has applied, as published (msgpack array): Partition -> (epoch, seq).
+    """A node's applied Positions, as published (msgpack array): Partition -> (epoch, seq).
 
-    `server_id` is the run of the server whose history these are Positions of: one that came back with older data gives the
-    same numbers to other writes, and an announcement from before must not pass for theirs. `incarnation` is that of the
-    registry at the node's last renewal. `has_left`: the node has given its lease up, and calls nothing fresh. `servers`: on a
+    `server_id` is the run of the server to whose history these Positions belong. A server that came back with older data
+    assigns the same numbers to other writes, and an earlier announcement must not count for those. `incarnation` is that of the
+    registry at the node's last renewal. `has_left`: the node has given its lease up, and calls no facts fresh. `servers`: on a
     Cluster, the Partitions of each run of a server; `server_id` is then that of the registry.
     """
 
@@ -52,7 +52,7 @@ class Announcement(msgspec.Struct, frozen=True, array_like=True):
     servers: dict[str, list[int]] = {}
 
     def applied_on(self) -> dict[int, tuple[str, int, str]]:
-        """What is applied, with the run of the server that each Position is of."""
+        """Return what is applied, with the run of the server of each Position."""
         if not self.servers:
             return {partition: (*place, self.server_id) for partition, place in self.applied.items()}
         server_of = {partition: server_id for server_id, some in self.servers.items() for partition in some}
@@ -64,11 +64,11 @@ _decoder = msgspec.msgpack.Decoder(Announcement)
 
 
 class NodeAnnouncer:
-    """One node's voice; the replicator's. Every method raises `StoreUnavailable`.
+    """Announcements and lease of one node, used by its replicator. Every method may raise `StoreUnavailable`.
 
-    `place` is a word without "-" for the data directory that it runs in: the same after a `kill -9`, another one of a copy.
-    `owns_server`: the server serves this data directory only, so a list that lost nothing names every node from the start.
-    `partitions`: how many the deployment has, which a Cluster's nodes need to know.
+    `place` is a word without "-" for the data directory: the same after a `kill -9`, another one for a copy. `owns_server`: the
+    server serves only this data directory, so an undamaged list is complete from the start. `partitions`: the number of
+    Partitions, which nodes need on a Cluster.
     """
 
     def __init__(
@@ -95,29 +95,29 @@ class NodeAnnouncer:
 
     @property
     def server_id(self) -> str:
-        """Which run of the server is connected now; on a Cluster, those of the registry and of each Partition, in order."""
+        """The run of the server that is connected now; on a Cluster, those of the registry and of each Partition, in order."""
         return self._client.server_id if self._joining is None else " ".join(self._client.server_ids(self._keys))
 
     @property
     def reached_at_ms(self) -> int:
-        """When a connection was begun that reached it, last."""
+        """When the last connection that reached it was begun."""
         return self._client.reached_at_ms
 
     @property
     def address_problem(self) -> str:
-        """Why none could be made last; "" if it could."""
+        """Why the last connection attempt failed; "" if it succeeded."""
         return self._client.address_problem
 
     async def heed(self, asked: Callable[[], None]) -> None:
-        """Until cancelled, call `asked` whenever a process asks all nodes for their Positions."""
+        """Until cancelled, call `asked` whenever a process requests the Positions of all nodes."""
         async with Subscription(self._client, keys.ASK_CHANNEL, lambda message: asked()) as subscription:
             await subscription.keep()
 
     async def has_rival(self) -> bool:
-        """Whether a node in another place lives under this id; ask before the first `renew`.
+        """Return whether a node in another place is alive under this id. Call it before the first `renew`.
 
-        Known as soon as that node renews. One that died there is waited out for its lease; an earlier run in the same place is
-        no rival.
+        Returns as soon as that node renews. A node that died there is waited out for its lease. An earlier run in the same
+        place is no rival.
         """
         watch = BeatWatch()
         seen: ListedNode | None = None
@@ -136,9 +136,9 @@ class NodeAnnouncer:
             await asyncio.sleep(RIVAL_LOOK_EVERY_S)
 
     async def renew(self, applied: Mapping[int, Position]) -> str:
-        """Take or renew the lease, and say all Positions, for writers that missed an announcement.
+        """Take or renew the lease, and announce all Positions, for writers that missed an announcement.
 
-        Answers which run of the server has the lease now.
+        Returns the run of the server that has the lease now.
         """
         labels = self._labels(applied)
         self._beat += 1
@@ -155,28 +155,28 @@ class NodeAnnouncer:
             self._check(renewed_on)
             await self._publish(applied, labels)
             return renewed_on
-        await self._publish(applied, labels)  # first: that one master is away must not keep it from the others' writers
+        await self._publish(applied, labels)  # first: an unavailable master must not delay the others' writers
         taken_by = await self._joining.mark(registry)
         renewed_on = " ".join([registry.server_id, *taken_by.values()])
         self._check(renewed_on)
         return renewed_on
 
     def _check(self, renewed_on: str) -> None:
-        if renewed_on != self.server_id:  # what a connection said of its server when it was made holds no longer
+        if renewed_on != self.server_id:  # the connection's knowledge of its server is outdated
             self._client.reconnect("the server writes another history now")
 
     async def announce(self, applied: Mapping[int, Position]) -> None:
-        """Say the Positions that moved."""
+        """Announce the Positions that moved."""
         await self._publish(applied, self._labels(applied))
 
     async def leave(self) -> None:
-        """Give the lease up. The node's facts must not be fresh any more."""
+        """Release the lease. The node's facts must already be stale."""
         is_mine, _ = await self._lease("")
         if is_mine:
             await self._publish({}, self._labels(()), has_left=True)
 
     async def _lease(self, beat: str) -> tuple[bool, Registry]:
-        """Whether this run has the lease, and the registry after it. `beat` "" gives the lease up."""
+        """Write the lease. Returns whether this run has it, and the registry. `beat` "" releases the lease."""
         asked_ms, last = monotonic_ms(), self._registry
         dead = self._watch.dead(last.nodes, asked_ms) if last else ()
         removed = [part for each in dead if each.node != self._node for part in (each.field, each.packed)]
@@ -188,7 +188,7 @@ class NodeAnnouncer:
         return reply[0] == b"1", parse_registry(reply[1:])
 
     def _labels(self, partitions: Iterable[int]) -> tuple[str, dict[str, list[int]]]:
-        """Whose history Positions are of now: one server's, or each Partition's master's."""
+        """Return to whose history Positions belong now: one server's, or each Partition's master's."""
         if self._joining is None:
             return self._client.server_id, {}
         registry_at, *server_ids = self._client.server_ids(self._keys)
@@ -214,13 +214,13 @@ def pack_announcement(
     has_left: bool = False,
     servers: dict[str, list[int]] | None = None,
 ) -> bytes:
-    """What `unpack_announcement` reads."""
+    """Encode an announcement for `unpack_announcement`."""
     places = {partition: (position.epoch, position.seq) for partition, position in applied.items()}
     return _encoder.encode(Announcement(node, places, server_id, incarnation, has_left, servers or {}))
 
 
 def unpack_announcement(packed: bytes) -> Announcement | None:
-    """The announcement; None for anything else that somebody may publish there."""
+    """Decode an announcement; None for anything else that is published there."""
     try:
         return _decoder.decode(packed)
     except msgspec.DecodeError:

@@ -1,7 +1,7 @@
-"""Nonces seen, for Apps that let each signature be used once only (`strict_signature`).
+"""Used nonces, for Apps that accept each signature only once (`strict_signature`).
 
-Not a gating fact: no Change, nothing for a Replica. A nonce is kept until its signature is too old to pass by the clocks
-of all nodes; the sweep forgets it then.
+A nonce is no gating fact: there is no Change, and it is not in a Replica. It is kept until its signature is too old by the
+clocks of all nodes; then the sweep deletes it.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from gate.store import keys, scripts
 from gate.store.client import Client
 from gate.store.scripts import Call
 
+# Per App and Partition, some 30 MB: if clocks differ and nothing is swept, memory stays bounded.
 MAX_NONCES = 250_000
-"""Of one App in one Partition, some 30 MB: where clocks differ and nothing is swept, memory stays bounded."""
 
 
 class Nonces:
-    """Spends nonces."""
+    """Records nonces as used."""
 
     def __init__(self, client: Client, partitions: int) -> None:
         self._client = client
         self._partitions = partitions
 
     async def spend(self, app_key: str, nonce: str, until_ms: int) -> bool:
-        """True the first time, False after that; `until_ms` is when its signature passes no more.
+        """Return True for the first use, False afterwards; `until_ms` is the end of its signature's validity.
 
-        Raises `StoreUnavailable`, also where so many are kept that one more has no room. Its outcome is never "unknown":
-        whatever the request was to write, it has not been written yet.
+        Raises `StoreUnavailable`, also if the maximum of nonces is stored. The outcome is never "unknown": the request itself
+        has not been written yet.
         """
         raw = nonce.encode("utf-8", "surrogateescape")
         key = keys.nonces(partition_of(app_key, raw, self._partitions), app_key)

@@ -1,6 +1,6 @@
-"""The proof of an erasure, Redis's half: every key is looked at, and every place named where the User's id is.
+"""Redis's part of the erasure audit: every key is checked, and every place that holds the User's id is reported.
 
-A walk over the whole keyspace, in bounded steps on a Link of its own: it may take minutes and holds nobody up.
+It walks over the whole keyspace, in bounded steps on a separate Link: it may take minutes and delays no other caller.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ SCAN_COUNT = 1_000
 STREAM_STEP = 1_000
 STEP_DEADLINE_MS = 10_000
 
+# Kept for an erased User: that it is deactivated, and from when Tokens of a later User may be valid. Also that it was
+# registered, but not when.
 _RECORD_FIELDS = {keys.DEACTIVATED_AT, keys.OPERATION, keys.TOKENS_VALID_FROM, keys.TOKENS_MINTED_TO}
-"""What a User that was erased keeps: that it is deactivated, and since when Tokens of a later one may be valid. And that it
-was registered, but not when."""
 
 _APP_SETS = re.compile(rb"gate:\{\d+\}:(bans|mutes|users|quota|gone):([A-Za-z0-9_-]+)")
 _STREAMS = re.compile(rb"gate:\{\d+\}:(log|hooks|hooks-dead|audit:([A-Za-z0-9_-]+))")
@@ -30,12 +30,12 @@ _JOBS = re.compile(rb"gate:\{\d+\}:jobs")
 _NOT_OF_USERS = re.compile(
     rb"gate:(\{\d+\}:(meta|apps|badges-ended|settings|nonces:.*)|nodes|registry|presence-id)", re.DOTALL
 )
-_STREAM_NAMES = {b"log": "the Changelog, until it is trimmed", b"hooks": "results that a webhook is to hear of",
+_STREAM_NAMES = {b"log": "the Changelog, until it is trimmed", b"hooks": "results to be sent to a webhook",
                  b"hooks-dead": "dead letters of webhooks"}  # fmt: skip
 
 
 async def occurrences(client: Client, app_key: str, user: bytes) -> list[Occurrence]:
-    """Every place in Redis that holds the id. Raises `StoreUnavailable`."""
+    """Return every place in Redis that holds the id. Raises `StoreUnavailable`."""
     tally = Tally()
     for server in await client.masters():
         link = await server.open_dedicated()
@@ -70,7 +70,7 @@ class _Search:
                 return
 
     async def look_at(self, names: Sequence[bytes]) -> None:
-        """Streams one by one; of all other keys, a question each, together."""
+        """Read streams one by one; of all other keys, one command each, in one pipeline."""
         questions: list[tuple[bytes, Command]] = []
         for name in names:
             if stream := _STREAMS.fullmatch(name):
@@ -84,7 +84,7 @@ class _Search:
                 self._note(name, reply)
 
     def _question(self, name: bytes) -> Command | None:
-        """What tells whether the id is in this key; None for a key that can't hold it."""
+        """Return the command that checks for the id in this key; None for a key that can't hold it."""
         if _JOBS.fullmatch(name):
             return ("ZSCORE", name, keys.job(self._app.decode(), self._user))
         if sets := _APP_SETS.fullmatch(name):
@@ -106,7 +106,7 @@ class _Search:
             self.tally.add(f"the set of {sets[1].decode()}", sets[1] == b"gone")
         elif key is None:
             if self._user in name:
-                self.tally.add(f"a key that is not known: {shown(name)}", False)
+                self.tally.add(f"an unknown key: {shown(name)}", False)
         elif key.user != self._user:
             self.tally.add(
                 f"{key.noun.removesuffix('-ends')}lists of others", True, int(not key.noun.endswith("-ends"))

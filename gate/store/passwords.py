@@ -1,7 +1,7 @@
 """Passwords as argon2id hashes.
 
-One hash takes 19 MiB and some tens of milliseconds of a core: dear for who guesses, and bounded for who is made to verify.
-Both functions block for that long: off the loop, in a thread (argon2 lets others run meanwhile).
+One hash takes 19 MiB and some tens of milliseconds of a core: expensive for an attacker, bounded for the verifying server. Both
+functions block for that long. Call them off the loop, in a thread (argon2 releases the interpreter lock).
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 MEMORY_KIB = 19_456
 PASSES = 2
+# OWASP's parameters for argon2id.
 LANES = 1
-"""The figures that OWASP names for argon2id."""
 
 
 def hash_password(password: str) -> str:
-    """Its salted hash, in the form that names its own parameters."""
+    """Return the salted hash, in the form that contains its parameters."""
     return _hasher().hash(password.encode("utf-8", "surrogatepass"))
 
 
 def password_fits(password: str, password_hash: str) -> bool:
-    """Whether the hash is of this password. A damaged hash fits none."""
+    """Return whether the hash belongs to this password. A damaged hash matches none."""
     try:
         return _hasher().verify(password_hash, password.encode("utf-8", "surrogatepass"))
     except (VerificationError, InvalidHashError):
@@ -31,9 +31,9 @@ def password_fits(password: str, password_hash: str) -> bool:
 
 
 @cache
-def hash_of_nobody() -> str:
-    """What to verify against where there is no such operator, so that the time taken doesn't tell."""
-    return hash_password("nobody's password, which is never asked whether it fits")
+def decoy_hash() -> str:
+    """Return a hash to verify against if the operator does not exist, so that the time taken does not reveal it."""
+    return hash_password("a password that no operator can have been given")
 
 
 @cache

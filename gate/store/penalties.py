@@ -1,7 +1,7 @@
-"""Bans and Mutes: what they share, which is everything but their names. `bans` and `mutes` name them.
+"""Penalties: the common code of Bans and Mutes, which is everything but their names. `bans` and `mutes` provide those.
 
-One reads a User's facts for why and by whom, and a set ordered by end for the query. A restraint that has ended stays in
-Redis until a sweep, and counts as absent everywhere from the very millisecond.
+A User's facts hold the reason and the actor; a set ordered by end serves the query. An ended penalty stays in Redis until a
+sweep, and counts as absent everywhere from that very millisecond.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from gate.store.link import Reply
 from gate.store.places import Place, entries_behind
 from gate.store.writer import Attribution, Step, Writer, WriteReceipt
 
+# Offset plus count of one page: every Partition is asked for that many, since one may hold them all.
 MAX_PAGE_DEPTH = 100_000
-"""Offset plus count of one page: every Partition is asked for that many, as any may hold them all."""
 
 
 class Penalty(NamedTuple):
@@ -31,23 +31,23 @@ class Penalty(NamedTuple):
 
     @property
     def place(self) -> Place:
-        """Where it stands in the listing."""
+        """Its position in the listing."""
         return Place(self.until_ms, self.user)
 
 
 class Imposed(NamedTuple):
-    """A write, and the Users of the call that it left out because they are deactivated."""
+    """A write, and the Users of the call that were left out because they are deactivated."""
 
     written: WriteReceipt
     skipped: list[bytes]
 
 
+# What `impose` does with deactivated Users: refuse the call, leave them out, or penalize them like any other.
 IfDeactivated = Literal["refuse", "skip", "take"]
-"""What `impose` does with deactivated Users: refuse the call, leave them out, or restrain them as any other."""
 
 
 class PenaltyNames(NamedTuple):
-    """How one kind of restraint is spelled in Redis."""
+    """The names of one kind of penalty in Redis."""
 
     imposed: str
     lifted: str
@@ -57,7 +57,7 @@ class PenaltyNames(NamedTuple):
 
 
 class Penalties(ABC):
-    """Imposes, lifts and lists one kind of restraint. Every method raises `StoreUnavailable`."""
+    """Imposes, lifts and lists one kind of penalty. Every method may raise `StoreUnavailable`."""
 
     words: PenaltyNames
 
@@ -66,7 +66,7 @@ class Penalties(ABC):
 
     @abstractmethod
     def key(self, partition: int, app_key: str) -> bytes:
-        """The set of those restrained, by end."""
+        """Return the key of the set of penalized Users, by end."""
 
     async def impose(
         self,
@@ -79,10 +79,10 @@ class Penalties(ABC):
         *,
         refuse_deactivated: bool = True,
     ) -> WriteReceipt:
-        """Restrain Users until a moment; each replaces the User's earlier one, longer or shorter.
+        """Penalize Users until a moment. It replaces a User's earlier penalty, longer or shorter.
 
-        Raises `UserDeactivated`, with nobody restrained, unless told not to mind. (If a User of another Partition is
-        deactivated in the very moment between the look and the write, the rest of the call may be in.)
+        Raises `UserDeactivated`, with no penalty imposed, unless `refuse_deactivated` is off. (If a User of another Partition
+        is deactivated between the check and the write, the rest of the call may be written.)
         """
         grouped = self._writer.by_partition(app_key, users)
         if refuse_deactivated and len(grouped) > 1:
@@ -93,7 +93,7 @@ class Penalties(ABC):
                 partition,
                 [Penalty(user, until_ms, why, by) for user in group],
                 "refuse" if refuse_deactivated else "take",
-            )._replace(because=Attribution(by, why))
+            )._replace(attribution=Attribution(by, why))
             for partition, group in grouped.items()
         ]
         written, replies = await self._writer.write(app_key, steps, now_ms)
@@ -104,10 +104,10 @@ class Penalties(ABC):
     async def impose_on_active(
         self, app_key: str, users: Sequence[bytes], until_ms: int, now_ms: int, why: str = "", by: str = ""
     ) -> Imposed:
-        """As `impose`, but deactivated Users are left out; `UserDeactivated` only if all of them are."""
+        """As `impose`, but leave deactivated Users out. Raises `UserDeactivated` only if all of them are."""
         steps = [
             self.imposing(app_key, partition, [Penalty(user, until_ms, why, by) for user in group], "skip")._replace(
-                because=Attribution(by, why)
+                attribution=Attribution(by, why)
             )
             for partition, group in self._writer.by_partition(app_key, users).items()
         ]
@@ -119,21 +119,21 @@ class Penalties(ABC):
         return Imposed(written, skipped)
 
     def imposing(self, app_key: str, partition: int, group: Sequence[Penalty], if_deactivated: IfDeactivated) -> Step:
-        """The step that restrains Users of one Partition; also what an import sends."""
-        for restraint in group:
-            if not 0 < restraint.until_ms <= FOREVER_MS:
-                raise InvalidInput("until", f"must be 1 to {FOREVER_MS} ms, {restraint.until_ms} was sent")
+        """Return the step that penalizes Users of one Partition; also used by imports."""
+        for penalty in group:
+            if not 0 < penalty.until_ms <= FOREVER_MS:
+                raise InvalidInput("until", f"must be 1 to {FOREVER_MS} ms, {penalty.until_ms} was sent")
         words = self.words
         args: list[bytes | str | int] = [words.imposed, words.until, words.why, words.by, if_deactivated]
-        for restraint in group:
-            args += restraint
-        facts = [keys.user(partition, app_key, restraint.user) for restraint in group]
+        for penalty in group:
+            args += penalty
+        facts = [keys.user(partition, app_key, penalty.user) for penalty in group]
         return Step(partition, scripts.IMPOSE, [self.key(partition, app_key), *facts], args)
 
     async def lift(
         self, app_key: str, users: Sequence[bytes], now_ms: int, why: str = "", by: str = ""
     ) -> WriteReceipt:
-        """Let Users go; lifting what is not imposed is fine."""
+        """Lift Users' penalties. A User without one is accepted."""
         words = self.words
         steps = [
             Step(
@@ -148,7 +148,7 @@ class Penalties(ABC):
         return (await self._writer.write(app_key, steps, now_ms))[0]
 
     async def page(self, app_key: str, now_ms: int, offset: int, count: int) -> list[Penalty]:
-        """Those in force, the latest end first, and among equal ends the greatest id first (as bytes)."""
+        """Return the penalties in force, latest end first, equal ends by descending id (as bytes)."""
         if offset < 0 or count < 1 or offset + count > MAX_PAGE_DEPTH:
             raise InvalidInput("page", f"must begin at 0 or later and end before {MAX_PAGE_DEPTH}")
         until = [
@@ -172,7 +172,7 @@ class Penalties(ABC):
         return await self._with_reasons(app_key, rows)
 
     async def behind(self, app_key: str, now_ms: int, place: Place | None, count: int) -> list[Penalty]:
-        """The next ones in force, in the order of `page`, behind a place; exact while Users are restrained and let go."""
+        """Return the next ones in force, in the order of `page`, after a position. Exact while penalties come and go."""
         sets = [self.key(partition, app_key) for partition in range(self._writer.partitions)]
         found = await entries_behind(self._writer.client, sets, place, count, reverse=True)
         return await self._with_reasons(app_key, [one for one in found if one.score > now_ms])
@@ -182,13 +182,13 @@ class Penalties(ABC):
         return [Penalty(user, end, why, by) for (end, user), (why, by) in zip(rows, reasons, strict=True)]
 
     async def count(self, app_key: str, now_ms: int) -> int:
-        """How many are in force."""
+        """Return the number in force."""
         partitions = range(self._writer.partitions)
         counts = [("ZCOUNT", self.key(partition, app_key), f"({now_ms}", "+inf") for partition in partitions]
         return sum(await self._writer.client.read(*counts))
 
     async def reasons(self, app_key: str, users: Sequence[bytes]) -> list[tuple[str, str]]:
-        """Why, and by whom, each User is restrained; empty words where that is not so."""
+        """Return the reason and the actor of each User's penalty; empty strings if there is none."""
         asked = [
             ("HMGET", keys.user(self._writer.partition_of(app_key, user), app_key, user), self.words.why, self.words.by)
             for user in users
@@ -197,7 +197,7 @@ class Penalties(ABC):
         return [((why or b"").decode(), (by or b"").decode()) for why, by in replies]
 
     async def _refuse_deactivated(self, app_key: str, grouped: dict[int, list[bytes]]) -> None:
-        """The scripts ask again, but each only in its own Partition; asked first, none of the call is written."""
+        """Check all Users first, so that none is written: the scripts check again, but each only in its own Partition."""
         users = [(partition, user) for partition, group in grouped.items() for user in group]
         asked = [("HEXISTS", keys.user(partition, app_key, user), keys.DEACTIVATED_AT) for partition, user in users]
         found = await self._writer.client.read(*asked)
@@ -206,5 +206,5 @@ class Penalties(ABC):
 
 
 def _left_out(replies: Sequence[Reply]) -> set[bytes]:
-    """The Users that scripts named as deactivated."""
+    """Return the Users that scripts reported as deactivated."""
     return {user for reply in replies for user in (reply[1:] if reply[0] == b"deactivated" else reply[2:])}

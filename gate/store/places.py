@@ -1,7 +1,7 @@
-"""Pages by place: a listing over the sorted sets of all Partitions goes on behind the last entry that was seen.
+"""Pages by position: a listing over the sorted sets of all Partitions continues after the last entry that was returned.
 
-A page by offset skips entries where earlier ones were taken away meanwhile, as by who lifts Bans page by page. A place stays
-where it is: whatever stays in the set throughout all pages is listed exactly once. It costs the same at any depth.
+A page by offset skips entries if earlier ones are removed meanwhile, e.g. by a caller that lifts Bans page by page. A position
+is stable: an entry that stays in the set throughout all pages is listed exactly once. The cost is the same at any depth.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import NamedTuple
 from gate.store import scripts
 from gate.store.client import Client
 
+# Per page. Every Partition is asked for that many, since one may hold them all: some milliseconds of the server each.
 MAX_ROWS = 10_000
-"""A page; every Partition is asked for that many, as any may hold them all: some milliseconds of the server each."""
 
 
 class Place(NamedTuple):
-    """An entry's place: its score (a moment, ms), then its member, byte by byte."""
+    """An entry's position: its score (a moment, ms), then its member, byte by byte."""
 
     score: int
     member: bytes
@@ -26,7 +26,7 @@ class Place(NamedTuple):
 async def entries_behind(
     client: Client, sets: Sequence[bytes], place: Place | None, count: int, *, reverse: bool = False
 ) -> list[Place]:
-    """The next entries of all these sets in one order, at most `count`. Raises `StoreUnavailable`."""
+    """Return the next entries of all these sets in one order, at most `count`. Raises `StoreUnavailable`."""
     score, member = ("", b"") if place is None else place
     args = ["REV" if reverse else "", score, member, min(count, MAX_ROWS)]
     found: list[Place] = []

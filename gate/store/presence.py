@@ -1,8 +1,8 @@
 """Presence in Redis: leases, Sessions, their counts, and the feed of what changed.
 
 Methods are one exchange with the server, or a few where many Users are meant, and raise `StoreUnavailable`; those that open and
-close are built as `Asked`, so that a caller can send many in one pipeline (`gate.presence.batches`). Sliced by App and by User,
-see docs/decisions/0018: `exchange` finds the slices. It may be another Redis than that of the facts (`--presence-redis`).
+close are built as `SlicedCall`, so that a caller can send many in one pipeline (`gate.presence.batches`). Sliced by App and by
+User, see docs/decisions/0018: `exchange` finds the slices. It may be another Redis than that of the facts (`--presence-redis`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from gate.store.link import Reply
 from gate.store.presence_forms import presences_of, sample_of
 from gate.store.presence_pages import page
 from gate.store.scripts import Call
-from gate.store.slicing import Asked, Slices, answered
+from gate.store.slicing import SlicedCall, Slices, answered
 
 MAX_USERS_A_SCRIPT = 1_000
 """Lua can't take much more on its stack; a script of so many holds the server for about a millisecond."""
@@ -71,7 +71,7 @@ class PresenceStore:
         self._listed: set[str] = set()
         """Apps that this process has put among those that are swept."""
 
-    async def exchange(self, *asked: Asked) -> list[Reply]:
+    async def exchange(self, *asked: SlicedCall) -> list[Reply]:
         """The reply of each, in order. Raises `StoreUnavailable`."""
         return [answered(reply) for reply in await self.slices.exchange(asked)]
 
@@ -117,7 +117,7 @@ class PresenceStore:
 
     # Sessions
 
-    def opening(self, session: OpenSession) -> Asked:
+    def opening(self, session: OpenSession) -> SlicedCall:
         """What `opened` reads the reply of. A Session with a moment of its own is brought back, another is new."""
         since = "" if session.since_ms is None else session.since_ms
         # What is stored of an id is in front of its dot; the User behind it is the key.
@@ -126,15 +126,15 @@ class PresenceStore:
             session.log_epoch, session.log_seq, since,
         )  # fmt: skip
         args = session.gateway, session.epoch, session.app.device_policy, MAX_SESSIONS_A_USER
-        return Asked(session.app.key, scripts.PRESENCE_OPEN, args, row, len(row), is_row=True)
+        return SlicedCall(session.app.key, scripts.PRESENCE_OPEN, args, row, len(row), is_row=True)
 
-    def closing(self, app_key: str, gateway: bytes, epoch: int, user: bytes, stored_id: str, why: str) -> Asked:
+    def closing(self, app_key: str, gateway: bytes, epoch: int, user: bytes, stored_id: str, why: str) -> SlicedCall:
         """What `closed` reads the reply of."""
-        return Asked(app_key, scripts.PRESENCE_CLOSE, (gateway, epoch, why), (user, stored_id), 2, is_row=True)
+        return SlicedCall(app_key, scripts.PRESENCE_CLOSE, (gateway, epoch, why), (user, stored_id), 2, is_row=True)
 
-    def touching(self, app_key: str, sessions: Sequence[tuple[bytes, str]]) -> Asked:
+    def touching(self, app_key: str, sessions: Sequence[tuple[bytes, str]]) -> SlicedCall:
         """Note that these Sessions, by User and stored id, were active just now; replies 1 for each that there is, else 0."""
-        return Asked(app_key, scripts.PRESENCE_TOUCH, (), [part for session in sessions for part in session], 2)
+        return SlicedCall(app_key, scripts.PRESENCE_TOUCH, (), [part for session in sessions for part in session], 2)
 
     async def kick(
         self,
@@ -152,19 +152,19 @@ class PresenceStore:
         args = why, before, stored_id, platform, up_to.log_epoch, up_to.log_seq
         closed = 0
         for some in _some(users, SWEPT_A_SCRIPT):  # one by one, as a pipeline of them would let nobody in between
-            (each,) = await self.exchange(Asked(app_key, scripts.PRESENCE_KICK, args, some, 1))
+            (each,) = await self.exchange(SlicedCall(app_key, scripts.PRESENCE_KICK, args, some, 1))
             closed += sum(each)
         return closed
 
     # Reads
 
-    def asking_online(self, app_key: str, users: Sequence[bytes]) -> Asked:
+    def asking_online(self, app_key: str, users: Sequence[bytes]) -> SlicedCall:
         """What replies 1 or 0 for each of up to `MAX_USERS_A_SCRIPT` Users."""
-        return Asked(app_key, scripts.PRESENCE_ONLINE, (), users, 1)
+        return SlicedCall(app_key, scripts.PRESENCE_ONLINE, (), users, 1)
 
-    def asking_sessions(self, app_key: str, users: Sequence[bytes]) -> Asked:
+    def asking_sessions(self, app_key: str, users: Sequence[bytes]) -> SlicedCall:
         """What `presences_of` reads the reply of, for up to `MAX_USERS_A_SCRIPT` Users."""
-        return Asked(app_key, scripts.PRESENCE_READ, (), users, 1)
+        return SlicedCall(app_key, scripts.PRESENCE_READ, (), users, 1)
 
     async def online(self, app_key: str, users: Sequence[bytes]) -> list[bool]:
         """Which Users have a live Session, in order."""
@@ -243,7 +243,7 @@ class PresenceStore:
 
     async def forget_users(self, app_key: str, users: Sequence[bytes]) -> None:
         """Drop what is kept of Users without a Session, as when they are erased."""
-        await self.exchange(*(Asked(app_key, scripts.PRESENCE_FORGET, (), some, 1) for some in _some(users)))
+        await self.exchange(*(SlicedCall(app_key, scripts.PRESENCE_FORGET, (), some, 1) for some in _some(users)))
 
     async def remove_app(self, app_key: str) -> None:
         """Drop all of an App's Presence. Its Gateways' connections are refused by its absence already.

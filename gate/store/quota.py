@@ -1,10 +1,10 @@
-"""How many Users an App may have: a set of reserved places in Partition 0, so that the limit is exact under any concurrency.
+"""The limit of an App's Users: a set of reserved places in Partition 0, so that the limit is exact under any concurrency.
 
-A place is reserved before its User is registered in a Partition of its own. A registration that failed in between keeps its
-place; the same call made again uses it, and once the App seems full, places without a User go back to whoever asks. They go
-back once they are too old by every clock, those of all nodes and the server's: one that is wrong frees none that is under way.
+A place is reserved before its User is registered in the User's Partition. A registration that fails in between keeps its
+place; the repeated call uses it. Once the App seems full, places without a User are released, if they are too old by every
+clock, those of all nodes and the server's. So a wrong clock releases no place of a registration in progress.
 
-Only Apps with a limit reserve. Users that an App got while it had none are given places when it first asks again.
+Only Apps with a limit reserve. Users that were registered while the App had no limit get places when it first reserves again.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from gate.store.link import Command
 from gate.store.scripts import Call
 from gate.store.writer import Writer
 
+# A place without a User may belong to a registration in progress; none takes this long by any clock.
 UNDER_WAY_MS = 60_000
-"""A place without a User may belong to a registration under way; none takes this long by any clock."""
 IDS_A_SCRIPT = 1_000
 
 
 class Quota:
-    """Reserves and releases places. Every method raises `StoreUnavailable`."""
+    """Reserves and releases places. Every method may raise `StoreUnavailable`."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
 
     async def reserve(self, app: AppFacts, user: bytes, now_ms: int) -> None:
-        """Make sure that a User may be registered. Raises `UserLimitReached`."""
+        """Reserve a place for a User. Raises `UserLimitReached`."""
         if await self.reserve_all(app, [user], now_ms):
-            assert app.most_users is not None, "an App without a limit refuses nobody"
+            assert app.most_users is not None, "an App without a limit refuses no User"
             raise UserLimitReached(app.most_users)
 
     async def reserve_all(self, app: AppFacts, users: Sequence[bytes], now_ms: int) -> list[bytes]:
-        """Reserve a place for each of these Users; the ones that found none."""
+        """Reserve a place for each of these Users. Returns those for which there was none."""
         limit = app.most_users
         if limit is None or not users:
             return []
@@ -50,7 +50,7 @@ class Quota:
         return refused
 
     async def release(self, app_key: str, users: Sequence[bytes], until_ms: int = FOREVER_MS) -> int:
-        """Give the places of these Users back, where they were reserved at or before a moment; answers how many."""
+        """Release these Users' places that were reserved at or before a moment. Returns their number."""
         released = 0
         for first in range(0, len(users), IDS_A_SCRIPT):
             call = Call(scripts.QUOTA_RELEASE, [keys.quota(app_key)], [until_ms, *users[first : first + IDS_A_SCRIPT]])
@@ -58,13 +58,13 @@ class Quota:
         return released
 
     async def release_unused(self, app_key: str, users: Sequence[bytes], until_ms: int = FOREVER_MS) -> int:
-        """Give back the places of those of these Users that are not registered; answers how many."""
+        """Release the places of those of these Users that are not registered. Returns their number."""
         asked: list[Command] = [
             ("HEXISTS", keys.user(self._writer.partition_of(app_key, user), app_key, user), keys.REGISTERED_AT)
             for user in users
         ]
-        came = await self._writer.client.read(*asked) if asked else []
-        unused = [user for user, is_there in zip(users, came, strict=True) if not is_there]
+        registered = await self._writer.client.read(*asked) if asked else []
+        unused = [user for user, is_registered in zip(users, registered, strict=True) if not is_registered]
         return await self.release(app_key, unused, until_ms)
 
     async def _try(self, app_key: str, users: Sequence[bytes], limit: int, now_ms: int) -> list[bytes]:
@@ -75,7 +75,7 @@ class Quota:
         return [user for refused in await self._writer.client.write(calls) for user in refused]
 
     async def _counts(self, app_key: str) -> tuple[int, int]:
-        """Places, and registered Users; in this order, so that one who registers meanwhile is not missed among the places."""
+        """Return the numbers of places and of registered Users. Places first, so a concurrent registration is not missed."""
         registered = [("ZCARD", keys.users(partition, app_key)) for partition in range(self._writer.partitions)]
         places, *counts = await self._writer.client.read(("ZCARD", keys.quota(app_key)), *registered)
         return places, sum(counts)
@@ -88,7 +88,7 @@ class Quota:
         await self._try(app_key, users, limit, now_ms)
 
     async def _take_back(self, app_key: str, now_ms: int) -> int:
-        """Release the places that no User came to."""
+        """Release old places without a User. Returns their number."""
         clocks = await look_at_clocks(self._writer.client, lambda: now_ms)
         long_ago_ms = clocks.earliest_ms - UNDER_WAY_MS
         (held,) = await self._writer.client.read(("ZRANGEBYSCORE", keys.quota(app_key), "-inf", long_ago_ms))

@@ -1,12 +1,12 @@
 """The registry of nodes: one hash in Redis with an entry for each node that holds a lease, and a marker.
 
-A lease is judged by its beats: each renewal brings a higher one, and an observer that has watched the same beat for a whole
-lease on its own monotonic clock takes the node for dead. No step of any clock ends or prolongs a lease.
+A lease is judged by its beats: each renewal has a higher one. An observer that has watched the same beat for a whole lease on
+its own monotonic clock considers the node dead. No step of any clock ends or prolongs a lease.
 
-The registry may be lost with the rest of Redis, or belong to another history. The marker makes that visible: the first renewal
-that finds none of this run of the server sets one with a new incarnation, and it is settled once some node has watched that
+The registry may be lost with the rest of Redis, or belong to another history. The marker reveals that. The first renewal that
+finds none of this run of the server sets one with a new incarnation, and it is settled once a node has watched that
 incarnation for a whole lease. From then on, no node that is missing from the list can call its facts fresh
-(docs/decisions/0011). Written by `lua/lease.lua`, read behind every write.
+(docs/decisions/0011). Written by `lua/lease.lua`, read after every write.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NODE = b"node/"
 
 
 class ListedNode(NamedTuple):
-    """One node's entry. `clock_offset_ms` is its wall clock less the server's, at its last renewal."""
+    """One node's entry. `clock_offset_ms` is its wall clock minus the server's, at its last renewal."""
 
     node: str
     run: str
@@ -32,7 +32,7 @@ class ListedNode(NamedTuple):
     ttl_ms: int
     clock_offset_ms: int
     packed: bytes
-    """As it is in Redis, which is how an entry is removed that has not moved."""
+    """The stored value. A removal compares it, so that an entry that has moved is not removed."""
 
     @property
     def field(self) -> bytes:
@@ -44,13 +44,13 @@ class Registry(NamedTuple):
     """The registry at one moment."""
 
     server_id: str
-    """The run of the server, and the history, that it was read from."""
+    """The run of the server, and the history, from which it was read."""
     incarnation: str
-    """Of the list, if its marker is of that same run and history; "" else."""
+    """Incarnation of the list, if its marker belongs to that same run and history; else ""."""
     is_settled: bool
     nodes: tuple[ListedNode, ...]
     joins: int = 0
-    """On a Cluster: how often a lease was taken under this incarnation, and not only renewed."""
+    """On a Cluster: number of leases taken, not only renewed, under this incarnation."""
 
     @property
     def live(self) -> frozenset[str]:
@@ -59,12 +59,12 @@ class Registry(NamedTuple):
 
     @property
     def complete(self) -> str:
-        """The incarnation, if no node that may call its facts fresh can be missing from the list; "" else."""
+        """The incarnation, if no node that may call its facts fresh can be missing from the list; else ""."""
         return self.incarnation if self.is_settled else ""
 
 
 def parse_registry(reply: Sequence[Reply]) -> Registry:
-    """What the scripts answer: the server id, then fields and values."""
+    """Parse the scripts' reply: the server id, then fields and values."""
     server_id = reply[0].decode()
     fields = dict(zip(reply[1::2], reply[2::2], strict=True))
     joins = int(fields.pop(_JOINS, b"0"))
@@ -84,14 +84,14 @@ def _parse_node(field: bytes, value: bytes) -> ListedNode:
 
 
 class BeatWatch:
-    """What one observer has seen of the beats, on its own monotonic clock."""
+    """One observer's record of beats, on its own monotonic clock."""
 
     def __init__(self) -> None:
         self._since_ms: dict[tuple[str, str], tuple[int, int]] = {}
         self._incarnation, self._incarnation_since_ms = "", 0
 
     def note(self, registry: Registry, seen_at_ms: int) -> list[str]:
-        """Take in what was answered at `seen_at_ms`; the nodes whose beat moved, or that are new."""
+        """Add a registry that was read by `seen_at_ms`. Returns the nodes that are new or whose beat moved."""
         if registry.incarnation != self._incarnation:
             self._incarnation, self._incarnation_since_ms = registry.incarnation, seen_at_ms
         known, self._since_ms = self._since_ms, {}
@@ -105,12 +105,12 @@ class BeatWatch:
         return moved
 
     def dead(self, listed: Iterable[ListedNode], asked_at_ms: int) -> Iterator[ListedNode]:
-        """Those whose beat, as it was answered to a question asked at `asked_at_ms`, has not moved for a lease."""
+        """Yield nodes whose beat, in a reply to a request sent at `asked_at_ms`, has not moved for a lease."""
         for each in listed:
             beat, since_ms = self._since_ms.get((each.node, each.run), (-1, 0))
             if beat == each.beat and asked_at_ms - since_ms >= each.ttl_ms:
                 yield each
 
     def incarnation_watched(self, asked_at_ms: int, lease_ms: int) -> str:
-        """The incarnation, if it was the same for a whole lease before `asked_at_ms`; "" else."""
+        """Return the incarnation if it was the same for a whole lease before `asked_at_ms`; else ""."""
         return self._incarnation if asked_at_ms - self._incarnation_since_ms >= lease_ms else ""

@@ -1,8 +1,8 @@
-"""What a Redis user needs the right to do for Gate, and what of it is missing.
+"""The rights that a Redis user needs for Gate, and which of them are missing.
 
-Rights are tried, which works on every server and needs no right to read ACLs: a server looks at them when a command is queued
-behind MULTI. Nothing that was queued is run: the connection is closed instead. They are tried at the start, because a script
-that meets a missing right in its middle has already written; and again by the background role and by `gate doctor`.
+Rights are tested by trying, which works on every server and needs no right to read ACLs: a server checks them when a command
+is queued after MULTI. Queued commands never run: the connection is closed instead. Rights are tested at the start, because a
+script that meets a missing right halfway has already written; and again by the background role and by `gate doctor`.
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ from gate.store.link import Command, Link, LinkLost, Reply, ReplyError
 KEY_PATTERN, CHANNEL_PATTERN = "~gate:*", "&gate:*"
 MAX_SHOWN = 8
 
+# Matches refusals of a key or channel, not of the command. Redis 6.2 and 7 say "one of the keys", later ones "a key".
 _PLACE = re.compile(r"permissions to access (?:a|one of the) (key|channel)")
-"""In a refusal that is not the command's: Redis 6.2 and 7 say "one of the keys", later ones "a key"."""
 
 _K = b"gate:{0}:meta"
 _FACTS, _PRESENCE, _BOTH = "facts", "presence", "both"
 
 
 class _Trial(NamedTuple):
-    """A command with arguments that it may have; `of` is who uses it."""
+    """A command with valid arguments; `of` is its user: facts, Presence or both."""
 
     of: str
     arguments: Sequence[bytes | str | int]
 
 
+# Every command that Gate sends, or that its scripts run, except MULTI, which comes first.
 _COMMANDS: dict[str, _Trial] = {
     "del": _Trial(_BOTH, (_K,)),
     "eval": _Trial(_BOTH, ("return 0", 1, _K)),
@@ -93,29 +94,28 @@ _COMMANDS: dict[str, _Trial] = {
     "zscan": _Trial(_FACTS, (_K, 0)),
     "zscore": _Trial(_BOTH, (_K, "m")),
 }
-"""Every command that Gate sends, or that its scripts run, but MULTI, which comes first."""
 _OF_A_CLUSTER: dict[str, _Trial] = {
     "asking": _Trial(_BOTH, ()),
     "cluster|nodes": _Trial(_BOTH, ()),
     "spublish": _Trial(_FACTS, (keys.ASK_CHANNEL, "")),
     "ssubscribe": _Trial(_FACTS, (keys.APPLIED_CHANNEL,)),
 }
+# Replace PUBLISH and SUBSCRIBE if the servers of a Cluster know them.
 _SHARDED = frozenset({"spublish", "ssubscribe"})
-"""In the place of PUBLISH and SUBSCRIBE, where the servers of a Cluster know them."""
 
 _FACTS_KEYS = (keys.log(1), keys.apps(), keys.user(2, "app", b"user"), keys.NODES)
 _PRESENCE_KEYS = (presence_keys.sessions("app"), presence_keys.APPS, presence_keys.ID, presence_keys.KICKS)
 
 
 class Needs(NamedTuple):
-    """What one use of Redis needs: commands by name, some keys of those that there will be."""
+    """The needs of one use of Redis: commands by name, and examples of its keys."""
 
     commands: frozenset[str]
     keys: Sequence[bytes]
 
     @property
     def rights(self) -> frozenset[str]:
-        """As ACL SETUSER takes them."""
+        """The rights in the form of ACL SETUSER."""
         channels = {CHANNEL_PATTERN} if self.commands & {"publish", "subscribe"} else set()
         return frozenset({"+multi", KEY_PATTERN, *channels, *(f"+{name}" for name in self.commands)})
 
@@ -126,12 +126,12 @@ def _of(*users: str) -> frozenset[str]:
 
 FACTS = Needs(_of(_FACTS, _BOTH), _FACTS_KEYS)
 PRESENCE = Needs(_of(_PRESENCE, _BOTH), _PRESENCE_KEYS)
+# For a Redis that holds both.
 ALL = Needs(frozenset(_COMMANDS), (*_FACTS_KEYS, *_PRESENCE_KEYS))
-"""Of a Redis that both are in."""
 
 
 async def missing_rights(client: Client, needs: Needs) -> list[str]:
-    """Those of `needs` that the client's user lacks, in order, as ACL SETUSER takes them. Raises `StoreUnavailable`."""
+    """Return the rights among `needs` that the client's user lacks, in ACL SETUSER's form. Raises `StoreUnavailable`."""
     missing: dict[str, None] = {}
     for server in await client.masters():
         link = await server.open_dedicated()
@@ -145,14 +145,14 @@ async def missing_rights(client: Client, needs: Needs) -> list[str]:
 
 
 async def require_rights(client: Client, needs: Needs) -> None:
-    """Raises `StoreUnavailable` with one line that names what is missing and grants it."""
+    """Raise `StoreUnavailable`, with one line that names and grants the missing rights."""
     missing = await missing_rights(client, needs)
     if missing:
         raise StoreUnavailable(shown_missing(client, missing))
 
 
 def shown_missing(client: Client, missing: Sequence[str]) -> str:
-    """One line: what is missing, and the command that grants it."""
+    """Return one line with the missing rights and the command that grants them."""
     user = client.address.username or "default"
     if len(missing) > MAX_SHOWN:
         some = f"{' '.join(missing[:MAX_SHOWN])} and {len(missing) - MAX_SHOWN} more"
@@ -174,7 +174,7 @@ def _with_those_of_a_cluster(link: Link, needs: Needs) -> Needs:
 
 async def _tried(link: Link, needs: Needs, deadline_ms: float) -> list[str]:
     (began,) = await link.exchange([("MULTI",)], deadline_ms)
-    if isinstance(began, ReplyError):  # of a server without transactions nothing can be tried
+    if isinstance(began, ReplyError):  # nothing can be tried on a server without transactions
         return ["+multi"] if _is_refusal(began) else []
     names = sorted(needs.commands)
     trials = {**_COMMANDS, **_OF_A_CLUSTER}

@@ -1,7 +1,7 @@
-"""What is on its way to the masters of a Redis Cluster, and what of it is sent again. Pure. Used by `cluster`.
+"""Commands in flight to the masters of a Redis Cluster, and which of them are sent again. Pure. Used by `cluster`.
 
-A command that was answered MOVED, ASK or TRYAGAIN has not run. Which of one call's commands to one slot are sent again, and in
-which order, is chosen by one of three rules: `again`, `keep_order` and `repeat_from_there`.
+A command that was answered MOVED, ASK or TRYAGAIN has not run. One of three rules decides which of a call's commands to one
+slot are sent again, and in which order: `again`, `keep_order` and `repeat_from_there`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _KEY_IS_THIRD = frozenset({"XINFO", "XGROUP"})
 
 
 class Ask:
-    """One command or one run of a script, on its way to where its slot is."""
+    """One command or one run of a script, on its way to the owner of its slot."""
 
     __slots__ = ("call", "command", "fault", "is_again", "is_behind", "link", "reply", "slot", "target", "waits")
 
@@ -31,18 +31,18 @@ class Ask:
         self.is_behind = is_behind
         self.reply: Reply = None
         self.link: Link | None = None
-        """The one that the reply came from."""
+        """The Link from which the reply came."""
         self.fault: StoreUnavailable | None = None
         self.target: Address | None = None
-        """Where the next attempt goes, behind ASKING."""
+        """Where the next attempt goes, after ASKING."""
         self.is_again = False
         """Whether it has not run, and is to be sent again."""
         self.waits = False
-        """Whether a pause must come before."""
+        """Whether a pause must come first."""
 
     @classmethod
     def of(cls, call: Call, is_behind: bool = False) -> Ask:
-        """A script's; all its keys are in one slot."""
+        """Return the one of a script, all of whose keys are in one slot."""
         return cls(slot_of(call.keys[0]), None, call, is_behind)
 
     @property
@@ -52,17 +52,17 @@ class Ask:
 
     @property
     def makes_names(self) -> bool:
-        """Whether it is a script that was given only what the names of its keys begin with."""
+        """Whether it is a script that received only a prefix of the names of its keys."""
         return self.call is not None and len(self.call.keys) == 1 and self.call.keys[0].endswith(b":")
 
     def give_up(self) -> None:
-        """There is no time left to send it again."""
+        """Set the fault: there is no time left to send it again."""
         why = f": {self.reply}" if self.reply is not None else ""
-        self.fault = StoreUnavailable(f"slot {self.slot} is on its way to another master{why}")
+        self.fault = StoreUnavailable(f"slot {self.slot} is being moved to another master{why}")
 
 
 def by_slot(asks: Sequence[Ask], rule: Callable[[Sequence[Ask]], list[Ask]]) -> list[Ask]:
-    """Those to send again. Behind one that has to wait, all others of its slot wait as well."""
+    """Return those to send again. After one that has to wait, all others of its slot wait as well."""
     slots: dict[int, list[Ask]] = {}
     for ask in asks:
         slots.setdefault(ask.slot, []).append(ask)
@@ -78,14 +78,14 @@ def by_slot(asks: Sequence[Ask], rule: Callable[[Sequence[Ask]], list[Ask]]) -> 
 
 
 def again(asks: Sequence[Ask]) -> list[Ask]:
-    """For what changes nothing: those that have not run."""
+    """For commands that change nothing: those that have not run."""
     return [ask for ask in asks if ask.is_again]
 
 
 def keep_order(asks: Sequence[Ask]) -> list[Ask]:
-    """For writes: not one that was refused before another that ran; its error stands. What is run behind them is run again.
+    """For writes: repeat none that was refused before another one that ran; its error stands. Reads behind them run again.
 
-    A script that the server did not know is run all the same, as on one server.
+    A script that the server did not know is repeated nevertheless, as on a single server.
     """
     if not any(ask.is_again for ask in asks):
         return []
@@ -97,13 +97,13 @@ def keep_order(asks: Sequence[Ask]) -> list[Ask]:
 
 
 def repeat_from_there(asks: Sequence[Ask]) -> list[Ask]:
-    """For writes that may be repeated: all from the first that has not run, also those that have."""
+    """For writes that may be repeated: all from the first that has not run, including those that have."""
     first = next((at for at, ask in enumerate(asks) if ask.is_again), len(asks))
     return list(asks[first:])
 
 
 def commands_of(asks: Sequence[Ask], link: Link) -> list[Command]:
-    """Their commands; a script by its source where this connection has not sent that yet."""
+    """Return their commands; a script by its source if this connection has not sent that yet."""
     commands: list[Command] = []
     for ask in asks:
         if ask.target is not None:
@@ -119,7 +119,7 @@ def commands_of(asks: Sequence[Ask], link: Link) -> list[Command]:
 
 
 def key_of(command: Command) -> bytes:
-    """The key that a command names first; empty for one that names none."""
+    """Return the first key of a command; empty for a command without keys."""
     name = str(command[0])
     if name in _KEYLESS:
         return b""

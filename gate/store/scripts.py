@@ -1,7 +1,7 @@
-"""The Lua scripts, loaded once: one `.lua` file each, with the libraries that its `--!include` lines name put in place.
+"""The Lua scripts, loaded once: one `.lua` file each, in which `--!include` lines are replaced by the named libraries.
 
-A script is run by its SHA-1 (`EVALSHA`), and once by its source (`EVAL`) where the server answers NOSCRIPT, which a restart
-or `SCRIPT FLUSH` makes it do at any time.
+A script runs by its SHA-1 (`EVALSHA`), and once by its source (`EVAL`) if the server answers NOSCRIPT, which can happen at any
+time after a restart or `SCRIPT FLUSH`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from gate.store.link import Command, Reply, ReplyError
 
 _FOLDER = Path(__file__).parent / "lua"
 _INCLUDE = re.compile(r"^--!include (\w+)$", re.MULTILINE)
+# Run as one, about a millisecond: an upper bound of the delay of other commands.
 MAX_ROWS_A_SCRIPT = 128
-"""Run as one, about a millisecond: what else waits for the server, waits no longer."""
 
 
 class Script(NamedTuple):
-    """One script, as a server knows it."""
+    """One script and its SHA-1."""
 
     name: str
     source: str
@@ -31,16 +31,16 @@ class Script(NamedTuple):
 
 
 class Call(msgspec.Struct, frozen=True, gc=False):
-    """One run of a script; all its keys lie in one hash tag.
+    """One run of a script; all its keys have one hash tag.
 
-    A struct, as what else is made for each connect of a storm: a `NamedTuple` takes four times as long to make.
+    It is a Struct because a storm makes one per connect: a `NamedTuple` takes four times as long to make.
     """
 
     script: Script
     keys: Sequence[bytes]
     args: Sequence[bytes | str | int]
     row: Sequence[bytes | str | int] = ()
-    """Of a script that does the same for many, what it is done for: calls that differ in this alone are run as one."""
+    """Arguments of one item, for a script that handles many. Calls that differ only in this run as one."""
 
     @property
     def by_sha(self) -> Command:
@@ -49,19 +49,19 @@ class Call(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def by_source(self) -> Command:
-        """The command for one that does not."""
+        """The command for a server that does not know it."""
         return ("EVAL", self.script.source, len(self.keys), *self.keys, *self.args, *self.row)
 
 
 class Run(NamedTuple):
-    """Calls in a row that are run as one. `rows` is how many, and so many replies are in its reply; 0: a call without a row."""
+    """Consecutive calls that run as one. `rows` is their number, and that of the replies; 0: a call without a row."""
 
     call: Call
     rows: int
 
 
 def runs_of(calls: Sequence[Call]) -> list[Run]:
-    """The same calls in the same order, those that follow each other and differ in their rows alone put together."""
+    """Return the same calls in the same order, with consecutive ones that differ only in their rows combined."""
     runs: list[Run] = []
     at = 0
     while at < len(calls):
@@ -82,7 +82,7 @@ def runs_of(calls: Sequence[Call]) -> list[Run]:
 
 
 def replies_of(runs: Sequence[Run], replies: Sequence[Reply]) -> list[Reply]:
-    """What each call was replied, out of what each run was. An error is that of all its calls."""
+    """Return the reply of each call, from the reply of each run. An error applies to all calls of its run."""
     each: list[Reply] = []
     for run, reply in zip(runs, replies, strict=True):
         if run.rows == 0:
@@ -93,7 +93,7 @@ def replies_of(runs: Sequence[Run], replies: Sequence[Reply]) -> list[Reply]:
 
 
 def load_script(name: str) -> Script:
-    """Read `lua/<name>.lua`, with its libraries."""
+    """Read `lua/<name>.lua` and its libraries."""
     source = _INCLUDE.sub(_library, (_FOLDER / f"{name}.lua").read_text())
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
@@ -169,5 +169,5 @@ PRESENCE_TAKE = load_script("presence_take")
 PRESENCE_PUT = load_script("presence_put")
 PRESENCE_MOVED = load_script("presence_moved")
 
+# Every script above: tests run each, also on a server that knows none.
 ALL = tuple(one for one in list(globals().values()) if isinstance(one, Script))
-"""Every one of the above: tests run each, also on a server that knows none."""

@@ -1,15 +1,15 @@
-"""Where the primary is, by the word of Sentinels: asked before each connection, and listened to for a switch.
+"""Discovery of the primary through Sentinels: they are asked before each connection, and their messages are followed.
 
-A Sentinel that was cut off from the others names an old primary. So each answer carries the number of the failover that it
-knows of (`config-epoch`), and one that is older than what was heard before counts only if most Sentinels answer and none of
-them knows more. The first time, and after the primary that was named could not be used, most of them are asked, all at once.
-Otherwise the one that answered last is asked first; the next one is asked as well when it fails, or when it takes longer than
-`NEXT_AFTER_MS`: one that hangs costs a connection that long, once.
+A Sentinel that was disconnected from the others names an old primary. So each answer carries the number of the failover that it
+knows (`config-epoch`). An answer older than a previous one counts only if most Sentinels answer and none of them knows a newer
+one. For the first answer, and after the named primary was unusable, most of them are asked, all at once. Otherwise the Sentinel
+that answered last is asked first, and the next one too if it fails or takes longer than `NEXT_AFTER_MS`. So a hanging Sentinel
+delays a connection by that time, once.
 
-Each of them is listened to as well, since one learns of a failover up to a second after another (`_CHANNELS`). When a failover
-turns to the replica that is to be promoted, the old primary is used no more, though it answers for seconds: a write that it
-takes from then on is lost. The other messages only make the Client ask again. One that is lost costs nothing else, since each
-look at the address asks too. Used by `client`.
+The messages of each are followed, since Sentinels learn of a failover up to a second apart (`_CHANNELS`). When a failover
+reaches the replica to be promoted, the old primary is no longer used although it answers for seconds: a write that it takes
+from then on is lost. The other messages only make the Client ask again. A lost message has no other effect, since each check
+of the address asks too. Used by `client`.
 """
 
 from __future__ import annotations
@@ -33,30 +33,30 @@ from gate.store.link import (
     refuse_errors,
 )
 
+# A nearby Sentinel answers in a millisecond.
 NEXT_AFTER_MS = 50
-"""A Sentinel nearby answers in a millisecond."""
 LISTEN_AGAIN_MS = 250
 PING_EVERY_MS = 1_000
+# How long a primary that is being replaced is not used. The failover takes a second from there, or is given up.
 LEFT_FOR_MS = 3_000
-"""How long a primary that is being replaced is not used. A failover takes a second from there, or is given up."""
 _PROMOTING = b"+failover-state-send-slaveof-noone"
 _CHANNELS = (b"+switch-master", b"+promoted-slave", _PROMOTING)
 MAX_NAMES_SHOWN = 8
 
 
 class MasterUnknown(LinkLost):
-    """The Sentinel that answered monitors nothing of that name."""
+    """The Sentinel that answered does not monitor a primary of that name."""
 
 
 class _Answer(NamedTuple):
-    """What one Sentinel knows: the failover's number, and the primary since."""
+    """One Sentinel's knowledge: the failover's number, and the primary since."""
 
     epoch: int
     primary: Address
 
 
 class Sentinels:
-    """Those of one Address, for one Client. `aclose` when done.
+    """The Sentinels of one Address, for one Client. Call `aclose` when done.
 
     `on_move` is called with the reason when they name another primary than before, `on_hint` when they may.
     """
@@ -72,19 +72,20 @@ class Sentinels:
         self._links: dict[Address, Link] = {}
         self._epoch = -1
         self.named: Address | None = None
-        """The primary by the newest answer; None before the first one."""
+        """The primary in the newest answer; None before the first one."""
         self.is_doubted = False
-        """Whether the primary that was named could not be used since."""
+        """Whether the named primary was unusable since."""
         self._leaving: Address | None = None
         self._left_until_ms = 0
 
     async def primary(self) -> Address:
-        """Ask; the first answer that is not older than what was known counts, or that of most Sentinels. Raises `LinkLost`."""
+        """Return the first answer that is not older than the known one, else that of most Sentinels. Raises `LinkLost`."""
         next_ones, problems, answers = list(self._order), list[LinkLost](), list[_Answer]()
         most, is_sure = len(next_ones) // 2 + 1, self._epoch >= 0 and not self.is_doubted
         asking: set[asyncio.Task[_Answer]] = set()
         try:
             while next_ones or asking:
+                # One Sentinel at a time while its knowledge is certain, else all at once.
                 some, next_ones = (next_ones[:1], next_ones[1:]) if is_sure else (next_ones, [])
                 asking |= {asyncio.get_running_loop().create_task(self._ask(sentinel)) for sentinel in some}
                 wait_s = NEXT_AFTER_MS / 1000 if next_ones else None
@@ -100,19 +101,19 @@ class Sentinels:
             for task in asking:
                 task.cancel()
             await asyncio.gather(*asking, return_exceptions=True)
-        # Where all that answer know less, they were set up again and count from the beginning.
+        # If all answers are older, the Sentinels were set up again and count from the beginning.
         if self._has_new(answers) or len(answers) >= most:
             return self._take(answers)
         if answers:
-            problems.append(LinkLost("those that answer know less than others did before", was_sent=False))
+            problems.append(LinkLost("those that answer have older knowledge than others had before", was_sent=False))
         raise _worst(self._address, problems)
 
     async def follow(self) -> None:
-        """Listen for failovers until cancelled."""
+        """Follow messages about failovers until cancelled."""
         await asyncio.gather(*(self._keep_listening(sentinel) for sentinel in tuple(self._order)))
 
     async def aclose(self) -> None:
-        """Close the connections that are kept."""
+        """Close the kept connections."""
         for link in self._links.values():
             await link.aclose()
 
@@ -148,9 +149,9 @@ class Sentinels:
         newest = max(answers, key=lambda answer: answer.epoch)
         before, self.named, self._epoch = self.named, newest.primary, newest.epoch
         if before is not None and before != newest.primary:
-            self._on_move(f"{before.shown} is not the primary any more: {newest.primary.shown} is")
+            self._on_move(f"{before.shown} is no longer the primary: {newest.primary.shown} is")
         if newest.primary != self._leaving:
-            self._leaving = None  # it was replaced, and may be a primary again
+            self._leaving = None  # it was replaced, and may become a primary again
         elif monotonic_ms() < self._left_until_ms:
             raise LinkLost(_shown_leaving(newest.primary), was_sent=False)
         return newest.primary
@@ -178,11 +179,11 @@ class Sentinels:
 
     def _hear(self, sentinel: Address, message: list[Reply]) -> None:
         _, channel, text = message
-        # "NAME OLD-HOST OLD-PORT NEW-HOST NEW-PORT", or the replica and behind " @ " "NAME HOST PORT" of its primary.
+        # "NAME OLD-HOST OLD-PORT NEW-HOST NEW-PORT", or the replica, " @ ", and "NAME HOST PORT" of its primary.
         name, host, port, *_ = text.decode().rpartition(" @ ")[2].split(" ")
         if name != self._address.master_name:
             return
-        self._order.remove(sentinel)  # it knows already
+        self._order.remove(sentinel)  # ask it first: it knows of the failover already
         self._order.insert(0, sentinel)
         if channel == _PROMOTING:
             self._leaving, self._left_until_ms = self._address.at(host, int(port)), monotonic_ms() + LEFT_FOR_MS
@@ -191,21 +192,21 @@ class Sentinels:
 
 
 def _shown_leaving(primary: Address) -> str:
-    return f"{primary.shown} is being replaced: a failover is under way"
+    return f"{primary.shown} is being replaced: a failover is in progress"
 
 
 class SentinelLook(NamedTuple):
-    """What one Sentinel says to `gate doctor`."""
+    """One Sentinel's report for `gate doctor`."""
 
     shown: str
     primary: str
-    """As `host:port`; "" where it did not say."""
+    """As `host:port`; "" if it did not answer."""
     problem: str
-    """Why it did not, or why no failover would happen; "" if all is well."""
+    """Why it did not answer, or why no failover would happen; "" if all is well."""
 
 
 async def look_at_each(address: Address, connect_ms: float) -> list[SentinelLook]:
-    """Ask every Sentinel of an address, whatever the others say."""
+    """Ask every Sentinel of an address, regardless of the others' answers."""
     return list(
         await asyncio.gather(*(_looked_at(each, address.master_name, connect_ms) for each in address.each_sentinel))
     )
@@ -229,7 +230,7 @@ async def _looked_at(sentinel: Address, name: str, connect_ms: float) -> Sentine
 
 
 async def greet_sentinel(link: Link, address: Address, deadline_ms: float) -> None:
-    """Greet a Sentinel, for `open_link`; a server of facts is refused."""
+    """Handshake with a Sentinel, for `open_link`; a server of facts is refused."""
     commands: list[Command] = [*credentials_of(address), ("PING",), ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "")]
     *replies, asked = await link.exchange(commands, deadline_ms)
     if isinstance(asked, ReplyError) and "unknown command" in str(asked):
@@ -248,14 +249,14 @@ async def greet_sentinel(link: Link, address: Address, deadline_ms: float) -> No
 async def _shown_names(link: Link, deadline_ms: float) -> str:
     (masters,) = await link.exchange([("SENTINEL", "MASTERS")], deadline_ms)
     if isinstance(masters, ReplyError):
-        return "may not say which they know"
+        return "may not list those they know"
     names = [master[1].decode() for master in masters]
     shown = ", ".join(names[:MAX_NAMES_SHOWN]) + (", …" if len(names) > MAX_NAMES_SHOWN else "")
     return f"know {shown}" if names else "know none"
 
 
 def _worst(address: Address, problems: list[LinkLost]) -> LinkLost:
-    """The one line to show where no Sentinel gave an answer: what can be corrected comes first."""
+    """Return the one line to show if no Sentinel answered: a correctable problem comes first."""
     for problem in problems:
         if isinstance(problem, MasterUnknown):
             return MasterUnknown(f"the Sentinels of {address.shown} know no master of that name: they {problem}", False)

@@ -1,6 +1,6 @@
-"""What the server says of itself that bears on Gate's promises: version, persistence, eviction, memory, clock, distance.
+"""The server's state as it affects Gate's promises: version, persistence, eviction, memory, clock, distance.
 
-Read by `gate doctor`. A hosted Redis may refuse CONFIG; what it refuses is None, and the caller says "unknown".
+Read by `gate doctor`. A hosted Redis may refuse CONFIG; a refused value is None, and the caller shows "unknown".
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SETTINGS = ("appendfsync", "maxmemory-policy", "min-replicas-to-write")
 
 
 class Vitals(NamedTuple):
-    """One look at the server. Settings are None where the server will not tell."""
+    """The server's state at one moment. Settings are None if the server does not disclose them."""
 
     name: str
     version: str
@@ -38,13 +38,13 @@ class Vitals(NamedTuple):
     """Of the online replica that is furthest behind; 0 without any."""
     now_ms: int
     connect_ms: float
-    """A connection of its own: TCP, TLS if there is any, and the greeting."""
+    """Time to open a separate connection: TCP, TLS if used, and the handshake."""
     round_trip_ms: float
-    """The quickest of a few answers."""
+    """The fastest of a few answers."""
 
 
 async def read_vitals(client: Client) -> Vitals:
-    """Ask the server. Raises `StoreUnavailable`."""
+    """Read the server's state. Raises `StoreUnavailable`."""
     connect_ms, round_trip_ms = await measure_distance(client)
     info_text, (seconds, micros) = await client.read(("INFO",), ("TIME",))
     info = dict(line.split(":", 1) for line in info_text.decode().splitlines() if ":" in line)
@@ -72,7 +72,7 @@ async def read_vitals(client: Client) -> Vitals:
 
 
 async def measure_distance(client: Client) -> tuple[float, float]:
-    """How long connecting and one answer take, ms. Raises `StoreUnavailable`."""
+    """Return the time to connect and the time of one answer, ms. Raises `StoreUnavailable`."""
     began_s = time.monotonic()
     link = await client.open_dedicated()
     connect_ms = (time.monotonic() - began_s) * 1_000

@@ -1,7 +1,7 @@
-"""Every server of a deployment, one by one: role, lag, persistence, eviction, version. What `gate doctor` shows.
+"""The state of every server of a deployment: role, lag, persistence, eviction, version. Shown by `gate doctor`.
 
-The servers are those that Sentinels or a Cluster's own table name. Each is asked over a connection of its own, whatever the
-others answer; a replica answers as well as a primary does. Nothing here is used by a running service.
+The Sentinels or a Cluster's own table list the servers. Each is asked over a separate connection, regardless of the others'
+answers; replicas answer too. A running service uses none of this.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _REPLICA = re.compile(rb"^slave\d+:ip=([^,]+),port=(\d+)", re.MULTILINE)
 
 
 class Listed(NamedTuple):
-    """A server as the others list it."""
+    """A server as listed by others."""
 
     host: str
     port: int
@@ -34,7 +34,7 @@ class Listed(NamedTuple):
 
 
 class ServerLook(NamedTuple):
-    """What one server says. Settings are "" where it may not be asked."""
+    """One server's state. Settings are "" if it may not be asked for them."""
 
     shown: str
     problem: str = ""
@@ -43,7 +43,7 @@ class ServerLook(NamedTuple):
     version: str = ""
     is_primary: bool = False
     primary: str = ""
-    """Whom it follows, as `host:port`."""
+    """The server that it follows, as `host:port`."""
     is_linked: bool = True
     offset: int = 0
     online_replicas: int = 0
@@ -58,13 +58,13 @@ class ServerLook(NamedTuple):
 
 
 class Servers(NamedTuple):
-    """All of a deployment. `covered` is how many slots have a master that works; None without a Cluster."""
+    """All servers of a deployment. `covered` is the number of slots with a working master; None without a Cluster."""
 
     looks: list[ServerLook]
     covered: int | None = None
 
     def lag_bytes(self, replica: ServerLook) -> int:
-        """How far it is behind its primary, by what both said at about the same moment."""
+        """Return how far a replica is behind its primary, from their answers at about the same moment."""
         offsets = [look.offset for look in self.looks if look.shown == replica.primary]
         return max(0, offsets[0] - replica.offset) if offsets else 0
 
@@ -96,7 +96,7 @@ async def _listed_by_sentinels(address: Address) -> list[Listed]:
             continue
         if where is not None:
             primary = Listed(where[0].decode(), int(where[1]))
-            if isinstance(replicas, ReplyError):  # a user with the least rights may not ask for them
+            if isinstance(replicas, ReplyError):  # a user with minimal rights may not ask for them
                 return [primary, *await _connected_to(address.at(primary.host, primary.port))]
             fields = [dict(zip(flat[::2], flat[1::2], strict=False)) for flat in replicas]
             return [primary, *sorted({Listed(one[b"ip"].decode(), int(one[b"port"])) for one in fields} - {primary})]
@@ -104,7 +104,7 @@ async def _listed_by_sentinels(address: Address) -> list[Listed]:
 
 
 async def _connected_to(primary: Address) -> list[Listed]:
-    """The replicas that the primary itself knows: those that are connected. Raises `LinkLost`."""
+    """Return the connected replicas, which the primary itself knows. Raises `LinkLost`."""
     (text,) = await _asked(primary, [("INFO", "replication")])
     return sorted(Listed(host.decode(), int(port)) for host, port in _REPLICA.findall(text))
 
@@ -126,8 +126,9 @@ async def _listed_by_cluster(address: Address) -> list[Listed]:
 
 
 def _listed(line: list[str], seed: Address) -> Listed:
-    """Of a line of `CLUSTER NODES`: id, address, flags, master, ping, pong, epoch, link, slots."""
+    """Parse a line of `CLUSTER NODES`: id, address, flags, master, ping, pong, epoch, link, slots."""
     host, _, port = line[1].partition("@")[0].rpartition(":")
+    # "[" begins a slot that is being moved; it is listed with its present owner anyway.
     ranges = [part.partition("-") for part in line[8:] if not part.startswith("[")]
     slots = sum(int(last or first) - int(first) + 1 for first, _, last in ranges)
     return Listed(host or seed.host, int(port), slots, "fail" in line[2].split(","))
@@ -163,7 +164,7 @@ async def _looked_at(address: Address, listed: Listed) -> ServerLook:
 
 
 async def _asked(server: Address, commands: list[Command]) -> list[Reply]:
-    """Replies of one server, of whatever role; an error only to `CONFIG`. Raises `LinkLost`."""
+    """Return the replies of one server of any role; only `CONFIG` may have an error. Raises `LinkLost`."""
     link = await open_link(server, server.connect_timeout_ms, greet=_greet)
     try:
         replies = await link.exchange(commands, server.timeout_ms)

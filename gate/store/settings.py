@@ -1,10 +1,10 @@
-"""Settings that every node of a deployment must have alike, kept in Redis: a node that differs is refused by name.
+"""Settings that all nodes of a deployment share, stored in Redis. A node with a different value is refused, with the name.
 
-    lease-ttl-ms  a Gateway's lease is watched by every node: the one with the shortest would end Sessions early
-    presence      the id of the Redis that Presence is in, which is kept there too: two would split it
+    lease-ttl-ms  a Gateway's lease is watched by every node: the node with the shortest would end Sessions early
+    presence      the id of the Redis with Presence, which is stored there too: two such servers would split Presence
 
-The first node takes its own down. To change one, stop every node: the next start finds that no other node beats, and takes
-its own down in place of the old. Nodes that run put both back every few seconds, in case a Redis lost its data.
+The first node stores its settings. To change one, stop every node: the next start finds that no other node beats, and replaces
+the old settings. Running nodes restore both every few seconds, in case a Redis lost its data.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from gate.store.scripts import Call
 
 LOOK_EVERY_S = 0.1
 PUT_BACK_EVERY_S = 2.0
+# A Presence without an id is watched for this long: running nodes restore a lost id.
 PRESENCE_LOST_S = 2 * PUT_BACK_EVERY_S
-"""For so long a Presence without an id is watched: nodes that run put it back where it was lost."""
 
 LEASE_TTL, PRESENCE = "lease-ttl-ms", "presence"
 
 
 class Differing(NamedTuple):
-    """A setting that is another one in the deployment."""
+    """A setting whose value in the deployment is another one."""
 
     name: str
     mine: str
@@ -39,9 +39,9 @@ class Differing(NamedTuple):
 
 
 async def agree(facts: Client, node: str, mine: Mapping[str, str]) -> None:
-    """Make sure that these are the deployment's settings. Raises `InvalidConfig`, `StoreUnavailable`.
+    """Ensure that these are the deployment's settings. Raises `InvalidConfig`, `StoreUnavailable`.
 
-    Where one differs it is looked for another node that lives, which takes a lease at most.
+    If one differs, look for another live node, which takes at most a lease.
     """
     differing = await _take(facts, mine, {})
     while differing:
@@ -52,7 +52,7 @@ async def agree(facts: Client, node: str, mine: Mapping[str, str]) -> None:
 
 
 async def agree_on_presence(facts: Client, presence: Client, node: str) -> None:
-    """Make sure that `presence` is the Redis that the deployment's Presence is in. Raises as `agree`."""
+    """Ensure that `presence` is the Redis that holds the deployment's Presence. Raises as `agree`."""
     (recorded,) = await facts.read(("HGET", keys.settings(), PRESENCE))
     found = await _presence_id(presence, "")
     deadline_ms = monotonic_ms() + int(PRESENCE_LOST_S * 1_000)
@@ -64,9 +64,9 @@ async def agree_on_presence(facts: Client, presence: Client, node: str) -> None:
 
 
 async def put_back(facts: Client, presence: Client | None, mine: Mapping[str, str]) -> list[Differing]:
-    """Take the settings down again where they were lost; those that another node changed. Raises `StoreUnavailable`.
+    """Restore lost settings. Returns those that another node changed. Raises `StoreUnavailable`.
 
-    `presence` None: that Redis is away.
+    `presence` None: that Redis is unavailable.
     """
     (recorded,) = await facts.read(("HGET", keys.settings(), PRESENCE))
     if presence is not None:
@@ -76,7 +76,7 @@ async def put_back(facts: Client, presence: Client | None, mine: Mapping[str, st
 
 
 def shown(differing: Differing) -> str:
-    """What is wrong, for the log and `/readyz` of a node that runs."""
+    """Return the problem, for the log and `/readyz` of a running node."""
     return f"{_option(differing)} differs from the deployment's"
 
 
@@ -93,7 +93,7 @@ async def _presence_id(presence: Client, given: str) -> str:
 
 
 async def _other_that_beats(facts: Client, node: str) -> str | None:
-    """Another node that renews its lease, as soon as one is seen to; None after a lease without."""
+    """Return another node that renews its lease, as soon as one does; None if none did for a lease."""
     seen: dict[str, tuple[str, int]] | None = None
     began_ms = monotonic_ms()
     while True:

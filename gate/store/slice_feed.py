@@ -1,8 +1,8 @@
-"""The feed of one slice of an App's Presence: what to ask for, and what the replies say. See `feed` for the whole.
+"""The feed of one slice of an App's Presence: its commands and the parsing of replies. See `feed` for the whole feed.
 
-Before reading on from a place, the entry there is looked at: if it is another (Redis went back to an older file), if entries
-between are no longer kept, or if the feed has another epoch (Redis lost all), `FeedReset` says so. Where entries were written
-by a version of Gate that this one does not understand, it is `FeedUnreadable`. The place behind such an entry has no moment, 0.
+Before reading on from a position, the entry there is checked. `FeedReset` is raised if it is another one (Redis went back to an
+older file), if entries in between are no longer kept, or if the feed has another epoch (Redis lost all). `FeedUnreadable` is
+raised if entries were written by a version of Gate that this one can't read. The position after such an entry has the moment 0.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ COMMANDS_A_READ, COMMANDS_A_PLACE = 3, 2
 
 
 class SliceFeed(NamedTuple):
-    """One slice's feed. Methods raise `StoreUnavailable`."""
+    """One slice's feed. Methods may raise `StoreUnavailable`."""
 
     client: Client
     app_key: str
     at: int
 
     async def oldest(self) -> Cursor:
-        """The oldest place to read on from: the beginning, or behind the oldest entry that is still kept."""
+        """Return the oldest position for reading: the beginning, or after the oldest entry that is still kept."""
         return oldest_of(await self.client.read(*asking_oldest(self.app_key, self.at)))
 
     async def read(self, after: Cursor, most: int) -> list[Event]:
-        """Up to `most` entries behind a place, the oldest first; their cursors are places. Raises `FeedReset`."""
+        """Return up to `most` entries after a position, oldest first; their cursors are positions. Raises `FeedReset`."""
         return read_of(after, self.at, await self.client.read(*asking_behind(self.app_key, self.at, after, most)))
 
     async def read_oldest(self, most: int) -> list[Event]:
-        """The oldest entries that are kept and can be read, up to `most`; for a reader whose place is of no use any more."""
+        """Return the oldest kept and readable entries, up to `most`, for a reader whose position is no longer valid."""
         meta, entries = await self.client.read(
             _meta(self.app_key, self.at), ("XRANGE", keys.feed(self.app_key, self.at), "-", "+", "COUNT", most)
         )
@@ -46,7 +46,7 @@ class SliceFeed(NamedTuple):
 
 
 def asking_behind(app_key: str, at: int, after: Cursor, most: int) -> Sequence[Command]:
-    """What `read_of` reads."""
+    """Return the commands for `read_of`."""
     stream, last = keys.feed(app_key, at), b"%d-0" % after.seq
     return (
         _meta(app_key, at),
@@ -56,7 +56,7 @@ def asking_behind(app_key: str, at: int, after: Cursor, most: int) -> Sequence[C
 
 
 def read_of(after: Cursor, at: int, replies: Sequence[Reply]) -> list[Event]:
-    """The entries. Raises `FeedReset`."""
+    """Return the entries. Raises `FeedReset`."""
     meta, there, entries = replies
     epoch, head = (meta[0] or b"0").decode(), int(meta[1] or 0)
     _check(after, epoch, head, there, entries)
@@ -67,20 +67,20 @@ def read_of(after: Cursor, at: int, replies: Sequence[Reply]) -> list[Event]:
 
 
 def asking_head(app_key: str, at: int) -> Sequence[Command]:
-    """What `head_of` reads."""
+    """Return the commands for `head_of`."""
     return _meta(app_key, at), ("XREVRANGE", keys.feed(app_key, at), "+", "-", "COUNT", 1)
 
 
 def head_of(replies: Sequence[Reply]) -> Cursor:
-    """The newest place. The epoch is "0" before the first entry."""
+    """Return the newest position. The epoch is "0" before the first entry."""
     meta, newest = replies
     epoch = (meta[0] or b"0").decode()
-    # The entry's own number: the server may have appended since it returned the feed's.
+    # The entry's own number: the server may have appended since it returned the meta data.
     return _place(epoch, newest[0]) if newest else Cursor(epoch, int(meta[1] or 0), 0)
 
 
 def asking_oldest(app_key: str, at: int) -> Sequence[Command]:
-    """What `oldest_of` reads."""
+    """Return the commands for `oldest_of`."""
     return _meta(app_key, at), ("XRANGE", keys.feed(app_key, at), "-", "+", "COUNT", 1)
 
 
@@ -106,16 +106,16 @@ def _check(after: Cursor, epoch: str, head: int, there: Sequence[Reply], entries
     if after.epoch != epoch:
         raise FeedReset("the feed began again since then")
     if after.seq > head:
-        raise FeedReset("the feed went back to a place before that")
-    # What was there may have been trimmed before the entries behind it were read.
+        raise FeedReset("the feed went back to an earlier position")
+    # The entry may have been trimmed before those after it were read.
     if not there or (entries and _seq_of(entries[0][0]) != after.seq + 1):
         raise FeedReset("entries since then are no longer kept")
     if _place(epoch, there[0]) != after:
-        raise FeedReset("the feed went back to a place before that, and went on otherwise")
+        raise FeedReset("the feed went back to an earlier position, and continued differently")
 
 
 def _readable(epoch: str, at: int, entries: Sequence[Reply]) -> list[Event]:
-    """Of these, up to the first that can't be read."""
+    """Return the events up to the first one that can't be read."""
     found: list[Event] = []
     for entry in entries:
         event = _event(epoch, entry)
@@ -126,7 +126,7 @@ def _readable(epoch: str, at: int, entries: Sequence[Reply]) -> list[Event]:
 
 
 def _unreadable(epoch: str, entries: Sequence[Reply]) -> int:
-    """How many of these can't be read before the first that can."""
+    """Return how many of these can't be read before the first that can."""
     return sum(1 for _ in takewhile(lambda entry: _event(epoch, entry) is None, entries))
 
 
@@ -143,5 +143,5 @@ def _event(epoch: str, entry: Reply) -> Event | None:
 
 
 def _seq_of(entry_id: bytes) -> int:
-    """Out of `<seq>-0`."""
+    """Parse the sequence number of `<seq>-0`."""
     return int(entry_id[:-2])

@@ -1,13 +1,13 @@
-"""Sends what is asked of Users to the slices of their App's Presence, and repeats what the wrong slice was asked for.
+"""Sends calls for Users to the slices of their App's Presence, and repeats those that reached a wrong slice.
 
-A process believes what slice 0 last said of an App's slicing (`gate.core.slices`); before that, that there is one slice.
-Every script for Users gets that belief. If it is out of date, nothing is done and the reply is `stale`: slice 0 is asked again.
-While Users move, the slice that a User leaves is asked first. It replies `moving` or `moved` for a User that it does not have.
-So an App with one slice costs one exchange, as does any App while nothing moves.
+A process believes what slice 0 last returned as an App's slicing (`gate.core.slices`); before that, that there is one slice.
+Every script for Users receives that belief. If it is outdated, the script does nothing and replies `stale`: slice 0 is read
+again. While Users move, the slice that a User leaves is asked first. It replies `moving` or `moved` for a User that it no
+longer has. So an App with one slice costs one exchange, as does any App while nothing moves.
 
-Repeated calls of one User keep their order. What a move holds up for longer than a call may take is `StoreUnavailable`.
+Repeated calls of one User keep their order. If a move delays a call beyond its deadline, `StoreUnavailable` is raised.
 
-Called by `presence`, and by way of it by `gate.presence.batches`.
+Called by `presence`, and through it by `gate.presence.batches`.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from gate.store.client import Client, raise_if_error
 from gate.store.link import Command, Reply, ReplyError
 from gate.store.scripts import Call, Script
 
+# Wait for moving Users: the time in which some 200 of them move.
 AGAIN_EVERY_S = 0.003
-"""How long to wait for Users that are under way: some 200 of them take as long."""
 Part = bytes | str | int
 
 _ONE_WORD = UNSLICED.word
@@ -40,8 +40,8 @@ _ELSEWHERE = frozenset({_STALE, _MOVING, _MOVED})
 _HELD_UP = "the Users of this App are moving to other slices of its Presence; try again"
 
 
-class Asked(msgspec.Struct, frozen=True, gc=False):
-    """A script for one User or more. `parts` is what it gets of each, `width` values a User, which the User begins."""
+class SlicedCall(msgspec.Struct, frozen=True, gc=False):
+    """A script for one or more Users. `parts` has `width` values for each User; the first is the User."""
 
     app_key: str
     script: Script
@@ -49,26 +49,26 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
     parts: Sequence[Part]
     width: int
     is_row: bool = False
-    """Of one User, and run as one with others like it; its reply is that of this User, else a list of one for each User."""
+    """For one User, and combined with calls like it. Its reply is that of this User, else a list with one for each User."""
 
     def call(self, word: str, at: int, away: str, parts: Sequence[Part]) -> Call:
-        """For Users of one slice; `away` is "1" for such as move away from it."""
+        """Return the call for Users of one slice; `away` is "1" for Users that move away from it."""
         args, base = (word, away, *self.args), _base(self.app_key, at)
         return Call(self.script, base, args, parts) if self.is_row else Call(self.script, base, (*args, *parts))
 
     @property
     def rows(self) -> int:
-        """How many Users it is for."""
+        """Number of Users."""
         return len(self.parts) // self.width
 
     def user(self, row: int) -> bytes:
-        """One of them."""
+        """Return one of the Users."""
         user = self.parts[row * self.width]
         assert isinstance(user, bytes)
         return user
 
     def of(self, rows: Sequence[_Row]) -> Sequence[Part]:
-        """The parts of some of them."""
+        """Return the parts of some Users."""
         if self.is_row:
             return self.parts
         return [part for _, row in rows for part in self.parts[row * self.width : (row + 1) * self.width]]
@@ -76,19 +76,19 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
 
 @lru_cache(maxsize=4_096)
 def _base(app_key: str, at: int) -> Sequence[bytes]:
-    """The same list for calls of the same slice: that they are alike is then seen at once."""
+    """Return the same list object for all calls of a slice, so that comparing them is cheap."""
     return [keys.base(app_key, at)]
 
 
 class _Row(NamedTuple):
-    """One User of one `Asked`, both by number."""
+    """One User of one call, both by number."""
 
     asked: int
     row: int
 
 
 class Slices:
-    """What one process believes of every App."""
+    """A process's knowledge of all Apps' slicing."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -96,12 +96,12 @@ class Slices:
         """Of Apps with more than one slice."""
 
     async def slicing(self, app_key: str) -> Slicing:
-        """As slice 0 says now. Raises `StoreUnavailable`."""
+        """Return the slicing that slice 0 returns now. Raises `StoreUnavailable`."""
         await self._refresh([app_key])
         return self._believed(app_key)
 
-    async def exchange(self, asked: Sequence[Asked]) -> list[Reply]:
-        """The reply of each: an exception in place of what was refused. Raises `StoreUnavailable` if nothing was answered."""
+    async def exchange(self, asked: Sequence[SlicedCall]) -> list[Reply]:
+        """Return each reply, or the exception of a refused call. Raises `StoreUnavailable` if nothing was answered."""
         if not asked:
             return []
         exchange = _Exchange(asked)
@@ -117,7 +117,7 @@ class Slices:
         return exchange.replies
 
     async def everywhere(self, app_key: str, script: Script, *args: Part) -> list[Reply]:
-        """Run a script in every slice of an App, the newest first; their replies by slice. Raises `StoreUnavailable`."""
+        """Run a script in every slice of an App, newest first. Returns replies by slice. Raises `StoreUnavailable`."""
         deadline_ms = monotonic_ms() + self._client.deadline_ms
         while True:
             slicing = self._believed(app_key)
@@ -134,7 +134,7 @@ class Slices:
     async def look(
         self, app_keys: Sequence[str], commands: Callable[[str, int], Sequence[Command]]
     ) -> list[list[list[Reply]]]:
-        """The replies of these commands, of each App by slice. Raises `StoreUnavailable`."""
+        """Return the replies of these commands, for each App by slice. Raises `StoreUnavailable`."""
         while True:
             before = [self._believed(app) for app in app_keys]
             asked = [
@@ -151,10 +151,10 @@ class Slices:
             if [self._believed(app).slices for app in app_keys] == [slicing.slices for slicing in before]:
                 return found
 
-    def _calls(self, asked: Sequence[Asked]) -> list[tuple[int, int, Call]] | None:
-        """Slice, number and call of each, by slice, so that one script is run for many; None if one takes several calls.
+    def _calls(self, asked: Sequence[SlicedCall]) -> list[tuple[int, int, Call]] | None:
+        """Return slice, number and call of each, sorted by slice to combine scripts; None if one takes several calls.
 
-        Nearly all that is asked goes this way, which costs a third of the other.
+        Nearly all calls are sent this way, which costs a third of the general way.
         """
         calls = []
         for nth, one in enumerate(asked):
@@ -186,7 +186,7 @@ class Slices:
             self._known[app_key] = slicing
 
     async def _send(self, exchange: _Exchange, rows: Sequence[_Row]) -> None:
-        """Ask the slices where these Users should be. By slice, so that one script is run for many of a slice."""
+        """Call the slices where these Users should be, sorted by slice, so that one script handles many Users."""
         pieces: dict[tuple[int, int, bool], list[_Row]] = {}
         for row in rows:
             one = exchange.asked[row.asked]
@@ -205,7 +205,7 @@ class Slices:
             exchange.take(pieces[piece], reply)
 
     async def _repeat(self, exchange: _Exchange) -> None:
-        """Until all is answered, or as long as a call may take."""
+        """Repeat until everything is answered, or until the deadline."""
         deadline_ms = monotonic_ms() + self._client.deadline_ms
         try:
             while exchange.again:
@@ -223,9 +223,9 @@ class Slices:
 
 
 class _Exchange:
-    """What is asked, what was replied, and which Users have to be asked of again, in the order in which they were asked of."""
+    """The calls, their replies, and the Users whose calls must be repeated, in the order of the calls."""
 
-    def __init__(self, asked: Sequence[Asked]) -> None:
+    def __init__(self, asked: Sequence[SlicedCall]) -> None:
         self.asked = asked
         self.replies: list[Reply] = [None if one.is_row else [None] * one.rows for one in asked]
         self.again: list[_Row] = []
@@ -234,14 +234,14 @@ class _Exchange:
         self.is_held_up = False
 
     def take_whole(self, nth: int, reply: Reply) -> None:
-        """Of a slicing in which nothing moves, so that all Users of it are stale or none."""
+        """Add a reply under a slicing without a move: either all of its Users are stale or none."""
         if _is_stale(reply):
             self.take([_Row(nth, row) for row in range(self.asked[nth].rows)], reply)
         else:
             self.replies[nth] = reply
 
     def take(self, rows: Sequence[_Row], reply: Reply) -> None:
-        """What was replied of these Users of one `Asked`."""
+        """Add the reply for these Users of one call."""
         nth = rows[0].asked
         one, kept = self.asked[nth], self.replies[nth]
         if isinstance(reply, ReplyError):
@@ -257,7 +257,7 @@ class _Exchange:
                 kept[row.row] = word
 
     def next_rows(self) -> list[_Row]:
-        """The first of each User; the others stay behind them."""
+        """Return the first row of each User; later rows of the same User wait for it."""
         self.again.sort()
         seen, rows, later = set[tuple[str, bytes]](), list[_Row](), list[_Row]()
         for row in self.again:
@@ -270,14 +270,14 @@ class _Exchange:
         return rows
 
     def fail(self, away: StoreUnavailable) -> None:
-        """What was not answered is not going to be."""
+        """Set the fault for everything that was not answered."""
         for row in self.again:
             self.replies[row.asked] = away
 
     def _note(self, app_key: str, user: bytes, word: bytes) -> None:
         if word == _STALE:
             self.stale.add(app_key)
-            self.moved = {one for one in self.moved if one[0] != app_key}  # that was by another slicing
+            self.moved = {one for one in self.moved if one[0] != app_key}  # these belong to another slicing
         elif word == _MOVED:
             self.moved.add((app_key, user))
         else:
@@ -285,7 +285,7 @@ class _Exchange:
 
 
 def answered(reply: Reply) -> Reply:
-    """A reply of `Slices.exchange`. Raises `StoreUnavailable` and what the server refused."""
+    """Return a reply of `Slices.exchange`. Raises `StoreUnavailable` and the server's refusal."""
     if isinstance(reply, StoreUnavailable):
         raise reply
     raise_if_error(reply)

@@ -1,8 +1,8 @@
-"""The snapshot: every fact in Redis, found by a SCAN of each server's keys and read in pipelines, on a Link of its own.
+"""The snapshot: every fact in Redis, found by a SCAN of each server's keys and read in pipelines, on a separate Link.
 
-SCAN promises every key that is there throughout. Whatever changes meanwhile may show as before or as after: the follower
-read the Changelogs' heads first, and every Change since then states its fact outright. On a Redis Cluster all masters are read
-at the same time. A slot that is moved meanwhile could be missed by both of its masters' SCANs, so the snapshot fails then.
+SCAN returns every key that exists throughout. A fact that changes meanwhile may be old or new: the follower read the
+Changelogs' heads first, and every Change since then states its fact outright. On a Redis Cluster all masters are read in
+parallel. If a slot is moved meanwhile, both of its masters' SCANs could miss it, so the snapshot then fails.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from gate.store.keys import UserKey
 from gate.store.link import Command, Link, LinkLost, Reply
 from gate.store.users import FACT_FIELDS, facts_of
 
+# Keys per step: one pipeline of reads, some thousands of members, a few ms of the server's time.
 SCAN_COUNT = 1_000
-"""Keys a step: one pipeline of reads, some thousands of members, a few ms of the server's time."""
+# Per step. Generous, because a list without a ceiling is read whole.
 SNAPSHOT_DEADLINE_MS = 10_000
-"""One step's; generous, because a list without a ceiling is read whole."""
 
+# Batches of all masters that wait for the caller: each is some hundred kB.
 MOST_WAITING = 4
-"""Batches of all masters that wait to be taken: each is some hundred kB."""
 
 _KIND = {word: kind for kind, word in keys.LIST_WORD.items()}
 
@@ -46,7 +46,7 @@ async def read_snapshot(client: Client, partitions: int) -> AsyncIterator[Sequen
 
 
 async def _together(masters: Sequence[Client]) -> AsyncIterator[Sequence[Part]]:
-    """What all of them have, as it comes."""
+    """Yield the batches of all masters as they arrive."""
     batches: asyncio.Queue[Sequence[Part]] = asyncio.Queue(MOST_WAITING)
 
     async def put(master: Client) -> None:
@@ -74,13 +74,13 @@ async def _together(masters: Sequence[Client]) -> AsyncIterator[Sequence[Part]]:
 
 
 async def _facts_of(server: Client) -> AsyncIterator[Sequence[Part]]:
-    """All facts but Apps that one server has, in batches."""
+    """Yield all facts of one server except Apps, in batches."""
     link = await server.open_dedicated()
     try:
         cursor: bytes = b"0"
         found: list[UserKey] = []
         while True:
-            # The next step of the SCAN travels with the reads of the last, so that the server never waits for us.
+            # The next step of the SCAN is sent with the reads of the previous one, so that the server never waits for us.
             commands = [_reading(key) for key in found]
             commands.append(("SCAN", cursor, "MATCH", keys.ALL_PARTITIONS_GLOB, "COUNT", SCAN_COUNT))
             *replies, (cursor, names) = await _exchange(link, commands)
@@ -117,7 +117,7 @@ def _reading(key: UserKey) -> Command:
 
 def _parts(key: UserKey, reply: Reply) -> list[Part]:
     if not reply:
-        return []  # deleted since the SCAN saw it
+        return []  # deleted since the SCAN
     if key.noun == "user":
         return [UserPart(key.app, key.user, facts_of(reply))]
     if key.noun.endswith("-ends"):

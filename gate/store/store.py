@@ -1,4 +1,4 @@
-"""The Store: one deployment's truth, with one attribute for each noun.
+"""The Store: access to one deployment's facts in Redis, with one attribute for each noun.
 
 Made by `Store.connect` in every process that writes or replicates; a check never needs it.
 """
@@ -34,7 +34,7 @@ __all__ = ["Store", "WriteReceipt"]
 
 
 class Store:
-    """A connected Store; `aclose` when done. Every call may raise `StoreUnavailable`, and none hangs."""
+    """A connected Store. Call `aclose` when done. Every call may raise `StoreUnavailable`, and none hangs."""
 
     def __init__(self, client: Client, partitions: int) -> None:
         self.client = client
@@ -62,9 +62,9 @@ class Store:
         connect_ms: int | None = None,
         tries_rights: bool = False,
     ) -> Store:
-        """Connect, and set the deployment up if this Redis holds none yet. Deadlines are the URL's, unless given.
+        """Connect, and initialize the deployment if this Redis holds none yet. Deadlines default to the URL's.
 
-        `tries_rights`: first see that the user has every right that Gate needs. Raises `StoreUnavailable`; `InvalidConfig`
+        `tries_rights`: first check that the user has every right that Gate needs. Raises `StoreUnavailable`; `InvalidConfig`
         for an invalid URL, a server that is too old, or a number of Partitions other than the deployment's.
         """
         client = client_of(parse_address(url), deadline_ms, connect_ms)
@@ -80,28 +80,28 @@ class Store:
 
     @property
     def partitions(self) -> int:
-        """How many Partitions the deployment has."""
+        """Number of Partitions of the deployment."""
         return self.writer.partitions
 
     @property
     def url_shown(self) -> str:
-        """Where the server is, with the password hidden."""
+        """The server's URL, with the password hidden."""
         return self.client.address.shown
 
     def announcer(self, node: str, place: str = "", *, owns_server: bool = False) -> NodeAnnouncer:
-        """The voice of one node, for its replicator; `place` and `owns_server` as `NodeAnnouncer` has them."""
+        """Return the announcer of one node, for its replicator; `place` and `owns_server` as for `NodeAnnouncer`."""
         return NodeAnnouncer(self.client, node, place, owns_server=owns_server, partitions=self.partitions)
 
     def snapshot(self) -> AsyncIterator[Sequence[Part]]:
-        """All facts, in batches; the same as the Changelog's."""
+        """Yield all facts in batches, as the Changelog does."""
         return self.changelog.snapshot()
 
     def bulk(self, app_key: str, now_ms: int, ceiling: int | None = None) -> BulkWriter:
-        """A writer for many facts at once, as an import has them."""
+        """Return a writer for many facts at once, as for an import."""
         return BulkWriter(self.writer, app_key, now_ms, ceiling)
 
     async def ping(self) -> None:
-        """Raises `StoreUnavailable` if the server does not answer."""
+        """Raise `StoreUnavailable` if the server does not answer."""
         await self.client.read(("PING",))
 
     async def aclose(self) -> None:

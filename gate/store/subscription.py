@@ -1,6 +1,6 @@
-"""One channel, listened to over a connection of its own, and again as soon as that connection is lost.
+"""A subscription to one channel over a separate connection, which is renewed as soon as that connection is lost.
 
-The loss itself wakes it; a connection that is silently dead is found by a PING. Used by `acks` and `nodes`.
+The loss itself triggers the renewal; a PING detects a connection that is silently dead. Used by `acks` and `nodes`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from gate.store.client import Client, raise_if_error
 from gate.store.link import Link, LinkLost, Reply, ReplyError
 
 LISTEN_AGAIN_MS = 250
+# Together with the store's deadline, the time to detect a silently dead subscription.
 PING_EVERY_MS = 1_000
-"""How soon a subscription that is silently dead is noticed, together with the store's deadline."""
 
 
 class Subscription:
-    """`on_message` is called with each message, and `on_again` whenever some may have been missed."""
+    """Calls `on_message` with each message, and `on_again` whenever some may have been missed."""
 
     def __init__(
         self,
@@ -44,9 +44,9 @@ class Subscription:
         await self.aclose()
 
     async def begin(self) -> None:
-        """Subscribe. `StoreUnavailable`."""
+        """Subscribe. Raises `StoreUnavailable`."""
         link = await self._client.open_dedicated(self._hear, self._channel)
-        # A sharded channel is one server's, which ends the subscription where its slot is moved to another.
+        # A sharded channel belongs to one server, which ends the subscription when its slot is moved.
         command = ("SSUBSCRIBE", self._channel) if link.is_sharded else ("SUBSCRIBE", self._channel)
         try:
             (reply,) = await link.exchange([command], self._client.deadline_ms)

@@ -1,11 +1,12 @@
-"""The sweep: housekeeping that takes ended Bans, Mutes and list entries out of Redis and out of every Replica.
+"""The sweep: removes ended Bans, Mutes and list entries from Redis and from every Replica.
 
-Nothing depends on it but memory: an ended fact counts as absent everywhere from its very millisecond. What it deletes is gone
-on every node, so it deletes only what is over by the clocks of all nodes (`clocks`). Each script asks again whether a fact
-has ended, so a sweep never races with an imposition. Nonces and session cookies that can't be used any more go the same way.
+Only memory depends on it: an ended fact counts as absent everywhere from its very millisecond. A deletion affects every node,
+so the sweep deletes only what is over by the clocks of all nodes (`clocks`). Each script checks again whether a fact has
+ended, so a sweep never races with a new penalty. Nonces and revoked session cookies that are no longer usable are deleted the
+same way.
 
-A run goes on until nothing is left, in slices that hold the server for some milliseconds, and gives way after each. Used by the
-background role, every few seconds.
+A run continues until nothing is left, in slices that occupy the server for some milliseconds, with a pause after each. Used by
+the background role, every few seconds.
 """
 
 from __future__ import annotations
@@ -27,36 +28,36 @@ from gate.store.scripts import Call
 from gate.store.store import Store
 from gate.store.writer import Step
 
+# A script of this size occupies the server for some 2 ms.
 MAX_SWEPT_A_SCRIPT = 500
-"""A script holds the server some 2 ms for so many."""
 SLICE_FACTS = 1_000
+# Limits the sweep to some 20,000 facts a second: a tenth of what a Replica applies, and a small part of the server's time.
 SLICE_PAUSE_S = 0.04
-"""So at most some 20,000 facts a second: a tenth of what a Replica applies, and a small part of the server's time."""
 SCAN_COUNT = 1_000
+# One run checks some 20,000 keys for lists, in about 20 ms of the server's time; the next run continues there.
 SCAN_STEPS_A_RUN = 20
-"""So one run looks at some 20,000 keys for lists, in about 20 ms of the server's time; the next goes on from there."""
 
 _KIND = {word: kind for kind, word in keys.LIST_WORD.items()}
 
 
 class _Due(NamedTuple):
-    """A script to run, of which so many facts are about to go."""
+    """A script to run, and the number of facts that it removes."""
 
     call: Call
     facts: int
 
 
 class Sweep:
-    """Remembers where in the keyspace it is; one a process."""
+    """Remembers its position in the keyspace; one per process."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._cursors: dict[Address, bytes] = {}
 
     async def run(self, over_ms: int, goes_on: Callable[[], bool] = lambda: True) -> int:
-        """Remove what had ended at `over_ms`, a moment that is over by every clock; answers how many facts that was.
+        """Remove what had ended at `over_ms`, a moment passed by every clock. Returns the number of facts.
 
-        Ends early once `goes_on` says no. Raises `StoreUnavailable`.
+        Ends early if `goes_on` returns False. Raises `StoreUnavailable`.
         """
         swept = 0
         for facts in await self._store.apps.list():
@@ -87,7 +88,7 @@ class Sweep:
         return swept
 
     async def _sweep_lists(self, over_ms: int, goes_on: Callable[[], bool]) -> int:
-        """There is no index of lists that hold ends: it would cost every write, where this costs a slow walk."""
+        """Walk over the keyspace: an index of lists with ends would cost every write, this is only slow."""
         swept = 0
         for server in await self._store.client.masters():
             swept += await self._sweep_lists_of(server, over_ms, goes_on)

@@ -1,8 +1,8 @@
-"""Which server of a Redis Cluster has which slot, out of what its servers say of each other. Pure.
+"""Determines which server of a Redis Cluster has which slot, from the servers' descriptions of each other. Pure.
 
-Each answers CLUSTER NODES with a number for each master (`config-epoch`), which rises when it takes slots over from another. So
-of two answers that differ, the one with the higher number is the newer one; of equal ones, what a server says of itself counts.
-A server that was cut off can't lead a client back. Used by `cluster`.
+Each answers CLUSTER NODES with a number for each master (`config-epoch`), which rises when the master takes slots over. So of
+two differing answers, the one with the higher number is newer; of equal ones, a server's description of itself counts. A
+server that was disconnected can't lead a client back. Used by `cluster`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _ENDPOINT = re.compile(r"(?P<host>.*):(?P<port>\d+)(?:@\d+)?(?:,(?P<name>[^,]*))
 
 
 def slot_of(key: bytes) -> int:
-    """The slot of a key: of its hash tag, where it has one that is not empty."""
+    """Return the slot of a key: that of its hash tag, if it has one that is not empty."""
     start = key.find(b"{")
     if start >= 0:
         end = key.find(b"}", start + 1)
@@ -28,47 +28,47 @@ def slot_of(key: bytes) -> int:
 
 
 class Server(NamedTuple):
-    """One server of the Cluster, as one of them describes it."""
+    """One server of the Cluster, as described by one of them."""
 
     id: str
     host: str
-    """As a client reaches it: its name where TLS checks one; "" where it does not know its own address."""
+    """The host for clients: its name if TLS checks one; "" if it does not know its own address."""
     port: int
     hosts: frozenset[str]
-    """Every name of it."""
+    """All of its names."""
     is_master: bool
     is_up: bool
     master_id: str
-    """Of a replica: its master's."""
+    """Of a replica: its master's id."""
     epoch: int
     ranges: tuple[tuple[int, int], ...]
     moving: frozenset[int]
-    """Slots that are on their way from it or to it; only a server's own answer has them."""
+    """Slots that are being moved from it or to it; only a server's own answer has them."""
 
 
 class View(NamedTuple):
-    """What one server says of all; `own_id` is its own."""
+    """One server's description of all; `own_id` is its own."""
 
     own_id: str
     servers: tuple[Server, ...]
 
     @property
     def own(self) -> Server | None:
-        """What it says of itself."""
+        """Its description of itself."""
         return next((server for server in self.servers if server.id == self.own_id), None)
 
     @property
     def has_slots(self) -> bool:
-        """Whether any master that it knows has slots; a server of no Cluster yet knows none."""
+        """Whether any master that it knows has slots; a server outside of a Cluster knows none."""
         return any(server.ranges for server in self.servers)
 
     def shares_a_server_with(self, other: View) -> bool:
-        """Whether both are of the same Cluster."""
+        """Return whether both belong to the same Cluster."""
         return not {server.id for server in self.servers}.isdisjoint(server.id for server in other.servers)
 
 
 def parse_nodes(text: str, asked_host: str, is_tls: bool) -> View:
-    """The answer to CLUSTER NODES of a server that was reached at `asked_host`."""
+    """Parse the answer to CLUSTER NODES of a server that was reached at `asked_host`."""
     own_id, servers = "", []
     for line in text.splitlines():
         words = line.split(" ")
@@ -89,6 +89,7 @@ def parse_nodes(text: str, asked_host: str, is_tls: bool) -> View:
                 is_up="fail" not in flags,
                 master_id=words[3] if words[3] != "-" else "",
                 epoch=int(words[6]),
+                # Words in brackets are slots that are being moved: "[93-<-ID]" or "[93->-ID]".
                 ranges=tuple(_range(word) for word in words[8:] if not word.startswith("[")),
                 moving=frozenset(int(word[1:].partition("-")[0]) for word in words[8:] if word.startswith("[")),
             )
@@ -102,7 +103,7 @@ def _range(word: str) -> tuple[int, int]:
 
 
 def newest(views: Iterable[View]) -> Mapping[str, Server]:
-    """Each server by its id, by the newest word on it."""
+    """Return each server by id, in its newest description."""
     found: dict[str, Server] = {}
     of_itself: set[str] = set()
     for view in views:
@@ -117,7 +118,7 @@ def newest(views: Iterable[View]) -> Mapping[str, Server]:
 
 
 def owners(servers: Iterable[Server]) -> list[Server | None]:
-    """The master of each slot; None where no server has it."""
+    """Return the master of each slot; None if no server has it."""
     slots: list[Server | None] = [None] * SLOTS
     for server in sorted(servers, key=lambda server: server.epoch):
         for first, last in server.ranges if server.is_master else ():
@@ -126,5 +127,5 @@ def owners(servers: Iterable[Server]) -> list[Server | None]:
 
 
 def shown_ranges(ranges: Sequence[tuple[int, int]]) -> str:
-    """For people: `0-5460, 7000`."""
+    """Return text for people: `0-5460, 7000`."""
     return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)

@@ -1,8 +1,8 @@
-"""The roll of an App's registered Users, in the order of their registration, by page number at any depth.
+"""The index of an App's registered Users in the order of their registration, by page number at any depth.
 
-Users lie in an index per Partition, so page n of all needs its place in each of them. Near the beginning that is found by
-reading from there; farther in, by a search over moments that asks each Partition how many came before. Equal moments (an
-import has one for all) are ordered by Partition, then by id: any order will do, as long as it is the same on every page.
+Each Partition has its own index, so page n of all needs a position in each of them. Near the beginning it is found by reading
+from there; farther in, by a binary search over moments that asks each Partition for the number of earlier Users. Equal moments
+(an import has one for all) are ordered by Partition, then by id: any order is correct if it is the same on every page.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from gate.store import keys
 from gate.store.client import Client
 from gate.store.link import Command
 
+# Smaller offsets are read through; a search would take some forty round trips.
 NEAR_ROWS = 1_000
-"""Offsets up to this are read through; a search would take some forty round trips."""
 
+# A User, and its moment of registration, ms.
 Row = tuple[bytes, int]
-"""A User, and since when it is registered, ms."""
 
 
 class UserIndex:
-    """One App's registered Users, oldest first or newest first. Every method raises `StoreUnavailable`."""
+    """One App's registered Users, oldest first or newest first. Every method may raise `StoreUnavailable`."""
 
     def __init__(self, client: Client, partitions: int, app_key: str, *, newest_first: bool = False) -> None:
         self._client = client
@@ -30,11 +30,11 @@ class UserIndex:
         self._order = ("REV",) if newest_first else ()
 
     async def count(self) -> int:
-        """How many Users are registered."""
+        """Return the number of registered Users."""
         return sum(await self._client.read(*(("ZCARD", index) for index in self._indexes)))
 
     async def page(self, offset: int, count: int) -> list[Row]:
-        """`count` Users after the first `offset`; fewer at the end."""
+        """Return `count` Users after the first `offset`; fewer at the end."""
         starts, skipped = ([0] * len(self._indexes), offset) if offset <= NEAR_ROWS else (await self._starts(offset), 0)
         asked: list[Command] = [
             ("ZRANGE", index, start, start + skipped + count - 1, *self._order, "WITHSCORES")
@@ -49,9 +49,10 @@ class UserIndex:
         return [(user, at_ms) for at_ms, _, user in rows[skipped : skipped + count]]
 
     async def _starts(self, offset: int) -> list[int]:
-        """How many of each Partition are among the first `offset`."""
+        """Return how many Users of each Partition are among the first `offset`."""
         moment = await self._moment_at(offset)
         before, ties = await self._before(moment), await self._counted(moment, moment)
+        # Users of the moment at the boundary are taken in order of Partitions.
         left = offset - sum(before)
         starts = [0] * len(before)
         for partition in range(len(before))[:: -1 if self._newest_first else 1]:
@@ -61,9 +62,10 @@ class UserIndex:
         return starts
 
     async def _moment_at(self, offset: int) -> int:
-        """When the User after the first `offset` registered; the last moment of all if there are not so many."""
+        """Return the moment of the User after the first `offset`; the last moment of all if there are not so many."""
         low, high = await self._span()
         while low < high:
+            # Rounded towards the end that stays in the interval, so that it shrinks in every step.
             middle = (low + high + 1) // 2 if self._newest_first else (low + high) // 2
             if sum(await self._until(middle)) > offset:
                 low, high = (middle, high) if self._newest_first else (low, middle)

@@ -1,6 +1,6 @@
-"""Users: registering them, their profiles, deleting them, and the facts that no other noun owns.
+"""Users: registration, profiles, deletion, and the facts that no other noun owns.
 
-A name and a portrait bear on no verdict: they lie in Redis only, and changing them costs neither a Change nor a wait.
+A name and a portrait affect no verdict: they exist only in Redis, and changing them costs neither a Change nor a wait.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from gate.store.scripts import Call
 from gate.store.user_index import Row, UserIndex
 from gate.store.writer import Attribution, Step, Writer, WriteReceipt
 
+# The fields of a User's hash that a verdict needs, in the order of `facts_of`.
 FACT_FIELDS = (
     keys.REGISTERED_AT,
     keys.DEACTIVATED_AT,
@@ -27,18 +28,17 @@ FACT_FIELDS = (
     keys.MUTED_UNTIL,
     keys.TOKENS_VALID_FROM,
 )
-"""What a verdict asks of a User's hash, in the order that `facts_of` takes."""
 
 
-UNSAID = Attribution()
+UNEXPLAINED = Attribution()
+# A caller's clock may be this far ahead of this node's when it revokes all Tokens minted until now.
 HOLD_FROM_MS = 5_000
-"""A caller's clock may be so far ahead of this node's when it revokes what was minted until now."""
+# Of one User in one call: each time it may have been deleted again before its Token was minted.
 MAX_ENROLMENTS = 3
-"""Of one User in one call: each time it may have been deleted again before its Token."""
 
 
 class Registration(NamedTuple):
-    """A User to register. A name or portrait of None leaves what there is."""
+    """A User to register. A name or portrait of None leaves the present one."""
 
     user: bytes
     at_ms: int
@@ -47,7 +47,7 @@ class Registration(NamedTuple):
 
 
 class Profile(NamedTuple):
-    """What is known of a registered User for people; "" where nothing was told."""
+    """The profile of a registered User, for people; "" for a value that was never given."""
 
     user: bytes
     registered_at_ms: int
@@ -56,15 +56,15 @@ class Profile(NamedTuple):
 
 
 class Enrolment(NamedTuple):
-    """A User that may have a Token. `written` is None if nothing changed that a verdict asks for."""
+    """A User that may have a Token. `written` is None if nothing changed that affects a verdict."""
 
     written: WriteReceipt | None
     mint_at_ms: int
-    """When its Token is to count as minted: now, but never before the moment from which its Tokens are valid."""
+    """The moment of its Token: now, but never before the moment from which its Tokens are valid."""
 
 
 class Users:
-    """Writes and reads Users' facts. Every method raises `StoreUnavailable`."""
+    """Writes and reads Users' facts. Every method may raise `StoreUnavailable`."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
@@ -73,12 +73,12 @@ class Users:
     async def enrol_for_token(
         self, app: AppFacts, user: bytes, now_ms: int, name: str | None = None, portrait: str | None = None
     ) -> Enrolment:
-        """As `enrol`, for a User that is to have a Token. Every Token that is minted at the answered moment is valid.
+        """As `enrol`, for a User that gets a Token. Every Token that is minted at the returned moment is valid.
 
-        The moment is recorded, so that a revocation covers the Token whatever the clocks say. Raises `TokensHeld` too.
+        The moment is recorded, so that a revocation covers the Token whatever the clocks show. Also raises `TokensHeld`.
         """
         facts = keys.user(self._writer.partition_of(app.key, user), app.key, user)
-        call = Call(scripts.TOKEN_MINT, [facts], [now_ms, _told(name), _told(portrait)])
+        call = Call(scripts.TOKEN_MINT, [facts], [now_ms, _profile_arg(name), _profile_arg(portrait)])
         written = None
         for _ in range(MAX_ENROLMENTS):
             ((word, *moment),) = await self._writer.client.write([call])
@@ -94,9 +94,9 @@ class Users:
     async def enrol(
         self, app: AppFacts, user: bytes, now_ms: int, name: str | None = None, portrait: str | None = None
     ) -> WriteReceipt | None:
-        """Register a User unless it is; a name or portrait that is told replaces the old one. None: it is registered.
+        """Register a User if necessary; a given name or portrait replaces the old one. Returns None if it is registered.
 
-        Costs one look where the User is registered and nothing changes. Raises `UserDeactivated`, `UserLimitReached`.
+        Costs one read if the User is registered and nothing changes. Raises `UserDeactivated`, `UserLimitReached`.
         """
         facts = keys.user(self._writer.partition_of(app.key, user), app.key, user)
         asked = (keys.REGISTERED_AT, keys.DEACTIVATED_AT, keys.NAME, keys.PORTRAIT)
@@ -108,12 +108,12 @@ class Users:
         if registered_at is None:
             await self.quota.reserve(app, user, now_ms)
             return await self.register_all(app.key, [Registration(user, now_ms, name, portrait)], now_ms)
-        if _is_news(name, old_name) or _is_news(portrait, old_portrait):
+        if _is_change(name, old_name) or _is_change(portrait, old_portrait):
             await self.refresh(app.key, user, name, portrait)
         return None
 
     async def register(self, app_key: str, users: Sequence[bytes], now_ms: int) -> WriteReceipt:
-        """Users exist from now on; those that did already do still. The App's limit is the caller's to ask for."""
+        """Register Users; those registered already stay so. The caller checks the App's limit."""
         return await self.register_all(app_key, [Registration(user, now_ms) for user in users], now_ms)
 
     async def register_all(
@@ -134,24 +134,26 @@ class Users:
     def registering(
         self, partition: int, app_key: str, group: Sequence[Registration], *, refuse_deactivated: bool
     ) -> Step:
-        """The step that registers Users of one Partition; also what an import sends."""
+        """Return the step that registers Users of one Partition; also used by imports."""
         args: list[bytes | str | int] = [int(refuse_deactivated)]
         for user, at_ms, name, portrait in group:
-            args += (user, at_ms, _told(name), _told(portrait))
+            args += (user, at_ms, _profile_arg(name), _profile_arg(portrait))
         facts = [keys.user(partition, app_key, registration.user) for registration in group]
         return Step(partition, scripts.REGISTER, [keys.users(partition, app_key), *facts], args)
 
     async def refresh(self, app_key: str, user: bytes, name: str | None, portrait: str | None) -> None:
         """Change a registered User's name or portrait; None leaves it. Raises `UserUnknown`, `UserDeactivated`."""
         facts = keys.user(self._writer.partition_of(app_key, user), app_key, user)
-        (word,) = await self._writer.client.write([Call(scripts.REFRESH, [facts], [_told(name), _told(portrait)])])
+        (word,) = await self._writer.client.write(
+            [Call(scripts.REFRESH, [facts], [_profile_arg(name), _profile_arg(portrait)])]
+        )
         if word == b"unknown":
             raise UserUnknown(user)
         if word == b"deactivated":
             raise UserDeactivated([user])
 
     async def profiles(self, app_key: str, users: Sequence[bytes]) -> list[Profile | None]:
-        """Each User's profile; None for one that is not registered."""
+        """Return each User's profile; None for one that is not registered."""
         asked: list[Command] = [
             (
                 "HMGET",
@@ -169,14 +171,14 @@ class Users:
         ]
 
     async def page(self, app_key: str, offset: int, count: int, *, newest_first: bool = False) -> list[Profile]:
-        """Registered Users in the order of their registration. One that is deleted meanwhile is left out."""
-        rows: list[Row] = await self._roll(app_key, newest_first).page(offset, count)
+        """Return registered Users in the order of their registration. One that is deleted meanwhile is omitted."""
+        rows: list[Row] = await self._index(app_key, newest_first).page(offset, count)
         return [one for one in await self.profiles(app_key, [user for user, _ in rows]) if one is not None]
 
     async def behind(
         self, app_key: str, place: Place | None, count: int, *, newest_first: bool = False
     ) -> tuple[list[Profile], Place | None]:
-        """The next registered Users by moment, then id, and the place of the last one: None where none follow."""
+        """Return the next registered Users by moment, then id, and the position of the last one; None if none follow."""
         sets = [keys.users(partition, app_key) for partition in range(self._writer.partitions)]
         found = await entries_behind(self._writer.client, sets, place, count + 1, reverse=newest_first)
         follows, found = len(found) > count, found[:count]
@@ -185,18 +187,18 @@ class Users:
         return [one for one in profiles if one is not None], found[-1] if follows else None
 
     async def count(self, app_key: str) -> int:
-        """How many Users are registered."""
-        return await self._roll(app_key, newest_first=False).count()
+        """Return the number of registered Users."""
+        return await self._index(app_key, newest_first=False).count()
 
     async def erase(
-        self, app_key: str, users: Sequence[bytes], now_ms: int, because: Attribution = UNSAID
+        self, app_key: str, users: Sequence[bytes], now_ms: int, attribution: Attribution = UNEXPLAINED
     ) -> WriteReceipt:
-        """Delete Users, registered or not: everything of their own, and their places under the App's limit.
+        """Delete Users, registered or not: all of their own facts, and their places under the App's limit.
 
         Their Tokens are revoked. Raises `UserDeactivated`; then nothing of that User's Partition was deleted.
         """
         steps = [
-            self._erasing(partition, app_key, group, now_ms + 1, because)
+            self._erasing(partition, app_key, group, now_ms + 1, attribution)
             for partition, group in self._writer.by_partition(app_key, users).items()
         ]
         written, replies = await self._writer.write(app_key, steps, now_ms)
@@ -205,12 +207,12 @@ class Users:
         return written
 
     async def revoke_tokens(
-        self, app_key: str, users: Sequence[bytes], before_ms: int, now_ms: int, because: Attribution = UNSAID
+        self, app_key: str, users: Sequence[bytes], before_ms: int, now_ms: int, attribution: Attribution = UNEXPLAINED
     ) -> WriteReceipt:
-        """Tokens minted before a moment are no longer valid; those revoked earlier stay so.
+        """Revoke Tokens minted before a moment. Earlier revocations stay in force.
 
-        A moment after now covers every Token that was handed out, and those of a clock that was ahead in any case. One that
-        is more than `HOLD_FROM_MS` ahead also keeps new Tokens from being minted until then (`TokensHeld`).
+        A moment after now covers every Token that was issued, including those of a clock that was ahead. A moment more than
+        `HOLD_FROM_MS` ahead also prevents new Tokens from being minted until then (`TokensHeld`).
         """
         steps = [
             Step(
@@ -218,14 +220,14 @@ class Users:
                 scripts.REVOKE_TOKENS,
                 [keys.user(partition, app_key, user) for user in group],
                 [before_ms, HOLD_FROM_MS, *group],
-                because,
+                attribution,
             )
             for partition, group in self._writer.by_partition(app_key, users).items()
         ]
         return (await self._writer.write(app_key, steps, now_ms))[0]
 
     async def facts(self, app_key: str, users: Sequence[bytes]) -> list[UserFacts]:
-        """Each User's facts as stored: an end that has passed shows, entries that have ended count in the sizes."""
+        """Return each User's facts as stored: ends in the past are included, ended entries count in the sizes."""
         asked: list[Command] = []
         for user in users:
             partition = self._writer.partition_of(app_key, user)
@@ -237,22 +239,22 @@ class Users:
             for fields, black, white in zip(replies[::3], replies[1::3], replies[2::3], strict=True)
         ]
 
-    def _roll(self, app_key: str, newest_first: bool) -> UserIndex:
+    def _index(self, app_key: str, newest_first: bool) -> UserIndex:
         return UserIndex(self._writer.client, self._writer.partitions, app_key, newest_first=newest_first)
 
     def _erasing(
-        self, partition: int, app_key: str, users: Sequence[bytes], valid_from_ms: int, because: Attribution
+        self, partition: int, app_key: str, users: Sequence[bytes], valid_from_ms: int, attribution: Attribution
     ) -> Step:
         own = [keys.users(partition, app_key), keys.bans(partition, app_key), keys.mutes(partition, app_key)]
         for user in users:
             own.append(keys.user(partition, app_key, user))
             for kind in ListKind:
                 own += (keys.entries(partition, kind, app_key, user), keys.ends(partition, kind, app_key, user))
-        return Step(partition, scripts.ERASE, own, [valid_from_ms, *users], because)
+        return Step(partition, scripts.ERASE, own, [valid_from_ms, *users], attribution)
 
 
-def _told(text: str | None) -> str:
-    """A name or portrait as scripts take it: "" for one that was not told."""
+def _profile_arg(text: str | None) -> str:
+    """A name or portrait as scripts take it: "" if it was not given."""
     return "" if text is None else "=" + text
 
 
@@ -261,8 +263,8 @@ def _held(user: bytes, until_ms: int) -> TokensHeld:
     return TokensHeld(user, until_ms, shown)
 
 
-def _is_news(told: str | None, known: bytes | None) -> bool:
-    return told is not None and told.encode() != (known or b"")
+def _is_change(given: str | None, known: bytes | None) -> bool:
+    return given is not None and given.encode() != (known or b"")
 
 
 def _refuse_deactivated(replies: Sequence[Reply]) -> None:
@@ -271,7 +273,7 @@ def _refuse_deactivated(replies: Sequence[Reply]) -> None:
 
 
 def facts_of(fields: Sequence[bytes | None], blacklist_size: int = 0, whitelist_size: int = 0) -> UserFacts:
-    """The facts that `FACT_FIELDS` of a User's hash hold."""
+    """Parse the values of `FACT_FIELDS` in a User's hash."""
     registered_at, deactivated_at, whitelist_on, banned_until, muted_until, tokens_valid_from = fields
     return UserFacts(
         registered=registered_at is not None,

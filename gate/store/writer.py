@@ -1,9 +1,9 @@
-"""How a write is run: one script for each Partition that it touches, in one pipeline, and what it answers.
+"""Runs writes: one script for each Partition that is touched, in one pipeline, and their receipt.
 
-The registry of nodes is read behind the scripts on the same connection. A node takes its lease before it reads the heads that
-it starts from, so a node missing from that answer will read this write with its heads; no live node is overlooked, unless the
-registry itself lost some, which its marker shows. On a Redis Cluster, where the registry is on another master, a mark in each
-Partition takes the place of that order (`joins`).
+The registry of nodes is read after the scripts on the same connection. A node takes its lease before it reads the heads from
+which it starts, so a node missing from that answer will read this write with its heads. No live node is overlooked, unless the
+registry itself lost some, which its marker reveals. On a Redis Cluster, where the registry is on another master, a mark in
+each Partition replaces that order (`joins`).
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from gate.store.link import Reply
 from gate.store.registry import READ, Registry, parse_registry
 from gate.store.scripts import Call, Script
 
+# Approximate length of a Partition's Changelog: at 1,000 Changes/s over 16 Partitions, a follower may be away four minutes.
 LOG_MAX_ENTRIES = 16_384
-"""Kept of each Partition's Changelog, about: at 1,000 Changes/s over 16 Partitions, a follower may be away four minutes."""
+# A script occupies the server for about a microsecond per id; larger writes use `bulk`, in bounded scripts.
 MAX_IDS_A_CALL = 10_000
-"""A script holds the server for a microsecond or so an id; more goes through `bulk`, in bounded scripts."""
 
 
 class WriteReceipt(NamedTuple):
-    """What a write answers: where it stands, the nodes that were listed when it was in, and which run of the server took it.
+    """The receipt of a write: its Revisions, the nodes that were listed when it was in, and the run of the server that took it.
 
-    `registry` is the incarnation of a list that certainly names every node that may call its facts fresh; "" where one may be
-    missing, as after Redis lost its data. Of a Cluster, `server_id` is the one that the list was read from, and `servers` has
-    the one that took each of `revisions`; "" where that is not known.
+    `registry` is the incarnation of a list that certainly has every node that may call its facts fresh; "" if one may be
+    missing, as after Redis lost its data. On a Cluster, `server_id` is the server of the list, and `servers` has the one that
+    took each of `revisions`; "" if unknown.
     """
 
     revisions: tuple[Revision, ...]
@@ -45,12 +45,12 @@ class WriteReceipt(NamedTuple):
     servers: tuple[str, ...] = ()
 
     def server_of(self, number: int) -> str:
-        """Which run of which server took the Revision of that number."""
+        """Return which run of which server took the Revision of that number."""
         return self.servers[number] if self.servers else self.server_id
 
 
 class Attribution(NamedTuple):
-    """Who did it, and why, as far as the caller says; for the audit."""
+    """The actor and the reason of a write, as given by the caller; for the audit."""
 
     by: str = ""
     why: str = ""
@@ -60,20 +60,20 @@ UNEXPLAINED = Attribution()
 
 
 class Step(NamedTuple):
-    """One script's run in one Partition: its own keys and arguments, between those that every write has.
+    """One script's run in one Partition: its own keys and arguments, between those of every write.
 
-    `because` None keeps the step out of the audit: housekeeping, imports, and what is no decision of anybody.
+    `attribution` None keeps the step out of the audit: housekeeping, imports, and steps that are not a decision of a caller.
     """
 
     partition: int
     script: Script
     keys: Sequence[bytes]
     args: Sequence[bytes | str | int]
-    because: Attribution | None = None
+    attribution: Attribution | None = None
 
 
 class Writer:
-    """Turns steps into calls and replies into Revisions."""
+    """Converts steps into calls and replies into Revisions."""
 
     def __init__(self, client: Client, partitions: int) -> None:
         self.client = client
@@ -81,11 +81,11 @@ class Writer:
         self._recent = RecentRegistry(client) if client.address.seeds else None
 
     def partition_of(self, app: str, user: bytes) -> int:
-        """The Partition of a User of this deployment."""
+        """Return the Partition of a User of this deployment."""
         return partition_of(app, user, self.partitions)
 
     def by_partition(self, app: str, users: Iterable[bytes]) -> dict[int, list[bytes]]:
-        """Users by Partition, each once, in the order given. Raises `InvalidInput` past `MAX_IDS_A_CALL`."""
+        """Group Users by Partition, each once, in the order given. Raises `InvalidInput` past `MAX_IDS_A_CALL`."""
         grouped: dict[int, list[bytes]] = defaultdict(list)
         unique = dict.fromkeys(users)
         if len(unique) > MAX_IDS_A_CALL:
@@ -95,11 +95,11 @@ class Writer:
         return grouped
 
     def call_of(self, app: str, step: Step, now_ms: int) -> Call:
-        """The call that runs a step, with the keys and arguments that `lua/lib/append.lua` reads."""
+        """Return the call that runs a step, with the keys and arguments that `lua/lib/append.lua` reads."""
         return logged_call(app, step, now_ms)
 
     async def write(self, app: str, steps: Sequence[Step], now_ms: int) -> tuple[WriteReceipt, list[Reply]]:
-        """Run the steps; a reply that begins with a word is a refusal, for the caller to judge.
+        """Run the steps. A reply that begins with a word is a refusal, which the caller interprets.
 
         Raises `StoreUnavailable`.
         """
@@ -110,7 +110,7 @@ class Writer:
         return written_of(revisions_of(steps, replies), parse_registry(listed)), replies
 
     async def written(self, revisions: Sequence[Revision], servers: Sequence[str]) -> WriteReceipt:
-        """Writes that were made over other connections, to these runs of servers, and are in. Raises `StoreUnavailable`."""
+        """Return the receipt of writes made over other connections to these runs of servers. Raises `StoreUnavailable`."""
         if self._recent is None:
             return _of_servers(written_of(tuple(revisions), await self.registry()), servers)
         replies = await self.client.query_each(reading(revision.partition for revision in revisions))
@@ -120,7 +120,7 @@ class Writer:
         return _of_servers(written, servers)
 
     async def registry(self) -> Registry:
-        """The registry of nodes, now. Raises `StoreUnavailable`."""
+        """Return the registry of nodes now. Raises `StoreUnavailable`."""
         return parse_registry(await self.client.query(READ))
 
     def forget_registry(self) -> None:
@@ -129,7 +129,7 @@ class Writer:
             self._recent.forget()
 
     async def live_nodes(self) -> frozenset[str]:
-        """The nodes that hold a lease, or did until a moment ago. Raises `StoreUnavailable`."""
+        """Return the nodes that hold a lease, or did until recently. Raises `StoreUnavailable`."""
         return (await self.registry()).live
 
     async def _write_to_masters(
@@ -149,7 +149,7 @@ class Writer:
 
 
 def _of_servers(written: WriteReceipt, servers: Sequence[str]) -> WriteReceipt:
-    """As `written`, where these runs took the Revisions; nothing is certain where other ones answer now."""
+    """Return the receipt with the runs that took the Revisions; nothing is certain if other runs answer now."""
     if all(written.server_of(number) == server for number, server in enumerate(servers)):
         return written
     if written.servers:
@@ -158,23 +158,23 @@ def _of_servers(written: WriteReceipt, servers: Sequence[str]) -> WriteReceipt:
 
 
 def written_of(revisions: tuple[Revision, ...], registry: Registry) -> WriteReceipt:
-    """Writes, with the registry that was read behind them on the same connection."""
+    """Return the receipt of writes, with the registry that was read after them on the same connection."""
     return WriteReceipt(revisions, registry.live, registry.server_id, registry.complete)
 
 
 def logged_call(app: str, step: Step, now_ms: int) -> Call:
-    """The call of a script that includes `lua/lib/append.lua`, with the keys and arguments that it reads."""
-    partition, by, why = step.partition, *(step.because or Attribution())
+    """Return the call of a script that includes `lua/lib/append.lua`, with the keys and arguments that it reads."""
+    partition, by, why = step.partition, *(step.attribution or Attribution())
     return Call(
         step.script,
         [keys.meta(partition), keys.log(partition), *step.keys, keys.audit(partition, app)],
         [now_ms, secrets.token_hex(8), secrets.token_hex(6), LOG_MAX_ENTRIES, app, *step.args,
-         "" if step.because is None else "1", by, why],
+         "" if step.attribution is None else "1", by, why],
     )  # fmt: skip
 
 
 def joined(writes: Iterable[WriteReceipt]) -> WriteReceipt | None:
-    """Several writes as one that is effective when all of them are; None for none. Given in the order they were made."""
+    """Combine several writes, given in order, into one that is effective when all are; None for none."""
     newest: dict[int, Revision] = {}
     taken_by: dict[int, str] = {}
     live_nodes: frozenset[str] = frozenset()
@@ -196,7 +196,7 @@ def joined(writes: Iterable[WriteReceipt]) -> WriteReceipt | None:
 
 
 def revisions_of(steps: Sequence[Step], replies: Sequence[Reply]) -> tuple[Revision, ...]:
-    """The Revisions among replies, in the order of steps."""
+    """Return the Revisions among replies, in the order of steps."""
     return tuple(
         Revision(step.partition, reply[1].decode(), reply[0])
         for step, reply in zip(steps, replies, strict=True)

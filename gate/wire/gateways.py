@@ -29,7 +29,7 @@ from gate.errors import (
     StoreUnavailable,
     TokenRefused,
 )
-from gate.replica.authorization import admitted, applied_of, may_stay
+from gate.replica.authorization import applied_of, authorize_connect, authorize_stay
 from gate.replica.reading import Reading
 from gate.replica.verified_again import verified_again, verify_until_ms
 from gate.wire import replies
@@ -93,7 +93,7 @@ def connect(client: Client, arguments: Sequence[bytes]) -> PendingReply:
         raise SessionRefused("draining", "this node is shutting down: connect the Session through another one")
     worker.refuse_if_stale()
     presented = arguments[0].decode("latin-1")
-    by = admitted(worker.reading, presented, wall_ms(), gateway.app_key)
+    by = authorize_connect(worker.reading, presented, wall_ms(), gateway.app_key)
     return _Connecting(worker.reading, presented, gateway, platform, ip).attempt(by)
 
 
@@ -169,7 +169,7 @@ class _Connecting:
         try:
             if applied_of(reading, app_key, by.user) == (by.log_epoch, by.log_seq):
                 return None
-            return admitted(reading, self._presented, wall_ms(), app_key)
+            return authorize_connect(reading, self._presented, wall_ms(), app_key)
         finally:
             reading.release()
 
@@ -236,7 +236,7 @@ def _may_connect(reading: Reading, app_key: str, user: bytes, minted_at_ms: int)
     """A bracket of its own: whether a Session that Redis lost may be brought back."""
     reading.refresh()
     try:
-        return may_stay(reading, app_key, user, minted_at_ms, wall_ms())
+        return authorize_stay(reading, app_key, user, minted_at_ms, wall_ms())
     except TokenRefused:
         return None
     finally:

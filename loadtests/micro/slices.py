@@ -33,7 +33,7 @@ from gate.core.presence import SESSION_RANDOM_BYTES, session_id, session_parts
 from gate.core.sessions import OpenSession
 from gate.presence.batches import MAX_CALLS_A_BATCH
 from gate.store.presence import PresenceStore
-from gate.store.slicing import Asked
+from gate.store.slicing import SlicedCall
 from tests.harness.servers import RedisServer
 from tests.presence.played import Gateway, presence_on, spread
 
@@ -117,7 +117,7 @@ async def _round(
     return {key: Spent(*(part / len(users) for part in one)) for key, one in spent.items()}
 
 
-def _opening(gateway: Gateway, user: bytes, stored_id: str) -> Asked:
+def _opening(gateway: Gateway, user: bytes, stored_id: str) -> SlicedCall:
     one = OpenSession(gateway.app, gateway.name, gateway.epoch, user, stored_id, "iOS", "", 1, "e", 1)
     return gateway.store.opening(one)
 

@@ -17,7 +17,7 @@ import pytest
 
 from gate.core.model import FOREVER_MS, NO_FACTS, ListKind, UserFacts
 from gate.replica import native_core
-from gate.replica.native_core import Entry, written
+from gate.replica.native_core import Entry, write_facts_file
 
 NATIVE = Path(native_core.__file__).parents[1] / "native"
 SANITIZED = ["-g", "-O1", "-std=c11", "-D_GNU_SOURCE", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
@@ -67,7 +67,7 @@ def facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "facts.mdb"
     with lmdb.open(str(path), subdir=False, map_size=1 << 24, lock=False) as env, env.begin(write=True) as txn:
         txn.put(b"long", b"\xff" * 10_000)  # on pages of its own, which are not the last ones
-    written(str(path), users, entries)
+    write_facts_file(str(path), users, entries)
     return path
 
 

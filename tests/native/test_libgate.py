@@ -208,7 +208,7 @@ class TestFollowing:
         status_page.stamp(monotonic_ms())
         libgate.open(ledger.directory, "app")
         assert libgate.status() == (False, 0)
-        status_page.lay_out_again()
+        status_page.recreate()
         status_page.put(ready=1)
         status_page.stamp(monotonic_ms())
         assert libgate.may_send(b"a", b"b") == 1

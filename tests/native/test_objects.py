@@ -14,7 +14,7 @@ import pytest
 from gate import native
 from gate.core.model import FOREVER_MS, AppFacts, UserFacts
 from gate.replica.layout import pack_check_settings
-from gate.replica.native_core import written
+from gate.replica.native_core import write_facts_file
 
 core = native.core
 pytestmark = pytest.mark.skipif(core is None, reason=native.why_not)
@@ -44,7 +44,7 @@ def test_a_failed_opening_closes_no_descriptor_of_others(tmp_path: Path) -> None
 def test_nothing_is_read_from_a_closed_or_foreign_snapshot(tmp_path: Path) -> None:
     assert core is not None
     path = str(tmp_path / "facts.mdb")
-    written(path, {b"a": UserFacts(registered=True)}, [])
+    write_facts_file(path, {b"a": UserFacts(registered=True)}, [])
     snapshot, checks = core.Snapshot(path), core.Checks(10, bytes(16))
     assert not checks.is_set and checks.may_send_now("a", "b") is None
     checks.adopt(snapshot, PLAIN)
@@ -75,7 +75,7 @@ def test_a_small_cache_starts_over_and_answers_the_same(tmp_path: Path) -> None:
     assert core is not None
     path = str(tmp_path / "facts.mdb")
     users = [b"%d" % number + b"-" * (number % 50) for number in range(3_000)]
-    written(path, {user: UserFacts(deactivated=number % 3 == 0) for number, user in enumerate(users)}, [])
+    write_facts_file(path, {user: UserFacts(deactivated=number % 3 == 0) for number, user in enumerate(users)}, [])
     for most in (1, 7, 100_000):
         snapshot, checks = core.Snapshot(path), core.Checks(most, os.urandom(16))
         assert snapshot.at(1)
@@ -97,7 +97,7 @@ def test_a_small_cache_starts_over_and_answers_the_same(tmp_path: Path) -> None:
 def test_settings_of_another_form_are_refused(tmp_path: Path, settings: bytes) -> None:
     assert core is not None
     path = str(tmp_path / "facts.mdb")
-    written(path, {b"a": UserFacts(registered=True)}, [])
+    write_facts_file(path, {b"a": UserFacts(registered=True)}, [])
     with pytest.raises(core.Damaged, match=r"App's settings|exempt sender"):
         core.Checks(10, bytes(16)).adopt(core.Snapshot(path), settings)
 
@@ -121,7 +121,7 @@ class Raw(bytes):
 def test_ids_may_be_of_a_subclass(tmp_path: Path) -> None:
     assert core is not None
     path = str(tmp_path / "facts.mdb")
-    written(path, {b"a": UserFacts(registered=True)}, [])
+    write_facts_file(path, {b"a": UserFacts(registered=True)}, [])
     snapshot, checks = core.Snapshot(path), core.Checks(10, bytes(16))
     checks.adopt(snapshot, PLAIN)
     assert snapshot.at(1)
@@ -157,7 +157,7 @@ def test_a_file_that_grew_past_the_address_space_is_left_to_python(tmp_path: Pat
 def test_pairs_of_text_and_nothing_else_are_looked_at_once(tmp_path: Path) -> None:
     assert core is not None
     path = str(tmp_path / "facts.mdb")
-    written(path, {b"a": UserFacts(registered=True), b"bad": UserFacts(muted_until_ms=FOREVER_MS)}, [])
+    write_facts_file(path, {b"a": UserFacts(registered=True), b"bad": UserFacts(muted_until_ms=FOREVER_MS)}, [])
     snapshot, checks = core.Snapshot(path), core.Checks(10, bytes(16))
     checks.adopt(snapshot, pack_check_settings(0x010203, AppFacts(key="app", secrets=())))
     assert snapshot.at(1)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gate import native
 from gate.core.decide import exempt_ids, is_exempt
 from gate.core.model import FOREVER_MS, NO_FACTS, AppFacts, ListKind, UserFacts
-from gate.replica.native_core import Entry, Facts, Question, disagreements, state, written
+from gate.replica.native_core import Entry, Facts, Question, disagreements, state, write_facts_file
 
 pytestmark = pytest.mark.skipif(native.core is None, reason=native.why_not)
 
@@ -56,7 +56,7 @@ def test_core_and_table_agree(
         known = {field: getattr(facts, field) for field in facts.__struct_fields__}
         people[entry.owner] = UserFacts(**{**known, size: known[size] + 1})
     path = str(tmp_path / f"{next(numbers)}.mdb")
-    written(path, people, listed)
+    write_facts_file(path, people, listed)
     questions = [Question(*pair, now_ms) for pair in product(PEOPLE, PEOPLE) for now_ms in range(1, LAST_MS + 2)]
     assert native.core is not None
     assert disagreements(native.core, path, Facts.of(app, people, listed), questions) == []
@@ -78,7 +78,7 @@ def test_a_wrong_answer_shows(tmp_path: Path) -> None:
     """What is written is not what is asked about: the comparison must say so."""
     assert native.core is not None
     path = str(tmp_path / "facts.mdb")
-    written(path, {b"a": UserFacts(banned_until_ms=9)}, [])
+    write_facts_file(path, {b"a": UserFacts(banned_until_ms=9)}, [])
     facts = Facts.of(AppFacts(key="app", secrets=()), {}, [])
     assert disagreements(native.core, path, facts, [Question(b"a", b"b", 1), Question(b"b", b"a", 1)]) == [
         (b"a", b"b", 1)

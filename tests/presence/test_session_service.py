@@ -24,7 +24,7 @@ from gate.store.cluster import client_of
 from gate.store.link import ReplyError
 from gate.store.presence import PresenceStore, closed
 from gate.store.scripts import Call, Script
-from gate.store.slicing import Asked
+from gate.store.slicing import SlicedCall
 from tests.harness.cable import Cable
 from tests.harness.servers import RedisServer
 from tests.harness.waiting import wait_until_async
@@ -354,7 +354,7 @@ class TestBatches:
         assert sent == [MAX_CALLS_A_BATCH, 88]
 
     async def test_one_that_the_server_refuses_fails_alone(self, keeper: Keeper, batches: Batches) -> None:
-        bad = Asked(APP.key, Script("bad", "return redis.error_reply('WRONG')", "0" * 40), (), [b"x"], 1)
+        bad = SlicedCall(APP.key, Script("bad", "return redis.error_reply('WRONG')", "0" * 40), (), [b"x"], 1)
         good = keeper.store.closing(APP.key, EDGE, 1, b"nobody", "x", "closed")
         first, second, third = (batches.submit(call, closed) for call in (good, bad, good))
         assert await first.wait() == "gone"

@@ -21,7 +21,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     ledger.close()
 
 
-def test_facts_of_a_history_that_redis_may_not_have_any_more_promise_nothing(ledger: Ledger, tmp_path: Path) -> None:
+def test_facts_of_a_history_that_redis_may_have_lost_promise_nothing(ledger: Ledger, tmp_path: Path) -> None:
     """Redis went back, and numbers other Changes as it did those that are here: its Bans would look as if they were known."""
     status_page = StatusPage(tmp_path / BOARD_FILE, write=True)
     reading = Reading(tmp_path)

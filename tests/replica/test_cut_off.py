@@ -18,7 +18,7 @@ from gate.replica import upkeep
 from gate.replica.files import DAMAGED_FILE
 from gate.replica.layout import BOARD_FILE, CURRENT_FILE, current_facts
 from gate.replica.reader import NodeReplica
-from gate.replica.rebuild_requests import ask_to_rebuild, report_damage
+from gate.replica.rebuild_requests import report_damage, request_rebuild
 from gate.replica.status_page import NEVER_FRESH_MS, State, StatusPage, StatusView
 from tests.replica.node import Node, running
 from tests.replica.scripted import Listener, ScriptedRedis
@@ -116,7 +116,7 @@ async def test_damage_is_found_while_a_snapshot_loads(
             found.append(shown(directory).damages)
 
         redis.during_snapshot = truncate_once
-        ask_to_rebuild(directory)
+        request_rebuild(directory)
         await node.until(lambda: shown(directory).generation == 2, "the new file")
         assert 1 in found
         await node.until(lambda: shown(directory).state is State.CURRENT, "it to be current")
@@ -159,7 +159,7 @@ async def test_what_was_loaded_is_fresh_once_redis_has_named_its_heads(directory
             return await heads()
 
         redis.heads = later  # type: ignore[method-assign]
-        ask_to_rebuild(directory)
+        request_rebuild(directory)
         await node.until(lambda: shown(directory).generation == 2, "the new file")
         assert shown(directory).stale_ms > 0
         answers.set()

@@ -62,7 +62,7 @@ async def banned_elsewhere(elsewhere: Store) -> str:
 
 
 @pytest.mark.parametrize("is_waiting", [True, False], ids=["while it waits for Changes", "between two reads"])
-async def test_a_node_left_behind_by_a_failover_is_stale_before_anybody_writes_without_it(
+async def test_a_node_left_behind_by_a_failover_is_stale_before_a_write_skips_it(
     private_redis: RedisServer, elsewhere: Store, redis_node: Node, followed: Store, is_waiting: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip

@@ -7,7 +7,7 @@ import pytest
 from gate.errors import ReplicaForeign, ReplicaFull, ReplicaMissing
 from gate.replica import files
 from gate.replica.layout import current_facts
-from gate.replica.rebuild_requests import ask_to_rebuild
+from gate.replica.rebuild_requests import request_rebuild
 
 
 def touched(directory: Path, *names: str) -> list[Path]:
@@ -70,12 +70,12 @@ def test_leftovers_go_and_the_rest_stays(tmp_path: Path) -> None:
 
 
 def test_a_request_is_heeded_once(tmp_path: Path) -> None:
-    assert not files.rebuild_is_asked(tmp_path)
-    ask_to_rebuild(tmp_path)
-    ask_to_rebuild(tmp_path)
-    assert files.rebuild_is_asked(tmp_path)
+    assert not files.rebuild_is_requested(tmp_path)
+    request_rebuild(tmp_path)
+    request_rebuild(tmp_path)
+    assert files.rebuild_is_requested(tmp_path)
     files.rebuild_is_done(tmp_path)
-    assert not files.rebuild_is_asked(tmp_path)
+    assert not files.rebuild_is_requested(tmp_path)
 
 
 def test_room_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,7 +97,7 @@ async def test_what_an_import_cannot_take_is_named(tmp_path: Path) -> None:
     assert loss.by_hand == [
         "App app: its settings differ",
         "App app: the revocation of Tokens of eve",
-        "App gone: it is gone",
+        "App gone: it is missing",
     ]
 
 
@@ -151,11 +151,11 @@ async def test_an_import_of_the_file_puts_everything_back(
 
 
 async def test_a_rebuild_that_was_asked_for_lists_nothing(redis_node: Node, store: Store) -> None:
-    from gate.replica.rebuild_requests import ask_to_rebuild
+    from gate.replica.rebuild_requests import request_rebuild
 
     await store.bans.impose(APP, [b"eve"], FOREVER_MS, 1)
     await redis_node.until_word(b"eve", b"bob", "sender-banned")
-    ask_to_rebuild(redis_node.directory)
+    request_rebuild(redis_node.directory)
     await redis_node.until_reloaded(2)
     assert losses(redis_node.directory) == []
 

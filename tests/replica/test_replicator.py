@@ -15,7 +15,7 @@ from gate.errors import ReplicaMissing
 from gate.replica import writer as writer_module
 from gate.replica.layout import current_facts
 from gate.replica.reader import NodeReplica
-from gate.replica.rebuild_requests import ask_to_rebuild
+from gate.replica.rebuild_requests import request_rebuild
 from gate.replica.status_page import FRESH_GRACE_MS, State
 from gate.replica.writer import FactsFile
 from tests.replica.model import facts_in
@@ -555,7 +555,7 @@ class TestMistrust:
 
 class TestRebuild:
     async def test_asked_for_while_running(self, node: Node, directory: Path, redis: ScriptedRedis) -> None:
-        ask_to_rebuild(directory)
+        request_rebuild(directory)
         await node.until_reloaded(2)
         assert node.reasons() == ["missing", "asked"]
         await node.until(lambda: not (directory / "rebuild").exists(), "the request to be cleared")
@@ -564,14 +564,14 @@ class TestRebuild:
     async def test_asked_for_while_nobody_runs(self, directory: Path, redis: ScriptedRedis, listener: Listener) -> None:
         async with running(directory, redis, listener) as node:
             await node.until_ready()
-        ask_to_rebuild(directory)
+        request_rebuild(directory)
         async with running(directory, redis, listener) as node:
             await node.until_ready()
             assert node.reasons() == ["asked"]
 
     async def test_a_rebuilt_replica_equals_redis(self, node: Node, directory: Path, redis: ScriptedRedis) -> None:
         redis.write(0, "admitted", b"b", [b"c"], until_ms=9)
-        ask_to_rebuild(directory)
+        request_rebuild(directory)
         await node.until_reloaded(2)
         await node.stop()
         file = FactsFile.open(current_facts(directory))

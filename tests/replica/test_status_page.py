@@ -109,7 +109,7 @@ def test_a_page_that_was_taken_away_is_laid_out_again(path: Path) -> None:
     chosen = reader.chosen[0]
     path.unlink()
     was_in_place = writer.is_in_place
-    writer.lay_out_again()
+    writer.recreate()
     assert (was_in_place, writer.is_in_place) == (False, True)
     assert reader.chosen[0] != chosen, "who compares that word looks again"
     assert reader.stale_ms(NOW_MS) == 0

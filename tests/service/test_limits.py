@@ -52,7 +52,7 @@ def test_a_reader_in_a_small_address_space_is_told_which_limit(tmp_path: Path) -
         read = f"from pathlib import Path; from gate.replica import envs; envs.acquire(Path({str(path)!r}))"
         command = _limited("ulimit -v 2000000", sys.executable, "-c", read)
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert "can't be mapped: that takes 1 TiB of addresses, though no memory; lift ulimit -v" in ended.stderr
+    assert "can't be mapped: this takes 1 TiB of address space, but no memory; lift ulimit -v" in ended.stderr
 
 
 def test_past_a_small_file_limit_a_connection_is_told_why(start_service: Services) -> None:

@@ -162,7 +162,7 @@ async def test_writes_to_a_slot_on_its_way_wait_or_are_refused(setup: ClusterSet
     setup.begin_move([slot], target)
     # Half of its keys are there, so a script that needs keys of both is told to try again.
     setup.move_keys(slot, target, most=1)
-    with pytest.raises(StoreUnavailable, match="is on its way to another master") as refused:
+    with pytest.raises(StoreUnavailable, match="is being moved to another master") as refused:
         await ban(brisk, user_in(1, 1))
     assert refused.value.outcome == "not-written"
     with pytest.raises(StoreUnavailable, match="being moved"):

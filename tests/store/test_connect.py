@@ -129,8 +129,8 @@ def test_what_is_no_address_is_refused_without_its_password(url: str) -> None:
 @pytest.mark.parametrize(
     ("query", "named"),
     [
-        ("socket_timeout=3", "unknown option socket_timeout: there are db, connect_timeout_ms, timeout_ms,"),
-        ("Pa55!=1", "unknown option: there are"),
+        ("socket_timeout=3", "unknown option socket_timeout: the options are db, connect_timeout_ms, timeout_ms,"),
+        ("Pa55!=1", "unknown option: the options are"),
         ("timeout_ms=1s", "timeout_ms in the Redis URL must be a whole number from 10 to 30,000"),
         ("connect_timeout_ms=30001", "connect_timeout_ms in the Redis URL must be"),
         ("timeout_ms=", "timeout_ms in the Redis URL must be"),

@@ -259,7 +259,7 @@ async def test_a_server_that_came_back_confirms_nothing_from_before(
         server.restart()
         applied, late = await acks.acknowledge(written, 3_000)
         assert applied == "pending"
-        assert late == "durability fsync is not known: the server that took the write was restarted or replaced"
+        assert late == "durability fsync is unknown: the server that took the write was restarted or replaced"
 
 
 async def test_data_that_was_lost_confirms_nothing(site: Site) -> None:

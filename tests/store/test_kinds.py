@@ -71,7 +71,7 @@ async def test_a_server_is_no_node_of_a_cluster(setup: SentinelSetup) -> None:
 
 async def test_a_cluster_without_slots_is_refused(cluster_node: RedisServer) -> None:
     url = f"redis+cluster://127.0.0.1:{cluster_node.port}"
-    assert await refusal_of(url) == f"no server of {url} said where the slots are: it has no master with slots"
+    assert await refusal_of(url) == f"no server of {url} returned the slots: it has no master with slots"
 
 
 async def test_the_masters_that_sentinels_know_are_named(setup: SentinelSetup) -> None:

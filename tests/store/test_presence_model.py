@@ -37,7 +37,7 @@ from gate.store import scripts
 from gate.store.address import parse_address
 from gate.store.feed import Feed
 from gate.store.presence import NO_POSITION, LogPosition, PresenceStore, closed, opened
-from gate.store.slicing import Asked
+from gate.store.slicing import SlicedCall
 from tests.harness.servers import RedisServer
 from tests.presence.played import PATIENCE_MS, spread
 from tests.presence.takes_turns import TakesTurns
@@ -160,7 +160,7 @@ class Agrees(RuleBasedStateMachine):
     @rule(steps=steps, gateway=gateways, policy=policies, offset=offsets, log=st.sampled_from(LOGS))
     def storm(self, steps: Any, gateway: bytes, policy: Any, offset: int, log: tuple[str, int]) -> None:
         """Many at once, which go out as a few scripts: each finds what the one before it left."""
-        epoch, calls, expected = max(1, self._epoch(gateway) + offset), list[Asked](), list[Callable[[], Any]]()
+        epoch, calls, expected = max(1, self._epoch(gateway) + offset), list[SlicedCall](), list[Callable[[], Any]]()
         for back, user, platform in steps:
             if back and len(self.made) >= back:
                 told = epoch, self.made[-back].user, self.made[-back].id, "closed"
@@ -344,7 +344,7 @@ class Agrees(RuleBasedStateMachine):
         (reply,) = self.run(self.store.exchange(self._opening(held, policy, log, since_ms)))
         assert opened(reply) == self.model.open(held, policy, log, since_ms is not None)
 
-    def _opening(self, held: Held, policy: Any, log: tuple[str, int], since_ms: int | None) -> Asked:
+    def _opening(self, held: Held, policy: Any, log: tuple[str, int], since_ms: int | None) -> SlicedCall:
         app = AppFacts(key=APP, secrets=("s",), device_policy=policy)
         opening = OpenSession(
             app, held.gateway, held.epoch, held.user, held.id, held.platform, held.ip, held.minted_at_ms, *log, since_ms

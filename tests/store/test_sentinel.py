@@ -217,7 +217,7 @@ async def test_an_answer_older_than_what_is_known_is_not_taken(sentinel_setup: S
     asking = Sentinels(parse_address(sentinel_setup.url), 500, moves.append, bool)
     before = await asking.primary()
     asking._epoch += 5
-    with pytest.raises(LinkLost, match="know less than others did before"):
+    with pytest.raises(LinkLost, match="have older knowledge than others had before"):
         for sentinel in sentinel_setup.sentinels[:2]:
             sentinel.kill()
         await asking.primary()

@@ -280,7 +280,7 @@ class TestWhoMay:
         theirs = await GatewayPeer.to(server, "other", "theirs")
         assert await theirs.ask("GATE.LEASE", "edge", 1) == TTL_MS
         refused = await theirs.refused(*connecting("ann"))
-        assert refused.startswith("BADTOKEN the Token is not of the App ")
+        assert refused.startswith("BADTOKEN the Token does not belong to the App ")
         assert await theirs.ask("GATE.DISCONNECT", session) == 0
         assert await theirs.ask("GATE.TOUCH", session) == 0
         assert await online(theirs, "ann") == [0]

@@ -36,7 +36,7 @@ from gate.http.requests import Query, fields_of
 from gate.http.v1.consistency import check_staleness
 from gate.presence.local_gateway import LocalGateway
 from gate.presence.local_sessions import LocalSession
-from gate.replica.authorization import admitted
+from gate.replica.authorization import authorize_connect
 
 PATH = "/client/v1/connect"
 DEFAULT_PLATFORM = b"Websocket"
@@ -72,7 +72,7 @@ async def connect(request: web.Request, deps: Deps) -> web.StreamResponse:
     gateway = _gateway(deps)
     check_staleness(deps)
     with deps.replica.snapshot() as snapshot:
-        by = admitted(snapshot, shown, deps.now_ms())
+        by = authorize_connect(snapshot, shown, deps.now_ms())
     deps.limiter.spend(by.app, _LIMITS, by.user)
     client = Client(deps, gateway, socket, by)
     await client.open(platform, deps.address_of(request))

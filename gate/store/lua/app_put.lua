@@ -1,10 +1,10 @@
 -- Writes an App's settings.
 --   KEYS  1 meta  2 log  3 apps  4 deployment audit
 --   ARGV  1-5 as lib/append.lua  6 the App as JSON
---         7 what must be there now: '' nothing, '*' an App, otherwise exactly this JSON
+--         7 the required present value: '' none, '*' any App, otherwise exactly this JSON
 --         8 what changed, as JSON without secrets, for the audit
---   returns {seq, epoch}, or {'differs', what is there or ''} with nothing written
--- Atomic: of two operators who change the same App, the second sees that it changed and reads again.
+--   returns {seq, epoch}, or {'differs', the present value or ''} with nothing written
+-- Atomic: of two operators who change the same App, the second sees the change and reads again.
 --!include append
 --!include deployment_audit
 local present = redis.call('HGET', KEYS[3], app) or ''

@@ -1,8 +1,8 @@
--- Drops what an audit stream holds from before a moment, some at a time. To the entry, as the App may have promised its Users
--- just that.
+-- Deletes entries of an audit stream from before a moment, a batch at a time. Exact to the entry, since the App may have
+-- promised this period to its Users.
 --   KEYS  1 audit
---   ARGV  1 the moment, ms, of the clocks of all nodes  2 for how long entries are kept, ms  3 how many at most
---   returns how many were dropped
+--   ARGV  1 the moment, ms, passed by the clocks of all nodes  2 how long entries are kept, ms  3 maximum of entries
+--   returns the number of deleted entries
 -- A script because only scripts write.
 --!include ended
 local before = tonumber(over(ARGV[1])) - tonumber(ARGV[2])
@@ -17,4 +17,4 @@ end
 if #old < tonumber(ARGV[3]) then
   return redis.call('XTRIM', KEYS[1], 'MINID', '=', before)
 end
-return redis.call('XTRIM', KEYS[1], 'MINID', '=', old[#old][1])  -- which stays for the next call
+return redis.call('XTRIM', KEYS[1], 'MINID', '=', old[#old][1])  -- keeps the last one of the batch for the next call

@@ -1,9 +1,9 @@
--- Deactivates Users of one Partition, and puts the erasure of their facts on the list of jobs.
+-- Deactivates Users of one Partition, and queues the erasure of their facts as jobs.
 --   KEYS  1 meta  2 log  3 gone  4 jobs  5 hooks  6... one User's facts for each User
 --   ARGV  1-5 as lib/append.lua  6 operation  7... the Users' ids
 --   returns {seq, epoch}
--- Atomic: a User that is deactivated is erased in the end, whatever dies; and is so since one moment, by one operation.
--- For one that is deactivated already there is nothing left to do, so its App hears the result at once.
+-- Atomic: a deactivated User is always erased in the end, and has one moment and one operation of its deactivation.
+-- For one that is deactivated already there is nothing left to do, so its App receives the result at once.
 --!include append
 --!include hooks
 open_log()

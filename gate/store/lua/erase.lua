@@ -1,10 +1,10 @@
--- Deletes Users of one Partition: everything of their own but since when Tokens are valid, so that an old Token can't come
--- back with the id. Entries on other people's lists are theirs.
+-- Deletes Users of one Partition: all of their own facts except the moment from which Tokens are valid, so that an old Token
+-- can't become valid with the id. Entries on other Users' lists belong to their owners.
 --   KEYS  1 meta  2 log  3 users  4 bans  5 mutes
 --         6... for each User: facts, Blacklist entries and ends, Whitelist entries and ends
 --   ARGV  1-5 as lib/append.lua  6 Tokens minted from here on are valid, ms  7... the Users' ids
 --   returns {seq, epoch}, or {'deactivated', id...} with nothing written: deleting would undo the deactivation
--- Atomic: the facts, their places in the indexes and the Change are one.
+-- Atomic: the facts, their index entries and the Change are written together.
 --!include append
 --!include tokens
 local deactivated = {'deactivated'}

@@ -1,10 +1,10 @@
--- Erases everything that one deactivated User has, but that it is deactivated. Entries on other people's lists are theirs.
+-- Erases all facts of one deactivated User except its deactivation. Entries on other Users' lists belong to their owners.
 --   KEYS  1 meta  2 log  3 users  4 bans  5 mutes  6 facts  7 Blacklist entries  8 ends  9 Whitelist entries  10 ends
 --   ARGV  1-5 as lib/append.lua  6 the User's id
 --   returns {seq, epoch}, or {'active'} with nothing written if it is not deactivated (any more)
--- Atomic: a User that was reactivated keeps what it has anew. The Change says that the User stays deactivated, so that there
--- is no moment at which it is not. That it was registered stays too, without the moment: the id is not an unknown one. Up to when
--- its Tokens were minted stays, so that a reactivation revokes them.
+-- Atomic: a User that was reactivated keeps its new facts. The Change repeats that the User is deactivated, so that it is so at
+-- every moment. It stays registered, without the moment: its id is not unknown. The latest moment of its Tokens stays too, so
+-- that a reactivation revokes them.
 --!include append
 local kept = redis.call('HMGET', KEYS[6], 'd', 'o', 'r', 't', 'v')
 if not kept[1] then

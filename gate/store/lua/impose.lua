@@ -1,10 +1,10 @@
--- Bans or mutes Users of one Partition. A later one replaces the earlier, whether longer or shorter.
+-- Bans or mutes Users of one Partition. A later penalty replaces an earlier one, whether longer or shorter.
 --   KEYS  1 meta  2 log  3 bans or mutes  4... one User's facts for each User
 --   ARGV  1-5 as lib/append.lua  6 Change kind  7-9 fields: until, why, by
---         10 what to do with deactivated Users: 'refuse' all if there is one, 'skip' them, or 'take' them as any other
+--         10 what to do with deactivated Users: 'refuse' all if there is one, 'skip' them, or 'take' them like any other
 --         11... for each User: id, until ms, why, by
---   returns {seq, epoch, the ids that were skipped...}, or {'deactivated', id...} with nothing written
--- Atomic: the fact, its place in the query and its Change are one; a deactivation can't slip in between.
+--   returns {seq, epoch, the skipped ids...}, or {'deactivated', id...} with nothing written
+-- Atomic: the fact, its index entry and its Change are written together; a deactivation can't happen in between.
 --!include append
 local active, deactivated = {}, {'deactivated'}
 for index = 4, #KEYS do
@@ -32,7 +32,7 @@ for _, index in ipairs(active) do
     end
   end
   if redis.call('HSET', KEYS[index], unpack(fields)) * 2 < #fields and #dropped > 0 then
-    -- Some field was there, so an earlier one's reasons may be too.
+    -- HSET returned fewer new fields than it set, so an earlier penalty's reason or actor may exist.
     redis.call('HDEL', KEYS[index], unpack(dropped))
   end
   redis.call('ZADD', KEYS[3], ends_at, id)

@@ -1,8 +1,8 @@
--- Ends a job, and tells its App.
+-- Ends a job, and queues the result for its App.
 --   KEYS  1 jobs  2 hooks  3 the User's facts
 --   ARGV  1 now, ms  2 App key  3 the User's id
 --   returns 1, or 0 if it was ended before
--- Atomic: the App is told once for each job, and never of one that is not done.
+-- Atomic: the App receives one result per job, and only when the job is done.
 --!include hooks
 if redis.call('ZREM', KEYS[1], ARGV[2] .. ':' .. ARGV[3]) == 0 then
   return 0

@@ -1,7 +1,7 @@
--- Takes jobs, each if its claim is still the one that the caller saw.
+-- Claims jobs, each if its claim is still the one that the caller saw.
 --   KEYS  1 jobs
---   ARGV  job, the claim that was seen, job, the claim that was seen, ...
---   returns {job, ...}, those that were taken; each has the next higher claim
+--   ARGV  job, the claim seen, job, the claim seen, ...
+--   returns {job, ...}, those that were claimed; each has the next higher claim
 -- Atomic: no two workers take the same job.
 local taken = {}
 for at = 1, #ARGV, 2 do

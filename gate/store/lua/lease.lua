@@ -1,15 +1,15 @@
--- Takes, renews or gives up a node's lease, and keeps the registry's marker.
+-- Takes, renews or releases a node's lease, and maintains the registry's marker.
 --   KEYS  1 nodes
---   ARGV  1 node id  2 run of the node's replicator  3 beat, or '' to give the lease up  4 length of the lease, ms
---         5 the node's wall clock, ms  6 '1' to take the lease from another run, as a replicator that starts does; '' to renew
---         7 incarnation for a marker that has to be set  8 incarnation that the node has watched for a lease, or ''
+--   ARGV  1 node id  2 run of the node's replicator  3 beat, or '' to release the lease  4 length of the lease, ms
+--         5 the node's wall clock, ms  6 '1' to take the lease from another run, as a starting replicator does; '' to renew
+--         7 incarnation for a new marker  8 incarnation that the node has watched for a lease, or ''
 --         9 server id at the node's last renewal, or ''
---         10 '1' if the server serves this one node's data directory only
+--         10 '1' if the server serves only this node's data directory
 --         11 '1' to count joins, as the nodes of a Cluster need it
---         12 ... field and value of each entry that the node found dead
+--         12 ... field and value of each entry that the node considers dead
 --   returns {'1', or '0' with no lease taken if another run has it, server id, field, value, ...}
--- Atomic: of two runs under one id, of which writers would wait for one only, the earlier must learn of the later; an entry that
--- was renewed must not be removed; and a marker must never be settled that was set for a list which lost nodes.
+-- Atomic: of two runs under one id, only one of which writers would wait for, the earlier must learn of the later; a renewed
+-- entry must not be removed; and a marker that was set for a list which lost nodes must never be settled.
 --!include server_id
 local nodes = KEYS[1]
 local node, run, beat = ARGV[1], ARGV[2], ARGV[3]
@@ -57,7 +57,7 @@ if of_server ~= server then
   redis.call('DEL', nodes)
   mark(is_whole and '1' or '0')
 elseif (ARGV[9] ~= '' and ARGV[9] ~= server) or (held_by and place_of(held_by) ~= place_of(run)) then
-  mark('0')  -- the list stood here unattended, or loses a node that may still run
+  mark('0')  -- the list was not renewed on this server, or loses a node that may still run
 elseif incarnation == ARGV[8] then
   redis.call('HSET', nodes, 'marker', incarnation .. ' ' .. server .. ' 1')
 end
@@ -67,7 +67,7 @@ for at = 12, #ARGV, 2 do
   end
 end
 if held_by == run and tonumber(last_beat) > tonumber(beat) then
-  beat = last_beat  -- a renewal whose answer was given up, and that came through late
+  beat = last_beat  -- a delayed renewal, whose sender has given up on the answer
 end
 if ARGV[11] == '1' and (held_by ~= run or redis.call('HEXISTS', nodes, field) == 0) then
   redis.call('HSET', nodes, 'joins', (redis.call('HGET', nodes, 'joins') or 0) + 1)

@@ -1,9 +1,9 @@
--- Lifts Bans or Mutes of Users of one Partition. Lifting what is not imposed is a Change all the same: the answer then has a
+-- Lifts Bans or Mutes of Users of one Partition. A User without one gets a Change nevertheless: the answer then has a
 -- Revision, and repeating the call is safe.
 --   KEYS  1 meta  2 log  3 bans or mutes  4... one User's facts for each User
 --   ARGV  1-5 as lib/append.lua  6 Change kind  7-9 fields: until, why, by  10... the Users' ids
 --   returns {seq, epoch}
--- Atomic: the fact, its place in the query and its Change are one.
+-- Atomic: the fact, its index entry and its Change are written together.
 --!include append
 open_log()
 for index = 4, #KEYS do

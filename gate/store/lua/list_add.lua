@@ -1,17 +1,17 @@
--- Adds entries to the lists of owners of one Partition. An entry that is there keeps its place and takes the new end.
+-- Adds entries to the lists of owners of one Partition. An existing entry keeps its place and takes the new end.
 --   KEYS  1 meta  2 log  3... for each group: entries, ends
 --   ARGV  1-5 as lib/append.lua  6 Change kind  7 ceiling of a list, or '0' for none  8 until of an entry without end
 --         9... for each group: owner, until ms, number of chunks, each chunk: packed members
---   returns {seq, epoch, then for each list that is full: number of its first group (from 0), size, adding}
---         or, if all of them are, {'full', '', number, size, adding...} with nothing written
--- Atomic: entries and Changes are one; adders in parallel never pass the ceiling. To a list that would pass it nothing is
--- added. Entries that have ended do not count; the sweep takes them off, so this costs the same however many there are. One
--- that is added again takes a new place.
+--   returns {seq, epoch, then for each full list: number of its first group (from 0), size, adding}
+--         or, if all of them are full, {'full', '', number, size, adding...} with nothing written
+-- Atomic: entries and Changes are written together; concurrent calls never exceed the ceiling. Nothing is added to a list that
+-- would exceed it. Ended entries do not count; the sweep removes them, so the cost does not depend on their number. An ended
+-- entry that is added again takes a new place.
 --!include append
 --!include members
 local ceiling = tonumber(ARGV[7])
 
--- One owner may have several groups in a call (entries with different ends): they are measured together.
+-- One owner may have several groups in a call (entries with different ends): they are counted together.
 local groups, has_ends, at = {}, {}, 9
 for index = 3, #KEYS, 2 do
   local group = {entries = KEYS[index], ends = KEYS[index + 1], owner = ARGV[at], ends_at = ARGV[at + 1], chunks = {}}
@@ -24,12 +24,12 @@ for index = 3, #KEYS, 2 do
   end
   at = at + 3 + count
   if has_ends[group.ends] == nil then
-    has_ends[group.ends] = redis.call('EXISTS', group.ends) == 1  -- most lists have none, and this is the cheapest question
+    has_ends[group.ends] = redis.call('EXISTS', group.ends) == 1  -- most lists have no ends, and this is the cheapest check
   end
   groups[#groups + 1] = group
 end
 
--- Which of some members are on the list with an end that has passed: {index -> true}.
+-- The members that are on the list with an end that has passed: {index -> true}.
 local function ended_of(group, members)
   local ended = {}
   if has_ends[group.ends] then
@@ -40,7 +40,7 @@ local function ended_of(group, members)
   return ended
 end
 
--- What each list would hold. The size is what is in force; an ended entry that is added again counts as new.
+-- Counts the new entries of a list. Its size is what is in force; an ended entry that is added again counts as new.
 local function measure(list, group)
   for _, members in ipairs(group.members) do
     local orders, ended = redis.call('ZMSCORE', group.entries, unpack(members)), ended_of(group, members)
@@ -68,7 +68,7 @@ for number, group in ipairs(ceiling > 0 and groups or {}) do
   list.groups[#list.groups + 1] = group
 end
 for _, list in pairs(lists) do
-  -- Few lists come near their ceiling: only for those is it asked which members are new.
+  -- Few lists are near their ceiling: only for those is it checked which members are new.
   if list.size + list.most > ceiling then
     for _, group in ipairs(list.groups) do
       measure(list, group)
@@ -85,7 +85,7 @@ for _, list in pairs(lists) do
 end
 local function reply(first, second)
   local all = {first, second}
-  for _, number in ipairs(full) do  -- not by unpack, which has no room for thousands
+  for _, number in ipairs(full) do  -- not by unpack, whose stack does not fit thousands
     all[#all + 1] = number
   end
   return all
@@ -102,10 +102,10 @@ local function add(group)
     local members = group.members[number]
     local ordered, timed = {}, {}
     for index in pairs(ended_of(group, members)) do
-      redis.call('ZREM', group.entries, members[index])  -- so that it takes a new place
+      redis.call('ZREM', group.entries, members[index])  -- so that the entry takes a new place
     end
     for index, member in ipairs(members) do
-      -- The order grows with the Changelog: whole, unique in the list, and below 2^53 for 2^46 Changes.
+      -- The order grows with the Changelog: an integer, unique in the list, and below 2^53 for 2^46 Changes.
       ordered[index * 2 - 1] = seq * 128 + index
       ordered[index * 2] = member
       if is_timed then

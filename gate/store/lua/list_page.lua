@@ -1,14 +1,14 @@
 -- Reads one page of a list, newest first, without the entries that have ended.
 --   KEYS  1 entries  2 ends
---   ARGV  1 now, ms  2 order to begin below, or '' for the newest  3 entries wanted  4 how many to look at, about
+--   ARGV  1 now, ms  2 order to begin below, or '' for the newest  3 entries wanted  4 approximate number of entries to read
 --   returns {order of the last entry, or '' if no more follow, 1, member, until ms or '', member, until ms or '', ...}
---         or {order of the last entry that was looked at, 0, ...} if more must be looked at
--- Atomic so that an entry and its end are of one moment. Writes nothing.
+--         or {order of the last entry that was read, 0, ...} if more must be read
+-- Atomic so that an entry and its end belong to one moment. Writes nothing.
 local now, wanted, room = tonumber(ARGV[1]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local page, found, looked_at, last = {'', 1}, 0, 0, ARGV[2]
 while true do
   local from = last == '' and '+inf' or '(' .. last
-  -- More than wanted: one to see whether a next page exists, some to pass over ended ones; more each time none was passed.
+  -- One more than wanted to see whether a next page exists, and some to pass over ended ones; more in each further step.
   local step = math.min(wanted + 16 - found + looked_at, 1000)
   local rows = redis.call('ZREVRANGEBYSCORE', KEYS[1], from, '-inf', 'WITHSCORES', 'LIMIT', 0, step)
   if #rows == 0 then
@@ -36,7 +36,7 @@ while true do
   end
   looked_at = looked_at + #members
   if looked_at >= room then
-    -- Of a whole page it stays open whether more follow.
+    -- For a full page it stays unknown whether more follow.
     page[1], page[2] = found < wanted and last or page.last, found < wanted and 0 or 1
     page.last = nil
     return page

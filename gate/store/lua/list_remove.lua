@@ -1,9 +1,9 @@
--- Takes entries off the lists of owners of one Partition. Taking off what is not there is a Change all the same: the answer
+-- Removes entries from the lists of owners of one Partition. An entry that is not there gets a Change nevertheless: the answer
 -- then has a Revision, and repeating the call is safe.
 --   KEYS  1 meta  2 log  3... for each group: entries, ends
---   ARGV  1-5 as lib/append.lua  6 Change kind of taking off  7... for each group: owner, packed members
+--   ARGV  1-5 as lib/append.lua  6 Change kind of the removal  7... for each group: owner, packed members
 --   returns {seq, epoch}
--- Atomic: entries, ends and Change are one.
+-- Atomic: entries, ends and Change are written together.
 --!include append
 --!include members
 open_log()

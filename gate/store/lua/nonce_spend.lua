@@ -1,8 +1,8 @@
--- Spends a nonce: answers whether this is its first use, and remembers it.
+-- Records the use of a nonce, and returns whether it is the first.
 --   KEYS  1 nonces
---   ARGV  1 nonce  2 until when its signature may pass, ms  3 how many the set may hold
---   returns 1 the first time, 0 after that, -1 with nothing written where the set is full
--- Atomic: two requests with one nonce at the same moment must not both be the first.
+--   ARGV  1 nonce  2 end of its signature's validity, ms  3 capacity of the set
+--   returns 1 for the first use, 0 afterwards, -1 with nothing written if the set is full
+-- Atomic: of two concurrent requests with one nonce, only one may be the first.
 if redis.call('ZSCORE', KEYS[1], ARGV[1]) then
   return 0
 end

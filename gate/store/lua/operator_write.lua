@@ -1,10 +1,10 @@
 -- Writes or removes an operator.
 --   KEYS  1 operators  2 deployment audit
---   ARGV  1 name  2 what must be there now: '' nobody, otherwise exactly this JSON  3 what shall be there: JSON, '' nobody
+--   ARGV  1 name  2 the required present value: '' none, otherwise exactly this JSON  3 the new value: JSON, '' to remove
 --         4 kind of the audit's entry  5 by  6 why  7 what changed, as JSON without the password's hash
 --   returns 'ok'; or 'differs' or 'last-admin' with nothing written
--- Atomic: of two who change one operator the second sees that it changed; and two admins who remove each other at the same
--- moment must not leave a deployment that nobody may administer.
+-- Atomic: of two callers who change one operator the second sees the change; and two admins who remove each other concurrently
+-- must not leave a deployment without an administrator.
 --!include deployment_audit
 if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= ARGV[2] then
   return 'differs'

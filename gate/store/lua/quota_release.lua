@@ -1,8 +1,8 @@
--- Gives back places among the Users that an App may have.
+-- Releases places under an App's limit of Users.
 --   KEYS  1 quota
 --   ARGV  1 only those reserved at this moment or before, ms  2... ids
---   returns how many were given back
--- Atomic: one that was reserved anew meanwhile is kept.
+--   returns the number of released places
+-- Atomic: a place that was reserved again meanwhile is kept.
 local released = 0
 for index = 2, #ARGV do
   local reserved_at = redis.call('ZSCORE', KEYS[1], ARGV[index])

@@ -1,8 +1,8 @@
--- Reserves places among the Users that an App may have.
+-- Reserves places under an App's limit of Users.
 --   KEYS  1 quota
---   ARGV  1 how many there may be  2 now, ms  3... ids
---   returns the ids for which there is no place; one that has a place keeps it
--- Atomic: of many that register at once, exactly so many find a place.
+--   ARGV  1 the limit  2 now, ms  3... ids
+--   returns the ids for which there is no place; an id with a place keeps it
+-- Atomic: of many concurrent registrations, exactly as many as fit get a place.
 local refused = {}
 for index = 3, #ARGV do
   if redis.call('ZSCORE', KEYS[1], ARGV[index]) or redis.call('ZCARD', KEYS[1]) < tonumber(ARGV[1]) then

@@ -1,11 +1,11 @@
 -- Reactivates Users of one Partition: their ids, not their facts.
 --   KEYS  1 meta  2 log  3 gone  4 jobs  5 hooks  6... one User's facts for each User
---   ARGV  1-5 as lib/append.lua  6 operation  7 for Users deactivated after this moment it is too early, ms
---         8 '1' to refuse all if it is too early for any, '' to answer for each by hook  9... the Users' ids
---   returns {seq, epoch}, or {'refused', id, since when deactivated, '1' while it is being erased or '0', ...} with nothing
+--   ARGV  1-5 as lib/append.lua  6 operation  7 Users deactivated after this moment are too early, ms
+--         8 '1' to refuse all if any is too early, '' to report each result by webhook  9... the Users' ids
+--   returns {seq, epoch}, or {'refused', id, moment of deactivation, '1' while it is being erased or '0', ...} with nothing
 --         written
--- Atomic: an erasure can't slip in behind the look, and erase what the User has anew. Tokens from before stay revoked: the
--- Changelog says so first, so that there is no moment at which one of them is valid.
+-- Atomic: an erasure can't happen after the check and erase the User's new facts. Old Tokens stay revoked: the Changelog has
+-- the revocation first, so that none of them is valid at any moment.
 --!include append
 --!include tokens
 --!include hooks
@@ -28,7 +28,7 @@ open_log()
 for index = 6, #KEYS do
   local id = ARGV[9 + index - 6]
   if early[index] then
-    -- Nothing of it changes.
+    -- No change for this User.
   elseif redis.call('HEXISTS', KEYS[index], 'd') == 1 then
     local from = whole(valid_from(KEYS[index], now + 1))
     append('tokens-revoked', {'u', id, 'v', from}, false)

@@ -1,6 +1,6 @@
--- Changes the name or portrait of one registered User. No verdict asks for them, so there is no Change.
+-- Changes the name or portrait of one registered User. No verdict depends on them, so there is no Change.
 --   KEYS  1 the User's facts
---   ARGV  1 name  2 portrait; '' to leave as is, else '=' and the new one
+--   ARGV  1 name  2 portrait; '' to leave it, else '=' and the new one
 --   returns 'ok', or 'unknown' or 'deactivated' with nothing written
 -- Atomic: an erased User must not get a profile back.
 if redis.call('HEXISTS', KEYS[1], 'd') == 1 then

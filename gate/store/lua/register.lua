@@ -1,9 +1,9 @@
--- Registers Users of one Partition, and takes down their names and portraits. One who is registered stays so since then.
+-- Registers Users of one Partition, and stores their names and portraits. A registered User keeps its moment.
 --   KEYS  1 meta  2 log  3 users  4... one User's facts for each User
 --   ARGV  1-5 as lib/append.lua  6 '1' to refuse if any of the Users is deactivated
---         7... for each User: id, registered at ms, name, portrait; the last two '' to leave as is, else '=' and the new one
---   returns {seq, epoch}, the head also where nobody was new, or {'deactivated', id...} with nothing written
--- Atomic: the fact, its place among the App's Users and its Change are one; a deactivation can't slip in between.
+--         7... for each User: id, registered at ms, name, portrait; the last two '' to leave them, else '=' and the new one
+--   returns {seq, epoch}, the head even if no User was new, or {'deactivated', id...} with nothing written
+-- Atomic: the fact, its index entry and its Change are written together; a deactivation can't happen in between.
 --!include append
 if ARGV[6] == '1' then
   local deactivated = {'deactivated'}

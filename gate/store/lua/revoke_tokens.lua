@@ -1,10 +1,10 @@
--- Revokes the Tokens of Users of one Partition that were minted before a moment. Never brings a revoked one back.
+-- Revokes the Tokens of Users of one Partition that were minted before a moment. Never makes a revoked one valid.
 --   KEYS  1 meta  2 log  3... one User's facts for each User
---   ARGV  1-5 as lib/append.lua  6 the moment, ms; after now: all that were handed out until now  7 how far after now, ms,
---         a moment still means now; past it no Token is minted before the moment  8... the Users' ids
+--   ARGV  1-5 as lib/append.lua  6 the moment, ms; after now: all that were issued until now  7 how far after now, ms, a
+--         moment still means now; past it no Token is minted before the moment  8... the Users' ids
 --   returns {seq, epoch}
--- Atomic: of two revocations the later moment stands, whichever comes first, and the Changelog says the same; a Token is
--- minted before or after.
+-- Atomic: of two revocations the later moment counts, in any order, and the Changelog has the same; a Token is minted before
+-- or after.
 --!include append
 --!include tokens
 local before = tonumber(ARGV[6])

@@ -1,7 +1,7 @@
--- Takes down settings that every node of the deployment has to have alike.
+-- Stores settings that all nodes of the deployment share.
 --   KEYS  1 settings
 --   ARGV  name, value, the value that may be replaced or '', name, ...
---   returns {name, value that is there, ...} of those that differ and were left as they are
+--   returns {name, present value, ...} of those that differ and were left unchanged
 -- Atomic: of two nodes that start with different values, one sees the other's.
 local differing = {}
 for at = 1, #ARGV, 3 do

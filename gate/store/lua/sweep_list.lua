@@ -1,8 +1,8 @@
--- Takes entries that have ended for good off one owner's list.
+-- Removes entries that have ended for good from one owner's list.
 --   KEYS  1 meta  2 log  3 entries  4 ends
---   ARGV  1-5 as lib/append.lua  6 the latest end that is over, ms  7 Change kind of taking off  8 owner  9 how many at most
---   returns {how many were taken off}
--- Atomic: whether an entry has ended is asked here, as it may have been given another end since the caller looked.
+--   ARGV  1-5 as lib/append.lua  6 the latest end that is over, ms  7 Change kind of the removal  8 owner  9 maximum
+--   returns {number of removed entries}
+-- Atomic: the end is checked here, since the entry may have got another one after the caller's read.
 --!include append
 --!include members
 --!include ended

@@ -2,8 +2,8 @@
 --   KEYS  1 meta  2 log  3 bans or mutes  4... one User's facts for each User
 --   ARGV  1-5 as lib/append.lua  6 the latest end that is over, ms  7 Change kind of lifting  8-10 fields: until, why, by
 --         11... the Users' ids
---   returns {how many were removed}
--- Atomic: whether it has ended is asked again here, as it may have been imposed anew since the caller looked.
+--   returns {number of removed penalties}
+-- Atomic: the end is checked again here, since the penalty may have been imposed again after the caller's read.
 --!include append
 --!include ended
 local before, ended = tonumber(over(ARGV[6])), {}

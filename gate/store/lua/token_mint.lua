@@ -1,8 +1,8 @@
--- Gives the moment that a User's next Token carries, and records it; changes the name and portrait where they are given.
+-- Issues and records the moment of a User's next Token, and changes the name and portrait if they are given.
 --   KEYS  1 the User's facts
---   ARGV  1 now, ms  2 name  3 portrait; '' to leave as is, else '=' and the new one
+--   ARGV  1 now, ms  2 name  3 portrait; '' to leave it, else '=' and the new one
 --   returns {'ok', minted at, ms}, or {'deactivated'}, {'held', until, ms} or {'unknown'} with nothing written
--- Atomic: a revocation that comes later covers the recorded moment; after one that came earlier, the moment is one that is valid.
+-- Atomic: a later revocation covers the recorded moment; after an earlier one, the moment is valid.
 local facts = redis.call('HMGET', KEYS[1], 'd', 'h', 'r', 'v', 't')
 if facts[1] then
   return {'deactivated'}

@@ -1,9 +1,9 @@
--- Sets or drops one field of Users of one Partition: the whitelist's switch.
+-- Sets or deletes one field of Users of one Partition: the whitelist's switch.
 --   KEYS  1 meta  2 log  3... one User's facts for each User
 --   ARGV  1-5 as lib/append.lua  6 Change kind  7 the Change's value, or '' for none
---         8 field  9 its value, or '' to drop it  10... the Users' ids
+--         8 field  9 its value, or '' to delete it  10... the Users' ids
 --   returns {seq, epoch}
--- Atomic: the fact and its Change are one.
+-- Atomic: the fact and its Change are written together.
 --!include append
 open_log()
 for index = 3, #KEYS do

@@ -1,13 +1,13 @@
--- Reads the entries of a sorted set that come behind a place, which need not be there any more.
+-- Reads the entries of a sorted set after a position, at which an entry need not exist any more.
 --   KEYS  1 sorted set
---   ARGV  1 'REV' from the greatest score down, or '' from the least up  2 score of the place, or '' for the beginning
---         3 member of the place  4 entries wanted
---   returns {member, score, member, score, ...}, at most so many
--- Atomic so that the rank that is found is that of the entries which are read. Writes nothing.
+--   ARGV  1 'REV' for descending, or '' for ascending scores  2 score of the position, or '' for the beginning
+--         3 member of the position  4 entries wanted
+--   returns {member, score, member, score, ...}, at most as many
+-- Atomic so that the rank belongs to the entries that are read. Writes nothing.
 local is_reversed, score, wanted = ARGV[1] == 'REV', ARGV[2], tonumber(ARGV[4])
 local command = is_reversed and 'ZREVRANGE' or 'ZRANGE'
 
--- Byte by byte, as Redis orders members: `<` would ask the locale.
+-- Byte by byte, as Redis orders members: `<` would depend on the locale.
 local function is_less(one, other)
   for index = 1, math.min(#one, #other) do
     local a, b = one:byte(index), other:byte(index)
@@ -26,7 +26,7 @@ if score ~= '' then
   else
     first = redis.call('ZCOUNT', KEYS[1], '-inf', '(' .. score)
   end
-  -- Many entries may share the score, as permanent Bans do: a search among those, not a walk.
+  -- Many entries may share the score, as permanent Bans do: a binary search among those.
   behind = first + redis.call('ZCOUNT', KEYS[1], score, score)
   while first < behind do
     local middle = math.floor((first + behind) / 2)

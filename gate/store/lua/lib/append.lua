@@ -1,17 +1,17 @@
--- Numbers Changes and appends them to a Partition's Changelog. Put in front of every script that writes.
+-- Numbers Changes and appends them to a Partition's Changelog. Included first by every script that writes.
 --
 -- A script that includes this has   KEYS[1] meta   KEYS[2] log
 -- and   ARGV[1] now, ms             ARGV[2] epoch to take if there is none, 16 hex
 --       ARGV[3] write id, first 12 of 16 hex         ARGV[4] about how many entries the log keeps
 --       ARGV[5] App key
--- Behind its own keys and arguments the writer puts what every write has, which is taken off here, so that a script counts
--- its own by #KEYS and #ARGV: the last key is the App's audit stream; the last arguments are '1' to audit the Changes (or
--- ''), who did it, and why.
--- It calls open_log() once every check has passed, append() for each Change, then changes its state, and returns
+-- After its own keys and arguments the writer appends those of every write. They are removed here, so that a script counts its
+-- own by #KEYS and #ARGV: the last key is the App's audit stream; the last arguments are '1' to audit the Changes (or ''), the
+-- actor, and the reason.
+-- The script calls open_log() once every check has passed, append() for each Change, then changes its state, and returns
 -- close_log(): {seq, epoch}. Appending comes before any change of state, so that a log that refuses an entry (out of
 -- memory, disk full, read-only) leaves nothing half-written.
--- A script that ends in its middle all the same, as for a right that its user lacks, leaves entries that meta does not count.
--- Nobody can say what was changed with them, so the Partition begins a new history: every follower loads a snapshot.
+-- A script that ends halfway nevertheless, as for a missing right of its user, leaves entries that meta does not count. It is
+-- unknown what else it changed, so the Partition begins a new history: every follower loads a snapshot.
 
 local why, by, is_audited = table.remove(ARGV), table.remove(ARGV), table.remove(ARGV) == '1'
 local audit_stream = table.remove(KEYS)
@@ -20,12 +20,12 @@ local app = ARGV[5]
 local epoch, seq, tip
 local appended = 0
 
--- A whole number in full: Lua would write one past 10^14 with an exponent.
+-- An integer in full: Lua would write one past 10^14 with an exponent.
 local function whole(number)
   return string.format('%.0f', number)
 end
 
-local function begin_anew()
+local function start_history()
   redis.call('DEL', KEYS[2])
   epoch, seq, tip = ARGV[2], 0, ''
 end
@@ -35,8 +35,8 @@ local function open_log()
   if meta[1] then
     epoch, seq, tip = meta[1], tonumber(meta[2]), meta[3]
   else
-    -- Entries without an epoch belong to no history, and would refuse the numbers of a new one. Looked for first: a script
-    -- whose first write is a DEL may go on where memory is full, as it seems to free some.
+    -- Entries without an epoch belong to no history, and would refuse the numbers of a new one. EXISTS comes first: a script
+    -- whose first write is a DEL may run although memory is full, because it seems to free some.
     if redis.call('EXISTS', KEYS[2]) == 1 then
       redis.call('DEL', KEYS[2])
     end
@@ -44,13 +44,13 @@ local function open_log()
   end
 end
 
--- Writes what was done, to whom, by whom and why. Its moment is its id, on the server's clock.
+-- Appends an audit entry: action, User, actor and reason. Its moment is its id, on the server's clock.
 local function audit(kind, fields)
   redis.call('XADD', audit_stream, '*', 'k', kind, 'by', by, 'why', why, unpack(fields))
 end
 
--- `fields` are those of gate/core/changes.py after k t w p a: a flat list of names and values. The audit shows the same,
--- unless `shown` gives others; false keeps what happened by itself out of it.
+-- `fields` are those of gate/core/changes.py after k t w p a: a flat list of names and values. The audit entry has the same,
+-- unless `shown` gives others; false omits a consequence of another action from the audit.
 local function append(kind, fields, shown)
   local id = ARGV[3] .. string.format('%04x', appended % 65536)
   local function put(call)
@@ -63,7 +63,7 @@ local function append(kind, fields, shown)
     local refused = put(redis.pcall).err
     if refused then
       if string.find(refused, 'equal or smaller', 1, true) then
-        begin_anew()
+        start_history()
       end
       put(redis.call)  -- any other refusal ends the script, in the server's words
     end

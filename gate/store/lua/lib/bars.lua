@@ -1,14 +1,14 @@
--- What holds back a connect that was verified on facts from before a Change that closed Sessions. Put behind `presence`.
+-- Fences against connects that were verified on facts from before a Change that closed Sessions. Included after `presence`.
 --
--- A closed User's bar names the Change. After a minute, far longer than any connect is under way, it is dropped, and the floor of
--- its Changelog's epoch raised to it: a Replica that lags longer than that is behind the floor, whoever connects.
+-- A closed User's fence ("bar") names the Change. After a minute, far longer than any connect takes, it is deleted, and the floor
+-- of its Changelog's epoch is raised to it: a Replica that lags longer than that is behind the floor, for every User.
 
 local BARS, BARRED, FLOORS = base .. 'bars', base .. 'barred', base .. 'floors'
 local BAR_MS = 60000
 
 local bars_by, floor_by = {}, {}
 
--- Reads the bars of Users at once. What follows takes Users of whom it was read.
+-- Reads the fences of Users in one call. Later functions accept only Users whose fences were read.
 local function read_bars(users)
   local packed = redis.call('HMGET', BARS, unpack(users))
   for at, user in ipairs(users) do
@@ -39,8 +39,8 @@ local function is_barred(user, epoch, seq)
   return tonumber(floor_of(epoch)) > seq
 end
 
--- Drops up to so many bars that are old, or of a clock that was set back since; answers how many. None while Users move to other
--- slices: the floor that takes a bar's place is raised in this slice alone, and a User who is barred here may connect there.
+-- Deletes up to `most` fences that are old, or of a clock that was set back since. Returns their number; 0 while Users move to
+-- other slices: the replacing floor is raised only in this slice, and a User who is fenced here might connect there.
 local function drop_bars(most)
   if string.find(slicing(), '>', 1, true) then
     return 0

@@ -1,4 +1,4 @@
--- Writes to the deployment's audit, which outlives every App. Its moment is its id, on the server's clock.
+-- Appends to the deployment's audit, which outlives every App. The entry's moment is its id, on the server's clock.
 -- `about` is the App key or the operator's name; `value` is JSON.
 local function audit_deployment(stream, kind, about, by, why, value)
   redis.call('XADD', stream, 'MAXLEN', '~', '100000', '*',

@@ -1,6 +1,6 @@
--- List members, each packed after its length in one byte, as the `m` of a Change carries them.
+-- List members, each after its length in one byte, as in the `m` of a Change.
 
--- How many members one Change carries at most; the writer packs its chunks by the same number.
+-- Maximum of members per Change; the writer packs its chunks by the same number.
 local CHUNK = 100
 
 local function unpack_members(packed)
@@ -25,7 +25,7 @@ local function in_chunks(members, each)
   end
 end
 
--- Takes members off a list, with their ends, and says so in the Changelog.
+-- Removes members from a list, with their ends, and appends the Changes.
 local function take_off(kind, owner, entries, ends, members)
   in_chunks(members, function(packed, slice)
     append(kind, {'u', owner, 'm', packed})

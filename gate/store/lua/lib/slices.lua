@@ -1,20 +1,20 @@
--- Whether Users are in this slice of their App's Presence. Put behind lib/presence.lua by scripts that are run for Users.
+-- Whether Users are in this slice of their App's Presence. Included after lib/presence.lua by scripts for Users.
 --   ARGV  1 slicing, as the caller knows it  2 '1' if these Users move from this slice to another one, else ''
 --
--- Where a User is not here, nothing is done for it, and the reply is one of:
---   'stale'   the App is sliced otherwise: ask slice 0 how
---   'moving'  the User is under way to its new slice: try again in a moment
---   'moved'   it is in its new slice, for good
--- A User that moves is here as long as anything is kept of it here. What is not here stays away, so it needs no mark of its own.
+-- For a User that is not here, nothing is done, and the reply is one of:
+--   'stale'   the App is sliced differently: ask slice 0
+--   'moving'  the User is moving to its new slice: try again shortly
+--   'moved'   it is in its new slice permanently
+-- A moving User is here as long as any of its data is here. Data that has moved never returns, so it needs no mark of its own.
 
 local MOVING = base .. 'moving'
 local TAKEN_SESSIONS, TAKEN_LEFT, TAKEN_SEEN, TAKEN_BAR, TAKEN_BARRED_AT = 1, 2, 3, 4, 5
 local is_stale = slicing() ~= ARGV[1]
 
--- Of Users that are not here, by User: which of the three; and what was taken of those that are under way.
+-- For Users that are not here: which of the three; and the data taken of those that are moving.
 local elsewhere, taken = {}, {}
 
--- The User that each so many arguments begin with, from this one on.
+-- The first of every `parts` arguments, from `first` on: the Users.
 local function users_from(first, parts)
   local users = {}
   for at = first, #ARGV, parts do
@@ -46,7 +46,7 @@ local function find(users)
   end
 end
 
--- What was taken of a User that is under way, or nothing. It is frozen, so it can be read.
+-- The data taken of a moving User, or nothing. It is frozen, so it may be read.
 local function taken_of(user, part)
   local parts = taken[user]
   return parts and parts[part] ~= '' and parts[part]
