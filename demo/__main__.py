@@ -22,7 +22,7 @@ from demo.dataset import Facts, Message, derive_facts, read_messages, read_ratin
 from demo.replay import replay
 from demo.report import Outcome, as_json, show
 from tests.harness.clusters import ClusterSetup
-from tests.harness.ending import end_orderly_when_told
+from tests.harness.ending import exit_on_signals
 from tests.harness.service import GateService, LeftBehind, ServiceDied
 from tests.harness.waiting import NotInTime
 
@@ -35,7 +35,7 @@ def main() -> int:
     given = parser.parse_args()
     wants_json: bool = given.json
     console = Console(quiet=wants_json, highlight=False)
-    end_orderly_when_told()
+    exit_on_signals()
     outcome = Outcome()
     try:
         run(outcome, console, is_clustered=given.cluster)

@@ -24,13 +24,13 @@ from loadtests.bench.load import NoCompiler, WrongReply
 from loadtests.bench.plan import QUICK_ROWS, Plan, plan
 from loadtests.bench.rows import ROWS
 from loadtests.bench.table import Row, show, show_row, write
-from tests.harness.ending import end_orderly_when_told
+from tests.harness.ending import exit_on_signals
 
 
 def main() -> int:
     """Parse, announce, measure, report."""
     planned = _planned()
-    end_orderly_when_told()
+    exit_on_signals()
     console = Console(width=None if sys.stdout.isatty() else 160)
     _announce(planned, console)
     started = time.perf_counter()

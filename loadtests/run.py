@@ -25,7 +25,7 @@ from rich.table import Table
 from loadtests.bench.bed import Bed, Options
 from loadtests.bench.table import RESULTS
 from loadtests.users import target
-from tests.harness.ending import end_orderly_when_told
+from tests.harness.ending import exit_on_signals
 from tests.harness.ports import LOOPBACK
 from tests.harness.service import GateService
 
@@ -46,7 +46,7 @@ def main() -> int:
     parser.add_argument("--scale", type=float, default=0.01, help="of the facts; 1: a million Users")
     parser.add_argument("--html", type=Path, default=RESULTS / "load.html", metavar="FILE")
     given = parser.parse_args()
-    end_orderly_when_told()
+    exit_on_signals()
     console = Console(width=None if sys.stdout.isatty() else 160)
     given.html.parent.mkdir(parents=True, exist_ok=True)
     with Bed(Options(given.scale), console) as bed:

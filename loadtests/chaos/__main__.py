@@ -23,7 +23,7 @@ from loadtests.chaos.site import Site
 from loadtests.chaos.topologies import SITES
 from loadtests.chaos.topology_faults import TOPOLOGY_FAULTS
 from tests.harness import partitions
-from tests.harness.ending import end_orderly_when_told
+from tests.harness.ending import exit_on_signals
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -31,7 +31,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 def main() -> int:
     """Parse, run, report."""
     given = _parser().parse_args()
-    end_orderly_when_told()
+    exit_on_signals()
     seed = choose_seed() if given.seed is None else given.seed
     faults = _chosen(given)
     if given.redis == "server":

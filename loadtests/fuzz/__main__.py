@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from loadtests.fuzz.targets import TARGETS
-from tests.harness.ending import end_orderly_when_told
+from tests.harness.ending import exit_on_signals
 
 ROOT = Path(__file__).parents[2]
 AT_ONCE = 2
@@ -62,7 +62,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", default=list(TARGETS), metavar="TARGET", choices=list(TARGETS))
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
-    end_orderly_when_told()
+    exit_on_signals()
     if importlib.util.find_spec("atheris") is None:
         print("fuzz: no atheris here: it has wheels for Linux on x86-64 only", file=sys.stderr)
         return 1

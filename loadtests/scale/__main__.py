@@ -40,7 +40,7 @@ from loadtests.bench.systems.gate import GateSystem
 from loadtests.bench.table import machine
 from loadtests.bench.turns import ratio, summary
 from loadtests.scale import made, shown
-from tests.harness.ending import end_orderly_when_told
+from tests.harness.ending import exit_on_signals
 from tests.harness.ports import LOOPBACK, free_port
 from tests.harness.processes import family
 from tests.harness.servers import RedisServer
@@ -71,7 +71,7 @@ LEAST_RATIO, MOST_BYTES, MOST_START_S = 0.7, 32, 0.5
 def main() -> int:
     """Make or take what is there, measure, report."""
     given = _given()
-    end_orderly_when_told()
+    exit_on_signals()
     console = Console(width=None if sys.stdout.isatty() else 160)
     sizes = sorted({int(size) for size in given.entries})
     with ExitStack() as stack:

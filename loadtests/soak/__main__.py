@@ -23,7 +23,7 @@ from loadtests.chaos.site import Site
 from loadtests.soak.chart import chart
 from loadtests.soak.samples import Series, of_processes, of_redis, of_replica
 from loadtests.soak.trend import Trend, trend
-from tests.harness.ending import end_orderly_when_told
+from tests.harness.ending import exit_on_signals
 
 RESULTS = Path(__file__).parents[1] / "results"
 SAID_EVERY_S = 30.0
@@ -38,7 +38,7 @@ def main() -> int:
     parser.add_argument("--every", type=float, default=5.0, metavar="S", help="seconds between two samples")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR")
     given = parser.parse_args()
-    end_orderly_when_told()
+    exit_on_signals()
     site = Site(Path(tempfile.mkdtemp(prefix="gate-soak-")), given.nodes)
     try:
         site.start()

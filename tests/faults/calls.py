@@ -1,7 +1,7 @@
-"""How these tests speak to a node: HTTP over one kept connection, RESP in pipelines, both as the first App.
+"""Callers of a node: HTTP over one kept connection, RESP in pipelines, both as the first App.
 
-Plain sockets and as little code as possible, because thousands of checks come right behind thousands of writes and the tests
-share two cores with the nodes. One object a thread.
+Plain sockets and little code, because thousands of checks follow thousands of writes directly, and the tests share two cores
+with the nodes. One object per thread.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from tests.harness.ports import LOOPBACK
 from tests.harness.service import GateService
 
 TIMEOUT_S = 10.0
-"""Past every promise of the service: a call that takes this long hangs, and fails the test."""
+"""Past every promise of the service: a call that takes this long hangs and fails the test."""
 
 Pair = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One HTTP answer, and how long it took to come."""
+    """One HTTP answer and its duration."""
 
     status: int
     body: dict[str, Any]
@@ -48,7 +48,7 @@ class Answer:
 
 
 class Http:
-    """One caller of a node's HTTP. A connection that the node closed meanwhile is opened anew, once: writes may be repeated."""
+    """One caller of a node's HTTP. A connection that the node closed is opened again, once: writes may be repeated."""
 
     def __init__(self, service: GateService) -> None:
         one = service.credentials
@@ -120,7 +120,7 @@ class Resp:
 
     def ask_all(self, commands: Sequence[tuple[str, ...]]) -> list[Any]:
         """Replies of one pipeline, in order."""
-        # hiredis's stub asks for a tuple of one; it takes any.
+        # hiredis's stub requires a tuple of one; it accepts any.
         self._socket.sendall(b"".join(hiredis.pack_command(one) for one in commands))  # type: ignore[arg-type]  # the stub takes one word
         replies: list[Any] = []
         while len(replies) < len(commands):
@@ -133,7 +133,7 @@ class Resp:
         return replies
 
     def explain(self, pair: Pair) -> dict[bytes, Any]:
-        """RESP2 gives the map as names and values in turn."""
+        """RESP2 returns the map as alternating names and values."""
         flat = self.ask("GATE.EXPLAIN", *pair)
         return dict(zip(flat[::2], flat[1::2], strict=True))
 

@@ -1,6 +1,6 @@
-"""Clients with WebSockets of their own, in the test's process: they come, go, drop, and come back from whatever befalls them.
+"""WebSocket clients in the test's process: they connect, leave, drop, and reconnect after every fault.
 
-For `test_presence_chaos`, which kills what they are connected to.
+For `test_presence_chaos`, which kills the servers that they use.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Final
 from tests.harness.websocket import Refused, Socket, connect
 
 HELD_S = (0.05, 1.0)
-"""How long a client stays, until they settle."""
+"""How long a client stays connected before `settle`."""
 BACK_S = (0.02, 0.3)
-"""How long one that could not connect, or was put out, keeps away."""
+"""Pause of a client that could not connect, or was disconnected."""
 
 
 class Crowd:
-    """`many` clients, each of which connects as one User after another. `url` is asked each time: a node may have moved."""
+    """`many` clients, each of which connects as one User after another. `url` is called each time: a node may have moved."""
 
     def __init__(self, url: Callable[[], str], tokens: Sequence[str], seed: int, many: int) -> None:
         self._url: Final = url
@@ -33,7 +33,7 @@ class Crowd:
         """How often one of them was."""
 
     def settle(self) -> None:
-        """Whoever is connected stays, whoever is not connects once more."""
+        """Connected clients stay; the others connect once more."""
         self._settling.set()
 
     def held(self) -> list[str] | None:
@@ -42,7 +42,7 @@ class Crowd:
 
     @asynccontextmanager
     async def out(self) -> AsyncIterator[Crowd]:
-        """They come and go in here."""
+        """Connect and leave within this block."""
         async with asyncio.TaskGroup() as group:
             clients = [group.create_task(self._live(number)) for number in range(self._many)]
             try:
@@ -57,19 +57,19 @@ class Crowd:
             try:
                 socket = await connect(self._url(), chance.choice(self._tokens), platform=chance.choice(["iOS", "Web"]))
             except Refused as refused:
-                # A Token may have been barred a moment ago by a kick; all else heals by itself.
+                # A kick may have fenced a Token just now; all other faults are repaired.
                 assert refused.status in (403, 429, 503), refused
             except (OSError, EOFError, TimeoutError):
-                pass  # what it was connecting to was killed
+                pass  # the server was killed during the connect
             else:
-                if socket.welcome["type"] == "welcome":  # or it was put out at once
+                if socket.welcome["type"] == "welcome":  # or it was disconnected at once
                     self.welcomed += 1
                     await self._stay(number, socket, chance)
                 socket.drop()
             await asyncio.sleep(chance.uniform(*BACK_S))
 
     async def _stay(self, number: int, socket: Socket, chance: random.Random) -> None:
-        """Until it is put out, or has had enough."""
+        """Stay until the server disconnects, or until the end of the stay."""
         self._held[number] = socket.session
         closed = asyncio.create_task(socket.idle())
         enough = asyncio.create_task(self._enough(chance.uniform(*HELD_S)))

@@ -1,4 +1,4 @@
-"""What a fault test sees and does of one node: facts with verdicts, staleness, its processes, and that it is whole again."""
+"""One node in a fault test: facts with verdicts, staleness, processes, and a check that it has recovered."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from tests.harness.waiting import wait_until
 from tests.service.running import get, pid_of
 
 RECOVERY_TIMEOUT_S = 15.0
-"""A node is back within a second or two; a machine that runs the whole suite beside it is slower."""
+"""A node is back within a second or two; a machine that runs the whole suite at the same time is slower."""
 STALE_TIMEOUT_S = 5.0
 JSON_LOGS = {"GATE_LOG_FORMAT": "json", "GATE_LOG_LEVEL": "warning"}
 
 FIRST_REFUSAL_MS = 1_500
-"""One deadline of a store that hangs, and room for a busy machine."""
+"""One deadline of a hanging store, and a margin for a busy machine."""
 KNOWN_REFUSAL_MS = 100
-"""Once it is known that Redis is away. The best of a few is taken: a busy machine may delay any one of them."""
+"""Once Redis is known to be away. The best of a few counts: a busy machine may delay any one of them."""
 
 
 class Node:
-    """One service with a caller of its HTTP. `redis_url` is how `verify` reaches Redis: past any cable."""
+    """One service with a caller of its HTTP. `verify` reaches Redis at `redis_url`, past any cable."""
 
     def __init__(self, service: GateService, redis_url: str | None = None) -> None:
         self.service = service
@@ -37,7 +37,7 @@ class Node:
         self.gate = Command(service.data, service.credentials.app_key, redis_url)
 
     def pairs(self, name: str) -> dict[Pair, str]:
-        """Facts of this test's own, acknowledged: somebody banned, somebody blacklisted, and somebody who may."""
+        """Acknowledged facts of this test: a banned User, a blacklisted User, and a permitted one."""
         for answer in (self.http.ban(f"{name} banned"), self.http.block(f"{name} owner", f"{name} blocked")):
             assert (answer.status, answer.applied) == (200, "all"), answer
         return {
@@ -47,7 +47,7 @@ class Node:
         }
 
     def asserts(self, expected: dict[Pair, str]) -> None:
-        """These verdicts, now, on the RESP port and HTTP."""
+        """Require these verdicts now, on the RESP port and HTTP."""
         pairs = list(expected)
         assert dict(zip(pairs, self.http.check_many(pairs), strict=True)) == expected
         with Resp(self.service) as resp:
@@ -55,7 +55,7 @@ class Node:
         assert {pair: word.decode() for pair, word in zip(pairs, words, strict=True)} == expected
 
     def stale_ms(self) -> int:
-        """As `/v1/check` says it."""
+        """As returned by `/v1/check`."""
         return int(self.http.check(("anyone", "else"))["stale_ms"])
 
     def metric(self, name: str) -> float:
@@ -75,7 +75,7 @@ class Node:
 
     @contextmanager
     def stopped(self, role: str) -> Iterator[None]:
-        """SIGSTOP: the role's process is there and does nothing."""
+        """SIGSTOP: the role's process exists and does nothing."""
         pid = self.pid(role)
         os.kill(pid, signal.SIGSTOP)
         try:
@@ -84,21 +84,21 @@ class Node:
             os.kill(pid, signal.SIGCONT)
 
     def wait_stale(self) -> None:
-        """Until both long answers say that the facts are old."""
+        """Wait until both full answers report old facts."""
         wait_until(lambda: self.stale_ms() > 0, STALE_TIMEOUT_S, "/v1/check to say stale")
         with Resp(self.service) as resp:
             shown = resp.explain(("anyone", "else"))
         assert shown[b"stale_ms"] > 0, shown
 
     def wait_writable(self) -> None:
-        """Until a write is acknowledged on every node; it bans somebody unheard of."""
+        """Wait until a write is acknowledged on every node; it bans an unknown User."""
 
         wait_until(
             lambda: self.http.ban("somebody").applied == "all", RECOVERY_TIMEOUT_S, "a write to be acknowledged as all"
         )
 
     def wait_whole(self) -> None:
-        """Until writes are effective, the facts fresh, and the Replica current; then it must equal Redis."""
+        """Wait until writes are effective, facts fresh and the Replica current; then it must equal Redis."""
         self.wait_writable()
         wait_until(lambda: self.metric("gate_replica_state") == 2, RECOVERY_TIMEOUT_S, "the Replica to be current")
         wait_until(lambda: self.stale_ms() == 0, RECOVERY_TIMEOUT_S, "the facts to be fresh")
@@ -110,7 +110,7 @@ class Node:
         assert report["equal"], report
 
     def refusal_of(self, user: str) -> Answer:
-        """A Ban while Redis is away: refused within a deadline, and from then on at once. The first answer."""
+        """Ban while Redis is away: refused within a deadline, then at once. Returns the first answer."""
         first = self.http.ban(user)
         again = [self.http.ban(user) for _ in range(8)]
         for answer in (first, *again):

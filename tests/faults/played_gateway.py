@@ -1,11 +1,11 @@
-"""A Gateway as a process of its own, so that it can be killed as one: `python -m tests.faults.played_gateway`.
+"""A Gateway in a separate process, so that it can be killed: `python -m tests.faults.played_gateway`.
 
-It keeps to docs/protocol.md and to nothing else. What it is to be comes as one line of JSON on stdin; there it also hears
-`settle` (no more comings and goings), `held` (answered with the ids of its Sessions, or null while it is not sure) and the end.
+It follows only docs/protocol.md. It reads its configuration as one line of JSON from stdin, then the commands `settle` (no more
+connects and disconnects) and `held` (answered with the ids of its Sessions, or null while it is not sure), and the end.
 
-    a connection that breaks, FENCED  nobody knows what came of what was under way: a higher epoch, everybody connected again
-    UNAVAILABLE                       the same is asked again; a Session of which it never learned is the worker's to close
-    NOLEASE                           Redis lost the lease: taken again, same epoch
+    a broken connection, FENCED  the outcome of commands in flight is unknown: take a higher epoch, connect all Users again
+    UNAVAILABLE                  send the same command again; the worker closes Sessions that it never learned of
+    NOLEASE                      Redis lost the lease: take it again with the same epoch
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from redis.retry import Retry
 from tests.harness.ports import LOOPBACK
 
 BEAT_S = 0.3
-"""A third of the lease, about."""
+"""About a third of the lease."""
 PACE_S = 0.02
 MOST_AT_ONCE = 12
 TIMEOUT_S = 5.0
@@ -34,7 +34,7 @@ PLATFORMS = ("iOS", "Web")
 
 
 class Orders(NamedTuple):
-    """What a Gateway is to be."""
+    """The configuration of a Gateway."""
 
     name: str
     port: int
@@ -43,18 +43,18 @@ class Orders(NamedTuple):
     tokens: list[str]
     seed: int
     sessions: int
-    """About how many it holds."""
+    """Approximate number of Sessions."""
 
 
 class Wanted(NamedTuple):
-    """A client that is connected to it, whatever happens behind."""
+    """A client that is connected to it, regardless of faults behind it."""
 
     token: str
     platform: str
 
 
 class Lost(Exception):
-    """Begin again with a higher epoch."""
+    """Start again with a higher epoch."""
 
 
 class PlayedGateway:
@@ -83,7 +83,7 @@ class PlayedGateway:
         self._unread = b""
 
     def run(self) -> None:
-        """Lose everything, begin again, for ever."""
+        """Lose everything and start again, forever."""
         while True:
             try:
                 self._begin()
@@ -104,7 +104,7 @@ class PlayedGateway:
         self._held, self._leaving = {}, []
 
     def _live(self) -> None:
-        """One beat of the lease, and what happens in between."""
+        """One beat of the lease, and the commands in between."""
         until = time.monotonic() + BEAT_S
         while (now := time.monotonic()) < until:
             self._exchange()
@@ -117,7 +117,7 @@ class PlayedGateway:
         self._ask_until(("GATE.LEASE", self._orders.name, str(self._epoch)))
 
     def _ask_until(self, command: Sequence[str]) -> Any:
-        """The answer, as soon as Redis is there again."""
+        """Return the answer once Redis is back."""
         while True:
             (reply,) = self._pipeline([command])
             if not isinstance(reply, redis.ResponseError):
@@ -128,7 +128,7 @@ class PlayedGateway:
             self._listen(PACE_S)
 
     def _exchange(self) -> None:
-        """Some connect, some go, and what is owed of either is asked again, in one pipeline."""
+        """Connect some, disconnect some, and repeat what failed of both, in one pipeline."""
         if not self._is_settling:
             self._come_and_go()
         owed, leaving = self._owed, self._leaving
@@ -180,7 +180,7 @@ class PlayedGateway:
         return pipeline.execute(raise_on_error=False)
 
     def _listen(self, for_s: float) -> None:
-        """Hear what is said on stdin, and be quiet for that long otherwise."""
+        """Read commands from stdin for this long."""
         if not select.select([0], [], [], max(0.0, for_s))[0]:
             return
         heard = os.read(0, 4_096)
@@ -196,7 +196,7 @@ class PlayedGateway:
 
 
 def _orders() -> Orders:
-    """The first line, and not a byte more: a buffer would hide from `select` what was said behind it."""
+    """Read the first line, and not a byte more: a buffer would hide later lines from `select`."""
     line = b""
     while not line.endswith(b"\n"):
         line += os.read(0, 1)

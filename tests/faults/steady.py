@@ -1,7 +1,7 @@
-"""Checks that go on while something breaks: a thread that asks all the time, and what it must not have seen.
+"""Checks during a fault: a thread that checks continuously, and judges the answers.
 
-It asks the RESP port, HTTP and a `gate.Replica` of its own in turn. An error, an answer that took longer than `MAX_GAP_S`, or a
-word that was not to be expected fails the test that the checks ran beside.
+It uses the RESP port, HTTP and a `gate.Replica` in turn. An error, an answer that took longer than `MAX_GAP_S`, or an
+unexpected word fails the test.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from tests.faults.calls import Http, Pair, Resp
 from tests.harness.service import GateService
 
 MAX_GAP_S = 1.0
-"""No router waits longer for a verdict, whatever breaks. A hundred times what a busy test machine takes."""
+"""No router waits longer for a verdict, in any fault. A hundred times the duration on a busy test machine."""
 ROUND_EVERY_S = 0.01
-"""Often enough to meet every moment of a fault, seldom enough to leave two cores to the nodes."""
+"""Short enough to hit every moment of a fault, long enough to leave two cores to the nodes."""
 STOP_TIMEOUT_S = 15.0
 
 Ask = Callable[[Pair], str]
 
 
 class Steady:
-    """`with Steady(service, {pair: allowed words}): ...` asks for as long as the block runs, and judges at its end.
+    """`with Steady(service, {pair: allowed words}): ...` checks for as long as the block runs, and judges at its end.
 
-    `without` names surfaces that the fault itself takes away: resp, http or replica.
+    `without` names surfaces that the fault itself disables: resp, http or replica.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The wall clock jumps: Bans end and begin again by it, and nothing that waits, leases or measures age takes notice.
+"""The wall clock jumps: Bans end and begin again by it; waits, leases and ages are unaffected.
 
 The real service runs on a wall clock that the test sets, in Python and in the compiled core alike. The monotonic clock and
 Redis's own stay as they are.

@@ -1,4 +1,4 @@
-"""The facts file is damaged while Redis is away: it is said once, no process dies again and again, and the node heals."""
+"""The facts file is damaged while Redis is away: it is logged once, no process dies repeatedly, and the node recovers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def site(start_module_service: Services, tmp_path_factory: pytest.TempPathFactor
 
 
 def _readyz(node: Node) -> str:
-    """What it says; "" while HTTP is on its way back from a SIGBUS."""
+    """The answer; "" while HTTP restarts after a SIGBUS."""
     try:
         status, body = get(node.service, "/readyz")[:2]
     except OSError:
@@ -54,7 +54,7 @@ def test_damaged_while_redis_is_away(site: Site, damage: Callable[[Path], None])
         wait_until(lambda: "damaged, and loaded again" in _readyz(node), RECOVERY_TIMEOUT_S, "/readyz to say why")
         with pytest.raises(ReplicaMissing):
             Replica.open(node.service.data, app=node.service.credentials.app_key)
-        for pair in expected:  # a reader may die of what it reads, and waits for a file when it is back
+        for pair in expected:  # a reader may die of the damage, and then waits for a file
             _asked(node, pair)
         wait_until(lambda: _readyz(node), RECOVERY_TIMEOUT_S, "HTTP to be back")
         assert len(node.logged(REBUILT)) == lines + 1
@@ -65,7 +65,7 @@ def test_damaged_while_redis_is_away(site: Site, damage: Callable[[Path], None])
 
 
 def _asked(node: Node, pair: tuple[str, str]) -> None:
-    """If it is answered at all, then as of unknown age."""
+    """An answer must report an unknown age."""
     try:
         answer = node.http.check(pair)
     except (OSError, KeyError, AssertionError, ValueError):
@@ -74,7 +74,7 @@ def _asked(node: Node, pair: tuple[str, str]) -> None:
 
 
 def test_an_older_copy_moved_over_the_file_is_never_fresh(site: Site) -> None:
-    """For whoever opens it before the replicator finds it: paused here, so that this lasts."""
+    """For a reader that opens it before the replicator finds the damage; the replicator is paused, so that this state lasts."""
     node = site.node
     facts = node.facts_file()
     shutil.copyfile(facts, facts.with_name("older.copy"))

@@ -1,4 +1,4 @@
-"""Presence has a Redis of its own (`--presence-redis`), and one of the two is away: what is the other's goes on."""
+"""Presence has a Redis of its own (`--presence-redis`), and one of the two is away: functions of the other one continue."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Site(NamedTuple):
         return await connect(self.node.service.http, token.out.strip(), platform="Web")
 
     async def ban(self, user: str) -> tuple[int, object]:
-        """Status, and how far it got."""
+        """Return the status, and how far the write got."""
         answer = await asyncio.to_thread(self.node.http.ban, user)
         return answer.status, answer.applied
 
@@ -52,9 +52,7 @@ async def is_answered(client: Socket, user: str) -> bool:
 
 
 @pytest.mark.parametrize("fault", ["cut off", "frozen"])
-async def test_presence_away_stops_no_check_and_no_write_and_a_ban_puts_out_once_it_is_back(
-    site: Site, fault: str
-) -> None:
+async def test_presence_away_stops_no_write_and_a_ban_disconnects_once_it_is_back(site: Site, fault: str) -> None:
     ann, bob = [await site.connect(f"{user} {fault}".replace(" ", "-")) for user in ("ann", "bob")]
     with site.presence.cut_off() if fault == "cut off" else site.presence.frozen():
         assert (await bob.ask("presence", users=["ann"]))["error"] == "unavailable"

@@ -1,8 +1,8 @@
-"""A seeded storm over Presence: Gateways, the service and Redis are killed while Users come and go, then it is calm.
+"""A seeded storm over Presence: Gateways, the service and Redis are killed while Users connect and leave; then it is calm.
 
-Some come through Gateways, others with a WebSocket of their own. In the end the counts are the Sessions that the living
-Gateways and the clients hold, each of them and no other; and the feed, which a follower read through all of it, tells every
-coming and going once: without a hole, and in turns for each User.
+Some Users connect through Gateways, others by WebSocket. In the end the counts equal the Sessions that the living Gateways and
+the clients hold, and no others. The feed, which a follower read all the time, has every transition once: without a hole, and
+alternating for each User.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ ROOT = Path(__file__).parents[2]
 SEED = int(os.environ.get("GATE_CHAOS_SEED", "20261123"))
 STORM_S = 20.0
 CALM_S = (0.2, 1.5)
-"""Between two faults. A process that dies again and again is restarted ever later, and then nothing happens any more."""
+"""Between two faults. A process that dies repeatedly is restarted later each time, and then nothing happens any more."""
 LEASE_MS = 1_000
 SESSIONS_EACH = 25
 WEBSOCKETS = 25
@@ -60,7 +60,7 @@ PAGE = 1_000
 
 
 class GatewayProcess:
-    """A Gateway under the test's thumb; `kill` it and `start` it."""
+    """A Gateway that the test kills and starts."""
 
     def __init__(self, name: str, node: GateService, seed: int) -> None:
         self._name = name
@@ -117,7 +117,7 @@ def tokens(node: GateService) -> list[str]:
 
 
 class Follower:
-    """Reads the feed through all of it, from wherever it got to."""
+    """Reads the feed all the time, from its last position."""
 
     def __init__(self, store: PresenceStore, app_key: str) -> None:
         self._feed = Feed(store.client, app_key)
@@ -139,7 +139,7 @@ class Follower:
 
 
 class Storm:
-    """The service, its Redis, its Gateways, and what chance does to them."""
+    """The service, its Redis, its Gateways, and random faults."""
 
     def __init__(self, services: Services, server: RedisServer, data: Path) -> None:
         self._services = services
@@ -187,7 +187,7 @@ class Storm:
                 gateway.start()
 
     def settle(self) -> dict[str, list[str]]:
-        """All are there, nobody comes or goes any more: what each Gateway holds, the node itself among them."""
+        """No User connects or leaves any more. Return what each Gateway holds, including the node itself."""
         self.crowd.settle()
         held = {}
         for gateway in self.gateways:
@@ -251,7 +251,7 @@ async def following(store: PresenceStore, app_key: str) -> AsyncIterator[Followe
         await follower.aclose()
 
 
-async def test_counts_are_the_live_sessions_and_each_transition_is_told_once(storm: Storm) -> None:
+async def test_counts_are_the_live_sessions_and_each_transition_is_fed_once(storm: Storm) -> None:
     store = presence_on(storm.server.url, 1_000)
     try:
         async with following(store, storm.app_key) as follower, storm.crowd.out():
@@ -261,7 +261,7 @@ async def test_counts_are_the_live_sessions_and_each_transition_is_told_once(sto
             await _holds(store, storm, held)
             head = await Feed(store.client, storm.app_key).head()
             await wait_until_async(lambda: follower.cursor == head, RECOVERY_TIMEOUT_S, "the follower to be there")
-            await _told_once(store, storm, follower.events)
+            await _fed_once(store, storm, follower.events)
         assert storm.crowd.welcomed >= LEAST_WELCOMED
         assert len(follower.events) >= LEAST_ENTRIES
         assert len(storm.faults) >= LEAST_FAULTS, storm.faults
@@ -287,7 +287,7 @@ def _is_calm(storm: Storm) -> bool:
 
 
 async def _holds(store: PresenceStore, storm: Storm, held: dict[str, list[str]]) -> None:
-    """What the store says is what the Gateways hold, Session by Session, and so are the counts."""
+    """The store's Sessions and counts must equal those of the Gateways, Session by Session."""
     presences = await store.presences(storm.app_key, USERS)
     found: dict[str, list[str]] = {name: [] for name in held}
     for presence in presences:
@@ -301,8 +301,8 @@ async def _holds(store: PresenceStore, storm: Storm, held: dict[str, list[str]])
     assert (counts.users, counts.sweeping) == (sum(presence.online for presence in presences), 0)
 
 
-async def _told_once(store: PresenceStore, storm: Storm, followed: list[Event]) -> None:
-    """The whole feed, and who followed it read just that; it leaves on exactly the platforms where Sessions are."""
+async def _fed_once(store: PresenceStore, storm: Storm, followed: list[Event]) -> None:
+    """The follower must have read the whole feed, which ends with exactly the platforms that have Sessions."""
     feed = Feed(store.client, storm.app_key)
     whole: list[Event] = []
     while some := await feed.read(whole[-1].cursor if whole else Cursor("0", 0, 0), PAGE):
@@ -316,5 +316,5 @@ async def _told_once(store: PresenceStore, storm: Storm, followed: list[Event]) 
 
 
 def _in_a_list(held: list[str] | None) -> list[Any]:
-    """So that holding nothing is not taken for not being sure."""
+    """Distinguishes an empty list from an unsure Gateway."""
     return [] if held is None else [held]

@@ -1,4 +1,4 @@
-"""Every process of a node dies, one by one and all at once: the others go on, it comes back, nothing acknowledged is lost."""
+"""Every process of a node dies, one by one and all at once: the others continue, it restarts, no acknowledged write is lost."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def _write_until_killed(service: GateService, name: str) -> list[str]:
 
 
 def _first_words(service: GateService, pairs: list[Pair]) -> list[str] | None:
-    """None as long as nobody listens."""
+    """None as long as no process listens."""
     try:
         with Resp(service) as resp:
             return [word.decode() for word in resp.ask_all([("GATE.VERDICT", *pair) for pair in pairs])]

@@ -1,4 +1,4 @@
-"""Redis hangs, dies, is cut off or far away: checks go on, writes are refused at once, and all of it heals by itself."""
+"""Redis hangs, dies, is cut off or far away: checks continue, writes are refused at once, and it recovers by itself."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ FAULTS: dict[str, tuple[Fault, bool]] = {
     "is cut off": (lambda site: site.cable.cut_off(), False),
     "is behind a frozen cable": (lambda site: site.cable.frozen(), True),
 }
-"""By name: the fault, and whether the first write is sure to have been sent before anybody could know."""
+"""By name: the fault, and whether the first write was certainly sent before it could be noticed."""
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -34,7 +34,7 @@ class Site(NamedTuple):
         return int(self.node.metric("gate_replica_reloads_total"))
 
     def reasons(self) -> list[str]:
-        """Of all reloads so far, in order."""
+        """The reasons of all reloads so far, in order."""
         return [str(line["reason"]) for line in self.node.logged(CANT_FOLLOW)]
 
 
@@ -55,7 +55,7 @@ def _reloaded(site: Site, reloads: int, reason: str, known: int) -> None:
 
 
 def _may_lose(expected: dict[Pair, str]) -> dict[Pair, set[str]]:
-    """What checks may say while Redis has forgotten these facts and the Replica has not, yet."""
+    """Permitted verdicts while Redis has lost these facts and the Replica has not reloaded yet."""
     return {pair: {word, "allowed"} for pair, word in expected.items()}
 
 
@@ -83,7 +83,7 @@ def test_restarted_from_an_older_file(site: Site, tmp_path: Path) -> None:
 
 
 def test_restarted_from_an_older_file_and_written_past_our_position(site: Site, tmp_path: Path) -> None:
-    """The numbers fit and the history doesn't: what this node applied under them never happened there."""
+    """The numbers match and the history does not: this node applied other writes under them."""
     node, known, reloads = site.node, len(site.reasons()), site.reloads()
     kept = node.pairs("kept too")
     site.server.save_copy(tmp_path / "older.rdb")
@@ -117,7 +117,7 @@ def test_a_changelog_trimmed_past_a_replicator_that_was_away(site: Site) -> None
 
 
 def test_a_changelog_deleted_under_a_replicator_that_follows(site: Site) -> None:
-    """No read tells of it: nothing comes, although the heads are ahead."""
+    """No read reveals it: no Change comes although the heads are ahead."""
     node, known, reloads = site.node, len(site.reasons()), site.reloads()
     expected = node.pairs("deleted")
     with Steady(node.service, expected):
@@ -130,8 +130,8 @@ def test_a_changelog_deleted_under_a_replicator_that_follows(site: Site) -> None
     node.asserts({**expected, ("deleted late", "x"): "sender-banned"})
 
 
-def test_a_write_after_redis_went_back_is_not_acknowledged_before_it_is_effective(site: Site, tmp_path: Path) -> None:
-    """The node has announced numbers higher than this write's, of the history that was lost."""
+def test_a_write_after_redis_went_back_is_acknowledged_when_effective(site: Site, tmp_path: Path) -> None:
+    """The node has announced higher numbers than this write's, from the lost history."""
     node = site.node
     site.server.save_copy(tmp_path / "older.rdb")
     for _ in range(3):

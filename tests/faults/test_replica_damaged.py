@@ -1,4 +1,4 @@
-"""The facts file of a running node is damaged: it is found, said once, and loaded again; no process dies again and again."""
+"""The facts file of a running node is damaged: it is found, logged once, and loaded again; no process dies repeatedly."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_damaged_while_it_runs(name: str, site: Site) -> None:
 
 
 def _ask_all(site: Site) -> bool:
-    """Readers meet the damage: whatever they say or die of, they are asked on."""
+    """Readers meet the damage; checks continue whatever they answer."""
     with contextlib.suppress(OSError, AssertionError, KeyError, ValueError):
         site.node.http.check_many(list(site.expected)[:20])
     return True
@@ -171,7 +171,7 @@ def test_appended_garbage_is_no_damage(site: Site) -> None:
 
 
 def test_a_reader_of_another_process_reports_what_it_meets(site: Site) -> None:
-    """`gate.Replica` raises, and the node heals without a scrub."""
+    """`gate.Replica` raises, and the node recovers without a scrub."""
     node = site.node
     facts = node.facts_file()
     with Replica.open(node.service.data, app=node.service.credentials.app_key) as opened:

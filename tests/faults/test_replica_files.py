@@ -1,7 +1,7 @@
-"""A Replica's file that can't be trusted: damaged, cut short, foreign, gone, of another boot. It is loaded anew from Redis.
+"""A Replica's file that can't be trusted: damaged, cut short, foreign, missing, of another boot. It is loaded again from Redis.
 
-Each is done to the files of a node that was killed whole, which is then started again: it must come up, say why in one log
-line, and equal Redis.
+Each fault is applied to the files of a killed node, which is then started again: it must start, log the reason in one line, and
+equal Redis.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _overwrite(facts: Path) -> None:
 
 
 def _overwrite_pages(facts: Path) -> None:
-    """All but the two meta pages: it opens well, and kills whoever reads on."""
+    """All but the two meta pages: it opens normally, and kills its readers."""
     size = facts.stat().st_size
     with facts.open("r+b") as file:
         file.seek(2 * 4_096)
@@ -50,7 +50,7 @@ def _empty(facts: Path) -> None:
 
 
 def _edit(facts: Path, key: bytes, value: bytes) -> None:
-    """As the writer would: with what this does to the checksum."""
+    """As the writer does: with the change of the checksum."""
     with closing(lmdb.open(str(facts), subdir=False, map_size=1 << 30)) as env, env.begin(write=True) as txn:
         stored, old = int.from_bytes(txn.get(META_CHECKSUM, b""), "big"), txn.get(key, b"")
         txn.put(key, value)
@@ -86,9 +86,9 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], bool]] = {
     "of another boot": (_from_another_boot, True),
     "named by garbage": (_garbage_in_current, True),
     "deleted": (Path.unlink, False),
-    "beside a spoilt board": (_spoil_status_page, False),
+    "with a spoilt board": (_spoil_status_page, False),
 }
-"""By name: the damage, and whether it is one that the log must name. What is merely missing is loaded without a word."""
+"""By name: the damage, and whether the log must name it. A missing file is loaded without a message."""
 
 
 class Site:
@@ -169,7 +169,7 @@ def _full(disk: Path) -> Iterator[None]:
 
 
 def test_a_full_disk(small_disk: Path, start_service: Services, private_redis: RedisServer) -> None:
-    """Checks go on from the facts as they were and say so; the write is in Redis, and effective once there is room."""
+    """Checks continue with the old facts and report that; the write is in Redis, and effective once there is room."""
     service = start_service.start(data=small_disk, redis_url=private_redis.url, env=JSON_LOGS)
     node = Node(service, private_redis.url)
     expected = node.pairs("full")

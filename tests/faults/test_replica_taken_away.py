@@ -1,4 +1,4 @@
-"""Files of a running node's Replica are deleted, moved or replaced: it heals once, and no verdict is wrong meanwhile."""
+"""Files of a running node's Replica are deleted, moved or replaced: it recovers once, and no verdict is wrong meanwhile."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _take_lock_file(facts: Path) -> None:
 
 
 def _replace_by_older(facts: Path) -> None:
-    """A copy of what was there before a Ban was lifted, moved over the file in use."""
+    """A copy from before a Ban was lifted, moved over the file in use."""
     shutil.copyfile(facts.with_name("older.copy"), facts.with_name("moved.in"))
     facts.with_name("moved.in").rename(facts)
 
@@ -66,7 +66,7 @@ TAKEN: dict[str, tuple[Callable[[Path], object], int]] = {
     "the directory is moved away": (_move_directory, 1),
     "the file is made read-only": (_protect, 0),
 }
-"""By name: what is done, and how many snapshots that may cost."""
+"""By name: the fault, and the maximum of snapshots that it may cost."""
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_taken_away(name: str, node: Node) -> None:
 
 
 def _keep_older_copy(node: Node, facts: Path) -> None:
-    """Before the facts that are asked for: a copy in which somebody is not banned yet."""
+    """An older copy, in which a User is not banned yet."""
     node.http.unban("taken banned")
     shutil.copyfile(facts, facts.with_name("older.copy"))
     assert node.http.ban("taken banned").applied == "all"
@@ -106,7 +106,7 @@ def _is_healed(node: Node, facts: Path, reloads: float) -> bool:
 
 
 def test_a_name_is_not_used_twice_and_nothing_reloads_again(node: Node) -> None:
-    """After the time in which replaced files are deleted, the files of now are all there."""
+    """After the delay of deletions, the present files all exist."""
     facts = node.facts_file()
     before = node.metric(RELOADS)
     facts.unlink()
@@ -125,7 +125,7 @@ def test_a_name_is_not_used_twice_and_nothing_reloads_again(node: Node) -> None:
 
 
 def test_the_replicator_dies_while_the_status_page_is_gone(node: Node) -> None:
-    """Workers have the deleted page mapped, which nobody stamps any more."""
+    """Workers have the deleted page mapped, which gets no more stamps."""
     expected = node.pairs("boardless")
     with Steady(node.service, expected):
         _take_status_page(node.facts_file())

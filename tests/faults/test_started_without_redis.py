@@ -1,4 +1,4 @@
-"""A node that has a Replica starts whatever is wrong with Redis: it serves checks, says what it waits for, and heals."""
+"""A node with a Replica starts in any fault of Redis: it serves checks, reports what it waits for, and recovers."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _demoted(server: RedisServer) -> Iterator[None]:
 
 @contextmanager
 def _loading(server: RedisServer) -> Iterator[None]:
-    """A restart on a large file, as far as others can see: each key takes 20 ms to load, all of them a minute."""
+    """Looks like a restart with a large file: each key takes 20 ms to load, all of them a minute."""
     server.client.mset({f"filler-{nth}": "x" * 100 for nth in range(3_000)})
     server.client.bgrewriteaof()  # only what is loaded in the form of a snapshot lets clients be answered meanwhile
     wait_until(lambda: not server.client.info("persistence")["aof_rewrite_in_progress"], 10, "the rewrite")
@@ -113,7 +113,7 @@ def test_a_node_with_a_replica_starts_though_redis(rested: Rested, start_service
         assert wait_until(node.stale_ms, 5, "the facts to be said to be old")
         wait_until(lambda: reason in str(readyz(service)), 5, "/readyz to give the reason")
         assert readyz(service)[0] == 503
-        refusal = node.http.ban("nobody")
+        refusal = node.http.ban("stranger")
         assert (refusal.status, refusal.body["error"]) == (503, "unavailable")
         assert str(rested.server.port) in service.output
         assert "gate ready" not in service.output
@@ -137,7 +137,7 @@ def _heals(service: GateService, expected: dict[Pair, str]) -> None:
 def test_one_that_served_does_not_end_when_its_replica_is_taken_away(
     rested: Rested, start_service: Services, tmp_path: Path
 ) -> None:
-    """There is nothing to serve any more, but the start is over: it goes on waiting for Redis."""
+    """There are no facts to serve any more, but the start is over: it continues to wait for Redis."""
     data = tmp_path / "data"
     shutil.copytree(rested.data, data)
     (data / "node-id").unlink()

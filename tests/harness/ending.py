@@ -1,4 +1,4 @@
-"""A program that starts servers and is told to end stops them first.
+"""Orderly end of a program that has started servers: a signal leaves every `with`.
 
 Called by `make bench`, `make load` and `make demo`.
 """
@@ -9,10 +9,10 @@ import signal
 import sys
 
 
-def end_orderly_when_told() -> None:
+def exit_on_signals() -> None:
     """SIGTERM and SIGINT raise SystemExit with a shell's status for them, so that every `with` is left.
 
-    A shell starts what it puts into the background with SIGINT ignored; this heeds it all the same. Main thread only.
+    A shell starts background jobs with SIGINT ignored; this sets a handler nevertheless. Main thread only.
     """
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, _end)

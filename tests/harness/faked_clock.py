@@ -1,4 +1,4 @@
-"""A process's wall clock under a test's thumb, whatever the process is: libfaketime adds an offset that it reads off a file.
+"""A wall clock that a test sets, for any process: libfaketime adds an offset that it reads from a file.
 
 The monotonic clock stays as it is, as it does where a real clock is set. `scripts/install-test-tools` installs the library.
 """

@@ -1,4 +1,4 @@
-"""A real Redis or Valkey under a test's thumb: killed, paused, restarted empty or from an older file.
+"""A real Redis or Valkey that a test controls: kills, pauses, restarts empty or from an older file.
 
 Every server listens on 127.0.0.1 only, on a free port, in a directory of its own, so that tests run in parallel.
 Used by the fixtures in `tests/conftest.py`, by fault tests, and by the benchmarks.
@@ -29,9 +29,9 @@ REDIS_FLAVORS: tuple[Flavor, ...] = get_args(Flavor)
 # A start takes some 20 ms; a machine busy with the whole suite is far slower, and a large file takes a while to load.
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 10.0
-# A client that asks a stopped (SIGSTOP) server must not wait for ever.
+# A client that asks a stopped (SIGSTOP) server must not wait forever.
 CLIENT_TIMEOUT_S = 5.0
-# Someone else may take the free port between the probe and the bind.
+# Another process may take the free port between the probe and the bind.
 START_TRIES = 3
 
 RDB_FILE = "dump.rdb"
@@ -54,7 +54,7 @@ def server_binary(flavor: Flavor) -> Path:
 
 
 class RedisServer:
-    """One server process. Made by `RedisServer.start`; `stop` ends it, and everything it owns lies in `directory`."""
+    """One server process. Made by `RedisServer.start`; `stop` ends it, and all of its files are in `directory`."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""A real `gate serve` under a test's thumb: started on free ports, waited for, stopped, or killed whole.
+"""A real `gate serve` that a test controls: starts on free ports, waits for, stops, or kills as a whole.
 
 The service leads a session of its own, so that `kill_all` is the power switch of one node. What it prints goes to a
 file, as it would under a service manager; a ready line that is not flushed is a failure here as it would be there.
@@ -100,7 +100,7 @@ class GateService:
     ) -> GateService:
         """Runs `gate serve` on `data`, with free ports unless given. Raises ServiceDied or NotInTime.
 
-        On a Redis that it is given, what its first lease is for is done at once: writes may be acknowledged as `all`.
+        On a given Redis, the wait of the first lease is skipped: writes may be acknowledged as `all`.
         """
         data.parent.mkdir(parents=True, exist_ok=True)
         http_port, resp_port = http_port or free_port(), resp_port or free_port()
@@ -226,7 +226,7 @@ class GateService:
         known = {one.pid: one.command for one in [*members, *family(self.pid)]}
 
         def survivors() -> list[Process]:
-            """A pid may have been given to a stranger since: the same pid must still run the same command."""
+            """The kernel may have reused a pid: it must still run the same command."""
             return [one for pid in known for one in family(pid) if one.pid == pid and one.command == known[pid]]
 
         try:

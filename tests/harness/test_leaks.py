@@ -1,4 +1,4 @@
-"""The audit finds strangers, whatever bytes a key holds."""
+"""The audit finds unknown keys, whatever bytes they hold."""
 
 from __future__ import annotations
 

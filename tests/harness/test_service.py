@@ -1,4 +1,4 @@
-"""The service under test: what the harness says about a node is so, and nothing outlives one."""
+"""The service under test: the harness reports a node's state correctly, and no process outlives it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_node_that_dies_at_start_says_why(start_service: Services) -> None:
     assert str(first.resp_port) in died.value.output
 
 
-def test_processes_tells_a_live_node_from_an_ended_one(start_service: Services) -> None:
+def test_processes_distinguishes_a_live_node_from_an_ended_one(start_service: Services) -> None:
     service = start_service.start()
     assert service.pid in {one.pid for one in service.processes()}
     # One that is just being started or is just ending has no command line for a moment.

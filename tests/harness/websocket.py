@@ -1,4 +1,4 @@
-"""A client of `/client/v1/connect`, frame by frame: it can send what no library would, and answers only when told to."""
+"""A client of `/client/v1/connect`, frame by frame: it can send frames that no library would, and answers only on request."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Refused(Exception):
 
 
 class Closed(NamedTuple):
-    """How the server closed: what it said last, and the code of its close frame; None for what there was not."""
+    """How the server closed: its last message, and the code of its close frame; None if there was none of them."""
 
     said: dict[str, Any] | None
     code: int | None
@@ -44,7 +44,7 @@ class Frame(NamedTuple):
 
 
 class Socket:
-    """One connection that is open; `welcome` is what it was told first."""
+    """An open connection; `welcome` is its first message."""
 
     welcome: dict[str, Any]
 
@@ -61,10 +61,10 @@ class Socket:
     async def ask(self, kind: str, **fields: Any) -> dict[str, Any]:
         """The answer to one message."""
         self.send(TEXT, orjson.dumps({"type": kind, **fields}))
-        return await self.told()
+        return await self.next_message()
 
     def send(self, opcode: int, payload: bytes = b"", first: int = FINAL, masked: bool = True) -> None:
-        """One frame, as it is told."""
+        """Send one frame as given."""
         mask = os.urandom(4)
         size = len(payload)
         length = size if size < 126 else 126 if size < 1 << 16 else 127
@@ -89,7 +89,7 @@ class Socket:
             except (asyncio.IncompleteReadError, ConnectionError) as end:
                 raise EOFError from end
 
-    async def told(self) -> dict[str, Any]:
+    async def next_message(self) -> dict[str, Any]:
         """The next message. Pings that come before it are answered."""
         while (frame := await self.frame()).opcode == PING:
             self.send(PONG, frame.payload)
@@ -110,7 +110,7 @@ class Socket:
         return Closed(said, int.from_bytes(frame.payload[:2], "big"))
 
     async def idle(self) -> None:
-        """Until it is closed, however long that takes: pings are answered, all else is passed over."""
+        """Wait until it is closed: answer pings, ignore all other frames."""
         try:
             while (frame := await self.frame(patience_s=None)).opcode != CLOSE:
                 if frame.opcode == PING:
@@ -119,13 +119,13 @@ class Socket:
             return
 
     async def leave(self) -> None:
-        """As a client that closes, until the server has too."""
+        """Close as a client does, and wait for the server's close."""
         self.send(CLOSE, (1000).to_bytes(2, "big"))
         await self.closed()
         self.drop()
 
     def drop(self) -> None:
-        """As a client whose network is gone."""
+        """Drop the connection, as a lost network does."""
         self.writer.close()
 
 
@@ -154,7 +154,7 @@ async def connect(
     try:
         async with asyncio.timeout(PATIENCE_S):
             await _answered(reader)
-        socket.welcome = await socket.told()
+        socket.welcome = await socket.next_message()
     except BaseException:
         writer.close()
         raise

@@ -166,7 +166,7 @@ async def test_each_message_is_answered_in_order_with_its_id(world: World) -> No
     async with connected(world.url, token_of(world.app, "ann")) as ann:
         for number in range(20):
             ann.send(TEXT, b'{"type":"ping","id":%d}' % number)
-        assert [(await ann.told())["id"] for _ in range(20)] == list(range(20))
+        assert [(await ann.next_message())["id"] for _ in range(20)] == list(range(20))
         assert await ann.ask("active", id="x") == {"type": "active", "id": "x"}
 
 
@@ -235,7 +235,7 @@ async def test_the_own_blacklist(world: World) -> None:
 async def test_a_mistake_is_named_and_costs_nothing(world: World, text: bytes, parameter: str) -> None:
     async with connected(world.url, token_of(world.app)) as client:
         client.send(TEXT, text)
-        answer = await client.told()
+        answer = await client.next_message()
         assert (answer["type"], answer["error"]) == ("error", "invalid")
         assert answer["parameter"].startswith(parameter) or answer["parameter"] == "seconds"
         assert await client.ask("ping") == {"type": "pong"}

@@ -54,10 +54,10 @@ async def test_the_longest_message_there_may_be_is_answered_in_one_piece_or_in_t
     ping = b'{"type":"ping"}'.ljust(MAX_MESSAGE_BYTES)
     client = await connect(world.url, token_of(world.app, "ann"))
     client.send(TEXT, ping)
-    assert await client.told() == {"type": "pong"}
+    assert await client.next_message() == {"type": "pong"}
     client.send(TEXT, ping[:70_000], first=0)
     client.send(CONTINUED, ping[70_000:])
-    assert await client.told() == {"type": "pong"}
+    assert await client.next_message() == {"type": "pong"}
     client.send(TEXT, ping[:70_000], first=0)
     client.send(CONTINUED, ping[70_000:] + b" ")
     assert (await client.closed()).code == 1009

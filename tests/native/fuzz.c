@@ -22,7 +22,7 @@ static uint64_t any(uint64_t below) {
 }
 
 static const char *const IDS[] = {"ana", "bob", "carl", "u1", "u12", "u345", "u1999", "exactly-twenty-bytes",
-                                  "one-byte-more-than-20", "x", "nobody-knows-this-one-here-or-there-or-anywhere-at-all-64-bytes-l"};
+                                  "one-byte-more-than-20", "x", "unknown-to-all-this-one-here-there-or-anywhere-at-all-64-bytes-l"};
 static const char *const PARTS[] = {"*3\r\n$10\r\nGATE.CHECK\r\n", "*3\r\n$12\r\nGATE.VERDICT\r\n", "*4\r\n$11\r\nGATE.MCHECK\r\n",
                                     "*258\r\n$11\r\nGATE.MCHECK\r\n", "*3\r\n$11\r\nGATE.MCHECK\r\n", "$3\r\nana\r\n", "$0\r\n\r\n",
                                     "$65\r\n", "$", "*", "\r\n", "$64\r\n", "PING\r\n", "$03\r\nana\r\n", "*10002\r\n$11\r\nGATE.MCHECK\r\n",

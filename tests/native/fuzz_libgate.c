@@ -17,7 +17,7 @@
 #define PAGE 4096
 
 static uint64_t state;
-static const char *const IDS[] = {"ana", "bob", "owner1", "owner77", "owner499", "exactly-twenty-bytes", "nobody", "",
+static const char *const IDS[] = {"ana", "bob", "owner1", "owner77", "owner499", "exactly-twenty-bytes", "stranger", "",
                                   "one-byte-more-than-20", "sixty-five-bytes-are-one-more-than-an-id-may-have-sixty-five-bytes"};
 
 static uint64_t any(uint64_t below) {

@@ -22,7 +22,21 @@ from tests.wire.test_connection import Line, command
 pytestmark = pytest.mark.skipif(native.core is None, reason=native.why_not)
 
 LONG = b"one-byte-more-than-20"
-IDS = [b"alice", b"bob", b"carol", b"eve", b"star", LONG, b"x" * 64, b"x" * 65, b"", b"\r\n", b"$1", b"\x00", b"nobody"]
+IDS = [
+    b"alice",
+    b"bob",
+    b"carol",
+    b"eve",
+    b"star",
+    LONG,
+    b"x" * 64,
+    b"x" * 65,
+    b"",
+    b"\r\n",
+    b"$1",
+    b"\x00",
+    b"stranger",
+]
 AUTH = command("AUTH", "app", "secret")
 
 ids = st.sampled_from(IDS)

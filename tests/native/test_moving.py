@@ -70,16 +70,16 @@ def test_no_snapshot_is_torn(tmp_path: Path) -> None:
             with Replica.open(ledger.directory, app="app") as replica:
                 while time.monotonic() < end:
                     stranger = f"{asked[index]}-" + "f" * 40
-                    answers = replica.may_send_many("nobody", [stranger, "owner"])
+                    answers = replica.may_send_many("friend", [stranger, "owner"])
                     # Behind a question that takes up what moved, this is read without a transaction, and not from the cache.
                     if replica.may_send("left", "guard"):
                         faults.append("read of two commits")
-                    banned = [replica.may_send(who, "nobody") for who in ("left", "right")]
+                    banned = [replica.may_send(who, "friend") for who in ("left", "right")]
                     pair = replica._reading()
                     pair.refresh()
                     app = pair.app("app")
                     assert app is not None and app.checks is not None and app.checks.is_set
-                    words = app.words([b"left", b"right"], [b"nobody", b"nobody"])
+                    words = app.words([b"left", b"right"], [b"friend", b"friend"])
                     pair.release()
                     if sorted(words) != ["allowed", "sender-banned"] or answers != [True, True] or len(banned) != 2:
                         faults.append((words, answers))

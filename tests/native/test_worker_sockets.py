@@ -145,7 +145,7 @@ def overfilled(peer: Peer) -> bool:
 
 
 async def test_descriptors_that_are_used_again_mix_up_no_replies(ledger: Ledger) -> None:
-    """Short connections that end in every way, beside some that stay: each sees its own replies only."""
+    """Short connections that end in every way, next to some that stay: each sees only its own replies."""
     async with served(ledger) as (server, path):
         places: list[int | str] = [server.port, path]
         staying = [await Peer.to(where) for where in places * 4]
@@ -342,8 +342,8 @@ file.close()
 """
 
 
-async def test_a_change_that_was_acknowledged_is_seen_whoever_made_it(tmp_path: Path) -> None:
-    """Another process commits, and says so; whatever is asked after that sees it, on each connection."""
+async def test_an_acknowledged_change_by_any_process_is_seen(tmp_path: Path) -> None:
+    """Another process commits, and says so; every later check sees it, on each connection."""
     ledger = Ledger(tmp_path / "replica", 1, app_facts())
     path = current_facts(ledger.directory)
     ledger.close()

@@ -26,7 +26,7 @@ def cable(private_redis: RedisServer) -> Iterator[Cable]:
 
 @pytest.fixture
 async def store(private_redis: RedisServer) -> AsyncIterator[Store]:
-    """The writer's own way to the server, which nobody cuts."""
+    """The writer's connection to the server, which is never cut."""
     opened = await Store.connect(private_redis.url)
     await opened.apps.create(FIRST_APP, 1)
     yield opened
@@ -35,7 +35,7 @@ async def store(private_redis: RedisServer) -> AsyncIterator[Store]:
 
 @pytest.fixture
 async def followed(store: Store, cable: Cable) -> AsyncIterator[Store]:
-    """The node's way, through the cable."""
+    """The node's connection, through the cable."""
     opened = await Store.connect(cable.url, deadline_ms=DEADLINE_MS)
     yield opened
     await opened.aclose()

@@ -1,4 +1,4 @@
-"""A facts file with a pen: a test says what happened, one commit at a time, as the replicator would after reading it.
+"""A facts file that a test writes, one commit at a time, as the replicator does after a read.
 
 Used by the tests of readers and of the RESP port. The file has one Partition; the ledger keeps its Position.
 """
@@ -24,7 +24,7 @@ def app_facts(key: str = "app", **settings: object) -> AppFacts:
 
 
 class Ledger:
-    """The writer of one facts file, current in `directory` unless told otherwise."""
+    """The writer of one facts file, which is current in `directory` by default."""
 
     def __init__(self, directory: Path, generation: int = 1, *apps: AppFacts, current: bool = True) -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ class Ledger:
         return self.revision
 
     def replace(self, successor: Ledger) -> None:
-        """Let readers of this file go on to another."""
+        """Let readers of this file move to another."""
         make_current(successor.file.path)
         self.file.name_successor(successor.file.path.name)
 
@@ -70,7 +70,7 @@ def said(
     until_ms: int = FOREVER_MS,
     value: bytes = b"",
 ) -> Change:
-    """A Change that a ledger has still to number."""
+    """A Change that a ledger numbers later."""
     return Change(0, kind, NOW_MS, "", "", app, user, until_ms, members, value)
 
 

@@ -1,4 +1,4 @@
-"""A replicator running beside the test, and the readers' side of the same directory."""
+"""A replicator that runs next to the test, and readers of the same directory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ APP = "app"
 
 
 class Node:
-    """What a test asks of a running replicator and of a reader on the same machine."""
+    """A running replicator and a reader on the same machine, for a test."""
 
     def __init__(self, directory: Path, source: ChangeSource, announcer: Announcer, **options: Any) -> None:
         self.directory = directory

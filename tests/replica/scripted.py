@@ -50,7 +50,7 @@ class ScriptedRedis:
         self.first_held[partition] = first_held
 
     def lose_entry(self, partition: int, seq: int) -> None:
-        """A hole that nobody can explain."""
+        """An unexplained hole."""
         log = self.logs[partition].log
         log[:] = [change for change in log if change.seq != seq]
 
@@ -146,7 +146,7 @@ class ScriptedRedis:
 
 
 class Listener:
-    """An `Announcer` that writes down what it was asked to say."""
+    """An `Announcer` that records its announcements."""
 
     def __init__(self, source: ScriptedRedis) -> None:
         self._source = source

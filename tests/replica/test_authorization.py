@@ -1,4 +1,4 @@
-"""Up to which Change somebody was admitted: what a bar in Redis is held against, so it must never promise too much."""
+"""The Change up to which a User was authorized. A fence in Redis is compared with it, so it must never promise too much."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def test_facts_of_a_history_that_redis_may_have_lost_promise_nothing(ledger: Led
     """Redis went back, and numbers other Changes as it did those that are here: its Bans would look as if they were known."""
     status_page = StatusPage(tmp_path / BOARD_FILE, write=True)
     reading = Reading(tmp_path)
-    told = {}
+    applied = {}
     for state in (State.CURRENT, State.RELOADING, State.CATCHING_UP):
         status_page.put(state=state)
         reading.refresh()
-        told[state] = applied_of(reading, "app", b"u")
+        applied[state] = applied_of(reading, "app", b"u")
         reading.release()
-    assert told == {
+    assert applied == {
         State.CURRENT: (EPOCH, 1),
         State.RELOADING: ("0", 0),
         State.CATCHING_UP: (EPOCH, 1),

@@ -1,4 +1,4 @@
-"""After an import the facts file gives its free pages back, and nobody who reads or writes notices."""
+"""After an import the facts file releases its free pages, unnoticed by readers and writers."""
 
 from __future__ import annotations
 

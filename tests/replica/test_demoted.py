@@ -1,7 +1,7 @@
-"""A failover that nobody told this node of: its server was demoted to a replica, and another one takes the writes now.
+"""A failover that this node is not informed of: its server was demoted to a replica, and another one takes the writes.
 
-A demoted server closes no connection and names its heads to whoever asks, but they are no longer the truth: the node is on
-no writer's list any more, so nobody waits for it. It must say that it is stale, as one that is cut off does.
+A demoted server closes no connection and still returns its heads, but they are outdated: the node is on no writer's list any
+more, so no writer waits for it. It must report that it is stale, like a node that is cut off.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def test_noise_in_the_middle(facts: Path, seed: int) -> None:
     assert file_check.survives(facts)
 
 
-def test_a_death_is_told(facts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_death_is_reported(facts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "dies.py"
     program.write_text(f"import os; os.kill(os.getpid(), {int(signal.SIGSEGV)})")
     monkeypatch.setattr(file_check, "__file__", str(program))

@@ -177,7 +177,7 @@ def test_any_writes_at_any_moment_of_the_scan_converge(
         if op.kind == "app-removed":
             removed.add(op.app)
         elif op.app in removed:
-            return  # the store refuses facts of an App that is gone; created anew it takes a fresh load (below)
+            return  # the store refuses facts of an App that is gone; created again it takes a fresh load (below)
         op.write_to(redis)
 
     for op in before:

@@ -110,7 +110,7 @@ class TestFollowing:
 
 class TestFilesTakenAway:
     @pytest.mark.parametrize("what", ["facts", "current", "current is garbage", "another file in its place"])
-    async def test_a_file_that_disappears_under_a_running_node_is_made_anew(
+    async def test_a_file_that_disappears_under_a_running_node_is_made_again(
         self, redis_node: Node, store: Store, what: str
     ) -> None:
         await ban(store, b"u")

@@ -97,7 +97,7 @@ def test_an_app_that_is_removed_is_unknown(ledger: Ledger, replica: Replica) -> 
 
 def test_opening_says_what_is_missing(ledger: Ledger, tmp_path: Path) -> None:
     with pytest.raises(AppUnknown):
-        Replica.open(ledger.directory, app="nobody")
+        Replica.open(ledger.directory, app="stranger")
     with pytest.raises(InvalidInput):
         Replica.open(ledger.directory, app="no body")
     with pytest.raises(ReplicaMissing):

@@ -293,7 +293,7 @@ def test_lmdbs_own_errors_come_out_as_this_projects(directory: Path) -> None:
     _close(reading, ledger)
 
 
-def test_ids_of_another_length_are_refused_beside_any_sender(directory: Path) -> None:
+def test_ids_of_another_length_are_refused_with_any_sender(directory: Path) -> None:
     ledger = Ledger(directory, 1, app_facts())
     ledger.commit(said("ban-imposed", b"z"))
     reading = Reading(directory)

@@ -393,7 +393,7 @@ class TestBreaks:
     async def test_positions_are_not_said_to_a_server_whose_history_is_another(
         self, node: Node, redis: ScriptedRedis, listener: Listener
     ) -> None:
-        """It gives our numbers to other writes: whoever waits for those must not take ours for theirs."""
+        """It assigns our numbers to other writes; our announcement must not acknowledge those."""
         older = redis.saved()
         for i in range(5):
             redis.write(1, "ban-imposed", b"lost%d" % i, until_ms=FOREVER_MS)
@@ -541,7 +541,7 @@ class TestMistrust:
         assert await self.rebuilt(directory, redis, listener) == []
         assert {path.name for path in directory.glob("facts-*")} == {left.name, f"{left.name}-lock"}
 
-    async def test_another_number_of_partitions_is_loaded_anew_and_served_meanwhile(
+    async def test_another_number_of_partitions_is_loaded_again_and_served_meanwhile(
         self, left: Path, directory: Path, listener: Listener
     ) -> None:
         other = ScriptedRedis(3)
@@ -561,7 +561,9 @@ class TestRebuild:
         await node.until(lambda: not (directory / "rebuild").exists(), "the request to be cleared")
         assert redis.snapshots == 2
 
-    async def test_asked_for_while_nobody_runs(self, directory: Path, redis: ScriptedRedis, listener: Listener) -> None:
+    async def test_requested_while_no_replicator_runs(
+        self, directory: Path, redis: ScriptedRedis, listener: Listener
+    ) -> None:
         async with running(directory, redis, listener) as node:
             await node.until_ready()
         request_rebuild(directory)

@@ -118,7 +118,7 @@ def test_it_is_given_up_while_too_much_is_written(file: FactsFile, monkeypatch: 
 
 
 async def test_what_another_killed_is_not_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As for lack of memory. A signal of LMDB's own is damage, and its last words are told."""
+    """As for lack of memory. A signal raised by LMDB is damage, and its last message is reported."""
     program = tmp_path / "dies.py"
     monkeypatch.setattr(file_check, "__file__", str(program))
     program.write_text(f"import os; os.kill(os.getpid(), {int(signal.SIGKILL)})")

@@ -42,7 +42,7 @@ def test_never_stamped_is_never_fresh(path: Path) -> None:
     status_page.close()
 
 
-def test_a_new_replicator_begins_anew_but_keeps_when_facts_were_complete(path: Path) -> None:
+def test_a_new_replicator_keeps_when_facts_were_last_complete(path: Path) -> None:
     """Else every restart of it would make a node look as if it had never known anything."""
     first = StatusPage(path, write=True)
     first.put(state=State.CURRENT, ready=1, reloads=4)
@@ -102,7 +102,7 @@ def test_it_is_for_this_user_alone(path: Path) -> None:
 
 
 def test_a_page_that_was_taken_away_is_laid_out_again(path: Path) -> None:
-    """A reader that has the old one mapped, and whoever opens it now, see the same again at once."""
+    """A reader that maps the old page, and one that opens it now, see the same values at once."""
     writer, reader = StatusPage(path, write=True), StatusPage(path)
     writer.put(generation=7, state=State.CURRENT)
     writer.stamp(NOW_MS)

@@ -187,7 +187,7 @@ async def test_a_demoted_server_whose_address_moved_is_left(
 async def test_an_old_server_that_lives_on_keeps_no_connection(
     pair: Pair, successor: RedisServer, redis_node: Node, nth: int
 ) -> None:
-    """Nobody demoted it, and only some connections broke: what stays behind would wait, and answer, for ever."""
+    """It was not demoted, and only some connections broke: the others would wait, and answer, forever."""
     await asyncio.to_thread(successor.client.replicaof, "NO", "ONE")
     await asyncio.to_thread(pair.cable.point_to, successor.port)
     await asyncio.to_thread(pair.cable.cut_every, nth)

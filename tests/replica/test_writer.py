@@ -309,7 +309,7 @@ class TestTrust:
         with pytest.raises(ReplicaForeign, match="torn"):
             FactsFile.open(path)
 
-    def test_where_no_boot_can_be_told_only_a_clean_end_will_do(
+    def test_without_a_boot_id_only_a_clean_end_is_trusted(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         self.reboot(monkeypatch, b"unknown")

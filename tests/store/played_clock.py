@@ -2,7 +2,7 @@
 
 A departure lasts a second before it is announced, and a bar a minute; steps of the server's clock must end nothing. None of
 that can wait for a real clock, and no client can set a server's. So `PlayedClock` runs each script of Presence with its one
-call of `TIME` turned into a read of a key beside the App's others, which the test writes. `put_away` removes that key.
+call of `TIME` turned into a read of a key next to the App's others, which the test writes. `put_away` removes that key.
 """
 
 from __future__ import annotations

@@ -222,7 +222,7 @@ async def test_without_a_node_of_its_own(store: Store) -> None:
     await settle(store)
     acks = Acknowledger(store, None)
     await acks.start()
-    assert await acks.wait(await ban(store), 1_000) == "all", "nobody is live, so every live node has it"
+    assert await acks.wait(await ban(store), 1_000) == "all", "no node is live, so every live node has it"
     await store.announcer("n2").renew({})
     written = await ban(store)
     assert await acks.wait(written, 50) == "pending"
@@ -231,7 +231,7 @@ async def test_without_a_node_of_its_own(store: Store) -> None:
     await acks.aclose()
 
 
-async def test_many_waits_at_once_are_all_told(store: Store, acks: Acknowledger) -> None:
+async def test_many_waits_at_once_all_end(store: Store, acks: Acknowledger) -> None:
     node = store.announcer("n1")
     await node.renew({})
     written = await asyncio.gather(*(store.bans.impose(APP, [b"u%d" % n], 5_000, NOW) for n in range(300)))
@@ -256,11 +256,11 @@ async def test_a_subscription_that_was_lost_is_taken_again(
     written = await ban(store)
     each_redis.client.client_kill_filter(_type="pubsub")
 
-    async def is_told() -> bool:
+    async def is_acknowledged() -> bool:
         await store.announcer("n1").renew(positions(written.revisions))  # as a replicator does, again and again
         return await acks.wait(written, 20) == "all"
 
-    await wait_until_async(is_told, 5, "the subscription to be back")
+    await wait_until_async(is_acknowledged, 5, "the subscription to be back")
 
 
 async def test_a_wait_ends_in_time_while_the_server_hangs(private_redis: RedisServer) -> None:

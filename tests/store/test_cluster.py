@@ -160,7 +160,7 @@ async def test_writes_to_a_slot_on_its_way_wait_or_are_refused(setup: ClusterSet
     await ban(store, user_in(1))
     brisk = await Store.connect(setup.url, deadline_ms=300, connect_ms=PATIENCE_MS)
     setup.begin_move([slot], target)
-    # Half of its keys are there, so a script that needs keys of both is told to try again.
+    # Half of its keys are there, so a script that needs keys of both gets TRYAGAIN.
     setup.move_keys(slot, target, most=1)
     with pytest.raises(StoreUnavailable, match="is being moved to another master") as refused:
         await ban(brisk, user_in(1, 1))

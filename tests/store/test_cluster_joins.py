@@ -126,7 +126,7 @@ async def test_marks_of_another_list_make_nothing_certain(store: Store) -> None:
     assert written.registry and written.live_nodes == {"n1"}
 
 
-async def test_a_late_mark_of_an_older_list_is_settled_by_nobody(store: Store) -> None:
+async def test_a_late_mark_of_an_older_list_is_never_settled(store: Store) -> None:
     node = announcer(store, "n1")
     await node.renew({})
     before = await mark_in(store, 0)

@@ -51,7 +51,7 @@ async def test_another_schema_is_refused(redis_server: RedisServer) -> None:
         await connected(redis_server.url)
 
 
-async def test_nobody_listens(redis_server: RedisServer) -> None:
+async def test_no_server_listens(redis_server: RedisServer) -> None:
     with pytest.raises(StoreUnavailable, match="cannot reach redis://127"):
         await connected(f"redis://127.0.0.1:{free_port()}")
     with pytest.raises(StoreUnavailable, match="cannot reach unix:///nowhere"):

@@ -134,14 +134,14 @@ async def test_a_step_that_comes_too_late_touches_nothing(store: Store, step: st
     await store.jobs.run(job, NOW)
     await store.deactivation.reactivate(APP, [b"ann"], NOW + HOUR_MS, HOUR_MS)
     await store.bans.impose(APP, [b"ann"], FOREVER_MS, NOW)
-    told = len(await taken(store))
+    results = len(await taken(store))
     await STEPS[step](store.jobs, job)
     assert await store.bans.count(APP, NOW) == 1
     assert not (await store.users.facts(APP, [b"ann"]))[0].deactivated
-    assert (told, await taken(store)) == (2, [])
+    assert (results, await taken(store)) == (2, [])
 
 
-async def test_deactivating_again_tells_at_once_and_keeps_the_moment(store: Store) -> None:
+async def test_deactivating_again_reports_at_once_and_keeps_the_moment(store: Store) -> None:
     first = await store.deactivation.deactivate(APP, [b"ann"], NOW)
     again = await store.deactivation.deactivate(APP, [b"ann"], NOW + 5)
     assert again.written.revisions
@@ -169,7 +169,7 @@ async def test_reactivation_gives_the_id_back_and_nothing_else(store: Store, fol
     assert (hook.operation, hook.kind, hook.code) == (operation.id, "1", "0")
 
 
-async def test_reactivating_who_is_not_deactivated_is_fine_and_told(store: Store) -> None:
+async def test_reactivating_who_is_not_deactivated_is_fine_and_reported(store: Store) -> None:
     operation = await store.deactivation.reactivate(APP, [b"ann"], NOW, HOUR_MS)
     assert operation.written.revisions
     assert await store.users.facts(APP, [b"ann"]) == [UserFacts()]

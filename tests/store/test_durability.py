@@ -317,7 +317,7 @@ async def test_fsync_waits_for_a_slow_disk(slow_server: tuple[RedisServer, SlowD
 async def test_waitaof_is_asked_behind_a_mark(
     slow_server: tuple[RedisServer, SlowDisk], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on Redis 8, of which there is none here: by a Valkey that syncs each write, and does not say so."""
+    """As on Redis 8, which is not available here: by a Valkey that syncs each write without reporting it."""
 
     async def trusts(*_: object) -> bool:
         return True

@@ -209,7 +209,7 @@ async def test_a_slow_cable_is_only_slow(cable: Cable, cabled: Store) -> None:
     assert 0.08 - 2 * TIMER_EARLY_S <= time.monotonic() - begun_s < 3, "they travel together, not one after another"
 
 
-async def test_an_idle_connection_that_was_closed_is_opened_anew(private_redis: RedisServer, fragile: Store) -> None:
+async def test_an_idle_connection_that_was_closed_is_opened_again(private_redis: RedisServer, fragile: Store) -> None:
     private_redis.client.client_kill_filter(_type="normal", skipme=True)
     await wait_until_async(lambda: is_back(fragile), BACK_S, "the store to be back")
     await ban(fragile)

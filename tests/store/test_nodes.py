@@ -1,4 +1,4 @@
-"""Who else runs under a node's id: another data directory is told apart from the same one's earlier run, and live from dead."""
+"""Rivals under a node's id: another data directory is distinguished from an earlier run in the same one, and live from dead."""
 
 from __future__ import annotations
 

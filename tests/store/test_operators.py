@@ -88,9 +88,9 @@ async def test_changes_side_by_side_all_count(store: Store) -> None:
 
 async def test_unknown_and_impossible_names(store: Store) -> None:
     with pytest.raises(OperatorUnknown):
-        await store.operators.remove("nobody")
+        await store.operators.remove("stranger")
     with pytest.raises(OperatorUnknown):
-        await store.operators.change("nobody", lambda one: one)
+        await store.operators.change("stranger", lambda one: one)
     for name in ("", "a:b", "a b", "x" * 65, "\N{GREEK SMALL LETTER ALPHA}", "a\n"):
         with pytest.raises(InvalidInput):
             await store.operators.add(operator(name))

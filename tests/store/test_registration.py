@@ -47,7 +47,7 @@ async def test_any_id_has_a_profile(store: Store, user: bytes) -> None:
         assert await store.users.profiles(APP, [user]) == [Profile(user, NOW, name, portrait)]
 
 
-async def test_the_limit_is_exact_whoever_comes_at_once(store: Store) -> None:
+async def test_the_limit_is_exact_under_concurrency(store: Store) -> None:
     outcomes = await asyncio.gather(
         *(store.users.enrol(FACTS, b"u%d" % number, NOW) for number in range(200)), return_exceptions=True
     )
@@ -76,7 +76,7 @@ async def test_a_crash_between_place_and_registration_is_healed_by_the_same_call
     assert await registered(store, b"ann")
 
 
-async def test_a_place_that_nobody_took_goes_to_who_asks_later(store: Store) -> None:
+async def test_an_unused_place_goes_to_a_later_user(store: Store) -> None:
     for user in (b"lost-1", b"lost-2", b"lost-3"):
         await store.users.quota.reserve(FACTS, user, NOW)
     with pytest.raises(UserLimitReached):
@@ -145,10 +145,10 @@ async def test_a_deactivated_user_is_neither_registered_nor_changed_nor_deleted(
     assert await store.users.profiles(APP, [b"ann"]) == [Profile(b"ann", NOW, "Ann", "")]
 
 
-async def test_nobody_has_no_profile_to_change(store: Store) -> None:
+async def test_an_unknown_user_has_no_profile_to_change(store: Store) -> None:
     with pytest.raises(UserUnknown):
-        await store.users.refresh(APP, b"nobody", "N", None)
-    assert await store.users.profiles(APP, [b"nobody"]) == [None]
+        await store.users.refresh(APP, b"stranger", "N", None)
+    assert await store.users.profiles(APP, [b"stranger"]) == [None]
 
 
 async def test_the_later_revocation_stands_whichever_comes_first(store: Store, follower: Follower) -> None:

@@ -71,7 +71,7 @@ async def perform(store: Store, operation: tuple[Any, ...], now_ms: int) -> None
                 await store.jobs.run(job, now_ms)
             await store.deactivation.reactivate(app, users, now_ms, 0)
         case other:
-            raise AssertionError(f"nobody performs {other}")
+            raise AssertionError(f"no step performs {other}")
 
 
 def expect(facts: Facts, operation: tuple[Any, ...], now_ms: int) -> bool:

@@ -75,7 +75,7 @@ async def test_tokens_revoked_ahead_of_time_are_minted_after_it(store: Store) ->
     assert await is_valid(store, await minted(store, NOW + DAY_MS))
 
 
-async def test_a_refused_token_registers_nobody(store: Store) -> None:
+async def test_a_refused_token_registers_no_user(store: Store) -> None:
     await store.users.revoke_tokens(APP, [USER], NOW + DAY_MS, NOW)
     with pytest.raises(TokensHeld):
         await minted(store, NOW)

@@ -47,7 +47,7 @@ async def asked(hooks: WebhookClaims, cursor: Cursor | None = None) -> Claim:
     return claim
 
 
-async def test_whoever_asks_first_has_it_and_alone_moves_the_cursor(one: WebhookClaims, two: WebhookClaims) -> None:
+async def test_the_first_claimant_has_it_and_alone_moves_the_cursor(one: WebhookClaims, two: WebhookClaims) -> None:
     assert await asked(one) == Claim(True, None)
     assert await asked(two) == await asked(two, FURTHER) == TAKEN
     assert await asked(one, HERE) == Claim(True, HERE)

@@ -101,7 +101,7 @@ async def _kick(store: Store) -> None:
 
 async def _bury(store: Store) -> None:
     for hook in await store.webhooks.take("n1", 10, [0]):
-        await store.webhooks.bury(hook, "nobody")
+        await store.webhooks.bury(hook, "stranger")
 
 
 async def _replay(store: Store) -> None:
