@@ -35,7 +35,7 @@ class Message(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What the service is told before the trace runs."""
+    """The facts that the service gets before the trace runs."""
 
     blacklists: dict[int, set[int]]
     whitelists: dict[int, set[int]]

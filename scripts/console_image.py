@@ -16,7 +16,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, ViewportSize, sync_playwright
 
-from tests.harness.ending import end_orderly_when_told
+from tests.harness.ending import exit_on_signals
 from tests.harness.service import GateService
 
 IMAGE = Path(__file__).parents[1] / "docs" / "images" / "console.png"
@@ -36,7 +36,7 @@ def main(image: Path) -> int:
     if chromium is None:
         print("console_image: no Chromium: scripts/install-test-tools installs Debian's", file=sys.stderr)
         return 1
-    end_orderly_when_told()
+    exit_on_signals()
     with tempfile.TemporaryDirectory() as folder, GateService.start(Path(folder) / "gate-data") as service:
         _load(service, Path(folder) / "facts.ndjson")
         with sync_playwright() as playwright:

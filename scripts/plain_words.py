@@ -19,8 +19,10 @@ WORDS = ("told", "tells", "whoever", "nobody", "anew", "beside")
 PHRASES = ("put out", "lies in", "what was asked", "said so")
 _WORD = "|".join(WORDS)
 _PHRASE = "|".join(PHRASES).replace(" ", r"\s+")
-# Python's own `is None` has a capital; "is none of these" is a statement.
+# Python's own `is None` has a capital; "none of these" is a statement.
 LISTED = re.compile(rf"(?i:(?<![A-Za-z])(?:{_WORD})(?![A-Za-z])|\b(?:{_PHRASE})\b)|\bis\s+none\b(?!\s+of\b)")
+CONTRACTS = ("gate_presence_changes_told_total",)
+"""Names that callers use, which stay as they are."""
 # Reports of measurements, other projects' files, and what no person writes.
 SKIPPED = ("loadtests/results/", "tests/conformance/node/", "scripts/plain_words.py")
 NOT_PROSE = (".svg", ".lock", ".json", ".png", ".csv", ".gz", ".woff2")
@@ -28,6 +30,8 @@ NOT_PROSE = (".svg", ".lock", ".json", ".png", ".csv", ".gz", ".woff2")
 
 def hits(text: str) -> list[int]:
     """The numbers of the lines that hold a word of the list."""
+    for name in CONTRACTS:
+        text = text.replace(name, "")
     return [number for number, line in enumerate(text.splitlines(), 1) if LISTED.search(line)]
 
 

@@ -58,5 +58,5 @@ def bases(node: ast.ClassDef) -> Iterator[str]:
 
 
 def comments(text: str) -> int:
-    """Comment tokens: a docstring is none, and each line of a longer comment is one."""
+    """Comment tokens: a docstring does not count, and each line of a longer comment is one."""
     return sum(token.type == tokenize.COMMENT for token in tokenize.generate_tokens(io.StringIO(text).readline))

@@ -32,7 +32,7 @@ from urllib.parse import urlencode, urlsplit
 from gate.core import token
 from gate.core.model import AppFacts
 from scripts.sizes import measured
-from tests.harness.ending import end_orderly_when_told
+from tests.harness.ending import exit_on_signals
 from tests.harness.service import GateService
 from tests.harness.signing import signature_headers
 from tests.harness.waiting import wait_until
@@ -257,7 +257,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="the figures as JSON")
     parser.add_argument("--hops", choices=names, help="print the functions of one walk in the order of their calls")
     chosen = parser.parse_args(arguments)
-    end_orderly_when_told()
+    exit_on_signals()
     if chosen.hops:
         walk = WALKS[names.index(chosen.hops)]
         for each in traced([walk], core=True):

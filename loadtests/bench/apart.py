@@ -1,7 +1,7 @@
-"""Processes of the load client's own, each with one line to whoever started it.
+"""Processes of the load client, each with one pipe to the process that started it.
 
 Each leads a session, which the kernel's scheduler serves as a group of its own where it groups by session (autogroup), and has
-a nice level: clients are other machines elsewhere, and here have the server's cores.
+a nice level: in production clients are other machines, and here they share the server's cores.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ END_WITHIN_S = 30.0
 END = "end"
 
 Work = Callable[..., None]
-"""Gets the line first, then what it was started with; returns when it receives `END`."""
+"""Gets the pipe first, then the arguments of `Apart`; returns when it receives `END`."""
 
 
 class Apart:
@@ -39,7 +39,7 @@ class Apart:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with suppress(BrokenPipeError):  # it ended by itself, and said why
+        with suppress(BrokenPipeError):  # it ended by itself, and printed the reason
             self._line.send(END)
         self._process.join(END_WITHIN_S)
 
@@ -47,7 +47,7 @@ class Apart:
         self._line.send(order)
 
     def hear(self) -> Any:
-        """What it says next. `EOFError` if it is gone."""
+        """Its next message. `EOFError` if it has ended."""
         return self._line.recv()
 
     def ask(self, order: Any) -> Any:

@@ -123,7 +123,7 @@ class Bed:
 
     @cached_property
     def presence(self) -> GateService:
-        """A node without facts, whose Presence lies in `presence_store`."""
+        """A node without facts, whose Presence is stored in `presence_store`."""
         node = GateService.start(self.folder / "presence", "--presence-redis", self.presence_store.url, workers=1)
         self._stack.callback(node.stop)
         return node

@@ -1,12 +1,12 @@
-"""Thousands of WebSocket clients in one process, on raw sockets and one epoll, so light that what is measured is the server.
+"""Thousands of WebSocket clients in one process, on raw sockets and one epoll, so light that the server is measured.
 
     with Crowd(node, clients) as crowd:
-        crowd.come()     everybody connects at once; returns when all are welcome
-        crowd.drop()     everybody's socket is closed at once
-        crowd.storm()    both, the one right behind the other
-    crowd.look()     who is here, how often they were pinged, whom the server closed and when
+        crowd.come()     all clients connect at once; returns when all are welcome
+        crowd.drop()     all sockets are closed at once
+        crowd.storm()    both, one right after the other
+    crowd.look()     how many are connected, their pings, and the connections that the server closed
 
-They do as docs/websocket.md says: answer pings, and come back after a connection that broke, later each time. Moments are those
+Clients follow docs/websocket.md: they answer pings, and reconnect after a connection broke, later each time. Times are those
 of `time.monotonic`, which all processes of a machine share.
 """
 
@@ -37,11 +37,11 @@ PATH = "/client/v1/connect?platform=iOS"
 A_SOURCE_ADDRESS = 5_000
 """Connections from one loopback address: each has 28,000 ports, of which those used just now are not free at once."""
 BEGUN_AT_ONCE = 256
-"""Connects between two looks at what came."""
+"""Connects between two polls of the sockets."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
 COME_WITHIN_S = 120.0
 LOOK_EVERY_S = 0.1
-"""How often to see whether all are here, though nothing comes."""
+"""How often to check whether all are connected while no data arrives."""
 _PING, _PONG = b"\x89\x00", sent(PONG)
 
 
@@ -58,10 +58,10 @@ class Closed:
 
 @dataclass
 class Look:
-    """What became of a crowd since the last `come` or `drop`."""
+    """The state of a crowd, and events since the last `come` or `drop`."""
 
     here: int
-    """Who was welcomed and is connected."""
+    """How many were welcomed and are connected."""
     pings: list[int]
     """Of each connection."""
     closed: list[Closed]
@@ -69,7 +69,7 @@ class Look:
     welcomed_s: list[float]
     """When each welcome came."""
     refused: Counter[str] = field(default_factory=Counter)
-    """Attempts that failed, by what was answered."""
+    """Attempts that failed, by their answer."""
 
 
 class _Member:
@@ -83,7 +83,7 @@ class _Member:
         self.request = request
         self.socket: socket.socket | None = None
         self.buffer: bytearray | None = None
-        """What came of something unfinished; hardly ever is there anything."""
+        """The received part of an unfinished frame; it is hardly ever used."""
         self.is_here = False
         self.pings = 0
         self.reason = ""
@@ -91,7 +91,7 @@ class _Member:
 
 
 class _Loop:
-    """The process's own side."""
+    """The event loop of the clients' process."""
 
     def __init__(self, host: str, port: int, clients: Sequence[Client], control: Connection) -> None:
         self._where = host, port
@@ -103,7 +103,7 @@ class _Loop:
         self._poll = select.epoll()
         self._poll.register(control.fileno(), select.EPOLLIN)
         self._due: list[tuple[float, int]] = []
-        """Who connects, from when on."""
+        """When each client connects, and its number."""
         self._come_by_s = 0.0
         self._times_come = 0
         self._many_here = 0
@@ -111,7 +111,7 @@ class _Loop:
         self._forget()
 
     def run(self) -> None:
-        """Until told to end."""
+        """Until the order `END`."""
         while True:
             for fd, events in self._poll.poll(self._wait_s()):
                 if fd == self._control.fileno():
@@ -149,7 +149,7 @@ class _Loop:
             self._come_by_s = now_s + COME_WITHIN_S
         elif order == "look":
             self._control.send(self._look())
-        elif order == "watch":  # who is put out from now on; those who break off come back
+        elif order == "watch":  # record disconnects from now on; broken connections are made again
             self._forget()
             self._control.send(None)
         return order != END
@@ -161,13 +161,13 @@ class _Loop:
             self._leave(member)
 
     def _answer_when_come(self) -> None:
-        if self._come_by_s and (self._is_everybody_here() or time.monotonic() > self._come_by_s):
+        if self._come_by_s and (self._are_all_here() or time.monotonic() > self._come_by_s):
             self._come_by_s = 0.0
             self._control.send(self._look())
 
-    def _is_everybody_here(self) -> bool:
-        is_anybody_away = self._due or self._many_here < len(self._members)
-        return not is_anybody_away and len(self._welcomed_s) >= self._wanted
+    def _are_all_here(self) -> bool:
+        are_some_away = self._due or self._many_here < len(self._members)
+        return not are_some_away and len(self._welcomed_s) >= self._wanted
 
     def _forget(self) -> None:
         self._began_s = time.monotonic()
@@ -194,7 +194,7 @@ class _Loop:
 
     def _connect(self, member: _Member) -> None:
         connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        # Each time from other addresses, or ports of the time before were in the way.
+        # Each time from other addresses, because the old ports are not free yet.
         turn = self._times_come * 16 + member.nth // A_SOURCE_ADDRESS
         connection.bind((f"127.0.{1 + turn // 250 % 250}.{1 + turn % 250}", 0))
         member.socket, member.buffer, member.reason = connection, None, ""
@@ -263,7 +263,7 @@ class _Loop:
     # Ending
 
     def _broke(self, member: _Member, why: str) -> None:
-        """It comes back, as docs/websocket.md asks of clients."""
+        """Reconnect later, by the rules of docs/websocket.md."""
         self._refused[why] += 1
         self._leave(member)
         wait_s = random.uniform(FIRST_WAIT_S, 2 * member.wait_s)
@@ -283,7 +283,7 @@ def _crowd(line: Connection, host: str, port: int, clients: Sequence[Client]) ->
 
 
 class Crowd:
-    """The handle that a row has. Nobody is connected at first; leaving the context ends the process and whoever is there."""
+    """The handle of a row. No client is connected at first; leaving the context ends the process and its connections."""
 
     def __init__(self, node: GateService, clients: Sequence[Client], nice: int = CLIENTS_NICE) -> None:
         parts = urlsplit(node.http)
@@ -299,30 +299,30 @@ class Crowd:
         self._apart.__exit__(kind, error, trace)
 
     def come(self) -> Look:
-        """Everybody who is not here connects at once; raises `Peer` if not all are here within two minutes."""
+        """Clients that are not connected connect at once; raises `Peer` if not all are connected within two minutes."""
         return self._whole(self._apart.ask("come"))
 
     def drop(self) -> Look:
-        """Every socket is closed, without a word, and nobody comes back by himself."""
+        """Every socket is closed without a close frame, and no client reconnects by itself."""
         look: Look = self._apart.ask("drop")
         return look
 
     def storm(self) -> Look:
-        """Every socket is closed, and everybody connects at once; as `come`."""
+        """Every socket is closed, and all clients connect at once; as `come`."""
         return self._whole(self._apart.ask("storm"))
 
     def after(self, work: Callable[[], None]) -> Look:
-        """Do what breaks every connection, and wait until everybody has found back; as `come`."""
+        """Run `work`, which breaks every connection, and wait until all clients are back; as `come`."""
         self._apart.tell("return")
         work()
         return self._whole(self._apart.hear())
 
     def watch(self) -> None:
-        """Count anew."""
+        """Start to count again."""
         self._apart.ask("watch")
 
     def look(self) -> Look:
-        """How things stand."""
+        """The present state."""
         look: Look = self._apart.ask("look")
         return look
 

@@ -204,7 +204,7 @@ class _Line:
 
 
 def churn_rate(churn: Churn, everyone: Sequence[Client], lines: int, pipeline: int, seconds: float) -> float:
-    """Connects and disconnects a second, all of them answered; nobody is connected afterwards."""
+    """Connects and disconnects a second, all of them answered; no client is connected afterwards."""
     share = len(everyone) // lines
     ours = [everyone[nth * share : (nth + 1) * share] for nth in range(lines)]
     open_ones = [

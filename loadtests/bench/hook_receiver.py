@@ -1,4 +1,4 @@
-"""An App server's end of a presence webhook, in a process of its own: takes every batch, and says later what was told."""
+"""The receiver of a presence webhook, in a process of its own: it accepts every batch, and returns the changes later."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from loadtests.bench.apart import CLIENTS_NICE, END, Apart
 from tests.harness.ports import LOOPBACK
 
 
-class Told(NamedTuple):
+class Change(NamedTuple):
     """One change."""
 
     user: str
@@ -36,11 +36,11 @@ class HookReceiver:
     ) -> None:
         self._apart.__exit__(kind, error, trace)
 
-    def told(self) -> list[Told]:
-        """Everything so far, in the order in which it came, once each: a change may be told twice."""
-        batches: list[bytes] = self._apart.ask("told")
+    def received(self) -> list[Change]:
+        """All changes so far, in the order in which they came, once each: a change may be delivered twice."""
+        batches: list[bytes] = self._apart.ask("received")
         changes = (change for batch in batches for change in json.loads(batch))
-        return list(dict.fromkeys(Told(one["userid"], one["status"], one["sessionId"]) for one in changes))
+        return list(dict.fromkeys(Change(one["userid"], one["status"], one["sessionId"]) for one in changes))
 
 
 def _serve(line: Connection) -> None:
@@ -56,7 +56,7 @@ def _serve(line: Connection) -> None:
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:
-            """Nobody reads it."""
+            """The log is not read."""
 
     with ThreadingHTTPServer((LOOPBACK, 0), Take) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

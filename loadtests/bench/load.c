@@ -103,7 +103,7 @@ static void await_room(Line *line, bool is_blocked) {
     line->is_blocked = is_blocked;
 }
 
-/* Writes what was asked for, as far as there is room. */
+/* Writes the requests that are due, as far as there is room. */
 static void flush_out(Line *line) {
     while (line->written < line->asked) {
         int64_t batch = (line->first + line->written) % batches;

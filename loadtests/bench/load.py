@@ -27,7 +27,7 @@ MORE_S = 60.0
 
 
 class NoCompiler(RuntimeError):
-    """There is none on the PATH: the rows that need the load client are left out."""
+    """No C compiler is on the PATH: the rows that need the load client are left out."""
 
 
 class WrongReply(Peer):

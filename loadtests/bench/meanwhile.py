@@ -36,7 +36,7 @@ MOST_DUE_S = 0.05
 COMERS = 2_000
 RENEW_EVERY_S = 3.0
 STRANGER = "tail-member"
-"""Whom the writes list: nobody who is asked about, so that no answer changes."""
+"""The User that the writes list. No check names it, so that no answer changes."""
 
 
 class Done(NamedTuple):
@@ -86,7 +86,7 @@ def without_a_pause(port: int, greeting: bytes, request: bytes) -> Meanwhile:
 
 
 def _kept_up(line: Connection, work: Callable[..., Iterator[int]], *given: object) -> None:
-    """Go on with the work, which says at every step how much it did, until told to end."""
+    """Run the work, which yields at every step how much it did, until the order `END`."""
     done, since_s = 0, time.monotonic()
     for step in work(*given):
         done += step

@@ -1,4 +1,4 @@
-"""Checks at a steady pace, far from saturation: what one check takes, beside whatever else the node is at.
+"""Checks at a steady pace, far from saturation: the time of one check, next to the node's other work.
 
 Each is sent when its turn comes, whether those before were answered or not, so a server that stands still delays every check of
 that time, and not just one. One connection, from a process that is asleep in between, and wakes up at once where it may have

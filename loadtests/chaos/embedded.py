@@ -1,4 +1,4 @@
-"""Keeps a `replica_process` beside each node, and judges what it says."""
+"""Keeps a `replica_process` next to each node, and judges its verdicts."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ async def _sessions_of(target: Any) -> set[tuple[str, str]] | None:
 async def hooks(run: Run) -> None:
     """Every change that is demanded came to the webhook."""
     deadline_s = time.monotonic() + PRESENCE_WITHIN_S
-    while missing := run.feeds.demanded - run.hooks.told:
+    while missing := run.feeds.demanded - run.hooks.received:
         if time.monotonic() > deadline_s:
             run.ledger.broken(
                 "webhook lost changes", f"{len(missing)} of {len(run.feeds.demanded)}: {sorted(missing)[:5]}"

@@ -1,4 +1,4 @@
-"""What was broken when: by this a late answer is excused, an open write is closed, and a violation is told with its faults."""
+"""The faults of a run with their times. They excuse late answers, settle open writes, and are printed with a violation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HOLDING = (
     "Redis demoted", "Redis split", "Redis failed over", "Redis primary", "Redis failover", "Redis two", "Redis slots",
     "Redis replica", "Redis master", "Sentinel",
 )  # fmt: skip
-"""Beginnings of their names: what keeps a write on its way. Other faults lose it, or let it pass."""
+"""Beginnings of the names of faults that keep a write in flight. Other faults lose it, or let it pass."""
 
 
 @dataclass(slots=True, eq=False)
@@ -36,7 +36,7 @@ class Fault:
     def concerns(self, node: int) -> bool:
         return self.node is None or self.node == node
 
-    def told(self, origin_s: float) -> str:
+    def text(self, origin_s: float) -> str:
         lasted = f"{self.ended_s - self.began_s:.2f} s" if self.is_over else "going on"
         where = "" if self.node is None else f" node {self.node}"
         return f"{self.began_s - origin_s:8.3f} {self.name}{where} {self.detail} ({lasted})".replace("  (", " (")
@@ -67,8 +67,8 @@ class FaultLog:
         return now_s > horizon_s
 
     def around(self, moment_s: float, window_s: float = 15.0) -> list[str]:
-        """Told: what was broken shortly before."""
-        return [one.told(self.origin_s) for one in self.faults if one.overlaps(moment_s - window_s, moment_s)]
+        """The faults shortly before, as text."""
+        return [one.text(self.origin_s) for one in self.faults if one.overlaps(moment_s - window_s, moment_s)]
 
     def _recent(self, from_s: float) -> list[Fault]:
         found = []

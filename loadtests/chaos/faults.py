@@ -28,7 +28,7 @@ STEPS_S = (600, 7_200)
 
 
 class Ledger(Protocol):
-    """Where a fault writes down what nobody may demand any more."""
+    """Where a fault records what the judge may no longer demand."""
 
     def losing(self, kept: tuple[float, float] | None) -> None:
         """From here on Redis may lose data; it keeps what it had at some moment of that time, or nothing."""

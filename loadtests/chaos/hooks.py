@@ -1,4 +1,4 @@
-"""The App's presence webhook: a receiver that sometimes refuses, and what it must have been sent.
+"""The App's presence webhook: a receiver that sometimes refuses, and the changes that it must get.
 
 Every change comes at least once, those of a User in the order of the feed. A change that came before may come again.
 """
@@ -19,16 +19,16 @@ SHARE_REFUSED = 0.1
 
 
 class Hooks:
-    """What came."""
+    """The changes that arrived."""
 
     def __init__(self, feeds: Feeds, ledger: Ledger, seed: int) -> None:
         self._feeds = feeds
         self._ledger = ledger
         self._chance = random.Random(seed)
-        self.told: set[tuple[str, str]] = set()
+        self.received: set[tuple[str, str]] = set()
         self._at: dict[str, Key] = {}
         self.status: dict[tuple[str, str], str] = {}
-        """By User and platform, what was told last."""
+        """By User and platform: the last status."""
         self.url = ""
 
     async def take(self, request: web.BaseRequest) -> web.Response:
@@ -45,14 +45,14 @@ class Hooks:
     def _note(self, user: str, platform: str, session: str, status: str) -> None:
         change = (session, status)
         self._ledger.counts["webhook changes"] += 1
-        if change in self.told:
+        if change in self.received:
             self._ledger.counts["webhook changes again"] += 1
             return
-        self.told.add(change)
+        self.received.add(change)
         self.status[user, platform] = status
         if change not in self._feeds.demanded:
             self._at.pop(user, None)
-            return  # no reader of the feed is there yet; or Redis lost something, and the feed is told from its beginning
+            return  # no reader of the feed is there yet; or Redis lost something, and the feed is delivered from its beginning
         place = self._feeds.of_session[change]
         before = self._at.get(user)
         if before is not None and before[0] == place[0] and place[1] < before[1]:

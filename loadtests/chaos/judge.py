@@ -157,7 +157,7 @@ class Register:
         return left
 
     def lost(self, left: list[Write], began_s: float, ended_s: float, is_durable: bool = False) -> None:
-        """It has. What was answered in between may be lost or not: it is demanded of nobody, unless it was durable."""
+        """Redis has lost data. Writes that were answered in between are not demanded, unless they were durable."""
         for write in self.writes:
             was_acknowledged = write.is_doubted or (_may_be_lost(write, is_durable) and write.applied is not None)
             if write.node >= 0 and was_acknowledged and began_s <= write.answered_s <= ended_s:
@@ -176,10 +176,10 @@ class Register:
 
     def story(self) -> list[str]:
         """The slice that a violation shows, in order."""
-        told = [(one.called_s, str(one)) for one in self.writes[-SLICE:]] + [
+        story = [(one.called_s, str(one)) for one in self.writes[-SLICE:]] + [
             (one.began_s, str(one)) for one in self.reads
         ]
-        return [line for _, line in sorted(told)]
+        return [line for _, line in sorted(story)]
 
     def _floor_s(self, read: Read) -> float:
         """Writes that had ended by then are superseded."""

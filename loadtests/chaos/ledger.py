@@ -93,7 +93,7 @@ class Ledger:
         ]
 
     def lost(self) -> None:
-        """It has. What nobody may demand any more is settled."""
+        """Redis has lost data. Writes that can no longer be demanded are settled."""
         now_s = time.monotonic()
         for register, left in self._left:
             register.lost(left, self._losing_since_s, now_s, self.is_durable)

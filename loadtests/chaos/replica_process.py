@@ -1,7 +1,8 @@
 """A program that embeds `gate.Replica`, as a process of its own: `python -m loadtests.chaos.replica_process`.
 
-Its orders are one line of JSON on stdin; it prints a line of JSON for each batch of verdicts. Its own process, because a file
-that is cut short under a memory map kills whoever reads it, and because an embedded Replica goes on while its node is dead.
+Its orders are one line of JSON on stdin; it prints a line of JSON for each batch of verdicts. It is a process of its own,
+because a file that is cut short under a memory map kills each process that reads it, and because an embedded Replica goes on
+while its node is dead.
 The age is the greater one of those before and after the verdicts.
 """
 

@@ -254,5 +254,5 @@ async def _nothing() -> AsyncIterator[None]:
 
 
 def choose_seed() -> int:
-    """One that nobody gave."""
+    """A random seed, if none was given."""
     return random.SystemRandom().randrange(1_000_000_000)

@@ -51,7 +51,7 @@ class Site(Deployment):
         self.secondary.client.replicaof("127.0.0.1", self.primary.port)
 
     def caught_up(self) -> bool:
-        """Waits until the secondary has all of the primary's writes, which nobody may make meanwhile."""
+        """Waits until the secondary has all of the primary's writes, and no write may be made meanwhile."""
         try:
             wait_until(self._is_level, SYNC_TIMEOUT_S, "")
         except (NotInTime, redis.RedisError):

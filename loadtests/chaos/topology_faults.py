@@ -32,7 +32,7 @@ def _lately() -> tuple[float, float]:
 
 @contextmanager
 def _losing(scene: Scene) -> Iterator[None]:
-    """What a failover in the block loses is demanded of nobody. At its end the old primary takes no more writes."""
+    """Writes that a failover in the block loses are not demanded. At its end the old primary accepts no more writes."""
     scene.ledger.losing(_lately())
     try:
         yield

@@ -4,7 +4,7 @@
 
 Both run on this machine, without replicas, and take turns. A writer and two nodes are in this process.
 
-    idle     processor time a second of both while nobody writes
+    idle     processor time a second of both without writes
     paced    one write every 10 ms: how long until both nodes have applied it (`all`), and processor time for it
     busy     `--writers` writers without a pause: processor time for a write
     snapshot entries a second of a whole snapshot, read and not stored
@@ -109,7 +109,7 @@ class Deployment:
         self.note("snapshot entries/s", entries / (time.monotonic() - began_s))
 
     def _note_cpu(self, phase: str, before: dict[str, float], seconds: float, writes: int) -> None:
-        """Of each write, without what is used while nobody writes."""
+        """Of each write, without the time that is used while idle."""
         for part, used_s in self._since(before).items():
             idle_s = self.results[f"idle {part} ms a second"][-1] * seconds / 1e3
             self.note(f"{phase} {part} us a write", (used_s - idle_s) / writes * 1e6)

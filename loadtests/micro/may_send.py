@@ -4,7 +4,7 @@
 
     hot            a thousand pairs, over and over
     uniform        pairs over all USERS that were never asked before, after each User was seen once
-    uniform_first  the same in a process that has seen nobody: what the first minute is like
+    uniform_first  the same in a process that has seen no User: like the first minute
 
 One JSON object on stdout. `loadtests.bench` starts it on its own service; USERS are the 12-digit ids of its facts.
 """
@@ -30,7 +30,7 @@ def main() -> None:
     with Replica.open(data, app=app) as replica:
         first = _us_a_check(replica, make_pairs("uniform", users, UNIFORM_PAIRS, 1))
         for number in range(users):
-            replica.may_send(b"nobody", user_id(number))
+            replica.may_send(b"stranger", user_id(number))
         uniform = _us_a_check(replica, make_pairs("uniform", users, UNIFORM_PAIRS, 2))
         pairs = make_pairs("uniform", users, HOT_PAIRS, 3)
         hot = min(_us_a_check(replica, pairs) for _ in range(HOT_ROUNDS))

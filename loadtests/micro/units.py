@@ -280,7 +280,7 @@ async def _http_write_s(node: GateService, many: int, round_: int) -> float:
 
 
 async def _publish(server: RedisServer, many: int) -> float:
-    """Seconds of Redis's processor time a message and subscriber, beyond those of a message that nobody hears."""
+    """Seconds of Redis's processor time a message and subscriber, beyond those of a message without subscribers."""
     packed = pack_announcement("node-with-a-name", {}, "0123456789abcdef", "0123456789abcdef")
     channel = b"gate:units"
 

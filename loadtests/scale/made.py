@@ -4,7 +4,7 @@ They are shaped as the benchmark's (`bench.facts`): one User in five owns a list
 entries to a User; and they come in no order, as a scan of Redis shows them. In the place of Redis stands `MadeSource`, whose
 Changelogs have nothing behind the snapshot.
 
-Called by `scale.__main__`, in a process of its own, so that its memory can be told from that of the caller.
+Called by `scale.__main__`, in a process of its own, so that its memory is measured without that of the caller.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PARTITIONS = 16
 LISTS_A_BATCH = 400
 USERS_A_BATCH = 10_000
 SAMPLED_EVERY_S = 0.2
-TOLD_EVERY_S = 10.0
+REPORTED_EVERY_S = 10.0
 BLOCK_BYTES = 512
 """What `st_blocks` counts in."""
 
@@ -133,18 +133,18 @@ def build(line: Connection, data: Path, app: AppFacts, users: int) -> None:
     directory = replica_dir(data)
     path = files.next_facts(directory)
     source = MadeSource(app, users)
-    began = sampled = told = time.perf_counter()
+    began = sampled = reported = time.perf_counter()
     most_memory = most_disk = 0
 
     def tick() -> None:
-        nonlocal sampled, told, most_memory, most_disk
+        nonlocal sampled, reported, most_memory, most_disk
         now = time.perf_counter()
         if now - sampled >= SAMPLED_EVERY_S:
             sampled = now
             most_memory = max(most_memory, own_memory_bytes())
             most_disk = max(most_disk, disk_bytes(directory))
-        if now - told >= TOLD_EVERY_S:
-            told = now
+        if now - reported >= REPORTED_EVERY_S:
+            reported = now
             line.send(("at", now - began, source.entries, most_disk))
 
     file = asyncio.run(load_snapshot(source, path, tick=tick))

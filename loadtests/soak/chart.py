@@ -8,7 +8,7 @@ from html import escape
 
 WIDTH, PANEL, GAP, LEFT, LEGEND = 1_100, 150, 46, 70, 300
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c564b", "#7f7f7f", "#17becf")
-"""Told apart by most colour-blind people (Okabe and Ito), and some more."""
+"""Colours that most colour-blind people can distinguish (Okabe and Ito), and some more."""
 
 Points = Sequence[tuple[float, float]]
 

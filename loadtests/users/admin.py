@@ -20,7 +20,7 @@ _numbers = itertools.count()
 
 
 class AppServer(FastHttpUser):
-    """Works on two Users of its own, so that nobody else's write explains a wrong answer."""
+    """Works on two Users of its own, so that a write of another client explains no wrong answer."""
 
     weight = 1
     wait_time = constant_throughput(ROUNDS_A_SECOND)

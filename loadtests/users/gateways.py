@@ -1,6 +1,6 @@
 """A connection gateway: it keeps a lease, its clients come and go, routers ask where they are, and at times all drop at once.
 
-It holds the service to its word: whoever's connect was answered is online, and after a storm so is everybody.
+It checks the service's promises: a User whose connect was answered is online, and after a storm all Users are.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from loadtests.users.resp import RespUser
 from loadtests.users.target import target
 
 CLIENTS = 40
-"""Of each Gateway, Users of its own, so that nobody else's kick or connect explains a wrong answer."""
+"""Users of each Gateway, its own, so that a kick or connect of another Gateway explains no wrong answer."""
 COMING = 20
 EXCHANGES_A_SECOND = 5
 BEAT_S = 4.0

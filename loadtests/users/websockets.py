@@ -1,7 +1,7 @@
 """Apps that hold their own Sessions: they come, ask, idle and go, each over one WebSocket; and a crowd of them drops at once.
 
-They hold the service to its word: whoever is welcome is online, is answered in order and with what was asked, and after a storm
-everybody is back.
+They check the service's promises: a client that is welcome is online, and gets its answers in order and with the right content;
+after a storm all clients are back.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ class _Timing(User):
 
 
 class App(_Timing):
-    """One device of one User, who nobody else is."""
+    """One device of one User that no other client uses."""
 
     weight = 3
     wait_time = constant_throughput(ROUNDS_A_SECOND)
@@ -215,12 +215,13 @@ class App(_Timing):
         return self.timed("WS come", self.me.come)
 
     def _look(self) -> None:
-        nobody = f"{self.me.user}-nobody"
+        stranger = f"{self.me.user}-stranger"
         found = {
-            one["user"]: one["online"] for one in self.me.ask(type="presence", users=[self.me.user, nobody])["presence"]
+            one["user"]: one["online"]
+            for one in self.me.ask(type="presence", users=[self.me.user, stranger])["presence"]
         }
-        if found != {self.me.user: True, nobody: False}:
-            raise Wrong(f"who is connected must be online and nobody else, it said {found}")
+        if found != {self.me.user: True, stranger: False}:
+            raise Wrong(f"only the connected User must be online, the answer was {found}")
 
     def _list(self, word: str, other: str, listed: bool) -> None:
         """Once the write is answered, a question must show it."""

@@ -79,8 +79,8 @@ def unit_lines() -> list[tuple[str, str]]:
 
 def unit_settings() -> Settings:
     """What the unit sets of Gate."""
-    told = [value for name, value in unit_lines() if name == "Environment"]
-    return {k: v for value in told for k, v in assignments(value).items() if k.startswith("GATE_")}
+    settings = [value for name, value in unit_lines() if name == "Environment"]
+    return {k: v for value in settings for k, v in assignments(value).items() if k.startswith("GATE_")}
 
 
 def redis_settings() -> list[tuple[str, str]]:

@@ -62,7 +62,7 @@ def announced(clone: Path, machine: Path) -> str:
     return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
 
 
-def test_a_new_machine_is_told_every_package(tmp_path: Path) -> None:
+def test_a_new_machine_sees_the_names_of_all_packages(tmp_path: Path) -> None:
     new = clone(tmp_path / "clone")
     python, debian, sdks, clients = announced(new, machine(tmp_path / "bin")).splitlines()
     assert re.search(r"installs \d\d+ Python packages in \.venv", python)

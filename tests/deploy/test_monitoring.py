@@ -70,11 +70,11 @@ def test_a_query_asks_for_what_there_is(query: Query) -> None:
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
 def test_an_alert_is_explained(rule: dict[str, Any]) -> None:
-    told = rule["annotations"]
-    path, _, anchor = told["runbook"].partition("#")
+    notes = rule["annotations"]
+    path, _, anchor = notes["runbook"].partition("#")
     assert path == RUNBOOK and anchor == rule["alert"].lower()
     assert rule["labels"]["severity"] in SEVERITIES
-    shown = set(re.findall(r"\$labels\.(\w+)", told["summary"]))
+    shown = set(re.findall(r"\$labels\.(\w+)", notes["summary"]))
     for one in asked_of(rule["expr"]):
         assert shown <= known().get(one.metric, set()) | OF_PROMETHEUS
     if "sum(" in rule["expr"]:

@@ -139,9 +139,9 @@ def with_ports(text: str, ports: dict[str, str]) -> str:
 def _rewrite(page: Path) -> None:
     text = page.read_text()
     with tempfile.TemporaryDirectory() as folder, GateService.start(Path(folder) / "gate-data") as service:
-        told = steps(text) or pasted(text)
-        printed = run([step.command for step in told], service, files(text))
-    for step, output in reversed(list(zip(told, printed, strict=True))):
+        asked = steps(text) or pasted(text)
+        printed = run([step.command for step in asked], service, files(text))
+    for step, output in reversed(list(zip(asked, printed, strict=True))):
         if settled(output) != settled(step.shown):
             whole_lines = output if output.endswith("\n") or not output else f"{output}\n"
             text = text[: step.start] + whole_lines + text[step.end :]

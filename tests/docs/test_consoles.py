@@ -23,11 +23,11 @@ def test_a_page_shows_what_is_printed(
     if missing:
         pytest.skip(f"this machine has no {', '.join(missing)}")
     text = page_text(page)
-    told = pasted(text) if page == README else steps(text)
+    asked = pasted(text) if page == README else steps(text)
     service = start_service.start(data=tmp_path_factory.mktemp("clone") / "gate-data")
-    printed = run([step.command for step in told], service, files(text))
-    assert len(printed) == len(told)
-    for step, output in zip(told, printed, strict=True):
+    printed = run([step.command for step in asked], service, files(text))
+    assert len(printed) == len(asked)
+    for step, output in zip(asked, printed, strict=True):
         assert settled(output) == settled(step.shown), step.command
 
 

@@ -31,7 +31,7 @@ class Client:
 
 
 class Copied:
-    """The page's Gateway on a real node, and a router's connection beside it."""
+    """The page's Gateway on a real node, and a router's connection next to it."""
 
     def __init__(self, service: GateService) -> None:
         names: dict[str, Any] = {"__name__": "copied"}

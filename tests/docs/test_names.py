@@ -121,8 +121,8 @@ def test_close_codes_of_the_websocket_are_listed_with_their_advice() -> None:
     rows = re.findall(
         r"^\| (\d{4}) \| `([a-z-]+)` \|.*\| (true|false)[^|]*\|$", page_text("docs/websocket.md"), re.MULTILINE
     )
-    told = {reason: (ending.code, ending.comes_back) for reason, ending in ENDINGS.items()}
-    assert {reason: (int(code), back == "true") for code, reason, back in rows} == told
+    endings = {reason: (ending.code, ending.comes_back) for reason, ending in ENDINGS.items()}
+    assert {reason: (int(code), back == "true") for code, reason, back in rows} == endings
 
 
 def test_limits_are_named_as_in_the_code_and_have_its_values() -> None:

@@ -46,7 +46,7 @@ def run_to_its_end(command: list[str]) -> tuple[int, str]:
     return running.returncode, said
 
 
-def test_one_that_is_told_to_end_stops_its_servers_first(tmp_path: Path) -> None:
+def test_a_benchmark_that_is_terminated_stops_its_servers(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "loadtests.compare", "--scale", "0.001", "--only", "checks"]
     with subprocess.Popen([*command, "--out", str(tmp_path / "bench.json")], cwd=ROOT, stdout=subprocess.PIPE) as bench:
         assert bench.stdout is not None

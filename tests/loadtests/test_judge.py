@@ -42,7 +42,7 @@ def test_a_check_that_began_before_the_answer_may_show_either(register: Register
     assert is_right(register, FIRST, 10.05)
 
 
-def test_the_end_of_a_ban_tells_two_bans_apart(register: Register) -> None:
+def test_two_bans_are_distinguished_by_their_ends(register: Register) -> None:
     written(register, FIRST, 10)
     written(register, SECOND, 11)
     assert not is_right(register, FIRST, 11.2)

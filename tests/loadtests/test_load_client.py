@@ -115,14 +115,14 @@ def test_a_server_that_is_not_there_or_refuses_is_no_wrong_reply(
     program: Path, redis_server: RedisServer, tmp_path: Path
 ) -> None:
     pings = [(encode("PING"), b"+PONG\r\n")] * 4
-    refused = Target(redis_server.port, redis_server.pid, encode("AUTH", "nobody", "wrong"), b"+OK\r\n")
+    refused = Target(redis_server.port, redis_server.pid, encode("AUTH", "stranger", "wrong"), b"+OK\r\n")
     for target in (refused, Target(1, redis_server.pid)):
         with pytest.raises(Peer) as failed:
             run(program, write_script(tmp_path / "script", target, pings, 1), 1, 1, 0.05)
         assert not isinstance(failed.value, WrongReply)
 
 
-def test_replies_are_told_apart_whatever_they_hold() -> None:
+def test_replies_are_split_whatever_they_hold() -> None:
     replies = [
         b":1\r\n",
         b"+OK\r\n",

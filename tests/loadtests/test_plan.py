@@ -116,7 +116,7 @@ def test_an_absence_ends_unless_writes_come_faster_than_they_are_applied() -> No
     assert absence_of(2 * applied_per_s, 2.0, costs).caught_up_s is None
 
 
-def test_nobody_is_lost_in_a_storm_and_more_slices_end_it_sooner() -> None:
+def test_a_storm_loses_no_client_and_more_slices_end_it_sooner() -> None:
     costs = read_costs()
     one, eight = (storm_of(1e6, slices, 5.0, costs) for slices in (1, 8))
     assert one.back_s is not None and eight.back_s is not None and eight.back_s < one.back_s

@@ -15,7 +15,7 @@ APP = AppFacts(key="app", secrets=("s",))
 USERS = 3_000
 
 
-def test_made_facts_are_a_replica_of_the_shape_that_is_told(tmp_path: Path) -> None:
+def test_made_facts_are_a_replica_of_the_requested_shape(tmp_path: Path) -> None:
     (tmp_path / "replica").mkdir()
     ours, theirs = Pipe()
     made.build(theirs, tmp_path, APP, USERS)

@@ -16,7 +16,7 @@ static int may_send(gate *g, _GoString_ from, _GoString_ to) {
 	return gate_may_send(g, _GoStringPtr(from), _GoStringLen(from), _GoStringPtr(to), _GoStringLen(to));
 }
 
-// cgo takes a call that is told where to write for one that may keep the place; this one returns it.
+// cgo assumes that a call may keep a pointer that it gets; this one returns a value instead.
 typedef struct { int may; const char *word; int64_t until_ms; } answer;
 static answer verdict(gate *g, _GoString_ from, _GoString_ to) {
 	answer a = {0};

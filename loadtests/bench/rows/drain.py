@@ -1,4 +1,4 @@
-"""A node that stops with thousands of WebSockets: each is told to come back later, and everything ends in the time for it."""
+"""A node stops with thousands of WebSockets: each gets the time to reconnect, and all processes end in the drain's time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.harness.service import GateService
 
 STOPPED_WITHIN_S = 60.0
 KILLED = "killed: it did not stop in time"
-"""What the supervisor logs of a process that it had to end."""
+"""The supervisor's log line for a process that it had to kill."""
 
 
 def measure(bed: Bed) -> list[Row]:
@@ -35,20 +35,20 @@ def measure(bed: Bed) -> list[Row]:
             os.kill(node.pid, signal.SIGTERM)
             node.wait_exit(STOPPED_WITHIN_S)
             took_s = time.monotonic() - began_s
-            told_s = [one.at_s - began_s for one in crowd.look().closed if one.code == code]
+            closed_s = [one.at_s - began_s for one in crowd.look().closed if one.code == code]
     finally:
         node.stop()
     killed = node.output.count(KILLED)
     return [
         Row(
             "websocket-drain",
-            f"SIGTERM to a node with {many:,} WebSockets: told {code}, of its roles killed, until all has ended",
-            f"all told, none killed, <= {most_s:g} s",
-            f"{len(told_s):,} told, {killed} killed, {took_s:.1f} s",
-            len(told_s) == many and not killed and took_s <= most_s,
+            f"SIGTERM to a node with {many:,} WebSockets: closed with {code}, of its roles killed, until all has ended",
+            f"all closed so, none killed, <= {most_s:g} s",
+            f"{len(closed_s):,} closed so, {killed} killed, {took_s:.1f} s",
+            len(closed_s) == many and not killed and took_s <= most_s,
             {
-                "half_told_s": median(told_s or [0.0]),
-                "all_told_s": max(told_s, default=0.0),
+                "half_closed_s": median(closed_s or [0.0]),
+                "all_closed_s": max(closed_s, default=0.0),
                 "clients_nice": CLIENTS_NICE,
             },
         )

@@ -172,7 +172,7 @@ def measure(bed: Bed) -> list[Row]:
         until_checked(checks)
         names = kinds() if bed.options.seconds >= FEW_BELOW_S else FEW
         for name in ["nothing", *names]:
-            seen[name] = shown = _beside(bed, node, checks, attacker, name)
+            seen[name] = shown = _next_to(bed, node, checks, attacker, name)
             bed.say(
                 f"{name:28} check p50 {shown['p50_ms']:6.2f} p99 {shown['p99_ms']:6.1f} max {shown['max_ms']:6.1f} ms, "
                 f"{shown['bytes_per_s']:>13,.0f} bytes/s, {shown['connections']:.0f} connections, worker {shown['cpu']:4.0%}"
@@ -197,7 +197,7 @@ def until_checked(checks: PacedChecks) -> None:
     wait_until(lambda: checks.took_between(0, time.monotonic()), CHECKS_BEGIN_S, "the first checks to be answered")
 
 
-def _beside(bed: Bed, node: GateService, checks: PacedChecks, attacker: Apart, name: str) -> dict[str, float]:
+def _next_to(bed: Bed, node: GateService, checks: PacedChecks, attacker: Apart, name: str) -> dict[str, float]:
     seconds = bed.options.seconds
     cpu_s = _worker_cpu_s(node)
     began_s = time.monotonic()

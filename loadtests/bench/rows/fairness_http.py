@@ -64,7 +64,7 @@ def measure(bed: Bed) -> list[Row]:
         until_checked(checks)
         names = kinds(known.app_key, known.app_secret) if bed.options.seconds >= FEW_BELOW_S else FEW
         for name in ["nothing", *names]:
-            seen[name] = shown = _beside(bed, checks, prober, attacker, name)
+            seen[name] = shown = _next_to(bed, checks, prober, attacker, name)
             bed.say(
                 f"{name:24} check p99 {shown['p99_ms']:6.1f} max {shown['max_ms']:6.1f} ms, "
                 f"http p50 {shown['http_p50_ms']:6.1f} p99 {shown['http_p99_ms']:6.1f} max {shown['http_max_ms']:6.1f} ms"
@@ -154,7 +154,7 @@ def _whole(method: str, target: str, fields: str, body: bytes) -> bytes:
     return _head(method, target, f"{fields}Content-Length: {len(body)}\r\n" if body else fields) + body
 
 
-def _beside(bed: Bed, checks: PacedChecks, prober: Apart, attacker: Apart, name: str) -> dict[str, float]:
+def _next_to(bed: Bed, checks: PacedChecks, prober: Apart, attacker: Apart, name: str) -> dict[str, float]:
     began_s = time.monotonic()
     attacker.tell((name, bed.options.seconds))
     attacker.hear()

@@ -46,9 +46,9 @@ def measure(bed: Bed) -> list[Row]:
         Row(
             "gateway-death",
             f"a Gateway with {len(everyone):,} Sessions dies: its sweep once the lease of {LEASE_TTL_MS // 1_000} s has ended, "
-            f"checks at {CHECKS_A_SECOND:,}/s until all departures are told",
-            f"<= {MOST_SWEEP_S:.0f} s, no check > {MOST_CHECK_MS} ms, each told once",
-            f"{swept_s:.1f} s; {slowest:.1f} ms (at rest {slowest_ms(at_rest):.1f}); {announced:,} told",
+            f"checks at {CHECKS_A_SECOND:,}/s until all departures are delivered",
+            f"<= {MOST_SWEEP_S:.0f} s, no check > {MOST_CHECK_MS} ms, each delivered once",
+            f"{swept_s:.1f} s; {slowest:.1f} ms (at rest {slowest_ms(at_rest):.1f}); {announced:,} delivered",
             swept_s <= MOST_SWEEP_S and slowest <= MOST_CHECK_MS and announced == len(everyone),
             {
                 "checks": len(took_ns),

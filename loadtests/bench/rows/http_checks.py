@@ -114,7 +114,7 @@ def measure_batch(bed: Bed) -> list[Row]:
 
 
 def serve_bare(line: Connection) -> None:
-    """The server to compare with, until it is told to end."""
+    """The server to compare with, until the order `END`."""
     os.nice(HTTP_NICE)
     os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     uvloop.run(_serve_bare(line))

@@ -60,7 +60,7 @@ def measure_churn(bed: Bed) -> list[Row]:
     rates: dict[str, list[float]] = {system.name: [] for system in systems}
     for _ in range(bed.options.rounds):
         for system in systems:
-            settled(store)  # each has its own departures announced meanwhile, and nobody else's
+            settled(store)  # so that each has only its own departures announced meanwhile
             seconds = ROUNDS_A_TURN * bed.options.seconds
             rates[system.name].append(churn_rate(system, everyone, LINES, PIPELINE, seconds))
     for system in bare:
@@ -190,7 +190,7 @@ _WRITING: dict[int, frozenset[str]] = {}
 
 
 def settled(server: RedisServer) -> None:
-    """Until nobody is being announced or swept any more."""
+    """Until no departure is being announced or swept any more."""
     wait_until(lambda: not server.client.keys("gate:{*}:leaving"), 60.0, "departures to be announced")
 
 

@@ -1,4 +1,4 @@
-"""Reconnect storms: every WebSocket breaks at once, and everybody comes back, while checks go on and a webhook is told."""
+"""Reconnect storms: every WebSocket breaks at once, and all clients reconnect, while checks and a webhook go on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from loadtests.bench.bed import Bed
 from loadtests.bench.client import ask
 from loadtests.bench.crowd import Crowd, Look
 from loadtests.bench.gateways import Gateways, clients
-from loadtests.bench.hook_receiver import HookReceiver, Told
+from loadtests.bench.hook_receiver import Change, HookReceiver
 from loadtests.bench.paced import CHECKS_A_SECOND, PacedChecks, p99_ms, slowest_ms
 from loadtests.bench.rows.websockets import crowd_of, set_app, wait_until_gone, websockets
 from loadtests.bench.table import Row
@@ -32,7 +32,7 @@ LOOK_EVERY_S = 0.05
 PROBES, PROBE_EVERY_S = 100, 0.2
 EVENTS_A_CALL = 1_000
 STATUS_OF = {"online": "0", "platform-online": "0", "offline": "1", "platform-offline": "1"}
-"""How the webhook tells each kind of the feed."""
+"""The webhook's status of each kind of the feed."""
 
 
 class _Storm(NamedTuple):
@@ -82,8 +82,8 @@ def _row(node: GateService, storm: _Storm, crowd: Crowd, checks: PacedChecks, re
     at_rest_ms = slowest_ms(checks.took_between(rest_s, began_s))
     took_ns = checks.took_between(began_s, time.monotonic())
     changes = feed.read()
-    told = set(_all_told(receiver, changes))
-    lost = [one for one in changes if one not in told]
+    received = set(_all_received(receiver, changes))
+    lost = [one for one in changes if one not in received]
     slowest = slowest_ms(took_ns)
     late = sum(1 for one in took_ns if one > MOST_CHECK_MS * 1e6)
     return Row(
@@ -110,7 +110,7 @@ def _row(node: GateService, storm: _Storm, crowd: Crowd, checks: PacedChecks, re
 
 
 class _Turns(NamedTuple):
-    """What became of a process's time: it is a late check whether the worker is at something else or waits for a core."""
+    """A process's use of time: a check is late if the worker does other work, and also if it waits for a core."""
 
     ran_ms: float
     waited_ms: float
@@ -124,43 +124,43 @@ class _Turns(NamedTuple):
         return _Turns(self.ran_ms - before.ran_ms, self.waited_ms - before.waited_ms)
 
 
-def _all_told(receiver: HookReceiver, wanted: list[Told]) -> list[Told]:
-    """What the receiver has once the last change of the feed arrived there."""
-    told: list[Told] = []
+def _all_received(receiver: HookReceiver, wanted: list[Change]) -> list[Change]:
+    """The receiver's changes, once the last change of the feed has arrived there."""
+    received: list[Change] = []
 
     def has_last() -> bool:
-        told[:] = receiver.told()
-        return not wanted or wanted[-1] in told
+        received[:] = receiver.received()
+        return not wanted or wanted[-1] in received
 
-    wait_until(has_last, SETTLED_WITHIN_S, "the newest change to be told to the webhook")
-    return told
+    wait_until(has_last, SETTLED_WITHIN_S, "the newest change to arrive at the webhook")
+    return received
 
 
 def _watched(node: GateService, receiver: HookReceiver) -> None:
-    """Until the receiver hears of what happens: it begins with what comes after it was set."""
+    """Until the receiver gets changes: the webhook begins with changes after it was set."""
     gateways, name = Gateways(node), b"probe"
     others = clients(node.credentials.app_key, node.credentials.app_secret, PROBES, "probe")
     with gateways.connect(name) as connection:
 
-        def hears() -> bool:
+        def receives() -> bool:
             some = [others.pop()]
             opened, _ = ask(connection, gateways.opens(name, some), 1)
             ask(connection, gateways.closes(name, some, opened), 1)
             time.sleep(PROBE_EVERY_S)
-            return bool(receiver.told())
+            return bool(receiver.received())
 
-        wait_until(hears, PROBES * PROBE_EVERY_S, "the presence webhook to begin")
+        wait_until(receives, PROBES * PROBE_EVERY_S, "the presence webhook to begin")
 
 
 class _Feed:
-    """What changed, as the webhook should tell it. It is read when the storm is over: a large read is a check's delay."""
+    """The changes that the webhook should deliver. They are read after the storm, because a large read delays checks."""
 
     def __init__(self, node: GateService) -> None:
         self._client = node.resp_client()
         self.skip()
 
     def skip(self) -> None:
-        """Go on from the newest."""
+        """Continue from the newest entry."""
         self._cursor: Any = self._events("$")[0]
 
     def wait_until_quiet(self) -> None:
@@ -176,16 +176,16 @@ class _Feed:
 
         wait_until(is_quiet, SETTLED_WITHIN_S, "changes of Presence to end")
 
-    def read(self) -> list[Told]:
-        """What came since `skip`."""
-        told = []
+    def read(self) -> list[Change]:
+        """The changes since `skip`."""
+        received = []
         while True:
             self._cursor, events = self._events(self._cursor)
             for one in map(_fields, events):
                 if status := STATUS_OF.get(one["kind"]):
-                    told.append(Told(one["user"], status, one["session"]))
+                    received.append(Change(one["user"], status, one["session"]))
             if not events:
-                return told
+                return received
 
     def _events(self, after: Any) -> Any:
         return self._client.execute_command("GATE.EVENTS", after, "COUNT", EVENTS_A_CALL)

@@ -1,4 +1,4 @@
-"""Thousands of WebSockets held at once: the memory of each, checks beside them, and how soon whoever is banned is put out."""
+"""Thousands of WebSockets held at once: the memory of each, checks next to them, and the time from a Ban to the disconnect."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def measure_held(bed: Bed) -> list[Row]:
 
 
 def measure_kicks(bed: Bed) -> list[Row]:
-    """Users of a crowd of their own are put out one by one, by each kind of call, while the others idle."""
+    """Users of a separate crowd are disconnected one by one, by each kind of call, while the others idle."""
     node, many = bed.websockets, websockets(bed)
     set_app(bed, "--close-sessions-on-expire")
     each = max(5, round(KICKED_A_KIND * min(1.0, bed.options.scale * 10)))
@@ -191,14 +191,14 @@ def warm(node: GateService, many: int) -> None:
 
 
 def wait_until_gone(node: GateService) -> None:
-    """Until the service has noticed that nobody is connected."""
+    """Until the service has noticed that no client is connected."""
     with node.resp_client() as client:
 
-        def is_nobody_online() -> bool:
+        def are_all_offline() -> bool:
             answer: list[int] = client.execute_command("GATE.ONLINE", *_USERS)
             return not any(answer)
 
-        wait_until(is_nobody_online, GONE_WITHIN_S, "the WebSockets that were closed to be offline")
+        wait_until(are_all_offline, GONE_WITHIN_S, "the WebSockets that were closed to be offline")
 
 
 _USERS = [b"online%06d" % number for number in range(1_000)]
