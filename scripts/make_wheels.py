@@ -3,7 +3,7 @@
     .venv/bin/python scripts/make_wheels.py [FOLDER]
 
 The compiler is Zig's, a C compiler with the headers and libraries of every Linux, pinned in `requirements-wheel.lock` together
-with two judges: auditwheel (no newer glibc than the wheel's name says) and abi3audit (only what every Python since 3.11 has).
+with two checkers: auditwheel (no newer glibc than the wheel's name says) and abi3audit (only what every Python since 3.11 has).
 The same commit gives the same bytes: the sources are the files that git knows, and every time in the wheel is the commit's.
 
 Exit status 1, and one line, if a wheel can't be built or is not what its name says.
@@ -71,7 +71,7 @@ def sources_in(folder: Path) -> Path:
 
 
 def install_tools() -> None:
-    """What `LOCK` pins, unless it is there. Two runs at the same time take turns."""
+    """Install the packages of `LOCK`, unless they are installed. Two runs at the same time take turns."""
     installed = TOOLS / "installed.lock"
     turn = open(TOOLS.with_suffix(".turn"), "w")  # noqa: SIM115 - held until this process ends
     fcntl.flock(turn, fcntl.LOCK_EX)
@@ -87,7 +87,7 @@ def install_tools() -> None:
 
 
 def tool(*command: str) -> str:
-    """What one of the judges prints."""
+    """The output of one of the checkers."""
     environment = os.environ | {"PYTHONPATH": str(TOOLS)}
     done = subprocess.run(
         [sys.executable, "-m", *command], env=environment, capture_output=True, text=True, check=False
@@ -98,7 +98,7 @@ def tool(*command: str) -> str:
 
 
 def require_as_named(wheel: Path, machine: str) -> None:
-    """The core is in it, runs where the name says it does, and nothing of the build was left in it."""
+    """The core is in it, runs where the wheel's name promises, and no file of the build is left in it."""
     names = zipfile.ZipFile(wheel).namelist()
     leftovers = [name for name in names if re.search(r"\.(c|h|pyx|pxi|o)$|__pycache__", name)]
     if CORE not in names or leftovers:
@@ -113,7 +113,7 @@ def require_as_named(wheel: Path, machine: str) -> None:
 
 
 def main() -> None:
-    """Build, check, name each."""
+    """Build, check and name each wheel."""
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "dist").absolute()
     folder.mkdir(parents=True, exist_ok=True)
     os.umask(0o022)

@@ -2,7 +2,7 @@
 
 A fault is a generator: what stands before its `yield` breaks something, what follows it mends. It runs in a thread, and may
 block.
-What it yields is noted in the log. Where Redis loses something on purpose the fault says so to the ledger, with the time.
+The log records what it yields. If Redis loses data on purpose, the fault reports this to the ledger, with the time.
 """
 
 from __future__ import annotations

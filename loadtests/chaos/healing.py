@@ -74,7 +74,7 @@ def quiet_since(faults: FaultLog, node: int, now_s: float) -> float:
 
 
 class Pulse:
-    """Bans somebody over one node, again and again."""
+    """Bans a User over one node, again and again."""
 
     def __init__(self, node: int, target: Target, healing: Healing) -> None:
         self._node = node

@@ -2,7 +2,7 @@
 
 Clock and syncs by LD_PRELOAD: a few lines of C, built where there is a compiler, that go by a page which a fault writes. Not
 libfaketime: with the monotonic clock left alone, its 0.9.10 fails every `time.sleep` of Python with EINVAL. Where something is
-missing, its faults are left out of the run, and the report says so.
+missing, its faults are left out of the run, as noted in the report.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class Site(Deployment):
         return self._disks[server.port]
 
     def follow(self) -> None:
-        """The secondary follows the primary; what it had is gone."""
+        """The secondary follows the primary and drops its own data."""
         self.secondary.client.replicaof("127.0.0.1", self.primary.port)
 
     def caught_up(self) -> bool:

@@ -48,7 +48,7 @@ def published() -> dict[Path, str]:
 
 
 def size_line(size: Size) -> str:
-    """What is asked for."""
+    """The demand on the deployment."""
     words = ("Users", "list entries", "online", "checks/s", "writes/s")
     return ", ".join(f"{short(value)} {word}" for value, word in zip(size, words, strict=True)) + "."
 

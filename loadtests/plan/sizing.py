@@ -39,7 +39,7 @@ MICRO = 1e-6
 
 
 class Size(NamedTuple):
-    """What is asked for."""
+    """The demand on the deployment."""
 
     users: float = 100e6
     entries: float = 1e9

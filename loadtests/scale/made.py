@@ -173,7 +173,7 @@ def own_memory_bytes() -> int:
 
 
 def disk_bytes(directory: Path) -> int:
-    """What lies on disk in and under a directory."""
+    """The bytes on disk in and under a directory."""
     total = 0
     for path in directory.rglob("*"):
         try:

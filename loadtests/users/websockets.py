@@ -261,7 +261,7 @@ class AppCrowd(_Timing):
         gevent.killall(coming)
         if failed:
             raise Wrong(f"{len(failed)} of {CROWD} did not come back: {failed[0] or f'not within {BACK_WITHIN_S:g} s'}")
-        everybody = [one.user for one in self.devices]
-        found = self.devices[-1].ask(type="presence", users=everybody)["presence"]
+        users = [one.user for one in self.devices]
+        found = self.devices[-1].ask(type="presence", users=users)["presence"]
         if offline := [one["user"] for one in found if not one["online"]]:
             raise Wrong(f"{len(offline)} of {CROWD} are back and not online")

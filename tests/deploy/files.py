@@ -1,4 +1,4 @@
-"""The deployed files, read for the tests: where they lie, and what each says of settings and ports."""
+"""The deployed files, read for the tests: their paths, and their settings and ports."""
 
 from __future__ import annotations
 

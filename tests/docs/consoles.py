@@ -57,7 +57,7 @@ _VOLATILE = (
 
 
 class Step(NamedTuple):
-    """One command of a page, what it shows as the output, and where in the text that output lies."""
+    """One command of a page, the output that the page shows, and the place of that output in the text."""
 
     command: str
     shown: str

@@ -23,7 +23,7 @@ KILLED = "killed: it did not stop in time"
 
 
 def measure(bed: Bed) -> list[Row]:
-    """One row, on a node of its own, which is gone then."""
+    """One row, on a node of its own, which has stopped afterwards."""
     most_s, code = float(OPTIONS["drain_timeout"].default or 0), ENDINGS["shutting-down"].code
     node, many = GateService.start(bed.folder / "drain", workers=1), websockets(bed)
     try:

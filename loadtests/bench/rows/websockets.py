@@ -35,7 +35,7 @@ WINDOW_S = 2.0
 IDLE_WINDOWS = 5
 """Before the WebSockets, and again after them."""
 ROUNDS_OF_PINGS = 1.2
-"""For so long all are held, hence everybody is pinged."""
+"""All are held for so long, so that each is pinged."""
 WARM = 256
 """WebSockets that come and go first: what the first ones make the process load is no connection's."""
 GONE_WITHIN_S = 60.0

@@ -166,7 +166,7 @@ def _received(connection: socket.socket) -> bytes:
 
 
 def _answers(system: PostgresSystem) -> bool:
-    """Before there are tables the query can't be prepared, but the server says so."""
+    """Before there are tables the query can't be prepared, and the server answers with an error."""
     try:
         with connect(LOOPBACK, system.target.port) as connection:
             connection.sendall(system.target.greeting)
