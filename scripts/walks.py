@@ -109,7 +109,7 @@ class Calls:
         self._loop = asyncio.new_event_loop()
         # The App's lease is held as long as one client is connected, so the walks find it held.
         self._stays = self._connected()
-        self._resp.execute_command("GATE.LEASE", "walks", 1)  # type: ignore[no-untyped-call]
+        self._resp.execute_command("GATE.LEASE", "walks", 1)
 
     def write(self) -> None:
         """A Ban, each time with another end, so that it changes something."""
@@ -126,12 +126,12 @@ class Calls:
 
     def check(self) -> None:
         """One command, for Users that were asked about before."""
-        assert self._resp.execute_command("GATE.CHECK", "alice", "bob") == 1  # type: ignore[no-untyped-call]
+        assert self._resp.execute_command("GATE.CHECK", "alice", "bob") == 1
 
     def connect(self) -> Callable[[], None]:
         """A Session, which the returned function closes."""
-        session = self._resp.execute_command("GATE.CONNECT", self._token, "iOS", "walks")  # type: ignore[no-untyped-call]
-        return lambda: self._resp.execute_command("GATE.DISCONNECT", session)  # type: ignore[no-untyped-call]
+        session = self._resp.execute_command("GATE.CONNECT", self._token, "iOS", "walks")
+        return lambda: self._resp.execute_command("GATE.DISCONNECT", session)
 
     def websocket(self) -> Callable[[], None]:
         """A client, which leaves by the returned function."""
