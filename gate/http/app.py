@@ -21,7 +21,7 @@ from time import perf_counter
 from typing import Protocol
 
 import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
 
 from gate.core.limits import EACH_CLIENT, limit_names
@@ -126,7 +126,8 @@ def _serving(deps: Deps, routes: Routes, mounted: Sequence[Mounted]) -> Middlewa
         request[_ID] = request_id = request_id_of(request.headers)
         group = routes.groups[request.match_info.handler]
         try:
-            refuse_encoded(request)
+            if hdrs.CONTENT_ENCODING in request.headers:
+                refuse_encoded(request)
             response = await handler(request)
         except GateError as fault:
             response = _refusal(request, fault, group, pages_of.get(group))

@@ -10,7 +10,7 @@ App's signatures alone need Redis, to know the nonces that were used).
 from __future__ import annotations
 
 import binascii
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hmac import compare_digest
 from typing import NamedTuple
 
@@ -56,7 +56,12 @@ class Signed(NamedTuple):
 
 def signed_headers(headers: Mapping[str, str]) -> Signed:
     """The headers, each under its own name or with `RC-` before it; `InvalidInput` names the one that is missing."""
-    values = [_header(headers, name) for name in ("App-Key", "Nonce", "Timestamp", "Signature")]
+    values = []
+    for name in ("App-Key", "Nonce", "Timestamp", "Signature"):
+        value = headers.get(name) or headers.get(f"RC-{name}")
+        if not value:
+            raise InvalidInput(name, "is required")
+        values.append(value)
     return Signed(*values)
 
 
@@ -142,29 +147,19 @@ def _signer(signed: Signed, snapshot: Reading) -> AppReading:
     app = app_with_key(snapshot, signed.app_key)
     if app is None:
         raise AppUnknown(f"no App has the key {signed.app_key[:40]!r}")
-    # Joined, as they are signed: only the sender says where the one ends and the other begins.
-    if (signed.nonce + signed.timestamp).startswith(CALLBACK_NONCE) or not _is_signed(app.app, signed):
+    expected = [signature_of(secret, signed.nonce, signed.timestamp) for secret in app.app.secrets]
+    # Nonce and timestamp joined, as they are signed: only the sender says where the one ends and the other begins.
+    is_callback = (signed.nonce + signed.timestamp).startswith(CALLBACK_NONCE)
+    # The header is lowered, which depends on nothing secret; the comparison stays one of constant time.
+    if is_callback or not _matches(signed.signature.lower(), expected):
         raise CredentialsWrong("The signature is wrong, please check.")
     return app
 
 
-def _header(headers: Mapping[str, str], name: str) -> str:
-    value = headers.get(name) or headers.get(f"RC-{name}")
-    if not value:
-        raise InvalidInput(name, "is required")
-    return value
-
-
-def _is_signed(facts: AppFacts, signed: Signed) -> bool:
-    expected = tuple(signature_of(secret, signed.nonce, signed.timestamp) for secret in facts.secrets)
-    # What was sent is lowered, which depends on nothing secret; the comparison stays one of constant time.
-    return _matches(signed.signature.lower(), expected)
-
-
-def _matches(given: str, accepted: tuple[str, ...]) -> bool:
-    """Compares with all of them, in a time that does not depend on where they differ."""
-    raw = _bytes(given)
-    return sum([compare_digest(raw, _bytes(one)) for one in accepted]) > 0
+def _matches(given: str, accepted: Iterable[str]) -> bool:
+    """Compare with all of them, in a time that does not depend on where they differ."""
+    raw = given.encode("utf-8", "surrogateescape")
+    return sum([compare_digest(raw, one.encode("utf-8", "surrogateescape")) for one in accepted]) > 0
 
 
 async def _insist(facts: AppFacts, signed: Signed, deps: Deps, now_ms: int) -> None:
@@ -184,7 +179,3 @@ async def _insist(facts: AppFacts, signed: Signed, deps: Deps, now_ms: int) -> N
         )
     if not await deps.store.nonces.spend(facts.key, signed.nonce, signed_at_ms + window_ms):
         raise CredentialsWrong("The Nonce was used before; sign each request anew.")
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")

@@ -128,17 +128,27 @@ async def read_body(request: web.Request, bodies: Bodies, payer: Payer, most_byt
     if not request.can_read_body:
         return b""
     bodies.refuse_past_budget(payer, declared or 1)
-    reading = _Reading(request, bodies, payer, most_bytes)
+    pieces: list[bytes] = []
+    size = 0
     try:
         async with asyncio.timeout(BODY_DEADLINE_S):
             if request.get(_CONTINUE):
                 await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 request.writer.output_size = 0  # the answer itself has not begun
-            return await reading.drained()
+            while piece := await request.content.readany():
+                size += len(piece)
+                if size > most_bytes:
+                    raise BodyTooLong("body", f"must be at most {most_bytes} bytes")
+                bodies.refuse_past_budget(payer, len(piece))
+                bodies.take(payer, len(piece))
+                # After each piece: what was taken is given back also if the next piece never comes.
+                request[_HELD] = _Held(bodies, payer, size)
+                pieces.append(piece)
     except TimeoutError:
         raise InvalidInput("body", f"must arrive within {BODY_DEADLINE_S:g} s") from None
     except (web.RequestPayloadError, ConnectionError):
         raise InvalidInput("body", "was cut off or is not encoded as its headers say") from None
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def release_body(request: web.Request) -> None:
@@ -152,26 +162,3 @@ def refuse_many_parts(body: bytes, most: int) -> None:
     """`InvalidInput` for a JSON body that would take too long to decode."""
     if len(body) > most and body.count(b",") + body.count(b"[") + body.count(b"{") > most:
         raise InvalidInput("body", f"must hold at most {most} commas and opening brackets; send smaller batches")
-
-
-class _Reading:
-    """One body, piece by piece."""
-
-    def __init__(self, request: web.Request, bodies: Bodies, payer: Payer, most_bytes: int) -> None:
-        self._request = request
-        self._bodies = bodies
-        self._payer = payer
-        self._most_bytes = most_bytes
-
-    async def drained(self) -> bytes:
-        pieces: list[bytes] = []
-        size = 0
-        while piece := await self._request.content.readany():
-            size += len(piece)
-            if size > self._most_bytes:
-                raise BodyTooLong("body", f"must be at most {self._most_bytes} bytes")
-            self._bodies.refuse_past_budget(self._payer, len(piece))
-            self._bodies.take(self._payer, len(piece))
-            self._request[_HELD] = _Held(self._bodies, self._payer, size)
-            pieces.append(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -119,8 +119,9 @@ class RequestContext(Context):
 
     async def form(self) -> Form:
         """The body as a form; an empty body is an empty form, whatever it is declared as."""
-        most = MAX_CLIENT_BYTES if self.payer.kind == "console" else MAX_FORM_BYTES
-        body = await read_body(self.request, self.deps.bodies, self.payer, most)
+        payer = self.payer
+        most = MAX_CLIENT_BYTES if payer.kind == "console" else MAX_FORM_BYTES
+        body = await read_body(self.request, self.deps.bodies, payer, most)
         if body:
             self._expect(FORM_TYPE)
         return Form(parse_fields(body))
@@ -128,9 +129,10 @@ class RequestContext(Context):
     async def json_bytes(self, is_batch: bool = False) -> bytes:
         """The body, declared as JSON; that of a batch may be longer."""
         most, most_parts = (MAX_BATCH_BYTES, MAX_BATCH_PARTS) if is_batch else (MAX_JSON_BYTES, MAX_JSON_PARTS)
-        if self.payer.kind == "client":
+        payer = self.payer
+        if payer.kind == "client":
             most = MAX_CLIENT_BYTES
-        body = await read_body(self.request, self.deps.bodies, self.payer, most)
+        body = await read_body(self.request, self.deps.bodies, payer, most)
         refuse_many_parts(body, most_parts)
         if not body:
             raise InvalidInput("body", "must be a JSON object, an empty one was sent")
