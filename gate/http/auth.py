@@ -112,7 +112,7 @@ def app_with_key(snapshot: Reading, app_key: str) -> AppReading | None:
 
 
 def basic_pair(header: str, taken: str) -> tuple[str, str]:
-    """The two halves of an `Authorization: Basic` header; `CredentialsWrong` says what is `taken` here if it is none."""
+    """The two halves of an `Authorization: Basic` header; `CredentialsWrong` names what is `taken` here."""
     scheme, _, encoded = header.partition(" ")
     if scheme.lower() != "basic":
         raise CredentialsWrong(f"this endpoint takes HTTP Basic with {taken}")
@@ -175,7 +175,7 @@ async def _insist(facts: AppFacts, signed: Signed, deps: Deps, now_ms: int) -> N
     window_ms = facts.signature_window_s * 1_000
     if abs(now_ms - signed_at_ms) > window_ms:
         raise CredentialsWrong(
-            f"The Timestamp is more than {facts.signature_window_s} s from now; sign each request anew."
+            f"The Timestamp is more than {facts.signature_window_s} s from now; sign each request again."
         )
     if not await deps.store.nonces.spend(facts.key, signed.nonce, signed_at_ms + window_ms):
-        raise CredentialsWrong("The Nonce was used before; sign each request anew.")
+        raise CredentialsWrong("The Nonce was used before; sign each request again.")

@@ -1,6 +1,6 @@
 """One authenticated request, and the few things that endpoints do with it: read its body, write its answer's headers.
 
-What is asked in a message on a WebSocket is an `AppContext` too, without a request of its own.
+A message on a WebSocket is an `AppContext` too, without an HTTP request of its own.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Effect(NamedTuple):
 
 
 class Context:
-    """Whoever asks, and by whatever way."""
+    """Base class of a request: its dependencies and its time."""
 
     __slots__ = ()
 
@@ -88,7 +88,7 @@ class Context:
 
 
 class AppContext(Context):
-    """Somebody whose App is known."""
+    """A request of an App or of one of its Users, over HTTP or on a WebSocket."""
 
     __slots__ = ()
 
@@ -102,7 +102,7 @@ class AppContext(Context):
 
 
 class RequestContext(Context):
-    """A request whose caller is known, whoever that is."""
+    """An HTTP request that was authenticated."""
 
     __slots__ = ()
 
@@ -158,7 +158,7 @@ class RequestContext(Context):
 
 @dataclass(slots=True)
 class AppRequest(RequestContext, AppContext):
-    """A request whose App is known."""
+    """An HTTP request of an App."""
 
     request: web.Request
     deps: Deps

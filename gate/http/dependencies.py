@@ -77,7 +77,7 @@ class Deps:
 
     @cached_property
     def replica(self) -> NodeReplica:
-        """This node's copy of the facts. `ReplicaError` while there is none."""
+        """This node's copy of the facts. `ReplicaError` before it was made."""
         return self.replica_when_ready.get()
 
     @cached_property

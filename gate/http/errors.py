@@ -21,7 +21,7 @@ still land. The first row that fits an error wins, so a row stands above the row
     430   1009                      RongCloud has this feature and Gate does not; the text names it
     404   404   not-found           no such endpoint, or no such thing
     405   405   method-not-allowed
-    410         cursor-gone         a feed can't be read on from this cursor; read the state anew
+    410         cursor-gone         a feed can't be read on from this cursor; read the state again
     426         upgrade-required    this is where WebSockets connect
     429         too-many-streams    the App has as many event streams open in this HTTP process as it may
     503   1000  stale               the Replica is too old for this question (409 where `min` was not reached in time)

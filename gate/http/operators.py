@@ -97,7 +97,7 @@ class OperatorAuth:
         operator = await _named(operators, name)
         if operator is None or not self._is_remembered(operator, password):
             await self._verify_in_turn(operator, name, password, address)
-        assert operator is not None, "no password fits nobody"
+        assert operator is not None, "an unknown name was refused above"
         self._throttle.succeeded(name, address)
         return operator
 
@@ -159,5 +159,5 @@ class OperatorAuth:
 async def _named(operators: Operators, name: str) -> Operator | None:
     try:
         return await operators.get(name)
-    except InvalidInput:  # nobody can be called that
+    except InvalidInput:  # no operator can have this name
         return None

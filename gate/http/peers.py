@@ -1,6 +1,6 @@
 """Whose request it is, where proxies stand in front: the address for the throttle, the log, Sessions and webhooks.
 
-Only a peer of `--trusted-proxies` is believed. Its `X-Forwarded-For`, or where there is none the `for=` of its `Forwarded`
+Only a peer of `--trusted-proxies` is believed. Its `X-Forwarded-For`, or without one the `for=` of its `Forwarded`
 (RFC 7239), is read from the right, past the addresses of trusted proxies; the first other one is the client's. What stands
 left of it was written by the client, and is not read. Never both headers: a proxy that sets one may pass on a client's other.
 """
@@ -99,7 +99,7 @@ def _behind(peer: str, hops: Sequence[str], trusted: Sequence[Network]) -> str:
         if not _is_trusted(known, trusted):
             break
         address = _parsed(hop.strip(" \t\"'"))
-        if address is None:  # as `unknown`: whoever is in front of this proxy can't be told from it
+        if address is None:  # as `unknown`: the client of this proxy is not known
             break
         known = address
     return str(known)

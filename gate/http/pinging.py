@@ -1,8 +1,8 @@
 """Pings to all WebSockets of this process, each of them once in `PING_EVERY_S`, so that ten thousand never come at once.
 
-One that was not heard of since the time before is put out, so nobody is asked sooner: that is how long an answer may take.
-Whoever comes is asked first after a part of that time that is drawn at random, or those who connected in one storm would be
-pinged in one moment, for ever. One task a process looks who is due, which is cheaper than a timer each.
+A client that has not answered the previous ping is disconnected. The interval is therefore also the reply timeout.
+A new client is first pinged after a random part of the interval; else clients that connected in one storm would be pinged in
+one moment, for ever. One task a process looks which are due, which is cheaper than a timer each.
 
 Called by `client.websocket`.
 """
@@ -29,7 +29,7 @@ class Pinged(Protocol):
     """A connection."""
 
     async def ping(self) -> bool:
-        """Ask for a sign of life; False once it is gone."""
+        """Send a ping; False once the connection is gone."""
         ...
 
 
@@ -51,7 +51,7 @@ class Pinging:
             self._going = asyncio.create_task(self._go_round(), name="pings")
 
     async def aclose(self) -> None:
-        """Ping nobody any more."""
+        """Stop pinging."""
         if self._going is not None:
             self._going.cancel()
             await asyncio.wait([self._going])

@@ -34,7 +34,7 @@ class LongWork:
 
     @asynccontextmanager
     async def admitted(self, app_key: str) -> AsyncIterator[None]:
-        """A place for one call of this App, for as long as the block lasts. `Busy` if there is none."""
+        """A place for one call of this App, for as long as the block lasts. `Busy` if all are taken."""
         if self._of_app[app_key] >= MOST_OF_AN_APP or self._of_app.total() >= MOST:
             raise Busy("as many bulk calls are under way or waiting here as there may be; nothing of this one was done")
         self._of_app[app_key] += 1

@@ -33,7 +33,7 @@ FIRST_WAIT_MS = 1_000
 MAX_WAIT_MS = 60_000
 FORGET_MS = 15 * 60_000
 MAX_NAME_CHARS = 64
-"""Of a name that is remembered; nobody is called longer, and a header may be."""
+"""Of a name that is remembered; no operator's name is longer, and a header may be."""
 IPV6_PREFIX_BITS = 64
 """What one customer of an access provider has at the least; counting single addresses would count nothing."""
 

@@ -50,7 +50,7 @@ class EventStream:
             pass
         return frame
 
-    async def told(self, many: int) -> list[tuple[str, Any]]:
+    async def received(self, many: int) -> list[tuple[str, Any]]:
         """Kinds and Users of so many events."""
         frames = [await self.event() for _ in range(many)]
         return [(one.event, one.data.get("user")) for one in frames]

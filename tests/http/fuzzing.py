@@ -1,4 +1,6 @@
-"""What Schemathesis is told of Gate: who calls, and what values of Gate's own formats look like. It imports this by itself.
+"""What Schemathesis needs to know of Gate: who calls, and what values of Gate's own formats look like.
+
+Schemathesis imports this by itself.
 
 The environment names the service and its credentials, as JSON in `FUZZED`.
 """

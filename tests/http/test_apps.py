@@ -114,7 +114,7 @@ async def test_each_endpoint_takes_its_role(world: World, role: OperatorRole) ->
     roles = ["viewer", "operator", "admin"]
     name = await begin_operator(world, role)
     for method, target, needed in ENDPOINTS:
-        reply = await ask(world, name, method, target.replace("KEY", "nobody"), {} if method != "GET" else None)
+        reply = await ask(world, name, method, target.replace("KEY", "stranger"), {} if method != "GET" else None)
         is_let_in = roles.index(role) >= roles.index(needed)
         assert (reply.status != 403) is is_let_in, (method, target, reply)
         assert reply.status < 500
@@ -215,11 +215,11 @@ async def test_a_key_that_is_taken(world: World) -> None:
 async def test_an_unknown_app_is_not_found(world: World) -> None:
     admin = await begin_operator(world, "admin")
     for method, target, body in (
-        ("GET", "apps/nobody", None),
-        ("PATCH", "apps/nobody", {"name": "x"}),
-        ("DELETE", "apps/nobody", None),
-        ("POST", "apps/nobody/rotate-secret", {}),
-        ("POST", "apps/nobody/drop-secret", {"keep_tokens": True}),
+        ("GET", "apps/stranger", None),
+        ("PATCH", "apps/stranger", {"name": "x"}),
+        ("DELETE", "apps/stranger", None),
+        ("POST", "apps/stranger/rotate-secret", {}),
+        ("POST", "apps/stranger/drop-secret", {"keep_tokens": True}),
     ):
         reply = await ask(world, admin, method, target, body)
         assert (reply.status, reply.body["error"]) == (404, "not-found"), (method, reply)

@@ -20,7 +20,7 @@ async def entries(world: World, query: str = "") -> list[dict[str, Any]]:
     return found
 
 
-async def test_every_kind_of_write_is_told(world: World) -> None:
+async def test_every_kind_of_write_is_listed(world: World) -> None:
     began_ms = now_ms() - 1_000
     until = now_ms() + 60_000
     await world.v1("POST", "bans", {"users": ["a"], "until": until, **BECAUSE})
@@ -31,7 +31,7 @@ async def test_every_kind_of_write_is_told(world: World) -> None:
         await world.v1("POST", kind, {"owner": "a", "members": ["x", "y"], "until": until, **BECAUSE})
         await world.v1("DELETE", kind, {"owner": "a", "members": ["x"], **BECAUSE})
     await world.v1("PUT", "whitelist-switch", {"users": ["a"], "on": True, **BECAUSE})
-    told = [{name: value for name, value in one.items() if name != "at"} for one in await entries(world, "user=a")]
+    listed = [{name: value for name, value in one.items() if name != "at"} for one in await entries(world, "user=a")]
     expected: list[dict[str, Any]] = [
         {"what": "ban-imposed", "until": until},
         {"what": "ban-lifted"},
@@ -43,13 +43,13 @@ async def test_every_kind_of_write_is_told(world: World) -> None:
         {"what": "unadmitted", "members": ["x"]},
         {"what": "whitelist-switched", "on": True},
     ]
-    assert told == [{"user": "a", **one, **BECAUSE} for one in reversed(expected)]
+    assert listed == [{"user": "a", **one, **BECAUSE} for one in reversed(expected)]
     moments = [one["at"] for one in await entries(world)]
     assert moments == sorted(moments, reverse=True)
     assert began_ms < moments[-1] <= moments[0] < now_ms() + 1_000
 
 
-async def test_tokens_deletion_and_deactivation_are_told(world: World) -> None:
+async def test_tokens_deletion_and_deactivation_are_listed(world: World) -> None:
     await world.user("getToken.json", b"userId=a&name=A")
     await world.user("token/expire.json", b"userId=a&time=%d" % now_ms())
     await world.user("delusers.json", b"userId=a")
@@ -57,12 +57,12 @@ async def test_tokens_deletion_and_deactivation_are_told(world: World) -> None:
     later_ms = now_ms() + 1_000
     for job in await world.store.jobs.claim(later_ms):
         await world.store.jobs.run(job, later_ms)
-    told = [(one["what"], one["actor"], one["reason"]) for one in await entries(world, "user=a")]
-    assert told[:2] == [("user-erased", "gate", "deactivated"), ("user-deactivated", "", "")]
-    assert {what for what, _, _ in told[2:]} >= {"tokens-revoked", "user-erased"}
+    listed = [(one["what"], one["actor"], one["reason"]) for one in await entries(world, "user=a")]
+    assert listed[:2] == [("user-erased", "gate", "deactivated"), ("user-deactivated", "", "")]
+    assert {what for what, _, _ in listed[2:]} >= {"tokens-revoked", "user-erased"}
 
 
-async def test_settings_are_told_and_secrets_are_not(world: World) -> None:
+async def test_settings_are_listed_and_secrets_are_not(world: World) -> None:
     facts = world.app
 
     def changed(before: Any) -> Any:
@@ -70,11 +70,11 @@ async def test_settings_are_told_and_secrets_are_not(world: World) -> None:
 
     world.app, written = await world.store.apps.update(facts.key, changed, now_ms(), why="more", by="op")
     await world.node.acks.wait(written, 5_000)
-    (told, created) = await entries(world)
-    assert told["settings"] == {"list_ceiling": [3000, 7], "secrets": [1, 2]}
-    assert (told["what"], told["actor"], told["reason"]) == ("app-set", "op", "more")
+    (listed, created) = await entries(world)
+    assert listed["settings"] == {"list_ceiling": [3000, 7], "secrets": [1, 2]}
+    assert (listed["what"], listed["actor"], listed["reason"]) == ("app-set", "op", "more")
     assert created["settings"]["secrets"] == 1
-    assert "secret-" not in str([told, created])
+    assert "secret-" not in str([listed, created])
 
 
 async def test_pages_join_over_partitions_while_more_is_written(world: World) -> None:

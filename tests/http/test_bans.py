@@ -31,7 +31,7 @@ async def test_an_unblocked_user_may_send_from_the_answer_on(world: World) -> No
 
 
 async def test_unblocking_who_is_not_blocked_is_no_error(world: World) -> None:
-    reply = await world.user("unblock.json", [("userId", "nobody")])
+    reply = await world.user("unblock.json", [("userId", "stranger")])
     assert (reply.status, reply.body) == (200, {"code": 200})
 
 

@@ -135,7 +135,7 @@ async def test_bodies_in_flight_are_bounded_and_given_back(world: World, monkeyp
     peer.writer.close()
 
 
-async def test_nobody_is_asked_for_a_body_before_the_credentials(world: World) -> None:
+async def test_no_body_is_read_before_the_credentials(world: World) -> None:
     expect = {"Content-Length": "20", "Content-Type": "application/json", "Expect": "100-continue"}
     peer = await Raw.to(world)
     peer.send("POST /v1/check HTTP/1.1", *lines_of({**basic(world.app, "wrong"), **expect}))

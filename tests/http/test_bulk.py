@@ -152,7 +152,7 @@ async def test_it_ends_as_single_calls_would(world: World) -> None:
             operations.append({"op": kind, "owner": a, "member": b})
     assert await results(world, *operations) == [OK] * 600
     for a in "abcdef":
-        assert await world.word(a, "nobody") == ("sender-banned" if a in banned else "allowed")
+        assert await world.word(a, "stranger") == ("sender-banned" if a in banned else "allowed")
         for b in "uvwx":
             assert await world.word(b, a) == ("blacklisted" if (a, b) in blocked else "allowed")
 
@@ -166,7 +166,7 @@ async def test_odd_ids(world: World) -> None:
     ]
 
 
-async def test_production_deletes_nobody(world: World) -> None:
+async def test_production_deletes_no_user(world: World) -> None:
     await world.set_app(msgspec.structs.replace(world.app, environment="production"))
     found = await results(world, {"op": "register", "user": "a"}, {"op": "delete", "user": "a"})
     assert [one["ok"] for one in found] == [True, False]

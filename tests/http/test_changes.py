@@ -30,7 +30,7 @@ async def announced(world: World) -> bool:
     return due_ms is None
 
 
-def told(answer: Any) -> list[tuple[Any, bool, dict[str, bool]]]:
+def changed(answer: Any) -> list[tuple[Any, bool, dict[str, bool]]]:
     return [
         (one["user"], one["online"], {each["platform"]: each["online"] for each in one["platforms"]})
         for one in answer["changes"]
@@ -45,23 +45,23 @@ async def test_changes_since_a_cursor_are_each_users_newest_state(world: World) 
     await gateway.open(b"bob", "iOS")
     await gateway.open(b"alice", "Web")
     second = await changes(world, first["cursor"])
-    assert told(second) == [("bob", True, {"iOS": True}), ("alice", True, {"iOS": True, "Web": True})]
+    assert changed(second) == [("bob", True, {"iOS": True}), ("alice", True, {"iOS": True, "Web": True})]
     await gateway.close(session)
     await wait_until_async(lambda: announced(world), GONE_S, "the departure to be announced")
     third = await changes(world, second["cursor"])
-    assert told(third) == [("alice", True, {"iOS": False})]
+    assert changed(third) == [("alice", True, {"iOS": False})]
     assert (await changes(world, third["cursor"]))["changes"] == []
     everything = await changes(world, first["cursor"])
-    assert told(everything) == [("bob", True, {"iOS": True}), ("alice", True, {"Web": True, "iOS": False})]
+    assert changed(everything) == [("bob", True, {"iOS": True}), ("alice", True, {"Web": True, "iOS": False})]
 
 
-async def test_kicks_are_told_by_what_they_lead_to(world: World) -> None:
+async def test_a_kick_shows_as_what_it_leads_to(world: World) -> None:
     gateway = await Gateway(world.presence, world.app).lease()
     await gateway.open(b"alice")
     start = await changes(world)
     await world.presence.kick(world.app.key, [b"alice"], "kicked")
     await wait_until_async(lambda: announced(world), GONE_S, "the departure to be announced")
-    assert told(await changes(world, start["cursor"])) == [("alice", False, {"iOS": False})]
+    assert changed(await changes(world, start["cursor"])) == [("alice", False, {"iOS": False})]
 
 
 async def test_limits_cut_a_long_delta_into_parts(world: World) -> None:
@@ -71,7 +71,7 @@ async def test_limits_cut_a_long_delta_into_parts(world: World) -> None:
     found, parts, more = [], 0, True
     while more:
         answer = await changes(world, answer["cursor"], "&limit=10")
-        found += [user for user, _, _ in told(answer)]
+        found += [user for user, _, _ in changed(answer)]
         parts, more = parts + 1, answer["more"]
     assert found == [str(number) for number in range(25)] and parts == 3
 
@@ -98,7 +98,7 @@ steps = st.lists(st.tuples(st.sampled_from([b"a", b"b"]), st.sampled_from(["iOS"
 
 
 @given(steps, st.integers(0, 30))
-def test_applied_one_after_another_parts_end_in_the_state_that_the_feed_tells(
+def test_applied_one_after_another_parts_end_in_the_state_that_the_feed_ends_in(
     toggles: list[tuple[bytes, str]], cut: int
 ) -> None:
     """A naive reader of single entries, and one of collapsed parts cut anywhere, come to know the same."""

@@ -1,4 +1,4 @@
-"""`/client/v1/blacklist`: a User's own list, by its own Token; and every Token that is none."""
+"""`/client/v1/blacklist`: a User's own list, by its own Token; and every Token that is invalid."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def test_it_is_the_list_that_the_server_api_shows(world: World) -> None:
     assert (await client(world, "GET", "?user=b")).body["listed"]
 
 
-async def test_the_user_is_the_tokens_and_nobody_elses(world: World) -> None:
+async def test_the_user_is_the_tokens_and_no_other(world: World) -> None:
     odd = b"\xff\0 :\r\n"
     await client(world, "POST", body={"users": ["a"]}, shown=token_of(world.app, odd))
     assert await world.word("a", odd) == "blacklisted"

@@ -71,6 +71,6 @@ def test_a_write_that_may_still_land_says_so() -> None:
         assert "outcome" not in word(StoreUnavailable("refused"), PATH).body
 
 
-def test_an_unknown_key_is_not_told_from_a_wrong_secret_under_v1() -> None:
+def test_an_unknown_key_looks_like_a_wrong_secret_under_v1() -> None:
     body = v1_problem(AppUnknown("no App has the key 'x'"), "/v1/check").body
     assert body == {"error": "unauthorized", "message": "the App key or its secret is wrong"}

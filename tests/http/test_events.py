@@ -56,16 +56,16 @@ async def test_a_reader_that_comes_back_misses_nothing(world: World, way: str) -
     gateway = await gateway_of(world)
     async with streaming(world.url, world.app) as stream:
         await gateway.open(b"first")
-        assert await stream.told(1) == [("online", "first")]
+        assert await stream.received(1) == [("online", "first")]
         cursor = stream.last_id
     await gateway.open_many([b"meanwhile", b"still"])
     query = f"?since={cursor}" if way == "since" else ""
     headers = {"Last-Event-ID": cursor} if way == "header" else None
     body = {"since": cursor} if way == "body" else None
     async with streaming(world.url, world.app, query, body, headers) as stream:
-        assert await stream.told(2) == [("online", "meanwhile"), ("online", "still")]
+        assert await stream.received(2) == [("online", "meanwhile"), ("online", "still")]
         await gateway.open(b"after")
-        assert await stream.told(1) == [("online", "after")]
+        assert await stream.received(1) == [("online", "after")]
 
 
 async def test_filters_by_kind_and_user(world: World) -> None:
@@ -79,12 +79,12 @@ async def test_filters_by_kind_and_user(world: World) -> None:
             await gateway.open(user, "iOS")
             await gateway.open(user, "Web")
         await world.presence.kick(world.app.key, [b"bob", b"alice"], "kicked", platform="Web")
-        assert await few.told(3) == [
+        assert await few.received(3) == [
             ("platform-online", "alice"),
             ("platform-online", {"b64": "/w=="}),
             ("kick", "alice"),
         ]
-        assert await many.told(2) == [("online", "u9999"), ("platform-online", "u9999")]
+        assert await many.received(2) == [("online", "u9999"), ("platform-online", "u9999")]
 
 
 async def test_a_gateway_hears_of_kicks_of_its_own_sessions(world: World) -> None:
@@ -126,7 +126,7 @@ async def test_a_cursor_that_cannot_be_read_on_from_is_a_reset_and_the_end(world
             await stream.frame()
     async with streaming(world.url, world.app, f"?since={head}") as stream:
         await gateway.open(b"d")
-        assert await stream.told(1) == [("online", "d")]
+        assert await stream.received(1) == [("online", "d")]
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ async def _admits(world: World) -> bool:
     return (await world.send("HEAD", "/v1/events", headers=basic(world.app))).status == 200
 
 
-async def test_a_reader_that_takes_nothing_is_cut_off_and_holds_up_nobody(
+async def test_a_reader_that_takes_nothing_is_cut_off_and_delays_no_other(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(events, "SLOW_S", 0.2)
@@ -194,7 +194,7 @@ async def test_a_reader_that_takes_nothing_is_cut_off_and_holds_up_nobody(
             users = [b"%062d" % number for number in range(2_000)]
             for platform in ("iOS", "Web", "Android", "Car", "Watch", "TV"):
                 await gateway.open_many(users, platform)
-                assert len(await quick.told(2_000)) == 2_000
+                assert len(await quick.received(2_000)) == 2_000
             await wait_until_async(lambda: _admits(world), SOON_S, "the slow reader to be cut off")
 
 
@@ -224,15 +224,15 @@ async def test_an_outage_of_redis_is_silence_and_no_gap(private_redis: RedisServ
             async with streaming(world.url, world.app) as stream:
                 cursor = stream.last_id
                 await near.open(b"before")
-                assert await stream.told(1) == [("online", "before")]
+                assert await stream.received(1) == [("online", "before")]
                 cable.cut()
                 await wait_until_async(lambda: world.feeds.is_cut_off(world.app.key), SOON_S, "the cut to be noticed")
                 await near.open(b"meanwhile")
                 assert (await world.v1("GET", "events")).status == 503
                 async with streaming(world.url, world.app, f"?since={cursor}") as begun_meanwhile:
                     cable.mend()
-                    assert await stream.told(1) == [("online", "meanwhile")]
-                    assert await begun_meanwhile.told(2) == [("online", "before"), ("online", "meanwhile")]
+                    assert await stream.received(1) == [("online", "meanwhile")]
+                    assert await begun_meanwhile.received(2) == [("online", "before"), ("online", "meanwhile")]
             await near.store.client.aclose()
 
 

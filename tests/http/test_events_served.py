@@ -1,4 +1,4 @@
-"""Event streams and Presence on a real `gate serve`: wired to its Redis, and ended in order when it is told to stop."""
+"""Event streams and Presence on a real `gate serve`: wired to its Redis, and ended in order when it is stopped."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def test_a_stream_follows_and_ends_with_the_service(redis_server: RedisSer
     gateway = await Gateway(store, app).lease()
     async with streaming(service.http, app) as stream:
         await gateway.open(b"alice")
-        assert await stream.told(1) == [("online", "alice")]
+        assert await stream.received(1) == [("online", "alice")]
         answer = await asyncio.to_thread(
             requests.post,
             f"{service.http}/v1/presence",

@@ -95,7 +95,7 @@ def requests_to(world: World, revision: str) -> Iterator[bytes]:
         {"App-Key": world.app.key},
         {},
         basic(world.app, "wrong"),
-        basic(msgspec.structs.replace(world.app, key="nobody")),
+        basic(msgspec.structs.replace(world.app, key="stranger")),
         basic(msgspec.structs.replace(world.app, key="no key")),
         {"Authorization": "Bearer x"},
         {"Authorization": "Basic !"},
@@ -382,9 +382,9 @@ async def test_facts_that_are_too_old_are_refused(world: World, short: list[bool
 
 
 async def test_an_app_may_be_unknown_to_a_replica(world: World, short: list[bool]) -> None:
-    nobody = AppFacts(key="nobody", secrets=("secret-1",))
+    stranger = AppFacts(key="stranger", secrets=("secret-1",))
     line = await Line.to(world.server)
     await line.ask(PROBE)
-    assert (await line.ask(a_check(world, headers=signed(nobody))))[0][9:12] == b"401"
+    assert (await line.ask(a_check(world, headers=signed(stranger))))[0][9:12] == b"401"
     assert short == [False, False]
     line.end()

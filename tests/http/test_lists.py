@@ -62,9 +62,9 @@ async def test_the_switches_are_strings_in_the_order_asked(world: World) -> None
 
 async def test_unknown_owners_and_unlisted_members_are_no_error(world: World, family: tuple[str, str]) -> None:
     word, member = family
-    reply = await world.user(f"{word}/remove.json", [("userId", "nobody"), (member, "nobody-else")])
+    reply = await world.user(f"{word}/remove.json", [("userId", "stranger"), (member, "stranger-else")])
     assert (reply.status, reply.body) == (200, {"code": 200})
-    reply = await world.user(f"{word}/query.json", [("userId", "nobody")])
+    reply = await world.user(f"{word}/query.json", [("userId", "stranger")])
     assert (reply.status, reply.body) == (200, {"code": 200, "users": []})
 
 

@@ -1,4 +1,4 @@
-"""The document says what is served: every path and method, both ways; its answers are the real ones; its page needs nobody."""
+"""The document says what is served: every path and method, both ways. Its page needs no other host."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Fetched(HTMLParser):
             self.places.add(said["id"])
 
 
-async def test_the_page_asks_nobody_for_anything(world: World) -> None:
+async def test_the_page_asks_no_other_host_for_anything(world: World) -> None:
     reply = await world.send("GET", "/docs")
     assert (reply.status, reply.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
     assert reply.headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'sha256-")

@@ -23,7 +23,7 @@ from gate.http.openapi import openapi_document
 from tests.harness.service import GateService, Services
 
 MAX_EXAMPLES = os.environ.get("GATE_FUZZ_EXAMPLES", "5")
-"""Random ones of each endpoint, beside those at each bound."""
+"""Random ones of each endpoint, next to those at each bound."""
 SEED = os.environ.get("GATE_FUZZ_SEED", "1")
 """The same in every run of the suite: others, and more examples, are for a search by hand."""
 MOST_ITEMS = 1_000

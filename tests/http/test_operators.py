@@ -1,4 +1,4 @@
-"""The door for operators: who is let in, what a wrong password costs, and what is remembered."""
+"""Operators: who is authenticated, what a wrong password costs, and what is remembered."""
 
 from __future__ import annotations
 
@@ -116,14 +116,14 @@ async def test_a_change_of_the_account_counts_at_once(door: OperatorAuth, verifi
     assert await refused(door, accounts, "ann", "another one") == "CredentialsWrong"
 
 
-@pytest.mark.parametrize("name", ["ann", "nobody", "", "no one", "x" * 1_000, "\N{GREEK SMALL LETTER ALPHA}"])
+@pytest.mark.parametrize("name", ["ann", "stranger", "", "no one", "x" * 1_000, "\N{GREEK SMALL LETTER ALPHA}"])
 @pytest.mark.parametrize("password", ["", "wrong", "\0", "x" * 100_000, PASSWORD + " ", "\ud800"])
 async def test_wrong_names_and_passwords_look_alike(
     door: OperatorAuth, accounts: Accounts, name: str, password: str, verified: list[str]
 ) -> None:
     with pytest.raises(CredentialsWrong, match="name or password"):
         await door.admit(accounts, name, password, HERE)
-    assert len(verified) == 1, "the time taken tells nothing"
+    assert len(verified) == 1, "the time taken shows nothing"
 
 
 async def test_guessing_is_slowed_down_and_not_even_compared(
@@ -139,7 +139,7 @@ async def test_guessing_is_slowed_down_and_not_even_compared(
     await door.admit(accounts, "ann", PASSWORD, ELSEWHERE)
     clock.now_ms += throttle.FIRST_WAIT_MS
     await door.admit(accounts, "ann", PASSWORD, HERE)
-    assert await refused(door, accounts, "ann", "guess") == "CredentialsWrong", "a success begins anew"
+    assert await refused(door, accounts, "ann", "guess") == "CredentialsWrong", "a success starts again"
 
 
 async def test_guesses_side_by_side_gain_nothing(door: OperatorAuth, accounts: Accounts, verified: list[str]) -> None:
@@ -172,7 +172,7 @@ def test_many_names_from_one_network_stand_behind_others(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize(("names", "addresses"), [("made up", 1), ("operators", 200)])
-async def test_a_flood_of_wrong_passwords_locks_nobody_out(addresses: int, names: str) -> None:
+async def test_a_flood_of_wrong_passwords_locks_no_operator_out(addresses: int, names: str) -> None:
     """Forty operators sign in, each once, from the one address that the flood comes from too, or from elsewhere."""
     accounts, door = Accounts(), OperatorAuth()
     hashed = accounts.of["ann"].password_hash
@@ -214,13 +214,13 @@ def test_what_is_remembered_is_bounded(clock: Clock) -> None:
 @pytest.mark.parametrize(
     "header", ["", "Basic", "Basic !", "Basic " + base64.b64encode(b"\xff:\xff").decode(), "Bearer x", "basic eDp5"]
 )
-async def test_headers_that_let_nobody_in(world: World, header: str) -> None:
+async def test_headers_that_authenticate_no_operator(world: World, header: str) -> None:
     reply = await world.send("GET", "/v1/apps", headers={"Authorization": header})
     assert (reply.status, reply.body["error"]) == (401, "unauthorized")
     assert reply.headers["WWW-Authenticate"].startswith("Basic")
 
 
-async def test_over_http_a_guesser_is_told_when_to_come_back(world: World) -> None:
+async def test_over_http_a_guesser_learns_when_to_come_back(world: World) -> None:
     header = {"Authorization": "Basic " + base64.b64encode(b"ann:guess").decode()}
     replies = [await world.send("GET", "/v1/apps", headers=header) for _ in range(throttle.FREE_FAILURES + 1)]
     assert [reply.status for reply in replies] == [401] * throttle.FREE_FAILURES + [429]

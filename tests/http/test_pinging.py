@@ -61,7 +61,7 @@ async def test_those_who_came_together_are_not_pinged_together() -> None:
         assert one.at_s[0] - began_s >= EVERY_S * share / 100
 
 
-async def test_whoever_is_gone_is_not_pinged_again(pinging: Pinging) -> None:
+async def test_a_client_that_is_gone_is_not_pinged_again(pinging: Pinging) -> None:
     gone, stays = Counted(until=1), Counted(until=4)
     pinging.add(gone)
     pinging.add(stays)
@@ -69,7 +69,7 @@ async def test_whoever_is_gone_is_not_pinged_again(pinging: Pinging) -> None:
     assert len(gone.at_s) == 1
 
 
-async def test_it_goes_on_after_nobody_was_there(pinging: Pinging) -> None:
+async def test_it_goes_on_after_no_client_was_there(pinging: Pinging) -> None:
     for _ in range(2):
         one = Counted(until=1)
         pinging.add(one)

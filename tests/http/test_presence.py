@@ -48,7 +48,7 @@ async def hide_presence(world: World, **settings: Any) -> None:
     await world.set_app(msgspec.structs.replace(world.app, hide_presence=True, **settings))
 
 
-async def test_check_online_tells_the_truth(world: World) -> None:
+async def test_check_online_is_true(world: World) -> None:
     gateway = await gateway_of(world)
     session = await gateway.open(b"alice")
     statuses = {}
@@ -196,7 +196,7 @@ async def test_pages_hold_everybody_who_is_online(world: World) -> None:
 
 @pytest.mark.parametrize("growing", [False, True])
 async def test_pages_of_few_users_are_no_longer_than_asked_for(world: World, growing: bool) -> None:
-    """The server tells of a small hash at once, whatever was asked for; and of a part, once it has grown."""
+    """Redis returns a small hash as a whole, whatever the count; of a large one, a part."""
     users = {f"u{number}" for number in range(100)}
     gateway = await gateway_of(world)
     await gateway.open_many([user.encode() for user in users])

@@ -32,7 +32,7 @@ async def test_a_strict_app_takes_a_signature_once_however_nonce_and_timestamp_a
 @pytest.mark.parametrize("is_strict", [False, True])
 @pytest.mark.parametrize("moved", [0, 1, 7, -4])
 async def test_a_callback_s_signature_is_no_request_s(world: World, is_strict: bool, moved: int) -> None:
-    """Its receiver, and whoever reads its address in a log, must not be able to call Gate with it."""
+    """Its receiver, and a reader of its address in a log, must not be able to call Gate with it."""
     app = msgspec.structs.replace(world.app, strict_signature=is_strict, webhook_url="http://receiver.example/hook")
     await world.set_app(app)
     query = dict(parse_qsl(urlsplit(signed_url(app, app.webhook_url, callback_nonce(), now_ms())).query))

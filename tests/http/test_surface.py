@@ -89,7 +89,7 @@ async def test_the_rc_headers_in_lower_case_pass(world: World) -> None:
     assert (await world.send("POST", "/user/block.json", BLOCK, {**FORM, **headers})).status == 200
 
 
-@pytest.mark.parametrize("key", ["nobody", "x" * 2_000, "a:b", "../app", "\N{GREEK SMALL LETTER ALPHA}", "APP"])
+@pytest.mark.parametrize("key", ["stranger", "x" * 2_000, "a:b", "../app", "\N{GREEK SMALL LETTER ALPHA}", "APP"])
 async def test_an_unknown_app_key(world: World, key: str) -> None:
     headers = {**FORM, **signed(world.app), "App-Key": key}
     reply = await world.send("POST", "/user/block.json", BLOCK, headers)
@@ -182,7 +182,7 @@ async def test_a_wrong_content_type_is_named(world: World, content_type: str) ->
     assert (reply.status, reply.body["parameter"]) == (400, "Content-Type")
 
 
-async def test_a_charset_beside_the_type_is_fine(world: World) -> None:
+async def test_a_charset_after_the_type_is_fine(world: World) -> None:
     reply = await world.user(
         "block.json", BLOCK, **{"Content-Type": "application/x-www-form-urlencoded; charset=UTF-8"}
     )

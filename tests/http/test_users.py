@@ -71,24 +71,24 @@ async def test_a_registered_user_is_known_to_the_gate(world: World) -> None:
     assert await world.word("u1", "u2") == "allowed"
 
 
-async def test_info_tells_what_was_told_last(world: World) -> None:
+async def test_info_shows_the_latest_profile(world: World) -> None:
     before_ms = now_ms()
     await token_of(world, "u1", name="Ann", portraitUri="http://p/1?a=b&c")
     times = {time_text(at_ms, 480) for at_ms in (before_ms, now_ms())}
-    told = await world.user("info.json", [("userId", "u1")])
-    assert told.body.pop("createTime") in times
-    assert told.body == {"code": 200, "userName": "Ann", "userPortrait": "http://p/1?a=b&c"}
+    info = await world.user("info.json", [("userId", "u1")])
+    assert info.body.pop("createTime") in times
+    assert info.body == {"code": 200, "userName": "Ann", "userPortrait": "http://p/1?a=b&c"}
     await token_of(world, "u1", name="安娜")
     await world.user("refresh.json", [("userId", "u1"), ("portraitUri", "p2")])
-    told = await world.user("info.json", [("userId", "u1")])
-    assert (told.body["userName"], told.body["userPortrait"]) == ("安娜", "p2")
-    assert told.body["createTime"] in times
+    info = await world.user("info.json", [("userId", "u1")])
+    assert (info.body["userName"], info.body["userPortrait"]) == ("安娜", "p2")
+    assert info.body["createTime"] in times
 
 
 async def test_a_user_without_profile_has_empty_ones(world: World) -> None:
     await token_of(world, "u1")
-    told = await world.user("info.json", [("userId", "u1")])
-    assert (told.body["userName"], told.body["userPortrait"]) == ("", "")
+    info = await world.user("info.json", [("userId", "u1")])
+    assert (info.body["userName"], info.body["userPortrait"]) == ("", "")
     assert (await world.user("refresh.json", [("userId", "u1")])).body == {"code": 200}
 
 
@@ -101,8 +101,8 @@ async def test_the_creation_time_is_in_the_apps_zone(world: World) -> None:
 
 @pytest.mark.parametrize("path", ["info.json", "refresh.json"])
 async def test_unknown_users_are_named(world: World, path: str) -> None:
-    reply = await world.user(path, [("userId", "nobody"), ("name", "N")])
-    assert refused(reply, 400, 1002, "userId<nobody> is not exist.", path)
+    reply = await world.user(path, [("userId", "stranger"), ("name", "N")])
+    assert refused(reply, 400, 1002, "userId<stranger> is not exist.", path)
 
 
 @pytest.mark.parametrize("path", ["getToken.json", "refresh.json"])
@@ -248,8 +248,8 @@ async def test_deleting_leaves_nothing_but_other_peoples_lists(world: World, fie
 
     new = await token_of(world, "u1")
     assert (fault(world, old), fault(world, new)) == ("revoked", None)
-    told = await world.user("info.json", [("userId", "u1")])
-    assert (told.body["userName"], told.body["userPortrait"]) == ("", "")
+    info = await world.user("info.json", [("userId", "u1")])
+    assert (info.body["userName"], info.body["userPortrait"]) == ("", "")
 
 
 async def test_production_users_are_not_deleted(world: World) -> None:
@@ -280,11 +280,11 @@ async def test_a_bad_deletion_is_refused(world: World, body: bytes) -> None:
 
 async def test_deleting_who_is_unknown_is_no_error(world: World) -> None:
     heads = await world.store.changelog.heads()
-    assert (await world.user("delusers.json", [("userId", "nobody")])).body == {"code": 200}
+    assert (await world.user("delusers.json", [("userId", "stranger")])).body == {"code": 200}
     assert [head.seq for head in await world.store.changelog.heads()] == [head.seq for head in heads]
 
 
-async def test_nobody_is_online_and_the_answer_is_text(world: World) -> None:
+async def test_no_user_is_online_and_the_answer_is_text(world: World) -> None:
     await token_of(world, "u1")
     for user in ("u1", "im not here"):
         assert (await world.user("checkOnline.json", [("userId", user)])).body == {"code": 200, "status": "0"}

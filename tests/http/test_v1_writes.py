@@ -24,7 +24,7 @@ async def test_imposed_and_lifted_from_the_answers_on(world: World, family: str)
     assert reply.body["revision"] == reply.headers["X-Gate-Revision"]
     assert parse_revisions(reply.body["revision"])
     assert [await world.word(user, "x") for user in ("a", "b")] == [WORDS[family]] * 2
-    reply = await world.v1("DELETE", family, {"users": ["a", "nobody"]})
+    reply = await world.v1("DELETE", family, {"users": ["a", "stranger"]})
     assert (reply.status, reply.body["applied"]) == (200, "all")
     assert [await world.word(user, "x") for user in ("a", "b")] == ["allowed", WORDS[family]]
 

@@ -45,7 +45,7 @@ async def until_offline(world: World, user: bytes) -> None:
 # The handshake
 
 
-async def test_whoever_is_welcomed_is_online_on_this_nodes_own_gateway(world: World) -> None:
+async def test_a_client_with_a_welcome_is_online_on_this_nodes_gateway(world: World) -> None:
     async with connected(world.url, token_of(world.app, "ann"), platform="iOS") as ann:
         assert ann.welcome == {
             "type": "welcome", "session": ann.session, "user": "ann", "platform": "iOS", "ping_ms": 25_000,
@@ -109,7 +109,7 @@ async def test_a_platform_that_is_none_is_refused(world: World) -> None:
     "headers",
     [{"Upgrade": ""}, {"Sec-WebSocket-Version": "9"}, {"Sec-WebSocket-Key": "short"}, {"Connection": "close"}],
 )
-async def test_what_is_no_handshake_is_told_so(world: World, headers: dict[str, str]) -> None:
+async def test_a_request_without_a_handshake_is_refused(world: World, headers: dict[str, str]) -> None:
     refused = await refusal(world, token_of(world.app), headers=headers)
     assert (refused.status, refused.body["error"]) == (426, "upgrade-required")
     assert refused.headers["upgrade"] == "websocket"
@@ -251,7 +251,7 @@ async def test_a_session_that_outlives_its_token_can_do_nothing_with_it(world: W
         assert await ann.ask("ping") == {"type": "pong"}
 
 
-async def test_activity_is_told(world: World) -> None:
+async def test_activity_is_reported(world: World) -> None:
     async with connected(world.url, token_of(world.app, "ann")) as ann:
         (before,) = (await world.presence.presences(world.app.key, [b"ann"]))[0].sessions
         assert before.active_ms == 0
@@ -394,7 +394,7 @@ async def test_one_that_answers_no_ping_is_put_out(hasty: World) -> None:
     good.drop()
 
 
-async def test_a_drain_tells_everybody_when_to_come_back_and_lets_nobody_in(hasty: World) -> None:
+async def test_a_drain_says_when_to_come_back_and_refuses_new_clients(hasty: World) -> None:
     clients = [await connect(hasty.url, token_of(hasty.app, f"user-{number}")) for number in range(20)]
     keeping_alive = await hasty.send("GET", PATH, headers=basic(hasty.app))  # a connection that is there when it drains
     assert keeping_alive.status == 426
@@ -415,7 +415,7 @@ async def test_a_drain_tells_everybody_when_to_come_back_and_lets_nobody_in(hast
     assert counts.total == 0
 
 
-async def test_redis_that_is_away_lets_nobody_in_and_puts_nobody_out(
+async def test_while_redis_is_away_no_client_comes_in_or_is_disconnected(
     hasty: World, redis_server: RedisServer, tmp_path: Path
 ) -> None:
     ann = await connect(hasty.url, token_of(hasty.app, "ann"))

@@ -23,7 +23,7 @@ LONG_QUESTION = b'{"type":"presence","users":["' + '","'.join(_LONG_IDS).encode(
 
 
 def is_held(client: Socket) -> bool:
-    """Whether the server's process still has its end of the connection open, as the kernel tells."""
+    """Whether the server's process still has its end of the connection open, by what the kernel says."""
     (_, client_port), (_, server_port) = (client.writer.get_extra_info(name) for name in ("sockname", "peername"))
     rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     ends = {(int(row[1][9:], 16), int(row[2][9:], 16)): row[9] for row in rows}
@@ -82,7 +82,7 @@ async def test_a_feed_with_entries_of_another_version_lets_clients_in_and_puts_t
     )
     await append_of_another_version()
     await world.v1("POST", "users/ann/kick", {})
-    assert (await ann.closed()).code in (4411, 4412)  # kicked; or lost, where that could not be told any more
+    assert (await ann.closed()).code in (4411, 4412)  # kicked; or lost, where the kick did not arrive in time
     assert await bob.ask("ping") == {"type": "pong"}
     bob.drop()
 

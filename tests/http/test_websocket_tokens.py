@@ -75,7 +75,7 @@ async def test_a_dropped_secret_puts_out_whom_it_let_in_where_the_app_says_so(wo
 
 
 async def test_who_is_of_an_app_that_had_the_key_before_is_put_out(world: World) -> None:
-    """It is made anew before a node looks whether it is there."""
+    """It is made again before a node looks whether it is there."""
     old = await connect(world.url, token_of(world.app, "old"))
     await world.store.apps.remove(world.app.key, now_ms())
     another = msgspec.structs.replace(world.app, secrets=("secret-2",), created_at_ms=world.app.created_at_ms + 1)

@@ -1,4 +1,4 @@
-"""`/client/v1/*`: what an end user's own app may do with its Token, and to nobody's facts but its own.
+"""`/client/v1/*`: what an end user's own app may do with its Token, to its own facts only.
 
 The App and the User are those of the Token; neither is ever a parameter. Browsers of any site may call: a Token is sent on
 purpose, in a header, and never by the browser of its own accord.

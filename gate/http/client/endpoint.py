@@ -61,9 +61,9 @@ class ClientRequest(AppRequest, ClientContext):
 
 def client_request(request: web.Request, deps: Deps, now_ms: int) -> ClientRequest:
     """The call of the User whose Token the request bears; `TokenRefused` if it is not valid. Redis is not asked."""
-    shown = bearer(request.headers)
+    given = bearer(request.headers)
     with deps.replica.snapshot() as snapshot:
-        claims = token.verify(shown, snapshot.app, now_ms)
+        claims = token.verify(given, snapshot.app, now_ms)
         facts = app_of(snapshot, claims.app).app
     return ClientRequest(request, deps, facts, now_ms, claims.user)
 
@@ -77,11 +77,11 @@ async def answer(endpoint: Endpoint[ClientRequest], request: web.Request) -> web
 
 
 def bearer(headers: Mapping[str, str]) -> str:
-    """The Token that a request shows; `CredentialsWrong` if there is none."""
-    scheme, _, shown = headers.get("Authorization", "").partition(" ")
+    """The Token in the request's headers; `CredentialsWrong` without one."""
+    scheme, _, given = headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         raise CredentialsWrong("give the User's Token, as Authorization: Bearer TOKEN")
-    return shown.strip()
+    return given.strip()
 
 
 async def open_to_pages(request: web.Request, response: web.StreamResponse) -> None:

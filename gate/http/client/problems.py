@@ -2,16 +2,16 @@
 
     HTTP  word               what happened                           what the app should do
     401   unauthorized       no Token was shown                      log in
-    401   token-malformed    it is no Token, or not all of one       ask its server for a new one
+    401   token-malformed    it is malformed or cut off       ask its server for a new one
     401   token-forged       not signed by any secret of the App     likewise; also after the secret was dropped
-    401   token-expired      its time is over                        likewise
+    401   token-expired      it expired                        likewise
     401   token-revoked      it was minted before a revocation       likewise, after logging in
     401   app-unknown        it is of an App that is not served      nothing helps
     403   user-banned        until `until` (null: without end)       come back then; the same Token will do
     403   user-deactivated   the User is deactivated                 nothing helps
     429   too-many-sessions  the User has as many as there may be    close one
 
-A Token's signature is proven before its User's state is looked at, so nobody learns of that who was not given a Token.
+The Token's signature is verified before its User's state is read, so only the User's own app learns that state.
 """
 
 from __future__ import annotations

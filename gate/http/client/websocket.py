@@ -1,9 +1,9 @@
 """`/client/v1/connect`: one client's WebSocket, from the handshake to the close frame. docs/websocket.md has it for clients.
 
     handshake   the Token is verified on this node's Replica, the Session opened in Redis; only then is the connection upgraded,
-                so a refusal is an ordinary answer, and whoever reads `welcome` is online
+                so a refusal is an ordinary answer, and a client that reads `welcome` is online
     open        messages are answered one by one; pings go round (`pinging`)
-    put out     `end`, from wherever, interrupts what the connection is at: it says why, and closes with that reason's code
+    closing     `end` interrupts the connection at any point: it sends the reason, and closes with that reason's code
 
 One task a connection does all of its writing. Whatever a peer does, costs its own connection only: what it sends is bounded in
 size and rate, and one that does not read is cut off.
@@ -61,7 +61,7 @@ class ConnectQuery(Query, frozen=True):
 
 
 async def connect(request: web.Request, deps: Deps) -> web.StreamResponse:
-    """Serve one client until it is gone."""
+    """Serve one client until it disconnects."""
     # Compression would cost each connection more memory than all the rest of it. The library refuses the size itself too.
     socket = web.WebSocketResponse(
         timeout=CLOSE_WITHIN_S, autoping=False, compress=False, max_msg_size=messages.MAX_MESSAGE_BYTES + 1
@@ -123,7 +123,7 @@ def _gateway(deps: Deps) -> LocalGateway:
 
 
 class Client:
-    """One connection. `is_heard` is set by every frame that comes, and taken back by whoever pings."""
+    """One connection. Each frame that arrives sets `is_heard`; `ping` clears it."""
 
     __slots__ = (
         "_counted",
@@ -146,7 +146,7 @@ class Client:
     def __init__(self, deps: Deps, gateway: LocalGateway, socket: web.WebSocketResponse, by: Verified) -> None:
         self.by = by
         self.left: CloseReason = "closed"
-        """Why the client itself went, as the feed tells it."""
+        """Why the client itself left, for the feed."""
         self.is_heard = True
         self.is_pinged = False
         self._deps = deps
@@ -164,7 +164,7 @@ class Client:
         self._deps.count_websocket("opened", "")
 
     def close(self) -> None:
-        """The connection is gone: so is the Session."""
+        """The connection ended: close the Session."""
         why = self._ended or self.left
         self._gateway.close(self.by.app.key, self.session, why)
         self._deps.count_websocket("closed", why)
@@ -172,14 +172,14 @@ class Client:
             self._transport.abort()  # else it would stay open until all of that was read, which may be never
 
     def end(self, why: CloseReason) -> None:
-        """Put the client out. Interrupts whatever the connection is at."""
+        """Disconnect the client. Interrupts the connection at any point."""
         if self._ended is None:
             self._ended = why
             if self._task is not None:
                 self._task.cancel()
 
     async def ping(self) -> bool:
-        """Ask for a sign of life, and put the client out that gave none since the last time; False once it is gone."""
+        """Send a ping; disconnect a client that sent nothing since the last one. False once it is gone."""
         if self._task is None or self._ended is not None:
             return False
         if self.is_pinged and not self.is_heard:
@@ -195,7 +195,7 @@ class Client:
         return True
 
     async def converse(self, transport: asyncio.Transport | None) -> None:
-        """Answer until one of the two has had enough."""
+        """Answer messages until either side ends the connection."""
         self._task, self._transport = asyncio.current_task(), transport
         try:
             if self._ended is None:

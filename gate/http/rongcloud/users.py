@@ -29,7 +29,7 @@ MAX_PAGE = 1_000_000
 MAX_AHEAD_MS = 86_400_000
 """Until then the User gets no Token, so further ahead is a mistake in units more likely than a wish."""
 _FIRST_MS = 100_000_000_000
-"""Below it a moment counts as seconds: as milliseconds it lies in 1973, where revoking would quietly revoke nothing."""
+"""Below it a moment counts as seconds: as milliseconds it is in 1973, and revoking would quietly revoke nothing."""
 MAX_DIGITS_MS = 9_999_999_999_999_999
 
 Name = Annotated[ProfileName, Meta(description="Empty or absent: stays as it is.")]

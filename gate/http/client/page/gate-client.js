@@ -8,14 +8,14 @@
  *
  * onState is given one of
  *
- *     { name: "off" }                                     not connected, and nobody asked to be
+ *     { name: "off" }                                     not connected, and not asked to be
  *     { name: "connecting" }
  *     { name: "online", user, platform, session }
  *     { name: "waiting", reason, message, waitMs }        connects again by itself in so long
  *     { name: "ended", reason, message, until }           will not, since the same Token would be refused, or should not
  *
  * `reason` is a word of that page: of a `closing` message, of a refusal, or "broken", "unreachable", "refused". `until` is in Unix
- * milliseconds, null for without end, undefined where there is none. onMessage is given what comes, (message), and what is
+ * milliseconds, null for without end, undefined where it does not apply. onMessage is given what comes, (message), and what is
  * sent, (message, true), but for the pings that watch the connection.
  *
  * The Token is held in memory only. It is part of the WebSocket's address, since browsers let a page set no header there.
@@ -156,7 +156,7 @@ export class GateClient {
     }
   }
 
-  /** Now and then: whoever was asked the last time and has said nothing since is gone. */
+  /** From time to time: a server that has sent nothing since the last ping is gone. */
   #look() {
     if (!this.#isHeard) {
       this.#comeBack("broken", "the server does not answer");
@@ -174,7 +174,7 @@ export class GateClient {
     else this.#stop(said);
   }
 
-  /** It never opened, and a browser does not say why; an ordinary call with the same Token is told. */
+  /** It never opened, and a browser does not say why; an ordinary call with the same Token gets the reason. */
   async #refused(socket) {
     clearTimeout(this.#timer);
     let refusal;
@@ -229,7 +229,7 @@ export class GateClient {
     return this.#waitMs;
   }
 
-  /** Let go of the connection, of what waits to be made, and of whoever waits for an answer. */
+  /** Drop the connection, the timer of the next one, and the promises that wait for an answer. */
   #drop() {
     clearTimeout(this.#timer);
     clearInterval(this.#watch);
