@@ -15,6 +15,8 @@ from typing import Any, Generic, Protocol, TypeVar
 from gate.errors import ReplicaError
 
 RETRY_AFTER_S = 1
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""Of the Prometheus exposition, which the same ports have."""
 
 
 T = TypeVar("T")

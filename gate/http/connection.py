@@ -282,6 +282,12 @@ def _left_of(message: RawRequestMessage, body: StreamReader) -> int:
 class ConnectionRunner(web.AppRunner):
     """Runs an application over `Connection`s."""
 
+    async def drain(self, timeout_s: float) -> None:
+        """Stop accepting, let requests in flight finish for up to `timeout_s`, close."""
+        # aiohttp takes this time when the runner is made; the drain's own is known only now.
+        self._shutdown_timeout = timeout_s
+        await self.cleanup()
+
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
         server.__class__ = _Server  # aiohttp has no place where one could name the class of a connection

@@ -11,9 +11,7 @@ from aiohttp import web
 
 from gate.http.dependencies import Deps
 from gate.http.responses import json_response
-from gate.readiness import RETRY_AFTER_S, readiness
-
-METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+from gate.readiness import METRICS_TYPE, RETRY_AFTER_S, readiness
 
 Probe = Callable[[Deps], web.Response]
 
@@ -25,7 +23,6 @@ def healthz(deps: Deps) -> web.Response:
 
 def readyz(deps: Deps) -> web.Response:
     """Whether this node should get traffic."""
-    status, body = readiness(deps.roles_missing(), deps.warnings, lambda: deps.replica.status_page())
     status, body = readiness(deps.roles_missing(), deps.warnings, lambda: deps.replica.status_page())
     return json_response(body, status, {} if status == 200 else {"Retry-After": str(RETRY_AFTER_S)})
 

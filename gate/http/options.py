@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 from urllib.parse import urlsplit
 
+from gate.config import OnStale
 from gate.http.peers import Network
-
-OnStale = Literal["serve", "refuse"]
 
 MAX_FIELDS = 4_096
 """Fields of one form or query string."""

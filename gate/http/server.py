@@ -42,16 +42,14 @@ turn: with a single one, thousands of clients that come at once wait for TCP to 
 class HttpServer:
     """A running server."""
 
-    def __init__(self, runner: web.AppRunner, host: str, port: int) -> None:
+    def __init__(self, runner: ConnectionRunner, host: str, port: int) -> None:
         self._runner = runner
         self.host = host
         self.port = port
 
     async def drain(self, timeout_s: float) -> None:
         """Stop accepting, let requests in flight finish for up to `timeout_s`, close."""
-        # aiohttp takes this time when the runner is made; the drain's own is known only now.
-        self._runner._shutdown_timeout = timeout_s
-        await self._runner.cleanup()
+        await self._runner.drain(timeout_s)
 
 
 async def serve_http(

@@ -27,9 +27,10 @@ from gate.core.presence import CloseReason, Cursor, Event, Verified
 from gate.core.sessions import OpenOutcome
 from gate.errors import FeedReset, SessionRefused, StoreUnavailable, TokenRefused, Unavailable
 from gate.presence.gateway import Gateway
-from gate.presence.local_sessions import Admissions, Disconnect, LocalSession
+from gate.presence.local_sessions import Disconnect, LocalSession
 from gate.presence.session_service import SessionService
 from gate.presence.shared_feeds import SharedFeeds
+from gate.replica.authorization import Admission
 from gate.replica.verified_again import verified_again, verify_until_ms
 
 BEATS_A_LEASE = 3
@@ -47,7 +48,7 @@ class AppLease:
     """The lease under its present epoch, once `begin` took it."""
 
     def __init__(
-        self, app_key: str, name: bytes, service: SessionService, feeds: SharedFeeds, admissions: Admissions
+        self, app_key: str, name: bytes, service: SessionService, feeds: SharedFeeds, admissions: Admission
     ) -> None:
         self.app_key = app_key
         self.sessions: dict[str, LocalSession] = {}

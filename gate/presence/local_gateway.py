@@ -19,9 +19,10 @@ from gate.core.presence import LOCAL_GATEWAY_PREFIX, MAX_GATEWAY_BYTES, CloseRea
 from gate.errors import SessionRefused, StoreUnavailable
 from gate.presence.app_lease import AppLease
 from gate.presence.lease_keeper import HeldLease, LeaseKeeper
-from gate.presence.local_sessions import Admissions, Disconnect, LocalSession
+from gate.presence.local_sessions import Disconnect, LocalSession
 from gate.presence.session_service import SessionService
 from gate.presence.shared_feeds import SharedFeeds
+from gate.replica.authorization import Admission
 
 _log = structlog.get_logger()
 
@@ -34,7 +35,7 @@ class LocalGateway:
         place: str,
         service: SessionService,
         feeds: SharedFeeds,
-        admissions: Admissions,
+        admissions: Admission,
         agreed: Callable[[], Awaitable[None]],
         processes: int = 1,
     ) -> None:

@@ -12,7 +12,7 @@ import json
 import socket
 from typing import NamedTuple
 
-from gate.readiness import RETRY_AFTER_S
+from gate.readiness import METRICS_TYPE, RETRY_AFTER_S
 from gate.service.node_state import NodeState
 
 MAX_PROBES = 64
@@ -22,7 +22,6 @@ HEAD_WITHIN_S = 2.0
 WRITTEN_WITHIN_S = 5.0
 
 JSON_TYPE = "application/json;charset=UTF-8"
-METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class _Answer(NamedTuple):

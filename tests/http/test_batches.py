@@ -97,7 +97,7 @@ async def test_both_ways_of_a_batch_give_the_same_bytes(
     await server.drain(1.0)
 
 
-async def test_a_body_of_known_length_is_taken_in_large_pieces_and_nothing_else_is(
+async def test_only_a_body_of_known_length_is_taken_in_large_pieces(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pieces: list[int] = []

@@ -98,7 +98,7 @@ steps = st.lists(st.tuples(st.sampled_from([b"a", b"b"]), st.sampled_from(["iOS"
 
 
 @given(steps, st.integers(0, 30))
-def test_applied_one_after_another_parts_end_in_the_state_that_the_feed_ends_in(
+def test_parts_applied_one_after_another_end_in_the_state_of_the_feed(
     toggles: list[tuple[bytes, str]], cut: int
 ) -> None:
     """A naive reader of single entries, and one of collapsed parts cut anywhere, come to know the same."""

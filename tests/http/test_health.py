@@ -101,9 +101,7 @@ async def test_every_role_that_does_not_answer_is_named(world: World) -> None:
     assert readyz(deps).status == 200
 
 
-async def test_a_node_without_a_replica_is_not_ready_and_opens_it_when_it_is_there(
-    world: World, tmp_path: Path
-) -> None:
+async def test_a_node_is_not_ready_until_its_replica_can_be_opened(world: World, tmp_path: Path) -> None:
     opened: list[NodeReplica] = []
 
     def open_replica() -> NodeReplica:

@@ -19,7 +19,7 @@ async def status(world: World, headers: dict[str, str]) -> int:
     return (await world.send("POST", "/user/block.json", BLOCK, {**FORM, **headers})).status
 
 
-async def test_a_strict_app_takes_a_signature_once_however_nonce_and_timestamp_are_cut(world: World) -> None:
+async def test_a_strict_app_takes_a_signature_once_however_it_is_cut(world: World) -> None:
     """The signature covers them joined, so the nonce's last zero may be shown as the timestamp's first."""
     await world.set_app(msgspec.structs.replace(world.app, strict_signature=True))
     sent = signed(world.app, nonce="1431400")

@@ -146,7 +146,7 @@ async def test_the_apps_own_limits_count(world: World) -> None:
     assert (refused.status, refused.body["error"]) == (429, "rate-limited")
 
 
-async def test_a_newer_device_takes_the_place_of_an_older_one_where_the_app_says_so(world: World) -> None:
+async def test_a_newer_device_replaces_an_older_one_where_the_app_says_so(world: World) -> None:
     await world.set_app(msgspec.structs.replace(world.app, device_policy="one-per-platform"))
     token = token_of(world.app, "ann")
     phone, tablet = await connect(world.url, token, platform="iOS"), await connect(world.url, token, platform="iPad")

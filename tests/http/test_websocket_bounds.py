@@ -50,7 +50,7 @@ async def test_one_that_reads_nothing_holds_its_connection_no_longer_than_it_may
     slow.drop()
 
 
-async def test_the_longest_message_there_may_be_is_answered_in_one_piece_or_in_two(world: World) -> None:
+async def test_the_longest_message_is_answered_in_one_piece_or_in_two(world: World) -> None:
     ping = b'{"type":"ping"}'.ljust(MAX_MESSAGE_BYTES)
     client = await connect(world.url, token_of(world.app, "ann"))
     client.send(TEXT, ping)
@@ -64,7 +64,7 @@ async def test_the_longest_message_there_may_be_is_answered_in_one_piece_or_in_t
     client.drop()
 
 
-async def test_a_feed_with_entries_of_another_version_lets_clients_in_and_puts_them_out(world: World) -> None:
+async def test_clients_come_and_go_on_a_feed_with_entries_of_another_version(world: World) -> None:
     """As after an update, or one that was taken back: the newest entry where the first client comes, and one meanwhile."""
     client, app_key = world.presence.client, world.app.key
 
@@ -87,7 +87,7 @@ async def test_a_feed_with_entries_of_another_version_lets_clients_in_and_puts_t
     bob.drop()
 
 
-async def test_one_that_is_being_let_in_when_the_node_drains_is_put_out_with_the_others(
+async def test_a_client_that_connects_during_a_drain_is_disconnected_too(
     tmp_path: Path, redis_server: RedisServer
 ) -> None:
     async with running_world(redis_server.url, tmp_path / "replica") as node:
@@ -101,7 +101,7 @@ async def test_one_that_is_being_let_in_when_the_node_drains_is_put_out_with_the
         await draining
 
 
-async def test_one_that_goes_while_redis_takes_no_writes_leaves_no_session_behind(
+async def test_a_client_that_leaves_while_redis_takes_no_writes_has_no_session(
     tmp_path: Path, redis_server: RedisServer
 ) -> None:
     """As in the middle of a failover, with a full disk or no memory left: Redis answers, and refuses."""

@@ -42,7 +42,7 @@ async def test_one_whose_token_ended_may_stay_and_do_nothing_with_it(world: Worl
         assert await ann.ask("ping") == {"type": "pong"}
 
 
-async def test_one_whose_tokens_secret_was_dropped_may_stay_and_do_nothing_with_it(world: World) -> None:
+async def test_a_client_whose_secret_was_dropped_may_stay_and_do_nothing(world: World) -> None:
     async with connected(world.url, token_of(world.app, "ann")) as ann:
         await world.set_app(with_settings(world.app, secrets=("secret-2", "secret-1")))
         assert "listed" in await ann.ask("blacklist", user="eve")  # both are taken

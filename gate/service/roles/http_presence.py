@@ -13,9 +13,9 @@ import resource
 from gate.errors import StoreUnavailable
 from gate.http.pinging import Pinging
 from gate.presence.local_gateway import LocalGateway
-from gate.presence.local_sessions import Admissions
 from gate.presence.session_service import SessionService
 from gate.presence.shared_feeds import SharedFeeds
+from gate.replica.authorization import Admission
 from gate.service.limits import most_clients
 from gate.service.role import RoleContext
 from gate.service.stores import agreed_on_presence
@@ -37,7 +37,7 @@ AGREED_WITHIN_S = 1.0
 class HttpPresence:
     """One a process; `aclose` it when the server has drained."""
 
-    def __init__(self, context: RoleContext, admissions: Admissions) -> None:
+    def __init__(self, context: RoleContext, admissions: Admission) -> None:
         address = parse_address(context.config.presence_redis or context.role_config.redis_url)
         self._reading = client_of(address)
         self._opening = client_of(address)
