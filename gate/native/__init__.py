@@ -1,7 +1,7 @@
-"""The compiled core of checks, where it could be built and is not switched off: `core` is its module, or None.
+"""The compiled core of checks: `core` is its module, or None if it could not be built or is switched off.
 
-It is an optional part: its callers have the same in Python (`gate.replica.app_reading`, `gate.wire`), and use that wherever
-`core` is None or leaves a question open. `GATE_NATIVE=0` in the environment switches it off.
+It is optional: its callers have the same code in Python (`gate.replica.app_reading`, `gate.wire`), and use that if `core` is
+None or does not answer. `GATE_NATIVE=0` in the environment switches it off.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _found() -> tuple[ModuleType | None, str]:
     except ImportError:
         return None, NOT_BUILT
     except Exception as fault:  # noqa: BLE001 - of an older build; it is shown, and Python answers
-        return None, f"left unused: it is of another version of Gate, build it again (make setup): {fault!r}"
+        return None, f"not used: it belongs to another version of Gate, build it again (make setup): {fault!r}"
     return _core, ""
 
 

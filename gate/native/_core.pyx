@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, binding=False, auto_pickle=False
-"""The compiled core as two Python objects: a `Snapshot` of a facts file, and an App's `Checks` over it. See `core.h`.
+"""The compiled core as Python objects: a `Snapshot` of a facts file, and an App's `Checks` over it. See `core.h`.
 
 All of it belongs to one thread. Built for the stable ABI of Python 3.11, so one file serves every later version.
 """
@@ -55,22 +55,22 @@ assert len(_WORDS) == GATE_WORDS
 
 
 class Damaged(ValueError):
-    """What was read can't be a part of a facts file."""
+    """The data read can't be part of a facts file."""
 
 
 class Unreadable(ValueError):
-    """No LMDB file of the format that this code reads."""
+    """Not an LMDB file of the format that this code reads."""
 
 
 cdef class Snapshot:
-    """A facts file, mapped; and which commit of it is read."""
+    """A mapped facts file, and the commit that is read."""
 
     cdef gate_tree tree
     cdef Py_buffer chosen
     cdef uint64_t chosen_seen
     cdef bint is_watched
     cdef public bint is_open
-    """Whether the caller holds the transaction of the commit at hand."""
+    """Whether the caller holds the current commit's transaction."""
     cdef object _begin
     cdef object _transaction
 
@@ -91,11 +91,11 @@ cdef class Snapshot:
 
     @property
     def file(self):
-        """Device and inode of what was mapped."""
+        """Device and inode of the mapped file."""
         return self.tree.device, self.tree.inode
 
     def at(self, uint64_t transaction):
-        """Read this commit, of which the caller holds a transaction; False if newer ones are in the way. Raises `Damaged`."""
+        """Read this commit, for which the caller holds a transaction. Returns False if newer ones interfere. Raises `Damaged`."""
         cdef int found = gate_tree_at(&self.tree, transaction)
         if found == GATE_DAMAGED:
             raise Damaged(self.tree.problem.decode())
@@ -106,9 +106,9 @@ cdef class Snapshot:
         self.tree.transaction = 0
 
     def watch(self, begin, chosen, uint64_t chosen_seen):
-        """How to begin a transaction, and the word on the board that moves when another file is put in use (or None).
+        """Set how to begin a transaction, and the status page's word that changes when another file is put in use (or None).
 
-        `chosen_seen` is what it was when this file was opened. Until the next call, or `unwatch`, its page stays mapped.
+        `chosen_seen` is its value when this file was opened. Until the next call, or `unwatch`, its page stays mapped.
         """
         self.unwatch()
         self.chosen_seen = chosen_seen
@@ -117,11 +117,11 @@ cdef class Snapshot:
             self.is_watched = True
             if self.chosen.len < <Py_ssize_t>sizeof(uint64_t):
                 self.unwatch()
-                raise ValueError("the board's word is 8 bytes")
+                raise ValueError("the status page's word is 8 bytes")
         self._begin = begin
 
     def unwatch(self):
-        """Begin nothing by itself any more."""
+        """Begin no more transactions by itself."""
         self._begin = None
         if self.is_watched:
             PyBuffer_Release(&self.chosen)
@@ -145,7 +145,7 @@ cdef class Snapshot:
         return PyBytes_FromStringAndSize(<const char*>value, size) if found == GATE_FOUND else None
 
     cdef bint begin(self) except -1:
-        """Begin a transaction if it reads the commit at hand, and nothing else moved; the caller must `end`."""
+        """Begin a transaction if it reads the current commit, and nothing else changed. The caller must call `end`."""
         if self._begin is None or self.tree.transaction == 0:
             return False
         if self.is_watched and (<uint64_t*>self.chosen.buf)[0] != self.chosen_seen:
@@ -153,24 +153,24 @@ cdef class Snapshot:
         try:
             self._transaction = PyObject_CallNoArgs(self._begin)
         except Exception:
-            return False  # the caller begins, meets the same, and words it
+            return False  # the caller begins, meets the same error, and reports it
         if gate_tree_is_newest(&self.tree):
             return True
         self._transaction = None
         return False
 
     cdef inline void end(self):
-        self._transaction = None  # py-lmdb resets a transaction that nothing holds
+        self._transaction = None  # py-lmdb resets an unreferenced transaction
 
     cdef inline bint is_unmoved(self):
-        """Whether what was just read of the commit at hand is right though no transaction pinned it: see `gate_tree_is_newest`."""
+        """Return whether data just read without a transaction is correct: see `gate_tree_is_newest`."""
         if self._begin is None or (self.is_watched and (<uint64_t*>self.chosen.buf)[0] != self.chosen_seen):
             return False
         return gate_tree_is_newest(&self.tree)
 
 
 cdef class Checks:
-    """One App's decisions. Its caches are the caller's to invalidate: `adopt`, `forget`, `forget_all`."""
+    """One App's decisions. The caller invalidates the caches: `adopt`, `forget`, `forget_all`."""
 
     cdef gate_users users
     cdef bint is_open
@@ -193,7 +193,7 @@ cdef class Checks:
             gate_users_close(&self.users)
 
     def adopt(self, Snapshot snapshot not None, bytes settings):
-        """Decide by these settings, as packed for the core, from this file; what was cached is forgotten. Raises `Damaged`."""
+        """Use these settings, as packed for the core, and this file; clears the cache. Raises `Damaged`."""
         cdef char* start
         cdef Py_ssize_t size
         self.synced = 0
@@ -211,27 +211,27 @@ cdef class Checks:
         self.synced = self.snapshot.tree.transaction if self.snapshot is not None else 0
 
     def forget(self, bytes user):
-        """Drop what is cached of one User."""
+        """Drop the cached entry of one User."""
         cdef char* start
         cdef Py_ssize_t size
         PyBytes_AsStringAndSize(user, &start, &size)
         gate_users_forget(&self.users, <const uint8_t*>start, size)
 
     def forget_all(self):
-        """Drop everything cached; nothing is answered in a bracket of its own until the next `sync`."""
+        """Clear the cache; no call opens a bracket of its own until the next `sync`."""
         self.synced = 0
         self.settings += 1
         gate_users_forget_all(&self.users)
 
     @property
     def is_set(self):
-        """Whether there is a commit to read, in a bracket of the caller's."""
+        """Whether there is a commit to read, inside the caller's bracket."""
         return self.snapshot is not None and self.snapshot.is_open and self.snapshot.tree.transaction != 0
 
-    # Inside a bracket of the caller's. Ids are 1 to 64 bytes, or it is an `IndexError`, so that who words errors looks again.
+    # Inside the caller's bracket. An id of another length than 1 to 64 bytes is an `IndexError`; the caller reports it.
 
     def word(self, sender, recipient, uint64_t now_ms=0):
-        """The Verdict word for one pair; `now_ms` 0 reads the clock. Raises `Damaged`."""
+        """Return the Verdict word for one pair; `now_ms` 0 reads the clock. Raises `Damaged`."""
         return _WORDS[self.index(sender, recipient, now_ms)]
 
     def words(self, senders, recipients):
@@ -243,7 +243,7 @@ cdef class Checks:
         return [_WORDS[self.index(sender, one, 0)] for one in recipients]
 
     def words_of(self, list pairs not None):
-        """For `[sender, recipient]` pairs of text: the words, and how often each was given. `TypeError` for another list."""
+        """For `[sender, recipient]` pairs of text: the words, and the count of each. Raises `TypeError` for another list."""
         cdef list words = [], pair
         cdef uint64_t counts[9]
         cdef int word
@@ -269,7 +269,7 @@ cdef class Checks:
         return _WORDS[word], (until_ms if until_ms < GATE_FOREVER_MS else None)
 
     def answer(self, bytes chunk, uint64_t until_us):
-        """How many bytes at the beginning of a chunk are checks that were answered, and their replies. See `gate_answer`."""
+        """Return the number of bytes of answered checks at the beginning of a chunk, and their replies. See `gate_answer`."""
         cdef char* start
         cdef Py_ssize_t size
         cdef size_t written = 0
@@ -278,10 +278,10 @@ cdef class Checks:
         cdef size_t taken = gate_answer(&self.users, <const uint8_t*>start, min(size, ROOM), until_us, room, &written)
         return taken, PyBytes_FromStringAndSize(<const char*>room, written)
 
-    # In a bracket of their own, if nothing moved since `sync`.
+    # In their own bracket, if nothing changed since `sync`.
 
     def answer_now(self, bytearray received, Py_ssize_t size, uint64_t until_us):
-        """As `answer`, for the first bytes of a buffer; None if the caller has to begin and to look at the App first."""
+        """As `answer`, for the first bytes of a buffer; None if the caller must begin a bracket and sync the App first."""
         cdef size_t written = 0, taken
         cdef uint8_t room[ROOM]
         if size > ROOM or size > PyByteArray_Size(received) or not self.begin():
@@ -291,9 +291,9 @@ cdef class Checks:
         return taken, PyBytes_FromStringAndSize(<const char*>room, written)
 
     def may_send_now(self, sender, recipient):
-        """True or False; None if the caller has to begin and to look at the App first, or words what is wrong.
+        """Return True or False; None if the caller must begin a bracket and sync the App first, or report an error.
 
-        One pair is read in less time than a transaction takes to begin and end, so it is read without one and looked at after.
+        One pair takes less time than to begin and end a transaction, so it is read without one and validated afterwards.
         """
         cdef Py_ssize_t sender_size = 0, recipient_size = 0
         cdef const uint8_t* a = id_of(sender, &sender_size)
@@ -302,13 +302,13 @@ cdef class Checks:
             return None
         cdef int word = gate_word(&self.users, a, sender_size, b, recipient_size, 0)
         if word < 0 or not self.snapshot.is_unmoved():
-            gate_users_forget(&self.users, a, sender_size)  # what was kept of them may be torn
+            gate_users_forget(&self.users, a, sender_size)  # their cached entries may be torn
             gate_users_forget(&self.users, b, recipient_size)
             return None
         return word == 0
 
     def take_counts(self):
-        """How often each word was given in replies since the last call: (word, count) of those that were."""
+        """Return the count of each word in replies since the last call, as (word, count) of those that occurred."""
         cdef list counts = []
         cdef int word
         for word in range(GATE_WORDS):
@@ -323,7 +323,7 @@ cdef class Checks:
         return self.snapshot.begin()
 
     cdef inline bint is_at(self, Snapshot snapshot, uint64_t settings):
-        """Whether, inside a bracket, these settings hold at its commit."""
+        """Return whether, inside a bracket, these settings are those of its commit."""
         return self.settings == settings and self.snapshot is snapshot and self.synced == snapshot.tree.transaction
 
     cdef inline int index(self, sender, recipient, uint64_t now_ms) except -1:
@@ -337,7 +337,7 @@ cdef class Checks:
 
 
 cdef inline const uint8_t* id_of(one, Py_ssize_t* size) except NULL:
-    """The bytes of an id, which live as long as the object does. Text as UTF-8."""
+    """Return the bytes of an id, valid as long as the object lives. Text as UTF-8."""
     cdef char* start
     if isinstance(one, bytes):
         PyBytes_AsStringAndSize(one, &start, size)

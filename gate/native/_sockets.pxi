@@ -1,4 +1,4 @@
-# Included by `_core.pyx`: the sockets of a worker's connections, polled, read and written without the loop's transports.
+# Included by `_core.pyx`: the sockets of a worker's connections, polled, read and written without the event loop's transports.
 
 from libc.errno cimport errno
 from libc.stdlib cimport free, malloc
@@ -57,11 +57,11 @@ cdef extern from * nogil:
     Py_ssize_t gate_received(int, uint8_t*, size_t)
     size_t gate_sent(int, const uint8_t*, size_t)
 
-DEF MOST_READY = 32    # sockets read in one pass
-DEF MOST_GUESSES = 8   # reads of the socket that was ready alone, in the place of a look at which is ready now
+DEF MOST_READY = 32    # sockets read per pass
+DEF MOST_GUESSES = 8   # reads of the only ready socket, instead of another poll
 DEF LEAST_USED_US = 100
-DEF AGAIN_FROM = 4     # so many were ready that more will be by now: look again before the loop does
-DEF ARENA = 4 * ROOM   # read in one pass: it bounds the pass, as a round of turns is; who finds no room is first in the next
+DEF AGAIN_FROM = 4     # when so many were ready, more are by now: poll again before the loop does
+DEF ARENA = 4 * ROOM   # bytes per pass: it bounds the pass; a socket without room is first in the next one
 DEF ENDED = 0
 DEF NOTHING = -1
 DEF BROKEN = -2
@@ -72,7 +72,7 @@ cdef struct Chunk:
 
 
 cdef class Socket:
-    """The socket of one connection, of which the loop's transport reads nothing meanwhile. Belongs to a `Sockets`.
+    """The socket of one connection, which the loop's transport does not read meanwhile. Belongs to a `Sockets`.
 
     `leave` it before the transport is closed: the number of a closed descriptor is soon another connection's.
     """
@@ -93,7 +93,7 @@ cdef class Socket:
         self.settings = checks.settings
 
     def disarm(self):
-        """Hand over whatever comes next."""
+        """Hand over all following bytes."""
         self.checks = None
 
     def resume(self):
@@ -104,21 +104,21 @@ cdef class Socket:
             self.is_polled = True
 
     def pause(self):
-        """Read nothing for now; what comes stays with the kernel, which holds the peer back."""
+        """Stop reading; incoming bytes stay in the kernel, which slows the peer down."""
         self.checks = None
         if self.is_polled:
             self.is_polled = False
             gate_polled(self.owner.poll, EPOLL_CTL_DEL, self.descriptor, NULL)
 
     def leave(self):
-        """Let go of the socket. Harmless if repeated."""
+        """Release the socket. Harmless if repeated."""
         self.pause()
         if self.descriptor >= 0:
             self.descriptor = -1
             self.owner.members.discard(self)
 
     def send(self, bytes replies):
-        """How many bytes of it the kernel took at once."""
+        """Return how many bytes the kernel accepted at once."""
         cdef char* start
         cdef Py_ssize_t size
         if self.descriptor < 0:
@@ -157,7 +157,7 @@ cdef class Sockets:
         self.arena = NULL
         self.poll = epoll_create1(EPOLL_CLOEXEC)
         if self.poll < 0:
-            raise OSError(errno, "epoll is not to be had")
+            raise OSError(errno, "epoll is not available")
         self.is_open = True
         self.members, self.passed_over = set(), []
         self.look, self.is_limited, self.turns = look, is_limited, turns
@@ -171,13 +171,13 @@ cdef class Sockets:
         free(self.arena)
 
     cpdef close(self):
-        """Let go of the poll; its sockets are closed by their transports."""
+        """Release the poll; the transports close its sockets."""
         if self.is_open:
             c_close(self.poll)
             self.is_open, self.poll = False, -1
 
     def fileno(self):
-        """What to watch: call `serve` when it is readable."""
+        """The descriptor to watch: call `serve` when it is readable."""
         return self.poll
 
     def add(self, int descriptor, on_bytes, on_end, on_unsent, on_used):
@@ -192,13 +192,13 @@ cdef class Sockets:
         return made
 
     def serve(self):
-        """Pass after pass while many sockets are ready, for about a slice; one pass in any case."""
+        """Run passes while many sockets are ready, for about a slice; at least one."""
         cdef uint64_t until_us = gate_now_us() + self.slice_us
         while self.pass_once() and gate_now_us() < until_us:
             pass
 
     cdef bint pass_once(self) except -1:
-        """Whether to have another pass at once."""
+        """Return whether to run another pass at once."""
         cdef epoll_event ready[MOST_READY]
         cdef Chunk chunks[MOST_READY]
         cdef Chunk* chunk
@@ -239,7 +239,7 @@ cdef class Sockets:
             try:
                 self.answer(sockets, chunks, late)
             except BaseException as fault:
-                faults.append(fault)  # what was read is handed over all the same
+                faults.append(fault)  # bytes read are handed over nevertheless
         for call, *what in late:
             try:
                 call(*what)
@@ -251,7 +251,7 @@ cdef class Sockets:
                 armed = 0
                 try:
                     self.hand_over(one, chunk)
-                except BaseException as fault:  # which ended its own connection
+                except BaseException as fault:  # it ended its own connection only
                     faults.append(fault)
         if faults:
             raise faults[0] if len(faults) == 1 else BaseExceptionGroup("several connections of one pass", faults)
@@ -260,7 +260,7 @@ cdef class Sockets:
         return armed and len(sockets) >= AGAIN_FROM
 
     cdef int answer(self, list sockets, Chunk* chunks, list late) except -1:
-        """Answer what came, in one transaction, and send it. `late`: what is to be called once that ended."""
+        """Answer the received checks in one transaction, and send. `late`: functions to call after it ended."""
         cdef Snapshot snapshot = self.begin(sockets)
         if snapshot is not None:
             try:
@@ -270,7 +270,7 @@ cdef class Sockets:
         return 0
 
     cdef Snapshot begin(self, list sockets):
-        """Begin a transaction for those that are armed; None if none is to be answered here."""
+        """Begin a transaction for armed sockets; None if none is to be answered here."""
         cdef Socket one
         cdef Checks first = None
         if self.is_limited and not self.look(()):
@@ -305,7 +305,7 @@ cdef class Sockets:
                                           0 if is_lone else from_us + self.slice_us, replies, &written)
                 sent = gate_sent(one.descriptor, replies, written) if written else 0
                 if sent < written:
-                    one.checks, chunk.size = None, BROKEN  # unless there is memory for the rest of its replies
+                    one.checks, chunk.size = None, BROKEN  # unless memory for the rest of its replies is available
                     late.append((one.on_unsent, PyBytes_FromStringAndSize(<const char*>replies + sent, written - sent)))
                     chunk.size = size
                 if not is_lone:

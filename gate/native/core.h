@@ -1,14 +1,14 @@
-/* The compiled core of a check: reads a facts file by its layout, keeps the standings of Users, answers RESP commands.
+/* The compiled core of a check: reads a facts file by its layout, caches the standings of Users, answers RESP commands.
  *
- *   tree.c    the snapshot of one LMDB transaction as a B+tree in mapped memory: one key, or many side by side
- *   users.c   a cache of what each User's facts allow and ask, and the decision
+ *   tree.c    the snapshot of one LMDB transaction as a B+tree in mapped memory: one key, or many interleaved
+ *   users.c   a cache of each User's precomputed answers, and the decision
  *   resp.c    GATE.CHECK, GATE.VERDICT and GATE.MCHECK in a chunk of bytes, and their replies
  *
- * The rules are defined in gate/core/decide.py, the layout in gate/replica/layout.py; tests hold this code against both. Why a
- * walker of our own, how a snapshot is pinned and what is bounded: docs/decisions/0013-a-native-core.md.
+ * The rules are defined in gate/core/decide.py, the layout in gate/replica/layout.py; tests compare this code with both. For
+ * the reasons of an own tree walk, the pinning of snapshots and all bounds see docs/decisions/0013-a-native-core.md.
  *
- * Nothing here allocates while it answers, but for a table that grows; nothing calls Python. No object may be used by two
- * threads at once. Numbers in the file are little-endian where they are LMDB's, big-endian where they are Gate's.
+ * No code here allocates while it answers, except for a growing table; none calls Python. No object may be used by two threads
+ * at once. Numbers in the file are little-endian where they are LMDB's, big-endian where they are Gate's.
  */
 #ifndef GATE_CORE_H
 #define GATE_CORE_H
@@ -34,29 +34,29 @@ typedef struct {
 
 typedef struct {
     const uint8_t *map; /* NULL while closed */
-    uint64_t mapped_bytes, file_bytes; /* the file's length when it was last measured: nothing behind it is read */
+    uint64_t mapped_bytes, file_bytes; /* the file's length when last measured: nothing past it is read */
     uint64_t device, inode;
-    uint64_t transaction; /* of the snapshot at hand; 0: none */
+    uint64_t transaction; /* of the current snapshot; 0: none */
     uint64_t root, last_page;
-    gate_meta meta; /* as read last */
+    gate_meta meta; /* as last read */
     uint32_t page_bytes;
     int descriptor;
-    const char *problem; /* after GATE_DAMAGED: what is wrong, a constant */
+    const char *problem; /* after GATE_DAMAGED: the problem, a constant */
 } gate_tree;
 
-/* Map the file. 0; an errno value; or -1 if it is not an LMDB file that this code can read. */
+/* Map the file. Returns 0; an errno value; or -1 if it is not an LMDB file that this code can read. */
 int gate_tree_open(gate_tree *, const char *path);
 void gate_tree_close(gate_tree *);
 
-/* Take the snapshot of a transaction that the caller has begun in LMDB and keeps open while it reads.
- * GATE_FOUND; GATE_ABSENT if it is not certain, or there is no memory: begin again, and take that one; GATE_DAMAGED. */
+/* Select the snapshot of a transaction that the caller has begun in LMDB and keeps open while it reads.
+ * GATE_FOUND; GATE_ABSENT if it is uncertain, or memory is lacking: begin another transaction; GATE_DAMAGED. */
 int gate_tree_at(gate_tree *, uint64_t transaction);
 
-/* Whether the snapshot at hand is the newest commit's. So a transaction begun just before reads it; and what was read of it
- * just before, without a transaction, is right: no commit but the next-but-one writes to its pages. */
+/* Whether the current snapshot is the newest commit's. If so, a transaction begun just before reads it; and data read just
+ * before, without a transaction, is correct: only the next commit but one writes to its pages. */
 int gate_tree_is_newest(const gate_tree *);
 
-/* The value of a key in the snapshot: GATE_FOUND, GATE_ABSENT or GATE_DAMAGED. It is valid while the transaction is. */
+/* Look up a key in the snapshot: GATE_FOUND, GATE_ABSENT or GATE_DAMAGED. The value is valid while the transaction is. */
 int gate_tree_get(gate_tree *, const uint8_t *key, size_t key_size, const uint8_t **value, size_t *value_size);
 
 #define GATE_MAX_LOOKUPS 128 /* at once */
@@ -75,7 +75,7 @@ typedef struct {
     const uint8_t *page, *node;
 } gate_lookup;
 
-/* Look up many keys, whose `key` and `key_size` are set, side by side: what one waits for, another may use the time for. */
+/* Look up many keys, whose `key` and `key_size` are set, interleaved: while one waits for memory, another one works. */
 void gate_tree_get_many(gate_tree *, gate_lookup *, unsigned count);
 
 /* users.c */
@@ -100,8 +100,8 @@ typedef struct {
     gate_slot *slots; /* open addressing, at most half of them used */
     uint64_t mask, used;
     size_t stride;   /* bytes of a slot */
-    uint64_t swept;  /* slots below it were emptied in this round, see `table_clear` */
-    uint16_t epoch;  /* slots of another epoch are empty, so that to forget all is one addition */
+    uint64_t swept;  /* slots below it were cleared in this round, see `table_clear` */
+    uint16_t epoch;  /* slots of another epoch are empty, so clearing all is one addition */
 } gate_table;
 
 typedef struct {
@@ -120,12 +120,12 @@ typedef struct {
     uint64_t counts[GATE_WORDS]; /* of the commands answered by gate_answer */
 } gate_users;
 
-/* 0, or -1 if there is no memory. `hash_key` is 16 random bytes. */
+/* Returns 0, or -1 without memory. `hash_key` is 16 random bytes. */
 int gate_users_open(gate_users *, const uint8_t *hash_key, uint64_t most_cached);
 void gate_users_close(gate_users *);
 
-/* Take over an App's settings, as of this file, from the bytes of `pack_check_settings`; what was cached is forgotten.
- * GATE_FOUND; GATE_ABSENT if there is no memory; GATE_DAMAGED if they are not of that form. */
+/* Set an App's settings for this file from the bytes of `pack_check_settings`, and clear the cache.
+ * GATE_FOUND; GATE_ABSENT without memory; GATE_DAMAGED if the bytes do not have that form. */
 int gate_users_adopt(gate_users *, gate_tree *, const uint8_t *settings, size_t size);
 void gate_users_forget(gate_users *, const uint8_t *id, size_t size);
 void gate_users_forget_all(gate_users *);
@@ -133,11 +133,11 @@ void gate_users_forget_all(gate_users *);
 uint64_t gate_hash(const gate_users *, const uint8_t *id, size_t size);
 void gate_prefetch(const gate_users *, size_t size, uint64_t hash);
 
-/* A User's standing, from the cache or read into it, and the number of its lists; 0 if the file is damaged. Ids are 1 to
- * GATE_MAX_ID bytes in all of these; that is for the caller to check. */
+/* A User's standing, from the cache or read into it, and the number of its lists; 0 if the file is damaged. In all of these,
+ * ids are 1 to GATE_MAX_ID bytes, which the caller checks. */
 uint8_t gate_standing(gate_users *, const uint8_t *id, size_t size, uint64_t hash, uint32_t *lists);
 
-/* The word for a pair, given both standings; GATE_DAMAGED. `now_ms` 0: the clock is read if the moment matters. */
+/* The word for a pair, given both standings; GATE_DAMAGED. `now_ms` 0: read the clock if the moment matters. */
 int gate_judge(gate_users *, const uint8_t *sender, size_t sender_size, uint8_t sender_standing, const uint8_t *recipient,
                size_t recipient_size, uint8_t recipient_standing, uint32_t recipient_lists, uint64_t now_ms);
 
@@ -151,15 +151,15 @@ typedef struct {
 
 typedef struct {
     gate_side sender, recipient;
-    int word; /* GATE_DAMAGED: what it rests on can't be read */
+    int word; /* GATE_DAMAGED: its facts can't be read */
 } gate_pair;
 
-#define GATE_BATCH 64 /* pairs that are judged at once */
+#define GATE_BATCH 64 /* pairs decided at once */
 
 /* The words of up to GATE_BATCH pairs, whose ids and hashes are set. */
 void gate_judge_many(gate_users *, gate_pair *, unsigned count);
 
-/* The same of one with nothing at hand. */
+/* The same for one pair with nothing set. */
 int gate_word(gate_users *, const uint8_t *sender, size_t sender_size, const uint8_t *recipient, size_t recipient_size,
               uint64_t now_ms);
 
@@ -171,8 +171,8 @@ int gate_decide(gate_users *, const uint8_t *sender, size_t sender_size, const u
 
 #define GATE_MAX_PAIRS 256 /* recipients of one GATE.MCHECK that is answered here: 0.8 ms where none is cached */
 
-/* Answer the checks at the beginning of a chunk, in order: until one that is not known here, is not whole, or meets damage; or
- * until the monotonic clock shows `until_us` (0: no limit). Returns how many bytes were answered; `out`, which has room for
+/* Answer the checks at the beginning of a chunk, in order, up to one that is unknown, incomplete, or meets damage; or until
+ * the monotonic clock shows `until_us` (0: no limit). Returns how many bytes were answered; `out`, which has room for
  * `size` bytes, gets `*written` bytes of replies. A reply is always shorter than its command. */
 size_t gate_answer(gate_users *, const uint8_t *in, size_t size, uint64_t until_us, uint8_t *out, size_t *written);
 

@@ -1,4 +1,4 @@
-/* libgate: may A message B? Answered in the caller's process, from the facts that Gate's service keeps on this machine.
+/* libgate: may A message B? Answered in the caller's process, from the facts that Gate's service stores on this machine.
  *
  * `make libgate` makes build/libgate.so, build/libgate.a and build/gate.h; link with -lgate, and with -llmdb -lpthread too if
  * static. docs/in-process.md has examples in C, Go, Java and Node, figures, and limits.
@@ -41,7 +41,7 @@ int gate_may_send(gate *, const void *from, size_t from_len, const void *to, siz
 /* As gate_may_send, and why. `*word` is one of "allowed", "sender-unknown", "sender-deactivated", "sender-banned",
  * "sender-muted", "recipient-unknown", "recipient-deactivated", "not-whitelisted", "blacklisted": a constant, not to be freed.
  * `*until_ms` is the moment (Unix time in ms) at which the answer may change by itself, because a Ban, Mute or list entry ends;
- * 0 if there is none. Either may be NULL. Nothing is stored with -1. */
+ * 0 if none does. Either may be NULL. Nothing is stored with -1. */
 int gate_verdict(gate *, const void *from, size_t from_len, const void *to, size_t to_len, const char **word, int64_t *until_ms);
 
 /* One sender and `n` recipients, all answered from one commit: `may[i]` is 1 or 0 for `to[i]`, which has `to_len[i]` bytes.

@@ -1,5 +1,5 @@
-/* libgate, see gate.h: the core for programs of other languages. A handle has readers, which threads take and give back; each is
- * one place in LMDB's table of readers, one mapping, and one cache. How one follows the service: reader.c.
+/* libgate, see gate.h: the core for programs of other languages. A handle has readers, which threads take and release; each is one
+ * slot in LMDB's table of readers, one mapping, and one cache. reader.c follows the service.
  */
 #include "gate.h"
 #include "reader.h"
@@ -17,7 +17,7 @@
 
 #define MIN_READERS 8
 #define MAX_READERS 64
-#define YIELDS 16 /* of a thread that finds no reader free, before it sleeps */
+#define YIELDS 16 /* of a thread that finds no free reader, before it sleeps */
 #define NAP_NS 50000
 
 struct gate {
@@ -54,7 +54,7 @@ int gate_fail(const char *format, ...) {
 
 static void give_back(reader *r) { atomic_store_explicit(&r->is_taken, 0, memory_order_release); }
 
-/* A reader that no other thread uses: this thread's last one as a rule. NULL if none can be opened. */
+/* A reader that no other thread uses: usually this thread's last one. NULL if none can be opened. */
 static reader *take(gate *g) {
     if (g == NULL || g->forks != atomic_load_explicit(&gate_forks, memory_order_relaxed)) {
         gate_fail(g == NULL ? "there is no handle: gate_open returned NULL"
@@ -231,7 +231,7 @@ PUBLIC const char *gate_error(gate *g) {
 
 PUBLIC void gate_close(gate *g) {
     if (g == NULL || g->forks != atomic_load(&gate_forks))
-        return; /* in a forked child it is the parent's: to end its transactions would end the parent's */
+        return; /* in a forked child it is the parent's: ending its transactions would end the parent's */
     for (unsigned i = 0; i < g->readers_size; i++) {
         reader *r = &g->readers[i];
         for (int is_free = 0; !atomic_compare_exchange_weak(&r->is_taken, &is_free, 1); is_free = 0)

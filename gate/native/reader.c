@@ -1,8 +1,8 @@
-/* How a reader follows the service, in C as in `gate/replica/reading.py`: commits by the journal that each carries, other files by
- * a word on the board and by the name of their successor, the App's settings by its record.
+/* A reader that follows the service, in C as in `gate/replica/reading.py`: commits by the journal in each, other files by a word on
+ * the status page and by the successor's name, the App's settings by its record.
  *
- * A transaction of the system's liblmdb pins the commit, and the core's own walk reads it: LMDB looks at no page but the two meta
- * pages, which are validated before, so a damaged file gives an error and not a crash. A facts file is opened once in a process,
+ * A transaction of the system's liblmdb pins the commit, and the core's own walk reads it: LMDB reads only the two meta
+ * pages, which are validated before, so a damaged file causes an error and not a crash. A facts file is opened once per process,
  * since LMDB drops the locks of both when one of two is closed.
  */
 #include "reader.h"
@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* As in gate/replica: layout.py, reading.py, opening.py and board.py. */
+/* As in gate/replica: layout.py, reading.py, opening.py and status_page.py. */
 #define LAYOUT "gate-replica-3"
 #ifndef MAP_BYTES
 #define MAP_BYTES ((size_t)1 << 40)
@@ -55,7 +55,7 @@ static int64_t monotonic_ms(void) {
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* As zlib's. Of an App's record when it changed, so a short table will do. */
+/* As zlib's. Used for a changed App's record only, so a short table suffices. */
 static uint32_t crc32_of(const uint8_t *bytes, size_t size) {
     static const uint32_t TABLE[16] = {0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4,
                                        0x4db26158, 0x5005713c, 0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c,
@@ -72,7 +72,7 @@ static uint32_t big_endian32(const uint8_t *p) {
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
-/* A short file; how many bytes, or -1. */
+/* Read a short file. Returns the number of bytes, or -1. */
 static ssize_t read_file(const char *path, char *to, size_t size) {
     int descriptor = open(path, O_RDONLY | O_CLOEXEC);
     if (descriptor < 0)
@@ -84,7 +84,7 @@ static ssize_t read_file(const char *path, char *to, size_t size) {
 
 /* Facts files */
 
-/* In the child of a fork, places in the readers' table are the parent's: nothing that was open is used or closed again. */
+/* In a forked child, slots in the readers' table are the parent's: files opened before are neither used nor closed. */
 static void before_fork(void) { pthread_mutex_lock(&files_lock); }
 static void after_fork(void) { pthread_mutex_unlock(&files_lock); }
 static void after_fork_in_child(void) {
@@ -99,8 +99,8 @@ static int open_env(MDB_env **env, const char *path) {
     gate_tree probe;
     snprintf(lock, sizeof lock, "%s-lock", path);
     if (access(lock, R_OK | W_OK) != 0)
-        return errno == ENOENT ? gate_fail("%s was taken away; the service makes both files again", lock)
-                               : gate_fail("%s can't be written, and a reader must: %s", lock, strerror(errno));
+        return errno == ENOENT ? gate_fail("%s is missing; the service creates both files again", lock)
+                               : gate_fail("%s is not writable, but readers register in it: %s", lock, strerror(errno));
     int fault = gate_tree_open(&probe, path);
     if (fault != 0)
         return gate_fail("%s can't be opened: %s", path, fault > 0 ? strerror(fault) : "it is not an LMDB file of format 1");
@@ -166,7 +166,7 @@ done:
     return file;
 }
 
-/* The file in use, by its name in `current`. It may be gone when it is opened: so often is the name read again. */
+/* The file in use, by its name in `current`. It may be deleted before it is opened; then the name is read again. */
 static facts_file *acquire_current(const replica *g, char path[PATH_MAX]) {
     char name[64];
     facts_file *file = NULL;
@@ -194,7 +194,7 @@ static facts_file *acquire_current(const replica *g, char path[PATH_MAX]) {
 
 /* Reading */
 
-/* For the replicator, which loads a damaged file again; the first report stands. */
+/* Report to the replicator, which loads a damaged file again; the first report counts. */
 int gate_damaged(const reader *r) {
     const char *name = strrchr(r->path, '/') + 1;
     char report[PATH_MAX];
@@ -212,7 +212,7 @@ static int begin_transaction(MDB_txn *txn) {
     return fault == 0 ? 0 : gate_fail("a read transaction can't be begun: %s", mdb_strerror(fault));
 }
 
-/* Shows the core the commit at hand, or a newer one if newer ones came in between. */
+/* Moves the core to this commit, or to a newer one if more follow meanwhile. */
 static int place(reader *r) {
     for (int tries = 0; tries < PLACE_TRIES; tries++) {
         int found = gate_tree_at(&r->tree, mdb_txn_id(r->txn));
@@ -234,7 +234,7 @@ static void leave_file(reader *r) {
     r->file = NULL;
 }
 
-/* Reads `file` from now on, whose user the reader becomes; -1 if it can't be read, and then it reads none. */
+/* Reads `file` from now on, and becomes one of its users; -1 if it can't be read, and then it reads none. */
 static int enter_file(reader *r, facts_file *file, const char *path) {
     const uint8_t *layout;
     size_t size;
@@ -261,12 +261,12 @@ static int enter_file(reader *r, facts_file *file, const char *path) {
     if (found == GATE_DAMAGED)
         return gate_damaged(r);
     if (found == GATE_ABSENT || size != strlen(LAYOUT) || memcmp(layout, LAYOUT, size) != 0)
-        return gate_fail("%s is of another layout than " LAYOUT ": build libgate from the version of Gate that runs here", path);
+        return gate_fail("%s has another layout than " LAYOUT ": build libgate from the version of Gate that runs here", path);
     mdb_txn_reset(r->txn);
     return 0;
 }
 
-/* The board */
+/* The status page */
 
 static uint64_t on_board(const reader *r, int field) { return atomic_load_explicit(r->board + field, memory_order_acquire); }
 
@@ -277,7 +277,7 @@ static int board_is_in_place(const replica *g, const reader *r) {
     return stat(path, &status) == 0 && (uint64_t)status.st_dev == r->board_device && (uint64_t)status.st_ino == r->board_inode;
 }
 
-/* Maps the page that is in place now; what was mapped stays if there is none. */
+/* Maps the present page; the old mapping stays if no page exists. */
 static int watch_board(const replica *g, reader *r) {
     char path[PATH_MAX];
     struct stat status;
@@ -307,7 +307,7 @@ static int watch_board(const replica *g, reader *r) {
     return 0;
 }
 
-/* The page that is stale may have been replaced, or be of this boot by now. Whether another look pays. */
+/* A stale page may have been replaced, or taken over in this boot. Returns whether another look is worthwhile. */
 static int board_moved_on(const replica *g, reader *r, int64_t now_ms) {
     if (now_ms - r->looked_at_ms < LOOK_AGAIN_MS)
         return 0;
@@ -327,12 +327,12 @@ static int64_t board_stale_ms(const replica *g, reader *r, int64_t now_ms) {
         if (age_ms >= -FRESH_GRACE_MS && age_ms <= FRESH_GRACE_MS)
             return 0;
         if (!board_moved_on(g, r, now_ms))
-            return age_ms > 0 ? age_ms : NEVER_FRESH_MS; /* a stamp of the future is damage */
+            return age_ms > 0 ? age_ms : NEVER_FRESH_MS; /* a stamp in the future is damage */
     } while (1);
 }
 
-/* Moves to the file in use. 1 if it did, 0 if that is the one being read, -1 if it can't (now), and goes on with what it has.
- * A file that the board does not name was moved into the place of the one in use: no reader leaves its facts for that. */
+/* Moves to the file in use. 1 if it moved, 0 if that is the one being read, -1 if it can't now and keeps the present one.
+ * A file that the status page does not name was moved there by hand: no reader leaves its facts for that. */
 static int follow_current(replica *g, reader *r) {
     char path[PATH_MAX];
     reader fresh = {0};
@@ -374,7 +374,7 @@ static void choose_again(replica *g, reader *r) {
         watch_board(g, r);
     uint64_t chosen = on_board(r, CHOSEN_AT_NS);
     if (follow_current(g, r) >= 0)
-        r->chosen_seen = chosen; /* not before: a file that can't be opened yet is tried again */
+        r->chosen_seen = chosen; /* only now: a file that can't be opened yet is tried again */
 }
 
 int64_t gate_stale_ms(replica *g, reader *r) {
@@ -392,7 +392,7 @@ int64_t gate_stale_ms(replica *g, reader *r) {
 
 /* Caches */
 
-/* Forgets the Users that the commits after `seen` touched; all if that can't be told. */
+/* Forgets the Users that the commits after `seen` touched; all if that is unknown. */
 static void forget_touched(reader *r, uint64_t now) {
     if (r->seen == NEVER || now <= r->seen || now - r->seen > JOURNAL_REACH)
         goto everything;
@@ -416,7 +416,7 @@ everything:
     gate_users_forget_all(&r->users);
 }
 
-/* Decides by the App's settings as they are in this commit. */
+/* Uses the App's settings of this commit. */
 static int sync_app(const replica *g, reader *r) {
     uint8_t key[MAX_APP_KEY + 1];
     const uint8_t *record, *settings;
@@ -450,7 +450,7 @@ static int sync_app(const replica *g, reader *r) {
     return 0;
 }
 
-/* Another commit than the last one, or the first. */
+/* A new commit, or the first one. */
 static int move(replica *g, reader *r) {
     const uint8_t *successor;
     size_t size;
@@ -466,14 +466,14 @@ static int move(replica *g, reader *r) {
     if (r->is_left && follow_current(g, r) == 1)
         return gate_begin(g, r);
     forget_touched(r, r->tree.transaction);
-    r->seen = r->is_left ? NEVER : r->tree.transaction; /* left for one that can't be opened yet: look again each time */
+    r->seen = r->is_left ? NEVER : r->tree.transaction; /* the replacing file can't be opened yet: try each time */
     if (sync_app(g, r) != 0)
         return -1;
     r->is_synced = 1;
     return 0;
 }
 
-/* Begins to read at the newest commit; `gate_end` ends it, also after -1. */
+/* Begins to read the newest commit; `gate_end` ends it, also after -1. */
 int gate_begin(replica *g, reader *r) {
     if (r->board != NULL && on_board(r, CHOSEN_AT_NS) != r->chosen_seen)
         choose_again(g, r);

@@ -1,5 +1,5 @@
-/* Checks in a chunk of RESP, answered in order. What is not exactly one of the three commands, whole and with ids of a right
- * length, is left to the caller: the parser in gate/wire/strict.py defines what else there is and how it is refused.
+/* Checks in a chunk of RESP, answered in order. Anything but the three commands, complete and with ids of a valid length, is
+ * left to the caller: the parser in gate/wire/strict.py defines all other commands and refusals.
  */
 #include "core.h"
 
@@ -8,7 +8,7 @@
 
 static const char CHECK[] = "*3\r\n$10\r\nGATE.CHECK\r\n";
 static const char VERDICT[] = "*3\r\n$12\r\nGATE.VERDICT\r\n";
-static const char MCHECK[] = "\r\n$11\r\nGATE.MCHECK\r\n"; /* behind the count */
+static const char MCHECK[] = "\r\n$11\r\nGATE.MCHECK\r\n"; /* after the count */
 
 #define SIZE_OF(literal) (sizeof(literal) - 1)
 #define WORD(literal, length) {literal, SIZE_OF(literal), "$" #length "\r\n" literal "\r\n"}
@@ -39,7 +39,7 @@ static inline int begins(const uint8_t *at, const uint8_t *end, const char *with
     return (size_t)(end - at) >= size && memcmp(at, with, size) == 0;
 }
 
-/* A whole bulk string of 1 to 64 bytes; where it ends, or NULL. Its length is canonical: no leading zero. */
+/* Parse a complete bulk string of 1 to 64 bytes. Returns its end, or NULL. The length is canonical: no leading zero. */
 static inline const uint8_t *id_at(const uint8_t *at, const uint8_t *end, const uint8_t **id, uint8_t *id_size) {
     if (end - at < 7 || at[0] != '$' || at[1] < '1' || at[1] > '9')
         return NULL;
@@ -73,7 +73,7 @@ static size_t reply(int word, int wants_word, uint8_t *out) {
     return size;
 }
 
-/* GATE.CHECK and GATE.VERDICT, up to GATE_BATCH; where the first command begins that was not answered. */
+/* Answer GATE.CHECK and GATE.VERDICT, up to GATE_BATCH. Returns the beginning of the first unanswered command. */
 static const uint8_t *answer_pairs(gate_users *users, const uint8_t *at, const uint8_t *end, uint8_t **out) {
     gate_pair pairs[GATE_BATCH];
     const uint8_t *starts[GATE_BATCH];
@@ -107,7 +107,7 @@ static const uint8_t *answer_pairs(gate_users *users, const uint8_t *at, const u
     return at;
 }
 
-/* One GATE.MCHECK; where it ends, or NULL if it is not one that is answered here. */
+/* Answer one GATE.MCHECK. Returns its end, or NULL if it is not answered here. */
 static const uint8_t *answer_many(gate_users *users, const uint8_t *at, const uint8_t *end, uint8_t **out) {
     gate_pair pairs[GATE_MAX_PAIRS];
     gate_side sender;
@@ -131,7 +131,7 @@ static const uint8_t *answer_many(gate_users *users, const uint8_t *at, const ui
     }
     if (at == NULL)
         return NULL;
-    if (gate_standing(users, sender.id, sender.size, sender.hash, &sender.lists) == 0) /* so that it is looked up once */
+    if (gate_standing(users, sender.id, sender.size, sender.hash, &sender.lists) == 0) /* looks the sender up once */
         return NULL;
     for (unsigned start = 0; start < count; start += GATE_BATCH)
         gate_judge_many(users, pairs + start, count - start < GATE_BATCH ? count - start : GATE_BATCH);

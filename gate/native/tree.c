@@ -2,11 +2,11 @@
  *
  * A page has its number (8 bytes), padding (2), flags (2), and the bounds of its free space (2 and 2); then come the offsets of
  * its nodes in the order of their keys. A node has 8 bytes of head, its key, and in a leaf its value. In a branch the head
- * names the page of all keys from the node's own on; the first node stands for the smallest keys, whatever its key.
+ * names the page of all keys from the node's own on; the first node covers the smallest keys, whatever its key.
  *
- * Any byte of the file may be wrong. So a page number is held against the snapshot's last page and the file's length, each
- * offset and length against the page, the depth against a bound, and the page must bear its own number. Damage that keeps to
- * these bounds gives a wrong page or key, as it would in LMDB; the file's checksum is there to find it.
+ * Any byte of the file may be wrong. So a page number is checked against the snapshot's last page and the file's length, each
+ * offset and length against the page, the depth against a bound, and the page must contain its own number. Damage within
+ * these bounds leads to a wrong page or key, as in LMDB; the file's checksum detects it.
  */
 #include "core.h"
 
@@ -77,13 +77,13 @@ static int map_again(gate_tree *tree) {
         void *map = mmap(NULL, wanted, PROT_READ, MAP_SHARED, tree->descriptor, 0);
         if (map == MAP_FAILED)
             return errno;
-        madvise(map, wanted, MADV_RANDOM); /* a check reads pages here and there: none is read ahead */
+        madvise(map, wanted, MADV_RANDOM); /* a check reads scattered pages: disable read-ahead */
         if (tree->map != NULL)
             munmap((void *)tree->map, tree->mapped_bytes);
         tree->map = map;
         tree->mapped_bytes = wanted;
     }
-    tree->file_bytes = bytes; /* last: whatever lies below it is mapped */
+    tree->file_bytes = bytes; /* last: everything below it is mapped */
     return 0;
 }
 
@@ -111,7 +111,7 @@ int gate_tree_open(gate_tree *tree, const char *path) {
     return -1;
 }
 
-/* What was never opened (all zeros), or was closed, has no map; so the descriptor is closed once, and never descriptor 0. */
+/* A tree that was never opened (all zeros), or was closed, has no map; so the descriptor is closed once, and never descriptor 0. */
 void gate_tree_close(gate_tree *tree) {
     if (tree->map == NULL)
         return;
@@ -151,8 +151,8 @@ int gate_tree_at(gate_tree *tree, uint64_t transaction) {
     if (!meta->is_plain)
         return damaged(tree, "its meta page is not one of an LMDB file with plain keys");
     if (last_page >= tree->file_bytes / tree->page_bytes && map_again(tree) != 0)
-        return GATE_ABSENT; /* no room for it in this process: Python answers */
-    /* Pages at the end that a transaction took and gave back are not written, so the file may be shorter than it says. */
+        return GATE_ABSENT; /* no address space for it in this process: Python answers */
+    /* Pages at the end that a transaction took and freed are not written, so the file may be shorter than its page count. */
     uint64_t pages = tree->file_bytes / tree->page_bytes;
     if (pages < 2)
         return damaged(tree, "it is cut short");
@@ -174,7 +174,7 @@ int gate_tree_is_newest(const gate_tree *tree) {
     uint64_t transaction = tree->transaction;
     if (transaction == 0)
         return 0;
-    __atomic_thread_fence(__ATOMIC_ACQUIRE); /* what was read before stays before */
+    __atomic_thread_fence(__ATOMIC_ACQUIRE); /* keeps earlier reads before this point */
     return shared64(tree->map + (transaction & 1) * tree->page_bytes + AT_ID) == transaction &&
            shared64(tree->map + (~transaction & 1) * tree->page_bytes + AT_ID) < transaction;
 }
@@ -185,7 +185,7 @@ static inline uint64_t ordered64(const uint8_t *p) {
     return __builtin_bswap64(v);
 }
 
-/* As memcmp, the shorter one first. Some thirty of these make a look-up, and a call for each would be half of its time. */
+/* As memcmp, the shorter one first. A look-up makes some thirty comparisons, and a call for each would take half of its time. */
 static inline int compare(const uint8_t *a, size_t a_size, const uint8_t *b, size_t b_size) {
     size_t both = a_size < b_size ? a_size : b_size;
     if (both < 8) {
@@ -194,7 +194,7 @@ static inline int compare(const uint8_t *a, size_t a_size, const uint8_t *b, siz
     }
     for (size_t at = 0;; at += 8) {
         if (at > both - 8)
-            at = both - 8; /* the last eight bytes, of which the first are known to be equal */
+            at = both - 8; /* the last eight bytes; some of them were compared already */
         uint64_t one = ordered64(a + at), other = ordered64(b + at);
         if (one != other)
             return one < other ? -1 : 1;
@@ -203,7 +203,7 @@ static inline int compare(const uint8_t *a, size_t a_size, const uint8_t *b, siz
     }
 }
 
-/* The node at an index, with its whole key inside the page; NULL if it is not. */
+/* The node at an index; NULL unless its whole key is inside the page. */
 static inline const uint8_t *node_at(const uint8_t *page, uint32_t page_bytes, unsigned index, size_t *key_size) {
     uint32_t offset = u16(page + PAGE_HEAD + 2 * index);
     if (offset + NODE_HEAD > page_bytes)

@@ -1,8 +1,8 @@
-/* What Users' facts allow and ask, remembered; and the decision made of it, as gate/core/decide.py defines it.
+/* A cache of Users' precomputed answers, and the decision from them, as gate/core/decide.py defines it.
  *
- * A standing is what can be said of one User ahead of time and of the time of day, in both roles: is it clear of rules 1 to 4 as
- * a sender, and what do rules 5 to 8 leave to look at for it as a recipient. It holds while the User's record and the App's
- * settings stand; the journal says whom to forget. Nothing about a pair is remembered.
+ * A standing holds the answers about one User that do not depend on the time, in both roles: whether it is clear of rules 1 to 4
+ * as a sender, and what rules 5 to 8 leave to look up for it as a recipient. It is valid while the User's record and the App's
+ * settings are unchanged; the journal names Users to forget. Nothing about a pair is cached.
  */
 #include "core.h"
 
@@ -42,7 +42,7 @@ struct gate_slot {
     uint32_t tag; /* the upper half of the id's hash */
     uint32_t lists;
     uint16_t epoch;
-    uint8_t standing; /* 0: forgotten, and its place is kept */
+    uint8_t standing; /* 0: forgotten; the slot stays in use */
     uint8_t size;
     uint8_t id[];
 };
@@ -50,10 +50,10 @@ struct gate_slot {
 #define SHORT_ID 20 /* fits a slot of 32 bytes, two to a cache line */
 #define SHORT_STRIDE 32
 #define LONG_STRIDE 80
-#define FIRST_SLOTS 64 /* an App that is asked little costs little */
+#define FIRST_SLOTS 64 /* an App with few checks costs little */
 #define GROWTH 4
 #define LINE_BYTES 64
-#define LARGE_BYTES ((size_t)1 << 21) /* a page that the kernel may give in one piece: one entry of the TLB for 65,536 slots */
+#define LARGE_BYTES ((size_t)1 << 21) /* a page that the kernel may provide in one piece: one TLB entry for 65,536 slots */
 
 static inline uint64_t big_endian(const uint8_t *p, size_t size) {
     uint64_t v = 0;
@@ -101,7 +101,7 @@ uint64_t gate_hash(const gate_users *users, const uint8_t *id, size_t size) {
 
 /* Tables of ids */
 
-/* A call of memcmp for each id would take longer than this. */
+/* Faster than a call of memcmp for each id. */
 static inline int same(const uint8_t *a, const uint8_t *b, size_t size) {
     uint64_t one, other;
     if (size < 8) {
@@ -112,7 +112,7 @@ static inline int same(const uint8_t *a, const uint8_t *b, size_t size) {
     }
     for (size_t at = 0;; at += 8) {
         if (at > size - 8)
-            at = size - 8; /* the last eight bytes, of which the first are known to be the same */
+            at = size - 8; /* the last eight bytes; some of them were compared already */
         memcpy(&one, a + at, 8);
         memcpy(&other, b + at, 8);
         if (one != other)
@@ -136,7 +136,7 @@ static void *slots_new(size_t bytes) {
     void *large = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (large == MAP_FAILED)
         return NULL;
-    madvise(large, bytes, MADV_HUGEPAGE); /* where it is refused, small pages do */
+    madvise(large, bytes, MADV_HUGEPAGE); /* if it is refused, small pages suffice */
     return large;
 }
 
@@ -188,8 +188,8 @@ static inline gate_slot *table_find(const gate_table *table, const uint8_t *id, 
     }
 }
 
-/* Room for one more: a table that is half full is followed by an empty one of four times the size, up to `most` ids, and is
- * emptied then. To carry the ids over would take tens of milliseconds at once; they come back one by one. */
+/* Make room for one more: a half-full table is replaced by an empty one of four times the size, up to `most` ids, and later
+ * cleared. Copying the ids would take tens of milliseconds at once; they come back one by one. */
 static int table_make_room(gate_table *table, uint64_t most) {
     if (table->used < most && table->used * 2 <= table->mask)
         return 0;
@@ -249,7 +249,7 @@ static int exempt(gate_users *users, const uint8_t *id, size_t size) {
     gate_slot *empty;
     if (table_find(table, id, size, hash, &empty) != NULL)
         return 0;
-    if (table->used * 2 > table->mask) { /* here nothing may be lost: carry all over */
+    if (table->used * 2 > table->mask) { /* here no id may be lost: copy all */
         gate_table wider = {0};
         if (table_open(&wider, table->stride, (table->mask + 1) * GROWTH) != 0)
             return -1;
@@ -268,7 +268,7 @@ static int exempt(gate_users *users, const uint8_t *id, size_t size) {
     return 0;
 }
 
-/* The number of the App (4 bytes, of which keys hold three), a flag byte, and ids after their length in one byte. */
+/* The number of the App (4 bytes; keys contain three of them), a flag byte, and ids, each after its length in one byte. */
 int gate_users_adopt(gate_users *users, gate_tree *tree, const uint8_t *settings, size_t size) {
     gate_users_forget_all(users);
     set_clear(&users->exempt);
@@ -424,7 +424,7 @@ static uint8_t standing_of(const gate_users *users, const facts *of) {
     return standing | (of->blacklist_size ? ASKS_BLACKLIST : ASKS_NOTHING);
 }
 
-/* Remember the standing that these facts give; it has a slot already if it was forgotten, or was in a batch twice. */
+/* Cache the standing of these facts; it has a slot already if it was forgotten, or is in a batch twice. */
 static uint8_t standing_kept(gate_users *users, const facts *of, const uint8_t *id, size_t size, uint64_t hash) {
     gate_table *table = table_for(&users->cached, size);
     gate_slot *empty = NULL, *slot = table_find(table, id, size, hash, &empty);
@@ -439,7 +439,7 @@ static uint8_t standing_kept(gate_users *users, const facts *of, const uint8_t *
     return slot->standing;
 }
 
-/* What the cache knows of a User; 0 if nothing. */
+/* A User's cached standing, or 0. */
 static inline uint8_t standing_known(const gate_users *users, const uint8_t *id, size_t size, uint64_t hash, uint32_t *lists) {
     const gate_table *table = size <= SHORT_ID ? &users->cached.short_ids : &users->cached.long_ids;
     gate_slot *empty, *slot = table_find(table, id, size, hash, &empty);
@@ -497,7 +497,7 @@ int gate_judge(gate_users *users, const uint8_t *sender, size_t sender_size, uin
     return word;
 }
 
-/* A batch. First the Users that are not cached are looked up side by side, then the entries that are asked for. */
+/* Decide a batch. First the uncached Users are looked up interleaved, then the required list entries. */
 
 static void standings_of(gate_users *users, gate_pair *pairs, unsigned count) {
     gate_lookup lookups[2 * GATE_BATCH];
@@ -567,14 +567,14 @@ int gate_word(gate_users *users, const uint8_t *sender, size_t sender_size, cons
     };
     gate_prefetch(users, sender_size, one.sender.hash);
     gate_prefetch(users, recipient_size, one.recipient.hash);
-    standings_of(users, &one, 1); /* both at once: two look-ups that wait for memory take little longer than one */
+    standings_of(users, &one, 1); /* both at once: two interleaved look-ups take little longer than one */
     if (one.sender.standing == 0 || one.recipient.standing == 0)
         return GATE_DAMAGED;
     return gate_judge(users, sender, sender_size, one.sender.standing, recipient, recipient_size, one.recipient.standing,
                       one.recipient.lists, now_ms);
 }
 
-/* The table of gate/core/decide.py, rule by rule. A rule that is asked may bring forward the moment at which the word changes. */
+/* The table of gate/core/decide.py, rule by rule. An evaluated rule may advance the moment at which the word changes. */
 int gate_decide(gate_users *users, const uint8_t *sender, size_t sender_size, const uint8_t *recipient, size_t recipient_size,
                 uint64_t now_ms, uint64_t *until_ms) {
     facts s, r;

@@ -52,7 +52,7 @@ async def is_answered(client: Socket, user: str) -> bool:
 
 
 @pytest.mark.parametrize("fault", ["cut off", "frozen"])
-async def test_presence_away_stops_no_write_and_a_ban_disconnects_once_it_is_back(site: Site, fault: str) -> None:
+async def test_presence_away_stops_no_write_and_bans_disconnect_when_it_is_back(site: Site, fault: str) -> None:
     ann, bob = [await site.connect(f"{user} {fault}".replace(" ", "-")) for user in ("ann", "bob")]
     with site.presence.cut_off() if fault == "cut off" else site.presence.frozen():
         assert (await bob.ask("presence", users=["ann"]))["error"] == "unavailable"

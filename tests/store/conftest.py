@@ -1,6 +1,6 @@
 """A Store on a real server: on each flavor (`store`), or on one where the flavor can't matter (`valkey_store`).
 
-Both are on a cluster as well. `ONE_SERVER` has the tests that say nothing about one.
+Both run on a cluster as well. `ONE_SERVER` lists the tests to which a cluster does not apply.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ APP = "default"
 
 
 PATIENCE_MS = 10_000
-"""Where nothing is to be late: a busy machine must not look like a server that is away. `test_faults` has its own deadlines."""
+"""No call may be late: a busy machine must not look like an unavailable server. `test_faults` has its own deadlines."""
 
 
 ONE_READ = "on a cluster one read of the Changelog may have the Changes of one master only"
@@ -50,7 +50,7 @@ ONE_SERVER = {
     "test_an_app_removed_while_slices_are_announced_leaves_nothing": "its cable leads to one server",
     "test_a_slice_of_the_sweep_holds_up_no_other_command_for_long": COUNTS,
 }
-"""By name, tests and modules that say nothing about a cluster, and why."""
+"""By name: tests and modules to which a cluster does not apply, and why."""
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
-"""A naive follower: it reads Changelogs, insists that they are contiguous chains, and folds Changes or Parts into facts.
+"""A naive follower: it reads Changelogs, requires contiguous chains, and folds Changes or Parts into facts.
 
-The oracle of the store's tests: what the Changes add up to, what a snapshot shows, and what the operations were meant to do
-must be the same facts.
+It is the oracle of the store's tests: the sum of the Changes, the snapshot, and the intended effect of the operations must be
+the same facts.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Facts:
     lists: dict[tuple[str, ListKind, bytes], dict[bytes, int]] = field(default_factory=dict)
     erasing: set[tuple[str, bytes]] = field(default_factory=set, compare=False)
     valid_from_ms: dict[tuple[str, bytes], int] = field(default_factory=dict, compare=False)
-    """Of Tokens of Users whose facts were erased, which a reactivation minds."""
+    """Of Tokens of Users whose facts were erased; a reactivation uses them."""
 
     def set_user(self, app: str, user: bytes, **changed: object) -> None:
         facts = msgspec.structs.replace(self.users.get((app, user), UserFacts()), **changed)
@@ -100,7 +100,7 @@ class Facts:
             case ListPart(app, kind, owner, members, until_ms):
                 entries = self.lists.setdefault((app, kind, owner), {})
                 for member in members:
-                    # The same entry may come without its end as well: the end holds.
+                    # The same entry may also come without its end; the end counts.
                     entries[member] = min(until_ms, entries.get(member, FOREVER_MS))
 
 
@@ -118,7 +118,7 @@ class Follower:
         return cls(changelog, await changelog.heads())
 
     async def read_new(self) -> list[Change]:
-        """All Changes since the last call, Partition by Partition, checked and applied; ends at the heads."""
+        """Return all Changes since the last call, by Partition, checked and applied; ends at the heads."""
         heads = await self._changelog.heads()
         changes: list[Change] = []
         while any(head.seq > at.seq for head, at in zip(heads, self.positions, strict=True)):
@@ -130,12 +130,12 @@ class Follower:
         return changes
 
     async def read_one(self) -> Change:
-        """The one Change since the last call."""
+        """Return the one Change since the last call."""
         (change,) = await self.read_new()
         return change
 
     def stands_at(self, revisions: tuple[Revision, ...]) -> bool:
-        """Whether these are the very heads that were read."""
+        """Return whether exactly these heads were read."""
         return all(self.positions[p].epoch == epoch and self.positions[p].seq == seq for p, epoch, seq in revisions)
 
     def _follow(self, partition: int, change: Change) -> None:

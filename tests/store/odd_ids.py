@@ -1,4 +1,4 @@
-"""Ids that break what joins, splits, escapes or globs them."""
+"""Ids that break code which joins, splits, escapes or globs them."""
 
 from __future__ import annotations
 

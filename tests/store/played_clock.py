@@ -1,8 +1,8 @@
-"""A server whose clock a test sets: the scripts are the real ones, but for where they read the time.
+"""A server whose clock a test sets: the scripts are the real ones, except that they read the time elsewhere.
 
-A departure lasts a second before it is announced, and a bar a minute; steps of the server's clock must end nothing. None of
-that can wait for a real clock, and no client can set a server's. So `PlayedClock` runs each script of Presence with its one
-call of `TIME` turned into a read of a key next to the App's others, which the test writes. `put_away` removes that key.
+A departure lasts a second before it is announced, and a fence a minute; steps of the server's clock must end neither. No test
+can wait for a real clock, and no client can set a server's. So `PlayedClock` runs each script of Presence with its one
+call of `TIME` replaced by a read of a key next to the App's others, which the test writes. `put_away` removes that key.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PLAYED = "redis.call('HMGET', KEYS[1] .. 'clock', 's', 'us')"
 
 
 class PlayedClock(Client):
-    """A Client whose scripts are run at the moment that `set_clock` says."""
+    """A Client that runs scripts at the moment set with `set_clock`."""
 
     async def write(self, calls: Sequence[Call], behind: Sequence[Call] = ()) -> list[Reply]:
         """As `Client.write`."""
@@ -42,12 +42,12 @@ def _clocked(script: Script) -> Script:
 
 
 def set_clock(client: redis.Redis, app: str, now_us: int, at: int = 0) -> None:
-    """From now on it is this moment, in one slice of the App's Presence."""
+    """Set the moment in one slice of the App's Presence."""
     client.hset(_clock(app, at), mapping={"s": now_us // 1_000_000, "us": now_us % 1_000_000})
 
 
 def put_away(client: redis.Redis, app: str, slices: int = 1) -> None:
-    """Leave no key behind that is not the store's."""
+    """Remove the key, which is not the store's."""
     client.delete(*(_clock(app, at) for at in range(slices)))
 
 

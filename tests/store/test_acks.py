@@ -257,7 +257,7 @@ async def test_a_subscription_that_was_lost_is_taken_again(
     each_redis.client.client_kill_filter(_type="pubsub")
 
     async def is_acknowledged() -> bool:
-        await store.announcer("n1").renew(positions(written.revisions))  # as a replicator does, again and again
+        await store.announcer("n1").renew(positions(written.revisions))  # repeated, as a replicator does
         return await acks.wait(written, 20) == "all"
 
     await wait_until_async(is_acknowledged, 5, "the subscription to be back")

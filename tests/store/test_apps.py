@@ -81,7 +81,7 @@ async def test_removing_takes_every_fact_and_no_other_apps(store: Store, followe
         await store.lists.add(key, ListKind.BLACKLIST, b"x:a:y", users, 5_000, NOW, None)
         await store.lists.add(key, ListKind.WHITELIST, b"x:b:y", users, FOREVER_MS, NOW, None)
     await follower.read_new()
-    for _ in range(2):  # the second finds nothing, and says so all the same
+    for _ in range(2):  # the second call finds nothing, and succeeds too
         written = await store.apps.remove("a", NOW)
         change = await follower.read_one()
         assert (change.kind, change.app) == ("app-removed", "a")

@@ -1,4 +1,4 @@
-"""What is over by the clocks of all nodes: never a moment that one of them has not reached, however they step."""
+"""Moments that are over by the clocks of all nodes: never one that a clock has not reached, however the clocks step."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HOUR_MS = 3_600_000
 
 
 def look(at_ms: int, own_ms: int = 0, *, beat: int | None = None, settled: bool = True, **nodes: int) -> ClockLook:
-    """Of right clocks but for these offsets; `at_ms` counts from the start."""
+    """A reading of correct clocks with these offsets; `at_ms` counts from the start."""
     listed = [
         ListedNode(node, "run", at_ms // BEAT_EVERY_MS if beat is None else beat, LEASE_MS, offset_ms, b"")
         for node, offset_ms in nodes.items()

@@ -49,7 +49,7 @@ async def store(setup: ClusterSetup) -> AsyncIterator[Store]:
 
 
 def user_in(partition: int, number: int = 0) -> bytes:
-    """Some User of a Partition."""
+    """Return a User of a Partition."""
     return [user for n in range(2_000) if partition_of(APP, user := b"u%d" % n, 16) == partition][number]
 
 
@@ -63,7 +63,7 @@ async def is_banned(store: Store, user: bytes) -> bool:
 
 
 class Writing:
-    """Bans of ever new Users, one after the other, and what each was answered."""
+    """Bans of new Users, one after the other, and the answer to each."""
 
     def __init__(self, store: Store, partitions: list[int]) -> None:
         self._store = store
@@ -90,7 +90,7 @@ class Writing:
             await self._task
 
     async def more(self, count: int = 50) -> None:
-        """Wait until so many more writes are in."""
+        """Wait for this many more acknowledged writes."""
         wanted = len(self.done) + count
 
         async def are_in() -> bool:
@@ -112,7 +112,7 @@ class Writing:
                     self.done.append(user)
 
     async def check(self, store: Store) -> None:
-        """What was answered is true: those in are there, those refused are not."""
+        """The answers must be true: acknowledged Bans exist, refused ones do not."""
         assert [user for user in self.done if not await is_banned(store, user)] == []
         assert [user for user in self.refused if await is_banned(store, user)] == []
 

@@ -1,4 +1,4 @@
-"""One master of a Cluster stopped, killed or cut off: its slots fail as one server does, in time; the others' do not."""
+"""One master of a Cluster stopped, killed or cut off: its slots fail like one server, in time; the others' do not."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DEADLINE_MS = 700
 AT_ONCE_S = 3.0
 BACK_S = 20.0
 NEVER_MS = 60_000
-"""No replica is there to be elected; and a master that hangs for a moment is not to be taken for a dead one."""
+"""There is no replica to elect; and a master that hangs for a moment must not count as dead."""
 
 
 @pytest.fixture(scope="module")

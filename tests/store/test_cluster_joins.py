@@ -1,4 +1,4 @@
-"""Which nodes a write to a Cluster waits for, step by step: the list that was read ahead, and the marks that prove it."""
+"""Which nodes a write to a Cluster waits for, step by step: the list read in advance, and the marks that prove it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def setup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterSetup]:
 
 @pytest.fixture
 async def store(setup: ClusterSetup, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Store]:
-    """Its list of nodes is as old as can be: nothing but a mark makes it read again."""
+    """Make its list of nodes as old as possible: only a mark makes it read again."""
     setup.empty()
     monkeypatch.setattr(joins, "REGISTRY_KEPT_MS", 3_600_000)
     opened = await Store.connect(setup.url, deadline_ms=PATIENCE_MS, connect_ms=PATIENCE_MS)
@@ -79,7 +79,7 @@ async def test_a_node_that_has_not_marked_yet_reads_the_write_with_its_heads(sto
     written = await ban(store, 0)
     assert written.live_nodes == frozenset() and written.registry
     assert late._joining is not None
-    await late._joining.mark(registry)  # and only now its heads
+    await late._joining.mark(registry)  # only after that its heads
     heads = await store.changelog.heads()
     (revision,) = written.revisions
     assert heads[revision.partition].seq >= revision.seq

@@ -1,7 +1,7 @@
-"""All keys of a script lie in one slot: shown by a server in cluster mode, which refuses any script where they don't.
+"""All keys of a script are in one slot, as proven by a server in cluster mode, which refuses any other script.
 
-Such a server also refuses a script that touches a key it was not given, if that key is elsewhere. One node owns all slots here,
-so nothing is redirected.
+Such a server also refuses a script that touches an undeclared key in another slot. One node owns all slots here, so nothing is
+redirected.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def is_serving(server: RedisServer) -> bool:
 
 
 async def presence_tour(presence: PresenceStore) -> None:
-    """Every script of Presence, with all that it can touch."""
+    """Every script of Presence, with all keys that it can touch."""
     app = AppFacts(key="app", secrets=("s",), device_policy="one")
     gateway = await Gateway(presence, app).lease()
     await gateway.close(await gateway.open(b"closed"))
@@ -61,7 +61,7 @@ async def presence_tour(presence: PresenceStore) -> None:
 
 
 def low_port() -> int:
-    """The cluster's own port is 10,000 higher: it must be one, and none that a connection of anybody's may have at its end."""
+    """The cluster's own port is 10,000 higher: it must exist, and no client connection may use it."""
     return next(
         port for port in range(51_000 + free_port() % 4_000, 55_500) if is_free(port) and is_free(port + 10_000)
     )

@@ -77,7 +77,7 @@ async def test_a_database_of_its_own(redis_server: RedisServer) -> None:
 
 
 class OldServer(asyncio.Protocol):
-    """A server of a version that no package carries any more; it knows PING and INFO."""
+    """A server of a version that no package provides any more; it knows PING and INFO."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -165,7 +165,7 @@ async def test_a_replica_is_not_the_truth(private_redis: RedisServer) -> None:
 
 @pytest.mark.parametrize("before", ["hunter2", "gate:", ":", ""])
 def test_a_url_whose_password_is_missing_is_refused(before: str) -> None:
-    """As `redis://gate:$PASSWORD@h` is without the variable, or with the password in the user's place."""
+    """The form of `redis://gate:$PASSWORD@h` without the variable, or with the password in the user's place."""
     with pytest.raises(InvalidConfig, match="no password before its @: write redis://:PASSWORD@HOST") as refused:
         parse_address(f"redis://{before}@h")
     assert "hunter2" not in str(refused.value)

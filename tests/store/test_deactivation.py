@@ -1,4 +1,4 @@
-"""Deactivation, erasure and reactivation, on each server; each step of a job may be done twice, or never come to its end."""
+"""Deactivation, erasure and reactivation, on each server; each step of a job may run twice, or never complete."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from tests.store.odd_ids import ODD_IDS
 NOW = 1_000_000
 HOUR_MS = 3_600_000
 GONE = UserFacts(deactivated=True, registered=True)
-"""What is left of a User that was registered."""
+"""Fields that remain of a registered User."""
 
 
 async def fill(store: Store, user: bytes) -> None:
-    """Everything that a User may have, and its place on another's lists."""
+    """All facts that a User may have, and its place on another's lists."""
     await store.users.register(APP, [user], NOW)
     await store.bans.impose(APP, [user], FOREVER_MS, NOW, "why", "by")
     await store.mutes.impose(APP, [user], FOREVER_MS, NOW)
@@ -50,7 +50,7 @@ async def taken(store: Store) -> list[QueuedWebhook]:
 
 
 def keys_naming(server: RedisServer, user: bytes) -> set[bytes]:
-    """Keys of one User, and those of the App's that hold it as a member."""
+    """Keys of one User, and keys of the App that hold it as a member."""
     client = server.client
     found = {key for key in client.scan_iter() if key.endswith(b":" + user)}
     sets = [key for key in client.scan_iter() if client.type(key) == b"zset"]

@@ -1,4 +1,4 @@
-"""The deployment's audit: what was done to Apps and operators is there, also after an App was removed."""
+"""The deployment's audit: changes of Apps and operators are recorded, also after an App was removed."""
 
 from __future__ import annotations
 

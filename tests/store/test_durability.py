@@ -1,4 +1,4 @@
-"""What an acknowledged write outlives, on real servers: a primary with replicas, a slow disk, servers that can't confirm."""
+"""What an acknowledged write survives, on real servers: a primary with replicas, a slow disk, servers that can't confirm."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NOW = 1_000
 
 @dataclass
 class Site:
-    """A primary, and its replicas, each at the end of a cable of its own."""
+    """A primary, and its replicas, each behind a cable."""
 
     primary: RedisServer
     replicas: list[RedisServer]
@@ -76,7 +76,7 @@ def site(redis_flavor: Flavor, make_server: Callable[..., RedisServer]) -> Itera
 
 @asynccontextmanager
 async def opened(server: RedisServer, durability: Durability) -> AsyncIterator[tuple[Store, Acknowledger]]:
-    """A Store and its Acknowledger on that server, where no node is live: what is left to wait for is durability."""
+    """A Store and its Acknowledger on a server without live nodes: only durability remains to be waited for."""
     async with opened_at(server.url, durability, PATIENCE_MS) as both:
         yield both
 
@@ -85,7 +85,7 @@ async def opened(server: RedisServer, durability: Durability) -> AsyncIterator[t
 async def opened_at(
     url: str, durability: Durability, deadline_ms: int | None = None
 ) -> AsyncIterator[tuple[Store, Acknowledger]]:
-    """The same by a URL."""
+    """The same, by URL."""
     store = await Store.connect(url, deadline_ms=deadline_ms, connect_ms=deadline_ms)
     acks = Acknowledger(store, None, durability)
     try:
@@ -102,7 +102,7 @@ async def ban(store: Store, user: bytes = b"bob") -> WriteReceipt:
 
 
 def banned(server: RedisServer, partitions: int) -> set[bytes]:
-    """Every banned User that this server knows of."""
+    """Every banned User on this server."""
     found: set[bytes] = set()
     for partition in range(partitions):
         found.update(cast("list[bytes]", server.client.zrange(keys.bans(partition, APP).decode(), 0, -1)))
@@ -111,7 +111,7 @@ def banned(server: RedisServer, partitions: int) -> set[bytes]:
 
 async def test_what_a_replica_acknowledged_outlives_the_primary(site: Site) -> None:
     site.cables[1].cut()
-    site.cables[0].delay_ms = 30  # so that the primary has answered each write before the replica knows of it
+    site.cables[0].delay_ms = 30  # the primary answers each write before the replica receives it
     async with opened(site.primary, Durability("replica", 1)) as (store, acks):
         acknowledged: set[bytes] = set()
 
@@ -136,7 +136,7 @@ async def test_what_a_replica_acknowledged_outlives_the_primary(site: Site) -> N
 
 
 async def test_a_failover_by_sentinels_loses_no_durable_write(sentinel_setup: SentinelSetup) -> None:
-    """One replica is enough there: Sentinels promote the one that is furthest."""
+    """One replica is enough there: Sentinels promote the most advanced one."""
     old = sentinel_setup.primary
     async with opened_at(sentinel_setup.url, Durability("replica", 1)) as (store, acks):
         durable: set[bytes] = set()
@@ -214,7 +214,7 @@ async def test_one_replica_is_enough_where_one_is_asked_for(site: Site) -> None:
 
 
 async def test_writes_go_on_while_replicas_are_waited_for(site: Site) -> None:
-    """A Ban must reach the nodes at once, whatever its durability waits for."""
+    """A Ban must reach the nodes at once, regardless of its durability."""
     async with opened(site.primary, Durability("replica", 2)) as (store, acks):
         with site.replicas[0].paused():
             waiting = asyncio.create_task(acks.acknowledge(await ban(store), 2_000))
@@ -340,7 +340,7 @@ async def test_waitaof_is_asked_behind_a_mark(
 
 
 async def test_waitaof_that_does_not_wait_is_not_asked(slow_server: tuple[RedisServer, SlowDisk]) -> None:
-    """Valkey 9.1 with `everysec` says that a write is on its disk before it is (redis/redis#13793)."""
+    """Valkey 9.1 with `everysec` reports a write as on its disk before it is (redis/redis#13793)."""
     server, disk = slow_server
     async with opened(server, Durability("fsync")) as (store, acks):
         server.client.config_set("appendfsync", "everysec")

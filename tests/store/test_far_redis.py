@@ -1,4 +1,4 @@
-"""A Redis that is far away, over TLS: how long connecting and answers may take is the URL's to say."""
+"""A distant Redis, over TLS: the URL sets how long connecting and answers may take."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.harness.service import Services
 from tests.harness.tls import Certificate, make_certificate
 
 DELAY_MS = 150
-"""One way. The handshake of TCP ends at the cable, so TLS and the greeting alone take twice this each."""
+"""One way. The TCP handshake ends at the cable; TLS and the greeting take twice this each."""
 
 
 class FarRedis:

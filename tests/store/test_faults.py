@@ -1,4 +1,4 @@
-"""The server stopped, killed, cut off, full or demoted: every call ends in time, says what is known, and comes back."""
+"""The server stopped, killed, cut off, full or demoted: every call ends in time, reports what is known, and recovers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.store.touring import APP, FACTS, READS, WRITES
 
 DEADLINE_MS = 300
 AT_ONCE_S = 2.0
-"""Far above what a busy machine needs; that nothing waited for the deadline, the outcome says."""
+"""Far above what a busy machine needs; the outcome shows that no call waited for the deadline."""
 BACK_S = 5.0
 
 
@@ -87,7 +87,7 @@ def test_a_reply_that_came_in_time_counts_however_late_the_loop_reads_it(
 
 
 async def refusal_of(store: Store) -> tuple[str, float]:
-    """The outcome of a write that must fail, and the seconds it took."""
+    """Return the outcome of a write that must fail, and the seconds it took."""
     begun_s = time.monotonic()
     with pytest.raises(StoreUnavailable) as refused:
         await ban(store)
@@ -145,7 +145,7 @@ async def test_a_hung_server_ends_a_blocking_read_in_time(private_redis: RedisSe
 
 async def test_a_killed_server_is_noticed_at_once(private_redis: RedisServer, fragile: Store) -> None:
     private_redis.kill()
-    _, took_s = await refusal_of(fragile)  # it may meet the connection as it closes: either outcome
+    _, took_s = await refusal_of(fragile)  # it may hit the connection while it closes: either outcome
     assert took_s < AT_ONCE_S
     for _ in range(5):
         assert (await refusal_of(fragile))[0] == "not-written"
@@ -202,7 +202,7 @@ async def test_a_black_hole_is_left_as_soon_as_bytes_flow(cable: Cable, cabled: 
 
 
 async def test_a_slow_cable_is_only_slow(cable: Cable, cabled: Store) -> None:
-    await ban(cabled)  # or each of them would carry the script's source
+    await ban(cabled)  # otherwise each of them would carry the script's source
     cable.delay_ms = 40
     begun_s = time.monotonic()
     await asyncio.gather(*(ban(cabled) for _ in range(50)))
@@ -321,7 +321,7 @@ async def test_a_follower_that_was_not_answered_in_time_asks_for_less(cabled: St
         await cabled.changelog.read(start, 1)
     sizes, at = [], list(start)
     while changes := await in_time(cabled, at):
-        # Partition 0, where Apps are, is always read to its end.
+        # Partition 0, which holds the Apps, is always read to its end.
         sizes.append(max((len(some) for partition, some in changes.items() if partition), default=0))
         for partition, some in changes.items():
             at[partition] = at[partition]._replace(seq=some[-1].seq)
@@ -330,7 +330,7 @@ async def test_a_follower_that_was_not_answered_in_time_asks_for_less(cabled: St
 
 
 async def in_time(store: Store, after: list[Position]) -> dict[int, list[Change]]:
-    """What a read answers, however busy this machine is: the deadline here is short."""
+    """Return the answer to a read, however busy this machine is: the deadline here is short."""
     while True:
         with contextlib.suppress(StoreUnavailable):
             return await store.changelog.read(after, 1)

@@ -1,4 +1,4 @@
-"""A server of another kind than the URL says is refused in one line that names the right form, by everything that connects."""
+"""A server of another kind than the URL specifies is refused in one line that names the right form, by every caller."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CLUSTER_FORM = "write redis+cluster://HOST:PORT,HOST:PORT"
 
 @pytest.fixture
 def setup(redis_flavor: Flavor, tmp_path: Path) -> Iterator[SentinelSetup]:
-    """One server, which one Sentinel monitors."""
+    """One server, monitored by one Sentinel."""
     server = RedisServer.start(redis_flavor, tmp_path / "server")
     setup = SentinelSetup([server], [])
     try:

@@ -31,7 +31,7 @@ async def add_ended(store: Store, count: int) -> None:
 
 
 async def members(store: Store, kind: ListKind, owner: bytes, now_ms: int = NOW) -> list[bytes]:
-    """All that are on the list, newest first, page by page."""
+    """All entries of the list, newest first, page by page."""
     found: list[bytes] = []
     before: int | None = None
     while True:
@@ -109,10 +109,10 @@ async def test_past_the_ceiling_nothing_is_added(store: Store, follower: Followe
         await store.lists.add(APP, BLACK, b"o", [b"x", b"y", b"z", b"m0", b"x"], FOREVER_MS, NOW, 5)
     assert await follower.read_new() == []
     assert await members(store, BLACK, b"o") == [b"m2", b"m1", b"m0"]
-    # Those that are there already don't count; the ceiling itself may be reached.
+    # Present entries don't count; the ceiling itself may be reached.
     await store.lists.add(APP, BLACK, b"o", [b"x", b"m0", b"y", b"m1"], FOREVER_MS, NOW, 5)
     assert len(await members(store, BLACK, b"o")) == 5
-    # A ceiling that was lowered since still lets the present entries be given another end.
+    # After the ceiling was lowered, present entries can still get another end.
     await store.lists.add(APP, BLACK, b"o", [b"m0"], 9_000, NOW, 2)
     assert await store.lists.contains(APP, BLACK, b"o", [b"m0"], 9_000) == [False]
 

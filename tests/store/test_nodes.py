@@ -26,7 +26,7 @@ LIVES_MS = 60_000
 
 @asynccontextmanager
 async def alive(node: NodeAnnouncer) -> AsyncIterator[None]:
-    """It renews its lease meanwhile, as a replicator does."""
+    """Renew its lease meanwhile, as a replicator does."""
 
     async def renew() -> None:
         while True:
@@ -48,7 +48,7 @@ async def test_a_node_in_another_place_that_renews_is_a_rival(valkey_store: Stor
 
 
 async def test_the_run_before_in_the_same_place_is_none_though_its_lease_holds(valkey_store: Store) -> None:
-    """As after a kill -9. If it were watched, it would be seen to renew."""
+    """As after a kill -9. A watch of it would see it renew."""
     async with alive(NodeAnnouncer(valkey_store.client, "n1", "here", LIVES_MS)):
         assert not await valkey_store.announcer("n1", "here").has_rival()
 
@@ -127,7 +127,7 @@ async def test_the_registry_says_how_far_each_nodes_clock_is_from_the_servers(
         clock.step_to(step_s)
 
         async def is_known(step_s: int = step_s) -> bool:
-            await node.renew({})  # the server may look at its clock a moment later
+            await node.renew({})  # the server may read its clock a moment later
             (listed,) = (await clocked.writer.registry()).nodes
             return abs(listed.clock_offset_ms + step_s * 1_000) < 2_000
 

@@ -1,4 +1,4 @@
-"""Nonces that were used: first use, later use, and their end, on each server."""
+"""Used nonces: first use, later use, and their end, on each server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bans and Mutes are one thing under two names: each test runs for both, on each server."""
+"""Bans and Mutes share their code: each test runs for both, on each server."""
 
 from __future__ import annotations
 

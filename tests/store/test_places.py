@@ -1,4 +1,4 @@
-"""Pages behind a place: exact while the listing changes, for Bans, Mutes, registered and deactivated Users."""
+"""Pages after a position: exact while the listing changes, for Bans, Mutes, registered and deactivated Users."""
 
 from __future__ import annotations
 

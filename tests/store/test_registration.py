@@ -1,4 +1,4 @@
-"""Registration and deletion in the store: exact under a limit, whole or not at all, and the same to every follower."""
+"""Registration and deletion in the store: exact under a limit, all or nothing, and the same for every follower."""
 
 from __future__ import annotations
 

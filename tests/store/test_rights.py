@@ -1,4 +1,4 @@
-"""The least rights in Redis: they suffice, none of them is too many, and each that is missing is named."""
+"""The least rights in Redis: they suffice, each is necessary, and each missing one is named."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_every_command_of_a_script_is_tried() -> None:
 
 def test_no_right_is_for_nothing() -> None:
     in_scripts = {name.lower() for script in scripts.ALL for name in CALLED.findall(script.source)}
-    named = re.compile(r"'(Z[A-Z]+|X[A-Z]+)'")  # zset_page chooses between two
+    named = re.compile(r"'(Z[A-Z]+|X[A-Z]+)'")  # zset_page selects one of two
     in_scripts |= {name.lower() for script in scripts.ALL for name in named.findall(script.source)}
     folder = Path(gate.__file__).parent
     sent = {

@@ -1,4 +1,4 @@
-"""Calls that differ in their rows alone are run as one script, and each still gets its own reply."""
+"""Calls that differ only in their rows run as one script, and each still gets its own reply."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Behind Sentinels: a failover is followed at once, no reply of a demoted primary counts, and what is away costs no time."""
+"""Behind Sentinels: a failover is followed at once, replies of a demoted primary do not count, dead servers cost no time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.store.acl import PASSWORD, denied, documented_words, make_user
 APP = "default"
 WRITERS = 4
 ACCEPTED_WITHIN_S = 2.0
-"""After the new primary was elected; the issue's bound for the worst of 20."""
+"""After the election of the new primary; the bound for the worst of 20."""
 SWITCH_TIMEOUT_S = 20.0
 AT_ONCE_S = 1.0
 
@@ -68,7 +68,7 @@ class Writing:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def since(self, moment_s: float) -> list[bytes]:
-        """Those acknowledged after a moment."""
+        """The writes acknowledged after a moment."""
         return [user for user, at_s in self.acknowledged.items() if at_s > moment_s]
 
     async def _run(self) -> None:
@@ -85,7 +85,7 @@ class Writing:
 
 
 def lost(server: RedisServer, users: list[bytes], partitions: int) -> list[bytes]:
-    """Those of whom the server knows nothing."""
+    """Those Users that the server does not know."""
     pipeline = server.client.pipeline(transaction=False)
     for user in users:
         pipeline.exists(keys.user(partition_of(APP, user, partitions), APP, user).decode("latin-1"))
@@ -127,7 +127,7 @@ async def test_writes_go_on_at_the_new_primary(
 
 
 async def test_an_old_primary_that_goes_on_acknowledges_no_more(tmp_path: Path) -> None:
-    """Sentinels demote it some ten seconds later; until then it takes writes of any client that still has a connection."""
+    """Sentinels demote it some ten seconds later; until then it takes writes of clients that still have a connection."""
     setup = await asyncio.to_thread(SentinelSetup.start, "redis-7", tmp_path, is_hasty=False)
     stores = [await Store.connect(setup.url) for _ in range(3)]
     try:
@@ -187,7 +187,7 @@ async def test_without_any_sentinel_writes_go_on_and_connecting_fails_fast(
 async def test_sentinels_that_hang_cost_no_more_than_connecting_may_take(sentinel_setup: SentinelSetup) -> None:
     for sentinel in sentinel_setup.sentinels[:2]:
         sentinel.pause()
-    store = await Store.connect(sentinel_setup.url)  # most do not answer: the one that does is believed
+    store = await Store.connect(sentinel_setup.url)  # most do not answer: the one that does counts
     sentinel_setup.sentinels[0].resume()
     store.client.reconnect("a test")
     begun_s = time.monotonic()
@@ -197,7 +197,7 @@ async def test_sentinels_that_hang_cost_no_more_than_connecting_may_take(sentine
 
 
 async def test_a_sentinel_that_was_cut_off_is_not_believed(sentinel_setup: SentinelSetup, tmp_path: Path) -> None:
-    """It names a primary that is dead. A client that just starts knows no better, and asks most of them."""
+    """It names a dead primary. A client that just starts has no other knowledge, and asks most of them."""
     old = sentinel_setup.primary
     old.kill()
     await asyncio.to_thread(sentinel_setup.wait_switched, old)
@@ -270,7 +270,7 @@ async def test_closing_the_store_ends_what_listens(sentinel_setup: SentinelSetup
 
 @pytest.mark.parametrize("sentinel_setup", ["redis-7", "valkey-9"], indirect=True)
 async def test_a_planned_failover_loses_nothing(sentinel_setup: SentinelSetup, store: Store) -> None:
-    """As docs/operations.md says: writes are held at the old primary first."""
+    """As documented in docs/operations.md: writes are stopped at the old primary first."""
     old = sentinel_setup.primary
     await asyncio.to_thread(sentinel_setup.wait_whole)
     async with Writing.on(store) as writing:
@@ -325,7 +325,7 @@ async def test_no_documented_right_is_for_nothing(sentinel_setup: SentinelSetup,
         with contextlib.suppress(LinkLost):
             await other.primary()
         await look_at_each(address, 500)
-        with contextlib.suppress(NotInTime):  # where the right to listen is the one that lacks
+        with contextlib.suppress(NotInTime):  # if the right to listen is the missing one
             await wait_until_async(lambda: listens(sentinel), 0.3, "it to listen")
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
@@ -377,7 +377,7 @@ async def test_credentials_that_sentinels_want_are_named(sentinel_setup: Sentine
 
 
 def listens(server: RedisServer) -> bool:
-    """Whether someone subscribed to all that there is to hear."""
+    """Whether all channels have a subscriber."""
     clients: list[dict[str, str]] = server.client.client_list()
     return any(each["sub"] == "3" for each in clients)
 

@@ -1,4 +1,4 @@
-"""What the operations meant, what the Changes add up to, and what a snapshot shows are the same facts."""
+"""The intended effect of the operations, the sum of the Changes, and the snapshot are the same facts."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def perform(store: Store, operation: tuple[Any, ...], now_ms: int) -> None
 
 
 def expect(facts: Facts, operation: tuple[Any, ...], now_ms: int) -> bool:
-    """What the operation means; False if it is to be refused."""
+    """Apply the intended effect of the operation; False if it must be refused."""
     if operation[0] == "add":
         return expect_added(facts, operation, now_ms)
     if operation[0] == "remove":
@@ -97,14 +97,14 @@ def expect(facts: Facts, operation: tuple[Any, ...], now_ms: int) -> bool:
     }[verb]
     for user in users:
         field, new = changed
-        if field == "tokens_valid_from_ms":  # what was revoked stays so
+        if field == "tokens_valid_from_ms":  # a revocation is permanent
             new = max(new, facts.users.get((app, user), UserFacts()).tokens_valid_from_ms)
         facts.set_user(app, user, **{field: new})
     return True
 
 
 def expect_gone_or_back(facts: Facts, operation: tuple[Any, ...], now_ms: int) -> None:
-    """What a User has goes once, after it is deactivated; its id may come back after that, without its Tokens."""
+    """A User's facts are erased once, after its deactivation; its id may return later, without its Tokens."""
     verb, app, users = operation
     was_gone = {user for user in users if facts.users.get((app, user), UserFacts()).deactivated}
     if verb == "deactivate":

@@ -48,7 +48,7 @@ async def test_a_swept_app_leaves_no_keys_behind(store: Store, follower: Followe
     await store.lists.remove(APP, WHITE, b"o:black-ends:x", [b"ever"], NOW)
     await Sweep(store).run(FOREVER_MS - 1)
     (keys,) = await store.client.read(("KEYS", "gate:*:default*"))
-    assert [key for key in keys if b":audit:" not in key] == []  # the audit has days of its own
+    assert [key for key in keys if b":audit:" not in key] == []  # the audit has its own retention
 
 
 async def ended_together(store: Store) -> int:

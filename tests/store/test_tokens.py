@@ -1,4 +1,4 @@
-"""A revocation covers every Token that was handed out before it and none that is after, whatever the clocks say."""
+"""A revocation covers every Token issued before it and none issued after, whatever the clocks show."""
 
 from __future__ import annotations
 
@@ -110,6 +110,6 @@ async def test_no_order_of_clocks_spares_a_token_of_before(valkey_store: Store, 
         else:
             await {"r": revoke_all, "d": deactivate_and_back, "x": delete}[what](store, NOW + offset_ms)
             old, new = old + new, []
-        # A Token that is handed out later may carry the moment of none that was revoked.
+        # A later Token may not carry the moment of a revoked one.
         assert not set(old) & set(new)
         assert [await is_valid(store, one) for one in old + new] == [False] * len(old) + [True] * len(new)

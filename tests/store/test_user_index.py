@@ -1,4 +1,4 @@
-"""The roll of registered Users: every page of it, at any depth, is what one sorted list would give."""
+"""The index of registered Users: every page of it, at any depth, equals that of one sorted list."""
 
 from __future__ import annotations
 

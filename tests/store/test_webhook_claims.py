@@ -1,4 +1,4 @@
-"""Claims on an App's presence webhook: one node's at a time, while it renews them, and only its owner moves the cursor."""
+"""Claims on an App's presence webhook: one node at a time, while it renews them; only the owner moves the cursor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every operation of the store once, for tests that ask something of all of them."""
+"""Every operation of the store once, for tests that check something of each."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ async def _finish_hooks(store: Store) -> None:
 
 
 async def tour(store: Store) -> None:
-    """All of them, so that each has something to do."""
+    """All operations, arranged so that each has an effect."""
     await store.apps.create(FACTS, 1)
     for operation in (*WRITES.values(), *READS.values()):
         if operation is WRITES["app remove"]:
