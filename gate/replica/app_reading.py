@@ -116,6 +116,7 @@ class AppReading:
         self._cached_users = cached_users
         self._standings: dict[bytes, Standing] = {}
         self._raw = b""
+        # No value of `moves`, so the first `sync` reads the record.
         self._moves = -1
         self.number = NO_NUMBER
         self.app = AppFacts(key=key, secrets=())
@@ -144,6 +145,7 @@ class AppReading:
             except UNREADABLE as fault:
                 raise self._reading.damaged(fault) from fault
             self.number = int.from_bytes(raw[:4], "big")
+            # Built once: the hot path only appends the id.
             self._users = user_prefix(self.number)
             # Most Users have no facts, and under most settings they all share one answer.
             alike = recipient_asks(self.app, NO_FACTS) is Asks.NOTHING
@@ -161,6 +163,7 @@ class AppReading:
     def forget_all(self) -> None:
         """Drop all cached entries and the App's record: in another file its number may belong to another App."""
         self._standings.clear()
+        # Makes `sync` read the record again even if its bytes are unchanged.
         self._raw = b""
         self.number = NO_NUMBER
         if self.checks is not None:
@@ -243,6 +246,7 @@ class AppReading:
                 return self.checks.words_to(sender, recipients)
             except UNREADABLE as fault:
                 raise self._refused((sender, *recipients), fault) from fault
+        # A Standing is always true, so `or` distinguishes a cached one from None.
         s = self._standings.get(sender) or self._load(sender)
         words: list[Word] = [ALLOWED] * len(recipients)
         try:
@@ -259,6 +263,7 @@ class AppReading:
             s = self._load(sender)
         if r is None:
             r = self._load(recipient)
+        # Without a clear sender or a known answer, the table below decides.
         if s.clear:
             prefix = r.entry_prefix
             if prefix is None:
@@ -286,6 +291,7 @@ class AppReading:
 
     def _refused(self, ids: Iterable[bytes], fault: Exception) -> Exception:
         """Return the exception for a call that the core refused: about the first invalid id, else about a damaged file."""
+        # The core reports only that an id is invalid; this finds the first one and its words.
         for one in ids:
             checked_id(one)
         return self._reading.damaged(fault)

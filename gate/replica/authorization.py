@@ -20,8 +20,10 @@ from gate.replica.reading import Reading
 def authorize_connect(reading: Reading, shown: str, now_ms: int, only_app: str | None = None) -> Verified:
     """Return the User authenticated by this Token. Raises `TokenRefused`, also if the Token's App is not `only_app`."""
     try:
+        # The lookup hides other Apps, so that their Tokens fail like those of unknown Apps.
         claims = token.verify(shown, lambda app: reading.app(app) if only_app in (None, app) else None, now_ms)
     except TokenRefused as refused:
+        # Only the hidden Apps get other words.
         if refused.fault != "app-unknown" or only_app is None:
             raise
         raise TokenRefused(

@@ -79,6 +79,7 @@ class SnapshotBuild:
 
     def steps(self) -> Iterator[None]:
         """Write everything that was added, in short steps."""
+        # All entries first: their keys (L) sort before those of Users (U).
         for batch in self._runs.batches():
             yield from self._put(self._settled(batch))
         for records in self._records.batches():
@@ -108,6 +109,7 @@ class SnapshotBuild:
                     lists.setdefault(run[1][:1], []).append(run)
             if lists:
                 facts = self._number_lists(facts, lists, entries)
+            # A User without facts has no record, as in the writer.
             if facts != _NO_FACTS:
                 records.append((user, facts))
         self._records.add(records)
@@ -118,6 +120,7 @@ class SnapshotBuild:
         number = self._next_list
         if number >= LIST_NUMBERS:
             raise ReplicaFull(f"more than {LIST_NUMBERS - FIRST_LIST} Users have entries on their lists")
+        # Numbers of a new file are dense, so entries come out in key order.
         self._next_list = number + 1
         prefix = lists_prefix(number)
         sizes: dict[str, int] = {}
@@ -155,6 +158,7 @@ class SnapshotBuild:
 
 def _entries(prefix: bytes, runs: Sequence[Run]) -> list[Pair]:
     """Return one list in key order. If an entry came both with and without an end, the end counts."""
+    # The usual case; `set` because a SCAN may return a member twice.
     if len(runs) == 1:
         _, header, members = runs[0]
         until = header[1:]

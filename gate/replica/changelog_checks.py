@@ -33,8 +33,10 @@ def check_heads(applied: Sequence[Position], heads: Sequence[Position]) -> None:
             raise ChangelogBroken(
                 "epoch", f"Partition {partition} has {head.epoch or 'none'}, not {ours.epoch or 'none'}"
             )
+        # Redis lost writes that are applied here.
         if ours.seq > head.seq:
             raise ChangelogBroken("behind", f"Partition {partition} ends at {head.seq}, {ours.seq} is applied here")
+        # The same number, but another write.
         if ours.seq == head.seq and ours.tip != head.tip:
             raise ChangelogBroken(
                 "forked", f"Partition {partition} has another write at {ours.seq} than the one applied"
@@ -99,11 +101,13 @@ class HeadsTarget:
 
     def is_stuck(self, now_ms: int, *, idle: bool) -> bool:
         """Return whether no Change came for `UNREACHED_MS` although the heads are ahead. No error reveals that."""
+        # Any progress resets the timer.
         if not idle or self._heads is None:
             self._stuck_since_ms = None
         elif self._stuck_since_ms is None:
             self._stuck_since_ms = now_ms
         elif now_ms - self._stuck_since_ms >= UNREACHED_MS:
+            # The next report comes only after another full period.
             self._stuck_since_ms = None
             self.times_stuck += 1
             return True
@@ -114,12 +118,14 @@ def slices(changes: Mapping[int, Sequence[Change]]) -> Iterator[dict[int, Sequen
     """Split the Changes of one read into portions for one commit each; usually one. Partition 0, the Apps, comes first."""
     portion: dict[int, Sequence[Change]] = {}
     room = MAX_SLICE_WEIGHT
+    # Sorted: Partition 0 with the Apps comes first.
     for partition in sorted(changes):
         rest = changes[partition]
         while rest:
             count, weight = _fitting(rest, room)
             portion[partition], rest = rest[:count], rest[count:]
             room -= weight
+            # A portion ends when it is full; the rest begins the next one.
             if rest or room <= 0:
                 yield portion
                 portion, room = {}, MAX_SLICE_WEIGHT

@@ -64,11 +64,13 @@ class Compaction:
         if not task.done():
             return None
         self._copy = None
+        # Also after a failure: a full disk would fail again at once.
         self._not_before_ms = monotonic_ms() + AGAIN_MS
         failure = task.exception()
         if failure is None:
             return path
         files.delete_facts(path)
+        # A full disk is normal here; any other failure is a bug or damage.
         if not isinstance(failure, ReplicaFull):
             raise failure
         _log.info("the Replica was not compacted", problem=str(failure))
@@ -131,6 +133,7 @@ async def caught_up(
         while not reached(copy.positions, positions):
             tick()
             changes = await source.read(copy.positions, 1)
+            # The Changelogs were trimmed past the copy's Positions.
             if not changes:
                 return False
             for portion in slices(changes):

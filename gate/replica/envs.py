@@ -53,6 +53,7 @@ def acquire(path: Path) -> lmdb.Environment:
         if known is not None:
             known.users += 1
             return known.env
+        # py-lmdb refuses to open the file again, and the inherited environment is unusable.
         if any(shared.file == file for shared in _of_parent):
             raise ReplicaError(f"{name} was open in this process before it forked: open a Replica after the fork only")
         env = _opened(name)
@@ -73,6 +74,7 @@ def acquire_writable(path: Path, map_bytes: int = MAP_BYTES) -> lmdb.Environment
         known = _known(name, _identity(name))
         if known is None:
             return _kept(name, _created(name, map_bytes))
+        # A second, writable environment of the file is forbidden, see above.
         if known.env.flags()["readonly"]:
             raise ReplicaError(f"{name} is open for reading in this process, so it can't be opened for writing")
         known.users += 1
@@ -124,6 +126,7 @@ def _leave_to_parent() -> None:
         _of_parent.extend(all_shared)
         keep_for_ever(*(shared.env for shared in all_shared))
     _open.clear()
+    # Acquired by the fork hook below.
     _lock.release()
 
 
@@ -165,6 +168,7 @@ def _opened(name: str) -> lmdb.Environment:
             create=False,
             map_size=MAP_BYTES,
             max_readers=MAX_READERS,
+            # Threads of one process share the environment; more idle transactions would pin slots.
             max_spare_txns=4,
             readahead=False,
         )
@@ -189,6 +193,7 @@ def _opened(name: str) -> lmdb.Environment:
         env.close()
         _report(name, fault)
         raise ReplicaForeign(f"{name} is damaged: {fault}") from None
+    # Checked after the transaction, because the environment is closed here.
     if layout != LAYOUT_VERSION:
         env.close()
         raise ReplicaForeign(f"{name} has another layout, {layout!r}; the replicator rebuilds it")

@@ -57,6 +57,7 @@ def _check_record(txn: lmdb.Transaction, number: int, user: bytes, tally: Tally)
     if packed is None:
         return
     facts = unpack_user_record(packed).facts
+    # The facts that an erasure keeps, see `core.changes.left_by_erasure`.
     kept = UserFacts(
         deactivated=facts.deactivated,
         registered=facts.deactivated and facts.registered,
@@ -80,6 +81,7 @@ def _check_lists(txn: lmdb.Transaction, number: int, user: bytes, tally: Tally) 
         if lists == NO_LISTS:
             continue
         for kind in ListKind:
+            # `endswith` is a cheap filter before the slice.
             if key.endswith(user) and key[len(prefix) :] == user:
                 tally.add(f"its own {_LIST_NAMES[kind]}list", False, _size(txn, list_prefix(lists, kind)))
             if txn.get(list_prefix(lists, kind) + user) is not None:

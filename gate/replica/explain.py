@@ -36,6 +36,7 @@ def explain(view: FactsView, sender: bytes, recipient: bytes, now_ms: int) -> Ex
         "verdict": verdict.word,
         "allowed": verdict.allowed,
         "until": verdict.until_ms,
+        # The moment of the answer, for comparing it with `until`.
         "now": now_ms,
         "app": view.app.key,
         "from": shown(sender),
@@ -46,6 +47,7 @@ def explain(view: FactsView, sender: bytes, recipient: bytes, now_ms: int) -> Ex
 
 
 def _moment(until_ms: int) -> int | None:
+    # Both 0 (never was) and FOREVER_MS (never ends) have no moment.
     return until_ms if 0 < until_ms < FOREVER_MS else None
 
 

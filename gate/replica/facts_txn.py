@@ -98,6 +98,7 @@ class FactsTxn:
 
     def apply(self, change: Change) -> None:
         """Apply one Change to the facts."""
+        # The only kind that needs no App number first.
         if change.kind == "app-set":
             self.set_app(unpack_app(change.value))
             return
@@ -154,6 +155,7 @@ class FactsTxn:
         self.delete(check_settings_key(app_key))
         self.put(app_number_key(app_key), b"")
         self.put(META_PURGE_PREFIX + number.to_bytes(4, "big"), b"")
+        # None is a tombstone: Changes of the removed App are ignored from now on.
         self.numbers[app_key] = None
         self.retired = True
 
@@ -173,6 +175,7 @@ class FactsTxn:
         """Put entries on a list. Existing entries get the new end and are not counted again."""
         key = user_prefix(number) + owner
         facts, known_lists = self.user(key)
+        # The first entry gives the User its list number.
         lists = known_lists or self._new_lists()
         prefix, value = list_prefix(lists, kind), pack_until(until_ms)
         # Locals and one sum for the loop: a bulk Change has a thousand members.
@@ -207,6 +210,7 @@ class FactsTxn:
         if not purge_key.startswith(META_PURGE_PREFIX):
             return False
         prefix = user_prefix(int.from_bytes(purge_key[len(META_PURGE_PREFIX) :], "big"))
+        # Restarts at the prefix: deleted keys are gone, so no position has to be remembered.
         while limit > 0:
             key = self._key_from(prefix)
             if not key.startswith(prefix):
@@ -216,6 +220,7 @@ class FactsTxn:
         return True
 
     def _journal(self) -> bytes:
+        # Readers then clear their caches.
         if len(self._users) > MAX_JOURNAL_USERS:
             return JOURNAL_EVERYTHING
         return pack_journal((int.from_bytes(key[1:4], "big"), key[4:]) for key in self._users)
@@ -237,6 +242,7 @@ class FactsTxn:
         if by:
             field = _SIZE_FIELD[kind]
             facts = _changed(record.facts, **{field: getattr(record.facts, field) + by})
+            # The last entry releases the number; it is never used again.
             has_entries = facts.blacklist_size or facts.whitelist_size
             self.set_user(key, UserRecord(facts, record.lists if has_entries else NO_LISTS))
 

@@ -70,6 +70,7 @@ async def scrubbed(path: Path, python: str = sys.executable) -> str | None:
     try:
         _, errors = await child.communicate()
     except BaseException:
+        # The child may have ended by itself.
         with contextlib.suppress(ProcessLookupError):
             child.kill()
         await child.wait()
@@ -98,6 +99,7 @@ def _problem(returncode: int, errors: bytes) -> str | None:
     text = errors.decode(errors="replace").strip()
     if returncode >= 0:
         return (text or "unreadable") if returncode else None
+    # e.g. SIGKILL by the OOM killer: this is no evidence of damage.
     if -returncode not in _DEADLY:
         return None
     return f"reading it ended a process with signal {-returncode}" + (f": {text}" if text else "")
@@ -123,6 +125,7 @@ def scrub(name: str) -> str | None:
     if empty := _without_meta_pages(name):
         return empty
     parent = os.getppid()
+    # Only in the child, so the replicator keeps its priority.
     os.nice(NICENESS)
     with lmdb.open(
         name, subdir=False, readonly=True, create=False, map_size=_MAP_BYTES, max_readers=_MAX_READERS, readahead=False
@@ -144,6 +147,7 @@ def scrub(name: str) -> str | None:
                 checksum += sum(map(crc32, cast("list[bytes]", values), map(crc32, keys)))
             if expected is None:
                 return "it has no checksum"
+            # The checksum does not include itself.
             checksum -= crc32(expected, crc32(_CHECKSUM))
             if seen != entries or (checksum % (1 << 64)).to_bytes(8, "big") != expected:
                 return f"{DOES_NOT_ADD_UP} to its checksum ({seen} keys were found, {entries} counted)"
@@ -188,6 +192,7 @@ def _sample(env: lmdb.Environment) -> None:
 
 def main() -> int:
     """Run as the child: exit status 1 and one line on stderr if the file is damaged."""
+    # A core dump of a mapped file would be as large as the file.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     what, name = sys.argv[1:]
     try:

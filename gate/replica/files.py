@@ -77,6 +77,7 @@ def last_generation(directory: Path) -> int:
         named = (directory / CURRENT_FILE).read_text(errors="replace").strip()
     except OSError:
         named = ""
+    # `current` may name a file that was deleted; its generation counts too.
     return max(map(_generation, (named, *(path.name for path in directory.glob("facts-*")))))
 
 
@@ -94,6 +95,7 @@ def delete_facts(path: Path, identity: Identity | None = None) -> None:
 
 def delete_leftovers(directory: Path, keep: Path | None) -> None:
     """Delete every facts file except `keep`, and the remains of an interrupted load."""
+    # Scratch directories of an interrupted load.
     for path in directory.glob("facts-*.loading"):
         shutil.rmtree(path, ignore_errors=True)
     for path in directory.glob("facts-*.mdb"):

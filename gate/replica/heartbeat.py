@@ -74,6 +74,7 @@ class Heartbeat:
         now_ms = monotonic_ms()
         if self._is_silent:
             return HeadsRead(now_ms, self._announcer.server_id, is_waited_for=False)
+        # The earlier of both limits counts: the lease, and the proof of the address.
         certain_until_ms = min(self._renewed_at_ms, self._announcer.reached_at_ms) + LEASE_TRUSTED_MS
         if now_ms >= certain_until_ms or self._announcer.server_id != self._renewed_on:
             problem = self._announcer.address_problem or self.problem
@@ -82,6 +83,7 @@ class Heartbeat:
 
     def confirm_server(self, read: HeadsRead) -> None:
         """The heads that were read continue the Positions applied here. `StoreUnavailable` if the server changed."""
+        # The heads may have been read from another server than the one asked before.
         if self._announcer.server_id != read.server_id:
             raise StoreUnavailable("the connection to Redis was replaced meanwhile")
         if read.is_waited_for and self._is_silent:
@@ -154,6 +156,7 @@ class Heartbeat:
         await self.resign()
 
     async def _announce(self) -> None:
+        # Swapped before the await, so that later moves go into the next message.
         moved, self._moved = self._moved, {}
         self._news.clear()
         if self._may_announce and not self._is_silent:

@@ -98,6 +98,7 @@ class Spool:
 
     def __init__(self, source: ChangeSource, heads: Sequence[Position]) -> None:
         self._source = source
+        # A copy: it advances independently of the file.
         self._read_up_to = list(heads)
         self._kept: deque[Mapping[int, Sequence[Change]]] = deque()
         self._weight = 0
@@ -108,6 +109,7 @@ class Spool:
         while not self.stopped and self._weight < SPOOL_MAX_WEIGHT:
             try:
                 changes = await self._source.read(self._read_up_to, SPOOL_BLOCK_MS)
+            # Not fatal here: `_catch_up` meets the same problem.
             except (StoreUnavailable, ChangelogBroken, ChangeUnreadable):
                 return
             self._keep(changes)
@@ -119,6 +121,7 @@ class Spool:
 
     def _keep(self, changes: Mapping[int, Sequence[Change]]) -> None:
         for partition, batch in changes.items():
+            # The next read continues after the last kept Change.
             last = batch[-1]
             self._read_up_to[partition] = Position(self._read_up_to[partition].epoch, last.seq, last.write_id)
             self._weight += sum(1 + len(change.members) for change in batch)

@@ -190,6 +190,7 @@ class _Lines:
             self._loss.returned += 1
             return
         until_ms = unpack_until(fact.in_replica)
+        # Ended entries, and those that Redis has for at least as long, are not lost.
         if until_ms <= now_ms or (isinstance(fact.in_redis, bytes) and unpack_until(fact.in_redis) >= until_ms):
             return
         these = fact.owner, fact.kind, until_ms
@@ -218,6 +219,7 @@ class _Lines:
             self._by_hand(f"App {app}: {'it is missing' if fact.in_redis is None else 'its settings differ'}")
 
     def _take_user(self, app: str, user: bytes, ours: UserFacts, theirs: UserFacts, now_ms: int) -> None:
+        # An import must not register a deactivated User again.
         if ours.registered and not theirs.registered and not ours.deactivated:
             self._put("user", {"user": _json_id(user)})
         for kind, until_ms, known_ms in (
@@ -232,6 +234,7 @@ class _Lines:
             self._put("whitelist-switch", {"user": _json_id(user), "on": True})
         if ours.deactivated and not theirs.deactivated:
             self._by_hand(f"App {app}: the deactivation of {shown(user)}")
+        # Imports can't revoke Tokens, so an operator must.
         if ours.tokens_valid_from_ms > theirs.tokens_valid_from_ms:
             self._by_hand(f"App {app}: the revocation of Tokens of {shown(user)}")
 
@@ -270,4 +273,5 @@ def _write(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+    # A rename, so that a reader never sees half a file.
     draft.replace(path)

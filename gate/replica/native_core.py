@@ -130,6 +130,7 @@ def disagreements(core: ModuleType, path: str, facts: Facts, questions: Iterable
 def _scratch_file() -> Iterator[str]:
     """Yield the path of an empty file: in memory if possible, since a container may have no writable directory."""
     if hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd"):
+        # LMDB opens it through /proc like any other file.
         descriptor = os.memfd_create("gate-asked")
         try:
             yield f"/proc/self/fd/{descriptor}"
@@ -143,6 +144,7 @@ def _scratch_file() -> Iterator[str]:
 @cache
 def _fault(core: ModuleType) -> str:
     """Return the core's fault; "" for none."""
+    # Ids of 5 to 64 bytes, so that both kinds of cache slots are tested.
     people = {
         b"plain": NO_FACTS,
         b"known": UserFacts(registered=True, tokens_valid_from_ms=7),
@@ -160,6 +162,7 @@ def _fault(core: ModuleType) -> str:
         Entry(ListKind.BLACKLIST, b"both" * 16, b"known", FOREVER_MS),
         Entry(ListKind.WHITELIST, b"both" * 16, b"known", _ENDS_MS),
     ]
+    # All settings that change the rules, in one App.
     strict = {"require_registered": True, "list_policy": "both", "exempt": frozenset(["muted", "known"])}
     apps = [
         AppFacts(key="asked", secrets=(), **settings)

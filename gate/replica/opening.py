@@ -41,6 +41,7 @@ def map_for_core(path: Path, env: lmdb.Environment) -> Snapshot | None:
         snapshot: Snapshot = core.Snapshot(os.path.realpath(path))
     except (OSError, ValueError):
         return None
+    # Compared after both were opened: the name may have moved in between.
     if snapshot.file == envs.file_of(path, env):
         return snapshot
     snapshot.close()

@@ -16,6 +16,7 @@ def reaches(reading: Reading, revisions: Iterable[Revision]) -> bool | None:
         record = reading.position(revision.partition)
         if record is None or record.epoch != revision.epoch:
             return None
+        # No early return: a later Revision may belong to another history.
         reached = reached and record.seq >= revision.seq
     return reached
 

@@ -27,6 +27,7 @@ def report_damage(facts: Path, reason: str) -> None:
     """
     path = facts.with_name(DAMAGED_FILE)
     try:
+        # O_EXCL: the first report counts.
         report = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except OSError:
         return
@@ -35,4 +36,5 @@ def report_damage(facts: Path, reason: str) -> None:
             file.write(f"{facts.name}\n{reason}\n".encode()[:MAX_REASON_BYTES])
     except OSError:
         with contextlib.suppress(OSError):
+            # An empty report would cause a reload without a reason.
             path.unlink()

@@ -33,6 +33,7 @@ class Replaced:
     def send_readers_on(self, successor: str) -> None:
         """Name the successor in replaced files. A full disk may refuse this, so it is repeated until it succeeds."""
         while self._waiting:
+            # Oldest first; it stays in the list until its successor is written.
             old = self._waiting[0]
             try:
                 old.name_successor(successor)

@@ -59,6 +59,7 @@ class Sorter:
 
     def batches(self) -> Iterator[list[Run]]:
         """Yield all runs in order of their subject. Runs of one subject are adjacent, in one batch."""
+        # Everything fitted into one batch: no file was written.
         if not self._files:
             self._runs.sort(key=_subject_of)
             yield self._runs
@@ -144,6 +145,7 @@ def _write_chunk(file: BinaryIO, chunk: bytes) -> None:
 
 
 def _chunks(file: BinaryIO) -> Iterator[bytes]:
+    # The same handle was used for writing.
     file.seek(0)
     while length := file.read(_LENGTH_BYTES):
         yield file.read(int.from_bytes(length, "big"))

@@ -137,6 +137,7 @@ class StatusPage:
             self.last_generation = min(self._words[_AT["generation"]], MAX_GENERATION - 1)
         kept = {"magic", "boot", "pid", *(("fresh_at_ms", "facts_device", "facts_inode") if same_boot else ())}
         self.put(**{name: 0 for name in _FIELDS if name not in kept}, boot=_boot_word(), pid=os.getpid())
+        # Last: a reader accepts the page only once all fields are valid.
         self.put(magic=_MAGIC)
         self._same_boot = True
 
@@ -157,6 +158,7 @@ class StatusPage:
         draft.write_bytes(old.tobytes())
         draft.replace(self._path)
         self._adopt(self._path)
+        # First stale, then changed: a reader of the old page never sees a fresh one.
         old[_FRESH_AT] = 0
         old[_AT["chosen_at_ns"]] = time.monotonic_ns()
 
@@ -188,6 +190,7 @@ class StatusPage:
 
     def end_freshness(self, now_monotonic_ms: int) -> None:
         """Show the facts as stale from now on, by their true age or just past the grace."""
+        # 0 means never fresh, which must stay so.
         if self._words[_FRESH_AT]:
             self.stamp(max(1, min(self._words[_FRESH_AT], now_monotonic_ms - FRESH_GRACE_MS - 1)))
 
@@ -195,6 +198,7 @@ class StatusPage:
         """Return how long the facts were not known to be complete; 0 within the grace. Reads one word."""
         fresh_at_ms = self._words[_FRESH_AT]
         age_ms = now_monotonic_ms - fresh_at_ms if fresh_at_ms and self._same_boot else NEVER_FRESH_MS
+        # A small negative age is normal: the stamp may be newer than the caller's clock reading.
         if -FRESH_GRACE_MS <= age_ms <= FRESH_GRACE_MS:
             return 0
         if self._moved_on(now_monotonic_ms):
@@ -265,4 +269,5 @@ def _mapped(path: Path, write: bool) -> tuple[memoryview, mmap.mmap]:
         page = mmap.mmap(descriptor, _PAGE_BYTES, access=access)
     finally:
         os.close(descriptor)
+    # Aligned 8-byte words, each written in one store.
     return memoryview(page).cast("Q"), page

@@ -115,6 +115,7 @@ class Upkeep:
         if not is_cut_off and now_ms - self._report_used_at_ms >= MIN_REPORT_INTERVAL_MS:
             self._report_used_at_ms = now_ms
             raise _damaged(file, report)
+        # A scrub decides whether the report is true.
         self._scrub_at_ms = 0
 
     def _scrub(self, file: FactsFile, now_ms: int) -> None:
@@ -125,6 +126,7 @@ class Upkeep:
         scrubbed, began_ms, scrub = self._scrubbing
         if not scrub.done():
             return
+        # Cleared first, since a damaged file raises below.
         self._scrubbing = None
         try:
             problem = scrub.result()
@@ -134,6 +136,7 @@ class Upkeep:
         # The pause is proportional to the scrub, so its share of a core is the same for any file size.
         pause_ms = SCRUB_PAUSE_FACTOR * (now_ms - began_ms)
         self._scrub_at_ms = now_ms + min(max(pause_ms, MIN_SCRUB_PAUSE_MS), MAX_SCRUB_PAUSE_MS)
+        # The result belongs to a file that was replaced meanwhile.
         if scrubbed is not file or not file.is_in_place:
             return
         if problem:

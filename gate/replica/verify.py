@@ -132,6 +132,7 @@ async def _compared(directory: Path, source: ChangeSource, copy: FactsFile) -> R
     while True:
         with _held_still(current_facts(directory)) as replica:
             held = _positions(replica)
+            # The copy can follow to the held commit, but never go back.
             if _is_ahead(held, copy.positions):
                 await _follow_to(held, source, copy)
                 with copy.read() as redis:
@@ -204,10 +205,12 @@ def apps_in(txn: lmdb.Transaction) -> set[str]:
 def facts_of_both(replica: lmdb.Transaction, redis: lmdb.Transaction, app: str) -> Iterator[Compared]:
     """Yield each fact of an App. Numbers of Apps and lists are local to a file, so they are not compared."""
     ours, theirs = (_get(txn, app_record_key(app)) or b"" for txn in (replica, redis))
+    # Without the App's number, which is local to a file.
     yield Compared(b"", None, b"", ours[4:] or None, theirs[4:] or None)
     here, there = (_for_checks(txn, app) for txn in (replica, redis))
     if here is not None and here != there:  # a service older than 0.4 writes no such key
         yield Compared(b"", None, _FOR_CHECKS, here, there)
+    # A merge of two sorted sequences: memory does not grow with the file.
     for user, in_replica, in_redis in _merged(_users(replica, ours), _users(redis, theirs)):
         our, their = (NO_RECORD if packed is None else unpack_user_record(packed) for packed in (in_replica, in_redis))
         yield Compared(user, None, b"", in_replica and our.facts, in_redis and their.facts)
@@ -245,6 +248,7 @@ def _range(txn: lmdb.Transaction, prefix: bytes) -> Iterator[Fact]:
 def _merged(ours: Iterator[Fact], theirs: Iterator[Fact]) -> Iterator[tuple[bytes, bytes | None, bytes | None]]:
     our_key, our_value = next(ours, _PAST_THE_END)
     their_key, their_value = next(theirs, _PAST_THE_END)
+    # The sentinel sorts after every real key.
     while (key := min(our_key, their_key)) != _PAST_THE_END[0]:
         here, there = our_key == key, their_key == key
         yield key, our_value if here else None, their_value if there else None

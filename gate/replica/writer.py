@@ -122,6 +122,7 @@ class FactsFile:
                     if was_clean:
                         txn.put(META_BOOT, boot_id())
                         txn.delete(META_CLEAN)
+            # The flag must be off on disk before the first unsynced commit.
             if was_clean:
                 env.sync(True)
         return opened
@@ -237,6 +238,7 @@ class FactsFile:
         size = self.path.stat().st_size
         if size < self._longest_bytes:  # first, since reading past the end would kill this process
             return f"it was cut short: {size} bytes of {self._longest_bytes}"
+        # The file never shrinks, so a shorter one was cut.
         self._longest_bytes = max(size, self._fill_up())
         try:
             with self._env.begin() as txn:
@@ -278,8 +280,10 @@ class FactsFile:
         raw: lmdb.Transaction | None = None
         try:
             raw = self._env.begin(write=True, buffers=False)
+            # LMDB numbers commits, so a foreign write shows as a gap.
             if raw.id() != self._commit + 1 or raw.get(META_CHECKSUM) != self._stored_checksum:
                 raise ReplicaForeign(f"{self.path.name} is damaged: something else has written to it")
+            # A copy: an aborted transaction must not leave numbers behind.
             txn = FactsTxn(raw, dict(self._numbers))
             yield txn
             txn.flush()
@@ -356,6 +360,7 @@ def _check_trust(txn: lmdb.Transaction, path: Path) -> bool:
     if layout != LAYOUT_VERSION:
         raise ReplicaForeign(f"{path.name} has another layout: {layout!r}, this version writes {LAYOUT_VERSION!r}")
     boot = boot_id()
+    # Commits without fsync are only complete within the boot that made them.
     same_boot = txn.get(META_BOOT) == boot and boot != UNKNOWN_BOOT
     was_clean = txn.get(META_CLEAN) is not None
     if not same_boot and not was_clean:

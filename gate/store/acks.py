@@ -120,10 +120,12 @@ class Acknowledger:
 
     async def wait(self, written: WriteReceipt, timeout_ms: int = WAIT_MS) -> Applied:
         """Wait for the nodes only. Returns `all` if all live ones applied the write, `node` for this one, else `pending`."""
+        # A node heard within a lease may be alive although the list lacks it.
         recently_ms = monotonic_ms() - LEASE_TTL_MS
         heard = {node for node, heard in self._heard.items() if heard.at_ms > recently_ms}
         asked = written.live_nodes | heard | ({self._node} if self._node else set())
         is_certain = bool(written.registry) and not any(self._replaces(self._heard[node], written) for node in heard)
+        # Often empty: the announcement may arrive before the reply to the write.
         nodes = {node for node in asked if not self._has(node, written)}
         if nodes:
             wait = _Wait(written, nodes, is_certain, asyncio.get_running_loop().create_future())
@@ -144,10 +146,12 @@ class Acknowledger:
 
     async def _settle(self, wait: _Wait) -> None:
         while not wait.arrival.done():
+            # Wakes on each announcement, or to look for dead nodes.
             await asyncio.wait([wait.arrival], timeout=LOOK_AGAIN_MS / 1000)
             if wait.arrival.done() or (looked := await self._looked_since(wait.began_ms)) is None:
                 continue
             registry, live = looked
+            # The list was lost and begun again since the write.
             if wait.is_certain and registry.complete != wait.written.registry:
                 wait.is_certain = False
             recently_ms = monotonic_ms() - LEASE_TTL_MS
@@ -161,6 +165,7 @@ class Acknowledger:
         None if Redis is away. An older read is insufficient: it may lack a node that took its lease just before the write.
         """
         async with self._looking:
+            # Another wait may have read the list while this one waited for the lock.
             if self._looked_at_ms < max(began_ms, monotonic_ms() - LOOK_AGAIN_MS):
                 asked_ms = monotonic_ms()
                 try:
@@ -206,6 +211,7 @@ class Acknowledger:
             self._store.writer.forget_registry()
             return
         known = self._heard.get(node, _NOTHING_HEARD)
+        # An announcement has only the Positions that moved.
         applied = {**known.applied, **announcement.applied_on()}
         heard = _Heard(announcement.server_id, applied, announcement.incarnation, monotonic_ms())
         self._heard[node] = heard

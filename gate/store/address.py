@@ -91,6 +91,7 @@ class Address(NamedTuple):
 
     def at(self, host: str, port: int) -> Address:
         """Return the server of the same deployment at this host and port."""
+        # Also true for an address that `at` made from one with seeds.
         is_clustered = bool(self.seeds) or self.is_clustered
         return self._replace(host=host, port=port, sentinels=(), master_name="", seeds=(), is_clustered=is_clustered)
 
@@ -140,6 +141,7 @@ def parse_address(url: str) -> Address:
             [f"the Redis URL {_FORMS}: the master's name has letters, digits, dots, underscores and hyphens"]
         )
     return Address(
+        # The hosts of a topology are in `sentinels` or `seeds`.
         host="" if is_unix or is_topology else unquote(parts.hostname or ""),
         port=parts.port or DEFAULT_PORT,
         path=unquote(parts.path) if is_unix else "",
@@ -191,6 +193,7 @@ def _timeout(query: Mapping[str, str], name: str, default: int) -> int:
     text = query.get(name, str(default))
     if (
         not (text.isascii() and text.isdecimal())
+        # Bounded before int(), as everywhere for untrusted numbers.
         or len(text) > 6
         or not LEAST_TIMEOUT_MS <= int(text) <= MOST_TIMEOUT_MS
     ):
@@ -201,6 +204,7 @@ def _timeout(query: Mapping[str, str], name: str, default: int) -> int:
 
 
 def _shown_host(host: str, port: int) -> str:
+    # IPv6 addresses need brackets in front of a port.
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

@@ -55,11 +55,13 @@ class Apps:
         for _ in range(MAX_UPDATE_TRIES):
             before = unpack_app(packed)
             facts = mutate(before)
+            # Compare-and-set: `packed` is what `facts` was derived from.
             written = await self._put(facts, packed, now_ms, Attribution(by, why), changed(before, facts))
             if not isinstance(written, bytes):
                 return facts, written
             if not written:
                 raise _unknown(app_key)
+            # The present record, for the next attempt.
             packed = written
         raise StoreUnavailable(f"the App {app_key!r} was changed by others {MAX_UPDATE_TRIES} times meanwhile")
 
@@ -91,6 +93,7 @@ class Apps:
         telling: list[AppFacts] = []
         others: list[str] = []
         for app_key, packed in zip(flat[::2], flat[1::2], strict=True):
+            # A substring test of the JSON is far cheaper than decoding it.
             facts = unpack_app(packed) if _PRESENCE_WEBHOOK in packed else None
             if facts is not None and facts.presence_webhook_url:
                 telling.append(facts)
@@ -109,6 +112,7 @@ class Apps:
 
         Facts that are written to it meanwhile may stay. Stop its callers first, or repeat the removal.
         """
+        # The record first: from then on no check finds the App's facts.
         step = Step(
             APPS_PARTITION, scripts.APP_REMOVE, [keys.apps(), keys.deployment_audit()], [], Attribution(by, why)
         )

@@ -109,6 +109,7 @@ class Audit:
         place = None if cursor is None else _place(cursor)
         if to_ms < 1:
             return [], None  # no entry is older, and Redis refuses a range that ends before its first id
+        # An exclusive bound: entries of `to_ms` itself are not included.
         last = f"({to_ms}-0"
         if user is None:
             return await self._of_all(app_key, count, place, from_ms, last)
@@ -201,6 +202,7 @@ class Audit:
         ]  # fmt: skip
         replies = await self._writer.client.read(*asked)
         entries = [_entry(partition, row) for partition, rows in zip(partitions, replies, strict=True) for row in rows]
+        # Moment, number, Partition: the same order as `_Place`.
         entries.sort(key=lambda entry: entry[:3], reverse=True)
         page = entries[:count]
         return page, _cursor(page[-1]) if len(entries) > count else None
@@ -211,6 +213,7 @@ class Audit:
         partition = self._writer.partition_of(app_key, user)
         below = place.below(partition) if place else last
         found: list[AuditEntry] = []
+        # There is no index by User, so the stream is filtered.
         for _ in range(MAX_LOOKED_AT // LOOKED_AT_A_STEP):
             asked = ("XREVRANGE", keys.audit(partition, app_key), below, from_ms, "COUNT", LOOKED_AT_A_STEP)
             (rows,) = await self._writer.client.read(asked)
@@ -224,6 +227,7 @@ class Audit:
             if entry is None or len(rows) < LOOKED_AT_A_STEP:
                 return found, None
             below = f"({entry.at_ms}-{entry.number}"
+        # A short page: the next one continues at the last entry that was read.
         return found, f"{below[1:]}-{partition}"
 
 

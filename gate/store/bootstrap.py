@@ -21,6 +21,7 @@ async def open_partitions(client: Client, which: Iterable[int], wanted: int) -> 
     """
     if not 1 <= wanted <= MAX_PARTITIONS:
         raise InvalidConfig([f"the number of Partitions must be 1 to {MAX_PARTITIONS}, got {wanted}"])
+    # The script sets values only if they are missing, and returns those present.
     first, *_ = await client.write([_opening(partition, wanted) for partition in which])
     present, schema = int(first[2]), first[3]
     if schema != keys.SCHEMA_VERSION:
@@ -53,6 +54,7 @@ async def refuse_old_server(client: Client) -> None:
         facts = dict(line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
         # Valkey reports the Redis version with which it is compatible.
         version = facts.get("redis_version", "0.0")
+        # Major and minor only: a patch level may have a suffix.
         if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_SERVER:
             raise InvalidConfig([f"{server.address.shown} is Redis {version}: 6.2 or later, or Valkey, is needed"])
 

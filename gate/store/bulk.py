@@ -125,6 +125,7 @@ class BulkWriter:
         self._facts += 1
         partition = self._writer.partition_of(self._app, user)
         switched = self._switched.setdefault(partition, {})
+        # The last switch of a User counts.
         switched[user] = on
         if len(switched) >= FACTS_A_SCRIPT:
             self._emit_switches(partition)
@@ -168,6 +169,7 @@ class BulkWriter:
         self._facts += 1
         partition = self._writer.partition_of(self._app, restraint.user)
         gathered = self._restrained.setdefault((noun, partition), {})
+        # A later one for the same User replaces it.
         gathered[restraint.user] = restraint
         if len(gathered) >= USERS_A_SCRIPT:
             self._emit_restraints(noun, partition)
@@ -180,6 +182,7 @@ class BulkWriter:
     def _emit_lists(self, at: tuple[ListKind, int]) -> None:
         kind, partition = at
         groups = self._groups.pop(at)
+        # Absent if only `flush` emits the group.
         self._group_sizes.pop(at, None)
 
         def note_full(reply: Reply) -> None:
@@ -190,6 +193,7 @@ class BulkWriter:
 
     def _emit_switches(self, partition: int) -> None:
         switched = self._switched.pop(partition)
+        # One script call per value, since the value is an argument of the whole call.
         for on in (True, False):
             if users := [user for user, is_on in switched.items() if is_on is on]:
                 self._emit(self._lists.switching(self._app, partition, users, on))
@@ -208,6 +212,7 @@ class BulkWriter:
     async def _send(self) -> None:
         while len(self._under_way) >= PIPELINES_UNDER_WAY:
             await self._under_way.popleft()
+        # In order: facts about one User must not overtake each other.
         batch, self._ready = self._ready[:SCRIPTS_A_PIPELINE], self._ready[SCRIPTS_A_PIPELINE:]
         self._under_way.append(asyncio.get_running_loop().create_task(self._exchange(batch)))
         await asyncio.sleep(0)  # lets the task write its commands now, while the caller continues
@@ -217,6 +222,7 @@ class BulkWriter:
         groups: dict[Client, list[tuple[Step, Callable[[Reply], None]]]] = {}
         for each in batch:
             groups.setdefault(self._writer.client.master_of(keys.meta(each[0].partition)), []).append(each)
+        # Masters in parallel; each keeps the order of its own scripts.
         await asyncio.gather(*(self._exchange_with(server, some) for server, some in groups.items()))
 
     async def _exchange_with(self, server: Client, batch: Sequence[tuple[Step, Callable[[Reply], None]]]) -> None:

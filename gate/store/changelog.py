@@ -53,6 +53,7 @@ class Changelog:
         """Return the write id of the entry at `seq`; None if the log does not hold it."""
         at = b"%d-0" % seq
         (rows,) = await self._client.read(("XRANGE", keys.log(partition), at, at))
+        # An exact range has at most one entry.
         return decode_entry(seq, rows[0][1]).write_id if rows else None
 
     async def read(self, after: Sequence[Position], block_ms: int) -> dict[int, list[Change]]:
@@ -62,6 +63,7 @@ class Changelog:
         """
         asked = self._reader.most
         found = await self._reader.read({partition: at.seq for partition, at in enumerate(after)}, block_ms)
+        # Only Partition 0 is read to its end.
         newest = found.get(APPS_PARTITION, [])
         while len(newest) >= asked:
             # The log may hold more than was read, and an App's facts should not be read before its creation. On a Cluster

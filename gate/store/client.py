@@ -188,6 +188,7 @@ class Client:
 
     async def aclose(self) -> None:
         """Close the connection and end the probe."""
+        # Set first, so that no caller reconnects while connections are closed.
         self._away = "the store was closed"
         tasks = [task for task in (self._probe, self._checking, self._following) if task is not None]
         for task in tasks:
@@ -228,6 +229,7 @@ class Client:
                 replies[at] = reply
         # What runs behind the writes writes nothing, so its success does not imply theirs.
         writes = replies[: len(runs) - behind]
+        # If all were refused, the outcome is certain.
         some_ran = any(map(may_have_run, writes))
         for reply in replies:
             raise_if_error(reply, outcome_if_sent if some_ran else "not-written")
@@ -246,6 +248,7 @@ class Client:
         """Send commands over `link`, or over the shared connection. `deadline_ms` overrides the default."""
         try:
             if link is None:
+                # The fast path, without a lock.
                 link = self._link if self._link is not None and self._link.is_open else await self._shared()
             sent = commands(link) if callable(commands) else commands
             return link, await link.exchange(sent, deadline_ms or self.deadline_ms)
@@ -270,6 +273,7 @@ class Client:
             link = await self._open_primary(self._sentinels, on_push)
         else:
             link = await open_link(self.address, self._connect_ms, on_push)
+        # A slower connect must not replace the finding of a later one.
         if link.server_id != self._reached and began_ms < self._reached_at_ms:
             await link.aclose()
             raise LinkLost(f"{self.address.shown} led to another server a moment later", was_sent=False)
@@ -288,6 +292,7 @@ class Client:
 
     async def _open_primary(self, sentinels: Sentinels, on_push: Callable[[list[Reply]], None] | None) -> Link:
         server = await sentinels.primary()
+        # Until the connection has proved that the named server is the primary.
         sentinels.is_doubted = True
         link = await open_link(server, self._connect_ms, on_push)
         if sentinels.named != server:
@@ -303,6 +308,7 @@ class Client:
 
     def _look(self) -> None:
         """Make a fresh connection now instead of at the end of the wait."""
+        # A new event for the next wait, before the present waiters wake.
         hint, self._hint = self._hint, asyncio.Event()
         hint.set()
 
@@ -331,6 +337,7 @@ class Client:
                 link = await self._open()
             except LinkLost as loss:
                 self._address_problem = str(loss)
+                # The address leads to a replica: replies of older connections do not count either.
                 if isinstance(loss, NotPrimary):
                     self._drop(list(self._links), str(loss))
                     self._note_loss(str(loss))

@@ -97,6 +97,7 @@ class Clocks:
     @property
     def over_ms(self) -> int | None:
         """The latest moment that is over by every clock, with the margin; None if unknown."""
+        # One reading proves nothing about a lease.
         if len(self._looks) < 2:
             return None
         first, last = self._looks[0], self._looks[-1]
@@ -105,7 +106,9 @@ class Clocks:
         for look in self._looks:
             if abs(look.own_offset_ms) > MOST_APART_MS or not look.registry.is_settled:
                 return None
+        # By run: a restarted node begins again to count beats.
         beats = {(listed.node, listed.run): listed.beat for listed in first.registry.nodes}
+        # A node that has not beaten since may have stepped its clock unnoticed.
         if any(beats.get((listed.node, listed.run)) == listed.beat for listed in last.registry.nodes):
             return None
         return min(look.earliest_ms for look in self._looks) - self._margin_ms
@@ -120,6 +123,7 @@ class Watch(Generic[Name]):
     def unchanged_ms(self, name: Name, claim: object, monotonic_ms: int) -> int:
         """Record a claim. Returns how long it was unchanged; 0 for a new one."""
         seen, since_ms = self._seen.get(name, (None, monotonic_ms))
+        # Any change, even to a lower value, shows a live worker.
         if seen != claim:
             since_ms = monotonic_ms
         self._seen[name] = claim, since_ms
@@ -143,6 +147,7 @@ class Pace:
 
     def note(self, server_ms: int, asked_at_ms: int, answered_at_ms: int) -> bool:
         """Add a reading, sent and answered at two monotonic moments. Returns True for a step, and for the first reading."""
+        # The server read its clock at an unknown moment between request and answer.
         least_ms, most_ms = server_ms - answered_at_ms, server_ms - asked_at_ms
         has_stepped = (
             self._since_ms is None

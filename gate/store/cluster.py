@@ -105,6 +105,7 @@ class ClusterClient(Client):
     async def publish(self, channel: bytes, message: bytes) -> None:
         await self._masters.ready()
         link = await self.master_of(channel).connect()
+        # A sharded message reaches only the slot's shard, a plain one every node.
         command = "SPUBLISH" if link.is_sharded else "PUBLISH"
         await self._pipelined([Ask(slot_of(channel), (command, channel, message))])
 
@@ -121,6 +122,7 @@ class ClusterClient(Client):
         It replies None if its slot moved meanwhile, so that it did not run on the connection of those scripts.
         """
         runs = runs_of(calls)
+        # Runs, not calls: combined calls are repeated together.
         writes = [Ask.of(run.call) for run in runs]
         looks = [Ask.of(call, is_behind=True) for call in behind]
         await self._settle([*writes, *looks], routing.keep_order)
@@ -129,6 +131,7 @@ class ClusterClient(Client):
             if ask.fault is not None:
                 raise StoreUnavailable(str(ask.fault), outcome)
             raise_if_error(ask.reply, outcome)
+        # By identity: another connection may lead to another history.
         ran_on = {ask.slot: ask.link for ask in writes}
         seen = [ask.reply if ran_on.get(ask.slot, ask.link) is ask.link else None for ask in looks]
         return [*replies_of(runs, [ask.reply for ask in writes]), *seen]
@@ -169,9 +172,11 @@ class ClusterClient(Client):
         """Send until each has a reply or a fault. `rule` selects which commands of one slot are sent again."""
         until_ms = monotonic_ms() + self.deadline_ms
         await self._masters.ready()
+        # The first round may use the whole deadline.
         left, left_ms, pause_ms, redirects = asks, self.deadline_ms, FIRST_PAUSE_MS, 0
         while True:
             await self._send_all(left, left_ms)
+            # The usual case ends here, after one round.
             if not any(ask.is_again for ask in left) or not (left := routing.by_slot(left, rule)):
                 return
             redirects += 1
@@ -193,6 +198,7 @@ class ClusterClient(Client):
                 ask.fault = StoreUnavailable(no_master(self.address, ask.slot))
             else:
                 groups.setdefault(address, []).append(ask)
+        # No task for the usual call to one master.
         if len(groups) == 1:
             await self._send(*groups.popitem(), deadline_ms)
         elif groups:

@@ -72,6 +72,7 @@ class Deactivation:
         """
         operation = operation_id()
         grouped = self._writer.by_partition(app_key, users)
+        # With one Partition the script's own check is atomic already.
         if refuse_early and len(grouped) > 1:
             await self._refuse_early(app_key, grouped, now_ms, after_ms)
         args: list[str | int] = [operation, now_ms - after_ms, "1" if refuse_early else ""]
@@ -80,6 +81,7 @@ class Deactivation:
             for partition, group in grouped.items()
         ]
         written, replies = await self._writer.write(app_key, steps, now_ms)
+        # Possible despite the check: a User may have changed in between.
         for reply in replies:
             if reply[0] == b"refused":
                 _, user, since_ms, is_erasing, *_ = reply
@@ -97,6 +99,7 @@ class Deactivation:
         rows: list[tuple[int, bytes]] = []
         for reply in await self._writer.client.read(*asked):
             rows += [(int(since), user) for user, since in zip(reply[::2], reply[1::2], strict=True)]
+        # By moment, then id, both descending.
         rows.sort(reverse=True)
         return [DeactivatedUser(user, since_ms) for since_ms, user in rows[offset : offset + count]]
 
@@ -128,6 +131,7 @@ class Deactivation:
             asked.append(("ZSCORE", keys.jobs(partition), keys.job(app_key, user)))
         found = await self._writer.client.read(*asked)
         for (_, user), since_ms, due in zip(users, found[::2], found[1::2], strict=True):
+            # A queued job means that the erasure is not finished.
             if since_ms is not None and (due is not None or int(since_ms) > now_ms - after_ms):
                 raise _too_early(user, int(since_ms) + after_ms, now_ms, due is not None)
 

@@ -128,6 +128,7 @@ class Durable:
     async def _ask(self) -> None:
         try:
             while self._waiting:
+                # The set of this request; callers that arrive later wait for the next one.
                 asked = [each for each in self._waiting if not each.arrival.done()]
                 left_ms = max((each.until_ms for each in asked), default=0) - monotonic_ms()
                 if left_ms < 1:
@@ -179,10 +180,12 @@ class Durable:
         for reply in (mark, answer):
             if isinstance(reply, ReplyError):
                 raise reply
+        # WAITAOF returns local and replica counts; only the local one is asked for.
         many, wanted = (answer, self._durability.replicas) if level == "replica" else (answer[0], 1)
         return mark.decode(), bool(many >= wanted)
 
     def _mark(self, link: Link) -> Command:
+        # A new value each time: a write of an equal value might count as no change.
         self._marks += 1
         call = Call(scripts.MARK, [self._meta], [self._marks])
         if scripts.MARK.sha in link.scripts:
@@ -214,6 +217,7 @@ class EachDurable:
 
     async def outcome(self, asked: Sequence[tuple[Durable, Confirmation]]) -> str:
         """Return "" once the write is as durable as required; else, when its time is over, the reason. Never raises."""
+        # One after the other is enough: all wait until the same moment.
         lates = [await durable.outcome(confirmation) for durable, confirmation in asked]
         return next(filter(None, lates), "")
 

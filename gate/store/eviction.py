@@ -16,6 +16,7 @@ async def eviction_policy(client: Client) -> str:
     """Return the eviction policy; "" if the server does not evict or does not report one. Raises `StoreUnavailable`."""
     for server in await client.masters():
         (text,) = await server.read(("INFO", "memory"))
+        # INFO has headings without a colon.
         facts = dict(line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
         policy = str(facts.get("maxmemory_policy", SAFE_POLICY))
         if policy != SAFE_POLICY:

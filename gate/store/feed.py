@@ -91,6 +91,7 @@ class Feed:
             return found
         places = after.over(self._slicing.slices).places
         streams = [{keys.feed(self.app_key, at): b"%d-0" % place.seq} for at, place in enumerate(places)]
+        # Also wakes when the App gets more slices.
         streams[0][keys.growth(self.app_key)] = self._growth_id
         # Read from the cursor again, which checks the entry before it: another server may have answered the wait.
         return await self.read(after, most) if await self._news.wait(streams, block_ms) else []
@@ -108,6 +109,7 @@ class Feed:
         """Return some entries, and whether there are no more."""
         while True:
             slices = self._slicing.slices
+            # The cursor knows more slices than this process: read the slicing.
             if len(after.places) > slices:
                 await self._learn()
                 if len(after.places) > self._slicing.slices:
@@ -116,6 +118,7 @@ class Feed:
             whole = after.over(slices)
             # An equal share per slice, and some more; the merge below returns at most `most`.
             each = min(most, most // slices + MORE_OF_A_SLICE) if slices > 1 else most
+            # Default arguments bind this round's values in the closure below.
             places = whole.places
 
             def asking(app_key: str, at: int, places: Sequence[Cursor] = places, each: int = each) -> Sequence[Command]:
@@ -169,12 +172,14 @@ class Feed:
         slicing, replies = self._slicing, list[Sequence[Reply]]()
         groups = [range(slicing.before, slicing.slices), range(slicing.before)] if slicing.before else []
         for slices in groups or [range(slicing.slices)]:
+            # New slices first, so that an entry of a moved User never comes without its older ones.
             asked = [command for at in reversed(slices) for command in asking(self.app_key, at)]
             word, *found = await self.client.read(("GET", keys.slices(self.app_key)), *asked)
             if _slicing_of(word) != slicing:
                 await self._learn()
                 return None
             replies += [found[at : at + commands] for at in range(0, len(found), commands)]
+        # Collected newest slice first; callers expect slice 0 first.
         return replies[::-1]
 
     async def _learn(self) -> None:

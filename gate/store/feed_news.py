@@ -70,6 +70,7 @@ class News:
     async def wait(self, slices: Sequence[Streams], block_ms: int) -> bool:
         """Return whether a stream may have new entries, within `block_ms`. Raises `StoreUnavailable`."""
         if not self._client.address.seeds:
+            # One read for all streams of a single server.
             slices = [ChainMap(*map(dict, slices))]
         self._reads += [_Read(self._client) for _ in range(len(slices) - len(self._reads))]
         if len(slices) == 1:

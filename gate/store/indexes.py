@@ -75,6 +75,7 @@ class _Comparison:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._entries = 0
+        # A dict as an ordered set: the same entry is found from both sides.
         self._doubtful: dict[Entry, None] = {}
 
     async def run(self) -> IndexReport:
@@ -93,6 +94,7 @@ class _Comparison:
 
     async def _settled(self) -> IndexReport:
         """Read the differences again some times, and report those that remain."""
+        # A real difference stays, a concurrent write does not.
         for _ in range(MORE_LOOKS if self._doubtful else 0):
             await asyncio.sleep(LOOK_AGAIN_S)
             doubtful, self._doubtful = self._doubtful, {}

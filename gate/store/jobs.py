@@ -58,6 +58,7 @@ class Jobs:
             for name, score in zip(flat[::2], flat[1::2], strict=True):
                 claim = int(score)
                 unchanged_ms = self._watch.unchanged_ms((partition, name), claim, monotonic_ms)
+                # The watched value is passed on, and the script compares it again.
                 if claim == UNCLAIMED or unchanged_ms >= LEASE_MS:
                     free += (name, claim)
                 else:
@@ -78,6 +79,7 @@ class Jobs:
     async def erase(self, job: Job, now_ms: int) -> None:
         """Step 1. A User that is no longer deactivated keeps its facts."""
         partition, app, user = job
+        # The order of KEYS in lua/erase_deactivated.lua.
         own = [keys.users(partition, app), keys.bans(partition, app), keys.mutes(partition, app)]
         own.append(keys.user(partition, app, user))
         for kind in ListKind:

@@ -108,6 +108,7 @@ class RecentRegistry:
         self._read_at_ms = -REGISTRY_KEPT_MS
 
     async def _read(self) -> Registry:
+        # Dated before the request: the reply may be older than its arrival.
         asked_at_ms = monotonic_ms()
         try:
             self._registry = parse_registry(await self._client.query(READ))
@@ -119,6 +120,7 @@ class RecentRegistry:
     async def proven(self, marks: Sequence[Mark]) -> Registry:
         """Return a registry that all marks, read after a write, prove complete; else the newest, without its incarnation."""
         registry = self._registry
+        # Usually true: joins are rare.
         if all(mark.proves(registry) for mark in marks):
             return registry
         registry = await self.fresh()
@@ -151,6 +153,7 @@ class Joining:
         marks = [mark_of(reply) for reply in await self._client.write(calls)]
         answered_at_ms = monotonic_ms()
         for partition, mark in enumerate(marks):
+            # The time is kept while the same mark is seen.
             if self._seen.get(partition, ("", 0))[0] != mark.watched:
                 self._seen[partition] = mark.watched, answered_at_ms
         return {partition: mark.server_id for partition, mark in enumerate(marks)}

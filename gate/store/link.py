@@ -85,6 +85,7 @@ class Link(asyncio.Protocol):
 
     def __init__(self, on_push: Callable[[list[Reply]], None] | None = None) -> None:
         self._on_push = on_push
+        # Parses in C; errors become values instead of exceptions.
         self._reader = hiredis.Reader(replyError=ReplyError, notEnoughData=_NOT_COMPLETE)
         self._waiting: deque[_Exchange] = deque()
         self._transport: asyncio.Transport | None = None
@@ -181,6 +182,7 @@ class Link(asyncio.Protocol):
 
     def _take(self, reply: Reply) -> None:
         if self._on_push is not None and isinstance(reply, list) and reply[0] in (b"message", b"smessage"):
+            # Pushes are no replies, so no exchange is waiting for them.
             self._on_push(reply)
             return
         if not self._waiting:
@@ -212,6 +214,7 @@ class Link(asyncio.Protocol):
     def _lose(self, problem: str) -> None:
         if self._transport is None:
             return
+        # Not close(): buffered commands must not be sent after callers were refused.
         self._transport.abort()
         self._transport = None
         self._loss = problem
@@ -287,6 +290,7 @@ async def _greet(link: Link, address: Address, deadline_ms: float) -> None:
     if address.is_clustered:
         commands.append(("CLUSTER", "NODES"))
     replies = await link.exchange(commands, deadline_ms)
+    # INFO texts; an error among them is raised below.
     texts = [reply for reply in replies[-3:] if isinstance(reply, bytes)]
     facts = {name: value.decode() for name, value in _FACT.findall(b"\n".join(texts))}
     refuse_kind(address, facts.get(b"redis_mode") or facts.get(b"server_mode", ""))
@@ -294,6 +298,7 @@ async def _greet(link: Link, address: Address, deadline_ms: float) -> None:
     if address.is_clustered:
         link.nodes = replies[-1].decode()
         version = facts.get(b"redis_version", "").partition(".")[0]
+        # Valkey and Redis from 7.0 on.
         link.is_sharded = version.isdecimal() and int(version) >= _SHARDED_SINCE
     if facts.get(b"role") == "slave":
         primary = f"{facts.get(b'master_host')}:{facts.get(b'master_port')}"

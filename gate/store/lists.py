@@ -98,6 +98,7 @@ class Lists:
             if not 0 < until_ms <= FOREVER_MS:
                 raise InvalidInput("until", f"must be 1 to {FOREVER_MS} ms, {until_ms} was sent")
             lists += (keys.entries(partition, kind, app_key, owner), keys.ends(partition, kind, app_key, owner))
+            # Without duplicates, which would be counted twice against the ceiling.
             chunks = pack_chunks(list(dict.fromkeys(members)))
             args += (owner, until_ms, len(chunks), *chunks)
         return Step(partition, scripts.LIST_ADD, lists, args)
@@ -153,12 +154,15 @@ class Lists:
         if not members:
             return []
         partition = self._writer.partition_of(app_key, owner)
+        # One pipeline, so both are read at nearly the same moment.
         orders, ends = await self._writer.client.read(
             ("ZMSCORE", keys.entries(partition, kind, app_key, owner), *members),
             ("ZMSCORE", keys.ends(partition, kind, app_key, owner), *members),
         )
         return [
-            order is not None and (end is None or int(end) > now_ms) for order, end in zip(orders, ends, strict=True)
+            # An ended entry that is not swept yet counts as absent.
+            order is not None and (end is None or int(end) > now_ms)
+            for order, end in zip(orders, ends, strict=True)
         ]
 
     async def switch(

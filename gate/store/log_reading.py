@@ -59,6 +59,7 @@ class _Reading:
         try:
             (reply,) = await self._link.exchange([command], block_ms + self.server.deadline_ms)
         except LinkLost as loss:
+            # A large answer may have been the reason.
             self.most = max(LEAST_CHANGES_A_READ, self.most // 4)
             raise StoreUnavailable(str(loss)) from None
         raise_if_error(reply)
@@ -108,6 +109,7 @@ class LogReader:
             return await self._whole.read(after, block_ms)
         until_ms = monotonic_ms() + block_ms
         while True:
+            # Before the results are collected, so that none is missed in between.
             self._news.clear()
             for partition, seq in after.items():
                 self._go_on(partition, seq)
@@ -116,6 +118,7 @@ class LogReader:
             if found or left_ms <= 0:
                 return found
             problems = {each.problem for each in self._readings.values()}
+            # All of them fail: not only some masters are away.
             if problems and "" not in problems:
                 raise StoreUnavailable(next(iter(problems)))
             try:
@@ -141,6 +144,7 @@ class LogReader:
         if reading.under_way is None and monotonic_ms() - reading.failed_at_ms >= RETRY_MS:
             reading.after_seq = seq
             task = asyncio.get_running_loop().create_task(reading.read({partition: seq}, BLOCK_MS))
+            # Wakes `read`, whichever Changelog has news.
             task.add_done_callback(lambda _: self._news.set())
             reading.under_way = task
 

@@ -87,6 +87,7 @@ class Masters:
                 lambda link: self._opened(address, link),
                 self._ask_now.set,
             )
+            # In the background: its CLUSTER NODES answer improves the view.
             self._begin(_connected(client))
         return client
 
@@ -145,6 +146,7 @@ class Masters:
             elif not isinstance(answer, LinkLost):
                 raise answer
         whole = [(seed, view) for seed, view in found if view.has_slots]
+        # Two Clusters share no server.
         strangers = [seed for seed, view in whole if not view.shares_a_server_with(whole[0][1])]
         if strangers:
             problems = [WrongKind(_of_two(whole[0][0], strangers[0]), was_sent=False)]
@@ -186,6 +188,7 @@ class Masters:
         now_ms = monotonic_ms()
         known = self._views.get(view.own_id)
         self._views[view.own_id] = now_ms, view
+        # Unchanged and recent: nothing to recompute.
         if known is not None and known[1] == view and now_ms - known[0] < VIEW_KEPT_MS:
             return
         self._views = {own_id: one for own_id, one in self._views.items() if now_ms - one[0] < VIEW_KEPT_MS}
@@ -200,6 +203,7 @@ class Masters:
             masters[server.id] if server is not None else before if before in kept else None
             for server, before in zip(found, self.owners, strict=True)
         ]
+        # Demoted or removed servers.
         for address in self._clients.keys() - masters.values():
             self._begin(_ended(self._clients.pop(address)))
         self._problem = ""
@@ -211,6 +215,7 @@ class Masters:
         if self.owners[int(slot)] != address:
             self.owners[int(slot)] = address
             self._put_in_order()
+            # One moved slot often means that more have moved.
             self._ask_now.set()
 
     def _put_in_order(self) -> None:

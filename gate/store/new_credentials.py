@@ -18,6 +18,7 @@ def new_app_key() -> str:
 
 def new_app_secret() -> str:
     """Return a new secret for an App."""
+    # 192 random bits.
     return secrets.token_urlsafe(SECRET_BYTES)
 
 

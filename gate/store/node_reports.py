@@ -74,6 +74,7 @@ async def _answer_each(
             await asyncio.wait([listening, waiting], return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()
             if asked.is_set():
+                # Cleared before the answer: a request during it gets an answer of its own.
                 asked.clear()
                 with suppress(StoreUnavailable):
                     await client.publish(keys.REPORT_CHANNEL, _encoder.encode(report()))
@@ -90,10 +91,12 @@ async def ask_reports(store: Store, within_s: float = ANSWERS_WITHIN_S) -> list[
     def hear(packed: bytes) -> None:
         with suppress(msgspec.DecodeError):  # any client may publish there
             report = _decoder.decode(packed)
+            # A node that answers twice replaces its report.
             heard[report.node] = report
             moved.set()
 
     async with Subscription(store.client, keys.REPORT_CHANNEL, hear) as subscription:
+        # Subscribed before the request, so that no answer is missed.
         await subscription.begin()
         await store.client.publish(keys.REPORT_ASK_CHANNEL, b"")
         registry = await store.writer.registry()

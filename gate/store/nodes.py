@@ -88,6 +88,7 @@ class NodeAnnouncer:
         self._place = place
         self._lease_ttl_ms = lease_ttl_ms
         self._owns_server = owns_server
+        # Unique per process, but with a comparable place.
         self._run = f"{place}-{secrets.token_hex(8)}"
         self._beat = 0
         self._watch = BeatWatch()
@@ -127,6 +128,7 @@ class NodeAnnouncer:
             listed = next((each for each in registry.nodes if each.node == self._node), None)
             if listed is None or listed.run.partition("-")[0] == self._place:
                 return False
+            # Its beat moved while we watched: it is alive.
             if seen is not None and listed != seen:
                 return True
             seen = listed
@@ -140,6 +142,7 @@ class NodeAnnouncer:
 
         Returns the run of the server that has the lease now.
         """
+        # Read before the renewal: a reconnect in between must not relabel these Positions.
         labels = self._labels(applied)
         self._beat += 1
         granted, registry = await self._lease(str(self._beat))
@@ -179,6 +182,7 @@ class NodeAnnouncer:
         """Write the lease. Returns whether this run has it, and the registry. `beat` "" releases the lease."""
         asked_ms, last = monotonic_ms(), self._registry
         dead = self._watch.dead(last.nodes, asked_ms) if last else ()
+        # The script removes an entry only if its value is still the same.
         removed = [part for each in dead if each.node != self._node for part in (each.field, each.packed)]
         settled = self._watch.incarnation_watched(asked_ms, self._lease_ttl_ms)
         args = [self._node, self._run, beat, self._lease_ttl_ms, wall_ms(), "" if last else "1", secrets.token_hex(8),

@@ -30,6 +30,7 @@ class Nonces:
         has not been written yet.
         """
         raw = nonce.encode("utf-8", "surrogateescape")
+        # Spread over Partitions by the nonce itself.
         key = keys.nonces(partition_of(app_key, raw, self._partitions), app_key)
         spent: int = await self._client.query(Call(scripts.NONCE_SPEND, [key], [raw, until_ms, MAX_NONCES]))
         if spent < 0:

@@ -36,6 +36,7 @@ _STREAM_NAMES = {b"log": "the Changelog, until it is trimmed", b"hooks": "result
 
 async def occurrences(client: Client, app_key: str, user: bytes) -> list[Occurrence]:
     """Return every place in Redis that holds the id. Raises `StoreUnavailable`."""
+    # One tally for all masters.
     tally = Tally()
     for server in await client.masters():
         link = await server.open_dedicated()
@@ -74,6 +75,7 @@ class _Search:
         questions: list[tuple[bytes, Command]] = []
         for name in names:
             if stream := _STREAMS.fullmatch(name):
+                # The Changelog and webhooks of all Apps, but only this App's audit.
                 if stream[2] in (None, self._app):
                     await self._look_into_stream(name, stream[1])
             elif question := self._question(name):
@@ -90,6 +92,7 @@ class _Search:
         if sets := _APP_SETS.fullmatch(name):
             return ("ZSCORE", name, self._user) if sets[2] == self._app else None
         key = keys.parse(name)
+        # An unknown key is reported if its name holds the id.
         if key is None:
             return None if _NOT_OF_USERS.fullmatch(name) else ("EXISTS", name)
         if key.app != self._app.decode():
@@ -129,6 +132,7 @@ class _Search:
             self.tally.add(place, True, sum(self._is_in(flat, noun) for _, flat in entries))
             if len(entries) < STREAM_STEP:
                 return
+            # Exclusive: continues after the last entry that was read.
             after = f"({entries[-1][0].decode()}"
 
     def _is_in(self, flat: Sequence[bytes], noun: bytes) -> bool:

@@ -37,6 +37,7 @@ class Operators:
         packed, ended_until = await self._client.read(
             ("HGET", keys.operators(), operator_name(name)), ("ZSCORE", keys.revoked_cookies(), digest)
         )
+        # One pipeline for both: a sign-in costs one round trip.
         return _unpacked(packed) if packed and ended_until is None else None
 
     async def revoke_cookie(self, digest: bytes, until_ms: int) -> None:
@@ -74,6 +75,7 @@ class Operators:
                 raise OperatorUnknown(f"there is no operator {name!r}")
             before = _unpacked(present)
             wanted = mutate(before)
+            # Compare-and-set against the bytes that were read.
             outcome = await self._write(name, before, present, wanted, attribution)
             if outcome == b"last-admin":
                 raise Refused(f"{name!r} is the only admin: make another operator admin first")

@@ -25,6 +25,7 @@ def hash_password(password: str) -> str:
 def password_fits(password: str, password_hash: str) -> bool:
     """Return whether the hash belongs to this password. A damaged hash matches none."""
     try:
+        # Compares in constant time.
         return _hasher().verify(password_hash, password.encode("utf-8", "surrogatepass"))
     except (VerificationError, InvalidHashError):
         return False

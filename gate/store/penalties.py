@@ -93,6 +93,7 @@ class Penalties(ABC):
                 partition,
                 [Penalty(user, until_ms, why, by) for user in group],
                 "refuse" if refuse_deactivated else "take",
+                # Imports send the same step without an attribution.
             )._replace(attribution=Attribution(by, why))
             for partition, group in grouped.items()
         ]
@@ -114,6 +115,7 @@ class Penalties(ABC):
         written, replies = await self._writer.write(app_key, steps, now_ms)
         left_out = _left_out(replies)
         skipped = [user for user in dict.fromkeys(users) if user in left_out]
+        # Every Partition refused, so all Users are deactivated.
         if not written.revisions:
             raise UserDeactivated(skipped)
         return Imposed(written, skipped)
@@ -126,6 +128,7 @@ class Penalties(ABC):
         words = self.words
         args: list[bytes | str | int] = [words.imposed, words.until, words.why, words.by, if_deactivated]
         for penalty in group:
+            # Its four fields, in the order of lua/impose.lua.
             args += penalty
         facts = [keys.user(partition, app_key, penalty.user) for penalty in group]
         return Step(partition, scripts.IMPOSE, [self.key(partition, app_key), *facts], args)
@@ -168,6 +171,7 @@ class Penalties(ABC):
         for reply in await self._writer.client.read(*until):
             rows += [(int(end), user) for user, end in zip(reply[::2], reply[1::2], strict=True)]
         rows.sort(reverse=True)
+        # Each Partition returned up to offset + count rows, so this slice is complete.
         rows = rows[offset : offset + count]
         return await self._with_reasons(app_key, rows)
 
@@ -207,4 +211,5 @@ class Penalties(ABC):
 
 def _left_out(replies: Sequence[Reply]) -> set[bytes]:
     """Return the Users that scripts reported as deactivated."""
+    # Refused replies begin with a word, others with seq and epoch.
     return {user for reply in replies for user in (reply[1:] if reply[0] == b"deactivated" else reply[2:])}

@@ -32,5 +32,6 @@ async def entries_behind(
     found: list[Place] = []
     for reply in await client.query_each([scripts.Call(scripts.ZSET_PAGE, [key], args) for key in sets]):
         found += [Place(int(at), who) for who, at in zip(reply[::2], reply[1::2], strict=True)]
+    # Each Partition returned its next entries; the first of all are the page.
     found.sort(reverse=reverse)
     return found[:count]

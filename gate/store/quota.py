@@ -42,9 +42,11 @@ class Quota:
         if limit is None or not users:
             return []
         places, registered = await self._counts(app.key)
+        # Users were registered while the App had no limit.
         if places < registered:
             await self._give_places(app.key, limit, now_ms)
         refused = await self._try(app.key, users, limit, now_ms)
+        # Only if some places must be unused.
         if refused and registered < limit and await self._take_back(app.key, now_ms):
             refused = await self._try(app.key, refused, limit, now_ms)
         return refused
@@ -89,6 +91,7 @@ class Quota:
 
     async def _take_back(self, app_key: str, now_ms: int) -> int:
         """Release old places without a User. Returns their number."""
+        # By the slowest clock, so no place of a registration in progress is old enough.
         clocks = await look_at_clocks(self._writer.client, lambda: now_ms)
         long_ago_ms = clocks.earliest_ms - UNDER_WAY_MS
         (held,) = await self._writer.client.read(("ZRANGEBYSCORE", keys.quota(app_key), "-inf", long_ago_ms))

@@ -68,6 +68,7 @@ def parse_registry(reply: Sequence[Reply]) -> Registry:
     server_id = reply[0].decode()
     fields = dict(zip(reply[1::2], reply[2::2], strict=True))
     joins = int(fields.pop(_JOINS, b"0"))
+    # A missing marker matches no server.
     incarnation, of_server, settled = fields.pop(_MARKER, b"- - 0").decode().split(" ")
     return Registry(
         server_id,
@@ -94,10 +95,12 @@ class BeatWatch:
         """Add a registry that was read by `seen_at_ms`. Returns the nodes that are new or whose beat moved."""
         if registry.incarnation != self._incarnation:
             self._incarnation, self._incarnation_since_ms = registry.incarnation, seen_at_ms
+        # Rebuilt each time, so removed nodes are forgotten.
         known, self._since_ms = self._since_ms, {}
         moved: list[str] = []
         for listed in registry.nodes:
             at = known.get((listed.node, listed.run))
+            # A new run of a node has a key of its own.
             if at is None or at[0] != listed.beat:
                 moved.append(listed.node)
                 at = listed.beat, seen_at_ms
@@ -108,6 +111,7 @@ class BeatWatch:
         """Yield nodes whose beat, in a reply to a request sent at `asked_at_ms`, has not moved for a lease."""
         for each in listed:
             beat, since_ms = self._since_ms.get((each.node, each.run), (-1, 0))
+            # Measured from a reply to a later request, so the measured time is never longer than the real one.
             if beat == each.beat and asked_at_ms - since_ms >= each.ttl_ms:
                 yield each
 

@@ -179,9 +179,11 @@ async def _tried(link: Link, needs: Needs, deadline_ms: float) -> list[str]:
     names = sorted(needs.commands)
     trials = {**_COMMANDS, **_OF_A_CLUSTER}
     commands: list[Command] = [(*name.split("|"), *trials[name].arguments) for name in names]
+    # One harmless write per key pattern; queued commands never run.
     commands += [("HSET", key, "f", "v") for key in needs.keys]
     names += ["hset"] * len(needs.keys)
     replies = await link.exchange(commands, deadline_ms)
+    # Without duplicates, in order.
     return list(dict.fromkeys(_lacking(names, replies)))
 
 
@@ -190,6 +192,7 @@ def _lacking(names: Sequence[str], replies: Sequence[Reply]) -> Iterable[str]:
         if not _is_refusal(reply):
             continue
         place = _PLACE.search(str(reply))
+        # The refusal names neither key nor channel, so it is about the command.
         if place is None:
             yield f"+{name}"
         else:

@@ -71,6 +71,7 @@ def by_slot(asks: Sequence[Ask], rule: Callable[[Sequence[Ask]], list[Ask]]) -> 
         waits = False
         for ask in rule(some):
             waits = waits or ask.waits
+            # Keeps the order within a slot.
             if waits:
                 ask.waits, ask.target = True, None
             chosen.append(ask)
@@ -90,6 +91,7 @@ def keep_order(asks: Sequence[Ask]) -> list[Ask]:
     if not any(ask.is_again for ask in asks):
         return []
     ran = [at for at, ask in enumerate(asks) if not ask.is_again and not ask.is_behind]
+    # A write before this one must not run after it.
     last = ran[-1] if ran else -1
     return [
         ask for at, ask in enumerate(asks) if ask.is_behind or (ask.is_again and (at > last or is_noscript(ask.reply)))
@@ -106,6 +108,7 @@ def commands_of(asks: Sequence[Ask], link: Link) -> list[Command]:
     """Return their commands; a script by its source if this connection has not sent that yet."""
     commands: list[Command] = []
     for ask in asks:
+        # ASKING permits exactly the next command on a slot that is being moved.
         if ask.target is not None:
             commands.append(("ASKING",))
         if ask.call is None:

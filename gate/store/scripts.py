@@ -71,6 +71,7 @@ def runs_of(calls: Sequence[Call]) -> list[Run]:
             runs.append(Run(first, 0))
             continue
         script, keys, args, rows = first.script, first.keys, first.args, list(first.row)
+        # Bounds the time of one script.
         while at < len(calls) and at - begun < MAX_ROWS_A_SCRIPT:
             call = calls[at]
             if call.script is not script or not call.row or call.args != args or call.keys != keys:
@@ -95,6 +96,7 @@ def replies_of(runs: Sequence[Run], replies: Sequence[Reply]) -> list[Reply]:
 def load_script(name: str) -> Script:
     """Read `lua/<name>.lua` and its libraries."""
     source = _INCLUDE.sub(_library, (_FOLDER / f"{name}.lua").read_text())
+    # The SHA-1 that the server computes for EVALSHA.
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 

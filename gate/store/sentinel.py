@@ -123,9 +123,11 @@ class Sentinels:
         link = await self._link_to(sentinel)
         where, facts = await link.exchange(commands, self._connect_ms)
         if where is None:
+            # The names help to find a typing error.
             raise MasterUnknown(await _shown_names(link, self._connect_ms), was_sent=False)
         refuse_errors(sentinel, commands, [where, facts])
         fields = dict(zip(facts[::2], facts[1::2], strict=False))
+        # The last one to answer is asked first next time.
         self._order.remove(sentinel)
         self._order.insert(0, sentinel)
         return _Answer(int(fields.get(b"config-epoch", 0)), self._address.at(where[0].decode(), int(where[1])))
@@ -148,6 +150,7 @@ class Sentinels:
     def _take(self, answers: list[_Answer]) -> Address:
         newest = max(answers, key=lambda answer: answer.epoch)
         before, self.named, self._epoch = self.named, newest.primary, newest.epoch
+        # A change of the primary invalidates all connections.
         if before is not None and before != newest.primary:
             self._on_move(f"{before.shown} is no longer the primary: {newest.primary.shown} is")
         if newest.primary != self._leaving:
@@ -161,6 +164,7 @@ class Sentinels:
         while True:
             with contextlib.suppress(LinkLost):
                 await self._listen(sentinel, was_lost)
+            # The next subscription asks for what it may have missed.
             was_lost = True
             await asyncio.sleep(LISTEN_AGAIN_MS / 1000)
 

@@ -75,6 +75,7 @@ async def measure_distance(client: Client) -> tuple[float, float]:
     """Return the time to connect and the time of one answer, ms. Raises `StoreUnavailable`."""
     began_s = time.monotonic()
     link = await client.open_dedicated()
+    # In fractions of a millisecond, so not by `clock.monotonic_ms`.
     connect_ms = (time.monotonic() - began_s) * 1_000
     trips_ms = []
     try:

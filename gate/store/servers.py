@@ -120,6 +120,7 @@ async def _listed_by_cluster(address: Address) -> list[Listed]:
         lines = [line.split(" ") for line in text.decode().splitlines()]
         return sorted(
             (_listed(line, seed) for line in lines if not {"noaddr", "handshake"} & {*line[2].split(",")}),
+            # Masters with slots first.
             key=lambda one: (not one.slots, one),
         )
     raise problem
@@ -150,6 +151,7 @@ async def _looked_at(address: Address, listed: Listed) -> ServerLook:
         is_primary=is_primary,
         primary="" if is_primary else f"{info.get('master_host')}:{info.get('master_port')}",
         is_linked=is_primary or info.get("master_link_status") == "up",
+        # A replica reports its own position under another name.
         offset=int(info.get("master_repl_offset" if is_primary else "slave_repl_offset", "0")),
         online_replicas=sum(name.startswith("slave") and "state=online" in value for name, value in info.items()),
         slots=listed.slots,

@@ -48,6 +48,7 @@ async def agree(facts: Client, node: str, mine: Mapping[str, str]) -> None:
         other = await _other_that_beats(facts, node)
         if other is not None:
             raise InvalidConfig([_refusal(one, other) for one in differing])
+        # Replaces exactly the values seen, so two starting nodes can't both win.
         differing = await _take(facts, mine, {one.name: one.present for one in differing})
 
 
@@ -104,6 +105,7 @@ async def _other_that_beats(facts: Client, node: str) -> str | None:
                 if seen.get(other) != beat:
                     return other
         seen = beats
+        # A live node would have renewed within its lease.
         if monotonic_ms() - began_ms >= LEASE_TTL_MS:
             return None
         await asyncio.sleep(LOOK_EVERY_S)

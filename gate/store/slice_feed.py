@@ -50,6 +50,7 @@ def asking_behind(app_key: str, at: int, after: Cursor, most: int) -> Sequence[C
     stream, last = keys.feed(app_key, at), b"%d-0" % after.seq
     return (
         _meta(app_key, at),
+        # The entry at the position itself, to compare with.
         ("XRANGE", stream, last, last),
         ("XRANGE", stream, b"(%b" % last, "+", "COUNT", most),
     )
@@ -99,6 +100,7 @@ def _meta(app_key: str, at: int) -> Command:
 
 def _check(after: Cursor, epoch: str, head: int, there: Sequence[Reply], entries: Sequence[Reply]) -> None:
     if after.seq == BEGINNING:
+        # The beginning is readable only while the first entry is kept.
         begins_at_1 = _seq_of(entries[0][0]) == 1 if entries else head == 0
         if after.epoch not in ("0", epoch) or not begins_at_1:
             raise FeedReset("entries from the beginning are no longer kept")

@@ -112,6 +112,7 @@ class Slices:
             replies = await self._client.write_each([call for _, _, call in calls])
             for (_, nth, _), reply in zip(calls, replies, strict=True):
                 exchange.take_whole(nth, reply)
+        # Only during a move, or with an outdated slicing.
         if exchange.again:
             await self._repeat(exchange)
         return exchange.replies
@@ -167,6 +168,7 @@ class Slices:
                 at = slicing.place(one.user(0))
                 calls.append((at, nth, one.call(slicing.word, at, "", one.parts)))
         if self._known:
+            # Stable: calls of one User keep their order.
             calls.sort(key=_slice_of)
         return calls
 
@@ -192,6 +194,7 @@ class Slices:
             one = exchange.asked[row.asked]
             user, slicing = one.user(row.row), self._believed(one.app_key)
             at = place = slicing.place(user)
+            # The old slice first, until it has replied that the User has moved.
             if slicing.before and (one.app_key, user) not in exchange.moved:
                 at = slicing.origin(user)
             pieces.setdefault((at, row.asked, at != place), []).append(row)

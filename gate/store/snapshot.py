@@ -35,6 +35,7 @@ _KIND = {word: kind for kind, word in keys.LIST_WORD.items()}
 async def read_snapshot(client: Client, partitions: int) -> AsyncIterator[Sequence[Part]]:
     """Yield all facts in batches, Apps first. Raises `StoreUnavailable`."""
     metas = [keys.meta(partition) for partition in range(partitions)]
+    # Compared again at the end: a slot that moved in between may be incomplete.
     before = await client.steady_owners(metas)
     (packed_apps,) = await client.read(("HVALS", keys.apps()))
     yield [AppPart(unpack_app(packed)) for packed in packed_apps]
@@ -57,6 +58,7 @@ async def _together(masters: Sequence[Client]) -> AsyncIterator[Sequence[Part]]:
     ended = asyncio.gather(*reading)
     try:
         while not ended.done() or not batches.empty():
+            # Waits for a batch or for the end of all readers, whichever comes first.
             if batches.empty():
                 taking = asyncio.ensure_future(batches.get())
                 await asyncio.wait(list[asyncio.Future[Any]]([ended, taking]), return_when=asyncio.FIRST_COMPLETED)

@@ -72,6 +72,7 @@ class Store:
             await refuse_old_server(client)
             if tries_rights:
                 await require_rights(client, FACTS)
+            # The number present wins over the default, never over an explicit number.
             wanted = partitions or await partitions_present(client) or DEFAULT_PARTITIONS
             return cls(client, await open_partitions(client, [0], wanted))
         except BaseException:

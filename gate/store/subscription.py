@@ -66,6 +66,7 @@ class Subscription:
                     await self._link.watch(PING_EVERY_MS, self._client.deadline_ms)
             try:
                 await self.begin()
+                # Messages sent while disconnected are lost.
                 if self._on_again is not None:
                     await self._on_again()
             except StoreUnavailable:

@@ -84,6 +84,7 @@ class Sweep:
                     due.append(_Due(self._logged(app_key, partition, scripts.SWEEP_RESTRAINTS, own, args), len(users)))
             removed = await self._run(due, goes_on)
             full = [at for at, users in zip(partitions, ended, strict=True) if len(users) == MAX_SWEPT_A_SCRIPT]
+            # Only full Partitions have more; without progress the clocks disagree, so stop.
             swept, partitions = swept + removed, full if removed else []
         return swept
 
@@ -98,6 +99,7 @@ class Sweep:
         swept, cursor = 0, self._cursors.get(server.address, b"0")
         for _ in range(SCAN_STEPS_A_RUN if goes_on() else 0):
             ((cursor, names),) = await server.read(("SCAN", cursor, "MATCH", keys.ENDS_GLOB, "COUNT", SCAN_COUNT))
+            # Kept between runs, per server.
             self._cursors[server.address] = cursor
             # An id may end in what reads like such a key's beginning, hence the look at the noun.
             found = [key for name in names if (key := keys.parse(name)) and key.noun.endswith("-ends")]
@@ -157,5 +159,6 @@ class Sweep:
                 at += 1
             replies = await self._store.client.write(some)
             removed += sum(reply if isinstance(reply, int) else int(reply[0]) for reply in replies)
+            # Proportional to the work, so small slices pause briefly.
             await asyncio.sleep(SLICE_PAUSE_S * facts / SLICE_FACTS)
         return removed

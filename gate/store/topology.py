@@ -19,6 +19,7 @@ _ENDPOINT = re.compile(r"(?P<host>.*):(?P<port>\d+)(?:@\d+)?(?:,(?P<name>[^,]*))
 
 def slot_of(key: bytes) -> int:
     """Return the slot of a key: that of its hash tag, if it has one that is not empty."""
+    # As the server does: only the first pair of braces counts, and only if it is not empty.
     start = key.find(b"{")
     if start >= 0:
         end = key.find(b"}", start + 1)
@@ -78,6 +79,7 @@ def parse_nodes(text: str, asked_host: str, is_tls: bool) -> View:
             continue
         if "myself" in flags:
             own_id = words[0]
+        # A server that does not know its address leaves it empty.
         host, name = endpoint["host"].strip("[]") or asked_host, endpoint["name"] or ""
         servers.append(
             Server(
@@ -104,6 +106,7 @@ def _range(word: str) -> tuple[int, int]:
 
 def newest(views: Iterable[View]) -> Mapping[str, Server]:
     """Return each server by id, in its newest description."""
+    # An own description replaces one by another server with the same epoch.
     found: dict[str, Server] = {}
     of_itself: set[str] = set()
     for view in views:

@@ -35,6 +35,7 @@ class UserIndex:
 
     async def page(self, offset: int, count: int) -> list[Row]:
         """Return `count` Users after the first `offset`; fewer at the end."""
+        # Near the beginning every Partition is read from 0 and the offset is skipped here.
         starts, skipped = ([0] * len(self._indexes), offset) if offset <= NEAR_ROWS else (await self._starts(offset), 0)
         asked: list[Command] = [
             ("ZRANGE", index, start, start + skipped + count - 1, *self._order, "WITHSCORES")
@@ -56,6 +57,7 @@ class UserIndex:
         left = offset - sum(before)
         starts = [0] * len(before)
         for partition in range(len(before))[:: -1 if self._newest_first else 1]:
+            # In order of Partitions, which is the order of `rows` too.
             taken = min(left, ties[partition])
             starts[partition] = before[partition] + taken
             left -= taken

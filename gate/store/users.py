@@ -88,6 +88,7 @@ class Users:
                 raise UserDeactivated([user])
             if word == b"held":
                 raise _held(user, int(moment[0]))
+            # Unknown to the script: register, then try again.
             written = await self.enrol(app, user, now_ms, name, portrait)
         raise UserUnknown(user)
 
@@ -106,6 +107,7 @@ class Users:
         if deactivated_at is not None:
             raise UserDeactivated([user])
         if registered_at is None:
+            # Before the registration, so that the limit is never exceeded.
             await self.quota.reserve(app, user, now_ms)
             return await self.register_all(app.key, [Registration(user, now_ms, name, portrait)], now_ms)
         if _is_change(name, old_name) or _is_change(portrait, old_portrait):
@@ -180,6 +182,7 @@ class Users:
     ) -> tuple[list[Profile], Place | None]:
         """Return the next registered Users by moment, then id, and the position of the last one; None if none follow."""
         sets = [keys.users(partition, app_key) for partition in range(self._writer.partitions)]
+        # One more, to see whether a next page exists.
         found = await entries_behind(self._writer.client, sets, place, count + 1, reverse=newest_first)
         follows, found = len(found) > count, found[:count]
         profiles = await self.profiles(app_key, [user for _, user in found]) if found else []
@@ -203,6 +206,7 @@ class Users:
         ]
         written, replies = await self._writer.write(app_key, steps, now_ms)
         _refuse_deactivated(replies)
+        # After the deletion: an interrupted call keeps a place too many, never one too few.
         await self.quota.release(app_key, list(users))
         return written
 
@@ -255,6 +259,7 @@ class Users:
 
 def _profile_arg(text: str | None) -> str:
     """A name or portrait as scripts take it: "" if it was not given."""
+    # The prefix distinguishes an empty value from a missing one.
     return "" if text is None else "=" + text
 
 

@@ -87,6 +87,7 @@ class Writer:
     def by_partition(self, app: str, users: Iterable[bytes]) -> dict[int, list[bytes]]:
         """Group Users by Partition, each once, in the order given. Raises `InvalidInput` past `MAX_IDS_A_CALL`."""
         grouped: dict[int, list[bytes]] = defaultdict(list)
+        # Keeps the order of the first occurrence.
         unique = dict.fromkeys(users)
         if len(unique) > MAX_IDS_A_CALL:
             raise InvalidInput("users", f"at most {MAX_IDS_A_CALL} in one call, {len(unique)} were sent")
@@ -106,6 +107,7 @@ class Writer:
         calls = [self.call_of(app, step, now_ms) for step in steps]
         if self._recent is not None:
             return await self._write_to_masters(self._recent, steps, calls)
+        # On the same connection, so the list is at least as new as the writes.
         *replies, listed = await self.client.write(calls, behind=[READ])
         return written_of(revisions_of(steps, replies), parse_registry(listed)), replies
 
@@ -140,6 +142,7 @@ class Writer:
         if recent.is_recent:
             answers = await writing
         else:
+            # The registry is read in parallel, since the marks prove its completeness.
             answers, _ = await asyncio.gather(writing, recent.recent())
         replies, marks = answers[: len(calls)], [mark_of(reply) for reply in answers[len(calls) :]]
         revisions, registry = revisions_of(steps, replies), await recent.proven(marks)
@@ -188,6 +191,7 @@ def joined(writes: Iterable[WriteReceipt]) -> WriteReceipt | None:
                     taken_by[revision.partition] = written.servers[number]
         live_nodes |= written.live_nodes
         server_id = written.server_id
+        # Only certain if all writes saw the same list.
         registry = written.registry if registry in (None, written.registry) else ""
     if server_id is None:
         return None
@@ -200,5 +204,6 @@ def revisions_of(steps: Sequence[Step], replies: Sequence[Reply]) -> tuple[Revis
     return tuple(
         Revision(step.partition, reply[1].decode(), reply[0])
         for step, reply in zip(steps, replies, strict=True)
+        # A refusal begins with a word instead of a number.
         if isinstance(reply[0], int)
     )
