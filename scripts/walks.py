@@ -256,11 +256,14 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="scripts.walks", description="How much code a call passes.")
     parser.add_argument("--json", action="store_true", help="the figures as JSON")
     parser.add_argument("--hops", choices=names, help="print the functions of one walk in the order of their calls")
+    parser.add_argument(
+        "--without-core", action="store_true", help="with --hops: Python answers instead of the compiled core"
+    )
     chosen = parser.parse_args(arguments)
     exit_on_signals()
     if chosen.hops:
         walk = WALKS[names.index(chosen.hops)]
-        for each in traced([walk], core=True):
+        for each in traced([walk], core=not chosen.without_core):
             print("\n".join(each.hops))
         return 0
     walks = [*traced(WALKS, core=True), *traced(WALKS, core=False)]
