@@ -16,7 +16,7 @@ from gate.cli.store_connection import StoreConnection, run, run_with
 from gate.cli.time_format import shown_duration
 from gate.clock import wall_ms
 from gate.errors import GateError
-from gate.store.server_health import Vitals, read_vitals
+from gate.store.server_health import ServerHealth, read_server_health
 
 if TYPE_CHECKING:
     from gate.store.address import Address
@@ -169,7 +169,7 @@ def presence_findings(target: Target, allow_eviction: bool = False) -> Iterator[
 
 
 def _of_server(
-    name: str, vitals: Vitals, address: Address, skew_ms: int, option: str, lost: str, allow_eviction: bool
+    name: str, vitals: ServerHealth, address: Address, skew_ms: int, option: str, lost: str, allow_eviction: bool
 ) -> Iterator[Finding]:
     yield _distance(f"{name} distance", vitals, address, option)
     if not address.seeds:  # every server of a Cluster has a line of its own
@@ -182,19 +182,19 @@ def _of_server(
     yield _clock("clock" if name == "Redis" else f"{name} clock", skew_ms)
 
 
-async def _looked(connection: StoreConnection) -> tuple[Vitals, Address, int, ClockLook]:
+async def _looked(connection: StoreConnection) -> tuple[ServerHealth, Address, int, ClockLook]:
     from gate.store.clocks import look_at_clocks
 
     client = connection.store.client
     return (
-        await read_vitals(client),
+        await read_server_health(client),
         client.address,
         len(await connection.store.apps.list()),
         await look_at_clocks(client),
     )
 
 
-async def _looked_at(url: str) -> tuple[Vitals, int]:
+async def _looked_at(url: str) -> tuple[ServerHealth, int]:
     # Late, as in `connection`: the help page should not pay for what talks to Redis.
     from gate.store.address import parse_address
     from gate.store.bootstrap import refuse_old_server
@@ -208,9 +208,9 @@ async def _looked_at(url: str) -> tuple[Vitals, int]:
         await client.aclose()
 
 
-async def _vitals(client: Client) -> tuple[Vitals, int]:
+async def _vitals(client: Client) -> tuple[ServerHealth, int]:
     before_ms = wall_ms()
-    vitals = await read_vitals(client)
+    vitals = await read_server_health(client)
     after_ms = wall_ms()
     # The answer was made somewhere between the two; what lies between is no skew.
     return vitals, min(0, after_ms - vitals.now_ms) or max(0, before_ms - vitals.now_ms)
@@ -222,7 +222,7 @@ def _rights(subject: str, url: str, needs: Needs) -> Finding:
     return ok(subject, "every command, key and channel that Gate uses")
 
 
-def _distance(subject: str, vitals: Vitals, address: Address, option: str) -> Finding:
+def _distance(subject: str, vitals: ServerHealth, address: Address, option: str) -> Finding:
     found = (
         f"connecting takes {vitals.connect_ms:.0f} ms of {address.connect_timeout_ms:,}, "
         f"an answer {vitals.round_trip_ms:.1f} ms of {address.timeout_ms:,}"
@@ -236,7 +236,7 @@ def _distance(subject: str, vitals: Vitals, address: Address, option: str) -> Fi
     return ok(subject, found)
 
 
-def _role(subject: str, vitals: Vitals, option: str) -> Finding:
+def _role(subject: str, vitals: ServerHealth, option: str) -> Finding:
     if vitals.role == "master":
         return ok(subject, "primary")
     return fail(subject, vitals.role, f"name the primary with {option}: a replica refuses writes")
@@ -271,7 +271,7 @@ def _sentinels(subject: str, url: Callable[[], str], option: str) -> Iterator[Fi
         yield ok(subject, found)
 
 
-def _replicas(subject: str, vitals: Vitals) -> Finding:
+def _replicas(subject: str, vitals: ServerHealth) -> Finding:
     found = f"{counted(vitals.online_replicas, 'replica')}, {vitals.replica_lag_bytes:,} bytes behind at the most"
     if not vitals.online_replicas:
         return warn(subject, "none follows the primary", "start one: without it no failover can happen")
@@ -281,7 +281,7 @@ def _replicas(subject: str, vitals: Vitals) -> Finding:
     return ok(subject, f"{found}; min-replicas-to-write {vitals.min_replicas_to_write or 'not known'}")
 
 
-def _persistence(subject: str, vitals: Vitals) -> Finding:
+def _persistence(subject: str, vitals: ServerHealth) -> Finding:
     if vitals.last_write_failed:
         return fail(subject, "the last write to disk failed", "look at its disk and its log: writes may be refused")
     if not vitals.is_append_only:
@@ -294,7 +294,7 @@ def _persistence(subject: str, vitals: Vitals) -> Finding:
     return ok(subject, f"append-only file on, fsync {fsync}")
 
 
-def _durability(target: Target, vitals: Vitals) -> Finding:
+def _durability(target: Target, vitals: ServerHealth) -> Finding:
     """What an acknowledged write outlives, and whether this server can confirm it now."""
     try:
         durability = target.durability()
@@ -333,7 +333,7 @@ async def _refusal(url: str, durability: Durability) -> str:
     return ""
 
 
-def _eviction(subject: str, vitals: Vitals, lost: str, allow_eviction: bool) -> Finding:
+def _eviction(subject: str, vitals: ServerHealth, lost: str, allow_eviction: bool) -> Finding:
     policy = vitals.eviction_policy
     if vitals.evicted_keys and policy != "noeviction":
         return fail(
@@ -348,7 +348,7 @@ def _eviction(subject: str, vitals: Vitals, lost: str, allow_eviction: bool) -> 
     return ok(subject, "none (noeviction)")
 
 
-def _memory(subject: str, vitals: Vitals) -> Finding:
+def _memory(subject: str, vitals: ServerHealth) -> Finding:
     used = f"{vitals.used_memory_bytes / (1 << 20):.0f} MiB used"
     if not vitals.max_memory_bytes:
         return ok(subject, f"{used}, no limit")

@@ -123,7 +123,7 @@ class Heartbeat:
         """Announce and renew until cancelled."""
         loop = asyncio.get_running_loop()
         renew_at = loop.time()
-        listening = loop.create_task(self._announcer.heed(lambda: self.queue(self._applied())))
+        listening = loop.create_task(self._announcer.serve_requests(lambda: self.queue(self._applied())))
         try:
             while True:
                 try:

@@ -69,7 +69,7 @@ class Announcer(Protocol):
         """Why the last attempt to open a fresh connection failed; "" if it succeeded."""
         ...
 
-    async def heed(self, asked: Callable[[], None]) -> None:
+    async def serve_requests(self, asked: Callable[[], None]) -> None:
         """Until cancelled, call `asked` whenever a node requests the Positions of all nodes."""
         ...
 

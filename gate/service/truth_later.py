@@ -105,10 +105,10 @@ class TruthLater:
         """As the announcer."""
         return self._announcer.address_problem if self._announcer is not None else ""
 
-    async def heed(self, asked: Callable[[], None]) -> None:
+    async def serve_requests(self, asked: Callable[[], None]) -> None:
         """As the announcer, once the first renewal has found it."""
         assert self._announcer is not None
-        await self._announcer.heed(asked)
+        await self._announcer.serve_requests(asked)
 
     async def renew(self, applied: Mapping[int, Position]) -> str:
         """As the announcer."""

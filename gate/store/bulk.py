@@ -67,10 +67,10 @@ class BulkWriter:
         self._now_ms = now_ms
         self._ceiling = ceiling
         self._lists = Lists(writer)
-        self._restraints: dict[str, Penalties] = {"ban": Bans(writer), "mute": Mutes(writer)}
+        self._penalties: dict[str, Penalties] = {"ban": Bans(writer), "mute": Mutes(writer)}
         self._users = Users(writer)
         self._links: dict[Client, Link] = {}
-        self._restrained: dict[tuple[str, int], dict[bytes, Penalty]] = {}
+        self._penalized: dict[tuple[str, int], dict[bytes, Penalty]] = {}
         self._groups: dict[tuple[ListKind, int], list[Group]] = {}
         self._group_sizes: dict[tuple[ListKind, int], int] = {}
         self._switched: dict[int, dict[bytes, bool]] = {}
@@ -100,11 +100,11 @@ class BulkWriter:
 
     async def ban(self, user: bytes, until_ms: int, why: str = "", by: str = "") -> None:
         """Impose a Ban."""
-        await self._restrain("ban", Penalty(user, until_ms, why, by))
+        await self._penalize("ban", Penalty(user, until_ms, why, by))
 
     async def mute(self, user: bytes, until_ms: int, why: str = "", by: str = "") -> None:
         """Impose a Mute."""
-        await self._restrain("mute", Penalty(user, until_ms, why, by))
+        await self._penalize("mute", Penalty(user, until_ms, why, by))
 
     async def add(self, kind: ListKind, owner: bytes, members: Sequence[bytes], until_ms: int = FOREVER_MS) -> None:
         """Add entries to a list. If a list is given in parts, early parts may be written before a later one is refused."""
@@ -149,8 +149,8 @@ class BulkWriter:
 
     async def flush(self) -> BulkResult:
         """Send everything that is queued, and wait until it is written."""
-        for noun, partition in list(self._restrained):
-            self._emit_restraints(noun, partition)
+        for noun, partition in list(self._penalized):
+            self._emit_penalties(noun, partition)
         for at in list(self._groups):
             self._emit_lists(at)
         for partition in list(self._switched):
@@ -165,19 +165,19 @@ class BulkWriter:
         written = await self._writer.written(revisions, [self._taken_by[one.partition] for one in revisions])
         return BulkResult(self._facts, written, list(self._full))
 
-    async def _restrain(self, noun: str, restraint: Penalty) -> None:
+    async def _penalize(self, noun: str, penalty: Penalty) -> None:
         self._facts += 1
-        partition = self._writer.partition_of(self._app, restraint.user)
-        gathered = self._restrained.setdefault((noun, partition), {})
+        partition = self._writer.partition_of(self._app, penalty.user)
+        gathered = self._penalized.setdefault((noun, partition), {})
         # A later one for the same User replaces it.
-        gathered[restraint.user] = restraint
+        gathered[penalty.user] = penalty
         if len(gathered) >= USERS_A_SCRIPT:
-            self._emit_restraints(noun, partition)
+            self._emit_penalties(noun, partition)
             await self._send_if_due()
 
-    def _emit_restraints(self, noun: str, partition: int) -> None:
-        gathered = list(self._restrained.pop((noun, partition)).values())
-        self._emit(self._restraints[noun].imposing(self._app, partition, gathered, "take"))
+    def _emit_penalties(self, noun: str, partition: int) -> None:
+        gathered = list(self._penalized.pop((noun, partition)).values())
+        self._emit(self._penalties[noun].imposing(self._app, partition, gathered, "take"))
 
     def _emit_lists(self, at: tuple[ListKind, int]) -> None:
         kind, partition = at

@@ -109,7 +109,7 @@ class NodeAnnouncer:
         """Why the last connection attempt failed; "" if it succeeded."""
         return self._client.address_problem
 
-    async def heed(self, asked: Callable[[], None]) -> None:
+    async def serve_requests(self, asked: Callable[[], None]) -> None:
         """Until cancelled, call `asked` whenever a process requests the Positions of all nodes."""
         async with Subscription(self._client, keys.ASK_CHANNEL, lambda message: asked()) as subscription:
             await subscription.keep()

@@ -18,7 +18,7 @@ _ONLINE = re.compile(rb"^slave\d+:.*\bstate=online,offset=(\d+)", re.MULTILINE)
 _SETTINGS = ("appendfsync", "maxmemory-policy", "min-replicas-to-write")
 
 
-class Vitals(NamedTuple):
+class ServerHealth(NamedTuple):
     """The server's state at one moment. Settings are None if the server does not disclose them."""
 
     name: str
@@ -43,7 +43,7 @@ class Vitals(NamedTuple):
     """The fastest of a few answers."""
 
 
-async def read_vitals(client: Client) -> Vitals:
+async def read_server_health(client: Client) -> ServerHealth:
     """Read the server's state. Raises `StoreUnavailable`."""
     connect_ms, round_trip_ms = await measure_distance(client)
     info_text, (seconds, micros) = await client.read(("INFO",), ("TIME",))
@@ -51,7 +51,7 @@ async def read_vitals(client: Client) -> Vitals:
     settings = {name: await _setting(client, name) for name in _SETTINGS}
     offsets = [int(offset) for offset in _ONLINE.findall(info_text)]
     name = "Valkey" if "valkey_version" in info else "Redis"
-    return Vitals(
+    return ServerHealth(
         name=name,
         version=info.get("valkey_version") or info.get("redis_version", "unknown"),
         role=info.get("role", "unknown"),

@@ -61,14 +61,14 @@ class Sweep:
         """
         swept = 0
         for facts in await self._store.apps.list():
-            swept += await self._sweep_restraints(facts.key, self._store.bans, over_ms, goes_on)
-            swept += await self._sweep_restraints(facts.key, self._store.mutes, over_ms, goes_on)
+            swept += await self._sweep_penalties(facts.key, self._store.bans, over_ms, goes_on)
+            swept += await self._sweep_penalties(facts.key, self._store.mutes, over_ms, goes_on)
             partitions = range(self._store.partitions)
             await self._sweep_sets([keys.nonces(partition, facts.key) for partition in partitions], over_ms, goes_on)
         await self._sweep_sets([keys.revoked_cookies()], over_ms, goes_on)
         return swept + await self._sweep_lists(over_ms, goes_on)
 
-    async def _sweep_restraints(self, app_key: str, noun: Penalties, over_ms: int, goes_on: Callable[[], bool]) -> int:
+    async def _sweep_penalties(self, app_key: str, noun: Penalties, over_ms: int, goes_on: Callable[[], bool]) -> int:
         labels, swept, partitions = noun.words, 0, list(range(self._store.partitions))
         while partitions and goes_on():
             looks: list[Command] = [
@@ -81,7 +81,7 @@ class Sweep:
                 own = [noun.key(partition, app_key), *(keys.user(partition, app_key, user) for user in users)]
                 args = [over_ms, labels.lifted, labels.until, labels.why, labels.by, *users]
                 if users:
-                    due.append(_Due(self._logged(app_key, partition, scripts.SWEEP_RESTRAINTS, own, args), len(users)))
+                    due.append(_Due(self._logged(app_key, partition, scripts.SWEEP_PENALTIES, own, args), len(users)))
             removed = await self._run(due, goes_on)
             full = [at for at, users in zip(partitions, ended, strict=True) if len(users) == MAX_SWEPT_A_SCRIPT]
             # Only full Partitions have more; without progress the clocks disagree, so stop.

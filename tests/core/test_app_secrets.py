@@ -1,4 +1,4 @@
-"""Turning over a secret: what signs, and whose Tokens live, at each step."""
+"""Rotation of a secret: which secrets sign, and which Tokens are valid, at each step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stream entries to Changes, and what is said of those that are none."""
+"""Stream entries to Changes, and the errors for invalid entries."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The decision against a naive oracle, and the shortcuts of the hot path against the decision.
 
-The oracle is written from the design's words, on purpose in another shape than the table: it filters out ended facts first and
-then asks plain questions. `until` is checked by what it means: nothing changes before that moment, and then it may.
+The oracle is written from the design's text, deliberately in another form than the table: it filters out ended facts first and
+then uses plain conditions. `until` is checked by its meaning: nothing changes before that moment, and then it may.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ Situation = tuple[DictFacts, tuple[bytes, bytes]]
 
 @st.composite
 def situations(draw: st.DrawFn) -> Situation:
-    """Facts of one App and a pair that they are about: drawn at random, people and pairs would hardly ever meet."""
+    """Facts of one App and a related pair: drawn independently, Users and pairs would hardly ever meet."""
     sender, recipient = draw(st.sampled_from([(ANA, BOB), (ANA, BOB), (ANA, BOB), (ANA, ANA)]))
     # One of the two is harmless more often than not, or else the first rules would hide the last ones.
     people = {sender: draw(harmless | users), recipient: draw(harmless | users | switched_on)}
@@ -117,7 +117,7 @@ def test_nothing_changes_before_until(situation: Situation, now_ms: int) -> None
 @thoroughly
 @given(situations(), nows)
 def test_until_is_the_moment_of_a_fact_that_was_asked(situation: Situation, now_ms: int) -> None:
-    """Never an invented moment: it is the end of one of the sender's restraints or of the pair's own entries."""
+    """The moment is always the end of one of the sender's penalties or of the pair's own entries."""
     view, pair = situation
     sender, recipient = pair
     until_ms = decide(view, *pair, now_ms).until_ms
@@ -158,7 +158,7 @@ def test_the_shortcuts_agree_with_the_table(situation: Situation, now_ms: int) -
 
 
 class _OnlyLists:
-    """The same facts, except that all Users are registered, and none is restrained or deactivated."""
+    """The same facts, except that all Users are registered, and none is penalized or deactivated."""
 
     def __init__(self, view: DictFacts) -> None:
         self.app = view.app

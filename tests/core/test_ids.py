@@ -1,4 +1,4 @@
-"""What may name a User or an App."""
+"""Ids of Users and keys of Apps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""In which slice a User is: the rule is part of the stored format, so it is written down here in figures."""
+"""In which slice a User is: the rule is part of the stored format, so it is fixed here in numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokens: what is minted is read back, whatever the id; what is anything else is refused in the right word."""
+"""Tokens: a minted one is read back, for any id; anything else is refused with the right fault."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ SEED = int(os.environ.get("GATE_CHAOS_SEED", "20261128"))
 MINUTES = float(os.environ.get("GATE_CHAOS_MINUTES", "3"))
 NODES = 3
 LEAST_FAULTS_A_MINUTE, LEAST_VERDICTS_A_MINUTE, LEAST_WRITES_A_MINUTE = 15, 5_000, 100
-"""Fewer prove nothing. An idle machine makes forty, 100,000 and a thousand."""
+"""Smaller numbers prove nothing. An idle machine reaches forty, 100,000 and a thousand."""
 
 
 @pytest.mark.timeout(MINUTES * 60 * 3 + 120)

@@ -18,7 +18,7 @@ from typing import Any
 from tests.harness.ports import LOOPBACK
 
 CHUNK_BYTES = 65_536
-# What one direction holds back while frozen or delayed; past that the sender feels TCP's own back-pressure.
+# Buffer of one direction while frozen or delayed; past it TCP's back-pressure stops the sender.
 MAX_CHUNKS_HELD = 1_024
 # A call only schedules work on the cable's own loop; past this the loop itself is stuck.
 CALL_TIMEOUT_S = 5.0
@@ -60,7 +60,7 @@ class Cable:
         self._call(self._cut())
 
     def mend(self) -> None:
-        """Accepts connections again. Harmless on a cable that is whole."""
+        """Accepts connections again. Harmless on an intact cable."""
         self._call(self._listen())
 
     def freeze(self) -> None:
@@ -68,11 +68,11 @@ class Cable:
         self._call(self._set_flowing(False))
 
     def thaw(self) -> None:
-        """Delivers what was held back, then everything else."""
+        """Delivers the buffered bytes, then all others."""
         self._call(self._set_flowing(True))
 
     def point_to(self, upstream_port: int) -> None:
-        """New connections go to that port; those that are open stay where they are, as behind a virtual address."""
+        """New connections go to that port; open ones stay, as behind a virtual address."""
         self._call(self._point_to(upstream_port))
 
     def cut_every(self, nth: int) -> None:
@@ -159,7 +159,7 @@ class Cable:
         task = self._loop.create_task(self._carry(reader, writer))
         self._carrying.add(task)
         self._clients[task] = writer
-        # A task that is cancelled before its first step runs none of its own clean-up.
+        # A task cancelled before its first step does not run its own clean-up.
         task.add_done_callback(lambda done: self._hang_up(done, writer))
 
     def _hang_up(self, task: asyncio.Task[None], writer: asyncio.StreamWriter) -> None:
@@ -210,14 +210,14 @@ class Cable:
 
 
 async def _end(*tasks: asyncio.Task[None]) -> None:
-    """Cancels and awaits, and takes note of how they ended, so that nothing is reported as never retrieved."""
+    """Cancels and awaits tasks, and retrieves their results, so that asyncio reports none as never retrieved."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    """Closes at once, dropping what is unsent: the peer sees a reset, as when a cable or a machine fails."""
+    """Closes at once and drops unsent bytes: the peer sees a reset, as after a failure of a cable or a machine."""
     transport = writer.transport
     peer = transport.get_extra_info("socket")
     if peer is not None and not transport.is_closing():

@@ -1,4 +1,4 @@
-"""One server of a Redis or Valkey Cluster, and what it says about the others. Used by `clusters`."""
+"""One server of a Redis or Valkey Cluster, and its description of the others. Used by `clusters`."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class ClusterNode(RedisServer):
 
     @property
     def own(self) -> Seen:
-        """Itself, as it sees itself."""
+        """Its own description."""
         return next(seen for seen in self.seen if "myself" in seen.flags)
 
     @property

@@ -30,7 +30,7 @@ START_TIMEOUT_S = 30.0
 """A start takes about three seconds: a new master waits two before it serves."""
 AGREE_TIMEOUT_S = 40.0
 FAILOVER_GIVEN_UP_S = 6.0
-"""A server gives a failover by command up after 5 s, as when the replica did not catch up: then it is asked again."""
+"""A server gives up a commanded failover after 5 s, e.g. if the replica did not catch up; then the command is repeated."""
 KEYS_AT_ONCE = 100
 MIGRATE_TIMEOUT_MS = 5_000
 
@@ -38,7 +38,7 @@ Way = Literal["", "FORCE", "TAKEOVER"]
 
 
 class ClusterClient(redis.RedisCluster):
-    """As redis-py has it, but for KEYS, which it asks of one server."""
+    """redis-py's client, except for KEYS, which that sends to one server."""
 
     def keys(self, pattern: Any = "*", **_: Any) -> Any:
         """Of all masters."""
@@ -82,7 +82,7 @@ class ClusterSetup:
             for _ in range(masters * (1 + replicas)):
                 setup._launch_node()
             for epoch, node in enumerate(setup.nodes, 1):
-                node.ask("SET-CONFIG-EPOCH", epoch)  # else nodes with the same epoch settle that by messages
+                node.ask("SET-CONFIG-EPOCH", epoch)  # otherwise nodes with equal epochs resolve that by messages
             bounds = [round(SLOTS * number / masters) for number in range(masters + 1)]
             for number, master in enumerate(setup.nodes[:masters]):
                 master.ask("ADDSLOTSRANGE", bounds[number], bounds[number + 1] - 1)
@@ -172,13 +172,13 @@ class ClusterSetup:
         return next(node for node in followers if node.own.slots)
 
     def begin_move(self, slots: Sequence[int], target: ClusterNode) -> None:
-        """Mark `slots`, all of one master, as on their way: a key that is not there any more is answered with ASK."""
+        """Mark `slots`, all of one master, as being moved: a missing key is answered with ASK."""
         source = self.owner(slots[0])
         self._set_slots(target, slots, "IMPORTING", self._id_of(source))
         self._set_slots(source, slots, "MIGRATING", self._id_of(target))
 
     def move_keys(self, slot: int, target: ClusterNode, most: int | None = None) -> int:
-        """Move keys of a slot that is on its way: all, or at most so many; how many there were."""
+        """Move keys of a slot that is being moved: all, or at most `count`. Returns their number."""
         source, moved = self.owner(slot), 0
         while most is None or moved < most:
             count = KEYS_AT_ONCE if most is None else min(KEYS_AT_ONCE, most - moved)
@@ -303,7 +303,7 @@ class ClusterSetup:
         return node
 
     def _meet(self, pairs: Sequence[tuple[ClusterNode, ClusterNode]]) -> None:
-        """Introduce both of each pair; left to gossip, it would take seconds."""
+        """Introduce both of each pair; by gossip alone it would take seconds."""
         for one, other in pairs:
             one.ask("MEET", other.host, other.port, other.bus_port)
         for one, other in pairs:

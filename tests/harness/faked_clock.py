@@ -31,7 +31,7 @@ class FakedClock:
         }
 
     def step_to(self, ahead_s: float) -> None:
-        """From now on the clock is so far ahead of the real one (behind it, if negative). By a rename: never half a file."""
+        """Set the clock's lead over the real one (negative: behind). By a rename, so that no half file is read."""
         draft = self._path.with_suffix(".draft")
         draft.write_text(f"{ahead_s:+.3f}\n")
         draft.replace(self._path)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import redis
 
-# Enough to see the pattern of what leaked, short enough to read.
+# Enough to see the pattern of the leak, short enough to read.
 MAX_STRANGERS_NAMED = 10
 
 

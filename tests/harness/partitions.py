@@ -1,6 +1,6 @@
 """A network partition between servers on this machine: packets are dropped by rules of the kernel, in both directions.
 
-It needs a network namespace of its own (`run_apart`), so that nothing else on the machine is concerned, and servers with an
+It needs a network namespace of its own (`run_apart`), so that the rest of the machine is unaffected, and servers with an
 address each (`apart_host`). Clients have another one, and reach a server that is cut off from the others.
 """
 

@@ -1,4 +1,4 @@
-"""Finds every process that belongs to one started by a test, so that none outlives it unseen.
+"""Finds every process that belongs to one started by a test, so that none outlives it unnoticed.
 
 A service may move a child to a session of its own, and an orphan loses its parent: hence both, the session's members
 and the descendants. Reads /proc, so Linux only.

@@ -20,7 +20,7 @@ BRIEF_LEASE_MS = 1
 
 
 async def settle(store: Store) -> None:
-    """Nothing is missing from the list: a node that is gone again has watched it for its whole, very brief lease."""
+    """Make the list complete: a temporary node has watched it for its whole, very short lease."""
     watcher = NodeAnnouncer(store.client, "settler", lease_ttl_ms=BRIEF_LEASE_MS, partitions=store.partitions)
     while not await is_settled(store):
         await watcher.renew({})

@@ -1,6 +1,6 @@
 """A primary with two replicas and three Sentinels, all real, started in a second, with short limits.
 
-The Sentinels know each other from their files; else they would find each other by messages, which takes seconds.
+The Sentinels know each other from their files; finding each other by messages would take seconds.
 Used by the fixture `sentinel_setup` in `tests/conftest.py`, and by `loadtests/micro/failover.py`.
 """
 
@@ -102,7 +102,7 @@ class SentinelSetup:
 
     @property
     def primary(self) -> RedisServer:
-        """The primary by the newest word of any Sentinel that answers."""
+        """The primary, by the newest answer of any Sentinel."""
         found = [self._named(sentinel) for sentinel in self.sentinels]
         _, port = max(one for one in found if one is not None)
         return next(server for server in self.servers if server.port == port)

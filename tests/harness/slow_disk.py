@@ -1,6 +1,6 @@
 """A disk whose fsync takes as long as a test says: a shim between a server program and the C library, switched by a file.
 
-It is compiled when it is first asked for, and loaded into the server alone (`LD_PRELOAD`), by a script that takes its place.
+It is compiled at its first use, and loaded only into the server (`LD_PRELOAD`), by a script that replaces the program.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ class SlowDisk:
         self.program.chmod(0o700)
 
     def slow(self, fsync_ms: int) -> None:
-        """From now on each fsync takes so long."""
+        """Set the duration of each fsync."""
         self._ms.write_text(str(fsync_ms))
 
     def mend(self) -> None:
-        """As quick as it is."""
+        """Restore the real duration."""
         self._ms.unlink(missing_ok=True)
 
 

@@ -13,7 +13,7 @@ MEMORY_MB = 6_000
 
 
 class Searched(NamedTuple):
-    """What a search found."""
+    """The result of a search."""
 
     violations: int
     is_complete: bool
@@ -28,7 +28,7 @@ def search(model: str, directory: Path, *macros: str, is_large: bool = False) ->
         ["spin", "-a", *defined, str(MODELS / f"{model}.pml")], cwd=directory, capture_output=True, text=True
     )
     assert written.returncode == 0, written.stdout + written.stderr
-    # Of a small search compiling takes longer than the rest. A large one has its states compressed.
+    # For a small search compiling dominates. A large one compresses its states.
     how = ["-O2", "-DCOLLAPSE"] if is_large else ["-O0"]
     compiled = ["gcc", *how, "-w", "-DSAFETY", f"-DMEMLIM={MEMORY_MB}", "-o", "pan", "pan.c"]
     subprocess.run(compiled, cwd=directory, check=True)

@@ -1,4 +1,4 @@
-"""libgate as tests use it: built once, and asked in a process of its own, since this one has py-lmdb's LMDB in it.
+"""libgate for tests: built once, and called in a separate process, since this one contains py-lmdb's LMDB.
 
 As a program (`python libgate.py LIBRARY`) it is that process: one JSON list a line on stdin, a call and its arguments, ids in
 hex; one JSON list a line on stdout, what the call returned. It imports nothing of Gate.

@@ -1,4 +1,4 @@
-"""Peers on sockets of their own, and a small facts file of which replies differ, so that one in another's place is seen."""
+"""Peers on their own sockets, and a small facts file with distinct replies, so that a swapped reply is noticed."""
 
 from __future__ import annotations
 

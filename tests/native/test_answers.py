@@ -1,4 +1,4 @@
-"""A connection with the compiled core and one without give the same bytes, whatever is sent and however it is cut."""
+"""A connection with the compiled core and one without return the same bytes, for any input and any fragmentation."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_the_same_bytes_with_and_without(
 @given(st.lists(checks | fan_outs | others, max_size=10).map(b"".join), st.binary(max_size=4), st.integers(0, 300))
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_is_taken_is_whole_commands(workers: tuple[Worker, Worker], sent: bytes, noise: bytes, where: int) -> None:
-    """What the core takes of a chunk is what the exact parser calls commands, and each has one reply."""
+    """The core consumes exactly the bytes that the exact parser parses as commands, and each has one reply."""
     sent = sent[:where] + noise + sent[where:]
     reading = workers[0].reading
     reading.refresh()

@@ -1,4 +1,4 @@
-"""libgate decides as `core.decide` does, follows what the writer does, and words what it refuses."""
+"""libgate decides as `core.decide` does, follows the writer, and explains its refusals."""
 
 from __future__ import annotations
 

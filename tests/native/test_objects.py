@@ -1,4 +1,4 @@
-"""The compiled core's two objects as Python meets them: refusals, and what a failed opening must leave alone."""
+"""The compiled core's two Python objects: refusals, and the state after a failed opening."""
 
 from __future__ import annotations
 

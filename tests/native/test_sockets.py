@@ -1,4 +1,4 @@
-"""The core's poll by itself, on real sockets: whom it reads, what it hands over, and what a fault costs."""
+"""The core's poll alone, on real sockets: which it reads, what it passes on, and the effect of faults."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ SIXTY_FOUR = b"*3\r\n$10\r\nGATE.CHECK\r\n$16\r\n" + b"f" * 16 + b"\r\n$5\r\nali
 
 @pytest.mark.parametrize("is_full", [True, False])
 def test_who_floods_does_not_keep_others_from_being_read(table: Table, is_full: bool) -> None:
-    """Level-triggered events come in the same order in every pass: who found no room must be first in the next."""
+    """Level-triggered events come in the same order in every pass: a socket without room must be first in the next."""
     chunk = (SIXTY_FOUR + b"*0\r\n") * (TURN_BYTES // 64 + 1)
     chunk = chunk[:TURN_BYTES] if is_full else SIXTY_FOUR * (TURN_BYTES // len(SIXTY_FOUR))
     flooding = [table.seat() for _ in range(8)]

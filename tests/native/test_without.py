@@ -1,4 +1,4 @@
-"""What readers and the RESP port promise holds without the compiled core, too: their own tests once more, in one process."""
+"""Readers and the RESP port keep their promises without the compiled core: their tests again, in one process."""
 
 from __future__ import annotations
 

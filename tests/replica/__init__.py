@@ -1,1 +1,1 @@
-"""The Replica, proved part by part, then whole on real servers with every fault that it promises to survive."""
+"""The Replica, tested part by part, then as a whole on real servers with every fault that it promises to survive."""

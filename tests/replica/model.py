@@ -1,4 +1,4 @@
-"""A naive model of the facts, to argue with the Replica: plain dicts, one obvious line for each kind of Change."""
+"""A naive model of the facts, compared with the Replica: plain dicts, one obvious line for each kind of Change."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Facts:
 
 
 class Model:
-    """The truth, as a reader of the design would keep it."""
+    """The facts, as the design describes them."""
 
     def __init__(self) -> None:
         self.apps: dict[str, AppFacts] = {}
@@ -85,7 +85,7 @@ class Model:
         self.entries = {entry: until for entry, until in self.entries.items() if entry[0] != app}
 
     def facts(self) -> Facts:
-        """What readers must see: facts of Apps that there are, sizes counted."""
+        """The facts that readers must see: those of existing Apps, with counted sizes."""
         keys = {*self.own, *((app, owner) for app, _, owner, _ in self.entries)}
         users = {key: self._user(key) for key in keys if key[0] in self.apps}
         return Facts(
@@ -99,7 +99,7 @@ class Model:
         return UserFacts(**self.own.get(key, {}), blacklist_size=sizes[0], whitelist_size=sizes[1])
 
     def parts(self) -> list[Part]:
-        """A snapshot. Entries and their ends lie apart, as in Redis."""
+        """A snapshot. Entries and their ends are separate, as in Redis."""
         parts: list[Part] = [AppPart(facts) for facts in self.apps.values()]
         parts += [UserPart(app, user, UserFacts(**own)) for (app, user), own in self.own.items() if own]
         for (app, kind, owner, member), until_ms in self.entries.items():
@@ -109,7 +109,7 @@ class Model:
         return parts
 
     def part(self, subject: Subject) -> Part | None:
-        """What there is to show of one subject by now."""
+        """The present parts of one subject."""
         match subject:
             case ("app", key):
                 return AppPart(self.apps[key]) if key in self.apps else None
@@ -129,7 +129,7 @@ Subject = tuple[Any, ...]
 
 
 def subject_of(part: Part) -> Subject:
-    """What a part is about, so that a scan shows each once, whatever it says by then."""
+    """The subject of a part, so that a scan returns each once, with its present facts."""
     match part:
         case AppPart():
             return ("app", part.facts.key)
@@ -177,19 +177,19 @@ def list_numbers(txn: lmdb.Transaction) -> dict[bytes, int]:
 
 
 def check_checksum(txn: lmdb.Transaction) -> None:
-    """The facts add up to what the writer kept of them, change by change."""
+    """The facts add up to the checksum that the writer maintained."""
     found = {bytes(key): bytes(value) for key, value in txn.cursor() if bytes(key) != META_CHECKSUM}
     assert txn.get(META_CHECKSUM) == pack_checksum(sum(crc32(key + value) for key, value in found.items()))
 
 
 def check_settings(txn: lmdb.Transaction) -> None:
-    """What checks read of an App is what its record says, and there is nothing of any other App."""
+    """The record for checks matches the App's record, and there is none of any other App."""
     records = {key: pack_check_record(record, unpack_app(record[4:])) for key, record in _range(txn, b"A")}
     assert dict(_range(txn, b"C")) == records
 
 
 def check_numbers(txn: lmdb.Transaction) -> None:
-    """A number is one User's, leads to as many entries as its record says, and no entry lies under another."""
+    """A number belongs to one User, has as many entries as the record says, and no entry has another number."""
     numbers = list_numbers(txn)
     assert len(set(numbers.values())) == len(numbers)
     assert max(numbers.values(), default=0) < int.from_bytes(txn.get(META_NEXT_LIST, b"\x01"), "big")

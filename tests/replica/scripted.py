@@ -1,7 +1,6 @@
 """A Redis in memory, which a test can trim, empty, restore, fork and switch off at any step; and a node that only listens.
 
-It keeps the store's contract as `replica.ports` states it. What it can't show, timing and the wire, the tests on real
-servers do.
+It follows the store's contract in `replica.ports`. The tests on real servers cover timing and the wire.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ READ_LIMIT = 1_000
 
 
 class ScriptedRedis:
-    """A `ChangeSource`. `write` is what a script would do: change the facts and append the Change, in one step."""
+    """A `ChangeSource`. `write` does the work of a script: change the facts and append the Change, in one step."""
 
     def __init__(self, partitions: int = 2) -> None:
         self.partitions = partitions
@@ -166,7 +165,7 @@ class Listener:
     def address_problem(self) -> str:
         return ""
 
-    async def heed(self, asked: Callable[[], None]) -> None:
+    async def serve_requests(self, asked: Callable[[], None]) -> None:
         await asyncio.Event().wait()
 
     async def renew(self, applied: Mapping[int, Position]) -> str:

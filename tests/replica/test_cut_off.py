@@ -1,4 +1,4 @@
-"""A replicator that can't reach Redis still looks after its file; what it opens or loads is fresh only once Redis says so."""
+"""A replicator without Redis still checks its file; opened or loaded facts are fresh only once Redis has returned its heads."""
 
 from __future__ import annotations
 

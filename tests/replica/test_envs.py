@@ -1,4 +1,4 @@
-"""One environment a file and process: shared while it is the same file, another once it was made again, closed by the last."""
+"""One environment per file and process: shared for the same file, another one after it was recreated, closed by the last."""
 
 from __future__ import annotations
 

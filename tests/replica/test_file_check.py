@@ -1,4 +1,4 @@
-"""The child that looks first. What it must catch would end this process."""
+"""The child that checks first. The damage that it must detect would kill this process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fresh is said only of the file that the replicator writes, and only of facts that were read after that was known."""
+"""Only the file that the replicator writes is reported as fresh, and only facts that were read after that was known."""
 
 from __future__ import annotations
 

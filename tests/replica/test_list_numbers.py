@@ -1,4 +1,4 @@
-"""List numbers: who has one, when it is given and let go, that no entry outlives its way in, and what they save."""
+"""List numbers: which Users have one, when it is assigned and released, that no entry is orphaned, and the room they save."""
 
 from __future__ import annotations
 

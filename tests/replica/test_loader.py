@@ -169,7 +169,7 @@ class TestSpool:
 def test_any_writes_at_any_moment_of_the_scan_converge(
     tmp_path_factory: pytest.TempPathFactory, before: list[Op], during: list[tuple[int, Op]]
 ) -> None:
-    """The promise the whole Replica stands on: a scan that sees some of it before and some after, then the Changelog."""
+    """The Replica's basic promise: a scan that sees some facts before and some after, then the Changelog."""
     redis = ScriptedRedis()
     removed: set[str] = set()
 

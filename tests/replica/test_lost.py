@@ -1,4 +1,4 @@
-"""What a failover lost is listed before the swap, in lines that put it back; from ledgers, and on a live Redis."""
+"""Facts that a failover lost are listed before the swap, in lines that restore them; from ledgers, and on a live Redis."""
 
 from __future__ import annotations
 

@@ -300,7 +300,7 @@ class TestKilled:
     async def test_kill_9_in_full_flight_then_catch_up(
         self, tmp_path: Path, store: Store, private_redis: RedisServer
     ) -> None:
-        """Whatever moment it is killed at, what it left is whole, is followed on, and ends equal to Redis."""
+        """Killed at any moment, it leaves a sound file, which is followed and becomes equal to Redis."""
         directory = tmp_path / "replica"
         for round_ in range(4):
             child = await asyncio.create_subprocess_exec(

@@ -1,4 +1,4 @@
-"""A reader's caches are exact: whatever happens between two looks, it says what a fresh reader without a cache says."""
+"""A reader's caches are exact: after any Changes, its answers equal those of a new reader without a cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The replicator against a scripted Redis: each way in which a Changelog can break, and what is served meanwhile."""
+"""The replicator with a scripted Redis: each way in which a Changelog can break, and the facts served meanwhile."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ class TestFollowing:
         assert node.status_page.stale_ms == 0
 
     async def test_it_stays_fresh_while_there_is_always_more(self, node: Node, redis: ScriptedRedis) -> None:
-        """Freshness is measured against the heads of a moment, so a stream that never pauses is no reason to look stale."""
+        """Freshness is measured against the heads of a moment, so a stream without pauses does not look stale."""
         loop = asyncio.get_running_loop()
         until = loop.time() + FRESH_GRACE_MS * 1.3 / 1_000
         stale: list[int] = []

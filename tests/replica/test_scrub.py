@@ -1,4 +1,4 @@
-"""Whatever happens to the pages of a facts file, a scrub finds it, or every fact can still be read as it was."""
+"""For any damage to the pages of a facts file: a scrub finds it, or every fact can still be read unchanged."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_sound_file_adds_up_while_it_is_written(file: FactsFile) -> None:
 
 
 def test_the_program_knows_the_layout() -> None:
-    """It imports nothing of this project, so what it has to know stands in it once more."""
+    """It imports nothing of this project, so it repeats some constants."""
     assert file_check._CHECKSUM == META_CHECKSUM
     assert CHECKSUM_RANGE == 1 << 64
 

@@ -1,7 +1,7 @@
-"""Two nodes on one Redis that loses data or moves: once a write was answered `all`, no node gives the old verdict as fresh.
+"""Two nodes on one Redis that loses data or moves: after a write was answered `all`, no node returns the old verdict as fresh.
 
-The second node stops in the worst moment, as a process that is paused: its last stamp is new, its lease is not renewed, and
-it hears nothing. Meanwhile the first one goes on, and is asked to write.
+The second node is paused at the worst moment: its last stamp is new, its lease is not renewed, and it receives nothing.
+Meanwhile the first one continues, and writes.
 """
 
 from __future__ import annotations

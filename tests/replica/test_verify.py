@@ -1,4 +1,4 @@
-"""What `gate replica verify` makes of two facts files; on a live Redis: test_on_redis.py."""
+"""`gate replica verify` with two facts files; on a live Redis: test_on_redis.py."""
 
 from __future__ import annotations
 

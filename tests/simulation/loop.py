@@ -1,7 +1,7 @@
-"""An event loop on virtual time: where nothing is ready to run, the clock moves to the next timer.
+"""An event loop on virtual time: if no task is ready to run, the clock moves to the next timer.
 
-Nothing in it waits for a file descriptor: servers are asked while the clock stands still (`network`). So a second of a lease
-costs what is done in it. `looptime` patches a loop that may wait for real sockets; without them these few lines do.
+No task waits for a file descriptor: servers are called while the clock stands still (`network`). So a second of a lease costs
+only the work in it. `looptime` patches a loop that may wait for real sockets; without them these few lines do.
 """
 
 from __future__ import annotations

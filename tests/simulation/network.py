@@ -1,7 +1,7 @@
-"""A network in virtual time, between the parts of Gate and real servers that are asked one command at a time.
+"""A network in virtual time, between the parts of Gate and real servers that run one command at a time.
 
-Each connection keeps the order of its bytes in both directions; what is on different connections may overtake. A command
-reaches the server after a delay, is run there while the clock stands still, and its reply comes after another delay. A
+Each connection keeps the order of its bytes in both directions; bytes of different connections may overtake each other. A
+command reaches the server after a delay, is run there while the clock stands still, and its reply comes after another delay. A
 connection that is cut may lose what is on its way. XREAD does not block the server: it is asked again after each write, until
 its time is over. PUBLISH and SUBSCRIBE are the network's own.
 
@@ -72,7 +72,7 @@ class Server:
             self.ask("RESTORE", key, 0, dumped)
 
     def demote(self) -> None:
-        """It is a replica of nothing now. It closes no connection, but those that wait for Changes are let go."""
+        """Demote it to a replica. It closes no connection, but releases those that wait for Changes."""
         self.ask("REPLICAOF", "127.0.0.1", 1)
         for connection in list(self.connections):
             connection.unblock()

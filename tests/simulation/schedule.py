@@ -1,4 +1,4 @@
-"""Schedules: what is done to Gate, to its network and to its servers, when; drawn by a seed, and shrunk."""
+"""Schedules of events for Gate, its network and its servers; drawn by a seed, and shrunk."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _fault(draw: random.Random) -> Event:
 
 
 def shrunk(events: list[Event], fails: Callable[[list[Event]], bool]) -> list[Event]:
-    """Fewer entries that still fail: halves first, then single ones, until none can be left out."""
+    """Fewer entries that still fail: halves first, then single ones, until none can be omitted."""
     size = len(events) // 2
     while size:
         at = 0

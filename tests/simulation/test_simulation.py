@@ -1,4 +1,4 @@
-"""Schedules by seed find no violation, and find wrong rules that are put back.
+"""Schedules by seed find no violation, and find deliberately wrong rules.
 
 `GATE_SIMULATE_SECONDS` is how long the first search takes.
 """

@@ -43,7 +43,7 @@ class Violation(Exception):
 
 
 class Outcome(NamedTuple):
-    """What a schedule came to. `violation` is "" if there was none."""
+    """The result of a schedule. `violation` is "" if there was none."""
 
     violation: str
     history: list[str]
@@ -125,7 +125,7 @@ class _Node:
 
 
 class World:
-    """What events are done to."""
+    """The system to which events are applied."""
 
     def __init__(self, servers: Servers, seed: int, directory: Path) -> None:
         self._servers = servers.both

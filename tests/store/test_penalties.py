@@ -70,7 +70,7 @@ async def test_lifting_leaves_nothing_and_may_be_repeated(store: Store, follower
     assert await case.noun(store).count(APP, NOW) == 0
 
 
-async def test_lifting_one_leaves_the_other_restraint(store: Store, case: Case) -> None:
+async def test_lifting_one_leaves_the_other_penalty(store: Store, case: Case) -> None:
     for one in CASES.values():
         await one.noun(store).impose(APP, [b"ann"], 5_000, NOW, why="why")
     await case.noun(store).lift(APP, [b"ann"], NOW)
