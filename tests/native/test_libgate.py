@@ -276,7 +276,7 @@ class TestRefusals:
         path = ledger.directory / "facts-7.mdb"
         path.write_bytes(content)
         (ledger.directory / "current").write_text("facts-7.mdb\n")
-        with pytest.raises(Refused, match=r"-lock was taken away"):
+        with pytest.raises(Refused, match=r"-lock is missing"):
             libgate.open(ledger.directory, "app")
         path.with_name("facts-7.mdb-lock").touch()
         with pytest.raises(Refused, match="not an LMDB file of format 1"):
