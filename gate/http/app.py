@@ -43,7 +43,7 @@ from gate.http.errors import (
     v1_problem,
 )
 from gate.http.health import ASIDE, PROBES, Probe
-from gate.http.openapi import DOCUMENTS
+from gate.http.openapi import DOCUMENTS, viewer
 from gate.http.operators import OPERATOR_REQUEST, OperatorAuth, operator_request
 from gate.http.responses import REQUEST_ID, is_check_logged, json_response, log_request, request_id_of
 from gate.http.rongcloud import endpoint as rongcloud_endpoint
@@ -93,6 +93,8 @@ def make_app(deps: Deps, operator_auth: OperatorAuth | None = None, mounted: Seq
     app.on_shutdown.append(partial(_end_streams, deps))
     for path, document in DOCUMENTS.items():
         routes.add(app, path, "docs", {"GET": partial(document, deps=deps)})
+    for path, file in viewer.FILES.items():
+        routes.add(app, path, "docs", {"GET": file})
     for path, probe in PROBES.items():
         aside = asyncio.Lock() if path in ASIDE else None
         routes.add(app, path, "probe", {"GET": partial(_probe, probe, aside, deps)})

@@ -1,7 +1,7 @@
-"""What HTTP says of itself: `/openapi.json`, and the same as a page at `/docs`, which asks no other host for anything.
+"""The description of all endpoints: `/openapi.json`, and the same as a page at `/docs`, which needs no other host.
 
-Both are made from the tables that the application is made of, once, when they are first asked for: some hundred milliseconds,
-so in a thread. No credentials.
+The document is generated from the tables that the application is made of, once, on the first request for it: some hundred
+milliseconds, so in a thread. No credentials.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import orjson
 from aiohttp import web
 
 from gate.http.dependencies import Deps
+from gate.http.openapi import viewer
 from gate.http.responses import JSON_TYPE
 
-PAGE_TYPE = "text/html; charset=utf-8"
 _ANYONE = {"Access-Control-Allow-Origin": "*"}
 
 
@@ -26,10 +26,9 @@ async def openapi_json(request: web.Request, deps: Deps) -> web.Response:
     return web.Response(body=body, headers={"Content-Type": JSON_TYPE, **_ANYONE})
 
 
-async def docs(request: web.Request, deps: Deps) -> web.Response:
+async def docs(request: web.Request, deps: Deps) -> web.StreamResponse:
     """The document as a page."""
-    body, policy = await asyncio.to_thread(_page)
-    return web.Response(body=body, headers={"Content-Type": PAGE_TYPE, **policy})
+    return await viewer.PAGE(request)
 
 
 def openapi_document() -> dict[str, Any]:
@@ -43,13 +42,6 @@ def openapi_document() -> dict[str, Any]:
 @cache
 def _document_bytes(public_url: str) -> bytes:
     return orjson.dumps(openapi_document() | ({"servers": [{"url": public_url}]} if public_url else {}))
-
-
-def _page() -> tuple[bytes, dict[str, str]]:
-    # As above; and templates take a megabyte.
-    from gate.http.openapi.page import page_html, policy
-
-    return page_html(), policy()
 
 
 DOCUMENTS = {"/openapi.json": openapi_json, "/docs": docs}
