@@ -48,7 +48,7 @@ class AppLease:
     """The lease under its present epoch, once `begin` took it."""
 
     def __init__(
-        self, app_key: str, name: bytes, service: SessionService, feeds: SharedFeeds, admissions: Admission
+        self, app_key: str, name: bytes, service: SessionService, feeds: SharedFeeds, admission: Admission
     ) -> None:
         self.app_key = app_key
         self.sessions: dict[str, LocalSession] = {}
@@ -61,7 +61,7 @@ class AppLease:
         self._name = name
         self._service = service
         self._feeds = feeds
-        self._admissions = admissions
+        self._admission = admission
         self._turn = asyncio.Lock()
         """One at a time asks for the lease and brings Sessions back."""
 
@@ -164,9 +164,9 @@ class AppLease:
         """Once this Replica has applied more of the User's Partition than when the Token was verified."""
 
         def look() -> Verified | None:
-            if self._admissions.applied_of(self.app_key, by.user) == (by.log_epoch, by.log_seq):
+            if self._admission.applied_of(self.app_key, by.user) == (by.log_epoch, by.log_seq):
                 return None
-            found = self._admissions.authorize_again(self.app_key, by.user, by.minted_at_ms, wall_ms())
+            found = self._admission.authorize_again(self.app_key, by.user, by.minted_at_ms, wall_ms())
             if not token.is_same_app(found.app, by.app):
                 raise TokenRefused("app-unknown", "the App was removed")
             return found
@@ -180,7 +180,7 @@ class AppLease:
         async with self._turn:
             if self.gateway is not seen:
                 return  # another caller has renewed it meanwhile
-            if self._admissions.app_facts(self.app_key) is None:
+            if self._admission.app_facts(self.app_key) is None:
                 self._disconnect_all("app-removed")
                 return
             gateway = await self._service.lease(self.app_key, self._name, self.epoch, self._may_connect)
@@ -208,7 +208,7 @@ class AppLease:
 
     def _allowed_or_disconnected(self, session: LocalSession) -> Verified | None:
         try:
-            by = self._admissions.authorize_stay(self.app_key, session.user, session.minted_at_ms, wall_ms())
+            by = self._admission.authorize_stay(self.app_key, session.user, session.minted_at_ms, wall_ms())
         except TokenRefused as refused:
             self._disconnect(session, REASON_OF_FAULT[refused.fault])
             return None
@@ -219,7 +219,7 @@ class AppLease:
 
     def _may_connect(self, app_key: str, user: bytes, minted_at_ms: int) -> Verified | None:
         try:
-            return self._admissions.authorize_stay(app_key, user, minted_at_ms, wall_ms())
+            return self._admission.authorize_stay(app_key, user, minted_at_ms, wall_ms())
         except TokenRefused:
             return None
 
@@ -233,7 +233,7 @@ class AppLease:
 
     def _disconnect_expired(self) -> None:
         """Every client is looked at: far cheaper than a timer each."""
-        app, now_ms = self._admissions.app_facts(self.app_key), wall_ms()
+        app, now_ms = self._admission.app_facts(self.app_key), wall_ms()
         if app is None:
             return
         valid_generations = token.generations(app)

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
+import msgspec
+
 from gate.errors import StoreUnavailable, Unavailable
 from gate.store.link import Reply
 from gate.store.slicing import SlicedCall, Slices, answered
@@ -31,25 +33,22 @@ MAX_QUEUED = 256
 T = TypeVar("T")
 
 
-class PendingResult(Generic[T]):
-    """One reply to come. Once `arrival` is done, `result` gives what was asked, or raises what went wrong."""
+class PendingResult(msgspec.Struct, Generic[T], frozen=True):
+    """One reply to come. Once `arrival` is done, `result` gives what was asked for, or raises what went wrong."""
 
-    __slots__ = ("_asks_only", "_at", "_read", "arrival")
-
-    def __init__(
-        self, arrival: asyncio.Future[list[Reply]], at: int, read: Callable[[Reply], T], asks_only: bool
-    ) -> None:
-        self.arrival = arrival
-        self._at = at
-        self._read = read
-        self._asks_only = asks_only
+    arrival: asyncio.Future[list[Reply]]
+    at: int
+    """Which of the batch's replies it is."""
+    read: Callable[[Reply], T]
+    asks_only: bool
 
     def result(self) -> T:
         """What the reply says. Raises `StoreUnavailable`."""
         away = self.arrival.exception()
-        if self._asks_only and isinstance(away, StoreUnavailable):
+        if self.asks_only and isinstance(away, StoreUnavailable):
             raise StoreUnavailable(str(away))  # the batch's outcome is that of what others wrote in it
-        return self._read(answered(self.arrival.result()[self._at]))
+        reply = self.arrival.result()[self.at]
+        return self.read(answered(reply) if isinstance(reply, Exception) else reply)
 
     async def wait(self) -> T:
         """`result` as soon as there is one."""
@@ -66,6 +65,7 @@ class Batches:
         self._most_under_way = most_under_way
         self._calls: list[SlicedCall] = []
         self._args = 0
+        self._is_full = False
         self._arrival: asyncio.Future[list[Reply]] | None = None
         self._queue: deque[tuple[list[SlicedCall], asyncio.Future[list[Reply]]]] = deque()
         self._under_way: set[asyncio.Task[None]] = set()
@@ -84,13 +84,10 @@ class Batches:
         pending = PendingResult(self._arrival, len(self._calls), read, asks_only)
         self._calls.append(call)
         self._args += len(call.args) + len(call.parts)
-        if self._is_full:
+        if len(self._calls) >= MAX_CALLS_A_BATCH or self._args >= MAX_ARGS_A_BATCH:
+            self._is_full = True
             self._send(self._arrival)
         return pending
-
-    @property
-    def _is_full(self) -> bool:
-        return len(self._calls) >= MAX_CALLS_A_BATCH or self._args >= MAX_ARGS_A_BATCH
 
     async def aclose(self) -> None:
         """Wait for what is under way."""
@@ -104,7 +101,7 @@ class Batches:
             return
         if len(self._under_way) < self._most_under_way or self._is_full:
             self._queue.append((self._calls, turn))
-            self._calls, self._args, self._arrival = [], 0, None
+            self._calls, self._args, self._arrival, self._is_full = [], 0, None, False
             self._pump()
 
     def _pump(self) -> None:

@@ -18,7 +18,7 @@ from gate.core.presence import CloseReason, Verified, session_parts
 from gate.core.sessions import CloseOutcome, GatewayKey, OpenOutcome, OpenSession
 from gate.presence.batches import PendingResult
 from gate.store.link import Reply
-from gate.store.presence import closed, opened
+from gate.store.presence import OPEN_OUTCOMES, closed
 
 if TYPE_CHECKING:
     from gate.presence.session_service import SessionService
@@ -126,7 +126,7 @@ class Gateway:
         return [closed[1:] for closed in self.closed]
 
     def _opened(self, session: OpenSession, reply: Reply) -> OpenOutcome:
-        outcome = opened(reply)
+        outcome = OPEN_OUTCOMES[reply]
         if outcome is OpenOutcome.OK:
             self.sessions[session.id] = session
         return outcome

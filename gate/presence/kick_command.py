@@ -10,13 +10,12 @@ Called by `/v1`, the console and the command line.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
-
 import structlog
 
 from gate.core.presence import CloseReason, parse_platform, session_parts
 from gate.errors import InvalidInput, StoreUnavailable
+from gate.store.audit import Audit
+from gate.store.presence import PresenceStore
 from gate.store.writer import Attribution
 
 KICKED: CloseReason = "kicked"
@@ -24,33 +23,9 @@ KICKED: CloseReason = "kicked"
 _log = structlog.get_logger()
 
 
-class Audit(Protocol):
-    """Where orders are kept. Methods raise `StoreUnavailable`."""
-
-    async def order_kick(self, app_key: str, user: bytes, because: Attribution, session: str, platform: str) -> str:
-        """Note that it is about to be done; the id of the entry."""
-        ...
-
-    async def settle_kick(
-        self, app_key: str, user: bytes, because: Attribution, session: str, platform: str, ordered: str, closed: int
-    ) -> None:
-        """Put what came of it in the place of the order."""
-        ...
-
-
-class Presence(Protocol):
-    """Where Sessions are closed."""
-
-    async def kick(
-        self, app_key: str, users: Sequence[bytes], why: str, *, stored_id: str = "", platform: str = ""
-    ) -> int:
-        """How many were live. Raises `StoreUnavailable`."""
-        ...
-
-
 async def kick_user(
     audit: Audit,
-    presence: Presence,
+    presence: PresenceStore,
     app_key: str,
     user: bytes,
     because: Attribution,

@@ -35,7 +35,7 @@ class LocalGateway:
         place: str,
         service: SessionService,
         feeds: SharedFeeds,
-        admissions: Admission,
+        admission: Admission,
         agreed: Callable[[], Awaitable[None]],
         processes: int = 1,
     ) -> None:
@@ -52,7 +52,7 @@ class LocalGateway:
         self._processes = processes
         self._service = service
         self._feeds = feeds
-        self._admissions = admissions
+        self._admission = admission
         self._agreed = agreed
         self._leases: dict[str, asyncio.Task[AppLease]] = {}
         self._tasks: dict[AppLease, set[asyncio.Task[None]]] = {}
@@ -124,7 +124,7 @@ class LocalGateway:
         return begun
 
     async def _begun(self, app_key: str) -> AppLease:
-        lease = AppLease(app_key, self.name, self._service, self._feeds, self._admissions)
+        lease = AppLease(app_key, self.name, self._service, self._feeds, self._admission)
         try:
             await self._agreed()
             cursor = await lease.begin()

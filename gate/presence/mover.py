@@ -19,7 +19,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -28,6 +28,7 @@ from gate.core.slices import UNSLICED, Slicing, slicing_of
 from gate.errors import StoreUnavailable
 from gate.store import presence_keys as keys
 from gate.store import scripts
+from gate.store.apps import Apps
 from gate.store.client import Client
 from gate.store.clocks import Watch
 from gate.store.link import Reply
@@ -44,22 +45,6 @@ TOLD_AT_ONCE = 8
 """Slices. A new one refuses its Users until it has the word; each is sent the leases of all old ones."""
 
 _log = structlog.get_logger()
-
-
-class Apps(Protocol):
-    """Where Apps' settings are read. Methods raise `StoreUnavailable`."""
-
-    async def moved_at(self) -> tuple[Any, ...]:
-        """The same as long as no App changed."""
-        ...
-
-    async def with_presence_slices(self) -> Mapping[str, int]:
-        """Of Apps with more than one slice, how many."""
-        ...
-
-    async def missing(self, app_keys: Sequence[str]) -> Sequence[str]:
-        """Those that are no App's."""
-        ...
 
 
 class _Superseded(Exception):

@@ -24,9 +24,10 @@ import structlog
 
 from gate.clock import monotonic_ms, wall_ms
 from gate.core.changes import Change, ChangeUnreadable
+from gate.core.history import check_follows, check_heads
 from gate.core.model import AppFacts
 from gate.core.revision import Position
-from gate.errors import AppUnknown, StoreUnavailable
+from gate.errors import AppUnknown, ChangelogBroken, StoreUnavailable
 from gate.store.apps import Apps
 from gate.store.changelog import Changelog
 from gate.store.presence import LogPosition, PresenceStore
@@ -96,16 +97,13 @@ class SessionRevoker:
         """Do what the next Changes ask for, waiting up to `block_ms` for the first."""
         try:
             news = await self._changelog.read(self._places, block_ms)
-        except ChangeUnreadable as fault:
+            behind = {partition: check_follows(self._places[partition], some) for partition, some in news.items()}
+        except (ChangeUnreadable, ChangelogBroken) as fault:
             await self._reconcile(str(fault))
-            return
-        if any(not _is_next(self._places[partition], some) for partition, some in news.items()):
-            await self._reconcile("entries are missing")
             return
         for partition, some in news.items():
             await self._act(self._places[partition].epoch, some)
-            last = some[-1]
-            self._places[partition] = Position(self._places[partition].epoch, last.seq, last.write_id)
+            self._places[partition] = behind[partition]
         if news:
             await self._note(list(news))
         else:
@@ -124,21 +122,24 @@ class SessionRevoker:
         is_first = not self._places and len(noted) < len(heads)
         begin = self._places or heads
         places = [noted.get(at, begin[at]) for at in range(len(heads))]
-        if all(_can_follow(place, head) for place, head in zip(places, heads, strict=True)):
-            self._places = places
+        self._places = places
+        try:
+            check_heads(places, heads)
+        except ChangelogBroken as broken:
+            await self._reconcile(str(broken))
+        else:
             if is_first:  # a node's ports answer sooner than this role is at work: who was banned meanwhile?
                 await self._look_at_everybody()
             # Where nothing was noted yet, the next process would begin with its own now, and miss what came in between.
             await self._note(range(len(places)))
-        else:
-            self._places = places
-            await self._reconcile("the Changelog is another one")
 
     async def _look_at_heads(self) -> None:
-        """A Redis that lost writes has nothing new to read for long, and then other Changes under the same numbers."""
+        """A Redis that lost writes stays silent for a while and then reuses sequence numbers, so compare the heads."""
         heads = await self._changelog.heads()
-        if not all(_can_follow(place, head) for place, head in zip(self._places, heads, strict=True)):
-            await self._reconcile("Redis went back")
+        try:
+            check_heads(self._places, heads)
+        except ChangelogBroken as broken:
+            await self._reconcile(str(broken))
 
     async def _act(self, epoch: str, changes: Sequence[Change]) -> None:
         causes: dict[_Cause, dict[bytes, int]] = defaultdict(dict)
@@ -233,13 +234,3 @@ def _cause(change: Change, closing_on_expire: Container[str]) -> _Cause | None:
     if change.kind == "tokens-revoked" and change.app in closing_on_expire:
         return _Cause(change.app, "token-revoked", int(change.value))
     return None
-
-
-def _is_next(place: Position, changes: Sequence[Change]) -> bool:
-    return changes[0].seq == place.seq + 1 and (not place.tip or changes[0].previous_write_id == place.tip)
-
-
-def _can_follow(place: Position, head: Position) -> bool:
-    if place.epoch != head.epoch or place.seq > head.seq:
-        return False
-    return place.seq < head.seq or not place.tip or place.tip == head.tip

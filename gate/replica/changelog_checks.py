@@ -1,8 +1,7 @@
 """Checks whether a Changelog can be followed from this Replica's Positions, and splits Changes into portions.
 
-Contiguous numbers alone do not reveal every break. A Redis that was restored from an older file and then written past our
-Position has the right numbers and another history. So a Position carries the id of its last write, and each Change names the
-write before it. A follower that starts, or lost its connection to Redis, compares ids before it calls facts fresh.
+The checks of heads and Changes themselves are those of `gate.core.history`. A follower that begins, or that has lost sight of
+Redis, compares the ids of writes before it calls its facts fresh.
 
 Called by the replicator and the loader.
 """
@@ -12,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from gate.core.changes import Change
+from gate.core.history import check_heads
 from gate.core.revision import Position
 from gate.errors import ChangelogBroken
 from gate.replica.ports import ChangeSource
@@ -22,25 +22,6 @@ MAX_SLICE_WEIGHT = 2_000
 
 # The heads may be ahead for this long while no Change arrives: a hundred times the duration of a read.
 UNREACHED_MS = 2_000
-
-
-def check_heads(applied: Sequence[Position], heads: Sequence[Position]) -> None:
-    """Raise `ChangelogBroken` if these heads can't follow from what is applied, as far as heads alone show."""
-    if len(applied) != len(heads):
-        raise ChangelogBroken("partitions", f"there are {len(heads)}, the Replica was loaded from {len(applied)}")
-    for partition, (ours, head) in enumerate(zip(applied, heads, strict=True)):
-        if ours.epoch != head.epoch:
-            raise ChangelogBroken(
-                "epoch", f"Partition {partition} has {head.epoch or 'none'}, not {ours.epoch or 'none'}"
-            )
-        # Redis lost writes that are applied here.
-        if ours.seq > head.seq:
-            raise ChangelogBroken("behind", f"Partition {partition} ends at {head.seq}, {ours.seq} is applied here")
-        # The same number, but another write.
-        if ours.seq == head.seq and ours.tip != head.tip:
-            raise ChangelogBroken(
-                "forked", f"Partition {partition} has another write at {ours.seq} than the one applied"
-            )
 
 
 async def verify_history(source: ChangeSource, applied: Sequence[Position]) -> list[Position]:

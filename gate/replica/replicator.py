@@ -27,10 +27,11 @@ import structlog
 
 from gate.clock import monotonic_ms, wall_ms
 from gate.core.changes import ChangeUnreadable
+from gate.core.history import check_heads
 from gate.core.revision import Position
 from gate.errors import ChangelogBroken, ReplicaForeign, ReplicaFull, ReplicaMissing, StoreUnavailable
 from gate.replica import files
-from gate.replica.changelog_checks import UNREACHED_MS, HeadsTarget, check_heads, slices, verify_history
+from gate.replica.changelog_checks import UNREACHED_MS, HeadsTarget, slices, verify_history
 from gate.replica.compaction import Compaction, opened_in_step
 from gate.replica.heartbeat import HeadsRead, Heartbeat
 from gate.replica.layout import BOARD_FILE, MAP_BYTES, generation_of
@@ -41,8 +42,7 @@ from gate.replica.status_page import STAMP_EVERY_MS, State, StatusPage
 from gate.replica.upkeep import CHECK_PLACE_EVERY_MS, Upkeep
 from gate.replica.writer import FactsFile
 
-FIRST_RETRY_MS = 50
-LAST_RETRY_MS = 1_000
+FIRST_RETRY_MS, LAST_RETRY_MS = 50, 1_000
 # On a full disk, each attempt to load reads all of Redis in vain.
 LAST_RELOAD_RETRY_MS = 15_000
 PURGED_AT_ONCE = 5_000

@@ -29,8 +29,9 @@ import msgspec
 
 from gate.core.changes import Change
 from gate.core.codec import unpack_app
+from gate.core.history import check_follows
 from gate.core.revision import NOWHERE, Position
-from gate.errors import ChangelogBroken, InvalidInput, ReplicaForeign, ReplicaFull
+from gate.errors import InvalidInput, ReplicaForeign, ReplicaFull
 from gate.replica import envs, files
 from gate.replica.facts_txn import FactsTxn
 from gate.replica.layout import (
@@ -63,18 +64,6 @@ COPIED_AT_ONCE = 2_000
 _STAYS_BEHIND = frozenset({META_CLEAN, META_SUCCESSOR, META_PACKED, META_CHECKSUM})
 
 _UNREADABLE = (struct.error, ValueError, IndexError, msgspec.MsgspecError)
-
-
-def check_follows(position: Position, changes: Sequence[Change]) -> Position:
-    """Return the Position after `changes`. Raises `ChangelogBroken` if one is not directly after the previous one."""
-    epoch, seq, tip = position
-    for change in changes:
-        if change.seq != seq + 1:
-            raise ChangelogBroken("hole", f"after seq {seq} came {change.seq}")
-        if change.previous_write_id != tip:
-            raise ChangelogBroken("forked", f"seq {change.seq} follows another write than the one applied before it")
-        seq, tip = change.seq, change.write_id
-    return Position(epoch, seq, tip)
 
 
 class FactsFile:

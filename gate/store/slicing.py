@@ -104,12 +104,20 @@ class Slices:
         """Return each reply, or the exception of a refused call. Raises `StoreUnavailable` if nothing was answered."""
         if not asked:
             return []
-        exchange = _Exchange(asked)
         calls = self._calls(asked)
         if calls is None:
+            exchange = _Exchange(asked)
             await self._send(exchange, [_Row(nth, row) for nth, one in enumerate(asked) for row in range(one.rows)])
         else:
+            is_in_order = not self._known  # else the calls are sorted by slice
             replies = await self._client.write_each([call for _, _, call in calls])
+            if is_in_order and not any(
+                # Of lists only the first value can say so; a look at each costs less than a call.
+                reply == _STALE or (isinstance(reply, list) and reply and reply[0] == _STALE)
+                for reply in replies
+            ):
+                return replies
+            exchange = _Exchange(asked)
             for (_, nth, _), reply in zip(calls, replies, strict=True):
                 exchange.take_whole(nth, reply)
         # Only during a move, or with an outdated slicing.

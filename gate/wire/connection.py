@@ -161,7 +161,7 @@ class Connection(asyncio.BufferedProtocol):
         """The peer finished sending: its replies are flushed, then the transport closes itself."""
         self._watch.stalls(self)
         self._outbox.abandon_pending()
-        if self._has_work() or self._wait.is_on or self._outbox:
+        if self._backlog or self._rest or self._wait.is_on or self._outbox:
             self._draining = True
             return True
         return False
@@ -204,7 +204,8 @@ class Connection(asyncio.BufferedProtocol):
         It owes reading, too, where the connection closes as soon as the last replies are out. The rest of a command it owes
         only while it is read: what waits for an answer of ours to something earlier is not its doing.
         """
-        owes_bytes = self._reader.pending and not (self._is_held() or self._has_work() or self._is_waiting)
+        has_turns_left = self._is_held() or self._backlog or self._rest or self._is_waiting
+        owes_bytes = self._reader.pending and not has_turns_left
         if self._line is None or not (self._unread or owes_bytes or self._line.transport.is_closing()):
             self._stalled_since_ms = 0
             return 0
@@ -273,10 +274,10 @@ class Connection(asyncio.BufferedProtocol):
         if client.quitting or reader.error is not None or self._draining:
             self._close_when_done()
         if self._is_held():
-            if self._has_work():
+            if self._backlog or self._rest:
                 self._pause()
             return
-        if self._has_work() or (self._is_full and not self._is_paused):
+        if self._backlog or self._rest or (self._is_full and not self._is_paused):
             self._wait_for_a_turn()
             return
         self._resume()
@@ -361,9 +362,6 @@ class Connection(asyncio.BufferedProtocol):
     def _is_held(self) -> bool:
         return self._unread or self._wait.is_on or self._outbox.is_full
 
-    def _has_work(self) -> bool:
-        return bool(self._backlog or self._rest)
-
     def _hold(self, *, listens: bool = False) -> None:
         """Go on later. One that listens reads on until more is sent, so as to notice its peer's end."""
         if listens:
@@ -389,7 +387,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._client.quitting:
             self._backlog.clear()
             self._rest = b""
-        elif self._has_work() or self._wait.is_on:
+        elif self._backlog or self._rest or self._wait.is_on:
             return
         if self._outbox:
             return

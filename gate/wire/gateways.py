@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import msgspec
+
 from gate.clock import wall_ms
 from gate.core.presence import (
     LOCAL_GATEWAY_PREFIX,
@@ -85,91 +87,88 @@ def lease(client: Client, arguments: Sequence[bytes]) -> PendingReply:
 def connect(client: Client, arguments: Sequence[bytes]) -> PendingReply:
     """`GATE.CONNECT token platform gateway [ip]` → the id of the Session."""
     worker = client.worker
-    client.session_service()
+    if worker.session_service is None:
+        client.session_service()  # raises what says so
     platform = parse_platform(arguments[1])
     ip = parse_address(arguments[3]) if len(arguments) > 3 else ""
-    gateway = _lease_of(client, arguments[2])
+    gateway = client.leases.get((client.app().app.key, arguments[2]))
+    if gateway is None:
+        name = parse_gateway(arguments[2]).decode()
+        raise SessionRefused(
+            "no-lease", f"this connection holds no lease of the Gateway {name}: send GATE.LEASE gateway epoch first"
+        )
     if worker.draining:
         raise SessionRefused("draining", "this node is shutting down: connect the Session through another one")
     worker.refuse_if_stale()
     presented = arguments[0].decode("latin-1")
     by = authorize_connect(worker.reading, presented, wall_ms(), gateway.app_key)
-    return _Connecting(worker.reading, presented, gateway, platform, ip).attempt(by)
+    return _Connecting(worker.reading, presented, gateway, platform, ip, by).attempt()
 
 
-class _Connecting:
+class _Connecting(msgspec.Struct):
     """One GATE.CONNECT, until it is answered.
 
     Nothing of it refers to itself, as closures would that call each other: in a storm only the collector could free those.
     """
 
-    __slots__ = (
-        "_by",
-        "_gateway",
-        "_ip",
-        "_is_abandoned",
-        "_pending",
-        "_platform",
-        "_presented",
-        "_reading",
-        "_session",
-        "_until_ms",
-        "_verifying",
-    )
+    reading: Reading
+    presented: str
+    gateway: Gateway
+    platform: str
+    ip: str
+    by: Verified
+    session: OpenSession | None = None
+    pending: PendingResult[OpenOutcome] | None = None
+    is_abandoned: bool = False
+    until_ms: int = 0
+    """How long it is verified again; 0 before the first time."""
+    verifying: asyncio.Task[Verified] | None = None
 
-    _by: Verified
-    _session: OpenSession
-    _pending: PendingResult[OpenOutcome]
-    _verifying: asyncio.Task[Verified]
-
-    def __init__(self, reading: Reading, presented: str, gateway: Gateway, platform: str, ip: str) -> None:
-        self._reading = reading
-        self._presented = presented
-        self._gateway = gateway
-        self._platform = platform
-        self._ip = ip
-        self._until_ms = 0
-
-    def attempt(self, by: Verified) -> PendingReply:
-        self._is_abandoned = False
-        self._by = by
-        self._session = session = self._gateway.new_session(by, self._platform, self._ip)
-        self._pending = pending = self._gateway.open(session)
+    def attempt(self) -> PendingReply:
+        """Ask for a Session with an id of its own."""
+        gateway = self.gateway
+        self.is_abandoned = False
+        self.session = gateway.new_session(self.by, self.platform, self.ip)
+        self.pending = pending = gateway.open(self.session)
         return PendingReply(pending.arrival, self._word, abandon=self._abandon)
 
     def _abandon(self) -> None:
-        self._is_abandoned = True
-        self._gateway.abandon(self._session.id)
+        assert self.session is not None
+        self.is_abandoned = True
+        self.gateway.abandon(self.session.id)
 
     def _word(self) -> bytes | PendingReply:
+        assert self.session is not None and self.pending is not None
         try:
-            outcome = self._pending.result()
+            outcome = self.pending.result()
         except StoreUnavailable as away:
             if away.outcome == "unknown":
                 self._abandon()
             raise
         if outcome is OpenOutcome.OK:
-            if self._is_abandoned:
-                self._gateway.forget(self._session.id)
-            return replies.bulk(self._session.id)
+            if self.is_abandoned:
+                self.gateway.forget(self.session.id)
+            return replies.bulk(self.session.id)
         if outcome is OpenOutcome.BARRED:
-            self._until_ms = self._until_ms or verify_until_ms()
-            verifying = verified_again(self._look, self._until_ms)
-            self._verifying = asyncio.get_running_loop().create_task(verifying)
-            return PendingReply(self._verifying, self._again)
-        raise _refusal(outcome, self._gateway)
+            self.until_ms = self.until_ms or verify_until_ms()
+            verifying = verified_again(self._look, self.until_ms)
+            self.verifying = asyncio.get_running_loop().create_task(verifying)
+            return PendingReply(self.verifying, self._again)
+        raise _refusal(outcome, self.gateway)
 
     def _again(self) -> PendingReply:
-        return self.attempt(self._verifying.result())
+        assert self.verifying is not None
+        self.by = self.verifying.result()
+        return self.attempt()
 
     def _look(self) -> Verified | None:
         """In a bracket of its own: the User, if more of its Partition is applied than when its Token was verified."""
-        reading, app_key, by = self._reading, self._gateway.app_key, self._by
+        reading, app_key, by = self.reading, self.gateway.app_key, self.by
         reading.refresh()
         try:
             if applied_of(reading, app_key, by.user) == (by.log_epoch, by.log_seq):
                 return None
-            return authorize_connect(reading, self._presented, wall_ms(), app_key)
+            return authorize_connect(reading, self.presented, wall_ms(), app_key)
         finally:
             reading.release()
 
@@ -207,17 +206,6 @@ def touch(client: Client, arguments: Sequence[bytes]) -> PendingReply:
     pending = client.session_service().touch(client.app().app.key, [one.decode("latin-1") for one in arguments])
     weight = 1 + len(arguments) // SESSIONS_A_REPLY
     return PendingReply(pending.arrival, lambda: replies.integer(pending.result()), weight=weight)
-
-
-def _lease_of(client: Client, raw: bytes) -> Gateway:
-    """The lease under which this connection speaks for a Gateway; `InvalidInput` for what is no name of one."""
-    gateway = client.leases.get((client.app().app.key, raw))
-    if gateway is None:
-        name = parse_gateway(raw).decode()
-        raise SessionRefused(
-            "no-lease", f"this connection holds no lease of the Gateway {name}: send GATE.LEASE gateway epoch first"
-        )
-    return gateway
 
 
 def _refusal(outcome: OpenOutcome, gateway: Gateway) -> GateError:

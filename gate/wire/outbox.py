@@ -41,7 +41,7 @@ class Outbox:
         """Replies whose turn is behind what waits."""
         self.waiting.append(replies)
         self._weight += _weight_of(replies)
-        self._note_full()
+        self.is_full = self.holds_back or self._weight >= MAX_AWAITED
 
     def wait_for(self, later: PendingReply) -> None:
         """Keep the place of a reply that is still to come."""
@@ -51,7 +51,7 @@ class Outbox:
             self._last = later.arrival
             later.arrival.add_done_callback(self._on_ready)
         self.holds_back = self.holds_back or later.holds_back
-        self._note_full()
+        self.is_full = self.holds_back or self._weight >= MAX_AWAITED
         if self._is_abandoned and later.hurry is not None:
             later.hurry()
         if self._is_abandoned and later.abandon is not None:
@@ -74,7 +74,7 @@ class Outbox:
             queue.popleft()
             ready.append(reply)
         self.holds_back = self.holds_back and bool(queue)
-        self._note_full()
+        self.is_full = self.holds_back or self._weight >= MAX_AWAITED
         return b"".join(ready)
 
     def abandon_pending(self) -> None:
@@ -99,11 +99,7 @@ class Outbox:
                 awaited.cancel()
         self.waiting.clear()
         self._weight = 0
-        self.holds_back = False
-        self._note_full()
-
-    def _note_full(self) -> None:
-        self.is_full = self.holds_back or self._weight >= MAX_AWAITED
+        self.holds_back = self.is_full = False
 
 
 def _weight_of(waiting: bytes | PendingReply) -> int:

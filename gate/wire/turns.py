@@ -75,19 +75,16 @@ class Usage:
 class Turns:
     """Who waits for a turn in one worker. Each waits at most once, and asks again if it has more to do."""
 
-    __slots__ = ("_call_soon", "_is_called", "_known", "_strangers")
+    __slots__ = ("_call_soon", "_known", "_strangers", "is_busy")
 
     def __init__(self, call_soon: Callable[[TakeTurn], object] | None = None) -> None:
         """`call_soon` is the running loop's unless given."""
         self._call_soon = call_soon
         self._known: deque[TakeTurn] = deque()
         self._strangers: deque[TakeTurn] = deque()
-        self._is_called = False
-
-    @property
-    def is_busy(self) -> bool:
+        # An attribute: asked on each read.
+        self.is_busy = False
         """Whether anything waits for a turn: then what a stranger sends waits too."""
-        return self._is_called
 
     @property
     def is_crowded(self) -> bool:
@@ -97,8 +94,8 @@ class Turns:
     def wait(self, take_turn: TakeTurn, *, is_stranger: bool = False) -> None:
         """Call it when its turn comes, in a later pass of the loop."""
         (self._strangers if is_stranger else self._known).append(take_turn)
-        if not self._is_called:
-            self._is_called = True
+        if not self.is_busy:
+            self.is_busy = True
             self._call_round()
 
     def _round(self) -> None:
@@ -111,8 +108,8 @@ class Turns:
             if self._strangers:
                 self._strangers.popleft()()
         finally:  # a turn that failed ended its own connection
-            self._is_called = bool(self._known or self._strangers)
-            if self._is_called:
+            self.is_busy = bool(self._known or self._strangers)
+            if self.is_busy:
                 self._call_round()
 
     def _call_round(self) -> None:

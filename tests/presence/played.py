@@ -11,6 +11,7 @@ from gate.core.sessions import OpenSession
 from gate.presence.mover import Mover
 from gate.store import presence_keys as keys
 from gate.store.address import parse_address
+from gate.store.apps import Apps
 from gate.store.cluster import client_of
 from gate.store.presence import PresenceStore, opened
 
@@ -56,8 +57,8 @@ class Gateway:
         assert await self.store.exchange(call) == [1]
 
 
-class Wanted:
-    """Apps' settings, as the mover reads them: over how many slices each is to be spread."""
+class Wanted(Apps):
+    """Apps' settings, as the mover reads them: over how many slices each is to be spread. There is no store behind them."""
 
     def __init__(self, **slices: int) -> None:
         self.slices = slices

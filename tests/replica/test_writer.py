@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gate.core.history import check_follows
 from gate.core.model import FOREVER_MS, ListKind, UserFacts
 from gate.core.revision import Position
 from gate.errors import ChangelogBroken, ReplicaForeign, ReplicaFull
@@ -25,7 +26,7 @@ from gate.replica.layout import (
     unpack_journal,
     unpack_position,
 )
-from gate.replica.writer import FactsFile, check_follows
+from gate.replica.writer import FactsFile
 from tests.replica.model import Changes, facts_in
 from tests.replica.ops import Op, ops
 from tests.replica.scripted import ScriptedRedis

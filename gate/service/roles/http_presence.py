@@ -37,7 +37,7 @@ AGREED_WITHIN_S = 1.0
 class HttpPresence:
     """One a process; `aclose` it when the server has drained."""
 
-    def __init__(self, context: RoleContext, admissions: Admission) -> None:
+    def __init__(self, context: RoleContext, admission: Admission) -> None:
         address = parse_address(context.config.presence_redis or context.role_config.redis_url)
         self._reading = client_of(address)
         self._opening = client_of(address)
@@ -47,7 +47,7 @@ class HttpPresence:
         service = SessionService(PresenceStore(self._opening), context.config.lease_ttl_ms, BATCHES_UNDER_WAY)
         self._agreeing = asyncio.create_task(agreed_on_presence(context, self._opening))
         self.gateway = LocalGateway(
-            _place(context), service, self.feeds, admissions, self._agreed, context.config.http_workers
+            _place(context), service, self.feeds, admission, self._agreed, context.config.http_workers
         )
 
     async def aclose(self) -> None:
