@@ -93,7 +93,7 @@ def _measure(planned: Plan, console: Console) -> tuple[list[Row], dict[str, floa
 
 
 def _rows_of(name: str, bed: Bed) -> list[Row]:
-    """What was measured. Without a compiler nothing is; a wrong reply ends the subject, whose bound then is not met."""
+    """The rows of a subject. Without a compiler there are none; a wrong reply ends the subject, whose bound then is not met."""
     try:
         return ROWS[name](bed)
     except NoCompiler as missing:

@@ -1,4 +1,4 @@
-"""What locust runs: see `loadtests.run`, which starts a service first. `GATE_LOAD_*` say where it is."""
+"""The file that locust runs: see `loadtests.run`, which starts a service first and passes its address in `GATE_LOAD_*`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a whole run of the benchmark leaves in the repository: the plot, and the tables of figures in the README.
+"""The files of a whole run of the benchmark in the repository: the plot, and the tables of figures in the README.
 
     python -m loadtests.plot [--check]
 

@@ -1,4 +1,4 @@
-"""What the rows are measured on: servers that are started and loaded when a row first asks for them, and ended together.
+"""The servers of the rows: each is started and loaded when a row first needs it, and all are stopped together.
 
 One Valkey 9 with its append-only file on is Gate's store, shared by two nodes, so that a row can look at another node and
 restart one; one Redis 7 and one Valkey 9 hold the same facts for the peers. A node of its own, with a Valkey for its Sessions
@@ -65,7 +65,7 @@ class Bed:
         self.facts = FactSet(options.scale)
         self._stack = ExitStack()
         self.may_send_us = 0.0
-        """What `Replica.may_send` was found to take for a pair, in process; 0 before that was measured."""
+        """The measured time of `Replica.may_send` for a pair, in process; 0 before it is measured."""
         self._pairs: dict[Spread, list[Pair]] = {}
 
     def __enter__(self) -> Bed:
@@ -116,7 +116,7 @@ class Bed:
 
     @cached_property
     def presence_store(self) -> RedisServer:
-        """What `presence` keeps its Sessions in, and nothing else."""
+        """The Redis of the Sessions of `presence` only."""
         server = RedisServer.start("valkey-9", self.folder / "presence-store", aof=True)
         self._stack.callback(server.stop)
         return server
@@ -153,7 +153,7 @@ class Bed:
 
     @cached_property
     def peer_systems(self) -> list[System]:
-        """What is measured in turn with Gate."""
+        """The systems that are measured in turn with Gate."""
         return [
             self.lua,
             PlainSystem(self.peers, "redis plain"),
@@ -169,7 +169,7 @@ class Bed:
         return build(SOURCE, self.folder / "load")
 
     def prepared(self, system: System, spread: Spread, most: int | None = None) -> tuple[Script, list[bool]]:
-        """What the load client asks the system, and what that answered to each pair when it was asked in Python."""
+        """The requests of the load client, and the system's answers to each pair, as recorded in Python."""
         path = self.folder / f"{system.name.replace(' ', '-')}-{spread}.script"
         return prepared(system, self.pairs(spread)[:most], path)
 

@@ -1,4 +1,4 @@
-"""What the benchmark asks in Python: connections, encoded commands, replies. What it times over RESP is asked by `load`."""
+"""The benchmark's client in Python: connections, encoded commands, replies. `load` is the client of timed rows over RESP."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TIMEOUT_S = 30.0
 
 
 class Rate(NamedTuple):
-    """What one timed round gave."""
+    """The result of one timed round."""
 
     checks_per_s: float
     p50_us: float

@@ -1,4 +1,4 @@
-"""What else a node is at while checks are timed: an app server's writes, Sessions that come and go, a connection without pause.
+"""Other work of a node while checks are timed: an app server's writes, Sessions that come and go, a connection without pause.
 
 Each is a process of its own that keeps to a rate, and says at the end how much it got done: on a machine that is too busy for
 both, that is less than was asked for, and belongs next to the figure.
@@ -32,7 +32,7 @@ WRITERS = 16
 STEP_S = 0.002
 """Between two looks at what is due."""
 MOST_DUE_S = 0.05
-"""What is overdue for longer is left out, so that a busy machine gets less and not a burst."""
+"""Work that is overdue for longer is left out, so that a busy machine gets less work and not a burst."""
 COMERS = 2_000
 RENEW_EVERY_S = 3.0
 STRANGER = "tail-member"
@@ -40,7 +40,7 @@ STRANGER = "tail-member"
 
 
 class Done(NamedTuple):
-    """What was done, in how many seconds."""
+    """The number of operations, and their seconds."""
 
     changes: int
     seconds: float
@@ -81,7 +81,7 @@ def presence_changes(node: GateService) -> Meanwhile:
 
 
 def without_a_pause(port: int, greeting: bytes, request: bytes) -> Meanwhile:
-    """One connection that is written to whenever there is room, whatever was answered."""
+    """One connection that is written to whenever there is room, without a wait for answers."""
     return Meanwhile(_flood, port, greeting, request)
 
 

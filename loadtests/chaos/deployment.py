@@ -1,4 +1,4 @@
-"""What is under test whatever Redis is behind it: nodes, each with a small disk and a clock that can be set."""
+"""The nodes under test, with every kind of Redis: each has a small disk and a clock that can be set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must hold when it is calm: registers equal on every surface; at the very end Redis, Sessions and webhooks too."""
+"""The conditions while no fault is active: registers equal on every surface; at the end Redis, Sessions and webhooks too."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ async def check(run: Run) -> None:
 
 
 async def _sessions(run: Run) -> None:
-    """What the Gateways hold is what every node says, Session by Session."""
+    """Every node names exactly the Sessions that the Gateways hold."""
     for gateway in run.gateways:
         gateway.is_settling = True
     deadline_s = time.monotonic() + PRESENCE_WITHIN_S

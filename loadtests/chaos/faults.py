@@ -41,7 +41,7 @@ class Ledger(Protocol):
 
 @dataclass
 class Scene:
-    """What a fault has to do with."""
+    """The parts of a run that a fault uses."""
 
     deployment: Deployment
     ledger: Ledger
@@ -221,7 +221,7 @@ def _server_killed(scene: Scene) -> Iterator[str]:
 
 
 def _server_killed_while_slow(scene: Scene) -> Iterator[str]:
-    """What was acknowledged while syncs took long must be there."""
+    """Writes that were acknowledged during slow syncs must exist."""
     if not scene.site.shim.is_there:
         raise Skipped("no C compiler")
     scene.site.shim.delay_syncs(300)
@@ -395,4 +395,4 @@ FAULTS: Table = {
     "Changelog trimmed":    (Kind(3, 0.1, 0.2, "changelog", 1.0, False), _log_trimmed),
 }  # fmt: skip
 OF_NODES = {name: row for name, row in FAULTS.items() if row[0].is_per_node and row[0].domain != "cable"}
-"""What is done to nodes, whatever Redis is behind them."""
+"""Faults of nodes, with every kind of Redis."""

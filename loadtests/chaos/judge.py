@@ -38,7 +38,7 @@ Applied = Literal["all", "node", "pending"]
 
 
 class Value(NamedTuple):
-    """What a check of a register may say: the reason word, and its end in Unix ms."""
+    """A possible answer of a check of a register: the reason word, and its end in Unix ms."""
 
     word: str
     until_ms: int | None = None
@@ -87,7 +87,7 @@ class Write:
 
 @dataclass(slots=True)
 class Read:
-    """One verdict, and how old its facts are at most by its own word."""
+    """One verdict, and the greatest age of its facts that it reports."""
 
     surface: str
     node: int
@@ -196,7 +196,7 @@ class Register:
         return floor_s
 
     def _values(self, from_s: float, to_s: float, is_durable: bool) -> Iterable[Value]:
-        """What Redis may have held at some moment of that time."""
+        """The values that Redis may have held during that time."""
         sure = (
             one
             for one in self.writes

@@ -35,7 +35,7 @@ class Violation:
 
 @dataclass
 class Ledger:
-    """What happened so far."""
+    """The record of a run so far."""
 
     faults: FaultLog
     registers: list[Register]

@@ -35,7 +35,7 @@ Key = tuple[str, int, str]
 
 
 def mint_tokens(target: Target) -> list[str]:
-    """One for each User, good for the whole run, whatever the clocks do."""
+    """A Token for each User, valid for the whole run under every step of the clocks."""
     app = AppFacts(key=target.app_key, secrets=(target.app_secret,))
     early_ms = wall_ms() - 4 * 3_600_000
     return [token.mint(app, b"visitor %d" % number, early_ms, os.urandom(8)) for number in range(USERS)]
@@ -147,7 +147,7 @@ def _expect_away(reply: Any) -> None:
 
 
 class Feeds:
-    """What all readers of the feed saw: an entry is the same for each."""
+    """The entries that readers of the feed saw: each entry must be the same for all."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger

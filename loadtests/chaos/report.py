@@ -1,4 +1,4 @@
-"""What a run found, for people and for programs: a summary on the terminal, JSON, and a page of Markdown."""
+"""The results of a run, for people and for programs: a summary on the terminal, JSON, and a page of Markdown."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def write(found: dict[str, Any], folder: Path, name: str) -> None:
 
 
 def failure(found: dict[str, Any]) -> str:
-    """What a failed run prints last: the seed, the faults with their times, the history around each violation."""
+    """The last lines of a failed run: the seed, the faults with their times, the history around each violation."""
     lines = [f"SEED={found['seed']}: {found['violations']} violations", *found["schedule"]]
     for violation in found["shown"]:
         lines += ["", f"{violation['what']} at {violation['at_s']:.2f} s: {violation['text']}"]

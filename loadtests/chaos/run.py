@@ -1,4 +1,4 @@
-"""One run: site, workload, storms with a calm behind each, and what must hold in the end."""
+"""One run: site, workload, storms with a calm after each, and the conditions at the end."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ NOTHING_SAID: Callable[[str], None] = lambda line: None  # noqa: E731 - a defaul
 
 @dataclass(frozen=True)
 class Options:
-    """What a run is to be."""
+    """The settings of a run."""
 
     seed: int
     seconds: float
@@ -53,7 +53,7 @@ class Options:
 
 @dataclass
 class Outcome:
-    """What a run found."""
+    """The results of a run."""
 
     options: Options
     ledger: Ledger
@@ -233,7 +233,7 @@ class Run:
         return process.returncode or 0, out.decode(errors="replace")
 
     def _ahead_ms(self, node: int, since_s: float) -> float:
-        """What clocks may be fast by: the most that a step has, while one is or was in force."""
+        """The most by which clocks may be fast: that of the largest step that is or was in force."""
         faults = self.ledger.faults.active(node, since_s, time.monotonic())
         return STEPS_S[1] * 1_000.0 if any(fault.name.startswith("clock") for fault in faults) else 0.0
 

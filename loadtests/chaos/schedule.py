@@ -30,7 +30,7 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One fault of the schedule. `draw` is a seed of its own for whatever else it chooses."""
+    """One fault of the schedule. `draw` is a seed of its own for its other choices."""
 
     at_s: float
     name: str

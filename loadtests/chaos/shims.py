@@ -1,4 +1,4 @@
-"""What a machine does to a process from below: its wall clock steps, its disk takes long to sync, or is full.
+"""Faults of a machine: the wall clock of a process steps, its disk syncs slowly, or is full.
 
 Clock and syncs by LD_PRELOAD: a few lines of C, built where there is a compiler, that go by a page which a fault writes. Not
 libfaketime: with the monotonic clock left alone, its 0.9.10 fails every `time.sleep` of Python with EINVAL. Where something is

@@ -1,4 +1,4 @@
-"""What is done to Sentinels, to a cluster and to their servers: the rows that `faults.FAULTS` lacks, by topology.
+"""Faults of Sentinels, of a cluster and of their servers: the rows that `faults.FAULTS` lacks, by topology.
 
 Each ends once everything is whole again, so that no two of them overlap. A failover may lose what its new primary had not
 received; it reports this to the ledger, which knows what a durable write still demands.

@@ -1,4 +1,4 @@
-"""What clients do to the nodes all the time: writers that change registers, checkers that ask for them on every surface.
+"""The clients of the nodes during a run: writers that change registers, checkers that read them on every surface.
 
 A writer asks every node for the register just before and right after each write, over connections of its own: what a cache
 holds too long, or an answer promises too early, shows there if anywhere.

@@ -1,4 +1,4 @@
-"""What is fuzzed, by name: a function of bytes that raises `Broken`, or anything that is not documented, if something is wrong.
+"""The fuzz targets by name: each is a function of bytes that raises `Broken`, or an undocumented error, if something is wrong.
 
 A target catches the errors that its functions document, and no other. The seeds are where the fuzzer starts from.
 """
@@ -103,7 +103,7 @@ def _forms(data: bytes) -> None:
 
 
 def _codec(data: bytes) -> None:
-    """What is read is what would be written."""
+    """A value that was read is written as the same bytes."""
     with suppress(ValueError):
         if pack_members(unpack_members(data)) != data:
             raise Broken("members are written otherwise than they were read")

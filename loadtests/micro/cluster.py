@@ -1,4 +1,4 @@
-"""What a Redis Cluster of three masters costs against one server: acknowledgement, processor time a write, snapshots.
+"""The costs of a Redis Cluster of three masters against one server: acknowledgement, processor time a write, snapshots.
 
     .venv/bin/python -m loadtests.micro.cluster [--seconds 4] [--rounds 3] [--writers 16] [--entries 200000] [--flavor valkey-9]
 
@@ -56,7 +56,7 @@ class Deployment:
         self.results.setdefault(what, []).append(value)
 
     async def write(self) -> float:
-        """One write, acknowledged; how long that took, ms."""
+        """One acknowledged write; its time in ms."""
         self._number += 1
         began_s = time.perf_counter()
         written = await self._store.bans.impose(APP, [b"user-%d" % (self._number % 50_000)], FOREVER_MS, 1)

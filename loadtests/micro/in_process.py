@@ -1,4 +1,4 @@
-"""What one check costs in the examples of `docs/in-process.md`, in ns: programs in C, Go, Java and Node that ask libgate.
+"""The cost of one check in the examples of `docs/in-process.md`, in ns: programs in C, Go, Java and Node that ask libgate.
 
     .venv/bin/python -m loadtests.micro.in_process [--scale 1] [--rounds 5] [--json]
 

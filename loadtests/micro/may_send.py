@@ -1,4 +1,4 @@
-"""What one `Replica.may_send` costs in a program of its own, in microseconds: as a message router would call it.
+"""The cost of one `Replica.may_send` in a program of its own, in microseconds: as a message router would call it.
 
     .venv/bin/python -m loadtests.micro.may_send DATA APP USERS
 

@@ -1,4 +1,4 @@
-"""What reading one command costs: raw hiredis, the fast reader, the exact reader; in nanoseconds a command.
+"""The cost of reading one command: raw hiredis, the fast reader, the exact reader; in nanoseconds a command.
 
 A microsecond here is a third of the throughput, so a change to `gate.wire.resp` is judged by this table. Run it on a
 quiet machine: `.venv/bin/python -m loadtests.micro.resp_parse`. Each figure is the best of several rounds, which is

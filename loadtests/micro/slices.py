@@ -1,4 +1,4 @@
-"""What slices of Presence cost on one server: connects and renewals with 8 slices against 1, and how fast Users move.
+"""The costs of slices of Presence on one server: connects and renewals with 8 slices against 1, and how fast Users move.
 
     .venv/bin/python -m loadtests.micro.slices [--flavor redis-7|valkey-9] [--slices 8] [--users 20000] [--rounds 7]
 

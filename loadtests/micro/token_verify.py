@@ -1,4 +1,4 @@
-"""What verifying one Token costs, in microseconds: the facts from a Replica's App, the id as long as ids may be.
+"""The cost of verifying one Token, in microseconds: the facts from a Replica's App, the id as long as ids may be.
 
     .venv/bin/python -m loadtests.micro.token_verify
 

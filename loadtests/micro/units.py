@@ -51,7 +51,7 @@ from tests.harness.waiting import wait_until_async
 
 REPORT = RESULTS / "units.json"
 PLACE = {"bind", "port", "dir", "protected-mode"}
-"""What a server of a test has of its own."""
+"""The options of a test server."""
 APP = "default"
 USERS, SHORT_LIST, LONG_LIST, LONG_LISTS = 50_000, 25, 1_000, 50
 WRITES, WRITERS, HTTP_WRITES, HTTP_CONNECTIONS = 20_000, 512, 2_000, 50
@@ -65,7 +65,7 @@ TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 class Unit(NamedTuple):
-    """One row: what one thing costs."""
+    """One row: the cost of one unit."""
 
     row: str
     what: str

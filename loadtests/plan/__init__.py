@@ -1,1 +1,1 @@
-"""What a deployment of a given size takes, computed from what was measured."""
+"""The resources of a deployment of a given size, computed from measurements."""

@@ -1,4 +1,4 @@
-"""What a deployment of a given size takes: servers, memory, bandwidth, and which limit is met first.
+"""The resources of a deployment of a given size: servers, memory, bandwidth, and the limit that is met first.
 
     python -m loadtests.plan [--users 100M] [--entries 1G] [--online 10M] [--checks 1M] [--writes 50k] [--json]
     python -m loadtests.plan --publish

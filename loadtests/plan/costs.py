@@ -33,7 +33,7 @@ class CostMissing(Exception):
 
 
 class Cost(NamedTuple):
-    """What one thing costs. `source` is the file and the row."""
+    """The cost of one unit. `source` is the file and the row."""
 
     name: str
     what: str

@@ -63,7 +63,7 @@ def plan_table(plan: Plan) -> str:
 
 
 def breaks_table(limits: list[Limit]) -> str:
-    """What is met first comes first."""
+    """The limit that is met first comes first."""
     rows = [[str(number), limit.what, share(limit.share), limit.then] for number, limit in enumerate(limits, 1)]
     return _table(["", "limit", "met at", "then"], rows)
 
@@ -106,7 +106,7 @@ def lag_chart(lags: list[Lag], absences: list[Absence]) -> str:
 
 
 def storm_chart(storms: list[Storm]) -> str:
-    """Who is back, over time."""
+    """The number of clients that are back, over time."""
     return chart(
         {
             f"Users who are back (million); clients come within {one.spread_s:.0f} s, slices: {one.slices}":

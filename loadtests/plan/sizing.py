@@ -53,7 +53,7 @@ class Size(NamedTuple):
 
 
 class Line(NamedTuple):
-    """One figure of the plan: of which part, what, how it comes about, and its costs by name."""
+    """One figure of the plan: its part, its name, its computation, and its costs by name."""
 
     part: str
     what: str
@@ -64,7 +64,7 @@ class Line(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a deployment takes."""
+    """The resources of a deployment."""
 
     size: Size
     lines: list[Line]
@@ -79,7 +79,7 @@ class Plan(NamedTuple):
 
 
 class Limit(NamedTuple):
-    """What a setting of today carries, as a share of the planned size, and what to do past it."""
+    """The capacity of a present setting, as a share of the planned size, and the remedy past it."""
 
     what: str
     share: float

@@ -1,1 +1,1 @@
-"""What a hundred million list entries cost: `python -m loadtests.scale`."""
+"""The costs of a hundred million list entries: `python -m loadtests.scale`."""

@@ -127,7 +127,7 @@ class Site:
 
     @property
     def made(self) -> dict[str, Any]:
-        """What the loading took."""
+        """The costs of the loading."""
         figures: dict[str, Any] = json.loads((self.folder / MADE_FILE).read_text())
         return figures
 

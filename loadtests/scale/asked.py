@@ -1,4 +1,4 @@
-"""What `gate.Replica` takes over a large file, in a program of its own, as one JSON object; `scale.__main__` starts it.
+"""The times of `gate.Replica` over a large file, in a program of its own, as one JSON object; `scale.__main__` starts it.
 
 open_ms       to open the Replica and get a first answer
 hot_ns        `may_send` of a thousand pairs, over and over

@@ -34,7 +34,7 @@ USERS_A_BATCH = 10_000
 SAMPLED_EVERY_S = 0.2
 REPORTED_EVERY_S = 10.0
 BLOCK_BYTES = 512
-"""What `st_blocks` counts in."""
+"""The unit of `st_blocks`."""
 
 
 def users_for(entries: int) -> int:

@@ -1,4 +1,4 @@
-"""What `python -m loadtests.scale` leaves in the repository: the report, the plot, a table in `docs/operations.md`, and a
+"""The files of `python -m loadtests.scale` in the repository: the report, the plot, a table in `docs/operations.md`, and a
 line in the README.
 
     python -m loadtests.scale.shown
@@ -130,7 +130,7 @@ def table(report: Report) -> str:
 
 
 def in_short(one: Figures) -> str:
-    """What is known before checks are asked for over RESP."""
+    """The rows that are known before checks over RESP are measured."""
     return (
         f"{bytes_an_entry(one):.1f} B an entry, loaded in {one['load_s']:.0f} s ({_most(one)}), "
         f"first check after {median(one['start_s']):.2f} s, may_send {_in_process(one)}"

@@ -1,4 +1,4 @@
-"""What a soak measures: memory and descriptors by role, the Replica's file, and what is in Redis.
+"""The samples of a soak: memory and descriptors by role, the Replica's file, and the contents of Redis.
 
 Memory is PSS, in which a shared page counts once over all processes that have it. The streams of Redis that are bounded by
 their own settings (Changelog, audit, feed) fill up for hours, so they are taken off its memory.

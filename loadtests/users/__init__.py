@@ -1,4 +1,4 @@
-"""Who loads the service: routers over RESP and HTTP, connection gateways, apps with WebSockets of their own, and app servers
+"""The users of locust: routers over RESP and HTTP, connection gateways, apps with WebSockets of their own, and app servers
 that change the facts meanwhile.
 """
 

@@ -129,7 +129,7 @@ class Device:
         return heard
 
     def _frames(self, connection: socket.socket) -> list[Frame]:
-        """What came, but for pings, which are answered."""
+        """The next message. Pings are answered and left out."""
         frames = taken(self._buffer)
         for one in frames:
             if one.opcode == PING:

@@ -41,7 +41,7 @@ BATCH_PAIRS = 1_000
 BATCHES = 50
 LEAST_BATCH_PAIRS_PER_S = 300_000
 BODY = b'{"allowed":true,"verdict":"allowed","until":null,"revision":"9:67d9ef033b61bb58:1,11:5c69dfdc9c225dde:0","stale_ms":0}'
-"""What the bare server answers: as long as an answer of Gate's."""
+"""The answer of the bare server, as long as one of Gate's."""
 
 Exchange = tuple[bytes, int]
 """A request, and how long the answer to it is."""
@@ -54,7 +54,7 @@ class Server(NamedTuple):
     pid: int
 
     def cpu_s(self) -> float:
-        """What it has used so far, in the kernel and outside of it."""
+        """Its processor time so far, in the kernel and outside of it."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

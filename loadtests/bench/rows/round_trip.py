@@ -1,4 +1,4 @@
-"""One check there and back on one connection, against Redis' own `PING`: what a router pays that asks message by message."""
+"""The round trip of one check on one connection, against Redis' own `PING`: the cost for a router that asks each message."""
 
 from __future__ import annotations
 

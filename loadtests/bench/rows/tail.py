@@ -1,4 +1,4 @@
-"""What the slowest checks wait for at a fixed arrival rate; and the longest pause that a worker makes itself.
+"""The slowest checks at a fixed arrival rate, and the longest pause that a worker makes itself.
 
 Open loop: a check is due whether those before were answered or not, and its latency counts from then. Each situation is
 measured at a tenth and at half of the highest rate, for Gate and for Redis' `PING` in turn, with the same going on meanwhile:
@@ -40,7 +40,7 @@ FLOODED = {
 }
 
 Situation = Callable[[str], AbstractContextManager[Meanwhile | None]]
-"""What goes on while the system of that name is asked."""
+"""The work that goes on while the system of that name is measured."""
 
 
 class Turn(NamedTuple):
@@ -131,7 +131,7 @@ def _shown(figures: dict[str, float]) -> str:
 
 
 def measure_pauses(bed: Bed) -> list[Row]:
-    """One row: the longest pause in any situation. Of a node of its own, since what measures it takes microseconds a look."""
+    """One row: the longest pause in any situation. Its node is its own: the measurement takes microseconds a look."""
     folder = bed.folder / "pauses"
     folder.mkdir(exist_ok=True)
     library = build(SOURCE, bed.folder / "pauses.so", "-shared", "-fPIC")

@@ -224,7 +224,7 @@ def windows(checks: PacedChecks, window_s: float, many: int) -> list[array[int]]
 
 
 class Memory(NamedTuple):
-    """What each role's process takes, and the kernel for all sockets of the machine."""
+    """The memory of each role's process, and of the kernel for all sockets of the machine."""
 
     roles_kb: dict[str, int]
     kernel_kb: int
@@ -248,7 +248,7 @@ def _field_kb(path: Path, name: str) -> int:
 
 
 def _socket_pages_kb() -> int:
-    """What sockets have buffered."""
+    """The bytes that sockets have buffered."""
     for line in Path("/proc/net/sockstat").read_text().splitlines():
         if line.startswith("TCP:"):
             words = line.split()

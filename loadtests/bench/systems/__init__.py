@@ -17,7 +17,7 @@ ASKED_AT_ONCE = 256
 
 
 class Answer(NamedTuple):
-    """What one check got: whether A may message B, as far as the system says; and each command with its reply."""
+    """The result of one check: whether A may message B, if the system decides it; and each command with its reply."""
 
     allowed: bool
     exchanges: list[tuple[bytes, bytes]]
@@ -42,7 +42,7 @@ class System(ABC):
 
     @abstractmethod
     def allowed(self, replies: Sequence[Any]) -> bool:
-        """What the replies to one check mean."""
+        """The meaning of the replies to one check."""
 
     def connect(self) -> socket.socket:
         """A connection that is ready to be asked."""

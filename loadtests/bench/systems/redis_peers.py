@@ -27,7 +27,7 @@ PREFIXES = {ListKind.BLACKLIST: b"bl:", ListKind.WHITELIST: b"wl:"}
 
 
 class RedisSystem(System):
-    """What asks a Redis, or a Valkey, that holds the facts."""
+    """Systems that ask a Redis, or a Valkey, with the facts."""
 
     def __init__(self, server: RedisServer, name: str) -> None:
         self.name = name
