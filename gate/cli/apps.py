@@ -13,20 +13,10 @@ from typing import Annotated, Any
 import typer
 
 from gate.cli.app_settings import set_
-from gate.cli.options import (
-    CREDENTIALS_FILE,
-    DEFAULT_DATA,
-    ActorOption,
-    DataOption,
-    JsonOption,
-    ReasonOption,
-    RedisOption,
-    Target,
-    all_mistakes,
-)
+from gate.cli.command import Command, Listing, takes
+from gate.cli.options import CREDENTIALS_FILE, all_mistakes
 from gate.cli.output import counted, print_json, print_table, say, warn
-from gate.cli.penalties import given_because
-from gate.cli.store_connection import Settled, StoreConnection, run_with
+from gate.cli.store_connection import Settled, StoreConnection
 from gate.cli.time_format import shown_moment
 from gate.clock import wall_ms
 from gate.core import ids
@@ -42,7 +32,9 @@ _Key = Annotated[str, typer.Argument(metavar="KEY", help="The App's key.")]
 
 
 @app.command()
+@takes("redis", audited=True)
 def create(
+    command: Command,
     name: Annotated[str, typer.Argument(metavar="NAME", help="What people call it.")],
     key: Annotated[str | None, typer.Option("--key", metavar="K", help="Its key; default: a random one.")] = None,
     secret: Annotated[
@@ -50,11 +42,6 @@ def create(
         typer.Option("--secret", envvar="GATE_APP_SECRET", metavar="S", help="Its secret; default: a random one."),
     ] = None,
     environment: Annotated[Environment, typer.Option("--environment", help="What it is for.")] = "development",
-    reason: ReasonOption = "",
-    actor: ActorOption = None,
-    data: DataOption = DEFAULT_DATA,
-    redis: RedisOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Create an App; it can be used when this returns. The secret is printed once."""
     with all_mistakes() as mistakes:
@@ -65,13 +52,13 @@ def create(
             environment=environment,
             created_at_ms=wall_ms(),
         )
-        why, by = given_because(reason, actor, mistakes)
+        why, by = command.why_and_by(mistakes)
 
     async def work(connection: StoreConnection) -> Settled:
         return await connection.write(connection.store.apps.create(facts, facts.created_at_ms, why, by))
 
-    settled = run_with(Target(data, None, redis), work)
-    if as_json:
+    settled = command.ask(work)
+    if command.as_json:
         made = {"app_key": facts.key, "app_secret": facts.secrets[0], "name": name, "environment": environment}
         print_json(made | settled.fields)
     else:
@@ -80,36 +67,34 @@ def create(
 
 
 @app.command("list")
-def list_(data: DataOption = DEFAULT_DATA, redis: RedisOption = None, as_json: JsonOption = False) -> None:
+@takes("redis")
+def list_(command: Command) -> None:
     """List the Apps."""
 
     async def work(connection: StoreConnection) -> list[AppFacts]:
         return sorted(await connection.store.apps.list(), key=lambda one: one.key)
 
-    found = run_with(Target(data, None, redis), work)
-    if as_json:
-        print_json({"apps": [_document(facts, show_secret=False) for facts in found]})
-    elif found:
-        rows = ((one.key, one.name, one.environment, shown_moment(one.created_at_ms)) for one in found)
-        print_table(("key", "name", "environment", "created"), rows)
-    else:
-        say("there are no Apps yet: gate app create NAME")
+    listing: Listing[AppFacts] = Listing(
+        "apps",
+        lambda one: _document(one, show_secret=False),
+        ("key", "name", "environment", "created"),
+        lambda one: (one.key, one.name, one.environment, shown_moment(one.created_at_ms)),
+        "there are no Apps yet: gate app create NAME",
+    )
+    command.print_rows(listing, command.ask(work))
 
 
 @app.command()
+@takes("redis")
 def show(
+    command: Command,
     key: _Key,
     show_secret: Annotated[bool, typer.Option("--show-secret", help="Print the secrets too.")] = False,
-    data: DataOption = DEFAULT_DATA,
-    redis: RedisOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Show an App's settings."""
     wanted = ids.app_key(key)
-    document = _document(
-        run_with(Target(data, None, redis), lambda connection: connection.app(wanted)), show_secret=show_secret
-    )
-    if as_json:
+    document = _document(command.ask(lambda connection: connection.app(wanted)), show_secret=show_secret)
+    if command.as_json:
         print_json(document)
     else:
         print_table(("setting", "value"), ((name, _shown_setting(name, value)) for name, value in document.items()))
@@ -119,7 +104,9 @@ app.command("set")(set_)
 
 
 @app.command("rotate-secret")
+@takes("redis", audited=True)
 def rotate_secret(
+    command: Command,
     key: _Key,
     secret: Annotated[
         str | None,
@@ -129,17 +116,12 @@ def rotate_secret(
     keep_tokens: Annotated[
         bool, typer.Option("--keep-tokens", help="With --drop-old: Tokens minted under it live on.")
     ] = False,
-    reason: ReasonOption = "",
-    actor: ActorOption = None,
-    data: DataOption = DEFAULT_DATA,
-    redis: RedisOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Give an App a new secret beside the old one, or with --drop-old end the old one."""
     with all_mistakes() as mistakes:
         wanted = mistakes.take(lambda: ids.app_key(key), "")
         fresh = mistakes.take(lambda: app_secret(secret if secret is not None else new_app_secret()), "")
-        why, by = given_because(reason, actor, mistakes)
+        why, by = command.why_and_by(mistakes)
         if keep_tokens and not drop_old:
             mistakes.add(InvalidInput("--keep-tokens", "goes with --drop-old"))
 
@@ -154,10 +136,11 @@ def rotate_secret(
         _, written = await connection.store.apps.update(wanted, changed, wall_ms(), why, by)
         return await connection.settle(written)
 
-    settled = run_with(Target(data, None, redis), work)
-    is_noted = not drop_old and _note_secret(data / CREDENTIALS_FILE, wanted, fresh)
+    settled = command.ask(work)
+    credentials = command.data / CREDENTIALS_FILE
+    is_noted = not drop_old and _note_secret(credentials, wanted, fresh)
     shown = {} if drop_old else {"app_secret": fresh}
-    if as_json:
+    if command.as_json:
         print_json({"app_key": wanted, **shown, **settled.fields})
     elif drop_old:
         say(f"App {wanted} accepts its newest secret only: {settled.shown}")
@@ -166,24 +149,21 @@ def rotate_secret(
         say(f"App {wanted} accepts both secrets: {settled.shown}")
         say(f"the new one, shown only now: {fresh}")
         if is_noted:
-            say(f"{data / CREDENTIALS_FILE} holds it too")
+            say(f"{credentials} holds it too")
         say(f"when every app server has it: gate app rotate-secret {wanted} --drop-old")
 
 
 @app.command()
+@takes("redis", audited=True)
 def remove(
+    command: Command,
     key: _Key,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    reason: ReasonOption = "",
-    actor: ActorOption = None,
-    data: DataOption = DEFAULT_DATA,
-    redis: RedisOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Remove an App and every fact of its Users. There is no way back but an export."""
     with all_mistakes() as mistakes:
         wanted = mistakes.take(lambda: ids.app_key(key), "")
-        why, by = given_because(reason, actor, mistakes)
+        why, by = command.why_and_by(mistakes)
     if not yes:
         typer.confirm(f"Remove App {wanted} and every fact of its Users?", abort=True, err=True)
 
@@ -195,11 +175,7 @@ def remove(
             raise
         return await connection.write(connection.store.apps.remove(wanted, wall_ms(), why, by))
 
-    settled = run_with(Target(data, None, redis), work)
-    if as_json:
-        print_json({"app_key": wanted, **settled.fields})
-    else:
-        say(f"removed App {wanted}: {settled.shown}")
+    command.print_settled(f"removed App {wanted}", {"app_key": wanted}, command.ask(work))
 
 
 def _note_secret(path: Path, key: str, secret: str) -> bool:

@@ -12,24 +12,17 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import orjson
 import typer
 
-from gate.cli.options import (
-    DEFAULT_DATA,
-    AppOption,
-    DataOption,
-    JsonOption,
-    RedisOption,
-    Target,
-    all_mistakes,
-    given_id,
-)
+from gate.cli.command import Command, takes
+from gate.cli.options import all_mistakes, given_id
 from gate.cli.output import counted, print_json, print_table, say, shown_id
 from gate.cli.paging import LimitOption, cut_at
-from gate.cli.store_connection import StoreConnection, run_with
 from gate.cli.time_format import parse_moment, shown_moment
 from gate.core.model import FOREVER_MS
 from gate.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from gate.cli.store_connection import StoreConnection
+    from gate.core.model import AppFacts
     from gate.store.audit import AuditEntry, DeploymentEntry
 
 PAGE_ROWS = 1_000
@@ -41,7 +34,9 @@ _From = Annotated[str | None, typer.Option("--from", metavar="TIME", help="From 
 _To = Annotated[str | None, typer.Option("--to", metavar="TIME", help="Before then.")]
 
 
+@takes("app", "redis")
 def audit(
+    command: Command,
     user: Annotated[str | None, typer.Option("--user", metavar="USER", help="Of this User only.")] = None,
     deployment: Annotated[
         bool, typer.Option("--deployment", help="What was done to Apps and operators, whatever --app says.")
@@ -49,10 +44,6 @@ def audit(
     since: _From = None,
     until: _To = None,
     limit: LimitOption = 100,
-    data: DataOption = DEFAULT_DATA,
-    app: AppOption = None,
-    redis: RedisOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Show who did what to whom, and why."""
     with all_mistakes() as mistakes:
@@ -62,18 +53,15 @@ def audit(
         if deployment and user is not None:
             mistakes.add(InvalidInput("--user", "does not go with --deployment"))
     if deployment:
-        _show_deployment(Target(data, None, redis), from_ms, to_ms, limit, as_json)
+        _show_deployment(command, from_ms, to_ms, limit)
         return
-    target = Target(data, app, redis)
-    key = target.app_key()
 
-    async def work(connection: StoreConnection) -> list[AuditEntry]:
-        await connection.app(key)
-        page = partial(connection.store.audit.page, key, user=given, from_ms=from_ms, to_ms=to_ms)
+    async def work(connection: StoreConnection, app: AppFacts) -> list[AuditEntry]:
+        page = partial(connection.store.audit.page, app.key, user=given, from_ms=from_ms, to_ms=to_ms)
         return await _up_to(limit, page)
 
-    found, is_cut = cut_at(limit, run_with(target, work))
-    if as_json:
+    found, is_cut = cut_at(limit, command.ask_app(work))
+    if command.as_json:
         # Late: a table needs nothing of HTTP.
         import msgspec
 
@@ -86,12 +74,12 @@ def audit(
         say("nothing was done")
 
 
-def _show_deployment(target: Target, from_ms: int, to_ms: int, limit: int, as_json: bool) -> None:
+def _show_deployment(command: Command, from_ms: int, to_ms: int, limit: int) -> None:
     async def work(connection: StoreConnection) -> list[DeploymentEntry]:
         return await _up_to(limit, partial(connection.store.audit.deployment_page, from_ms=from_ms, to_ms=to_ms))
 
-    found, is_cut = cut_at(limit, run_with(target, work))
-    if as_json:
+    found, is_cut = cut_at(limit, command.ask(work))
+    if command.as_json:
         # Late: a table needs nothing of HTTP.
         import msgspec
 

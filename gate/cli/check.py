@@ -13,7 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
-from gate.cli.options import DEFAULT_DATA, AppOption, DataOption, JsonOption, Target, all_mistakes, given_id
+from gate.cli.command import Command, takes
+from gate.cli.options import all_mistakes, given_id
 from gate.cli.output import print_json, print_table, say, shown_id, warn
 from gate.cli.time_format import shown_duration, shown_moment
 from gate.clock import wall_ms
@@ -34,30 +35,29 @@ _Recipient = Annotated[str, typer.Argument(metavar="B", help="The recipient's id
 _NOTHING_DEMANDED: tuple[Revision, ...] = ()
 
 
+@takes("app")
 def check(
+    command: Command,
     sender: _Sender,
     recipient: _Recipient,
     min_revision: Annotated[
         str | None, typer.Option("--min", metavar="REVISION", help="Refuse to answer from before this Revision.")
     ] = None,
-    data: DataOption = DEFAULT_DATA,
-    app: AppOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """May A message B? Prints the verdict and exits 0 for yes, 1 for no."""
     with all_mistakes() as mistakes:
         a = mistakes.take(lambda: given_id(sender, "A"), b"")
         b = mistakes.take(lambda: given_id(recipient, "B"), b"")
         demanded = mistakes.take(lambda: _demanded(min_revision), _NOTHING_DEMANDED)
-    key = Target(data, app).app_key()
-    with opened_replica(data) as replica:
+    key = command.app_key()
+    with opened_replica(command.data) as replica:
         status_page = replica.status_page()  # before the facts, which may become newer
         with replica.snapshot() as snapshot:
             if demanded and not reaches(snapshot, demanded):
                 raise Stale(f"this Replica has not applied {min_revision} (or follows another history)")
             verdict = _app(snapshot, key).decide(a, b, wall_ms())
             revision = revision_of(snapshot, key, (a, b))
-        if as_json:
+        if command.as_json:
             print_json(
                 {
                     "allowed": verdict.allowed,
@@ -74,25 +74,24 @@ def check(
     raise typer.Exit(0 if verdict.allowed else 1)
 
 
+@takes("app")
 def explain(
+    command: Command,
     sender: _Sender,
     recipient: _Recipient,
-    data: DataOption = DEFAULT_DATA,
-    app: AppOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Why may A message B, or why not: every rule with the facts it looked at."""
     with all_mistakes() as mistakes:
         a = mistakes.take(lambda: given_id(sender, "A"), b"")
         b = mistakes.take(lambda: given_id(recipient, "B"), b"")
-    key = Target(data, app).app_key()
-    with opened_replica(data) as replica:
+    key = command.app_key()
+    with opened_replica(command.data) as replica:
         status_page = replica.status_page()
         with replica.snapshot() as snapshot:
             _app(snapshot, key)
             explained = explained_by(snapshot, key, a, b)
         explained["stale_ms"] = status_page.stale_ms
-        if as_json:
+        if command.as_json:
             print_json(explained)
         else:
             _print_explained(explained, shown_id(a), shown_id(b))

@@ -9,7 +9,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gate.cli.options import DEFAULT_DATA, DataOption, JsonOption, Target
+from gate.cli.command import Command, takes
+from gate.cli.options import DEFAULT_DATA
 from gate.cli.output import print_json, print_table, say
 from gate.config import OPTIONS, Option, read_config
 
@@ -17,15 +18,16 @@ if TYPE_CHECKING:
     from gate.service.effective_options import EffectiveOptions
 
 
-def config(data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -> None:
+@takes()
+def config(command: Command) -> None:
     """What is in force, and from where: option, environment, file or default. Of the running service, if one runs here."""
-    services = Target(data).services
+    services = command.services
     shown: list[tuple[str, int | None, EffectiveOptions]] = [
         (f"service {'+'.join(each.roles)}, pid {each.pid}", each.pid, dict(each.options)) for each in services
     ]
     if not shown:
-        shown = [(f"no service runs in {data}; gate serve would take", None, _would_be(data))]
-    if as_json:
+        shown = [(f"no service runs in {command.data}; gate serve would take", None, _would_be(command.data))]
+    if command.as_json:
         print_json({"services": [{"pid": pid, "options": _document(options)} for _, pid, options in shown]})
         return
     for title, _, options in shown:

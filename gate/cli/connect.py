@@ -9,22 +9,15 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
 from gate.cli.client_staying import Client
-from gate.cli.options import (
-    DEFAULT_DATA,
-    AppOption,
-    DataOption,
-    JsonOption,
-    Mistakes,
-    RedisOption,
-    Target,
-    all_mistakes,
-)
-from gate.cli.store_connection import run, run_with
+from gate.cli.command import Command, takes
+from gate.cli.options import Mistakes, all_mistakes
+from gate.cli.store_connection import run
 from gate.cli.time_format import parse_duration
 from gate.cli.users import minted_token
 from gate.core.presence import parse_platform
@@ -67,7 +60,9 @@ _Ping = Annotated[
 _NoReconnect = Annotated[bool, typer.Option("--no-reconnect", help="Leave when the connection ends.")]
 
 
+@takes("app", "redis")
 def connect(
+    command: Command,
     token: _Token = None,
     user: _User = None,
     platform: _Platform = None,
@@ -76,10 +71,6 @@ def connect(
     for_time: _For = None,
     ping: _Ping = f"{PING_S}s",
     no_reconnect: _NoReconnect = False,
-    data: DataOption = DEFAULT_DATA,
-    app: AppOption = None,
-    redis: RedisOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Be online as a User, over the WebSocket, and show what comes.
 
@@ -87,7 +78,7 @@ def connect(
     as JSON. quit leaves.
     With --json each line printed is an object, as it came, or one of type closed, refused, unreachable or reconnecting.
     """
-    target = Target(data, app, redis, http=http)
+    target = replace(command, http=http)
     with all_mistakes() as mistakes:
         url = mistakes.take(lambda: _url(target.http_address()), "")
         for_s = mistakes.take(lambda: None if for_time is None else _seconds(for_time, "--for"), None)
@@ -95,8 +86,12 @@ def connect(
         if platform is not None:
             mistakes.take(lambda: parse_platform(os.fsencode(platform)), "")
         given = _as_whom(token, user, mistakes)
-    shown = given if isinstance(given, str) else _minted(target, given)
-    run(Client(once=once, for_s=for_s, reconnects=not no_reconnect, as_json=as_json).stay(url, shown, platform, ping_s))
+    shown = given if isinstance(given, str) else _minted(command, given)
+    run(
+        Client(once=once, for_s=for_s, reconnects=not no_reconnect, as_json=command.as_json).stay(
+            url, shown, platform, ping_s
+        )
+    )
 
 
 def _seconds(text: str, option: str) -> float:
@@ -121,9 +116,8 @@ def _as_whom(token: str | None, user: str | None, mistakes: Mistakes) -> str | b
     return token or ""
 
 
-def _minted(target: Target, user: bytes) -> str:
-    key = target.app_key()
-    token, _ = run_with(target, lambda connection: minted_token(connection, key, user))
+def _minted(command: Command, user: bytes) -> str:
+    token, _ = command.ask_app(lambda connection, app: minted_token(connection, app, user))
     return token
 
 

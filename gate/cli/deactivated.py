@@ -10,29 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gate.cli.options import (
-    DEFAULT_DATA,
-    ActorOption,
-    AppOption,
-    DataOption,
-    JsonOption,
-    ReasonOption,
-    RedisOption,
-    Target,
-    all_mistakes,
-    given_id,
-    given_ids,
-)
+from gate.cli.command import Command, Listing, takes
+from gate.cli.options import all_mistakes, given_id, given_ids
 from gate.cli.output import counted, json_id, print_json, print_table, say, shown_id
 from gate.cli.paging import DEFAULT_LIMIT, LimitOption, all_rows, cut_at
-from gate.cli.penalties import given_because
-from gate.cli.store_connection import Settled, StoreConnection, run_with
 from gate.cli.time_format import shown_moment
 from gate.clock import wall_ms
 from gate.core.occurrence import Occurrence
 from gate.errors import ReplicaMissing
 
 if TYPE_CHECKING:
+    from gate.cli.store_connection import Settled, StoreConnection
+    from gate.core.model import AppFacts
     from gate.store.deactivation import DeactivatedUser
 
 PAGE_ROWS = 1_000
@@ -41,84 +30,58 @@ EXIT_LEFT_OVER = 1
 _Users = Annotated[list[str], typer.Argument(metavar="USER", help="Ids of Users.")]
 
 
-def deactivate(
-    users: _Users,
-    reason: ReasonOption = "",
-    actor: ActorOption = None,
-    data: DataOption = DEFAULT_DATA,
-    app: AppOption = None,
-    redis: RedisOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@takes("app", "redis", audited=True)
+def deactivate(command: Command, users: _Users) -> None:
     """Take ids out of use: denied at once, erased within seconds."""
-    _change(False, users, reason, actor, Target(data, app, redis), as_json)
+    _change(command, users, is_return=False)
 
 
-def reactivate(
-    users: _Users,
-    reason: ReasonOption = "",
-    actor: ActorOption = None,
-    data: DataOption = DEFAULT_DATA,
-    app: AppOption = None,
-    redis: RedisOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@takes("app", "redis", audited=True)
+def reactivate(command: Command, users: _Users) -> None:
     """Give ids back, without what they had. Refused for an hour, or what the App sets."""
-    _change(True, users, reason, actor, Target(data, app, redis), as_json)
+    _change(command, users, is_return=True)
 
 
-def deactivated(
-    limit: LimitOption = DEFAULT_LIMIT,
-    data: DataOption = DEFAULT_DATA,
-    app: AppOption = None,
-    redis: RedisOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@takes("app", "redis")
+def deactivated(command: Command, limit: LimitOption = DEFAULT_LIMIT) -> None:
     """List who is deactivated, the latest first."""
-    target = Target(data, app, redis)
-    key = target.app_key()
 
-    async def work(connection: StoreConnection) -> list[DeactivatedUser]:
-        await connection.app(key)
+    async def work(connection: StoreConnection, app: AppFacts) -> list[DeactivatedUser]:
         from gate.store.places import Place  # late: the help page needs no store
 
         async def page(last: DeactivatedUser | None, count: int) -> list[DeactivatedUser]:
-            return await connection.store.deactivation.behind(key, last and Place(last.since_ms, last.user), count)
+            return await connection.store.deactivation.behind(app.key, last and Place(last.since_ms, last.user), count)
 
         return await all_rows(page, limit)
 
-    found, is_cut = cut_at(limit, run_with(target, work))
-    if as_json:
-        print_json({"users": [{"user": json_id(gone.user), "since": gone.since_ms} for gone in found]} | is_cut)
-    elif found:
-        print_table(("user", "since"), ((shown_id(gone.user), shown_moment(gone.since_ms)) for gone in found))
-    else:
-        say("nobody is deactivated")
+    found, is_cut = cut_at(limit, command.ask_app(work))
+    listing: Listing[DeactivatedUser] = Listing(
+        "users",
+        lambda one: {"user": json_id(one.user), "since": one.since_ms},
+        ("user", "since"),
+        lambda one: (shown_id(one.user), shown_moment(one.since_ms)),
+        "nobody is deactivated",
+    )
+    command.print_rows(listing, found, **is_cut)
 
 
+@takes("app", "redis")
 def erasure_proof(
-    user: Annotated[str, typer.Argument(metavar="USER", help="The User's id.")],
-    data: DataOption = DEFAULT_DATA,
-    app: AppOption = None,
-    redis: RedisOption = None,
-    as_json: JsonOption = False,
+    command: Command, user: Annotated[str, typer.Argument(metavar="USER", help="The User's id.")]
 ) -> None:
     """Look for an id in all of Redis and this node's Replica. Exits 1 if it is where an erased one is not to be."""
     given = given_id(user, "USER")
-    target = Target(data, app, redis)
-    key = target.app_key()
 
-    async def work(connection: StoreConnection) -> list[Occurrence]:
+    async def work(connection: StoreConnection, app: AppFacts) -> list[Occurrence]:
         from gate.store.occurrences import occurrences
 
-        await connection.app(key)
-        return await occurrences(connection.store.client, key, given)
+        return await occurrences(connection.store.client, app.key, given)
 
-    found = [("Redis", one) for one in run_with(target, work)] + [
-        ("Replica", one) for one in _in_replica(target, key, given)
+    found = [("Redis", one) for one in command.ask_app(work)] + [
+        ("Replica", one) for one in _in_replica(command, given)
     ]
     is_erased = all(one.is_documented for _, one in found)
-    if as_json:
+    if command.as_json:
         rows = [
             {"in": where, "place": one.place, "times": one.times, "documented": one.is_documented}
             for where, one in found
@@ -136,35 +99,30 @@ def erasure_proof(
         raise typer.Exit(EXIT_LEFT_OVER)
 
 
-def _change(is_return: bool, users: list[str], reason: str, actor: str | None, target: Target, as_json: bool) -> None:
+def _change(command: Command, users: list[str], *, is_return: bool) -> None:
     with all_mistakes() as mistakes:
         given = given_ids(users, "USER", mistakes)
-        why, by = given_because(reason, actor, mistakes)
-    key = target.app_key()
+        why, by = command.why_and_by(mistakes)
 
-    async def work(connection: StoreConnection) -> tuple[str, Settled]:
-        facts = await connection.app(key)
+    async def work(connection: StoreConnection, app: AppFacts) -> tuple[str, Settled]:
         deactivation, now_ms = connection.store.deactivation, wall_ms()
         if is_return:
-            after_ms = facts.reactivate_after_s * 1_000
-            operation = await deactivation.reactivate(key, given, now_ms, after_ms, why, by)
+            after_ms = app.reactivate_after_s * 1_000
+            operation = await deactivation.reactivate(app.key, given, now_ms, after_ms, why, by)
         else:
-            operation = await deactivation.deactivate(key, given, now_ms, why, by)
+            operation = await deactivation.deactivate(app.key, given, now_ms, why, by)
         return operation.id, await connection.settle(operation.written)
 
-    operation, settled = run_with(target, work)
-    if as_json:
-        document = {"users": [json_id(one) for one in given], "operation": operation}
-        print_json(document | settled.fields)
-    else:
-        done = "back in use" if is_return else "deactivated"
-        say(f"{counted(len(given), 'User')} {done}: {settled.shown}; operation {operation}")
+    operation, settled = command.ask_app(work)
+    document = {"users": [json_id(one) for one in given], "operation": operation, **settled.fields}
+    done = "back in use" if is_return else "deactivated"
+    command.print(document, f"{counted(len(given), 'User')} {done}: {settled.shown}; operation {operation}")
 
 
-def _in_replica(target: Target, app_key: str, user: bytes) -> list[Occurrence]:
+def _in_replica(command: Command, user: bytes) -> list[Occurrence]:
     from gate.replica.erasure_audit import occurrences
 
     try:
-        return occurrences(target.replica_dir(), app_key, user)
+        return occurrences(command.replica_dir(), command.app_key(), user)
     except ReplicaMissing:  # a machine without a node has none to look at
         return []

@@ -12,39 +12,27 @@ from typing import Annotated
 import typer
 
 from gate.cli import doctor_local, doctor_redis
+from gate.cli.command import Command, takes
 from gate.cli.findings import Finding
-from gate.cli.options import (
-    DEFAULT_DATA,
-    DataOption,
-    HttpOption,
-    JsonOption,
-    PresenceRedisOption,
-    RedisOption,
-    RespOption,
-    Target,
-)
+from gate.cli.options import Target
 from gate.cli.output import console, print_json
 from gate.core.shown import shown_text
 
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
+@takes("http", "resp", "redis", "presence_redis")
 def doctor(
-    http: HttpOption = None,
-    resp: RespOption = None,
-    data: DataOption = DEFAULT_DATA,
-    redis: RedisOption = None,
-    presence_redis: PresenceRedisOption = None,
+    command: Command,
     allow_eviction: Annotated[
         bool,
         typer.Option("--allow-eviction", envvar="GATE_ALLOW_EVICTION", help="A Redis that may evict is a warning."),
     ] = False,
-    as_json: JsonOption = False,
 ) -> None:
     """Look for what is wrong here, and say what to do."""
-    findings = list(_findings(Target(data, None, redis, presence_redis, http, resp), allow_eviction))
+    findings = list(_findings(command, allow_eviction))
     failed = any(finding.level == "fail" for finding in findings)
-    if as_json:
+    if command.as_json:
         print_json({"ok": not failed, "findings": [finding._asdict() for finding in findings]})
     else:
         _print(findings)

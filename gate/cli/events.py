@@ -17,19 +17,9 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from gate.cli.options import (
-    DEFAULT_DATA,
-    AppOption,
-    DataOption,
-    JsonOption,
-    PresenceRedisOption,
-    RedisOption,
-    Target,
-    all_mistakes,
-    given_ids,
-)
+from gate.cli.command import Command, takes
+from gate.cli.options import all_mistakes, given_ids
 from gate.cli.output import print_json_line, say, shown_id, warn
-from gate.cli.presence_connection import ask_presence
 from gate.cli.time_format import shown_moment
 from gate.core.presence import KINDS, Cursor, Event, parse_cursor, parse_gateway
 from gate.errors import FeedReset, InvalidInput, StoreUnavailable
@@ -63,7 +53,9 @@ class Wanted(NamedTuple):
         )
 
 
+@takes("app", "redis", "presence_redis")
 def events(
+    command: Command,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until interrupted.")] = False,
     since: _Since = None,
     kinds: _Kinds = None,
@@ -71,11 +63,6 @@ def events(
         list[str] | None, typer.Option("--user", metavar="USER", help="Of this User; again for more.")
     ] = None,
     gateway: Annotated[str | None, typer.Option("--gateway", metavar="NAME", help="Of its Sessions only.")] = None,
-    data: DataOption = DEFAULT_DATA,
-    app: AppOption = None,
-    redis: RedisOption = None,
-    presence_redis: PresenceRedisOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Show who comes, goes and is kicked, a line an event. With --json each line is an object, the last one a cursor alone."""
     with all_mistakes() as mistakes:
@@ -93,12 +80,12 @@ def events(
         try:
             if follow:
                 _end_on_signals()
-            await _show(feed, after or await feed.head(), wanted, follow, as_json)
+            await _show(feed, after or await feed.head(), wanted, follow, command.as_json)
         finally:
             await feed.aclose()
 
     try:
-        ask_presence(Target(data, app, redis, presence_redis), work)
+        command.ask_presence(work)
     except asyncio.CancelledError:  # by `_end_on_signals` alone
         raise KeyboardInterrupt from None
 

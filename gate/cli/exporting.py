@@ -14,12 +14,12 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 import orjson
 import typer
 
-from gate.cli.options import DEFAULT_DATA, AppOption, DataOption, RedisOption, Target
+from gate.cli.command import Command, takes
 from gate.cli.outfile import opened_for_writing
 from gate.cli.output import counted, json_id, warn
-from gate.cli.store_connection import StoreConnection, run_with
+from gate.cli.store_connection import StoreConnection
 from gate.clock import wall_ms
-from gate.core.model import FOREVER_MS, ListKind
+from gate.core.model import FOREVER_MS, AppFacts, ListKind
 from gate.core.snapshot import ListPart, UserPart
 
 if TYPE_CHECKING:
@@ -35,27 +35,23 @@ _WORDS = {ListKind.BLACKLIST: "blacklist", ListKind.WHITELIST: "whitelist"}
 Fact = dict[str, Any]
 
 
+@takes("app", "redis", prints_json=False)
 def export_facts(
+    command: Command,
     file: Annotated[str, typer.Argument(metavar="[FILE]", help="Where to, .gz to compress; default: stdout.")] = "-",
-    data: DataOption = DEFAULT_DATA,
-    app: AppOption = None,
-    redis: RedisOption = None,
 ) -> None:
     """Write an App's facts as NDJSON."""
-    target = Target(data, app, redis)
-    key = target.app_key()
 
-    async def work(connection: StoreConnection, stream: IO[bytes]) -> int:
-        await connection.app(key)
+    async def work(connection: StoreConnection, app: AppFacts, stream: IO[bytes]) -> int:
         count = 0
-        async for fact in _facts(connection, key, wall_ms()):
+        async for fact in _facts(connection, app.key, wall_ms()):
             stream.write(orjson.dumps(fact, option=orjson.OPT_APPEND_NEWLINE))
             count += 1
         return count
 
     # Opened before anything connects: a FIFO waits here for its reader, where Ctrl-C ends the wait.
     with opened_for_writing(file) as stream:
-        count = run_with(target, lambda connection: work(connection, stream))
+        count = command.ask_app(lambda connection, app: work(connection, app, stream))
     warn(f"gate: {counted(count, 'line')} written")
 
 

@@ -4,17 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gate.cli.options import (
-    DEFAULT_DATA,
-    AppOption,
-    DataOption,
-    JsonOption,
-    PresenceRedisOption,
-    RedisOption,
-    Target,
-)
+from gate.cli.command import Command, takes
 from gate.cli.output import print_json, print_table, say
-from gate.cli.presence_connection import ask_presence
 from gate.cli.time_format import shown_duration
 from gate.clock import wall_ms
 
@@ -23,22 +14,17 @@ if TYPE_CHECKING:
     from gate.store.presence import PresenceStore
 
 
-def gateways(
-    data: DataOption = DEFAULT_DATA,
-    app: AppOption = None,
-    redis: RedisOption = None,
-    presence_redis: PresenceRedisOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@takes("app", "redis", "presence_redis")
+def gateways(command: Command) -> None:
     """List the App's Gateways: lease, epoch, age, Sessions. A lease that ended stays for a day, for its epoch."""
 
     async def work(presence: PresenceStore, app_key: str) -> tuple[list[Lease], dict[bytes, int]]:
         (leases,) = await presence.leases([app_key])
         return leases, (await presence.counts(app_key)).by_gateway()
 
-    leases, sessions = ask_presence(Target(data, app, redis, presence_redis), work)
+    leases, sessions = command.ask_presence(work)
     rows = [(one, max(0, wall_ms() - one.renewed_at_ms), sessions.get(one.gateway, 0)) for one in leases]
-    if as_json:
+    if command.as_json:
         print_json({"gateways": [_document(*row) for row in rows]})
     elif rows:
         print_table(("Gateway", "lease", "epoch", "renewed", "Sessions"), (_row(*row) for row in rows))

@@ -14,16 +14,18 @@ from typing import Annotated
 
 import typer
 
+from gate.cli.command import Command, takes
 from gate.cli.import_fields import Kind
 from gate.cli.import_files import STDIN, ImportFile
 from gate.cli.import_lines import Format
 from gate.cli.import_reader import ImportReader
 from gate.cli.import_writer import ImportWriter
-from gate.cli.options import DEFAULT_DATA, AppOption, DataOption, JsonOption, RedisOption, Target, all_mistakes
+from gate.cli.options import all_mistakes
 from gate.cli.output import counted, print_json, say, warn
 from gate.cli.progress import rate, shown_progress
-from gate.cli.store_connection import Settled, StoreConnection, run_with
+from gate.cli.store_connection import Settled, StoreConnection
 from gate.clock import monotonic_ms, wall_ms
+from gate.core.model import AppFacts
 from gate.errors import InvalidInput
 
 ACK_TIMEOUT_MS = 30_000
@@ -33,7 +35,9 @@ Done = tuple[int, Settled]
 """Entries written, and how far they got."""
 
 
+@takes("app", "redis")
 def import_facts(
+    command: Command,
     files: Annotated[list[str], typer.Argument(metavar="FILE", help="NDJSON or CSV, also .gz; - for stdin.")],
     file_format: Annotated[
         Format | None, typer.Option("--format", help="Of all files; default: by the suffix, NDJSON for stdin.")
@@ -46,10 +50,6 @@ def import_facts(
     max_errors: Annotated[
         int, typer.Option("--max-errors", metavar="N", min=0, help="Stop after so many wrong lines; 0: never.")
     ] = 0,
-    data: DataOption = DEFAULT_DATA,
-    app: AppOption = None,
-    redis: RedisOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Load Bans, Mutes, Blacklists, Whitelists and registered Users from files. Safe to run twice."""
     with all_mistakes() as mistakes:
@@ -60,16 +60,15 @@ def import_facts(
         headless_kind = kind if no_header else None
         opened = [mistakes.take(lambda name=name: _opened(name, file_format, headless_kind), None) for name in files]  # type: ignore[misc]
     sources = [source for source in opened if source is not None]
-    target = Target(data, app, redis)
-    key = target.app_key()
+    command.app_key()  # without an App there is no reason to read a file
     reader = ImportReader(sources, kind, max_errors)
     if strict:
         for source in sources:
             source.keep()
         _drain(reader)
     started_ms = monotonic_ms()
-    done = None if strict and reader.errors else _import(target, key, reader, as_json)
-    _report(reader, done, monotonic_ms() - started_ms, as_json)
+    done = None if strict and reader.errors else _import(command, reader)
+    _report(reader, done, monotonic_ms() - started_ms, command)
     raise typer.Exit(1 if reader.errors else 0)
 
 
@@ -86,12 +85,11 @@ def _drain(reader: ImportReader) -> None:
     reader.rewind()
 
 
-def _import(target: Target, key: str, reader: ImportReader, silent: bool) -> Done:
-    async def work(connection: StoreConnection) -> Done:
-        app = await connection.app(key)
-        async with connection.store.bulk(key, wall_ms(), app.list_ceiling) as bulk:
+def _import(command: Command, reader: ImportReader) -> Done:
+    async def work(connection: StoreConnection, app: AppFacts) -> Done:
+        async with connection.store.bulk(app.key, wall_ms(), app.list_ceiling) as bulk:
             load = ImportWriter(bulk, app, reader.refuse)
-            with shown_progress(reader.size_bytes, silent=silent) as progress:
+            with shown_progress(reader.size_bytes, silent=command.as_json) as progress:
                 for batch in reader.batches():
                     if batch is None:
                         await asyncio.sleep(0)
@@ -101,12 +99,12 @@ def _import(target: Target, key: str, reader: ImportReader, silent: bool) -> Don
                 written = await load.flush()
             return load.entries, await connection.settle(written, ACK_TIMEOUT_MS)
 
-    return run_with(target, work)
+    return command.ask_app(work)
 
 
-def _report(reader: ImportReader, done: Done | None, elapsed_ms: int, as_json: bool) -> None:
+def _report(reader: ImportReader, done: Done | None, elapsed_ms: int, command: Command) -> None:
     entries, settled = done if done else (0, None)
-    if as_json:
+    if command.as_json:
         print_json(
             {
                 "lines": reader.lines,

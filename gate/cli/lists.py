@@ -1,42 +1,27 @@
 """`gate blacklist …` and `gate whitelist …`: whose messages an owner refuses, or whose alone the owner accepts.
 
-Both nouns have the same verbs, made once; the Whitelist has its switch besides. Entries may be given an end. An
-addition that would pass the App's ceiling adds nothing. `list` and `contains` ask the store, so they show what is
-true, not what has arrived.
+Both nouns have the same verbs, made once; the Whitelist also has its switch. Entries may be given an end. An addition that
+would pass the App's ceiling adds nothing. `list` and `contains` read from Redis, not from the Replica, which may lag.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gate.cli.options import (
-    DEFAULT_DATA,
-    ActorOption,
-    AppOption,
-    DataOption,
-    JsonOption,
-    Mistakes,
-    ReasonOption,
-    RedisOption,
-    Target,
-    all_mistakes,
-    given_id,
-    given_ids,
-)
-from gate.cli.output import counted, json_id, print_json, print_table, say, shown_id, some_ids
+from gate.cli.command import Command, Listing, takes
+from gate.cli.options import Mistakes, all_mistakes, given_id, given_ids
+from gate.cli.output import counted, json_id, print_table, say, shown_id, some_ids
 from gate.cli.paging import DEFAULT_LIMIT, LimitOption, cut_at
-from gate.cli.penalties import given_because
-from gate.cli.store_connection import Settled, StoreConnection, run_with
-from gate.cli.time_format import json_moment, one_end, shown_moment
+from gate.cli.time_format import future, json_moment, one_end, shown_moment
 from gate.clock import wall_ms
 from gate.core.model import FOREVER_MS, ListKind
-from gate.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from gate.store.store import WriteReceipt
+    from gate.cli.store_connection import Settled, StoreConnection
+    from gate.core.model import AppFacts
 
 PAGE_ROWS = 1_000
 """Rows asked of the store at a time."""
@@ -44,19 +29,32 @@ PAGE_ROWS = 1_000
 _Owner = Annotated[str, typer.Argument(metavar="OWNER", help="Whose list.")]
 _Members = Annotated[list[str], typer.Argument(metavar="MEMBER", help="Who is on it.")]
 _Users = Annotated[list[str], typer.Argument(metavar="USER", help="Ids of Users.")]
-_Seconds = Annotated[
-    int | None, typer.Option("--seconds", metavar="N", help="The entries end so many seconds from now.")
-]
-_For = Annotated[
-    str | None, typer.Option("--for", metavar="TIME", help="The entries end after that long: 7d, 90m, 2h30m.")
-]
-_Minutes = Annotated[
-    int | None, typer.Option("--minutes", metavar="N", help="The entries end so many minutes from now.")
-]
-_Until = Annotated[
-    str | None,
-    typer.Option("--until", metavar="TIME", help="The entries end then: Unix milliseconds, or 2030-01-31T18:00:00Z."),
-]
+
+
+@dataclass(frozen=True)
+class EntryEndOptions:
+    """When list entries end: one of these, or never."""
+
+    duration: Annotated[
+        str | None, typer.Option("--for", metavar="TIME", help="The entries end after that long: 7d, 90m, 2h30m.")
+    ] = None
+    seconds: Annotated[
+        int | None, typer.Option("--seconds", metavar="N", help="The entries end so many seconds from now.")
+    ] = None
+    minutes: Annotated[
+        int | None, typer.Option("--minutes", metavar="N", help="The entries end so many minutes from now.")
+    ] = None
+    until: Annotated[
+        str | None,
+        typer.Option(
+            "--until", metavar="TIME", help="The entries end then: Unix milliseconds, or 2030-01-31T18:00:00Z."
+        ),
+    ] = None
+
+    def at(self, now_ms: int) -> int:
+        """As a moment; `InvalidInput` if it is invalid or past."""
+        return future(one_end(now_ms, **asdict(self), required=False), now_ms)
+
 
 blacklist = typer.Typer(help="Whose messages an owner refuses.", no_args_is_help=True, add_completion=False)
 whitelist = typer.Typer(
@@ -71,128 +69,77 @@ def _register(noun: typer.Typer, kind: ListKind, name: str) -> None:
 
 def _register_add(noun: typer.Typer, kind: ListKind, name: str) -> None:
     @noun.command("add", help=f"Put members on OWNER's {name}: all of them or, past the App's ceiling, none.")
-    def add(
-        owner: _Owner,
-        members: _Members,
-        for_: _For = None,
-        seconds: _Seconds = None,
-        minutes: _Minutes = None,
-        until: _Until = None,
-        reason: ReasonOption = "",
-        actor: ActorOption = None,
-        data: DataOption = DEFAULT_DATA,
-        app: AppOption = None,
-        redis: RedisOption = None,
-        as_json: JsonOption = False,
-    ) -> None:
+    @takes("app", "redis", audited=True)
+    def add(command: Command, owner: _Owner, members: _Members, end: EntryEndOptions) -> None:
         now_ms = wall_ms()
         with all_mistakes() as mistakes:
             whose, whom = _owner_and_members(owner, members, mistakes)
-            why, by = given_because(reason, actor, mistakes)
-            until_ms = mistakes.take(
-                lambda: _future(
-                    one_end(now_ms, duration=for_, seconds=seconds, minutes=minutes, until=until, required=False),
-                    now_ms,
-                ),
-                FOREVER_MS,
+            why, by = command.why_and_by(mistakes)
+            until_ms = mistakes.take(lambda: end.at(now_ms), FOREVER_MS)
+        settled = command.write(
+            lambda connection, app: connection.store.lists.add(
+                app.key, kind, whose, whom, until_ms, now_ms, app.list_ceiling, why, by
             )
-        target = Target(data, app, redis)
-        key = target.app_key()
-
-        async def work(connection: StoreConnection) -> Settled:
-            ceiling = (await connection.app(key)).list_ceiling
-            adding = connection.store.lists.add(key, kind, whose, whom, until_ms, now_ms, ceiling, why, by)
-            return await connection.write(adding)
-
-        settled = run_with(target, work)
+        )
         ending = "" if until_ms == FOREVER_MS else f" until {shown_moment(until_ms)}"
         done = f"{counted(len(whom), 'member')} on the {name} of {shown_id(whose)}{ending}"
-        document = _document(whose, whom) | {"until": json_moment(until_ms)}
-        _print_settled(settled, done, document, as_json)
+        command.print_settled(done, _document(whose, whom) | {"until": json_moment(until_ms)}, settled)
 
 
 def _register_remove(noun: typer.Typer, kind: ListKind, name: str) -> None:
     @noun.command("remove", help=f"Take members off OWNER's {name}; names those that were not on it.")
-    def remove(
-        owner: _Owner,
-        members: _Members,
-        reason: ReasonOption = "",
-        actor: ActorOption = None,
-        data: DataOption = DEFAULT_DATA,
-        app: AppOption = None,
-        redis: RedisOption = None,
-        as_json: JsonOption = False,
-    ) -> None:
+    @takes("app", "redis", audited=True)
+    def remove(command: Command, owner: _Owner, members: _Members) -> None:
         with all_mistakes() as mistakes:
             whose, whom = _owner_and_members(owner, members, mistakes)
-            why, by = given_because(reason, actor, mistakes)
-        target = Target(data, app, redis)
-        key = target.app_key()
+            why, by = command.why_and_by(mistakes)
 
-        async def work(connection: StoreConnection) -> tuple[Settled, list[bytes]]:
-            await connection.app(key)
+        async def work(connection: StoreConnection, app: AppFacts) -> tuple[Settled, list[bytes]]:
             lists, now_ms = connection.store.lists, wall_ms()
-            held = await lists.contains(key, kind, whose, whom, now_ms)
+            held = await lists.contains(app.key, kind, whose, whom, now_ms)
             absent = [member for member, on in zip(whom, held, strict=True) if not on]
-            return await connection.write(lists.remove(key, kind, whose, whom, now_ms, why, by)), absent
+            return await connection.write(lists.remove(app.key, kind, whose, whom, now_ms, why, by)), absent
 
-        settled, absent = run_with(target, work)
-        if as_json or len(absent) < len(whom):
+        settled, absent = command.ask_app(work)
+        if command.as_json or len(absent) < len(whom):
             done = f"{counted(len(whom) - len(absent), 'member')} taken off the {name} of {shown_id(whose)}"
             document = _document(whose, whom) | {"not_listed": [json_id(member) for member in absent]}
-            _print_settled(settled, done, document, as_json)
-        if absent and not as_json:
+            command.print_settled(done, document, settled)
+        if absent and not command.as_json:
             say(f"{'was' if len(absent) == 1 else 'were'} not on it: {some_ids(absent)}")
 
 
 def _register_list(noun: typer.Typer, kind: ListKind, name: str) -> None:
     @noun.command("list", help=f"Show OWNER's {name}, the newest entry first.")
-    def list_(
-        owner: _Owner,
-        limit: LimitOption = DEFAULT_LIMIT,
-        data: DataOption = DEFAULT_DATA,
-        app: AppOption = None,
-        redis: RedisOption = None,
-        as_json: JsonOption = False,
-    ) -> None:
+    @takes("app", "redis")
+    def list_(command: Command, owner: _Owner, limit: LimitOption = DEFAULT_LIMIT) -> None:
         whose = given_id(owner, "OWNER")
-        entries, is_cut = cut_at(limit, _entries(Target(data, app, redis), kind, whose, limit))
-        if as_json:
-            rows = [{"member": json_id(member), "until": json_moment(until_ms)} for member, until_ms in entries]
-            print_json({"owner": json_id(whose), "entries": rows} | is_cut)
-        elif entries:
-            print_table(("member", "until"), ((shown_id(member), shown_moment(end)) for member, end in entries))
-        else:
-            say(f"the {name} of {shown_id(whose)} is empty")
+        entries, is_cut = cut_at(limit, _entries(command, kind, whose, limit))
+        listing: Listing[tuple[bytes, int]] = Listing(
+            "entries",
+            lambda entry: {"member": json_id(entry[0]), "until": json_moment(entry[1])},
+            ("member", "until"),
+            lambda entry: (shown_id(entry[0]), shown_moment(entry[1])),
+            f"the {name} of {shown_id(whose)} is empty",
+        )
+        command.print_rows(listing, entries, {"owner": json_id(whose)}, **is_cut)
 
 
 def _register_contains(noun: typer.Typer, kind: ListKind, name: str) -> None:
     @noun.command("contains", help=f"Is each member on OWNER's {name}? Exits 1 unless all are.")
-    def contains(
-        owner: _Owner,
-        members: _Members,
-        data: DataOption = DEFAULT_DATA,
-        app: AppOption = None,
-        redis: RedisOption = None,
-        as_json: JsonOption = False,
-    ) -> None:
+    @takes("app", "redis")
+    def contains(command: Command, owner: _Owner, members: _Members) -> None:
         with all_mistakes() as mistakes:
             whose, whom = _owner_and_members(owner, members, mistakes)
-        target = Target(data, app, redis)
-        key = target.app_key()
 
-        async def work(connection: StoreConnection) -> list[bool]:
-            await connection.app(key)
-            return list(await connection.store.lists.contains(key, kind, whose, whom, wall_ms()))
+        async def work(connection: StoreConnection, app: AppFacts) -> list[bool]:
+            return list(await connection.store.lists.contains(app.key, kind, whose, whom, wall_ms()))
 
-        held = run_with(target, work)
-        if as_json:
-            rows = [{"member": json_id(member), "on": on} for member, on in zip(whom, held, strict=True)]
-            print_json({"owner": json_id(whose), "members": rows})
-        else:
-            for member, on in zip(whom, held, strict=True):
-                say(f"{shown_id(member)}: {'on' if on else 'not on'} the {name}")
-        raise typer.Exit(0 if all(held) else 1)
+        found = list(zip(whom, command.ask_app(work), strict=True))
+        rows = [{"member": json_id(member), "on": on} for member, on in found]
+        lines = (f"{shown_id(member)}: {'on' if on else 'not on'} the {name}" for member, on in found)
+        command.print({"owner": json_id(whose), "members": rows}, *lines)
+        raise typer.Exit(0 if all(on for _, on in found) else 1)
 
 
 _register(blacklist, ListKind.BLACKLIST, "Blacklist")
@@ -200,73 +147,49 @@ _register(whitelist, ListKind.WHITELIST, "Whitelist")
 
 
 @whitelist.command("on")
-def switch_on(
-    users: _Users,
-    reason: ReasonOption = "",
-    actor: ActorOption = None,
-    data: DataOption = DEFAULT_DATA,
-    app: AppOption = None,
-    redis: RedisOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@takes("app", "redis", audited=True)
+def switch_on(command: Command, users: _Users) -> None:
     """Enable the Whitelists of Users: only those on them may message these Users."""
-    _switch(users, True, (reason, actor), Target(data, app, redis), as_json)
+    _switch(command, users, True)
 
 
 @whitelist.command("off")
-def switch_off(
-    users: _Users,
-    reason: ReasonOption = "",
-    actor: ActorOption = None,
-    data: DataOption = DEFAULT_DATA,
-    app: AppOption = None,
-    redis: RedisOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@takes("app", "redis", audited=True)
+def switch_off(command: Command, users: _Users) -> None:
     """Disable the Whitelists of Users; the entries stay."""
-    _switch(users, False, (reason, actor), Target(data, app, redis), as_json)
+    _switch(command, users, False)
 
 
 @whitelist.command("status")
-def status(
-    users: _Users,
-    data: DataOption = DEFAULT_DATA,
-    app: AppOption = None,
-    redis: RedisOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@takes("app", "redis")
+def status(command: Command, users: _Users) -> None:
     """Is each User's Whitelist on? An App-wide switch (gate app show) wins over it."""
     with all_mistakes() as mistakes:
         given = given_ids(users, "USER", mistakes)
-    target = Target(data, app, redis)
-    key = target.app_key()
 
-    async def work(connection: StoreConnection) -> tuple[str, list[bool]]:
-        facts = await connection.app(key)
-        return facts.whitelists, list(await connection.store.lists.switches(key, given))
+    async def work(connection: StoreConnection, app: AppFacts) -> tuple[str, list[bool]]:
+        return app.whitelists, list(await connection.store.lists.switches(app.key, given))
 
-    whitelists, switches = run_with(target, work)
-    if as_json:
-        rows = [{"user": json_id(user), "on": on} for user, on in zip(given, switches, strict=True)]
-        print_json({"app_whitelists": whitelists, "users": rows})
+    whitelists, switches = command.ask_app(work)
+    found = list(zip(given, switches, strict=True))
+    if command.as_json:
+        rows = [{"user": json_id(user), "on": on} for user, on in found]
+        command.print({"app_whitelists": whitelists, "users": rows})
         return
-    print_table(
-        ("user", "whitelist"),
-        ((shown_id(user), "on" if on else "off") for user, on in zip(given, switches, strict=True)),
-    )
+    print_table(("user", "whitelist"), ((shown_id(user), "on" if on else "off") for user, on in found))
     if whitelists != "per-user":
         say(f"but the App switches Whitelists {whitelists} for everybody")
 
 
-def _switch(users: list[str], on: bool, why_by: tuple[str, str | None], target: Target, as_json: bool) -> None:
+def _switch(command: Command, users: list[str], on: bool) -> None:
     with all_mistakes() as mistakes:
         given = given_ids(users, "USER", mistakes)
-        why, by = given_because(*why_by, mistakes)
-    settled = _write_for(
-        target, lambda connection, key: connection.store.lists.switch(key, given, on, wall_ms(), why, by)
+        why, by = command.why_and_by(mistakes)
+    settled = command.write(
+        lambda connection, app: connection.store.lists.switch(app.key, given, on, wall_ms(), why, by)
     )
     done = f"the Whitelist of {counted(len(given), 'User')} is {'on' if on else 'off'}"
-    _print_settled(settled, done, {"users": [json_id(user) for user in given], "on": on}, as_json)
+    command.print_settled(done, {"users": [json_id(user) for user in given], "on": on}, settled)
 
 
 def _owner_and_members(owner: str, members: list[str], mistakes: Mistakes) -> tuple[bytes, list[bytes]]:
@@ -274,47 +197,21 @@ def _owner_and_members(owner: str, members: list[str], mistakes: Mistakes) -> tu
     return whose, given_ids(members, "MEMBER", mistakes)
 
 
-def _future(until_ms: int, now_ms: int) -> int:
-    if until_ms <= now_ms:
-        raise InvalidInput("until", f"is past: {shown_moment(until_ms)}")
-    return until_ms
-
-
-def _write_for(target: Target, write: Callable[[StoreConnection, str], Awaitable[WriteReceipt]]) -> Settled:
-    key = target.app_key()
-
-    async def work(connection: StoreConnection) -> Settled:
-        await connection.app(key)
-        return await connection.write(write(connection, key))
-
-    return run_with(target, work)
-
-
-def _entries(target: Target, kind: ListKind, owner: bytes, limit: int) -> list[tuple[bytes, int]]:
-    key = target.app_key()
-
-    async def work(connection: StoreConnection) -> list[tuple[bytes, int]]:
-        await connection.app(key)
+def _entries(command: Command, kind: ListKind, owner: bytes, limit: int) -> list[tuple[bytes, int]]:
+    async def work(connection: StoreConnection, app: AppFacts) -> list[tuple[bytes, int]]:
         found: list[tuple[bytes, int]] = []
         before: int | None = None
         now_ms = wall_ms()
         while len(found) <= limit:
             count = min(PAGE_ROWS, limit + 1 - len(found))
-            page, before = await connection.store.lists.page(key, kind, owner, now_ms, before, count)
+            page, before = await connection.store.lists.page(app.key, kind, owner, now_ms, before, count)
             found.extend((entry.member, entry.until_ms) for entry in page)
             if before is None:
                 break
         return found
 
-    return run_with(target, work)
+    return command.ask_app(work)
 
 
 def _document(owner: bytes, members: list[bytes]) -> dict[str, Any]:
     return {"owner": json_id(owner), "members": [json_id(member) for member in members]}
-
-
-def _print_settled(settled: Settled, done: str, document: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print_json(document | settled.fields)
-    else:
-        say(f"{done}: {settled.shown}")

@@ -9,18 +9,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from gate.cli.options import (
-    DEFAULT_DATA,
-    AppOption,
-    DataOption,
-    JsonOption,
-    PresenceRedisOption,
-    RedisOption,
-    Target,
-)
+from gate.cli.command import Command, takes
+from gate.cli.options import Target
 from gate.cli.output import counted, print_json, print_table, say, warn
-from gate.cli.presence_connection import ask_presence
-from gate.cli.store_connection import StoreConnection, run, run_with
+from gate.cli.store_connection import StoreConnection, run
 from gate.cli.time_format import shown_duration
 from gate.clock import wall_ms
 from gate.errors import AppUnknown, GateError, NotFound, Unavailable
@@ -33,29 +25,23 @@ if TYPE_CHECKING:
 _COLUMNS = ("node", "name", "host", "version", "Redis", "roles", "state", "lag", "checks/s", "clients")
 
 
-def status(
-    data: DataOption = DEFAULT_DATA,
-    app: AppOption = None,
-    redis: RedisOption = None,
-    presence_redis: PresenceRedisOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@takes("app", "redis", "presence_redis")
+def status(command: Command) -> None:
     """This node and all others: version, Redis, roles, lag, checks a second, who is online. Exits 3 if nothing answers."""
-    target = Target(data, app, redis, presence_redis)
     try:
-        reports, away = run_with(target, _asked), None
+        reports, away = command.ask(_asked), None
     except Unavailable as fault:
-        if not target.services:
+        if not command.services:
             raise
         reports, away = {}, str(fault)
-    own = reports.get(target.node_id() or "") or (_from_files(target) if target.services else None)
-    others = {node: report for node, report in reports.items() if node != target.node_id()}
-    online = None if away else _online(target)
-    if as_json:
+    own = reports.get(command.node_id() or "") or (_from_files(command) if command.services else None)
+    others = {node: report for node, report in reports.items() if node != command.node_id()}
+    online = None if away else _online(command)
+    if command.as_json:
         listed = [_document(node, report) for node, report in others.items()]
         print_json(
             {
-                "node": _document(own.node, own) | _places(target) if own else None,
+                "node": _document(own.node, own) | _places(command) if own else None,
                 "redis_problem": away,
                 "others": listed,
                 "online": {"app": online[0], "users": online[1].users, "sessions": online[1].total} if online else None,
@@ -63,9 +49,9 @@ def status(
         )
         return
     if own:
-        _print_own(target, own)
+        _print_own(command, own)
     else:
-        say(f"no service runs in {data}")
+        say(f"no service runs in {command.data}")
     if online:
         key, counts = online
         say(f"  online    {counted(counts.users, 'User')} with {counted(counts.total, 'Session')}, App {key}")
@@ -76,10 +62,11 @@ def status(
         warn(f"gate: {away}; the other nodes are not known")
 
 
-def nodes(data: DataOption = DEFAULT_DATA, redis: RedisOption = None, as_json: JsonOption = False) -> None:
+@takes("redis")
+def nodes(command: Command) -> None:
     """List the nodes that hold a lease, with what each says of itself; one that says nothing is listed all the same."""
-    reports = run_with(Target(data, None, redis), _asked)
-    if as_json:
+    reports = command.ask(_asked)
+    if command.as_json:
         print_json({"nodes": [_document(node, report) for node, report in reports.items()]})
     elif reports:
         print_table(_COLUMNS, (_row(node, report) for node, report in reports.items()))
@@ -109,12 +96,12 @@ def _from_files(target: Target) -> NodeReport | None:
     return node_report(target.data, target.node_id() or "", run(counted_for_a_second()))
 
 
-def _online(target: Target) -> tuple[str, Counts] | None:
+def _online(command: Command) -> tuple[str, Counts] | None:
     async def work(presence: PresenceStore, app_key: str) -> tuple[str, Counts]:
         return app_key, await presence.counts(app_key)
 
     try:
-        return ask_presence(target, work)
+        return command.ask_presence(work)
     except (NotFound, AppUnknown):  # no App is named, and status is not about one
         return None
     except GateError as fault:

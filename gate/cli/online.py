@@ -10,20 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gate.cli.command import Command, takes
 from gate.cli.online_history import MINUTES, print_history
-from gate.cli.options import (
-    DEFAULT_DATA,
-    AppOption,
-    DataOption,
-    JsonOption,
-    PresenceRedisOption,
-    RedisOption,
-    Target,
-    all_mistakes,
-    given_ids,
-)
+from gate.cli.options import all_mistakes, given_ids
 from gate.cli.output import counted, json_id, print_json, print_table, say, shown_id
-from gate.cli.presence_connection import ask_presence
 from gate.cli.time_format import shown_moment
 from gate.clock import wall_ms
 from gate.errors import InvalidInput
@@ -33,28 +23,26 @@ if TYPE_CHECKING:
     from gate.store.presence import PresenceStore
 
 
+@takes("app", "redis", "presence_redis")
 def online(
+    command: Command,
     users: Annotated[list[str] | None, typer.Argument(metavar="USER", help="Ids of Users.")] = None,
     counts: Annotated[
         bool, typer.Option("--counts", help="How many, by platform and Gateway: as without USER.")
     ] = False,
     history: Annotated[bool, typer.Option("--history", help="How many were online in the last hour.")] = False,
-    data: DataOption = DEFAULT_DATA,
-    app: AppOption = None,
-    redis: RedisOption = None,
-    presence_redis: PresenceRedisOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """How many are online; with USER, whether those are: exits 0 if all are, 1 if one is not."""
     if bool(users) + counts + history > 1:
         raise InvalidInput("USER", "say which, or --counts, or --history; one of them")
-    target = Target(data, app, redis, presence_redis)
     if history:
         now_ms = wall_ms()
-        print_history(ask_presence(target, partial(_sampled, now_ms - MINUTES * 60_000)), now_ms, as_json=as_json)
+        print_history(
+            command.ask_presence(partial(_sampled, now_ms - MINUTES * 60_000)), now_ms, as_json=command.as_json
+        )
         return
     if not users:
-        _print_counts(ask_presence(target, _counted), as_json)
+        _print_counts(command.ask_presence(_counted), command.as_json)
         return
     with all_mistakes() as mistakes:
         given = given_ids(users, "USER", mistakes)
@@ -62,8 +50,8 @@ def online(
     async def work(presence: PresenceStore, app_key: str) -> list[UserPresence]:
         return await presence.presences(app_key, given)
 
-    found = list(zip(given, ask_presence(target, work), strict=True))
-    if as_json:
+    found = list(zip(given, command.ask_presence(work), strict=True))
+    if command.as_json:
         print_json({"presence": [presence_document(user, presence) for user, presence in found]})
     else:
         print_table(("user", "state", "platforms", "since"), (_row(user, presence) for user, presence in found))

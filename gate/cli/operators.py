@@ -9,25 +9,16 @@ from __future__ import annotations
 import getpass
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import typer
 
-from gate.cli.options import (
-    CREDENTIALS_FILE,
-    DEFAULT_DATA,
-    ActorOption,
-    DataOption,
-    JsonOption,
-    ReasonOption,
-    RedisOption,
-    Target,
-    all_mistakes,
-)
-from gate.cli.output import print_json, print_table, say, warn
-from gate.cli.penalties import given_because
-from gate.cli.store_connection import StoreConnection, run_with
+from gate.cli.command import Command, takes
+from gate.cli.options import CREDENTIALS_FILE, all_mistakes
+from gate.cli.output import print_json, print_table, warn
+from gate.cli.store_connection import StoreConnection
 from gate.cli.time_format import shown_moment
 from gate.clock import wall_ms
 from gate.core.file_text import UTF8_MARK
@@ -45,41 +36,36 @@ _FromStdin = Annotated[
 
 
 @operator.command()
+@takes("redis", audited=True)
 def add(
+    command: Command,
     name: _Name,
     role: Annotated[OperatorRole, typer.Option("--role", help="What the account may do.")] = "viewer",
     password_stdin: _FromStdin = False,
-    reason: ReasonOption = "",
-    actor: ActorOption = None,
-    data: DataOption = DEFAULT_DATA,
-    redis: RedisOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Make an account."""
-    wanted, password, because = _account(name, password_stdin, reason, actor)
+    wanted, password, because = _account(command, name, password_stdin)
     made = Operator(name=wanted, role=role, password_hash=_hashed(password), created_at_ms=wall_ms())
 
     async def work(connection: StoreConnection) -> None:
         await connection.store.operators.add(made, because)
 
-    run_with(Target(data, None, redis), work)
-    shown = {} if password_stdin else {"password": password}
-    if as_json:
-        print_json({"operator": wanted, "role": role, **shown})
-        return
-    say(f"added operator {wanted}, {role}")
-    _say_password(shown)
+    command.ask(work)
+    _print_changed(
+        command, f"added operator {wanted}, {role}", {"operator": wanted, "role": role}, password_stdin, password
+    )
 
 
 @operator.command("list")
-def list_(data: DataOption = DEFAULT_DATA, redis: RedisOption = None, as_json: JsonOption = False) -> None:
+@takes("redis")
+def list_(command: Command) -> None:
     """List the accounts."""
 
     async def work(connection: StoreConnection) -> list[Operator]:
         return await connection.store.operators.list()
 
-    found = run_with(Target(data, None, redis), work)
-    if as_json:
+    found = command.ask(work)
+    if command.as_json:
         members = [{"operator": one.name, "role": one.role, "created_at_ms": one.created_at_ms} for one in found]
         print_json({"operators": members})
     else:
@@ -88,86 +74,63 @@ def list_(data: DataOption = DEFAULT_DATA, redis: RedisOption = None, as_json: J
 
 
 @operator.command()
+@takes("redis", audited=True)
 def passwd(
+    command: Command,
     name: _Name,
     password_stdin: _FromStdin = False,
-    reason: ReasonOption = "",
-    actor: ActorOption = None,
-    data: DataOption = DEFAULT_DATA,
-    redis: RedisOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Give an account a new password; the old one ends at once."""
-    wanted, password, because = _account(name, password_stdin, reason, actor)
+    wanted, password, because = _account(command, name, password_stdin)
     password_hash = _hashed(password)
     _change(
-        Target(data, None, redis),
+        command,
         wanted,
         lambda one: msgspec.structs.replace(one, password_hash=password_hash),
         because,
     )
-    _forget_password(data, wanted)
-    shown = {} if password_stdin else {"password": password}
-    if as_json:
-        print_json({"operator": wanted, **shown})
-        return
-    say(f"changed the password of {wanted}")
-    _say_password(shown)
+    _forget_password(command.data, wanted)
+    _print_changed(command, f"changed the password of {wanted}", {"operator": wanted}, password_stdin, password)
 
 
 @operator.command("role")
+@takes("redis", audited=True)
 def role_(
+    command: Command,
     name: _Name,
     role: Annotated[OperatorRole, typer.Argument(metavar="viewer|operator|admin", help="What it may do from now on.")],
-    reason: ReasonOption = "",
-    actor: ActorOption = None,
-    data: DataOption = DEFAULT_DATA,
-    redis: RedisOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Change what an account may do."""
-    wanted, because = _named(name, reason, actor)
-    _change(Target(data, None, redis), wanted, lambda one: msgspec.structs.replace(one, role=role), because)
-    if as_json:
-        print_json({"operator": wanted, "role": role})
-    else:
-        say(f"{wanted} is {role} from now on")
+    wanted, because = _named(command, name)
+    _change(command, wanted, lambda one: msgspec.structs.replace(one, role=role), because)
+    command.print({"operator": wanted, "role": role}, f"{wanted} is {role} from now on")
 
 
 @operator.command()
-def remove(
-    name: _Name,
-    reason: ReasonOption = "",
-    actor: ActorOption = None,
-    data: DataOption = DEFAULT_DATA,
-    redis: RedisOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@takes("redis", audited=True)
+def remove(command: Command, name: _Name) -> None:
     """End an account, at once. The last admin stays."""
-    wanted, because = _named(name, reason, actor)
+    wanted, because = _named(command, name)
 
     async def work(connection: StoreConnection) -> None:
         await connection.store.operators.remove(wanted, because)
 
-    run_with(Target(data, None, redis), work)
-    if as_json:
-        print_json({"operator": wanted})
-    else:
-        say(f"removed operator {wanted}")
+    command.ask(work)
+    command.print({"operator": wanted}, f"removed operator {wanted}")
 
 
-def _named(name: str, reason: str, actor: str | None) -> tuple[str, Attribution]:
+def _named(command: Command, name: str) -> tuple[str, Attribution]:
     with all_mistakes() as mistakes:
         wanted = mistakes.take(lambda: operator_name(name), "")
-        why, by = given_because(reason, actor, mistakes)
+        why, by = command.why_and_by(mistakes)
     return wanted, Attribution(by, why)
 
 
-def _account(name: str, password_stdin: bool, reason: str, actor: str | None) -> tuple[str, str, Attribution]:
+def _account(command: Command, name: str, password_stdin: bool) -> tuple[str, str, Attribution]:
     with all_mistakes() as mistakes:
         wanted = mistakes.take(lambda: operator_name(name), "")
         password = mistakes.take(lambda: new_password(_read_password()) if password_stdin else "", "")
-        why, by = given_because(reason, actor, mistakes)
+        why, by = command.why_and_by(mistakes)
     return wanted, password or new_operator_password(), Attribution(by, why)
 
 
@@ -189,14 +152,14 @@ def _hashed(password: str) -> str:
     return hash_password(password)
 
 
-def _change(target: Target, name: str, mutate: Callable[[Operator], Operator], because: Attribution) -> None:
+def _change(command: Command, name: str, mutate: Callable[[Operator], Operator], because: Attribution) -> None:
     async def work(connection: StoreConnection) -> None:
         await connection.store.operators.change(name, mutate, because)
 
-    run_with(target, work)
+    command.ask(work)
 
 
-def _forget_password(data: DataOption, name: str) -> None:
+def _forget_password(data: Path, name: str) -> None:
     """The password that `credentials.json` holds has just ended."""
     from gate.service.credentials import forget_password
 
@@ -207,6 +170,9 @@ def _forget_password(data: DataOption, name: str) -> None:
         warn(f"{path} can't be updated, and holds a password that has ended: {fault}")
 
 
-def _say_password(shown: dict[str, str]) -> None:
-    if shown:
-        say(f"the password, shown only now: {shown['password']}")
+def _print_changed(command: Command, done: str, document: dict[str, str], is_given: bool, password: str) -> None:
+    """What was done; a password that was made up is shown this once."""
+    if is_given:
+        command.print(document, done)
+    else:
+        command.print({**document, "password": password}, done, f"the password, shown only now: {password}")

@@ -13,10 +13,9 @@ import msgspec
 import typer
 
 from gate.cli.check import opened_replica, require_replica, warn_if_stale
+from gate.cli.command import Command, takes
 from gate.cli.local_node import replicator_lives
-from gate.cli.options import DEFAULT_DATA, DataOption, JsonOption, RedisOption, Target
 from gate.cli.output import counted, print_json, print_table, say
-from gate.cli.store_connection import StoreConnection, run_with
 from gate.cli.time_format import given_seconds, shown_duration
 from gate.clock import monotonic_ms
 from gate.core.shown import shown_moment
@@ -25,6 +24,7 @@ from gate.replica.layout import replica_dir
 from gate.replica.status_page import NEVER_FRESH_MS
 
 if TYPE_CHECKING:
+    from gate.cli.store_connection import StoreConnection
     from gate.replica.reader import NodeReplica
     from gate.replica.verify import Report
     from gate.store.indexes import IndexReport
@@ -36,14 +36,15 @@ replica = typer.Typer(help="This node's Replica.", no_args_is_help=True, add_com
 
 
 @replica.command()
-def status(data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -> None:
+@takes()
+def status(command: Command) -> None:
     """What the replicator last said, how old the facts are, and how far each Partition is."""
-    with opened_replica(data) as opened:
+    with opened_replica(command.data) as opened:
         known, status_page = opened.status(), opened.status_page()
-    path = replica_dir(data) / known.file
+    path = replica_dir(command.data) / known.file
     facts_bytes = path.stat().st_size if path.exists() else 0
     applied = [str(revision) for revision in known.applied]
-    if as_json:
+    if command.as_json:
         print_json(
             {
                 "state": known.state,
@@ -74,20 +75,21 @@ def status(data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -> None
 
 
 @replica.command()
-def verify(data: DataOption = DEFAULT_DATA, redis: RedisOption = None, as_json: JsonOption = False) -> None:
+@takes("redis")
+def verify(command: Command) -> None:
     """Compare every fact of the Replica with Redis, and Redis's indexes with its facts. Exits 1 if they differ."""
     from gate.replica.verify import verify as compare
     from gate.store.indexes import compare_indexes
 
-    directory = replica_dir(data)
-    require_replica(data)
+    directory = replica_dir(command.data)
+    require_replica(command.data)
 
     async def work(connection: StoreConnection) -> tuple[Report, IndexReport]:
         return await compare(directory, connection.store.changelog), await compare_indexes(connection.store.client)
 
-    report, indexes = run_with(Target(data, None, redis), work)
+    report, indexes = command.ask(work)
     equal = report.equal and not indexes.differences
-    if as_json:
+    if command.as_json:
         first = [difference._asdict() for difference in report.first]
         print_json({**report._asdict(), "first": first, "indexes": _as_json(indexes), "equal": equal})
         raise typer.Exit(0 if equal else 1)
@@ -131,13 +133,14 @@ def _as_json(indexes: IndexReport) -> dict[str, object]:
 
 
 @replica.command()
-def lost(data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -> None:
+@takes()
+def lost(command: Command) -> None:
     """What Redis lost in failovers and restores, as this node's Replica still had it. Reads files only."""
     from gate.replica.lost import FOLDER, losses
 
-    directory = replica_dir(data)
+    directory = replica_dir(command.data)
     found = losses(directory)
-    if as_json:
+    if command.as_json:
         print_json({"folder": str(directory / FOLDER), "losses": [msgspec.to_builtins(loss) for loss in found]})
         return
     if not found:
@@ -159,26 +162,26 @@ def lost(data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -> None:
 
 
 @replica.command()
+@takes()
 def rebuild(
+    command: Command,
     wait: Annotated[
         str,
         typer.Option(
             "--wait", metavar="TIME", help="For the new facts to be in use: 90s, 5m, or seconds; 0: do not wait."
         ),
     ] = f"{DEFAULT_WAIT_S}s",
-    data: DataOption = DEFAULT_DATA,
-    as_json: JsonOption = False,
 ) -> None:
     """Have the Replica loaded anew from Redis; checks go on meanwhile."""
     from gate.replica.rebuild_requests import request_rebuild
 
     wait_s = given_seconds(wait, "--wait")
-    with opened_replica(data) as opened:
+    with opened_replica(command.data) as opened:
         before = opened.status().file
-        request_rebuild(replica_dir(data))
+        request_rebuild(replica_dir(command.data))
         running = replicator_lives(opened.status_page())
         after = _file_after(opened, before, wait_s) if running and wait_s else None
-    if as_json:
+    if command.as_json:
         print_json({"requested": True, "replicator_alive": running, "file": after})
     elif after:
         say(f"rebuilt: {after} replaced {before}")

@@ -9,23 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gate.cli.command import Command, takes
 from gate.cli.online import presence_document
-from gate.cli.options import (
-    DEFAULT_DATA,
-    ActorOption,
-    AppOption,
-    DataOption,
-    JsonOption,
-    PresenceRedisOption,
-    ReasonOption,
-    RedisOption,
-    Target,
-    all_mistakes,
-    given_id,
-)
+from gate.cli.options import all_mistakes, given_id
 from gate.cli.output import counted, json_id, print_json, print_table, say, shown_id
-from gate.cli.penalties import given_because
-from gate.cli.presence_connection import ask_presence, open_both
+from gate.cli.presence_connection import open_both
 from gate.cli.store_connection import run
 from gate.cli.time_format import shown_moment
 from gate.core.presence import Session, parse_platform, session_parts
@@ -38,14 +26,8 @@ if TYPE_CHECKING:
 _User = Annotated[str, typer.Argument(metavar="USER", help="The User's id.")]
 
 
-def sessions(
-    user: _User,
-    data: DataOption = DEFAULT_DATA,
-    app: AppOption = None,
-    redis: RedisOption = None,
-    presence_redis: PresenceRedisOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@takes("app", "redis", "presence_redis")
+def sessions(command: Command, user: _User) -> None:
     """Show a User's live Sessions, the oldest first. Exits 1 if there are none."""
     given = given_id(user, "USER")
 
@@ -53,8 +35,8 @@ def sessions(
         (found,) = await presence.presences(app_key, [given])
         return found
 
-    found = ask_presence(Target(data, app, redis, presence_redis), work)
-    if as_json:
+    found = command.ask_presence(work)
+    if command.as_json:
         print_json({**presence_document(given, found), "sessions": [_document(one) for one in found.sessions]})
     elif found.sessions:
         columns = ("session", "platform", "Gateway", "since", "active", "address")
@@ -65,17 +47,12 @@ def sessions(
     raise typer.Exit(0 if found.sessions else 1)
 
 
+@takes("app", "redis", "presence_redis", audited=True)
 def kick(
+    command: Command,
     user: _User,
     session: Annotated[str | None, typer.Option("--session", metavar="ID", help="This Session only.")] = None,
     platform: Annotated[str | None, typer.Option("--platform", metavar="NAME", help="Of this platform only.")] = None,
-    reason: ReasonOption = "",
-    actor: ActorOption = None,
-    data: DataOption = DEFAULT_DATA,
-    app: AppOption = None,
-    redis: RedisOption = None,
-    presence_redis: PresenceRedisOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Close a User's Sessions, wherever they are held. Exits 1 if there were none."""
     with all_mistakes() as mistakes:
@@ -83,23 +60,20 @@ def kick(
         mistakes.take(lambda: _refuse_foreign(given, session), None)
         if platform is not None:
             mistakes.take(lambda: parse_platform(platform.encode()), "")
-        why, by = given_because(reason, actor, mistakes)
-    target = Target(data, app, redis, presence_redis)
-    app_key = target.app_key()
+        why, by = command.why_and_by(mistakes)
+    app_key = command.app_key()
 
     async def work() -> int:
         from gate.presence.kick_command import kick_user  # late, as all that talks to Redis
         from gate.store.writer import Attribution
 
-        async with open_both(target, app_key) as (facts, presence):
+        async with open_both(command, app_key) as (facts, presence):
             because = Attribution(by, why)
             return await kick_user(facts.audit, presence, app_key, given, because, session=session, platform=platform)
 
     closed = run(work())
-    if as_json:
-        print_json({"user": json_id(given), "closed": closed})
-    elif closed:
-        say(f"{counted(closed, 'Session')} of {shown_id(given)} closed")
+    lines = [f"{counted(closed, 'Session')} of {shown_id(given)} closed"] if closed else []
+    command.print({"user": json_id(given), "closed": closed}, *lines)
     if not closed:
         raise NotFound(f"{shown_id(given)} has no such Session")
 

@@ -109,6 +109,13 @@ def one_end(
     return FOREVER_MS
 
 
+def future(until_ms: int, now_ms: int) -> int:
+    """The end of what begins now; `InvalidInput` if it is past."""
+    if until_ms <= now_ms:
+        raise InvalidInput("until", f"is past: {shown_moment(until_ms)}")
+    return until_ms
+
+
 def json_moment(moment_ms: int) -> int | None:
     """For programs: Unix ms, null for no end."""
     return None if moment_ms >= FOREVER_MS else moment_ms

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gate.cli.options import DEFAULT_DATA, AppOption, DataOption, JsonOption, RedisOption, Target
+from gate.cli.command import Command, takes
 from gate.cli.output import counted, json_id, print_json, print_table, say, shown_id
-from gate.cli.store_connection import StoreConnection, run_with
 from gate.cli.time_format import shown_moment
 from gate.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
+    from gate.cli.store_connection import StoreConnection
+    from gate.core.model import AppFacts
     from gate.store.webhook_queue import DeadWebhook
 
 webhooks = typer.Typer(
@@ -23,25 +24,19 @@ _KINDS = {"0": "deactivation", "1": "reactivation"}
 
 
 @webhooks.command("list")
-def list_(
-    data: DataOption = DEFAULT_DATA,
-    app: AppOption = None,
-    redis: RedisOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@takes("app", "redis")
+def list_(command: Command) -> None:
     """List the App's dead letters, the latest first."""
-    target = Target(data, app, redis)
-    key = target.app_key()
 
-    async def work(connection: StoreConnection) -> tuple[str, int, list[DeadWebhook]]:
-        facts = await connection.app(key)
-        return facts.webhook_url, await connection.store.webhooks.waiting(), await connection.store.webhooks.dead(key)
+    async def work(connection: StoreConnection, app: AppFacts) -> tuple[AppFacts, int, list[DeadWebhook]]:
+        return app, await connection.store.webhooks.waiting(), await connection.store.webhooks.dead(app.key)
 
-    url, waiting, dead = run_with(target, work)
-    if as_json:
+    app, waiting, dead = command.ask_app(work)
+    url = app.webhook_url
+    if command.as_json:
         print_json({"webhook_url": url or None, "waiting": waiting, "dead": [_document(one) for one in dead]})
         return
-    say(f"the App's webhook is {url}" if url else f"the App has no webhook: gate app set {key} --webhook-url URL")
+    say(f"the App's webhook is {url}" if url else f"the App has no webhook: gate app set {app.key} --webhook-url URL")
     say(f"{counted(waiting, 'result')} of all Apps not delivered yet")
     if dead:
         print_table(
@@ -57,32 +52,24 @@ def list_(
 
 
 @webhooks.command()
+@takes("app", "redis")
 def replay(
+    command: Command,
     ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="As `gate webhooks list` shows them.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All of the App's.")] = False,
-    data: DataOption = DEFAULT_DATA,
-    app: AppOption = None,
-    redis: RedisOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Try to deliver dead letters again. Exits 1 if one of them is not there (any more)."""
     if bool(ids) is everything:
         raise InvalidInput("ID", "say which, or --all")
-    target = Target(data, app, redis)
-    key = target.app_key()
 
-    async def work(connection: StoreConnection) -> tuple[int, int]:
-        await connection.app(key)
-        own = {one.id for one in await connection.store.webhooks.dead(key)}
+    async def work(connection: StoreConnection, app: AppFacts) -> tuple[int, int]:
+        own = {one.id for one in await connection.store.webhooks.dead(app.key)}
         wanted = sorted(own) if everything else list(dict.fromkeys(ids or ()))
         # Another App's dead letters are not this App's to send again.
         return len(wanted), await connection.store.webhooks.replay([one for one in wanted if everything or one in own])
 
-    wanted, replayed = run_with(target, work)
-    if as_json:
-        print_json({"replayed": replayed})
-    else:
-        say(f"{counted(replayed, 'result')} on the way again")
+    wanted, replayed = command.ask_app(work)
+    command.print({"replayed": replayed}, f"{counted(replayed, 'result')} on the way again")
     if replayed < wanted:
         raise NotFound(f"{counted(wanted - replayed, 'dead letter')} of those named not there: see gate webhooks list")
 

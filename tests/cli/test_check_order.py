@@ -29,7 +29,7 @@ def test_the_revision_is_read_before_the_verdict(
 
     monkeypatch.setattr(AppReading, "decide", then_banned)
     with pytest.raises(typer.Exit):
-        check("a", "b", data=tmp_path, app="app", as_json=True)
+        check(sender="a", recipient="b", min_revision=None, data=tmp_path, app="app", as_json=True)
     shown = json.loads(capsys.readouterr().out)
     assert (shown["verdict"], shown["revision"]) == ("allowed", str(before))
     ledger.close()

@@ -1,0 +1,201 @@
+"""What nearly all commands share: one decorator for their options, one context that holds them, one printer.
+
+    @takes("app", "redis", audited=True)
+    def ban(command: Command, users: _Users, end: EndOptions) -> None: ...
+
+Typer sees the function's own parameters, then the shared options that the decorator names. A parameter whose type is a
+dataclass stands for the options that are its fields. `command` holds the shared options, and does what follows from them:
+find the App, connect to Redis, name who writes and why, print what came of it for people or for programs.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, NamedTuple, ParamSpec, TypeVar, get_type_hints
+
+from gate.cli.options import (
+    DEFAULT_DATA,
+    ActorOption,
+    AppOption,
+    DataOption,
+    HttpOption,
+    JsonOption,
+    Mistakes,
+    PresenceRedisOption,
+    ReasonOption,
+    RedisOption,
+    RespOption,
+    Target,
+    login_name,
+)
+from gate.cli.output import print_json, print_table, say
+from gate.core.reasons import MAX_ACTOR_CHARS, MAX_REASON_CHARS
+from gate.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from gate.cli.store_connection import Settled, StoreConnection
+    from gate.core.model import AppFacts
+    from gate.store.presence import PresenceStore
+    from gate.store.writer import WriteReceipt
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+Where = Literal["http", "resp", "app", "redis", "presence_redis"]
+"""Options that a command names if it takes them. All take `--data`."""
+
+_OPTIONS: dict[str, tuple[Any, Any]] = {
+    "reason": (ReasonOption, ""),
+    "actor": (ActorOption, None),
+    "http": (HttpOption, None),
+    "resp": (RespOption, None),
+    "data": (DataOption, DEFAULT_DATA),
+    "app": (AppOption, None),
+    "redis": (RedisOption, None),
+    "presence_redis": (PresenceRedisOption, None),
+    "as_json": (JsonOption, False),
+}
+"""Type and default of each, in the order in which help pages list them."""
+
+
+@dataclass(frozen=True)
+class Command(Target):
+    """One call of a command: where it acts, for what reason, and how it prints."""
+
+    reason: str = ""
+    actor: str | None = None
+    as_json: bool = False
+
+    def why_and_by(self, mistakes: Mistakes) -> tuple[str, str]:
+        """The audit reason and the actor, as the options say."""
+        actor = login_name() if self.actor is None else self.actor
+        return (
+            mistakes.take(lambda: _audit_text(self.reason, "--reason", MAX_REASON_CHARS), ""),
+            mistakes.take(lambda: _audit_text(actor, "--actor", MAX_ACTOR_CHARS), ""),
+        )
+
+    def ask(self, work: Callable[[StoreConnection], Awaitable[T]]) -> T:
+        """Connect to the store, do the work, leave."""
+        from gate.cli.store_connection import run_with  # late: asyncio takes longer to import than a check to answer
+
+        return run_with(self, work)
+
+    def ask_app(self, work: Callable[[StoreConnection, AppFacts], Awaitable[T]]) -> T:
+        """The same with the App that the options name; `AppUnknown` before the work begins."""
+        key = self.app_key()
+
+        async def of_app(connection: StoreConnection) -> T:
+            return await work(connection, await connection.app(key))
+
+        return self.ask(of_app)
+
+    def write(self, write: Callable[[StoreConnection, AppFacts], Awaitable[WriteReceipt]]) -> Settled:
+        """Write for the App, and wait until it is effective."""
+
+        async def settled(connection: StoreConnection, app: AppFacts) -> Settled:
+            return await connection.write(write(connection, app))
+
+        return self.ask_app(settled)
+
+    def ask_presence(self, work: Callable[[PresenceStore, str], Awaitable[T]]) -> T:
+        """Connect to Presence, do the work for the App that the options name, leave."""
+        from gate.cli.presence_connection import ask_presence  # late, as above
+
+        return ask_presence(self, work)
+
+    def print(self, document: Mapping[str, Any], *lines: str) -> None:
+        """The document for programs, or lines for people."""
+        if self.as_json:
+            print_json(document)
+            return
+        for line in lines:
+            say(line)
+
+    def print_settled(self, done: str, document: Mapping[str, Any], settled: Settled) -> None:
+        """What was written, and how far it got."""
+        self.print({**document, **settled.fields}, f"{done}: {settled.shown}")
+
+    def print_rows(
+        self, listing: Listing[T], rows: Sequence[T], above: Mapping[str, Any] | None = None, /, **below: Any
+    ) -> None:
+        """A list; `above` and `below` are what else the document for programs holds."""
+        if self.as_json:
+            print_json({**(above or {}), listing.name: [listing.document(row) for row in rows], **below})
+        elif rows:
+            print_table(listing.columns, (listing.cells(row) for row in rows))
+        else:
+            say(listing.empty)
+
+
+class Listing(NamedTuple, Generic[T]):
+    """How rows of one sort are printed."""
+
+    name: str
+    """Of the list in the document for programs."""
+    document: Callable[[T], object]
+    columns: Sequence[str]
+    cells: Callable[[T], Sequence[str]]
+    empty: str
+    """What people read where there is no row."""
+
+
+def takes(
+    *where: Where, audited: bool = False, prints_json: bool = True
+) -> Callable[[Callable[Concatenate[Command, P], None]], Callable[..., None]]:
+    """Give a command the shared options: those named, `--data`, `--json`, and `--reason` and `--actor` if `audited`."""
+    names = {"data", *where} | ({"reason", "actor"} if audited else set()) | ({"as_json"} if prints_json else set())
+    shared = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=option)
+        for name, (option, default) in _OPTIONS.items()
+        if name in names
+    ]
+
+    def decorate(function: Callable[Concatenate[Command, P], None]) -> Callable[..., None]:
+        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+
+        @functools.wraps(function)
+        def run(**given: Any) -> None:
+            command = Command(**{one.name: given.pop(one.name) for one in shared})
+            arguments: dict[str, Any] = {one.name: _taken(one, given) for one in own}
+            function(command, **arguments)  # type: ignore[call-arg]
+
+        seen = [option for one in own for option in _flattened(one)] + shared
+        # Typer reads these two, and would else read those of the function that is wrapped.
+        run.__signature__ = inspect.Signature(seen)  # type: ignore[attr-defined]
+        run.__annotations__ = {one.name: one.annotation for one in seen}
+        del run.__wrapped__
+        return run
+
+    return decorate
+
+
+def _flattened(parameter: inspect.Parameter) -> Iterator[inspect.Parameter]:
+    """The options that a parameter stands for."""
+    if not is_dataclass(parameter.annotation):
+        yield parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        return
+    hints = get_type_hints(parameter.annotation, include_extras=True)
+    for field in fields(parameter.annotation):
+        kind = inspect.Parameter.KEYWORD_ONLY
+        yield inspect.Parameter(field.name, kind, default=field.default, annotation=hints[field.name])
+
+
+def _taken(parameter: inspect.Parameter, given: dict[str, Any]) -> Any:
+    """The value of a parameter, out of what Typer gave."""
+    made = parameter.annotation
+    if not is_dataclass(made):
+        return given[parameter.name]
+    return made(**{field.name: given[field.name] for field in fields(made)})  # type: ignore[operator]
+
+
+def _audit_text(text: str, option: str, most: int) -> str:
+    if len(text) > most:
+        raise InvalidInput(option, f"at most {most} characters, {len(text)} were given")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidInput(option, "is no UTF-8") from None
+    return text
