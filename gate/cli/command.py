@@ -38,6 +38,7 @@ from gate.errors import InvalidInput
 if TYPE_CHECKING:
     from gate.cli.store_connection import Settled, StoreConnection
     from gate.core.model import AppFacts
+    from gate.store.app_writes import AppWrites
     from gate.store.presence import PresenceStore
     from gate.store.writer import WriteReceipt
 
@@ -92,11 +93,11 @@ class Command(Target):
 
         return self.ask(of_app)
 
-    def write(self, write: Callable[[StoreConnection, AppFacts], Awaitable[WriteReceipt]]) -> Settled:
+    def write(self, write: Callable[[AppWrites], Awaitable[WriteReceipt]], why: str = "", by: str = "") -> Settled:
         """Write for the App, and wait until it is effective."""
 
         async def settled(connection: StoreConnection, app: AppFacts) -> Settled:
-            return await connection.write(write(connection, app))
+            return await connection.write(write(connection.writes(app, why, by)))
 
         return self.ask_app(settled)
 

@@ -15,7 +15,6 @@ from gate.cli.options import all_mistakes, given_id, given_ids
 from gate.cli.output import counted, json_id, print_json, print_table, say, shown_id
 from gate.cli.paging import DEFAULT_LIMIT, LimitOption, all_rows, cut_at
 from gate.cli.time_format import shown_moment
-from gate.clock import wall_ms
 from gate.core.occurrence import Occurrence
 from gate.errors import ReplicaMissing
 
@@ -105,12 +104,8 @@ def _change(command: Command, users: list[str], *, is_return: bool) -> None:
         why, by = command.why_and_by(mistakes)
 
     async def work(connection: StoreConnection, app: AppFacts) -> tuple[str, Settled]:
-        deactivation, now_ms = connection.store.deactivation, wall_ms()
-        if is_return:
-            after_ms = app.reactivate_after_s * 1_000
-            operation = await deactivation.reactivate(app.key, given, now_ms, after_ms, why, by)
-        else:
-            operation = await deactivation.deactivate(app.key, given, now_ms, why, by)
+        writes = connection.writes(app, why, by)
+        operation = await (writes.reactivate(given) if is_return else writes.deactivate(given))
         return operation.id, await connection.settle(operation.written)
 
     operation, settled = command.ask_app(work)

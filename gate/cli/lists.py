@@ -76,11 +76,7 @@ def _register_add(noun: typer.Typer, kind: ListKind, name: str) -> None:
             whose, whom = _owner_and_members(owner, members, mistakes)
             why, by = command.why_and_by(mistakes)
             until_ms = mistakes.take(lambda: end.at(now_ms), FOREVER_MS)
-        settled = command.write(
-            lambda connection, app: connection.store.lists.add(
-                app.key, kind, whose, whom, until_ms, now_ms, app.list_ceiling, why, by
-            )
-        )
+        settled = command.write(lambda writes: writes.add(kind, whose, whom, until_ms), why, by)
         ending = "" if until_ms == FOREVER_MS else f" until {shown_moment(until_ms)}"
         done = f"{counted(len(whom), 'member')} on the {name} of {shown_id(whose)}{ending}"
         command.print_settled(done, _document(whose, whom) | {"until": json_moment(until_ms)}, settled)
@@ -95,10 +91,10 @@ def _register_remove(noun: typer.Typer, kind: ListKind, name: str) -> None:
             why, by = command.why_and_by(mistakes)
 
         async def work(connection: StoreConnection, app: AppFacts) -> tuple[Settled, list[bytes]]:
-            lists, now_ms = connection.store.lists, wall_ms()
-            held = await lists.contains(app.key, kind, whose, whom, now_ms)
+            writes = connection.writes(app, why, by)
+            held = await connection.store.lists.contains(app.key, kind, whose, whom, writes.now_ms)
             absent = [member for member, on in zip(whom, held, strict=True) if not on]
-            return await connection.write(lists.remove(app.key, kind, whose, whom, now_ms, why, by)), absent
+            return await connection.write(writes.remove(kind, whose, whom)), absent
 
         settled, absent = command.ask_app(work)
         if command.as_json or len(absent) < len(whom):
@@ -185,9 +181,7 @@ def _switch(command: Command, users: list[str], on: bool) -> None:
     with all_mistakes() as mistakes:
         given = given_ids(users, "USER", mistakes)
         why, by = command.why_and_by(mistakes)
-    settled = command.write(
-        lambda connection, app: connection.store.lists.switch(app.key, given, on, wall_ms(), why, by)
-    )
+    settled = command.write(lambda writes: writes.switch(given, on), why, by)
     done = f"the Whitelist of {counted(len(given), 'User')} is {'on' if on else 'off'}"
     command.print_settled(done, {"users": [json_id(user) for user in given], "on": on}, settled)
 

@@ -23,13 +23,15 @@ from gate.errors import InvalidInput
 if TYPE_CHECKING:
     from gate.cli.store_connection import Settled, StoreConnection
     from gate.core.model import AppFacts
+    from gate.store.app_writes import PenaltyKind
     from gate.store.penalties import Penalty
 
 MAX_USERS_A_CALL = 10_000
 """More than a command line holds in practice; past this, `gate import` is the tool."""
 
-PenaltyKind = Literal["bans", "mutes"]
+Noun = Literal["bans", "mutes"]
 
+_PENALTIES: dict[Noun, PenaltyKind] = {"bans": "ban", "mutes": "mute"}
 _PAST = {"bans": "banned", "mutes": "muted"}
 
 _Users = Annotated[list[str], typer.Argument(metavar="USER", help="Ids of Users.")]
@@ -98,7 +100,7 @@ def _read_users(users: list[str]) -> list[bytes]:
         return given_ids(users, "USER", mistakes)
 
 
-def _impose(command: Command, kind: PenaltyKind, users: list[str], end: EndOptions) -> None:
+def _impose(command: Command, kind: Noun, users: list[str], end: EndOptions) -> None:
     now_ms = wall_ms()
     with all_mistakes() as mistakes:
         given = mistakes.take(lambda: _read_users(users), list[bytes]())
@@ -106,8 +108,7 @@ def _impose(command: Command, kind: PenaltyKind, users: list[str], end: EndOptio
         why, by = command.why_and_by(mistakes)
 
     async def work(connection: StoreConnection, app: AppFacts) -> tuple[Settled, list[bytes]]:
-        store = connection.store.bans if kind == "bans" else connection.store.mutes
-        imposed = await store.impose_on_active(app.key, given, until_ms, now_ms, why=why, by=by)
+        imposed = await connection.writes(app, why, by, now_ms).impose(_PENALTIES[kind], given, until_ms)
         return await connection.settle(imposed.written), imposed.skipped
 
     settled, skipped = command.ask_app(work)
@@ -121,19 +122,19 @@ def _impose(command: Command, kind: PenaltyKind, users: list[str], end: EndOptio
         say(f"left out, deactivated: {some_ids(skipped)}")
 
 
-def _lift(command: Command, kind: PenaltyKind, users: list[str]) -> None:
+def _lift(command: Command, kind: Noun, users: list[str]) -> None:
     with all_mistakes() as mistakes:
         given = mistakes.take(lambda: _read_users(users), list[bytes]())
         why, by = command.why_and_by(mistakes)
 
     async def work(connection: StoreConnection, app: AppFacts) -> tuple[Settled, list[bytes]]:
-        store, now_ms = connection.store.bans if kind == "bans" else connection.store.mutes, wall_ms()
+        writes = connection.writes(app, why, by)
         ends = [
             facts.banned_until_ms if kind == "bans" else facts.muted_until_ms
             for facts in await connection.store.users.facts(app.key, given)
         ]
-        free = [user for user, until_ms in zip(given, ends, strict=True) if until_ms <= now_ms]
-        return await connection.write(store.lift(app.key, given, now_ms, why, by)), free
+        free = [user for user, until_ms in zip(given, ends, strict=True) if until_ms <= writes.now_ms]
+        return await connection.write(writes.lift(_PENALTIES[kind], given)), free
 
     settled, free = command.ask_app(work)
     if command.as_json or len(free) < len(given):
@@ -144,7 +145,7 @@ def _lift(command: Command, kind: PenaltyKind, users: list[str]) -> None:
         say(f"{'was' if len(free) == 1 else 'were'} not {_PAST[kind]}: {some_ids(free)}")
 
 
-def _list(command: Command, kind: PenaltyKind, limit: int) -> None:
+def _list(command: Command, kind: Noun, limit: int) -> None:
     async def work(connection: StoreConnection, app: AppFacts) -> list[Penalty]:
         store = connection.store.bans if kind == "bans" else connection.store.mutes
         now_ms = wall_ms()

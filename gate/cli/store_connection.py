@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gate.cli.options import Target
+from gate.clock import wall_ms
 from gate.core.model import AppFacts
 from gate.core.revision import join_revisions
 from gate.errors import Unavailable
 
 if TYPE_CHECKING:
     from gate.store.acks import Acknowledger
+    from gate.store.app_writes import AppWrites
     from gate.store.store import Store, WriteReceipt
 
 T = TypeVar("T")
@@ -72,6 +74,12 @@ class StoreConnection:
         """Wait until a write is effective, at most that long."""
         applied, late = await self._acks.acknowledge(written, timeout_ms)
         return Settled(join_revisions(written.revisions), applied, len(written.live_nodes), late)
+
+    def writes(self, app: AppFacts, why: str = "", by: str = "", now_ms: int | None = None) -> AppWrites:
+        """The writes to an App's facts, now, for this reason and by this actor."""
+        from gate.store.writer import Attribution  # late, as in `open_store`
+
+        return self.store.writes(app, wall_ms() if now_ms is None else now_ms, Attribution(by, why))
 
     async def app(self, key: str) -> AppFacts:
         """The App, or `AppUnknown`. Asked before each write: facts of no App would never be found again."""

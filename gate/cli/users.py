@@ -18,11 +18,9 @@ from gate.cli.options import Mistakes, all_mistakes, given_id, given_ids
 from gate.cli.output import counted, json_id, print_json, print_table, say, shown_id
 from gate.cli.paging import DEFAULT_LIMIT, PAGE_ROWS, LimitOption, cut_at
 from gate.cli.time_format import json_moment, parse_moment, shown_moment
-from gate.clock import wall_ms
 from gate.core.model import AppFacts, UserFacts
 from gate.core.registration import name_is_too_long, portrait_is_too_long, registrable
-from gate.core.token import NONCE_BYTES, expiry_ms, mint
-from gate.errors import InvalidInput, NotInProduction, UserLimitReached, UserUnknown
+from gate.errors import InvalidInput, UserUnknown
 
 if TYPE_CHECKING:
     from gate.cli.store_connection import Settled, StoreConnection
@@ -67,18 +65,8 @@ def add(command: Command, users: _Users, profile: ProfileOptions) -> None:
         given = [_registrable(one, mistakes) for one in dict.fromkeys(users)]
         profile.check(mistakes)
 
-    async def work(connection: StoreConnection, app: AppFacts) -> Settled:
-        from gate.store.users import Registration
-
-        now_ms, users = wall_ms(), connection.store.users
-        refused = await users.quota.reserve_all(app, given, now_ms)
-        if refused:
-            await users.quota.release_unused(app.key, given, now_ms)
-            raise UserLimitReached(app.most_users or 0)
-        registrations = [Registration(one, now_ms, profile.name, profile.portrait) for one in given]
-        return await connection.write(users.register_all(app.key, registrations, now_ms))
-
-    _print_settled(command, command.ask_app(work), f"{counted(len(given), 'User')} registered", given)
+    settled = command.write(lambda writes: writes.register_all(given, profile.name, profile.portrait))
+    _print_settled(command, settled, f"{counted(len(given), 'User')} registered", given)
 
 
 @user.command()
@@ -98,12 +86,10 @@ async def minted_token(
     connection: StoreConnection, app: AppFacts, user: bytes, name: str | None = None, portrait: str | None = None
 ) -> tuple[str, int]:
     """A Token that every live node takes, and when it expires (0: never); registers the User if it is not."""
-    now_ms = wall_ms()
-    enrolment = await connection.store.users.enrol_for_token(app, user, now_ms, name, portrait)
-    if enrolment.written is not None:
-        await connection.settle(enrolment.written)
-    minted = mint(app, user, enrolment.mint_at_ms, os.urandom(NONCE_BYTES), now_ms)
-    return minted, expiry_ms(app, now_ms)
+    minted = await connection.writes(app).mint(user, name, portrait)
+    if minted.written is not None:
+        await connection.settle(minted.written)
+    return minted.token, minted.expires_at_ms
 
 
 @user.command("info")
@@ -181,14 +167,8 @@ def delete(
     if not yes:
         typer.confirm(f"Delete {counted(len(given), 'User')} and everything of their own?", abort=True, err=True)
 
-    async def work(connection: StoreConnection, app: AppFacts) -> Settled:
-        from gate.store.writer import Attribution
-
-        if app.environment == "production":
-            raise NotInProduction("Users can be deleted in the development environment only; deactivate them instead")
-        return await connection.write(connection.store.users.erase(app.key, given, wall_ms(), Attribution(by, why)))
-
-    _print_settled(command, command.ask_app(work), f"{counted(len(given), 'User')} deleted", given)
+    settled = command.write(lambda writes: writes.erase(given), why, by)
+    _print_settled(command, settled, f"{counted(len(given), 'User')} deleted", given)
 
 
 @user.command()
@@ -201,19 +181,12 @@ def expire(
     ] = None,
 ) -> None:
     """Revoke the Tokens of Users. Those revoked before stay revoked."""
-    now_ms = wall_ms()
     with all_mistakes() as mistakes:
         given, why, by = mistakes.take(lambda: _users_and_why(command, users), (list[bytes](), "", ""))
-        # Past now, so that Tokens of this millisecond and of a clock that was ahead are revoked too.
-        before_ms = mistakes.take(lambda: now_ms + 1 if before is None else parse_moment(before, "--before"), 0)
+        before_ms = None if before is None else mistakes.take(lambda: parse_moment(before, "--before"), 0)
 
-    async def work(connection: StoreConnection, app: AppFacts) -> Settled:
-        from gate.store.writer import Attribution
-
-        revoking = connection.store.users.revoke_tokens(app.key, given, before_ms, now_ms, Attribution(by, why))
-        return await connection.write(revoking)
-
-    _print_settled(command, command.ask_app(work), f"Tokens of {counted(len(given), 'User')} revoked", given)
+    settled = command.write(lambda writes: writes.revoke_tokens(given, before_ms), why, by)
+    _print_settled(command, settled, f"Tokens of {counted(len(given), 'User')} revoked", given)
 
 
 user.command()(deactivate)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
+from gate.core.model import AppFacts
 from gate.core.partition import DEFAULT_PARTITIONS
 from gate.core.snapshot import Part
 from gate.store.address import parse_address
+from gate.store.app_writes import AppWrites
 from gate.store.apps import Apps
 from gate.store.audit import Audit
 from gate.store.bans import Bans
@@ -28,7 +30,7 @@ from gate.store.operators import Operators
 from gate.store.rights import FACTS, require_rights
 from gate.store.users import Users
 from gate.store.webhook_queue import WebhookQueue
-from gate.store.writer import Writer, WriteReceipt
+from gate.store.writer import UNEXPLAINED, Attribution, Writer, WriteReceipt
 
 __all__ = ["Store", "WriteReceipt"]
 
@@ -92,6 +94,10 @@ class Store:
     def announcer(self, node: str, place: str = "", *, owns_server: bool = False) -> NodeAnnouncer:
         """Return the announcer of one node, for its replicator; `place` and `owns_server` as for `NodeAnnouncer`."""
         return NodeAnnouncer(self.client, node, place, owns_server=owns_server, partitions=self.partitions)
+
+    def writes(self, app: AppFacts, now_ms: int, attribution: Attribution = UNEXPLAINED) -> AppWrites:
+        """The writes to an App's facts, under its rules, for one caller."""
+        return AppWrites(self, app, now_ms, attribution)
 
     def snapshot(self) -> AsyncIterator[Sequence[Part]]:
         """Yield all facts in batches, as the Changelog does."""
