@@ -30,7 +30,8 @@ from gate.http.dependencies import Deps
 from gate.http.forms import FORM_TYPE, Form, WrongContentType, parse_fields
 from gate.http.routing import user_in
 from gate.store.acks import Applied
-from gate.store.writer import WriteReceipt
+from gate.store.app_writes import AppWrites
+from gate.store.writer import Attribution, WriteReceipt
 
 REVISION = "X-Gate-Revision"
 APPLIED = "X-Gate-Applied"
@@ -99,6 +100,10 @@ class AppContext(Context):
     def app_key(self) -> str:
         """The App's key."""
         return self.facts.key
+
+    def writes(self, why: str = "", by: str = "") -> AppWrites:
+        """The writes to the App's facts, for this audit reason and by this actor."""
+        return self.deps.store.writes(self.facts, self.now_ms, Attribution(by, why))
 
 
 class RequestContext(Context):

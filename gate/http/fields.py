@@ -222,10 +222,3 @@ def expiry_ms(until: int | None, seconds: int | None, now_ms: int) -> int:
     if until is not None:
         return until
     return FOREVER_MS if seconds is None else now_ms + seconds * 1_000
-
-
-def check_reason(reason: str, actor: str, problems: list[InvalidInput]) -> None:
-    """Check the audit reason and the actor, two optional members of every body that writes."""
-    for name, text, most in (("reason", reason, MAX_REASON_CHARS), ("actor", actor, MAX_ACTOR_CHARS)):
-        if len(text) > most:
-            problems.append(InvalidInput(name, f"must be at most {most} characters, {len(text)} were sent"))

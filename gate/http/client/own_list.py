@@ -48,20 +48,9 @@ def listed(asking: ClientContext, user: bytes) -> ListedOrNot:
 
 async def block(asking: ClientContext, users: Sequence[bytes], until_ms: int) -> WriteReceipt:
     """All or, past the App's ceiling, none. Adding again sets the new expiry."""
-    return await asking.deps.store.lists.add(
-        asking.app_key,
-        ListKind.BLACKLIST,
-        asking.user,
-        users,
-        until_ms,
-        asking.now_ms,
-        asking.facts.list_ceiling,
-        by=BY_ITSELF,
-    )
+    return await asking.writes(by=BY_ITSELF).add(ListKind.BLACKLIST, asking.user, users, until_ms)
 
 
 async def unblock(asking: ClientContext, users: Sequence[bytes]) -> WriteReceipt:
     """Removing a User that was never listed is no error."""
-    return await asking.deps.store.lists.remove(
-        asking.app_key, ListKind.BLACKLIST, asking.user, users, asking.now_ms, by=BY_ITSELF
-    )
+    return await asking.writes(by=BY_ITSELF).remove(ListKind.BLACKLIST, asking.user, users)

@@ -42,15 +42,12 @@ class OperationStarted(Success, kw_only=True):
 
 async def deactivate(call: AppRequest, form: DeactivationForm) -> OperationStarted:
     """Deactivate 1 to 100 Users; again is no error."""
-    return await _started(call, await call.deps.store.deactivation.deactivate(call.app_key, form.users, call.now_ms))
+    return await _started(call, await call.writes().deactivate(form.users))
 
 
 async def reactivate(call: AppRequest, form: DeactivationForm) -> OperationStarted:
     """Give 1 to 100 ids back; the callback of each says whether it is, or whether it was too early."""
-    after_ms = call.facts.reactivate_after_s * 1_000
-    deactivation = call.deps.store.deactivation
-    operation = await deactivation.reactivate(call.app_key, form.users, call.now_ms, after_ms, refuse_early=False)
-    return await _started(call, operation)
+    return await _started(call, await call.writes().reactivate(form.users, refuse_early=False))
 
 
 async def query(call: AppRequest, form: DeactivatedForm) -> UserIds:

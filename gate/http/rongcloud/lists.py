@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from gate.core.ids import shown
-from gate.core.model import FOREVER_MS, ListKind
+from gate.core.model import ListKind
 from gate.http.context import AppRequest
 from gate.http.endpoint import Endpoint
 from gate.http.fields import up_to
@@ -62,15 +62,13 @@ class ListPage(UserIds, kw_only=True):
 
 async def add(call: AppRequest, form: EntriesForm, kind: ListKind) -> Success:
     """Put 1 to 20 Users on the owner's list; past the ceiling, none of them."""
-    written = await call.deps.store.lists.add(
-        call.app_key, kind, form.owner, form.members, FOREVER_MS, call.now_ms, call.facts.list_ceiling
-    )
+    written = await call.writes().add(kind, form.owner, form.members)
     return await answered(call, written, Success())
 
 
 async def remove(call: AppRequest, form: EntriesForm, kind: ListKind) -> Success:
     """Take 1 to 20 Users off the owner's list, on it or not."""
-    written = await call.deps.store.lists.remove(call.app_key, kind, form.owner, form.members, call.now_ms)
+    written = await call.writes().remove(kind, form.owner, form.members)
     return await answered(call, written, Success())
 
 
@@ -114,7 +112,7 @@ class WhitelistSettings(Success, kw_only=True):
 
 async def set_switch(call: AppRequest, form: SwitchForm) -> Success:
     """Switch the whitelists of 1 to 20 Users: 1 on, 0 off."""
-    written = await call.deps.store.lists.switch(call.app_key, form.users, form.on == 1, call.now_ms)
+    written = await call.writes().switch(form.users, form.on == 1)
     return await answered(call, written, Success())
 
 

@@ -69,13 +69,13 @@ class BannedUsers(Success, kw_only=True):
 async def block(call: AppRequest, form: BlockForm) -> Success:
     """Ban 1 to 20 Users for some minutes; a later Ban replaces the earlier. Deactivated Users are skipped."""
     until_ms = call.now_ms + form.minute * MINUTE_MS
-    imposed = await call.deps.store.bans.impose_on_active(call.app_key, form.users, until_ms, call.now_ms)
+    imposed = await call.writes().impose("ban", form.users, until_ms)
     return await answered(call, imposed.written, Success())
 
 
 async def unblock(call: AppRequest, form: UsersForm) -> Success:
     """Lift the Bans of 1 to 20 Users, banned or not."""
-    written = await call.deps.store.bans.lift(call.app_key, form.users, call.now_ms)
+    written = await call.writes().lift("ban", form.users)
     return await answered(call, written, Success())
 
 
@@ -137,11 +137,10 @@ class CountedUserIds(UserIds, kw_only=True):
 
 async def set_mute(call: AppRequest, form: MuteForm) -> Success:
     """Mute 1 to 1,000 Users, or let them speak again. Deactivated Users are not muted."""
-    mutes = call.deps.store.mutes
     if form.state:
-        written = (await mutes.impose_on_active(call.app_key, form.users, FOREVER_MS, call.now_ms)).written
+        written = (await call.writes().impose("mute", form.users, FOREVER_MS)).written
     else:
-        written = await mutes.lift(call.app_key, form.users, call.now_ms)
+        written = await call.writes().lift("mute", form.users)
     return await answered(call, written, Success())
 
 

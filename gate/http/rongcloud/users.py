@@ -8,14 +8,12 @@ when it was minted.
 
 from __future__ import annotations
 
-import os
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
 from gate.core.ids import shown
-from gate.core.token import NONCE_BYTES, mint
-from gate.errors import InvalidInput, NotInProduction, UserUnknown
+from gate.errors import InvalidInput, UserUnknown
 from gate.http.context import AppRequest
 from gate.http.endpoint import Endpoint
 from gate.http.fields import Portrait, ProfileName, RegistrableId
@@ -105,10 +103,8 @@ class UserRoll(Success, kw_only=True):
 
 async def get_token(call: AppRequest, form: RegistrationForm) -> TokenMinted:
     """A new Token, for a User that is registered from now on; name and portrait overwrite those of before."""
-    users = call.deps.store.users
-    enrolment = await users.enrol_for_token(call.facts, form.user, call.now_ms, form.name, form.portrait)
-    token = mint(call.facts, form.user, enrolment.mint_at_ms, os.urandom(NONCE_BYTES), call.now_ms)
-    return await answered(call, enrolment.written, TokenMinted(userId=shown(form.user), token=token))
+    minted = await call.writes().mint(form.user, form.name, form.portrait)
+    return await answered(call, minted.written, TokenMinted(userId=shown(form.user), token=minted.token))
 
 
 async def refresh(call: AppRequest, form: ProfileForm) -> Success:
@@ -151,9 +147,7 @@ async def query(call: AppRequest, form: UsersPageForm) -> UserRoll:
 
 async def delete(call: AppRequest, form: DeletionForm) -> Success:
     """Delete 1 to 100 Users with everything of their own, registered or not. In development only."""
-    if call.facts.environment == "production":
-        raise NotInProduction("Users can be deleted in the development environment only; deactivate them instead.")
-    written = await call.deps.store.users.erase(call.app_key, form.users, call.now_ms)
+    written = await call.writes().erase(form.users)
     return await answered(call, written, Success())
 
 
@@ -178,8 +172,7 @@ async def expire(call: AppRequest, form: ExpireForm) -> Success:
     if before_ms > call.now_ms + MAX_AHEAD_MS:
         raise InvalidInput("time", f"must lie at most a day ahead, in milliseconds: {form.time} was sent")
     # A Token of that very millisecond may have been answered before the caller looked at its clock.
-    users = call.deps.store.users
-    written = await users.revoke_tokens(call.app_key, form.users, before_ms + 1, call.now_ms)
+    written = await call.writes().revoke_tokens(form.users, before_ms + 1)
     return await answered(call, written, Success())
 
 

@@ -95,24 +95,13 @@ class MembersPage(Struct, kw_only=True):
 async def add(call: AppRequest, body: Adding, kind: ListKind) -> Effective:
     """All or, past the App's ceiling, none. Adding again sets the new expiry."""
     until_ms = expiry_ms(body.until, body.seconds, call.now_ms)
-    written = await call.deps.store.lists.add(
-        call.app_key,
-        kind,
-        body.owner,
-        body.members,
-        until_ms,
-        call.now_ms,
-        call.facts.list_ceiling,
-        body.reason,
-        body.actor,
-    )
+    written = await call.writes(body.reason, body.actor).add(kind, body.owner, body.members, until_ms)
     return await answered(call, Effective, written)
 
 
 async def remove(call: AppRequest, body: Removing, kind: ListKind) -> Effective:
     """Removing a User that was never listed is no error."""
-    lists = call.deps.store.lists
-    written = await lists.remove(call.app_key, kind, body.owner, body.members, call.now_ms, body.reason, body.actor)
+    written = await call.writes(body.reason, body.actor).remove(kind, body.owner, body.members)
     return await answered(call, Effective, written)
 
 
@@ -131,8 +120,7 @@ def members_page(entries: Sequence[Entry], next_before: int | None) -> MembersPa
 
 async def switch(call: AppRequest, body: Switching) -> Effective:
     """The Users' own switch; an App-wide one wins over it."""
-    lists = call.deps.store.lists
-    written = await lists.switch(call.app_key, body.users, body.on, call.now_ms, body.reason, body.actor)
+    written = await call.writes(body.reason, body.actor).switch(body.users, body.on)
     return await answered(call, Effective, written)
 
 

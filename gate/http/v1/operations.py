@@ -34,11 +34,8 @@ from gate.http.requests import Body, Schema, Shape, decoded, shape_of
 from gate.http.v1.users import (
     BeforeMs,
     before_mistakes,
-    enrol,
-    enrol_and_mint,
-    refuse_in_production,
-    revoked_before_ms,
 )
+from gate.store.app_writes import PenaltyKind
 from gate.store.writer import Attribution, WriteReceipt
 
 WRITES_AT_ONCE = 16
@@ -222,75 +219,69 @@ def _shared(operation: Operation, now_ms: int) -> tuple[object, ...]:
     if isinstance(operation, SwitchWhitelist):
         return operation.on, because
     if isinstance(operation, Revoke):
-        return revoked_before_ms(operation.before, now_ms), because
+        return operation.before, because
     return (because,)
 
 
-async def _impose(call: AppRequest, shared: tuple[int, Attribution], subjects: Sequence[Subject], family: str) -> Ran:
+async def _impose(
+    call: AppRequest, shared: tuple[int, Attribution], subjects: Sequence[Subject], penalty: PenaltyKind
+) -> Ran:
     until_ms, (by, why) = shared
-    penalties = call.deps.store.bans if family == "bans" else call.deps.store.mutes
-    return await _all_but_deactivated(
-        subjects, lambda users: penalties.impose(call.app_key, users, until_ms, call.now_ms, why, by)
-    )
+    try:
+        imposed = await call.writes(why, by).impose(penalty, [user for (user,) in subjects], until_ms)
+    except UserDeactivated as fault:
+        return Ran([], {(user,): UserDeactivated([user]) for user in fault.users})
+    return Ran([imposed.written], {(user,): UserDeactivated([user]) for user in imposed.skipped})
 
 
-async def _lift(call: AppRequest, shared: tuple[Attribution], subjects: Sequence[Subject], family: str) -> Ran:
+async def _lift(call: AppRequest, shared: tuple[Attribution], subjects: Sequence[Subject], penalty: PenaltyKind) -> Ran:
     ((by, why),) = shared
-    penalties = call.deps.store.bans if family == "bans" else call.deps.store.mutes
-    return Ran([await penalties.lift(call.app_key, [user for (user,) in subjects], call.now_ms, why, by)])
+    return Ran([await call.writes(why, by).lift(penalty, [user for (user,) in subjects])])
 
 
 async def _add(call: AppRequest, shared: tuple[int, Attribution], subjects: Sequence[Subject], kind: ListKind) -> Ran:
     until_ms, (by, why) = shared
-    ceiling = call.facts.list_ceiling
-    lists = call.deps.store.lists
-    return await _by_owner(
-        subjects,
-        lambda owner, members: lists.add(call.app_key, kind, owner, members, until_ms, call.now_ms, ceiling, why, by),
-    )
+    writes = call.writes(why, by)
+    return await _by_owner(subjects, lambda owner, members: writes.add(kind, owner, members, until_ms))
 
 
 async def _remove(call: AppRequest, shared: tuple[Attribution], subjects: Sequence[Subject], kind: ListKind) -> Ran:
     ((by, why),) = shared
-    lists = call.deps.store.lists
-    return await _by_owner(
-        subjects, lambda owner, members: lists.remove(call.app_key, kind, owner, members, call.now_ms, why, by)
-    )
+    writes = call.writes(why, by)
+    return await _by_owner(subjects, lambda owner, members: writes.remove(kind, owner, members))
 
 
 async def _switch(call: AppRequest, shared: tuple[bool, Attribution], subjects: Sequence[Subject]) -> Ran:
     on, (by, why) = shared
-    users = [user for (user,) in subjects]
-    return Ran([await call.deps.store.lists.switch(call.app_key, users, on, call.now_ms, why, by)])
+    return Ran([await call.writes(why, by).switch([user for (user,) in subjects], on)])
 
 
-async def _revoke(call: AppRequest, shared: tuple[int, Attribution], subjects: Sequence[Subject]) -> Ran:
-    before_ms, because = shared
-    users = [user for (user,) in subjects]
-    return Ran([await call.deps.store.users.revoke_tokens(call.app_key, users, before_ms, call.now_ms, because)])
+async def _revoke(call: AppRequest, shared: tuple[int | None, Attribution], subjects: Sequence[Subject]) -> Ran:
+    before_ms, (by, why) = shared
+    return Ran([await call.writes(why, by).revoke_tokens([user for (user,) in subjects], before_ms)])
 
 
 async def _delete(call: AppRequest, shared: tuple[Attribution], subjects: Sequence[Subject]) -> Ran:
-    refuse_in_production(call.facts)
-    (because,) = shared
-    users = call.deps.store.users
-    return await _all_but_deactivated(subjects, lambda some: users.erase(call.app_key, some, call.now_ms, because))
+    ((by, why),) = shared
+    return await _all_but_deactivated(subjects, call.writes(why, by).erase)
 
 
 async def _register(call: AppRequest, shared: Profile, subjects: Sequence[Subject]) -> Ran:
-    done, refused = await each([(subject, enrol(call, subject[0], *shared)) for subject in subjects])
+    writes = call.writes()
+    done, refused = await each([(subject, writes.register(subject[0], *shared)) for subject in subjects])
     created: dict[Subject, Members] = {subject: {"created": one is not None} for subject, one in done.items()}
     return Ran([one for one in done.values() if one is not None], refused, created)
 
 
 async def _mint(call: AppRequest, shared: Profile, subjects: Sequence[Subject]) -> Ran:
-    done, refused = await each([(subject, enrol_and_mint(call, subject[0], *shared)) for subject in subjects])
-    writes = [one.written for one in done.values() if one.written is not None]
+    writes = call.writes()
+    done, refused = await each([(subject, writes.mint(subject[0], *shared)) for subject in subjects])
+    receipts = [one.written for one in done.values() if one.written is not None]
     members: dict[Subject, Members] = {
-        subject: {"created": one.written is not None, "token": one.token, "expires": one.expires}
+        subject: {"created": one.written is not None, "token": one.token, "expires": one.expires_at_ms or None}
         for subject, one in done.items()
     }
-    return Ran(writes, refused, members)
+    return Ran(receipts, refused, members)
 
 
 async def _all_but_deactivated(
@@ -345,10 +336,10 @@ async def each(
 
 
 _RUNS: dict[type[object], Run] = {
-    Ban: partial(_impose, family="bans"),
-    Mute: partial(_impose, family="mutes"),
-    Unban: partial(_lift, family="bans"),
-    Unmute: partial(_lift, family="mutes"),
+    Ban: partial(_impose, penalty="ban"),
+    Mute: partial(_impose, penalty="mute"),
+    Unban: partial(_lift, penalty="ban"),
+    Unmute: partial(_lift, penalty="mute"),
     Block: partial(_add, kind=ListKind.BLACKLIST),
     Admit: partial(_add, kind=ListKind.WHITELIST),
     Unblock: partial(_remove, kind=ListKind.BLACKLIST),

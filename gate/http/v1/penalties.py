@@ -5,7 +5,7 @@ Unlike `/user/block.json` these take an expiry to the millisecond or none at all
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from typing import Annotated, ClassVar
 
@@ -29,8 +29,8 @@ from gate.http.fields import (
 )
 from gate.http.paging import PlaceToken, place_of, place_token
 from gate.http.requests import Body, Query, Schema
+from gate.store.app_writes import PenaltyKind
 from gate.store.penalties import Penalties
-from gate.store.store import Store
 
 MAX_USERS = 1_000
 """Users that one call may name: one script a Partition, each of some milliseconds at the most."""
@@ -38,7 +38,6 @@ MAX_PAGE = 1_000
 MAX_OFFSET = 99_000
 """With a page behind it, the depth to which the store pages: every Partition is asked for that many."""
 
-Family = Callable[[Store], Penalties]
 Users = Annotated[list[bytes], up_to(MAX_USERS)]
 
 
@@ -112,19 +111,16 @@ class MutesPage(Struct, kw_only=True):
     next: str | UnsetType = UNSET
 
 
-async def impose(call: AppRequest, body: Imposing, family: Family) -> Imposed:
+async def impose(call: AppRequest, body: Imposing, penalty: PenaltyKind) -> Imposed:
     """A later Ban or Mute replaces the earlier one, longer or shorter. Deactivated Users are named as `skipped`."""
     until_ms = expiry_ms(body.until, body.seconds, call.now_ms)
-    written, skipped = await family(call.deps.store).impose_on_active(
-        call.app_key, body.users, until_ms, call.now_ms, body.reason, body.actor
-    )
+    written, skipped = await call.writes(body.reason, body.actor).impose(penalty, body.users, until_ms)
     return await answered(call, Imposed, written, skipped=[json_id(user) for user in skipped] or UNSET)
 
 
-async def lift(call: AppRequest, body: Lifting, family: Family) -> Effective:
+async def lift(call: AppRequest, body: Lifting, penalty: PenaltyKind) -> Effective:
     """Lifting what was never imposed is no error."""
-    store = family(call.deps.store)
-    written = await store.lift(call.app_key, body.users, call.now_ms, body.reason, body.actor)
+    written = await call.writes(body.reason, body.actor).lift(penalty, body.users)
     return await answered(call, Effective, written)
 
 
@@ -163,19 +159,11 @@ async def _page(
     return shown, place_token(found[query.count - 1].place) if len(found) > query.count else UNSET
 
 
-def _bans(store: Store) -> Penalties:
-    return store.bans
-
-
-def _mutes(store: Store) -> Penalties:
-    return store.mutes
-
-
 ENDPOINTS: dict[tuple[str, str], Endpoint[AppRequest]] = {
-    ("/v1/bans", "POST"): Endpoint("Impose Bans", partial(impose, family=_bans), faults=("refused",)),
-    ("/v1/bans", "DELETE"): Endpoint("Lift Bans", partial(lift, family=_bans)),
+    ("/v1/bans", "POST"): Endpoint("Impose Bans", partial(impose, penalty="ban"), faults=("refused",)),
+    ("/v1/bans", "DELETE"): Endpoint("Lift Bans", partial(lift, penalty="ban")),
     ("/v1/bans", "GET"): Endpoint("Page through the Bans in force", bans),
-    ("/v1/mutes", "POST"): Endpoint("Impose Mutes", partial(impose, family=_mutes), faults=("refused",)),
-    ("/v1/mutes", "DELETE"): Endpoint("Lift Mutes", partial(lift, family=_mutes)),
+    ("/v1/mutes", "POST"): Endpoint("Impose Mutes", partial(impose, penalty="mute"), faults=("refused",)),
+    ("/v1/mutes", "DELETE"): Endpoint("Lift Mutes", partial(lift, penalty="mute")),
     ("/v1/mutes", "GET"): Endpoint("Page through the Mutes in force", mutes),
 }

@@ -9,15 +9,13 @@ An id in a path is percent-encoded bytes of any kind. `core.registration` decide
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, NamedTuple
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from gate.core.model import FOREVER_MS, NO_FACTS, AppFacts
-from gate.core.token import NONCE_BYTES, expiry_ms, mint
-from gate.errors import InvalidInput, NotInProduction, UserUnknown
+from gate.core.model import FOREVER_MS, NO_FACTS
+from gate.errors import InvalidInput, UserUnknown
 from gate.http.context import AppRequest
 from gate.http.endpoint import Effective, EffectiveIfAny, Endpoint, answered
 from gate.http.fields import (
@@ -37,7 +35,6 @@ from gate.http.requests import Body, Query
 from gate.http.v1.penalties import Penalty
 from gate.store.penalties import Penalties
 from gate.store.users import Profile
-from gate.store.writer import Attribution, WriteReceipt
 
 MAX_USERS = 1_000
 """That one call may name."""
@@ -153,13 +150,13 @@ class Minting(Registration, kw_only=True):
 
 async def register(call: AppRequest, body: Profiled) -> Registration:
     """→ user, created. Registering again is fine, and changes the name and portrait that are given."""
-    written = await enrol(call, body.user, body.name, body.portrait)
+    written = await call.writes().register(body.user, body.name, body.portrait)
     return await answered(call, Registration, written, user=json_id(body.user), created=written is not None)
 
 
 async def mint_token(call: AppRequest, body: Profiled) -> Minting:
     """→ user, token, expires (ms, null for never), created. Registers the User if it is not."""
-    minted = await enrol_and_mint(call, body.user, body.name, body.portrait)
+    minted = await call.writes().mint(body.user, body.name, body.portrait)
     return await answered(
         call,
         Minting,
@@ -167,15 +164,13 @@ async def mint_token(call: AppRequest, body: Profiled) -> Minting:
         user=json_id(body.user),
         created=minted.written is not None,
         token=minted.token,
-        expires=minted.expires,
+        expires=minted.expires_at_ms or None,
     )
 
 
 async def revoke(call: AppRequest, body: Revoking) -> Effective:
     """Refuse Tokens of before; those revoked before stay revoked."""
-    because, users = Attribution(body.actor, body.reason), call.deps.store.users
-    before_ms = revoked_before_ms(body.before, call.now_ms)
-    written = await users.revoke_tokens(call.app_key, body.users, before_ms, call.now_ms, because)
+    written = await call.writes(body.reason, body.actor).revoke_tokens(body.users, body.before)
     return await answered(call, Effective, written)
 
 
@@ -196,9 +191,7 @@ async def roll(call: AppRequest, query: UserPage) -> UsersPage:
 
 async def delete(call: AppRequest, body: Deleting) -> Effective:
     """Delete Users with everything of their own, registered or not; their Tokens die. In development only."""
-    refuse_in_production(call.facts)
-    because = Attribution(body.actor, body.reason)
-    written = await call.deps.store.users.erase(call.app_key, body.users, call.now_ms, because)
+    written = await call.writes(body.reason, body.actor).erase(body.users)
     return await answered(call, Effective, written)
 
 
@@ -248,42 +241,10 @@ async def known_of(call: AppRequest, user: bytes) -> Known:
     return Known(user, profile is not None or facts != NO_FACTS, shown)
 
 
-class Minted(NamedTuple):
-    """A new Token, when it expires (ms, None for never), and the write of a User that it registered."""
-
-    token: str
-    expires: int | None
-    written: WriteReceipt | None
-
-
-async def enrol(call: AppRequest, user: bytes, name: str | None, portrait: str | None) -> WriteReceipt | None:
-    """Register a User, or change what it is called; None if nothing changes."""
-    return await call.deps.store.users.enrol(call.facts, user, call.now_ms, name, portrait)
-
-
-async def enrol_and_mint(call: AppRequest, user: bytes, name: str | None, portrait: str | None) -> Minted:
-    """As `enrol`, with a new Token."""
-    app, now_ms = call.facts, call.now_ms
-    written, mint_at_ms = await call.deps.store.users.enrol_for_token(app, user, now_ms, name, portrait)
-    token = mint(app, user, mint_at_ms, os.urandom(NONCE_BYTES), now_ms)
-    return Minted(token, expiry_ms(app, now_ms) or None, written)
-
-
 def before_mistakes(before: int | None, now_ms: int) -> Iterable[InvalidInput]:
     """A moment before which Tokens can't be revoked."""
     if before is not None and not FIRST_UNTIL_MS <= before <= now_ms + MAX_AHEAD_MS:
         yield InvalidInput("before", f"must be Unix time in ms, at most a day ahead: {before} was sent")
-
-
-def revoked_before_ms(before: int | None, now_ms: int) -> int:
-    """The moment before which Tokens die; without one it is past now, which covers every Token that was handed out."""
-    return now_ms + 1 if before is None else before
-
-
-def refuse_in_production(app: AppFacts) -> None:
-    """`NotInProduction` where Users may not be deleted."""
-    if app.environment == "production":
-        raise NotInProduction("Users can be deleted in the development environment only; deactivate them instead")
 
 
 async def _restraint(call: AppRequest, family: Penalties, user: bytes, until_ms: int) -> Penalty | None:
