@@ -32,8 +32,7 @@ from gate.cli.options import (
     login_name,
 )
 from gate.cli.output import print_json, print_table, say
-from gate.core.reasons import MAX_ACTOR_CHARS, MAX_REASON_CHARS
-from gate.errors import InvalidInput
+from gate.core.reasons import MAX_ACTOR_CHARS, audit_text
 
 if TYPE_CHECKING:
     from gate.cli.store_connection import Settled, StoreConnection
@@ -74,8 +73,8 @@ class Command(Target):
         """The audit reason and the actor, as the options say."""
         actor = login_name() if self.actor is None else self.actor
         return (
-            mistakes.take(lambda: _audit_text(self.reason, "--reason", MAX_REASON_CHARS), ""),
-            mistakes.take(lambda: _audit_text(actor, "--actor", MAX_ACTOR_CHARS), ""),
+            mistakes.take(lambda: audit_text(self.reason, "--reason"), ""),
+            mistakes.take(lambda: audit_text(actor, "--actor", MAX_ACTOR_CHARS), ""),
         )
 
     def ask(self, work: Callable[[StoreConnection], Awaitable[T]]) -> T:
@@ -190,13 +189,3 @@ def _taken(parameter: inspect.Parameter, given: dict[str, Any]) -> Any:
     if not is_dataclass(made):
         return given[parameter.name]
     return made(**{field.name: given[field.name] for field in fields(made)})  # type: ignore[operator]
-
-
-def _audit_text(text: str, option: str, most: int) -> str:
-    if len(text) > most:
-        raise InvalidInput(option, f"at most {most} characters, {len(text)} were given")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise InvalidInput(option, "is no UTF-8") from None
-    return text

@@ -23,8 +23,8 @@ from gate.cli.import_batch import Batch, Imposition, Newcomer
 from gate.cli.time_format import one_end, parse_moment
 from gate.core.ids import MAX_ID_BYTES
 from gate.core.model import FOREVER_MS, ListKind
-from gate.core.reasons import MAX_IMPORTED_ACTOR_CHARS, MAX_REASON_CHARS
-from gate.core.registration import name_is_too_long, portrait_is_too_long
+from gate.core.reasons import MAX_IMPORTED_ACTOR_CHARS, MAX_REASON_CHARS, audit_text
+from gate.core.registration import profile_mistakes
 from gate.errors import InvalidInput
 
 Fields = Mapping[str, object]
@@ -111,7 +111,7 @@ class Taker:
     def _take_imposed(self, kind: str, fields: Fields, line: int) -> None:
         user = _id(fields, "user")
         until_ms = self._end(fields, required=True)
-        imposition = Imposition(until_ms, _text(fields, "reason"), _text(fields, "actor"))
+        imposition = Imposition(until_ms, _text(fields, "reason"), _text(fields, "actor", MAX_IMPORTED_ACTOR_CHARS))
         if until_ms <= self._now_ms:
             self.ended += 1
             return
@@ -135,9 +135,7 @@ class Taker:
         user = _id(fields, "user")
         newcomer = Newcomer(line)
         if len(fields) > 2 or "kind" not in fields:
-            name = _profile_text(fields, "name", name_is_too_long)
-            portrait = _profile_text(fields, "portrait", portrait_is_too_long)
-            newcomer = Newcomer(line, self._registered_at(fields), name, portrait)
+            newcomer = Newcomer(line, self._registered_at(fields), *_profile(fields))
         self.batch.registered[user] = newcomer
         self.batch.entries += 1
 
@@ -200,29 +198,22 @@ def _members(fields: Fields) -> list[bytes]:
     return [_id_of(member, "members") for member in members]
 
 
-def _text(fields: Fields, name: str) -> str:
+def _text(fields: Fields, name: str, most: int = MAX_REASON_CHARS) -> str:
     value = fields.get(name, "")
-    most = MAX_REASON_CHARS if name == "reason" else MAX_IMPORTED_ACTOR_CHARS
-    if not isinstance(value, str) or len(value) > most:
+    if not isinstance(value, str):
         raise InvalidInput(name, f"must be text of at most {most} characters")
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise InvalidInput(name, "is no UTF-8") from None
-    return value
+    return audit_text(value, name, most)
 
 
-def _profile_text(fields: Fields, name: str, is_too_long: Callable[[str], bool]) -> str | None:
-    value = fields.get(name)
-    if value is None:
-        return None
-    try:
-        if not isinstance(value, str) or is_too_long(value):
-            raise InvalidInput(name, "must be text, and not so long")
-    except UnicodeEncodeError:
-        raise InvalidInput(name, "is no UTF-8") from None
-    return value
+def _profile(fields: Fields) -> tuple[str | None, str | None]:
+    name, portrait = fields.get("name"), fields.get("portrait")
+    for member, value in (("name", name), ("portrait", portrait)):
+        if value is not None and not isinstance(value, str):
+            raise InvalidInput(member, "must be text")
+    assert isinstance(name, str | None) and isinstance(portrait, str | None)
+    for member, problem in profile_mistakes(name, portrait):
+        raise InvalidInput(member, problem)
+    return name, portrait
 
 
 def _moment(fields: Fields, name: str) -> int:

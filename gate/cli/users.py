@@ -19,7 +19,7 @@ from gate.cli.output import counted, json_id, print_json, print_table, say, show
 from gate.cli.paging import DEFAULT_LIMIT, PAGE_ROWS, LimitOption, cut_at
 from gate.cli.time_format import json_moment, parse_moment, shown_moment
 from gate.core.model import AppFacts, UserFacts
-from gate.core.registration import name_is_too_long, portrait_is_too_long, registrable
+from gate.core.registration import profile_mistakes, registrable
 from gate.errors import InvalidInput, UserUnknown
 
 if TYPE_CHECKING:
@@ -46,15 +46,8 @@ class ProfileOptions:
 
     def check(self, mistakes: Mistakes) -> None:
         """Note what is wrong with them."""
-        for option, text, is_too_long in (
-            ("--name", self.name, name_is_too_long),
-            ("--portrait", self.portrait, portrait_is_too_long),
-        ):
-            try:
-                if text is not None and is_too_long(text):
-                    mistakes.add(InvalidInput(option, f"is too long, {counted(len(text), 'character')}"))
-            except UnicodeEncodeError:
-                mistakes.add(InvalidInput(option, "is no UTF-8"))
+        for member, problem in profile_mistakes(self.name, self.portrait):
+            mistakes.add(InvalidInput(f"--{member}", problem))
 
 
 @user.command()

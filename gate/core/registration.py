@@ -7,6 +7,7 @@ can be banned and blocked whatever its id is. Called by getToken, `/v1/users` an
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from gate.core.ids import user_id
 from gate.errors import InvalidInput
@@ -36,3 +37,18 @@ def name_is_too_long(name: str) -> bool:
 def portrait_is_too_long(portrait: str) -> bool:
     """Return whether a portrait's URL exceeds its limit."""
     return len(portrait.encode()) > MAX_PORTRAIT_BYTES
+
+
+def profile_mistakes(name: str | None, portrait: str | None) -> Iterator[tuple[str, str]]:
+    """Which of a new profile's two members is wrong, and why; None is a member that stays as it is."""
+    checks = (
+        ("name", name, name_is_too_long, f"must be at most {MAX_NAME_CHARS} characters"),
+        ("portrait", portrait, portrait_is_too_long, f"must be at most {MAX_PORTRAIT_BYTES} bytes"),
+    )
+    for member, text, is_too_long, limit in checks:
+        try:
+            if text is not None and is_too_long(text):
+                size = len(text) if member == "name" else len(text.encode())
+                yield member, f"{limit}, {size} were sent"
+        except UnicodeEncodeError:
+            yield member, "is not UTF-8"

@@ -121,7 +121,7 @@ def test_a_pair_of_no_list_is_refused(kind: str | None) -> None:
         ({"kind": "ban", "user": "a", "permanent": "maybe"}, "permanent: must be true or false"),
         ({"kind": "ban", "user": "a", "permanent": False}, "say when it ends"),
         ({"kind": "ban", "user": "a", "permanent": True, "reason": "x" * 513}, "at most 512"),
-        ({"kind": "ban", "user": "a", "permanent": True, "actor": "\udcff"}, "no UTF-8"),
+        ({"kind": "ban", "user": "a", "permanent": True, "actor": "\udcff"}, "not UTF-8"),
         ({"kind": "blacklist", "owner": "o"}, "member: is missing"),
         ({"kind": "blacklist", "owner": "o", "members": []}, "at least one"),
         ({"kind": "blacklist", "owner": "o", "members": "m"}, "must be a list"),

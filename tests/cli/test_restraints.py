@@ -81,7 +81,7 @@ def test_all_mistakes_of_a_call_are_named_at_once(gate: Command) -> None:
         "gate: USER: must be 1 to 64 bytes, 0 were sent",
         "gate: USER: must be 1 to 64 bytes, 65 were sent",
         "gate: end: say one of minutes and permanent, not both",
-        "gate: --reason: at most 512 characters, 513 were given",
+        "gate: --reason: must be at most 512 characters, 513 were given",
     ]
     assert gate.json("bans")["bans"] == []
 

@@ -9,8 +9,8 @@ from gate.console.id_format import named, query_of
 from gate.console.pages import see_other
 from gate.console.request_context import ConsoleContext
 from gate.console.session_cookie import sealed_message
+from gate.core.reasons import audit_text
 from gate.errors import InvalidInput
-from gate.http.fields import check_reason
 from gate.presence.kick_command import kick_user
 from gate.store.writer import Attribution
 
@@ -21,13 +21,9 @@ async def kick(context: ConsoleContext) -> web.Response:
     """`?user=`, and a form with a Session's id or `all` → back to the User's page, which says how many were closed."""
     form = await context.sent("operator")
     user = context.query().raw_user("user")
-    session, reason = form.text("session"), form.text("reason") or ""
+    session, reason = form.text("session"), audit_text(form.text("reason") or "", "reason")
     if session is None:
         raise InvalidInput("session", f"must be a Session's id, or {ALL}")
-    problems: list[InvalidInput] = []
-    check_reason(reason, "", problems)
-    for problem in problems:
-        raise problem
     known, deps = context.operator, context.deps
     because = Attribution(known.operator.name, reason)
     named_session = None if session == ALL else session
