@@ -20,7 +20,7 @@ from gate.http.endpoint import Endpoint
 from gate.http.fields import up_to
 from gate.http.forms import shown_value
 from gate.http.requests import FormBody
-from gate.http.rongcloud.endpoint import Success, UserIds, Users, UsersForm, answered, time_text
+from gate.http.rongcloud.endpoint import Success, Users, UsersForm, answered, time_text
 
 MAX_MINUTES = 43_200
 """30 days. There is no permanent Ban in this API; `/v1/bans` has one."""
@@ -129,10 +129,11 @@ class MutesForm(FormBody, frozen=True):
     type: ChatType = CHAT_TYPE
 
 
-class CountedUserIds(UserIds, kw_only=True):
+class CountedUserIds(Success, kw_only=True):
     """Ids of one page; `total` counts all."""
 
     total: int
+    users: list[str]
 
 
 async def set_mute(call: AppRequest, form: MuteForm) -> Success:
