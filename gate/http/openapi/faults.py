@@ -17,14 +17,14 @@ WORD_MEANINGS: Mapping[str, str] = {
     "invalid": "a parameter is missing or wrong",
     "too-long": "a value or the body is longer than its limit",
     "body-encoded": "the body is compressed; send it as it is",
-    "unauthorized": "the credentials are missing or wrong; which half is not said",
+    "unauthorized": "the credentials are missing or wrong; the answer does not say which",
     "user-limit": "the App has as many registered Users as it may",
     "forbidden": "the operator's role does not suffice",
     "list-full": "the list would pass its ceiling; nothing was added",
     "refused": "the state forbids it",
     "rate-limited": "more calls a second than the App's `rate_limits` allow",
     "too-many-tries": "an operator's password was wrong too often",
-    "cursor-gone": "the feed can't be read on from this cursor; read the state anew",
+    "cursor-gone": "the feed can't be read on from this cursor; read the state again",
     "too-many-streams": "the App has as many event streams open in this HTTP process as it may",
     "upgrade-required": "this was no WebSocket handshake, and nothing else is answered here",
     "too-many-sessions": "the User has as many Sessions as there may be",
@@ -140,8 +140,8 @@ def _reasons(family: Family, status: int) -> list[str | int]:
     words = [word for _, its_status, word in WORDS if its_status == status]
     if family == "client":
         words += [word for its_status, word in FAULTS.values() if its_status == status]
-    beside = _OF_APPS if family == "apps" else _OF_OPERATORS | _OF_STREAMS | {"user-limit"}
-    return list(dict.fromkeys(word for word in words if word not in beside))
+    of_others = _OF_APPS if family == "apps" else _OF_OPERATORS | _OF_STREAMS | {"user-limit"}
+    return list(dict.fromkeys(word for word in words if word not in of_others))
 
 
 def _meaning(reason: str | int) -> str:

@@ -5,7 +5,7 @@
     GET    /v1/apps/{app}                 viewer    one App's settings
     PATCH  /v1/apps/{app}                 operator  change settings; some take an admin (`ADMINS_ONLY`)
     DELETE /v1/apps/{app}                 admin     remove the App and every fact of its Users
-    POST   /v1/apps/{app}/rotate-secret   admin     a new secret beside the old one; the one answer that shows it
+    POST   /v1/apps/{app}/rotate-secret   admin     a new secret next to the old one; the one answer that shows it
     POST   /v1/apps/{app}/drop-secret     admin     end the old secret, and its Tokens or not
     GET    /v1/deployment-audit           viewer    what was done to Apps and operators; facts that Redis lost
 

@@ -6,7 +6,7 @@
 
 `id` is the cursor behind the event: a client that comes back with it (`Last-Event-ID`, as browsers do by themselves, or
 `since`) misses nothing. A line `id` alone moves the cursor of a reader whose filter lets little through. If the feed can't be
-read on from a cursor, an `event: reset` says so, with the newest cursor as its `id`, and the stream ends: read the state anew.
+read on from a cursor, an `event: reset` says so, with the newest cursor as its `id`, and the stream ends: read the state again.
 
 While Redis is away the stream stays open and silent but for its comments, and goes on when Redis is back. A reader that
 takes nothing for half a minute is cut off; it finds what it missed by its cursor.
@@ -43,7 +43,7 @@ LOOK_S = 1.0
 SLOW_S = 30.0
 """How long a reader may take nothing while its buffers are full."""
 SKIPPED_EVENTS = 1_000
-"""A reader whose filter let none of so many through is told where it stands."""
+"""A reader whose filter let none of so many through gets its position."""
 RETRY_MS = 2_000
 DRAIN_RETRY_MS = (500, 5_000)
 """Readers of a node that shuts down come back spread over this time."""
@@ -131,7 +131,7 @@ async def watch_many(call: AppRequest, body: Watching) -> web.StreamResponse:
 def _wanted(kinds: Sequence[str] | None, users: Sequence[bytes], gateway: str | None) -> Wanted:
     if kinds is None:
         kinds = KINDS if gateway is None else ("kick",)
-    elif not kinds:  # as for Users: nobody means all of them by naming none
+    elif not kinds:  # as for Users: an empty list does not mean all
         raise InvalidInput("kinds", f"must hold at least one of {', '.join(KINDS)}, or be left out")
     for kind in kinds:
         if kind not in KINDS:
@@ -198,7 +198,7 @@ class _Stream:
                     events, coming = coming.result(), None
                     await self._tell(events)
                 await self._beat_if_due()
-        except StopAsyncIteration:  # whoever feeds the streams is closed
+        except StopAsyncIteration:  # the feeds are closed
             return
         finally:
             ending.cancel()
@@ -237,13 +237,13 @@ class _Stream:
     async def _tell_reset(self, reset: FeedReset) -> None:
         try:
             head = await self._call.deps.feeds.head(self._call.app_key)
-        except StoreUnavailable:  # the reader comes back with the cursor it has, and is told then
+        except StoreUnavailable:  # the reader comes back with its cursor, and gets the reset then
             return
-        told = {
+        reset_json = {
             "cursor": str(head),
             "message": f"{reset}: read the state (GET /v1/presence/online), and go on from here",
         }
-        await self._send(b"id: %b\nevent: reset\ndata: %b\n\n" % (str(head).encode(), msgspec.json.encode(told)))
+        await self._send(b"id: %b\nevent: reset\ndata: %b\n\n" % (str(head).encode(), msgspec.json.encode(reset_json)))
 
     async def _send(self, chunk: bytes) -> None:
         try:

@@ -37,7 +37,7 @@ from gate.presence.kick_command import kick_user
 from gate.store.writer import Attribution
 
 MAX_USERS = 10_000
-"""Of one call: some 150 ms where all are online, a thousand at a time, so that nobody else waits for the whole."""
+"""Of one call: some 150 ms where all are online, a thousand at a time, so that no other caller waits for the whole."""
 MAX_MINUTES = 60
 """What is kept for sure; a little more is."""
 MAX_PAGE = 1_000
