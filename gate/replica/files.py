@@ -72,7 +72,7 @@ def forget_current(directory: Path) -> None:
 
 
 def last_generation(directory: Path) -> int:
-    """Return the highest generation that exists here or that `current` names; 0 if there is none."""
+    """Return the highest generation that exists here or that `current` names; 0 if no file exists."""
     try:
         named = (directory / CURRENT_FILE).read_text(errors="replace").strip()
     except OSError:

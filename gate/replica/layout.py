@@ -148,7 +148,7 @@ def replica_dir(path: Path) -> Path:
 
 
 def current_facts(directory: Path) -> Path:
-    """Return the facts file in use. Raises `ReplicaMissing` if there is none."""
+    """Return the facts file in use. Raises `ReplicaMissing` if it does not exist."""
     try:
         name = (directory / CURRENT_FILE).read_text(errors="replace").strip()
     except FileNotFoundError:

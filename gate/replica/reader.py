@@ -47,7 +47,7 @@ class NodeReplica:
 
     @classmethod
     def open(cls, path: str | PathLike[str], *, cached_users: int = DEFAULT_CACHED_USERS) -> NodeReplica:
-        """Open the Replica in `path`, a data directory or a Replica's own; `ReplicaMissing` if there is none yet."""
+        """Open the Replica in `path`, a data directory or a Replica's own. Raises `ReplicaMissing` if it does not exist yet."""
         return cls(Reading(replica_dir(Path(path)), cached_users))
 
     def snapshot(self) -> Reading:

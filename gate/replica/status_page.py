@@ -206,7 +206,7 @@ class StatusPage:
         return age_ms if age_ms > 0 else NEVER_FRESH_MS  # a stamp in the future is damage
 
     def _moved_on(self, now_monotonic_ms: int) -> bool:
-        """Map the page that replaced this one. Returns False if there is none, or if this was checked just now.
+        """Map the page that replaced this one. Returns False if it was not replaced, or if this was checked just now.
 
         A page of another boot may have been taken over since: a program may open it before the replicator starts.
         """

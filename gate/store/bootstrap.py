@@ -34,7 +34,7 @@ async def open_partitions(client: Client, which: Iterable[int], wanted: int) -> 
 
 
 async def partitions_present(client: Client) -> int | None:
-    """Return the number of Partitions of the deployment in this Redis; None if there is none. Raises `StoreUnavailable`."""
+    """Return the number of Partitions of the deployment in this Redis; None without a deployment. Raises `StoreUnavailable`."""
     (count,) = await client.read(("HGET", keys.meta(APPS_PARTITION), keys.META_PARTITIONS))
     return None if count is None else int(count)
 

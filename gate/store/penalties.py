@@ -192,7 +192,7 @@ class Penalties(ABC):
         return sum(await self._writer.client.read(*counts))
 
     async def reasons(self, app_key: str, users: Sequence[bytes]) -> list[tuple[str, str]]:
-        """Return the reason and the actor of each User's penalty; empty strings if there is none."""
+        """Return the reason and the actor of each User's penalty; empty strings without a penalty."""
         asked = [
             ("HMGET", keys.user(self._writer.partition_of(app_key, user), app_key, user), self.words.why, self.words.by)
             for user in users

@@ -183,7 +183,7 @@ def check_checksum(txn: lmdb.Transaction) -> None:
 
 
 def check_settings(txn: lmdb.Transaction) -> None:
-    """The record for checks matches the App's record, and there is none of any other App."""
+    """The record for checks matches the App's record, and no other App has one."""
     records = {key: pack_check_record(record, unpack_app(record[4:])) for key, record in _range(txn, b"A")}
     assert dict(_range(txn, b"C")) == records
 

@@ -229,7 +229,7 @@ async def test_an_app_that_is_removed_leaves_nothing_and_nobody_waits_for_it(
     each_redis.client.delete("gate:{3}:meta")
 
 
-async def test_a_kick_of_very_many_is_done_in_steps_that_nobody_waits_long_for(
+async def test_a_kick_of_very_many_is_done_in_short_steps(
     store: PresenceStore, gateway: Gateway, each_redis: RedisServer
 ) -> None:
     users = [b"u%d" % nth for nth in range(900)]

@@ -337,7 +337,7 @@ async def test_a_slow_mover_is_not_taken_for_a_dead_one(redis_server: RedisServe
     assert redis_server.client.hget(keys.mover(KEY), "number") == b"1"
 
 
-async def test_an_app_removed_while_slices_are_told_leaves_nothing(
+async def test_an_app_removed_while_slices_are_announced_leaves_nothing(
     redis_server: RedisServer, store: PresenceStore
 ) -> None:
     await store.client.read(("SADD", keys.APPS, KEY))

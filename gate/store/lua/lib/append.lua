@@ -1,7 +1,7 @@
 -- Numbers Changes and appends them to a Partition's Changelog. Included first by every script that writes.
 --
 -- A script that includes this has   KEYS[1] meta   KEYS[2] log
--- and   ARGV[1] now, ms             ARGV[2] epoch to take if there is none, 16 hex
+-- and   ARGV[1] now, ms             ARGV[2] epoch for a log without one, 16 hex
 --       ARGV[3] write id, first 12 of 16 hex         ARGV[4] about how many entries the log keeps
 --       ARGV[5] App key
 -- After its own keys and arguments the writer appends those of every write. They are removed here, so that a script counts its
