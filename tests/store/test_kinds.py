@@ -64,7 +64,7 @@ async def test_a_node_of_a_cluster_is_refused(cluster_node: RedisServer, form: s
 
 
 async def test_a_server_is_no_node_of_a_cluster(setup: SentinelSetup) -> None:
-    for port, kind in ((setup.servers[0].port, "one Redis server"), (setup.sentinels[0].port, "a Sentinel")):
+    for port, kind in ((setup.servers[0].port, "a single Redis server"), (setup.sentinels[0].port, "a Sentinel")):
         refusal = await refusal_of(f"redis+cluster://127.0.0.1:{port}")
         assert refusal.startswith(f"redis://127.0.0.1:{port} is {kind}, ") and "write redis" in refusal
 
