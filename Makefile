@@ -72,7 +72,7 @@ FUZZ_SECONDS ?= 600
 MODELS ?= 1
 chaos: .venv/.dev-stamp
 	@scripts/install-test-tools
-	@[ $(FUZZ_SECONDS) = 0 ] || GATE_FUZZ_SECONDS=$(FUZZ_SECONDS) GATE_FUZZ_SEED=$(or $(SEED),$$(date +%s)) \
+	@[ $(FUZZ_SECONDS) = 0 ] || GATE_FUZZ_SECONDS=$(FUZZ_SECONDS) GATE_TEST_SEED=$(or $(SEED),$$(date +%s)) \
 		$(BIN)/python -m pytest -q tests/native/test_fuzzed.py
 	@[ $(MODELS) = 0 ] || GATE_MODEL=large $(BIN)/python -m pytest -q tests/model
 	$(BIN)/python -m loadtests.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) \

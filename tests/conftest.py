@@ -10,6 +10,7 @@
     start_service   starts a `gate serve`; ends it after the test (`start_module_service`: after the module)
 
 A server belongs to one test process, so the suite runs with `-n 2` as it does without.
+`GATE_TEST_SEED` seeds every random test (`tests.harness.seeds`).
 
 Every test that starts a server, a browser or a program is marked `slow` here, by its fixtures or its folder: `-m "not slow"`
 answers a change of `core`, `wire` or `http` in less than a minute.
@@ -17,7 +18,7 @@ answers a change of `core`, `wire` or `http` in less than a minute.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import cast
 
@@ -26,6 +27,7 @@ import pytest
 from tests.harness.clusters import ClusterSetup
 from tests.harness.faked_clock import FakedClock
 from tests.harness.leaks import audit_keys
+from tests.harness.seeds import VARIABLE, given_seed
 from tests.harness.sentinels import SentinelSetup
 from tests.harness.servers import REDIS_FLAVORS, Flavor, FlavorMissing, RedisServer, server_binary
 from tests.harness.service import Services
@@ -70,6 +72,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         folder = item.path.relative_to(tests).parts[0]
         if folder in SLOW_FOLDERS or not SLOW_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
+
+
+@pytest.hookimpl(tryfirst=True)  # before Hypothesis reads its option
+def pytest_configure(config: pytest.Config) -> None:
+    if (given := given_seed()) is not None and config.option.hypothesis_seed is None:
+        config.option.hypothesis_seed = str(given)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    seed = getattr(getattr(item, "module", None), "SEED", given_seed())
+    if report.failed and seed is not None:
+        report.sections.append(("seed", f"{VARIABLE}={seed}"))
+    return report
 
 
 class RedisServers:

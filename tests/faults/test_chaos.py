@@ -1,6 +1,6 @@
 """Minutes of `make chaos`: every fault of its table, overlapping, by a seed, and a judge of every answer.
 
-`GATE_CHAOS_SEED` and `GATE_CHAOS_MINUTES` vary it. On failure: the seed, the faults with their times, and the history around
+`GATE_TEST_SEED` and `GATE_CHAOS_MINUTES` vary it. On failure: the seed, the faults with their times, and the history around
 each violation; `make chaos SEED=…` repeats the schedule.
 """
 
@@ -15,8 +15,9 @@ import pytest
 from loadtests.chaos import report
 from loadtests.chaos.run import Options, Run
 from loadtests.chaos.site import Site
+from tests.harness.seeds import seed
 
-SEED = int(os.environ.get("GATE_CHAOS_SEED", "20261128"))
+SEED = seed(20_261_128)
 MINUTES = float(os.environ.get("GATE_CHAOS_MINUTES", "3"))
 NODES = 3
 LEAST_FAULTS_A_MINUTE, LEAST_VERDICTS_A_MINUTE, LEAST_WRITES_A_MINUTE = 15, 5_000, 100

@@ -36,6 +36,7 @@ from gate.store.feed import Feed
 from gate.store.presence import PresenceStore
 from tests.faults.crowd import Crowd
 from tests.faults.node import RECOVERY_TIMEOUT_S
+from tests.harness.seeds import seed
 from tests.harness.servers import RedisServer
 from tests.harness.service import GateService, Services
 from tests.harness.waiting import wait_until, wait_until_async
@@ -44,7 +45,7 @@ from tests.presence.takes_turns import TakesTurns
 from tests.service.running import pid_of
 
 ROOT = Path(__file__).parents[2]
-SEED = int(os.environ.get("GATE_CHAOS_SEED", "20261123"))
+SEED = seed(20_261_123)
 STORM_S = 20.0
 CALM_S = (0.2, 1.5)
 """Between two faults. A process that dies repeatedly is restarted later each time, and then nothing happens any more."""
@@ -267,7 +268,7 @@ async def test_counts_are_the_live_sessions_and_each_transition_is_fed_once(stor
         assert len(storm.faults) >= LEAST_FAULTS, storm.faults
     finally:
         # Shown if the test fails.
-        print(f"GATE_CHAOS_SEED={SEED}:", *storm.faults)
+        print("faults:", *storm.faults)
         await store.client.aclose()
 
 

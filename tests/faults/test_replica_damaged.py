@@ -16,9 +16,12 @@ from gate.errors import GateError
 from tests.cli.command import Command
 from tests.faults.calls import Http, Pair
 from tests.faults.node import JSON_LOGS, RECOVERY_TIMEOUT_S, Node
+from tests.harness.seeds import seed
 from tests.harness.service import Services
 from tests.harness.waiting import wait_until
 from tests.service.running import get
+
+SEED = seed(7)
 
 REBUILT = "the Replica is rebuilt from Redis"
 PAGE_BYTES = 4_096
@@ -65,7 +68,7 @@ def _empty(facts: Path) -> None:
 
 
 def _flip_bits(facts: Path) -> None:
-    seeded = random.Random(7)
+    seeded = random.Random(SEED)
     with facts.open("r+b") as file:
         for _ in range(FLIPPED_BITS):
             at = seeded.randrange(2 * PAGE_BYTES, facts.stat().st_size)

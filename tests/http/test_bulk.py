@@ -15,8 +15,11 @@ from gate.errors import StoreUnavailable
 from gate.http import room
 from gate.http.v1.bulk import _Numbered, _runs
 from gate.http.v1.operations import Operation, operation_of, task_of
+from tests.harness.seeds import seed
 from tests.http.test_client_blacklist import client
 from tests.http.world import Reply, World, now_ms
+
+SEED = seed(20_261_122)
 
 OK = {"ok": True}
 
@@ -134,7 +137,7 @@ async def test_operations_take_effect_in_their_order(world: World) -> None:
 
 async def test_it_ends_as_single_calls_would(world: World) -> None:
     """Many at random, against a model that does them one after the other."""
-    dice = random.Random(20_261_122)
+    dice = random.Random(SEED)
     banned: set[str] = set()
     blocked: set[tuple[str, str]] = set()
     operations: list[dict[str, Any]] = []

@@ -10,15 +10,16 @@ from pathlib import Path
 import pytest
 
 from loadtests.fuzz.targets import TARGETS
+from tests.harness.seeds import seed
 
 ROOT = Path(__file__).parents[2]
-SEED = 20_261_128
+SEED = seed(20_261_128)
 INPUTS = 4_000
 
 
-def changed(chance: random.Random, seed: bytes, other: bytes) -> bytes:
+def changed(chance: random.Random, one: bytes, other: bytes) -> bytes:
     """One input: some bytes changed, taken out or put in, or two inputs joined."""
-    data = bytearray(seed if chance.random() < 0.8 else seed[: chance.randrange(len(seed) + 1)] + other)
+    data = bytearray(one if chance.random() < 0.8 else one[: chance.randrange(len(one) + 1)] + other)
     for _ in range(chance.randrange(1, 6)):
         at = chance.randrange(len(data) + 1)
         match chance.randrange(3):
@@ -35,8 +36,8 @@ def changed(chance: random.Random, seed: bytes, other: bytes) -> bytes:
 def test_only_documented_errors_escape(name: str) -> None:
     target = TARGETS[name]
     chance = random.Random(SEED)
-    for seed in (b"", *target.seeds):
-        target.run(seed)
+    for known in (b"", *target.seeds):
+        target.run(known)
     for _ in range(INPUTS):
         target.run(changed(chance, chance.choice(target.seeds), chance.choice(target.seeds)))
 

@@ -13,12 +13,14 @@ from loadtests.chaos.clients import Target
 from loadtests.chaos.ledger import Ledger
 from loadtests.chaos.run import Options, Run
 from loadtests.chaos.site import Site
+from tests.harness.seeds import seed
 from tests.loadtests.planted import Liar, Lie
 
 HONEST_S = 3.0
 LYING_S = 12.0
 """A lie is found within the first second or two."""
-SEEDS = count(20_261_128)
+SEED = seed(20_261_128)
+SEEDS = count(SEED)
 WRONG = "violation: verdict wrong and fresh"
 
 

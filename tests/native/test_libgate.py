@@ -20,8 +20,11 @@ from gate.replica.status_page import NEVER_FRESH_MS, StatusPage
 from tests.cases.facts import DictFacts
 from tests.cases.loading import Case, Entry, load_cases
 from tests.cases.storing import moved
+from tests.harness.seeds import seed
 from tests.native.libgate import REPOSITORY, Library, Refused
 from tests.replica.ledger import Ledger, app_facts, app_set, said
+
+SEED = seed(0)
 
 HOUR_MS = 3_600_000
 PEOPLE = [b"a", b"b", b"\x00\r\n", b"exactly-twenty-bytes", b"one-byte-more-than-20", b"x" * 64]
@@ -74,9 +77,9 @@ def _expect(libgate: Library, case: Case) -> None:
     assert libgate.may_send_many(sender, [recipient, recipient]) == [expected.allowed] * 2, case.name
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_random_facts(ledger: Ledger, libgate: Library, seed: int) -> None:
-    rng, now_ms = random.Random(seed), wall_ms()
+@pytest.mark.parametrize("nth", range(3))
+def test_random_facts(ledger: Ledger, libgate: Library, nth: int) -> None:
+    rng, now_ms = random.Random(SEED + nth), wall_ms()
     ends = [0, 0, now_ms - HOUR_MS, now_ms + HOUR_MS, now_ms + 2 * HOUR_MS, FOREVER_MS]
     apps = [_random_app(rng, f"app{number}", ends) for number in range(FORMS)]
     ledger.commit(*(change for app in apps for change in changes_of(*app)))

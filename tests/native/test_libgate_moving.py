@@ -1,6 +1,6 @@
 """libgate under sanitizers, over bent files and with many threads; and next to a live node.
 
-`GATE_FUZZ_SECONDS` and `GATE_FUZZ_SEED` search longer or elsewhere.
+`GATE_FUZZ_SECONDS` and `GATE_TEST_SEED` search longer or elsewhere.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from gate.replica.files import identity_of
 from gate.replica.layout import current_facts
 from gate.replica.status_page import NEVER_FRESH_MS, StatusPage
 from tests.cli.command import Command
+from tests.harness.seeds import seed
 from tests.harness.service import GateService, Services
 from tests.harness.waiting import wait_until
 from tests.native.libgate import REPOSITORY, Library, Refused
@@ -29,7 +30,7 @@ NATIVE = REPOSITORY / "gate" / "native"
 SOURCES = [str(NATIVE / name) for name in ("tree.c", "users.c", "reader.c", "libgate.c")]
 STRICT = ["-Wall", "-Wextra", "-Wconversion", "-Werror", "-std=c11", "-D_GNU_SOURCE", "-g", "-O1"]
 SECONDS = os.environ.get("GATE_FUZZ_SECONDS", "6")
-SEED = os.environ.get("GATE_FUZZ_SEED", "1")
+SEED = seed(1)
 MOVING_S = 6
 EFFECT_S = 5.0
 

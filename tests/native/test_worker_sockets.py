@@ -27,12 +27,15 @@ from gate.replica.layout import BOARD_FILE, current_facts
 from gate.replica.status_page import StatusPage
 from gate.wire import listener, replies
 from gate.wire.outbox import Outbox
+from tests.harness.seeds import seed
 from tests.harness.waiting import wait_until_async
 from tests.native.peers import AUTH, BLACKLISTED, WORDS, Peer, ledger, served
 from tests.native.test_answers import checks, fan_outs
 from tests.replica.ledger import EPOCH, Ledger, app_facts, app_set, said
 from tests.wire.test_connection import command
 from tests.wire.test_listener import DEADLINE_S, event_loop_policy
+
+SEED = seed(7)
 
 __all__ = ["event_loop_policy", "ledger"]
 pytestmark = pytest.mark.skipif(native.core is None, reason=native.why_not)
@@ -45,7 +48,7 @@ def without_the_core(patch: pytest.MonkeyPatch) -> None:
 
 async def test_replies_are_in_order_for_a_peer_that_does_not_read(ledger: Ledger) -> None:
     """Partly by the core, partly by the transport once the kernel's buffer is full, then by the core again."""
-    dice = random.Random(7)
+    dice = random.Random(SEED)
     async with served(ledger) as (server, path):
         for where, room in ((path, 0), (server.port, 4_096)):
             peer = await Peer.to(where, room)
@@ -162,8 +165,8 @@ async def test_descriptors_that_are_used_again_mix_up_no_replies(ledger: Ledger)
                 await short_life(peer, dice, b"%d-%d" % (number, turn))
                 peer.close()
 
-        stays = [asyncio.create_task(stay(peer, random.Random(number))) for number, peer in enumerate(staying)]
-        await asyncio.gather(*(come_and_go(number, random.Random(100 + number)) for number in range(12)))
+        stays = [asyncio.create_task(stay(peer, random.Random(SEED + number))) for number, peer in enumerate(staying)]
+        await asyncio.gather(*(come_and_go(number, random.Random(SEED + 100 + number)) for number in range(12)))
         is_over.set()
         await asyncio.gather(*stays)
         for peer in staying:
@@ -231,7 +234,7 @@ async def test_files_and_objects_are_given_back(ledger: Ledger) -> None:
         return len(os.listdir("/proc/self/fd")), sum(kinds.count(kind) for kind in ("Socket", "Line", "Connection"))
 
     async with served(ledger) as (server, path):
-        dice = random.Random(3)
+        dice = random.Random(SEED)
         counts = []
         for _ in range(3):
             for number in range(100):

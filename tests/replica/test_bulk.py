@@ -14,8 +14,11 @@ from gate.core.snapshot import AppPart, ListPart, Part, UserPart
 from gate.replica.bulk import SnapshotBuild
 from gate.replica.sorter import Run, Sorter
 from gate.replica.writer import FactsFile
+from tests.harness.seeds import seed
 from tests.replica.model import Changes, facts_in
 from tests.replica.ops import IDS
+
+SEED = seed(7)
 
 APP = AppPart(AppFacts(key="app", secrets=("s",)))
 BLACK, WHITE = ListKind.BLACKLIST, ListKind.WHITELIST
@@ -43,7 +46,7 @@ def build(file: FactsFile, parts: list[Part], batch_keys: int = 100_000, parts_a
 class TestSorter:
     def runs(self, count: int) -> list[Run]:
         shuffled = [(b"%06d" % (i // 2), b"v%d" % i, (b"m",)) for i in range(count)]
-        random.Random(7).shuffle(shuffled)
+        random.Random(SEED).shuffle(shuffled)
         return list(shuffled)
 
     @pytest.mark.parametrize("batch_keys", [1, 7, 100, 10_000])

@@ -22,8 +22,11 @@ from gate.replica.bulk import SnapshotBuild
 from gate.replica.layout import FIRST_LIST, LIST_NUMBERS, META_NEXT_LIST, pack_next_list, user_prefix
 from gate.replica.reading import Reading
 from gate.replica.writer import FactsFile
+from tests.harness.seeds import seed
 from tests.replica.ledger import Ledger, app_facts, said
 from tests.replica.model import Changes, Model, check_numbers, facts_in, list_numbers
+
+SEED = seed(1)
 
 EPOCH = "e" * 16
 
@@ -145,7 +148,7 @@ class TestGiving:
         file = FactsFile.create(tmp_path / "facts-1.mdb", 1)
         build = SnapshotBuild(file, tmp_path / "loading", batch_keys=7)
         build.add([AppPart(app_facts())])
-        for owner in random.Random(3).sample(range(100), 100):
+        for owner in random.Random(SEED).sample(range(100), 100):
             build.add([ListPart("app", kind, b"%03d" % owner, [b"b", b"a"], FOREVER_MS) for kind in ListKind])
         for _ in build.steps():
             pass
@@ -259,7 +262,7 @@ class TestWhatTheySave:
     OWNERS, MEMBERS = 4_000, 25
 
     def lists(self) -> list[tuple[bytes, list[bytes]]]:
-        chance = random.Random(1)
+        chance = random.Random(SEED)
         ids = [b"user%08d" % i for i in chance.sample(range(10**8), 5 * self.OWNERS)]
         return [(owner, chance.sample(ids, self.MEMBERS)) for owner in ids[: self.OWNERS]]
 
@@ -285,7 +288,7 @@ class TestWhatTheySave:
     def test_after_following_single_entries_in_random_order(self, tmp_path: Path, changes: Changes) -> None:
         file = new_file(tmp_path)
         pairs = [(owner, member) for owner, members in self.lists() for member in members]
-        random.Random(2).shuffle(pairs)
+        random.Random(SEED).shuffle(pairs)
         for start in range(0, len(pairs), 5_000):
             batch = pairs[start : start + 5_000]
             file.apply({0: [changes("blocked", o, [m], until_ms=FOREVER_MS) for o, m in batch]}, 1)

@@ -9,10 +9,13 @@ from gate.core.model import FOREVER_MS, ListKind, UserFacts
 from gate.errors import InvalidInput, StoreUnavailable
 from gate.store.bulk import FACTS_A_SCRIPT, FullList
 from gate.store.store import Store
+from tests.harness.seeds import seed
 from tests.harness.servers import RedisServer
 from tests.store.conftest import APP
 from tests.store.following import Facts, Follower, snapshot_facts
 from tests.store.odd_ids import ODD_IDS
+
+SEED = seed(7)
 
 NOW = 1_000
 BLACK, WHITE = ListKind.BLACKLIST, ListKind.WHITELIST
@@ -20,7 +23,7 @@ BLACK, WHITE = ListKind.BLACKLIST, ListKind.WHITELIST
 
 async def test_everything_that_was_given_is_in(store: Store, follower: Follower) -> None:
     meant, given = Facts(), 0
-    choice = random.Random(7)
+    choice = random.Random(SEED)
     users = [*ODD_IDS, *(b"u%d" % number for number in range(3_000))]
     async with store.bulk(APP, NOW) as bulk:
         for user in users:

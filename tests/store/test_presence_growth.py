@@ -23,9 +23,12 @@ from gate.store import presence_keys as keys
 from gate.store.feed import Feed
 from gate.store.presence import LogPosition, PresenceStore, opened
 from tests.harness.clusters import ClusterSetup
+from tests.harness.seeds import seed
 from tests.harness.servers import RedisServer
 from tests.presence.played import Gateway, presence_on, spread
 from tests.presence.takes_turns import TakesTurns
+
+SEED = seed(1)
 
 APP = AppFacts(key="default", secrets=("s",))
 KEY = APP.key
@@ -175,9 +178,9 @@ async def test_an_app_that_is_removed_leaves_nothing_in_any_slice(
 class UnderLoad:
     """Connects, disconnects and kicks at random, and readers that follow all of it."""
 
-    def __init__(self, url: str, seed: int) -> None:
+    def __init__(self, url: str, its_seed: int) -> None:
         self.url = url
-        self.random = random.Random(seed)
+        self.random = random.Random(its_seed)
         self.stopping, self.has_stopped = asyncio.Event(), asyncio.Event()
         self.open: dict[bytes, set[str]] = defaultdict(set)
         self.done = 0
@@ -239,7 +242,7 @@ class UnderLoad:
 async def test_nothing_is_lost_while_users_move_under_load(
     store: PresenceStore, gateway: Gateway, each_redis: RedisServer
 ) -> None:
-    await grow_under_load(store, gateway, each_redis.url, 1)
+    await grow_under_load(store, gateway, each_redis.url, SEED)
 
 
 @pytest.mark.timeout(180)
@@ -247,7 +250,7 @@ async def test_nothing_is_lost_while_users_move_over_the_masters_of_a_cluster(tm
     setup = await asyncio.to_thread(ClusterSetup.start, "redis-7", tmp_path)
     try:
         store = presence_on(setup.url)
-        await grow_under_load(store, await Gateway(store, APP).lease(), setup.url, 3)
+        await grow_under_load(store, await Gateway(store, APP).lease(), setup.url, SEED + 2)
         masters = {store.client.master_of(keys.base(KEY, at)).address.shown for at in range(8)}
         await store.client.aclose()
         assert len(masters) > 1
@@ -255,8 +258,8 @@ async def test_nothing_is_lost_while_users_move_over_the_masters_of_a_cluster(tm
         await asyncio.to_thread(setup.stop)
 
 
-async def grow_under_load(store: PresenceStore, gateway: Gateway, url: str, seed: int) -> None:
-    load = UnderLoad(url, seed)
+async def grow_under_load(store: PresenceStore, gateway: Gateway, url: str, its_seed: int) -> None:
+    load = UnderLoad(url, its_seed)
     await gateway.open_many([b"still-%d" % nth for nth in range(2_000)])
     start = await Feed(store.client, KEY).head()
     acting = [asyncio.create_task(load.act(b"busy-%d" % nth, USERS[20 * nth : 20 * nth + 20])) for nth in range(6)]

@@ -9,7 +9,10 @@ import pytest
 
 from gate.store.store import Store
 from gate.store.user_index import NEAR_ROWS, Row, UserIndex
+from tests.harness.seeds import seed
 from tests.store.conftest import APP
+
+SEED = seed(1)
 
 USERS = NEAR_ROWS + 700
 MOMENTS: dict[str, Callable[[int], int]] = {
@@ -21,7 +24,7 @@ MOMENTS: dict[str, Callable[[int], int]] = {
 
 async def fill(store: Store, moments: str) -> list[Row]:
     rows = [(b"u%d" % number, MOMENTS[moments](number)) for number in range(USERS)]
-    random.Random(1).shuffle(rows)
+    random.Random(SEED).shuffle(rows)
     async with store.bulk(APP, 1) as bulk:
         for user, at_ms in rows:
             await bulk.register(user, at_ms=at_ms)
