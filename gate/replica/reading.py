@@ -70,13 +70,11 @@ class Reading:
 
     __slots__ = (
         "__weakref__",
-        "_apps",
         "_cached_users",
         "_chosen",
         "_chosen_seen",
         "_directory",
         "_env",
-        "_is_followed",
         "_is_left",
         "_partitions",
         "_path",
@@ -84,7 +82,9 @@ class Reading:
         "_seen",
         "_status_page",
         "_txn",
+        "apps",
         "get",
+        "is_followed",
         "moves",
         "revision_texts",
         "snapshot",
@@ -96,11 +96,11 @@ class Reading:
         """Open the current facts. Raises `ReplicaMissing` or `ReplicaForeign`."""
         self._directory = directory
         self._cached_users = cached_users
-        self._apps: dict[str, AppReading] = {}
+        self.apps: dict[str, AppReading] = {}
         self._status_page: StatusPage | None = None
         self._chosen: Sequence[int] = (0,)
         self._chosen_seen = 0
-        self._is_followed = self._is_left = False
+        self.is_followed = self._is_left = False
         self._seen = _NEVER
         self._txn: lmdb.Transaction | None = None
         self._positions: dict[int, PositionRecord | None] = {}
@@ -193,7 +193,7 @@ class Reading:
         env, self._env = self._env, envs.Closed()
         if isinstance(env, lmdb.Environment):
             envs.release(self._path, env)
-        self._apps.clear()
+        self.apps.clear()
         self._chosen = (self._chosen_seen,)
         if self._status_page is not None:
             self._status_page.close()
@@ -224,12 +224,12 @@ class Reading:
 
     def app(self, key: str) -> AppReading | None:
         """The App's reading inside this bracket, or None if there is no such App."""
-        known = self._apps.get(key)
+        known = self.apps.get(key)
         if known is None:
             known = AppReading(self, key, self._cached_users)
             if not known.sync():
                 return None  # not cached: a peer could fill memory with keys that do not exist
-            self._apps[key] = known
+            self.apps[key] = known
         return known if known.sync() else None
 
     def catch_up(self, syncs: Iterable[Callable[[], object]]) -> None:
@@ -240,7 +240,7 @@ class Reading:
 
     def take_counts(self) -> list[tuple[Word, int]]:
         """Return the core's answers by word since the last call. Callers count what the Python code answers."""
-        return [one for app in self._apps.values() if app.checks is not None for one in app.checks.take_counts()]
+        return [one for app in self.apps.values() if app.checks is not None for one in app.checks.take_counts()]
 
     def position(self, partition: int) -> PositionRecord | None:
         """Return this Replica's Position in a Partition; None before its first fact, or if there is no such Partition."""
@@ -287,10 +287,10 @@ class Reading:
         touched = self._touched(self._seen, seen)
         self._seen = _NEVER if replaced else seen  # the replacing file can't be opened yet: try each time
         if touched is None:
-            for app in self._apps.values():
+            for app in self.apps.values():
                 app.forget_all()
         else:
-            by_number = {app.number: app for app in self._apps.values()}
+            by_number = {app.number: app for app in self.apps.values()}
             for number, user in touched:
                 if number in by_number:
                     by_number[number].forget(user)
@@ -323,7 +323,7 @@ class Reading:
                 self._arm()
             # After the stamp, since the next stamp may be of another file, to which this Reading moves first.
             if self._chosen[0] == self._chosen_seen:
-                return age_ms if self._is_followed else NEVER_FRESH_MS
+                return age_ms if self.is_followed else NEVER_FRESH_MS
             if self._txn is None:
                 self._follow_chosen()
         return NEVER_FRESH_MS
@@ -375,12 +375,12 @@ class Reading:
         is_followed = envs.file_of(path, env) == named
         if env is self._env:
             envs.release(path, env)
-            self._is_followed = is_followed
+            self.is_followed = is_followed
             return False
         if named != NO_FACTS_FILE and not is_followed:
             envs.release(path, env)
             return None
-        self._is_followed = is_followed
+        self.is_followed = is_followed
         self.release()
         if isinstance(self._env, lmdb.Environment):
             envs.release(self._path, self._env)

@@ -86,7 +86,7 @@ def check_many(client: Client, arguments: Sequence[bytes]) -> bytes | PendingRep
     words = app.words_to(sender, recipients[:PIECE])
     while len(words) < len(recipients):
         if monotonic_us() >= until_us:
-            return _check_many_later(client, app.app.key, sender, recipients)
+            return check_many_later(client, app.app.key, sender, recipients)
         words += app.words_to(sender, recipients[len(words) : len(words) + PIECE])
     worker.count(words)
     return _one_or_zero(words)
@@ -117,7 +117,7 @@ def _words_in_pieces(app: AppReading, sender: bytes, recipients: Sequence[bytes]
         yield
 
 
-def _check_many_later(client: Client, app_key: str, sender: bytes, recipients: Sequence[bytes]) -> PendingReply:
+def check_many_later(client: Client, app_key: str, sender: bytes, recipients: Sequence[bytes]) -> PendingReply:
     worker = client.worker
 
     def begin(view: View) -> Generator[None, None, list[Word]]:

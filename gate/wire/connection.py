@@ -7,7 +7,7 @@ What can make a connection wait, and the bound on it:
 - Its next turn, while others have theirs.
 - A check that demands a Revision (`MIN`) which is not here yet: later commands wait behind it, at most `MIN_WAIT_MS`, then it
   is answered `STALE`.
-- A presence command, which asks Redis: commands behind it go on, their replies queue up behind its own (`_outbox`), and past
+- A presence command, which asks Redis: commands behind it go on, their replies queue up behind its own (`outbox`), and past
   `outbox.MAX_AWAITED` of those nothing more is read. A lease holds back what follows it, which may depend on it, and so does
   what is long in itself.
 - `GATE.EVENTS … BLOCK` and EXEC, which may take long: as a lease, but the peer's end is noticed meanwhile.
@@ -55,43 +55,42 @@ class Connection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_backlog",
-        "_client",
         "_draining",
         "_is_full",
         "_is_paused",
-        "_is_waiting",
-        "_line",
-        "_outbox",
-        "_reader",
         "_rest",
         "_stalled_since_ms",
         "_stranger_bytes",
-        "_unread",
         "_usage",
-        "_wait",
         "_watch",
-        "_worker",
+        "client",
         "is_local",
         "is_stranger",
+        "is_waiting",
+        "line",
+        "outbox",
+        "reader",
+        "revision_wait",
+        "unread",
+        "worker",
     )
 
     def __init__(self, worker: Worker, watch: Watch) -> None:
-        self._worker = worker
+        self.worker = worker
         self._watch = watch
-        self._client = Client(worker, COMMANDS)
-        self._reader = CommandReader()
-        self._line: Line | None = None
+        self.client = Client(worker, COMMANDS)
+        self.reader = CommandReader()
+        self.line: Line | None = None
         self._rest = b""  # read, and not cut into commands yet
         self._backlog: list[list[bytes]] = []  # commands that were not answered yet
         self._is_full = False  # the last read filled the buffer: the peer sent more than one turn takes
-        self._is_waiting = False  # for a turn
+        self.is_waiting = False  # for a turn
         self._is_paused = False  # nothing more is decided just now
-        self._outbox = Outbox(self._on_ready)
-        self._wait = RevisionWait(worker, self._go_on)
+        self.outbox = Outbox(self._on_ready)
+        self.revision_wait = RevisionWait(worker, self._go_on)
         self._usage = Usage()
-        self._stalled_since_ms = 0
-        self._stranger_bytes = 0
-        self._unread = False
+        self._stalled_since_ms = self._stranger_bytes = 0
+        self.unread = False
         self._draining = False
         self.is_stranger = True
         """Whether it has no App."""
@@ -102,55 +101,55 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count in, or refuse where there are too many."""
-        self._line = Line(cast(asyncio.Transport, transport), self._worker.sockets, self._received, self._usage.add)
+        self.line = Line(cast(asyncio.Transport, transport), self.worker.sockets, self._received, self._usage.add)
         peer = transport.get_extra_info("peername")
         self.is_local = not isinstance(peer, tuple)
-        self._client.peer = "unix" if self.is_local else f"{peer[0]}:{peer[1]}"
+        self.client.peer = "unix" if self.is_local else f"{peer[0]}:{peer[1]}"
         if not self._watch.opened(self):
             self.refuse(TOO_MANY)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Count out; nothing outlives the connection."""
-        if self._line is not None:  # first: the transport closes the descriptor next, whatever is raised here
-            self._line.leave()
-            self._line = None
+        if self.line is not None:  # first: the transport closes the descriptor next, whatever is raised here
+            self.line.leave()
+            self.line = None
         self._watch.closed(self)
         self._backlog.clear()
         self._rest = b""
-        self._outbox.abandon()
-        self._client.gone()
-        self._wait.cancel()
+        self.outbox.abandon()
+        self.client.gone()
+        self.revision_wait.cancel()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where to read to."""
-        return self._worker.received
+        return self.worker.received
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take it out of the buffer, which all connections share, and have a turn."""
-        line, taken = self._line, 0
+        line, taken = self.line, 0
         if self._draining or line is None:
             return
-        if nbytes < TURN_BYTES and not (self._reader.pending or self._is_paused or self._outbox.waiting):
-            taken, reply = answered_now(self._client, nbytes, self._usage)
+        if nbytes < TURN_BYTES and not (self.reader.pending or self._is_paused or self.outbox.waiting):
+            taken, reply = answered_now(self.client, nbytes, self._usage)
             if taken:
                 self._stalled_since_ms = 0
                 line.write(reply)
             if taken == nbytes:
                 return
-        self._received(self._worker.received[taken:nbytes].tobytes(), nbytes == TURN_BYTES, was_answered=taken > 0)
+        self._received(self.worker.received[taken:nbytes].tobytes(), nbytes == TURN_BYTES, was_answered=taken > 0)
 
     def _received(self, received: bytes, is_full: bool, was_answered: bool) -> None:
         """What is left of what was read at once: of `TURN_BYTES`, or of less; and whether checks in front were answered."""
-        if self._draining or self._line is None:
+        if self._draining or self.line is None:
             return
         if was_answered:
             self._stalled_since_ms = 0
-        if self._wait.deadline_ms:
-            self._wait.received(is_rest=self._is_full)
+        if self.revision_wait.deadline_ms:
+            self.revision_wait.received(is_rest=self._is_full)
         self._is_full = is_full
         self._rest += received
-        turns = self._worker.turns
-        if self._client.app_reading is None:
+        turns = self.worker.turns
+        if self.client.app_reading is None:
             self._stranger_bytes += len(received)
         if turns.is_busy and (self.is_stranger or (turns.is_crowded and not self._usage.is_light)):
             self._wait_for_a_turn()
@@ -160,20 +159,20 @@ class Connection(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         """The peer finished sending: its replies are flushed, then the transport closes itself."""
         self._watch.stalls(self)
-        self._outbox.abandon_pending()
-        if self._backlog or self._rest or self._wait.is_on or self._outbox:
+        self.outbox.abandon_pending()
+        if self._backlog or self._rest or self.revision_wait.is_on or self.outbox:
             self._draining = True
             return True
         return False
 
     def pause_writing(self) -> None:
         """The peer does not read: stop deciding and reading for it."""
-        self._unread = True
+        self.unread = True
         self._hold()
 
     def resume_writing(self) -> None:
         """The peer reads again."""
-        self._unread = False
+        self.unread = False
         self._stalled_since_ms = 0
         self._go_on()
 
@@ -182,20 +181,20 @@ class Connection(asyncio.BufferedProtocol):
     def drain(self) -> None:
         """Answer what was received, then close; new bytes are ignored."""
         self._draining = True
-        if self._line is not None:
-            self._line.disarm()
-        self._outbox.hurry()
+        if self.line is not None:
+            self.line.disarm()
+        self.outbox.hurry()
         self._close_when_done()
 
     def refuse(self, problem: str) -> None:
         """Send the error and close, whatever else was to be answered."""
-        if self._line is None or self._line.transport.is_closing():
+        if self.line is None or self.line.transport.is_closing():
             return
         self._draining = True
         self._backlog.clear()
         self._rest = b""
-        self._line.write(error(problem))
-        self._line.close()
+        self.line.write(error(problem))
+        self.line.close()
         self._watch.stalls(self)
 
     def stalled_ms(self, now_monotonic_ms: int) -> int:
@@ -204,9 +203,9 @@ class Connection(asyncio.BufferedProtocol):
         It owes reading, too, where the connection closes as soon as the last replies are out. The rest of a command it owes
         only while it is read: what waits for an answer of ours to something earlier is not its doing.
         """
-        has_turns_left = self._is_held() or self._backlog or self._rest or self._is_waiting
-        owes_bytes = self._reader.pending and not has_turns_left
-        if self._line is None or not (self._unread or owes_bytes or self._line.transport.is_closing()):
+        has_turns_left = self._is_held() or self._backlog or self._rest or self.is_waiting
+        owes_bytes = self.reader.pending and not has_turns_left
+        if self.line is None or not (self.unread or owes_bytes or self.line.transport.is_closing()):
             self._stalled_since_ms = 0
             return 0
         self._stalled_since_ms = self._stalled_since_ms or now_monotonic_ms
@@ -214,21 +213,21 @@ class Connection(asyncio.BufferedProtocol):
 
     def abort(self) -> None:
         """Cut it."""
-        if self._line is not None:
-            self._line.abort()
+        if self.line is not None:
+            self.line.abort()
 
     # Turns
 
     def _take_turn(self) -> None:
-        self._is_waiting = False
+        self.is_waiting = False
         self._go_on()
 
     def _go_on(self) -> None:
         """Answer for one slice, then see what is next; nothing while it waits for its turn, or for what else holds it."""
-        if self._line is None or self._is_waiting:
+        if self.line is None or self.is_waiting:
             return
         try:
-            if not (self._is_held() or self._client.quitting):
+            if not (self._is_held() or self.client.quitting):
                 self._work()
             self._settle()
         except BaseException:
@@ -242,8 +241,8 @@ class Connection(asyncio.BufferedProtocol):
             if self._backlog:
                 commands, self._backlog = self._backlog, []
             elif self._rest:
-                if not (self._reader.pending or self._reader.error):
-                    taken, replies = answered(self._client, self._rest, until_us)
+                if not (self.reader.pending or self.reader.error):
+                    taken, replies = answered(self.client, self._rest, until_us)
                     if taken:
                         self._stalled_since_ms, self._rest = 0, self._rest[taken:]
                         self._write(replies)
@@ -251,20 +250,20 @@ class Connection(asyncio.BufferedProtocol):
                             break
                         now_us = monotonic_us()
                         continue
-                commands, self._rest = self._reader.take(self._rest)
+                commands, self._rest = self.reader.take(self._rest)
             else:
                 break
             if commands:
                 self._stalled_since_ms = 0  # it got somewhere
                 self._write(self._answered(commands, until_us))
-                if self._is_held() or self._client.quitting:
+                if self._is_held() or self.client.quitting:
                     break
             now_us = monotonic_us()
         self._usage.add(from_us, now_us)
 
     def _settle(self) -> None:
         """After a slice: end a broken or quitting peer, watch one that owes bytes, and read on where nothing is left to do."""
-        client, reader, line = self._client, self._reader, self._line
+        client, reader, line = self.client, self.reader, self.line
         if (client.app_reading is None) is not self.is_stranger:
             self.is_stranger, self._stranger_bytes = not self.is_stranger, 0
             self._watch.stands(self)
@@ -275,26 +274,26 @@ class Connection(asyncio.BufferedProtocol):
             self._close_when_done()
         if self._is_held():
             if self._backlog or self._rest:
-                self._pause()
+                self.pause()
             return
         if self._backlog or self._rest or (self._is_full and not self._is_paused):
             self._wait_for_a_turn()
             return
-        self._resume()
+        self.resume()
         if reader.pending:
             self._watch.stalls(self)
             return
         self._stalled_since_ms, app = 0, client.hot_app
-        if line is None or app is None or self._draining or client.quitting or self._is_paused or self._outbox.waiting:
+        if line is None or app is None or self._draining or client.quitting or self._is_paused or self.outbox.waiting:
             return
         if app.checks is not None and app.app is client.facts:
             line.arm(app.checks, app.sync)
 
     def _wait_for_a_turn(self) -> None:
-        if self._line is not None and not (self._is_waiting or self._line.transport.is_closing()):
-            self._is_waiting = True
-            self._pause()
-            self._worker.turns.wait(self._take_turn, is_stranger=self.is_stranger)
+        if self.line is not None and not (self.is_waiting or self.line.transport.is_closing()):
+            self.is_waiting = True
+            self.pause()
+            self.worker.turns.wait(self._take_turn, is_stranger=self.is_stranger)
 
     # Deciding
 
@@ -302,31 +301,31 @@ class Connection(asyncio.BufferedProtocol):
         """The replies of as many as may be answered now; the rest becomes the backlog."""
         if len(commands) > PIECE_COMMANDS:
             commands, self._backlog = commands[:PIECE_COMMANDS], commands[PIECE_COMMANDS:]
-        worker = self._worker
+        worker = self.worker
         try:
             worker.begin()
         except GateError as fault:
             return self._one_by_one(commands, until_us, fault)
         try:
-            return batch_reply(self._client, commands) or self._one_by_one(commands, until_us)
+            return batch_reply(self.client, commands) or self._one_by_one(commands, until_us)
         finally:
             worker.reading.release()
 
     def _one_by_one(self, commands: list[list[bytes]], until_us: int, outage: GateError | None = None) -> bytes:
-        client, replies, done = self._client, list[bytes](), 0
+        client, replies, done = self.client, list[bytes](), 0
         for command in commands:
             reply = answer(client, command, outage)
             if isinstance(reply, RevisionDemand):
-                if not self._wait.is_over:
-                    self._wait.begin(reply)
+                if not self.revision_wait.is_over:
+                    self.revision_wait.begin(reply)
                     self._hold()
                     break
-                reply = too_late(self._worker, reply) if reply.late is None else reply.late()
+                reply = too_late(self.worker, reply) if reply.late is None else reply.late()
             done += 1
             if isinstance(reply, PendingReply):
                 self._write(b"".join(replies))
                 replies.clear()
-                self._outbox.wait_for(reply)
+                self.outbox.wait_for(reply)
                 if self._is_held():
                     self._hold(listens=reply.listens)
                     break
@@ -339,60 +338,61 @@ class Connection(asyncio.BufferedProtocol):
         return b"".join(replies)
 
     def _write(self, replies: bytes) -> None:
-        if not replies or self._line is None:
+        if not replies or self.line is None:
             return
-        if self._outbox:
-            self._outbox.put(replies)
+        if self.outbox:
+            self.outbox.put(replies)
         else:
-            self._line.write(replies)
+            self.line.write(replies)
 
     # Waiting
 
     def _on_ready(self, _: object) -> None:
         """Write what has its turn now. What escapes here would leave the peer waiting for ever, so it ends the connection."""
         try:
-            ready = self._outbox.take_ready()
+            ready = self.outbox.take_ready()
         except BaseException:
             self.abort()
             raise
-        if ready and self._line is not None:
-            self._line.write(ready)
+        if ready and self.line is not None:
+            self.line.write(ready)
             self._go_on()
 
     def _is_held(self) -> bool:
-        return self._unread or self._wait.is_on or self._outbox.is_full
+        return self.unread or self.revision_wait.is_on or self.outbox.is_full
 
     def _hold(self, *, listens: bool = False) -> None:
         """Go on later. One that listens reads on until more is sent, so as to notice its peer's end."""
         if listens:
-            self._resume()  # it may have waited for its turn; `_settle` pauses it if there is more to do
+            self.resume()  # it may have waited for its turn; `_settle` pauses it if there is more to do
             self._is_paused = True
         else:
-            self._pause()
+            self.pause()
         self._watch.stalls(self)
 
-    def _pause(self) -> None:
+    def pause(self) -> None:
+        """Read nothing more, and decide nothing, until `resume`."""
         self._is_paused = True
-        if self._line is not None:
-            self._line.pause()
+        if self.line is not None:
+            self.line.pause()
 
-    def _resume(self) -> None:
-        if self._is_paused and self._line is not None:
-            self._line.resume()
+    def resume(self) -> None:
+        if self._is_paused and self.line is not None:
+            self.line.resume()
         self._is_paused = False
 
     def _close_when_done(self) -> None:
-        if self._line is None or self._line.transport.is_closing():
+        if self.line is None or self.line.transport.is_closing():
             return
-        if self._client.quitting:
+        if self.client.quitting:
             self._backlog.clear()
             self._rest = b""
-        elif self._backlog or self._rest or self._wait.is_on:
+        elif self._backlog or self._rest or self.revision_wait.is_on:
             return
-        if self._outbox:
+        if self.outbox:
             return
-        if self._reader.error is not None and not self._client.quitting:
-            self._line.write(error(self._reader.error))
+        if self.reader.error is not None and not self.client.quitting:
+            self.line.write(error(self.reader.error))
         self._draining = True
-        self._line.close()
+        self.line.close()
         self._watch.stalls(self)

@@ -21,7 +21,7 @@ WRITE_HIGH_WATER_BYTES = 256 * 1024
 class Line:
     """See the module."""
 
-    __slots__ = ("_is_behind", "_is_read", "_socket", "transport")
+    __slots__ = ("_is_behind", "_is_read", "socket", "transport")
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Line:
         """`on_bytes` and `on_used` as for `Sockets.add`."""
         transport.set_write_buffer_limits(high=WRITE_HIGH_WATER_BYTES)
         self.transport = transport
-        self._socket: Socket | None = None
+        self.socket: Socket | None = None
         self._is_behind = False  # the transport may have replies of ours that it has not sent
         self._is_read = True
         if sockets is not None:  # a transport begins to read after it said that the connection is made
@@ -46,7 +46,7 @@ class Line:
         if transport.is_closing() or transport.get_extra_info("sslcontext") is not None:
             return  # what is encrypted stays with the transport
         descriptor = transport.get_extra_info("socket").fileno()
-        self._socket = sockets.add(descriptor, on_bytes, self._ended, self._unsent, on_used)
+        self.socket = sockets.add(descriptor, on_bytes, self._ended, self._unsent, on_used)
         self._is_behind = transport.get_write_buffer_size() > 0
         if self._is_read:
             transport.pause_reading()
@@ -54,23 +54,23 @@ class Line:
 
     def arm(self, checks: Checks, sync: Callable[[], object]) -> None:
         """Let the core answer the checks that come next, until something else comes."""
-        if self._socket is not None and not self._is_behind:
-            self._socket.arm(checks, sync)
+        if self.socket is not None and not self._is_behind:
+            self.socket.arm(checks, sync)
 
     def disarm(self) -> None:
         """Hear of whatever comes next."""
-        if self._socket is not None:
-            self._socket.disarm()
+        if self.socket is not None:
+            self.socket.disarm()
 
     def write(self, replies: bytes) -> None:
         """Send, or have it sent as soon as that can be."""
-        if self._socket is not None:
+        if self.socket is not None:
             if self._is_behind:
                 if self.transport.is_closing():
                     return
                 self._is_behind = self.transport.get_write_buffer_size() > 0
             if not self._is_behind:
-                sent = self._socket.send(replies)
+                sent = self.socket.send(replies)
                 if sent == len(replies):
                     return
                 replies = replies[sent:]
@@ -81,8 +81,8 @@ class Line:
         if not self._is_read or self.transport.is_closing():
             return
         self._is_read = False
-        if self._socket is not None:
-            self._socket.pause()
+        if self.socket is not None:
+            self.socket.pause()
         else:
             self.transport.pause_reading()
 
@@ -105,17 +105,17 @@ class Line:
 
     def leave(self) -> None:
         """Have nothing more to do with the socket: it is closed, or about to be."""
-        socket, self._socket = self._socket, None
+        socket, self.socket = self.socket, None
         if socket is not None:
             socket.leave()
 
     def _read_on(self) -> None:
-        if self._socket is not None:
+        if self.socket is not None:
             try:
-                self._socket.resume()
+                self.socket.resume()
             except OSError:  # the kernel has no room for one more in the poll
                 self.leave()
-        if self._socket is None:
+        if self.socket is None:
             self.transport.resume_reading()
 
     def _unsent(self, replies: bytes) -> None:
@@ -127,7 +127,7 @@ class Line:
             raise
 
     def _ended(self, is_broken: bool) -> None:
-        self._socket = None
+        self.socket = None
         if is_broken:
             self.transport.abort()
         elif self._is_read and not self.transport.is_closing():

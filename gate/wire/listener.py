@@ -65,8 +65,8 @@ class WireServer:
         self.worker = worker
         self._options = options
         self._slots = Slots(max_connections, options.auth_within_ms)
-        self._connections: set[Connection] = set()
-        self._stalling: set[Connection] = set()
+        self.connections: set[Connection] = set()
+        self.stalling: set[Connection] = set()
         self._servers: list[asyncio.Server] = []
         self._all_closed = asyncio.Event()
         self._all_closed.set()
@@ -80,7 +80,7 @@ class WireServer:
 
     def opened(self, connection: Connection) -> bool:
         """Count it in; False if there are too many."""
-        self._connections.add(connection)
+        self.connections.add(connection)
         self._all_closed.clear()
         self.worker.connections += 1
         self.worker.connections_total += 1
@@ -88,16 +88,16 @@ class WireServer:
 
     def closed(self, connection: Connection) -> None:
         """Count it out."""
-        self._connections.discard(connection)
-        self._stalling.discard(connection)
+        self.connections.discard(connection)
+        self.stalling.discard(connection)
         self._slots.free(connection)
         self.worker.connections -= 1
-        if not self._connections:
+        if not self.connections:
             self._all_closed.set()
 
     def stalls(self, connection: Connection) -> None:
         """Look at it on every tick until it owes nothing."""
-        self._stalling.add(connection)
+        self.stalling.add(connection)
         connection.stalled_ms(monotonic_ms())
 
     def stands(self, connection: Connection) -> None:
@@ -145,12 +145,12 @@ class WireServer:
         self.stop_listening()
         self.worker.draining = True
         await asyncio.sleep(min(DRAIN_GRACE_S, timeout_s))
-        for connection in list(self._connections):
+        for connection in list(self.connections):
             connection.drain()
         try:
             await asyncio.wait_for(self._all_closed.wait(), timeout_s)
         except TimeoutError:
-            for connection in list(self._connections):
+            for connection in list(self.connections):
                 connection.abort()
             await self._all_closed.wait()
         self._report()
@@ -175,10 +175,10 @@ class WireServer:
 
     def _ticked(self) -> None:
         now_ms = monotonic_ms()
-        for connection in list(self._stalling):
+        for connection in list(self.stalling):
             stalled_ms = connection.stalled_ms(now_ms)
             if not stalled_ms:
-                self._stalling.discard(connection)
+                self.stalling.discard(connection)
             elif stalled_ms > self._options.stall_limit_ms:
                 connection.abort()
         self._slots.close_late_ones(now_ms)

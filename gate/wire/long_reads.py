@@ -53,17 +53,27 @@ class LongReads:
 
     def __init__(self, reading: Reading, turns: Turns) -> None:
         self._beside = reading
-        self._own: Reading | None = None
+        self.own_reading: Reading | None = None
         self._pieces: Pieces | None = None
-        self._turns = turns
+        self.turns = turns
         self._queue: deque[_LongRead] = deque()
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether the first of them has begun."""
+        return self._pieces is not None
+
+    @property
+    def waiting(self) -> int:
+        """How many there are, the one under way included."""
+        return len(self._queue)
 
     def submit(self, app_key: str, begin: Callable[[View], Pieces]) -> asyncio.Future[Any]:
         """What the pieces return; cancel it if its peer is gone."""
         long_read = _LongRead(app_key, begin)
         self._queue.append(long_read)
         if len(self._queue) == 1:
-            self._turns.wait(self._take_turn)
+            self.turns.wait(self._take_turn)
         return long_read.arrival
 
     def close(self) -> None:
@@ -71,8 +81,8 @@ class LongReads:
         for long_read in self._queue:
             long_read.arrival.cancel()
         self._queue.clear()
-        if self._own is not None:
-            self._own.close()
+        if self.own_reading is not None:
+            self.own_reading.close()
 
     def _take_turn(self) -> None:
         if not self._queue:
@@ -87,7 +97,7 @@ class LongReads:
         if arrival.done():
             self._end()
         if self._queue:
-            self._turns.wait(self._take_turn)
+            self.turns.wait(self._take_turn)
 
     def _work(self, long_read: _LongRead) -> None:
         """A slice of it."""
@@ -102,19 +112,19 @@ class LongReads:
             long_read.arrival.set_result(end.value)
 
     def _view(self, app_key: str) -> View:
-        if self._own is None:
-            self._own = Reading(self._beside.file.parent)
-        stale_ms = self._own.stale_ms()  # it may have no way to a new file
-        self._own.refresh()
-        app = self._own.app(app_key)
+        if self.own_reading is None:
+            self.own_reading = Reading(self._beside.file.parent)
+        stale_ms = self.own_reading.stale_ms()  # it may have no way to a new file
+        self.own_reading.refresh()
+        app = self.own_reading.app(app_key)
         if app is None:
             raise AppUnknown(f"the App {app_key!r} was removed")
-        return View(self._own, app, stale_ms)
+        return View(self.own_reading, app, stale_ms)
 
     def _end(self) -> None:
         self._queue.popleft()
         if self._pieces is not None:
             self._pieces.close()
             self._pieces = None
-        if self._own is not None:
-            self._own.release()
+        if self.own_reading is not None:
+            self.own_reading.release()

@@ -20,15 +20,15 @@ BYTES_A_REPLY = 1_024
 class Outbox:
     """In order; `on_ready` is called when something may have become ready."""
 
-    __slots__ = ("_is_abandoned", "_last", "_on_ready", "_weight", "holds_back", "is_full", "waiting")
+    __slots__ = ("_last", "_on_ready", "holds_back", "is_abandoned", "is_full", "waiting", "weight")
 
     def __init__(self, on_ready: Callable[[object], None]) -> None:
         self.waiting: deque[bytes | PendingReply] = deque()
         """Asked on each read: its own truth is quicker than this object's."""
-        self._weight = 0
+        self.weight = 0
         self._on_ready = on_ready
         self._last: object = None
-        self._is_abandoned = False
+        self.is_abandoned = False
         self.holds_back = False
         """Something waits that later commands may depend on."""
         self.is_full = False
@@ -40,21 +40,21 @@ class Outbox:
     def put(self, replies: bytes) -> None:
         """Replies whose turn is behind what waits."""
         self.waiting.append(replies)
-        self._weight += _weight_of(replies)
-        self.is_full = self.holds_back or self._weight >= MAX_AWAITED
+        self.weight += _weight_of(replies)
+        self.is_full = self.holds_back or self.weight >= MAX_AWAITED
 
     def wait_for(self, later: PendingReply) -> None:
         """Keep the place of a reply that is still to come."""
         self.waiting.append(later)
-        self._weight += later.weight
+        self.weight += later.weight
         if later.arrival is not self._last:  # calls of one batch share one
             self._last = later.arrival
             later.arrival.add_done_callback(self._on_ready)
         self.holds_back = self.holds_back or later.holds_back
-        self.is_full = self.holds_back or self._weight >= MAX_AWAITED
-        if self._is_abandoned and later.hurry is not None:
+        self.is_full = self.holds_back or self.weight >= MAX_AWAITED
+        if self.is_abandoned and later.hurry is not None:
             later.hurry()
-        if self._is_abandoned and later.abandon is not None:
+        if self.is_abandoned and later.abandon is not None:
             later.abandon()
 
     def take_ready(self) -> bytes:
@@ -65,21 +65,21 @@ class Outbox:
             if isinstance(head, PendingReply) and not head.arrival.done():
                 break
             reply = worded(head) if isinstance(head, PendingReply) else head
-            self._weight -= _weight_of(head)
+            self.weight -= _weight_of(head)
             if isinstance(reply, PendingReply):
                 queue[0] = reply
-                self._weight += reply.weight
+                self.weight += reply.weight
                 reply.arrival.add_done_callback(self._on_ready)
                 break
             queue.popleft()
             ready.append(reply)
         self.holds_back = self.holds_back and bool(queue)
-        self.is_full = self.holds_back or self._weight >= MAX_AWAITED
+        self.is_full = self.holds_back or self.weight >= MAX_AWAITED
         return b"".join(ready)
 
     def abandon_pending(self) -> None:
         """The peer has said its last word, and may be gone: what must not be without somebody who knows of it is undone."""
-        self._is_abandoned = True
+        self.is_abandoned = True
         self.hurry()
         for awaited in self.waiting:
             if isinstance(awaited, PendingReply) and awaited.abandon is not None:
@@ -98,7 +98,7 @@ class Outbox:
             if isinstance(awaited, PendingReply) and awaited.cancel is not None:
                 awaited.cancel()
         self.waiting.clear()
-        self._weight = 0
+        self.weight = 0
         self.holds_back = self.is_full = False
 
 

@@ -73,7 +73,7 @@ _ARRAY_HEADERS: Final = [b"*%d" % count for count in range(_SHORT_BYTES)]
 _BULK_HEADERS: Final = [b"$%d" % length for length in range(_SHORT_BYTES)]
 _header_of_length = _BULK_HEADERS.__getitem__
 
-_idle_readers: list[hiredis.Reader] = []
+idle_readers: list[hiredis.Reader] = []
 
 
 class CommandReader(StrictReader):
@@ -108,11 +108,11 @@ class CommandReader(StrictReader):
             return commands, chunk[nothing.end() :]
         if size <= _SHORT_BYTES and (command := _single(chunk)) is not None:
             return [command], b""
-        if size <= _PIECE_BYTES and chunk[-2:] == b"\r\n" and (batch := _batch(chunk)) is not None:
+        if size <= _PIECE_BYTES and chunk[-2:] == b"\r\n" and (batch := whole_batch(chunk)) is not None:
             return batch, b""
         # Without a last command that is cut off. A guess: an argument may hold what looks like a start.
         cut = chunk.rfind(b"\r\n*", 0, _PIECE_BYTES) + 2
-        if cut > 2 and (batch := _batch(chunk[:cut])) is not None:
+        if cut > 2 and (batch := whole_batch(chunk[:cut])) is not None:
             return batch, chunk[cut:]
         return self._taken_slowly(chunk, _SLOW_PIECE_BYTES, commands)
 
@@ -155,7 +155,7 @@ def lone_triple(chunk: bytes) -> tuple[bytes, bytes, bytes] | None:
     return None
 
 
-def _batch(piece: bytes) -> list[Command] | None:
+def whole_batch(piece: bytes) -> list[Command] | None:
     """All commands of `piece` if it holds nothing but whole, well-formed commands; else None, and nothing is lost."""
     if piece[:1] != b"*" or len(piece) > MAX_BULK_BYTES or _LONG_COUNT.search(piece) is not None:
         return None
@@ -163,7 +163,7 @@ def _batch(piece: bytes) -> list[Command] | None:
     if doubtful and _LONG_LOOKALIKE_COUNT.search(piece) is not None:
         return None
     # pop and append are atomic, so that two threads never share a reader; one that met trouble is not put back.
-    reader = _idle_readers.pop() if _idle_readers else hiredis.Reader(notEnoughData=_END)
+    reader = idle_readers.pop() if idle_readers else hiredis.Reader(notEnoughData=_END)
     try:
         reader.feed(piece)
         batch: list[Command] = [*iter(reader.gets, _END)]
@@ -175,7 +175,7 @@ def _batch(piece: bytes) -> list[Command] | None:
         return None
     if doubtful and _encoded(batch) != piece:
         return None
-    _idle_readers.append(reader)
+    idle_readers.append(reader)
     return batch
 
 

@@ -126,7 +126,7 @@ _MAY_DEMAND: tuple[Handler, ...] = (checks.check, checks.verdict)
 def _carried_out(client: Client) -> bytes | PendingReply:
     queued = client.end_queue()
     assert queued is not None
-    execution = _Execution(client, queued)
+    execution = Execution(client, queued)
     if queued.weight > AT_ONCE_WEIGHT and client.app_key is not None:
         return execution.later(client.app_key)
     try:
@@ -143,7 +143,7 @@ def _carried_out(client: Client) -> bytes | PendingReply:
     return execution.reply()
 
 
-class _Execution:
+class Execution:
     """One EXEC."""
 
     def __init__(self, client: Client, queued: Queued) -> None:
@@ -229,7 +229,7 @@ class _Execution:
         reading = None
         if long_read_of is not None:
             reading = self._worker.long_reads.submit(long_read_of, self._in_view)
-        carrying = asyncio.get_running_loop().create_task(self._carry_out(reading))
+        carrying = asyncio.get_running_loop().create_task(self.carry_out(reading))
         carrying.add_done_callback(self._end)
 
         def word() -> bytes:
@@ -245,7 +245,8 @@ class _Execution:
         if not carrying.cancelled():
             carrying.exception()  # looked at, since the peer may be gone by then
 
-    async def _carry_out(self, reading: asyncio.Future[None] | None) -> bytes:
+    async def carry_out(self, reading: asyncio.Future[None] | None) -> bytes:
+        """All of it; behind what is read from the Replica in turns, if anything is."""
         if reading is not None:
             await reading
         while self.asks or self._awaited:

@@ -44,6 +44,11 @@ class RevisionWait:
         """Whether what was received together has waited as long as it may."""
         return self.deadline_ms != 0 and monotonic_ms() >= self.deadline_ms
 
+    @property
+    def looks_again(self) -> bool:
+        """Whether a next look at the Replica is due."""
+        return self._retry is not None and not self._retry.cancelled()
+
     def begin(self, demand: RevisionDemand) -> None:
         """Wait for it."""
         self._demand, self.is_on = demand, True

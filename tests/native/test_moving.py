@@ -6,12 +6,14 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from gate import Replica, native
 from gate.replica.layout import current_facts
+from gate.replica.reading import Reading
 from tests.replica.ledger import Ledger, app_facts, said
 
 pytestmark = pytest.mark.skipif(native.core is None, reason=native.why_not)
@@ -67,7 +69,7 @@ def test_no_snapshot_is_torn(tmp_path: Path) -> None:
 
     def read(index: int) -> None:
         try:
-            with Replica.open(ledger.directory, app="app") as replica:
+            with Replica.open(ledger.directory, app="app") as replica, closing(Reading(ledger.directory)) as pair:
                 while time.monotonic() < end:
                     stranger = f"{asked[index]}-" + "f" * 40
                     answers = replica.may_send_many("friend", [stranger, "owner"])
@@ -75,7 +77,6 @@ def test_no_snapshot_is_torn(tmp_path: Path) -> None:
                     if replica.may_send("left", "guard"):
                         faults.append("read of two commits")
                     banned = [replica.may_send(who, "friend") for who in ("left", "right")]
-                    pair = replica._reading()
                     pair.refresh()
                     app = pair.app("app")
                     assert app is not None and app.checks is not None and app.checks.is_set

@@ -58,7 +58,7 @@ async def test_replies_are_in_order_for_a_peer_that_does_not_read(ledger: Ledger
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(sent_on(peer, [b"".join(one for one, _ in piece) for piece in asked]))
                     if in_a_piece > 1:
-                        await wait_until_async(lambda: bool(server._stalling), DEADLINE_S, "a full buffer")
+                        await wait_until_async(lambda: bool(server.stalling), DEADLINE_S, "a full buffer")
                     assert await peer.receive(len(wanted)) == wanted
             await peer.asked(BLACKLISTED, b":0\r\n")
             peer.close()
@@ -213,15 +213,15 @@ async def test_a_fault_in_counting_out_leaves_no_one_under_the_descriptor(
 
     async with served(ledger) as (server, path):
         peer = await Peer.to(path)
-        (connection,) = server._connections
-        line = connection._line
+        (connection,) = server.connections
+        line = connection.line
         assert line is not None
         with monkeypatch.context() as patch:
             patch.setattr(Outbox, "abandon", failing)
-            await wait_until_async(lambda: overfilled(peer) and connection._unread, DEADLINE_S, "it to be held")
+            await wait_until_async(lambda: overfilled(peer) and connection.unread, DEADLINE_S, "it to be held")
             peer.close()  # which the transport notices, in writing
             await wait_until_async(lambda: bool(faults), DEADLINE_S, "the fault")
-        assert line._socket is None and connection._line is None
+        assert line.socket is None and connection.line is None
         heir = await Peer.to(path)
         await heir.asked(BLACKLISTED, b":0\r\n")
         heir.close()
@@ -252,9 +252,9 @@ async def test_a_poll_without_room_leaves_the_sockets_to_the_transports(ledger: 
         assert server.worker.sockets is not None
         asyncio.get_running_loop().remove_reader(server.worker.sockets.fileno())
         server.worker.sockets.close()
-        (connection,) = server._connections
-        connection._pause()
-        connection._resume()
+        (connection,) = server.connections
+        connection.pause()
+        connection.resume()
         await peer.asked(BLACKLISTED, b":0\r\n")
         newcomer = await Peer.to(path)
         await newcomer.asked(BLACKLISTED, b":0\r\n")
@@ -274,7 +274,7 @@ async def test_idle_connections_cost_nothing(ledger: Ledger) -> None:
         urgent.socket.send(b"x", socket.MSG_OOB)
         half = await Peer.to(server.port)
         await half.send(b"*3\r\n")
-        await wait_until_async(lambda: len(server._stalling) > 1, DEADLINE_S, "all to be sent")
+        await wait_until_async(lambda: len(server.stalling) > 1, DEADLINE_S, "all to be sent")
         await wait_until_async(is_idle, DEADLINE_S, "a process without work")
         for peer in [*peers, urgent, half]:
             peer.close()

@@ -76,7 +76,7 @@ class GatewayPeer:
     def in_server(self, server: WireServer) -> Connection:
         """This connection as the server has it."""
         mine = "{}:{}".format(*self.writer.get_extra_info("sockname"))
-        (found,) = [one for one in server._connections if one._client.peer == mine]
+        (found,) = [one for one in server.connections if one.client.peer == mine]
         return found
 
     def close(self) -> None:

@@ -34,7 +34,7 @@ async def waiting_line(worker: Worker) -> tuple[Line, asyncio.Future[None]]:
     line, arrival = Line(worker), asyncio.get_running_loop().create_future()
     line.send(AUTH)
     assert line.send(CHECK) == DENIED
-    line.connection._outbox.wait_for(PendingReply(arrival, lambda: b"+LATE\r\n"))
+    line.connection.outbox.wait_for(PendingReply(arrival, lambda: b"+LATE\r\n"))
     return line, arrival
 
 
@@ -64,7 +64,7 @@ async def test_replies_behind_one_that_waits_are_bounded(worker: Worker, checks:
         if line.transport.incoming:
             break
     assert line.transport.incoming, "it is read no further"
-    assert sum(len(one) for one in line.connection._outbox.waiting if isinstance(one, bytes)) < 2 << 20
+    assert sum(len(one) for one in line.connection.outbox.waiting if isinstance(one, bytes)) < 2 << 20
     arrival.set_result(None)
     await asyncio.sleep(0)
     line.connection.connection_lost(None)

@@ -250,7 +250,7 @@ def test_which_of_key_and_secret_was_wrong_is_not_said(stranger: Peer, key: str 
     assert stranger.error("AUTH", key, secret).startswith(refusal)
     assert stranger.error("HELLO", "3", "AUTH", key, secret).startswith(refusal)
     assert not stranger.client.resp3, "a refused HELLO changes nothing"
-    assert stranger.client.worker.reading._apps.keys() <= {"app", "other"}
+    assert stranger.client.worker.reading.apps.keys() <= {"app", "other"}
 
 
 def test_each_connection_sees_its_own_app(ledger: Ledger, worker: Worker) -> None:

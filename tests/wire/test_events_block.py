@@ -100,7 +100,7 @@ async def test_others_are_answered_meanwhile_and_its_own_in_order(server: WireSe
         await peer.writer.drain()
         assert await other.ask("GATE.CHECK", "alice", "bob") == 1
     mine = peer.in_server(server)
-    assert len(mine._outbox) <= 2, "what is sent behind it is held back by the socket"
+    assert len(mine.outbox) <= 2, "what is sent behind it is held back by the socket"
     await _connected(gateway, b"cat")
     assert len((await peer.next())[1]) == 1
     assert [await peer.next() for _ in range(20)] == [0] * 20

@@ -27,7 +27,7 @@ async def test_an_answer_that_is_not_written_yet_can_be_hurried(server: WireServ
     peer = await GatewayPeer.to(server)
     peer.send("GATE.EVENTS", "$", "BLOCK", LONG_MS)
     await _waits(server)
-    (waiting,) = peer.in_server(server)._outbox.waiting
+    (waiting,) = peer.in_server(server).outbox.waiting
     assert isinstance(waiting, PendingReply) and waiting.hurry is not None
     hurry = waiting.hurry
     failed: list[BaseException] = []

@@ -126,7 +126,7 @@ def test_the_age_is_read_before_the_facts(
 ) -> None:
     """A worker that is paused between the two may answer from newer facts than the age says, and never from older ones."""
     order = list[str]()
-    worker = line.connection._worker
+    worker = line.connection.worker
     for owner, name in ((worker, "stale_ms"), (worker.reading, "refresh")):
         original: Any = getattr(type(owner), name)
 
@@ -145,13 +145,13 @@ async def test_a_long_mcheck_is_held_to_the_age_of_its_own_reading(
     line: Line, status_page: StatusPage, ledger: Ledger
 ) -> None:
     """It reads through one of its own, which may have no way to a new file while the worker's has."""
-    worker = line.connection._worker
-    first = checks._check_many_later(line.connection._client, "app", b"bob", [b"alice"]).arrival
+    worker = line.connection.worker
+    first = checks.check_many_later(line.connection.client, "app", b"bob", [b"alice"]).arrival
     while not first.done():
         line.one_pass()
     assert first.result() == ["blacklisted"]
-    worker.long_reads._own._is_followed = False  # type: ignore[union-attr]
-    second = checks._check_many_later(line.connection._client, "app", b"bob", [b"alice"]).arrival
+    worker.long_reads.own_reading.is_followed = False  # type: ignore[union-attr]
+    second = checks.check_many_later(line.connection.client, "app", b"bob", [b"alice"]).arrival
     while not second.done():
         line.one_pass()
     assert isinstance(second.exception(), Stale)

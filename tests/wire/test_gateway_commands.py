@@ -174,8 +174,8 @@ class TestBounds:
         with cable.frozen():
             for _ in range(MAX_AWAITED + 500):
                 peer.send("GATE.ONLINE", "ann")
-            await wait_until_async(lambda: mine._outbox.is_full, SLACK_S, "it to be full")
-            assert len(mine._outbox) == MAX_AWAITED
+            await wait_until_async(lambda: mine.outbox.is_full, SLACK_S, "it to be full")
+            assert len(mine.outbox) == MAX_AWAITED
         assert [await peer.next() for _ in range(MAX_AWAITED + 500)] == [[0]] * (MAX_AWAITED + 500)
 
     async def test_long_questions_count_for_many(self, peer: GatewayPeer, server: WireServer, cable: Cable) -> None:
@@ -183,8 +183,8 @@ class TestBounds:
         with cable.frozen():
             for _ in range(20):
                 peer.send("GATE.ONLINE", *users)
-            await wait_until_async(lambda: mine._outbox.is_full, SLACK_S, "it to be full")
-            assert len(mine._outbox) < 12
+            await wait_until_async(lambda: mine.outbox.is_full, SLACK_S, "it to be full")
+            assert len(mine.outbox) < 12
         assert [await peer.next() for _ in range(20)] == [[0] * 10_000] * 20
 
     async def test_replies_that_wait_for_their_turn_are_bounded_by_their_bytes(
@@ -194,13 +194,13 @@ class TestBounds:
         with cable.frozen():
             peer.send("GATE.ONLINE", "ann")
             peer.writer.write(b"COMMAND\r\n" * flood)
-            await wait_until_async(lambda: mine._outbox.is_full, SLACK_S, "it to be full")
-            held = sum(len(one) for one in mine._outbox.waiting if isinstance(one, bytes))
+            await wait_until_async(lambda: mine.outbox.is_full, SLACK_S, "it to be full")
+            held = sum(len(one) for one in mine.outbox.waiting if isinstance(one, bytes))
             assert held < 8 << 20, "a slice of commands past the bound, not all of them"
         assert await peer.next() == [0]
         for _ in range(flood):
             await peer.next()
-        assert mine._outbox._weight == 0
+        assert mine.outbox.weight == 0
 
     async def test_a_frame_past_the_limit_costs_its_own_connection(self, peer: GatewayPeer, server: WireServer) -> None:
         liar = await GatewayPeer.to(server)
@@ -355,10 +355,10 @@ class TestEnds:
             for _ in range(30):
                 dying.send(*connecting("ann"))
             mine = dying.in_server(server)
-            await wait_until_async(lambda: len(mine._outbox) == 30, SLACK_S, "all to be under way")
+            await wait_until_async(lambda: len(mine.outbox) == 30, SLACK_S, "all to be under way")
             dying.close() if end == "close" else dying.writer.transport.abort()
-            await wait_until_async(lambda: mine._outbox._is_abandoned, SLACK_S, "the end of the connection")
-        await wait_until_async(lambda: len(server._connections) == 1, SLACK_S, "it to be counted out")
+            await wait_until_async(lambda: mine.outbox.is_abandoned, SLACK_S, "the end of the connection")
+        await wait_until_async(lambda: len(server.connections) == 1, SLACK_S, "it to be counted out")
 
         async def all_gone() -> bool:
             return await online(peer, "ann") == [0]
@@ -374,11 +374,13 @@ class TestEnds:
         with cable.frozen():
             dying.send("GATE.LEASE", "edge-2", 1)
             mine = dying.in_server(server)
-            await wait_until_async(lambda: len(mine._outbox) == 1, SLACK_S, "it to be under way")
+            await wait_until_async(lambda: len(mine.outbox) == 1, SLACK_S, "it to be under way")
             mine.abort()
-            await wait_until_async(lambda: len(server._connections) == 1, SLACK_S, "it to be counted out")
+            await wait_until_async(lambda: len(server.connections) == 1, SLACK_S, "it to be counted out")
         service: Any = server.worker.session_service
-        await wait_until_async(lambda: b"edge-2" in [one.name for one in service._going], SLACK_S, "it to be let go of")
+        await wait_until_async(
+            lambda: b"edge-2" in [one.name for one in service.leaving], SLACK_S, "it to be let go of"
+        )
         assert {(one.app_key, one.name, one.epoch) for one in server.worker.lease_holders} == {("app", b"edge", 1)}
 
     async def test_a_drain_finishes_what_is_under_way_and_opens_nothing_more(
@@ -387,11 +389,11 @@ class TestEnds:
         with cable.frozen():
             peer.send(*connecting("ann"))
             mine = peer.in_server(server)
-            await wait_until_async(lambda: len(mine._outbox) == 1, SLACK_S, "it to be under way")
+            await wait_until_async(lambda: len(mine.outbox) == 1, SLACK_S, "it to be under way")
             draining = asyncio.create_task(server.drain(SLACK_S))
             await wait_until_async(lambda: server.worker.draining, SLACK_S, "the drain to begin")
             peer.send(*connecting("bob"))
-            await wait_until_async(lambda: len(mine._outbox) == 2, SLACK_S, "the late one to be received")
+            await wait_until_async(lambda: len(mine.outbox) == 2, SLACK_S, "the late one to be received")
         assert isinstance(await peer.next(), bytes)
         refused = str(await peer.next())
         assert refused.startswith("ERR ")

@@ -336,7 +336,7 @@ async def test_drain_cuts_who_does_not_read(serve: Serve) -> None:
     wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
     for _ in range(300):
         wire.send("ECHO", b"x" * 60_000)
-    await wait_until_async(lambda: bool(server._stalling), DEADLINE_S, "the worker to notice")
+    await wait_until_async(lambda: bool(server.stalling), DEADLINE_S, "the worker to notice")
     started = time.monotonic()
     await server.drain(0.1)
     assert time.monotonic() - started < DEADLINE_S / 2

@@ -32,7 +32,7 @@ def answered(*denied: int) -> bytes:
 
 
 def until_under_way(line: Line) -> None:
-    while line.worker.long_reads._pieces is None:
+    while not line.worker.long_reads.is_under_way:
         assert line.one_pass()
 
 
@@ -76,7 +76,7 @@ async def test_an_app_that_is_removed_before_its_turn(ledger: Ledger, line: Line
     other.send(AUTH)
     line.transport.incoming = other.transport.incoming = FAN_OUT
     until_under_way(line)
-    while len(worker.long_reads._queue) < 2:
+    while worker.long_reads.waiting < 2:
         other.transport.deliver()
         assert line.one_pass()
     ledger.commit(said("app-removed"))
@@ -90,7 +90,7 @@ async def test_a_peer_that_left_takes_no_more_turns(line: Line, worker: Worker) 
     line.connection.connection_lost(None)
     await asyncio.sleep(0)
     line.go_on()
-    assert not worker.turns.is_busy and not worker.long_reads._queue
+    assert not worker.turns.is_busy and not worker.long_reads.waiting
     assert worker.words["blacklisted"] == 0
 
 

@@ -231,7 +231,7 @@ def test_a_large_command_in_one_chunk_stays_on_the_fast_path(size: int) -> None:
 
 
 def test_idle_readers_are_small_and_hold_no_parser() -> None:
-    resp._idle_readers.clear()
+    resp.idle_readers.clear()
     tracemalloc.start()
     try:
         readers = [CommandReader() for _ in range(1_000)]
@@ -242,11 +242,11 @@ def test_idle_readers_are_small_and_hold_no_parser() -> None:
     finally:
         tracemalloc.stop()
     assert held_bytes < 200_000
-    assert len(resp._idle_readers) == 1
+    assert len(resp.idle_readers) == 1
 
 
 def test_a_reader_that_met_a_fault_is_not_lent_again() -> None:
-    resp._idle_readers.clear()
+    resp.idle_readers.clear()
     whole = command(*CHECK)
     assert CommandReader().feed(whole * 10 + b"*3\r\n$5\r\nSTALE\r\n") == [CHECK] * 10
     assert CommandReader().feed(whole * 10) == [CHECK] * 10
@@ -302,8 +302,8 @@ def test_every_value_of_hiredis_that_is_no_command_is_declined() -> None:
         raw = hiredis.Reader()
         raw.feed(value + b"\r\n")
         raw.gets()  # hiredis does take it
-        assert resp._batch(command(b"PING") + value + b"\r\n") is None
-        assert resp._batch(b"*1\r\n" + value + b"\r\n") is None
+        assert resp.whole_batch(command(b"PING") + value + b"\r\n") is None
+        assert resp.whole_batch(b"*1\r\n" + value + b"\r\n") is None
 
 
 def test_quoting() -> None:

@@ -24,7 +24,7 @@ def test_a_stranger_s_command_is_small(worker: Worker) -> None:
     held = 0
     for piece in pieces(HALF_A_FAN_OUT):
         line.send(piece)
-        held = max(held, line.connection._reader.pending)
+        held = max(held, line.connection.reader.pending)
         if line.transport.closed:
             break
     assert line.transport.written == REFUSED and line.transport.closed
@@ -44,7 +44,7 @@ def test_an_app_s_own_may_be_large(worker: Worker) -> None:
     assert line.send(AUTH) == b"+OK\r\n"
     for piece in pieces(HALF_A_FAN_OUT):
         line.send(piece)
-    assert not line.transport.closed and line.connection._reader.pending > MAX_STRANGER_BYTES
+    assert not line.transport.closed and line.connection.reader.pending > MAX_STRANGER_BYTES
 
 
 WRONG = command("AUTH", "app", "wrong")

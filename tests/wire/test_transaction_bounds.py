@@ -123,14 +123,14 @@ async def test_a_session_that_was_opened_early_in_an_exec_is_closed_with_its_pee
     for one in (peer, other):
         await one.ask("GATE.LEASE", "edge", 1)
     lets_go = asyncio.Event()
-    carry_out = transactions._Execution._carry_out
+    carry_out = transactions.Execution.carry_out
 
-    async def goes_on(execution: transactions._Execution, reading: asyncio.Future[None] | None) -> bytes:
+    async def goes_on(execution: transactions.Execution, reading: asyncio.Future[None] | None) -> bytes:
         reply = await carry_out(execution, reading)
         await lets_go.wait()
         return reply
 
-    monkeypatch.setattr(transactions._Execution, "_carry_out", goes_on)
+    monkeypatch.setattr(transactions.Execution, "carry_out", goes_on)
     peer.send("MULTI")
     peer.send("GATE.CONNECT", token_of(APP, b"zoe"), "iOS", "edge")
     peer.send("EXEC")
@@ -156,8 +156,8 @@ async def test_one_that_waited_for_its_turn_notices_its_peers_end(
     monkeypatch.setattr(type(worker.turns), "is_crowded", True)
     line.transport.incoming = command("MULTI") + command("PING") + command("EXEC")
     line.transport.deliver()
-    assert (line.connection._is_waiting, line.transport.reading) == (True, False)
-    while not line.connection._outbox:
+    assert (line.connection.is_waiting, line.transport.reading) == (True, False)
+    while not line.connection.outbox:
         assert line.one_pass()
     reads_again = line.transport.reading
     line.transport.incoming = command("PING")

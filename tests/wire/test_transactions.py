@@ -253,7 +253,7 @@ async def test_all_answers_of_a_long_exec_are_from_one_commit(ledger: Ledger, sl
         await _settled()
         reader.feed(line.transport.written)
     assert behind == 1, "what follows EXEC is answered from the newest"
-    assert line.worker.long_reads._own is not line.worker.reading
+    assert line.worker.long_reads.own_reading is not line.worker.reading
 
 
 def test_a_short_exec_is_answered_from_one_commit(ledger: Ledger, peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,7 +279,7 @@ def test_a_short_exec_is_answered_from_one_commit(ledger: Ledger, peer: Peer, mo
 
 
 def is_under_way(line: Line) -> bool:
-    return line.worker.long_reads._pieces is not None
+    return line.worker.long_reads.is_under_way
 
 
 async def test_a_long_exec_whose_peer_is_gone_ends(slow_line: Line) -> None:
@@ -291,7 +291,7 @@ async def test_a_long_exec_whose_peer_is_gone_ends(slow_line: Line) -> None:
     line.connection.connection_lost(None)
     await _settled()
     line.go_on()
-    assert not is_under_way(line) and not line.worker.long_reads._queue
+    assert not is_under_way(line) and not line.worker.long_reads.waiting
     assert not line.worker.turns.is_busy
 
 
