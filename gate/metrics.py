@@ -141,7 +141,7 @@ class StatusFigures(Protocol):
 StatusSource = Callable[[], StatusFigures | None]
 
 
-class _StatusCollector(Collector):
+class StatusCollector(Collector):
     """The Replica's values, and whether each role answers, at the time of the scrape."""
 
     def __init__(self, status_page: StatusSource, answering: Callable[[], Mapping[str, bool]]) -> None:
@@ -176,7 +176,7 @@ def render_metrics(status_page: StatusSource = lambda: None, roles: Callable[[],
         return bytes(generate_latest(REGISTRY))
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    registry.register(_StatusCollector(status_page, roles))
+    registry.register(StatusCollector(status_page, roles))
     reading = os.open(os.environ[DIRECTORY_VARIABLE], os.O_RDONLY)
     try:
         # The lock keeps the supervisor from merging the counts of dead processes while they are added up.

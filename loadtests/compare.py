@@ -81,7 +81,7 @@ def _measure(planned: Plan, console: Console) -> tuple[list[Row], dict[str, floa
                 break
             bed.say(f"{number} of {len(planned.rows)}: {name}")
             started = time.perf_counter()
-            measured = _rows_of(name, bed)
+            measured = rows_of(name, bed)
             took_s[name] = round(time.perf_counter() - started, 1)
             if planned.is_quick:
                 measured = [replace(row, met=None) for row in measured]
@@ -92,7 +92,7 @@ def _measure(planned: Plan, console: Console) -> tuple[list[Row], dict[str, floa
     return rows, took_s, about
 
 
-def _rows_of(name: str, bed: Bed) -> list[Row]:
+def rows_of(name: str, bed: Bed) -> list[Row]:
     """The rows of a subject. Without a compiler there are none; a wrong reply ends the subject, whose bound then is not met."""
     try:
         return ROWS[name](bed)

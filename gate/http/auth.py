@@ -34,7 +34,7 @@ MAX_PROVEN = 1_024
 """Headers of callers; there are about as many as Apps have secrets in use."""
 MAX_PROVEN_CHARS = 256
 """The longest key and secret in base64 take 222."""
-_PROVEN: dict[str, AppFacts] = {}
+PROVEN: dict[str, AppFacts] = {}
 """Basic headers that were right, and the settings that they were compared with.
 
 A header is right for as long as the App has the same settings: not equal ones, but the object that was read once, which is
@@ -91,7 +91,7 @@ def fast_caller(headers: Mapping[str, str], snapshot: Reading) -> AppReading | N
     """As `caller`, without Redis; None where `caller` has to decide: a strict App's signature, or no credentials."""
     basic = headers.get("Authorization")
     if basic is not None:
-        proven = _PROVEN.get(basic)
+        proven = PROVEN.get(basic)
         if proven is not None:
             app = snapshot.app(proven.key)
             if app is not None and app.app is proven:
@@ -132,9 +132,9 @@ def _app_with_secret(snapshot: Reading, app_key: str, secret: str) -> AppReading
 
 def _remembered(basic: str, app: AppReading) -> AppReading:
     if len(basic) <= MAX_PROVEN_CHARS:
-        if len(_PROVEN) >= MAX_PROVEN:
-            _PROVEN.clear()
-        _PROVEN[basic] = app.app
+        if len(PROVEN) >= MAX_PROVEN:
+            PROVEN.clear()
+        PROVEN[basic] = app.app
     return app
 
 

@@ -87,7 +87,7 @@ class Connection(web.RequestHandler):
             self._rest = data
             self._take_turn()
         else:
-            self._feed(data)
+            self.feed(data)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio reads what aiohttp leaves at None
         """The client sends no more. True where it gets an answer yet; then the connection ends once it has them all."""
@@ -125,7 +125,7 @@ class Connection(web.RequestHandler):
         if not wait_s:
             most = self._turn_bytes()
             piece, self._rest = self._rest[:most], self._rest[most:]
-            self._feed(piece)
+            self.feed(piece)
         if self._rest and self.transport is not None:
             self._pause_transport_reading()
             self._is_held = True
@@ -158,7 +158,7 @@ class Connection(web.RequestHandler):
         else:
             super()._resume_transport_reading()
 
-    def _feed(self, data: bytes) -> None:
+    def feed(self, data: bytes) -> None:
         count = self._request_count
         super().data_received(data)
         if self._request_count != count:

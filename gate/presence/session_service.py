@@ -49,10 +49,10 @@ class SessionService:
         self.gateways: dict[GatewayKey, Gateway] = {}
         """Those whose lease was taken through this process, each under its present epoch."""
         self._feeds = SharedFeeds(store.client)
-        self._going: dict[Gateway, asyncio.TimerHandle] = {}
+        self.leaving: dict[Gateway, asyncio.TimerHandle] = {}
         self._abandoned: dict[str, Gateway] = {}
         self._closing: asyncio.Task[None] | None = None
-        self._looking: dict[GatewayKey, asyncio.Task[None]] = {}
+        self.looking: dict[GatewayKey, asyncio.Task[None]] = {}
 
     @property
     def session_count(self) -> int:
@@ -92,7 +92,7 @@ class SessionService:
             await recover(self.store, known, may_connect)
         known.server_id = server_id
         self.gateways[key] = known
-        if going := self._going.pop(known, None):
+        if going := self.leaving.pop(known, None):
             going.cancel()
         return known
 
@@ -103,16 +103,16 @@ class SessionService:
 
     def look_over(self, gateway: Gateway) -> None:
         """Begin to forget what others closed of this Gateway's Sessions, unless that is under way."""
-        if gateway.key not in self._looking:
+        if gateway.key not in self.looking:
             looking = asyncio.get_running_loop().create_task(self._look_over(gateway))
-            self._looking[gateway.key] = looking
+            self.looking[gateway.key] = looking
 
     def let_go(self, gateway: Gateway) -> None:
         """This process no longer renews the lease. A Gateway that is back within a lease finds its Sessions remembered."""
-        if going := self._going.pop(gateway, None):
+        if going := self.leaving.pop(gateway, None):
             going.cancel()
         loop = asyncio.get_running_loop()
-        self._going[gateway] = loop.call_later(self.lease_ttl_ms / 1_000, self._gone, gateway)
+        self.leaving[gateway] = loop.call_later(self.lease_ttl_ms / 1_000, self._gone, gateway)
 
     # Sessions
 
@@ -155,12 +155,12 @@ class SessionService:
     async def aclose(self) -> None:
         """Wait for calls under way, and `CLOSING_LASTS_S` for closes that Redis does not answer."""
         await self._feeds.aclose()
-        for going in self._going.values():
+        for going in self.leaving.values():
             going.cancel()
         if self._closing is not None:
             await asyncio.wait([self._closing], timeout=CLOSING_LASTS_S)
             self._closing.cancel()
-        for looking in list(self._looking.values()):
+        for looking in list(self.looking.values()):
             looking.cancel()
             await asyncio.wait([looking])
         await self.batches.aclose()
@@ -171,10 +171,10 @@ class SessionService:
         except StoreUnavailable as away:
             _log.debug("Sessions that others closed are looked for later", problem=str(away))
         finally:
-            del self._looking[gateway.key]
+            del self.looking[gateway.key]
 
     def _gone(self, gateway: Gateway) -> None:
-        del self._going[gateway]
+        del self.leaving[gateway]
         if self.gateways.get(gateway.key) is gateway:
             del self.gateways[gateway.key]
 

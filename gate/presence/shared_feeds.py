@@ -84,6 +84,11 @@ class SharedFeeds:
         shared = self._shared.get(app_key)
         return shared is not None and shared.is_cut_off
 
+    def waiting(self, app_key: str) -> int:
+        """How many of the App's followers wait for something new."""
+        shared = self._shared.get(app_key)
+        return 0 if shared is None else len(shared.moved.waiting)
+
     async def aclose(self) -> None:
         """End every follower's loop, and close the connections."""
         self._is_closed = True
@@ -219,24 +224,24 @@ class _Alarm:
 
     def __init__(self) -> None:
         self._has_rung = False
-        self._waiting: dict[asyncio.Future[None], None] = {}
+        self.waiting: dict[asyncio.Future[None], None] = {}
 
     async def wait(self) -> None:
         if self._has_rung:
             return
         one: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[one] = None
+        self.waiting[one] = None
         try:
             await one
         finally:
-            self._waiting.pop(one, None)
+            self.waiting.pop(one, None)
 
     def ring(self) -> None:
         self._has_rung = True
-        woken = list(islice(self._waiting, WOKEN_A_PASS))
+        woken = list(islice(self.waiting, WOKEN_A_PASS))
         for one in woken:
-            del self._waiting[one]
+            del self.waiting[one]
             if not one.done():
                 one.set_result(None)
-        if self._waiting:
+        if self.waiting:
             asyncio.get_running_loop().call_soon(self.ring)

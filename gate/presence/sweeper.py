@@ -57,13 +57,13 @@ class Sweeper:
         clock: Callable[[], int] = monotonic_ms,
         tell: Told = lambda oldest, gateways: None,
     ) -> None:
-        self._store = store
+        self.store = store
         self._lease_ttl_ms = lease_ttl_ms
         self._count = count
         self._clock = clock
         self._tell = tell
         self._oldest = OldestBeat(lease_ttl_ms)
-        self._seen: dict[tuple[str, int, bytes], _Seen] = {}
+        self.seen: dict[tuple[str, int, bytes], _Seen] = {}
         self._apps: Sequence[str] = ()
         self._server_id = ""
         self._tidied_at_ms = 0
@@ -77,23 +77,23 @@ class Sweeper:
             try:
                 next_ms = await self.look()
             except StoreUnavailable:
-                self._seen.clear()
+                self.seen.clear()
                 next_ms = LOOK_EVERY_MS
             await asyncio.sleep(next_ms / 1_000)
 
     async def look(self) -> int:
         """Do what is to be done now; in how many ms to look again. Raises `StoreUnavailable`."""
         apps, found = await self._read()
-        if self._store.client.server_id != self._server_id:
-            self._seen.clear()
+        if self.store.client.server_id != self._server_id:
+            self.seen.clear()
             if self._server_id:
                 # It may have forgotten who came back: Gateways that live bring that back with their next renewal.
                 self._announce_from_ms = self._watched_ms + self._lease_ttl_ms
-            self._server_id = self._store.client.server_id
+            self._server_id = self.store.client.server_id
         now_ms = self._clock()
         self._watched_ms += min(now_ms - self._looked_at_ms, MOST_WATCHED_MS)
         self._looked_at_ms = now_ms
-        before, self._seen = self._seen, {}
+        before, self.seen = self.seen, {}
         is_tidying = now_ms - self._tidied_at_ms >= TIDY_EVERY_MS
         if is_tidying:
             self._tidied_at_ms = now_ms
@@ -112,20 +112,20 @@ class Sweeper:
                 if (ended or ending or leaving) and self._watched_ms >= self._announce_from_ms:
                     soonest_ms = min(soonest_ms, await self._announce(app, at))
             except StoreUnavailable:
-                if not self._store.client.is_partly_away:
+                if not self.store.client.is_partly_away:
                     raise
                 for lease in known:
-                    self._seen.pop((app, at, lease.gateway), None)
+                    self.seen.pop((app, at, lease.gateway), None)
         self._tell(self._oldest.ratio, holding)
         return max(1, soonest_ms)
 
     async def _read(self) -> tuple[Sequence[str], Sequence[Sequence[Sequence[Reply]]]]:
         """The Apps that can be looked at, and what is kept of their slices. Raises `StoreUnavailable`."""
         try:
-            self._apps = await self._store.apps()
+            self._apps = await self.store.apps()
             return self._apps, await self._look_at(self._apps)
         except StoreUnavailable:
-            if not self._store.client.is_partly_away:
+            if not self.store.client.is_partly_away:
                 raise
         found = {}
         for app in self._apps:
@@ -134,7 +134,7 @@ class Sweeper:
         return tuple(found), tuple(found.values())
 
     async def _look_at(self, apps: Sequence[str]) -> Sequence[Sequence[Sequence[Reply]]]:
-        return await self._store.slices.look(
+        return await self.store.slices.look(
             apps,
             lambda app, at: (
                 ("HGETALL", keys.leases(app, at)),
@@ -157,9 +157,9 @@ class Sweeper:
             if seen is None or (seen.epoch, seen.beat) != (lease.epoch, lease.beat):
                 seen = _Seen(lease.epoch, lease.beat, self._watched_ms)
             if self._watched_ms - seen.at_ms < self._lease_ttl_ms:
-                self._seen[place] = seen
+                self.seen[place] = seen
             else:
-                ended += await self._store.end_lease(app, lease.gateway, lease.epoch, lease.beat, at)
+                ended += await self.store.end_lease(app, lease.gateway, lease.epoch, lease.beat, at)
         if ended:
             self._count("leases", ended)
         return ended
@@ -167,7 +167,7 @@ class Sweeper:
     async def _sweep(self, app: str, at: int) -> bool:
         """Whether there is more."""
         for _ in range(SCRIPTS_A_LOOK):
-            ended, leases_left = await self._store.sweep(app, at)
+            ended, leases_left = await self.store.sweep(app, at)
             if ended:
                 self._count("sessions", ended)
             if not leases_left:
@@ -178,19 +178,19 @@ class Sweeper:
         if await self._drop_bars(app, at):
             self._tidied_at_ms = self._looked_at_ms - TIDY_EVERY_MS
         if not all(lease.holds for lease in leases):
-            await self._store.tidy(app, at)
+            await self.store.tidy(app, at)
 
     async def _drop_bars(self, app: str, at: int) -> bool:
         """Whether there are more."""
         for _ in range(SCRIPTS_A_LOOK):
-            if not await self._store.drop_bars(app, at):
+            if not await self.store.drop_bars(app, at):
                 return False
         return True
 
     async def _announce(self, app: str, at: int) -> int:
         """In how many ms the next departure is due."""
         for _ in range(SCRIPTS_A_LOOK):
-            announced, due_in_ms = await self._store.announce(app, at)
+            announced, due_in_ms = await self.store.announce(app, at)
             if announced:
                 self._count("departures", announced)
             if due_in_ms is None:

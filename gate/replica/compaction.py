@@ -46,8 +46,8 @@ class Compaction:
         self._calm_ms = calm_ms
         self._least_pages = least_pages
         self._calm_since_ms = monotonic_ms()
-        self._not_before_ms = 0
-        self._copy: tuple[Path, asyncio.Task[None]] | None = None
+        self.not_before_ms = 0
+        self.copy: tuple[Path, asyncio.Task[None]] | None = None
         self._ending = threading.Event()
 
     def note_changes(self) -> None:
@@ -56,16 +56,16 @@ class Compaction:
 
     def finished_copy(self, file: FactsFile) -> Path | None:
         """Return a finished copy, once. Starts one if it is worthwhile."""
-        if self._copy is None:
+        if self.copy is None:
             if self._is_time() and self._pays(file):
                 self._begin(file)
             return None
-        path, task = self._copy
+        path, task = self.copy
         if not task.done():
             return None
-        self._copy = None
+        self.copy = None
         # Also after a failure: a full disk would fail again at once.
-        self._not_before_ms = monotonic_ms() + AGAIN_MS
+        self.not_before_ms = monotonic_ms() + AGAIN_MS
         failure = task.exception()
         if failure is None:
             return path
@@ -78,9 +78,9 @@ class Compaction:
 
     async def aclose(self) -> None:
         """Wait for a copy in progress and delete it: its source is about to be closed."""
-        if self._copy is not None:
-            path, task = self._copy
-            self._copy = None
+        if self.copy is not None:
+            path, task = self.copy
+            self.copy = None
             # A thread can't be cancelled; the copy checks this event between batches.
             self._ending.set()
             await asyncio.wait([task])
@@ -88,7 +88,7 @@ class Compaction:
 
     def _is_time(self) -> bool:
         now_ms = monotonic_ms()
-        return now_ms >= self._not_before_ms and now_ms - self._calm_since_ms >= self._calm_ms
+        return now_ms >= self.not_before_ms and now_ms - self._calm_since_ms >= self._calm_ms
 
     def _pays(self, file: FactsFile) -> bool:
         if file.pages() < self._least_pages:
@@ -99,7 +99,7 @@ class Compaction:
     def _begin(self, file: FactsFile) -> None:
         path = files.next_facts(self._directory, generation_of(file.path.name))
         self._ending.clear()
-        self._copy = (
+        self.copy = (
             path,
             asyncio.create_task(asyncio.to_thread(file.copy_packed, path, lambda: not self._ending.is_set())),
         )

@@ -47,7 +47,7 @@ _META_BYTES = 2 * 4_096
 _AT_ONCE = 10_000
 _MAP_BYTES = 1 << 40
 _MAX_READERS = 1_024
-_CHECKSUM = b"Mchecksum"
+CHECKSUM = b"Mchecksum"
 # Signals by which damage ends a reader. Any other signal has another cause, such as a lack of memory.
 _DEADLY = frozenset({signal.SIGABRT, signal.SIGBUS, signal.SIGSEGV, signal.SIGILL, signal.SIGFPE})
 
@@ -134,7 +134,7 @@ def scrub(name: str) -> str | None:
             return short
         grown_to = _may_grow_to(env)
         with env.begin() as txn:
-            expected, entries = txn.get(_CHECKSUM), txn.stat()["entries"]
+            expected, entries = txn.get(CHECKSUM), txn.stat()["entries"]
             seen = checksum = 0
             for keys in _all_keys(txn):
                 # The parent is gone (ours is then another), or the pinned commit makes the file grow.
@@ -148,7 +148,7 @@ def scrub(name: str) -> str | None:
             if expected is None:
                 return "it has no checksum"
             # The checksum does not include itself.
-            checksum -= crc32(expected, crc32(_CHECKSUM))
+            checksum -= crc32(expected, crc32(CHECKSUM))
             if seen != entries or (checksum % (1 << 64)).to_bytes(8, "big") != expected:
                 return f"{DOES_NOT_ADD_UP} to its checksum ({seen} keys were found, {entries} counted)"
     return None

@@ -132,7 +132,7 @@ async def list_lost(folder: Path, old: FactsFile, fresh: FactsFile, reason: str,
             if not loss.is_complete:
                 break
     if loss.lost or loss.by_hand_count or not loss.is_complete:
-        _write(folder / f"{now_ms}.json", msgspec.json.format(msgspec.json.encode(loss), indent=2) + b"\n")
+        write_file(folder / f"{now_ms}.json", msgspec.json.format(msgspec.json.encode(loss), indent=2) + b"\n")
     return loss
 
 
@@ -266,7 +266,7 @@ def _json_id(raw: bytes) -> object:
         return {"b64": base64.b64encode(raw).decode()}
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes) -> None:
     path.parent.mkdir(mode=0o700, exist_ok=True)
     draft = path.with_suffix(".draft")
     with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:

@@ -84,12 +84,12 @@ class Replicator:
         self._heartbeat = Heartbeat(announcer, self._applied, self._end_freshness)
         self._before_snapshot = before_snapshot
         self._map_bytes = map_bytes
-        self._compaction = compaction or Compaction(directory)
+        self.compaction = compaction or Compaction(directory)
         self._was_ready = was_ready
         self._show_problem = show_problem
         self._on_loss = on_loss
         self._stopping = asyncio.Event()
-        self._file: FactsFile | None = None
+        self.file: FactsFile | None = None
         self._replaced = Replaced()
         self._used_generation = 0
         self._status_page: StatusPage
@@ -128,7 +128,7 @@ class Replicator:
                     self._must_reload(getattr(fault, "reason", "unreadable"), str(fault))
                     await self._pause()
                 except ReplicaForeign as fault:
-                    await self._compaction.aclose()
+                    await self.compaction.aclose()
                     self._mark_corrupt(str(fault))
         finally:
             await self._end(announcing)
@@ -141,16 +141,16 @@ class Replicator:
         self._used_generation = self._status_page.last_generation
         self._upkeep = Upkeep(self._directory, self._status_page)
         try:
-            self._file = self._upkeep.opened(self._map_bytes)
+            self.file = self._upkeep.opened(self._map_bytes)
             if self._status_page.is_new:  # readers may map the removed page: only another facts file moves them
                 self._reload_reason = "no-board"
         except ReplicaMissing:
             self._reload_reason = "missing"
         except ReplicaForeign as fault:
             self._mark_corrupt(str(fault))
-        files.delete_leftovers(self._directory, self._file.path if self._file else None)
-        self._publish_state(State.CATCHING_UP if self._file else State.LOADING)
-        if self._file is None:
+        files.delete_leftovers(self._directory, self.file.path if self.file else None)
+        self._publish_state(State.CATCHING_UP if self.file else State.LOADING)
+        if self.file is None:
             self._status_page.put(fresh_at_ms=0)
         elif files.rebuild_is_requested(self._directory):
             self._must_reload("asked", "a fresh snapshot was requested")
@@ -160,12 +160,12 @@ class Replicator:
         """Serve no facts rather than untrustworthy ones, and load them again."""
         _log.warning("the Replica is rebuilt from Redis", reason="foreign", problem=problem)
         files.forget_current(self._directory)
-        if self._file is not None:
+        if self.file is not None:
             # Its readers continue until the next one exists; they report its facts as of unknown age.
             self._damages += 1
             self._status_page.put(fresh_at_ms=0, ready=0, damages=self._damages)
-            self._replaced.drop(self._file)
-            self._file = None
+            self._replaced.drop(self.file)
+            self.file = None
             self._target.clear()
         self._reload_reason = "foreign"
 
@@ -179,11 +179,11 @@ class Replicator:
             announcing.cancel()
             await asyncio.wait([announcing])
         await self._heartbeat.resign()
-        await self._compaction.aclose()
+        await self.compaction.aclose()
         await self._upkeep.aclose()
         self._replaced.close()
-        if self._file is not None:
-            self._close_clean(self._file)
+        if self.file is not None:
+            self._close_clean(self.file)
         self._publish_state(State.STOPPED)
         self._status_page.close()
         if announcing is not None and not announcing.cancelled():
@@ -201,12 +201,12 @@ class Replicator:
     async def _open_or_reload(self) -> FactsFile:
         """Return the facts file in use after proof that the Changelog continues it, else a fresh one."""
         await self._source.prepare()
-        if self._file is not None and self._reload_reason is None:
+        if self.file is not None and self._reload_reason is None:
             read = self._heartbeat.begin_read()
-            heads = await verify_history(self._source, self._file.positions)
+            heads = await verify_history(self._source, self.file.positions)
             self._publish_state(State.CATCHING_UP)
-            self._accept_heads(self._file, read, heads)
-            return self._file
+            self._accept_heads(self.file, read, heads)
+            return self.file
         return await self._reload()
 
     def _must_reload(self, reason: str, problem: str) -> None:
@@ -214,16 +214,16 @@ class Replicator:
         self._reload_reason = reason
 
     async def _reload(self) -> FactsFile:
-        self._publish_state(State.RELOADING if self._file else State.LOADING)
+        self._publish_state(State.RELOADING if self.file else State.LOADING)
         if self._before_snapshot is not None:
             await self._before_snapshot()
-        await self._compaction.aclose()  # it reads the file that is about to be closed
+        await self.compaction.aclose()  # it reads the file that is about to be closed
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = files.next_facts(self._directory, self._used_generation)
         began_ms = monotonic_ms()
         reason = self._reload_reason
-        fresh = await load_and_list(self._source, path, self._file, reason, self._map_bytes, self._tick, self._on_loss)
-        self._reloads += self._file is not None or (self._reload_reason == "foreign" and self._damages > 0)
+        fresh = await load_and_list(self._source, path, self.file, reason, self._map_bytes, self._tick, self._on_loss)
+        self._reloads += self.file is not None or (self._reload_reason == "foreign" and self._damages > 0)
         self._end_freshness()  # the new facts are fresh once Redis has returned its heads again
         self._swap(fresh)
         files.rebuild_is_done(self._directory)
@@ -240,9 +240,9 @@ class Replicator:
             fresh.close()
             files.delete_facts(fresh.path)
             raise
-        if self._file is not None:
-            self._replaced.add(self._file)
-        self._file = fresh
+        if self.file is not None:
+            self._replaced.add(self.file)
+        self.file = fresh
         self._target.clear()
         self._used_generation = generation_of(fresh.path.name)
         self._status_page.put(reloads=self._reloads)
@@ -270,8 +270,8 @@ class Replicator:
             self._retry_ms = FIRST_RETRY_MS
             self._maintain(file, idle=not changes)
             if changes:
-                self._compaction.note_changes()
-            if (copy := self._compaction.finished_copy(file)) is not None:
+                self.compaction.note_changes()
+            if (copy := self.compaction.finished_copy(file)) is not None:
                 file = await self._swap_to_copy(copy, file)
 
     async def _swap_to_copy(self, path: Path, file: FactsFile) -> FactsFile:
@@ -350,12 +350,12 @@ class Replicator:
         await self._pause(LAST_RELOAD_RETRY_MS if reason == "no-room" and self._reload_reason else LAST_RETRY_MS)
 
     def _note_cut_off(self, reason: str, problem: str) -> None:
-        if self._file is not None and reason != self._cut_off_by:
+        if self.file is not None and reason != self._cut_off_by:
             _log.warning("the Replica is cut off; serving the facts as they were", reason=reason, problem=problem)
             self._cut_off_by = reason
-        self._publish_state(State.CUT_OFF if self._file else State.LOADING)
+        self._publish_state(State.CUT_OFF if self.file else State.LOADING)
         self._show_problem(problem)
-        if self._was_ready and self._file is not None:
+        if self._was_ready and self.file is not None:
             self._status_page.put(ready=1)
 
     async def _pause(self, last_ms: int = LAST_RETRY_MS) -> None:
@@ -369,10 +369,10 @@ class Replicator:
 
     def _run_upkeep(self) -> None:
         """Upkeep while no Changelog is followed. A damaged file is left at once, even before another one exists."""
-        if self._file is None or self._stopping.is_set():
+        if self.file is None or self._stopping.is_set():
             return
         try:
-            if (reason := self._upkeep.reload_reason(self._file, is_cut_off=True)) and self._reload_reason is None:
+            if (reason := self._upkeep.reload_reason(self.file, is_cut_off=True)) and self._reload_reason is None:
                 self._must_reload(*reason)
         except ReplicaForeign as fault:
             self._mark_corrupt(str(fault))
@@ -385,7 +385,7 @@ class Replicator:
         self._status_page.end_freshness(monotonic_ms())
 
     def _applied(self) -> dict[int, Position]:
-        return dict(enumerate(self._file.positions)) if self._file else {}
+        return dict(enumerate(self.file.positions)) if self.file else {}
 
     def _publish_state(self, state: State) -> None:
         self._state = state

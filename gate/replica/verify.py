@@ -136,7 +136,7 @@ async def _compared(directory: Path, source: ChangeSource, copy: FactsFile) -> R
             if _is_ahead(held, copy.positions):
                 await _follow_to(held, source, copy)
                 with copy.read() as redis:
-                    return await _compare(replica, redis)
+                    return await compare(replica, redis)
         if monotonic_ms() > deadline_ms:
             return Report(0, 0, (), f"the Replica did not reach Redis's heads within {CATCH_UP_MS} ms: see its status")
         await asyncio.sleep(LOOK_EVERY_S)
@@ -182,7 +182,7 @@ async def _follow_to(held: Sequence[Position], source: ChangeSource, copy: Facts
             raise ChangelogBroken("forked", f"Partition {partition} has another write at {ours.seq} here")
 
 
-async def _compare(replica: lmdb.Transaction, redis: lmdb.Transaction) -> Report:
+async def compare(replica: lmdb.Transaction, redis: lmdb.Transaction) -> Report:
     facts = differences = 0
     first: list[Difference] = []
     for app in sorted(apps_in(replica) | apps_in(redis)):

@@ -61,7 +61,7 @@ class Child(ABC):
         self.failed: asyncio.Future[GateError] = asyncio.get_running_loop().create_future()
         self._on_restart = on_restart
         self.watch = watch or Watch()
-        self._process: asyncio.subprocess.Process | None = None
+        self.process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
 
@@ -72,17 +72,17 @@ class Child(ABC):
     @property
     def is_running(self) -> bool:
         """Whether a process exists now."""
-        return self._process is not None and self._process.returncode is None
+        return self.process is not None and self.process.returncode is None
 
     @property
     def pid(self) -> int | None:
         """Of the present or last process."""
-        return None if self._process is None else self._process.pid
+        return None if self.process is None else self.process.pid
 
     async def stop(self, timeout_s: float) -> None:
         """SIGTERM, then SIGKILL after `timeout_s`; returns when it is gone."""
         self._stopping.set()
-        self._signal(signal.SIGTERM)
+        self.send_signal(signal.SIGTERM)
         if self._keeper is None:
             return
         try:
@@ -95,7 +95,7 @@ class Child(ABC):
     def kill(self) -> None:
         """SIGKILL, and no restart."""
         self._stopping.set()
-        self._signal(signal.SIGKILL)
+        self.send_signal(signal.SIGKILL)
 
     def declare_ready(self) -> None:
         """The process does its work."""
@@ -152,7 +152,7 @@ class Child(ABC):
 
     async def _live_once(self) -> str:
         try:
-            process = self._process = await self.launch()
+            process = self.process = await self.launch()
         except (OSError, RuntimeError) as fault:  # no memory, process, file or thread to be had: later there may be
             return str(fault)
         if self._stopping.is_set():  # told to stop while it was being started
@@ -177,9 +177,10 @@ class Child(ABC):
         note = self.death_note()
         return f": {note}" if note else ""
 
-    def _signal(self, number: signal.Signals) -> None:
-        if self._process is not None and self._process.returncode is None:
-            _send(self._process.pid, number)
+    def send_signal(self, number: signal.Signals) -> None:
+        """To the process, if it runs."""
+        if self.process is not None and self.process.returncode is None:
+            _send(self.process.pid, number)
 
 
 def _send(pid: int, number: signal.Signals) -> None:

@@ -29,7 +29,7 @@ LOCK_FILE = "server.lock"
 PING_TIMEOUT_S = 1.0
 LOG_TAIL_BYTES = 4_096
 
-_OPTIONS = {
+OPTIONS = {
     "port": "0",
     "unixsocketperm": "700",
     "daemonize": "no",
@@ -103,7 +103,7 @@ def socket_url(path: Path) -> str:
 def command(program: Path, redis_directory: Path, socket: Path) -> list[str]:
     """What to run: the launcher, which becomes the server."""
     launcher = [sys.executable, "-I", "-S", parent_death.__file__, str(os.getpid()), str(redis_directory / LOCK_FILE)]
-    options = _OPTIONS | {
+    options = OPTIONS | {
         "dir": str(redis_directory),
         "unixsocket": str(socket),
         "logfile": str(redis_directory / LOG_FILE),

@@ -82,9 +82,9 @@ class Acknowledger:
     def __init__(self, store: Store, node: str | None, durability: Durability = LOCAL) -> None:
         self._store = store
         self._node = node
-        self._heard: dict[str, _Heard] = {}
+        self.heard: dict[str, _Heard] = {}
         self._waits: defaultdict[str, set[_Wait]] = defaultdict(set)
-        self._subscription = Subscription(store.client, keys.APPLIED_CHANNEL, self._hear, self._ask_all)
+        self.subscription = Subscription(store.client, keys.APPLIED_CHANNEL, self._hear, self._ask_all)
         self._listening: asyncio.Task[None] | None = None
         self._watch = BeatWatch()
         self._looked: tuple[Registry, frozenset[str]] | None = None
@@ -94,15 +94,15 @@ class Acknowledger:
 
     async def start(self) -> None:
         """Subscribe, and stay subscribed. Raises `StoreUnavailable` if the server is away now; later losses are repaired."""
-        await self._subscription.begin()
-        self._listening = asyncio.get_running_loop().create_task(self._subscription.keep())
+        await self.subscription.begin()
+        self._listening = asyncio.get_running_loop().create_task(self.subscription.keep())
 
     async def aclose(self) -> None:
         """Stop listening."""
         if self._listening is not None:
             self._listening.cancel()
             await asyncio.gather(self._listening, return_exceptions=True)
-        await self._subscription.aclose()
+        await self.subscription.aclose()
         if self._durable is not None:
             await self._durable.aclose()
 
@@ -122,9 +122,9 @@ class Acknowledger:
         """Wait for the nodes only. Returns `all` if all live ones applied the write, `node` for this one, else `pending`."""
         # A node heard within a lease may be alive although the list lacks it.
         recently_ms = monotonic_ms() - LEASE_TTL_MS
-        heard = {node for node, heard in self._heard.items() if heard.at_ms > recently_ms}
+        heard = {node for node, heard in self.heard.items() if heard.at_ms > recently_ms}
         asked = written.live_nodes | heard | ({self._node} if self._node else set())
-        is_certain = bool(written.registry) and not any(self._replaces(self._heard[node], written) for node in heard)
+        is_certain = bool(written.registry) and not any(self._replaces(self.heard[node], written) for node in heard)
         # Often empty: the announcement may arrive before the reply to the write.
         nodes = {node for node in asked if not self._has(node, written)}
         if nodes:
@@ -156,7 +156,7 @@ class Acknowledger:
                 wait.is_certain = False
             recently_ms = monotonic_ms() - LEASE_TTL_MS
             for node in wait.nodes - live - {self._node or ""}:
-                if self._heard.get(node, _NOTHING_HEARD).at_ms <= recently_ms:
+                if self.heard.get(node, _NOTHING_HEARD).at_ms <= recently_ms:
                     wait.drop(node)
 
     async def _looked_since(self, began_ms: int) -> tuple[Registry, frozenset[str]] | None:
@@ -175,7 +175,7 @@ class Acknowledger:
                 dead = {listed.node for listed in self._watch.dead(registry.nodes, asked_ms)}
                 now_ms = monotonic_ms()
                 for node in self._watch.note(registry, now_ms):
-                    self._heard[node] = self._heard.get(node, _NOTHING_HEARD)._replace(at_ms=now_ms)
+                    self.heard[node] = self.heard.get(node, _NOTHING_HEARD)._replace(at_ms=now_ms)
                 self._looked = registry, registry.live - dead
                 self._looked_at_ms = asked_ms
             return self._looked
@@ -189,12 +189,12 @@ class Acknowledger:
                     del self._waits[node]
 
     def _has(self, node: str, written: WriteReceipt) -> bool:
-        applied = self._heard.get(node, _NOTHING_HEARD).applied
+        applied = self.heard.get(node, _NOTHING_HEARD).applied
         for number, (partition, epoch, seq) in enumerate(written.revisions):
             at = applied.get(partition)
             if at is None or at[0] != epoch or at[1] < seq or at[2] != written.server_of(number):
                 return False
-        return bool(written.revisions) or self._heard.get(node, _NOTHING_HEARD).server_id == written.server_id
+        return bool(written.revisions) or self.heard.get(node, _NOTHING_HEARD).server_id == written.server_id
 
     def _replaces(self, heard: _Heard, written: WriteReceipt) -> bool:
         """Return whether a node has renewed its lease in another list than the one that was read after the write."""
@@ -207,14 +207,14 @@ class Acknowledger:
         node = announcement.node
         if announcement.has_left:
             # The next read of the list ends the waits: another run of the node may have taken the lease.
-            self._heard.pop(node, None)
+            self.heard.pop(node, None)
             self._store.writer.forget_registry()
             return
-        known = self._heard.get(node, _NOTHING_HEARD)
+        known = self.heard.get(node, _NOTHING_HEARD)
         # An announcement has only the Positions that moved.
         applied = {**known.applied, **announcement.applied_on()}
         heard = _Heard(announcement.server_id, applied, announcement.incarnation, monotonic_ms())
-        self._heard[node] = heard
+        self.heard[node] = heard
         for wait in tuple(self._waits.get(node, ())):
             if self._replaces(heard, wait.written):
                 wait.is_certain = False

@@ -65,13 +65,13 @@ class Client:
         self.address = address
         self.deadline_ms = deadline_ms or address.timeout_ms
         self._connect_ms = connect_ms or address.connect_timeout_ms
-        self._link: Link | None = None
+        self.link: Link | None = None
         self._connecting = asyncio.Lock()
         self._away: str = ""
         self._probe: asyncio.Task[None] | None = None
         self._links: weakref.WeakSet[Link] = weakref.WeakSet()
         self._checking: asyncio.Task[None] | None = None
-        self._sentinels = Sentinels(address, self._connect_ms, self._moved, self._look) if address.sentinels else None
+        self.sentinels = Sentinels(address, self._connect_ms, self._moved, self._look) if address.sentinels else None
         self._following: asyncio.Task[None] | None = None
         self._hint = asyncio.Event()
         self._on_open, self._on_away = on_open, on_away
@@ -111,7 +111,7 @@ class Client:
     @property
     def server_id(self) -> str:
         """The run of the server that commands reach now; "" without a connection."""
-        return self._link.server_id if self._link is not None and self._link.is_open else ""
+        return self.link.server_id if self.link is not None and self.link.is_open else ""
 
     async def masters(self) -> Sequence[Client]:
         """Return a Client for each server with facts: this one, or each master of a Cluster. Raises `StoreUnavailable`."""
@@ -194,10 +194,10 @@ class Client:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._link is not None:
-            await self._link.aclose()
-        if self._sentinels is not None:
-            await self._sentinels.aclose()
+        if self.link is not None:
+            await self.link.aclose()
+        if self.sentinels is not None:
+            await self.sentinels.aclose()
 
     async def connect(self) -> Link:
         """Return the shared connection, opened if necessary. Raises `StoreUnavailable`."""
@@ -249,7 +249,7 @@ class Client:
         try:
             if link is None:
                 # The fast path, without a lock.
-                link = self._link if self._link is not None and self._link.is_open else await self._shared()
+                link = self.link if self.link is not None and self.link.is_open else await self._shared()
             sent = commands(link) if callable(commands) else commands
             return link, await link.exchange(sent, deadline_ms or self.deadline_ms)
         except LinkLost as loss:
@@ -262,15 +262,15 @@ class Client:
         async with self._connecting:
             if self._away:  # the previous holder of the lock failed to connect
                 raise LinkLost(self._away, was_sent=False)
-            if self._link is None or not self._link.is_open:
-                self._link = await self._open()
-            return self._link
+            if self.link is None or not self.link.is_open:
+                self.link = await self._open()
+            return self.link
 
     async def _open(self, on_push: Callable[[list[Reply]], None] | None = None) -> Link:
         """Connect. The newest connection determines the right server. Raises `LinkLost`."""
         began_ms = monotonic_ms()
-        if self._sentinels is not None:
-            link = await self._open_primary(self._sentinels, on_push)
+        if self.sentinels is not None:
+            link = await self._open_primary(self.sentinels, on_push)
         else:
             link = await open_link(self.address, self._connect_ms, on_push)
         # A slower connect must not replace the finding of a later one.
@@ -286,8 +286,8 @@ class Client:
         self._on_open(link)
         if self._checking is None:
             self._checking = asyncio.get_running_loop().create_task(self._check_address())
-        if self._sentinels is not None and self._following is None:
-            self._following = asyncio.get_running_loop().create_task(self._sentinels.follow())
+        if self.sentinels is not None and self._following is None:
+            self._following = asyncio.get_running_loop().create_task(self.sentinels.follow())
         return link
 
     async def _open_primary(self, sentinels: Sentinels, on_push: Callable[[list[Reply]], None] | None) -> Link:
@@ -319,7 +319,7 @@ class Client:
 
     def _drop(self, links: Sequence[Link], problem: str) -> None:
         for link in links:
-            if link is self._link:
+            if link is self.link:
                 link.give_up(problem)  # shared: replies in flight may confirm writes
             else:
                 link.drop(problem)
@@ -360,10 +360,10 @@ class Client:
                 self._away = str(loss)
                 await self._wait(PROBE_EVERY_MS)
                 continue
-            if self._link is not None and self._link.is_open:  # a caller connected just when another call failed
+            if self.link is not None and self.link.is_open:  # a caller connected just when another call failed
                 await link.aclose()
             else:
-                self._link = link
+                self.link = link
             self._away = ""
             return
 

@@ -86,24 +86,24 @@ class Clocks:
 
     def __init__(self, margin_ms: int = MARGIN_MS) -> None:
         self._margin_ms = margin_ms
-        self._looks: list[ClockLook] = []
+        self.looks: list[ClockLook] = []
 
     def note(self, look: ClockLook) -> None:
         """Add a reading. Of those that are older than a lease, only the newest is kept."""
         lease_ms = look.lease_ms
-        old_enough = [one for one in self._looks if look.seen_at_ms - one.seen_at_ms >= lease_ms]
-        self._looks = [*self._looks[max(0, len(old_enough) - 1) :], look]
+        old_enough = [one for one in self.looks if look.seen_at_ms - one.seen_at_ms >= lease_ms]
+        self.looks = [*self.looks[max(0, len(old_enough) - 1) :], look]
 
     @property
     def over_ms(self) -> int | None:
         """The latest moment that is over by every clock, with the margin; None if unknown."""
         # One reading proves nothing about a lease.
-        if len(self._looks) < 2:
+        if len(self.looks) < 2:
             return None
-        first, last = self._looks[0], self._looks[-1]
+        first, last = self.looks[0], self.looks[-1]
         if last.seen_at_ms - first.seen_at_ms < last.lease_ms:
             return None
-        for look in self._looks:
+        for look in self.looks:
             if abs(look.own_offset_ms) > MOST_APART_MS or not look.registry.is_settled:
                 return None
         # By run: a restarted node begins again to count beats.
@@ -111,7 +111,7 @@ class Clocks:
         # A node that has not beaten since may have stepped its clock unnoticed.
         if any(beats.get((listed.node, listed.run)) == listed.beat for listed in last.registry.nodes):
             return None
-        return min(look.earliest_ms for look in self._looks) - self._margin_ms
+        return min(look.earliest_ms for look in self.looks) - self._margin_ms
 
 
 class Watch(Generic[Name]):

@@ -46,24 +46,24 @@ class ClusterClient(Client):
 
     def __init__(self, address: Address, deadline_ms: int | None = None, connect_ms: int | None = None) -> None:
         super().__init__(address, deadline_ms, connect_ms)
-        self._masters = Masters(address, self.deadline_ms, self._connect_ms)
+        self.known_masters = Masters(address, self.deadline_ms, self._connect_ms)
 
     def another(self) -> Client:
         return ClusterClient(self.address, self.deadline_ms, self._connect_ms)
 
     @property
     def problem(self) -> str:
-        return self._masters.problem
+        return self.known_masters.problem
 
     @property
     def is_partly_away(self) -> bool:
-        away = [bool(one.problem) for one in self._masters.in_order]
+        away = [bool(one.problem) for one in self.known_masters.in_order]
         return any(away) and not all(away)
 
     @property
     def server_id(self) -> str:
         """The runs of all masters that were reached, in the order of their slots; "" before they are known."""
-        return " ".join(one.reached for one in self._masters.in_order)
+        return " ".join(one.reached for one in self.known_masters.in_order)
 
     @property
     def reached(self) -> str:
@@ -72,38 +72,40 @@ class ClusterClient(Client):
     @property
     def reached_at_ms(self) -> int:
         """Of the master that was reached longest ago."""
-        return min((one.reached_at_ms for one in self._masters.in_order), default=0)
+        return min((one.reached_at_ms for one in self.known_masters.in_order), default=0)
 
     @property
     def address_problem(self) -> str:
-        return next((text for one in self._masters.in_order if (text := one.address_problem)), self._masters.problem)
+        return next(
+            (text for one in self.known_masters.in_order if (text := one.address_problem)), self.known_masters.problem
+        )
 
     async def masters(self) -> Sequence[Client]:
         """Return them in the order of their slots."""
-        await self._masters.ready()
-        return tuple(self._masters.in_order)
+        await self.known_masters.ready()
+        return tuple(self.known_masters.in_order)
 
     def master_of(self, key: bytes) -> Client:
-        return self._masters.of_slot(slot_of(key))
+        return self.known_masters.of_slot(slot_of(key))
 
     @property
     def servers(self) -> Sequence[Server]:
         """All servers of the Cluster, replicas included, as described last."""
-        return tuple(self._masters.servers.values())
+        return tuple(self.known_masters.servers.values())
 
     async def steady_owners(self, keys: Sequence[bytes]) -> Sequence[Address | None]:
         """Return the masters of keys, read afresh from each. Raises `StoreUnavailable` while a slot of one is being moved."""
-        await self._masters.look()
-        if self._masters.is_moving(keys):
+        await self.known_masters.look()
+        if self.known_masters.is_moving(keys):
             raise StoreUnavailable(f"slots of {self.address.shown} are being moved")
-        return [self._masters.owners[slot_of(key)] for key in keys]
+        return [self.known_masters.owners[slot_of(key)] for key in keys]
 
     def server_ids(self, keys: Sequence[bytes]) -> list[str]:
-        owners = [self._masters.owners[slot_of(key)] for key in keys]
-        return ["" if address is None else self._masters.at(address).reached for address in owners]
+        owners = [self.known_masters.owners[slot_of(key)] for key in keys]
+        return ["" if address is None else self.known_masters.at(address).reached for address in owners]
 
     async def publish(self, channel: bytes, message: bytes) -> None:
-        await self._masters.ready()
+        await self.known_masters.ready()
         link = await self.master_of(channel).connect()
         # A sharded message reaches only the slot's shard, a plain one every node.
         command = "SPUBLISH" if link.is_sharded else "PUBLISH"
@@ -150,14 +152,14 @@ class ClusterClient(Client):
         return replies_of(runs, [ask.reply for ask in asks])
 
     async def open_dedicated(self, on_push: Callable[[list[Reply]], None] | None = None, key: bytes = b"") -> Link:
-        await self._masters.ready()
+        await self.known_masters.ready()
         return await self.master_of(key or HOME).open_dedicated(on_push)
 
     def reconnect(self, problem: str) -> None:
-        self._masters.reconnect(problem)
+        self.known_masters.reconnect(problem)
 
     async def aclose(self) -> None:
-        await self._masters.aclose()
+        await self.known_masters.aclose()
 
     async def _pipelined(self, asks: Sequence[Ask]) -> list[Reply]:
         """Run commands that change nothing."""
@@ -171,7 +173,7 @@ class ClusterClient(Client):
     async def _settle(self, asks: Sequence[Ask], rule: _Rule) -> None:
         """Send until each has a reply or a fault. `rule` selects which commands of one slot are sent again."""
         until_ms = monotonic_ms() + self.deadline_ms
-        await self._masters.ready()
+        await self.known_masters.ready()
         # The first round may use the whole deadline.
         left, left_ms, pause_ms, redirects = asks, self.deadline_ms, FIRST_PAUSE_MS, 0
         while True:
@@ -193,7 +195,7 @@ class ClusterClient(Client):
         groups: dict[Address, list[Ask]] = {}
         for ask in asks:
             ask.is_again = ask.waits = False
-            address = ask.target or self._masters.owners[ask.slot]
+            address = ask.target or self.known_masters.owners[ask.slot]
             if address is None:
                 ask.fault = StoreUnavailable(no_master(self.address, ask.slot))
             else:
@@ -206,12 +208,12 @@ class ClusterClient(Client):
 
     async def _send(self, address: Address, asks: Sequence[Ask], deadline_ms: int) -> None:
         try:
-            link, replies = await self._masters.at(address).exchange(
+            link, replies = await self.known_masters.at(address).exchange(
                 lambda link: routing.commands_of(asks, link), deadline_ms
             )
         except StoreUnavailable as fault:
             for ask in asks:
-                owner = self._masters.owners[ask.slot]
+                owner = self.known_masters.owners[ask.slot]
                 if fault.outcome == "not-written" and owner is not None and owner != address:
                     ask.is_again, ask.target = True, None  # the master was replaced meanwhile
                 else:
@@ -233,7 +235,7 @@ class ClusterClient(Client):
         elif word == "TRYAGAIN" or (word == "ASK" and ask.makes_names):
             ask.is_again = ask.waits = True
         elif word == "ASK":
-            ask.is_again, ask.target = True, self._masters.named(rest[1], asked)
+            ask.is_again, ask.target = True, self.known_masters.named(rest[1], asked)
         elif is_noscript(ask.reply) and ask.call is not None:
             ask.is_again = True
             link.scripts.discard(ask.call.script.sha)

@@ -111,7 +111,7 @@ class Masters:
         """Ask every master with slots for the slots now. Raises `StoreUnavailable`."""
         await self.ready()
         try:
-            await asyncio.gather(*(self._ask(one.address) for one in self.in_order))
+            await asyncio.gather(*(self.ask(one.address) for one in self.in_order))
         except LinkLost as loss:
             raise StoreUnavailable(str(loss)) from None
 
@@ -161,7 +161,7 @@ class Masters:
         await link.aclose()
         return parse_nodes(link.nodes, server.host, server.tls)
 
-    async def _ask(self, server: Address) -> None:
+    async def ask(self, server: Address) -> None:
         """Ask one server, possibly a replica, for the slots. Raises `LinkLost`."""
         view = await self._answer_of(server)
         self._refuse_stranger(server, view)
@@ -238,7 +238,7 @@ class Masters:
 
     async def _attempt(self, server: Address) -> None:
         with contextlib.suppress(LinkLost):  # another server may know
-            await self._ask(server)
+            await self.ask(server)
 
     @property
     def _is_whole(self) -> bool:

@@ -82,7 +82,7 @@ class NodeAnnouncer:
         partitions: int = 0,
     ) -> None:
         self._client = client
-        self._joining = Joining(client, partitions, lease_ttl_ms) if client.address.seeds else None
+        self.joining = Joining(client, partitions, lease_ttl_ms) if client.address.seeds else None
         self._keys = [keys.NODES, *map(keys.meta, range(partitions))]
         self._node = node
         self._place = place
@@ -97,7 +97,7 @@ class NodeAnnouncer:
     @property
     def server_id(self) -> str:
         """The run of the server that is connected now; on a Cluster, those of the registry and of each Partition, in order."""
-        return self._client.server_id if self._joining is None else " ".join(self._client.server_ids(self._keys))
+        return self._client.server_id if self.joining is None else " ".join(self._client.server_ids(self._keys))
 
     @property
     def reached_at_ms(self) -> int:
@@ -145,7 +145,7 @@ class NodeAnnouncer:
         # Read before the renewal: a reconnect in between must not relabel these Positions.
         labels = self._labels(applied)
         self._beat += 1
-        granted, registry = await self._lease(str(self._beat))
+        granted, registry = await self.take_lease(str(self._beat))
         if not granted:
             raise StoreUnavailable(
                 f"another node runs under this one's id, {self._node}: the data directory of one is a copy of the other's; "
@@ -153,13 +153,13 @@ class NodeAnnouncer:
             )
         self._watch.note(registry, monotonic_ms())
         self._registry = registry
-        if self._joining is None:
+        if self.joining is None:
             renewed_on = registry.server_id
             self._check(renewed_on)
             await self._publish(applied, labels)
             return renewed_on
         await self._publish(applied, labels)  # first: an unavailable master must not delay the others' writers
-        taken_by = await self._joining.mark(registry)
+        taken_by = await self.joining.mark(registry)
         renewed_on = " ".join([registry.server_id, *taken_by.values()])
         self._check(renewed_on)
         return renewed_on
@@ -174,11 +174,11 @@ class NodeAnnouncer:
 
     async def leave(self) -> None:
         """Release the lease. The node's facts must already be stale."""
-        is_mine, _ = await self._lease("")
+        is_mine, _ = await self.take_lease("")
         if is_mine:
             await self._publish({}, self._labels(()), has_left=True)
 
-    async def _lease(self, beat: str) -> tuple[bool, Registry]:
+    async def take_lease(self, beat: str) -> tuple[bool, Registry]:
         """Write the lease. Returns whether this run has it, and the registry. `beat` "" releases the lease."""
         asked_ms, last = monotonic_ms(), self._registry
         dead = self._watch.dead(last.nodes, asked_ms) if last else ()
@@ -187,13 +187,13 @@ class NodeAnnouncer:
         settled = self._watch.incarnation_watched(asked_ms, self._lease_ttl_ms)
         args = [self._node, self._run, beat, self._lease_ttl_ms, wall_ms(), "" if last else "1", secrets.token_hex(8),
                 settled, last.server_id if last else "", "1" if self._owns_server else "",
-                "" if self._joining is None else "1", *removed]  # fmt: skip
+                "" if self.joining is None else "1", *removed]  # fmt: skip
         (reply,) = await self._client.write([Call(scripts.LEASE, [keys.NODES], args)])
         return reply[0] == b"1", parse_registry(reply[1:])
 
     def _labels(self, partitions: Iterable[int]) -> tuple[str, dict[str, list[int]]]:
         """Return to whose history Positions belong now: one server's, or each Partition's master's."""
-        if self._joining is None:
+        if self.joining is None:
             return self._client.server_id, {}
         registry_at, *server_ids = self._client.server_ids(self._keys)
         servers: dict[str, list[int]] = {}

@@ -70,7 +70,7 @@ class Sentinels:
         self._on_hint = on_hint
         self._order = list(address.each_sentinel)
         self._links: dict[Address, Link] = {}
-        self._epoch = -1
+        self.epoch = -1
         self.named: Address | None = None
         """The primary in the newest answer; None before the first one."""
         self.is_doubted = False
@@ -81,7 +81,7 @@ class Sentinels:
     async def primary(self) -> Address:
         """Return the first answer that is not older than the known one, else that of most Sentinels. Raises `LinkLost`."""
         next_ones, problems, answers = list(self._order), list[LinkLost](), list[_Answer]()
-        most, is_sure = len(next_ones) // 2 + 1, self._epoch >= 0 and not self.is_doubted
+        most, is_sure = len(next_ones) // 2 + 1, self.epoch >= 0 and not self.is_doubted
         asking: set[asyncio.Task[_Answer]] = set()
         try:
             while next_ones or asking:
@@ -145,11 +145,11 @@ class Sentinels:
         return link
 
     def _has_new(self, answers: list[_Answer]) -> bool:
-        return any(answer.epoch >= self._epoch for answer in answers)
+        return any(answer.epoch >= self.epoch for answer in answers)
 
     def _take(self, answers: list[_Answer]) -> Address:
         newest = max(answers, key=lambda answer: answer.epoch)
-        before, self.named, self._epoch = self.named, newest.primary, newest.epoch
+        before, self.named, self.epoch = self.named, newest.primary, newest.epoch
         # A change of the primary invalidates all connections.
         if before is not None and before != newest.primary:
             self._on_move(f"{before.shown} is no longer the primary: {newest.primary.shown} is")

@@ -33,7 +33,7 @@ class Subscription:
         self._channel = channel
         self._on_message = on_message
         self._on_again = on_again
-        self._link: Link | None = None
+        self.link: Link | None = None
 
     async def __aenter__(self) -> Subscription:
         return self
@@ -56,14 +56,14 @@ class Subscription:
         except (ReplyError, StoreUnavailable):
             await link.aclose()
             raise
-        self._link = link
+        self.link = link
 
     async def keep(self) -> None:
         """Stay subscribed until cancelled."""
         while True:
-            if self._link is not None:
+            if self.link is not None:
                 with contextlib.suppress(LinkLost):
-                    await self._link.watch(PING_EVERY_MS, self._client.deadline_ms)
+                    await self.link.watch(PING_EVERY_MS, self._client.deadline_ms)
             try:
                 await self.begin()
                 # Messages sent while disconnected are lost.
@@ -74,8 +74,8 @@ class Subscription:
 
     async def aclose(self) -> None:
         """Close the connection."""
-        if self._link is not None:
-            await self._link.aclose()
+        if self.link is not None:
+            await self.link.aclose()
 
     def _hear(self, message: list[Reply]) -> None:
         self._on_message(message[2])

@@ -57,7 +57,7 @@ CountChanges = Callable[[str, int], None]
 """Counts entries of the feed: `delivered` or `lost`, and how many."""
 
 
-class _Receiver:
+class Receiver:
     """One App with the webhook, whoever tells it."""
 
     def __init__(self, app: AppFacts, client: Client) -> None:
@@ -116,17 +116,17 @@ class PresenceNotifier:
         self._count_batch = count_batch
         self._count_changes = count_changes
         self._clock = clock
-        self._poster = Poster()
-        self._receivers: dict[str, _Receiver] = {}
+        self.poster = Poster()
+        self.receivers: dict[str, Receiver] = {}
         self._moved_at: tuple[Any, ...] | None = None
         self._list_at_ms = 0
-        self._to_forget: list[str] = []
+        self.to_forget: list[str] = []
         self._server_id = ""
         self._is_leaving = False
 
     async def run(self) -> None:
         """Tell for ever. When cancelled, what is claimed is given back, so that another node goes on at once."""
-        async with self._poster:
+        async with self.poster:
             try:
                 while True:
                     await self.look()
@@ -160,30 +160,30 @@ class PresenceNotifier:
         wanted, others = await self._apps.with_presence_webhook()
         self._moved_at, self._list_at_ms = moved_at, now_ms + LIST_EVERY_MS
         if is_first:  # of Apps that had one while no node ran
-            self._to_forget += others
+            self.to_forget += others
         for app in wanted:
-            known = self._receivers.setdefault(app.key, _Receiver(app, self._client))
+            known = self.receivers.setdefault(app.key, Receiver(app, self._client))
             if known.app.presence_webhook_url != app.presence_webhook_url:
                 known.begin_anew()
             known.app = app
-        for app_key in self._receivers.keys() - {app.key for app in wanted}:
-            await _end(self._receivers.pop(app_key))
-            self._to_forget.append(app_key)
+        for app_key in self.receivers.keys() - {app.key for app in wanted}:
+            await _end(self.receivers.pop(app_key))
+            self.to_forget.append(app_key)
 
     async def _forget(self) -> None:
         """A webhook that comes back begins with what happens then, not with what it missed."""
-        forgotten = [app_key for app_key in self._to_forget if app_key not in self._receivers]
+        forgotten = [app_key for app_key in self.to_forget if app_key not in self.receivers]
         if forgotten:
             # What a node that died has claimed can't be forgotten before that claim may be taken over.
             forgotten = await self._claims.forget(forgotten)
-        self._to_forget = forgotten
+        self.to_forget = forgotten
 
     # Who tells
 
     async def _claim(self) -> None:
         now_ms = self._clock()
         # What another took over while an attempt was under way is not asked for before that attempt has ended.
-        due = [one for one in self._receivers.values() if now_ms >= one.claim_at_ms and (one.cursor or _is_free(one))]
+        due = [one for one in self.receivers.values() if now_ms >= one.claim_at_ms and (one.cursor or _is_free(one))]
         claims = await self._claims.claim([one.claiming for one in due]) if due else []
         for one, claim in zip(due, claims, strict=True):
             self._note(one, claim, now_ms)
@@ -192,14 +192,14 @@ class PresenceNotifier:
             one.cursor = one.kept or await one.feed.head()
             await self._renew(one)
 
-    async def _renew(self, one: _Receiver) -> bool:
+    async def _renew(self, one: Receiver) -> bool:
         """Keep the claim, and the cursor with it; whether the App is still ours."""
         now_ms = self._clock()
         (claim,) = await self._claims.claim([one.claiming])
         self._note(one, claim, now_ms)
         return claim.is_ours
 
-    def _note(self, one: _Receiver, claim: Claim, asked_at_ms: int) -> None:
+    def _note(self, one: Receiver, claim: Claim, asked_at_ms: int) -> None:
         one.kept = claim.cursor or one.kept
         if not claim.is_ours:
             one.let_go(asked_at_ms)
@@ -210,11 +210,11 @@ class PresenceNotifier:
 
     async def _leave(self) -> None:
         self._is_leaving = True
-        under_way = [one.running for one in self._receivers.values() if one.running is not None]
+        under_way = [one.running for one in self.receivers.values() if one.running is not None]
         if under_way:  # or the next node would tell what a receiver is just being told
             await asyncio.wait(under_way, timeout=GRACE_S)
-        await asyncio.gather(*(_end(one) for one in self._receivers.values()))
-        ours = [one.claiming for one in self._receivers.values() if one.cursor is not None]
+        await asyncio.gather(*(_end(one) for one in self.receivers.values()))
+        ours = [one.claiming for one in self.receivers.values() if one.cursor is not None]
         try:
             await self._claims.give_back(ours)
         except StoreUnavailable as away:  # others take them over when they are not renewed
@@ -224,17 +224,17 @@ class PresenceNotifier:
 
     async def _begin(self) -> None:
         now_ms = self._clock()
-        idle = [one for one in self._receivers.values() if one.cursor and _is_free(one) and now_ms >= one.not_before_ms]
+        idle = [one for one in self.receivers.values() if one.cursor and _is_free(one) and now_ms >= one.not_before_ms]
         heads = await self._claims.heads([one.app.key for one in idle])
         if self._client.server_id != self._server_id:
             self._server_id = self._client.server_id
-            for one in self._receivers.values():
+            for one in self.receivers.values():
                 one.is_checked = False
         for one, head in zip(idle, heads, strict=True):
             if one.cursor and (one.batch or not one.is_checked or not _is_at(one.cursor, head)):
                 one.running = asyncio.create_task(self._tell(one), name=f"the presence webhook of {one.app.key}")
 
-    async def _tell(self, one: _Receiver) -> None:
+    async def _tell(self, one: Receiver) -> None:
         """Everything that is there, until nothing is left or something is in the way."""
         try:
             while one.cursor is not None and not self._is_leaving:
@@ -252,14 +252,14 @@ class PresenceNotifier:
         except (StoreUnavailable, FeedReset) as fault:  # the next look finds it as it is then
             _log.debug("a presence webhook is put off", app=one.app.key, problem=str(fault))
 
-    async def _take(self, one: _Receiver, batch: Sequence[Event]) -> bool:
+    async def _take(self, one: Receiver, batch: Sequence[Event]) -> bool:
         """Whether the receiver took the batch."""
         told = told_of(batch)
         if not told:
             return True
         if one.ours_until_ms - self._clock() < ATTEMPT_MS and not await self._renew(one):
             return False
-        problem = await self._poster.post(one.app, one.app.presence_webhook_url, body_of(told), JSON_TYPE)
+        problem = await self.poster.post(one.app, one.app.presence_webhook_url, body_of(told), JSON_TYPE)
         if problem:
             one.put_off(self._clock())
             self._count_batch("failed")
@@ -273,14 +273,14 @@ class PresenceNotifier:
 
     # What is lost
 
-    async def _read(self, one: _Receiver, after: Cursor) -> tuple[Cursor, list[Event]]:
+    async def _read(self, one: Receiver, after: Cursor) -> tuple[Cursor, list[Event]]:
         """What comes next, and the place before it."""
         try:
             return await self._read_on(one, after, MOST_A_BATCH)
         except FeedReset as reset:
             return await self._read_anew(one, after, str(reset))
 
-    async def _read_on(self, one: _Receiver, after: Cursor, most: int) -> tuple[Cursor, list[Event]]:
+    async def _read_on(self, one: Receiver, after: Cursor, most: int) -> tuple[Cursor, list[Event]]:
         """What comes next that this version understands, and the place before it."""
         while True:
             try:
@@ -291,7 +291,7 @@ class PresenceNotifier:
                 self._count_changes("lost", unread.many)
                 after = behind(unread, after)
 
-    async def _read_anew(self, one: _Receiver, after: Cursor, problem: str) -> tuple[Cursor, list[Event]]:
+    async def _read_anew(self, one: Receiver, after: Cursor, problem: str) -> tuple[Cursor, list[Event]]:
         """From the oldest that is kept; where the feed went back, without what was told. Other slices as they were."""
         slices, lost = await one.feed.slices(), 0
         places, batch = list(after.over(len(slices)).places[: len(slices)]), list[Event]()
@@ -347,11 +347,11 @@ def _is_at(cursor: Cursor, head: Sequence[tuple[str, int]]) -> bool:
     return [(place.epoch, place.seq) for place in cursor.over(len(head)).places] == head
 
 
-def _is_ours(one: _Receiver) -> bool:
+def _is_ours(one: Receiver) -> bool:
     return one.cursor is not None
 
 
-def _is_free(one: _Receiver) -> bool:
+def _is_free(one: Receiver) -> bool:
     """Whether no attempt is under way. A bug in the last one escapes here."""
     if one.running is not None and one.running.done():
         one.running.result()
@@ -359,7 +359,7 @@ def _is_free(one: _Receiver) -> bool:
     return one.running is None
 
 
-async def _end(one: _Receiver) -> None:
+async def _end(one: Receiver) -> None:
     if one.running is not None:
         one.running.cancel()
         await asyncio.wait([one.running])

@@ -32,12 +32,12 @@ class Command:
     def __init__(self, data: Path, app: str | None = None, redis: str | None = None) -> None:
         self.data = data
         self.app = app
-        self._env = {name: value for name, value in os.environ.items() if not name.startswith("GATE_")}
-        self._env |= {"GATE_DATA": str(data), "COLUMNS": "200"}
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith("GATE_")}
+        self.env |= {"GATE_DATA": str(data), "COLUMNS": "200"}
         if app is not None:
-            self._env["GATE_APP"] = app
+            self.env["GATE_APP"] = app
         if redis is not None:
-            self._env["GATE_REDIS"] = redis
+            self.env["GATE_REDIS"] = redis
 
     def __call__(self, *arguments: str | bytes | Path, stdin: bytes = b"", status: int | None = 0) -> Result:
         """One call; it must end with `status` (None: any)."""
@@ -45,7 +45,7 @@ class Command:
             [sys.executable, "-m", "gate", *arguments],
             input=stdin,
             capture_output=True,
-            env=self._env,
+            env=self.env,
             timeout=TIMEOUT_S,
         )
         result = Result(run.returncode, run.stdout.decode(), run.stderr.decode())

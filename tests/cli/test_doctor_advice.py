@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,11 +57,7 @@ def _loading(server: RedisServer) -> None:
     server.client.mset({f"filler-{nth}": "x" * 100 for nth in range(12_000)})
     server.client.save()
     server.kill()
-    slowly = ("--key-load-delay", "5000", "--loading-process-events-interval-bytes", "1024")
-    server._extra = (*server._extra, *slowly)
-    log = (server.directory / "server.log").open("ab")
-    server._process = subprocess.Popen(server._command(aof=False), stdout=log, stderr=log)
-    log.close()
+    server.start_slowly("--key-load-delay", "5000", "--loading-process-events-interval-bytes", "1024")
     wait_until(lambda: _answers(server), 10, "the server to answer")
 
 

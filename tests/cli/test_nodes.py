@@ -85,7 +85,7 @@ def test_where_nothing_runs_status_is_3_and_config_says_what_would_be(
     file = tmp_path / "url"
     file.write_text("redis://:s3cret@h:1/2")
     monkeypatch.setenv("TERM", "dumb")
-    gate._env |= {"GATE_REDIS_FILE": str(file), "GATE_WORKERS": "7"}
+    gate.env |= {"GATE_REDIS_FILE": str(file), "GATE_WORKERS": "7"}
     (service,) = gate.json("config")["services"]
     assert service["pid"] is None
     assert service["options"]["workers"] == {"value": "7", "from": "environment GATE_WORKERS"}

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gate.clock import wall_ms
 from gate.core import token
 from gate.core.model import AppFacts
-from gate.metrics import _StatusCollector
+from gate.metrics import StatusCollector
 from tests.deploy.files import DEPLOY, REPOSITORY, load_yaml
 from tests.deploy.queries import (
     DASHBOARDS,
@@ -52,7 +52,7 @@ RARE = {
 
 def known() -> dict[str, set[str]]:
     """Every metric with its labels."""
-    collected = _StatusCollector(lambda: ZEROS, lambda: {"http": True}).collect()
+    collected = StatusCollector(lambda: ZEROS, lambda: {"http": True}).collect()
     return labels_of_metrics() | {name: labels for one in collected for name, labels in labels_of_family(one).items()}
 
 

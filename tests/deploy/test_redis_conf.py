@@ -21,7 +21,7 @@ UNITS = {"kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30}
 class ConfiguredServer(RedisServer):
     """A server that is given the file and nothing else but its place."""
 
-    def _command(self, aof: bool) -> list[str]:
+    def command(self, aof: bool) -> list[str]:
         place = ["--bind", LOOPBACK, "--port", str(self.port), "--dir", str(self.directory)]
         return [str(server_binary(self.flavor)), str(REDIS_CONF), *place]
 
@@ -51,4 +51,4 @@ def test_every_line_is_in_force(configured: RedisServer) -> None:
 def test_it_is_as_durable_as_the_embedded_server() -> None:
     conf = dict(redis_settings())
     shared = ("appendonly", "appendfsync", "save", "maxmemory-policy")
-    assert {name: conf[name] for name in shared} == {name: embedded._OPTIONS[name] for name in shared}
+    assert {name: conf[name] for name in shared} == {name: embedded.OPTIONS[name] for name in shared}

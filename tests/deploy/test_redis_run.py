@@ -47,7 +47,7 @@ class RunServer(RedisServer):
             )
         return self._client
 
-    def _command(self, aof: bool) -> list[str]:
+    def command(self, aof: bool) -> list[str]:
         self._env.update({**environment(self.flavor, self.directory, self.port), **self.variables})
         return ["sh", str(RUN), self.kind]
 

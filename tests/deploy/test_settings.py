@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from gate.config import OPTIONS, read_config
-from gate.metrics import _StatusCollector
+from gate.metrics import StatusCollector
 from gate.replica.status_page import State, StatusView
 from tests.deploy.files import (
     DEPLOY,
@@ -87,7 +87,7 @@ def test_the_image_is_built_from_what_its_context_holds() -> None:
 
 def exported() -> set[str]:
     """Every name of a sample's family, as a query writes it."""
-    families = [*REGISTRY.collect(), *_StatusCollector(lambda: ZEROS, lambda: {"http": True}).collect()]
+    families = [*REGISTRY.collect(), *StatusCollector(lambda: ZEROS, lambda: {"http": True}).collect()]
     names = set()
     for family in families:
         suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}.get(family.type, [""])

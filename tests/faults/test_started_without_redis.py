@@ -81,7 +81,7 @@ def _loading(server: RedisServer) -> Iterator[None]:
     wait_until(lambda: not server.client.info("persistence")["aof_rewrite_in_progress"], 10, "the rewrite")
     server.kill()
     slowly = ("--key-load-delay", "20000", "--loading-process-events-interval-bytes", "1024")
-    process = subprocess.Popen([*server._command(aof=True), *slowly], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([*server.command(aof=True), *slowly], stdout=subprocess.DEVNULL)
     try:
         yield
     finally:

@@ -40,8 +40,8 @@ class SentinelProcess(RedisServer):
         """Starts it, again with what its file holds."""
         self._launch()
 
-    def _command(self, aof: bool) -> list[str]:
-        binary, *_ = super()._command(aof)
+    def command(self, aof: bool) -> list[str]:
+        binary, *_ = super().command(aof)
         return [binary, str(self.directory / "sentinel.conf"), "--sentinel"]
 
     def _answers(self) -> bool:

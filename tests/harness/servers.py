@@ -158,6 +158,11 @@ class RedisServer:
         self._forget_files()
         self._launch()
 
+    def start_slowly(self, *options: str) -> None:
+        """Starts from its RDB file with further options, and returns before it answers."""
+        self._extra = (*self._extra, *options)
+        self._spawn(aof=False)
+
     def save_copy(self, path: Path) -> None:
         """Writes the present state to `path`, an RDB file for `restart_from`."""
         self.client.save()
@@ -195,18 +200,22 @@ class RedisServer:
         log = self.directory / "server.log"
         return log.read_text(errors="replace")[-2000:] if log.exists() else ""
 
-    def _launch(self, aof: bool | None = None) -> None:
+    def _spawn(self, aof: bool) -> None:
         # The descriptor is the child's once it runs.
         with (self.directory / "server.log").open("ab") as log:
-            command = self._command(self._aof if aof is None else aof)
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **self._env})
+            env = {**os.environ, **self._env}
+            self._process = subprocess.Popen(self.command(aof), stdout=log, stderr=log, env=env)
+
+    def _launch(self, aof: bool | None = None) -> None:
+        self._spawn(self._aof if aof is None else aof)
         try:
             wait_until(self._answers, START_TIMEOUT_S, f"{self.flavor} on port {self.port} to answer PING")
         except BaseException:
             self.kill()
             raise
 
-    def _command(self, aof: bool) -> list[str]:
+    def command(self, aof: bool) -> list[str]:
+        """The program with its options."""
         options = [
             *("--bind", self.host),
             *("--port", str(self.port)),

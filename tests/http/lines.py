@@ -36,6 +36,11 @@ class Line:
         self._writer.write(b"".join(requests))
         return [answer for request in requests if (answer := await self._answer(request))]
 
+    async def send(self, some: bytes) -> None:
+        """Send some bytes of a request."""
+        self._writer.write(some)
+        await self._writer.drain()
+
     async def _answer(self, request: bytes) -> bytes:
         try:
             head = await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), WITHIN_S)

@@ -53,7 +53,7 @@ def test_a_missing_header_is_named(missing: str, how: str) -> None:
 async def test_a_header_that_was_right_is_remembered_with_its_settings(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(auth, "_PROVEN", {})
+    monkeypatch.setattr(auth, "PROVEN", {})
     monkeypatch.setattr(auth, "MAX_PROVEN", 3)
     replica = NodeReplica.open(world.node.directory)
 
@@ -63,7 +63,7 @@ async def test_a_header_that_was_right_is_remembered_with_its_settings(
             return None if app is None else app.app
 
     def proven(headers: Mapping[str, str]) -> AppFacts | None:
-        return auth._PROVEN.get(headers["Authorization"])
+        return auth.PROVEN.get(headers["Authorization"])
 
     right, wrong = basic(world.app), basic(world.app, "secret-2")
     with pytest.raises(CredentialsWrong):
@@ -84,5 +84,5 @@ async def test_a_header_that_was_right_is_remembered_with_its_settings(
     assert ask(long) is again and proven(long) is None
     for spaces in range(1, 6):
         ask({"Authorization": basic(before)["Authorization"].replace(" ", " " * spaces)})
-    assert len(auth._PROVEN) <= 3
+    assert len(auth.PROVEN) <= 3
     replica.close()

@@ -72,7 +72,7 @@ async def test_both_ways_of_a_batch_give_the_same_bytes(
     with deps.replica.snapshot() as snapshot:
         if not core:
             app_of(snapshot, world.app.key).checks = None
-    prompt, given = check._batch_promptly, list[bool]()
+    prompt, given = check.batch_promptly, list[bool]()
 
     def watched(call: AppRequest, body: dict[str, object]) -> check.VerdictsAnswer | None:
         answer = prompt(call, body)
@@ -82,7 +82,7 @@ async def test_both_ways_of_a_batch_give_the_same_bytes(
     headers = basic(world.app) | {"Content-Type": "application/json"}
     answers: list[list[bytes]] = []
     for way in (watched, lambda *_: None):
-        monkeypatch.setattr(check, "_batch_promptly", way)
+        monkeypatch.setattr(check, "batch_promptly", way)
         line, these = await Line.to(server), []
         for body in bodies():
             (answer,) = await line.ask(
@@ -102,13 +102,13 @@ async def test_only_a_body_of_known_length_is_taken_in_large_pieces(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pieces: list[int] = []
-    feed = Connection._feed
+    feed = Connection.feed
 
     def watched(self: Connection, data: bytes) -> None:
         pieces.append(len(data))
         feed(self, data)
 
-    monkeypatch.setattr(Connection, "_feed", watched)
+    monkeypatch.setattr(Connection, "feed", watched)
     headers = basic(world.app) | {"Content-Type": "application/json"}
     body = orjson.dumps({"pairs": [[f"user-{n:06}", f"user-{n:06}"] for n in range(5_000)]})
     known = a_request("POST /v1/check HTTP/1.1", headers | {"Content-Length": str(len(body))}) + body

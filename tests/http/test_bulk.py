@@ -13,7 +13,7 @@ import pytest
 from gate.core.model import ListKind
 from gate.errors import StoreUnavailable
 from gate.http import room
-from gate.http.v1.bulk import _Numbered, _runs
+from gate.http.v1.bulk import Numbered, runs
 from gate.http.v1.operations import Operation, operation_of, task_of
 from tests.harness.seeds import seed
 from tests.http.test_client_blacklist import client
@@ -229,11 +229,11 @@ ON_ENTRIES = ("block", "admit", "unblock", "unadmit")
 @pytest.mark.parametrize("users", [2, 7, 500])
 def test_waves_keep_the_order_of_what_names_a_user_in_common(users: int) -> None:
     operations = [operation_of(orjson.dumps(mixed(n, users)), 1_000) for n in range(1_000)]
-    tasks = [_Numbered(n, task_of(one, 1_000)) for n, one in enumerate(operations)]
-    runs = list(_runs(tasks))
-    assert sorted(one.number for run in runs for one in run) == list(range(1_000))
+    tasks = [Numbered(n, task_of(one, 1_000)) for n, one in enumerate(operations)]
+    waves = list(runs(tasks))
+    assert sorted(one.number for run in waves for one in run) == list(range(1_000))
     done: dict[bytes, list[tuple[int, int]]] = {}
-    for place, run in enumerate(runs):
+    for place, run in enumerate(waves):
         subjects = [one.task.subject for one in run]
         assert len(set(subjects)) == len(subjects)
         for one in run:
@@ -243,7 +243,7 @@ def test_waves_keep_the_order_of_what_names_a_user_in_common(users: int) -> None
         for place, number in at_user:
             assert all(other <= number or other_place >= place for other_place, other in at_user)
     if users == 500:
-        assert len(runs) < 200, "a thousand mixed operations are not a thousand exchanges"
+        assert len(waves) < 200, "a thousand mixed operations are not a thousand exchanges"
 
 
 async def test_sixteen_at_once_are_answered_and_others_meanwhile(world: World) -> None:

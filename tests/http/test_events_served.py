@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
 
@@ -37,7 +38,7 @@ async def test_a_stream_follows_and_ends_with_the_service(redis_server: RedisSer
         )
         assert [one["online"] for one in answer.json()["presence"]] == [True, False]
         stopped_at = time.monotonic()
-        service._process.send_signal(signal.SIGTERM)
+        os.kill(service.pid, signal.SIGTERM)
         assert (await stream.frame()).retry
         with pytest.raises(EOFError):
             await stream.frame()

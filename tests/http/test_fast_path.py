@@ -257,8 +257,7 @@ async def test_a_request_that_comes_byte_by_byte(world: World, short: list[bool]
     short.clear()
     sent = a_check(world)
     for at in range(len(sent) - 1):
-        line._writer.write(sent[at : at + 1])
-        await line._writer.drain()
+        await line.send(sent[at : at + 1])
         await asyncio.sleep(0)
     (answer,) = await line.ask(sent[-1:])
     assert (answer[9:12], short) == (b"200", [True])

@@ -167,7 +167,7 @@ def test_a_subject_with_a_wrong_reply_is_not_met_and_one_without_a_compiler_is_l
         raise raised
 
     monkeypatch.setitem(ROWS, "roundtrip", fails)
-    (row,) = compare._rows_of("roundtrip", None)  # type: ignore[arg-type]
+    (row,) = compare.rows_of("roundtrip", None)  # type: ignore[arg-type]
     assert (row.met, row.measured) == (met, str(raised))
 
 

@@ -48,7 +48,7 @@ async def test_it_goes_on_once_redis_is_back(
     impatient = presence_on(redis_server.url, deadline_ms=50)
     with redis_server.paused():
         running = asyncio.create_task(Sampler(impatient).run())
-        await wait_until_async(lambda: impatient.client._away, 10, "the sampler to notice")
+        await wait_until_async(lambda: impatient.client.problem, 10, "the sampler to notice")
     await wait_until_async(lambda: presence.history(APPS[0].key, 0), 10, "a sample")
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)

@@ -96,8 +96,8 @@ async def lose_all(keeper: Keeper) -> None:
 async def lose_sessions(keeper: Keeper) -> None:
     """As a Redis of which another run came back from an older file: the lease is there, Sessions are not."""
     await keeper.store.client.read(("DEL", keys.sessions(APP.key)))
-    assert keeper.store.client._link is not None
-    keeper.store.client._link.server_id = "another run"
+    assert keeper.store.client.link is not None
+    keeper.store.client.link.server_id = "another run"
 
 
 class TestRestoring:
@@ -169,7 +169,7 @@ class TestRestoring:
         elsewhere = Gateway(SessionService(keeper.store, TTL_MS), (APP.key, EDGE), 1)
         assert await elsewhere.close(closed_elsewhere, "closed").wait() == "closed"
         keeper.gateway.look_over()
-        await wait_until_async(lambda: not keeper.service._looking, SLACK_S, "a look")
+        await wait_until_async(lambda: not keeper.service.looking, SLACK_S, "a look")
         assert [one in keeper.gateway.sessions for one in (kicked, closed_elsewhere, lost)] == [
             False,
             False,

@@ -254,11 +254,9 @@ async def test_those_that_wait_go_on_a_few_in_each_pass_of_the_loop(
             woken.append(passes[0])
 
     followers = [asyncio.create_task(follow()) for _ in range(10)]
-    shared = await _waited_for_by(feeds, len(followers))
+    await _waited_for_by(feeds, len(followers))
     followers.pop().cancel()
-    await wait_until_async(
-        lambda: len(shared.moved._waiting) == len(followers), SOON_S, "the cancelled one to be forgotten"
-    )
+    await _waited_for_by(feeds, len(followers))
     count()
     await gateway.open(b"ann")
     await asyncio.wait(followers, timeout=SOON_S)
@@ -266,11 +264,8 @@ async def test_those_that_wait_go_on_a_few_in_each_pass_of_the_loop(
     assert max(map(woken.count, woken)) <= 2
 
 
-async def _waited_for_by(feeds: SharedFeeds, many: int) -> Any:
-    await wait_until_async(
-        lambda: APP.key in feeds._shared and len(feeds._shared[APP.key].moved._waiting) == many, SOON_S, "all to wait"
-    )
-    return feeds._shared[APP.key]
+async def _waited_for_by(feeds: SharedFeeds, many: int) -> None:
+    await wait_until_async(lambda: feeds.waiting(APP.key) == many, SOON_S, f"{many} to wait")
 
 
 async def test_followers_see_all_of_it_once_while_users_move_to_more_slices(

@@ -86,12 +86,12 @@ class TestSweeper:
         running = asyncio.create_task(sweeper.run())
         with redis_server.paused():
             impatient = presence_on(redis_server.url, deadline_ms=50)
-            sweeper._store = impatient
-            await wait_until_async(lambda: not sweeper._seen, 10, "the sweeper to notice")
+            sweeper.store = impatient
+            await wait_until_async(lambda: not sweeper.seen, 10, "the sweeper to notice")
             clock.now_ms += 10 * TTL_MS
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-        sweeper._store = presence
+        sweeper.store = presence
         await wait_until_async(sweeper.look, 10, "a look")
         assert await presence.online(APP.key, [b"u"]) == [True]
         clock.now_ms += TTL_MS
@@ -202,7 +202,7 @@ class TestSweeper:
         await sweeper.look()
         await presence.remove_app(APP.key)
         await sweeper.look()
-        assert not sweeper._seen
+        assert not sweeper.seen
 
     async def test_a_departure_is_announced_once_and_a_flap_never(self, presence: PresenceStore) -> None:
         sweepers = [Sweeper(presence, 60_000) for _ in range(2)]

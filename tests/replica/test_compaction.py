@@ -111,7 +111,7 @@ async def test_a_copy_that_can_not_catch_up_is_dropped(
     monkeypatch.setattr("gate.replica.compaction.caught_up", never)
     written = await import_much(node, redis)
     await node.until(
-        lambda: not any(node.directory.glob("facts-2.mdb*")) and node.replicator._compaction._not_before_ms > 0,
+        lambda: not any(node.directory.glob("facts-2.mdb*")) and node.replicator.compaction.not_before_ms > 0,
         "the end of the attempt",
     )
     assert current_facts(node.directory) == written
@@ -128,7 +128,7 @@ async def test_a_stop_in_the_middle_leaves_one_whole_file(
     async def noted(copy: object, *arguments: object) -> None:
         begun.set()
         await real(copy, *arguments)  # type: ignore[arg-type]
-        await wait_until_async(lambda: compaction._copy is None, 20, "the replicator to end")
+        await wait_until_async(lambda: compaction.copy is None, 20, "the replicator to end")
 
     monkeypatch.setattr(asyncio, "to_thread", noted)
     compaction = Compaction(directory, calm_ms=CALM_MS, least_pages=50)

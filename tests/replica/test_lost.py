@@ -175,7 +175,7 @@ def test_the_command_shows_each_loss_and_how_to_undo_it(tmp_path: Path) -> None:
         by_hand_count=1,
         returned=2,
     )
-    lost._write(folder / "1.json", msgspec.json.encode(loss))
+    lost.write_file(folder / "1.json", msgspec.json.encode(loss))
     shown = command("replica", "lost").out
     assert "(behind): 3 facts lost: 1 ban, 2 blacklist\n" in shown
     assert f"  gate import {folder}/1.app.ndjson --app app\n" in shown

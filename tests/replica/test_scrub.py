@@ -50,7 +50,7 @@ def test_a_sound_file_adds_up_while_it_is_written(file: FactsFile) -> None:
 
 def test_the_program_knows_the_layout() -> None:
     """It imports nothing of this project, so it repeats some constants."""
-    assert file_check._CHECKSUM == META_CHECKSUM
+    assert file_check.CHECKSUM == META_CHECKSUM
     assert CHECKSUM_RANGE == 1 << 64
 
 

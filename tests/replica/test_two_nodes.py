@@ -215,7 +215,7 @@ async def test_a_node_that_can_apply_nothing_holds_no_writer_up_for_long(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As with a full disk: it is stale, gives its lease up, and takes it again when there is room."""
-    file = pair.second.replicator._file
+    file = pair.second.replicator.file
     assert file is not None
 
     def no_room(*_: object) -> dict[int, Position]:
@@ -241,7 +241,7 @@ async def test_a_lost_announcement_is_asked_for_at_once(pair: Pair, redis_node: 
         pair.going_on.clear()
         waiting = asyncio.ensure_future(pair.ban())
         await asyncio.sleep(0.05)
-        link = pair.acks._subscription._link
+        link = pair.acks.subscription.link
         assert link is not None
         link.drop("cut")
         pair.going_on.set()

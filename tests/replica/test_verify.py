@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gate.replica.layout import check_settings_key
-from gate.replica.verify import Report, _compare
+from gate.replica.verify import Report, compare
 from tests.replica.ledger import Ledger, app_facts
 
 
@@ -28,7 +28,7 @@ def ledgers(tmp_path: Path) -> Iterator[tuple[Ledger, Ledger]]:
 
 async def compared(ledgers: tuple[Ledger, Ledger]) -> Report:
     with ledgers[0].file.read() as replica, ledgers[1].file.read() as redis:
-        return await _compare(replica, redis)
+        return await compare(replica, redis)
 
 
 async def test_numbers_of_the_files_are_no_difference(ledgers: tuple[Ledger, Ledger]) -> None:

@@ -55,7 +55,7 @@ async def test_one_that_dies_is_restarted_and_counted() -> None:
     child.start()
     await asyncio.wait_for(child.ready.wait(), 10)
     first = child.pid
-    child._process.kill()  # type: ignore[union-attr]
+    child.process.kill()  # type: ignore[union-attr]
     await wait_until_async(lambda: child.pid != first and child.ready.is_set(), 10, "another process, ready")
     assert child.restarts == 1
     await child.stop(5)
@@ -113,9 +113,9 @@ async def test_a_signal_to_one_that_just_ended_takes_no_exit_status_away(caplog:
     """Else the service's one line about a failed start has another before it, and a death is told with a wrong status."""
     for _ in range(40):
         child = PythonChild("")
-        process = child._process = await asyncio.create_subprocess_exec("/bin/true")
+        process = child.process = await asyncio.create_subprocess_exec("/bin/true")
         while process.returncode is None:
-            child._signal(signal.SIGCONT)
+            child.send_signal(signal.SIGCONT)
             await asyncio.sleep(0)
         assert process.returncode == 0
     assert not [record for record in caplog.records if record.name == "asyncio"]

@@ -171,7 +171,7 @@ async def test_a_node_that_was_heard_counts_though_the_list_lost_it(store: Store
     other = store.announcer("n2")
     await other.renew({})
     await store.announcer("n1").renew({})
-    await wait_until_async(lambda: "n2" in acks._heard, 10, "the other node to be heard")
+    await wait_until_async(lambda: "n2" in acks.heard, 10, "the other node to be heard")
     await store.client.read(("HDEL", keys.NODES, "node/n2"))
     written = await ban(store)
     await store.announcer("n1").announce(positions(written.revisions))
@@ -188,13 +188,13 @@ async def test_a_run_that_was_replaced_does_not_end_the_lease_of_its_successor(
     earlier, later = store.announcer("n2"), store.announcer("n2")
     await earlier.renew({})
     await later.renew({})
-    await wait_until_async(lambda: "n2" in acks._heard, 10, "the node to be heard")
+    await wait_until_async(lambda: "n2" in acks.heard, 10, "the node to be heard")
     written = await ban(store)
     await store.announcer("n1").renew(positions(written.revisions))
     waiting = asyncio.ensure_future(acks.wait(written, 600))
     await earlier.leave()
     assert await waiting == "node"
-    assert "n2" in acks._heard and "n2" in await store.writer.live_nodes()
+    assert "n2" in acks.heard and "n2" in await store.writer.live_nodes()
 
 
 async def test_a_list_that_may_lack_nodes_never_gives_all(store: Store, acks: Acknowledger) -> None:

@@ -72,7 +72,7 @@ def test_looks_that_are_no_longer_needed_are_dropped() -> None:
     for at_ms in range(0, 60_000, LOOK_EVERY_MS):
         clocks.note(look(at_ms, n1=0))
         assert clocks.over_ms in (None, START_MS + at_ms - LEASE_MS)
-    assert len(clocks._looks) <= 2 + LEASE_MS // LOOK_EVERY_MS
+    assert len(clocks.looks) <= 2 + LEASE_MS // LOOK_EVERY_MS
 
 
 STEPS = st.lists(

@@ -328,7 +328,7 @@ async def test_a_seed_that_joins_another_cluster_leads_nowhere(
         assert isinstance(store.client, ClusterClient)
         before = await store.client.masters()
         with pytest.raises(LinkLost, match="is a server of another Redis Cluster now"):
-            await store.client._masters._ask(other_seed)
+            await store.client.known_masters.ask(other_seed)
         assert await store.client.masters() == before
     finally:
         other.stop()

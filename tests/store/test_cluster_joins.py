@@ -74,12 +74,12 @@ async def test_a_node_that_joined_since_then_is_found(store: Store) -> None:
 async def test_a_node_that_has_not_marked_yet_reads_the_write_with_its_heads(store: Store) -> None:
     await ban(store, 0)
     late = announcer(store, "n3")
-    granted, registry = await late._lease("1")
+    granted, registry = await late.take_lease("1")
     assert granted
     written = await ban(store, 0)
     assert written.live_nodes == frozenset() and written.registry
-    assert late._joining is not None
-    await late._joining.mark(registry)  # only after that its heads
+    assert late.joining is not None
+    await late.joining.mark(registry)  # only after that its heads
     heads = await store.changelog.heads()
     (revision,) = written.revisions
     assert heads[revision.partition].seq >= revision.seq

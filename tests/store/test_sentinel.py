@@ -216,7 +216,7 @@ async def test_an_answer_older_than_what_is_known_is_not_taken(sentinel_setup: S
     moves: list[str] = []
     asking = Sentinels(parse_address(sentinel_setup.url), 500, moves.append, bool)
     before = await asking.primary()
-    asking._epoch += 5
+    asking.epoch += 5
     with pytest.raises(LinkLost, match="have older knowledge than others had before"):
         for sentinel in sentinel_setup.sentinels[:2]:
             sentinel.kill()
@@ -252,7 +252,7 @@ async def test_host_names_are_used_as_announced(tmp_path: Path) -> None:
     try:
         store = await Store.connect(setup.url)
         await ban(store, b"one")
-        sentinels = store.client._sentinels
+        sentinels = store.client.sentinels
         assert sentinels is not None and sentinels.named is not None
         assert sentinels.named.host == "localhost"
         await store.aclose()

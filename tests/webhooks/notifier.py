@@ -88,7 +88,7 @@ async def watches(notifier: PresenceNotifier, key: str = KEY) -> None:
     """Until it has claimed the App: what happens from now on is told."""
 
     def has_claimed() -> bool:
-        one = notifier._receivers.get(key)
+        one = notifier.receivers.get(key)
         return one is not None and one.cursor is not None
 
     await wait_until_async(has_claimed, IN_TIME_S, "the App to be claimed")
@@ -97,7 +97,7 @@ async def watches(notifier: PresenceNotifier, key: str = KEY) -> None:
 async def looked(notifier: PresenceNotifier) -> None:
     """One round to its end, where it does not run: what happens afterwards is not read by what the round began."""
     await notifier.look()
-    begun = [one.running for one in notifier._receivers.values() if one.running is not None]
+    begun = [one.running for one in notifier.receivers.values() if one.running is not None]
     if begun:
         await asyncio.wait(begun)
 

@@ -77,12 +77,12 @@ async def test_the_same_batch_is_tried_until_it_is_taken_each_time_later(
     async def attempt() -> int:
         """How many there were after another look."""
         await notifier.look()
-        running = notifier._receivers[KEY].running
+        running = notifier.receivers[KEY].running
         if running is not None:
             await running
         return len(listener.callbacks)
 
-    async with notifier._poster:
+    async with notifier.poster:
         await notifier.look()
         await gateway.open(b"ann")
         assert await attempt() == 1
@@ -152,7 +152,7 @@ async def test_a_new_address_begins_with_what_happens_then(deployment: Deploymen
         await gateway.open(b"ann")
         await heard(listener, [("ann", "0")])
         await deployment.set_url("")
-        await wait_until_async(lambda: not notifier._receivers and not notifier._to_forget, IN_TIME_S, "the end of it")
+        await wait_until_async(lambda: not notifier.receivers and not notifier.to_forget, IN_TIME_S, "the end of it")
         await gateway.open(b"unheard")
         await deployment.set_url(listener.url)
         await watches(notifier)
@@ -195,7 +195,7 @@ async def test_an_app_that_is_removed_leaves_nothing_behind(
         await heard(listener, [("ann", "0")])
         await deployment.store.apps.remove(KEY, wall_ms())
         await deployment.presence.remove_app(KEY)
-        await wait_until_async(lambda: not notifier._receivers and not notifier._to_forget, IN_TIME_S, "the end of it")
+        await wait_until_async(lambda: not notifier.receivers and not notifier.to_forget, IN_TIME_S, "the end of it")
         assert not redis_server.client.exists(keys.hook(KEY))
 
 

@@ -53,10 +53,10 @@ async def test_of_two_nodes_one_tells_and_the_other_goes_on_where_it_left(
     async with notifying(two):
         async with notifying(one):
             await wait_until_async(
-                lambda: KEY in two._receivers and KEY in one._receivers, IN_TIME_S, "both to know the App"
+                lambda: KEY in two.receivers and KEY in one.receivers, IN_TIME_S, "both to know the App"
             )
             await wait_until_async(
-                lambda: [bool(each._receivers[KEY].cursor) for each in (one, two)].count(True) == 1,
+                lambda: [bool(each.receivers[KEY].cursor) for each in (one, two)].count(True) == 1,
                 IN_TIME_S,
                 "a claim",
             )
@@ -74,7 +74,7 @@ async def test_a_node_that_died_is_replaced_once_its_claim_was_watched(
     await looked(dead)
     await gateway.open(b"ann")
     alive = deployment.notifier("alive", clock=(clock := HandClock()))
-    async with alive._poster:
+    async with alive.poster:
         for _ in range(CLAIM_MS // TRY_EVERY_MS):
             await looked(alive)
             clock.now_ms += TRY_EVERY_MS
@@ -89,7 +89,7 @@ async def test_whoever_lost_its_claim_moves_nothing_and_tells_nothing(
     """As one that was stopped for a while with an attempt under way."""
     listener.statuses = [0, 200]
     gateway, slow = await deployment.add(listener.url), deployment.notifier("slow")
-    async with slow._poster:
+    async with slow.poster:
         await slow.look()
         await gateway.open(b"ann")
         await slow.look()
@@ -98,12 +98,12 @@ async def test_whoever_lost_its_claim_moves_nothing_and_tells_nothing(
         async with notifying(deployment.notifier("quick")):
             await heard(listener, [("ann", "0"), ("ann", "0")])
             told_up_to = redis_server.client.hget(keys.hook(KEY), "cursor")
-            running = slow._receivers[KEY].running
+            running = slow.receivers[KEY].running
             assert running is not None
             await asyncio.wait_for(running, IN_TIME_S)
-            slow._receivers[KEY].claim_at_ms = 0
+            slow.receivers[KEY].claim_at_ms = 0
             await slow.look()
-            assert slow._receivers[KEY].cursor is None
+            assert slow.receivers[KEY].cursor is None
             await gateway.open(b"bob")
             await heard(listener, [("ann", "0"), ("ann", "0"), ("bob", "0")])
             assert redis_server.client.hget(keys.hook(KEY), "cursor") != told_up_to
@@ -121,7 +121,7 @@ async def test_whoever_lost_its_claim_mid_attempt_takes_over_again_once_the_othe
         end_of_claim(redis_server)
         async with notifying(deployment.notifier("quick")):
             await heard(listener, [("ann", "0"), ("ann", "0")])
-            await wait_until_async(lambda: slow._receivers[KEY].cursor is None, IN_TIME_S, "the loss to be noticed")
+            await wait_until_async(lambda: slow.receivers[KEY].cursor is None, IN_TIME_S, "the loss to be noticed")
         await gateway.open(b"bob")
         await heard(listener, [("ann", "0"), ("ann", "0"), ("bob", "0")])
 
@@ -131,12 +131,12 @@ async def test_a_cursor_that_redis_lost_is_not_taken_for_a_new_webhook(
 ) -> None:
     """Redis came back empty, and the node that did not tell so far is the first to ask."""
     gateway, one, two = await deployment.add(listener.url), deployment.notifier("one"), deployment.notifier("two")
-    async with one._poster, two._poster:
+    async with one.poster, two.poster:
         await looked(one)
         await looked(two)
         redis_server.client.delete(keys.hook(KEY))
         await gateway.open(b"ann")
-        two._receivers[KEY].claim_at_ms = 0
+        two.receivers[KEY].claim_at_ms = 0
         await looked(two)
         await heard(listener, [("ann", "0")])
 

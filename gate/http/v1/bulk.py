@@ -73,7 +73,7 @@ class BulkDone(EffectiveIfAny, kw_only=True):
     results: list[BulkResult]
 
 
-class _Numbered(NamedTuple):
+class Numbered(NamedTuple):
     number: int
     task: Task
 
@@ -95,23 +95,23 @@ class _Work:
         self.writes: list[WriteReceipt] = []
         self._away: StoreUnavailable | None = None
 
-    async def tasks(self, operations: Sequence[msgspec.Raw]) -> list[_Numbered]:
+    async def tasks(self, operations: Sequence[msgspec.Raw]) -> list[Numbered]:
         """The operations that can be done; the others have their results."""
-        tasks: list[_Numbered] = []
+        tasks: list[Numbered] = []
         now_ms = self._call.now_ms
         for number, raw in enumerate(operations):
             if number % READ_AT_ONCE == READ_AT_ONCE - 1:
                 await asyncio.sleep(0)
             try:
-                tasks.append(_Numbered(number, task_of(operation_of(raw, now_ms), now_ms)))
+                tasks.append(Numbered(number, task_of(operation_of(raw, now_ms), now_ms)))
             except InvalidInput as fault:
                 self._refuse(number, fault)
         return tasks
 
-    async def do(self, tasks: Sequence[_Numbered]) -> None:
+    async def do(self, tasks: Sequence[Numbered]) -> None:
         """Do all of them, in runs that may be done together."""
         done = 0
-        for run in _runs(tasks):
+        for run in runs(tasks):
             if self._away is None:
                 done += await self._do_run(run)
             else:
@@ -120,7 +120,7 @@ class _Work:
         if self._away is not None and not done:
             raise self._away
 
-    async def _do_run(self, run: Sequence[_Numbered]) -> int:
+    async def _do_run(self, run: Sequence[Numbered]) -> int:
         """How many of them were done."""
         groups: dict[tuple[object, ...], dict[Subject, int]] = {}
         for one in run:
@@ -152,10 +152,10 @@ class _Work:
         self.results[number] = BulkResult(ok=False, **members)
 
 
-def _runs(tasks: Sequence[_Numbered]) -> Iterator[list[_Numbered]]:
+def runs(tasks: Sequence[Numbered]) -> Iterator[list[Numbered]]:
     """Operations of one kind, wave by wave. One stands in a later wave than every earlier one of another kind, or on the same
     subject, that names one of its Users: so in whichever order a wave is done, the end is the same."""
-    waves: list[dict[Run, list[_Numbered]]] = []
+    waves: list[dict[Run, list[Numbered]]] = []
     latest: dict[bytes, tuple[int, Run]] = {}
     done_at: dict[tuple[Run, Subject], int] = {}
     for one in tasks:

@@ -179,10 +179,10 @@ def _answered(deps: Deps, verdict: Verdict, revision: str, stale_ms: int) -> Ver
 async def check_batch(call: AppRequest) -> VerdictsAnswer:
     """`POST` up to 10,000 pairs, or one sender and as many recipients → verdicts in order."""
     body = await call.batch()
-    return _batch_promptly(call, body) or await _batch(call, body)
+    return batch_promptly(call, body) or await _batch(call, body)
 
 
-def _batch_promptly(call: AppRequest, body: dict[str, object]) -> VerdictsAnswer | None:
+def batch_promptly(call: AppRequest, body: dict[str, object]) -> VerdictsAnswer | None:
     """What `_batch` answers to pairs of text, which are looked at once and by the core where there is one.
 
     None where anything is unusual or wrong. Nothing was counted then, and `_batch` decides.
