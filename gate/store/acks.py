@@ -106,6 +106,11 @@ class Acknowledger:
         if self._durable is not None:
             await self._durable.aclose()
 
+    @property
+    def waiting(self) -> int:
+        """How many writes wait for a node."""
+        return len({wait for waits in self._waits.values() for wait in waits})
+
     async def acknowledge(self, written: WriteReceipt, timeout_ms: int = WAIT_MS) -> Acknowledged:
         """Return how far the write got in time, and what its durability lacks. Never raises."""
         if self._durable is None:

@@ -7,12 +7,10 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 
 import pytest
 
-from gate.clock import monotonic_ms
 from gate.core.model import AppFacts
 from gate.core.presence import UserPresence, Verified, session_id
 from gate.core.sessions import OpenOutcome, OpenSession
 from gate.errors import StoreUnavailable
-from gate.presence import gateway as gateway_module
 from gate.presence.batches import MAX_CALLS_A_BATCH, Batches, PendingResult
 from gate.presence.gateway import Gateway
 from gate.presence.session_recovery import look_over
@@ -265,8 +263,7 @@ class TestForgotten:
     ) -> None:
         await keeper.open(b"ann")
         await self.forget(keeper, monkeypatch)
-        later_ms = monotonic_ms() + FORGOTTEN_MS
-        monkeypatch.setattr(gateway_module, "monotonic_ms", lambda: later_ms)
+        keeper.gateway.asked_at_ms -= FORGOTTEN_MS
         refused = await keeper.service.lease(APP.key, EDGE, 1, keeper.may_connect)
         assert not refused.holds and await keeper.online(b"ann") == [False]
         await keeper.lease(2)
@@ -274,9 +271,8 @@ class TestForgotten:
 
     async def test_one_that_kept_asking_lost_it_to_redis(self, keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
         await keeper.open(b"ann")
-        begun_ms = monotonic_ms()
-        for part in (1, 2, 3):
-            monkeypatch.setattr(gateway_module, "monotonic_ms", lambda: begun_ms + part * FORGOTTEN_MS // 2)  # noqa: B023
+        for _ in range(3):
+            keeper.gateway.asked_at_ms -= FORGOTTEN_MS // 2
             await keeper.lease()
         await self.forget(keeper, monkeypatch)
         await keeper.lease()

@@ -38,12 +38,15 @@ async def ban(store: Store, *users: bytes) -> None:
 
 async def until_writable(store: Store) -> None:
     """The writer's own connection noticed the restart too."""
-    for _ in range(200):
+
+    async def answers() -> bool:
         try:
-            return await store.ping()
+            await store.ping()
         except StoreUnavailable:
-            await asyncio.sleep(0.02)
-    raise AssertionError("the server did not come back")
+            return False
+        return True
+
+    await wait_until_async(answers, 10, "the server to come back")
 
 
 @pytest.fixture

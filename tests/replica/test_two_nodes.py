@@ -240,7 +240,7 @@ async def test_a_lost_announcement_is_asked_for_at_once(pair: Pair, redis_node: 
     for _ in range(3):
         pair.going_on.clear()
         waiting = asyncio.ensure_future(pair.ban())
-        await asyncio.sleep(0.05)
+        await wait_until_async(lambda: pair.acks.waiting == 1, BACK_TIMEOUT_S, "the write to wait")
         link = pair.acks.subscription.link
         assert link is not None
         link.drop("cut")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 
@@ -36,6 +37,11 @@ async def ban(store: Store) -> WriteReceipt:
 
 def positions(revisions: tuple[Revision, ...], behind: int = 0) -> dict[int, Position]:
     return {p: Position(epoch, seq - behind, "tip") for p, epoch, seq in revisions}
+
+
+def has_heard(acks: Acknowledger, node: str, applied: dict[int, Position]) -> bool:
+    heard = acks.heard[node].applied
+    return all(partition in heard and heard[partition][1] == at.seq for partition, at in applied.items())
 
 
 async def test_a_write_names_the_nodes_that_were_live(store: Store) -> None:
@@ -91,12 +97,11 @@ async def test_all_once_every_live_node_has_it(store: Store, acks: Acknowledger)
         await node.renew({})
     written = await ban(store)
     waiting = asyncio.ensure_future(acks.wait(written, 5_000))
-    await nodes[0].announce(positions(written.revisions))
-    await asyncio.sleep(0.02)
-    assert not waiting.done()
-    await nodes[1].announce(positions(written.revisions, behind=1))
-    await asyncio.sleep(0.02)
-    assert not waiting.done(), "it is one Change behind"
+    for name, node, behind in zip(("n1", "n2"), nodes, (0, 1), strict=True):
+        applied = positions(written.revisions, behind=behind)
+        await node.announce(applied)
+        await wait_until_async(partial(has_heard, acks, name, applied), 10, "the announcement to be heard")
+        assert not waiting.done(), "the second node has not announced, or is one Change behind"
     await nodes[1].announce(positions(written.revisions))
     assert await asyncio.wait_for(waiting, 10) == "all"
 

@@ -218,7 +218,7 @@ async def test_writes_go_on_while_replicas_are_waited_for(site: Site) -> None:
     async with opened(site.primary, Durability("replica", 2)) as (store, acks):
         with site.replicas[0].paused():
             waiting = asyncio.create_task(acks.acknowledge(await ban(store), 2_000))
-            await asyncio.sleep(0.05)
+            await until_one_waits(site.primary)
             begun_s = time.monotonic()
             for _ in range(50):
                 await ban(store)
@@ -243,7 +243,7 @@ async def test_a_lost_connection_between_write_and_question_is_asked_again(site:
         with site.replicas[0].paused():
             written = await ban(store)
             waiting = asyncio.create_task(acks.acknowledge(written, PATIENCE_MS))
-            await asyncio.sleep(0.1)
+            await until_one_waits(site.primary)
             site.primary.client.client_kill_filter(_type="normal", skipme=True)
             await asyncio.sleep(0.3)
             assert not waiting.done(), "the new connection has written nothing that the replica must have"
