@@ -141,7 +141,7 @@ inline reset_marker(at) {
   newestIncarnation++; s[at].incarnation = newestIncarnation; s[at].markerId = s[at].id; s[at].settled = 0
 }
 
-/* lua/lease.lua, with what NodeAnnouncer._lease sends and takes in */
+/* lua/lease.lua, with what NodeAnnouncer.take_lease sends and takes in */
 inline renew(x, at) {
   if
   :: s[at].markerId != s[at].id ->
