@@ -1,6 +1,6 @@
 # make serve sets up and runs the service; make test sets up and runs every test. A clone alone suffices for all of it.
 .DEFAULT_GOAL := help
-.PHONY: simulate help setup serve test lint demo bench load chaos soak fuzz wheel libgate lock clean
+.PHONY: coverage mutants simulate help setup serve test lint demo bench load chaos soak fuzz wheel libgate lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -18,6 +18,8 @@ help:
 	@echo "make chaos   faults by a seed, and a judge of every answer (SEED=1 MINUTES=3 NODES=3 RATE=60)"
 	@echo "make simulate  schedules of faults in virtual time, by a seed (SEED=1 MINUTES=10)"
 	@echo "make soak    does anything grow in half an hour (MINUTES=30)    make fuzz  strangers' bytes (SECONDS=60)"
+	@echo "make coverage  branches that the tests of core, replica, wire and store reach, with a floor"
+	@echo "make mutants   does a test fail if the code of a decision is changed (an hour or two)"
 	@echo "make wheel   wheels with the compiled core, for x86-64 and arm64 Linux, in dist"
 	@echo "make libgate the C library for programs in other languages: build/libgate.so, build/libgate.a, build/gate.h"
 	@echo "make setup   only create .venv          make lock   pin the newest releases make clean"
@@ -89,6 +91,19 @@ soak: .venv/.dev-stamp
 
 fuzz: .venv/.dev-stamp
 	$(BIN)/python -m loadtests.fuzz --seconds $(SECONDS) $(ARGS)
+
+# Tests that run the code in their own process; the floors are in scripts/coverage-floors.
+coverage: .venv/.quality-stamp
+	@scripts/install-test-tools
+	@scripts/coverage-floors $(TEST_PROCESSES)
+
+mutants: .venv/.quality-stamp
+	@scripts/install-test-tools
+	@$(BIN)/python scripts/mutants.py $(ARGS)
+
+.venv/.quality-stamp: requirements-quality.lock .venv/.dev-stamp
+	@scripts/venv-pip install -qq --disable-pip-version-check --require-hashes --only-binary=:all: -r requirements-quality.lock
+	@touch $@
 
 # Their compiler is installed in .venv/wheel-tools, as requirements-wheel.lock pins it.
 wheel: .venv/.runtime-stamp

@@ -1,0 +1,178 @@
+"""`make mutants`: change the code of a decision in one place, and see whether a test fails.
+
+    .venv/bin/python scripts/mutants.py [--native | --python] [--json]
+
+Python's mutants are made and run by mutmut (`[tool.mutmut]` of pyproject.toml names files and tests); it can't read C, so the
+decision of the compiled core is changed here, an operator at a time, and built and asked again by `NATIVE_TESTS`.
+
+A mutant that no test finds must stand in `tests/mutants.toml`, with the reason why it may survive. Exit status 1 if one
+does not, or if more than `MAX_SURVIVING` of them survive.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+REASONS = ROOT / "tests/mutants.toml"
+MAX_SURVIVING = 0.05
+SHOW_EVERY_S = 30
+BUILD_AND_TEST_TIMEOUT_S = 300
+"""A mutant may loop for ever: that is found as well as a wrong answer is."""
+NATIVE = "gate/native/users.c"
+NATIVE_FIRST, NATIVE_LAST = "/* Decisions */", "/* A batch."
+"""The part of `NATIVE` that decides; what lies around it is looked at by the fuzz under the sanitizers."""
+NATIVE_TESTS = ("tests/native/test_answers.py", "tests/native/test_rules.py", "tests/core/test_cases.py")
+NATIVE_CHANGES = (
+    (r"&&", "||"),
+    (r"\|\|", "&&"),
+    (r"==", "!="),
+    (r"!=", "=="),
+    (r" > ", " >= "),
+    (r"!(?=\(|users->|of->)", ""),
+    (r"\breturn 0;", "return 1;"),
+    (r"ASKS_EVERYTHING(?=[);])", "ASKS_NOTHING"),
+    (r"ASKS_WHITELIST(?= :)", "ASKS_BLACKLIST"),
+    (r"GATE_ALLOWED(?=;| :)", "GATE_BLACKLISTED"),
+    (r"GATE_(?:NOT_WHITELISTED|BLACKLISTED)(?=;| :)", "GATE_ALLOWED"),
+    (r"\? EXEMPT : 0", "? 0 : EXEMPT"),
+)
+
+
+class Mutant(NamedTuple):
+    """One change of one line, and whether no test failed because of it."""
+
+    file: str
+    before: str
+    after: str
+    survived: bool
+
+
+def python_mutants() -> Iterator[Mutant]:
+    """mutmut's, run side by side; a mutant that no test calls survives."""
+    environment = {**os.environ, "GATE_NATIVE": "0"}
+    mutmut = str(Path(sys.executable).parent / "mutmut")
+    log = ROOT / "mutants" / "run.log"
+    shutil.rmtree(log.parent, ignore_errors=True)
+    log.parent.mkdir()
+    with log.open("wb") as out, subprocess.Popen([mutmut, "run"], cwd=ROOT, env=environment, stdout=out) as running:
+        while running.poll() is None:
+            time.sleep(SHOW_EVERY_S)
+            print(f"mutants: {_last_count(log)}", file=sys.stderr, flush=True)
+    if running.returncode != 0:
+        raise SystemExit(f"mutants: mutmut ended with {running.returncode}: see {log}")
+    listed = _output([mutmut, "results", "--all", "true"])
+    for name, outcome in re.findall(r"^\s*(\S+__mutmut_\d+): (.+)$", listed, re.MULTILINE):
+        survived = outcome in ("survived", "no tests")
+        shown = _output([mutmut, "show", name]) if survived else ""
+        file = "/".join(name.split(".")[:-1]) + ".py"
+        yield Mutant(file, _line(shown, "-"), _line(shown, "+"), survived)
+
+
+def _last_count(log: Path) -> str:
+    counts = re.findall(rb"\d+/\d+", log.read_bytes()[-4_000:])
+    return counts[-1].decode() if counts else "getting ready"
+
+
+def _output(command: list[str]) -> str:
+    return subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def _line(diff: str, sign: str) -> str:
+    found = re.search(rf"^{re.escape(sign)}(?!{re.escape(sign * 2)})(.+)$", diff, re.MULTILINE)
+    return found[1].strip() if found else ""
+
+
+def native_mutants() -> Iterator[Mutant]:
+    """Each change at each place of the deciding part, in a copy of the tree."""
+    source = (ROOT / NATIVE).read_text()
+    first, last = source.index(NATIVE_FIRST), source.index(NATIVE_LAST)
+    places = sorted(
+        (found.start(), found.end(), found.expand(new))
+        for pattern, new in NATIVE_CHANGES
+        for found in re.finditer(pattern, source[:last])
+        if found.start() >= first and not _is_comment(source, found.start())
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "gate"
+        for part in ("gate", "tests", "loadtests", "setup.py", "pyproject.toml", "README.md"):
+            copied = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
+            copied(ROOT / part, tree / part if tree.exists() else _made(tree) / part)
+        for number, (start, end, new) in enumerate(places, 1):
+            changed = source[:start] + new + source[end:]
+            (tree / NATIVE).write_text(changed)
+            print(f"mutants: {number}/{len(places)} of {NATIVE}", file=sys.stderr, flush=True)
+            at = source.count("\n", 0, start)
+            yield Mutant(NATIVE, source.split("\n")[at].strip(), changed.split("\n")[at].strip(), _passes(tree))
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _is_comment(source: str, at: int) -> bool:
+    return source.rfind("/*", 0, at) > source.rfind("*/", 0, at)
+
+
+def _passes(tree: Path) -> bool:
+    """Whether the copy builds and all its tests pass."""
+    build = [sys.executable, "setup.py", "-q", "build_ext", "--inplace", "--force"]
+    tests = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *NATIVE_TESTS]
+    environment = {**os.environ, "PYTHONPATH": str(tree), "GATE_NATIVE": "1"}
+    for command in (build, tests):
+        try:
+            done = subprocess.run(
+                command, cwd=tree, env=environment, capture_output=True, timeout=BUILD_AND_TEST_TIMEOUT_S, check=False
+            )
+        except subprocess.TimeoutExpired:
+            return False
+        if done.returncode != 0:
+            return False
+    return True
+
+
+def reasons() -> dict[tuple[str, str, str], str]:
+    """Why a mutant may survive, by its file and its line before and after."""
+    listed = tomllib.loads(REASONS.read_text()).get("survivor", [])
+    return {(one["file"], one["before"], one["after"]): one["reason"] for one in listed}
+
+
+def main() -> int:
+    """Run both kinds unless one is asked for, and print what survived."""
+    asked = argparse.ArgumentParser(description="Change the code of a decision, and see whether a test fails.")
+    asked.add_argument("--native", action="store_true", help="only the compiled core")
+    asked.add_argument("--python", action="store_true", help="only Python")
+    asked.add_argument("--json", action="store_true", help="print the survivors as JSON")
+    args = asked.parse_args()
+    both = args.native == args.python
+    mutants = [*(python_mutants() if both or args.python else ()), *(native_mutants() if both or args.native else ())]
+    survivors, known = [one for one in mutants if one.survived], reasons()
+    unexplained = [one for one in survivors if one[:3] not in known]
+    share = len(survivors) / len(mutants)
+    if args.json:
+        found = [{**one._asdict(), "reason": known.get(one[:3], "")} for one in survivors]
+        print(json.dumps({"mutants": len(mutants), "survivors": found}, indent=1))
+    else:
+        for one in survivors:
+            print(
+                f"{one.file}\n  - {one.before}\n  + {one.after}\n  {known.get(one[:3], 'NO REASON in tests/mutants.toml')}"
+            )
+        print(f"{len(mutants)} mutants, {len(survivors)} survived ({share:.1%}), {len(unexplained)} without a reason")
+    return 1 if unexplained or share > MAX_SURVIVING else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
