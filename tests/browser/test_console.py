@@ -59,7 +59,7 @@ async def test_the_last_hour_is_drawn(site: Site, tabs: Tabs) -> None:
         assert box is not None and box["width"] > 200 and box["height"] > 80
 
 
-async def test_a_page_that_stays_open_says_when_its_numbers_are_old_and_when_one_is_signed_out(tabs: Tabs) -> None:
+async def test_an_open_page_shows_old_numbers_and_that_the_operator_signed_out(tabs: Tabs) -> None:
     tab = await tabs.new()
     tab.expected = ["net::ERR_FAILED"]
     await tab.open("online")

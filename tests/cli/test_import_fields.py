@@ -54,7 +54,7 @@ def test_cells_of_a_csv_are_text_and_mean_the_same() -> None:
     assert batch.lists[BLACK, b"o"] == {b"m": 1_896_112_800_000}
 
 
-def test_the_last_line_about_a_thing_wins_and_repeats_of_entries_count_once() -> None:
+def test_the_last_line_of_a_subject_wins_and_repeated_entries_count_once() -> None:
     batch = taken(
         {"kind": "blacklist", "owner": "o", "member": "m", "seconds": 5},
         {"kind": "blacklist", "owner": "o", "member": "m"},

@@ -59,7 +59,7 @@ def test_a_platform_that_went_is_drawn_at_nothing() -> None:
     assert [count for _, count in series["iOS"]] == [0, 1]
 
 
-def test_a_line_is_broken_where_nobody_knew_and_one_late_sample_breaks_nothing() -> None:
+def test_a_line_breaks_where_samples_are_missing_and_not_at_a_late_one() -> None:
     at = [
         NOW_MS - 40 * SAMPLE_EVERY_MS + shift
         for shift in (0, SAMPLE_EVERY_MS, 3 * SAMPLE_EVERY_MS, 9 * SAMPLE_EVERY_MS)
@@ -68,13 +68,13 @@ def test_a_line_is_broken_where_nobody_knew_and_one_late_sample_breaks_nothing()
     assert moves(drawn.lines[0].path) == ["M", "L", "L", "M"]
 
 
-def test_what_lies_before_the_hour_is_not_drawn_and_what_is_a_little_ahead_is_at_the_edge() -> None:
+def test_samples_before_the_hour_are_not_drawn_those_ahead_are_at_the_edge() -> None:
     values = [(NOW_MS - HOUR_MS - 1, 7), (NOW_MS - 1_000, 2), (NOW_MS + 2_000, 3)]
     drawn = chart({"x": values}, NOW_MS - HOUR_MS, NOW_MS, tick_every_ms=600_000)
     assert len(moves(drawn.lines[0].path)) == 2 and "L1000.0 " in drawn.lines[0].path
 
 
-def test_past_eight_lines_the_smallest_are_summed_with_what_the_sample_summed_itself() -> None:
+def test_past_eight_lines_the_smallest_are_summed_with_the_samples_own_sum() -> None:
     many = {(b"edge-%02d" % at, "iOS"): 100 - at for at in range(MAX_LINES + 4)}
     series = of_gateways(samples({**many, (b"", "iOS"): 1_000}))
     assert list(series) == [*(f"edge-{at:02}" for at in range(MAX_LINES - 1)), REST]

@@ -77,7 +77,7 @@ async def test_the_cookie_is_secure_where_the_browser_came_by_tls(place: Place) 
     assert done.cookies[SESSION_COOKIE]["secure"] is True
 
 
-async def test_wrong_passwords_are_refused_alike_and_slowed_down_together_with_the_api(place: Place) -> None:
+async def test_wrong_passwords_are_refused_alike_and_throttled_as_at_the_api(place: Place) -> None:
     known, unknown = Visitor(place.world, await begin_operator(place.world)), Visitor(place.world, "nobody")
     for visitor in (known, unknown):
         refused = await visitor.sign_in("wrong " + PASSWORD)

@@ -11,6 +11,7 @@ import pytest
 
 TESTS = Path(__file__).parents[1]
 SOURCES = sorted(TESTS.rglob("*.py"))
+MOST_NAME_CHARS = 70
 DOCUMENTED = {"_replace", "_asdict", "_fields", "_exit"}
 """Of named tuples and `os`, whose underscore does not say that they are private."""
 WITHOUT_ANOTHER_WAY = {"_labelnames"}
@@ -51,3 +52,10 @@ def test_private_reads_and_fixed_seeds_are_found() -> None:
     source = "from gate.core import _a\nx._b\nself._c\ny._c\nRandom(7)\nrandom.Random(SEED)\nt._replace(a=1)\n"
     assert list(private_reads(source)) == ["line 1: _a", "line 2: _b"]
     assert list(fixed_seeds(source)) == ["line 5: Random(7)"]
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: str(source.relative_to(TESTS)))
+def test_the_name_of_a_test_is_short(source: Path) -> None:
+    defined = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    names = [node.name for node in ast.walk(ast.parse(source.read_text())) if isinstance(node, defined)]
+    assert [name for name in names if len(name) > MOST_NAME_CHARS] == []

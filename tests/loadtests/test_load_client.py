@@ -95,7 +95,7 @@ def test_a_reply_too_many_ends_the_run(
         run(program, two, 1, connections, 5.0)
 
 
-def test_an_open_loop_asks_at_its_rate_and_counts_the_time_since_a_check_was_due(
+def test_an_open_loop_keeps_its_rate_and_counts_from_when_a_check_was_due(
     program: Path, redis_server: RedisServer, tmp_path: Path
 ) -> None:
     script = write_script(
@@ -160,7 +160,7 @@ def test_a_bound_is_judged_by_the_median_of_the_ratios_of_each_round() -> None:
 @pytest.mark.parametrize(
     ("raised", "met"), [(WrongReply("a wrong reply: :0"), False), (NoCompiler("no compiler"), None)]
 )
-def test_a_subject_with_a_wrong_reply_is_not_met_and_one_without_a_compiler_is_left_out(
+def test_a_wrong_reply_is_not_met_and_without_a_compiler_a_row_is_left_out(
     monkeypatch: pytest.MonkeyPatch, raised: Exception, met: bool | None
 ) -> None:
     def fails(_: Bed) -> Sequence[Any]:

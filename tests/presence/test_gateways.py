@@ -112,7 +112,7 @@ def test_a_blocked_sender_is_told_no_place(service: GateService, gateway: redis.
     assert gateway.execute_command("GATE.ROUTE", "pest", "rae") == [b"blacklisted", []]
 
 
-def test_a_silent_gateway_takes_its_sessions_with_it_and_can_not_revive_them(
+def test_the_sessions_of_a_silent_gateway_end_and_can_not_be_revived(
     service: GateService, gateway: redis.Redis
 ) -> None:
     gateway.execute_command("GATE.LEASE", "dying", 7)
@@ -269,7 +269,7 @@ def test_the_app_says_how_many_devices(policy: str, left: int, service: GateServ
     assert len(shown) == left
 
 
-def test_a_redis_that_lost_everything_gets_the_sessions_back_with_the_next_renewal(
+def test_the_next_renewal_restores_sessions_in_a_redis_that_lost_all(
     private_redis: RedisServer, start_service: Services
 ) -> None:
     service = start_service.start(redis_url=private_redis.url)

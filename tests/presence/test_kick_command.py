@@ -79,7 +79,7 @@ async def test_a_kick_that_was_cut_short_stays_ordered(
     assert await told(store) == [("kick-ordered", "ops", "spam", {"platform": "Web"})]
 
 
-async def test_a_kick_that_is_done_is_answered_though_the_audit_went_away_meanwhile(
+async def test_a_kick_that_is_done_is_answered_though_the_audit_failed(
     store: Store, presence: PresenceStore, redis_server: RedisServer
 ) -> None:
     await (await Gateway(presence, APP).lease()).open(b"ann")
@@ -103,7 +103,7 @@ async def test_a_kick_that_is_done_is_answered_though_the_audit_went_away_meanwh
     assert [kind for kind, *_ in await told(store)] in (["kick-ordered"], ["kicked"])
 
 
-async def test_what_is_no_session_of_the_user_is_refused_before_anything_is_written(
+async def test_an_id_of_no_session_of_the_user_is_refused_before_any_write(
     store: Store, presence: PresenceStore
 ) -> None:
     session = await (await Gateway(presence, APP).lease()).open(b"bob")

@@ -123,7 +123,7 @@ async def test_what_puts_a_user_out(node: Node) -> None:
     other.drop()
 
 
-async def test_clients_stay_while_users_move_to_more_slices_and_are_put_out_there(node: Node) -> None:
+async def test_clients_stay_while_users_move_to_more_slices_and_are_kicked_there(node: Node) -> None:
     sockets = {f"u{nth}": await node.connect(f"u{nth}") for nth in range(12)}
     await node.until_online({user.encode() for user in sockets})
     await node.call("PATCH", f"/v1/apps/{node.app.key}", {"presence_slices": 4}, as_operator=True)
@@ -208,7 +208,7 @@ async def test_nobody_else_leases_the_name_of_a_nodes_own_gateway(node: Node) ->
         client.execute_command("GATE.LEASE", "websocket@elsewhere", 1)
 
 
-async def test_clients_of_a_process_that_dies_go_with_its_lease_and_come_back_through_the_next(node: Node) -> None:
+async def test_clients_of_a_dead_process_end_with_its_lease_and_reconnect(node: Node) -> None:
     before = {user: await node.connect(user) for user in ("ann", "bob")}
     os.kill(http_pid(node), signal.SIGKILL)
     for socket in before.values():
@@ -319,7 +319,7 @@ async def test_an_app_that_is_removed_takes_its_clients_with_it(node: Node) -> N
     assert (said["reason"], said["reconnect"], code) == ("app-removed", False, 4404)
 
 
-async def test_the_lease_of_an_app_whose_clients_are_all_gone_ends_and_is_taken_again(node: Node) -> None:
+async def test_the_lease_of_an_app_without_clients_ends_and_is_taken_again(node: Node) -> None:
     await (await node.connect("ann")).leave()
 
     async def has_ended() -> bool:

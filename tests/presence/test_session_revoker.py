@@ -136,7 +136,7 @@ class TestKicks:
         await kicker.follow_once(1)
         assert await presence.online(APP.key, [b"u", b"v"]) == [False, True]
 
-    async def test_what_a_node_lets_into_an_app_whose_removal_it_has_not_seen_is_dropped_too(
+    async def test_sessions_opened_by_a_node_behind_an_apps_removal_are_dropped_too(
         self, presence: PresenceStore, store: Store, redis_server: RedisServer
     ) -> None:
         stays = AppFacts(key="stays", secrets=("s",))
@@ -173,7 +173,7 @@ class TestKicks:
         assert opened(reply) == "barred"
         assert await presence.online(APP.key, [b"u"]) == [False]
 
-    async def test_who_connects_while_everybody_is_looked_at_is_verified_on_facts_that_are_as_new(
+    async def test_a_connect_during_a_look_at_all_users_is_verified_on_facts_as_new(
         self, presence: PresenceStore, store: Store, redis_server: RedisServer
     ) -> None:
         """A page that was looked at before it came does not hold it."""
@@ -249,7 +249,7 @@ class TestKicks:
         assert asked["cmdstat_hget"]["calls"] + asked["cmdstat_eval"]["calls"] + asked["cmdstat_evalsha"]["calls"] < 40
         assert not redis_server.client.exists(keys.base(APP.key) + b"seen")
 
-    async def test_one_that_is_late_closes_nobody_whose_ban_was_lifted_or_who_is_back(
+    async def test_a_late_revoker_closes_no_session_after_a_ban_was_lifted(
         self, presence: PresenceStore, store: Store
     ) -> None:
         gateway = await Gateway(presence, APP).lease()

@@ -300,7 +300,7 @@ class TestLettingGo:
 
 
 class TestAbandoned:
-    async def test_a_session_nobody_learned_of_is_closed_though_it_is_still_being_opened(self, keeper: Keeper) -> None:
+    async def test_an_abandoned_session_is_closed_though_it_is_still_being_opened(self, keeper: Keeper) -> None:
         session = keeper.gateway.new_session(keeper.verified(b"ann"), "iOS", "")
         pending = keeper.gateway.open(session)
         keeper.gateway.abandon(session.id)

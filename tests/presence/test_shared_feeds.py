@@ -84,7 +84,7 @@ async def test_without_a_cursor_it_begins_at_the_head(
         assert told(await coming) == [("online", b"after")]
 
 
-async def test_what_comes_between_a_followers_first_look_and_the_shared_read_does_not_wait_for_the_next(
+async def test_an_event_between_first_look_and_shared_read_is_not_delayed(
     gateway: Gateway, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     late, start = presence_on(redis_server.url), await SharedFeeds(gateway.store.client).head(APP.key)
@@ -292,7 +292,7 @@ async def test_followers_see_all_of_it_once_while_users_move_to_more_slices(
         await one.aclose()
 
 
-async def test_a_follower_that_read_slices_in_another_order_is_served_from_what_is_shared(
+async def test_a_follower_with_another_order_of_slices_is_served_from_the_share(
     store: PresenceStore, gateway: Gateway
 ) -> None:
     await spread(store, APP.key, 8)

@@ -81,7 +81,7 @@ async def test_one_that_never_comes_up_fails_the_start_and_is_not_tried_for_ever
     await child.stop(1)
 
 
-async def test_one_that_dies_again_and_again_fails_the_start_though_it_was_ready_once() -> None:
+async def test_a_role_that_dies_repeatedly_fails_the_start_though_ready_once() -> None:
     child = PythonChild("print('up', flush=True); raise SystemExit(9)")
     child.start()
     fault = await asyncio.wait_for(child.failed, 20)

@@ -81,7 +81,7 @@ def test_what_libraries_log_passes_the_same_guards(capsys: pytest.CaptureFixture
     assert "hunter2" not in line
 
 
-def test_an_event_is_one_write_so_that_lines_of_several_processes_never_mix() -> None:
+def test_an_event_is_one_write_so_lines_of_several_processes_never_mix() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)  # keeps apart what was written apart
     told = "configure_logs('info', 'json', 'x'); import structlog; log = structlog.get_logger()"
     said = f"from gate.logs import configure_logs; {told}; log.info('one'); log.info('two')"

@@ -55,7 +55,7 @@ def test_a_node_whose_settings_differ_is_refused_by_name(
     assert changed.stop() == 0
 
 
-async def test_no_session_is_opened_in_another_presence_that_was_away_at_the_start(
+async def test_no_session_is_opened_in_a_wrong_presence_unreachable_at_the_start(
     start_service: Services, private_redis: RedisServer, presence_redis: RedisServer
 ) -> None:
     start_service.start(redis_url=private_redis.url)

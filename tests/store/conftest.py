@@ -44,7 +44,7 @@ ONE_SERVER = {
     "test_operations_changes_and_snapshot_agree": ONE_READ,
     "test_adding_costs_the_same_however_many_entries_have_ended": COUNTS,
     "test_a_kick_of_very_many_is_done_in_short_steps": COUNTS,
-    "test_writes_of_a_user_that_is_held_up_fail_in_time_and_those_of_others_do_not": "its deadline is for one connection",
+    "test_only_writes_of_a_user_that_is_held_up_fail_and_they_fail_in_time": "its deadline is for one connection",
     "test_a_renewal_is_a_write_in_each_slice_whatever_the_users": COUNTS,
     "test_a_slow_mover_is_not_taken_for_a_dead_one": "its cable leads to one server",
     "test_an_app_removed_while_slices_are_announced_leaves_nothing": "its cable leads to one server",

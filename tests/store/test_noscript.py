@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from pathlib import Path
 
 from gate.core.model import ListKind
 from gate.store import scripts
@@ -60,3 +62,9 @@ def test_scripts_open_with_their_contract() -> None:
         for word in ("KEYS", "ARGV", "returns"):
             assert word in head, f"{script.name}.lua does not say its {word}"
         assert "--!include" not in script.source
+
+
+def test_every_lua_file_is_a_script_or_included_by_one() -> None:
+    files = {path.stem: path.read_text() for path in Path(scripts.__file__).parent.glob("lua/*.lua")}
+    included = {name for text in files.values() for name in re.findall(r"^--!include (\w+)$", text, re.MULTILINE)}
+    assert {script.name for script in scripts.ALL} | included == files.keys()

@@ -84,7 +84,7 @@ async def test_a_bar_of_a_clock_that_was_set_back_goes_too(
     assert await opening_at(store, gateway, "f", 1) == "ok"
 
 
-async def test_who_lags_for_longer_than_bars_are_kept_opens_nothing_that_was_closed(
+async def test_a_node_that_lags_longer_than_bars_are_kept_opens_nothing_closed(
     store: PresenceStore, gateway: Gateway, each_redis: RedisServer
 ) -> None:
     await store.kick(APP.key, [ANN], "banned", up_to=LogPosition("e", 10))
@@ -118,7 +118,7 @@ async def test_an_app_without_gateways_keeps_no_bars_for_long(store: PresenceSto
     assert all(each_redis.client.pttl(base + noun) == -1 for noun in (b"bars", b"barred"))
 
 
-async def test_departures_that_a_clock_set_back_dated_are_announced_without_a_wait(
+async def test_departures_dated_ahead_by_a_clock_set_back_are_announced_at_once(
     store: PresenceStore, gateway: Gateway, each_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many there are: each script takes some of them."""
@@ -148,7 +148,7 @@ async def test_a_session_of_an_ended_lease_is_gone_for_its_gateway_too(store: Pr
     assert await store.sweep(APP.key) == (1, 0)
 
 
-async def test_who_leaves_and_comes_back_in_one_pipeline_does_it_in_that_order_on_a_server_that_was_restarted(
+async def test_a_close_and_an_open_in_one_pipeline_keep_order_after_a_restart(
     store: PresenceStore, gateway: Gateway, each_redis: RedisServer
 ) -> None:
     session = await gateway.open(ANN)
@@ -169,7 +169,7 @@ async def test_who_leaves_and_comes_back_in_one_pipeline_does_it_in_that_order_o
     assert presence.last_seen_ms > 0, "it came back before it had left"
 
 
-async def test_who_comes_and_leaves_in_one_pipeline_is_gone_though_scripts_were_flushed_meanwhile(
+async def test_an_open_and_a_close_in_one_pipeline_survive_a_flush_of_scripts(
     store: PresenceStore, gateway: Gateway, each_redis: RedisServer
 ) -> None:
     """Who left was unknown yet, then let in for good: a Session that nobody would ever close."""

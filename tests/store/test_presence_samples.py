@@ -96,7 +96,7 @@ async def test_an_hour_and_some_is_kept_and_asked_for_from_a_moment_on(server: S
 
 
 @pytest.mark.parametrize("back_slots", [1, 2, 100, 10_000])
-async def test_a_clock_that_was_set_back_drops_what_is_the_future_now_and_goes_on(
+async def test_after_a_clock_was_set_back_samples_of_the_future_are_dropped(
     server: Server, gateway: Gateway, back_slots: int
 ) -> None:
     for slot in range(5):

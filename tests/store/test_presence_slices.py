@@ -106,7 +106,7 @@ async def test_a_user_under_way_is_read_and_its_writes_wait_for_the_next_mover(
     assert await store.slices.slicing(KEY) == Slicing(SLICES)
 
 
-async def test_writes_of_a_user_that_is_held_up_fail_in_time_and_those_of_others_do_not(
+async def test_only_writes_of_a_user_that_is_held_up_fail_and_they_fail_in_time(
     redis_server: RedisServer, store: PresenceStore, gateway: Gateway
 ) -> None:
     session, other = await gateway.open_many([ANN, USERS[0]])

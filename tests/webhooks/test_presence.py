@@ -215,7 +215,7 @@ async def test_entries_that_are_gone_are_counted_and_the_oldest_kept_comes_next(
 
 
 @pytest.mark.parametrize("is_all_that_is_kept", [False, True])
-async def test_entries_of_another_version_are_counted_as_lost_and_what_follows_is_told(
+async def test_entries_of_another_version_count_as_lost_and_later_ones_are_sent(
     deployment: Deployment, listener: Receiver, redis_server: RedisServer, is_all_that_is_kept: bool
 ) -> None:
     gateway, notifier = await deployment.add(listener.url), deployment.notifier()
@@ -232,7 +232,7 @@ async def test_entries_of_another_version_are_counted_as_lost_and_what_follows_i
     assert deployment.counted["changes lost"] == (3 if is_all_that_is_kept else 2)
 
 
-async def test_after_redis_lost_all_its_data_the_new_feed_is_told_from_its_beginning(
+async def test_after_redis_lost_all_data_the_new_feed_is_sent_from_its_beginning(
     deployment: Deployment, listener: Receiver, redis_server: RedisServer
 ) -> None:
     gateway, notifier = await deployment.add(listener.url), deployment.notifier()

@@ -109,7 +109,7 @@ async def test_whoever_lost_its_claim_moves_nothing_and_tells_nothing(
             assert redis_server.client.hget(keys.hook(KEY), "cursor") != told_up_to
 
 
-async def test_whoever_lost_its_claim_mid_attempt_takes_over_again_once_the_other_is_gone(
+async def test_a_node_that_lost_its_claim_takes_over_once_the_other_is_gone(
     deployment: Deployment, listener: Receiver, redis_server: RedisServer
 ) -> None:
     listener.statuses = [0, 200]

@@ -177,7 +177,7 @@ def test_min_and_fresh_go_together_in_either_order(
     assert line.send(asked).startswith(STALE)
 
 
-async def test_a_check_that_waits_for_its_revision_must_be_fresh_when_it_is_answered(
+async def test_a_check_that_waits_for_its_revision_must_be_fresh_when_answered(
     line: Line, status_page: StatusPage, ledger: Ledger
 ) -> None:
     line.send(command("GATE.CHECK", "zoe", "alice", "MIN", str(_ahead(ledger, 1)), "FRESH", "2000"))

@@ -80,7 +80,7 @@ def test_a_stranger_has_a_budget_of_bytes(worker: Worker, sent: bytes) -> None:
     assert line.transport.written.endswith(REFUSED)
 
 
-def test_a_client_has_neither_budget_and_one_that_left_its_app_begins_again(worker: Worker) -> None:
+def test_a_client_has_neither_budget_and_one_without_its_app_restarts(worker: Worker) -> None:
     line = Line(worker)
     pings = b"PING\r\n" * (MAX_STRANGER_COMMANDS - 2)
     line.send(pings + AUTH + pings + b"\r\n" * STRANGER_BUDGET_BYTES + pings)

@@ -115,7 +115,7 @@ async def server(ledger: Ledger, redis_server: RedisServer) -> AsyncIterator[Wir
     await service.store.client.aclose()
 
 
-async def test_a_session_that_was_opened_early_in_an_exec_is_closed_with_its_peer(
+async def test_a_session_that_was_opened_early_in_an_exec_closes_with_its_peer(
     server: WireServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Redis answered the connect while EXEC went on; and as another connection holds the lease, nothing else ends it."""
