@@ -33,7 +33,6 @@ def test_status_and_nodes_show_every_node_as_it_sees_itself(
     one = start_service.start("--node-name", "first", "--role", "replicator,worker,http", redis_url=url)
     two = start_service.start("--node-name", "second", redis_url=url, env={"GATE_WORKERS": "2"})
     gate = Command(one.data)
-
     # On a busy machine a process that was just started may be silent for some seconds.
     wait_until(lambda: gate.json("status")["node"]["ready"], 20, "the first node to call itself ready")
     status = gate.json("status")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.gate import Gate, request_bytes
-from tests.conformance.test_replays import FORM, any_user, ok, seconds, signed
+from tests.conformance.replays import FORM, any_user, ok, seconds, signed
 
 PAGE = Path(__file__).parents[2] / "docs" / "rongcloud-sdks.md"
 JOINED = {

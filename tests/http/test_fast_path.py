@@ -83,6 +83,36 @@ def queries(rng: Random, revision: str) -> Iterator[str]:
     yield from (f"from=a&to=b{minimum}" for minimum in minima)
 
 
+OTHERS: list[Sent] = [
+    {},
+    {"X-Request-Id": "mine-1"},
+    {"X-Request-Id": "x" * 65},
+    {"X-Request-Id": "é"},
+    {"x-request-id": "!~"},
+    {"Expect": "100-continue"},
+    {"Content-Encoding": "gzip"},
+    {"Content-Encoding": "identity"},
+    {"Content-Length": "0"},
+    {"Connection": "keep-alive"},
+    {"Accept-Encoding": "gzip, deflate", "Cookie": "a=b"},
+    {"Upgrade": "nothing"},
+    {"Origin": "https://elsewhere"},
+    {"X-Forwarded-For": "1.2.3.4"},
+]
+"""Headers besides those of the caller."""
+LINES = ["GET /v1/check?{} HTTP/1.1"] * 12 + [
+    "HEAD /v1/check?{} HTTP/1.1",
+    "OPTIONS /v1/check?{} HTTP/1.1",
+    "DELETE /v1/check?{} HTTP/1.1",
+    "GET //v1//check?{} HTTP/1.1",
+    "GET /v1/%63heck?{} HTTP/1.1",
+    "GET /v1/check/?{} HTTP/1.1",
+    "GET /v1/checks?{} HTTP/1.1",
+    "GET http://gate/v1/check?{} HTTP/1.1",
+    "GET /v1/check HTTP/1.1",
+]
+
+
 def requests_to(world: World, revision: str) -> Iterator[bytes]:
     rng = Random(SEED)
     good = basic(world.app)
@@ -104,41 +134,14 @@ def requests_to(world: World, revision: str) -> Iterator[bytes]:
         {"Authorization": "basic  " + base64.b64encode(pair.encode()).decode()},
         {"Authorization": "Basic " + base64.b64encode(b"\xff:").decode()},
     ]
-    others: list[Sent] = [
-        {},
-        {"X-Request-Id": "mine-1"},
-        {"X-Request-Id": "x" * 65},
-        {"X-Request-Id": "é"},
-        {"x-request-id": "!~"},
-        {"Expect": "100-continue"},
-        {"Content-Encoding": "gzip"},
-        {"Content-Encoding": "identity"},
-        {"Content-Length": "0"},
-        {"Connection": "keep-alive"},
-        {"Accept-Encoding": "gzip, deflate", "Cookie": "a=b"},
-        {"Upgrade": "nothing"},
-        {"Origin": "https://elsewhere"},
-        {"X-Forwarded-For": "1.2.3.4"},
-    ]
-    lines = ["GET /v1/check?{} HTTP/1.1"] * 12 + [
-        "HEAD /v1/check?{} HTTP/1.1",
-        "OPTIONS /v1/check?{} HTTP/1.1",
-        "DELETE /v1/check?{} HTTP/1.1",
-        "GET //v1//check?{} HTTP/1.1",
-        "GET /v1/%63heck?{} HTTP/1.1",
-        "GET /v1/check/?{} HTTP/1.1",
-        "GET /v1/checks?{} HTTP/1.1",
-        "GET http://gate/v1/check?{} HTTP/1.1",
-        "GET /v1/check HTTP/1.1",
-    ]
     many = list(queries(rng, revision))
     for query in many:
         yield a_request(f"GET /v1/check?{query} HTTP/1.1", good)
-    for caller, other in product(callers, others):
+    for caller, other in product(callers, OTHERS):
         yield a_request("GET /v1/check?from=a&to=b HTTP/1.1", caller | other)
     for _ in range(MANY):
-        line = rng.choice(lines).format(rng.choice(many))
-        yield a_request(line, (good if rng.random() < 0.7 else rng.choice(callers)) | rng.choice(others))
+        line = rng.choice(LINES).format(rng.choice(many))
+        yield a_request(line, (good if rng.random() < 0.7 else rng.choice(callers)) | rng.choice(OTHERS))
 
 
 async def test_both_ways_give_the_same_bytes(world: World, short: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:

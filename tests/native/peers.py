@@ -15,7 +15,7 @@ import pytest
 from gate.wire.listener import WireOptions, WireServer, serve_wire
 from tests.harness.ports import LOOPBACK
 from tests.replica.ledger import Ledger, app_facts, said
-from tests.wire.test_connection import command
+from tests.wire.line import command
 
 DEADLINE_S = 20.0
 AUTH = command("AUTH", "app", "secret")

@@ -17,7 +17,7 @@ from gate.replica.reading import Reading
 from gate.wire.client import Worker
 from gate.wire.strict import StrictReader
 from tests.replica.ledger import Ledger, app_facts, app_set, said
-from tests.wire.test_connection import Line, command
+from tests.wire.line import Line, command
 
 pytestmark = pytest.mark.skipif(native.core is None, reason=native.why_not)
 

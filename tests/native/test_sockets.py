@@ -21,7 +21,7 @@ from gate.wire.resp import LONE_BYTES
 from gate.wire.turns import SLICE_US, TURN_BYTES, Turns
 from tests.native.peers import BLACKLISTED, ledger
 from tests.replica.ledger import Ledger, said
-from tests.wire.test_connection import RecordingTransport, command
+from tests.wire.line import RecordingTransport, command
 
 __all__ = ["ledger"]
 pytestmark = pytest.mark.skipif(native.core is None, reason=native.why_not)

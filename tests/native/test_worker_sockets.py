@@ -32,7 +32,7 @@ from tests.harness.waiting import wait_until_async
 from tests.native.peers import AUTH, BLACKLISTED, WORDS, Peer, ledger, served
 from tests.native.test_answers import checks, fan_outs
 from tests.replica.ledger import EPOCH, Ledger, app_facts, app_set, said
-from tests.wire.test_connection import command
+from tests.wire.line import command
 from tests.wire.test_listener import DEADLINE_S, event_loop_policy
 
 SEED = seed(7)

@@ -65,6 +65,6 @@ def test_scripts_open_with_their_contract() -> None:
 
 
 def test_every_lua_file_is_a_script_or_included_by_one() -> None:
-    files = {path.stem: path.read_text() for path in Path(scripts.__file__).parent.glob("lua/*.lua")}
+    files = {path.stem: path.read_text() for path in (Path(scripts.__file__).parent / "lua").rglob("*.lua")}
     included = {name for text in files.values() for name in re.findall(r"^--!include (\w+)$", text, re.MULTILINE)}
     assert {script.name for script in scripts.ALL} | included == files.keys()

@@ -12,7 +12,7 @@ from gate.replica.reading import Reading
 from gate.wire.client import Worker
 from gate.wire.pending_reply import PendingReply
 from tests.replica.ledger import Ledger, app_facts, said
-from tests.wire.test_connection import AUTH, Line, command
+from tests.wire.line import AUTH, Line, command
 
 CHECK = command("GATE.CHECK", "bob", "alice")
 VERDICT = command("GATE.VERDICT", "bob", "alice")

@@ -7,8 +7,8 @@ import pytest
 from gate.wire.client import Worker
 from tests.replica.ledger import Ledger, app_facts, app_set
 from tests.wire.conftest import SECRETS
+from tests.wire.line import Line
 from tests.wire.peer import Peer
-from tests.wire.test_connection import Line
 
 CHECK = b"*3\r\n$10\r\nGATE.CHECK\r\n$3\r\nbob\r\n$5\r\nalice\r\n"
 REFUSED = b"-NOAUTH The secret that this connection gave is no longer accepted. Send AUTH app-key app-secret\r\n"

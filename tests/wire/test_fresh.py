@@ -17,7 +17,7 @@ from gate.wire import checks, replies
 from gate.wire.client import Worker
 from gate.wire.commands import COMMANDS
 from tests.replica.ledger import Ledger, said
-from tests.wire.test_connection import AUTH, Line, command
+from tests.wire.line import AUTH, Line, command
 
 LIMIT_MS = 5_000
 ANSWERS = {"GATE.CHECK": b":0\r\n", "GATE.VERDICT": replies.bulk(b"blacklisted")}

@@ -9,7 +9,7 @@ import pytest
 from gate.wire import checks, long_reads, turns
 from gate.wire.client import Worker
 from tests.replica.ledger import Ledger, app_facts, app_set, said
-from tests.wire.test_connection import AUTH, Line, command
+from tests.wire.line import AUTH, Line, command
 
 USERS = [b"alice", *(b"user%06d" % number for number in range(3_000)), b"alice"]
 FAN_OUT = command("GATE.MCHECK", "bob", *USERS)

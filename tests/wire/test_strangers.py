@@ -8,8 +8,8 @@ from gate.wire import replies
 from gate.wire.client import MAX_STRANGER_COMMANDS, MAX_WRONG_AUTHS, Worker
 from gate.wire.connection import MAX_STRANGER_BYTES, STRANGER_BUDGET_BYTES
 from gate.wire.strict import MAX_ARGS
+from tests.wire.line import AUTH, Line, command
 from tests.wire.malformed import TLS
-from tests.wire.test_connection import AUTH, Line, command
 
 HALF_A_FAN_OUT = b"*%d\r\n$11\r\nGATE.MCHECK\r\n" % MAX_ARGS + (b"$64\r\n" + b"x" * 64 + b"\r\n") * (MAX_ARGS // 2)
 REFUSED = b"-ERR Protocol error: unauthenticated request too big\r\n"

@@ -19,8 +19,8 @@ from tests.harness.waiting import wait_until_async
 from tests.replica.ledger import Ledger, app_facts
 from tests.wire.conftest import SECRETS
 from tests.wire.gateway import GatewayPeer, session_service_at, token_of
+from tests.wire.line import AUTH, Line, command
 from tests.wire.peer import Peer
-from tests.wire.test_connection import AUTH, Line, command
 
 APP = app_facts(secrets=SECRETS)
 

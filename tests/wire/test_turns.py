@@ -15,8 +15,8 @@ from gate.wire.client import Worker
 from gate.wire.resp import CommandReader
 from gate.wire.turns import LIGHT_SHARE, MOST_IN_A_ROUND, ROUND_US, SLICE_US, TURN_BYTES, Turns, Usage
 from loadtests.bench.rows.fairness import Kind, kinds
+from tests.wire.line import AUTH, Line, command
 from tests.wire.malformed import echo
-from tests.wire.test_connection import AUTH, Line, command
 
 PASSES = 12
 MOST_CPU_S = 0.012
