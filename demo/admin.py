@@ -1,4 +1,4 @@
-"""How the facts reach the service: a part as an app server would send it, over the signed HTTP API; the bulk by `gate import`.
+"""Loads the facts: a part as an app server would send it, over the signed HTTP API; the rest by `gate import`.
 
 Both ways answer once the write is effective on this node, so the trace may start right after.
 """
@@ -61,7 +61,7 @@ class AdminClient:
 
 
 class Imported(NamedTuple):
-    """What `gate import` says of itself."""
+    """The summary that `gate import` prints."""
 
     entries: int
     entries_per_s: int

@@ -1,4 +1,4 @@
-"""What a run found, for people (a table) and for programs (JSON)."""
+"""The results of a run, for people (a table) and for programs (JSON)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.table import Table
 
 @dataclass
 class Outcome:
-    """Everything that `python -m demo` has to say."""
+    """The figures that `python -m demo` prints."""
 
     messages: int = 0
     blacklist_entries: int = 0
