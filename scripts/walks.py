@@ -27,6 +27,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 from gate.core import token
@@ -44,7 +45,9 @@ REPEATS = 12
 WARM_UPS = 3
 """Unmeasured: connections are made, scripts loaded and Users cached by then."""
 AFTERWARDS_S = 0.03
-"""What the role that answered does then, as its access log, belongs to the walk. What other roles do then does not."""
+"""What the role that answered does then, as its access log, belongs to the walk."""
+HEARD = ": Subscription._hear"
+"""The announcement of a replicator arrives at the role that waits for it."""
 RECORDS_WITHIN_S = 20.0
 
 
@@ -66,6 +69,13 @@ class Span:
     began_ns: int
     answered_ns: int
     ended_ns: int
+
+
+class Call(NamedTuple):
+    """One call of a function, on the monotonic clock."""
+
+    at_ns: int
+    hop: str
 
 
 @dataclass(frozen=True)
@@ -189,17 +199,26 @@ def trace(walk: Walk, call: Callable[[], object], pids: dict[str, int], records:
     for role in walk.roles:
         os.kill(pids[role], signal.SIGUSR1)
     spans = [span_of(call) for _ in range(REPEATS)]
-    found: list[list[tuple[int, str]]] = [[] for _ in spans]
-    for role in walk.roles:
-        os.kill(pids[role], signal.SIGUSR2)
-        record = records / f"{pids[role]}.json"
-        wait_until(record.exists, RECORDS_WITHIN_S, f"the record of {role}")
-        calls = [(at_ns, hop) for at_ns, hop in json.loads(record.read_text())]
-        record.unlink()  # the role is traced again for another walk
-        for hops, span in zip(found, spans, strict=True):
-            until_ns = span.ended_ns if role == walk.roles[0] else span.answered_ns
-            hops += [(at_ns, hop) for at_ns, hop in calls if span.began_ns <= at_ns <= until_ns]
-    return [[hop for _, hop in sorted(hops)] for hops in found]
+    calls = {role: recorded(pids[role], records) for role in walk.roles}
+    found = []
+    for span in spans:
+        own = [call for call in calls[walk.roles[0]] if span.began_ns <= call.at_ns <= span.ended_ns]
+        # What another role does once its last announcement has arrived is its own work.
+        heard = [call.at_ns for call in own if call.hop.endswith(HEARD) and call.at_ns <= span.answered_ns]
+        until_ns = heard[-1] if heard else span.answered_ns
+        others = [call for role in walk.roles[1:] for call in calls[role] if span.began_ns <= call.at_ns <= until_ns]
+        found.append([call.hop for call in sorted([*own, *others])])
+    return found
+
+
+def recorded(pid: int, records: Path) -> list[Call]:
+    """What the role of this process called since it began to record."""
+    os.kill(pid, signal.SIGUSR2)
+    record = records / f"{pid}.json"
+    wait_until(record.exists, RECORDS_WITHIN_S, f"the record of process {pid}")
+    calls = [Call(*call) for call in json.loads(record.read_text())]
+    record.unlink()  # the role is traced again for another walk
+    return calls
 
 
 def span_of(call: Callable[[], object]) -> Span:
