@@ -1,1 +1,1 @@
-"""Webhooks: what Apps are told without asking. Signed, at least once, with backoff, given up at last and kept for a replay."""
+"""Webhooks: signed, at-least-once delivery of events to an App's URL, with backoff and a dead-letter list for replays."""

@@ -1,8 +1,8 @@
-"""Delivery: takes results that are due, POSTs each to its App's webhook, and says what became of it.
+"""Delivery: takes results that are due, POSTs each to its App's webhook, and records the outcome.
 
-At least once: a result is ended after a 2xx answer, so a receiver may hear one twice (`operateId` and `userId` tell). Anything
-else is tried again, each time later, and given up after the last of `WAITS_MS`. Attempts are counted by Redis, so workers may
-die and nodes may share the work. Used by the background role.
+At least once: a result is removed after a 2xx answer, so a receiver may get one twice (same `operateId` and `userId`). After
+any other answer it is sent again, with growing delays, and given up after the last of `WAITS_MS`. Redis counts the attempts,
+so workers may die and nodes may share the work. Used by the background role.
 """
 
 from __future__ import annotations

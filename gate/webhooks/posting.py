@@ -25,8 +25,8 @@ class Poster:
         self._session: ClientSession | None = None
 
     async def __aenter__(self) -> Poster:
-        # No cookies, no proxy of the environment: an answer leaves nothing behind. Connections are not counted: whoever
-        # hangs would take those of others.
+        # No cookies and no proxy from the environment: no state is kept between requests. The number of connections is not
+        # limited: receivers that hang would use up those of the others.
         self._session = ClientSession(
             connector=TCPConnector(limit=0),
             timeout=ClientTimeout(total=TIMEOUT_S),

@@ -1,13 +1,13 @@
-"""What a presence webhook receives: a JSON array of changes, the oldest first, as RongCloud tells them.
+"""The body of a presence webhook: a JSON array of changes, oldest first, in RongCloud's format.
 
     userid     the User; {"b64": "..."} for an id that is not UTF-8, as everywhere in Gate's JSON
     status     "0" online, "1" offline, "2" logged out
     os         the platform, as the client named it
-    time       when it changed, Unix ms; a departure's is the moment of leaving, not of its announcement
-    clientIp   as the Gateway told it
+    time       when it changed, Unix ms; for a departure, the moment of leaving rather than of its announcement
+    clientIp   as the Gateway reported it
     sessionId  the Session that came, or the last that left
 
-Each platform's coming and going is told, the User's first and last ones too. Kicks are not: they are for Gateways. Pure.
+The array has each platform's coming and going, a User's first and last ones too. It has no kicks: those are for Gateways. Pure.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from gate.core.presence import Event, Kind
 JSON_TYPE = "application/json"
 ONLINE, OFFLINE, LOGGED_OUT = "0", "1", "2"
 
+# By kind of event. An `OFFLINE` with the reason `logout` becomes `LOGGED_OUT`.
 STATUS_OF: dict[Kind, str] = {
     "online": ONLINE,
     "platform-online": ONLINE,
     "offline": OFFLINE,
     "platform-offline": OFFLINE,
 }
-"""Of each kind that is told; a departure because of `logout` is `LOGGED_OUT`."""
 
 
-def told_of(events: Sequence[Event]) -> list[Event]:
-    """Those that the receiver is told."""
+def webhook_events(events: Sequence[Event]) -> list[Event]:
+    """Return the events that the webhook delivers: those with a kind in `STATUS_OF`."""
     return [event for event in events if event.kind in STATUS_OF]
 
 
 def body_of(events: Sequence[Event]) -> bytes:
-    """The array; all of the events are of kinds that are told."""
+    """Encode the array. All events must have a kind in `STATUS_OF`, see `webhook_events`."""
     return msgspec.json.encode([_change(event) for event in events])
 
 

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from gate.core.presence import KINDS, Cursor, Event, Kind
-from gate.webhooks.presence_body import body_of, told_of
+from gate.webhooks.presence_body import body_of, webhook_events
 
 
 def event(kind: Kind = "online", user: bytes = b"ann", why: str = "", since_ms: int = 1_700_000_000_123) -> Event:
@@ -44,7 +44,9 @@ def test_a_status_is_said_as_rongcloud_does(kind: Kind, why: str, status: str) -
 
 
 def test_all_kinds_are_told_but_kicks() -> None:
-    assert [one.kind for one in told_of([event(kind) for kind in KINDS])] == [kind for kind in KINDS if kind != "kick"]
+    assert [one.kind for one in webhook_events([event(kind) for kind in KINDS])] == [
+        kind for kind in KINDS if kind != "kick"
+    ]
 
 
 @pytest.mark.parametrize(("user", "told"), [("é".encode(), "é"), (b'"\x00\n', '"\x00\n'), (b"a\xff", {"b64": "Yf8="})])
