@@ -1,1 +1,1 @@
-"""Presence at work: who opens Sessions, who follows the feed, who ends what nobody holds any more."""
+"""The services of Presence: sessions, feeds, session recovery, revocation and sweeps."""

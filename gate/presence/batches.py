@@ -1,10 +1,10 @@
-"""Calls of one moment travel together: a storm of connects is a few pipelines, not a round trip each.
+"""Sends calls of the same moment together: many connects at once take a few pipelines, not a round trip each.
 
-What is submitted in one turn of the loop is sent at its end as one pipeline, in the order of submission, at most
-`MAX_CALLS_A_BATCH` and about `MAX_ARGS_A_BATCH` in each. All calls of a batch share one future; a `PendingResult` knows which
-of its replies belongs to it. A lost server fails the whole batch; a call that the server refused by itself fails alone.
+Calls submitted in one turn of the loop are sent at its end as one pipeline, in the order of submission, with at most
+`MAX_CALLS_A_BATCH` calls and about `MAX_ARGS_A_BATCH` arguments in each. All calls of a batch share one future; a
+`PendingResult` has the index of its reply. A lost server fails the whole batch. A call that the server refuses fails alone.
 
-Used by `session_service`, one a process.
+Used by `session_service`; one per process.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ T = TypeVar("T")
 
 
 class PendingResult(msgspec.Struct, Generic[T], frozen=True):
-    """One reply to come. Once `arrival` is done, `result` gives what was asked for, or raises what went wrong."""
+    """One future reply. Once `arrival` is done, `result` returns the parsed reply, or raises the failure."""
 
     arrival: asyncio.Future[list[Reply]]
     at: int
-    """Which of the batch's replies it is."""
+    """Index of its reply in the batch."""
     read: Callable[[Reply], T]
     asks_only: bool
 
@@ -120,8 +120,8 @@ class Batches:
     async def _exchange(self, calls: list[SlicedCall], arrival: asyncio.Future[list[Any]]) -> None:
         try:
             arrival.set_result(await self._slices.exchange(calls))
-        except Exception as problem:  # a bug too is theirs who asked: they would wait for ever
+        except Exception as problem:  # callers get a bug as well, or they would wait for ever
             arrival.set_exception(problem)
-            arrival.exception()  # whoever asked may be gone
+            arrival.exception()  # marks it as retrieved: all callers may have disconnected
             if not isinstance(problem, StoreUnavailable):
                 raise

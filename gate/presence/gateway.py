@@ -74,10 +74,10 @@ class Gateway:
         )  # fmt: skip
 
     def open(self, session: OpenSession) -> PendingResult[OpenOutcome]:
-        """Open a new Session, or again one that was open before. Any outcome but `OK` means that there is none."""
+        """Open a new Session, or reopen one that Redis lost. With any outcome but `OK`, the Session is not open."""
         session.epoch = self.epoch
         call = self._service.store.opening(session)
-        if session.since_ms is None:  # behind the call: to the script it is new
+        if session.since_ms is None:  # after the call was built: the script must see it as new
             session.since_ms = wall_ms()
         return self._service.batches.submit(call, partial(self._opened, session))
 

@@ -1,9 +1,9 @@
-"""A kick that somebody ordered: in the audit before it is carried out, and what came of it after.
+"""A kick command of an operator or a backend: audited before it is carried out, and again with its result.
 
-Presence may lie in another Redis than the facts and their audit, so no script can do both. The order is written first: where
-that fails, nobody is put out, and the caller learns that at once. Then Sessions are closed, and the entry `kick-ordered` gives
-way to `kicked`, which says how many. An entry that stays `kick-ordered` tells that a Redis went away in between: the Sessions
-may be closed or not, and whoever ordered it was told so, unless only this last step failed.
+Presence may be stored in another Redis than the facts and their audit, so no script can write both. First the audit entry
+`kick-ordered` is written; if that fails, no Session is closed, and the caller gets the error at once. Then the Sessions are
+closed, and the entry `kicked`, with their number, replaces `kick-ordered`. If `kick-ordered` stays, a Redis became unreachable
+in between: the Sessions may be closed or not. The caller then got an error, unless only this last step failed.
 
 Called by `/v1`, the console and the command line.
 """
@@ -33,9 +33,9 @@ async def kick_user(
     session: str | None = None,
     platform: str | None = None,
 ) -> int:
-    """Close a User's Sessions wherever they are held: this one, those of a platform, or all. How many were live.
+    """Close one Session of a User, those of a platform, or all, on any Gateway. Returns how many were live.
 
-    Raises `InvalidInput` for another User's Session and for what is no platform, and `StoreUnavailable`.
+    Raises `InvalidInput` for another User's Session and for an invalid platform, and `StoreUnavailable`.
     """
     stored_id = "" if session is None else _own(user, session)
     named = "" if platform is None else parse_platform(platform.encode())
@@ -45,13 +45,13 @@ async def kick_user(
     try:
         await audit.settle_kick(app_key, user, because, *which, ordered, closed)
     except StoreUnavailable as away:
-        # It is done, and that it was ordered is known: an error would only make the caller kick again.
+        # The Sessions are closed and the order is in the audit: an error would only make the caller kick again.
         _log.warning("the audit has a kick as ordered only", entry=ordered, problem=str(away))
     return closed
 
 
 def _own(user: bytes, session: str) -> str:
-    """What is stored of the id of this User's Session."""
+    """Return the stored part of this User's Session id."""
     stored_id, whose = session_parts(session)
     if whose != user:
         raise InvalidInput("session", "is another User's")

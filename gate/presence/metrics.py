@@ -1,6 +1,7 @@
-"""Figures of Presence for metrics: how near leases come to their end, and how many Gateways and Sessions there are.
+"""Metrics of Presence: how near leases come to their expiry, and how many Gateways and Sessions there are.
 
-Every node tells those of the whole deployment, so they are compared over nodes, never summed. Pure but for what it is given.
+Every node exports the values of the whole deployment, so compare them between nodes; never sum them. Pure, except for the
+callbacks.
 
 Called by the sweeper and the sampler.
 """
@@ -10,15 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 Shown = Callable[[tuple[str, ...], int], None]
-"""Shows a value under labels."""
+"""Exports a value with these labels."""
+# Per metric. Callers choose the names of Apps and platforms, and a series stays exported until the process ends.
 MAX_SERIES = 200
-"""Of one figure. Apps and platforms are named by others, and a series that was shown once is there until the process ends."""
 
 
 class OldestBeat:
-    """The largest age of a holding lease's last beat, as a share of the time that it may have: 1 is its end.
+    """The largest age of a live lease's last beat, as a share of the lease's time to live: at 1 the lease expires.
 
-    A beat is old for a moment only, and a scrape comes now and then. So the highest of the last lease or two is told.
+    A beat is old only for a moment, and scrapes are rare. So the highest value of the last one or two lease times is exported.
     """
 
     def __init__(self, lease_ttl_ms: int) -> None:
@@ -28,7 +29,7 @@ class OldestBeat:
         self._before_ms = 0
 
     def note(self, age_ms: int, now_ms: int) -> None:
-        """One lease's, at this moment."""
+        """Record the age of one lease's last beat."""
         if now_ms - self._began_ms >= self._lease_ttl_ms:
             is_next = now_ms - self._began_ms < 2 * self._lease_ttl_ms
             self._before_ms = self._oldest_ms if is_next else 0
@@ -37,14 +38,14 @@ class OldestBeat:
 
     @property
     def ratio(self) -> float:
-        """0 to 1, and above where this process itself was late to look."""
+        """0 to 1; above 1 if this process itself looked too late."""
         return max(self._oldest_ms, self._before_ms) / self._lease_ttl_ms
 
 
 class BoundedSeries:
-    """One figure under labels that others choose: the first `MAX_SERIES` of them, the largest first; the rest is summed.
+    """One metric with labels that callers choose: the first `MAX_SERIES` of them, largest first; the rest is summed.
 
-    What is gone is shown as 0, since prometheus_client forgets no series that a process once had.
+    A series without a value is exported as 0, since prometheus_client keeps every series of a process.
     """
 
     def __init__(self, labels: int, show: Shown) -> None:
@@ -53,7 +54,7 @@ class BoundedSeries:
         self._known: dict[tuple[str, ...], None] = {}
 
     def set(self, values: Mapping[tuple[str, ...], int]) -> None:
-        """All that there is now; what is left out is 0."""
+        """Export all current values; any series not among them becomes 0."""
         for labels in sorted(values, key=lambda one: (-values[one], one)):
             if len(self._known) < MAX_SERIES:
                 self._known[labels] = None

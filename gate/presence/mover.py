@@ -41,8 +41,8 @@ USERS_A_STEP = 100
 """Some 2 ms of the server's time in each of two scripts; a write of one of these Users waits for both."""
 SCANNED_AT_ONCE = 500
 """So many are under way at once."""
-TOLD_AT_ONCE = 8
-"""Slices. A new one refuses its Users until it has the word; each is sent the leases of all old ones."""
+# A new slice refuses its Users until it has the slicing; each slice gets the leases of all old ones.
+SLICES_UPDATED_AT_ONCE = 8
 
 _log = structlog.get_logger()
 
@@ -165,44 +165,48 @@ class _AppMover:
     async def settle(self, slicing: Slicing, wanted: int) -> None:
         """From how the App is sliced to how it should be."""
         if not slicing.before and slicing.slices >= wanted:
-            await self._tell_settled(slicing, "")  # some slice lost its data
+            await self._announce_settled(slicing, "")  # some slice lost its data
             return
         is_begun = slicing.before > 0
         growth = slicing if is_begun else Slicing(wanted, slicing.slices)
         _log.info("an App's Presence is spread over more slices", app=self._app, slices=growth.word, goes_on=is_begun)
-        await self._tell_moving(growth, is_begun)
+        await self._announce_growth(growth, is_begun)
         moved = await self._move_all(growth)
         ends = await self._client.read(
             *(("HMGET", keys.feed_meta(self._app, at), "epoch", "seq") for at in range(growth.before))
         )
         said = " ".join([growth.word, *(f"{(epoch or b'0').decode()}-{int(seq or 0)}" for epoch, seq in ends)])
-        await self._tell_settled(Slicing(growth.slices), said)
+        await self._announce_settled(Slicing(growth.slices), said)
         _log.info("an App's Presence is spread over its slices", app=self._app, slices=growth.slices, users=moved)
 
     async def let_go(self) -> None:
         """Any process may go on at once."""
         await self._run(_Run(0, scripts.PRESENCE_MOVER, [0, "1"]))
 
-    async def _tell_moving(self, growth: Slicing, is_begun: bool) -> None:
-        await self._tell_each(range(1, growth.before), growth)
-        await self._tell(0, growth, "" if is_begun else growth.word)
+    async def _announce_growth(self, growth: Slicing, is_begun: bool) -> None:
+        await self._update_each(range(1, growth.before), growth)
+        await self._update_slice(0, growth, "" if is_begun else growth.word)
         copied = await self._copied(range(growth.before))
-        await self._tell_each(range(growth.before, growth.slices), growth, "" if is_begun else "1", *copied)
+        await self._update_each(range(growth.before, growth.slices), growth, "" if is_begun else "1", *copied)
 
-    async def _tell_settled(self, slicing: Slicing, said: str) -> None:
+    async def _announce_settled(self, slicing: Slicing, said: str) -> None:
         copied = await self._copied(range(slicing.slices))  # for one that lost them
-        await self._tell_each(range(1, slicing.slices), slicing, "", *copied)
-        await self._tell(0, slicing, said, "", *copied)
+        await self._update_each(range(1, slicing.slices), slicing, "", *copied)
+        await self._update_slice(0, slicing, said, "", *copied)
         await self.let_go()
 
-    async def _tell_each(self, slices: Sequence[int], slicing: Slicing, is_new: str = "", *copied: bytes | int) -> None:
-        for first in range(0, len(slices), TOLD_AT_ONCE):
-            some = slices[first : first + TOLD_AT_ONCE]
-            await asyncio.gather(*(self._tell(at, slicing, "", is_new, *copied) for at in some))
+    async def _update_each(
+        self, slices: Sequence[int], slicing: Slicing, is_new: str = "", *copied: bytes | int
+    ) -> None:
+        for first in range(0, len(slices), SLICES_UPDATED_AT_ONCE):
+            some = slices[first : first + SLICES_UPDATED_AT_ONCE]
+            await asyncio.gather(*(self._update_slice(at, slicing, "", is_new, *copied) for at in some))
 
-    async def _tell(self, at: int, slicing: Slicing, growth: str, is_new: str = "", *copied: bytes | int) -> None:
-        told = [slicing.word, growth, is_new, *(copied or (0,))]
-        await self._run(_RENEWAL, _Run(at, scripts.PRESENCE_SLICE, told))
+    async def _update_slice(
+        self, at: int, slicing: Slicing, growth: str, is_new: str = "", *copied: bytes | int
+    ) -> None:
+        args = [slicing.word, growth, is_new, *(copied or (0,))]
+        await self._run(_RENEWAL, _Run(at, scripts.PRESENCE_SLICE, args))
 
     async def _copied(self, slices: Sequence[int]) -> list[bytes | int]:
         """Leases and floors, as the script takes them."""

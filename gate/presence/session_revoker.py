@@ -1,14 +1,14 @@
-"""Closes Sessions for what the Changelog says: a Ban is one act; so are deactivation and, if the App says so, revocation.
+"""Follows the Changelog and closes the Sessions of Users that a Change no longer allows to be online.
 
     ban-imposed       every Session of the User, `banned`, if the Ban is still in force
     user-deactivated  every Session, `deactivated`
     tokens-revoked    those whose Token was minted before the moment, `token-revoked`; Apps with close_sessions_on_expire
-    user-erased       what is kept of the User's last moments is dropped
-    app-removed       all of the App's Presence is dropped; and dropped again where a node lets a Gateway in meanwhile
+    user-erased       the User's last-seen and last-active times are deleted
+    app-removed       all of the App's Presence is deleted, and again if a node still accepted a Gateway meanwhile
 
-How far this got is noted in Redis behind the work, so a restart repeats at most a little, and closing twice does no harm; every
-node does all of it. Where the Changelog can't be read on from there (entries that are gone, another epoch), and where nobody
-followed it before, all who are online are held against their facts instead, and it goes on from heads that were read before.
+The position is stored in Redis after the work, so a restart repeats only a little, and closing twice does no harm. Every node
+does all of the work. If the Changelog can't be read on from that position (entries were trimmed, another epoch), or if no node
+followed it before, all online Users are compared with their facts instead, and following starts at heads read before that.
 
 Called by the background role, `run` until cancelled.
 """
@@ -38,12 +38,12 @@ RETRY_S = 0.25
 DROP_REMOVED_EVERY_MS = 10_000
 ONLINE_A_PAGE = 500
 EPOCH_OVER = (1 << 53) - 1
-"""The floor of a Changelog's epoch that is no more: no Replica that is still at it lets anybody connect."""
+"""The floor for a Changelog epoch that has ended: a Replica that is still in it may admit no connect."""
 
 Counted = Callable[[str, int], None]
-"""Counts Sessions that were closed, by why."""
+"""Counts closed Sessions by reason."""
 Timed = Callable[[int], None]
-"""Is told how many ms after a Change its Sessions were closed, by the clocks of whoever wrote it and of this node."""
+"""Gets the ms from a Change to the close of its Sessions, by the clocks of the node that wrote it and of this node."""
 
 _log = structlog.get_logger()
 
@@ -55,7 +55,7 @@ class _Cause(NamedTuple):
 
 
 class SessionRevoker:
-    """One a process."""
+    """Revokes Sessions of all Apps. One per process."""
 
     def __init__(
         self,
@@ -74,14 +74,14 @@ class SessionRevoker:
         self._timed = timed
         self._places: list[Position] = []
         self._server_id: str | None = None
-        """The run of Presence's server that keeps what was noted; None where that has to be read anew."""
+        """The run of Presence's server in which the position was read; None if it must be read again."""
         self._drop_removed_at_ms = 0
 
     async def run(self) -> None:
-        """Follow for ever."""
+        """Follow until cancelled."""
         while True:
             try:
-                # Another run may have lost what was closed, and how far that got with it.
+                # Another run may have lost closes, and the stored position with them.
                 if self._presence.client.server_id != self._server_id:
                     await self.follow_from_noted()
                 await self.follow_once(BLOCK_MS)
@@ -94,7 +94,7 @@ class SessionRevoker:
                 await asyncio.sleep(RETRY_S)
 
     async def follow_once(self, block_ms: int) -> None:
-        """Do what the next Changes ask for, waiting up to `block_ms` for the first."""
+        """Apply the next Changes; wait up to `block_ms` for the first."""
         try:
             news = await self._changelog.read(self._places, block_ms)
             behind = {partition: check_follows(self._places[partition], some) for partition, some in news.items()}
@@ -110,13 +110,13 @@ class SessionRevoker:
             await self._look_at_heads()
 
     async def drop_removed(self) -> None:
-        """Drop all Presence of what is no App. A node that has yet to see one removed lets its Gateways in for as long."""
+        """Delete all Presence of removed Apps. A node that has not seen the removal yet still accepts their Gateways."""
         for app_key in await self._apps.missing(await self._presence.apps()):
             await self._presence.remove_app(app_key)
 
     async def follow_from_noted(self) -> None:
-        """Take up where this or another node stopped; where none ever began, from now on. Raises `StoreUnavailable`."""
-        await self._changelog.prepare()  # a bar without the Changelog's epoch would hold nobody back
+        """Continue where this or another node stopped, or start now if none ever followed. Raises `StoreUnavailable`."""
+        await self._changelog.prepare()  # a connect fence without the Changelog's epoch would stop no connect
         heads, noted = await self._changelog.heads(), await self._presence.kicked_up_to()
         self._server_id = self._presence.client.server_id
         is_first = not self._places and len(noted) < len(heads)
@@ -128,9 +128,9 @@ class SessionRevoker:
         except ChangelogBroken as broken:
             await self._reconcile(str(broken))
         else:
-            if is_first:  # a node's ports answer sooner than this role is at work: who was banned meanwhile?
-                await self._look_at_everybody()
-            # Where nothing was noted yet, the next process would begin with its own now, and miss what came in between.
+            if is_first:  # the node's ports were open before this role ran: find Users banned since
+                await self._check_all_online()
+            # Without a stored position, the next process would start at its own now, and miss the Changes in between.
             await self._note(range(len(places)))
 
     async def _look_at_heads(self) -> None:
@@ -158,16 +158,16 @@ class SessionRevoker:
             for before_ms, some in (await self._by_token(cause, list(users))).items():
                 closed = await self._presence.kick(cause.app, some, cause.why, minted_before_ms=before_ms, up_to=up_to)
                 self._count(cause.why, closed)
-                if closed:  # by this node: another one that was faster has told it
+                if closed:  # by this node: a faster node has reported its own closes
                     self._timed(max(0, wall_ms() - min(users[user] for user in some)))
         for app_key, gone in erased.items():
             await self._presence.forget_users(app_key, gone)
 
     async def _by_token(self, cause: _Cause, users: Sequence[bytes]) -> dict[int | None, list[bytes]]:
-        """Whom to close for it, by the moment before which their Tokens have to be minted; None for any.
+        """Return the Users to disconnect, by the moment before which their Tokens were minted; None for any Token.
 
-        What was done by another node or before a restart is repeated: that must close nobody whose Ban was lifted since, and
-        of one that was reactivated only what came with the Tokens from before.
+        Changes are applied again on every node and after a restart. So a User whose Ban was lifted since is left out, and of
+        a reactivated User only the Sessions with Tokens from before are closed.
         """
         if cause.why == "token-revoked":
             return {cause.minted_before_ms: list(users)}
@@ -186,19 +186,19 @@ class SessionRevoker:
             return False
 
     async def _reconcile(self, problem: str) -> None:
-        """Hold everybody who is online against the facts."""
+        """Compare all online Users with the facts."""
         _log.warning("kicks can't follow the Changelog; looking at everybody who is online", problem=problem)
-        await self._look_at_everybody()
+        await self._check_all_online()
 
-    async def _look_at_everybody(self) -> None:
+    async def _check_all_online(self) -> None:
         heads = await self._changelog.heads()
-        # Whoever connects meanwhile is not found, so it has to be verified on facts that are as new as these.
+        # Users who connect meanwhile are not found, so their connects must be verified on facts at least as new as these.
         floors = {place.epoch: EPOCH_OVER for place in self._places} | {head.epoch: head.seq for head in heads}
         await self.drop_removed()
         for app_key in await self._presence.apps():
             try:
                 app = await self._apps.get(app_key)
-            except AppUnknown:  # removed just now: the Changelog tells of it
+            except AppUnknown:  # removed just now: the Changelog has that Change
                 continue
             await self._presence.set_floors(app_key, floors)
             cursor = -1

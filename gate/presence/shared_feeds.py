@@ -1,11 +1,11 @@
-"""Apps' feeds as they grow: every follower of one App in a process shares one blocking read.
+"""Shared feed subscriptions: all followers of one App's feed in a process share one blocking read.
 
-Thousands of readers of one feed (event streams, the Gateway that this process is) would cost Redis a connection and a read
-each. Here one task an App reads, and keeps the newest entries; a follower takes from those. One that is further behind reads
-by itself, from its own cursor, until it has caught up: a slow follower costs no memory, loses nothing, and holds up nobody.
+Without this, thousands of readers of one feed (event streams, this process's local Gateway) would each cost Redis a connection
+and a read. Here one task per App reads, and keeps the newest entries for its followers. A follower that is further behind reads
+by itself, from its own cursor, until it has caught up: a slow follower costs no memory, loses nothing and delays no other one.
 
-A follower sees every entry behind its cursor once, in order, or is raised `FeedReset`. While Redis is away it waits, and goes
-on from where it was; `is_cut_off` says so meanwhile. Used by `gate.http` and `gate.presence`.
+A follower gets every entry after its cursor once, in order, or the exception `FeedReset`. While Redis is unreachable, followers
+wait and `is_cut_off` is true; then they continue at their cursors. Used by `gate.http` and `gate.presence`.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class SharedFeeds:
 
 
 class _SharedFeed:
-    """One App's shared read: the newest entries, and whoever waits for more."""
+    """One App's shared read: its task, the newest entries, and the followers that wait for more."""
 
     def __init__(self, feed: Feed) -> None:
         self.feed = feed
@@ -169,8 +169,8 @@ class _SharedFeed:
                 await asyncio.sleep(RETRY_S)
             except FeedReset as reset:
                 if isinstance(reset, FeedUnreadable):
-                    _log.error("a feed's followers have to begin anew", app=self.feed.app_key, problem=str(reset))
-                # Each follower finds out by itself, from its own cursor, whether it can read on.
+                    _log.error("a feed's followers must start again", app=self.feed.app_key, problem=str(reset))
+                # Each follower checks by itself whether it can read on from its own cursor.
                 place, self._start, self._recent = None, None, []
                 self._wake()
                 await asyncio.sleep(RETRY_S)

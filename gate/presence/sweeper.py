@@ -1,11 +1,11 @@
-"""The sweeper: ends leases that nobody renews, the Sessions under them, and announces departures that have lasted.
+"""The sweeper: ends leases that are no longer renewed, closes their Sessions, and announces departures that have lasted.
 
-A lease is judged by its beats on this process's monotonic clock: one that has not moved for its time to live is ended, by a
-script that looks at the beat again. Where Redis could not be reached, or is another run of itself, the watch begins anew, and
-time in which this process did not watch does not count; so an outage of ours ends nothing. Another run of Redis may lack what
-the last one had: no departure is announced for as long as a lease lasts. Every node sweeps; what one did, another finds done.
-Each slice of an App's Presence has its own copy of a lease, and is judged and swept by itself. If one master of a Cluster is
-away, the Apps that it has nothing of are swept as ever, and the watch of the others begins again.
+A lease is watched on this process's monotonic clock. If its beat has not changed for its time to live, a script compares the
+beat once more and ends the lease. If Redis was unreachable or restarted, the watch starts again, and time in which this process
+did not watch does not count; so an outage on our side ends no lease. A restarted Redis may have lost data: no departure is
+announced until a lease's time to live has passed. Every node sweeps; work that another node did is found done.
+Each slice of an App's Presence has its own copy of a lease, and is watched and swept by itself. If one master of a Cluster is
+unreachable, Apps without data on it are swept as usual, and the watch of the others starts again.
 
 Called by the background role, `run` until cancelled.
 """
@@ -26,28 +26,29 @@ from gate.store.link import Reply
 from gate.store.presence import PresenceStore
 
 LOOK_EVERY_MS = 250
+# The most that the time between two looks counts as watched. A longer gap means that the machine was stopped, and with it
+# the Gateways' renewals.
 MOST_WATCHED_MS = 1_000
-"""So much of the time between two looks counts as watched: the rest is a stopped machine's, whose Gateways renewed nothing."""
+# Of one kind for one App, some 20 ms: the rest of a large sweep waits for the next look, which follows at once.
 SCRIPTS_A_LOOK = 10
-"""Of one kind for one App, some 20 ms: what is left of a large sweep waits for the next look, which comes at once."""
+# Interval at which old connect fences (bars) and old ended leases are deleted.
 TIDY_EVERY_MS = 10_000
-"""How often bars and leases that hold nobody back any more are dropped."""
 
-Told = Callable[[float, Mapping[str, int]], None]
-"""Is told the `OldestBeat.ratio`, and how many Gateways of each App hold a lease."""
+Report = Callable[[float, Mapping[str, int]], None]
+"""Gets the `OldestBeat.ratio`, and the number of Gateways with a lease by App."""
 Counted = Callable[[str, int], None]
-"""Counts what was done: `leases`, `sessions` or `departures`, and how many."""
+"""Adds to the count of `leases`, `sessions` or `departures`."""
 
 
 class _Seen(NamedTuple):
     epoch: int
     beat: int
     at_ms: int
-    """Of the time that was watched."""
+    """In watched time, `_watched_ms`."""
 
 
 class Sweeper:
-    """One a process."""
+    """Sweeps all Apps. One per process."""
 
     def __init__(
         self,
@@ -55,13 +56,13 @@ class Sweeper:
         lease_ttl_ms: int,
         count: Counted = lambda what, many: None,
         clock: Callable[[], int] = monotonic_ms,
-        tell: Told = lambda oldest, gateways: None,
+        report: Report = lambda oldest, gateways: None,
     ) -> None:
         self.store = store
         self._lease_ttl_ms = lease_ttl_ms
         self._count = count
         self._clock = clock
-        self._tell = tell
+        self._report = report
         self._oldest = OldestBeat(lease_ttl_ms)
         self.seen: dict[tuple[str, int, bytes], _Seen] = {}
         self._apps: Sequence[str] = ()
@@ -72,7 +73,7 @@ class Sweeper:
         self._announce_from_ms = 0
 
     async def run(self) -> None:
-        """Sweep for ever."""
+        """Sweep until cancelled."""
         while True:
             try:
                 next_ms = await self.look()
@@ -82,12 +83,12 @@ class Sweeper:
             await asyncio.sleep(next_ms / 1_000)
 
     async def look(self) -> int:
-        """Do what is to be done now; in how many ms to look again. Raises `StoreUnavailable`."""
+        """Run one round. Returns the ms until the next one. Raises `StoreUnavailable`."""
         apps, found = await self._read()
         if self.store.client.server_id != self._server_id:
             self.seen.clear()
             if self._server_id:
-                # It may have forgotten who came back: Gateways that live bring that back with their next renewal.
+                # It may have lost Users' returns: live Gateways report those again with their next renewal.
                 self._announce_from_ms = self._watched_ms + self._lease_ttl_ms
             self._server_id = self.store.client.server_id
         now_ms = self._clock()
@@ -116,11 +117,11 @@ class Sweeper:
                     raise
                 for lease in known:
                     self.seen.pop((app, at, lease.gateway), None)
-        self._tell(self._oldest.ratio, holding)
+        self._report(self._oldest.ratio, holding)
         return max(1, soonest_ms)
 
     async def _read(self) -> tuple[Sequence[str], Sequence[Sequence[Sequence[Reply]]]]:
-        """The Apps that can be looked at, and what is kept of their slices. Raises `StoreUnavailable`."""
+        """Return the Apps that can be read, and the replies for their slices. Raises `StoreUnavailable`."""
         try:
             self._apps = await self.store.apps()
             return self._apps, await self._look_at(self._apps)
@@ -165,7 +166,7 @@ class Sweeper:
         return ended
 
     async def _sweep(self, app: str, at: int) -> bool:
-        """Whether there is more."""
+        """True if there is more to sweep."""
         for _ in range(SCRIPTS_A_LOOK):
             ended, leases_left = await self.store.sweep(app, at)
             if ended:
@@ -181,14 +182,14 @@ class Sweeper:
             await self.store.tidy(app, at)
 
     async def _drop_bars(self, app: str, at: int) -> bool:
-        """Whether there are more."""
+        """True if there are more old connect fences to delete."""
         for _ in range(SCRIPTS_A_LOOK):
             if not await self.store.drop_bars(app, at):
                 return False
         return True
 
     async def _announce(self, app: str, at: int) -> int:
-        """In how many ms the next departure is due."""
+        """Announce departures that are due. Returns the ms until the next one is."""
         for _ in range(SCRIPTS_A_LOOK):
             announced, due_in_ms = await self.store.announce(app, at)
             if announced:
@@ -203,7 +204,7 @@ class Sweeper:
 def _slices(
     apps: Sequence[str], found: Sequence[Sequence[Sequence[Reply]]]
 ) -> Iterator[tuple[str, int, Sequence[Reply]]]:
-    """Each slice of each App, with what was replied of it."""
+    """Yield each slice of each App with its replies."""
     for app, slices in zip(apps, found, strict=True):
         for at, replies in enumerate(slices):
             yield app, at, replies

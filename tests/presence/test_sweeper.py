@@ -101,7 +101,7 @@ class TestSweeper:
 
     async def test_how_old_beats_become_is_told_before_a_lease_is_lost(self, presence: PresenceStore) -> None:
         clock, told = HandClock(), list[tuple[float, dict[str, int]]]()
-        sweeper = Sweeper(presence, TTL_MS, clock=clock, tell=lambda oldest, held: told.append((oldest, dict(held))))
+        sweeper = Sweeper(presence, TTL_MS, clock=clock, report=lambda oldest, held: told.append((oldest, dict(held))))
         gateways = [await Gateway(presence, APP, name).lease() for name in (b"late", b"live")]
         await sweeper.look()
         clock.now_ms += 800

@@ -133,7 +133,7 @@ def _sweeper(context: RoleContext, presence: PresenceStore) -> Sweeper:
         presence,
         context.config.lease_ttl_ms,
         lambda what, many: PRESENCE_SWEPT.labels(what).inc(many),
-        tell=export_leases,
+        report=export_leases,
     )
 
 
