@@ -147,11 +147,11 @@ class PresenceStore:
         platform: str = "",
         up_to: LogPosition = NO_POSITION,
     ) -> int:
-        """Close these Users' Sessions wherever they are held, and tell their Gateways; answers how many were live."""
+        """Close these Users' Sessions wherever they are held, and notify their Gateways. Returns how many were live."""
         before = "" if minted_before_ms is None else minted_before_ms
         args = why, before, stored_id, platform, up_to.log_epoch, up_to.log_seq
         closed = 0
-        for some in _some(users, SWEPT_A_SCRIPT):  # one by one, as a pipeline of them would let nobody in between
+        for some in _some(users, SWEPT_A_SCRIPT):  # one by one: other commands can't run between those of a pipeline
             (each,) = await self.exchange(SlicedCall(app_key, scripts.PRESENCE_KICK, args, some, 1))
             closed += sum(each)
         return closed
@@ -232,12 +232,12 @@ class PresenceStore:
         return reply[0], None if reply[1] < 0 else reply[1]
 
     async def drop_bars(self, app_key: str, at: int = 0) -> int:
-        """Drop some bars that hold no connect back any more; how many. None while Users move to other slices."""
+        """Delete some old connect fences. Returns how many; 0 while Users move to other slices."""
         (dropped,) = await self.client.write([_call(scripts.PRESENCE_UNBAR, app_key, at, BARS_A_SCRIPT)])
         return int(dropped)
 
     async def set_floors(self, app_key: str, floors: Mapping[str, int]) -> None:
-        """Nobody connects who was verified on facts from before these: epoch of a Changelog -> seq. All bars are dropped."""
+        """Refuse connects verified on facts older than these (Changelog epoch -> seq). Replaces all fences and floors."""
         flat = [part for floor in floors.items() for part in floor]
         await self.slices.everywhere(app_key, scripts.PRESENCE_FLOORS, *flat)
 
@@ -257,13 +257,13 @@ class PresenceStore:
     # How far Sessions were closed for what the Changelog says
 
     async def kicked_up_to(self) -> dict[int, Position]:
-        """Partition -> up to where."""
+        """Return the stored Changelog position by Partition."""
         (flat,) = await self.client.read(("HGETALL", keys.KICKS))
-        told = zip(flat[::2], flat[1::2], strict=True)
-        return {int(partition): _place(place) for partition, place in told}
+        pairs = zip(flat[::2], flat[1::2], strict=True)
+        return {int(partition): _place(place) for partition, place in pairs}
 
     async def note_kicked(self, places: Mapping[int, Position]) -> None:
-        """Note how far. Several nodes may: each repeats at most what another did."""
+        """Store Changelog positions. Several nodes may: each repeats at most the work of another."""
         flat = [part for partition, place in places.items() for part in (partition, ":".join(map(str, place)))]
         if flat:
             await self.client.read(("HSET", keys.KICKS, *flat))
@@ -293,7 +293,7 @@ class PresenceStore:
         return leased if leased.holds else leased._replace(is_new=False)
 
     async def _next_epoch(self, app_key: str, gateway: bytes) -> int | str:
-        """The one after the last in any slice; "" where the script itself can tell, of one slice."""
+        """The one after the last in any slice; "" where the script itself finds it, with one slice."""
         (found,) = await self.slices.look([app_key], lambda app, at: [("HGET", keys.leases(app, at), gateway)])
         if len(found) == 1:
             return ""

@@ -49,17 +49,17 @@ async def page(client: Client, presences: _Presences, app_key: str, cursor: int,
 async def _page_of_slice(
     client: Client, app_key: str, at: int, cursor: int, count: int
 ) -> tuple[Found, int, int, Sequence[bytes]]:
-    """And how many slices there are, and which Users are under way from this one."""
+    """Also return how many slices there are, and which Users are moving out of this one."""
     rank, place = (cursor - FIRST_RANKED, 0) if cursor >= FIRST_RANKED else (0, cursor)
     # Who left the slice meanwhile is under way by the time at which that is read, or further; and the slicing says so.
-    told, leases, under_way, word = await client.read(
+    scanned, leases, under_way, word = await client.read(
         ("HSCAN", keys.sessions(app_key, at), place, "COUNT", max(1, count)),
         ("HGETALL", keys.leases(app_key, at)),
         ("HKEYS", keys.moving(app_key, at)),
         ("GET", keys.slices(app_key, at)),
     )
     holding = {(lease.gateway, lease.epoch) for lease in map(lease_of, leases[::2], leases[1::2]) if lease.holds}
-    rows, following = list(zip(told[1][::2], told[1][1::2], strict=True)), int(told[0])
+    rows, following = list(zip(scanned[1][::2], scanned[1][1::2], strict=True)), int(scanned[0])
     if place == 0 and (rank or following == 0):
         rows, following = _ranked(rows, rank, count if following == 0 else len(rows), following)
     found = [(user, sessions_of(user, packed)) for user, packed in rows]

@@ -1,4 +1,4 @@
-"""Which node delivers an App's presence webhook, and how far its receiver has heard the feed.
+"""Which node delivers an App's presence webhook, and the cursor of its delivery.
 
 A claim is one node's, and renewed by it; only its owner moves the cursor. A node that has watched a claim for `CLAIM_MS` on its
 own monotonic clock without seeing it renewed takes it over, and goes on from the cursor: no step of any wall clock hurries or

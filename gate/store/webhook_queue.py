@@ -84,7 +84,7 @@ class WebhookQueue:
         return [_hook(partition, row[0], int(row[1]), row[2:]) for partition, row in rows]
 
     async def done(self, hook: QueuedWebhook) -> None:
-        """It was delivered, or there is nobody to deliver it to."""
+        """Remove a result that was delivered, or whose App has no webhook any more."""
         await self._client.write([Call(scripts.HOOK_DONE, [keys.hooks(hook.partition)], [hook.entry])])
 
     async def bury(self, hook: QueuedWebhook, problem: str) -> None:

@@ -15,7 +15,7 @@ for index = 6, #KEYS do
     redis.call('ZADD', KEYS[3], ARGV[1], id)
     redis.call('ZADD', KEYS[4], '0', app .. ':' .. id)
   else
-    tell(KEYS[5], app, id, ARGV[6], '0', ARGV[1])
+    queue_result(KEYS[5], app, id, ARGV[6], '0', ARGV[1])
   end
 end
 return close_log()

@@ -1,7 +1,7 @@
--- Takes a result off the stream: it was delivered, or there is nobody to deliver it to.
+-- Removes a result from the stream: it was delivered, or its App has no webhook any more.
 --   KEYS  1 hooks
 --   ARGV  1 entry id
 --   returns 1, or 0 if it was gone
--- Atomic: an entry that is no longer pending but still there would never be looked at again.
+-- Atomic: an entry that was acknowledged but not deleted would never be read again.
 redis.call('XACK', KEYS[1], 'webhooks', ARGV[1])
 return redis.call('XDEL', KEYS[1], ARGV[1])

@@ -9,6 +9,6 @@ if redis.call('ZREM', KEYS[1], ARGV[2] .. ':' .. ARGV[3]) == 0 then
 end
 local operation = redis.call('HGET', KEYS[3], 'o')
 if operation then
-  tell(KEYS[2], ARGV[2], ARGV[3], operation, '0', ARGV[1])
+  queue_result(KEYS[2], ARGV[2], ARGV[3], operation, '0', ARGV[1])
 end
 return 1

@@ -31,7 +31,7 @@ for _, user in ipairs(users) do
     left[platform] = nil
     if not has_platform(sessions, platform) then
       local kind = (#sessions > 0 or next(left)) and 'platform-offline' or 'offline'
-      tell(kind, user, departure[3], platform, departure[4], departure[5], departure[6], whole(departure[2]))
+      announce(kind, user, departure[3], platform, departure[4], departure[5], departure[6], whole(departure[2]))
       announced = announced + 1
     end
   end

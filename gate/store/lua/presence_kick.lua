@@ -1,11 +1,11 @@
--- Closes Sessions of Users, whoever holds them, and tells their Gateways.
+-- Closes Sessions of Users on any Gateway, and appends a `kick` for each to the feed.
 --   KEYS  1 base
 --   ARGV  1 slicing and 2 whether these Users move, as lib/slices.lua says
 --         3 why  4 only Sessions whose Token was minted before this, ms, or ''  5 only this session, or ''
 --         6 only this platform, or ''  7 Changelog epoch and 8 seq of the Change that this follows from, or '' for none
 --         9... Users
---   returns for each: how many live Sessions were closed, or where else the User is
--- Atomic: a Session that opens meanwhile is either closed here, or refused by the bar that is left behind.
+--   returns for each User: how many live Sessions were closed, or the slice that the User is in
+-- Atomic: a Session that opens meanwhile is either closed here, or refused by the connect fence that this script sets.
 --!include presence
 --!include slices
 --!include presence_changes
@@ -28,7 +28,7 @@ local function bar_all()
   local bars, barred = {}, {}
   read_bars(users)
   for _, user in ipairs(users) do
-    -- Another node may be further in the Changelog, and have left a higher bar: it must not be lowered.
+    -- A node that is further in the Changelog may have set a higher fence: it must not be lowered.
     local epoch, seq = bar_of(user)
     local higher = epoch == ARGV[7] and tonumber(seq) > tonumber(ARGV[8]) and seq or ARGV[8]
     bars[#bars + 1], bars[#bars + 2] = user, ARGV[7] .. ':' .. higher
@@ -36,7 +36,7 @@ local function bar_all()
   end
   redis.call('HSET', BARS, unpack(bars))
   redis.call('ZADD', BARRED, unpack(barred))
-  -- Nobody sweeps an App that never had a Gateway.
+  -- The sweeper skips an App that never had a Gateway, so its fences expire by themselves.
   local is_swept = redis.call('EXISTS', LEASES) == 1
   for _, key in ipairs({BARS, BARRED}) do
     if is_swept then
@@ -68,7 +68,7 @@ for nth, user in ipairs(all) do
   end
   for _, one in ipairs(gone) do
     if is_live(one[1]) then
-      tell_of('kick', user, one[1], why)
+      announce_session('kick', user, one[1], why)
       closed[nth] = closed[nth] + 1
     end
   end

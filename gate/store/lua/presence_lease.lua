@@ -1,9 +1,10 @@
 -- Takes or renews a Gateway's lease.
 --   KEYS  1 base
---   ARGV  1 slicing, as the caller knows it  2 gateway  3 epoch, or '' for the one after the last  4 how many Gateways an App may have
+--   ARGV  1 slicing, as the caller knows it  2 gateway  3 epoch, or '' for the one after the last
+--         4 how many Gateways an App may have
 --   returns {'ok', epoch, '1' if there was no lease of this epoch before}, or {'fenced', epoch of the lease that counts};
 --           {'full', how many there are} for a name beyond that; {'stale'} if the App is sliced otherwise
--- Atomic: whoever reads the lease after this finds the Sessions of lower epochs ended, all of them at once.
+-- Atomic: every later reader of the lease finds the Sessions of lower epochs ended, all of them at once.
 --!include presence
 if slicing() ~= ARGV[1] then
   return {'stale'}

@@ -6,7 +6,8 @@
 --              Changelog epoch and seq that the Token was verified at,
 --              since when, ms, to bring a Session back that the server lost; '' for a new one
 --   returns for each: 'ok', or where nothing was written 'nolease', 'fenced', 'barred', 'full', or where else the User is
--- Atomic: the lease is read, older devices are replaced and the change is told in one step. As if each were opened by itself.
+-- Atomic: one step reads the lease, replaces older devices and appends to the feed. The result is as if each Session were
+-- opened by itself.
 --!include presence
 --!include slices
 --!include presence_changes
@@ -43,7 +44,7 @@ local function open(user, id, platform, ip, minted, since)
   end
   for _, one in ipairs(gone) do
     if is_live(one[1]) then
-      tell_of('kick', user, one[1], 'replaced')
+      announce_session('kick', user, one[1], 'replaced')
     end
   end
   local session = {id, platform, gateway, epoch, since or now, ip, minted}
@@ -52,7 +53,7 @@ local function open(user, id, platform, ip, minted, since)
     left[platform] = nil
     keep_left(user, left)
   elseif not has_platform(before, platform) then
-    tell_of((#before > 0 or left) and 'platform-online' or 'online', user, session, '')
+    announce_session((#before > 0 or left) and 'platform-online' or 'online', user, session, '')
   end
   kept[#kept + 1] = session
   if #gone > 0 then

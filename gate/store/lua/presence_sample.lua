@@ -1,11 +1,12 @@
--- Appends what presence_counts.lua replies, added to what it replied of other slices, to the App's samples, unless there is one of this slot of time already.
+-- Appends the counts of presence_counts.lua, added to those of other slices, to the App's samples, unless this slot of time
+-- already has one.
 --   KEYS  1 base
 --   ARGV  1 how long a slot is, ms  2 how many samples are kept  3 how many pairs of Gateway and platform one names
 --         4 of how many platforms it sums the others  5 how many Users have a Session in other slices
 --         6... of what other slices count: gateway, platform, Sessions
 --   returns 1, or 0 if there is one already, or no Gateway ever was
--- Atomic: of many nodes that sample at once, one finds the slot empty. The id is the slot on the server's clock. Where that was
--- set back, samples of what is the future now would keep every new one out until then, so they are dropped.
+-- Atomic: of many nodes that sample at once, one finds the slot empty. The id is the slot on the server's clock. If that clock
+-- was set back, samples with a date in the future would block every new one until then, so they are deleted.
 --!include presence
 --!include presence_counts
 local SAMPLES = base .. 'samples'
@@ -21,7 +22,7 @@ end
 
 local newest = redis.call('XREVRANGE', SAMPLES, '+', '-', 'COUNT', 1)[1]
 if newest and slot_of(newest) > slot then
-  -- Made anew, as a stream refuses ids below the highest that it ever had, even where that entry is deleted.
+  -- The stream is deleted and filled again: it refuses ids below the highest it ever had, even if that entry was deleted.
   local past = redis.call('XRANGE', SAMPLES, '-', whole(slot) .. '-0')
   redis.call('DEL', SAMPLES)
   for _, entry in ipairs(past) do
@@ -71,8 +72,8 @@ end
 for _, platform in ipairs(order) do
   flat[#flat + 1], flat[#flat + 2], flat[#flat + 3] = '', platform, others[platform]
 end
-redis.call('XADD', SAMPLES, 'MAXLEN', '=', kept, whole(slot) .. '-0', 't', whole(now), 'u', redis.call('HLEN', SESSIONS) + ARGV[5],
-  'c', cmsgpack.pack(flat))
+redis.call('XADD', SAMPLES, 'MAXLEN', '=', kept, whole(slot) .. '-0', 't', whole(now),
+  'u', redis.call('HLEN', SESSIONS) + ARGV[5], 'c', cmsgpack.pack(flat))
 -- By then every one of them is too old to be asked for.
 redis.call('PEXPIRE', SAMPLES, whole(2 * kept * slot_ms))
 return 1

@@ -42,6 +42,6 @@ for index = 6, #KEYS do
   else
     append('user-reactivated', {'u', id})
   end
-  tell(KEYS[5], app, id, ARGV[6], '1', ARGV[1], early[index] and '1' or '0')
+  queue_result(KEYS[5], app, id, ARGV[6], '1', ARGV[1], early[index] and '1' or '0')
 end
 return close_log()

@@ -1,10 +1,11 @@
--- What every script of Presence shares. Put in front of each.
+-- Shared by all scripts of Presence. Included first.
 --
--- KEYS[1] is what all keys of one slice of an App's Presence begin with, `gate:{<app>}:` or `gate:{<app>/<slice>}:`; the nouns are
--- added here, so that all of them are in the slot of that tag. See gate/store/presence_keys.py for keys and how values are packed.
+-- KEYS[1] is the prefix of all keys of one slice of an App's Presence, `gate:{<app>}:` or `gate:{<app>/<slice>}:`; the nouns
+-- are added here, so that all of them are in the slot of that tag. See gate/store/presence_keys.py for the keys and the
+-- packing of values.
 --
--- A Session is live while its Gateway's lease is of the Session's epoch and has not ended. The clock is the server's own; it
--- dates things, and decides nothing but how soon a departure is announced.
+-- A Session is live while its Gateway's lease has the Session's epoch and has not ended. The clock is the server's own; it
+-- dates entries, and decides only how soon a departure is announced.
 
 local base = KEYS[1]
 local LEASES, SESSIONS, COUNTS, SEEN = base .. 'leases', base .. 'sessions', base .. 'counts', base .. 'seen'
@@ -25,7 +26,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local lease_of = {}
 
--- The lease of a Gateway: epoch, beat, renewed at, '1' or '0'; nothing if there is none. Read once a script.
+-- Returns a Gateway's lease {epoch, beat, at (of the last renewal), holds}, or false. Reads it once per script.
 local function lease(gateway)
   local known = lease_of[gateway]
   if known == nil then

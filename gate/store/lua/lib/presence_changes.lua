@@ -1,20 +1,20 @@
--- What every script shares that changes Sessions. Put behind lib/presence.lua.
+-- Shared by all scripts that change Sessions. Included after lib/presence.lua.
 --
--- A script is run for many Users at once. So it reads all of them together (`read`), changes what was read, and has it written
--- together (`write`): a command on the server costs as much as the rest of what is done for a User. Between the two everything
--- goes in order: what is done for one User is done on what was left behind for it before.
+-- A script runs for many Users at once. So it reads all of them together (`read`), changes the values in memory, and writes
+-- them together (`write`): one command on the server costs as much as the rest of the work for a User. Between `read` and
+-- `write`, changes are applied in order; each sees the result of the ones before.
 
 local LEAVING, LEFT, FEED, FEED_META = base .. 'leaving', base .. 'left', base .. 'feed', base .. 'feed-meta'
 local FEED_MAX_ENTRIES = 131072  -- some 15 MB; at 10,000 changes/s a reader may be away 13 s, at 100/s twenty minutes
 local TRIM_EVERY = 128  -- entries: about as many as a node of the stream has, and only whole ones are dropped
 local FLAP_MS = 1000  -- a departure shorter than this is never announced
 
--- By User, as read and as changed since; false for none.
+-- By User, as read and as changed since; false if the User has no value.
 local sessions_by, left_by, seen_by = {}, {}, {}
--- What `write` is to write: Users; Sessions to add by field; by set and User whether it is in; entries of the feed.
-local sessions_changed, left_changed, seen_changed, counted, holding, told = {}, {}, {}, {}, {}, {}
+-- To be written by `write`: changed Users; Sessions to add, by field; by set and User, whether it is in; entries of the feed.
+local sessions_changed, left_changed, seen_changed, counted, holding, entries = {}, {}, {}, {}, {}, {}
 
--- Reads what Users have in a hash into `by`, once a script.
+-- Reads the Users' values in a hash into `by`, once per script.
 local function read(hash, by, users)
   local unknown = {}
   for _, user in ipairs(users) do
@@ -31,7 +31,7 @@ local function read(hash, by, users)
   end
 end
 
--- Each has to be of a User that was read.
+-- These two need a User that was read.
 local function sessions_of(user)
   return sessions_by[user] or {}
 end
@@ -49,7 +49,7 @@ local function has_platform(sessions, platform)
   return false
 end
 
--- The departures of a User that are not announced yet, nil for none: platform -> {when it is due, when it was, ...}.
+-- Returns a User's departures that are not announced yet, or nil: platform -> {when due, when it left, ...}.
 local function left_of(user)
   return left_by[user] or nil
 end
@@ -60,7 +60,7 @@ end
 
 local whole_of = {}
 
--- As `whole`, for what many Users have in common: epochs, moments.
+-- Like `whole`, cached for numbers that many Users share: epochs, moments.
 local function same_whole(number)
   local text = whole_of[number]
   if not text then
@@ -75,7 +75,7 @@ local function count(session, by)
   counted[field] = (counted[field] or 0) + by
 end
 
--- Puts a User into the set of those that have a Session under a lease, or takes it out.
+-- Adds a User to the set of those with a Session under a lease, or removes it.
 local function hold(held, user, is_in)
   local changes = holding[held]
   if not changes then
@@ -91,19 +91,19 @@ end
 
 local now_us = time[1] .. string.format('%06d', time[2])
 
--- Appends to the feed, see gate/core/presence.py. Of all parts only the User may have a space in it, so it is the last.
-local function tell(kind, user, id, platform, gateway, ip, why, since)
-  told[#told + 1] = kind .. ' ' .. now_us .. ' ' .. id .. ' ' .. platform .. ' ' .. gateway .. ' ' .. ip .. ' ' .. why .. ' '
-    .. since .. ' ' .. user
+-- Appends to the feed, see gate/core/presence.py. Only the User may contain a space, so it is the last part.
+local function announce(kind, user, id, platform, gateway, ip, why, since)
+  entries[#entries + 1] = kind .. ' ' .. now_us .. ' ' .. id .. ' ' .. platform .. ' ' .. gateway .. ' ' .. ip .. ' '
+    .. why .. ' ' .. since .. ' ' .. user
 end
 
-local function tell_of(kind, user, session, why)
-  tell(kind, user, session[ID], session[PLATFORM], session[GATEWAY], session[IP], why, '')
+local function announce_session(kind, user, session, why)
+  announce(kind, user, session[ID], session[PLATFORM], session[GATEWAY], session[IP], why, '')
 end
 
--- Keeps a User's Sessions. Takes what is no longer there off the counts and the Gateways' sets, and notes departures, which
--- are announced only if the User is not back on that platform a moment later.
---   gone: {{session, why}, ...}, at least one, that `sessions` does not hold any more   delay_ms: that moment
+-- Keeps a User's Sessions. Removes the closed ones from the counts and the Gateways' sets, and records departures, which are
+-- announced only if the User is not back on that platform after `delay_ms`.
+--   gone: {{session, why}, ...}, at least one, that `sessions` does not have any more
 local function keep_without(user, sessions, gone, delay_ms)
   if seen_by[user] == nil then
     read(SEEN, seen_by, {user})
@@ -141,19 +141,19 @@ local function call_with(command, key, values)
 end
 
 local function write_feed()
-  local last = redis.call('HINCRBY', FEED_META, 'seq', #told)
-  local before = last - #told
+  local last = redis.call('HINCRBY', FEED_META, 'seq', #entries)
+  local before = last - #entries
   if before == 0 then
     redis.call('DEL', FEED)  -- entries without a head belong to no history
     redis.call('HSET', FEED_META, 'epoch', string.format('%x', time[1]) .. string.format('%05x', time[2]))
   end
-  for nth, entry in ipairs(told) do
-    redis.call('XADD', FEED, before + nth, 'e', entry)  -- '-0' is what the server adds
+  for nth, entry in ipairs(entries) do
+    redis.call('XADD', FEED, before + nth, 'e', entry)  -- the server adds '-0'
   end
-  if last % TRIM_EVERY < #told then
+  if last % TRIM_EVERY < #entries then
     redis.call('XTRIM', FEED, 'MAXLEN', '~', FEED_MAX_ENTRIES)
   end
-  told = {}
+  entries = {}
 end
 
 local function write_left()
@@ -177,7 +177,7 @@ local function write_left()
   left_changed = {}
 end
 
--- Writes all that was changed.
+-- Writes all changes.
 local function write()
   local put, dropped = {}, {}
   for user in pairs(sessions_changed) do
@@ -213,7 +213,7 @@ local function write()
   call_with('HSET', SEEN, seen)
   seen_changed = {}
   write_left()
-  if #told > 0 then
+  if #entries > 0 then
     write_feed()
   end
 end
