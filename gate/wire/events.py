@@ -24,9 +24,9 @@ from gate.wire.turns import in_turn
 
 EVENTS_A_PIECE = 100
 """Read and written at a time: 1.5 ms of a worker's time, between which others have their turns."""
+# Entries of the feed that one GATE.EVENTS reads. Without COUNT it reads `DEFAULT_EVENTS`, or `MAX_EVENTS` with GATEWAY, since
+# few entries concern one Gateway: by a hundred, one that asks fifty times a second falls behind in a storm, until RESET.
 MAX_EVENTS, DEFAULT_EVENTS = 1_000, 100
-"""Entries of the feed that one GATE.EVENTS looks at; the latter unless told, but for a Gateway, which is told of few: by a
-hundred at a time, one that asks fifty times a second falls behind in a storm, and ends up with RESET."""
 MAX_BLOCK_MS = 60_000
 """How long one call may wait: a minute is what idle connections survive in nearly every network."""
 MAX_WAITING = 1_024

@@ -90,7 +90,7 @@ def _bind(client: Client, key: bytes, secret: bytes) -> None:
         app_key = ""
     app = client.worker.reading.app(app_key) if app_key else None
     secrets = app.app.secrets if app is not None else ("",)
-    # Every secret is compared, and one where there is no App, so that time tells nothing.
+    # Compare with every secret, and with one if the App is unknown, so that the response time reveals nothing.
     matches = [hmac.compare_digest(known.encode(), secret) for known in secrets]
     if app is None or not any(matches) or not secret:
         problem = _PASSWORD_ALONE if app is None and key == b"default" else _WRONG

@@ -1,9 +1,9 @@
-"""A hot worker's server: the listening sockets, the connections they brought, and an orderly end.
+"""A hot worker's server: the listening sockets, their connections, and the graceful shutdown.
 
-`serve_wire` is what a worker's process runs. Several workers listen on one TCP port with `SO_REUSEPORT` (the kernel spreads
-connections); a unix socket can't be shared that way, so whoever starts several workers binds it once and hands each of them
-the listening descriptor (`unix_fd`). Every `TICK_S` the listener looks at connections whose peer owes
-something, and passes the counts on.
+A worker's process runs `serve_wire`. Several workers listen on one TCP port with `SO_REUSEPORT` (the kernel distributes the
+connections). A unix socket can't be shared that way, so the process that starts the workers binds it once and passes the
+listening descriptor (`unix_fd`) to each. Every `TICK_S` the listener checks connections with a deadline, and exports the
+counts.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class LongReads:
     """Those of one worker, in order of arrival."""
 
     def __init__(self, reading: Reading, turns: Turns) -> None:
-        self._beside = reading
+        self._shared = reading
         self.own_reading: Reading | None = None
         self._pieces: Pieces | None = None
         self.turns = turns
@@ -92,7 +92,7 @@ class LongReads:
         try:
             if not arrival.done():
                 self._work(long_read)
-        except Exception as fault:  # noqa: BLE001 (whose command it is gets it: a refusal is worded, a bug ends that connection)
+        except Exception as fault:  # noqa: BLE001 (the caller gets it: a refusal as an error; a bug ends the connection)
             arrival.set_exception(fault)
         if arrival.done():
             self._end()
@@ -113,7 +113,7 @@ class LongReads:
 
     def _view(self, app_key: str) -> View:
         if self.own_reading is None:
-            self.own_reading = Reading(self._beside.file.parent)
+            self.own_reading = Reading(self._shared.file.parent)
         stale_ms = self.own_reading.stale_ms()  # it may have no way to a new file
         self.own_reading.refresh()
         app = self.own_reading.app(app_key)

@@ -92,7 +92,7 @@ class Outbox:
                 awaited.hurry()
 
     def abandon(self) -> None:
-        """The peer is gone: nobody hears these."""
+        """The peer disconnected: cancel the pending replies."""
         self.abandon_pending()
         for awaited in self.waiting:
             if isinstance(awaited, PendingReply) and awaited.cancel is not None:

@@ -79,7 +79,7 @@ class Queued:
         self._worker.queues[self] = None
 
     def _make_room(self, size: int) -> None:
-        """Whoever left the oldest transaction unfinished gives way: else a few idle connections would keep all others out."""
+        """Drop the oldest unfinished transactions: a few idle connections could otherwise block all others."""
         worker = self._worker
         while worker.queued_bytes + size > MAX_QUEUED_BYTES_OF_WORKER:
             oldest = next((one for one in worker.queues if one is not self), None)

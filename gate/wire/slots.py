@@ -42,7 +42,7 @@ class Slots:
         return len(self._taken) > self._most - self._kept
 
     def take(self, newcomer: Connection, now_monotonic_ms: int) -> bool:
-        """Give it a slot, which another may have to leave; False if there is none."""
+        """Give a connection a slot, if necessary by closing another one. False if no slot is free."""
         self._taken.add(newcomer)
         if self._kept and self._are_scarce:
             self._make_room()

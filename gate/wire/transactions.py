@@ -157,7 +157,7 @@ class Execution:
         self._awaited: deque[tuple[int, PendingReply]] = deque()
         self._awaited_weight = 0
         self._undoings: list[Callable[[], object]] = []
-        """Of what was asked, answered or not: the peer learns of all of it at the end."""
+        """Of all commands that were sent to Redis, answered or not: the peer gets their replies only at the end."""
         self._is_abandoned = False
 
     def reply(self) -> bytes:

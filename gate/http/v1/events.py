@@ -153,35 +153,35 @@ async def _streamed(call: AppRequest, wanted: Wanted, since: str | None) -> web.
 
 
 class _Cut(Exception):
-    """The reader is gone, or too slow."""
+    """The reader disconnected, or is too slow."""
 
 
 class _Stream:
-    """One reader's stream, once its head was sent."""
+    """One reader's stream, after the head of the response was sent."""
 
     def __init__(self, call: AppRequest, wanted: Wanted, response: web.StreamResponse) -> None:
         self._call = call
         self._wanted = wanted
         self._response = response
         self._place: Cursor | None = None
-        self._told: Cursor | None = None
+        self._sent: Cursor | None = None
         self._skipped = 0
         self._sent_at_ms = 0
 
     async def serve(self, after: Cursor) -> None:
-        """Until the reader goes, the feed is reset, the App is removed or the service drains."""
+        """Run until the reader disconnects, the feed is reset, the App is removed or the service drains."""
         self._place = after
         try:
             await self._send(b"retry: %d\n%b" % (RETRY_MS, self._id()))
             try:
                 await self._follow(self._call.deps.feeds.follow(self._call.app_key, after))
             except FeedReset as reset:
-                await self._tell_reset(reset)
+                await self._send_reset(reset)
             await self._response.write_eof()
         except (_Cut, ConnectionError):
             self._cut()
         except Exception:
-            self._cut()  # what was begun can't be answered with an error any more
+            self._cut()  # the head of the response is sent, so no error status can follow
             raise
 
     async def _follow(self, following: AsyncGenerator[Sequence[Event], None]) -> None:
@@ -196,7 +196,7 @@ class _Stream:
                     return
                 if coming.done():
                     events, coming = coming.result(), None
-                    await self._tell(events)
+                    await self._send_events(events)
                 await self._beat_if_due()
         except StopAsyncIteration:  # the feeds are closed
             return
@@ -208,7 +208,7 @@ class _Stream:
             await following.aclose()
 
     def _is_served(self) -> bool:
-        """Whether there is something to read. `_Cut` if the reader has gone."""
+        """Whether the App still exists. Raises `_Cut` if the reader disconnected."""
         transport = self._call.request.transport
         if transport is None or transport.is_closing():
             raise _Cut
@@ -216,28 +216,28 @@ class _Stream:
             return snapshot.app(self._call.app_key) is not None
         return True
 
-    async def _tell(self, events: Sequence[Event]) -> None:
+    async def _send_events(self, events: Sequence[Event]) -> None:
         wanted = [event for event in events if self._wanted.has(event)]
         self._place = events[-1].cursor
         self._skipped += len(events) - len(wanted)
         if wanted:
-            self._told = wanted[-1].cursor
+            self._sent = wanted[-1].cursor
             await self._send(b"".join(map(_framed, wanted)))
 
     async def _beat_if_due(self) -> None:
         if self._skipped >= SKIPPED_EVENTS or monotonic_ms() - self._sent_at_ms >= BEAT_S * 1_000:
             self._skipped = 0
-            await self._send(self._id() if self._told != self._place else b":\n\n")
+            await self._send(self._id() if self._sent != self._place else b":\n\n")
 
     def _id(self) -> bytes:
-        """A line that moves the reader's cursor, and is no event."""
-        self._told = self._place
+        """Return a line that moves the reader's cursor without an event."""
+        self._sent = self._place
         return b"id: %b\n\n" % str(self._place).encode()
 
-    async def _tell_reset(self, reset: FeedReset) -> None:
+    async def _send_reset(self, reset: FeedReset) -> None:
         try:
             head = await self._call.deps.feeds.head(self._call.app_key)
-        except StoreUnavailable:  # the reader comes back with its cursor, and gets the reset then
+        except StoreUnavailable:  # the reader reconnects with its cursor, and gets the reset then
             return
         reset_json = {
             "cursor": str(head),
@@ -265,7 +265,7 @@ def _framed(event: Event) -> bytes:
 
 
 def event_json(event: Event) -> dict[str, object]:
-    """`at_ms` is when it was written, `since_ms` when what it tells began: a departure is told a moment after."""
+    """Return an event as JSON. `at_ms` is when it was written, `since_ms` when it happened: a departure is written later."""
     shown: dict[str, object] = {
         "kind": event.kind,
         "user": json_id(event.user),
