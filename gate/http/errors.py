@@ -102,7 +102,7 @@ class MinimumUnmet(Stale):
 
 
 class Internal(GateError):
-    """What a caller hears of a bug."""
+    """The error that a caller gets for a bug."""
 
 
 class Problem(NamedTuple):

@@ -54,7 +54,7 @@ def client_address(request: web.Request | Origin, trusted: Sequence[Network]) ->
 
 
 def is_believed(request: web.Request, trusted: Sequence[Network]) -> bool:
-    """Whether what the peer forwards may be read: it is a trusted proxy, or none was named and the reader can bear a lie."""
+    """Whether to use forwarded headers: the peer is a trusted proxy, or none is configured and forged values do no harm."""
     known = _parsed(request.remote or "")
     return not trusted or (known is not None and _is_trusted(known, trusted))
 

@@ -101,13 +101,13 @@ class Gateway:
         self._service.look_over(self)
 
     def forget_all(self) -> None:
-        """The lease ended long ago: what was open under it stays closed."""
+        """Forget all Sessions: the lease ended long ago, and they stay closed."""
         self.sessions.clear()
         self.closed.clear()
         self._looked_over.clear()
 
     def silent_ms(self) -> int:
-        """The lease is asked for now; how long ago it was asked for the last time."""
+        """Record that the lease is requested now. Returns the ms since the previous request."""
         now_ms = monotonic_ms()
         silent_ms, self.asked_at_ms = now_ms - self.asked_at_ms, now_ms
         return silent_ms

@@ -55,7 +55,7 @@ class SharedFeeds:
         return await Feed(self._client, app_key).read(after, most)
 
     async def follow(self, app_key: str, after: Cursor | None = None) -> AsyncGenerator[Sequence[Event], None]:
-        """What lies behind `after`, some at a time, without end; None: what comes after the first step.
+        """Yield the entries after `after` in groups, without end; with None, those after the head at the first step.
 
         Raises `FeedReset` if the cursor can't be read on from. Close it (`contextlib.aclosing`) rather than drop it: the
         shared read ends with its last follower.

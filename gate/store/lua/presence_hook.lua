@@ -1,11 +1,11 @@
--- Claims, moves on, gives back and forgets the delivery of one App's presence webhook.
+-- Claims, renews, gives back or deletes one node's claim to deliver an App's presence webhook.
 --   KEYS  1 base
---   ARGV  1 who  2 '1' to claim or renew; '0' to give it back; '' to forget all of it, as where the App has no such webhook
---         any more  3 cursor behind which the receiver hears what follows, or '' to leave it
---         4 another's claim that the caller may take over, or ''
---   returns {1 if it is this one's, else 0, cursor or '', the claim that is there now, or ''}
--- Atomic: of two nodes one has it, and only that one moves the cursor. No clock ends a claim: each renewal makes another one of
--- it, and a node that saw the same for long enough on its own monotonic clock takes it over (gate/store/clocks.py).
+--   ARGV  1 node  2 '1' to claim or renew; '0' to give the claim back; '' to delete claim and cursor, if the App no longer
+--         has such a webhook  3 cursor to store, after the last delivered entry, or '' to leave it
+--         4 claim of another node that the caller may take over, or ''
+--   returns {1 if the caller has the claim, else 0, cursor or '', the current claim or ''}
+-- Atomic: only one of two nodes has the claim, and only that node moves the cursor. No clock ends a claim: each renewal changes
+-- it, and a node that saw it unchanged for long enough on its own monotonic clock takes it over (gate/store/clocks.py).
 --!include presence
 local HOOK = base .. 'hook'
 local kept = redis.call('HMGET', HOOK, 'owner', 'beat', 'free', 'cursor')
