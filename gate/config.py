@@ -1,4 +1,4 @@
-"""What `gate serve` is told: options, else `GATE_*` in the environment, else defaults; all mistakes named at once.
+"""The configuration of `gate serve`: options, else `GATE_*` in the environment, else defaults; reports all mistakes at once.
 
 Every value arrives as text and is read by the table `OPTIONS`, so that the command line, the environment and the help
 page can't disagree. The result is plain data: the supervisor sends it to each role as JSON.

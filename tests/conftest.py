@@ -100,7 +100,7 @@ class RedisServers:
         self._cluster: ClusterSetup | None = None
 
     def emptied(self, flavor: Flavor) -> RedisServer:
-        """A running server without keys or scripts. One that the last test left dead is started anew."""
+        """A running server without keys or scripts. A server that the last test stopped is started again."""
         server = self._servers.get(flavor)
         if server is None:
             server = self._servers[flavor] = RedisServer.start(flavor, self._root / flavor)

@@ -1,8 +1,8 @@
 """`gate app …`: tenants, their secrets and settings.
 
-A secret is shown when it is made and not again, unless `--show-secret` asks for it. A rotation has two steps, so
-that no request fails between them: `rotate-secret` adds a new one beside the old, and `rotate-secret --drop-old`
-ends the old one once every app server has moved. `create` returns when the App can be used on every live node.
+A secret is printed once, when it is made; `--show-secret` prints it again. A rotation has two steps, so that no request
+fails between them: `rotate-secret` adds a new secret and keeps the old one; `rotate-secret --drop-old` removes the old one
+once every app server uses the new one. `create` returns when the App can be used on every live node.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def rotate_secret(
         bool, typer.Option("--keep-tokens", help="With --drop-old: Tokens minted under it live on.")
     ] = False,
 ) -> None:
-    """Give an App a new secret beside the old one, or with --drop-old end the old one."""
+    """Give an App a new secret next to the old one, or with --drop-old end the old one."""
     with all_mistakes() as mistakes:
         wanted = mistakes.take(lambda: ids.app_key(key), "")
         fresh = mistakes.take(lambda: app_secret(secret if secret is not None else new_app_secret()), "")

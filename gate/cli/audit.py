@@ -113,10 +113,10 @@ def _shown_text(text: str) -> str:
 
 
 def _kicked(value: bytes) -> str:
-    """How many Sessions, and which."""
-    told = orjson.loads(value)
-    words = [counted(told["closed"], "Session") if "closed" in told else "Sessions"]
-    words += [told[name] for name in ("session", "platform") if name in told]
+    """The number of Sessions, and the Session or platform that the kick was limited to."""
+    kick = orjson.loads(value)
+    words = [counted(kick["closed"], "Session") if "closed" in kick else "Sessions"]
+    words += [kick[name] for name in ("session", "platform") if name in kick]
     return " ".join(words)
 
 

@@ -109,7 +109,7 @@ def require_replica(data: Path) -> None:
 
 @contextmanager
 def opened_replica(data: Path) -> Iterator[NodeReplica]:
-    """This node's Replica; `ReplicaMissing` says what to start if there is none."""
+    """Open this node's Replica. Raises `ReplicaMissing`, which names the command to start, if it does not exist."""
     require_replica(data)
     replica = NodeReplica.open(replica_dir(data))
     try:

@@ -47,14 +47,14 @@ def message_of(line: bytes) -> str:
 
 
 def line_of(message: Message) -> str:
-    """What people are shown of a message from the server. One of a kind that is not known is shown as it is."""
+    """The text form of a message from the server. A message of an unknown type is shown unchanged."""
     match message:
         case {"type": "welcome", "user": user, "platform": platform, "session": session}:
             return f"online as {_id(user)} on {_plain(platform)}, Session {_plain(session)}"
         case {"type": "closing", "reason": reason}:
             return f"closing: {_plain(reason)}: {closing_text(message)}"
         case {"type": "presence", "presence": [*rows]}:
-            return "\n".join(map(_presence, rows)) or "nobody was asked for"
+            return "\n".join(map(_presence, rows)) or "the request names no User"
         case {"type": "blacklist", "listed": is_listed, "user": user}:
             return f"{_id(user)} is {_until(message) if is_listed else 'not on the Blacklist'}"
         case {"type": "blacklist", "members": [*rows]}:

@@ -1,7 +1,8 @@
 """One connection of `gate connect`: from the handshake to the close, and how it ended.
 
-A refusal's reason is in its body, which aiohttp throws away; a middleware keeps it. Nothing that is raised or shown here
-holds the Token: it travels in a header, and of a fault only the kind and the words of the operating system are told.
+The reason of a refusal is in the body of the response, which aiohttp discards; a middleware keeps it. No error and no
+output of this module holds the Token: the Token is sent in a header, and of a fault only its type and the operating
+system's message are shown.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ CLOSE_S = 2.0
 MAX_REFUSAL_BYTES = 65_536
 
 _FAULTS = {1002: "a malformed frame was sent", 1007: "what was sent is not UTF-8", 1009: "too long a message was sent"}
-"""Codes of RFC 6455 that say that this side did wrong: the same again would end the same."""
+"""Codes of RFC 6455 for a mistake of the client: the same request would fail again."""
 _OF_CODE = {ending.code: (reason, ending) for reason, ending in ENDINGS.items()}
 _OUTAGES = {"shutting-down", "silent", "lost"}
-"""Reasons that are the service's own, not this User's."""
+"""Reasons that concern the service, not this User."""
 _TRY_AGAIN_LATER = {429, 500, 502, 503, 504}
 _NEVER_IN_A_LOOP = "too-many-sessions"
 
@@ -40,11 +41,11 @@ Opened = Callable[["Socket"], Coroutine[Any, Any, None]]
 class Ended(NamedTuple):
     """How a connection ended, or the attempt at one.
 
-    `told` is what programs are told, `text` what people are. `comes_back`: whether the same Token may do, after `wait_ms`
-    where the server said so. `is_outage`: the service is away, rather than that this User is refused.
+    `document` is the JSON form, `text` the form for people. `comes_back`: the client may connect again with the same Token,
+    after `wait_ms` if the server gave one. `is_outage`: the service is unavailable; otherwise it refused this User.
     """
 
-    told: Message
+    document: Message
     text: str
     comes_back: bool
     is_outage: bool
@@ -65,10 +66,10 @@ class Link:
         self._ping_s = ping_s
 
     async def hold(self, opened: Opened, heard: Heard) -> Ended:
-        """Connect and stay. `opened` runs beside it from the welcome on and has the socket; `heard` is given every message."""
+        """Connect and stay. `opened` runs concurrently from the welcome on, with the socket; `heard` is called per message."""
         try:
             async with asyncio.timeout(HANDSHAKE_S):
-                # Pings, and finds dead who answers none within half of the time; receiving anything counts as an answer.
+                # Sends pings. A server that sends nothing within half of `ping_s` after a ping counts as disconnected.
                 socket = await self._session.ws_connect(
                     self._url, headers=self._headers, params=self._params, heartbeat=self._ping_s, timeout=_CLOSING
                 )
@@ -100,7 +101,7 @@ def client_session() -> aiohttp.ClientSession:
 
 
 class _Answered(Exception):
-    """The handshake was answered as any request is."""
+    """The handshake was answered with an HTTP response instead of an upgrade."""
 
     def __init__(self, status: int, body: bytes, retry_after: str) -> None:
         super().__init__(status)
@@ -122,7 +123,7 @@ async def _keep_answer(request: aiohttp.ClientRequest, handler: aiohttp.ClientHa
 
 async def _received(socket: Socket, opened: Opened, heard: Heard) -> Ended:
     closing: Message = {}
-    beside: asyncio.Task[None] | None = None
+    sending: asyncio.Task[None] | None = None
     try:
         async for frame in socket:
             if frame.type is not aiohttp.WSMsgType.TEXT:
@@ -131,27 +132,27 @@ async def _received(socket: Socket, opened: Opened, heard: Heard) -> Ended:
             heard(frame.data, message)
             if message.get("type") == "closing":
                 closing = message
-            elif message.get("type") == "welcome" and beside is None:
-                beside = asyncio.create_task(opened(socket))
+            elif message.get("type") == "welcome" and sending is None:
+                sending = asyncio.create_task(opened(socket))
     finally:
-        if beside is not None:
-            beside.cancel()
+        if sending is not None:
+            sending.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await beside
+                await sending
     return _closed(socket.close_code, closing, isinstance(socket.exception(), aiohttp.ServerTimeoutError))
 
 
 def _refused(answer: _Answered) -> Ended:
     body = _object(answer.body)
     word = str(body.get("error", ""))
-    told: Message = {"type": "refused", "status": answer.status, **body}
+    document: Message = {"type": "refused", "status": answer.status, **body}
     if not word:
         text = f"{answer.status} was answered, not by Gate: is this the address of its HTTP?"
-        return Ended(told, text, comes_back=False, is_outage=True)
+        return Ended(document, text, comes_back=False, is_outage=True)
     text = f"refused: {word}: {closing_text(body)}"
     is_outage = answer.status >= 500
     comes_back = answer.status in _TRY_AGAIN_LATER and word != _NEVER_IN_A_LOOP
-    return Ended(told, text, comes_back, is_outage, answer.retry_after_ms)
+    return Ended(document, text, comes_back, is_outage, answer.retry_after_ms)
 
 
 def _closed(code: int | None, closing: Message, was_silent: bool) -> Ended:
@@ -159,9 +160,11 @@ def _closed(code: int | None, closing: Message, was_silent: bool) -> Ended:
     if closing:
         said = str(closing.get("reason", ""))
         wait = closing.get("reconnect_ms")
-        told = {**closing, "type": "closed", "code": code}
+        document = {**closing, "type": "closed", "code": code}
         comes_back = closing.get("reconnect") is True
-        return Ended(told, closing_text(closing), comes_back, said in _OUTAGES, wait if isinstance(wait, int) else None)
+        return Ended(
+            document, closing_text(closing), comes_back, said in _OUTAGES, wait if isinstance(wait, int) else None
+        )
     if ending is not None:  # its last message did not arrive
         text, comes_back, is_outage = ending.message, ending.comes_back, reason in _OUTAGES
     elif code in _FAULTS:
@@ -181,7 +184,7 @@ def _object(text: str | bytes) -> Message:
 
 
 def _words_of(fault: Exception) -> str:
-    """Never the text of a fault of aiohttp itself, which may quote the request."""
+    """The text of a fault. The message of an aiohttp error is never used: it may quote the request."""
     if isinstance(fault, aiohttp.ClientConnectorDNSError):
         return "no host of that name is known"
     if isinstance(fault, aiohttp.ClientResponseError):

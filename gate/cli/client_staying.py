@@ -1,10 +1,10 @@
-"""What `gate connect` does while it runs: connect, send the lines that are typed, show what comes, come back, leave.
+"""The loop of `gate connect`: connect, send the lines of stdin, print the server's messages, reconnect, leave.
 
-Lines are sent once there is a welcome; while there is no connection they wait. What a connection that breaks leaves unanswered
-is sent again on the next one, since all of these messages may be; once, for it may be what breaks them.
+Lines are sent after the welcome; while there is no connection they wait. Unanswered messages are sent again after a reconnect
+(all are idempotent), but only once, in case the message itself breaks the connection.
 
-After a connection that was closed with advice the advice is followed. Else the wait is drawn between half a second and twice
-the one before, up to half a minute, so that a service that is back is not met by everybody at once.
+If the server named a wait before the reconnect, that wait is used. Otherwise the wait is drawn between half a second and
+twice the previous one, up to half a minute, so that not all clients reconnect at once when the service is back.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _QUIT = b"quit"
 
 
 class _Sent(NamedTuple):
-    """What waits for its answer."""
+    """A message that waits for its answer."""
 
     text: str
     is_repeated: bool = False
@@ -62,7 +62,7 @@ class Client:
         self._online_at_s = self._sent_at_s = 0.0
 
     async def stay(self, url: str, token: str, platform: str | None, ping_s: float) -> None:
-        """Until there is a reason to leave. Raises `Refused` or `Unavailable` where that was not to leave from here, online."""
+        """Run until a reason to leave. Raises `Refused` or `Unavailable` unless the user left while online."""
         # Late: the help page should not pay for HTTP.
         from gate.cli.client_link import Link, client_session
 
@@ -87,10 +87,10 @@ class Client:
         if not is_online and not self._has_logged_out:
             raise Unavailable("left while there was no connection")
         if self._once and self._something_failed:
-            raise Refused("not everything was answered with what was asked for")
+            raise Refused("at least one request failed")
 
     async def _hold(self, link: Link) -> None:
-        """One connection after the other. Raises what the last one ended with, but for leaving."""
+        """Keep a connection, and reconnect. Raises the error of the last connection, except when the user left."""
         wait_ms = float(FIRST_WAIT_MS)
         while True:
             ended = await link.hold(self._opened, self._heard)
@@ -99,7 +99,7 @@ class Client:
             if self._leaving.is_set():
                 return
             if self._as_json:
-                _say_json(ended.told)
+                _say_json(ended.document)
             if not (ended.comes_back and self._reconnects and self._was_online):
                 raise (Unavailable if ended.is_outage else Refused)(ended.text)
             wait_ms = drawn_wait_ms(FIRST_WAIT_MS if was_steady else wait_ms, random.random())
@@ -113,7 +113,7 @@ class Client:
         await asyncio.sleep(wait_ms / 1_000)
 
     async def _opened(self, socket: Socket) -> None:
-        """Send what is left of the connection before, then what comes on stdin."""
+        """Send the unanswered messages of the previous connection, then the lines of stdin."""
         self._socket, self._was_online, self._online_at_s = socket, True, _now_s()
         for sent in self._once_more():
             await self._send(socket, sent.text)
@@ -151,7 +151,7 @@ class Client:
         kind = message.get("type")
         if self._as_json:
             print_json_line(text if "\n" not in text else orjson.dumps(message).decode())
-        elif kind != "closing":  # that is told when the connection has ended
+        elif kind != "closing":  # its text is shown when the connection has ended
             for line in line_of(message).split("\n"):  # what others wrote in it is escaped already
                 say(line)
         sys.stdout.flush()  # in a pipe it would wait for more
@@ -174,10 +174,13 @@ def drawn_wait_ms(before_ms: float, drawn: float) -> float:
 
 
 def advised_ms(ended: Ended, drawn_ms: float) -> float:
-    """The wait that the server asked for: of a `closing` exactly, of a refusal at least, which many were told alike."""
+    """The wait before a reconnect, from the server's advice.
+
+    The wait of a `closing` is used as it is. To the wait of a refusal, which many clients got alike, `drawn_ms` is added.
+    """
     if ended.wait_ms is None:
         return drawn_ms
-    return ended.wait_ms + drawn_ms if ended.told["type"] == "refused" else ended.wait_ms
+    return ended.wait_ms + drawn_ms if ended.document["type"] == "refused" else ended.wait_ms
 
 
 def _say_json(document: Message) -> None:

@@ -1,8 +1,8 @@
 """`gate connect`: be a client, as an app or a web page is one, over the WebSocket that docs/websocket.md describes.
 
-A connection that was online and ends is made anew, as that page says; one that never was is not tried again, since the address
-or the Token is more likely to be wrong. The exit status is 0 if it was left from here while online, 1 if the User may not be
-online or, with `--once`, an answer was an error, and 3 if the service was away. The Token is never printed.
+After a connection that was online ends, the client reconnects as that page says. If the first attempt fails, it does not try
+again: the address or the Token is probably wrong. The exit status is 0 if the user left while online, 1 if the User may not be
+online or, with `--once`, a request failed, and 3 if the service was unavailable. The Token is never printed.
 """
 
 from __future__ import annotations

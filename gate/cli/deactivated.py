@@ -59,7 +59,7 @@ def deactivated(command: Command, limit: LimitOption = DEFAULT_LIMIT) -> None:
         lambda one: {"user": json_id(one.user), "since": one.since_ms},
         ("user", "since"),
         lambda one: (shown_id(one.user), shown_moment(one.since_ms)),
-        "nobody is deactivated",
+        "no User is deactivated",
     )
     command.print_rows(listing, found, **is_cut)
 

@@ -34,7 +34,7 @@ DAMAGE_ADVICE = "it is loaded again by itself; look at the disk, its cable and t
 
 
 def directory(data: Path) -> Finding:
-    """There, ours alone, and writable."""
+    """The data directory exists, is writable, and is closed to other users of the machine."""
     subject = f"data directory {data}"
     try:
         mode = stat.S_IMODE(data.stat().st_mode)
@@ -46,11 +46,11 @@ def directory(data: Path) -> Finding:
         return fail(subject, "can't be written by this user", "run as the service's user, or chown the directory")
     if mode & 0o077:
         return warn(subject, f"is open to others (mode {mode:03o})", f"chmod 700 {data}")
-    return ok(subject, "writable, and nobody else's")
+    return ok(subject, "writable, and closed to other users")
 
 
 def disk_space(data: Path) -> Finding:
-    """Room for the append-only file and for a second Replica beside the first."""
+    """There is room for the append-only file and for a second Replica in addition to the first."""
     there = next((path for path in (data, *data.absolute().parents) if path.exists()), Path("/"))
     free_bytes = shutil.disk_usage(there).free
     found = f"{free_bytes / (1 << 30):.1f} GiB free"

@@ -1,6 +1,6 @@
-"""The checks of `gate doctor` that ask Redis: does it answer, does it keep what it is told, is its clock ours.
+"""The checks of `gate doctor` on Redis: does it answer, does it keep written data, does its clock agree with this machine's.
 
-Where Presence has a Redis of its own, that one is asked the same, under its own name.
+If Presence has a Redis of its own, the same checks are made on it, under its own name.
 """
 
 from __future__ import annotations

@@ -91,9 +91,9 @@ def events(
 
 
 def _end_on_signals() -> None:
-    """Cancel this task at the first SIGINT or SIGTERM, at a place where what was shown and the cursor agree.
+    """Cancel this task at the first SIGINT or SIGTERM, at a point where the printed events and the cursor agree.
 
-    The next signal ends the program where it stands, without a cursor: it may be stuck in a pipe that nobody reads.
+    The next signal ends the program at once, without a cursor: it may be blocked on a pipe without a reader.
     """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None

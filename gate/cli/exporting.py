@@ -79,8 +79,8 @@ async def _facts_of_users(connection: StoreConnection, key: str, parts: Sequence
         held = [(part.user, _until(word, part)) for part in parts if _until(word, part) > now_ms]
         reasons = await restraints.reasons(key, [user for user, _ in held])
         for (user, until_ms), (why, by) in zip(held, reasons, strict=True):
-            told = {name: text for name, text in (("reason", why), ("actor", by)) if text}
-            facts.append({"kind": word, "user": json_id(user), **_end(until_ms, required=True), **told})
+            attribution = {name: text for name, text in (("reason", why), ("actor", by)) if text}
+            facts.append({"kind": word, "user": json_id(user), **_end(until_ms, required=True), **attribution})
     registered = [part.user for part in parts if part.facts.registered]
     facts += [_profile(one) for one in await connection.store.users.profiles(key, registered) if one is not None]
     for part in parts:
@@ -90,8 +90,8 @@ async def _facts_of_users(connection: StoreConnection, key: str, parts: Sequence
 
 
 def _profile(profile: Profile) -> Fact:
-    told = {name: text for name, text in (("name", profile.name), ("portrait", profile.portrait)) if text}
-    return {"kind": "user", "user": json_id(profile.user), "registered": profile.registered_at_ms, **told}
+    texts = {name: text for name, text in (("name", profile.name), ("portrait", profile.portrait)) if text}
+    return {"kind": "user", "user": json_id(profile.user), "registered": profile.registered_at_ms, **texts}
 
 
 def _until(word: str, part: UserPart) -> int:

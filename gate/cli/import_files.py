@@ -47,7 +47,7 @@ class ImportFile:
 
     @property
     def read_bytes(self) -> int:
-        """How far it is read, in bytes as they are on disk; 0 where that can't be told."""
+        """The position in the file, in bytes on disk; 0 for a file that can be read only once."""
         return 0 if self._is_once else self._raw.tell()
 
     def keep(self) -> None:

@@ -57,7 +57,7 @@ def _skip_line(stream: IO[bytes]) -> None:
 def csv_lines(stream: IO[bytes], headless_kind: str | None = None) -> Iterator[Line]:
     """Rows under a header of known columns, or in the order that `headless_kind` has; empty cells count as absent.
 
-    Bytes that are no UTF-8 pass through as surrogates, so any id can be written. `InvalidInput` if the header is none.
+    Bytes that are not UTF-8 pass through as surrogates, so any id can be written. `InvalidInput` if the header is invalid.
     """
     csv.field_size_limit(MAX_FIELD_CHARS)
     text = io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="")

@@ -31,7 +31,7 @@ class WrongLine(NamedTuple):
 
 
 class ImportReader:
-    """Reads files into Batches, and remembers what was wrong. Each call of `batches` reads everything anew."""
+    """Reads files into Batches, and keeps the errors found. Each call of `batches` reads all files from the beginning."""
 
     def __init__(self, sources: Sequence[ImportFile], kind: str | None, max_errors: int) -> None:
         self._sources = sources

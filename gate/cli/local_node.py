@@ -1,4 +1,4 @@
-"""Whether this machine's replicator runs, as far as the data directory tells."""
+"""Whether this machine's replicator runs, according to the data directory."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def replicator_lives(status_page: StatusView) -> bool:
         os.kill(status_page.pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # it runs, as somebody else
+    except PermissionError:  # it runs, as another user
         return True
     return True
 
 
 def replicator_runs(directory: Path) -> bool:
-    """The same, of the Replica in `directory`; False if there is none."""
+    """Whether the replicator of the Replica in `directory` runs; False if the directory has no Replica."""
     try:
         status_page = StatusPage(directory / BOARD_FILE)
     except ReplicaError:

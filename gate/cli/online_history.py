@@ -1,6 +1,6 @@
 """How `gate online --history` draws the last hour: a line of sixty minutes for Users, Sessions and each platform.
 
-Each line is drawn to its own highest value. A minute in which no sample was taken is a dot: nobody knows what it was like.
+Each line is scaled to its own highest value. A minute in which no sample was taken is a dot: its value is unknown.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _rows(samples: Sequence[Sample], now_ms: int) -> Iterator[tuple[str, ...]]:
     yield _row("Users", [(one.at_ms, one.users) for one in samples], now_ms)
     yield _row("Sessions", [(one.at_ms, one.total) for one in samples], now_ms)
     by_platform = [(one.at_ms, one.by_platform()) for one in samples]
-    # Those of now, the most first, before those that nobody is on any more.
+    # Platforms with Users now come first, the one with the most Users first; then platforms without any.
     names = dict.fromkeys(name for _, sums in reversed(by_platform) for name in sums)
     for name in names:
         yield _row(name or _REST, [(at_ms, sums.get(name, 0)) for at_ms, sums in by_platform], now_ms)

@@ -1,7 +1,7 @@
 """`gate operator …`: the accounts of the people who run the deployment, for `/v1/apps` and the console.
 
-These commands write to Redis straight away: whoever may run them on the node needs no account. A password is never an argument,
-since every user of the machine can read those: it is made up and printed once, or read from stdin.
+These commands write to Redis directly: a user who may run them on the node needs no account. A password is never an argument,
+since every user of the machine can read arguments: it is generated and printed once, or read from stdin.
 """
 
 from __future__ import annotations

@@ -163,6 +163,6 @@ def _list(command: Command, kind: Noun, limit: int) -> None:
         },
         ("user", "until", "reason", "actor"),
         lambda one: (shown_id(one.user), shown_moment(one.until_ms), one.why, one.by),
-        f"nobody is {_PAST[kind]}",
+        f"no User is {_PAST[kind]}",
     )  # fmt: skip
     command.print_rows(listing, found, **is_cut)

@@ -15,10 +15,10 @@ PLAIN_EVERY_MS = 5_000
 
 
 class Progress(Protocol):
-    """Told, from time to time, how far it is."""
+    """Receives the progress of a command, from time to time."""
 
     def at(self, read_bytes: int, entries: int) -> None:
-        """So many bytes are read and entries written since the beginning."""
+        """Report the numbers of bytes read and of entries written since the beginning."""
         ...
 
 

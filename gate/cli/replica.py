@@ -100,7 +100,7 @@ def verify(command: Command) -> None:
     else:
         say(f"{counted(report.differences, 'difference')} in {counted(report.facts, 'fact')}; the first ones:")
         print_table(("App", "fact", "in the Replica", "in Redis"), report.first)
-        say("gate replica rebuild loads it anew")
+        say("gate replica rebuild loads the Replica again")
     _say_indexes(indexes)
     raise typer.Exit(0 if equal else 1)
 
@@ -172,7 +172,7 @@ def rebuild(
         ),
     ] = f"{DEFAULT_WAIT_S}s",
 ) -> None:
-    """Have the Replica loaded anew from Redis; checks go on meanwhile."""
+    """Load the Replica again from Redis; checks go on meanwhile."""
     from gate.replica.rebuild_requests import request_rebuild
 
     wait_s = given_seconds(wait, "--wait")

@@ -1,6 +1,6 @@
 """`gate serve`: reads options and environment, then hands over to the supervisor.
 
-Every option is taken as text, so that one call is told all its mistakes at once rather than the first.
+Every option is taken as text, so that one call reports all mistakes at once instead of only the first.
 """
 
 from __future__ import annotations

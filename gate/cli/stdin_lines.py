@@ -1,8 +1,8 @@
-"""Standard input as lines, for a command that must not wait for them: read in a thread, whatever it is.
+"""Standard input as lines, for a command that must not wait for them: a thread reads it, for any kind of file.
 
-asyncio can wait for a pipe and a terminal, not for a file or /dev/null; a thread reads them all. It reads the descriptor
-itself, since a thread that is inside `sys.stdin` when the program ends makes Python abort. It is a step ahead at most: what is
-typed while nobody takes lines stays in the pipe.
+asyncio can wait for a pipe and a terminal, but not for a file or /dev/null; a thread reads them all. It reads the descriptor
+itself, since a thread that is inside `sys.stdin` when the program ends makes Python abort. It reads at most one step ahead:
+while no line is taken, further input stays in the pipe.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from itertools import chain
 
 MAX_LINE_BYTES = 256 * 1024
-"""Of a longer one the first so many bytes are kept, which is more than any message may have."""
+"""A longer line is cut to this length, which is more than any message may have."""
 _CHUNK_BYTES = 65_536
 
 
@@ -51,7 +51,7 @@ class StdinLines:
 
 
 def _stdin() -> Iterator[bytes]:
-    if sys.stdin is None:  # closed by whoever started this: the number may be another descriptor's by now
+    if sys.stdin is None:  # the parent process closed it, and its number may belong to another descriptor by now
         return
     begun = b""
     while chunk := _chunk():

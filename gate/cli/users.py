@@ -65,7 +65,7 @@ def add(command: Command, users: _Users, profile: ProfileOptions) -> None:
 @user.command()
 @takes("app", "redis")
 def token(command: Command, user_: _User, profile: ProfileOptions) -> None:
-    """Mint a Token, for a User that is registered from now on. Whoever has it is that User."""
+    """Mint a Token and register its User. Any client that presents the Token acts as that User."""
     with all_mistakes() as mistakes:
         given = _registrable(user_, mistakes)
         profile.check(mistakes)
@@ -241,5 +241,5 @@ _USERS: Listing[Profile] = Listing(
     },
     ("user", "name", "registered"),
     lambda one: (shown_id(one.user), shown_text(one.name), shown_moment(one.registered_at_ms)),
-    "nobody is registered",
+    "no User is registered",
 )  # fmt: skip

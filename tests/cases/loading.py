@@ -120,7 +120,7 @@ class Case(NamedTuple):
     name: str
     app: AppFacts
     users: dict[bytes, UserFacts]
-    """Own facts only; list sizes are for whoever stores the lists."""
+    """Own facts only; the store that keeps the lists counts their sizes."""
     entries: list[Entry]
     questions: list[Question]
 

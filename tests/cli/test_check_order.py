@@ -17,7 +17,7 @@ from tests.replica.ledger import Ledger, app_facts, said
 def test_the_revision_is_read_before_the_verdict(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A write becomes effective between the two: whoever demands that Revision later must not have this verdict."""
+    """A write becomes effective between the two: a client that demands its Revision must not get this verdict."""
     ledger = Ledger(tmp_path, 1, app_facts())
     before = ledger.revision
     decide = AppReading.decide

@@ -1,4 +1,4 @@
-"""`gate connect` as a person and a script use it, on a real service: online, asked, put out, refused, cut off, back again."""
+"""`gate connect` as a person and a script use it, on a real service: online, requests, disconnects, refusals, reconnects."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ class Running:
         return self._paths[1].read_text()
 
     @property
-    def told(self) -> list[dict[str, Any]]:
-        """With `--json`: what it printed. The last line may be on its way."""
+    def documents(self) -> list[dict[str, Any]]:
+        """The documents printed with `--json`. An incomplete last line is left out."""
         return [json.loads(line) for line in self.out.splitlines(keepends=True) if line.endswith("\n")]
 
     def types(self) -> list[str]:
-        return [one["type"] for one in self.told]
+        return [one["type"] for one in self.documents]
 
     def say(self, *lines: str) -> None:
         assert self._process.stdin is not None
@@ -159,7 +159,7 @@ def test_more_lines_than_may_be_sent_in_a_second(gate: Command, service: GateSer
     assert result.out.count("pong") == 120 and result.err == ""
 
 
-def test_a_token_is_shown_by_whoever_has_it(gate: Command, service: GateService, start: Start) -> None:
+def test_a_client_connects_with_a_token_which_is_not_printed(gate: Command, service: GateService, start: Start) -> None:
     token = gate("user", "token", "ann").out.strip()
     run = start(token, "--for", "0.5")
     assert run.status() == 0
@@ -167,7 +167,7 @@ def test_a_token_is_shown_by_whoever_has_it(gate: Command, service: GateService,
     gate("connect", "--http", service.http, "--user", "ann", token, status=2)
 
 
-def test_who_logs_out_has_what_was_asked_for(gate: Command, service: GateService, start: Start) -> None:
+def test_a_logout_ends_the_command_with_status_0(gate: Command, service: GateService, start: Start) -> None:
     for _ in range(3):  # whichever comes first, the answer or the end
         run = start("--user", "leo")
         run.await_out("online as leo")
@@ -176,7 +176,7 @@ def test_who_logs_out_has_what_was_asked_for(gate: Command, service: GateService
         assert run.out.endswith("logout\n")
 
 
-def test_put_out_by_a_ban(gate: Command, service: GateService, start: Start) -> None:
+def test_a_ban_disconnects_the_client(gate: Command, service: GateService, start: Start) -> None:
     token = gate("user", "token", "ann").out.strip()
     run, program = start(token), start(token, "--json")
     run.await_out("online as ann")
@@ -185,7 +185,7 @@ def test_put_out_by_a_ban(gate: Command, service: GateService, start: Start) -> 
     assert (run.status(), program.status()) == (1, 1)
     assert "banned" in run.err and "(until " in run.err
     assert program.types() == ["welcome", "closing", "closed"]
-    closed = program.told[-1]
+    closed = program.documents[-1]
     assert (closed["code"], closed["reason"], closed["reconnect"]) == (4403, "banned", False) and closed["until"]
     again = gate("connect", "--http", service.http, token, "--json", status=1)
     refused = json.loads(again.out)
@@ -215,7 +215,7 @@ def test_its_token_is_revoked(gate: Command, service: GateService, start: Start)
     assert run.types() == ["welcome", "pong", "error"]
     gate("app", "set", gate.app, "--close-sessions-on-expire")
     gate("user", "expire", "ann")
-    assert run.status() == 1 and run.told[-1]["code"] == 4401
+    assert run.status() == 1 and run.documents[-1]["code"] == 4401
 
 
 def test_kicked_and_back(gate: Command, start: Start) -> None:
@@ -226,7 +226,7 @@ def test_kicked_and_back(gate: Command, start: Start) -> None:
     gate("kick", "bob")
     run.await_out("welcome", 2)
     assert run.types() == ["welcome", "closing", "closed", "reconnecting", "welcome"]
-    closing, waiting = run.told[1], run.told[3]
+    closing, waiting = run.documents[1], run.documents[3]
     assert (closing["reason"], closing["reconnect_ms"]) == ("kicked", waiting["in_ms"])
     run.say("ping", "quit")
     assert run.status() == 0 and run.types()[-1] == "pong"
@@ -253,7 +253,7 @@ def test_ctrl_c_closes_and_is_no_failure(gate: Command, start: Start) -> None:
     wait_until(lambda: gate("online", "ann", status=None).status == 1, PATIENCE_S, "its Session to be closed")
 
 
-def test_stdin_that_is_none(gate: Command, service: GateService) -> None:
+def test_stdin_that_is_closed_or_null(gate: Command, service: GateService) -> None:
     words = [sys.executable, "-m", "gate", "connect", "--http", service.http, "--user", "ann", "--for", "0.2"]
     env = {**os.environ, "GATE_DATA": str(gate.data), "GATE_APP": gate.app or ""}
     closed = subprocess.run(words, capture_output=True, env=env, preexec_fn=lambda: os.close(0), timeout=PATIENCE_S)
@@ -273,15 +273,15 @@ def test_nothing_there(gate: Command, service: GateService) -> None:
     assert "not-found" in gate("connect", "token", "--http", f"{service.http}/elsewhere", status=1).err
 
 
-def test_mistakes_are_told_at_once(anyone: Command) -> None:
-    told = anyone("connect", "se cret", "--http", "http://me:secret@host/", "--platform", "a b", status=2).err
-    assert [line.split(":")[1].strip() for line in told.splitlines()] == ["--http", "platform", "TOKEN"]
-    assert "cret" not in told
+def test_all_mistakes_are_reported_at_once(anyone: Command) -> None:
+    err = anyone("connect", "se cret", "--http", "http://me:secret@host/", "--platform", "a b", status=2).err
+    assert [line.split(":")[1].strip() for line in err.splitlines()] == ["--http", "platform", "TOKEN"]
+    assert "cret" not in err
     anyone("connect", status=2)
     anyone("connect", "--user", "", status=2)
 
 
-def test_a_broken_connection_is_made_anew(gate: Command, service: GateService, start: Start) -> None:
+def test_a_broken_connection_is_followed_by_a_reconnect(gate: Command, service: GateService, start: Start) -> None:
     with Cable(int(service.http.rpartition(":")[2])) as cable:
         run = start("--user", "ann", at=f"127.0.0.1:{cable.port}")
         leaving = start("--user", "bob", "--no-reconnect", at=f"127.0.0.1:{cable.port}")
@@ -325,7 +325,7 @@ def test_a_node_that_drains_is_left_and_found_again(start_service: Services, sta
     run.await_out("welcome")
     service.stop()
     wait_until(lambda: "reconnecting" in run.types(), PATIENCE_S, "word of the drain")
-    closing = run.told[1]
+    closing = run.documents[1]
     assert (closing["type"], closing["reason"], closing["code"]) == ("closing", "shutting-down", 1001)
     start_service.start(data=service.data, http_port=port)
     run.await_out("welcome", 2)

@@ -1,4 +1,4 @@
-"""Deactivation on a real service: erased within seconds, proven by a look at every key, told by webhook, in the audit."""
+"""Deactivation on a real service: erased within seconds, proven by a check of every key, reported by webhook and audit."""
 
 from __future__ import annotations
 
@@ -118,10 +118,10 @@ def test_an_id_comes_back_when_it_may(gate: Command) -> None:
     gate("app", "set", str(gate.app), "--reactivate-after", "0")
     wait_until(lambda: gate("user", "reactivate", "ann", status=None).status == 0, DONE_WITHIN_S, "the erasure")
     assert gate("check", "ann", "bob").out == "allowed\n"
-    assert "nobody is deactivated" in gate("user", "deactivated").out
+    assert "no User is deactivated" in gate("user", "deactivated").out
 
 
-def test_an_id_that_nobody_had_is_nowhere(gate: Command) -> None:
+def test_an_unused_id_is_found_nowhere(gate: Command) -> None:
     assert gate("user", "erasure-proof", secrets.token_hex(8)).out == "the id is nowhere\n"
 
 
@@ -160,8 +160,8 @@ def test_every_command_that_writes_can_say_why(gate: Command) -> None:
     gate("user", "expire", "ann", *why)
     gate("user", "deactivate", "ann", *why)
     entries = gate.json("audit", "--user", "ann")["entries"]
-    told = [entry["what"] for entry in entries if (entry["actor"], entry["reason"]) == ("joe", "因为")]
-    assert list(reversed(told)) == [
+    kinds = [entry["what"] for entry in entries if (entry["actor"], entry["reason"]) == ("joe", "因为")]
+    assert list(reversed(kinds)) == [
         "ban-imposed",
         "ban-lifted",
         "mute-imposed",

@@ -66,8 +66,8 @@ async def test_it_goes_on_after_an_outage_and_says_where_it_stands(redis_server:
     last = err.read_text().splitlines()[-1]
     onward = last.removeprefix("gate: go on with --since ")
     await gateway.open(b"eve")
-    told = Command(tmp_path, APP.key, redis_server.url)("events", "--since", onward).out
-    assert [line.split()[3] for line in told.splitlines()] == ["eve"]
+    shown = Command(tmp_path, APP.key, redis_server.url)("events", "--since", onward).out
+    assert [line.split()[3] for line in shown.splitlines()] == ["eve"]
     await store.client.aclose()
 
 
@@ -97,6 +97,6 @@ async def test_a_signal_ends_it_with_the_cursor_to_go_on_from(
     else:
         onward = err.read_text().removeprefix("gate: go on with --since ").rstrip("\n")
     await gateway.open(b"eve")
-    told = gate("events", "--since", onward).out
-    assert [line.split()[3] for line in told.splitlines()] == ["eve"]
+    shown = gate("events", "--since", onward).out
+    assert [line.split()[3] for line in shown.splitlines()] == ["eve"]
     await store.client.aclose()

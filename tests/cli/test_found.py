@@ -1,4 +1,4 @@
-"""Beside a running service every command finds Redis and the ports by itself, and a dead one misleads none of them."""
+"""With a running service, each command finds Redis and the ports by itself; files of a dead service mislead none."""
 
 from __future__ import annotations
 

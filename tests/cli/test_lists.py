@@ -22,7 +22,7 @@ def test_blacklist(gate: Command) -> None:
     gate("blacklist", "remove", "bob", "ann", "zoe")
     assert gate.json("check", "ann", "bob")["allowed"]
     assert "eve" in gate("blacklist", "list", "bob").out
-    assert "is empty" in gate("blacklist", "list", "nobody").out
+    assert "is empty" in gate("blacklist", "list", "unknown").out
 
 
 def test_whitelist_and_its_switch(gate: Command) -> None:

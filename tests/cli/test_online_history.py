@@ -1,4 +1,4 @@
-"""The line over the last hour: a character a minute, gaps shown as gaps, and platforms that nobody is on any more."""
+"""The line over the last hour: a character a minute, gaps shown as gaps, and platforms without Users now."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from tests.harness.waiting import wait_until
 from tests.presence.played import Gateway, presence_on
 
 LONG_LEASE = ("--lease-ttl-ms", "600000")
-"""Nobody renews the leases of these tests."""
+"""The leases of these tests are not renewed."""
 
 
 class Edge:
@@ -209,9 +209,9 @@ def test_events_since_a_cursor(gate: Command, edge: Edge) -> None:
     edge.open(b"ann")
     edge.open(b"bob", "Web")
     gate("kick", "ann")
-    told = json_lines(gate("events", "--since", start["cursor"], "--json").out)
-    assert [(one["kind"], one["user"]) for one in told[:3]] == [("online", "ann"), ("online", "bob"), ("kick", "ann")]
-    shown = gate("events", "--since", told[0]["cursor"])
+    events = json_lines(gate("events", "--since", start["cursor"], "--json").out)
+    assert [(one["kind"], one["user"]) for one in events[:3]] == [("online", "ann"), ("online", "bob"), ("kick", "ann")]
+    shown = gate("events", "--since", events[0]["cursor"])
     assert (
         "online" in shown.out
         and " bob Web edge-1 " in shown.out
@@ -223,14 +223,14 @@ def test_events_since_a_cursor(gate: Command, edge: Edge) -> None:
     assert " bob " in gate(*some, "--user", "bob").out and "ann" not in gate(*some, "--user", "bob").out
     assert len(gate(*some, "--kinds", "kick,offline", "--user", "ann", "--gateway", "edge-1").out.splitlines()) >= 1
     assert gate(*some, "--gateway", "edge-2").out == ""
-    # A departure is told once it has lasted.
+    # A departure is reported after a delay (debounce).
     wait_until(lambda: " offline " in gate(*some, "--kinds", "offline").out, 30, "the departure in the feed")
 
 
 def test_events_that_are_no_longer_kept(gate: Command, edge: Edge) -> None:
     edge.open(b"ann")
     lost = gate("events", "--since", "aaaaaaaaaaaaa-7-aaaaaaaaaaaaa", status=1)
-    assert lost.out == "" and "began anew" in lost.err
+    assert lost.out == "" and "began again" in lost.err
     onward = lost.err.split("--since ")[1].split()[0]
     edge.open(b"bob")
     assert " bob " in gate("events", "--since", onward).out
@@ -238,8 +238,8 @@ def test_events_that_are_no_longer_kept(gate: Command, edge: Edge) -> None:
 
 def test_mistakes(anyone: Command) -> None:
     anyone("online", "ann", "--counts", status=2)
-    told = anyone("events", "--since", "x", "--kinds", "online,away", "--user", "", "--gateway", "a b", status=2).err
-    assert [line.split(":")[1].strip() for line in told.splitlines()] == ["--since", "--kinds", "--user", "gateway"]
+    err = anyone("events", "--since", "x", "--kinds", "online,away", "--user", "", "--gateway", "a b", status=2).err
+    assert [line.split(":")[1].strip() for line in err.splitlines()] == ["--since", "--kinds", "--user", "gateway"]
 
 
 @pytest.mark.parametrize("words", [["online", "ann"], ["sessions", "ann"], ["kick", "ann"], ["gateways"], ["events"]])

@@ -28,7 +28,7 @@ def test_a_ban_is_effective_when_the_command_returns(gate: Command) -> None:
 
 
 def test_bans_are_listed_latest_end_first(gate: Command) -> None:
-    assert "nobody is banned" in gate("bans").out
+    assert "no User is banned" in gate("bans").out
     gate("ban", "soon", "--seconds", "60", "--reason", "a, b", "--actor", "joe")
     gate("ban", "late", "--permanent")
     rows = gate.json("bans")["bans"]
@@ -108,8 +108,8 @@ def test_wrong_usage_is_status_2(anyone: Command, arguments: list[str]) -> None:
 
 
 def test_an_unknown_app_is_not_found(anyone: Command) -> None:
-    for arguments in (["check", "a", "b"], ["bans"], ["ban", "a", "--permanent"], ["app", "show", "nobody"]):
-        named = arguments if arguments[0] == "app" else [*arguments, "--app", "nobody"]
+    for arguments in (["check", "a", "b"], ["bans"], ["ban", "a", "--permanent"], ["app", "show", "unknown"]):
+        named = arguments if arguments[0] == "app" else [*arguments, "--app", "unknown"]
         assert "no App" in anyone(*named, status=1).err
 
 

@@ -31,7 +31,7 @@ def test_anything_else_is_refused(text: str) -> None:
         parse_moment(text)
 
 
-def test_a_moment_without_a_zone_is_told_how_to_name_one() -> None:
+def test_a_moment_without_a_zone_is_refused_with_an_example() -> None:
     with pytest.raises(InvalidInput, match="must name its zone: 2023-11-14T22:13:20Z"):
         parse_moment("2023-11-14T22:13:20")
 

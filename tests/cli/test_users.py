@@ -54,7 +54,7 @@ def test_tokens_are_minted_and_revoked(gate: Command) -> None:
 
 
 def test_the_list_goes_both_ways(gate: Command) -> None:
-    assert "nobody is registered" in gate("user", "list").out
+    assert "no User is registered" in gate("user", "list").out
     for user in ("ann", "bob", "eve"):
         gate("user", "add", user)
     oldest = gate.json("user", "list")
@@ -64,7 +64,7 @@ def test_the_list_goes_both_ways(gate: Command) -> None:
     assert "of 3 Users" in gate("user", "list", "--limit", "2").out
 
 
-def test_a_call_past_the_limit_registers_nobody(gate: Command) -> None:
+def test_a_call_past_the_limit_registers_no_user(gate: Command) -> None:
     gate("user", "add", *(f"u{number}" for number in range(99)))
     assert "100 registered Users" in gate("user", "add", "u99", "u100", status=1).err
     assert gate.json("user", "list")["total"] == 99
