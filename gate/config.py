@@ -33,11 +33,11 @@ LogFormat = Literal["text", "json"]
 ROLES: tuple[Role, ...] = get_args(Role)
 DEFAULT_DATA = "./gate-data"
 MAX_WORKERS = 64
-"""Far past the cores of a machine on which one more would help."""
+"""Far more than the cores of a machine on which one more would help."""
 MAX_STALENESS_CEILING_MS = 86_400_000
 MAX_ACK_TIMEOUT_MS = 60_000
 MAX_DURABILITY_REPLICAS = 16
-"""Past what one Redis feeds; a larger number is a typing mistake that no write would ever satisfy."""
+"""More replicas than one Redis feeds; a larger number is a mistake, and no write would reach it."""
 MAX_DRAIN_S = 600.0
 MAX_NODE_NAME_CHARS = 64
 """A host's name has at most 63; more would break the tables that show it."""
@@ -45,14 +45,14 @@ MIN_HTTP_IDLE_S, MAX_HTTP_IDLE_S = 1.0, 3_600.0
 """Below a second no client could use its connection again; an hour is past what any proxy keeps."""
 MIN_LEASE_TTL_MS, MAX_LEASE_TTL_MS = 1_000, 600_000
 MAX_UNIX_PATH_BYTES = 107
-"""What the kernel's address of a unix socket holds."""
+"""The longest path of a unix socket that the kernel accepts."""
 
 _HOST_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([A-Za-z0-9._-]+)):(\d{1,5})")
 _PUBLIC_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)*/?")
-"""What needs no escaping in a link, a cookie's path or a header."""
+"""Characters that need no escaping in a link, a cookie's path or a header."""
 _REDIS_SCHEMES = ("redis", "rediss", "unix")
 _TOPOLOGY_SCHEMES = ("redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
-"""Of URLs with several hosts."""
+"""URL schemes that allow several hosts."""
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -66,7 +66,7 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 
 class ServeConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """One service, as asked for. `redis` None means the embedded server in the data directory."""
+    """The configuration of one service. `redis` None means the embedded server in the data directory."""
 
     data: str
     node_name: str
@@ -114,17 +114,17 @@ class Option(NamedTuple):
 
     @property
     def flag(self) -> str:
-        """On the command line."""
+        """The name on the command line."""
         return "--" + self.name.replace("_", "-")
 
     @property
     def variable(self) -> str:
-        """In the environment."""
+        """The name in the environment."""
         return "GATE_" + self.name.upper()
 
     @property
     def shown_default(self) -> str:
-        """For the help page."""
+        """The default as the help page shows it."""
         return self.default_words or self.default or "none"
 
 
@@ -297,13 +297,13 @@ OPTIONS: dict[str, Option] = {option.name: option for option in _TABLE}
 
 
 REDIS_FILES = {"GATE_REDIS_FILE": "redis", "GATE_PRESENCE_REDIS_FILE": "presence_redis"}
-"""Variables that name a file which holds a URL, so that a password need not stand in an environment; and their options."""
+"""Variables that name a file with a URL, to keep passwords out of the environment; and their options."""
 OTHER_VARIABLES = {*REDIS_FILES, "GATE_APP", "GATE_APP_SECRET", "GATE_TOKEN", "GATE_NATIVE"}
-"""Known besides the options of `gate serve`: what other commands and the compiled core read."""
+"""Variables that are not options of `gate serve`: other commands and the compiled core read them."""
 OTHER_PREFIXES = ("GATE_FUZZ", "GATE_MODEL_", "GATE_LOAD_", "GATE_BENCH_", "GATE_CHAOS_", "GATE_SOAK_", "GATE_TEST_")
-"""Of the repository's tests and load programs, which start services in their own environment."""
+"""Prefixes of the repository's tests and load programs, which start services in their own environment."""
 _SERVICE_LINK = re.compile(r"GATE(_\w+)?_(SERVICE_(HOST|PORT)(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")
-"""What Kubernetes sets in every container where a Service is named gate; its GATE_PORT reads tcp://..."""
+"""Variables that Kubernetes sets in every container if a Service is named gate; its GATE_PORT is tcp://..."""
 MAX_URL_FILE_BYTES = 16_384
 SECRET_OPTIONS = frozenset(REDIS_FILES.values())
 """Options whose value may hold a password."""
@@ -329,7 +329,7 @@ def _is_service_link(name: str, text: str) -> bool:
 
 
 def redis_in_file(variable: str, environ: Mapping[str, str]) -> str | None:
-    """The URL in the file that `variable` names; None where it names none. `InvalidConfig` says what is wrong with it."""
+    """The URL in the file that `variable` names; None if it is not set. Raises `InvalidConfig` if the file is invalid."""
     path = environ.get(variable)
     if not path:
         return None
@@ -350,7 +350,7 @@ def redis_in_file(variable: str, environ: Mapping[str, str]) -> str | None:
 
 
 def read_config(given: Mapping[str, str], environ: Mapping[str, str]) -> ServeConfig:
-    """The service that these options (by name) and this environment ask for; `InvalidConfig` names every mistake."""
+    """The configuration from these options (by name) and this environment. Raises `InvalidConfig` with all mistakes."""
     values: dict[str, Any] = {}
     problems = environment_problems(environ)
     in_files = {}

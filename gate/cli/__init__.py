@@ -36,7 +36,7 @@ COMPLETION_REQUEST = "_GATE_COMPLETE"
 
 
 USUAL_VARIABLES = {"GATE_DATA", "GATE_APP", "GATE_REDIS", "GATE_HTTP", "GATE_RESP"}
-"""So usual that the table of all is not imported for them."""
+"""Frequent variables: for these the table of all options is not imported."""
 
 
 class Row(NamedTuple):
@@ -86,12 +86,12 @@ class NounGroup(TyperGroup):
     _is_listing = False
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:
-        """What may follow `gate`, from the table alone."""
+        """The names of commands for completion, from the table alone."""
         with self._listing():
             return super().shell_complete(ctx, incomplete)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command that is meant; for an unknown one, the names that resemble it."""
+        """Resolve the command; for an unknown one, fail with the similar names."""
         if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
             from difflib import get_close_matches  # late: for this one mistake
 

@@ -179,7 +179,7 @@ def remove(
 
 
 def _note_secret(path: Path, key: str, secret: str) -> bool:
-    """Write the secret where this node keeps its first App's. The rotation is in, so that failing here is worth a warning."""
+    """Write the secret of this node's first App to its file. The rotation is done already, so a failure is only a warning."""
     # Late: `gate app list` has no use for it.
     from gate.service.credentials import note_new_secret
 
@@ -197,7 +197,7 @@ def _name(name: str) -> str:
 
 
 def _document(facts: AppFacts, *, show_secret: bool) -> dict[str, Any]:
-    """All settings, and the secrets if they are asked for; never the Token keys, with which anybody could mint."""
+    """All settings, and on request the secrets; never the Token keys, which allow minting Tokens."""
     document = app_document(facts)
     if show_secret:
         del document["secret_count"]

@@ -97,7 +97,7 @@ def _show_deployment(command: Command, from_ms: int, to_ms: int, limit: int) -> 
 
 
 async def _up_to(limit: int, read: Callable[..., Awaitable[tuple[list[T], str | None]]]) -> list[T]:
-    """Pages until there are more entries than the limit, or no more at all."""
+    """Read pages until there are more entries than the limit, or until the last page."""
     found: list[T] = []
     cursor: str | None = None
     while len(found) <= limit:

@@ -19,7 +19,7 @@ from gate.errors import InvalidInput
 
 WORDS = "ping, active, logout, presence USER…, blacklist [USER], block USER…, unblock USER…, a message as JSON, or quit"
 MAX_MESSAGE_BYTES = 128 * 1024
-"""Past this the server closes the connection."""
+"""For a longer message the server closes the connection."""
 
 Message = dict[str, Any]
 
@@ -29,7 +29,7 @@ _APPLIED = {"all": "effective on every live node", "node": "effective on this no
 
 
 def message_of(line: bytes) -> str:
-    """What to send for a line that is not empty; `InvalidInput` says what is wrong with it."""
+    """The message for a line that is not empty. Raises `InvalidInput` for an invalid line."""
     word, *ids = line.split()
     if word.startswith(b"{"):
         text = _given(line)
@@ -70,7 +70,7 @@ def line_of(message: Message) -> str:
 
 
 def closing_text(message: Message) -> str:
-    """Why the connection ends, and where that is known, until when: of a `closing`, or of a refusal's body."""
+    """Why the connection ends and, if known, until when; from a `closing` or the body of a refusal."""
     text = _plain(message.get("message") or message.get("error") or message.get("reason") or "")
     if "until" not in message:
         return text

@@ -22,7 +22,7 @@ from gate.core.closing import ENDINGS
 PATH = "/client/v1/connect"
 HANDSHAKE_S = 10.0
 CLOSE_S = 2.0
-"""How long to wait for the server's half of a close."""
+"""The wait for the server's close frame."""
 MAX_REFUSAL_BYTES = 65_536
 
 _FAULTS = {1002: "a malformed frame was sent", 1007: "what was sent is not UTF-8", 1009: "too long a message was sent"}
@@ -53,7 +53,7 @@ class Ended(NamedTuple):
 
 
 class Link:
-    """Where to connect, and as whom."""
+    """The server's address and the Token to connect with."""
 
     def __init__(
         self, session: aiohttp.ClientSession, url: str, token: str, platform: str | None, ping_s: float

@@ -144,7 +144,7 @@ class Client:
     async def _send(self, socket: Socket, text: str) -> None:
         await asyncio.sleep(self._sent_at_s + SEND_EVERY_S - _now_s())
         self._sent_at_s = _now_s()
-        with contextlib.suppress(ConnectionResetError):  # who receives learns how it ended
+        with contextlib.suppress(ConnectionResetError):  # the receiving side reports how the connection ended
             await socket.send_str(text)
 
     def _heard(self, text: str, message: Message) -> None:
@@ -152,12 +152,12 @@ class Client:
         if self._as_json:
             print_json_line(text if "\n" not in text else orjson.dumps(message).decode())
         elif kind != "closing":  # its text is shown when the connection has ended
-            for line in line_of(message).split("\n"):  # what others wrote in it is escaped already
+            for line in line_of(message).split("\n"):  # text of other clients is escaped already
                 say(line)
-        sys.stdout.flush()  # in a pipe it would wait for more
+        sys.stdout.flush()  # output to a pipe is buffered
         if kind == "logout":
             self._has_logged_out = True
-            self._leaving.set()  # the server closes next, as it was asked to
+            self._leaving.set()  # the server closes the connection next
         if kind not in _UNASKED and self._unanswered:
             self._unanswered.popleft()
             self._something_failed |= kind == "error"

@@ -107,7 +107,7 @@ class Command(Target):
         return ask_presence(self, work)
 
     def print(self, document: Mapping[str, Any], *lines: str) -> None:
-        """The document for programs, or lines for people."""
+        """Print the JSON document, or the lines of text."""
         if self.as_json:
             print_json(document)
             return
@@ -115,13 +115,13 @@ class Command(Target):
             say(line)
 
     def print_settled(self, done: str, document: Mapping[str, Any], settled: Settled) -> None:
-        """What was written, and how far it got."""
+        """Print the write, the nodes that applied it and its durability."""
         self.print({**document, **settled.fields}, f"{done}: {settled.shown}")
 
     def print_rows(
         self, listing: Listing[T], rows: Sequence[T], above: Mapping[str, Any] | None = None, /, **below: Any
     ) -> None:
-        """A list; `above` and `below` are what else the document for programs holds."""
+        """Print a list. The JSON document also holds `above` and `below`, before and after the list."""
         if self.as_json:
             print_json({**(above or {}), listing.name: [listing.document(row) for row in rows], **below})
         elif rows:
@@ -134,12 +134,12 @@ class Listing(NamedTuple, Generic[T]):
     """How rows of one sort are printed."""
 
     name: str
-    """Of the list in the document for programs."""
+    """The name of the list in the JSON document."""
     document: Callable[[T], object]
     columns: Sequence[str]
     cells: Callable[[T], Sequence[str]]
     empty: str
-    """What people read where there is no row."""
+    """The text for a list without rows."""
 
 
 def takes(
@@ -163,7 +163,7 @@ def takes(
             function(command, **arguments)  # type: ignore[call-arg]
 
         seen = [option for one in own for option in _flattened(one)] + shared
-        # Typer reads these two, and would else read those of the function that is wrapped.
+        # Typer reads these two attributes; without them it would read those of the wrapped function.
         run.__signature__ = inspect.Signature(seen)  # type: ignore[attr-defined]
         run.__annotations__ = {one.name: one.annotation for one in seen}
         del run.__wrapped__
@@ -184,7 +184,7 @@ def _flattened(parameter: inspect.Parameter) -> Iterator[inspect.Parameter]:
 
 
 def _taken(parameter: inspect.Parameter, given: dict[str, Any]) -> Any:
-    """The value of a parameter, out of what Typer gave."""
+    """The value of a parameter, built from Typer's values."""
     made = parameter.annotation
     if not is_dataclass(made):
         return given[parameter.name]

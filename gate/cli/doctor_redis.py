@@ -212,7 +212,7 @@ async def _vitals(client: Client) -> tuple[ServerHealth, int]:
     before_ms = wall_ms()
     vitals = await read_server_health(client)
     after_ms = wall_ms()
-    # The answer was made somewhere between the two; what lies between is no skew.
+    # Redis replied at some moment between the two; a difference within that interval is not skew.
     return vitals, min(0, after_ms - vitals.now_ms) or max(0, before_ms - vitals.now_ms)
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 MOST_A_READ = 1_000
 BLOCK_MS = 5_000
 RETRY_S = 0.25
-"""As often as the store itself probes a Redis that is away."""
+"""The interval at which the store itself probes an unreachable Redis."""
 
 _Since = Annotated[str | None, typer.Option("--since", metavar="CURSOR", help="From there on; default: from now on.")]
 _Kinds = Annotated[str | None, typer.Option("--kinds", metavar="A,B", help=f"Of {', '.join(KINDS)}.")]
@@ -97,17 +97,17 @@ def _end_on_signals() -> None:
     """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
-    # One that is ignored stays so: it is what a shell says of Ctrl-C to those that it starts in the background.
-    heeded = [one for one in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(one) is not signal.SIG_IGN]
+    # An ignored signal stays ignored: a shell ignores SIGINT for the programs that it starts in the background.
+    handled = [one for one in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(one) is not signal.SIG_IGN]
 
     def end(_number: int, _frame: FrameType | None) -> None:
-        for one in heeded:
+        for one in handled:
             signal.signal(one, signal.SIG_DFL)
         if not loop.is_closed():  # then it is about to end anyway
             loop.call_soon_threadsafe(task.cancel)
 
-    for one in heeded:
-        signal.signal(one, end)  # the loop's own handlers wait for the loop, which such a pipe would hold up
+    for one in handled:
+        signal.signal(one, end)  # the loop's own handlers need the loop to run, and a blocked pipe stops it
 
 
 async def _show(feed: Feed, after: Cursor, wanted: Wanted, follow: bool, as_json: bool) -> None:
@@ -131,7 +131,7 @@ async def _until_now(feed: Feed, after: Cursor) -> AsyncIterator[Sequence[Event]
         yield some
         after = some[-1].cursor
     if after.reaches(head):
-        await feed.read(after, 1)  # finds out whether the cursor is of this history at all
+        await feed.read(after, 1)  # fails if the cursor belongs to another history
 
 
 async def _followed(feed: Feed, after: Cursor) -> AsyncIterator[Sequence[Event]]:
@@ -159,7 +159,7 @@ def _print(shown: Sequence[Event], as_json: bool) -> None:
             print_json_line(_json_line(event))
         else:
             say(_line(event))
-    sys.stdout.flush()  # in a pipe it would wait for more
+    sys.stdout.flush()  # output to a pipe is buffered
 
 
 def _line(event: Event) -> str:
@@ -169,7 +169,7 @@ def _line(event: Event) -> str:
 
 
 def _json_line(event: Event) -> str:
-    # Late: what people read needs nothing of HTTP.
+    # Late: the text form does not need it.
     import msgspec
 
     from gate.http.v1.events import event_json

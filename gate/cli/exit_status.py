@@ -32,7 +32,7 @@ EXIT_PIPE_CLOSED = 141
 """What a shell reports for a program that SIGPIPE ended."""
 
 CANNOT_GROW = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
-"""What the system answers to a write to a full or failing disk, and names no file."""
+"""Error numbers of a write to a full or failing disk; the system reports them without a file name."""
 
 
 def run(command: Callable[[], int]) -> int:
@@ -69,7 +69,7 @@ def exit_status(fault: GateError) -> int:
 
 
 def reason_of(fault: OSError) -> str:
-    """What the system said, without Python's `[Errno 13]` in front."""
+    """The system's error message, without Python's prefix `[Errno 13]`."""
     return fault.strerror or str(fault) or type(fault).__name__
 
 
@@ -101,11 +101,11 @@ def _refused_by_system(fault: OSError) -> int:
 
 
 def _drop_output() -> None:
-    """Let what is still buffered go nowhere: Python would try once more, and complain, when it exits."""
+    """Discard the buffered output: at exit Python would try to write it again, and print an error."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _close_quietly() -> None:
-    """An event loop that was refused its descriptors complains of that again when Python removes it and its work."""
+    """Suppress the second error of an event loop that got no descriptors: Python prints it when it deletes the loop."""
     sys.unraisablehook = lambda _: None
     warnings.simplefilter("ignore", RuntimeWarning)

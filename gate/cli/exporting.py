@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 PAGE_ROWS = 1_000
 """Entries asked of the store at a time, and members a line: some 70 KB."""
 LISTS_AT_ONCE = 64
-"""Asked for side by side, so that the server does not wait for each answer to be written out."""
+"""Lists requested concurrently, so that Redis does not wait while a reply is written to the file."""
 
 _WORDS = {ListKind.BLACKLIST: "blacklist", ListKind.WHITELIST: "whitelist"}
 

@@ -19,16 +19,16 @@ class WholeWords(_textwrap.TextWrapper):
         super().__init__(width, **options)
         self.break_on_hyphens = self.break_long_words = False
 
-    _handle_long_word = textwrap.TextWrapper._handle_long_word  # heeds what is set above, as Typer's does not
+    _handle_long_word = textwrap.TextWrapper._handle_long_word  # respects the options above; Typer's own does not
 
 
 def _type_unless_named(argument: typer.core.TyperArgument, ctx: Any) -> str | None:
-    """Nothing of `list[str]` and its like, where the argument has a name for people."""
+    """Leave out types such as `list[str]` if the argument has a metavar."""
     return None if argument.metavar is not None else argument.display_type(ctx)
 
 
 def lay_out_plainly() -> None:
-    """Have Typer lay out every page so."""
+    """Make Typer lay out each page in this way."""
     typer.core.HAS_RICH = False
     _textwrap.TextWrapper = WholeWords  # type: ignore[misc, assignment]
     typer.core.TyperArgument.display_type_rich = _type_unless_named  # type: ignore[method-assign, assignment]

@@ -60,7 +60,7 @@ _FALSE = frozenset(("false", "0", "no", "off"))
 
 
 class Taker:
-    """Takes the fields of one line after another into `batch`; `InvalidInput` says what is wrong with a line."""
+    """Adds the fields of each line to `batch`. Raises `InvalidInput` for an invalid line."""
 
     def __init__(self, now_ms: int, kind: str | None = None) -> None:
         """`now_ms` is the moment that durations count from; `kind` is that of lines that name none."""
@@ -79,7 +79,7 @@ class Taker:
         }
 
     def take(self, fields: Fields, line: int) -> None:
-        """One line. Nothing of it is taken if any of it is wrong."""
+        """Add one line, or nothing of it if any field is invalid."""
         kind = fields.get("kind", self._kind)
         take, known = self._takes.get(kind, (None, _REGISTERED)) if isinstance(kind, str) else (None, _REGISTERED)
         if take is None:
@@ -91,7 +91,7 @@ class Taker:
         take(kind, fields, line)  # type: ignore[arg-type]  # it is a str: the table was asked only for one
 
     def take_pair(self, pair: tuple[str, str], line: int) -> None:
-        """An owner and a member, of the kind that lines without one are: `take` in a quarter of its time."""
+        """Add an owner and a member with the default kind: a quarter of the time of `take`."""
         owner, member = pair
         if self._list_kind is None:
             self.take({"owner": owner, "member": member}, line)

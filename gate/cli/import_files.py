@@ -23,7 +23,7 @@ from gate.errors import InvalidInput
 
 STDIN = "-"
 READ_BYTES = 1 << 20
-"""Asked of the disk at a time: fewer, longer reads leave more of the core to parsing."""
+"""Size of one read: fewer, longer reads leave more CPU time to parsing."""
 
 _FORMATS: dict[str, Format] = {".ndjson": "ndjson", ".jsonl": "ndjson", ".csv": "csv"}
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -51,7 +51,7 @@ class ImportFile:
         return 0 if self._is_once else self._raw.tell()
 
     def keep(self) -> None:
-        """Make `rewind` possible for what can be read only once, by a copy on disk."""
+        """Make `rewind` possible for a file that can be read only once, by a copy on disk."""
         if self._is_once:
             copy = cast("IO[bytes]", tempfile.TemporaryFile())  # noqa: SIM115
             shutil.copyfileobj(self._raw, copy)
@@ -63,7 +63,7 @@ class ImportFile:
         self._raw.seek(0)
 
     def lines(self) -> Iterator[Line]:
-        """Its lines, numbered from 1. What ends the reading early (damaged compression) is the last line's problem."""
+        """The lines, numbered from 1. If reading fails (damaged compression), the last line carries the error."""
         number = 0
         try:
             stream = _decompressed(self._raw)

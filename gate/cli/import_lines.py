@@ -19,7 +19,7 @@ from gate.errors import InvalidInput
 
 Format = Literal["ndjson", "csv"]
 Line = tuple[int, Mapping[str, object] | tuple[str, str] | str]
-"""Its number (the first is 1), and its fields, or (owner, member) and no more, or what is wrong with it."""
+"""The line's number (the first is 1), and its fields, or only (owner, member), or the text of its error."""
 
 MAX_LINE_BYTES = 1 << 20
 """Ten thousand members of 64 bytes, with room; without a bound, a file without line ends would be read into memory."""

@@ -46,17 +46,17 @@ class ImportReader:
 
     @property
     def size_bytes(self) -> int:
-        """Of all files together; 0 if one is a pipe."""
+        """The size of all files together; 0 if one is a pipe."""
         sizes = [source.size_bytes for source in self._sources]
         return sum(sizes) if all(sizes) else 0
 
     @property
     def read_bytes(self) -> int:
-        """How far that is read."""
+        """The number of bytes read of `size_bytes`."""
         return self._done_bytes + (self._source.read_bytes if self._source else 0)
 
     def batches(self) -> Iterator[Batch | None]:
-        """A Batch now and then, and None every `SLICE_LINES`: a moment to let others work."""
+        """Yield each full Batch, and None every `SLICE_LINES` so that other tasks can run."""
         self.lines = self.errors = self.ended = self._done_bytes = 0
         self.shown, self.is_cut_short = [], False
         taker = Taker(self._now_ms, self._kind)
@@ -80,7 +80,7 @@ class ImportReader:
         self.is_cut_short = self.is_cut_short or self.errors == self._max_errors
 
     def _take(self, taker: Taker, source: ImportFile) -> Iterator[None]:
-        """Feed the Taker; yields when somebody should look."""
+        """Pass lines to the Taker; yields at each slice and each full Batch."""
         take, take_pair, refuse, file = taker.take, taker.take_pair, self.refuse, source.name
         for number, fields in source.lines():
             self.lines += 1

@@ -78,7 +78,7 @@ class ImportWriter:
         return result.written
 
     async def _refused(self, batch: Batch) -> frozenset[bytes]:
-        """Those whom the App has no place for, each reported."""
+        """The Users past the App's limit; each is reported."""
         if self._app.most_users is None or not batch.registered:
             return frozenset()
         refused = await self._bulk.reserve(self._app, list(batch.registered))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gate.core.model import AppFacts
 
 PAGE_ROWS = 1_000
-"""Rows asked of the store at a time."""
+"""Rows per request to the store."""
 
 _Owner = Annotated[str, typer.Argument(metavar="OWNER", help="Whose list.")]
 _Members = Annotated[list[str], typer.Argument(metavar="MEMBER", help="Who is on it.")]

@@ -136,7 +136,7 @@ def _account(command: Command, name: str, password_stdin: bool) -> tuple[str, st
 
 def _read_password() -> str:
     if not sys.stdin.isatty():
-        # In bytes, so that what is no UTF-8 is named as such.
+        # In bytes, so that the error names invalid UTF-8.
         line = sys.stdin.buffer.readline(MAX_PASSWORD_BYTES + 2).rstrip(b"\r\n").removeprefix(UTF8_MARK)
         return line.decode("utf-8", "surrogateescape")
     password = getpass.getpass("new password: ")
@@ -171,7 +171,7 @@ def _forget_password(data: Path, name: str) -> None:
 
 
 def _print_changed(command: Command, done: str, document: dict[str, str], is_given: bool, password: str) -> None:
-    """What was done; a password that was made up is shown this once."""
+    """Print the result; a generated password is shown only here."""
     if is_given:
         command.print(document, done)
     else:

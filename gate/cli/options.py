@@ -33,7 +33,7 @@ CREDENTIALS_FILE = "credentials.json"
 NODE_ID_FILE = "node-id"
 
 DataOption = Annotated[
-    # Typer's own look at a path that may not be read would call it wrong usage.
+    # Typer's own check would report an unreadable path as wrong usage.
     Path,
     typer.Option("--data", envvar="GATE_DATA", metavar="DIR", readable=False, help="The service's data directory."),
 ]
@@ -98,8 +98,8 @@ class Target:
 
     @cached_property
     def services(self) -> list[Running]:
-        """What runs in the data directory now."""
-        from gate.service.running import running_services  # late: a check needs to know of no service
+        """The services that run in the data directory now."""
+        from gate.service.running import running_services  # late: `gate check` does not need it
 
         return running_services(self.data)
 
@@ -119,7 +119,7 @@ class Target:
         """The Redis meant: the option, that of the running service, or the embedded server; `Unavailable` without any."""
         if named := self._named_redis() or self._found("redis"):
             return named
-        # Late: a check needs no Redis, nor what starts one.
+        # Late: `gate check` needs neither Redis nor the code that starts it.
         from gate.service.embedded import socket_path, socket_url
 
         path = socket_path(self.data.absolute() / "redis")
@@ -138,11 +138,11 @@ class Target:
         return self._own_presence_redis() is not None
 
     def http_address(self) -> str:
-        """Where HTTP is reached: the option, the running service, or the default."""
+        """The address of HTTP: from the option, the running service, or the default."""
         return self.http or self._found_address("http") or DEFAULT_HTTP
 
     def resp_address(self) -> str:
-        """Where the RESP port is reached, likewise."""
+        """The address of the RESP port, from the same sources."""
         return self.resp or self._found_address("resp") or DEFAULT_RESP
 
     def durability(self) -> Durability:
@@ -167,7 +167,7 @@ class Target:
         return Durability(found["durability"], found["durability_replicas"])
 
     def replica_dir(self) -> Path:
-        """Where this node's Replica lies."""
+        """The directory that this node's Replica is stored in."""
         return self.data / "replica"
 
     def _named_redis(self) -> str | None:
@@ -178,7 +178,7 @@ class Target:
             return named
         facts = self._named_redis()
         with suppress(PermissionError):
-            if facts is None or facts == self._found("redis"):  # of another Redis than its own a service knows nothing
+            if facts is None or facts == self._found("redis"):  # a service knows only its own Redis
                 return self._found("presence_redis")
         return None
 
@@ -216,7 +216,7 @@ def _redis_in_file(variable: str) -> str | None:
 
 
 def login_name() -> str:
-    """Who types the command, behind sudo too; empty where the system does not know."""
+    """The login name of the user, also under sudo; empty if the system does not know it."""
     import getpass  # late: only writes name an actor
 
     try:

@@ -28,9 +28,9 @@ from gate.errors import InvalidInput
 
 STDOUT = "-"
 PRIVATE_MODE = 0o600
-"""Of a new file: who blocks whom is the App's own business."""
+"""Mode of a new file: the lists of an App are private to it."""
 MAX_LINKS = 40
-"""As many symbolic links as Linux follows."""
+"""The number of symbolic links that Linux follows."""
 
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/(?:self|\d+))/fd/(\d+)")
 _STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
@@ -126,7 +126,7 @@ def _replacing(name: str, path: Path, known: os.stat_result | None) -> Iterator[
 
 
 def _without_name(fault: OSError) -> OSError:
-    """The refusal without the draft's name, which says nothing to who named the file."""
+    """The error without the name of the draft, which the user did not give."""
     return OSError(fault.errno, fault.strerror or str(fault))
 
 

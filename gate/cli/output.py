@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 MAX_NAMED = 20
-"""Ids that one line names; who wants all of them takes --json."""
+"""The number of ids in one line; --json prints all of them."""
 
 _UNPRINTABLE = re.compile("[\x7f-\xa0\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
-"""What JSON leaves as it is and a terminal acts on or hides: C1 controls, bidi controls, line separators, marks."""
+"""Characters that JSON does not escape and a terminal acts on or hides: C1 and bidi controls, line separators, marks."""
 
 JsonId = str | dict[str, str]
 
@@ -71,11 +71,11 @@ def warn(line: str) -> None:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A rich console that neither highlights nor reads markup: what it is given is other people's text."""
+    """A rich console without highlighting and markup: it prints text of other people."""
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    # In a pipe there is no width to fit: a table that wraps is a table that grep misses.
+    # A pipe has no width: rows must not wrap, so that grep finds them.
     width = None if stream.isatty() else 10_000
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=width)
 

@@ -23,7 +23,7 @@ T = TypeVar("T")
 @asynccontextmanager
 async def open_presence(target: Target, app_key: str) -> AsyncIterator[PresenceStore]:
     """Presence in the Redis that the options name; `AppUnknown`, or `StoreUnavailable` within half a second."""
-    # Late: as in `connection`, the help page should not pay for what talks to Redis.
+    # Late, as in `store_connection`: the help page should not pay for the import of the Redis client.
     from gate.store.address import parse_address
     from gate.store.bootstrap import refuse_old_server
     from gate.store.cluster import client_of
@@ -32,7 +32,7 @@ async def open_presence(target: Target, app_key: str) -> AsyncIterator[PresenceS
 
     facts = await Store.connect(target.redis_url())
     try:
-        await facts.apps.get(app_key)  # a key that was mistyped must not read as an App where everybody is offline
+        await facts.apps.get(app_key)  # a mistyped key must be an error, not an App without online Users
     finally:
         await facts.aclose()
     client = client_of(parse_address(target.presence_url()))
@@ -45,7 +45,7 @@ async def open_presence(target: Target, app_key: str) -> AsyncIterator[PresenceS
 
 @asynccontextmanager
 async def open_both(target: Target, app_key: str) -> AsyncIterator[tuple[Store, PresenceStore]]:
-    """The facts and Presence, for what is written to both; errors as of `open_presence`."""
+    """The store and Presence, for commands that write to both; raises the errors of `open_presence`."""
     from gate.store.store import Store  # late, as above
 
     async with open_presence(target, app_key) as presence:

@@ -11,7 +11,7 @@ from gate.cli.output import console, warn
 from gate.clock import monotonic_ms
 
 PLAIN_EVERY_MS = 5_000
-"""Often enough to see that it lives, rare enough for a log."""
+"""Often enough to show that the command is running, rare enough for a log."""
 
 
 class Progress(Protocol):
@@ -33,7 +33,7 @@ class _Plain:
         self._started_ms = self._said_ms = monotonic_ms()
 
     def at(self, read_bytes: int, entries: int) -> None:
-        """A line, if the last one is some seconds ago."""
+        """Print a line if the last one is at least `PLAIN_EVERY_MS` old."""
         now_ms = monotonic_ms()
         if now_ms - self._said_ms < PLAIN_EVERY_MS:
             return

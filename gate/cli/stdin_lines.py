@@ -21,7 +21,7 @@ _CHUNK_BYTES = 65_536
 
 
 class StdinLines:
-    """Lines without their ends, empty ones left out. After the last, `take` answers None, again and again."""
+    """Lines without line ends; empty lines are left out. After the last line, each `take` returns None."""
 
     def __init__(self) -> None:
         self._lines: asyncio.Queue[bytes | None] = asyncio.Queue()
@@ -29,7 +29,7 @@ class StdinLines:
         self._has_ended = False
 
     def start(self) -> None:
-        """Begin to read. Of a running loop; the thread ends with the program."""
+        """Start the thread; requires a running loop. The thread ends with the program."""
         loop = asyncio.get_running_loop()
         threading.Thread(target=self._read, args=(loop,), name="stdin", daemon=True).start()
 
@@ -43,7 +43,7 @@ class StdinLines:
         return line
 
     def _read(self, loop: asyncio.AbstractEventLoop) -> None:
-        # The loop may have ended meanwhile. It is given no coroutine: one that it would not come to would complain.
+        # The loop may have ended meanwhile. No coroutine is passed to it: Python warns about one that is never awaited.
         with contextlib.suppress(RuntimeError):
             for line in chain(_stdin(), [None]):
                 self._room.acquire()

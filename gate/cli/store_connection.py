@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 ACK_TIMEOUT_MS = 1_000
-"""As long as a write over HTTP waits, by default."""
+"""The default wait of a write over HTTP."""
 
 _APPLIED_WORDS = {
     "all": "effective on every live node",
@@ -37,23 +37,23 @@ _APPLIED_WORDS = {
 
 @dataclass(frozen=True)
 class Settled:
-    """A write that is in, and how far it got."""
+    """A completed write: which nodes applied it, and which durability it reached."""
 
     revision: str
     applied: str
     live_nodes: int
     late: str = ""
-    """Which durability it has not reached, in words; "" if it has."""
+    """The text for a durability that was not reached; "" if it was."""
 
     @property
     def fields(self) -> dict[str, str]:
-        """For programs."""
+        """The fields of the JSON document."""
         shown = {"revision": self.revision, "applied": self.applied}
         return shown | {"pending_reason": self.late} if self.late else shown
 
     @property
     def shown(self) -> str:
-        """For people."""
+        """The text form."""
         if self.late:
             return f"written; {self.late}"
         return _APPLIED_WORDS[self.applied] if self.live_nodes else "written; no node is live"

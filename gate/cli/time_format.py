@@ -19,7 +19,7 @@ from gate.core.shown import shown_moment as shown_moment
 from gate.errors import InvalidInput
 
 LONGEST_S = 100 * 366 * 86_400
-"""A hundred years. A longer end is a mistake in units more often than a wish; `permanent` is the word for it."""
+"""A hundred years. A longer duration is probably a mistake in units; `permanent` means without end."""
 
 
 def parse_moment(text: str, parameter: str = "until") -> int:
@@ -110,12 +110,12 @@ def one_end(
 
 
 def future(until_ms: int, now_ms: int) -> int:
-    """The end of what begins now; `InvalidInput` if it is past."""
+    """The end of a fact that begins now. Raises `InvalidInput` if it is past."""
     if until_ms <= now_ms:
         raise InvalidInput("until", f"is past: {shown_moment(until_ms)}")
     return until_ms
 
 
 def json_moment(moment_ms: int) -> int | None:
-    """For programs: Unix ms, null for no end."""
+    """The JSON form of a moment: Unix ms, null for no end."""
     return None if moment_ms >= FOREVER_MS else moment_ms

@@ -45,7 +45,7 @@ class ProfileOptions:
     ] = None
 
     def check(self, mistakes: Mistakes) -> None:
-        """Note what is wrong with them."""
+        """Note the mistakes of both."""
         for member, problem in profile_mistakes(self.name, self.portrait):
             mistakes.add(InvalidInput(f"--{member}", problem))
 
@@ -189,7 +189,7 @@ user.command("erasure-proof")(erasure_proof)
 
 
 def shown_text(text: str) -> str:
-    """Other people's text on a terminal, where it must not move the cursor."""
+    """Text of Users for a terminal; control characters are escaped, so it cannot move the cursor."""
     return shown_id(text.encode())
 
 
