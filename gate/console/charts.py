@@ -3,9 +3,9 @@
     series      name → values (moment in ms, count), the oldest first
     Chart       lines as SVG paths in a box of 1,000 by 100 that the browser stretches; ticks with their place in per cent
 
-A line is broken where no sample was taken, as while Redis was away: nobody knows what it was like. Past `MAX_LINES` lines,
-the smallest are summed as `REST`. Names are as samples have them; a sample itself calls "" what it summed, and that goes to
-`REST` too.
+A line has a gap where no sample was taken, for example while Redis was unreachable: the count is unknown there. Past
+`MAX_LINES` lines, the smallest are summed as `REST`. Names are as samples have them; a sample uses the name "" for what it
+summed itself, which is added to `REST`.
 
 Pure. Called by the view of who is online.
 """
@@ -19,7 +19,7 @@ from typing import NamedTuple
 from gate.core.presence import SAMPLE_EVERY_MS, Sample
 
 MAX_LINES = 8
-"""As many as can be told apart."""
+"""A reader can't distinguish more lines in one chart."""
 REST = ""
 """The name of what is summed."""
 GAP_MS = SAMPLE_EVERY_MS * 5 // 2

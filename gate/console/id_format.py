@@ -1,8 +1,8 @@
 """Ids as pages spell them: in text, in links and in forms.
 
 A User's id is any 1 to 64 bytes. In text it is shown in one line with what can't be printed escaped; in a link it is
-percent-encoded bytes. A browser's text field holds UTF-8 without line breaks, so beside each stands a choice of how the id is
-written there:
+percent-encoded bytes. A browser's text field holds UTF-8 without line breaks, so next to each field is a choice of the format
+of its id:
 
     user=…&user_as=text      the bytes themselves; also where `user_as` is missing, as in links
     user=…&user_as=base64    for ids that a text field can't hold

@@ -36,8 +36,8 @@ SEAL = {
 }
 """On every answer, redirects and refusals included."""
 NOT_KEPT = {"Cache-Control": "no-store"}
-_NOBODY: dict[str, Any] = {"operator": None, "app": None, "here": "", "away": ""}
-"""What the frame around each page shows, where no operator is known."""
+_SIGNED_OUT: dict[str, Any] = {"operator": None, "app": None, "here": "", "away": ""}
+"""Values of the frame around each page when no operator is signed in."""
 
 
 def _made_environment() -> Environment:
@@ -77,7 +77,7 @@ def page(context: ConsoleContext, template: str, status: int = 200, **values: An
 
 def html(template: str, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any) -> web.Response:
     """A template, filled."""
-    body = TEMPLATES.get_template(template).render(_NOBODY | values).encode("utf-8", "backslashreplace")
+    body = TEMPLATES.get_template(template).render(_SIGNED_OUT | values).encode("utf-8", "backslashreplace")
     return web.Response(body=body, status=status, headers={"Content-Type": HTML, **NOT_KEPT, **(headers or {})})
 
 

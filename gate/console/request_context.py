@@ -82,11 +82,11 @@ class ConsoleContext(RequestContext):
         options = self.deps.options
         if options.public_url:
             return options.public_url.startswith("https:")
-        is_told = is_believed(self.request, options.trusted_proxies)
-        return self.request.secure or (is_told and forwarded_proto(self.request) == "https")
+        is_trusted = is_believed(self.request, options.trusted_proxies)
+        return self.request.secure or (is_trusted and forwarded_proto(self.request) == "https")
 
     def may(self, role: OperatorRole) -> bool:
-        """Whether the operator may do what takes this role, now: while Redis is away nobody may do anything."""
+        """Whether the operator may do now what needs this role. False for every operator while Redis is unreachable."""
         return not self.operator.away and may(self.operator.operator.role, role)
 
     def form_token(self) -> str:
@@ -101,7 +101,7 @@ class ConsoleContext(RequestContext):
             raise RoleInsufficient(f"this takes the role {needed}, and {operator.name} is {operator.role}")
         form = await self.form()
         if not is_same(form.text(FORM_FIELD) or "", self.form_token()):
-            raise FormForeign("the form is of another sign-in: go back, load the page anew, and send it again")
+            raise FormForeign("the form is of another sign-in: go back, reload the page, and send the form again")
         if self.operator.away and needed != "viewer":
             raise StoreUnavailable(self.operator.away)
         return form

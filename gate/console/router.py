@@ -27,7 +27,7 @@ from gate.http.errors import MethodWrong, PathUnknown, v1_problem
 from gate.http.operators import OperatorAuth
 
 _IS_KNOWN = web.RequestKey("is_known", bool)
-"""Where Redis is, and why it can't be reached, is told to operators only."""
+"""True if an operator is signed in: only operators see the address of Redis and why it can't be reached."""
 _SLASHES = re.compile(r"/{2,}")
 _STATUSES: tuple[tuple[type[GateError], int], ...] = ((FormForeign, 403), (AppUnknown, 404))
 """Of faults that the APIs word otherwise, or never meet."""
@@ -70,7 +70,7 @@ class ConsoleRouter:
             status,
             kept,
             title="Redis can not be reached" if is_redis else _TITLES.get(status, "That did not work"),
-            tells_why=request.get(_IS_KNOWN, False) or not is_redis,
+            shows_reason=request.get(_IS_KNOWN, False) or not is_redis,
             problem=f"the field {fault.parameter} {fault.problem}" if isinstance(fault, InvalidInput) else str(fault),
             is_redis=is_redis,
             is_unknown=isinstance(fault, StoreUnavailable) and fault.outcome == "unknown",

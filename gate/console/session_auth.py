@@ -54,13 +54,16 @@ class SessionAuth:
         return new_cookie(operator, now_ms + SESSION_TTL_MS)
 
     async def known(self, store: Store, shown: str, now_ms: int) -> Known | None:
-        """Whose session cookie this is; None if it is none, or not any more. `StoreUnavailable` where that can't be told."""
+        """The operator of this session cookie; None if it is invalid, expired, signed out, or made before an account change.
+
+        `StoreUnavailable` if Redis can't be reached and this node does not remember a check of the cookie.
+        """
         cookie = read_cookie(shown)
         if cookie is None or cookie.until_ms <= now_ms or self._signed_out.get((_digest(shown),)) is not None:
             return None
         try:
             operator = await store.operators.operator_of_cookie(cookie.name, _digest(shown))
-        except InvalidInput:  # nobody can be called that
+        except InvalidInput:  # no operator can have this name
             return None
         except StoreUnavailable as fault:
             seen = self._recalled(cookie)
@@ -74,10 +77,10 @@ class SessionAuth:
         return Known(operator, shown, "")
 
     async def sign_out(self, store: Store, shown: str, now_ms: int) -> None:
-        """End a session cookie that is known, on every node; while Redis is away, on this node alone, until it ends."""
+        """Revoke a known session cookie on every node; while Redis is away, only on this node, until the cookie expires."""
         self.forget(shown)
         digest, cookie = _digest(shown), read_cookie(shown)
-        assert cookie is not None, "what is known is one"
+        assert cookie is not None, "a known cookie can be read"
         with self._signed_out.turn():
             self._signed_out.put((digest,), b"")
         try:
@@ -86,7 +89,7 @@ class SessionAuth:
             _log.warning("signed out on this node alone", operator=cookie.name, problem=str(away))
 
     def forget(self, shown: str) -> None:
-        """Recall this session cookie no more."""
+        """Remove this session cookie from the remembered ones."""
         with self._seen.turn():
             self._seen.pop((_digest(shown),))
 

@@ -1,4 +1,4 @@
-"""The page at `/client/` in a real Chromium: a client like any app's, put out and come back as the rules say."""
+"""The page at `/client/` in a real Chromium: a client like that of any app, disconnected and reconnected by the rules."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def test_whom_it_blocks_is_denied(site: Site, tab: Tab) -> None:
     await expect(tab.page.locator("#blacklist-text")).to_contain_text("1 to 64 bytes")
 
 
-async def test_put_out_by_a_ban_and_told_so(site: Site, tab: Tab) -> None:
+async def test_a_ban_disconnects_the_client_and_is_shown(site: Site, tab: Tab) -> None:
     token = await be_online(tab, "kim")
     site.v1("POST", "bans", {"users": ["kim"], "seconds": 600})
     await expect(tab.page.locator("#state-title")).to_have_text("Not online")

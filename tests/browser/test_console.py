@@ -172,4 +172,4 @@ async def test_with_redis_hanging_the_pages_go_on(site: Site, tabs: Tabs) -> Non
         await tab.open("check?from=cleo&to=dora")
         await expect(tab.page.get_by_role("heading", name="Yes: no rule denies it")).to_be_visible()
         await stranger.sign_in()
-        await expect(stranger.page.get_by_role("alert")).to_contain_text("nobody can sign in at the moment")
+        await expect(stranger.page.get_by_role("alert")).to_contain_text("sign-in is not possible now")

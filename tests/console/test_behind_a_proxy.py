@@ -60,15 +60,15 @@ async def test_without_a_public_url_nothing_is_put_before_a_path(tmp_path: Path,
 
 
 @pytest.mark.parametrize(
-    "told", [{"X-Forwarded-Proto": "https, http"}, {"Forwarded": "for=1.2.3.4;proto=https, proto=http"}]
+    "forwarded", [{"X-Forwarded-Proto": "https, http"}, {"Forwarded": "for=1.2.3.4;proto=https, proto=http"}]
 )
 @pytest.mark.parametrize("trusted", ["127.0.0.0/8", "10.0.0.0/8"])
-async def test_the_outermost_proxy_of_a_trusted_one_tells_the_scheme(
-    tmp_path: Path, private_redis: RedisServer, told: dict[str, str], trusted: str
+async def test_a_trusted_proxy_reports_the_scheme_of_the_outermost_one(
+    tmp_path: Path, private_redis: RedisServer, forwarded: dict[str, str], trusted: str
 ) -> None:
     async with running_world(private_redis.url, tmp_path, trusted_proxies=(ip_network(trusted),)) as world:
         visitor = Visitor(world, await begin_operator(world))
-        form = await visitor.get("/console/sign-in", **told)
+        form = await visitor.get("/console/sign-in", **forwarded)
         assert [bool(cookie["secure"]) for cookie in form.cookies.values()] == [trusted == "127.0.0.0/8"]
 
 
@@ -76,5 +76,5 @@ async def test_a_forwarded_host_of_no_trusted_proxy_opens_no_form(tmp_path: Path
     async with running_world(private_redis.url, tmp_path, trusted_proxies=(ip_network("10.0.0.0/8"),)) as world:
         visitor = Visitor(world, await begin_operator(world))
         await visitor.get("/console/sign-in")
-        told = {"Origin": "https://evil.example", "X-Forwarded-Host": "evil.example"}
-        assert (await visitor.sign_in(**told)).status == 403
+        headers = {"Origin": "https://evil.example", "X-Forwarded-Host": "evil.example"}
+        assert (await visitor.sign_in(**headers)).status == 403

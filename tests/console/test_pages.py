@@ -74,7 +74,7 @@ def assert_sealed(shown: Shown) -> None:
 
 
 async def test_every_answer_is_sealed_and_pages_are_not_kept(place: Place) -> None:
-    visitor, stranger = await place.visitor(), Visitor(place.world, "nobody")
+    visitor, stranger = await place.visitor(), Visitor(place.world, "stranger")
     key = place.world.app.key
     targets = ["", "sign-in", "nothing", f"{key}/", f"{key}/nothing", "no-such-app/online", f"{key}/online/part"]
     targets += [f"{key}/{page}" for page in ("online", "user", "user?user=a", "check", "check?from=a&to=b")]
@@ -109,7 +109,7 @@ async def test_statuses_methods_and_heads(place: Place) -> None:
 
 
 async def test_files_are_kept_and_change_their_address_with_their_content(place: Place) -> None:
-    stranger = Visitor(place.world, "nobody")
+    stranger = Visitor(place.world, "stranger")
     page = (await stranger.get("/console/sign-in")).page
     addresses = re.findall(r'(?:href|src)="(/console/[a-z.]+\?v=[0-9a-f]{12})"', page)
     assert {one.partition("?")[0].rpartition(".")[2] for one in addresses} == {"css", "js", "svg"}
@@ -139,7 +139,7 @@ async def test_the_apps_are_chosen_from_all(place: Place) -> None:
 async def test_how_many_are_online_by_platform_and_gateway_now_and_over_the_hour(place: Place) -> None:
     visitor, presence, key = await place.visitor("viewer"), place.world.presence, place.world.app.key
     empty = await visitor.app("online")
-    assert "Nobody is online." in empty.text and "No Gateway has taken a lease." in empty.text
+    assert "No User is online." in empty.text and "No Gateway has taken a lease." in empty.text
     assert "No samples yet" in empty.text and '<svg class="box"' not in empty.page
     await place.gateway_session(b"alice")
     await place.gateway_session(b"bob", "Web", b"edge-2")
@@ -167,8 +167,8 @@ async def test_a_user_with_its_sessions_and_its_state(place: Place) -> None:
     shown = await visitor.app("user?user=alice")
     assert "Now online" in shown.text and "edge-1" in shown.text and f'value="{session}"' in shown.page
     assert "Banned until 20" in shown.text and "Muted without end" in shown.text and "Deactivated no" in shown.text
-    nobody = await visitor.app("user?user=nobody")
-    assert "Now offline Last seen never Last active never" in nobody.text and "Registered no" in nobody.text
+    unknown = await visitor.app("user?user=unknown")
+    assert "Now offline Last seen never Last active never" in unknown.text and "Registered no" in unknown.text
     assert "Presence" not in (await visitor.app("user")).text
 
 
@@ -189,8 +189,8 @@ async def test_a_kick_closes_one_session_or_all_and_takes_the_role(place: Place,
         assert "this takes the role operator" in done.text.lower()
         return
     assert done.status == 303 and [one.id for one in presence.sessions] == [sessions[1]]
-    told = await visitor.get(done.place)
-    assert "1 Session closed." in told.text and f'value="{sessions[0]}"' not in told.page
+    after = await visitor.get(done.place)
+    assert "1 Session closed." in after.text and f'value="{sessions[0]}"' not in after.page
     assert "nothing was closed" in (await visitor.get((await visitor.kick("alice", sessions[0])).place)).text
     assert "1 Session closed." in (await visitor.get((await visitor.kick("alice", "all")).place)).text
     assert not await world.presence.is_online(world.app.key, b"alice")
@@ -275,7 +275,7 @@ async def test_any_id_can_be_shown_linked_and_kicked_and_is_only_text(place: Pla
         ("user=" + b64encode(b"x" * 65).decode().replace("=", "%3D") + "&user_as=base64", "must be 1 to 64 bytes"),
     ],
 )
-async def test_what_is_no_id_is_said_beside_the_field(place: Place, query: str, problem: str) -> None:
+async def test_an_invalid_id_is_reported_next_to_its_field(place: Place, query: str, problem: str) -> None:
     shown = await (await place.visitor()).app(f"user?{query}")
     assert (shown.status, problem in shown.text) == (400 if problem else 200, True)
     assert "<h2" not in shown.page and ("aria-invalid" in shown.page) is bool(problem)
@@ -338,7 +338,7 @@ async def test_with_redis_away_those_who_were_here_read_on(place: Place) -> None
         assert "127.0.0.1" not in unknown.page and "reset" not in unknown.page
         sent = {"form_token": form.form_token, "name": visitor.name, "password": "x"}
         refused = await stranger.post("/console/sign-in", sent)
-        assert (refused.status, "nobody can sign in at the moment" in refused.text) == (503, True)
+        assert (refused.status, "sign-in is not possible now" in refused.text) == (503, True)
         assert "127.0.0.1" not in refused.page
         assert (
             await viewer.post("/console/sign-out", {"form_token": (await viewer.app("user")).form_token})

@@ -93,7 +93,7 @@ async def test_wrong_passwords_are_refused_alike_and_throttled_as_at_the_api(pla
 
 @pytest.mark.parametrize("change", ["password", "role", "removal"])
 async def test_a_change_of_the_account_ends_its_cookies_at_once(place: Place, change: str) -> None:
-    await begin_operator(place.world, "admin")  # else the last admin could be nobody
+    await begin_operator(place.world, "admin")  # otherwise the changed operator could be the last admin
     visitor = await place.visitor("viewer")
     assert (await visitor.app("online")).status == 200
     operators = place.world.store.operators
@@ -157,7 +157,7 @@ async def test_a_cookie_is_accepted_for_a_while_with_redis_away(place: Place) ->
     ],
 )
 async def test_an_invalid_cookie_opens_nothing(place: Place, cookie: str) -> None:
-    visitor = Visitor(place.world, "nobody")
+    visitor = Visitor(place.world, "stranger")
     visitor.cookies[SESSION_COOKIE] = cookie
     for target in ("", f"{place.world.app.key}/online", f"{place.world.app.key}/online/part", "nothing/at/all"):
         shown = await visitor.get(f"/console/{target}")
@@ -222,10 +222,10 @@ async def test_a_form_of_another_origin_is_refused(place: Place, origin: str) ->
     assert await place.world.presence.is_online(place.world.app.key, b"alice")
 
 
-async def test_a_proxy_that_rewrites_the_host_tells_the_one_that_was_asked_for(place: Place) -> None:
+async def test_a_proxy_that_rewrites_the_host_forwards_the_requested_one(place: Place) -> None:
     visitor = Visitor(place.world, await begin_operator(place.world))
-    told = {"Origin": "https://gate.example", "X-Forwarded-Host": "gate.example"}
-    assert (await visitor.sign_in(**told)).status == 303
+    headers = {"Origin": "https://gate.example", "X-Forwarded-Host": "gate.example"}
+    assert (await visitor.sign_in(**headers)).status == 303
 
 
 async def test_a_form_without_its_token_or_with_anothers_is_refused(place: Place) -> None:

@@ -1,4 +1,4 @@
-"""What a node that nobody asks for a page spends on the console."""
+"""What the console costs a node that serves none of its pages."""
 
 from __future__ import annotations
 

@@ -76,8 +76,8 @@ class Visitor:
     async def post(self, target: str, fields: Mapping[str, str | bytes], **headers: str) -> Shown:
         """A form, from a page of the console itself unless an `Origin` is given."""
         body = "&".join(f"{quote_plus(name)}={quote_plus(value)}" for name, value in fields.items()).encode()
-        told = {"Content-Type": "application/x-www-form-urlencoded", "Origin": self.world.url, **headers}
-        return await self._send("POST", target, body, told)
+        all_headers = {"Content-Type": "application/x-www-form-urlencoded", "Origin": self.world.url, **headers}
+        return await self._send("POST", target, body, all_headers)
 
     async def sign_in(self, password: str = PASSWORD, target: str = "/console/sign-in", **headers: str) -> Shown:
         """By the form."""

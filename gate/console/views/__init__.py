@@ -1,6 +1,7 @@
 """The pages, one file each, and the one table of where they are.
 
-A new page is a file here, a template beside the others, and a line below. `OF_APP` are by what follows `/console/APP/`.
+A new page needs a file here, a template in `templates/`, and a line below. The keys of `OF_APP` are paths below
+`/console/APP/`.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ OPEN: Views = {
     "sign-out": {"POST": sign_in.leave},
     **{name: {"GET": static_files.show} for name in static_files.FILES},
 }
-"""To anybody."""
+"""Pages without a sign-in."""
 
 OF_ALL: Views = {"": {"GET": apps.show}}
-"""To operators, of no App."""
+"""Pages for operators that belong to no App."""
 
 OF_APP: Views = {
     "": {"GET": online.begin},
@@ -34,4 +35,4 @@ OF_APP: Views = {
     "user/kick": {"POST": kick.kick},
     "check": {"GET": check.show},
 }
-"""To operators, of one App."""
+"""Pages for operators about one App."""

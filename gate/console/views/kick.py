@@ -1,4 +1,4 @@
-"""Putting a User out: one Session, or all. It is no Ban: the User may connect again at once. The audit names the operator."""
+"""Kick a User: close one Session or all. Not a Ban: the User may connect again at once. The audit names the operator."""
 
 from __future__ import annotations
 

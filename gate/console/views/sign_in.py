@@ -1,8 +1,8 @@
 """Signing in with an operator's name and password, and out.
 
 A person who followed a link gets to its page after signing in: `next` in the address, and only a path of this console is
-followed. The form's token is a second cookie's HMAC, since nobody is known yet: another site can neither read nor set it, so
-it can't sign a browser in as somebody else.
+followed. The form's token is the HMAC of a second cookie, since no operator is known yet: another site can neither read nor
+set that cookie, so it can't sign a browser in as another operator.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ async def enter(context: ConsoleContext) -> web.Response:
         refused.headers["Retry-After"] = str(fault.retry_after_s)
         return refused
     except StoreUnavailable as fault:
-        away = "Redis can not be reached, so nobody can sign in at the moment. Checks go on from each node's Replica"
+        away = "Redis can not be reached, so sign-in is not possible now. Checks go on from each node's Replica"
         refused = _form(context, following, 503, f"{away}; gate explain A B on a node answers too.", name)
         refused.headers["Retry-After"] = str(fault.retry_after_s)
         return refused
@@ -73,7 +73,7 @@ async def leave(context: ConsoleContext) -> web.Response:
     try:
         context.known = await context.session_auth.known(context.deps.store, cookie, context.now_ms)
     except StoreUnavailable:
-        context.known = None  # nobody is recalled by it either, so there is nothing to protect
+        context.known = None  # this node remembers no check of it, so there is no session to protect
     if context.known is not None:
         await context.sent()
         await context.session_auth.sign_out(context.deps.store, cookie, context.now_ms)
@@ -83,7 +83,7 @@ async def leave(context: ConsoleContext) -> web.Response:
 
 
 def sign_in_place(request: web.Request) -> str:
-    """Where to sign in so as to come back to what was asked for."""
+    """The address of the sign-in page, which leads back to the requested page afterwards."""
     wanted = request.raw_path
     return f"{PREFIX}sign-in" + (f"?{query_of(next=wanted)}" if request.method == "GET" and _is_ours(wanted) else "")
 
