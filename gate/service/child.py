@@ -1,4 +1,4 @@
-"""One supervised process: started, watched, restarted when it dies, stopped when told.
+"""One supervised process: started, watched, restarted when it dies, stopped on request.
 
 The first restart comes at once, since most deaths are single; a process that keeps dying young backs off to five seconds, with
 jitter so that several do not come back in step. Before it was ever ready, a reason it gives, or several young deaths in a row,
@@ -155,7 +155,7 @@ class Child(ABC):
             process = self.process = await self.launch()
         except (OSError, RuntimeError) as fault:  # no memory, process, file or thread to be had: later there may be
             return str(fault)
-        if self._stopping.is_set():  # told to stop while it was being started
+        if self._stopping.is_set():  # the stop was requested while it was being started
             _send(process.pid, signal.SIGTERM)
         attending = asyncio.create_task(self.attend(process), name=f"attend {self.name}")
         status = await process.wait()
@@ -184,7 +184,7 @@ class Child(ABC):
 
 
 def _send(pid: int, number: signal.Signals) -> None:
-    """Not by `Popen.send_signal`: that looks for an end first, and takes the exit status from whoever waits for it."""
+    """`Popen.send_signal` polls for an exit first, and so takes the exit status away from the task that waits for it."""
     with suppress(ProcessLookupError):
         os.kill(pid, number)
 

@@ -1,4 +1,4 @@
-"""The two sorts of supervised process: a role of Gate's own, told what to do over a channel, and the embedded server.
+"""The two kinds of supervised process: a role of Gate, controlled over a channel, and the embedded server.
 
 Each leads a process group of its own: a Ctrl-C in the terminal, or `timeout`, signals the supervisor's whole group, and the
 order in which things stop is the supervisor's to decide.

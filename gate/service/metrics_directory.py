@@ -22,15 +22,15 @@ COUNT_BYTES = 1 << 17
 
 
 def clear_counts(directory: Path) -> None:
-    """Count anew, as a service does from its start."""
+    """Delete the counts of the previous run: a service counts from its start."""
     for old in directory.glob("*.db"):
         old.unlink()
 
 
 def reserve_counts(directory: Path, pid: int) -> bool:
-    """Give a process's counts their place on the disk before they are mapped; False if there is none.
+    """Allocate disk space for a process's counts before they are mapped; False if the disk is full.
 
-    prometheus_client maps files with holes, and on a disk that got full to count into one ends the process.
+    prometheus_client maps sparse files, and a write into a hole ends the process if the disk is full.
     """
     for kind in KINDS:
         path = directory / f"{kind}_{pid}.db"

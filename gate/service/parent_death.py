@@ -6,8 +6,8 @@ parent is gone. A program in another language can only have the first, so it is 
     python -I -S parent_death.py PARENT_PID LOCK PROGRAM ARGUMENT...
 
 which asks the kernel for SIGTERM at the parent's death, takes the lock and becomes the program. The lock is a POSIX one: it
-belongs to the process, so it survives becoming another program and is not inherited by the program's own children; whoever
-starts next waits here until the old server has left its files. Imports nothing of Gate: its start is part of every start.
+belongs to the process, so it survives becoming another program and is not inherited by the program's own children; the
+next server waits here until the old one has released its files. Imports nothing of Gate: its start is part of every start.
 """
 
 from __future__ import annotations

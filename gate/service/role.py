@@ -124,13 +124,13 @@ class RoleContext:
             self.store_answers.set()
 
     def _say(self, message: RoleMessage) -> None:
-        # The supervisor may be gone; then there is nobody to tell and the channel's end stops this process.
+        # If the supervisor is gone, nothing reads the message, and the end of the channel stops this process.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             os.write(CHANNEL, pack(message))
 
 
 async def run_role(context: RoleContext, main: Main) -> int:
-    """Run the role until it is told to stop; the exit status."""
+    """Run the role until a stop is requested; returns the exit status."""
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, context.stopping.set)
     context.listen()

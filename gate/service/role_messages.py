@@ -24,7 +24,7 @@ class RoleConfig(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     """Its own, as `worker-1`."""
     slot: int
-    """Its own on the roles status_page."""
+    """Its place in the heartbeats of all roles."""
     index: int
     """Which of several alike."""
     config: ServeConfig

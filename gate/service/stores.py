@@ -40,12 +40,12 @@ async def connected_store(
     settle: Callable[[Store], Awaitable[None]] | None = None,
     when_away: Callable[[], object] = bool,
 ) -> Store | None:
-    """The Store, as soon as Redis answers and `settle` accepts it; None if told to stop before. `when_away`: at each failure.
+    """The Store, as soon as Redis answers and `settle` accepts it; None if a stop comes first. `when_away`: at each failure.
 
     What can never be right (`InvalidConfig`, `CannotStart`) is raised only where nothing was waited for; later it is waited for
     too, since a service that serves checks does not end for it.
     """
-    if not await _told_to_go(context):
+    if not await _until_store_answers(context):
         return None
     while not context.stopping.is_set():
         try:
@@ -99,10 +99,10 @@ def _of_redis(problem: str, shown: str) -> str:
 
 
 async def connected_presence(context: RoleContext) -> PresenceStore | None:
-    """Presence, as soon as its Redis answers; None if told to stop before.
+    """Presence, as soon as its Redis answers; None if a stop is requested first.
 
-    It has a connection of its own, so that a storm of connects holds up no write. That it is away is weather from the start:
-    checks and writes need none of it.
+    It has a connection of its own, so that a storm of connects delays no write. An unreachable Redis of Presence never fails a
+    start: checks and writes do not need it.
     """
     client = client_of(parse_address(context.config.presence_redis or context.role_config.redis_url))
     if await agreed_on_presence(context, client):
@@ -112,8 +112,8 @@ async def connected_presence(context: RoleContext) -> PresenceStore | None:
 
 
 async def agreed_on_presence(context: RoleContext, client: Client) -> bool:
-    """Once this client's Redis is known to be that of the deployment's Presence; False if told to stop before."""
-    if not await _told_to_go(context):
+    """Wait until this client's Redis is known to be that of the deployment's Presence; False if a stop is requested first."""
+    if not await _until_store_answers(context):
         return False
     facts = client_of(parse_address(context.role_config.redis_url))
     try:
@@ -170,7 +170,8 @@ def own_settings(context: RoleContext) -> dict[str, str]:
     return {settings.LEASE_TTL: str(context.config.lease_ttl_ms)}
 
 
-async def _told_to_go(context: RoleContext) -> bool:
+async def _until_store_answers(context: RoleContext) -> bool:
+    """Wait for `GO` from the supervisor; False if a stop is requested first."""
     going, stopping = (
         asyncio.ensure_future(context.store_answers.wait()),
         asyncio.ensure_future(context.stopping.wait()),

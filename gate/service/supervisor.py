@@ -2,8 +2,8 @@
 
     start   directories, locks, ports; then all processes at once: roles import while the embedded server loads its data, and
             hot workers answer from the Replica on disk before Redis does
-    ready   every process has said so and /readyz is 200: one line on stdout
-    away    Redis does not answer: with a Replica on disk, one line on stdout that says so, and checks are served; else refused
+    ready   every process has reported ready and /readyz is 200: one line on stdout
+    away    Redis does not answer: with a Replica on disk, one line on stdout reports it and checks are served; else refused
     stop    HTTP and workers (no new connections, in-flight work is finished), background, replicator, the embedded server last
 
 A start that can't succeed stops all of it and raises one reason. Everything the supervisor itself holds (locks, ports) is the
@@ -54,7 +54,7 @@ FORCE_AFTER_S = 1.0
 
 
 def run(config: ServeConfig, options: EffectiveOptions) -> int:
-    """Run the service until it is told to stop; the exit status. `CannotStart` or `InvalidConfig` if it can't run.
+    """Run the service until a stop is requested; returns the exit status. `CannotStart` or `InvalidConfig` if it can't run.
 
     `options` is what `gate config` shows of it.
     """
@@ -231,8 +231,8 @@ class Supervisor:
         self._http = ports.http
         self._resp = ports.resp
         self._health = HealthPort(ports.health.holder, children.state) if ports.health else None
-        self._told_to_stop = asyncio.Event()
-        self._told_at_s = 0.0
+        self._stop_requested = asyncio.Event()
+        self._stop_requested_at_s = 0.0
         self._forced = False
         self._is_first_start = not layout.credentials.exists()
 
@@ -251,20 +251,20 @@ class Supervisor:
         try:
             await asyncio.sleep(0)  # every child is being started: now there is time for imports
             _configure_logs(self._config, self._files)
-            await self._run_until_told()
+            await self._run_until_stop()
         finally:
             await self._stop()
             beating.cancel()
             self._heed_no_more_signals()
         return EXIT_FORCED if self._forced else 0
 
-    async def _run_until_told(self) -> None:
-        """Returns when told to stop; raises the reason of a start that failed."""
-        told = asyncio.ensure_future(self._told_to_stop.wait())
+    async def _run_until_stop(self) -> None:
+        """Returns when a stop is requested; raises the reason of a start that failed."""
+        stop = asyncio.ensure_future(self._stop_requested.wait())
         ready = asyncio.ensure_future(self._until_ready())
         away = asyncio.ensure_future(self._heed_waiting())
         failures = [child.failed for child in self._children]
-        awaited: list[asyncio.Future[Any]] = [told, ready, away, *failures]
+        awaited: list[asyncio.Future[Any]] = [stop, ready, away, *failures]
         try:
             await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
             for failure in failures:
@@ -272,16 +272,16 @@ class Supervisor:
                     raise failure.result()
             if away.done():
                 away.result()
-            if ready.done() and not told.done():
+            if ready.done() and not stop.done():
                 ready.result()
                 self._watch.has_started = True
                 away.cancel()  # from here on Redis away is the replicator's to report
                 embedded.log_redis(self._config)
                 self._greet()
                 log_checks()
-                await told
+                await stop
         finally:
-            told.cancel()
+            stop.cancel()
             ready.cancel()
             away.cancel()
 
@@ -291,7 +291,7 @@ class Supervisor:
             await asyncio.sleep(BEAT_EVERY_S)
 
     async def _heed_waiting(self) -> None:
-        """Say once that a Replica is served though Redis is away; raise `CannotStart` where there is none to serve."""
+        """Report once that a Replica is served while Redis is away; raise `CannotStart` if no Replica can be served."""
         while True:
             await self._watch.changed.wait()
             self._watch.changed.clear()
@@ -349,10 +349,10 @@ class Supervisor:
     def _on_signal(self) -> None:
         """The first signal drains; another, given on second thoughts, ends everything at once."""
         now_s = asyncio.get_running_loop().time()
-        if not self._told_to_stop.is_set():
-            self._told_at_s = now_s
-            self._told_to_stop.set()
-        elif now_s - self._told_at_s > FORCE_AFTER_S:
+        if not self._stop_requested.is_set():
+            self._stop_requested_at_s = now_s
+            self._stop_requested.set()
+        elif now_s - self._stop_requested_at_s > FORCE_AFTER_S:
             self._forced = True
             for child in self._children:
                 child.kill()
@@ -364,7 +364,7 @@ class Supervisor:
             signal.signal(number, signal.SIG_IGN)
 
     async def _stop(self) -> None:
-        self._told_to_stop.set()
+        self._stop_requested.set()
         loop = asyncio.get_running_loop()
         if self._health:
             self._health.stop()

@@ -110,7 +110,7 @@ async def test_a_reason_given_before_it_was_ready_ends_the_start_at_once() -> No
 
 
 async def test_a_signal_to_one_that_just_ended_takes_no_exit_status_away(caplog: pytest.LogCaptureFixture) -> None:
-    """Else the service's one line about a failed start has another before it, and a death is told with a wrong status."""
+    """Otherwise a failed start prints a second line before the service's own, and the exit is reported with a wrong status."""
     for _ in range(40):
         child = PythonChild("")
         process = child.process = await asyncio.create_subprocess_exec("/bin/true")

@@ -175,7 +175,7 @@ def test_two_ports_left_to_the_kernel_do_not_collide() -> None:
     assert config.http == config.resp
 
 
-def test_the_embedded_server_does_not_run_beside_a_redis_that_was_named() -> None:
+def test_the_embedded_server_does_not_run_if_another_redis_is_named() -> None:
     assert "redis" not in read_config({"redis": "redis://h:1/0"}, {}).role
 
 

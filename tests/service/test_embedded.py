@@ -94,7 +94,7 @@ def test_a_second_server_waits_until_the_first_has_left_its_files(tmp_path: Path
         second.kill()
 
 
-def test_it_is_told_to_end_when_its_parent_dies(tmp_path: Path) -> None:
+def test_it_gets_a_signal_when_its_parent_dies(tmp_path: Path) -> None:
     command = launcher(0, tmp_path / "lock", "/bin/sleep", "60")
     command[4] = "PARENT"
     parent = subprocess.Popen([sys.executable, "-c", PARENT, *command], stdout=subprocess.PIPE)

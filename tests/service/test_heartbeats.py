@@ -36,7 +36,7 @@ def test_another_mapping_of_the_page_sees_it(tmp_path: Path) -> None:
     assert heartbeats.answering(5)["worker-63"]
 
 
-def test_laying_out_anew_leaves_an_orphan_writing_to_its_own_page(tmp_path: Path) -> None:
+def test_a_new_layout_leaves_an_orphan_writing_to_its_own_page(tmp_path: Path) -> None:
     orphans = Heartbeats.create(tmp_path / "roles", ["http"])
     heartbeats = Heartbeats.create(tmp_path / "roles", ["http"])
     orphans.beat(0, 5)

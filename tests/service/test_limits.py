@@ -46,7 +46,7 @@ def test_a_small_address_space_is_refused(tmp_path: Path) -> None:
     assert "ulimit -v" in refusal.lines[0]
 
 
-def test_a_reader_in_a_small_address_space_is_told_which_limit(tmp_path: Path) -> None:
+def test_a_reader_in_a_small_address_space_names_the_limit(tmp_path: Path) -> None:
     path = tmp_path / "facts-1.mdb"
     with lmdb.open(str(path), subdir=False):
         read = f"from pathlib import Path; from gate.replica import envs; envs.acquire(Path({str(path)!r}))"
@@ -55,7 +55,7 @@ def test_a_reader_in_a_small_address_space_is_told_which_limit(tmp_path: Path) -
     assert "can't be mapped: this takes 1 TiB of address space, but no memory; lift ulimit -v" in ended.stderr
 
 
-def test_past_a_small_file_limit_a_connection_is_told_why(start_service: Services) -> None:
+def test_past_a_small_file_limit_a_connection_gets_the_reason(start_service: Services) -> None:
     service = start_service.start(under=_limited("ulimit -n 64"))
     assert f"clients_a_worker={64 - OWN_FILES}" in service.output
     clients = [Resp(service) for _ in range(64 - OWN_FILES)]

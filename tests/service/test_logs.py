@@ -83,10 +83,10 @@ def test_what_libraries_log_passes_the_same_guards(capsys: pytest.CaptureFixture
 
 def test_an_event_is_one_write_so_lines_of_several_processes_never_mix() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)  # keeps apart what was written apart
-    told = "configure_logs('info', 'json', 'x'); import structlog; log = structlog.get_logger()"
-    said = f"from gate.logs import configure_logs; {told}; log.info('one'); log.info('two')"
+    setup = "configure_logs('info', 'json', 'x'); import structlog; log = structlog.get_logger()"
+    program = f"from gate.logs import configure_logs; {setup}; log.info('one'); log.info('two')"
     with ours, theirs:
-        subprocess.run([sys.executable, "-c", said], stderr=theirs.fileno(), check=True, timeout=30)
+        subprocess.run([sys.executable, "-c", program], stderr=theirs.fileno(), check=True, timeout=30)
         ours.setblocking(False)
         written = [ours.recv(4_096) for _ in range(2)]
         with pytest.raises(BlockingIOError):

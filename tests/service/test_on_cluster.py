@@ -204,7 +204,7 @@ def test_an_import_and_the_proof_of_an_erasure(gate: Command, tmp_path: Path) ->
     gate("check", "ann", "o7", status=1)
     found = {row["place"]: row["times"] for row in gate.json("user", "erasure-proof", "bob")["found"]}
     assert found["blacklists of others"] == 3_000, "of all masters"
-    assert gate("user", "erasure-proof", "nobody").out == "the id is nowhere\n"
+    assert gate("user", "erasure-proof", "stranger").out == "the id is nowhere\n"
 
 
 def test_the_demo_runs_on_a_cluster() -> None:

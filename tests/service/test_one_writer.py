@@ -1,4 +1,4 @@
-"""One replicator a directory: whoever comes while another still writes waits a little, then says so."""
+"""One replicator a directory: one that starts while another still writes waits a little, then reports it."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def test_port_0_is_resolved_and_workers_can_share_it() -> None:
         socket.create_connection((LOOPBACK, port), 1).close()
 
 
-def test_nobody_is_served_by_the_holder() -> None:
+def test_the_holder_serves_no_client() -> None:
     held = hold_port(Endpoint(LOOPBACK, 0), "--http")
     with held.holder, pytest.raises(ConnectionRefusedError):
         socket.create_connection((LOOPBACK, held.endpoint.port), 1)

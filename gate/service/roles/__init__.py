@@ -1,1 +1,1 @@
-"""What each process of the service does: thin mains that wire the layers. Each offers `main(post)`, which returns when told."""
+"""Entry points of the service's processes: each wires the layers in `main(context)`, which returns when a stop is requested."""

@@ -1,8 +1,8 @@
-"""The background worker: removes facts that have ended, erases what deactivated Users had, tells Apps' webhooks, trims audits;
-sweeps Presence, tells receivers who is online, and closes the Sessions of who was banned or deactivated.
+"""The background worker: removes expired facts, erases the data of deactivated Users, delivers Apps' webhooks, trims audits;
+sweeps Presence, delivers online and offline events to receivers, and closes the Sessions of banned or deactivated Users.
 
-None of it is waited for by a check or a request, and each may be done again: whatever this process was at when it died is
-done by the next one, on this node or another.
+No check or request waits for this work, and all of it may be repeated: if this process dies, the next one, on this node or
+another, finishes its work.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Chore(NamedTuple):
 
 
 async def main(context: RoleContext) -> None:
-    """Do all chores until told to stop."""
+    """Do all chores until a stop is requested."""
     store = await connected_store(context)
     if store is None:
         return
@@ -155,17 +155,17 @@ def _presence_notifier(context: RoleContext, store: Store, presence: PresenceSto
 
 async def _put_settings_back(context: RoleContext, store: Store, presence: PresenceStore) -> None:
     """For as long as this node runs, a Redis that lost its data gets back what other nodes are compared with."""
-    was_told: set[settings.Differing] = set()
+    reported: set[settings.Differing] = set()
     while True:
         try:
             differing = set(await settings.put_back(store.client, presence.client, own_settings(context)))
         except StoreUnavailable:
-            differing = was_told
-        for one in differing - was_told:
+            differing = reported
+        for one in differing - reported:
             log.error(
                 "a setting of this node differs from the deployment's", setting=one.name, problem=settings.shown(one)
             )
-        was_told = differing
+        reported = differing
         await asyncio.sleep(settings.PUT_BACK_EVERY_S)
 
 

@@ -59,7 +59,7 @@ _log = structlog.get_logger()
 
 
 async def main(context: RoleContext) -> None:
-    """Serve until told to stop, then drain."""
+    """Serve until a stop is requested, then drain."""
     gc.set_threshold(*GC_THRESHOLDS)
     store, acks = Ready[Store](not_reached), Ready[Acknowledger](not_reached)
     replica = Ready(lambda: NodeReplica.open(context.layout.replica))

@@ -4,7 +4,8 @@ It opens the Replica at once, so that a node whose Redis is away serves what it 
 rest follows when Redis answers (`TruthLater`).
 
 One at a time in a data directory: an orphan of a supervisor that was killed may still be closing its files in order, so a new
-one waits for its lock first. One at a time under a node's id, too: a copy of a directory refuses to start beside the other.
+one waits for its lock first. One at a time under a node's id, too: a copy of a directory refuses to start while the other
+runs.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ log = structlog.get_logger()
 
 
 async def main(context: RoleContext) -> None:
-    """Replicate until told to stop."""
+    """Replicate until a stop is requested."""
     gc.set_threshold(*GC_THRESHOLDS)
     lock = await _sole_writer(context)
     truth = TruthLater()

@@ -49,7 +49,7 @@ class Tally:
 
 
 async def main(context: RoleContext) -> None:
-    """Serve until told to stop, then drain."""
+    """Serve until a stop is requested, then drain."""
     gc.set_threshold(*GC_THRESHOLDS)
     server = await _served(context)
     if server is None:
@@ -66,7 +66,7 @@ async def main(context: RoleContext) -> None:
 
 
 async def _opened_or_stopped(is_open: asyncio.Event, context: RoleContext) -> None:
-    """Whoever reads the ready line may send a connect at once; but checks need not wait long for a Redis of Presence's own."""
+    """A client may send a connect as soon as it reads the ready line; checks do not wait long for a separate Presence Redis."""
     waits = [asyncio.create_task(event.wait()) for event in (is_open, context.stopping)]
     await asyncio.wait(waits, timeout=PRESENCE_WAITED_FOR_S, return_when=asyncio.FIRST_COMPLETED)
     for one in waits:
@@ -108,7 +108,7 @@ async def _served(context: RoleContext) -> WireServer | None:
     while not context.stopping.is_set():
         try:
             server = await serve_wire(options)
-        except (ReplicaMissing, ReplicaForeign) as fault:  # there is none yet, or the replicator is about to replace it
+        except (ReplicaMissing, ReplicaForeign) as fault:  # no Replica yet, or the replicator is about to replace it
             context.note(str(fault))
             await asyncio.sleep(REPLICA_LOOK_EVERY_S)
         else:
