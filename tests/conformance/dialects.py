@@ -1,7 +1,7 @@
-"""What each SDK calls the things that all of them do, and how it tells its caller what came of them.
+"""The names that each SDK has for the common operations, and how it returns their outcome to its caller.
 
-A dialect is a table: for each verb of the contract, the SDK's call and how it wants its arguments. What is not in a table, the
-SDK does not offer.
+A dialect is a table: for each verb of the contract, the SDK's call and the form of its arguments. The SDK does not offer a verb
+that is missing from its table.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """The App. `url` is all that an SDK is told of the place."""
+    """The App. `url` is the only address that an SDK gets."""
 
     url: str
     key: str

@@ -70,7 +70,7 @@ def php(gate: Gate, path: str, body: str, **more: str) -> Answer:
 
 
 def dotnet(gate: Gate, path: str, body: str, version: str = "HTTP/1.1") -> Answer:
-    """3.0.0: capitals in the signature, no agent; `HttpWebRequest` asks to be told to go on, and one fork speaks HTTP/1.0."""
+    """3.0.0: capitals in the signature, no agent; `HttpWebRequest` waits for `100 Continue`, and one fork speaks HTTP/1.0."""
     headers = signed(gate, "1804289383", seconds())
     headers = {
         "Content-Type": FORM,

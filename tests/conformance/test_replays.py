@@ -31,7 +31,7 @@ from tests.conformance.replays import (
 
 def test_an_answer_is_what_typed_clients_parse(gate: Gate) -> None:
     """Go fails on a code that is a string, and on a status that is a number."""
-    answer = go(gate, "/user/checkOnline.json", "userId=nobody")
+    answer = go(gate, "/user/checkOnline.json", "userId=stranger")
     assert answer.raw == b'{"code":200,"status":"0"}'
     assert answer.headers["Content-Type"] == "application/json;charset=UTF-8"
     assert answer.headers["X-Request-Id"] == REQUEST_ID
@@ -153,7 +153,7 @@ def test_values_are_not_trimmed(gate: Gate) -> None:
     assert (profile["userName"], profile["userPortrait"]) == (" N ", "  http://image.example/")
 
 
-def test_a_client_that_waits_to_be_told_to_go_on(gate: Gate) -> None:
+def test_a_client_that_expects_100_continue(gate: Gate) -> None:
     """Curl, hence PHP, with larger bodies."""
     body = "state=1&type=PERSON" + "".join(f"&userId=many-{number}" for number in range(200))
     ok(php(gate, "/user/chat/fb/set.json", body, Expect="100-continue"))
@@ -167,7 +167,7 @@ def test_an_empty_body_is_no_error(gate: Gate, more: dict[str, str]) -> None:
     assert isinstance(ok(gate.replay(request_bytes("/user/block/query.json", headers)))["users"], list)
 
 
-def test_fields_that_nobody_asked_for(gate: Gate) -> None:
+def test_fields_that_the_endpoint_does_not_have(gate: Gate) -> None:
     """Node sends every property of the object that it is given."""
     fields = "tags=IM&blacklist=%5Bobject%20Object%5D&minute=10&largeMinute=543200&emptyId=&userId=u1&largePortraitUri="
     answer = php(gate, "/user/checkOnline.json", fields + "http%3A%2F%2Fx.example%2Fy" * 300)
@@ -190,7 +190,7 @@ def test_a_list_without_members(gate: Gate) -> None:
     assert refusal(java(gate, "/user/whitelist/remove.json", "userId=u1")) == expected
 
 
-def test_a_user_that_nobody_registered(gate: Gate) -> None:
+def test_a_user_that_was_never_registered(gate: Gate) -> None:
     user = any_user()
     assert refusal(java(gate, "/user/info.json", f"userId={user}")) == (400, 1002, f"userId<{user}> is not exist.")
 

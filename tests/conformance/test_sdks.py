@@ -149,14 +149,14 @@ def test_an_id_that_is_too_long_is_refused(dialect: Dialect, sdk: Sdk) -> None:
     assert dialect.say(sdk, "ban", "x" * 65, 1).code in (1005, 1002)
 
 
-def test_a_wrong_secret_is_told_apart(dialect: Dialect, gate: Gate, user: str, other: str) -> None:
+def test_a_wrong_secret_has_its_own_code(dialect: Dialect, gate: Gate, user: str, other: str) -> None:
     with Sdk(dialect.sdk, gate.url, gate.key, "not-" + gate.secret) as stranger:
         assert dialect.say(stranger, "ban", user, 10).code == dialect.wrong_secret
     assert gate.verdict(user, other) == "allowed"
 
 
-def test_an_unknown_app_is_told_apart(dialect: Dialect, gate: Gate) -> None:
-    with Sdk(dialect.sdk, gate.url, "nobodys-key", gate.secret) as stranger:
+def test_an_unknown_app_has_its_own_code(dialect: Dialect, gate: Gate) -> None:
+    with Sdk(dialect.sdk, gate.url, "unknown-key", gate.secret) as stranger:
         assert dialect.say(stranger, "bans").code == 1002
 
 

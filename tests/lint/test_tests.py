@@ -15,7 +15,7 @@ MOST_NAME_CHARS = 70
 DOCUMENTED = {"_replace", "_asdict", "_fields", "_exit"}
 """Of named tuples and `os`, whose underscore does not say that they are private."""
 WITHOUT_ANOTHER_WAY = {"_labelnames"}
-"""prometheus_client tells the labels of a metric that has no sample yet nowhere else."""
+"""prometheus_client has the labels of a metric without samples nowhere else."""
 
 
 def private(name: str) -> bool:

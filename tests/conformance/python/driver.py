@@ -54,7 +54,7 @@ SDKS: dict[str, Callable[[str, str, str], dict[str, Any]]] = {
 
 
 def calls(parts: dict[str, Any]) -> Iterator[tuple[str, Callable[..., Any]]]:
-    """Every public method about Users, beside those that only lead to other parts. The oldest SDK has no parts."""
+    """Every public method about Users, except those that only return other parts. The oldest SDK has no parts."""
     for part, owner in parts.items():
         for name, method in inspect.getmembers(owner, inspect.ismethod):
             its_own = method.__qualname__.partition(".")[0] == type(owner).__name__
@@ -79,7 +79,7 @@ def main(sdk: str, host: str, key: str, secret: str) -> None:
         name, arguments = json.loads(line)
         try:
             answer = {"returned": sorted(methods) if name == "?" else plain(methods[name](*arguments))}
-        except Exception as fault:  # noqa: BLE001  # told to the test as it is
+        except Exception as fault:  # noqa: BLE001  # the test gets every error
             answer = {"raised": [type(fault).__name__, str(fault)]}
         print(json.dumps(answer), flush=True)
 
