@@ -78,7 +78,7 @@ async def test_the_cookie_is_secure_where_the_browser_came_by_tls(place: Place) 
 
 
 async def test_wrong_passwords_are_refused_alike_and_throttled_as_at_the_api(place: Place) -> None:
-    known, unknown = Visitor(place.world, await begin_operator(place.world)), Visitor(place.world, "nobody")
+    known, unknown = Visitor(place.world, await begin_operator(place.world)), Visitor(place.world, "stranger")
     for visitor in (known, unknown):
         refused = await visitor.sign_in("wrong " + PASSWORD)
         assert (refused.status, SESSION_COOKIE in visitor.cookies) == (401, False)
