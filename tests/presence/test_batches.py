@@ -12,7 +12,7 @@ from tests.harness.servers import RedisServer
 from tests.presence.played import presence_on
 
 PAUSE_MS = 300
-"""So long the server answers nobody, and what is submitted meanwhile can't have been answered."""
+"""For this long the server answers no client, so calls submitted meanwhile can't have been answered."""
 
 
 @pytest.mark.parametrize(("most_under_way", "is_together"), [(1, True), (4, False)])

@@ -73,7 +73,7 @@ def test_a_session_is_seen_at_once_and_gone_when_it_is_closed(service: GateServi
     cursor = head(gateway)
     assert gateway.execute_command("GATE.LEASE", "edge", 1) == LEASE_TTL_MS
     session = gateway.execute_command("GATE.CONNECT", token_of(service, "ann"), "iOS", "edge", "10.0.0.1:7")
-    assert gateway.execute_command("GATE.ONLINE", "ann", "nobody") == [1, 0]
+    assert gateway.execute_command("GATE.ONLINE", "ann", "stranger") == [1, 0]
     (shown,) = gateway.execute_command("GATE.SESSIONS", "ann")
     assert (shown[b"session"], shown[b"platform"], shown[b"gateway"]) == (session, b"iOS", b"edge")
     assert abs(shown[b"since"] - time.time() * 1_000) < 60_000
@@ -91,7 +91,7 @@ def test_a_session_is_seen_at_once_and_gone_when_it_is_closed(service: GateServi
     assert mine() == [b"online", b"offline"]
 
 
-def test_a_logout_is_told_apart_from_a_connection_that_ended(service: GateService, gateway: redis.Redis) -> None:
+def test_a_logout_is_distinguished_from_a_connection_that_ended(service: GateService, gateway: redis.Redis) -> None:
     cursor = head(gateway)
     gateway.execute_command("GATE.LEASE", "edge-l", 1)
     for user, words in (("lea", ()), ("leo", ("logout",))):
@@ -105,7 +105,7 @@ def test_a_logout_is_told_apart_from_a_connection_that_ended(service: GateServic
     assert left() == {b"lea": b"closed", b"leo": b"logout"}
 
 
-def test_a_blocked_sender_is_told_no_place(service: GateService, gateway: redis.Redis) -> None:
+def test_a_blocked_sender_gets_no_route(service: GateService, gateway: redis.Redis) -> None:
     gateway.execute_command("GATE.LEASE", "edge-r", 1)
     gateway.execute_command("GATE.CONNECT", token_of(service, "rae"), "iOS", "edge-r")
     said(service, "blacklist/add", userId="rae", blackUserId="pest")
@@ -153,7 +153,7 @@ def test_a_higher_epoch_ends_the_sessions_of_the_lower_at_once(service: GateServ
 
 
 @pytest.mark.parametrize("deed", ["block", "deactivate"])
-def test_a_ban_or_a_deactivation_closes_sessions_and_tells_the_gateway(
+def test_a_ban_or_a_deactivation_closes_sessions_and_the_gateway_hears_it(
     deed: str, service: GateService, gateway: redis.Redis
 ) -> None:
     user, token = f"rude-{deed}", token_of(service, f"rude-{deed}")
@@ -286,7 +286,7 @@ def test_the_next_renewal_restores_sessions_in_a_redis_that_lost_all(
         assert gateway.execute_command("GATE.ONLINE", "ann", "bea") == [1, 0]
 
 
-def test_while_redis_is_away_presence_says_so_and_nobody_is_swept(
+def test_while_redis_is_away_presence_is_unavailable_and_none_is_swept(
     private_redis: RedisServer, start_service: Services
 ) -> None:
     service = start_service.start("--lease-ttl-ms", "1000", redis_url=private_redis.url)
@@ -318,7 +318,7 @@ def test_an_app_whose_presence_has_slices_answers_as_any_other(service: GateServ
         connecting.execute_command("GATE.CONNECT", token_of(service, user), "iOS", "edge-s")
     gateway.execute_command("GATE.LEASE", "edge-s", 7)
     sessions = connecting.execute()
-    assert gateway.execute_command("GATE.ONLINE", *users, "nobody") == [1] * len(users) + [0]
+    assert gateway.execute_command("GATE.ONLINE", *users, "stranger") == [1] * len(users) + [0]
     assert gateway.execute_command("GATE.TOUCH", *sessions) == len(users)
     assert [gateway.execute_command("GATE.SESSIONS", user)[0][b"session"] for user in users] == sessions
     closing = gateway.pipeline(transaction=False)

@@ -1,4 +1,4 @@
-"""A kick is in the audit before it is carried out, and what came of it after, whichever Redis goes away when."""
+"""A kick: its order is in the audit before it is carried out, its result after. Either Redis may go away at any step."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ APP = AppFacts(key="app", secrets=("s",))
 ATTRIBUTION = Attribution("ops", "spam")
 IMPATIENCE_MS = 200
 
-Told = list[tuple[str, str, str, dict[str, object]]]
+AuditRows = list[tuple[str, str, str, dict[str, object]]]
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ async def presence(private_redis: RedisServer) -> AsyncIterator[PresenceStore]:
     await store.client.aclose()
 
 
-async def told(store: Store, user: bytes = b"ann") -> Told:
+async def audit_rows(store: Store, user: bytes = b"ann") -> AuditRows:
     """The oldest first."""
     entries, _ = await store.audit.page(APP.key, 100, user=user)
     return [(one.kind, one.by, one.why, orjson.loads(one.value)) for one in reversed(entries)]
@@ -55,10 +55,10 @@ async def test_what_came_of_it_takes_the_place_of_the_order(store: Store, presen
     closed = [await kick_user(store.audit, presence, APP.key, b"ann", ATTRIBUTION, **one) for one in which]
     assert closed == [1, 1, 1, 0]
     expected = [{**one, "closed": many} for one, many in zip(which, closed, strict=True)]
-    assert await told(store) == [("kicked", "ops", "spam", value) for value in expected]
+    assert await audit_rows(store) == [("kicked", "ops", "spam", value) for value in expected]
 
 
-async def test_without_the_audit_nobody_is_put_out(
+async def test_without_the_audit_no_client_is_disconnected(
     store: Store, presence: PresenceStore, redis_server: RedisServer
 ) -> None:
     await (await Gateway(presence, APP).lease()).open(b"ann")
@@ -76,7 +76,7 @@ async def test_a_kick_that_was_cut_short_stays_ordered(
     with private_redis.paused(), pytest.raises(StoreUnavailable):
         await kick_user(store.audit, impatient, APP.key, b"ann", ATTRIBUTION, platform="Web")
     await impatient.client.aclose()
-    assert await told(store) == [("kick-ordered", "ops", "spam", {"platform": "Web"})]
+    assert await audit_rows(store) == [("kick-ordered", "ops", "spam", {"platform": "Web"})]
 
 
 async def test_a_kick_that_is_done_is_answered_though_the_audit_failed(
@@ -100,7 +100,7 @@ async def test_a_kick_that_is_done_is_answered_though_the_audit_failed(
     await impatient.aclose()
     assert not await presence.is_online(APP.key, b"ann")
     # It gave up waiting for the second write; whether that was carried out later is the server's to say.
-    assert [kind for kind, *_ in await told(store)] in (["kick-ordered"], ["kicked"])
+    assert [kind for kind, *_ in await audit_rows(store)] in (["kick-ordered"], ["kicked"])
 
 
 async def test_an_id_of_no_session_of_the_user_is_refused_before_any_write(
@@ -110,7 +110,7 @@ async def test_an_id_of_no_session_of_the_user_is_refused_before_any_write(
     for which in ({"session": session}, {"session": "x"}, {"platform": "a b"}):
         with pytest.raises(InvalidInput):
             await kick_user(store.audit, presence, APP.key, b"ann", ATTRIBUTION, **which)
-    assert await told(store) == [] and await presence.is_online(APP.key, b"bob")
+    assert await audit_rows(store) == [] and await presence.is_online(APP.key, b"bob")
 
 
 async def test_a_page_goes_on_where_an_order_gave_way(store: Store) -> None:

@@ -1,4 +1,4 @@
-"""A node as a Gateway of its own, on a real service: who is put out and how fast, and what its clients live through."""
+"""The local Gateway of a node, on a real service: which clients it disconnects, how fast, and which faults they survive."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ async def node(redis_server: RedisServer, start_service: Services) -> AsyncItera
     await presence.client.aclose()
 
 
-async def test_what_puts_a_user_out(node: Node) -> None:
+async def test_what_disconnects_a_user(node: Node) -> None:
     """A Ban, a deactivation, and where the App says so a revocation; each with its reason and its code, and at once."""
     until_ms = time.time_ns() // 1_000_000 + 3_600_000
     ways: dict[str, tuple[Callable[[], Coroutine[Any, Any, None]], str, int]] = {
@@ -183,7 +183,7 @@ async def test_a_token_that_ends_ends_its_session_where_the_app_says_so(node: No
     client.drop()
 
 
-async def test_who_logs_out_is_told_apart_from_who_closes(node: Node) -> None:
+async def test_a_logout_is_distinguished_from_a_close(node: Node) -> None:
     out, gone = await node.connect("out"), await node.connect("gone")
     assert (await out.ask("logout"))["type"] == "logout"
     assert (await out.closed()).code == 4413
@@ -193,14 +193,14 @@ async def test_who_logs_out_is_told_apart_from_who_closes(node: Node) -> None:
     async def reasons() -> dict[bytes, str]:
         return {one.user: one.why for one in await node.events() if one.kind == "offline"}
 
-    async def are_told() -> bool:
+    async def are_announced() -> bool:
         return len(await reasons()) == 2
 
-    await wait_until_async(are_told, SOON_S, "the departures to be announced")
+    await wait_until_async(are_announced, SOON_S, "the departures to be announced")
     assert await reasons() == {b"out": "logout", b"gone": "closed"}
 
 
-async def test_nobody_else_leases_the_name_of_a_nodes_own_gateway(node: Node) -> None:
+async def test_no_other_gateway_leases_the_name_of_a_local_gateway(node: Node) -> None:
     with (
         node.service.resp_client() as client,
         pytest.raises(redis.ResponseError, match="names that begin with websocket@"),
@@ -249,7 +249,7 @@ async def test_clients_outlive_a_pause_that_was_longer_than_the_lease(node: Node
     assert (await ann.closed()).code == 4403
 
 
-async def test_whoever_was_banned_meanwhile_is_not_brought_back(node: Node, redis_server: RedisServer) -> None:
+async def test_a_user_banned_during_the_pause_is_not_restored(node: Node, redis_server: RedisServer) -> None:
     ann, bob = await node.connect("ann"), await node.connect("bob")
     pid = http_pid(node)
     os.kill(pid, signal.SIGSTOP)
@@ -281,7 +281,7 @@ async def test_clients_are_online_again_after_redis_lost_everything(node: Node, 
     ann.drop()
 
 
-async def test_redis_that_is_away_longer_than_a_lease_announces_nobody(node: Node, redis_server: RedisServer) -> None:
+async def test_an_outage_longer_than_a_lease_announces_no_departure(node: Node, redis_server: RedisServer) -> None:
     ann = await node.connect("ann")
     with redis_server.paused():
         with pytest.raises(Refused) as refused:

@@ -1,4 +1,4 @@
-"""What metrics are told: the oldest beat of the last lease or two, and no more series than there is room for."""
+"""Values of the metrics: the oldest beat of the last one or two leases, and no more series than the limit."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class TestOldestBeat:
     def test_it_is_the_highest_of_the_last_lease_or_two(self) -> None:
         beat = OldestBeat(TTL_MS)
         assert beat.ratio == 0
-        for now_ms, age_ms, told in ((5_000, 100, 0.1), (5_400, 800, 0.8), (5_999, 0, 0.8), (6_100, 300, 0.8)):
+        for now_ms, age_ms, ratio in ((5_000, 100, 0.1), (5_400, 800, 0.8), (5_999, 0, 0.8), (6_100, 300, 0.8)):
             beat.note(age_ms, now_ms)
-            assert beat.ratio == told, now_ms
+            assert beat.ratio == ratio, now_ms
         beat.note(100, 7_100)
         assert beat.ratio == 0.3
 

@@ -30,12 +30,12 @@ async def test_every_app_is_sampled_and_the_next_slot_waited_for(presence: Prese
     for app in APPS:
         await (await Gateway(presence, app).lease()).open(b"u")
     before_ms = await presence.server_ms()
-    told: dict[tuple[str, ...], int] = {}
-    next_ms = await Sampler(presence, told.update).sample()
+    exported: dict[tuple[str, ...], int] = {}
+    next_ms = await Sampler(presence, exported.update).sample()
     after_ms = await presence.server_ms()
     taken = [await presence.history(app.key, 0) for app in APPS]
     assert [(len(some), some[0].total) for some in taken] == [(1, 1)] * len(APPS)
-    assert told == {(app.key, "iOS"): 1 for app in APPS}
+    assert exported == {(app.key, "iOS"): 1 for app in APPS}
     slot_ms = (after_ms + next_ms) // SAMPLE_EVERY_MS * SAMPLE_EVERY_MS
     assert before_ms + next_ms <= slot_ms, "the moment that it names is the beginning of a slot"
 

@@ -1,4 +1,4 @@
-"""Kicks: Sessions are closed for what the Changelog says, whoever was late, went back or lost what."""
+"""The session revoker: closes the Sessions that the Changelog revokes, also if it is late or a Redis lost or restored data."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def goes_offline(presence: PresenceStore, user: bytes) -> None:
             return not await presence.is_online(APP.key, user)
         return False
 
-    await wait_until_async(is_offline, 10, "the User to be put out")
+    await wait_until_async(is_offline, 10, "the User to be disconnected")
 
 
 async def let_in_late(presence: PresenceStore, store: Store) -> SessionRevoker:
@@ -85,7 +85,7 @@ class TestKicks:
         await kicker.follow_once(1)
         assert await presence.online(APP.key, users) == [False, False, False, True, True]
 
-    async def test_how_long_a_change_waited_is_told_where_it_closed_anything(
+    async def test_the_lag_of_a_change_is_reported_if_it_closed_a_session(
         self, presence: PresenceStore, store: Store
     ) -> None:
         lags: list[int] = []
@@ -94,13 +94,13 @@ class TestKicks:
         await gateway.open_many([b"early", b"late"])
         await kicker.follow_from_noted()
         now_ms = wall_ms()
-        for user, ago_ms in ((b"nobody", 90_000), (b"early", 60_000), (b"late", -60_000)):
+        for user, ago_ms in ((b"stranger", 90_000), (b"early", 60_000), (b"late", -60_000)):
             await store.bans.impose(APP.key, [user], now_ms + 60_000, now_ms - ago_ms)
             await kicker.follow_once(1)
         assert len(lags) == 2 and 60_000 <= lags[0] < 120_000
         assert lags[1] == 0, "of a clock that is ahead"
 
-    async def test_what_happened_while_nobody_followed_is_done_by_the_next(
+    async def test_changes_made_between_two_followers_are_applied_by_the_second(
         self, presence: PresenceStore, store: Store
     ) -> None:
         gateway = await Gateway(presence, APP).lease()
@@ -149,7 +149,7 @@ class TestKicks:
         assert await presence.apps() == [stays.key]
         assert await presence.online(stays.key, [b"v"]) == [True]
 
-    async def test_what_was_let_in_so_is_dropped_while_it_follows(
+    async def test_sessions_of_a_removed_app_are_dropped_while_it_follows(
         self, presence: PresenceStore, store: Store, redis_server: RedisServer
     ) -> None:
         kicker = await let_in_late(presence, store)
@@ -188,7 +188,7 @@ class TestKicks:
         assert await opened_at(gateway, at.epoch, at.seq - 1) == "barred"
         assert await opened_at(gateway, at.epoch, at.seq) == "ok"
 
-    async def test_facts_that_redis_wrote_anew_while_nobody_followed_are_looked_at(
+    async def test_facts_that_redis_rewrote_between_two_followers_are_checked(
         self, presence: PresenceStore, store: Store, redis_server: RedisServer
     ) -> None:
         """It lost the newest Changes, and wrote as many others, before anybody asked: the number alone shows nothing."""
@@ -234,7 +234,7 @@ class TestKicks:
     async def test_many_at_once_are_not_asked_for_one_by_one(
         self, presence: PresenceStore, store: Store, redis_server: RedisServer
     ) -> None:
-        """Whoever is banned behind them would wait for all of that."""
+        """Users that are banned after them would wait for all these requests."""
         kicker = SessionRevoker(store.changelog, store.apps, store.users, presence)
         gateway = await Gateway(presence, APP).lease()
         users = [b"u%d" % nth for nth in range(100)]

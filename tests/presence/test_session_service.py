@@ -122,7 +122,7 @@ class TestRestoring:
         await keeper.lease()
         assert await keeper.online(b"ann") == [False]
 
-    async def test_all_comes_back_into_an_app_that_was_lost_and_made_anew(self, keeper: Keeper) -> None:
+    async def test_sessions_are_restored_into_an_app_that_was_created_again(self, keeper: Keeper) -> None:
         await keeper.open(b"ann")
         await lose_all(keeper)
         keeper.app = AppFacts(key=APP.key, secrets=("newer", *APP.secrets), created_at_ms=APP.created_at_ms + 1)
@@ -145,7 +145,7 @@ class TestRestoring:
         await keeper.lease()
         assert await keeper.online(b"ann") == [False]
 
-    async def test_who_was_kicked_does_not_where_the_feed_tells(self, keeper: Keeper) -> None:
+    async def test_a_kicked_user_is_not_restored_where_the_feed_has_the_kick(self, keeper: Keeper) -> None:
         await keeper.open(b"ann")
         await keeper.open(b"bob")
         await keeper.store.kick(APP.key, [b"ann"], "kicked")
@@ -153,7 +153,7 @@ class TestRestoring:
         await keeper.lease()
         assert await keeper.online(b"ann", b"bob") == [False, True]
 
-    async def test_a_kick_that_the_gateway_was_told_of_needs_no_feed(self, keeper: Keeper) -> None:
+    async def test_a_kick_that_the_gateway_received_needs_no_feed(self, keeper: Keeper) -> None:
         session = await keeper.open(b"ann")
         keeper.service.forget((APP.key, EDGE), session)
         await lose_all(keeper)
@@ -226,11 +226,11 @@ class TestRestoring:
         assert await keeper.online(b"ann") == [False]
 
     async def test_restoring_that_was_cut_short_is_done_again(self, redis_server: RedisServer, cable: Cable) -> None:
-        through, beside = Keeper(cable.url, DEADLINE_MS), Keeper(redis_server.url)
+        through, direct = Keeper(cable.url, DEADLINE_MS), Keeper(redis_server.url)
         await through.lease()
         await through.open(b"ann")
-        await lose_all(beside)
-        await beside.lease()  # it has none of these Sessions, and now the lease is not new any more
+        await lose_all(direct)
+        await direct.lease()  # it has none of these Sessions, and now the lease is not new any more
         cable.cut()
         with pytest.raises(StoreUnavailable):
             await through.lease()
@@ -244,9 +244,9 @@ class TestRestoring:
             return True
 
         await wait_until_async(renewed, SLACK_S, "Redis to be back")
-        assert await beside.online(b"ann") == [True]
+        assert await direct.online(b"ann") == [True]
         await through.aclose()
-        await beside.aclose()
+        await direct.aclose()
 
 
 class TestForgotten:
@@ -314,20 +314,20 @@ class TestAbandoned:
     async def test_it_is_closed_after_an_outage_without_a_renewal(
         self, redis_server: RedisServer, cable: Cable
     ) -> None:
-        through, beside = Keeper(cable.url, DEADLINE_MS), Keeper(redis_server.url)
+        through, direct = Keeper(cable.url, DEADLINE_MS), Keeper(redis_server.url)
         await through.lease()
         session = await through.open(b"ann")
         cable.cut()
         through.gateway.abandon(session)
-        assert await beside.online(b"ann") == [True]
+        assert await direct.online(b"ann") == [True]
         cable.mend()
 
         async def is_gone() -> bool:
-            return await beside.online(b"ann") == [False]
+            return await direct.online(b"ann") == [False]
 
         await wait_until_async(is_gone, SLACK_S, "it to be closed")
         await through.aclose()
-        await beside.aclose()
+        await direct.aclose()
 
 
 class TestBatches:
@@ -351,7 +351,7 @@ class TestBatches:
 
     async def test_one_that_the_server_refuses_fails_alone(self, keeper: Keeper, batches: Batches) -> None:
         bad = SlicedCall(APP.key, Script("bad", "return redis.error_reply('WRONG')", "0" * 40), (), [b"x"], 1)
-        good = keeper.store.closing(APP.key, EDGE, 1, b"nobody", "x", "closed")
+        good = keeper.store.closing(APP.key, EDGE, 1, b"stranger", "x", "closed")
         first, second, third = (batches.submit(call, closed) for call in (good, bad, good))
         assert await first.wait() == "gone"
         with pytest.raises(ReplyError):

@@ -53,7 +53,7 @@ async def take(following: AsyncGenerator[Sequence[Event], None], many: int) -> l
     return taken
 
 
-def told(events: Sequence[Event]) -> list[tuple[str, bytes]]:
+def kinds_and_users(events: Sequence[Event]) -> list[tuple[str, bytes]]:
     return [(event.kind, event.user) for event in events]
 
 
@@ -66,11 +66,11 @@ async def test_a_follower_sees_what_lies_behind_its_cursor_and_what_comes(feeds:
     start = await feeds.head(APP.key)
     await gateway.open(b"alice")
     async with aclosing(feeds.follow(APP.key, start)) as following:
-        assert told(await take(following, 1)) == [("online", b"alice")]
+        assert kinds_and_users(await take(following, 1)) == [("online", b"alice")]
         coming = asyncio.create_task(take(following, 2))
         await gateway.open(b"bob")
         await gateway.open(b"alice", "Web")
-        assert told(await coming) == [("online", b"bob"), ("platform-online", b"alice")]
+        assert kinds_and_users(await coming) == [("online", b"bob"), ("platform-online", b"alice")]
 
 
 async def test_without_a_cursor_it_begins_at_the_head(
@@ -81,7 +81,7 @@ async def test_without_a_cursor_it_begins_at_the_head(
         coming = asyncio.create_task(take(following, 1))
         await wait_until_async(lambda: blocked_reads(redis_server) == 1, SOON_S, "the follower to wait")
         await gateway.open(b"after")
-        assert told(await coming) == [("online", b"after")]
+        assert kinds_and_users(await coming) == [("online", b"after")]
 
 
 async def test_an_event_between_first_look_and_shared_read_is_not_delayed(
@@ -101,7 +101,7 @@ async def test_an_event_between_first_look_and_shared_read_is_not_delayed(
     monkeypatch.setattr(late.client, "read", read_after_it_came)
     feeds = SharedFeeds(late.client)
     async with aclosing(feeds.follow(APP.key, start)) as following:
-        assert told(await take(following, 1)) == [("online", b"between")]
+        assert kinds_and_users(await take(following, 1)) == [("online", b"between")]
     await feeds.aclose()
     await late.client.aclose()
 
@@ -115,7 +115,7 @@ async def test_many_followers_share_one_blocked_read_that_ends_with_the_last(
     coming = [asyncio.create_task(take(one, 20)) for one in followings]
     await wait_until_async(lambda: blocked_reads(redis_server) == 1, SOON_S, "one blocked read")
     await gateway.open_many([b"%d" % number for number in range(20)])
-    assert len({tuple(told(await one)) for one in coming}) == 1
+    assert len({tuple(kinds_and_users(await one)) for one in coming}) == 1
     assert len(redis_server.client.client_list()) == connections + 1
     for one in followings:
         await one.aclose()
@@ -133,13 +133,13 @@ async def test_what_comes_one_behind_the_other_is_read_together(
         coming = asyncio.create_task(take(following, 1))
         await wait_until_async(lambda: blocked_reads(redis_server) == 1, SOON_S, "the follower to wait")
         await gateway.open(b"first")
-        assert told(await coming) == [("online", b"first")]  # which does not wait for others
+        assert kinds_and_users(await coming) == [("online", b"first")]  # which does not wait for others
         for user in users:
             await gateway.open(user)
-        assert told(await anext(following)) == [("online", user) for user in users]
+        assert kinds_and_users(await anext(following)) == [("online", user) for user in users]
 
 
-async def test_a_slow_follower_catches_up_by_itself_and_keeps_nobody_back(
+async def test_a_slow_follower_catches_up_by_itself_and_delays_no_other(
     feeds: SharedFeeds, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shared_feeds, "RECENT_EVENTS", 16)
@@ -148,13 +148,13 @@ async def test_a_slow_follower_catches_up_by_itself_and_keeps_nobody_back(
     users = [b"%03d" % number for number in range(200)]
     async with aclosing(feeds.follow(APP.key, start)) as slow, aclosing(feeds.follow(APP.key, start)) as quick:
         await gateway.open(b"first")
-        assert told(await take(slow, 1)) == [("online", b"first")]
-        seen = told(await take(quick, 1))
+        assert kinds_and_users(await take(slow, 1)) == [("online", b"first")]
+        seen = kinds_and_users(await take(quick, 1))
         for at in range(0, len(users), 20):
             await gateway.open_many(users[at : at + 20])
-            seen += told(await take(quick, 20))
+            seen += kinds_and_users(await take(quick, 20))
         assert seen == [("online", user) for user in [b"first", *users]]
-        assert told(await take(slow, 200)) == [("online", user) for user in users]
+        assert kinds_and_users(await take(slow, 200)) == [("online", user) for user in users]
 
 
 async def test_an_outage_delays_and_loses_nothing(redis_server: RedisServer) -> None:
@@ -172,7 +172,11 @@ async def test_an_outage_delays_and_loses_nothing(redis_server: RedisServer) -> 
             cable.mend()
             await wait_until_async(lambda: not feeds.is_cut_off(APP.key), SOON_S, "the mending to be noticed")
             await gateway.open(b"after")
-            assert told(await coming) == [("online", b"before"), ("online", b"meanwhile"), ("online", b"after")]
+            assert kinds_and_users(await coming) == [
+                ("online", b"before"),
+                ("online", b"meanwhile"),
+                ("online", b"after"),
+            ]
         await feeds.aclose()
         await near.client.aclose()
         await far.client.aclose()
@@ -186,7 +190,7 @@ async def test_a_cursor_of_another_history_is_refused(feeds: SharedFeeds, gatewa
             await take(feeds.follow(APP.key, wrong), 1)
 
 
-async def test_a_feed_that_begins_anew_resets_its_followers_and_serves_new_ones(
+async def test_a_restarted_feed_resets_its_followers_and_serves_new_ones(
     feeds: SharedFeeds, gateway: Gateway, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shared_feeds, "BLOCK_MS", 50)
@@ -198,9 +202,9 @@ async def test_a_feed_that_begins_anew_resets_its_followers_and_serves_new_ones(
     with pytest.raises(FeedReset):
         await coming
     await gateway.lease()
-    async with aclosing(feeds.follow(APP.key, Cursor("0", 0, 0))) as anew:
+    async with aclosing(feeds.follow(APP.key, Cursor("0", 0, 0))) as restarted:
         await gateway.open(b"alice")
-        assert told(await take(anew, 1)) == [("online", b"alice")]
+        assert kinds_and_users(await take(restarted, 1)) == [("online", b"alice")]
 
 
 async def test_entries_that_are_no_longer_kept_are_a_reset_and_no_gap(
@@ -222,7 +226,7 @@ async def test_closing_ends_followers_that_wait(feeds: SharedFeeds, redis_server
             await one
 
 
-async def test_an_entry_that_nobody_can_read_is_told_rather_than_waited_on(
+async def test_an_unreadable_entry_is_an_error_and_not_waited_on(
     feeds: SharedFeeds, gateway: Gateway, redis_server: RedisServer
 ) -> None:
     await gateway.open(b"alice")

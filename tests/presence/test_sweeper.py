@@ -1,4 +1,4 @@
-"""The sweeper: leases judged by their beats, departures announced once, nobody kept waiting."""
+"""The sweeper: it judges leases by their beats, announces departures once, and delays no client."""
 
 from __future__ import annotations
 
@@ -75,9 +75,7 @@ class TestSweeper:
         counts = await presence.counts(APP.key)
         assert (counts.users, counts.total, counts.sweeping) == (1, 1, 0)
 
-    async def test_a_look_that_failed_begins_the_watch_anew(
-        self, presence: PresenceStore, redis_server: RedisServer
-    ) -> None:
+    async def test_a_failed_look_restarts_the_watch(self, presence: PresenceStore, redis_server: RedisServer) -> None:
         clock = HandClock()
         sweeper = Sweeper(presence, TTL_MS, clock=clock)
         gateway = await Gateway(presence, APP).lease()
@@ -107,16 +105,16 @@ class TestSweeper:
         clock.now_ms += 800
         await presence.lease(APP.key, b"live", gateways[1].epoch)
         await sweeper.look()
-        assert told[-1] == (0.8, {APP.key: 2})
+        assert reported[-1] == (0.8, {APP.key: 2})
         clock.now_ms += 199
         await sweeper.look()
-        assert told[-1] == (0.999, {APP.key: 2})
+        assert reported[-1] == (0.999, {APP.key: 2})
         clock.now_ms += 1
         for _ in range(10):
             await presence.lease(APP.key, b"live", gateways[1].epoch)
             await sweeper.look()
             clock.now_ms += 300
-        assert told[-1] == (0.3, {APP.key: 1}), "the one that was lost is no concern any more"
+        assert reported[-1] == (0.3, {APP.key: 1}), "the one that was lost is no concern any more"
 
     async def test_leases_that_ended_long_ago_are_dropped_in_time(
         self, presence: PresenceStore, monkeypatch: pytest.MonkeyPatch
@@ -136,7 +134,7 @@ class TestSweeper:
         await sweeper.look()
         assert [lease.gateway for lease in (await presence.leases([APP.key]))[0]] == [b"live"]
 
-    async def test_time_in_which_nobody_watched_ends_nothing(self, presence: PresenceStore) -> None:
+    async def test_time_without_a_watcher_ends_nothing(self, presence: PresenceStore) -> None:
         """The machine was stopped: its Gateways could renew nothing, and are about to."""
         clock = HandClock()
         sweeper = Sweeper(presence, 3 * MOST_WATCHED_MS, clock=clock)
@@ -192,8 +190,8 @@ class TestSweeper:
         for _ in range(3):
             clock.now_ms += MOST_WATCHED_MS
             await sweeper.look()
-        (told,) = (await Feed(presence.client, APP.key).read(BEGINNING, 10))[4:]
-        assert (told.kind, told.user) == ("offline", b"gone")
+        (departure,) = (await Feed(presence.client, APP.key).read(BEGINNING, 10))[4:]
+        assert (departure.kind, departure.user) == ("offline", b"gone")
         await presence.client.aclose()
 
     async def test_what_is_gone_is_not_remembered(self, presence: PresenceStore) -> None:
