@@ -1,10 +1,10 @@
 """Presence as naive Python: what docs/decisions/0010 and gate.core.presence promise, kept in lists and found by looking at all.
 
 It is asked to do what the store does, and says what must come of it. Where the store may choose (which Users a sweep takes, in
-which order departures of one moment are announced) the model is told what was chosen, and objects to what may not be.
+which order departures of one moment are announced) the model gets the store's choice and fails if it is not allowed.
 
-Sessions whose lease is gone stay in `sessions` until they are swept, as they do in Redis; `is_live` tells them apart. What was
-told to the feed is what followers believe: a User's platforms are those of its Sessions, and those that left unannounced.
+Sessions whose lease is gone stay in `sessions` until they are swept, as they do in Redis; `is_live` is False for them.
+Followers believe the feed: to them, a User's platforms are those of its Sessions, and those with an unannounced departure.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gate.core.model import DevicePolicy
 from gate.core.presence import Event, Lease, Session, UserPresence, full_session_id
 from gate.core.slices import UNSLICED, Slicing
 
-Told = tuple[str, bytes, str, str, bytes, str, str, int]
+FeedEntry = tuple[str, bytes, str, str, bytes, str, str, int]
 """kind, User, Session, platform, Gateway, address, why, since: an `Event` but for where it stands."""
 FLAP_MS = 1_000
 BAR_MS = 60_000
@@ -76,7 +76,7 @@ class Model:
     floors: dict[int, dict[str, int]] = field(default_factory=dict)
     """By slice: a bar that is dropped raises the floor of its User's slice."""
     slicing: Slicing = UNSLICED
-    told: list[Told] = field(default_factory=list)
+    entries: list[FeedEntry] = field(default_factory=list)
     """What the feed must say of the step that was just made."""
 
     # Leases
@@ -132,11 +132,11 @@ class Model:
         again = [one for one in here if one.id == session.id]
         if sum(self.is_live(one) for one in here if one not in replaced) >= self.most_sessions:
             return "full"
-        self.told += [self._told("kick", one, "replaced") for one in replaced if self.is_live(one)]
+        self.entries += [self._entry("kick", one, "replaced") for one in replaced if self.is_live(one)]
         believed = self._platforms(session.user)
         if session.platform not in believed:
             kind = "platform-online" if believed else "online"
-            self.told.append(self._told(kind, session, "", since_ms=self.now_ms))
+            self.entries.append(self._entry(kind, session, "", since_ms=self.now_ms))
         self.leaving.get(session.user, {}).pop(session.platform, None)
         self.sessions.setdefault(session.user, []).append(session)
         self._remove(session.user, [*again, *(one for one in replaced if one not in again)], "replaced", FLAP_MS)
@@ -178,7 +178,7 @@ class Model:
                 and (before_ms is None or one.minted_at_ms < before_ms)
             ]
             live = [one for one in gone if self.is_live(one)]
-            self.told += [self._told("kick", one, why) for one in live]
+            self.entries += [self._entry("kick", one, why) for one in live]
             closed += len(live)
             self._remove(user, gone, why, 0)
         if epoch and not self.leases:
@@ -234,8 +234,8 @@ class Model:
             assert self._is_due(departure), f"announced before it lasted: {event}"
             del self.leaving[event.user][event.platform]
             kind = "platform-offline" if self._platforms(event.user) else "offline"
-            may_be = [self._told(kind, one, departure.why, since_ms=departure.at_ms) for one in departure.last]
-            assert told_of(event) in may_be
+            may_be = [self._entry(kind, one, departure.why, since_ms=departure.at_ms) for one in departure.last]
+            assert entry_of(event) in may_be
 
     def expect_none_due(self) -> None:
         """Nothing is left to announce. Who has a departure that is not due waits with all that a clock misdated."""
@@ -289,13 +289,13 @@ class Model:
         """Also what could not be due so late, unless the clock was set back since."""
         return departure.due_ms <= self.now_ms or departure.due_ms > self.now_ms + FLAP_MS
 
-    def _told(self, kind: str, session: Held, why: str, since_ms: int | None = None) -> Told:
+    def _entry(self, kind: str, session: Held, why: str, since_ms: int | None = None) -> FeedEntry:
         named = full_session_id(session.id, session.user)
         since_ms = self.now_ms if since_ms is None else since_ms
         return kind, session.user, named, session.platform, session.gateway, session.ip, why, since_ms
 
 
-def told_of(event: Event) -> Told:
+def entry_of(event: Event) -> FeedEntry:
     """An entry of the feed but for where it stands."""
     return event.kind, event.user, event.session, event.platform, event.gateway, event.ip, event.why, event.since_ms
 

@@ -1,4 +1,4 @@
-"""An App's feed: a cursor reads on where it stood, or is told that it can't. Nothing is skipped, and nothing told twice."""
+"""An App's feed: a cursor continues where it stood, or the read fails. No entry is skipped, and none is returned twice."""
 
 from __future__ import annotations
 

@@ -283,7 +283,7 @@ async def grow_under_load(store: PresenceStore, gateway: Gateway, url: str, its_
     counts = await store.counts(KEY)
     assert (counts.users, counts.total) == (len(there), sum(map(len, there.values())))
     assert len(there) - sum(bool(ids) for ids in load.open.values()) == 2_000
-    # Every reader was told the same of each User, in the same order, and it takes turns.
+    # Every reader got the same events of each User, in the same order; arrivals and departures alternate.
     by_user = [_by_user(events) for _, events in read]
     assert by_user[0] == by_user[1]
     TakesTurns().follow([*(await Feed(store.client, KEY).read(BEGINNING, 2_000)), *read[0][1]])

@@ -119,7 +119,7 @@ async def test_nothing_is_dropped_while_sessions_are_being_swept(
 
 
 @pytest.mark.parametrize("back_ms", [1, 3_600_000, 100 * LEASE_KEPT_MS])
-async def test_after_a_clock_was_set_back_the_day_begins_anew(server: Server, back_ms: int) -> None:
+async def test_after_a_clock_was_set_back_the_day_starts_again(server: Server, back_ms: int) -> None:
     gateway = await ended(server)
     assert await server.tidied_at(NOON_MS - back_ms) == 0
     assert await server.tidied_at(NOON_MS - back_ms + LEASE_KEPT_MS) == 0

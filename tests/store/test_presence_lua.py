@@ -95,7 +95,7 @@ async def test_a_node_that_lags_longer_than_bars_are_kept_opens_nothing_closed(
 
 
 async def test_floors_take_the_place_of_bars_and_of_floors(store: PresenceStore, gateway: Gateway) -> None:
-    """As where the Changelog is another one: what was closed for the one before holds back nobody who has left it."""
+    """As after the Changelog was replaced: bars of the old one do not stop clients that no longer use it."""
     await store.set_floors(APP.key, {"e": 5, "d": 100})
     await store.kick(APP.key, [ANN], "banned", up_to=LogPosition("e", 10))
     await store.set_floors(APP.key, {"e": 99, "f": 3})
@@ -106,7 +106,7 @@ async def test_floors_take_the_place_of_bars_and_of_floors(store: PresenceStore,
 
 
 async def test_an_app_without_gateways_keeps_no_bars_for_long(store: PresenceStore, each_redis: RedisServer) -> None:
-    """Every Ban leaves one, and nobody sweeps where no lease was ever taken."""
+    """Every Ban leaves a bar, and an App without a lease is never swept."""
     base = keys.base(APP.key)
     await store.kick(APP.key, [b"u%d" % nth for nth in range(10)], "banned", up_to=LogPosition("e", 10))
     assert all(BAR_MS < each_redis.client.pttl(base + noun) <= 2 * BAR_MS for noun in (b"bars", b"barred"))
@@ -158,11 +158,11 @@ async def test_a_close_and_an_open_in_one_pipeline_keep_order_after_a_restart(
     )
     each_redis.client.script_flush()  # as a restart does; and somebody else was faster with one of the two
     each_redis.client.script_load(scripts.PRESENCE_OPEN.source)
-    anew = presence_on(each_redis.url)
+    reconnected = presence_on(each_redis.url)
     try:
-        replies = await anew.exchange(leaving, anew.opening(back))
+        replies = await reconnected.exchange(leaving, reconnected.opening(back))
     finally:
-        await anew.client.aclose()
+        await reconnected.client.aclose()
     assert (closed(replies[0]), opened(replies[1])) == ("closed", "ok")
     (presence,) = await store.presences(APP.key, [ANN])
     assert len(presence.sessions) == 1
@@ -172,7 +172,7 @@ async def test_a_close_and_an_open_in_one_pipeline_keep_order_after_a_restart(
 async def test_an_open_and_a_close_in_one_pipeline_survive_a_flush_of_scripts(
     store: PresenceStore, gateway: Gateway, each_redis: RedisServer
 ) -> None:
-    """Who left was unknown yet, then let in for good: a Session that nobody would ever close."""
+    """In the wrong order the close finds no Session, and the open then creates one that is never closed."""
     await gateway.close(await gateway.open(b"bob"))  # both scripts went over this connection
     stored_id = session_parts(session_id(b"12345678", ANN))[0]
     coming = store.opening(OpenSession(APP, gateway.name, gateway.epoch, ANN, stored_id, "iOS", "", 0, "", 0))
@@ -207,7 +207,7 @@ async def test_to_ask_nothing_costs_nothing(store: PresenceStore, gateway: Gatew
     assert store.client.server_id == server_id != ""
 
 
-async def test_an_app_that_is_removed_leaves_nothing_and_nobody_waits_for_it(
+async def test_a_removed_app_leaves_nothing_and_no_call_waits_for_it(
     store: PresenceStore, each_redis: RedisServer
 ) -> None:
     """Not even where it is called as a Partition is, whose keys have the same tag; however many keys of others there are."""

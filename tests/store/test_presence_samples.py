@@ -1,4 +1,4 @@
-"""How many were online: one sample a slot whoever takes it, an hour of them, and no step of the server's clock stops it."""
+"""Samples of the online counts: one a slot from any node, kept for an hour; a step of the server's clock does not stop them."""
 
 from __future__ import annotations
 

@@ -247,7 +247,7 @@ async def test_an_epoch_that_some_slices_lack_is_taken_everywhere(
 async def test_each_slice_judges_its_own_copy_of_a_lease_by_its_beats(
     redis_server: RedisServer, store: PresenceStore, gateway: Gateway
 ) -> None:
-    """Renewals reach all slices but one: its Users are gone there, and nobody else."""
+    """Renewals reach all slices but one: only the Users of that slice go offline."""
     await spread(store, KEY, SLICES)
     await gateway.open_many(USERS)
     clock_ms = 0
@@ -293,7 +293,7 @@ async def test_a_next_epoch_is_one_in_all_slices_if_a_growth_begins_meanwhile(
     late, word = HalfWay(store), Slicing(SLICES, 1).word
 
     class Interrupted(PresenceStore):
-        """Slice 0 is told of the growth once it was asked how many slices there are."""
+        """Slice 0 learns of the growth right after it answered how many slices there are."""
 
         async def _next_epoch(self, app_key: str, gateway: bytes) -> int | str:
             wanted = await super()._next_epoch(app_key, gateway)
@@ -346,7 +346,9 @@ async def test_an_app_removed_while_slices_are_announced_leaves_nothing(
         cable.delay_ms = 50
         slow = presence_on(cable.url)
         moving = asyncio.create_task(Mover(wanted, slow).look())
-        await wait_until_async(lambda: redis_server.client.exists(keys.slices(KEY, 20)), 60, "some slices are told")
+        await wait_until_async(
+            lambda: redis_server.client.exists(keys.slices(KEY, 20)), 60, "some slices to be announced"
+        )
         wanted.slices = {}
         await store.remove_app(KEY)
         await moving
@@ -362,7 +364,7 @@ def lose(redis_server: RedisServer, at: int) -> None:
         redis_server.client.delete(key)
 
 
-async def test_a_slice_that_lost_its_data_is_told_again(
+async def test_a_slice_that_lost_its_data_is_announced_again(
     redis_server: RedisServer, store: PresenceStore, gateway: Gateway
 ) -> None:
     await spread(store, KEY, SLICES)
@@ -389,4 +391,4 @@ async def test_slice_0_that_lost_its_data_grows_again_and_the_others_have_theirs
     assert len(fresh.places) == SLICES
     assert fresh.epoch != head.epoch
     events = await Feed(store.client, KEY).read(BEGINNING, MANY)
-    assert {one.user for one in events} <= {USERS[0]}, "what slices told before is nothing new"
+    assert {one.user for one in events} <= {USERS[0]}, "events that slices announced before are not announced again"
