@@ -47,7 +47,7 @@ class Deployment:
         self.counted: Counter[str] = Counter()
 
     def notifier(self, who: str = "node", **settings: Any) -> PresenceNotifier:
-        """One node's. It tells nothing before it is run, or looks."""
+        """The notifier of one node. It delivers nothing before it runs or looks."""
 
         def count_batch(outcome: str) -> None:
             self.counted[f"batches {outcome}"] += 1
@@ -59,7 +59,7 @@ class Deployment:
         return PresenceNotifier(self.store.apps, client, who, count_batch, count_changes, **settings)
 
     async def add(self, url: str, key: str = KEY) -> Gateway:
-        """An App that is told there, and a Gateway of it."""
+        """Create an App with its presence webhook at `url`; return a Gateway of it."""
         app = app_with_webhook(url, key)
         await self.store.apps.create(app, wall_ms())
         return await Gateway(self.presence, app).lease()
@@ -85,7 +85,7 @@ async def notifying(*notifiers: PresenceNotifier) -> AsyncIterator[None]:
 
 
 async def watches(notifier: PresenceNotifier, key: str = KEY) -> None:
-    """Until it has claimed the App: what happens from now on is told."""
+    """Wait until it has claimed the App: events from now on are delivered."""
 
     def has_claimed() -> bool:
         one = notifier.receivers.get(key)

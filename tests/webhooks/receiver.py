@@ -1,4 +1,4 @@
-"""An app server's end of a webhook: takes POSTs on a socket, answers as it is told, and verifies as RongCloud documents it."""
+"""The app server of a webhook: takes POSTs on a socket, answers the configured status, verifies as RongCloud documents it."""
 
 from __future__ import annotations
 

@@ -68,14 +68,14 @@ async def test_a_result_arrives_signed_and_as_a_form(store: Store, receiver: Rec
     assert outcomes == {"delivered": 1}
 
 
-async def test_a_deactivation_is_told_once_its_job_is_done(store: Store, receiver: Receiver) -> None:
+async def test_a_deactivation_is_delivered_once_its_job_is_done(store: Store, receiver: Receiver) -> None:
     operation = await store.deactivation.deactivate("default", [b"ann", b"bob"], NOW)
     assert await store.webhooks.waiting() == 0
     for job in await store.jobs.claim(NOW):
         await store.jobs.run(job, NOW)
     await deliver_all(store, Counter())
-    told = sorted((one.form[b"userId"], one.form[b"type"], one.form[b"operateId"]) for one in receiver.callbacks)
-    assert told == [(user, b"0", operation.id.encode()) for user in (b"ann", b"bob")]
+    received = sorted((one.form[b"userId"], one.form[b"type"], one.form[b"operateId"]) for one in receiver.callbacks)
+    assert received == [(user, b"0", operation.id.encode()) for user in (b"ann", b"bob")]
 
 
 @pytest.mark.parametrize("statuses", [[500, 404, 200], [302, 200], [429, 201]])
@@ -86,7 +86,9 @@ async def test_what_is_not_taken_is_tried_again(store: Store, receiver: Receiver
     await deliver_all(store, outcomes)
     assert len(receiver.callbacks) == len(statuses), "a redirect is not followed"
     assert outcomes == Counter({"failed": len(statuses) - 1, "delivered": 1})
-    assert len({callback.query["nonce"] for callback in receiver.callbacks}) == len(statuses), "each is signed anew"
+    assert len({callback.query["nonce"] for callback in receiver.callbacks}) == len(statuses), (
+        "each has its own signature"
+    )
 
 
 async def test_an_attempt_waits_its_turn(store: Store, receiver: Receiver) -> None:
@@ -118,7 +120,7 @@ async def test_it_is_given_up_listed_and_replayed(store: Store, receiver: Receiv
     assert outcomes == {"failed": 3, "dead": 1, "delivered": 1}
 
 
-async def test_nobody_listens_there(store: Store, receiver: Receiver) -> None:
+async def test_an_address_without_a_listener(store: Store, receiver: Receiver) -> None:
     await store.apps.put(msgspec.structs.replace(APP, webhook_url="http://127.0.0.1:1/"), NOW)
     await store.deactivation.reactivate("default", [b"ann"], NOW, 0)
     await deliver_all(store, Counter())

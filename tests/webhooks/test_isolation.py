@@ -45,7 +45,7 @@ async def cookie_setter() -> AsyncIterator[tuple[str, list[str]]]:
         await runner.cleanup()
 
 
-async def test_an_answer_s_cookie_is_shown_to_nobody(store: Store) -> None:
+async def test_a_cookie_of_a_response_is_never_sent_back(store: Store) -> None:
     async with cookie_setter() as (url, shown), Deliverer(store.webhooks, store.apps, "node") as deliverer:
         for key in ("app-a", "app-b"):
             await store.apps.create(AppFacts(key=key, secrets=("secret-1",), webhook_url=url), NOW)

@@ -94,7 +94,7 @@ async def test_the_same_batch_is_tried_until_it_is_taken_each_time_later(
             clock.now_ms += 1
             assert await attempt() >= before + 1
     assert changes(listener) == [("ann", "0")] * 9 + [("bob", "0")]
-    assert len({callback.query["nonce"] for callback in listener.callbacks}) == 10, "each is signed anew"
+    assert len({callback.query["nonce"] for callback in listener.callbacks}) == 10, "each has its own signature"
     assert deployment.counted == {"batches failed": 8, "batches delivered": 2, "changes delivered": 2}
 
 
@@ -120,7 +120,7 @@ async def test_of_ten_apps_one_that_hangs_holds_up_none(deployment: Deployment, 
         async with notifying(notifier):
             for key in ("stuck", *(f"app-{at}" for at in range(9))):
                 await watches(notifier, key)
-            await stuck.open(b"nobody")
+            await stuck.open(b"ann")
             await wait_until_async(lambda: listener.callbacks, IN_TIME_S, "the hanging attempt")
             began_s = time.monotonic()
             users = [b"u%d" % number for number in range(3)]
@@ -160,7 +160,9 @@ async def test_a_new_address_begins_with_what_happens_then(deployment: Deploymen
         await heard(listener, [("ann", "0"), ("bob", "0")])
 
 
-async def test_an_address_that_is_corrected_is_told_all_that_waited(deployment: Deployment, listener: Receiver) -> None:
+async def test_an_address_that_is_corrected_receives_all_that_waited(
+    deployment: Deployment, listener: Receiver
+) -> None:
     gateway, notifier = await deployment.add(f"http://127.0.0.1:{free_port()}/"), deployment.notifier()
     async with notifying(notifier):
         await watches(notifier)
@@ -170,7 +172,9 @@ async def test_an_address_that_is_corrected_is_told_all_that_waited(deployment: 
         await heard(listener, [("ann", "0")])
 
 
-async def test_what_was_off_while_no_node_ran_begins_anew_too(deployment: Deployment, listener: Receiver) -> None:
+async def test_a_webhook_set_off_and_on_while_no_node_ran_starts_again_too(
+    deployment: Deployment, listener: Receiver
+) -> None:
     gateway, notifier = await deployment.add(listener.url), deployment.notifier()
     async with notifying(notifier):
         await watches(notifier)
@@ -246,7 +250,7 @@ async def test_after_redis_lost_all_data_the_new_feed_is_sent_from_its_beginning
         await heard(listener, [("ann", "0"), ("bob", "0")])
 
 
-async def test_after_redis_went_back_what_was_told_long_before_is_not_told_again(
+async def test_after_redis_went_back_old_events_are_not_delivered_again(
     deployment: Deployment, listener: Receiver, redis_server: RedisServer
 ) -> None:
     """The newest entries are gone, others have taken their numbers."""

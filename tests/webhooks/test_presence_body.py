@@ -49,9 +49,11 @@ def test_all_kinds_are_told_but_kicks() -> None:
     ]
 
 
-@pytest.mark.parametrize(("user", "told"), [("é".encode(), "é"), (b'"\x00\n', '"\x00\n'), (b"a\xff", {"b64": "Yf8="})])
-def test_an_id_of_any_bytes_is_told(user: bytes, told: object) -> None:
-    assert orjson.loads(body_of([event(user=user)]))[0]["userid"] == told
+@pytest.mark.parametrize(
+    ("user", "userid"), [("é".encode(), "é"), (b'"\x00\n', '"\x00\n'), (b"a\xff", {"b64": "Yf8="})]
+)
+def test_an_id_of_any_bytes_is_delivered(user: bytes, userid: object) -> None:
+    assert orjson.loads(body_of([event(user=user)]))[0]["userid"] == userid
 
 
 def test_a_batch_keeps_its_order() -> None:

@@ -45,7 +45,7 @@ def end_of_claim(redis_server: RedisServer, key: str = KEY) -> None:
     redis_server.client.hset(keys.hook(key), "free", 1)
 
 
-async def test_of_two_nodes_one_tells_and_the_other_goes_on_where_it_left(
+async def test_one_of_two_nodes_delivers_and_the_other_continues_after_it(
     deployment: Deployment, listener: Receiver
 ) -> None:
     gateway = await deployment.add(listener.url)
@@ -83,7 +83,7 @@ async def test_a_node_that_died_is_replaced_once_its_claim_was_watched(
         await heard(listener, [("ann", "0")])
 
 
-async def test_whoever_lost_its_claim_moves_nothing_and_tells_nothing(
+async def test_a_node_that_lost_its_claim_moves_nothing_and_delivers_nothing(
     deployment: Deployment, listener: Receiver, redis_server: RedisServer
 ) -> None:
     """As one that was stopped for a while with an attempt under way."""
@@ -97,7 +97,7 @@ async def test_whoever_lost_its_claim_moves_nothing_and_tells_nothing(
         end_of_claim(redis_server)
         async with notifying(deployment.notifier("quick")):
             await heard(listener, [("ann", "0"), ("ann", "0")])
-            told_up_to = redis_server.client.hget(keys.hook(KEY), "cursor")
+            delivered_up_to = redis_server.client.hget(keys.hook(KEY), "cursor")
             running = slow.receivers[KEY].running
             assert running is not None
             await asyncio.wait_for(running, IN_TIME_S)
@@ -106,7 +106,7 @@ async def test_whoever_lost_its_claim_moves_nothing_and_tells_nothing(
             assert slow.receivers[KEY].cursor is None
             await gateway.open(b"bob")
             await heard(listener, [("ann", "0"), ("ann", "0"), ("bob", "0")])
-            assert redis_server.client.hget(keys.hook(KEY), "cursor") != told_up_to
+            assert redis_server.client.hget(keys.hook(KEY), "cursor") != delivered_up_to
 
 
 async def test_a_node_that_lost_its_claim_takes_over_once_the_other_is_gone(
@@ -179,7 +179,7 @@ async def test_a_cut_to_redis_loses_nothing(
         await client.aclose()
 
 
-async def test_a_receiver_is_told_all_in_order_while_users_move_to_more_slices(
+async def test_a_receiver_gets_all_in_order_while_users_move_to_more_slices(
     deployment: Deployment, listener: Receiver
 ) -> None:
     gateway, notifier = await deployment.add(listener.url), deployment.notifier()
@@ -204,7 +204,9 @@ async def test_a_receiver_is_told_all_in_order_while_users_move_to_more_slices(
     assert deployment.counted["changes lost"] == 0
 
 
-async def test_a_storm_of_reconnects_is_told_whole_and_in_order(deployment: Deployment, listener: Receiver) -> None:
+async def test_a_storm_of_reconnects_is_delivered_whole_and_in_order(
+    deployment: Deployment, listener: Receiver
+) -> None:
     users = [b"s%d" % number for number in range(2_000)]
     gateway, notifier = await deployment.add(listener.url), deployment.notifier()
     async with notifying(notifier):
@@ -228,12 +230,12 @@ async def test_a_storm_of_reconnects_is_told_whole_and_in_order(deployment: Depl
 class TestService:
     """A whole node."""
 
-    async def test_a_background_role_that_is_killed_at_it_tells_it_after_its_restart(
+    async def test_a_killed_background_role_delivers_after_its_restart(
         self, start_service: Services, private_redis: RedisServer
     ) -> None:
         async with receiving() as listener:
             service = await asyncio.to_thread(start_service.start, redis_url=private_redis.url)
-            gateway = await self.told_at(service, private_redis, listener.url)
+            gateway = await self.receiving_at(service, private_redis, listener.url)
             listener.statuses = [200, 0, 200]
             await gateway.open(b"first")
             await heard(listener, [("first", "0")])
@@ -246,13 +248,13 @@ class TestService:
             assert list(dict.fromkeys(changes(listener))) == wanted, "in order; some come twice"
             await gateway.store.client.aclose()
 
-    async def told_at(self, service: GateService, redis: RedisServer, url: str) -> Gateway:
-        """A Gateway of the service's App, once the App is told there."""
+    async def receiving_at(self, service: GateService, redis: RedisServer, url: str) -> Gateway:
+        """A Gateway of the service's App, once the App's presence webhook goes to `url`."""
         store, presence = await Store.connect(redis.url, partitions=16), presence_on(redis.url)
         assert service.app_key is not None
-        told, _ = await store.apps.update(
+        app, _ = await store.apps.update(
             service.app_key, lambda facts: msgspec.structs.replace(facts, presence_webhook_url=url), wall_ms()
         )
         await store.aclose()
-        await wait_until_async(lambda: redis.client.hget(keys.hook(told.key), "cursor"), IN_TIME_S, "a claim")
-        return await Gateway(presence, told).lease()
+        await wait_until_async(lambda: redis.client.hget(keys.hook(app.key), "cursor"), IN_TIME_S, "a claim")
+        return await Gateway(presence, app).lease()
