@@ -35,7 +35,7 @@ ODD_IDS = [b"\x00", b"\r\n", b" ", b":", b"*3\r\n$1\r\n", "🙂".encode(), b"\xf
         (b"bob", b"eve", "allowed"),
         (b"alice", b"carol", "allowed"),
         (b"bob", b"carol", "not-whitelisted"),
-        (b"nobody", b"never heard of", "allowed"),
+        (b"stranger", b"never heard of", "allowed"),
     ],
 )
 def test_the_three_ways_to_ask_agree(peer: Peer, sender: bytes, recipient: bytes, word: Word) -> None:
@@ -63,7 +63,7 @@ def test_an_id_is_any_1_to_64_bytes(ledger: Ledger, peer: Peer, odd: bytes) -> N
 
 @pytest.mark.parametrize("bad", [b"", b"x" * 65, b"x" * 600, b"x" * 60_000])
 @pytest.mark.parametrize("other", [b"alice", b"eve"])
-def test_an_id_of_another_length_is_refused_whoever_the_other_is(peer: Peer, bad: bytes, other: bytes) -> None:
+def test_an_id_of_another_length_is_refused_for_any_other_user(peer: Peer, bad: bytes, other: bytes) -> None:
     for words in (
         (b"GATE.CHECK", bad, other),
         (b"GATE.CHECK", other, bad),
@@ -136,7 +136,7 @@ def test_explain_in_resp3_is_a_map_with_booleans_and_nulls(peer: Peer) -> None:
     }
 
 
-def test_explain_tells_ends(ledger: Ledger, peer: Peer) -> None:
+def test_explain_has_the_expiry(ledger: Ledger, peer: Peer) -> None:
     until_ms = FOREVER_MS - 1
     ledger.commit(said("mute-imposed", b"mia", until_ms=until_ms))
     explained = as_map(peer("GATE.EXPLAIN", "mia", "bob"))
@@ -236,7 +236,7 @@ def test_both_secrets_are_valid_during_a_rotation(ledger: Ledger, stranger: Peer
         ("app", "wrong"),
         ("app", ""),
         ("app", "theirs"),
-        ("nobody", "secret"),
+        ("unknown", "secret"),
         ("", ""),
         (b"\xff", "secret"),
         ("a" * 33, "secret"),

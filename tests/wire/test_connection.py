@@ -113,7 +113,7 @@ def test_quit_in_an_early_slice_ends_a_long_pipeline(line: Line) -> None:
     assert line.send(command("QUIT") + b"PING\r\n" * (3 * PIECE_COMMANDS)) == b"+OK\r\n"
 
 
-def test_one_too_many_is_told_and_closed(worker: Worker) -> None:
+def test_one_connection_too_many_gets_an_error_and_is_closed(worker: Worker) -> None:
     line = Line(worker, full=True)
     assert line.transport.written == b"-%b\r\n" % TOO_MANY.encode()
     assert line.transport.closed

@@ -43,23 +43,23 @@ def test_a_rotation_under_way_and_other_settings_end_nothing(ledger: Ledger, lin
     assert line.transport.written == b":0\r\n" * 2 * times
 
 
-def test_an_app_that_was_made_anew_under_the_key_is_another(ledger: Ledger, worker: Worker, peer: Peer) -> None:
+def test_an_app_that_was_created_again_under_the_key_is_another(ledger: Ledger, worker: Worker, peer: Peer) -> None:
     """A connection that was silent meanwhile never saw the App gone."""
-    anew = Ledger(ledger.directory, 2, app_facts(secrets=("theirs",)), current=False)
-    ledger.replace(anew)
+    recreated = Ledger(ledger.directory, 2, app_facts(secrets=("theirs",)), current=False)
+    ledger.replace(recreated)
     try:
         assert peer.error("GATE.CHECK", "a", "b").startswith("NOAUTH ")
         assert peer.error("GATE.EXPLAIN", "a", "b").startswith("NOAUTH ")
     finally:
         worker.reading.close()
-        anew.close()
+        recreated.close()
 
 
-def test_a_replica_loaded_anew_ends_nothing(ledger: Ledger, worker: Worker, peer: Peer) -> None:
-    anew = Ledger(ledger.directory, 2, app_facts(secrets=SECRETS), current=False)
-    ledger.replace(anew)
+def test_a_reloaded_replica_ends_nothing(ledger: Ledger, worker: Worker, peer: Peer) -> None:
+    reloaded = Ledger(ledger.directory, 2, app_facts(secrets=SECRETS), current=False)
+    ledger.replace(reloaded)
     try:
         assert peer("GATE.CHECK", "a", "b") == 1
     finally:
         worker.reading.close()
-        anew.close()
+        reloaded.close()

@@ -1,4 +1,4 @@
-"""`GATE.EVENTS … BLOCK ms`: waits for what happens next, holds nobody up, and ends with its peer."""
+"""`GATE.EVENTS … BLOCK ms`: it waits for the next event, delays no other client, and ends with its peer."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ async def test_no_more_wait_than_may_though_all_come_at_once(
         peer.close()
 
 
-async def test_whose_secret_was_dropped_while_it_waited_is_told_nothing(
+async def test_a_client_whose_secret_was_dropped_while_it_waited_gets_nothing(
     server: WireServer, gateway: GatewayPeer, ledger: Ledger
 ) -> None:
     peer = await GatewayPeer.to(server, "app", "the one before")

@@ -74,7 +74,7 @@ class TestOrder:
             (
                 command(*connecting("ann")),
                 command("GATE.CHECK", "bob", "alice"),
-                command("GATE.ONLINE", "ann", "nobody"),
+                command("GATE.ONLINE", "ann", "stranger"),
                 b"PING\r\n",
                 command("GATE.CONNECT", "nonsense", "iOS", "edge"),
             )
@@ -250,7 +250,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("words", "problem"), BAD, ids=[f"{words[0]}-{nth}" for nth, (words, _) in enumerate(BAD)])
-async def test_bad_input_is_told_in_its_place(peer: GatewayPeer, words: tuple[Any, ...], problem: str) -> None:
+async def test_bad_input_is_answered_in_its_place(peer: GatewayPeer, words: tuple[Any, ...], problem: str) -> None:
     peer.send("PING", "before")
     peer.send(*words)
     peer.send("PING", "after")
@@ -262,7 +262,7 @@ async def test_bad_input_is_told_in_its_place(peer: GatewayPeer, words: tuple[An
 
 
 class TestWhoMay:
-    async def test_nobody_without_an_app(self, server: WireServer) -> None:
+    async def test_a_connection_without_an_app_is_refused(self, server: WireServer) -> None:
         stranger = await GatewayPeer.to(server)
         await stranger.ask("RESET")
         for words in (("GATE.LEASE", "edge", 1), connecting("ann"), ("GATE.ONLINE", "ann"), ("GATE.EVENTS", "$")):
@@ -306,8 +306,8 @@ class TestWhoMay:
         assert server.worker.session_service is not None
         await server.worker.session_service.store.kick("app", [b"ann"], "kicked")  # type: ignore[attr-defined]
         assert len((await peer.ask("GATE.EVENTS", cursor))[1]) == 100
-        (told,) = (await peer.ask("GATE.EVENTS", cursor, "GATEWAY", "edge"))[1]
-        assert dict(zip(told[::2], told[1::2], strict=True))[b"session"] == session
+        (event,) = (await peer.ask("GATE.EVENTS", cursor, "GATEWAY", "edge"))[1]
+        assert dict(zip(event[::2], event[1::2], strict=True))[b"session"] == session
 
     async def test_one_connection_may_speak_for_several_gateways(self, peer: GatewayPeer) -> None:
         await peer.ask("GATE.LEASE", "edge-2", 5)
@@ -338,6 +338,6 @@ class TestBehindAChange:
         assert isinstance(await barred.next(), bytes)
         assert await barred.next() == b"in its turn"
 
-    async def test_is_told_to_come_back_if_it_does_not_come(self, barred: GatewayPeer) -> None:
+    async def test_it_gets_unavailable_if_it_does_not_come(self, barred: GatewayPeer) -> None:
         assert str(await barred.next()).startswith("UNAVAILABLE")
         assert await barred.next() == b"in its turn"

@@ -17,7 +17,7 @@ def test_a_pattern_fits_as_in_redis(pattern: bytes, found: list[str]) -> None:
 
 
 def test_long_patterns_are_refused_before_they_are_compiled(stranger: Peer, peer: Peer) -> None:
-    """One of 60,000 bytes took 0.4 s, in which nobody was answered, and was kept."""
+    """A pattern of 60,000 bytes took 0.4 s, during which no client was answered, and it was kept."""
     long = b"*a" * MAX_PATTERN_BYTES
     for refusal in (stranger.error("CONFIG", "GET", long), peer.error("COMMAND", "LIST", "FILTERBY", "PATTERN", long)):
         assert refusal == f"ERR a pattern has at most {MAX_PATTERN_BYTES} bytes here: send a shorter one, or * for all"

@@ -213,7 +213,7 @@ async def test_half_a_command_then_silence_is_cut_and_an_idle_peer_is_not(serve:
 
 @contextlib.asynccontextmanager
 async def deaf_peer(server: WireServer) -> AsyncIterator[socket.socket]:
-    """Bound to the App, with next to no room for replies; nobody reads them."""
+    """A peer bound to the App that has almost no room for replies and reads none of them."""
     with socket.socket() as deaf:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         deaf.setblocking(False)
