@@ -1,7 +1,7 @@
 """Acknowledged means effective: two nodes, two hot workers each, thousands of flips, and no verdict older than its write.
 
 Each flipper owns pairs of its own and turns their facts over by HTTP of both nodes. Once a write was answered `all`, it asks
-every surface of both nodes at once. Beside them a watcher asks about all pairs all the time: a verdict is wrong if it belongs
+every surface of both nodes at once. A watcher also asks about all pairs all the time: a verdict is wrong if it belongs
 to a version older than the newest that was acknowledged before the question was asked.
 """
 
@@ -28,7 +28,7 @@ FLIPPERS = 3
 FLIPS = 3_000
 """In all. Each is a write that two nodes apply, and some twenty questions."""
 TIME_LIMIT_S = 60.0
-"""Of a machine that runs the whole suite beside it; alone it takes a third."""
+"""Enough for a machine that runs the whole suite at the same time; alone the test takes a third of it."""
 MOST_CONNECTIONS = 64
 """The kernel spreads connections over workers by a hash: that so many meet one worker is out of the question."""
 LEASE_MS = 3_000

@@ -1,4 +1,4 @@
-"""No secret is told: after a tour of the whole product, everything that it says of itself is searched for every secret it met.
+"""No output holds a secret: after a tour of the whole product, all its output is searched for every secret of the tour.
 
 Searched: the log at its most talkative, the metrics, the probes, the titles of all processes, what RESP says of the service,
 the audit, every answer over HTTP and of the command line but the few that hand out something new.
@@ -42,11 +42,11 @@ MIN_SECRET_CHARS = 8
 
 
 class Tour:
-    """What was told so far, by place; and the secrets that none of it may hold."""
+    """The outputs so far, with their places; and the secrets that none of them may hold."""
 
     def __init__(self, service: GateService) -> None:
         self.service = service
-        self.told: list[tuple[str, str]] = []
+        self.outputs: list[tuple[str, str]] = []
         self.secrets: dict[str, str] = {}
 
     def met(self, what: str, secret: str) -> str:
@@ -70,10 +70,10 @@ class Tour:
         )
         try:
             with urllib.request.urlopen(request, timeout=10) as response:
-                text, told = response.read().decode(), str(response.headers)
+                text, shown = response.read().decode(), str(response.headers)
         except urllib.error.HTTPError as error:
-            text, told = error.read().decode(), str(error.headers)
-        self.told.append((f"{method} {path}", told if hands_out else told + text))
+            text, shown = error.read().decode(), str(error.headers)
+        self.outputs.append((f"{method} {path}", shown if hands_out else shown + text))
         return json.loads(text) if text.startswith(("{", "[")) else text
 
     def signed(self, path: str, body: str, key: str, secret: str, *, hands_out: bool = False) -> Any:
@@ -90,7 +90,7 @@ class Tour:
 
     def leaks(self) -> Iterator[str]:
         """Where a secret stands, by what it is."""
-        for place, text in self.told:
+        for place, text in self.outputs:
             for secret, what in self.secrets.items():
                 if secret in text or urllib.parse.quote(secret, safe="") in text:
                     yield f"{what} in {place}: {text[:400]!r}"
@@ -104,7 +104,7 @@ def service(private_redis: RedisServer, start_service: Services) -> GateService:
     return start_service.start(env={"GATE_REDIS": address, "GATE_LOG_LEVEL": "debug"}, workers=1)
 
 
-def test_nothing_tells_a_secret(service: GateService) -> None:
+def test_no_output_holds_a_secret(service: GateService) -> None:
     tour = Tour(service)
     tour.met("Redis's password", REDIS_PASSWORD)
     credentials = service.credentials
@@ -121,7 +121,7 @@ def test_nothing_tells_a_secret(service: GateService) -> None:
     kill(service, "replicator")
     wait_until(lambda: is_ready(service), 30, "the service to be whole again")
     everything_it_says_of_itself(tour, f"{key}:{current}")
-    assert len(tour.secrets) > 20 and len(tour.told) > 50
+    assert len(tour.secrets) > 20 and len(tour.outputs) > 50
     assert list(tour.leaks()) == []
 
 
@@ -179,21 +179,21 @@ def users_over_http(tour: Tour, key: str, secret: str, app: str) -> None:
 
 
 async def on_the_websocket(tour: Tour, app: str) -> None:
-    """A browser's client, its Token in the query: let in, asking, put out; and refused in every way."""
+    """A browser's client with its Token in the query: accepted, asking, disconnected; and refused in every way."""
     url = tour.service.http
     token = tour.basic("POST", "/v1/tokens", app, {"user": "wes"}, hands_out=True)["token"]
     tour.met("a Token in a query", token)
     client = await connect(url, token_in_query=token, platform="Web")
-    tour.told.append(("welcome", json.dumps(client.welcome)))
+    tour.outputs.append(("welcome", json.dumps(client.welcome)))
     for asked in (
         {"kind": "ping"},
         {"kind": "presence", "users": ["ann", ""]},
         {"kind": "blacklist"},
         {"kind": "shout"},
     ):
-        tour.told.append((f"an answer to {asked}", json.dumps(await client.ask(**asked))))
+        tour.outputs.append((f"an answer to {asked}", json.dumps(await client.ask(**asked))))
     tour.basic("POST", "/v1/bans", app, {"users": ["wes"], "seconds": 60})
-    tour.told.append(("why it was put out", str(await client.closed())))
+    tour.outputs.append(("the reason of the disconnect", str(await client.closed())))
     client.drop()
     for shown in (token, token[:-2], token + "x", token.replace("gt1.", "gt1.%")):
         tour.met("a Token, or nearly", shown)
@@ -201,7 +201,7 @@ async def on_the_websocket(tour: Tour, app: str) -> None:
             try:
                 await connect(url, token_in_query=shown, **more)
             except Refused as refused:
-                tour.told.append((f"a refusal of {more}", str(refused)))
+                tour.outputs.append((f"a refusal of {more}", str(refused)))
             else:
                 pytest.fail("none of these may connect")
 
@@ -232,7 +232,7 @@ def that_is_no_http(tour: Tour) -> None:
                     answer += piece
             except ConnectionResetError:
                 pass
-        tour.told.append((f"the answer to {text[:4]}…{text[-40:]}", answer.decode(errors="replace")))
+        tour.outputs.append((f"the answer to {text[:4]}…{text[-40:]}", answer.decode(errors="replace")))
 
 
 def on_resp(tour: Tour, key: str, secret: str) -> None:
@@ -246,9 +246,9 @@ def on_resp(tour: Tour, key: str, secret: str) -> None:
             ("INFO",),
         ):
             try:
-                tour.told.append((f"RESP {command[0]}", str(client.execute_command(*command))))
+                tour.outputs.append((f"RESP {command[0]}", str(client.execute_command(*command))))
             except redis.RedisError as error:
-                tour.told.append((f"RESP {command[0]}", str(error)))
+                tour.outputs.append((f"RESP {command[0]}", str(error)))
         client.close()
 
 
@@ -274,9 +274,9 @@ def on_the_command_line(tour: Tour, key: str, secret: str) -> None:
         ("replica", "status", "--json"),
     ):
         result = gate(*arguments, stdin=typed.encode() + b"\n", status=None)
-        tour.told.append((" ".join(arguments), result.out + result.err))
+        tour.outputs.append((" ".join(arguments), result.out + result.err))
     refused = gate("app", "create", "x", "--secret", "a secret with spaces", status=2)
-    tour.told.append(("app create", refused.out + refused.err))
+    tour.outputs.append(("app create", refused.out + refused.err))
 
 
 def redis_address(tour: Tour) -> str:
@@ -292,9 +292,9 @@ def everything_it_says_of_itself(tour: Tour, app: str) -> None:
         tour.http("GET", path)
     tour.basic("GET", "/v1/audit", app)
     for process in family(tour.service.pid):
-        tour.told.append((f"the title of {process.pid}", process.command))
-        tour.told.append((f"the name of {process.pid}", Path(f"/proc/{process.pid}/comm").read_text()))
+        tour.outputs.append((f"the title of {process.pid}", process.command))
+        tour.outputs.append((f"the name of {process.pid}", Path(f"/proc/{process.pid}/comm").read_text()))
     for log in [tour.service.output_path, *tour.service.data.rglob("*.log")]:
-        tour.told.append((str(log), log.read_text(errors="replace")))
+        tour.outputs.append((str(log), log.read_text(errors="replace")))
     assert "request" in tour.service.output
-    assert re.search(rf"'request' .*path='{CONNECT}' status=101", tour.service.output)  # it does tell of these
+    assert re.search(rf"'request' .*path='{CONNECT}' status=101", tour.service.output)  # the log has these requests
