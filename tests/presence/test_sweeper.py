@@ -97,9 +97,11 @@ class TestSweeper:
         assert await presence.online(APP.key, [b"u"]) == [False]
         await impatient.client.aclose()
 
-    async def test_how_old_beats_become_is_told_before_a_lease_is_lost(self, presence: PresenceStore) -> None:
-        clock, told = HandClock(), list[tuple[float, dict[str, int]]]()
-        sweeper = Sweeper(presence, TTL_MS, clock=clock, report=lambda oldest, held: told.append((oldest, dict(held))))
+    async def test_how_old_beats_become_is_reported_before_a_lease_is_lost(self, presence: PresenceStore) -> None:
+        clock, reported = HandClock(), list[tuple[float, dict[str, int]]]()
+        sweeper = Sweeper(
+            presence, TTL_MS, clock=clock, report=lambda oldest, held: reported.append((oldest, dict(held)))
+        )
         gateways = [await Gateway(presence, APP, name).lease() for name in (b"late", b"live")]
         await sweeper.look()
         clock.now_ms += 800

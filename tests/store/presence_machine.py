@@ -31,7 +31,7 @@ from tests.presence.takes_turns import TakesTurns
 from tests.store import presence_domain as domain
 from tests.store.played_clock import PlayedClock, put_away, set_clock
 from tests.store.presence_domain import APP, GATEWAYS, LOGS, MOST_GATEWAYS, MOST_SESSIONS, NOON_US, PLATFORMS, USERS
-from tests.store.presence_model import FLAP_MS, Held, Model, told_of
+from tests.store.presence_model import FLAP_MS, Held, Model, entry_of
 
 T = TypeVar("T")
 
@@ -139,9 +139,9 @@ class Agrees(RuleBasedStateMachine):
         epoch, calls, expected = max(1, self._epoch(gateway) + offset), list[SlicedCall](), list[Callable[[], Any]]()
         for back, user, platform in steps:
             if back and len(self.made) >= back:
-                told = epoch, self.made[-back].user, self.made[-back].id, "closed"
-                calls.append(self.store.closing(APP, gateway, *told))
-                expected.append(partial(self.model.close, gateway, *told))
+                closing = epoch, self.made[-back].user, self.made[-back].id, "closed"
+                calls.append(self.store.closing(APP, gateway, *closing))
+                expected.append(partial(self.model.close, gateway, *closing))
                 continue
             self.made.append(Held(f"{len(self.made):011d}", user, platform, gateway, epoch, self.model.now_ms, "", 1))
             calls.append(self._opening(self.made[-1], policy, log, None))
@@ -257,8 +257,8 @@ class Agrees(RuleBasedStateMachine):
     def feed_agrees(self) -> None:
         events = self.run(self.feed.read(self.cursor, domain.ALL_ENTRIES))
         # Of several slices, events of one User alone have an order.
-        order = (lambda told: told[1]) if len(self._slices) > 1 else lambda told: b""
-        assert sorted(map(told_of, events), key=order) == sorted(self.model.told, key=order)
+        order = (lambda entry: entry[1]) if len(self._slices) > 1 else lambda entry: b""
+        assert sorted(map(entry_of, events), key=order) == sorted(self.model.entries, key=order)
         self._followed(events)
 
     @invariant()
@@ -367,7 +367,7 @@ class Agrees(RuleBasedStateMachine):
     def _followed(self, events: list[Any]) -> None:
         self.turns.follow(events)
         self.cursor = events[-1].cursor if events else self.cursor
-        self.model.told = []
+        self.model.entries = []
 
     def _move(self, by_us: int) -> None:
         self.now_us += by_us

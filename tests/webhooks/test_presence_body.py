@@ -43,7 +43,7 @@ def test_a_status_is_said_as_rongcloud_does(kind: Kind, why: str, status: str) -
     assert orjson.loads(body_of([event(kind, why=why)]))[0]["status"] == status
 
 
-def test_all_kinds_are_told_but_kicks() -> None:
+def test_all_kinds_but_kicks_are_delivered() -> None:
     assert [one.kind for one in webhook_events([event(kind) for kind in KINDS])] == [
         kind for kind in KINDS if kind != "kick"
     ]

@@ -21,7 +21,7 @@ __all__ = ["cable", "deadline_ms", "peer", "server"]
 
 class TestEnds:
     @pytest.mark.parametrize("end", ["close", "abort"])
-    async def test_a_session_whose_id_nobody_read_is_closed(
+    async def test_a_session_whose_id_was_never_read_is_closed(
         self, peer: GatewayPeer, server: WireServer, cable: Cable, end: str
     ) -> None:
         dying = await GatewayPeer.to(server)
@@ -77,7 +77,7 @@ class TestEnds:
             await peer.next()
         await draining
 
-    async def test_a_fault_ends_its_connection_and_leaves_nobody_waiting(
+    async def test_a_fault_ends_its_connection_and_leaves_no_client_waiting(
         self, peer: GatewayPeer, server: WireServer, redis_server: RedisServer
     ) -> None:
         other = await GatewayPeer.to(server)
@@ -120,10 +120,10 @@ class TestRedisAway:
 
         await wait_until_async(answers, SLACK_S, "Redis to be back")
 
-        async def nobody_is_online() -> bool:
+        async def all_are_offline() -> bool:
             return await online(peer, "ann") == [0]
 
-        await wait_until_async(nobody_is_online, SLACK_S, "the Session of which nobody learned to be closed")
+        await wait_until_async(all_are_offline, SLACK_S, "the Session with an unknown outcome to be closed")
 
     async def test_a_kick_that_the_gateway_read_is_not_undone_by_a_loss(
         self, peer: GatewayPeer, server: WireServer, worker: Worker
@@ -133,8 +133,8 @@ class TestRedisAway:
         await peer.ask(*connecting("ann"))
         await peer.ask(*connecting("bob"))
         await service.store.kick("app", [b"ann"], "kicked")
-        told = (await peer.ask("GATE.EVENTS", cursor, "GATEWAY", "edge"))[1]
-        assert [dict(zip(one[::2], one[1::2], strict=True))[b"why"] for one in told] == [b"kicked"]
+        events = (await peer.ask("GATE.EVENTS", cursor, "GATEWAY", "edge"))[1]
+        assert [dict(zip(one[::2], one[1::2], strict=True))[b"why"] for one in events] == [b"kicked"]
         await service.store.remove_app("app")
         assert (await peer.refused(*connecting("zoe"))).startswith("NOLEASE")
         assert await peer.ask("GATE.LEASE", "edge", 1) == TTL_MS

@@ -46,7 +46,7 @@ async def test_presence_commands_are_carried_out_in_order(server: WireServer) ->
         ("GATE.LEASE", "edge", 1),
         ("GATE.CONNECT", token_of(APP, b"ann"), "iOS", "edge"),
         ("GATE.CHECK", "bob", "alice"),
-        ("GATE.ONLINE", "ann", "nobody"),
+        ("GATE.ONLINE", "ann", "stranger"),
         ("GATE.ROUTE", "zoe", "ann"),
         ("GATE.SESSIONS", "ann"),
         ("GATE.DISCONNECT", "nosuch"),
