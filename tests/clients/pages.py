@@ -35,7 +35,7 @@ def snippet(client: str) -> str:
 
 def sent_by_clients() -> dict[str, Sent]:
     """The table of the clients that are run, by name."""
-    rows = _table("| client | version | on connecting | later, besides `MULTI` and `EXEC` |")
+    rows = _table("| client | version | on connecting | later, in addition to `MULTI` and `EXEC` |")
     return {name: Sent(version, _code(first), _code(later)) for name, version, first, later in rows}
 
 

@@ -146,7 +146,7 @@ def test_one_that_served_does_not_end_when_its_replica_is_taken_away(
         service.wait_for_output(SERVES, FIRST_CHECK_WITHIN_S)
         for taken in (data / "replica").iterdir():
             taken.unlink()
-        service.wait_for_output("taken away", RECOVERY_TIMEOUT_S)
+        service.wait_for_output("was removed", RECOVERY_TIMEOUT_S)
         replicator = pid_of(service, "replicator")
         assert replicator is not None
         os.kill(replicator, signal.SIGKILL)
@@ -173,7 +173,7 @@ def test_one_whose_replica_is_taken_away_while_it_starts_does_not_end(
         for taken in (data / "replica").iterdir():
             taken.unlink()
         os.kill(replicator, signal.SIGCONT)
-        service.wait_for_output("taken away", RECOVERY_TIMEOUT_S)
+        service.wait_for_output("was removed", RECOVERY_TIMEOUT_S)
         os.kill(http, signal.SIGCONT)
         wait_until(lambda: _names_http(service), FIRST_CHECK_WITHIN_S, "/readyz to say that HTTP waits")
     service.wait_ready()

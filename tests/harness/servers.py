@@ -203,8 +203,8 @@ class RedisServer:
     def _spawn(self, aof: bool) -> None:
         # The descriptor is the child's once it runs.
         with (self.directory / "server.log").open("ab") as log:
-            env = {**os.environ, **self._env}
-            self._process = subprocess.Popen(self.command(aof), stdout=log, stderr=log, env=env)
+            command = self.command(aof)  # first: it may add to the environment
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **self._env})
 
     def _launch(self, aof: bool | None = None) -> None:
         self._spawn(self._aof if aof is None else aof)
