@@ -13,7 +13,7 @@ A server belongs to one test process, so the suite runs with `-n 2` as it does w
 `GATE_TEST_SEED` seeds every random test (`tests.harness.seeds`).
 
 Every test that starts a server, a browser or a program is marked `slow` here, by its fixtures or its folder: `-m "not slow"`
-answers a change of `core`, `wire` or `http` in less than a minute.
+is the quick answer to a change of `core`, `wire` or `http`.
 """
 
 from __future__ import annotations
