@@ -21,10 +21,10 @@ from demo.admin import AdminClient, AdminRefused, import_lists, impose_bans, swi
 from demo.dataset import Facts, Message, derive_facts, read_messages, read_ratings
 from demo.replay import replay
 from demo.report import Outcome, as_json, show
-from tests.harness.clusters import ClusterSetup
-from tests.harness.ending import exit_on_signals
-from tests.harness.service import GateService, LeftBehind, ServiceDied
-from tests.harness.waiting import NotInTime
+from harness.clusters import ClusterSetup
+from harness.ending import exit_on_signals
+from harness.service import GateService, LeftBehind, ServiceDied
+from harness.waiting import NotInTime
 
 
 def main() -> int:

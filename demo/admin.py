@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 from demo.dataset import Facts
-from tests.harness.service import Credentials
-from tests.harness.signing import signature_headers
+from harness.service import Credentials
+from harness.signing import signature_headers
 
 USERS_A_CALL = 20
 """The API's limit on `userId` fields."""

@@ -18,13 +18,13 @@ from pathlib import Path
 
 from rich.console import Console
 
+from harness.ending import exit_on_signals
 from loadtests import plot
 from loadtests.bench.bed import Bed
 from loadtests.bench.load import NoCompiler, WrongReply
 from loadtests.bench.plan import QUICK_ROWS, Plan, plan
 from loadtests.bench.rows import ROWS
 from loadtests.bench.table import Row, show, show_row, write
-from tests.harness.ending import exit_on_signals
 
 
 def main() -> int:

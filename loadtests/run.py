@@ -22,12 +22,12 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.table import Table
 
+from harness.ending import exit_on_signals
+from harness.ports import LOOPBACK
+from harness.service import GateService
 from loadtests.bench.bed import Bed, Options
 from loadtests.bench.table import RESULTS
 from loadtests.users import target
-from tests.harness.ending import exit_on_signals
-from tests.harness.ports import LOOPBACK
-from tests.harness.service import GateService
 
 ROOT = Path(__file__).parents[1]
 USERS = ("RespRouter", "HttpRouter", "AppServer", "Gateway", "App", "AppCrowd")

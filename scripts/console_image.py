@@ -16,8 +16,8 @@ from pathlib import Path
 
 from playwright.sync_api import Page, ViewportSize, sync_playwright
 
-from tests.harness.ending import exit_on_signals
-from tests.harness.service import GateService
+from harness.ending import exit_on_signals
+from harness.service import GateService
 
 IMAGE = Path(__file__).parents[1] / "docs" / "images" / "console.png"
 SIZE = ViewportSize(width=1240, height=300)

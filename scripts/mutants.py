@@ -107,7 +107,7 @@ def native_mutants() -> Iterator[Mutant]:
     )
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder) / "gate"
-        for part in ("gate", "tests", "loadtests", "setup.py", "pyproject.toml", "README.md"):
+        for part in ("gate", "harness", "tests", "loadtests", "setup.py", "pyproject.toml", "README.md"):
             copied = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
             copied(ROOT / part, tree / part if tree.exists() else _made(tree) / part)
         for number, (start, end, new) in enumerate(places, 1):

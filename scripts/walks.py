@@ -32,12 +32,12 @@ from urllib.parse import urlencode, urlsplit
 
 from gate.core import token
 from gate.core.model import AppFacts
+from harness.ending import exit_on_signals
+from harness.service import GateService
+from harness.signing import signature_headers
+from harness.waiting import wait_until
+from harness.websocket import Socket, connect
 from scripts.sizes import measured
-from tests.harness.ending import exit_on_signals
-from tests.harness.service import GateService
-from tests.harness.signing import signature_headers
-from tests.harness.waiting import wait_until
-from tests.harness.websocket import Socket, connect
 
 ROOT = Path(__file__).parents[1]
 TRACER = ROOT / "scripts" / "walk_tracer.py"

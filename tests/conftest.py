@@ -10,7 +10,7 @@
     start_service   starts a `gate serve`; ends it after the test (`start_module_service`: after the module)
 
 A server belongs to one test process, so the suite runs with `-n 2` as it does without.
-`GATE_TEST_SEED` seeds every random test (`tests.harness.seeds`).
+`GATE_TEST_SEED` seeds every random test (`harness.seeds`).
 
 Every test that starts a server, a browser or a program is marked `slow` here, by its fixtures or its folder: `-m "not slow"`
 is the quick answer to a change of `core`, `wire` or `http`.
@@ -24,13 +24,13 @@ from typing import cast
 
 import pytest
 
-from tests.harness.clusters import ClusterSetup
-from tests.harness.faked_clock import FakedClock
-from tests.harness.leaks import audit_keys
-from tests.harness.seeds import VARIABLE, given_seed
-from tests.harness.sentinels import SentinelSetup
-from tests.harness.servers import REDIS_FLAVORS, Flavor, FlavorMissing, RedisServer, server_binary
-from tests.harness.service import Services
+from harness.clusters import ClusterSetup
+from harness.faked_clock import FakedClock
+from harness.leaks import audit_keys
+from harness.seeds import VARIABLE, given_seed
+from harness.sentinels import SentinelSetup
+from harness.servers import REDIS_FLAVORS, Flavor, FlavorMissing, RedisServer, server_binary
+from harness.service import Services
 
 DEFAULT_FLAVOR: Flavor = "valkey-9"
 CLUSTER = "cluster"

@@ -24,15 +24,15 @@ from typing import Any
 from rich.console import Console
 
 from gate.core.model import ListKind
+from harness.registry import settle_at
+from harness.servers import RedisServer
+from harness.service import GateService
 from loadtests.bench.facts import FactSet, user_id
 from loadtests.bench.load import SOURCE, Script, build
 from loadtests.bench.pairs import Pair, Spread, make_pairs
 from loadtests.bench.systems import System, prepared
 from loadtests.bench.systems.gate import GateSystem
 from loadtests.bench.systems.redis_peers import LuaSystem, MemberSystem, PingSystem, PlainSystem, load
-from tests.harness.registry import settle_at
-from tests.harness.servers import RedisServer
-from tests.harness.service import GateService
 
 PAIRS_AT_SCALE_1 = 400_000
 LEAST_PAIRS = 5_120

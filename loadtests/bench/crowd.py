@@ -27,11 +27,11 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from harness.service import GateService
 from loadtests.bench.apart import CLIENTS_NICE, END, Apart
 from loadtests.bench.client import RECEIVE_BYTES, Peer
 from loadtests.bench.gateways import Client
 from loadtests.bench.websocket_frames import CLOSE, PING, PONG, TEXT, handshake, sent, taken
-from tests.harness.service import GateService
 
 PATH = "/client/v1/connect?platform=iOS"
 A_SOURCE_ADDRESS = 5_000

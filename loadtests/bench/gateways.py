@@ -22,11 +22,11 @@ from gate.core.model import AppFacts
 from gate.core.presence import MAX_GATEWAYS_AN_APP, MAX_SESSIONS_A_USER, SESSION_RANDOM_BYTES, session_id, session_parts
 from gate.core.slices import UNSLICED
 from gate.store import presence_keys, scripts
+from harness.ports import LOOPBACK
+from harness.servers import RedisServer
+from harness.service import GateService
 from loadtests.bench.client import NOT_YET, RECEIVE_BYTES, TIMEOUT_S, Peer, ask, connect, encode
 from loadtests.bench.systems.gate import GateSystem
-from tests.harness.ports import LOOPBACK
-from tests.harness.servers import RedisServer
-from tests.harness.service import GateService
 
 PLATFORM = b"iOS"
 LOADED_AT_ONCE = 1_000

@@ -9,8 +9,8 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import NamedTuple
 
+from harness.ports import LOOPBACK
 from loadtests.bench.apart import CLIENTS_NICE, END, Apart
-from tests.harness.ports import LOOPBACK
 
 
 class Change(NamedTuple):

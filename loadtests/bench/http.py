@@ -5,8 +5,8 @@ from __future__ import annotations
 import socket
 from urllib.parse import urlsplit
 
+from harness.service import GateService
 from loadtests.bench.client import RECEIVE_BYTES, Peer, connect
-from tests.harness.service import GateService
 
 LENGTH = "content-length:"
 

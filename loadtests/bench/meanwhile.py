@@ -17,13 +17,13 @@ from multiprocessing.connection import Connection
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from harness.ports import LOOPBACK
+from harness.service import GateService
+from harness.signing import signature_headers
 from loadtests.bench.apart import CLIENTS_NICE, END, Apart
 from loadtests.bench.client import RECEIVE_BYTES, TIMEOUT_S, Peer, ask, connect, encode
 from loadtests.bench.facts import user_id
 from loadtests.bench.gateways import PLATFORM, clients
-from tests.harness.ports import LOOPBACK
-from tests.harness.service import GateService
-from tests.harness.signing import signature_headers
 
 WRITES_A_SECOND = 1_000
 PRESENCE_CHANGES_A_SECOND = 5_000

@@ -19,10 +19,10 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from types import TracebackType
 
+from harness.ports import LOOPBACK
+from harness.service import GateService
 from loadtests.bench.apart import END, Apart
 from loadtests.bench.client import RECEIVE_BYTES, Peer, ask, connect, encode, percentile_us
-from tests.harness.ports import LOOPBACK
-from tests.harness.service import GateService
 
 CHECKS_A_SECOND = 2_000
 REPLY_BYTES = len(b":1\r\n")

@@ -6,7 +6,7 @@ import struct
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.harness.service import GateService
+from harness.service import GateService
 
 SOURCE = Path(__file__).with_name("pauses.c")
 WORKER = "gate.service.role worker"

@@ -16,14 +16,14 @@ import sys
 import tempfile
 from pathlib import Path
 
+from harness import partitions
+from harness.ending import exit_on_signals
 from loadtests.chaos import report
 from loadtests.chaos.faults import FAULTS, Table
 from loadtests.chaos.run import Options, Run, choose_seed
 from loadtests.chaos.site import Site
 from loadtests.chaos.topologies import SITES
 from loadtests.chaos.topology_faults import TOPOLOGY_FAULTS
-from tests.harness import partitions
-from tests.harness.ending import exit_on_signals
 
 RESULTS = Path(__file__).parents[1] / "results"
 

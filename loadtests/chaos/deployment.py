@@ -9,12 +9,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from harness.cable import Cable
+from harness.ports import free_port
+from harness.processes import family
+from harness.service import GateService
 from loadtests.chaos.clients import Target
 from loadtests.chaos.shims import Shim, SmallDisk, build_library
-from tests.harness.cable import Cable
-from tests.harness.ports import free_port
-from tests.harness.processes import family
-from tests.harness.service import GateService
 
 NODE_DISK_BYTES = 48 << 20
 LEASE_TTL_MS = 3_000

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import redis
 
+from harness.cable import Cable
+from harness.servers import RedisServer
+from harness.waiting import NotInTime, wait_until
 from loadtests.chaos.deployment import Deployment, Proxied
 from loadtests.chaos.shims import Shim, SmallDisk
-from tests.harness.cable import Cable
-from tests.harness.servers import RedisServer
-from tests.harness.waiting import NotInTime, wait_until
 
 SERVER_DISK_BYTES = 96 << 20
 SYNC_TIMEOUT_S = 4.0

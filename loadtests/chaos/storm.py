@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 
 import redis
 
+from harness.servers import StartFailed
+from harness.waiting import NotInTime
 from loadtests.chaos.deployment import Deployment
 from loadtests.chaos.faults import Scene, Skipped, Table
 from loadtests.chaos.healing import Healing
 from loadtests.chaos.ledger import Ledger
 from loadtests.chaos.schedule import Planned, PlannedStorm
-from tests.harness.servers import StartFailed
-from tests.harness.waiting import NotInTime
 
 TICK_S = 0.2
 FAILURES = (redis.RedisError, NotInTime, StartFailed, OSError)

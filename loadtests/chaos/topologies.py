@@ -1,7 +1,7 @@
 """Nodes in front of Sentinels (a primary, two replicas, three Sentinels) or of a cluster (three masters with a replica each).
 
 Nodes find the servers as they do in production, so there is no cable in between. Servers that are to be cut off from each
-other need a network namespace (`tests.harness.partitions`); without one a partition is played by SIGSTOP.
+other need a network namespace (`harness.partitions`); without one a partition is played by SIGSTOP.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from harness.clusters import ClusterSetup
+from harness.partitions import is_apart
+from harness.sentinels import SentinelSetup
+from harness.servers import Flavor
 from loadtests.chaos.deployment import Deployment, Proxied
-from tests.harness.clusters import ClusterSetup
-from tests.harness.partitions import is_apart
-from tests.harness.sentinels import SentinelSetup
-from tests.harness.servers import Flavor
 
 NODE_TIMEOUT_MS = 1_000
 

@@ -12,14 +12,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from gate.core.partition import DEFAULT_PARTITIONS
+from harness import partitions
+from harness.cluster_node import ClusterNode
+from harness.clusters import ClusterSetup
+from harness.sentinels import SentinelSetup
+from harness.servers import RedisServer
 from loadtests.chaos.faults import OF_NODES, Scene, Skipped, Table
 from loadtests.chaos.schedule import Kind
 from loadtests.chaos.topologies import ClusterSite, SentinelSite
-from tests.harness import partitions
-from tests.harness.cluster_node import ClusterNode
-from tests.harness.clusters import ClusterSetup
-from tests.harness.sentinels import SentinelSetup
-from tests.harness.servers import RedisServer
 
 LAG_S = 3.0
 """A replica that is linked is behind by less than this."""

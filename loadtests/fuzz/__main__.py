@@ -17,8 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from harness.ending import exit_on_signals
 from loadtests.fuzz.targets import TARGETS
-from tests.harness.ending import exit_on_signals
 
 ROOT = Path(__file__).parents[2]
 AT_ONCE = 2

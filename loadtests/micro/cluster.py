@@ -33,9 +33,9 @@ from gate.errors import AppExists
 from gate.replica.replicator import Replicator
 from gate.store.acks import Acknowledger
 from gate.store.store import Store
-from tests.harness.clusters import ClusterSetup
-from tests.harness.registry import settle
-from tests.harness.servers import REDIS_FLAVORS, RedisServer
+from harness.clusters import ClusterSetup
+from harness.registry import settle
+from harness.servers import REDIS_FLAVORS, RedisServer
 
 APP = "app"
 PACE_S = 0.01

@@ -34,13 +34,13 @@ from gate.core.partition import partition_of
 from gate.errors import StoreUnavailable
 from gate.store import keys
 from gate.store.store import Store
+from harness.cluster_node import ClusterNode
+from harness.clusters import ClusterSetup, partition_slot
+from harness.sentinels import SentinelSetup
+from harness.servers import Flavor, RedisServer
+from harness.service import GateService
+from harness.waiting import wait_until_async
 from loadtests.micro.asker import Asking
-from tests.harness.cluster_node import ClusterNode
-from tests.harness.clusters import ClusterSetup, partition_slot
-from tests.harness.sentinels import SentinelSetup
-from tests.harness.servers import Flavor, RedisServer
-from tests.harness.service import GateService
-from tests.harness.waiting import wait_until_async
 
 APP = "default"
 WRITERS = 4

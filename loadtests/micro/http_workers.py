@@ -30,8 +30,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from harness.service import GateService
 from loadtests.bench.http import http_connection
-from tests.harness.service import GateService
 
 USERS = 5_000
 WARM_S = 1.0

@@ -34,7 +34,7 @@ from gate.core.sessions import OpenSession
 from gate.presence.batches import MAX_CALLS_A_BATCH
 from gate.store.presence import PresenceStore
 from gate.store.slicing import SlicedCall
-from tests.harness.servers import RedisServer
+from harness.servers import RedisServer
 from tests.presence.played import Gateway, presence_on, spread
 
 ONE, MANY = (AppFacts(key=key, secrets=("s",)) for key in ("one", "many"))

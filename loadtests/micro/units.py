@@ -37,17 +37,17 @@ from gate.store.cluster import client_of
 from gate.store.nodes import pack_announcement
 from gate.store.presence import PresenceStore
 from gate.store.store import Store
+from harness.ports import LOOPBACK
+from harness.processes import family
+from harness.servers import Flavor, RedisServer
+from harness.service import GateService
+from harness.signing import signature_headers
+from harness.waiting import wait_until_async
 from loadtests.bench.client import ask, encode
 from loadtests.bench.facts import user_id
 from loadtests.bench.gateways import LOADED_AT_ONCE, Gateways, clients
 from loadtests.bench.table import RESULTS, machine
 from tests.deploy.files import redis_settings
-from tests.harness.ports import LOOPBACK
-from tests.harness.processes import family
-from tests.harness.servers import Flavor, RedisServer
-from tests.harness.service import GateService
-from tests.harness.signing import signature_headers
-from tests.harness.waiting import wait_until_async
 
 REPORT = RESULTS / "units.json"
 PLACE = {"bind", "port", "dir", "protected-mode"}

@@ -31,6 +31,12 @@ from rich.console import Console
 
 from gate.core.model import AppFacts
 from gate.replica.reader import NodeReplica, app_of
+from harness.ending import exit_on_signals
+from harness.ports import LOOPBACK, free_port
+from harness.processes import family
+from harness.servers import RedisServer
+from harness.service import GateService
+from harness.waiting import wait_until
 from loadtests.bench.apart import Apart
 from loadtests.bench.client import ask
 from loadtests.bench.load import SOURCE, Load, Script, build, run
@@ -40,12 +46,6 @@ from loadtests.bench.systems.gate import GateSystem
 from loadtests.bench.table import machine
 from loadtests.bench.turns import ratio, summary
 from loadtests.scale import made, shown
-from tests.harness.ending import exit_on_signals
-from tests.harness.ports import LOOPBACK, free_port
-from tests.harness.processes import family
-from tests.harness.servers import RedisServer
-from tests.harness.service import GateService
-from tests.harness.waiting import wait_until
 
 SIZES = (1_000_000, 50_000_000, 100_000_000)
 PIPELINE, CONNECTIONS = 64, 50

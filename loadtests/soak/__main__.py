@@ -18,12 +18,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from harness.ending import exit_on_signals
 from loadtests.chaos.run import Options, Run
 from loadtests.chaos.site import Site
 from loadtests.soak.chart import chart
 from loadtests.soak.samples import Series, of_processes, of_redis, of_replica
 from loadtests.soak.trend import Trend, trend
-from tests.harness.ending import exit_on_signals
 
 RESULTS = Path(__file__).parents[1] / "results"
 SAID_EVERY_S = 30.0

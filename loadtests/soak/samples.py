@@ -15,7 +15,7 @@ from pathlib import Path
 import lmdb
 import redis
 
-from tests.harness.processes import family
+from harness.processes import family
 
 ROLE = re.compile(r"gate\.service\.role (\w+)")
 STREAMS = re.compile(rb"gate:\{\d+\}:(log|audit|hooks|hooks-dead)|gate:.*:(feed|samples)")

@@ -12,8 +12,8 @@ from urllib.parse import urlencode
 
 from locust import FastHttpUser, constant_throughput, task
 
+from harness.signing import signature_headers
 from loadtests.users.target import target
-from tests.harness.signing import signature_headers
 
 ROUNDS_A_SECOND = 2
 _numbers = itertools.count()

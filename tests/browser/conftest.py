@@ -16,8 +16,8 @@ import pytest_asyncio
 import redis
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, async_playwright, expect
 
-from tests.harness.servers import RedisServer
-from tests.harness.service import GateService, Services
+from harness.servers import RedisServer
+from harness.service import GateService, Services
 
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = (

@@ -9,10 +9,10 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Page, expect
 
+from harness.processes import kill_each
+from harness.waiting import wait_until, wait_until_async
 from tests.browser.conftest import Site, Tab, Tabs
 from tests.browser.test_console import TOO_WIDE, WITHOUT_LABEL
-from tests.harness.processes import kill_each
-from tests.harness.waiting import wait_until, wait_until_async
 from tests.service.running import kill, pid_of
 
 REFUSED_HANDSHAKE = ("WebSocket connection to", "Failed to load resource")

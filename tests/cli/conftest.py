@@ -6,8 +6,8 @@ import secrets
 
 import pytest
 
+from harness.service import GateService, Services
 from tests.cli.command import Command
-from tests.harness.service import GateService, Services
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from harness.ports import LOOPBACK
+from harness.service import GateService
 from tests.cli.command import Command
-from tests.harness.ports import LOOPBACK
-from tests.harness.service import GateService
 
 
 def may_log_in(service: GateService, key: str, secret: str) -> bool:

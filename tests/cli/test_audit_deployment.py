@@ -7,9 +7,9 @@ import secrets
 import urllib.request
 from typing import Any
 
+from harness.service import GateService
 from tests.cli.command import Command
 from tests.cli.test_operators import status_of
-from tests.harness.service import GateService
 
 WHY = ("--reason", "as agreed", "--actor", "ann")
 

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from gate.cli.client_staying import FIRST_WAIT_MS, LONGEST_WAIT_MS, drawn_wait_ms
+from harness.cable import Cable
+from harness.ports import free_port
+from harness.service import GateService, Services
+from harness.waiting import wait_until
 from tests.cli.command import Command
-from tests.harness.cable import Cable
-from tests.harness.ports import free_port
-from tests.harness.service import GateService, Services
-from tests.harness.waiting import wait_until
 from tests.service.running import kill
 
 PATIENCE_S = 30

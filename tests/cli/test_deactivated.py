@@ -13,9 +13,9 @@ from urllib.parse import parse_qs
 
 import pytest
 
+from harness.service import GateService, Services
+from harness.waiting import wait_until
 from tests.cli.command import Command
-from tests.harness.service import GateService, Services
-from tests.harness.waiting import wait_until
 
 DONE_WITHIN_S = 30.0
 """A job whose worker was killed is due again after ten."""

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import redis
 
+from harness.ports import free_port
+from harness.servers import RDB_FILE, RedisServer
+from harness.service import GateService
+from harness.waiting import wait_until
 from tests.cli.command import Command
-from tests.harness.ports import free_port
-from tests.harness.servers import RDB_FILE, RedisServer
-from tests.harness.service import GateService
-from tests.harness.waiting import wait_until
 
 
 def test_the_advice_is_by_what_redis_answers(private_redis: RedisServer, tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from gate.core.model import AppFacts
+from harness.cable import Cable
+from harness.servers import RedisServer
+from harness.waiting import wait_until
 from tests.cli.command import Command
-from tests.harness.cable import Cable
-from tests.harness.servers import RedisServer
-from tests.harness.waiting import wait_until
 from tests.presence.played import Gateway, presence_on
 
 PATIENCE_S = 30

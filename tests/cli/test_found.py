@@ -11,10 +11,10 @@ import pytest
 
 from gate.cli.options import Target
 from gate.service.running import running_services
+from harness.ports import free_port
+from harness.servers import RedisServer
+from harness.service import GateService, Services
 from tests.cli.command import Command
-from tests.harness.ports import free_port
-from tests.harness.servers import RedisServer
-from tests.harness.service import GateService, Services
 
 SERVICE_FILE = "run/redis/service.json"
 

@@ -11,10 +11,10 @@ from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
 from gate import __version__
 from gate.service.metrics_directory import counted_in
+from harness.servers import RedisServer
+from harness.service import GateService, Services
+from harness.waiting import wait_until
 from tests.cli.command import Command
-from tests.harness.servers import RedisServer
-from tests.harness.service import GateService, Services
-from tests.harness.waiting import wait_until
 
 CHECKS = 3_000
 

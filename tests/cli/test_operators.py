@@ -8,8 +8,8 @@ import urllib.request
 
 import pytest
 
+from harness.service import GateService
 from tests.cli.command import Command
-from tests.harness.service import GateService
 
 
 def status_of(service: GateService, name: str, password: str, path: str = "/v1/apps", method: str = "GET") -> int:

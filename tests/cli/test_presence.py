@@ -14,11 +14,11 @@ import requests
 from gate.cli.options import login_name
 from gate.core.model import AppFacts
 from gate.service.embedded import socket_path, socket_url
+from harness.ports import free_port
+from harness.servers import RedisServer
+from harness.service import GateService, Services
+from harness.waiting import wait_until
 from tests.cli.command import Command
-from tests.harness.ports import free_port
-from tests.harness.servers import RedisServer
-from tests.harness.service import GateService, Services
-from tests.harness.waiting import wait_until
 from tests.presence.played import Gateway, presence_on
 
 LONG_LEASE = ("--lease-ttl-ms", "600000")

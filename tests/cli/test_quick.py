@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
+from harness.service import GateService
 from tests.cli.command import Command
-from tests.harness.service import GateService
 
 SLOW = (
     "pydantic", "rich", "structlog", "asyncio", "redis", "aiohttp", "prometheus_client", "orjson",

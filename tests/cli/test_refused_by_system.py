@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.service import Services
 from tests.cli.command import Command
 from tests.cli.forked import run_all
-from tests.harness.service import Services
 
 OTHER_UID = 65_534
 COMMANDS = (

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from harness.service import Services
 from tests.clients.gate_node import Node, start_node
-from tests.harness.service import Services
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.service import GateService, Services
 from tests.cli.command import Command
-from tests.harness.service import GateService, Services
 
 
 @dataclass(frozen=True, slots=True)

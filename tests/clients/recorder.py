@@ -14,7 +14,7 @@ from typing import Any
 
 import hiredis
 
-from tests.harness.ports import LOOPBACK
+from harness.ports import LOOPBACK
 
 CHUNK_BYTES = 65_536
 JOIN_TIMEOUT_S = 10.0

@@ -8,9 +8,9 @@ from typing import Any
 import hiredis
 import pytest
 
+from harness.ports import LOOPBACK
 from tests.clients.gate_node import Node
 from tests.clients.pages import Answered, answers, sent_by_absent_clients, sent_by_clients
-from tests.harness.ports import LOOPBACK
 
 TIMEOUT_S = 10.0
 KINDS: dict[str, type] = {"map": dict, "null": type(None), "number": int, "text": bytes}

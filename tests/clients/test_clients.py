@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.waiting import wait_until
 from tests.clients.gate_node import Node
 from tests.clients.pages import answers, sent_by_clients
 from tests.clients.programs import CLIENTS, Client, run
 from tests.clients.recorder import Conversation, recording
-from tests.harness.waiting import wait_until
 
 CONTAINERS = {"CLIENT", "CLUSTER", "COMMAND", "CONFIG", "HELLO", "INFO"}
 """Of these commands, the second word says which."""

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from harness.service import GateService, Services
 from tests.conformance.gate import Gate, new_app
-from tests.harness.service import GateService, Services
 
 
 @pytest.fixture(scope="session")

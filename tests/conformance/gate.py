@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
 
+from harness.service import GateService
+from harness.signing import signature_headers
 from tests.cli.command import Command
-from tests.harness.service import GateService
-from tests.harness.signing import signature_headers
 
 TIMEOUT_S = 10.0
 

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from harness.ports import LOOPBACK, free_port
 from tests.conformance.dialects import DIALECTS, NODE_1, NODE_3, RC_SERVER_SDK, Dialect
 from tests.conformance.gate import Gate
 from tests.conformance.sdks import Sdk
-from tests.harness.ports import LOOPBACK, free_port
 
 NAME = "忘情水 ★ Ümit"
 PORTRAIT = "https://images.example/a/ü.png?where=super;here:there"

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
+from harness.service import GateService
 from tests.conformance.gate import Gate, new_app
 from tests.conformance.sdks import NODE, run_suite, skip_unless_installed
-from tests.harness.service import GateService
 
 NOT_GATES = {f"User Tag.{call} Success" for call in ("set", "remove", "batchSet", "batchRemove", "getList")}
 """Push tags."""

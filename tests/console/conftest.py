@@ -12,11 +12,11 @@ import pytest_asyncio
 from gate.core.operators import OperatorRole
 from gate.errors import StoreUnavailable
 from gate.store.keys import PATTERNS
+from harness.cable import Cable
+from harness.leaks import audit_keys
+from harness.servers import RedisServer
+from harness.waiting import wait_until_async
 from tests.console.visitor import Visitor, begin_operator
-from tests.harness.cable import Cable
-from tests.harness.leaks import audit_keys
-from tests.harness.servers import RedisServer
-from tests.harness.waiting import wait_until_async
 from tests.http.world import World, running_world
 from tests.presence.played import Gateway
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from gate.console.request_context import SESSION_COOKIE
+from harness.servers import RedisServer
 from tests.console.visitor import Visitor, begin_operator
-from tests.harness.servers import RedisServer
 from tests.http.world import running_world
 
 PUBLIC = "https://im.example/gate/one"

@@ -15,9 +15,9 @@ from gate.console.request_context import ConsoleContext
 from gate.console.views import OF_APP
 from gate.core.model import FOREVER_MS, AppFacts, ListKind
 from gate.core.operators import ROLES, OperatorRole
+from harness.waiting import wait_until_async
 from tests.console.conftest import Place
 from tests.console.visitor import Shown, Visitor
-from tests.harness.waiting import wait_until_async
 from tests.http.world import now_ms
 
 ODD_IDS = [

@@ -17,6 +17,9 @@ from gate.clock import wall_ms
 from gate.core import token
 from gate.core.model import AppFacts
 from gate.metrics import StatusCollector
+from harness.servers import RedisServer
+from harness.service import GateService, Services
+from harness.waiting import wait_until
 from tests.deploy.files import DEPLOY, REPOSITORY, load_yaml
 from tests.deploy.queries import (
     DASHBOARDS,
@@ -31,9 +34,6 @@ from tests.deploy.queries import (
 )
 from tests.deploy.test_settings import ZEROS
 from tests.docs.pages import anchors
-from tests.harness.servers import RedisServer
-from tests.harness.service import GateService, Services
-from tests.harness.waiting import wait_until
 from tests.presence.played import Gateway, presence_on
 
 RUNBOOK = "deploy/runbook/README.md"

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import pytest
 
+from harness.ports import LOOPBACK, free_port
+from harness.processes import family, kill_each
+from harness.service import READY_LINE
+from harness.waiting import wait_until
 from tests.docs.consoles import SHOWN_HTTP, SHOWN_RESP, blocks, settled, with_ports
 from tests.docs.pages import REPOSITORY
-from tests.harness.ports import LOOPBACK, free_port
-from tests.harness.processes import family, kill_each
-from tests.harness.service import READY_LINE
-from tests.harness.waiting import wait_until
 
 MOST_S = 60.0
 DOWNLOAD_S = 240

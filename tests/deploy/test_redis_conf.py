@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from gate.service import embedded
+from harness.ports import LOOPBACK
+from harness.servers import Flavor, RedisServer, server_binary
 from tests.deploy.files import REDIS_CONF, redis_settings
-from tests.harness.ports import LOOPBACK
-from tests.harness.servers import Flavor, RedisServer, server_binary
 
 # A test listens on the loopback only, on a free port, in its own directory.
 OVERRIDDEN = {"bind", "port", "dir"}

@@ -16,12 +16,12 @@ import redis
 from gate.store.address import parse_address
 from gate.store.cluster import client_of
 from gate.store.rights import ALL, missing_rights
+from harness.ports import LOOPBACK, free_port
+from harness.servers import Flavor, RedisServer, StartFailed, server_binary
+from harness.service import GateService
+from harness.waiting import wait_until
 from tests.cli.command import Command
 from tests.deploy.files import DEPLOY
-from tests.harness.ports import LOOPBACK, free_port
-from tests.harness.servers import Flavor, RedisServer, StartFailed, server_binary
-from tests.harness.service import GateService
-from tests.harness.waiting import wait_until
 from tests.store.acl import documented_words
 
 CONF = DEPLOY / "redis"

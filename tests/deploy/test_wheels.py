@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.service import GateService
 from tests.deploy.files import REPOSITORY
-from tests.harness.service import GateService
 
 BUILD_S = 300
 SOURCES_OF_THE_CORE = {".c", ".h", ".pyx", ".pxi"}

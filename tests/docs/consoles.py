@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.harness.service import GateService
+from harness.service import GateService
 
 SHOWN_HTTP, SHOWN_RESP = "8080", "6390"
 SHELL_TIMEOUT_S = 240

@@ -6,9 +6,9 @@ import shutil
 
 import pytest
 
+from harness.service import Services
 from tests.docs.consoles import files, pasted, run, settled, steps
 from tests.docs.pages import REPOSITORY, page_text
-from tests.harness.service import Services
 
 README = "README.md"
 PAGES = ["docs/http.md", "docs/presence.md", "docs/protocol.md", "docs/websocket.md"]

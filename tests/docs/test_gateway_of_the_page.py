@@ -11,14 +11,14 @@ import redis
 from gate.clock import wall_ms
 from gate.core.model import AppFacts
 from gate.core.token import NONCE_BYTES, mint
+from harness.cable import Cable
+from harness.ports import LOOPBACK
+from harness.processes import kill_each
+from harness.servers import RedisServer
+from harness.service import GateService, Services
+from harness.waiting import wait_until
 from tests.docs.consoles import files
 from tests.docs.pages import page_text
-from tests.harness.cable import Cable
-from tests.harness.ports import LOOPBACK
-from tests.harness.processes import kill_each
-from tests.harness.servers import RedisServer
-from tests.harness.service import GateService, Services
-from tests.harness.waiting import wait_until
 
 PATIENCE_S = 30
 

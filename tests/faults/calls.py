@@ -19,8 +19,8 @@ from urllib.parse import quote, urlencode
 
 import hiredis
 
-from tests.harness.ports import LOOPBACK
-from tests.harness.service import GateService
+from harness.ports import LOOPBACK
+from harness.service import GateService
 
 TIMEOUT_S = 10.0
 """Past every promise of the service: a call that takes this long hangs and fails the test."""

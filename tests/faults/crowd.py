@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
-from tests.harness.websocket import Refused, Socket, connect
+from harness.websocket import Refused, Socket, connect
 
 HELD_S = (0.05, 1.0)
 """How long a client stays connected before `settle`."""

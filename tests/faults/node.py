@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from harness.service import GateService
+from harness.waiting import wait_until
 from tests.cli.command import Command
 from tests.faults.calls import Answer, Http, Pair, Resp
-from tests.harness.service import GateService
-from tests.harness.waiting import wait_until
 from tests.service.running import get, pid_of
 
 RECOVERY_TIMEOUT_S = 15.0

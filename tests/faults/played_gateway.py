@@ -23,7 +23,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.harness.ports import LOOPBACK
+from harness.ports import LOOPBACK
 
 BEAT_S = 0.3
 """About a third of the lease."""

@@ -14,8 +14,8 @@ from contextlib import ExitStack
 from types import TracebackType
 
 from gate import Replica
+from harness.service import GateService
 from tests.faults.calls import Http, Pair, Resp
-from tests.harness.service import GateService
 
 MAX_GAP_S = 1.0
 """No router waits longer for a verdict, in any fault. A hundred times the duration on a busy test machine."""

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.seeds import seed
 from loadtests.chaos import report
 from loadtests.chaos.run import Options, Run
 from loadtests.chaos.site import Site
-from tests.harness.seeds import seed
 
 SEED = seed(20_261_128)
 MINUTES = float(os.environ.get("GATE_CHAOS_MINUTES", "3"))

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.faked_clock import FakedClock
+from harness.servers import RedisServer
+from harness.service import Services
 from tests.faults.node import Node
 from tests.faults.steady import Steady
-from tests.harness.faked_clock import FakedClock
-from tests.harness.servers import RedisServer
-from tests.harness.service import Services
 
 HOUR_S = 3_600
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from gate.clock import wall_ms
 from gate.store.store import Store
+from harness.faked_clock import FakedClock
+from harness.servers import RedisServer
+from harness.service import Services
+from harness.waiting import wait_until
 from tests.faults.node import JSON_LOGS, Node
-from tests.harness.faked_clock import FakedClock
-from tests.harness.servers import RedisServer
-from tests.harness.service import Services
-from tests.harness.waiting import wait_until
 from tests.service.running import get, readyz
 
 HOUR_S = 3_600

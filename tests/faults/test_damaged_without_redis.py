@@ -11,13 +11,13 @@ import pytest
 from gate import Replica
 from gate.errors import ReplicaMissing
 from gate.replica.status_page import NEVER_FRESH_MS
+from harness.cable import Cable
+from harness.servers import RedisServer
+from harness.service import Services
+from harness.waiting import wait_until
 from tests.faults.node import JSON_LOGS, RECOVERY_TIMEOUT_S, Node
 from tests.faults.test_redis_away import Site
 from tests.faults.test_replica_damaged import REBUILT, _cut_in_half, _load, _overwrite_by_older
-from tests.harness.cable import Cable
-from tests.harness.servers import RedisServer
-from tests.harness.service import Services
-from tests.harness.waiting import wait_until
 from tests.service.running import get
 
 

@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import pytest
 
+from harness.cable import Cable
+from harness.servers import RedisServer
+from harness.service import Services
+from harness.waiting import wait_until_async
+from harness.websocket import Refused, Socket, connect
 from tests.faults.node import RECOVERY_TIMEOUT_S, Node
-from tests.harness.cable import Cable
-from tests.harness.servers import RedisServer
-from tests.harness.service import Services
-from tests.harness.waiting import wait_until_async
-from tests.harness.websocket import Refused, Socket, connect
 
 
 class Site(NamedTuple):

@@ -34,12 +34,12 @@ from gate.service.directory_layout import node_id
 from gate.store import presence_keys as keys
 from gate.store.feed import Feed
 from gate.store.presence import PresenceStore
+from harness.seeds import seed
+from harness.servers import RedisServer
+from harness.service import GateService, Services
+from harness.waiting import wait_until, wait_until_async
 from tests.faults.crowd import Crowd
 from tests.faults.node import RECOVERY_TIMEOUT_S
-from tests.harness.seeds import seed
-from tests.harness.servers import RedisServer
-from tests.harness.service import GateService, Services
-from tests.harness.waiting import wait_until, wait_until_async
 from tests.presence.played import presence_on
 from tests.presence.takes_turns import TakesTurns
 from tests.service.running import pid_of

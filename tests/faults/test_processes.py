@@ -9,11 +9,11 @@ import time
 
 import pytest
 
+from harness.service import GateService, Services
+from harness.waiting import wait_until
 from tests.faults.calls import Http, Pair, Resp
 from tests.faults.node import RECOVERY_TIMEOUT_S, Node
 from tests.faults.steady import Steady
-from tests.harness.service import GateService, Services
-from tests.harness.waiting import wait_until
 from tests.service.running import kill
 
 WORKERS = 2

@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 import pytest
 
+from harness.cable import Cable
+from harness.servers import RedisServer
+from harness.service import Services
+from harness.waiting import wait_until
 from tests.faults.calls import Resp
 from tests.faults.node import RECOVERY_TIMEOUT_S, Node
 from tests.faults.steady import Steady
-from tests.harness.cable import Cable
-from tests.harness.servers import RedisServer
-from tests.harness.service import Services
-from tests.harness.waiting import wait_until
 
 SLOW_MS = 200.0
 MAX_STALENESS_MS = 1_500

@@ -13,12 +13,12 @@ import pytest
 
 from gate import Replica
 from gate.errors import GateError
+from harness.seeds import seed
+from harness.service import Services
+from harness.waiting import wait_until
 from tests.cli.command import Command
 from tests.faults.calls import Http, Pair
 from tests.faults.node import JSON_LOGS, RECOVERY_TIMEOUT_S, Node
-from tests.harness.seeds import seed
-from tests.harness.service import Services
-from tests.harness.waiting import wait_until
 from tests.service.running import get
 
 SEED = seed(7)

@@ -16,11 +16,11 @@ import lmdb
 import pytest
 
 from gate.replica.layout import META_BOOT, META_CHECKSUM, META_CLEAN, META_LAYOUT, checksum_of, pack_checksum
+from harness.servers import RedisServer
+from harness.service import Services
+from harness.waiting import wait_until
 from tests.faults.node import JSON_LOGS, RECOVERY_TIMEOUT_S, Node
 from tests.faults.steady import Steady
-from tests.harness.servers import RedisServer
-from tests.harness.service import Services
-from tests.harness.waiting import wait_until
 
 REBUILT = "the Replica is rebuilt from Redis"
 SMALL_DISK_BYTES = 24 << 20

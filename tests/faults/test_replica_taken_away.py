@@ -11,10 +11,10 @@ import pytest
 
 from gate import Replica
 from gate.replica.replaced import OLD_FACTS_KEPT_S
+from harness.service import Services
+from harness.waiting import wait_until
 from tests.faults.node import JSON_LOGS, RECOVERY_TIMEOUT_S, Node
 from tests.faults.steady import Steady
-from tests.harness.service import Services
-from tests.harness.waiting import wait_until
 from tests.service.running import kill
 
 RELOADS = "gate_replica_reloads_total"

@@ -15,13 +15,13 @@ from urllib.error import URLError
 import pytest
 import redis
 
+from harness.cable import Cable
+from harness.ports import free_port
+from harness.servers import RedisServer
+from harness.service import GateService, Services
+from harness.waiting import wait_until
 from tests.faults.calls import Pair
 from tests.faults.node import RECOVERY_TIMEOUT_S, Node
-from tests.harness.cable import Cable
-from tests.harness.ports import free_port
-from tests.harness.servers import RedisServer
-from tests.harness.service import GateService, Services
-from tests.harness.waiting import wait_until
 from tests.service.running import is_ready, pid_of, readyz, refused
 
 SERVES = "gate serves checks from its Replica; waiting for "

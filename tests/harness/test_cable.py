@@ -14,10 +14,10 @@ import redis.asyncio
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.harness.cable import Cable
-from tests.harness.ports import LOOPBACK, free_port
-from tests.harness.servers import RedisServer
-from tests.harness.waiting import wait_until, wait_until_async
+from harness.cable import Cable
+from harness.ports import LOOPBACK, free_port
+from harness.servers import RedisServer
+from harness.waiting import wait_until, wait_until_async
 
 pytestmark = pytest.mark.any_keys
 NEVER_AGAIN = Retry(NoBackoff(), 0)

@@ -10,10 +10,10 @@ import pytest
 import redis
 
 from gate.store import keys
-from tests.harness.cluster_node import ClusterNode
-from tests.harness.clusters import SLOTS, ClusterSetup, partition_slot
-from tests.harness.servers import Flavor
-from tests.harness.waiting import wait_until
+from harness.cluster_node import ClusterNode
+from harness.clusters import SLOTS, ClusterSetup, partition_slot
+from harness.servers import Flavor
+from harness.waiting import wait_until
 
 FLAVORS: tuple[Flavor, ...] = ("redis-7", "valkey-9")
 START_MOST_S = 20.0

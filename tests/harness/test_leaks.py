@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.harness.leaks import KeyLeak, audit_keys, stranger_keys
-from tests.harness.servers import RedisServer
+from harness.leaks import KeyLeak, audit_keys, stranger_keys
+from harness.servers import RedisServer
 
 PATTERNS = [r"gate:\{\d+\}:ban:.+", r"gate:apps"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import seeds
+from harness import seeds
 
 REPOSITORY = Path(__file__).parents[2]
 FAILING = Path(__file__).with_name("fails_by_seed.py")

@@ -12,8 +12,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.harness.ports import LOOPBACK, free_port
-from tests.harness.servers import Flavor, RedisServer, StartFailed, server_binary
+from harness.ports import LOOPBACK, free_port
+from harness.servers import Flavor, RedisServer, StartFailed, server_binary
 
 KILLS = 20
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.processes import is_alive
-from tests.harness.service import GateService, ServiceDied, Services
-from tests.harness.waiting import wait_until
+from harness.processes import is_alive
+from harness.service import GateService, ServiceDied, Services
+from harness.waiting import wait_until
 
 
 def test_a_ready_node_has_credentials_and_stops_clean(tmp_path: Path) -> None:

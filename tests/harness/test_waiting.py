@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.harness.waiting import NotInTime, wait_until, wait_until_async
+from harness.waiting import NotInTime, wait_until, wait_until_async
 
 
 def test_returns_the_first_true_value() -> None:

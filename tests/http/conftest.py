@@ -8,8 +8,8 @@ import pytest
 import pytest_asyncio
 
 from gate.store.keys import PATTERNS
-from tests.harness.leaks import audit_keys
-from tests.harness.servers import RedisServer
+from harness.leaks import audit_keys
+from harness.servers import RedisServer
 from tests.http.world import World, running_world
 
 

@@ -14,7 +14,7 @@ from gate.http.context import AppRequest
 from gate.http.options import BODY_TURN_BYTES, TURN_BYTES
 from gate.http.v1 import check
 from gate.replica.reader import app_of
-from tests.harness.seeds import seed
+from harness.seeds import seed
 from tests.http.lines import Line, a_request, impose_facts, served, the_same
 from tests.http.world import World, basic
 

@@ -10,7 +10,7 @@ import pytest
 from gate.http import bodies, connection
 from gate.http.bodies import MAX_BATCH_BYTES, MAX_CLIENT_BYTES, MAX_JSON_BYTES, Bodies, BodiesFull, Payer
 from gate.http.client.websocket import PATH as CONNECT
-from tests.harness.websocket import CONTINUED, TEXT, connect
+from harness.websocket import CONTINUED, TEXT, connect
 from tests.http.test_client_blacklist import client, token_of
 from tests.http.world import World, basic, signed
 

@@ -15,7 +15,7 @@ from gate.errors import StoreUnavailable
 from gate.http import room
 from gate.http.v1.bulk import Numbered, runs
 from gate.http.v1.operations import Operation, operation_of, task_of
-from tests.harness.seeds import seed
+from harness.seeds import seed
 from tests.http.test_client_blacklist import client
 from tests.http.world import Reply, World, now_ms
 

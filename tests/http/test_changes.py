@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gate.core.presence import Cursor, Event
 from gate.http.v1.changes import collapsed
 from gate.store import presence_keys as keys
-from tests.harness.waiting import wait_until_async
+from harness.waiting import wait_until_async
 from tests.http.world import World
 from tests.presence.played import Gateway
 

@@ -15,7 +15,7 @@ from gate.core.partition import partition_of
 from gate.core.revision import Revision, parse_revisions
 from gate.http.options import MIN_WAIT_MS
 from gate.http.v1.check import MAX_PAIRS
-from tests.harness.waiting import TIMER_EARLY_S
+from harness.waiting import TIMER_EARLY_S
 from tests.http.world import World, now_ms
 
 

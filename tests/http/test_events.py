@@ -15,9 +15,9 @@ from gate.http.options import HttpOptions
 from gate.http.server import serve_http
 from gate.http.v1 import events
 from gate.store import presence_keys as keys
-from tests.harness.cable import Cable
-from tests.harness.servers import RedisServer
-from tests.harness.waiting import wait_until_async
+from harness.cable import Cable
+from harness.servers import RedisServer
+from harness.waiting import wait_until_async
 from tests.http.event_stream import SOON_S, streaming
 from tests.http.test_server import deps_of
 from tests.http.world import World, basic, now_ms, running_world

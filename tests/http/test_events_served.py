@@ -11,8 +11,8 @@ import pytest
 import requests
 
 from gate.core.model import AppFacts
-from tests.harness.servers import RedisServer
-from tests.harness.service import Services
+from harness.servers import RedisServer
+from harness.service import Services
 from tests.http.event_stream import streaming
 from tests.presence.played import Gateway, presence_on
 

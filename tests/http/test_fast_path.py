@@ -22,7 +22,7 @@ from gate.http.options import HttpOptions
 from gate.http.server import serve_http
 from gate.http.v1 import check
 from gate.replica.reading import Reading
-from tests.harness.seeds import seed
+from harness.seeds import seed
 from tests.http.lines import PROBE, WITHIN_S, Line, Sent, a_check, a_request, impose_facts, served, the_same
 from tests.http.test_server import deps_of
 from tests.http.world import World, basic, now_ms, signed

@@ -11,7 +11,7 @@ from gate.http import client, rongcloud, v1
 from gate.http.client import websocket
 from gate.http.limits import Limiter, RateExceeded
 from gate.http.shared import OwnTable
-from tests.harness.websocket import connect
+from harness.websocket import connect
 from tests.http.test_client_blacklist import PATH, token_of
 from tests.http.world import World, signed
 

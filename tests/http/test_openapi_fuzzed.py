@@ -20,8 +20,8 @@ import requests
 from gate.core.limits import MAX_RATE
 from gate.http.forms import FORM_TYPE
 from gate.http.openapi import openapi_document
-from tests.harness.seeds import seed
-from tests.harness.service import GateService, Services
+from harness.seeds import seed
+from harness.service import GateService, Services
 
 MAX_EXAMPLES = os.environ.get("GATE_FUZZ_EXAMPLES", "5")
 """Random ones of each endpoint, next to those at each bound."""

@@ -19,7 +19,7 @@ from gate.http.throttle import Throttle
 from gate.store import passwords
 from gate.store.operators import Operators
 from gate.store.passwords import hash_password
-from tests.harness.waiting import wait_until_async
+from harness.waiting import wait_until_async
 from tests.http.world import World
 
 PASSWORD = "a long enough password"

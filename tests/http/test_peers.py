@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from gate.http.peers import MAX_HOPS, client_address
-from tests.harness.servers import RedisServer
-from tests.harness.websocket import connect
+from harness.servers import RedisServer
+from harness.websocket import connect
 from tests.http.test_client_blacklist import token_of
 from tests.http.world import running_world
 

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from gate.http.pinging import Pinging
-from tests.harness.waiting import wait_until_async
+from harness.waiting import wait_until_async
 
 EVERY_S = 0.2
 IN_TIME_S = 10.0

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from gate.core.model import FOREVER_MS, AppFacts, ListKind
-from tests.harness.cable import Cable
-from tests.harness.servers import RedisServer
-from tests.harness.waiting import wait_until_async
+from harness.cable import Cable
+from harness.servers import RedisServer
+from harness.waiting import wait_until_async
 from tests.http.test_client_blacklist import token_of
 from tests.http.world import Reply, World, now_ms, running_world
 from tests.presence.played import Gateway

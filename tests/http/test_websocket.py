@@ -13,9 +13,9 @@ import pytest_asyncio
 
 from gate.core.presence import LOCAL_GATEWAY_PREFIX, MAX_SESSIONS_A_USER
 from gate.http.client.websocket import MAX_MESSAGES_A_SECOND, PATH
-from tests.harness.servers import RedisServer
-from tests.harness.waiting import wait_until_async
-from tests.harness.websocket import PING, PONG, TEXT, Refused, connect, connected
+from harness.servers import RedisServer
+from harness.waiting import wait_until_async
+from harness.websocket import PING, PONG, TEXT, Refused, connect, connected
 from tests.http.test_client_blacklist import token_of
 from tests.http.world import World, basic, now_ms, running_world
 

@@ -11,9 +11,9 @@ from gate.http.client import websocket
 from gate.http.client.messages import MAX_MESSAGE_BYTES
 from gate.http.client.websocket import MAX_MESSAGES_A_SECOND
 from gate.store import presence_keys as keys
-from tests.harness.servers import RedisServer
-from tests.harness.waiting import wait_until_async
-from tests.harness.websocket import CONTINUED, TEXT, Socket, connect
+from harness.servers import RedisServer
+from harness.waiting import wait_until_async
+from harness.websocket import CONTINUED, TEXT, Socket, connect
 from tests.http.test_client_blacklist import token_of
 from tests.http.world import World, running_world
 

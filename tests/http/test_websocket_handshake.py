@@ -8,7 +8,7 @@ import logging
 
 import pytest
 
-from tests.harness.websocket import PATH, Refused, connect
+from harness.websocket import PATH, Refused, connect
 from tests.http.test_client_blacklist import token_of
 from tests.http.world import World
 

@@ -12,7 +12,7 @@ from gate.core.limits import MAX_RATE
 from gate.http.client import websocket
 from gate.http.client.messages import MAX_MESSAGE_BYTES
 from gate.http.client.websocket import MAX_MESSAGES_A_SECOND
-from tests.harness.websocket import BINARY, CONTINUED, PING, PONG, TEXT, Socket, connect, connected
+from harness.websocket import BINARY, CONTINUED, PING, PONG, TEXT, Socket, connect, connected
 from tests.http.test_client_blacklist import token_of
 from tests.http.test_websocket import is_online, until_offline
 from tests.http.world import World

@@ -11,8 +11,8 @@ import pytest
 from gate.core.model import AppFacts
 from gate.core.token import signing_key
 from gate.http.client.websocket import MAX_MESSAGES_A_SECOND
-from tests.harness.waiting import wait_until_async
-from tests.harness.websocket import Socket, connect, connected
+from harness.waiting import wait_until_async
+from harness.websocket import Socket, connect, connected
 from tests.http.test_client_blacklist import token_of
 from tests.http.world import World, now_ms
 

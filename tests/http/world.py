@@ -36,7 +36,7 @@ from gate.store.address import parse_address
 from gate.store.cluster import client_of
 from gate.store.presence import PresenceStore
 from gate.store.store import Store
-from tests.harness.registry import settle
+from harness.registry import settle
 from tests.http.node import Node
 
 PARTITIONS = 4

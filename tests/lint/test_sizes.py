@@ -11,7 +11,9 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 50
-SOURCES = sorted(path for folder in ("gate", "tests", "demo") for path in (REPOSITORY / folder).rglob("*.py"))
+SOURCES = sorted(
+    path for folder in ("gate", "harness", "tests", "demo") for path in (REPOSITORY / folder).rglob("*.py")
+)
 
 
 def functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:

@@ -45,7 +45,7 @@ def fixed_seeds(source: str) -> Iterator[str]:
 def test_a_test_reads_no_private_name_and_has_no_fixed_seed(source: Path) -> None:
     text = source.read_text()
     assert list(private_reads(text)) == [], "add a read-only property, or test what it does"
-    assert list(fixed_seeds(text)) == [], "take it from tests.harness.seeds"
+    assert list(fixed_seeds(text)) == [], "take it from harness.seeds"
 
 
 def test_private_reads_and_fixed_seeds_are_found() -> None:

@@ -15,8 +15,8 @@ from typing import Any
 
 import hiredis
 
+from harness.ports import LOOPBACK
 from loadtests.chaos.clients import Target
-from tests.harness.ports import LOOPBACK
 
 CALL_TIMEOUT_S = 5.0
 WRITES = (b"POST /v1/bans", b"POST /v1/mutes", b"POST /v1/blacklist", b"DELETE ")

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.processes import family, is_alive
 from loadtests.bench.facts import FactSet
 from loadtests.bench.pairs import make_pairs
 from loadtests.bench.rows import ROWS
-from tests.harness.processes import family, is_alive
 
 ROOT = Path(__file__).parents[2]
 RUN_TIMEOUT_S = 600

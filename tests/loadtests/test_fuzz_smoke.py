@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.seeds import seed
 from loadtests.fuzz.targets import TARGETS
-from tests.harness.seeds import seed
 
 ROOT = Path(__file__).parents[2]
 SEED = seed(20_261_128)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from harness.servers import RedisServer
 from loadtests import compare
 from loadtests.bench.bed import Bed
 from loadtests.bench.client import Peer, encode
@@ -18,7 +19,6 @@ from loadtests.bench.rows import ROWS
 from loadtests.bench.systems import frames, prepared
 from loadtests.bench.systems.redis_peers import MemberSystem, PlainSystem
 from loadtests.bench.turns import Bound, compared, judged, ratio, summary
-from tests.harness.servers import RedisServer
 
 PAIRS = make_pairs("uniform", 50, 400)
 SECONDS = 0.05

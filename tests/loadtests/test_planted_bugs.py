@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.seeds import seed
 from loadtests.chaos.clients import Target
 from loadtests.chaos.ledger import Ledger
 from loadtests.chaos.run import Options, Run
 from loadtests.chaos.site import Site
-from tests.harness.seeds import seed
 from tests.loadtests.planted import Liar, Lie
 
 HONEST_S = 3.0

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from gate.wire.listener import WireOptions, WireServer, serve_wire
-from tests.harness.ports import LOOPBACK
+from harness.ports import LOOPBACK
 from tests.replica.ledger import Ledger, app_facts, said
 from tests.wire.line import command
 

@@ -18,7 +18,7 @@ import pytest
 from gate.core.model import FOREVER_MS, NO_FACTS, ListKind, UserFacts
 from gate.replica import native_core
 from gate.replica.native_core import Entry, write_facts_file
-from tests.harness.seeds import seed
+from harness.seeds import seed
 
 NATIVE = Path(native_core.__file__).parents[1] / "native"
 SANITIZED = ["-g", "-O1", "-std=c11", "-D_GNU_SOURCE", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
@@ -86,7 +86,7 @@ def test_no_bent_byte_leads_out_of_a_page_or_a_buffer(program: Path, facts: Path
 def test_the_module_itself_under_the_sanitizers(program: Path, tmp_path: Path) -> None:
     """The tests of this folder that use it, Changes applied by another process among them, in a copy with such a build."""
     repository = NATIVE.parents[1]
-    for name in ("gate", "tests", "setup.py", "pyproject.toml", "requirements.in", "README.md", "LICENSE"):
+    for name in ("gate", "harness", "tests", "setup.py", "pyproject.toml", "requirements.in", "README.md", "LICENSE"):
         copy = shutil.copytree if (repository / name).is_dir() else shutil.copy
         copy(repository / name, tmp_path / name)
     for old in (tmp_path / "gate/native").glob("*.so"):

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from harness.service import GateService, Services
 from loadtests.micro import in_process
 from loadtests.micro.in_process import EXAMPLES, LANGUAGES, PAGE, lay_out
 from tests.cli.command import Command
 from tests.clients.programs import Source, skip_unless_installed
 from tests.docs.pages import libgate_calls
-from tests.harness.service import GateService, Services
 
 TOOLS: dict[str, tuple[Source, tuple[str, ...], str]] = {
     "C": ("here", ("cc",), ""),

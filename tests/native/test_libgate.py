@@ -17,10 +17,10 @@ from gate.core.model import FOREVER_MS, AppFacts, ListKind, UserFacts
 from gate.replica.files import identity_of
 from gate.replica.layout import META_LAYOUT, app_record_key, check_settings_key
 from gate.replica.status_page import NEVER_FRESH_MS, StatusPage
+from harness.seeds import seed
 from tests.cases.facts import DictFacts
 from tests.cases.loading import Case, Entry, load_cases
 from tests.cases.storing import moved
-from tests.harness.seeds import seed
 from tests.native.libgate import REPOSITORY, Library, Refused
 from tests.replica.ledger import Ledger, app_facts, app_set, said
 

@@ -18,10 +18,10 @@ import pytest
 from gate.replica.files import identity_of
 from gate.replica.layout import current_facts
 from gate.replica.status_page import NEVER_FRESH_MS, StatusPage
+from harness.seeds import seed
+from harness.service import GateService, Services
+from harness.waiting import wait_until
 from tests.cli.command import Command
-from tests.harness.seeds import seed
-from tests.harness.service import GateService, Services
-from tests.harness.waiting import wait_until
 from tests.native.libgate import REPOSITORY, Library, Refused
 from tests.replica.ledger import Ledger, app_facts, said
 

@@ -27,8 +27,8 @@ from gate.replica.layout import BOARD_FILE, current_facts
 from gate.replica.status_page import StatusPage
 from gate.wire import listener, replies
 from gate.wire.outbox import Outbox
-from tests.harness.seeds import seed
-from tests.harness.waiting import wait_until_async
+from harness.seeds import seed
+from harness.waiting import wait_until_async
 from tests.native.peers import AUTH, BLACKLISTED, WORDS, Peer, ledger, served
 from tests.native.test_answers import checks, fan_outs
 from tests.replica.ledger import EPOCH, Ledger, app_facts, app_set, said

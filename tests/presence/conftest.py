@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.harness.servers import RedisServer
+from harness.servers import RedisServer
 
 HANGS = "it stops a server, or cuts it off: tests/store/test_cluster.py has a master that is away"
 BLOCKED = "it counts the blocked reads of one server"

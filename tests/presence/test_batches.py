@@ -8,7 +8,7 @@ import pytest
 
 from gate.errors import StoreUnavailable
 from gate.presence.batches import Batches
-from tests.harness.servers import RedisServer
+from harness.servers import RedisServer
 from tests.presence.played import presence_on
 
 PAUSE_MS = 300

@@ -11,9 +11,9 @@ import redis
 import requests
 
 from gate.core.model import AppFacts
-from tests.harness.servers import RedisServer
-from tests.harness.service import GateService, Services
-from tests.harness.waiting import wait_until
+from harness.servers import RedisServer
+from harness.service import GateService, Services
+from harness.waiting import wait_until
 from tests.http.world import signed
 
 LEASE_TTL_MS = 1_500

@@ -15,7 +15,7 @@ from gate.store.audit import Audit
 from gate.store.presence import PresenceStore
 from gate.store.store import Store
 from gate.store.writer import Attribution
-from tests.harness.servers import RedisServer
+from harness.servers import RedisServer
 from tests.presence.played import PATIENCE_MS, Gateway, presence_on
 
 APP = AppFacts(key="app", secrets=("s",))

@@ -11,9 +11,9 @@ import pytest
 from gate.core.presence import lease_of
 from gate.presence import lease_keeper
 from gate.store import presence_keys as keys
-from tests.harness.servers import RedisServer
-from tests.harness.waiting import NotInTime, wait_until, wait_until_async
-from tests.harness.websocket import connect
+from harness.servers import RedisServer
+from harness.waiting import NotInTime, wait_until, wait_until_async
+from harness.websocket import connect
 from tests.http.test_client_blacklist import token_of
 from tests.http.world import LEASE_TTL_MS, World, running_world
 

@@ -19,11 +19,11 @@ from gate.core.presence import Event
 from gate.core.slices import Slicing
 from gate.store.presence import PresenceStore
 from gate.store.slice_feed import SliceFeed
+from harness.servers import RedisServer
+from harness.service import GateService, Services
+from harness.waiting import wait_until_async
+from harness.websocket import Refused, Socket, connect
 from tests.cli.command import Command
-from tests.harness.servers import RedisServer
-from tests.harness.service import GateService, Services
-from tests.harness.waiting import wait_until_async
-from tests.harness.websocket import Refused, Socket, connect
 from tests.http.test_client_blacklist import token_of
 from tests.http.world import signed
 from tests.presence.played import presence_on

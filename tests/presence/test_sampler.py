@@ -12,8 +12,8 @@ from gate.core.presence import SAMPLE_EVERY_MS
 from gate.presence import sampler as sampler_module
 from gate.presence.sampler import Sampler
 from gate.store.presence import PresenceStore
-from tests.harness.servers import RedisServer
-from tests.harness.waiting import wait_until_async
+from harness.servers import RedisServer
+from harness.waiting import wait_until_async
 from tests.presence.played import Gateway, presence_on
 
 APPS = [AppFacts(key=f"app-{number}", secrets=("s",)) for number in range(3)]

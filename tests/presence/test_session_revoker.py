@@ -17,8 +17,8 @@ from gate.presence.session_revoker import SessionRevoker
 from gate.store import presence_keys as keys
 from gate.store.presence import PresenceStore, opened
 from gate.store.store import Store
-from tests.harness.servers import RedisServer
-from tests.harness.waiting import wait_until_async
+from harness.servers import RedisServer
+from harness.waiting import wait_until_async
 from tests.presence.played import PATIENCE_MS, Gateway, presence_on
 
 APP = AppFacts(key="app", secrets=("secret-of-the-app",), close_sessions_on_expire=True)

@@ -23,9 +23,9 @@ from gate.store.link import ReplyError
 from gate.store.presence import PresenceStore, closed
 from gate.store.scripts import Call, Script
 from gate.store.slicing import SlicedCall
-from tests.harness.cable import Cable
-from tests.harness.servers import RedisServer
-from tests.harness.waiting import wait_until_async
+from harness.cable import Cable
+from harness.servers import RedisServer
+from harness.waiting import wait_until_async
 from tests.presence.played import PATIENCE_MS
 
 APP = AppFacts(key="app", secrets=("s",))

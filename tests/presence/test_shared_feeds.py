@@ -16,9 +16,9 @@ from gate.presence import shared_feeds
 from gate.presence.shared_feeds import SharedFeeds
 from gate.store.feed import Feed
 from gate.store.presence import PresenceStore
-from tests.harness.cable import Cable
-from tests.harness.servers import RedisServer
-from tests.harness.waiting import wait_until_async
+from harness.cable import Cable
+from harness.servers import RedisServer
+from harness.waiting import wait_until_async
 from tests.presence.played import Gateway, presence_on, spread
 
 APP = AppFacts(key="default", secrets=("s",))

@@ -19,8 +19,8 @@ from gate.presence.sweeper import MOST_WATCHED_MS, TIDY_EVERY_MS, Sweeper
 from gate.store import presence as presence_module
 from gate.store.feed import Feed
 from gate.store.presence import PresenceStore
-from tests.harness.servers import RedisServer
-from tests.harness.waiting import wait_until_async
+from harness.servers import RedisServer
+from harness.waiting import wait_until_async
 from tests.presence.played import Gateway, presence_on
 
 TTL_MS = 1_000

@@ -10,8 +10,8 @@ from gate.errors import StoreUnavailable
 from gate.presence.sweeper import Sweeper
 from gate.store import presence_keys
 from gate.store.topology import slot_of
-from tests.harness.clusters import ClusterSetup
-from tests.harness.waiting import wait_until_async
+from harness.clusters import ClusterSetup
+from harness.waiting import wait_until_async
 from tests.presence.played import Gateway, presence_on
 from tests.presence.test_sweeper import TTL_MS, HandClock, looks
 

@@ -9,8 +9,8 @@ import pytest
 
 from gate.core.model import AppFacts
 from gate.store.store import Store
-from tests.harness.cable import Cable
-from tests.harness.servers import RedisServer
+from harness.cable import Cable
+from harness.servers import RedisServer
 from tests.replica.node import APP, Node, running
 
 FIRST_APP = AppFacts(key=APP, secrets=("s",))

@@ -19,7 +19,7 @@ from gate.replica.positions import reaches
 from gate.replica.reader import NodeReplica, app_of
 from gate.replica.replicator import Replicator
 from gate.replica.status_page import State, StatusView
-from tests.harness.waiting import wait_until_async
+from harness.waiting import wait_until_async
 
 PATIENCE_S = 20.0
 APP = "app"

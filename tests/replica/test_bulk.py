@@ -14,7 +14,7 @@ from gate.core.snapshot import AppPart, ListPart, Part, UserPart
 from gate.replica.bulk import SnapshotBuild
 from gate.replica.sorter import Run, Sorter
 from gate.replica.writer import FactsFile
-from tests.harness.seeds import seed
+from harness.seeds import seed
 from tests.replica.model import Changes, facts_in
 from tests.replica.ops import IDS
 

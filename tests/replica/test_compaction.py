@@ -12,7 +12,7 @@ from gate.core.model import FOREVER_MS
 from gate.replica import envs
 from gate.replica.compaction import Compaction
 from gate.replica.layout import current_facts
-from tests.harness.waiting import wait_until_async
+from harness.waiting import wait_until_async
 from tests.replica.node import Node, running
 from tests.replica.scripted import Listener, ScriptedRedis
 

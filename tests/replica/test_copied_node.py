@@ -14,8 +14,8 @@ from gate.core.revision import Position
 from gate.replica.status_page import State
 from gate.store.acks import Acknowledger
 from gate.store.store import Store
-from tests.harness.registry import settle
-from tests.harness.servers import RedisServer
+from harness.registry import settle
+from harness.servers import RedisServer
 from tests.replica.node import APP, Node, running
 
 

@@ -19,9 +19,9 @@ from gate.replica.status_page import FRESH_GRACE_MS, State
 from gate.store.acks import Acknowledger
 from gate.store.nodes import LEASE_TTL_MS
 from gate.store.store import Store
-from tests.harness.ports import LOOPBACK, free_port
-from tests.harness.servers import RedisServer
-from tests.harness.waiting import wait_until
+from harness.ports import LOOPBACK, free_port
+from harness.servers import RedisServer
+from harness.waiting import wait_until
 from tests.replica.node import APP, Node
 
 

@@ -13,7 +13,7 @@ from gate.core.model import FOREVER_MS
 from gate.core.revision import NOWHERE
 from gate.replica import file_check
 from gate.replica.writer import FactsFile
-from tests.harness.seeds import seed
+from harness.seeds import seed
 from tests.replica.model import Changes
 
 SEED = seed(0)

@@ -22,7 +22,7 @@ from gate.replica.bulk import SnapshotBuild
 from gate.replica.layout import FIRST_LIST, LIST_NUMBERS, META_NEXT_LIST, pack_next_list, user_prefix
 from gate.replica.reading import Reading
 from gate.replica.writer import FactsFile
-from tests.harness.seeds import seed
+from harness.seeds import seed
 from tests.replica.ledger import Ledger, app_facts, said
 from tests.replica.model import Changes, Model, check_numbers, facts_in, list_numbers
 

@@ -14,9 +14,9 @@ from gate.core.model import FOREVER_MS, ListKind
 from gate.replica import lost
 from gate.replica.lost import Loss, list_lost, losses
 from gate.store.store import Store
+from harness.cable import Cable
+from harness.servers import RedisServer
 from tests.cli.command import Command
-from tests.harness.cable import Cable
-from tests.harness.servers import RedisServer
 from tests.replica.ledger import Ledger, app_facts, said
 from tests.replica.node import APP, Node
 from tests.replica.test_on_redis import until_writable

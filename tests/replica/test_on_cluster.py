@@ -10,9 +10,9 @@ from gate.core.model import FOREVER_MS
 from gate.replica.verify import verify
 from gate.store.acks import Acknowledger
 from gate.store.store import Store
-from tests.harness.clusters import ClusterSetup
-from tests.harness.registry import settle
-from tests.harness.waiting import wait_until_async
+from harness.clusters import ClusterSetup
+from harness.registry import settle
+from harness.waiting import wait_until_async
 from tests.replica import test_on_redis as on_redis
 from tests.replica.conftest import FIRST_APP
 from tests.replica.node import APP, Node

@@ -23,10 +23,10 @@ from gate.replica.writer import FactsFile
 from gate.store.acks import Acknowledger
 from gate.store.keys import log as log_key
 from gate.store.store import Store
-from tests.harness.cable import Cable
-from tests.harness.registry import settle
-from tests.harness.servers import RedisServer
-from tests.harness.waiting import wait_until, wait_until_async
+from harness.cable import Cable
+from harness.registry import settle
+from harness.servers import RedisServer
+from harness.waiting import wait_until, wait_until_async
 from tests.replica.node import APP, Node, reached, running
 
 ODD = (b"\x00", b"\r\n", b"a b", b"a:b", b"%s{0}", "😀".encode(), b"\xff\xfe", b"x" * 64)

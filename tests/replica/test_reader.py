@@ -19,7 +19,7 @@ from gate.replica.layout import BOARD_FILE
 from gate.replica.reader import NodeReplica, Replica, app_of, explained
 from gate.replica.reading import Reading
 from gate.replica.status_page import StatusPage
-from tests.harness.waiting import wait_until
+from harness.waiting import wait_until
 from tests.replica.ledger import Ledger, app_facts, app_set, said
 
 

@@ -19,7 +19,7 @@ from gate.errors import ReplicaForeign
 from gate.replica import file_check
 from gate.replica.layout import CHECKSUM_RANGE, META_CHECKSUM
 from gate.replica.writer import FactsFile
-from tests.harness.seeds import seed
+from harness.seeds import seed
 from tests.replica.model import Changes
 
 SEED = seed(0)

@@ -22,11 +22,11 @@ from gate.replica.status_page import NEVER_FRESH_MS, StatusPage
 from gate.store import keys
 from gate.store.acks import Acknowledger, Applied
 from gate.store.store import Store
-from tests.harness.cable import Cable
-from tests.harness.ports import LOOPBACK
-from tests.harness.registry import settle
-from tests.harness.servers import RedisServer
-from tests.harness.waiting import wait_until, wait_until_async
+from harness.cable import Cable
+from harness.ports import LOOPBACK
+from harness.registry import settle
+from harness.servers import RedisServer
+from harness.waiting import wait_until, wait_until_async
 from tests.replica.node import APP, Node, running
 
 BACK_TIMEOUT_S = 15.0

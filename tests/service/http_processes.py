@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.harness.service import GateService
+from harness.service import GateService
 
 TIMEOUT_S = 30.0
 MOST_TRIES = 400

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.harness.processes import family
-from tests.harness.service import GateService
-from tests.harness.waiting import wait_until
+from harness.processes import family
+from harness.service import GateService
+from harness.waiting import wait_until
 
 REFUSAL_TIMEOUT_S = 20.0
 

@@ -10,7 +10,7 @@ import pytest
 
 from gate.errors import CannotStart
 from gate.service.child import FIRST_RESTART_MS, SLOWEST_RESTART_MS, YOUNG_DEATHS_AT_START, Child, backoff_ms
-from tests.harness.waiting import wait_until_async
+from harness.waiting import wait_until_async
 
 STAYS = "import time; time.sleep(60)"
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"

@@ -19,7 +19,7 @@ from gate.service.credentials import Credentials, ensure_first, forget_password,
 from gate.store.passwords import password_fits
 from gate.store.store import Store
 from gate.store.writer import Attribution
-from tests.harness.servers import RedisServer
+from harness.servers import RedisServer
 
 NOW_MS = 1_700_000_000_000
 

@@ -7,8 +7,8 @@ import urllib.request
 
 import pytest
 
-from tests.harness.ports import free_port
-from tests.harness.service import Services
+from harness.ports import free_port
+from harness.service import Services
 
 
 def has_ipv6() -> bool:

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from harness.servers import RedisServer
+from harness.service import GateService, Services
+from harness.waiting import wait_until
 from tests.cli.command import Command
-from tests.harness.servers import RedisServer
-from tests.harness.service import GateService, Services
-from tests.harness.waiting import wait_until
 from tests.service.running import get, refused
 from tests.service.test_refusals import is_one_line
 

@@ -15,8 +15,8 @@ from gate.errors import CannotStart
 from gate.service import embedded, parent_death
 from gate.service.embedded import prepare_socket, server_program, socket_path, socket_url
 from gate.store.store import Store
-from tests.harness.processes import is_alive
-from tests.harness.waiting import wait_until, wait_until_async
+from harness.processes import is_alive
+from harness.waiting import wait_until, wait_until_async
 
 
 def test_the_wheel_carries_a_program() -> None:

@@ -13,8 +13,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from gate.service import embedded
-from tests.harness.slow_disk import SlowDisk, can_compile
-from tests.harness.waiting import wait_until_async
+from harness.slow_disk import SlowDisk, can_compile
+from harness.waiting import wait_until_async
 
 WRITERS = 20
 FSYNC_MS = 1_500

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.harness.service import Services
+from harness.service import Services
 
 
 def greeting(output: str) -> list[str]:

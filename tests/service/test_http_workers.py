@@ -16,12 +16,12 @@ from urllib.parse import quote_plus
 import pytest
 
 from gate.http.throttle import FREE_FAILURES
+from harness.ports import LOOPBACK, free_port
+from harness.service import GateService, Services
+from harness.signing import signature_headers
+from harness.waiting import wait_until, wait_until_async
+from harness.websocket import Socket, connect
 from tests.faults.calls import Resp
-from tests.harness.ports import LOOPBACK, free_port
-from tests.harness.service import GateService, Services
-from tests.harness.signing import signature_headers
-from tests.harness.waiting import wait_until, wait_until_async
-from tests.harness.websocket import Socket, connect
 from tests.service.http_processes import Caller, caller_of_each, figure, http_pids
 from tests.service.running import get, is_ready, readyz, restarts
 

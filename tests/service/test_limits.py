@@ -13,10 +13,10 @@ import lmdb
 import pytest
 
 from gate.service.limits import OWN_FILES, memory_limit
+from harness.ports import LOOPBACK
+from harness.service import GateService, Services
+from harness.waiting import wait_until
 from tests.faults.calls import Resp
-from tests.harness.ports import LOOPBACK
-from tests.harness.service import GateService, Services
-from tests.harness.waiting import wait_until
 from tests.service.running import pid_of, readyz, refused
 
 MEMORY_GROUPS = Path("/sys/fs/cgroup/memory")

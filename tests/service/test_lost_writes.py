@@ -6,10 +6,10 @@ from pathlib import Path
 
 import requests
 
+from harness.servers import RedisServer
+from harness.service import GateService, Services
+from harness.waiting import wait_until
 from tests.cli.command import Command
-from tests.harness.servers import RedisServer
-from tests.harness.service import GateService, Services
-from tests.harness.waiting import wait_until
 
 RELOAD_TIMEOUT_S = 20.0
 

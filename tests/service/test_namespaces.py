@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.service import GateService, Services
+from harness.service import GateService, Services
 from tests.service.running import refused
 
 NAMESPACE = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]

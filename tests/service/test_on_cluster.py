@@ -15,12 +15,12 @@ from gate.clock import wall_ms
 from gate.core import token
 from gate.core.model import AppFacts
 from gate.core.partition import DEFAULT_PARTITIONS, partition_of
+from harness.cluster_node import ClusterNode
+from harness.clusters import ClusterSetup
+from harness.servers import RedisServer
+from harness.service import GateService, Services
+from harness.waiting import wait_until
 from tests.cli.command import Command
-from tests.harness.cluster_node import ClusterNode
-from tests.harness.clusters import ClusterSetup
-from tests.harness.servers import RedisServer
-from tests.harness.service import GateService, Services
-from tests.harness.waiting import wait_until
 
 BACK_S = 30.0
 ROOT = Path(__file__).parents[2]

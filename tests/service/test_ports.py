@@ -10,7 +10,7 @@ import pytest
 from gate.config import Endpoint
 from gate.errors import CannotStart
 from gate.service.ports import hold_port, hold_unix
-from tests.harness.ports import LOOPBACK
+from harness.ports import LOOPBACK
 
 
 def listener(port: int, reuse: bool) -> socket.socket:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.servers import RedisServer
+from harness.service import GateService, Services
+from harness.waiting import wait_until, wait_until_async
 from tests.cli.command import Command
-from tests.harness.servers import RedisServer
-from tests.harness.service import GateService, Services
-from tests.harness.waiting import wait_until, wait_until_async
 from tests.service.running import readyz, refused
 from tests.service.test_refusals import is_one_line
 from tests.store.acl import change_user, denied, make_user

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from gate.service.directory_layout import write_private
-from tests.harness.ports import free_port
-from tests.harness.servers import RedisServer
-from tests.harness.service import Services
+from harness.ports import free_port
+from harness.servers import RedisServer
+from harness.service import Services
 from tests.service.running import Refusal, refused
 
 

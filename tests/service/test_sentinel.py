@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.sentinels import SentinelSetup
+from harness.service import Checking, Services
+from harness.waiting import wait_until
 from tests.cli.command import Command
-from tests.harness.sentinels import SentinelSetup
-from tests.harness.service import Checking, Services
-from tests.harness.waiting import wait_until
 
 SLOWEST_MS = 25
 """By the 99th percentile: on a machine that runs other tests the slowest of all says little."""

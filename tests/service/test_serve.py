@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.harness.ports import free_port
-from tests.harness.processes import family, is_alive
-from tests.harness.servers import RedisServer
-from tests.harness.service import GateService, Services
-from tests.harness.waiting import wait_until
+from harness.ports import free_port
+from harness.processes import family, is_alive
+from harness.servers import RedisServer
+from harness.service import GateService, Services
+from harness.waiting import wait_until
 from tests.service.running import get, is_ready, kill, pid_of, readyz, restarts
 
 ROLES = ["redis", "replicator", "worker", "http", "background"]

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from gate.store import keys, presence_keys
+from harness.cable import Cable
+from harness.servers import RedisServer
+from harness.service import Services
+from harness.waiting import wait_until, wait_until_async
+from harness.websocket import Refused, connect
 from tests.faults.node import Node
-from tests.harness.cable import Cable
-from tests.harness.servers import RedisServer
-from tests.harness.service import Services
-from tests.harness.waiting import wait_until, wait_until_async
-from tests.harness.websocket import Refused, connect
 from tests.service.running import readyz, refused
 from tests.service.test_refusals import is_one_line
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from gate.store.registry import Registry
-from tests.harness.seeds import seed
+from harness.seeds import seed
 from tests.simulation.__main__ import search
 from tests.simulation.schedule import Event, drawn, shrunk
 from tests.simulation.world import Servers, running_servers, simulate

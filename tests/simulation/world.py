@@ -27,7 +27,7 @@ from gate.replica.replicator import Replicator
 from gate.store import keys
 from gate.store.acks import Acknowledger
 from gate.store.store import Store
-from tests.harness.servers import RedisServer
+from harness.servers import RedisServer
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.network import Data, Network, Server
 from tests.simulation.schedule import ACTORS, LENGTH_MS, Event

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.harness.servers import RedisServer
+from harness.servers import RedisServer
 
 PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
 PASSWORD = "PASSWORD"

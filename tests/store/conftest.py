@@ -11,7 +11,7 @@ import pytest
 
 from gate.core.model import AppFacts
 from gate.store.store import Store
-from tests.harness.servers import RedisServer
+from harness.servers import RedisServer
 from tests.store.following import Follower
 
 APP = "default"

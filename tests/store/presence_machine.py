@@ -25,7 +25,7 @@ from gate.store.address import parse_address
 from gate.store.feed import Feed
 from gate.store.presence import NO_POSITION, LogPosition, PresenceStore, closed, opened
 from gate.store.slicing import SlicedCall
-from tests.harness.servers import RedisServer
+from harness.servers import RedisServer
 from tests.presence.played import PATIENCE_MS, spread
 from tests.presence.takes_turns import TakesTurns
 from tests.store import presence_domain as domain

@@ -14,9 +14,9 @@ from gate.store.acks import Acknowledger
 from gate.store.nodes import NodeAnnouncer
 from gate.store.store import Store
 from gate.store.writer import WriteReceipt
-from tests.harness.registry import settle
-from tests.harness.servers import RedisServer
-from tests.harness.waiting import TIMER_EARLY_S, wait_until_async
+from harness.registry import settle
+from harness.servers import RedisServer
+from harness.waiting import TIMER_EARLY_S, wait_until_async
 from tests.store.conftest import APP
 
 NOW = 1_000

@@ -9,8 +9,8 @@ from gate.core.model import FOREVER_MS, ListKind, UserFacts
 from gate.errors import InvalidInput, StoreUnavailable
 from gate.store.bulk import FACTS_A_SCRIPT, FullList
 from gate.store.store import Store
-from tests.harness.seeds import seed
-from tests.harness.servers import RedisServer
+from harness.seeds import seed
+from harness.servers import RedisServer
 from tests.store.conftest import APP
 from tests.store.following import Facts, Follower, snapshot_facts
 from tests.store.odd_ids import ODD_IDS

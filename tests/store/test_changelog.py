@@ -14,8 +14,8 @@ from gate.store import keys
 from gate.store.log_reading import MAX_CHANGES_A_READ
 from gate.store.store import Store
 from gate.store.writer import LOG_MAX_ENTRIES
-from tests.harness.servers import RedisServer
-from tests.harness.waiting import wait_until_async
+from harness.servers import RedisServer
+from harness.waiting import wait_until_async
 from tests.store.conftest import APP
 from tests.store.following import Follower
 

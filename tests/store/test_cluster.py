@@ -21,9 +21,9 @@ from gate.store.store import Store
 from gate.store.subscription import Subscription
 from gate.store.topology import slot_of
 from gate.store.writer import WriteReceipt
-from tests.harness.clusters import ClusterSetup, partition_slot
-from tests.harness.servers import Flavor
-from tests.harness.waiting import wait_until_async
+from harness.clusters import ClusterSetup, partition_slot
+from harness.servers import Flavor
+from harness.waiting import wait_until_async
 from tests.store.acl import PASSWORD, change_user, denied, documented_words, make_user
 from tests.store.conftest import APP, PATIENCE_MS
 from tests.store.following import Follower, snapshot_facts

@@ -15,9 +15,9 @@ from gate.store.scripts import Call
 from gate.store.store import Store
 from gate.store.subscription import Subscription
 from gate.store.topology import slot_of
-from tests.harness.cluster_node import ClusterNode
-from tests.harness.clusters import ClusterSetup
-from tests.harness.waiting import TIMER_EARLY_S, wait_until_async
+from harness.cluster_node import ClusterNode
+from harness.clusters import ClusterSetup
+from harness.waiting import TIMER_EARLY_S, wait_until_async
 from tests.store.conftest import APP
 from tests.store.test_cluster import user_in
 

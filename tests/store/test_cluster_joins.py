@@ -15,9 +15,9 @@ from gate.store.acks import Acknowledger
 from gate.store.nodes import NodeAnnouncer
 from gate.store.store import Store
 from gate.store.writer import WriteReceipt
-from tests.harness.clusters import ClusterSetup, partition_slot
-from tests.harness.registry import settle
-from tests.harness.waiting import wait_until_async
+from harness.clusters import ClusterSetup, partition_slot
+from harness.registry import settle
+from harness.waiting import wait_until_async
 from tests.store.conftest import APP, PATIENCE_MS
 from tests.store.test_cluster import user_in
 

@@ -19,9 +19,9 @@ from gate.store.feed import Feed
 from gate.store.presence import LogPosition, PresenceStore
 from gate.store.store import Store
 from gate.store.webhook_claims import Claiming, WebhookClaims
-from tests.harness.ports import free_port
-from tests.harness.servers import Flavor, RedisServer
-from tests.harness.waiting import wait_until
+from harness.ports import free_port
+from harness.servers import Flavor, RedisServer
+from harness.waiting import wait_until
 from tests.presence.played import Gateway, presence_on
 from tests.store.touring import tour
 

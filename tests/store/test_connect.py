@@ -10,8 +10,8 @@ from gate.store import keys
 from gate.store.address import parse_address
 from gate.store.link import LinkLost, open_link
 from gate.store.store import Store
-from tests.harness.ports import free_port
-from tests.harness.servers import RedisServer
+from harness.ports import free_port
+from harness.servers import RedisServer
 
 
 async def connected(url: str, **options: int | None) -> int:

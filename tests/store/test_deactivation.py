@@ -14,7 +14,7 @@ from gate.store.deactivation import DeactivatedUser
 from gate.store.jobs import LEASE_MS, Job, Jobs
 from gate.store.store import Store
 from gate.store.webhook_queue import QueuedWebhook
-from tests.harness.servers import RedisServer
+from harness.servers import RedisServer
 from tests.store.conftest import APP
 from tests.store.following import Follower, snapshot_facts
 from tests.store.odd_ids import ODD_IDS

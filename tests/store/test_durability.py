@@ -18,12 +18,12 @@ from gate.store.acks import Acknowledged, Acknowledger
 from gate.store.durability import Durability, require
 from gate.store.store import Store
 from gate.store.writer import WriteReceipt
-from tests.harness.cable import Cable
-from tests.harness.registry import settle
-from tests.harness.sentinels import SentinelSetup
-from tests.harness.servers import Flavor, RedisServer, server_binary
-from tests.harness.slow_disk import SlowDisk, can_compile
-from tests.harness.waiting import TIMER_EARLY_S, wait_until, wait_until_async
+from harness.cable import Cable
+from harness.registry import settle
+from harness.sentinels import SentinelSetup
+from harness.servers import Flavor, RedisServer, server_binary
+from harness.slow_disk import SlowDisk, can_compile
+from harness.waiting import TIMER_EARLY_S, wait_until, wait_until_async
 from tests.store.conftest import APP, PATIENCE_MS
 
 ONLINE_TIMEOUT_S = 15.0
@@ -299,7 +299,7 @@ def slow_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tup
     if not can_compile():
         pytest.skip("the slow disk needs gcc")
     disk = SlowDisk(tmp_path, server_binary("valkey-9"))
-    monkeypatch.setattr("tests.harness.servers.server_binary", lambda flavor: disk.program)
+    monkeypatch.setattr("harness.servers.server_binary", lambda flavor: disk.program)
     server = RedisServer.start("valkey-9", tmp_path / "redis", aof=True, extra=["--appendfsync", "always"])
     yield server, disk
     server.kill()

@@ -9,12 +9,12 @@ import pytest
 
 from gate.errors import StoreUnavailable
 from gate.store.store import Store
+from harness.cable import Cable
+from harness.ports import free_port
+from harness.servers import RedisServer
+from harness.service import Services
+from harness.tls import Certificate, make_certificate
 from tests.cli.command import Command
-from tests.harness.cable import Cable
-from tests.harness.ports import free_port
-from tests.harness.servers import RedisServer
-from tests.harness.service import Services
-from tests.harness.tls import Certificate, make_certificate
 
 DELAY_MS = 150
 """One way. The TCP handshake ends at the cable; TLS and the greeting take twice this each."""

@@ -21,9 +21,9 @@ from gate.store.address import parse_address
 from gate.store.client import raise_if_error
 from gate.store.link import ReplyError, open_link
 from gate.store.store import Store
-from tests.harness.cable import Cable
-from tests.harness.servers import Flavor, RedisServer
-from tests.harness.waiting import TIMER_EARLY_S, wait_until_async
+from harness.cable import Cable
+from harness.servers import Flavor, RedisServer
+from harness.waiting import TIMER_EARLY_S, wait_until_async
 from tests.store.following import Follower
 from tests.store.touring import APP, FACTS, READS, WRITES
 

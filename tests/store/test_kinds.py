@@ -9,10 +9,10 @@ import pytest
 
 from gate.errors import StoreUnavailable
 from gate.store.store import Store
+from harness.sentinels import NAME, SentinelSetup
+from harness.servers import Flavor, RedisServer
+from harness.service import GateService, ServiceDied
 from tests.cli.command import Command
-from tests.harness.sentinels import NAME, SentinelSetup
-from tests.harness.servers import Flavor, RedisServer
-from tests.harness.service import GateService, ServiceDied
 from tests.store.test_cluster_slots import low_port
 
 SENTINEL_FORM = "write redis+sentinel://HOST:PORT,HOST:PORT/MASTER-NAME"

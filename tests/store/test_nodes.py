@@ -14,10 +14,10 @@ from gate.core.revision import Position
 from gate.store.acks import Acknowledger
 from gate.store.nodes import NodeAnnouncer
 from gate.store.store import Store
-from tests.harness.faked_clock import FakedClock
-from tests.harness.registry import settle
-from tests.harness.servers import RedisServer
-from tests.harness.waiting import wait_until_async
+from harness.faked_clock import FakedClock
+from harness.registry import settle
+from harness.servers import RedisServer
+from harness.waiting import wait_until_async
 
 RENEWED_EVERY_S = 0.05
 LIVES_MS = 60_000

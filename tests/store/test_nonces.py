@@ -11,7 +11,7 @@ from gate.errors import StoreUnavailable
 from gate.store import nonces
 from gate.store.store import Store
 from gate.store.sweep import Sweep
-from tests.harness.servers import RedisServer
+from harness.servers import RedisServer
 from tests.store.conftest import APP
 
 MINUTE_MS = 60_000

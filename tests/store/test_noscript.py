@@ -7,7 +7,7 @@ from pathlib import Path
 from gate.core.model import ListKind
 from gate.store import scripts
 from gate.store.store import Store
-from tests.harness.servers import RedisServer
+from harness.servers import RedisServer
 from tests.store.conftest import APP
 from tests.store.following import Follower
 from tests.store.touring import tour

@@ -9,7 +9,7 @@ import pytest
 from gate.core.model import FOREVER_MS
 from gate.store.places import Place
 from gate.store.store import Store
-from tests.harness.seeds import seed
+from harness.seeds import seed
 from tests.store.conftest import APP
 from tests.store.odd_ids import ODD_IDS
 

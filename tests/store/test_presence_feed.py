@@ -15,8 +15,8 @@ from gate.store import presence_keys as keys
 from gate.store.feed import Feed, behind
 from gate.store.presence import PresenceStore
 from gate.store.slice_feed import SliceFeed
-from tests.harness.servers import RedisServer
-from tests.harness.waiting import wait_until_async
+from harness.servers import RedisServer
+from harness.waiting import wait_until_async
 from tests.presence.played import Gateway, presence_on
 
 APP = AppFacts(key="default", secrets=("s",))

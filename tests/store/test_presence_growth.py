@@ -22,9 +22,9 @@ from gate.errors import FeedReset
 from gate.store import presence_keys as keys
 from gate.store.feed import Feed
 from gate.store.presence import LogPosition, PresenceStore, opened
-from tests.harness.clusters import ClusterSetup
-from tests.harness.seeds import seed
-from tests.harness.servers import RedisServer
+from harness.clusters import ClusterSetup
+from harness.seeds import seed
+from harness.servers import RedisServer
 from tests.presence.played import Gateway, presence_on, spread
 from tests.presence.takes_turns import TakesTurns
 

@@ -14,7 +14,7 @@ from gate.store import presence as presence_module
 from gate.store import presence_keys as keys
 from gate.store.address import parse_address
 from gate.store.presence import PresenceStore, opened
-from tests.harness.servers import RedisServer
+from harness.servers import RedisServer
 from tests.presence.played import PATIENCE_MS, Gateway
 from tests.store.played_clock import PlayedClock, put_away, set_clock
 

@@ -14,7 +14,7 @@ from gate.store import presence as presence_module
 from gate.store import presence_keys as keys
 from gate.store import scripts
 from gate.store.presence import LogPosition, PresenceStore, closed, opened
-from tests.harness.servers import RedisServer
+from harness.servers import RedisServer
 from tests.presence.played import Gateway, presence_on
 from tests.store.presence_model import BAR_MS
 

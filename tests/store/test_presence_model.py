@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 )
 
 from gate.core.presence import session_parts
-from tests.harness.servers import RedisServer
+from harness.servers import RedisServer
 from tests.store.presence_machine import Agrees
 
 EXAMPLES = int(os.environ.get("GATE_MODEL_EXAMPLES", "40"))

@@ -12,7 +12,7 @@ from gate.core.presence import MAX_PAIRS_A_SAMPLE, MAX_PLATFORMS_SUMMED, MAX_SAM
 from gate.store import presence_keys as keys
 from gate.store.address import parse_address
 from gate.store.presence import PresenceStore
-from tests.harness.servers import RedisServer
+from harness.servers import RedisServer
 from tests.presence.played import PATIENCE_MS, Gateway
 from tests.store.played_clock import PlayedClock, put_away, set_clock
 

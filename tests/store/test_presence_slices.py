@@ -21,9 +21,9 @@ from gate.store import scripts
 from gate.store.feed import Feed
 from gate.store.presence import LogPosition, PresenceStore, opened
 from gate.store.scripts import Call, Script
-from tests.harness.cable import Cable
-from tests.harness.servers import RedisServer
-from tests.harness.waiting import wait_until_async
+from harness.cable import Cable
+from harness.servers import RedisServer
+from harness.waiting import wait_until_async
 from tests.presence.played import Gateway, Wanted, presence_on, spread
 
 APP = AppFacts(key="default", secrets=("s",))

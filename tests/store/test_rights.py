@@ -15,7 +15,7 @@ from gate.store.address import parse_address
 from gate.store.cluster import client_of
 from gate.store.rights import ALL, FACTS, PRESENCE, missing_rights, require_rights
 from gate.store.store import Store
-from tests.harness.servers import RedisServer
+from harness.servers import RedisServer
 from tests.store.acl import change_user, denied, documented_words, make_user
 from tests.store.conftest import PATIENCE_MS
 from tests.store.touring import tour

@@ -19,11 +19,11 @@ from gate.store.address import parse_address
 from gate.store.link import LinkLost
 from gate.store.sentinel import Sentinels, look_at_each
 from gate.store.store import Store
-from tests.harness.ports import LOOPBACK, free_port
-from tests.harness.sentinels import NAME, SentinelSetup, Switches
-from tests.harness.servers import RedisServer
-from tests.harness.tls import make_certificate
-from tests.harness.waiting import NotInTime, wait_until_async
+from harness.ports import LOOPBACK, free_port
+from harness.sentinels import NAME, SentinelSetup, Switches
+from harness.servers import RedisServer
+from harness.tls import make_certificate
+from harness.waiting import NotInTime, wait_until_async
 from tests.store.acl import PASSWORD, denied, documented_words, make_user
 
 APP = "default"

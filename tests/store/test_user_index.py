@@ -9,7 +9,7 @@ import pytest
 
 from gate.store.store import Store
 from gate.store.user_index import NEAR_ROWS, Row, UserIndex
-from tests.harness.seeds import seed
+from harness.seeds import seed
 from tests.store.conftest import APP
 
 SEED = seed(1)

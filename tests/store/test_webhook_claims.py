@@ -11,8 +11,8 @@ from gate.core.presence import Cursor
 from gate.store import presence_keys as keys
 from gate.store.presence import PresenceStore
 from gate.store.webhook_claims import APPS_A_PIPELINE, CLAIM_MS, Claim, Claiming, WebhookClaims
-from tests.harness.faked_clock import FakedClock
-from tests.harness.servers import RedisServer
+from harness.faked_clock import FakedClock
+from harness.servers import RedisServer
 from tests.presence.played import presence_on
 from tests.webhooks.notifier import HandClock
 

@@ -17,11 +17,11 @@ from math import ceil
 import pytest
 
 from gate import Replica
+from harness.servers import RedisServer
+from harness.service import GateService, Services
+from harness.waiting import wait_until
 from tests.faults.calls import Answer, Http, Pair, Resp
 from tests.faults.node import Node
-from tests.harness.servers import RedisServer
-from tests.harness.service import GateService, Services
-from tests.harness.waiting import wait_until
 
 EMPTIED_TIMES = 3
 FLIPPERS = 3

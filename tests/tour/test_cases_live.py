@@ -24,12 +24,12 @@ from gate.replica.layout import replica_dir
 from gate.replica.reader import NodeReplica
 from gate.replica.reading import Reading
 from gate.store.store import Store
+from harness.ports import LOOPBACK
+from harness.servers import RedisServer
+from harness.service import GateService, Services
+from harness.waiting import wait_until
 from tests.cases.loading import Case, load_cases
 from tests.cases.storing import moved, put, unmoved
-from tests.harness.ports import LOOPBACK
-from tests.harness.servers import RedisServer
-from tests.harness.service import GateService, Services
-from tests.harness.waiting import wait_until
 from tests.replica.node import reached
 
 CASES = load_cases()

@@ -25,15 +25,15 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from gate.core.token import signing_key
+from harness.ports import LOOPBACK
+from harness.processes import family
+from harness.servers import RedisServer
+from harness.service import GateService, Services
+from harness.signing import signature_headers
+from harness.waiting import wait_until
+from harness.websocket import PATH as CONNECT
+from harness.websocket import Refused, connect
 from tests.cli.command import Command
-from tests.harness.ports import LOOPBACK
-from tests.harness.processes import family
-from tests.harness.servers import RedisServer
-from tests.harness.service import GateService, Services
-from tests.harness.signing import signature_headers
-from tests.harness.waiting import wait_until
-from tests.harness.websocket import PATH as CONNECT
-from tests.harness.websocket import Refused, connect
 from tests.service.running import is_ready, kill
 
 REDIS_PASSWORD = "redis-password-" + secrets.token_hex(8)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gate.store.store import Store
-from tests.harness.servers import RedisServer
+from harness.servers import RedisServer
 from tests.presence.played import PATIENCE_MS, presence_on
 from tests.webhooks.notifier import Deployment
 from tests.webhooks.receiver import Receiver, receiving

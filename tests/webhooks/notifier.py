@@ -15,7 +15,7 @@ from gate.core.model import AppFacts
 from gate.store.presence import PresenceStore
 from gate.store.store import Store
 from gate.webhooks.presence import PresenceNotifier
-from tests.harness.waiting import wait_until_async
+from harness.waiting import wait_until_async
 from tests.presence.played import Gateway
 from tests.webhooks.receiver import Receiver
 

@@ -11,8 +11,8 @@ import pytest
 from gate.core.model import AppFacts
 from gate.store.store import Store
 from gate.webhooks.delivery import Deliverer
-from tests.harness.faked_clock import FakedClock
-from tests.harness.servers import RedisServer
+from harness.faked_clock import FakedClock
+from harness.servers import RedisServer
 from tests.webhooks.receiver import Receiver, receiving
 
 NOW = 1_000_000

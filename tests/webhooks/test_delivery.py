@@ -13,7 +13,7 @@ from gate.core.model import AppFacts
 from gate.store import keys
 from gate.store.store import Store
 from gate.webhooks.delivery import Deliverer
-from tests.harness.servers import RedisServer
+from harness.servers import RedisServer
 from tests.webhooks.receiver import Receiver, receiving
 
 NOW = 1_000_000

@@ -11,7 +11,7 @@ from aiohttp import web
 from gate.core.model import AppFacts
 from gate.store.store import Store
 from gate.webhooks.delivery import MAX_UNDER_WAY, Deliverer
-from tests.harness.servers import RedisServer
+from harness.servers import RedisServer
 from tests.webhooks.receiver import receiving
 
 NOW = 1_000_000

@@ -14,9 +14,9 @@ from gate.core.model import AppFacts
 from gate.store import presence_keys as keys
 from gate.store.webhook_claims import CLAIM_MS
 from gate.webhooks.presence import FIRST_WAIT_MS, LONGEST_WAIT_MS, MOST_A_BATCH
-from tests.harness.ports import free_port
-from tests.harness.servers import RedisServer
-from tests.harness.waiting import wait_until_async
+from harness.ports import free_port
+from harness.servers import RedisServer
+from harness.waiting import wait_until_async
 from tests.webhooks.notifier import (
     IN_TIME_S,
     KEY,

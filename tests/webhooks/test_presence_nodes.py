@@ -17,10 +17,10 @@ from gate.store.feed import Feed
 from gate.store.store import Store
 from gate.store.webhook_claims import CLAIM_MS
 from gate.webhooks.presence import TRY_EVERY_MS
-from tests.harness.cable import Cable
-from tests.harness.servers import RedisServer
-from tests.harness.service import GateService, Services
-from tests.harness.waiting import wait_until_async
+from harness.cable import Cable
+from harness.servers import RedisServer
+from harness.service import GateService, Services
+from harness.waiting import wait_until_async
 from tests.presence.played import Gateway, presence_on, spread
 from tests.webhooks.notifier import (
     IN_TIME_S,

@@ -17,7 +17,7 @@ from gate.store.presence import PresenceStore
 from gate.wire import replies
 from gate.wire.connection import Connection
 from gate.wire.listener import WireServer
-from tests.harness.ports import LOOPBACK
+from harness.ports import LOOPBACK
 
 TIMEOUT_S = 20.0
 TTL_MS = 60_000

@@ -11,7 +11,7 @@ from gate.wire import replies
 from gate.wire.client import Worker
 from gate.wire.connection import Connection
 from gate.wire.turns import Turns
-from tests.harness.waiting import wait_until_async
+from harness.waiting import wait_until_async
 
 
 class RecordingTransport:

@@ -9,8 +9,8 @@ import pytest
 from gate.wire import events
 from gate.wire.listener import WireServer
 from gate.wire.pending_reply import PendingReply
-from tests.harness.servers import RedisServer
-from tests.harness.waiting import wait_until_async
+from harness.servers import RedisServer
+from harness.waiting import wait_until_async
 from tests.replica.ledger import Ledger, app_facts, app_set
 from tests.wire.gateway import GatewayPeer, token_of
 from tests.wire.test_events_block import APP, LONG_MS, _waits, gateway, server

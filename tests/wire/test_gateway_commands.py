@@ -16,9 +16,9 @@ from gate.store import presence as presence_module
 from gate.store.presence import LogPosition
 from gate.wire.listener import WireOptions, WireServer, serve_wire
 from gate.wire.outbox import MAX_AWAITED
-from tests.harness.cable import Cable
-from tests.harness.servers import RedisServer
-from tests.harness.waiting import wait_until_async
+from harness.cable import Cable
+from harness.servers import RedisServer
+from harness.waiting import wait_until_async
 from tests.replica.ledger import EPOCH, Ledger, app_facts, said
 from tests.wire.conftest import SECRETS
 from tests.wire.gateway import TTL_MS, GatewayPeer, command, session_service_at, token_of

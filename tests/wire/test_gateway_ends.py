@@ -10,9 +10,9 @@ import pytest
 
 from gate.wire.client import Worker
 from gate.wire.listener import WireServer
-from tests.harness.cable import Cable
-from tests.harness.servers import RedisServer
-from tests.harness.waiting import wait_until_async
+from harness.cable import Cable
+from harness.servers import RedisServer
+from harness.waiting import wait_until_async
 from tests.wire.gateway import TTL_MS, GatewayPeer
 from tests.wire.test_gateway_commands import HASTY_MS, SLACK_S, cable, connecting, deadline_ms, online, peer, server
 

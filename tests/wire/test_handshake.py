@@ -9,7 +9,7 @@ import hiredis
 import pytest
 
 from gate.wire.commands import COMMANDS
-from tests.harness.servers import RedisServer
+from harness.servers import RedisServer
 from tests.wire.peer import Peer, as_map
 
 

@@ -23,8 +23,8 @@ from redis.backoff import NoBackoff
 from gate.wire import replies
 from gate.wire.listener import WireOptions, WireServer, serve_wire
 from gate.wire.refusals import TOO_MANY
-from tests.harness.ports import LOOPBACK
-from tests.harness.waiting import wait_until_async
+from harness.ports import LOOPBACK
+from harness.waiting import wait_until_async
 from tests.replica.ledger import EPOCH, Ledger, said
 from tests.wire.malformed import REFUSED, STRICTER
 

@@ -21,8 +21,8 @@ from gate.wire.commands import COMMANDS
 from gate.wire.documents import ARGUMENTS, DOCUMENTS
 from gate.wire.handshake import SPEAKS_LIKE
 from gate.wire.listener import WireOptions, serve_wire
-from tests.harness.ports import LOOPBACK
-from tests.harness.servers import RedisServer
+from harness.ports import LOOPBACK
+from harness.servers import RedisServer
 from tests.replica.ledger import Ledger
 from tests.wire.peer import Peer, as_map
 from tests.wire.test_handshake import as_redis_answers

@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from gate.wire import replies
-from tests.harness.servers import RedisServer
+from harness.servers import RedisServer
 from tests.wire.malformed import ODD_BUT_GOOD, REDIS_ONLY_GOOD, REDIS_ONLY_REFUSED, REFUSED, echo
 
 DEADLINE_S = 10.0

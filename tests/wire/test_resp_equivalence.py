@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gate.wire.resp import LONE_BYTES, Command, CommandReader, StrictReader, lone_triple
-from tests.harness.seeds import seed
+from harness.seeds import seed
 from tests.wire.malformed import ODD_BUT_GOOD, REDIS_ONLY_GOOD, REDIS_ONLY_REFUSED, REFUSED, STRICTER, echo
 
 SEED = seed(20_240)

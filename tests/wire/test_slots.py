@@ -10,7 +10,7 @@ import pytest
 from gate.wire import replies
 from gate.wire.refusals import TOO_MANY
 from gate.wire.slots import FULL
-from tests.harness.waiting import wait_until_async
+from harness.waiting import wait_until_async
 from tests.wire.test_listener import DEADLINE_S, Serve, Wire, event_loop_policy, serve
 
 __all__ = ["event_loop_policy", "serve"]

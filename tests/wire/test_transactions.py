@@ -15,7 +15,7 @@ from gate.wire.client import Worker
 from gate.wire.commands import COMMANDS, QUEUEING
 from gate.wire.queued import MAX_QUEUED_BYTES, MAX_QUEUED_WEIGHT
 from gate.wire.table import InMulti
-from tests.harness.servers import RedisServer
+from harness.servers import RedisServer
 from tests.replica.ledger import Ledger, app_facts, app_set, said
 from tests.wire.line import AUTH, Line, command
 from tests.wire.peer import Peer

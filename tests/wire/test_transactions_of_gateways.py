@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from gate.wire.listener import WireOptions, WireServer, serve_wire
-from tests.harness.ports import LOOPBACK
-from tests.harness.servers import RedisServer
-from tests.harness.waiting import wait_until_async
+from harness.ports import LOOPBACK
+from harness.servers import RedisServer
+from harness.waiting import wait_until_async
 from tests.replica.ledger import Ledger, app_facts
 from tests.wire.conftest import SECRETS
 from tests.wire.gateway import GatewayPeer, session_service_at, token_of

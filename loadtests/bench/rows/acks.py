@@ -8,13 +8,13 @@ import time
 from statistics import median
 from typing import NamedTuple
 
+from harness.signing import signature_headers
 from loadtests.bench.bed import Bed
 from loadtests.bench.client import Peer, ask, percentile_us
 from loadtests.bench.http import http_connection, read_answer
 from loadtests.bench.rows.replica_files import OTHER_NODE
 from loadtests.bench.systems.gate import GateSystem
 from loadtests.bench.table import Row
-from tests.harness.signing import signature_headers
 
 FLIPS = 2_000
 MOST_EFFECT_MS = 10.0

@@ -9,13 +9,13 @@ from statistics import median
 
 from gate.config import OPTIONS
 from gate.core.closing import ENDINGS
+from harness.service import GateService
 from loadtests.bench.apart import CLIENTS_NICE
 from loadtests.bench.bed import Bed
 from loadtests.bench.crowd import Crowd
 from loadtests.bench.gateways import clients
 from loadtests.bench.rows.websockets import websockets
 from loadtests.bench.table import Row
-from tests.harness.service import GateService
 
 STOPPED_WITHIN_S = 60.0
 KILLED = "killed: it did not stop in time"

@@ -19,16 +19,16 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple, cast
 
+from harness.ports import LOOPBACK
+from harness.processes import family
+from harness.service import GateService
+from harness.waiting import wait_until
 from loadtests.bench.apart import CLIENTS_NICE, END, Apart
 from loadtests.bench.bed import Bed
 from loadtests.bench.client import RECEIVE_BYTES, ask, connect, encode, percentile_us
 from loadtests.bench.gateways import Client, clients
 from loadtests.bench.paced import PacedChecks, slowest_ms
 from loadtests.bench.table import Row
-from tests.harness.ports import LOOPBACK
-from tests.harness.processes import family
-from tests.harness.service import GateService
-from tests.harness.waiting import wait_until
 
 CHECKS_A_SECOND = 500
 MOST_P99_MS = 20.0

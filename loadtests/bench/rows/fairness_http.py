@@ -22,6 +22,7 @@ import orjson
 
 from gate.core import token
 from gate.core.model import AppFacts
+from harness.ports import LOOPBACK
 from loadtests.bench.apart import CLIENTS_NICE, END, Apart
 from loadtests.bench.bed import Bed
 from loadtests.bench.client import RECEIVE_BYTES, connect, percentile_us
@@ -29,7 +30,6 @@ from loadtests.bench.http import read_answer
 from loadtests.bench.paced import PacedChecks, slowest_ms
 from loadtests.bench.rows.fairness import CHECKS_A_SECOND, FEW_BELOW_S, MOST_P99_MS, answered, until_checked
 from loadtests.bench.table import Row
-from tests.harness.ports import LOOPBACK
 
 PROBES_A_SECOND = 50
 MOST_HTTP_P99_MS = 250.0

@@ -7,13 +7,13 @@ import time
 
 from gate.core.presence import LEASE_TTL_MS
 from gate.store import presence_keys
+from harness.service import GateService
+from harness.waiting import wait_until
 from loadtests.bench.bed import Bed
 from loadtests.bench.gateways import LOADED_AT_ONCE, Client, Gateways
 from loadtests.bench.paced import CHECKS_A_SECOND, PacedChecks, p99_ms, slowest_ms
 from loadtests.bench.rows.presence import everyone_of, settled
 from loadtests.bench.table import Row
-from tests.harness.service import GateService
-from tests.harness.waiting import wait_until
 
 NAME = b"doomed"
 REST_S = 3.0

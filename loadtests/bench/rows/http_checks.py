@@ -23,14 +23,14 @@ from urllib.parse import urlsplit
 import uvloop
 from aiohttp import web
 
+from harness.ports import LOOPBACK
+from harness.processes import family
 from loadtests.bench.apart import Apart
 from loadtests.bench.bed import Bed
 from loadtests.bench.client import RECEIVE_BYTES, TIMEOUT_S, Peer, connect
 from loadtests.bench.http import read_answer
 from loadtests.bench.table import Row
 from loadtests.bench.turns import ratio
-from tests.harness.ports import LOOPBACK
-from tests.harness.processes import family
 
 CONNECTIONS = 50
 PAIRS = 64

@@ -12,14 +12,14 @@ from typing import Any
 from gate.core.presence import LEASE_TTL_MS
 from gate.store import presence_keys
 from gate.store.scripts import MAX_ROWS_A_SCRIPT
+from harness.servers import RedisServer
+from harness.waiting import wait_until
 from loadtests.bench.bed import Bed, create_app
 from loadtests.bench.client import ask, encode
 from loadtests.bench.gateways import LOADED_AT_ONCE, BareScripts, Churn, Client, Gateways, churn_rate, clients
 from loadtests.bench.load import run, write_script
 from loadtests.bench.systems.gate import GateSystem
 from loadtests.bench.table import Row
-from tests.harness.servers import RedisServer
-from tests.harness.waiting import wait_until
 
 USERS_AT_SCALE_1 = 100_000
 LEAST_USERS = 1_000

@@ -8,15 +8,15 @@ from pathlib import Path
 from statistics import median
 
 from gate.replica.layout import facts_name
+from harness.ports import LOOPBACK, free_port
+from harness.processes import family
+from harness.service import GateService
+from harness.waiting import wait_until
 from loadtests.bench.bed import Bed
 from loadtests.bench.client import ask
 from loadtests.bench.facts import user_id
 from loadtests.bench.systems.gate import GateSystem
 from loadtests.bench.table import Row
-from tests.harness.ports import LOOPBACK, free_port
-from tests.harness.processes import family
-from tests.harness.service import GateService
-from tests.harness.waiting import wait_until
 
 MOST_BYTES_AN_EDGE = 60
 LEAST_EDGES_PER_S = 200_000

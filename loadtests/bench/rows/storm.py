@@ -9,6 +9,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+from harness.processes import kill_each
+from harness.service import GateService
+from harness.waiting import wait_until
 from loadtests.bench.apart import CLIENTS_NICE
 from loadtests.bench.bed import Bed
 from loadtests.bench.client import ask
@@ -18,9 +21,6 @@ from loadtests.bench.hook_receiver import Change, HookReceiver
 from loadtests.bench.paced import CHECKS_A_SECOND, PacedChecks, p99_ms, slowest_ms
 from loadtests.bench.rows.websockets import crowd_of, set_app, wait_until_gone, websockets
 from loadtests.bench.table import Row
-from tests.harness.processes import kill_each
-from tests.harness.service import GateService
-from tests.harness.waiting import wait_until
 
 MOST_BACK_S = 30
 MOST_CHECK_MS = 20

@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+from harness.service import GateService
 from loadtests.bench.bed import Bed
 from loadtests.bench.client import encode
 from loadtests.bench.load import Load, Script, build, run
@@ -20,7 +21,6 @@ from loadtests.bench.meanwhile import Meanwhile, presence_changes, without_a_pau
 from loadtests.bench.pauses import SOURCE, Pause, forget, page_of, read
 from loadtests.bench.systems.gate import GateSystem
 from loadtests.bench.table import Row
-from tests.harness.service import GateService
 
 CONNECTIONS = 50
 PAIRS = 50_000

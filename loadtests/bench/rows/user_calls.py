@@ -13,11 +13,11 @@ from itertools import count
 from statistics import median
 from typing import NamedTuple
 
+from harness.signing import signature_headers
 from loadtests.bench.bed import Bed, create_app
 from loadtests.bench.client import RECEIVE_BYTES, TIMEOUT_S, Peer, Rate, percentile_us
 from loadtests.bench.http import LENGTH, http_connection
 from loadtests.bench.table import Row
-from tests.harness.signing import signature_headers
 
 CONNECTIONS = 50
 USERS = 1_000

@@ -15,6 +15,9 @@ from urllib.parse import urlencode
 
 from gate.clock import wall_ms
 from gate.http.pinging import PING_EVERY_S
+from harness.service import GateService
+from harness.signing import signature_headers
+from harness.waiting import wait_until
 from loadtests.bench.apart import CLIENTS_NICE
 from loadtests.bench.bed import Bed, BedFailed
 from loadtests.bench.client import Peer, percentile_us
@@ -23,9 +26,6 @@ from loadtests.bench.gateways import Client, clients
 from loadtests.bench.http import http_connection, read_answer
 from loadtests.bench.paced import CHECKS_A_SECOND, PacedChecks, p99_ms, slowest_ms
 from loadtests.bench.table import Row
-from tests.harness.service import GateService
-from tests.harness.signing import signature_headers
-from tests.harness.waiting import wait_until
 
 WEBSOCKETS_AT_SCALE_1 = 10_000
 LEAST_WEBSOCKETS = 64

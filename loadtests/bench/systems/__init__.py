@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from harness.ports import LOOPBACK
 from loadtests.bench.client import ask, connect
 from loadtests.bench.load import Script, Target, write_script
 from loadtests.bench.pairs import Pair
-from tests.harness.ports import LOOPBACK
 
 ASKED_AT_ONCE = 256
 

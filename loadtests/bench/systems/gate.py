@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from harness.service import Credentials, GateService
 from loadtests.bench.client import encode
 from loadtests.bench.load import Target
 from loadtests.bench.pairs import Pair
 from loadtests.bench.systems import System
-from tests.harness.service import Credentials, GateService
 
 
 class GateSystem(System):

@@ -20,13 +20,13 @@ from typing import Any
 
 from gate.clock import wall_ms
 from gate.core.model import FOREVER_MS, ListKind
+from harness.ports import LOOPBACK, free_port
+from harness.waiting import wait_until
 from loadtests.bench.client import RECEIVE_BYTES, Peer, connect
 from loadtests.bench.facts import FactSet, user_id
 from loadtests.bench.load import Target
 from loadtests.bench.pairs import Pair
 from loadtests.bench.systems import ASKED_AT_ONCE, Answer, System
-from tests.harness.ports import LOOPBACK, free_port
-from tests.harness.waiting import wait_until
 
 ACCOUNT = "postgres"
 """The server refuses to run as root; Debian's package makes this account."""

@@ -11,13 +11,13 @@ from typing import Any
 
 from gate.clock import wall_ms
 from gate.core.model import FOREVER_MS, ListKind
+from harness.ports import LOOPBACK
+from harness.servers import RedisServer
 from loadtests.bench.client import ask, connect, encode
 from loadtests.bench.facts import FactSet, user_id
 from loadtests.bench.load import Target
 from loadtests.bench.pairs import Pair
 from loadtests.bench.systems import System
-from tests.harness.ports import LOOPBACK
-from tests.harness.servers import RedisServer
 
 SCRIPT = Path(__file__).with_name("check.lua")
 LOAD_BATCH = 500

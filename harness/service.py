@@ -24,10 +24,10 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.harness.ports import LOOPBACK, free_port
-from tests.harness.processes import Process, family, is_alive, kill_each
-from tests.harness.registry import settle_at
-from tests.harness.waiting import NotInTime, wait_until
+from harness.ports import LOOPBACK, free_port
+from harness.processes import Process, family, is_alive, kill_each
+from harness.registry import settle_at
+from harness.waiting import NotInTime, wait_until
 
 # A first start unpacks nothing and loads nothing, but imports much, in several processes, on a busy machine.
 READY_TIMEOUT_S = 30.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.harness.seeds import seed
+from harness.seeds import seed
 
 SEED = seed(11)
 

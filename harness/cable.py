@@ -15,7 +15,7 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.harness.ports import LOOPBACK
+from harness.ports import LOOPBACK
 
 CHUNK_BYTES = 65_536
 # Buffer of one direction while frozen or delayed; past it TCP's back-pressure stops the sender.

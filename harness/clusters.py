@@ -17,11 +17,11 @@ import redis
 from redis.crc import key_slot
 
 from gate.store import keys
-from tests.harness.cluster_node import ClusterNode, Seen
-from tests.harness.partitions import apart_host
-from tests.harness.ports import LOOPBACK
-from tests.harness.servers import START_TRIES, Flavor, StartFailed
-from tests.harness.waiting import wait_until
+from harness.cluster_node import ClusterNode, Seen
+from harness.partitions import apart_host
+from harness.ports import LOOPBACK
+from harness.servers import START_TRIES, Flavor, StartFailed
+from harness.waiting import wait_until
 
 SLOTS = 16_384
 NODE_TIMEOUT_MS = 1_000

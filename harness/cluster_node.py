@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.harness.ports import LOOPBACK, free_port
-from tests.harness.servers import Flavor, RedisServer
+from harness.ports import LOOPBACK, free_port
+from harness.servers import Flavor, RedisServer
 
 _SERVER = ("--repl-diskless-sync-delay", "0", "--repl-diskless-sync", "yes", "--repl-backlog-size", "4mb")
 

@@ -20,8 +20,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.harness.ports import LOOPBACK, free_port
-from tests.harness.waiting import wait_until
+from harness.ports import LOOPBACK, free_port
+from harness.waiting import wait_until
 
 Flavor = Literal["redis-6.2", "redis-7", "valkey-9"]
 REDIS_FLAVORS: tuple[Flavor, ...] = get_args(Flavor)

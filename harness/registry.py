@@ -13,7 +13,7 @@ from gate.store import keys
 from gate.store.joins import mark_of, reading
 from gate.store.nodes import NodeAnnouncer
 from gate.store.store import Store
-from tests.harness.waiting import wait_until
+from harness.waiting import wait_until
 
 MARKER_TIMEOUT_S = 5.0
 BRIEF_LEASE_MS = 1

@@ -17,10 +17,10 @@ from typing import Any
 import redis
 from redis.client import PubSubWorkerThread
 
-from tests.harness.partitions import apart_host
-from tests.harness.ports import LOOPBACK, free_port
-from tests.harness.servers import START_TIMEOUT_S, Flavor, RedisServer
-from tests.harness.waiting import wait_until
+from harness.partitions import apart_host
+from harness.ports import LOOPBACK, free_port
+from harness.servers import START_TIMEOUT_S, Flavor, RedisServer
+from harness.waiting import wait_until
 
 NAME = "facts"
 DOWN_AFTER_MS = 1_200

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.harness.ports import LOOPBACK
+from harness.ports import LOOPBACK
 
 
 class Certificate(NamedTuple):
