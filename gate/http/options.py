@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from gate.config import OnStale
 from gate.http.peers import Network
+from gate.option_values import OnStale
 
 MAX_FIELDS = 4_096
 """Fields of one form or query string."""

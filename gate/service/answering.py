@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from gate.config import Endpoint
 from gate.listening import near
+from gate.option_values import Endpoint
 
 READYZ_EVERY_S = 0.02
 READYZ_TIMEOUT_S = 2.0

@@ -21,8 +21,8 @@ import secrets
 import time
 from pathlib import Path
 
-from gate.config import Role
 from gate.errors import CannotStart
+from gate.option_values import Role
 from gate.replica.layout import boot_id
 
 REPLICA_ROLES: frozenset[Role] = frozenset({"replicator", "worker", "http"})

@@ -18,8 +18,9 @@ import tempfile
 from pathlib import Path
 from urllib.parse import quote
 
-from gate.config import MAX_UNIX_PATH_BYTES, ServeConfig
+from gate.config import ServeConfig
 from gate.errors import CannotStart
+from gate.option_values import MAX_UNIX_PATH_BYTES
 from gate.service import parent_death
 
 SOCKET_FILE = "redis.sock"

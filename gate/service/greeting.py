@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 
 from gate import __version__
-from gate.config import Endpoint, ServeConfig
+from gate.config import ServeConfig
 from gate.core.shown import shown_text
 from gate.listening import near
+from gate.option_values import Endpoint
 from gate.service.credentials import Credentials
 from gate.service.directory_layout import DirectoryLayout
 

@@ -10,8 +10,9 @@ import contextlib
 import resource
 from pathlib import Path
 
-from gate.config import Role, ServeConfig
+from gate.config import ServeConfig
 from gate.errors import CannotStart
+from gate.option_values import Role
 from gate.replica.layout import MAP_BYTES
 
 OWN_FILES = 48

@@ -13,9 +13,10 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from gate.config import Endpoint, ServeConfig
+from gate.config import ServeConfig
 from gate.errors import CannotStart
 from gate.listening import EVERY_ADDRESS
+from gate.option_values import Endpoint
 
 RETRY_FOR_S = 0.5
 """After a `kill -9` of a service the kernel takes some milliseconds to end its workers; the next start may be that quick."""

@@ -12,7 +12,8 @@ from typing import Literal
 
 import msgspec
 
-from gate.config import Endpoint, ServeConfig
+from gate.config import ServeConfig
+from gate.option_values import Endpoint
 
 GO = b"go\n"
 MAX_LINE_BYTES = 1 << 20

@@ -23,8 +23,9 @@ from typing import Any
 
 from gate import __version__
 from gate.clock import monotonic_ms, wall_ms
-from gate.config import Role, ServeConfig
+from gate.config import ServeConfig
 from gate.errors import CannotStart, ReplicaError
+from gate.option_values import Role
 from gate.replica.layout import current_facts
 from gate.service import embedded
 from gate.service.answering import until_accepted, until_ready

@@ -19,9 +19,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from gate.clock import monotonic_ms
-from gate.config import DurabilityLevel
 from gate.core.partition import APPS_PARTITION
 from gate.errors import CannotStart, StoreUnavailable
+from gate.option_values import DurabilityLevel
 from gate.store import keys, scripts
 from gate.store.client import Client, is_noscript
 from gate.store.link import Command, Link, LinkLost, Reply, ReplyError

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gate.config import OPTIONS, ROLES, Endpoint, ServeConfig, read_config
+from gate.config import OPTIONS, ServeConfig, read_config
 from gate.errors import InvalidConfig
+from gate.option_values import ROLES, Endpoint
 
 WRONG = {
     "http": ["", "8080", ":8080", "127.0.0.1", "127.0.0.1:65536", "::1:80", "a b:1", "host:-1"],

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gate.config import Endpoint
 from gate.errors import CannotStart
+from gate.option_values import Endpoint
 from gate.service.ports import hold_port, hold_unix
 from harness.ports import LOOPBACK
 
