@@ -10,8 +10,6 @@ in the query only, which is never logged.
 
 from __future__ import annotations
 
-import re
-
 from aiohttp import web
 
 from gate.console import PREFIX
@@ -28,7 +26,6 @@ from gate.http.operators import OperatorAuth
 
 _IS_KNOWN = web.RequestKey("is_known", bool)
 """True if an operator is signed in: only operators see the address of Redis and why it can't be reached."""
-_SLASHES = re.compile(r"/{2,}")
 _STATUSES: tuple[tuple[type[GateError], int], ...] = ((FormForeign, 403), (AppUnknown, 404))
 """Of faults that the APIs word otherwise, or never meet."""
 _TITLES = {
@@ -80,10 +77,9 @@ class ConsoleRouter:
         return below(self._deps.options.public_path if self._deps is not None else "", response)
 
     async def _answer(self, request: web.Request, deps: Deps) -> web.StreamResponse:
-        path = _SLASHES.sub("/", request.path)
-        if len(path) < len(PREFIX):
+        if len(request.path) < len(PREFIX):
             return see_other(PREFIX)
-        rest = path[len(PREFIX) :]
+        rest = request.path[len(PREFIX) :]
         context = ConsoleContext(request, deps, deps.now_ms(), self._session_auth, self._last_read)
         if rest in OPEN:
             return await _chosen(OPEN[rest], request)(context)
@@ -96,7 +92,7 @@ class ConsoleRouter:
         if context.known is None:
             return see_other(sign_in_place(request))
         if views is None:
-            raise PathUnknown(f"the console has no page {path[:200]}")
+            raise PathUnknown(f"the console has no page {request.path[:200]}")
         if rest not in OF_ALL:
             with deps.replica.snapshot() as snapshot:
                 app = app_with_key(snapshot, key)

@@ -47,8 +47,8 @@ from gate.http.openapi import DOCUMENTS, viewer
 from gate.http.operators import OPERATOR_REQUEST, OperatorAuth, operator_request
 from gate.http.responses import REQUEST_ID, is_check_logged, json_response, log_request, request_id_of
 from gate.http.rongcloud import endpoint as rongcloud_endpoint
-from gate.http.rongcloud.unsupported import FAMILY_PATH, UNSUPPORTED, unsupported_feature
 from gate.http.routing import UNKNOWN, Handler, Routes, sent_path
+from gate.http.unsupported import FAMILY_PATH, UNSUPPORTED, unsupported_feature
 from gate.http.v1 import apps, check
 from gate.http.v1 import endpoint as v1_endpoint
 

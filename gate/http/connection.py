@@ -30,7 +30,7 @@ from gate.http.options import (
     TURN_BYTES,
 )
 from gate.http.responses import json_response
-from gate.http.routing import has_odd_slashes, routed_url
+from gate.http.routing import is_plain_target, routed
 
 _NO_HTTP = "this is no HTTP/1.1 request that can be read: a line of it is malformed, or longer than it may be"
 
@@ -269,8 +269,9 @@ class _Parser:
             if was_full and not messages and not upgraded:
                 messages, upgraded, tail = self._parser.feed_data(b"")  # it held the rest back
         for at, (message, payload) in enumerate(messages):
-            if has_odd_slashes(message.path):
-                messages[at] = message._replace(url=routed_url(message.url)), payload
+            if not is_plain_target(message.path):
+                target, url = routed(message.path)
+                messages[at] = message._replace(path=target, url=url), payload
         return messages, upgraded, tail
 
 

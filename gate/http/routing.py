@@ -1,7 +1,11 @@
 """Paths: from the bytes as sent to the route, and to the User or the App that a path names.
 
-aiohttp's router matches the decoded path. Ids are read from the bytes as sent: a User's id may hold anything, slashes too.
-Doubled slashes count as one, since an official SDK sends them.
+The path as sent is looked up. Percent-encoded letters, doubled slashes, dot segments and `;` are not normalized: a proxy that
+filters by path must not let a second spelling of a path pass. There are two exceptions. A User's id may hold anything, so it is
+percent-encoded, slashes too. And slashes count as one where RongCloud's SDKs send doubled ones: under `/user/`, and in families
+of paths that are only ever refused.
+
+aiohttp's router matches a decoded path, so it gets a URL in which each `%` of the path is escaped once more.
 """
 
 from __future__ import annotations
@@ -17,19 +21,21 @@ from yarl import URL
 from gate.core.ids import app_key, user_id
 from gate.http.bodies import expect_continue
 from gate.http.errors import MethodWrong, PathUnknown
+from gate.http.unsupported import FAMILIES
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 UNKNOWN = "unknown"
 """What requests to paths without an endpoint are counted as."""
 
-has_odd_slashes = re.compile(r"[^?#]*?(?://|%2[fF])").match
-"""Whether `routed_url` may change this request target."""
+is_plain_target = re.compile(r"(?:(?:/[\w~-][\w.~-]*)+/?|/)(?:\?.*)?", re.ASCII | re.DOTALL).fullmatch
+"""Whether a request target has one spelling only, so that `routed` would not change it."""
 
-_OF_ONE = re.compile(r"/+v1/+(users|apps)/+([^/?]+)((?:/+[^/?]+)*)(?:\?.*)?")
+_ABSOLUTE = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
+_OF_ONE = re.compile(r"/v1/(users|apps)/([^/?]+)((?:/[^/?]+)*)(?:\?.*)?")
 _NOUN_OF = {"users": "user", "apps": "app"}
+_DOUBLED_BY_SDKS = re.compile(rf"/+(?:user|(?:v[23]/+)?(?:{'|'.join(FAMILIES)}))/")
 _SLASHES = re.compile(r"/{2,}")
-_ANY_SLASHES = re.compile(r"(?:/|%2[fF])+")
 _VARIABLE = re.compile(r"\{(\w+)\}")
 
 
@@ -71,12 +77,26 @@ class Routes:
                 app.router.add_resource(path).add_route("*", handler, expect_handler=expect_continue)
 
 
-def routed_url(url: URL) -> URL:
-    """The URL with single slashes between the parts of its path; the router goes by this one."""
-    raw = url.raw_path
-    # An escaped slash separates parts too, but in an id.
-    path = _ANY_SLASHES.sub("/", raw) if template_of(raw) is None else _SLASHES.sub("/", raw)
-    return url.with_path(path, encoded=True, keep_query=True, keep_fragment=True)
+def routed(target: str) -> tuple[str, URL]:
+    """The request target in its origin form, and the URL that the router goes by."""
+    absolute = _ABSOLUTE.match(target)
+    if absolute is not None:
+        target = target[absolute.end() :]
+    if not target.startswith("/"):  # `http://host?query`, `*`, or the `host:port` of a CONNECT
+        target = f"/{target}"
+    path, _, query = target.partition("?")
+    named = _OF_ONE.fullmatch(path)
+    if named is not None:
+        # Here the router takes what is escaped for the id's own bytes.
+        path = f"/v1/{named[1]}/{named[2].replace('#', '%23')}{_as_sent(named[3])}"
+    else:
+        path = _as_sent(_SLASHES.sub("/", path) if _DOUBLED_BY_SDKS.match(path) else path)
+    return target, URL.build(path=path, query_string=query, encoded=True)
+
+
+def _as_sent(path: str) -> str:
+    """The path that decodes to these characters."""
+    return path.replace("%", "%25").replace("#", "%23")
 
 
 def sent_path(request: web.Request) -> str:
@@ -88,7 +108,7 @@ def sent_path(request: web.Request) -> str:
 def template_of(raw_path: str) -> str | None:
     """The path with `{user}` or `{app}` where the id or the key stands; None for a path that names none."""
     match = _OF_ONE.fullmatch(raw_path)
-    return None if match is None else f"/v1/{match[1]}/{{{_NOUN_OF[match[1]]}}}" + _SLASHES.sub("/", match[3])
+    return None if match is None else f"/v1/{match[1]}/{{{_NOUN_OF[match[1]]}}}{match[3]}"
 
 
 def user_in(raw_path: str) -> bytes:
@@ -103,8 +123,7 @@ def app_in(raw_path: str) -> str:
 
 def _named(raw_path: str) -> bytes:
     match = _OF_ONE.fullmatch(raw_path)
-    if match is None:  # the slashes around the id are escaped
-        raise PathUnknown("there is no such endpoint")
+    assert match is not None, "asked only on routes of these paths"
     return unquote_to_bytes(match[2])
 
 

@@ -38,7 +38,7 @@ async def test_pages_answer_all_below_their_prefix_and_nothing_else(world: World
     )
     server = await serve_http(deps, mounted=[Wall()])
     there = World(world.store, world.node, server, world.session, world.presence, world.feeds, world.gateway)
-    for method, target in (("GET", "/wall/"), ("PUT", "/wall/a%0Ab"), ("GET", "//wall//x"), ("GET", "/wall")):
+    for method, target in (("GET", "/wall/"), ("PUT", "/wall/a%0Ab"), ("GET", "/wall//x"), ("GET", "/wall")):
         reply = await there.send(method, target, headers={"X-Request-Id": "mine"})
         assert (reply.status, reply.body.decode().split()[0]) == (200, method)
         assert (reply.headers["Server"], reply.headers["X-Request-Id"]) == ("gate", "mine")

@@ -20,8 +20,9 @@ def test_any_id_comes_out_as_it_was(user: bytes, below: str) -> None:
     assert user_in(raw) == user
 
 
-def test_doubled_slashes_count_as_one() -> None:
-    assert template_of("//v1//users//a//dossier") == "/v1/users/{user}/dossier"
+@pytest.mark.parametrize("raw", ["//v1/users/a", "/v1//users/a", "/v1/users//a", "/v1/users/a//dossier"])
+def test_doubled_slashes_name_no_user(raw: str) -> None:
+    assert template_of(raw) is None
 
 
 @pytest.mark.parametrize(

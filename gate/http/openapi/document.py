@@ -33,7 +33,7 @@ from gate.http.openapi.faults import (
 )
 from gate.http.requests import FormBody, Query
 from gate.http.responses import JSON_TYPE, REQUEST_ID
-from gate.http.rongcloud.unsupported import UNSUPPORTED
+from gate.http.unsupported import UNSUPPORTED
 from gate.http.v1 import apps
 
 Schema = dict[str, Any]
