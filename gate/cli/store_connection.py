@@ -77,9 +77,10 @@ class StoreConnection:
 
     def writes(self, app: AppFacts, why: str = "", by: str = "", now_ms: int | None = None) -> AppWrites:
         """The writes to an App's facts, now, for this reason and by this actor."""
-        from gate.store.writer import Attribution  # late, as in `open_store`
+        from gate.store.app_writes import AppWrites  # late, as in `open_store`
+        from gate.store.writer import Attribution
 
-        return self.store.writes(app, wall_ms() if now_ms is None else now_ms, Attribution(by, why))
+        return AppWrites(self.store, app, wall_ms() if now_ms is None else now_ms, Attribution(by, why))
 
     async def app(self, key: str) -> AppFacts:
         """The App, or `AppUnknown`. Asked before each write: facts of no App would never be found again."""

@@ -103,7 +103,7 @@ class AppContext(Context):
 
     def writes(self, why: str = "", by: str = "") -> AppWrites:
         """The writes to the App's facts, for this audit reason and by this actor."""
-        return self.deps.store.writes(self.facts, self.now_ms, Attribution(by, why))
+        return AppWrites(self.deps.store, self.facts, self.now_ms, Attribution(by, why))
 
 
 class RequestContext(Context):

@@ -11,18 +11,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from gate.core.model import FOREVER_MS, AppFacts, ListKind
 from gate.core.token import NONCE_BYTES, expiry_ms, mint
 from gate.errors import NotInProduction, UserLimitReached
 from gate.store.deactivation import Operation
-from gate.store.penalties import Imposed, Penalties
+from gate.store.penalties import Imposed
+from gate.store.store import Store
 from gate.store.users import Registration
 from gate.store.writer import UNEXPLAINED, Attribution, WriteReceipt
-
-if TYPE_CHECKING:
-    from gate.store.store import Store
 
 PenaltyKind = Literal["ban", "mute"]
 
@@ -47,12 +45,14 @@ class AppWrites:
     async def impose(self, penalty: PenaltyKind, users: Sequence[bytes], until_ms: int) -> Imposed:
         """Ban or mute Users, in the place of an earlier Ban or Mute; deactivated ones are left out."""
         by, why = self.attribution
-        return await self._penalties(penalty).impose_on_active(self.app.key, users, until_ms, self.now_ms, why, by)
+        penalties = self.store.bans if penalty == "ban" else self.store.mutes
+        return await penalties.impose_on_active(self.app.key, users, until_ms, self.now_ms, why, by)
 
     async def lift(self, penalty: PenaltyKind, users: Sequence[bytes]) -> WriteReceipt:
         """End Bans or Mutes; one that was never imposed is fine."""
         by, why = self.attribution
-        return await self._penalties(penalty).lift(self.app.key, users, self.now_ms, why, by)
+        penalties = self.store.bans if penalty == "ban" else self.store.mutes
+        return await penalties.lift(self.app.key, users, self.now_ms, why, by)
 
     async def add(
         self, kind: ListKind, owner: bytes, members: Sequence[bytes], until_ms: int = FOREVER_MS
@@ -115,6 +115,3 @@ class AppWrites:
         return await self.store.deactivation.reactivate(
             self.app.key, users, self.now_ms, after_ms, why, by, refuse_early=refuse_early
         )
-
-    def _penalties(self, penalty: PenaltyKind) -> Penalties:
-        return self.store.bans if penalty == "ban" else self.store.mutes

@@ -20,14 +20,12 @@ from gate.core.model import FOREVER_MS, AppFacts, ListKind
 from gate.core.revision import Revision
 from gate.errors import StoreUnavailable
 from gate.store import keys
-from gate.store.bans import Bans
 from gate.store.client import Client, is_noscript, raise_if_error
 from gate.store.link import Link, LinkLost, Reply
 from gate.store.lists import Group, Lists, refusals
-from gate.store.mutes import Mutes
-from gate.store.penalties import Penalties, Penalty
+from gate.store.penalties import BAN, MUTE, Penalties, Penalty
 from gate.store.users import Registration, Users
-from gate.store.writer import Step, Writer, WriteReceipt, revisions_of
+from gate.store.writer import Step, Writer, WriteReceipt, logged_call, revisions_of
 
 # Bounds the time of one script in the server: some 2 ms.
 FACTS_A_SCRIPT = 1_000
@@ -67,7 +65,7 @@ class BulkWriter:
         self._now_ms = now_ms
         self._ceiling = ceiling
         self._lists = Lists(writer)
-        self._penalties: dict[str, Penalties] = {"ban": Bans(writer), "mute": Mutes(writer)}
+        self._penalties: dict[str, Penalties] = {"ban": Penalties(writer, BAN), "mute": Penalties(writer, MUTE)}
         self._users = Users(writer)
         self._links: dict[Client, Link] = {}
         self._penalized: dict[tuple[str, int], dict[bytes, Penalty]] = {}
@@ -226,7 +224,7 @@ class BulkWriter:
         await asyncio.gather(*(self._exchange_with(server, some) for server, some in groups.items()))
 
     async def _exchange_with(self, server: Client, batch: Sequence[tuple[Step, Callable[[Reply], None]]]) -> None:
-        calls = [self._writer.call_of(self._app, step, self._now_ms) for step, _ in batch]
+        calls = [logged_call(self._app, step, self._now_ms) for step, _ in batch]
         link = self._links.get(server)
         if link is None:
             raise StoreUnavailable(f"a slot was moved to {server.address.shown} during the import", "unknown")

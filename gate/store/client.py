@@ -164,7 +164,7 @@ class Client:
         Each must be safe to repeat. Raises `StoreUnavailable` if nothing was answered.
         """
         runs = runs_of(calls)
-        _, replies = await self._run(runs, "unknown")
+        _, replies = await self._exchange(partial(_commands, runs), "unknown")
         unknown = next((at for at, reply in enumerate(replies) if is_noscript(reply)), len(runs))
         if unknown < len(runs):
             # All from there on, to keep their order: of an open and a close of one Session, the close must not run first.
@@ -218,7 +218,9 @@ class Client:
 
     async def _run_scripts(self, calls: Sequence[Call], outcome_if_sent: Outcome, behind: int = 0) -> list[Reply]:
         runs = runs_of(calls)
-        link, replies = await self._run(runs, outcome_if_sent)
+        link, replies = await self._exchange(partial(_commands, runs), outcome_if_sent)
+        if not any(isinstance(reply, ReplyError) for reply in replies):
+            return replies_of(runs, replies)
         missing = {at for at, reply in enumerate(replies) if is_noscript(reply)}
         if missing:
             # What runs behind the others must come after the last of them.
@@ -234,9 +236,6 @@ class Client:
         for reply in replies:
             raise_if_error(reply, outcome_if_sent if some_ran else "not-written")
         return replies_of(runs, replies)
-
-    async def _run(self, runs: Sequence[Run], outcome_if_sent: Outcome) -> tuple[Link, list[Reply]]:
-        return await self._exchange(partial(_commands, runs), outcome_if_sent)
 
     async def _exchange(
         self,

@@ -18,7 +18,7 @@ from gate.store import keys, scripts
 from gate.store.clocks import Watch
 from gate.store.quota import Quota
 from gate.store.scripts import Call
-from gate.store.writer import Attribution, Step, Writer
+from gate.store.writer import Attribution, Step, Writer, logged_call
 
 # A job takes some milliseconds. After a longer delay it may run twice, which is harmless.
 LEASE_MS = 10_000
@@ -85,7 +85,7 @@ class Jobs:
         for kind in ListKind:
             own += (keys.entries(partition, kind, app, user), keys.ends(partition, kind, app, user))
         step = Step(partition, scripts.ERASE_DEACTIVATED, own, [user], ERASED)
-        await self._writer.client.write([self._writer.call_of(app, step, now_ms)])
+        await self._writer.client.write([logged_call(app, step, now_ms)])
 
     async def release(self, job: Job) -> None:
         """Step 2."""

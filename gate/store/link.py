@@ -18,7 +18,7 @@ import re
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import hiredis
 
@@ -69,15 +69,12 @@ class WrongKind(LinkLost):
     """The server is not of the kind that the URL specifies. The text gives the right form."""
 
 
-class _Exchange:
-    """Commands in flight, and the number of replies `wanted`."""
+class _Exchange(NamedTuple):
+    """Commands in flight: the number of replies `wanted`, the caller that waits, and the replies so far."""
 
-    __slots__ = ("arrival", "replies", "wanted")
-
-    def __init__(self, wanted: int, arrival: asyncio.Future[list[Reply]]) -> None:
-        self.wanted = wanted
-        self.arrival = arrival
-        self.replies: list[Reply] = []
+    wanted: int
+    arrival: asyncio.Future[list[Reply]]
+    replies: list[Reply]
 
 
 class Link(asyncio.Protocol):
@@ -90,7 +87,8 @@ class Link(asyncio.Protocol):
         self._waiting: deque[_Exchange] = deque()
         self._transport: asyncio.Transport | None = None
         self._loss: str = "not connected"
-        self._is_given_up = False
+        self.is_open = False
+        """Whether an exchange can be started."""
         self.server_id = ""
         """This run of the server and the history that it writes. It changes with a restart, whatever data the server loads,
         and with a demotion and promotion, which close no connection."""
@@ -104,23 +102,15 @@ class Link(asyncio.Protocol):
         """SHA-1s of scripts whose source was sent over this Link. The server knows them, unless they were flushed."""
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    @property
-    def is_open(self) -> bool:
-        """Whether an exchange can be started."""
-        return self._transport is not None and not self._is_given_up
-
     async def exchange(self, commands: Sequence[Command], deadline_ms: float) -> list[Reply]:
         """Send commands and wait for all replies. An error reply is a `ReplyError` in its place. Raises `LinkLost`."""
-        return await self.exchange_packed(pack(commands), len(commands), deadline_ms)
-
-    async def exchange_packed(self, packed: bytes, wanted: int, deadline_ms: float) -> list[Reply]:
-        """As `exchange`, for commands that are packed already."""
-        if self._transport is None or self._is_given_up:
+        if self._transport is None or not self.is_open:
             raise LinkLost(self._loss, was_sent=False)
-        if not wanted:
+        if not commands:
             return []  # no reply would ever come
+        packed = pack(commands)  # first: a command that can't be encoded must not wait for a reply
         loop = asyncio.get_running_loop()
-        exchange = _Exchange(wanted, loop.create_future())
+        exchange = _Exchange(len(commands), loop.create_future(), [])
         self._waiting.append(exchange)
         self._transport.write(packed)
         # A plain timer is cheaper than a timeout scope, and its loss affects every waiting caller, not only this one.
@@ -132,9 +122,9 @@ class Link(asyncio.Protocol):
 
     def give_up(self, problem: str) -> None:
         """Start no further exchange, and close once those in flight have their replies."""
-        if self._transport is None or self._is_given_up:
+        if not self.is_open:
             return
-        self._is_given_up, self._loss = True, problem
+        self.is_open, self._loss = False, problem
         if not self._waiting:
             self.drop(problem)
 
@@ -163,6 +153,7 @@ class Link(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio: the socket is connected."""
         self._transport = cast(asyncio.Transport, transport)  # not isinstance: uvloop's transports derive from nothing
+        self.is_open = True
 
     def data_received(self, data: bytes) -> None:
         """asyncio: bytes arrived."""
@@ -192,14 +183,14 @@ class Link(asyncio.Protocol):
             if self.on_moved is not None and str(reply).startswith(_MOVED):
                 self.on_moved(str(reply))
             elif _NOT_HERE.search(str(reply)):
-                self._is_given_up, self._loss = True, f"the server answered: {reply}"
+                self.is_open, self._loss = False, f"the server answered: {reply}"
         exchange = self._waiting[0]
         exchange.replies.append(reply)
         if len(exchange.replies) == exchange.wanted:
             self._waiting.popleft()
             if not exchange.arrival.done():  # its caller may have been cancelled
                 exchange.arrival.set_result(exchange.replies)
-        if self._is_given_up and not self._waiting:
+        if not self.is_open and not self._waiting:
             self._lose(self._loss)
 
     def _overdue(self, exchange: _Exchange, deadline_ms: float, may_be_late: bool) -> None:
@@ -216,7 +207,7 @@ class Link(asyncio.Protocol):
             return
         # Not close(): buffered commands must not be sent after callers were refused.
         self._transport.abort()
-        self._transport = None
+        self._transport, self.is_open = None, False
         self._loss = problem
         while self._waiting:
             arrival = self._waiting.popleft().arrival

@@ -59,7 +59,8 @@ class Announcement(msgspec.Struct, frozen=True, array_like=True):
         return {partition: (*place, server_of.get(partition, "")) for partition, place in self.applied.items()}
 
 
-_encoder = msgspec.msgpack.Encoder()
+pack_announcement = msgspec.msgpack.Encoder().encode
+"""Encodes an `Announcement`."""
 _decoder = msgspec.msgpack.Decoder(Announcement)
 
 
@@ -206,21 +207,9 @@ class NodeAnnouncer:
     ) -> None:
         incarnation = self._registry.incarnation if self._registry else ""
         server_id, servers = labels
-        packed = pack_announcement(self._node, applied, server_id, incarnation, has_left, servers)
-        await self._client.publish(keys.APPLIED_CHANNEL, packed)
-
-
-def pack_announcement(
-    node: str,
-    applied: Mapping[int, Position],
-    server_id: str,
-    incarnation: str = "",
-    has_left: bool = False,
-    servers: dict[str, list[int]] | None = None,
-) -> bytes:
-    """Encode an announcement for `unpack_announcement`."""
-    places = {partition: (position.epoch, position.seq) for partition, position in applied.items()}
-    return _encoder.encode(Announcement(node, places, server_id, incarnation, has_left, servers or {}))
+        places = {partition: (position.epoch, position.seq) for partition, position in applied.items()}
+        announcement = Announcement(self._node, places, server_id, incarnation, has_left, servers)
+        await self._client.publish(keys.APPLIED_CHANNEL, pack_announcement(announcement))
 
 
 def unpack_announcement(packed: bytes) -> Announcement | None:

@@ -1,4 +1,4 @@
-"""Penalties: the common code of Bans and Mutes, which is everything but their names. `bans` and `mutes` provide those.
+"""Penalties: Bans and Mutes. They differ in their names only (`BAN`, `MUTE`).
 
 A User's facts hold the reason and the actor; a set ordered by end serves the query. An ended penalty stays in Redis until a
 sweep, and counts as absent everywhere from that very millisecond.
@@ -6,8 +6,7 @@ sweep, and counts as absent everywhere from that very millisecond.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 from gate.core.model import FOREVER_MS
@@ -47,26 +46,27 @@ IfDeactivated = Literal["refuse", "skip", "take"]
 
 
 class PenaltyNames(NamedTuple):
-    """The names of one kind of penalty in Redis."""
+    """The names of one kind of penalty in Redis. `key` makes the key of the set of penalized Users, by end."""
 
     imposed: str
     lifted: str
     until: bytes
     why: bytes
     by: bytes
+    key: Callable[[int, str], bytes]
 
 
-class Penalties(ABC):
+BAN = PenaltyNames("ban-imposed", "ban-lifted", keys.BANNED_UNTIL, keys.BANNED_WHY, keys.BANNED_BY, keys.bans)
+MUTE = PenaltyNames("mute-imposed", "mute-lifted", keys.MUTED_UNTIL, keys.MUTED_WHY, keys.MUTED_BY, keys.mutes)
+
+
+class Penalties:
     """Imposes, lifts and lists one kind of penalty. Every method may raise `StoreUnavailable`."""
 
-    words: PenaltyNames
-
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: Writer, names: PenaltyNames) -> None:
         self._writer = writer
-
-    @abstractmethod
-    def key(self, partition: int, app_key: str) -> bytes:
-        """Return the key of the set of penalized Users, by end."""
+        self.names = names
+        self.key = names.key
 
     async def impose(
         self,
@@ -125,8 +125,8 @@ class Penalties(ABC):
         for penalty in group:
             if not 0 < penalty.until_ms <= FOREVER_MS:
                 raise InvalidInput("until", f"must be 1 to {FOREVER_MS} ms, {penalty.until_ms} was sent")
-        words = self.words
-        args: list[bytes | str | int] = [words.imposed, words.until, words.why, words.by, if_deactivated]
+        names = self.names
+        args: list[bytes | str | int] = [names.imposed, names.until, names.why, names.by, if_deactivated]
         for penalty in group:
             # Its four fields, in the order of lua/impose.lua.
             args += penalty
@@ -137,13 +137,13 @@ class Penalties(ABC):
         self, app_key: str, users: Sequence[bytes], now_ms: int, why: str = "", by: str = ""
     ) -> WriteReceipt:
         """Lift Users' penalties. A User without one is accepted."""
-        words = self.words
+        names = self.names
         steps = [
             Step(
                 partition,
                 scripts.LIFT,
                 [self.key(partition, app_key), *(keys.user(partition, app_key, user) for user in group)],
-                [words.lifted, words.until, words.why, words.by, *group],
+                [names.lifted, names.until, names.why, names.by, *group],
                 Attribution(by, why),
             )
             for partition, group in self._writer.by_partition(app_key, users).items()
@@ -194,7 +194,7 @@ class Penalties(ABC):
     async def reasons(self, app_key: str, users: Sequence[bytes]) -> list[tuple[str, str]]:
         """Return the reason and the actor of each User's penalty; empty strings without a penalty."""
         asked = [
-            ("HMGET", keys.user(self._writer.partition_of(app_key, user), app_key, user), self.words.why, self.words.by)
+            ("HMGET", keys.user(self._writer.partition_of(app_key, user), app_key, user), self.names.why, self.names.by)
             for user in users
         ]
         replies = await self._writer.client.read(*asked) if asked else []

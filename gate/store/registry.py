@@ -74,14 +74,13 @@ def parse_registry(reply: Sequence[Reply]) -> Registry:
         server_id,
         incarnation if of_server == server_id else "",
         of_server == server_id and settled == "1",
-        tuple(_parse_node(field, value) for field, value in fields.items()),
+        tuple(
+            ListedNode(field[len(_NODE) :].decode(), run, int(beat), int(ttl_ms), int(offset_ms), value)
+            for field, value in fields.items()
+            for run, beat, ttl_ms, offset_ms in [value.decode().split(" ")]
+        ),
         joins,
     )
-
-
-def _parse_node(field: bytes, value: bytes) -> ListedNode:
-    run, beat, ttl_ms, offset_ms = value.decode().split(" ")
-    return ListedNode(field[len(_NODE) :].decode(), run, int(beat), int(ttl_ms), int(offset_ms), value)
 
 
 class BeatWatch:

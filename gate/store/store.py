@@ -7,14 +7,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
-from gate.core.model import AppFacts
 from gate.core.partition import DEFAULT_PARTITIONS
 from gate.core.snapshot import Part
 from gate.store.address import parse_address
-from gate.store.app_writes import AppWrites
 from gate.store.apps import Apps
 from gate.store.audit import Audit
-from gate.store.bans import Bans
 from gate.store.bootstrap import open_partitions, partitions_present, refuse_old_server
 from gate.store.bulk import BulkWriter
 from gate.store.changelog import Changelog
@@ -23,14 +20,14 @@ from gate.store.cluster import client_of
 from gate.store.deactivation import Deactivation
 from gate.store.jobs import Jobs
 from gate.store.lists import Lists
-from gate.store.mutes import Mutes
 from gate.store.nodes import NodeAnnouncer
 from gate.store.nonces import Nonces
 from gate.store.operators import Operators
+from gate.store.penalties import BAN, MUTE, Penalties
 from gate.store.rights import FACTS, require_rights
 from gate.store.users import Users
 from gate.store.webhook_queue import WebhookQueue
-from gate.store.writer import UNEXPLAINED, Attribution, Writer, WriteReceipt
+from gate.store.writer import Writer, WriteReceipt
 
 __all__ = ["Store", "WriteReceipt"]
 
@@ -42,8 +39,8 @@ class Store:
         self.client = client
         self.writer = Writer(client, partitions)
         self.apps = Apps(self.writer)
-        self.bans = Bans(self.writer)
-        self.mutes = Mutes(self.writer)
+        self.bans = Penalties(self.writer, BAN)
+        self.mutes = Penalties(self.writer, MUTE)
         self.lists = Lists(self.writer)
         self.users = Users(self.writer)
         self.deactivation = Deactivation(self.writer)
@@ -94,10 +91,6 @@ class Store:
     def announcer(self, node: str, place: str = "", *, owns_server: bool = False) -> NodeAnnouncer:
         """Return the announcer of one node, for its replicator; `place` and `owns_server` as for `NodeAnnouncer`."""
         return NodeAnnouncer(self.client, node, place, owns_server=owns_server, partitions=self.partitions)
-
-    def writes(self, app: AppFacts, now_ms: int, attribution: Attribution = UNEXPLAINED) -> AppWrites:
-        """The writes to an App's facts, under its rules, for one caller."""
-        return AppWrites(self, app, now_ms, attribution)
 
     def snapshot(self) -> AsyncIterator[Sequence[Part]]:
         """Yield all facts in batches, as the Changelog does."""

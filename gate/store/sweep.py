@@ -26,7 +26,7 @@ from gate.store.lists import TAKEN_OFF
 from gate.store.penalties import Penalties
 from gate.store.scripts import Call
 from gate.store.store import Store
-from gate.store.writer import Step
+from gate.store.writer import Step, logged_call
 
 # A script of this size occupies the server for some 2 ms.
 MAX_SWEPT_A_SCRIPT = 500
@@ -69,7 +69,7 @@ class Sweep:
         return swept + await self._sweep_lists(over_ms, goes_on)
 
     async def _sweep_penalties(self, app_key: str, noun: Penalties, over_ms: int, goes_on: Callable[[], bool]) -> int:
-        labels, swept, partitions = noun.words, 0, list(range(self._store.partitions))
+        names, swept, partitions = noun.names, 0, list(range(self._store.partitions))
         while partitions and goes_on():
             looks: list[Command] = [
                 ("ZRANGEBYSCORE", noun.key(partition, app_key), "-inf", over_ms, "LIMIT", 0, MAX_SWEPT_A_SCRIPT)
@@ -79,7 +79,7 @@ class Sweep:
             due: list[_Due] = []
             for partition, users in zip(partitions, ended, strict=True):
                 own = [noun.key(partition, app_key), *(keys.user(partition, app_key, user) for user in users)]
-                args = [over_ms, labels.lifted, labels.until, labels.why, labels.by, *users]
+                args = [over_ms, names.lifted, names.until, names.why, names.by, *users]
                 if users:
                     due.append(_Due(self._logged(app_key, partition, scripts.SWEEP_PENALTIES, own, args), len(users)))
             removed = await self._run(due, goes_on)
@@ -145,7 +145,7 @@ class Sweep:
     def _logged(
         self, app: str, partition: int, script: scripts.Script, own: list[bytes], args: list[bytes | str | int]
     ) -> Call:
-        return self._store.writer.call_of(app, Step(partition, script, own, args), wall_ms())
+        return logged_call(app, Step(partition, script, own, args), wall_ms())
 
     async def _run(self, due: Sequence[_Due], goes_on: Callable[[], bool]) -> int:
         """Run the scripts, some at a time, with a pause after each slice."""

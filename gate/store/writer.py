@@ -92,19 +92,15 @@ class Writer:
         if len(unique) > MAX_IDS_A_CALL:
             raise InvalidInput("users", f"at most {MAX_IDS_A_CALL} in one call, {len(unique)} were sent")
         for user in unique:
-            grouped[self.partition_of(app, user)].append(user)
+            grouped[partition_of(app, user, self.partitions)].append(user)
         return grouped
-
-    def call_of(self, app: str, step: Step, now_ms: int) -> Call:
-        """Return the call that runs a step, with the keys and arguments that `lua/lib/append.lua` reads."""
-        return logged_call(app, step, now_ms)
 
     async def write(self, app: str, steps: Sequence[Step], now_ms: int) -> tuple[WriteReceipt, list[Reply]]:
         """Run the steps. A reply that begins with a word is a refusal, which the caller interprets.
 
         Raises `StoreUnavailable`.
         """
-        calls = [self.call_of(app, step, now_ms) for step in steps]
+        calls = [logged_call(app, step, now_ms) for step in steps]
         if self._recent is not None:
             return await self._write_to_masters(self._recent, steps, calls)
         # On the same connection, so the list is at least as new as the writes.

@@ -34,7 +34,7 @@ from gate.presence.session_recovery import RECOVERED_AT_ONCE
 from gate.store import keys, presence_keys
 from gate.store.address import parse_address
 from gate.store.cluster import client_of
-from gate.store.nodes import pack_announcement
+from gate.store.nodes import Announcement, pack_announcement
 from gate.store.presence import PresenceStore
 from gate.store.store import Store
 from harness.ports import LOOPBACK
@@ -281,7 +281,7 @@ async def _http_write_s(node: GateService, many: int, round_: int) -> float:
 
 async def _publish(server: RedisServer, many: int) -> float:
     """Seconds of Redis's processor time a message and subscriber, beyond those of a message without subscribers."""
-    packed = pack_announcement("node-with-a-name", {}, "0123456789abcdef", "0123456789abcdef")
+    packed = pack_announcement(Announcement("node-with-a-name", {}, "0123456789abcdef", "0123456789abcdef"))
     channel = b"gate:units"
 
     def publish() -> float:

@@ -11,7 +11,7 @@ from gate.core.model import FOREVER_MS, AppFacts, ListKind
 from gate.core.revision import NOWHERE, Position
 from gate.errors import InvalidConfig, StoreUnavailable
 from gate.store import keys
-from gate.store.log_reading import MAX_CHANGES_A_READ
+from gate.store.changelog import MAX_CHANGES_A_READ
 from gate.store.store import Store
 from gate.store.writer import LOG_MAX_ENTRIES
 from harness.servers import RedisServer
