@@ -21,6 +21,8 @@ TOOLS = (
     "chromium",
     "qemu-aarch64-static",
     "spin",
+    "nginx",
+    "haproxy",
     "gcc",
 )
 
@@ -67,7 +69,7 @@ def test_a_new_machine_sees_the_names_of_all_packages(tmp_path: Path) -> None:
     python, debian, sdks, clients = announced(new, machine(tmp_path / "bin")).splitlines()
     assert re.search(r"installs \d\d+ Python packages in \.venv", python)
     assert debian.endswith(
-        "as root: redis-server redis-tools faketime nodejs npm chromium qemu-user-static spin gcc libc6-dev"
+        "as root: redis-server redis-tools faketime nodejs npm chromium qemu-user-static spin gcc libc6-dev nginx haproxy"
     )
     assert {"rongcloud-2.0.1", "node"} <= set(sdks.split())
     assert all(
