@@ -45,7 +45,7 @@ def sources(folder: str) -> Sequence[str]:
 
 
 def protocols(text: str) -> int:
-    """Classes whose base is `Protocol`."""
+    """Classes whose base is typing's `Protocol`; that of asyncio is the base of a connection."""
     classes = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ClassDef))
     return sum("Protocol" in set(bases(node)) for node in classes)
 
@@ -54,7 +54,7 @@ def bases(node: ast.ClassDef) -> Iterator[str]:
     """The names of the bases, without their type parameters."""
     for base in node.bases:
         plain = base.value if isinstance(base, ast.Subscript) else base
-        yield plain.attr if isinstance(plain, ast.Attribute) else plain.id if isinstance(plain, ast.Name) else ""
+        yield plain.id if isinstance(plain, ast.Name) else ast.unparse(plain)
 
 
 def comments(text: str) -> int:

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from heapq import heappop, heappush
 from itertools import count
-from typing import Protocol
 
 PING_EVERY_S = 25.0
 """Shorter than the idle limits of usual proxies, 30 to 60 s."""
@@ -25,12 +24,8 @@ LEAST_WAIT_S = 0.005
 processors would have to wait for."""
 
 
-class Pinged(Protocol):
-    """A connection."""
-
-    async def ping(self) -> bool:
-        """Send a ping; False once the connection is gone."""
-        ...
+Ping = Callable[[], Awaitable[bool]]
+"""Sends a ping to one connection; False once that is gone."""
 
 
 class Pinging:
@@ -39,14 +34,14 @@ class Pinging:
     def __init__(self, every_s: float = PING_EVERY_S, draw: Callable[[], float] = random.random) -> None:
         self._every_s = every_s
         self._draw = draw
-        self._due: list[tuple[float, int, Pinged]] = []
+        self._due: list[tuple[float, int, Ping]] = []
         """A heap of moments of the loop's clock. The number keeps two of one moment apart."""
         self._numbers = count()
         self._going: asyncio.Task[None] | None = None
 
-    def add(self, client: Pinged) -> None:
-        """It is pinged until it is gone."""
-        self._put(client, self._every_s * self._draw())
+    def add(self, ping: Ping) -> None:
+        """Ping a connection until it is gone."""
+        self._put(ping, self._every_s * self._draw())
         if self._going is None or self._going.done():
             self._going = asyncio.create_task(self._go_round(), name="pings")
 
@@ -56,8 +51,8 @@ class Pinging:
             self._going.cancel()
             await asyncio.wait([self._going])
 
-    def _put(self, client: Pinged, in_s: float) -> None:
-        heappush(self._due, (asyncio.get_running_loop().time() + in_s, next(self._numbers), client))
+    def _put(self, ping: Ping, in_s: float) -> None:
+        heappush(self._due, (asyncio.get_running_loop().time() + in_s, next(self._numbers), ping))
 
     async def _go_round(self) -> None:
         clock = asyncio.get_running_loop().time
@@ -65,6 +60,6 @@ class Pinging:
             next_in_s = max(LEAST_WAIT_S, self._due[0][0] - clock())
             await asyncio.sleep(min(next_in_s, self._every_s / LOOKS_A_ROUND))
             while self._due and self._due[0][0] <= clock():
-                _, _, client = heappop(self._due)
-                if await client.ping():
-                    self._put(client, self._every_s)
+                _, _, ping = heappop(self._due)
+                if await ping():
+                    self._put(ping, self._every_s)

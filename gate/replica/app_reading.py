@@ -19,10 +19,10 @@ from __future__ import annotations
 import os
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 import lmdb
 
@@ -32,8 +32,8 @@ from gate.core.decide import Asks, decide, recipient_asks, sender_is_clear
 from gate.core.ids import user_id as checked_id
 from gate.core.model import NO_FACTS, AppFacts, ListKind, UserFacts
 from gate.core.verdict import Verdict, Word
-from gate.errors import AppUnknown, InvalidInput, ReplicaForeign
-from gate.native import Checks, Snapshot
+from gate.errors import AppUnknown, InvalidInput
+from gate.native import Checks
 from gate.replica.layout import (
     NO_RECORD,
     UserRecord,
@@ -46,34 +46,13 @@ from gate.replica.layout import (
 )
 from gate.replica.native_core import trusted_core
 
+if TYPE_CHECKING:
+    from gate.replica.reading import Reading
+
 ALLOWED: Word = "allowed"
 
 # Raised by decoding of bytes that this version did not write.
 UNREADABLE = (struct.error, ValueError, IndexError, InvalidInput)
-
-
-class Bracket(Protocol):
-    """A read transaction, and a count that changes whenever it may see other facts."""
-
-    moves: int
-    get: Callable[[bytes], bytes | None]
-    snapshot: Snapshot | None
-
-    def read(self, key: bytes) -> bytes | None:
-        """As `get`, but raises errors of this project."""
-        ...
-
-    def damaged(self, fault: Exception) -> ReplicaForeign:
-        """Return the exception to raise for an unreadable file."""
-        ...
-
-    def refresh(self) -> None:
-        """Begin to read the newest commit."""
-        ...
-
-    def release(self) -> None:
-        """End the transaction."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,7 +89,7 @@ class AppReading:
         "number",
     )
 
-    def __init__(self, reading: Bracket, key: str, cached_users: int) -> None:
+    def __init__(self, reading: Reading, key: str, cached_users: int) -> None:
         self._reading = reading
         self._key = app_record_key(key)
         self._cached_users = cached_users
@@ -136,6 +115,13 @@ class AppReading:
             if self.checks is not None and self._raw:
                 self.checks.sync()
         return bool(self._raw)
+
+    def is_under(self, settings: AppFacts | None) -> bool:
+        """Whether the App's settings are still this very object, as of the last `sync`.
+
+        A caller found its secret among those settings. If the App has others by now, the secret may have been dropped.
+        """
+        return self.app is settings
 
     def _adopt(self, raw: bytes) -> None:
         self.forget_all()

@@ -139,7 +139,7 @@ class Reading:
             self._follow_chosen()
         try:
             txn = self._txn = self._env.begin()
-            self.get = cast("Callable[[bytes], bytes | None]", txn.get)
+            self.get = txn.get  # type: ignore[assignment]  # a `cast` would cost a call on each check
             seen = txn.id()
             if seen != self._seen:
                 self._moved(seen if self.snapshot is None else self._place_core(self.snapshot, seen))

@@ -23,7 +23,7 @@ from gate.wire.client import Client, NoAuth
 from gate.wire.explained import in_lines
 from gate.wire.long_reads import PIECE as LONG_PIECE
 from gate.wire.long_reads import View
-from gate.wire.pending_reply import PendingReply
+from gate.wire.outbox import PendingReply
 from gate.wire.turns import SLICE_US
 
 MAX_RECIPIENTS = 10_000

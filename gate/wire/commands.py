@@ -25,7 +25,7 @@ from gate.wire import (
 )
 from gate.wire.checks import RevisionDemand
 from gate.wire.client import MAX_STRANGER_COMMANDS, Client, Habit
-from gate.wire.pending_reply import PendingReply
+from gate.wire.outbox import PendingReply
 from gate.wire.refusals import refused, unknown_command, wrong_number
 from gate.wire.table import Command, InMulti
 

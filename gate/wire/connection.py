@@ -22,7 +22,7 @@ is less than one turn's bytes and one command.
 from __future__ import annotations
 
 import asyncio
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from gate.clock import monotonic_us
 from gate.errors import GateError
@@ -31,14 +31,15 @@ from gate.wire.client import Client, Worker
 from gate.wire.commands import COMMANDS, answer
 from gate.wire.hot import answered, answered_now, batch_reply
 from gate.wire.line import Line
-from gate.wire.outbox import Outbox
-from gate.wire.pending_reply import PendingReply
-from gate.wire.refusals import TOO_MANY, too_late
+from gate.wire.outbox import Outbox, PendingReply
+from gate.wire.refusals import TOO_MANY
 from gate.wire.replies import error
 from gate.wire.resp import CommandReader
 from gate.wire.turns import SLICE_US, TURN_BYTES, Usage
-from gate.wire.waiting import RevisionWait
-from gate.wire.watch import Watch
+from gate.wire.waiting import RevisionWait, too_late
+
+if TYPE_CHECKING:
+    from gate.wire.listener import WireServer
 
 STALL_LIMIT_MS = 30_000
 """How long a peer may leave a command unfinished, or its replies unread."""
@@ -59,10 +60,10 @@ class Connection(asyncio.BufferedProtocol):
         "_is_full",
         "_is_paused",
         "_rest",
+        "_server",
         "_stalled_since_ms",
         "_stranger_bytes",
         "_usage",
-        "_watch",
         "client",
         "is_local",
         "is_stranger",
@@ -75,9 +76,9 @@ class Connection(asyncio.BufferedProtocol):
         "worker",
     )
 
-    def __init__(self, worker: Worker, watch: Watch) -> None:
+    def __init__(self, worker: Worker, server: WireServer) -> None:
         self.worker = worker
-        self._watch = watch
+        self._server = server
         self.client = Client(worker, COMMANDS)
         self.reader = CommandReader()
         self.line: Line | None = None
@@ -105,7 +106,7 @@ class Connection(asyncio.BufferedProtocol):
         peer = transport.get_extra_info("peername")
         self.is_local = not isinstance(peer, tuple)
         self.client.peer = "unix" if self.is_local else f"{peer[0]}:{peer[1]}"
-        if not self._watch.opened(self):
+        if not self._server.opened(self):
             self.refuse(TOO_MANY)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -113,7 +114,7 @@ class Connection(asyncio.BufferedProtocol):
         if self.line is not None:  # first: the transport closes the descriptor next, whatever is raised here
             self.line.leave()
             self.line = None
-        self._watch.closed(self)
+        self._server.closed(self)
         self._backlog.clear()
         self._rest = b""
         self.outbox.abandon()
@@ -158,7 +159,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         """The peer finished sending: its replies are flushed, then the transport closes itself."""
-        self._watch.stalls(self)
+        self._server.stalls(self)
         self.outbox.abandon_pending()
         if self._backlog or self._rest or self.revision_wait.is_on or self.outbox:
             self._draining = True
@@ -195,7 +196,7 @@ class Connection(asyncio.BufferedProtocol):
         self._rest = b""
         self.line.write(error(problem))
         self.line.close()
-        self._watch.stalls(self)
+        self._server.stalls(self)
 
     def stalled_ms(self, now_monotonic_ms: int) -> int:
         """For how long the peer has owed bytes or reading, without getting anywhere; 0 if it owes nothing.
@@ -266,7 +267,7 @@ class Connection(asyncio.BufferedProtocol):
         client, reader, line = self.client, self.reader, self.line
         if (client.app_reading is None) is not self.is_stranger:
             self.is_stranger, self._stranger_bytes = not self.is_stranger, 0
-            self._watch.stands(self)
+            self._server.stands(self)
         is_over_budget = self._stranger_bytes > STRANGER_BUDGET_BYTES or reader.pending > MAX_STRANGER_BYTES
         if self.is_stranger and reader.error is None and is_over_budget:
             reader.refuse("ERR Protocol error: unauthenticated request too big")
@@ -281,12 +282,12 @@ class Connection(asyncio.BufferedProtocol):
             return
         self.resume()
         if reader.pending:
-            self._watch.stalls(self)
+            self._server.stalls(self)
             return
         self._stalled_since_ms, app = 0, client.hot_app
         if line is None or app is None or self._draining or client.quitting or self._is_paused or self.outbox.waiting:
             return
-        if app.checks is not None and app.app is client.facts:
+        if app.checks is not None and app.is_under(client.facts):
             line.arm(app.checks, app.sync)
 
     def _wait_for_a_turn(self) -> None:
@@ -368,7 +369,7 @@ class Connection(asyncio.BufferedProtocol):
             self._is_paused = True
         else:
             self.pause()
-        self._watch.stalls(self)
+        self._server.stalls(self)
 
     def pause(self) -> None:
         """Read nothing more, and decide nothing, until `resume`."""
@@ -395,4 +396,4 @@ class Connection(asyncio.BufferedProtocol):
             self.line.write(error(self.reader.error))
         self._draining = True
         self.line.close()
-        self._watch.stalls(self)
+        self._server.stalls(self)

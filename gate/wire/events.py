@@ -19,7 +19,7 @@ from gate.core.presence import Cursor, Event, parse_cursor, parse_gateway
 from gate.errors import FeedReset, InvalidInput, Unavailable
 from gate.wire import replies
 from gate.wire.client import Client, Reply, Worker
-from gate.wire.pending_reply import PendingReply
+from gate.wire.outbox import PendingReply
 from gate.wire.turns import in_turn
 
 EVENTS_A_PIECE = 100

@@ -36,7 +36,7 @@ from gate.replica.reading import Reading
 from gate.replica.verified_again import verified_again, verify_until_ms
 from gate.wire import replies
 from gate.wire.client import Client
-from gate.wire.pending_reply import PendingReply
+from gate.wire.outbox import PendingReply
 from gate.wire.ports import Gateway, PendingResult
 
 MAX_TOUCHED = 1_000

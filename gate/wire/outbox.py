@@ -1,20 +1,52 @@
-"""Replies of one connection that wait for their turn, behind one that is still to come.
+"""Replies that are still to come, as presence commands give since they ask Redis, and what waits its turn behind them.
 
-Empty on a connection that only checks, which is asked on each write and costs it nothing more. Used by `connection`.
+A connection keeps the place of a `PendingReply` among its replies in its `Outbox`, which is empty on a connection that only
+checks: it is asked on each write, and costs nothing more. Used by `connection`, and by the commands that wait.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
-from gate.wire.pending_reply import PendingReply
-from gate.wire.refusals import worded
+import msgspec
+
+from gate.errors import GateError
+from gate.wire.refusals import refused
 
 MAX_AWAITED = 1_024
 """Replies that wait, for Redis or for their turn: a gateway's storm of connects goes out in few pipelines."""
 BYTES_A_REPLY = 1_024
 """Ready replies that wait for their turn count for as many as they fill of these: about 1 MB a connection in all."""
+
+
+class PendingReply(msgspec.Struct, frozen=True):
+    """Once `arrival` is done, `word` gives the reply, or raises a `GateError`, or says what else to wait for.
+
+    `holds_back`: what follows on the connection may depend on it, so it waits. `abandon` is called if the peer is
+    gone first or may be, perhaps more than once, perhaps before `word`.
+    `cancel` is called once it certainly is, and `hurry` if the answer should come now: its peer said its last word, or the
+    worker drains. `listens`: it takes long, so that the peer's end has to be noticed meanwhile.
+    `weight` is how many small replies it counts for where the bound on what a connection waits for is kept.
+    """
+
+    arrival: asyncio.Future[Any]
+    word: Callable[[], bytes | PendingReply]
+    holds_back: bool = False
+    abandon: Callable[[], object] | None = None
+    cancel: Callable[[], object] | None = None
+    hurry: Callable[[], object] | None = None
+    listens: bool = False
+    weight: int = 1
+
+    def worded(self) -> bytes | PendingReply:
+        """The reply that has come, or what else there is to wait for; every documented refusal becomes an error reply."""
+        try:
+            return self.word()
+        except GateError as refusal:
+            return refused(refusal)
 
 
 class Outbox:
@@ -40,7 +72,7 @@ class Outbox:
     def put(self, replies: bytes) -> None:
         """Replies whose turn is behind what waits."""
         self.waiting.append(replies)
-        self.weight += _weight_of(replies)
+        self.weight += 1 + len(replies) // BYTES_A_REPLY
         self.is_full = self.holds_back or self.weight >= MAX_AWAITED
 
     def wait_for(self, later: PendingReply) -> None:
@@ -64,8 +96,11 @@ class Outbox:
             head = queue[0]
             if isinstance(head, PendingReply) and not head.arrival.done():
                 break
-            reply = worded(head) if isinstance(head, PendingReply) else head
-            self.weight -= _weight_of(head)
+            if isinstance(head, PendingReply):
+                reply, weight = head.worded(), head.weight
+            else:
+                reply, weight = head, 1 + len(head) // BYTES_A_REPLY
+            self.weight -= weight
             if isinstance(reply, PendingReply):
                 queue[0] = reply
                 self.weight += reply.weight
@@ -100,7 +135,3 @@ class Outbox:
         self.waiting.clear()
         self.weight = 0
         self.holds_back = self.is_full = False
-
-
-def _weight_of(waiting: bytes | PendingReply) -> int:
-    return waiting.weight if isinstance(waiting, PendingReply) else 1 + len(waiting) // BYTES_A_REPLY

@@ -13,7 +13,7 @@ from gate.core.presence import Session
 from gate.errors import InvalidInput
 from gate.wire import replies
 from gate.wire.client import Client
-from gate.wire.pending_reply import PendingReply
+from gate.wire.outbox import PendingReply
 from gate.wire.table import Asking
 
 MAX_USERS = 10_000

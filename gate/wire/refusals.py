@@ -19,24 +19,13 @@ from gate.errors import (
     Unavailable,
 )
 from gate.wire import replies
-from gate.wire.checks import RevisionDemand
-from gate.wire.client import NoAuth, NoProto, Reply, Worker, WrongPass
+from gate.wire.client import NoAuth, NoProto, Reply, WrongPass
 from gate.wire.documents import expected
-from gate.wire.pending_reply import PendingReply
-from gate.wire.waiting import MIN_WAIT_MS
 
 TOO_MANY = "ERR max number of clients reached: connect to another node, or raise the limit of open files of this one"
 _WHAT_THERE_IS = b". Send COMMAND LIST for the commands of this port"
 _SHOWN_ARGUMENTS_BYTES = 128
 """How much of an unknown command's arguments its error repeats, as Redis does."""
-
-
-def worded(later: PendingReply) -> bytes | PendingReply:
-    """The reply that has come, or what else there is to wait for; every documented refusal becomes an error reply."""
-    try:
-        return later.word()
-    except GateError as refusal:
-        return refused(refusal)
 
 
 def refused(refusal: GateError) -> bytes:
@@ -94,11 +83,3 @@ def wrong_number(name: bytes) -> bytes:
     """Of arguments: as Redis words it, then what the command takes."""
     lower = name.decode().lower()
     return replies.error(f"ERR wrong number of arguments for '{lower}' command{expected(name)}")
-
-
-def too_late(worker: Worker, demand: RevisionDemand) -> bytes:
-    """The error reply for a check whose Revision did not come in time."""
-    worker.errors += 1
-    return refused(
-        Stale(f"this Replica has not applied {demand.text} within {MIN_WAIT_MS} ms: ask again, or another node")
-    )

@@ -23,7 +23,6 @@ Called by `gate.wire.connection`, one CommandReader a connection.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from itertools import chain
 from typing import Final
 
@@ -39,6 +38,7 @@ from gate.wire.strict import (
 )
 
 __all__ = [
+    "BULK_HEADERS",
     "LONE_BYTES",
     "MAX_ARGS",
     "MAX_BULK_BYTES",
@@ -47,8 +47,8 @@ __all__ = [
     "Command",
     "CommandReader",
     "StrictReader",
-    "lone_command",
-    "lone_triple",
+    "whole_batch",
+    "whole_command",
 ]
 
 _SHORT_BYTES: Final = 128
@@ -70,8 +70,8 @@ _PROBE: Final = b"*0\r\n"
 _LONG_COUNT: Final = re.compile(rb"\*[0-9]{5}")
 _LONG_LOOKALIKE_COUNT: Final = re.compile(rb"[~>|][0-9]{5}")
 _ARRAY_HEADERS: Final = [b"*%d" % count for count in range(_SHORT_BYTES)]
-_BULK_HEADERS: Final = [b"$%d" % length for length in range(_SHORT_BYTES)]
-_header_of_length = _BULK_HEADERS.__getitem__
+BULK_HEADERS: Final = [b"$%d" % length for length in range(_SHORT_BYTES)]
+_header_of_length = BULK_HEADERS.__getitem__
 
 idle_readers: list[hiredis.Reader] = []
 
@@ -106,7 +106,7 @@ class CommandReader(StrictReader):
         # Bounded by a line's longest, so that no line in it can be too long.
         elif (nothing := _NOTHING.match(chunk, 0, MAX_LINE_BYTES)) is not None:
             return commands, chunk[nothing.end() :]
-        if size <= _SHORT_BYTES and (command := _single(chunk)) is not None:
+        if size <= _SHORT_BYTES and (command := whole_command(chunk)) is not None:
             return [command], b""
         if size <= _PIECE_BYTES and chunk[-2:] == b"\r\n" and (batch := whole_batch(chunk)) is not None:
             return batch, b""
@@ -121,38 +121,13 @@ class CommandReader(StrictReader):
         return commands, b"" if self.error is not None else chunk[stop:]
 
 
-def _single(chunk: bytes) -> Command | None:
+def whole_command(chunk: bytes) -> Command | None:
     """The command that `chunk` consists of, if it is exactly one: its lines must be what its arguments encode to."""
     lines = chunk.split(b"\r\n")
     args = lines[2::2]
     if not args or lines[0] != _ARRAY_HEADERS[len(args)]:
         return None
     return args if lines[1::2] == [*map(_header_of_length, map(len, args)), b""] else None
-
-
-def lone_command(chunk: bytes) -> Sequence[bytes] | None:
-    """The parts of a chunk of at most `LONE_BYTES` that is exactly one command of three or five parts; else None."""
-    return _single(chunk) if chunk[:3] == b"*5\r" else lone_triple(chunk)
-
-
-def lone_triple(chunk: bytes) -> tuple[bytes, bytes, bytes] | None:
-    """The parts of a chunk of at most `LONE_BYTES` that is exactly one command of three parts; None for anything else.
-
-    For the caller that asks one check at a time: a third of what `feed` takes. Between commands only.
-    """
-    try:
-        count, name_length, name, first_length, first, second_length, second, end = chunk.split(b"\r\n")
-    except ValueError:
-        return None
-    if (
-        count == b"*3"
-        and not end
-        and name_length == _BULK_HEADERS[len(name)]
-        and first_length == _BULK_HEADERS[len(first)]
-        and second_length == _BULK_HEADERS[len(second)]
-    ):
-        return name, first, second
-    return None
 
 
 def whole_batch(piece: bytes) -> list[Command] | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
 from typing import TYPE_CHECKING, NamedTuple
 
-from gate.wire.pending_reply import PendingReply
+from gate.wire.outbox import PendingReply
 
 if TYPE_CHECKING:
     from gate.wire.checks import RevisionDemand

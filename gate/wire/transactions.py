@@ -24,12 +24,12 @@ from gate.wire import checks, replies
 from gate.wire.checks import RevisionDemand
 from gate.wire.client import Client, NoAuth, Reply
 from gate.wire.long_reads import View
-from gate.wire.outbox import MAX_AWAITED
-from gate.wire.pending_reply import PendingReply
+from gate.wire.outbox import MAX_AWAITED, PendingReply
 from gate.wire.queued import Entry, Queued
-from gate.wire.refusals import refused, too_late, worded
+from gate.wire.refusals import refused
 from gate.wire.table import Asking, Command, Handler, InMulti, Table
 from gate.wire.turns import SLICE_US, in_turn
+from gate.wire.waiting import too_late
 
 AT_ONCE_WEIGHT = 256
 """What is decided in the turn that brought EXEC: 0.3 ms, or 1.5 ms where no User is cached."""
@@ -298,7 +298,7 @@ class Execution:
     def _take(self) -> None:
         at, later = self._awaited.popleft()
         self._awaited_weight -= later.weight
-        reply = worded(later)
+        reply = later.worded()
         if isinstance(reply, PendingReply):
             self._awaited.appendleft((at, reply))
             self._awaited_weight += reply.weight

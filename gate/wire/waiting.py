@@ -9,10 +9,11 @@ import asyncio
 from collections.abc import Callable
 
 from gate.clock import monotonic_ms
-from gate.errors import GateError
+from gate.errors import GateError, Stale
 from gate.replica.positions import reaches
 from gate.wire.checks import RevisionDemand
 from gate.wire.client import Worker
+from gate.wire.refusals import refused
 
 MIN_WAIT_MS = 100
 """How long a check waits for the Revision it demands: a hundred times what replication takes, yet a router can bear it."""
@@ -89,3 +90,11 @@ class RevisionWait:
             return False  # the check itself will say what is wrong
         finally:
             reading.release()
+
+
+def too_late(worker: Worker, demand: RevisionDemand) -> bytes:
+    """The error reply for a check whose Revision did not come in time."""
+    worker.errors += 1
+    return refused(
+        Stale(f"this Replica has not applied {demand.text} within {MIN_WAIT_MS} ms: ask again, or another node")
+    )

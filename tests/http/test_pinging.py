@@ -42,7 +42,7 @@ async def pinging() -> AsyncIterator[Pinging]:
 async def test_each_has_its_whole_time_for_an_answer(pinging: Pinging, many: int) -> None:
     clients = [Counted(until=3) for _ in range(many)]
     for one in clients:
-        pinging.add(one)
+        pinging.add(one.ping)
     await wait_until_async(lambda: all(one.is_gone for one in clients), IN_TIME_S, "everybody to be pinged three times")
     for one in clients:
         assert all(later - sooner >= EVERY_S for sooner, later in zip(one.at_s, one.at_s[1:], strict=False))
@@ -54,7 +54,7 @@ async def test_those_who_came_together_are_not_pinged_together() -> None:
     clients = [Counted(until=1) for _ in range(100)]
     began_s = asyncio.get_running_loop().time()
     for one in clients:
-        pinging.add(one)
+        pinging.add(one.ping)
     await wait_until_async(lambda: all(one.is_gone for one in clients), IN_TIME_S, "everybody to be pinged")
     await pinging.aclose()
     for share, one in enumerate(clients):
@@ -63,8 +63,8 @@ async def test_those_who_came_together_are_not_pinged_together() -> None:
 
 async def test_a_client_that_is_gone_is_not_pinged_again(pinging: Pinging) -> None:
     gone, stays = Counted(until=1), Counted(until=4)
-    pinging.add(gone)
-    pinging.add(stays)
+    pinging.add(gone.ping)
+    pinging.add(stays.ping)
     await wait_until_async(lambda: stays.is_gone, IN_TIME_S, "the one that stays to be pinged four times")
     assert len(gone.at_s) == 1
 
@@ -72,5 +72,5 @@ async def test_a_client_that_is_gone_is_not_pinged_again(pinging: Pinging) -> No
 async def test_it_goes_on_after_no_client_was_there(pinging: Pinging) -> None:
     for _ in range(2):
         one = Counted(until=1)
-        pinging.add(one)
+        pinging.add(one.ping)
         await wait_until_async(partial(getattr, one, "is_gone"), IN_TIME_S, "a client to be pinged")

@@ -10,6 +10,7 @@ from typing import cast
 from gate.wire import replies
 from gate.wire.client import Worker
 from gate.wire.connection import Connection
+from gate.wire.listener import WireServer
 from gate.wire.turns import Turns
 from harness.waiting import wait_until_async
 
@@ -99,7 +100,7 @@ class Line:
         self.soon = soon
         self.watch = Lookout(full)
         self.transport = RecordingTransport(room)
-        self.connection = Connection(worker, self.watch)
+        self.connection = Connection(worker, cast("WireServer", self.watch))
         self.transport.connection = self.connection
         self.connection.connection_made(cast(asyncio.Transport, self.transport))
 

@@ -8,7 +8,7 @@ import pytest
 
 from gate.wire import events
 from gate.wire.listener import WireServer
-from gate.wire.pending_reply import PendingReply
+from gate.wire.outbox import PendingReply
 from harness.servers import RedisServer
 from harness.waiting import wait_until_async
 from tests.replica.ledger import Ledger, app_facts, app_set

@@ -13,7 +13,8 @@ from itertools import pairwise
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gate.wire.resp import LONE_BYTES, Command, CommandReader, StrictReader, lone_triple
+from gate.wire.hot import lone_command
+from gate.wire.resp import LONE_BYTES, Command, CommandReader, StrictReader
 from harness.seeds import seed
 from tests.wire.malformed import ODD_BUT_GOOD, REDIS_ONLY_GOOD, REDIS_ONLY_REFUSED, REFUSED, STRICTER, echo
 
@@ -159,27 +160,27 @@ _ARGS = st.one_of(
 
 
 @given(
-    args=st.lists(_ARGS, min_size=1, max_size=4),
+    args=st.lists(_ARGS, min_size=1, max_size=6),
     cut=st.integers(0, 8),
     tail=st.sampled_from([b"", b"\r\n", b"*", PING]),
 )
-def test_a_lone_triple_is_what_the_exact_reader_says(args: list[bytes], cut: int, tail: bytes) -> None:
+def test_a_lone_command_is_what_the_exact_reader_says(args: list[bytes], cut: int, tail: bytes) -> None:
     whole = echo_of(args)
     chunk = whole[: len(whole) - cut] + tail
-    triple = lone_triple(chunk) if len(chunk) <= LONE_BYTES else None
-    if triple is not None:
+    lone = lone_command(chunk) if len(chunk) <= LONE_BYTES else None
+    if lone is not None:
         reader = StrictReader()
-        assert reader.feed(chunk) == [list(triple)]
+        assert reader.feed(chunk) == [list(lone)]
         assert reader.error is None
         assert reader.pending == 0
-    elif len(args) == 3 and cut == 0 and not tail and len(whole) <= LONE_BYTES:
-        assert any(b"\r\n" in arg for arg in args)  # the only good triples that it leaves to the general way
+    elif len(args) in (3, 5) and cut == 0 and not tail and len(whole) <= LONE_BYTES:
+        assert any(b"\r\n" in arg for arg in args)  # the only good ones that it leaves to the general way
 
 
 @given(chunk=st.lists(st.sampled_from(TOKENS), max_size=8).map(b"".join))
-def test_a_lone_triple_is_never_made_of_anything_else(chunk: bytes) -> None:
-    triple = lone_triple(chunk) if len(chunk) <= LONE_BYTES else None
-    assert triple is None or StrictReader().feed(chunk) == [list(triple)]
+def test_a_lone_command_is_never_made_of_anything_else(chunk: bytes) -> None:
+    lone = lone_command(chunk) if len(chunk) <= LONE_BYTES else None
+    assert lone is None or StrictReader().feed(chunk) == [list(lone)]
 
 
 def echo_of(args: list[bytes]) -> bytes:

@@ -86,7 +86,7 @@ def _as_redis(port: int, session: list[tuple[str, ...]]) -> list[Any]:
 
 def test_checks_are_queued_however_they_come(line: Line) -> None:
     assert line.send(MULTI) == BEGUN
-    assert line.send(CHECK) == IN_LINE, "alone, as `hot.lone_reply` would answer it"
+    assert line.send(CHECK) == IN_LINE, "alone, as `hot.answered_now` would answer it"
     assert line.send(CHECK * 3) == IN_LINE * 3, "alike, as `hot.batch_reply` would"
     assert line.send(MAY, command("GATE.VERDICT", "bob", "alice")) == IN_LINE * 2
     assert line.send(EXEC) == b"*6\r\n" + b":0\r\n" * 4 + b":1\r\n" + b"$11\r\nblacklisted\r\n"

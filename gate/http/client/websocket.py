@@ -199,7 +199,7 @@ class Client:
         self._task, self._transport = asyncio.current_task(), transport
         try:
             if self._ended is None:
-                self._deps.pinging.add(self)
+                self._deps.pinging.add(self.ping)
                 await self._say(self._welcome())
                 await self._answer_all()
         except asyncio.CancelledError:
