@@ -60,6 +60,7 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True):
     node_name: str
     redis: str | None
     http: Endpoint
+    admin_http: Endpoint | None
     resp: Endpoint
     unix: str | None
     workers: int
@@ -121,6 +122,8 @@ _TABLE = (
     Option("node_name", "NAME", "What people call this node.", host_name(), node_name_of, "the host's name"),
     Option("redis", "URL", "Redis, instead of the embedded server.", None, redis_url_of, "embedded"),
     Option("http", "HOST:PORT", "Where HTTP listens.", "127.0.0.1:8080", endpoint_of),
+    Option("admin_http", "HOST:PORT", "Where console, /v1/apps, /metrics and /docs listen instead.", None,
+           endpoint_of, "with HTTP"),
     Option("resp", "HOST:PORT", "Where the RESP port listens.", "127.0.0.1:6390", endpoint_of),
     Option("unix", "PATH", "A unix socket for RESP as well.", None, unix_path_of),
     Option("workers", "N", "Hot workers.", default_workers(), whole(1, MAX_WORKERS), "half of the cores"),

@@ -35,7 +35,9 @@ STOP_TIMEOUT_S = 20.0
 # After the supervisor is gone its children have had their chance.
 LEFT_BEHIND_TIMEOUT_S = 2.0
 CLIENT_TIMEOUT_S = 10.0
-READY_LINE = re.compile(r"^gate ready http=(?P<http>\S+) resp=(?P<resp>\S+) app=(?P<app>\S+)$", re.MULTILINE)
+READY_LINE = re.compile(
+    r"^gate ready http=(?P<http>\S+) resp=(?P<resp>\S+) app=(?P<app>\S+)(?: admin=(?P<admin>\S+))?$", re.MULTILINE
+)
 
 
 class ServiceDied(AssertionError):

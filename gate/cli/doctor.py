@@ -50,6 +50,8 @@ def _findings(target: Target, allow_eviction: bool) -> Iterator[Finding]:
     yield from doctor_redis.presence_findings(target, allow_eviction)
     yield doctor_local.replica_state(target.data)
     yield doctor_local.http_port(target.http_address())
+    if admin := target.admin_address():
+        yield doctor_local.http_port(admin, "--admin-http")
     yield doctor_local.resp_port(target.resp_address())
 
 

@@ -139,9 +139,9 @@ def replica_state(data: Path) -> Finding:
     return ok("Replica", f"{known.state}, fresh, {known.file}{reloads}")
 
 
-def http_port(address: str) -> Finding:
+def http_port(address: str, option: str = "--http") -> Finding:
     """Gate answers `/readyz` there."""
-    subject = f"HTTP {address}"
+    subject = f"{'HTTP' if option == '--http' else 'admin HTTP'} {address}"
     host, _, port = address.rpartition(":")
     try:
         connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=CONNECT_TIMEOUT_S)
@@ -150,14 +150,14 @@ def http_port(address: str) -> Finding:
         body = answer.read(4_096).decode(errors="replace")
         connection.close()
     except ValueError:
-        return fail(subject, "is no HOST:PORT", "say --http HOST:PORT")
+        return fail(subject, "is no HOST:PORT", f"say {option} HOST:PORT")
     except (OSError, http.client.HTTPException) as fault:
-        return fail(subject, f"does not answer: {fault}", "start `gate serve`, or say --http HOST:PORT")
+        return fail(subject, f"does not answer: {fault}", f"start `gate serve`, or say {option} HOST:PORT")
     if answer.status == 200:
         return ok(subject, "ready")
     if answer.status == 503:
         return fail(subject, f"not ready: {body.strip()[:200]}", "wait, then read the service's log")
-    return fail(subject, f"something else listens there (status {answer.status})", "say --http HOST:PORT")
+    return fail(subject, f"something else listens there (status {answer.status})", f"say {option} HOST:PORT")
 
 
 def resp_port(address: str) -> Finding:

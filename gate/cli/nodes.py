@@ -111,7 +111,7 @@ def _online(command: Command) -> tuple[str, Counts] | None:
 
 def _places(target: Target) -> dict[str, Any]:
     service = {name: next((found for each in target.services if (found := getattr(each, name))), None)
-               for name in ("http", "resp", "unix", "health")}  # fmt: skip
+               for name in ("http", "admin", "resp", "unix", "health")}  # fmt: skip
     return {"data": str(target.data.absolute()), **service, "pids": [each.pid for each in target.services]}
 
 
@@ -130,6 +130,7 @@ def _print_own(target: Target, own: NodeReport) -> None:
         "data": places["data"],
         "Redis": own.redis,
         "HTTP": places["http"],
+        "admin": places["admin"],
         "RESP": ", ".join(filter(None, (places["resp"], places["unix"]))),
         "roles": ", ".join(own.roles),
         "silent": ", ".join(own.silent),

@@ -141,6 +141,10 @@ class Target:
         """The address of HTTP: from the option, the running service, or the default."""
         return self.http or self._found_address("http") or DEFAULT_HTTP
 
+    def admin_address(self) -> str | None:
+        """Where the running service has the paths for operators; None if they have no port of their own."""
+        return self._found_address("admin")
+
     def resp_address(self) -> str:
         """The address of the RESP port, from the same sources."""
         return self.resp or self._found_address("resp") or DEFAULT_RESP

@@ -6,6 +6,8 @@
     /client               the Token of an end user; web pages of any site may call
     everything else       open: probes, documents; and what is mounted, such as the console
 
+With `--admin-http` the paths for operators and monitoring are served on a port of their own, and there alone: `Part`.
+
 aiohttp's router finds the route. The middleware `serve` runs around all of them: it alone catches errors, which it words as
 the caller's family of clients expects, and it counts and logs. `access_log` says which requests are logged. A check may be
 answered before it gets here, in `fast_path`.
@@ -16,9 +18,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from time import perf_counter
-from typing import Protocol
+from typing import Literal, Protocol
 
 import structlog
 from aiohttp import hdrs, web
@@ -42,7 +45,7 @@ from gate.http.errors import (
     rongcloud_problem,
     v1_problem,
 )
-from gate.http.health import ASIDE, PROBES, Probe
+from gate.http.health import ASIDE, OF_MONITORING, PROBES, Probe
 from gate.http.openapi import DOCUMENTS, viewer
 from gate.http.operators import OPERATOR_REQUEST, OperatorAuth, operator_request
 from gate.http.responses import REQUEST_ID, is_check_logged, json_response, log_request, request_id_of
@@ -51,6 +54,9 @@ from gate.http.routing import UNKNOWN, Handler, Routes, sent_path
 from gate.http.unsupported import FAMILY_PATH, UNSUPPORTED, unsupported_feature
 from gate.http.v1 import apps, check
 from gate.http.v1 import endpoint as v1_endpoint
+
+Part = Literal["all", "public", "admin"]
+"""What a port serves. `admin`: documents, metrics, operators' API, console; `public`: the rest; both: the other probes."""
 
 _RONGCLOUD = "/user"
 _V1 = "/v1"
@@ -85,24 +91,27 @@ class Mounted(Protocol):
         ...
 
 
-def make_app(deps: Deps, operator_auth: OperatorAuth | None = None, mounted: Sequence[Mounted] = ()) -> web.Application:
-    """The whole HTTP surface. Mounted pages that let operators in share the `operator_auth`, and so its throttle."""
+def make_app(
+    deps: Deps, operator_auth: OperatorAuth | None = None, mounted: Sequence[Mounted] = (), part: Part = "all"
+) -> web.Application:
+    """The HTTP surface of one port. Mounted pages that let operators in share the `operator_auth`, and so its throttle."""
+    if part == "public":
+        mounted = ()
     routes = Routes()
     app = web.Application(middlewares=[_serving(deps, routes, mounted)])
     app.on_response_prepare.append(_label)
     app.on_shutdown.append(partial(_end_streams, deps))
-    for path, document in DOCUMENTS.items():
-        routes.add(app, path, "docs", {"GET": partial(document, deps=deps)})
-    for path, file in viewer.FILES.items():
-        routes.add(app, path, "docs", {"GET": file})
     for path, probe in PROBES.items():
-        aside = asyncio.Lock() if path in ASIDE else None
-        routes.add(app, path, "probe", {"GET": partial(_probe, probe, aside, deps)})
-    app.add_subapp(_RONGCLOUD, _rongcloud_app(deps, routes))
-    app.add_subapp(_V1, _v1_app(deps, routes))
-    for prefix in _OF_OPERATORS:
-        app.add_subapp(prefix, _operators_app(deps, routes, operator_auth or OperatorAuth(), prefix))
-    app.add_subapp(_CLIENT, _client_app(deps, routes))
+        if part != "public" or path not in OF_MONITORING:
+            aside = asyncio.Lock() if path in ASIDE else None
+            routes.add(app, path, "probe", {"GET": partial(_probe, probe, aside, deps)})
+    if part != "admin":
+        _add_callers(app, deps, routes)
+    if part != "public":
+        _add_operators(app, deps, routes, operator_auth or OperatorAuth())
+    if part == "admin":
+        # `--public-url` is where the other port is reached.
+        deps = replace(deps, options=replace(deps.options, public_url=""))
     for pages in mounted:
         below = web.Application()
         routes.add_others(below, partial(pages.answer, deps=deps), pages.group)
@@ -110,9 +119,24 @@ def make_app(deps: Deps, operator_auth: OperatorAuth | None = None, mounted: Seq
     if mounted:
         # A browser that opens the bare address is an operator's.
         routes.add(app, "/", "docs", {"GET": partial(_lead_to, mounted[0].prefix, deps)})
-    routes.add(app, FAMILY_PATH, "user", dict.fromkeys(("GET", "POST"), partial(_refuse_family, deps)))
     routes.add_others(app)
     return app
+
+
+def _add_callers(app: web.Application, deps: Deps, routes: Routes) -> None:
+    app.add_subapp(_RONGCLOUD, _rongcloud_app(deps, routes))
+    app.add_subapp(_V1, _v1_app(deps, routes))
+    app.add_subapp(_CLIENT, _client_app(deps, routes))
+    routes.add(app, FAMILY_PATH, "user", dict.fromkeys(("GET", "POST"), partial(_refuse_family, deps)))
+
+
+def _add_operators(app: web.Application, deps: Deps, routes: Routes, operator_auth: OperatorAuth) -> None:
+    for path, document in DOCUMENTS.items():
+        routes.add(app, path, "docs", {"GET": partial(document, deps=deps)})
+    for path, file in viewer.FILES.items():
+        routes.add(app, path, "docs", {"GET": file})
+    for prefix in _OF_OPERATORS:
+        app.add_subapp(prefix, _operators_app(deps, routes, operator_auth, prefix))
 
 
 # What every request meets

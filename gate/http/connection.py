@@ -50,7 +50,7 @@ class Connection(web.RequestHandler):
     )
 
     def __init__(
-        self, manager: web.Server, loop: asyncio.AbstractEventLoop, fast_path: FastPath, **settings: Any
+        self, manager: web.Server, loop: asyncio.AbstractEventLoop, fast_path: FastPath | None, **settings: Any
     ) -> None:
         super().__init__(manager, loop=loop, **settings)
         self._short_way = fast_path
@@ -169,6 +169,8 @@ class Connection(web.RequestHandler):
     def answer_fast(self, messages: Sequence[tuple[RawRequestMessage, StreamReader]]) -> int:
         """Answer the first of these requests that can be; how many that were."""
         manager, answered = self._manager, 0
+        if self._short_way is None:
+            return 0
         for message, payload in messages:
             transport = self.transport
             is_free = self._waiter is not None and not self._waiter.done() and not self._messages and not self._paused

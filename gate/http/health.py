@@ -34,4 +34,6 @@ def metrics(deps: Deps) -> web.Response:
 
 ASIDE = frozenset({"/metrics"})
 """Served in a thread, one at a time: adding up the counts of all processes must not hold up `/healthz`."""
+OF_MONITORING = frozenset({"/metrics"})
+"""Served with the paths for operators, where these have a port of their own."""
 PROBES: dict[str, Probe] = {"/healthz": healthz, "/readyz": readyz, "/metrics": metrics}

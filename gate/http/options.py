@@ -42,6 +42,8 @@ class HttpOptions:
     host: str = "127.0.0.1"
     port: int = 8080
     """0 takes a free one."""
+    admin: tuple[str, int] | None = None
+    """Host and port of the paths for operators and monitoring, where these are apart; port 0 as above."""
     reuse_port: bool = False
     """Whether others may hold the port with SO_REUSEPORT, as a supervisor does to keep it over a restart."""
     max_staleness_ms: int = 0

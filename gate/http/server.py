@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 
@@ -9,7 +10,7 @@ import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from gate.http.app import Mounted, make_app
+from gate.http.app import Mounted, Part, make_app
 from gate.http.connection import ConnectionRunner
 from gate.http.dependencies import Deps
 from gate.http.fast_path import FastPath
@@ -40,49 +41,80 @@ turn: with a single one, thousands of clients that come at once wait for TCP to 
 
 
 class HttpServer:
-    """A running server."""
+    """A running server; `admin_port` is 0 where the paths for operators have no port of their own."""
 
-    def __init__(self, runner: ConnectionRunner, host: str, port: int) -> None:
-        self._runner = runner
+    def __init__(self, runners: Sequence[ConnectionRunner], host: str, port: int, admin_port: int = 0) -> None:
+        self._runners = runners
         self.host = host
         self.port = port
+        self.admin_port = admin_port
 
     async def drain(self, timeout_s: float) -> None:
         """Stop accepting, let requests in flight finish for up to `timeout_s`, close."""
-        await self._runner.drain(timeout_s)
+        await asyncio.gather(*(runner.drain(timeout_s) for runner in self._runners))
 
 
 async def serve_http(
     deps: Deps, operator_auth: OperatorAuth | None = None, mounted: Sequence[Mounted] = ()
 ) -> HttpServer:
-    """Listen on `deps.options.host` and `port` (0: a free one). `OSError` if it can't be had. See `make_app`."""
+    """Listen on `deps.options.host` and `port` (0: a free one), and on `admin` if given. See `make_app`.
+
+    `OSError` if one of them can't be had.
+    """
     options = deps.options
     logging.getLogger("aiohttp.server").addFilter(_NEVER_QUOTED)  # once, however often it is added
     # It would print the subprotocols that a client offers, among which some put their Token, before anybody is let in.
     logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)
+    operator_auth = operator_auth or OperatorAuth()
+
+    async def listening(part: Part, host: str, port: int, listeners: int) -> ConnectionRunner:
+        fast_path = None if part == "admin" else FastPath(deps)
+        runner = _runner(deps, make_app(deps, operator_auth, mounted, part), fast_path)
+        await runner.setup()
+        try:
+            await _listen(runner, host, port, listeners, options.reuse_port)
+        except OSError:
+            await runner.cleanup()
+            raise
+        return runner
+
+    if options.admin is None:
+        runners = [await listening("all", options.host, options.port, LISTENERS)]
+        return HttpServer(runners, options.host, _port_of(runners[0]))
+    admin = await listening("admin", *options.admin, 1)
+    try:
+        public = await listening("public", options.host, options.port, LISTENERS)
+    except OSError:
+        await admin.cleanup()
+        raise
+    return HttpServer([public, admin], options.host, _port_of(public), _port_of(admin))
+
+
+def _runner(deps: Deps, app: web.Application, fast_path: FastPath | None) -> ConnectionRunner:
     # aiohttp's own access log would print query strings.
-    runner = ConnectionRunner(
-        make_app(deps, operator_auth, mounted),
+    return ConnectionRunner(
+        app,
         access_log=None,
-        keepalive_timeout=options.idle_s,
+        keepalive_timeout=deps.options.idle_s,
         max_line_size=MAX_LINE_BYTES,
         lingering_time=LINGER_S,
         auto_decompress=False,
-        fast_path=FastPath(deps),
+        fast_path=fast_path,
     )
-    await runner.setup()
-    try:
-        port = options.port
-        for _ in range(LISTENERS if options.reuse_port else 1):
-            bound = dual_stack_socket(options.host, port, reuse_port=options.reuse_port)
-            site: web.BaseSite = (
-                web.SockSite(runner, bound, backlog=BACKLOG)
-                if bound
-                else web.TCPSite(runner, options.host, port, reuse_port=options.reuse_port or None, backlog=BACKLOG)
-            )
-            await site.start()
-            port = runner.addresses[0][1]
-    except OSError:
-        await runner.cleanup()
-        raise
-    return HttpServer(runner, options.host, port)
+
+
+async def _listen(runner: ConnectionRunner, host: str, port: int, listeners: int, reuse_port: bool) -> None:
+    for _ in range(listeners if reuse_port else 1):
+        bound = dual_stack_socket(host, port, reuse_port=reuse_port)
+        site: web.BaseSite = (
+            web.SockSite(runner, bound, backlog=BACKLOG)
+            if bound
+            else web.TCPSite(runner, host, port, reuse_port=reuse_port or None, backlog=BACKLOG)
+        )
+        await site.start()
+        port = _port_of(runner)
+
+
+def _port_of(runner: ConnectionRunner) -> int:
+    port: int = runner.addresses[0][1]
+    return port

@@ -16,9 +16,11 @@ from gate.service.credentials import Credentials
 from gate.service.directory_layout import DirectoryLayout
 
 
-def ready_line(http: Endpoint | None, resp: Endpoint | None, credentials: Credentials | None) -> str:
+def ready_line(
+    http: Endpoint | None, resp: Endpoint | None, credentials: Credentials | None, admin: Endpoint | None = None
+) -> str:
     """Names only what runs here: with `--role` a service may have no HTTP, no RESP port, or no App of its own."""
-    parts = {"http": http, "resp": resp, "app": credentials and credentials.app_key}
+    parts = {"http": http, "resp": resp, "app": credentials and credentials.app_key, "admin": admin}
     return " ".join(["gate ready", *(f"{name}={value}" for name, value in parts.items() if value)])
 
 
@@ -34,15 +36,21 @@ def log_checks() -> None:
 
 
 def first_words(
-    config: ServeConfig, layout: DirectoryLayout, http: Endpoint | None, credentials: Credentials | None
+    config: ServeConfig,
+    layout: DirectoryLayout,
+    http: Endpoint | None,
+    credentials: Credentials | None,
+    admin: Endpoint | None = None,
 ) -> str:
     """Lines for a first start: where the console and the credentials are, and how to stop."""
     from gate.store.address import parse_address  # late: needed once in a service's life
 
     redis = parse_address(config.redis).shown if config.redis else f"embedded, in {layout.redis}"
     rows = {"version": __version__}
-    if http:
-        base = config.public_url or f"http://{Endpoint(near(http.host), http.port)}"
+    pages = admin or http
+    if pages:
+        # `--public-url` is where the other port is reached.
+        base = (not admin and config.public_url) or f"http://{Endpoint(near(pages.host), pages.port)}"
         who = f", sign in as {credentials.operator}" if credentials and credentials.operator_password else ""
         rows["console"] = f"{base}/console/{who}"
     if credentials:

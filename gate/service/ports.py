@@ -39,13 +39,14 @@ class Ports(NamedTuple):
     """What this service listens on; None where its role does not run here."""
 
     http: HeldPort | None
+    admin: HeldPort | None
     resp: HeldPort | None
     unix: socket.socket | None
     health: HeldPort | None
 
     def let_go(self, config: ServeConfig) -> None:
         """Close all of them."""
-        for held in (self.http, self.resp, self.health):
+        for held in (self.http, self.admin, self.resp, self.health):
             if held:
                 held.holder.close()
         if self.unix and config.unix:
@@ -55,9 +56,10 @@ class Ports(NamedTuple):
 
 def hold_ports(config: ServeConfig) -> Ports:
     """Take every port that `config` names; `CannotStart` for one that is in use."""
-    has_worker = "worker" in config.role
+    has_worker, has_http = "worker" in config.role, "http" in config.role
     return Ports(
-        hold_port(config.http, "--http") if "http" in config.role else None,
+        hold_port(config.http, "--http") if has_http else None,
+        hold_port(config.admin_http, "--admin-http") if has_http and config.admin_http else None,
         hold_port(config.resp, "--resp") if has_worker else None,
         hold_unix(Path(config.unix)) if has_worker and config.unix else None,
         hold_port(config.health, "--health") if config.health else None,

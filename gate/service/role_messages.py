@@ -31,6 +31,7 @@ class RoleConfig(msgspec.Struct, frozen=True, kw_only=True):
     config: ServeConfig
     redis_url: str
     http: Endpoint | None
+    admin: Endpoint | None
     resp: Endpoint | None
     """Where to listen, port 0 resolved; None if that role does not run here."""
     unix_fd: int | None

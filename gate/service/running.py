@@ -36,6 +36,7 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     redis: str | None
     presence_redis: str | None
     http: str | None
+    admin: str | None = None
     resp: str | None
     unix: str | None
     health: str | None

@@ -85,7 +85,7 @@ def run(config: ServeConfig, options: EffectiveOptions) -> int:
 
 
 def _running(config: ServeConfig, options: EffectiveOptions, layout: DirectoryLayout, ports: Ports) -> Running:
-    http, resp, _, health = (str(held.endpoint) if isinstance(held, HeldPort) else None for held in ports)
+    http, admin, resp, _, health = (str(held.endpoint) if isinstance(held, HeldPort) else None for held in ports)
     return Running(
         pid=os.getpid(),
         version=__version__,
@@ -97,6 +97,7 @@ def _running(config: ServeConfig, options: EffectiveOptions, layout: DirectoryLa
         redis=config.redis,
         presence_redis=config.presence_redis,
         http=http,
+        admin=admin,
         resp=resp,
         unix=config.unix if ports.unix else None,
         health=health,
@@ -155,7 +156,7 @@ class _Children:
         return child
 
     def _role(self, role: Role, name: str, index: int, node: str) -> RoleChild:
-        http, resp, unix, _ = self._ports
+        http, admin, resp, unix, _ = self._ports
         role_config = RoleConfig(
             name=name,
             slot=next(self._slots),
@@ -163,6 +164,7 @@ class _Children:
             config=self._config,
             redis_url=self._redis_url,
             http=http.endpoint if http else None,
+            admin=admin.endpoint if admin else None,
             resp=resp.endpoint if resp else None,
             unix_fd=unix.fileno() if unix and role == "worker" else None,
             shared_fd=self._shared_fd if role == "http" else None,
@@ -230,6 +232,7 @@ class Supervisor:
         self._watch = children.watch
         self._watch.excuses = self._excuses
         self._http = ports.http
+        self._admin = ports.admin
         self._resp = ports.resp
         self._health = HealthPort(ports.health.holder, children.state) if ports.health else None
         self._stop_requested = asyncio.Event()
@@ -341,11 +344,11 @@ class Supervisor:
             await until_ready(self._http.endpoint)
 
     def _greet(self) -> None:
-        http, resp = (held.endpoint if held else None for held in (self._http, self._resp))
+        http, admin, resp = (held.endpoint if held else None for held in (self._http, self._admin, self._resp))
         credentials = read_credentials(self._layout.credentials)
-        print(ready_line(http, resp, credentials), flush=True)
+        print(ready_line(http, resp, credentials, admin), flush=True)
         if self._is_first_start and self._config.log_format == "text":  # else a program reads both streams
-            print(first_words(self._config, self._layout, http, credentials), flush=True)
+            print(first_words(self._config, self._layout, http, credentials, admin), flush=True)
 
     def _on_signal(self) -> None:
         """The first signal drains; another, given on second thoughts, ends everything at once."""

@@ -118,7 +118,7 @@ async def _served(
     presence: HttpPresence,
     tally: Tally,
 ) -> HttpServer:
-    config, endpoint = context.config, context.role_config.http
+    config, endpoint, admin = context.config, context.role_config.http, context.role_config.admin
     assert endpoint is not None
     state = NodeState(context.heartbeats, context.layout.replica, were_all_here=context.role_config.is_restart)
     shared = Shared(context.role_config.shared_fd, config.http_workers)
@@ -133,6 +133,7 @@ async def _served(
         options=HttpOptions(
             host=endpoint.host,
             port=endpoint.port,
+            admin=(admin.host, admin.port) if admin else None,
             reuse_port=True,
             max_staleness_ms=config.max_staleness_ms,
             on_stale=config.on_stale,
@@ -157,7 +158,7 @@ async def _served(
         door = OperatorAuth(shared=shared)
         return await serve_http(deps, door, [Console(door)])
     except OSError as fault:
-        raise CannotStart(f"can't listen on {endpoint}: {fault.strerror}") from None
+        raise CannotStart(f"can't listen on {endpoint}{f' or {admin}' if admin else ''}: {fault.strerror}") from None
 
 
 class Tally:
