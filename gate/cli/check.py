@@ -24,7 +24,6 @@ from gate.errors import AppUnknown, ReplicaMissing, Stale
 from gate.replica.app_reading import AppReading
 from gate.replica.layout import current_facts, replica_dir
 from gate.replica.positions import reaches, revision_of
-from gate.replica.reader import NodeReplica
 from gate.replica.reader import explained as explained_by
 from gate.replica.reading import Reading
 from gate.replica.status_page import NEVER_FRESH_MS, StatusView
@@ -51,8 +50,8 @@ def check(
         demanded = mistakes.take(lambda: _demanded(min_revision), _NOTHING_DEMANDED)
     key = command.app_key()
     with opened_replica(command.data) as replica:
-        status_page = replica.status_page()  # before the facts, which may become newer
-        with replica.snapshot() as snapshot:
+        status_page = replica.view()  # before the facts, which may become newer
+        with replica as snapshot:
             if demanded and not reaches(snapshot, demanded):
                 raise Stale(f"this Replica has not applied {min_revision} (or follows another history)")
             verdict = _app(snapshot, key).decide(a, b, wall_ms())
@@ -86,8 +85,8 @@ def explain(
         b = mistakes.take(lambda: given_id(recipient, "B"), b"")
     key = command.app_key()
     with opened_replica(command.data) as replica:
-        status_page = replica.status_page()
-        with replica.snapshot() as snapshot:
+        status_page = replica.view()
+        with replica as snapshot:
             _app(snapshot, key)
             explained = explained_by(snapshot, key, a, b)
         explained["stale_ms"] = status_page.stale_ms
@@ -108,10 +107,10 @@ def require_replica(data: Path) -> None:
 
 
 @contextmanager
-def opened_replica(data: Path) -> Iterator[NodeReplica]:
+def opened_replica(data: Path) -> Iterator[Reading]:
     """Open this node's Replica. Raises `ReplicaMissing`, which names the command to start, if it does not exist."""
     require_replica(data)
-    replica = NodeReplica.open(replica_dir(data))
+    replica = Reading(replica_dir(data))
     try:
         yield replica
     finally:

@@ -22,6 +22,7 @@ from gate.core.file_text import read_text
 from gate.errors import ReplicaError
 from gate.replica import file_check, native_core
 from gate.replica.layout import replica_dir
+from gate.replica.reader import status_of
 from gate.replica.status_page import NEVER_FRESH_MS, State
 
 LOW_DISK_BYTES = 1 << 30
@@ -112,7 +113,7 @@ def replica_state(data: Path) -> Finding:
     """There is one, its replicator lives, and its facts are fresh."""
     try:
         with opened_replica(data) as opened:
-            status_page, known = opened.status_page(), opened.status()
+            status_page, known = opened.view(), status_of(opened)
     except ReplicaError as fault:
         return fail("Replica", str(fault), "start `gate serve`; a damaged Replica is rebuilt by itself")
     if damage := file_check.adds_up(replica_dir(data) / known.file):

@@ -21,11 +21,12 @@ from gate.clock import monotonic_ms
 from gate.core.shown import shown_moment
 from gate.errors import Unavailable
 from gate.replica.layout import replica_dir
+from gate.replica.reader import status_of
 from gate.replica.status_page import NEVER_FRESH_MS
 
 if TYPE_CHECKING:
     from gate.cli.store_connection import StoreConnection
-    from gate.replica.reader import NodeReplica
+    from gate.replica.reading import Reading
     from gate.replica.verify import Report
     from gate.store.indexes import IndexReport
 
@@ -40,7 +41,7 @@ replica = typer.Typer(help="This node's Replica.", no_args_is_help=True, add_com
 def status(command: Command) -> None:
     """What the replicator last said, how old the facts are, and how far each Partition is."""
     with opened_replica(command.data) as opened:
-        known, status_page = opened.status(), opened.status_page()
+        known, status_page = status_of(opened), opened.view()
     path = replica_dir(command.data) / known.file
     facts_bytes = path.stat().st_size if path.exists() else 0
     applied = [str(revision) for revision in known.applied]
@@ -177,9 +178,9 @@ def rebuild(
 
     wait_s = given_seconds(wait, "--wait")
     with opened_replica(command.data) as opened:
-        before = opened.status().file
+        before = status_of(opened).file
         request_rebuild(replica_dir(command.data))
-        running = replicator_lives(opened.status_page())
+        running = replicator_lives(opened.view())
         after = _file_after(opened, before, wait_s) if running and wait_s else None
     if command.as_json:
         print_json({"requested": True, "replicator_alive": running, "file": after})
@@ -193,10 +194,10 @@ def rebuild(
         raise Unavailable(f"the new facts were not in use after {wait_s} s; the old ones are still served")
 
 
-def _file_after(opened: NodeReplica, before: str, wait_s: int) -> str | None:
+def _file_after(opened: Reading, before: str, wait_s: int) -> str | None:
     deadline_ms = monotonic_ms() + wait_s * 1_000
     while monotonic_ms() < deadline_ms:
-        file: str = opened.status().file
+        file: str = status_of(opened).file
         if file != before:
             return file
         time.sleep(LOOK_EVERY_S)

@@ -105,7 +105,7 @@ def below(public_path: str, response: web.StreamResponse) -> web.StreamResponse:
 def facts_age(deps: Deps) -> str:
     """How old this node's facts are, in words that follow "its facts are"."""
     try:
-        stale_ms = deps.replica.status_page().stale_ms
+        stale_ms = deps.replica.view().stale_ms
     except ReplicaError:
         return "not there yet"
     if stale_ms >= NEVER_FRESH_MS:

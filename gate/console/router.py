@@ -94,7 +94,7 @@ class ConsoleRouter:
         if views is None:
             raise PathUnknown(f"the console has no page {request.path[:200]}")
         if rest not in OF_ALL:
-            with deps.replica.snapshot() as snapshot:
+            with deps.replica as snapshot:
                 app = app_with_key(snapshot, key)
                 context.facts = None if app is None else app.app
             if context.facts is None:

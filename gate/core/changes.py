@@ -16,7 +16,8 @@ Stream fields, one letter each because every Change is stored and sent to every 
        for user-erased the facts that remain, see `left_by_erasure`
 
 `p` makes the Changelog a chain. A follower that holds write id X at seq n and reads an entry n+1 whose `p` is not X knows that
-Redis went back in time and was then written again. Contiguous numbers alone cannot show this.
+Redis went back in time and was then written again. Contiguous numbers alone cannot show this. `check_follows` and `check_heads`
+are the checks of every follower, the replicator and the session revoker.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from typing import Literal, NamedTuple, get_args
 
 from gate.core.codec import unpack_members
 from gate.core.model import UserFacts
-from gate.errors import GateError
+from gate.core.revision import Position
+from gate.errors import ChangelogBroken, GateError
 
 Kind = Literal[
     "app-set",
@@ -141,3 +143,34 @@ def decode_entry(seq: int, flat: Sequence[bytes]) -> Change:
         )
     except ValueError as fault:
         raise ChangeUnreadable(f"Change {seq} is malformed: {fault!r}") from None
+
+
+def check_follows(position: Position, changes: Sequence[Change]) -> Position:
+    """The Position after `changes`, or `ChangelogBroken` if one is not directly after the previous one."""
+    epoch, seq, tip = position
+    for change in changes:
+        if change.seq != seq + 1:
+            raise ChangelogBroken("hole", f"after seq {seq} came {change.seq}")
+        if change.previous_write_id != tip:
+            raise ChangelogBroken("forked", f"seq {change.seq} follows another write than the one applied before it")
+        seq, tip = change.seq, change.write_id
+    return Position(epoch, seq, tip)
+
+
+def check_heads(applied: Sequence[Position], heads: Sequence[Position]) -> None:
+    """`ChangelogBroken` if these heads can't be the future of what is applied, as far as heads alone show."""
+    if len(applied) != len(heads):
+        raise ChangelogBroken("partitions", f"there are {len(heads)}, the Replica was loaded from {len(applied)}")
+    for partition, (ours, head) in enumerate(zip(applied, heads, strict=True)):
+        if ours.epoch != head.epoch:
+            raise ChangelogBroken(
+                "epoch", f"Partition {partition} has {head.epoch or 'none'}, not {ours.epoch or 'none'}"
+            )
+        # Redis lost writes that are applied here.
+        if ours.seq > head.seq:
+            raise ChangelogBroken("behind", f"Partition {partition} ends at {head.seq}, {ours.seq} is applied here")
+        # The same number, but another write.
+        if ours.seq == head.seq and ours.tip != head.tip:
+            raise ChangelogBroken(
+                "forked", f"Partition {partition} has another write at {ours.seq} than the one applied"
+            )

@@ -68,7 +68,7 @@ def signed_headers(headers: Mapping[str, str]) -> Signed:
 async def signed_caller(headers: Mapping[str, str], deps: Deps, now_ms: int) -> AppFacts:
     """The App that signed this request."""
     signed = signed_headers(headers)
-    with deps.replica.snapshot() as snapshot:
+    with deps.replica as snapshot:
         facts = _signer(signed, snapshot).app
     if facts.strict_signature:
         await _insist(facts, signed, deps, now_ms)
@@ -80,7 +80,7 @@ async def caller(headers: Mapping[str, str], deps: Deps, now_ms: int) -> AppFact
     basic = headers.get("Authorization")
     if basic is not None:
         pair = basic_pair(basic, _BASIC_OR_SIGNATURE)
-        with deps.replica.snapshot() as snapshot:
+        with deps.replica as snapshot:
             return _app_with_secret(snapshot, *pair).app
     if _names_an_app(headers):
         return await signed_caller(headers, deps, now_ms)

@@ -21,7 +21,7 @@ from gate.http.room import LongWork, Streams
 from gate.presence.local_gateway import LocalGateway
 from gate.presence.shared_feeds import SharedFeeds
 from gate.readiness import Ready
-from gate.replica.reader import NodeReplica
+from gate.replica.reading import Reading
 from gate.store.acks import Acknowledger
 from gate.store.presence import PresenceStore
 from gate.store.store import Store
@@ -39,7 +39,7 @@ def _count_nothing(*_: object) -> None:
 class Deps:
     """Everything an endpoint may reach for."""
 
-    replica_when_ready: Ready[NodeReplica]
+    replica_when_ready: Ready[Reading]
     store_when_ready: Ready[Store]
     acks_when_ready: Ready[Acknowledger]
     presence: PresenceStore
@@ -76,7 +76,7 @@ class Deps:
     # Cached, so that what is there costs no call; what raises is not kept.
 
     @cached_property
-    def replica(self) -> NodeReplica:
+    def replica(self) -> Reading:
         """This node's copy of the facts. `ReplicaError` before it was made."""
         return self.replica_when_ready.get()
 

@@ -23,7 +23,7 @@ def healthz(deps: Deps) -> web.Response:
 
 def readyz(deps: Deps) -> web.Response:
     """Whether this node should get traffic."""
-    status, body = readiness(deps.roles_missing(), deps.warnings, lambda: deps.replica.status_page())
+    status, body = readiness(deps.roles_missing(), deps.warnings, lambda: deps.replica.view())
     return json_response(body, status, {} if status == 200 else {"Retry-After": str(RETRY_AFTER_S)})
 
 

@@ -23,8 +23,7 @@ from typing import NamedTuple
 import structlog
 
 from gate.clock import monotonic_ms, wall_ms
-from gate.core.changes import Change, ChangeUnreadable
-from gate.core.history import check_follows, check_heads
+from gate.core.changes import Change, ChangeUnreadable, check_follows, check_heads
 from gate.core.model import AppFacts
 from gate.core.revision import Position
 from gate.errors import AppUnknown, ChangelogBroken, StoreUnavailable

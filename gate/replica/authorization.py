@@ -13,7 +13,6 @@ from gate.core.presence import Verified
 from gate.errors import TokenRefused
 from gate.readiness import Ready
 from gate.replica.app_reading import AppReading
-from gate.replica.reader import NodeReplica
 from gate.replica.reading import Reading
 
 
@@ -66,29 +65,29 @@ def applied_of(reading: Reading, app_key: str, user: bytes) -> tuple[str, int]:
 class Admission:
     """The same functions for callers outside of a bracket: each call has a snapshot of its own."""
 
-    def __init__(self, replica: Ready[NodeReplica]) -> None:
+    def __init__(self, replica: Ready[Reading]) -> None:
         """A use before the Replica is ready raises `ReplicaError`."""
         self._replica = replica
 
     def app_facts(self, key: str) -> AppFacts | None:
         """Return the App's settings; None for an unknown App."""
-        with self._replica.get().snapshot() as snapshot:
+        with self._replica.get() as snapshot:
             found = snapshot.app(key)
             return None if found is None else found.app
 
     def authorize_again(self, key: str, user: bytes, minted_at_ms: int, now_ms: int) -> Verified:
         """See the function."""
-        with self._replica.get().snapshot() as snapshot:
+        with self._replica.get() as snapshot:
             return authorize_again(snapshot, key, user, minted_at_ms, now_ms)
 
     def authorize_stay(self, key: str, user: bytes, minted_at_ms: int, now_ms: int) -> Verified:
         """See the function."""
-        with self._replica.get().snapshot() as snapshot:
+        with self._replica.get() as snapshot:
             return authorize_stay(snapshot, key, user, minted_at_ms, now_ms)
 
     def applied_of(self, key: str, user: bytes) -> tuple[str, int]:
         """See the function."""
-        with self._replica.get().snapshot() as snapshot:
+        with self._replica.get() as snapshot:
             return applied_of(snapshot, key, user)
 
 

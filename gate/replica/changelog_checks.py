@@ -1,6 +1,6 @@
 """Checks whether a Changelog can be followed from this Replica's Positions, and splits Changes into portions.
 
-The checks of heads and Changes themselves are those of `gate.core.history`. A follower that begins, or that has lost sight of
+The checks of heads and Changes themselves are those of `gate.core.changes`. A follower that begins, or that has lost sight of
 Redis, compares the ids of writes before it calls its facts fresh.
 
 Called by the replicator and the loader.
@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from gate.core.changes import Change
-from gate.core.history import check_heads
+from gate.core.changes import Change, check_heads
 from gate.core.revision import Position
 from gate.errors import ChangelogBroken
 from gate.replica.ports import ChangeSource
@@ -95,31 +94,18 @@ class HeadsTarget:
         return False
 
 
-def slices(changes: Mapping[int, Sequence[Change]]) -> Iterator[dict[int, Sequence[Change]]]:
+def slices(changes: Mapping[int, Sequence[Change]]) -> Iterator[dict[int, list[Change]]]:
     """Split the Changes of one read into portions for one commit each; usually one. Partition 0, the Apps, comes first."""
-    portion: dict[int, Sequence[Change]] = {}
-    room = MAX_SLICE_WEIGHT
+    portion: dict[int, list[Change]] = {}
+    weight = 0
     # Sorted: Partition 0 with the Apps comes first.
     for partition in sorted(changes):
-        rest = changes[partition]
-        while rest:
-            count, weight = _fitting(rest, room)
-            portion[partition], rest = rest[:count], rest[count:]
-            room -= weight
-            # A portion ends when it is full; the rest begins the next one.
-            if rest or room <= 0:
+        for change in changes[partition]:
+            portion.setdefault(partition, []).append(change)
+            # One Change is one put, and each list member another.
+            weight += 1 + len(change.members)
+            if weight >= MAX_SLICE_WEIGHT:
                 yield portion
-                portion, room = {}, MAX_SLICE_WEIGHT
+                portion, weight = {}, 0
     if portion:
         yield portion
-
-
-def _fitting(batch: Sequence[Change], room: int) -> tuple[int, int]:
-    """Return how many Changes fit into the room, at least one, and their weight."""
-    weight = 0
-    # One Change is one put, and each list member another.
-    for count, change in enumerate(batch):
-        if weight >= room:
-            return count, weight
-        weight += 1 + len(change.members)
-    return len(batch), weight

@@ -121,7 +121,11 @@ class FactsTxn:
     def write_journal(self) -> None:
         """Record in this commit which Users it touches, and delete the oldest journal."""
         transaction_id = self.raw.id()
-        self.put(journal_key(transaction_id), self._journal())
+        # Readers clear their caches if it names no User.
+        journal = JOURNAL_EVERYTHING
+        if len(self._users) <= MAX_JOURNAL_USERS:
+            journal = pack_journal((int.from_bytes(key[1:4], "big"), key[4:]) for key in self._users)
+        self.put(journal_key(transaction_id), journal)
         self.delete(journal_key(max(0, transaction_id - JOURNAL_COMMITS)))
 
     def number_of(self, app_key: str) -> int | None:
@@ -167,9 +171,11 @@ class FactsTxn:
             record = unpack_user_record(packed) if packed is not None else NO_RECORD
         return record
 
-    def set_user(self, key: bytes, record: UserRecord) -> None:
-        """Set a User's record; `flush` writes it."""
-        self._users[key] = record
+    def change_user(self, number: int, user: bytes, **facts: int) -> None:
+        """Set some of a User's own facts; `flush` writes its record."""
+        key = user_prefix(number) + user
+        known, lists = self.user(key)
+        self._users[key] = UserRecord(_changed(known, **facts), lists)
 
     def add_entries(self, number: int, kind: ListKind, owner: bytes, members: Sequence[bytes], until_ms: int) -> None:
         """Put entries on a list. Existing entries get the new end and are not counted again."""
@@ -202,7 +208,7 @@ class FactsTxn:
         """Delete a User's own lists and own facts, except those `left`. Entries on other Users' lists stay: they are theirs."""
         key = user_prefix(number) + user
         self._delete_lists(self.user(key).lists, limit=None)
-        self.set_user(key, UserRecord(left, NO_LISTS))
+        self._users[key] = UserRecord(left, NO_LISTS)
 
     def purge(self, limit: int) -> bool:
         """Delete up to `limit` facts of removed Apps. Returns False if none was left."""
@@ -218,12 +224,6 @@ class FactsTxn:
                 return True
             limit -= self._purge_user(key, cast("bytes", self._cursor.value()), limit)
         return True
-
-    def _journal(self) -> bytes:
-        # Readers then clear their caches.
-        if len(self._users) > MAX_JOURNAL_USERS:
-            return JOURNAL_EVERYTHING
-        return pack_journal((int.from_bytes(key[1:4], "big"), key[4:]) for key in self._users)
 
     def _next_number(self) -> int:
         return int.from_bytes(self.raw.get(META_NEXT_APP, b""), "big")
@@ -244,7 +244,7 @@ class FactsTxn:
             facts = _changed(record.facts, **{field: getattr(record.facts, field) + by})
             # The last entry releases the number; it is never used again.
             has_entries = facts.blacklist_size or facts.whitelist_size
-            self.set_user(key, UserRecord(facts, record.lists if has_entries else NO_LISTS))
+            self._users[key] = UserRecord(facts, record.lists if has_entries else NO_LISTS)
 
     def _purge_user(self, key: bytes, packed: bytes, limit: int) -> int:
         """Delete up to `limit` of one User's facts, its record last: without the record its entries can't be found."""
@@ -271,17 +271,6 @@ class FactsTxn:
         return deleted
 
 
-def _on_user(fields_of: Callable[[Change], dict[str, int]]) -> Callable[[FactsTxn, int, Change], None]:
-    """Return a step that sets some of the User's own facts."""
-
-    def step(txn: FactsTxn, number: int, change: Change) -> None:
-        key = user_prefix(number) + change.user
-        facts, lists = txn.user(key)
-        txn.set_user(key, UserRecord(_changed(facts, **fields_of(change)), lists))
-
-    return step
-
-
 def _adds(kind: ListKind) -> Callable[[FactsTxn, int, Change], None]:
     return lambda txn, number, change: txn.add_entries(number, kind, change.user, change.members, change.until_ms)
 
@@ -292,16 +281,22 @@ def _removes(kind: ListKind) -> Callable[[FactsTxn, int, Change], None]:
 
 _APPLY: dict[str, Callable[[FactsTxn, int, Change], None]] = {
     "app-removed": lambda txn, number, change: txn.remove_app(change.app, number),
-    "user-registered": _on_user(lambda change: {"registered": change.value != b"0"}),
-    "user-deactivated": _on_user(lambda change: {"deactivated": True}),
-    "user-reactivated": _on_user(lambda change: {"deactivated": False}),
+    "user-registered": lambda txn, number, change: txn.change_user(
+        number, change.user, registered=change.value != b"0"
+    ),
+    "user-deactivated": lambda txn, number, change: txn.change_user(number, change.user, deactivated=True),
+    "user-reactivated": lambda txn, number, change: txn.change_user(number, change.user, deactivated=False),
     "user-erased": lambda txn, number, change: txn.erase_user(number, change.user, left_by_erasure(change.value)),
-    "ban-imposed": _on_user(lambda change: {"banned_until_ms": change.until_ms}),
-    "ban-lifted": _on_user(lambda change: {"banned_until_ms": 0}),
-    "mute-imposed": _on_user(lambda change: {"muted_until_ms": change.until_ms}),
-    "mute-lifted": _on_user(lambda change: {"muted_until_ms": 0}),
-    "tokens-revoked": _on_user(lambda change: {"tokens_valid_from_ms": int(change.value)}),
-    "whitelist-switched": _on_user(lambda change: {"whitelist_on": change.value == b"1"}),
+    "ban-imposed": lambda txn, number, change: txn.change_user(number, change.user, banned_until_ms=change.until_ms),
+    "ban-lifted": lambda txn, number, change: txn.change_user(number, change.user, banned_until_ms=0),
+    "mute-imposed": lambda txn, number, change: txn.change_user(number, change.user, muted_until_ms=change.until_ms),
+    "mute-lifted": lambda txn, number, change: txn.change_user(number, change.user, muted_until_ms=0),
+    "tokens-revoked": lambda txn, number, change: txn.change_user(
+        number, change.user, tokens_valid_from_ms=int(change.value)
+    ),
+    "whitelist-switched": lambda txn, number, change: txn.change_user(
+        number, change.user, whitelist_on=change.value == b"1"
+    ),
     "blocked": _adds(ListKind.BLACKLIST),
     "unblocked": _removes(ListKind.BLACKLIST),
     "admitted": _adds(ListKind.WHITELIST),

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 import structlog
@@ -21,7 +22,7 @@ import structlog
 from gate.clock import monotonic_ms
 from gate.core.revision import Position
 from gate.errors import StoreUnavailable
-from gate.replica.ports import Announcer
+from gate.replica.ports import Upstream
 
 # A quarter of the lease: three in a row may be lost.
 RENEW_EVERY_MS = 700
@@ -49,9 +50,9 @@ class Heartbeat:
     """Lease and announcements of this node. `applied` returns all Positions served; `end_freshness` marks the facts stale."""
 
     def __init__(
-        self, announcer: Announcer, applied: Callable[[], Mapping[int, Position]], end_freshness: Callable[[], None]
+        self, upstream: Upstream, applied: Callable[[], Mapping[int, Position]], end_freshness: Callable[[], None]
     ) -> None:
-        self._announcer = announcer
+        self._upstream = upstream
         self._applied = applied
         self._end_freshness = end_freshness
         self._renewals_out_of_step = 0
@@ -73,18 +74,18 @@ class Heartbeat:
         """
         now_ms = monotonic_ms()
         if self._is_silent:
-            return HeadsRead(now_ms, self._announcer.server_id, is_waited_for=False)
+            return HeadsRead(now_ms, self._upstream.announcer.server_id, is_waited_for=False)
         # The earlier of both limits counts: the lease, and the proof of the address.
-        certain_until_ms = min(self._renewed_at_ms, self._announcer.reached_at_ms) + LEASE_TRUSTED_MS
-        if now_ms >= certain_until_ms or self._announcer.server_id != self._renewed_on:
-            problem = self._announcer.address_problem or self.problem
+        certain_until_ms = min(self._renewed_at_ms, self._upstream.announcer.reached_at_ms) + LEASE_TRUSTED_MS
+        if now_ms >= certain_until_ms or self._upstream.announcer.server_id != self._renewed_on:
+            problem = self._upstream.announcer.address_problem or self.problem
             raise StoreUnavailable(f"this node's lease was not renewed, so writers may not wait: {problem}")
         return HeadsRead(now_ms, self._renewed_on, is_waited_for=True)
 
     def confirm_server(self, read: HeadsRead) -> None:
         """The heads that were read continue the Positions applied here. `StoreUnavailable` if the server changed."""
         # The heads may have been read from another server than the one asked before.
-        if self._announcer.server_id != read.server_id:
+        if self._upstream.announcer.server_id != read.server_id:
             raise StoreUnavailable("the connection to Redis was replaced meanwhile")
         if read.is_waited_for and self._is_silent:
             raise StoreUnavailable("the lease was given up meanwhile")
@@ -113,17 +114,18 @@ class Heartbeat:
         """Take or renew the lease now. `StoreUnavailable`."""
         began_ms = monotonic_ms()
         try:
-            renewed_on = await self._announcer.renew(self._applied() if self._may_announce else {})
+            may_announce = self._upstream.announcer.server_id == self._confirmed_server
+            renewed_on = await self._upstream.announcer.renew(self._applied() if may_announce else {})
         except StoreUnavailable as fault:
             self.problem = str(fault)
             raise
         self._renewed_at_ms, self._renewed_on = began_ms, renewed_on
 
     async def run(self) -> None:
-        """Announce and renew until cancelled."""
+        """Announce and renew until cancelled. If Redis is away, the replicator meets the same error and logs it."""
         loop = asyncio.get_running_loop()
         renew_at = loop.time()
-        listening = loop.create_task(self._announcer.serve_requests(lambda: self.queue(self._applied())))
+        listening = loop.create_task(self._upstream.announcer.serve_requests(lambda: self.queue(self._applied())))
         try:
             while True:
                 try:
@@ -132,9 +134,11 @@ class Heartbeat:
                 except TimeoutError:
                     # Jitter, so that the nodes of a deployment do not renew in step.
                     renew_at = loop.time() + RENEW_EVERY_MS / 1_000 * random.uniform(0.9, 1.1)
-                    await self._attempt(self._renew_or_resign)
+                    with suppress(StoreUnavailable):
+                        await self._renew_or_resign()
                 else:
-                    await self._attempt(self._announce)
+                    with suppress(StoreUnavailable):  # the next renewal repeats all Positions
+                        await self._announce()
         finally:
             listening.cancel()
             await asyncio.wait([listening])
@@ -142,7 +146,8 @@ class Heartbeat:
     async def resign(self) -> None:
         """End freshness, then give the lease up; if Redis is away it lapses by itself."""
         self._end_freshness()  # first: a writer that does not wait for this node must find its facts stale
-        await self._attempt(self._announcer.leave)
+        with suppress(StoreUnavailable):
+            await self._upstream.announcer.leave()
 
     async def _renew_or_resign(self) -> None:
         if self._is_silent:
@@ -159,15 +164,6 @@ class Heartbeat:
         # Swapped before the await, so that later moves go into the next message.
         moved, self._moved = self._moved, {}
         self._news.clear()
-        if self._may_announce and not self._is_silent:
-            await self._announcer.announce(moved)
-
-    @property
-    def _may_announce(self) -> bool:
-        return self._announcer.server_id == self._confirmed_server
-
-    async def _attempt(self, act: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await act()
-        except StoreUnavailable:
-            return  # the replicator meets the same error and logs it; the next renewal repeats all Positions
+        announcer = self._upstream.announcer
+        if announcer.server_id == self._confirmed_server and not self._is_silent:
+            await announcer.announce(moved)

@@ -16,8 +16,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from gate.clock import wall_ms
-from gate.core.changes import Change, ChangeUnreadable
-from gate.core.history import check_heads
+from gate.core.changes import Change, ChangeUnreadable, check_heads
 from gate.core.revision import Position
 from gate.errors import ChangelogBroken, ReplicaForeign, ReplicaFull, StoreUnavailable
 from gate.replica.bulk import SnapshotBuild

@@ -1,16 +1,23 @@
 """Interfaces that the replicator needs: a Changelog to follow, a snapshot to load, a way to announce its Positions.
 
-The store implements them; `replica` never imports the store.
+The store implements them; `replica` never imports the store. `Upstream` holds both, from the moment that Redis has answered.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
 from typing import Protocol
 
 from gate.core.changes import Change
 from gate.core.revision import Position
 from gate.core.snapshot import Part
+from gate.errors import StoreUnavailable
+
+# Duration of the first attempt to connect: an embedded server may be loading its file.
+FIRST_ATTEMPT_S = 2.0
 
 
 class ChangeSource(Protocol):
@@ -84,3 +91,54 @@ class Announcer(Protocol):
     async def leave(self) -> None:
         """Release the lease in an orderly stop."""
         ...
+
+
+class Upstream:
+    """Redis as the replicator uses it: a source and an announcer. Each use raises `StoreUnavailable` before they are there.
+
+    So a replicator whose Redis is away at its start does what it does whenever Redis is away: it serves the facts that it has,
+    as cut off, and tries again.
+    """
+
+    def __init__(self, source: ChangeSource | None = None, announcer: Announcer | None = None) -> None:
+        self._source = source
+        self._announcer = announcer
+        self._was_tried = asyncio.Event()
+        if source is not None:
+            self._was_tried.set()
+
+    def connect(self, source: ChangeSource, announcer: Announcer) -> None:
+        """Redis has answered."""
+        self._source, self._announcer = source, announcer
+        self._was_tried.set()
+
+    def give_up(self) -> None:
+        """The first attempt has failed, or there is no time left to wait for it."""
+        self._was_tried.set()
+
+    async def first_attempt(self) -> None:
+        """Wait a moment for the outcome of the first attempt: a Redis that answers at once is not reported as away."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_ATTEMPT_S):
+                await self._was_tried.wait()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether Redis has answered."""
+        return self._source is not None
+
+    # Cached, so that what is there costs no call; what raises is not kept.
+
+    @cached_property
+    def source(self) -> ChangeSource:
+        """The Changelogs and the facts."""
+        if self._source is None:
+            raise StoreUnavailable("Redis has not been reached yet")
+        return self._source
+
+    @cached_property
+    def announcer(self) -> Announcer:
+        """The lease and the announcements of this node."""
+        if self._announcer is None:
+            raise StoreUnavailable("Redis has not been reached yet")
+        return self._announcer

@@ -1,7 +1,7 @@
-"""Interfaces for reading a Replica: `Replica` for any Python program, `NodeReplica` for Gate's own single-threaded roles.
+"""`Replica`, for any Python program, and what the roles ask of a `Reading`.
 
 Both only read: no network, no `await`, no lock against the writer. Every call sees the newest commit, so a check after an
-acknowledged write returns the new Verdict. Hot workers, which bracket whole batches, use `reading.Reading` directly.
+acknowledged write returns the new Verdict. Gate's own roles, which have one thread, use `reading.Reading` directly.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from gate.replica.explain import Explained, explain
 from gate.replica.layout import replica_dir
 from gate.replica.positions import applied_all
 from gate.replica.reading import DEFAULT_CACHED_USERS, Reading
-from gate.replica.status_page import StatusView
 
 
 class ReplicaStatus(NamedTuple):
@@ -37,43 +36,6 @@ class ReplicaStatus(NamedTuple):
     reloads: int
     file: str
     applied: tuple[Revision, ...]
-
-
-class NodeReplica:
-    """This node's Replica for one thread: all Apps, Positions, freshness."""
-
-    def __init__(self, reading: Reading) -> None:
-        self._reading = reading
-
-    @classmethod
-    def open(cls, path: str | PathLike[str], *, cached_users: int = DEFAULT_CACHED_USERS) -> NodeReplica:
-        """Open the Replica in `path`, a data directory or a Replica's own. Raises `ReplicaMissing` if it does not exist yet."""
-        return cls(Reading(replica_dir(Path(path)), cached_users))
-
-    def snapshot(self) -> Reading:
-        """Return the facts of the newest commit, for `with`: one read transaction. The block must not await.
-
-        Snapshots do not nest: pass the facts on. Read `stale_ms` or `status_page` before it.
-        """
-        return self._reading
-
-    def stale_ms(self) -> int:
-        """Return the time since the facts were known to be complete; 0 while fresh. Call it before reading facts."""
-        return self._reading.stale_ms()
-
-    def status_page(self) -> StatusView:
-        """Return the replicator's published state, with the age of the facts. Call it before reading facts."""
-        return self._reading.view()
-
-    def status(self) -> ReplicaStatus:
-        """Return state, staleness and Positions together."""
-        status_page = self.status_page()
-        with self._reading as facts:
-            return _status(status_page, facts)
-
-    def close(self) -> None:
-        """Release the files."""
-        self._reading.close()
 
 
 class Replica:
@@ -148,10 +110,7 @@ class Replica:
     @property
     def status(self) -> ReplicaStatus:
         """State, staleness and Positions. Read it before the verdict to which its `stale_ms` shall apply."""
-        reading = self._reading()
-        status_page = reading.view()
-        with reading:
-            return _status(status_page, reading)
+        return status_of(self._reading())
 
     def close(self) -> None:
         """Release the files. Call it when no other thread is inside a call."""
@@ -226,8 +185,12 @@ def explained(reading: Reading, key: str, sender: bytes, recipient: bytes) -> Ex
     return found
 
 
-def _status(status_page: StatusView, reading: Reading) -> ReplicaStatus:
+def status_of(reading: Reading) -> ReplicaStatus:
+    """Return state, staleness and Positions together. Call it outside a bracket."""
+    status_page = reading.view()  # before the facts, which may become newer
     state = status_page.state.name.lower().replace("_", "-")
+    with reading:
+        applied = applied_all(reading)
     return ReplicaStatus(
-        state, status_page.ready, status_page.stale_ms, status_page.reloads, reading.file.name, applied_all(reading)
+        state, status_page.ready, status_page.stale_ms, status_page.reloads, reading.file.name, applied
     )

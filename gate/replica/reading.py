@@ -11,8 +11,8 @@ facts file is put in use, one word on the status page changes, which every `refr
 `stale_ms` is the age of the facts. It is read before them, so a process that is paused in between may report new facts as old,
 but never old facts as fresh. The status page's stamp applies only to the file that it names, and only while that is in use.
 
-Invariants: single-threaded; nothing is read outside the bracket; a change acknowledged before `refresh` is seen after it.
-Used directly by hot workers, which bracket whole batches, and through `reader` by everything else.
+Invariants: single-threaded; nothing is read outside the bracket; a change acknowledged before `refresh` is seen after it. A
+bracket of `with` must not await, and brackets do not nest: pass the facts on. Hot workers bracket whole batches.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from gate.replica.layout import (
     PositionRecord,
     journal_key,
     position_key,
+    replica_dir,
     unpack_journal,
     unpack_position,
 )
@@ -92,9 +93,9 @@ class Reading:
 
     get: Callable[[bytes], bytes | None]
 
-    def __init__(self, directory: Path, cached_users: int = DEFAULT_CACHED_USERS) -> None:
-        """Open the current facts. Raises `ReplicaMissing` or `ReplicaForeign`."""
-        self._directory = directory
+    def __init__(self, path: Path, cached_users: int = DEFAULT_CACHED_USERS) -> None:
+        """Open the Replica in `path`, a data directory or a Replica's own. Raises `ReplicaMissing` or `ReplicaForeign`."""
+        self._directory = replica_dir(path)
         self._cached_users = cached_users
         self.apps: dict[str, AppReading] = {}
         self._status_page: StatusPage | None = None
@@ -108,7 +109,7 @@ class Reading:
         self.revision_texts: dict[int, str] = {}
         """Text of each Partition's Revision, of this commit (`positions.revision_of`)."""
         self.moves = 0
-        self._path, env = open_current(directory)
+        self._path, env = open_current(self._directory)
         self._env: lmdb.Environment | envs.Closed = env
         self.snapshot: Snapshot | None = map_for_core(self._path, env)
         """The current commit as the compiled core sees it, if there is a core. It follows the transaction begun here."""

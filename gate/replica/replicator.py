@@ -26,8 +26,7 @@ from pathlib import Path
 import structlog
 
 from gate.clock import monotonic_ms, wall_ms
-from gate.core.changes import ChangeUnreadable
-from gate.core.history import check_heads
+from gate.core.changes import ChangeUnreadable, check_heads
 from gate.core.revision import Position
 from gate.errors import ChangelogBroken, ReplicaForeign, ReplicaFull, ReplicaMissing, StoreUnavailable
 from gate.replica import files
@@ -36,7 +35,7 @@ from gate.replica.compaction import Compaction, opened_in_step
 from gate.replica.heartbeat import HeadsRead, Heartbeat
 from gate.replica.layout import BOARD_FILE, MAP_BYTES, generation_of
 from gate.replica.lost import OnLoss, load_and_list
-from gate.replica.ports import Announcer, ChangeSource
+from gate.replica.ports import Upstream
 from gate.replica.replaced import Replaced
 from gate.replica.status_page import STAMP_EVERY_MS, State, StatusPage
 from gate.replica.upkeep import CHECK_PLACE_EVERY_MS, Upkeep
@@ -55,13 +54,12 @@ class _Stopping(Exception):
 
 
 class Replicator:
-    """Keeps `directory` in step with `source`. Make one per process; `run` it once."""
+    """Keeps `directory` in step with `upstream`. Make one per process; `run` it once."""
 
     def __init__(
         self,
         directory: Path,
-        source: ChangeSource,
-        announcer: Announcer,
+        upstream: Upstream,
         *,
         before_snapshot: Callable[[], Awaitable[None]] | None = None,
         map_bytes: int = MAP_BYTES,
@@ -80,14 +78,13 @@ class Replicator:
         self.ready = asyncio.Event()
         """Set once the heads seen at start are applied; stays set."""
         self._directory = directory
-        self._source = source
-        self._heartbeat = Heartbeat(announcer, self._applied, self._end_freshness)
+        self._upstream = upstream
+        self._heartbeat = Heartbeat(upstream, self._applied, self._end_freshness)
         self._before_snapshot = before_snapshot
         self._map_bytes = map_bytes
         self.compaction = compaction or Compaction(directory)
         self._was_ready = was_ready
-        self._show_problem = show_problem
-        self._on_loss = on_loss
+        self._show_problem, self._on_loss = show_problem, on_loss
         self._stopping = asyncio.Event()
         self.file: FactsFile | None = None
         self._replaced = Replaced()
@@ -111,6 +108,7 @@ class Replicator:
         self._open()
         announcing: asyncio.Task[None] | None = None
         try:
+            await self._upstream.first_attempt()
             while not self._stopping.is_set():
                 try:
                     await self._heartbeat.take()
@@ -200,10 +198,10 @@ class Replicator:
 
     async def _open_or_reload(self) -> FactsFile:
         """Return the facts file in use after proof that the Changelog continues it, else a fresh one."""
-        await self._source.prepare()
+        await self._upstream.source.prepare()
         if self.file is not None and self._reload_reason is None:
             read = self._heartbeat.begin_read()
-            heads = await verify_history(self._source, self.file.positions)
+            heads = await verify_history(self._upstream.source, self.file.positions)
             self._publish_state(State.CATCHING_UP)
             self._accept_heads(self.file, read, heads)
             return self.file
@@ -222,7 +220,9 @@ class Replicator:
         path = files.next_facts(self._directory, self._used_generation)
         began_ms = monotonic_ms()
         reason = self._reload_reason
-        fresh = await load_and_list(self._source, path, self.file, reason, self._map_bytes, self._tick, self._on_loss)
+        fresh = await load_and_list(
+            self._upstream.source, path, self.file, reason, self._map_bytes, self._tick, self._on_loss
+        )
         self._reloads += self.file is not None or (self._reload_reason == "foreign" and self._damages > 0)
         self._end_freshness()  # the new facts are fresh once Redis has returned its heads again
         self._swap(fresh)
@@ -254,7 +254,7 @@ class Replicator:
 
     async def _follow(self, file: FactsFile) -> None:
         while not self._stopping.is_set() and self._reload_reason is None:
-            changes = await self._source.read(file.positions, STAMP_EVERY_MS)
+            changes = await self._upstream.source.read(file.positions, STAMP_EVERY_MS)
             for portion in slices(changes):
                 self._heartbeat.queue(file.apply(portion, wall_ms()))
                 self._applied_changes += sum(map(len, portion.values()))
@@ -276,7 +276,7 @@ class Replicator:
 
     async def _swap_to_copy(self, path: Path, file: FactsFile) -> FactsFile:
         """Continue with a compacted copy once it has the current facts; with the present file if that fails."""
-        fresh = await opened_in_step(path, file, self._source, self._raise_if_stopping, self._map_bytes)
+        fresh = await opened_in_step(path, file, self._upstream.source, self._raise_if_stopping, self._map_bytes)
         if fresh is None:
             return file
         pages_before, pages_after = file.pages(), fresh.pages()
@@ -290,7 +290,7 @@ class Replicator:
             await self._check_heads(file, idle=idle or self._is_partly_cut_off)
             self._is_partly_cut_off = False
         except StoreUnavailable as fault:
-            if not self._source.is_partly_away:
+            if not self._upstream.source.is_partly_away:
                 raise
             self._is_partly_cut_off = True
             self._target.clear()
@@ -303,9 +303,9 @@ class Replicator:
         """
         read = self._heartbeat.begin_read()
         if idle:
-            heads = await verify_history(self._source, file.positions)
+            heads = await verify_history(self._upstream.source, file.positions)
         else:
-            heads = await self._source.heads()
+            heads = await self._upstream.source.heads()
             check_heads(file.positions, heads)
         self._accept_heads(file, read, heads)
 
@@ -318,7 +318,7 @@ class Replicator:
         """The heads are not reached: reconnect the first time, load a snapshot the second time."""
         problem = f"the heads of Redis were not reached for {UNREACHED_MS} ms"
         if self._target.times_stuck == 1:
-            self._source.reconnect(problem)
+            self._upstream.source.reconnect(problem)
             raise StoreUnavailable(problem)
         self._must_reload("unreached", problem)
 

@@ -27,9 +27,8 @@ from typing import cast
 import lmdb
 import msgspec
 
-from gate.core.changes import Change
+from gate.core.changes import Change, check_follows
 from gate.core.codec import unpack_app
-from gate.core.history import check_follows
 from gate.core.revision import NOWHERE, Position
 from gate.errors import InvalidInput, ReplicaForeign, ReplicaFull
 from gate.replica import envs, files
@@ -73,7 +72,7 @@ class FactsFile:
         """Internal: see `create` and `open`."""
         self.path = path
         self._env = env
-        self._positions = positions
+        self._positions = dict(enumerate(positions))
         self._commit = int(env.info()["last_txnid"])
         self._checksum = 0
         self._stored_checksum: bytes | None = None
@@ -103,7 +102,8 @@ class FactsFile:
         env = envs.acquire_writable(path, map_bytes)
         opened = cls(path, env, [])
         with opened._closing_on_failure():
-            opened._positions, was_clean, settings = opened._trusted()
+            positions, was_clean, settings = opened._trusted()
+            opened._positions.update(enumerate(positions))
             if was_clean or settings:
                 with opened.write() as txn:
                     for key, value in settings:
@@ -134,7 +134,7 @@ class FactsFile:
     @property
     def positions(self) -> Sequence[Position]:
         """Applied Positions by Partition. A copy."""
-        return tuple(self._positions)
+        return tuple(self._positions.values())
 
     def apply(self, changes: Mapping[int, Sequence[Change]], now_ms: int) -> dict[int, Position]:
         """Apply Changes of some Partitions in one transaction. Returns the Positions that moved.
@@ -149,7 +149,7 @@ class FactsFile:
                     for change in batch:
                         txn.apply(change)
                     txn.put(position_key(partition), pack_position(position, now_ms))
-        self._moved(moved)
+        self._positions.update(moved)
         return moved
 
     def finish(self, positions: Sequence[Position], now_ms: int) -> None:
@@ -164,7 +164,7 @@ class FactsFile:
             for partition, position in enumerate(positions):
                 txn.put(position_key(partition), pack_position(position, now_ms))
             txn.put(META_PACKED, str(txn.raw.stat()["entries"]).encode())
-        self._moved(dict(enumerate(positions)))
+        self._positions.update(enumerate(positions))
 
     def name_successor(self, name: str) -> None:
         """Store in this file that a newer one has replaced it."""
@@ -298,10 +298,6 @@ class FactsFile:
         self._commit, self._checksum, self._stored_checksum = commit, checksum, stored
         self._numbers = txn.numbers
         self._retired_since_open = self._retired_since_open or txn.retired
-
-    def _moved(self, positions: Mapping[int, Position]) -> None:
-        for partition, position in positions.items():
-            self._positions[partition] = position
 
     def _trusted(self) -> tuple[list[Position], bool, list[tuple[bytes, bytes]]]:
         """Return Positions, whether the file was closed in order, and keys to add. Raises `ReplicaForeign` if untrusted."""

@@ -30,6 +30,7 @@ from typing import Any
 from gate.core.model import FOREVER_MS, AppFacts, ListKind
 from gate.core.snapshot import ListPart
 from gate.errors import AppExists
+from gate.replica.ports import Upstream
 from gate.replica.replicator import Replicator
 from gate.store.acks import Acknowledger
 from gate.store.store import Store
@@ -131,7 +132,7 @@ async def deployed(name: str, url: str, pids: list[int], folder: Path) -> AsyncI
     with suppress(AppExists):
         await writer.apps.create(AppFacts(key=APP, secrets=("s",)), 1)
     nodes = [
-        Replicator(folder / f"node-{at}", store.changelog, store.announcer(f"node-{at}", f"place{at}"))
+        Replicator(folder / f"node-{at}", Upstream(store.changelog, store.announcer(f"node-{at}", f"place{at}")))
         for at, store in enumerate(followed)
     ]
     running = [asyncio.create_task(node.run()) for node in nodes]

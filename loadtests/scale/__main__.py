@@ -30,7 +30,8 @@ from typing import Any
 from rich.console import Console
 
 from gate.core.model import AppFacts
-from gate.replica.reader import NodeReplica, app_of
+from gate.replica.reader import app_of
+from gate.replica.reading import Reading
 from harness.ending import exit_on_signals
 from harness.ports import LOOPBACK, free_port
 from harness.processes import family
@@ -165,9 +166,9 @@ class Site:
         finally:
             server.stop()
         key = json.loads((self.data / "credentials.json").read_text())["app_key"]
-        replica = NodeReplica.open(self.data)
+        replica = Reading(self.data)
         try:
-            with replica.snapshot() as snapshot:
+            with replica as snapshot:
                 app = app_of(snapshot, key).app
         finally:
             replica.close()

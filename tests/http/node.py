@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from gate.replica.ports import Upstream
 from gate.replica.replicator import Replicator
 from gate.store.acks import Acknowledger
 from gate.store.store import Store
@@ -48,7 +49,7 @@ class Node:
 
     async def follow(self) -> None:
         """Start a replicator, and wait until it has caught up."""
-        self._replicator = Replicator(self.directory, self._store.changelog, self._store.announcer(NODE_ID))
+        self._replicator = Replicator(self.directory, Upstream(self._store.changelog, self._store.announcer(NODE_ID)))
         self._running = asyncio.create_task(self._replicator.run())
         await asyncio.wait_for(self._replicator.ready.wait(), READY_S)
 

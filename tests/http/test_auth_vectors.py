@@ -13,7 +13,7 @@ from gate.errors import InvalidInput
 from gate.http import auth
 from gate.http.auth import fast_caller, signed_headers
 from gate.http.errors import CredentialsWrong
-from gate.replica.reader import NodeReplica
+from gate.replica.reading import Reading
 from tests.http.world import World, basic
 
 
@@ -55,10 +55,10 @@ async def test_a_header_that_was_right_is_remembered_with_its_settings(
 ) -> None:
     monkeypatch.setattr(auth, "PROVEN", {})
     monkeypatch.setattr(auth, "MAX_PROVEN", 3)
-    replica = NodeReplica.open(world.node.directory)
+    replica = Reading(world.node.directory)
 
     def ask(headers: Mapping[str, str]) -> AppFacts | None:
-        with replica.snapshot() as snapshot:
+        with replica as snapshot:
             app = fast_caller(CIMultiDict(headers), snapshot)
             return None if app is None else app.app
 

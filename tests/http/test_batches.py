@@ -69,7 +69,7 @@ async def test_both_ways_of_a_batch_give_the_same_bytes(
 ) -> None:
     await impose_facts(world)
     server, deps = await served(world)
-    with deps.replica.snapshot() as snapshot:
+    with deps.replica as snapshot:
         if not core:
             app_of(snapshot, world.app.key).checks = None
     prompt, given = check.batch_promptly, list[bool]()

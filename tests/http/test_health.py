@@ -18,7 +18,7 @@ from gate.http.options import HttpOptions
 from gate.http.server import serve_http
 from gate.readiness import Ready
 from gate.replica.layout import BOARD_FILE, CURRENT_FILE, facts_name
-from gate.replica.reader import NodeReplica
+from gate.replica.reading import Reading
 from gate.replica.status_page import StatusPage
 from gate.replica.writer import FactsFile
 from tests.http.test_server import deps_of
@@ -61,7 +61,7 @@ async def test_a_slow_scrape_holds_up_no_other_probe(world: World) -> None:
         await server.drain(1)
 
 
-def deps_on(world: World, replica: Ready[NodeReplica]) -> Deps:
+def deps_on(world: World, replica: Ready[Reading]) -> Deps:
     """The world's own, with another Replica."""
     return replace(deps_of(world, HttpOptions()), replica_when_ready=replica)
 
@@ -74,7 +74,7 @@ async def test_not_ready_until_the_replica_has_caught_up(world: World, tmp_path:
     facts.close_clean()
     (other / CURRENT_FILE).write_text(facts_name(1))
     status_page = StatusPage(other / BOARD_FILE, write=True)
-    deps = deps_on(world, Ready(lambda: NodeReplica.open(other)))
+    deps = deps_on(world, Ready(lambda: Reading(other)))
     reply = readyz(deps)
     assert (reply.status, reply.headers["Retry-After"]) == (503, "1")
     assert reply.body == b'{"ready":false,"missing":["replica: catching up"]}'
@@ -84,7 +84,7 @@ async def test_not_ready_until_the_replica_has_caught_up(world: World, tmp_path:
 
 
 async def test_a_warning_is_shown_and_keeps_no_traffic_away(world: World) -> None:
-    replica = Ready(lambda: NodeReplica.open(world.node.directory))
+    replica = Ready(lambda: Reading(world.node.directory))
     reply = readyz(replace(deps_on(world, replica), warnings=lambda: ["clock of n1: 2.0 s ahead of Redis's"]))
     assert reply.status == 200
     assert reply.body == b'{"ready":true,"stale_ms":0,"warnings":["clock of n1: 2.0 s ahead of Redis\'s"]}'
@@ -92,7 +92,7 @@ async def test_a_warning_is_shown_and_keeps_no_traffic_away(world: World) -> Non
 
 async def test_every_role_that_does_not_answer_is_named(world: World) -> None:
     missing = ["worker 1"]
-    replica = Ready(lambda: NodeReplica.open(world.node.directory))
+    replica = Ready(lambda: Reading(world.node.directory))
     deps = replace(deps_on(world, replica), roles_missing=lambda: list(missing))
     reply = readyz(deps)
     assert reply.status == 503
@@ -102,16 +102,16 @@ async def test_every_role_that_does_not_answer_is_named(world: World) -> None:
 
 
 async def test_a_node_is_not_ready_until_its_replica_can_be_opened(world: World, tmp_path: Path) -> None:
-    opened: list[NodeReplica] = []
+    opened: list[Reading] = []
 
-    def open_replica() -> NodeReplica:
+    def open_replica() -> Reading:
         if not opened:
             raise ReplicaMissing("no Replica here")
         return opened[0]
 
     deps = deps_on(world, Ready(open_replica))
     assert readyz(deps).body == b'{"ready":false,"missing":["replica: no Replica here"]}'
-    opened.append(NodeReplica.open(world.node.directory))
+    opened.append(Reading(world.node.directory))
     assert readyz(deps).status == 200
 
 

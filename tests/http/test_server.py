@@ -13,13 +13,13 @@ from gate.http.dependencies import Deps
 from gate.http.options import MAX_LINE_BYTES, HttpOptions
 from gate.http.server import serve_http
 from gate.readiness import Ready
-from gate.replica.reader import NodeReplica
+from gate.replica.reading import Reading
 from tests.http.world import World, basic
 
 
 def deps_of(world: World, options: HttpOptions) -> Deps:
     return Deps(
-        replica_when_ready=Ready(lambda: NodeReplica.open(world.node.directory)),
+        replica_when_ready=Ready(lambda: Reading(world.node.directory)),
         store_when_ready=Ready(lambda: world.store),
         acks_when_ready=Ready(lambda: world.node.acks),
         presence=world.presence,

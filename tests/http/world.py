@@ -31,7 +31,7 @@ from gate.presence.session_service import SessionService
 from gate.presence.shared_feeds import SharedFeeds
 from gate.readiness import Ready
 from gate.replica.authorization import Admission
-from gate.replica.reader import NodeReplica
+from gate.replica.reading import Reading
 from gate.store.address import parse_address
 from gate.store.cluster import client_of
 from gate.store.presence import PresenceStore
@@ -159,7 +159,7 @@ async def running_world(
         opened.push_async_callback(store.aclose)
         node = await opened.enter_async_context(Node.running(store, directory))
         await settle(store)
-        replica = NodeReplica.open(directory)
+        replica = Reading(directory)
         opened.callback(replica.close)
         client = client_of(parse_address(presence_url or redis_url))
         opened.push_async_callback(client.aclose)

@@ -7,7 +7,8 @@ from multiprocessing import Pipe
 from pathlib import Path
 
 from gate.core.model import AppFacts
-from gate.replica.reader import NodeReplica, app_of
+from gate.replica.reader import app_of
+from gate.replica.reading import Reading
 from loadtests.bench import facts
 from loadtests.scale import made, shown
 
@@ -21,9 +22,9 @@ def test_made_facts_are_a_replica_of_the_requested_shape(tmp_path: Path) -> None
     made.build(theirs, tmp_path, APP, USERS)
     word, figures = ours.recv()
     assert word == "done"
-    replica = NodeReplica.open(tmp_path)
+    replica = Reading(tmp_path)
     try:
-        with replica.snapshot() as snapshot:
+        with replica as snapshot:
             app = app_of(snapshot, "app")
             users = [app.user(facts.user_id(number)) for number in range(USERS)]
     finally:

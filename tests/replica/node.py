@@ -14,9 +14,10 @@ from gate.clock import wall_ms
 from gate.core.model import AppFacts
 from gate.core.revision import Revision
 from gate.core.verdict import Word
-from gate.replica.ports import Announcer, ChangeSource
+from gate.replica.ports import Announcer, ChangeSource, Upstream
 from gate.replica.positions import reaches
-from gate.replica.reader import NodeReplica, app_of
+from gate.replica.reader import app_of
+from gate.replica.reading import Reading
 from gate.replica.replicator import Replicator
 from gate.replica.status_page import State, StatusView
 from harness.waiting import wait_until_async
@@ -30,10 +31,10 @@ class Node:
 
     def __init__(self, directory: Path, source: ChangeSource, announcer: Announcer, **options: Any) -> None:
         self.directory = directory
-        self.replicator = Replicator(directory, source, announcer, **options)
+        self.replicator = Replicator(directory, Upstream(source, announcer), **options)
         self.logged: list[dict[str, Any]] = []
         self._task: asyncio.Task[None] | None = None
-        self._reader: NodeReplica | None = None
+        self._reader: Reading | None = None
 
     async def start(self) -> None:
         self._task = asyncio.create_task(self._run())
@@ -65,21 +66,21 @@ class Node:
         return self._task is not None and not self._task.done()
 
     @property
-    def reader(self) -> NodeReplica:
+    def reader(self) -> Reading:
         if self._reader is None:
-            self._reader = NodeReplica.open(self.directory)
+            self._reader = Reading(self.directory)
         return self._reader
 
     @property
     def status_page(self) -> StatusView:
-        return self.reader.status_page()
+        return self.reader.view()
 
     def word(self, sender: bytes, recipient: bytes) -> Word:
-        with self.reader.snapshot() as snapshot:
+        with self.reader as snapshot:
             return app_of(snapshot, APP).decide(sender, recipient, wall_ms()).word
 
     def settings(self) -> AppFacts | None:
-        with self.reader.snapshot() as snapshot:
+        with self.reader as snapshot:
             app = snapshot.app(APP)
             return app.app if app else None
 
@@ -122,7 +123,7 @@ async def running(directory: Path, source: ChangeSource, announcer: Announcer, *
         await node.stop()
 
 
-def reached(replica: NodeReplica, revisions: Iterable[Revision]) -> bool | None:
+def reached(replica: Reading, revisions: Iterable[Revision]) -> bool | None:
     """Whether all of these are applied; None where one is of another history."""
-    with replica.snapshot() as snapshot:
+    with replica as snapshot:
         return reaches(snapshot, revisions)

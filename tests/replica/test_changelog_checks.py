@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gate.core.history import check_heads
+from gate.core.changes import check_heads
 from gate.core.revision import NOWHERE, Position
 from gate.errors import ChangelogBroken
 from gate.replica.changelog_checks import MAX_SLICE_WEIGHT, lag, reached, slices, verify_history

@@ -17,7 +17,7 @@ from gate.errors import ReplicaMissing
 from gate.replica import upkeep
 from gate.replica.files import DAMAGED_FILE
 from gate.replica.layout import BOARD_FILE, CURRENT_FILE, current_facts
-from gate.replica.reader import NodeReplica
+from gate.replica.reading import Reading
 from gate.replica.rebuild_requests import report_damage, request_rebuild
 from gate.replica.status_page import NEVER_FRESH_MS, State, StatusPage, StatusView
 from tests.replica.node import Node, running
@@ -66,7 +66,7 @@ async def test_a_file_that_is_cut_short_is_left_and_said_once(
     assert (view.state, view.ready, view.stale_ms) == (State.LOADING, False, NEVER_FRESH_MS)
     assert view.why_not_ready == "damaged, and loaded again"
     with pytest.raises(ReplicaMissing):
-        NodeReplica.open(directory)
+        Reading(directory)
     await asyncio.sleep(2 * upkeep.CHECK_PLACE_EVERY_MS / 1_000)  # it has time to say so again
     assert [line["event"] for line in node.logged].count(REBUILT) == 1
     redis.is_away = False

@@ -16,7 +16,7 @@ from gate.errors import ReplicaError
 from gate.replica import status_page as status_page_module
 from gate.replica.files import make_current
 from gate.replica.layout import BOARD_FILE
-from gate.replica.reader import NodeReplica, Replica
+from gate.replica.reader import Replica, status_of
 from gate.replica.reading import Reading
 from gate.replica.status_page import FRESH_GRACE_MS, NEVER_FRESH_MS, StatusPage
 from tests.replica.ledger import Ledger, app_facts, said
@@ -168,10 +168,10 @@ def test_a_stamp_made_after_a_swap_does_not_count_for_the_old_file(site: Site, m
 
 
 def test_a_stamp_of_the_future_is_damage(site: Site) -> None:
-    reader = NodeReplica.open(site.directory)
-    assert (reader.status_page().stale_ms, reader.status().stale_ms) == (0, 0)
+    reader = Reading(site.directory)
+    assert (reader.view().stale_ms, status_of(reader).stale_ms) == (0, 0)
     site.status_page.stamp(monotonic_ms() + FRESH_GRACE_MS + 60_000)
-    assert (reader.status_page().stale_ms, reader.status().stale_ms) == (NEVER_FRESH_MS, NEVER_FRESH_MS)
+    assert (reader.view().stale_ms, status_of(reader).stale_ms) == (NEVER_FRESH_MS, NEVER_FRESH_MS)
     reader.close()
 
 
@@ -180,13 +180,13 @@ def test_a_program_that_was_there_before_the_replicator_sees_it_stamp(
 ) -> None:
     """It opened the status page of the boot before."""
     site.status_page.put(boot=1)
-    reader = NodeReplica.open(site.directory)
-    assert reader.status_page().stale_ms == NEVER_FRESH_MS
+    reader = Reading(site.directory)
+    assert reader.view().stale_ms == NEVER_FRESH_MS
     again = StatusPage(site.directory / BOARD_FILE, write=True)
     again.use(1, site.ledger.file.identity)
     again.stamp(monotonic_ms())
     monkeypatch.setattr(status_page_module, "LOOK_AGAIN_MS", 0)
-    assert reader.status_page().stale_ms == 0
+    assert reader.view().stale_ms == 0
     reader.close()
     again.close()
 

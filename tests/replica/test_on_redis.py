@@ -16,7 +16,8 @@ from gate.core.model import FOREVER_MS, ListKind
 from gate.core.partition import partition_of
 from gate.errors import StoreUnavailable
 from gate.replica.layout import current_facts
-from gate.replica.reader import NodeReplica, app_of
+from gate.replica.reader import app_of
+from gate.replica.reading import Reading
 from gate.replica.status_page import FRESH_GRACE_MS, State
 from gate.replica.verify import verify
 from gate.replica.writer import FactsFile
@@ -133,8 +134,8 @@ class TestFilesTakenAway:
         await wait_until_async(lambda: redis_node.status_page.reloads == 1, 10, "a fresh snapshot")
         assert current_facts(redis_node.directory).exists()
         redis_node.reader.close()
-        fresh = NodeReplica.open(redis_node.directory)
-        with fresh.snapshot() as snapshot:
+        fresh = Reading(redis_node.directory)
+        with fresh as snapshot:
             assert app_of(snapshot, APP).decide(b"u", b"b", wall_ms()).word == "sender-banned"
         fresh.close()
 
@@ -288,12 +289,13 @@ class TestVerify:
 REPLICATE = """
 import asyncio, sys
 from pathlib import Path
+from gate.replica.ports import Upstream
 from gate.replica.replicator import Replicator
 from gate.store.store import Store
 
 async def main():
     store = await Store.connect(sys.argv[2])
-    await Replicator(Path(sys.argv[1]), store.changelog, store.announcer("killed")).run()
+    await Replicator(Path(sys.argv[1]), Upstream(store.changelog, store.announcer("killed"))).run()
 
 asyncio.run(main())
 """

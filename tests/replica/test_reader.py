@@ -16,7 +16,7 @@ from gate.errors import AppUnknown, InvalidInput, ReplicaError, ReplicaForeign, 
 from gate.replica import envs
 from gate.replica.files import delete_facts
 from gate.replica.layout import BOARD_FILE
-from gate.replica.reader import NodeReplica, Replica, app_of, explained
+from gate.replica.reader import Replica, app_of, explained
 from gate.replica.reading import Reading
 from gate.replica.status_page import StatusPage
 from harness.waiting import wait_until
@@ -56,8 +56,8 @@ def test_explain_names_the_revisions_it_rests_on(ledger: Ledger, replica: Replic
 
 def test_explain_agrees_with_the_verdict_on_an_id_that_is_no_text(ledger: Ledger) -> None:
     ledger.commit(said("blocked", b"alice", b"\xff\x00"))
-    node = NodeReplica.open(ledger.directory)
-    with node.snapshot() as snapshot:
+    node = Reading(ledger.directory)
+    with node as snapshot:
         answer = explained(snapshot, "app", b"\xff\x00", b"alice")
         verdict = app_of(snapshot, "app").decide(b"\xff\x00", b"alice", wall_ms())
     assert (answer["verdict"], answer["from"]) == (verdict.word, "\\xff\x00")
@@ -146,10 +146,10 @@ def test_after_close_every_use_says_so(ledger: Ledger) -> None:
     ):
         with pytest.raises(ReplicaError, match="closed"):
             use()
-    node = NodeReplica.open(ledger.directory)
+    node = Reading(ledger.directory)
     node.close()
     node.close()
-    with pytest.raises(ReplicaError, match="closed"), node.snapshot():
+    with pytest.raises(ReplicaError, match="closed"), node:
         pass
 
 
@@ -286,8 +286,8 @@ def _replacement(directory: Path, generation: int, old: Ledger) -> Ledger:
 
 
 def test_explain_asks_every_rule_in_order(replica: Replica, ledger: Ledger) -> None:
-    node = NodeReplica.open(ledger.directory)
-    with node.snapshot() as snapshot:
+    node = Reading(ledger.directory)
+    with node as snapshot:
         words = [rule["rule"] for rule in explained(snapshot, "app", b"eve", b"alice")["rules"]]
         assert words[2] == app_of(snapshot, "app").decide(b"eve", b"alice", wall_ms()).word
     assert len(words) == 8

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from gate.clock import wall_ms
-from gate.core.model import FOREVER_MS, UserFacts
+from gate.core.model import FOREVER_MS
 from gate.errors import InvalidInput, ReplicaError, ReplicaForeign, ReplicaMissing
 from gate.replica import envs
 from gate.replica.app_reading import AppReading
 from gate.replica.files import delete_facts, forget_current, make_current
-from gate.replica.layout import BOARD_FILE, NO_LISTS, UserRecord, user_prefix
+from gate.replica.layout import BOARD_FILE, user_prefix
 from gate.replica.reading import JOURNAL_REACH, MAX_PARTITIONS, Reading
 from gate.replica.status_page import StatusPage
 from tests.replica.ledger import Ledger, app_facts, app_set, said
@@ -246,7 +246,7 @@ def test_facts_of_another_form_are_refused(directory: Path, packed: bytes) -> No
     ledger = Ledger(directory, 1, app_facts())
     with ledger.file.write() as txn:
         txn.put(user_prefix(0) + b"a", packed)
-        txn.set_user(user_prefix(0) + b"b", UserRecord(UserFacts(registered=True), NO_LISTS))
+        txn.change_user(0, b"b", registered=True)
     reading = Reading(directory)
     with pytest.raises(ReplicaForeign):
         _word(reading, b"a", b"b")

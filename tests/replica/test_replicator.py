@@ -14,7 +14,7 @@ from gate.core.model import FOREVER_MS
 from gate.errors import ReplicaMissing
 from gate.replica import writer as writer_module
 from gate.replica.layout import current_facts
-from gate.replica.reader import NodeReplica
+from gate.replica.reading import Reading
 from gate.replica.rebuild_requests import request_rebuild
 from gate.replica.status_page import FRESH_GRACE_MS, State
 from gate.replica.writer import FactsFile
@@ -65,7 +65,7 @@ class TestFollowing:
         reader = node.reader
 
         async def announce(applied: Any) -> None:
-            with reader.snapshot() as snapshot:
+            with reader as snapshot:
                 records = {partition: snapshot.position(partition) for partition in applied}
             committed = {partition: record.position for partition, record in records.items() if record is not None}
             early.extend(p for p, position in applied.items() if committed[p] < position)
@@ -194,7 +194,7 @@ class TestStarting:
             await node.until(lambda: shown, "the problem to be shown")
             assert "away, as the test says" in shown[-1]
             with pytest.raises(ReplicaMissing):
-                NodeReplica.open(directory)
+                Reading(directory)
             redis.is_away = False
             await node.until_ready()
             assert shown[-1] == ""
@@ -219,8 +219,8 @@ class TestStarting:
         async with running(directory, redis, listener) as node:
             await node.until_ready()
             await node.stop()
-        reader = NodeReplica.open(directory)
-        assert reader.status_page().state is State.STOPPED
+        reader = Reading(directory)
+        assert reader.view().state is State.STOPPED
         reader.close()
         assert listener.has_left
 
@@ -317,7 +317,7 @@ class TestMistrust:
         other.write(0, "app-set", app="app")
         async with running(directory, other, Listener(other)) as node:
             await node.until_ready()
-            with node.reader.snapshot() as snapshot:
+            with node.reader as snapshot:
                 assert snapshot.partitions == 3
             assert node.reasons() == ["partitions"]
 

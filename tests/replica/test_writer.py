@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gate.core.history import check_follows
+from gate.core.changes import check_follows
 from gate.core.model import FOREVER_MS, ListKind, UserFacts
 from gate.core.revision import Position
 from gate.errors import ChangelogBroken, ReplicaFull

@@ -22,7 +22,8 @@ from gate.clock import monotonic_ms, wall_ms
 from gate.core.model import FOREVER_MS, AppFacts
 from gate.errors import ReplicaError, StoreUnavailable
 from gate.replica import upkeep
-from gate.replica.reader import NodeReplica
+from gate.replica.ports import Upstream
+from gate.replica.reading import Reading
 from gate.replica.replicator import Replicator
 from gate.store import keys
 from gate.store.acks import Acknowledger
@@ -94,26 +95,26 @@ class _Node:
         self.name = name
         self.store = store
         self.directory = directory
-        self.replicator = Replicator(directory, store.changelog, store.announcer(name, "p"))
+        self.replicator = Replicator(directory, Upstream(store.changelog, store.announcer(name, "p")))
         self.task = asyncio.get_running_loop().create_task(self.replicator.run())
-        self._reader: NodeReplica | None = None
+        self._reader: Reading | None = None
 
     def allows(self, user: bytes) -> bool:
         """Whether fresh facts say that the User may send."""
         if self._reader is None:
             try:
-                self._reader = NodeReplica.open(self.directory)
+                self._reader = Reading(self.directory)
             except ReplicaError:
                 return False
         if self._reader.stale_ms():
             return False
-        with self._reader.snapshot() as snapshot:
+        with self._reader as snapshot:
             app = snapshot.app(APP)
             return app is not None and app.decide(user, b"bob", wall_ms()).word == "allowed"
 
     @property
     def is_fresh(self) -> bool:
-        return self._reader is not None and self._reader.status_page().stale_ms == 0
+        return self._reader is not None and self._reader.view().stale_ms == 0
 
     async def stop(self) -> None:
         if self._reader is not None:

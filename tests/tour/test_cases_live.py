@@ -21,7 +21,6 @@ from gate import Replica
 from gate.clock import wall_ms
 from gate.core.revision import Revision
 from gate.replica.layout import replica_dir
-from gate.replica.reader import NodeReplica
 from gate.replica.reading import Reading
 from gate.store.store import Store
 from harness.ports import LOOPBACK
@@ -58,7 +57,7 @@ def stage(start_module_service: Services, tmp_path_factory: pytest.TempPathFacto
         for number, case in enumerate(CASES)
     ]
     revisions = asyncio.run(put_all(server.url, [*exact, *(one for several in live for one in several)]))
-    replica = NodeReplica.open(service.data)
+    replica = Reading(service.data)
     wait_until(lambda: reached(replica, revisions), EFFECT_TIMEOUT_S, "the Replica to hold every case")
     replica.close()
     yield Stage(service, live, exact)

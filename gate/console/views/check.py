@@ -28,7 +28,7 @@ async def show(context: ConsoleContext) -> web.Response:
         stale_ms = check_staleness(context.deps)
     except Stale as fault:
         return page(context, "check.html", 503, **values | {"too_old": str(fault)})
-    with context.deps.replica.snapshot() as snapshot:
+    with context.deps.replica as snapshot:
         answer = explained(snapshot, context.app_key, sender.raw, recipient.raw)
     return page(
         context,

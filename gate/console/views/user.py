@@ -24,7 +24,7 @@ async def show(context: ConsoleContext) -> web.Response:
     field = asked(query, "user")
     if field.raw is None:
         return page(context, "user.html", 400 if field.problem else 200, field=field, user=None)
-    with context.deps.replica.snapshot() as snapshot:
+    with context.deps.replica as snapshot:
         facts = app_of(snapshot, context.app_key).user(field.raw)
     values: dict[str, Any] = {"field": field, "user": named(field.raw), "facts": facts}
     presence: UserPresence | None = None

@@ -62,7 +62,7 @@ class ClientRequest(AppRequest, ClientContext):
 def client_request(request: web.Request, deps: Deps, now_ms: int) -> ClientRequest:
     """The call of the User whose Token the request bears; `TokenRefused` if it is not valid. Redis is not asked."""
     given = bearer(request.headers)
-    with deps.replica.snapshot() as snapshot:
+    with deps.replica as snapshot:
         claims = token.verify(given, snapshot.app, now_ms)
         facts = app_of(snapshot, claims.app).app
     return ClientRequest(request, deps, facts, now_ms, claims.user)

@@ -108,7 +108,7 @@ async def _answered(deps: Deps, app_key: str, session: LocalSession, sent: dict[
     if sent["type"] == "active":
         return {"type": "active"}
     now_ms = deps.now_ms()
-    with deps.replica.snapshot() as snapshot:
+    with deps.replica as snapshot:
         app = snapshot.app(app_key)
         if app is None:
             raise TokenRefused("app-unknown", "the App was removed")

@@ -40,7 +40,7 @@ async def members(asking: ClientContext, count: int, cursor: str | None) -> Memb
 
 def listed(asking: ClientContext, user: bytes) -> ListedOrNot:
     """Whether one User is on it → user, listed, until. From the Replica, so also while Redis is away."""
-    with asking.deps.replica.snapshot() as snapshot:
+    with asking.deps.replica as snapshot:
         until_ms = app_of(snapshot, asking.app_key).entry_until_ms(ListKind.BLACKLIST, asking.user, user)
     is_listed = until_ms > asking.now_ms
     return ListedOrNot(user=json_id(user), listed=is_listed, until=until_json(until_ms) if is_listed else None)

@@ -71,7 +71,7 @@ async def connect(request: web.Request, deps: Deps) -> web.StreamResponse:
     shown, platform = _asked(request)
     gateway = _gateway(deps)
     check_staleness(deps)
-    with deps.replica.snapshot() as snapshot:
+    with deps.replica as snapshot:
         by = authorize_connect(snapshot, shown, deps.now_ms())
     deps.limiter.spend(by.app, _LIMITS, by.user)
     client = Client(deps, gateway, socket, by)
@@ -277,7 +277,7 @@ class Client:
         """When, by this node's facts; None for never."""
         waited_s = 0.0
         while True:
-            with self._deps.replica.snapshot() as snapshot:
+            with self._deps.replica as snapshot:
                 app = snapshot.app(self.by.app.key)
                 until_ms = 0 if app is None else app.user(self.by.user).banned_until_ms
             if until_ms > self._deps.now_ms() or waited_s >= BAN_SEEN_WITHIN_S:

@@ -133,7 +133,7 @@ async def check(call: AppRequest, query: CheckQuery) -> VerdictAnswer:
     pair = query.sender, query.recipient
     await wait_for_revision(call, query.min)
     stale_ms = check_staleness(call.deps)
-    with call.deps.replica.snapshot() as snapshot:
+    with call.deps.replica as snapshot:
         verdict = app_of(snapshot, call.app_key).decide(*pair, wall_ms())
         revision = revision_of(snapshot, call.app_key, pair)
     return _answered(call.deps, verdict, revision, stale_ms)
@@ -146,7 +146,7 @@ def fast_check(deps: Deps, headers: Mapping[str, str], raw_path: str) -> Verdict
     looked up. Nothing was counted then, and `check` decides.
     """
     stale_ms = check_staleness(deps)
-    with deps.replica.snapshot() as snapshot:
+    with deps.replica as snapshot:
         app = fast_caller(headers, snapshot)
         if app is None:
             return None
@@ -192,7 +192,7 @@ def batch_promptly(call: AppRequest, body: dict[str, object]) -> VerdictsAnswer 
         return None
     try:
         stale_ms = check_staleness(call.deps)
-        with call.deps.replica.snapshot() as snapshot:
+        with call.deps.replica as snapshot:
             revision = revision_of_all(snapshot)
             words, counts = app_of(snapshot, call.app_key).words_of(pairs)
     except (GateError, TypeError):
@@ -208,7 +208,7 @@ async def _batch(call: AppRequest, body: dict[str, object]) -> VerdictsAnswer:
     ask = _question(body)
     await wait_for_revision(call, minimum)
     stale_ms = check_staleness(call.deps)
-    with call.deps.replica.snapshot() as snapshot:
+    with call.deps.replica as snapshot:
         revision = revision_of_all(snapshot)
         words = ask(app_of(snapshot, call.app_key))
     call.deps.count_verdicts(Counter(words))
@@ -220,7 +220,7 @@ async def explain(call: AppRequest, query: CheckQuery) -> Explanation:
     pair = query.sender, query.recipient
     await wait_for_revision(call, query.min)
     stale_ms = check_staleness(call.deps)
-    with call.deps.replica.snapshot() as snapshot:
+    with call.deps.replica as snapshot:
         revision = revision_of(snapshot, call.app_key, pair)
         members = {**explained(snapshot, call.app_key, *pair), "revision": revision, "stale_ms": stale_ms}
     return msgspec.convert(members, Explanation)

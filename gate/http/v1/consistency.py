@@ -28,7 +28,7 @@ async def wait_for_revision(call: AppRequest, minimum: str | None) -> None:
         raise InvalidInput("min", fault.problem) from None
     give_up_ms = monotonic_ms() + MIN_WAIT_MS
     while True:
-        with call.deps.replica.snapshot() as snapshot:
+        with call.deps.replica as snapshot:
             reached = reaches(snapshot, revisions)
         if reached:
             return

@@ -212,7 +212,7 @@ class _Stream:
         transport = self._call.request.transport
         if transport is None or transport.is_closing():
             raise _Cut
-        with suppress(ReplicaError), self._call.deps.replica.snapshot() as snapshot:
+        with suppress(ReplicaError), self._call.deps.replica as snapshot:
             return snapshot.app(self._call.app_key) is not None
         return True
 

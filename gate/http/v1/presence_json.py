@@ -89,6 +89,6 @@ def platforms_json(sessions: Sequence[Session]) -> list[PlatformOnline]:
 
 
 def _hidden_from(viewer: bytes, users: Sequence[bytes], call: AppContext) -> frozenset[bytes]:
-    with call.deps.replica.snapshot() as snapshot:
+    with call.deps.replica as snapshot:
         app = app_of(snapshot, call.app_key)
         return frozenset(user for user in users if lists_refuse(app, viewer, user, call.now_ms))

@@ -40,7 +40,7 @@ from gate.metrics import (
 )
 from gate.readiness import Ready
 from gate.replica.authorization import Admission
-from gate.replica.reader import NodeReplica
+from gate.replica.reading import Reading
 from gate.service.node_state import NodeState
 from gate.service.role import RoleContext
 from gate.service.roles.http_presence import HttpPresence, most_websockets
@@ -62,7 +62,7 @@ async def main(context: RoleContext) -> None:
     """Serve until a stop is requested, then drain."""
     gc.set_threshold(*GC_THRESHOLDS)
     store, acks = Ready[Store](not_reached), Ready[Acknowledger](not_reached)
-    replica = Ready(lambda: NodeReplica.open(context.layout.replica))
+    replica = Ready(lambda: Reading(context.layout.replica))
     presence, tally = HttpPresence(context, Admission(replica)), Tally()
     server = await _served(context, store, acks, replica, presence, tally)
     reporting = asyncio.create_task(tally.report_for_ever())
@@ -114,7 +114,7 @@ async def _served(
     context: RoleContext,
     store: Ready[Store],
     acks: Ready[Acknowledger],
-    replica: Ready[NodeReplica],
+    replica: Ready[Reading],
     presence: HttpPresence,
     tally: Tally,
 ) -> HttpServer:

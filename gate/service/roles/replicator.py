@@ -1,7 +1,7 @@
 """The replicator: makes sure that the first App exists, then keeps this node's Replica in step with Redis.
 
 It opens the Replica at once, so that a node whose Redis is away serves what it has, or nothing if that can't be trusted; the
-rest follows when Redis answers (`TruthLater`).
+rest follows when Redis answers (`Upstream`).
 
 One at a time in a data directory: an orphan of a supervisor that was killed may still be closing its files in order, so a new
 one waits for its lock first. One at a time under a node's id, too: a copy of a directory refuses to start while the other
@@ -20,15 +20,16 @@ import structlog
 
 from gate.clock import wall_ms
 from gate.errors import CannotStart, GateError, StoreUnavailable
+from gate.readiness import Ready
 from gate.replica.layout import CURRENT_FILE
 from gate.replica.lost import Loss
+from gate.replica.ports import Upstream
 from gate.replica.replicator import Replicator
 from gate.service.credentials import ensure_first
 from gate.service.directory_layout import directory_id
 from gate.service.node_report import CheckRate, node_report
 from gate.service.role import ORPHAN_GRACE_S, RoleContext
-from gate.service.stores import connected_store
-from gate.service.truth_later import TruthLater
+from gate.service.stores import connected_store, not_reached
 from gate.store.node_reports import NodeReport, answer_asked
 from gate.store.nodes import NodeAnnouncer
 from gate.store.store import Store
@@ -46,20 +47,19 @@ async def main(context: RoleContext) -> None:
     """Replicate until a stop is requested."""
     gc.set_threshold(*GC_THRESHOLDS)
     lock = await _sole_writer(context)
-    truth = TruthLater()
+    store, upstream = Ready[Store](not_reached), Upstream()
     replicator = Replicator(
         context.layout.replica,
-        truth,
-        truth,
-        before_snapshot=lambda: _ensure_first(context, truth.store),
+        upstream,
+        before_snapshot=lambda: _ensure_first(context, store.get()),
         was_ready=context.role_config.is_restart,
-        show_problem=lambda problem: _show(context, truth, problem),
-        on_loss=lambda loss: note_loss(truth.store, context.role_config.node_id, loss),
+        show_problem=lambda problem: _show(context, upstream, problem),
+        on_loss=lambda loss: note_loss(store.get(), context.role_config.node_id, loss),
     )
     running = asyncio.create_task(replicator.run())
-    connecting = asyncio.create_task(_connect(context, truth))
+    connecting = asyncio.create_task(_connect(context, store, upstream))
     saying = asyncio.create_task(_say(context, replicator))
-    reporting = asyncio.create_task(_report(context, truth, connecting))
+    reporting = asyncio.create_task(_report(context, store, connecting))
     stopping = asyncio.ensure_future(context.stopping.wait())
     try:
         await asyncio.wait([running, connecting, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -69,16 +69,17 @@ async def main(context: RoleContext) -> None:
         for task in (connecting, saying, reporting, stopping):
             task.cancel()
         replicator.stop()
-        truth.give_up()
+        upstream.give_up()
         refusal, *_ = await asyncio.gather(connecting, running, return_exceptions=True)
-        await truth.aclose()
+        if upstream.is_connected:
+            await store.get().aclose()
         os.close(lock)
     if isinstance(refusal, Exception):
         raise refusal
     running.result()
 
 
-async def _connect(context: RoleContext, truth: TruthLater) -> None:
+async def _connect(context: RoleContext, ready: Ready[Store], upstream: Upstream) -> None:
     """Give the replicator its Redis. `CannotStart` or `InvalidConfig` if the start is refused."""
 
     async def settle(store: Store) -> None:
@@ -89,13 +90,14 @@ async def _connect(context: RoleContext, truth: TruthLater) -> None:
         if not context.role_config.is_restart:  # a service that runs is refused nothing
             await _refuse_a_copy(context, announcer)
         await _ensure_first(context, store)
-        truth.connect(store, announcer)
+        ready.put(store)
+        upstream.connect(store.changelog, announcer)
 
-    await connected_store(context, settle, truth.give_up)
+    await connected_store(context, settle, upstream.give_up)
 
 
-def _show(context: RoleContext, truth: TruthLater, problem: str) -> None:
-    if not truth.is_reached:  # till then `connected_store` knows better what the problem is
+def _show(context: RoleContext, upstream: Upstream, problem: str) -> None:
+    if not upstream.is_connected:  # till then `connected_store` knows better what the problem is
         return
     if context.waits_for(problem) and problem and not (context.layout.replica / CURRENT_FILE).exists():
         log.warning("no facts could be loaded yet", problem=problem)
@@ -131,10 +133,12 @@ async def _say(context: RoleContext, replicator: Replicator) -> None:
     context.ready()
 
 
-async def _report(context: RoleContext, truth: TruthLater, connecting: asyncio.Task[None]) -> None:
+async def _report(context: RoleContext, store: Ready[Store], connecting: asyncio.Task[None]) -> None:
     """Answer commands that ask what this node is and does, until cancelled."""
     await asyncio.wait([connecting])
-    if not truth.is_reached:
+    try:
+        client = store.get().client
+    except StoreUnavailable:
         return
     rate = CheckRate(context.layout.data)
     node = context.role_config.node_id
@@ -147,7 +151,7 @@ async def _report(context: RoleContext, truth: TruthLater, connecting: asyncio.T
 
     async with asyncio.TaskGroup() as both:
         both.create_task(rate.keep())
-        both.create_task(answer_asked(truth.store.client, report))
+        both.create_task(answer_asked(client, report))
 
 
 async def _sole_writer(context: RoleContext) -> int:
