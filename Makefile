@@ -1,6 +1,6 @@
 # make serve sets up and runs the service; make test sets up and runs every test. A clone alone suffices for all of it.
 .DEFAULT_GOAL := help
-.PHONY: coverage mutants simulate help setup serve test lint demo bench load chaos soak fuzz wheel libgate lock clean
+.PHONY: coverage mutants simulate help setup serve test lint pin-images demo bench load chaos soak fuzz wheel libgate lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -22,6 +22,7 @@ help:
 	@echo "make mutants   does a test fail if the code of a decision is changed (an hour or two)"
 	@echo "make wheel   wheels with the compiled core, for x86-64 and arm64 Linux, in dist"
 	@echo "make libgate the C library for programs in other languages: build/libgate.so, build/libgate.a, build/gate.h"
+	@echo "make pin-images  write the digests of container images into deploy"
 	@echo "make setup   only create .venv          make lock   pin the newest releases make clean"
 
 COMPILED := setup.py $(wildcard gate/native/*.c gate/native/*.h gate/native/*.pyx)
@@ -114,6 +115,10 @@ libgate: build/libgate.so
 build/libgate.so: scripts/make-libgate $(wildcard gate/native/*.c gate/native/*.h)
 	@scripts/make-libgate build
 	@echo "built build/libgate.so, build/libgate.a and build/gate.h: see docs/in-process.md"
+
+# Writes the digests of the container images into deploy: needs docker, skopeo or crane, and the registry.
+pin-images:
+	@$(PYTHON) -m scripts.pin_images
 
 # The runtime lock is cut from the dev lock, so that the two never disagree.
 lock:

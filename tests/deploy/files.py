@@ -46,9 +46,9 @@ def image_settings() -> Settings:
 
 
 def compose_settings() -> Settings:
-    """What compose sets of Gate, with variables of the caller's shell unset but for the one it demands."""
+    """What compose sets of Gate, with variables of the caller's shell unset."""
     declared = load_yaml("compose.yaml")["services"]["gate"]["environment"]
-    return {name: re.sub(r"\$\{\w+:\?.*?\}", "s3cret", text) for name, text in declared.items() if text is not None}
+    return {name: text for name, text in declared.items() if text is not None}
 
 
 def manifests() -> list[dict[str, Any]]:
@@ -64,11 +64,14 @@ def manifest(kind: str, name: str = "gate") -> dict[str, Any]:
 
 
 def kubernetes_settings() -> Settings:
-    """What a pod sets of Gate: the settings' map, and what its secret holds."""
-    secret = manifest("Secret")["stringData"]
-    [container] = manifest("StatefulSet")["spec"]["template"]["spec"]["containers"]
-    from_secret = {one["name"]: secret[one["valueFrom"]["secretKeyRef"]["key"]] for one in container["env"]}
-    return dict(manifest("ConfigMap")["data"]) | from_secret
+    """What a pod sets of Gate."""
+    return dict(manifest("ConfigMap")["data"])
+
+
+def with_url_file(settings: Settings, file: Path, url: str) -> Settings:
+    """The settings with the file of Redis's URL at another path, with this URL in it."""
+    file.write_text(url)
+    return {name: str(file) if name == "GATE_REDIS_FILE" else value for name, value in settings.items()}
 
 
 def unit_lines() -> list[tuple[str, str]]:

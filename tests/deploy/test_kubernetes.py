@@ -87,7 +87,9 @@ def test_data_lies_on_the_volume_and_nothing_else_is_written() -> None:
     assert kubernetes_settings()["GATE_DATA"].startswith(mounts[claim["metadata"]["name"]] + "/")
     assert mounts[claim["metadata"]["name"]] == image_settings()["GATE_DATA"]
     assert container()["securityContext"]["readOnlyRootFilesystem"] is True
-    assert [volume["name"] for volume in pod()["volumes"]] == [name for name, path in mounts.items() if path == "/tmp"]
+    assert {volume["name"] for volume in pod()["volumes"]} == mounts.keys() - {claim["metadata"]["name"]}
+    writable = {one["mountPath"] for one in container()["volumeMounts"] if not one.get("readOnly")}
+    assert writable == {mounts[claim["metadata"]["name"]], "/tmp"}
 
 
 def test_pods_are_confined_as_their_namespace_demands() -> None:
@@ -101,13 +103,17 @@ def test_pods_are_confined_as_their_namespace_demands() -> None:
     assert pod()["automountServiceAccountToken"] is False
 
 
-def test_secrets_come_from_the_secret_and_redis_must_be_named() -> None:
+def test_secrets_are_files_and_redis_must_be_named() -> None:
     held = manifest("Secret")["stringData"]
-    asked = {one["name"]: one["valueFrom"]["secretKeyRef"] for one in container()["env"]}
-    assert {ref["key"] for ref in asked.values()} == set(held)
+    [mount] = [one["mountPath"] for one in container()["volumeMounts"] if one["name"] == "secrets"]
+    [volume] = [one["secret"] for one in pod()["volumes"] if one["name"] == "secrets"]
+    assert volume["secretName"] == manifest("Secret")["metadata"]["name"]
+    assert not volume["defaultMode"] & 0o007 and not volume.get("optional")
     # An embedded server in each of several pods would be several truths.
-    assert not asked["GATE_REDIS"].get("optional")
-    assert "redis" not in "".join(manifest("ConfigMap")["data"].values())
+    assert kubernetes_settings()["GATE_REDIS_FILE"] == f"{mount}/redis-url"
+    assert set(held) == {"redis-url", "presence-redis-url"}
+    assert "env" not in container() and "secretRef" not in str(container()["envFrom"])
+    assert not any("redis://" in value or "rediss://" in value for value in manifest("ConfigMap")["data"].values())
 
 
 def test_redis_can_be_reached() -> None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from gate.config import OPTIONS, read_config
+from gate.config import OPTIONS, REDIS_FILES, read_config
 from gate.store.address import parse_address
-from tests.deploy.files import DEPLOY, load_yaml
+from tests.deploy.files import DEPLOY, load_yaml, with_url_file
 
 KINDS = ("sentinel", "cluster")
 CONF = DEPLOY / "redis"
 SECRETS = {"redis-password", "redis-admin-password"}
-SET_IT = re.compile(r"\$\{\w+:\?.*?\}")
 POD = re.compile(r"(?P<set>[a-z]+)-(?P<number>\d)\.(?P<service>[a-z]+)(\.gate\.svc\.cluster\.local)?")
 
 
@@ -58,15 +61,43 @@ def hosts_of(url: str) -> list[tuple[str, int]]:
 # Compose
 
 
+def made_secrets(kind: str, folder: Path) -> dict[str, str]:
+    """What `make-secrets` writes, by file."""
+    environment = {**os.environ, "FOLDER": str(folder / "secrets")}
+    subprocess.run([DEPLOY / "make-secrets", kind], env=environment, check=True, capture_output=True)
+    return {file.name: file.read_text().strip() for file in (folder / "secrets").iterdir()}
+
+
+def test_secrets_are_random_kept_and_closed_to_other_users(tmp_path: Path) -> None:
+    made = made_secrets("single", tmp_path)
+    assert set(made) == {*SECRETS, "redis-url"}
+    assert len({made[name] for name in SECRETS}) == 2 and all(len(made[name]) == 48 for name in SECRETS)
+    assert made["redis-url"] == f"redis://:{made['redis-password']}@redis:6379/0"
+    assert stat.S_IMODE((tmp_path / "secrets").stat().st_mode) == 0o700
+    again = made_secrets("cluster", tmp_path)
+    assert {name: again[name] for name in SECRETS} == {name: made[name] for name in SECRETS}
+    wrong = subprocess.run([DEPLOY / "make-secrets", "all"], capture_output=True, text=True)
+    assert (wrong.returncode, wrong.stderr) == (2, "usage: make-secrets single|sentinel|cluster\n")
+
+
+@pytest.mark.parametrize("kind", [None, *KINDS])
+def test_compose_has_no_password_in_arguments_or_environment(kind: str | None) -> None:
+    whole = load_yaml("compose.yaml") if kind is None else composed(kind)
+    for service in whole["services"].values():
+        assert "requirepass" not in str(service.get("command", ""))
+        assert not {name for name in service.get("environment") or {} if "PASSWORD" in name or "AUTH" in name}
+        assert "PASSWORD" not in str(service.get("environment"))
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_compose_gives_gate_a_url_of_services_that_are_there(kind: str) -> None:
+def test_compose_gives_gate_a_url_of_services_that_are_there(kind: str, tmp_path: Path) -> None:
     services = composed(kind)["services"]
-    given = {name: SET_IT.sub("s3cret", text) for name, text in services["gate"]["environment"].items() if text}
+    given = {name: text for name, text in services["gate"]["environment"].items() if text}
     assert given["GATE_DURABILITY"] == "replica"
-    assert set(given) <= {option.variable for option in OPTIONS.values()}
-    read_config({}, given)
-    url = given["GATE_REDIS"]
-    assert url.startswith(f"redis+{kind}://gate:s3cret@")
+    assert set(given) <= {*REDIS_FILES, *(option.variable for option in OPTIONS.values())}
+    password, url = (made_secrets(kind, tmp_path)[name] for name in ("redis-password", "redis-url"))
+    read_config({}, with_url_file(given, tmp_path / "url", url))
+    assert url.startswith(f"redis+{kind}://gate:{password}@")
     parse_address(url)
     for host, port in hosts_of(url):
         assert host in services
@@ -88,7 +119,9 @@ def test_compose_starts_as_many_servers_as_a_failover_needs(kind: str) -> None:
     kept = [volume for verb, names in by_verb.items() if verb != "form" for volume in volumes_of(whole, names)]
     assert len(kept) == len(set(kept)) == sum(expected.values()) - expected.get("form", 0)
     assert set(kept) <= set(whole["volumes"])
-    assert {each["environment"] for each in whole["secrets"].values()} == {"REDIS_PASSWORD", "REDIS_ADMIN_PASSWORD"}
+    assert {name: each["file"] for name, each in whole["secrets"].items()} == {
+        name: f"./secrets/{name}" for name in (*SECRETS, "redis-url")
+    }
 
 
 def volumes_of(whole: dict[str, Any], names: list[str]) -> list[str]:
@@ -142,13 +175,13 @@ def test_the_map_of_files_holds_all_of_them_under_the_name_that_pods_mount() -> 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_patch_of_the_settings_is_one_of_gate(kind: str) -> None:
+def test_the_patch_of_the_settings_is_one_of_gate(kind: str, tmp_path: Path) -> None:
     base = load_yaml("kubernetes/settings.yaml")
     patch = load_yaml(f"kubernetes-{kind}/settings.yaml")
     assert (patch["kind"], patch["metadata"]) == (base["kind"], {"name": "gate", "namespace": "gate"})
     assert patch["data"] == {"GATE_DURABILITY": "replica"}
     url = objects(kind, ["secret.example.yaml"])[1]["stringData"]["redis-url"]
-    read_config({}, base["data"] | patch["data"] | {"GATE_REDIS": url})
+    read_config({}, with_url_file(base["data"] | patch["data"], tmp_path / "redis-url", url))
 
 
 @pytest.mark.parametrize("kind", KINDS)

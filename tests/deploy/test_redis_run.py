@@ -115,6 +115,29 @@ def test_the_users_of_gate_have_the_documented_rights_and_no_other() -> None:
     assert set(words_of("sentinel-users.acl", "gate")) == set(documented_words("acl-sentinel"))
 
 
+def test_a_single_server_has_its_password_from_the_file(folder: Path, stack: ExitStack, redis_flavor: Flavor) -> None:
+    port = free_port()
+
+    class Single(RunServer):
+        kind = "single"
+
+        @property
+        def client(self) -> redis.Redis:
+            if self._client is None:
+                self._client = redis.Redis(host=LOOPBACK, port=self.port, password=PASSWORD, socket_timeout=5)
+            return self._client
+
+    server = Single.start(redis_flavor, folder / "data", port)
+    stack.callback(server.stop)
+    assert run(server, "ping").returncode == 0
+    with pytest.raises(redis.AuthenticationError):
+        redis.Redis(host=LOOPBACK, port=port).ping()
+    assert server.client.config_get("appendfsync")["appendfsync"] == "always"
+    assert PASSWORD not in Path(f"/proc/{server.pid}/cmdline").read_text()
+    (folder / "secrets" / "redis-password").write_text("another")
+    assert run(server, "ping").returncode == 1
+
+
 def test_a_server_keeps_its_data_refuses_strangers_and_needs_a_replica(
     folder: Path, stack: ExitStack, redis_flavor: Flavor
 ) -> None:
@@ -246,4 +269,4 @@ def port_with_a_bus() -> int:
 
 def test_another_word_is_refused(folder: Path) -> None:
     done = subprocess.run(["sh", str(RUN), "stop"], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (2, "usage: run server|cluster|sentinel|form|ping\n")
+    assert (done.returncode, done.stderr) == (2, "usage: run single|server|cluster|sentinel|form|ping\n")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from prometheus_client import REGISTRY
 
-from gate.config import OPTIONS, read_config
+from gate.config import OPTIONS, REDIS_FILES, read_config
 from gate.metrics import StatusCollector
 from gate.replica.status_page import State, StatusView
 from tests.deploy.files import (
@@ -21,6 +22,7 @@ from tests.deploy.files import (
     load_yaml,
     unit_lines,
     unit_settings,
+    with_url_file,
 )
 
 SETTINGS: dict[str, Callable[[], Settings]] = {
@@ -34,11 +36,11 @@ DRAIN_S = float(OPTIONS["drain_timeout"].default or 0)
 
 
 @pytest.mark.parametrize("file", SETTINGS)
-def test_every_setting_is_an_option_with_a_value_that_it_takes(file: str) -> None:
+def test_every_setting_is_an_option_with_a_value_that_it_takes(file: str, tmp_path: Path) -> None:
     settings = SETTINGS[file]()
     assert settings
-    assert set(settings) <= {option.variable for option in OPTIONS.values()}
-    read_config({}, settings)
+    assert set(settings) <= {*REDIS_FILES, *(option.variable for option in OPTIONS.values())}
+    read_config({}, with_url_file(settings, tmp_path / "redis-url", "redis://:s3cret@redis:6379/0"))
 
 
 def test_the_image_and_compose_agree_on_ports() -> None:
@@ -83,6 +85,10 @@ def test_the_image_is_built_from_what_its_context_holds() -> None:
         "setup.py",
     } == held
     assert all((REPOSITORY / name).exists() for name in held)
+
+
+def test_a_crash_leaves_no_core_file() -> None:
+    assert dict(unit_lines())["LimitCORE"] == "0"
 
 
 def exported() -> set[str]:
