@@ -71,6 +71,7 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True):
     lease_ttl_ms: int
     partitions: int | None
     allow_eviction: bool
+    core_dumps: bool
     max_staleness_ms: int
     on_stale: OnStale
     ack_timeout_ms: int
@@ -107,6 +108,11 @@ class Option(NamedTuple):
         return "--" + self.name.replace("_", "-")
 
     @property
+    def is_switch(self) -> bool:
+        """Whether the command line has it without a value."""
+        return not self.metavar
+
+    @property
     def variable(self) -> str:
         """The name in the environment."""
         return "GATE_" + self.name.upper()
@@ -136,6 +142,7 @@ _TABLE = (
     Option("partitions", "N", "Partitions, set for ever at the first start.", None, whole(1, MAX_PARTITIONS),
            str(DEFAULT_PARTITIONS)),
     Option("allow_eviction", "", "Start on a Redis that may evict facts.", "0", flag_of, "refused"),
+    Option("core_dumps", "", "Let a crash write a core file, which holds secrets.", "0", flag_of, "none"),
     Option("max_staleness_ms", "MS", "When a Replica counts as too old; 0 for never.", "0",
            whole(0, MAX_STALENESS_CEILING_MS)),
     Option("on_stale", "WORD", "What a check on too old facts does: serve or refuse.", "serve",

@@ -18,9 +18,11 @@ from gate.errors import CannotStart
 
 def serve(**options: str | bool | None) -> None:
     """Run the service until SIGTERM or SIGINT. Prints one line, `gate ready ...`, when all of it answers."""
-    given = {name: value for name, value in options.items() if isinstance(value, str)}
-    if options["allow_eviction"]:
-        given["allow_eviction"] = "1"
+    given = {
+        name: "1" if value is True else value
+        for name, value in options.items()
+        if value is True or isinstance(value, str)
+    }
     try:
         config = read_config(given, os.environ)
         # Imported late: a wrong option is reported without waiting for the rest of the program.
@@ -39,9 +41,8 @@ def serve(**options: str | bool | None) -> None:
 def _parameter(name: str, option: Option) -> inspect.Parameter:
     summary = f"{option.summary} [{option.variable}; default: {option.shown_default}]"
     shown = typer.Option(option.flag, metavar=option.metavar or None, help=summary)
-    is_switch = name == "allow_eviction"
-    annotation: Any = Annotated[bool, shown] if is_switch else Annotated[str | None, shown]
-    default = False if is_switch else None
+    annotation: Any = Annotated[bool, shown] if option.is_switch else Annotated[str | None, shown]
+    default = False if option.is_switch else None
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 

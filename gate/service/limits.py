@@ -45,6 +45,11 @@ def raise_file_limit() -> int:
     return soft
 
 
+def forbid_core_files() -> None:
+    """Let no crash write a core file, of this process or of one that it starts: the memory of each holds all secrets."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
 def most_clients(files: int) -> int:
     """How many connections a process may hold that may have so many files open."""
     return max(1, files - OWN_FILES)

@@ -37,7 +37,7 @@ from gate.service.effective_options import EffectiveOptions
 from gate.service.greeting import first_words, log_checks, ready_line
 from gate.service.health import HealthPort
 from gate.service.heartbeats import BEAT_EVERY_S, SUPERVISOR, Heartbeats
-from gate.service.limits import FEW_FILES, most_clients, processes_of, require_limits
+from gate.service.limits import FEW_FILES, forbid_core_files, most_clients, processes_of, require_limits
 from gate.service.metrics_directory import DIRECTORY_VARIABLE, clear_counts, reserve_counts
 from gate.service.node_state import NodeState
 from gate.service.ports import HeldPort, Ports, hold_ports
@@ -60,6 +60,8 @@ def run(config: ServeConfig, options: EffectiveOptions) -> int:
     `options` is what `gate config` shows of it.
     """
     os.umask(0o077)
+    if not config.core_dumps:
+        forbid_core_files()
     files = require_limits(config)
     layout = DirectoryLayout(config.directory, config.role)
     layout.prepare()

@@ -128,6 +128,7 @@ def test_a_single_server_has_its_password_from_the_file(folder: Path, stack: Exi
             return self._client
 
     server = Single.start(redis_flavor, folder / "data", port)
+    assert isinstance(server, Single)
     stack.callback(server.stop)
     assert run(server, "ping").returncode == 0
     with pytest.raises(redis.AuthenticationError):

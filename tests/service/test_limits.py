@@ -34,6 +34,16 @@ def _limited(limit: str, *command: str) -> list[str]:
     return ["sh", "-c", f'{limit}; exec "$@"', "sh", *command]
 
 
+@pytest.mark.parametrize("is_allowed", [False, True])
+def test_no_process_writes_a_core_file(start_service: Services, is_allowed: bool) -> None:
+    service = start_service.start(*(["--core-dumps"] if is_allowed else []), under=_limited("ulimit -c 1000"))
+    processes = service.processes()
+    assert any("valkey" in one.command for one in processes)
+    for one in processes:
+        [limit] = [line for line in Path(f"/proc/{one.pid}/limits").read_text().splitlines() if "core file" in line]
+        assert (limit.split()[4] == "0") is not is_allowed, one.command
+
+
 def test_too_few_open_files_are_refused(tmp_path: Path) -> None:
     refusal = refused(tmp_path / "data", under=_limited("ulimit -n 20"))
     assert (refusal.status, len(refusal.lines)) == (1, 1), refusal.lines
