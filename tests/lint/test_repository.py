@@ -30,6 +30,17 @@ def test_the_changelog_opens_with_this_version() -> None:
     assert headings[0] == version
 
 
+def test_the_security_page_is_of_this_version_and_linked() -> None:
+    page = (REPOSITORY / "SECURITY.md").read_text()
+    version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
+    minor = version.rpartition(".")[0]
+    assert re.findall(r"^\| (\d+\.\d+) \| yes", page, re.MULTILINE) == [minor]
+    assert "(SECURITY.md)" in (REPOSITORY / "README.md").read_text()
+    # The one place that the owner fills in.
+    assert len(re.findall(r"write to \*\*[^*]+\*\*", page)) == 1
+    assert "wrong verdict" in page
+
+
 @pytest.mark.parametrize("lock", LOCKS)
 def test_a_lock_pins_all_with_hashes_and_names_no_index(lock: str) -> None:
     lines = (REPOSITORY / lock).read_text().splitlines()
