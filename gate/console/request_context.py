@@ -113,9 +113,17 @@ def refuse_foreign_origin(request: web.Request, deps: Deps) -> None:
     Behind a proxy that rewrites `Host`, what it forwards counts: another site's page can't make a browser send that header.
     """
     origin = request.headers.get("Origin", "")
-    host = urlsplit(origin).netloc if origin.startswith(("http://", "https://")) else ""
+    host = _host_of(origin)
     ours = {request.headers.get("Host", "").lower(), urlsplit(deps.options.public_url).netloc.lower()}
     if is_believed(request, deps.options.trusted_proxies):
         ours.add(forwarded_host(request))
     if not host or host.lower() not in ours:
         raise FormForeign("the form was not sent from a page of this console (its Origin says so), so nothing was done")
+
+
+def _host_of(origin: str) -> str:
+    """The host and port; "" for anything that no browser sends as its origin."""
+    try:
+        return urlsplit(origin).netloc if origin.startswith(("http://", "https://")) else ""
+    except ValueError:  # as for `http://[`
+        return ""

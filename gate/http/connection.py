@@ -14,7 +14,7 @@ Called by `server`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from aiohttp import EMPTY_PAYLOAD, StreamReader, hdrs, web
@@ -43,6 +43,7 @@ class Connection(web.RequestHandler):
         "_is_half_closed",
         "_is_held",
         "_is_turn_due",
+        "_on_malformed",
         "_read_bytes",
         "_read_since_s",
         "_rest",
@@ -50,10 +51,16 @@ class Connection(web.RequestHandler):
     )
 
     def __init__(
-        self, manager: web.Server, loop: asyncio.AbstractEventLoop, fast_path: FastPath | None, **settings: Any
+        self,
+        manager: web.Server,
+        loop: asyncio.AbstractEventLoop,
+        fast_path: FastPath | None,
+        on_malformed: Callable[[], None],
+        **settings: Any,
     ) -> None:
         super().__init__(manager, loop=loop, **settings)
         self._short_way = fast_path
+        self._on_malformed = on_malformed
         self._parser: Any = _Parser(self._parser, self)
         self._rest = b""
         """What came and waits for its turn; reading is paused meanwhile."""
@@ -110,6 +117,7 @@ class Connection(web.RequestHandler):
             self.logger.error("a request failed", exc_info=exc)
             body = {"error": "internal", "message": "an internal error; the log has it"}
         else:
+            self._on_malformed()
             body = {"error": "invalid", "message": _NO_HTTP}
         response = json_response(body, status, {"Server": "gate"})
         response.force_close()
@@ -271,7 +279,8 @@ class _Parser:
             if was_full and not messages and not upgraded:
                 messages, upgraded, tail = self._parser.feed_data(b"")  # it held the rest back
         for at, (message, payload) in enumerate(messages):
-            if not is_plain_target(message.path):
+            # The target of a CONNECT is no path, even if it looks like one.
+            if message.method == hdrs.METH_CONNECT or not is_plain_target(message.path):
                 target, url = routed(message.path)
                 messages[at] = message._replace(path=target, url=url), payload
         return messages, upgraded, tail

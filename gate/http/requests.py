@@ -130,6 +130,8 @@ def decoded(body: bytes | msgspec.Raw, kind: type[T], name: str = "body") -> T:
         raise named_mistake(fault) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as fault:
         raise InvalidInput(name, f"must be JSON: {fault}") from None
+    except RecursionError:  # the decoder goes down the levels of a value that it leaves undecoded, too
+        raise InvalidInput(name, "is nested too deeply") from None
 
 
 def named_mistake(fault: msgspec.ValidationError) -> InvalidInput:

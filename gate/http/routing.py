@@ -28,6 +28,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 UNKNOWN = "unknown"
 """What requests to paths without an endpoint are counted as."""
 
+MALFORMED = "malformed"
+"""What requests are counted as that are no HTTP that can be read."""
+
 is_plain_target = re.compile(r"(?:(?:/[\w~-][\w.~-]*)+/?|/)(?:\?.*)?", re.ASCII | re.DOTALL).fullmatch
 """Whether a request target has one spelling only, so that `routed` would not change it."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from functools import partial
 
 import structlog
 from aiohttp import web
@@ -16,6 +17,7 @@ from gate.http.dependencies import Deps
 from gate.http.fast_path import FastPath
 from gate.http.operators import OperatorAuth
 from gate.http.options import BACKLOG, LINGER_S, MAX_LINE_BYTES
+from gate.http.routing import MALFORMED
 from gate.listening import dual_stack_socket
 
 log = structlog.get_logger("gate.http")
@@ -100,6 +102,7 @@ def _runner(deps: Deps, app: web.Application, fast_path: FastPath | None) -> Con
         lingering_time=LINGER_S,
         auto_decompress=False,
         fast_path=fast_path,
+        on_malformed=partial(deps.count_request, MALFORMED, 400, 0.0),
     )
 
 

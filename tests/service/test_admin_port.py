@@ -55,7 +55,7 @@ def test_commands_list_the_address(service: GateService) -> None:
     assert f"admin     {admin}" in gate("status").out
     levels = {finding["subject"]: finding["level"] for finding in gate.json("doctor")["findings"]}
     assert levels[f"admin HTTP {admin}"] == "ok"
-    assert gate.json("config")["admin_http"]["value"] == f"{LOOPBACK}:0"
+    assert gate.json("config")["services"][0]["options"]["admin_http"]["value"] == f"{LOOPBACK}:0"
 
 
 def test_one_port_for_both_is_refused(start_service: Services) -> None:
