@@ -48,4 +48,4 @@ def app_key(value: str) -> str:
 
 def shown(raw: bytes) -> str:
     """Return an id for people and JSON: UTF-8 where possible, else `\\xNN` escapes. Not reversible; never used as a key."""
-    return raw.decode("utf-8", "backslashreplace")
+    return raw.decode(errors="backslashreplace")

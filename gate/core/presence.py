@@ -337,7 +337,7 @@ def event_of(epoch: str, seq: int, flat: Sequence[bytes]) -> Event:
         full_session_id(session.decode(), user),
         platform.decode(),
         gateway,
-        ip.decode("utf-8", "replace"),
+        ip.decode(errors="replace"),
         why.decode(),
         int(since or 0) or at_us // 1_000,
     )

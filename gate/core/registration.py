@@ -24,7 +24,7 @@ def registrable(value: str | bytes, parameter: str = "userId") -> bytes:
     """Return the id. Raises `InvalidInput`, which names the permitted characters, if it can't be registered."""
     raw = user_id(value, parameter)
     if not _REGISTRABLE.fullmatch(raw):
-        shown = raw.decode("utf-8", "backslashreplace")
+        shown = raw.decode(errors="backslashreplace")
         raise InvalidInput(parameter, f"must be letters, digits or + | = - _ to be registered, {shown!r} was sent")
     return raw
 

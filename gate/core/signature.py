@@ -15,4 +15,4 @@ CALLBACK_NONCE = "webhook-"
 
 def signature_of(secret: str, nonce: str, timestamp: str) -> str:
     """Return the lowercase hex SHA-1 of secret + nonce + timestamp, as the strings are sent."""
-    return sha1((secret + nonce + timestamp).encode("utf-8", "surrogateescape"), usedforsecurity=False).hexdigest()
+    return sha1((secret + nonce + timestamp).encode(errors="surrogateescape"), usedforsecurity=False).hexdigest()

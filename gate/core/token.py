@@ -66,7 +66,7 @@ class Claims(msgspec.Struct, frozen=True, gc=False):
 
 def signing_key(secret: str) -> bytes:
     """Return the key that signs Tokens under an App's secret. `token_keys` holds those of dropped secrets, as hex."""
-    return hmac.digest(secret.encode("utf-8", "surrogateescape"), _KEY_CONTEXT, "sha256")
+    return hmac.digest(secret.encode(errors="surrogateescape"), _KEY_CONTEXT, "sha256")
 
 
 def generation_of(key: bytes) -> bytes:

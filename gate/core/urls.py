@@ -46,6 +46,6 @@ def split_hosts(text: str) -> tuple[SplitResult, list[Host]]:
     parts = split_url(f"{scheme}{separator}{credentials}{at}{first}{rest[len(authority) :]}")
     # urlsplit knows one host per URL, so each of the others is parsed as a URL of its own.
     split = [parts, *(split_url(f"redis://{other}") for other in others)]
-    if any(not each.hostname or each.port == 0 for each in split) or any(each.username for each in split[1:]):
+    if any(not each.hostname or each.port == 0 for each in split):
         raise ValueError("each host must be a name or an address, with a port or without")
     return parts, [Host(unquote(each.hostname or ""), each.port) for each in split]

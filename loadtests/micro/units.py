@@ -47,6 +47,7 @@ from loadtests.bench.client import ask, encode
 from loadtests.bench.facts import user_id
 from loadtests.bench.gateways import LOADED_AT_ONCE, Gateways, clients
 from loadtests.bench.table import RESULTS, machine
+from loadtests.micro.spent import ROLE, Spent, server_cpu_s, spent, spent_by_role
 from tests.deploy.files import redis_settings
 
 REPORT = RESULTS / "units.json"
@@ -60,8 +61,6 @@ PUBLISHED, SUBSCRIBERS = 10_000, 8
 ROUNDS = 3
 WITHIN_S = 60.0
 DEADLINE_MS = 60_000
-ROLE = "gate.service.role"
-TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 class Unit(NamedTuple):
@@ -74,18 +73,6 @@ class Unit(NamedTuple):
 
     def as_row(self) -> dict[str, Any]:
         return {**self._asdict(), "value": float(f"{self.value:.4g}"), "measured": f"{self.value:.4g} {self.unit}"}
-
-
-class Spent(NamedTuple):
-    """Processor time in seconds: of the server's main thread, and of each role of the node."""
-
-    server: float
-    roles: dict[str, float]
-
-    def since(self, earlier: Spent) -> Spent:
-        return Spent(
-            self.server - earlier.server, {role: each - earlier.roles[role] for role, each in self.roles.items()}
-        )
 
 
 def main() -> None:
@@ -175,35 +162,43 @@ def _used_bytes(server: RedisServer, store: Store) -> float:
 
 async def _of_a_write(server: RedisServer, node: GateService, scale: float) -> list[Unit]:
     store = await Store.connect(server.url, deadline_ms=DEADLINE_MS)
-    many = round(WRITES * scale)
+    many, app = round(WRITES * scale), node.credentials.app_key
+    try:
+        return [
+            *await _of_following(server, store, node, many),
+            Unit("changelog-memory", "Redis memory of a Change in the Changelog",
+                 _memory_an_entry(server, [keys.log(partition) for partition in range(store.partitions)]), "B"),
+            Unit("audit-memory", "Redis memory of a list write in the audit, with an actor of 5 bytes",
+                 _memory_an_entry(server, [keys.audit(partition, app) for partition in range(store.partitions)]), "B"),
+            Unit("change-wire-bytes", "a Change as a node reads it", _bytes_on_wire(server, keys.log(0)), "B"),
+            Unit("announcement-redis-cpu", f"Redis CPU of an announcement to one subscriber, of {SUBSCRIBERS}",
+                 min([await _publish(server, round(PUBLISHED * scale)) for _ in range(ROUNDS)]) * 1e6, "us"),
+            Unit("write-http-cpu", f"CPU of the HTTP role a blacklist/add, {HTTP_CONNECTIONS} connections",
+                 min([await _http_write_s(node, round(HTTP_WRITES * scale), one) for one in range(ROUNDS)]) * 1e6, "us"),
+        ]  # fmt: skip
+    finally:
+        await store.aclose()
+
+
+async def _of_following(server: RedisServer, store: Store, node: GateService, many: int) -> list[Unit]:
+    """Writes while the node follows them, and writes that it reads only after all of them."""
     heard = 0
 
     def hear(_: Any) -> None:
         nonlocal heard
         heard += 1
 
-    try:
-        costs: list[tuple[Spent, float]] = []
-        most_heard, batch = 0.0, 0.0
-        async with _listening(server, keys.APPLIED_CHANNEL, 1, hear):
-            for round_ in range(ROUNDS):
-                file_bytes, applied, before, heard = _file_bytes(server), _applied(node), spent(server, node), 0
-                began_s = time.monotonic()
-                await _write(store, node.credentials.app_key, many, round_)
-                await _wait_applied(node, applied + many)
-                most_heard, batch = max(
-                    (most_heard, batch), (heard / (time.monotonic() - began_s), many / max(1, heard))
-                )
-                costs.append((spent(server, node).since(before), _file_bytes(server) - file_bytes))
-        apart = [await _apart(server, store, node, many, ROUNDS + round_) for round_ in range(ROUNDS)]
-        app = node.credentials.app_key
-        a_change = _memory_an_entry(server, [keys.log(partition) for partition in range(store.partitions)])
-        audited = _memory_an_entry(server, [keys.audit(partition, app) for partition in range(store.partitions)])
-        on_wire = _bytes_on_wire(server, keys.log(0))
-        a_message = [await _publish(server, round(PUBLISHED * scale)) for _ in range(ROUNDS)]
-        http = min([await _http_write_s(node, round(HTTP_WRITES * scale), round_) for round_ in range(ROUNDS)])
-    finally:
-        await store.aclose()
+    costs: list[tuple[Spent, float]] = []
+    most_heard, batch = 0.0, 0.0
+    async with _listening(server, keys.APPLIED_CHANNEL, 1, hear):
+        for round_ in range(ROUNDS):
+            file_bytes, applied, before, heard = _file_bytes(server), _applied(node), spent(server, node), 0
+            began_s = time.monotonic()
+            await _write(store, node.credentials.app_key, many, round_)
+            await _wait_applied(node, applied + many)
+            most_heard, batch = max((most_heard, batch), (heard / (time.monotonic() - began_s), many / max(1, heard)))
+            costs.append((spent(server, node).since(before), _file_bytes(server) - file_bytes))
+    apart = [await _apart(server, store, node, many, ROUNDS + round_) for round_ in range(ROUNDS)]
     alone, catching_up = min(one.server for one, _ in apart), min(one.server for _, one in apart)
     together = min(cost.server for cost, _ in costs)
     replicator = min(cost.roles["replicator"] for cost, _ in costs)
@@ -218,13 +213,7 @@ async def _of_a_write(server: RedisServer, node: GateService, scale: float) -> l
              batch, "Changes"),
         Unit("write-file-bytes", "append-only file and replication stream, a list write",
              min(size for _, size in costs) / many, "B"),
-        Unit("changelog-memory", "Redis memory of a Change in the Changelog", a_change, "B"),
-        Unit("audit-memory", "Redis memory of a list write in the audit, with an actor of 5 bytes", audited, "B"),
-        Unit("change-wire-bytes", "a Change as a node reads it", on_wire, "B"),
         Unit("announcements", "announcements of a node while Changes arrive without a pause", most_heard, "/s"),
-        Unit("announcement-redis-cpu", "Redis CPU of an announcement to one subscriber, of "
-             f"{SUBSCRIBERS}", min(a_message) * 1e6, "us"),
-        Unit("write-http-cpu", f"CPU of the HTTP role a blacklist/add, {HTTP_CONNECTIONS} connections", http * 1e6, "us"),
     ]  # fmt: skip
 
 
@@ -391,28 +380,6 @@ def _bytes_on_wire(server: RedisServer, stream: bytes) -> float:
     with socket.create_connection((LOOPBACK, server.port), WITHIN_S) as connection:
         entries, received = ask(connection, encode("XREVRANGE", stream, "+", "-", "COUNT", 500), 1)
     return len(received) / len(entries[0])
-
-
-def spent(server: RedisServer, node: GateService) -> Spent:
-    """As of now."""
-    return Spent(server_cpu_s(server), spent_by_role(node))
-
-
-def server_cpu_s(server: RedisServer) -> float:
-    """Of the thread that runs commands, fsync included."""
-    cpu = server.client.info("cpu")
-    return float(cpu["used_cpu_user_main_thread"]) + float(cpu["used_cpu_sys_main_thread"])
-
-
-def spent_by_role(node: GateService) -> dict[str, float]:
-    """Seconds of processor time of each role's processes."""
-    by_role: dict[str, float] = {}
-    for one in family(node.pid):
-        words = one.command.split()
-        role = words[words.index(ROLE) + 1] if ROLE in words else "others"
-        fields = Path(f"/proc/{one.pid}/stat").read_text().rpartition(")")[2].split()
-        by_role[role] = by_role.get(role, 0.0) + (int(fields[11]) + int(fields[12])) / TICKS_A_SECOND
-    return by_role
 
 
 def _file_bytes(server: RedisServer) -> float:

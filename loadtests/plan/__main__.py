@@ -14,8 +14,9 @@ import sys
 from collections.abc import Sequence
 
 from loadtests.plan.costs import CostMissing, read_costs
+from loadtests.plan.limits import limits_of
 from loadtests.plan.shown import breaks_table, plan_table, published, size_line
-from loadtests.plan.sizing import Size, limits_of, plan_of
+from loadtests.plan.sizing import Size, plan_of
 
 TIMES = {"k": 1e3, "M": 1e6, "G": 1e9}
 

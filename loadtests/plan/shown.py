@@ -7,8 +7,9 @@ from pathlib import Path
 from loadtests import plot
 from loadtests.plan import simulated
 from loadtests.plan.costs import Costs, conditions, read_costs
+from loadtests.plan.limits import Limit, limits_of
 from loadtests.plan.simulated import Absence, Lag, Storm, absence_of, lag_of, storm_of
-from loadtests.plan.sizing import BUSY, Limit, Plan, Size, limits_of, plan_of
+from loadtests.plan.sizing import BUSY, Plan, Size, plan_of
 from loadtests.soak.chart import chart
 
 PAGE = plot.REPOSITORY / "docs" / "scale.md"

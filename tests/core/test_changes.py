@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gate.core.changes import KINDS, Change, ChangeUnreadable, decode_change
+from gate.core.changes import KINDS, Change, ChangeUnreadable, decode_change, decode_entry, left_by_erasure
 from gate.core.codec import pack_members
-from gate.core.model import FOREVER_MS
+from gate.core.model import FOREVER_MS, NO_FACTS, UserFacts
 
 LEAST = {b"k": b"ban-lifted", b"t": b"1", b"w": b"00000000000000aa", b"p": b"", b"a": b"app"}
 
@@ -56,3 +56,68 @@ def test_any_bytes_are_a_change_or_unreadable(fields: dict[bytes, bytes]) -> Non
     except ChangeUnreadable:
         return
     assert change.kind in KINDS
+
+
+def flat(fields: dict[bytes, bytes]) -> list[bytes]:
+    return [part for pair in fields.items() for part in pair]
+
+
+WHOLE = LEAST | {
+    b"k": b"blocked",
+    b"p": b"00000000000000a9",
+    b"u": b"b\0b",
+    b"e": b"9",
+    b"m": pack_members([b"c", b"d"]),
+    b"v": b"1",
+}
+ENTRIES = [
+    LEAST,
+    WHOLE,
+    *({name: value for name, value in WHOLE.items() if name != missing} for missing in (b"u", b"e", b"m", b"v")),
+    LEAST | {b"z": b"of a later version", b"v": b"2"},
+    dict(reversed(WHOLE.items())),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("fields", ENTRIES)
+def test_a_flat_entry_is_the_same_change(fields: dict[bytes, bytes]) -> None:
+    assert decode_entry(7, flat(fields)) == decode_change(7, fields)
+
+
+def test_a_flat_entry_in_the_usual_order_takes_the_fast_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gate.core.changes.decode_change", None)
+    for fields in ENTRIES[:-1]:
+        assert decode_entry(7, flat(fields)).seq == 7
+
+
+@pytest.mark.parametrize("at", range(len(flat(WHOLE)) + 1))
+def test_a_flat_entry_that_is_cut_short_is_never_half_read(at: int) -> None:
+    cut = flat(WHOLE)[:at]
+    try:
+        change = decode_entry(9, cut)
+    except ChangeUnreadable as fault:
+        assert str(fault).startswith("Change 9 is malformed: ")
+        return
+    assert at >= 10 and change == decode_change(9, dict(zip(cut[::2], cut[1::2], strict=False)))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{b"k": b"invented"}, {b"t": b"soon"}, {b"e": b""}, {b"m": b"\x05ab"}, {b"a": b"\xff"}]
+)
+def test_a_malformed_flat_entry_has_the_text_of_any_other(wrong: dict[bytes, bytes]) -> None:
+    with pytest.raises(ChangeUnreadable) as plain:
+        decode_change(9, WHOLE | wrong)
+    with pytest.raises(ChangeUnreadable) as fast:
+        decode_entry(9, flat(WHOLE | wrong))
+    assert str(fast.value) == str(plain.value)
+
+
+def test_a_kind_that_is_unknown_is_named() -> None:
+    with pytest.raises(ChangeUnreadable, match=r"\AChange 9 has an unknown kind, 'k{40}'\Z"):
+        decode_change(9, LEAST | {b"k": b"k" * 50})
+
+
+def test_what_an_erasure_leaves() -> None:
+    assert left_by_erasure(b"") == NO_FACTS
+    assert left_by_erasure(b"d") == UserFacts(deactivated=True)
+    assert left_by_erasure(b"dr") == UserFacts(deactivated=True, registered=True)

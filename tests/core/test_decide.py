@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gate.core.decide import Asks, decide, lists_refuse, recipient_asks, sender_is_clear
 from gate.core.model import FOREVER_MS, NO_FACTS, AppFacts, ListKind, UserFacts
 from gate.core.verdict import Verdict
+from harness.seeds import examples
 from tests.cases.facts import DictFacts
 from tests.cases.loading import Entry
 
@@ -45,7 +46,7 @@ switched_on = st.just(UserFacts(whitelist_on=True))
 harmless = st.just(NO_FACTS) | st.just(UserFacts(registered=True))
 nows = st.integers(0, LAST_MS + 1)
 
-thoroughly = settings(max_examples=1_000)
+thoroughly = settings(max_examples=examples(1_000))
 Situation = tuple[DictFacts, tuple[bytes, bytes]]
 
 

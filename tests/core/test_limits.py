@@ -17,6 +17,7 @@ from gate.errors import InvalidInput
         ("/user/activate.json", ("user", "user/reactivate")),
         ("/user/activates.json", ("user", "user/activates")),
         ("/v1/users/{user}/dossier", ("v1", "v1/users")),
+        ("/v1/X.json", ("v1", "v1/X")),
         ("/client/v1/blacklist", ("client", "client/v1", "client/v1/blacklist")),
     ],
 )
@@ -34,6 +35,7 @@ def test_the_preset_has_rongclouds_figures() -> None:
 def test_a_setting_of_ones_own() -> None:
     assert parse_limits("off") == {}
     assert parse_limits("user=500, v1/bans=20") == {"user": 500, "v1/bans": 20}
+    assert parse_limits("user=500,rongcloud") == {"user": 500, **RONGCLOUD_LIMITS}
     assert parse_limits("rongcloud,user/getToken=50") == {**RONGCLOUD_LIMITS, "user/getToken": 50}
 
 
@@ -51,5 +53,6 @@ def test_what_would_limit_nothing_is_refused(text: str) -> None:
 
 def test_numbers_are_bounded() -> None:
     assert checked_limits(dict.fromkeys(LIMITABLE, 1)).keys() == LIMITABLE
+    assert parse_limits("user=1000000") == checked_limits({"user": 1_000_000}) == {"user": 1_000_000}
     with pytest.raises(InvalidInput):
         checked_limits({"user": 1_000_001})

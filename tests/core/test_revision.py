@@ -32,6 +32,8 @@ def test_one_revision_reads_as_documented() -> None:
 def test_of_one_partition_the_newest_is_kept_and_partitions_are_in_order() -> None:
     written = [Revision(3, EPOCH, 5), Revision(0, EPOCH, 1), Revision(3, EPOCH, 9), Revision(3, EPOCH, 7)]
     assert join_revisions(written) == f"0:{EPOCH}:1,3:{EPOCH}:9"
+    later = EPOCH[::-1]
+    assert join_revisions([Revision(3, EPOCH, 5), Revision(3, later, 5)]) == f"3:{later}:5", "the one named last"
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,14 @@ def test_the_environment_goes_first(monkeypatch: pytest.MonkeyPatch, given: str 
     assert seeds.seed(11) == wanted
 
 
+@pytest.mark.parametrize(("given", "wanted"), [(None, 40), ("10", 400), ("0.1", 4), ("0.001", 1)])
+def test_the_environment_scales_searches(monkeypatch: pytest.MonkeyPatch, given: str | None, wanted: int) -> None:
+    monkeypatch.delenv(seeds.EXAMPLES, raising=False)
+    if given is not None:
+        monkeypatch.setenv(seeds.EXAMPLES, given)
+    assert seeds.examples(40) == wanted
+
+
 def test_the_report_of_a_failure_has_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(seeds.VARIABLE, "7")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(FAILING)]

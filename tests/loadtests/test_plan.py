@@ -13,9 +13,10 @@ from loadtests.bench.table import RESULTS
 from loadtests.micro import units
 from loadtests.plan import __main__ as command
 from loadtests.plan.costs import BENCH, SCALE, UNITS, CostMissing, read_costs
+from loadtests.plan.limits import limits_of
 from loadtests.plan.shown import published, quantity
 from loadtests.plan.simulated import absence_of, lag_of, storm_of
-from loadtests.plan.sizing import LEAST_NODES, Size, limits_of, plan_of
+from loadtests.plan.sizing import LEAST_NODES, Size, plan_of
 
 SMALL = 0.05
 """Of the counts that units are measured by: enough to see that each row is there."""

@@ -16,6 +16,7 @@ from gate.replica.files import make_current
 from gate.replica.reading import Reading
 from gate.wire.client import Worker
 from gate.wire.strict import StrictReader
+from harness.seeds import examples
 from tests.replica.ledger import Ledger, app_facts, app_set, said
 from tests.wire.line import Line, command
 
@@ -103,7 +104,7 @@ def cut(sent: bytes, cuts: list[int]) -> Iterator[bytes]:
 
 @given(streams, st.lists(st.integers(1, 90), max_size=40), st.binary(max_size=6), st.integers(0, 400))
 @example(command("GATE.VERDICT", "bob", "alice") * 400, [16_384], b"", 0)
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(250), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_same_bytes_with_and_without(
     workers: tuple[Worker, Worker], sent: bytes, cuts: list[int], noise: bytes, where: int
 ) -> None:
@@ -119,7 +120,7 @@ def test_the_same_bytes_with_and_without(
 
 
 @given(st.lists(checks | fan_outs | others, max_size=10).map(b"".join), st.binary(max_size=4), st.integers(0, 300))
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_is_taken_is_whole_commands(workers: tuple[Worker, Worker], sent: bytes, noise: bytes, where: int) -> None:
     """The core consumes exactly the bytes that the exact parser parses as commands, and each has one reply."""
     sent = sent[:where] + noise + sent[where:]

@@ -13,6 +13,7 @@ from gate import native
 from gate.core.decide import exempt_ids, is_exempt
 from gate.core.model import FOREVER_MS, NO_FACTS, AppFacts, ListKind, UserFacts
 from gate.replica.native_core import Entry, Facts, Question, disagreements, state, write_facts_file
+from harness.seeds import examples
 
 pytestmark = pytest.mark.skipif(native.core is None, reason=native.why_not)
 
@@ -46,7 +47,7 @@ numbers = count()
 
 
 @given(apps, st.dictionaries(st.sampled_from(PEOPLE), st.just(NO_FACTS) | users), entries)
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_core_and_table_agree(
     tmp_path: Path, app: AppFacts, people: dict[bytes, UserFacts], listed: list[Entry]
 ) -> None:

@@ -27,7 +27,7 @@ from gate.replica.layout import BOARD_FILE, current_facts
 from gate.replica.status_page import StatusPage
 from gate.wire import listener, replies
 from gate.wire.outbox import Outbox
-from harness.seeds import seed
+from harness.seeds import examples, seed
 from harness.waiting import wait_until_async
 from tests.native.peers import AUTH, BLACKLISTED, WORDS, Peer, ledger, served
 from tests.native.test_answers import checks, fan_outs
@@ -85,7 +85,7 @@ streams = st.lists(checks | checks | checks | fan_outs | others, max_size=25).ma
 
 
 @given(st.lists(st.tuples(streams, st.lists(st.integers(1, 120), max_size=12)), min_size=1, max_size=4))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_same_bytes_with_and_without(
     tmp_path_factory: pytest.TempPathFactory,
     event_loop_policy: asyncio.AbstractEventLoopPolicy,

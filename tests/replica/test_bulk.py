@@ -14,7 +14,7 @@ from gate.core.snapshot import AppPart, ListPart, Part, UserPart
 from gate.replica.bulk import SnapshotBuild
 from gate.replica.sorter import Run, Sorter
 from gate.replica.writer import FactsFile
-from harness.seeds import seed
+from harness.seeds import examples, seed
 from tests.replica.model import Changes, facts_in
 from tests.replica.ops import IDS
 
@@ -154,7 +154,7 @@ _parts = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(parts=st.lists(_parts, max_size=30), batch_keys=st.sampled_from((1, 5, 1_000)))
 def test_any_parts_in_any_order(
     tmp_path_factory: pytest.TempPathFactory, parts: list[ListPart | UserPart], batch_keys: int

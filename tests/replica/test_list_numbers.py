@@ -22,7 +22,7 @@ from gate.replica.bulk import SnapshotBuild
 from gate.replica.layout import FIRST_LIST, LIST_NUMBERS, META_NEXT_LIST, pack_next_list, user_prefix
 from gate.replica.reading import Reading
 from gate.replica.writer import FactsFile
-from harness.seeds import seed
+from harness.seeds import examples, seed
 from tests.replica.ledger import Ledger, app_facts, said
 from tests.replica.model import Changes, Model, check_numbers, facts_in, list_numbers
 
@@ -253,7 +253,7 @@ class ManyOwners(RuleBasedStateMachine):
 
 
 TestManyOwners = ManyOwners.TestCase
-TestManyOwners.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestManyOwners.settings = settings(max_examples=examples(60), stateful_step_count=40, deadline=None)
 
 
 class TestWhatTheySave:

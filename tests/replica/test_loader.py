@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gate.errors import ChangelogBroken, ReplicaFull, StoreUnavailable
 from gate.replica.loader import Spool, load_snapshot
+from harness.seeds import examples
 from tests.replica.model import FOREVER, facts_in
 from tests.replica.ops import Op, ops
 from tests.replica.scripted import ScriptedRedis
@@ -164,7 +165,7 @@ class TestSpool:
         assert [len(changes[0]) for changes in spool.drain()] == [1_000]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(before=st.lists(ops, max_size=15), during=st.lists(st.tuples(st.integers(0, 12), ops), max_size=25))
 def test_any_writes_at_any_moment_of_the_scan_converge(
     tmp_path_factory: pytest.TempPathFactory, before: list[Op], during: list[tuple[int, Op]]

@@ -22,6 +22,7 @@ from gate.replica.files import delete_facts, forget_current, make_current
 from gate.replica.layout import BOARD_FILE, user_prefix
 from gate.replica.reading import JOURNAL_REACH, MAX_PARTITIONS, Reading
 from gate.replica.status_page import StatusPage
+from harness.seeds import examples
 from tests.replica.ledger import Ledger, app_facts, app_set, said
 
 USERS = [b"a", b"b", b"\x00", b"\r\n", "🙂".encode(), b"x" * 64]
@@ -164,7 +165,7 @@ def _same_words(plain: AppReading, cached: AppReading) -> None:
 
 TestCachesAreExact = CachesAreExact.TestCase
 TestCachesAreExact.settings = settings(
-    max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=examples(25), stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )
 
 

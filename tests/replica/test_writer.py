@@ -21,6 +21,7 @@ from gate.replica.layout import (
     unpack_position,
 )
 from gate.replica.writer import FactsFile
+from harness.seeds import examples
 from tests.replica.model import Changes, facts_in
 from tests.replica.ops import Op, ops
 from tests.replica.scripted import ScriptedRedis
@@ -263,7 +264,7 @@ class TestCommits:
             assert txn.get(META_SUCCESSOR) == b"facts-2.mdb"
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=st.lists(ops, max_size=40), cuts=st.sets(st.integers(0, 40)))
 def test_any_history_in_any_batches_ends_as_the_model_says(
     tmp_path_factory: pytest.TempPathFactory, history: list[Op], cuts: set[int]

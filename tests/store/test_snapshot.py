@@ -14,6 +14,7 @@ from gate.errors import ListFull
 from gate.store.lists import Group
 from gate.store.store import Store
 from gate.store.users import Registration
+from harness.seeds import examples
 from tests.store.conftest import APP
 from tests.store.following import Facts, Follower, snapshot_facts
 from tests.store.odd_ids import ODD_IDS
@@ -130,7 +131,7 @@ def expect_added(facts: Facts, operation: tuple[Any, ...], now_ms: int) -> bool:
     return True
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(OPERATIONS)
 async def test_operations_changes_and_snapshot_agree(valkey_store: Store, operations: list[tuple[Any, ...]]) -> None:
     await valkey_store.client.read(("FLUSHALL",))

@@ -11,6 +11,7 @@ from gate.core.model import AppFacts
 from gate.errors import TokensHeld
 from gate.store.store import Store
 from gate.store.users import HOLD_FROM_MS
+from harness.seeds import examples
 from tests.store.conftest import APP
 
 NOW = 1_000_000
@@ -97,7 +98,7 @@ async def test_a_token_of_a_registered_user_costs_no_change(store: Store) -> Non
     assert profile is not None and profile.name == "Bea"
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(st.tuples(st.sampled_from("mrrdx"), st.integers(-9, 9)), max_size=12))
 async def test_no_order_of_clocks_spares_a_token_of_before(valkey_store: Store, steps: list[tuple[str, int]]) -> None:
     store = valkey_store

@@ -18,6 +18,7 @@ from gate.wire.commands import COMMANDS as TABLE
 from gate.wire.commands import answer
 from gate.wire.connection import PIECE_COMMANDS
 from gate.wire.refusals import TOO_MANY
+from harness.seeds import examples
 from tests.replica.ledger import EPOCH, Ledger, app_facts, app_set, said
 from tests.wire.line import AUTH, Line, command
 from tests.wire.malformed import REFUSED
@@ -65,7 +66,7 @@ COMMANDS = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batch=st.lists(COMMANDS, max_size=30), cuts=st.lists(st.integers(0, 1_500), max_size=6))
 def test_any_mix_in_any_chunks_is_answered_as_one_by_one(
     worker: Worker, batch: list[tuple[bytes, ...]], cuts: list[int]

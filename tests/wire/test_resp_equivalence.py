@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from gate.wire.hot import lone_command
 from gate.wire.resp import LONE_BYTES, Command, CommandReader, StrictReader
-from harness.seeds import seed
+from harness.seeds import examples, seed
 from tests.wire.malformed import ODD_BUT_GOOD, REDIS_ONLY_GOOD, REDIS_ONLY_REFUSED, REFUSED, STRICTER, echo
 
 SEED = seed(20_240)
@@ -114,7 +114,7 @@ def test_every_pair_of_rows() -> None:
             assert outcome(CommandReader(), [sent]) == reference(sent)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(st.lists(st.sampled_from(TOKENS), max_size=20).map(b"".join), st.lists(st.integers(0, 4_000), max_size=5))
 @example(b"*1\r\n+OK\r\n" * 4 + b"*1\r\n=6\r\ntxt:OK\r\n" * 3, [])
 @example(PING * 10 + b"|1\r\n" + PING * 2 + b"*0\r\n", [])
@@ -123,7 +123,7 @@ def test_token_soup(sent: bytes, places: list[int]) -> None:
     assert_law(sent, places)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.binary(max_size=300), st.lists(st.integers(0, 400), max_size=5))
 def test_any_bytes(sent: bytes, places: list[int]) -> None:
     assert_law(sent, places)
@@ -133,7 +133,7 @@ def test_any_bytes(sent: bytes, places: list[int]) -> None:
 ARGUMENT = st.binary(max_size=40) | st.sampled_from([b"\r\n*1\r\n$1\r\n", b"\r\n", b"*3\r\n", b"+1", b"$5", b"~99999"])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.lists(st.lists(ARGUMENT, min_size=1, max_size=6), max_size=30), st.lists(st.integers(0, 9_000), max_size=5))
 def test_what_is_encoded_is_read_back(commands: list[Command], places: list[int]) -> None:
     sent = b"".join(
@@ -146,7 +146,7 @@ def test_what_is_encoded_is_read_back(commands: list[Command], places: list[int]
 def test_long_pipelines_with_a_mutated_byte() -> None:
     pick = random.Random(SEED)
     pipeline = b"".join(echo(b"payload %d" % number) for number in range(1_200))
-    for _ in range(150):
+    for _ in range(examples(150)):
         sent = bytearray(pipeline)
         for _ in range(pick.randrange(1, 4)):
             sent[pick.randrange(len(sent))] = pick.choice(b"*$+-:~>|%=(_#,\r\n019a\x00")

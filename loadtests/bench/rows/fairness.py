@@ -90,7 +90,11 @@ STRANGERS: dict[str, Kind] = {
 @cache
 def kinds() -> dict[str, Kind]:
     """Every kind by its name. Made when asked for: it takes seconds, and each process of the clients imports this."""
-    return STRANGERS | {
+    return STRANGERS | _checks() | _commands() | _presence()
+
+
+def _checks() -> dict[str, Kind]:
+    return {
         "CHECK": Kind(
             b"".join(encode("GATE.CHECK", a, b) for a, b in zip(_users(500, "a"), _users(500, "b"), strict=True)), AUTH
         ),
@@ -110,6 +114,12 @@ def kinds() -> dict[str, Kind]:
             b"".join(encode("GATE.MCHECK", *_users(MANY, f"d{n}")) for n in range(40)), AUTH
         ),
         "EXPLAIN": Kind(encode("GATE.EXPLAIN", "a", "b") * 500, AUTH),
+    }
+
+
+def _commands() -> dict[str, Kind]:
+    """Cheap ones in great numbers, and ones as large as the port takes."""
+    return {
         "INFO": Kind(encode("INFO") * 500, AUTH),
         "COMMAND, bound": Kind(encode("COMMAND") * 500, AUTH),
         "COMMAND INFO of many": Kind(encode("COMMAND", "INFO", *["get"] * 60) * 20, AUTH),
@@ -128,6 +138,12 @@ def kinds() -> dict[str, Kind]:
         "long bulk strings": Kind(encode("ECHO", "x" * 60_000), AUTH),
         "a long client name": Kind(encode("CLIENT", "SETNAME", "x" * 60_000), AUTH),
         "HELLO with many options": Kind(encode("HELLO", "3", *["SETNAME", "x" * 60_000] * 20), AUTH),
+    }
+
+
+def _presence() -> dict[str, Kind]:
+    """What reaches Redis or waits, and transactions."""
+    return {
         "ONLINE of 10,000": Kind(encode("GATE.ONLINE", *_users(MANY, "e")), AUTH),
         "ONLINE of one": Kind(encode("GATE.ONLINE", "e") * 500, AUTH),
         "SESSIONS": Kind(encode("GATE.SESSIONS", "e") * 500, AUTH),

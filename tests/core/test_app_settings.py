@@ -1,0 +1,90 @@
+"""Settings of an App: each bound at both of its ends, and the document that `/v1/apps` and the command line show."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gate.core.app_settings import ADMINS_ONLY, BOUNDS, app_document, setting_mistakes, with_settings
+from gate.core.model import AppFacts
+from gate.errors import InvalidInput
+
+APP = AppFacts(key="app", secrets=("one", "two"), token_keys=("00",), exempt=frozenset({"b", "a"}), presence_slices=4)
+
+
+@pytest.mark.parametrize(("setting", "bounds"), BOUNDS.items())
+def test_a_number_may_be_either_end_of_its_bounds(setting: str, bounds: tuple[int, int]) -> None:
+    least, most = bounds
+    assert setting_mistakes({setting: least}) == setting_mistakes({setting: most}) == []
+    assert len(setting_mistakes({setting: least - 1})) == len(setting_mistakes({setting: most + 1})) == 1
+
+
+FINE: list[dict[str, Any]] = [
+    {"user_limit": None},
+    {"name": "x"},
+    {"name": "é" * 64},
+    {"exempt": frozenset()},
+    {"exempt": frozenset(str(number) for number in range(1_000))},
+    {"webhook_url": ""},
+    {"webhook_url": "http://h"},
+    {"webhook_url": "https://h:1/" + "x" * (2_048 - 12)},
+    {"presence_webhook_url": "https://[::1]:65535/a@b?c=d@e"},
+    {"rate_limits": {"user": 1}},
+    {"hide_presence": True},
+]
+
+
+@pytest.mark.parametrize("changes", FINE)
+def test_these_may_be_stored(changes: dict[str, Any]) -> None:
+    assert setting_mistakes(changes) == []
+
+
+REFUSED: list[dict[str, Any]] = [
+    {"name": "x" * 65},
+    {"name": "a\tb"},
+    {"webhook_url": "https://h:1/" + "x" * (2_048 - 11)},
+    {"webhook_url": "http://é"},
+    {"webhook_url": "http://h/\x7f"},
+    {"webhook_url": "http://h/a b"},
+    {"webhook_url": "h"},
+    {"webhook_url": "http://"},
+    {"webhook_url": "ftp://h"},
+    {"webhook_url": "HTTP:///h"},
+    {"webhook_url": "http://h:0"},
+    {"webhook_url": "http://h:99999"},
+    {"webhook_url": "http://[::1"},
+    {"webhook_url": "http://user@h/"},
+    {"webhook_url": "http://user:word@h://x"},
+]
+
+
+@pytest.mark.parametrize("changes", REFUSED)
+def test_these_may_not(changes: dict[str, Any]) -> None:
+    (mistake,) = setting_mistakes(changes, lambda name: f"--{name}")
+    assert [f"--{name}" for name in changes] == [mistake.parameter]
+
+
+def test_all_mistakes_are_named_also_behind_a_setting_without_a_value() -> None:
+    changes = {"user_limit": None, "name": "", "hide_presence": True, "audit_days": 0}
+    assert [mistake.parameter for mistake in setting_mistakes(changes)] == ["name", "audit_days"]
+
+
+def test_settings_are_changed_and_slices_only_raised() -> None:
+    assert with_settings(APP, {}) == APP
+    assert with_settings(APP, {"presence_slices": 4, "name": "New"}).name == "New"
+    assert with_settings(APP, {"presence_slices": 5}).presence_slices == 5
+    with pytest.raises(InvalidInput):
+        with_settings(APP, {"presence_slices": 3})
+
+
+def test_the_document_has_every_setting_and_no_secret() -> None:
+    document = app_document(APP)
+    assert document["exempt"] == ["a", "b"]
+    assert (document["secret_count"], document["token_key_count"]) == (2, 1)
+    fields = set(AppFacts.__struct_fields__) - {"secrets", "token_keys"}
+    assert document.keys() == fields | {"secret_count", "token_key_count"}
+    assert {name: document[name] for name in fields - {"exempt"}} == {
+        name: getattr(APP, name) for name in fields - {"exempt"}
+    }
+    assert document.keys() >= ADMINS_ONLY
