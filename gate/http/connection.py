@@ -267,7 +267,10 @@ class _Parser:
         self.body_left = max(0, self.body_left - len(data))
         messages, upgraded, tail = self._parser.feed_data(data)
         if messages and messages[-1][1] is not EMPTY_PAYLOAD:
-            self.body_left = _left_of(*messages[-1])
+            message, body = messages[-1]
+            length = message.headers.get(hdrs.CONTENT_LENGTH)
+            is_known = length is not None and not (message.chunked or message.upgrade)
+            self.body_left = int(length) - body.total_bytes if is_known else 0
         while messages:
             answered = self._connection.answer_fast(messages)
             if not answered:
@@ -284,11 +287,6 @@ class _Parser:
                 target, url = routed(message.path)
                 messages[at] = message._replace(path=target, url=url), payload
         return messages, upgraded, tail
-
-
-def _left_of(message: RawRequestMessage, body: StreamReader) -> int:
-    length = message.headers.get(hdrs.CONTENT_LENGTH)
-    return 0 if length is None or message.chunked or message.upgrade else int(length) - body.total_bytes
 
 
 class ConnectionRunner(web.AppRunner):

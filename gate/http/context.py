@@ -27,7 +27,7 @@ from gate.http.bodies import (
     refuse_many_parts,
 )
 from gate.http.dependencies import Deps
-from gate.http.forms import FORM_TYPE, Form, WrongContentType, parse_fields
+from gate.http.forms import FORM_TYPE, Form, WrongContentType
 from gate.http.routing import user_in
 from gate.store.acks import Applied
 from gate.store.app_writes import AppWrites
@@ -41,7 +41,7 @@ _JSON = "application/json"
 
 def query_of(raw_path: str) -> Form:
     """The query string. Read from the bytes as sent, so that ids may be percent-encoded bytes of any kind."""
-    return Form(parse_fields(raw_path.partition("?")[2].encode("utf-8", "surrogateescape")))
+    return Form(raw_path.partition("?")[2].encode("utf-8", "surrogateescape"))
 
 
 class Effect(NamedTuple):
@@ -129,7 +129,7 @@ class RequestContext(Context):
         body = await read_body(self.request, self.deps.bodies, payer, most)
         if body:
             self._expect(FORM_TYPE)
-        return Form(parse_fields(body))
+        return Form(body)
 
     async def json_bytes(self, is_batch: bool = False) -> bytes:
         """The body, declared as JSON; that of a batch may be longer."""
@@ -173,7 +173,7 @@ class AppRequest(RequestContext, AppContext):
     @property
     def payer(self) -> Payer:
         """The App."""
-        return Payer("app", (self.app_key, b""))
+        return Payer("app", (self.facts.key, b""))
 
     def path_user(self) -> bytes:
         """The User that the path names."""

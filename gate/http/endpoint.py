@@ -60,11 +60,10 @@ class Endpoint(Generic[C]):
         self.declared: Any = takes if is_narrower else declared
         self.takes: Any = takes or declared
 
-    def __call__(self, call: C) -> Awaitable[Any]:
+    async def __call__(self, call: C) -> Any:
         """Read the request, and run the handler."""
-        return self.handler(call) if self.declared is None else self._read_and_run(call)
-
-    async def _read_and_run(self, call: C) -> Any:
+        if self.declared is None:
+            return await self.handler(call)
         return await self.handler(call, await self.declared.read(call))
 
 

@@ -28,41 +28,32 @@ class WrongContentType(InvalidInput):
     """The body is not declared as what this endpoint reads."""
 
 
-Fields = dict[str, list[bytes]]
-
-
-def parse_fields(raw: bytes) -> Fields:
-    """Every field with its values, in the order sent."""
-    fields: Fields = {}
-    if not raw:
-        return fields
-    parts = raw.split(b"&", MAX_FIELDS)
-    if len(parts) > MAX_FIELDS:
-        raise InvalidInput("body", f"must hold at most {MAX_FIELDS} fields")
-    for part in parts:
-        if part:
-            name, _, value = part.partition(b"=")
-            fields.setdefault(_decoded(name).decode("utf-8", "replace"), []).append(_decoded(value))
-    return fields
-
-
 class Form:
-    """The fields of one request, asked for by name."""
+    """The fields of one request, asked for by name. `fields` has every field with its values, in the order sent."""
 
-    def __init__(self, fields: Fields) -> None:
-        """Take what `parse_fields` read."""
-        self._fields = fields
+    __slots__ = ("fields",)
+
+    def __init__(self, raw: bytes) -> None:
+        """Decode a body or a query string. Raises `InvalidInput` past `MAX_FIELDS`."""
+        self.fields: dict[str, list[bytes]] = {}
+        parts = raw.split(b"&", MAX_FIELDS)
+        if len(parts) > MAX_FIELDS:
+            raise InvalidInput("body", f"must hold at most {MAX_FIELDS} fields")
+        for part in parts:
+            if part:
+                name, _, value = part.partition(b"=")
+                self.fields.setdefault(_decoded(name).decode("utf-8", "replace"), []).append(_decoded(value))
 
     def one(self, name: str) -> bytes | None:
         """The value of a field that may come once, or None where it is absent or empty."""
-        values = self._fields.get(name, ())
+        values = self.fields.get(name, ())
         if len(values) > 1:
             raise InvalidInput(name, f"must be given once, {len(values)} were sent")
         return values[0] if values and values[0] else None
 
     def has(self, name: str) -> bool:
         """Whether the field was sent, be it empty."""
-        return name in self._fields
+        return name in self.fields
 
     def text(self, name: str) -> str | None:
         """As `one`, as UTF-8."""
@@ -83,9 +74,14 @@ class Form:
             raise InvalidInput(name, "is required")
         return _sized_id(name, value)
 
-    def users(self, name: str, most: int) -> list[bytes]:
-        """One to `most` User ids in UTF-8, a field each; repeated ids are taken once."""
-        values = self._fields.get(name, [])
+    def users(self, name: str, most: int, is_joined: bool = False) -> list[bytes]:
+        """One to `most` User ids in UTF-8, a field each; repeated ids are taken once.
+
+        `is_joined`: a field may also hold several ids with commas between them, as some SDKs send them.
+        """
+        values = self.fields.get(name, [])
+        if is_joined:
+            values = [part for value in values for part in value.split(b",") if part]
         if not values or values == [b""]:
             raise InvalidInput(name, "is required")
         if len(values) > most:
@@ -94,15 +90,10 @@ class Form:
 
     def raw_users(self, name: str, most: int) -> list[bytes]:
         """Up to `most` User ids of any bytes, a field each; repeated ids are taken once."""
-        values = [value for value in self._fields.get(name, ()) if value]
+        values = [value for value in self.fields.get(name, ()) if value]
         if len(values) > most:
             raise InvalidInput(name, f"must be given at most {most} times, {len(values)} were sent")
         return list(dict.fromkeys(_sized_id(name, value) for value in values))
-
-    def joined_users(self, name: str, most: int) -> list[bytes]:
-        """As `users`, where each field may also hold several ids with commas between them, as some SDKs send them."""
-        parts = [part for value in self._fields.get(name, ()) for part in value.split(b",") if part]
-        return Form({name: parts}).users(name, most)
 
     def whole(self, name: str, least: int, most: int, default: int | None = None) -> int:
         """A whole number within bounds; required unless there is a default."""

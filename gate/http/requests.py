@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from types import UnionType
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, Union, get_args, get_origin
 
@@ -39,8 +39,8 @@ B = TypeVar("B", bound="Body")
 Q = TypeVar("Q", bound="Query")
 Convert = Callable[[Any, str, list[InvalidInput]], Any]
 """Takes a value, the name of its member and the mistakes so far. Adds mistakes, and returns the value that the handler gets."""
-Read = Callable[[Form, str], Any]
-"""Takes the field of this name. Raises `InvalidInput`."""
+Read = Callable[[Form], Any]
+"""Takes one field of a form. Raises `InvalidInput`."""
 
 _AT_PATH = re.compile(r"^(.*?)(?: - at `\$\.?([^`]*)`)?$", re.DOTALL)
 _FIELD = re.compile(r"(?:missing required|unknown) field `([^`]*)`")
@@ -154,14 +154,14 @@ def refuse_if_any(problems: Sequence[InvalidInput]) -> None:
 
 def fields_of(declared: type[Q], form: Form) -> Q:
     """The declared fields of a form or a query string."""
-    return declared(**{name: read(form, field) for name, field, read in _reads_of(declared)})
+    return declared(**{name: read(form) for name, read in _reads_of(declared)})
 
 
 @cache
-def _reads_of(declared: type[Query]) -> list[tuple[str, str, Read]]:
+def _reads_of(declared: type[Query]) -> list[tuple[str, Read]]:
     is_text = issubclass(declared, FormBody)
     fields = msgspec.structs.fields(declared)
-    return [(one.name, one.encode_name, _read(one, is_text)) for one in fields]
+    return [(one.name, _read(one, is_text)) for one in fields]
 
 
 def kinds_of(declared: Any) -> tuple[Any, Meta | None]:
@@ -269,45 +269,36 @@ def _renamed(fault: InvalidInput, name: str) -> InvalidInput:
 def _read(field: FieldInfo, is_text: bool) -> Read:
     """What reads one field of a form (`is_text`: ids must be UTF-8) or of a query string."""
     kind, meta = kinds_of(field.type)
-    default = None if field.required else field.default
+    name, default = field.encode_name, None if field.required else field.default
     if kind is bytes:
-        read = _checked(Form.user if is_text else Form.raw_user, meta)
-        return read if field.required else lambda form, name: default if form.one(name) is None else read(form, name)
+        read = _checked(partial(Form.user if is_text else Form.raw_user, name=name), name, meta)
+        return read if field.required else lambda form: default if form.one(name) is None else read(form)
     if get_origin(kind) is list:
         assert meta is not None and meta.max_length is not None, "an array has an upper bound"
-        return _read_ids(kind, meta.max_length, is_text)
+        _, of_items = kinds_of(get_args(kind)[0])
+        if not is_text:
+            return partial(Form.raw_users, name=name, most=meta.max_length)
+        is_joined = of_items is not None and of_items.extra == JOINED
+        return partial(Form.users, name=name, most=meta.max_length, is_joined=is_joined)
     if kind is int:
         assert meta is not None and meta.le is not None, "a number has bounds"
-        return _read_whole(int(meta.ge or 0), int(meta.le), default)
+        return partial(Form.whole, name=name, least=int(meta.ge or 0), most=int(meta.le), default=default)
     if get_origin(kind) is Literal:
         choices = get_args(kind)
         if isinstance(choices[0], int):
-            return _read_whole(min(choices), max(choices), default)
-        return _read_choice(choices, default, meta)
-    return _read_text(default, meta)
-
-
-def _read_ids(kind: Any, most: int, is_text: bool) -> Read:
-    _, of_items = kinds_of(get_args(kind)[0])
-    if of_items is not None and of_items.extra == JOINED:
-        return lambda form, name: form.joined_users(name, most)
-    if is_text:
-        return lambda form, name: form.users(name, most)
-    return lambda form, name: form.raw_users(name, most)
+            return partial(Form.whole, name=name, least=min(choices), most=max(choices), default=default)
+        return _read_choice(choices, name, default, meta)
+    return _checked(lambda form: default if (value := form.text(name)) is None else value, name, meta)
 
 
 JOINED = {"joined": True}
 """`extra` of ids that may also come several in one field, with commas between them."""
 
 
-def _read_whole(least: int, most: int, default: int | None) -> Read:
-    return lambda form, name: form.whole(name, least, most, default)
-
-
-def _read_choice(choices: tuple[str, ...], default: Any, meta: Meta | None) -> Read:
+def _read_choice(choices: tuple[str, ...], name: str, default: Any, meta: Meta | None) -> Read:
     must = (meta and meta.extra and meta.extra.get("must")) or f"must be one of {', '.join(choices)}"
 
-    def read(form: Form, name: str) -> str:
+    def read(form: Form) -> str:
         value = form.text(name) or default
         if value not in choices:
             raise InvalidInput(name, must)
@@ -316,17 +307,13 @@ def _read_choice(choices: tuple[str, ...], default: Any, meta: Meta | None) -> R
     return read
 
 
-def _read_text(default: Any, meta: Meta | None) -> Read:
-    return _checked(lambda form, name: default if (value := form.text(name)) is None else value, meta)
-
-
-def _checked(read: Read, meta: Meta | None) -> Read:
+def _checked(read: Read, name: str, meta: Meta | None) -> Read:
     check = ((meta and meta.extra) or {}).get("check")
     if check is None:
         return read
 
-    def checked(form: Form, name: str) -> Any:
-        value = read(form, name)
+    def checked(form: Form) -> Any:
+        value = read(form)
         if value is not None:
             try:
                 check(value)

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from gate.cli.import_fields import KINDS, Taker
 from gate.cli.import_lines import csv_lines, ndjson_lines
@@ -21,7 +22,7 @@ from gate.core.model import AppFacts, ListKind, UserFacts
 from gate.core.presence import parse_cursor, session_id, session_parts
 from gate.core.revision import join_revisions, parse_revisions
 from gate.errors import InvalidInput, TokenRefused
-from gate.http.forms import Form, parse_fields
+from gate.http.forms import Form
 from gate.http.paging import page_cursor, page_token
 from gate.wire.resp import CommandReader
 from gate.wire.strict import StrictReader
@@ -87,16 +88,16 @@ def _token(data: bytes) -> None:
 
 def _forms(data: bytes) -> None:
     with suppress(InvalidInput):
-        form = Form(parse_fields(data))
+        form = Form(data)
         for name in FORM_NAMES:
             for ask in (form.one, form.text, form.user, form.raw_user):
                 with suppress(InvalidInput):
                     ask(name)
-            for ask_many in (form.users, form.raw_users, form.joined_users):
+            for ask_many in (form.users, form.raw_users, partial(form.users, is_joined=True)):
                 with suppress(InvalidInput):
                     ids = ask_many(name, 20)
                     if not all(1 <= len(one) <= 64 for one in ids) or len(ids) > 20:
-                        raise Broken(f"{ask_many.__name__} of {name}: {ids!r}")
+                        raise Broken(f"ids of {name}: {ids!r}")
             with suppress(InvalidInput):
                 if not 1 <= form.whole(name, 1, 43_200) <= 43_200:
                     raise Broken("a number out of its bounds")
