@@ -26,10 +26,10 @@ from typing import Literal, NamedTuple, TypeVar, get_args
 
 import msgspec
 
-from gate.core.base64url import decoded, encoded
 from gate.core.ids import MAX_ID_BYTES, shown
 from gate.core.model import AppFacts
 from gate.core.slices import MAX_SLICES
+from gate.core.token import decoded, encoded
 from gate.errors import InvalidInput
 
 # A Gateway that does not renew its lease for this long loses its Sessions.

@@ -11,7 +11,6 @@ Pure. Called by `gate.store.presence`, `gate.presence` and `gate.wire`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -22,8 +21,6 @@ from gate.core.presence import Verified
 
 # An App's key and a Gateway's name.
 GatewayKey = tuple[str, bytes]
-# (App key, User, minting moment of its Token): whether the User may stay connected, and by which Change; None if not.
-Reverify = Callable[[str, bytes, int], Verified | None]
 
 
 class OpenOutcome(StrEnum):

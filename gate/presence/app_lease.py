@@ -1,9 +1,11 @@
-"""One App's clients on this node's own Gateway: their lease, their Sessions, and the kicks that name them.
+"""One App's clients on this node's own Gateway: what a process that holds its clients itself adds to a `Gateway`.
+
+It renews the lease of its own accord, follows the kicks that name its Sessions, and disconnects clients.
 
     Redis is away          it is asked again; clients stay connected, and none is announced offline
     Redis lost the lease   it is taken again under the same epoch; the session service brings back what was open
-    the lease was ended    as after a pause longer than it lasts: a higher epoch is taken, and every Session opened again with
-                           the id that it had, since the clients are still there
+    the lease was ended    as after a pause longer than it lasts: a higher epoch is taken, which adopts every Session with the
+                           id that it had, since the clients are still there
     the feed was reset     kicks may have been missed: a client without a Session is disconnected
 
 A User that this node's facts do not let stay is disconnected with that reason; its Session is not brought back. After a kick,
@@ -15,23 +17,21 @@ Called by `local_gateway`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
-from contextlib import aclosing, suppress
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from contextlib import aclosing
+
+from msgspec.structs import astuple
 
 from gate.clock import monotonic_ms, wall_ms
 from gate.core import token
 from gate.core.closing import REASON_OF_FAULT
 from gate.core.model import AppFacts
 from gate.core.presence import CloseReason, Cursor, Event, Verified
-from gate.core.sessions import OpenOutcome
-from gate.errors import FeedReset, SessionRefused, StoreUnavailable, TokenRefused, Unavailable
+from gate.core.sessions import OpenOutcome, OpenSession
+from gate.errors import FeedReset, SessionRefused, TokenRefused, Unavailable
 from gate.presence.gateway import Gateway
-from gate.presence.local_sessions import Disconnect, LocalSession
 from gate.presence.session_service import SessionService
 from gate.presence.shared_feeds import SharedFeeds
-from gate.replica.authorization import Admission
-from gate.replica.verified_again import verified_again, verify_until_ms
 
 BEATS_A_LEASE = 3
 TRIES = 3
@@ -41,15 +41,41 @@ AT_ONCE = 200
 """Sessions that are brought back, looked up or touched in one step: some ms in which nothing else has a turn."""
 
 
+Disconnect = Callable[[CloseReason], None]
+"""Disconnects a client, for a reason. Returns at once and is called at most once."""
+
+
+class LocalSession(OpenSession, gc=True, eq=False, kw_only=True):
+    """An `OpenSession`, and what its `AppLease` needs to know of the client.
+
+    It is in the lease's table from before the Session is asked for: a kick may overtake the answer.
+    """
+
+    disconnect: Disconnect
+    expires_at_ms: int
+    """Of the Token; 0 for never."""
+    generation: bytes
+    """Of the key that signed the Token."""
+    is_open: bool = False
+    """Whether Redis answered that it is."""
+    is_active: bool = False
+    """Since activity was last reported to Redis."""
+    was_ended: bool = False
+
+    def end(self, why: CloseReason) -> None:
+        """Disconnect the client; the first reason counts."""
+        if not self.was_ended:
+            self.was_ended = True
+            self.disconnect(why)
+
+
 class AppLease:
     """`begin` it once; `end` it when no client is left."""
 
     gateway: Gateway
     """The lease under its present epoch, once `begin` took it."""
 
-    def __init__(
-        self, app_key: str, name: bytes, service: SessionService, feeds: SharedFeeds, admission: Admission
-    ) -> None:
+    def __init__(self, app_key: str, name: bytes, service: SessionService, feeds: SharedFeeds) -> None:
         self.app_key = app_key
         self.sessions: dict[str, LocalSession] = {}
         """By Session id."""
@@ -61,7 +87,7 @@ class AppLease:
         self._name = name
         self._service = service
         self._feeds = feeds
-        self._admission = admission
+        self._admission = service.admission
         self._turn = asyncio.Lock()
         """One at a time asks for the lease and brings Sessions back."""
 
@@ -73,34 +99,31 @@ class AppLease:
     async def begin(self) -> Cursor:
         """Take the lease; where to follow the feed from, so that no kick is missed. Raises `StoreUnavailable`."""
         cursor = await self._feeds.head(self.app_key)
-        self.gateway = await self._service.lease(self.app_key, self._name, None, self._may_connect)
-        self.renewed_at_ms = monotonic_ms()
+        self._take(await self._service.lease(self.app_key, self._name, None))
         return cursor
 
     async def open(self, by: Verified, platform: str, ip: str, disconnect: Disconnect) -> LocalSession:
         """A Session for a client. Raises `SessionRefused`, `TokenRefused` and `Unavailable`."""
-        tries = until_ms = 0
         self.opening += 1
         try:
-            while tries < TRIES:
+            for _ in range(TRIES):
                 gateway = self.gateway
                 session = LocalSession(
-                    by.app, gateway.name, gateway.epoch, by.user, self._service.ids.next(by.user), platform, ip,
-                    by.minted_at_ms, by.log_epoch, by.log_seq, disconnect=disconnect,
+                    *astuple(gateway.new_session(by, platform, ip)), disconnect=disconnect,
                     expires_at_ms=by.expires_at_ms, generation=by.generation,
                 )  # fmt: skip
-                outcome = await self._asked(gateway, session)
-                if outcome is OpenOutcome.OK and self.gateway is gateway:
-                    session.is_open = True
+                # In the table before it is asked for: a kick may overtake the answer.
+                self.sessions[session.id] = session
+                try:
+                    outcome = await gateway.open_verified(session, by)
+                    session.is_open = outcome is OpenOutcome.OK and self.gateway is gateway
+                finally:
+                    if not session.is_open:
+                        self.sessions.pop(session.id, None)
+                if session.is_open:
                     return session
-                self.sessions.pop(session.id, None)
                 if outcome is OpenOutcome.FULL:
                     raise SessionRefused("full", "this User has as many Sessions as there may be; close some first")
-                if outcome is OpenOutcome.BARRED:
-                    until_ms = until_ms or verify_until_ms()
-                    by = await self._verified_again(by, until_ms)
-                    continue
-                tries += 1
                 if outcome is not OpenOutcome.OK:
                     await self._renew(gateway)
         finally:
@@ -111,7 +134,7 @@ class AppLease:
         """The client disconnected. If Redis is unreachable, the close is retried."""
         if self.sessions.pop(session.id, None) is not None:
             self.idle_since_ms = monotonic_ms()
-            self._close(session.id, why)
+            self.gateway.abandon(session.id, why)
 
     async def keep(self, lease_ttl_ms: int) -> None:
         """Renew the lease and report who was active, until no client has been here for as long as a lease lasts."""
@@ -146,33 +169,6 @@ class AppLease:
         await self._service.store.end_lease(self.app_key, self._name, self.epoch)
         self._service.let_go(self.gateway)
 
-    # Opening
-
-    async def _asked(self, gateway: Gateway, session: LocalSession) -> OpenOutcome:
-        self.sessions[session.id] = session
-        try:
-            return await gateway.open(session).wait()
-        except (
-            BaseException
-        ) as fault:  # the client is gone, or Redis: no other place would close what may have been opened
-            self.sessions.pop(session.id, None)
-            if not isinstance(fault, StoreUnavailable) or fault.outcome == "unknown":
-                gateway.abandon(session.id)
-            raise
-
-    async def _verified_again(self, by: Verified, until_ms: int) -> Verified:
-        """Once this Replica has applied more of the User's Partition than when the Token was verified."""
-
-        def look() -> Verified | None:
-            if self._admission.applied_of(self.app_key, by.user) == (by.log_epoch, by.log_seq):
-                return None
-            found = self._admission.authorize_again(self.app_key, by.user, by.minted_at_ms, wall_ms())
-            if not token.is_same_app(found.app, by.app):
-                raise TokenRefused("app-unknown", "the App was removed")
-            return found
-
-        return await verified_again(look, until_ms)
-
     # Keeping
 
     async def _renew(self, seen: Gateway) -> None:
@@ -183,45 +179,23 @@ class AppLease:
             if self._admission.app_facts(self.app_key) is None:
                 self._disconnect_all("app-removed")
                 return
-            gateway = await self._service.lease(self.app_key, self._name, self.epoch, self._may_connect)
+            gateway = await self._service.lease(self.app_key, self._name, self.epoch)
             if not gateway.holds:
-                gateway = await self._service.lease(self.app_key, self._name, None, self._may_connect)
-            self.gateway = gateway
-            self.renewed_at_ms = monotonic_ms()
-            forgotten = [one for one in self.sessions.values() if one.is_open and one.id not in gateway.sessions]
-            for at in range(0, len(forgotten), AT_ONCE):
-                await self._bring_back(forgotten[at : at + AT_ONCE])
+                gateway = await self._service.lease(self.app_key, self._name, None)
+                gateway.adopt(one for one in self.sessions.values() if one.is_open)
+                # Before what it adopted is opened again: from here on, a connect of the old epoch starts over.
+                self._take(gateway)
+                await self._service.lease(self.app_key, self._name, gateway.epoch)
+            self._take(gateway)
 
-    async def _bring_back(self, sessions: Sequence[LocalSession]) -> None:
-        gateway, asked = self.gateway, []
-        for session in sessions:
-            by = self._allowed_or_disconnected(session)
-            if by is not None:
-                session.verify(by)
-                asked.append((session, gateway.open(session)))
-        for session, pending in asked:
-            outcome = await pending.wait()
-            if outcome is OpenOutcome.OK and session.id not in self.sessions:
-                self._close(session.id, "lost")  # the client went meanwhile
-            elif outcome in (OpenOutcome.BARRED, OpenOutcome.FULL):
-                self._disconnect(session, "lost")
+    def _take(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self.renewed_at_ms = monotonic_ms()
+        gateway.on_lost = self._on_lost
 
-    def _allowed_or_disconnected(self, session: LocalSession) -> Verified | None:
-        try:
-            by = self._admission.authorize_stay(self.app_key, session.user, session.minted_at_ms, wall_ms())
-        except TokenRefused as refused:
-            self._disconnect(session, REASON_OF_FAULT[refused.fault])
-            return None
-        if not token.is_same_app(by.app, session.app):
-            self._disconnect(session, "app-removed")
-            return None
-        return by
-
-    def _may_connect(self, app_key: str, user: bytes, minted_at_ms: int) -> Verified | None:
-        try:
-            return self._admission.authorize_stay(app_key, user, minted_at_ms, wall_ms())
-        except TokenRefused:
-            return None
+    def _on_lost(self, session_id: str, why: CloseReason) -> None:
+        if session := self.sessions.get(session_id):
+            self._disconnect(session, why)
 
     async def _report_active(self) -> None:
         active = [one for one in self.sessions.values() if one.is_active and one.is_open]
@@ -253,29 +227,12 @@ class AppLease:
     def _disconnect(self, session: LocalSession, why: CloseReason) -> None:
         if self.sessions.pop(session.id, None) is not None:
             self.idle_since_ms = monotonic_ms()
-            self._close(session.id, why)
+            self.gateway.abandon(session.id, why)
         session.end(why)
 
     def _disconnect_all(self, why: CloseReason) -> None:
         for session in list(self.sessions.values()):
             self._disconnect(session, why)
-
-    def _close(self, session_id: str, why: CloseReason) -> None:
-        gateway = self.gateway
-
-        def closed(arrival: asyncio.Future[Any]) -> None:
-            if arrival.exception() is None:
-                with suppress(StoreUnavailable):  # refused, as by a server that takes no writes
-                    pending.result()
-                    return
-            gateway.abandon(session_id)
-
-        try:
-            pending = gateway.close(session_id, why)
-        except Unavailable:
-            gateway.abandon(session_id)
-        else:
-            pending.arrival.add_done_callback(closed)
 
     async def _found_again(self) -> Cursor:
         """After kicks may have been missed: disconnect who has no Session; where to follow on from."""
@@ -294,8 +251,13 @@ class AppLease:
         found = await self._service.presences(self.app_key, [one.user for one in sessions]).wait()
         there = {session.id for one in found for session in one.sessions}
         for session in sessions:
-            if session.id not in there and self._allowed_or_disconnected(session) is not None:
-                self._disconnect(session, "lost")
+            if session.id not in there:
+                try:
+                    self._admission.authorize_stay(session)
+                    why: CloseReason = "lost"
+                except TokenRefused as refused:
+                    why = REASON_OF_FAULT[refused.fault]
+                self._disconnect(session, why)
 
 
 def _why_over(

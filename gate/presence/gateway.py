@@ -1,22 +1,28 @@
 """A Gateway's lease under one epoch, and the Sessions that were opened under it through this process.
 
 The Sessions are those that would be opened again if Redis lost them. They are kept in memory only: a process that dies has
-nothing to bring back, and the lease that it renewed ends by itself. A higher epoch is another `Gateway`.
+nothing to bring back, and the lease that it renewed ends by itself. A higher epoch is another `Gateway`, which may `adopt` the
+Sessions of the one before it.
 
-Made by `session_service`. The RESP port has one for each lease of its connections, `app_lease` has one for each App whose
-WebSockets this process holds.
+Made by `session_service`. The RESP port has one for each lease of its connections, and tries a connect step by step, since a
+task for each would cost a storm too much. `app_lease` has one for each App whose WebSockets this process holds.
 """
 
 from __future__ import annotations
 
+import os
 from collections import deque
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
 from gate.clock import monotonic_ms, wall_ms
-from gate.core.presence import CloseReason, Verified, session_parts
+from gate.core.presence import SESSION_RANDOM_BYTES, CloseReason, Verified, session_parts
 from gate.core.sessions import CloseOutcome, GatewayKey, OpenOutcome, OpenSession
+from gate.core.token import encoded
+from gate.errors import GateError, StoreUnavailable
 from gate.presence.batches import PendingResult
+from gate.replica.authorization import VERIFY_AGAIN_FOR_MS
 from gate.store.link import Reply
 from gate.store.presence import OPEN_OUTCOMES, closed
 
@@ -28,6 +34,30 @@ LOOKS_FOR_ALL = 16
 """So many looks, one with each renewal, go over all Sessions of a Gateway: a minute and a half with a lease of 15 s."""
 CLOSED_KEPT_MS = 5_000
 """How long what was closed is remembered, while more is closed: longer than what Redis may lose with `appendfsync everysec`."""
+
+IDS_A_DRAW = 512
+
+
+class IdPool:
+    """Ids of new Sessions; one a process, and never across a fork.
+
+    The kernel's random bytes are drawn for many at once: a call for each cost a storm a tenth of its time.
+    """
+
+    __slots__ = ("_at", "_drawn")
+
+    def __init__(self) -> None:
+        self._drawn = b""
+        self._at = 0
+
+    def next(self, user: bytes) -> str:
+        """An id that was not given before, for a Session of this User."""
+        at = self._at
+        if at == len(self._drawn):
+            self._drawn, at = os.urandom(SESSION_RANDOM_BYTES * IDS_A_DRAW), 0
+        self._at = at + SESSION_RANDOM_BYTES
+        # As `core.presence.session_id`, which a storm of connects need not call for it.
+        return (encoded(self._drawn[at : self._at]) + b"." + encoded(user)).decode()
 
 
 class Gateway:
@@ -42,6 +72,7 @@ class Gateway:
         "epoch",
         "holds",
         "name",
+        "on_lost",
         "server_id",
         "sessions",
     )
@@ -58,6 +89,8 @@ class Gateway:
         self.asked_at_ms = monotonic_ms()
         self.server_id = ""
         """The run of Redis that has the Sessions; empty where they may be lost."""
+        self.on_lost: Callable[[str, CloseReason], None] | None = None
+        """Called with the id of a Session that could not be brought back, and why; its client is still connected."""
         self._service = service
         self._looked_over: list[OpenSession] = []
 
@@ -81,6 +114,32 @@ class Gateway:
             session.since_ms = wall_ms()
         return self._service.batches.submit(call, partial(self._opened, session))
 
+    async def open_verified(self, session: OpenSession, by: Verified) -> OpenOutcome:
+        """`open`, and wait for it; where it is `BARRED`, as `open_again`. What may be open after a failure is closed."""
+        try:
+            outcome = await self.open(session).wait()
+        except BaseException as fault:
+            self._abandon_failed(session, fault)
+            raise
+        return await self.open_again(session, by) if outcome is OpenOutcome.BARRED else outcome
+
+    async def open_again(self, session: OpenSession, by: Verified) -> OpenOutcome:
+        """Open a Session that was `BARRED`, each time that this Replica has applied more of its User's Partition.
+
+        Raises `TokenRefused` if its User may not connect any more, and `Unavailable` after `VERIFY_AGAIN_FOR_MS`.
+        """
+        until_ms, outcome = monotonic_ms() + VERIFY_AGAIN_FOR_MS, OpenOutcome.BARRED
+        try:
+            while outcome is OpenOutcome.BARRED:
+                by = await self._service.admission.verify_again(by, until_ms)
+                session.verify(by)
+                session.since_ms = None  # it is new: nothing was opened yet
+                outcome = await self.open(session).wait()
+        except BaseException as fault:
+            self._abandon_failed(session, fault)
+            raise
+        return outcome
+
     def close(self, session_id: str, why: CloseReason) -> PendingResult[CloseOutcome]:
         """Close a Session of this Gateway. Raises `InvalidInput` for what is no Session's id."""
         stored_id, user = session_parts(session_id)
@@ -88,13 +147,27 @@ class Gateway:
         call = self._service.store.closing(self.app_key, self.name, self.epoch, user, stored_id, why)
         return self._service.batches.submit(call, partial(self._closed, user, stored_id))
 
-    def abandon(self, session_id: str) -> None:
-        """Close a Session that no client learned of, if it came to be at all, as soon as Redis is reachable."""
-        self._service.abandon(self, session_id)
+    def abandon(self, session_id: str, why: CloseReason = "lost") -> None:
+        """Close a Session whose client is gone or never learned of it, if it is open, as soon as Redis is reachable."""
+        self.sessions.pop(session_id, None)  # at once, or a renewal would bring it back until then
+        self._service.abandon(self, session_id, why)
 
     def forget(self, session_id: str) -> None:
         """Another one closed this Session: it is not brought back."""
         self.sessions.pop(session_id, None)
+
+    def lose(self, session_id: str, why: CloseReason) -> None:
+        """Forget a Session that Redis lost and that may not be brought back; its client is disconnected if it is held here."""
+        self.sessions.pop(session_id, None)
+        if self.on_lost is not None:
+            self.on_lost(session_id, why)
+
+    def adopt(self, sessions: Iterable[OpenSession]) -> None:
+        """Take over Sessions of a lower epoch: the next renewal opens them again under this one."""
+        for session in sessions:
+            session.epoch = self.epoch
+            self.sessions[session.id] = session
+        self.server_id = ""
 
     def look_over(self) -> None:
         """Begin to forget what others closed of a Gateway that need not report kicks. Call it with each renewal."""
@@ -124,6 +197,11 @@ class Gateway:
     def closed_lately(self) -> list[tuple[bytes, str]]:
         """Recently closed Sessions as (User, stored id), from the last few seconds that had closes."""
         return [closed[1:] for closed in self.closed]
+
+    def _abandon_failed(self, session: OpenSession, fault: BaseException) -> None:
+        """Close what may have been opened: no other place would. Most refusals say that it was not."""
+        if not isinstance(fault, GateError) or (isinstance(fault, StoreUnavailable) and fault.outcome == "unknown"):
+            self.abandon(session.id)
 
     def _opened(self, session: OpenSession, reply: Reply) -> OpenOutcome:
         outcome = OPEN_OUTCOMES[reply]

@@ -17,12 +17,10 @@ import structlog
 
 from gate.core.presence import LOCAL_GATEWAY_PREFIX, MAX_GATEWAY_BYTES, CloseReason, Verified
 from gate.errors import SessionRefused, StoreUnavailable
-from gate.presence.app_lease import AppLease
+from gate.presence.app_lease import AppLease, Disconnect, LocalSession
 from gate.presence.lease_keeper import HeldLease, LeaseKeeper
-from gate.presence.local_sessions import Disconnect, LocalSession
 from gate.presence.session_service import SessionService
 from gate.presence.shared_feeds import SharedFeeds
-from gate.replica.authorization import Admission
 
 _log = structlog.get_logger()
 
@@ -35,7 +33,6 @@ class LocalGateway:
         place: str,
         service: SessionService,
         feeds: SharedFeeds,
-        admission: Admission,
         agreed: Callable[[], Awaitable[None]],
         processes: int = 1,
     ) -> None:
@@ -52,7 +49,6 @@ class LocalGateway:
         self._processes = processes
         self._service = service
         self._feeds = feeds
-        self._admission = admission
         self._agreed = agreed
         self._leases: dict[str, asyncio.Task[AppLease]] = {}
         self._tasks: dict[AppLease, set[asyncio.Task[None]]] = {}
@@ -124,7 +120,7 @@ class LocalGateway:
         return begun
 
     async def _begun(self, app_key: str) -> AppLease:
-        lease = AppLease(app_key, self.name, self._service, self._feeds, self._admission)
+        lease = AppLease(app_key, self.name, self._service, self._feeds)
         try:
             await self._agreed()
             cursor = await lease.begin()

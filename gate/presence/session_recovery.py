@@ -18,10 +18,11 @@ from typing import TypeVar
 
 import structlog
 
-from gate.core.sessions import OpenOutcome, OpenSession, Reverify
-from gate.core.token import is_same_app
-from gate.errors import FeedReset, FeedUnreadable
+from gate.core.closing import REASON_OF_FAULT
+from gate.core.sessions import OpenOutcome, OpenSession
+from gate.errors import FeedReset, FeedUnreadable, TokenRefused
 from gate.presence.gateway import Gateway
+from gate.replica.authorization import Admission
 from gate.store.feed import Feed, behind
 from gate.store.presence import PresenceStore, opened
 
@@ -34,12 +35,12 @@ _log = structlog.get_logger()
 T = TypeVar("T")
 
 
-async def recover(store: PresenceStore, gateway: Gateway, may_connect: Reverify) -> None:
+async def recover(store: PresenceStore, gateway: Gateway, admission: Admission) -> None:
     """All of one Gateway. Raises `StoreUnavailable`: then it has to be done again."""
     missing = await _missing(store, gateway.app_key, list(gateway.sessions.values()))
     kicked = await _kicked(store, gateway) if missing else set()
     for some in _pieces(missing):
-        await _open_again(store, gateway, [one for one in some if one.id not in kicked], may_connect)
+        await _open_again(store, gateway, [one for one in some if one.id not in kicked], admission)
     for one in missing:
         if one.id in kicked:
             gateway.forget(one.id)
@@ -59,20 +60,24 @@ async def look_over(store: PresenceStore, gateway: Gateway) -> None:
 
 
 async def _open_again(
-    store: PresenceStore, gateway: Gateway, lost: Sequence[OpenSession], may_connect: Reverify
+    store: PresenceStore, gateway: Gateway, lost: Sequence[OpenSession], admission: Admission
 ) -> None:
     tried = list[OpenSession]()
     for session in lost:
-        by = may_connect(gateway.app_key, session.user, session.minted_at_ms)
-        if by is not None and is_same_app(by.app, session.app):
-            session.verify(by)
+        if session.id not in gateway.sessions:
+            continue  # its client left while others were looked up
+        try:
+            session.verify(admission.authorize_stay(session))
             tried.append(session)
-        else:
-            gateway.forget(session.id)
+        except TokenRefused as refused:
+            gateway.lose(session.id, REASON_OF_FAULT[refused.fault])
     replies = await store.exchange(*map(store.opening, tried))
     for session, reply in zip(tried, replies, strict=True):
-        if opened(reply) in (OpenOutcome.BARRED, OpenOutcome.FULL):
-            gateway.forget(session.id)
+        outcome = opened(reply)
+        if outcome in (OpenOutcome.BARRED, OpenOutcome.FULL):
+            gateway.lose(session.id, "lost")
+        elif outcome is OpenOutcome.OK and session.id not in gateway.sessions:
+            gateway.abandon(session.id)  # its client left meanwhile: that close may have come before
 
 
 async def _close_again(store: PresenceStore, gateway: Gateway) -> None:

@@ -16,14 +16,14 @@ from itertools import islice
 
 import structlog
 
-from gate.core.presence import LEASE_KEPT_MS, Cursor, Event, UserPresence, session_parts
-from gate.core.sessions import GatewayKey, Reverify
+from gate.core.presence import LEASE_KEPT_MS, CloseReason, Cursor, Event, UserPresence, session_parts
+from gate.core.sessions import GatewayKey
 from gate.errors import StoreUnavailable, Unavailable
 from gate.presence.batches import MAX_CALLS_A_BATCH, MAX_UNDER_WAY, Batches, PendingResult
-from gate.presence.gateway import Gateway
-from gate.presence.id_pool import IdPool
+from gate.presence.gateway import Gateway, IdPool
 from gate.presence.session_recovery import look_over, recover
 from gate.presence.shared_feeds import SharedFeeds
+from gate.replica.authorization import Admission
 from gate.store.feed import Feed
 from gate.store.presence import PresenceStore
 from gate.store.presence_forms import presences_of
@@ -41,8 +41,11 @@ _log = structlog.get_logger()
 class SessionService:
     """Everything that a process asks of Presence. Calls raise `StoreUnavailable`."""
 
-    def __init__(self, store: PresenceStore, lease_ttl_ms: int, most_under_way: int = MAX_UNDER_WAY) -> None:
+    def __init__(
+        self, store: PresenceStore, lease_ttl_ms: int, admission: Admission, most_under_way: int = MAX_UNDER_WAY
+    ) -> None:
         self.store = store
+        self.admission = admission
         self.lease_ttl_ms = lease_ttl_ms
         self.batches = Batches(store.slices, most_under_way)
         self.ids = IdPool()
@@ -50,7 +53,7 @@ class SessionService:
         """Those whose lease was taken through this process, each under its present epoch."""
         self._feeds = SharedFeeds(store.client)
         self.leaving: dict[Gateway, asyncio.TimerHandle] = {}
-        self._abandoned: dict[str, Gateway] = {}
+        self._abandoned: dict[str, tuple[Gateway, CloseReason]] = {}
         self._closing: asyncio.Task[None] | None = None
         self.looking: dict[GatewayKey, asyncio.Task[None]] = {}
 
@@ -61,7 +64,7 @@ class SessionService:
 
     # Leases
 
-    async def lease(self, app_key: str, name: bytes, epoch: int | None, may_connect: Reverify) -> Gateway:
+    async def lease(self, app_key: str, name: bytes, epoch: int | None) -> Gateway:
         """Take or renew a lease. What Redis lost of the Sessions opened here under it is brought back first.
 
         Where the lease is refused, the answer is a `Gateway` that does not hold, with the epoch that counts.
@@ -89,7 +92,7 @@ class SessionService:
             known = Gateway(self, key, leased.epoch)
         elif leased.is_new or known.server_id != server_id:
             known.server_id = ""
-            await recover(self.store, known, may_connect)
+            await recover(self.store, known, self.admission)
         known.server_id = server_id
         self.gateways[key] = known
         if going := self.leaving.pop(known, None):
@@ -116,9 +119,9 @@ class SessionService:
 
     # Sessions
 
-    def abandon(self, gateway: Gateway, session_id: str) -> None:
-        """Close a Session that no client learned of, as soon as Redis is reachable."""
-        self._abandoned[session_id] = gateway
+    def abandon(self, gateway: Gateway, session_id: str, why: CloseReason) -> None:
+        """Close a Session that has no client, as soon as Redis is reachable."""
+        self._abandoned[session_id] = gateway, why
         if self._closing is None or self._closing.done():
             self._closing = asyncio.get_running_loop().create_task(self._close_abandoned())
 
@@ -182,7 +185,7 @@ class SessionService:
         while self._abandoned:
             some = list(islice(self._abandoned.items(), MAX_CALLS_A_BATCH))
             try:
-                closing = [gateway.close(session_id, "lost") for session_id, gateway in some]
+                closing = [gateway.close(session_id, why) for session_id, (gateway, why) in some]
                 for (session_id, _), pending in zip(some, closing, strict=True):
                     await pending.wait()
                     del self._abandoned[session_id]

@@ -1,19 +1,29 @@
 """Authorization of Sessions from this node's facts: the Token, the User's state, and the Change up to which both were read.
 
-Every function is called inside a bracket of a `Reading`: by the RESP port's presence commands and, through `Admission`, for
-WebSockets.
+A connect is authorized inside its caller's bracket, by the RESP port and for WebSockets. What comes later, as a Session that is
+opened again, is asked through the `Admission` of the session service.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
+from gate.clock import monotonic_ms, wall_ms
 from gate.core import token
 from gate.core.model import FOREVER_MS, AppFacts
 from gate.core.partition import partition_of
 from gate.core.presence import Verified
-from gate.errors import TokenRefused
-from gate.readiness import Ready
+from gate.core.sessions import OpenSession
+from gate.errors import TokenRefused, Unavailable
 from gate.replica.app_reading import AppReading
 from gate.replica.reading import Reading
+
+LOOK_EVERY_S = 0.005
+# Maximum wait of a connect for this Replica to apply the Change.
+VERIFY_AGAIN_FOR_MS = 1_000
 
 
 def authorize_connect(reading: Reading, shown: str, now_ms: int, only_app: str | None = None) -> Verified:
@@ -34,25 +44,6 @@ def authorize_connect(reading: Reading, shown: str, now_ms: int, only_app: str |
     return Verified(found.app, claims.user, claims.minted_at_ms, epoch, seq, claims.expires_at_ms, claims.generation)
 
 
-def authorize_again(reading: Reading, app_key: str, user: bytes, minted_at_ms: int, now_ms: int) -> Verified:
-    """Return whether the User of a Token verified earlier may connect now, regardless of its expiry. Raises `TokenRefused`."""
-    found = _found(reading, app_key)
-    token.check_user(minted_at_ms, found.user(user), now_ms)
-    return _verified(reading, found, user, minted_at_ms)
-
-
-def authorize_stay(reading: Reading, app_key: str, user: bytes, minted_at_ms: int, now_ms: int) -> Verified:
-    """Return whether a User that connected with a Token minted then may stay connected. Raises `TokenRefused`.
-
-    As for a kick, a revocation of the Token since then counts only if the App is configured so.
-    """
-    found = _found(reading, app_key)
-    # A Token minted in the far future is never revoked.
-    counted_ms = minted_at_ms if found.app.close_sessions_on_expire else FOREVER_MS
-    token.check_user(counted_ms, found.user(user), now_ms)
-    return _verified(reading, found, user, minted_at_ms)
-
-
 def applied_of(reading: Reading, app_key: str, user: bytes) -> tuple[str, int]:
     """Return epoch and seq up to which this User's facts are applied here; ("0", 0) before there are any.
 
@@ -63,41 +54,55 @@ def applied_of(reading: Reading, app_key: str, user: bytes) -> tuple[str, int]:
 
 
 class Admission:
-    """The same functions for callers outside of a bracket: each call has a snapshot of its own."""
+    """What the session service asks of the facts outside of any bracket: whether a Session may be opened, or stay open.
 
-    def __init__(self, replica: Ready[Reading]) -> None:
-        """A use before the Replica is ready raises `ReplicaError`."""
-        self._replica = replica
+    Each question has a bracket of its own. A use before the Replica is ready raises `ReplicaError`.
+    """
+
+    def __init__(self, facts: Callable[[], Reading]) -> None:
+        """`facts` gives the process's Reading, as a worker may exchange its own for a moment."""
+        self._facts = facts
 
     def app_facts(self, key: str) -> AppFacts | None:
         """Return the App's settings; None for an unknown App."""
-        with self._replica.get() as snapshot:
-            found = snapshot.app(key)
+        with self._facts() as reading:
+            found = reading.app(key)
             return None if found is None else found.app
 
-    def authorize_again(self, key: str, user: bytes, minted_at_ms: int, now_ms: int) -> Verified:
-        """See the function."""
-        with self._replica.get() as snapshot:
-            return authorize_again(snapshot, key, user, minted_at_ms, now_ms)
+    async def verify_again(self, by: Verified, until_ms: int) -> Verified:
+        """Return the same User as of facts that have more of its Partition than those of `by`, as soon as there are any.
 
-    def authorize_stay(self, key: str, user: bytes, minted_at_ms: int, now_ms: int) -> Verified:
-        """See the function."""
-        with self._replica.get() as snapshot:
-            return authorize_stay(snapshot, key, user, minted_at_ms, now_ms)
+        A Change closed the User's Sessions, and this Replica had not applied it when the Token was verified. So it is waited
+        for until more is applied, possibly that Change. Raises `TokenRefused`, and `Unavailable` at `until_ms` (monotonic).
+        """
+        while monotonic_ms() < until_ms:
+            with self._facts() as reading:
+                epoch, seq = applied_of(reading, by.app.key, by.user)
+                if (epoch, seq) != (by.log_epoch, by.log_seq):
+                    found = _same_app(reading, by.app)
+                    token.check_standing(found.app, by.generation, by.expires_at_ms, wall_ms())
+                    token.check_user(by.minted_at_ms, found.user(by.user), wall_ms())
+                    return msgspec.structs.replace(by, app=found.app, log_epoch=epoch, log_seq=seq)
+            await asyncio.sleep(LOOK_EVERY_S)
+        raise Unavailable("this Replica has not yet applied the Change that closed the User's Sessions; connect again")
 
-    def applied_of(self, key: str, user: bytes) -> tuple[str, int]:
-        """See the function."""
-        with self._replica.get() as snapshot:
-            return applied_of(snapshot, key, user)
+    def authorize_stay(self, session: OpenSession) -> Verified:
+        """Return the facts by which a Session may stay open, or be opened again. Raises `TokenRefused`.
+
+        As for a kick, a revocation of the Token since then counts only if the App is configured so, and its expiry never does.
+        """
+        user, minted_at_ms = session.user, session.minted_at_ms
+        with self._facts() as reading:
+            found = _same_app(reading, session.app)
+            # A Token minted in the far future is never revoked.
+            counted_ms = minted_at_ms if found.app.close_sessions_on_expire else FOREVER_MS
+            token.check_user(counted_ms, found.user(user), wall_ms())
+            return Verified(found.app, user, minted_at_ms, *applied_of(reading, found.app.key, user))
 
 
-def _found(reading: Reading, app_key: str) -> AppReading:
-    found = reading.app(app_key)
-    if found is None:
+def _same_app(reading: Reading, app: AppFacts) -> AppReading:
+    """The App as it is now; refused if it was removed, also if another one has its key by now."""
+    found = reading.app(app.key)
+    if found is None or not token.is_same_app(found.app, app):
         raise TokenRefused("app-unknown", "the App was removed")
     return found
-
-
-def _verified(reading: Reading, found: AppReading, user: bytes, minted_at_ms: int) -> Verified:
-    epoch, seq = applied_of(reading, found.app.key, user)
-    return Verified(found.app, user, minted_at_ms, epoch, seq)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 
@@ -29,11 +30,9 @@ from gate.errors import (
     InvalidInput,
     SessionRefused,
     StoreUnavailable,
-    TokenRefused,
+    Unavailable,
 )
-from gate.replica.authorization import applied_of, authorize_connect, authorize_stay
-from gate.replica.reading import Reading
-from gate.replica.verified_again import verified_again, verify_until_ms
+from gate.replica.authorization import authorize_connect
 from gate.wire import replies
 from gate.wire.client import Client
 from gate.wire.outbox import PendingReply
@@ -55,7 +54,7 @@ def lease(client: Client, arguments: Sequence[bytes]) -> PendingReply:
     service, app_key = client.session_service(), client.app().app.key
 
     async def take() -> Gateway:
-        gateway = await service.lease(app_key, name, epoch, lambda *whom: _may_connect(client.worker.reading, *whom))
+        gateway = await service.lease(app_key, name, epoch)
         if not gateway.holds:
             raise SessionRefused(
                 "fenced",
@@ -100,9 +99,10 @@ def connect(client: Client, arguments: Sequence[bytes]) -> PendingReply:
     if worker.draining:
         raise SessionRefused("draining", "this node is shutting down: connect the Session through another one")
     worker.refuse_if_stale()
-    presented = arguments[0].decode("latin-1")
-    by = authorize_connect(worker.reading, presented, wall_ms(), gateway.app_key)
-    return _Connecting(worker.reading, presented, gateway, platform, ip, by).attempt()
+    by = authorize_connect(worker.reading, arguments[0].decode("latin-1"), wall_ms(), gateway.app_key)
+    session = gateway.new_session(by, platform, ip)
+    connecting = _Connecting(gateway, by, session, gateway.open(session))
+    return PendingReply(connecting.pending.arrival, connecting.word, abandon=connecting.abandon)
 
 
 class _Connecting(msgspec.Struct):
@@ -111,66 +111,41 @@ class _Connecting(msgspec.Struct):
     Nothing of it refers to itself, as closures would that call each other: in a storm only the collector could free those.
     """
 
-    reading: Reading
-    presented: str
     gateway: Gateway
-    platform: str
-    ip: str
     by: Verified
-    session: OpenSession | None = None
-    pending: PendingResult[OpenOutcome] | None = None
+    session: OpenSession
+    pending: PendingResult[OpenOutcome]
     is_abandoned: bool = False
-    until_ms: int = 0
-    """How long it is verified again; 0 before the first time."""
-    verifying: asyncio.Task[Verified] | None = None
 
-    def attempt(self) -> PendingReply:
-        """Ask for a Session with an id of its own."""
-        gateway = self.gateway
-        self.is_abandoned = False
-        self.session = gateway.new_session(self.by, self.platform, self.ip)
-        self.pending = pending = gateway.open(self.session)
-        return PendingReply(pending.arrival, self._word, abandon=self._abandon)
-
-    def _abandon(self) -> None:
-        assert self.session is not None
+    def abandon(self) -> None:
         self.is_abandoned = True
         self.gateway.abandon(self.session.id)
 
-    def _word(self) -> bytes | PendingReply:
-        assert self.session is not None and self.pending is not None
+    def word(self) -> bytes | PendingReply:
+        """The reply, or where a Change barred the User, what else to wait for."""
         try:
             outcome = self.pending.result()
         except StoreUnavailable as away:
             if away.outcome == "unknown":
-                self._abandon()
+                self.abandon()
             raise
         if outcome is OpenOutcome.OK:
             if self.is_abandoned:
                 self.gateway.forget(self.session.id)
             return replies.bulk(self.session.id)
         if outcome is OpenOutcome.BARRED:
-            self.until_ms = self.until_ms or verify_until_ms()
-            verifying = verified_again(self._look, self.until_ms)
-            self.verifying = asyncio.get_running_loop().create_task(verifying)
-            return PendingReply(self.verifying, self._again)
+            again = asyncio.get_running_loop().create_task(self.gateway.open_again(self.session, self.by))
+            # Cancelled, it closes what it may have opened.
+            return PendingReply(again, partial(self._word_again, again), abandon=again.cancel)
         raise _refusal(outcome, self.gateway)
 
-    def _again(self) -> PendingReply:
-        assert self.verifying is not None
-        self.by = self.verifying.result()
-        return self.attempt()
-
-    def _look(self) -> Verified | None:
-        """In a bracket of its own: the User, if more of its Partition is applied than when its Token was verified."""
-        reading, app_key, by = self.reading, self.gateway.app_key, self.by
-        reading.refresh()
-        try:
-            if applied_of(reading, app_key, by.user) == (by.log_epoch, by.log_seq):
-                return None
-            return authorize_connect(reading, self.presented, wall_ms(), app_key)
-        finally:
-            reading.release()
+    def _word_again(self, again: asyncio.Task[OpenOutcome]) -> bytes:
+        if again.cancelled():
+            raise Unavailable("the connection ended while the User was verified again: no Session was opened")
+        outcome = again.result()
+        if outcome is OpenOutcome.OK:
+            return replies.bulk(self.session.id)
+        raise _refusal(outcome, self.gateway)
 
 
 def disconnect(client: Client, arguments: Sequence[bytes]) -> PendingReply:
@@ -218,14 +193,3 @@ def _refusal(outcome: OpenOutcome, gateway: Gateway) -> GateError:
     return SessionRefused(
         "full", f"this User has {MAX_SESSIONS_A_USER} Sessions, the most there may be; close some first"
     )
-
-
-def _may_connect(reading: Reading, app_key: str, user: bytes, minted_at_ms: int) -> Verified | None:
-    """A bracket of its own: whether a Session that Redis lost may be brought back."""
-    reading.refresh()
-    try:
-        return authorize_stay(reading, app_key, user, minted_at_ms, wall_ms())
-    except TokenRefused:
-        return None
-    finally:
-        reading.release()

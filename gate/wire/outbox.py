@@ -105,6 +105,8 @@ class Outbox:
                 queue[0] = reply
                 self.weight += reply.weight
                 reply.arrival.add_done_callback(self._on_ready)
+                if self.is_abandoned and reply.abandon is not None:
+                    reply.abandon()  # its peer's last word came before this was known to be waited for
                 break
             queue.popleft()
             ready.append(reply)

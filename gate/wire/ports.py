@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Protocol, TypeVar
 
 from gate.core.presence import CloseReason, Cursor, Event, UserPresence, Verified
-from gate.core.sessions import CloseOutcome, GatewayKey, OpenOutcome, OpenSession, Reverify
+from gate.core.sessions import CloseOutcome, GatewayKey, OpenOutcome, OpenSession
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -45,6 +45,10 @@ class Gateway(Protocol):
 
     def new_session(self, by: Verified, platform: str, ip: str) -> OpenSession: ...
     def open(self, session: OpenSession) -> PendingResult[OpenOutcome]: ...
+    async def open_again(self, session: OpenSession, by: Verified) -> OpenOutcome:
+        """Open one that was `BARRED`, once the facts here are newer. Raises `TokenRefused`."""
+        ...
+
     def close(self, session_id: str, why: CloseReason) -> PendingResult[CloseOutcome]:
         """Raises `InvalidInput` for what is no Session's id."""
         ...
@@ -67,7 +71,7 @@ class SessionService(Protocol):
 
     @property
     def lease_ttl_ms(self) -> int: ...
-    async def lease(self, app_key: str, name: bytes, epoch: int | None, may_connect: Reverify) -> Gateway:
+    async def lease(self, app_key: str, name: bytes, epoch: int | None) -> Gateway:
         """Take or renew a lease. Raises `StoreUnavailable`."""
         ...
 

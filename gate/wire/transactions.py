@@ -288,10 +288,7 @@ class Execution:
         if isinstance(reply, bytes):
             self._answers[at] = reply
             return
-        if reply.abandon is not None:
-            self._undoings.append(reply.abandon)
-            if self._is_abandoned:
-                reply.abandon()
+        self._note_undoing(reply)
         self._awaited.append((at, reply))
         self._awaited_weight += reply.weight
 
@@ -302,10 +299,15 @@ class Execution:
         if isinstance(reply, PendingReply):
             self._awaited.appendleft((at, reply))
             self._awaited_weight += reply.weight
-            if self._is_abandoned and reply.abandon is not None:
-                reply.abandon()
+            self._note_undoing(reply)
         else:
             self._answers[at] = reply
+
+    def _note_undoing(self, reply: PendingReply) -> None:
+        if reply.abandon is not None:
+            self._undoings.append(reply.abandon)
+            if self._is_abandoned:
+                reply.abandon()
 
     def _doubt(self) -> None:
         """The peer may be gone."""

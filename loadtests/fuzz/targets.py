@@ -16,11 +16,11 @@ from functools import partial
 from gate.cli.import_fields import KINDS, Taker
 from gate.cli.import_lines import csv_lines, ndjson_lines
 from gate.core import token
-from gate.core.base64url import encoded
 from gate.core.codec import pack_app, pack_members, pack_user, unpack_app, unpack_members, unpack_user
 from gate.core.model import AppFacts, ListKind, UserFacts
 from gate.core.presence import parse_cursor, session_id, session_parts
 from gate.core.revision import join_revisions, parse_revisions
+from gate.core.token import encoded
 from gate.errors import InvalidInput, TokenRefused
 from gate.http.forms import Form
 from gate.http.paging import page_cursor, page_token

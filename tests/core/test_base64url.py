@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gate.core.base64url import decoded, encoded
+from gate.core.token import decoded, encoded
 
 
 @given(st.binary(max_size=200))

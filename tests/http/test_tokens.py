@@ -5,8 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from gate.core.base64url import decoded
-from gate.core.token import PREFIX
+from gate.core.token import PREFIX, decoded
 from tests.http.test_users import fault, token_of
 from tests.http.world import Field, World, now_ms
 

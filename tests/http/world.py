@@ -167,7 +167,10 @@ async def running_world(
         opened.push_async_callback(feeds.aclose)
         ready, pinging = Ready(lambda: replica), Pinging(ping_every_s)
         gateway = LocalGateway(
-            "node-1", SessionService(presence, LEASE_TTL_MS), feeds, Admission(ready), lambda: asyncio.sleep(0)
+            "node-1",
+            SessionService(presence, LEASE_TTL_MS, Admission(lambda: replica)),
+            feeds,
+            lambda: asyncio.sleep(0),
         )
         opened.push_async_callback(gateway.aclose)
         opened.push_async_callback(pinging.aclose)

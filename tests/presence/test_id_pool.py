@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gate.core.presence import session_parts
-from gate.presence.id_pool import IDS_A_DRAW, IdPool
+from gate.presence.gateway import IDS_A_DRAW, IdPool
 
 
 def test_none_is_given_twice_across_draws() -> None:

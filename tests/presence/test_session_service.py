@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 import pytest
 
 from gate.core.model import AppFacts
-from gate.core.presence import UserPresence, Verified, session_id
+from gate.core.presence import UserPresence, session_id, session_parts
 from gate.core.sessions import OpenOutcome, OpenSession
 from gate.errors import StoreUnavailable
 from gate.presence.batches import MAX_CALLS_A_BATCH, Batches, PendingResult
@@ -17,8 +17,6 @@ from gate.presence.session_recovery import look_over
 from gate.presence.session_service import FORGOTTEN_MS, SessionService
 from gate.store import presence as presence_module
 from gate.store import presence_keys as keys
-from gate.store.address import parse_address
-from gate.store.cluster import client_of
 from gate.store.link import ReplyError
 from gate.store.presence import PresenceStore, closed
 from gate.store.scripts import Call, Script
@@ -26,50 +24,9 @@ from gate.store.slicing import SlicedCall
 from harness.cable import Cable
 from harness.servers import RedisServer
 from harness.waiting import wait_until_async
-from tests.presence.played import PATIENCE_MS
+from tests.presence.keeper import APP, DEADLINE_MS, EDGE, TTL_MS, Keeper
 
-APP = AppFacts(key="app", secrets=("s",))
-EDGE = b"edge"
-TTL_MS = 60_000
-DEADLINE_MS = 300
 SLACK_S = 10.0
-
-
-class Keeper:
-    """A session service, and a Replica that knows who is banned."""
-
-    gateway: Gateway
-
-    def __init__(self, url: str, deadline_ms: int = PATIENCE_MS, lease_ttl_ms: int = TTL_MS) -> None:
-        self.store = PresenceStore(client_of(parse_address(url), deadline_ms, deadline_ms))
-        self.service = SessionService(self.store, lease_ttl_ms)
-        self.banned: set[bytes] = set()
-        self.app = APP
-
-    def verified(self, user: bytes) -> Verified:
-        return Verified(self.app, user, 1, "0", 0)
-
-    def may_connect(self, _: str, user: bytes, minted_at_ms: int) -> Verified | None:
-        return None if user in self.banned else self.verified(user)
-
-    async def lease(self, epoch: int = 1) -> None:
-        self.gateway = await self.service.lease(APP.key, EDGE, epoch, self.may_connect)
-        assert self.gateway.holds
-
-    async def open(self, user: bytes) -> str:
-        session = self.gateway.new_session(self.verified(user), "iOS", "")
-        assert await self.gateway.open(session).wait() == "ok"
-        return session.id
-
-    async def close(self, session: str) -> None:
-        assert await self.gateway.close(session, "closed").wait() == "closed"
-
-    async def online(self, *users: bytes) -> list[bool]:
-        return await self.store.online(APP.key, users)
-
-    async def aclose(self) -> None:
-        await self.service.aclose()
-        await self.store.client.aclose()
 
 
 @pytest.fixture
@@ -118,14 +75,14 @@ class TestRestoring:
     async def test_nothing_comes_back_into_another_app_of_that_name(self, keeper: Keeper) -> None:
         await keeper.open(b"ann")
         await lose_all(keeper)
-        keeper.app = AppFacts(key=APP.key, secrets=("another",), created_at_ms=APP.created_at_ms + 1)
+        keeper.facts.app = AppFacts(key=APP.key, secrets=("another",), created_at_ms=APP.created_at_ms + 1)
         await keeper.lease()
         assert await keeper.online(b"ann") == [False]
 
     async def test_sessions_are_restored_into_an_app_that_was_created_again(self, keeper: Keeper) -> None:
         await keeper.open(b"ann")
         await lose_all(keeper)
-        keeper.app = AppFacts(key=APP.key, secrets=("newer", *APP.secrets), created_at_ms=APP.created_at_ms + 1)
+        keeper.facts.app = AppFacts(key=APP.key, secrets=("newer", *APP.secrets), created_at_ms=APP.created_at_ms + 1)
         await keeper.lease()
         assert await keeper.online(b"ann") == [True]
 
@@ -137,10 +94,10 @@ class TestRestoring:
 
     async def test_who_was_banned_meanwhile_does_not_then_or_later(self, keeper: Keeper) -> None:
         await keeper.open(b"ann")
-        keeper.banned.add(b"ann")
+        keeper.facts.banned.add(b"ann")
         await lose_all(keeper)
         await keeper.lease()
-        keeper.banned.clear()
+        keeper.facts.banned.clear()
         await lose_all(keeper)
         await keeper.lease()
         assert await keeper.online(b"ann") == [False]
@@ -164,7 +121,7 @@ class TestRestoring:
         """A Gateway that hears of kicks over HTTP, or has connections to two workers, says nothing of them here."""
         kicked, closed_elsewhere, lost = await keeper.open(b"ann"), await keeper.open(b"bob"), await keeper.open(b"eve")
         await keeper.store.kick(APP.key, [b"ann"], "kicked")
-        elsewhere = Gateway(SessionService(keeper.store, TTL_MS), (APP.key, EDGE), 1)
+        elsewhere = Gateway(SessionService(keeper.store, TTL_MS, keeper.facts), (APP.key, EDGE), 1)
         assert await elsewhere.close(closed_elsewhere, "closed").wait() == "closed"
         keeper.gateway.look_over()
         await wait_until_async(lambda: not keeper.service.looking, SLACK_S, "a look")
@@ -218,6 +175,33 @@ class TestRestoring:
         await keeper.lease()
         assert await keeper.online(b"ann") == [False]
 
+    async def test_a_session_that_is_closed_while_others_come_back_stays_closed(self, keeper: Keeper) -> None:
+        session = await keeper.open(b"ann")
+        await lose_all(keeper)
+        inner = keeper.store.presences
+
+        async def closed_behind(app_key: str, users: Sequence[bytes]) -> list[UserPresence]:
+            found = await inner(app_key, users)
+            assert await keeper.gateway.close(session, "closed").wait() == "gone"
+            return found
+
+        keeper.store.presences = closed_behind  # type: ignore[method-assign]
+        await keeper.lease()
+        assert await keeper.online(b"ann") == [False]
+
+    async def test_a_higher_epoch_that_adopts_brings_all_back(self, keeper: Keeper) -> None:
+        await keeper.open(b"ann")
+        await keeper.open(b"bob")
+        keeper.facts.banned.add(b"bob")
+        lower = keeper.gateway
+        await keeper.lease(epoch=2)
+        lost = list[str]()
+        keeper.gateway.on_lost = lambda session, why: lost.append(f"{session_parts(session)[1].decode()} {why}")
+        keeper.gateway.adopt(lower.sessions.values())
+        await keeper.lease(epoch=2)
+        assert await keeper.online(b"ann", b"bob") == [True, False]
+        assert lost == ["bob banned"]
+
     async def test_a_higher_epoch_brings_nothing_back(self, keeper: Keeper) -> None:
         await keeper.open(b"ann")
         await keeper.lease(epoch=2)
@@ -264,7 +248,7 @@ class TestForgotten:
         await keeper.open(b"ann")
         await self.forget(keeper, monkeypatch)
         keeper.gateway.asked_at_ms -= FORGOTTEN_MS
-        refused = await keeper.service.lease(APP.key, EDGE, 1, keeper.may_connect)
+        refused = await keeper.service.lease(APP.key, EDGE, 1)
         assert not refused.holds and await keeper.online(b"ann") == [False]
         await keeper.lease(2)
         assert await keeper.online(b"ann") == [False] and keeper.service.session_count == 0

@@ -11,10 +11,12 @@ from gate.clock import wall_ms
 from gate.core.model import AppFacts
 from gate.core.token import mint
 from gate.presence.session_service import SessionService
+from gate.replica.authorization import Admission
 from gate.store.address import parse_address
 from gate.store.cluster import client_of
 from gate.store.presence import PresenceStore
 from gate.wire import replies
+from gate.wire.client import Worker
 from gate.wire.connection import Connection
 from gate.wire.listener import WireServer
 from harness.ports import LOOPBACK
@@ -24,9 +26,10 @@ TTL_MS = 60_000
 Word = bytes | str | int
 
 
-def session_service_at(url: str, deadline_ms: int) -> SessionService:
+def session_service_at(url: str, deadline_ms: int, worker: Worker) -> SessionService:
     """Close its `store.client` behind it."""
-    return SessionService(PresenceStore(client_of(parse_address(url), deadline_ms, deadline_ms)), TTL_MS)
+    store = PresenceStore(client_of(parse_address(url), deadline_ms, deadline_ms))
+    return SessionService(store, TTL_MS, Admission(lambda: worker.reading))
 
 
 def token_of(app: AppFacts, user: bytes) -> str:

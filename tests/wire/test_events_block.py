@@ -24,7 +24,9 @@ LONG_MS = "50000"
 @pytest.fixture
 async def server(ledger: Ledger, redis_server: RedisServer) -> AsyncIterator[WireServer]:
     started = await serve_wire(WireOptions(ledger.directory, port=0))
-    started.worker.session_service = service = session_service_at(f"redis://{LOOPBACK}:{redis_server.port}", 15_000)
+    started.worker.session_service = service = session_service_at(
+        f"redis://{LOOPBACK}:{redis_server.port}", 15_000, started.worker
+    )
     yield started
     await started.drain(5)
     await service.aclose()

@@ -44,7 +44,7 @@ def deadline_ms() -> int:
 async def server(ledger: Ledger, cable: Cable, deadline_ms: int) -> AsyncIterator[WireServer]:
     """A worker whose way to Redis can be cut."""
     started = await serve_wire(WireOptions(ledger.directory, port=0))
-    started.worker.session_service = service = session_service_at(cable.url, deadline_ms)
+    started.worker.session_service = service = session_service_at(cable.url, deadline_ms, started.worker)
     yield started
     await started.drain(1)
     await service.aclose()
@@ -337,6 +337,15 @@ class TestBehindAChange:
         ledger.commit(said("ban-imposed", b"ann"), said("ban-lifted", b"ann"))
         assert isinstance(await barred.next(), bytes)
         assert await barred.next() == b"in its turn"
+
+    async def test_no_session_is_left_where_the_peer_ended_meanwhile(
+        self, barred: GatewayPeer, server: WireServer, ledger: Ledger
+    ) -> None:
+        barred.writer.write_eof()
+        assert "the connection ended" in str(await barred.next())
+        ledger.commit(said("ban-imposed", b"ann"), said("ban-lifted", b"ann"))
+        other = await GatewayPeer.to(server)
+        assert await other.ask("GATE.ONLINE", "ann") == [0]
 
     async def test_it_gets_unavailable_if_it_does_not_come(self, barred: GatewayPeer) -> None:
         assert str(await barred.next()).startswith("UNAVAILABLE")

@@ -108,7 +108,9 @@ def test_what_many_checks_demand_is_looked_up_once(ledger: Ledger, peer: Peer, m
 @pytest.fixture
 async def server(ledger: Ledger, redis_server: RedisServer) -> AsyncIterator[WireServer]:
     started = await serve_wire(WireOptions(ledger.directory, port=0))
-    started.worker.session_service = service = session_service_at(f"redis://{LOOPBACK}:{redis_server.port}", 15_000)
+    started.worker.session_service = service = session_service_at(
+        f"redis://{LOOPBACK}:{redis_server.port}", 15_000, started.worker
+    )
     yield started
     await started.drain(1)
     await service.aclose()

@@ -34,8 +34,8 @@ from gate.http.fields import PlatformName, json_id
 from gate.http.pinging import PING_EVERY_S
 from gate.http.requests import Query, fields_of
 from gate.http.v1.consistency import check_staleness
+from gate.presence.app_lease import LocalSession
 from gate.presence.local_gateway import LocalGateway
-from gate.presence.local_sessions import LocalSession
 from gate.replica.authorization import authorize_connect
 
 PATH = "/client/v1/connect"

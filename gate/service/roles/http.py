@@ -63,7 +63,7 @@ async def main(context: RoleContext) -> None:
     gc.set_threshold(*GC_THRESHOLDS)
     store, acks = Ready[Store](not_reached), Ready[Acknowledger](not_reached)
     replica = Ready(lambda: Reading(context.layout.replica))
-    presence, tally = HttpPresence(context, Admission(replica)), Tally()
+    presence, tally = HttpPresence(context, Admission(replica.get)), Tally()
     server = await _served(context, store, acks, replica, presence, tally)
     reporting = asyncio.create_task(tally.report_for_ever())
     if context.role_config.is_restart:

@@ -44,11 +44,11 @@ class HttpPresence:
         self.store = PresenceStore(self._reading)
         self.feeds = SharedFeeds(self._reading)
         self.pinging = Pinging()
-        service = SessionService(PresenceStore(self._opening), context.config.lease_ttl_ms, BATCHES_UNDER_WAY)
-        self._agreeing = asyncio.create_task(agreed_on_presence(context, self._opening))
-        self.gateway = LocalGateway(
-            _place(context), service, self.feeds, admission, self._agreed, context.config.http_workers
+        service = SessionService(
+            PresenceStore(self._opening), context.config.lease_ttl_ms, admission, BATCHES_UNDER_WAY
         )
+        self._agreeing = asyncio.create_task(agreed_on_presence(context, self._opening))
+        self.gateway = LocalGateway(_place(context), service, self.feeds, self._agreed, context.config.http_workers)
 
     async def aclose(self) -> None:
         """End the leases, then everything else."""

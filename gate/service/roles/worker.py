@@ -76,13 +76,14 @@ async def _opened_or_stopped(is_open: asyncio.Event, context: RoleContext) -> No
 async def _connect_presence(context: RoleContext, worker: Worker, is_open: asyncio.Event) -> None:
     """Open the service for presence commands, until cancelled."""
     from gate.presence.session_service import SessionService
+    from gate.replica.authorization import Admission
     from gate.service.stores import connected_presence
 
     store = await connected_presence(context)
     if store is None:
         return
     gc.freeze()  # what was imported stays for good
-    service = SessionService(store, context.config.lease_ttl_ms)
+    service = SessionService(store, context.config.lease_ttl_ms, Admission(lambda: worker.reading))
     worker.session_service = service
     is_open.set()
     try:
