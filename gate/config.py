@@ -34,6 +34,7 @@ from gate.option_values import (
     LogLevel,
     OnStale,
     Role,
+    TlsFiles,
     default_workers,
     endpoint_of,
     flag_of,
@@ -62,6 +63,11 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True):
     http: Endpoint
     admin_http: Endpoint | None
     resp: Endpoint
+    resp_tls: Endpoint | None
+    http_tls: Endpoint | None
+    tls_cert: str | None
+    tls_key: str | None
+    tls_client_ca: str | None
     unix: str | None
     workers: int
     http_workers: int
@@ -90,6 +96,13 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True):
     def directory(self) -> Path:
         """The data directory, absolute."""
         return Path(self.data)
+
+    @property
+    def tls_files(self) -> TlsFiles | None:
+        """The files of the TLS ports; None if there are none."""
+        if self.tls_cert is None or self.tls_key is None:
+            return None
+        return TlsFiles(self.tls_cert, self.tls_key, self.tls_client_ca)
 
 
 class Option(NamedTuple):
@@ -131,6 +144,11 @@ _TABLE = (
     Option("admin_http", "HOST:PORT", "Where console, /v1/apps, /metrics and /docs listen instead.", None,
            endpoint_of, "with HTTP"),
     Option("resp", "HOST:PORT", "Where the RESP port listens.", "127.0.0.1:6390", endpoint_of),
+    Option("resp_tls", "HOST:PORT", "Where the RESP port listens with TLS as well.", None, endpoint_of),
+    Option("http_tls", "HOST:PORT", "Where HTTP listens with TLS as well.", None, endpoint_of),
+    Option("tls_cert", "FILE", "The certificate of the TLS ports and its chain, in PEM.", None, path_of),
+    Option("tls_key", "FILE", "The key of that certificate, in PEM, without a passphrase.", None, path_of),
+    Option("tls_client_ca", "FILE", "Who signs the certificates that TLS clients then need.", None, path_of),
     Option("unix", "PATH", "A unix socket for RESP as well.", None, unix_path_of),
     Option("workers", "N", "Hot workers.", default_workers(), whole(1, MAX_WORKERS), "half of the cores"),
     Option("http_workers", "N", "HTTP processes.", "1", whole(1, MAX_WORKERS)),
@@ -254,6 +272,7 @@ def _conflicts(values: Mapping[str, Any]) -> list[str]:
     health = values.get("health")
     if health is not None and health.port and health in (http, resp):
         problems.append(f"--health: give it a port of its own ({health} is taken by --http or --resp)")
+    problems += _tls_conflicts(values)
     if values.get("redis") and values.get("redis_server"):
         problems.append("--redis and --redis-server: give one; --redis-server is the program of the embedded server")
     if values.get("redis") and values.get("role") == ("redis",):
@@ -262,4 +281,24 @@ def _conflicts(values: Mapping[str, Any]) -> list[str]:
         problems.append("--durability replica: the embedded server has no replicas: name a Redis that has with --redis")
     if values.get("on_stale") == "refuse" and values.get("max_staleness_ms") == 0:
         problems.append("--on-stale refuse: give --max-staleness-ms as well, the age from which to refuse")
+    return problems
+
+
+def _tls_conflicts(values: Mapping[str, Any]) -> list[str]:
+    problems = []
+    ports = {name: values.get(name) for name in ("resp_tls", "http_tls")}
+    has_port, files = any(ports.values()), [OPTIONS[name].flag for name in ("tls_cert", "tls_key") if values.get(name)]
+    if has_port and len(files) < 2 and {"tls_cert", "tls_key"} <= values.keys():
+        problems.append("--resp-tls, --http-tls: a TLS port needs --tls-cert FILE and --tls-key FILE")
+    elif not has_port and len(files) == 1:
+        problems.append(f"{files[0]}: give --tls-cert and --tls-key together, and --resp-tls or --http-tls")
+    elif not has_port and (files or values.get("tls_client_ca")) and ports.keys() <= values.keys():
+        given = files[0] if files else "--tls-client-ca"
+        problems.append(f"{given}: give --resp-tls HOST:PORT or --http-tls HOST:PORT as well")
+    taken = {name: values.get(name) for name in ("http", "admin_http", "resp", "health")}
+    for name, port in ports.items():
+        other = next((OPTIONS[each].flag for each, used in taken.items() if used == port), None)
+        if port is not None and port.port and other is not None:
+            problems.append(f"{OPTIONS[name].flag}: give it a port of its own ({port} is taken by {other})")
+        taken[name] = port
     return problems

@@ -102,6 +102,11 @@ CLOCK_SPREAD_MS = Gauge(
     "How far the two clocks are apart that differ most, of Redis's and those of all nodes.",
     multiprocess_mode="livemostrecent",
 )
+TLS_NOT_AFTER = Gauge(
+    "gate_tls_certificate_not_after_seconds",
+    "When the certificate of the TLS ports ends, in seconds since 1970; 0 without such a port.",
+    multiprocess_mode="livemax",
+)
 SWEEPS = Counter("gate_sweeps_total", "Rounds of the sweep: run, or refused for what the clocks say.", ["outcome"])
 FACTS_ENDED = Counter("gate_swept_facts_total", "Ended facts that the sweep removed.")
 

@@ -58,6 +58,14 @@ class Endpoint(msgspec.Struct, frozen=True):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+class TlsFiles(msgspec.Struct, frozen=True):
+    """Paths of PEM files. `client_ca` has the authorities of clients' certificates; None if clients need none."""
+
+    certificate: str
+    key: str
+    client_ca: str | None = None
+
+
 def path_of(text: str) -> str:
     """An absolute path; `~` is the home directory."""
     if "\0" in text:

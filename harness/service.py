@@ -36,7 +36,8 @@ STOP_TIMEOUT_S = 20.0
 LEFT_BEHIND_TIMEOUT_S = 2.0
 CLIENT_TIMEOUT_S = 10.0
 READY_LINE = re.compile(
-    r"^gate ready http=(?P<http>\S+) resp=(?P<resp>\S+) app=(?P<app>\S+)(?: admin=(?P<admin>\S+))?$", re.MULTILINE
+    r"^gate ready http=(?P<http>\S+) resp=(?P<resp>\S+) app=(?P<app>\S+)(?: admin=(?P<admin>\S+))?(?: \S+-tls=\S+)*$",
+    re.MULTILINE,
 )
 
 

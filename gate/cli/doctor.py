@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from gate.cli import doctor_local, doctor_redis
+from gate.cli import doctor_local, doctor_redis, doctor_tls
 from gate.cli.command import Command, takes
 from gate.cli.findings import Finding
 from gate.cli.options import Target
@@ -53,6 +53,9 @@ def _findings(target: Target, allow_eviction: bool) -> Iterator[Finding]:
     if admin := target.admin_address():
         yield doctor_local.http_port(admin, "--admin-http")
     yield doctor_local.resp_port(target.resp_address())
+    for service in target.services:
+        if service.resp_tls or service.http_tls:
+            yield from doctor_tls.findings(service)
 
 
 def _print(findings: list[Finding]) -> None:

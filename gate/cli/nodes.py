@@ -15,7 +15,7 @@ from gate.cli.output import counted, print_json, print_table, say, warn
 from gate.cli.store_connection import StoreConnection, run
 from gate.cli.time_format import shown_duration
 from gate.clock import wall_ms
-from gate.errors import AppUnknown, GateError, NotFound, Unavailable
+from gate.errors import AppUnknown, GateError, InvalidConfig, NotFound, Unavailable
 
 if TYPE_CHECKING:
     from gate.core.presence import Counts
@@ -111,8 +111,21 @@ def _online(command: Command) -> tuple[str, Counts] | None:
 
 def _places(target: Target) -> dict[str, Any]:
     service = {name: next((found for each in target.services if (found := getattr(each, name))), None)
-               for name in ("http", "admin", "resp", "unix", "health")}  # fmt: skip
+               for name in ("http", "admin", "resp", "resp_tls", "http_tls", "unix", "health")}  # fmt: skip
+    if service["resp_tls"] or service["http_tls"]:
+        service["tls_ends_at_ms"] = _certificate_ends_at_ms(target)
     return {"data": str(target.data.absolute()), **service, "pids": [each.pid for each in target.services]}
+
+
+def _certificate_ends_at_ms(target: Target) -> int | None:
+    """By the file, which the service read at its start or the last SIGHUP; None if the file can't be read here."""
+    from gate.tls import ends_at_s  # late: few nodes have TLS ports
+
+    files = [found for each in target.services if (found := each.options.get("tls_cert", (None, ""))[0])]
+    try:
+        return ends_at_s(files[0]) * 1_000 if files else None
+    except InvalidConfig:
+        return None
 
 
 def _document(node: str, report: NodeReport | None) -> dict[str, Any]:
@@ -132,6 +145,7 @@ def _print_own(target: Target, own: NodeReport) -> None:
         "HTTP": places["http"],
         "admin": places["admin"],
         "RESP": ", ".join(filter(None, (places["resp"], places["unix"]))),
+        "TLS": _tls_words(places),
         "roles": ", ".join(own.roles),
         "silent": ", ".join(own.silent),
         "facts": f"{own.state}, {shown_age(own.stale_ms)}, {counted(own.lag, 'Change')} behind",
@@ -141,6 +155,17 @@ def _print_own(target: Target, own: NodeReport) -> None:
     for name, text in rows.items():
         if text:
             say(f"  {name:<9} {text}")
+
+
+def _tls_words(places: dict[str, Any]) -> str:
+    ports = {"HTTP": places["http_tls"], "RESP": places["resp_tls"]}
+    words = [f"{name} {port}" for name, port in ports.items() if port]
+    end_ms = places.get("tls_ends_at_ms")
+    if end_ms is not None:
+        from gate.tls import shown_end  # late, as above
+
+        words.append(f"certificate ends {shown_end(end_ms // 1_000)}")
+    return ", ".join(words)
 
 
 def shown_age(stale_ms: int) -> str:

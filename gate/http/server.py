@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Sequence
 from functools import partial
 
@@ -19,6 +20,7 @@ from gate.http.operators import OperatorAuth
 from gate.http.options import BACKLOG, LINGER_S, MAX_LINE_BYTES
 from gate.http.routing import MALFORMED
 from gate.listening import dual_stack_socket
+from gate.tls import TlsListener, bound_sockets
 
 log = structlog.get_logger("gate.http")
 
@@ -47,12 +49,27 @@ class HttpServer:
 
     def __init__(self, runners: Sequence[ConnectionRunner], host: str, port: int, admin_port: int = 0) -> None:
         self._runners = runners
+        self._tls: TlsListener | None = None
         self.host = host
         self.port = port
         self.admin_port = admin_port
+        self.tls_port = 0
+
+    def use_tls(self, context: ssl.SSLContext, host: str, port: int) -> None:
+        """Serve TLS there; if it is served already, new connections get this context. `OSError` if the port can't be had."""
+        if self._tls is not None:
+            self._tls.context = context
+            return
+        server = self._runners[0].server  # of the public paths
+        assert server is not None  # since the runner is set up
+        listener = TlsListener(context, lambda _: server())
+        listener.start(bound_sockets(host, port, reuse_port=True), BACKLOG)
+        self._tls, self.tls_port = listener, listener.port
 
     async def drain(self, timeout_s: float) -> None:
         """Stop accepting, let requests in flight finish for up to `timeout_s`, close."""
+        if self._tls is not None:
+            self._tls.stop()
         await asyncio.gather(*(runner.drain(timeout_s) for runner in self._runners))
 
 

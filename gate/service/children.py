@@ -22,7 +22,7 @@ from gate.service import embedded
 from gate.service.child import Child, Watch
 from gate.service.heartbeats import Heartbeats
 from gate.service.metrics_directory import DIRECTORY_VARIABLE, fold_counts_of, forget_gauges_of
-from gate.service.role_messages import GO, MAX_LINE_BYTES, RoleConfig, pack, read_role_message
+from gate.service.role_messages import GO, MAX_LINE_BYTES, RELOAD, RoleConfig, pack, read_role_message
 
 FIRST_PING_EVERY_S = 0.01
 PING_EVERY_S = 0.5
@@ -51,6 +51,12 @@ class RoleChild(Child):
         self._metrics = metrics
         self._store_answers = store_answers
         self._channel: socket.socket | None = None
+        self._writer: asyncio.StreamWriter | None = None
+
+    def reload(self) -> None:
+        """Let it read the files of TLS again. One that is being started reads them anyway."""
+        if self._writer is not None:
+            self._writer.write(RELOAD)
 
     async def launch(self) -> asyncio.subprocess.Process:
         """Start it, with one end of the channel as its stdin. stdout is the service's ready line's alone."""
@@ -80,6 +86,7 @@ class RoleChild(Child):
         assert self._channel is not None
         reader, writer = await asyncio.open_connection(sock=self._channel, limit=MAX_LINE_BYTES)
         going = asyncio.create_task(self._send_order(writer))
+        self._writer = writer
         try:
             with suppress(ConnectionResetError):  # it was killed before it read the word to go
                 while line := await reader.readline():
@@ -87,6 +94,7 @@ class RoleChild(Child):
             await asyncio.Event().wait()  # the channel may end a moment before the process does
         finally:
             going.cancel()
+            self._writer = None
             writer.close()
 
     def on_death(self) -> None:

@@ -14,13 +14,16 @@ from gate.listening import near
 from gate.option_values import Endpoint
 from gate.service.credentials import Credentials
 from gate.service.directory_layout import DirectoryLayout
+from gate.service.ports import Ports
 
 
-def ready_line(
-    http: Endpoint | None, resp: Endpoint | None, credentials: Credentials | None, admin: Endpoint | None = None
-) -> str:
+def ready_line(ports: Ports, credentials: Credentials | None) -> str:
     """Names only what runs here: with `--role` a service may have no HTTP, no RESP port, or no App of its own."""
-    parts = {"http": http, "resp": resp, "app": credentials and credentials.app_key, "admin": admin}
+    http, admin, resp, resp_tls, http_tls = (
+        held and held.endpoint for held in (ports.http, ports.admin, ports.resp, ports.resp_tls, ports.http_tls)
+    )
+    parts = {"http": http, "resp": resp, "app": credentials and credentials.app_key}
+    parts |= {"admin": admin, "resp-tls": resp_tls, "http-tls": http_tls}
     return " ".join(["gate ready", *(f"{name}={value}" for name, value in parts.items() if value)])
 
 

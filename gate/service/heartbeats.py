@@ -75,9 +75,10 @@ class Heartbeats:
         return f"{name}: {text}" if text else name
 
     def warnings(self, now_monotonic_ms: int) -> list[str]:
-        """What processes that answer note all the same."""
+        """What processes that answer note all the same; what several of them note alike is listed once."""
         slots = range(len(self._words) // _SLOT_WORDS)
-        return [text for slot in slots if self._answers(slot, now_monotonic_ms) and (text := self._note_of(slot))]
+        notes = (self._note_of(slot) for slot in slots if self._answers(slot, now_monotonic_ms))
+        return list(dict.fromkeys(filter(None, notes)))
 
     def _note_of(self, slot: int) -> str:
         start = slot * _SLOT_WORDS * 8 + _NOTE_AT

@@ -43,10 +43,12 @@ class Ports(NamedTuple):
     resp: HeldPort | None
     unix: socket.socket | None
     health: HeldPort | None
+    resp_tls: HeldPort | None
+    http_tls: HeldPort | None
 
     def let_go(self, config: ServeConfig) -> None:
         """Close all of them."""
-        for held in (self.http, self.admin, self.resp, self.health):
+        for held in (self.http, self.admin, self.resp, self.health, self.resp_tls, self.http_tls):
             if held:
                 held.holder.close()
         if self.unix and config.unix:
@@ -63,6 +65,8 @@ def hold_ports(config: ServeConfig) -> Ports:
         hold_port(config.resp, "--resp") if has_worker else None,
         hold_unix(Path(config.unix)) if has_worker and config.unix else None,
         hold_port(config.health, "--health") if config.health else None,
+        hold_port(config.resp_tls, "--resp-tls") if has_worker and config.resp_tls else None,
+        hold_port(config.http_tls, "--http-tls") if has_http and config.http_tls else None,
     )
 
 

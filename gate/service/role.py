@@ -23,7 +23,7 @@ from gate.service.heartbeats import BEAT_EVERY_S, Heartbeats
 from gate.service.limits import raise_file_limit
 from gate.service.metrics_directory import DIRECTORY_VARIABLE, reserve_counts
 from gate.service.parent_death import die_with_parent
-from gate.service.role_messages import GO, RoleConfig, RoleMessage, pack, read_role_config
+from gate.service.role_messages import GO, RELOAD, RoleConfig, RoleMessage, pack, read_role_config
 
 CHANNEL = 0
 ORPHAN_GRACE_S = 1.5
@@ -51,6 +51,8 @@ class RoleContext:
         self.heartbeats = Heartbeats(self.layout.heartbeats)
         self.stopping = asyncio.Event()
         self.store_answers = asyncio.Event()
+        self.on_reload: Callable[[], None] = lambda: None
+        """Called when the files of TLS are to be read again."""
         self._has_waited = False
         self._waits_for = ""
         self._notes: dict[str, str] = {}
@@ -120,8 +122,12 @@ class RoleContext:
             asyncio.get_running_loop().remove_reader(CHANNEL)
             signal.setitimer(signal.ITIMER_REAL, ORPHAN_GRACE_S)
             self.stopping.set()
-        elif heard.startswith(GO):
-            self.store_answers.set()
+            return
+        for message in heard.splitlines(keepends=True):  # short lines, each sent whole
+            if message == GO:
+                self.store_answers.set()
+            elif message == RELOAD:
+                self.on_reload()
 
     def _say(self, message: RoleMessage) -> None:
         # If the supervisor is gone, nothing reads the message, and the end of the channel stops this process.

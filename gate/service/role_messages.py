@@ -2,8 +2,8 @@
 
 A pipe rather than arguments or environment, because the Redis URL may hold a password and both of those can be read from
 outside; and because its end shows the role that the supervisor is gone. The supervisor sends one `RoleConfig`, then `GO`
-once the embedded server answers. The role sends a `RoleMessage` when it does its work, while it waits for something, or if
-it can't start.
+once the embedded server answers, and `RELOAD` when the files of TLS are to be read again. The role sends a `RoleMessage` when
+it does its work, while it waits for something, or if it can't start.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from gate.config import ServeConfig
 from gate.option_values import Endpoint
 
 GO = b"go\n"
+RELOAD = b"reload\n"
 MAX_LINE_BYTES = 1 << 20
 
 
@@ -34,6 +35,9 @@ class RoleConfig(msgspec.Struct, frozen=True, kw_only=True):
     admin: Endpoint | None
     resp: Endpoint | None
     """Where to listen, port 0 resolved; None if that role does not run here."""
+    resp_tls: Endpoint | None
+    http_tls: Endpoint | None
+    """The same of the TLS ports; None if the service has none."""
     unix_fd: int | None
     """The listening unix socket that all workers share, inherited under this number."""
     shared_fd: int | None

@@ -40,6 +40,8 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     resp: str | None
     unix: str | None
     health: str | None
+    resp_tls: str | None = None
+    http_tls: str | None = None
     options: Mapping[str, tuple[str | None, str]]
     """Of each option its text and where that came from. Secrets are left out of the text."""
 

@@ -43,6 +43,7 @@ from gate.service.node_state import NodeState
 from gate.service.ports import HeldPort, Ports, hold_ports
 from gate.service.role_messages import RoleConfig
 from gate.service.running import Running, forget_running, note_running
+from gate.tls import server_context
 
 START_ORDER: tuple[Role, ...] = ("redis", "worker", "replicator", "http", "background")
 """Workers early: on a Replica that is there already they answer before anything else is up."""
@@ -63,6 +64,8 @@ def run(config: ServeConfig, options: EffectiveOptions) -> int:
     if not config.core_dumps:
         forbid_core_files()
     files = require_limits(config)
+    if config.tls_files is not None:
+        server_context(config.tls_files)  # a file that can't be used is a reason to end before anything is started
     layout = DirectoryLayout(config.directory, config.role)
     layout.prepare()
     locks = lock_roles(layout, config.role)
@@ -87,7 +90,9 @@ def run(config: ServeConfig, options: EffectiveOptions) -> int:
 
 
 def _running(config: ServeConfig, options: EffectiveOptions, layout: DirectoryLayout, ports: Ports) -> Running:
-    http, admin, resp, _, health = (str(held.endpoint) if isinstance(held, HeldPort) else None for held in ports)
+    addresses = {
+        name: str(held.endpoint) if isinstance(held, HeldPort) else None for name, held in ports._asdict().items()
+    }
     return Running(
         pid=os.getpid(),
         version=__version__,
@@ -98,11 +103,7 @@ def _running(config: ServeConfig, options: EffectiveOptions, layout: DirectoryLa
         roles=config.role,
         redis=config.redis,
         presence_redis=config.presence_redis,
-        http=http,
-        admin=admin,
-        resp=resp,
-        unix=config.unix if ports.unix else None,
-        health=health,
+        **(addresses | {"unix": config.unix if ports.unix else None}),
         options=options,
     )
 
@@ -158,17 +159,19 @@ class _Children:
         return child
 
     def _role(self, role: Role, name: str, index: int, node: str) -> RoleChild:
-        http, admin, resp, unix, _ = self._ports
+        ports = self._ports
         role_config = RoleConfig(
             name=name,
             slot=next(self._slots),
             index=index,
             config=self._config,
             redis_url=self._redis_url,
-            http=http.endpoint if http else None,
-            admin=admin.endpoint if admin else None,
-            resp=resp.endpoint if resp else None,
-            unix_fd=unix.fileno() if unix and role == "worker" else None,
+            http=ports.http.endpoint if ports.http else None,
+            admin=ports.admin.endpoint if ports.admin else None,
+            resp=ports.resp.endpoint if ports.resp else None,
+            resp_tls=ports.resp_tls.endpoint if ports.resp_tls else None,
+            http_tls=ports.http_tls.endpoint if ports.http_tls else None,
+            unix_fd=ports.unix.fileno() if ports.unix and role == "worker" else None,
             shared_fd=self._shared_fd if role == "http" else None,
             is_restart=False,
             node_id=node,
@@ -233,9 +236,8 @@ class Supervisor:
         self._beat = children.beat
         self._watch = children.watch
         self._watch.excuses = self._excuses
-        self._http = ports.http
-        self._admin = ports.admin
-        self._resp = ports.resp
+        self._ports = ports
+        self._http, self._resp = ports.http, ports.resp
         self._health = HealthPort(ports.health.holder, children.state) if ports.health else None
         self._stop_requested = asyncio.Event()
         self._stop_requested_at_s = 0.0
@@ -247,6 +249,8 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
+        if self._config.tls_files is not None:  # else a closed terminal ends the service, as it ends other programs
+            loop.add_signal_handler(signal.SIGHUP, self._reload)
         if self._health:
             await self._health.start()
         for role in START_ORDER:
@@ -346,10 +350,10 @@ class Supervisor:
             await until_ready(self._http.endpoint)
 
     def _greet(self) -> None:
-        http, admin, resp = (held.endpoint if held else None for held in (self._http, self._admin, self._resp))
         credentials = read_credentials(self._layout.credentials)
-        print(ready_line(http, resp, credentials, admin), flush=True)
+        print(ready_line(self._ports, credentials), flush=True)
         if self._is_first_start and self._config.log_format == "text":  # else a program reads both streams
+            http, admin = (held and held.endpoint for held in (self._ports.http, self._ports.admin))
             print(first_words(self._config, self._layout, http, credentials, admin), flush=True)
 
     def _on_signal(self) -> None:
@@ -362,6 +366,11 @@ class Supervisor:
             self._forced = True
             for child in self._children:
                 child.kill()
+
+    def _reload(self) -> None:
+        for child in self._children:
+            if isinstance(child, RoleChild) and child.role in ("worker", "http"):
+                child.reload()
 
     def _heed_no_more_signals(self) -> None:
         """All is stopped: a signal that comes while this process tidies up would only spoil its exit status."""

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, cast
 
 from gate.clock import monotonic_us
 from gate.errors import GateError
+from gate.tls import Handshake
 from gate.wire.checks import RevisionDemand
 from gate.wire.client import Client, Worker
 from gate.wire.commands import COMMANDS, answer
@@ -35,7 +36,7 @@ from gate.wire.outbox import Outbox, PendingReply
 from gate.wire.refusals import TOO_MANY
 from gate.wire.replies import error
 from gate.wire.resp import CommandReader
-from gate.wire.turns import SLICE_US, TURN_BYTES, Usage
+from gate.wire.turns import PIECE_COMMANDS, SLICE_US, TURN_BYTES, Usage
 from gate.wire.waiting import RevisionWait, too_late
 
 if TYPE_CHECKING:
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
 
 STALL_LIMIT_MS = 30_000
 """How long a peer may leave a command unfinished, or its replies unread."""
-PIECE_COMMANDS = 256
-"""Commands between two looks at the clock where they are decided together: 0.1 ms, or 1.5 ms where no User is cached."""
 MAX_STRANGER_BYTES = 64 * 1024
 """An unfinished command of a peer without an App: by what others may hold, a few hundred would fill the memory."""
 STRANGER_BUDGET_BYTES = 2 * MAX_STRANGER_BYTES
@@ -65,6 +64,7 @@ class Connection(asyncio.BufferedProtocol):
         "_stranger_bytes",
         "_usage",
         "client",
+        "handshake",
         "is_local",
         "is_stranger",
         "is_waiting",
@@ -76,9 +76,8 @@ class Connection(asyncio.BufferedProtocol):
         "worker",
     )
 
-    def __init__(self, worker: Worker, server: WireServer) -> None:
-        self.worker = worker
-        self._server = server
+    def __init__(self, worker: Worker, server: WireServer, handshake: Handshake | None = None) -> None:
+        self.worker, self._server, self.handshake = worker, server, handshake  # the last one on the TLS port only
         self.client = Client(worker, COMMANDS)
         self.reader = CommandReader()
         self.line: Line | None = None
@@ -91,8 +90,7 @@ class Connection(asyncio.BufferedProtocol):
         self.revision_wait = RevisionWait(worker, self._go_on)
         self._usage = Usage()
         self._stalled_since_ms = self._stranger_bytes = 0
-        self.unread = False
-        self._draining = False
+        self.unread = self._draining = False
         self.is_stranger = True
         """Whether it has no App."""
         self.is_local = False
@@ -161,6 +159,11 @@ class Connection(asyncio.BufferedProtocol):
         """The peer finished sending: its replies are flushed, then the transport closes itself."""
         self._server.stalls(self)
         self.outbox.abandon_pending()
+        if self.handshake is not None:  # asyncio ends both sides of an encrypted connection: there is no later turn
+            if not (self._is_held() or self.client.quitting):
+                self._work()
+            self._draining = True
+            return False
         if self._backlog or self._rest or self.revision_wait.is_on or self.outbox:
             self._draining = True
             return True
@@ -388,9 +391,7 @@ class Connection(asyncio.BufferedProtocol):
         if self.client.quitting:
             self._backlog.clear()
             self._rest = b""
-        elif self._backlog or self._rest or self.revision_wait.is_on:
-            return
-        if self.outbox:
+        if self._backlog or self._rest or (self.revision_wait.is_on and not self.client.quitting) or self.outbox:
             return
         if self.reader.error is not None and not self.client.quitting:
             self.line.write(error(self.reader.error))

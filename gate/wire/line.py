@@ -103,6 +103,11 @@ class Line:
         self.leave()
         self.transport.abort()
 
+    @property
+    def is_sent(self) -> bool:
+        """Whether it is being closed, and all replies have left this process's buffers for them."""
+        return self.transport.is_closing() and not self.transport.get_write_buffer_size()
+
     def leave(self) -> None:
         """Have nothing more to do with the socket: it is closed, or about to be."""
         socket, self.socket = self.socket, None

@@ -2,8 +2,9 @@
 
 A worker's process runs `serve_wire`. Several workers listen on one TCP port with `SO_REUSEPORT` (the kernel distributes the
 connections). A unix socket can't be shared that way, so the process that starts the workers binds it once and passes the
-listening descriptor (`unix_fd`) to each. Every `TICK_S` the listener checks connections with a deadline, and exports the
-counts.
+listening descriptor (`unix_fd`) to each. A TLS port is served next to the plain one; its connections stay with asyncio's
+encrypted transport, those of the other ports are read by the core's poll. Every `TICK_S` the listener checks connections with
+a deadline, and exports the counts.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import asyncio
 import resource
 import select
 import socket
+import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,6 +24,7 @@ from gate.clock import monotonic_ms
 from gate.listening import dual_stack_socket
 from gate.replica.native_core import trusted_core
 from gate.replica.reading import DEFAULT_CACHED_USERS, Reading
+from gate.tls import TlsListener, bound_sockets
 from gate.wire.client import Worker
 from gate.wire.connection import STALL_LIMIT_MS, Connection
 from gate.wire.resp import LONE_BYTES
@@ -34,6 +38,8 @@ DRAIN_GRACE_S = 0.05
 """For so long a worker that drains goes on as before: what was sent to it before it stopped listening has arrived by then."""
 SPARE_DESCRIPTORS = 64
 """Of the process's file limit, or half of it where that is less, kept for LMDB, logs and the loop itself."""
+CLOSE_NOTIFY_S = 0.3
+"""How long a drain waits for TLS clients to answer the end: one that is idle does not read it."""
 UNLIMITED = 1 << 20
 """Connections where the process has no file limit: more than a worker's memory carries."""
 
@@ -72,7 +78,8 @@ class WireServer:
         self._all_closed.set()
         self._tick: asyncio.TimerHandle | None = None
         self._bound_unix: Path | None = None
-        self.port = 0
+        self._tls: TlsListener | None = None
+        self.port = self.tls_port = 0
 
     def make(self) -> Connection:
         """A connection for a peer that the loop accepted."""
@@ -84,6 +91,8 @@ class WireServer:
         self._all_closed.clear()
         self.worker.connections += 1
         self.worker.connections_total += 1
+        if connection.handshake is not None:
+            return self._slots.pass_on(connection.handshake, connection)
         return self._slots.take(connection, monotonic_ms())
 
     def closed(self, connection: Connection) -> None:
@@ -129,6 +138,20 @@ class WireServer:
             self._bound_unix = Path(options.unix_path)
         self._ticked()
 
+    def use_tls(self, context: ssl.SSLContext, host: str, port: int) -> None:
+        """Serve TLS there; if it is served already, new connections get this context. `OSError` if the port can't be had."""
+        if self._tls is not None:
+            self._tls.context = context
+            return
+        listener = TlsListener(
+            context,
+            lambda handshake: Connection(self.worker, self, handshake),
+            lambda handshake: self._slots.take(handshake, monotonic_ms()),
+            self._slots.free,
+        )
+        listener.start(bound_sockets(host, port, reuse_port=self._options.reuse_port), BACKLOG)
+        self._tls, self.tls_port = listener, listener.port
+
     def _poll(self, loop: asyncio.AbstractEventLoop) -> None:
         """Let the core read the sockets, where it can."""
         core, worker = trusted_core(), self.worker
@@ -148,6 +171,8 @@ class WireServer:
         for connection in list(self.connections):
             connection.drain()
         try:
+            if self._tls is not None:
+                await self._close_idle_tls(timeout_s)
             await asyncio.wait_for(self._all_closed.wait(), timeout_s)
         except TimeoutError:
             for connection in list(self.connections):
@@ -155,6 +180,14 @@ class WireServer:
             await self._all_closed.wait()
         self._report()
         self.close_worker()
+
+    async def _close_idle_tls(self, timeout_s: float) -> None:
+        """Cut TLS connections on which nothing is left but the client's answer to the end."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._all_closed.wait(), min(CLOSE_NOTIFY_S, timeout_s))
+        for connection in list(self.connections):
+            if connection.handshake is not None and connection.line is not None and connection.line.is_sent:
+                connection.abort()
 
     def close_worker(self) -> None:
         """Give back what the worker holds."""
@@ -169,6 +202,8 @@ class WireServer:
         for server in self._servers:
             server.close()
         self._servers.clear()
+        if self._tls is not None:
+            self._tls.stop()
         if self._bound_unix is not None:
             self._bound_unix.unlink(missing_ok=True)
             self._bound_unix = None

@@ -5,12 +5,15 @@ clients with credentials out, and which of both a newcomer is shows only after i
 there is a slot, and has a bounded time to authenticate; once nine slots of ten are taken, the oldest stranger makes room. The
 last tenth is therefore for those with an App and for the unix socket, whose file mode says who may connect.
 
+A connection of the TLS port has its slot and its time from the moment it was accepted, as a `Handshake` first.
+
 An attacker who floods the port has to open as many connections as strangers have slots, at least a tenth of all, in the time
 that a client takes to send its `AUTH`. Called by `listener`.
 """
 
 from __future__ import annotations
 
+from gate.tls import Handshake
 from gate.wire.connection import Connection
 
 AUTH_WITHIN_MS = 10_000
@@ -19,6 +22,8 @@ AUTH_WITHIN_WHEN_FULL_MS = 1_000
 """The same once nine slots of ten are taken."""
 KEPT_SHARE = 10
 """One slot of so many is kept from strangers."""
+
+Holder = Connection | Handshake
 
 FULL = (
     "ERR too many connections without AUTH: this one was closed to make room. "
@@ -33,15 +38,15 @@ class Slots:
         self._most = most
         self._kept = most // KEPT_SHARE
         self._auth_within_ms = auth_within_ms
-        self._taken: set[Connection] = set()
-        self._strangers: dict[Connection, int] = {}
+        self._taken: set[Holder] = set()
+        self._strangers: dict[Holder, int] = {}
         """Since when, in that order. Those that are being closed are in neither."""
 
     @property
     def _are_scarce(self) -> bool:
         return len(self._taken) > self._most - self._kept
 
-    def take(self, newcomer: Connection, now_monotonic_ms: int) -> bool:
+    def take(self, newcomer: Holder, now_monotonic_ms: int) -> bool:
         """Give a connection a slot, if necessary by closing another one. False if no slot is free."""
         self._taken.add(newcomer)
         if self._kept and self._are_scarce:
@@ -52,7 +57,17 @@ class Slots:
         self._strangers[newcomer] = now_monotonic_ms
         return True
 
-    def free(self, connection: Connection) -> None:
+    def pass_on(self, handshake: Handshake, connection: Connection) -> bool:
+        """The handshake is done: its connection goes on in its slot and its time. False if it lost the slot meanwhile."""
+        since_ms = self._strangers.pop(handshake, None)
+        if since_ms is None:
+            return False
+        self._taken.remove(handshake)
+        self._taken.add(connection)
+        self._strangers[connection] = since_ms
+        return True
+
+    def free(self, connection: Holder) -> None:
         """It is closed."""
         self._taken.discard(connection)
         self._strangers.pop(connection, None)
@@ -82,6 +97,6 @@ class Slots:
         if oldest is not None:
             self._leave(oldest, FULL)
 
-    def _leave(self, connection: Connection, problem: str) -> None:
+    def _leave(self, connection: Holder, problem: str) -> None:
         self.free(connection)
         connection.refuse(problem)

@@ -92,7 +92,7 @@ def test_noise_is_refused_in_a_known_word(noise: str) -> None:
 
 def test_a_jwt_without_algorithm_is_no_token() -> None:
     for forged in (
-        jwt.encode({"a": "shop", "u": "ann"}, None, algorithm="none"),
+        jwt.encode({"a": "shop", "u": "ann"}, "", algorithm="none"),
         jwt.encode({"a": "shop", "u": "ann"}, APP.secrets[0].ljust(32), algorithm="HS256"),
     ):
         assert refusal(forged) == "malformed"

@@ -13,12 +13,17 @@ from hypothesis import strategies as st
 
 from gate.config import OPTIONS, ServeConfig, read_config
 from gate.errors import InvalidConfig
-from gate.option_values import ROLES, Endpoint
+from gate.option_values import ROLES, Endpoint, TlsFiles
 
 WRONG = {
     "http": ["", "8080", ":8080", "127.0.0.1", "127.0.0.1:65536", "::1:80", "a b:1", "host:-1"],
     "resp": ["x"],
     "redis": ["localhost", "http://localhost", "redis://", "unix://", "redis://h:99999", "redis://[::1"],
+    "resp_tls": ["8443", "host"],
+    "http_tls": ["8443"],
+    "tls_cert": ["a\0b"],
+    "tls_key": ["a\0b"],
+    "tls_client_ca": ["a\0b"],
     "unix": ["/tmp/" + "x" * 120],
     "workers": ["0", "65", "many", "-1", "1.5", "9" * 40],
     "http_workers": ["0", "65", "auto", "-1", "1.5"],
@@ -71,6 +76,30 @@ def test_an_option_wins_over_the_environment_and_that_over_the_default() -> None
     assert config.http == Endpoint("::1", 2)
     assert str(config.http) == "[::1]:2"
     assert (config.workers, config.log_format) == (3, "json")
+
+
+TLS = {"resp_tls": "127.0.0.1:1", "tls_cert": "/c", "tls_key": "/k"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"tls_key": None}, "--resp-tls, --http-tls: a TLS port needs --tls-cert FILE and --tls-key FILE"),
+        ({"tls_key": None, "tls_cert": None}, "a TLS port needs --tls-cert FILE and --tls-key FILE"),
+        ({"resp_tls": None, "tls_key": None}, "--tls-cert: give --tls-cert and --tls-key together"),
+        ({"resp_tls": None}, "--tls-cert: give --resp-tls HOST:PORT or --http-tls HOST:PORT as well"),
+        (dict.fromkeys(TLS) | {"tls_client_ca": "/a"}, "--tls-client-ca: give --resp-tls HOST:PORT or --http-tls"),
+        ({"resp": "127.0.0.1:1"}, "--resp-tls: give it a port of its own (127.0.0.1:1 is taken by --resp)"),
+        ({"http_tls": "127.0.0.1:1"}, "--http-tls: give it a port of its own (127.0.0.1:1 is taken by --resp-tls)"),
+        ({"health": "127.0.0.1:1"}, "--resp-tls: give it a port of its own (127.0.0.1:1 is taken by --health)"),
+    ],
+)
+def test_options_of_tls_belong_together(changed: dict[str, str | None], said: str) -> None:
+    given = {name: text for name, text in {**TLS, **changed}.items() if text is not None}
+    with pytest.raises(InvalidConfig) as caught:
+        read_config(given, {})
+    assert len(caught.value.problems) == 1 and said in caught.value.problems[0]
+    assert read_config(TLS, {}).tls_files == TlsFiles("/c", "/k")
 
 
 @pytest.mark.parametrize(

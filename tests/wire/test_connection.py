@@ -16,8 +16,8 @@ from gate.wire import waiting as module
 from gate.wire.client import Client, Worker
 from gate.wire.commands import COMMANDS as TABLE
 from gate.wire.commands import answer
-from gate.wire.connection import PIECE_COMMANDS
 from gate.wire.refusals import TOO_MANY
+from gate.wire.turns import PIECE_COMMANDS
 from harness.seeds import examples
 from tests.replica.ledger import EPOCH, Ledger, app_facts, app_set, said
 from tests.wire.line import AUTH, Line, command

@@ -41,6 +41,7 @@ from gate.metrics import (
 from gate.readiness import Ready
 from gate.replica.authorization import Admission
 from gate.replica.reading import Reading
+from gate.service.certificates import Certificates
 from gate.service.node_state import NodeState
 from gate.service.role import RoleContext
 from gate.service.roles.http_presence import HttpPresence, most_websockets
@@ -65,6 +66,8 @@ async def main(context: RoleContext) -> None:
     replica = Ready(lambda: Reading(context.layout.replica))
     presence, tally = HttpPresence(context, Admission(replica.get)), Tally()
     server = await _served(context, store, acks, replica, presence, tally)
+    if context.role_config.http_tls is not None:
+        Certificates(context, context.role_config.http_tls, server.use_tls, ["http/1.1"])
     reporting = asyncio.create_task(tally.report_for_ever())
     if context.role_config.is_restart:
         context.ready()

@@ -14,6 +14,7 @@ from collections import Counter
 from gate.errors import ReplicaForeign, ReplicaMissing
 from gate.metrics import CHECKS, NATIVE_WORKERS, RESP_CONNECTIONS, RESP_CONNECTIONS_OPENED, RESP_ERRORS
 from gate.replica.native_core import trusted_core
+from gate.service.certificates import Certificates
 from gate.service.limits import FEW_FILES, most_clients
 from gate.service.role import RoleContext
 from gate.wire.client import Worker
@@ -54,6 +55,8 @@ async def main(context: RoleContext) -> None:
     server = await _served(context)
     if server is None:
         return
+    if context.role_config.resp_tls is not None:
+        Certificates(context, context.role_config.resp_tls, server.use_tls)
     is_open = asyncio.Event()
     connecting = asyncio.create_task(_connect_presence(context, server.worker, is_open))
     if not context.role_config.is_restart:
