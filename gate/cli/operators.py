@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import getpass
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -22,9 +22,9 @@ from gate.cli.store_connection import StoreConnection
 from gate.cli.time_format import shown_moment
 from gate.clock import wall_ms
 from gate.core.file_text import UTF8_MARK
-from gate.core.operators import MAX_PASSWORD_BYTES, Operator, OperatorRole, new_password, operator_name
-from gate.errors import CannotStart, InvalidInput
-from gate.store.new_credentials import new_operator_password
+from gate.core.operators import MAX_PASSWORD_BYTES, Operator, OperatorRole, new_password, operator_apps, operator_name
+from gate.errors import CannotStart, InvalidInput, Refused
+from gate.store.new_credentials import new_app_secret, new_operator_password
 from gate.store.writer import Attribution
 
 operator = typer.Typer(help="Operators: who may administer, and as what.", no_args_is_help=True, add_completion=False)
@@ -35,25 +35,41 @@ _FromStdin = Annotated[
 ]
 
 
+_Apps = Annotated[
+    list[str] | None,
+    typer.Option("--app", metavar="KEY", help="Limit it to this App (may be repeated); default: all Apps."),
+]
+
+
 @operator.command()
 @takes("redis", audited=True)
 def add(
     command: Command,
     name: _Name,
     role: Annotated[OperatorRole, typer.Option("--role", help="What the account may do.")] = "viewer",
+    apps: _Apps = None,
+    sso: Annotated[bool, typer.Option("--sso", help="A trusted proxy signs it in; it has no password.")] = False,
     password_stdin: _FromStdin = False,
 ) -> None:
     """Make an account."""
+    if sso and password_stdin:
+        raise InvalidInput("--sso", "an account without a password: leave out --password-stdin")
     wanted, password, because = _account(command, name, password_stdin)
-    made = Operator(name=wanted, role=role, password_hash=_hashed(password), created_at_ms=wall_ms())
+    reached = None if apps is None else operator_apps(apps)
+    password_hash = new_app_secret() if sso else _hashed(password)
+    made = Operator(name=wanted, role=role, password_hash=password_hash, created_at_ms=wall_ms(), apps=reached, sso=sso)
 
     async def work(connection: StoreConnection) -> None:
+        await _require_apps(connection, reached)
         await connection.store.operators.add(made, because)
 
     command.ask(work)
-    _print_changed(
-        command, f"added operator {wanted}, {role}", {"operator": wanted, "role": role}, password_stdin, password
-    )
+    document = {"operator": wanted, "role": role, **({} if reached is None else {"apps": list(reached)})}
+    done = f"added operator {wanted}, {role}{_of_apps(reached)}"
+    if sso:
+        command.print({**document, "sso": True}, f"{done}; a trusted proxy signs it in")
+    else:
+        _print_changed(command, done, document, password_stdin, password)
 
 
 @operator.command("list")
@@ -66,11 +82,14 @@ def list_(command: Command) -> None:
 
     found = command.ask(work)
     if command.as_json:
-        members = [{"operator": one.name, "role": one.role, "created_at_ms": one.created_at_ms} for one in found]
-        print_json({"operators": members})
+        print_json({"operators": [_document(one) for one in found]})
     else:
-        rows = ((one.name, one.role, shown_moment(one.created_at_ms)) for one in found)
-        print_table(("operator", "role", "created"), rows)
+        rows = (
+            (one.name, one.role, "all" if one.apps is None else ", ".join(one.apps), "proxy" if one.sso else "password",
+             shown_moment(one.created_at_ms))
+            for one in found
+        )  # fmt: skip
+        print_table(("operator", "role", "Apps", "signs in by", "created"), rows)
 
 
 @operator.command()
@@ -83,12 +102,13 @@ def passwd(
     """Give an account a new password; the old one ends at once."""
     wanted, password, because = _account(command, name, password_stdin)
     password_hash = _hashed(password)
-    _change(
-        command,
-        wanted,
-        lambda one: msgspec.structs.replace(one, password_hash=password_hash),
-        because,
-    )
+
+    def changed(one: Operator) -> Operator:
+        if one.sso:
+            raise Refused(f"{wanted} has no password: a trusted proxy signs it in")
+        return msgspec.structs.replace(one, password_hash=password_hash)
+
+    _change(command, wanted, changed, because)
     _forget_password(command.data, wanted)
     _print_changed(command, f"changed the password of {wanted}", {"operator": wanted}, password_stdin, password)
 
@@ -106,6 +126,35 @@ def role_(
     command.print({"operator": wanted, "role": role}, f"{wanted} is {role} from now on")
 
 
+@operator.command("set")
+@takes("redis", audited=True)
+def set_(
+    command: Command,
+    name: _Name,
+    role: Annotated[OperatorRole | None, typer.Option("--role", help="What it may do from now on.")] = None,
+    apps: _Apps = None,
+    all_apps: Annotated[bool, typer.Option("--all-apps", help="Lift the limit to some Apps.")] = False,
+) -> None:
+    """Change what an account may do, and which Apps it is limited to."""
+    if role is None and apps is None and not all_apps:
+        raise InvalidInput("options", "give --role, --app or --all-apps")
+    if apps is not None and all_apps:
+        raise InvalidInput("--all-apps", "give either --app or --all-apps")
+    wanted, because = _named(command, name)
+    reached = None if apps is None else operator_apps(apps)
+
+    def changed(one: Operator) -> Operator:
+        present = None if all_apps else one.apps if reached is None else reached
+        return msgspec.structs.replace(one, role=role or one.role, apps=present)
+
+    async def work(connection: StoreConnection) -> Operator:
+        await _require_apps(connection, reached)
+        return await connection.store.operators.change(wanted, changed, because)
+
+    done = command.ask(work)
+    command.print(_document(done), f"{wanted} is {done.role}{_of_apps(done.apps)} from now on")
+
+
 @operator.command()
 @takes("redis", audited=True)
 def remove(command: Command, name: _Name) -> None:
@@ -117,6 +166,21 @@ def remove(command: Command, name: _Name) -> None:
 
     command.ask(work)
     command.print({"operator": wanted}, f"removed operator {wanted}")
+
+
+def _document(one: Operator) -> dict[str, object]:
+    limited = {} if one.apps is None else {"apps": list(one.apps)}
+    by_proxy = {"sso": True} if one.sso else {}
+    return {"operator": one.name, "role": one.role, **limited, **by_proxy, "created_at_ms": one.created_at_ms}
+
+
+def _of_apps(apps: Sequence[str] | None) -> str:
+    return "" if apps is None else f" of {', '.join(apps)} only"
+
+
+async def _require_apps(connection: StoreConnection, apps: Sequence[str] | None) -> None:
+    for key in apps or ():
+        await connection.store.apps.get(key)
 
 
 def _named(command: Command, name: str) -> tuple[str, Attribution]:
@@ -170,7 +234,7 @@ def _forget_password(data: Path, name: str) -> None:
         warn(f"{path} can't be updated, and holds a password that has ended: {fault}")
 
 
-def _print_changed(command: Command, done: str, document: dict[str, str], is_given: bool, password: str) -> None:
+def _print_changed(command: Command, done: str, document: Mapping[str, object], is_given: bool, password: str) -> None:
     """Print the result; a generated password is shown only here."""
     if is_given:
         command.print(document, done)

@@ -95,7 +95,7 @@ class ConsoleRouter:
             raise PathUnknown(f"the console has no page {request.path[:200]}")
         if rest not in OF_ALL:
             with deps.replica as snapshot:
-                app = app_with_key(snapshot, key)
+                app = app_with_key(snapshot, key) if context.known.operator.reaches(key) else None
                 context.facts = None if app is None else app.app
             if context.facts is None:
                 raise AppUnknown(f"there is no App {key[:40]!r}; if it was made just now, load this page again")

@@ -47,7 +47,7 @@ from gate.http.errors import (
 )
 from gate.http.health import ASIDE, OF_MONITORING, PROBES, Probe
 from gate.http.openapi import DOCUMENTS, viewer
-from gate.http.operators import OPERATOR_REQUEST, OperatorAuth, operator_request
+from gate.http.operators import OPERATOR_REQUEST, OperatorAuth, Reach, operator_request
 from gate.http.responses import REQUEST_ID, is_check_logged, json_response, log_request, request_id_of
 from gate.http.rongcloud import endpoint as rongcloud_endpoint
 from gate.http.routing import UNKNOWN, Handler, Routes, sent_path
@@ -261,19 +261,19 @@ def _v1_app(deps: Deps, routes: Routes) -> web.Application:
 
 
 def _operators_app(deps: Deps, routes: Routes, operator_auth: OperatorAuth, prefix: str) -> web.Application:
-    roles: dict[Handler, OperatorRole] = {}
+    needs: dict[Handler, tuple[OperatorRole, Reach]] = {}
 
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
-        role = roles.get(request.match_info.handler)
-        if role is not None:
-            request[OPERATOR_REQUEST] = await operator_request(request, deps, operator_auth, role)
+        needed = needs.get(request.match_info.handler)
+        if needed is not None:
+            request[OPERATOR_REQUEST] = await operator_request(request, deps, operator_auth, *needed)
         return await handler(request)
 
     app = web.Application(middlewares=[authenticate])
     of_prefix = {key: one for key, one in apps.ENDPOINTS.items() if key[0].startswith(prefix)}
     answers = {key: partial(apps.answer, endpoint) for key, (_, endpoint) in of_prefix.items()}
-    roles |= {answers[key]: role for key, (role, _) in of_prefix.items()}
+    needs |= {answers[key]: (role, apps.reach_of(*key)) for key, (role, _) in of_prefix.items()}
     for path, methods in _by_path(answers).items():
         routes.add(app, path, "apps", methods, prefix)
     routes.add_others(app)

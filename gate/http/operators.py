@@ -25,12 +25,13 @@ import secrets
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from aiohttp import web
 
 from gate.clock import monotonic_ms
 from gate.core.operators import MAX_PASSWORD_BYTES, Operator, OperatorRole, may
-from gate.errors import InvalidInput
+from gate.errors import InvalidInput, NotFound
 from gate.http.auth import basic_pair
 from gate.http.context import RequestContext
 from gate.http.dependencies import Deps
@@ -63,18 +64,28 @@ class OperatorRequest(RequestContext):
         return app_in(self.request.raw_path)
 
 
+Reach = Literal["app", "apps", "deployment"]
+"""What an endpoint concerns: the App in its path; the Apps that the operator may see; or the deployment, which takes an
+operator that is not limited to Apps."""
+
 OPERATOR_REQUEST = web.RequestKey("operator_request", OperatorRequest)
 
 
 async def operator_request(
-    request: web.Request, deps: Deps, operator_auth: OperatorAuth, needed: OperatorRole
+    request: web.Request, deps: Deps, operator_auth: OperatorAuth, needed: OperatorRole, reach: Reach
 ) -> OperatorRequest:
     """The call of an operator with at least this role. Raises what its mistakes are, and `StoreUnavailable`."""
     name, password = basic_pair(request.headers.get("Authorization", ""), "an operator's name and password")
     operator = await operator_auth.admit(deps.store.operators, name, password, deps.address_of(request))
     if not may(operator.role, needed):
         raise RoleInsufficient(f"this takes the role {needed}, and {operator.name} is {operator.role}")
-    return OperatorRequest(request, deps, deps.now_ms(), operator)
+    if reach == "deployment" and operator.apps is not None:
+        raise RoleInsufficient(f"this takes an operator of all Apps, and {operator.name} is limited to some")
+    call = OperatorRequest(request, deps, deps.now_ms(), operator)
+    if reach == "app" and not operator.reaches(call.path_app()):
+        # In the words of an App that does not exist.
+        raise NotFound(f"there is no App with the key {call.path_app()!r}")
+    return call
 
 
 class OperatorAuth:
@@ -127,10 +138,13 @@ class OperatorAuth:
         return 2 if self._throttle.is_often_wrong(address) else 1
 
     async def _verify(self, operator: Operator | None, name: str, password: str, address: str) -> None:
-        stored = await asyncio.to_thread(decoy_hash) if operator is None else operator.password_hash
+        has_password = operator is not None and not operator.sso
+        stored = (
+            operator.password_hash if operator is not None and has_password else await asyncio.to_thread(decoy_hash)
+        )
         tried = password if len(password.encode("utf-8", "surrogatepass")) <= MAX_PASSWORD_BYTES else ""
         fits = await asyncio.to_thread(password_fits, tried, stored)
-        if operator is None or not fits:
+        if operator is None or not has_password or not fits:
             self._throttle.failed(name, address)
             raise CredentialsWrong(_WRONG)
         self._remember(operator, password)

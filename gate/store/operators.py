@@ -105,8 +105,12 @@ class Operators:
 
 
 def _changed(before: Operator | None, after: Operator | None) -> bytes:
-    """Return the audit entry's value, as JSON: the role before and after, and whether the password changed, never its hash."""
+    """Return the audit entry's value, as JSON: the role and Apps before and after, and whether the password changed."""
     shown: dict[str, object] = {"role": [one and one.role for one in (before, after)]}
+    if any(one is not None and one.apps is not None for one in (before, after)):
+        shown["apps"] = [one and one.apps for one in (before, after)]
+    if any(one is not None and one.sso for one in (before, after)):
+        shown["sso"] = [one and one.sso for one in (before, after)]
     if before is not None and after is not None and before.password_hash != after.password_hash:
         shown["password"] = "changed"
     return msgspec.json.encode(shown)

@@ -76,3 +76,34 @@ def test_passwords_that_are_none_are_not_repeated(service: GateService, typed: b
     named = [line.split(":")[1].strip() for line in refused.err.splitlines()]
     assert named == ["operator", "password"]
     assert not typed.strip() or typed.strip().decode("utf-8", "replace") not in refused.out + refused.err
+
+
+def test_an_account_is_limited_to_apps_and_the_limit_is_lifted(service: GateService) -> None:
+    gate, own = Command(service.data), service.app_key
+    assert own is not None
+    other = gate.json("app", "create", "Other")["app_key"]
+    assert "no App" in gate("operator", "add", "eve", "--app", "no-such-app", status=1).err
+    made = gate.json("operator", "add", "eve", "--role", "operator", "--app", own)
+    assert made["apps"] == [own]
+    assert status_of(service, "eve", made["password"], f"/v1/apps/{own}") == 200
+    assert status_of(service, "eve", made["password"], f"/v1/apps/{other}") == 404
+    assert status_of(service, "eve", made["password"], "/v1/deployment-audit") == 403
+    assert gate.json("operator", "set", "eve", "--app", own, "--app", other)["apps"] == sorted([own, other])
+    assert status_of(service, "eve", made["password"], f"/v1/apps/{other}") == 200
+    changed = gate.json("operator", "set", "eve", "--all-apps", "--role", "viewer")
+    assert (changed["role"], "apps" in changed) == ("viewer", False)
+    assert status_of(service, "eve", made["password"], "/v1/deployment-audit") == 200
+    assert "give --role, --app or --all-apps" in gate("operator", "set", "eve", status=2).err
+    entry = gate.json("audit", "--deployment")["entries"][0]
+    assert entry["changed"]["apps"] == [sorted([own, other]), None]
+
+
+def test_an_account_of_a_proxy_has_no_password(service: GateService) -> None:
+    gate = Command(service.data)
+    made = gate.json("operator", "add", "fay@example.com", "--sso")
+    assert made == {"operator": "fay@example.com", "role": "viewer", "sso": True}
+    [listed] = [one for one in gate.json("operator", "list")["operators"] if one["operator"] == "fay@example.com"]
+    assert listed["sso"] is True
+    assert "trusted proxy signs it in" in gate("operator", "passwd", "fay@example.com", status=1).err
+    assert status_of(service, "fay@example.com", "") == 401
+    assert "--password-stdin" in gate("operator", "add", "gil", "--sso", "--password-stdin", status=2).err

@@ -8,6 +8,7 @@ from base64 import b64encode
 from html.parser import HTMLParser
 from urllib.parse import quote_from_bytes
 
+import msgspec
 import pytest
 from aiohttp import web
 
@@ -346,3 +347,21 @@ async def test_with_redis_away_those_who_were_here_read_on(place: Place) -> None
         assert (await viewer.app("online")).status == 303
     assert "Redis can not be reached" not in (await visitor.app("online")).text
     assert await place.world.presence.is_online(place.world.app.key, b"alice")
+
+
+async def test_an_operator_of_some_apps_sees_only_their_pages(place: Place) -> None:
+    hidden = place.world.app
+    await place.world.begin_app()
+    visitor = await place.visitor()
+    await place.world.store.operators.change(
+        visitor.name, lambda one: msgspec.structs.replace(one, apps=(place.world.app.key,))
+    )
+    listed = await visitor.get("/console/")
+    assert (listed.status, listed.place) == (303, f"/console/{place.world.app.key}/online")
+    assert (await visitor.app("online")).status == 200
+    for page in OF_APP:
+        shown = await visitor.get(f"/console/{hidden.key}/{page}")
+        assert shown.status == 404 and "There is no App" in shown.text, page
+    token = (await visitor.app("user")).form_token
+    kicked = await visitor.post(f"/console/{hidden.key}/user/kick?user=a", {"form_token": token, "session": ""})
+    assert kicked.status == 404

@@ -58,6 +58,10 @@ async def test_the_last_admin_stays(store: Store) -> None:
         await store.operators.remove("ann")
     with pytest.raises(Refused, match="only admin"):
         await store.operators.change("ann", lambda one: msgspec.structs.replace(one, role="viewer"))
+    # An admin that is limited to Apps administers no deployment.
+    await store.operators.add(msgspec.structs.replace(operator("cid"), apps=("shop",)))
+    with pytest.raises(Refused, match="only admin"):
+        await store.operators.change("ann", lambda one: msgspec.structs.replace(one, apps=("shop",)))
     await store.operators.change("ann", lambda one: msgspec.structs.replace(one, password_hash="$other"))
     await store.operators.remove("bob")
 

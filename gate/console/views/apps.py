@@ -14,11 +14,11 @@ async def show(context: ConsoleContext) -> web.Response:
     """The list; a deployment with a single App goes to it at once."""
     away = ""
     try:
-        apps = [AppName(one.key, one.name, one.environment) for one in await context.deps.store.apps.list()]
-        context.last_read.apps = apps
+        apps = await context.deps.store.apps.list()
+        context.last_read.apps = [AppName(one.key, one.name, one.environment) for one in apps]
     except StoreUnavailable as fault:
         away = str(fault)
-    known = context.last_read.apps
+    known = [one for one in context.last_read.apps if context.operator.operator.reaches(one.key)]
     if len(known) == 1:
         return see_other(f"{PREFIX}{known[0].key}/online")
     return page(context, "apps.html", apps=known, away=away)

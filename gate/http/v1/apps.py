@@ -9,6 +9,9 @@
     POST   /v1/apps/{app}/drop-secret     admin     end the old secret, and its Tokens or not
     GET    /v1/deployment-audit           viewer    what was done to Apps and operators; facts that Redis lost
 
+An operator that is limited to Apps sees and changes only these; for it the others do not exist, and what concerns the whole
+deployment (a new App, the deployment's audit) is refused.
+
 HTTP Basic with an operator's name and password. The operator's name goes into the App's audit, with the `reason` of the body.
 Settings are named as `gate app show --json` names them; no answer holds a secret but where it is new.
 """
@@ -41,7 +44,7 @@ from gate.errors import AppUnknown, InvalidInput, NotFound
 from gate.http.endpoint import Effective, Endpoint, answered, responded
 from gate.http.errors import RoleInsufficient
 from gate.http.fields import APP_KEY, Reason, TextId
-from gate.http.operators import OPERATOR_REQUEST, OperatorRequest
+from gate.http.operators import OPERATOR_REQUEST, OperatorRequest, Reach
 from gate.http.requests import Body
 from gate.http.v1.audit import DeploymentAuditPage, DeploymentAuditQuery, deployment_audit_line
 from gate.store.new_credentials import new_app_key, new_app_secret
@@ -211,8 +214,9 @@ class AppMade(Effective, kw_only=True):
 
 
 async def list_apps(call: OperatorRequest) -> AppsPage:
-    """All Apps, by key."""
-    return AppsPage(apps=[AppSettings(**app_document(facts)) for facts in await call.deps.store.apps.list()])
+    """The Apps that the operator may see, by key."""
+    apps = await call.deps.store.apps.list()
+    return AppsPage(apps=[AppSettings(**app_document(facts)) for facts in apps if call.operator.reaches(facts.key)])
 
 
 async def show(call: OperatorRequest) -> AppSettings:  # type: ignore[valid-type]
@@ -310,3 +314,11 @@ ENDPOINTS: dict[tuple[str, str], tuple[OperatorRole, Endpoint[OperatorRequest]]]
     ("/v1/deployment-audit", "GET"): ("viewer", Endpoint("What was done to Apps and operators", deployment_audit)),
 }
 """By path and method: the role it takes, and what it does."""
+
+OF_SOME_APPS = {("/v1/apps", "GET")}
+"""Endpoints without an App in their path that answer an operator about the Apps that it may see."""
+
+
+def reach_of(path: str, method: str) -> Reach:
+    """What an endpoint concerns. Unless it is named above or names an App, that is the deployment."""
+    return "app" if "{app}" in path else "apps" if (path, method) in OF_SOME_APPS else "deployment"

@@ -10,8 +10,13 @@ if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= ARGV[2] then
   return 'differs'
 end
 
+-- Of the whole deployment: one that is limited to Apps may not administer it.
 local function is_admin(operator)
-  return operator ~= '' and cjson.decode(operator)['role'] == 'admin'
+  if operator == '' then
+    return false
+  end
+  local account = cjson.decode(operator)
+  return account['role'] == 'admin' and not account['apps']
 end
 
 if is_admin(ARGV[2]) and not is_admin(ARGV[3]) then
