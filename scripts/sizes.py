@@ -47,7 +47,7 @@ def sources(folder: str) -> Sequence[str]:
 def protocols(text: str) -> int:
     """Classes whose base is typing's `Protocol`; that of asyncio is the base of a connection."""
     classes = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ClassDef))
-    return sum("Protocol" in set(bases(node)) for node in classes)
+    return sum(not {"Protocol", "typing.Protocol"}.isdisjoint(bases(node)) for node in classes)
 
 
 def bases(node: ast.ClassDef) -> Iterator[str]:

@@ -29,6 +29,8 @@ from gate.http.forms import TooLong
 
 FIRST_UNTIL_MS = 100_000_000_000
 """A moment before this (1973) is one in seconds that was meant in milliseconds."""
+MAX_REVOKED_AHEAD_MS = 86_400_000
+"""How far ahead Tokens may be revoked. Until then the User gets none, so a later moment is most likely one in other units."""
 MAX_SECONDS = 100 * 366 * 86_400
 """A century; longer is `permanent`."""
 

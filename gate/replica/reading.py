@@ -56,7 +56,7 @@ DEFAULT_CACHED_USERS = 1 << 20
 JOURNAL_REACH = 256
 
 # Range of the key of a Position.
-MAX_PARTITIONS = 1 << 16
+PARTITION_NUMBERS = 1 << 16
 # Transactions begun until the meta page of one is read with certainty: nearly always the first, see `native/tree.c`.
 _PLACE_TRIES = 16
 # Value on a status page that names no file.
@@ -246,7 +246,7 @@ class Reading:
     def position(self, partition: int) -> PositionRecord | None:
         """Return this Replica's Position in a Partition; None before its first fact, or if there is no such Partition."""
         if partition not in self._positions:
-            value = self.read(position_key(partition)) if partition < MAX_PARTITIONS else None
+            value = self.read(position_key(partition)) if partition < PARTITION_NUMBERS else None
             try:
                 self._positions[partition] = None if value is None else unpack_position(value)
             except ReplicaForeign as fault:

@@ -26,7 +26,7 @@ from gate.store.link import Command
 from gate.store.scripts import Call
 from gate.store.writer import Attribution, Writer
 
-MAX_PAGE = 1_000
+MAX_AUDIT_PAGE = 1_000
 LOOKED_AT_A_STEP = 1_000
 # Old entries that one script deletes, in a millisecond: after `audit_days` was lowered there may be millions.
 TRIMMED_A_SCRIPT = 500
@@ -104,8 +104,8 @@ class Audit:
 
         For one User, a page may be short, even empty, and still have a next one. Raises `InvalidInput`.
         """
-        if not 1 <= count <= MAX_PAGE:
-            raise InvalidInput("count", f"must be 1 to {MAX_PAGE}, {count} was sent")
+        if not 1 <= count <= MAX_AUDIT_PAGE:
+            raise InvalidInput("count", f"must be 1 to {MAX_AUDIT_PAGE}, {count} was sent")
         place = None if cursor is None else _place(cursor)
         if to_ms < 1:
             return [], None  # no entry is older, and Redis refuses a range that ends before its first id
@@ -160,8 +160,8 @@ class Audit:
         self, count: int, *, from_ms: int = 0, to_ms: int = FOREVER_MS, cursor: str | None = None
     ) -> tuple[list[DeploymentEntry], str | None]:
         """As `page`, of the deployment's audit. Raises `InvalidInput`."""
-        if not 1 <= count <= MAX_PAGE:
-            raise InvalidInput("count", f"must be 1 to {MAX_PAGE}, {count} was sent")
+        if not 1 <= count <= MAX_AUDIT_PAGE:
+            raise InvalidInput("count", f"must be 1 to {MAX_AUDIT_PAGE}, {count} was sent")
         place = None if cursor is None else _place(cursor)
         if to_ms < 1:
             return [], None  # Redis refuses a range that ends before its first id

@@ -18,7 +18,7 @@ from gate.store.writer import MAX_IDS_A_CALL, Attribution, Step, Writer, WriteRe
 
 # Keeps one Change below 7 KB. `CHUNK` in lua/lib/members.lua has the same value.
 MEMBERS_A_CHANGE = 100
-MAX_PAGE = 1_000
+MAX_LIST_PAGE = 1_000
 # Entries that one script reads for a page, which takes some 5 ms: many may have ended and not be swept yet.
 MAX_LOOKED_AT = 10_000
 
@@ -130,8 +130,8 @@ class Lists:
         self, app_key: str, kind: ListKind, owner: bytes, now_ms: int, before: int | None, count: int
     ) -> tuple[list[Entry], int | None]:
         """Return entries in force, newest first, older than the place `before`; and the next `before`, None at the end."""
-        if not 1 <= count <= MAX_PAGE:
-            raise InvalidInput("count", f"must be 1 to {MAX_PAGE}, {count} was sent")
+        if not 1 <= count <= MAX_LIST_PAGE:
+            raise InvalidInput("count", f"must be 1 to {MAX_LIST_PAGE}, {count} was sent")
         partition = self._writer.partition_of(app_key, owner)
         own = [keys.entries(partition, kind, app_key, owner), keys.ends(partition, kind, app_key, owner)]
         entries: list[Entry] = []

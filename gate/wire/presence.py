@@ -16,7 +16,7 @@ from gate.wire.client import Client
 from gate.wire.outbox import PendingReply
 from gate.wire.table import Asking
 
-MAX_USERS = 10_000
+MAX_ONLINE_USERS = 10_000
 """In one GATE.ONLINE: some 5 ms of Redis's time."""
 USERS_A_SCRIPT = 1_000
 USERS_A_REPLY = 10
@@ -25,8 +25,8 @@ USERS_A_REPLY = 10
 
 def online(client: Client, arguments: Sequence[bytes]) -> PendingReply:
     """`GATE.ONLINE user [user …]` → an array of 1 or 0, in order."""
-    if len(arguments) > MAX_USERS:
-        raise InvalidInput("users", f"at most {MAX_USERS} in one GATE.ONLINE, {len(arguments)} were sent")
+    if len(arguments) > MAX_ONLINE_USERS:
+        raise InvalidInput("users", f"at most {MAX_ONLINE_USERS} in one GATE.ONLINE, {len(arguments)} were sent")
     check_user_ids(arguments, "user")
     service, app_key = client.session_service(), client.app().app.key
     pieces = [arguments[at : at + USERS_A_SCRIPT] for at in range(0, len(arguments), USERS_A_SCRIPT)]

@@ -20,7 +20,7 @@ from gate.replica import envs
 from gate.replica.app_reading import AppReading
 from gate.replica.files import delete_facts, forget_current, make_current
 from gate.replica.layout import BOARD_FILE, user_prefix
-from gate.replica.reading import JOURNAL_REACH, MAX_PARTITIONS, Reading
+from gate.replica.reading import JOURNAL_REACH, PARTITION_NUMBERS, Reading
 from gate.replica.status_page import StatusPage
 from harness.seeds import examples
 from tests.replica.ledger import Ledger, app_facts, app_set, said
@@ -317,7 +317,7 @@ def test_a_partition_that_cannot_be_has_no_position(directory: Path) -> None:
     reading = Reading(directory)
     reading.refresh()
     assert reading.position(0) is not None
-    assert reading.position(1) is reading.position(MAX_PARTITIONS) is None
+    assert reading.position(1) is reading.position(PARTITION_NUMBERS) is None
     _close(reading, ledger)
 
 

@@ -24,13 +24,13 @@ from gate.http.paging import PageToken
 from gate.http.requests import Body, Query, Schema
 from gate.http.v1.lists import MembersPage
 
-Users = Annotated[list[bytes], up_to(own_list.MAX_USERS)]
+Users = Annotated[list[bytes], up_to(own_list.MAX_OWN_LIST_USERS)]
 
 
 class OwnListQuery(Query, frozen=True):
     """Which page, or which User alone."""
 
-    count: Annotated[int, Meta(ge=1, le=own_list.MAX_PAGE)] = own_list.MAX_PAGE
+    count: Annotated[int, Meta(ge=1, le=own_list.MAX_OWN_LIST_PAGE)] = own_list.MAX_OWN_LIST_PAGE
     cursor: PageToken | None = None
     user: Annotated[bytes, Meta(description="Ask for this User alone.")] | None = None
 

@@ -51,26 +51,28 @@ class Logout(_Message, frozen=True, tag="logout"):
 class Presence(_Message, frozen=True, tag="presence"):
     """Who of these is online?"""
 
-    users: Annotated[list[bytes], up_to(presence.MAX_USERS)]
+    users: Annotated[list[bytes], up_to(presence.MAX_CLIENT_PRESENCE_USERS)]
 
 
 class Blacklist(_Message, frozen=True, tag="blacklist"):
     """Is this User on my Blacklist; or who is?"""
 
     user: bytes | None = None
-    count: int = own_list.MAX_PAGE
+    count: int = own_list.MAX_OWN_LIST_PAGE
     cursor: str | None = None
 
     def mistakes(self, now_ms: int) -> Iterable[InvalidInput]:
         """The length of a page, if it is a page that is asked for."""
-        if self.user is None and not 1 <= self.count <= own_list.MAX_PAGE:
-            yield InvalidInput("count", f"must be a whole number from 1 to {own_list.MAX_PAGE}, {self.count} was sent")
+        if self.user is None and not 1 <= self.count <= own_list.MAX_OWN_LIST_PAGE:
+            yield InvalidInput(
+                "count", f"must be a whole number from 1 to {own_list.MAX_OWN_LIST_PAGE}, {self.count} was sent"
+            )
 
 
 class Block(_Message, frozen=True, tag="block"):
     """Put these on my Blacklist."""
 
-    users: Annotated[list[bytes], up_to(own_list.MAX_USERS)]
+    users: Annotated[list[bytes], up_to(own_list.MAX_OWN_LIST_USERS)]
     until: UntilMs | None = None
     seconds: Seconds | None = None
 
@@ -82,7 +84,7 @@ class Block(_Message, frozen=True, tag="block"):
 class Unblock(_Message, frozen=True, tag="unblock"):
     """Take these off it."""
 
-    users: Annotated[list[bytes], up_to(own_list.MAX_USERS)]
+    users: Annotated[list[bytes], up_to(own_list.MAX_OWN_LIST_USERS)]
 
 
 async def answer(deps: Deps, app_key: str, session: LocalSession, text: str) -> tuple[str, bytes]:
@@ -119,7 +121,7 @@ async def _answered(deps: Deps, app_key: str, session: LocalSession, sent: dict[
     answers, limits = _TABLE[shape.declared]
     deps.limiter.spend(facts, limits, session.user)
     if shape.declared is Presence:
-        deps.limiter.spend_asked(facts, session.user, min(len(sent["users"]), presence.MAX_USERS))
+        deps.limiter.spend_asked(facts, session.user, min(len(sent["users"]), presence.MAX_CLIENT_PRESENCE_USERS))
     outcome = await answers(MessageContext(deps, facts, now_ms, session.user), shape.checked(message, now_ms))
     return {"type": sent["type"], **outcome}
 

@@ -14,9 +14,9 @@ from gate.http.v1.lists import MembersPage, members_page
 from gate.replica.reader import app_of
 from gate.store.writer import WriteReceipt
 
-MAX_USERS = 100
+MAX_OWN_LIST_USERS = 100
 """That one call may name: an end user blocks by hand."""
-MAX_PAGE = 1_000
+MAX_OWN_LIST_PAGE = 1_000
 BY_ITSELF = "user"
 """Who did it, as the audit names an owner that changed its own list."""
 

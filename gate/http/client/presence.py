@@ -16,14 +16,14 @@ from gate.http.endpoint import Endpoint
 from gate.http.requests import Query, fields_of
 from gate.http.v1.presence_json import PresenceAnswer, seen_presences
 
-MAX_USERS = 1_000
+MAX_CLIENT_PRESENCE_USERS = 1_000
 """Of one call: more than a list on a screen, and some 20 kB of a query string."""
 
 
 class PresenceQuery(Query, frozen=True, rename={"users": "user"}):
     """Whose Presence."""
 
-    users: Annotated[list[bytes], Meta(min_length=1, max_length=MAX_USERS, examples=[["alice"]])]
+    users: Annotated[list[bytes], Meta(min_length=1, max_length=MAX_CLIENT_PRESENCE_USERS, examples=[["alice"]])]
 
     @classmethod
     async def read(cls, call: RequestContext) -> Self:
@@ -31,8 +31,8 @@ class PresenceQuery(Query, frozen=True, rename={"users": "user"}):
         assert isinstance(call, ClientRequest), "only endpoints of /client take this query"
         # Counted before they are decoded, which costs as much as answering.
         count = call.request.raw_path.count("user=")
-        if count > MAX_USERS:
-            raise InvalidInput("user", f"must be given at most {MAX_USERS} times, {count} were sent")
+        if count > MAX_CLIENT_PRESENCE_USERS:
+            raise InvalidInput("user", f"must be given at most {MAX_CLIENT_PRESENCE_USERS} times, {count} were sent")
         call.deps.limiter.spend_asked(call.facts, call.user, count)
         query = fields_of(cls, call.query())
         if not query.users:

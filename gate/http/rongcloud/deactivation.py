@@ -16,9 +16,9 @@ from gate.http.rongcloud.endpoint import JoinedId, Success, UserIds, answered
 from gate.store.deactivation import Operation
 
 MAX_DEACTIVATED = 100
-MAX_PAGE_USERS = 50
+MAX_DEACTIVATED_A_PAGE = 50
 """Also what a query without a size answers."""
-MAX_PAGE = 100_000 // MAX_PAGE_USERS
+LAST_DEACTIVATED_PAGE = 100_000 // MAX_DEACTIVATED_A_PAGE
 
 
 class DeactivationForm(FormBody, frozen=True, rename={"users": "userId"}):
@@ -30,8 +30,8 @@ class DeactivationForm(FormBody, frozen=True, rename={"users": "userId"}):
 class DeactivatedForm(FormBody, frozen=True, rename={"page": "pageNo", "size": "pageSize"}):
     """Which page."""
 
-    page: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = 1
-    size: Annotated[int, Meta(ge=1, le=MAX_PAGE_USERS)] = MAX_PAGE_USERS
+    page: Annotated[int, Meta(ge=1, le=LAST_DEACTIVATED_PAGE)] = 1
+    size: Annotated[int, Meta(ge=1, le=MAX_DEACTIVATED_A_PAGE)] = MAX_DEACTIVATED_A_PAGE
 
 
 class OperationStarted(Success, kw_only=True):

@@ -18,6 +18,8 @@ from gate.store.writer import WriteReceipt
 
 MAX_IDS = 20
 """Ids that one call may name."""
+LAST_PAGE = 1_000_000
+"""The highest number of a page: a number of any length would be one that Redis refuses."""
 
 A = TypeVar("A", bound="Success")
 Users = Annotated[list[bytes], up_to(MAX_IDS, "alice")]

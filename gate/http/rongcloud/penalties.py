@@ -20,7 +20,7 @@ from gate.http.endpoint import Endpoint
 from gate.http.fields import up_to
 from gate.http.forms import shown_value
 from gate.http.requests import FormBody
-from gate.http.rongcloud.endpoint import Success, Users, UsersForm, answered, time_text
+from gate.http.rongcloud.endpoint import LAST_PAGE, Success, Users, UsersForm, answered, time_text
 
 MAX_MINUTES = 43_200
 """30 days. There is no permanent Ban in this API; `/v1/bans` has one."""
@@ -29,7 +29,6 @@ UNPAGED_BANS = 1_000
 """Without a page, the first thousand are answered."""
 DEFAULT_PAGE_BANS = 50
 MAX_PAGE_BANS = 1_000
-MAX_PAGE = 1_000_000
 
 
 class BlockForm(FormBody, frozen=True, rename={"users": "userId"}):
@@ -46,7 +45,7 @@ class BansForm(FormBody, frozen=True):
         int,
         Meta(
             ge=0,
-            le=MAX_PAGE,
+            le=LAST_PAGE,
             description="0: the first 1,000, whatever `size` is; pages reach 100,000 Bans deep.",
         ),
     ] = 0

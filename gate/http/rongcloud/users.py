@@ -16,16 +16,13 @@ from gate.core.ids import shown
 from gate.errors import InvalidInput, UserUnknown
 from gate.http.context import AppRequest
 from gate.http.endpoint import Endpoint
-from gate.http.fields import Portrait, ProfileName, RegistrableId
+from gate.http.fields import MAX_REVOKED_AHEAD_MS, Portrait, ProfileName, RegistrableId
 from gate.http.requests import FormBody
-from gate.http.rongcloud.endpoint import JoinedId, Success, UserForm, Users, answered, time_text
+from gate.http.rongcloud.endpoint import LAST_PAGE, JoinedId, Success, UserForm, Users, answered, time_text
 
 MAX_DELETED = 100
 DEFAULT_PAGE_USERS = 20
-MAX_PAGE_USERS = 100
-MAX_PAGE = 1_000_000
-MAX_AHEAD_MS = 86_400_000
-"""Until then the User gets no Token, so further ahead is a mistake in units more likely than a wish."""
+MAX_USERS_A_PAGE = 100
 _FIRST_MS = 100_000_000_000
 """Below it a moment counts as seconds: as milliseconds it is in 1973, and revoking would quietly revoke nothing."""
 MAX_DIGITS_MS = 9_999_999_999_999_999
@@ -53,8 +50,8 @@ class ProfileForm(FormBody, frozen=True, rename={"user": "userId", "portrait": "
 class UsersPageForm(FormBody, frozen=True, rename={"size": "pageSize"}):
     """Which page."""
 
-    page: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = 1
-    size: Annotated[int, Meta(ge=1, le=MAX_PAGE_USERS)] = DEFAULT_PAGE_USERS
+    page: Annotated[int, Meta(ge=1, le=LAST_PAGE)] = 1
+    size: Annotated[int, Meta(ge=1, le=MAX_USERS_A_PAGE)] = DEFAULT_PAGE_USERS
     order: Annotated[int, Meta(ge=0, le=1, description="0 oldest first, 1 newest first.")] = 0
 
 
@@ -169,7 +166,7 @@ class ExpireForm(FormBody, frozen=True, rename={"users": "userId"}):
 async def expire(call: AppRequest, form: ExpireForm) -> Success:
     """Revoke the Tokens of 1 to 20 Users that were minted up to `time`, in ms; those revoked before stay revoked."""
     before_ms = form.time if form.time >= _FIRST_MS else form.time * 1_000
-    if before_ms > call.now_ms + MAX_AHEAD_MS:
+    if before_ms > call.now_ms + MAX_REVOKED_AHEAD_MS:
         raise InvalidInput("time", f"must lie at most a day ahead, in milliseconds: {form.time} was sent")
     # A Token of that very millisecond may have been answered before the caller looked at its clock.
     written = await call.writes().revoke_tokens(form.users, before_ms + 1)

@@ -18,14 +18,14 @@ from gate.http.endpoint import Endpoint
 from gate.http.fields import IdJson, json_id, until_json
 from gate.http.paging import CURSOR_TEXT
 from gate.http.requests import Query
-from gate.store.audit import MAX_PAGE, NOTED, AuditEntry, DeploymentEntry, DeploymentKind, Noted
+from gate.store.audit import MAX_AUDIT_PAGE, NOTED, AuditEntry, DeploymentEntry, DeploymentKind, Noted
 
 DEFAULT_PAGE = 100
 _CURSOR = r"^([1-9][0-9]{0,15}-[0-9]{1,16}-[0-9]{1,4})?$"
 
 FromMs = Annotated[int, Meta(ge=0, le=FOREVER_MS, description="A moment, Unix ms, that counts.")]
 ToMs = Annotated[int, Meta(ge=0, le=FOREVER_MS, description="A moment, Unix ms, that no longer counts.")]
-Count = Annotated[int, Meta(ge=1, le=MAX_PAGE)]
+Count = Annotated[int, Meta(ge=1, le=MAX_AUDIT_PAGE)]
 Cursor = Annotated[str, Meta(description=CURSOR_TEXT, extra_json_schema={"pattern": _CURSOR})]
 
 

@@ -34,8 +34,8 @@ from gate.http.fields import FeedCursor, GatewayName, json_id, up_to
 from gate.http.requests import Body, Query, fields_of
 from gate.http.v1.changes import cursor_named
 
-MAX_USERS_IN_QUERY = 1_000
-MAX_USERS = 10_000
+MAX_FOLLOWED_IN_QUERY = 1_000
+MAX_FOLLOWED_USERS = 10_000
 BEAT_S = 15.0
 """How often something is sent whatever happens: proxies close what is silent for a minute."""
 LOOK_S = 1.0
@@ -66,7 +66,7 @@ class WatchQuery(Query, frozen=True):
         | None
     ) = None
     users: Annotated[
-        list[bytes], Meta(min_length=1, max_length=MAX_USERS_IN_QUERY, description="Only these, a field each.")
+        list[bytes], Meta(min_length=1, max_length=MAX_FOLLOWED_IN_QUERY, description="Only these, a field each.")
     ] = msgspec.field(default_factory=list)
     gateway: (
         Annotated[
@@ -93,7 +93,7 @@ class Watching(Body, frozen=True):
 
     IS_BATCH: ClassVar[bool] = True
 
-    users: Annotated[list[bytes], up_to(MAX_USERS)] | None = None
+    users: Annotated[list[bytes], up_to(MAX_FOLLOWED_USERS)] | None = None
     kinds: Annotated[list[Kind], Meta(extra_json_schema={"minItems": 1})] | None = None
     gateway: GatewayName | None = None
     since: FeedCursor | None = None

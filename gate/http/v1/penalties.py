@@ -32,13 +32,13 @@ from gate.http.requests import Body, Query, Schema
 from gate.store.app_writes import PenaltyKind
 from gate.store.penalties import Penalties
 
-MAX_USERS = 1_000
+MAX_WRITE_USERS = 1_000
 """Users that one call may name: one script a Partition, each of some milliseconds at the most."""
-MAX_PAGE = 1_000
+MAX_PENALTIES_A_PAGE = 1_000
 MAX_OFFSET = 99_000
 """With a page behind it, the depth to which the store pages: every Partition is asked for that many."""
 
-Users = Annotated[list[bytes], up_to(MAX_USERS)]
+Users = Annotated[list[bytes], up_to(MAX_WRITE_USERS)]
 
 
 class Imposing(Body, frozen=True):
@@ -70,7 +70,7 @@ class PenaltyPage(Query, frozen=True):
     """Which page."""
 
     offset: Annotated[int, Meta(ge=0, le=MAX_OFFSET)] = 0
-    count: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = MAX_PAGE
+    count: Annotated[int, Meta(ge=1, le=MAX_PENALTIES_A_PAGE)] = MAX_PENALTIES_A_PAGE
     token: PlaceToken | None = None
 
 

@@ -36,11 +36,11 @@ from gate.http.v1.presence_json import (
 from gate.presence.kick_command import kick_user
 from gate.store.writer import Attribution
 
-MAX_USERS = 10_000
+MAX_PRESENCE_USERS = 10_000
 """Of one call: some 150 ms where all are online, a thousand at a time, so that no other caller waits for the whole."""
 MAX_MINUTES = 60
 """What is kept for sure; a little more is."""
-MAX_PAGE = 1_000
+MAX_ONLINE_A_PAGE = 1_000
 DEFAULT_PAGE = 100
 
 
@@ -49,7 +49,7 @@ class Asking(Body, frozen=True, rename={"viewer": "as"}):
 
     IS_BATCH: ClassVar[bool] = True
 
-    users: Annotated[list[bytes], up_to(MAX_USERS)]
+    users: Annotated[list[bytes], up_to(MAX_PRESENCE_USERS)]
     viewer: bytes | None = None
 
 
@@ -80,7 +80,7 @@ class HistoryQuery(Query, frozen=True):
 class OnlineQuery(Query, frozen=True):
     """Which page."""
 
-    size: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = DEFAULT_PAGE
+    size: Annotated[int, Meta(ge=1, le=MAX_ONLINE_A_PAGE)] = DEFAULT_PAGE
     token: PageToken | None = msgspec.field(default=None, name="pageToken")
 
 

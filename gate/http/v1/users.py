@@ -20,6 +20,7 @@ from gate.http.context import AppRequest
 from gate.http.endpoint import Effective, EffectiveIfAny, Endpoint, answered
 from gate.http.fields import (
     FIRST_UNTIL_MS,
+    MAX_REVOKED_AHEAD_MS,
     Actor,
     IdJson,
     Portrait,
@@ -28,21 +29,16 @@ from gate.http.fields import (
     RegistrableId,
     json_id,
     until_json,
-    up_to,
 )
 from gate.http.paging import PlaceToken, place_of, place_token
 from gate.http.requests import Body, Query
-from gate.http.v1.penalties import Penalty
+from gate.http.v1.penalties import Penalty, Users
 from gate.store.penalties import Penalties
 from gate.store.users import Profile
 
-MAX_USERS = 1_000
-"""That one call may name."""
+MAX_PROFILES_A_PAGE = 1_000
 MAX_OFFSET = 1_000_000_000
-MAX_AHEAD_MS = 86_400_000
-"""How far ahead Tokens may be revoked: until then the User gets none."""
 
-Users = Annotated[list[bytes], up_to(MAX_USERS)]
 BeforeMs = Annotated[
     int,
     Meta(
@@ -93,7 +89,7 @@ class UserPage(Query, frozen=True):
     """Which page of the registered Users."""
 
     offset: Annotated[int, Meta(ge=0, le=MAX_OFFSET)] = 0
-    count: Annotated[int, Meta(ge=1, le=MAX_USERS)] = MAX_USERS
+    count: Annotated[int, Meta(ge=1, le=MAX_PROFILES_A_PAGE)] = MAX_PROFILES_A_PAGE
     order: Annotated[
         Literal["oldest", "newest"],
         Meta(
@@ -243,7 +239,7 @@ async def known_of(call: AppRequest, user: bytes) -> Known:
 
 def before_mistakes(before: int | None, now_ms: int) -> Iterable[InvalidInput]:
     """A moment before which Tokens can't be revoked."""
-    if before is not None and not FIRST_UNTIL_MS <= before <= now_ms + MAX_AHEAD_MS:
+    if before is not None and not FIRST_UNTIL_MS <= before <= now_ms + MAX_REVOKED_AHEAD_MS:
         yield InvalidInput("before", f"must be Unix time in ms, at most a day ahead: {before} was sent")
 
 
