@@ -20,6 +20,7 @@ exception is known to be a bug.
     │   ├── UserLimitReached    the App has as many Users as it may
     │   ├── NotInProduction     only development Apps may do this
     │   └── ListFull            a list would pass the App's ceiling; nothing was added
+    ├── ScopeMissing            the credential is right, but has not the scope that the call needs
     ├── FeedReset               a feed of presence changes can't be continued from a cursor; read the state again
     │   └── FeedUnreadable      because the next entries were written by another version
     ├── SessionRefused          a Gateway may not open or close this Session; `fault` says why in one word
@@ -151,6 +152,16 @@ class ListFull(Refused):
     def __init__(self, ceiling: int, size: int, adding: int) -> None:
         super().__init__(f"the list holds {size} entries and {adding} more would exceed its ceiling of {ceiling}")
         self.ceiling = ceiling
+
+
+class ScopeMissing(GateError):
+    """A key of an App has no scope for this. `scope` is the missing one, `key` the name of the key."""
+
+    def __init__(self, scope: str, key: str, scopes: Sequence[str]) -> None:
+        has = ", ".join(scopes)
+        super().__init__(f"this key has no scope {scope!r}: the key {key!r} has {has}; use a key with that scope")
+        self.scope = scope
+        self.key = key
 
 
 class FeedReset(GateError):

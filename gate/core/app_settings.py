@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from gate.core.app_keys import shown_key
 from gate.core.ids import user_id
 from gate.core.limits import checked_limits
 from gate.core.model import AppFacts
@@ -52,10 +53,11 @@ ADMINS_ONLY = frozenset(
 
 
 def app_document(facts: AppFacts) -> dict[str, Any]:
-    """Return all settings, defaults included (the stored form omits them). Secrets appear only as a count."""
+    """Return all settings, defaults included (the stored form omits them). Of secrets, also of keys, only their number."""
     document: dict[str, Any] = {name: getattr(facts, name) for name in facts.__struct_fields__}
     document["exempt"] = sorted(facts.exempt)
     document["secret_count"] = len(document.pop("secrets"))
+    document["keys"] = [shown_key(key) for key in facts.keys]
     document["token_key_count"] = len(document.pop("token_keys"))
     return document
 

@@ -11,6 +11,8 @@ from typing import Literal
 
 import msgspec
 
+from gate.core.scopes import AppKey
+
 # No end. The largest integer that both a Redis sorted-set score and a JSON reader represent exactly.
 FOREVER_MS = (1 << 53) - 1
 
@@ -47,7 +49,8 @@ class AppFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `device_policy` limits the Sessions of a User: any number, one per platform, or one; the newest stays. `hide_presence` shows
     a User as offline to those whom the User's lists refuse. `presence_webhook_url` receives changes of presence; "" switches
-    that off. `presence_slices` is the number of slices of the App's Presence; it can only grow.
+    that off. `presence_slices` is the number of slices of the App's Presence; it can only grow. `keys` are credentials with
+    fewer scopes than the App's own secrets have (`app_keys`).
     """
 
     key: str
@@ -75,6 +78,7 @@ class AppFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     hide_presence: bool = False
     presence_webhook_url: str = ""
     presence_slices: int = 1
+    keys: tuple[AppKey, ...] = ()
 
     @property
     def most_users(self) -> int | None:

@@ -1,7 +1,7 @@
 """The application: sub-applications by prefix, each with its own credentials, and the steps that every request takes.
 
     /user                 RongCloud's API: signed by an App
-    /v1                   an App, by HTTP Basic or signed
+    /v1                   an App, by HTTP Basic, with the scopes of its credential
     /v1/apps, /v1/deployment-audit     an operator with a role
     /client               the Token of an end user; web pages of any site may call
     everything else       open: probes, documents; and what is mounted, such as the console
@@ -213,9 +213,9 @@ def _rongcloud_app(deps: Deps, routes: Routes) -> web.Application:
         names = limits.get(request.match_info.handler)
         if names is not None:
             now_ms = deps.now_ms()
-            facts = await auth.signed_caller(request.headers, deps, now_ms)
+            facts, caller = await auth.signed_caller(request.headers, deps, now_ms)
             deps.limiter.spend(facts, names)
-            request[APP_REQUEST] = AppRequest(request, deps, facts, now_ms)
+            request[APP_REQUEST] = AppRequest(request, deps, facts, now_ms, caller)
         return await handler(request)
 
     app = web.Application(middlewares=[authenticate])
@@ -232,7 +232,11 @@ def _rongcloud_app(deps: Deps, routes: Routes) -> web.Application:
 
 def _v1_app(deps: Deps, routes: Routes) -> web.Application:
     limits: dict[Handler, tuple[str, ...]] = {}
-    answers = _by_path({key: partial(v1_endpoint.answer, one) for key, one in v1.ENDPOINTS.items()})
+    of_endpoints: dict[tuple[str, str], Handler] = {
+        key: partial(v1_endpoint.answer, one) for key, one in v1.ENDPOINTS.items()
+    }
+    scopes = {of_endpoints[key]: one.scopes for key, one in v1.ENDPOINTS.items()}
+    answers = _by_path(of_endpoints)
     check_one = answers[check.PATH]["GET"]
 
     @web.middleware
@@ -247,9 +251,10 @@ def _v1_app(deps: Deps, routes: Routes) -> web.Application:
         names = limits.get(matched)
         if names is not None:
             now_ms = deps.now_ms()
-            facts = await auth.caller(request.headers, deps, now_ms)
+            facts, caller = await auth.v1_caller(request.headers, deps, now_ms)
+            caller.require(scopes[matched])  # before the limits: what is refused for its scope spends none
             deps.limiter.spend(facts, names)
-            request[APP_REQUEST] = AppRequest(request, deps, facts, now_ms)
+            request[APP_REQUEST] = AppRequest(request, deps, facts, now_ms, caller)
         return await handler(request)
 
     app = web.Application(middlewares=[authenticate])

@@ -1,4 +1,8 @@
-"""Who calls: an App, by RongCloud's signature or by HTTP Basic with its key and secret.
+"""Who calls: an App, by HTTP Basic with its key and a secret, or by RongCloud's signature.
+
+The secret of HTTP Basic is the App's own or that of one of its keys, whose scopes the caller then has. Only the App's own
+secrets sign. A signature covers neither path nor body, so it opens `/user/*`; `/v1` it opens for Apps with `strict_signature`
+alone, where it can be used once and soon.
 
 A signature is the hex SHA-1 of secret + nonce + timestamp, the header strings as sent, in letters of either case: the
 .NET SDKs send capitals. The official SDKs send seconds where the documents say milliseconds, and one signs once for the
@@ -14,8 +18,10 @@ from collections.abc import Iterable, Mapping
 from hmac import compare_digest
 from typing import NamedTuple
 
+from gate.core.app_secrets import caller_with
 from gate.core.ids import app_key as checked_app_key
 from gate.core.model import AppFacts
+from gate.core.scopes import Caller, app_caller
 from gate.core.signature import CALLBACK_NONCE, signature_of
 from gate.errors import AppUnknown, InvalidInput
 from gate.http.dependencies import Deps
@@ -31,17 +37,29 @@ _FIRST_MS = 100_000_000_000
 """A Timestamp from here on is milliseconds (1973), below it seconds (until the year 5138)."""
 
 MAX_PROVEN = 1_024
-"""Headers of callers; there are about as many as Apps have secrets in use."""
+"""Headers of callers; there are about as many as Apps have secrets and keys in use."""
 MAX_PROVEN_CHARS = 256
 """The longest key and secret in base64 take 222."""
-PROVEN: dict[str, AppFacts] = {}
+
+
+class Authenticated(NamedTuple):
+    """The App's settings when it was authenticated, and which of its credentials called."""
+
+    facts: AppFacts
+    caller: Caller
+
+
+PROVEN: dict[str, Authenticated] = {}
 """Basic headers that were right, and the settings that they were compared with.
 
 A header is right for as long as the App has the same settings: not equal ones, but the object that was read once, which is
 replaced whenever the App's record changes. So nothing outlives a change of a secret. Wrong headers are not kept.
 """
 
-_BASIC_OR_SIGNATURE = "App key and secret, or a signature"
+_KEY_AND_SECRET = "App key and secret"
+_SIGNATURE_ALONE = (
+    "a signature opens /user/* only: send HTTP Basic with App key and secret, or turn on the App's strict_signature"
+)
 _WRONG = "the App key or its secret is wrong"
 
 
@@ -65,42 +83,43 @@ def signed_headers(headers: Mapping[str, str]) -> Signed:
     return Signed(*values)
 
 
-async def signed_caller(headers: Mapping[str, str], deps: Deps, now_ms: int) -> AppFacts:
+async def signed_caller(headers: Mapping[str, str], deps: Deps, now_ms: int) -> Authenticated:
     """The App that signed this request."""
     signed = signed_headers(headers)
     with deps.replica as snapshot:
         facts = _signer(signed, snapshot).app
     if facts.strict_signature:
         await _insist(facts, signed, deps, now_ms)
-    return facts
+    return Authenticated(facts, app_caller(facts.key))
 
 
-async def caller(headers: Mapping[str, str], deps: Deps, now_ms: int) -> AppFacts:
-    """The App that calls, by Basic or by signature."""
+async def v1_caller(headers: Mapping[str, str], deps: Deps, now_ms: int) -> Authenticated:
+    """The App that calls `/v1`, by Basic, or by signature if it is strict."""
     basic = headers.get("Authorization")
     if basic is not None:
-        pair = basic_pair(basic, _BASIC_OR_SIGNATURE)
+        pair = basic_pair(basic, _KEY_AND_SECRET)
         with deps.replica as snapshot:
-            return _app_with_secret(snapshot, *pair).app
+            app, caller = _app_with_secret(snapshot, *pair)
+            return Authenticated(app.app, caller)
     if _names_an_app(headers):
-        return await signed_caller(headers, deps, now_ms)
-    raise CredentialsWrong("give HTTP Basic with App key and secret, or App-Key, Nonce, Timestamp and Signature")
+        signed = await signed_caller(headers, deps, now_ms)
+        if not signed.facts.strict_signature:
+            raise CredentialsWrong(_SIGNATURE_ALONE)
+        return signed
+    raise CredentialsWrong("give HTTP Basic with App key and secret")
 
 
-def fast_caller(headers: Mapping[str, str], snapshot: Reading) -> AppReading | None:
-    """As `caller`, without Redis; None where `caller` has to decide: a strict App's signature, or no credentials."""
+def fast_caller(headers: Mapping[str, str], snapshot: Reading) -> tuple[AppReading, Caller] | None:
+    """As `v1_caller`, without Redis; None where `v1_caller` has to decide: a signature, or no credentials."""
     basic = headers.get("Authorization")
-    if basic is not None:
-        proven = PROVEN.get(basic)
-        if proven is not None:
-            app = snapshot.app(proven.key)
-            if app is not None and app.app is proven:
-                return app
-        return _remembered(basic, _app_with_secret(snapshot, *basic_pair(basic, _BASIC_OR_SIGNATURE)))
-    if not _names_an_app(headers):
+    if basic is None:
         return None
-    app = _signer(signed_headers(headers), snapshot)
-    return None if app.app.strict_signature else app
+    proven = PROVEN.get(basic)
+    if proven is not None:
+        app = snapshot.app(proven.facts.key)
+        if app is not None and app.app is proven.facts:
+            return app, proven.caller
+    return _remembered(basic, *_app_with_secret(snapshot, *basic_pair(basic, _KEY_AND_SECRET)))
 
 
 def app_with_key(snapshot: Reading, app_key: str) -> AppReading | None:
@@ -123,19 +142,20 @@ def basic_pair(header: str, taken: str) -> tuple[str, str]:
     return name, secret
 
 
-def _app_with_secret(snapshot: Reading, app_key: str, secret: str) -> AppReading:
+def _app_with_secret(snapshot: Reading, app_key: str, secret: str) -> tuple[AppReading, Caller]:
     app = app_with_key(snapshot, app_key)
-    if app is None or not _matches(secret, app.app.secrets):
+    caller = None if app is None else caller_with(app.app, secret.encode("utf-8", "surrogateescape"))
+    if app is None or caller is None:
         raise CredentialsWrong(_WRONG)
-    return app
+    return app, caller
 
 
-def _remembered(basic: str, app: AppReading) -> AppReading:
+def _remembered(basic: str, app: AppReading, caller: Caller) -> tuple[AppReading, Caller]:
     if len(basic) <= MAX_PROVEN_CHARS:
         if len(PROVEN) >= MAX_PROVEN:
             PROVEN.clear()
-        PROVEN[basic] = app.app
-    return app
+        PROVEN[basic] = Authenticated(app.app, caller)
+    return app, caller
 
 
 def _names_an_app(headers: Mapping[str, str]) -> bool:

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from gate.core.model import AppFacts
 from gate.core.revision import join_revisions
+from gate.core.scopes import Caller
 from gate.errors import InvalidInput, Unavailable
 from gate.http.bodies import (
     MAX_BATCH_BYTES,
@@ -169,6 +170,8 @@ class AppRequest(RequestContext, AppContext):
     deps: Deps
     facts: AppFacts
     now_ms: int
+    caller: Caller
+    """Who was authenticated: the App, one of its keys, or one of its Users."""
 
     @property
     def payer(self) -> Payer:

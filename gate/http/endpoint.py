@@ -18,6 +18,7 @@ import msgspec
 from aiohttp import web
 from msgspec import UNSET, Struct, UnsetType
 
+from gate.core.scopes import Scope
 from gate.http.context import Effect, RequestContext
 from gate.http.requests import Body, Query
 from gate.http.responses import JSON_TYPE, json_response
@@ -31,23 +32,26 @@ A = TypeVar("A", bound="Effective | EffectiveIfAny")
 class Endpoint(Generic[C]):
     """One handler, and what the document says of it beyond its types."""
 
-    __slots__ = ("answers", "content_type", "declared", "faults", "handler", "summary", "takes")
+    __slots__ = ("answers", "content_type", "declared", "faults", "handler", "scopes", "summary", "takes")
 
     def __init__(
         self,
         summary: str,
         handler: Callable[Concatenate[C, ...], Awaitable[Any]],
         *,
+        scopes: tuple[Scope, ...] = (),
         faults: tuple[str | int, ...] = (),
         takes: Any = None,
         content_type: str = JSON_TYPE,
     ) -> None:
         """Read the types of the handler.
 
-        `faults` are the error words or codes that not all endpoints of its family have. `takes` is what the document has in
-        place of the declaration, if the handler reads more by itself: a type, or a tuple of types of which the body is one.
+        `scopes` are those that an App's key needs; each endpoint of `/v1` names them. `faults` are the error words or codes
+        that not all endpoints of its family have. `takes` is what the document has in place of the declaration, if the handler
+        reads more by itself: a type, or a tuple of types of which the body is one.
         """
         hints = get_type_hints(plain_function(handler))
+        self.scopes = scopes
         self.summary = summary
         self.handler = handler
         self.faults = faults

@@ -15,7 +15,7 @@ still land. The first row that fits an error wins, so a row stands above the row
     401   1007  refused (409)       only development Apps may do this
     400   1002  list-full (409)     the list would pass its ceiling; nothing was added
     400   1002  refused (409)       the state forbids it, such as banning a deactivated User
-    403         forbidden           the operator's role does not suffice
+    403         forbidden           the operator's role, or the scopes of the App's key, do not suffice
     429   1008  rate-limited        more calls a second than the App's own `rate_limits` allow; `Retry-After`
     429         too-many-tries      an operator's password was wrong too often; `Retry-After`
     430   1009                      RongCloud has this feature and Gate does not; the text names it
@@ -44,6 +44,7 @@ from gate.errors import (
     NotInProduction,
     Refused,
     ReplicaError,
+    ScopeMissing,
     Stale,
     StoreUnavailable,
     Unavailable,
@@ -142,6 +143,7 @@ WORDS: tuple[tuple[type[GateError], int, str], ...] = (
     (StreamsFull, 429, "too-many-streams"),
     (TriedTooOften, 429, "too-many-tries"),
     (RoleInsufficient, 403, "forbidden"),
+    (ScopeMissing, 403, "forbidden"),
     (MethodWrong, 405, "method-not-allowed"),
     (UpgradeRequired, 426, "upgrade-required"),
     (InvalidInput, 400, "invalid"),
@@ -173,6 +175,8 @@ def v1_problem(fault: GateError, path: str) -> Problem:
         body["message"] = "the App key or its secret is wrong"
     if isinstance(fault, InvalidInput):
         body["parameter"] = fault.parameter
+    if isinstance(fault, ScopeMissing):
+        body |= {"scope": fault.scope, "key": fault.key}
     problem = _problem(fault, status, body)
     if status == 401:
         problem.headers["WWW-Authenticate"] = 'Basic realm="gate", charset="UTF-8"'

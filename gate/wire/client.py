@@ -6,12 +6,14 @@ Handlers get a `Client` and nothing else, so they can be tested without a socket
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, get_args
 
 from gate.clock import monotonic_ms
+from gate.core.app_secrets import caller_with
 from gate.core.model import AppFacts
+from gate.core.scopes import Caller, Scope
 from gate.core.sessions import GatewayKey
 from gate.core.verdict import Word
 from gate.errors import GateError, Stale, Unavailable
@@ -190,6 +192,7 @@ class Client:
         "_secret",
         "app_key",
         "app_reading",
+        "caller",
         "facts",
         "hot_app",
         "id",
@@ -221,21 +224,23 @@ class Client:
         self.app_key: str | None = None
         self.app_reading: AppReading | None = None
         self.hot_app: AppReading | None = None
-        """`app_reading`, but None between MULTI and EXEC: then no check is answered by the fast ways."""
+        """`app_reading`, but None between MULTI and EXEC and without the scope: no check is answered by the fast ways then."""
         self.facts: AppFacts | None = None
         """The App's settings among which the secret was last found; where it has others by now, `app` looks again."""
+        self.caller: Caller | None = None
+        """Whom the secret stands for by those settings."""
         self.stranger_commands = 0
         """Sent since there was an App."""
         self.wrong_auths = 0
-        self._secret = ""
+        self._secret = b""
 
-    def bind(self, app_key: str, app_reading: AppReading, secret: str) -> None:
-        """From now on this connection speaks for the App, as long as `secret` is one of the App's."""
+    def bind(self, app_key: str, app_reading: AppReading, secret: bytes, caller: Caller) -> None:
+        """From now on this connection speaks for the App, as long as `secret` is one of the App's or of its keys."""
         self.app_key = app_key
-        self.app_reading = self.hot_app = app_reading
-        self.facts = app_reading.app
+        self.app_reading = app_reading
         self.stranger_commands = 0
         self._secret = secret
+        self._stand(app_reading.app, caller)
 
     def unbind(self) -> None:
         """Forget the App and every agreement (RESET)."""
@@ -253,11 +258,27 @@ class Client:
             self.unbind()
             raise NoAuth("The App of this connection was removed. Send AUTH app-key app-secret of another")
         if not bound.is_under(self.facts):
-            if self._secret not in bound.app.secrets:
+            caller = caller_with(bound.app, self._secret)
+            if caller is None:
                 self._let_go()
                 raise NoAuth("The secret that this connection gave is no longer accepted. Send AUTH app-key app-secret")
-            self.facts = bound.app
+            self._stand(bound.app, caller)
         return bound
+
+    def permit(self, needed: Sequence[Scope]) -> None:
+        """Raise `ScopeMissing` unless the secret stands for these scopes, and what `app` raises."""
+        self.app()
+        assert self.caller is not None, "it is bound together with the App"
+        self.caller.require(needed)
+
+    def _stand(self, facts: AppFacts, caller: Caller) -> None:
+        """By these settings the secret is this caller's."""
+        self.facts, self.caller = facts, caller
+        self._choose_hot()
+
+    def _choose_hot(self) -> None:
+        may_check = self.queued is None and self.caller is not None and "check" in self.caller.scopes
+        self.hot_app = self.app_reading if may_check else None
 
     def begin_queue(self, table: Table) -> None:
         """MULTI: from now on `table` answers, which queues."""
@@ -268,7 +289,8 @@ class Client:
         queued, self.queued = self.queued, None
         if queued is not None:
             queued.begin()
-        self.table, self.hot_app = self._plain_table, self.app_reading
+        self.table = self._plain_table
+        self._choose_hot()
         return queued
 
     def session_service(self) -> SessionService:
@@ -308,5 +330,5 @@ class Client:
         self.app_reading = self.hot_app = None
         if self.queued is not None:
             self.queued.spoil()
-        self.facts = None
-        self._secret = ""
+        self.facts = self.caller = None
+        self._secret = b""

@@ -1,4 +1,4 @@
-"""The RESP commands as one table: name, arity, what answers it.
+"""The RESP commands as one table: name, arity, the scopes that it needs, what answers it.
 
 A handler takes the connection's `Client` and the arguments (without the name), runs inside a read bracket, and returns the
 encoded reply, or a `RevisionDemand` when a check asks for a Revision that is not applied here yet. It never blocks and never
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gate.core.scopes import CHECK, CHECK_AND_PRESENCE, PRESENCE
 from gate.errors import GateError
 from gate.wire import (
     about,
@@ -43,57 +44,59 @@ def _listing(client: Client, arguments: Sequence[bytes]) -> bytes:
 
 QUEUEING: dict[bytes, Command] = {}
 """The same names between MULTI and EXEC."""
+# Before AUTH as well; or once there is an App, with any scopes.
+_NO_APP, _ANY_APP = None, ()
 _HERE, _REDIS, _AT_ONCE, _NEVER = InMulti.HERE, InMulti.REDIS, InMulti.AT_ONCE, InMulti.NEVER
 
 COMMANDS: dict[bytes, Command] = {
-    b"GATE.CHECK": Command(checks.check, 2, 6, True, _HERE, checks.weight),
-    b"GATE.MCHECK": Command(checks.check_many, 2, None, True, _HERE, lambda ids: len(ids) - 1),
-    b"GATE.VERDICT": Command(checks.verdict, 2, 6, True, _HERE, checks.weight),
-    b"GATE.EXPLAIN": Command(checks.explain_check, 2, 3, True, _HERE, lambda _: 50),
-    b"GATE.ONLINE": Command(presence.online, 1, None, True, _REDIS, len),
-    b"GATE.SESSIONS": Command(presence.sessions, 1, 1, True, _REDIS, lambda _: 10),
-    b"GATE.ROUTE": Command(presence.route, 2, 2, True, _REDIS, lambda _: 5, presence.route_decided),
-    b"GATE.EVENTS": Command(events.events, 1, 7, True, _REDIS, events.weight),
-    b"GATE.LEASE": Command(gateways.lease, 2, 2, True, _REDIS, lambda _: 5),
-    b"GATE.CONNECT": Command(gateways.connect, 3, 4, True, _REDIS, lambda _: 5),
-    b"GATE.DISCONNECT": Command(gateways.disconnect, 1, 2, True, _REDIS, lambda _: 5),
-    b"GATE.TOUCH": Command(gateways.touch, 1, None, True, _REDIS, len),
-    b"MULTI": Command(transactions.multi(QUEUEING), 0, 0, True, _AT_ONCE),
-    b"EXEC": Command(transactions.execute, 0, 0, False, _AT_ONCE),
-    b"DISCARD": Command(transactions.discard, 0, 0, False, _AT_ONCE),
-    b"UNWATCH": Command(transactions.unwatch, 0, 0, False),
-    b"AUTH": Command(handshake.auth, 1, 2, False, _NEVER),
-    b"HELLO": Command(handshake.hello, 0, MAX_LISTED, False, _NEVER),
-    b"PING": Command(handshake.ping, 0, 1, False),
-    b"ECHO": Command(handshake.echo, 1, 1, True),
-    b"RESET": Command(handshake.reset, 0, 0, False, _AT_ONCE),
-    b"QUIT": Command(handshake.quit_connection, 0, MAX_LISTED, False, _AT_ONCE),
-    b"SELECT": Command(handshake.select, 1, 1, False),
-    b"COMMAND": Command(_listing, 0, MAX_LISTED, False, _HERE, lambda _: 500),
-    b"CLIENT": Command(habits.client_command, 1, None, False),
-    b"CONFIG": Command(habits.configuration, 1, 1 + MAX_PATTERNS, False, _HERE, lambda words: 20 * len(words)),
-    b"INFO": Command(about.about, 0, MAX_LISTED, True, _HERE, lambda _: 50),
-    b"ROLE": Command(habits.role, 0, 0, False),
-    b"TIME": Command(habits.moment, 0, 0, False),
-    b"MODULE": Command(habits.modules, 1, 2, False),
-    b"READONLY": Command(habits.ok, 0, 0, False),
-    b"READWRITE": Command(habits.ok, 0, 0, False),
+    b"GATE.CHECK": Command(checks.check, 2, 6, CHECK, _HERE, checks.weight),
+    b"GATE.MCHECK": Command(checks.check_many, 2, None, CHECK, _HERE, lambda ids: len(ids) - 1),
+    b"GATE.VERDICT": Command(checks.verdict, 2, 6, CHECK, _HERE, checks.weight),
+    b"GATE.EXPLAIN": Command(checks.explain_check, 2, 3, CHECK, _HERE, lambda _: 50),
+    b"GATE.ONLINE": Command(presence.online, 1, None, PRESENCE, _REDIS, len),
+    b"GATE.SESSIONS": Command(presence.sessions, 1, 1, PRESENCE, _REDIS, lambda _: 10),
+    b"GATE.ROUTE": Command(presence.route, 2, 2, CHECK_AND_PRESENCE, _REDIS, lambda _: 5, presence.route_decided),
+    b"GATE.EVENTS": Command(events.events, 1, 7, PRESENCE, _REDIS, events.weight),
+    b"GATE.LEASE": Command(gateways.lease, 2, 2, PRESENCE, _REDIS, lambda _: 5),
+    b"GATE.CONNECT": Command(gateways.connect, 3, 4, PRESENCE, _REDIS, lambda _: 5),
+    b"GATE.DISCONNECT": Command(gateways.disconnect, 1, 2, PRESENCE, _REDIS, lambda _: 5),
+    b"GATE.TOUCH": Command(gateways.touch, 1, None, PRESENCE, _REDIS, len),
+    b"MULTI": Command(transactions.multi(QUEUEING), 0, 0, _ANY_APP, _AT_ONCE),
+    b"EXEC": Command(transactions.execute, 0, 0, _NO_APP, _AT_ONCE),
+    b"DISCARD": Command(transactions.discard, 0, 0, _NO_APP, _AT_ONCE),
+    b"UNWATCH": Command(transactions.unwatch, 0, 0, _NO_APP),
+    b"AUTH": Command(handshake.auth, 1, 2, _NO_APP, _NEVER),
+    b"HELLO": Command(handshake.hello, 0, MAX_LISTED, _NO_APP, _NEVER),
+    b"PING": Command(handshake.ping, 0, 1, _NO_APP),
+    b"ECHO": Command(handshake.echo, 1, 1, _ANY_APP),
+    b"RESET": Command(handshake.reset, 0, 0, _NO_APP, _AT_ONCE),
+    b"QUIT": Command(handshake.quit_connection, 0, MAX_LISTED, _NO_APP, _AT_ONCE),
+    b"SELECT": Command(handshake.select, 1, 1, _NO_APP),
+    b"COMMAND": Command(_listing, 0, MAX_LISTED, _NO_APP, _HERE, lambda _: 500),
+    b"CLIENT": Command(habits.client_command, 1, None, _NO_APP),
+    b"CONFIG": Command(habits.configuration, 1, 1 + MAX_PATTERNS, _NO_APP, _HERE, lambda words: 20 * len(words)),
+    b"INFO": Command(about.about, 0, MAX_LISTED, _ANY_APP, _HERE, lambda _: 50),
+    b"ROLE": Command(habits.role, 0, 0, _NO_APP),
+    b"TIME": Command(habits.moment, 0, 0, _NO_APP),
+    b"MODULE": Command(habits.modules, 1, 2, _NO_APP),
+    b"READONLY": Command(habits.ok, 0, 0, _NO_APP),
+    b"READWRITE": Command(habits.ok, 0, 0, _NO_APP),
     # From here on: always refused, or answered as if there were nothing.
-    b"WATCH": Command(transactions.watch, 1, None, False, _AT_ONCE, is_listed=False),
-    b"CLUSTER": Command(habits.no_cluster, 1, None, False, is_listed=False),
-    b"GET": Command(habits.tie_break, 1, 1, False, is_listed=False),
+    b"WATCH": Command(transactions.watch, 1, None, _NO_APP, _AT_ONCE, is_listed=False),
+    b"CLUSTER": Command(habits.no_cluster, 1, None, _NO_APP, is_listed=False),
+    b"GET": Command(habits.tie_break, 1, 1, _NO_APP, is_listed=False),
     **{
-        name: Command(habits.no_subscribing, 0, None, False, _AT_ONCE, is_listed=False)
+        name: Command(habits.no_subscribing, 0, None, _NO_APP, _AT_ONCE, is_listed=False)
         for name in (b"SUBSCRIBE", b"PSUBSCRIBE", b"SSUBSCRIBE", b"MONITOR", b"PUBLISH", b"SPUBLISH", b"PUBSUB")
     },
     **{
-        name: Command(habits.unsubscribed(name.lower()), 0, MAX_LISTED, False, _NEVER, is_listed=False)
+        name: Command(habits.unsubscribed(name.lower()), 0, MAX_LISTED, _NO_APP, _NEVER, is_listed=False)
         for name in (b"UNSUBSCRIBE", b"PUNSUBSCRIBE", b"SUNSUBSCRIBE")
     },
 }
 
 QUEUEING.update({name: transactions.queueing(row) for name, row in COMMANDS.items()})
-QUEUEING[b"MULTI"] = COMMANDS[b"MULTI"]._replace(answer=transactions.nested, needs_app=False)
+QUEUEING[b"MULTI"] = COMMANDS[b"MULTI"]._replace(answer=transactions.nested, needs=_NO_APP)
 
 
 def answer(
@@ -119,10 +122,10 @@ def answer(
         _note_error(client)
         return wrong_number(name)
     try:
-        if command.needs_app:
+        if command.needs is not None:
             if outage is not None:
                 raise outage
-            client.app()
+            client.permit(command.needs)
         return command.answer(client, parts[1:])
     except GateError as refusal:
         _note_error(client, is_counted=not isinstance(refusal, Habit))

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from gate.core.ids import shown
 from gate.core.presence import Cursor, Event, parse_cursor, parse_gateway
+from gate.core.scopes import PRESENCE
 from gate.errors import FeedReset, InvalidInput, Unavailable
 from gate.wire import replies
 from gate.wire.client import Client, Reply, Worker
@@ -152,10 +153,10 @@ class _Look:
             self._worker.waiting_for_events -= 1
 
     def _refuse_if_dropped(self) -> None:
-        """The App or its secret may be gone since the wait began: then its events are not for this peer any more."""
+        """The App, its secret or the key may be gone since the wait began: its events are not for this peer any more then."""
         self._worker.begin()
         try:
-            self._client.app()
+            self._client.permit(PRESENCE)
         finally:
             self._worker.reading.release()
 

@@ -6,11 +6,12 @@ AUTH, unlike in Redis, so that a load balancer can ask whether the port lives an
 
 from __future__ import annotations
 
-import hmac
 import re
 from collections.abc import Sequence
 
+from gate.core.app_secrets import caller_with
 from gate.core.ids import app_key as checked_key
+from gate.core.model import AppFacts
 from gate.errors import InvalidInput
 from gate.wire import replies
 from gate.wire.client import MAX_WRONG_AUTHS, Client, NoProto, Reply, WrongPass
@@ -22,6 +23,8 @@ _PASSWORD_ALONE = (
     "a password alone names no App: send AUTH app-key app-secret. In a client, the user name is the App key and the password "
     "its secret"
 )
+# Stands in for an App that does not exist.
+_NO_APP = AppFacts(key="", secrets=("",))
 _WRONG = "invalid username-password pair or user is disabled: check the App key (user name) and its secret (password)"
 
 MAX_DIGITS = 18
@@ -29,7 +32,7 @@ MAX_DIGITS = 18
 
 
 def auth(client: Client, arguments: Sequence[bytes]) -> bytes:
-    """`AUTH app-key app-secret` binds the connection to an App."""
+    """`AUTH app-key app-secret` binds the connection to an App; the secret may be that of one of its keys."""
     if len(arguments) == 1:
         raise Reply(f"WRONGPASS {_PASSWORD_ALONE}")
     _bind(client, arguments[0], arguments[1])
@@ -89,13 +92,12 @@ def _bind(client: Client, key: bytes, secret: bytes) -> None:
     except (UnicodeDecodeError, InvalidInput):
         app_key = ""
     app = client.worker.reading.app(app_key) if app_key else None
-    secrets = app.app.secrets if app is not None else ("",)
     # Compare with every secret, and with one if the App is unknown, so that the response time reveals nothing.
-    matches = [hmac.compare_digest(known.encode(), secret) for known in secrets]
-    if app is None or not any(matches) or not secret:
+    caller = caller_with(_NO_APP if app is None else app.app, secret)
+    if app is None or caller is None or not secret:
         problem = _PASSWORD_ALONE if app is None and key == b"default" else _WRONG
         raise WrongPass(f"{problem}.{_wrong_again(client)}")
-    client.bind(app_key, app, secret.decode())
+    client.bind(app_key, app, secret, caller)
 
 
 def _wrong_again(client: Client) -> str:

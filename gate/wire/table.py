@@ -1,4 +1,4 @@
-"""What one row of the command table says: who answers, how many arguments, and how the command goes in a transaction.
+"""What one row of the command table says: who answers, how many arguments, which scopes, how it goes in a transaction.
 
 Apart from `commands`, which holds the rows, so that `client` and `transactions` can name a row's type.
 """
@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
 from typing import TYPE_CHECKING, NamedTuple
 
+from gate.core.scopes import Scope
 from gate.wire.outbox import PendingReply
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ class Command(NamedTuple):
     answer: Handler
     least: int
     most: int | None
-    needs_app: bool
+    needs: tuple[Scope, ...] | None
+    """The scopes that the connection's credential must have, all of them; () for any App's, None without an App."""
     in_multi: InMulti = InMulti.HERE
     weigh: Callable[[Sequence[bytes]], int] | None = None
     """How many checks it costs as much as, in time or in the length of its reply; None: one."""
@@ -48,6 +50,11 @@ class Command(NamedTuple):
 
     is_listed: bool = True
     """Whether `COMMAND` names it: what is always refused it does not."""
+
+    @property
+    def needs_app(self) -> bool:
+        """Whether it is refused before AUTH."""
+        return self.needs is not None
 
 
 Table = Mapping[bytes, Command]

@@ -171,10 +171,10 @@ class Execution:
             if at:
                 yield
             try:
-                if command.needs_app:
+                if command.needs is not None:
                     if outage is not None:
                         raise outage
-                    self._client.app()
+                    self._client.permit(command.needs)
                 if command.answer is checks.check_many:
                     self._answers[at] = yield from checks.check_many_in_pieces(self._client, arguments)
                 elif command.in_multi is InMulti.REDIS:
@@ -196,7 +196,8 @@ class Execution:
             return command.decide(self._client, arguments)
 
         def ask() -> bytes | PendingReply:
-            self._client.app()
+            if command.needs is not None:
+                self._client.permit(command.needs)
             reply = command.answer(self._client, arguments)
             assert not isinstance(reply, RevisionDemand), command
             return reply
@@ -206,20 +207,20 @@ class Execution:
     def _in_view(self, view: View) -> Generator[None, None, None]:
         """`facts` from another Reading, which is in the place of the worker's for each piece."""
         client, worker, pieces = self._client, self._worker, self.facts()
-        own_facts = client.facts
+        by_view = client.facts, client.caller
         is_done = False
         while not is_done:
-            bound, facts = client.app_reading, client.facts
+            bound = client.app_reading, client.facts, client.caller, client.hot_app
             before = worker.swap_reading(view.reading, view.stale_ms)
-            if bound is not None:
-                client.app_reading, client.facts = view.app, own_facts
+            if client.app_reading is not None:
+                client.app_reading, (client.facts, client.caller) = view.app, by_view
             try:
                 is_done = next(pieces, self) is self
             finally:
                 worker.swap_reading(*before)
                 if client.app_reading is not None:  # else its secret was dropped, and it has no App any more
-                    own_facts = client.facts
-                    client.app_reading, client.facts = bound, facts
+                    by_view = client.facts, client.caller
+                    client.app_reading, client.facts, client.caller, client.hot_app = bound
             yield
 
     # From Redis

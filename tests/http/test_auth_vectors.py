@@ -59,11 +59,12 @@ async def test_a_header_that_was_right_is_remembered_with_its_settings(
 
     def ask(headers: Mapping[str, str]) -> AppFacts | None:
         with replica as snapshot:
-            app = fast_caller(CIMultiDict(headers), snapshot)
-            return None if app is None else app.app
+            called = fast_caller(CIMultiDict(headers), snapshot)
+            return None if called is None else called[0].app
 
     def proven(headers: Mapping[str, str]) -> AppFacts | None:
-        return auth.PROVEN.get(headers["Authorization"])
+        found = auth.PROVEN.get(headers["Authorization"])
+        return None if found is None else found.facts
 
     right, wrong = basic(world.app), basic(world.app, "secret-2")
     with pytest.raises(CredentialsWrong):

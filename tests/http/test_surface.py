@@ -140,9 +140,17 @@ async def test_a_strict_app_wants_fresh_signatures_once(world: World) -> None:
     assert await status("n" * 129, str(now_s)) == (400, 1005)
 
 
-async def test_v1_takes_a_signature_too(world: World) -> None:
-    reply = await world.send("GET", "/v1/check?from=a&to=b", headers=signed(world.app))
-    assert reply.status == 200
+async def test_a_signature_opens_v1_for_strict_apps_only(world: World) -> None:
+    target = "/v1/check?from=a&to=b"
+    for path in (target, "/v1/bans"):
+        refused = await world.send("GET", path, headers=signed(world.app))
+        assert (refused.status, refused.body["error"]) == (401, "unauthorized")
+        assert "HTTP Basic" in refused.body["message"] and "strict_signature" in refused.body["message"]
+    wrong = await world.send("GET", target, headers=signed(world.app, secret="secret-2"))
+    assert (wrong.status, "strict_signature" in wrong.body["message"]) == (401, False), "nothing is said of the App"
+    await world.set_app(msgspec.structs.replace(world.app, strict_signature=True))
+    fresh = signed(world.app, nonce="once")
+    assert [(await world.send("GET", target, headers=fresh)).status for _ in range(2)] == [200, 401]
 
 
 @pytest.mark.parametrize(

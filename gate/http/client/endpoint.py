@@ -13,6 +13,7 @@ from aiohttp import web
 
 from gate.core import token
 from gate.core.model import AppFacts
+from gate.core.scopes import user_caller
 from gate.http.bodies import Payer
 from gate.http.context import APPLIED, PENDING_REASON, REVISION, AppContext, AppRequest
 from gate.http.dependencies import Deps
@@ -65,7 +66,7 @@ def client_request(request: web.Request, deps: Deps, now_ms: int) -> ClientReque
     with deps.replica as snapshot:
         claims = token.verify(given, snapshot.app, now_ms)
         facts = app_of(snapshot, claims.app).app
-    return ClientRequest(request, deps, facts, now_ms, claims.user)
+    return ClientRequest(request, deps, facts, now_ms, user_caller(claims.user), claims.user)
 
 
 CLIENT_REQUEST = web.RequestKey("client_request", ClientRequest)

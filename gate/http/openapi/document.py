@@ -45,7 +45,7 @@ apps call under `/client/`, and the probes. Every answer carries `X-Request-Id`.
 _SIGNED: Schema = {"appKey": [], "nonce": [], "timestamp": [], "signature": []}
 _SECURITY: dict[Family, list[Schema]] = {
     "user": [_SIGNED],
-    "v1": [{"app": []}, _SIGNED],
+    "v1": [{"app": []}],
     "apps": [{"operator": []}],
     "client": [{"token": []}],
     "open": [],
@@ -257,7 +257,11 @@ def _schemes() -> Schema:
         "signature": header(
             "Signature", "The hex SHA-1 of secret + nonce + timestamp, in either case; `RC-Signature` is another name."
         ),
-        "app": {"type": "http", "scheme": "basic", "description": "The App's key and secret."},
+        "app": {
+            "type": "http",
+            "scheme": "basic",
+            "description": "The App's key, and its secret or that of one of its keys.",
+        },
         "operator": {"type": "http", "scheme": "basic", "description": "An operator's name and password."},
         "token": {"type": "http", "scheme": "bearer", "description": "A User's Token."},
         "tokenInQuery": {

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 from msgspec import UNSET, Struct, UnsetType
 
+from gate.core.scopes import Scope
 from gate.http.client.problems import FAULTS, SESSIONS_FULL
 from gate.http.errors import CODES, WORDS
 
@@ -19,7 +20,7 @@ WORD_MEANINGS: Mapping[str, str] = {
     "body-encoded": "the body is compressed; send it as it is",
     "unauthorized": "the credentials are missing or wrong; the answer does not say which",
     "user-limit": "the App has as many registered Users as it may",
-    "forbidden": "the operator's role does not suffice",
+    "forbidden": "the operator's role does not suffice, or a scope is missing: `scope` names it, `key` the App's key",
     "list-full": "the list would pass its ceiling; nothing was added",
     "refused": "the state forbids it",
     "rate-limited": "more calls a second than the App's `rate_limits` allow",
@@ -56,12 +57,12 @@ CODE_MEANINGS: Mapping[int, str] = {
 
 _EVERYWHERE: Mapping[Family, tuple[int, ...]] = {
     "user": (400, 401, 413, 415, 429, 500, 503),
-    "v1": (400, 401, 413, 415, 429, 500, 503),
+    "v1": (400, 401, 403, 413, 415, 429, 500, 503),
     "apps": (400, 401, 403, 413, 415, 429, 500, 503),
     "client": (400, 401, 403, 413, 415, 429, 500, 503),
     "open": (415, 500),
 }
-_OF_OPERATORS = {"forbidden", "too-many-tries"}
+_OF_OPERATORS = {"too-many-tries"}
 _OF_APPS = {"rate-limited", "user-limit", "too-many-streams"}
 _OF_STREAMS = {"too-many-streams"}
 _WITH_RETRY = (429, 503)
@@ -76,6 +77,8 @@ class Problem(Struct, kw_only=True):
     message: str
     parameter: str | UnsetType = UNSET
     outcome: Literal["unknown"] | UnsetType = UNSET
+    scope: Scope | UnsetType = UNSET
+    key: str | UnsetType = UNSET
 
 
 class TokenProblem(Problem, kw_only=True):
@@ -141,6 +144,8 @@ def _reasons(family: Family, status: int) -> list[str | int]:
     if family == "client":
         words += [word for its_status, word in FAULTS.values() if its_status == status]
     of_others = _OF_APPS if family == "apps" else _OF_OPERATORS | _OF_STREAMS | {"user-limit"}
+    if family == "client":
+        of_others = of_others | {"forbidden"}
     return list(dict.fromkeys(word for word in words if word not in of_others))
 
 

@@ -1,4 +1,4 @@
-"""`/v1/*`: what RongCloud's API lacks. JSON in and out, HTTP Basic with App key and secret or the same signature.
+"""`/v1/*`: what RongCloud's API lacks. JSON in and out, HTTP Basic with App key and secret.
 
 Every mistake of a request is named at once where that is possible. An endpoint declares what it takes and
 what it answers (`gate.http.endpoint`); a write is answered once it is effective.

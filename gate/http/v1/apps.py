@@ -40,6 +40,7 @@ from gate.core.ids import app_key
 from gate.core.limits import LIMITABLE, MAX_RATE
 from gate.core.model import AppFacts, DevicePolicy, Environment, ListPolicy, WhitelistSwitch
 from gate.core.operators import OperatorRole, may
+from gate.core.scopes import Scope
 from gate.errors import AppUnknown, InvalidInput, NotFound
 from gate.http.endpoint import Effective, Endpoint, answered, responded
 from gate.http.errors import RoleInsufficient
@@ -161,8 +162,20 @@ class Dropping(Body, frozen=True, kw_only=True):
     reason: Reason = ""
 
 
+class KeyShown(Struct, kw_only=True):
+    """A key of an App: which scopes it has, and how many secrets are accepted for it."""
+
+    name: str
+    scopes: list[Scope]
+    created_at_ms: int
+    secret_count: int
+
+
+# Shown otherwise than they are stored.
+_HIDDEN_SETTINGS = ("secrets", "token_keys", "keys")
 _SHOWN_SETTINGS: list[tuple[str, Any]] = [
-    *((one.name, one.type) for one in msgspec.structs.fields(AppFacts) if one.name not in ("secrets", "token_keys")),
+    *((one.name, one.type) for one in msgspec.structs.fields(AppFacts) if one.name not in _HIDDEN_SETTINGS),
+    ("keys", list[KeyShown]),
     ("secret_count", int),
     ("token_key_count", int),
 ]

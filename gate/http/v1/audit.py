@@ -13,6 +13,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from gate.core.changes import Kind
 from gate.core.model import FOREVER_MS
+from gate.core.scopes import ADMIN
 from gate.http.context import AppRequest
 from gate.http.endpoint import Endpoint
 from gate.http.fields import IdJson, json_id, until_json
@@ -138,4 +139,6 @@ def deployment_audit_line(entry: DeploymentEntry) -> DeploymentAuditLine:
     )
 
 
-ENDPOINTS: dict[tuple[str, str], Endpoint[AppRequest]] = {("/v1/audit", "GET"): Endpoint("Who did what to whom", page)}
+ENDPOINTS: dict[tuple[str, str], Endpoint[AppRequest]] = {
+    ("/v1/audit", "GET"): Endpoint("Who did what to whom", page, scopes=ADMIN)
+}

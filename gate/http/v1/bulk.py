@@ -21,6 +21,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from gate.core.scopes import USERS
 from gate.errors import GateError, InvalidInput, StoreUnavailable
 from gate.http.context import AppRequest
 from gate.http.endpoint import EffectiveIfAny, Endpoint, answered
@@ -175,5 +176,7 @@ def runs(tasks: Sequence[Numbered]) -> Iterator[list[Numbered]]:
 
 
 ENDPOINTS: dict[tuple[str, str], Endpoint[AppRequest]] = {
-    ("/v1/bulk", "POST"): Endpoint(f"Up to {MAX_OPERATIONS:,} operations in one call", bulk, takes=BulkBody)
+    ("/v1/bulk", "POST"): Endpoint(
+        f"Up to {MAX_OPERATIONS:,} operations in one call", bulk, scopes=USERS, takes=BulkBody
+    )
 }

@@ -17,6 +17,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from gate.core.presence import Cursor, Event, parse_cursor
+from gate.core.scopes import PRESENCE
 from gate.errors import FeedReset, InvalidInput
 from gate.http.context import AppRequest
 from gate.http.endpoint import Endpoint
@@ -109,6 +110,6 @@ def _change(user: bytes, newest: list[Event]) -> PresenceChange:
 
 ENDPOINTS: dict[tuple[str, str], Endpoint[AppRequest]] = {
     ("/v1/presence/changes", "GET"): Endpoint(
-        "Which Users came and went since a cursor", changes, faults=("cursor-gone",)
+        "Which Users came and went since a cursor", changes, scopes=PRESENCE, faults=("cursor-gone",)
     )
 }

@@ -20,6 +20,7 @@ from gate.clock import wall_ms
 from gate.core.ids import MAX_ID_BYTES
 from gate.core.limits import limit_names
 from gate.core.revision import parse_revisions
+from gate.core.scopes import CHECK
 from gate.core.verdict import Verdict, Word
 from gate.errors import GateError, InvalidInput
 from gate.http.auth import fast_caller
@@ -142,14 +143,16 @@ async def check(call: AppRequest, query: CheckQuery) -> VerdictAnswer:
 def fast_check(deps: Deps, headers: Mapping[str, str], raw_path: str) -> VerdictAnswer | None:
     """What `check` answers, from one snapshot, the caller's credentials included.
 
-    None, or a `GateError`, where the answer is another one than 200, or has to wait: for a Revision, or for a nonce to be
-    looked up. Nothing was counted then, and `check` decides.
+    None, or a `GateError`, where the answer is another one than 200, or has to wait for a Revision. Nothing was counted then,
+    and `check` decides.
     """
     stale_ms = check_staleness(deps)
     with deps.replica as snapshot:
-        app = fast_caller(headers, snapshot)
-        if app is None:
+        called = fast_caller(headers, snapshot)
+        if called is None:
             return None
+        app, caller = called
+        caller.require(CHECK)
         plain = _PLAIN(raw_path)
         if plain is not None:
             pair = plain[1].encode(), plain[2].encode()
@@ -288,8 +291,10 @@ def many_ids(values: Sequence[object], name: Callable[[int], str]) -> list[bytes
 
 
 ENDPOINTS: dict[tuple[str, str], Endpoint[AppRequest]] = {
-    (PATH, "GET"): Endpoint("May one User message another?", check, faults=("stale",)),
+    (PATH, "GET"): Endpoint("May one User message another?", check, scopes=CHECK, faults=("stale",)),
     # The body is read without a decoder of its own, which would take a step of Python for each id.
-    (PATH, "POST"): Endpoint("Many checks at once", check_batch, takes=(CheckPairs, CheckMany), faults=("stale",)),
-    ("/v1/explain", "GET"): Endpoint("Why, rule by rule", explain, faults=("stale",)),
+    (PATH, "POST"): Endpoint(
+        "Many checks at once", check_batch, scopes=CHECK, takes=(CheckPairs, CheckMany), faults=("stale",)
+    ),
+    ("/v1/explain", "GET"): Endpoint("Why, rule by rule", explain, scopes=CHECK, faults=("stale",)),
 }

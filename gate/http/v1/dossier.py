@@ -10,6 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from gate.core.model import ListKind
+from gate.core.scopes import USERS
 from gate.http.context import AppRequest
 from gate.http.endpoint import Endpoint
 from gate.http.v1.audit import AuditLine, AuditPage, audit_line
@@ -72,6 +73,6 @@ async def _audit(call: AppRequest, user: bytes) -> AuditPage:
 
 ENDPOINTS: dict[tuple[str, str], Endpoint[AppRequest]] = {
     ("/v1/users/{user}/dossier", "GET"): Endpoint(
-        "Everything that is kept about a User", dossier, faults=("not-found",)
+        "Everything that is kept about a User", dossier, scopes=USERS, faults=("not-found",)
     )
 }

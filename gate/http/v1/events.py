@@ -26,10 +26,13 @@ from msgspec import Meta
 
 from gate.clock import monotonic_ms
 from gate.core.presence import KINDS, Cursor, Event, Kind, parse_gateway
-from gate.errors import FeedReset, InvalidInput, ReplicaError, StoreUnavailable
+from gate.core.scopes import PRESENCE
+from gate.errors import FeedReset, InvalidInput, ReplicaError, ScopeMissing, StoreUnavailable
+from gate.http.auth import fast_caller
 from gate.http.bodies import release_body
 from gate.http.context import AppRequest, RequestContext
 from gate.http.endpoint import Endpoint
+from gate.http.errors import CredentialsWrong
 from gate.http.fields import FeedCursor, GatewayName, json_id, up_to
 from gate.http.requests import Body, Query, fields_of
 from gate.http.v1.changes import cursor_named
@@ -169,7 +172,7 @@ class _Stream:
         self._sent_at_ms = 0
 
     async def serve(self, after: Cursor) -> None:
-        """Run until the reader disconnects, the feed is reset, the App is removed or the service drains."""
+        """Run until the reader disconnects or may not read on, the feed is reset or the service drains."""
         self._place = after
         try:
             await self._send(b"retry: %d\n%b" % (RETRY_MS, self._id()))
@@ -208,11 +211,17 @@ class _Stream:
             await following.aclose()
 
     def _is_served(self) -> bool:
-        """Whether the App still exists. Raises `_Cut` if the reader disconnected."""
+        """Whether the App still exists and accepts the reader's credentials. Raises `_Cut` if the reader disconnected."""
         transport = self._call.request.transport
         if transport is None or transport.is_closing():
             raise _Cut
         with suppress(ReplicaError), self._call.deps.replica as snapshot:
+            try:
+                called = fast_caller(self._call.request.headers, snapshot)
+                if called is not None:
+                    called[1].require(PRESENCE)
+            except (CredentialsWrong, ScopeMissing):
+                return False
             return snapshot.app(self._call.app_key) is not None
         return True
 
@@ -281,12 +290,13 @@ def event_json(event: Event) -> dict[str, object]:
 
 ENDPOINTS: dict[tuple[str, str], Endpoint[AppRequest]] = {
     ("/v1/events", "GET"): Endpoint(
-        "What happens, as it happens", watch, faults=("too-many-streams",), content_type=CONTENT_TYPE
+        "What happens, as it happens", watch, scopes=PRESENCE, faults=("too-many-streams",), content_type=CONTENT_TYPE
     ),
     ("/v1/events", "POST"): Endpoint(
         "What happens to many Users, as it happens",
         watch_many,
         faults=("too-many-streams",),
         content_type=CONTENT_TYPE,
+        scopes=PRESENCE,
     ),
 }

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar
 from msgspec import Meta, Struct
 
 from gate.core.model import ListKind
+from gate.core.scopes import USERS
 from gate.errors import InvalidInput
 from gate.http.context import AppRequest
 from gate.http.endpoint import Effective, Endpoint, answered
@@ -126,14 +127,16 @@ async def switch(call: AppRequest, body: Switching) -> Effective:
 
 def _endpoints(name: str, kind: ListKind, title: str) -> dict[tuple[str, str], Endpoint[AppRequest]]:
     return {
-        (f"/v1/{name}", "POST"): Endpoint(f"Put Users on a {title}", partial(add, kind=kind), faults=("list-full",)),
-        (f"/v1/{name}", "DELETE"): Endpoint(f"Take Users off a {title}", partial(remove, kind=kind)),
-        (f"/v1/{name}", "GET"): Endpoint(f"Page through a {title}", partial(page, kind=kind)),
+        (f"/v1/{name}", "POST"): Endpoint(
+            f"Put Users on a {title}", partial(add, kind=kind), scopes=USERS, faults=("list-full",)
+        ),
+        (f"/v1/{name}", "DELETE"): Endpoint(f"Take Users off a {title}", partial(remove, kind=kind), scopes=USERS),
+        (f"/v1/{name}", "GET"): Endpoint(f"Page through a {title}", partial(page, kind=kind), scopes=USERS),
     }
 
 
 ENDPOINTS: dict[tuple[str, str], Endpoint[AppRequest]] = {
     **_endpoints("blacklist", ListKind.BLACKLIST, "Blacklist"),
     **_endpoints("whitelist", ListKind.WHITELIST, "Whitelist"),
-    ("/v1/whitelist-switch", "PUT"): Endpoint("Switch Whitelists on or off", switch),
+    ("/v1/whitelist-switch", "PUT"): Endpoint("Switch Whitelists on or off", switch, scopes=USERS),
 }

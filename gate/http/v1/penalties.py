@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from gate.core.scopes import USERS
 from gate.errors import InvalidInput
 from gate.http.context import AppRequest
 from gate.http.endpoint import Effective, Endpoint, answered
@@ -160,10 +161,10 @@ async def _page(
 
 
 ENDPOINTS: dict[tuple[str, str], Endpoint[AppRequest]] = {
-    ("/v1/bans", "POST"): Endpoint("Impose Bans", partial(impose, penalty="ban"), faults=("refused",)),
-    ("/v1/bans", "DELETE"): Endpoint("Lift Bans", partial(lift, penalty="ban")),
-    ("/v1/bans", "GET"): Endpoint("Page through the Bans in force", bans),
-    ("/v1/mutes", "POST"): Endpoint("Impose Mutes", partial(impose, penalty="mute"), faults=("refused",)),
-    ("/v1/mutes", "DELETE"): Endpoint("Lift Mutes", partial(lift, penalty="mute")),
-    ("/v1/mutes", "GET"): Endpoint("Page through the Mutes in force", mutes),
+    ("/v1/bans", "POST"): Endpoint("Impose Bans", partial(impose, penalty="ban"), scopes=USERS, faults=("refused",)),
+    ("/v1/bans", "DELETE"): Endpoint("Lift Bans", partial(lift, penalty="ban"), scopes=USERS),
+    ("/v1/bans", "GET"): Endpoint("Page through the Bans in force", bans, scopes=USERS),
+    ("/v1/mutes", "POST"): Endpoint("Impose Mutes", partial(impose, penalty="mute"), scopes=USERS, faults=("refused",)),
+    ("/v1/mutes", "DELETE"): Endpoint("Lift Mutes", partial(lift, penalty="mute"), scopes=USERS),
+    ("/v1/mutes", "GET"): Endpoint("Page through the Mutes in force", mutes, scopes=USERS),
 }

@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gate.core.presence import SAMPLE_EVERY_MS
+from gate.core.scopes import PRESENCE, USERS
 from gate.http.context import AppRequest
 from gate.http.endpoint import Endpoint
 from gate.http.fields import Actor, IdJson, PlatformName, Reason, json_id, up_to
@@ -249,11 +250,11 @@ async def kick(call: AppRequest, body: Kicking) -> Kicked:
 
 
 ENDPOINTS: dict[tuple[str, str], Endpoint[AppRequest]] = {
-    ("/v1/presence", "POST"): Endpoint("Who of these Users is online", presences, faults=("stale",)),
-    ("/v1/presence/counts", "GET"): Endpoint("How many are online", counts),
-    ("/v1/presence/history", "GET"): Endpoint("How many were online in the last hour", history),
-    ("/v1/presence/online", "GET"): Endpoint("Page through the Users that are online", online),
-    ("/v1/gateways", "GET"): Endpoint("Gateways and their leases", gateways),
-    ("/v1/users/{user}/sessions", "GET"): Endpoint("A User's Sessions", sessions),
-    ("/v1/users/{user}/kick", "POST"): Endpoint("Close a User's Sessions", kick),
+    ("/v1/presence", "POST"): Endpoint("Who of these Users is online", presences, scopes=PRESENCE, faults=("stale",)),
+    ("/v1/presence/counts", "GET"): Endpoint("How many are online", counts, scopes=PRESENCE),
+    ("/v1/presence/history", "GET"): Endpoint("How many were online in the last hour", history, scopes=PRESENCE),
+    ("/v1/presence/online", "GET"): Endpoint("Page through the Users that are online", online, scopes=PRESENCE),
+    ("/v1/gateways", "GET"): Endpoint("Gateways and their leases", gateways, scopes=PRESENCE),
+    ("/v1/users/{user}/sessions", "GET"): Endpoint("A User's Sessions", sessions, scopes=PRESENCE),
+    ("/v1/users/{user}/kick", "POST"): Endpoint("Close a User's Sessions", kick, scopes=USERS),
 }

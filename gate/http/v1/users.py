@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from gate.core.model import FOREVER_MS, NO_FACTS
+from gate.core.scopes import USERS
 from gate.errors import InvalidInput, UserUnknown
 from gate.http.context import AppRequest
 from gate.http.endpoint import Effective, EffectiveIfAny, Endpoint, answered
@@ -261,11 +262,13 @@ def _profile_members(profile: Profile) -> dict[str, Any]:
 
 
 ENDPOINTS: dict[tuple[str, str], Endpoint[AppRequest]] = {
-    ("/v1/users", "POST"): Endpoint("Register a User", register, faults=("user-limit", "refused")),
-    ("/v1/users", "GET"): Endpoint("Page through the registered Users", roll),
-    ("/v1/users", "DELETE"): Endpoint("Delete Users", delete, faults=("refused",)),
-    ("/v1/users/{user}", "GET"): Endpoint("Show a User", show, faults=("not-found",)),
-    ("/v1/users/{user}", "PATCH"): Endpoint("Change what a User is called", change, faults=("not-found", "refused")),
-    ("/v1/tokens", "POST"): Endpoint("Mint a Token", mint_token, faults=("user-limit", "refused")),
-    ("/v1/tokens", "DELETE"): Endpoint("Revoke Tokens", revoke),
+    ("/v1/users", "POST"): Endpoint("Register a User", register, scopes=USERS, faults=("user-limit", "refused")),
+    ("/v1/users", "GET"): Endpoint("Page through the registered Users", roll, scopes=USERS),
+    ("/v1/users", "DELETE"): Endpoint("Delete Users", delete, scopes=USERS, faults=("refused",)),
+    ("/v1/users/{user}", "GET"): Endpoint("Show a User", show, scopes=USERS, faults=("not-found",)),
+    ("/v1/users/{user}", "PATCH"): Endpoint(
+        "Change what a User is called", change, scopes=USERS, faults=("not-found", "refused")
+    ),
+    ("/v1/tokens", "POST"): Endpoint("Mint a Token", mint_token, scopes=USERS, faults=("user-limit", "refused")),
+    ("/v1/tokens", "DELETE"): Endpoint("Revoke Tokens", revoke, scopes=USERS),
 }
