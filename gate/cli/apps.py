@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gate.cli import app_keys
 from gate.cli.app_settings import set_
 from gate.cli.command import Command, Listing, takes
 from gate.cli.options import CREDENTIALS_FILE, all_mistakes
@@ -20,15 +21,29 @@ from gate.cli.store_connection import Settled, StoreConnection
 from gate.cli.time_format import shown_moment
 from gate.clock import wall_ms
 from gate.core import ids
-from gate.core.app_secrets import app_secret, with_new_secret, without_old_secret
+from gate.core.app_secrets import (
+    MIN_SECRET_CHARS,
+    MIN_SHORT_SECRET_CHARS,
+    app_secret,
+    with_new_secret,
+    without_old_secret,
+)
 from gate.core.app_settings import MAX_NAME_CHARS, app_document
 from gate.core.model import AppFacts, Environment
 from gate.errors import AppUnknown, CannotStart, InvalidInput, Refused
 from gate.store.new_credentials import new_app_key, new_app_secret
 
+SHORT_SECRET = "--short-secret"
+
 app = typer.Typer(help="Apps: tenants, their secrets and settings.", no_args_is_help=True, add_completion=False)
 
 _Key = Annotated[str, typer.Argument(metavar="KEY", help="The App's key.")]
+_ShortSecret = Annotated[
+    bool,
+    typer.Option(
+        SHORT_SECRET, help=f"Allow a secret of {MIN_SHORT_SECRET_CHARS} to {MIN_SECRET_CHARS - 1} characters."
+    ),
+]
 
 
 @app.command()
@@ -42,13 +57,14 @@ def create(
         typer.Option("--secret", envvar="GATE_APP_SECRET", metavar="S", help="Its secret; default: a random one."),
     ] = None,
     environment: Annotated[Environment, typer.Option("--environment", help="What it is for.")] = "development",
+    short_secret: _ShortSecret = False,
 ) -> None:
     """Create an App; it can be used when this returns. The secret is printed once."""
     with all_mistakes() as mistakes:
         facts = AppFacts(
             key=mistakes.take(lambda: ids.app_key(key) if key is not None else new_app_key(), ""),
             name=mistakes.take(lambda: _name(name), ""),
-            secrets=(mistakes.take(lambda: app_secret(secret if secret is not None else new_app_secret()), ""),),
+            secrets=(mistakes.take(lambda: _secret(secret, short_secret), ""),),
             environment=environment,
             created_at_ms=wall_ms(),
         )
@@ -101,6 +117,7 @@ def show(
 
 
 app.command("set")(set_)
+app.add_typer(app_keys.app, name="key")
 
 
 @app.command("rotate-secret")
@@ -116,11 +133,12 @@ def rotate_secret(
     keep_tokens: Annotated[
         bool, typer.Option("--keep-tokens", help="With --drop-old: Tokens minted under it live on.")
     ] = False,
+    short_secret: _ShortSecret = False,
 ) -> None:
     """Give an App a new secret next to the old one, or with --drop-old end the old one."""
     with all_mistakes() as mistakes:
         wanted = mistakes.take(lambda: ids.app_key(key), "")
-        fresh = mistakes.take(lambda: app_secret(secret if secret is not None else new_app_secret()), "")
+        fresh = mistakes.take(lambda: _secret(secret, short_secret), "")
         why, by = command.why_and_by(mistakes)
         if keep_tokens and not drop_old:
             mistakes.add(InvalidInput("--keep-tokens", "goes with --drop-old"))
@@ -196,6 +214,11 @@ def _name(name: str) -> str:
     return name
 
 
+def _secret(given: str | None, is_short_allowed: bool) -> str:
+    """The secret that was brought along, or a new one."""
+    return new_app_secret() if given is None else app_secret(given, allows_short=is_short_allowed, flag=SHORT_SECRET)
+
+
 def _document(facts: AppFacts, *, show_secret: bool) -> dict[str, Any]:
     """All settings, and on request the secrets; never the Token keys, which allow minting Tokens."""
     document = app_document(facts)
@@ -205,13 +228,18 @@ def _document(facts: AppFacts, *, show_secret: bool) -> dict[str, Any]:
     return document
 
 
+def _shown_item(one: object) -> str:
+    # A key of the App: its name and scopes.
+    return f"{one['name']} ({' '.join(one['scopes'])})" if isinstance(one, dict) else str(one)
+
+
 def _shown_setting(name: str, value: object) -> str:
     if name.endswith("_at_ms"):
         return shown_moment(int(str(value)))
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
-        return ", ".join(value) or "none"
+        return ", ".join(_shown_item(one) for one in value) or "none"
     if isinstance(value, dict):
         return ", ".join(f"{group} {rate}/s" for group, rate in sorted(value.items())) or "none"
     if value is None:

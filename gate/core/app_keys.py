@@ -24,13 +24,15 @@ from gate.errors import InvalidInput, NotFound, Refused
 MAX_KEYS = 32
 MAX_KEY_NAME_CHARS = 64
 
-_NAME = re.compile(rf"[A-Za-z0-9._-]{{1,{MAX_KEY_NAME_CHARS}}}")
+# A name stands in paths, where "." and ".." alone mean another path.
+KEY_NAME_PATTERN = rf"^(?!\.{{1,2}}$)[A-Za-z0-9._-]{{1,{MAX_KEY_NAME_CHARS}}}$"
+_NAME = re.compile(KEY_NAME_PATTERN, re.ASCII)
 
 
 def key_name(value: str) -> str:
-    """Return the name. Raises `InvalidInput` unless it is 1 to 64 of letters, digits, '.', '_' and '-'."""
+    """Return the name. Raises `InvalidInput` unless it is 1 to 64 of letters, digits, '.', '_' and '-', and no path segment."""
     if not _NAME.fullmatch(value):
-        raise InvalidInput("name", f"must be 1 to {MAX_KEY_NAME_CHARS} of A-Z a-z 0-9 . _ -")
+        raise InvalidInput("name", f"must be 1 to {MAX_KEY_NAME_CHARS} of A-Z a-z 0-9 . _ -, and not . or ..")
     return value
 
 
@@ -96,7 +98,7 @@ def shown_key(key: AppKey) -> dict[str, Any]:
 
 def _free_digest(facts: AppFacts, secret: str) -> str:
     """The digest of a secret that the App does not use yet: else one secret would have the scopes of two credentials."""
-    if caller_with(facts, app_secret(secret, allows_short=False).encode()) is not None:
+    if caller_with(facts, app_secret(secret).encode()) is not None:
         raise InvalidInput("secret", "is a secret of this App or of one of its keys already: choose another")
     return digest_of(secret.encode())
 

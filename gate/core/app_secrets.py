@@ -33,7 +33,7 @@ MAX_SECRET_CHARS = 128
 _VISIBLE = re.compile(r"[\x21-\x7e]*")
 
 
-def app_secret(value: str, *, allows_short: bool = True, flag: str = "") -> str:
+def app_secret(value: str, *, allows_short: bool = False, flag: str = "") -> str:
     """Return the secret, which has 20 to 128 visible ASCII characters; 8 or more if `allows_short`.
 
     Raises `InvalidInput`, which never repeats it, and names the `flag` that allows a short one, if there is one.

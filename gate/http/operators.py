@@ -23,15 +23,17 @@ import asyncio
 import hmac
 import secrets
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from aiohttp import web
 
 from gate.clock import monotonic_ms
+from gate.core.app_keys import key_name
+from gate.core.model import AppFacts
 from gate.core.operators import MAX_PASSWORD_BYTES, Operator, OperatorRole, may
-from gate.errors import InvalidInput, NotFound
+from gate.errors import AppUnknown, InvalidInput, NotFound
 from gate.http.auth import basic_pair
 from gate.http.context import RequestContext
 from gate.http.dependencies import Deps
@@ -41,6 +43,9 @@ from gate.http.shared import Shared
 from gate.http.throttle import Lanes, LanesFull, Throttle
 from gate.store.operators import Operators
 from gate.store.passwords import decoy_hash, password_fits
+from gate.store.writer import WriteReceipt
+
+T = TypeVar("T")
 
 REMEMBERED_MS = 5 * 60_000
 MAX_REMEMBERED = 256
@@ -62,6 +67,31 @@ class OperatorRequest(RequestContext):
     def path_app(self) -> str:
         """The App that the path names."""
         return app_in(self.request.raw_path)
+
+    def path_key(self) -> str:
+        """The name of the App's key that the path names; `NotFound` if no key can have it."""
+        name = self.request.match_info["name"]
+        try:
+            return key_name(name)
+        except InvalidInput as fault:
+            raise NotFound(str(fault)) from None
+
+    async def app(self) -> AppFacts:
+        """The App that the path names, as it is in Redis."""
+        return await found_app(self.deps.store.apps.get(self.path_app()))
+
+    async def update_app(self, mutate: Callable[[AppFacts], AppFacts], reason: str) -> tuple[AppFacts, WriteReceipt]:
+        """Change the App that the path names. The operator is the actor in its audit."""
+        updating = self.deps.store.apps.update(self.path_app(), mutate, self.now_ms, reason, self.operator.name)
+        return await found_app(updating)
+
+
+async def found_app(asked: Awaitable[T]) -> T:
+    """Await a call about the App of the path. An unknown App is `NotFound` here: the operator's credentials are right."""
+    try:
+        return await asked
+    except AppUnknown as fault:
+        raise NotFound(str(fault)) from None
 
 
 Reach = Literal["app", "apps", "deployment"]

@@ -36,7 +36,7 @@ def test_an_app_can_be_used_when_create_returns(service: GateService) -> None:
 
 def test_a_secret_is_shown_once_and_on_demand(service: GateService) -> None:
     gate, key = Command(service.data), secrets.token_hex(4)
-    shown = gate("app", "create", "Shop", "--key", key, "--secret", "hush-hush").out
+    shown = gate("app", "create", "Shop", "--key", key, "--secret", "hush-hush", "--short-secret").out
     assert shown.count("hush-hush") == 1
     assert "hush-hush" not in gate("app", "show", key).out + gate("app", "list").out
     assert "hush-hush" not in str(gate.json("app", "show", key)) + str(gate.json("app", "list"))
@@ -140,6 +140,9 @@ def test_mistakes_are_named_at_once(gate: Command) -> None:
     assert gate.app
     made = gate("app", "create", "", "--key", "no good", "--secret", "short", status=2).err
     assert [line.split(":")[1].strip() for line in made.splitlines()] == ["app key", "NAME", "secret"]
+    short = gate("app", "create", "Shop", "--secret", "a-short-secret", status=2).err
+    assert "must be 20 to 128" in short and "--short-secret allows 8 or more" in short
+    assert "a-short-secret" not in short
     changed = gate(
         "app", "set", gate.app, "--list-ceiling", "0", "--utc-offset", "841", "--exempt", b"\xff", status=2
     ).err

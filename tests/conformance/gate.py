@@ -83,5 +83,6 @@ def request_bytes(path: str, headers: dict[str, str], body: bytes = b"", method:
 def new_app(service: GateService, key: str, secret: str, environment: str) -> Gate:
     """A new App of this node, in effect."""
     command = Command(service.data)
-    command("app", "create", "Conformance", "--key", key, "--secret", secret, "--environment", environment)
+    own = ("--key", key, "--secret", secret, "--short-secret")
+    command("app", "create", "Conformance", *own, "--environment", environment)
     return Gate(service.http, key, secret, Command(service.data, key))

@@ -79,8 +79,19 @@ def test_kept_token_keys_are_bounded() -> None:
 @pytest.mark.parametrize("value", ["", "short", "has a space", "x" * 129, "tab\there", "naïve-secret"])
 def test_secrets_that_are_none_are_not_repeated(value: str) -> None:
     with pytest.raises(InvalidInput) as refusal:
-        app_secret(value)
+        app_secret(value, allows_short=True)
     assert not value or value not in str(refusal.value)
+
+
+def test_a_short_secret_needs_its_flag() -> None:
+    for short in ("x" * 8, "x" * 19):
+        with pytest.raises(InvalidInput) as refusal:
+            app_secret(short, flag="--short-secret")
+        assert "must be 20 to 128" in str(refusal.value) and "--short-secret allows 8" in str(refusal.value)
+        assert app_secret(short, allows_short=True) == short
+    assert app_secret("x" * 20) == "x" * 20
+    with pytest.raises(InvalidInput):
+        app_secret("x" * 7, allows_short=True)
 
 
 def test_each_role_may_what_those_before_it_may() -> None:

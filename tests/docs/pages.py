@@ -35,7 +35,7 @@ def resp_commands(text: str) -> set[str]:
 
 def endpoints(text: str) -> set[str]:
     """Every path under the prefixes that HTTP serves; a trailing `.` ends a sentence."""
-    of_v1 = r"v1/presence/[a-z]+|(?:client/)?v1/[a-z-]+(?:/\{[a-z]+\}(?:/[a-z-]+)?)?"
+    of_v1 = r"v1/presence/[a-z]+|(?:client/)?v1/[a-z-]+(?:/\{[a-z]+\}(?:/[a-z-]+)?)*"
     of_none = r"healthz|readyz|metrics|openapi\.json|docs"
     paths = re.findall(rf"(?<![\w.{{}}/-])(/(?:user/[a-zA-Z/]+\.json|{of_v1}|{of_none}))(?!\w)", text)
     return set(paths)

@@ -71,7 +71,7 @@ def test_every_method_of_v1_has_an_example(path: str, method: str) -> None:
 
 @pytest.mark.parametrize(("path", "method"), sorted(apps.ENDPOINTS))
 def test_every_method_of_an_operator_has_an_example(path: str, method: str) -> None:
-    spelled = path.replace("{app}", "[a-z]+")
+    spelled = path.replace("{app}", "[a-z]+").replace("{name}", "[a-z0-9-]+")
     assert re.search(rf"^\$ operator {method} {spelled}\b", page_text("docs/http.md"), re.MULTILINE)
 
 

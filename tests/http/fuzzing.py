@@ -84,7 +84,7 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case[Any],
 
 @schemathesis.auth(refresh_interval=None)
 class Caller:
-    """Every kind of credentials on one node. App endpoints are called by Basic and by signature in turn.
+    """Every kind of credentials on one node.
 
     Users are deactivated in an App of its own: elsewhere they would be refused what the document allows.
     """

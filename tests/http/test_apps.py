@@ -63,7 +63,7 @@ async def test_an_app_is_created_changed_and_removed(world: World) -> None:
 
 async def test_the_audit_names_the_operator_and_the_reason_and_no_secret(world: World) -> None:
     admin = await begin_operator(world, "admin")
-    body = {"secret": "the-new-secret", "reason": "it leaked"}
+    body = {"secret": "the-new-secret", "short_secret": True, "reason": "it leaked"}
     assert (await ask(world, admin, "POST", f"apps/{world.app.key}/rotate-secret", body)).status == 200
     audit = await world.v1("GET", "audit")
     assert admin in str(audit.body) and "it leaked" in str(audit.body)
@@ -178,7 +178,9 @@ async def test_some_settings_take_an_admin(world: World, setting: dict[str, Any]
         ("PATCH", "apps/KEY", {"presence_slices": 0}, "presence_slices"),
         ("PATCH", "apps/KEY", {"presence_slices": 65}, "presence_slices"),
         ("POST", "apps/KEY/rotate-secret", {"secret": "has a space"}, "secret"),
-        ("POST", "apps/KEY/rotate-secret", {"secret": "secret-1"}, "secret"),
+        ("POST", "apps/KEY/rotate-secret", {"secret": "secret-1", "short_secret": True}, "secret"),
+        ("POST", "apps/KEY/rotate-secret", {"secret": "a-short-secret"}, "secret"),
+        ("POST", "apps", {"name": "x", "secret": "19-characters-of-it"}, "secret"),
         ("POST", "apps/KEY/drop-secret", {}, "keep_tokens"),
         ("POST", "apps/KEY/drop-secret", {"keep_tokens": "yes"}, "keep_tokens"),
         ("GET", "apps/a%20b", None, "app key"),

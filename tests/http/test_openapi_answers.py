@@ -239,6 +239,12 @@ async def administration(tour: Tour) -> None:
     await tour.apps("GET", "apps/{app}", app=app)
     await tour.apps("POST", "apps/{app}/rotate-secret", {}, app=app)
     await tour.apps("POST", "apps/{app}/drop-secret", {"keep_tokens": True}, app=app)
+    await tour.apps("POST", "apps/{app}/keys", {"name": "router-1", "scopes": ["check", "users"]}, app=app)
+    await tour.apps("GET", "apps/{app}/keys", app=app)
+    await tour.apps("GET", "apps/{app}", app=app)
+    for body in ({}, {"finish": True}):
+        await tour.apps("POST", "apps/{app}/keys/{name}/rotate", body, app=app, name="router-1")
+    await tour.apps("DELETE", "apps/{app}/keys/{name}", app=app, name="router-1")
     await tour.apps("GET", "deployment-audit")
     await tour.apps("DELETE", "apps/{app}", app=app)
 
@@ -257,7 +263,7 @@ def guarded() -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize(("path", "method"), list(guarded()))
 async def test_no_endpoint_answers_without_credentials(world: World, path: str, method: str) -> None:
-    target = path.format(user="alice", app=world.app.key)
+    target = path.format(user="alice", app=world.app.key, name="router-1")
     wrong = signed(world.app, secret="another")
     for headers in ({}, {"Authorization": "Basic bm86bm8="}, {"Authorization": "Bearer no"}, wrong):
         if path.endswith("/connect"):

@@ -23,7 +23,9 @@ async def test_a_removal_that_broke_off_is_finished_by_the_next(world: World, mo
         broken.setattr(Apps, "_purge", cut_off)
         assert (await ask(world, admin, "DELETE", f"apps/{key}")).status == 503
     assert (await ask(world, admin, "DELETE", f"apps/{key}")).status == 404, "it is gone"
-    made = await ask(world, admin, "POST", "apps", {"name": "another", "key": key, "secret": "another-secret"})
+    made = await ask(
+        world, admin, "POST", "apps", {"name": "another", "key": key, "secret": "another-secret", "short_secret": True}
+    )
     assert made.status == 200, made
     world.app = AppFacts(key=key, secrets=("another-secret",))
     assert await world.word("mallory", "bob") == "allowed"

@@ -35,6 +35,7 @@ from gate.http.requests import FormBody, Query
 from gate.http.responses import JSON_TYPE, REQUEST_ID
 from gate.http.unsupported import UNSUPPORTED
 from gate.http.v1 import apps
+from gate.http.v1.app_keys import KEY_NAME
 
 Schema = dict[str, Any]
 
@@ -80,6 +81,7 @@ Messages and their answers are JSON in text frames: `docs/websocket.md` has them
 _PATH_PARAMETERS: dict[str, Schema] = {
     "user": {"schema": RAW_ID},
     "app": {"description": "The App's key.", "schema": {"type": "string", **APP_KEY}},
+    "name": {"description": "The name of one of the App's keys.", "schema": {"type": "string", **KEY_NAME}},
 }
 
 

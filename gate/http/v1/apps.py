@@ -7,6 +7,7 @@
     DELETE /v1/apps/{app}                 admin     remove the App and every fact of its Users
     POST   /v1/apps/{app}/rotate-secret   admin     a new secret next to the old one; the one answer that shows it
     POST   /v1/apps/{app}/drop-secret     admin     end the old secret, and its Tokens or not
+           /v1/apps/{app}/keys            admin     its keys with scopes (`app_keys`)
     GET    /v1/deployment-audit           viewer    what was done to Apps and operators; facts that Redis lost
 
 An operator that is limited to Apps sees and changes only these; for it the others do not exist, and what concerns the whole
@@ -18,14 +19,21 @@ Settings are named as `gate app show --json` names them; no answer holds a secre
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Annotated, Any, TypeVar
+from collections.abc import Iterable
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 from aiohttp import web
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from gate.core.app_secrets import app_secret, with_new_secret, without_old_secret
+from gate.core.app_secrets import (
+    MAX_SECRET_CHARS,
+    MIN_SECRET_CHARS,
+    MIN_SHORT_SECRET_CHARS,
+    app_secret,
+    with_new_secret,
+    without_old_secret,
+)
 from gate.core.app_settings import (
     ADMINS_ONLY,
     BOUNDS,
@@ -40,18 +48,16 @@ from gate.core.ids import app_key
 from gate.core.limits import LIMITABLE, MAX_RATE
 from gate.core.model import AppFacts, DevicePolicy, Environment, ListPolicy, WhitelistSwitch
 from gate.core.operators import OperatorRole, may
-from gate.core.scopes import Scope
-from gate.errors import AppUnknown, InvalidInput, NotFound
+from gate.errors import InvalidInput, NotFound
 from gate.http.endpoint import Effective, Endpoint, answered, responded
 from gate.http.errors import RoleInsufficient
 from gate.http.fields import APP_KEY, Reason, TextId
 from gate.http.operators import OPERATOR_REQUEST, OperatorRequest, Reach
-from gate.http.requests import Body
+from gate.http.requests import Body, Schema
+from gate.http.v1 import app_keys
+from gate.http.v1.app_keys import KeyShown
 from gate.http.v1.audit import DeploymentAuditPage, DeploymentAuditQuery, deployment_audit_line
 from gate.store.new_credentials import new_app_key, new_app_secret
-from gate.store.writer import WriteReceipt
-
-T = TypeVar("T")
 
 
 async def answer(endpoint: Endpoint[OperatorRequest], request: web.Request) -> web.StreamResponse:
@@ -75,10 +81,30 @@ NewKey = Annotated[str, Meta(extra_json_schema=APP_KEY, extra={"check": app_key}
 NewSecret = Annotated[
     str,
     Meta(
-        extra_json_schema={"pattern": "^[!-~]{8,128}$", "examples": ["a-secret-of-our-own"]},
-        extra={"check": app_secret},
+        extra_json_schema={
+            "pattern": f"^[!-~]{{{MIN_SHORT_SECRET_CHARS},{MAX_SECRET_CHARS}}}$",
+            "examples": ["a-secret-of-our-own-here"],
+        },
     ),
 ]
+# A short secret only together with the flag.
+_LONG_OR_ALLOWED: Schema = {
+    "anyOf": [
+        {"properties": {"secret": {"minLength": MIN_SECRET_CHARS}}},
+        {"properties": {"short_secret": {"const": True}}, "required": ["short_secret"]},
+    ]
+}
+
+
+def _secret_mistakes(secret: str | None, short_secret: bool) -> Iterable[InvalidInput]:
+    try:
+        if secret is not None:
+            app_secret(secret, allows_short=short_secret, flag='"short_secret": true')
+    except InvalidInput as mistake:
+        return [mistake]
+    return []
+
+
 WebhookUrl = Annotated[
     str,
     Meta(
@@ -98,13 +124,20 @@ _RATES_SCHEMA = {
 
 
 class Creating(Body, frozen=True, kw_only=True):
-    """A new App. Key and secret are made up if none is given."""
+    """A new App. Key and secret are made up if none is given; one of fewer than 20 characters needs `short_secret`."""
+
+    SCHEMA: ClassVar[Schema] = _LONG_OR_ALLOWED
 
     name: Annotated[str, Meta(extra_json_schema=_NAME_SCHEMA, extra={"check": _check_name})]
     key: NewKey | None = None
     secret: NewSecret | None = None
+    short_secret: bool = False
     environment: Environment = "development"
     reason: Reason = ""
+
+    def mistakes(self, now_ms: int) -> Iterable[InvalidInput]:
+        """An invalid secret, or one that is too short."""
+        return _secret_mistakes(self.secret, self.short_secret)
 
 
 class Changing(Body, frozen=True, kw_only=True):
@@ -149,10 +182,17 @@ Changing.SCHEMA = {"anyOf": [{"required": [name]} for name in Changing.__struct_
 
 
 class Rotating(Body, frozen=True, kw_only=True):
-    """A new secret; made up if none is given."""
+    """A new secret, made up if none is given; one of fewer than 20 characters needs `short_secret`."""
+
+    SCHEMA: ClassVar[Schema] = _LONG_OR_ALLOWED
 
     secret: NewSecret | None = None
+    short_secret: bool = False
     reason: Reason = ""
+
+    def mistakes(self, now_ms: int) -> Iterable[InvalidInput]:
+        """An invalid secret, or one that is too short."""
+        return _secret_mistakes(self.secret, self.short_secret)
 
 
 class Dropping(Body, frozen=True, kw_only=True):
@@ -160,15 +200,6 @@ class Dropping(Body, frozen=True, kw_only=True):
 
     keep_tokens: bool
     reason: Reason = ""
-
-
-class KeyShown(Struct, kw_only=True):
-    """A key of an App: which scopes it has, and how many secrets are accepted for it."""
-
-    name: str
-    scopes: list[Scope]
-    created_at_ms: int
-    secret_count: int
 
 
 # Shown otherwise than they are stored.
@@ -234,7 +265,7 @@ async def list_apps(call: OperatorRequest) -> AppsPage:
 
 async def show(call: OperatorRequest) -> AppSettings:  # type: ignore[valid-type]
     """One App."""
-    return AppSettings(**app_document(await _found(call.deps.store.apps.get(call.path_app()))))
+    return AppSettings(**app_document(await call.app()))
 
 
 async def create(call: OperatorRequest, body: Creating) -> AppMade:
@@ -255,7 +286,7 @@ async def change(call: OperatorRequest, body: Changing) -> AppChanged:  # type: 
     above = sorted(changes.keys() & ADMINS_ONLY)
     if above and not may(call.operator.role, "admin"):
         raise RoleInsufficient(f"only an admin may change {', '.join(above)}")
-    facts, written = await _update(call, lambda facts: with_settings(facts, changes), body.reason)
+    facts, written = await call.update_app(lambda facts: with_settings(facts, changes), body.reason)
     return await answered(call, AppChanged, written, **app_document(facts))
 
 
@@ -263,7 +294,7 @@ async def remove(call: OperatorRequest) -> Effective:
     """There is no way back but an export. Its audit goes with it. Called again, it finishes one that broke off."""
     apps, key = call.deps.store.apps, call.path_app()
     try:
-        await _found(apps.get(key))
+        await call.app()
     except NotFound:
         await apps.finish_removal(key)
         raise
@@ -273,7 +304,7 @@ async def remove(call: OperatorRequest) -> Effective:
 async def rotate_secret(call: OperatorRequest, body: Rotating) -> SecretMade:
     """From now on both secrets sign, and Tokens are minted under the new one."""
     fresh = body.secret or new_app_secret()
-    facts, written = await _update(call, lambda facts: with_new_secret(facts, fresh), body.reason)
+    facts, written = await call.update_app(lambda facts: with_new_secret(facts, fresh), body.reason)
     return await answered(
         call, SecretMade, written, app_key=facts.key, app_secret=fresh, secret_count=len(facts.secrets)
     )
@@ -281,8 +312,8 @@ async def rotate_secret(call: OperatorRequest, body: Rotating) -> SecretMade:
 
 async def drop_secret(call: OperatorRequest, body: Dropping) -> SecretDropped:
     """The newest secret stays. If there is no old one nothing ends, and that is no error."""
-    facts, written = await _update(
-        call, lambda facts: without_old_secret(facts, keep_tokens=body.keep_tokens), body.reason
+    facts, written = await call.update_app(
+        lambda facts: without_old_secret(facts, keep_tokens=body.keep_tokens), body.reason
     )
     counts = {"secret_count": len(facts.secrets), "token_key_count": len(facts.token_keys)}
     return await answered(call, SecretDropped, written, app_key=facts.key, **counts)
@@ -294,20 +325,6 @@ async def deployment_audit(call: OperatorRequest, query: DeploymentAuditQuery) -
         query.count, from_ms=query.from_ms, to_ms=query.to_ms, cursor=query.cursor
     )
     return DeploymentAuditPage(entries=[deployment_audit_line(entry) for entry in entries], next=following)
-
-
-async def _update(
-    call: OperatorRequest, mutate: Callable[[AppFacts], AppFacts], reason: str
-) -> tuple[AppFacts, WriteReceipt]:
-    return await _found(call.deps.store.apps.update(call.path_app(), mutate, call.now_ms, reason, call.operator.name))
-
-
-async def _found(asked: Awaitable[T]) -> T:
-    """An App that the path names and that isn't there is no matter of credentials here."""
-    try:
-        return await asked
-    except AppUnknown as fault:
-        raise NotFound(str(fault)) from None
 
 
 ENDPOINTS: dict[tuple[str, str], tuple[OperatorRole, Endpoint[OperatorRequest]]] = {
@@ -324,6 +341,7 @@ ENDPOINTS: dict[tuple[str, str], tuple[OperatorRole, Endpoint[OperatorRequest]]]
         "admin",
         Endpoint("End an App's old secret", drop_secret, faults=("not-found", "refused")),
     ),
+    **app_keys.ENDPOINTS,
     ("/v1/deployment-audit", "GET"): ("viewer", Endpoint("What was done to Apps and operators", deployment_audit)),
 }
 """By path and method: the role it takes, and what it does."""

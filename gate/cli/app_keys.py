@@ -1,0 +1,161 @@
+"""`gate app key …`: credentials of an App with a name and scopes, for programs that do not need the App's own secret.
+
+A secret is printed once, when it is made: only a digest is stored. A rotation has two steps, as that of the App's secret:
+`rotate` adds a new secret next to the previous one, `rotate --finish` ends the previous one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from gate.cli.command import Command, Listing, takes
+from gate.cli.options import Mistakes, all_mistakes
+from gate.cli.output import counted
+from gate.cli.store_connection import Settled, StoreConnection
+from gate.cli.time_format import shown_moment
+from gate.clock import wall_ms
+from gate.core import ids
+from gate.core.app_keys import (
+    key_name,
+    key_scopes,
+    named_key,
+    shown_key,
+    with_finished_rotation,
+    with_key,
+    with_rotated_key,
+    without_key,
+)
+from gate.core.app_secrets import app_secret
+from gate.core.model import AppFacts
+from gate.core.scopes import SCOPES, AppKey
+from gate.errors import InvalidInput, Refused
+from gate.store.new_credentials import new_app_secret
+
+app = typer.Typer(help="Keys of an App, each with scopes.", no_args_is_help=True, add_completion=False)
+
+_App = Annotated[str, typer.Argument(metavar="APP", help="The App's key.")]
+_Named = Annotated[str | None, typer.Argument(metavar="NAME", show_default=False, help="The name of the key.")]
+_Name = Annotated[str | None, typer.Option("--name", metavar="NAME", help="The same as an option.")]
+_Scope = Annotated[
+    list[str],
+    typer.Option("--scope", metavar="SCOPES", help=f"What it opens, with commas between: {', '.join(SCOPES)}."),
+]
+_Secret = Annotated[
+    str | None,
+    typer.Option("--secret", envvar="GATE_KEY_SECRET", metavar="S", help="Its secret; default: a random one."),
+]
+
+
+@app.command()
+@takes("redis", audited=True)
+def add(
+    command: Command, key: _App, scope: _Scope, named: _Named = None, name: _Name = None, secret: _Secret = None
+) -> None:
+    """Add a key; it can be used when this returns. The secret is printed once."""
+    with all_mistakes() as mistakes:
+        of_app, its_name = _whose(key, named, name, mistakes)
+        named_scopes = [one.strip() for some in scope for one in some.split(",")]
+        scopes = mistakes.take(lambda: key_scopes(named_scopes), SCOPES)
+        fresh = mistakes.take(lambda: app_secret(secret if secret is not None else new_app_secret()), "")
+        why, by = command.why_and_by(mistakes)
+    now_ms = wall_ms()
+    _, settled = _update(command, of_app, lambda facts: with_key(facts, its_name, scopes, fresh, now_ms), why, by)
+    document: dict[str, object] = {"app_key": of_app, "name": its_name, "scopes": list(scopes), "secret": fresh}
+    command.print(
+        {**document, **settled.fields},
+        f"added the key {its_name} ({', '.join(scopes)}) to App {of_app}: {settled.shown}",
+        f"its secret, shown only now: {fresh}",
+    )
+
+
+@app.command("list")
+@takes("redis")
+def list_(command: Command, key: _App) -> None:
+    """List the keys of an App."""
+    wanted = ids.app_key(key)
+    facts = command.ask(lambda connection: connection.app(wanted))
+    listing: Listing[AppKey] = Listing(
+        "keys",
+        shown_key,
+        ("name", "scopes", "secrets", "created"),
+        lambda one: (one.name, ", ".join(one.scopes), str(len(one.digests)), shown_moment(one.created_at_ms)),
+        f"there are no keys yet: gate app key add {wanted} NAME --scope check",
+    )
+    command.print_rows(listing, facts.keys, {"app_key": wanted})
+
+
+@app.command()
+@takes("redis", audited=True)
+def rotate(
+    command: Command,
+    key: _App,
+    named: _Named = None,
+    name: _Name = None,
+    secret: _Secret = None,
+    finish: Annotated[bool, typer.Option("--finish", help="End the previous secret; the newest stays.")] = False,
+) -> None:
+    """Give a key a new secret next to the previous one, or with --finish end the previous one."""
+    with all_mistakes() as mistakes:
+        of_app, its_name = _whose(key, named, name, mistakes)
+        fresh = mistakes.take(lambda: app_secret(secret if secret is not None else new_app_secret()), "")
+        why, by = command.why_and_by(mistakes)
+
+    def changed(facts: AppFacts) -> AppFacts:
+        if finish:
+            return with_finished_rotation(facts, its_name)
+        if len(named_key(facts, its_name).digests) > 1:
+            raise Refused("a rotation is in progress: end the previous secret first, with --finish")
+        return with_rotated_key(facts, its_name, fresh)
+
+    facts, settled = _update(command, of_app, changed, why, by)
+    document: dict[str, object] = {"app_key": of_app, "name": its_name}
+    document |= {} if finish else {"secret": fresh}
+    document["secret_count"] = len(named_key(facts, its_name).digests)
+    if finish:
+        lines = [f"the key {its_name} accepts its newest secret only: {settled.shown}"]
+    else:
+        lines = [
+            f"the key {its_name} accepts both secrets: {settled.shown}",
+            f"the new one, shown only now: {fresh}",
+            f"when every program has it: gate app key rotate {of_app} {its_name} --finish",
+        ]
+    command.print({**document, **settled.fields}, *lines)
+
+
+@app.command()
+@takes("redis", audited=True)
+def remove(command: Command, key: _App, named: _Named = None, name: _Name = None) -> None:
+    """Remove a key. Its open connections are refused with their next command."""
+    with all_mistakes() as mistakes:
+        of_app, its_name = _whose(key, named, name, mistakes)
+        why, by = command.why_and_by(mistakes)
+    facts, settled = _update(command, of_app, lambda facts: without_key(facts, its_name), why, by)
+    left = counted(len(facts.keys), "key")
+    command.print(
+        {"app_key": of_app, "name": its_name, **settled.fields},
+        f"removed the key {its_name} of App {of_app}, which has {left} now: {settled.shown}",
+    )
+
+
+def _whose(key: str, named: str | None, name: str | None, mistakes: Mistakes) -> tuple[str, str]:
+    """The App's key, and the name of the key, which is an argument or an option."""
+    of_app = mistakes.take(lambda: ids.app_key(key), "")
+    if (named is None) is (name is None):
+        mistakes.add(InvalidInput("NAME", "say one, as an argument or with --name"))
+        return of_app, ""
+    return of_app, mistakes.take(lambda: key_name(named or name or ""), "")
+
+
+def _update(
+    command: Command, of_app: str, mutate: Callable[[AppFacts], AppFacts], why: str, by: str
+) -> tuple[AppFacts, Settled]:
+    """Change the App, and wait until the change is effective."""
+
+    async def work(connection: StoreConnection) -> tuple[AppFacts, Settled]:
+        facts, written = await connection.store.apps.update(of_app, mutate, wall_ms(), why, by)
+        return facts, await connection.settle(written)
+
+    return command.ask(work)
