@@ -12,14 +12,11 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
-from gate.core.model import FOREVER_MS
+from gate.core.model import FOREVER_MS, LONGEST_DURATION_S
 from gate.core.shown import LAST_MS
 from gate.core.shown import shown_duration as shown_duration
 from gate.core.shown import shown_moment as shown_moment
 from gate.errors import InvalidInput
-
-LONGEST_S = 100 * 366 * 86_400
-"""A hundred years. A longer duration is probably a mistake in units; `permanent` means without end."""
 
 
 def parse_moment(text: str, parameter: str = "until") -> int:
@@ -64,7 +61,7 @@ def given_seconds(text: str, parameter: str) -> int:
 
 def after(now_ms: int, duration_s: int, parameter: str) -> int:
     """The moment so many seconds from now; `InvalidInput` unless 1 second to a hundred years."""
-    if not 1 <= duration_s <= LONGEST_S:
+    if not 1 <= duration_s <= LONGEST_DURATION_S:
         raise InvalidInput(parameter, "must be at least 1 and at most a hundred years; for no end say permanent")
     return now_ms + duration_s * 1_000
 

@@ -15,6 +15,8 @@ from gate.core.scopes import AppKey
 
 # No end. The largest integer that both a Redis sorted-set score and a JSON reader represent exactly.
 FOREVER_MS = (1 << 53) - 1
+# The longest duration of a Ban, a Mute or a list entry: a century. A longer one is probably in other units.
+LONGEST_DURATION_S = 100 * 366 * 86_400
 
 Environment = Literal["development", "production"]
 ListPolicy = Literal["whitelist-replaces-blacklist", "both"]

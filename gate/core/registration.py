@@ -29,26 +29,20 @@ def registrable(value: str | bytes, parameter: str = "userId") -> bytes:
     return raw
 
 
-def name_is_too_long(name: str) -> bool:
-    """Return whether a name exceeds both of its limits."""
-    return len(name) > MAX_NAME_CHARS and len(name.encode()) > MAX_NAME_BYTES
-
-
-def portrait_is_too_long(portrait: str) -> bool:
-    """Return whether a portrait's URL exceeds its limit."""
-    return len(portrait.encode()) > MAX_PORTRAIT_BYTES
-
-
 def profile_mistakes(name: str | None, portrait: str | None) -> Iterator[tuple[str, str]]:
-    """Which of a new profile's two members is wrong, and why; None is a member that stays as it is."""
-    checks = (
-        ("name", name, name_is_too_long, f"must be at most {MAX_NAME_CHARS} characters"),
-        ("portrait", portrait, portrait_is_too_long, f"must be at most {MAX_PORTRAIT_BYTES} bytes"),
-    )
-    for member, text, is_too_long, limit in checks:
+    """Which of a new profile's two members is wrong, and why; None is a member that stays as it is.
+
+    The one check of all sources: RongCloud's API, `/v1`, bulk calls, the command line and imports.
+    """
+    for member, text in (("name", name), ("portrait", portrait)):
+        if text is None:
+            continue
         try:
-            if text is not None and is_too_long(text):
-                size = len(text) if member == "name" else len(text.encode())
-                yield member, f"{limit}, {size} were sent"
+            size = len(text.encode())
         except UnicodeEncodeError:
             yield member, "is not UTF-8"
+            continue
+        if member == "name" and len(text) > MAX_NAME_CHARS and size > MAX_NAME_BYTES:
+            yield member, f"must be at most {MAX_NAME_CHARS} characters, {len(text)} were sent"
+        if member == "portrait" and size > MAX_PORTRAIT_BYTES:
+            yield member, f"must be at most {MAX_PORTRAIT_BYTES} bytes, {size} were sent"

@@ -13,15 +13,13 @@ import msgspec
 from msgspec import Meta
 
 from gate.core.ids import MAX_ID_BYTES, user_id
-from gate.core.model import FOREVER_MS
+from gate.core.model import FOREVER_MS, LONGEST_DURATION_S
 from gate.core.presence import MAX_GATEWAY_BYTES
 from gate.core.reasons import MAX_ACTOR_CHARS, MAX_REASON_CHARS
 from gate.core.registration import (
     MAX_NAME_BYTES,
-    MAX_NAME_CHARS,
     MAX_PORTRAIT_BYTES,
-    name_is_too_long,
-    portrait_is_too_long,
+    profile_mistakes,
     registrable,
 )
 from gate.errors import InvalidInput
@@ -31,8 +29,6 @@ FIRST_UNTIL_MS = 100_000_000_000
 """A moment before this (1973) is one in seconds that was meant in milliseconds."""
 MAX_REVOKED_AHEAD_MS = 86_400_000
 """How far ahead Tokens may be revoked. Until then the User gets none, so a later moment is most likely one in other units."""
-MAX_SECONDS = 100 * 366 * 86_400
-"""A century; longer is `permanent`."""
 
 _B64_CHARS = "[A-Za-z0-9+/]"
 _BASE64 = f"^(?:{_B64_CHARS}{{4}})*(?:{_B64_CHARS}{{2}}==|{_B64_CHARS}{{3}}=|{_B64_CHARS}{{4}})$"
@@ -47,14 +43,13 @@ _BASE64_ID = {
 
 
 def _check_name(name: str) -> None:
-    if name_is_too_long(name):
-        raise TooLong("name", f"must be at most {MAX_NAME_CHARS} characters, {len(name)} were sent")
+    for member, problem in profile_mistakes(name, None):
+        raise TooLong(member, problem)
 
 
 def _check_portrait(portrait: str) -> None:
-    if portrait_is_too_long(portrait):
-        size = len(portrait.encode())
-        raise TooLong("portrait", f"must be at most {MAX_PORTRAIT_BYTES} bytes, {size} were sent")
+    for member, problem in profile_mistakes(None, portrait):
+        raise TooLong(member, problem)
 
 
 Reason = Annotated[str, Meta(max_length=MAX_REASON_CHARS, examples=["spam"])]
@@ -68,7 +63,7 @@ UntilMs = Annotated[
         extra={"must": "must be Unix time in milliseconds"},
     ),
 ]
-Seconds = Annotated[int, Meta(ge=1, le=MAX_SECONDS, description="From now.", examples=[3600])]
+Seconds = Annotated[int, Meta(ge=1, le=LONGEST_DURATION_S, description="From now.", examples=[3600])]
 
 
 def _given(name: str, **schema: object) -> dict[str, object]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gate.cli.time_format import LONGEST_S, one_end, parse_moment, shown_duration, shown_moment
-from gate.core.model import FOREVER_MS
+from gate.cli.time_format import one_end, parse_moment, shown_duration, shown_moment
+from gate.core.model import FOREVER_MS, LONGEST_DURATION_S
 from gate.errors import InvalidInput
 
 NOW_MS = 1_700_000_000_000
@@ -51,7 +51,7 @@ def test_an_end_is_named_in_one_way() -> None:
         ({"minutes": 1, "permanent": True}, "minutes and permanent, not both"),
         ({"minutes": 1, "seconds": 1, "until": "5"}, "one of seconds, minutes, until"),
         ({"seconds": 0}, "at least 1"),
-        ({"seconds": LONGEST_S + 1}, "hundred years"),
+        ({"seconds": LONGEST_DURATION_S + 1}, "hundred years"),
         ({"minutes": -1}, "at least 1"),
     ],
 )

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gate.core.registration import name_is_too_long, portrait_is_too_long, registrable
+from gate.core.registration import profile_mistakes, registrable
 from gate.errors import InvalidInput
 
 
@@ -21,6 +21,10 @@ def test_these_may_not(user: str | bytes) -> None:
 
 
 def test_a_name_may_be_64_characters_or_128_bytes() -> None:
-    assert not name_is_too_long("名" * 64) and not name_is_too_long("n" * 128)
-    assert name_is_too_long("名" * 65) and name_is_too_long("n" * 129)
-    assert not portrait_is_too_long("p" * 1_024) and portrait_is_too_long("é" * 513)
+    assert not list(profile_mistakes("名" * 64, "p" * 1_024)) and not list(profile_mistakes("n" * 128, ""))
+    assert [member for member, _ in profile_mistakes("名" * 65, "é" * 513)] == ["name", "portrait"]
+    assert [member for member, _ in profile_mistakes("n" * 129, None)] == ["name"]
+
+
+def test_a_name_of_any_length_is_utf_8() -> None:
+    assert list(profile_mistakes("\udcff", None)) == [("name", "is not UTF-8")]
