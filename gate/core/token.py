@@ -115,14 +115,23 @@ def mint(app: AppFacts, user: bytes, minted_at_ms: int, nonce: bytes, now_ms: in
     return PREFIX + encoded(signed).decode()
 
 
-def verify(token: str, lookup: Lookup, now_ms: int) -> Claims:
-    """Return the contents of a valid Token. Raises `TokenRefused` for any other, with the first `TokenFault` that applies."""
-    signed = _decoded(token)
-    claims = _claims(signed[:-_MAC_BYTES])
-    view = lookup(claims.app)
+def verify(token: str, lookup: Lookup, now_ms: int, only_app: str | None = None) -> Claims:
+    """Return the contents of a valid Token. Raises `TokenRefused` for any other, with the first `TokenFault` that applies.
+
+    The Token of another App than `only_app` is refused like that of an unknown one, before its signature is looked at.
+    """
+    claims, signed = _claims(token)
+    view = lookup(claims.app) if only_app in (None, claims.app) else None
     if view is None:
-        raise TokenRefused("app-unknown", "the Token belongs to no App that is served here")
-    if not _is_signed(view.app, claims.generation, signed):
+        if only_app is None:
+            raise TokenRefused("app-unknown", "the Token belongs to no App that is served here")
+        problem = f"the Token does not belong to the App {only_app}, which this connection uses"
+        raise TokenRefused("app-unknown", problem)
+    text, mac = _PREFIX + signed[:-_MAC_BYTES], signed[-_MAC_BYTES:]
+    for signer in _signers(view.app.secrets, view.app.token_keys).get(claims.generation, ()):
+        if hmac.compare_digest(signer.sign(text), mac):
+            break
+    else:
         raise TokenRefused("forged", "the Token's signature is wrong, or its secret was dropped")
     if 0 < claims.expires_at_ms <= now_ms:
         raise TokenRefused("expired", "the Token has expired")
@@ -151,31 +160,21 @@ def check_standing(app: AppFacts, generation: bytes, expires_at_ms: int, now_ms:
         raise TokenRefused("expired", "the Token has expired")
 
 
-def _decoded(token: str) -> bytes:
-    """Decode a Token of exactly this form. Another spelling of the same bytes is refused."""
+def _claims(token: str) -> tuple[Claims, bytes]:
+    """The claims of a Token of exactly this form, and the bytes that it encodes, of which the signature is the end.
+
+    Another spelling of the same bytes is refused.
+    """
     if token.startswith(PREFIX) and len(token) <= MAX_TOKEN_CHARS and token.isascii():
         signed = decoded(token[len(PREFIX) :].encode())
         if len(signed) >= _MIN_BYTES:
-            return signed
+            generation, minted_at_ms, expires_at_ms, nonce, app_length = _HEAD.unpack_from(signed)
+            # The key's length is signed too; the User id is the rest, so no separator is needed.
+            app_ends = _HEAD.size + app_length
+            app, user = signed[_HEAD.size : app_ends], signed[app_ends:-_MAC_BYTES]
+            if app.isascii() and len(app) == app_length and 1 <= len(user) <= MAX_ID_BYTES:
+                return Claims(app.decode(), user, minted_at_ms, expires_at_ms, nonce, generation), signed
     raise TokenRefused("malformed", "this is not a Token")
-
-
-def _claims(packed: bytes) -> Claims:
-    generation, minted_at_ms, expires_at_ms, nonce, app_length = _HEAD.unpack_from(packed)
-    # The key's length is signed too; the User id is the rest, so no separator is needed.
-    app_ends = _HEAD.size + app_length
-    app, user = packed[_HEAD.size : app_ends], packed[app_ends:]
-    if not (app.isascii() and len(app) == app_length and 1 <= len(user) <= MAX_ID_BYTES):
-        raise TokenRefused("malformed", "this is not a Token")
-    return Claims(app.decode(), user, minted_at_ms, expires_at_ms, nonce, generation)
-
-
-def _is_signed(app: AppFacts, generation: bytes, signed: bytes) -> bool:
-    claims, mac = _PREFIX + signed[:-_MAC_BYTES], signed[-_MAC_BYTES:]
-    for signer in _signers(app.secrets, app.token_keys).get(generation, ()):
-        if hmac.compare_digest(signer.sign(claims), mac):
-            return True
-    return False
 
 
 class _Signer:

@@ -96,15 +96,15 @@ class Batches:
             await asyncio.wait(self._under_way)
 
     def _send(self, turn: asyncio.Future[list[Reply]] | None) -> None:
-        """End the batch of this turn, unless it was full and went before. While the server is busy it goes on growing."""
-        if turn is None or turn is not self._arrival:
-            return
-        if len(self._under_way) < self._most_under_way or self._is_full:
+        """End the batch of this turn, unless it was full and went before; then send what waits, as far as may be under way.
+
+        While the server is busy, the batch goes on growing instead.
+        """
+        is_present = turn is not None and turn is self._arrival
+        if is_present and (self._is_full or len(self._under_way) < self._most_under_way):
+            assert turn is not None
             self._queue.append((self._calls, turn))
             self._calls, self._args, self._arrival, self._is_full = [], 0, None, False
-            self._pump()
-
-    def _pump(self) -> None:
         while self._queue and len(self._under_way) < self._most_under_way:
             calls, arrival = self._queue.popleft()
             task = asyncio.get_running_loop().create_task(self._exchange(calls, arrival))
@@ -113,9 +113,8 @@ class Batches:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._under_way.discard(task)
-        self._pump()
-        if not self._queue:
-            self._send(self._arrival)
+        # What waits goes first: only an empty queue ends the batch that still grows.
+        self._send(None if self._queue else self._arrival)
 
     async def _exchange(self, calls: list[SlicedCall], arrival: asyncio.Future[list[Any]]) -> None:
         try:

@@ -157,11 +157,8 @@ class AppReading:
 
     def user(self, user_id: bytes) -> UserFacts:
         """Read the User's facts from this transaction."""
-        return self._record(user_id).facts
-
-    def _record(self, user_id: bytes) -> UserRecord:
         packed = self._reading.read(self._users + user_id)
-        return NO_RECORD if packed is None else self._unpacked(packed)
+        return NO_FACTS if packed is None else self._unpacked(packed).facts
 
     def _unpacked(self, packed: bytes) -> UserRecord:
         try:
@@ -171,7 +168,9 @@ class AppReading:
 
     def entry_until_ms(self, kind: ListKind, owner: bytes, member: bytes) -> int:
         """Return the end of the entry, or 0 if it does not exist."""
-        value = self._reading.read(list_prefix(self._record(owner).lists, kind) + member)
+        packed = self._reading.read(self._users + owner)
+        lists = NO_RECORD.lists if packed is None else self._unpacked(packed).lists
+        value = self._reading.read(list_prefix(lists, kind) + member)
         return 0 if value is None else unpack_until(value)
 
     def decide(self, sender: bytes, recipient: bytes, now_ms: int) -> Verdict:

@@ -81,7 +81,6 @@ class Reading:
         "_path",
         "_positions",
         "_seen",
-        "_status_page",
         "_txn",
         "apps",
         "get",
@@ -89,6 +88,7 @@ class Reading:
         "moves",
         "revision_texts",
         "snapshot",
+        "status_page",
     )
 
     get: Callable[[bytes], bytes | None]
@@ -98,7 +98,7 @@ class Reading:
         self._directory = replica_dir(path)
         self._cached_users = cached_users
         self.apps: dict[str, AppReading] = {}
-        self._status_page: StatusPage | None = None
+        self.status_page: StatusPage | None = None
         self._chosen: Sequence[int] = (0,)
         self._chosen_seen = 0
         self.is_followed = self._is_left = False
@@ -130,7 +130,7 @@ class Reading:
         """Return the replicator's published state, with the age of the facts read here. Call outside a bracket."""
         now_ms = monotonic_ms()
         age_ms = self._age(now_ms)
-        return NO_BOARD if self._status_page is None else self._status_page.view(now_ms, age_ms)
+        return NO_BOARD if self.status_page is None else self.status_page.view(now_ms, age_ms)
 
     def refresh(self) -> None:
         """Begin to read the newest commit and drop what it changed from the caches. Raises `ReplicaError` on failure."""
@@ -196,9 +196,9 @@ class Reading:
             envs.release(self._path, env)
         self.apps.clear()
         self._chosen = (self._chosen_seen,)
-        if self._status_page is not None:
-            self._status_page.close()
-            self._status_page = None
+        if self.status_page is not None:
+            self.status_page.close()
+            self.status_page = None
 
     def _leave_to_parent(self) -> None:
         if isinstance(self._env, lmdb.Environment):
@@ -254,11 +254,6 @@ class Reading:
         return self._positions[partition]
 
     @property
-    def is_reloading(self) -> bool:
-        """Whether these facts are being replaced because the Changelog does not continue them."""
-        return self._status_page is not None and self._status_page.is_reloading
-
-    @property
     def partitions(self) -> int:
         """Number of Partitions from which the facts were loaded."""
         if self._partitions is None:
@@ -278,7 +273,7 @@ class Reading:
         self._positions.clear()
         self.revision_texts.clear()
         self._partitions = None
-        if self._status_page is None:
+        if self.status_page is None:
             self._watch_status_page()
         replaced = self._is_left = self.get(META_SUCCESSOR) is not None
         if replaced and self._try_swap():
@@ -313,9 +308,9 @@ class Reading:
 
     def _age(self, now_ms: int) -> int:
         for _ in range(2):
-            if self._status_page is None:
+            if self.status_page is None:
                 self._watch_status_page()
-            status_page = self._status_page
+            status_page = self.status_page
             if status_page is None:
                 return NEVER_FRESH_MS
             age_ms = status_page.stale_ms(now_ms)
@@ -339,7 +334,7 @@ class Reading:
             self._arm()
             return
         self._chosen, self._chosen_seen = status_page.chosen, _NEVER
-        old, self._status_page = self._status_page, status_page
+        old, self.status_page = self.status_page, status_page
         self._arm()
         if old is not None:
             old.close()
@@ -356,7 +351,7 @@ class Reading:
 
     def _follow_chosen(self) -> None:
         """React to a changed word: another file is in use, or the same one again, or the status page was replaced."""
-        if self._status_page is not None and not self._status_page.is_in_place:
+        if self.status_page is not None and not self.status_page.is_in_place:
             self._watch_status_page()
         chosen = self._chosen[0]
         if self._try_swap() is not None:
@@ -372,7 +367,7 @@ class Reading:
             path, env = open_current(self._directory)
         except ReplicaError:
             return None
-        named = self._status_page.facts if self._status_page is not None else NO_FACTS_FILE
+        named = self.status_page.facts if self.status_page is not None else NO_FACTS_FILE
         is_followed = envs.file_of(path, env) == named
         if env is self._env:
             envs.release(path, env)
@@ -390,7 +385,7 @@ class Reading:
             self.snapshot.close()
         self.snapshot = map_for_core(path, env)
         self._arm()
-        if self._status_page is not None and not self._status_page.is_in_place:
+        if self.status_page is not None and not self.status_page.is_in_place:
             self._watch_status_page()
         return True
 

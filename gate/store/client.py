@@ -165,7 +165,8 @@ class Client:
         """
         runs = runs_of(calls)
         _, replies = await self._exchange(partial(_commands, runs), "unknown")
-        unknown = next((at for at, reply in enumerate(replies) if is_noscript(reply)), len(runs))
+        errors = [at for at, reply in enumerate(replies) if isinstance(reply, ReplyError)]
+        unknown = next((at for at in errors if is_noscript(replies[at])), len(runs))
         if unknown < len(runs):
             # All from there on, to keep their order: of an open and a close of one Session, the close must not run first.
             # Resending costs nothing unless scripts are flushed; 14 kB of source in each pipeline would.

@@ -132,7 +132,7 @@ class _Connecting(msgspec.Struct):
         if outcome is OpenOutcome.OK:
             if self.is_abandoned:
                 self.gateway.forget(self.session.id)
-            return replies.bulk(self.session.id)
+            return replies.bulk(self.session.id.encode())
         if outcome is OpenOutcome.BARRED:
             again = asyncio.get_running_loop().create_task(self.gateway.open_again(self.session, self.by))
             # Cancelled, it closes what it may have opened.
@@ -144,7 +144,7 @@ class _Connecting(msgspec.Struct):
             raise Unavailable("the connection ended while the User was verified again: no Session was opened")
         outcome = again.result()
         if outcome is OpenOutcome.OK:
-            return replies.bulk(self.session.id)
+            return replies.bulk(self.session.id.encode())
         raise _refusal(outcome, self.gateway)
 
 
