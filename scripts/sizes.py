@@ -51,10 +51,10 @@ def protocols(text: str) -> int:
 
 
 def bases(node: ast.ClassDef) -> Iterator[str]:
-    """The names of the bases, without their type parameters."""
+    """The bases as they are written, without their type parameters."""
     for base in node.bases:
         plain = base.value if isinstance(base, ast.Subscript) else base
-        yield plain.id if isinstance(plain, ast.Name) else ast.unparse(plain)
+        yield ast.unparse(plain)
 
 
 def comments(text: str) -> int:

@@ -174,7 +174,7 @@ def rebuild(
     ] = f"{DEFAULT_WAIT_S}s",
 ) -> None:
     """Load the Replica again from Redis; checks go on meanwhile."""
-    from gate.replica.rebuild_requests import request_rebuild
+    from gate.replica.files import request_rebuild
 
     wait_s = given_seconds(wait, "--wait")
     with opened_replica(command.data) as opened:

@@ -8,6 +8,8 @@ under its old name is another one.
 After a fork, parent and child would share one slot in LMDB's table of readers. When one ends its transaction, the writer
 treats both as ended and overwrites pages that the other still reads. So a child uses nothing that was open before the fork, and
 closes none of it.
+
+`open_current` and `map_for_core` open the file in use, for `reading`: when it starts, and when another file was put in use.
 """
 
 from __future__ import annotations
@@ -20,13 +22,16 @@ from pathlib import Path
 import lmdb
 
 from gate.errors import ReplicaError, ReplicaForeign, ReplicaMissing
-from gate.replica.files import Identity
-from gate.replica.layout import LAYOUT_VERSION, MAP_BYTES, MAX_READERS, META_LAYOUT
-from gate.replica.rebuild_requests import report_damage
+from gate.native import Snapshot
+from gate.replica.files import Identity, report_damage
+from gate.replica.layout import LAYOUT_VERSION, MAP_BYTES, MAX_READERS, META_LAYOUT, current_facts
+from gate.replica.native_core import trusted_core
 
 # LMDB errors caused by the file. Its other errors are caused by the machine or by wrong use.
 DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError)
 
+# The file that `current` named may be deleted before it is opened. The name is read again this many times.
+_OPEN_TRIES = 3
 # Size that LMDB gives its lock file: a header, and a cache line for each reader.
 LOCK_FILE_BYTES = 4_096 + 64 * MAX_READERS
 
@@ -42,6 +47,34 @@ class _Shared:
     env: lmdb.Environment
     file: Identity | None
     users: int
+
+
+def open_current(directory: Path) -> tuple[Path, lmdb.Environment]:
+    """Return the file in use and its environment, to be released to `envs`. Raises `ReplicaMissing` or `ReplicaForeign`."""
+    for _ in range(_OPEN_TRIES - 1):
+        try:
+            path = current_facts(directory)
+            return path, acquire(path)
+        except ReplicaMissing:
+            continue
+    path = current_facts(directory)
+    return path, acquire(path)
+
+
+def map_for_core(path: Path, env: lmdb.Environment) -> Snapshot | None:
+    """Map the file for the core. Returns None if there is no core, or if the name leads to another file by now."""
+    core = trusted_core()
+    if core is None:
+        return None
+    try:
+        snapshot: Snapshot = core.Snapshot(os.path.realpath(path))
+    except (OSError, ValueError):
+        return None
+    # Compared after both were opened: the name may have moved in between.
+    if snapshot.file == file_of(path, env):
+        return snapshot
+    snapshot.close()
+    return None
 
 
 def acquire(path: Path) -> lmdb.Environment:

@@ -6,11 +6,16 @@ other processes have it mapped; they keep its pages until they close it.
 A name is used once: a delayed deletion of one file must never hit another, and readers compare names. So a file's generation is
 higher than all that exist here, that `current` names and that the caller has used; and a deletion checks the inode.
 
-Called by the replicator (the only one that changes anything here) and the loader. Readers use `layout.current_facts`.
+Any process on the node leaves its requests to the replicator here, as files. That needs no connection and no running
+replicator: the next one to start finds them, and a running one looks a few times a second.
+
+Called by the replicator (the only one that changes the facts files) and the loader; requests by `gate replica rebuild`, and by
+readers that find an unreadable page. Readers use `layout.current_facts`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -21,6 +26,7 @@ from gate.replica.layout import CURRENT_FILE, MAX_GENERATION, facts_name, genera
 REBUILD_FILE = "rebuild"
 DAMAGED_FILE = "damaged"
 MAX_REPORT_BYTES = 1_000
+MAX_REASON_BYTES = 500
 # Required to begin a snapshot. Its final size is unknown in advance.
 MIN_FREE_BYTES = 16 << 20
 
@@ -152,3 +158,28 @@ def _unlink(path: Path) -> None:
         from structlog import get_logger  # late: a check by the command line imports this module and logs nothing
 
         get_logger().warning("a file of the Replica can't be deleted", file=str(path), problem=fault.strerror)
+
+
+def request_rebuild(directory: Path) -> None:
+    """Request a fresh load of the Replica in `directory`. The old facts are served until it is complete."""
+    (directory / REBUILD_FILE).touch(mode=0o600)
+
+
+def report_damage(facts: Path, reason: str) -> None:
+    """Report that the facts file can't be read. The first report counts; a process with read access only can't report.
+
+    If the disk is full there is no report, and the next failing read tries again.
+    """
+    path = facts.with_name(DAMAGED_FILE)
+    try:
+        # O_EXCL: the first report counts.
+        report = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return
+    try:
+        with open(report, "wb") as file:
+            file.write(f"{facts.name}\n{reason}\n".encode()[:MAX_REASON_BYTES])
+    except OSError:
+        with contextlib.suppress(OSError):
+            # An empty report would cause a reload without a reason.
+            path.unlink()

@@ -31,7 +31,8 @@ from gate.errors import ReplicaError, ReplicaForeign
 from gate.native import Snapshot
 from gate.replica import envs
 from gate.replica.app_reading import UNREADABLE, AppReading
-from gate.replica.files import Identity
+from gate.replica.envs import map_for_core, open_current
+from gate.replica.files import Identity, report_damage
 from gate.replica.layout import (
     BOARD_FILE,
     JOURNAL_EVERYTHING,
@@ -44,8 +45,6 @@ from gate.replica.layout import (
     unpack_journal,
     unpack_position,
 )
-from gate.replica.opening import map_for_core, open_current
-from gate.replica.rebuild_requests import report_damage
 from gate.replica.status_page import NEVER_FRESH_MS, State, StatusPage, StatusView
 
 # Users per App in a thread's cache before it starts over; only Users that were checked. In Python about 120 bytes each; in

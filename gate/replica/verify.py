@@ -25,6 +25,7 @@ from gate.core.revision import NOWHERE, Position
 from gate.errors import ChangelogBroken
 from gate.replica import envs, file_check, files
 from gate.replica.changelog_checks import slices
+from gate.replica.files import report_damage
 from gate.replica.layout import (
     LIST_TAG,
     META_PARTITIONS,
@@ -43,7 +44,6 @@ from gate.replica.layout import (
 )
 from gate.replica.loader import load_snapshot
 from gate.replica.ports import ChangeSource
-from gate.replica.rebuild_requests import report_damage
 from gate.replica.writer import FactsFile
 
 MAX_SHOWN = 20

@@ -34,8 +34,7 @@ from gate.store import presence_keys as keys
 from gate.store import scripts
 from gate.store.client import Client
 from gate.store.link import Reply
-from gate.store.presence_forms import presences_of, sample_of
-from gate.store.presence_pages import page
+from gate.store.presence_forms import page, presences_of, sample_of
 from gate.store.scripts import Call
 from gate.store.slicing import SlicedCall, Slices, answered
 

@@ -7,20 +7,20 @@ connection uses to answer a whole batch at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 from gate.clock import monotonic_us, wall_ms
 from gate.core.ids import shown
 from gate.core.revision import Revision, parse_revisions
+from gate.core.shown import shown_text
 from gate.core.verdict import Word
 from gate.errors import AppUnknown, GateError, InvalidInput, Stale
 from gate.replica.app_reading import AppReading
-from gate.replica.explain import explain
+from gate.replica.explain import Explained, explain
 from gate.replica.positions import reaches
 from gate.replica.reading import Reading
 from gate.wire import replies
 from gate.wire.client import Client, NoAuth
-from gate.wire.explained import in_lines
 from gate.wire.long_reads import PIECE as LONG_PIECE
 from gate.wire.long_reads import View
 from gate.wire.outbox import PendingReply
@@ -155,7 +155,7 @@ def explain_check(client: Client, arguments: Sequence[bytes]) -> bytes:
     explained["revisions"] = [f"{partition}:{at.epoch}:{at.seq}" for partition, at in positions if at and at.epoch]
     explained["stale_ms"] = age_ms
     if len(arguments) > 2:
-        return replies.encode(in_lines(explained), client.resp3)
+        return replies.encode(_in_lines(explained), client.resp3)
     return replies.encode(explained, client.resp3)
 
 
@@ -225,3 +225,27 @@ def _unreached(reading: Reading, text: bytes) -> RevisionDemand | None:
             "the Revision is of a history that this Replica does not follow (Redis was emptied or restored): ask without MIN"
         )
     return None if reached else RevisionDemand(revisions)
+
+
+def _in_lines(explained: Explained) -> list[str]:
+    """The verdict first; of each rule whether it denies, and the facts it looked at. Ids are escaped, for a terminal."""
+    ending = "" if explained["until"] is None else f", until {explained['until']} ms"
+    exempt = ", exempt sender" if explained["exempt"] else ""
+    verdict = (
+        f"{explained['verdict']}: {explained['from']} {'may' if explained['allowed'] else 'may not'} "
+        f"message {explained['to']}{ending}{exempt}, stale {explained['stale_ms']} ms"
+    )
+    return [shown_text(line) for line in (verdict, *map(_rule_line, explained["rules"]))]
+
+
+def _rule_line(rule: Explained) -> str:
+    verb = "denies" if rule["denies"] else "passes"
+    until = "" if rule["until"] is None else f" until {rule['until']} ms"
+    facts = ", ".join(f"{name} {_shown(value)}" for name, value in rule["facts"].items())
+    return f"{rule['rule']} {verb}{until}: {facts}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)

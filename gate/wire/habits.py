@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from gate.clock import wall_ms
 from gate.wire import replies
 from gate.wire.client import Client, Habit, Reply
-from gate.wire.globs import alike
 from gate.wire.handshake import client_name, shown_argument
+from gate.wire.listing import alike
 from gate.wire.table import Handler
 
 _SETTINGS = {

@@ -14,6 +14,7 @@ SOURCE = '''"""A docstring."""
 class A(Protocol): ...  # two
 class B(typing.Protocol[int]): ...
 class C(Base): "# none"
+class D(asyncio.Protocol): ...
 '''
 
 

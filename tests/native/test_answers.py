@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gate import Replica, native
-from gate.replica import app_reading, opening
+from gate.replica import app_reading, envs
 from gate.replica.files import make_current
 from gate.replica.reading import Reading
 from gate.wire.client import Worker
@@ -80,7 +80,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
 def workers(written: Ledger) -> Iterator[tuple[Worker, Worker]]:
     compiled = Worker(Reading(written.directory))
     with pytest.MonkeyPatch.context() as patch:
-        for module in (app_reading, opening):
+        for module in (app_reading, envs):
             patch.setattr(module, "trusted_core", lambda: None)
         plain = Worker(Reading(written.directory))
         plain.reading.refresh()

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from gate import native
 from gate.clock import monotonic_ms
-from gate.replica import app_reading, opening
+from gate.replica import app_reading, envs
 from gate.replica.layout import BOARD_FILE, current_facts
 from gate.replica.status_page import StatusPage
 from gate.wire import listener, replies
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.skipif(native.core is None, reason=native.why_not)
 
 
 def without_the_core(patch: pytest.MonkeyPatch) -> None:
-    for module in (app_reading, opening, listener):
+    for module in (app_reading, envs, listener):
         patch.setattr(module, "trusted_core", lambda: None)
 
 

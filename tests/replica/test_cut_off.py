@@ -15,10 +15,9 @@ from gate.core.model import FOREVER_MS
 from gate.core.revision import Position
 from gate.errors import ReplicaMissing
 from gate.replica import upkeep
-from gate.replica.files import DAMAGED_FILE
+from gate.replica.files import DAMAGED_FILE, report_damage, request_rebuild
 from gate.replica.layout import BOARD_FILE, CURRENT_FILE, current_facts
 from gate.replica.reading import Reading
-from gate.replica.rebuild_requests import report_damage, request_rebuild
 from gate.replica.status_page import NEVER_FRESH_MS, State, StatusPage, StatusView
 from tests.replica.node import Node, running
 from tests.replica.scripted import Listener, ScriptedRedis

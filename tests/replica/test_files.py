@@ -6,8 +6,8 @@ import pytest
 
 from gate.errors import ReplicaForeign, ReplicaFull, ReplicaMissing
 from gate.replica import files
+from gate.replica.files import request_rebuild
 from gate.replica.layout import current_facts
-from gate.replica.rebuild_requests import request_rebuild
 
 
 def touched(directory: Path, *names: str) -> list[Path]:

@@ -151,7 +151,7 @@ async def test_an_import_of_the_file_puts_everything_back(
 
 
 async def test_a_rebuild_that_was_asked_for_lists_nothing(redis_node: Node, store: Store) -> None:
-    from gate.replica.rebuild_requests import request_rebuild
+    from gate.replica.files import request_rebuild
 
     await store.bans.impose(APP, [b"eve"], FOREVER_MS, 1)
     await redis_node.until_word(b"eve", b"bob", "sender-banned")

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gate.replica.files import DAMAGED_FILE
-from gate.replica.rebuild_requests import report_damage
+from gate.replica.files import DAMAGED_FILE, report_damage
 
 
 @contextmanager

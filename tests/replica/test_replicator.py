@@ -13,9 +13,9 @@ from gate.core.changes import Change
 from gate.core.model import FOREVER_MS
 from gate.errors import ReplicaMissing
 from gate.replica import writer as writer_module
+from gate.replica.files import request_rebuild
 from gate.replica.layout import current_facts
 from gate.replica.reading import Reading
-from gate.replica.rebuild_requests import request_rebuild
 from gate.replica.status_page import FRESH_GRACE_MS, State
 from gate.replica.writer import FactsFile
 from tests.replica.model import facts_in

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gate.wire.globs import MAX_PATTERN_BYTES, alike
+from gate.wire.listing import MAX_PATTERN_BYTES, alike
 from tests.wire.peer import Peer
 
 
