@@ -16,8 +16,8 @@ from typing import Any, NamedTuple, get_args
 import msgspec
 
 from gate.core.file_text import read_text
-from gate.core.partition import DEFAULT_PARTITIONS, MAX_PARTITIONS
 from gate.core.presence import LEASE_TTL_MS
+from gate.core.revision import DEFAULT_PARTITIONS, MAX_PARTITIONS
 from gate.errors import InvalidConfig
 from gate.option_values import (
     DEFAULT_DATA,

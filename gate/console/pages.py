@@ -17,7 +17,7 @@ from gate.console.request_context import ConsoleContext
 from gate.console.static_files import address
 from gate.core.shown import counted, shown_duration, shown_facts, shown_moment
 from gate.errors import ReplicaError
-from gate.http.dependencies import Deps
+from gate.http.context import Deps
 from gate.replica.status_page import NEVER_FRESH_MS
 
 HTML = "text/html; charset=utf-8"

@@ -18,8 +18,7 @@ from gate.console.session_cookie import form_token, is_same
 from gate.core.model import AppFacts
 from gate.core.operators import OperatorRole, may
 from gate.errors import GateError, StoreUnavailable
-from gate.http.context import RequestContext
-from gate.http.dependencies import Deps
+from gate.http.context import Deps, RequestContext
 from gate.http.errors import RoleInsufficient
 from gate.http.forms import Form
 from gate.http.peers import forwarded_host, forwarded_proto, is_believed

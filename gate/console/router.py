@@ -20,7 +20,7 @@ from gate.console.views import OF_ALL, OF_APP, OPEN, View
 from gate.console.views.sign_in import sign_in_place
 from gate.errors import AppUnknown, GateError, InvalidInput, StoreUnavailable
 from gate.http.auth import app_with_key
-from gate.http.dependencies import Deps
+from gate.http.context import Deps
 from gate.http.errors import MethodWrong, PathUnknown, v1_problem
 from gate.http.operators import OperatorAuth
 

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from gate.console import PREFIX
 from gate.errors import GateError
-from gate.http.dependencies import Deps
+from gate.http.context import Deps
 from gate.http.errors import v1_problem
 from gate.http.operators import OperatorAuth
 

@@ -35,13 +35,12 @@ from gate.http.bodies import refuse_encoded, release_body
 from gate.http.client import endpoint as client_endpoint
 from gate.http.client import page, websocket
 from gate.http.client.endpoint import CLIENT_REQUEST, CORS_PREFIX, client_request, open_to_pages, preflight
-from gate.http.client.problems import client_problem
-from gate.http.context import APP_REQUEST, AppRequest
-from gate.http.dependencies import Deps
+from gate.http.context import APP_REQUEST, AppRequest, Deps
 from gate.http.errors import (
     FeatureUnsupported,
     Internal,
     Problem,
+    client_problem,
     rongcloud_problem,
     v1_problem,
 )
@@ -53,7 +52,6 @@ from gate.http.rongcloud import endpoint as rongcloud_endpoint
 from gate.http.routing import UNKNOWN, Handler, Routes, sent_path
 from gate.http.unsupported import FAMILY_PATH, UNSUPPORTED, unsupported_feature
 from gate.http.v1 import apps, check
-from gate.http.v1 import endpoint as v1_endpoint
 
 Part = Literal["all", "public", "admin"]
 """What a port serves. `admin`: documents, metrics, operators' API, console; `public`: the rest; both: the other probes."""
@@ -232,9 +230,7 @@ def _rongcloud_app(deps: Deps, routes: Routes) -> web.Application:
 
 def _v1_app(deps: Deps, routes: Routes) -> web.Application:
     limits: dict[Handler, tuple[str, ...]] = {}
-    of_endpoints: dict[tuple[str, str], Handler] = {
-        key: partial(v1_endpoint.answer, one) for key, one in v1.ENDPOINTS.items()
-    }
+    of_endpoints: dict[tuple[str, str], Handler] = {key: partial(v1.answer, one) for key, one in v1.ENDPOINTS.items()}
     scopes = {of_endpoints[key]: one.scopes for key, one in v1.ENDPOINTS.items()}
     answers = _by_path(of_endpoints)
     check_one = answers[check.PATH]["GET"]

@@ -24,7 +24,7 @@ from gate.core.model import AppFacts
 from gate.core.scopes import Caller, app_caller
 from gate.core.signature import CALLBACK_NONCE, signature_of
 from gate.errors import AppUnknown, InvalidInput
-from gate.http.dependencies import Deps
+from gate.http.context import Deps
 from gate.http.errors import CredentialsWrong
 from gate.http.forms import TooLong
 from gate.replica.app_reading import AppReading

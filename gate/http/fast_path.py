@@ -17,7 +17,7 @@ from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion11, RawRequestMessage
 
 from gate.errors import GateError
-from gate.http.dependencies import Deps
+from gate.http.context import Deps
 from gate.http.peers import Origin
 from gate.http.responses import JSON_TYPE, REQUEST_ID, is_check_logged, log_request, request_id_of
 from gate.http.v1.check import GROUP, PATH, fast_check

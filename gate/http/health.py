@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from gate.http.dependencies import Deps
+from gate.http.context import Deps
 from gate.http.responses import json_response
 from gate.readiness import METRICS_TYPE, RETRY_AFTER_S, readiness
 

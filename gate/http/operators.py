@@ -35,8 +35,7 @@ from gate.core.model import AppFacts
 from gate.core.operators import MAX_PASSWORD_BYTES, Operator, OperatorRole, may
 from gate.errors import AppUnknown, InvalidInput, NotFound
 from gate.http.auth import basic_pair
-from gate.http.context import RequestContext
-from gate.http.dependencies import Deps
+from gate.http.context import Deps, RequestContext
 from gate.http.errors import CredentialsWrong, RoleInsufficient, TriedTooOften
 from gate.http.routing import app_in
 from gate.http.shared import Shared

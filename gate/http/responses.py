@@ -16,7 +16,7 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from gate.http.dependencies import Deps
+from gate.http.context import Deps
 from gate.http.peers import Origin
 
 JSON_TYPE = "application/json;charset=UTF-8"

@@ -14,7 +14,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from gate.http.app import Mounted, Part, make_app
 from gate.http.connection import ConnectionRunner
-from gate.http.dependencies import Deps
+from gate.http.context import Deps
 from gate.http.fast_path import FastPath
 from gate.http.operators import OperatorAuth
 from gate.http.options import BACKLOG, LINGER_S, MAX_LINE_BYTES

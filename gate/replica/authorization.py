@@ -14,8 +14,8 @@ import msgspec
 from gate.clock import monotonic_ms, wall_ms
 from gate.core import token
 from gate.core.model import FOREVER_MS, AppFacts
-from gate.core.partition import partition_of
 from gate.core.presence import Verified
+from gate.core.revision import partition_of
 from gate.core.sessions import OpenSession
 from gate.errors import TokenRefused, Unavailable
 from gate.replica.app_reading import AppReading

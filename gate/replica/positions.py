@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gate.core.partition import partitions_of
-from gate.core.revision import Revision
+from gate.core.revision import Revision, partitions_of
 from gate.replica.reading import Reading
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from gate.core.codec import pack_app, unpack_app
 from gate.core.ids import app_key as checked_app_key
 from gate.core.model import AppFacts
-from gate.core.partition import APPS_PARTITION
+from gate.core.revision import APPS_PARTITION
 from gate.errors import AppExists, AppUnknown, StoreUnavailable
 from gate.store import keys, scripts
 from gate.store.audit_diff import changed, created

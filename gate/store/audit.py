@@ -19,7 +19,7 @@ import msgspec
 
 from gate.core.codec import unpack_members
 from gate.core.model import FOREVER_MS
-from gate.core.partition import APPS_PARTITION
+from gate.core.revision import APPS_PARTITION
 from gate.errors import InvalidInput
 from gate.store import keys, scripts
 from gate.store.link import Command

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gate.core.partition import APPS_PARTITION, MAX_PARTITIONS
+from gate.core.revision import APPS_PARTITION, MAX_PARTITIONS
 from gate.errors import InvalidConfig, StoreUnavailable
 from gate.store import keys, scripts
 from gate.store.client import Client

@@ -14,8 +14,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 from gate.clock import monotonic_ms
 from gate.core.changes import Change, decode_entry
-from gate.core.partition import APPS_PARTITION
-from gate.core.revision import NOWHERE, Position
+from gate.core.revision import APPS_PARTITION, NOWHERE, Position
 from gate.core.snapshot import Part
 from gate.errors import StoreUnavailable
 from gate.store import keys

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from gate.clock import monotonic_ms
-from gate.core.partition import APPS_PARTITION
+from gate.core.revision import APPS_PARTITION
 from gate.errors import CannotStart, StoreUnavailable
 from gate.option_values import DurabilityLevel
 from gate.store import keys, scripts

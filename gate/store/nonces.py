@@ -6,7 +6,7 @@ clocks of all nodes; then the sweep deletes it.
 
 from __future__ import annotations
 
-from gate.core.partition import partition_of
+from gate.core.revision import partition_of
 from gate.errors import StoreUnavailable
 from gate.store import keys, scripts
 from gate.store.client import Client

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
-from gate.core.partition import DEFAULT_PARTITIONS
+from gate.core.revision import DEFAULT_PARTITIONS
 from gate.core.snapshot import Part
 from gate.store.address import parse_address
 from gate.store.apps import Apps

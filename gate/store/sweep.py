@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from gate.clock import wall_ms
-from gate.core.partition import partition_of
+from gate.core.revision import partition_of
 from gate.store import keys, scripts
 from gate.store.address import Address
 from gate.store.client import Client

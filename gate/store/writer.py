@@ -14,8 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from gate.core.partition import partition_of
-from gate.core.revision import Revision
+from gate.core.revision import Revision, partition_of
 from gate.errors import InvalidInput
 from gate.store import keys
 from gate.store.client import Client

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from gate.core.partition import DEFAULT_PARTITIONS
+from gate.core.revision import DEFAULT_PARTITIONS
 from harness import partitions
 from harness.cluster_node import ClusterNode
 from harness.clusters import ClusterSetup

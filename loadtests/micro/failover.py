@@ -30,7 +30,7 @@ from typing import NamedTuple
 import redis
 
 from gate.core.model import FOREVER_MS
-from gate.core.partition import partition_of
+from gate.core.revision import partition_of
 from gate.errors import StoreUnavailable
 from gate.store import keys
 from gate.store.store import Store

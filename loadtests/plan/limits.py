@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from gate.core.partition import DEFAULT_PARTITIONS, MAX_PARTITIONS
+from gate.core.revision import DEFAULT_PARTITIONS, MAX_PARTITIONS
 from gate.replica.loader import SPOOL_MAX_WEIGHT
 from gate.store.writer import LOG_MAX_ENTRIES
 from loadtests.plan.costs import Costs

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gate.core.partition import DEFAULT_PARTITIONS, partition_of, partitions_of
+from gate.core.revision import DEFAULT_PARTITIONS, partition_of, partitions_of
 
 USERS = 20_000
 

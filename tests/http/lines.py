@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from gate.core.model import FOREVER_MS, ListKind
-from gate.http.dependencies import Deps
+from gate.http.context import Deps
 from gate.http.options import HttpOptions
 from gate.http.server import HttpServer, serve_http
 from tests.http.test_server import deps_of

@@ -11,8 +11,7 @@ import orjson
 import pytest
 
 from gate.core.model import AppFacts
-from gate.core.partition import partition_of
-from gate.core.revision import Revision, parse_revisions
+from gate.core.revision import Revision, parse_revisions, partition_of
 from gate.http.options import MIN_WAIT_MS
 from gate.http.v1.check import MAX_PAIRS
 from harness.waiting import TIMER_EARLY_S

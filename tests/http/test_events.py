@@ -10,7 +10,7 @@ import pytest
 
 from gate.core.presence import parse_cursor
 from gate.http import room
-from gate.http.dependencies import Deps
+from gate.http.context import Deps
 from gate.http.options import HttpOptions
 from gate.http.server import serve_http
 from gate.http.v1 import events

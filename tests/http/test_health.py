@@ -12,7 +12,7 @@ from aiohttp import ClientSession
 
 from gate.core.revision import NOWHERE
 from gate.errors import ReplicaMissing
-from gate.http.dependencies import Deps
+from gate.http.context import Deps
 from gate.http.health import readyz
 from gate.http.options import HttpOptions
 from gate.http.server import serve_http

@@ -7,7 +7,7 @@ from dataclasses import replace
 from aiohttp import web
 
 from gate.errors import GateError, Refused
-from gate.http.dependencies import Deps
+from gate.http.context import Deps
 from gate.http.options import HttpOptions
 from gate.http.server import serve_http
 from tests.http.test_server import deps_of

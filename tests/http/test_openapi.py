@@ -13,9 +13,8 @@ from openapi_spec_validator import validate
 
 from gate.http.app import make_app
 from gate.http.client import page
-from gate.http.client.problems import FAULTS, SESSIONS_FULL
-from gate.http.dependencies import Deps
-from gate.http.errors import CODES, WORDS
+from gate.http.context import Deps
+from gate.http.errors import CODES, SESSIONS_FULL, TOKEN_FAULTS, WORDS
 from gate.http.openapi import openapi_document, viewer
 from gate.http.openapi.faults import CODE_MEANINGS, WORD_MEANINGS
 from tests.http.world import World
@@ -51,7 +50,7 @@ def test_every_endpoint_is_named_once_and_says_something() -> None:
 
 def test_every_word_and_code_has_a_meaning_and_none_is_made_up() -> None:
     assert set(WORD_MEANINGS) == {word for _, _, word in WORDS} | {
-        word for _, word in (*FAULTS.values(), SESSIONS_FULL)
+        word for _, word in (*TOKEN_FAULTS.values(), SESSIONS_FULL)
     }
     assert set(CODE_MEANINGS) == {code for _, _, code in CODES}
 

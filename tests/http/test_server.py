@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from aiohttp import ClientConnectionError
 
-from gate.http.dependencies import Deps
+from gate.http.context import Deps
 from gate.http.options import MAX_LINE_BYTES, HttpOptions
 from gate.http.server import serve_http
 from gate.readiness import Ready

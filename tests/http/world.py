@@ -21,7 +21,7 @@ from yarl import URL
 from gate.console.site import Console
 from gate.core.model import AppFacts
 from gate.core.signature import signature_of
-from gate.http.dependencies import Deps
+from gate.http.context import Deps
 from gate.http.operators import OperatorAuth
 from gate.http.options import HttpOptions
 from gate.http.pinging import PING_EVERY_S, Pinging

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gate.core.partition import DEFAULT_PARTITIONS, MAX_PARTITIONS
+from gate.core.revision import DEFAULT_PARTITIONS, MAX_PARTITIONS
 from loadtests.bench.table import RESULTS
 from loadtests.micro import units
 from loadtests.plan import __main__ as command

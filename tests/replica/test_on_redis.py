@@ -13,7 +13,7 @@ import pytest
 
 from gate.clock import wall_ms
 from gate.core.model import FOREVER_MS, ListKind
-from gate.core.partition import partition_of
+from gate.core.revision import partition_of
 from gate.errors import StoreUnavailable
 from gate.replica.layout import current_facts
 from gate.replica.reader import app_of

@@ -14,7 +14,7 @@ import redis
 from gate.clock import wall_ms
 from gate.core import token
 from gate.core.model import AppFacts
-from gate.core.partition import DEFAULT_PARTITIONS, partition_of
+from gate.core.revision import DEFAULT_PARTITIONS, partition_of
 from harness.cluster_node import ClusterNode
 from harness.clusters import ClusterSetup
 from harness.servers import RedisServer

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gate.core.model import FOREVER_MS, AppFacts, ListKind
-from gate.core.partition import partition_of
+from gate.core.revision import partition_of
 from gate.errors import StoreUnavailable
 from gate.store import keys, scripts
 from gate.store.cluster import ClusterClient

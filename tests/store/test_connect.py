@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from gate.core.partition import DEFAULT_PARTITIONS
+from gate.core.revision import DEFAULT_PARTITIONS
 from gate.errors import InvalidConfig, StoreUnavailable
 from gate.store import keys
 from gate.store.address import parse_address

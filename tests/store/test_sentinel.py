@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gate.core.model import FOREVER_MS
-from gate.core.partition import partition_of
+from gate.core.revision import partition_of
 from gate.errors import StoreUnavailable
 from gate.store import keys
 from gate.store.address import parse_address

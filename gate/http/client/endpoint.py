@@ -15,8 +15,7 @@ from gate.core import token
 from gate.core.model import AppFacts
 from gate.core.scopes import user_caller
 from gate.http.bodies import Payer
-from gate.http.context import APPLIED, PENDING_REASON, REVISION, AppContext, AppRequest
-from gate.http.dependencies import Deps
+from gate.http.context import APPLIED, PENDING_REASON, REVISION, AppContext, AppRequest, Deps
 from gate.http.endpoint import Endpoint, responded
 from gate.http.errors import CredentialsWrong
 from gate.http.responses import REQUEST_ID

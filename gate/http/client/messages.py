@@ -16,10 +16,10 @@ from gate.core import token
 from gate.core.limits import EACH_CLIENT, limit_names
 from gate.errors import GateError, InvalidInput, TokenRefused
 from gate.http.bodies import MAX_JSON_PARTS
-from gate.http.client import own_list, presence
+from gate.http.client import blacklist, presence
 from gate.http.client.endpoint import MessageContext
-from gate.http.client.problems import client_problem
-from gate.http.dependencies import Deps
+from gate.http.context import Deps
+from gate.http.errors import client_problem
 from gate.http.fields import Seconds, UntilMs, expiry_mistakes, expiry_ms, up_to
 from gate.http.requests import Body, Shape, named_mistake, shape_of
 from gate.http.v1.presence_json import seen_presences
@@ -58,21 +58,21 @@ class Blacklist(_Message, frozen=True, tag="blacklist"):
     """Is this User on my Blacklist; or who is?"""
 
     user: bytes | None = None
-    count: int = own_list.MAX_OWN_LIST_PAGE
+    count: int = blacklist.MAX_OWN_LIST_PAGE
     cursor: str | None = None
 
     def mistakes(self, now_ms: int) -> Iterable[InvalidInput]:
         """The length of a page, if it is a page that is asked for."""
-        if self.user is None and not 1 <= self.count <= own_list.MAX_OWN_LIST_PAGE:
+        if self.user is None and not 1 <= self.count <= blacklist.MAX_OWN_LIST_PAGE:
             yield InvalidInput(
-                "count", f"must be a whole number from 1 to {own_list.MAX_OWN_LIST_PAGE}, {self.count} was sent"
+                "count", f"must be a whole number from 1 to {blacklist.MAX_OWN_LIST_PAGE}, {self.count} was sent"
             )
 
 
 class Block(_Message, frozen=True, tag="block"):
     """Put these on my Blacklist."""
 
-    users: Annotated[list[bytes], up_to(own_list.MAX_OWN_LIST_USERS)]
+    users: Annotated[list[bytes], up_to(blacklist.MAX_OWN_LIST_USERS)]
     until: UntilMs | None = None
     seconds: Seconds | None = None
 
@@ -84,7 +84,7 @@ class Block(_Message, frozen=True, tag="block"):
 class Unblock(_Message, frozen=True, tag="unblock"):
     """Take these off it."""
 
-    users: Annotated[list[bytes], up_to(own_list.MAX_OWN_LIST_USERS)]
+    users: Annotated[list[bytes], up_to(blacklist.MAX_OWN_LIST_USERS)]
 
 
 async def answer(deps: Deps, app_key: str, session: LocalSession, text: str) -> tuple[str, bytes]:
@@ -132,17 +132,17 @@ async def _presence(asking: MessageContext, message: Presence) -> Answer:
 
 async def _blacklist(asking: MessageContext, message: Blacklist) -> Answer:
     if message.user is not None:
-        return msgspec.structs.asdict(own_list.listed(asking, message.user))
-    return msgspec.structs.asdict(await own_list.members(asking, message.count, message.cursor))
+        return msgspec.structs.asdict(blacklist.listed(asking, message.user))
+    return msgspec.structs.asdict(await blacklist.members(asking, message.count, message.cursor))
 
 
 async def _block(asking: MessageContext, message: Block) -> Answer:
     until_ms = expiry_ms(message.until, message.seconds, asking.now_ms)
-    return (await asking.effective(await own_list.block(asking, message.users, until_ms))).fields
+    return (await asking.effective(await blacklist.block(asking, message.users, until_ms))).fields
 
 
 async def _unblock(asking: MessageContext, message: Unblock) -> Answer:
-    return (await asking.effective(await own_list.unblock(asking, message.users))).fields
+    return (await asking.effective(await blacklist.unblock(asking, message.users))).fields
 
 
 _ON_LISTS = (*limit_names("/client/v1/blacklist"), EACH_CLIENT)

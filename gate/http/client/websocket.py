@@ -27,8 +27,7 @@ from gate.core.presence import CloseReason, Verified, parse_platform
 from gate.errors import InvalidInput, Unavailable
 from gate.http.client import messages
 from gate.http.client.endpoint import bearer
-from gate.http.context import query_of
-from gate.http.dependencies import Deps
+from gate.http.context import Deps, query_of
 from gate.http.errors import UpgradeRequired
 from gate.http.fields import PlatformName, json_id
 from gate.http.pinging import PING_EVERY_S

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from gate.http.dependencies import Deps
+from gate.http.context import Deps
 from gate.http.openapi import viewer
 from gate.http.responses import JSON_TYPE
 

@@ -8,8 +8,7 @@ from typing import Literal, NamedTuple
 from msgspec import UNSET, Struct, UnsetType
 
 from gate.core.scopes import Scope
-from gate.http.client.problems import FAULTS, SESSIONS_FULL
-from gate.http.errors import CODES, WORDS
+from gate.http.errors import CODES, SESSIONS_FULL, TOKEN_FAULTS, WORDS
 
 Family = Literal["user", "v1", "apps", "client", "open"]
 Schema = dict[str, object]
@@ -142,7 +141,7 @@ def _reasons(family: Family, status: int) -> list[str | int]:
         return list(dict.fromkeys(code for _, its_status, code in CODES if its_status == status))
     words = [word for _, its_status, word in WORDS if its_status == status]
     if family == "client":
-        words += [word for its_status, word in FAULTS.values() if its_status == status]
+        words += [word for its_status, word in TOKEN_FAULTS.values() if its_status == status]
     of_others = _OF_APPS if family == "apps" else _OF_OPERATORS | _OF_STREAMS | {"user-limit"}
     if family == "client":
         of_others = of_others | {"forbidden"}

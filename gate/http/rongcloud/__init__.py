@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from gate.http.context import AppRequest
 from gate.http.endpoint import Endpoint
-from gate.http.rongcloud import deactivation, lists, penalties, users
+from gate.http.rongcloud import lists, penalties, users
 
 ENDPOINTS: dict[str, Endpoint[AppRequest]] = {
     **users.ENDPOINTS,
-    **deactivation.ENDPOINTS,
     **penalties.ENDPOINTS,
     **lists.ENDPOINTS,
 }

@@ -4,6 +4,9 @@ A User is registered by its first Token. A Token of a User that is registered al
 when it was minted.
 
 `/user/token/expire.json`: Tokens minted up to a moment are refused, from the answer on.
+
+`/user/deactivate.json`, `/user/deactivate/query.json`, `/user/reactivate.json`: effective at once; webhooks report the rest,
+under the `operateId` that the answer names.
 """
 
 from __future__ import annotations
@@ -18,7 +21,8 @@ from gate.http.context import AppRequest
 from gate.http.endpoint import Endpoint
 from gate.http.fields import MAX_REVOKED_AHEAD_MS, Portrait, ProfileName, RegistrableId
 from gate.http.requests import FormBody
-from gate.http.rongcloud.endpoint import LAST_PAGE, JoinedId, Success, UserForm, Users, answered, time_text
+from gate.http.rongcloud.endpoint import LAST_PAGE, JoinedId, Success, UserForm, UserIds, Users, answered, time_text
+from gate.store.deactivation import Operation
 
 MAX_DELETED = 100
 DEFAULT_PAGE_USERS = 20
@@ -173,6 +177,51 @@ async def expire(call: AppRequest, form: ExpireForm) -> Success:
     return await answered(call, written, Success())
 
 
+MAX_DEACTIVATED = 100
+MAX_DEACTIVATED_A_PAGE = 50
+"""Also what a query without a size answers."""
+LAST_DEACTIVATED_PAGE = 100_000 // MAX_DEACTIVATED_A_PAGE
+
+
+class DeactivationForm(FormBody, frozen=True, rename={"users": "userId"}):
+    """Whom."""
+
+    users: Annotated[list[JoinedId], Meta(min_length=1, max_length=MAX_DEACTIVATED, examples=[["alice"]])]
+
+
+class DeactivatedForm(FormBody, frozen=True, rename={"page": "pageNo", "size": "pageSize"}):
+    """Which page."""
+
+    page: Annotated[int, Meta(ge=1, le=LAST_DEACTIVATED_PAGE)] = 1
+    size: Annotated[int, Meta(ge=1, le=MAX_DEACTIVATED_A_PAGE)] = MAX_DEACTIVATED_A_PAGE
+
+
+class OperationStarted(Success, kw_only=True):
+    """Effective already; webhooks report the result of each User under this id."""
+
+    operateId: str
+
+
+async def deactivate(call: AppRequest, form: DeactivationForm) -> OperationStarted:
+    """Deactivate 1 to 100 Users; again is no error."""
+    return await _started(call, await call.writes().deactivate(form.users))
+
+
+async def reactivate(call: AppRequest, form: DeactivationForm) -> OperationStarted:
+    """Give 1 to 100 ids back; the callback of each says whether it is, or whether it was too early."""
+    return await _started(call, await call.writes().reactivate(form.users, refuse_early=False))
+
+
+async def query_deactivated(call: AppRequest, form: DeactivatedForm) -> UserIds:
+    """The deactivated Users, those being erased included, the latest first."""
+    found = await call.deps.store.deactivation.page(call.app_key, (form.page - 1) * form.size, form.size)
+    return UserIds(users=[shown(gone.user) for gone in found])
+
+
+async def _started(call: AppRequest, operation: Operation) -> OperationStarted:
+    return await answered(call, operation.written, OperationStarted(operateId=operation.id))
+
+
 ENDPOINTS: dict[str, Endpoint[AppRequest]] = {
     "/user/getToken.json": Endpoint("Register a User and mint a Token", get_token, faults=(2007,)),
     "/user/refresh.json": Endpoint("Change a User's name or portrait", refresh),
@@ -181,4 +230,11 @@ ENDPOINTS: dict[str, Endpoint[AppRequest]] = {
     "/user/query.json": Endpoint("Page through the registered Users", query),
     "/user/delusers.json": Endpoint("Delete Users", delete),
     "/user/token/expire.json": Endpoint("Revoke Tokens", expire),
+    "/user/deactivate.json": Endpoint("Deactivate Users", deactivate),
+    "/user/deactivate/query.json": Endpoint("Page through the deactivated Users", query_deactivated),
+    "/user/reactivate.json": Endpoint("Give deactivated ids back", reactivate),
+    # What official SDKs called them before (Java 3.2.27 to 3.3.1, PHP 3.1.4 to 3.2.4).
+    "/user/activate.json": Endpoint("Another name of reactivate", reactivate),
+    "/user/abandon.json": Endpoint("Another name of deactivate", deactivate),
+    "/user/abandon/query.json": Endpoint("Page through the deactivated Users", query_deactivated),
 }

@@ -6,8 +6,10 @@ what it answers (`gate.http.endpoint`); a write is answered once it is effective
 
 from __future__ import annotations
 
-from gate.http.context import AppRequest
-from gate.http.endpoint import Endpoint
+from aiohttp import web
+
+from gate.http.context import APP_REQUEST, AppRequest
+from gate.http.endpoint import Endpoint, responded
 from gate.http.v1 import audit, bulk, changes, check, dossier, events, lists, penalties, presence, users
 
 ENDPOINTS: dict[tuple[str, str], Endpoint[AppRequest]] = {
@@ -24,4 +26,10 @@ ENDPOINTS: dict[tuple[str, str], Endpoint[AppRequest]] = {
 }
 """By path and method."""
 
-__all__ = ["ENDPOINTS"]
+
+async def answer(endpoint: Endpoint[AppRequest], request: web.Request) -> web.StreamResponse:
+    """Run the endpoint for the App that was authenticated."""
+    return responded(await endpoint(request[APP_REQUEST]))
+
+
+__all__ = ["ENDPOINTS", "answer"]

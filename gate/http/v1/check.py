@@ -24,8 +24,7 @@ from gate.core.scopes import CHECK
 from gate.core.verdict import Verdict, Word
 from gate.errors import GateError, InvalidInput
 from gate.http.auth import fast_caller
-from gate.http.context import AppRequest, query_of
-from gate.http.dependencies import Deps
+from gate.http.context import AppRequest, Deps, query_of
 from gate.http.endpoint import Endpoint
 from gate.http.fields import Revision, loose_id_bytes
 from gate.http.requests import Query, Schema

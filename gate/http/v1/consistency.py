@@ -10,8 +10,7 @@ import asyncio
 from gate.clock import monotonic_ms
 from gate.core.revision import MAX_REVISIONS, join_revisions, parse_revisions
 from gate.errors import InvalidInput, Stale
-from gate.http.context import AppRequest
-from gate.http.dependencies import Deps
+from gate.http.context import AppRequest, Deps
 from gate.http.errors import MinimumUnmet
 from gate.http.options import MIN_POLL_S, MIN_WAIT_MS
 from gate.replica.positions import applied_all, reaches

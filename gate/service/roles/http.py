@@ -20,7 +20,7 @@ import structlog
 from gate.clock import monotonic_ms
 from gate.console.site import Console
 from gate.errors import CannotStart
-from gate.http.dependencies import Deps
+from gate.http.context import Deps
 from gate.http.limits import Limiter
 from gate.http.operators import OperatorAuth
 from gate.http.options import HttpOptions
