@@ -133,7 +133,8 @@ def _operations() -> Iterator[_Operation]:
     for path, user_one in rongcloud.ENDPOINTS.items():
         yield _declared(path, "POST", "user", "User API", user_one)
     for (path, method), v1_one in v1.ENDPOINTS.items():
-        yield _declared(path, method, "v1", _TAG_OF[path.split("/")[2]], v1_one)
+        operation = _declared(path, method, "v1", _TAG_OF[path.split("/")[2]], v1_one)
+        yield operation._replace(text=f"Takes the scope `{'`, `'.join(v1_one.scopes)}`. {operation.text}")
     for (path, method), (role, apps_one) in apps.ENDPOINTS.items():
         operation = _declared(path, method, "apps", "Apps", apps_one)
         yield operation._replace(text=f"Takes the role `{role}`. {operation.text}")
