@@ -10,6 +10,7 @@ import pytest
 from gate.core.app_keys import with_finished_rotation, with_key, with_rotated_key, without_key
 from gate.core.model import AppFacts
 from gate.core.scopes import SCOPES, Scope, granted
+from gate.wire import transactions
 from gate.wire.client import Worker
 from gate.wire.commands import COMMANDS
 from gate.wire.outbox import PendingReply
@@ -205,3 +206,25 @@ def test_scopes_are_looked_at_again_when_exec_runs(ledger: Ledger, worker: Worke
     assert peer("GATE.CHECK", "bob", "alice") == b"QUEUED"
     assert peer("EXEC") == [0]
     assert peer.client.hot_app is peer.client.app_reading
+
+
+async def test_a_long_exec_leaves_the_connection_as_it_stood(
+    ledger: Ledger, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is answered from another Reading, whose settings are other objects."""
+    monkeypatch.setattr(transactions, "AT_ONCE_WEIGHT", 0)
+    ledger.commit(app_set(key_app("check")))
+    line = Line(worker)
+    line.send(command("AUTH", "app", "the-secret-of-the-edge"), command("MULTI"), CHECK * 3)
+    line.transport.incoming, line.transport.written = command("EXEC"), b""
+    line.transport.deliver()
+    assert await line.answered(16) == b"*3\r\n:0\r\n:0\r\n:0\r\n"
+    client = line.connection.client
+    assert client.hot_app is client.app_reading is worker.reading.apps["app"]
+    assert client.facts is client.hot_app.app
+    line.send(command("MULTI"), CHECK)
+    ledger.commit(app_set(key_app("presence")))
+    line.transport.incoming, line.transport.written = command("EXEC"), b""
+    line.transport.deliver()
+    assert await line.answered(60) == b"*1\r\n" + NOPERM % b"edge"
+    assert line.send(CHECK) == NOPERM % b"edge"
