@@ -34,15 +34,15 @@ from gate.presence.session_service import SessionService
 from gate.presence.shared_feeds import SharedFeeds
 
 BEATS_A_LEASE = 3
+# Of one connect, where the lease turns out to be lost or over.
 TRIES = 3
-"""Of one connect, where the lease turns out to be lost or over."""
 RETRY_S = 0.25
+# Sessions that are brought back, looked up or touched in one step: some ms in which nothing else has a turn.
 AT_ONCE = 200
-"""Sessions that are brought back, looked up or touched in one step: some ms in which nothing else has a turn."""
 
 
+# Disconnects a client, for a reason. Returns at once and is called at most once.
 Disconnect = Callable[[CloseReason], None]
-"""Disconnects a client, for a reason. Returns at once and is called at most once."""
 
 
 class LocalSession(OpenSession, gc=True, eq=False, kw_only=True):
@@ -98,6 +98,7 @@ class AppLease:
 
     async def begin(self) -> Cursor:
         """Take the lease; where to follow the feed from, so that no kick is missed. Raises `StoreUnavailable`."""
+        # Before the lease: a kick of its first Session is behind this place.
         cursor = await self._feeds.head(self.app_key)
         self._take(await self._service.lease(self.app_key, self._name, None))
         return cursor
@@ -202,6 +203,7 @@ class AppLease:
         for at in range(0, len(active), AT_ONCE):
             some = active[at : at + AT_ONCE]
             for one in some:
+                # Before the exchange: activity during it counts for the next report.
                 one.is_active = False
             await self._service.touch(self.app_key, [one.id for one in some]).wait()
 
@@ -238,6 +240,7 @@ class AppLease:
         """After kicks may have been missed: disconnect who has no Session; where to follow on from."""
         while True:
             try:
+                # Before the look at Sessions: what is kicked during it is behind this place.
                 cursor = await self._feeds.head(self.app_key)
                 await self._renew(self.gateway)
                 sessions = [one for one in self.sessions.values() if one.is_open]

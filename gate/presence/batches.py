@@ -21,14 +21,14 @@ from gate.errors import StoreUnavailable, Unavailable
 from gate.store.link import Reply
 from gate.store.slicing import SlicedCall, Slices, answered
 
+# Some 6 ms of the server's time, in scripts of `scripts.MAX_ROWS_A_SCRIPT` Sessions.
 MAX_CALLS_A_BATCH = 512
-"""Some 6 ms of the server's time, in scripts of `scripts.MAX_ROWS_A_SCRIPT` Sessions."""
+# 1 ms of this process's time to write them: calls of a thousand arguments each would make its other work wait.
 MAX_ARGS_A_BATCH = 8_192
-"""1 ms of this process's time to write them: calls of a thousand arguments each would make its other work wait."""
+# Pipelines that are not answered yet: enough to keep the server busy; what comes meanwhile goes along with the next.
 MAX_UNDER_WAY = 4
-"""Pipelines that are not answered yet: enough to keep the server busy; what comes meanwhile goes along with the next."""
+# Batches that wait for that: past this, what is submitted is refused at once, rather than later or never.
 MAX_QUEUED = 256
-"""Batches that wait for that: past this, what is submitted is refused at once, rather than later or never."""
 
 T = TypeVar("T")
 

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from gate.presence.session_service import SessionService
 
 LOOKED_OVER_AT_LEAST = 200
+# So many looks, one with each renewal, go over all Sessions of a Gateway: a minute and a half with a lease of 15 s.
 LOOKS_FOR_ALL = 16
-"""So many looks, one with each renewal, go over all Sessions of a Gateway: a minute and a half with a lease of 15 s."""
+# How long what was closed is remembered, while more is closed: longer than what Redis may lose with `appendfsync everysec`.
 CLOSED_KEPT_MS = 5_000
-"""How long what was closed is remembered, while more is closed: longer than what Redis may lose with `appendfsync everysec`."""
 
 IDS_A_DRAW = 512
 
@@ -108,6 +108,7 @@ class Gateway:
 
     def open(self, session: OpenSession) -> PendingResult[OpenOutcome]:
         """Open a new Session, or reopen one that Redis lost. With any outcome but `OK`, the Session is not open."""
+        # It may have been opened under a lower one before.
         session.epoch = self.epoch
         call = self._service.store.opening(session)
         if session.since_ms is None:  # after the call was built: the script must see it as new
@@ -214,6 +215,7 @@ class Gateway:
         if outcome is CloseOutcome.CLOSED:
             now_ms = monotonic_ms()
             self.closed.append((now_ms, user, stored_id))
+            # It never empties, as the newest was just added.
             while self.closed[0][0] < now_ms - CLOSED_KEPT_MS:
                 self.closed.popleft()
         return outcome

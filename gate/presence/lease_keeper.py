@@ -23,8 +23,8 @@ from gate.store.client import Client
 from gate.store.presence import PresenceStore
 
 LOOKS_A_LEASE = 6
+# Of a lease's time: the loop itself renews after a third of it.
 SHARE_LEFT_ALONE = 0.5
-"""Of a lease's time: the loop itself renews after a third of it."""
 MOST_HELD_MS = 60_000
 TURN_EVERY_S = 0.5
 
@@ -106,6 +106,7 @@ class LeaseKeeper:
         held = list(self._held())
         since = {(one.app_key, one.epoch): self._renewed_at_ms.get((one.app_key, one.epoch), 0) for one in held}
         self._renewed_at_ms = since  # what ended is forgotten
+        # The loop renews after a third: past half, it is late.
         oldest_ms = now_ms - int(self._lease_ttl_ms * SHARE_LEFT_ALONE)
         return [one for one in held if max(one.renewed_at_ms, since[one.app_key, one.epoch]) < oldest_ms]
 

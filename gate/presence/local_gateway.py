@@ -116,6 +116,7 @@ class LocalGateway:
     def _begin_lease(self, app_key: str) -> asyncio.Task[AppLease]:
         """By the first client of an App; the others wait for the same."""
         begun = self._leases[app_key] = asyncio.create_task(self._begun(app_key), name=f"lease for {app_key}")
+        # Every client that waits for it gets the failure; with none left, asyncio would log it.
         begun.add_done_callback(asyncio.Task.exception)
         return begun
 
@@ -136,6 +137,7 @@ class LocalGateway:
 
     async def _keep(self, lease: AppLease) -> None:
         await lease.keep(self._service.lease_ttl_ms)
+        # First of all: a client that comes now takes a new lease, with a higher epoch.
         del self._leases[lease.app_key]
         self._cancel(lease, but=asyncio.current_task())
         await self._end_lease(lease)

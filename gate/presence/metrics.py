@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+# Exports a value with these labels.
 Shown = Callable[[tuple[str, ...], int], None]
-"""Exports a value with these labels."""
 # Per metric. Callers choose the names of Apps and platforms, and a series stays exported until the process ends.
 MAX_SERIES = 200
 

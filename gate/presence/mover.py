@@ -37,10 +37,10 @@ from gate.store.scripts import Call, Script
 
 LOOK_EVERY_S = 1.0
 CLAIM_MS = 3_000
+# Some 2 ms of the server's time in each of two scripts; a write of one of these Users waits for both.
 USERS_A_STEP = 100
-"""Some 2 ms of the server's time in each of two scripts; a write of one of these Users waits for both."""
+# So many are under way at once.
 SCANNED_AT_ONCE = 500
-"""So many are under way at once."""
 # A new slice refuses its Users until it has the slicing; each slice gets the leases of all old ones.
 SLICES_UPDATED_AT_ONCE = 8
 
@@ -103,6 +103,7 @@ class Mover:
 
     async def _look_at(self, app: str, wanted: int) -> None:
         known = await self._known(app, wanted)
+        # More slices than wanted stay: Users are never moved back together.
         is_settled = known.is_alike and not known.slicing.before and known.slicing.slices >= wanted
         if is_settled or self._is_moved_by_another(app, known):
             return
@@ -133,6 +134,7 @@ class Mover:
         return _Known(
             slicing,
             all(word == words[0] for word in words[: slicing.slices]),
+            # Of all slices, as slice 0 may have lost its own.
             max(int(one or 0) for one, _ in movers),
             (int(number or 0), int(beat or 0)),
         )
@@ -185,6 +187,7 @@ class _AppMover:
 
     async def _announce_growth(self, growth: Slicing, is_begun: bool) -> None:
         await self._update_each(range(1, growth.before), growth)
+        # Slice 0 last: from here on, callers that ask it find the others ready.
         await self._update_slice(0, growth, "" if is_begun else growth.word)
         copied = await self._copied(range(growth.before))
         await self._update_each(range(growth.before, growth.slices), growth, "" if is_begun else "1", *copied)
@@ -225,6 +228,7 @@ class _AppMover:
             (users,) = await self._client.read(("HKEYS", keys.moving(self._app, at)))
             await self._move(growth, at, users)
         moved = 0
+        # A pass may miss Users that came while it went on: until one finds none.
         while some := sum([await self._move_some(growth, at) for at in range(growth.before)]):
             moved += some
         return moved
@@ -268,6 +272,7 @@ class _AppMover:
         """Scripts, each of a slice, in one pipeline."""
         calls = [Call(script, [keys.base(self._app, at)], (self.number, *args)) for at, script, args in wanted]
         replies = await self._client.write(calls) if calls else []
+        # A slice that knows a higher number does nothing and replies nil.
         if None in replies:
             raise _Superseded
         return replies

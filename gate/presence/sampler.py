@@ -19,8 +19,8 @@ from gate.store.presence import PresenceStore
 # Far shorter than a slot: the slot in which Redis is reachable again still gets its sample.
 RETRY_MS = 1_000
 
+# Gets the number of Sessions by App and platform, whichever node took the sample.
 Report = Callable[[Mapping[tuple[str, ...], int]], None]
-"""Gets the number of Sessions by App and platform, whichever node took the sample."""
 
 
 class Sampler:

@@ -26,8 +26,8 @@ from gate.replica.authorization import Admission
 from gate.store.feed import Feed, behind
 from gate.store.presence import PresenceStore, opened
 
+# Each User is looked up on the Replica: some 2 ms, in which no check is answered.
 RECOVERED_AT_ONCE = 200
-"""Each User is looked up on the Replica: some 2 ms, in which no check is answered."""
 EVENTS_A_READ = 1_000
 
 _log = structlog.get_logger()

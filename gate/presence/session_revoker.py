@@ -36,13 +36,13 @@ BLOCK_MS = 500
 RETRY_S = 0.25
 DROP_REMOVED_EVERY_MS = 10_000
 ONLINE_A_PAGE = 500
+# The floor for a Changelog epoch that has ended: a Replica that is still in it may admit no connect.
 EPOCH_OVER = (1 << 53) - 1
-"""The floor for a Changelog epoch that has ended: a Replica that is still in it may admit no connect."""
 
+# Counts closed Sessions by reason.
 Counted = Callable[[str, int], None]
-"""Counts closed Sessions by reason."""
+# Gets the ms from a Change to the close of its Sessions, by the clocks of the node that wrote it and of this node.
 Timed = Callable[[int], None]
-"""Gets the ms from a Change to the close of its Sessions, by the clocks of the node that wrote it and of this node."""
 
 _log = structlog.get_logger()
 
@@ -119,6 +119,7 @@ class SessionRevoker:
         heads, noted = await self._changelog.heads(), await self._presence.kicked_up_to()
         self._server_id = self._presence.client.server_id
         is_first = not self._places and len(noted) < len(heads)
+        # Heads are read before the noted places: a Change between the two is applied again rather than missed.
         begin = self._places or heads
         places = [noted.get(at, begin[at]) for at in range(len(heads))]
         self._places = places
@@ -143,6 +144,7 @@ class SessionRevoker:
     async def _act(self, epoch: str, changes: Sequence[Change]) -> None:
         causes: dict[_Cause, dict[bytes, int]] = defaultdict(dict)
         erased = defaultdict[str, list[bytes]](list)
+        # The setting is read once for each App, not for each Change.
         revoked = {change.app for change in changes if change.kind == "tokens-revoked"}
         closing = {app_key for app_key in revoked if await self._closes_on_expire(app_key)}
         for change in changes:
@@ -151,6 +153,7 @@ class SessionRevoker:
             elif change.kind == "user-erased":
                 erased[change.app].append(change.user)
             elif (cause := _cause(change, closing)) is not None:
+                # The first Change of a User counts for the measured time.
                 causes[cause].setdefault(change.user, change.at_ms)
         up_to = LogPosition(epoch, changes[-1].seq)
         for cause, users in causes.items():
@@ -200,10 +203,12 @@ class SessionRevoker:
             except AppUnknown:  # removed just now: the Changelog has that Change
                 continue
             await self._presence.set_floors(app_key, floors)
+            # 0 is both the first page's cursor and the end's, so the loop begins with neither.
             cursor = -1
             while cursor:
                 found, cursor = await self._presence.page(app_key, max(0, cursor), ONLINE_A_PAGE)
                 await self._hold_against_facts(app, [user for user, _ in found])
+        # Of before the look: Changes made during it are applied next.
         self._places = heads
         await self._note(range(len(heads)))
 

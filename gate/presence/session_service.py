@@ -28,12 +28,12 @@ from gate.store.feed import Feed
 from gate.store.presence import PresenceStore
 from gate.store.presence_forms import presences_of
 
+# Redis may not know the lease of a Gateway that was silent for so long for no other reason than its age.
 FORGOTTEN_MS = LEASE_KEPT_MS // 2
-"""Redis may not know the lease of a Gateway that was silent for so long for no other reason than its age."""
+# How long a close that Redis did not answer waits for the next try.
 CLOSE_AGAIN_S = 0.25
-"""How long a close that Redis did not answer waits for the next try."""
+# How long ending this process waits for closes that no other process would carry out.
 CLOSING_LASTS_S = 1.0
-"""How long ending this process waits for closes that no other process would carry out."""
 
 _log = structlog.get_logger()
 
@@ -77,6 +77,7 @@ class SessionService:
         except StoreUnavailable:
             self.mark_uncertain(key)  # if it was lost and taken again just now, no later reply says so
             raise
+        # Looked up again: while Redis was asked, another connection may have taken a higher epoch.
         known = self.gateways.get(key)
         if known is not None and known.epoch != leased.epoch:
             known = None
@@ -91,6 +92,7 @@ class SessionService:
         if known is None:
             known = Gateway(self, key, leased.epoch)
         elif leased.is_new or known.server_id != server_id:
+            # Empty until that is done: if it fails, the next renewal begins again.
             known.server_id = ""
             await recover(self.store, known, self.admission)
         known.server_id = server_id
@@ -183,6 +185,7 @@ class SessionService:
 
     async def _close_abandoned(self) -> None:
         while self._abandoned:
+            # As many as one pipeline takes.
             some = list(islice(self._abandoned.items(), MAX_CALLS_A_BATCH))
             try:
                 closing = [gateway.close(session_id, why) for session_id, (gateway, why) in some]

@@ -21,19 +21,19 @@ from gate.errors import FeedReset, FeedUnreadable, StoreUnavailable
 from gate.store.client import Client
 from gate.store.feed import Feed
 
+# Some 150 kB; a longer reply would hold up what else waits for the server.
 MOST_A_READ = 1_000
-"""Some 150 kB; a longer reply would hold up what else waits for the server."""
+# Kept of each App that is followed: who wakes a moment late still finds what it missed, without a read of its own.
 RECENT_EVENTS = 2_048
-"""Kept of each App that is followed: who wakes a moment late still finds what it missed, without a read of its own."""
+# How long one read waits; after so long at most it is seen that the server lost the feed and nothing came since.
 BLOCK_MS = 5_000
-"""How long one read waits; after so long at most it is seen that the server lost the feed and nothing came since."""
+# So long is waited after some entries for those right behind them, or each would be a read of its own, which took a quarter of
+# the HTTP role's time while thousands connected. A kick may be as late.
 GATHER_S = 0.005
-"""So long is waited after some entries for those right behind them, or each would be a read of its own, which took a quarter of
-the HTTP role's time while thousands connected. A kick may be as late."""
+# Followers that go on in one pass of the loop.
 WOKEN_A_PASS = 64
-"""Followers that go on in one pass of the loop."""
+# As often as the store itself probes a Redis that is away.
 RETRY_S = 0.25
-"""As often as the store itself probes a Redis that is away."""
 
 _log = structlog.get_logger()
 
@@ -63,6 +63,7 @@ class SharedFeeds:
         shared = self._joined(app_key)
         try:
             while not self._is_closed:
+                # Taken before the look: what comes between the look and the wait rings this one.
                 moved = shared.moved
                 shared.raise_its_failure()
                 try:
@@ -107,6 +108,7 @@ class SharedFeeds:
     async def _leave(self, app_key: str, shared: _SharedFeed) -> None:
         shared.followers -= 1
         if shared.followers == 0:
+            # After a bug another one may have taken its place.
             if self._shared.get(app_key) is shared:
                 del self._shared[app_key]
             await shared.aclose()
@@ -141,6 +143,7 @@ class _SharedFeed:
         """Some entries behind a cursor; none if it stands at the newest."""
         at = self._index_behind(cursor)
         if at is not None:
+            # A full part again, so that a follower far behind has turns in between.
             return self._recent[at : at + MOST_A_READ]
         recent = self._behind_in_each_slice(cursor) if cursor.rest else None
         return await self.feed.read(cursor, MOST_A_READ) if recent is None else recent[:MOST_A_READ]
@@ -186,6 +189,7 @@ class _SharedFeed:
         self._recent += events
         too_many = len(self._recent) - RECENT_EVENTS
         if too_many > 0:
+            # The last entry that is dropped is the place before the first one that stays.
             self._start = self._recent[too_many - 1].cursor
             del self._recent[:too_many]
 
@@ -195,6 +199,7 @@ class _SharedFeed:
             return None
         if cursor == self._start:
             return 0
+        # Numbers are contiguous, so the distance is the index; the comparison finds a cursor of another history.
         at = cursor.many - self._start.many
         return at if 0 < at <= len(self._recent) and self._recent[at - 1].cursor == cursor else None
 
@@ -215,6 +220,7 @@ class _SharedFeed:
         return following(cursor, lacking) if all(known) else None
 
     def _wake(self) -> None:
+        # Replaced first: a follower that is woken looks again and may wait on the new one at once.
         woken, self.moved = self.moved, _Alarm()
         woken.ring()
 

@@ -34,10 +34,10 @@ SCRIPTS_A_LOOK = 10
 # Interval at which old connect fences (bars) and old ended leases are deleted.
 TIDY_EVERY_MS = 10_000
 
+# Gets the `OldestBeat.ratio`, and the number of Gateways with a lease by App.
 Report = Callable[[float, Mapping[str, int]], None]
-"""Gets the `OldestBeat.ratio`, and the number of Gateways with a lease by App."""
+# Adds to the count of `leases`, `sessions` or `departures`.
 Counted = Callable[[str, int], None]
-"""Adds to the count of `leases`, `sessions` or `departures`."""
 
 
 class _Seen(NamedTuple):
@@ -94,6 +94,7 @@ class Sweeper:
         now_ms = self._clock()
         self._watched_ms += min(now_ms - self._looked_at_ms, MOST_WATCHED_MS)
         self._looked_at_ms = now_ms
+        # Built again with each look, so that leases which are gone are forgotten.
         before, self.seen = self.seen, {}
         is_tidying = now_ms - self._tidied_at_ms >= TIDY_EVERY_MS
         if is_tidying:
@@ -103,10 +104,12 @@ class Sweeper:
         self._oldest.note(0, now_ms)
         for app, at, (leases, ending, leaving) in _slices(apps, found):
             known = [lease_of(*one) for one in zip(leases[::2], leases[1::2], strict=True)]
+            # A lease is in every slice: the slice that has most of them counts, not the sum.
             holding[app] = max(holding.get(app, 0), sum(lease.holds for lease in known))
             try:
                 ended = await self._end_silent(app, at, known, before)
                 if (ended or ending) and await self._sweep(app, at):
+                    # There is more to sweep than one look may: go on at once.
                     soonest_ms = 0
                 if is_tidying:
                     await self._tidy(app, at, known)
@@ -155,11 +158,13 @@ class Sweeper:
                 continue
             if seen is not None:
                 self._oldest.note(self._watched_ms - seen.at_ms, self._looked_at_ms)
+            # Any other beat proves a renewal; its value and the Gateway's clock say nothing.
             if seen is None or (seen.epoch, seen.beat) != (lease.epoch, lease.beat):
                 seen = _Seen(lease.epoch, lease.beat, self._watched_ms)
             if self._watched_ms - seen.at_ms < self._lease_ttl_ms:
                 self.seen[place] = seen
             else:
+                # With the beat: the script ends nothing that was renewed since it was read.
                 ended += await self.store.end_lease(app, lease.gateway, lease.epoch, lease.beat, at)
         if ended:
             self._count("leases", ended)
@@ -177,6 +182,7 @@ class Sweeper:
 
     async def _tidy(self, app: str, at: int, leases: Sequence[Lease]) -> None:
         if await self._drop_bars(app, at):
+            # There are more: due again with the next look.
             self._tidied_at_ms = self._looked_at_ms - TIDY_EVERY_MS
         if not all(lease.holds for lease in leases):
             await self.store.tidy(app, at)

@@ -17,8 +17,8 @@ from gate.wire.handshake import SPEAKS_LIKE
 
 Fields = dict[str, str | int]
 
+# Words that stand for every section.
 ALL = frozenset(["all", "default", "everything"])
-"""Words that stand for every section."""
 _NO_REPLICATION_ID = "0" * 40
 
 

@@ -26,21 +26,21 @@ from gate.wire.long_reads import View
 from gate.wire.outbox import PendingReply
 from gate.wire.turns import SLICE_US
 
+# In one MCHECK: 1 ms of a worker's time where all are cached and plain, 30 ms where none is.
 MAX_RECIPIENTS = 10_000
-"""In one MCHECK: 1 ms of a worker's time where all are cached and plain, 30 ms where none is."""
+# Recipients between two looks at the clock: more than those of nearly every group.
 PIECE = 128
-"""Recipients between two looks at the clock: more than those of nearly every group."""
+# How long one MCHECK may take before it goes on in turns: enough for the most there are, if all are cached and plain.
 AT_ONCE_US = 2 * SLICE_US
-"""How long one MCHECK may take before it goes on in turns: enough for the most there are, if all are cached and plain."""
+# Of the age in a `FRESH`: past what is answered where nothing is known, and read at once.
 _MAX_MS_DIGITS = 15
-"""Of the age in a `FRESH`: past what is answered where nothing is known, and read at once."""
 
 _WORDS: tuple[Word, ...] = get_args(Word)
 _CHECKS = {word: replies.ONE if word == "allowed" else replies.ZERO for word in _WORDS}
 _VERDICTS = {word: replies.bulk(word.encode()) for word in _WORDS}
 
+# Commands of exactly two arguments whose replies are made at import.
 HOT_REPLIES: dict[bytes, dict[Word, bytes]] = {b"GATE.CHECK": _CHECKS, b"GATE.VERDICT": _VERDICTS}
-"""Commands of exactly two arguments whose replies are made at import."""
 
 
 class RevisionDemand(NamedTuple):

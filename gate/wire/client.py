@@ -28,10 +28,10 @@ from gate.wire.turns import TURN_BYTES, Turns
 if TYPE_CHECKING:
     from gate.wire.table import Table
 
+# Commands before AUTH: what clients send on connecting is ten at most, and a probe sends PINGs.
 MAX_STRANGER_COMMANDS = 256
-"""Commands before AUTH: what clients send on connecting is ten at most, and a probe sends PINGs."""
+# On one connection, of which the fifth closes it: guessing costs a new connection each time.
 MAX_WRONG_AUTHS = 5
-"""On one connection, of which the fifth closes it: guessing costs a new connection each time."""
 
 _ids = count(1)
 

@@ -30,10 +30,10 @@ from gate.wire.outbox import PendingReply
 from gate.wire.refusals import refused, unknown_command, wrong_number
 from gate.wire.table import Command, InMulti
 
+# Names in one COMMAND INFO, and words of the other commands that take any: each a few microseconds.
 MAX_LISTED = 64
-"""Names in one COMMAND INFO, and words of the other commands that take any: each a few microseconds."""
+# In one CONFIG GET: each may take 0.2 ms.
 MAX_PATTERNS = 8
-"""In one CONFIG GET: each may take 0.2 ms."""
 _HTTP_NAMES = frozenset([b"POST", b"HOST:"])
 _HTTP_VERSION = b"HTTP/"
 
@@ -42,8 +42,8 @@ def _listing(client: Client, arguments: Sequence[bytes]) -> bytes:
     return listing.command(COMMANDS, client, arguments)
 
 
+# The same names between MULTI and EXEC.
 QUEUEING: dict[bytes, Command] = {}
-"""The same names between MULTI and EXEC."""
 # Before AUTH as well; or once there is an App, with any scopes.
 _NO_APP, _ANY_APP = None, ()
 _HERE, _REDIS, _AT_ONCE, _NEVER = InMulti.HERE, InMulti.REDIS, InMulti.AT_ONCE, InMulti.NEVER

@@ -23,15 +23,15 @@ from gate.wire.client import Client, Reply, Worker
 from gate.wire.outbox import PendingReply
 from gate.wire.turns import in_turn
 
+# Read and written at a time: 1.5 ms of a worker's time, between which others have their turns.
 EVENTS_A_PIECE = 100
-"""Read and written at a time: 1.5 ms of a worker's time, between which others have their turns."""
 # Entries of the feed that one GATE.EVENTS reads. Without COUNT it reads `DEFAULT_EVENTS`, or `MAX_EVENTS` with GATEWAY, since
 # few entries concern one Gateway: by a hundred, one that asks fifty times a second falls behind in a storm, until RESET.
 MAX_EVENTS, DEFAULT_EVENTS = 1_000, 100
+# How long one call may wait: a minute is what idle connections survive in nearly every network.
 MAX_BLOCK_MS = 60_000
-"""How long one call may wait: a minute is what idle connections survive in nearly every network."""
+# Connections of one worker that wait at the same time: an event that wakes all of them costs it some 20 ms, in turns.
 MAX_WAITING = 1_024
-"""Connections of one worker that wait at the same time: an event that wakes all of them costs it some 20 ms, in turns."""
 
 _SYNTAX = "syntax", "expected GATE.EVENTS cursor|$ [COUNT n] [GATEWAY name] [BLOCK ms]"
 

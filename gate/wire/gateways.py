@@ -38,11 +38,11 @@ from gate.wire.client import Client
 from gate.wire.outbox import PendingReply
 from gate.wire.ports import Gateway, PendingResult
 
+# Sessions of one GATE.TOUCH.
 MAX_TOUCHED = 1_000
-"""Sessions of one GATE.TOUCH."""
+# So many of one GATE.TOUCH count for one reply where what a connection waits for is bounded: ten calls of a thousand, which
+# travel in one batch if Redis is busy, take 3 ms to write.
 SESSIONS_A_REPLY = 10
-"""So many of one GATE.TOUCH count for one reply where what a connection waits for is bounded: ten calls of a thousand, which
-travel in one batch if Redis is busy, take 3 ms to write."""
 
 
 def lease(client: Client, arguments: Sequence[bytes]) -> PendingReply:
@@ -158,6 +158,7 @@ def disconnect(client: Client, arguments: Sequence[bytes]) -> PendingReply:
     held = [gateway for (app, _), gateway in client.leases.items() if app == app_key]
     if not held:
         raise SessionRefused("no-lease", "this connection holds no lease: send GATE.LEASE gateway epoch first")
+    # The id does not say which Gateway has it; a script that finds it held by another one leaves it.
     closing = [gateway.close(session_id, why) for gateway in held]
 
     def word() -> bytes:

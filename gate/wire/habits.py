@@ -15,6 +15,7 @@ from gate.wire.handshake import client_name, shown_argument
 from gate.wire.listing import alike
 from gate.wire.table import Handler
 
+# What clients and redis-benchmark ask for.
 _SETTINGS = {
     "appendonly": "no",
     "databases": "1",
@@ -25,9 +26,8 @@ _SETTINGS = {
     "slave-read-only": "yes",
     "timeout": "0",
 }
-"""What clients and redis-benchmark ask for."""
+# StackExchange.Redis reads this key on connecting, to choose between two primaries.
 _TIE_BREAK = b"__Booksleeve_TieBreak"
-"""StackExchange.Redis reads this key on connecting, to choose between two primaries."""
 
 
 def configuration(client: Client, arguments: Sequence[bytes]) -> bytes:

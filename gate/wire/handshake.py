@@ -16,8 +16,8 @@ from gate.errors import InvalidInput
 from gate.wire import replies
 from gate.wire.client import MAX_WRONG_AUTHS, Client, NoProto, Reply, WrongPass
 
+# The Redis version that INFO and HELLO name, for clients that choose their own commands by it.
 SPEAKS_LIKE = "7.2.0"
-"""The Redis version that INFO and HELLO name, for clients that choose their own commands by it."""
 
 _PASSWORD_ALONE = (
     "a password alone names no App: send AUTH app-key app-secret. In a client, the user name is the App key and the password "
@@ -27,8 +27,8 @@ _PASSWORD_ALONE = (
 _NO_APP = AppFacts(key="", secrets=("",))
 _WRONG = "invalid username-password pair or user is disabled: check the App key (user name) and its secret (password)"
 
+# Of a number in a command: what certainly fits the 64 bits that Redis reads numbers into.
 MAX_DIGITS = 18
-"""Of a number in a command: what certainly fits the 64 bits that Redis reads numbers into."""
 
 
 def auth(client: Client, arguments: Sequence[bytes]) -> bytes:

@@ -19,12 +19,12 @@ from gate.wire.client import Client, Worker
 from gate.wire.resp import BULK_HEADERS, LONE_BYTES, Command, whole_command
 from gate.wire.turns import SLICE_US, Usage
 
+# Parts of a command: name, from, to; and FRESH, ms.
 _PLAIN, _WITH_FRESH = 3, 5
-"""Parts of a command: name, from, to; and FRESH, ms."""
 _NOTHING = 0, b""
 _A_CHECK = b"\r\nGATE."
+# A command that the core may know has its name by there: the count and the length before it are 15 bytes at the most.
 _A_CHECK_BEGINS_BY = 24
-"""A command that the core may know has its name by there: the count and the length before it are 15 bytes at the most."""
 
 
 def answered_now(client: Client, size: int, usage: Usage) -> tuple[int, bytes]:
@@ -125,6 +125,7 @@ def batch_reply(client: Client, commands: list[Command]) -> bytes | None:
     if app is None or written is None:
         return None
     try:
+        # Columns, made in C: of unequal commands, `strict` raises.
         names, senders, recipients, *clause = zip(*commands, strict=True)
         if names.count(names[0]) != len(names) or not _are_fresh(worker, clause):
             return None
@@ -133,6 +134,7 @@ def batch_reply(client: Client, commands: list[Command]) -> bytes | None:
         words = app.words(senders, recipients)
     except (ValueError, GateError):
         return None  # not all alike, or refused: answered one by one, each its own reply
+    # One pass in C, without a frame for each reply.
     worker.count(words)
     return b"".join(map(written.__getitem__, words))
 

@@ -21,11 +21,11 @@ from gate.replica.app_reading import AppReading
 from gate.replica.reading import Reading
 from gate.wire.turns import SLICE_US, Turns
 
+# Recipients between two looks at the clock: 0.2 ms where none is cached.
 PIECE = 64
-"""Recipients between two looks at the clock: 0.2 ms where none is cached."""
 
+# Yields after each piece, and returns the result.
 Pieces = Generator[None, None, Any]
-"""Yields after each piece, and returns the result."""
 
 
 class View(NamedTuple):
@@ -72,6 +72,7 @@ class LongReads:
         """What the pieces return; cancel it if its peer is gone."""
         long_read = _LongRead(app_key, begin)
         self._queue.append(long_read)
+        # With others in front, the turn of the first one asks for the next.
         if len(self._queue) == 1:
             self.turns.wait(self._take_turn)
         return long_read.arrival
@@ -94,6 +95,7 @@ class LongReads:
                 self._work(long_read)
         except Exception as fault:  # noqa: BLE001 (the caller gets it: a refusal as an error; a bug ends the connection)
             arrival.set_exception(fault)
+        # Also where its peer cancelled it meanwhile: its transaction must not stay open.
         if arrival.done():
             self._end()
         if self._queue:

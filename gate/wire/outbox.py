@@ -16,10 +16,10 @@ import msgspec
 from gate.errors import GateError
 from gate.wire.refusals import refused
 
+# Replies that wait, for Redis or for their turn: a gateway's storm of connects goes out in few pipelines.
 MAX_AWAITED = 1_024
-"""Replies that wait, for Redis or for their turn: a gateway's storm of connects goes out in few pipelines."""
+# Ready replies that wait for their turn count for as many as they fill of these: about 1 MB a connection in all.
 BYTES_A_REPLY = 1_024
-"""Ready replies that wait for their turn count for as many as they fill of these: about 1 MB a connection in all."""
 
 
 class PendingReply(msgspec.Struct, frozen=True):
@@ -79,6 +79,7 @@ class Outbox:
         """Keep the place of a reply that is still to come."""
         self.waiting.append(later)
         self.weight += later.weight
+        # One callback for all of a batch: in a storm there are 512 replies of one arrival.
         if later.arrival is not self._last:  # calls of one batch share one
             self._last = later.arrival
             later.arrival.add_done_callback(self._on_ready)

@@ -16,11 +16,11 @@ from gate.wire.client import Client
 from gate.wire.outbox import PendingReply
 from gate.wire.table import Asking
 
+# In one GATE.ONLINE: some 5 ms of Redis's time.
 MAX_ONLINE_USERS = 10_000
-"""In one GATE.ONLINE: some 5 ms of Redis's time."""
 USERS_A_SCRIPT = 1_000
+# So many of one GATE.ONLINE count for one reply where what a connection waits for is bounded.
 USERS_A_REPLY = 10
-"""So many of one GATE.ONLINE count for one reply where what a connection waits for is bounded."""
 
 
 def online(client: Client, arguments: Sequence[bytes]) -> PendingReply:

@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from gate.wire.client import Worker
     from gate.wire.table import Command
 
+# Of one transaction: as many checks as one GATE.MCHECK may hold. A longer command counts for several.
 MAX_QUEUED_WEIGHT = 10_000
-"""Of one transaction: as many checks as one GATE.MCHECK may hold. A longer command counts for several."""
+# Of one transaction, what Python keeps of each argument included.
 MAX_QUEUED_BYTES = 4 * 1024 * 1024
-"""Of one transaction, what Python keeps of each argument included."""
+# Of all connections of one worker: a thousand of them that never send EXEC must not fill its memory.
 MAX_QUEUED_BYTES_OF_WORKER = 64 * 1024 * 1024
-"""Of all connections of one worker: a thousand of them that never send EXEC must not fill its memory."""
+# Histories of which EXEC waits for a Revision: a check may name as many, and there is one a Partition.
 MAX_DEMANDED = 64
-"""Histories of which EXEC waits for a Revision: a check may name as many, and there is one a Partition."""
+# What Python keeps of an argument in addition to its own bytes.
 BYTES_AN_ARGUMENT = 64
-"""What Python keeps of an argument in addition to its own bytes."""
 
 
 class Entry(NamedTuple):

@@ -25,8 +25,8 @@ from gate.wire.documents import expected
 
 TOO_MANY = "ERR max number of clients reached: connect to another node, or raise the limit of open files of this one"
 _WHAT_THERE_IS = b". Send COMMAND LIST for the commands of this port"
+# How much of an unknown command's arguments its error repeats, as Redis does.
 _SHOWN_ARGUMENTS_BYTES = 128
-"""How much of an unknown command's arguments its error repeats, as Redis does."""
 
 
 def refused(refusal: GateError) -> bytes:

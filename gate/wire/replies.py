@@ -16,8 +16,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+# What a reply can say: scalars, arrays and maps, nested.
 Value = bytes | str | bool | int | float | None | Sequence["Value"] | Mapping[str, "Value"]
-"""What a reply can say: scalars, arrays and maps, nested."""
 
 
 class Statuses(tuple[str, ...]):

@@ -16,12 +16,12 @@ from __future__ import annotations
 from gate.tls import Handshake
 from gate.wire.connection import Connection
 
+# How long a connection may go on without an App: a client sends AUTH at once, a person types it.
 AUTH_WITHIN_MS = 10_000
-"""How long a connection may go on without an App: a client sends AUTH at once, a person types it."""
+# The same once nine slots of ten are taken.
 AUTH_WITHIN_WHEN_FULL_MS = 1_000
-"""The same once nine slots of ten are taken."""
+# One slot of so many is kept from strangers.
 KEPT_SHARE = 10
-"""One slot of so many is kept from strangers."""
 
 Holder = Connection | Handshake
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from gate.wire.client import Client
 
 Handler = Callable[["Client", Sequence[bytes]], "bytes | RevisionDemand | PendingReply"]
+# A command of which only the question to Redis is left.
 Asking = Callable[[], "bytes | PendingReply"]
-"""A command of which only the question to Redis is left."""
 
 
 class InMulti(Enum):

@@ -31,8 +31,8 @@ from gate.wire.table import Asking, Command, Handler, InMulti, Table
 from gate.wire.turns import SLICE_US, in_turn
 from gate.wire.waiting import too_late
 
+# What is decided in the turn that brought EXEC: 0.3 ms, or 1.5 ms where no User is cached.
 AT_ONCE_WEIGHT = 256
-"""What is decided in the turn that brought EXEC: 0.3 ms, or 1.5 ms where no User is cached."""
 
 QUEUED = replies.simple("QUEUED")
 
@@ -251,6 +251,7 @@ class Execution:
         if reading is not None:
             await reading
         while self.asks or self._awaited:
+            # Then wait only for the first reply that is missing: later ones may have come before it.
             await in_turn(self._worker.turns, self._go_on)
             if self._awaited and not self._is_next_here() and (self._is_full() or not self.asks):
                 await asyncio.wait([self._awaited[0][1].arrival])

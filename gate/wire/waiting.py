@@ -15,14 +15,14 @@ from gate.wire.checks import RevisionDemand
 from gate.wire.client import Worker
 from gate.wire.refusals import refused
 
+# How long a check waits for the Revision it demands: a hundred times what replication takes, yet a router can bear it.
 MIN_WAIT_MS = 100
-"""How long a check waits for the Revision it demands: a hundred times what replication takes, yet a router can bear it."""
+# Pause before the first look at the Replica while a check waits: about what one replication takes. Each is twice the last.
 MIN_POLL_S = 0.001
-"""Pause before the first look at the Replica while a check waits: about what one replication takes. Each is twice the last."""
+# Longest pause between two looks: a thousand connections that wait must not keep a worker busy with looking.
 MAX_POLL_S = 0.016
-"""Longest pause between two looks: a thousand connections that wait must not keep a worker busy with looking."""
+# So long after a deadline what comes was not received together with what waited, also in a pipeline that never pauses.
 TOGETHER_MS = 1_000
-"""So long after a deadline what comes was not received together with what waited, also in a pipeline that never pauses."""
 
 
 class RevisionWait:
@@ -78,6 +78,7 @@ class RevisionWait:
         if not self.is_over and self._is_still_to_come(self._demand):
             self._look_later(min(2 * pause_s, MAX_POLL_S))
             return
+        # Off before the call, which may begin the next wait.
         self._demand, self.is_on = None, False
         self._on_over()
 
