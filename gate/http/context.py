@@ -19,7 +19,7 @@ from gate.clock import wall_ms
 from gate.core.model import AppFacts
 from gate.core.revision import join_revisions
 from gate.core.scopes import Caller
-from gate.errors import InvalidInput, Unavailable
+from gate.errors import InvalidInput, Stale, Unavailable
 from gate.http.bodies import (
     MAX_BATCH_BYTES,
     MAX_BATCH_PARTS,
@@ -117,6 +117,14 @@ class Deps:
     def acks(self) -> Acknowledger:
         """Waits until a write is effective. `StoreUnavailable` before Redis has been reached."""
         return self.acks_when_ready.get()
+
+    def check_staleness(self) -> int:
+        """How old this node's facts are, ms; `Stale` if the deployment refuses to answer from them. Call it before reading."""
+        stale_ms = self.replica.stale_ms()
+        bound_ms = self.options.max_staleness_ms
+        if bound_ms and stale_ms > bound_ms and self.options.on_stale == "refuse":
+            raise Stale(f"this node's facts are {stale_ms} ms old, and the deployment refuses past {bound_ms} ms")
+        return stale_ms
 
     def address_of(self, request: web.Request | Origin) -> str:
         """Where the request's client is, behind the proxies that are trusted."""

@@ -65,14 +65,14 @@ class Form:
         value = self.one(name)
         if value is None:
             raise InvalidInput(name, "is required")
-        return _text_id(name, value)
+        return _id(name, value, is_text=True)
 
     def raw_user(self, name: str) -> bytes:
         """One User id of any bytes, required."""
         value = self.one(name)
         if value is None:
             raise InvalidInput(name, "is required")
-        return _sized_id(name, value)
+        return _id(name, value)
 
     def users(self, name: str, most: int, is_joined: bool = False) -> list[bytes]:
         """One to `most` User ids in UTF-8, a field each; repeated ids are taken once.
@@ -86,14 +86,14 @@ class Form:
             raise InvalidInput(name, "is required")
         if len(values) > most:
             raise InvalidInput(name, f"must be given 1 to {most} times, {len(values)} were sent")
-        return list(dict.fromkeys(_text_id(name, value) for value in values))
+        return list(dict.fromkeys(_id(name, value, is_text=True) for value in values))
 
     def raw_users(self, name: str, most: int) -> list[bytes]:
         """Up to `most` User ids of any bytes, a field each; repeated ids are taken once."""
         values = [value for value in self.fields.get(name, ()) if value]
         if len(values) > most:
             raise InvalidInput(name, f"must be given at most {most} times, {len(values)} were sent")
-        return list(dict.fromkeys(_sized_id(name, value) for value in values))
+        return list(dict.fromkeys(_id(name, value) for value in values))
 
     def whole(self, name: str, least: int, most: int, default: int | None = None) -> int:
         """A whole number within bounds; required unless there is a default."""
@@ -126,14 +126,11 @@ def _utf8(name: str, value: bytes) -> str:
         raise InvalidInput(name, f"must be UTF-8, byte {fault.start} is not") from None
 
 
-def _sized_id(name: str, value: bytes) -> bytes:
+def _id(name: str, value: bytes, is_text: bool = False) -> bytes:
+    if is_text:
+        _utf8(name, value)
     if len(value) > MAX_ID_BYTES:
         raise TooLong(name, f"must be 1 to {MAX_ID_BYTES} bytes, {len(value)} were sent")
     if not value:
         raise InvalidInput(name, f"must be 1 to {MAX_ID_BYTES} bytes, 0 were sent")
     return value
-
-
-def _text_id(name: str, value: bytes) -> bytes:
-    _utf8(name, value)
-    return _sized_id(name, value)

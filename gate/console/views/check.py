@@ -11,7 +11,6 @@ from gate.console.labels import RULES, VERDICTS
 from gate.console.pages import page
 from gate.console.request_context import ConsoleContext
 from gate.errors import Stale
-from gate.http.v1.consistency import check_staleness
 from gate.replica.reader import explained
 from gate.replica.status_page import NEVER_FRESH_MS
 
@@ -25,7 +24,7 @@ async def show(context: ConsoleContext) -> web.Response:
         is_wrong = bool(sender.problem or recipient.problem)
         return page(context, "check.html", 400 if is_wrong else 200, **values)
     try:
-        stale_ms = check_staleness(context.deps)
+        stale_ms = context.deps.check_staleness()
     except Stale as fault:
         return page(context, "check.html", 503, **values | {"too_old": str(fault)})
     with context.deps.replica as snapshot:

@@ -32,7 +32,6 @@ from gate.http.errors import UpgradeRequired
 from gate.http.fields import PlatformName, json_id
 from gate.http.pinging import PING_EVERY_S
 from gate.http.requests import Query, fields_of
-from gate.http.v1.consistency import check_staleness
 from gate.presence.app_lease import LocalSession
 from gate.presence.local_gateway import LocalGateway
 from gate.replica.authorization import authorize_connect
@@ -69,7 +68,7 @@ async def connect(request: web.Request, deps: Deps) -> web.StreamResponse:
         raise UpgradeRequired("this is where WebSockets connect: send a WebSocket handshake (RFC 6455, version 13)")
     shown, platform = _asked(request)
     gateway = _gateway(deps)
-    check_staleness(deps)
+    deps.check_staleness()
     with deps.replica as snapshot:
         by = authorize_connect(snapshot, shown, deps.now_ms())
     deps.limiter.spend(by.app, _LIMITS, by.user)

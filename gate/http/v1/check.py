@@ -3,10 +3,13 @@
 A denial is an answer, hence 200. The batch form is the fast one: ids are turned to bytes and measured by the list, and
 all its words come from one commit; 1,000 pairs take about two milliseconds. Ids in a query string are percent-encoded
 bytes of any kind; in JSON they are as `gate.http.fields` describes.
+
+The age of the facts is asked before they are read. The Revision and the Verdict are of one commit.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -16,22 +19,24 @@ from typing import Annotated, ClassVar, cast
 import msgspec
 from msgspec import Meta, Struct
 
-from gate.clock import wall_ms
+from gate.clock import monotonic_ms, wall_ms
 from gate.core.ids import MAX_ID_BYTES
 from gate.core.limits import limit_names
-from gate.core.revision import parse_revisions
+from gate.core.revision import MAX_REVISIONS, join_revisions, parse_revisions
 from gate.core.scopes import CHECK
 from gate.core.verdict import Verdict, Word
 from gate.errors import GateError, InvalidInput
 from gate.http.auth import fast_caller
 from gate.http.context import AppRequest, Deps, query_of
 from gate.http.endpoint import Endpoint
+from gate.http.errors import MinimumUnmet
 from gate.http.fields import Revision, loose_id_bytes
+from gate.http.options import MIN_POLL_S, MIN_WAIT_MS
 from gate.http.requests import Query, Schema
-from gate.http.v1.consistency import check_staleness, revision_of_all, wait_for_revision
 from gate.replica.app_reading import AppReading
-from gate.replica.positions import reaches, revision_of
+from gate.replica.positions import applied_all, reaches, revision_of
 from gate.replica.reader import app_of, explained
+from gate.replica.reading import Reading
 
 PATH = "/v1/check"
 GROUP = "check"
@@ -132,7 +137,7 @@ async def check(call: AppRequest, query: CheckQuery) -> VerdictAnswer:
     """`GET ?from=&to=[&min=]` → allowed, verdict, until, revision, stale_ms."""
     pair = query.sender, query.recipient
     await wait_for_revision(call, query.min)
-    stale_ms = check_staleness(call.deps)
+    stale_ms = call.deps.check_staleness()
     with call.deps.replica as snapshot:
         verdict = app_of(snapshot, call.app_key).decide(*pair, wall_ms())
         revision = revision_of(snapshot, call.app_key, pair)
@@ -145,7 +150,7 @@ def fast_check(deps: Deps, headers: Mapping[str, str], raw_path: str) -> Verdict
     None, or a `GateError`, where the answer is another one than 200, or has to wait for a Revision. Nothing was counted then,
     and `check` decides.
     """
-    stale_ms = check_staleness(deps)
+    stale_ms = deps.check_staleness()
     with deps.replica as snapshot:
         called = fast_caller(headers, snapshot)
         if called is None:
@@ -193,7 +198,7 @@ def batch_promptly(call: AppRequest, body: dict[str, object]) -> VerdictsAnswer 
     if not isinstance(pairs, list) or len(pairs) > MAX_PAIRS or not {"from", "to", "min"}.isdisjoint(body):
         return None
     try:
-        stale_ms = check_staleness(call.deps)
+        stale_ms = call.deps.check_staleness()
         with call.deps.replica as snapshot:
             revision = revision_of_all(snapshot)
             words, counts = app_of(snapshot, call.app_key).words_of(pairs)
@@ -209,7 +214,7 @@ async def _batch(call: AppRequest, body: dict[str, object]) -> VerdictsAnswer:
         raise InvalidInput("min", "must be a Revision as an answer gave it")
     ask = _question(body)
     await wait_for_revision(call, minimum)
-    stale_ms = check_staleness(call.deps)
+    stale_ms = call.deps.check_staleness()
     with call.deps.replica as snapshot:
         revision = revision_of_all(snapshot)
         words = ask(app_of(snapshot, call.app_key))
@@ -221,7 +226,7 @@ async def explain(call: AppRequest, query: CheckQuery) -> Explanation:
     """`GET ?from=&to=[&min=]` → every rule with the facts it looked at."""
     pair = query.sender, query.recipient
     await wait_for_revision(call, query.min)
-    stale_ms = check_staleness(call.deps)
+    stale_ms = call.deps.check_staleness()
     with call.deps.replica as snapshot:
         revision = revision_of(snapshot, call.app_key, pair)
         members = {**explained(snapshot, call.app_key, *pair), "revision": revision, "stale_ms": stale_ms}
@@ -287,6 +292,32 @@ def many_ids(values: Sequence[object], name: Callable[[int], str]) -> list[bytes
     if ids and all(ids) and max(map(len, ids)) <= MAX_ID_BYTES:
         return ids
     return [loose_id_bytes(value, name(index)) for index, value in enumerate(values)]
+
+
+async def wait_for_revision(call: AppRequest, minimum: str | None) -> None:
+    """Return once the facts are at least as new as `minimum`; `MinimumUnmet` if they don't get there in time."""
+    if minimum is None:
+        return
+    try:
+        revisions = parse_revisions(minimum)
+    except InvalidInput as fault:
+        raise InvalidInput("min", fault.problem) from None
+    give_up_ms = monotonic_ms() + MIN_WAIT_MS
+    while True:
+        with call.deps.replica as snapshot:
+            reached = reaches(snapshot, revisions)
+        if reached:
+            return
+        if monotonic_ms() >= give_up_ms:
+            why = "has not applied it yet" if reached is False else "follows another history"
+            raise MinimumUnmet(f"the Revision {minimum} was demanded, but this node {why}")
+        await asyncio.sleep(MIN_POLL_S)
+
+
+def revision_of_all(snapshot: Reading) -> str | None:
+    """How far every Partition is applied; None where they are too many to name."""
+    revisions = applied_all(snapshot)
+    return join_revisions(revisions) if len(revisions) <= MAX_REVISIONS else None
 
 
 ENDPOINTS: dict[tuple[str, str], Endpoint[AppRequest]] = {

@@ -17,7 +17,6 @@ from gate.core.decide import lists_refuse
 from gate.core.presence import Session, UserPresence
 from gate.http.context import AppContext
 from gate.http.fields import IdJson, json_id
-from gate.http.v1.consistency import check_staleness
 from gate.replica.reader import app_of
 
 USERS_AT_ONCE = 1_000
@@ -53,7 +52,7 @@ async def seen_presences(call: AppContext, users: Sequence[bytes], viewer: bytes
     """What this viewer may see of each User, in order; None sees all. Raises `StoreUnavailable` and `Stale`."""
     hides = viewer is not None and call.facts.hide_presence
     if hides:
-        check_staleness(call.deps)
+        call.deps.check_staleness()
     shown: list[UserPresenceShown] = []
     for at in range(0, len(users), USERS_AT_ONCE):
         some = users[at : at + USERS_AT_ONCE]
