@@ -20,9 +20,11 @@ from gate.console.views import OF_ALL, OF_APP, OPEN, View
 from gate.console.views.sign_in import sign_in_place
 from gate.errors import AppUnknown, GateError, InvalidInput, StoreUnavailable
 from gate.http.auth import app_with_key
+from gate.http.auth_watch import WHO
 from gate.http.context import Deps
 from gate.http.errors import MethodWrong, PathUnknown, v1_problem
 from gate.http.operators import OperatorAuth
+from gate.http.routing import LOGGED_PATH, UNKNOWN
 
 _IS_KNOWN = web.RequestKey("is_known", bool)
 """True if an operator is signed in: only operators see the address of Redis and why it can't be reached."""
@@ -80,6 +82,7 @@ class ConsoleRouter:
         if len(request.path) < len(PREFIX):
             return see_other(PREFIX)
         rest = request.path[len(PREFIX) :]
+        request[LOGGED_PATH] = _template_of(rest)
         context = ConsoleContext(request, deps, deps.now_ms(), self._session_auth, self._last_read)
         if rest in OPEN:
             return await _chosen(OPEN[rest], request)(context)
@@ -89,6 +92,8 @@ class ConsoleRouter:
             deps.store, request.cookies.get(SESSION_COOKIE, ""), context.now_ms
         )
         request[_IS_KNOWN] = context.known is not None
+        if context.known is not None:
+            request[WHO] = {"operator": context.known.operator.name}
         if context.known is None:
             return see_other(sign_in_place(request))
         if views is None:
@@ -100,6 +105,14 @@ class ConsoleRouter:
             if context.facts is None:
                 raise AppUnknown(f"there is no App {key[:40]!r}; if it was made just now, load this page again")
         return await _chosen(views, request)(context)
+
+
+def _template_of(rest: str) -> str:
+    """The path of a page with `{app}` for the key of an App; one word for all that are no pages."""
+    key, _, name = rest.partition("/")
+    if rest in OPEN or rest in OF_ALL:
+        return PREFIX + rest
+    return f"{PREFIX}{{app}}/{name}" if key and name in OF_APP else f"{PREFIX}{UNKNOWN}"
 
 
 def _chosen(views: dict[str, View], request: web.Request) -> View:

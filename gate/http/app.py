@@ -31,6 +31,7 @@ from gate.core.limits import EACH_CLIENT, limit_names
 from gate.core.operators import OperatorRole
 from gate.errors import GateError
 from gate.http import auth, client, rongcloud, v1
+from gate.http.auth_watch import WHO, watched
 from gate.http.bodies import refuse_encoded, release_body
 from gate.http.client import endpoint as client_endpoint
 from gate.http.client import page, websocket
@@ -49,7 +50,7 @@ from gate.http.openapi import DOCUMENTS, viewer
 from gate.http.operators import OPERATOR_REQUEST, OperatorAuth, Reach, operator_request
 from gate.http.responses import REQUEST_ID, is_check_logged, json_response, log_request, request_id_of
 from gate.http.rongcloud import endpoint as rongcloud_endpoint
-from gate.http.routing import UNKNOWN, Handler, Routes, sent_path
+from gate.http.routing import LOGGED_PATH, UNKNOWN, Handler, Routes, sent_path
 from gate.http.unsupported import FAMILY_PATH, UNSUPPORTED, unsupported_feature
 from gate.http.v1 import apps, check
 
@@ -125,7 +126,9 @@ def _add_callers(app: web.Application, deps: Deps, routes: Routes) -> None:
     app.add_subapp(_RONGCLOUD, _rongcloud_app(deps, routes))
     app.add_subapp(_V1, _v1_app(deps, routes))
     app.add_subapp(_CLIENT, _client_app(deps, routes))
-    routes.add(app, FAMILY_PATH, "user", dict.fromkeys(("GET", "POST"), partial(_refuse_family, deps)))
+    routes.add(
+        app, FAMILY_PATH, "user", dict.fromkeys(("GET", "POST"), partial(_refuse_family, deps)), logged="unsupported"
+    )
 
 
 def _add_operators(app: web.Application, deps: Deps, routes: Routes, operator_auth: OperatorAuth) -> None:
@@ -148,27 +151,35 @@ def _serving(deps: Deps, routes: Routes, mounted: Sequence[Mounted]) -> Middlewa
         """Never raises but for a cancelled request."""
         started = perf_counter()
         request[_ID] = request_id = request_id_of(request.headers)
-        group = routes.groups[request.match_info.handler]
+        matched = request.match_info.handler
+        group = routes.groups[matched]
+        pages = pages_of.get(group)
         try:
             if hdrs.CONTENT_ENCODING in request.headers:
                 refuse_encoded(request)
             response = await handler(request)
         except GateError as fault:
-            response = _refusal(request, fault, group, pages_of.get(group))
+            response = _refusal(request, fault, group, pages)
         except Exception as fault:
-            log.exception("a request failed on a bug", path=request.path[:200], request_id=request_id)
+            log.exception("a request failed on a bug", path=_logged_path(request, routes), request_id=request_id)
             internal = Internal(f"an internal error, {type(fault).__name__}; the log has it")
-            response = _refusal(request, internal, group, pages_of.get(group))
+            response = _refusal(request, internal, group, pages)
         finally:
             release_body(request)
         seconds = perf_counter() - started
         deps.count_request(group, response.status, seconds)
         is_verdict = response.status == 200 and request.path == check.PATH
         if is_check_logged(deps) if is_verdict else deps.options.access_log:
-            log_request(deps, group, request.method, request.path, response.status, seconds, request, request_id)
+            who = request.get(WHO) or (auth.check_caller(request.headers) if is_verdict else {})
+            path = _logged_path(request, routes)
+            log_request(deps, group, request.method, path, response.status, seconds, request, request_id, who)
         return response
 
     return serve
+
+
+def _logged_path(request: web.Request, routes: Routes) -> str:
+    return request.get(LOGGED_PATH) or routes.templates[request.match_info.handler]
 
 
 def _refusal(request: web.Request, fault: GateError, group: str, pages: Mounted | None) -> web.StreamResponse:
@@ -211,7 +222,9 @@ def _rongcloud_app(deps: Deps, routes: Routes) -> web.Application:
         names = limits.get(request.match_info.handler)
         if names is not None:
             now_ms = deps.now_ms()
-            facts, caller = await auth.signed_caller(request.headers, deps, now_ms)
+            with watched(request, deps, "rongcloud"):
+                facts, caller = await auth.signed_caller(request.headers, deps, now_ms)
+            request[WHO] = auth.who_of(facts.key, caller)
             deps.limiter.spend(facts, names)
             request[APP_REQUEST] = AppRequest(request, deps, facts, now_ms, caller)
         return await handler(request)
@@ -247,7 +260,9 @@ def _v1_app(deps: Deps, routes: Routes) -> web.Application:
         names = limits.get(matched)
         if names is not None:
             now_ms = deps.now_ms()
-            facts, caller = await auth.v1_caller(request.headers, deps, now_ms)
+            with watched(request, deps, "http"):
+                facts, caller = await auth.v1_caller(request.headers, deps, now_ms)
+            request[WHO] = auth.who_of(facts.key, caller)
             caller.require(scopes[matched])  # before the limits: what is refused for its scope spends none
             deps.limiter.spend(facts, names)
             request[APP_REQUEST] = AppRequest(request, deps, facts, now_ms, caller)
@@ -268,7 +283,8 @@ def _operators_app(deps: Deps, routes: Routes, operator_auth: OperatorAuth, pref
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
         needed = needs.get(request.match_info.handler)
         if needed is not None:
-            request[OPERATOR_REQUEST] = await operator_request(request, deps, operator_auth, *needed)
+            with watched(request, deps, "operator"):
+                request[OPERATOR_REQUEST] = await operator_request(request, deps, operator_auth, *needed)
         return await handler(request)
 
     app = web.Application(middlewares=[authenticate])
@@ -288,7 +304,9 @@ def _client_app(deps: Deps, routes: Routes) -> web.Application:
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
         names = limits.get(request.match_info.handler)
         if names is not None:
-            call = request[CLIENT_REQUEST] = client_request(request, deps, deps.now_ms())
+            with watched(request, deps, "client"):
+                call = request[CLIENT_REQUEST] = client_request(request, deps, deps.now_ms())
+            request[WHO] = {"app": call.app_key}
             deps.limiter.spend(call.facts, names, call.user)
         return await handler(request)
 
@@ -324,7 +342,9 @@ async def _refuse_feature(feature: str, request: web.Request) -> web.StreamRespo
 async def _refuse_family(deps: Deps, request: web.Request) -> web.StreamResponse:
     feature = unsupported_feature(request.path)
     assert feature is not None, "the route is of those paths only"
-    await auth.signed_caller(request.headers, deps, deps.now_ms())
+    with watched(request, deps, "rongcloud"):
+        facts, _ = await auth.signed_caller(request.headers, deps, deps.now_ms())
+    request[WHO] = {"app": facts.key}
     raise FeatureUnsupported(feature)
 
 

@@ -104,9 +104,9 @@ async def v1_caller(headers: Mapping[str, str], deps: Deps, now_ms: int) -> Auth
     if _names_an_app(headers):
         signed = await signed_caller(headers, deps, now_ms)
         if not signed.facts.strict_signature:
-            raise CredentialsWrong(_SIGNATURE_ALONE)
+            raise CredentialsWrong(_SIGNATURE_ALONE, "not-accepted", signed.facts.key)
         return signed
-    raise CredentialsWrong("give HTTP Basic with App key and secret")
+    raise CredentialsWrong("give HTTP Basic with App key and secret", "missing")
 
 
 def fast_caller(headers: Mapping[str, str], snapshot: Reading) -> tuple[AppReading, Caller] | None:
@@ -130,23 +130,39 @@ def app_with_key(snapshot: Reading, app_key: str) -> AppReading | None:
         return None
 
 
+def check_caller(headers: Mapping[str, str]) -> dict[str, str]:
+    """Who called, for the log, from the headers of a check that was answered."""
+    basic = headers.get("Authorization", "")
+    proven = PROVEN.get(basic)
+    if proven is not None:
+        return who_of(proven.facts.key, proven.caller)
+    return {"app": basic_pair(basic, _KEY_AND_SECRET)[0] if basic else signed_headers(headers).app_key}
+
+
+def who_of(app_key: str, caller: Caller) -> dict[str, str]:
+    """The App, and its key if that was used, by the names of the log's fields."""
+    return {"app": app_key, "key": caller.name} if caller.kind == "key" else {"app": app_key}
+
+
 def basic_pair(header: str, taken: str) -> tuple[str, str]:
     """The two halves of an `Authorization: Basic` header; `CredentialsWrong` names what is `taken` here."""
     scheme, _, encoded = header.partition(" ")
     if scheme.lower() != "basic":
-        raise CredentialsWrong(f"this endpoint takes HTTP Basic with {taken}")
+        raise CredentialsWrong(f"this endpoint takes HTTP Basic with {taken}", "malformed" if header else "missing")
     try:
         name, _, secret = binascii.a2b_base64(encoded.strip(), strict_mode=True).decode().partition(":")
     except (binascii.Error, ValueError):
-        raise CredentialsWrong("the Authorization header is not Basic credentials in base64") from None
+        raise CredentialsWrong("the Authorization header is not Basic credentials in base64", "malformed") from None
     return name, secret
 
 
 def _app_with_secret(snapshot: Reading, app_key: str, secret: str) -> tuple[AppReading, Caller]:
     app = app_with_key(snapshot, app_key)
-    caller = None if app is None else caller_with(app.app, secret.encode("utf-8", "surrogateescape"))
-    if app is None or caller is None:
-        raise CredentialsWrong(_WRONG)
+    if app is None:
+        raise CredentialsWrong(_WRONG, "unknown-app")
+    caller = caller_with(app.app, secret.encode("utf-8", "surrogateescape"))
+    if caller is None:
+        raise CredentialsWrong(_WRONG, "wrong-secret", app_key)
     return app, caller
 
 
@@ -172,7 +188,7 @@ def _signer(signed: Signed, snapshot: Reading) -> AppReading:
     is_callback = (signed.nonce + signed.timestamp).startswith(CALLBACK_NONCE)
     # The header is lowered, which depends on nothing secret; the comparison stays one of constant time.
     if is_callback or not _matches(signed.signature.lower(), expected):
-        raise CredentialsWrong("The signature is wrong, please check.")
+        raise CredentialsWrong("The signature is wrong, please check.", "wrong-signature", app.app.key)
     return app
 
 
@@ -195,7 +211,9 @@ async def _insist(facts: AppFacts, signed: Signed, deps: Deps, now_ms: int) -> N
     window_ms = facts.signature_window_s * 1_000
     if abs(now_ms - signed_at_ms) > window_ms:
         raise CredentialsWrong(
-            f"The Timestamp is more than {facts.signature_window_s} s from now; sign each request again."
+            f"The Timestamp is more than {facts.signature_window_s} s from now; sign each request again.",
+            "expired",
+            facts.key,
         )
     if not await deps.store.nonces.spend(facts.key, signed.nonce, signed_at_ms + window_ms):
-        raise CredentialsWrong("The Nonce was used before; sign each request again.")
+        raise CredentialsWrong("The Nonce was used before; sign each request again.", "replayed", facts.key)

@@ -48,6 +48,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from gate.auth_failures import AuthReason
 from gate.core.ids import shown
 from gate.core.model import FOREVER_MS
 from gate.errors import (
@@ -79,7 +80,15 @@ RETRY_AFTER_S = Unavailable.retry_after_s
 
 
 class CredentialsWrong(GateError):
-    """Signature, or key and secret, do not belong together; the text never says which half."""
+    """Signature, or key and secret, do not belong together; the text never says which half.
+
+    `reason` and `app`, the key of an App that exists, are for the log and the counter.
+    """
+
+    def __init__(self, problem: str, reason: AuthReason, app: str = "") -> None:
+        super().__init__(problem)
+        self.reason: AuthReason = reason
+        self.app = app
 
 
 class RoleInsufficient(GateError):

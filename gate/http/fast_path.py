@@ -17,6 +17,7 @@ from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion11, RawRequestMessage
 
 from gate.errors import GateError
+from gate.http.auth import check_caller
 from gate.http.context import Deps
 from gate.http.peers import Origin
 from gate.http.responses import JSON_TYPE, REQUEST_ID, is_check_logged, log_request, request_id_of
@@ -53,7 +54,8 @@ class FastPath:
         self._deps.count_request(GROUP, 200, seconds)
         if is_check_logged(self._deps):
             origin = Origin(protocol.peername, headers)
-            log_request(self._deps, GROUP, "GET", PATH, 200, seconds, origin, request_id)
+            who = check_caller(headers)
+            log_request(self._deps, GROUP, "GET", PATH, 200, seconds, origin, request_id, who)
         head = (
             f"HTTP/1.1 200 OK\r\nContent-Type: {JSON_TYPE}\r\nContent-Length: {len(body)}\r\nDate: {self._now()}\r\n"
             f"Server: gate\r\n{REQUEST_ID}: {request_id}\r\n\r\n"

@@ -35,6 +35,7 @@ from gate.core.model import AppFacts
 from gate.core.operators import MAX_PASSWORD_BYTES, Operator, OperatorRole, may
 from gate.errors import AppUnknown, InvalidInput, NotFound
 from gate.http.auth import basic_pair
+from gate.http.auth_watch import WHO
 from gate.http.context import Deps, RequestContext
 from gate.http.errors import CredentialsWrong, RoleInsufficient, TriedTooOften
 from gate.http.routing import app_in
@@ -106,6 +107,7 @@ async def operator_request(
     """The call of an operator with at least this role. Raises what its mistakes are, and `StoreUnavailable`."""
     name, password = basic_pair(request.headers.get("Authorization", ""), "an operator's name and password")
     operator = await operator_auth.admit(deps.store.operators, name, password, deps.address_of(request))
+    request[WHO] = {"operator": operator.name}
     if not may(operator.role, needed):
         raise RoleInsufficient(f"this takes the role {needed}, and {operator.name} is {operator.role}")
     if reach == "deployment" and operator.apps is not None:
@@ -175,7 +177,7 @@ class OperatorAuth:
         fits = await asyncio.to_thread(password_fits, tried, stored)
         if operator is None or not has_password or not fits:
             self._throttle.failed(name, address)
-            raise CredentialsWrong(_WRONG)
+            raise CredentialsWrong(_WRONG, "wrong-password")
         self._remember(operator, password)
 
     def _refuse_early(self, name: str, address: str) -> None:

@@ -1,6 +1,8 @@
 """Responses as bytes, labelled with the request's id; and which requests have a line in the log, and what it says.
 
-A line has no query string, which may carry a Token, and neither body nor headers, which carry secrets. Checks that were
+A line has no query string, which may carry a Token, and neither body nor headers, which carry secrets. The path is that of the
+route, with `{user}` for an id; any other path is `unknown`. `client` is the address that the proxies name, `peer` that of the
+connection. Checks that were
 answered with a Verdict have no line each, unless the deployment asks for a share of them: a router asks once a send, and
 a line costs as much as several checks. The histogram in `/metrics` has all of them.
 """
@@ -58,16 +60,19 @@ def log_request(
     seconds: float,
     origin: web.Request | Origin,
     request_id: str,
+    who: Mapping[str, str],
 ) -> None:
-    """One line; `path` without the query string."""
+    """One line; `path` is the template of the route, `who` was authenticated."""
     # Probes come every second or so for ever, and all the same.
     write = log.debug if group == "probe" else log.info
     write(
         "request",
         method=method[:16],
-        path=path[:200],
+        path=path,
         status=status,
+        **who,
         client=deps.address_of(origin),
+        peer=origin.remote or "",
         ms=round(seconds * 1_000, 2),
         request_id=request_id,
     )

@@ -28,6 +28,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 UNKNOWN = "unknown"
 """What requests to paths without an endpoint are counted as."""
 
+LOGGED_PATH = web.RequestKey("logged_path", str)
+"""Set by mounted pages: what stands in the log for the path, of pages that have no route of their own."""
 MALFORMED = "malformed"
 """What requests are counted as that are no HTTP that can be read."""
 
@@ -47,6 +49,8 @@ class Routes:
 
     def __init__(self) -> None:
         self.groups: dict[Handler, str] = {}
+        self.templates: dict[Handler, str] = {}
+        """What stands in the log for the path: no id of a User."""
 
     def add(
         self,
@@ -56,10 +60,12 @@ class Routes:
         methods: Mapping[str, Handler],
         prefix: str = "",
         unlisted: Mapping[str, Handler] | None = None,
+        logged: str = "",
     ) -> None:
         """Serve this path, a template such as `/v1/users/{user}`, in the application below `prefix`.
 
-        HEAD goes with GET. `unlisted` are methods that the 405 of others does not name.
+        HEAD goes with GET. `unlisted` are methods that the 405 of others does not name. The path is logged as `logged`, or as
+        the template.
         """
         resource = app.router.add_resource(_VARIABLE.sub(r"{\1:[^/]+}", path.removeprefix(prefix)))
         handlers = {**methods, **(unlisted or {})}
@@ -70,11 +76,13 @@ class Routes:
         for method, handler in handlers.items():
             resource.add_route(method, handler, expect_handler=expect_continue)
             self.groups[handler] = group
+            self.templates[handler] = logged or path
 
     def add_others(self, app: web.Application, answer: Handler | None = None, group: str = UNKNOWN) -> None:
         """Serve all other paths of the application, also with a line break in them; 404 unless `answer` says otherwise."""
         handler = answer or partial(_refuse_path)
         self.groups[handler] = group
+        self.templates[handler] = UNKNOWN
         for path in ("", r"/{path:[\s\S]*}"):
             if path or not any(resource.canonical == "" for resource in app.router.resources()):
                 app.router.add_resource(path).add_route("*", handler, expect_handler=expect_continue)

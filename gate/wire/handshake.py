@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from gate.auth_failures import auth_failed
 from gate.core.app_secrets import caller_with
 from gate.core.ids import app_key as checked_key
 from gate.core.model import AppFacts
@@ -34,6 +35,7 @@ MAX_DIGITS = 18
 def auth(client: Client, arguments: Sequence[bytes]) -> bytes:
     """`AUTH app-key app-secret` binds the connection to an App; the secret may be that of one of its keys."""
     if len(arguments) == 1:
+        auth_failed("resp", "missing", peer=client.peer)
         raise Reply(f"WRONGPASS {_PASSWORD_ALONE}")
     _bind(client, arguments[0], arguments[1])
     return replies.OK
@@ -48,7 +50,7 @@ def hello(client: Client, arguments: Sequence[bytes]) -> bytes:
                 raise Reply("ERR Protocol version is not an integer or out of range: HELLO takes 2 or 3")
             raise NoProto("unsupported protocol version: HELLO takes 2 or 3")
         resp3 = arguments[0] == b"3"
-    credentials, name = _hello_options(arguments[1:])
+    credentials, name = _hello_options(client, arguments[1:])
     if credentials is not None:
         _bind(client, *credentials)
     if name is not None:
@@ -66,7 +68,7 @@ def hello(client: Client, arguments: Sequence[bytes]) -> bytes:
     return replies.encode(described, resp3)
 
 
-def _hello_options(options: Sequence[bytes]) -> tuple[tuple[bytes, bytes] | None, bytes | None]:
+def _hello_options(client: Client, options: Sequence[bytes]) -> tuple[tuple[bytes, bytes] | None, bytes | None]:
     credentials, name, at = None, None, 0
     while at < len(options):
         word, left = options[at].upper(), len(options) - at - 1
@@ -74,6 +76,7 @@ def _hello_options(options: Sequence[bytes]) -> tuple[tuple[bytes, bytes] | None
             credentials = (options[at + 1], options[at + 2])
             at += 3
         elif word == b"AUTH" and left == 1:
+            auth_failed("resp", "missing", peer=client.peer)
             raise Reply(f"WRONGPASS {_PASSWORD_ALONE}")
         elif word == b"SETNAME" and left >= 1:
             name = client_name(options[at + 1])
@@ -95,6 +98,7 @@ def _bind(client: Client, key: bytes, secret: bytes) -> None:
     # Compare with every secret, and with one if the App is unknown, so that the response time reveals nothing.
     caller = caller_with(_NO_APP if app is None else app.app, secret)
     if app is None or caller is None or not secret:
+        auth_failed("resp", "unknown-app" if app is None else "wrong-secret", app_key if app else "", client.peer)
         problem = _PASSWORD_ALONE if app is None and key == b"default" else _WRONG
         raise WrongPass(f"{problem}.{_wrong_again(client)}")
     client.bind(app_key, app, secret, caller)

@@ -34,7 +34,7 @@ CASES: list[tuple[GateError, int, int, str, int, str]] = [
     (WrongContentType("Content-Type", "must be x"), 400, 1002, "The parameter Content-Type must be x.", 400, "invalid"),
     (TooLong("userId", "is too long"), 400, 1005, "The parameter userId is too long.", 413, "too-long"),
     (AppUnknown("no App has the key 'x'"), 400, 1002, "invalid App-Key.", 401, "unauthorized"),
-    (CredentialsWrong("wrong"), 401, 1004, "wrong", 401, "unauthorized"),
+    (CredentialsWrong("wrong", "wrong-secret"), 401, 1004, "wrong", 401, "unauthorized"),
     (PathUnknown("no endpoint"), 404, 404, "no endpoint", 404, "not-found"),
     (NotFound("no such thing"), 400, 1002, "no such thing", 404, "not-found"),
     (MethodWrong("GET", "POST"), 405, 405, "GET is not allowed here, use POST", 405, "method-not-allowed"),

@@ -7,6 +7,7 @@ from typing import Any
 
 import hiredis
 import pytest
+from prometheus_client import REGISTRY
 
 from gate.wire.commands import COMMANDS
 from harness.servers import RedisServer
@@ -25,6 +26,28 @@ def test_hello_binds_and_names(stranger: Peer) -> None:
     assert stranger("HELLO", "3", "setname", "router-1", "auth", "app", "secret")[b"proto"] == 3
     assert stranger("CLIENT", "GETNAME") == b"router-1"
     assert stranger("GATE.CHECK", "alice", "bob") == 1
+
+
+def test_failed_auths_are_counted_and_logged_without_the_secret(
+    stranger: Peer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def counted(reason: str) -> float:
+        labels = {"surface": "resp", "reason": reason}
+        return REGISTRY.get_sample_value("gate_auth_failures_total", labels) or 0.0
+
+    for reason, command in (
+        ("wrong-secret", ("AUTH", "app", "never-shown")),
+        ("unknown-app", ("AUTH", "stranger", "never-shown")),
+        ("missing", ("AUTH", "never-shown")),
+        ("wrong-secret", ("HELLO", "3", "AUTH", "app", "never-shown")),
+        ("missing", ("HELLO", "3", "AUTH", "never-shown")),
+    ):
+        before = counted(reason)
+        assert stranger.error(*command).startswith("WRONGPASS ")
+        assert counted(reason) == before + 1, command
+    logged = "".join(capsys.readouterr())
+    assert "auth-failed" in logged and "peer=10.0.0.1:7" in logged
+    assert "never-shown" not in logged and "stranger" not in logged
 
 
 def test_reset_forgets_every_agreement(peer: Peer) -> None:

@@ -19,6 +19,7 @@ from gate.console.pages import html, see_other
 from gate.console.request_context import FORM_FIELD, SESSION_COOKIE, ConsoleContext, refuse_foreign_origin
 from gate.console.session_cookie import SESSION_TTL_MS, is_same
 from gate.errors import GateError, InvalidInput, StoreUnavailable
+from gate.http.auth_watch import watched
 from gate.http.errors import CredentialsWrong, TriedTooOften
 
 FORM_COOKIE = "gate-console-form"
@@ -48,7 +49,8 @@ async def enter(context: ConsoleContext) -> web.Response:
         return _form(context, following, 400, f"Your {fault.parameter} {fault.problem}.")
     try:
         address = context.deps.address_of(context.request)
-        cookie = await context.session_auth.admit(context.deps.store, name, password, address, context.now_ms)
+        with watched(context.request, context.deps, "console"):
+            cookie = await context.session_auth.admit(context.deps.store, name, password, address, context.now_ms)
     except CredentialsWrong as fault:
         return _form(context, following, 401, f"{_sentence(fault)}.", name)
     except TriedTooOften as fault:

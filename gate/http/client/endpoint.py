@@ -80,7 +80,9 @@ def bearer(headers: Mapping[str, str]) -> str:
     """The Token in the request's headers; `CredentialsWrong` without one."""
     scheme, _, given = headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer":
-        raise CredentialsWrong("give the User's Token, as Authorization: Bearer TOKEN")
+        raise CredentialsWrong(
+            "give the User's Token, as Authorization: Bearer TOKEN", "malformed" if scheme else "missing"
+        )
     return given.strip()
 
 

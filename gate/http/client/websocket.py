@@ -25,6 +25,7 @@ from gate.core.limits import EACH_CLIENT, limit_names
 from gate.core.model import FOREVER_MS
 from gate.core.presence import CloseReason, Verified, parse_platform
 from gate.errors import InvalidInput, Unavailable
+from gate.http.auth_watch import WHO, watched
 from gate.http.client import messages
 from gate.http.client.endpoint import bearer
 from gate.http.context import Deps, query_of
@@ -66,11 +67,13 @@ async def connect(request: web.Request, deps: Deps) -> web.StreamResponse:
     )
     if not _is_handshake(request, socket):
         raise UpgradeRequired("this is where WebSockets connect: send a WebSocket handshake (RFC 6455, version 13)")
-    shown, platform = _asked(request)
+    with watched(request, deps, "websocket"):
+        shown, platform = _asked(request)
     gateway = _gateway(deps)
     deps.check_staleness()
-    with deps.replica as snapshot:
+    with watched(request, deps, "websocket"), deps.replica as snapshot:
         by = authorize_connect(snapshot, shown, deps.now_ms())
+    request[WHO] = {"app": by.app.key}
     deps.limiter.spend(by.app, _LIMITS, by.user)
     client = Client(deps, gateway, socket, by)
     await client.open(platform, deps.address_of(request))

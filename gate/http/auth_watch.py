@@ -1,0 +1,53 @@
+"""Reports failed authentication to `gate.auth_failures`, around the steps that authenticate a request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from aiohttp import web
+
+from gate.auth_failures import AuthReason, Surface, auth_failed
+from gate.errors import AppUnknown, GateError, InvalidInput, TokenFault, TokenRefused
+from gate.http.context import Deps
+from gate.http.errors import CredentialsWrong, TriedTooOften
+
+WHO = web.RequestKey("who", dict[str, str])
+"""Who was authenticated, for the access log: `app`, `key` or `operator`."""
+
+_OF_TOKENS: dict[TokenFault, AuthReason] = {
+    "malformed": "bad-token",
+    "forged": "bad-token",
+    "app-unknown": "unknown-app",
+    "expired": "expired",
+    "revoked": "revoked",
+}
+"""The other faults are of a User whose Token is right."""
+
+
+@contextmanager
+def watched(request: web.Request, deps: Deps, surface: Surface) -> Iterator[None]:
+    """Report what is raised inside, if the credentials are the reason."""
+    try:
+        yield
+    except GateError as fault:
+        reason = _reason_of(fault, surface)
+        if reason is not None:
+            app = fault.app if isinstance(fault, CredentialsWrong) else ""
+            auth_failed(surface, reason, app, deps.address_of(request))
+        raise
+
+
+def _reason_of(fault: GateError, surface: Surface) -> AuthReason | None:
+    if isinstance(fault, CredentialsWrong):
+        return fault.reason
+    if isinstance(fault, TokenRefused):
+        return _OF_TOKENS.get(fault.fault)
+    if isinstance(fault, AppUnknown):
+        return "unknown-app"
+    if isinstance(fault, TriedTooOften):
+        return "throttled"
+    # Elsewhere it is the path or the query that is wrong, not a header of a signature.
+    if isinstance(fault, InvalidInput) and surface in ("http", "rongcloud"):
+        return "missing" if fault.problem == "is required" else "malformed"
+    return None
