@@ -6,6 +6,8 @@ import asyncio
 
 import pytest
 
+from gate.core.app_keys import with_key
+from gate.core.scopes import Scope
 from gate.wire import events
 from gate.wire.listener import WireServer
 from gate.wire.outbox import PendingReply
@@ -77,6 +79,25 @@ async def test_a_client_whose_secret_was_dropped_while_it_waited_gets_nothing(
     ledger.commit(app_set(app_facts(secrets=("secret",))))
     await _connected(gateway, b"ann")
     assert str(await peer.next()).startswith("NOAUTH The secret that this connection gave is no longer accepted")
+    peer.close()
+
+
+@pytest.mark.parametrize(
+    ("left", "refusal"),
+    [((), "NOAUTH The secret that this connection gave"), (("check",), "NOPERM this key has no scope 'presence'")],
+    ids=["removed", "of another scope"],
+)
+async def test_a_key_that_is_gone_while_it_waited_gets_nothing(
+    server: WireServer, gateway: GatewayPeer, ledger: Ledger, left: tuple[Scope, ...], refusal: str
+) -> None:
+    bare, secret = app_facts(secrets=("secret",)), "the-secret-of-the-edge"
+    ledger.commit(app_set(with_key(bare, "edge", ("presence",), secret, 1)))
+    peer = await GatewayPeer.to(server, "app", secret)
+    peer.send("GATE.EVENTS", "$", "BLOCK", LONG_MS)
+    await _waits(server)
+    ledger.commit(app_set(with_key(bare, "edge", left, secret, 1) if left else bare))
+    await _connected(gateway, b"ann")
+    assert str(await peer.next()).startswith(refusal)
     peer.close()
 
 

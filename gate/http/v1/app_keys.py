@@ -27,7 +27,7 @@ from gate.core.app_keys import (
 )
 from gate.core.app_secrets import MAX_SECRET_CHARS, MIN_SECRET_CHARS, app_secret
 from gate.core.operators import OperatorRole
-from gate.core.scopes import Scope
+from gate.core.scopes import SCOPES, Scope
 from gate.errors import InvalidInput
 from gate.http.endpoint import Effective, Endpoint, answered
 from gate.http.fields import Reason
@@ -53,9 +53,13 @@ class AddingKey(Body, frozen=True, kw_only=True):
     """A new key. Its secret is made up if none is given."""
 
     name: KeyName
-    scopes: Annotated[list[Scope], Meta(min_length=1, examples=[["check", "presence"]])]
+    scopes: Annotated[list[Scope], Meta(extra_json_schema={"minItems": 1, "examples": [["check", "presence"]]})]
     secret: KeySecret | None = None
     reason: Reason = ""
+
+    def mistakes(self, now_ms: int) -> Iterable[InvalidInput]:
+        """No scope at all."""
+        return [] if self.scopes else [InvalidInput("scopes", f"must name one or more of {', '.join(SCOPES)}")]
 
 
 class RotatingKey(Body, frozen=True, kw_only=True):
