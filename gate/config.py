@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, get_args
 import msgspec
 
 from gate.core.file_text import read_text
+from gate.core.operators import OperatorRole
 from gate.core.presence import LEASE_TTL_MS
 from gate.core.revision import DEFAULT_PARTITIONS, MAX_PARTITIONS
 from gate.errors import InvalidConfig
@@ -38,6 +39,8 @@ from gate.option_values import (
     default_workers,
     endpoint_of,
     flag_of,
+    group_roles_of,
+    header_of,
     host_name,
     idle_seconds_of,
     networks_of,
@@ -88,6 +91,9 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True):
     http_idle_timeout: float
     public_url: str | None
     trusted_proxies: tuple[str, ...]
+    operator_header: str | None
+    operator_groups_header: str | None
+    operator_groups: dict[str, OperatorRole] | None
     log_level: LogLevel
     log_format: LogFormat
     log_checks: float
@@ -173,6 +179,11 @@ _TABLE = (
     Option("http_idle_timeout", "S", "How long an HTTP connection may wait for its next request.", "120", idle_seconds_of),
     Option("public_url", "URL", "Where clients reach HTTP, past proxies.", None, public_url_of, "as the request says"),
     Option("trusted_proxies", "CIDR,...", "Proxies whose X-Forwarded-For is believed.", None, networks_of),
+    Option("operator_header", "NAME", "Header in which a trusted proxy names an operator for the console.", None,
+           header_of),
+    Option("operator_groups_header", "NAME", "Header in which it names the groups of a person.", None, header_of),
+    Option("operator_groups", "GROUP=ROLE,...", "Roles of these groups, for people without an account.", None,
+           group_roles_of),
     Option("log_level", "WORD", "debug, info, warning or error.", "info", one_of(get_args(LogLevel))),
     Option("log_format", "WORD", "text or json.", "text", one_of(get_args(LogFormat))),
     Option("log_checks", "SHARE", "The share of HTTP checks that is logged, 0 to 1.", "0", share_of),
@@ -279,6 +290,11 @@ def _conflicts(values: Mapping[str, Any]) -> list[str]:
         problems.append("--role redis: the embedded server does not run when --redis is given")
     if values.get("durability") == "replica" and "redis" in values and values["redis"] is None:
         problems.append("--durability replica: the embedded server has no replicas: name a Redis that has with --redis")
+    if values.get("operator_header") and "trusted_proxies" in values and not values["trusted_proxies"]:
+        problems.append("--operator-header: name the proxies whose header is believed with --trusted-proxies")
+    groups = [bool(values.get(name)) for name in ("operator_groups_header", "operator_groups")]
+    if any(groups) and not (all(groups) and values.get("operator_header")):
+        problems.append("--operator-groups, --operator-groups-header: give both, and --operator-header")
     if values.get("on_stale") == "refuse" and values.get("max_staleness_ms") == 0:
         problems.append("--on-stale refuse: give --max-staleness-ms as well, the age from which to refuse")
     return problems

@@ -15,6 +15,8 @@ from typing import Literal, get_args
 
 import msgspec
 
+from gate.core.operators import ROLES as ROLES_OF_OPERATORS
+from gate.core.operators import OperatorRole
 from gate.core.urls import split_hosts, split_url
 
 Role = Literal["redis", "replicator", "worker", "http", "background"]
@@ -213,3 +215,24 @@ def default_workers() -> str:
     """Half of the cores that this process may use, and at least one: replicator, HTTP and the router need some too."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return str(max(1, usable // 2))
+
+
+def header_of(text: str) -> str:
+    """The name of a header of HTTP."""
+    if not re.fullmatch(r"[A-Za-z0-9-]{1,64}", text):
+        raise ValueError("write the name of a header, as X-Forwarded-User")
+    return text
+
+
+def group_roles_of(text: str) -> dict[str, OperatorRole]:
+    """The roles of groups."""
+    roles: dict[str, OperatorRole] = {}
+    for pair in text.split(","):
+        group, found, role = (part.strip() for part in pair.rpartition("="))
+        known = next((one for one in ROLES_OF_OPERATORS if one == role), None)
+        if not (group and found) or known is None or group in roles:
+            raise ValueError(
+                f"write GROUP=ROLE,... with each group once, and a role of {', '.join(ROLES_OF_OPERATORS)}"
+            )
+        roles[group] = known
+    return roles

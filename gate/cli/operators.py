@@ -23,7 +23,9 @@ from gate.cli.time_format import shown_moment
 from gate.clock import wall_ms
 from gate.core.file_text import UTF8_MARK
 from gate.core.operators import MAX_PASSWORD_BYTES, Operator, OperatorRole, new_password, operator_apps, operator_name
-from gate.errors import CannotStart, InvalidInput, Refused
+from gate.core.shown import counted
+from gate.errors import CannotStart, InvalidInput, NotFound, Refused
+from gate.store.console_sessions import ConsoleSession
 from gate.store.new_credentials import new_app_secret, new_operator_password
 from gate.store.writer import Attribution
 
@@ -166,6 +168,41 @@ def remove(command: Command, name: _Name) -> None:
 
     command.ask(work)
     command.print({"operator": wanted}, f"removed operator {wanted}")
+
+
+@operator.command()
+@takes("redis")
+def sessions(
+    command: Command,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Only those of this operator.")] = None,
+    end: Annotated[
+        list[str] | None, typer.Option("--end", metavar="ID", help="End this session (may be repeated).")
+    ] = None,
+    end_all: Annotated[bool, typer.Option("--end-all", help="End every session that is listed.")] = False,
+) -> None:
+    """List the open sessions of the console, or end them."""
+    wanted = None if name is None else operator_name(name)
+
+    async def work(connection: StoreConnection) -> tuple[list[ConsoleSession], int]:
+        kept = connection.store.console_sessions
+        found = [one for one in await kept.list() if wanted in (None, one.operator)]
+        if not end and not end_all:
+            return found, 0
+        chosen = [one.id for one in found if end_all or one.id in (end or ())]
+        return found, await kept.end(chosen)
+
+    found, ended = command.ask(work)
+    if end or end_all:
+        if end and not ended:
+            raise NotFound("there is no such session (gate operator sessions lists them)")
+        command.print({"ended": ended}, f"ended {counted(ended, 'session')}")
+    elif command.as_json:
+        shown = ("id", "operator", "by", "address", "agent", "started_at_ms", "seen_at_ms", "until_ms")
+        print_json({"sessions": [{field: getattr(one, field) for field in shown} for one in found]})
+    else:
+        rows = ((one.id, one.operator, one.by, one.address, shown_moment(one.started_at_ms),
+                 shown_moment(one.seen_at_ms)) for one in found)  # fmt: skip
+        print_table(("session", "operator", "signed in by", "address", "since", "last request"), rows)
 
 
 def _document(one: Operator) -> dict[str, object]:

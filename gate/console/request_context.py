@@ -22,6 +22,8 @@ from gate.http.context import Deps, RequestContext
 from gate.http.errors import RoleInsufficient
 from gate.http.forms import Form
 from gate.http.peers import forwarded_host, forwarded_proto, is_believed
+from gate.http.proxy_sign_in import Asserted
+from gate.store.console_sessions import MAX_AGENT_CHARS
 
 SESSION_COOKIE = "gate-console"
 FORM_FIELD = "form_token"
@@ -56,6 +58,8 @@ class ConsoleContext(RequestContext):
     session_auth: SessionAuth
     last_read: LastRead
     known: Known | None = None
+    asserted: Asserted | None = None
+    """What a trusted proxy says about who asks."""
     facts: AppFacts | None = None
 
     @property
@@ -74,6 +78,17 @@ class ConsoleContext(RequestContext):
     def app_key(self) -> str:
         """Its key."""
         return self.app.key
+
+    @property
+    def address(self) -> str:
+        """The address of the browser, behind proxies that are trusted."""
+        return self.deps.address_of(self.request)
+
+    @property
+    def agent(self) -> str:
+        """What the browser calls itself, as far as it can be shown."""
+        named = self.request.headers.get("User-Agent", "")[:MAX_AGENT_CHARS]
+        return "".join(character for character in named if character.isprintable())
 
     @property
     def is_https(self) -> bool:

@@ -16,19 +16,20 @@ from gate.console import PREFIX
 from gate.console.pages import SEAL, below, facts_age, html, see_other
 from gate.console.request_context import SESSION_COOKIE, ConsoleContext, FormForeign, LastRead
 from gate.console.session_auth import SessionAuth
-from gate.console.views import OF_ALL, OF_APP, OPEN, View
+from gate.console.views import OF_ALL, OF_APP, OPEN, RENEWED, STATIC, View
 from gate.console.views.sign_in import sign_in_place
 from gate.errors import AppUnknown, GateError, InvalidInput, StoreUnavailable
 from gate.http.auth import app_with_key
-from gate.http.auth_watch import WHO
+from gate.http.auth_watch import WHO, watched
 from gate.http.context import Deps
 from gate.http.errors import MethodWrong, PathUnknown, v1_problem
 from gate.http.operators import OperatorAuth
+from gate.http.proxy_sign_in import ProxyUntrusted, asserted_by_proxy
 from gate.http.routing import LOGGED_PATH, UNKNOWN
 
 _IS_KNOWN = web.RequestKey("is_known", bool)
 """True if an operator is signed in: only operators see the address of Redis and why it can't be reached."""
-_STATUSES: tuple[tuple[type[GateError], int], ...] = ((FormForeign, 403), (AppUnknown, 404))
+_STATUSES: tuple[tuple[type[GateError], int], ...] = ((FormForeign, 403), (ProxyUntrusted, 403), (AppUnknown, 404))
 """Of faults that the APIs word otherwise, or never meet."""
 _TITLES = {
     400: "That could not be read",
@@ -84,12 +85,20 @@ class ConsoleRouter:
         rest = request.path[len(PREFIX) :]
         request[LOGGED_PATH] = _template_of(rest)
         context = ConsoleContext(request, deps, deps.now_ms(), self._session_auth, self._last_read)
+        if rest in STATIC:
+            return await _chosen(STATIC[rest], request)(context)
+        with watched(request, deps, "console"):
+            context.asserted = asserted_by_proxy(request, deps.options.sign_in, deps.options.trusted_proxies)
         if rest in OPEN:
             return await _chosen(OPEN[rest], request)(context)
         key, _, name = rest.partition("/")
         views = OF_ALL.get(rest) or (OF_APP.get(name) if key else None)
         context.known = await self._session_auth.known(
-            deps.store, request.cookies.get(SESSION_COOKIE, ""), context.now_ms
+            deps.store,
+            request.cookies.get(SESSION_COOKIE, ""),
+            context.now_ms,
+            context.asserted,
+            counts=name not in RENEWED,
         )
         request[_IS_KNOWN] = context.known is not None
         if context.known is not None:
@@ -110,7 +119,7 @@ class ConsoleRouter:
 def _template_of(rest: str) -> str:
     """The path of a page with `{app}` for the key of an App; one word for all that are no pages."""
     key, _, name = rest.partition("/")
-    if rest in OPEN or rest in OF_ALL:
+    if rest in STATIC or rest in OPEN or rest in OF_ALL:
         return PREFIX + rest
     return f"{PREFIX}{{app}}/{name}" if key and name in OF_APP else f"{PREFIX}{UNKNOWN}"
 

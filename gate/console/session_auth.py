@@ -1,12 +1,13 @@
-"""Signs operators in by password, and verifies their session cookies.
+"""Signs operators in by password or by a trusted proxy, and verifies their session cookies.
 
-Each request reads the account and the revocation of its cookie from Redis, so a change of either counts at once. While Redis
-is unreachable, a session cookie that this node verified within the last `RECALLED_MS` is accepted for reading only: an
-operator on call sees what the node knows, and can change nothing. A restart, or another node, remembers no cookie.
+Each request reads the account and the session of its cookie from Redis, so a change of either counts at once. While Redis is
+unreachable, a session cookie that this node verified within the last `RECALLED_MS` is accepted for reading only: an operator on
+call sees what the node knows, and can change nothing. A restart, or another node, remembers no cookie.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from hashlib import sha256
 from typing import NamedTuple
@@ -15,10 +16,12 @@ import msgspec
 import structlog
 
 from gate.clock import monotonic_ms
-from gate.console.session_cookie import SESSION_TTL_MS, SessionCookie, is_genuine, new_cookie, read_cookie
+from gate.console.session_cookie import SessionCookie, is_genuine, new_cookie, read_cookie
 from gate.core.operators import Operator
 from gate.errors import InvalidInput, StoreUnavailable
 from gate.http.operators import OperatorAuth
+from gate.http.proxy_sign_in import Asserted
+from gate.store.console_sessions import SESSION_TTL_MS, ConsoleSession, Found
 from gate.store.store import Store
 
 RECALLED_MS = 15 * 60_000
@@ -31,6 +34,7 @@ class Known(NamedTuple):
 
     operator: Operator
     cookie: str
+    session: str
     away: str
 
 
@@ -48,43 +52,66 @@ class SessionAuth:
         self._seen = operator_auth.shared.recalled
         self._signed_out = operator_auth.shared.signed_out
 
-    async def admit(self, store: Store, name: str, password: str, address: str, now_ms: int) -> str:
-        """A new session cookie. Raises as the `OperatorAuth` does."""
+    async def admit(self, store: Store, name: str, password: str, address: str, now_ms: int, agent: str = "") -> str:
+        """Open a session; its cookie. Raises as the `OperatorAuth` does."""
         operator = await self._operator_auth.admit(store.operators, name, password, address)
-        return new_cookie(operator, now_ms + SESSION_TTL_MS)
+        session = ConsoleSession(id=_new_id(), operator=operator.name, address=address, agent=agent)
+        return await _opened(store, operator, session, now_ms)
 
-    async def known(self, store: Store, shown: str, now_ms: int) -> Known | None:
-        """The operator of this session cookie; None if it is invalid, expired, signed out, or made before an account change.
+    async def admit_asserted(
+        self, store: Store, asserted: Asserted, address: str, now_ms: int, agent: str = ""
+    ) -> str | None:
+        """Open a session of the person that a trusted proxy names; its cookie, or None if that is no operator."""
+        key = secrets.token_urlsafe(32)
+        operator = asserted.operator(await store.operators.get(asserted.name), key)
+        if operator is None:
+            return None
+        session = ConsoleSession(
+            id=_new_id(), operator=operator.name, by="proxy", address=address, agent=agent, key=key
+        )
+        return await _opened(store, operator, session, now_ms)
 
-        `StoreUnavailable` if Redis can't be reached and this node does not remember a check of the cookie.
+    async def known(
+        self, store: Store, shown: str, now_ms: int, asserted: Asserted | None = None, *, counts: bool = True
+    ) -> Known | None:
+        """The operator of this session cookie; None if it is invalid, its session has ended, or its account was changed.
+
+        `asserted` is what a trusted proxy says now: a session that it opened needs it, and no other name may use it. A request
+        that does not count leaves the session as idle as it was. `StoreUnavailable` if Redis can't be reached and this node
+        does not remember a check of the cookie.
         """
         cookie = read_cookie(shown)
         if cookie is None or cookie.until_ms <= now_ms or self._signed_out.get((_digest(shown),)) is not None:
             return None
+        if asserted is not None and asserted.name != cookie.name:
+            return None
         try:
-            operator = await store.operators.operator_of_cookie(cookie.name, _digest(shown))
+            found = await store.console_sessions.find(cookie.name, cookie.session)
         except InvalidInput:  # no operator can have this name
             return None
         except StoreUnavailable as fault:
             seen = self._recalled(cookie)
             if seen is None:
                 raise
-            return Known(seen, shown, str(fault))
+            return None if seen.sso and asserted is None else Known(seen, shown, cookie.session, str(fault))
+        operator = _operator_of(found, asserted)
         if operator is None or not is_genuine(cookie, operator):
             self.forget(shown)
             return None
+        if counts and found.is_due:
+            await _touch(store, cookie.session)
         self._note(cookie, operator)
-        return Known(operator, shown, "")
+        return Known(operator, shown, cookie.session, "")
 
-    async def sign_out(self, store: Store, shown: str, now_ms: int) -> None:
-        """Revoke a known session cookie on every node; while Redis is away, only on this node, until the cookie expires."""
+    async def sign_out(self, store: Store, shown: str) -> None:
+        """End the session of a known cookie on every node; while Redis is away, only on this node, until the cookie expires."""
         self.forget(shown)
         digest, cookie = _digest(shown), read_cookie(shown)
         assert cookie is not None, "a known cookie can be read"
         with self._signed_out.turn():
             self._signed_out.put((digest,), b"")
         try:
-            await store.operators.revoke_cookie(digest, cookie.until_ms)
+            await store.console_sessions.end([cookie.session])
         except StoreUnavailable as away:
             _log.warning("signed out on this node alone", operator=cookie.name, problem=str(away))
 
@@ -102,6 +129,32 @@ class SessionAuth:
         packed = msgspec.msgpack.encode(_Seen(operator, self._monotonic()))
         with self._seen.turn():
             self._seen.put((_digest(cookie.text),), packed)
+
+
+def _operator_of(found: Found, asserted: Asserted | None) -> Operator | None:
+    """Whose session this is; None if it has ended, or is not for who shows it."""
+    if found.session is None:
+        return None
+    if found.session.by == "proxy":
+        return None if asserted is None else asserted.operator(found.operator, found.session.key)
+    return found.operator if found.operator is not None and not found.operator.sso else None
+
+
+async def _opened(store: Store, operator: Operator, session: ConsoleSession, now_ms: int) -> str:
+    await store.console_sessions.open(session)
+    return new_cookie(operator, session.id, now_ms + SESSION_TTL_MS)
+
+
+async def _touch(store: Store, session: str) -> None:
+    try:
+        await store.console_sessions.touch(session)
+    except StoreUnavailable as away:
+        # A Redis that accepts no writes can still be read; the session then ends earlier.
+        _log.warning("a request of a console session is not noted", problem=str(away))
+
+
+def _new_id() -> str:
+    return secrets.token_urlsafe(12)
 
 
 def _unpacked(packed: bytes) -> _Seen | None:

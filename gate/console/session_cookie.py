@@ -1,11 +1,12 @@
 """The session cookie, which says which operator a browser belongs to, and the tokens of its forms.
 
-    cookie      1.<operator's name, base64url>.<expiry, ms>.<HMAC, base64url>
+    cookie      2.<operator's name, base64url>.<id of the session>.<expiry, ms>.<HMAC, base64url>
 
 The key of the HMAC is derived from the account as it is stored: its password's hash (which has a random salt and is never
-shown), name, role and moment of creation. So any node can verify a session cookie, also after a restart, and nothing has to
-be stored. A change of the account (password, role, removal) ends all of its session cookies at once. Each use of the key
-names its purpose, so that a form's token is never accepted as a session cookie.
+shown), name, role and moment of creation. So any node can verify a session cookie, also after a restart. A change of the
+account (password, role, removal) ends all of its session cookies at once, and the end of the session that a cookie names ends
+that cookie (`gate.store.console_sessions`). Each use of the key names its purpose, so that a form's token is never accepted as
+a session cookie.
 
 Pure. Called by `session_auth` and by `request_context`.
 """
@@ -22,10 +23,7 @@ from itsdangerous import Signer
 
 from gate.core.operators import Operator
 
-SESSION_TTL_MS = 8 * 3_600_000
-"""A working day."""
-
-_COOKIE = re.compile(r"1\.([A-Za-z0-9_-]{2,88})\.(\d{13})\.[A-Za-z0-9_-]{43}")
+_COOKIE = re.compile(r"2\.([A-Za-z0-9_-]{2,88})\.([A-Za-z0-9_-]{16})\.(\d{13})\.[A-Za-z0-9_-]{43}")
 
 
 class SessionCookie(NamedTuple):
@@ -33,14 +31,15 @@ class SessionCookie(NamedTuple):
 
     text: str
     name: str
+    session: str
     until_ms: int
 
 
-def new_cookie(operator: Operator, until_ms: int) -> str:
-    """A session cookie of this operator."""
+def new_cookie(operator: Operator, session: str, until_ms: int) -> str:
+    """A session cookie of this operator, for the session with this id."""
     name = urlsafe_b64encode(operator.name.encode()).rstrip(b"=").decode()
     # Not `TimestampSigner`: that reads the clock itself, and here time is an argument.
-    return _signer(operator, "session").sign(f"1.{name}.{until_ms}").decode()
+    return _signer(operator, "session").sign(f"2.{name}.{session}.{until_ms}").decode()
 
 
 def read_cookie(text: str) -> SessionCookie | None:
@@ -52,7 +51,7 @@ def read_cookie(text: str) -> SessionCookie | None:
         name = urlsafe_b64decode(match[1] + "=" * (-len(match[1]) % 4)).decode()
     except ValueError:
         return None
-    return SessionCookie(text, name, int(match[2]))
+    return SessionCookie(text, name, match[2], int(match[3]))
 
 
 def is_genuine(cookie: SessionCookie, operator: Operator) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from gate.core.operators import OperatorRole
 from gate.http.peers import Network
 from gate.option_values import OnStale
 
@@ -35,6 +37,15 @@ MIN_POLL_S = 0.002
 """How often it looks meanwhile; one look is a read of memory."""
 
 
+@dataclass(frozen=True)
+class ProxySignIn:
+    """The headers in which a trusted proxy names an operator and the groups of the person, and the roles of groups."""
+
+    header: str
+    groups_header: str = ""
+    groups: Mapping[str, OperatorRole] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, kw_only=True)
 class HttpOptions:
     """How this node serves HTTP."""
@@ -60,6 +71,8 @@ class HttpOptions:
     """Where clients reach this node, past proxies: scheme, host, and the path that a proxy takes off; "" if as it is."""
     trusted_proxies: tuple[Network, ...] = ()
     """Peers whose `X-Forwarded-For` is believed."""
+    sign_in: ProxySignIn | None = None
+    """The headers in which a trusted proxy names an operator; None if only passwords are accepted."""
     access_log: bool = True
     """One line a request: method, path without its query, status, time."""
     log_checks: float = 1.0

@@ -66,8 +66,8 @@ BUCKETS = Sizes(1 << 17, 16)
 """5.5 MB once all are in use. Only buckets of end users can come near: they have two a User."""
 FAILURES = Sizes(1 << 12, 16)
 SIGNED_OUT = Sizes(1 << 10, 0)
-RECALLED = Sizes(1 << 8, 512)
-"""An operator's account, whose longest is some 300 bytes."""
+RECALLED = Sizes(1 << 8, 4_096)
+"""An operator's account: some 300 bytes, and the keys of up to 100 Apps that it is limited to."""
 SIZES = (BUCKETS, FAILURES, SIGNED_OUT, RECALLED)
 VERIFYING = len(SIZES)
 """The byte that the process locks which verifies a password, after those of the tables."""

@@ -24,7 +24,7 @@ that it may hold any bytes: the part before it has exactly the colons of the pat
     gate:{p}:hooks-dead            stream  results that were given up
     gate:{p}:nonces:<app>          zset    a used nonce of a signature -> until when the signature may be valid, ms
     gate:{0}:deployment-audit      stream  changes of Apps and operators, and facts that were lost
-    gate:{0}:badges-ended          zset    digest of a session cookie that was signed out -> when it would have ended, ms
+    gate:{0}:console-sessions      hash    id of a session of the console -> whose it is, since when, its last request, JSON
     gate:{0}:settings              hash    values that all nodes share: lease-ttl-ms, presence (its id)
     gate:registry                  hash    node/<node id> -> run, beat, lease in ms, offset of its clock in ms;
                                            marker -> incarnation, server id, whether it is settled; on a Cluster
@@ -80,7 +80,8 @@ _USER_KEY = rf"(user|black|black-ends|white|white-ends):({_APP_KEY}):(.{{1,64}})
 # Regexes (DOTALL, from end to end). Every key matches one of them; the key audit of the tests uses them.
 PATTERNS: list[str] = [
     r"gate:\{\d{1,4}\}:(meta|log|jobs|hooks|hooks-dead)",
-    r"gate:\{0\}:(apps|operators|badges-ended|settings|deployment-audit)",
+    r"gate:\{0\}:(apps|operators|console-sessions|settings|deployment-audit)",
+    r"gate:\{0\}:badges-ended",  # cookies of version 0.6 that were signed out, which are no longer read
     rf"gate:\{{\d{{1,4}}\}}:(bans|mutes|users|audit|gone|nonces):{_APP_KEY}",
     rf"gate:\{{0\}}:quota:{_APP_KEY}",
     rf"gate:\{{\d{{1,4}}\}}:{_USER_KEY}",
@@ -135,8 +136,13 @@ def deployment_audit() -> bytes:
     return b"gate:{0}:deployment-audit"
 
 
+def console_sessions() -> bytes:
+    """Sessions of the console, in Partition 0."""
+    return b"gate:{0}:console-sessions"
+
+
 def revoked_cookies() -> bytes:
-    """Revoked session cookies of the console, in Partition 0."""
+    """Session cookies of version 0.6 that were signed out, in Partition 0; deleted with the next sign-in."""
     return b"gate:{0}:badges-ended"
 
 

@@ -30,24 +30,12 @@ class Operators:
     async def get(self, name: str) -> Operator | None:
         """Return the operator, or None."""
         packed = await self._packed(name)
-        return _unpacked(packed) if packed else None
-
-    async def operator_of_cookie(self, name: str, digest: bytes) -> Operator | None:
-        """Return the operator of this name; None if unknown or if the session cookie with this digest was revoked."""
-        packed, ended_until = await self._client.read(
-            ("HGET", keys.operators(), operator_name(name)), ("ZSCORE", keys.revoked_cookies(), digest)
-        )
-        # One pipeline for both: a sign-in costs one round trip.
-        return _unpacked(packed) if packed and ended_until is None else None
-
-    async def revoke_cookie(self, digest: bytes, until_ms: int) -> None:
-        """Revoke the session cookie with this digest on every node. The revocation is kept until its expiry, `until_ms`."""
-        await self._client.write([Call(scripts.COOKIE_REVOKE, [keys.revoked_cookies()], [digest, until_ms])])
+        return unpacked_operator(packed) if packed else None
 
     async def list(self) -> list[Operator]:
         """Return all operators, by name."""
         (rows,) = await self._client.read(("HVALS", keys.operators()))
-        return sorted((_unpacked(row) for row in rows), key=lambda operator: operator.name)
+        return sorted((unpacked_operator(row) for row in rows), key=lambda operator: operator.name)
 
     async def add(self, operator: Operator, attribution: Attribution = UNEXPLAINED) -> None:
         """Add an operator. Raises `OperatorExists` if the name is taken."""
@@ -73,7 +61,7 @@ class Operators:
             present = await self._packed(name)
             if not present:
                 raise OperatorUnknown(f"there is no operator {name!r}")
-            before = _unpacked(present)
+            before = unpacked_operator(present)
             wanted = mutate(before)
             # Compare-and-set against the bytes that were read.
             outcome = await self._write(name, before, present, wanted, attribution)
@@ -116,5 +104,6 @@ def _changed(before: Operator | None, after: Operator | None) -> bytes:
     return msgspec.json.encode(shown)
 
 
-def _unpacked(packed: bytes) -> Operator:
+def unpacked_operator(packed: bytes) -> Operator:
+    """Return the stored operator."""
     return msgspec.json.decode(packed, type=Operator)

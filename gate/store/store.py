@@ -17,6 +17,7 @@ from gate.store.bulk import BulkWriter
 from gate.store.changelog import Changelog
 from gate.store.client import Client
 from gate.store.cluster import client_of
+from gate.store.console_sessions import ConsoleSessions
 from gate.store.deactivation import Deactivation
 from gate.store.jobs import Jobs
 from gate.store.lists import Lists
@@ -49,6 +50,7 @@ class Store:
         self.audit = Audit(self.writer)
         self.nonces = Nonces(client, partitions)
         self.operators = Operators(client)
+        self.console_sessions = ConsoleSessions(client)
         self.changelog = Changelog(client, partitions)
 
     @classmethod

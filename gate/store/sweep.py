@@ -65,7 +65,6 @@ class Sweep:
             swept += await self._sweep_penalties(facts.key, self._store.mutes, over_ms, goes_on)
             partitions = range(self._store.partitions)
             await self._sweep_sets([keys.nonces(partition, facts.key) for partition in partitions], over_ms, goes_on)
-        await self._sweep_sets([keys.revoked_cookies()], over_ms, goes_on)
         return swept + await self._sweep_lists(over_ms, goes_on)
 
     async def _sweep_penalties(self, app_key: str, noun: Penalties, over_ms: int, goes_on: Callable[[], bool]) -> int:

@@ -7,8 +7,9 @@ import urllib.error
 import urllib.request
 
 import pytest
+import requests
 
-from harness.service import GateService
+from harness.service import GateService, Services
 from tests.cli.command import Command
 
 
@@ -107,3 +108,37 @@ def test_an_account_of_a_proxy_has_no_password(service: GateService) -> None:
     assert "trusted proxy signs it in" in gate("operator", "passwd", "fay@example.com", status=1).err
     assert status_of(service, "fay@example.com", "") == 401
     assert "--password-stdin" in gate("operator", "add", "gil", "--sso", "--password-stdin", status=2).err
+
+
+def test_sessions_of_the_console_are_listed_and_ended(start_service: Services) -> None:
+    options = ("--trusted-proxies", "127.0.0.1", "--operator-header", "X-Forwarded-User",
+               "--operator-groups-header", "X-Groups", "--operator-groups", "ops=operator")  # fmt: skip
+    service = start_service.start(*options)
+    gate, proxied = Command(service.data), {"X-Forwarded-User": "fay", "X-Groups": "staff,ops"}
+    assert gate.json("operator", "sessions") == {"sessions": []}
+    cookies = [
+        requests.get(f"{service.http}/console/sign-in", headers=proxied, allow_redirects=False, timeout=10).cookies
+        for _ in range(2)
+    ]
+
+    def place(number: int) -> str:
+        answer = requests.get(
+            f"{service.http}/console/sessions",
+            headers=proxied,
+            cookies=cookies[number],
+            allow_redirects=False,
+            timeout=10,
+        )
+        return answer.headers.get("Location", "")
+
+    assert [place(0), place(1)] == ["", ""]
+    sessions = gate.json("operator", "sessions", "fay")["sessions"]
+    assert [(one["operator"], one["by"], one["address"]) for one in sessions] == [("fay", "proxy", "127.0.0.1")] * 2
+    assert "key" not in sessions[0]
+    assert "fay" in gate("operator", "sessions").out
+    assert gate.json("operator", "sessions", "--end", sessions[0]["id"]) == {"ended": 1}
+    assert sorted(bool(place(number)) for number in (0, 1)) == [False, True]
+    assert "no such session" in gate("operator", "sessions", "--end", sessions[0]["id"], status=1).err
+    assert gate.json("operator", "sessions", "someone-else", "--end-all") == {"ended": 0}
+    assert gate.json("operator", "sessions", "--end-all") == {"ended": 1}
+    assert place(0) and place(1)

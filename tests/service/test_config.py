@@ -232,3 +232,25 @@ def test_what_may_hold_a_password_is_not_repeated(name: str) -> None:
     with pytest.raises(InvalidConfig) as refused:
         read_config({name: "ftp://user:hunter2@h\n"}, {})
     assert "hunter2" not in str(refused.value) and "user" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"operator_header": "X-User"}, "--operator-header: name the proxies"),
+        ({"operator_header": "X User", "trusted_proxies": "10.0.0.1"}, "--operator-header: write the name of a header"),
+        ({"operator_groups": "a=admin"}, "give both, and --operator-header"),
+        ({"operator_groups_header": "X-Groups", "operator_groups": "a=admin"}, "give both, and --operator-header"),
+        ({"operator_groups": "a=root"}, "--operator-groups: write GROUP=ROLE"),
+        ({"operator_groups": "a=admin,a=viewer"}, "--operator-groups: write GROUP=ROLE"),
+    ],
+)
+def test_headers_of_a_proxy_need_the_proxy_and_each_other(given: dict[str, str], problem: str) -> None:
+    with pytest.raises(InvalidConfig, match=problem):
+        read_config(given, {})
+
+
+def test_roles_of_groups_are_read() -> None:
+    proxy = {"trusted_proxies": "10.0.0.1", "operator_header": "X-User", "operator_groups_header": "X-Groups"}
+    config = read_config({**proxy, "operator_groups": "a/ops=operator, support=viewer"}, {})
+    assert config.operator_groups == {"a/ops": "operator", "support": "viewer"}

@@ -7,12 +7,10 @@ import asyncio
 import msgspec
 import pytest
 
-from gate.clock import wall_ms
 from gate.core.operators import Operator, OperatorRole
 from gate.errors import InvalidInput, OperatorExists, OperatorUnknown, Refused
 from gate.store.passwords import hash_password, password_fits
 from gate.store.store import Store
-from gate.store.sweep import Sweep
 
 
 def operator(name: str, role: OperatorRole = "admin") -> Operator:
@@ -29,21 +27,6 @@ async def test_added_read_changed_removed(store: Store) -> None:
     assert changed == await store.operators.get("bob") == operator("bob", "admin")
     await store.operators.remove("ann")
     assert await store.operators.list() == [operator("bob")]
-
-
-async def test_a_revoked_cookie_stays_revoked_until_its_expiry(store: Store) -> None:
-    await store.operators.add(operator("ann"))
-    ended, other = b"e" * 32, b"o" * 32
-    await store.operators.revoke_cookie(ended, wall_ms() + 60_000)
-    assert await store.operators.operator_of_cookie("ann", ended) is None
-    assert await store.operators.operator_of_cookie("ann", other) == operator("ann")
-    assert await store.operators.operator_of_cookie("bob", other) is None
-    await store.operators.revoke_cookie(other, 1_000)
-    await Sweep(store).run(1_000)
-    assert await store.operators.operator_of_cookie("ann", other) == operator("ann"), (
-        "one that is over leaves nothing behind"
-    )
-    assert await store.operators.operator_of_cookie("ann", ended) is None
 
 
 async def test_a_name_is_taken_once(store: Store) -> None:

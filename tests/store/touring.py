@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from gate.core.model import AppFacts, ListKind
 from gate.core.operators import Operator
 from gate.store import settings
+from gate.store.console_sessions import ConsoleSession
 from gate.store.jobs import Job
 from gate.store.lists import Group
 from gate.store.occurrences import occurrences
@@ -19,6 +20,7 @@ USERS = [b"ann", b"bob", b"c\0\r\n:{9}", *(b"u%d" % number for number in range(2
 FACTS = AppFacts(key=APP, secrets=("s",))
 BLACK = ListKind.BLACKLIST
 OPERATOR = Operator(name="ann", role="admin", password_hash="$", created_at_ms=1)
+CONSOLE_SESSION = ConsoleSession(id="s" * 16, operator="ann")
 
 WRITES: dict[str, Callable[[Store], Awaitable[object]]] = {
     "ban": lambda store: store.bans.impose(APP, USERS, 5_000, 1, "why", "by"),
@@ -53,7 +55,9 @@ WRITES: dict[str, Callable[[Store], Awaitable[object]]] = {
     "operator add": lambda store: store.operators.add(OPERATOR),
     "operator change": lambda store: store.operators.change("ann", lambda operator: operator),
     "operator remove": lambda store: _remove_operator(store),
-    "cookie revoke": lambda store: store.operators.revoke_cookie(b"d" * 32, 1_000),
+    "console session open": lambda store: store.console_sessions.open(CONSOLE_SESSION),
+    "console session touch": lambda store: store.console_sessions.touch(CONSOLE_SESSION.id),
+    "console session end": lambda store: store.console_sessions.end([CONSOLE_SESSION.id]),
     "nonce": lambda store: store.nonces.spend(APP, "nonce", 5_000),
     "settings": lambda store: settings.put_back(store.client, store.client, {settings.LEASE_TTL: "1"}),
     "sweep": lambda store: Sweep(store).run(6_000),
@@ -75,7 +79,8 @@ READS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "audit of one": lambda store: store.audit.page(APP, 10, user=b"ann"),
     "occurrences": lambda store: occurrences(store.client, APP, b"ann"),
     "operators": lambda store: store.operators.list(),
-    "operator of cookie": lambda store: store.operators.operator_of_cookie("ann", b"d" * 32),
+    "console session": lambda store: store.console_sessions.find("ann", CONSOLE_SESSION.id),
+    "console sessions": lambda store: store.console_sessions.list(),
     "app get": lambda store: store.apps.get(APP),
     "app list": lambda store: store.apps.list(),
     "heads": lambda store: store.changelog.heads(),

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from gate.console import static_files
 from gate.console.request_context import ConsoleContext
-from gate.console.views import apps, check, kick, online, sign_in, user
+from gate.console.views import apps, check, kick, online, sessions, sign_in, user
 
 View = Callable[[ConsoleContext], Awaitable[web.StreamResponse]]
 Views = dict[str, dict[str, View]]
@@ -20,11 +20,13 @@ Views = dict[str, dict[str, View]]
 OPEN: Views = {
     "sign-in": {"GET": sign_in.show, "POST": sign_in.enter},
     "sign-out": {"POST": sign_in.leave},
-    **{name: {"GET": static_files.show} for name in static_files.FILES},
 }
 """Pages without a sign-in."""
 
-OF_ALL: Views = {"": {"GET": apps.show}}
+STATIC: Views = {name: {"GET": static_files.show} for name in static_files.FILES}
+"""Files, which are the same for everybody."""
+
+OF_ALL: Views = {"": {"GET": apps.show}, "sessions": {"GET": sessions.show, "POST": sessions.end}}
 """Pages for operators that belong to no App."""
 
 OF_APP: Views = {
@@ -36,3 +38,6 @@ OF_APP: Views = {
     "check": {"GET": check.show},
 }
 """Pages for operators about one App."""
+
+RENEWED = {"online/part"}
+"""Of one App: what a page loads by itself, which is no sign that a person is there."""

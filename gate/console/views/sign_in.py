@@ -17,13 +17,16 @@ from gate.console import PREFIX
 from gate.console.id_format import query_of
 from gate.console.pages import html, see_other
 from gate.console.request_context import FORM_FIELD, SESSION_COOKIE, ConsoleContext, refuse_foreign_origin
-from gate.console.session_cookie import SESSION_TTL_MS, is_same
+from gate.console.session_cookie import is_same
 from gate.errors import GateError, InvalidInput, StoreUnavailable
 from gate.http.auth_watch import watched
 from gate.http.errors import CredentialsWrong, TriedTooOften
+from gate.store.console_sessions import SESSION_TTL_MS
 
 FORM_COOKIE = "gate-console-form"
 FORM_TTL_S = 3_600
+LEFT = "left"
+"""In the address after a sign-out: then the page waits for a click, although a proxy names an operator."""
 MAX_NEXT_CHARS = 2_000
 
 _OURS = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{1,32}}/[a-z]{{1,20}}(\?[A-Za-z0-9._~!$&'()*+,;=:@/?%-]*)?")
@@ -32,8 +35,19 @@ _FORM_COOKIE = re.compile(r"[A-Za-z0-9_-]{22,43}")
 
 
 async def show(context: ConsoleContext) -> web.Response:
-    """The form."""
-    return _form(context, _next_of(context), 200)
+    """The form; or straight to the page, if a trusted proxy names an operator and the person did not just sign out."""
+    following, asserted = _next_of(context), context.asserted
+    if asserted is None or LEFT in context.request.query:
+        return _form(context, following, 200)
+    try:
+        cookie = await context.session_auth.admit_asserted(
+            context.deps.store, asserted, context.address, context.now_ms, context.agent
+        )
+    except StoreUnavailable as fault:
+        return _away(context, following, fault)
+    if cookie is None:
+        return _form(context, following, 403, f"{asserted.name} is signed in at the proxy, but is no operator here.")
+    return _entered(context, following, cookie)
 
 
 async def enter(context: ConsoleContext) -> web.Response:
@@ -48,9 +62,10 @@ async def enter(context: ConsoleContext) -> web.Response:
     except InvalidInput as fault:
         return _form(context, following, 400, f"Your {fault.parameter} {fault.problem}.")
     try:
-        address = context.deps.address_of(context.request)
         with watched(context.request, context.deps, "console"):
-            cookie = await context.session_auth.admit(context.deps.store, name, password, address, context.now_ms)
+            cookie = await context.session_auth.admit(
+                context.deps.store, name, password, context.address, context.now_ms, context.agent
+            )
     except CredentialsWrong as fault:
         return _form(context, following, 401, f"{_sentence(fault)}.", name)
     except TriedTooOften as fault:
@@ -58,14 +73,8 @@ async def enter(context: ConsoleContext) -> web.Response:
         refused.headers["Retry-After"] = str(fault.retry_after_s)
         return refused
     except StoreUnavailable as fault:
-        away = "Redis can not be reached, so sign-in is not possible now. Checks go on from each node's Replica"
-        refused = _form(context, following, 503, f"{away}; gate explain A B on a node answers too.", name)
-        refused.headers["Retry-After"] = str(fault.retry_after_s)
-        return refused
-    response = see_other(following or PREFIX)
-    _set_cookie(context, response, SESSION_COOKIE, cookie, SESSION_TTL_MS // 1_000)
-    response.del_cookie(FORM_COOKIE, path=PREFIX)
-    return response
+        return _away(context, following, fault, name)
+    return _entered(context, following, cookie)
 
 
 async def leave(context: ConsoleContext) -> web.Response:
@@ -73,13 +82,13 @@ async def leave(context: ConsoleContext) -> web.Response:
     refuse_foreign_origin(context.request, context.deps)
     cookie = context.request.cookies.get(SESSION_COOKIE, "")
     try:
-        context.known = await context.session_auth.known(context.deps.store, cookie, context.now_ms)
+        context.known = await context.session_auth.known(context.deps.store, cookie, context.now_ms, context.asserted)
     except StoreUnavailable:
         context.known = None  # this node remembers no check of it, so there is no session to protect
     if context.known is not None:
         await context.sent()
-        await context.session_auth.sign_out(context.deps.store, cookie, context.now_ms)
-    response = see_other(f"{PREFIX}sign-in")
+        await context.session_auth.sign_out(context.deps.store, cookie)
+    response = see_other(f"{PREFIX}sign-in" + (f"?{LEFT}" if context.asserted is not None else ""))
     response.del_cookie(SESSION_COOKIE, path=PREFIX)
     return response
 
@@ -103,6 +112,20 @@ def _is_ours(wanted: str) -> bool:
     return len(wanted) <= MAX_NEXT_CHARS and _OURS.fullmatch(wanted) is not None
 
 
+def _entered(context: ConsoleContext, following: str, cookie: str) -> web.Response:
+    response = see_other(following or PREFIX)
+    _set_cookie(context, response, SESSION_COOKIE, cookie, SESSION_TTL_MS // 1_000)
+    response.del_cookie(FORM_COOKIE, path=PREFIX)
+    return response
+
+
+def _away(context: ConsoleContext, following: str, fault: StoreUnavailable, name: str = "") -> web.Response:
+    away = "Redis can not be reached, so sign-in is not possible now. Checks go on from each node's Replica"
+    refused = _form(context, following, 503, f"{away}; gate explain A B on a node answers too.", name)
+    refused.headers["Retry-After"] = str(fault.retry_after_s)
+    return refused
+
+
 def _form(context: ConsoleContext, following: str, status: int, problem: str = "", name: str = "") -> web.Response:
     cookie = secrets.token_urlsafe(24)
     response = html(
@@ -113,6 +136,7 @@ def _form(context: ConsoleContext, following: str, status: int, problem: str = "
         following=following,
         query=f"?{query_of(next=following)}" if following else "",
         form_token=_token_of(cookie),
+        asserted=context.asserted,
     )
     _set_cookie(context, response, FORM_COOKIE, cookie, FORM_TTL_S)
     return response

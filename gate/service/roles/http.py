@@ -18,12 +18,13 @@ from typing import Any
 import structlog
 
 from gate.clock import monotonic_ms
+from gate.config import ServeConfig
 from gate.console.site import Console
 from gate.errors import CannotStart
 from gate.http.context import Deps
 from gate.http.limits import Limiter
 from gate.http.operators import OperatorAuth
-from gate.http.options import HttpOptions
+from gate.http.options import HttpOptions, ProxySignIn
 from gate.http.server import HttpServer, serve_http
 from gate.http.shared import Shared
 from gate.metrics import (
@@ -145,6 +146,7 @@ async def _served(
             idle_s=config.http_idle_timeout,
             public_url=config.public_url or "",
             trusted_proxies=tuple(map(ip_network, config.trusted_proxies)),
+            sign_in=_sign_in(config),
             log_checks=config.log_checks,
         ),
         limiter=Limiter(buckets=shared.buckets),
@@ -162,6 +164,12 @@ async def _served(
         return await serve_http(deps, door, [Console(door)])
     except OSError as fault:
         raise CannotStart(f"can't listen on {endpoint}{f' or {admin}' if admin else ''}: {fault.strerror}") from None
+
+
+def _sign_in(config: ServeConfig) -> ProxySignIn | None:
+    if config.operator_header is None:
+        return None
+    return ProxySignIn(config.operator_header, config.operator_groups_header or "", config.operator_groups or {})
 
 
 class Tally:
