@@ -5,8 +5,8 @@
                 that a flood of them delays other connections by one signature per pass of the loop
     bounds      a handshake has `HANDSHAKE_WITHIN_S`, and at most `MAX_HANDSHAKES` wait for theirs; past it the oldest is closed
 
-After its handshake a connection is an ordinary protocol on asyncio's encrypted transport. Every new connection takes the
-context of that moment, so a reload never touches an open one. Plain ports use none of this.
+After its handshake a connection is an ordinary protocol on `gate.tls_transport`. Every handshake takes the context of that
+moment, so a reload never touches an open connection. Plain ports use none of this.
 Used by `gate.wire.listener` and `gate.http.server`.
 """
 
@@ -20,23 +20,20 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, cast
 
 from gate.errors import InvalidConfig
 from gate.option_values import TlsFiles
+from gate.tls_transport import TlsTransport
 
 HANDSHAKE_WITHIN_S = 10.0
 """From the accepted connection: a client on a bad line needs three round trips."""
 MAX_HANDSHAKES = 1_024
 """Unfinished ones of one port and process, each with a descriptor: more than a storm of clients has in flight."""
-CLOSE_WITHIN_S = 5.0
-"""How long the last replies and the end may take once a connection is closed: a client that is idle never answers the end."""
 ACCEPTS_A_PASS = 64
 """Connections accepted before other work has its turn."""
 ACCEPT_AGAIN_S = 0.5
 """The pause after the process or the system had no descriptor or memory for one more."""
-READ_AHEAD_BYTES = 64 * 1024
-"""Encrypted bytes of one connection that wait to be read."""
-
 WARN_BEFORE_S = 14 * 86_400
 """Programs that renew certificates do it a month before the end; two weeks later nothing has."""
 
@@ -127,15 +124,33 @@ class Handshake:
     is_local = False
     is_stranger = True
 
-    def __init__(self, accepted: socket.socket, listener: TlsListener) -> None:
+    def __init__(self, accepted: socket.socket, peer: Any, listener: TlsListener) -> None:
+        self._loop = asyncio.get_running_loop()
         self._socket = accepted
+        self._descriptor = accepted.fileno()
+        self._peer = peer
         self._listener = listener
-        self._task: asyncio.Task[None] | None = None
-        self._deadline_s = asyncio.get_running_loop().time() + HANDSHAKE_WITHIN_S
+        self._watched = ""
+        """What of the socket the loop watches for: `read`, `write` or nothing."""
+
+    def wait(self) -> None:
+        """For the first byte."""
+        self._watch("read", lambda: self._listener.came(self))
+
+    def pause(self) -> None:
+        """The first byte is here; the handshake has its turn later."""
+        self._watch("")
 
     def begin(self) -> None:
-        """Shake hands: the first byte is here."""
-        self._task = asyncio.create_task(self._run())
+        """Shake hands."""
+        try:
+            self._socket = self._listener.context.wrap_socket(
+                self._socket, server_side=True, do_handshake_on_connect=False
+            )
+        except OSError:  # the client has gone
+            self.cut()
+        else:
+            self._go_on()
 
     def refuse(self, problem: str) -> None:
         """Close it. There is nothing encrypted yet that could carry the problem."""
@@ -143,31 +158,37 @@ class Handshake:
 
     def cut(self) -> None:
         """Close it without a word."""
+        self._watch("")
+        self._socket.close()
         self._listener.left(self)
-        if self._task is None:
-            self._socket.close()
-        else:
-            self._task.cancel()  # which closes the transport
 
-    async def _run(self) -> None:
-        loop, listener = asyncio.get_running_loop(), self._listener
+    def _go_on(self) -> None:
+        encrypted = cast(ssl.SSLSocket, self._socket)
         try:
-            transport, _ = await loop.connect_accepted_socket(
-                lambda: listener.make(self),
-                self._socket,
-                ssl=listener.context,
-                ssl_handshake_timeout=max(0.001, self._deadline_s - loop.time()),
-                ssl_shutdown_timeout=CLOSE_WITHIN_S,
-            )
-        except (
-            OSError,
-            asyncio.CancelledError,
-        ):  # an error of TLS is an OSError too; the transport has closed the socket
-            pass
+            encrypted.do_handshake()
+        except ssl.SSLWantReadError:
+            self._watch("read", self._go_on)
+        except ssl.SSLWantWriteError:
+            self._watch("write", self._go_on)
+        except (OSError, ValueError):  # an error of TLS is an OSError; ValueError: it sent something in between
+            self.cut()
         else:
-            transport.set_read_buffer_limits(high=READ_AHEAD_BYTES)  # type: ignore[attr-defined]  # of encrypted ones only
-        finally:
-            listener.left(self)
+            self._watch("")
+            try:
+                TlsTransport(self._loop, encrypted, self._peer).begin(self._listener.make(self))
+            finally:
+                self._listener.left(self)
+
+    def _watch(self, what: str, act: Callable[[], None] | None = None) -> None:
+        if self._watched == "read" != what:
+            self._loop.remove_reader(self._descriptor)
+        elif self._watched == "write" != what:
+            self._loop.remove_writer(self._descriptor)
+        self._watched = what
+        if what == "read" and act is not None:
+            self._loop.add_reader(self._descriptor, act)
+        elif what == "write" and act is not None:
+            self._loop.add_writer(self._descriptor, act)
 
 
 class TlsListener:
@@ -189,10 +210,10 @@ class TlsListener:
         self._on_accepted = on_accepted
         self._on_left = on_left
         self._sockets: list[socket.socket] = []
-        self._silent: dict[Handshake, socket.socket] = {}
-        """Those whose first byte is not here."""
-        self._begun: dict[Handshake, None] = {}
+        self._open: dict[Handshake, None] = {}
+        """Handshakes that are not over, the oldest first."""
         self._ready: deque[Handshake] = deque()
+        """Those that may begin."""
         self.port = 0
 
     def start(self, sockets: Sequence[socket.socket], backlog: int) -> None:
@@ -212,25 +233,27 @@ class TlsListener:
             loop.remove_reader(bound.fileno())
             bound.close()
         self._sockets.clear()
-        for handshake in [*self._silent, *self._begun]:
+        for handshake in list(self._open):
             handshake.cut()
+
+    def came(self, handshake: Handshake) -> None:
+        """Its first byte is here. Handshakes begin one in a pass of the loop: a signature takes up to a millisecond."""
+        handshake.pause()
+        self._ready.append(handshake)
+        if len(self._ready) == 1:
+            asyncio.get_running_loop().call_soon(self._begin_next)
 
     def left(self, handshake: Handshake) -> None:
         """Its handshake is over. Harmless if repeated."""
-        accepted = self._silent.pop(handshake, None)
-        if accepted is not None:
-            asyncio.get_running_loop().remove_reader(accepted.fileno())
-        elif handshake in self._begun:
-            del self._begun[handshake]
-        else:
-            return
-        self._on_left(handshake)
+        if handshake in self._open:
+            del self._open[handshake]
+            self._on_left(handshake)
 
     def _accept(self, bound: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         for _ in range(ACCEPTS_A_PASS):
             try:
-                accepted, _address = bound.accept()
+                accepted, peer = bound.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as fault:
@@ -239,43 +262,33 @@ class TlsListener:
                 loop.remove_reader(bound.fileno())
                 loop.call_later(ACCEPT_AGAIN_S, self._accept_again, bound)
                 return
-            self._accepted(accepted)
+            self._accepted(accepted, peer)
 
     def _accept_again(self, bound: socket.socket) -> None:
         if bound in self._sockets:
             asyncio.get_running_loop().add_reader(bound.fileno(), self._accept, bound)
 
-    def _accepted(self, accepted: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
+    def _accepted(self, accepted: socket.socket, peer: Any) -> None:
         accepted.setblocking(False)
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        handshake = Handshake(accepted, self)
-        if len(self._silent) + len(self._begun) >= MAX_HANDSHAKES:
-            next(iter(self._silent or self._begun)).cut()
-        self._silent[handshake] = accepted
+        handshake = Handshake(accepted, peer, self)
+        if len(self._open) >= MAX_HANDSHAKES:
+            next(iter(self._open)).cut()
+        self._open[handshake] = None
         if not self._on_accepted(handshake):
             handshake.cut()
             return
-        loop.add_reader(accepted.fileno(), self._on_first_byte, handshake)
-        loop.call_later(HANDSHAKE_WITHIN_S, self._end_silent, handshake)
+        handshake.wait()
+        asyncio.get_running_loop().call_later(HANDSHAKE_WITHIN_S, self._end_late, handshake)
 
-    def _end_silent(self, handshake: Handshake) -> None:
-        if handshake in self._silent:
+    def _end_late(self, handshake: Handshake) -> None:
+        if handshake in self._open:
             handshake.cut()
 
-    def _on_first_byte(self, handshake: Handshake) -> None:
-        accepted = self._silent.pop(handshake)
-        asyncio.get_running_loop().remove_reader(accepted.fileno())
-        self._begun[handshake] = None
-        self._ready.append(handshake)
-        if len(self._ready) == 1:
-            asyncio.get_running_loop().call_soon(self._begin_next)
-
     def _begin_next(self) -> None:
-        """Begin one, and the next one in another pass: the server's signature takes up to a millisecond."""
         handshake = self._ready.popleft()
-        if handshake in self._begun:  # else it was cut meanwhile
+        if handshake in self._open:  # else it was cut meanwhile
             handshake.begin()
         if self._ready:
             asyncio.get_running_loop().call_soon(self._begin_next)

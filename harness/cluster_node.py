@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from harness.ports import LOOPBACK, free_port
 from harness.servers import Flavor, RedisServer
+from harness.tls import Certificate
 
 _SERVER = ("--repl-diskless-sync-delay", "0", "--repl-diskless-sync", "yes", "--repl-backlog-size", "4mb")
 
@@ -35,9 +36,16 @@ class ClusterNode(RedisServer):
     """One server of a Cluster. It keeps its id, its slots and its role over a restart, in its directory."""
 
     def __init__(
-        self, flavor: Flavor, directory: Path, extra: Sequence[str], node_timeout_ms: int, host: str = LOOPBACK
+        self,
+        flavor: Flavor,
+        directory: Path,
+        extra: Sequence[str],
+        node_timeout_ms: int,
+        host: str = LOOPBACK,
+        certificate: Certificate | None = None,
     ) -> None:
-        self.bus_port = free_port()
+        """With a certificate it also has a TLS port, for clients that show this certificate, and the bus is encrypted."""
+        self.bus_port, self.tls_port = free_port(), free_port()
         options = [
             *("--cluster-enabled", "yes"),
             *("--cluster-config-file", "nodes.conf"),
@@ -45,6 +53,14 @@ class ClusterNode(RedisServer):
             *("--cluster-node-timeout", str(node_timeout_ms)),
             *("--cluster-announce-ip", host),
         ]
+        if certificate is not None:
+            options += [
+                *certificate.server_options(self.tls_port, asks_clients=True),
+                "--tls-cluster",
+                "yes",
+                "--tls-replication",
+                "yes",
+            ]
         super().__init__(flavor, directory, free_port(), None, False, [*options, *_SERVER, *extra], {}, host)
         self.is_paused = False
 

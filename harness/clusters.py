@@ -21,6 +21,7 @@ from harness.cluster_node import ClusterNode, Seen
 from harness.partitions import apart_host
 from harness.ports import LOOPBACK
 from harness.servers import START_TRIES, Flavor, StartFailed
+from harness.tls import Certificate
 from harness.waiting import wait_until
 
 SLOTS = 16_384
@@ -50,7 +51,13 @@ class ClusterSetup:
     """`start` it, `stop` it. `nodes` are in the order of their start: the first masters first, then their replicas."""
 
     def __init__(
-        self, flavor: Flavor, directory: Path, node_timeout_ms: int, extra: Sequence[str], are_apart: bool
+        self,
+        flavor: Flavor,
+        directory: Path,
+        node_timeout_ms: int,
+        extra: Sequence[str],
+        are_apart: bool,
+        certificate: Certificate | None = None,
     ) -> None:
         self.nodes: list[ClusterNode] = []
         self._made = 0
@@ -59,6 +66,7 @@ class ClusterSetup:
         self._node_timeout_ms = node_timeout_ms
         self._extra = tuple(extra)
         self._are_apart = are_apart
+        self._certificate = certificate
         self._client: redis.RedisCluster | None = None
 
     @classmethod
@@ -72,12 +80,13 @@ class ClusterSetup:
         node_timeout_ms: int = NODE_TIMEOUT_MS,
         extra: Sequence[str] = (),
         are_apart: bool = False,
+        certificate: Certificate | None = None,
     ) -> ClusterSetup:
-        """`replicas` is the number of each master. `extra` are further options of every server.
+        """`replicas` is the number of each master. `extra` are further options of every server; `certificate` for TLS.
 
         `are_apart` gives each an address of its own, for `partitions`.
         """
-        setup = cls(flavor, directory, node_timeout_ms, extra, are_apart)
+        setup = cls(flavor, directory, node_timeout_ms, extra, are_apart, certificate)
         try:
             for _ in range(masters * (1 + replicas)):
                 setup._launch_node()
@@ -100,6 +109,11 @@ class ClusterSetup:
         """For Gate, with all nodes that run."""
         hosts = ",".join(f"{node.host}:{node.port}" for node in self.nodes if node.is_running)
         return f"redis+cluster://{hosts}"
+
+    def tls_url(self, *options: str) -> str:
+        """The same for the TLS ports; `options` as in a URL."""
+        hosts = ",".join(f"{node.host}:{node.tls_port}" for node in self.nodes if node.is_running)
+        return f"rediss+cluster://{hosts}?{'&'.join(options)}"
 
     @property
     def is_running(self) -> bool:
@@ -291,7 +305,7 @@ class ClusterSetup:
         self._made += 1
         host = apart_host(self._made) if self._are_apart else LOOPBACK
         for tries_left in reversed(range(START_TRIES)):
-            node = ClusterNode(self._flavor, folder, self._extra, self._node_timeout_ms, host)
+            node = ClusterNode(self._flavor, folder, self._extra, self._node_timeout_ms, host, self._certificate)
             try:
                 node.launch()
             except StartFailed:

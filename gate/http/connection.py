@@ -98,8 +98,6 @@ class Connection(web.RequestHandler):
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio reads what aiohttp leaves at None
         """The client sends no more. True where it gets an answer yet; then the connection ends once it has them all."""
-        if self.transport is None or self.transport.get_extra_info("sslcontext") is not None:
-            return False  # asyncio ends both sides of an encrypted connection
         self._is_half_closed = bool(self._rest) or self._owes_an_answer()
         if self._is_half_closed and not self._rest:
             self._end_when_idle()

@@ -69,5 +69,7 @@ class Sockets:
         on_end: Callable[[bool], None],
         on_unsent: Callable[[bytes], None],
         on_used: Callable[[int, int], None],
+        receive: Callable[[int, memoryview], int] | None = None,
+        transmit: Callable[[bytes], int] | None = None,
     ) -> Socket: ...
     def serve(self) -> None: ...

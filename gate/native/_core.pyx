@@ -23,7 +23,8 @@ cdef extern from "Python.h":
     ctypedef struct Py_buffer:
         void* buf
         Py_ssize_t len
-    int PyBUF_SIMPLE
+    int PyBUF_SIMPLE, PyBUF_WRITE
+    object PyMemoryView_FromMemory(char* start, Py_ssize_t size, int flags)
 
 cdef extern from "core.h" nogil:
     enum: GATE_ABSENT, GATE_FOUND, GATE_DAMAGED, GATE_MAX_ID, GATE_WORDS

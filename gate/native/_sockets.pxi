@@ -65,6 +65,8 @@ DEF ARENA = 4 * ROOM   # bytes per pass: it bounds the pass; a socket without ro
 DEF ENDED = 0
 DEF NOTHING = -1
 DEF BROKEN = -2
+DEF SSL_WANTS_READ = 2   # OpenSSL's numbers
+DEF SSL_WANTS_WRITE = 3
 
 
 cdef struct Chunk:
@@ -84,6 +86,7 @@ cdef class Socket:
     cdef Checks checks
     cdef uint64_t settings
     cdef object sync, on_bytes, on_end, on_unsent, on_used
+    cdef object receive, transmit  # of an encrypted socket, else None
 
     def arm(self, Checks checks not None, sync):
         """Answer checks that come next by these settings, without asking, until something else comes. `sync()` looks at the
@@ -117,12 +120,29 @@ cdef class Socket:
             self.descriptor = -1
             self.owner.members.discard(self)
 
+    cdef Py_ssize_t received(self, uint8_t* room, Py_ssize_t size) except? -3:
+        """As `gate_received`."""
+        if self.receive is None:
+            return gate_received(self.descriptor, room, size)
+        try:
+            return self.receive(size, PyMemoryView_FromMemory(<char*>room, size, PyBUF_WRITE))
+        except OSError as fault:
+            return NOTHING if fault.errno in (SSL_WANTS_READ, SSL_WANTS_WRITE) else BROKEN
+
+    cdef Py_ssize_t transmitted(self, bytes replies) except -1:
+        try:
+            return self.transmit(replies)
+        except OSError:
+            return 0  # the transport writes the rest, and finds what is wrong
+
     def send(self, bytes replies):
         """Return how many bytes the kernel accepted at once."""
         cdef char* start
         cdef Py_ssize_t size
         if self.descriptor < 0:
             return 0
+        if self.transmit is not None:
+            return self.transmitted(replies)
         PyBytes_AsStringAndSize(replies, &start, &size)
         return <Py_ssize_t>gate_sent(self.descriptor, <const uint8_t*>start, size)
 
@@ -180,14 +200,18 @@ cdef class Sockets:
         """The descriptor to watch: call `serve` when it is readable."""
         return self.poll
 
-    def add(self, int descriptor, on_bytes, on_end, on_unsent, on_used):
+    def add(self, int descriptor, on_bytes, on_end, on_unsent, on_used, receive=None, transmit=None):
         """A socket, not read yet. `on_bytes(received, is_full, was_answered)`: what is not answered here; `on_end(is_broken)`:
         nothing more comes, and the socket has left; `on_unsent(replies)`: what the kernel did not take; `on_used(from_us,
         until_us)`: pipelines of checks took as long as that, one after another.
+
+        An encrypted socket is read by `receive(size, room)` and written by `transmit(replies)`, which return how many bytes that
+        were, and raise `OSError` as Python's ssl does: its numbers are those of OpenSSL.
         """
         cdef Socket made = Socket()
         made.owner, made.descriptor = self, descriptor
         made.on_bytes, made.on_end, made.on_unsent, made.on_used = on_bytes, on_end, on_unsent, on_used
+        made.receive, made.transmit = receive, transmit
         self.members.add(made)
         return made
 
@@ -209,7 +233,7 @@ cdef class Sockets:
         chunks[0].size = NOTHING
         if one is not None and self.guesses < MOST_GUESSES and one.is_polled:
             self.guesses += 1
-            chunks[0].size = gate_received(one.descriptor, self.arena, self.turn_bytes)
+            chunks[0].size = one.received(self.arena, self.turn_bytes)
         if chunks[0].size > 0:
             sockets = [one]
         else:
@@ -231,7 +255,7 @@ cdef class Sockets:
             if one.is_passed_over:
                 passed_over.append(one)
             elif one.is_polled:
-                chunk.size = gate_received(one.descriptor, self.arena + used, self.turn_bytes)
+                chunk.size = one.received(self.arena + used, self.turn_bytes)
                 if chunk.size > 0:
                     used += chunk.size
                     armed += one.checks is not None
@@ -255,8 +279,8 @@ cdef class Sockets:
                     faults.append(fault)
         if faults:
             raise faults[0] if len(faults) == 1 else BaseExceptionGroup("several connections of one pass", faults)
-        if len(sockets) == 1 and armed and not passed_over:
-            self.alone = sockets[0]
+        if len(sockets) == 1 and armed and not passed_over and (<Socket>sockets[0]).receive is None:
+            self.alone = sockets[0]  # for OpenSSL a read of nothing costs an exception
         return armed and len(sockets) >= AGAIN_FROM
 
     cdef int answer(self, list sockets, Chunk* chunks, list late) except -1:
@@ -303,7 +327,13 @@ cdef class Sockets:
                     from_us = gate_now_us()
                 chunk.taken = gate_answer(&one.checks.users, self.arena + chunk.start, size,
                                           0 if is_lone else from_us + self.slice_us, replies, &written)
-                sent = gate_sent(one.descriptor, replies, written) if written else 0
+                sent = 0
+                if written and one.transmit is None:
+                    sent = gate_sent(one.descriptor, replies, written)
+                elif written:
+                    chunk.size = BROKEN  # unless it gets through
+                    sent = one.transmitted(PyBytes_FromStringAndSize(<const char*>replies, written))
+                    chunk.size = size
                 if sent < written:
                     one.checks, chunk.size = None, BROKEN  # unless memory for the rest of its replies is available
                     late.append((one.on_unsent, PyBytes_FromStringAndSize(<const char*>replies + sent, written - sent)))

@@ -159,11 +159,6 @@ class Connection(asyncio.BufferedProtocol):
         """The peer finished sending: its replies are flushed, then the transport closes itself."""
         self._server.stalls(self)
         self.outbox.abandon_pending()
-        if self.handshake is not None:  # asyncio ends both sides of an encrypted connection: there is no later turn
-            if not (self._is_held() or self.client.quitting):
-                self._work()
-            self._draining = True
-            return False
         if self._backlog or self._rest or self.revision_wait.is_on or self.outbox:
             self._draining = True
             return True

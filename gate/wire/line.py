@@ -1,8 +1,9 @@
 """How one connection's bytes come and go: by the core's poll (`gate/native`) where there is one, else by the transport.
 
-With the core, the transport reads nothing, and writes only what the kernel did not take at once. So between two writes of its
-own it has no reason to touch the socket or to close it; `_is_behind` says that it may have one, and everything that closes it
-leaves the poll first. At the end of what the peer sends, or if the poll refuses it, the transport reads again.
+With the core, the transport reads nothing, and writes only what the kernel did not take at once; an encrypted transport lends
+the poll its ways to read and write. So between two writes of its own it has no reason to touch the socket or to close it;
+`_is_behind` says that it may have one, and everything that closes it leaves the poll first. At the end of what the peer sends,
+or if the poll refuses it, the transport reads again.
 
 Used by `connection`.
 """
@@ -13,6 +14,7 @@ import asyncio
 from collections.abc import Callable
 
 from gate.native import Checks, Socket, Sockets
+from gate.tls_transport import TlsTransport
 
 WRITE_HIGH_WATER_BYTES = 256 * 1024
 """Unsent replies at which a peer counts as not reading."""
@@ -43,10 +45,11 @@ class Line:
         self, sockets: Sockets, on_bytes: Callable[[bytes, bool, bool], None], on_used: Callable[[int, int], None]
     ) -> None:
         transport = self.transport
-        if transport.is_closing() or transport.get_extra_info("sslcontext") is not None:
-            return  # what is encrypted stays with the transport
+        if transport.is_closing():
+            return
         descriptor = transport.get_extra_info("socket").fileno()
-        self.socket = sockets.add(descriptor, on_bytes, self._ended, self._unsent, on_used)
+        encrypted = (transport.receive, transport.transmit) if isinstance(transport, TlsTransport) else ()
+        self.socket = sockets.add(descriptor, on_bytes, self._ended, self._unsent, on_used, *encrypted)
         self._is_behind = transport.get_write_buffer_size() > 0
         if self._is_read:
             transport.pause_reading()
@@ -102,11 +105,6 @@ class Line:
         """Close now."""
         self.leave()
         self.transport.abort()
-
-    @property
-    def is_sent(self) -> bool:
-        """Whether it is being closed, and all replies have left this process's buffers for them."""
-        return self.transport.is_closing() and not self.transport.get_write_buffer_size()
 
     def leave(self) -> None:
         """Have nothing more to do with the socket: it is closed, or about to be."""

@@ -2,9 +2,8 @@
 
 A worker's process runs `serve_wire`. Several workers listen on one TCP port with `SO_REUSEPORT` (the kernel distributes the
 connections). A unix socket can't be shared that way, so the process that starts the workers binds it once and passes the
-listening descriptor (`unix_fd`) to each. A TLS port is served next to the plain one; its connections stay with asyncio's
-encrypted transport, those of the other ports are read by the core's poll. Every `TICK_S` the listener checks connections with
-a deadline, and exports the counts.
+listening descriptor (`unix_fd`) to each. A TLS port is served next to the plain one, with a transport of its own. Every
+`TICK_S` the listener checks connections with a deadline, and exports the counts.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ import select
 import socket
 import ssl
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -38,8 +36,6 @@ DRAIN_GRACE_S = 0.05
 """For so long a worker that drains goes on as before: what was sent to it before it stopped listening has arrived by then."""
 SPARE_DESCRIPTORS = 64
 """Of the process's file limit, or half of it where that is less, kept for LMDB, logs and the loop itself."""
-CLOSE_NOTIFY_S = 0.3
-"""How long a drain waits for TLS clients to answer the end: one that is idle does not read it."""
 UNLIMITED = 1 << 20
 """Connections where the process has no file limit: more than a worker's memory carries."""
 
@@ -171,8 +167,6 @@ class WireServer:
         for connection in list(self.connections):
             connection.drain()
         try:
-            if self._tls is not None:
-                await self._close_idle_tls(timeout_s)
             await asyncio.wait_for(self._all_closed.wait(), timeout_s)
         except TimeoutError:
             for connection in list(self.connections):
@@ -180,14 +174,6 @@ class WireServer:
             await self._all_closed.wait()
         self._report()
         self.close_worker()
-
-    async def _close_idle_tls(self, timeout_s: float) -> None:
-        """Cut TLS connections on which nothing is left but the client's answer to the end."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._all_closed.wait(), min(CLOSE_NOTIFY_S, timeout_s))
-        for connection in list(self.connections):
-            if connection.handshake is not None and connection.line is not None and connection.line.is_sent:
-                connection.abort()
 
     def close_worker(self) -> None:
         """Give back what the worker holds."""

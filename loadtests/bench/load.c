@@ -8,6 +8,7 @@
    answered. Another RATE is an open loop of so many batches a second: batch k is due at k / RATE whatever was answered before,
    and its latency counts from then, so that a pause delays all batches that were due in it (no coordinated omission).
    PID: the server, whose CPU time is counted with that of its descendants.
+   Compiled with -DLOAD_TLS -lssl -lcrypto it speaks TLS, and trusts any certificate: it measures a server of its own machine.
    Prints one JSON object. Exit status 3: a reply was wrong; it and the expected one are on stderr. One thread; no dependency. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -26,6 +27,9 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef LOAD_TLS
+#include <openssl/ssl.h>
+#endif
 
 enum { BUFFER_BYTES = 1 << 18, MOST_SAMPLES = 1 << 22, EVENTS = 256 };
 static const int64_t STUCK_S = 20, SECOND_NS = 1000000000;
@@ -49,6 +53,35 @@ static void fail(const char *what) {
     fprintf(stderr, "load: %s%s%s\n", what, errno ? ": " : "", errno ? strerror(errno) : "");
     exit(1);
 }
+
+#ifdef LOAD_TLS
+enum { MOST_FILES = 65536 };
+static SSL *tls_of[MOST_FILES]; /* of each descriptor */
+
+static void encrypt(int fd) {
+    static SSL_CTX *context;
+    if (!context && !(context = SSL_CTX_new(TLS_client_method()))) fail("SSL_CTX_new");
+    SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    if (fd >= MOST_FILES || !(tls_of[fd] = SSL_new(context)) || !SSL_set_fd(tls_of[fd], fd)) fail("SSL_new");
+    if (SSL_connect(tls_of[fd]) != 1) fail("the TLS handshake");
+}
+
+/* As read and write: `done` is what OpenSSL returned. */
+static ssize_t outcome(int fd, int done) {
+    if (done > 0) return done;
+    const int why = SSL_get_error(tls_of[fd], done);
+    if (why == SSL_ERROR_ZERO_RETURN) return 0;
+    errno = why == SSL_ERROR_WANT_READ || why == SSL_ERROR_WANT_WRITE ? EAGAIN : EIO;
+    return -1;
+}
+
+static ssize_t get(int fd, void *to, size_t size) { return outcome(fd, SSL_read(tls_of[fd], to, (int)size)); }
+static ssize_t put(int fd, const void *from, size_t size) { return outcome(fd, SSL_write(tls_of[fd], from, (int)size)); }
+#else
+static void encrypt(int fd) { (void)fd; }
+static ssize_t get(int fd, void *to, size_t size) { return read(fd, to, size); }
+static ssize_t put(int fd, const void *from, size_t size) { return write(fd, from, size); }
+#endif
 
 static int64_t now_ns(void) {
     struct timespec now;
@@ -88,9 +121,10 @@ static int connected(int port, const char *greeting, size_t size, const char *en
     if (fd < 0 || connect(fd, (const struct sockaddr *)&address, sizeof address)) fail("connect");
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &stuck, sizeof stuck);
-    if (write(fd, greeting, size) != (ssize_t)size) fail("greeting");
+    encrypt(fd);
+    if (put(fd, greeting, size) != (ssize_t)size) fail("greeting");
     for (size_t got = 0; size && (got < end_size || memcmp(buffer + got - end_size, end, end_size));) {
-        const ssize_t more = read(fd, buffer + got, sizeof buffer - got);
+        const ssize_t more = get(fd, buffer + got, sizeof buffer - got);
         if (more <= 0 || buffer[0] == '-') fail("the server refused the greeting");
         got += (size_t)more;
     }
@@ -108,7 +142,7 @@ static void flush_out(Line *line) {
     while (line->written < line->asked) {
         int64_t batch = (line->first + line->written) % batches;
         size_t left = request_at[batch + 1] - request_at[batch] - line->out;
-        ssize_t done = write(line->fd, requests + request_at[batch] + line->out, left);
+        ssize_t done = put(line->fd, requests + request_at[batch] + line->out, left);
         if (done < 0 && errno == EAGAIN) { await_room(line, true); return; }
         if (done < 0) fail("write");
         line->out += (size_t)done;
@@ -139,7 +173,7 @@ static void take(Line *line, const char *got, size_t size, int64_t came_ns) {
 }
 
 static size_t received(Line *line) {
-    ssize_t size = read(line->fd, buffer, sizeof buffer);
+    ssize_t size = get(line->fd, buffer, sizeof buffer);
     if (size == 0 || (size < 0 && errno != EAGAIN)) fail("the server closed the connection");
     return size < 0 ? 0 : (size_t)size;
 }

@@ -12,7 +12,7 @@ import json
 import shutil
 import struct
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,12 +77,12 @@ class Load(NamedTuple):
     """How late the client itself sent what was due."""
 
 
-def build(source: Path, program: Path, *options: str) -> Path:
+def build(source: Path, program: Path, *options: str, libraries: Sequence[str] = ()) -> Path:
     """Compile one file of C. Raises `NoCompiler`."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         raise NoCompiler(NO_COMPILER)
-    subprocess.run([compiler, "-O2", "-std=gnu11", *options, "-o", program, source], check=True)
+    subprocess.run([compiler, "-O2", "-std=gnu11", *options, "-o", program, source, *libraries], check=True)
     return program
 
 
