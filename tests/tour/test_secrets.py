@@ -24,6 +24,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from gate.core.app_secrets import digest_of
 from gate.core.token import signing_key
 from harness.ports import LOOPBACK
 from harness.processes import family
@@ -112,6 +113,7 @@ def test_no_output_holds_a_secret(service: GateService) -> None:
     first = tour.met("the App's first secret", credentials.app_secret)
     admin = f"{credentials.operator}:{tour.met('the operator password', credentials.operator_password)}"
     current = apps_over_http(tour, key, first, admin)
+    keys_with_scopes(tour, key, admin)
     users_over_http(tour, key, current, f"{key}:{current}")
     asyncio.run(on_the_websocket(tour, f"{key}:{current}"))
     that_is_no_http(tour)
@@ -150,6 +152,29 @@ def apps_over_http(tour: Tour, key: str, first: str, admin: str) -> str:
         tour.basic("GET", "/v1/apps", pair)
     tour.basic("DELETE", f"/v1/apps/{made['app_key']}", admin)
     return current
+
+
+def keys_with_scopes(tour: Tour, key: str, admin: str) -> None:
+    """A key that is made, used where it may and may not be, rotated, shown and removed."""
+    at = f"/v1/apps/{key}/keys"
+    body = {"name": "router-1", "scopes": ["check"], "secret": tour.met("a key's own secret", "own-secret-of-the-key")}
+    tour.basic("POST", at, admin, body, hands_out=True)
+    tour.basic("POST", at, admin, body)
+    made = tour.basic("POST", f"{at}/router-1/rotate", admin, {}, hands_out=True)
+    for secret in (body["secret"], tour.met("a key's new secret", made["secret"])):
+        tour.met("a key's digest", digest_of(str(secret).encode()))
+        for path in ("/v1/check?from=ann&to=bob", "/v1/bans", "/v1/apps"):
+            tour.basic("GET", path, f"{key}:{secret}")
+        tour.signed("/user/info.json", "userId=ann", key, str(secret))
+        on_resp(tour, key, str(secret), "GATE.ONLINE", "ann")
+    tour.basic("GET", at, admin)
+    tour.basic("GET", f"/v1/apps/{key}", admin)
+    tour.basic("POST", f"{at}/router-1/rotate", admin, {"finish": True})
+    gate = Command(tour.service.data, key, redis_address(tour))
+    for arguments in (("list", key), ("list", key, "--json"), ("remove", key, "router-1"), ("remove", key, "router-1")):
+        result = gate("app", "key", *arguments, status=None)
+        tour.outputs.append((f"app key {arguments[0]}", result.out + result.err))
+    tour.basic("GET", "/v1/deployment-audit", admin)
 
 
 def users_over_http(tour: Tour, key: str, secret: str, app: str) -> None:
@@ -235,8 +260,8 @@ def that_is_no_http(tour: Tour) -> None:
         tour.outputs.append((f"the answer to {text[:4]}…{text[-40:]}", answer.decode(errors="replace")))
 
 
-def on_resp(tour: Tour, key: str, secret: str) -> None:
-    """A router that logs in, and one that mistypes."""
+def on_resp(tour: Tour, key: str, secret: str, *more: str) -> None:
+    """A router that logs in, and one that mistypes; with one more command."""
     for given in (secret, "mistyped-secret"):
         client = redis.Redis(host=LOOPBACK, port=tour.service.resp_port, protocol=3, retry=Retry(NoBackoff(), 0))
         for command in (
@@ -244,6 +269,7 @@ def on_resp(tour: Tour, key: str, secret: str) -> None:
             ("HELLO", "3", "AUTH", key, given),
             ("AUTH", key, given, given),
             ("INFO",),
+            *([more] if more else []),
         ):
             try:
                 tour.outputs.append((f"RESP {command[0]}", str(client.execute_command(*command))))
