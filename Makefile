@@ -1,6 +1,6 @@
 # make serve sets up and runs the service; make test sets up and runs every test. A clone alone suffices for all of it.
 .DEFAULT_GOAL := help
-.PHONY: coverage mutants simulate help setup serve test lint pin-images demo bench load chaos soak fuzz wheel libgate lock clean
+.PHONY: coverage mutants simulate help setup serve test lint pin-images audit sbom demo bench load chaos soak fuzz wheel libgate lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -22,6 +22,7 @@ help:
 	@echo "make mutants   does a test fail if the code of a decision is changed (an hour or two)"
 	@echo "make wheel   wheels with the compiled core, for x86-64 and arm64 Linux, in dist"
 	@echo "make libgate the C library for programs in other languages: build/libgate.so, build/libgate.a, build/gate.h"
+	@echo "make audit   known vulnerabilities of the dependencies    make sbom   a list of them in CycloneDX"
 	@echo "make pin-images  write the digests of container images into deploy"
 	@echo "make setup   only create .venv          make lock   pin the newest releases make clean"
 
@@ -115,6 +116,18 @@ libgate: build/libgate.so
 build/libgate.so: scripts/make-libgate $(wildcard gate/native/*.c gate/native/*.h)
 	@scripts/make-libgate build
 	@echo "built build/libgate.so, build/libgate.a and build/gate.h: see docs/in-process.md"
+
+# Are vulnerabilities of the pinned dependencies known? Status 2 if the feed can't be reached (ARGS="requirements-dev.lock").
+audit: .venv/.quality-stamp
+	@$(BIN)/python -m scripts.audit $(ARGS)
+
+# The dependencies of a release with their hashes, in CycloneDX; checked against its schema before it is written.
+sbom: .venv/.quality-stamp
+	@mkdir -p build
+	@PYTHONWARNINGS=ignore::UserWarning $(BIN)/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml \
+		--mc-type application --spec-version 1.6 --output-format JSON --output-reproducible --validate \
+		--output-file build/gate.cdx.json
+	@echo "wrote build/gate.cdx.json"
 
 # Writes the digests of the container images into deploy: needs docker, skopeo or crane, and the registry.
 pin-images:
