@@ -91,8 +91,14 @@ soak: .venv/.dev-stamp
 	@scripts/install-test-tools
 	$(BIN)/python -m loadtests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(NODES),--nodes $(NODES)) $(ARGS)
 
+# Then the random tests of `make test` at larger numbers (EXAMPLES=0 leaves that out).
+EXAMPLES ?= 1
 fuzz: .venv/.dev-stamp
 	$(BIN)/python -m loadtests.fuzz --seconds $(SECONDS) $(ARGS)
+	@[ $(EXAMPLES) = 0 ] || GATE_TEST_EXAMPLES=20 GATE_FUZZ_EXAMPLES=30 GATE_TEST_SEED=$(or $(SEED),$$(date +%s)) \
+		$(BIN)/python -m pytest -q --timeout 3600 -n $(TEST_PROCESSES) tests/core tests/replica/test_reading.py \
+		tests/replica/test_list_numbers.py tests/wire/test_resp_equivalence.py tests/wire/test_connection.py \
+		tests/native/test_answers.py tests/native/test_rules.py tests/http/test_openapi_fuzzed.py
 
 # Tests that run the code in their own process; the floors are in scripts/coverage-floors.
 coverage: .venv/.quality-stamp

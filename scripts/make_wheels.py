@@ -1,6 +1,6 @@
 """`make wheel`: one wheel of Gate for each machine in `MACHINES`, with its compiled core, by one compiler for all of them.
 
-    .venv/bin/python scripts/make_wheels.py [FOLDER]
+    .venv/bin/python scripts/make_wheels.py [FOLDER [MACHINE...]]
 
 The compiler is Zig's, a C compiler with the headers and libraries of every Linux, pinned in `requirements-wheel.lock` together
 with two checkers: auditwheel (no newer glibc than the wheel's name says) and abi3audit (only what every Python since 3.11 has).
@@ -127,7 +127,7 @@ def main() -> None:
             "ZIG_GLOBAL_CACHE_DIR": str(TOOLS / "cache"),
             "ZIG_LOCAL_CACHE_DIR": str(TOOLS / "cache"),
         }
-        for machine in MACHINES:
+        for machine in sys.argv[2:] or MACHINES:
             tree, made = sources_in(Path(work, machine)), Path(work, "made", machine)
             made.mkdir(parents=True)
             command = [sys.executable, __file__, "--build", machine, str(made), str(headers)]

@@ -1,9 +1,11 @@
 """`make mutants`: change the code of a decision in one place, and see whether a test fails.
 
-    .venv/bin/python scripts/mutants.py [--native | --python] [--json]
+    .venv/bin/python scripts/mutants.py [--native | --python] [--json] [GLOB...]
 
 Python's mutants are made and run by mutmut (`[tool.mutmut]` of pyproject.toml names files and tests); it can't read C, so the
-decision of the compiled core is changed here, an operator at a time, and built and asked again by `NATIVE_TESTS`.
+decision of the compiled core is changed here, an operator at a time, and built and asked again by `NATIVE_TESTS`. Both work in
+a copy of the tree, `build/mutants`, so that files may be changed meanwhile; the log of mutmut is there as well. A GLOB of
+mutmut's names runs only those: 'gate.core.token.*'.
 
 A mutant that no test finds must stand in `tests/mutants.toml`, with the reason why it may survive. Exit status 1 if one
 does not, or if more than `MAX_SURVIVING` of them survive.
@@ -18,15 +20,18 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 REASONS = ROOT / "tests/mutants.toml"
+TREE = ROOT / "build/mutants"
+LOG = TREE / "run.log"
+SEARCHES = {"GATE_TEST_SEED": "1", "GATE_TEST_EXAMPLES": "0.1"}
+"""The same draws for each mutant, and few: a mutant that only a long search finds needs a case of its own."""
 MAX_SURVIVING = 0.05
 SHOW_EVERY_S = 30
 BUILD_AND_TEST_TIMEOUT_S = 300
@@ -60,43 +65,60 @@ class Mutant(NamedTuple):
     survived: bool
 
 
-def python_mutants() -> Iterator[Mutant]:
+def python_mutants(globs: Sequence[str]) -> Iterator[Mutant]:
     """mutmut's, run side by side; a mutant that no test calls survives."""
-    environment = {**os.environ, "GATE_NATIVE": "0"}
     mutmut = str(Path(sys.executable).parent / "mutmut")
-    log = ROOT / "mutants" / "run.log"
-    shutil.rmtree(log.parent, ignore_errors=True)
-    log.parent.mkdir()
-    with log.open("wb") as out, subprocess.Popen([mutmut, "run"], cwd=ROOT, env=environment, stdout=out) as running:
+    environment = {**os.environ, **SEARCHES}
+    with LOG.open("wb") as out:
+        running = subprocess.Popen(
+            [mutmut, "run", *globs], cwd=TREE, env=environment, stdout=out, stderr=subprocess.STDOUT
+        )
+    with running:
         while running.poll() is None:
             time.sleep(SHOW_EVERY_S)
-            print(f"mutants: {_last_count(log)}", file=sys.stderr, flush=True)
+            print(f"mutants: {_last_count()}", file=sys.stderr, flush=True)
     if running.returncode != 0:
-        raise SystemExit(f"mutants: mutmut ended with {running.returncode}: see {log}")
+        raise SystemExit(f"mutants: mutmut ended with {running.returncode}: see {LOG}")
     listed = _output([mutmut, "results", "--all", "true"])
     for name, outcome in re.findall(r"^\s*(\S+__mutmut_\d+): (.+)$", listed, re.MULTILINE):
+        if outcome == "not checked":
+            continue
         survived = outcome in ("survived", "no tests")
         shown = _output([mutmut, "show", name]) if survived else ""
         file = "/".join(name.split(".")[:-1]) + ".py"
-        yield Mutant(file, _line(shown, "-"), _line(shown, "+"), survived)
+        yield Mutant(file, _lines(shown, "-"), _lines(shown, "+"), survived)
 
 
-def _last_count(log: Path) -> str:
-    counts = re.findall(rb"\d+/\d+", log.read_bytes()[-4_000:])
+def _last_count() -> str:
+    counts = re.findall(rb"\d+/\d+", LOG.read_bytes()[-4_000:])
     return counts[-1].decode() if counts else "getting ready"
 
 
 def _output(command: list[str]) -> str:
-    return subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return subprocess.run(command, cwd=TREE, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
-def _line(diff: str, sign: str) -> str:
-    found = re.search(rf"^{re.escape(sign)}(?!{re.escape(sign * 2)})(.+)$", diff, re.MULTILINE)
-    return found[1].strip() if found else ""
+def _lines(diff: str, sign: str) -> str:
+    """What the diff takes away or adds, as one line."""
+    found = re.findall(rf"^{re.escape(sign)}(?!{re.escape(sign * 2)})(.+)$", diff, re.MULTILINE)
+    return " ".join(line.strip() for line in found)
+
+
+def copy_tree() -> None:
+    """Replace `TREE` by the files of the repository as they are, and the compiled core."""
+    shutil.rmtree(TREE, ignore_errors=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, stdout=subprocess.PIPE, check=True
+    )
+    files = [Path(os.fsdecode(name)) for name in listed.stdout.split(b"\0") if name]
+    for file in (*files, *(one.relative_to(ROOT) for one in (ROOT / "gate/native").glob("*.so"))):
+        if (ROOT / file).is_file():  # else it was removed, and that is not committed yet
+            (TREE / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / file, TREE / file)
 
 
 def native_mutants() -> Iterator[Mutant]:
-    """Each change at each place of the deciding part, in a copy of the tree."""
+    """Each change at each place of the deciding part."""
     source = (ROOT / NATIVE).read_text()
     first, last = source.index(NATIVE_FIRST), source.index(NATIVE_LAST)
     places = sorted(
@@ -105,37 +127,27 @@ def native_mutants() -> Iterator[Mutant]:
         for found in re.finditer(pattern, source[:last])
         if found.start() >= first and not _is_comment(source, found.start())
     )
-    with tempfile.TemporaryDirectory() as folder:
-        tree = Path(folder) / "gate"
-        for part in ("gate", "harness", "tests", "loadtests", "setup.py", "pyproject.toml", "README.md"):
-            copied = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
-            copied(ROOT / part, tree / part if tree.exists() else _made(tree) / part)
-        for number, (start, end, new) in enumerate(places, 1):
-            changed = source[:start] + new + source[end:]
-            (tree / NATIVE).write_text(changed)
-            print(f"mutants: {number}/{len(places)} of {NATIVE}", file=sys.stderr, flush=True)
-            at = source.count("\n", 0, start)
-            yield Mutant(NATIVE, source.split("\n")[at].strip(), changed.split("\n")[at].strip(), _passes(tree))
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True)
-    return folder
+    for number, (start, end, new) in enumerate(places, 1):
+        changed = source[:start] + new + source[end:]
+        (TREE / NATIVE).write_text(changed)
+        print(f"mutants: {number}/{len(places)} of {NATIVE}", file=sys.stderr, flush=True)
+        at = source.count("\n", 0, start)
+        yield Mutant(NATIVE, source.split("\n")[at].strip(), changed.split("\n")[at].strip(), _passes())
 
 
 def _is_comment(source: str, at: int) -> bool:
     return source.rfind("/*", 0, at) > source.rfind("*/", 0, at)
 
 
-def _passes(tree: Path) -> bool:
+def _passes() -> bool:
     """Whether the copy builds and all its tests pass."""
     build = [sys.executable, "setup.py", "-q", "build_ext", "--inplace", "--force"]
     tests = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *NATIVE_TESTS]
-    environment = {**os.environ, "PYTHONPATH": str(tree), "GATE_NATIVE": "1"}
+    environment = {**os.environ, **SEARCHES, "PYTHONPATH": str(TREE), "GATE_NATIVE": "1"}
     for command in (build, tests):
         try:
             done = subprocess.run(
-                command, cwd=tree, env=environment, capture_output=True, timeout=BUILD_AND_TEST_TIMEOUT_S, check=False
+                command, cwd=TREE, env=environment, capture_output=True, timeout=BUILD_AND_TEST_TIMEOUT_S, check=False
             )
         except subprocess.TimeoutExpired:
             return False
@@ -156,9 +168,14 @@ def main() -> int:
     asked.add_argument("--native", action="store_true", help="only the compiled core")
     asked.add_argument("--python", action="store_true", help="only Python")
     asked.add_argument("--json", action="store_true", help="print the survivors as JSON")
+    asked.add_argument("globs", nargs="*", metavar="GLOB", help="only these of Python")
     args = asked.parse_args()
     both = args.native == args.python
-    mutants = [*(python_mutants() if both or args.python else ()), *(native_mutants() if both or args.native else ())]
+    copy_tree()
+    mutants = [
+        *(python_mutants(args.globs) if both or args.python else ()),
+        *(native_mutants() if both or args.native else ()),
+    ]
     survivors, known = [one for one in mutants if one.survived], reasons()
     unexplained = [one for one in survivors if one[:3] not in known]
     share = len(survivors) / len(mutants)

@@ -12,22 +12,27 @@
 A server belongs to one test process, so the suite runs with `-n 2` as it does without.
 `GATE_TEST_SEED` seeds every random test (`harness.seeds`).
 
-Every test that starts a server, a browser or a program is marked `slow` here, by its fixtures or its folder: `-m "not slow"`
-is the quick answer to a change of `core`, `wire` or `http`.
+`-m "not slow"` is the quick answer to a change of `core`, `wire`, `http`, `replica`, `store` or `presence`. Slow is a test that
+starts a server, a browser or a program (by its fixtures or its folder, here), or that needs half a second of processor time
+(`@pytest.mark.slow`). That run does not even import slow folders, and Hypothesis draws a tenth.
 """
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import cast
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from harness.clusters import ClusterSetup
 from harness.faked_clock import FakedClock
 from harness.leaks import audit_keys
-from harness.seeds import VARIABLE, given_seed
+from harness.seeds import EXAMPLES, VARIABLE, examples, given_seed
 from harness.sentinels import SentinelSetup
 from harness.servers import REDIS_FLAVORS, Flavor, FlavorMissing, RedisServer, server_binary
 from harness.service import Services
@@ -45,37 +50,81 @@ SLOW_FIXTURES = frozenset(
     )
 )
 """Each starts a process. A test that depends on one, through other fixtures too, is slow."""
+STARTS_SERVERS = frozenset(
+    (
+        "harness.clusters",
+        "harness.sentinels",
+        "harness.service",
+        "harness.cable",
+        "harness.faked_clock",
+        "harness.slow_disk",
+    )
+)
+"""A module that imports a class of one of these uses servers of its own, so all its tests are slow."""
 SLOW_FOLDERS = frozenset(
     (
         "browser",
+        "cli",
         "clients",
         "conformance",
+        "console",
         "deploy",
         "docs",
         "faults",
         "harness",
+        "lint",
         "loadtests",
         "model",
         "native",
+        "service",
         "simulation",
+        "tour",
     )
 )
-"""Their tests start programs without a fixture of this file, or search for seconds."""
+"""Their tests start programs without a fixture of this file, or read every file. `make lint` runs `lint`."""
+LONGEST = frozenset(
+    ("test_chaos.py", "test_bench_smoke.py", "test_wheels.py", "test_quick_start.py", "test_simulation.py", "test_fuzzed.py",
+     "test_openapi_fuzzed.py", "test_load_smoke.py", "test_planted_bugs.py")
+)  # fmt: skip
+"""Files with tests of half a minute and more. One that begins last would keep one process busy while the others wait."""
+QUICK = "not slow"
+QUICK_EXAMPLES = "0.1"
 CLUSTER_NODE_TIMEOUT_MS = 15_000
 """No test of the shared cluster ends a server, and a busy machine must not look like one that died."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Marks the slow tests, before `-m` selects."""
+    """Marks the slow tests, before `-m` selects, and moves the longest to the front."""
     tests = config.rootpath / "tests"
+    items.sort(key=lambda item: item.path.name not in LONGEST)
     for item in items:
         folder = item.path.relative_to(tests).parts[0]
-        if folder in SLOW_FOLDERS or not SLOW_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
+        by_fixture = not SLOW_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
+        if folder in SLOW_FOLDERS or by_fixture or _starts_servers(getattr(item, "module", None)):
             item.add_marker("slow")
+
+
+@functools.cache
+def _starts_servers(module: ModuleType | None) -> bool:
+    return any(getattr(one, "__module__", "") in STARTS_SERVERS for one in vars(module or pytest).values())
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Importing what is not run would take most of the time of the quick run. None leaves the choice to other rules."""
+    folder = collection_path.relative_to(config.rootpath).parts[1:2]
+    return (config.option.markexpr == QUICK and not SLOW_FOLDERS.isdisjoint(folder)) or None
 
 
 @pytest.hookimpl(tryfirst=True)  # before Hypothesis reads its option
 def pytest_configure(config: pytest.Config) -> None:
+    if config.option.markexpr == QUICK:
+        os.environ.setdefault(EXAMPLES, QUICK_EXAMPLES)
+    # A busy machine must not look like a slow test. The number is for tests that do not choose one themselves.
+    usual = settings.get_profile("default").max_examples
+    settings.register_profile(
+        "gate", max_examples=examples(usual), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.load_profile("gate")
     if (given := given_seed()) is not None and config.option.hypothesis_seed is None:
         config.option.hypothesis_seed = str(given)
 

@@ -46,7 +46,7 @@ switched_on = st.just(UserFacts(whitelist_on=True))
 harmless = st.just(NO_FACTS) | st.just(UserFacts(registered=True))
 nows = st.integers(0, LAST_MS + 1)
 
-thoroughly = settings(max_examples=examples(1_000))
+thoroughly = settings(max_examples=examples(250))
 Situation = tuple[DictFacts, tuple[bytes, bytes]]
 
 

@@ -20,6 +20,7 @@ BUCKETS_OF_FOUR = [2883, 3285, 328, 0]
 PLACES_OF_TWELVE = [6, 4, 1, 7, 5, 1, 0, 3, 6, 6, 4, 7]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slices", [1, 2, 3, 8, 13, 63, 64])
 def test_slices_have_as_many_buckets_as_each_other(slices: int) -> None:
     by_bucket = {bucket_of(user): Slicing(slices).place(user) for user in (b"%d" % nth for nth in range(100_000))}
@@ -30,6 +31,7 @@ def test_slices_have_as_many_buckets_as_each_other(slices: int) -> None:
 
 
 @pytest.mark.parametrize(("before", "slices"), [(1, 2), (1, 8), (2, 3), (3, 64), (63, 64)])
+@pytest.mark.slow
 def test_growth_moves_users_to_new_slices_alone_and_no_more_than_it_must(before: int, slices: int) -> None:
     growth = Slicing(slices, before)
     moved = [user for user in USERS if growth.origin(user) != growth.place(user)]

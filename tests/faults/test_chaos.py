@@ -1,4 +1,4 @@
-"""Minutes of `make chaos`: every fault of its table, overlapping, by a seed, and a judge of every answer.
+"""A minute and a half of `make chaos`: every fault of its table, overlapping, by a seed, and a judge of every answer.
 
 `GATE_TEST_SEED` and `GATE_CHAOS_MINUTES` vary it. On failure: the seed, the faults with their times, and the history around
 each violation; `make chaos SEED=…` repeats the schedule.
@@ -18,7 +18,7 @@ from loadtests.chaos.run import Options, Run
 from loadtests.chaos.site import Site
 
 SEED = seed(20_261_128)
-MINUTES = float(os.environ.get("GATE_CHAOS_MINUTES", "3"))
+MINUTES = float(os.environ.get("GATE_CHAOS_MINUTES", "1.5"))
 NODES = 3
 LEAST_FAULTS_A_MINUTE, LEAST_VERDICTS_A_MINUTE, LEAST_WRITES_A_MINUTE = 15, 5_000, 100
 """Smaller numbers prove nothing. An idle machine reaches forty, 100,000 and a thousand."""

@@ -77,6 +77,7 @@ async def test_settings_are_listed_and_secrets_are_not(world: World) -> None:
     assert "secret-" not in str([listed, created])
 
 
+@pytest.mark.slow
 async def test_pages_join_over_partitions_while_more_is_written(world: World) -> None:
     users = [f"u{number}" for number in range(40)]
     for user in users:

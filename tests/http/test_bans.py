@@ -35,6 +35,7 @@ async def test_unblocking_who_is_not_blocked_is_no_error(world: World) -> None:
     assert (reply.status, reply.body) == (200, {"code": 200})
 
 
+@pytest.mark.slow
 async def test_no_check_is_older_than_an_answered_write(world: World) -> None:
     for _ in range(150):
         await world.user("block.json", [("userId", "u1"), ("minute", "1")])

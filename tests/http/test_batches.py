@@ -64,6 +64,7 @@ def bodies() -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("core", [True, False])
+@pytest.mark.slow
 async def test_both_ways_of_a_batch_give_the_same_bytes(
     world: World, monkeypatch: pytest.MonkeyPatch, core: bool
 ) -> None:

@@ -71,6 +71,7 @@ async def test_one_of_every_kind(world: World) -> None:
     assert [await world.word(*pair) for pair in words[:4]] == ["allowed"] * 3 + ["not-whitelisted"]
 
 
+@pytest.mark.slow
 async def test_a_thousand_of_each(world: World) -> None:
     many = range(1_000)
     assert await results(world, *({"op": "ban", "user": f"u{n}", "seconds": 60, "reason": f"r{n}"} for n in many)) == (
@@ -246,6 +247,7 @@ def test_waves_keep_the_order_of_what_names_a_user_in_common(users: int) -> None
         assert len(waves) < 200, "a thousand mixed operations are not a thousand exchanges"
 
 
+@pytest.mark.slow
 async def test_sixteen_at_once_are_answered_and_others_meanwhile(world: World) -> None:
     async def one_bulk(seed: int) -> list[dict[str, Any]]:
         return await results(world, *(mixed(seed + number, 2_000) for number in range(200)))

@@ -176,6 +176,7 @@ async def _admits(world: World) -> bool:
     return (await world.send("HEAD", "/v1/events", headers=basic(world.app))).status == 200
 
 
+@pytest.mark.slow
 async def test_a_reader_that_takes_nothing_is_cut_off_and_delays_no_other(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

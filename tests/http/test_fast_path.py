@@ -144,6 +144,7 @@ def requests_to(world: World, revision: str) -> Iterator[bytes]:
         yield a_request(line, (good if rng.random() < 0.7 else rng.choice(callers)) | rng.choice(OTHERS))
 
 
+@pytest.mark.slow
 async def test_both_ways_give_the_same_bytes(world: World, short: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
     await impose_facts(world)
     revision = (await world.v1("GET", "check?from=a&to=b")).body["revision"]
@@ -262,6 +263,7 @@ async def test_a_request_that_comes_byte_by_byte(world: World, short: list[bool]
     line.end()
 
 
+@pytest.mark.slow
 async def test_a_client_that_does_not_read_is_waited_for(world: World, short: list[bool]) -> None:
     line = await Line.to(world.server)
     await line.ask(PROBE)
@@ -274,6 +276,7 @@ async def test_a_client_that_does_not_read_is_waited_for(world: World, short: li
     line.end()
 
 
+@pytest.mark.slow
 async def test_checks_keep_a_connection_and_idling_ends_it(world: World, short: list[bool]) -> None:
     server, _ = await served(world, idle_s=1.0)
     line = await Line.to(server)

@@ -22,6 +22,7 @@ from tests.http.world import World
 DOCUMENT = openapi_document()
 
 
+@pytest.mark.slow
 def test_the_document_is_valid_openapi() -> None:
     validate(DOCUMENT)
 

@@ -117,6 +117,7 @@ def hold(path: str, method: str, reply: Reply) -> None:
             Draft202012Validator(whole).validate(reply.body)
 
 
+@pytest.mark.slow
 async def test_every_endpoint_answers_what_the_document_says(world: World) -> None:
     tour = Tour(world, await begin_operator(world, "admin"))
     for part in (users, restraints, lists, presence, other_v1, at_the_client, deactivation, administration, probes):

@@ -126,6 +126,7 @@ async def test_wrong_names_and_passwords_look_alike(
     assert len(verified) == 1, "the time taken shows nothing"
 
 
+@pytest.mark.slow
 async def test_guessing_is_slowed_down_and_not_even_compared(
     door: OperatorAuth, accounts: Accounts, clock: Clock, verified: list[str]
 ) -> None:
@@ -142,6 +143,7 @@ async def test_guessing_is_slowed_down_and_not_even_compared(
     assert await refused(door, accounts, "ann", "guess") == "CredentialsWrong", "a success starts again"
 
 
+@pytest.mark.slow
 async def test_guesses_side_by_side_gain_nothing(door: OperatorAuth, accounts: Accounts, verified: list[str]) -> None:
     outcomes = await asyncio.gather(*(refused(door, accounts, "ann", f"guess {n}") for n in range(20)))
     assert outcomes.count("CredentialsWrong") == throttle.FREE_FAILURES == len(verified)
@@ -171,6 +173,7 @@ def test_many_names_from_one_network_stand_behind_others(clock: Clock) -> None:
     assert not slowed.is_often_wrong("2001:db8::ffff")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("names", "addresses"), [("made up", 1), ("operators", 200)])
 async def test_a_flood_of_wrong_passwords_locks_no_operator_out(addresses: int, names: str) -> None:
     """Forty operators sign in, each once, from the one address that the flood comes from too, or from elsewhere."""

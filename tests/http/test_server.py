@@ -33,6 +33,7 @@ async def test_a_port_in_use_is_an_error_and_nothing_is_left(world: World) -> No
         await serve_http(deps_of(world, HttpOptions(port=world.server.port)))
 
 
+@pytest.mark.slow
 async def test_a_drain_finishes_what_is_in_flight_and_takes_nothing_new(world: World) -> None:
     server = await serve_http(deps_of(world, HttpOptions(port=0)))
     elsewhere = World(world.store, world.node, server, world.session, world.presence, world.feeds, world.gateway)

@@ -106,6 +106,7 @@ def test_parts_of_a_key_do_not_run_together(table: Table) -> None:
     assert (table.get((b"a", b"bc")), table.get((b"ab", b"c", b"")), table.get((b"abc",))) == (None, None, None)
 
 
+@pytest.mark.slow
 def test_a_full_set_forgets_the_one_written_longest_ago(memory: int) -> None:
     table = Shared(memory, 2).failures
     many = 4 * FAILURES.slots
@@ -136,6 +137,7 @@ def test_tables_and_nodes_do_not_mix(memory: int) -> None:
         os.close(other)
 
 
+@pytest.mark.slow
 def test_a_limit_is_one_for_all_processes(memory: int) -> None:
     spending = [started(SPENDING, memory, str(TRIES)) for _ in range(PROCESSES)]
     for one in spending:
@@ -176,6 +178,7 @@ def test_a_process_that_ends_or_hangs_in_its_turn_holds_up_no_other(memory: int,
 
 
 @pytest.mark.parametrize("hangs", [False, True], ids=["ends", "hangs"])
+@pytest.mark.slow
 async def test_passwords_are_verified_by_one_process_at_a_time(
     memory: int, hangs: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

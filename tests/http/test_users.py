@@ -147,6 +147,7 @@ async def test_bad_registrations_change_nothing(world: World, fields: list[Field
     assert await world.store.client.read(("ZCARD", keys.quota(world.app.key))) == [0]
 
 
+@pytest.mark.slow
 async def test_of_200_at_once_a_development_app_takes_exactly_100(world: World) -> None:
     calls = [world.user("getToken.json", [("userId", f"u{number}")]) for number in range(200)]
     replies = await asyncio.gather(*calls)

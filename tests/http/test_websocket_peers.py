@@ -85,6 +85,7 @@ async def test_one_that_vanishes_without_a_word(world: World) -> None:
     await until_offline(world, b"ann")
 
 
+@pytest.mark.slow
 async def test_one_that_takes_nothing_it_is_sent_is_cut_off(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(websocket, "SEND_WITHIN_S", 0.2)
     # By default a User may ask for 200 Users a second, and refusals are too short to fill a socket's buffers in time.

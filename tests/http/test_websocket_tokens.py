@@ -33,6 +33,7 @@ async def until_refused(client: Socket, word: str) -> None:
     await wait_until_async(is_refused, SOON_S, f"it to be answered {word}")
 
 
+@pytest.mark.slow
 async def test_one_whose_token_ended_may_stay_and_do_nothing_with_it(world: World) -> None:
     async with connected(world.url, token_of(with_settings(world.app, token_ttl_s=SHORT_S), "ann")) as ann:
         await until_refused(ann, "token-expired")
@@ -53,6 +54,7 @@ async def test_a_client_whose_secret_was_dropped_may_stay_and_do_nothing(world: 
         assert await ann.ask("ping") == {"type": "pong"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("are_kept", [True, False])
 async def test_a_dropped_secret_puts_out_whom_it_let_in_where_the_app_says_so(world: World, are_kept: bool) -> None:
     """Tokens that are kept over a rotation keep their Sessions too."""

@@ -74,6 +74,7 @@ async def test_a_file_that_is_cut_short_is_left_and_said_once(
     assert node.word(b"bad1", b"b") == "sender-banned"
 
 
+@pytest.mark.slow
 async def test_flipped_bits_are_found(node: Node, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upkeep, "MIN_SCRUB_PAUSE_MS", 100)
     facts = current_facts(directory)

@@ -99,6 +99,7 @@ def directory(tmp_path: Path) -> Path:
     return ledger.directory
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiled", ["1", "0"], ids=["core", "python"])
 @pytest.mark.parametrize("program", [CHILDREN_END, THREADS_ASK], ids=["children", "threads"])
 def test_nothing_is_taken_from_those_who_go_on(program: str, compiled: str, directory: Path) -> None:

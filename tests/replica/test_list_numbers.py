@@ -256,6 +256,7 @@ TestManyOwners = ManyOwners.TestCase
 TestManyOwners.settings = settings(max_examples=examples(60), stateful_step_count=40, deadline=None)
 
 
+@pytest.mark.slow
 class TestWhatTheySave:
     """Bytes an entry in the tree, records of owners included, with 12-byte ids and 25 entries an owner."""
 

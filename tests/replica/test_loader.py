@@ -90,6 +90,7 @@ async def test_a_redis_that_goes_away_leaves_no_file(redis: ScriptedRedis, path:
     assert list(path.parent.iterdir()) == []
 
 
+@pytest.mark.slow
 async def test_no_room_leaves_no_file(redis: ScriptedRedis, path: Path) -> None:
     for i in range(200):
         redis.write(0, "blocked", b"%064d" % i, [b"%064d" % j for j in range(20)], until_ms=FOREVER)
@@ -165,6 +166,7 @@ class TestSpool:
         assert [len(changes[0]) for changes in spool.drain()] == [1_000]
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(80), deadline=None)
 @given(before=st.lists(ops, max_size=15), during=st.lists(st.tuples(st.integers(0, 12), ops), max_size=25))
 def test_any_writes_at_any_moment_of_the_scan_converge(

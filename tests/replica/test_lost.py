@@ -160,6 +160,7 @@ async def test_a_rebuild_that_was_asked_for_lists_nothing(redis_node: Node, stor
     assert losses(redis_node.directory) == []
 
 
+@pytest.mark.slow
 def test_the_command_shows_each_loss_and_how_to_undo_it(tmp_path: Path) -> None:
     folder = tmp_path / "replica" / lost.FOLDER
     folder.mkdir(parents=True)

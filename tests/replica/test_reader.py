@@ -161,6 +161,7 @@ def test_two_replicas_on_one_path_share_the_file_and_close_alone(ledger: Ledger)
     second.close()
 
 
+@pytest.mark.slow
 def test_a_thread_that_ends_gives_its_place_back(ledger: Ledger) -> None:
     def readings() -> int:
         gc.collect()
@@ -223,6 +224,7 @@ def test_another_process_sees_each_commit(ledger: Ledger) -> None:
     assert asker.returncode == 0
 
 
+@pytest.mark.slow
 def test_files_are_replaced_under_four_threads(tmp_path: Path) -> None:
     """What never changes is right in every answer; every thread has seen the last file in the end."""
     directory = tmp_path / "replica"

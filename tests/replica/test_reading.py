@@ -1,4 +1,7 @@
-"""A reader's caches are exact: after any Changes, its answers equal those of a new reader without a cache."""
+"""A reader's caches are exact: after any Changes, its answers equal those of a new reader without a cache.
+
+Each test runs with the compiled core, where it could be built, and with Python alone.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from gate.clock import wall_ms
 from gate.core.model import FOREVER_MS
 from gate.errors import InvalidInput, ReplicaError, ReplicaForeign, ReplicaMissing
-from gate.replica import envs
+from gate.replica import app_reading, envs
 from gate.replica.app_reading import AppReading
 from gate.replica.files import delete_facts, forget_current, make_current
 from gate.replica.layout import BOARD_FILE, user_prefix
@@ -29,11 +32,22 @@ USERS = [b"a", b"b", b"\x00", b"\r\n", "🙂".encode(), b"x" * 64]
 MANY_MS = 86_400_000
 
 
+def without_core(patch: pytest.MonkeyPatch) -> None:
+    """Readers that are made from now on answer in Python."""
+    for module in (app_reading, envs):
+        patch.setattr(module, "trusted_core", lambda: None)
+
+
 class CachesAreExact(RuleBasedStateMachine):
     """Two Apps; one Reading lives through it all, with a cache so small that it also starts over."""
 
+    compiled = True
+
     def __init__(self) -> None:
         super().__init__()
+        self.patch = pytest.MonkeyPatch()
+        if not self.compiled:
+            without_core(self.patch)
         self.directory = Path(tempfile.mkdtemp())
         self.ledger = Ledger(self.directory, 1, app_facts("app"), app_facts("other"))
         self.outgoing: list[Ledger] = []
@@ -47,6 +61,7 @@ class CachesAreExact(RuleBasedStateMachine):
             ledger.close()
         assert envs.open_count(self.directory) == 0
         shutil.rmtree(self.directory)
+        self.patch.undo()
 
     apps = st.sampled_from(["app", "other"])
     users = st.sampled_from(USERS)
@@ -163,14 +178,23 @@ def _same_words(plain: AppReading, cached: AppReading) -> None:
         assert [cached.decide(sender, recipient, now_ms).word for recipient in USERS] == wanted
 
 
+class CachesAreExactInPython(CachesAreExact):
+    """The same without the compiled core."""
+
+    compiled = False
+
+
 TestCachesAreExact = CachesAreExact.TestCase
-TestCachesAreExact.settings = settings(
+TestCachesAreExactInPython = CachesAreExactInPython.TestCase
+TestCachesAreExact.settings = TestCachesAreExactInPython.settings = settings(
     max_examples=examples(25), stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )
 
 
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
+@pytest.fixture(params=["compiled", "Python"])
+def directory(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    if request.param == "Python":
+        without_core(monkeypatch)
     return tmp_path / "replica"
 
 

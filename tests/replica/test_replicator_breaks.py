@@ -229,6 +229,7 @@ class TestCutOff:
         redis.is_away = False
         await node.until(lambda: listener.renewals > before + 1, "renewals")
 
+    @pytest.mark.slow
     async def test_no_room_for_changes_then_room_again(
         self, directory: Path, redis: ScriptedRedis, listener: Listener, monkeypatch: pytest.MonkeyPatch
     ) -> None:

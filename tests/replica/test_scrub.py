@@ -74,6 +74,7 @@ def _lose_a_node(page: bytearray, _: random.Random) -> None:
         page[12:14] = (lower - 2).to_bytes(2, sys.byteorder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [_flip, _zero, _scramble, _lose_a_node])
 def test_damage_is_found_or_does_no_harm(file: FactsFile, damage: Callable[[bytearray, random.Random], None]) -> None:
     file.close()

@@ -19,7 +19,7 @@ from tests.simulation.world import Servers, running_servers, simulate
 
 SEED = seed(1)
 
-SECONDS = float(os.environ.get("GATE_SIMULATE_SECONDS", "120"))
+SECONDS = float(os.environ.get("GATE_SIMULATE_SECONDS", "30"))
 MOST_SCHEDULES = 1_000
 
 

@@ -10,9 +10,10 @@ import pytest
 from gate.core.revision import Position, Revision
 from gate.errors import StoreUnavailable
 from gate.store import keys
-from gate.store.acks import Acknowledger
+from gate.store.acks import Acknowledged, Acknowledger
 from gate.store.nodes import NodeAnnouncer
 from gate.store.store import Store
+from gate.store.subscription import Subscription
 from gate.store.writer import WriteReceipt
 from harness.registry import settle
 from harness.servers import RedisServer
@@ -266,6 +267,27 @@ async def test_a_subscription_that_was_lost_is_taken_again(
         return await acks.wait(written, 20) == "all"
 
     await wait_until_async(is_acknowledged, 5, "the subscription to be back")
+
+
+async def test_after_a_loss_all_nodes_are_asked_for_their_positions(
+    each_redis: RedisServer, store: Store, acks: Acknowledger
+) -> None:
+    asked: list[bytes] = []
+    node = Subscription(store.client, keys.ASK_CHANNEL, asked.append)
+    await node.begin()
+    assert acks.subscription.link is not None
+    await acks.subscription.link.aclose()
+    await wait_until_async(lambda: asked == [b""], 10, "the nodes to be asked")
+    await node.aclose()
+
+
+async def test_a_local_write_is_acknowledged_as_far_as_it_got(store: Store, acks: Acknowledger) -> None:
+    await store.announcer("n2").renew({})
+    written = await ban(store)
+    await store.announcer("n1").renew(positions(written.revisions))
+    assert await acks.acknowledge(written, 100) == Acknowledged("node", "")
+    await store.announcer("n2").announce(positions(written.revisions))
+    assert await acks.acknowledge(written, 10_000) == Acknowledged("all", "")
 
 
 async def test_a_wait_ends_in_time_while_the_server_hangs(private_redis: RedisServer) -> None:

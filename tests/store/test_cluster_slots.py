@@ -74,6 +74,7 @@ def is_free(port: int) -> bool:
     return False
 
 
+@pytest.mark.slow
 async def test_every_script_runs_in_cluster_mode(redis_flavor: Flavor, tmp_path: Path) -> None:
     server = RedisServer.start(redis_flavor, tmp_path, low_port(), extra=["--cluster-enabled", "yes"])
     try:

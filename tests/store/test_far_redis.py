@@ -75,6 +75,7 @@ async def test_a_server_that_asks_for_a_certificate_gets_it(far_redis: FarRedis)
     await store.aclose()
 
 
+@pytest.mark.slow
 def test_the_doctor_measures(far_redis: FarRedis, tmp_path: Path) -> None:
     def doctor(url: str) -> str:
         return Command(tmp_path / "no-node", "some-app", url)("doctor", status=1).out

@@ -79,6 +79,7 @@ async def test_the_masters_that_sentinels_know_are_named(setup: SentinelSetup) -
     assert await refusal_of(url) == f"the Sentinels of {url} know no master of that name: they know {NAME}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("redis_flavor", ["redis-7"], indirect=True)
 def test_a_start_and_every_command_say_so_in_one_line(setup: SentinelSetup, tmp_path: Path) -> None:
     url = f"redis://127.0.0.1:{setup.sentinels[0].port}"

@@ -360,6 +360,7 @@ MAX_IDLE_CONNECTION_BYTES = 8_192
 """In the worker's process, the loop's transport included and the kernel's buffers not. Measured: see the test's output."""
 
 
+@pytest.mark.slow
 async def test_ten_thousand_idle_connections(serve: Serve, many_descriptors: int) -> None:
     server = await serve(max_connections=2 * many_descriptors, auth_within_ms=600_000)
     before = _resident_bytes()
