@@ -41,7 +41,8 @@ class Pinging:
 
     def add(self, ping: Ping) -> None:
         """Ping a connection until it is gone."""
-        self._put(ping, self._every_s * self._draw())
+        first_in_s = self._every_s * self._draw()
+        heappush(self._due, (asyncio.get_running_loop().time() + first_in_s, next(self._numbers), ping))
         if self._going is None or self._going.done():
             self._going = asyncio.create_task(self._go_round(), name="pings")
 
@@ -51,9 +52,6 @@ class Pinging:
             self._going.cancel()
             await asyncio.wait([self._going])
 
-    def _put(self, ping: Ping, in_s: float) -> None:
-        heappush(self._due, (asyncio.get_running_loop().time() + in_s, next(self._numbers), ping))
-
     async def _go_round(self) -> None:
         clock = asyncio.get_running_loop().time
         while self._due:
@@ -62,4 +60,5 @@ class Pinging:
             while self._due and self._due[0][0] <= clock():
                 _, _, ping = heappop(self._due)
                 if await ping():
-                    self._put(ping, self._every_s)
+                    # From now on, not from when it was due: each has its whole time for an answer.
+                    heappush(self._due, (clock() + self._every_s, next(self._numbers), ping))

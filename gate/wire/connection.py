@@ -42,12 +42,12 @@ from gate.wire.waiting import RevisionWait, too_late
 if TYPE_CHECKING:
     from gate.wire.listener import WireServer
 
+# How long a peer may leave a command unfinished, or its replies unread.
 STALL_LIMIT_MS = 30_000
-"""How long a peer may leave a command unfinished, or its replies unread."""
+# An unfinished command of a peer without an App: by what others may hold, a few hundred would fill the memory.
 MAX_STRANGER_BYTES = 64 * 1024
-"""An unfinished command of a peer without an App: by what others may hold, a few hundred would fill the memory."""
+# All that a peer may send without an App: what clients send on connecting is less than 1 KiB.
 STRANGER_BUDGET_BYTES = 2 * MAX_STRANGER_BYTES
-"""All that a peer may send without an App: what clients send on connecting is less than 1 KiB."""
 
 
 class Connection(asyncio.BufferedProtocol):

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from gate.native import Checks, Socket, Sockets
 from gate.tls_transport import TlsTransport
 
+# Unsent replies at which a peer counts as not reading.
 WRITE_HIGH_WATER_BYTES = 256 * 1024
-"""Unsent replies at which a peer counts as not reading."""
 
 
 class Line:

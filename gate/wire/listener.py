@@ -29,15 +29,15 @@ from gate.wire.resp import LONE_BYTES
 from gate.wire.slots import AUTH_WITHIN_MS, Slots
 from gate.wire.turns import SLICE_US, TURN_BYTES
 
+# Connections the kernel may hold while the worker decides: a router fleet reconnecting at once.
 BACKLOG = 4_096
-"""Connections the kernel may hold while the worker decides: a router fleet reconnecting at once."""
 TICK_S = 1.0
+# For so long a worker that drains goes on as before: what was sent to it before it stopped listening has arrived by then.
 DRAIN_GRACE_S = 0.05
-"""For so long a worker that drains goes on as before: what was sent to it before it stopped listening has arrived by then."""
+# Of the process's file limit, or half of it where that is less, kept for LMDB, logs and the loop itself.
 SPARE_DESCRIPTORS = 64
-"""Of the process's file limit, or half of it where that is less, kept for LMDB, logs and the loop itself."""
+# Connections where the process has no file limit: more than a worker's memory carries.
 UNLIMITED = 1 << 20
-"""Connections where the process has no file limit: more than a worker's memory carries."""
 
 
 @dataclass(frozen=True, slots=True)
