@@ -69,7 +69,7 @@ def audit(
 
         print_json({"entries": [msgspec.to_builtins(audit_line(entry)) for entry in found]} | is_cut)
     elif found:
-        print_table(("when", "what", "user", "of what", "actor", "reason"), (_row(entry) for entry in found))
+        print_table(("when", "what", "user", "of what", "by", "actor", "reason"), (_row(entry) for entry in found))
     else:
         say("nothing was done")
 
@@ -88,10 +88,16 @@ def _show_deployment(command: Command, from_ms: int, to_ms: int, limit: int) -> 
         print_json({"entries": [msgspec.to_builtins(deployment_audit_line(entry)) for entry in found]} | is_cut)
     elif found:
         rows = (
-            (shown_moment(one.at_ms), one.kind, one.about, one.value.decode(), *map(_shown_text, (one.by, one.why)))
+            (
+                shown_moment(one.at_ms),
+                one.kind,
+                one.about,
+                one.value.decode(),
+                *_who(one),
+            )
             for one in found
         )
-        print_table(("when", "what", "App or operator", "changed", "actor", "reason"), rows)
+        print_table(("when", "what", "App or operator", "changed", "by", "actor", "reason"), rows)
     else:
         say("nothing was done")
 
@@ -106,6 +112,13 @@ async def _up_to(limit: int, read: Callable[..., Awaitable[tuple[list[T], str | 
         if cursor is None:
             break
     return found
+
+
+def _who(entry: AuditEntry | DeploymentEntry) -> tuple[str, str, str]:
+    """Who did it and from where, the actor, and the reason."""
+    kind, name, _, address = entry.origin
+    where = f" at {address}" if address else ""
+    return f"{kind} {_shown_text(name)}".strip() + where, _shown_text(entry.by), _shown_text(entry.why)
 
 
 def _shown_text(text: str) -> str:
@@ -137,5 +150,5 @@ def _row(entry: AuditEntry) -> tuple[str, ...]:
         entry.kind,
         shown_id(entry.user),
         " ".join(what),
-        *map(_shown_text, (entry.by, entry.why)),
+        *_who(entry),
     )

@@ -230,6 +230,17 @@ def login_name() -> str:
     return name[:MAX_ACTOR_CHARS] if name.isprintable() else ""
 
 
+def system_user() -> str:
+    """The name of the user that this process runs as, by the system's own list; its number if it has none there."""
+    import pwd  # late: only writes name an actor
+
+    uid = os.getuid()
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
 class Mistakes:
     """Collects the mistakes of one call, so that all are named at once."""
 

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from gate.cli.options import Target
+from gate.cli.options import Target, system_user
 from gate.clock import wall_ms
 from gate.core.model import AppFacts
 from gate.core.revision import join_revisions
@@ -116,7 +116,9 @@ def _waited_for(target: Target) -> str | None:
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's asynchronous part. What Redis refuses is `Unavailable`, in its words."""
     from gate.store.link import ReplyError  # late, as in `open_store`
+    from gate.store.origin import ORIGIN, Origin
 
+    ORIGIN.set(Origin("cli", system_user()))
     try:
         return asyncio.run(work)
     except ReplyError as refusal:

@@ -20,7 +20,7 @@ from gate.console.views import OF_ALL, OF_APP, OPEN, RENEWED, STATIC, View
 from gate.console.views.sign_in import sign_in_place
 from gate.errors import AppUnknown, GateError, InvalidInput, StoreUnavailable
 from gate.http.auth import app_with_key
-from gate.http.auth_watch import WHO, watched
+from gate.http.auth_watch import WHO, called_by, watched
 from gate.http.context import Deps
 from gate.http.errors import MethodWrong, PathUnknown, v1_problem
 from gate.http.operators import OperatorAuth
@@ -103,6 +103,7 @@ class ConsoleRouter:
         request[_IS_KNOWN] = context.known is not None
         if context.known is not None:
             request[WHO] = {"operator": context.known.operator.name}
+            called_by(request, deps, "operator", context.known.operator.name)
         if context.known is None:
             return see_other(sign_in_place(request))
         if views is None:

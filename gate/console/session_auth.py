@@ -48,6 +48,7 @@ class SessionAuth:
 
     def __init__(self, operator_auth: OperatorAuth, monotonic: Callable[[], int] = monotonic_ms) -> None:
         self._operator_auth = operator_auth
+        self.sign_ins = operator_auth.sign_ins
         self._monotonic = monotonic
         self._seen = operator_auth.shared.recalled
         self._signed_out = operator_auth.shared.signed_out

@@ -31,7 +31,7 @@ from gate.core.limits import EACH_CLIENT, limit_names
 from gate.core.operators import OperatorRole
 from gate.errors import GateError
 from gate.http import auth, client, rongcloud, v1
-from gate.http.auth_watch import WHO, watched
+from gate.http.auth_watch import CALL_ID, WHO, called_by, watched
 from gate.http.bodies import refuse_encoded, release_body
 from gate.http.client import endpoint as client_endpoint
 from gate.http.client import page, websocket
@@ -63,7 +63,6 @@ _OF_OPERATORS = ("/v1/apps", "/v1/deployment-audit")
 _CLIENT = "/client"
 _GROUPS = {check.PATH: check.GROUP, "/v1/explain": check.GROUP, "/v1/events": "events", websocket.PATH: "websocket"}
 """What is counted apart: the one is quick, the other lasts for hours."""
-_ID = web.RequestKey("request_id", str)
 
 log = structlog.get_logger("gate.http")
 
@@ -150,7 +149,7 @@ def _serving(deps: Deps, routes: Routes, mounted: Sequence[Mounted]) -> Middlewa
     async def serve(request: web.Request, handler: Handler) -> web.StreamResponse:
         """Never raises but for a cancelled request."""
         started = perf_counter()
-        request[_ID] = request_id = request_id_of(request.headers)
+        request[CALL_ID] = request_id = request_id_of(request.headers)
         matched = request.match_info.handler
         group = routes.groups[matched]
         pages = pages_of.get(group)
@@ -200,7 +199,7 @@ def _worded(request: web.Request, fault: GateError, is_served: bool) -> Problem:
 
 async def _label(request: web.Request, response: web.StreamResponse) -> None:
     """The headers of every answer; here, since those of a stream are sent long before it has been served."""
-    response.headers[REQUEST_ID] = request.get(_ID) or request_id_of(request.headers)
+    response.headers[REQUEST_ID] = request.get(CALL_ID) or request_id_of(request.headers)
     response.headers["Server"] = "gate"  # aiohttp would name its own version and Python's
 
 
@@ -225,6 +224,7 @@ def _rongcloud_app(deps: Deps, routes: Routes) -> web.Application:
             with watched(request, deps, "rongcloud"):
                 facts, caller = await auth.signed_caller(request.headers, deps, now_ms)
             request[WHO] = auth.who_of(facts.key, caller)
+            called_by(request, deps, caller.kind, caller.name)
             deps.limiter.spend(facts, names)
             request[APP_REQUEST] = AppRequest(request, deps, facts, now_ms, caller)
         return await handler(request)
@@ -263,6 +263,7 @@ def _v1_app(deps: Deps, routes: Routes) -> web.Application:
             with watched(request, deps, "http"):
                 facts, caller = await auth.v1_caller(request.headers, deps, now_ms)
             request[WHO] = auth.who_of(facts.key, caller)
+            called_by(request, deps, caller.kind, caller.name)
             caller.require(scopes[matched])  # before the limits: what is refused for its scope spends none
             deps.limiter.spend(facts, names)
             request[APP_REQUEST] = AppRequest(request, deps, facts, now_ms, caller)
@@ -307,6 +308,7 @@ def _client_app(deps: Deps, routes: Routes) -> web.Application:
             with watched(request, deps, "client"):
                 call = request[CLIENT_REQUEST] = client_request(request, deps, deps.now_ms())
             request[WHO] = {"app": call.app_key}
+            called_by(request, deps, "user", call.caller.name)
             deps.limiter.spend(call.facts, names, call.user)
         return await handler(request)
 

@@ -11,9 +11,17 @@ from gate.auth_failures import AuthReason, Surface, auth_failed
 from gate.errors import AppUnknown, GateError, InvalidInput, TokenFault, TokenRefused
 from gate.http.context import Deps
 from gate.http.errors import CredentialsWrong, TriedTooOften
+from gate.store.origin import ORIGIN, Origin, OriginKind
 
+CALL_ID = web.RequestKey("request_id", str)
 WHO = web.RequestKey("who", dict[str, str])
 """Who was authenticated, for the access log: `app`, `key` or `operator`."""
+
+
+def called_by(request: web.Request, deps: Deps, kind: OriginKind, name: str) -> None:
+    """From here on the writes of this request are its caller's in the audit."""
+    ORIGIN.set(Origin(kind, name, request.get(CALL_ID, ""), deps.address_of(request)))
+
 
 _OF_TOKENS: dict[TokenFault, AuthReason] = {
     "malformed": "bad-token",

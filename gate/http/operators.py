@@ -40,6 +40,7 @@ from gate.http.context import Deps, RequestContext
 from gate.http.errors import CredentialsWrong, RoleInsufficient, TriedTooOften
 from gate.http.routing import app_in
 from gate.http.shared import Shared
+from gate.http.sign_ins import SignIns
 from gate.http.throttle import Lanes, LanesFull, Throttle
 from gate.store.operators import Operators
 from gate.store.passwords import decoy_hash, password_fits
@@ -106,8 +107,13 @@ async def operator_request(
 ) -> OperatorRequest:
     """The call of an operator with at least this role. Raises what its mistakes are, and `StoreUnavailable`."""
     name, password = basic_pair(request.headers.get("Authorization", ""), "an operator's name and password")
-    operator = await operator_auth.admit(deps.store.operators, name, password, deps.address_of(request))
+    try:
+        operator = await operator_auth.admit(deps.store.operators, name, password, deps.address_of(request))
+    except CredentialsWrong:
+        await operator_auth.sign_ins.refused(request, deps, "operator", name)
+        raise
     request[WHO] = {"operator": operator.name}
+    await operator_auth.sign_ins.accepted(request, deps, "operator", operator.name)
     if not may(operator.role, needed):
         raise RoleInsufficient(f"this takes the role {needed}, and {operator.name} is {operator.role}")
     if reach == "deployment" and operator.apps is not None:
@@ -126,6 +132,7 @@ class OperatorAuth:
         """`shared` with the node's other HTTP processes; None where there are none."""
         self.shared = shared or Shared()
         self._monotonic = monotonic
+        self.sign_ins = SignIns(monotonic)
         self._throttle = Throttle(monotonic, self.shared.failures)
         self._key = secrets.token_bytes(32)
         self._remembered: OrderedDict[bytes, int] = OrderedDict()

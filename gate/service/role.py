@@ -24,6 +24,7 @@ from gate.service.limits import raise_file_limit
 from gate.service.metrics_directory import DIRECTORY_VARIABLE, reserve_counts
 from gate.service.parent_death import die_with_parent
 from gate.service.role_messages import GO, RELOAD, RoleConfig, RoleMessage, pack, read_role_config
+from gate.store.origin import ORIGIN, Origin
 
 CHANNEL = 0
 ORPHAN_GRACE_S = 1.5
@@ -138,6 +139,7 @@ class RoleContext:
 async def run_role(context: RoleContext, main: Main) -> int:
     """Run the role until a stop is requested; returns the exit status."""
     loop = asyncio.get_running_loop()
+    ORIGIN.set(Origin("node", context.config.node_name))
     loop.add_signal_handler(signal.SIGTERM, context.stopping.set)
     context.listen()
     beating = asyncio.create_task(context.beat())

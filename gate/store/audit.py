@@ -23,6 +23,7 @@ from gate.core.revision import APPS_PARTITION
 from gate.errors import InvalidInput
 from gate.store import keys, scripts
 from gate.store.link import Command
+from gate.store.origin import Origin, packed_origin, unpacked_origin
 from gate.store.scripts import Call
 from gate.store.writer import Attribution, Writer
 
@@ -40,7 +41,8 @@ NOTED: frozenset[str] = frozenset(get_args(Noted))
 
 # Kinds of entries in the deployment's audit.
 DeploymentKind = Literal[
-    "app-created", "app-changed", "app-removed", "operator-added", "operator-changed", "operator-removed", "facts-lost"
+    "app-created", "app-changed", "app-removed", "operator-added", "operator-changed", "operator-removed", "operator-signed-in",
+    "operator-refused", "facts-lost",
 ]  # fmt: skip
 
 _CURSOR = re.compile(r"([1-9]\d{0,15})-(\d{1,16})-(\d{1,4})")
@@ -59,6 +61,7 @@ class AuditEntry(NamedTuple):
     value: bytes
     by: str
     why: str
+    origin: Origin
 
 
 class DeploymentEntry(NamedTuple):
@@ -70,6 +73,7 @@ class DeploymentEntry(NamedTuple):
     value: bytes
     by: str
     why: str
+    origin: Origin
 
 
 class _Place(NamedTuple):
@@ -151,10 +155,16 @@ class Audit:
     async def note_loss(self, app_key: str, node: str, lost: int, why: str, *, in_app: bool = True) -> None:
         """Record that Redis lost facts that a node's Replica has: in the deployment's audit, and in the App's."""
         value = {"lost": lost}
-        args: list[str | bytes] = ["facts-lost", app_key, node, why, msgspec.json.encode(value)]
+        args: list[str | bytes] = ["facts-lost", app_key, node, why, msgspec.json.encode(value), packed_origin()]
         await self._writer.client.write([Call(scripts.DEPLOYMENT_NOTE, [keys.deployment_audit()], args)])
         if in_app:
             await self._note(app_key, "facts-lost", b"", Attribution(node, why), value)
+
+    async def note_sign_in(self, name: str, *, accepted: bool, value: Mapping[str, object]) -> None:
+        """Record in the deployment's audit that an operator signed in, or that somebody was refused under its name."""
+        kind: DeploymentKind = "operator-signed-in" if accepted else "operator-refused"
+        args: list[str | bytes] = [kind, name, "", "", msgspec.json.encode(value), packed_origin()]
+        await self._writer.client.write([Call(scripts.DEPLOYMENT_NOTE, [keys.deployment_audit()], args)])
 
     async def deployment_page(
         self, count: int, *, from_ms: int = 0, to_ms: int = FOREVER_MS, cursor: str | None = None
@@ -185,7 +195,7 @@ class Audit:
         call = Call(
             scripts.AUDIT_NOTE,
             [keys.audit(self._writer.partition_of(app_key, user), app_key)],
-            [instead_of, kind, attribution.by, attribution.why, "u", user, "v", msgspec.json.encode(value)],
+            [instead_of, kind, *attribution, "o", packed_origin(), "u", user, "v", msgspec.json.encode(value)],
         )
         entry: bytes = (await self._writer.client.write([call]))[0]
         return entry.decode()
@@ -262,6 +272,7 @@ def _entry(partition: int, row: Sequence[object]) -> AuditEntry:
         fields.get(b"v", b""),
         fields[b"by"].decode(),
         fields[b"why"].decode(),
+        unpacked_origin(fields.get(b"o")),
     )
 
 
@@ -270,4 +281,6 @@ def _deployment_entry(row: Sequence[object]) -> DeploymentEntry:
     assert isinstance(entry_id, bytes) and isinstance(flat, list)
     fields: dict[bytes, bytes] = dict(zip(flat[::2], flat[1::2], strict=True))
     kind, about, by, why = (fields[name].decode() for name in (b"k", b"a", b"by", b"why"))
-    return DeploymentEntry(int(entry_id.partition(b"-")[0]), kind, about, fields[b"v"], by, why)
+    return DeploymentEntry(
+        int(entry_id.partition(b"-")[0]), kind, about, fields[b"v"], by, why, unpacked_origin(fields.get(b"o"))
+    )

@@ -14,6 +14,7 @@ from gate.errors import OperatorExists, OperatorUnknown, Refused, StoreUnavailab
 from gate.store import keys, scripts
 from gate.store.audit import DeploymentKind
 from gate.store.client import Client
+from gate.store.origin import packed_origin
 from gate.store.scripts import Call
 from gate.store.writer import UNEXPLAINED, Attribution
 
@@ -85,7 +86,7 @@ class Operators:
         call = Call(
             scripts.OPERATOR_WRITE,
             [keys.operators(), keys.deployment_audit()],
-            [name, present, packed, kind, attribution.by, attribution.why, _changed(before, wanted)],
+            [name, present, packed, kind, attribution.by, attribution.why, _changed(before, wanted), packed_origin()],
         )
         (outcome,) = await self._client.write([call])
         assert isinstance(outcome, bytes)

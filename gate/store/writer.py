@@ -20,6 +20,7 @@ from gate.store import keys
 from gate.store.client import Client
 from gate.store.joins import RecentRegistry, mark_of, reading
 from gate.store.link import Reply
+from gate.store.origin import packed_origin
 from gate.store.registry import READ, Registry, parse_registry
 from gate.store.scripts import Call, Script
 
@@ -49,7 +50,7 @@ class WriteReceipt(NamedTuple):
 
 
 class Attribution(NamedTuple):
-    """The actor and the reason of a write, as given by the caller; for the audit."""
+    """The actor and the reason of a write, as given by the caller; for the audit, next to its `gate.store.origin`."""
 
     by: str = ""
     why: str = ""
@@ -167,7 +168,7 @@ def logged_call(app: str, step: Step, now_ms: int) -> Call:
         step.script,
         [keys.meta(partition), keys.log(partition), *step.keys, keys.audit(partition, app)],
         [now_ms, secrets.token_hex(8), secrets.token_hex(6), LOG_MAX_ENTRIES, app, *step.args,
-         "" if step.attribution is None else "1", by, why],
+         "" if step.attribution is None else "1", by, why, packed_origin()],
     )  # fmt: skip
 
 

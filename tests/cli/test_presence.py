@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import requests
 
-from gate.cli.options import login_name
+from gate.cli.options import login_name, system_user
 from gate.core.model import AppFacts
 from gate.service.embedded import socket_path, socket_url
 from harness.ports import free_port
@@ -156,6 +156,9 @@ def test_a_kick_is_in_the_audit(gate: Command, edge: Edge) -> None:
     gate("kick", "ann")
     last, first = gate.json("audit", "--user", "ann")["entries"]
     assert first.pop("at") <= last.pop("at")
+    for entry in (first, last):
+        assert entry.pop("by") == {"kind": "cli", "name": system_user()}
+        assert entry.pop("on_behalf_of", "") == entry["actor"]
     assert first == {
         "what": "kicked",
         "user": "ann",

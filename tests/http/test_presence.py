@@ -256,6 +256,9 @@ async def test_a_kick_is_in_the_audit(world: World) -> None:
     entries = (await world.v1("GET", "audit?user=ann")).body["entries"]
     for entry in entries:
         assert abs(entry.pop("at") - now_ms()) < 60_000
+        assert entry.pop("by") == {"kind": "app", "name": world.app.key}
+        assert (entry.pop("address"), bool(entry.pop("request_id"))) == ("127.0.0.1", True)
+        assert entry.pop("on_behalf_of", "") == entry["actor"]
     assert entries == [
         {"what": "kicked", "user": "ann", "session": phone, "closed": 1, "actor": "", "reason": ""},
         {"what": "kicked", "user": "ann", "platform": "Web", "closed": 2, **because},

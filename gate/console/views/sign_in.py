@@ -45,8 +45,11 @@ async def show(context: ConsoleContext) -> web.Response:
         )
     except StoreUnavailable as fault:
         return _away(context, following, fault)
+    sign_ins = context.session_auth.sign_ins
     if cookie is None:
+        await sign_ins.refused(context.request, context.deps, "console", asserted.name)
         return _form(context, following, 403, f"{asserted.name} is signed in at the proxy, but is no operator here.")
+    await sign_ins.accepted(context.request, context.deps, "console", asserted.name)
     return _entered(context, following, cookie)
 
 
@@ -67,6 +70,7 @@ async def enter(context: ConsoleContext) -> web.Response:
                 context.deps.store, name, password, context.address, context.now_ms, context.agent
             )
     except CredentialsWrong as fault:
+        await context.session_auth.sign_ins.refused(context.request, context.deps, "console", name)
         return _form(context, following, 401, f"{_sentence(fault)}.", name)
     except TriedTooOften as fault:
         refused = _form(context, following, 429, f"{_sentence(fault)}.", name)
@@ -74,6 +78,7 @@ async def enter(context: ConsoleContext) -> web.Response:
         return refused
     except StoreUnavailable as fault:
         return _away(context, following, fault, name)
+    await context.session_auth.sign_ins.accepted(context.request, context.deps, "console", name)
     return _entered(context, following, cookie)
 
 

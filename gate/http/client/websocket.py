@@ -25,7 +25,7 @@ from gate.core.limits import EACH_CLIENT, limit_names
 from gate.core.model import FOREVER_MS
 from gate.core.presence import CloseReason, Verified, parse_platform
 from gate.errors import InvalidInput, Unavailable
-from gate.http.auth_watch import WHO, watched
+from gate.http.auth_watch import WHO, called_by, watched
 from gate.http.client import messages
 from gate.http.client.endpoint import bearer
 from gate.http.context import Deps, query_of
@@ -74,6 +74,7 @@ async def connect(request: web.Request, deps: Deps) -> web.StreamResponse:
     with watched(request, deps, "websocket"), deps.replica as snapshot:
         by = authorize_connect(snapshot, shown, deps.now_ms())
     request[WHO] = {"app": by.app.key}
+    called_by(request, deps, "user", by.user.decode("utf-8", "backslashreplace"))
     deps.limiter.spend(by.app, _LIMITS, by.user)
     client = Client(deps, gateway, socket, by)
     await client.open(platform, deps.address_of(request))

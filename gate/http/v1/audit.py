@@ -20,6 +20,7 @@ from gate.http.fields import IdJson, json_id, until_json
 from gate.http.paging import CURSOR_TEXT
 from gate.http.requests import Query
 from gate.store.audit import MAX_AUDIT_PAGE, NOTED, AuditEntry, DeploymentEntry, DeploymentKind, Noted
+from gate.store.origin import OriginKind
 
 DEFAULT_PAGE = 100
 _CURSOR = r"^([1-9][0-9]{0,15}-[0-9]{1,16}-[0-9]{1,4})?$"
@@ -49,8 +50,15 @@ class DeploymentAuditQuery(Query, frozen=True):
     cursor: Cursor | None = None
 
 
+class AuditBy(Struct, kw_only=True):
+    """Who did it, as Gate found out itself; `kind` is `unknown` in entries of versions before 0.7."""
+
+    kind: OriginKind
+    name: str
+
+
 class AuditLine(Struct, kw_only=True):
-    """Who (`actor`) did what to whom (`user`, with its `members`), when, until when and why."""
+    """Who (`by`; `on_behalf_of` in its own words) did what to whom (`user`, with its `members`), when, until when and why."""
 
     at: int
     what: Kind | Noted
@@ -66,6 +74,10 @@ class AuditLine(Struct, kw_only=True):
     lost: int | UnsetType = UNSET
     actor: str
     reason: str
+    by: AuditBy
+    on_behalf_of: str | UnsetType = UNSET
+    request_id: str | UnsetType = UNSET
+    address: str | UnsetType = UNSET
 
 
 class AuditPage(Struct, kw_only=True):
@@ -76,7 +88,7 @@ class AuditPage(Struct, kw_only=True):
 
 
 class DeploymentAuditLine(Struct, kw_only=True):
-    """Who (`actor`) did what to which App or operator (`about`), when and why."""
+    """Who (`by`) did what to which App or operator (`about`), when and why."""
 
     at: int
     what: DeploymentKind
@@ -84,6 +96,10 @@ class DeploymentAuditLine(Struct, kw_only=True):
     changed: dict[str, Any]
     actor: str
     reason: str
+    by: AuditBy
+    on_behalf_of: str | UnsetType = UNSET
+    request_id: str | UnsetType = UNSET
+    address: str | UnsetType = UNSET
 
 
 class DeploymentAuditPage(Struct, kw_only=True):
@@ -108,7 +124,8 @@ async def page(call: AppRequest, query: AuditQuery) -> AuditPage:
 
 def audit_line(entry: AuditEntry) -> AuditLine:
     """Without the members that an entry of its kind does not have."""
-    line = AuditLine(at=entry.at_ms, what=cast("Kind | Noted", entry.kind), actor=entry.by, reason=entry.why)
+    what = cast("Kind | Noted", entry.kind)
+    line = AuditLine(at=entry.at_ms, what=what, actor=entry.by, reason=entry.why, **_origin(entry))
     if entry.user:
         line.user = json_id(entry.user)
     if entry.members:
@@ -136,7 +153,16 @@ def deployment_audit_line(entry: DeploymentEntry) -> DeploymentAuditLine:
         changed=orjson.loads(entry.value),
         actor=entry.by,
         reason=entry.why,
+        **_origin(entry),
     )
+
+
+def _origin(entry: AuditEntry | DeploymentEntry) -> dict[str, Any]:
+    kind, name, request_id, address = entry.origin
+    # Of the other kinds the actor is Gate's own word: an operator's name, a node's, or that a User did it.
+    on_behalf_of = entry.by if kind in ("app", "key", "cli", "unknown") else ""
+    known = {"on_behalf_of": on_behalf_of, "request_id": request_id, "address": address}
+    return {"by": AuditBy(kind=kind, name=name), **{member: text for member, text in known.items() if text}}
 
 
 ENDPOINTS: dict[tuple[str, str], Endpoint[AppRequest]] = {

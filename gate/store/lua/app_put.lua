@@ -13,6 +13,6 @@ if present ~= ARGV[7] and not (ARGV[7] == '*' and present ~= '') then
 end
 open_log()
 append('app-set', {'v', ARGV[6]}, {'v', ARGV[8]})
-audit_deployment(KEYS[4], present == '' and 'app-created' or 'app-changed', app, by, why, ARGV[8])
+audit_deployment(KEYS[4], present == '' and 'app-created' or 'app-changed', app, by, why, origin, ARGV[8])
 redis.call('HSET', KEYS[3], app, ARGV[6])
 return close_log()

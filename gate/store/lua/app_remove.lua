@@ -8,7 +8,7 @@
 open_log()
 append('app-removed', {}, false)  -- not in the App's own audit, which is removed with it
 if redis.call('HEXISTS', KEYS[3], app) == 1 then
-  audit_deployment(KEYS[4], 'app-removed', app, by, why, '{}')
+  audit_deployment(KEYS[4], 'app-removed', app, by, why, origin, '{}')
 end
 redis.call('HDEL', KEYS[3], app)
 return close_log()

@@ -2,6 +2,7 @@
 --   KEYS  1 operators  2 deployment audit
 --   ARGV  1 name  2 the required present value: '' none, otherwise exactly this JSON  3 the new value: JSON, '' to remove
 --         4 kind of the audit's entry  5 by  6 why  7 what changed, as JSON without the password's hash
+--         8 origin
 --   returns 'ok'; or 'differs' or 'last-admin' with nothing written
 -- Atomic: of two callers who change one operator the second sees the change; and two admins who remove each other concurrently
 -- must not leave a deployment without an administrator.
@@ -30,7 +31,7 @@ if is_admin(ARGV[2]) and not is_admin(ARGV[3]) then
     return 'last-admin'
   end
 end
-audit_deployment(KEYS[2], ARGV[4], ARGV[1], ARGV[5], ARGV[6], ARGV[7])
+audit_deployment(KEYS[2], ARGV[4], ARGV[1], ARGV[5], ARGV[6], ARGV[8], ARGV[7])
 if ARGV[3] == '' then
   redis.call('HDEL', KEYS[1], ARGV[1])
 else

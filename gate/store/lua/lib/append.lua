@@ -6,14 +6,15 @@
 --       ARGV[5] App key
 -- After its own keys and arguments the writer appends those of every write. They are removed here, so that a script counts its
 -- own by #KEYS and #ARGV: the last key is the App's audit stream; the last arguments are '1' to audit the Changes (or ''), the
--- actor, and the reason.
+-- actor, the reason, and the origin (gate/store/origin.py).
 -- The script calls open_log() once every check has passed, append() for each Change, then changes its state, and returns
 -- close_log(): {seq, epoch}. Appending comes before any change of state, so that a log that refuses an entry (out of
 -- memory, disk full, read-only) leaves nothing half-written.
 -- A script that ends halfway nevertheless, as for a missing right of its user, leaves entries that meta does not count. It is
 -- unknown what else it changed, so the Partition begins a new history: every follower loads a snapshot.
 
-local why, by, is_audited = table.remove(ARGV), table.remove(ARGV), table.remove(ARGV) == '1'
+local origin, why, by = table.remove(ARGV), table.remove(ARGV), table.remove(ARGV)
+local is_audited = table.remove(ARGV) == '1'
 local audit_stream = table.remove(KEYS)
 local now = tonumber(ARGV[1])
 local app = ARGV[5]
@@ -44,9 +45,9 @@ local function open_log()
   end
 end
 
--- Appends an audit entry: action, User, actor and reason. Its moment is its id, on the server's clock.
+-- Appends an audit entry: action, User, actor, reason and origin. Its moment is its id, on the server's clock.
 local function audit(kind, fields)
-  redis.call('XADD', audit_stream, '*', 'k', kind, 'by', by, 'why', why, unpack(fields))
+  redis.call('XADD', audit_stream, '*', 'k', kind, 'by', by, 'why', why, 'o', origin, unpack(fields))
 end
 
 -- `fields` are those of gate/core/changes.py after k t w p a: a flat list of names and values. The audit entry has the same,
