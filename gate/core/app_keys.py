@@ -99,7 +99,7 @@ def shown_key(key: AppKey) -> dict[str, Any]:
 def _free_digest(facts: AppFacts, secret: str) -> str:
     """The digest of a secret that the App does not use yet: else one secret would have the scopes of two credentials."""
     if caller_with(facts, app_secret(secret).encode()) is not None:
-        raise InvalidInput("secret", "is a secret of this App or of one of its keys already: choose another")
+        raise Refused("the secret is one of this App's or of its keys already: choose another")
     return digest_of(secret.encode())
 
 

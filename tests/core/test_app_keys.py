@@ -67,9 +67,9 @@ def test_a_removed_key_is_gone_and_its_name_is_free() -> None:
 def test_one_secret_is_one_credential(taken: str) -> None:
     facts = msgspec.structs.replace(APP, secrets=tuple(secret.ljust(20, "x") for secret in APP.secrets))
     taken = taken.ljust(20, "x")
-    with pytest.raises(InvalidInput, match="choose another") as refusal:
+    with pytest.raises(Refused, match="choose another") as refusal:
         with_key(facts, "third", ("check",), taken, 3)
-    with pytest.raises(InvalidInput):
+    with pytest.raises(Refused):
         with_rotated_key(facts, "edge", taken)
     with pytest.raises(InvalidInput):
         with_new_secret(without_old(facts), taken)

@@ -11,7 +11,7 @@ HTTP Basic with an operator's name and password, as `/v1/apps`, whose table hold
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -32,7 +32,7 @@ from gate.errors import InvalidInput
 from gate.http.endpoint import Effective, Endpoint, answered
 from gate.http.fields import Reason
 from gate.http.operators import OperatorRequest
-from gate.http.requests import Body
+from gate.http.requests import Body, Schema
 from gate.store.new_credentials import new_app_secret
 
 KEY_NAME = {"pattern": KEY_NAME_PATTERN, "examples": ["router-1"]}
@@ -64,6 +64,13 @@ class AddingKey(Body, frozen=True, kw_only=True):
 
 class RotatingKey(Body, frozen=True, kw_only=True):
     """A new secret, made up if none is given; or `finish`, which ends the previous one."""
+
+    SCHEMA: ClassVar[Schema] = {
+        "not": {
+            "properties": {"finish": {"const": True}, "secret": {"type": "string"}},
+            "required": ["finish", "secret"],
+        }
+    }
 
     secret: KeySecret | None = None
     finish: bool = False
