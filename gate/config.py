@@ -71,6 +71,7 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True):
     tls_cert: str | None
     tls_key: str | None
     tls_client_ca: str | None
+    secret_key_file: str | None
     unix: str | None
     workers: int
     http_workers: int
@@ -155,6 +156,7 @@ _TABLE = (
     Option("tls_cert", "FILE", "The certificate of the TLS ports and its chain, in PEM.", None, path_of),
     Option("tls_key", "FILE", "The key of that certificate, in PEM, without a passphrase.", None, path_of),
     Option("tls_client_ca", "FILE", "Who signs the certificates that TLS clients then need.", None, path_of),
+    Option("secret_key_file", "FILE", "Keys that seal App secrets in Redis and the Replica.", None, path_of),
     Option("unix", "PATH", "A unix socket for RESP as well.", None, unix_path_of),
     Option("workers", "N", "Hot workers.", default_workers(), whole(1, MAX_WORKERS), "half of the cores"),
     Option("http_workers", "N", "HTTP processes.", "1", whole(1, MAX_WORKERS)),

@@ -27,6 +27,7 @@ exception is known to be a bug.
     ├── TokenRefused            a Token is not accepted; `fault` says why in one word
     ├── Unavailable             a dependency is unavailable; the request is safe to repeat
     │   └── StoreUnavailable    Redis is unavailable; `outcome` says whether the write may still happen
+    ├── SecretsSealed           an App's secrets are sealed, and this process has not the key that opens them
     ├── CannotStart             the service can't run here: a port in use, a directory that can't be written
     ├── Stale                   this Replica is older than the caller requires
     └── ReplicaError            the Replica file cannot be used
@@ -69,6 +70,10 @@ class InvalidConfig(InvalidInput):
 
 class ProtocolError(GateError):
     """The peer broke RESP. The text is Redis's wording; the connection must be closed."""
+
+
+class SecretsSealed(GateError):
+    """An App's secrets are sealed with a key that this process does not have."""
 
 
 class NotFound(GateError):

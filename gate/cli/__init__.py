@@ -75,6 +75,7 @@ COMMANDS: dict[str, Row] = {
     "operator": Row("gate.cli.operators", "operator", "Operators: who may administer, and as what."),
     "import": Row("gate.cli.importing", "import_facts", "Load facts from NDJSON or CSV files."),
     "export": Row("gate.cli.exporting", "export_facts", "Write an App's facts as NDJSON."),
+    "secrets": Row("gate.cli.secret_sealing", "secrets", "App secrets, sealed where they are stored."),
     "replica": Row("gate.cli.replica", "replica", "This node's Replica: status, verify, rebuild."),
     "doctor": Row("gate.cli.doctor", "doctor", "Look for what is wrong here, and say what to do."),
 }

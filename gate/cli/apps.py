@@ -31,6 +31,7 @@ from gate.core.app_secrets import (
 from gate.core.app_settings import MAX_NAME_CHARS, app_document
 from gate.core.model import AppFacts, Environment
 from gate.errors import AppUnknown, CannotStart, InvalidInput, Refused
+from gate.sealing import opened
 from gate.store.new_credentials import new_app_key, new_app_secret
 
 SHORT_SECRET = "--short-secret"
@@ -224,7 +225,7 @@ def _document(facts: AppFacts, *, show_secret: bool) -> dict[str, Any]:
     document = app_document(facts)
     if show_secret:
         del document["secret_count"]
-        document["secrets"] = list(facts.secrets)
+        document["secrets"] = list(opened(facts).secrets)
     return document
 
 

@@ -203,6 +203,15 @@ class Target:
                 return near_address(address)
         return None
 
+    def secret_key_file(self) -> str | None:
+        """The file of keys that open App secrets: by the environment, or that of the running service if it can be read."""
+        if path := os.environ.get("GATE_SECRET_KEY_FILE"):
+            return path
+        found = [
+            each.options["secret_key_file"][0] for each in self._services_seen() if "secret_key_file" in each.options
+        ]
+        return next((path for path in found if path is not None and os.access(path, os.R_OK)), None)
+
     def node_id(self) -> str | None:
         """The id of the node whose data this is, if a service ever ran here."""
         try:

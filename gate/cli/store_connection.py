@@ -91,9 +91,11 @@ class StoreConnection:
 async def open_store(target: Target) -> AsyncIterator[StoreConnection]:
     """The store that the options name, connected; `StoreUnavailable` within half a second if it is away."""
     # Late: redis-py costs a tenth of a second that `--help` and `check` should not pay.
+    from gate.sealing import use_key_file
     from gate.store.acks import Acknowledger
     from gate.store.store import Store
 
+    use_key_file(target.secret_key_file())
     store = await Store.connect(target.redis_url())
     try:
         acks = Acknowledger(store, _waited_for(target), target.durability())

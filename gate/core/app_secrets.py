@@ -30,6 +30,9 @@ MIN_SECRET_CHARS = 20
 MIN_SHORT_SECRET_CHARS = 8
 MAX_SECRET_CHARS = 128
 
+# Stored values that begin so are sealed (`gate.sealing`).
+SEALED_PREFIX = "enc:1:"
+
 _VISIBLE = re.compile(r"[\x21-\x7e]*")
 
 
@@ -39,6 +42,8 @@ def app_secret(value: str, *, allows_short: bool = False, flag: str = "") -> str
     Raises `InvalidInput`, which never repeats it, and names the `flag` that allows a short one, if there is one.
     """
     least = MIN_SHORT_SECRET_CHARS if allows_short else MIN_SECRET_CHARS
+    if value.startswith(SEALED_PREFIX):
+        raise InvalidInput("secret", f"must not begin with {SEALED_PREFIX}, as sealed secrets do")
     if _VISIBLE.fullmatch(value) and least <= len(value) <= MAX_SECRET_CHARS:
         return value
     is_short = MIN_SHORT_SECRET_CHARS <= len(value) < MIN_SECRET_CHARS and _VISIBLE.fullmatch(value)

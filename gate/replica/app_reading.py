@@ -45,6 +45,7 @@ from gate.replica.layout import (
     user_prefix,
 )
 from gate.replica.native_core import trusted_core
+from gate.sealing import opened_or_without
 
 if TYPE_CHECKING:
     from gate.replica.reading import Reading
@@ -127,7 +128,7 @@ class AppReading:
         self.forget_all()
         if raw:
             try:
-                self.app = unpack_app(raw[4:])
+                self.app = opened_or_without(unpack_app(raw[4:]))
             except UNREADABLE as fault:
                 raise self._reading.damaged(fault) from fault
             self.number = int.from_bytes(raw[:4], "big")

@@ -28,6 +28,7 @@ from gate.core.ids import app_key
 from gate.core.model import AppFacts
 from gate.core.operators import Operator
 from gate.errors import AppExists, AppUnknown, CannotStart, InvalidInput, OperatorExists
+from gate.sealing import opened
 from gate.service.directory_layout import write_private
 from gate.store.new_credentials import new_app_secret, new_operator_password
 from gate.store.passwords import hash_password
@@ -166,7 +167,7 @@ async def _adopted(apps: Apps) -> Credentials | None:
     if not named:
         return None
     oldest = min(named, key=lambda app: (app.created_at_ms, app.key))
-    return Credentials(oldest.key, oldest.secrets[0], OPERATOR, new_operator_password())
+    return Credentials(oldest.key, opened(oldest).secrets[0], OPERATOR, new_operator_password())
 
 
 def _invented() -> Credentials:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from gate.clock import monotonic_ms
 from gate.errors import GateError, InvalidConfig, InvalidInput
+from gate.sealing import use_key_file
 from gate.service.directory_layout import DirectoryLayout
 from gate.service.heartbeats import BEAT_EVERY_S, Heartbeats
 from gate.service.limits import raise_file_limit
@@ -190,6 +191,7 @@ def run(role: str) -> int:
     from gate.logs import configure_logs
 
     configure_logs(role_config.config.log_level, role_config.config.log_format, role_config.name)
+    use_key_file(role_config.config.secret_key_file)
     raise_file_limit()
     _step_back(role)
     if not reserve_counts(Path(os.environ[DIRECTORY_VARIABLE]), os.getpid()):

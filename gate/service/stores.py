@@ -13,7 +13,8 @@ from typing import NoReturn
 import structlog
 
 from gate.config import ServeConfig
-from gate.errors import CannotStart, InvalidConfig, StoreUnavailable
+from gate.errors import CannotStart, InvalidConfig, SecretsSealed, StoreUnavailable
+from gate.sealing import opened
 from gate.service.role import RoleContext
 from gate.store import settings
 from gate.store.address import parse_address
@@ -86,6 +87,7 @@ async def _settled(context: RoleContext, settle: Callable[[Store], Awaitable[Non
             await require(store.client, durability_of(context.config))
             await settings.agree(store.client, context.role_config.node_id, own_settings(context))
             await _refuse_another_presence(context, store)
+            await _refuse_sealed(store)
         if settle is not None:
             await settle(store)
     except BaseException:
@@ -158,6 +160,15 @@ async def _refuse_eviction(context: RoleContext, client: Client) -> None:
     """`CannotStart` on a server that may evict, unless that is allowed."""
     if not context.config.allow_eviction and (policy := await eviction_policy(client)):
         raise CannotStart(f"{shown_eviction(client, policy)}, or start with --allow-eviction")
+
+
+async def _refuse_sealed(store: Store) -> None:
+    """`CannotStart` if the secrets of an App can't be opened: its callers could not sign in."""
+    try:
+        for facts in await store.apps.stored():
+            opened(facts)
+    except SecretsSealed as fault:
+        raise CannotStart(str(fault)) from None
 
 
 def durability_of(config: ServeConfig) -> Durability:

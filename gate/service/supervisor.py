@@ -27,6 +27,7 @@ from gate.config import ServeConfig
 from gate.errors import CannotStart, ReplicaError
 from gate.option_values import Role
 from gate.replica.layout import current_facts
+from gate.sealing import use_key_file
 from gate.service import embedded
 from gate.service.answering import until_accepted, until_ready
 from gate.service.child import Child, Watch
@@ -66,6 +67,7 @@ def run(config: ServeConfig, options: EffectiveOptions) -> int:
     files = require_limits(config)
     if config.tls_files is not None:
         server_context(config.tls_files)  # a file that can't be used is a reason to end before anything is started
+    use_key_file(config.secret_key_file)  # likewise
     layout = DirectoryLayout(config.directory, config.role)
     layout.prepare()
     locks = lock_roles(layout, config.role)

@@ -13,6 +13,7 @@ from gate.core.ids import app_key as checked_app_key
 from gate.core.model import AppFacts
 from gate.core.revision import APPS_PARTITION
 from gate.errors import AppExists, AppUnknown, StoreUnavailable
+from gate.sealing import has_sealed, opened, opened_if_possible, sealed
 from gate.store import keys, scripts
 from gate.store.audit_diff import changed, created
 from gate.store.link import Link, LinkLost, ReplyError
@@ -35,14 +36,14 @@ class Apps:
 
     async def create(self, facts: AppFacts, now_ms: int, why: str = "", by: str = "") -> WriteReceipt:
         """Write a new App. Raises `AppExists`."""
-        written = await self._put(facts, b"", now_ms, Attribution(by, why), created(facts))
+        written = await self._put(sealed(facts), b"", now_ms, Attribution(by, why), created(facts))
         if isinstance(written, bytes):
             raise AppExists(f"there is an App with the key {facts.key!r} already")
         return written
 
     async def put(self, facts: AppFacts, now_ms: int, why: str = "", by: str = "") -> WriteReceipt:
         """Replace an App regardless of its present settings. Raises `AppUnknown`."""
-        written = await self._put(facts, "*", now_ms, Attribution(by, why), created(facts))
+        written = await self._put(sealed(facts), "*", now_ms, Attribution(by, why), created(facts))
         if isinstance(written, bytes):
             raise _unknown(facts.key)
         return written
@@ -53,10 +54,15 @@ class Apps:
         """Replace an App by `mutate` of it, which is called again after a concurrent change. Raises `AppUnknown`."""
         packed = await self._get(app_key)
         for _ in range(MAX_UPDATE_TRIES):
-            before = unpack_app(packed)
+            stored = unpack_app(packed)
+            before = opened_if_possible(stored)
             facts = mutate(before)
+            if has_sealed(before) and (facts.secrets, facts.token_keys) != (before.secrets, before.token_keys):
+                opened(before)  # raises: a secret that can't be opened can't be rotated
             # Compare-and-set: `packed` is what `facts` was derived from.
-            written = await self._put(facts, packed, now_ms, Attribution(by, why), changed(before, facts))
+            written = await self._put(
+                sealed(facts, stored), packed, now_ms, Attribution(by, why), changed(before, facts)
+            )
             if not isinstance(written, bytes):
                 return facts, written
             if not written:
@@ -66,13 +72,35 @@ class Apps:
         raise StoreUnavailable(f"the App {app_key!r} was changed by others {MAX_UPDATE_TRIES} times meanwhile")
 
     async def get(self, app_key: str) -> AppFacts:
-        """Read an App. Raises `AppUnknown`."""
-        return unpack_app(await self._get(app_key))
+        """Read an App. Raises `AppUnknown`. Secrets that can't be opened here stay sealed."""
+        return opened_if_possible(unpack_app(await self._get(app_key)))
 
     async def list(self) -> list[AppFacts]:
-        """All Apps, by key."""
+        """All Apps, by key. Secrets that can't be opened here stay sealed."""
+        return [opened_if_possible(facts) for facts in await self.stored()]
+
+    async def stored(self) -> Sequence[AppFacts]:
+        """All Apps as they are stored, by key: sealed secrets stay sealed."""
         (rows,) = await self._writer.client.read(("HVALS", keys.apps()))
         return sorted((unpack_app(row) for row in rows), key=lambda facts: facts.key)
+
+    async def store_again(
+        self, app_key: str, convert: Callable[[AppFacts], AppFacts], now_ms: int, why: str = "", by: str = ""
+    ) -> WriteReceipt | None:
+        """Write an App's secrets in another stored form; None if it has that form. Raises `AppUnknown`, `SecretsSealed`."""
+        packed = await self._get(app_key)
+        for _ in range(MAX_UPDATE_TRIES):
+            stored = unpack_app(packed)
+            facts = convert(stored)
+            if facts == stored:
+                return None
+            written = await self._put(facts, packed, now_ms, Attribution(by, why), changed(stored, stored))
+            if not isinstance(written, bytes):
+                return written
+            if not written:
+                raise _unknown(app_key)
+            packed = written
+        raise StoreUnavailable(f"the App {app_key!r} was changed by others {MAX_UPDATE_TRIES} times meanwhile")
 
     async def missing(self, app_keys: Sequence[str]) -> Sequence[str]:
         """Return the keys that belong to no App."""
@@ -94,7 +122,7 @@ class Apps:
         others: list[str] = []
         for app_key, packed in zip(flat[::2], flat[1::2], strict=True):
             # A substring test of the JSON is far cheaper than decoding it.
-            facts = unpack_app(packed) if _PRESENCE_WEBHOOK in packed else None
+            facts = opened_if_possible(unpack_app(packed)) if _PRESENCE_WEBHOOK in packed else None
             if facts is not None and facts.presence_webhook_url:
                 telling.append(facts)
             else:

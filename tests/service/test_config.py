@@ -24,6 +24,7 @@ WRONG = {
     "tls_cert": ["a\0b"],
     "tls_key": ["a\0b"],
     "tls_client_ca": ["a\0b"],
+    "secret_key_file": ["a\0b"],
     "unix": ["/tmp/" + "x" * 120],
     "workers": ["0", "65", "many", "-1", "1.5", "9" * 40],
     "http_workers": ["0", "65", "auto", "-1", "1.5"],
