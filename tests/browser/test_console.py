@@ -123,6 +123,25 @@ async def test_a_wrong_password_and_signing_out(site: Site, tabs: Tabs) -> None:
     await expect(tab.page.get_by_role("heading", name="Sign in to Gate")).to_be_visible()
 
 
+@pytest.mark.parametrize("width", [360, 1_280])
+async def test_another_session_of_ones_own_is_ended(tabs: Tabs, width: int) -> None:
+    other, tab = await tabs.new(), await tabs.new(viewport={"width": width, "height": 800})
+    await other.open("online")
+    await tab.open("online")
+    await tab.page.get_by_title("Sessions of the console").click()
+    await expect(tab.page.get_by_role("heading", name="Sessions of the console")).to_be_visible()
+    assert await tab.page.evaluate(TOO_WIDE) == []
+    ends = tab.page.get_by_role("button", name="End the session")
+    others = tab.page.locator("tbody tr").filter(has_not_text="this session").get_by_role("button")
+    await expect(others).not_to_have_count(0)
+    for left in reversed(range(1, await ends.count())):
+        await others.first.click()
+        await expect(ends).to_have_count(left)
+    await expect(tab.page.get_by_text("this session")).to_be_visible()
+    await other.page.reload()
+    await expect(other.page).to_have_title("Sign in · Gate")
+
+
 async def test_ids_are_only_text(tabs: Tabs) -> None:
     tab = await tabs.new()
     for query in ODD_QUERIES:
