@@ -269,7 +269,8 @@ class Client:
         """Raise `ScopeMissing` unless the secret stands for these scopes, and what `app` raises."""
         self.app()
         assert self.caller is not None, "it is bound together with the App"
-        self.caller.require(needed)
+        if not self.caller.scopes.issuperset(needed):
+            self.caller.require(needed)  # words the refusal
 
     def _stand(self, facts: AppFacts, caller: Caller) -> None:
         """By these settings the secret is this caller's."""
