@@ -26,8 +26,8 @@ exception is known to be a bug.
     ├── SessionRefused          a Gateway may not open or close this Session; `fault` says why in one word
     ├── TokenRefused            a Token is not accepted; `fault` says why in one word
     ├── Unavailable             a dependency is unavailable; the request is safe to repeat
-    │   └── StoreUnavailable    Redis is unavailable; `outcome` says whether the write may still happen
-    ├── SecretsSealed           an App's secrets are sealed, and this process has not the key that opens them
+    │   ├── StoreUnavailable    Redis is unavailable; `outcome` says whether the write may still happen
+    │   └── SecretsSealed       an App's secrets are sealed, and this process does not have the key that opens them
     ├── CannotStart             the service can't run here: a port in use, a directory that can't be written
     ├── Stale                   this Replica is older than the caller requires
     └── ReplicaError            the Replica file cannot be used
@@ -70,10 +70,6 @@ class InvalidConfig(InvalidInput):
 
 class ProtocolError(GateError):
     """The peer broke RESP. The text is Redis's wording; the connection must be closed."""
-
-
-class SecretsSealed(GateError):
-    """An App's secrets are sealed with a key that this process does not have."""
 
 
 class NotFound(GateError):
@@ -211,6 +207,10 @@ class Unavailable(GateError):
     """A dependency of this request is unavailable; `retry_after_s` is the suggested wait."""
 
     retry_after_s = 1
+
+
+class SecretsSealed(Unavailable):
+    """An App's secrets are sealed with a key that this process does not have."""
 
 
 class StoreUnavailable(Unavailable):

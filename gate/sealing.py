@@ -18,9 +18,8 @@ from hashlib import sha256
 
 from msgspec.structs import replace
 
-from gate.core.app_secrets import SEALED_PREFIX
 from gate.core.file_text import read_text
-from gate.core.model import AppFacts
+from gate.core.model import SEALED_PREFIX, AppFacts
 from gate.errors import InvalidConfig, SecretsSealed
 
 KEY_BYTES = 32

@@ -16,7 +16,7 @@ from hmac import compare_digest
 
 import msgspec
 
-from gate.core.model import AppFacts
+from gate.core.model import SEALED_PREFIX, AppFacts
 from gate.core.scopes import Caller, app_caller, granted
 from gate.core.token import signing_key
 from gate.errors import InvalidInput, Refused
@@ -29,9 +29,6 @@ MIN_SECRET_CHARS = 20
 # With a flag only: secrets of RongCloud and of older deployments are as short.
 MIN_SHORT_SECRET_CHARS = 8
 MAX_SECRET_CHARS = 128
-
-# Stored values that begin so are sealed (`gate.sealing`).
-SEALED_PREFIX = "enc:1:"
 
 _VISIBLE = re.compile(r"[\x21-\x7e]*")
 

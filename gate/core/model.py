@@ -18,6 +18,9 @@ FOREVER_MS = (1 << 53) - 1
 # The longest duration of a Ban, a Mute or a list entry: a century. A longer one is probably in other units.
 LONGEST_DURATION_S = 100 * 366 * 86_400
 
+# Stored secrets that begin so are sealed (`gate.sealing`).
+SEALED_PREFIX = "enc:1:"
+
 Environment = Literal["development", "production"]
 ListPolicy = Literal["whitelist-replaces-blacklist", "both"]
 WhitelistSwitch = Literal["per-user", "on", "off"]

@@ -32,8 +32,8 @@ import msgspec
 
 from gate.core.decide import FactsView
 from gate.core.ids import MAX_ID_BYTES
-from gate.core.model import AppFacts, UserFacts
-from gate.errors import TokenRefused
+from gate.core.model import SEALED_PREFIX, AppFacts, UserFacts
+from gate.errors import SecretsSealed, TokenRefused
 
 # Names the form and its version. Scanners for leaked secrets can search for it.
 PREFIX = "gt1."
@@ -101,13 +101,20 @@ def expiry_ms(app: AppFacts, now_ms: int) -> int:
     return now_ms + app.token_ttl_s * 1_000 if app.token_ttl_s else 0
 
 
+def current_secret(app: AppFacts) -> str:
+    """Return the secret that signs. Raises `SecretsSealed` if this process can't open it."""
+    if not app.secrets or app.secrets[0].startswith(SEALED_PREFIX):
+        raise SecretsSealed(f"the secrets of App {app.key!r} can't be opened here: nothing can be signed")
+    return app.secrets[0]
+
+
 def mint(app: AppFacts, user: bytes, minted_at_ms: int, nonce: bytes, now_ms: int | None = None) -> str:
     """Return a new Token for a User, under the App's current secret and with its time to live. `nonce` is 8 random bytes.
 
     `now_ms` is the clock's moment, if it differs from the moment that the Token carries.
     """
     expires_at_ms = expiry_ms(app, minted_at_ms if now_ms is None else now_ms)
-    key = signing_key(app.secrets[0])
+    key = signing_key(current_secret(app))
     app_key = app.key.encode()
     head = _HEAD.pack(generation_of(key), minted_at_ms, expires_at_ms, nonce, len(app_key))
     claims = head + app_key + user

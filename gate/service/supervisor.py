@@ -27,7 +27,7 @@ from gate.config import ServeConfig
 from gate.errors import CannotStart, ReplicaError
 from gate.option_values import Role
 from gate.replica.layout import current_facts
-from gate.sealing import use_key_file
+from gate.sealing import open_to_others, use_key_file
 from gate.service import embedded
 from gate.service.answering import until_accepted, until_ready
 from gate.service.child import Child, Watch
@@ -204,13 +204,15 @@ def _shared_memory(config: ServeConfig) -> int | None:
 
 
 def _configure_logs(config: ServeConfig, files: int) -> None:
+    from structlog import get_logger
+
     from gate.logs import configure_logs
 
     configure_logs(config.log_level, config.log_format, "supervisor")
     if 0 <= files < FEW_FILES:
-        import structlog
-
-        structlog.get_logger().warning("few files may be open", files=files, clients_a_worker=most_clients(files))
+        get_logger().warning("few files may be open", files=files, clients_a_worker=most_clients(files))
+    if config.secret_key_file is not None and open_to_others(config.secret_key_file):
+        get_logger().warning("the file of secret keys can be read by others", file=config.secret_key_file)
 
 
 def _count_restart(role: str) -> None:

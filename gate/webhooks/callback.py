@@ -11,8 +11,7 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from gate.core.model import AppFacts
 from gate.core.signature import CALLBACK_NONCE, signature_of
-from gate.errors import SecretsSealed
-from gate.sealing import is_sealed
+from gate.core.token import current_secret
 from gate.store.webhook_queue import QueuedWebhook
 
 
@@ -24,9 +23,7 @@ def callback_nonce() -> str:
 def signed_url(app: AppFacts, webhook_url: str, nonce: str, now_ms: int) -> str:
     """One of the App's webhooks with the signature's parameters behind those that it has."""
     moment = str(now_ms)
-    if not app.secrets or is_sealed(app.secrets[0]):
-        raise SecretsSealed(f"the secrets of App {app.key!r} can't be opened: its webhooks can't be signed")
-    signature = signature_of(app.secrets[0], nonce, moment)
+    signature = signature_of(current_secret(app), nonce, moment)
     query = urlencode(
         {"appKey": app.key, "nonce": nonce, "timestamp": moment, "signTimestamp": moment, "signature": signature}
     )

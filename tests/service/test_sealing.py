@@ -15,6 +15,7 @@ import requests
 from gate import Replica
 from gate.core.codec import unpack_app
 from gate.core.model import AppFacts
+from gate.core.token import mint
 from gate.errors import InvalidConfig, SecretsSealed
 from gate.sealing import (
     is_sealed,
@@ -192,6 +193,9 @@ def test_without_keys_nothing_signs_in_by_the_sealed_value(of_this_process: Path
     assert opened_or_without(once).secrets == ()
     with pytest.raises(SecretsSealed, match="give --secret-key-file"):
         opened(once)
+    for unusable in (once, opened_or_without(once)):
+        with pytest.raises(SecretsSealed, match="nothing can be signed"):
+            mint(unusable, b"ann", 1, b"12345678")
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "no base64!\n", base64.b64encode(b"k" * 31).decode(), "\xff"])
