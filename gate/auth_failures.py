@@ -16,6 +16,7 @@ from typing import Literal
 import structlog
 
 from gate.clock import monotonic_ms
+from gate.errors import TokenFault
 from gate.metrics import AUTH_FAILURES
 
 Surface = Literal["resp", "http", "rongcloud", "client", "websocket", "operator", "console"]
@@ -35,6 +36,15 @@ AuthReason = Literal[
     "throttled",
 ]
 """`not-accepted`: right credentials of a kind that this endpoint does not take."""
+
+TOKEN_REASONS: dict[TokenFault, AuthReason] = {
+    "malformed": "bad-token",
+    "forged": "bad-token",
+    "app-unknown": "unknown-app",
+    "expired": "expired",
+    "revoked": "revoked",
+}
+"""The other faults are of a User whose Token is right."""
 
 MAX_LINES_A_SECOND = 10
 _SECOND_MS = 1_000

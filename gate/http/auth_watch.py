@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from aiohttp import web
 
-from gate.auth_failures import AuthReason, Surface, auth_failed
-from gate.errors import AppUnknown, GateError, InvalidInput, TokenFault, TokenRefused
+from gate.auth_failures import TOKEN_REASONS, AuthReason, Surface, auth_failed
+from gate.errors import AppUnknown, GateError, InvalidInput, TokenRefused
 from gate.http.context import Deps
 from gate.http.errors import CredentialsWrong, TriedTooOften
 from gate.store.origin import ORIGIN, Origin, OriginKind
@@ -21,16 +21,6 @@ WHO = web.RequestKey("who", dict[str, str])
 def called_by(request: web.Request, deps: Deps, kind: OriginKind, name: str) -> None:
     """From here on the writes of this request are its caller's in the audit."""
     ORIGIN.set(Origin(kind, name, request.get(CALL_ID, ""), deps.address_of(request)))
-
-
-_OF_TOKENS: dict[TokenFault, AuthReason] = {
-    "malformed": "bad-token",
-    "forged": "bad-token",
-    "app-unknown": "unknown-app",
-    "expired": "expired",
-    "revoked": "revoked",
-}
-"""The other faults are of a User whose Token is right."""
 
 
 @contextmanager
@@ -50,7 +40,7 @@ def _reason_of(fault: GateError, surface: Surface) -> AuthReason | None:
     if isinstance(fault, CredentialsWrong):
         return fault.reason
     if isinstance(fault, TokenRefused):
-        return _OF_TOKENS.get(fault.fault)
+        return TOKEN_REASONS.get(fault.fault)
     if isinstance(fault, AppUnknown):
         return "unknown-app"
     if isinstance(fault, TriedTooOften):

@@ -13,6 +13,7 @@ from functools import partial
 
 import msgspec
 
+from gate.auth_failures import TOKEN_REASONS, auth_failed
 from gate.clock import wall_ms
 from gate.core.presence import (
     LOCAL_GATEWAY_PREFIX,
@@ -30,6 +31,7 @@ from gate.errors import (
     InvalidInput,
     SessionRefused,
     StoreUnavailable,
+    TokenRefused,
     Unavailable,
 )
 from gate.replica.authorization import authorize_connect
@@ -99,7 +101,12 @@ def connect(client: Client, arguments: Sequence[bytes]) -> PendingReply:
     if worker.draining:
         raise SessionRefused("draining", "this node is shutting down: connect the Session through another one")
     worker.refuse_if_stale()
-    by = authorize_connect(worker.reading, arguments[0].decode("latin-1"), wall_ms(), gateway.app_key)
+    try:
+        by = authorize_connect(worker.reading, arguments[0].decode("latin-1"), wall_ms(), gateway.app_key)
+    except TokenRefused as refused:
+        if reason := TOKEN_REASONS.get(refused.fault):
+            auth_failed("resp", reason, gateway.app_key, client.peer)
+        raise
     session = gateway.new_session(by, platform, ip)
     connecting = _Connecting(gateway, by, session, gateway.open(session))
     return PendingReply(connecting.pending.arrival, connecting.word, abandon=connecting.abandon)

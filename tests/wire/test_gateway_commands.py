@@ -9,6 +9,7 @@ from typing import Any
 
 import hiredis
 import pytest
+from prometheus_client import REGISTRY
 
 from gate.clock import wall_ms
 from gate.core.model import AppFacts
@@ -66,6 +67,16 @@ def connecting(user: str, app: AppFacts = APP) -> tuple[str, ...]:
 async def online(peer: GatewayPeer, *users: str) -> list[int]:
     found: list[int] = await peer.ask("GATE.ONLINE", *users)
     return found
+
+
+async def test_a_refused_token_is_counted_and_never_logged(
+    peer: GatewayPeer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = {"surface": "resp", "reason": "bad-token"}
+    before = REGISTRY.get_sample_value("gate_auth_failures_total", labels) or 0.0
+    assert (await peer.refused("GATE.CONNECT", "never-shown", "iOS", "edge")).startswith("BADTOKEN")
+    assert REGISTRY.get_sample_value("gate_auth_failures_total", labels) == before + 1
+    assert "never-shown" not in "".join(capsys.readouterr())
 
 
 class TestOrder:
