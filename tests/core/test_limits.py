@@ -18,6 +18,7 @@ from gate.errors import InvalidInput
         ("/user/activates.json", ("user", "user/activates")),
         ("/v1/users/{user}/dossier", ("v1", "v1/users")),
         ("/v1/X.json", ("v1", "v1/X")),
+        ("/X/v1/X", ("X", "X/v1", "X/v1/X")),
         ("/client/v1/blacklist", ("client", "client/v1", "client/v1/blacklist")),
     ],
 )

@@ -44,6 +44,7 @@ def test_a_session_id_holds_its_user() -> None:
     assert session == "AAECAwQFBgc.YW5u"
     assert session_parts(session) == ("AAECAwQFBgc", b"ann")
     assert full_session_id("AAECAwQFBgc", b"ann") == session
+    assert session_parts(session_id(bytes(8), b"a"))[1] == b"a"
     longest = session_id(bytes(8), b"\xff" * 64)
     assert session_parts(longest)[1] == b"\xff" * 64
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from gate.core.model import FOREVER_MS
@@ -16,11 +18,15 @@ def test_text_that_moves_a_cursor_is_escaped() -> None:
     assert shown_id(b"ann\r\xff") == "ann\\r\\xff"
 
 
-def test_moments() -> None:
+def test_moments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Shanghai")
+    time.tzset()
     assert shown_moment(0) == "1970-01-01 00:00:00Z"
     assert shown_moment(1_700_000_000_999) == "2023-11-14 22:13:20Z"
     assert shown_moment(LAST_MS) == shown_moment(LAST_MS + 1) == shown_moment(FOREVER_MS - 1) == "9999-12-31 23:59:59Z"
     assert shown_moment(FOREVER_MS) == shown_moment(FOREVER_MS + 1) == "never"
+    monkeypatch.undo()
+    time.tzset()
 
 
 @pytest.mark.parametrize(

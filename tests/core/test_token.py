@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from gate.core import token as tokens
 from gate.core.decide import FactsView
 from gate.core.model import FOREVER_MS, AppFacts, ListKind, UserFacts
-from gate.core.token import MAX_TOKEN_CHARS, PREFIX, Claims, mint, signing_key, verify
+from gate.core.token import MAX_TOKEN_CHARS, PREFIX, Claims, is_same_app, mint, signing_key, verify
 from gate.errors import TokenRefused
 
 NOW = 1_700_000_000_000
@@ -164,3 +164,26 @@ def test_what_a_token_says_is_as_documented() -> None:
     assert tokens.verify(mint(APP, b"ann", NOW, NONCE), here(APP), NOW) == Claims(
         "shop", b"ann", NOW, 0, NONCE, claims[:4]
     )
+
+
+def test_versions_of_one_app_share_a_secret_or_their_creation() -> None:
+    app = AppFacts(key="shop", secrets=("one",), created_at_ms=5)
+    for other in (
+        app,
+        msgspec.structs.replace(app, secrets=("two",)),
+        msgspec.structs.replace(app, created_at_ms=6),
+        msgspec.structs.replace(app, created_at_ms=6, secrets=("two",), token_keys=(signing_key("one").hex(),)),
+    ):
+        assert is_same_app(app, other) and is_same_app(other, app)
+    assert not is_same_app(app, msgspec.structs.replace(app, created_at_ms=6, secrets=("two",)))
+
+
+def test_the_expiry_counts_from_the_clock_where_the_moment_differs() -> None:
+    app = msgspec.structs.replace(APP, token_ttl_s=60)
+    assert verify(mint(app, b"ann", NOW, NONCE, NOW + 7), here(app), NOW).expires_at_ms == NOW + 60_007
+
+
+def test_a_secret_may_hold_any_bytes() -> None:
+    app = msgspec.structs.replace(APP, secrets=("\udcff-secret",))
+    assert verify(mint(app, b"ann", NOW, NONCE), here(app), NOW).user == b"ann"
+    assert signing_key("\udcff") == hmac.digest(b"\xff", b"gate token signing key 1", "sha256")

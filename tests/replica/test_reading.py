@@ -336,6 +336,37 @@ def test_ids_of_another_length_are_refused_with_any_sender(directory: Path) -> N
     _close(reading, ledger)
 
 
+def test_pairs_of_text_are_answered_and_counted(directory: Path) -> None:
+    ledger = Ledger(directory, 1, app_facts())
+    ledger.commit(said("ban-imposed", "é".encode()), said("blocked", b"b", b"c"))
+    reading = Reading(directory)
+    reading.refresh()
+    app = reading.app("app")
+    assert app is not None
+    assert app.words_of([]) == ([], {})
+    words, counts = app.words_of([["a", "b"], ["é", "a"], ["c", "b"], ["b", "a"]])
+    assert words == ["allowed", "sender-banned", "blacklisted", "allowed"]
+    assert dict(counts) == {"allowed": 2, "sender-banned": 1, "blacklisted": 1}
+    others: list[list[object]] = [
+        [["a"]],
+        [["a", "b", "c"]],
+        [("a", "b")],
+        [["a", "b"], ("a", "b")],
+        [["a", "b"], []],
+        ["ab"],
+    ]
+    for pairs in others:
+        with pytest.raises(TypeError) as refused:
+            app.words_of(pairs)
+        assert app.checks is not None or str(refused.value) == "a pair consists of two ids"
+    with pytest.raises(TypeError):
+        app.words_of([["a", 3]])
+    for bad in ("", "x" * 65):
+        with pytest.raises(InvalidInput, match=f"{len(bad)} were sent"):
+            app.words_of([["a", "b"], ["a", bad]])
+    _close(reading, ledger)
+
+
 def test_a_partition_that_cannot_be_has_no_position(directory: Path) -> None:
     ledger = Ledger(directory, 1, app_facts())
     reading = Reading(directory)
