@@ -6,8 +6,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Options of `gate serve`, of pytest, and of the load and bench programs: make serve ARGS="--http 0.0.0.0:8080"
 ARGS ?=
-# Tests wait for servers most of the time, so three share two cores; every server has a port and a directory of its own.
-TEST_PROCESSES ?= 3
+# Tests wait for servers most of the time, so four share two cores; every server has a port and a directory of its own.
+TEST_PROCESSES ?= 4
 
 help:
 	@echo "make serve   set up and run the service (ARGS=\"--http HOST:PORT ...\")"

@@ -157,9 +157,9 @@ def _passes() -> bool:
 
 
 def reasons() -> dict[tuple[str, str, str], str]:
-    """Why a mutant may survive, by its file and its line before and after."""
+    """Why a mutant may survive, by its file and its line before and after. One reason may be that of several changes."""
     listed = tomllib.loads(REASONS.read_text()).get("survivor", [])
-    return {(one["file"], one["before"], one["after"]): one["reason"] for one in listed}
+    return {(one["file"], one["before"], after): one["reason"] for one in listed for after in one["after"]}
 
 
 def main() -> int:
