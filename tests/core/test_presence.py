@@ -167,6 +167,7 @@ def test_an_entry_of_the_feed_is_read() -> None:
 def test_what_an_entry_lacks_is_empty_and_its_state_began_with_it() -> None:
     event = entry(b"offline 5999 AAECAwQFBgc iOS edge-1    ann")
     assert (event.ip, event.why, event.since_ms, event.user) == ("", "", 5, b"ann")
+    assert entry(b"offline 1000000 AAECAwQFBgc iOS edge-1    ann").since_ms == 1_000
     assert entry(b"kick 5999 AAECAwQFBgc iOS edge-1 \xff  0 ann").ip == "�"
 
 

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from gate.core.changes import Change
 from gate.core.codec import pack_app
 from gate.core.model import FOREVER_MS, AppFacts
 from gate.core.revision import Position, Revision
+from gate.replica import app_reading, envs
 from gate.replica.files import make_current
 from gate.replica.layout import facts_name
 from gate.replica.writer import FactsFile
@@ -76,3 +79,9 @@ def said(
 
 def app_set(facts: AppFacts) -> Change:
     return said("app-set", app=facts.key, value=pack_app(facts))
+
+
+def without_core(patch: pytest.MonkeyPatch) -> None:
+    """Readers that are made from now on answer in Python."""
+    for module in (app_reading, envs):
+        patch.setattr(module, "trusted_core", lambda: None)

@@ -19,23 +19,17 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from gate.clock import wall_ms
 from gate.core.model import FOREVER_MS
 from gate.errors import InvalidInput, ReplicaError, ReplicaForeign, ReplicaMissing
-from gate.replica import app_reading, envs
+from gate.replica import envs
 from gate.replica.app_reading import AppReading
 from gate.replica.files import delete_facts, forget_current, make_current
 from gate.replica.layout import BOARD_FILE, user_prefix
 from gate.replica.reading import JOURNAL_REACH, PARTITION_NUMBERS, Reading
 from gate.replica.status_page import StatusPage
 from harness.seeds import examples
-from tests.replica.ledger import Ledger, app_facts, app_set, said
+from tests.replica.ledger import Ledger, app_facts, app_set, said, without_core
 
 USERS = [b"a", b"b", b"\x00", b"\r\n", "🙂".encode(), b"x" * 64]
 MANY_MS = 86_400_000
-
-
-def without_core(patch: pytest.MonkeyPatch) -> None:
-    """Readers that are made from now on answer in Python."""
-    for module in (app_reading, envs):
-        patch.setattr(module, "trusted_core", lambda: None)
 
 
 class CachesAreExact(RuleBasedStateMachine):
@@ -333,37 +327,6 @@ def test_ids_of_another_length_are_refused_with_any_sender(directory: Path) -> N
                 app.words([sender], [bad])
             with pytest.raises(InvalidInput):
                 app.word(bad, sender)
-    _close(reading, ledger)
-
-
-def test_pairs_of_text_are_answered_and_counted(directory: Path) -> None:
-    ledger = Ledger(directory, 1, app_facts())
-    ledger.commit(said("ban-imposed", "é".encode()), said("blocked", b"b", b"c"))
-    reading = Reading(directory)
-    reading.refresh()
-    app = reading.app("app")
-    assert app is not None
-    assert app.words_of([]) == ([], {})
-    words, counts = app.words_of([["a", "b"], ["é", "a"], ["c", "b"], ["b", "a"]])
-    assert words == ["allowed", "sender-banned", "blacklisted", "allowed"]
-    assert dict(counts) == {"allowed": 2, "sender-banned": 1, "blacklisted": 1}
-    others: list[list[object]] = [
-        [["a"]],
-        [["a", "b", "c"]],
-        [("a", "b")],
-        [["a", "b"], ("a", "b")],
-        [["a", "b"], []],
-        ["ab"],
-    ]
-    for pairs in others:
-        with pytest.raises(TypeError) as refused:
-            app.words_of(pairs)
-        assert app.checks is not None or str(refused.value) == "a pair consists of two ids"
-    with pytest.raises(TypeError):
-        app.words_of([["a", 3]])
-    for bad in ("", "x" * 65):
-        with pytest.raises(InvalidInput, match=f"{len(bad)} were sent"):
-            app.words_of([["a", "b"], ["a", bad]])
     _close(reading, ledger)
 
 
