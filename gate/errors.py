@@ -19,7 +19,10 @@ exception is known to be a bug.
     │   ├── ReactivationTooEarly  a User of the call may not be reactivated yet; nothing was written
     │   ├── UserLimitReached    the App has as many Users as it may
     │   ├── NotInProduction     only development Apps may do this
-    │   └── ListFull            a list would pass the App's ceiling; nothing was added
+    │   ├── ListFull            a list would pass the App's ceiling; nothing was added
+    │   ├── NotEmpty            a restore needs an empty Redis; nothing was written
+    │   └── BackupForeign       a file is no backup, or its format is newer than this version reads
+    │       └── BackupDamaged   a backup file has a wrong byte, or ends too early or too late; the text names the place
     ├── ScopeMissing            the credential is right, but has not the scope that the call needs
     ├── FeedReset               a feed of presence changes can't be continued from a cursor; read the state again
     │   └── FeedUnreadable      because the next entries were written by another version
@@ -163,6 +166,18 @@ class ScopeMissing(GateError):
         super().__init__(f"this key has no scope {scope!r}: the key {key!r} has {has}; use a key with that scope")
         self.scope = scope
         self.key = key
+
+
+class NotEmpty(Refused):
+    """A restore needs an empty Redis; the text names what this one holds. Nothing was written."""
+
+
+class BackupForeign(Refused):
+    """A file is no backup of Gate, or its format is newer than this version reads."""
+
+
+class BackupDamaged(BackupForeign):
+    """A backup file is not as it was written. The text names the place."""
 
 
 class FeedReset(GateError):

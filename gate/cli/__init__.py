@@ -76,6 +76,8 @@ COMMANDS: dict[str, Row] = {
     "import": Row("gate.cli.importing", "import_facts", "Load facts from NDJSON or CSV files."),
     "export": Row("gate.cli.exporting", "export_facts", "Write an App's facts as NDJSON."),
     "secrets": Row("gate.cli.secret_sealing", "secrets", "App secrets, sealed where they are stored."),
+    "backup": Row("gate.cli.backup", "backup", "Write everything that the deployment keeps in Redis to a file."),
+    "restore": Row("gate.cli.backup", "restore", "Write a backup into an empty Redis."),
     "replica": Row("gate.cli.replica", "replica", "This node's Replica: status, verify, rebuild."),
     "doctor": Row("gate.cli.doctor", "doctor", "Look for what is wrong here, and say what to do."),
 }

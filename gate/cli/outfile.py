@@ -7,7 +7,7 @@
     /dev/stdout, /dev/fd/N                the descriptor itself, where it stands (`>>` appends)
     a FIFO, a terminal, /dev/null, ...    opened and written; a FIFO waits for its reader
 
-A refusal of the system is an `OSError` that names the path as it was given. Called by `gate export`.
+A refusal of the system is an `OSError` that names the path as it was given. Called by `gate export` and `gate backup`.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ _STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
 
 
 @contextmanager
-def opened_for_writing(name: str) -> Iterator[IO[bytes]]:
-    """`name` to write to, `-` for stdout; compressed where the name ends in .gz.
+def opened_for_writing(name: str, *, packs: bool = True) -> Iterator[IO[bytes]]:
+    """`name` to write to, `-` for stdout; compressed where the name ends in .gz, if `packs`.
 
     After an exception inside, a regular file is as it was.
     """
     with _opened(name) as raw:
-        if not name.endswith(".gz"):
+        if not (packs and name.endswith(".gz")):
             yield raw
             return
         with gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=6) as packed:

@@ -17,13 +17,18 @@ OLDEST_SERVER = (6, 2)
 async def open_partitions(client: Client, which: Iterable[int], wanted: int) -> int:
     """Initialize Partitions of a deployment of `wanted`, among them Partition 0. Returns the number of Partitions present.
 
-    Raises `InvalidConfig` if this Redis holds a deployment of another number or schema, `StoreUnavailable`.
+    Raises `InvalidConfig` if this Redis holds a deployment of another number or schema, `StoreUnavailable`, also while a backup
+    is restored.
     """
     if not 1 <= wanted <= MAX_PARTITIONS:
         raise InvalidConfig([f"the number of Partitions must be 1 to {MAX_PARTITIONS}, got {wanted}"])
     # The script sets values only if they are missing, and returns those present.
     first, *_ = await client.write([_opening(partition, wanted) for partition in which])
     present, schema = int(first[2]), first[3]
+    if schema.startswith(keys.RESTORING_SCHEMA):
+        # Not a wrong configuration: a node waits for the end, and serves what it has until then.
+        raise StoreUnavailable(f"a backup is being restored into {client.address.shown}, or its restore was interrupted: "
+                               "repeat `gate restore` with the same file")  # fmt: skip
     if schema != keys.SCHEMA_VERSION:
         raise InvalidConfig([f"{client.address.shown} holds facts of schema {schema.decode()}, this is schema "
                              f"{keys.SCHEMA_VERSION.decode()}: use the matching version of Gate"])  # fmt: skip

@@ -54,6 +54,8 @@ REPORT_CHANNEL = b"gate:report"
 META_EPOCH, META_SEQ, META_TIP = b"epoch", b"seq", b"tip"
 META_PARTITIONS, META_SCHEMA = b"partitions", b"schema"
 SCHEMA_VERSION = b"1"
+# The schema while a backup is restored, with the backup's checksum behind it.
+RESTORING_SCHEMA = b"restoring "
 
 BANNED_UNTIL, BANNED_WHY, BANNED_BY = b"b", b"bw", b"bb"
 MUTED_UNTIL, MUTED_WHY, MUTED_BY = b"m", b"mw", b"mb"
@@ -73,6 +75,9 @@ OPERATION = b"o"
 INDEXED_FIELDS = {"bans": BANNED_UNTIL, "mutes": MUTED_UNTIL, "users": REGISTERED_AT, "gone": DEACTIVATED_AT}
 
 LIST_WORD = {ListKind.BLACKLIST: "black", ListKind.WHITELIST: "white"}
+
+# The nouns of a User's keys: facts, then entries and ends of each list.
+USER_NOUNS = ("user", "black", "black-ends", "white", "white-ends")
 
 _APP_KEY = r"[A-Za-z0-9_-]{1,32}"
 _USER_KEY = rf"(user|black|black-ends|white|white-ends):({_APP_KEY}):(.{{1,64}})"
@@ -159,6 +164,16 @@ def entries(partition: int, kind: ListKind, app: str, owner: bytes) -> bytes:
 def ends(partition: int, kind: ListKind, app: str, owner: bytes) -> bytes:
     """The ends of those entries of one owner's list that have one."""
     return b"gate:{%d}:%b-ends:%b:%b" % (partition, LIST_WORD[kind].encode(), app.encode(), owner)
+
+
+def user_key(partition: int, noun: str, app: str, user_id: bytes) -> bytes:
+    """The key of a User with one of `USER_NOUNS`."""
+    return user_prefix(partition, noun) + b"%b:%b" % (app.encode(), user_id)
+
+
+def user_prefix(partition: int, noun: str) -> bytes:
+    """The beginning of all such keys, up to the App key."""
+    return b"gate:{%d}:%b:" % (partition, noun.encode())
 
 
 def bans(partition: int, app: str) -> bytes:

@@ -1,5 +1,7 @@
 """The snapshot: every fact in Redis, found by a SCAN of each server's keys and read in pipelines, on a separate Link.
 
+`read_user_keys` is that scan, for the snapshot and for a backup, which read different things of the same keys.
+
 SCAN returns every key that exists throughout. A fact that changes meanwhile may be old or new: the follower read the
 Changelogs' heads first, and every Change since then states its fact outright. On a Redis Cluster all masters are read in
 parallel. If a slot is moved meanwhile, both of its masters' SCANs could miss it, so the snapshot then fails.
@@ -8,8 +10,8 @@ parallel. If a slot is moved meanwhile, both of its masters' SCANs could miss it
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, TypeVar
 
 from gate.core.codec import unpack_app
 from gate.core.model import FOREVER_MS, ListKind
@@ -31,31 +33,45 @@ MOST_WAITING = 4
 
 _KIND = {word: kind for kind, word in keys.LIST_WORD.items()}
 
+T = TypeVar("T")
+# The command that reads a key, and what its reply holds.
+Reading = Callable[[UserKey], Command]
+Parsing = Callable[[UserKey, Reply], list[T]]
+
 
 async def read_snapshot(client: Client, partitions: int) -> AsyncIterator[Sequence[Part]]:
     """Yield all facts in batches, Apps first. Raises `StoreUnavailable`."""
+    (packed_apps,) = await client.read(("HVALS", keys.apps()))
+    yield [AppPart(unpack_app(packed)) for packed in packed_apps]
+    async for batch in read_user_keys(client, partitions, _reading, _parts):
+        yield batch
+
+
+async def read_user_keys(
+    client: Client, partitions: int, reading: Reading, parsing: Parsing[T]
+) -> AsyncIterator[Sequence[T]]:
+    """Read every key of every User, and yield what `parsing` makes of the replies. Raises `StoreUnavailable`."""
     metas = [keys.meta(partition) for partition in range(partitions)]
     # Compared again at the end: a slot that moved in between may be incomplete.
     before = await client.steady_owners(metas)
-    (packed_apps,) = await client.read(("HVALS", keys.apps()))
-    yield [AppPart(unpack_app(packed)) for packed in packed_apps]
     masters = await client.masters()
-    async for batch in _facts_of(masters[0]) if len(masters) == 1 else _together(masters):
+    one = len(masters) == 1
+    async for batch in _read_of(masters[0], reading, parsing) if one else _together(masters, reading, parsing):
         yield batch
     if await client.steady_owners(metas) != before:
         raise StoreUnavailable("slots were moved while the facts were read")
 
 
-async def _together(masters: Sequence[Client]) -> AsyncIterator[Sequence[Part]]:
+async def _together(masters: Sequence[Client], reading: Reading, parsing: Parsing[T]) -> AsyncIterator[Sequence[T]]:
     """Yield the batches of all masters as they arrive."""
-    batches: asyncio.Queue[Sequence[Part]] = asyncio.Queue(MOST_WAITING)
+    batches: asyncio.Queue[Sequence[T]] = asyncio.Queue(MOST_WAITING)
 
     async def put(master: Client) -> None:
-        async for batch in _facts_of(master):
+        async for batch in _read_of(master, reading, parsing):
             await batches.put(batch)
 
-    reading = [asyncio.get_running_loop().create_task(put(master)) for master in masters]
-    ended = asyncio.gather(*reading)
+    tasks = [asyncio.get_running_loop().create_task(put(master)) for master in masters]
+    ended = asyncio.gather(*tasks)
     try:
         while not ended.done() or not batches.empty():
             # Waits for a batch or for the end of all readers, whichever comes first.
@@ -70,33 +86,34 @@ async def _together(masters: Sequence[Client]) -> AsyncIterator[Sequence[Part]]:
                 yield batches.get_nowait()
         await ended
     finally:
-        for task in reading:
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*reading, ended, return_exceptions=True)
+        await asyncio.gather(*tasks, ended, return_exceptions=True)
 
 
-async def _facts_of(server: Client) -> AsyncIterator[Sequence[Part]]:
-    """Yield all facts of one server except Apps, in batches."""
+async def _read_of(server: Client, reading: Reading, parsing: Parsing[T]) -> AsyncIterator[Sequence[T]]:
+    """Yield what one server has, in batches."""
     link = await server.open_dedicated()
     try:
         cursor: bytes = b"0"
         found: list[UserKey] = []
         while True:
             # The next step of the SCAN is sent with the reads of the previous one, so that the server never waits for us.
-            commands = [_reading(key) for key in found]
+            commands = [reading(key) for key in found]
             commands.append(("SCAN", cursor, "MATCH", keys.ALL_PARTITIONS_GLOB, "COUNT", SCAN_COUNT))
-            *replies, (cursor, names) = await _exchange(link, commands)
-            yield [part for key, reply in zip(found, replies, strict=True) for part in _parts(key, reply)]
+            *replies, (cursor, names) = await exchange_on(link, commands)
+            yield [part for key, reply in zip(found, replies, strict=True) for part in parsing(key, reply)]
             found = [key for name in names if (key := keys.parse(name))]
             if cursor == b"0":
                 break
-        replies = await _exchange(link, [_reading(key) for key in found])
-        yield [part for key, reply in zip(found, replies, strict=True) for part in _parts(key, reply)]
+        replies = await exchange_on(link, [reading(key) for key in found])
+        yield [part for key, reply in zip(found, replies, strict=True) for part in parsing(key, reply)]
     finally:
         await link.aclose()
 
 
-async def _exchange(link: Link, commands: Sequence[Command]) -> list[Reply]:
+async def exchange_on(link: Link, commands: Sequence[Command]) -> list[Reply]:
+    """Send commands over a Link with the deadline of a snapshot. Raises `StoreUnavailable`."""
     if not commands:
         return []
     try:

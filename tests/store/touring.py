@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from gate.core.model import AppFacts, ListKind
 from gate.core.operators import Operator
 from gate.store import settings
+from gate.store.backup import BackupSource
 from gate.store.console_sessions import ConsoleSession
 from gate.store.jobs import Job
 from gate.store.lists import Group
@@ -135,4 +136,6 @@ async def tour(store: Store) -> None:
         await bulk.register(b"ann")
         await bulk.flush()
     async for _ in store.snapshot():
+        pass
+    async for _ in BackupSource(store).records():
         pass

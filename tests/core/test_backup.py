@@ -1,0 +1,161 @@
+"""The backup file: what goes in comes out, and any damage is found and named."""
+
+from __future__ import annotations
+
+import io
+import random
+import zlib
+from struct import pack
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gate.core.backup import (
+    BLOCK_BYTES,
+    FORMAT_VERSION,
+    MAX_BLOCK_BYTES,
+    MAX_ROWS,
+    BackupReader,
+    BackupWriter,
+    End,
+    Entries,
+    Header,
+    Record,
+    Rows,
+    UserKey,
+    chunks,
+)
+from gate.errors import BackupDamaged, BackupForeign
+from harness.seeds import seed
+
+SEED = seed(14)
+HEADER = Header(gate="9.9.9", made_at_ms=1_000, partitions=4)
+END = End(entries={"user": 1}, heads=[("00", 7, 1_000)])
+BYTES = st.binary(max_size=20)
+FLAT = st.lists(st.tuples(BYTES, BYTES), max_size=4).map(lambda pairs: [part for pair in pairs for part in pair])
+RECORDS: st.SearchStrategy[list[Record]] = st.lists(
+    st.one_of(
+        st.builds(UserKey, st.sampled_from(["user", "black"]), st.text(max_size=5), BYTES, FLAT, st.booleans()),
+        st.builds(Rows, st.just("jobs"), st.just(""), FLAT),
+        st.builds(Entries, st.just("audit"), st.just("shop"), st.lists(st.tuples(BYTES, FLAT), max_size=3)),
+    ),
+    max_size=5,
+)
+SOME: list[Record] = [
+    UserKey("user", "shop", b"ann", [b"b", b"5000"]),
+    Rows("apps", "", [b"shop", b"{}"]),
+    Entries("audit", "shop", [(b"1-0", [b"k", b"ban-imposed"])]),
+]
+
+
+def written(records: list[Record]) -> bytes:
+    stream = io.BytesIO()
+    writer = BackupWriter(stream, HEADER)
+    for record in records:
+        writer.add(record)
+    checksum = writer.finish(END)
+    assert stream.getvalue()[-32:].hex() == checksum
+    assert writer.written_bytes == len(stream.getvalue())
+    return stream.getvalue()
+
+
+def read(content: bytes) -> list[Record]:
+    reader = BackupReader(io.BytesIO(content))
+    found = [record for records in reader.records() for record in records]
+    assert reader.header == HEADER and reader.end == END and reader.checksum == content[-32:].hex()
+    return found
+
+
+@given(RECORDS)
+def test_what_was_written_is_read(records: list[Record]) -> None:
+    assert read(written(records)) == records
+
+
+def test_many_records_are_many_blocks() -> None:
+    records: list[Record] = [UserKey("black", "shop", b"%d" % n, [b"m" * 64, b"1"] * 500) for n in range(40)]
+    content = written(records)
+    reader = BackupReader(io.BytesIO(content))
+    assert len(list(reader.records())) > 40 * 500 * 64 // BLOCK_BYTES
+    assert read(content) == records
+
+
+def test_each_byte_that_is_flipped_is_found_and_named() -> None:
+    content, draw = written(SOME), random.Random(SEED)
+    for at in range(len(content)):
+        damaged = bytearray(content)
+        damaged[at] ^= 1 << draw.randrange(8)
+        with pytest.raises(BackupForeign, match=r"byte \d|format \d+"):
+            read(bytes(damaged))
+
+
+def test_a_file_that_was_cut_off_says_where() -> None:
+    content = written(SOME)
+    for length in range(len(content)):
+        with pytest.raises(BackupDamaged, match=rf"it ends at byte {length}, within .*: it was cut off"):
+            read(content[:length])
+
+
+def test_bytes_behind_the_end_are_refused() -> None:
+    content = written(SOME)
+    with pytest.raises(BackupDamaged, match=rf"damaged at byte {len(content)}: there is more behind its end"):
+        read(content + b"\0")
+    with pytest.raises(BackupDamaged, match="there is more"):
+        read(content + content)
+
+
+def test_another_file_is_no_backup() -> None:
+    with pytest.raises(BackupForeign, match="does not begin as a backup of Gate"):
+        read(b'{"kind":"ban","user":"ann","permanent":true}\n')
+
+
+def test_a_newer_format_is_refused_by_its_name() -> None:
+    content = bytearray(written(SOME))
+    content[8:10] = (FORMAT_VERSION + 1).to_bytes(2)
+    with pytest.raises(
+        BackupForeign, match=rf"has format {FORMAT_VERSION + 1}, written by Gate 9.9.9; this Gate reads"
+    ):
+        read(bytes(content))
+
+
+def test_a_header_with_unknown_fields_is_read() -> None:
+    document = msgspec.to_builtins(HEADER) | {"later": 1}
+    assert BackupReader(io.BytesIO(_file(b"H", msgspec.json.encode(document)))).header == HEADER
+
+
+@pytest.mark.parametrize(
+    ("payload", "problem"),
+    [
+        (zlib.compress(bytes(MAX_BLOCK_BYTES + 1)), "more, or less, than one block may"),
+        (zlib.compress(b"\xc1"), "its records can't be read"),
+        (zlib.compress(msgspec.msgpack.encode([["strange", 1]])), "its records can't be read"),
+        (b"no zlib", "its records can't be read"),
+    ],
+)
+def test_a_block_with_a_right_checksum_may_still_be_wrong(payload: bytes, problem: str) -> None:
+    reader = BackupReader(io.BytesIO(_file(b"H", msgspec.json.encode(HEADER), b"D", payload)))
+    with pytest.raises(BackupDamaged, match=problem):
+        list(reader.records())
+
+
+def test_a_block_that_claims_to_be_too_long_is_not_read() -> None:
+    content = _file(b"H", msgspec.json.encode(HEADER)) + pack(">IIc", MAX_BLOCK_BYTES + 1, 0, b"D")
+    with pytest.raises(BackupDamaged, match="more than any has"):
+        list(BackupReader(io.BytesIO(content)).records())
+
+
+@pytest.mark.parametrize("count", [0, 1, MAX_ROWS, MAX_ROWS + 1, 3 * MAX_ROWS])
+def test_chunks_are_bounded_and_lose_nothing(count: int) -> None:
+    flat = [b"%d" % n for n in range(2 * count)]
+    parts = list(chunks(flat))
+    assert [one for part in parts for one in part] == flat
+    assert all(len(part) <= 2 * MAX_ROWS for part in parts) and len(parts) == max(1, -(-count // MAX_ROWS))
+
+
+def _file(*blocks: bytes) -> bytes:
+    """A file without its end: kinds and payloads alternate."""
+    content = b"gatebak\n" + FORMAT_VERSION.to_bytes(2)
+    for kind, payload in zip(blocks[::2], blocks[1::2], strict=True):
+        content += pack(">IIc", len(payload), zlib.crc32(payload, zlib.crc32(kind)), kind) + payload
+    return content
