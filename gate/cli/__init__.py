@@ -50,6 +50,7 @@ class Row(NamedTuple):
 COMMANDS: dict[str, Row] = {
     "serve": Row("gate.cli.serve", "serve", "Run the service: the one command that a node needs."),
     "status": Row("gate.cli.nodes", "status", "This node and all others: version, Redis, roles, lag, checks, online."),
+    "top": Row("gate.cli.top", "top", "What happens now, every second: online, checks, denials, nodes, Bans."),
     "nodes": Row("gate.cli.nodes", "nodes", "All nodes, as each sees itself."),
     "config": Row("gate.cli.config", "config", "What each option is in force as, and from where."),
     "check": Row("gate.cli.check", "check", "May A message B? Exits 0 for yes, 1 for no."),

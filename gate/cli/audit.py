@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 PAGE_ROWS = 1_000
 MAX_SHOWN_MEMBERS = 5
 
+AUDIT_COLUMNS = ("when", "what", "user", "of what", "by", "actor", "reason")
+
 T = TypeVar("T")
 
 _From = Annotated[str | None, typer.Option("--from", metavar="TIME", help="From then on: ms, or 2030-01-31T18:00:00Z.")]
@@ -69,7 +71,7 @@ def audit(
 
         print_json({"entries": [msgspec.to_builtins(audit_line(entry)) for entry in found]} | is_cut)
     elif found:
-        print_table(("when", "what", "user", "of what", "by", "actor", "reason"), (_row(entry) for entry in found))
+        print_table(AUDIT_COLUMNS, (audit_row(entry) for entry in found))
     else:
         say("nothing was done")
 
@@ -133,7 +135,8 @@ def _kicked(value: bytes) -> str:
     return " ".join(words)
 
 
-def _row(entry: AuditEntry) -> tuple[str, ...]:
+def audit_row(entry: AuditEntry) -> tuple[str, ...]:
+    """One entry in a table of `AUDIT_COLUMNS`."""
     what = [", ".join(shown_id(member) for member in entry.members[:MAX_SHOWN_MEMBERS])] if entry.members else []
     if len(entry.members) > MAX_SHOWN_MEMBERS:
         what.append(f"and {len(entry.members) - MAX_SHOWN_MEMBERS} more")

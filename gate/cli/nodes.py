@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from gate.core.presence import Counts
     from gate.store.node_reports import NodeReport
     from gate.store.presence import PresenceStore
+    from gate.store.store import Store
 
-_COLUMNS = ("node", "name", "host", "version", "Redis", "roles", "state", "lag", "checks/s", "clients")
+NODE_COLUMNS = ("node", "name", "host", "version", "Redis", "roles", "state", "lag", "checks/s", "clients")
 
 
 @takes("app", "redis", "presence_redis")
@@ -38,10 +39,10 @@ def status(command: Command) -> None:
     others = {node: report for node, report in reports.items() if node != command.node_id()}
     online = None if away else _online(command)
     if command.as_json:
-        listed = [_document(node, report) for node, report in others.items()]
+        listed = [node_document(node, report) for node, report in others.items()]
         print_json(
             {
-                "node": _document(own.node, own) | _places(command) if own else None,
+                "node": node_document(own.node, own) | _places(command) if own else None,
                 "redis_problem": away,
                 "others": listed,
                 "online": {"app": online[0], "users": online[1].users, "sessions": online[1].total} if online else None,
@@ -57,7 +58,7 @@ def status(command: Command) -> None:
         say(f"  online    {counted(counts.users, 'User')} with {counted(counts.total, 'Session')}, App {key}")
     if others:
         say(f"{counted(len(others), 'other node')}:")
-        print_table(_COLUMNS, (_row(node, report) for node, report in others.items()))
+        print_table(NODE_COLUMNS, (node_row(node, report) for node, report in others.items()))
     if away:
         warn(f"gate: {away}; the other nodes are not known")
 
@@ -67,17 +68,22 @@ def nodes(command: Command) -> None:
     """List the nodes that hold a lease, with what each says of itself; one that says nothing is listed all the same."""
     reports = command.ask(_asked)
     if command.as_json:
-        print_json({"nodes": [_document(node, report) for node, report in reports.items()]})
+        print_json({"nodes": [node_document(node, report) for node, report in reports.items()]})
     elif reports:
-        print_table(_COLUMNS, (_row(node, report) for node, report in reports.items()))
+        print_table(NODE_COLUMNS, (node_row(node, report) for node, report in reports.items()))
     else:
         say("no node holds a lease: start `gate serve` on this Redis")
 
 
 async def _asked(connection: StoreConnection) -> dict[str, NodeReport | None]:
+    return await reports_by_node(connection.store)
+
+
+async def reports_by_node(store: Store) -> dict[str, NodeReport | None]:
+    """Ask each node that holds a lease for its report; None for one that does not answer. In the order of their names."""
     from gate.store.node_reports import ask_reports  # late, as in `connection`
 
-    found = await ask_reports(connection.store)
+    found = await ask_reports(store)
     named = {listed.node: report for listed, report in found}
     return dict(sorted(named.items(), key=lambda one: (one[1].name if one[1] else "", one[0])))
 
@@ -128,7 +134,8 @@ def _certificate_ends_at_ms(target: Target) -> int | None:
         return None
 
 
-def _document(node: str, report: NodeReport | None) -> dict[str, Any]:
+def node_document(node: str, report: NodeReport | None) -> dict[str, Any]:
+    """One node in JSON."""
     from msgspec.structs import asdict
 
     return {"node": node, "answers": report is not None, **({**asdict(report), "node": node} if report else {})}
@@ -181,7 +188,8 @@ def _rate(report: NodeReport) -> str:
     return "not counted yet" if report.checks_per_s is None else f"{report.checks_per_s:,.0f}"
 
 
-def _row(node: str, report: NodeReport | None) -> tuple[str, ...]:
+def node_row(node: str, report: NodeReport | None) -> tuple[str, ...]:
+    """One node in a table of `NODENODE_COLUMNS`."""
     if report is None:
         return (node, "", "", "", "", "", "no answer", "", "", "")
     state = report.state if not report.silent else f"{report.state}; silent: {', '.join(report.silent)}"

@@ -22,6 +22,7 @@ from gate.core.shown import shown_text
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 MAX_NAMED = 20
 """The number of ids in one line; --json prints all of them."""
@@ -80,19 +81,26 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=width)
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None) -> None:
-    """A table on stdout; where a terminal is too narrow for its longest words, a block of lines for each row."""
+def table_of(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None) -> Table:
+    """A table for people, which no text in it can harm."""
     from rich import box
-    from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(shown_text(cell)) for cell in row))
+    return table
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None) -> None:
+    """A table on stdout; where a terminal is too narrow for its longest words, a block of lines for each row."""
+    from rich.measure import Measurement
+
     shown = [[shown_text(cell) for cell in row] for row in rows]
-    for row in shown:
-        table.add_row(*map(Text, row))
+    table = table_of(columns, shown, title=title)
     there = console()
     if Measurement.get(there, there.options.update(max_width=10_000), table).minimum <= there.width:
         there.print(table)
