@@ -1,8 +1,9 @@
 """TLS of the ports that a node serves: its certificate, and the listeners that accept connections with it.
 
     files       `--tls-cert`, `--tls-key`, `--tls-client-ca`; read at start and again on SIGHUP
-    handshakes  a connection that was accepted is not read until its first byte is here; then handshakes begin one by one, so
-                that a flood of them delays other connections by one signature per pass of the loop
+    handshakes  a connection that was accepted is not read until its first byte is here; then handshakes go on one step of one
+                of them at a time, so that a flood delays other connections by one signature per pass of the loop, however
+                its clients cut their bytes
     bounds      a handshake has `HANDSHAKE_WITHIN_S`, and at most `MAX_HANDSHAKES` wait for theirs; past it the oldest is closed
 
 After its handshake a connection is an ordinary protocol on `gate.tls_transport`. Every handshake takes the context of that
@@ -20,7 +21,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from gate.errors import InvalidConfig
 from gate.option_values import TlsFiles
@@ -133,24 +134,33 @@ class Handshake:
         self._watched = ""
         """What of the socket the loop watches for: `read`, `write` or nothing."""
 
-    def wait(self) -> None:
-        """For the first byte."""
-        self._watch("read", lambda: self._listener.came(self))
+    def wait(self, what: str = "read") -> None:
+        """For the next bytes."""
+        self._watch(what, lambda: self._listener.came(self))
 
     def pause(self) -> None:
-        """The first byte is here; the handshake has its turn later."""
+        """Bytes are here; the handshake has its turn later."""
         self._watch("")
 
-    def begin(self) -> None:
-        """Shake hands."""
+    def go_on(self) -> None:
+        """Shake hands as far as the bytes that are here allow."""
         try:
-            self._socket = self._listener.context.wrap_socket(
-                self._socket, server_side=True, do_handshake_on_connect=False
-            )
-        except OSError:  # the client has gone
+            if not isinstance(self._socket, ssl.SSLSocket):
+                self._socket = self._listener.context.wrap_socket(
+                    self._socket, server_side=True, do_handshake_on_connect=False
+                )
+            self._socket.do_handshake()
+        except ssl.SSLWantReadError:
+            self.wait()
+        except ssl.SSLWantWriteError:
+            self.wait("write")
+        except (
+            OSError,
+            ValueError,
+        ):  # it has gone; an error of TLS is an OSError; ValueError: it sent something in between
             self.cut()
         else:
-            self._go_on()
+            self._encrypted(self._socket)
 
     def refuse(self, problem: str) -> None:
         """Close it. There is nothing encrypted yet that could carry the problem."""
@@ -162,22 +172,11 @@ class Handshake:
         self._socket.close()
         self._listener.left(self)
 
-    def _go_on(self) -> None:
-        encrypted = cast(ssl.SSLSocket, self._socket)
+    def _encrypted(self, encrypted: ssl.SSLSocket) -> None:
         try:
-            encrypted.do_handshake()
-        except ssl.SSLWantReadError:
-            self._watch("read", self._go_on)
-        except ssl.SSLWantWriteError:
-            self._watch("write", self._go_on)
-        except (OSError, ValueError):  # an error of TLS is an OSError; ValueError: it sent something in between
-            self.cut()
-        else:
-            self._watch("")
-            try:
-                TlsTransport(self._loop, encrypted, self._peer).begin(self._listener.make(self))
-            finally:
-                self._listener.left(self)
+            TlsTransport(self._loop, encrypted, self._peer).begin(self._listener.make(self))
+        finally:
+            self._listener.left(self)
 
     def _watch(self, what: str, act: Callable[[], None] | None = None) -> None:
         if self._watched == "read" != what:
@@ -213,7 +212,7 @@ class TlsListener:
         self._open: dict[Handshake, None] = {}
         """Handshakes that are not over, the oldest first."""
         self._ready: deque[Handshake] = deque()
-        """Those that may begin."""
+        """Those whose next bytes are here."""
         self.port = 0
 
     def start(self, sockets: Sequence[socket.socket], backlog: int) -> None:
@@ -237,11 +236,14 @@ class TlsListener:
             handshake.cut()
 
     def came(self, handshake: Handshake) -> None:
-        """Its first byte is here. Handshakes begin one in a pass of the loop: a signature takes up to a millisecond."""
+        """Its next bytes are here. One handshake goes on in a pass of the loop: a signature takes up to a millisecond.
+
+        Each step waits for its turn: the signature belongs to the step that has the last byte of the client's greeting.
+        """
         handshake.pause()
         self._ready.append(handshake)
         if len(self._ready) == 1:
-            asyncio.get_running_loop().call_soon(self._begin_next)
+            asyncio.get_running_loop().call_soon(self._go_on_with_next)
 
     def left(self, handshake: Handshake) -> None:
         """Its handshake is over. Harmless if repeated."""
@@ -286,12 +288,12 @@ class TlsListener:
         if handshake in self._open:
             handshake.cut()
 
-    def _begin_next(self) -> None:
+    def _go_on_with_next(self) -> None:
         handshake = self._ready.popleft()
         if handshake in self._open:  # else it was cut meanwhile
-            handshake.begin()
+            handshake.go_on()
         if self._ready:
-            asyncio.get_running_loop().call_soon(self._begin_next)
+            asyncio.get_running_loop().call_soon(self._go_on_with_next)
 
 
 def bound_sockets(host: str, port: int, *, reuse_port: bool) -> list[socket.socket]:

@@ -23,6 +23,9 @@ from gate.http.errors import CredentialsWrong
 from gate.http.options import ProxySignIn
 from gate.http.peers import Network, is_believed
 
+_BLANKS = " \t"
+"""What HTTP allows around a value. `strip()` takes any space of Unicode off: the name `admin` with one is another person's."""
+
 
 class ProxyUntrusted(CredentialsWrong):
     """A header that names an operator, from a client that is no trusted proxy, or more than once."""
@@ -62,8 +65,9 @@ def asserted_by_proxy(request: web.Request, sign_in: ProxySignIn | None, trusted
         name = operator_name(name)
     except InvalidInput as fault:
         raise ProxyUntrusted(f"{sign_in.header} {fault.problem}") from None
-    groups = _only(request, sign_in.groups_header).split(",") if sign_in.groups_header in request.headers else []
-    roles = [sign_in.groups[group.strip()] for group in groups if group.strip() in sign_in.groups]
+    listed = _only(request, sign_in.groups_header).split(",") if sign_in.groups_header in request.headers else []
+    groups = [group.strip(_BLANKS) for group in listed]
+    roles = [sign_in.groups[group] for group in groups if group in sign_in.groups]
     return Asserted(name, max(roles, key=ROLES.index, default=None))
 
 
@@ -71,4 +75,4 @@ def _only(request: web.Request, header: str) -> str:
     values = request.headers.getall(header)
     if len(values) != 1:
         raise ProxyUntrusted(f"{header} came {len(values)} times: the proxy must replace the header of the client")
-    return values[0].strip()
+    return values[0].strip(_BLANKS)

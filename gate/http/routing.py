@@ -124,18 +124,19 @@ def template_of(raw_path: str) -> str | None:
 
 def user_in(raw_path: str) -> bytes:
     """The User's id in a path; `InvalidInput` if it is too long."""
-    return user_id(_named(raw_path), "user")
+    return user_id(unquote_to_bytes(_named(raw_path)), "user")
 
 
 def app_in(raw_path: str) -> str:
     """The App key in a path; `InvalidInput` if no App can have it."""
-    return app_key(_named(raw_path).decode("utf-8", "replace"))
+    # As sent: no key needs percent-encoding, so each App has one spelling that a proxy can filter by.
+    return app_key(_named(raw_path))
 
 
-def _named(raw_path: str) -> bytes:
+def _named(raw_path: str) -> str:
     match = _OF_ONE.fullmatch(raw_path)
     assert match is not None, "asked only on routes of these paths"
-    return unquote_to_bytes(match[2])
+    return match[2]
 
 
 async def _refuse_method(allowed: str, request: web.Request) -> web.StreamResponse:

@@ -26,6 +26,8 @@ TOUCH_EVERY_MS = 60_000
 """How exactly the last request is known: one write a minute, not one a request."""
 MAX_CONSOLE_SESSIONS = 1_000
 """Of a deployment. At the limit a new one takes the place of the one whose last request is the oldest."""
+MAX_OF_OPERATOR = 50
+"""The same for one operator, whose own oldest gives way: else one that signs in over and over would end all others."""
 MAX_AGENT_CHARS = 120
 
 Replies = list[Any]
@@ -71,7 +73,7 @@ class ConsoleSessions:
     async def open(self, session: ConsoleSession) -> None:
         """Keep a new session. Its times are set here."""
         packed = msgspec.json.encode(session)
-        limits = [SESSION_TTL_MS, IDLE_MS, MAX_CONSOLE_SESSIONS]
+        limits = [SESSION_TTL_MS, IDLE_MS, MAX_CONSOLE_SESSIONS, MAX_OF_OPERATOR]
         names = [keys.console_sessions(), keys.revoked_cookies()]
         await self._client.write([Call(scripts.CONSOLE_SESSION_OPEN, names, [session.id, packed, *limits])])
 

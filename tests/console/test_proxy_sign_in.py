@@ -21,6 +21,8 @@ from tests.http.world import World, running_world
 
 HEADER, GROUPS = "X-Forwarded-User", "X-Forwarded-Groups"
 SIGN_IN = ProxySignIn(HEADER, GROUPS, {"support": "viewer", "gate-admins": "admin"})
+NOT_OURS = "\u00a0gate-admins,support\u2003,Support,gate%2dadmins"
+"""Names of other groups: a person who may make groups at the proxy must not make one of these roles."""
 PROXY = (ip_network("127.0.0.0/8"),)
 
 
@@ -103,7 +105,13 @@ async def test_the_session_ends_with_the_account_and_with_the_header(
 
 async def test_groups_give_the_highest_of_their_roles(tmp_path: Path, private_redis: RedisServer) -> None:
     async with world_of(private_redis, tmp_path) as world:
-        for groups, role in (("staff, support", "viewer"), ("support,gate-admins", "admin"), ("staff", ""), ("", "")):
+        for groups, role in (
+            ("staff, support", "viewer"),
+            ("support,gate-admins", "admin"),
+            ("staff", ""),
+            ("", ""),
+            (NOT_OURS, ""),
+        ):
             shown = await follow(behind_proxy(world, **{HEADER: "eve", GROUPS: groups}))
             assert shown.status == (200 if role else 403), groups
             assert f"eve {role}" in shown.text
@@ -144,6 +152,10 @@ async def test_a_header_that_came_twice_or_has_no_name_is_refused(tmp_path: Path
             ("X-Forwarded-User: ann", "X-Forwarded-Groups: support", "X-Forwarded-Groups: gate-admins"),
             ("X-Forwarded-User:",),
             ("X-Forwarded-User: ann, root",),
+            ("X-Forwarded-User: ann\u00a0",),  # spaces of Unicode belong to the name: another person's
+            ("X-Forwarded-User: \u2003ann",),
+            ("X-Forwarded-User: a%6en",),
+            ('X-Forwarded-User: "ann"',),
         ):
             lines = ["GET /console/sign-in HTTP/1.1", "Host: gate", *headers, "", ""]
             [answer] = await line.ask("\r\n".join(lines).encode())

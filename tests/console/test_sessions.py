@@ -12,7 +12,14 @@ import redis
 from gate.console.request_context import SESSION_COOKIE
 from gate.console.session_cookie import read_cookie
 from gate.store import keys
-from gate.store.console_sessions import IDLE_MS, MAX_CONSOLE_SESSIONS, SESSION_TTL_MS, TOUCH_EVERY_MS, ConsoleSession
+from gate.store.console_sessions import (
+    IDLE_MS,
+    MAX_CONSOLE_SESSIONS,
+    MAX_OF_OPERATOR,
+    SESSION_TTL_MS,
+    TOUCH_EVERY_MS,
+    ConsoleSession,
+)
 from harness.ports import LOOPBACK
 from tests.console.conftest import Place
 from tests.console.visitor import Visitor
@@ -114,9 +121,20 @@ async def test_the_number_of_sessions_is_bounded(place: Place) -> None:
     oldest = await place.visitor()
     records.age(session_of(oldest), seen_at_ms=60_000)
     for number in range(MAX_CONSOLE_SESSIONS):
-        await sessions.open(ConsoleSession(id=f"filling-{number:08d}", operator="ann"))
+        await sessions.open(ConsoleSession(id=f"filling-{number:08d}", operator=f"ann-{number}"))
     found = await sessions.list()
     assert len(found) == MAX_CONSOLE_SESSIONS
     assert (await oldest.app("online")).status == 303
     assert await sessions.end([one.id for one in found]) == MAX_CONSOLE_SESSIONS
     assert await sessions.list() == [] and await sessions.end([]) == 0
+
+
+async def test_many_sign_ins_of_one_operator_end_its_own_sessions_only(place: Place) -> None:
+    sessions, records = place.world.store.console_sessions, Records(place)
+    oldest = await place.visitor()
+    records.age(session_of(oldest), seen_at_ms=60_000)
+    for number in range(MAX_OF_OPERATOR + 1):
+        await sessions.open(ConsoleSession(id=f"filling-{number:08d}", operator="ann"))
+    found = {one.id for one in await sessions.list()}
+    assert session_of(oldest) in found and len(found) == 1 + MAX_OF_OPERATOR
+    assert "filling-00000000" not in found and f"filling-{MAX_OF_OPERATOR:08d}" in found

@@ -161,6 +161,23 @@ async def test_a_stream_ends_with_what_opened_it(world: World, how: str) -> None
                 await stream.frame()
 
 
+@pytest.mark.parametrize("how", ["its secret is dropped", "it is strict no more"])
+async def test_a_signed_stream_ends_with_what_its_app_accepts(world: World, how: str) -> None:
+    strict = msgspec.structs.replace(world.app, secrets=("secret-2", "secret-1"), strict_signature=True)
+    await world.set_app(strict)
+    # Signed with the older of two secrets, in the middle of a rotation.
+    headers = signed(msgspec.structs.replace(strict, secrets=("secret-1",)))
+    changed = {
+        "its secret is dropped": msgspec.structs.replace(strict, secrets=("secret-2",)),
+        "it is strict no more": msgspec.structs.replace(strict, strict_signature=False),
+    }[how]
+    async with streaming(world.url, world.app, headers=headers) as stream:
+        await world.set_app(changed)
+        with pytest.raises(EOFError):
+            while True:
+                await stream.frame()
+
+
 # Operators make them
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from gate.http.routing import is_plain_target, routed
 from tests.http.lines import Line, a_check, a_request
+from tests.http.test_apps import ask, begin_operator
 from tests.http.world import World, basic, signed
 
 ROUTES = ["/metrics", "/healthz", "/docs", "/openapi.json", "/console/", "/v1/apps", "/v1/check", "/user/block.json"]
@@ -53,6 +54,15 @@ async def test_no_other_spelling_of_a_path_is_served(world: World, path: str) ->
         assert is_refused or is_sign_in, (other, head)
         if b" 404 " in head[:13]:
             assert (b'"code":404' in head) == (other.endswith(".json") or other.startswith("/user/")), (other, head)
+
+
+async def test_an_app_has_one_spelling_in_a_path(world: World) -> None:
+    """Otherwise a proxy that refuses the removal of `shop` would pass on that of `%73hop`."""
+    operator = await begin_operator(world, "admin")
+    key = world.app.key
+    assert (await ask(world, operator, "GET", f"apps/{key}")).status == 200
+    for other in (f"%{ord(key[0]):02x}{key[1:]}", f"{key[:-1]}%{ord(key[-1]):02X}", f"{key}%00", f"%2e%2e%2f{key}"):
+        assert (await ask(world, operator, "GET", f"apps/{other}")).status in (400, 404), other
 
 
 @pytest.mark.parametrize("origin", ["http://gate", "HTTPS://gate:1", "http://u:p@gate"])

@@ -261,6 +261,44 @@ async def test_unfinished_handshakes_are_bounded(
         wire.close()
 
 
+async def test_handshakes_cut_into_pieces_go_on_one_in_a_pass(
+    serve: Serve, authority: Authority, certificate: Certificate
+) -> None:
+    """A greeting whose last byte comes late has its signature made then: a thousand of them must not be made at once."""
+    server, context = await serve(), context_of(certificate)
+    loop, passes, greeted = asyncio.get_running_loop(), 0, list[int]()
+
+    def count_passes() -> None:
+        nonlocal passes
+        passes += 1
+        loop.call_soon(count_passes)
+
+    context.sni_callback = lambda *_: greeted.append(passes)
+    server.use_tls(context, LOOPBACK, 0)
+    hello = greeting(authority)
+    cut = [await silent(server) for _ in range(20)]
+    for wire in cut:
+        wire.writer.write(hello[:-1])
+    known = await client(server, authority)  # takes its turns behind theirs
+    greeted.clear()
+    count_passes()
+    for wire in cut:
+        wire.writer.write(hello[-1:])
+    await wait_until_async(lambda: len(greeted) == len(cut), DEADLINE_S, "all to have greeted")
+    assert len(set(greeted)) == len(cut)
+    await known.asked(b":0\r\n", "GATE.CHECK", "bob", "alice")
+    for wire in [*cut, known]:
+        wire.close()
+
+
+def greeting(authority: Authority) -> bytes:
+    """The first bytes of a client."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        authority.client_context().wrap_bio(incoming, outgoing, server_hostname="localhost").do_handshake()
+    return outgoing.read()
+
+
 async def test_abrupt_closes_leave_nothing(serve: Serve, authority: Authority, certificate: Certificate) -> None:
     server = with_tls(await serve(), certificate)
     for step in range(30):

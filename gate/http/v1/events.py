@@ -27,8 +27,8 @@ from msgspec import Meta
 from gate.clock import monotonic_ms
 from gate.core.presence import KINDS, Cursor, Event, Kind, parse_gateway
 from gate.core.scopes import PRESENCE
-from gate.errors import FeedReset, InvalidInput, ReplicaError, ScopeMissing, StoreUnavailable
-from gate.http.auth import fast_caller
+from gate.errors import AppUnknown, FeedReset, InvalidInput, ReplicaError, ScopeMissing, StoreUnavailable
+from gate.http.auth import admitted_caller
 from gate.http.bodies import release_body
 from gate.http.context import AppRequest, RequestContext
 from gate.http.endpoint import Endpoint
@@ -217,12 +217,9 @@ class _Stream:
             raise _Cut
         with suppress(ReplicaError), self._call.deps.replica as snapshot:
             try:
-                called = fast_caller(self._call.request.headers, snapshot)
-                if called is not None:
-                    called[1].require(PRESENCE)
-            except (CredentialsWrong, ScopeMissing):
+                admitted_caller(self._call.request.headers, snapshot).require(PRESENCE)
+            except (CredentialsWrong, ScopeMissing, AppUnknown):
                 return False
-            return snapshot.app(self._call.app_key) is not None
         return True
 
     async def _send_events(self, events: Sequence[Event]) -> None:

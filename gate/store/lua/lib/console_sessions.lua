@@ -14,7 +14,7 @@ local function remaining(sessions, now, idle)
     if now >= session['until_ms'] or now - session['seen_at_ms'] > idle then
       redis.call('HDEL', sessions, rows[i])
     else
-      kept[#kept + 1] = {id = rows[i], seen_at_ms = session['seen_at_ms']}
+      kept[#kept + 1] = {id = rows[i], seen_at_ms = session['seen_at_ms'], operator = session['operator']}
     end
   end
   return kept
