@@ -31,9 +31,12 @@ SLICED = AppFacts(key="app", secrets=("secret-1",), presence_slices=4)
 NO_SPELLING = b"\xff" + LONG.encode()
 
 REFUSED: list[tuple[Callable[[], Any], str]] = [
-    (lambda: app_secret("short"), "secret: must be 8 to 128 printable ASCII characters without spaces"),
+    (lambda: app_secret("short"), "secret: must be 20 to 128 printable ASCII characters without spaces"),
     (lambda: with_new_secret(BOTH, "secret-3"), "a rotation is in progress: drop the old secret first"),
-    (lambda: with_new_secret(APP, "secret-1"), "secret: must differ from the present one"),
+    (
+        lambda: with_new_secret(APP, "secret-1"),
+        "secret: must differ from the present one and from those of the App's keys",
+    ),
     (
         lambda: without_old_secret(KEPT, keep_tokens=True),
         "the Tokens of 8 dropped secrets are kept already: revoke them with this drop",
