@@ -1,14 +1,19 @@
 """Operators' sign-ins in the deployment's audit: who was let in or refused, from which address.
 
 Each sign-in on the page is an entry. A program that sends HTTP Basic with each request is one once in `AGAIN_MS` for a name and
-an address. Refusals have at most `REFUSALS_A_MINUTE` entries a minute in each process, so that a flood can't push out what the
-audit is for; the next one has the number that was left out. A name is in an entry only if an operator has it: people type
-passwords into the wrong field.
+an address. No flood may push out what the audit is for:
+
+- A name has at most `ENTRIES_AN_HOUR` in each process. Where a proxy signs in, another site can make a browser do so in a loop.
+- Refusals have at most `REFUSALS_A_MINUTE`, whatever the name.
+
+The next entry has the number that was left out. A name is in an entry only if an operator has it: people type passwords into
+the wrong field.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import structlog
@@ -20,6 +25,8 @@ from gate.http.auth_watch import called_by
 from gate.http.context import Deps
 
 AGAIN_MS = 60 * 60_000
+ENTRIES_AN_HOUR = 20
+"""Of one name in each process."""
 REFUSALS_A_MINUTE = 10
 MAX_SEEN = 1_024
 _MINUTE_MS = 60_000
@@ -29,12 +36,21 @@ SignInSurface = Literal["operator", "console"]
 _log = structlog.get_logger("gate.auth")
 
 
+@dataclass(slots=True)
+class _Hour:
+    """Of one name."""
+
+    began_ms: int
+    sign_ins: int = 0
+
+
 class SignIns:
     """Notes them for one process."""
 
     def __init__(self, monotonic: Callable[[], int] = monotonic_ms) -> None:
         self._monotonic = monotonic
         self._seen: dict[tuple[str, str], int] = {}
+        self._hours: dict[str, _Hour] = {}
         self._minute_began_ms = -_MINUTE_MS
         self._refusals = 0
         self._left_out = 0
@@ -49,7 +65,19 @@ class SignIns:
         if len(self._seen) >= MAX_SEEN:
             self._seen.clear()
         self._seen[key] = now_ms
-        await _note(deps, name, accepted=True, value={"surface": surface})
+        hour = self._hours.get(name)
+        left_out = 0
+        if hour is None or now_ms - hour.began_ms >= AGAIN_MS:
+            left_out = 0 if hour is None else max(0, hour.sign_ins - ENTRIES_AN_HOUR)
+            hour = _Hour(now_ms)
+            if len(self._hours) >= MAX_SEEN:
+                self._hours.clear()
+            self._hours[name] = hour
+        hour.sign_ins += 1
+        if hour.sign_ins > ENTRIES_AN_HOUR:
+            return
+        value: dict[str, object] = {"surface": surface}
+        await _note(deps, name, accepted=True, value=value | ({"left_out": left_out} if left_out else {}))
 
     async def refused(self, request: web.Request, deps: Deps, surface: SignInSurface, name: str) -> None:
         """The password of this name was wrong, or no operator has the name."""

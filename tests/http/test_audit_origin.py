@@ -13,10 +13,11 @@ import pytest_asyncio
 
 from gate.core.app_keys import with_key
 from gate.core.operators import Operator
-from gate.http.sign_ins import REFUSALS_A_MINUTE
+from gate.http.sign_ins import ENTRIES_AN_HOUR, REFUSALS_A_MINUTE
 from gate.store import keys
 from gate.store.origin import ORIGIN, UNKNOWN, Origin, packed_origin, unpacked_origin
 from gate.store.passwords import hash_password
+from tests.console.visitor import Visitor
 from tests.http.world import World, basic, now_ms, signed
 
 PASSWORD = "a-long-password"
@@ -155,3 +156,14 @@ async def test_a_strangers_signature_makes_no_entry(world: World) -> None:
     headers = signed(world.app, secret="wrong-secret")
     assert (await world.send("POST", "/user/block.json", b"userId=a&minute=1", headers)).status == 401
     assert [one["what"] for one in (await world.v1("GET", "audit")).body["entries"]] == ["app-set"]
+
+
+async def test_signing_in_over_and_over_pushes_no_entry_out(world: World, operator: str) -> None:
+    visitor = Visitor(world, operator)
+    for _ in range(ENTRIES_AN_HOUR + 3):
+        assert (await visitor.sign_in(PASSWORD)).status == 303
+    reply = await world.send("GET", "/v1/deployment-audit?count=200", headers=pair(operator, PASSWORD))
+    of_operator = [
+        one for one in reply.body["entries"] if (one["what"], one["about"]) == ("operator-signed-in", operator)
+    ]
+    assert len(of_operator) == ENTRIES_AN_HOUR
