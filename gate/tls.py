@@ -175,6 +175,9 @@ class Handshake:
     def _encrypted(self, encrypted: ssl.SSLSocket) -> None:
         try:
             TlsTransport(self._loop, encrypted, self._peer).begin(self._listener.make(self))
+        except BaseException:
+            encrypted.close()
+            raise
         finally:
             self._listener.left(self)
 
@@ -290,10 +293,10 @@ class TlsListener:
 
     def _go_on_with_next(self) -> None:
         handshake = self._ready.popleft()
+        if self._ready:  # first: a connection that fails at its start must not end the turns of all
+            asyncio.get_running_loop().call_soon(self._go_on_with_next)
         if handshake in self._open:  # else it was cut meanwhile
             handshake.go_on()
-        if self._ready:
-            asyncio.get_running_loop().call_soon(self._go_on_with_next)
 
 
 def bound_sockets(host: str, port: int, *, reuse_port: bool) -> list[socket.socket]:

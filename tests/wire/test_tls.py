@@ -12,7 +12,7 @@ import pytest
 
 from gate import tls
 from gate.option_values import TlsFiles
-from gate.tls import server_context
+from gate.tls import Handshake, TlsListener, bound_sockets, server_context
 from gate.wire import replies
 from gate.wire.listener import WireServer
 from harness.ports import LOOPBACK
@@ -289,6 +289,31 @@ async def test_handshakes_cut_into_pieces_go_on_one_in_a_pass(
     await known.asked(b":0\r\n", "GATE.CHECK", "bob", "alice")
     for wire in [*cut, known]:
         wire.close()
+
+
+async def test_a_connection_that_fails_at_its_start_holds_up_no_handshake(
+    authority: Authority, certificate: Certificate
+) -> None:
+    begun: list[Handshake] = []
+
+    def make(handshake: Handshake) -> asyncio.Protocol:
+        begun.append(handshake)
+        raise MemoryError
+
+    loop, faults = asyncio.get_running_loop(), list[object]()
+    loop.set_exception_handler(lambda _, context: faults.append(context.get("exception")))
+    listener = TlsListener(context_of(certificate), make)
+    listener.start(bound_sockets(LOOPBACK, 0, reuse_port=False), 8)
+    context = authority.client_context()
+    try:
+        clients = [asyncio.open_connection(LOOPBACK, listener.port, ssl=context) for _ in range(6)]
+        for result in await asyncio.gather(*clients, return_exceptions=True):
+            if isinstance(result, tuple):
+                result[1].close()
+        await wait_until_async(lambda: len(begun) == len(clients), DEADLINE_S, "all handshakes to be over")
+    finally:
+        listener.stop()
+    assert [type(fault) for fault in faults] == [MemoryError] * len(clients)
 
 
 def greeting(authority: Authority) -> bytes:
