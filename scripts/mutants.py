@@ -17,6 +17,7 @@ import argparse
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -33,6 +34,8 @@ LOG = TREE / "run.log"
 SEARCHES = {"GATE_TEST_SEED": "1", "GATE_TEST_EXAMPLES": "0.1"}
 """The same draws for each mutant, and few: a mutant that only a long search finds needs a case of its own."""
 MAX_SURVIVING = 0.05
+MAX_DATA_BYTES = 2 << 30
+"""For each process: a mutant may also fill memory for ever. Not the address space, of which the map of a Replica takes 1 TB."""
 SHOW_EVERY_S = 30
 BUILD_AND_TEST_TIMEOUT_S = 300
 """A mutant may loop for ever: that is found as well as a wrong answer is."""
@@ -73,6 +76,7 @@ def python_mutants(globs: Sequence[str]) -> Iterator[Mutant]:
         running = subprocess.Popen(
             [mutmut, "run", *globs], cwd=TREE, env=environment, stdout=out, stderr=subprocess.STDOUT
         )
+    resource.prlimit(running.pid, resource.RLIMIT_DATA, (MAX_DATA_BYTES, MAX_DATA_BYTES))
     with running:
         while running.poll() is None:
             time.sleep(SHOW_EVERY_S)
