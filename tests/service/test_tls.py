@@ -284,6 +284,15 @@ def test_a_drain_with_open_tls_connections(start_service: Services, authority: A
         assert handshake.recv(16) == b""
 
 
+@pytest.fixture
+def hangup_ends() -> Iterator[None]:
+    """A program inherits an ignored SIGHUP, as under nohup, so this process takes it as usual for a while."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangup_ends")
 def test_the_end_of_a_terminal_ends_a_service_without_tls(start_service: Services) -> None:
     service = start_service.start()
     os.kill(service.pid, signal.SIGHUP)
