@@ -1,10 +1,11 @@
-"""The cost of TLS: checks over the TLS port against the plain one, and of a TLS port that is served and not used.
+"""The cost of TLS: checks over the TLS port against the plain one, and of a TLS port and keys that are there and not used.
 
     .venv/bin/python -m loadtests.micro.tls [--seconds 4] [--rounds 5] [--pipeline 64] [--connections 50]
 
-Two nodes with one worker each and a table of Blacklists, one without and one with TLS ports. Three loads take turns within each
-round, in another order each time: the plain port of the first node, the plain port of the second one, its TLS port. The load
-client is `loadtests/bench/load.c`, for TLS compiled with OpenSSL (`apt-get install libssl-dev`); it compares every reply.
+Two nodes with one worker each and a table of Blacklists, one without and one with TLS ports and keys with scopes. Three loads
+take turns within each round, in another order each time: the plain port of the first node, the plain port of the second one,
+its TLS port. The load client is `loadtests/bench/load.c`, for TLS compiled with OpenSSL (`apt-get install libssl-dev`); it
+compares every reply.
 
 A ratio is computed in each round. `unused` compares the plain ports, `tls` the TLS port with the plain port of the same node:
 checks a second, and processor time of the node for a check. Where other programs use the processors, trust the time.
@@ -31,6 +32,7 @@ from loadtests.bench.load import SOURCE, Load, Script, Target, build, run, write
 
 USERS = 4_096
 BLOCKED_EVERY = 4
+KEYS = 8
 LEAST_UNUSED, LEAST_TLS = 0.99, 0.6
 """The bounds on both ratios of the rates."""
 PLAIN, UNUSED, TLS = "plain", "plain, TLS ports configured", "TLS"
@@ -60,8 +62,14 @@ def filled(node: GateService, folder: Path) -> GateService:
     ]
     path = folder / "facts.ndjson"
     path.write_text("\n".join(lines) + "\n")
-    subprocess.run([sys.executable, "-m", "gate", "import", "--data", str(node.data), str(path)], check=True)
+    run_gate(node, "import", str(path))
     return node
+
+
+def run_gate(node: GateService, *words: str) -> None:
+    """Run a command of `gate` on the node."""
+    command_line = [sys.executable, "-m", "gate", *words, "--data", str(node.data)]
+    subprocess.run(command_line, check=True, stdout=subprocess.DEVNULL)
 
 
 def ratios(loads: dict[str, list[Load]], ours: str, theirs: str) -> dict[str, Any]:
@@ -90,6 +98,8 @@ def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     ):
         for each in (without, node):
             filled(each, folder)
+        for number in range(KEYS):
+            run_gate(node, "app", "key", "add", node.credentials.app_key, f"key-{number}", "--scope", "check")
         programs = {
             PLAIN: (plain_client, script(folder / "without.load", without, without.resp_port)),
             UNUSED: (plain_client, script(folder / "with.load", node, node.resp_port)),
