@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -177,6 +178,12 @@ def test_lists_refuse_agrees_with_decide_if_no_other_rule_denies(situation: Situ
     denied = decide(_OnlyLists(view), viewer, owner, now_ms).word
     assert denied in ("allowed", "not-whitelisted", "blacklisted")
     assert lists_refuse(view, viewer, owner, now_ms) is (denied != "allowed" and viewer != owner)
+
+
+@pytest.mark.parametrize(("is_on", "refuses"), [(True, True), (False, False)])
+def test_lists_refuse_by_the_owners_own_whitelist_switch(is_on: bool, refuses: bool) -> None:
+    view = DictFacts(AppFacts(key="app", secrets=("s",)), {BOB: UserFacts(whitelist_on=is_on)}, [])
+    assert lists_refuse(view, ANA, BOB, 0) is refuses
 
 
 @given(apps, users)
