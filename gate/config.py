@@ -8,7 +8,7 @@ Called by `gate.cli.serve`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -278,14 +278,7 @@ def _quoted(name: str, text: str) -> str:
 
 
 def _conflicts(values: Mapping[str, Any]) -> list[str]:
-    problems = []
-    http, resp = values.get("http"), values.get("resp")
-    if http is not None and http == resp and http.port:
-        problems.append(f"--http and --resp: give them different ports (both are {http})")
-    health = values.get("health")
-    if health is not None and health.port and health in (http, resp):
-        problems.append(f"--health: give it a port of its own ({health} is taken by --http or --resp)")
-    problems += _tls_conflicts(values)
+    problems = [*_shared_ports(values), *_tls_conflicts(values)]
     if values.get("redis") and values.get("redis_server"):
         problems.append("--redis and --redis-server: give one; --redis-server is the program of the embedded server")
     if values.get("redis") and values.get("role") == ("redis",):
@@ -302,6 +295,18 @@ def _conflicts(values: Mapping[str, Any]) -> list[str]:
     return problems
 
 
+def _shared_ports(values: Mapping[str, Any]) -> Iterator[str]:
+    # Two of them on one port would both listen (SO_REUSEPORT), and a connection would reach either.
+    taken: dict[Endpoint, str] = {}
+    for name in ("http", "resp", "health", "admin_http", "resp_tls", "http_tls"):
+        port = values.get(name)
+        if port is None or not port.port:
+            continue
+        flag = OPTIONS[name].flag
+        if (other := taken.setdefault(port, flag)) != flag:
+            yield f"{flag}: give it a port of its own ({port} is taken by {other})"
+
+
 def _tls_conflicts(values: Mapping[str, Any]) -> list[str]:
     problems = []
     ports = {name: values.get(name) for name in ("resp_tls", "http_tls")}
@@ -313,10 +318,4 @@ def _tls_conflicts(values: Mapping[str, Any]) -> list[str]:
     elif not has_port and (files or values.get("tls_client_ca")) and ports.keys() <= values.keys():
         given = files[0] if files else "--tls-client-ca"
         problems.append(f"{given}: give --resp-tls HOST:PORT or --http-tls HOST:PORT as well")
-    taken = {name: values.get(name) for name in ("http", "admin_http", "resp", "health")}
-    for name, port in ports.items():
-        other = next((OPTIONS[each].flag for each, used in taken.items() if used == port), None)
-        if port is not None and port.port and other is not None:
-            problems.append(f"{OPTIONS[name].flag}: give it a port of its own ({port} is taken by {other})")
-        taken[name] = port
     return problems

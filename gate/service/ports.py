@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import socket
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +27,8 @@ RETRY_EVERY_S = 0.02
 UNIX_MODE = 0o660
 """The owner's group may connect; they still have to authenticate."""
 BACKLOG = 4_096
+_WILDCARDS = frozenset(("0.0.0.0", "::"))
+"""They overlap with every address, at least of their family."""
 
 
 class HeldPort(NamedTuple):
@@ -59,15 +62,46 @@ class Ports(NamedTuple):
 def hold_ports(config: ServeConfig) -> Ports:
     """Take every port that `config` names; `CannotStart` for one that is in use."""
     has_worker, has_http = "worker" in config.role, "http" in config.role
-    return Ports(
-        hold_port(config.http, "--http") if has_http else None,
-        hold_port(config.admin_http, "--admin-http") if has_http and config.admin_http else None,
-        hold_port(config.resp, "--resp") if has_worker else None,
-        hold_unix(Path(config.unix)) if has_worker and config.unix else None,
-        hold_port(config.health, "--health") if config.health else None,
-        hold_port(config.resp_tls, "--resp-tls") if has_worker and config.resp_tls else None,
-        hold_port(config.http_tls, "--http-tls") if has_http and config.http_tls else None,
-    )
+    taken: dict[str, HeldPort] = {}
+
+    def hold(wanted: Endpoint | None, option: str, is_wanted: bool = True) -> HeldPort | None:
+        if wanted is None or not is_wanted:
+            return None
+        taken[option] = held = hold_port(wanted, option)
+        _refuse_shared(held, option, taken)
+        return held
+
+    try:
+        return Ports(
+            hold(config.http, "--http", has_http),
+            hold(config.admin_http, "--admin-http", has_http),
+            hold(config.resp, "--resp", has_worker),
+            hold_unix(Path(config.unix)) if has_worker and config.unix else None,
+            hold(config.health, "--health"),
+            hold(config.resp_tls, "--resp-tls", has_worker),
+            hold(config.http_tls, "--http-tls", has_http),
+        )
+    except CannotStart:
+        for held in taken.values():
+            held.holder.close()
+        raise
+
+
+def _refuse_shared(held: HeldPort, option: str, taken: Mapping[str, HeldPort]) -> None:
+    """Names differ (`localhost`, `127.0.0.1`) where addresses do not: both would listen, and a connection reach either."""
+    ours = _addresses(held.endpoint)
+    for other, one in taken.items():
+        if other == option or one.endpoint.port != held.endpoint.port:
+            continue
+        theirs = _addresses(one.endpoint)
+        if not (ours.isdisjoint(theirs) and _WILDCARDS.isdisjoint(ours | theirs)):
+            problem = f"can't listen on {held.endpoint}: {other} has this port"
+            raise CannotStart(f"{problem}; choose another with {option} HOST:PORT")
+
+
+def _addresses(endpoint: Endpoint) -> frozenset[str]:
+    found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return frozenset(str(address[0]) for *_, address in found)
 
 
 def hold_port(wanted: Endpoint, option: str) -> HeldPort:

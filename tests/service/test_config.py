@@ -190,7 +190,10 @@ def test_a_password_in_a_wrong_url_is_not_repeated() -> None:
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        ({"http": "h:1", "resp": "h:1"}, "--http and --resp"),
+        ({"http": "h:1", "resp": "h:1"}, "--resp: give it a port of its own .h:1 is taken by --http"),
+        ({"http": "h:1", "admin_http": "h:1"}, "--admin-http: give it a port of its own .h:1 is taken by --http"),
+        ({"resp": "h:1", "admin_http": "h:1"}, "--admin-http: give it a port of its own .h:1 is taken by --resp"),
+        ({"health": "h:1", "admin_http": "h:1"}, "--admin-http: give it a port of its own .h:1 is taken by --health"),
         ({"redis": "redis://h", "redis_server": "/bin/true"}, "--redis and --redis-server"),
         ({"redis": "redis://h", "role": "redis"}, "--role redis"),
         ({"on_stale": "refuse"}, "--max-staleness-ms"),

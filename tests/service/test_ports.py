@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from gate.config import read_config
 from gate.errors import CannotStart
 from gate.option_values import Endpoint
-from gate.service.ports import hold_port, hold_unix
-from harness.ports import LOOPBACK
+from gate.service.ports import hold_port, hold_ports, hold_unix
+from harness.ports import LOOPBACK, free_port
 
 
 def listener(port: int, reuse: bool) -> socket.socket:
@@ -43,6 +44,16 @@ def test_a_port_that_somebody_listens_on_is_named(reuse: bool) -> None:
         port = other.getsockname()[1]
         with pytest.raises(CannotStart, match=rf"{LOOPBACK}:{port}: the port is in use; choose another with --resp"):
             hold_port(Endpoint(LOOPBACK, port), "--resp")
+
+
+@pytest.mark.parametrize(("one", "other"), [(LOOPBACK, "localhost"), ("0.0.0.0", LOOPBACK), (LOOPBACK, "0.0.0.0")])
+def test_two_options_get_no_port_that_both_would_listen_on(one: str, other: str) -> None:
+    port = free_port()
+    config = read_config({"http": f"{one}:{port}", "admin_http": f"{other}:{port}", "resp": f"{LOOPBACK}:0"}, {})
+    with pytest.raises(CannotStart, match=f"{port}: --http has this port; choose another with --admin-http HOST:PORT"):
+        hold_ports(config)
+    with hold_port(Endpoint(LOOPBACK, port), "--http").holder:
+        pass  # nothing was kept
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "203.0.113.1"])
