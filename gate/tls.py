@@ -94,12 +94,12 @@ def shown_end(end_s: int) -> str:
     return f"{datetime.fromtimestamp(end_s, UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def warning_of(certificate: str, end_s: int, now_s: float) -> str:
-    """What to say of a certificate that ended, or ends soon; "" of any other."""
+def warning_of(named: str, end_s: int, now_s: float) -> str:
+    """What to say of a certificate that ended, or ends soon; "" of any other. `named` follows "the TLS certificate"."""
     if end_s <= now_s:
-        return f"the TLS certificate in {certificate} ended on {shown_end(end_s)}: clients refuse it"
+        return f"the TLS certificate {named} ended on {shown_end(end_s)}: clients refuse it"
     if end_s - now_s < WARN_BEFORE_S:
-        return f"the TLS certificate in {certificate} ends on {shown_end(end_s)}: renew it, then send SIGHUP"
+        return f"the TLS certificate {named} ends on {shown_end(end_s)}: renew it, then send SIGHUP"
     return ""
 
 

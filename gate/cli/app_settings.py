@@ -18,7 +18,7 @@ from gate.cli.store_connection import Settled, StoreConnection
 from gate.cli.time_format import given_seconds
 from gate.clock import wall_ms
 from gate.core import ids
-from gate.core.app_settings import setting_mistakes, with_settings
+from gate.core.app_settings import SETTINGS, setting_mistakes, with_settings
 from gate.core.limits import parse_limits
 from gate.core.model import AppFacts, DevicePolicy, Environment, ListPolicy, WhitelistSwitch
 from gate.errors import InvalidConfig, InvalidInput
@@ -30,93 +30,87 @@ _OPTIONS |= {"token_ttl_s": "--token-ttl", "reactivate_after_s": "--reactivate-a
 """Of settings whose option is not simply their name."""
 
 
+def _help(setting: str, written: str = "") -> str:
+    """The meaning of a setting, and its bounds or how it is written."""
+    meaning, bounds = SETTINGS[setting].meaning, SETTINGS[setting].bounds
+    if not written and bounds:
+        written = f"{bounds[0]} to {bounds[1]}"
+    return f"{meaning.removesuffix('.')}: {written}." if written else meaning
+
+
 @dataclass(frozen=True)
 class SettingOptions:
     """An option for each setting; None leaves it as it is."""
 
-    name: Annotated[str | None, typer.Option("--name", help="What people call it.")] = None
-    environment: Annotated[Environment | None, typer.Option("--environment", help="What it is for.")] = None
-    list_policy: Annotated[
-        ListPolicy | None, typer.Option("--list-policy", help="Whether a Whitelist that is on replaces the Blacklist.")
-    ] = None
+    name: Annotated[str | None, typer.Option("--name", help=_help("name"))] = None
+    environment: Annotated[Environment | None, typer.Option("--environment", help=_help("environment"))] = None
+    list_policy: Annotated[ListPolicy | None, typer.Option("--list-policy", help=_help("list_policy"))] = None
     require_registered: Annotated[
         bool | None,
-        typer.Option("--require-registered/--no-require-registered", help="Refuse Users that were never registered."),
+        typer.Option("--require-registered/--no-require-registered", help=_help("require_registered")),
     ] = None
-    whitelists: Annotated[
-        WhitelistSwitch | None, typer.Option("--whitelists", help="For everybody, or each User's own switch.")
-    ] = None
+    whitelists: Annotated[WhitelistSwitch | None, typer.Option("--whitelists", help=_help("whitelists"))] = None
     exempt: Annotated[
         list[str] | None, typer.Option("--exempt", metavar="USER", help="Add an exempt sender (may be repeated).")
     ] = None
     unexempt: Annotated[
         list[str] | None, typer.Option("--unexempt", metavar="USER", help="Remove one (may be repeated).")
     ] = None
-    list_ceiling: Annotated[int | None, typer.Option("--list-ceiling", metavar="N", help="Entries an owner.")] = None
+    list_ceiling: Annotated[int | None, typer.Option("--list-ceiling", metavar="N", help=_help("list_ceiling"))] = None
     utc_offset_minutes: Annotated[
-        int | None, typer.Option("--utc-offset", metavar="MINUTES", help="Of the times that /user/* answers.")
+        int | None, typer.Option("--utc-offset", metavar="MINUTES", help=_help("utc_offset_minutes"))
     ] = None
     strict_signature: Annotated[
         bool | None,
-        typer.Option("--strict-signature/--no-strict-signature", help="Check a signature's time, and its nonce once."),
+        typer.Option("--strict-signature/--no-strict-signature", help=_help("strict_signature")),
     ] = None
     signature_window_s: Annotated[
         str | None,
-        typer.Option("--signature-window", metavar="TIME", help="How far off a strict signature may be: 7d, 2h30m."),
+        typer.Option("--signature-window", metavar="TIME", help=_help("signature_window_s", "7d, 2h30m")),
     ] = None
     user_limit: Annotated[
         str | None,
-        typer.Option(
-            "--user-limit", metavar="N", help="Registered Users in development, or `default`. Production: any."
-        ),
+        typer.Option("--user-limit", metavar="N", help=_help("user_limit", "a number, or `default`")),
     ] = None
     token_ttl_s: Annotated[
-        str | None, typer.Option("--token-ttl", metavar="TIME", help="How long new Tokens are valid: 7d; 0: for ever.")
+        str | None, typer.Option("--token-ttl", metavar="TIME", help=_help("token_ttl_s", "7d, 2h30m"))
     ] = None
     close_sessions_on_expire: Annotated[
         bool | None,
         typer.Option(
-            "--close-sessions-on-expire/--no-close-sessions-on-expire", help="Whether revoked Tokens end Sessions too."
+            "--close-sessions-on-expire/--no-close-sessions-on-expire", help=_help("close_sessions_on_expire")
         ),
     ] = None
     reactivate_after_s: Annotated[
         str | None,
-        typer.Option(
-            "--reactivate-after", metavar="TIME", help="How soon a deactivated User may be reactivated: 7d, 2h30m."
-        ),
+        typer.Option("--reactivate-after", metavar="TIME", help=_help("reactivate_after_s", "7d, 2h30m")),
     ] = None
-    audit_days: Annotated[int | None, typer.Option("--audit-days", metavar="N", help="How long the audit is kept.")] = (
-        None
-    )
+    audit_days: Annotated[int | None, typer.Option("--audit-days", metavar="N", help=_help("audit_days"))] = None
     rate_limits: Annotated[
         str | None,
-        typer.Option("--rate-limits", metavar="LIMITS", help="`rongcloud`, `off`, or NAME=CALLS_A_SECOND,…"),
+        typer.Option(
+            "--rate-limits", metavar="LIMITS", help=_help("rate_limits", "`rongcloud`, `off`, or NAME=CALLS_A_SECOND,…")
+        ),
     ] = None
     webhook_url: Annotated[
         str | None,
-        typer.Option("--webhook-url", metavar="URL", help="Where results of deactivation go; empty: nowhere."),
+        typer.Option("--webhook-url", metavar="URL", help=_help("webhook_url")),
     ] = None
     presence_webhook_url: Annotated[
         str | None,
-        typer.Option(
-            "--presence-webhook-url", metavar="URL", help="Where changes of who is online go; empty: nowhere."
-        ),
+        typer.Option("--presence-webhook-url", metavar="URL", help=_help("presence_webhook_url")),
     ] = None
     device_policy: Annotated[
         DevicePolicy | None,
-        typer.Option("--device-policy", help="How many Sessions a User may have; the newest stays."),
+        typer.Option("--device-policy", help=_help("device_policy")),
     ] = None
     hide_presence: Annotated[
         bool | None,
-        typer.Option(
-            "--hide-presence/--no-hide-presence", help="Show Users as offline to those whom their lists refuse."
-        ),
+        typer.Option("--hide-presence/--no-hide-presence", help=_help("hide_presence")),
     ] = None
     presence_slices: Annotated[
         int | None,
-        typer.Option(
-            "--presence-slices", metavar="N", help="Over how many slices Presence is spread, 1 to 64; only up."
-        ),
+        typer.Option("--presence-slices", metavar="N", help=_help("presence_slices")),
     ] = None
 
     def changes(self, mistakes: Mistakes) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def _files(files: TlsFiles) -> Finding:
     except InvalidConfig as fault:
         return fail(_SUBJECT, "; ".join(fault.problems), "replace the file, then send SIGHUP to `gate serve`")
     now_s = wall_ms() / 1_000
-    if warning := warning_of(files.certificate, end_s, now_s):
+    if warning := warning_of(f"in {files.certificate}", end_s, now_s):
         level = fail if end_s <= now_s else warn
         return level(_SUBJECT, warning, "renew it, then send SIGHUP to `gate serve`")
     return ok(_SUBJECT, f"{files.certificate} ends on {shown_end(end_s)}")

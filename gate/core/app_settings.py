@@ -1,4 +1,4 @@
-"""Bounds of an App's settings: one table for the command line and for `/v1/apps`.
+"""An App's settings: what each means and may be, in one table for the command line, `/v1/apps` and the console.
 
 Settings have the names of the fields of `AppFacts`. A caller that uses other names passes a function that maps them, for
 the messages. Pure.
@@ -6,8 +6,8 @@ the messages. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
 import msgspec
@@ -33,23 +33,85 @@ MAX_REACTIVATE_AFTER_S = 30 * 86_400
 MAX_AUDIT_DAYS = 3_660
 MAX_URL_CHARS = 2_048
 
-# Minimum and maximum of each numeric setting.
-BOUNDS: dict[str, tuple[int, int]] = {
-    "list_ceiling": (1, MAX_LIST_CEILING),
-    "utc_offset_minutes": (MIN_OFFSET_MINUTES, MAX_OFFSET_MINUTES),
-    "signature_window_s": (1, MAX_WINDOW_S),
-    "user_limit": (0, MAX_USER_LIMIT),
-    "token_ttl_s": (0, MAX_TOKEN_TTL_S),
-    "reactivate_after_s": (0, MAX_REACTIVATE_AFTER_S),
-    "audit_days": (1, MAX_AUDIT_DAYS),
-    "presence_slices": (1, MAX_SLICES),
-}
+SettingGroup = Literal["general", "verdicts", "presence", "tokens", "webhooks", "limits"]
 
-# Settings that decide who may call or connect, and what is stored or sent where. Only an admin may change them.
-ADMINS_ONLY = frozenset(
-    {"environment", "strict_signature", "signature_window_s", "token_ttl_s", "user_limit", "audit_days", "webhook_url",
-     "presence_webhook_url", "presence_slices"}
-)  # fmt: skip
+
+class Setting(NamedTuple):
+    """What people need to know of a setting: for the options of the command line, `/v1` and the console.
+
+    Its kind and its default are those of the field of `AppFacts`. `bounds` are the minimum and maximum of a number, in `unit`.
+    """
+
+    meaning: str
+    group: SettingGroup
+    bounds: tuple[int, int] | None = None
+    unit: str = ""
+    admins_only: bool = False
+    """It decides who may call or connect, or what is stored or sent where. Only an admin may change it."""
+
+
+SETTINGS: dict[str, Setting] = {
+    "name": Setting("What people call the App.", "general"),
+    "environment": Setting(
+        "What the App is for. In development Users can be deleted, and their number is limited.",
+        "general",
+        admins_only=True,
+    ),
+    "require_registered": Setting("Refuse Users that were never registered.", "verdicts"),
+    "list_policy": Setting("Whether a Whitelist that is on replaces the Blacklist, or both are asked.", "verdicts"),
+    "whitelists": Setting("Whether Whitelists are on or off for everybody, or by each User's own switch.", "verdicts"),
+    "exempt": Setting("Senders that Mutes and lists do not concern, such as official accounts.", "verdicts"),
+    "list_ceiling": Setting("How many entries a list of an owner may have.", "verdicts", (1, MAX_LIST_CEILING)),
+    "device_policy": Setting("How many Sessions a User may have; the newest stays.", "presence"),
+    "hide_presence": Setting("Show Users as offline to those whom their lists refuse.", "presence"),
+    "presence_slices": Setting(
+        "Over how many slices Presence is spread. It can only be raised.", "presence", (1, MAX_SLICES), admins_only=True
+    ),
+    "token_ttl_s": Setting("How long new Tokens are valid; 0: for ever.", "tokens", (0, MAX_TOKEN_TTL_S), "s", True),
+    "close_sessions_on_expire": Setting("Whether revoked Tokens end Sessions too.", "tokens"),
+    "strict_signature": Setting("Check a signature's time, and accept each nonce once.", "tokens", admins_only=True),
+    "signature_window_s": Setting(
+        "How far off the time of a strict signature may be.", "tokens", (1, MAX_WINDOW_S), "s", True
+    ),
+    "webhook_url": Setting("Where results of deactivation go; empty: nowhere.", "webhooks", admins_only=True),
+    "presence_webhook_url": Setting("Where changes of who is online go; empty: nowhere.", "webhooks", admins_only=True),
+    "user_limit": Setting(
+        "How many Users may be registered in development. Production has no limit.",
+        "limits",
+        (0, MAX_USER_LIMIT),
+        admins_only=True,
+    ),
+    "reactivate_after_s": Setting(
+        "How soon a deactivated User may be reactivated.", "limits", (0, MAX_REACTIVATE_AFTER_S), "s"
+    ),
+    "audit_days": Setting("How long the audit is kept.", "limits", (1, MAX_AUDIT_DAYS), "days", True),
+    "rate_limits": Setting("How many calls a second are accepted, by endpoint.", "limits"),
+    "utc_offset_minutes": Setting(
+        "The time zone of the times that /user/* answers, from UTC.",
+        "limits",
+        (MIN_OFFSET_MINUTES, MAX_OFFSET_MINUTES),
+        "min",
+    ),
+}
+"""Every setting, in the order in which people read them. A test compares it with the fields of `AppFacts`."""
+
+# Minimum and maximum of each numeric setting.
+BOUNDS: dict[str, tuple[int, int]] = {name: one.bounds for name, one in SETTINGS.items() if one.bounds is not None}
+ADMINS_ONLY = frozenset(name for name, one in SETTINGS.items() if one.admins_only)
+
+_FIELDS = {field.name: field for field in msgspec.structs.fields(AppFacts)}
+
+
+def default_of(setting: str) -> Any:
+    """Return the value of an App that does not set it."""
+    field = _FIELDS[setting]
+    return field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
+
+
+def choices_of(setting: str) -> Sequence[str]:
+    """Return the words that a setting may be. Empty for one that is no choice."""
+    kind = get_type_hints(AppFacts)[setting]
+    return get_args(kind) if get_origin(kind) is Literal else ()
 
 
 def app_document(facts: AppFacts) -> dict[str, Any]:

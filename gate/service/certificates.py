@@ -51,14 +51,16 @@ class Certificates:
             tls, end_s = server_context(self._files, self._alpn), ends_at_s(self._files.certificate)
         except InvalidConfig as fault:
             kept = "the old one stays in use" if self._end_s is not None else "its port is not served"
-            self._problem = f"the TLS certificate can't be used, {kept}: {'; '.join(fault.problems)}"
+            self._problem = (
+                f"the TLS certificate can't be used, {kept}: {self._without_paths('; '.join(fault.problems))}"
+            )
             _log.error("the TLS certificate can't be used", kept=kept, problem="; ".join(fault.problems))
         else:
             self._serve(tls)
             self._end_s, self._problem = end_s, ""
             TLS_NOT_AFTER.set(end_s)
             _log.info("the TLS certificate is in use", file=self._files.certificate, ends=shown_end(end_s))
-            if warning := warning_of(self._files.certificate, end_s, wall_ms() / 1_000):
+            if warning := warning_of(f"in {self._files.certificate}", end_s, wall_ms() / 1_000):
                 _log.warning(warning)
         self._note()
 
@@ -69,8 +71,16 @@ class Certificates:
             raise CannotStart(f"can't listen on {self._endpoint}: {fault.strerror}") from None
 
     def _note(self) -> None:
-        warning = "" if self._end_s is None else warning_of(self._files.certificate, self._end_s, wall_ms() / 1_000)
+        warning = "" if self._end_s is None else warning_of("of --tls-cert", self._end_s, wall_ms() / 1_000)
         self._context.note("; ".join(filter(None, (self._problem, warning))), _TOPIC)
+
+    def _without_paths(self, problem: str) -> str:
+        """Name options in the place of files: `/readyz` is open to all clients."""
+        files = self._files
+        named = ((files.certificate, "--tls-cert"), (files.key, "--tls-key"), (files.client_ca, "--tls-client-ca"))
+        for path, option in named:
+            problem = problem.replace(path, f"the file of {option}") if path else problem
+        return problem
 
     def _look(self) -> None:
         self._note()

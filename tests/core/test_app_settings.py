@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
-from gate.core.app_settings import ADMINS_ONLY, BOUNDS, app_document, setting_mistakes, with_settings
+from gate.core.app_settings import (
+    ADMINS_ONLY,
+    BOUNDS,
+    SETTINGS,
+    app_document,
+    choices_of,
+    default_of,
+    setting_mistakes,
+    with_settings,
+)
 from gate.core.model import AppFacts
 from gate.errors import InvalidInput
 
@@ -89,3 +99,16 @@ def test_the_document_has_every_setting_and_no_secret() -> None:
         name: getattr(APP, name) for name in fields - {"exempt", "keys"}
     }
     assert document.keys() >= ADMINS_ONLY
+
+
+def test_every_setting_has_a_meaning_and_a_default_that_may_be_stored() -> None:
+    assert set(SETTINGS) == set(AppFacts.__struct_fields__) - {"key", "secrets", "token_keys", "keys", "created_at_ms"}
+    assert all(re.fullmatch(r"[A-Z].*\.", one.meaning) for one in SETTINGS.values())
+    defaults = {name: default_of(name) for name in SETTINGS}
+    assert defaults == {name: getattr(AppFacts(key="app", secrets=("one",)), name) for name in SETTINGS}
+    assert setting_mistakes({name: value for name, value in defaults.items() if name != "name"}) == []
+
+
+def test_a_choice_has_its_words() -> None:
+    assert choices_of("device_policy") == ("all", "one-per-platform", "one")
+    assert choices_of("hide_presence") == choices_of("name") == choices_of("user_limit") == ()

@@ -219,6 +219,7 @@ def test_a_bad_new_file_keeps_the_old_certificate(node: TlsNode) -> None:
     node.service.wait_for_output("the TLS certificate can't be used")
     warned = wait_until(lambda: readyz(node.service)[1].get("warnings"), WAIT_S, "the warning")
     assert [one for one in warned if "the old one stays in use" in one and "is not the key" in one]
+    assert str(node.files.key.parent) not in str(warned)
     assert node.both_show == {"third"}
     kill(node.service, "worker")  # its next process has no certificate: it goes on without the TLS port
     wait_until(lambda: readyz(node.service)[0] == 200, WAIT_S, "all roles")
@@ -241,7 +242,9 @@ def test_a_certificate_that_ended_is_served_with_a_warning(
     node = started(start_service, authority, tmp_path, authority.issue("ended", days=0))
     with pytest.raises(redis.ConnectionError, match="expired"), node.client() as client:
         client.ping()
-    assert any("ended on" in one for one in readyz(node.service)[1]["warnings"])
+    warned = readyz(node.service)[1]["warnings"]
+    assert any("certificate of --tls-cert ended on" in one for one in warned)
+    assert str(node.files.certificate.parent) not in str(warned)
     assert "clients refuse it" in node.service.output
     assert "ended on" in Command(node.service.data)("doctor", status=1).out
     trusting = run("curl", "-ks", f"https://{LOOPBACK}:{node.http}/healthz")

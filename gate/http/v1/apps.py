@@ -40,6 +40,7 @@ from gate.core.app_settings import (
     MAX_EXEMPT,
     MAX_NAME_CHARS,
     MAX_URL_CHARS,
+    SETTINGS,
     app_document,
     setting_mistakes,
     with_settings,
@@ -65,10 +66,11 @@ async def answer(endpoint: Endpoint[OperatorRequest], request: web.Request) -> w
     return responded(await endpoint(request[OPERATOR_REQUEST]))
 
 
-def _setting(name: str) -> Meta:
-    """The bounds of a setting that is a number, for the document: `setting_mistakes` checks them."""
-    least, most = BOUNDS[name]
-    return Meta(extra_json_schema={"minimum": least, "maximum": most})
+def _setting(name: str, **schema: Any) -> Meta:
+    """A setting's meaning, and the bounds of a number, for the document: `setting_mistakes` checks them."""
+    bounds = BOUNDS.get(name)
+    limits = {} if bounds is None else {"minimum": bounds[0], "maximum": bounds[1]}
+    return Meta(description=SETTINGS[name].meaning, extra_json_schema=limits | schema or None)
 
 
 def _check_name(name: str) -> None:
@@ -105,21 +107,10 @@ def _secret_mistakes(secret: str | None, short_secret: bool) -> Iterable[Invalid
     return []
 
 
-WebhookUrl = Annotated[
-    str,
-    Meta(
-        description="Empty for none.",
-        extra_json_schema={
-            "format": "webhook-url",
-            "maxLength": MAX_URL_CHARS,
-            "examples": ["https://app.example/gate"],
-        },
-    ),
-]
+_URL_SCHEMA = {"format": "webhook-url", "maxLength": MAX_URL_CHARS, "examples": ["https://app.example/gate"]}
 Rate = Annotated[int, Meta(extra_json_schema={"minimum": 1, "maximum": MAX_RATE})]
 _RATES_SCHEMA = {
     "propertyNames": {"enum": sorted(LIMITABLE)},
-    "description": "Calls a second, by endpoint or by the beginning that several have in common.",
 }
 
 
@@ -143,26 +134,26 @@ class Creating(Body, frozen=True, kw_only=True):
 class Changing(Body, frozen=True, kw_only=True):
     """Settings; what is not named stays as it is."""
 
-    name: Annotated[str, Meta(extra_json_schema=_NAME_SCHEMA)] | UnsetType = UNSET
-    environment: Environment | UnsetType = UNSET
-    require_registered: bool | UnsetType = UNSET
-    list_policy: ListPolicy | UnsetType = UNSET
-    whitelists: WhitelistSwitch | UnsetType = UNSET
-    exempt: Annotated[frozenset[TextId], Meta(extra_json_schema={"maxItems": MAX_EXEMPT})] | UnsetType = UNSET
+    name: Annotated[str, _setting("name", **_NAME_SCHEMA)] | UnsetType = UNSET
+    environment: Annotated[Environment, _setting("environment")] | UnsetType = UNSET
+    require_registered: Annotated[bool, _setting("require_registered")] | UnsetType = UNSET
+    list_policy: Annotated[ListPolicy, _setting("list_policy")] | UnsetType = UNSET
+    whitelists: Annotated[WhitelistSwitch, _setting("whitelists")] | UnsetType = UNSET
+    exempt: Annotated[frozenset[TextId], _setting("exempt", maxItems=MAX_EXEMPT)] | UnsetType = UNSET
     list_ceiling: Annotated[int, _setting("list_ceiling")] | UnsetType = UNSET
     utc_offset_minutes: Annotated[int, _setting("utc_offset_minutes")] | UnsetType = UNSET
-    strict_signature: bool | UnsetType = UNSET
+    strict_signature: Annotated[bool, _setting("strict_signature")] | UnsetType = UNSET
     signature_window_s: Annotated[int, _setting("signature_window_s")] | UnsetType = UNSET
     user_limit: Annotated[int, _setting("user_limit")] | UnsetType | None = UNSET
     token_ttl_s: Annotated[int, _setting("token_ttl_s")] | UnsetType = UNSET
-    close_sessions_on_expire: bool | UnsetType = UNSET
+    close_sessions_on_expire: Annotated[bool, _setting("close_sessions_on_expire")] | UnsetType = UNSET
     reactivate_after_s: Annotated[int, _setting("reactivate_after_s")] | UnsetType = UNSET
     audit_days: Annotated[int, _setting("audit_days")] | UnsetType = UNSET
-    rate_limits: Annotated[dict[str, Rate], Meta(extra_json_schema=_RATES_SCHEMA)] | UnsetType = UNSET
-    webhook_url: WebhookUrl | UnsetType = UNSET
-    device_policy: DevicePolicy | UnsetType = UNSET
-    hide_presence: bool | UnsetType = UNSET
-    presence_webhook_url: WebhookUrl | UnsetType = UNSET
+    rate_limits: Annotated[dict[str, Rate], _setting("rate_limits", **_RATES_SCHEMA)] | UnsetType = UNSET
+    webhook_url: Annotated[str, _setting("webhook_url", **_URL_SCHEMA)] | UnsetType = UNSET
+    device_policy: Annotated[DevicePolicy, _setting("device_policy")] | UnsetType = UNSET
+    hide_presence: Annotated[bool, _setting("hide_presence")] | UnsetType = UNSET
+    presence_webhook_url: Annotated[str, _setting("presence_webhook_url", **_URL_SCHEMA)] | UnsetType = UNSET
     presence_slices: Annotated[int, _setting("presence_slices")] | UnsetType = UNSET
     reason: Reason = ""
 
