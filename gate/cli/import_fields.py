@@ -7,9 +7,9 @@
     whitelist-switch  user; on
     user              user (registers it); name, portrait; registered, the moment since when (default: now)
 
+Which kinds there are, and with which fields, is in `gate.store.operations`, the table that `POST /v1/bulk` has as well.
 An unknown field is an error, not noise: a misspelt `until` would block for ever. A fact whose end has passed is
-counted and left out, so that an old export can be imported. Ids are text, or `{"b64": …}` where they are no UTF-8.
-Pure.
+counted and left out, so that an old export can be imported. Ids are text, or `{"b64": …}` where they are no UTF-8. Pure.
 """
 
 from __future__ import annotations
@@ -22,18 +22,15 @@ from typing import Literal, get_args
 from gate.cli.import_batch import Batch, Imposition, Newcomer
 from gate.cli.time_format import one_end, parse_moment
 from gate.core.ids import MAX_ID_BYTES
-from gate.core.model import FOREVER_MS, ListKind
+from gate.core.model import FOREVER_MS
 from gate.core.reasons import MAX_IMPORTED_ACTOR_CHARS, MAX_REASON_CHARS, audit_text
 from gate.core.registration import profile_mistakes
 from gate.errors import InvalidInput
+from gate.store.operations import IMPORTED, Operation
 
 Fields = Mapping[str, object]
 
 _ENDS = frozenset(("until", "seconds", "minutes", "permanent"))
-_IMPOSED = frozenset(("kind", "user", "reason", "actor")) | _ENDS
-_LISTED = frozenset(("kind", "owner", "member", "members")) | _ENDS
-_SWITCHED = frozenset(("kind", "user", "on"))
-_REGISTERED = frozenset(("kind", "user", "name", "portrait", "registered"))
 
 COLUMNS = (
     "kind", "user", "owner", "member", "until", "seconds", "minutes", "permanent", "on", "reason", "actor",
@@ -42,19 +39,15 @@ COLUMNS = (
 """Of a CSV header, in any order."""
 
 POSITIONAL: dict[str, tuple[str, ...]] = {
-    "ban": ("user", "until", "reason", "actor"),
-    "mute": ("user", "until", "reason", "actor"),
-    "blacklist": ("owner", "member", "until"),
-    "whitelist": ("owner", "member", "until"),
-    "whitelist-switch": ("user", "on"),
-    "user": ("user", "name", "portrait", "registered"),
+    kind: (*row.subject, *(() if row.ends == "never" else ("until",)), *row.line_fields)
+    for kind, row in IMPORTED.items()
 }
 """The columns of a CSV without a header, by kind; trailing ones may be left out."""
 
 Kind = Literal["ban", "mute", "blacklist", "whitelist", "whitelist-switch", "user"]
+"""The keys of `IMPORTED`, which the command line offers as choices."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-_LIST_KINDS = {"blacklist": ListKind.BLACKLIST, "whitelist": ListKind.WHITELIST}
 _TRUE = frozenset(("true", "1", "yes", "on"))
 _FALSE = frozenset(("false", "0", "no", "off"))
 
@@ -68,27 +61,29 @@ class Taker:
         self.ended = 0
         self._now_ms = now_ms
         self._kind = kind
-        self._list_kind = None if kind is None else _LIST_KINDS.get(kind)
-        self._takes: dict[str, tuple[Callable[[str, Fields, int], None], frozenset[str]]] = {
-            "ban": (self._take_imposed, _IMPOSED),
-            "mute": (self._take_imposed, _IMPOSED),
-            "blacklist": (self._take_listed, _LISTED),
-            "whitelist": (self._take_listed, _LISTED),
-            "whitelist-switch": (self._take_switched, _SWITCHED),
-            "user": (self._take_registered, _REGISTERED),
+        self._list_kind = IMPORTED[kind].list_kind if kind in IMPORTED else None
+        by_operation: dict[str, Callable[[Operation, Fields, int], None]] = {
+            "ban": self._take_imposed,
+            "mute": self._take_imposed,
+            "block": self._take_listed,
+            "admit": self._take_listed,
+            "whitelist-switch": self._take_switched,
+            "register": self._take_registered,
         }
+        self._takes = {kind: (by_operation[row.op], row, _known(row)) for kind, row in IMPORTED.items()}
 
     def take(self, fields: Fields, line: int) -> None:
         """Add one line, or nothing of it if any field is invalid."""
         kind = fields.get("kind", self._kind)
-        take, known = self._takes.get(kind, (None, _REGISTERED)) if isinstance(kind, str) else (None, _REGISTERED)
-        if take is None:
+        known_kind = self._takes.get(kind) if isinstance(kind, str) else None
+        if known_kind is None:
             problem = "is missing" if kind is None else f"is not known: {str(kind)[:40]!r}"
             raise InvalidInput("kind", f"{problem}; must be one of {', '.join(KINDS)}")
+        take, row, known = known_kind
         if not known.issuperset(fields):
             strange = ", ".join(sorted(repr(name[:40]) for name in fields if name not in known))
             raise InvalidInput(f"a {kind} line", f"has fields that it can't have: {strange}")
-        take(kind, fields, line)  # type: ignore[arg-type]  # it is a str: the table was asked only for one
+        take(row, fields, line)
 
     def take_pair(self, pair: tuple[str, str], line: int) -> None:
         """Add an owner and a member with the default kind: a quarter of the time of `take`."""
@@ -108,30 +103,31 @@ class Taker:
         batch, self.batch = self.batch, Batch()
         return batch
 
-    def _take_imposed(self, kind: str, fields: Fields, line: int) -> None:
+    def _take_imposed(self, row: Operation, fields: Fields, line: int) -> None:
         user = _id(fields, "user")
         until_ms = self._end(fields, required=True)
         imposition = Imposition(until_ms, _text(fields, "reason"), _text(fields, "actor", MAX_IMPORTED_ACTOR_CHARS))
         if until_ms <= self._now_ms:
             self.ended += 1
             return
-        (self.batch.bans if kind == "ban" else self.batch.mutes)[user] = imposition
+        (self.batch.bans if row.op == "ban" else self.batch.mutes)[user] = imposition
         self.batch.entries += 1
 
-    def _take_listed(self, kind: str, fields: Fields, line: int) -> None:
+    def _take_listed(self, row: Operation, fields: Fields, line: int) -> None:
         owner = _id(fields, "owner")
         members = _members(fields)
         until_ms = self._end(fields, required=False) if len(fields) > 2 else FOREVER_MS
         if until_ms <= self._now_ms:
             self.ended += len(members)
             return
-        self.batch.put(_LIST_KINDS[kind], owner, members, until_ms, line)
+        assert row.list_kind is not None
+        self.batch.put(row.list_kind, owner, members, until_ms, line)
 
-    def _take_switched(self, kind: str, fields: Fields, line: int) -> None:
+    def _take_switched(self, row: Operation, fields: Fields, line: int) -> None:
         self.batch.switches[_id(fields, "user")] = _flag(fields, "on")
         self.batch.entries += 1
 
-    def _take_registered(self, kind: str, fields: Fields, line: int) -> None:
+    def _take_registered(self, row: Operation, fields: Fields, line: int) -> None:
         user = _id(fields, "user")
         newcomer = Newcomer(line)
         if len(fields) > 2 or "kind" not in fields:
@@ -159,6 +155,13 @@ class Taker:
             permanent="permanent" in fields and _flag(fields, "permanent"),
             required=required,
         )
+
+
+def _known(row: Operation) -> frozenset[str]:
+    """The fields that a line of the operation may have."""
+    members = () if row.list_kind is None else ("members",)
+    ends = () if row.ends == "never" else _ENDS
+    return frozenset(("kind", *row.subject, *members, *ends, *row.line_fields))
 
 
 def _id(fields: Fields, name: str) -> bytes:

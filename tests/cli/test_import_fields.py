@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from gate.cli.import_batch import Imposition
-from gate.cli.import_fields import Taker
+from gate.cli.import_fields import COLUMNS, KINDS, POSITIONAL, Taker
 from gate.core.model import FOREVER_MS, ListKind
 from gate.errors import InvalidInput
+from gate.store.operations import IMPORTED
 
 NOW_MS = 1_700_000_000_000
 BLACK, WHITE = ListKind.BLACKLIST, ListKind.WHITELIST
@@ -20,6 +21,19 @@ def taken(*lines: dict[str, Any], kind: str | None = None) -> Taker:
     for number, fields in enumerate(lines, 1):
         taker.take(fields, number)
     return taker
+
+
+def test_kinds_and_columns_are_those_of_the_table() -> None:
+    assert list(KINDS) == list(IMPORTED)
+    assert POSITIONAL == {
+        "ban": ("user", "until", "reason", "actor"),
+        "mute": ("user", "until", "reason", "actor"),
+        "blacklist": ("owner", "member", "until"),
+        "whitelist": ("owner", "member", "until"),
+        "whitelist-switch": ("user", "on"),
+        "user": ("user", "name", "portrait", "registered"),
+    }
+    assert {"kind", "seconds", "minutes", "permanent"}.union(*POSITIONAL.values()) == set(COLUMNS)
 
 
 def test_each_kind() -> None:

@@ -15,6 +15,7 @@ from gate.errors import StoreUnavailable
 from gate.http import room
 from gate.http.v1.bulk import Numbered, runs
 from gate.http.v1.operations import Operation, operation_of, task_of
+from gate.store.operations import BY_NAME, OPERATIONS
 from harness.seeds import seed
 from tests.http.test_client_blacklist import client
 from tests.http.world import Reply, World, now_ms
@@ -211,6 +212,14 @@ async def test_redis_away_on_the_way_says_what_was_done(world: World, monkeypatc
 def test_every_shape_names_its_kind() -> None:
     kinds = [kind.__struct_config__.tag for kind in Operation.__args__]
     assert len(set(kinds)) == len(kinds) == 13
+
+
+def test_every_shape_has_the_fields_of_its_row() -> None:
+    shapes = {kind.__struct_config__.tag: set(kind.__struct_fields__) for kind in Operation.__args__}
+    assert shapes.keys() == BY_NAME.keys()
+    for row in OPERATIONS:
+        assert shapes[row.op] >= set(row.subject)
+        assert ("seconds" in shapes[row.op], "permanent" in shapes[row.op]) == (row.ends != "never", row.ends == "must")
 
 
 MIXED = ("ban", "block", "mute", "admit", "unban", "unblock", "whitelist-switch", "unmute", "unadmit", "revoke")

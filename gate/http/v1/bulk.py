@@ -27,8 +27,10 @@ from gate.http.context import AppRequest
 from gate.http.endpoint import EffectiveIfAny, Endpoint, answered
 from gate.http.errors import v1_problem
 from gate.http.requests import Body
-from gate.http.v1.operations import Operation, Run, Subject, Task, each, operation_of, task_of
-from gate.store.writer import WriteReceipt, joined
+from gate.http.v1.operations import Operation, Task, operation_of, task_of
+from gate.store.app_writes import AppWrites
+from gate.store.operations import Run, Subject, each
+from gate.store.writer import Attribution, WriteReceipt, joined
 
 MAX_OPERATIONS = 1_000
 READ_AT_ONCE = 100
@@ -128,7 +130,7 @@ class _Work:
             groups.setdefault(one.task.shared, {})[one.task.subject] = one.number
         do = run[0].task.run
         ran, refused = await each(
-            [(shared, do(self._call, shared, list(numbers))) for shared, numbers in groups.items()]
+            [(shared, do(self._writes_as, shared, list(numbers))) for shared, numbers in groups.items()]
         )
         for shared, fault in refused.items():
             self._refuse_all(groups[shared], dict.fromkeys(groups[shared], fault))
@@ -141,6 +143,9 @@ class _Work:
                 self.results[numbers[subject]] = BulkResult(ok=True, **members)
             done += len(numbers) - len(refused_some)
         return done
+
+    def _writes_as(self, because: Attribution) -> AppWrites:
+        return self._call.writes(because.why, because.by)
 
     def _refuse_all(self, numbers: dict[Subject, int], refused: dict[Subject, GateError]) -> None:
         for subject, fault in refused.items():
