@@ -47,6 +47,8 @@ class Socket:
     """An open connection; `welcome` is its first message."""
 
     welcome: dict[str, Any]
+    headers: dict[str, str]
+    """Of the answer to the handshake."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -133,6 +135,19 @@ async def connect(
     url: str, token: str = "", headers: dict[str, str] | None = None, token_in_query: str = "", **query: str
 ) -> Socket:
     """An open connection that was welcomed; raises `Refused`. A header that is empty is not sent."""
+    socket = await opened(url, token, headers, token_in_query, **query)
+    try:
+        socket.welcome = await socket.next_message()
+    except BaseException:
+        socket.drop()
+        raise
+    return socket
+
+
+async def opened(
+    url: str, token: str = "", headers: dict[str, str] | None = None, token_in_query: str = "", **query: str
+) -> Socket:
+    """As `connect`, but nothing was read from it yet."""
     if token_in_query:
         query["token"] = token_in_query
     parts = urlsplit(url)
@@ -153,8 +168,7 @@ async def connect(
     socket = Socket(reader, writer)
     try:
         async with asyncio.timeout(PATIENCE_S):
-            await _answered(reader)
-        socket.welcome = await socket.next_message()
+            socket.headers = await _answered(reader)
     except BaseException:
         writer.close()
         raise
@@ -171,9 +185,10 @@ async def connected(url: str, token: str, platform: str = "Web") -> AsyncIterato
         socket.drop()
 
 
-async def _answered(reader: asyncio.StreamReader) -> None:
+async def _answered(reader: asyncio.StreamReader) -> dict[str, str]:
     status, *rest = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in rest if line)}
     if status.split()[1] != "101":
         body = await reader.readexactly(int(headers["content-length"]))
         raise Refused(int(status.split()[1]), headers, orjson.loads(body))
+    return headers

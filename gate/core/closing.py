@@ -45,6 +45,31 @@ ENDINGS: dict[CloseReason, Ending] = {
     "flooding": Ending(4429, True, "too many messages a second: connect again, and send fewer"),
 }
 
+
+class Refusal(NamedTuple):
+    """How a Token in a first message is refused: the close code, and whether the same Token may succeed later."""
+
+    code: int
+    comes_back: bool
+
+
+# By the word of the answer that refuses the same Token at the handshake; a Ban and a deactivation have the words of `ENDINGS`.
+REFUSALS: dict[str, Refusal] = {
+    "invalid": Refusal(4400, False),
+    "unauthorized": Refusal(4400, False),
+    "token-malformed": Refusal(4401, False),
+    "token-forged": Refusal(4401, False),
+    "token-revoked": Refusal(4401, False),
+    "app-unknown": Refusal(4401, False),
+    "token-expired": Refusal(4402, False),
+    "banned": Refusal(4403, False),
+    "deactivated": Refusal(4410, False),
+    "too-many-sessions": Refusal(4429, True),
+    "rate-limited": Refusal(4429, True),
+    "unavailable": Refusal(1013, True),
+    "stale": Refusal(1013, True),
+}
+
 # The close reason of a Session whose Token would be refused now, by fault of the Token.
 REASON_OF_FAULT: dict[TokenFault, CloseReason] = {
     "malformed": "token-revoked",

@@ -206,6 +206,7 @@ async def _label(request: web.Request, response: web.StreamResponse) -> None:
 async def _end_streams(deps: Deps, _: web.Application) -> None:
     """When the service drains; else they would be in flight until the time for it is over."""
     deps.streams.end_all()
+    deps.unauthenticated.end_all()
     if deps.gateway is not None:
         deps.gateway.drain()
 

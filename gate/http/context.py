@@ -37,7 +37,7 @@ from gate.http.limits import Limiter
 from gate.http.options import HttpOptions
 from gate.http.peers import Origin, client_address
 from gate.http.pinging import Pinging
-from gate.http.room import LongWork, Streams
+from gate.http.room import LongWork, Streams, Unauthenticated
 from gate.http.routing import user_in
 from gate.presence.local_gateway import LocalGateway
 from gate.presence.shared_feeds import SharedFeeds
@@ -80,6 +80,8 @@ class Deps:
     """Room for bulk calls."""
     streams: Streams = field(default_factory=Streams)
     """The event streams that are open."""
+    unauthenticated: Unauthenticated = field(default_factory=Unauthenticated)
+    """The WebSockets whose clients have not sent a Token yet."""
     pinging: Pinging = field(default_factory=Pinging)
     gateway: LocalGateway | None = None
     """What holds the Sessions of WebSockets; None where this node takes none."""

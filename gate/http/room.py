@@ -1,4 +1,6 @@
-"""Room for what lasts: bulk calls, and event streams that may be open for hours. Each App has a share.
+"""Room for what lasts: bulk calls, event streams that may be open for hours, and WebSockets without a Token so far.
+
+Each App has a share of the first two, each address one of the last.
 
 Short requests never ask here. Called by the endpoints concerned, and by the application when it is shut down.
 """
@@ -11,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from gate.errors import GateError, Unavailable
+from gate.http.throttle import network_of
 
 UNDER_WAY = 4
 """Enough to keep Redis busy; each more takes its turns of the loop from short requests."""
@@ -97,3 +100,74 @@ class Streams:
     def end_all(self) -> None:
         """Let every stream end in order, and admit none."""
         self.ending.set()
+
+
+AUTHENTICATE_WITHIN_S = 5.0
+"""By then the Token must have come: some round trips of a bad mobile network."""
+MAX_UNAUTHENTICATED_AN_ADDRESS = 100
+"""At the same time in one process. An office or a mobile network shares an address."""
+MAX_UNAUTHENTICATED = 500
+"""Of one process: 64 MB if each of them sends the longest message slowly."""
+
+
+class Unauthenticated:
+    """WebSockets whose clients have not sent their Token yet.
+
+    If there are as many as there may be, one is closed for the newcomer: the oldest of the address that has most of them. So a
+    flood from few addresses closes its own, and one from many is outrun by a client that sends its Token within a round trip.
+    """
+
+    def __init__(self) -> None:
+        self._of_network: dict[str, dict[asyncio.Timeout, None]] = {}
+        """Their deadlines by address, the oldest first."""
+        self._many = 0
+
+    def __len__(self) -> int:
+        return self._many
+
+    @asynccontextmanager
+    async def admitted(self, address: str, most: int = MAX_UNAUTHENTICATED) -> AsyncIterator[None]:
+        """Room for one, for as long as the block lasts, which is bounded.
+
+        Raises `TimeoutError` past that time, and `Unavailable` if the place is needed or the address has too many.
+        """
+        network, deadline = network_of(address), asyncio.timeout(AUTHENTICATE_WITHIN_S)
+        if len(self._of_network.get(network, ())) >= MAX_UNAUTHENTICATED_AN_ADDRESS:
+            raise Unavailable(
+                f"{MAX_UNAUTHENTICATED_AN_ADDRESS} WebSockets from this address have sent no Token yet: "
+                "connect again later, or send the Token with the handshake"
+            )
+        while self._many >= max(1, most):
+            self._end(max(self._of_network, key=lambda one: len(self._of_network[one])))
+        self._of_network.setdefault(network, {})[deadline] = None
+        self._many += 1
+        try:
+            async with deadline:
+                yield
+        except TimeoutError:
+            if not self._has(network, deadline):
+                raise Unavailable("this node needs the place of this WebSocket: connect again") from None
+            raise
+        finally:
+            if self._has(network, deadline):
+                self._remove(network, deadline)
+
+    def end_all(self) -> None:
+        """Close all of them; the node is shutting down."""
+        while self._of_network:
+            self._end(next(iter(self._of_network)))
+
+    def _has(self, network: str, deadline: asyncio.Timeout) -> bool:
+        return deadline in self._of_network.get(network, ())
+
+    def _end(self, network: str) -> None:
+        oldest = next(iter(self._of_network[network]))
+        self._remove(network, oldest)
+        oldest.reschedule(0)  # a moment in the past: its block ends with `TimeoutError`
+
+    def _remove(self, network: str, deadline: asyncio.Timeout) -> None:
+        deadlines = self._of_network[network]
+        del deadlines[deadline]
+        self._many -= 1
+        if not deadlines:
+            del self._of_network[network]

@@ -61,7 +61,7 @@ class Throttle:
 
     def wait_ms(self, name: str, address: str) -> int:
         """How long the next try must wait; 0 if it need not."""
-        past = self._past(_key(name, _network(address)))
+        past = self._past(_key(name, network_of(address)))
         over = past.times - FREE_FAILURES
         if over < 0:
             return 0
@@ -70,24 +70,24 @@ class Throttle:
 
     def has_failed(self, name: str, address: str) -> bool:
         """Whether this name has failed there, and not succeeded since."""
-        return self._past(_key(name, _network(address))).times > 0
+        return self._past(_key(name, network_of(address))).times > 0
 
     def is_often_wrong(self, address: str) -> bool:
         """Whether so many tries of any names failed there, or on the node, that more are likely guesses."""
-        return self._past(_key(_ANY, _network(address))).times >= FREE_FAILURES_AT_ADDRESS or (
+        return self._past(_key(_ANY, network_of(address))).times >= FREE_FAILURES_AT_ADDRESS or (
             self._past(_key(_ANY, _ANY)).times >= FREE_FAILURES_AT_ALL
         )
 
     def failed(self, name: str, address: str) -> None:
         """A try failed."""
-        network = _network(address)
+        network = network_of(address)
         with self._failures.turn():
             for key in (_key(name, network), _key(_ANY, network), _key(_ANY, _ANY)):
                 self._failures.put(key, _PACKED.pack(self._past(key).times + 1, self._now_ms()))
 
     def succeeded(self, name: str, address: str) -> None:
         """The name's own failures there count no more; the address's do, else any account would be a way to reset them."""
-        key = _key(name, _network(address))
+        key = _key(name, network_of(address))
         if self._failures.get(key) is not None:
             with self._failures.turn():
                 self._failures.pop(key)
@@ -102,7 +102,8 @@ def _key(name: str, network: str) -> Key:
     return name[:MAX_NAME_CHARS], network
 
 
-def _network(address: str) -> str:
+def network_of(address: str) -> str:
+    """What counts as one address: an IPv4 address, or an IPv6 network."""
     try:
         parsed = ip_address(address)
     except ValueError:  # a unix socket has none

@@ -12,7 +12,7 @@ from typer.main import get_command
 from gate.cli import COMMANDS as NOUNS
 from gate.cli import app as cli
 from gate.config import OPTIONS
-from gate.core.closing import ENDINGS
+from gate.core.closing import ENDINGS, REFUSALS
 from gate.http import client, rongcloud, v1
 from gate.http.client import websocket
 from gate.http.health import PROBES
@@ -123,6 +123,17 @@ def test_close_codes_of_the_websocket_are_listed_with_their_advice() -> None:
     )
     endings = {reason: (ending.code, ending.comes_back) for reason, ending in ENDINGS.items()}
     assert {reason: (int(code), back == "true") for code, reason, back in rows} == endings
+
+
+def test_refusals_of_a_first_message_are_listed_with_their_advice() -> None:
+    rows = re.findall(
+        r"^\| ((?:`[a-z-]+`(?:, )?)+) \| (\d{4}) \| (true|false) \|", page_text("docs/websocket.md"), re.MULTILINE
+    )
+    listed = {
+        word: (int(code), back == "true") for words, code, back in rows for word in re.findall(r"`([a-z-]+)`", words)
+    }
+    silent = {"silent": (ENDINGS["silent"].code, ENDINGS["silent"].comes_back)}
+    assert listed == {word: tuple(one) for word, one in REFUSALS.items()} | silent
 
 
 def test_limits_are_named_as_in_the_code_and_have_its_values() -> None:

@@ -37,7 +37,9 @@ async def test_pages_answer_all_below_their_prefix_and_nothing_else(world: World
         deps_of(world, HttpOptions(port=0)), count_request=lambda group, status, _: counted.append((group, status))
     )
     server = await serve_http(deps, mounted=[Wall()])
-    there = World(world.store, world.node, server, world.session, world.presence, world.feeds, world.gateway)
+    there = World(
+        world.store, world.node, server, world.session, world.presence, world.feeds, world.gateway, world.deps
+    )
     for method, target in (("GET", "/wall/"), ("PUT", "/wall/a%0Ab"), ("GET", "/wall//x"), ("GET", "/wall")):
         reply = await there.send(method, target, headers={"X-Request-Id": "mine"})
         assert (reply.status, reply.body.decode().split()[0]) == (200, method)

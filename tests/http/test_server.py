@@ -36,7 +36,9 @@ async def test_a_port_in_use_is_an_error_and_nothing_is_left(world: World) -> No
 @pytest.mark.slow
 async def test_a_drain_finishes_what_is_in_flight_and_takes_nothing_new(world: World) -> None:
     server = await serve_http(deps_of(world, HttpOptions(port=0)))
-    elsewhere = World(world.store, world.node, server, world.session, world.presence, world.feeds, world.gateway)
+    elsewhere = World(
+        world.store, world.node, server, world.session, world.presence, world.feeds, world.gateway, world.deps
+    )
     elsewhere.app = world.app
     await world.node.stop_following()  # so that the write waits for its acknowledgement
     writing = asyncio.create_task(elsewhere.v1("POST", "bans", {"users": ["a"], "seconds": 60}))
@@ -53,7 +55,9 @@ async def test_a_drain_finishes_what_is_in_flight_and_takes_nothing_new(world: W
 async def test_a_drain_is_bounded(world: World) -> None:
     options = replace(HttpOptions(port=0), ack_timeout_ms=60_000)
     server = await serve_http(deps_of(world, options))
-    elsewhere = World(world.store, world.node, server, world.session, world.presence, world.feeds, world.gateway)
+    elsewhere = World(
+        world.store, world.node, server, world.session, world.presence, world.feeds, world.gateway, world.deps
+    )
     elsewhere.app = world.app
     await world.node.stop_following()
     writing = asyncio.create_task(elsewhere.v1("POST", "bans", {"users": ["a"], "seconds": 60}))

@@ -66,7 +66,9 @@ class World:
         presence: PresenceStore,
         feeds: SharedFeeds,
         gateway: LocalGateway,
+        deps: Deps,
     ) -> None:
+        self.deps = deps
         self.store = store
         self.presence = presence
         self.feeds = feeds
@@ -189,7 +191,7 @@ async def running_world(
         server = await serve_http(deps, door, [Console(door)])
         opened.push_async_callback(server.drain, 1.0)
         session = await opened.enter_async_context(ClientSession(connector=TCPConnector(force_close=False)))
-        world = World(store, node, server, session, presence, feeds, gateway)
+        world = World(store, node, server, session, presence, feeds, gateway, deps)
         await world.begin_app()
         yield world
 

@@ -1,7 +1,8 @@
 """`/client/v1/connect`: one client's WebSocket, from the handshake to the close frame. docs/websocket.md has it for clients.
 
     handshake   the Token is verified on this node's Replica, the Session opened in Redis; only then is the connection upgraded,
-                so a refusal is an ordinary answer, and a client that reads `welcome` is online
+                so a refusal is an ordinary answer, and a client that reads `welcome` is online. Before a first message with the
+                Token the connection is upgraded, and a refusal is a `closing` message
     open        messages are answered one by one; pings go round (`pinging`)
     closing     `end` interrupts the connection at any point: it sends the reason, and closes with that reason's code
 
@@ -13,32 +14,30 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import Annotated
+from typing import cast
 
-import msgspec
 from aiohttp import HttpVersion11, WSMsgType, web
-from msgspec import Meta
+from msgspec import UNSET
 
 from gate.clock import monotonic_ms
-from gate.core.closing import ENDINGS, reconnect_ms
+from gate.core.closing import ENDINGS, REFUSALS, reconnect_ms
 from gate.core.limits import EACH_CLIENT, limit_names
 from gate.core.model import FOREVER_MS
-from gate.core.presence import CloseReason, Verified, parse_platform
-from gate.errors import InvalidInput, Unavailable
+from gate.core.presence import CloseReason, Verified
+from gate.errors import GateError, Unavailable
 from gate.http.auth_watch import WHO, called_by, watched
-from gate.http.client import messages
-from gate.http.client.endpoint import bearer
-from gate.http.context import Deps, query_of
-from gate.http.errors import UpgradeRequired
-from gate.http.fields import PlatformName, json_id
+from gate.http.client import handshake, messages
+from gate.http.client.notices import Closing, Welcome, encoded
+from gate.http.context import Deps
+from gate.http.errors import UpgradeRequired, client_problem
+from gate.http.fields import json_id
 from gate.http.pinging import PING_EVERY_S
-from gate.http.requests import Query, fields_of
+from gate.http.room import AUTHENTICATE_WITHIN_S, MAX_UNAUTHENTICATED
 from gate.presence.app_lease import LocalSession
 from gate.presence.local_gateway import LocalGateway
 from gate.replica.authorization import authorize_connect
 
 PATH = "/client/v1/connect"
-DEFAULT_PLATFORM = b"Websocket"
 MAX_MESSAGES_A_SECOND = 50
 """Of all frames of a client: a person's app sends a few; a script that hammers should use the server's API."""
 SEND_WITHIN_S = 10.0
@@ -47,37 +46,31 @@ CLOSE_WITHIN_S = 2.0
 """So long is waited for a client's own close frame."""
 BAN_SEEN_WITHIN_S, BAN_LOOK_EVERY_S = 0.05, 0.005
 """The kick may be here a moment before this Replica has the Ban, and says when it ends."""
+UNAUTHENTICATED_SHARE = 10
+"""Of the WebSockets that this process may hold, one in so many may be without a Token."""
 _LIMITS = (*limit_names(PATH), EACH_CLIENT)
-
-
-class ConnectQuery(Query, frozen=True):
-    """What a client says of itself, next to its Token."""
-
-    platform: (
-        Annotated[PlatformName, Meta(description=f"The kind of device; by default `{DEFAULT_PLATFORM.decode()}`.")]
-        | None
-    ) = None
 
 
 async def connect(request: web.Request, deps: Deps) -> web.StreamResponse:
     """Serve one client until it disconnects."""
     # Compression would cost each connection more memory than all the rest of it. The library refuses the size itself too.
     socket = web.WebSocketResponse(
-        timeout=CLOSE_WITHIN_S, autoping=False, compress=False, max_msg_size=messages.MAX_MESSAGE_BYTES + 1
+        timeout=CLOSE_WITHIN_S,
+        autoping=False,
+        compress=False,
+        max_msg_size=messages.MAX_MESSAGE_BYTES + 1,
+        protocols=(handshake.SUBPROTOCOL,),
     )
     if not _is_handshake(request, socket):
         raise UpgradeRequired("this is where WebSockets connect: send a WebSocket handshake (RFC 6455, version 13)")
     with watched(request, deps, "websocket"):
-        shown, platform = _asked(request)
-    gateway = _gateway(deps)
+        asked = handshake.asked(request)
+    _gateway(deps)
     deps.check_staleness()
-    with watched(request, deps, "websocket"), deps.replica as snapshot:
-        by = authorize_connect(snapshot, shown, deps.now_ms())
-    request[WHO] = {"app": by.app.key}
-    called_by(request, deps, "user", by.user.decode("utf-8", "backslashreplace"))
-    deps.limiter.spend(by.app, _LIMITS, by.user)
-    client = Client(deps, gateway, socket, by)
-    await client.open(platform, deps.address_of(request))
+    if asked.token is None:
+        await _with_first_message(request, deps, socket, asked.platform)
+        return socket
+    client = await _opened(request, deps, socket, asked.token, asked.platform)
     try:
         await socket.prepare(request)
         await client.converse(request.transport)
@@ -86,6 +79,85 @@ async def connect(request: web.Request, deps: Deps) -> web.StreamResponse:
     finally:
         client.close()
     return socket
+
+
+async def _with_first_message(request: web.Request, deps: Deps, socket: web.WebSocketResponse, platform: str) -> None:
+    """Open the connection first, then the Session, by the Token of the first message."""
+    most = min(MAX_UNAUTHENTICATED, deps.options.max_websockets // UNAUTHENTICATED_SHARE)
+    client = None
+    try:
+        try:
+            async with deps.unauthenticated.admitted(deps.address_of(request), most):
+                await socket.prepare(request)
+                with watched(request, deps, "websocket"):
+                    shown = await handshake.first_token(socket)
+            client = await _opened(request, deps, socket, shown, platform)
+        except (GateError, TimeoutError) as fault:
+            if not socket.prepared:
+                raise
+            await _refuse(request, deps, socket, fault)
+            return
+        await client.converse(request.transport)
+    except EOFError:
+        return
+    except ConnectionError:
+        if client is not None:
+            client.left = "lost"
+    finally:
+        if client is not None:
+            client.close()
+
+
+async def _opened(request: web.Request, deps: Deps, socket: web.WebSocketResponse, shown: str, platform: str) -> Client:
+    """The client of a Token, with a Session. Raises what refuses it."""
+    with watched(request, deps, "websocket"), deps.replica as snapshot:
+        by = authorize_connect(snapshot, shown, deps.now_ms())
+    request[WHO] = {"app": by.app.key}
+    called_by(request, deps, "user", by.user.decode("utf-8", "backslashreplace"))
+    deps.limiter.spend(by.app, _LIMITS, by.user)
+    client = Client(deps, _gateway(deps), socket, by)
+    await client.open(platform, deps.address_of(request))
+    return client
+
+
+async def _refuse(
+    request: web.Request, deps: Deps, socket: web.WebSocketResponse, fault: GateError | TimeoutError
+) -> None:
+    """Close a connection that was opened without a Token, with the words of a refusal at the handshake."""
+    problem = None if isinstance(fault, TimeoutError) else client_problem(fault, "")
+    spread_ms = reconnect_ms(1, random.random())
+    if problem is None:
+        ending = ENDINGS["silent"]
+        said = Closing(
+            reason="silent",
+            code=ending.code,
+            message=f"no Token came within {AUTHENTICATE_WITHIN_S:g} s: connect again",
+            reconnect=ending.comes_back,
+            reconnect_ms=spread_ms,
+        )
+    else:
+        word = str(problem.body["error"]).removeprefix("user-")
+        refusal = REFUSALS[word]
+        wait_ms = int(problem.headers.get("Retry-After", "0")) * 1_000 + spread_ms
+        said = Closing(
+            reason=word,
+            code=refusal.code,
+            message=str(problem.body["message"]),
+            reconnect=refusal.comes_back,
+            reconnect_ms=wait_ms if refusal.comes_back else None,
+            until=cast("int | None", problem.body["until"]) if "until" in problem.body else UNSET,
+        )
+    try:
+        await _close_with(socket, said)
+    except (TimeoutError, ConnectionError):
+        if request.transport is not None:
+            request.transport.abort()
+
+
+async def _close_with(socket: web.WebSocketResponse, said: Closing) -> None:
+    async with asyncio.timeout(CLOSE_WITHIN_S):
+        await socket.send_frame(encoded(said), WSMsgType.TEXT)
+        await socket.close(code=said.code, message=said.reason.encode())
 
 
 def _is_handshake(request: web.Request, socket: web.WebSocketResponse) -> bool:
@@ -97,28 +169,13 @@ def _is_handshake(request: web.Request, socket: web.WebSocketResponse) -> bool:
         return False
 
 
-def _asked(request: web.Request) -> tuple[str, str]:
-    """Token and platform."""
-    query = query_of(request.raw_path)
-    given = query.one("token")
-    if given is None:
-        shown = bearer(request.headers)
-    else:
-        shown = given.decode("latin-1")
-        shows_both = request.headers.get("Authorization", "").lower().startswith("bearer ")
-        if shows_both and bearer(request.headers) != shown:
-            raise InvalidInput("token", "is another than the one in the header Authorization: send one of them")
-    platform = fields_of(ConnectQuery, query).platform
-    return shown, parse_platform(DEFAULT_PLATFORM if platform is None else platform.encode())
-
-
 def _gateway(deps: Deps) -> LocalGateway:
     gateway = deps.gateway
     if gateway is None:
         raise Unavailable("this node takes no WebSockets")
     if gateway.is_draining:
         raise Unavailable("this node is shutting down: connect through another one")
-    if len(gateway) >= deps.options.max_websockets:
+    if len(gateway) + len(deps.unauthenticated) >= deps.options.max_websockets:
         most = deps.options.max_websockets
         raise Unavailable(f"this node holds {most} WebSockets, as many as its limit of open files lets it")
     return gateway
@@ -247,32 +304,28 @@ class Client:
             return
         ending = ENDINGS[why]
         wait_ms = reconnect_ms(self._gateway.disconnected_together, random.random()) if ending.comes_back else None
-        said: dict[str, object] = {
-            "type": "closing",
-            "reason": why,
-            "code": ending.code,
-            "message": ending.message,
-            "reconnect": ending.comes_back,
-            "reconnect_ms": wait_ms,
-        }
-        if why == "banned":
-            said["until"] = await self._ban_ends()
+        said = Closing(
+            reason=why,
+            code=ending.code,
+            message=ending.message,
+            reconnect=ending.comes_back,
+            reconnect_ms=wait_ms,
+            until=await self._ban_ends() if why == "banned" else UNSET,
+        )
         try:
-            async with asyncio.timeout(CLOSE_WITHIN_S):
-                await self._socket.send_frame(msgspec.json.encode(said), WSMsgType.TEXT)
-                await self._socket.close(code=ending.code, message=why.encode())
+            await _close_with(self._socket, said)
         except TimeoutError:
             self._cut_off()
 
     def _welcome(self) -> bytes:
-        return msgspec.json.encode(
-            {
-                "type": "welcome",
-                "session": self.session.id,
-                "user": json_id(self.by.user),
-                "platform": self.session.platform,
-                "ping_ms": int(PING_EVERY_S * 1_000),
-            }
+        return encoded(
+            Welcome(
+                session=self.session.id,
+                user=json_id(self.by.user),
+                platform=self.session.platform,
+                ping_ms=int(PING_EVERY_S * 1_000),
+                token_expires=self.by.expires_at_ms or UNSET,
+            )
         )
 
     async def _ban_ends(self) -> int | None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from gate import __version__
 from gate.core.closing import ENDINGS
 from gate.http import client, rongcloud, v1
-from gate.http.client import websocket
+from gate.http.client import handshake, websocket
 from gate.http.context import APPLIED, PENDING_REASON, REVISION
 from gate.http.endpoint import Effective, EffectiveIfAny, Endpoint, plain_function
 from gate.http.fields import APP_KEY
@@ -74,7 +74,8 @@ _TAG_OF = {
 
 _CONNECT_TEXT = f"""\
 A WebSocket handshake (RFC 6455, version 13). A client that may not connect is refused before the upgrade, by an ordinary
-answer; one that reads `welcome` is online. Browsers, which can set no header here, give the Token as `token` in the query.
+answer; one that reads `welcome` is online. Browsers, which can set no header here, offer the subprotocols `gate` and
+`gate.token.TOKEN`; or `gate` alone, and send the Token as the first message; or give it as `token` in the query.
 Messages and their answers are JSON in text frames: `docs/websocket.md` has them. Closed by Gate with one of these codes:
 {", ".join(f"{ending.code} `{reason}`" for reason, ending in ENDINGS.items())}.\
 """
@@ -148,7 +149,7 @@ def _operations() -> Iterator[_Operation]:
         "Hold a Session over a WebSocket",
         " ".join(_CONNECT_TEXT.split()),
         None,
-        websocket.ConnectQuery,
+        handshake.ConnectQuery,
         ("upgrade-required", "too-many-sessions"),
     )
     for path, probe in probes.PROBES.items():
