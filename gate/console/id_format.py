@@ -17,7 +17,7 @@ from typing import NamedTuple
 from urllib.parse import quote, quote_from_bytes
 
 from gate.core.ids import user_id
-from gate.core.shown import shown_duration, shown_id
+from gate.core.shown import shown_id
 from gate.errors import InvalidInput
 from gate.http.forms import Form
 
@@ -85,11 +85,6 @@ def _from_base64(text: str, name: str) -> Asked:
 def query_of(**fields: str) -> str:
     """A query string, of text."""
     return "&".join(f"{name}={quote(value, safe='')}" for name, value in fields.items())
-
-
-def age_of(stale_ms: int) -> str:
-    """How old facts are, after "its facts are"."""
-    return f"{shown_duration(stale_ms)} old" if stale_ms else "complete to the second"
 
 
 _URLSAFE = str.maketrans("-_", "+/")

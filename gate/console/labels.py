@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+from gate.console.languages import N_
 from gate.core.verdict import Word
 
 VERDICTS: dict[Word, str] = {
-    "allowed": "no rule denies it",
-    "sender-unknown": "the sender is not registered, and this App requires that",
-    "sender-deactivated": "the sender is deactivated",
-    "sender-banned": "the sender is banned",
-    "sender-muted": "the sender is muted",
-    "recipient-unknown": "the recipient is not registered, and this App requires that",
-    "recipient-deactivated": "the recipient is deactivated",
-    "not-whitelisted": "the recipient's Whitelist is on, and the sender is not on it",
-    "blacklisted": "the sender is on the recipient's Blacklist",
+    "allowed": N_("no rule denies it"),
+    "sender-unknown": N_("the sender is not registered, and this App requires that"),
+    "sender-deactivated": N_("the sender is deactivated"),
+    "sender-banned": N_("the sender is banned"),
+    "sender-muted": N_("the sender is muted"),
+    "recipient-unknown": N_("the recipient is not registered, and this App requires that"),
+    "recipient-deactivated": N_("the recipient is deactivated"),
+    "not-whitelisted": N_("the recipient's Whitelist is on, and the sender is not on it"),
+    "blacklisted": N_("the sender is on the recipient's Blacklist"),
 }
 """What each word says of a pair."""
 
 RULES: dict[str, str] = {
-    "sender-unknown": "Where the App requires registration, the sender must be registered",
-    "sender-deactivated": "The sender must not be deactivated",
-    "sender-banned": "The sender must not be banned",
-    "sender-muted": "The sender must not be muted",
-    "recipient-unknown": "Where the App requires registration, the recipient must be registered",
-    "recipient-deactivated": "The recipient must not be deactivated",
-    "not-whitelisted": "If the recipient's Whitelist is on, the sender must be on it",
-    "blacklisted": "The sender must not be on the recipient's Blacklist",
+    "sender-unknown": N_("Where the App requires registration, the sender must be registered"),
+    "sender-deactivated": N_("The sender must not be deactivated"),
+    "sender-banned": N_("The sender must not be banned"),
+    "sender-muted": N_("The sender must not be muted"),
+    "recipient-unknown": N_("Where the App requires registration, the recipient must be registered"),
+    "recipient-deactivated": N_("The recipient must not be deactivated"),
+    "not-whitelisted": N_("If the recipient's Whitelist is on, the sender must be on it"),
+    "blacklisted": N_("The sender must not be on the recipient's Blacklist"),
 }
 """What each rule asks, in the order in which they are asked."""
+
+FACT_NAMES = (
+    N_("registered"), N_("require registered"), N_("deactivated"), N_("banned until"), N_("muted until"),
+    N_("whitelist on"), N_("app whitelists"), N_("list policy"), N_("size"), N_("entry until"),
+)  # fmt: skip
+"""What the rules look at, as `Language.facts` names it."""
+
+ROLE_NAMES = (N_("viewer"), N_("operator"), N_("admin"))
+ENVIRONMENT_NAMES = (N_("development"), N_("production"))
+SIGNED_IN_BY = (N_("password"), N_("proxy"))

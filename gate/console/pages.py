@@ -12,13 +12,15 @@ from typing import Any
 from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from gate.console.id_format import age_of, named
+from gate.console import PREFIX
+from gate.console.id_format import named
+from gate.console.languages import LANGUAGES, N_, Language, installed
 from gate.console.request_context import ConsoleContext
+from gate.console.session_cookie import opened_message
 from gate.console.static_files import address
-from gate.core.shown import counted, shown_duration, shown_facts, shown_moment
-from gate.errors import ReplicaError
+from gate.core.shown import shown_moment
+from gate.errors import InvalidInput, ReplicaError
 from gate.http.context import Deps
-from gate.replica.status_page import NEVER_FRESH_MS
 
 HTML = "text/html; charset=utf-8"
 _POLICY = (
@@ -36,24 +38,46 @@ SEAL = {
 }
 """On every answer, redirects and refusals included."""
 NOT_KEPT = {"Cache-Control": "no-store"}
-_SIGNED_OUT: dict[str, Any] = {"operator": None, "app": None, "here": "", "away": ""}
+LANGUAGE_FIELD = "lang"
+"""In an address: the language that the browser is to have from now on."""
+SAID_FIELD = "said"
+"""In an address: what was done, signed (`gate.console.acts.done`)."""
+_SIGNED_OUT: dict[str, Any] = {
+    "operator": None,
+    "app": None,
+    "navigation": (),
+    "away": "",
+    "said": None,
+    "in_languages": (),
+}
 """Values of the frame around each page when no operator is signed in."""
 
 
-def _made_environment() -> Environment:
+def iso_moment(moment_ms: int) -> str:
+    """For the attribute `datetime`."""
+    return shown_moment(moment_ms).replace(" ", "T")
+
+
+def _made_environment(language: Language) -> Environment:
     made = Environment(
         loader=PackageLoader("gate.console", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        extensions=["jinja2.ext.i18n"],
     )
-    made.filters.update(moment=shown_moment, duration=shown_duration, named=named, facts=shown_facts)
-    made.globals.update(counted=counted, address=address)
+    made.policies["ext.i18n.trimmed"] = True
+    made.install_gettext_callables(language.gettext, language.plural, newstyle=True)  # type: ignore[attr-defined]
+    made.filters.update(
+        moment=language.moment, duration=language.duration, named=named, facts=language.facts, when=iso_moment
+    )
+    made.globals.update(installed(language), address=address)
     return made
 
 
-TEMPLATES = _made_environment()
+TEMPLATES = {code: _made_environment(language) for code, language in LANGUAGES.items()}
+"""By language: a template is compiled once for each that is used."""
 
 
 def page(context: ConsoleContext, template: str, status: int = 200, **values: Any) -> web.Response:
@@ -61,24 +85,52 @@ def page(context: ConsoleContext, template: str, status: int = 200, **values: An
     known, facts = context.known, context.facts
     away = values.pop("away", "") or (known.away if known is not None else "")
     return html(
+        context.language,
         template,
         status,
         operator=known.operator if known is not None else None,
         form_token=context.form_token() if known is not None else "",
         app=facts,
         away=away,
-        facts_age=facts_age(context.deps) if away else "",
-        may_kick=known is not None and not away and context.may("operator"),
-        here=template.partition(".")[0],
+        facts_age=facts_age(context.deps, context.language) if away else "",
+        may=lambda role: known is not None and not away and context.may(role),
+        navigation=context.navigation,
+        in_languages=in_languages(_place_of(context)),
+        said=_said(context),
         now_ms=context.now_ms,
         **values,
     )
 
 
-def html(template: str, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any) -> web.Response:
+def html(
+    language: Language, template: str, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any
+) -> web.Response:
     """A template, filled."""
-    body = TEMPLATES.get_template(template).render(_SIGNED_OUT | values).encode("utf-8", "backslashreplace")
+    found = TEMPLATES[language.code].get_template(template)
+    body = found.render(_SIGNED_OUT | values).encode("utf-8", "backslashreplace")
     return web.Response(body=body, status=status, headers={"Content-Type": HTML, **NOT_KEPT, **(headers or {})})
+
+
+def in_languages(place: str) -> list[tuple[Language, str]]:
+    """Each language with the address of this page in it."""
+    return [(one, f"{place}{'&' if '?' in place else '?'}{LANGUAGE_FIELD}={one.code}") for one in LANGUAGES.values()]
+
+
+def _place_of(context: ConsoleContext) -> str:
+    """The address of the page that was asked for. The answer to a form has none: the first page then."""
+    place = context.request.raw_path
+    return place if context.request.method != "POST" and place.startswith(PREFIX) else PREFIX
+
+
+def _said(context: ConsoleContext) -> str | None:
+    """What the act that led here did."""
+    if context.known is None:
+        return None
+    try:
+        sealed = context.query().text(SAID_FIELD) or ""
+    except InvalidInput:
+        return None
+    return opened_message(context.known.operator, context.known.cookie, sealed, context.now_ms) if sealed else None
 
 
 def see_other(place: str) -> web.Response:
@@ -102,12 +154,9 @@ def below(public_path: str, response: web.StreamResponse) -> web.StreamResponse:
     return response
 
 
-def facts_age(deps: Deps) -> str:
+def facts_age(deps: Deps, language: Language) -> str:
     """How old this node's facts are, in words that follow "its facts are"."""
     try:
-        stale_ms = deps.replica.view().stale_ms
+        return language.age(deps.replica.view().stale_ms)
     except ReplicaError:
-        return "not there yet"
-    if stale_ms >= NEVER_FRESH_MS:
-        return "of an unknown age"
-    return age_of(stale_ms)
+        return language.gettext(N_("not there yet"))

@@ -6,20 +6,20 @@ A form is accepted only from a page of ours. Three things say so, each enough ag
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from gate.console.languages import ENGLISH, Language
 from gate.console.session_auth import Known, SessionAuth
 from gate.console.session_cookie import form_token, is_same
 from gate.core.model import AppFacts
 from gate.core.operators import OperatorRole, may
 from gate.errors import GateError, StoreUnavailable
 from gate.http.context import Deps, RequestContext
-from gate.http.errors import RoleInsufficient
 from gate.http.forms import Form
 from gate.http.peers import forwarded_host, forwarded_proto, is_believed
 from gate.http.proxy_sign_in import Asserted
@@ -39,6 +39,21 @@ class AppName(NamedTuple):
     key: str
     name: str
     environment: str
+
+
+class Link(NamedTuple):
+    """One link of the navigation."""
+
+    title: str
+    href: str
+    is_current: bool
+
+
+class Section(NamedTuple):
+    """Links of the navigation that belong together, with their name for screen readers."""
+
+    name: str
+    links: Sequence[Link]
 
 
 @dataclass(slots=True)
@@ -61,6 +76,11 @@ class ConsoleContext(RequestContext):
     asserted: Asserted | None = None
     """What a trusted proxy says about who asks."""
     facts: AppFacts | None = None
+    language: Language = ENGLISH
+    needed: OperatorRole = "viewer"
+    """The least role for this request, by the table of pages."""
+    navigation: Sequence[Section] = ()
+    """The links of the header: of the deployment, then of the App."""
 
     @property
     def operator(self) -> Known:
@@ -91,6 +111,16 @@ class ConsoleContext(RequestContext):
         return "".join(character for character in named if character.isprintable())
 
     @property
+    def gettext(self) -> Callable[..., str]:
+        """A text in the language of the browser: `context.gettext("%(user)s is banned", user=…)`."""
+        return self.language.gettext
+
+    @property
+    def ngettext(self) -> Callable[..., str]:
+        """A text for a count: `context.ngettext("%(num)s User", "%(num)s Users", 3)`."""
+        return self.language.ngettext
+
+    @property
     def is_https(self) -> bool:
         """Whether the browser came by TLS, as `--public-url` or a proxy says: a lie makes the liar's own cookie stricter."""
         options = self.deps.options
@@ -107,16 +137,14 @@ class ConsoleContext(RequestContext):
         """What the page's forms carry."""
         return form_token(self.operator.operator, self.operator.cookie)
 
-    async def sent(self, needed: OperatorRole = "viewer") -> Form:
-        """The form that an operator of at least this role posted. `FormForeign`, `RoleInsufficient`, `StoreUnavailable`."""
+    async def sent(self) -> Form:
+        """The form that an operator posted, whose role the router has checked. `FormForeign`, `StoreUnavailable`."""
         refuse_foreign_origin(self.request, self.deps)
-        operator = self.operator.operator
-        if not may(operator.role, needed):
-            raise RoleInsufficient(f"this takes the role {needed}, and {operator.name} is {operator.role}")
         form = await self.form()
         if not is_same(form.text(FORM_FIELD) or "", self.form_token()):
             raise FormForeign("the form is of another sign-in: go back, reload the page, and send the form again")
-        if self.operator.away and needed != "viewer":
+        # A viewer's acts concern its own sessions, and have their own answer while Redis is away.
+        if self.operator.away and self.needed != "viewer":
             raise StoreUnavailable(self.operator.away)
         return form
 

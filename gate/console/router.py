@@ -13,16 +13,19 @@ from __future__ import annotations
 from aiohttp import web
 
 from gate.console import PREFIX
-from gate.console.pages import SEAL, below, facts_age, html, see_other
-from gate.console.request_context import SESSION_COOKIE, ConsoleContext, FormForeign, LastRead
+from gate.console.languages import LANGUAGE_COOKIE, LANGUAGES, N_, Language, chosen
+from gate.console.page_table import Page, View, section
+from gate.console.pages import LANGUAGE_FIELD, SEAL, below, facts_age, html, see_other
+from gate.console.request_context import SESSION_COOKIE, ConsoleContext, FormForeign, LastRead, Section
 from gate.console.session_auth import SessionAuth
-from gate.console.views import OF_ALL, OF_APP, OPEN, RENEWED, STATIC, View
+from gate.console.views import OF_ALL, OF_APP, OPEN, STATIC
 from gate.console.views.sign_in import sign_in_place
+from gate.core.operators import may
 from gate.errors import AppUnknown, GateError, InvalidInput, StoreUnavailable
 from gate.http.auth import app_with_key
 from gate.http.auth_watch import WHO, called_by, watched
 from gate.http.context import Deps
-from gate.http.errors import MethodWrong, PathUnknown, v1_problem
+from gate.http.errors import MethodWrong, PathUnknown, RoleInsufficient, v1_problem
 from gate.http.operators import OperatorAuth
 from gate.http.proxy_sign_in import ProxyUntrusted, asserted_by_proxy
 from gate.http.routing import LOGGED_PATH, UNKNOWN
@@ -32,16 +35,25 @@ _IS_KNOWN = web.RequestKey("is_known", bool)
 _STATUSES: tuple[tuple[type[GateError], int], ...] = ((FormForeign, 403), (ProxyUntrusted, 403), (AppUnknown, 404))
 """Of faults that the APIs word otherwise, or never meet."""
 _TITLES = {
-    400: "That could not be read",
-    403: "That is not allowed",
-    404: "There is nothing here",
-    405: "That is not allowed here",
-    413: "That is too long",
-    415: "That can not be read",
-    429: "Too many tries",
-    500: "Something is broken here",
-    503: "That is not possible at the moment",
+    400: N_("That could not be read"),
+    403: N_("That is not allowed"),
+    404: N_("There is nothing here"),
+    405: N_("That is not allowed here"),
+    413: N_("That is too long"),
+    415: N_("That can not be read"),
+    429: N_("Too many tries"),
+    500: N_("Something is broken here"),
+    503: N_("That is not possible at the moment"),
 }
+_OTHER_TITLE = N_("That did not work")
+_REASONS: tuple[tuple[type[GateError], str], ...] = (
+    (FormForeign, N_("The form is not from a page of this console, or from another sign-in. Load the page again.")),
+    (AppUnknown, N_("There is no such App, or it is not one of yours. If it was made just now, load this page again.")),
+    (RoleInsufficient, N_("Your role does not permit this.")),
+    (PathUnknown, N_("The console has no such page.")),
+)
+"""What the most frequent refusals say in the operator's language, before the details, which are in English."""
+_LANGUAGE_KEPT_S = 365 * 86_400
 
 
 class ConsoleRouter:
@@ -65,16 +77,19 @@ class ConsoleRouter:
         status = next((status for kind, status in _STATUSES if isinstance(fault, kind)), problem.status)
         kept = {name: value for name, value in problem.headers.items() if name in ("Allow", "Retry-After")}
         is_redis = isinstance(fault, StoreUnavailable)
+        language = _language_of(request)
         response = html(
+            language,
             "refusal.html",
             status,
             kept,
-            title="Redis can not be reached" if is_redis else _TITLES.get(status, "That did not work"),
+            title=language.gettext("Redis can not be reached" if is_redis else _TITLES.get(status, _OTHER_TITLE)),
             shows_reason=request.get(_IS_KNOWN, False) or not is_redis,
+            reason=next((language.gettext(text) for kind, text in _REASONS if isinstance(fault, kind)), ""),
             problem=f"the field {fault.parameter} {fault.problem}" if isinstance(fault, InvalidInput) else str(fault),
             is_redis=is_redis,
             is_unknown=isinstance(fault, StoreUnavailable) and fault.outcome == "unknown",
-            facts_age=facts_age(self._deps) if is_redis and self._deps is not None else "",
+            facts_age=facts_age(self._deps, language) if is_redis and self._deps is not None else "",
         )
         response.headers.update(SEAL)
         return below(self._deps.options.public_path if self._deps is not None else "", response)
@@ -87,34 +102,82 @@ class ConsoleRouter:
         context = ConsoleContext(request, deps, deps.now_ms(), self._session_auth, self._last_read)
         if rest in STATIC:
             return await _chosen(STATIC[rest], request)(context)
+        if (changed := _changed_language(context)) is not None:
+            return changed
+        context.language = _language_of(request)
         with watched(request, deps, "console"):
             context.asserted = asserted_by_proxy(request, deps.options.sign_in, deps.options.trusted_proxies)
         if rest in OPEN:
             return await _chosen(OPEN[rest], request)(context)
         key, _, name = rest.partition("/")
-        views = OF_ALL.get(rest) or (OF_APP.get(name) if key else None)
+        page = OF_ALL.get(rest) or (OF_APP.get(name) if key else None)
         context.known = await self._session_auth.known(
             deps.store,
             request.cookies.get(SESSION_COOKIE, ""),
             context.now_ms,
             context.asserted,
-            counts=name not in RENEWED,
+            counts=page is None or not page.renewed,
         )
         request[_IS_KNOWN] = context.known is not None
-        if context.known is not None:
-            request[WHO] = {"operator": context.known.operator.name}
-            called_by(request, deps, "operator", context.known.operator.name)
         if context.known is None:
             return see_other(sign_in_place(request))
-        if views is None:
+        request[WHO] = {"operator": context.known.operator.name}
+        called_by(request, deps, "operator", context.known.operator.name)
+        if page is None:
             raise PathUnknown(f"the console has no page {request.path[:200]}")
         if rest not in OF_ALL:
-            with deps.replica as snapshot:
-                app = app_with_key(snapshot, key) if context.known.operator.reaches(key) else None
-                context.facts = None if app is None else app.app
-            if context.facts is None:
-                raise AppUnknown(f"there is no App {key[:40]!r}; if it was made just now, load this page again")
-        return await _chosen(views, request)(context)
+            _choose_app(context, key)
+        view = _chosen(page, request)
+        _refuse_role(context, page)
+        context.navigation = _navigation(context, "" if rest in OF_ALL else key, page.path)
+        return await view(context)
+
+
+def _language_of(request: web.Request) -> Language:
+    return chosen(request.cookies.get(LANGUAGE_COOKIE, ""), request.headers.get("Accept-Language", ""))
+
+
+def _changed_language(context: ConsoleContext) -> web.Response | None:
+    """The way back to the page, with the language that its address asks for; None if it asks for none."""
+    place, _, query = context.request.raw_path.partition("?")
+    parts = query.split("&")
+    asked = [part for part in parts if part.startswith(f"{LANGUAGE_FIELD}=")]
+    if context.request.method != "GET" or not asked or not place.startswith(PREFIX):
+        return None
+    rest = "&".join(part for part in parts if part not in asked)
+    response = see_other(f"{place}?{rest}" if rest else place)
+    code = asked[-1].partition("=")[2]
+    if code in LANGUAGES:
+        response.set_cookie(
+            LANGUAGE_COOKIE, code, max_age=_LANGUAGE_KEPT_S, path=PREFIX, httponly=True, samesite="Lax",
+            secure=context.is_https,
+        )  # fmt: skip
+    return response
+
+
+def _choose_app(context: ConsoleContext, key: str) -> None:
+    with context.deps.replica as snapshot:
+        app = app_with_key(snapshot, key) if context.operator.operator.reaches(key) else None
+        context.facts = None if app is None else app.app
+    if context.facts is None:
+        raise AppUnknown(f"there is no App {key[:40]!r}; if it was made just now, load this page again")
+
+
+def _refuse_role(context: ConsoleContext, page: Page) -> None:
+    operator = context.operator.operator
+    context.needed = page.needed(context.request.method)
+    if not page.reached_by(operator, context.request.method):
+        if not may(operator.role, context.needed):
+            raise RoleInsufficient(f"this takes the role {context.needed}, and {operator.name} is {operator.role}")
+        raise RoleInsufficient(f"this takes an operator of all Apps, and {operator.name} is limited to some")
+
+
+def _navigation(context: ConsoleContext, app: str, here: str) -> list[Section]:
+    operator, text = context.operator.operator, context.gettext
+    of_all = section(N_("Pages of the deployment"), PREFIX, OF_ALL.values(), operator, "-" if app else here, text)
+    if not app:
+        return [of_all]
+    return [of_all, section(N_("Pages of the App"), f"{PREFIX}{app}/", OF_APP.values(), operator, here, text)]
 
 
 def _template_of(rest: str) -> str:
@@ -125,8 +188,8 @@ def _template_of(rest: str) -> str:
     return f"{PREFIX}{{app}}/{name}" if key and name in OF_APP else f"{PREFIX}{UNKNOWN}"
 
 
-def _chosen(views: dict[str, View], request: web.Request) -> View:
-    view = views.get("GET" if request.method == "HEAD" else request.method)
+def _chosen(page: Page, request: web.Request) -> View:
+    view = page.methods.get("GET" if request.method == "HEAD" else request.method)
     if view is None:
-        raise MethodWrong(request.method, ", ".join(sorted(views)))
+        raise MethodWrong(request.method, ", ".join(sorted(page.methods)))
     return view

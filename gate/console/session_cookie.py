@@ -26,6 +26,10 @@ from gate.core.operators import Operator
 _COOKIE = re.compile(r"2\.([A-Za-z0-9_-]{2,88})\.([A-Za-z0-9_-]{16})\.(\d{13})\.[A-Za-z0-9_-]{43}")
 
 
+SAID_FOR_MS = 60_000
+"""How long the address of a page may say what was done: who loads it later should not read that as news."""
+
+
 class SessionCookie(NamedTuple):
     """The contents of a session cookie; to be trusted only if it is `genuine`."""
 
@@ -64,15 +68,20 @@ def form_token(operator: Operator, cookie: str) -> str:
     return _signer(operator, "form").get_signature(_bytes(cookie)).decode()
 
 
-def sealed_message(operator: Operator, cookie: str, message: str) -> str:
-    """A message for the next page, as part of its address: `<message>.<HMAC>`, so that a link can't forge one."""
+def sealed_message(operator: Operator, cookie: str, text: str, now_ms: int) -> str:
+    """A message for the next page, as part of its address: `<base64>-<moment>.<HMAC>`, so that a link can't forge one."""
+    packed = urlsafe_b64encode(text.encode("utf-8", "backslashreplace")).decode()
+    message = f"{packed}-{now_ms}"
     return f"{message}.{_message_seal(operator, cookie, message)}"
 
 
-def opened_message(operator: Operator, cookie: str, text: str) -> str | None:
-    """The message, or None if it is not this browser's own."""
-    message, _, seal = text.rpartition(".")
-    return message if is_same(seal, _message_seal(operator, cookie, message)) else None
+def opened_message(operator: Operator, cookie: str, sealed: str, now_ms: int) -> str | None:
+    """The text, or None if it is not this browser's own, or too old to be news."""
+    message, _, seal = sealed.rpartition(".")
+    if not is_same(seal, _message_seal(operator, cookie, message)):
+        return None
+    packed, _, at_ms = message.rpartition("-")
+    return urlsafe_b64decode(packed).decode() if now_ms - int(at_ms) < SAID_FOR_MS else None
 
 
 def is_same(given: str, wanted: str) -> bool:

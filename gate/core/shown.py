@@ -36,12 +36,18 @@ def shown_moment(moment_ms: int) -> str:
     return datetime.fromtimestamp(min(moment_ms, LAST_MS) / 1_000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
-def shown_duration(duration_ms: int) -> str:
-    """Return a duration in the largest useful unit: `850 ms`, `12 s`, `3 min`, `5 h`, `9 d`."""
+def duration_parts(duration_ms: int) -> tuple[int, str]:
+    """Return a duration as a count and its largest useful unit: `ms`, `s`, `min`, `h` or `d`."""
     for unit, unit_ms, below in (("ms", 1, 1_000), ("s", 1_000, 120), ("min", 60_000, 120), ("h", 3_600_000, 48)):
         if duration_ms < unit_ms * below:
-            return f"{duration_ms // unit_ms} {unit}"
-    return f"{duration_ms // 86_400_000} d"
+            return duration_ms // unit_ms, unit
+    return duration_ms // 86_400_000, "d"
+
+
+def shown_duration(duration_ms: int) -> str:
+    """Return a duration in the largest useful unit: `850 ms`, `12 s`, `3 min`, `5 h`, `9 d`."""
+    count, unit = duration_parts(duration_ms)
+    return f"{count} {unit}"
 
 
 def counted(count: int, one: str, many: str | None = None) -> str:

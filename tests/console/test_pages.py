@@ -286,7 +286,7 @@ async def test_a_bug_is_a_page_without_its_details(place: Place, monkeypatch: py
     async def broken(context: ConsoleContext) -> web.Response:
         raise ZeroDivisionError("a secret detail")
 
-    monkeypatch.setitem(OF_APP["check"], "GET", broken)
+    monkeypatch.setitem(OF_APP, "check", OF_APP["check"]._replace(show=broken))
     shown = await (await place.visitor()).app("check")
     assert (shown.status, "Something is broken here" in shown.text, "secret" in shown.page) == (500, True, False)
     assert_sealed(shown)

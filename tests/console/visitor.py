@@ -79,6 +79,12 @@ class Visitor:
         all_headers = {"Content-Type": "application/x-www-form-urlencoded", "Origin": self.world.url, **headers}
         return await self._send("POST", target, body, all_headers)
 
+    @staticmethod
+    def hidden(shown: Shown) -> dict[str, str]:
+        """The hidden fields of a page in which each name is once, but for the token's."""
+        found = re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', shown.page)
+        return {name: html.unescape(value) for name, value in found if name != "form_token"}
+
     async def sign_in(self, password: str = PASSWORD, target: str = "/console/sign-in", **headers: str) -> Shown:
         """By the form."""
         form = await self.get(target)

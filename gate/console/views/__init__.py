@@ -1,43 +1,37 @@
-"""The pages, one file each, and the one table of where they are.
+"""The one table of pages: where each is, who may see it, who may act on it, and its place in the navigation.
 
-A new page needs a file here, a template in `templates/`, and a line below. The keys of `OF_APP` are paths below
-`/console/APP/`.
+A new page needs a file here, a template in `templates/`, its texts in `translations/zh.po`, and a line below. The router, the
+navigation, and the tests of roles and of accessibility follow from the line.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
-from aiohttp import web
-
 from gate.console import static_files
-from gate.console.request_context import ConsoleContext
+from gate.console.languages import N_
+from gate.console.page_table import Page, by_path
 from gate.console.views import apps, check, kick, online, sessions, sign_in, user
 
-View = Callable[[ConsoleContext], Awaitable[web.StreamResponse]]
-Views = dict[str, dict[str, View]]
-
-OPEN: Views = {
-    "sign-in": {"GET": sign_in.show, "POST": sign_in.enter},
-    "sign-out": {"POST": sign_in.leave},
-}
+OPEN = by_path(
+    Page("sign-in", sign_in.show, sign_in.enter, acts="viewer"),
+    Page("sign-out", None, sign_in.leave, acts="viewer"),
+)
 """Pages without a sign-in."""
 
-STATIC: Views = {name: {"GET": static_files.show} for name in static_files.FILES}
+STATIC = by_path(*(Page(name, static_files.show) for name in static_files.FILES))
 """Files, which are the same for everybody."""
 
-OF_ALL: Views = {"": {"GET": apps.show}, "sessions": {"GET": sessions.show, "POST": sessions.end}}
-"""Pages for operators that belong to no App."""
+OF_ALL = by_path(
+    Page("", apps.show, title=N_("Apps")),
+    Page("sessions", sessions.show, sessions.end, title=N_("Sessions"), acts="viewer"),
+)
+"""Pages of the deployment, below `/console/`, in the order of the navigation."""
 
-OF_APP: Views = {
-    "": {"GET": online.begin},
-    "online": {"GET": online.show},
-    "online/part": {"GET": online.part},
-    "user": {"GET": user.show},
-    "user/kick": {"POST": kick.kick},
-    "check": {"GET": check.show},
-}
-"""Pages for operators about one App."""
-
-RENEWED = {"online/part"}
-"""Of one App: what a page loads by itself, which is no sign that a person is there."""
+OF_APP = by_path(
+    Page("", online.begin),
+    Page("online", online.show, title=N_("Overview")),
+    Page("online/part", online.part, renewed=True),
+    Page("user", user.show, title=N_("Users")),
+    Page("user/kick", None, kick.kick),
+    Page("check", check.show, title=N_("May A message B?")),
+)
+"""Pages of an App, below `/console/APP/`, in the order of the navigation."""

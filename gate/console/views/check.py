@@ -6,13 +6,12 @@ from typing import Any
 
 from aiohttp import web
 
-from gate.console.id_format import age_of, asked, named
+from gate.console.id_format import asked, named
 from gate.console.labels import RULES, VERDICTS
 from gate.console.pages import page
 from gate.console.request_context import ConsoleContext
 from gate.errors import Stale
 from gate.replica.reader import explained
-from gate.replica.status_page import NEVER_FRESH_MS
 
 
 async def show(context: ConsoleContext) -> web.Response:
@@ -40,6 +39,6 @@ async def show(context: ConsoleContext) -> web.Response:
             "verdicts": VERDICTS,
             "rules": RULES,
             "stale_ms": stale_ms,
-            "age": "of an unknown age" if stale_ms >= NEVER_FRESH_MS else age_of(stale_ms),
+            "age": context.language.age(stale_ms),
         },
     )

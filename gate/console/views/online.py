@@ -44,7 +44,7 @@ async def show(context: ConsoleContext) -> web.Response:
 async def part(context: ConsoleContext) -> web.Response:
     """What changes of it."""
     values = {"away": context.operator.away} | await _numbers(context)
-    return html("online_part.html", now_ms=context.now_ms, **values)
+    return html(context.language, "online_part.html", now_ms=context.now_ms, **values)
 
 
 async def _numbers(context: ConsoleContext) -> dict[str, Any]:

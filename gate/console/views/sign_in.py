@@ -15,16 +15,24 @@ from aiohttp import web
 
 from gate.console import PREFIX
 from gate.console.id_format import query_of
-from gate.console.pages import html, see_other
+from gate.console.languages import N_
+from gate.console.pages import html, in_languages, see_other
 from gate.console.request_context import FORM_FIELD, SESSION_COOKIE, ConsoleContext, refuse_foreign_origin
 from gate.console.session_cookie import is_same
-from gate.errors import GateError, InvalidInput, StoreUnavailable
+from gate.errors import InvalidInput, StoreUnavailable
 from gate.http.auth_watch import watched
 from gate.http.errors import CredentialsWrong, TriedTooOften
 from gate.store.console_sessions import SESSION_TTL_MS
 
 FORM_COOKIE = "gate-console-form"
 FORM_TTL_S = 3_600
+_NO_OPERATOR = N_("%(name)s is signed in at the proxy, but is no operator here.")
+_TOO_OLD = N_("The page was too old, or the browser keeps no cookies. Try again.")
+_TRIED_TOO_OFTEN = N_("There were too many wrong tries: try again in %(wait)s.")
+_AWAY = N_(
+    "Redis can not be reached, so sign-in is not possible now. Checks go on from each node's Replica; "
+    "gate explain A B on a node answers too."
+)
 LEFT = "left"
 """In the address after a sign-out: then the page waits for a click, although a proxy names an operator."""
 MAX_NEXT_CHARS = 2_000
@@ -48,7 +56,12 @@ async def show(context: ConsoleContext) -> web.Response:
     sign_ins = context.session_auth.sign_ins
     if cookie is None:
         await sign_ins.refused(context.request, context.deps, "console", asserted.name)
-        return _form(context, following, 403, f"{asserted.name} is signed in at the proxy, but is no operator here.")
+        return _form(
+            context,
+            following,
+            403,
+            context.gettext(_NO_OPERATOR, name=asserted.name),
+        )
     await sign_ins.accepted(context.request, context.deps, "console", asserted.name)
     return _entered(context, following, cookie)
 
@@ -59,21 +72,23 @@ async def enter(context: ConsoleContext) -> web.Response:
     form, following = await context.form(), _next_of(context)
     cookie = context.request.cookies.get(FORM_COOKIE, "")
     if not _FORM_COOKIE.fullmatch(cookie) or not is_same(form.text(FORM_FIELD) or "", _token_of(cookie)):
-        return _form(context, following, 403, "The page was too old, or the browser keeps no cookies. Try again.")
+        return _form(context, following, 403, context.gettext(_TOO_OLD))
     try:
         name, password = form.text("name") or "", form.text("password") or ""
     except InvalidInput as fault:
-        return _form(context, following, 400, f"Your {fault.parameter} {fault.problem}.")
+        wrong = context.gettext("Your %(field)s %(problem)s.", field=fault.parameter, problem=fault.problem)
+        return _form(context, following, 400, wrong)
     try:
         with watched(context.request, context.deps, "console"):
             cookie = await context.session_auth.admit(
                 context.deps.store, name, password, context.address, context.now_ms, context.agent
             )
-    except CredentialsWrong as fault:
+    except CredentialsWrong:
         await context.session_auth.sign_ins.refused(context.request, context.deps, "console", name)
-        return _form(context, following, 401, f"{_sentence(fault)}.", name)
+        return _form(context, following, 401, context.gettext("The operator's name or password is wrong."), name)
     except TriedTooOften as fault:
-        refused = _form(context, following, 429, f"{_sentence(fault)}.", name)
+        wait = context.language.duration(fault.retry_after_s * 1_000)
+        refused = _form(context, following, 429, context.gettext(_TRIED_TOO_OFTEN, wait=wait), name)
         refused.headers["Retry-After"] = str(fault.retry_after_s)
         return refused
     except StoreUnavailable as fault:
@@ -125,23 +140,25 @@ def _entered(context: ConsoleContext, following: str, cookie: str) -> web.Respon
 
 
 def _away(context: ConsoleContext, following: str, fault: StoreUnavailable, name: str = "") -> web.Response:
-    away = "Redis can not be reached, so sign-in is not possible now. Checks go on from each node's Replica"
-    refused = _form(context, following, 503, f"{away}; gate explain A B on a node answers too.", name)
+    refused = _form(context, following, 503, context.gettext(_AWAY), name)
     refused.headers["Retry-After"] = str(fault.retry_after_s)
     return refused
 
 
 def _form(context: ConsoleContext, following: str, status: int, problem: str = "", name: str = "") -> web.Response:
     cookie = secrets.token_urlsafe(24)
+    query = f"?{query_of(next=following)}" if following else ""
     response = html(
+        context.language,
         "sign_in.html",
         status,
         problem=problem,
         name=name,
         following=following,
-        query=f"?{query_of(next=following)}" if following else "",
+        query=query,
         form_token=_token_of(cookie),
         asserted=context.asserted,
+        in_languages=in_languages(f"{PREFIX}sign-in{query}"),
     )
     _set_cookie(context, response, FORM_COOKIE, cookie, FORM_TTL_S)
     return response
@@ -155,8 +172,3 @@ def _set_cookie(context: ConsoleContext, response: web.Response, name: str, valu
     response.set_cookie(
         name, value, max_age=max_age_s, path=PREFIX, httponly=True, samesite="Strict", secure=context.is_https
     )
-
-
-def _sentence(fault: GateError) -> str:
-    text = str(fault)
-    return text[:1].upper() + text[1:]

@@ -1,0 +1,76 @@
+"""One way for every act of an operator: a form, a page that asks first if it destroys something, and a message.
+
+    form = await context.sent()                       # the form's token; the router has checked the role
+    if not is_confirmed(form):
+        return ask_first(context, form, title=…, effects=[…], button=…, back=place)
+    …the write, for `attribution(context, form)`…
+    return done(context, place, "…")                  # 303 to the page, which shows the message for a minute
+
+The page that asks is the answer to the form, and holds its fields; its button sends the same form again, now confirmed. So
+nothing is stored in between, and no script is needed. The message is in the address and is signed, so that a link can't forge
+one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aiohttp import web
+
+from gate.console.id_format import query_of
+from gate.console.pages import SAID_FIELD, page, see_other
+from gate.console.request_context import FORM_FIELD, ConsoleContext
+from gate.console.session_cookie import sealed_message
+from gate.core.reasons import audit_text
+from gate.http.forms import Form
+from gate.store.writer import Attribution
+
+CONFIRMED = "confirmed"
+REASON = "reason"
+MAX_SAID_CHARS = 500
+"""Of a message in an address: browsers and proxies take 8,000 bytes of one, and a Chinese character takes up to 9."""
+
+
+def attribution(context: ConsoleContext, form: Form) -> Attribution:
+    """The operator, and the reason in the form's field `reason`; for the audit. `InvalidInput` if the reason is too long."""
+    return Attribution(context.operator.operator.name, audit_text(form.text(REASON) or "", REASON))
+
+
+def is_confirmed(form: Form) -> bool:
+    """Whether the form comes from the page that asks."""
+    return form.has(CONFIRMED)
+
+
+def ask_first(
+    context: ConsoleContext, form: Form, *, title: str, effects: Sequence[str], button: str, back: str
+) -> web.Response:
+    """The page that asks: `title` is the question, `effects` what will happen, `button` the verb, `back` where Cancel leads.
+
+    Texts are in the operator's language. They may hold ids: templates escape them.
+    """
+    kept = [
+        (name, value.decode("utf-8", "replace"))
+        for name, values in form.fields.items()
+        if name not in (FORM_FIELD, CONFIRMED)
+        for value in values
+    ]
+    audit_text(form.text(REASON) or "", REASON)  # what can't be done is refused before it is asked
+    return page(
+        context,
+        "confirm.html",
+        question=title,
+        effects=effects,
+        button=button,
+        back=back,
+        kept=kept,
+        confirmed=CONFIRMED,
+        action=context.request.raw_path,
+        reason=form.text(REASON) or "",
+    )
+
+
+def done(context: ConsoleContext, place: str, text: str) -> web.Response:
+    """Lead to a page of this console, which says what was done. `place` is `/console/…`, with or without a query."""
+    known, said = context.operator, text if len(text) <= MAX_SAID_CHARS else text[: MAX_SAID_CHARS - 1] + "…"
+    message = sealed_message(known.operator, known.cookie, said, context.deps.now_ms())
+    return see_other(f"{place}{'&' if '?' in place else '?'}{query_of(**{SAID_FIELD: message})}")
