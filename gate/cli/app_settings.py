@@ -20,7 +20,7 @@ from gate.clock import wall_ms
 from gate.core import ids
 from gate.core.app_settings import SETTINGS, setting_mistakes, with_settings
 from gate.core.limits import parse_limits
-from gate.core.model import AppFacts, DevicePolicy, Environment, ListPolicy, WhitelistSwitch
+from gate.core.model import AppFacts, DevicePolicy, Environment, ListPolicy, StalePolicy, WhitelistSwitch
 from gate.errors import InvalidConfig, InvalidInput
 
 NO_OWN_LIMIT = "default"
@@ -111,6 +111,11 @@ class SettingOptions:
     presence_slices: Annotated[
         int | None,
         typer.Option("--presence-slices", metavar="N", help=_help("presence_slices")),
+    ] = None
+    shadow: Annotated[bool | None, typer.Option("--shadow/--no-shadow", help=_help("shadow"))] = None
+    on_stale: Annotated[StalePolicy | None, typer.Option("--on-stale", help=_help("on_stale"))] = None
+    max_staleness_ms: Annotated[
+        int | None, typer.Option("--max-staleness-ms", metavar="MS", help=_help("max_staleness_ms"))
     ] = None
 
     def changes(self, mistakes: Mistakes) -> dict[str, Any]:

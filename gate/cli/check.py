@@ -54,7 +54,8 @@ def check(
         with replica as snapshot:
             if demanded and not reaches(snapshot, demanded):
                 raise Stale(f"this Replica has not applied {min_revision} (or follows another history)")
-            verdict = _app(snapshot, key).decide(a, b, wall_ms())
+            app = _app(snapshot, key)
+            verdict = app.decide(a, b, wall_ms())
             revision = revision_of(snapshot, key, (a, b))
         if command.as_json:
             print_json(
@@ -69,6 +70,8 @@ def check(
         else:
             until = f" until {shown_moment(verdict.until_ms)}" if verdict.until_ms else ""
             say(f"{verdict.word}{until}")
+        if app.app.shadow:
+            warn(f"gate: App {key} is in shadow mode: every check answers allowed (gate explain shows the verdict)")
         warn_if_stale(status_page)
     raise typer.Exit(0 if verdict.allowed else 1)
 
@@ -141,6 +144,8 @@ def _print_explained(explained: Mapping[str, Any], sender: str, recipient: str) 
     until = f" until {shown_moment(explained['until'])}" if explained["until"] else ""
     exempt = " (an exempt sender)" if explained["exempt"] else ""
     say(f"{sender}{exempt} to {recipient}: {explained['verdict']}{until}")
+    if explained["shadow"]:
+        say(f"App {explained['app']} is in shadow mode: a check answers {explained['answered']}")
     rows = []
     for rule in explained["rules"]:
         answer = "denies" if rule["denies"] else "passes"

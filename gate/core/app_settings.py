@@ -32,6 +32,8 @@ MAX_TOKEN_TTL_S = 10 * 366 * 86_400
 MAX_REACTIVATE_AFTER_S = 30 * 86_400
 MAX_AUDIT_DAYS = 3_660
 MAX_URL_CHARS = 2_048
+# A day: older facts are no basis for a check that shall be refused at all.
+MAX_STALENESS_MS = 86_400_000
 
 SettingGroup = Literal["general", "verdicts", "presence", "tokens", "webhooks", "limits"]
 
@@ -61,6 +63,19 @@ SETTINGS: dict[str, Setting] = {
     "list_policy": Setting("Whether a Whitelist that is on replaces the Blacklist, or both are asked.", "verdicts"),
     "whitelists": Setting("Whether Whitelists are on or off for everybody, or by each User's own switch.", "verdicts"),
     "exempt": Setting("Senders that Mutes and lists do not concern, such as official accounts.", "verdicts"),
+    "shadow": Setting(
+        "Shadow mode: answer every check `allowed`, and count what would be denied. Nothing is enforced.",
+        "verdicts",
+        admins_only=True,
+    ),
+    "on_stale": Setting(
+        "What checks do from facts that are too old: answer (`serve`), refuse, or as the deployment says.",
+        "verdicts",
+        admins_only=True,
+    ),
+    "max_staleness_ms": Setting(
+        "From what age on facts are too old; 0: as the deployment says.", "verdicts", (0, MAX_STALENESS_MS), "ms", True
+    ),
     "list_ceiling": Setting("How many entries a list of an owner may have.", "verdicts", (1, MAX_LIST_CEILING)),
     "device_policy": Setting("How many Sessions a User may have; the newest stays.", "presence"),
     "hide_presence": Setting("Show Users as offline to those whom their lists refuse.", "presence"),
@@ -125,13 +140,21 @@ def app_document(facts: AppFacts) -> dict[str, Any]:
 
 
 def with_settings(facts: AppFacts, changes: Mapping[str, Any], named: Callable[[str], str] = str) -> AppFacts:
-    """Return the App with these settings, which must be valid. Raises `InvalidInput` for a change that is irreversible."""
+    """Return the App with these settings, which must be valid.
+
+    Raises `InvalidInput` for a change that is irreversible, or for settings that contradict each other.
+    """
     slices = changes.get("presence_slices", facts.presence_slices)
     # Users already moved to the new slices; moving them back is not implemented.
     if slices < facts.presence_slices:
         problem = f"can only be raised: it is {facts.presence_slices} now, got {slices}"
         raise InvalidInput(named("presence_slices"), problem)
-    return msgspec.structs.replace(facts, **changes)
+    changed = msgspec.structs.replace(facts, **changes)
+    # Without an age of its own the App would refuse on one deployment, and never on one without `--max-staleness-ms`.
+    if changed.on_stale == "refuse" and not changed.max_staleness_ms:
+        problem = f"must be at least 1 with {named('on_stale')} refuse: the age in ms past which checks are refused"
+        raise InvalidInput(named("max_staleness_ms"), problem)
+    return changed
 
 
 def setting_mistakes(changes: Mapping[str, Any], named: Callable[[str], str] = str) -> list[InvalidInput]:

@@ -25,6 +25,7 @@ Environment = Literal["development", "production"]
 ListPolicy = Literal["whitelist-replaces-blacklist", "both"]
 WhitelistSwitch = Literal["per-user", "on", "off"]
 DevicePolicy = Literal["all", "one-per-platform", "one"]
+StalePolicy = Literal["deployment", "serve", "refuse"]
 
 # Entries per owner; RongCloud's documented ceiling on its paid plans.
 DEFAULT_LIST_CEILING = 3_000
@@ -56,6 +57,10 @@ class AppFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     a User as offline to those whom the User's lists refuse. `presence_webhook_url` receives changes of presence; "" switches
     that off. `presence_slices` is the number of slices of the App's Presence; it can only grow. `keys` are credentials with
     fewer scopes than the App's own secrets have (`app_keys`).
+
+    `shadow` is shadow mode: a check that the rules deny is counted, and answered `allowed`. `on_stale` is the failure policy:
+    what a check does with facts older than `max_staleness_ms`; "deployment" leaves the choice, and 0 the age, to the
+    deployment's options.
     """
 
     key: str
@@ -84,6 +89,23 @@ class AppFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     presence_webhook_url: str = ""
     presence_slices: int = 1
     keys: tuple[AppKey, ...] = ()
+    shadow: bool = False
+    on_stale: StalePolicy = "deployment"
+    max_staleness_ms: int = 0
+
+    def age_limit_ms(self, deployment_ms: int) -> int:
+        """Return the age of facts past which this App's checks are refused; 0 for never.
+
+        `deployment_ms` is that limit for Apps without a policy of their own.
+        """
+        if self.on_stale == "serve" or not (deployment_ms or self.on_stale == "refuse"):
+            return 0
+        return self.max_staleness_ms or deployment_ms
+
+    @property
+    def has_own_age_limit(self) -> bool:
+        """Whether `age_limit_ms` may differ from the deployment's limit."""
+        return self.on_stale != "deployment" or self.max_staleness_ms > 0
 
     @property
     def most_users(self) -> int | None:

@@ -120,13 +120,17 @@ class Deps:
         """Waits until a write is effective. `StoreUnavailable` before Redis has been reached."""
         return self.acks_when_ready.get()
 
-    def check_staleness(self) -> int:
-        """How old this node's facts are, ms; `Stale` if the deployment refuses to answer from them. Call it before reading."""
-        stale_ms = self.replica.stale_ms()
-        bound_ms = self.options.max_staleness_ms
-        if bound_ms and stale_ms > bound_ms and self.options.on_stale == "refuse":
-            raise Stale(f"this node's facts are {stale_ms} ms old, and the deployment refuses past {bound_ms} ms")
-        return stale_ms
+    def refuse_stale_ms(self, stale_ms: int, app: AppFacts | None = None) -> None:
+        """Raise `Stale` where checks of the App are refused from facts of that age; without an App, the deployment's policy.
+
+        The age is to be read before the facts: `replica.stale_ms`.
+        """
+        bound_ms = self.options.max_staleness_ms if self.options.on_stale == "refuse" else 0
+        if app is not None and app.has_own_age_limit:
+            bound_ms = app.age_limit_ms(bound_ms)
+        if bound_ms and stale_ms > bound_ms:
+            by = "App" if app is not None and app.max_staleness_ms else "deployment"
+            raise Stale(f"this node's facts are {stale_ms} ms old, and the {by} refuses past {bound_ms} ms")
 
     def address_of(self, request: web.Request | Origin) -> str:
         """Where the request's client is, behind the proxies that are trusted."""

@@ -34,6 +34,7 @@ cdef extern from "core.h" nogil:
         const char* problem
     ctypedef struct gate_users:
         uint64_t counts[9]
+        uint8_t is_shadow
     int gate_tree_open(gate_tree*, const char*)
     void gate_tree_close(gate_tree*)
     int gate_tree_at(gate_tree*, uint64_t)
@@ -292,7 +293,8 @@ cdef class Checks:
         return taken, PyBytes_FromStringAndSize(<const char*>room, written)
 
     def may_send_now(self, sender, recipient):
-        """Return True or False; None if the caller must begin a bracket and sync the App first, or report an error.
+        """Return True or False; None if the caller must begin a bracket and sync the App first, report an error, or count a
+        denial in shadow mode.
 
         One pair takes less time than to begin and end a transaction, so it is read without one and validated afterwards.
         """
@@ -306,6 +308,8 @@ cdef class Checks:
             gate_users_forget(&self.users, a, sender_size)  # their cached entries may be torn
             gate_users_forget(&self.users, b, recipient_size)
             return None
+        if word and self.users.is_shadow:
+            return None  # the caller counts it
         return word == 0
 
     def take_counts(self):

@@ -116,7 +116,8 @@ typedef struct {
     gate_id_set cached, exempt;
     uint64_t most_cached;
     uint8_t user_prefix[4]; /* of the keys of the App's Users */
-    uint8_t require_registered, list_policy_is_both, whitelists, has_exempt;
+    uint8_t require_registered, list_policy_is_both, whitelists, has_exempt, is_shadow;
+    unsigned words_answered; /* words below it are answered by gate_answer: all, or in shadow mode only GATE_ALLOWED */
     uint64_t counts[GATE_WORDS]; /* of the commands answered by gate_answer */
 } gate_users;
 
@@ -171,7 +172,8 @@ int gate_decide(gate_users *, const uint8_t *sender, size_t sender_size, const u
 
 #define GATE_MAX_PAIRS 256 /* recipients of one GATE.MCHECK that is answered here: 0.8 ms where none is cached */
 
-/* Answer the checks at the beginning of a chunk, in order, up to one that is unknown, incomplete, or meets damage; or until
+/* Answer the checks at the beginning of a chunk, in order, up to one that is unknown, incomplete, meets damage, or is denied
+ * while the App is in shadow mode (the caller counts it and answers `allowed`); or until
  * the monotonic clock shows `until_us` (0: no limit). Returns how many bytes were answered; `out`, which has room for
  * `size` bytes, gets `*written` bytes of replies. A reply is always shorter than its command. */
 size_t gate_answer(gate_users *, const uint8_t *in, size_t size, uint64_t until_us, uint8_t *out, size_t *written);

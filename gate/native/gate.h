@@ -34,7 +34,7 @@ typedef struct gate gate;
  * NULL) holds one line that says why, cut to `error_size` bytes with its NUL. The service need not run; see gate_status. */
 gate *gate_open(const char *layout, const char *app_key, char *error, size_t error_size);
 
-/* May `from` message `to`, now? 1 yes, 0 no; -1 if that is not known: an id of a wrong length, a removed App, a file that can't
+/* May `from` message `to`, now? (An App in shadow mode: always yes, see gate_shadow.) 1 yes, 0 no; -1 if that is not known: an id of a wrong length, a removed App, a file that can't
  * be read. Treat -1 as your router treats an outage; gate_error says what it is. */
 int gate_may_send(gate *, const void *from, size_t from_len, const void *to, size_t to_len);
 
@@ -53,6 +53,11 @@ int gate_may_send_many(gate *, const void *from, size_t from_len, const void *co
  * many ms the facts have not been known to be complete: 0 while they are at most a second old; it grows while the service is
  * stopped or Redis is unreachable; 1099511627776 (2^40) if nothing is known. Either may be NULL. Returns 0, or -1. */
 int gate_status(gate *, int *ready, int64_t *stale_ms);
+
+/* Whether the App is in shadow mode now (`*on` 1 or 0): then the three calls above answer 1 and "allowed" for every pair, and
+ * nothing is enforced. `*denied` is how many of this handle's answers the rules would have denied meanwhile. Either may be NULL.
+ * Returns 0, or -1. */
+int gate_shadow(gate *, int *on, uint64_t *denied);
 
 /* What was wrong at this thread's last -1, of whichever handle: one line, valid until this thread's next call of libgate. */
 const char *gate_error(gate *);

@@ -24,6 +24,7 @@ struct gate {
     replica replica;
     unsigned forks;
     unsigned readers_size;
+    atomic_ullong denied_in_shadow;
     reader readers[];
 };
 
@@ -96,6 +97,14 @@ static uint64_t wall_ms(void) {
 
 /* The calls */
 
+/* What is answered for a word that the rules gave: in shadow mode a denial is counted, and answered `allowed`. */
+static inline int answered(gate *g, const reader *r, int word) {
+    if (word <= GATE_ALLOWED || !r->users.is_shadow)
+        return word;
+    atomic_fetch_add_explicit(&g->denied_in_shadow, 1, memory_order_relaxed);
+    return GATE_ALLOWED;
+}
+
 /* Twice as many as processors: a thread may be interrupted while it holds one. */
 static unsigned most_readers(void) {
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
@@ -140,7 +149,7 @@ PUBLIC int gate_may_send(gate *g, const void *from, size_t from_len, const void 
         return -1;
     int may = gate_begin(&g->replica, r);
     if (may == 0) {
-        int word = gate_word(&r->users, from, from_len, to, to_len, 0);
+        int word = answered(g, r, gate_word(&r->users, from, from_len, to, to_len, 0));
         may = word == GATE_DAMAGED ? gate_damaged(r) : word == GATE_ALLOWED;
     }
     gate_end(r);
@@ -160,7 +169,10 @@ PUBLIC int gate_verdict(gate *g, const void *from, size_t from_len, const void *
         return -1;
     int may = gate_begin(&g->replica, r);
     if (may == 0) {
-        int verdict = gate_decide(&r->users, from, from_len, to, to_len, wall_ms(), &moment_ms);
+        int decided = gate_decide(&r->users, from, from_len, to, to_len, wall_ms(), &moment_ms);
+        int verdict = answered(g, r, decided);
+        if (verdict != decided)
+            moment_ms = GATE_FOREVER_MS; /* no end of a fact changes an answer in shadow mode */
         may = verdict == GATE_DAMAGED ? gate_damaged(r) : verdict == GATE_ALLOWED;
         if (verdict != GATE_DAMAGED && word != NULL)
             *word = WORDS[verdict];
@@ -199,8 +211,9 @@ PUBLIC int gate_may_send_many(gate *g, const void *from, size_t from_len, const 
         }
         gate_judge_many(&r->users, pairs, count);
         for (unsigned i = 0; i < count; i++) {
-            may[at + i] = pairs[i].word == GATE_ALLOWED;
-            if (pairs[i].word == GATE_DAMAGED)
+            int word = answered(g, r, pairs[i].word);
+            may[at + i] = word == GATE_ALLOWED;
+            if (word == GATE_DAMAGED)
                 fault = gate_damaged(r);
         }
     }
@@ -222,6 +235,20 @@ PUBLIC int gate_status(gate *g, int *ready, int64_t *stale) {
         *stale = age_ms;
     give_back(r);
     return 0;
+}
+
+PUBLIC int gate_shadow(gate *g, int *on, uint64_t *denied) {
+    reader *r = take(g);
+    if (r == NULL)
+        return -1;
+    int fault = gate_begin(&g->replica, r);
+    if (fault == 0 && on != NULL)
+        *on = r->users.is_shadow;
+    if (fault == 0 && denied != NULL)
+        *denied = atomic_load_explicit(&g->denied_in_shadow, memory_order_relaxed);
+    gate_end(r);
+    give_back(r);
+    return fault;
 }
 
 PUBLIC const char *gate_error(gate *g) {

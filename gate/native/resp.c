@@ -99,7 +99,7 @@ static const uint8_t *answer_pairs(gate_users *users, const uint8_t *at, const u
     gate_judge_many(users, pairs, count);
     for (unsigned i = 0; i < count; i++) {
         int word = pairs[i].word;
-        if (word == GATE_DAMAGED)
+        if ((unsigned)word >= users->words_answered) /* GATE_DAMAGED too: as unsigned it is the greatest */
             return starts[i];
         users->counts[word]++;
         *out += reply(word, wants_word[i], *out);
@@ -136,7 +136,7 @@ static const uint8_t *answer_many(gate_users *users, const uint8_t *at, const ui
     for (unsigned start = 0; start < count; start += GATE_BATCH)
         gate_judge_many(users, pairs + start, count - start < GATE_BATCH ? count - start : GATE_BATCH);
     for (unsigned i = 0; i < count; i++)
-        if (pairs[i].word == GATE_DAMAGED)
+        if ((unsigned)pairs[i].word >= users->words_answered)
             return NULL;
     uint8_t *to = *out, text[4];
     digits = 0;

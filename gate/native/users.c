@@ -36,7 +36,7 @@ enum {
 };
 
 /* The flags of an App's settings, see `pack_check_settings` in gate/replica/layout.py. */
-enum { REQUIRE_REGISTERED = 1, LIST_POLICY_IS_BOTH = 2, WHITELISTS_ON = 4, WHITELISTS_OFF = 8, ALL_SETTINGS = 15 };
+enum { REQUIRE_REGISTERED = 1, LIST_POLICY_IS_BOTH = 2, WHITELISTS_ON = 4, WHITELISTS_OFF = 8, IN_SHADOW = 16, ALL_SETTINGS = 31 };
 
 struct gate_slot {
     uint32_t tag; /* the upper half of the id's hash */
@@ -286,6 +286,8 @@ int gate_users_adopt(gate_users *users, gate_tree *tree, const uint8_t *settings
     users->whitelists = whitelists == 0                ? GATE_WHITELISTS_PER_USER
                         : whitelists == WHITELISTS_ON ? GATE_WHITELISTS_ON
                                                       : GATE_WHITELISTS_OFF;
+    users->is_shadow = (flags & IN_SHADOW) != 0;
+    users->words_answered = users->is_shadow ? GATE_ALLOWED + 1 : GATE_WORDS;
     for (size_t at = 5, length; at < size; at += 1 + length) {
         length = settings[at];
         if (length < 1 || length > GATE_MAX_ID || length > size - at - 1) {

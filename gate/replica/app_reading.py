@@ -11,6 +11,9 @@ The compiled core (`gate.native`), where available, does the same in the same tr
 
 The cache is valid for one commit. The `Reading` that owns this object invalidates entries when it sees another commit.
 
+An App in shadow mode is answered `allowed`, and its denials are counted (`shadow`); `decide` of the core module, on this object
+as its `FactsView`, still gives the verdict of the rules.
+
 Invariants: used inside the Reading's bracket, by its thread. Unreadable data raises `ReplicaError`, never LMDB's errors.
 """
 
@@ -21,7 +24,7 @@ import struct
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, cast
 
 import lmdb
@@ -45,6 +48,7 @@ from gate.replica.layout import (
     user_prefix,
 )
 from gate.replica.native_core import trusted_core
+from gate.replica.shadow import ALLOWED_VERDICT, ShadowTally
 from gate.sealing import opened_or_without
 
 if TYPE_CHECKING:
@@ -78,6 +82,7 @@ class AppReading:
 
     __slots__ = (
         "_cached_users",
+        "_counted",
         "_key",
         "_moves",
         "_raw",
@@ -87,7 +92,9 @@ class AppReading:
         "_without_facts",
         "app",
         "checks",
+        "has_own_age_limit",
         "number",
+        "shadow",
     )
 
     def __init__(self, reading: Reading, key: str, cached_users: int) -> None:
@@ -100,6 +107,10 @@ class AppReading:
         self._moves = -1
         self.number = NO_NUMBER
         self.app = AppFacts(key=key, secrets=())
+        self.has_own_age_limit = False
+        self._counted: list[tuple[Word, int]] = []
+        self.shadow: ShadowTally | None = None
+        """What counts this App's denials while it is in shadow mode."""
         self._users = b""
         self._without_facts: Standing | None = None
         core = trusted_core()
@@ -132,6 +143,9 @@ class AppReading:
             except UNREADABLE as fault:
                 raise self._reading.damaged(fault) from fault
             self.number = int.from_bytes(raw[:4], "big")
+            self.has_own_age_limit = self.app.has_own_age_limit
+            self._counted = self.take_counts()  # what the core answered so far was under the old mode
+            self.shadow = self._reading.shadows.tally(self.app.key) if self.app.shadow else None
             # Built once: the hot path only appends the id.
             self._users = user_prefix(self.number)
             # Most Users have no facts, and under most settings they all share one answer.
@@ -140,6 +154,14 @@ class AppReading:
             if self.checks is not None and self._reading.snapshot is not None:
                 self.checks.adopt(self._reading.snapshot, pack_check_settings(self.number, self.app))
             self._raw = raw  # last: a step above that fails is repeated
+
+    def take_counts(self) -> list[tuple[Word, int]]:
+        """Return the core's answers by word since the last call. In shadow mode it answers only what is allowed."""
+        counts = [] if self.checks is None else self.checks.take_counts()
+        if self.shadow is not None:
+            self.shadow.checks += sum(count for _, count in counts)
+        counts, self._counted = self._counted + counts, []
+        return counts
 
     def forget(self, user: bytes) -> None:
         """Drop the cached entry of one User."""
@@ -174,14 +196,20 @@ class AppReading:
         value = self._reading.read(list_prefix(lists, kind) + member)
         return 0 if value is None else unpack_until(value)
 
+    # What these methods return is what a check is answered: of an App in shadow mode, `allowed`.
+
     def decide(self, sender: bytes, recipient: bytes, now_ms: int) -> Verdict:
         """Return the full decision at a moment."""
         if self.checks is not None and self.checks.is_set:
             try:
-                return Verdict(*self.checks.decide(sender, recipient, now_ms))
+                verdict = Verdict(*self.checks.decide(sender, recipient, now_ms))
             except UNREADABLE as fault:
                 raise self._refused((sender, recipient), fault) from fault
-        return decide(self, sender, recipient, now_ms)
+        else:
+            verdict = decide(self, sender, recipient, now_ms)
+        if self.shadow is None:
+            return verdict
+        return verdict if verdict.word == self.shadow.answer(sender, recipient, verdict.word) else ALLOWED_VERDICT
 
     def words(self, senders: Sequence[bytes], recipients: Sequence[bytes]) -> list[Word]:
         """Return the Verdict words for pairs, given as two columns of equal length.
@@ -190,7 +218,8 @@ class AppReading:
         """
         if self.checks is not None and self.checks.is_set:
             try:
-                return self.checks.words(senders, recipients)
+                decided: list[Word] = self.checks.words(senders, recipients)
+                return self._answered(zip(senders, recipients, strict=True), decided)
             except UNREADABLE as fault:
                 raise self._refused(chain.from_iterable(zip(senders, recipients, strict=True)), fault) from fault
         cached = self._standings.get
@@ -202,7 +231,10 @@ class AppReading:
                     words[at] = self._word_of(senders[at], recipients[at], s, r)
         except lmdb.Error as fault:
             raise self._reading.damaged(fault) from fault
-        return words
+        return self._answered(zip(senders, recipients, strict=True), words)
+
+    def _answered(self, pairs: Iterable[tuple[bytes | str, bytes | str]], words: list[Word]) -> list[Word]:
+        return words if self.shadow is None else self.shadow.answer_many(pairs, words)
 
     def words_of(self, pairs: list[object]) -> tuple[list[Word], dict[str, int]]:
         """Return the Verdict words for `[sender, recipient]` pairs of text, and the count of each word.
@@ -211,9 +243,13 @@ class AppReading:
         """
         if self.checks is not None and self.checks.is_set:
             try:
-                return self.checks.words_of(pairs)
+                words, counts = self.checks.words_of(pairs)
             except UNREADABLE as fault:
                 raise self._refused(chain.from_iterable(cast("list[list[bytes]]", pairs)), fault) from fault
+            if self.shadow is not None:
+                words = self.shadow.answer_many(cast("list[tuple[str, str]]", pairs), words)
+                counts = {ALLOWED: len(words)} if words else {}
+            return words, counts
         if not pairs:
             return [], {}
         # Two set() calls check the types and lengths of all pairs in C.
@@ -227,6 +263,14 @@ class AppReading:
 
     def words_to(self, sender: bytes, recipients: Sequence[bytes]) -> list[Word]:
         """Return the Verdict words for one sender and many recipients."""
+        return self.answered_to(sender, recipients, self.decided_to(sender, recipients))
+
+    def answered_to(self, sender: bytes, recipients: Sequence[bytes], words: list[Word]) -> list[Word]:
+        """Return what is answered for the words of `decided_to`; in shadow mode it is counted here."""
+        return self._answered(zip(repeat(sender), recipients, strict=False), words)
+
+    def decided_to(self, sender: bytes, recipients: Sequence[bytes]) -> list[Word]:
+        """As `words_to`, before shadow mode: for callers that may decide a part again."""
         if self.checks is not None and self.checks.is_set:
             try:
                 return self.checks.words_to(sender, recipients)
@@ -266,14 +310,16 @@ class AppReading:
         """Return the Verdict word for one pair."""
         if self.checks is not None and self.checks.is_set:
             try:
-                return self.checks.word(sender, recipient)
+                word: Word = self.checks.word(sender, recipient)
             except UNREADABLE as fault:
                 raise self._refused((sender, recipient), fault) from fault
-        cached = self._standings.get
-        try:
-            return self._word_of(sender, recipient, cached(sender), cached(recipient))
-        except lmdb.Error as fault:
-            raise self._reading.damaged(fault) from fault
+        else:
+            cached = self._standings.get
+            try:
+                word = self._word_of(sender, recipient, cached(sender), cached(recipient))
+            except lmdb.Error as fault:
+                raise self._reading.damaged(fault) from fault
+        return word if self.shadow is None else self.shadow.answer(sender, recipient, word)
 
     def _refused(self, ids: Iterable[bytes], fault: Exception) -> Exception:
         """Return the exception for a call that the core refused: about the first invalid id, else about a damaged file."""
@@ -282,14 +328,17 @@ class AppReading:
             checked_id(one)
         return self._reading.damaged(fault)
 
-    def word_now(self, sender: bytes, recipient: bytes) -> Word:
-        """As `word`, in a bracket of its own. Raises `AppUnknown` if the App was removed."""
+    def word_now(self, sender: bytes, recipient: bytes, under: AppFacts | None = None) -> Word | None:
+        """As `word`, in a bracket of its own. Raises `AppUnknown` if the App was removed.
+
+        None, and nothing was counted, if the App has other settings than `under` by now: see `is_under`.
+        """
         reading = self._reading
         reading.refresh()
         try:
             if not self.sync():
                 raise AppUnknown(f"the App {self.app.key!r} was removed")
-            return self.word(sender, recipient)
+            return self.word(sender, recipient) if under is None or self.is_under(under) else None
         finally:
             reading.release()
 

@@ -16,9 +16,15 @@ from gate.core.verdict import Word
 
 Explained = dict[str, Any]
 
+ALLOWED: Word = "allowed"
+
 
 def explain(view: FactsView, sender: bytes, recipient: bytes, now_ms: int) -> Explained:
-    """`{verdict, allowed, until, sender, recipient, exempt, rules: [{rule, denies, until, facts}]}`; moments in ms or None."""
+    """The verdict of the rules, also in shadow mode: there `answered` is what a check answers. Moments in ms or None.
+
+    `{verdict, allowed, shadow, answered, until, sender, recipient, exempt, rules: [{rule, denies, until, facts}]}`, and the
+    App's own failure policy: `on_stale`, `max_staleness_ms`.
+    """
     verdict = decide(view, sender, recipient, now_ms)
     question = ask(view, sender, recipient, now_ms)
     rules: list[Explained] = []
@@ -36,6 +42,10 @@ def explain(view: FactsView, sender: bytes, recipient: bytes, now_ms: int) -> Ex
         "verdict": verdict.word,
         "allowed": verdict.allowed,
         "until": verdict.until_ms,
+        "shadow": view.app.shadow,
+        "answered": ALLOWED if view.app.shadow else verdict.word,
+        "on_stale": view.app.on_stale,
+        "max_staleness_ms": view.app.max_staleness_ms,
         # The moment of the answer, for comparing it with `until`.
         "now": now_ms,
         "app": view.app.key,

@@ -13,8 +13,9 @@ Keys in the facts file (its main database), numbers big-endian; ids come last or
     A <app key>                        the App's number here (4 bytes), then its settings as JSON
     C <app key>                        the part that a check needs, so that it parses no JSON: the CRC-32 of the `A` value (4
                                        bytes), the App's number (4), a flag byte (1 only registered Users, 2 list policy "both",
-                                       4 Whitelists on, 8 off), and the exempt senders, each after its length in a byte. If the
-                                       CRC-32 differs, a Gate without `C` keys changed the `A` value, and the `A` value counts
+                                       4 Whitelists on, 8 off, 16 shadow mode: denials are answered `allowed`), and the exempt
+                                       senders, each after its length in a byte. If the CRC-32 differs, a Gate without `C` keys
+                                       changed the `A` value, and the `A` value counts
     U <app number:3> <id>              a User's facts, `codec.pack_user`; absent when it has none. Exactly when one of its list
                                        sizes is not 0, the number of its lists (4 bytes) follows
     L <list number:4> B <member>       an entry of the Blacklist of the User whose lists have that number: "" for no end, or
@@ -262,7 +263,9 @@ def pack_app_record(number: int, packed_app: bytes) -> bytes:
 
 def pack_check_settings(number: int, app: AppFacts) -> bytes:
     """The part of an App that a check needs, in the form of the compiled core: a `C` value without the CRC-32."""
-    flags = app.require_registered | (app.list_policy == "both") << 1 | _WHITELISTS_FLAG[app.whitelists]
+    flags = (
+        app.require_registered | (app.list_policy == "both") << 1 | _WHITELISTS_FLAG[app.whitelists] | app.shadow << 4
+    )
     exempt = sorted(each for each in exempt_ids(app) if 1 <= len(each) <= MAX_ID_BYTES)
     return number.to_bytes(4, "big") + bytes((flags,)) + pack_members(exempt)
 

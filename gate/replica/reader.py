@@ -25,6 +25,7 @@ from gate.replica.explain import Explained, explain
 from gate.replica.layout import replica_dir
 from gate.replica.positions import applied_all
 from gate.replica.reading import DEFAULT_CACHED_USERS, Reading
+from gate.replica.shadow import Shadows
 
 
 class ReplicaStatus(NamedTuple):
@@ -53,6 +54,7 @@ class Replica:
         self._local = threading.local()
         self._readings: set[Reading] = set()
         self._closed = False
+        self._shadows = Shadows()
 
     @classmethod
     def open(cls, path: str | PathLike[str], *, app: str, cached_users: int = DEFAULT_CACHED_USERS) -> Replica:
@@ -108,6 +110,17 @@ class Replica:
             return explained(reading, self._key, a, b)
 
     @property
+    def is_shadow(self) -> bool:
+        """Whether the App is in shadow mode: then every check answers `allowed`, and nothing is enforced."""
+        with self._reading() as reading:
+            return app_of(reading, self._key).app.shadow
+
+    @property
+    def shadow_denials(self) -> dict[str, int]:
+        """How many checks of this object the rules denied by reason, while the App was in shadow mode."""
+        return self._shadows.reasons(self._key)
+
+    @property
     def status(self) -> ReplicaStatus:
         """State, staleness and Positions. Read it before the verdict to which its `stale_ms` shall apply."""
         return status_of(self._reading())
@@ -136,6 +149,7 @@ class Replica:
                 if self._closed:
                     raise ReplicaError("this Replica was closed")
                 known = Reading(self._directory, self._cached_users)
+                known.shadows = self._shadows
                 self._readings.add(known)
             self._local.lease = _ThreadGuard(known, self._readings)
             self._local.reading = known

@@ -45,6 +45,7 @@ from gate.replica.layout import (
     unpack_journal,
     unpack_position,
 )
+from gate.replica.shadow import Shadows
 from gate.replica.status_page import NEVER_FRESH_MS, State, StatusPage, StatusView
 
 # Users per App in a thread's cache before it starts over; only Users that were checked. In Python about 120 bytes each; in
@@ -86,6 +87,7 @@ class Reading:
         "is_followed",
         "moves",
         "revision_texts",
+        "shadows",
         "snapshot",
         "status_page",
     )
@@ -97,6 +99,8 @@ class Reading:
         self._directory = replica_dir(path)
         self._cached_users = cached_users
         self.apps: dict[str, AppReading] = {}
+        self.shadows = Shadows()
+        """What counts for Apps in shadow mode. Readings of one process may share one."""
         self.status_page: StatusPage | None = None
         self._chosen: Sequence[int] = (0,)
         self._chosen_seen = 0
@@ -240,7 +244,7 @@ class Reading:
 
     def take_counts(self) -> list[tuple[Word, int]]:
         """Return the core's answers by word since the last call. Callers count what the Python code answers."""
-        return [one for app in self.apps.values() if app.checks is not None for one in app.checks.take_counts()]
+        return [one for app in self.apps.values() for one in app.take_counts()]
 
     def position(self, partition: int) -> PositionRecord | None:
         """Return this Replica's Position in a Partition; None before its first fact, or if there is no such Partition."""

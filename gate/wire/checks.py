@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple, get_args
 
 from gate.clock import monotonic_us, wall_ms
-from gate.core.ids import shown
+from gate.core.ids import shown, user_id
 from gate.core.revision import Revision, parse_revisions
 from gate.core.shown import shown_text
 from gate.core.verdict import Word
@@ -79,23 +79,22 @@ def fresh_within_ms(keyword: bytes, value: bytes) -> int | None:
 
 def check_many(client: Client, arguments: Sequence[bytes]) -> bytes | PendingReply:
     """`GATE.MCHECK from to [to …]` → an array of 1 or 0, in order. What does not fit in a slice goes on in later turns."""
-    app, worker = client.app(), client.worker
-    worker.refuse_if_stale()
+    app, worker = client.app_if_young(), client.worker
     sender, recipients = _fan_out(arguments)
     until_us = monotonic_us() + AT_ONCE_US
-    words = app.words_to(sender, recipients[:PIECE])
+    words = app.decided_to(sender, recipients[:PIECE])
     while len(words) < len(recipients):
         if monotonic_us() >= until_us:
             return check_many_later(client, app.app.key, sender, recipients)
-        words += app.words_to(sender, recipients[len(words) : len(words) + PIECE])
+        words += app.decided_to(sender, recipients[len(words) : len(words) + PIECE])
+    words = app.answered_to(sender, recipients, words)
     worker.count(words)
     return _one_or_zero(words)
 
 
 def check_many_in_pieces(client: Client, arguments: Sequence[bytes]) -> Generator[None, None, bytes]:
     """The same from the facts at hand, however long it takes: yields after each piece."""
-    app, worker = client.app(), client.worker
-    worker.refuse_if_stale()
+    app, worker = client.app_if_young(), client.worker
     words = yield from _words_in_pieces(app, *_fan_out(arguments))
     worker.count(words)
     return _one_or_zero(words)
@@ -111,9 +110,9 @@ def _fan_out(arguments: Sequence[bytes]) -> tuple[bytes, Sequence[bytes]]:
 def _words_in_pieces(app: AppReading, sender: bytes, recipients: Sequence[bytes]) -> Generator[None, None, list[Word]]:
     words = list[Word]()
     while True:
-        words += app.words_to(sender, recipients[len(words) : len(words) + LONG_PIECE])
+        words += app.decided_to(sender, recipients[len(words) : len(words) + LONG_PIECE])
         if len(words) == len(recipients):
-            return words
+            return app.answered_to(sender, recipients, words)
         yield
 
 
@@ -121,7 +120,7 @@ def check_many_later(client: Client, app_key: str, sender: bytes, recipients: Se
     worker = client.worker
 
     def begin(view: View) -> Generator[None, None, list[Word]]:
-        worker.refuse_stale_ms(view.stale_ms)
+        worker.refuse_stale_ms(view.app, view.stale_ms)
         return _words_in_pieces(view.app, sender, recipients)
 
     arrival = worker.long_reads.submit(app_key, begin)
@@ -148,7 +147,8 @@ def explain_check(client: Client, arguments: Sequence[bytes]) -> bytes:
     age_ms = client.worker.age_ms()  # before the facts, which may become fresh in between
     app = client.app()
     sender, recipient = arguments[:2]
-    app.word(sender, recipient)  # refuses an id of a wrong length, as a check does
+    for one in (sender, recipient):
+        user_id(one)  # refuses an id of a wrong length, as a check does
     explained = explain(app, sender, recipient, wall_ms())
     reading = client.worker.reading
     positions = ((partition, reading.position(partition)) for partition in range(reading.partitions))
@@ -160,8 +160,7 @@ def explain_check(client: Client, arguments: Sequence[bytes]) -> bytes:
 
 
 def _word(client: Client, arguments: Sequence[bytes]) -> Word:
-    app = client.app()
-    client.worker.refuse_if_stale()
+    app = client.app_if_young()
     word = app.word(arguments[0], arguments[1])
     client.worker.count([word])
     return word
@@ -231,9 +230,10 @@ def _in_lines(explained: Explained) -> list[str]:
     """The verdict first; of each rule whether it denies, and the facts it looked at. Ids are escaped, for a terminal."""
     ending = "" if explained["until"] is None else f", until {explained['until']} ms"
     exempt = ", exempt sender" if explained["exempt"] else ""
+    shadow = f", the App is in shadow mode: a check answers {explained['answered']}" if explained["shadow"] else ""
     verdict = (
         f"{explained['verdict']}: {explained['from']} {'may' if explained['allowed'] else 'may not'} "
-        f"message {explained['to']}{ending}{exempt}, stale {explained['stale_ms']} ms"
+        f"message {explained['to']}{ending}{exempt}, stale {explained['stale_ms']} ms{shadow}"
     )
     return [shown_text(line) for line in (verdict, *map(_rule_line, explained["rules"]))]
 

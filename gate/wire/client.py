@@ -59,7 +59,8 @@ class Habit(Reply):
 class Worker:
     """What all connections of one worker share: the Reading, the turns, the limits, the counts.
 
-    `max_staleness_ms` 0 means that checks are answered however old the facts are (`--on-stale serve`).
+    `max_staleness_ms` 0 means that checks are answered however old the facts are (`--on-stale serve`), except those of Apps
+    with a failure policy of their own (`age_limit_ms`).
     """
 
     def __init__(
@@ -140,18 +141,16 @@ class Worker:
         """How stale the next bracket's facts are, in ms; 0 while fresh, and past every limit where no replicator has run."""
         return self.reading.stale_ms()
 
-    def refuse_if_stale(self) -> None:
-        """Raise `Stale` where the deployment chose to refuse checks from facts as old as this bracket's."""
-        if self.max_staleness_ms:
-            self.refuse_stale_ms(self.age_ms())
+    def age_limit_ms(self, app: AppReading) -> int:
+        """The age of facts past which the App's checks are refused, by its own policy or the deployment's; 0 for never."""
+        return app.app.age_limit_ms(self.max_staleness_ms) if app.has_own_age_limit else self.max_staleness_ms
 
-    def refuse_stale_ms(self, stale_ms: int) -> None:
-        """The same for facts of that age."""
-        limit_ms = self.max_staleness_ms
+    def refuse_stale_ms(self, app: AppReading, stale_ms: int) -> None:
+        """Raise `Stale` where checks of the App are refused from facts of that age."""
+        limit_ms = self.age_limit_ms(app)
         if limit_ms and stale_ms > limit_ms:
-            raise Stale(
-                f"the Replica is {stale_ms} ms old and this deployment refuses past {limit_ms} ms: ask another node"
-            )
+            by = "App" if app.app.max_staleness_ms else "deployment"
+            raise Stale(f"the Replica is {stale_ms} ms old and this {by} refuses past {limit_ms} ms: ask another node")
 
     def swap_reading(self, reading: Reading, age_ms: int | None) -> tuple[Reading, int | None]:
         """What commands are answered from until it is swapped back, for a part of a long transaction; gives what it was."""
@@ -264,6 +263,15 @@ class Client:
                 raise NoAuth("The secret that this connection gave is no longer accepted. Send AUTH app-key app-secret")
             self._stand(bound.app, caller)
         return bound
+
+    def app_if_young(self) -> AppReading:
+        """The bound App, from facts as young as its failure policy demands. Raises as `app`, and `Stale`."""
+        app, worker = self.app(), self.worker
+        if worker.age_limit_ms(app):
+            age_ms = worker.age_ms()
+            app = self.app()  # to read the age may move to newer facts, and other settings
+            worker.refuse_stale_ms(app, age_ms)
+        return app
 
     def permit(self, needed: Sequence[Scope]) -> None:
         """Raise `ScopeMissing` unless the secret stands for these scopes, and what `app` raises."""

@@ -285,7 +285,8 @@ class Connection(asyncio.BufferedProtocol):
         self._stalled_since_ms, app = 0, client.hot_app
         if line is None or app is None or self._draining or client.quitting or self._is_paused or self.outbox.waiting:
             return
-        if app.checks is not None and app.is_under(client.facts):
+        # The core's poll knows the deployment's age limit only.
+        if app.checks is not None and app.is_under(client.facts) and not app.has_own_age_limit:
             line.arm(app.checks, app.sync)
 
     def _wait_for_a_turn(self) -> None:

@@ -100,7 +100,7 @@ def connect(client: Client, arguments: Sequence[bytes]) -> PendingReply:
         )
     if worker.draining:
         raise SessionRefused("draining", "this node is shutting down: connect the Session through another one")
-    worker.refuse_if_stale()
+    client.app_if_young()
     try:
         by = authorize_connect(worker.reading, arguments[0].decode("latin-1"), wall_ms(), gateway.app_key)
     except TokenRefused as refused:

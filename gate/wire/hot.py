@@ -3,7 +3,7 @@ alike, in Python. Most of a worker's time passes here.
 
 All give None (or no bytes) for whatever they do not answer themselves, which the general way (`commands.answer`) then does: it
 alone words errors. In Python they take `GATE.CHECK` and `GATE.VERDICT`, plain or with `FRESH`; the core takes those two and
-`GATE.MCHECK`, plain. All hold the deployment's age limit.
+`GATE.MCHECK`, plain. All hold the age limit of the App or the deployment.
 
 Called by `gate.wire.connection`.
 """
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from gate.clock import monotonic_us
 from gate.errors import GateError
+from gate.replica.app_reading import AppReading
 from gate.wire.checks import HOT_REPLIES, fresh_within_ms
 from gate.wire.client import Client, Worker
 from gate.wire.resp import BULK_HEADERS, LONE_BYTES, Command, whole_command
@@ -38,7 +39,7 @@ def answered_now(client: Client, size: int, usage: Usage) -> tuple[int, bytes]:
     if app is None:
         return _NOTHING
     is_lone = size <= LONE_BYTES
-    if app.checks is not None and not worker.turns.is_busy and app.is_under(client.facts) and _is_young(worker):
+    if app.checks is not None and not worker.turns.is_busy and app.is_under(client.facts) and _is_young(worker, app):
         from_us = 0 if is_lone else monotonic_us()
         answered = app.checks.answer_now(worker.buffer, size, from_us and from_us + SLICE_US)
         if not is_lone:
@@ -50,12 +51,13 @@ def answered_now(client: Client, size: int, usage: Usage) -> tuple[int, bytes]:
         return _NOTHING
     try:
         # The age is read before the facts: a process that is paused in between must not call old facts fresh.
-        if (len(parts) != _PLAIN or worker.max_staleness_ms) and not _is_young_enough(worker, parts):
+        is_limited = worker.max_staleness_ms or app.has_own_age_limit
+        if (len(parts) != _PLAIN or is_limited) and not _is_young_enough(worker, app, parts):
             return _NOTHING
-        word = app.word_now(parts[1], parts[2])
+        word = app.word_now(parts[1], parts[2], client.facts)
     except GateError:
         return _NOTHING  # the general way says what is wrong
-    if not app.is_under(client.facts):  # behind `word_now`, which took up what moved
+    if word is None:
         return _NOTHING
     worker.given[word] += 1
     return size, written[word]
@@ -84,9 +86,9 @@ def lone_command(chunk: bytes) -> Sequence[bytes] | None:
     return None
 
 
-def _is_young(worker: Worker) -> bool:
-    """Whether the facts are as young as the deployment demands, if it does."""
-    limit_ms = worker.max_staleness_ms
+def _is_young(worker: Worker, app: AppReading) -> bool:
+    """Whether the facts are as young as the App's policy or the deployment demands, if one does."""
+    limit_ms = worker.age_limit_ms(app)
     if not limit_ms:
         return True
     try:
@@ -102,7 +104,8 @@ def answered(client: Client, chunk: bytes, until_us: int) -> tuple[int, bytes]:
         return _NOTHING
     try:
         worker.begin()
-        worker.refuse_if_stale()
+        if worker.age_limit_ms(app):
+            worker.refuse_stale_ms(app, worker.age_ms())
         is_as_bound = app.sync() and app.is_under(client.facts) and app.checks.is_set
         return app.checks.answer(chunk, until_us) if is_as_bound else _NOTHING
     except GateError:
@@ -111,11 +114,11 @@ def answered(client: Client, chunk: bytes, until_us: int) -> tuple[int, bytes]:
         worker.reading.release()
 
 
-def _is_young_enough(worker: Worker, parts: Sequence[bytes]) -> bool:
+def _is_young_enough(worker: Worker, app: AppReading, parts: Sequence[bytes]) -> bool:
     if len(parts) == _PLAIN:
-        return _is_young(worker)
+        return _is_young(worker, app)
     within_ms = fresh_within_ms(parts[3], parts[4])
-    return within_ms is not None and worker.stale_ms() <= min(within_ms, worker.max_staleness_ms or within_ms)
+    return within_ms is not None and worker.stale_ms() <= min(within_ms, worker.age_limit_ms(app) or within_ms)
 
 
 def batch_reply(client: Client, commands: list[Command]) -> bytes | None:
@@ -127,7 +130,7 @@ def batch_reply(client: Client, commands: list[Command]) -> bytes | None:
     try:
         # Columns, made in C: of unequal commands, `strict` raises.
         names, senders, recipients, *clause = zip(*commands, strict=True)
-        if names.count(names[0]) != len(names) or not _are_fresh(worker, clause):
+        if names.count(names[0]) != len(names) or not _are_fresh(worker, app, clause):
             return None
         if not app.sync() or not app.is_under(client.facts):
             return None
@@ -139,9 +142,9 @@ def batch_reply(client: Client, commands: list[Command]) -> bytes | None:
     return b"".join(map(written.__getitem__, words))
 
 
-def _are_fresh(worker: Worker, clause: Sequence[Sequence[bytes]]) -> bool:
-    """Whether the facts are as young as the deployment and all commands demand, by the same clause or without one."""
-    limit_ms = worker.max_staleness_ms
+def _are_fresh(worker: Worker, app: AppReading, clause: Sequence[Sequence[bytes]]) -> bool:
+    """Whether the facts are as young as the App or deployment and all commands demand, by the same clause or without one."""
+    limit_ms = worker.age_limit_ms(app)
     if limit_ms and worker.age_ms() > limit_ms:
         return False
     if not clause:

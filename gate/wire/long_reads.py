@@ -116,6 +116,7 @@ class LongReads:
     def _view(self, app_key: str) -> View:
         if self.own_reading is None:
             self.own_reading = Reading(self._shared.file.parent)
+            self.own_reading.shadows = self._shared.shadows
         stale_ms = self.own_reading.stale_ms()  # it may have no way to a new file
         self.own_reading.refresh()
         app = self.own_reading.app(app_key)

@@ -59,8 +59,7 @@ def route(client: Client, arguments: Sequence[bytes]) -> bytes | PendingReply:
 
 def route_decided(client: Client, arguments: Sequence[bytes]) -> Asking:
     """The Verdict's part of it. A message that may not be sent has nowhere to go, so nothing is asked."""
-    app = client.app()
-    client.worker.refuse_if_stale()
+    app = client.app_if_young()
     sender, recipient = arguments
     verdict = app.word(sender, recipient)
     client.worker.count([verdict])

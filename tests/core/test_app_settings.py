@@ -17,6 +17,7 @@ from gate.core.app_settings import (
     setting_mistakes,
     with_settings,
 )
+from gate.core.codec import pack_app, unpack_app
 from gate.core.model import AppFacts
 from gate.errors import InvalidInput
 
@@ -87,6 +88,42 @@ def test_settings_are_changed_and_slices_only_raised() -> None:
     assert with_settings(APP, {"presence_slices": 5}).presence_slices == 5
     with pytest.raises(InvalidInput):
         with_settings(APP, {"presence_slices": 3})
+
+
+def test_an_app_that_refuses_has_an_age_limit() -> None:
+    for changes in ({"on_stale": "refuse"}, {"on_stale": "refuse", "max_staleness_ms": 0}):
+        with pytest.raises(InvalidInput, match=r"^--max_staleness_ms: must be at least 1 with --on_stale refuse"):
+            with_settings(APP, changes, lambda name: f"--{name}")
+    refusing = with_settings(APP, {"on_stale": "refuse", "max_staleness_ms": 1})
+    with pytest.raises(InvalidInput):
+        with_settings(refusing, {"max_staleness_ms": 0})
+    assert with_settings(refusing, {"max_staleness_ms": 0, "on_stale": "serve"}).age_limit_ms(5) == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "deployment_ms", "limit_ms"),
+    [
+        ({}, 0, 0),
+        ({}, 5, 5),
+        ({"max_staleness_ms": 7}, 0, 0),
+        ({"max_staleness_ms": 7}, 5, 7),
+        ({"on_stale": "serve", "max_staleness_ms": 7}, 5, 0),
+        ({"on_stale": "serve"}, 0, 0),
+        ({"on_stale": "refuse", "max_staleness_ms": 7}, 0, 7),
+        ({"on_stale": "refuse", "max_staleness_ms": 7}, 5, 7),
+        ({"on_stale": "refuse"}, 5, 5),
+    ],
+)
+def test_the_age_limit_of_an_app(settings: dict[str, Any], deployment_ms: int, limit_ms: int) -> None:
+    app = AppFacts(key="app", secrets=(), **settings)
+    assert app.age_limit_ms(deployment_ms) == limit_ms
+    assert app.has_own_age_limit == bool(settings)
+
+
+def test_an_app_that_another_version_stored_has_neither() -> None:
+    app = unpack_app(b'{"key":"app","secrets":["one"]}')
+    assert (app.shadow, app.on_stale, app.max_staleness_ms) == (False, "deployment", 0)
+    assert b"shadow" not in pack_app(app) and b"stale" not in pack_app(app)
 
 
 def test_the_document_has_every_setting_and_no_secret() -> None:

@@ -80,6 +80,9 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case[Any],
     body = case.body
     if isinstance(body, dict) and type(slices := body.get("presence_slices")) is int and 1 <= slices <= MAX_SLICES:
         body["presence_slices"] = MAX_SLICES
+    # An App that refuses needs an age, which is 0 unless an earlier request set one.
+    if isinstance(body, dict) and (body.get("on_stale") == "refuse" or body.get("max_staleness_ms") == 0):
+        body["max_staleness_ms"] = body.get("max_staleness_ms") or 1
 
 
 @schemathesis.auth(refresh_interval=None)

@@ -49,6 +49,7 @@ async def test_an_app_is_created_changed_and_removed(world: World) -> None:
     }
     changes |= {"presence_webhook_url": "https://a.example/p", "device_policy": "one", "hide_presence": True}
     changes |= {"close_sessions_on_expire": True, "presence_slices": 3}
+    changes |= {"shadow": True, "on_stale": "refuse", "max_staleness_ms": 5_000}
     changed = await ask(world, admin, "PATCH", f"apps/{key}", {**changes, "reason": "a test"})
     assert changed.status == 200, changed
     shown = await ask(world, admin, "GET", f"apps/{key}")
@@ -177,6 +178,13 @@ async def test_some_settings_take_an_admin(world: World, setting: dict[str, Any]
         ("PATCH", "apps/KEY", {"hide_presence": "yes"}, "hide_presence"),
         ("PATCH", "apps/KEY", {"presence_slices": 0}, "presence_slices"),
         ("PATCH", "apps/KEY", {"presence_slices": 65}, "presence_slices"),
+        ("PATCH", "apps/KEY", {"shadow": "yes"}, "shadow"),
+        ("PATCH", "apps/KEY", {"shadow": 1}, "shadow"),
+        ("PATCH", "apps/KEY", {"shadow": None}, "shadow"),
+        ("PATCH", "apps/KEY", {"on_stale": "allow"}, "on_stale"),
+        ("PATCH", "apps/KEY", {"on_stale": "refuse"}, "max_staleness_ms"),
+        ("PATCH", "apps/KEY", {"max_staleness_ms": 86_400_001}, "max_staleness_ms"),
+        ("PATCH", "apps/KEY", {"max_staleness_ms": -1}, "max_staleness_ms"),
         ("POST", "apps/KEY/rotate-secret", {"secret": "has a space"}, "secret"),
         ("POST", "apps/KEY/rotate-secret", {"secret": "secret-1", "short_secret": True}, "secret"),
         ("POST", "apps/KEY/rotate-secret", {"secret": "a-short-secret"}, "secret"),

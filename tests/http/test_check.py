@@ -26,6 +26,27 @@ async def test_an_allowed_pair(world: World) -> None:
     assert reply.body["stale_ms"] == 0
 
 
+async def test_shadow_mode_answers_allowed_and_explain_the_verdict_of_the_rules(world: World) -> None:
+    enforced = world.app
+    await world.v1("POST", "bans", {"users": ["a"], "until": now_ms() + 60_000})
+    batches: list[dict[str, object]] = [{"pairs": [["a", "b"], ["b", "a"]]}, {"from": "a", "to": ["b", "c"]}]
+    for on in (True, False):
+        await world.set_app(msgspec.structs.replace(enforced, shadow=on))
+        word = "allowed" if on else "sender-banned"
+        for query in ("from=a&to=b", "from=%61&to=b"):
+            checked = (await world.v1("GET", f"check?{query}")).body
+            assert (checked["allowed"], checked["verdict"], checked["until"] is None) == (on, word, on)
+            assert set(checked) == {"allowed", "verdict", "until", "revision", "stale_ms"}
+        for batch in batches:
+            assert (await world.v1("POST", "check", batch)).body["verdicts"][0] == word
+        explained = (await world.v1("GET", "explain?from=a&to=b")).body
+        assert (explained["verdict"], explained["allowed"]) == ("sender-banned", False)
+        assert (explained["shadow"], explained["answered"]) == (on, word)
+    counts = world.deps.replica.shadows.take()[enforced.key]
+    assert counts.reasons == {"sender-banned": 2 + 1 + 2}
+    assert counts.checks == 2 + 2 + 2
+
+
 async def test_a_denial_is_an_answer_with_its_end(world: World) -> None:
     until_ms = now_ms() + 60_000
     written = await world.v1("POST", "bans", {"users": ["a"], "until": until_ms})

@@ -82,6 +82,51 @@ async def test_staleness_shows_and_may_be_refused(private_redis: RedisServer, tm
             assert (reply.status, reply.body["error"], reply.headers["Retry-After"]) == (503, "stale", "1")
 
 
+async def test_an_app_may_refuse_or_serve_unlike_its_deployment(private_redis: RedisServer, tmp_path: Path) -> None:
+    async with running_world(
+        private_redis.url, tmp_path / "replica", max_staleness_ms=1_500, on_stale="refuse"
+    ) as world:
+        apps = [world.app]
+        for own in ({"on_stale": "serve"}, {"max_staleness_ms": 86_400_000}):
+            await world.begin_app()
+            await world.set_app(msgspec.structs.replace(world.app, **own))
+            apps.append(world.app)
+        private_redis.kill()
+        world.app = apps[0]
+
+        async def refused() -> bool:
+            return (await world.v1("GET", "check?from=a&to=b")).status == 503
+
+        await wait_until_async(refused, 10, "a check to be refused as stale")
+        for world.app in apps[1:]:
+            for reply in (
+                await world.v1("GET", "check?from=a&to=b"),
+                await world.v1("GET", "check?from=%61&to=b"),
+                await world.v1("GET", "explain?from=a&to=b"),
+                await world.v1("POST", "check", {"pairs": [["a", "b"]]}),
+                await world.v1("POST", "check", {"from": "a", "to": ["b"]}),
+            ):
+                assert reply.status == 200, reply
+
+
+async def test_an_app_may_refuse_where_its_deployment_serves(private_redis: RedisServer, tmp_path: Path) -> None:
+    async with running_world(private_redis.url, tmp_path / "replica") as world:
+        await world.set_app(msgspec.structs.replace(world.app, on_stale="refuse", max_staleness_ms=1_200))
+        strict = world.app
+        await world.begin_app()
+        lax, world.app = world.app, strict
+        private_redis.kill()
+
+        async def refused() -> bool:
+            return (await world.v1("GET", "check?from=a&to=b")).status == 503
+
+        await wait_until_async(refused, 10, "a check of this App to be refused as stale")
+        reply = await world.v1("POST", "check", {"pairs": [["a", "b"]]})
+        assert (reply.status, "the App refuses past 1200 ms" in reply.body["message"]) == (503, True)
+        world.app = lax
+        assert await world.word("a", "b") == "allowed"
+
+
 @pytest.mark.parametrize("bound", [0, 1_200])
 async def test_by_default_checks_are_served_however_stale(
     private_redis: RedisServer, tmp_path: Path, bound: int

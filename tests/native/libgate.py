@@ -58,6 +58,10 @@ class Library:
         ready, stale_ms = self._call("status")
         return bool(ready), stale_ms
 
+    def shadow(self) -> tuple[bool, int]:
+        is_on, denied = self._call("shadow")
+        return bool(is_on), denied
+
     def fork(self, sender: bytes, recipient: bytes) -> list[str]:
         """What a forked child is answered by its parent's handle, and by one of its own."""
         return list(self._call("fork", sender.hex(), recipient.hex()))
@@ -134,6 +138,11 @@ class Caller:
             assert list(may) == [0] * count
         self._checked(returned)
         return list(may)
+
+    def shadow(self) -> list[int]:
+        is_on, denied = ctypes.c_int(-7), ctypes.c_uint64(7_777)
+        self._checked(self._c.gate_shadow(self._of(), ctypes.byref(is_on), ctypes.byref(denied)))
+        return [is_on.value, denied.value]
 
     def status(self) -> list[int]:
         ready, stale_ms = ctypes.c_int(-7), ctypes.c_int64(-7)

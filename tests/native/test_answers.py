@@ -92,6 +92,13 @@ def workers(written: Ledger) -> Iterator[tuple[Worker, Worker]]:
     plain.close()
 
 
+@pytest.fixture(scope="module")
+def shadowed(written: Ledger, workers: tuple[Worker, Worker]) -> Iterator[tuple[Worker, Worker]]:
+    written.commit(app_set(app_facts(exempt=frozenset(["star"]), shadow=True)))
+    yield workers
+    written.commit(app_set(app_facts(exempt=frozenset(["star"]))))
+
+
 def cut(sent: bytes, cuts: list[int]) -> Iterator[bytes]:
     at = 0
     for size in cuts:
@@ -109,14 +116,28 @@ def test_the_same_bytes_with_and_without(
     workers: tuple[Worker, Worker], sent: bytes, cuts: list[int], noise: bytes, where: int
 ) -> None:
     sent = sent[:where] + noise + sent[where:] if noise and where < len(sent) else sent
-    outcomes = []
-    for worker in workers:
-        before = Counter(worker.words)
-        line = Line(worker)
-        line.send(AUTH, *cut(sent, cuts))
-        outcomes.append((line.transport.written, line.transport.closed, Counter(worker.words) - before))
-        line.connection.connection_lost(None)
-    assert outcomes[0] == outcomes[1]
+    compiled, plain = (outcome(worker, list(cut(sent, cuts))) for worker in workers)
+    assert compiled == plain
+
+
+@given(streams, st.lists(st.integers(1, 90), max_size=40))
+@example(command("GATE.VERDICT", "bob", "alice") * 400, [16_384])
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_same_bytes_with_and_without_in_shadow_mode(
+    shadowed: tuple[Worker, Worker], sent: bytes, cuts: list[int]
+) -> None:
+    compiled, plain = (outcome(worker, list(cut(sent, cuts))) for worker in shadowed)
+    assert compiled == plain
+
+
+def outcome(worker: Worker, pieces: list[bytes]) -> tuple[object, ...]:
+    """Replies, whether the connection was closed, the counts of words, and of shadow mode."""
+    before = Counter(worker.words)
+    line = Line(worker)
+    line.send(AUTH, *pieces)
+    line.connection.connection_lost(None)
+    words = Counter(worker.words) - before
+    return line.transport.written, line.transport.closed, words, worker.reading.shadows.take()
 
 
 @given(st.lists(checks | fan_outs | others, max_size=10).map(b"".join), st.binary(max_size=4), st.integers(0, 300))

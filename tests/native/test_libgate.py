@@ -352,3 +352,26 @@ def test_make_libgate(tmp_path: Path) -> None:
     if shutil.which("c++") is not None:
         subprocess.run(linked, cwd=tmp_path, check=True)
         subprocess.run([tmp_path / "program"], check=True)
+
+
+def test_an_app_in_shadow_mode_is_answered_allowed(ledger: Ledger, libgate: Library) -> None:
+    ledger.commit(
+        app_set(app_facts("other")), said("ban-imposed", b"eve"), said("blocked", b"a", b"b", until_ms=FOREVER_MS)
+    )
+    ledger.commit(said("ban-imposed", b"eve", app="other"))
+    libgate.open(ledger.directory.parent, "app")
+    assert libgate.shadow() == (False, 0)
+    for times in (1, 2):
+        ledger.commit(app_set(app_facts(shadow=True)))
+        assert libgate.may_send(b"eve", b"a") == 1
+        assert libgate.verdict(b"eve", b"a") == ("allowed", None)
+        assert libgate.may_send_many(b"b", [b"a", b"c"]) == [1, 1]
+        assert libgate.shadow() == (True, 3 * times)
+        ledger.commit(app_set(app_facts()))
+        assert libgate.may_send(b"eve", b"a") == 0
+        assert libgate.verdict(b"eve", b"a")[0] == "sender-banned"
+        assert libgate.may_send_many(b"b", [b"a", b"c"]) == [0, 1]
+        assert libgate.shadow() == (False, 3 * times)
+    ledger.commit(app_set(app_facts(shadow=True)))
+    libgate.open(ledger.directory.parent, "other")
+    assert libgate.may_send(b"eve", b"a") == 0

@@ -11,7 +11,7 @@ from gate.console.labels import RULES, VERDICTS
 from gate.console.pages import page
 from gate.console.request_context import ConsoleContext
 from gate.errors import Stale
-from gate.replica.reader import explained
+from gate.replica.reader import app_of, explained
 
 
 async def show(context: ConsoleContext) -> web.Response:
@@ -22,12 +22,13 @@ async def show(context: ConsoleContext) -> web.Response:
     if sender.raw is None or recipient.raw is None:
         is_wrong = bool(sender.problem or recipient.problem)
         return page(context, "check.html", 400 if is_wrong else 200, **values)
+    stale_ms = context.deps.replica.stale_ms()
     try:
-        stale_ms = context.deps.check_staleness()
+        with context.deps.replica as snapshot:
+            context.deps.refuse_stale_ms(stale_ms, app_of(snapshot, context.app_key).app)
+            answer = explained(snapshot, context.app_key, sender.raw, recipient.raw)
     except Stale as fault:
         return page(context, "check.html", 503, **values | {"too_old": str(fault)})
-    with context.deps.replica as snapshot:
-        answer = explained(snapshot, context.app_key, sender.raw, recipient.raw)
     return page(
         context,
         "check.html",

@@ -66,7 +66,6 @@ async def connect(request: web.Request, deps: Deps) -> web.StreamResponse:
     with watched(request, deps, "websocket"):
         asked = handshake.asked(request)
     _gateway(deps)
-    deps.check_staleness()
     if asked.token is None:
         await _with_first_message(request, deps, socket, asked.platform)
         return socket
@@ -110,8 +109,14 @@ async def _with_first_message(request: web.Request, deps: Deps, socket: web.WebS
 
 async def _opened(request: web.Request, deps: Deps, socket: web.WebSocketResponse, shown: str, platform: str) -> Client:
     """The client of a Token, with a Session. Raises what refuses it."""
-    with watched(request, deps, "websocket"), deps.replica as snapshot:
-        by = authorize_connect(snapshot, shown, deps.now_ms())
+    stale_ms = deps.replica.stale_ms()
+    try:
+        with watched(request, deps, "websocket"), deps.replica as snapshot:
+            by = authorize_connect(snapshot, shown, deps.now_ms())
+    except GateError:
+        deps.refuse_stale_ms(stale_ms)  # facts that are too old do not refuse a Token either
+        raise
+    deps.refuse_stale_ms(stale_ms, by.app)
     request[WHO] = {"app": by.app.key}
     called_by(request, deps, "user", by.user.decode("utf-8", "backslashreplace"))
     deps.limiter.spend(by.app, _LIMITS, by.user)

@@ -47,7 +47,7 @@ from gate.core.app_settings import (
 )
 from gate.core.ids import app_key
 from gate.core.limits import LIMITABLE, MAX_RATE
-from gate.core.model import AppFacts, DevicePolicy, Environment, ListPolicy, WhitelistSwitch
+from gate.core.model import AppFacts, DevicePolicy, Environment, ListPolicy, StalePolicy, WhitelistSwitch
 from gate.core.operators import OperatorRole, may
 from gate.errors import InvalidInput, NotFound
 from gate.http.endpoint import Effective, Endpoint, answered, responded
@@ -155,6 +155,9 @@ class Changing(Body, frozen=True, kw_only=True):
     hide_presence: Annotated[bool, _setting("hide_presence")] | UnsetType = UNSET
     presence_webhook_url: Annotated[str, _setting("presence_webhook_url", **_URL_SCHEMA)] | UnsetType = UNSET
     presence_slices: Annotated[int, _setting("presence_slices")] | UnsetType = UNSET
+    shadow: bool | UnsetType = UNSET
+    on_stale: StalePolicy | UnsetType = UNSET
+    max_staleness_ms: Annotated[int, _setting("max_staleness_ms")] | UnsetType = UNSET
     reason: Reason = ""
 
     @property

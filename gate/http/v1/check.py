@@ -22,6 +22,7 @@ from msgspec import Meta, Struct
 from gate.clock import monotonic_ms, wall_ms
 from gate.core.ids import MAX_ID_BYTES
 from gate.core.limits import limit_names
+from gate.core.model import StalePolicy
 from gate.core.revision import MAX_REVISIONS, join_revisions, parse_revisions
 from gate.core.scopes import CHECK
 from gate.core.verdict import Verdict, Word
@@ -117,7 +118,10 @@ class RuleExplained(Struct, kw_only=True):
 
 
 class Explanation(Struct, kw_only=True, rename={"sender": "from", "recipient": "to"}):
-    """Every rule in order, those after the first that denies as well."""
+    """Every rule in order, those after the first that denies as well.
+
+    In shadow mode a check is `answered` allowed, whatever the verdict. `on_stale` and `max_staleness_ms`: the failure policy.
+    """
 
     verdict: Word
     allowed: bool
@@ -127,6 +131,10 @@ class Explanation(Struct, kw_only=True, rename={"sender": "from", "recipient": "
     sender: str
     recipient: str
     exempt: bool
+    shadow: bool
+    answered: Word
+    on_stale: StalePolicy
+    max_staleness_ms: int
     rules: list[RuleExplained]
     revisions: list[str]
     revision: str | None
@@ -137,9 +145,9 @@ async def check(call: AppRequest, query: CheckQuery) -> VerdictAnswer:
     """`GET ?from=&to=[&min=]` → allowed, verdict, until, revision, stale_ms."""
     pair = query.sender, query.recipient
     await wait_for_revision(call, query.min)
-    stale_ms = call.deps.check_staleness()
+    stale_ms = call.deps.replica.stale_ms()
     with call.deps.replica as snapshot:
-        verdict = app_of(snapshot, call.app_key).decide(*pair, wall_ms())
+        verdict = _young_app(call, snapshot, stale_ms).decide(*pair, wall_ms())
         revision = revision_of(snapshot, call.app_key, pair)
     return _answered(call.deps, verdict, revision, stale_ms)
 
@@ -150,7 +158,7 @@ def fast_check(deps: Deps, headers: Mapping[str, str], raw_path: str) -> Verdict
     None, or a `GateError`, where the answer is another one than 200, or has to wait for a Revision. Nothing was counted then,
     and `check` decides.
     """
-    stale_ms = deps.check_staleness()
+    stale_ms = deps.replica.stale_ms()
     with deps.replica as snapshot:
         called = fast_caller(headers, snapshot)
         if called is None:
@@ -167,10 +175,18 @@ def fast_check(deps: Deps, headers: Mapping[str, str], raw_path: str) -> Verdict
             minimum = query.text("min")
             if minimum is not None and reaches(snapshot, parse_revisions(minimum)) is not True:
                 return None
-        facts, verdict = app.app, app.decide(*pair, wall_ms())
-        revision = revision_of(snapshot, facts.key, pair)
-    deps.limiter.spend(facts, LIMITS)
+        deps.refuse_stale_ms(stale_ms, app.app)
+        deps.limiter.spend(app.app, LIMITS)  # before the decision, which counts what shadow mode answers
+        verdict = app.decide(*pair, wall_ms())
+        revision = revision_of(snapshot, app.app.key, pair)
     return _answered(deps, verdict, revision, stale_ms)
+
+
+def _young_app(call: AppRequest, snapshot: Reading, stale_ms: int) -> AppReading:
+    """The App's facts, if they are as young as its failure policy demands; else `Stale`."""
+    app = app_of(snapshot, call.app_key)
+    call.deps.refuse_stale_ms(stale_ms, app.app)
+    return app
 
 
 def _answered(deps: Deps, verdict: Verdict, revision: str, stale_ms: int) -> VerdictAnswer:
@@ -199,10 +215,10 @@ def batch_promptly(call: AppRequest, body: dict[str, object]) -> VerdictsAnswer 
     if not isinstance(pairs, list) or len(pairs) > MAX_PAIRS or not {"from", "to", "min"}.isdisjoint(body):
         return None
     try:
-        stale_ms = call.deps.check_staleness()
+        stale_ms = call.deps.replica.stale_ms()
         with call.deps.replica as snapshot:
             revision = revision_of_all(snapshot)
-            words, counts = app_of(snapshot, call.app_key).words_of(pairs)
+            words, counts = _young_app(call, snapshot, stale_ms).words_of(pairs)
     except (GateError, TypeError):
         return None
     call.deps.count_verdicts(counts)
@@ -215,10 +231,10 @@ async def _batch(call: AppRequest, body: dict[str, object]) -> VerdictsAnswer:
         raise InvalidInput("min", "must be a Revision as an answer gave it")
     ask = _question(body)
     await wait_for_revision(call, minimum)
-    stale_ms = call.deps.check_staleness()
+    stale_ms = call.deps.replica.stale_ms()
     with call.deps.replica as snapshot:
         revision = revision_of_all(snapshot)
-        words = ask(app_of(snapshot, call.app_key))
+        words = ask(_young_app(call, snapshot, stale_ms))
     call.deps.count_verdicts(Counter(words))
     return VerdictsAnswer(verdicts=words, revision=revision, stale_ms=stale_ms)
 
@@ -227,8 +243,9 @@ async def explain(call: AppRequest, query: CheckQuery) -> Explanation:
     """`GET ?from=&to=[&min=]` → every rule with the facts it looked at."""
     pair = query.sender, query.recipient
     await wait_for_revision(call, query.min)
-    stale_ms = call.deps.check_staleness()
+    stale_ms = call.deps.replica.stale_ms()
     with call.deps.replica as snapshot:
+        _young_app(call, snapshot, stale_ms)
         revision = revision_of(snapshot, call.app_key, pair)
         members = {**explained(snapshot, call.app_key, *pair), "revision": revision, "stale_ms": stale_ms}
     return msgspec.convert(members, Explanation)

@@ -52,7 +52,7 @@ async def seen_presences(call: AppContext, users: Sequence[bytes], viewer: bytes
     """What this viewer may see of each User, in order; None sees all. Raises `StoreUnavailable` and `Stale`."""
     hides = viewer is not None and call.facts.hide_presence
     if hides:
-        call.deps.check_staleness()
+        call.deps.refuse_stale_ms(call.deps.replica.stale_ms(), call.facts)
     shown: list[UserPresenceShown] = []
     for at in range(0, len(users), USERS_AT_ONCE):
         some = users[at : at + USERS_AT_ONCE]
