@@ -24,7 +24,7 @@ from gate.clock import wall_ms
 from gate.core.file_text import UTF8_MARK
 from gate.core.operators import MAX_PASSWORD_BYTES, Operator, OperatorRole, new_password, operator_apps, operator_name
 from gate.core.shown import counted
-from gate.errors import CannotStart, InvalidInput, NotFound, Refused
+from gate.errors import CannotStart, InvalidInput, NotFound, OperatorUnknown, Refused
 from gate.store.console_sessions import ConsoleSession
 from gate.store.new_credentials import new_app_secret, new_operator_password
 from gate.store.writer import Attribution
@@ -171,7 +171,7 @@ def remove(command: Command, name: _Name) -> None:
 
 
 @operator.command()
-@takes("redis")
+@takes("redis", audited=True)
 def sessions(
     command: Command,
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Only those of this operator.")] = None,
@@ -181,15 +181,20 @@ def sessions(
     end_all: Annotated[bool, typer.Option("--end-all", help="End every session that is listed.")] = False,
 ) -> None:
     """List the open sessions of the console, or end them."""
-    wanted = None if name is None else operator_name(name)
+    with all_mistakes() as mistakes:
+        wanted = None if name is None else mistakes.take(lambda: operator_name(name), "")
+        why, by = command.why_and_by(mistakes)
 
     async def work(connection: StoreConnection) -> tuple[list[ConsoleSession], int]:
         kept = connection.store.console_sessions
         found = [one for one in await kept.list() if wanted in (None, one.operator)]
+        # A proxy may sign in an operator that has no account here: then its sessions are all that is known of it.
+        if wanted is not None and not found and await connection.store.operators.get(wanted) is None:
+            raise OperatorUnknown(f"there is no operator {wanted!r}")
         if not end and not end_all:
             return found, 0
         chosen = [one.id for one in found if end_all or one.id in (end or ())]
-        return found, await kept.end(chosen)
+        return found, await kept.end(chosen, Attribution(by, why))
 
     found, ended = command.ask(work)
     if end or end_all:

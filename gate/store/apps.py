@@ -171,6 +171,7 @@ class Apps:
                 keys.gone(partition, app_key),
                 keys.audit(partition, app_key),
                 keys.nonces(partition, app_key),
+                keys.hook_last(partition, app_key),
             )
         ]
         # One command per key: in a Cluster each key has a slot of its own.

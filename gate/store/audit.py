@@ -35,14 +35,16 @@ TRIMMED_A_SCRIPT = 500
 MAX_LOOKED_AT = 50_000
 
 # Kinds of entries in addition to those of Changes. Their value is JSON. For a kick: `session`, `platform` if limited to it,
-# and `closed`, the number of Sessions. For a loss: `lost`, the number of facts.
-Noted = Literal["kick-ordered", "kicked", "facts-lost"]
+# and `closed`, the number of Sessions. For a loss: `lost`, the number of facts. For webhooks: `letters`, the number of dead
+# letters; or `webhook`, which of the App's two, and `outcome`.
+WebhookAct = Literal["webhooks-replayed", "webhooks-dropped", "webhook-tested"]
+Noted = Literal["kick-ordered", "kicked", "facts-lost", "webhooks-replayed", "webhooks-dropped", "webhook-tested"]
 NOTED: frozenset[str] = frozenset(get_args(Noted))
 
 # Kinds of entries in the deployment's audit.
 DeploymentKind = Literal[
     "app-created", "app-changed", "app-removed", "operator-added", "operator-changed", "operator-removed", "operator-signed-in",
-    "operator-refused", "facts-lost",
+    "operator-refused", "console-sessions-ended", "facts-lost",
 ]  # fmt: skip
 
 _CURSOR = re.compile(r"([1-9]\d{0,15})-(\d{1,16})-(\d{1,4})")
@@ -151,6 +153,20 @@ class Audit:
     ) -> None:
         """Replace the order by the number of Sessions closed."""
         await self._note(app_key, "kicked", user, attribution, {**_which(session, platform), "closed": closed}, ordered)
+
+    async def note_webhooks(
+        self,
+        app_key: str,
+        kind: WebhookAct,
+        attribution: Attribution,
+        value: Mapping[str, object],
+        instead_of: str = "",
+    ) -> str:
+        """Record what was done to the App's dead letters, or a test call. Returns the id of the entry.
+
+        An act is recorded before it is carried out; then an entry with its outcome takes the place of that one.
+        """
+        return await self._note(app_key, kind, b"", attribution, value, instead_of)
 
     async def note_loss(self, app_key: str, node: str, lost: int, why: str, *, in_app: bool = True) -> None:
         """Record that Redis lost facts that a node's Replica has: in the deployment's audit, and in the App's."""

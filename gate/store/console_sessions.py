@@ -16,7 +16,9 @@ from gate.core.operators import Operator, operator_name
 from gate.store import keys, scripts
 from gate.store.client import Client
 from gate.store.operators import unpacked_operator
+from gate.store.origin import packed_origin
 from gate.store.scripts import Call
+from gate.store.writer import UNEXPLAINED, Attribution
 
 SESSION_TTL_MS = 8 * 3_600_000
 """A working day."""
@@ -98,11 +100,17 @@ class ConsoleSessions:
         sessions = (_unpacked(row) for row in rows)
         return sorted((one for one in sessions if one.is_open(now_ms)), key=lambda one: (-one.seen_at_ms, one.id))
 
-    async def end(self, ids: Sequence[str]) -> int:
-        """End sessions, on every node. Returns how many of them there were."""
+    async def end(self, ids: Sequence[str], attribution: Attribution | None = None) -> int:
+        """End sessions, on every node. Returns how many of them there were.
+
+        With an attribution, the deployment's audit has an entry for each operator. A person who signs out leaves none.
+        """
         if not ids:
             return 0
-        (ended,) = await self._client.write([Call(scripts.CONSOLE_SESSION_END, [keys.console_sessions()], list(ids))])
+        by, why = attribution or UNEXPLAINED
+        args = [by, why, packed_origin(), "" if attribution is None else "1", *ids]
+        names = [keys.console_sessions(), keys.deployment_audit()]
+        (ended,) = await self._client.write([Call(scripts.CONSOLE_SESSION_END, names, args)])
         assert isinstance(ended, int)
         return ended
 

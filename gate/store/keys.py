@@ -22,6 +22,7 @@ that it may hold any bytes: the part before it has exactly the colons of the pat
     gate:{p}:jobs                  zset    <app>:<id> whose facts are to be erased -> how often a worker has claimed it
     gate:{p}:hooks                 stream  results to be sent to Apps' webhooks
     gate:{p}:hooks-dead            stream  results that were given up
+    gate:{p}:hook-last:<app>       hash    what became of the latest attempt to send one of them: at, outcome, problem
     gate:{p}:nonces:<app>          zset    a used nonce of a signature -> until when the signature may be valid, ms
     gate:{0}:deployment-audit      stream  changes of Apps and operators, and facts that were lost
     gate:{0}:console-sessions      hash    id of a session of the console -> whose it is, since when, its last request, JSON
@@ -87,7 +88,7 @@ PATTERNS: list[str] = [
     r"gate:\{\d{1,4}\}:(meta|log|jobs|hooks|hooks-dead)",
     r"gate:\{0\}:(apps|operators|console-sessions|settings|deployment-audit)",
     r"gate:\{0\}:badges-ended",  # cookies of version 0.6 that were signed out, which are no longer read
-    rf"gate:\{{\d{{1,4}}\}}:(bans|mutes|users|audit|gone|nonces):{_APP_KEY}",
+    rf"gate:\{{\d{{1,4}}\}}:(bans|mutes|users|audit|gone|nonces|hook-last):{_APP_KEY}",
     rf"gate:\{{0\}}:quota:{_APP_KEY}",
     rf"gate:\{{\d{{1,4}}\}}:{_USER_KEY}",
     r"gate:registry",
@@ -224,6 +225,11 @@ def hooks(partition: int) -> bytes:
 def dead_hooks(partition: int) -> bytes:
     """Results that could not be delivered."""
     return b"gate:{%d}:hooks-dead" % partition
+
+
+def hook_last(partition: int, app: str) -> bytes:
+    """What became of the latest attempt to send a result of a Partition's Users to the App."""
+    return b"gate:{%d}:hook-last:%b" % (partition, app.encode())
 
 
 def app_glob(app: str) -> bytes:

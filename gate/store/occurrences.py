@@ -28,7 +28,7 @@ _APP_SETS = re.compile(rb"gate:\{\d+\}:(bans|mutes|users|quota|gone):([A-Za-z0-9
 _STREAMS = re.compile(rb"gate:\{\d+\}:(log|hooks|hooks-dead|audit:([A-Za-z0-9_-]+))")
 _JOBS = re.compile(rb"gate:\{\d+\}:jobs")
 _NOT_OF_USERS = re.compile(
-    rb"gate:(\{\d+\}:(meta|apps|badges-ended|console-sessions|settings|nonces:.*)|nodes|registry|presence-id)",
+    rb"gate:(\{\d+\}:(meta|apps|badges-ended|console-sessions|settings|nonces:.*|hook-last:.*)|nodes|registry|presence-id)",
     re.DOTALL,
 )
 _STREAM_NAMES = {b"log": "the Changelog, until it is trimmed", b"hooks": "results to be sent to a webhook",

@@ -83,9 +83,11 @@ class Deliverer:
             app = await self._wanted(hook)
             problem = "" if app is None else await self._poster.post(app, app.webhook_url, form_of(hook), FORM_TYPE)
             if not problem:
-                await self._queue.done(hook)
+                await self._queue.done(hook, is_wanted=app is not None)
             elif hook.attempt > len(self._waits_ms):
                 await self._queue.bury(hook, problem)
+            else:
+                await self._queue.failed(hook, problem)
             outcome = "unwanted" if app is None else "delivered" if not problem else self._lost(hook, problem)
             self._count(outcome)
         except StoreUnavailable as away:  # it stays pending, and comes again

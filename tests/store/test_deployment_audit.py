@@ -8,6 +8,7 @@ import pytest
 from gate.core.model import AppFacts
 from gate.core.operators import Operator
 from gate.errors import InvalidInput
+from gate.store.console_sessions import ConsoleSession
 from gate.store.store import Store
 from gate.store.writer import Attribution
 
@@ -58,6 +59,19 @@ async def test_each_write_of_an_operator_has_its_kind(store: Store) -> None:
         ("operator-added", "bob", {"role": [None, "admin"]}),
         ("operator-changed", "bob", {"role": ["admin", "viewer"]}),
         ("operator-removed", "bob", {"role": ["viewer", None]}),
+    ]
+    assert all((one.by, one.why) == BECAUSE for one in page)
+
+
+async def test_sessions_that_an_operator_ended_are_in_it(store: Store) -> None:
+    for name, number in (("ann", 1), ("ann", 2), ("bob", 3)):
+        await store.console_sessions.open(ConsoleSession(id=f"{number}" * 16, operator=name))
+    assert await store.console_sessions.end(["1" * 16]) == 1
+    assert await entries(store) == []
+    assert await store.console_sessions.end(["2" * 16, "3" * 16, "4" * 16], BECAUSE) == 2
+    page, _ = await store.audit.deployment_page(100)
+    assert [(one.kind, one.about, one.value) for one in page] == [
+        ("console-sessions-ended", name, b'{"sessions":1}') for name in ("bob", "ann")
     ]
     assert all((one.by, one.why) == BECAUSE for one in page)
 

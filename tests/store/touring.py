@@ -14,7 +14,7 @@ from gate.store.lists import Group
 from gate.store.occurrences import occurrences
 from gate.store.store import Store
 from gate.store.sweep import Sweep
-from gate.store.writer import Attribution
+from gate.store.writer import UNEXPLAINED, Attribution
 
 APP = "default"
 USERS = [b"ann", b"bob", b"c\0\r\n:{9}", *(b"u%d" % number for number in range(20))]
@@ -44,6 +44,9 @@ WRITES: dict[str, Callable[[Store], Awaitable[object]]] = {
     "take hooks": lambda store: store.webhooks.take("n1", 10, [1]),
     "bury hook": lambda store: _bury(store),
     "replay hook": lambda store: _replay(store),
+    "hook failed": lambda store: _fail_hooks(store),
+    "drop hook": lambda store: store.webhooks.drop(["0:1-1"]),
+    "webhook audit": lambda store: store.audit.note_webhooks(APP, "webhooks-replayed", UNEXPLAINED, {"letters": 1}),
     "hook done": lambda store: _finish_hooks(store),
     "kick audit": lambda store: _kick(store),
     "audit trim": lambda store: store.audit.trim(APP, 1, 0),
@@ -58,7 +61,7 @@ WRITES: dict[str, Callable[[Store], Awaitable[object]]] = {
     "operator remove": lambda store: _remove_operator(store),
     "console session open": lambda store: store.console_sessions.open(CONSOLE_SESSION),
     "console session touch": lambda store: store.console_sessions.touch(CONSOLE_SESSION.id),
-    "console session end": lambda store: store.console_sessions.end([CONSOLE_SESSION.id]),
+    "console session end": lambda store: store.console_sessions.end([CONSOLE_SESSION.id], UNEXPLAINED),
     "nonce": lambda store: store.nonces.spend(APP, "nonce", 5_000),
     "settings": lambda store: settings.put_back(store.client, store.client, {settings.LEASE_TTL: "1"}),
     "sweep": lambda store: Sweep(store).run(6_000),
@@ -76,6 +79,9 @@ READS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "roll": lambda store: store.users.page(APP, 0, 10),
     "gone": lambda store: store.deactivation.page(APP, 0, 10),
     "dead hooks": lambda store: store.webhooks.dead(APP),
+    "dead hooks page": lambda store: store.webhooks.dead_page(APP, 10),
+    "dead hook": lambda store: store.webhooks.dead_letters(APP, ["0:1-1"]),
+    "hooks state": lambda store: store.webhooks.state(APP),
     "audit page": lambda store: store.audit.page(APP, 10),
     "audit of one": lambda store: store.audit.page(APP, 10, user=b"ann"),
     "occurrences": lambda store: occurrences(store.client, APP, b"ann"),
@@ -112,6 +118,11 @@ async def _bury(store: Store) -> None:
 
 async def _replay(store: Store) -> None:
     await store.webhooks.replay([dead.id for dead in await store.webhooks.dead(APP)])
+
+
+async def _fail_hooks(store: Store) -> None:
+    for hook in await store.webhooks.take("n1", 10, [0]):
+        await store.webhooks.failed(hook, "it answered 500")
 
 
 async def _finish_hooks(store: Store) -> None:

@@ -10,8 +10,10 @@ import msgspec
 import pytest
 
 from gate.core.model import AppFacts
+from gate.errors import InvalidInput
 from gate.store import keys
 from gate.store.store import Store
+from gate.store.webhook_queue import DeadWebhook
 from gate.webhooks.delivery import Deliverer
 from harness.servers import RedisServer
 from tests.webhooks.receiver import Receiver, receiving
@@ -118,6 +120,71 @@ async def test_it_is_given_up_listed_and_replayed(store: Store, receiver: Receiv
     await deliver_all(store, outcomes)
     assert receiver.callbacks[-1].form == receiver.callbacks[0].form
     assert outcomes == {"failed": 3, "dead": 1, "delivered": 1}
+
+
+async def test_the_state_of_an_app_counts_its_own_results(store: Store, receiver: Receiver) -> None:
+    other = msgspec.structs.replace(APP, key="other", webhook_url=receiver.url)
+    await store.apps.create(other, NOW)
+    assert await store.webhooks.state("default") == (0, 0, 0, 0, True, None)
+    await store.deactivation.reactivate("other", [b"x1", b"x2"], NOW, 0)
+    await store.deactivation.reactivate("default", [b"ann", b"bob", b"eve"], NOW, 0)
+    state = await store.webhooks.state("default")
+    assert (state.waiting, state.under_way, state.tried, state.is_complete) == (3, 0, 0, True)
+    assert state.oldest_ms > 1_700_000_000_000
+    await store.webhooks.take("dying", 10, [60_000])
+    assert (await store.webhooks.state("default")).under_way == 3
+
+
+async def test_the_last_outcome_is_kept_until_the_app_is_removed(store: Store, receiver: Receiver) -> None:
+    await store.deactivation.reactivate("default", [b"ann"], NOW, 0)
+    receiver.statuses = [503]
+    async with Deliverer(store.webhooks, store.apps, "node", waits_ms=SOON) as deliverer:
+        await deliverer.run_once()
+        await deliverer.drain()
+    last = (await store.webhooks.state("default")).last
+    assert last is not None and (last.outcome, last.problem) == ("failed", "it answered 503")
+    await deliver_all(store, Counter())
+    last = (await store.webhooks.state("default")).last
+    assert last is not None and (last.outcome, last.problem) == ("dead", "it answered 503")
+    receiver.statuses = [200]
+    await store.webhooks.replay([dead.id for dead in await store.webhooks.dead("default")])
+    await deliver_all(store, Counter())
+    last = (await store.webhooks.state("default")).last
+    assert last is not None and (last.outcome, last.problem) == ("delivered", "")
+    await store.apps.remove("default", NOW)
+    assert (await store.webhooks.state("default")).last is None
+
+
+async def test_dead_letters_come_in_pages_and_may_be_dropped(
+    store: Store, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gate.store.webhook_queue.DEAD_A_STEP", 3)
+    await store.apps.create(msgspec.structs.replace(APP, key="other", webhook_url=receiver.url), NOW)
+    receiver.statuses = [503]
+    users = [b"u%d" % number for number in range(11)]
+    await store.deactivation.reactivate("default", users, NOW, 0)
+    await store.deactivation.reactivate("other", users, NOW, 0)
+    await deliver_all(store, Counter())
+    found: list[DeadWebhook] = []
+    cursor, pages = None, 0
+    while pages == 0 or cursor is not None:
+        page, cursor = await store.webhooks.dead_page("default", 4, cursor)
+        found, pages = [*found, *page], pages + 1
+    assert {one.id for one in found} == {one.id for one in await store.webhooks.dead("default")}
+    moments = [one.gave_up_ms for one in found]
+    assert moments == sorted(moments, reverse=True)
+    assert sorted(one.hook.user for one in found) == sorted(users)
+    assert pages >= 3
+    foreign = (await store.webhooks.dead("other"))[0].id
+    assert await store.webhooks.dead_letters("default", [found[0].id, foreign, "0:1-1"]) == [found[0]]
+    assert await store.webhooks.drop([found[0].id]) == 1
+    assert await store.webhooks.drop([found[0].id]) == 0
+    assert len(await store.webhooks.dead("default")) == 10
+    for wrong in ("x", "1-2", "99999-1-1-1"):
+        with pytest.raises(InvalidInput):
+            await store.webhooks.dead_page("default", 4, wrong)
+    with pytest.raises(InvalidInput):
+        await store.webhooks.drop(["9999:1-1"])
 
 
 async def test_an_address_without_a_listener(store: Store, receiver: Receiver) -> None:

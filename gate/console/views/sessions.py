@@ -10,6 +10,7 @@ from gate.console.request_context import ConsoleContext
 from gate.core.operators import may
 from gate.errors import InvalidInput, StoreUnavailable
 from gate.store.console_sessions import ConsoleSession
+from gate.store.writer import Attribution
 
 MAX_SESSION_CHARS = 64
 
@@ -33,7 +34,8 @@ async def end(context: ConsoleContext) -> web.Response:
     if not session or len(session) > MAX_SESSION_CHARS:
         raise InvalidInput("session", "must be the id of a session")
     reached = {one.id for one in await _reached(context)}
-    await context.deps.store.console_sessions.end([session] if session in reached else [])
+    because = Attribution(context.operator.operator.name, "")
+    await context.deps.store.console_sessions.end([session] if session in reached else [], because)
     return see_other(f"{PREFIX}sessions")
 
 

@@ -72,6 +72,9 @@ class AuditLine(Struct, kw_only=True):
     platform: str | UnsetType = UNSET
     closed: int | UnsetType = UNSET
     lost: int | UnsetType = UNSET
+    letters: int | UnsetType = UNSET
+    webhook: str | UnsetType = UNSET
+    outcome: str | UnsetType = UNSET
     actor: str
     reason: str
     by: AuditBy
