@@ -32,6 +32,7 @@ class Receiver:
         self.statuses = [200]
         self.callbacks: list[Callback] = []
         self.url = ""
+        self.text = "whatever"
 
     async def take(self, request: web.BaseRequest) -> web.Response:
         body = await request.read()
@@ -42,7 +43,7 @@ class Receiver:
         if not status:
             await asyncio.Event().wait()
         headers = {"Location": f"{self.url}/elsewhere"} if 300 <= status < 400 else {}
-        return web.Response(status=status, headers=headers, text="whatever")
+        return web.Response(status=status, headers=headers, text=self.text)
 
 
 @asynccontextmanager

@@ -1,0 +1,114 @@
+"""A test call: one signed sample to one of an App's webhooks, and what came back.
+
+It is the deliverer's POST (`posting`), with the same address, signature, time limit and no redirects. A person sees the status,
+the time it took and the first bytes of the answer. An answer's text could show what only this machine or its network may reach,
+so whose it is decides who sees it (`may_show_text`). Used by the console and by `gate webhooks test`.
+"""
+
+from __future__ import annotations
+
+import socket
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Literal, NamedTuple
+
+from aiohttp import ClientResponse
+from aiohttp.connector import AddrInfoType
+
+from gate.clock import monotonic_ms
+from gate.core.model import AppFacts
+from gate.core.operators import Operator, may
+from gate.core.presence import Cursor, Event
+from gate.core.shown import shown_text
+from gate.errors import Refused
+from gate.store.webhook_queue import QueuedWebhook
+from gate.webhooks.callback import form_of
+from gate.webhooks.delivery import FORM_TYPE
+from gate.webhooks.posting import FAULTS, Poster, problem_of
+from gate.webhooks.presence_body import JSON_TYPE, body_of
+
+Webhook = Literal["results", "presence"]
+SHOWN_BYTES = 512
+SAMPLE_USER = b"gate-test"
+SAMPLE_OPERATION = "TEST-TEST-TEST-TEST"
+"""A receiver recognizes samples by these: no operation that Gate makes has such an id."""
+
+
+class Trial(NamedTuple):
+    """What a test call got. Without an answer `status` is 0 and `problem` says why."""
+
+    status: int
+    took_ms: int
+    text: str
+    addresses: tuple[str, ...]
+    """What the host's name led to, as far as it was tried."""
+    problem: str
+
+    @property
+    def outcome(self) -> str:
+        """In a few words, for the audit."""
+        return self.problem or f"it answered {self.status}"
+
+
+async def try_webhook(app: AppFacts, webhook: Webhook, now_ms: int) -> Trial:
+    """Send a sample. Raises `Refused` if the App has no such webhook."""
+    address = app.webhook_url if webhook == "results" else app.presence_webhook_url
+    if not address:
+        setting = "webhook_url" if webhook == "results" else "presence_webhook_url"
+        raise Refused(f"the App has no such webhook: its setting {setting} is empty")
+    body, content_type = _sample(app, webhook, now_ms)
+    addresses: list[str] = []
+
+    def opened(info: AddrInfoType) -> socket.socket:
+        # What is connected to, whatever the name leads to a moment later.
+        addresses.append(str(info[4][0]))
+        made = socket.socket(*info[:3])
+        made.setblocking(False)
+        return made
+
+    started_ms = monotonic_ms()
+    took_ms = 0
+    status, text, problem = 0, "", ""
+    async with Poster(opened) as poster:
+        try:
+            async with poster.call(app, address, body, content_type) as answer:
+                status, took_ms = answer.status, monotonic_ms() - started_ms
+                text = await _beginning(answer)
+        except FAULTS as fault:
+            # An answer whose body breaks off has a status nevertheless.
+            if not status:
+                problem, took_ms = problem_of(fault), monotonic_ms() - started_ms
+    return Trial(status, took_ms, text, tuple(addresses), problem)
+
+
+def may_show_text(addresses: tuple[str, ...], operator: Operator) -> bool:
+    """Whether an answer from there may be shown to this operator.
+
+    From a public address to each; from a private one, or this machine's own, to an admin of all Apps; from a link-local one,
+    where clouds serve a machine's credentials, to none.
+    """
+    found = [_plain(address) for address in addresses]
+    if not found or any(one.is_link_local for one in found):
+        return False
+    is_public = all(one.is_global for one in found)
+    return is_public or (may(operator.role, "admin") and operator.apps is None)
+
+
+def _plain(address: str) -> IPv4Address | IPv6Address:
+    """The address; of an IPv4 address that is written as IPv6, that one."""
+    found = ip_address(address.partition("%")[0])
+    return found.ipv4_mapped or found if isinstance(found, IPv6Address) else found
+
+
+def _sample(app: AppFacts, webhook: Webhook, now_ms: int) -> tuple[bytes, str]:
+    if webhook == "presence":
+        event = Event(Cursor("0", 0, 0), "online", SAMPLE_USER, SAMPLE_OPERATION, "Web", b"gate-test", "", "", now_ms)
+        return body_of([event]), JSON_TYPE
+    return form_of(QueuedWebhook(0, "", 1, app.key, SAMPLE_USER, SAMPLE_OPERATION, "0", "0", now_ms)), FORM_TYPE
+
+
+async def _beginning(answer: ClientResponse) -> str:
+    """The first bytes of the body, as one line of text."""
+    read = b""
+    while len(read) < SHOWN_BYTES and (more := await answer.content.read(SHOWN_BYTES - len(read))):
+        read += more
+    return shown_text(read.decode("utf-8", "replace"))
