@@ -106,9 +106,13 @@ def html(
     language: Language, template: str, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any
 ) -> web.Response:
     """A template, filled."""
-    found = TEMPLATES[language.code].get_template(template)
-    body = found.render(_SIGNED_OUT | values).encode("utf-8", "backslashreplace")
+    body = rendered(language, template, **_SIGNED_OUT | values).encode("utf-8", "backslashreplace")
     return web.Response(body=body, status=status, headers={"Content-Type": HTML, **NOT_KEPT, **(headers or {})})
+
+
+def rendered(language: Language, template: str, **values: Any) -> str:
+    """A template as text: a part of a page."""
+    return TEMPLATES[language.code].get_template(template).render(values)
 
 
 def in_languages(place: str) -> list[tuple[Language, str]]:
@@ -150,8 +154,13 @@ def below(public_path: str, response: web.StreamResponse) -> web.StreamResponse:
             cookie["path"] = public_path + cookie["path"]
         if isinstance(response, web.Response) and response.headers.get("Content-Type") == HTML:
             assert isinstance(response.body, bytes), "as `html` makes it"
-            response.body = response.body.replace(b'="/console/', f'="{public_path}/console/'.encode())
+            response.body = public_html(response.body, public_path)
     return response
+
+
+def public_html(html: bytes, public_path: str) -> bytes:
+    """HTML whose links are of the path that the browser sees."""
+    return html.replace(b'="/console/', f'="{public_path}/console/'.encode()) if public_path else html
 
 
 def facts_age(deps: Deps, language: Language) -> str:

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from gate.console import PREFIX
 from gate.console.languages import LANGUAGE_COOKIE, LANGUAGES, N_, Language, chosen
+from gate.console.live import ended
 from gate.console.page_table import Page, View, section
 from gate.console.pages import LANGUAGE_FIELD, SEAL, below, facts_age, html, see_other
 from gate.console.request_context import SESSION_COOKIE, ConsoleContext, FormForeign, LastRead, Section
@@ -120,7 +121,7 @@ class ConsoleRouter:
         )
         request[_IS_KNOWN] = context.known is not None
         if context.known is None:
-            return see_other(sign_in_place(request))
+            return ended() if page is not None and page.renewed else see_other(sign_in_place(request))
         request[WHO] = {"operator": context.known.operator.name}
         called_by(request, deps, "operator", context.known.operator.name)
         if page is None:

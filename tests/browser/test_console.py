@@ -15,7 +15,7 @@ ODD_QUERIES = (
     "%7B%7B7*7%7D%7D",
 )
 LOOK_AGAIN = "document.dispatchEvent(new Event('visibilitychange'))"
-"""What the script does every quarter of a minute, it does too when the tab is looked at again."""
+"""A tab that is looked at again opens its stream again."""
 WITHOUT_LABEL = """
     [...document.querySelectorAll("input:not([type=hidden]), select")].filter(one => !one.labels.length).length
 """
@@ -63,12 +63,12 @@ async def test_an_open_page_shows_old_numbers_and_that_the_operator_signed_out(t
     tab = await tabs.new()
     tab.expected = ["net::ERR_FAILED"]
     await tab.open("online")
-    await tab.page.route("**/online/part", lambda route: route.abort())
+    await tab.page.route("**/online/live", lambda route: route.abort())
     await tab.page.evaluate(LOOK_AGAIN)
     await expect(tab.page.get_by_role("status")).to_contain_text("this node does not answer")
-    await tab.page.unroute("**/online/part")
+    await tab.page.unroute("**/online/live")
     await tab.page.evaluate(LOOK_AGAIN)
-    await expect(tab.page.locator("#not-fresh")).to_be_hidden()
+    await expect(tab.page.locator(".stale")).to_be_hidden()
     await tab.context.clear_cookies()
     await tab.page.evaluate(LOOK_AGAIN)
     await expect(tab.page.get_by_role("heading", name="Sign in to Gate")).to_be_visible()
@@ -128,7 +128,7 @@ async def test_another_session_of_ones_own_is_ended(tabs: Tabs, width: int) -> N
     other, tab = await tabs.new(), await tabs.new(viewport={"width": width, "height": 800})
     await other.open("online")
     await tab.open("online")
-    await tab.page.get_by_title("Sessions of the console").click()
+    await tab.page.get_by_role("link", name="Sessions", exact=True).click()
     await expect(tab.page.get_by_role("heading", name="Sessions of the console")).to_be_visible()
     assert await tab.page.evaluate(TOO_WIDE) == []
     ends = tab.page.get_by_role("button", name="End the session")
@@ -183,7 +183,7 @@ async def test_with_redis_hanging_the_pages_go_on(site: Site, tabs: Tabs) -> Non
     await stranger.page.goto(f"{site.service.http}/console/")
     with site.server.paused():
         await tab.page.evaluate(LOOK_AGAIN)
-        await expect(tab.page.locator("#live")).to_contain_text("can not be reached")
+        await expect(tab.page.locator("[data-live]")).to_contain_text("can not be reached")
         await tab.open("user?user=cleo")
         await expect(tab.page.get_by_role("alert")).to_contain_text("Redis can not be reached.")
         await expect(tab.page.get_by_role("alert")).to_contain_text("its facts are")

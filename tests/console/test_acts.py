@@ -121,7 +121,7 @@ async def test_an_operator_of_some_apps_is_kept_from_the_deployment(
         return web.Response(text="shown")
 
     monkeypatch.setitem(OF_ALL, "whole", Page("whole", show, title="Whole", of_all_apps=True))
-    visitor = await place.visitor("admin")
+    visitor = await place.visitor()
     assert "Whole" in (await visitor.app("check")).text
     assert (await visitor.get("/console/whole")).page == "shown"
     await place.world.store.operators.change(

@@ -15,7 +15,7 @@ from tests.http.world import running_world
 
 PUBLIC = "https://im.example/gate/one"
 PATH = "/gate/one"
-LINK = re.compile(r'(?:href|src|action|data-source)="([^"#?][^"]*)"')
+LINK = re.compile(r'(?:href|src|action|data-live)="([^"#?][^"]*)"')
 
 
 class Proxied(Visitor):
@@ -41,7 +41,8 @@ async def test_every_link_redirect_and_cookie_is_below_the_public_path(
         done = await visitor.sign_in(Origin="https://im.example")
         cookie = done.cookies[SESSION_COOKIE]
         assert (done.place, cookie["path"], cookie["secure"]) == (f"{PATH}/console/", f"{PATH}/console/", True)
-        links = {link for page in (form, await visitor.app("check?from=a&to=b"), await visitor.app("user?user=a"))
+        links = {link for page in (form, await visitor.app("check?from=a&to=b"), await visitor.app("user?user=a"),
+                                     await visitor.app("online"))
                  for link in LINK.findall(page.page)}  # fmt: skip
         assert len(links) > 5
         assert {link for link in links if not link.startswith(f"{PATH}/console/")} == set()

@@ -160,9 +160,11 @@ async def test_a_cookie_is_accepted_for_a_while_with_redis_away(place: Place) ->
 async def test_an_invalid_cookie_opens_nothing(place: Place, cookie: str) -> None:
     visitor = Visitor(place.world, "stranger")
     visitor.cookies[SESSION_COOKIE] = cookie
-    for target in ("", f"{place.world.app.key}/online", f"{place.world.app.key}/online/part", "nothing/at/all"):
+    for target in ("", f"{place.world.app.key}/online", "nothing/at/all"):
         shown = await visitor.get(f"/console/{target}")
         assert shown.status == 303 and shown.place.startswith("/console/sign-in")
+    async with visitor.live("online/live") as events:
+        assert [event async for event, _ in events] == ["end"]
     kick = await visitor.post(f"/console/{place.world.app.key}/user/kick?user=a", {"session": "all"})
     assert (kick.status, kick.place) == (303, "/console/sign-in")
 

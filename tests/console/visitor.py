@@ -5,11 +5,13 @@ from __future__ import annotations
 import html
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from http.cookies import Morsel
 from typing import NamedTuple
 from urllib.parse import quote_plus
 
+from aiohttp import ClientResponse
 from multidict import CIMultiDictProxy
 from yarl import URL
 
@@ -79,6 +81,21 @@ class Visitor:
         all_headers = {"Content-Type": "application/x-www-form-urlencoded", "Origin": self.world.url, **headers}
         return await self._send("POST", target, body, all_headers)
 
+    @asynccontextmanager
+    async def live(self, target: str) -> AsyncIterator[AsyncIterator[tuple[str, str]]]:
+        """The stream of a page of the test's App: (event, data), one after another."""
+        url = URL(f"{self.world.url}/console/{self.world.app.key}/{target}", encoded=True)
+        async with self.world.session.get(url, headers={"Cookie": self._cookie}, allow_redirects=False) as response:
+            assert response.status == 200, response.status
+            assert response.content_type == "text/event-stream"
+            yield _events(response)
+
+    async def part(self, target: str) -> str:
+        """What a person reads of the first part that the stream of a page sends."""
+        async with self.live(target) as events:
+            _, data = await anext(events)
+        return " ".join(html.unescape(_TAG.sub(" ", data)).split())
+
     @staticmethod
     def hidden(shown: Shown) -> dict[str, str]:
         """The hidden fields of a page in which each name is once, but for the token's."""
@@ -97,9 +114,13 @@ class Visitor:
         given: dict[str, str | bytes] = {"form_token": token, "session": session, **fields}
         return await self.post(f"/console/{self.world.app.key}/user/kick?user={user}", given)
 
+    @property
+    def _cookie(self) -> str:
+        return "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+
     async def _send(self, method: str, target: str, body: bytes | None, headers: dict[str, str]) -> Shown:
         if self.cookies:
-            headers = {**headers, "Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
+            headers = {**headers, "Cookie": self._cookie}
         url = URL(self.world.url + target, encoded=True)
         async with self.world.session.request(
             method, url, data=body, headers=headers, allow_redirects=False
@@ -112,3 +133,16 @@ class Visitor:
                 else:
                     self.cookies[name] = morsel.value
             return Shown(response.status, response.headers, raw.decode(), cookies)
+
+
+async def _events(response: ClientResponse) -> AsyncIterator[tuple[str, str]]:
+    event, data = "", []
+    async for packed in response.content:
+        name, _, value = packed.decode().rstrip("\n").partition(": ")
+        if name == "event":
+            event = value
+        elif name == "data":
+            data.append(value)
+        elif event:
+            yield event, "\n".join(data)
+            event, data = "", []

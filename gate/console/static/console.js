@@ -35,40 +35,62 @@
   setInterval(countDown, 1000);
 })();
 
+// The parts of `[data-live]` follow a stream of server-sent events. A hidden tab closes its stream: a browser opens six
+// connections to a host at most.
 (() => {
-  const live = document.getElementById("live");
-  const notFresh = document.getElementById("not-fresh");
-  if (live === null || notFresh === null) return;
-  const PATIENCE_MS = 10000;
-  let isAsking = false;
+  const live = document.querySelector("[data-live]");
+  const stale = document.querySelector(".stale");
+  if (live === null || stale === null) return;
+  const AGAIN_MS = 5000;
+  const parts = [...live.querySelectorAll("[data-part]")];
+  let source = null;
+  let again = 0;
   let freshAt = new Date();
 
-  async function refresh() {
-    if (document.hidden || isAsking) return;
-    isAsking = true;
-    try {
-      const answer = await fetch(live.dataset.source, {
-        cache: "no-store",
-        redirect: "manual",
-        signal: AbortSignal.timeout(PATIENCE_MS),
-      });
-      if (answer.type === "opaqueredirect") {
-        location.reload(); // signed out: the page itself leads to the form
-        return;
-      }
-      if (!answer.ok) throw new Error(`status ${answer.status}`);
-      live.innerHTML = await answer.text();
-      freshAt = new Date();
-      notFresh.hidden = true;
-    } catch {
-      const moment = freshAt.toISOString().slice(0, 19).replace("T", " ");
-      notFresh.textContent = notFresh.dataset.text.replace("{moment}", `${moment}Z`);
-      notFresh.hidden = false;
-    } finally {
-      isAsking = false;
+  function renew(part, html) {
+    const focused = part.contains(document.activeElement) ? document.activeElement.id : "";
+    const opened = [...part.querySelectorAll("details[open][id]")].map((one) => one.id);
+    part.innerHTML = html;
+    for (const id of opened) document.getElementById(id)?.setAttribute("open", "");
+    if (focused !== "") document.getElementById(focused)?.focus({ preventScroll: true });
+    document.dispatchEvent(new CustomEvent("renewed", { detail: part }));
+  }
+
+  function heard() {
+    freshAt = new Date();
+    stale.hidden = true;
+  }
+
+  function lost() {
+    stale.textContent = stale.dataset.text.replace("{moment}", `${freshAt.toISOString().slice(0, 19).replace("T", " ")}Z`);
+    stale.hidden = false;
+    if (source.readyState === EventSource.CLOSED) {
+      // Refused: a browser does not try again by itself then.
+      clearTimeout(again);
+      again = setTimeout(open, AGAIN_MS);
     }
   }
 
-  setInterval(refresh, Number(live.dataset.everyMs));
-  document.addEventListener("visibilitychange", refresh);
+  function open() {
+    close();
+    source = new EventSource(live.dataset.live);
+    source.onopen = heard;
+    source.onerror = lost;
+    source.addEventListener("end", () => location.reload()); // signed out: the page itself leads to the form
+    for (const part of parts) {
+      source.addEventListener(part.id, (event) => {
+        renew(part, event.data);
+        heard();
+      });
+    }
+  }
+
+  function close() {
+    clearTimeout(again);
+    source?.close();
+  }
+
+  document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
+  window.addEventListener("pagehide", close);
+  if (!document.hidden) open();
 })();

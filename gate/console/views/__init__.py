@@ -29,7 +29,7 @@ OF_ALL = by_path(
 OF_APP = by_path(
     Page("", online.begin),
     Page("online", online.show, title=N_("Overview")),
-    Page("online/part", online.part, renewed=True),
+    Page("online/live", online.live, renewed=True),
     Page("user", user.show, title=N_("Users")),
     Page("user/kick", None, kick.kick),
     Page("check", check.show, title=N_("May A message B?")),

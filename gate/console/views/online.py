@@ -1,6 +1,6 @@
 """How many are online: now, by platform and by Gateway, and as lines over the last hour.
 
-`online/part` is the same without the page around it: what `console.js` puts in the place of the old every quarter of a minute.
+`online/live` sends what changes of it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 from aiohttp import web
 
 from gate.console import PREFIX, charts
-from gate.console.pages import html, page, see_other
+from gate.console.live import Part, stream
+from gate.console.pages import page, rendered, see_other
 from gate.console.request_context import ConsoleContext
-from gate.core.presence import SAMPLE_EVERY_MS, Counts, Lease, Sample
+from gate.core.presence import Counts, Lease, Sample
 from gate.errors import StoreUnavailable
 
 SHOWN_MS = 3_600_000
@@ -38,13 +39,17 @@ async def begin(context: ConsoleContext) -> web.Response:
 
 async def show(context: ConsoleContext) -> web.Response:
     """The page."""
-    return page(context, "online.html", every_ms=SAMPLE_EVERY_MS, **await _numbers(context))
+    return page(context, "online.html", **await _numbers(context))
 
 
-async def part(context: ConsoleContext) -> web.Response:
+async def _part(context: ConsoleContext) -> str:
     """What changes of it."""
-    values = {"away": context.operator.away} | await _numbers(context)
-    return html(context.language, "online_part.html", now_ms=context.now_ms, **values)
+    values = {"away": context.operator.away, "app": context.app} | await _numbers(context)
+    return rendered(context.language, "online_part.html", now_ms=context.now_ms, **values)
+
+
+live = stream(Part("numbers", _part, 2_000))
+"""What changes of it, as it changes."""
 
 
 async def _numbers(context: ConsoleContext) -> dict[str, Any]:
