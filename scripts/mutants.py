@@ -1,11 +1,12 @@
 """`make mutants`: change the code of a decision in one place, and see whether a test fails.
 
-    .venv/bin/python scripts/mutants.py [--native | --python] [--json] [GLOB...]
+    .venv/bin/python scripts/mutants.py [--native | --python] [--json] [--continue] [GLOB...]
 
-Python's mutants are made and run by mutmut (`[tool.mutmut]` of pyproject.toml names files and tests); it can't read C, so the
-decision of the compiled core is changed here, an operator at a time, and built and asked again by `NATIVE_TESTS`. Both work in
-a copy of the tree, `build/mutants`, so that files may be changed meanwhile; the log of mutmut is there as well. A GLOB of
-mutmut's names runs only those: 'gate.core.token.*'.
+Python's mutants are made by mutmut (`[tool.mutmut]` of pyproject.toml names files and tests), which also finds the tests that
+call each function, and tried by `scripts/mutant_runner.py`; mutmut can't read C, so the decision of the compiled core is
+changed here, an operator at a time, and built and asked again by `NATIVE_TESTS`. Both work in a copy of the tree,
+`build/mutants`, so that files may be changed meanwhile; the log is there as well, and the results so far, with which
+`--continue` goes on. A GLOB of mutmut's names runs only those: 'gate.core.token.*'.
 
 A mutant that no test finds must stand in `tests/mutants.toml`, with the reason why it may survive. Exit status 1 if one
 does not, or if more than `MAX_SURVIVING` of them survive.
@@ -14,14 +15,13 @@ does not, or if more than `MAX_SURVIVING` of them survive.
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import json
 import os
 import re
-import resource
 import shutil
 import subprocess
 import sys
-import time
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -31,11 +31,12 @@ ROOT = Path(__file__).parents[1]
 REASONS = ROOT / "tests/mutants.toml"
 TREE = ROOT / "build/mutants"
 LOG = TREE / "run.log"
+RESULTS = TREE / "results.jsonl"
+LEAST = "gate.core.signature.*"
+"""What mutmut runs itself: it makes all mutants, and looks which tests call what, however few it is to run."""
 SEARCHES = {"GATE_TEST_SEED": "1", "GATE_TEST_EXAMPLES": "0.1"}
 """The same draws for each mutant, and few: a mutant that only a long search finds needs a case of its own."""
 MAX_SURVIVING = 0.05
-MAX_DATA_BYTES = 2 << 30
-"""For each process: a mutant may also fill memory for ever. Not the address space, of which the map of a Replica takes 1 TB."""
 SHOW_EVERY_S = 30
 BUILD_AND_TEST_TIMEOUT_S = 300
 """A mutant may loop for ever: that is found as well as a wrong answer is."""
@@ -69,33 +70,38 @@ class Mutant(NamedTuple):
 
 
 def python_mutants(globs: Sequence[str]) -> Iterator[Mutant]:
-    """mutmut's, run side by side; a mutant that no test calls survives."""
+    """mutmut's; one that no test calls survives."""
     mutmut = str(Path(sys.executable).parent / "mutmut")
-    environment = {**os.environ, **SEARCHES}
-    with LOG.open("wb") as out:
-        running = subprocess.Popen(
-            [mutmut, "run", *globs], cwd=TREE, env=environment, stdout=out, stderr=subprocess.STDOUT
-        )
-    resource.prlimit(running.pid, resource.RLIMIT_DATA, (MAX_DATA_BYTES, MAX_DATA_BYTES))
-    with running:
-        while running.poll() is None:
-            time.sleep(SHOW_EVERY_S)
-            print(f"mutants: {_last_count()}", file=sys.stderr, flush=True)
-    if running.returncode != 0:
-        raise SystemExit(f"mutants: mutmut ended with {running.returncode}: see {LOG}")
-    listed = _output([mutmut, "results", "--all", "true"])
-    for name, outcome in re.findall(r"^\s*(\S+__mutmut_\d+): (.+)$", listed, re.MULTILINE):
-        if outcome == "not checked":
+    made = TREE / "mutants"
+    if not (made / "mutmut-stats.json").exists():
+        _run([mutmut, "run", LEAST], TREE)
+    _run([sys.executable, "-m", "scripts.mutant_runner", str(RESULTS), *globs], made)
+    for line in RESULTS.read_text().splitlines():
+        tried = json.loads(line)
+        name, survived = tried["name"], tried["outcome"] in ("survived", "no tests")
+        if globs and not any(fnmatch.fnmatch(name, glob) for glob in globs):
             continue
-        survived = outcome in ("survived", "no tests")
         shown = _output([mutmut, "show", name]) if survived else ""
         file = "/".join(name.split(".")[:-1]) + ".py"
         yield Mutant(file, _lines(shown, "-"), _lines(shown, "+"), survived)
 
 
-def _last_count() -> str:
-    counts = re.findall(rb"\d+/\d+", LOG.read_bytes()[-4_000:])
-    return counts[-1].decode() if counts else "getting ready"
+def _run(command: list[str], folder: Path) -> None:
+    """Run it to its end, and say how far it is."""
+    environment = {**os.environ, **SEARCHES, "PYTHONPATH": str(folder)}
+    with (
+        LOG.open("wb") as out,
+        subprocess.Popen(command, cwd=folder, env=environment, stdout=out, stderr=subprocess.STDOUT) as running,
+    ):
+        while True:
+            try:
+                status = running.wait(SHOW_EVERY_S)
+                break
+            except subprocess.TimeoutExpired:
+                tried = len(RESULTS.read_text().splitlines()) if RESULTS.exists() else 0
+                print(f"mutants: {tried} tried", file=sys.stderr, flush=True)
+    if status != 0:
+        raise SystemExit(f"mutants: {command[0]} ended with {status}: see {LOG}")
 
 
 def _output(command: list[str]) -> str:
@@ -172,10 +178,12 @@ def main() -> int:
     asked.add_argument("--native", action="store_true", help="only the compiled core")
     asked.add_argument("--python", action="store_true", help="only Python")
     asked.add_argument("--json", action="store_true", help="print the survivors as JSON")
+    asked.add_argument("--continue", action="store_true", dest="goes_on", help="keep the copy and its results so far")
     asked.add_argument("globs", nargs="*", metavar="GLOB", help="only these of Python")
     args = asked.parse_args()
     both = args.native == args.python
-    copy_tree()
+    if not args.goes_on:
+        copy_tree()
     mutants = [
         *(python_mutants(args.globs) if both or args.python else ()),
         *(native_mutants() if both or args.native else ()),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from gate.core.app_secrets import MAX_TOKEN_KEYS, app_secret, with_new_secret, without_old_secret
+from gate.core.app_secrets import MAX_TOKEN_KEYS, app_secret, caller_with, with_new_secret, without_old_secret
 from gate.core.decide import FactsView
 from gate.core.model import NO_FACTS, AppFacts, UserFacts
 from gate.core.operators import ROLES, may, new_password, operator_name
+from gate.core.scopes import app_caller
 from gate.core.token import mint, verify
 from gate.errors import InvalidInput, Refused, TokenRefused
 
@@ -83,13 +84,34 @@ def test_secrets_that_are_none_are_not_repeated(value: str) -> None:
     assert not value or value not in str(refusal.value)
 
 
+def test_a_secret_is_not_spelt_as_a_sealed_one() -> None:
+    with pytest.raises(InvalidInput) as refusal:
+        app_secret("enc:1:" + "x" * 20)
+    assert str(refusal.value) == "secret: must not begin with enc:1:, as sealed secrets do"
+
+
+def test_a_stored_secret_of_any_bytes_stands_for_the_app() -> None:
+    app = AppFacts(key="app", secrets=("\udcff-secret",))
+    assert caller_with(app, b"\xff-secret") == app_caller("app")
+    assert caller_with(app, b"?-secret") is None
+
+
 def test_a_short_secret_needs_its_flag() -> None:
     for short in ("x" * 8, "x" * 19):
         with pytest.raises(InvalidInput) as refusal:
             app_secret(short, flag="--short-secret")
         assert "must be 20 to 128" in str(refusal.value) and "--short-secret allows 8" in str(refusal.value)
         assert app_secret(short, allows_short=True) == short
-    assert app_secret("x" * 20) == "x" * 20
+    assert app_secret("x" * 20) == "x" * 20 and app_secret("x" * 128) == "x" * 128
+    for wrong, flag in (
+        ("x" * 19, ""),
+        ("x" * 129, "--short-secret"),
+        ("x" * 18 + " ", "--short-secret"),
+        ("x" * 7, "--f"),
+    ):
+        with pytest.raises(InvalidInput) as refusal:
+            app_secret(wrong, flag=flag)
+        assert str(refusal.value) == "secret: must be 20 to 128 printable ASCII characters without spaces"
     with pytest.raises(InvalidInput):
         app_secret("x" * 7, allows_short=True)
 

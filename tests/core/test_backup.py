@@ -26,6 +26,7 @@ from gate.core.backup import (
     Rows,
     UserKey,
     chunks,
+    count_of,
 )
 from gate.errors import BackupDamaged, BackupForeign
 from harness.seeds import seed
@@ -71,6 +72,22 @@ def read(content: bytes) -> list[Record]:
 @given(RECORDS)
 def test_what_was_written_is_read(records: list[Record]) -> None:
     assert read(written(records)) == records
+
+
+def test_what_a_record_counts_for() -> None:
+    """A User's facts are one entry, each row and each entry of a stream is one."""
+    assert [count_of(record) for record in SOME] == [1, 1, 1]
+    assert count_of(UserKey("user", "shop", b"ann", [b"a", b"1", b"b", b"2"])) == 1
+    assert count_of(UserKey("user", "shop", b"ann", [])) == 0
+    assert count_of(UserKey("black", "shop", b"ann", [b"a", b"1", b"b", b"2"])) == 2
+    assert count_of(Entries("audit", "shop", [])) == 0
+
+
+def test_nothing_is_known_of_the_end_before_it_is_read() -> None:
+    reader = BackupReader(io.BytesIO(written(SOME)))
+    assert (reader.end, reader.checksum) == (None, "")
+    with pytest.raises(BackupDamaged, match=r"^it ends at byte 3, within its first bytes: it was cut off$"):
+        BackupReader(io.BytesIO(written(SOME)[:3]))
 
 
 def test_many_records_are_many_blocks() -> None:

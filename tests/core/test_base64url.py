@@ -18,6 +18,11 @@ def test_it_is_what_the_standard_library_says(raw: bytes) -> None:
     assert decoded(text) == raw
 
 
+def test_letters_at_the_end_stay() -> None:
+    assert encoded(b"\0\0\x17") == b"AAAX"
+    assert decoded(b"AAAX") == b"\0\0\x17"
+
+
 @given(st.binary(max_size=40) | st.text("AQgw-_+/=\n ", max_size=12).map(str.encode))
 def test_no_other_spelling_is_taken(text: bytes) -> None:
     raw = decoded(text)

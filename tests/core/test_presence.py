@@ -100,6 +100,10 @@ def test_a_cursor_comes_back_as_it_was(several: list[Cursor]) -> None:
     assert cursor.many == sum(place.seq for place in several)
 
 
+def test_a_cursor_has_as_many_places_as_there_may_be_slices() -> None:
+    assert len(parse_cursor(".".join(["a1-3-10"] * MAX_SLICES)).places) == MAX_SLICES
+
+
 def test_a_cursor_reads_as_documented() -> None:
     assert str(SPREAD) == "a1-3-10.b2-0-20.c3-5-30"
     assert str(BEGINNING) == "0-0-0"

@@ -28,3 +28,4 @@ def test_a_name_may_be_64_characters_or_128_bytes() -> None:
 
 def test_a_name_of_any_length_is_utf_8() -> None:
     assert list(profile_mistakes("\udcff", None)) == [("name", "is not UTF-8")]
+    assert [member for member, _ in profile_mistakes("\udcff", "é" * 513)] == ["name", "portrait"]

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from gate.core import token as tokens
 from gate.core.decide import FactsView
-from gate.core.model import FOREVER_MS, AppFacts, ListKind, UserFacts
+from gate.core.model import FOREVER_MS, SEALED_PREFIX, AppFacts, ListKind, UserFacts
 from gate.core.token import MAX_TOKEN_CHARS, PREFIX, Claims, is_same_app, mint, signing_key, verify
-from gate.errors import TokenRefused
+from gate.errors import SecretsSealed, TokenRefused
 
 NOW = 1_700_000_000_000
 NONCE = b"\x00nonce\xff\x01"
@@ -29,14 +29,15 @@ ids = st.binary(min_size=1, max_size=64)
 
 
 class View:
-    """One App's facts, with one User's."""
+    """One App's facts, with those of the User `ann`."""
 
     def __init__(self, app: AppFacts, facts: UserFacts) -> None:
         self.app = app
         self._facts = facts
+        self._whose = b"ann"
 
     def user(self, user_id: bytes) -> UserFacts:
-        return self._facts
+        return self._facts if user_id == self._whose else UserFacts()
 
     def entry_until_ms(self, kind: ListKind, owner: bytes, member: bytes) -> int:
         return 0
@@ -187,3 +188,49 @@ def test_a_secret_may_hold_any_bytes() -> None:
     app = msgspec.structs.replace(APP, secrets=("\udcff-secret",))
     assert verify(mint(app, b"ann", NOW, NONCE), here(app), NOW).user == b"ann"
     assert signing_key("\udcff") == hmac.digest(b"\xff", b"gate token signing key 1", "sha256")
+
+
+def test_a_connection_of_one_app_takes_no_token_of_another() -> None:
+    other = msgspec.structs.replace(APP, key="shop2")
+    token = mint(other, b"ann", NOW, NONCE)
+    assert verify(token, here(APP, other), NOW, only_app="shop2").user == b"ann"
+    with pytest.raises(TokenRefused) as caught:
+        verify(token, here(APP, other), NOW, only_app="shop")
+    assert caught.value.fault == "app-unknown"
+    assert str(caught.value) == "the Token does not belong to the App shop, which this connection uses"
+
+
+def test_each_refusal_says_why() -> None:
+    brief = msgspec.structs.replace(APP, token_ttl_s=1)
+    texts = []
+    for token, app in (
+        ("gt1.AAAA", APP),
+        (mint(APP, b"ann", NOW, NONCE), msgspec.structs.replace(APP, key="shop2")),
+        (mint(APP, b"ann", NOW, NONCE), msgspec.structs.replace(APP, secrets=("other",))),
+        (mint(brief, b"ann", NOW - 1_000, NONCE), brief),
+    ):
+        with pytest.raises(TokenRefused) as caught:
+            verify(token, here(app), NOW)
+        texts.append(str(caught.value))
+    assert texts == [
+        "this is not a Token",
+        "the Token belongs to no App that is served here",
+        "the Token's signature is wrong, or its secret was dropped",
+        "the Token has expired",
+    ]
+
+
+def test_the_first_millisecond_of_all_is_an_expiry() -> None:
+    app = msgspec.structs.replace(APP, token_ttl_s=1)
+    assert refusal(mint(app, b"ann", 0, NONCE, -999), here(app), 1) == "expired"
+
+
+def test_the_shortest_key_and_id_make_a_token() -> None:
+    app = msgspec.structs.replace(APP, key="k")
+    assert verify(mint(app, b"u", NOW, NONCE), here(app), NOW).user == b"u"
+
+
+@pytest.mark.parametrize("secrets", [(), (f"{SEALED_PREFIX}AAAA",)])
+def test_nothing_is_signed_without_an_open_secret(secrets: tuple[str, ...]) -> None:
+    with pytest.raises(SecretsSealed, match="the secrets of App 'shop' can't be opened here: nothing can be signed"):
+        mint(msgspec.structs.replace(APP, secrets=secrets), b"ann", NOW, NONCE)

@@ -35,6 +35,9 @@ def test_several_hosts() -> None:
         "a=b",
     )
     assert split_hosts("redis://h")[1] == [Host("h", None)]
+    assert split_hosts("redis://h1,h2/a://b")[1] == [Host("h1", None), Host("h2", None)], (
+        "the first :// ends the scheme"
+    )
 
 
 @pytest.mark.parametrize(
