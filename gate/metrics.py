@@ -59,6 +59,12 @@ RESP_ERRORS = Counter("gate_resp_errors_total", "Commands on the RESP port that 
 HTTP_REQUESTS = Counter("gate_http_requests_total", "HTTP requests, by group of endpoints.", ["group", "status"])
 HTTP_SECONDS = Histogram("gate_http_request_seconds", "Time to answer, by group.", ["group"], buckets=HTTP_BUCKETS_S)
 AUTH_FAILURES = Counter("gate_auth_failures_total", "Failed attempts to sign in.", ["surface", "reason"])
+SHADOW_DENIALS = Counter(
+    "gate_shadow_denials_total", "Checks of Apps in shadow mode that were allowed and would be denied.", ["reason"]
+)
+SHADOW_APPS = Gauge(
+    "gate_shadow_apps", "Apps in shadow mode: nothing of theirs is enforced.", multiprocess_mode="livemax"
+)
 ROLE_RESTARTS = Counter("gate_role_restarts_total", "Processes of the service that died and were restarted.", ["role"])
 WRITE_APPLIED = Counter("gate_write_applied_total", "Gating writes, by how far they got in time.", ["applied"])
 WRITE_DURABILITY_LATE = Counter(

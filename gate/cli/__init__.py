@@ -71,6 +71,7 @@ COMMANDS: dict[str, Row] = {
     "gateways": Row("gate.cli.gateways", "gateways", "Who holds client connections: leases, epochs, Sessions."),
     "events": Row("gate.cli.events", "events", "Who comes, goes and is kicked, as it happens."),
     "connect": Row("gate.cli.connect", "connect", "Be online as a User, over the WebSocket, and show what comes."),
+    "shadow": Row("gate.cli.shadow", "shadow", "Shadow mode: what an App would have been denied."),
     "audit": Row("gate.cli.audit", "audit", "Who did what to whom, when and why."),
     "webhooks": Row("gate.cli.webhooks", "webhooks", "Results that could not be delivered, and another try for them."),
     "operator": Row("gate.cli.operators", "operator", "Operators: who may administer, and as what."),

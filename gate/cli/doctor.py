@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from gate.cli import doctor_local, doctor_redis, doctor_secrets, doctor_tls
+from gate.cli import doctor_local, doctor_redis, doctor_secrets, doctor_shadow, doctor_tls
 from gate.cli.command import Command, takes
 from gate.cli.findings import Finding
 from gate.cli.options import Target
@@ -49,6 +49,7 @@ def _findings(target: Target, allow_eviction: bool) -> Iterator[Finding]:
     yield from doctor_redis.findings(target, allow_eviction)
     yield from doctor_redis.presence_findings(target, allow_eviction)
     yield from doctor_secrets.findings(target)
+    yield from doctor_shadow.findings(target)
     yield doctor_local.replica_state(target.data)
     yield doctor_local.http_port(target.http_address())
     if admin := target.admin_address():

@@ -39,7 +39,12 @@ def sparkline(values: Sequence[tuple[int, int]], now_ms: int) -> str:
         if minutes_ago < MINUTES:
             highest[-1 - minutes_ago] = max(highest[-1 - minutes_ago], value)
     top = max(1, *highest)
-    return "".join(_UNKNOWN if one < 0 else _BARS[-(-one * (len(_BARS) - 1) // top)] for one in highest)
+    return "".join(_UNKNOWN if one < 0 else bar_of(one, top) for one in highest)
+
+
+def bar_of(value: int, top: int) -> str:
+    """One character whose height is the value's share of `top`, which is at least 1."""
+    return _BARS[-(-value * (len(_BARS) - 1) // top)]
 
 
 def _rows(samples: Sequence[Sample], now_ms: int) -> Iterator[tuple[str, ...]]:

@@ -8,13 +8,16 @@ never too high, and too low by at most a `TOP`-th of all denials. Tables of seve
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from gate.core.verdict import Word
 
 Key = TypeVar("Key")
+
+HOUR_MS = 3_600_000
+HOURS_A_DAY = 24
 
 # Keys that a table keeps when it is pruned.
 TOP = 100
@@ -66,3 +69,71 @@ def add_top(table: dict[Key, int], more: Mapping[Key, int]) -> None:
 def most_frequent(table: Mapping[Key, int], count: int) -> list[tuple[Key, int]]:
     """Return the keys with the highest counts, the highest first; equal ones in the order of their keys."""
     return sorted(table.items(), key=lambda one: (-one[1], one[0]))[:count]
+
+
+class HourOfShadow(NamedTuple):
+    """The exact counts of one hour."""
+
+    hour: int
+    """Since 1970, UTC."""
+    checks: int
+    reasons: dict[str, int]
+
+
+class DayOfShadow(NamedTuple):
+    """The most frequent Users and pairs of one day."""
+
+    day: int
+    """Since 1970, UTC."""
+    senders: dict[bytes, int]
+    recipients: dict[bytes, int]
+    pairs: dict[tuple[bytes, bytes], int]
+
+
+class ShadowHistory(NamedTuple):
+    """All that is kept of one App, the oldest first."""
+
+    hours: list[HourOfShadow]
+    days: list[DayOfShadow]
+
+    def since(self, day: int) -> ShadowHistory:
+        """The part from this day on."""
+        return ShadowHistory(
+            [one for one in self.hours if one.hour >= day * HOURS_A_DAY], [one for one in self.days if one.day >= day]
+        )
+
+    def total(self) -> ShadowCounts:
+        """The sum of all hours and days."""
+        total = ShadowCounts()
+        for hour in self.hours:
+            total.add(ShadowCounts(checks=hour.checks, reasons=hour.reasons))
+        for day in self.days:
+            total.add(ShadowCounts(senders=day.senders, recipients=day.recipients, pairs=day.pairs))
+        return total
+
+
+def shadow_report(history: ShadowHistory, top: int) -> dict[str, Any]:
+    """`{since_ms, checks, denials, share, reasons, senders, recipients, pairs, hours}`, for people and programs.
+
+    `since_ms` is the first hour that has counts, None without any. Users are bytes; `share` is of all checks, 0 to 1.
+    """
+    total = history.total()
+    return {
+        "since_ms": history.hours[0].hour * HOUR_MS if history.hours else None,
+        "checks": total.checks,
+        "denials": total.denials,
+        "share": total.denials / total.checks if total.checks else 0.0,
+        "reasons": dict(most_frequent(total.reasons, len(total.reasons))),
+        "senders": most_frequent(total.senders, top),
+        "recipients": most_frequent(total.recipients, top),
+        "pairs": most_frequent(total.pairs, top),
+        "hours": [
+            {
+                "at_ms": one.hour * HOUR_MS,
+                "checks": one.checks,
+                "denials": sum(one.reasons.values()),
+                "reasons": one.reasons,
+            }
+            for one in history.hours
+        ],
+    }

@@ -25,6 +25,8 @@ held under it, their counts and the feed of what changed in one slot, so that fe
     gate:{<app>}:mover                     hash    number, beat of the mover, in slice 0; in the others its number alone
     gate:{<app>}:growth                    stream  in slice 0, g: the slicing when a growth begins; once more at its end, with
                                                    the places where the old slices' feeds ended then, <epoch>-<seq>
+    gate:{<app>}:shadow                    hash    in slice 0, of shadow mode, JSON: h<hour> -> checks and denials by reason;
+                                                   d<day> -> denials of the most frequent senders, recipients and pairs
     gate:presence-apps                     set     Apps that have or had a lease
     gate:presence-id                       string  names this Presence, so that a node which would split it is refused
     gate:kicks                             hash    Partition -> Position in the Changelog up to which Sessions were closed
@@ -43,7 +45,7 @@ SESSION_FIELDS = ("id", "platform", "gateway", "epoch", "since_ms", "ip", "minte
 
 NOUNS = (
     "leases", "sessions", "ending", "counts", "leaving", "left", "seen", "bars", "barred", "floors", "feed", "feed-meta",
-    "hook", "samples", "slices", "moving", "mover", "growth",
+    "hook", "samples", "slices", "moving", "mover", "growth", "shadow",
 )  # fmt: skip
 """Of every key of one App but those of who is held under a lease."""
 
@@ -130,6 +132,11 @@ def hook(app: str) -> bytes:
 def samples(app: str) -> bytes:
     """How many were online in all slices, a sample a slot of time; in slice 0."""
     return base(app) + b"samples"
+
+
+def shadow(app: str) -> bytes:
+    """What shadow mode counted; in slice 0."""
+    return base(app) + b"shadow"
 
 
 def held(app: str, epoch: int, gateway: bytes, at: int = 0) -> bytes:

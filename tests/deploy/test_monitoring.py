@@ -42,6 +42,7 @@ SEVERITIES = {"page", "ticket"}
 RARE = {
     "gate_auth_failures_total",
     "gate_role_restarts_total",
+    "gate_shadow_denials_total",
     "gate_erased_users_total",
     "gate_swept_facts_total",
     "gate_webhooks_total",

@@ -28,6 +28,7 @@ from gate.metrics import (
     PRESENCE_WEBHOOKS,
     SESSIONS,
     SESSIONS_KICKED,
+    SHADOW_APPS,
     SWEEPS,
     USERS_ERASED,
     WEBHOOKS,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from gate.webhooks.presence import PresenceNotifier
 
 DAY_MS = 86_400_000
+SHADOW_LOOK_EVERY_S = 15.0
 
 log = structlog.get_logger()
 
@@ -185,6 +187,7 @@ def _chores(store: Store, deliverer: Deliverer, context: RoleContext) -> list[Ch
         Chore("jobs", 0.5, lambda: _work(store)),
         Chore("webhooks", 0.5, deliverer.run_once),
         Chore("losses", 5.0, lambda: _count_lost(context.layout.replica)),
+        Chore("shadow", SHADOW_LOOK_EVERY_S, lambda: _look_at_shadow(store, partial(context.note, topic="shadow"))),
         Chore("audit", 60.0, lambda: _trim(store, clocks)),
     ]
 
@@ -220,6 +223,14 @@ async def _count_lost(replica: Path) -> None:
         LOST_FACTS.set(sum(loss.lost + loss.by_hand_count for loss in losses(replica)))
     except ReplicaError as unreadable:  # a list that is being written is readable in the next round
         log.debug("put off", chore="losses", problem=str(unreadable))
+
+
+async def _look_at_shadow(store: Store, note: Callable[[str], None]) -> None:
+    """Shadow mode enforces nothing, so every node warns of Apps that are in it."""
+    many = sum(app.shadow for app in await store.apps.list())
+    SHADOW_APPS.set(many)
+    are = "1 App is" if many == 1 else f"{many} Apps are"
+    note(f"{are} in shadow mode: checks are answered allowed, not enforced (gate doctor names them)" if many else "")
 
 
 async def _trim(store: Store, clocks: ClockWatch) -> None:

@@ -42,10 +42,12 @@ from gate.metrics import (
 from gate.readiness import Ready
 from gate.replica.authorization import Admission
 from gate.replica.reading import Reading
+from gate.replica.shadow import Shadows
 from gate.service.certificates import Certificates
 from gate.service.node_state import NodeState
 from gate.service.role import RoleContext
 from gate.service.roles.http_presence import HttpPresence, most_websockets
+from gate.service.shadow_reporter import ShadowReporter
 from gate.service.stores import connected_store, durability_of, not_reached
 from gate.store.acks import Acknowledger
 from gate.store.store import Store
@@ -64,12 +66,15 @@ async def main(context: RoleContext) -> None:
     """Serve until a stop is requested, then drain."""
     gc.set_threshold(*GC_THRESHOLDS)
     store, acks = Ready[Store](not_reached), Ready[Acknowledger](not_reached)
-    replica = Ready(lambda: Reading(context.layout.replica))
+    shadows = Shadows()
+    replica = Ready(lambda: _reading(context, shadows))
     presence, tally = HttpPresence(context, Admission(replica.get)), Tally()
     server = await _served(context, store, acks, replica, presence, tally)
     if context.role_config.http_tls is not None:
         Certificates(context, context.role_config.http_tls, server.use_tls, ["http/1.1"])
-    reporting = asyncio.create_task(tally.report_for_ever())
+    shadow = ShadowReporter(shadows)
+    shadow.client = presence.store.client
+    reporting = asyncio.gather(tally.report_for_ever(), shadow.run())
     if context.role_config.is_restart:
         context.ready()
     connecting = asyncio.create_task(_connect(context, store, acks))
@@ -87,11 +92,18 @@ async def main(context: RoleContext) -> None:
         stopping.cancel()
         gc.disable()  # it would look through what thousands of WebSockets leave, which goes with the process anyway
         await server.drain(context.drain_s)
-        await presence.aclose()
         reporting.cancel()
+        await shadow.finish()
+        await presence.aclose()
         tally.report()
     await connected[1].aclose()
     await connected[0].aclose()
+
+
+def _reading(context: RoleContext, shadows: Shadows) -> Reading:
+    reading = Reading(context.layout.replica)
+    reading.shadows = shadows
+    return reading
 
 
 async def _stopped_or_failed(stopping: asyncio.Future[Any], failed: asyncio.Future[None]) -> None:

@@ -80,20 +80,28 @@ async def _connect_presence(context: RoleContext, worker: Worker, is_open: async
     """Open the service for presence commands, until cancelled."""
     from gate.presence.session_service import SessionService
     from gate.replica.authorization import Admission
+    from gate.service.shadow_reporter import ShadowReporter
     from gate.service.stores import connected_presence
 
-    store = await connected_presence(context)
-    if store is None:
-        return
-    gc.freeze()  # what was imported stays for good
-    service = SessionService(store, context.config.lease_ttl_ms, Admission(lambda: worker.reading))
-    worker.session_service = service
-    is_open.set()
+    shadow = ShadowReporter(worker.reading.shadows, lambda: worker.words)
+    reporting = asyncio.create_task(shadow.run())
     try:
-        await asyncio.Event().wait()
+        store = await connected_presence(context)
+        if store is None:
+            return
+        gc.freeze()  # what was imported stays for good
+        service = SessionService(store, context.config.lease_ttl_ms, Admission(lambda: worker.reading))
+        worker.session_service = service
+        shadow.client = store.client
+        is_open.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await shadow.finish()
+            await service.aclose()
+            await store.client.aclose()
     finally:
-        await service.aclose()
-        await store.client.aclose()
+        reporting.cancel()
 
 
 async def _served(context: RoleContext) -> WireServer | None:
