@@ -19,8 +19,8 @@ from pathlib import Path
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 PLACEHOLDER = "sha256:run-make-pin-images"
-OWN_IMAGE = "gate"
-"""It is built here or named by an overlay."""
+OWN_IMAGES = ("gate", "${GATE_IMAGE:?name")
+"""The service's own, as manifests and compose name it: it is built here, or named by an overlay or a variable."""
 RESOLVERS = (
     ("docker", "buildx", "imagetools", "inspect", "--format", "{{.Manifest.Digest}}", "{image}"),
     ("skopeo", "inspect", "--no-tags", "--format", "{{.Digest}}", "docker://{image}"),
@@ -45,7 +45,7 @@ def files(folder: Path) -> list[Path]:
 def references(file: Path) -> Iterator[tuple[str, str | None]]:
     """Each image with its digest or None, without images that are built here."""
     for match in _REFERENCE.finditer(file.read_text()):
-        if match["image"] != OWN_IMAGE:
+        if match["image"] not in OWN_IMAGES:
             yield match["image"], match["digest"]
 
 

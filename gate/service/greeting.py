@@ -1,4 +1,5 @@
-"""What `gate serve` prints when all of it answers: one line for scripts, and at its first start what a newcomer looks for.
+"""What `gate serve` reports when all of it answers: one line for scripts, at its first start what a newcomer looks for, and
+its state for systemd (`Type=notify`).
 
 The ready line comes first on stdout at every start, so that a script need not know which start it is.
 """
@@ -6,15 +7,48 @@ The ready line comes first on stdout at every start, so that a script need not k
 from __future__ import annotations
 
 import os
+import socket
+from contextlib import suppress
 
 from gate import __version__
 from gate.config import ServeConfig
 from gate.core.shown import shown_text
 from gate.listening import near
 from gate.option_values import Endpoint
-from gate.service.credentials import Credentials
+from gate.service.credentials import Credentials, read_credentials
 from gate.service.directory_layout import DirectoryLayout
 from gate.service.ports import Ports
+
+
+def greet(config: ServeConfig, layout: DirectoryLayout, ports: Ports, is_first_start: bool) -> None:
+    """Report to scripts, people and systemd that all of it answers."""
+    credentials = read_credentials(layout.credentials)
+    line = ready_line(ports, credentials)
+    print(line, flush=True)
+    if is_first_start and config.log_format == "text":  # else a program reads both streams
+        http, admin = (held and held.endpoint for held in (ports.http, ports.admin))
+        print(first_words(config, layout, http, credentials, admin), flush=True)
+    notify_manager("READY=1", f"STATUS={line}")
+
+
+def notify_manager(*lines: str) -> None:
+    """Send systemd these lines of `sd_notify(3)`; nothing if no manager of services asked for them (`NOTIFY_SOCKET`).
+
+    Own code, because the protocol is one datagram, and the libraries need a C compiler or have no maintainer.
+    """
+    if path := os.environ.get("NOTIFY_SOCKET", ""):
+        address = "\0" + path[1:] if path.startswith("@") else path  # "@": Linux's abstract names
+        # A manager that does not listen is no reason to end: its own timeout reports what it missed.
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to_manager:
+            to_manager.setblocking(False)
+            to_manager.sendto("\n".join(lines).encode("utf-8", "backslashreplace"), address)
+
+
+def manager_watches() -> bool:
+    """Whether systemd expects signs of life from this process (`WatchdogSec=`)."""
+    return bool(os.environ.get("WATCHDOG_USEC")) and os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(
+        os.getpid()
+    )
 
 
 def ready_line(ports: Ports, credentials: Credentials | None) -> str:

@@ -32,10 +32,9 @@ from gate.service import embedded
 from gate.service.answering import until_accepted, until_ready
 from gate.service.child import Child, Watch
 from gate.service.children import RedisChild, RoleChild
-from gate.service.credentials import read_credentials
 from gate.service.directory_layout import DirectoryLayout, lock_roles, node_id
 from gate.service.effective_options import EffectiveOptions
-from gate.service.greeting import first_words, log_checks, ready_line
+from gate.service.greeting import greet, log_checks, manager_watches, notify_manager
 from gate.service.health import HealthPort
 from gate.service.heartbeats import BEAT_EVERY_S, SUPERVISOR, Heartbeats
 from gate.service.limits import FEW_FILES, forbid_core_files, most_clients, processes_of, require_limits
@@ -291,7 +290,7 @@ class Supervisor:
                 self._watch.has_started = True
                 away.cancel()  # from here on Redis away is the replicator's to report
                 embedded.log_redis(self._config)
-                self._greet()
+                greet(self._config, self._layout, self._ports, self._is_first_start)
                 log_checks()
                 await stop
         finally:
@@ -300,8 +299,11 @@ class Supervisor:
             away.cancel()
 
     async def _keep_beating(self) -> None:
+        watched = manager_watches()
         while True:
             self._beat()
+            if watched:
+                notify_manager("WATCHDOG=1")
             await asyncio.sleep(BEAT_EVERY_S)
 
     async def _heed_waiting(self) -> None:
@@ -329,6 +331,7 @@ class Supervisor:
         source = "" if why.startswith("Redis") else f"the {name}: "
         words = f"gate {'serves checks from its Replica; ' if serving else ''}waiting for {source}{why}"
         print(words, flush=True)
+        notify_manager("READY=1", f"STATUS={words}")  # it serves: a restart by systemd would not bring Redis back
 
     def _excuses(self, child: Child) -> bool:
         """Whether a start goes on though this process can't: checks are served without."""
@@ -352,13 +355,6 @@ class Supervisor:
             await child.ready.wait()
         if self._http:
             await until_ready(self._http.endpoint)
-
-    def _greet(self) -> None:
-        credentials = read_credentials(self._layout.credentials)
-        print(ready_line(self._ports, credentials), flush=True)
-        if self._is_first_start and self._config.log_format == "text":  # else a program reads both streams
-            http, admin = (held and held.endpoint for held in (self._ports.http, self._ports.admin))
-            print(first_words(self._config, self._layout, http, credentials, admin), flush=True)
 
     def _on_signal(self) -> None:
         """The first signal drains; another, given on second thoughts, ends everything at once."""
@@ -384,6 +380,7 @@ class Supervisor:
 
     async def _stop(self) -> None:
         self._stop_requested.set()
+        notify_manager("STOPPING=1")
         loop = asyncio.get_running_loop()
         if self._health:
             self._health.stop()

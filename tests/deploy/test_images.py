@@ -11,6 +11,7 @@ from scripts.pin_images import PLACEHOLDER, PinFailed, files, pin, references, u
 from tests.deploy.files import DEPLOY
 
 FIRST, SECOND = (f"sha256:{digit * 64}" for digit in "12")
+IMAGES = {"python:3.13-slim", "valkey/valkey:9", "prom/prometheus:v3.5.0", "grafana/grafana:12.1.0"}
 ANSWER = '#!/bin/sh\ncase "$*" in *{known}*) echo {digest} ;; *) echo "manifest unknown" >&2; exit 1 ;; esac\n'
 
 
@@ -43,7 +44,7 @@ def digests(folder: Path) -> dict[str, set[str | None]]:
 
 def test_each_image_has_a_digest_or_its_placeholder() -> None:
     assert unpinned(DEPLOY) == []
-    assert set(digests(DEPLOY)) == {"python:3.13-slim", "valkey/valkey:9"}
+    assert set(digests(DEPLOY)) == IMAGES
 
 
 def test_a_tag_alone_is_a_problem(folder: Path) -> None:
@@ -57,14 +58,14 @@ def test_digests_are_written_into_each_file_and_renewed(folder: Path, programs: 
     for digest in (FIRST, SECOND):
         answer(programs, digest)
         assert set(pin(folder).values()) == {digest}
-        assert digests(folder) == {"python:3.13-slim": {digest}, "valkey/valkey:9": {digest}}
+        assert digests(folder) == {image: {digest} for image in IMAGES}
         assert not any(PLACEHOLDER in file.read_text() for file in files(folder))
 
 
 def test_nothing_is_written_unless_each_image_is_known(folder: Path, programs: Path) -> None:
     before = digests(folder)
     answer(programs, FIRST, known="python")
-    with pytest.raises(PinFailed, match="skopeo has no digest of valkey/valkey:9: manifest unknown"):
+    with pytest.raises(PinFailed, match="skopeo has no digest of grafana/grafana:12.1.0: manifest unknown"):
         pin(folder)
     (programs / "skopeo").unlink()
     with pytest.raises(PinFailed, match="install one of docker, skopeo, crane"):

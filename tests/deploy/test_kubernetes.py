@@ -62,9 +62,9 @@ def test_ports_are_those_of_the_image_and_the_settings() -> None:
     for service in (one for one in manifests() if one["kind"] == "Service"):
         assert all(named[port["targetPort"]] == port["port"] for port in service["spec"]["ports"])
     allowed = [port["port"] for rule in manifest("NetworkPolicy")["spec"]["ingress"] for port in rule["ports"]]
-    assert sorted(allowed) == sorted(named.keys() - {"health"}), "the kubelet comes in whatever the policy says"
+    assert sorted(allowed) == sorted(named)
     annotations = manifest("StatefulSet")["spec"]["template"]["metadata"]["annotations"]
-    assert int(annotations["prometheus.io/port"]) == named["http"]
+    assert int(annotations["prometheus.io/port"]) == named["health"]
 
 
 def test_probes_ask_what_each_is_for() -> None:
@@ -130,3 +130,54 @@ def test_one_node_at_a_time_is_taken_away() -> None:
         for one in manifests()
         if one["kind"] == "Service" and one["spec"].get("clusterIP") == "None"
     ]
+
+
+# What a cluster may add: deploy/kubernetes-edge
+
+
+def edge(kind: str) -> dict[str, Any]:
+    """The object of that kind in the folder of additions."""
+    listed = load_yaml("kubernetes-edge/kustomization.yaml")["resources"]
+    folder = DEPLOY / "kubernetes-edge"
+    assert {*listed, "kustomization.yaml"} == {path.name for path in folder.iterdir()}
+    [found] = [one for name in listed if (one := load_yaml(f"kubernetes-edge/{name}"))["kind"] == kind]
+    assert found["metadata"]["namespace"] == "gate"
+    return dict(found)
+
+
+def service(name: str) -> dict[str, Any]:
+    return manifest("Service", name)
+
+
+def test_the_ingress_opens_public_paths_of_a_service_that_is_there() -> None:
+    [rule] = edge("Ingress")["spec"]["rules"]
+    assert [host for one in edge("Ingress")["spec"]["tls"] for host in one["hosts"]] == [rule["host"]]
+    for path in rule["http"]["paths"]:
+        assert path["pathType"] == "Prefix"
+        backend = path["backend"]["service"]
+        assert backend["port"]["name"] in [port["name"] for port in service(backend["name"])["spec"]["ports"]]
+    # A prefix of whole segments: /v1 would open the operators' paths below it, and / everything.
+    assert {path["path"] for path in rule["http"]["paths"]} == {"/client", "/user"}
+
+
+def test_the_autoscaler_keeps_as_many_nodes_as_are_needed() -> None:
+    spec, nodes = edge("HorizontalPodAutoscaler")["spec"], manifest("StatefulSet")
+    assert spec["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": nodes["metadata"]["name"]}
+    assert manifest("PodDisruptionBudget")["spec"]["maxUnavailable"] < nodes["spec"]["replicas"] == spec["minReplicas"]
+    [metric] = spec["metrics"]
+    # A share of what is requested: without a request nothing is known.
+    assert metric["resource"]["name"] in container()["resources"]["requests"]
+    assert [policy["value"] for policy in spec["behavior"]["scaleDown"]["policies"]] == [1]
+
+
+def test_the_service_monitor_finds_each_pod_once() -> None:
+    monitor = edge("ServiceMonitor")["spec"]
+    wanted = monitor["selector"]["matchLabels"].items()
+    services = [one for one in manifests() if one["kind"] == "Service"]
+    [scraped] = [one for one in services if wanted <= one["metadata"]["labels"].items()]
+    assert scraped["spec"]["publishNotReadyAddresses"] is True
+    [endpoint] = monitor["endpoints"]
+    assert endpoint["port"] in [port["name"] for port in scraped["spec"]["ports"]]
+    # Alerts ask for the job by its name.
+    assert scraped["metadata"]["labels"][monitor["jobLabel"]] == "gate"
+    assert endpoint["interval"] == load_yaml("prometheus/prometheus.yaml")["global"]["scrape_interval"]

@@ -19,6 +19,7 @@ from tests.deploy.files import DEPLOY, load_yaml, with_url_file
 KINDS = ("sentinel", "cluster")
 CONF = DEPLOY / "redis"
 SECRETS = {"redis-password", "redis-admin-password"}
+OF_GRAFANA = "grafana-password"
 POD = re.compile(r"(?P<set>[a-z]+)-(?P<number>\d)\.(?P<service>[a-z]+)(\.gate\.svc\.cluster\.local)?")
 
 
@@ -70,8 +71,8 @@ def made_secrets(kind: str, folder: Path) -> dict[str, str]:
 
 def test_secrets_are_random_kept_and_closed_to_other_users(tmp_path: Path) -> None:
     made = made_secrets("single", tmp_path)
-    assert set(made) == {*SECRETS, "redis-url"}
-    assert len({made[name] for name in SECRETS}) == 2 and all(len(made[name]) == 48 for name in SECRETS)
+    assert set(made) == {*SECRETS, OF_GRAFANA, "redis-url"}
+    assert len({made[name] for name in (*SECRETS, OF_GRAFANA)}) == 3 and all(len(made[name]) == 48 for name in SECRETS)
     assert made["redis-url"] == f"redis://:{made['redis-password']}@redis:6379/0"
     assert stat.S_IMODE((tmp_path / "secrets").stat().st_mode) == 0o700
     again = made_secrets("cluster", tmp_path)

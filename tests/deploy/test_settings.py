@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,10 +13,12 @@ from prometheus_client import REGISTRY
 from gate.config import OPTIONS, REDIS_FILES, read_config
 from gate.metrics import StatusCollector
 from gate.replica.status_page import State, StatusView
+from gate.service.heartbeats import BEAT_EVERY_S
 from tests.deploy.files import (
     DEPLOY,
     REPOSITORY,
     Settings,
+    assignments,
     compose_settings,
     containerfile_words,
     image_settings,
@@ -85,6 +89,51 @@ def test_the_image_is_built_from_what_its_context_holds() -> None:
         "setup.py",
     } == held
     assert all((REPOSITORY / name).exists() for name in held)
+
+
+def test_the_labels_of_the_image_are_those_of_the_package() -> None:
+    labels = {name: text for line in containerfile_words()["LABEL"] for name, text in assignments(line).items()}
+    named = {name.removeprefix("org.opencontainers.image."): text for name, text in labels.items()}
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    assert named["version"] == project["version"] and named["licenses"] == project["license"]
+    assert named["description"] == project["description"]
+    base = re.search(r"^FROM (\S+)@", (DEPLOY / "Containerfile").read_text(), re.MULTILINE)
+    assert base and named["base.name"] == f"docker.io/library/{base[1]}"
+    assert named["revision"] == "${REVISION}" and load_yaml("compose.yaml")["services"]["gate"]["build"]["args"]
+
+
+def test_systemd_waits_for_what_the_supervisor_reports() -> None:
+    unit = dict(unit_lines())
+    assert (unit["Type"], unit["NotifyAccess"]) == ("notify", "main")
+    # A snapshot of millions of facts may take minutes, and a node that serves from its Replica waits for Redis.
+    assert unit["TimeoutStartSec"] == "infinity"
+    assert float(unit["WatchdogSec"]) > 10 * BEAT_EVERY_S
+
+
+def test_the_image_must_be_named() -> None:
+    image = load_yaml("compose.yaml")["services"]["gate"]["image"]
+    assert image.startswith("${GATE_IMAGE:?") and "build" in load_yaml("compose.yaml")["services"]["gate"]
+
+
+def test_monitoring_scrapes_the_service_and_shows_the_dashboard() -> None:
+    services = load_yaml("monitoring.compose.yaml")["services"]
+    alone, composed = (load_yaml(f"prometheus/{name}.yaml") for name in ("prometheus", "compose-prometheus"))
+    [target] = composed["scrape_configs"][0]["static_configs"][0]["targets"]
+    port = compose_settings()["GATE_HTTP"].rpartition(":")[2]
+    assert target == f"gate:{port}"
+    alone["scrape_configs"][0]["static_configs"][0]["targets"] = [target]
+    assert alone == composed
+    prometheus, grafana = services["prometheus"], services["grafana"]
+    assert f"--config.file=/etc/prometheus/{'compose-prometheus.yaml'}" in prometheus["command"]
+    assert "edge" in load_yaml("compose.yaml")["services"]["gate"]["networks"] and "edge" in prometheus["networks"]
+    [source] = load_yaml("grafana/provisioning/datasources/prometheus.yaml")["datasources"]
+    assert source["url"] == "http://prometheus:9090" and "monitoring" in prometheus["networks"] + grafana["networks"]
+    [provider] = load_yaml("grafana/provisioning/dashboards/gate.yaml")["providers"]
+    mounts = dict(mount.removesuffix(":ro").split(":") for mount in grafana["volumes"])
+    assert mounts["./grafana/gate.json"] == f"{provider['options']['path']}/gate.json"
+    assert mounts["./grafana/gate.json"] == grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    password = grafana["environment"]["GF_SECURITY_ADMIN_PASSWORD__FILE"]
+    assert password == f"/run/secrets/{grafana['secrets'][0]}"
 
 
 def test_a_crash_leaves_no_core_file() -> None:

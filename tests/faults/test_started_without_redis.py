@@ -22,7 +22,7 @@ from harness.service import GateService, Services
 from harness.waiting import wait_until
 from tests.faults.calls import Pair
 from tests.faults.node import RECOVERY_TIMEOUT_S, Node
-from tests.service.running import is_ready, pid_of, readyz, refused
+from tests.service.running import is_ready, pid_of, readyz, refused, service_manager
 
 SERVES = "gate serves checks from its Replica; waiting for "
 FIRST_CHECK_WITHIN_S = 30.0
@@ -103,11 +103,15 @@ FAULTS: dict[str, tuple[Fault, str]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_node_with_a_replica_starts_though_redis(rested: Rested, start_service: Services, fault: str) -> None:
+def test_a_node_with_a_replica_starts_though_redis(
+    rested: Rested, start_service: Services, tmp_path: Path, fault: str
+) -> None:
     wrong, reason = FAULTS[fault]
-    with wrong(rested.server):
-        service = start_service.start(data=rested.data, redis_url=rested.server.url, wait=False)
+    with wrong(rested.server), service_manager(tmp_path) as (variables, told):
+        service = start_service.start(data=rested.data, redis_url=rested.server.url, wait=False, env=variables)
         service.wait_for_output(SERVES, FIRST_CHECK_WITHIN_S)
+        wait_until(lambda: "READY=1" in told(), 5, "systemd to be told that the node has started")
+        assert SERVES in told()[-1]
         node = Node(service)
         node.asserts(rested.expected)
         assert wait_until(node.stale_ms, 5, "the facts to be said to be old")

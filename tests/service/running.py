@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -95,3 +97,20 @@ def kill(service: GateService, role: str) -> None:
     before = wait_until(lambda: pid_of(service, role), 10, f"the {role}")
     os.kill(before, signal.SIGKILL)
     wait_until(lambda: pid_of(service, role) not in (None, before), 10, f"another {role}")
+
+
+@contextmanager
+def service_manager(folder: Path) -> Iterator[tuple[dict[str, str], Callable[[], list[str]]]]:
+    """The socket of a manager of services: the environment that names it, and all lines that it was sent so far."""
+    path, seen = folder / "notify", list[str]()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(path))
+        listening.setblocking(False)
+
+        def lines() -> list[str]:
+            with suppress(BlockingIOError):
+                while True:
+                    seen.extend(listening.recv(4096).decode().splitlines())
+            return seen
+
+        yield {"NOTIFY_SOCKET": str(path)}, lines
