@@ -65,7 +65,7 @@ def test_digests_are_written_into_each_file_and_renewed(folder: Path, programs: 
 def test_nothing_is_written_unless_each_image_is_known(folder: Path, programs: Path) -> None:
     before = digests(folder)
     answer(programs, FIRST, known="python")
-    with pytest.raises(PinFailed, match="skopeo has no digest of grafana/grafana:12.1.0: manifest unknown"):
+    with pytest.raises(PinFailed, match=r"skopeo has no digest of grafana/grafana:12\.1\.0: manifest unknown"):
         pin(folder)
     (programs / "skopeo").unlink()
     with pytest.raises(PinFailed, match="install one of docker, skopeo, crane"):
