@@ -107,11 +107,11 @@ def test_a_node_with_a_replica_starts_though_redis(
     rested: Rested, start_service: Services, tmp_path: Path, fault: str
 ) -> None:
     wrong, reason = FAULTS[fault]
-    with wrong(rested.server), service_manager(tmp_path) as (variables, told):
+    with wrong(rested.server), service_manager(tmp_path) as (variables, notified):
         service = start_service.start(data=rested.data, redis_url=rested.server.url, wait=False, env=variables)
         service.wait_for_output(SERVES, FIRST_CHECK_WITHIN_S)
-        wait_until(lambda: "READY=1" in told(), 5, "systemd to be told that the node has started")
-        assert SERVES in told()[-1]
+        wait_until(lambda: "READY=1" in notified(), 5, "systemd to learn that the node has started")
+        assert SERVES in notified()[-1]
         node = Node(service)
         node.asserts(rested.expected)
         assert wait_until(node.stale_ms, 5, "the facts to be said to be old")

@@ -40,7 +40,7 @@ def test_with_logs_for_programs_nothing_else_is_printed(start_service: Services)
     assert [line for line in service.output.splitlines() if not line.startswith(("{", "gate ready"))] == []
 
 
-def test_systemd_is_told_when_all_answers_and_when_it_ends(start_service: Services, tmp_path: Path) -> None:
+def test_systemd_learns_when_all_answers_and_when_it_ends(start_service: Services, tmp_path: Path) -> None:
     with service_manager(tmp_path) as (variables, lines):
         service = start_service.start(env=variables | {"WATCHDOG_USEC": "30000000"})
         ready = next(line for line in service.output.splitlines() if line.startswith("gate ready"))
@@ -51,5 +51,5 @@ def test_systemd_is_told_when_all_answers_and_when_it_ends(start_service: Servic
 
 
 def test_a_manager_that_does_not_listen_does_not_end_the_service(start_service: Services, tmp_path: Path) -> None:
-    service = start_service.start(env={"NOTIFY_SOCKET": str(tmp_path / "nobody")})
+    service = start_service.start(env={"NOTIFY_SOCKET": str(tmp_path / "no-one")})
     assert service.stop() == 0
