@@ -28,10 +28,10 @@ def greet(config: ServeConfig, layout: DirectoryLayout, ports: Ports, is_first_s
     if is_first_start and config.log_format == "text":  # else a program reads both streams
         http, admin = (held and held.endpoint for held in (ports.http, ports.admin))
         print(first_words(config, layout, http, credentials, admin), flush=True)
-    notify_manager("READY=1", f"STATUS={line}")
+    notify_systemd("READY=1", f"STATUS={line}")
 
 
-def notify_manager(*lines: str) -> None:
+def notify_systemd(*lines: str) -> None:
     """Send systemd these lines of `sd_notify(3)`; nothing if no manager of services asked for them (`NOTIFY_SOCKET`).
 
     Own code, because the protocol is one datagram, and the libraries need a C compiler or have no maintainer.
@@ -44,7 +44,7 @@ def notify_manager(*lines: str) -> None:
             to_manager.sendto("\n".join(lines).encode("utf-8", "backslashreplace"), address)
 
 
-def manager_watches() -> bool:
+def systemd_watches() -> bool:
     """Whether systemd expects signs of life from this process (`WatchdogSec=`)."""
     return bool(os.environ.get("WATCHDOG_USEC")) and os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(
         os.getpid()

@@ -34,7 +34,7 @@ from gate.service.child import Child, Watch
 from gate.service.children import RedisChild, RoleChild
 from gate.service.directory_layout import DirectoryLayout, lock_roles, node_id
 from gate.service.effective_options import EffectiveOptions
-from gate.service.greeting import greet, log_checks, manager_watches, notify_manager
+from gate.service.greeting import greet, log_checks, notify_systemd, systemd_watches
 from gate.service.health import HealthPort
 from gate.service.heartbeats import BEAT_EVERY_S, SUPERVISOR, Heartbeats
 from gate.service.limits import FEW_FILES, forbid_core_files, most_clients, processes_of, require_limits
@@ -299,11 +299,11 @@ class Supervisor:
             away.cancel()
 
     async def _keep_beating(self) -> None:
-        watched = manager_watches()
+        watched = systemd_watches()
         while True:
             self._beat()
             if watched:
-                notify_manager("WATCHDOG=1")
+                notify_systemd("WATCHDOG=1")
             await asyncio.sleep(BEAT_EVERY_S)
 
     async def _heed_waiting(self) -> None:
@@ -331,7 +331,7 @@ class Supervisor:
         source = "" if why.startswith("Redis") else f"the {name}: "
         words = f"gate {'serves checks from its Replica; ' if serving else ''}waiting for {source}{why}"
         print(words, flush=True)
-        notify_manager("READY=1", f"STATUS={words}")  # it serves: a restart by systemd would not bring Redis back
+        notify_systemd("READY=1", f"STATUS={words}")  # it serves: a restart by systemd would not bring Redis back
 
     def _excuses(self, child: Child) -> bool:
         """Whether a start goes on though this process can't: checks are served without."""
@@ -380,7 +380,7 @@ class Supervisor:
 
     async def _stop(self) -> None:
         self._stop_requested.set()
-        notify_manager("STOPPING=1")
+        notify_systemd("STOPPING=1")
         loop = asyncio.get_running_loop()
         if self._health:
             self._health.stop()

@@ -22,7 +22,7 @@ from harness.service import GateService, Services
 from harness.waiting import wait_until
 from tests.faults.calls import Pair
 from tests.faults.node import RECOVERY_TIMEOUT_S, Node
-from tests.service.running import is_ready, pid_of, readyz, refused, service_manager
+from tests.service.running import is_ready, listening_systemd, pid_of, readyz, refused
 
 SERVES = "gate serves checks from its Replica; waiting for "
 FIRST_CHECK_WITHIN_S = 30.0
@@ -107,7 +107,7 @@ def test_a_node_with_a_replica_starts_though_redis(
     rested: Rested, start_service: Services, tmp_path: Path, fault: str
 ) -> None:
     wrong, reason = FAULTS[fault]
-    with wrong(rested.server), service_manager(tmp_path) as (variables, notified):
+    with wrong(rested.server), listening_systemd(tmp_path) as (variables, notified):
         service = start_service.start(data=rested.data, redis_url=rested.server.url, wait=False, env=variables)
         service.wait_for_output(SERVES, FIRST_CHECK_WITHIN_S)
         wait_until(lambda: "READY=1" in notified(), 5, "systemd to learn that the node has started")

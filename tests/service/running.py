@@ -100,7 +100,7 @@ def kill(service: GateService, role: str) -> None:
 
 
 @contextmanager
-def service_manager(folder: Path) -> Iterator[tuple[dict[str, str], Callable[[], list[str]]]]:
+def listening_systemd(folder: Path) -> Iterator[tuple[dict[str, str], Callable[[], list[str]]]]:
     """The socket of a manager of services: the environment that names it, and all lines that it was sent so far."""
     path, seen = folder / "notify", list[str]()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness.service import Services
 from harness.waiting import wait_until
-from tests.service.running import service_manager
+from tests.service.running import listening_systemd
 
 
 def greeting(output: str) -> list[str]:
@@ -41,7 +41,7 @@ def test_with_logs_for_programs_nothing_else_is_printed(start_service: Services)
 
 
 def test_systemd_learns_when_all_answers_and_when_it_ends(start_service: Services, tmp_path: Path) -> None:
-    with service_manager(tmp_path) as (variables, lines):
+    with listening_systemd(tmp_path) as (variables, lines):
         service = start_service.start(env=variables | {"WATCHDOG_USEC": "30000000"})
         ready = next(line for line in service.output.splitlines() if line.startswith("gate ready"))
         wait_until(lambda: lines().count("WATCHDOG=1") > 1, 10, "two signs of life")
@@ -50,6 +50,6 @@ def test_systemd_learns_when_all_answers_and_when_it_ends(start_service: Service
         assert [line for line in lines() if line != "WATCHDOG=1"] == ["READY=1", f"STATUS={ready}", "STOPPING=1"]
 
 
-def test_a_manager_that_does_not_listen_does_not_end_the_service(start_service: Services, tmp_path: Path) -> None:
+def test_a_systemd_that_does_not_listen_does_not_end_the_service(start_service: Services, tmp_path: Path) -> None:
     service = start_service.start(env={"NOTIFY_SOCKET": str(tmp_path / "no-one")})
     assert service.stop() == 0
