@@ -46,7 +46,7 @@ WARM_UPS = 3
 """Unmeasured: connections are made, scripts loaded and Users cached by then."""
 AFTERWARDS_S = 0.03
 """What the role that answered does then, as its access log, belongs to the walk."""
-HEARD = ": Subscription._hear"
+HEARD = ": Acknowledger._hear"
 """The announcement of a replicator arrives at the role that waits for it."""
 RECORDS_WITHIN_S = 20.0
 

@@ -118,7 +118,7 @@ def _waited_for(target: Target) -> str | None:
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's asynchronous part. What Redis refuses is `Unavailable`, in its words."""
     from gate.store.link import ReplyError  # late, as in `open_store`
-    from gate.store.origin import ORIGIN, Origin
+    from gate.store.writer import ORIGIN, Origin
 
     ORIGIN.set(Origin("cli", system_user()))
     try:

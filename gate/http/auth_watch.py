@@ -11,7 +11,7 @@ from gate.auth_failures import TOKEN_REASONS, AuthReason, Surface, auth_failed
 from gate.errors import AppUnknown, GateError, InvalidInput, TokenRefused
 from gate.http.context import Deps
 from gate.http.errors import CredentialsWrong, TriedTooOften
-from gate.store.origin import ORIGIN, Origin, OriginKind
+from gate.store.writer import ORIGIN, Origin, OriginKind
 
 CALL_ID = web.RequestKey("request_id", str)
 WHO = web.RequestKey("who", dict[str, str])

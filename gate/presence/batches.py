@@ -21,7 +21,7 @@ from gate.errors import StoreUnavailable, Unavailable
 from gate.store.link import Reply
 from gate.store.slicing import SlicedCall, Slices, answered
 
-# Some 6 ms of the server's time, in scripts of `scripts.MAX_ROWS_A_SCRIPT` Sessions.
+# Some 6 ms of the server's time, in scripts of `slicing.MAX_ROWS_A_SCRIPT` Sessions.
 MAX_CALLS_A_BATCH = 512
 # 1 ms of this process's time to write them: calls of a thousand arguments each would make its other work wait.
 MAX_ARGS_A_BATCH = 8_192

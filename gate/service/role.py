@@ -25,7 +25,7 @@ from gate.service.limits import raise_file_limit
 from gate.service.metrics_directory import DIRECTORY_VARIABLE, reserve_counts
 from gate.service.parent_death import die_with_parent
 from gate.service.role_messages import GO, RELOAD, RoleConfig, RoleMessage, pack, read_role_config
-from gate.store.origin import ORIGIN, Origin
+from gate.store.writer import ORIGIN, Origin
 
 CHANNEL = 0
 ORPHAN_GRACE_S = 1.5

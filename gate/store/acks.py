@@ -19,6 +19,8 @@ import asyncio
 from collections import defaultdict
 from typing import Literal, NamedTuple
 
+import msgspec
+
 from gate.clock import monotonic_ms
 from gate.errors import StoreUnavailable
 from gate.store import keys
@@ -197,7 +199,8 @@ class Acknowledger:
         applied = self.heard.get(node, _NOTHING_HEARD).applied
         for number, (partition, epoch, seq) in enumerate(written.revisions):
             at = applied.get(partition)
-            if at is None or at[0] != epoch or at[1] < seq or at[2] != written.server_of(number):
+            server = written.servers[number] if written.servers else written.server_id
+            if at is None or at[0] != epoch or at[1] < seq or at[2] != server:
                 return False
         return bool(written.revisions) or self.heard.get(node, _NOTHING_HEARD).server_id == written.server_id
 
@@ -205,10 +208,11 @@ class Acknowledger:
         """Return whether a node has renewed its lease in another list than the one that was read after the write."""
         return heard.server_id == written.server_id and heard.registry not in ("", written.registry)
 
-    def _hear(self, packed: bytes) -> None:
-        announcement = unpack_announcement(packed)
-        if announcement is None:
-            return
+    def _hear(self, _: bytes, packed: bytes) -> None:
+        try:
+            announcement = unpack_announcement(packed)
+        except msgspec.DecodeError:
+            return  # any client may publish there
         node = announcement.node
         if announcement.has_left:
             # The next read of the list ends the waits: another run of the node may have taken the lease.
@@ -216,9 +220,12 @@ class Acknowledger:
             self._store.writer.forget_registry()
             return
         known = self.heard.get(node, _NOTHING_HEARD)
+        server_id, applied = announcement.server_id, known.applied.copy()
+        server_of = {partition: run for run, some in announcement.servers.items() for partition in some}
         # An announcement has only the Positions that moved.
-        applied = {**known.applied, **announcement.applied_on()}
-        heard = _Heard(announcement.server_id, applied, announcement.incarnation, monotonic_ms())
+        for partition, (epoch, seq) in announcement.applied.items():
+            applied[partition] = epoch, seq, server_of.get(partition, "") if server_of else server_id
+        heard = _Heard(server_id, applied, announcement.incarnation, monotonic_ms())
         self.heard[node] = heard
         for wait in tuple(self._waits.get(node, ())):
             if self._replaces(heard, wait.written):

@@ -15,9 +15,9 @@ from typing import Literal, NamedTuple
 
 from gate.core.model import FOREVER_MS, AppFacts, ListKind
 from gate.core.token import NONCE_BYTES, expiry_ms, mint
-from gate.errors import NotInProduction, UserLimitReached
+from gate.errors import NotInProduction, UserDeactivated, UserLimitReached
 from gate.store.deactivation import Operation
-from gate.store.penalties import Imposed
+from gate.store.penalties import Imposed, Penalty, left_out
 from gate.store.store import Store
 from gate.store.users import Registration
 from gate.store.writer import UNEXPLAINED, Attribution, WriteReceipt
@@ -43,10 +43,25 @@ class AppWrites:
     attribution: Attribution = UNEXPLAINED
 
     async def impose(self, penalty: PenaltyKind, users: Sequence[bytes], until_ms: int) -> Imposed:
-        """Ban or mute Users, in the place of an earlier Ban or Mute; deactivated ones are left out."""
+        """Ban or mute Users, in the place of an earlier Ban or Mute; deactivated ones are left out.
+
+        Raises `UserDeactivated` if all of them are.
+        """
         by, why = self.attribution
-        penalties = self.store.bans if penalty == "ban" else self.store.mutes
-        return await penalties.impose_on_active(self.app.key, users, until_ms, self.now_ms, why, by)
+        penalties, key = self.store.bans if penalty == "ban" else self.store.mutes, self.app.key
+        steps = [
+            penalties.imposing(
+                key, partition, [Penalty(user, until_ms, why, by) for user in group], "skip", self.attribution
+            )
+            for partition, group in self.store.writer.by_partition(key, users).items()
+        ]
+        written, replies = await self.store.writer.write(key, steps, self.now_ms)
+        deactivated = left_out(replies)
+        skipped = [user for user in dict.fromkeys(users) if user in deactivated]
+        # Every Partition refused, so all Users are deactivated.
+        if not written.revisions:
+            raise UserDeactivated(skipped)
+        return Imposed(written, skipped)
 
     async def lift(self, penalty: PenaltyKind, users: Sequence[bytes]) -> WriteReceipt:
         """End Bans or Mutes; one that was never imposed is fine."""

@@ -23,9 +23,8 @@ from gate.core.revision import APPS_PARTITION
 from gate.errors import InvalidInput
 from gate.store import keys, scripts
 from gate.store.link import Command
-from gate.store.origin import Origin, packed_origin, unpacked_origin
 from gate.store.scripts import Call
-from gate.store.writer import Attribution, Writer
+from gate.store.writer import Attribution, Origin, Writer, packed_origin, unpacked_origin
 
 MAX_AUDIT_PAGE = 1_000
 LOOKED_AT_A_STEP = 1_000

@@ -20,8 +20,8 @@ from gate.core.model import FOREVER_MS, AppFacts, ListKind
 from gate.core.revision import Revision
 from gate.errors import StoreUnavailable
 from gate.store import keys
-from gate.store.client import Client, is_noscript, raise_if_error
-from gate.store.link import Link, LinkLost, Reply
+from gate.store.client import Client
+from gate.store.link import Link, LinkLost, Reply, is_noscript, raise_if_error
 from gate.store.lists import Group, Lists, refusals
 from gate.store.penalties import BAN, MUTE, Penalties, Penalty
 from gate.store.users import Registration, Users

@@ -19,8 +19,8 @@ from gate.core.snapshot import Part
 from gate.errors import StoreUnavailable
 from gate.store import keys
 from gate.store.bootstrap import open_partitions
-from gate.store.client import Client, raise_if_error
-from gate.store.link import Command, Link, LinkLost
+from gate.store.client import Client
+from gate.store.link import Command, Link, LinkLost, raise_if_error
 from gate.store.snapshot import read_snapshot
 
 # Per Partition: a batch that is applied in some 10 ms; larger ones would save little more.

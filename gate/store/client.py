@@ -21,7 +21,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import re
 import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -29,8 +28,20 @@ from functools import partial
 from gate.clock import monotonic_ms
 from gate.errors import Outcome, StoreUnavailable
 from gate.store.address import Address
-from gate.store.link import Command, Link, LinkLost, NotPrimary, Reply, ReplyError, open_link
-from gate.store.scripts import Call, Run, replies_of, runs_of
+from gate.store.link import (
+    Command,
+    Link,
+    LinkLost,
+    NotPrimary,
+    OnMessage,
+    Reply,
+    ReplyError,
+    is_noscript,
+    may_have_run,
+    open_link,
+    raise_first_error,
+)
+from gate.store.scripts import Call
 from gate.store.sentinel import Sentinels
 
 # A connection and three commands. Freshness depends on it: three may miss their deadline before facts are called stale.
@@ -39,15 +50,6 @@ CHECK_ADDRESS_EVERY_MS = 700
 LEAST_PAUSE_MS = 50
 # Short enough for service within half a second of Redis's return. Each probe is one connection and one PING.
 PROBE_EVERY_MS = 250
-
-_AWAY = re.compile(
-    # Redis 6.2 wraps the error of a command in a script: "ERR Error running script …: -OOM command not allowed …".
-    r"(?:^|-)(LOADING|READONLY|MISCONF|OOM|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|NOAUTH|WRONGPASS|NOPERM"
-    r"|UNBLOCKED|MOVED|ASK)\b"  # a demoted server releases callers that wait for Changes
-    r"|ACL failure in script|The user executing the script can't"
-)
-# A command in a script was refused after others had run: a script is not rolled back.
-_MID_SCRIPT = re.compile(r"ACL failure in script|executing the script can't")
 
 
 class Client:
@@ -139,8 +141,8 @@ class Client:
         Raises `StoreUnavailable`.
         """
         _, replies = await self._exchange(commands, "not-written")
-        for reply in replies:
-            raise_if_error(reply)
+        if any(isinstance(reply, ReplyError) for reply in replies):
+            raise_first_error(replies)
         return replies
 
     async def query(self, call: Call) -> Reply:
@@ -149,37 +151,43 @@ class Client:
 
     async def query_each(self, calls: Sequence[Call]) -> list[Reply]:
         """Run read-only scripts in one pipeline. Raises `StoreUnavailable`."""
-        return await self._run_scripts(calls, "not-written")
+        link, replies = await self._exchange(partial(_commands, calls), "not-written")
+        if any(isinstance(reply, ReplyError) for reply in replies):
+            await self._repeat_unknown(link, calls, replies, "not-written")
+        return replies
 
     async def write(self, calls: Sequence[Call], behind: Sequence[Call] = ()) -> list[Reply]:
         """Run scripts in one pipeline. Those of `behind` run after all others, on the same connection, and reply last.
 
         Raises `StoreUnavailable`, with the outcome "unknown" even if only some of several scripts ran.
         """
-        return await self._run_scripts([*calls, *behind], "unknown", behind=len(behind))
+        asked = [*calls, *behind]
+        link, replies = await self._exchange(partial(_commands, asked), "unknown")
+        if any(isinstance(reply, ReplyError) for reply in replies):
+            await self._repeat_unknown(link, asked, replies, "unknown", len(behind))
+        return replies
 
     async def write_each(self, calls: Sequence[Call]) -> list[Reply]:
         """Run scripts in one pipeline, in order. The reply of one that the server refused is a `ReplyError`.
 
         Each must be safe to repeat. Raises `StoreUnavailable` if nothing was answered.
         """
-        runs = runs_of(calls)
-        _, replies = await self._exchange(partial(_commands, runs), "unknown")
+        _, replies = await self._exchange(partial(_commands, calls), "unknown")
         errors = [at for at, reply in enumerate(replies) if isinstance(reply, ReplyError)]
-        unknown = next((at for at in errors if is_noscript(replies[at])), len(runs))
-        if unknown < len(runs):
+        unknown = next((at for at in errors if is_noscript(replies[at])), len(calls))
+        if unknown < len(calls):
             # All from there on, to keep their order: of an open and a close of one Session, the close must not run first.
             # Resending costs nothing unless scripts are flushed; 14 kB of source in each pipeline would.
-            _, replies[unknown:] = await self._exchange([run.call.by_source for run in runs[unknown:]], "unknown")
-        return replies_of(runs, replies)
+            _, replies[unknown:] = await self._exchange([call.by_source for call in calls[unknown:]], "unknown")
+        return replies
 
-    async def open_dedicated(self, on_push: Callable[[list[Reply]], None] | None = None, key: bytes = b"") -> Link:
+    async def open_dedicated(self, on_message: OnMessage | None = None, key: bytes = b"") -> Link:
         """Open a Link for the caller alone to the server of a key, for commands that block or have long answers.
 
         Raises `StoreUnavailable`.
         """
         try:
-            return await self._open(on_push)
+            return await self._open(on_message)
         except LinkLost as loss:
             raise StoreUnavailable(str(loss)) from None
 
@@ -217,26 +225,23 @@ class Client:
         """
         return await self._exchange(commands, "unknown", deadline_ms=deadline_ms)
 
-    async def _run_scripts(self, calls: Sequence[Call], outcome_if_sent: Outcome, behind: int = 0) -> list[Reply]:
-        runs = runs_of(calls)
-        link, replies = await self._exchange(partial(_commands, runs), outcome_if_sent)
-        if not any(isinstance(reply, ReplyError) for reply in replies):
-            return replies_of(runs, replies)
+    async def _repeat_unknown(
+        self, link: Link, calls: Sequence[Call], replies: list[Reply], outcome_if_sent: Outcome, behind: int = 0
+    ) -> None:
+        """Run the scripts again that the server did not know, and put their replies in place. Any other error is raised."""
         missing = {at for at, reply in enumerate(replies) if is_noscript(reply)}
         if missing:
             # What runs behind the others must come after the last of them.
-            again = sorted(missing | set(range(len(runs) - behind, len(runs))))
+            again = sorted(missing | set(range(len(calls) - behind, len(calls))))
             # Over the same connection: a read behind writes must be answered by the server that took them.
-            _, late = await self._exchange([runs[at].call.by_source for at in again], outcome_if_sent, link)
+            _, late = await self._exchange([calls[at].by_source for at in again], outcome_if_sent, link)
             for at, reply in zip(again, late, strict=True):
                 replies[at] = reply
         # What runs behind the writes writes nothing, so its success does not imply theirs.
-        writes = replies[: len(runs) - behind]
+        writes = replies[: len(calls) - behind]
         # If all were refused, the outcome is certain.
         some_ran = any(map(may_have_run, writes))
-        for reply in replies:
-            raise_if_error(reply, outcome_if_sent if some_ran else "not-written")
-        return replies_of(runs, replies)
+        raise_first_error(replies, outcome_if_sent if some_ran else "not-written")
 
     async def _exchange(
         self,
@@ -266,13 +271,13 @@ class Client:
                 self.link = await self._open()
             return self.link
 
-    async def _open(self, on_push: Callable[[list[Reply]], None] | None = None) -> Link:
+    async def _open(self, on_message: OnMessage | None = None) -> Link:
         """Connect. The newest connection determines the right server. Raises `LinkLost`."""
         began_ms = monotonic_ms()
         if self.sentinels is not None:
-            link = await self._open_primary(self.sentinels, on_push)
+            link = await self._open_primary(self.sentinels, on_message)
         else:
-            link = await open_link(self.address, self._connect_ms, on_push)
+            link = await open_link(self.address, self._connect_ms, on_message)
         # A slower connect must not replace the finding of a later one.
         if link.server_id != self._reached and began_ms < self._reached_at_ms:
             await link.aclose()
@@ -290,11 +295,11 @@ class Client:
             self._following = asyncio.get_running_loop().create_task(self.sentinels.follow())
         return link
 
-    async def _open_primary(self, sentinels: Sentinels, on_push: Callable[[list[Reply]], None] | None) -> Link:
+    async def _open_primary(self, sentinels: Sentinels, on_message: OnMessage | None) -> Link:
         server = await sentinels.primary()
         # Until the connection has proved that the named server is the primary.
         sentinels.is_doubted = True
-        link = await open_link(server, self._connect_ms, on_push)
+        link = await open_link(server, self._connect_ms, on_message)
         if sentinels.named != server:
             await link.aclose()
             raise LinkLost(f"{server.shown} is not the primary any more", was_sent=False)
@@ -368,33 +373,16 @@ class Client:
             return
 
 
-def _commands(runs: Sequence[Run], link: Link) -> list[Command]:
+def _commands(calls: Sequence[Call], link: Link) -> list[Command]:
     """Send each script by its SHA-1, but by its source the first time on a connection.
 
     A restarted server knows no script. If it refused only some of a pipeline, those would have to run again after the ones
     that it knew, or all of them twice.
     """
     commands: list[Command] = []
-    for run in runs:
-        script = run.call.script
-        commands.append(run.call.by_sha if script.sha in link.scripts else run.call.by_source)
+    for call in calls:
+        script = call.script
+        form = ("EVALSHA", script.sha) if script.sha in link.scripts else ("EVAL", script.source)
+        commands.append((*form, len(call.keys), *call.keys, *call.args))
         link.scripts.add(script.sha)
     return commands
-
-
-def may_have_run(reply: Reply) -> bool:
-    """Return whether a script may have had an effect: not if its whole reply is a refusal."""
-    return not isinstance(reply, ReplyError) or bool(_MID_SCRIPT.search(str(reply)))
-
-
-def is_noscript(reply: Reply) -> bool:
-    """Return whether the server does not know the script; then nothing ran."""
-    return isinstance(reply, ReplyError) and str(reply).startswith("NOSCRIPT")
-
-
-def raise_if_error(reply: Reply, outcome: Outcome = "not-written") -> None:
-    """Raise for an error reply: `StoreUnavailable` if the server can't serve now, else the error itself, which is a bug."""
-    if isinstance(reply, ReplyError):
-        if _AWAY.search(str(reply)):
-            raise StoreUnavailable(f"the server refused: {reply}", outcome)
-        raise reply

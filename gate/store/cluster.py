@@ -17,11 +17,11 @@ from gate.clock import monotonic_ms
 from gate.errors import Outcome, StoreUnavailable
 from gate.store import routing
 from gate.store.address import Address
-from gate.store.client import Client, is_noscript, raise_if_error
-from gate.store.link import Command, Link, Reply, ReplyError
+from gate.store.client import Client
+from gate.store.link import Command, Link, OnMessage, Reply, ReplyError, is_noscript, raise_if_error
 from gate.store.masters import Masters, no_master
 from gate.store.routing import Ask
-from gate.store.scripts import Call, replies_of, runs_of
+from gate.store.scripts import Call
 from gate.store.topology import Server, slot_of
 
 # Before a command is repeated that was refused during a slot's move; it doubles each time.
@@ -115,17 +115,14 @@ class ClusterClient(Client):
         return await self._pipelined([Ask(slot_of(routing.key_of(one) or at or HOME), one) for one in commands])
 
     async def query_each(self, calls: Sequence[Call]) -> list[Reply]:
-        runs = runs_of(calls)
-        return replies_of(runs, await self._pipelined([Ask.of(run.call) for run in runs]))
+        return await self._pipelined([Ask.of(call) for call in calls])
 
     async def write(self, calls: Sequence[Call], behind: Sequence[Call] = ()) -> list[Reply]:
         """As for any Client. Each of `behind` runs after the scripts of its own slot.
 
         It replies None if its slot moved meanwhile, so that it did not run on the connection of those scripts.
         """
-        runs = runs_of(calls)
-        # Runs, not calls: combined calls are repeated together.
-        writes = [Ask.of(run.call) for run in runs]
+        writes = [Ask.of(call) for call in calls]
         looks = [Ask.of(call, is_behind=True) for call in behind]
         await self._settle([*writes, *looks], routing.keep_order)
         outcome: Outcome = "unknown" if any(ask.some_ran for ask in writes) else "not-written"
@@ -136,11 +133,10 @@ class ClusterClient(Client):
         # By identity: another connection may lead to another history.
         ran_on = {ask.slot: ask.link for ask in writes}
         seen = [ask.reply if ran_on.get(ask.slot, ask.link) is ask.link else None for ask in looks]
-        return [*replies_of(runs, [ask.reply for ask in writes]), *seen]
+        return [*(ask.reply for ask in writes), *seen]
 
     async def write_each(self, calls: Sequence[Call]) -> list[Reply]:
-        runs = runs_of(calls)
-        asks = [Ask.of(run.call) for run in runs]
+        asks = [Ask.of(call) for call in calls]
         await self._settle(asks, routing.repeat_from_there)
         faults = [ask.fault for ask in asks if ask.fault is not None]
         if faults and len(faults) == len(asks):
@@ -149,11 +145,11 @@ class ClusterClient(Client):
         for ask in asks:
             if ask.fault is not None:
                 ask.reply = ReplyError(f"MASTERDOWN {ask.fault}")
-        return replies_of(runs, [ask.reply for ask in asks])
+        return [ask.reply for ask in asks]
 
-    async def open_dedicated(self, on_push: Callable[[list[Reply]], None] | None = None, key: bytes = b"") -> Link:
+    async def open_dedicated(self, on_message: OnMessage | None = None, key: bytes = b"") -> Link:
         await self.known_masters.ready()
-        return await self.master_of(key or HOME).open_dedicated(on_push)
+        return await self.master_of(key or HOME).open_dedicated(on_message)
 
     def reconnect(self, problem: str) -> None:
         self.known_masters.reconnect(problem)

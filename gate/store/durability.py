@@ -23,8 +23,8 @@ from gate.core.revision import APPS_PARTITION
 from gate.errors import CannotStart, StoreUnavailable
 from gate.option_values import DurabilityLevel
 from gate.store import keys, scripts
-from gate.store.client import Client, is_noscript
-from gate.store.link import Command, Link, LinkLost, Reply, ReplyError
+from gate.store.client import Client
+from gate.store.link import Command, Link, LinkLost, Reply, ReplyError, is_noscript
 from gate.store.scripts import Call
 from gate.store.writer import WriteReceipt
 

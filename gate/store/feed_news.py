@@ -13,8 +13,8 @@ from collections import ChainMap
 from collections.abc import Mapping, Sequence
 
 from gate.errors import StoreUnavailable
-from gate.store.client import Client, raise_if_error
-from gate.store.link import Command, Link, LinkLost
+from gate.store.client import Client
+from gate.store.link import Command, Link, LinkLost, raise_if_error
 
 # Streams of one slot, each with its last known id.
 Streams = Mapping[bytes, bytes]

@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 from gate.errors import StoreUnavailable
 from gate.store import keys
-from gate.store.client import Client, raise_if_error
-from gate.store.link import Command, Link, LinkLost, Reply
+from gate.store.client import Client
+from gate.store.link import Command, Link, LinkLost, Reply, raise_if_error
 
 SCAN_COUNT = 1_000
 LOOKED_AT_A_STEP = 1_000

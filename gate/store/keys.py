@@ -41,6 +41,7 @@ The keys of Presence, which may be in another Redis, are in `presence_keys`.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from gate.core.model import ListKind
@@ -103,6 +104,10 @@ _PARSED = re.compile(rf"gate:\{{(\d{{1,4}})\}}:{_USER_KEY}".encode(), re.DOTALL)
 _INDEX = re.compile(rf"gate:\{{(\d{{1,4}})\}}:({'|'.join(INDEXED_FIELDS)}):({_APP_KEY})".encode())
 
 
+# Keys of a Partition, or of an App in one, are made once: a write needs four of them, and always the same.
+_made_once = lru_cache(maxsize=8_192)
+
+
 class UserKey(NamedTuple):
     """The parts of a key that belongs to one User. `noun` is `user`, `black`, `black-ends`, `white` or `white-ends`."""
 
@@ -112,11 +117,13 @@ class UserKey(NamedTuple):
     user: bytes
 
 
+@_made_once
 def meta(partition: int) -> bytes:
     """A Partition's epoch, head and tip."""
     return b"gate:{%d}:meta" % partition
 
 
+@_made_once
 def log(partition: int) -> bytes:
     """A Partition's Changelog."""
     return b"gate:{%d}:log" % partition
@@ -152,9 +159,15 @@ def revoked_cookies() -> bytes:
     return b"gate:{0}:badges-ended"
 
 
+@_made_once
+def facts_prefix(partition: int, app: str) -> bytes:
+    """The beginning of the keys of a Partition's Users of one App; the id follows."""
+    return b"gate:{%d}:user:%b:" % (partition, app.encode())
+
+
 def user(partition: int, app: str, user_id: bytes) -> bytes:
     """A User's facts."""
-    return b"gate:{%d}:user:%b:%b" % (partition, app.encode(), user_id)
+    return facts_prefix(partition, app) + user_id
 
 
 def entries(partition: int, kind: ListKind, app: str, owner: bytes) -> bytes:
@@ -177,11 +190,13 @@ def user_prefix(partition: int, noun: str) -> bytes:
     return b"gate:{%d}:%b:" % (partition, noun.encode())
 
 
+@_made_once
 def bans(partition: int, app: str) -> bytes:
     """A Partition's banned Users of one App, by end."""
     return b"gate:{%d}:bans:%b" % (partition, app.encode())
 
 
+@_made_once
 def mutes(partition: int, app: str) -> bytes:
     """A Partition's muted Users of one App, by end."""
     return b"gate:{%d}:mutes:%b" % (partition, app.encode())
@@ -197,6 +212,7 @@ def quota(app: str) -> bytes:
     return b"gate:{0}:quota:%b" % app.encode()
 
 
+@_made_once
 def audit(partition: int, app: str) -> bytes:
     """Actions on a Partition's Users of one App; in Partition 0 also on the App itself."""
     return b"gate:{%d}:audit:%b" % (partition, app.encode())

@@ -22,11 +22,14 @@ from typing import Any, NamedTuple, cast
 
 import hiredis
 
+from gate.errors import Outcome, StoreUnavailable
 from gate.store.address import CLUSTER_FORM, SENTINEL_FORM, Address
 
 # A server's reply: bytes, int, None, a list of these, or a `ReplyError`.
 Reply = Any
 Command = Sequence[bytes | str | int]
+# Receives channel and text of each pub/sub message.
+OnMessage = Callable[[bytes, bytes], object]
 
 # Extra time past a deadline before the server counts as late.
 READ_WHAT_CAME_S = 0.005
@@ -39,6 +42,14 @@ _MOVED = "MOVED "
 _FACT = re.compile(
     rb"^(run_id|master_replid|role|master_host|master_port|redis_mode|server_mode|redis_version):(\S*)", re.MULTILINE
 )
+_AWAY = re.compile(
+    # Redis 6.2 wraps the error of a command in a script: "ERR Error running script …: -OOM command not allowed …".
+    r"(?:^|-)(LOADING|READONLY|MISCONF|OOM|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|NOAUTH|WRONGPASS|NOPERM"
+    r"|UNBLOCKED|MOVED|ASK)\b"  # a demoted server releases callers that wait for Changes
+    r"|ACL failure in script|The user executing the script can't"
+)
+# A command in a script was refused after others had run: a script is not rolled back.
+_MID_SCRIPT = re.compile(r"ACL failure in script|executing the script can't")
 # The first version of Redis with SPUBLISH. Valkey reports the version with which it is compatible.
 _SHARDED_SINCE = 7
 # By the mode that a server reports.
@@ -78,10 +89,10 @@ class _Exchange(NamedTuple):
 
 
 class Link(asyncio.Protocol):
-    """A connected Link, made by `open_link`. `on_push` receives pub/sub messages."""
+    """A connected Link, made by `open_link`."""
 
-    def __init__(self, on_push: Callable[[list[Reply]], None] | None = None) -> None:
-        self._on_push = on_push
+    def __init__(self, on_message: OnMessage | None = None) -> None:
+        self._on_message = on_message
         # Parses in C; errors become values instead of exceptions.
         self._reader = hiredis.Reader(replyError=ReplyError, notEnoughData=_NOT_COMPLETE)
         self._waiting: deque[_Exchange] = deque()
@@ -108,7 +119,8 @@ class Link(asyncio.Protocol):
             raise LinkLost(self._loss, was_sent=False)
         if not commands:
             return []  # no reply would ever come
-        packed = pack(commands)  # first: a command that can't be encoded must not wait for a reply
+        # First: a command that can't be encoded must not wait for a reply. hiredis's stub requires a tuple of one.
+        packed = b"".join([hiredis.pack_command(tuple(command)) for command in commands])  # type: ignore[arg-type]
         loop = asyncio.get_running_loop()
         exchange = _Exchange(len(commands), loop.create_future(), [])
         self._waiting.append(exchange)
@@ -156,12 +168,28 @@ class Link(asyncio.Protocol):
         self.is_open = True
 
     def data_received(self, data: bytes) -> None:
-        """asyncio: bytes arrived."""
-        reader = self._reader
+        """asyncio: bytes arrived, with replies in the order of the commands."""
+        reader, waiting = self._reader, self._waiting
         reader.feed(data)
         try:
             while (reply := reader.gets()) is not _NOT_COMPLETE:
-                self._take(reply)
+                # A message is no reply, so no exchange is waiting for it.
+                if self._on_message is not None and isinstance(reply, list) and reply[0] in (b"message", b"smessage"):
+                    self._on_message(reply[1], reply[2])
+                    continue
+                if not waiting:
+                    self._lose(f"the server sent a reply without a command: {str(reply)[:80]}")
+                    return
+                if isinstance(reply, ReplyError):
+                    self._note_error(str(reply))
+                exchange = waiting[0]
+                exchange.replies.append(reply)
+                if len(exchange.replies) == exchange.wanted:
+                    waiting.popleft()
+                    if not exchange.arrival.done():  # its caller may have been cancelled
+                        exchange.arrival.set_result(exchange.replies)
+                if not (self.is_open or waiting):
+                    self._lose(self._loss)
         except hiredis.ProtocolError as fault:
             self._lose(f"the server does not speak RESP: {fault}")
 
@@ -171,27 +199,12 @@ class Link(asyncio.Protocol):
         if not self._closed.done():
             self._closed.set_result(None)
 
-    def _take(self, reply: Reply) -> None:
-        if self._on_push is not None and isinstance(reply, list) and reply[0] in (b"message", b"smessage"):
-            # Pushes are no replies, so no exchange is waiting for them.
-            self._on_push(reply)
-            return
-        if not self._waiting:
-            self._lose(f"the server sent a reply without a command: {str(reply)[:80]}")
-            return
-        if isinstance(reply, ReplyError):
-            if self.on_moved is not None and str(reply).startswith(_MOVED):
-                self.on_moved(str(reply))
-            elif _NOT_HERE.search(str(reply)):
-                self.is_open, self._loss = False, f"the server answered: {reply}"
-        exchange = self._waiting[0]
-        exchange.replies.append(reply)
-        if len(exchange.replies) == exchange.wanted:
-            self._waiting.popleft()
-            if not exchange.arrival.done():  # its caller may have been cancelled
-                exchange.arrival.set_result(exchange.replies)
-        if not self.is_open and not self._waiting:
-            self._lose(self._loss)
+    def _note_error(self, error: str) -> None:
+        """An error may mean that another server has the facts."""
+        if self.on_moved is not None and error.startswith(_MOVED):
+            self.on_moved(error)
+        elif _NOT_HERE.search(error):
+            self.is_open, self._loss = False, f"the server answered: {error}"
 
     def _overdue(self, exchange: _Exchange, deadline_ms: float, may_be_late: bool) -> None:
         if exchange.arrival.done():
@@ -215,16 +228,34 @@ class Link(asyncio.Protocol):
                 arrival.set_exception(LinkLost(problem, was_sent=True))
 
 
-def pack(commands: Sequence[Command]) -> bytes:
-    """Encode commands for the wire."""
-    # hiredis's stub requires a tuple of one; it accepts any.
-    return b"".join([hiredis.pack_command(tuple(command)) for command in commands])  # type: ignore[arg-type]
+def may_have_run(reply: Reply) -> bool:
+    """Return whether a script may have had an effect: not if its whole reply is a refusal."""
+    return not isinstance(reply, ReplyError) or bool(_MID_SCRIPT.search(str(reply)))
+
+
+def is_noscript(reply: Reply) -> bool:
+    """Return whether the server does not know the script; then nothing ran."""
+    return isinstance(reply, ReplyError) and str(reply).startswith("NOSCRIPT")
+
+
+def raise_if_error(reply: Reply, outcome: Outcome = "not-written") -> None:
+    """Raise for an error reply: `StoreUnavailable` if the server can't serve now, else the error itself, which is a bug."""
+    if isinstance(reply, ReplyError):
+        if _AWAY.search(str(reply)):
+            raise StoreUnavailable(f"the server refused: {reply}", outcome)
+        raise reply
+
+
+def raise_first_error(replies: Sequence[Reply], outcome: Outcome = "not-written") -> None:
+    """As `raise_if_error`, for several."""
+    for reply in replies:
+        raise_if_error(reply, outcome)
 
 
 async def open_link(
     address: Address,
     connect_ms: float,
-    on_push: Callable[[list[Reply]], None] | None = None,
+    on_message: OnMessage | None = None,
     greet: Callable[[Link, Address, float], Awaitable[None]] | None = None,
 ) -> Link:
     """Connect, authenticate, select the database and receive a PONG, all within `connect_ms`. Raises `LinkLost`.
@@ -233,7 +264,7 @@ async def open_link(
     """
     try:
         async with asyncio.timeout(connect_ms / 1000):
-            link = await _connect(address, on_push)
+            link = await _connect(address, on_message)
             try:
                 await (greet or _greet)(link, address, connect_ms)
             except BaseException:
@@ -247,12 +278,12 @@ async def open_link(
         raise LinkLost(f"cannot reach {address.shown}: {fault.strerror or fault}", was_sent=False) from None
 
 
-async def _connect(address: Address, on_push: Callable[[list[Reply]], None] | None) -> Link:
+async def _connect(address: Address, on_message: OnMessage | None) -> Link:
     loop = asyncio.get_running_loop()
     if address.path:
-        return (await loop.create_unix_connection(lambda: Link(on_push), address.path))[1]
+        return (await loop.create_unix_connection(lambda: Link(on_message), address.path))[1]
     tls = _tls_context(address) if address.tls else None
-    return (await loop.create_connection(lambda: Link(on_push), address.host, address.port, ssl=tls))[1]
+    return (await loop.create_connection(lambda: Link(on_message), address.host, address.port, ssl=tls))[1]
 
 
 def _tls_context(address: Address) -> ssl.SSLContext:

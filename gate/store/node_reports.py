@@ -59,7 +59,7 @@ async def answer_asked(client: Client, report: Callable[[], NodeReport]) -> None
     asked = asyncio.Event()
     while True:
         with suppress(ReplyError):  # this user may not use the channels; the node works nevertheless
-            async with Subscription(client, keys.REPORT_ASK_CHANNEL, lambda message: asked.set()) as subscription:
+            async with Subscription(client, keys.REPORT_ASK_CHANNEL, lambda *_: asked.set()) as subscription:
                 await _answer_each(client, report, asked, subscription)
         await asyncio.sleep(ALLOWED_AGAIN_S)
 
@@ -88,7 +88,7 @@ async def ask_reports(store: Store, within_s: float = ANSWERS_WITHIN_S) -> list[
     heard: dict[str, NodeReport] = {}
     moved = asyncio.Event()
 
-    def hear(packed: bytes) -> None:
+    def hear(_: bytes, packed: bytes) -> None:
         with suppress(msgspec.DecodeError):  # any client may publish there
             report = _decoder.decode(packed)
             # A node that answers twice replaces its report.

@@ -51,17 +51,11 @@ class Announcement(msgspec.Struct, frozen=True, array_like=True):
     has_left: bool = False
     servers: dict[str, list[int]] = {}
 
-    def applied_on(self) -> dict[int, tuple[str, int, str]]:
-        """Return what is applied, with the run of the server of each Position."""
-        if not self.servers:
-            return {partition: (*place, self.server_id) for partition, place in self.applied.items()}
-        server_of = {partition: server_id for server_id, some in self.servers.items() for partition in some}
-        return {partition: (*place, server_of.get(partition, "")) for partition, place in self.applied.items()}
-
 
 pack_announcement = msgspec.msgpack.Encoder().encode
 """Encodes an `Announcement`."""
-_decoder = msgspec.msgpack.Decoder(Announcement)
+unpack_announcement = msgspec.msgpack.Decoder(Announcement).decode
+"""Decodes one; raises `msgspec.DecodeError` for anything else that is published there."""
 
 
 class NodeAnnouncer:
@@ -112,7 +106,7 @@ class NodeAnnouncer:
 
     async def serve_requests(self, asked: Callable[[], None]) -> None:
         """Until cancelled, call `asked` whenever a process requests the Positions of all nodes."""
-        async with Subscription(self._client, keys.ASK_CHANNEL, lambda message: asked()) as subscription:
+        async with Subscription(self._client, keys.ASK_CHANNEL, lambda *_: asked()) as subscription:
             await subscription.keep()
 
     async def has_rival(self) -> bool:
@@ -210,11 +204,3 @@ class NodeAnnouncer:
         places = {partition: (position.epoch, position.seq) for partition, position in applied.items()}
         announcement = Announcement(self._node, places, server_id, incarnation, has_left, servers)
         await self._client.publish(keys.APPLIED_CHANNEL, pack_announcement(announcement))
-
-
-def unpack_announcement(packed: bytes) -> Announcement | None:
-    """Decode an announcement; None for anything else that is published there."""
-    try:
-        return _decoder.decode(packed)
-    except msgspec.DecodeError:
-        return None

@@ -13,8 +13,8 @@ from gate.core.ids import shown
 from gate.core.occurrence import Occurrence, Tally
 from gate.errors import StoreUnavailable
 from gate.store import keys
-from gate.store.client import Client, raise_if_error
-from gate.store.link import Command, Link, LinkLost, Reply
+from gate.store.client import Client
+from gate.store.link import Command, Link, LinkLost, Reply, raise_if_error
 
 SCAN_COUNT = 1_000
 STREAM_STEP = 1_000

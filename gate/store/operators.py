@@ -14,9 +14,8 @@ from gate.errors import OperatorExists, OperatorUnknown, Refused, StoreUnavailab
 from gate.store import keys, scripts
 from gate.store.audit import DeploymentKind
 from gate.store.client import Client
-from gate.store.origin import packed_origin
 from gate.store.scripts import Call
-from gate.store.writer import UNEXPLAINED, Attribution
+from gate.store.writer import UNEXPLAINED, Attribution, packed_origin
 
 # Each failed attempt means that another change was written.
 MAX_CHANGE_TRIES = 20

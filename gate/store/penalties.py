@@ -93,35 +93,24 @@ class Penalties:
                 partition,
                 [Penalty(user, until_ms, why, by) for user in group],
                 "refuse" if refuse_deactivated else "take",
-                # Imports send the same step without an attribution.
-            )._replace(attribution=Attribution(by, why))
+                Attribution(by, why),
+            )
             for partition, group in grouped.items()
         ]
         written, replies = await self._writer.write(app_key, steps, now_ms)
-        if deactivated := _left_out(replies):
+        if deactivated := left_out(replies):
             raise UserDeactivated(sorted(deactivated))
         return written
 
-    async def impose_on_active(
-        self, app_key: str, users: Sequence[bytes], until_ms: int, now_ms: int, why: str = "", by: str = ""
-    ) -> Imposed:
-        """As `impose`, but leave deactivated Users out. Raises `UserDeactivated` only if all of them are."""
-        steps = [
-            self.imposing(app_key, partition, [Penalty(user, until_ms, why, by) for user in group], "skip")._replace(
-                attribution=Attribution(by, why)
-            )
-            for partition, group in self._writer.by_partition(app_key, users).items()
-        ]
-        written, replies = await self._writer.write(app_key, steps, now_ms)
-        left_out = _left_out(replies)
-        skipped = [user for user in dict.fromkeys(users) if user in left_out]
-        # Every Partition refused, so all Users are deactivated.
-        if not written.revisions:
-            raise UserDeactivated(skipped)
-        return Imposed(written, skipped)
-
-    def imposing(self, app_key: str, partition: int, group: Sequence[Penalty], if_deactivated: IfDeactivated) -> Step:
-        """Return the step that penalizes Users of one Partition; also used by imports."""
+    def imposing(
+        self,
+        app_key: str,
+        partition: int,
+        group: Sequence[Penalty],
+        if_deactivated: IfDeactivated,
+        attribution: Attribution | None = None,
+    ) -> Step:
+        """Return the step that penalizes Users of one Partition, for `AppWrites` and for imports, which are not audited."""
         for penalty in group:
             if not 0 < penalty.until_ms <= FOREVER_MS:
                 raise InvalidInput("until", f"must be 1 to {FOREVER_MS} ms, {penalty.until_ms} was sent")
@@ -130,8 +119,9 @@ class Penalties:
         for penalty in group:
             # Its four fields, in the order of lua/impose.lua.
             args += penalty
-        facts = [keys.user(partition, app_key, penalty.user) for penalty in group]
-        return Step(partition, scripts.IMPOSE, [self.key(partition, app_key), *facts], args)
+        prefix = keys.facts_prefix(partition, app_key)
+        facts = [prefix + penalty.user for penalty in group]
+        return Step(partition, scripts.IMPOSE, [self.key(partition, app_key), *facts], args, attribution)
 
     async def lift(
         self, app_key: str, users: Sequence[bytes], now_ms: int, why: str = "", by: str = ""
@@ -209,7 +199,7 @@ class Penalties:
             raise UserDeactivated(deactivated)
 
 
-def _left_out(replies: Sequence[Reply]) -> set[bytes]:
+def left_out(replies: Sequence[Reply]) -> set[bytes]:
     """Return the Users that scripts reported as deactivated."""
     # Refused replies begin with a word, others with seq and epoch.
     return {user for reply in replies for user in (reply[1:] if reply[0] == b"deactivated" else reply[2:])}

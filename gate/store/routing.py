@@ -10,8 +10,7 @@ from collections.abc import Callable, Sequence
 
 from gate.errors import StoreUnavailable
 from gate.store.address import Address
-from gate.store.client import is_noscript, may_have_run
-from gate.store.link import Command, Link, Reply
+from gate.store.link import Command, Link, Reply, is_noscript, may_have_run
 from gate.store.scripts import Call
 from gate.store.topology import slot_of
 

@@ -14,12 +14,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from gate.store.link import Command, Reply, ReplyError
+from gate.store.link import Command
 
 _FOLDER = Path(__file__).parent / "lua"
 _INCLUDE = re.compile(r"^--!include (\w+)$", re.MULTILINE)
-# Run as one, about a millisecond: an upper bound of the delay of other commands.
-MAX_ROWS_A_SCRIPT = 128
 
 
 class Script(NamedTuple):
@@ -31,66 +29,21 @@ class Script(NamedTuple):
 
 
 class Call(msgspec.Struct, frozen=True, gc=False):
-    """One run of a script; all its keys have one hash tag.
-
-    It is a Struct because a storm makes one per connect: a `NamedTuple` takes four times as long to make.
-    """
+    """One run of a script; all its keys have one hash tag. A Struct, as a `NamedTuple` takes four times as long to make."""
 
     script: Script
     keys: Sequence[bytes]
     args: Sequence[bytes | str | int]
-    row: Sequence[bytes | str | int] = ()
-    """Arguments of one item, for a script that handles many. Calls that differ only in this run as one."""
 
     @property
     def by_sha(self) -> Command:
         """The command for a server that knows the script."""
-        return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.args, *self.row)
+        return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.args)
 
     @property
     def by_source(self) -> Command:
         """The command for a server that does not know it."""
-        return ("EVAL", self.script.source, len(self.keys), *self.keys, *self.args, *self.row)
-
-
-class Run(NamedTuple):
-    """Consecutive calls that run as one. `rows` is their number, and that of the replies; 0: a call without a row."""
-
-    call: Call
-    rows: int
-
-
-def runs_of(calls: Sequence[Call]) -> list[Run]:
-    """Return the same calls in the same order, with consecutive ones that differ only in their rows combined."""
-    runs: list[Run] = []
-    at = 0
-    while at < len(calls):
-        first = calls[at]
-        begun, at = at, at + 1
-        if not first.row:
-            runs.append(Run(first, 0))
-            continue
-        script, keys, args, rows = first.script, first.keys, first.args, list(first.row)
-        # Bounds the time of one script.
-        while at < len(calls) and at - begun < MAX_ROWS_A_SCRIPT:
-            call = calls[at]
-            if call.script is not script or not call.row or call.args != args or call.keys != keys:
-                break
-            rows += call.row
-            at += 1
-        runs.append(Run(Call(script, keys, args, rows), at - begun))
-    return runs
-
-
-def replies_of(runs: Sequence[Run], replies: Sequence[Reply]) -> list[Reply]:
-    """Return the reply of each call, from the reply of each run. An error applies to all calls of its run."""
-    each: list[Reply] = []
-    for run, reply in zip(runs, replies, strict=True):
-        if run.rows == 0:
-            each.append(reply)
-        else:
-            each += [reply] * run.rows if isinstance(reply, ReplyError) else reply
-    return each
+        return ("EVAL", self.script.source, len(self.keys), *self.keys, *self.args)
 
 
 def load_script(name: str) -> Script:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from gate.clock import monotonic_ms
@@ -25,7 +26,6 @@ from gate.store.link import (
     Command,
     Link,
     LinkLost,
-    Reply,
     ReplyError,
     WrongKind,
     credentials_of,
@@ -169,9 +169,7 @@ class Sentinels:
             await asyncio.sleep(LISTEN_AGAIN_MS / 1000)
 
     async def _listen(self, sentinel: Address, was_lost: bool) -> None:
-        link = await open_link(
-            sentinel, self._connect_ms, lambda message: self._hear(sentinel, message), greet_sentinel
-        )
+        link = await open_link(sentinel, self._connect_ms, partial(self._hear, sentinel), greet_sentinel)
         try:
             commands: list[Command] = [("SUBSCRIBE", channel) for channel in _CHANNELS]
             refuse_errors(sentinel, commands, await link.exchange(commands, self._connect_ms))
@@ -181,8 +179,7 @@ class Sentinels:
         finally:
             await link.aclose()
 
-    def _hear(self, sentinel: Address, message: list[Reply]) -> None:
-        _, channel, text = message
+    def _hear(self, sentinel: Address, channel: bytes, text: bytes) -> None:
         # "NAME OLD-HOST OLD-PORT NEW-HOST NEW-PORT", or the replica, " @ ", and "NAME HOST PORT" of its primary.
         name, host, port, *_ = text.decode().rpartition(" @ ")[2].split(" ")
         if name != self._address.master_name:

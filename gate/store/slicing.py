@@ -25,12 +25,14 @@ from gate.clock import monotonic_ms
 from gate.core.slices import UNSLICED, Slicing, slicing_of
 from gate.errors import StoreUnavailable
 from gate.store import presence_keys as keys
-from gate.store.client import Client, raise_if_error
-from gate.store.link import Command, Reply, ReplyError
+from gate.store.client import Client
+from gate.store.link import Command, Reply, ReplyError, raise_if_error
 from gate.store.scripts import Call, Script
 
 # Wait for moving Users: the time in which some 200 of them move.
 AGAIN_EVERY_S = 0.003
+# Run as one, about a millisecond: an upper bound of the delay of other commands.
+MAX_ROWS_A_SCRIPT = 128
 Part = bytes | str | int
 
 _ONE_WORD = UNSLICED.word
@@ -51,11 +53,6 @@ class SlicedCall(msgspec.Struct, frozen=True, gc=False):
     is_row: bool = False
     """For one User, and combined with calls like it. Its reply is that of this User, else a list with one for each User."""
 
-    def call(self, word: str, at: int, away: str, parts: Sequence[Part]) -> Call:
-        """Return the call for Users of one slice; `away` is "1" for Users that move away from it."""
-        args, base = (word, away, *self.args), _base(self.app_key, at)
-        return Call(self.script, base, args, parts) if self.is_row else Call(self.script, base, (*args, *parts))
-
     @property
     def rows(self) -> int:
         """Number of Users."""
@@ -74,9 +71,56 @@ class SlicedCall(msgspec.Struct, frozen=True, gc=False):
         return [part for _, row in rows for part in self.parts[row * self.width : (row + 1) * self.width]]
 
 
+# A call, or its part for Users of one slice: the slice, the App's slicing as a word, "1" if they move away from it, the call,
+# and the values of these Users. A plain tuple, as a storm makes one per connect.
+Piece = tuple[int, str, str, SlicedCall, Sequence[Part]]
+
+
+class Run(NamedTuple):
+    """Consecutive pieces that run as one. `rows` is their number, and that of the replies; 0: one that is no row."""
+
+    call: Call
+    rows: int
+
+
+def runs_of(pieces: Sequence[Piece]) -> list[Run]:
+    """Return the same pieces in the same order, with consecutive rows that differ only in their Users combined."""
+    runs: list[Run] = []
+    at = 0
+    while at < len(pieces):
+        place, word, away, first, parts = pieces[at]
+        begun, at = at, at + 1
+        script, app_key, args, keys = first.script, first.app_key, first.args, _base(first.app_key, place)
+        if not first.is_row:
+            runs.append(Run(Call(script, keys, (word, away, *args, *parts)), 0))
+            continue
+        rows = [word, away, *args, *parts]
+        # Bounds the time of one script.
+        while at < len(pieces) and at - begun < MAX_ROWS_A_SCRIPT:
+            its_place, _, its_away, one, its_parts = pieces[at]
+            if one.script is not script or one.args != args or one.app_key != app_key or not one.is_row:
+                break
+            if its_place != place or its_away != away:
+                break
+            rows += its_parts
+            at += 1
+        runs.append(Run(Call(script, keys, rows), at - begun))
+    return runs
+
+
+def replies_of(runs: Sequence[Run], replies: Sequence[Reply]) -> list[Reply]:
+    """Return the reply of each piece, from the reply of each run. An error applies to all pieces of its run."""
+    each: list[Reply] = []
+    for run, reply in zip(runs, replies, strict=True):
+        if run.rows == 0:
+            each.append(reply)
+        else:
+            each += [reply] * run.rows if isinstance(reply, ReplyError) else reply
+    return each
+
+
 @lru_cache(maxsize=4_096)
 def _base(app_key: str, at: int) -> Sequence[bytes]:
-    """Return the same list object for all calls of a slice, so that comparing them is cheap."""
     return [keys.base(app_key, at)]
 
 
@@ -106,16 +150,18 @@ class Slices:
             return []
         if not self._known:
             # Every App has one slice, as far as this process knows: no call has to be sorted, and replies are in order.
-            replies = await self._client.write_each([one.call(_ONE_WORD, 0, "", one.parts) for one in asked])
+            runs = runs_of([(0, _ONE_WORD, "", one, one.parts) for one in asked])
+            replies = replies_of(runs, await self._client.write_each([run.call for run in runs]))
             # Of lists only the first value can say so; a look at each costs less than a call.
             if not any(reply == _STALE or (isinstance(reply, list) and reply[:1] == [_STALE]) for reply in replies):
                 return replies
             exchange = _Exchange(asked)
             for nth, reply in enumerate(replies):
                 exchange.take_whole(nth, reply)
-        elif (calls := self._sorted_calls(asked)) is not None:
-            replies, exchange = await self._client.write_each([call for _, _, call in calls]), _Exchange(asked)
-            for (_, nth, _), reply in zip(calls, replies, strict=True):
+        elif (placed := self._placed(asked)) is not None:
+            runs, exchange = runs_of([self._piece(at, asked[nth]) for at, nth in placed]), _Exchange(asked)
+            replies = replies_of(runs, await self._client.write_each([run.call for run in runs]))
+            for (_, nth), reply in zip(placed, replies, strict=True):
                 exchange.take_whole(nth, reply)
         else:
             exchange = _Exchange(asked)
@@ -160,24 +206,26 @@ class Slices:
             if [self._believed(app).slices for app in app_keys] == [slicing.slices for slicing in before]:
                 return found
 
-    def _sorted_calls(self, asked: Sequence[SlicedCall]) -> list[tuple[int, int, Call]] | None:
-        """Return slice, number and call of each, sorted by slice to combine scripts; None if one takes several calls.
+    def _placed(self, asked: Sequence[SlicedCall]) -> list[tuple[int, int]] | None:
+        """Return slice and number of each, sorted by slice to combine scripts; None if one is for several slices.
 
         Nearly all calls to sliced Apps are sent this way, which costs a third of the general way.
         """
-        calls = []
+        placed = []
         for nth, one in enumerate(asked):
             slicing = self._known.get(one.app_key)
             if slicing is None:
-                calls.append((0, nth, one.call(_ONE_WORD, 0, "", one.parts)))
+                placed.append((0, nth))
             elif slicing.before or not one.is_row:
                 return None
             else:
-                at = slicing.place(one.user(0))
-                calls.append((at, nth, one.call(slicing.word, at, "", one.parts)))
-        # Stable: calls of one User keep their order.
-        calls.sort(key=_slice_of)
-        return calls
+                placed.append((slicing.place(one.user(0)), nth))
+        # By slice only: calls of one User keep their order.
+        placed.sort(key=_slice_of)
+        return placed
+
+    def _piece(self, at: int, one: SlicedCall) -> Piece:
+        return at, self._believed(one.app_key).word, "", one, one.parts
 
     def _believed(self, app_key: str) -> Slicing:
         return self._known.get(app_key, UNSLICED)
@@ -206,12 +254,14 @@ class Slices:
                 at = slicing.origin(user)
             pieces.setdefault((at, row.asked, at != place), []).append(row)
         order = sorted(pieces, key=lambda piece: piece[0])
-        calls = []
+        parts: list[Piece] = []
         for at, nth, is_away in order:
             one = exchange.asked[nth]
-            rows = pieces[at, nth, is_away]
-            calls.append(one.call(self._believed(one.app_key).word, at, "1" if is_away else "", one.of(rows)))
-        for piece, reply in zip(order, await self._client.write_each(calls), strict=True):
+            word, away = self._believed(one.app_key).word, "1" if is_away else ""
+            parts.append((at, word, away, one, one.of(pieces[at, nth, is_away])))
+        runs = runs_of(parts)
+        replies = replies_of(runs, await self._client.write_each([run.call for run in runs]))
+        for piece, reply in zip(order, replies, strict=True):
             exchange.take(pieces[piece], reply)
 
     async def _repeat(self, exchange: _Exchange) -> None:

@@ -18,9 +18,9 @@ from gate.core.model import FOREVER_MS, ListKind
 from gate.core.snapshot import AppPart, ListPart, Part, UserPart
 from gate.errors import StoreUnavailable
 from gate.store import keys
-from gate.store.client import Client, raise_if_error
+from gate.store.client import Client
 from gate.store.keys import UserKey
-from gate.store.link import Command, Link, LinkLost, Reply
+from gate.store.link import Command, Link, LinkLost, Reply, raise_if_error
 from gate.store.users import FACT_FIELDS, facts_of
 
 # Keys per step: one pipeline of reads, some thousands of members, a few ms of the server's time.

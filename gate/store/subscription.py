@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 
 from gate.errors import StoreUnavailable
-from gate.store.client import Client, raise_if_error
-from gate.store.link import Link, LinkLost, Reply, ReplyError
+from gate.store.client import Client
+from gate.store.link import Link, LinkLost, OnMessage, ReplyError, raise_if_error
 
 LISTEN_AGAIN_MS = 250
 # Together with the store's deadline, the time to detect a silently dead subscription.
@@ -20,13 +20,13 @@ PING_EVERY_MS = 1_000
 
 
 class Subscription:
-    """Calls `on_message` with each message, and `on_again` whenever some may have been missed."""
+    """Calls `on_message` with channel and text of each message, and `on_again` whenever some may have been missed."""
 
     def __init__(
         self,
         client: Client,
         channel: bytes,
-        on_message: Callable[[bytes], None],
+        on_message: OnMessage,
         on_again: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._client = client
@@ -45,7 +45,7 @@ class Subscription:
 
     async def begin(self) -> None:
         """Subscribe. Raises `StoreUnavailable`."""
-        link = await self._client.open_dedicated(self._hear, self._channel)
+        link = await self._client.open_dedicated(self._on_message, self._channel)
         # A sharded channel belongs to one server, which ends the subscription when its slot is moved.
         command = ("SSUBSCRIBE", self._channel) if link.is_sharded else ("SUBSCRIBE", self._channel)
         try:
@@ -76,6 +76,3 @@ class Subscription:
         """Close the connection."""
         if self.link is not None:
             await self.link.aclose()
-
-    def _hear(self, message: list[Reply]) -> None:
-        self._on_message(message[2])

@@ -1,18 +1,23 @@
-"""Runs writes: one script for each Partition that is touched, in one pipeline, and their receipt.
+"""Runs writes: one script for each Partition that is touched, in one pipeline, and their receipt; and who makes them.
 
 The registry of nodes is read after the scripts on the same connection. A node takes its lease before it reads the heads from
 which it starts, so a node missing from that answer will read this write with its heads. No live node is overlooked, unless the
 registry itself lost some, which its marker reveals. On a Redis Cluster, where the registry is on another master, a mark in
 each Partition replaces that order (`joins`).
+
+The audit has the `Attribution` that a caller gives of itself, and the `Origin` that Gate found out. The origin is set once
+where a request is authenticated, a command begins or a role starts, and read where an audit entry is made. A request is a task
+of its own, and tasks that it starts inherit the value. So no write on the way can leave it out or choose another.
 """
 
 from __future__ import annotations
 
 import asyncio
-import secrets
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from contextvars import ContextVar
+from typing import Literal, NamedTuple, cast, get_args
 
 from gate.core.revision import Revision, partition_of
 from gate.errors import InvalidInput
@@ -20,7 +25,6 @@ from gate.store import keys
 from gate.store.client import Client
 from gate.store.joins import RecentRegistry, mark_of, reading
 from gate.store.link import Reply
-from gate.store.origin import packed_origin
 from gate.store.registry import READ, Registry, parse_registry
 from gate.store.scripts import Call, Script
 
@@ -28,6 +32,13 @@ from gate.store.scripts import Call, Script
 LOG_MAX_ENTRIES = 16_384
 # A script occupies the server for about a microsecond per id; larger writes use `bulk`, in bounded scripts.
 MAX_IDS_A_CALL = 10_000
+# Bytes of a write's id, of which the number of the Change in its write is the rest; and of an epoch.
+_WRITE_ID_BYTES, _EPOCH_BYTES = 6, 8
+
+OriginKind = Literal["app", "key", "operator", "user", "cli", "node", "unknown"]
+"""`app`: by the App's own secret; `key`: by one of its keys; `cli`: a command, by the operating system's user; `unknown`: an
+entry of a version that did not record it."""
+ORIGIN_KINDS: frozenset[str] = frozenset(get_args(OriginKind))
 
 
 class WriteReceipt(NamedTuple):
@@ -50,13 +61,26 @@ class WriteReceipt(NamedTuple):
 
 
 class Attribution(NamedTuple):
-    """The actor and the reason of a write, as given by the caller; for the audit, next to its `gate.store.origin`."""
+    """The actor and the reason of a write, as given by the caller; for the audit, next to its `Origin`."""
 
     by: str = ""
     why: str = ""
 
 
 UNEXPLAINED = Attribution()
+
+
+class Origin(NamedTuple):
+    """Who, and where it came from: the id of the HTTP request and its address, "" without a request."""
+
+    kind: OriginKind
+    name: str
+    request_id: str = ""
+    address: str = ""
+
+
+UNKNOWN = Origin("unknown", "")
+ORIGIN: ContextVar[Origin] = ContextVar("origin", default=UNKNOWN)
 
 
 class Step(NamedTuple):
@@ -79,6 +103,10 @@ class Writer:
         self.client = client
         self.partitions = partitions
         self._recent = RecentRegistry(client) if client.address.seeds else None
+        self._listed: Reply = None
+        """The registry as it was read last."""
+        self._receipt = WriteReceipt((), frozenset(), "", "")
+        """Of a write without Revisions, by that registry."""
 
     def partition_of(self, app: str, user: bytes) -> int:
         """Return the Partition of a User of this deployment."""
@@ -105,7 +133,10 @@ class Writer:
             return await self._write_to_masters(self._recent, steps, calls)
         # On the same connection, so the list is at least as new as the writes.
         *replies, listed = await self.client.write(calls, behind=[READ])
-        return written_of(revisions_of(steps, replies), parse_registry(listed)), replies
+        # It changes only when a lease is taken or renewed, so most writes find what was parsed before.
+        if listed != self._listed:
+            self._receipt, self._listed = written_of((), parse_registry(listed)), listed
+        return self._receipt._replace(revisions=revisions_of(steps, replies)), replies
 
     async def written(self, revisions: Sequence[Revision], servers: Sequence[str]) -> WriteReceipt:
         """Return the receipt of writes made over other connections to these runs of servers. Raises `StoreUnavailable`."""
@@ -163,13 +194,28 @@ def written_of(revisions: tuple[Revision, ...], registry: Registry) -> WriteRece
 
 def logged_call(app: str, step: Step, now_ms: int) -> Call:
     """Return the call of a script that includes `lua/lib/append.lua`, with the keys and arguments that it reads."""
-    partition, by, why = step.partition, *(step.attribution or Attribution())
+    partition, (by, why) = step.partition, step.attribution or UNEXPLAINED
+    drawn = os.urandom(_EPOCH_BYTES + _WRITE_ID_BYTES).hex()
     return Call(
         step.script,
         [keys.meta(partition), keys.log(partition), *step.keys, keys.audit(partition, app)],
-        [now_ms, secrets.token_hex(8), secrets.token_hex(6), LOG_MAX_ENTRIES, app, *step.args,
+        [now_ms, drawn[: 2 * _EPOCH_BYTES], drawn[2 * _EPOCH_BYTES :], LOG_MAX_ENTRIES, app, *step.args,
          "" if step.attribution is None else "1", by, why, packed_origin()],
     )  # fmt: skip
+
+
+def packed_origin() -> str:
+    """Return the field of an audit entry. The name is last: it may hold anything, the others no space."""
+    kind, name, request_id, address = ORIGIN.get()
+    return f"{kind} {request_id} {address} {name}"
+
+
+def unpacked_origin(packed: bytes | None) -> Origin:
+    """Return what an entry's field says; `UNKNOWN` for an entry without it."""
+    if packed is None:
+        return UNKNOWN
+    kind, request_id, address, name = packed.decode().split(" ", 3)
+    return Origin(cast("OriginKind", kind) if kind in ORIGIN_KINDS else "unknown", name, request_id, address)
 
 
 def joined(writes: Iterable[WriteReceipt]) -> WriteReceipt | None:

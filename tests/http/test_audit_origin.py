@@ -15,8 +15,8 @@ from gate.core.app_keys import with_key
 from gate.core.operators import Operator
 from gate.http.sign_ins import ENTRIES_AN_HOUR, REFUSALS_A_MINUTE
 from gate.store import keys
-from gate.store.origin import ORIGIN, UNKNOWN, Origin, packed_origin, unpacked_origin
 from gate.store.passwords import hash_password
+from gate.store.writer import ORIGIN, UNKNOWN, Origin, packed_origin, unpacked_origin
 from tests.console.visitor import Visitor
 from tests.http.world import World, basic, now_ms, signed
 

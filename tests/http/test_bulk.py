@@ -188,7 +188,7 @@ async def test_redis_away_from_the_start_is_503(world: World, monkeypatch: pytes
     async def away(*_: Any) -> Any:
         raise StoreUnavailable("away", "unknown")
 
-    monkeypatch.setattr(world.store.bans, "impose_on_active", away)
+    monkeypatch.setattr(world.store.writer, "write", away)
     reply = await bulk(world, {"op": "ban", "user": "a", "seconds": 60}, {"op": "unban", "user": ""})
     assert (reply.status, reply.body["outcome"], reply.headers["Retry-After"]) == (503, "unknown", "1")
 

@@ -20,8 +20,6 @@ from typing import Any
 
 import hiredis
 
-from gate.store.link import pack
-
 FAST_MS = (0.05, 2.0)
 SLOW_MS = (20.0, 1_400.0)
 SLOW_SHARE = 0.01
@@ -43,7 +41,7 @@ class Server:
 
     def run(self, command: list[bytes] | tuple[Any, ...]) -> bytes:
         """Run one command; its reply, as it travels."""
-        self._socket.sendall(pack([command]))
+        self._socket.sendall(hiredis.pack_command(tuple(command)))
         reader, raw = hiredis.Reader(), b""
         while True:
             part = self._socket.recv(1 << 20)
@@ -150,7 +148,7 @@ class Connection(asyncio.Transport):
     def publish(self, channel: bytes, message: bytes) -> bool:
         if channel not in self._channels:
             return False
-        self._send(pack([(b"message", channel, message)]))
+        self._send(hiredis.pack_command((b"message", channel, message)))  # type: ignore[arg-type]  # a tuple of any length
         return True
 
     def _later(self, after_s: float, act: Callable[..., object], *what: object) -> float:

@@ -273,7 +273,7 @@ async def test_after_a_loss_all_nodes_are_asked_for_their_positions(
     each_redis: RedisServer, store: Store, acks: Acknowledger
 ) -> None:
     asked: list[bytes] = []
-    node = Subscription(store.client, keys.ASK_CHANNEL, asked.append)
+    node = Subscription(store.client, keys.ASK_CHANNEL, lambda _, message: asked.append(message))
     await node.begin()
     assert acks.subscription.link is not None
     await acks.subscription.link.aclose()

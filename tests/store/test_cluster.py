@@ -273,7 +273,7 @@ async def test_the_documented_rights_suffice(setup: ClusterSetup) -> None:
     url = setup.url.replace("://", f"://gate:{PASSWORD}@")
     store = await Store.connect(url, deadline_ms=PATIENCE_MS, connect_ms=PATIENCE_MS, tries_rights=True)
     heard: list[bytes] = []
-    async with Subscription(store.client, keys.ASK_CHANNEL, heard.append) as subscription:
+    async with Subscription(store.client, keys.ASK_CHANNEL, lambda _, message: heard.append(message)) as subscription:
         await subscription.begin()
         await store.client.publish(keys.ASK_CHANNEL, b"ask")
         await wait_until_async(lambda: heard == [b"ask"], BACK_S, "the message")

@@ -167,7 +167,9 @@ async def test_a_channel_is_heard_again_after_its_master_died(setup: ClusterSetu
     async def on_again() -> None:
         again.append(True)
 
-    async with Subscription(store.client, keys.ASK_CHANNEL, heard.append, on_again) as subscription:
+    async with Subscription(
+        store.client, keys.ASK_CHANNEL, lambda _, message: heard.append(message), on_again
+    ) as subscription:
         await subscription.begin()
         keeping = asyncio.create_task(subscription.keep())
         await store.client.publish(keys.ASK_CHANNEL, b"1")

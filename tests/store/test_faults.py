@@ -18,8 +18,7 @@ from gate.core.model import FOREVER_MS, ListKind
 from gate.core.revision import Position
 from gate.errors import AppUnknown, StoreUnavailable
 from gate.store.address import parse_address
-from gate.store.client import raise_if_error
-from gate.store.link import ReplyError, open_link
+from gate.store.link import ReplyError, open_link, raise_if_error
 from gate.store.store import Store
 from harness.cable import Cable
 from harness.servers import Flavor, RedisServer

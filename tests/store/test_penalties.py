@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from gate.core.model import FOREVER_MS
+from gate.core.model import FOREVER_MS, AppFacts
 from gate.errors import InvalidInput, UserDeactivated
+from gate.store.app_writes import AppWrites, PenaltyKind
 from gate.store.penalties import Penalties, Penalty
 from gate.store.store import Store
+from gate.store.writer import Attribution
 from tests.store.conftest import APP
 from tests.store.following import Follower, snapshot_facts
 from tests.store.odd_ids import ODD_IDS
@@ -20,6 +22,7 @@ NOW = 1_000
 
 @dataclass(frozen=True)
 class Case:
+    kind: PenaltyKind
     noun: Callable[[Store], Penalties]
     imposed: str
     lifted: str
@@ -27,8 +30,8 @@ class Case:
 
 
 CASES = {
-    "ban": Case(lambda store: store.bans, "ban-imposed", "ban-lifted", "banned_until_ms"),
-    "mute": Case(lambda store: store.mutes, "mute-imposed", "mute-lifted", "muted_until_ms"),
+    "ban": Case("ban", lambda store: store.bans, "ban-imposed", "ban-lifted", "banned_until_ms"),
+    "mute": Case("mute", lambda store: store.mutes, "mute-imposed", "mute-lifted", "muted_until_ms"),
 }
 
 
@@ -148,12 +151,13 @@ async def test_deactivated_users_are_left_out_and_named(store: Store, follower: 
     users = [b"user%d" % number for number in range(40)]
     await store.deactivation.deactivate(APP, [users[7], users[30]], NOW)
     await follower.read_new()
-    imposed = await case.noun(store).impose_on_active(APP, users, 5_000, NOW, "spam", "ops")
+    writes = AppWrites(store, AppFacts(key=APP, secrets=()), NOW, Attribution("ops", "spam"))
+    imposed = await writes.impose(case.kind, users, 5_000)
     assert imposed.skipped == [users[7], users[30]]
     assert {change.user for change in await follower.read_new()} == set(users) - {users[7], users[30]}
     assert await case.noun(store).count(APP, NOW) == 38
     with pytest.raises(UserDeactivated) as refused:
-        await case.noun(store).impose_on_active(APP, [users[30], users[7]], 5_000, NOW)
+        await writes.impose(case.kind, [users[30], users[7]], 5_000)
     assert refused.value.users == [users[30], users[7]]
 
 

@@ -20,7 +20,7 @@ from gate.http.fields import IdJson, json_id, until_json
 from gate.http.paging import CURSOR_TEXT
 from gate.http.requests import Query
 from gate.store.audit import MAX_AUDIT_PAGE, NOTED, AuditEntry, DeploymentEntry, DeploymentKind, Noted
-from gate.store.origin import OriginKind
+from gate.store.writer import OriginKind
 
 DEFAULT_PAGE = 100
 _CURSOR = r"^([1-9][0-9]{0,15}-[0-9]{1,16}-[0-9]{1,4})?$"

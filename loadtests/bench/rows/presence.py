@@ -11,7 +11,7 @@ from typing import Any
 
 from gate.core.presence import LEASE_TTL_MS
 from gate.store import presence_keys
-from gate.store.scripts import MAX_ROWS_A_SCRIPT
+from gate.store.slicing import MAX_ROWS_A_SCRIPT
 from harness.servers import RedisServer
 from harness.waiting import wait_until
 from loadtests.bench.bed import Bed, create_app

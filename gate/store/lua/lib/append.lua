@@ -6,7 +6,7 @@
 --       ARGV[5] App key
 -- After its own keys and arguments the writer appends those of every write. They are removed here, so that a script counts its
 -- own by #KEYS and #ARGV: the last key is the App's audit stream; the last arguments are '1' to audit the Changes (or ''), the
--- actor, the reason, and the origin (gate/store/origin.py).
+-- actor, the reason, and the origin (gate/store/writer.py).
 -- The script calls open_log() once every check has passed, append() for each Change, then changes its state, and returns
 -- close_log(): {seq, epoch}. Appending comes before any change of state, so that a log that refuses an entry (out of
 -- memory, disk full, read-only) leaves nothing half-written.
