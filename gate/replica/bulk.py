@@ -20,7 +20,6 @@ from pathlib import Path
 
 import msgspec
 
-from gate.core.codec import pack_user, unpack_user
 from gate.core.model import NO_FACTS, AppFacts
 from gate.core.snapshot import ListPart, Part, UserPart
 from gate.errors import ReplicaFull
@@ -29,10 +28,12 @@ from gate.replica.layout import (
     LIST_NUMBERS,
     LIST_TAG,
     META_NEXT_LIST,
+    NO_LISTS,
     lists_prefix,
     pack_next_list,
     pack_until,
     pack_user_record,
+    unpack_user_record,
     user_prefix,
 )
 from gate.replica.sorter import BATCH_KEYS, Backlog, Pair, Run, Sorter
@@ -44,7 +45,7 @@ PUTS_A_COMMIT = 50_000
 # Tag of a run with a User's own facts. A run of entries begins with the tag of its list, followed by their end.
 _FACTS = b"f"
 _SIZE_FIELD = {tag: f"{kind.name.lower()}_size" for kind, tag in LIST_TAG.items()}
-_NO_FACTS = pack_user(NO_FACTS)
+_NO_FACTS = pack_user_record(NO_FACTS, NO_LISTS)
 _subject_of = itemgetter(0)
 
 
@@ -71,7 +72,8 @@ class SnapshotBuild:
                 runs.append((owner, LIST_TAG[part.kind] + pack_until(part.until_ms), part.members))
                 entries += len(part.members)
             elif isinstance(part, UserPart):
-                runs.append((user_prefix(self._number(part.app)) + part.user, _FACTS + pack_user(part.facts), ()))
+                packed = pack_user_record(part.facts, NO_LISTS)
+                runs.append((user_prefix(self._number(part.app)) + part.user, _FACTS + packed, ()))
             else:
                 self._apps[part.facts.key] = part.facts
         self._runs.add(runs, entries + len(runs))
@@ -129,7 +131,7 @@ class SnapshotBuild:
             found = _entries(prefix + tag, lists[tag])
             sizes[_SIZE_FIELD[tag]] = len(found)
             entries += found
-        return pack_user_record(msgspec.structs.replace(unpack_user(facts), **sizes), number)
+        return pack_user_record(msgspec.structs.replace(unpack_user_record(facts).facts, **sizes), number)
 
     def _put(self, pairs: list[Pair]) -> Iterator[None]:
         for start in range(0, len(pairs), PUTS_A_COMMIT):

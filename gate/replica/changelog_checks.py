@@ -1,4 +1,4 @@
-"""Checks whether a Changelog can be followed from this Replica's Positions, and splits Changes into portions.
+"""Checks whether a Changelog can be followed from this Replica's Positions, and how far it was.
 
 The checks of heads and Changes themselves are those of `gate.core.changes`. A follower that begins, or that has lost sight of
 Redis, compares the ids of writes before it calls its facts fresh.
@@ -8,16 +8,12 @@ Called by the replicator and the loader.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 
-from gate.core.changes import Change, check_heads
+from gate.core.changes import check_heads
 from gate.core.revision import Position
 from gate.errors import ChangelogBroken
 from gate.replica.ports import ChangeSource
-
-# Maximum of puts per commit, roughly: some 10 ms without other work. LMDB keeps the pages that the last commits replaced:
-# commits of 5,000 scattered entries filled a quarter of a file of 600,000 with them.
-MAX_SLICE_WEIGHT = 2_000
 
 # The heads may be ahead for this long while no Change arrives: a hundred times the duration of a read.
 UNREACHED_MS = 2_000
@@ -57,23 +53,20 @@ class HeadsTarget:
 
     def __init__(self) -> None:
         self.asked_at_ms = 0
+        self.is_reached = True
+        """Whether no heads remain to be reached."""
         self._heads: list[Position] | None = None
         self._stuck_since_ms: int | None = None
         self.times_stuck = 0
         """Since heads were reached last."""
 
-    @property
-    def is_reached(self) -> bool:
-        """Whether no heads remain to be reached."""
-        return self._heads is None
-
     def set(self, asked_at_ms: int, heads: list[Position] | None) -> None:
         """Set heads that were requested at a moment; None if they do not permit calling facts fresh."""
-        self.asked_at_ms, self._heads = asked_at_ms, heads
+        self.asked_at_ms, self._heads, self.is_reached = asked_at_ms, heads, heads is None
 
     def clear(self) -> None:
         """Forget the heads: they are reached or invalid."""
-        self._heads, self.times_stuck = None, 0
+        self._heads, self.is_reached, self.times_stuck = None, True, 0
 
     def lag(self, applied: Sequence[Position]) -> int:
         """Return the number of Changes still to be applied."""
@@ -92,20 +85,3 @@ class HeadsTarget:
             self.times_stuck += 1
             return True
         return False
-
-
-def slices(changes: Mapping[int, Sequence[Change]]) -> Iterator[dict[int, list[Change]]]:
-    """Split the Changes of one read into portions for one commit each; usually one. Partition 0, the Apps, comes first."""
-    portion: dict[int, list[Change]] = {}
-    weight = 0
-    # Sorted: Partition 0 with the Apps comes first.
-    for partition in sorted(changes):
-        for change in changes[partition]:
-            portion.setdefault(partition, []).append(change)
-            # One Change is one put, and each list member another.
-            weight += 1 + len(change.members)
-            if weight >= MAX_SLICE_WEIGHT:
-                yield portion
-                portion, weight = {}, 0
-    if portion:
-        yield portion

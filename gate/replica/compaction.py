@@ -18,10 +18,11 @@ from pathlib import Path
 import structlog
 
 from gate.clock import monotonic_ms, wall_ms
+from gate.core.changes import slices
 from gate.core.revision import Position
 from gate.errors import ChangelogBroken, ReplicaForeign, ReplicaFull
 from gate.replica import files
-from gate.replica.changelog_checks import reached, slices
+from gate.replica.changelog_checks import reached
 from gate.replica.layout import generation_of
 from gate.replica.ports import ChangeSource
 from gate.replica.writer import FactsFile

@@ -14,6 +14,7 @@ Called only by `writer.FactsFile`; the loader passes its parts through the same 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import cast
 from zlib import crc32
 
@@ -102,8 +103,13 @@ class FactsTxn:
         if change.kind == "app-set":
             self.set_app(unpack_app(change.value))
             return
-        number = self.number_of(change.app)
-        if number is not None:
+        number = self.numbers[change.app] if change.app in self.numbers else self.number_of(change.app)
+        if number is None:
+            return
+        if (own := _OWN_FACTS.get(change.kind)) is not None:
+            fact, value_of = own
+            self.change_user(number, change.user, **{fact: value_of(change)})
+        else:
             _APPLY[change.kind](self, number, change)
 
     def flush(self) -> None:
@@ -124,7 +130,7 @@ class FactsTxn:
         # Readers clear their caches if it names no User.
         journal = JOURNAL_EVERYTHING
         if len(self._users) <= MAX_JOURNAL_USERS:
-            journal = pack_journal((int.from_bytes(key[1:4], "big"), key[4:]) for key in self._users)
+            journal = pack_journal(self._users)
         self.put(journal_key(transaction_id), journal)
         self.delete(journal_key(max(0, transaction_id - JOURNAL_COMMITS)))
 
@@ -279,24 +285,22 @@ def _removes(kind: ListKind) -> Callable[[FactsTxn, int, Change], None]:
     return lambda txn, number, change: txn.remove_entries(number, kind, change.user, change.members)
 
 
+# By kind: the fact of its User that it sets, and to which value.
+_OWN_FACTS: dict[str, tuple[str, Callable[[Change], int]]] = {
+    "user-registered": ("registered", lambda change: change.value != b"0"),
+    "user-deactivated": ("deactivated", lambda _: True),
+    "user-reactivated": ("deactivated", lambda _: False),
+    "ban-imposed": ("banned_until_ms", attrgetter("until_ms")),
+    "ban-lifted": ("banned_until_ms", lambda _: 0),
+    "mute-imposed": ("muted_until_ms", attrgetter("until_ms")),
+    "mute-lifted": ("muted_until_ms", lambda _: 0),
+    "tokens-revoked": ("tokens_valid_from_ms", lambda change: int(change.value)),
+    "whitelist-switched": ("whitelist_on", lambda change: change.value == b"1"),
+}
+
 _APPLY: dict[str, Callable[[FactsTxn, int, Change], None]] = {
     "app-removed": lambda txn, number, change: txn.remove_app(change.app, number),
-    "user-registered": lambda txn, number, change: txn.change_user(
-        number, change.user, registered=change.value != b"0"
-    ),
-    "user-deactivated": lambda txn, number, change: txn.change_user(number, change.user, deactivated=True),
-    "user-reactivated": lambda txn, number, change: txn.change_user(number, change.user, deactivated=False),
     "user-erased": lambda txn, number, change: txn.erase_user(number, change.user, left_by_erasure(change.value)),
-    "ban-imposed": lambda txn, number, change: txn.change_user(number, change.user, banned_until_ms=change.until_ms),
-    "ban-lifted": lambda txn, number, change: txn.change_user(number, change.user, banned_until_ms=0),
-    "mute-imposed": lambda txn, number, change: txn.change_user(number, change.user, muted_until_ms=change.until_ms),
-    "mute-lifted": lambda txn, number, change: txn.change_user(number, change.user, muted_until_ms=0),
-    "tokens-revoked": lambda txn, number, change: txn.change_user(
-        number, change.user, tokens_valid_from_ms=int(change.value)
-    ),
-    "whitelist-switched": lambda txn, number, change: txn.change_user(
-        number, change.user, whitelist_on=change.value == b"1"
-    ),
     "blocked": _adds(ListKind.BLACKLIST),
     "unblocked": _removes(ListKind.BLACKLIST),
     "admitted": _adds(ListKind.WHITELIST),

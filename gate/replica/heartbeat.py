@@ -137,8 +137,12 @@ class Heartbeat:
                     with suppress(StoreUnavailable):
                         await self._renew_or_resign()
                 else:
-                    with suppress(StoreUnavailable):  # the next renewal repeats all Positions
-                        await self._announce()
+                    # Swapped before the await, so that later moves go into the next message.
+                    moved, self._moved = self._moved, {}
+                    self._news.clear()
+                    if self._confirmed_server is not None and not self._is_silent:
+                        with suppress(StoreUnavailable):  # the next renewal repeats all Positions
+                            await self._upstream.announcer.announce(moved, self._confirmed_server)
         finally:
             listening.cancel()
             await asyncio.wait([listening])
@@ -159,11 +163,3 @@ class Heartbeat:
         _log.warning("nothing can be applied here; the lease is given up, so that writers do not wait for this node")
         self._is_silent = True
         await self.resign()
-
-    async def _announce(self) -> None:
-        # Swapped before the await, so that later moves go into the next message.
-        moved, self._moved = self._moved, {}
-        self._news.clear()
-        announcer = self._upstream.announcer
-        if announcer.server_id == self._confirmed_server and not self._is_silent:
-            await announcer.announce(moved)

@@ -16,7 +16,7 @@ Keys in the facts file (its main database), numbers big-endian; ids come last or
                                        4 Whitelists on, 8 off, 16 shadow mode: denials are answered `allowed`), and the exempt
                                        senders, each after its length in a byte. If the CRC-32 differs, a Gate without `C` keys
                                        changed the `A` value, and the `A` value counts
-    U <app number:3> <id>              a User's facts, `codec.pack_user`; absent when it has none. Exactly when one of its list
+    U <app number:3> <id>              a User's facts, `pack_user_record`; absent when it has none. Exactly when one of its list
                                        sizes is not 0, the number of its lists (4 bytes) follows
     L <list number:4> B <member>       an entry of the Blacklist of the User whose lists have that number: "" for no end, or
                                        8 bytes, the end in ms
@@ -38,14 +38,16 @@ close) is rebuilt from Redis.
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
 
 import msgspec
 
-from gate.core.codec import pack_members, pack_user, unpack_user
+from gate.core.codec import pack_members
 from gate.core.decide import exempt_ids
 from gate.core.ids import MAX_ID_BYTES
 from gate.core.model import FOREVER_MS, NO_FACTS, AppFacts, ListKind, UserFacts
@@ -93,8 +95,11 @@ FIRST_LIST = 1
 # Range of the key of an entry. A file that used them up is rebuilt, which numbers only existing lists.
 LIST_NUMBERS = 1 << 32
 
-# Flags of a User's packed facts that mean entries on a list.
-_LIST_SIZES = 64 | 128
+# Flags of a User's packed facts.
+_REGISTERED, _DEACTIVATED, _WHITELIST_ON = 1, 2, 4
+_BANNED, _MUTED, _TOKENS, _BLACKLIST, _WHITELIST = 8, 16, 32, 64, 128
+_MOMENT = struct.Struct(">Q")
+_SIZE = struct.Struct(">I")
 _NUMBER_BYTES = 4
 _WHITELISTS_FLAG = {"per-user": 0, "on": 4, "off": 8}
 
@@ -163,6 +168,7 @@ def current_facts(directory: Path) -> Path:
     return path
 
 
+@lru_cache(maxsize=1_024)
 def position_key(partition: int) -> bytes:
     """Key of a Partition's Position."""
     return b"P" + partition.to_bytes(2, "big")
@@ -183,6 +189,7 @@ def app_number_key(app_key: str) -> bytes:
     return META_APP_PREFIX + app_key.encode()
 
 
+@lru_cache(maxsize=4_096)
 def user_prefix(app_number: int) -> bytes:
     """Prefix of the keys of one App's Users; the id follows."""
     return b"U" + app_number.to_bytes(3, "big")
@@ -199,9 +206,29 @@ def list_prefix(list_number: int, kind: ListKind) -> bytes:
 
 
 def pack_user_record(facts: UserFacts, list_number: int) -> bytes:
-    """Value of a `U` key. The number is stored only if a list has entries."""
-    packed = pack_user(facts)
-    return packed + list_number.to_bytes(_NUMBER_BYTES, "big") if packed[0] & _LIST_SIZES else packed
+    """Value of a `U` key. The number is stored only if a list has entries.
+
+    A flag byte, then the moments (8 bytes) and sizes (4 bytes) that are not zero, in the flags' order: most Users have
+    one fact or none.
+    """
+    # bool * int: a flag or 0, without a branch.
+    flags = _REGISTERED * facts.registered | _DEACTIVATED * facts.deactivated | _WHITELIST_ON * facts.whitelist_on
+    tail = b""
+    for flag, moment in (
+        (_BANNED, facts.banned_until_ms),
+        (_MUTED, facts.muted_until_ms),
+        (_TOKENS, facts.tokens_valid_from_ms),
+    ):
+        if moment:
+            flags |= flag
+            tail += _MOMENT.pack(moment)
+    for flag, size in ((_BLACKLIST, facts.blacklist_size), (_WHITELIST, facts.whitelist_size)):
+        if size:
+            flags |= flag
+            tail += _SIZE.pack(size)
+    if flags & (_BLACKLIST | _WHITELIST):
+        tail += list_number.to_bytes(_NUMBER_BYTES, "big")
+    return bytes((flags,)) + tail
 
 
 def pack_next_list(number: int) -> bytes:
@@ -211,9 +238,33 @@ def pack_next_list(number: int) -> bytes:
 
 def unpack_user_record(packed: bytes) -> UserRecord:
     """Unpack what `pack_user_record` wrote. Raises `ValueError`, `IndexError` or `struct.error` for bytes of another form."""
-    if packed[0] & _LIST_SIZES:
-        return UserRecord(unpack_user(packed[:-_NUMBER_BYTES]), int.from_bytes(packed[-_NUMBER_BYTES:], "big"))
-    return UserRecord(unpack_user(packed), NO_LISTS)
+    flags, at = packed[0], 1
+    moments = [0, 0, 0]
+    for index, flag in enumerate((_BANNED, _MUTED, _TOKENS)):
+        if flags & flag:
+            moments[index] = _MOMENT.unpack_from(packed, at)[0]
+            at += _MOMENT.size
+    sizes, lists = [0, 0], NO_LISTS
+    for index, flag in enumerate((_BLACKLIST, _WHITELIST)):
+        if flags & flag:
+            sizes[index] = _SIZE.unpack_from(packed, at)[0]
+            at += _SIZE.size
+    if flags & (_BLACKLIST | _WHITELIST):
+        lists = int.from_bytes(packed[at : at + _NUMBER_BYTES], "big")
+        at += _NUMBER_BYTES
+    if at != len(packed):
+        raise ValueError("a User's packed facts have another length")
+    facts = UserFacts(
+        registered=bool(flags & _REGISTERED),
+        deactivated=bool(flags & _DEACTIVATED),
+        whitelist_on=bool(flags & _WHITELIST_ON),
+        banned_until_ms=moments[0],
+        muted_until_ms=moments[1],
+        tokens_valid_from_ms=moments[2],
+        blacklist_size=sizes[0],
+        whitelist_size=sizes[1],
+    )
+    return UserRecord(facts, lists)
 
 
 def checksum_of(pairs: Iterable[tuple[bytes, bytes]]) -> int:
@@ -231,13 +282,14 @@ def journal_key(transaction_id: int) -> bytes:
     return b"J" + transaction_id.to_bytes(8, "big")
 
 
-def pack_journal(touched: Iterable[tuple[int, bytes]]) -> bytes:
-    """(app number, User id) pairs that a commit touched; never equal to `JOURNAL_EVERYTHING`."""
-    return b"".join(number.to_bytes(3, "big") + bytes((len(user),)) + user for number, user in touched)
+def pack_journal(touched: Iterable[bytes]) -> bytes:
+    """The Users that a commit touched, by their `U` keys; never equal to `JOURNAL_EVERYTHING`."""
+    # In a key: its tag, the App number in three bytes, the id.
+    return b"".join(key[1:4] + bytes((len(key) - 4,)) + key[4:] for key in touched)
 
 
 def unpack_journal(value: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield the pairs that `pack_journal` joined."""
+    """Yield (App number, id) of the Users that `pack_journal` joined."""
     at, end = 0, len(value)
     while at < end:
         # Three bytes of App number, one of length, then the id.

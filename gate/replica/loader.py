@@ -16,11 +16,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from gate.clock import wall_ms
-from gate.core.changes import Change, ChangeUnreadable, check_heads
+from gate.core.changes import Change, ChangeUnreadable, check_heads, slices
 from gate.core.revision import Position
 from gate.errors import ChangelogBroken, ReplicaForeign, ReplicaFull, StoreUnavailable
 from gate.replica.bulk import SnapshotBuild
-from gate.replica.changelog_checks import reached, slices
+from gate.replica.changelog_checks import reached
 from gate.replica.files import delete_facts, require_room
 from gate.replica.layout import MAP_BYTES
 from gate.replica.ports import ChangeSource

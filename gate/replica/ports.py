@@ -84,8 +84,8 @@ class Announcer(Protocol):
         """Renew the node's lease and announce all Positions. Returns the run of the server that has the lease now."""
         ...
 
-    async def announce(self, applied: Mapping[int, Position]) -> None:
-        """Announce the Positions that moved."""
+    async def announce(self, applied: Mapping[int, Position], server_id: str) -> None:
+        """Announce the Positions that moved, unless another run of the server is connected than this one."""
         ...
 
     async def leave(self) -> None:

@@ -173,7 +173,7 @@ class Reading:
         snapshot.lose()  # the Python code answers at this commit
         return seen
 
-    def release(self) -> None:
+    def release(self, *_: object) -> None:
         """End the bracket. Nothing may be read until the next `refresh`."""
         if self._txn is not None:
             self._txn.abort()
@@ -181,13 +181,13 @@ class Reading:
             if self.snapshot is not None:
                 self.snapshot.is_open = False
 
+    # The end of a `with`.
+    __exit__ = release
+
     def __enter__(self) -> Reading:
         assert self._txn is None, "one bracket at a time: a second one would end the first"
         self.refresh()
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
 
     def close(self) -> None:
         """Release, and close the file. Closing twice is harmless; any other later use raises `ReplicaError`."""
@@ -278,11 +278,14 @@ class Reading:
         self._partitions = None
         if self.status_page is None:
             self._watch_status_page()
-        replaced = self._is_left = self.get(META_SUCCESSOR) is not None
+        was_left, replaced = self._is_left, self.get(META_SUCCESSOR) is not None
+        self._is_left = replaced
         if replaced and self._try_swap():
             self.refresh()
             return
-        self._arm()
+        # Otherwise the core goes on as it was armed when this file was opened.
+        if replaced or was_left:
+            self._arm()
         touched = self._touched(self._seen, seen)
         self._seen = _NEVER if replaced else seen  # the replacing file can't be opened yet: try each time
         if touched is None:

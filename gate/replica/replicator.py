@@ -26,11 +26,11 @@ from pathlib import Path
 import structlog
 
 from gate.clock import monotonic_ms, wall_ms
-from gate.core.changes import ChangeUnreadable, check_heads
+from gate.core.changes import ChangeUnreadable, check_heads, slices
 from gate.core.revision import Position
 from gate.errors import ChangelogBroken, ReplicaForeign, ReplicaFull, ReplicaMissing, StoreUnavailable
 from gate.replica import files
-from gate.replica.changelog_checks import UNREACHED_MS, HeadsTarget, slices, verify_history
+from gate.replica.changelog_checks import UNREACHED_MS, HeadsTarget, verify_history
 from gate.replica.compaction import Compaction, opened_in_step
 from gate.replica.heartbeat import HeadsRead, Heartbeat
 from gate.replica.layout import BOARD_FILE, MAP_BYTES, generation_of
@@ -259,7 +259,8 @@ class Replicator:
                 self._heartbeat.queue(file.apply(portion, wall_ms()))
                 self._applied_changes += sum(map(len, portion.values()))
                 self._status_page.put(applied=self._applied_changes)
-                self._stamp_if_reached(file)
+                if not self._target.is_reached:
+                    self._stamp_if_reached(file)
                 await asyncio.sleep(0)  # lets the heartbeat announce and renew before the next portion
             if not changes or (self._target.is_reached and monotonic_ms() - self._target.asked_at_ms >= STAMP_EVERY_MS):
                 await self._check_available_heads(file, idle=not changes)
@@ -312,7 +313,8 @@ class Replicator:
     def _accept_heads(self, file: FactsFile, read: HeadsRead, heads: list[Position]) -> None:
         self._heartbeat.confirm_server(read)
         self._target.set(read.at_ms, heads if read.is_waited_for else None)
-        self._stamp_if_reached(file)
+        if read.is_waited_for:
+            self._stamp_if_reached(file)
 
     def _recover_stuck(self) -> None:
         """The heads are not reached: reconnect the first time, load a snapshot the second time."""
@@ -323,8 +325,6 @@ class Replicator:
         self._must_reload("unreached", problem)
 
     def _stamp_if_reached(self, file: FactsFile) -> None:
-        if self._target.is_reached:
-            return
         behind = self._target.lag(file.positions)
         self._status_page.put(lag=behind)
         if not behind:

@@ -19,12 +19,12 @@ from typing import NamedTuple, cast
 import lmdb
 
 from gate.clock import monotonic_ms, wall_ms
+from gate.core.changes import slices
 from gate.core.ids import shown
 from gate.core.model import FOREVER_MS, ListKind, UserFacts
 from gate.core.revision import NOWHERE, Position
 from gate.errors import ChangelogBroken
 from gate.replica import envs, file_check, files
-from gate.replica.changelog_checks import slices
 from gate.replica.files import report_damage
 from gate.replica.layout import (
     LIST_TAG,

@@ -20,7 +20,7 @@ from gate.errors import StoreUnavailable
 from gate.store import keys
 from gate.store.bootstrap import open_partitions
 from gate.store.client import Client
-from gate.store.link import Command, Link, LinkLost, raise_if_error
+from gate.store.link import Command, Link, LinkLost, ReplyError, raise_if_error
 from gate.store.snapshot import read_snapshot
 
 # Per Partition: a batch that is applied in some 10 ms; larger ones would save little more.
@@ -92,7 +92,8 @@ class Changelog:
             (newest,) = await self._client.read(("XRANGE", log, behind, "+", "COUNT", asked))
             found[APPS_PARTITION] += newest
         return {
-            partition: [decode_entry(_seq_of(entry_id), flat) for entry_id, flat in some]
+            # An entry's id is `<seq>-0`.
+            partition: [decode_entry(int(entry_id[:-2]), flat) for entry_id, flat in some]
             for partition, some in found.items()
         }
 
@@ -145,7 +146,8 @@ class _LogReader:
             # A large answer may have been the reason.
             self.most = max(LEAST_CHANGES_A_READ, self.most // 4)
             raise StoreUnavailable(str(loss)) from None
-        raise_if_error(reply)
+        if isinstance(reply, ReplyError):
+            raise_if_error(reply)
         self.most = min(MAX_CHANGES_A_READ, self.most + LEAST_CHANGES_A_READ)
         return {partition_of[log]: entries for log, entries in reply or ()}
 

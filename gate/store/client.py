@@ -133,7 +133,9 @@ class Client:
 
     async def publish(self, channel: bytes, message: bytes) -> None:
         """Send a message to the subscribers of a channel (`Subscription`). Raises `StoreUnavailable`."""
-        await self.read(("PUBLISH", channel, message))
+        _, replies = await self._exchange([("PUBLISH", channel, message)], "not-written")
+        if isinstance(replies[0], ReplyError):
+            raise_first_error(replies)
 
     async def read(self, *commands: Command, at: bytes = b"") -> list[Reply]:
         """Run read-only commands in one pipeline. A command without a key is sent to the server of the key `at`.

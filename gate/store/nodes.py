@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 import msgspec
 
@@ -58,6 +59,14 @@ unpack_announcement = msgspec.msgpack.Decoder(Announcement).decode
 """Decodes one; raises `msgspec.DecodeError` for anything else that is published there."""
 
 
+class _Labels(NamedTuple):
+    """Runs of servers at one moment: all that are concerned, that of the registry, and on a Cluster the Partitions of each."""
+
+    server_id: str
+    registry_at: str
+    servers: dict[str, list[int]]
+
+
 class NodeAnnouncer:
     """Announcements and lease of one node, used by its replicator. Every method may raise `StoreUnavailable`.
 
@@ -92,7 +101,7 @@ class NodeAnnouncer:
     @property
     def server_id(self) -> str:
         """The run of the server that is connected now; on a Cluster, those of the registry and of each Partition, in order."""
-        return self._client.server_id if self.joining is None else " ".join(self._client.server_ids(self._keys))
+        return self._labels(()).server_id
 
     @property
     def reached_at_ms(self) -> int:
@@ -163,9 +172,11 @@ class NodeAnnouncer:
         if renewed_on != self.server_id:  # the connection's knowledge of its server is outdated
             self._client.reconnect("the server writes another history now")
 
-    async def announce(self, applied: Mapping[int, Position]) -> None:
-        """Announce the Positions that moved."""
-        await self._publish(applied, self._labels(applied))
+    async def announce(self, applied: Mapping[int, Position], server_id: str | None = None) -> None:
+        """Announce the Positions that moved, unless another run of the server is connected than `server_id`; None: any."""
+        labels = self._labels(applied)
+        if server_id in (None, labels.server_id):
+            await self._publish(applied, labels)
 
     async def leave(self) -> None:
         """Release the lease. The node's facts must already be stale."""
@@ -186,21 +197,20 @@ class NodeAnnouncer:
         (reply,) = await self._client.write([Call(scripts.LEASE, [keys.NODES], args)])
         return reply[0] == b"1", parse_registry(reply[1:])
 
-    def _labels(self, partitions: Iterable[int]) -> tuple[str, dict[str, list[int]]]:
+    def _labels(self, partitions: Iterable[int]) -> _Labels:
         """Return to whose history Positions belong now: one server's, or each Partition's master's."""
         if self.joining is None:
-            return self._client.server_id, {}
+            server_id = self._client.server_id
+            return _Labels(server_id, server_id, {})
         registry_at, *server_ids = self._client.server_ids(self._keys)
         servers: dict[str, list[int]] = {}
         for partition in partitions:
             servers.setdefault(server_ids[partition], []).append(partition)
-        return registry_at, servers
+        return _Labels(" ".join([registry_at, *server_ids]), registry_at, servers)
 
-    async def _publish(
-        self, applied: Mapping[int, Position], labels: tuple[str, dict[str, list[int]]], has_left: bool = False
-    ) -> None:
+    async def _publish(self, applied: Mapping[int, Position], labels: _Labels, has_left: bool = False) -> None:
         incarnation = self._registry.incarnation if self._registry else ""
-        server_id, servers = labels
+        _, registry_at, servers = labels
         places = {partition: (position.epoch, position.seq) for partition, position in applied.items()}
-        announcement = Announcement(self._node, places, server_id, incarnation, has_left, servers)
+        announcement = Announcement(self._node, places, registry_at, incarnation, has_left, servers)
         await self._client.publish(keys.APPLIED_CHANNEL, pack_announcement(announcement))

@@ -16,7 +16,7 @@ from functools import partial
 from gate.cli.import_fields import KINDS, Taker
 from gate.cli.import_lines import csv_lines, ndjson_lines
 from gate.core import token
-from gate.core.codec import pack_app, pack_members, pack_user, unpack_app, unpack_members, unpack_user
+from gate.core.codec import pack_app, pack_members, unpack_app, unpack_members
 from gate.core.model import AppFacts, ListKind, UserFacts
 from gate.core.presence import parse_cursor, session_id, session_parts
 from gate.core.revision import join_revisions, parse_revisions
@@ -24,6 +24,7 @@ from gate.core.token import encoded
 from gate.errors import InvalidInput, TokenRefused
 from gate.http.forms import Form
 from gate.http.paging import page_cursor, page_token
+from gate.replica.layout import pack_user_record, unpack_user_record
 from gate.wire.resp import CommandReader
 from gate.wire.strict import StrictReader
 
@@ -109,9 +110,9 @@ def _codec(data: bytes) -> None:
         if pack_members(unpack_members(data)) != data:
             raise Broken("members are written otherwise than they were read")
     with suppress(ValueError, IndexError, struct.error):
-        facts = unpack_user(data)
-        if unpack_user(pack_user(facts)) != facts:
-            raise Broken(f"{facts} does not come back")
+        record = unpack_user_record(data)
+        if unpack_user_record(pack_user_record(*record)) != record:
+            raise Broken(f"{record} does not come back")
     with suppress(InvalidInput):
         app = unpack_app(data)
         if unpack_app(pack_app(app)) != app:
@@ -176,7 +177,7 @@ TARGETS: dict[str, Target] = {
         _codec,
         (
             pack_members([b"ann", b"\0" * 64]),
-            pack_user(UserFacts(registered=True, banned_until_ms=1, blacklist_size=2)),
+            pack_user_record(UserFacts(registered=True, banned_until_ms=1, blacklist_size=2), 3),
             pack_app(APP),
         ),
     ),

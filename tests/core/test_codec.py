@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import struct
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gate.core.codec import pack_app, pack_members, pack_user, unpack_app, unpack_members, unpack_user
-from gate.core.model import FOREVER_MS, NO_FACTS, AppFacts, UserFacts
+from gate.core.codec import pack_app, pack_members, unpack_app, unpack_members
+from gate.core.model import FOREVER_MS, AppFacts, UserFacts
 from gate.errors import InvalidInput
 
 ids = st.binary(min_size=1, max_size=64)
@@ -55,26 +53,6 @@ def test_no_two_lists_of_members_look_alike(these: list[bytes], those: list[byte
 def test_members_cut_short_are_refused(members: list[bytes]) -> None:
     with pytest.raises(ValueError, match="cut short"):
         unpack_members(pack_members(members)[:-1])
-
-
-@given(users)
-def test_a_users_facts_come_back_as_they_were(facts: UserFacts) -> None:
-    assert unpack_user(pack_user(facts)) == facts
-
-
-def test_a_user_without_facts_is_one_byte_and_one_with_a_ban_nine() -> None:
-    assert pack_user(NO_FACTS) == b"\0"
-    assert len(pack_user(UserFacts(banned_until_ms=FOREVER_MS))) == 9
-
-
-@given(users)
-def test_a_users_facts_with_a_tail_or_without_their_end_are_refused(facts: UserFacts) -> None:
-    packed = pack_user(facts)
-    with pytest.raises((ValueError, struct.error)):
-        unpack_user(packed + b"\0")
-    if len(packed) > 1:
-        with pytest.raises((ValueError, struct.error)):
-            unpack_user(packed[:-1])
 
 
 @given(apps)

@@ -174,9 +174,10 @@ class Listener:
         self.said.append(dict(applied))
         return self.server_id
 
-    async def announce(self, applied: Mapping[int, Position]) -> None:
-        self._source._answer("announce")
-        self.said.append(dict(applied))
+    async def announce(self, applied: Mapping[int, Position], server_id: str) -> None:
+        if server_id == self.server_id:
+            self._source._answer("announce")
+            self.said.append(dict(applied))
 
     async def leave(self) -> None:
         self._source._answer("leave")

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from gate.core.changes import check_heads
+from gate.core.changes import MAX_SLICE_WEIGHT, check_heads, slices
 from gate.core.revision import NOWHERE, Position
 from gate.errors import ChangelogBroken
-from gate.replica.changelog_checks import MAX_SLICE_WEIGHT, lag, reached, slices, verify_history
+from gate.replica.changelog_checks import lag, reached, verify_history
 from tests.replica.model import Changes
 from tests.replica.scripted import ScriptedRedis
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from gate.core.changes import Change
 from gate.core.model import FOREVER_MS
+from gate.core.revision import Position
 from gate.errors import ReplicaMissing
 from gate.replica import writer as writer_module
 from gate.replica.files import request_rebuild
@@ -64,7 +64,7 @@ class TestFollowing:
         early: list[object] = []
         reader = node.reader
 
-        async def announce(applied: Any) -> None:
+        async def announce(applied: Mapping[int, Position], server_id: str) -> None:
             with reader as snapshot:
                 records = {partition: snapshot.position(partition) for partition in applied}
             committed = {partition: record.position for partition, record in records.items() if record is not None}
